@@ -1,0 +1,1 @@
+//! THE column table (being written).

@@ -1,0 +1,20 @@
+//! What a TCP connection is: the vocabulary that every other folder speaks.
+//!
+//! Comes in: nothing; these are plain values that `collect` fills. Goes out: the types below.
+//! Never here: I/O, a clock, serde, an environment variable. A type in this folder can be built in a test
+//! with a literal.
+
+pub mod addr;
+pub mod column;
+pub mod gap;
+pub mod owner;
+pub mod socket;
+pub mod state;
+pub mod tcp_info;
+
+pub use addr::{Endpoint, Family, FourTuple};
+pub use gap::Gap;
+pub use owner::{Holder, OwnerStatus, OwnerTable, Process};
+pub use socket::{RowKind, SkMem, Socket, Timer, TimerKind};
+pub use state::{State, StateSet};
+pub use tcp_info::TcpInfo;

@@ -1,0 +1,240 @@
+//! Who holds a socket, or why nobody can be named.
+//!
+//! Comes in: processes and (inode, process, fd) triples from `collect`. Goes out: for a socket, every holder or the
+//! reason why there is none. Never here: reading /proc.
+
+use crate::model::socket::{RowKind, Socket};
+use crate::model::state::State;
+
+/// A process that holds at least one socket.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Process {
+    pub pid: u32,
+    /// `/proc/PID/comm`, at most 15 bytes, chosen by the process itself: sanitise on terminals.
+    pub comm: String,
+    /// Real user id of the process; `None` when it could not be read.
+    pub uid: Option<u32>,
+    /// systemd unit from the cgroup path, where it could be told.
+    pub unit: Option<String>,
+    /// Container id from the cgroup path, where it could be told.
+    pub container: Option<String>,
+    /// Kubernetes pod uid from the cgroup path.
+    pub pod: Option<String>,
+}
+
+/// One descriptor of one process that refers to a socket inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    pub inode: u64,
+    /// Index into [`OwnerTable::processes`].
+    pub process: u32,
+    pub fd: u32,
+}
+
+/// Why a socket has the owners it has, or none (JSON: `owner_status`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OwnerStatus {
+    /// At least one process holds it.
+    Known,
+    /// It waits in a listener's queue: no process has it yet.
+    NotAccepted,
+    /// The application has closed it; the kernel finishes the connection.
+    Orphaned,
+    /// TIME_WAIT (or the small FIN_WAIT2 object that precedes it): the kernel keeps no owner.
+    TimeWait,
+    /// A process holds it, but not every process may be looked into.
+    NoPermission,
+    /// It is held from a network namespace that was not scanned.
+    OtherNetns,
+    /// No process holds it and it still exists: a kernel socket (NFS, CIFS), a descriptor in flight or an io_uring
+    /// direct descriptor.
+    Kernel,
+    /// It appeared or vanished between the two looks.
+    Raced,
+    /// Owners were not asked for.
+    NotCollected,
+}
+
+impl OwnerStatus {
+    pub const ALL: [OwnerStatus; 9] = [
+        OwnerStatus::Known,
+        OwnerStatus::NotAccepted,
+        OwnerStatus::Orphaned,
+        OwnerStatus::TimeWait,
+        OwnerStatus::NoPermission,
+        OwnerStatus::OtherNetns,
+        OwnerStatus::Kernel,
+        OwnerStatus::Raced,
+        OwnerStatus::NotCollected,
+    ];
+
+    /// The key that JSON prints.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            OwnerStatus::Known => "known",
+            OwnerStatus::NotAccepted => "not_accepted",
+            OwnerStatus::Orphaned => "orphaned",
+            OwnerStatus::TimeWait => "time_wait",
+            OwnerStatus::NoPermission => "no_permission",
+            OwnerStatus::OtherNetns => "other_netns",
+            OwnerStatus::Kernel => "kernel",
+            OwnerStatus::Raced => "raced",
+            OwnerStatus::NotCollected => "not_collected",
+        }
+    }
+
+    /// The words that tables print in place of a process.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            OwnerStatus::Known => "known",
+            OwnerStatus::NotAccepted => "(not accepted)",
+            OwnerStatus::Orphaned => "(orphaned)",
+            OwnerStatus::TimeWait => "(time wait)",
+            OwnerStatus::NoPermission => "(no permission)",
+            OwnerStatus::OtherNetns => "(other netns)",
+            OwnerStatus::Kernel => "(kernel)",
+            OwnerStatus::Raced => "(raced)",
+            OwnerStatus::NotCollected => "-",
+        }
+    }
+
+    /// What the row alone says about its owner: `Some` when no process can hold it, whoever looks.
+    #[must_use]
+    pub fn without_holder(socket: &Socket) -> Option<OwnerStatus> {
+        match socket.kind {
+            RowKind::TimeWaitMini => return Some(OwnerStatus::TimeWait),
+            RowKind::Request => return Some(OwnerStatus::NotAccepted),
+            RowKind::Full | RowKind::BoundInactive => {}
+        }
+        if socket.inode != 0 {
+            return None;
+        }
+        Some(match (socket.state, socket.shutdown) {
+            // diagnosis 0.2: closed by the application in both directions.
+            (_, Some(3)) => OwnerStatus::Orphaned,
+            (State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck, _) => OwnerStatus::Orphaned,
+            (State::TimeWait, _) => OwnerStatus::TimeWait,
+            _ => OwnerStatus::NotAccepted,
+        })
+    }
+}
+
+/// Every process that holds a socket, and which.
+#[derive(Clone, Debug, Default)]
+pub struct OwnerTable {
+    pub processes: Vec<Process>,
+    /// Sorted by inode, then process, then descriptor.
+    holders: Vec<Holder>,
+    /// Processes whose descriptors could not be read.
+    pub unreadable: u32,
+    /// False when owners were not asked for at all.
+    pub collected: bool,
+    /// Inodes that were looked for twice and still belong to no process, sorted: see [`OwnerStatus::Kernel`].
+    unheld: Vec<u64>,
+}
+
+impl OwnerTable {
+    /// Builds the table; the holders may come in any order.
+    #[must_use]
+    pub fn new(processes: Vec<Process>, mut holders: Vec<Holder>, unreadable: u32) -> OwnerTable {
+        holders.sort_unstable();
+        holders.dedup();
+        OwnerTable { processes, holders, unreadable, collected: true, unheld: Vec::new() }
+    }
+
+    /// Adds what a later look found, and remembers which of `looked_for` nobody holds though they still exist.
+    pub fn merge(&mut self, later: OwnerTable, mut unheld: Vec<u64>) {
+        let shift = u32::try_from(self.processes.len()).unwrap_or(u32::MAX);
+        self.processes.extend(later.processes);
+        self.holders.extend(later.holders.iter().map(|h| Holder { process: h.process.saturating_add(shift), ..*h }));
+        self.holders.sort_unstable();
+        self.unheld.append(&mut unheld);
+        self.unheld.sort_unstable();
+    }
+
+    /// Every holder of a socket inode; empty for 0.
+    #[must_use]
+    pub fn holders(&self, inode: u64) -> &[Holder] {
+        if inode == 0 {
+            return &[];
+        }
+        let start = self.holders.partition_point(|h| h.inode < inode);
+        let len = self.holders[start..].iter().take_while(|h| h.inode == inode).count();
+        &self.holders[start..start + len]
+    }
+
+    /// Every holder of every socket, sorted by inode.
+    #[must_use]
+    pub fn all_holders(&self) -> &[Holder] {
+        &self.holders
+    }
+
+    /// The process of a holder of this table.
+    #[must_use]
+    pub fn process(&self, holder: &Holder) -> &Process {
+        &self.processes[holder.process as usize]
+    }
+
+    /// The holders of a socket, or why it has none.
+    #[must_use]
+    pub fn of(&self, socket: &Socket) -> (OwnerStatus, &[Holder]) {
+        if !self.collected {
+            return (OwnerStatus::NotCollected, &[]);
+        }
+        if let Some(status) = OwnerStatus::without_holder(socket) {
+            return (status, &[]);
+        }
+        let holders = self.holders(socket.inode);
+        let status = if !holders.is_empty() {
+            OwnerStatus::Known
+        } else if self.unreadable > 0 {
+            OwnerStatus::NoPermission
+        } else if self.unheld.binary_search(&socket.inode).is_ok() {
+            OwnerStatus::Kernel
+        } else {
+            OwnerStatus::Raced
+        };
+        (status, holders)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(inode: u64) -> Socket {
+        Socket { inode, state: State::Established, kind: RowKind::Full, shutdown: Some(0), ..Socket::default() }
+    }
+
+    #[test]
+    fn every_holder_is_named_not_the_first_nor_the_last() {
+        let processes = vec![
+            Process { pid: 1, comm: "a".into(), ..Process::default() },
+            Process { pid: 2, comm: "b".into(), ..Process::default() },
+        ];
+        let holder = |inode, process, fd| Holder { inode, process, fd };
+        let table = OwnerTable::new(processes, vec![holder(9, 1, 4), holder(8, 0, 3), holder(9, 0, 7)], 0);
+        let (status, holders) = table.of(&socket(9));
+        assert_eq!(status, OwnerStatus::Known);
+        assert_eq!(holders, [holder(9, 0, 7), holder(9, 1, 4)]);
+        assert_eq!(table.of(&socket(10)).0, OwnerStatus::Raced);
+    }
+
+    #[test]
+    fn the_reason_for_no_owner_follows_the_row() {
+        let table = OwnerTable::new(Vec::new(), Vec::new(), 1);
+        let with = |state, kind, inode, shutdown| Socket { state, kind, inode, shutdown, ..Socket::default() };
+        let status = |s: Socket| table.of(&s).0;
+        assert_eq!(status(with(State::TimeWait, RowKind::TimeWaitMini, 0, None)), OwnerStatus::TimeWait);
+        assert_eq!(status(with(State::SynRecv, RowKind::Request, 0, None)), OwnerStatus::NotAccepted);
+        assert_eq!(status(with(State::CloseWait, RowKind::Full, 0, Some(1))), OwnerStatus::NotAccepted);
+        assert_eq!(status(with(State::FinWait1, RowKind::Full, 0, Some(3))), OwnerStatus::Orphaned);
+        assert_eq!(status(with(State::Established, RowKind::Full, 5, Some(0))), OwnerStatus::NoPermission);
+        assert_eq!(OwnerTable::default().of(&socket(5)).0, OwnerStatus::NotCollected);
+        let mut table = OwnerTable::new(Vec::new(), Vec::new(), 0);
+        table.merge(OwnerTable::default(), vec![5]);
+        assert_eq!(table.of(&socket(5)).0, OwnerStatus::Kernel);
+    }
+}
