@@ -1,2 +1,4 @@
 //! What are my TCP connections doing, which of them are in trouble, whose fault is it, and what do I do about it?
+pub mod aggregate;
 pub mod model;
+pub mod collect;

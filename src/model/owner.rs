@@ -131,7 +131,9 @@ pub struct OwnerTable {
     pub unreadable: u32,
     /// False when owners were not asked for at all.
     pub collected: bool,
-    /// Inodes that were looked for twice and still belong to no process, sorted: see [`OwnerStatus::Kernel`].
+    /// Whether sockets without an owner were looked for a second time.
+    settled: bool,
+    /// Inodes that were looked for twice, still exist and belong to no process, sorted.
     unheld: Vec<u64>,
 }
 
@@ -141,17 +143,18 @@ impl OwnerTable {
     pub fn new(processes: Vec<Process>, mut holders: Vec<Holder>, unreadable: u32) -> OwnerTable {
         holders.sort_unstable();
         holders.dedup();
-        OwnerTable { processes, holders, unreadable, collected: true, unheld: Vec::new() }
+        OwnerTable { processes, holders, unreadable, collected: true, settled: false, unheld: Vec::new() }
     }
 
-    /// Adds what a later look found, and remembers which of `looked_for` nobody holds though they still exist.
-    pub fn merge(&mut self, later: OwnerTable, mut unheld: Vec<u64>) {
+    /// Adds what a second look found, and remembers which inodes nobody holds though they still exist.
+    pub fn settle(&mut self, later: OwnerTable, mut unheld: Vec<u64>) {
         let shift = u32::try_from(self.processes.len()).unwrap_or(u32::MAX);
         self.processes.extend(later.processes);
         self.holders.extend(later.holders.iter().map(|h| Holder { process: h.process.saturating_add(shift), ..*h }));
         self.holders.sort_unstable();
         self.unheld.append(&mut unheld);
         self.unheld.sort_unstable();
+        self.settled = true;
     }
 
     /// Every holder of a socket inode; empty for 0.
@@ -187,14 +190,12 @@ impl OwnerTable {
             return (status, &[]);
         }
         let holders = self.holders(socket.inode);
-        let status = if !holders.is_empty() {
-            OwnerStatus::Known
-        } else if self.unreadable > 0 {
-            OwnerStatus::NoPermission
-        } else if self.unheld.binary_search(&socket.inode).is_ok() {
-            OwnerStatus::Kernel
-        } else {
-            OwnerStatus::Raced
+        let exists = !self.settled || self.unheld.binary_search(&socket.inode).is_ok();
+        let status = match (holders.is_empty(), self.unreadable > 0) {
+            (false, _) => OwnerStatus::Known,
+            (true, true) if exists => OwnerStatus::NoPermission,
+            (true, false) if exists && self.settled => OwnerStatus::Kernel,
+            (true, _) => OwnerStatus::Raced,
         };
         (status, holders)
     }
@@ -234,7 +235,8 @@ mod tests {
         assert_eq!(status(with(State::Established, RowKind::Full, 5, Some(0))), OwnerStatus::NoPermission);
         assert_eq!(OwnerTable::default().of(&socket(5)).0, OwnerStatus::NotCollected);
         let mut table = OwnerTable::new(Vec::new(), Vec::new(), 0);
-        table.merge(OwnerTable::default(), vec![5]);
+        table.settle(OwnerTable::default(), vec![5]);
         assert_eq!(table.of(&socket(5)).0, OwnerStatus::Kernel);
+        assert_eq!(table.of(&socket(6)).0, OwnerStatus::Raced);
     }
 }

@@ -45,6 +45,7 @@ macro_rules! fields {
                 match field {
                     $(stringify!($name) => {
                         const SIZE: usize = size_of::<$kind>();
+                        #[allow(irrefutable_let_patterns, reason = "some fields are as wide as the value")]
                         let Ok(value) = $kind::try_from(value) else { return false };
                         self.bytes[$offset..$offset + SIZE].copy_from_slice(&value.to_ne_bytes());
                         self.len = self.len.max($offset + SIZE);

@@ -1,0 +1,185 @@
+//! The census: how many sockets are in which state, family, group.
+//!
+//! Comes in: sockets, one at a time. Goes out: counts. Never here: keeping a socket.
+
+use crate::aggregate::groups::Grouping;
+use crate::aggregate::roles::Listeners;
+use crate::model::column::Row;
+use crate::model::{Family, Gap, OwnerStatus, State};
+
+/// Sockets per state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Counts([u64; State::SLOTS]);
+
+impl Counts {
+    pub fn add(&mut self, state: State) {
+        self.0[state.index()] += 1;
+    }
+
+    pub fn add_many(&mut self, state: State, n: u64) {
+        self.0[state.index()] += n;
+    }
+
+    pub fn merge(&mut self, other: &Counts) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+
+    #[must_use]
+    pub fn get(&self, state: State) -> u64 {
+        self.0[state.index()]
+    }
+
+    /// Sockets whose state number is newer than this program.
+    #[must_use]
+    pub fn unknown(&self) -> u64 {
+        self.0[State::SLOTS - 1]
+    }
+
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// How well the owners are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Coverage {
+    by_status: [u64; OwnerStatus::ALL.len()],
+}
+
+impl Coverage {
+    pub fn add(&mut self, status: OwnerStatus) {
+        self.by_status[status as usize] += 1;
+    }
+
+    #[must_use]
+    pub fn get(&self, status: OwnerStatus) -> u64 {
+        self.by_status[status as usize]
+    }
+
+    /// The line that says whose owner is not known, if any is not.
+    #[must_use]
+    pub fn gap(&self, unreadable_processes: u32) -> Option<Gap> {
+        let known = self.get(OwnerStatus::Known);
+        let hidden = self.get(OwnerStatus::NoPermission);
+        let raced = self.get(OwnerStatus::Raced);
+        let all = known + hidden + raced;
+        if hidden > 0 {
+            return Some(Gap::new(
+                format!("owners known for {known} of {all} sockets"),
+                format!("no permission to read the descriptors of {unreadable_processes} processes"),
+                "run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, to see the rest",
+            ));
+        }
+        (raced > 0).then(|| {
+            Gap::new(
+                format!("owners known for {known} of {all} sockets"),
+                format!("{raced} appeared or vanished while the processes were read"),
+                "",
+            )
+        })
+    }
+}
+
+/// Everything that `summary` counts.
+pub struct Census {
+    pub counts: [Counts; 2],
+    pub coverage: Coverage,
+    pub groupings: Vec<Grouping>,
+    pub listeners: Listeners,
+}
+
+impl Census {
+    #[must_use]
+    pub fn new(listeners: Listeners, groupings: Vec<Grouping>) -> Census {
+        Census { counts: [Counts::default(); 2], coverage: Coverage::default(), groupings, listeners }
+    }
+
+    /// Counts one socket everywhere.
+    pub fn add(&mut self, row: &Row<'_>) {
+        self.counts[row.socket.family as usize].add(row.socket.state);
+        self.coverage.add(row.status);
+        if self.groupings.is_empty() {
+            return;
+        }
+        let role = self.listeners.role(row.socket);
+        for grouping in &mut self.groupings {
+            grouping.add(row, role, &self.listeners);
+        }
+    }
+
+    #[must_use]
+    pub fn family(&self, family: Family) -> &Counts {
+        &self.counts[family as usize]
+    }
+
+    /// Both families together.
+    #[must_use]
+    pub fn all(&self) -> Counts {
+        let mut all = self.counts[0];
+        all.merge(&self.counts[1]);
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::groups::{Key, KeyValue};
+    use crate::model::column::NoNames;
+    use crate::model::{Endpoint, OwnerTable, Socket};
+
+    fn row(state: State, sport: u16, dport: u16) -> Socket {
+        let addr = "10.0.0.1".parse().unwrap();
+        Socket {
+            state,
+            local: Endpoint::new(addr, sport),
+            peer: Endpoint::new("10.9.9.9".parse().unwrap(), dport),
+            uid: Some(u32::from(dport)),
+            ..Socket::default()
+        }
+    }
+
+    #[test]
+    fn totals_are_equal_whatever_the_crossing_and_the_cut() {
+        let mut listeners = Listeners::new((32768, 60999));
+        listeners.add(&row(State::Listen, 80, 0));
+        let groupings = Key::ALL.iter().flat_map(|a| Key::ALL.iter().map(|b| Grouping::new(vec![*a, *b]))).collect();
+        let mut census = Census::new(listeners, groupings);
+        let owners = OwnerTable::default();
+        let mut n = 0;
+        for i in 0..500u16 {
+            for state in [State::Established, State::TimeWait, State::CloseWait] {
+                let socket = row(state, if i % 2 == 0 { 80 } else { 40_000 + i }, 50_000 + i % 7);
+                census.add(&Row::new(&socket, &owners, &NoNames));
+                n += 1;
+            }
+        }
+        assert_eq!(census.all().total(), n);
+        for grouping in &census.groupings {
+            for top in [0, 1, 3, 1000] {
+                let (groups, rest) = grouping.top(top);
+                let sum: u64 = groups.iter().map(|g| g.counts.total()).sum();
+                let rest = rest.map_or(0, |(_, counts)| counts.total());
+                assert_eq!(sum + rest, n, "{:?} top {top}", grouping.keys);
+                assert!(groups.len() <= top);
+            }
+        }
+    }
+
+    #[test]
+    fn memory_grows_with_groups_and_not_with_sockets() {
+        let mut census = Census::new(Listeners::new((32768, 60999)), vec![Grouping::new(vec![Key::PeerPort])]);
+        let owners = OwnerTable::default();
+        for i in 0..10_000u16 {
+            let socket = row(State::Established, i, 443);
+            census.add(&Row::new(&socket, &owners, &NoNames));
+        }
+        assert_eq!(census.groupings[0].len(), 1);
+        let (groups, _) = census.groupings[0].top(5);
+        assert_eq!(groups[0].values, [KeyValue::Port(443)]);
+        assert_eq!(groups[0].counts.get(State::Established), 10_000);
+    }
+}

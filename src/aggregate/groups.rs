@@ -1,0 +1,351 @@
+//! Counts per group: states crossed with any part of the four-tuple, with owners and with roles.
+//!
+//! Comes in: sockets with role and owners. Goes out: groups with counts per state, largest first, and everything below
+//! the cut as `other`, so that totals are always equal. Never here: output.
+//!
+//! A group's key is built as bytes in one reused buffer, so a socket of a known group costs no allocation.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::aggregate::census::Counts;
+use crate::aggregate::roles::{Listeners, Role};
+use crate::model::column::Row;
+use crate::model::{Endpoint, Family, FourTuple, OwnerStatus, OwnerTable, State};
+
+/// What to group by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    State,
+    Family,
+    Local,
+    LocalAddr,
+    LocalPort,
+    Peer,
+    PeerAddr,
+    PeerPort,
+    FourTuple,
+    Process,
+    User,
+    Listener,
+    Destination,
+    Netns,
+    Unit,
+    Container,
+    Pod,
+}
+
+impl Key {
+    pub const ALL: [Key; 17] = [
+        Key::State,
+        Key::Family,
+        Key::Local,
+        Key::LocalAddr,
+        Key::LocalPort,
+        Key::Peer,
+        Key::PeerAddr,
+        Key::PeerPort,
+        Key::FourTuple,
+        Key::Process,
+        Key::User,
+        Key::Listener,
+        Key::Destination,
+        Key::Netns,
+        Key::Unit,
+        Key::Container,
+        Key::Pod,
+    ];
+
+    /// The word on the command line and in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Key::State => "state",
+            Key::Family => "family",
+            Key::Local => "local",
+            Key::LocalAddr => "local-addr",
+            Key::LocalPort => "local-port",
+            Key::Peer => "peer",
+            Key::PeerAddr => "peer-addr",
+            Key::PeerPort => "peer-port",
+            Key::FourTuple => "four-tuple",
+            Key::Process => "process",
+            Key::User => "user",
+            Key::Listener => "listener",
+            Key::Destination => "destination",
+            Key::Netns => "netns",
+            Key::Unit => "unit",
+            Key::Container => "container",
+            Key::Pod => "pod",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Key> {
+        let word = word.trim().to_ascii_lowercase().replace('_', "-");
+        let word = match word.as_str() {
+            "src" => "local",
+            "dst" => "peer",
+            "sport" => "local-port",
+            "dport" => "peer-port",
+            "tuple" => "four-tuple",
+            other => other,
+        };
+        Key::ALL.into_iter().find(|k| k.name() == word)
+    }
+
+    /// Whether the owners must be known.
+    #[must_use]
+    pub const fn needs_owners(self) -> bool {
+        matches!(self, Key::Process | Key::Unit | Key::Container | Key::Pod)
+    }
+}
+
+/// The value of one key for one group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyValue {
+    State(State),
+    Family(Family),
+    Endpoint(Endpoint),
+    Addr(IpAddr),
+    Port(u16),
+    Tuple(FourTuple),
+    /// The processes that hold the socket together, as indices into the owner table, sorted.
+    Processes(Vec<u32>),
+    NoProcess(OwnerStatus),
+    User(u32),
+    Netns(u64),
+    Text(String),
+    /// The key does not apply: no listener, no destination, no user.
+    None,
+}
+
+/// Sockets that share the values of all keys.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub values: Vec<KeyValue>,
+    pub counts: Counts,
+}
+
+/// One crossing of keys, counted.
+pub struct Grouping {
+    pub keys: Vec<Key>,
+    groups: HashMap<Box<[u8]>, Group, foldhash::fast::RandomState>,
+    scratch: Vec<u8>,
+    /// Leave sockets out for which every key gives [`KeyValue::None`].
+    pub skip_none: bool,
+}
+
+impl Grouping {
+    #[must_use]
+    pub fn new(keys: Vec<Key>) -> Grouping {
+        Grouping { keys, groups: HashMap::default(), scratch: Vec::with_capacity(64), skip_none: false }
+    }
+
+    /// Counts a socket in its group.
+    pub fn add(&mut self, row: &Row<'_>, role: Role, listeners: &Listeners) {
+        self.scratch.clear();
+        let mut any = false;
+        for key in &self.keys {
+            any |= write_key(*key, row, role, listeners, &mut self.scratch);
+        }
+        if self.skip_none && !any {
+            return;
+        }
+        if let Some(group) = self.groups.get_mut(self.scratch.as_slice()) {
+            group.counts.add(row.socket.state);
+            return;
+        }
+        let values = self.keys.iter().map(|key| value(*key, row, role, listeners)).collect();
+        let mut counts = Counts::default();
+        counts.add(row.socket.state);
+        self.groups.insert(self.scratch.clone().into_boxed_slice(), Group { values, counts });
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// The `top` largest groups and the sum of all others; ties in the order of their values.
+    #[must_use]
+    pub fn top(&self, top: usize) -> (Vec<&Group>, Option<(usize, Counts)>) {
+        let mut groups: Vec<&Group> = self.groups.values().collect();
+        groups.sort_unstable_by(|a, b| {
+            b.counts.total().cmp(&a.counts.total()).then_with(|| a.values.cmp(&b.values))
+        });
+        if groups.len() <= top {
+            return (groups, None);
+        }
+        let mut rest = Counts::default();
+        for group in &groups[top..] {
+            rest.merge(&group.counts);
+        }
+        let others = groups.len() - top;
+        groups.truncate(top);
+        (groups, Some((others, rest)))
+    }
+}
+
+/// Which endpoint a socket came in by, if it was accepted.
+fn listener(row: &Row<'_>, role: Role, listeners: &Listeners) -> Option<Endpoint> {
+    match role {
+        Role::Listener(i) | Role::Server(i) => Some(listeners.get(i).local),
+        Role::FormerServer => Some(Endpoint { port: row.socket.local.port, ..row.socket.local }),
+        Role::Client | Role::Bound | Role::Unknown => None,
+    }
+}
+
+/// Where a socket connected to. Of two unknown ends the lower port is taken for the service.
+fn destination(row: &Row<'_>, role: Role) -> Option<Endpoint> {
+    let (local, peer) = (row.socket.local, row.socket.peer);
+    match role {
+        Role::Client => Some(peer),
+        Role::Unknown if row.socket.state.has_peer() && peer.port <= local.port => Some(peer),
+        _ => None,
+    }
+}
+
+/// Appends the bytes that identify the value; false when the key does not apply.
+fn write_key(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners, out: &mut Vec<u8>) -> bool {
+    let s = row.socket;
+    match key {
+        Key::State => out.push(s.state.kernel()),
+        Key::Family => out.push(s.family as u8),
+        Key::Local => write_endpoint(s.local, out),
+        Key::Peer => write_endpoint(s.peer, out),
+        Key::LocalAddr => write_addr(s.local.addr, out),
+        Key::PeerAddr => write_addr(s.peer.addr, out),
+        Key::LocalPort => out.extend_from_slice(&s.local.port.to_ne_bytes()),
+        Key::PeerPort => out.extend_from_slice(&s.peer.port.to_ne_bytes()),
+        Key::FourTuple => {
+            write_endpoint(s.local, out);
+            write_endpoint(s.peer, out);
+            out.extend_from_slice(&s.ifindex.unwrap_or(0).to_ne_bytes());
+        }
+        Key::User => match s.uid {
+            Some(uid) => out.extend_from_slice(&uid.to_ne_bytes()),
+            None => return none(out),
+        },
+        Key::Netns => out.extend_from_slice(&s.netns.to_ne_bytes()),
+        Key::Listener => match listener(row, role, listeners) {
+            Some(endpoint) => write_endpoint(endpoint, out),
+            None => return none(out),
+        },
+        Key::Destination => match destination(row, role) {
+            Some(endpoint) => write_endpoint(endpoint, out),
+            None => return none(out),
+        },
+        Key::Process => {
+            if row.holders.is_empty() {
+                out.extend_from_slice(&[0xff, row.status as u8]);
+                return row.status != OwnerStatus::NotCollected;
+            }
+            let mut last = None;
+            for holder in row.holders {
+                // Holders are sorted, so descriptors of one process follow each other.
+                if last.replace(holder.process) != Some(holder.process) {
+                    out.extend_from_slice(&holder.process.to_ne_bytes());
+                }
+            }
+            out.extend_from_slice(&u32::MAX.to_ne_bytes());
+        }
+        Key::Unit | Key::Container | Key::Pod => match text(key, row) {
+            Some(text) => {
+                out.extend_from_slice(text.as_bytes());
+                out.push(0);
+            }
+            None => return none(out),
+        },
+    }
+    true
+}
+
+fn none(out: &mut Vec<u8>) -> bool {
+    out.push(0xfe);
+    false
+}
+
+fn write_endpoint(endpoint: Endpoint, out: &mut Vec<u8>) {
+    write_addr(endpoint.addr, out);
+    out.extend_from_slice(&endpoint.port.to_ne_bytes());
+}
+
+fn write_addr(addr: IpAddr, out: &mut Vec<u8>) {
+    match addr {
+        IpAddr::V4(a) => {
+            out.push(4);
+            out.extend_from_slice(&a.octets());
+        }
+        IpAddr::V6(a) => {
+            out.push(6);
+            out.extend_from_slice(&a.octets());
+        }
+    }
+}
+
+fn text<'a>(key: Key, row: &Row<'a>) -> Option<&'a str> {
+    let process = row.first_process()?;
+    match key {
+        Key::Unit => process.unit.as_deref(),
+        Key::Container => process.container.as_deref(),
+        Key::Pod => process.pod.as_deref(),
+        _ => None,
+    }
+}
+
+fn value(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners) -> KeyValue {
+    let s = row.socket;
+    match key {
+        Key::State => KeyValue::State(s.state),
+        Key::Family => KeyValue::Family(s.family),
+        Key::Local => KeyValue::Endpoint(s.local),
+        Key::Peer => KeyValue::Endpoint(s.peer),
+        Key::LocalAddr => KeyValue::Addr(s.local.addr),
+        Key::PeerAddr => KeyValue::Addr(s.peer.addr),
+        Key::LocalPort => KeyValue::Port(s.local.port),
+        Key::PeerPort => KeyValue::Port(s.peer.port),
+        Key::FourTuple => KeyValue::Tuple(s.four_tuple()),
+        Key::User => s.uid.map_or(KeyValue::None, KeyValue::User),
+        Key::Netns => KeyValue::Netns(s.netns),
+        Key::Listener => listener(row, role, listeners).map_or(KeyValue::None, KeyValue::Endpoint),
+        Key::Destination => destination(row, role).map_or(KeyValue::None, KeyValue::Endpoint),
+        Key::Process if row.holders.is_empty() => KeyValue::NoProcess(row.status),
+        Key::Process => {
+            let mut processes: Vec<u32> = row.holders.iter().map(|h| h.process).collect();
+            processes.dedup();
+            KeyValue::Processes(processes)
+        }
+        Key::Unit | Key::Container | Key::Pod => {
+            text(key, row).map_or(KeyValue::None, |t| KeyValue::Text(t.to_owned()))
+        }
+    }
+}
+
+/// How a set of processes is called: `nginx(812)`, `nginx(812 +3)` for several of one name, `a(1) b(2)` for two names.
+#[must_use]
+pub fn processes_label(indices: &[u32], owners: &OwnerTable) -> String {
+    let mut label = String::new();
+    let mut names: Vec<(&str, Vec<u32>)> = Vec::new();
+    for index in indices {
+        let process = &owners.processes[*index as usize];
+        match names.iter_mut().find(|(name, _)| *name == process.comm) {
+            Some((_, pids)) => pids.push(process.pid),
+            None => names.push((&process.comm, vec![process.pid])),
+        }
+    }
+    for (name, mut pids) in names {
+        pids.sort_unstable();
+        if !label.is_empty() {
+            label.push(' ');
+        }
+        let more = if pids.len() > 1 { format!(" +{}", pids.len() - 1) } else { String::new() };
+        label.push_str(&format!("{name}({}{more})", pids[0]));
+    }
+    label
+}

@@ -1,0 +1,12 @@
+//! From sockets to numbers: who plays which role, how many of what, and how well owners are known.
+//!
+//! Comes in: sockets, one at a time, and an owner table. Goes out: counts per state, family and group, in memory that
+//! grows with the number of distinct groups and never with the number of sockets. Never here: I/O, a clock, output.
+
+pub mod census;
+pub mod groups;
+pub mod roles;
+
+pub use census::{Census, Counts, Coverage};
+pub use groups::{Group, Grouping, Key, KeyValue};
+pub use roles::{Listeners, Role};

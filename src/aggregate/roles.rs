@@ -1,0 +1,217 @@
+//! Which end of a connection a socket is: the one that listened or the one that connected.
+//!
+//! Comes in: the LISTEN rows, the ephemeral port range, a socket. Goes out: its [`Role`]. Never here: owners.
+
+use std::net::IpAddr;
+
+use rustc_hash::FxHashMap;
+
+use crate::model::{Endpoint, Family, RowKind, Socket, State};
+
+/// The part that a socket plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It listens: index into [`Listeners::all`].
+    Listener(u32),
+    /// It was accepted by (or waits for) a listener that is still there.
+    Server(u32),
+    /// It was accepted on this port, whose listener is gone.
+    FormerServer,
+    /// It connected to its peer.
+    Client,
+    /// Neither listening nor connected.
+    Bound,
+    /// Cannot be told.
+    Unknown,
+}
+
+/// A listening endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub netns: u64,
+    pub family: Family,
+    pub local: Endpoint,
+    /// `None` when the source does not say (`/proc`): then a `::` listener is taken for dual-stack.
+    pub v6only: Option<bool>,
+    pub inode: u64,
+}
+
+/// Every listener, by port. Several sockets on one endpoint (`SO_REUSEPORT`) are one listener here.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    all: Vec<Listener>,
+    by_port: FxHashMap<u16, Vec<u32>>,
+    /// `ip_local_port_range`, both ends included.
+    pub ephemeral: (u16, u16),
+}
+
+impl Listeners {
+    /// No listener yet; `ephemeral` is `ip_local_port_range`.
+    #[must_use]
+    pub fn new(ephemeral: (u16, u16)) -> Listeners {
+        Listeners { all: Vec::new(), by_port: FxHashMap::default(), ephemeral }
+    }
+
+    /// Takes a LISTEN row; other rows are ignored.
+    pub fn add(&mut self, socket: &Socket) {
+        if socket.state != State::Listen || self.exact(socket).is_some() {
+            return;
+        }
+        let index = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        self.all.push(Listener {
+            netns: socket.netns,
+            family: socket.family,
+            local: socket.local,
+            v6only: socket.v6only,
+            inode: socket.inode,
+        });
+        self.by_port.entry(socket.local.port).or_default().push(index);
+    }
+
+    #[must_use]
+    pub fn all(&self) -> &[Listener] {
+        &self.all
+    }
+
+    /// The listener of the index in a [`Role`].
+    #[must_use]
+    pub fn get(&self, index: u32) -> &Listener {
+        &self.all[index as usize]
+    }
+
+    fn exact(&self, socket: &Socket) -> Option<u32> {
+        let candidates = self.by_port.get(&socket.local.port)?;
+        candidates
+            .iter()
+            .copied()
+            .find(|i| {
+                let l = self.get(*i);
+                l.netns == socket.netns && l.local == socket.local && l.family == socket.family
+            })
+    }
+
+    /// The listener that a connection to `local` belongs to: exact address first, then the wildcard of its family,
+    /// then a dual-stack `::`.
+    #[must_use]
+    pub fn matching(&self, netns: u64, local: Endpoint) -> Option<u32> {
+        let candidates = self.by_port.get(&local.port)?;
+        let addr = local.addr.to_canonical();
+        let mut best: Option<(u8, u32)> = None;
+        for index in candidates {
+            let listener = self.get(*index);
+            if listener.netns != netns {
+                continue;
+            }
+            let rank = if listener.local.addr.to_canonical() == addr {
+                3
+            } else if listener.local.is_wildcard() {
+                match (listener.local.addr, addr) {
+                    (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => 2,
+                    (IpAddr::V6(_), IpAddr::V4(_)) if listener.v6only != Some(true) => 1,
+                    _ => 0,
+                }
+            } else {
+                0
+            };
+            if rank > best.map_or(0, |(r, _)| r) {
+                best = Some((rank, *index));
+            }
+        }
+        best.map(|(_, index)| index)
+    }
+
+    fn is_ephemeral(&self, port: u16) -> bool {
+        (self.ephemeral.0..=self.ephemeral.1).contains(&port)
+    }
+
+    /// The role of a socket (diagnosis section 3, step 0).
+    #[must_use]
+    pub fn role(&self, socket: &Socket) -> Role {
+        match (socket.state, socket.kind) {
+            (State::Listen, _) => return self.exact(socket).map_or(Role::Unknown, Role::Listener),
+            (State::BoundInactive | State::Close, _) => return Role::Bound,
+            // Only connect() makes a SYN_SENT.
+            (State::SynSent, _) => return Role::Client,
+            _ => {}
+        }
+        let ours = self.matching(socket.netns, socket.local);
+        let theirs = if is_local(socket) { self.matching(socket.netns, socket.peer) } else { None };
+        match (ours, theirs) {
+            (Some(ours), None) => Role::Server(ours),
+            (None, Some(_)) => Role::Client,
+            (Some(ours), Some(theirs)) => {
+                let exact = |i: u32, e: Endpoint| self.get(i).local.addr.to_canonical() == e.addr.to_canonical();
+                match (exact(ours, socket.local), exact(theirs, socket.peer)) {
+                    (true, false) => Role::Server(ours),
+                    (false, true) => Role::Client,
+                    _ => Role::Unknown,
+                }
+            }
+            (None, None) if socket.kind == RowKind::Request => Role::FormerServer,
+            (None, None) => match (self.is_ephemeral(socket.local.port), self.is_ephemeral(socket.peer.port)) {
+                (true, false) => Role::Client,
+                (false, true) => Role::FormerServer,
+                _ => Role::Unknown,
+            },
+        }
+    }
+}
+
+/// Whether the peer is this host, as far as one row shows it.
+#[must_use]
+pub fn is_local(socket: &Socket) -> bool {
+    let peer = socket.peer.addr.to_canonical();
+    peer.is_loopback() || peer == socket.local.addr.to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(state: State, local: &str, peer: &str) -> Socket {
+        let endpoint = |text: &str| {
+            let at: std::net::SocketAddr = text.parse().unwrap();
+            Endpoint::new(at.ip(), at.port())
+        };
+        let (local, peer) = (endpoint(local), endpoint(peer));
+        let family = if local.addr.is_ipv4() { Family::V4 } else { Family::V6 };
+        Socket { state, local, peer, family, ..Socket::default() }
+    }
+
+    fn listeners(rows: &[&str]) -> Listeners {
+        let mut all = Listeners::new((32768, 60999));
+        for at in rows {
+            all.add(&row(State::Listen, at, if at.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" }));
+        }
+        all
+    }
+
+    #[test]
+    fn roles_follow_the_listeners_then_the_port_range() {
+        let l = listeners(&["0.0.0.0:80", "127.0.0.1:80", "[::]:443", "10.0.0.1:9000"]);
+        let role = |local: &str, peer: &str| l.role(&row(State::Established, local, peer));
+        assert_eq!(role("10.0.0.1:80", "10.0.0.9:40000"), Role::Server(0));
+        assert_eq!(role("127.0.0.1:80", "127.0.0.1:40000"), Role::Server(1), "the exact address wins");
+        assert_eq!(role("127.0.0.1:40000", "127.0.0.1:80"), Role::Client);
+        assert_eq!(role("[::ffff:10.0.0.1]:443", "[::ffff:10.0.0.2]:40000"), Role::Server(2), "dual stack");
+        assert_eq!(role("10.0.0.1:443", "10.0.0.2:40000"), Role::Server(2));
+        assert_eq!(role("10.0.0.1:40000", "10.9.9.9:80"), Role::Client, "a remote :80 is not our :80");
+        assert_eq!(role("10.0.0.1:8081", "10.9.9.9:50000"), Role::FormerServer);
+        assert_eq!(role("10.0.0.1:40000", "10.9.9.9:50000"), Role::Unknown);
+        assert_eq!(l.role(&row(State::SynSent, "10.0.0.1:80", "10.0.0.2:80")), Role::Client);
+        assert_eq!(l.role(&row(State::BoundInactive, "10.0.0.1:80", "0.0.0.0:0")), Role::Bound);
+    }
+
+    #[test]
+    fn a_v6only_listener_takes_no_ipv4_connection() {
+        let mut l = Listeners::new((32768, 60999));
+        l.add(&Socket { v6only: Some(true), ..row(State::Listen, "[::]:443", "[::]:0") });
+        assert_eq!(l.matching(0, row(State::Established, "10.0.0.1:443", "10.0.0.2:1").local), None);
+    }
+
+    #[test]
+    fn several_sockets_on_one_endpoint_are_one_listener() {
+        let l = listeners(&["0.0.0.0:80", "0.0.0.0:80"]);
+        assert_eq!(l.all().len(), 1);
+    }
+}

@@ -1,0 +1,78 @@
+//! Why something could not be read.
+//!
+//! Comes in: an operation, its object, what the system said. Goes out: one line that names them and the way out.
+//! Never here: deciding whether that is fatal.
+
+use std::fmt;
+use std::io;
+
+/// An error of the collectors.
+#[derive(Debug)]
+pub struct Error {
+    /// `ask sock_diag for a dump`
+    operation: &'static str,
+    /// `/proc/net/tcp`; empty when the operation says it all.
+    object: String,
+    source: io::Error,
+    hint: &'static str,
+}
+
+impl Error {
+    pub fn new(operation: &'static str, object: impl Into<String>, source: io::Error) -> Error {
+        Error { operation, object: object.into(), source, hint: "" }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: &'static str) -> Error {
+        self.hint = hint;
+        self
+    }
+
+    /// Whether a right is missing.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
+
+    /// Whether the thing does not exist: a file, or a facility that this kernel lacks.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported)
+            || matches!(
+                self.source.raw_os_error(),
+                Some(libc::EPROTONOSUPPORT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::ENOSYS)
+            )
+    }
+}
+
+/// What the system said, without the number that Rust adds.
+#[must_use]
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => "unknown error".into(),
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}", self.operation)?;
+        if !self.object.is_empty() {
+            write!(f, " {}", self.object)?;
+        }
+        write!(f, ": {}", reason(&self.source))?;
+        if !self.hint.is_empty() {
+            write!(f, "; {}", self.hint)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}

@@ -1,0 +1,360 @@
+//! The only folder that asks the kernel, or reads a file.
+//!
+//! Comes in: a [`Query`] (states, families, attributes). Goes out: sockets pushed into a sink, owners, and a [`Gap`] for
+//! everything that could not be seen. Never here: counting, judging, printing.
+#![allow(clippy::disallowed_methods, reason = "this is the folder that may do I/O")]
+
+pub mod error;
+pub mod names;
+pub mod netlink;
+pub mod proc;
+
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::model::{Family, Gap, Holder, OwnerTable, Process, Socket, State, StateSet};
+pub use error::Error;
+use netlink::request::Walk;
+use netlink::{Attributes, Channel, Request};
+use proc::{ProcRoot, net_tcp, owners};
+
+/// Which source to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SourceChoice {
+    /// `sock_diag`, and `/proc` where there is none.
+    #[default]
+    Auto,
+    Netlink,
+    Proc,
+}
+
+/// Where the sockets of an answer came from (JSON: `source`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Netlink,
+    Proc,
+    Capture,
+}
+
+impl Source {
+    /// The key that JSON prints.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Source::Netlink => "netlink",
+            Source::Proc => "proc",
+            Source::Capture => "capture",
+        }
+    }
+}
+
+/// Which families to report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Families {
+    #[default]
+    Both,
+    Only(Family),
+}
+
+impl Families {
+    #[must_use]
+    pub fn contains(self, family: Family) -> bool {
+        match self {
+            Families::Both => true,
+            Families::Only(only) => only == family,
+        }
+    }
+}
+
+/// One question about sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    pub states: StateSet,
+    pub families: Families,
+    pub attributes: Attributes,
+    /// Filter bytecode for the kernel; the sink must check again what it needs exactly.
+    pub bytecode: Vec<u8>,
+}
+
+impl Query {
+    #[must_use]
+    pub fn states(states: StateSet) -> Query {
+        Query { states, families: Families::Both, attributes: Attributes::NONE, bytecode: Vec::new() }
+    }
+}
+
+/// What takes the sockets.
+pub type Sink<'a> = &'a mut dyn FnMut(&Socket) -> ControlFlow<()>;
+
+/// The host and kernel that an answer is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    pub name: String,
+    pub kernel: String,
+}
+
+impl Host {
+    #[must_use]
+    pub fn here() -> Host {
+        let uname = rustix::system::uname();
+        Host {
+            name: uname.nodename().to_string_lossy().into_owned(),
+            kernel: uname.release().to_string_lossy().into_owned(),
+        }
+    }
+
+    /// Major and minor version of the kernel, 0.0 when it cannot be read.
+    #[must_use]
+    pub fn version(&self) -> (u32, u32) {
+        let mut parts = self.kernel.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+}
+
+/// The running system as a source.
+pub struct Live {
+    root: ProcRoot,
+    choice: SourceChoice,
+    channel: Option<Channel>,
+    /// Why `/proc` is used although nobody asked for it.
+    fallback: Option<String>,
+    /// One dump for both families was refused; ask for each.
+    two_passes: bool,
+    netns: u64,
+    host: Host,
+}
+
+impl Live {
+    /// Opens the source.
+    ///
+    /// # Errors
+    /// When the chosen source does not exist here.
+    pub fn open(choice: SourceChoice, root: ProcRoot) -> Result<Live, Error> {
+        let netns_link =
+            if root.is_own() { root.path().join("thread-self/ns/net") } else { root.path().join("1/ns/net") };
+        let netns = std::fs::metadata(netns_link).map_or(0, |m| m.ino());
+        let mut live =
+            Live { root, choice, channel: None, fallback: None, two_passes: false, netns, host: Host::here() };
+        // A host's /proc mounted elsewhere tells of the host; our own netlink socket would tell of us.
+        if choice == SourceChoice::Auto && !live.root.is_own() {
+            live.choice = SourceChoice::Proc;
+        }
+        if live.choice != SourceChoice::Proc {
+            match Channel::open(netns) {
+                Ok(channel) => live.channel = Some(channel),
+                Err(e) if live.choice == SourceChoice::Netlink => return Err(e.hint("try `--source proc`")),
+                Err(e) => live.fallback = Some(e.to_string()),
+            }
+        }
+        Ok(live)
+    }
+
+    /// Where the sockets come from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        if self.channel.is_some() { Source::Netlink } else { Source::Proc }
+    }
+
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Inode of the network namespace that is seen; 0 if unknown.
+    #[must_use]
+    pub fn netns(&self) -> u64 {
+        self.netns
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &ProcRoot {
+        &self.root
+    }
+
+    /// What this source cannot tell about such a query.
+    #[must_use]
+    pub fn gaps(&self, query: &Query) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        if let Some(why) = &self.fallback {
+            gaps.push(Gap::new(
+                "sockets were read from /proc/net/tcp",
+                why.clone(),
+                "load the kernel modules inet_diag and tcp_diag",
+            ));
+        }
+        let bound = query.states.contains(State::BoundInactive);
+        if self.source() == Source::Proc {
+            if !query.attributes.names().is_empty() {
+                gaps.push(Gap::new(
+                    format!("no {} for any socket", query.attributes.names().join(", ")),
+                    "/proc/net/tcp does not carry it",
+                    "use `--source netlink`",
+                ));
+            }
+            if bound {
+                gaps.push(Gap::new(
+                    "bound_inactive sockets were not counted",
+                    "/proc/net/tcp does not list them",
+                    "use `--source netlink` on Linux 6.8 or later",
+                ));
+            }
+        } else if bound && self.host.version() < (6, 8) {
+            gaps.push(Gap::new(
+                "bound_inactive sockets were not counted",
+                format!("kernel {} does not list them", self.host.kernel),
+                "Linux 6.8 and later do",
+            ));
+        }
+        gaps
+    }
+
+    /// Pushes every socket that matches into the sink, and says what is missing.
+    ///
+    /// # Errors
+    /// When the source gives nothing at all.
+    pub fn sockets(&mut self, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<(), Error> {
+        if let Some(channel) = &mut self.channel {
+            match netlink_sockets(channel, &mut self.two_passes, query, gaps, sink) {
+                Err(e) if self.choice == SourceChoice::Auto && (e.is_missing() || e.is_permission()) => {
+                    self.channel = None;
+                    self.fallback = Some(e.to_string());
+                }
+                other => return other,
+            }
+        }
+        self.proc_sockets(query, gaps, sink)
+    }
+
+    fn proc_sockets(&self, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<(), Error> {
+        let folder = self.root.net();
+        for (family, file) in [(Family::V4, "tcp"), (Family::V6, "tcp6")] {
+            if !query.families.contains(family) {
+                continue;
+            }
+            let path = folder.join(file);
+            let read = net_tcp::read(&path, family, self.netns, &mut |socket| {
+                if query.states.contains(socket.state) { sink(socket) } else { ControlFlow::Continue(()) }
+            });
+            let table = match read {
+                // A kernel without IPv6 has no such table, and no such sockets.
+                Err(e) if family == Family::V6 && e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => {
+                    return Err(Error::new("read", path.display().to_string(), e)
+                        .hint("is a proc file system mounted there?"));
+                }
+                Ok(table) => table,
+            };
+            if table.unreadable_lines > 0 {
+                gaps.push(Gap::new(
+                    format!("{} of {} lines are missing", table.unreadable_lines, table.rows + table.unreadable_lines),
+                    format!("{} is cut or not in the format of the kernel", path.display()),
+                    "",
+                ));
+            }
+            if table.stopped {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every process that holds a socket; with `wanted`, only of those inodes.
+    ///
+    /// # Errors
+    /// When the process list cannot be read.
+    pub fn owners(&mut self, wanted: Option<&FxHashSet<u64>>) -> Result<OwnerTable, Error> {
+        let walked = owners::walk(&self.root, wanted)?;
+        Ok(self.owner_table(walked))
+    }
+
+    fn owner_table(&self, walked: owners::Walked) -> OwnerTable {
+        let mut index: FxHashMap<u32, u32> = FxHashMap::default();
+        let mut processes = Vec::new();
+        let mut last = None;
+        let mut holders = Vec::with_capacity(walked.records.len());
+        for record in walked.records {
+            let process = match last {
+                Some((pid, process)) if pid == record.pid => process,
+                _ => *index.entry(record.pid).or_insert_with(|| {
+                    processes.push(self.process(record.pid));
+                    u32::try_from(processes.len() - 1).unwrap_or(u32::MAX)
+                }),
+            };
+            last = Some((record.pid, process));
+            holders.push(Holder { inode: record.inode, process, fd: record.fd });
+        }
+        OwnerTable::new(processes, holders, walked.unreadable)
+    }
+
+    /// Name and user of a process; what has vanished keeps its pid and an empty name.
+    fn process(&self, pid: u32) -> Process {
+        let folder = self.root.path().join(pid.to_string());
+        let comm = std::fs::read(folder.join("comm")).unwrap_or_default();
+        let comm = String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned();
+        let uid = procfs::process::Process::new_with_root(folder)
+            .and_then(|p| p.status())
+            .ok()
+            .map(|status| status.ruid);
+        Process { pid, comm, uid, ..Process::default() }
+    }
+
+    /// Looks a second time for sockets that had no owner: who was late is found now, and what still exists without one
+    /// is told apart from what has vanished.
+    ///
+    /// # Errors
+    /// When the kernel refuses the second question.
+    pub fn settle(&mut self, table: &mut OwnerTable, missing: &FxHashSet<u64>) -> Result<(), Error> {
+        let later = self.owners(Some(missing))?;
+        let mut unheld: FxHashSet<u64> = FxHashSet::default();
+        let query = Query::states(StateSet::BIG);
+        self.sockets(&query, &mut Vec::new(), &mut |socket| {
+            if missing.contains(&socket.inode) && later.holders(socket.inode).is_empty() {
+                unheld.insert(socket.inode);
+            }
+            ControlFlow::Continue(())
+        })?;
+        table.settle(later, unheld.into_iter().collect());
+        Ok(())
+    }
+}
+
+fn netlink_sockets(
+    channel: &mut Channel,
+    two_passes: &mut bool,
+    query: &Query,
+    gaps: &mut Vec<Gap>,
+    sink: Sink<'_>,
+) -> Result<(), Error> {
+    let request = |walk| Request {
+        walk,
+        states: query.states,
+        attributes: query.attributes,
+        bytecode: query.bytecode.clone(),
+    };
+    let walks: &[Walk] = match query.families {
+        Families::Only(family) => &[Walk::One(family)],
+        Families::Both if *two_passes => &[Walk::One(Family::V4), Walk::One(Family::V6)],
+        Families::Both => &[Walk::Both],
+    };
+    for (i, walk) in walks.iter().enumerate() {
+        let report = match channel.dump(&request(*walk), sink) {
+            Err(e) if *walk == Walk::Both && e.is_missing() => {
+                *two_passes = true;
+                return netlink_sockets(channel, two_passes, query, gaps, sink);
+            }
+            // The second family may not exist in this kernel.
+            Err(e) if i > 0 && e.is_missing() => continue,
+            other => other?,
+        };
+        if let Some(why) = report.incomplete {
+            gaps.push(Gap::new("the list of sockets is incomplete", why, "run it again"));
+        }
+        if report.stopped {
+            break;
+        }
+    }
+    Ok(())
+}

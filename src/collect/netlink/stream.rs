@@ -1,0 +1,307 @@
+//! The dump loop: one request, many datagrams, every socket pushed into a sink.
+//!
+//! Comes in: a [`Request`] and a sink. Goes out: a [`Report`] that says how many rows came and, when the dump was not
+//! complete, why. Never here: what a row means.
+
+use std::io;
+use std::ops::ControlFlow;
+
+use netlink_sys::Socket as NetlinkSocket;
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+
+use crate::collect::error::{self, Error};
+use crate::collect::netlink::decode;
+use crate::collect::netlink::request::{self, Attributes, Request};
+use crate::model::{Family, FourTuple, Socket};
+
+/// The kernel fills at most 32 KiB per datagram (`netlink_dump`); twice that is room for kernels that fill more.
+const BUFFER_BYTES: usize = 64 * 1024;
+const HEADER_BYTES: usize = 16;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+/// The table changed under the dump (`NLM_F_DUMP_INTR`).
+const FLAG_INTERRUPTED: u16 = 0x10;
+
+/// What a dump gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub rows: u64,
+    /// Why rows are missing; `None` for a complete dump.
+    pub incomplete: Option<String>,
+    /// The sink asked to stop.
+    pub stopped: bool,
+}
+
+impl Report {
+    fn incomplete(&mut self, why: impl Into<String>) {
+        self.incomplete.get_or_insert_with(|| why.into());
+    }
+}
+
+/// Where datagrams come from: the kernel, or recorded bytes.
+pub trait Datagrams {
+    /// Puts the next datagram into the buffer and returns its true length, which may be larger than the buffer.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+impl Datagrams for NetlinkSocket {
+    fn receive(&mut self, mut buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.recv(&mut buffer, libc::MSG_TRUNC) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+/// An open `sock_diag` socket with its buffer. It sees the network namespace of the thread that opened it.
+pub struct Channel {
+    socket: NetlinkSocket,
+    buffer: Vec<u8>,
+    sequence: u32,
+    netns: u64,
+    scratch: Socket,
+}
+
+impl Channel {
+    /// Opens a channel in the namespace of this thread; `netns` is that namespace's inode, for the rows.
+    ///
+    /// # Errors
+    /// When the kernel has no netlink `sock_diag`.
+    pub fn open(netns: u64) -> Result<Channel, Error> {
+        let socket = NetlinkSocket::new(NETLINK_SOCK_DIAG)
+            .map_err(|e| Error::new("open a sock_diag netlink socket", "", e))?;
+        Ok(Channel { socket, buffer: vec![0; BUFFER_BYTES], sequence: 0, netns, scratch: Socket::default() })
+    }
+
+    /// Runs one dump.
+    ///
+    /// # Errors
+    /// When the kernel refuses the question; a dump that breaks off later is reported as incomplete instead.
+    pub fn dump(
+        &mut self,
+        request: &Request,
+        sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
+    ) -> Result<Report, Error> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let message = request.encode(self.sequence);
+        self.socket.send(&message, 0).map_err(|e| Error::new("ask sock_diag for a dump", "", e))?;
+        drain(&mut self.socket, &mut self.buffer, self.sequence, self.netns, &mut self.scratch, sink)
+            .map_err(|e| Error::new("ask sock_diag for a dump", "", e))
+    }
+
+    /// Looks one socket up by its four-tuple and cookie; `None` when it is gone.
+    ///
+    /// # Errors
+    /// When the kernel refuses the question.
+    pub fn lookup(
+        &mut self,
+        family: Family,
+        tuple: FourTuple,
+        cookie: u64,
+        attributes: Attributes,
+    ) -> Result<Option<Socket>, Error> {
+        let fail = |e| Error::new("look up a socket in sock_diag", tuple.to_string(), e);
+        self.sequence = self.sequence.wrapping_add(1);
+        let message = request::encode_lookup(family, tuple, cookie, attributes, self.sequence);
+        self.socket.send(&message, 0).map_err(fail)?;
+        let n = self.socket.receive(&mut self.buffer).map_err(fail)?;
+        let mut found = None;
+        let mut report = Report::default();
+        let outcome =
+            scan(&self.buffer[..n.min(self.buffer.len())], self.sequence, self.netns, &mut self.scratch, &mut report, &mut |s| {
+                found = Some(s.clone());
+                ControlFlow::Continue(())
+            });
+        match outcome {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),
+            Err(e) => Err(fail(e)),
+            Ok(_) => Ok(found),
+        }
+    }
+}
+
+/// Reads datagrams until the dump ends.
+///
+/// # Errors
+/// When the kernel answers the request itself with an error.
+pub fn drain<D: Datagrams>(
+    source: &mut D,
+    buffer: &mut [u8],
+    sequence: u32,
+    netns: u64,
+    scratch: &mut Socket,
+    sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
+) -> io::Result<Report> {
+    let mut report = Report::default();
+    loop {
+        let len = source.receive(buffer)?;
+        if len == 0 {
+            report.incomplete("the kernel ended the dump without saying so");
+            return Ok(report);
+        }
+        if len > buffer.len() {
+            report.incomplete(format!("a datagram of {len} bytes was cut to {}", buffer.len()));
+        }
+        let bytes = &buffer[..len.min(buffer.len())];
+        if scan(bytes, sequence, netns, scratch, &mut report, sink)?.is_break() {
+            return Ok(report);
+        }
+    }
+}
+
+/// Reads the messages of one datagram; `Break` at the end of the dump or when the sink has enough.
+fn scan(
+    mut bytes: &[u8],
+    sequence: u32,
+    netns: u64,
+    scratch: &mut Socket,
+    report: &mut Report,
+    sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
+    while bytes.len() >= HEADER_BYTES {
+        let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let half = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        let (len, kind, flags) = (word(0) as usize, half(4), half(6));
+        let Some(payload) = bytes.get(HEADER_BYTES..len) else {
+            report.incomplete("a netlink message reaches beyond its datagram");
+            return Ok(ControlFlow::Continue(()));
+        };
+        if word(8) == sequence {
+            if flags & FLAG_INTERRUPTED != 0 {
+                report.incomplete("the table changed while it was read (NLM_F_DUMP_INTR)");
+            }
+            let code = || payload.first_chunk().map_or(0, |b| i32::from_ne_bytes(*b));
+            match kind {
+                NLMSG_DONE => {
+                    // A dump that fails half-way says so only here.
+                    if code() < 0 {
+                        let why = io::Error::from_raw_os_error(-code());
+                        if report.rows == 0 {
+                            return Err(why);
+                        }
+                        report.incomplete(format!("the kernel broke the dump off: {}", error::reason(&why)));
+                    }
+                    return Ok(ControlFlow::Break(()));
+                }
+                NLMSG_ERROR => {
+                    if code() != 0 {
+                        return Err(io::Error::from_raw_os_error(code().saturating_neg()));
+                    }
+                }
+                _ => match decode::decode_into(payload, netns, scratch) {
+                    Ok(()) => {
+                        report.rows += 1;
+                        if sink(scratch).is_break() {
+                            report.stopped = true;
+                            return Ok(ControlFlow::Break(()));
+                        }
+                    }
+                    Err(why) => report.incomplete(why.to_string()),
+                },
+            }
+        }
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or(&[]);
+    }
+    if !bytes.is_empty() {
+        report.incomplete("a datagram ends inside a message header");
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::netlink::decode::tests::sample;
+    use std::collections::VecDeque;
+
+    struct Recorded(VecDeque<Vec<u8>>);
+
+    impl Datagrams for Recorded {
+        fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Some(next) = self.0.pop_front() else { return Ok(0) };
+            let n = next.len().min(buffer.len());
+            buffer[..n].copy_from_slice(&next[..n]);
+            Ok(next.len())
+        }
+    }
+
+    fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&u32::try_from(16 + payload.len()).unwrap().to_ne_bytes());
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(&flags.to_ne_bytes());
+        bytes.extend_from_slice(&1u32.to_ne_bytes());
+        bytes.extend_from_slice(&0u32.to_ne_bytes());
+        bytes.extend_from_slice(payload);
+        while bytes.len() % 4 != 0 {
+            bytes.push(0);
+        }
+        bytes
+    }
+
+    fn run(datagrams: Vec<Vec<u8>>, buffer: usize) -> io::Result<Report> {
+        let mut seen = 0;
+        let result = drain(
+            &mut Recorded(datagrams.into()),
+            &mut vec![0; buffer],
+            1,
+            0,
+            &mut Socket::default(),
+            &mut |_| {
+                seen += 1;
+                ControlFlow::Continue(())
+            },
+        );
+        if let Ok(report) = &result {
+            assert_eq!(report.rows, seen);
+        }
+        result
+    }
+
+    #[test]
+    fn a_complete_dump_is_complete() {
+        let rows = [message(20, 2, &sample()), message(20, 2, &sample())].concat();
+        let report = run(vec![rows, message(NLMSG_DONE, 2, &0i32.to_ne_bytes())], 65536).unwrap();
+        assert_eq!(report, Report { rows: 2, incomplete: None, stopped: false });
+    }
+
+    #[test]
+    fn every_way_to_lose_rows_is_said() {
+        let row = message(20, 2, &sample());
+        let done = |code: i32| message(NLMSG_DONE, 2, &code.to_ne_bytes());
+        for (datagrams, buffer, why) in [
+            (vec![row.clone(), done(-libc::ENOMEM)], 65536, "broke the dump off"),
+            (vec![row.clone(), done(0)], 100, "was cut to 100"),
+            (vec![message(20, 2 | FLAG_INTERRUPTED, &sample()), done(0)], 65536, "NLM_F_DUMP_INTR"),
+            (vec![row.clone()], 65536, "without saying so"),
+            (vec![message(20, 2, &sample()[..40]), done(0)], 65536, "shorter than inet_diag_msg"),
+            (vec![row[..10].to_vec(), done(0)], 65536, "inside a message header"),
+        ] {
+            let report = run(datagrams, buffer).unwrap();
+            assert!(report.incomplete.as_deref().is_some_and(|w| w.contains(why)), "{why}: {report:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_an_error() {
+        let refused = message(NLMSG_ERROR, 0, &(-libc::ENOENT).to_ne_bytes());
+        assert_eq!(run(vec![refused], 65536).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        let done = message(NLMSG_DONE, 2, &(-libc::EINVAL).to_ne_bytes());
+        assert_eq!(run(vec![done], 65536).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn a_datagram_cut_at_every_offset_never_panics_and_never_looks_complete() {
+        let full = [message(20, 2, &sample()), message(NLMSG_DONE, 2, &0i32.to_ne_bytes())].concat();
+        for len in 1..full.len() {
+            if let Ok(report) = run(vec![full[..len].to_vec()], 65536) {
+                assert!(report.incomplete.is_some(), "cut at {len}");
+            }
+        }
+    }
+}
