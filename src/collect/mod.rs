@@ -174,6 +174,18 @@ impl Live {
         &self.root
     }
 
+    /// `ip_local_port_range` of this namespace; the kernel's default where it cannot be read.
+    #[must_use]
+    pub fn ephemeral_ports(&self) -> (u16, u16) {
+        let path = self.root.path().join("sys/net/ipv4/ip_local_port_range");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let mut words = text.split_ascii_whitespace().map(str::parse);
+        match (words.next(), words.next()) {
+            (Some(Ok(low)), Some(Ok(high))) => (low, high),
+            _ => (32768, 60999),
+        }
+    }
+
     /// What this source cannot tell about such a query.
     #[must_use]
     pub fn gaps(&self, query: &Query) -> Vec<Gap> {

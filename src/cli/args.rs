@@ -1,0 +1,228 @@
+//! The command line, as clap sees it.
+//!
+//! Comes in: words. Goes out: a [`Cli`]. Never here: looking anything up; values are checked where they are used, so
+//! that every complaint has one form.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::cli::env::ColorChoice;
+
+/// What are my TCP connections doing, which are in trouble, whose fault is it, and what do I do about it?
+#[derive(Debug, Parser)]
+#[command(name = "tcpstate", version, about, max_term_width = 100, after_help = EXAMPLES)]
+#[command(disable_help_subcommand = true, subcommand_required = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tcpstate                            counts per state, top groups (the same as `summary`)
+  tcpstate list -tanop                one row per socket, with timers and processes, as in ss
+  tcpstate list --state CLOSE_WAIT    any spelling: close-wait, closewait, cw
+  tcpstate summary --by peer-addr,process --top 5
+  tcpstate list --port 443 --json | jq '.sockets[] | .owners'
+
+Exit codes: 0 done, 1 found or nothing matched (where asked for), 2 wrong usage or nothing could be read.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Counts per state and family, and the largest groups
+    #[command(after_help = SUMMARY_EXAMPLES)]
+    Summary(SummaryArgs),
+    /// One row per socket
+    #[command(after_help = LIST_EXAMPLES)]
+    List(ListArgs),
+    /// Print the man page, shell completions, the JSON schema or the list of columns
+    Generate(GenerateArgs),
+}
+
+const SUMMARY_EXAMPLES: &str = "\
+Examples:
+  tcpstate summary                          states, listeners, destinations, processes
+  tcpstate summary --no-owners              without looking into processes: faster
+  tcpstate summary --by peer-addr           who has how many connections, and in which states
+  tcpstate summary --by listener,peer-addr --state established --top 20
+  tcpstate summary --json | jq .states.close_wait";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  tcpstate list                             every socket
+  tcpstate list -l                          listeners: Recv-Q is the accept queue, Send-Q its limit
+  tcpstate list --state close-wait -c +age --sort age
+  tcpstate list --peer 10.0.0.0/8 --process nginx
+  tcpstate list -tanop                      the letters of ss add their columns
+  tcpstate list --format csv -c state,local,peer,rtt > sockets.csv
+
+On a terminal columns are aligned; in a pipe cells are separated by one tab. Run `tcpstate list --list-columns` for all columns.";
+
+/// Where the data comes from and how it is printed.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Where sockets are read from
+    #[arg(long, value_enum, default_value_t, value_name = "SOURCE", help_heading = "Source")]
+    pub source: SourceArg,
+    /// A proc file system mounted elsewhere, such as a host's in a container
+    #[arg(long, value_name = "DIR", help_heading = "Source")]
+    pub proc_root: Option<std::path::PathBuf>,
+    /// Do not look for the processes that hold the sockets
+    #[arg(long, help_heading = "Source")]
+    pub no_owners: bool,
+    /// Print JSON (the same as --format json)
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+    /// When to colour
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
+    pub color: ColorChoice,
+    /// Fail with exit code 2 when something could not be seen
+    #[arg(long, help_heading = "Output")]
+    pub strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SourceArg {
+    /// sock_diag, and /proc/net/tcp where there is none
+    #[default]
+    Auto,
+    /// sock_diag over netlink
+    Netlink,
+    /// /proc/net/tcp and tcp6
+    Proc,
+}
+
+/// Which sockets.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Selection {
+    /// States and groups of states, separated by commas, in any spelling
+    #[arg(long, short = 's', value_name = "STATES", help_heading = "Selection")]
+    pub state: Vec<String>,
+    /// Listening sockets only
+    #[arg(long, short = 'l', help_heading = "Selection")]
+    pub listening: bool,
+    /// IPv4 rows only
+    #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6", help_heading = "Selection")]
+    pub ipv4: bool,
+    /// IPv6 rows only
+    #[arg(short = '6', long = "ipv6", help_heading = "Selection")]
+    pub ipv6: bool,
+    /// Local or peer port: numbers, ranges and service names, separated by commas
+    #[arg(long, value_name = "PORTS", help_heading = "Selection")]
+    pub port: Option<String>,
+    /// Local address: ADDR, CIDR, ADDR:PORT or :PORT
+    #[arg(long, value_name = "ADDR", help_heading = "Selection")]
+    pub local: Option<String>,
+    /// Peer address: ADDR, CIDR, ADDR:PORT or :PORT
+    #[arg(long, value_name = "ADDR", help_heading = "Selection")]
+    pub peer: Option<String>,
+    /// Sockets that this process holds
+    #[arg(long, value_name = "PID", help_heading = "Selection")]
+    pub pid: Option<String>,
+    /// Sockets of processes whose name contains this
+    #[arg(long, value_name = "NAME", help_heading = "Selection")]
+    pub process: Option<String>,
+    /// Sockets of this user, by name or number
+    #[arg(long, value_name = "USER", help_heading = "Selection")]
+    pub user: Option<String>,
+    /// A filter expression, as in ss and beyond: state close-wait and dport = :443 and age > 10m
+    #[arg(value_name = "FILTER", help_heading = "Selection")]
+    pub filter: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct SummaryArgs {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Cross states with these keys, separated by commas: local, local-addr, local-port, peer, peer-addr, peer-port,
+    /// four-tuple, process, user, listener, destination, netns, unit, container, pod, family, state
+    #[arg(long, value_name = "KEYS", help_heading = "Output")]
+    pub by: Vec<String>,
+    /// How many groups to show; the others are added up
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Output")]
+    pub top: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// One JSON document
+    Json,
+    /// One JSON object per line
+    Jsonl,
+    /// Comma-separated values
+    Csv,
+}
+
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Output format
+    #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Output")]
+    pub format: Option<Format>,
+    /// Columns to show, separated by commas; +NAME adds to the default ones
+    #[arg(long, short = 'c', value_name = "COLUMNS", allow_hyphen_values = true, help_heading = "Output")]
+    pub columns: Option<String>,
+    /// Print every column with its kind and meaning
+    #[arg(long, help_heading = "Output")]
+    pub list_columns: bool,
+    /// Sort by a column; -NAME for the largest first
+    #[arg(long, value_name = "COLUMN", allow_hyphen_values = true, help_heading = "Output")]
+    pub sort: Option<String>,
+    /// No header line
+    #[arg(long, short = 'H', help_heading = "Output")]
+    pub no_header: bool,
+    /// Exit with 1 when no socket matches
+    #[arg(long, help_heading = "Output")]
+    pub exists: bool,
+    /// TCP sockets: the default, for fingers that know ss
+    #[arg(long, short = 't', help_heading = "Letters of ss")]
+    pub tcp: bool,
+    /// All states: the default
+    #[arg(long, short = 'a', help_heading = "Letters of ss")]
+    pub all: bool,
+    /// Numeric addresses and ports: the default
+    #[arg(long, short = 'n', help_heading = "Letters of ss")]
+    pub numeric: bool,
+    /// Add the processes (a default column)
+    #[arg(long, short = 'p', help_heading = "Letters of ss")]
+    pub processes: bool,
+    /// Add tcp_info: round-trip times, windows, bytes
+    #[arg(long, short = 'i', help_heading = "Letters of ss")]
+    pub info: bool,
+    /// Add socket memory
+    #[arg(long, short = 'm', help_heading = "Letters of ss")]
+    pub memory: bool,
+    /// Add timers
+    #[arg(long, short = 'o', help_heading = "Letters of ss")]
+    pub options: bool,
+    /// Add age, user, inode, cookie, shutdown, cgroup
+    #[arg(long, short = 'e', help_heading = "Letters of ss")]
+    pub extended: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct GenerateArgs {
+    #[arg(value_enum)]
+    pub what: Generated,
+    /// For completions: the shell
+    #[arg(value_enum, required_if_eq("what", "completions"))]
+    pub shell: Option<clap_complete::Shell>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Generated {
+    /// The man page, in roff
+    Man,
+    /// Shell completions
+    Completions,
+    /// The JSON Schema of every document
+    Schema,
+    /// The table of columns, in Markdown
+    Columns,
+}

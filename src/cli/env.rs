@@ -1,0 +1,109 @@
+//! The edge: streams, terminal, environment and clock, as one value that a test can replace.
+//!
+//! Comes in: the process. Goes out: [`Env`]. Never here: what is written.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal, Write};
+
+use crate::render::Style;
+
+/// Everything a command may touch outside of the kernel's tables.
+pub struct Env {
+    pub stdout: Box<dyn Write>,
+    pub stderr: Box<dyn Write>,
+    /// Columns of the terminal on standard output; `None` when it is none.
+    pub width: Option<usize>,
+    pub stderr_is_terminal: bool,
+    vars: Option<HashMap<String, String>>,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR or TERM=dumb say otherwise.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl Env {
+    /// The real process.
+    #[must_use]
+    pub fn real() -> Env {
+        let stdout = io::stdout();
+        let width = stdout.is_terminal().then(|| terminal_width().unwrap_or(80));
+        Env {
+            stdout: Box::new(io::BufWriter::with_capacity(64 * 1024, stdout)),
+            stderr: Box::new(io::stderr()),
+            width,
+            stderr_is_terminal: io::stderr().is_terminal(),
+            vars: None,
+        }
+    }
+
+    /// Buffers and fixed variables, for tests.
+    #[must_use]
+    pub fn fake(stdout: Box<dyn Write>, stderr: Box<dyn Write>, width: Option<usize>, vars: &[(&str, &str)]) -> Env {
+        let vars = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Env { stdout, stderr, width, stderr_is_terminal: false, vars: Some(vars) }
+    }
+
+    /// A variable of the environment.
+    #[must_use]
+    pub fn var(&self, name: &str) -> Option<String> {
+        match &self.vars {
+            Some(vars) => vars.get(name).cloned(),
+            None => std::env::var(name).ok(),
+        }
+    }
+
+    /// How to print on standard output: the flag, then NO_COLOR, CLICOLOR_FORCE, then the terminal.
+    #[must_use]
+    pub fn style(&self, choice: ColorChoice) -> Style {
+        Style { color: self.color(choice, self.width.is_some()), width: self.width }
+    }
+
+    /// How to print notes on standard error.
+    #[must_use]
+    pub fn note_style(&self, choice: ColorChoice) -> Style {
+        Style { color: self.color(choice, self.stderr_is_terminal), width: self.width.filter(|_| self.stderr_is_terminal) }
+    }
+
+    fn color(&self, choice: ColorChoice, terminal: bool) -> bool {
+        let set = |name: &str| self.var(name).is_some_and(|v| !v.is_empty());
+        match choice {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto if set("NO_COLOR") => false,
+            ColorChoice::Auto if self.var("CLICOLOR_FORCE").is_some_and(|v| !v.is_empty() && v != "0") => true,
+            ColorChoice::Auto => terminal && self.var("TERM").is_none_or(|t| t != "dumb"),
+        }
+    }
+}
+
+/// Columns of the terminal; COLUMNS is the shell's and not exported, so the terminal itself is asked.
+fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn color(choice: ColorChoice, width: Option<usize>, vars: &[(&str, &str)]) -> bool {
+        Env::fake(Box::new(io::sink()), Box::new(io::sink()), width, vars).style(choice).color
+    }
+
+    #[test]
+    fn the_flag_wins_then_the_variables_then_the_terminal() {
+        use ColorChoice::{Always, Auto, Never};
+        assert!(color(Auto, Some(80), &[]) && !color(Auto, None, &[]));
+        assert!(!color(Auto, Some(80), &[("NO_COLOR", "1")]) && color(Auto, Some(80), &[("NO_COLOR", "")]));
+        assert!(color(Auto, None, &[("CLICOLOR_FORCE", "1")]) && !color(Auto, None, &[("CLICOLOR_FORCE", "0")]));
+        assert!(!color(Auto, None, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+        assert!(!color(Auto, Some(80), &[("TERM", "dumb")]));
+        assert!(color(Always, None, &[("NO_COLOR", "1")]) && !color(Never, Some(80), &[("CLICOLOR_FORCE", "1")]));
+    }
+}

@@ -1,0 +1,46 @@
+//! Exit codes: what a shell may rely on.
+//!
+//! Comes in: how a command ended. Goes out: a number. Never here: ending the process.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done. A closed pipe and partial data are also done.
+    Done,
+    /// 1: `doctor` found something at or above `--fail-on`, or nothing matched under `--exists`.
+    Found,
+    /// 2: wrong usage, or nothing could be collected, or a gap under `--strict`.
+    Failed,
+    /// `doctor --nagios`: 0 to 3.
+    Nagios(u8),
+}
+
+impl Exit {
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Found => 1,
+            Exit::Failed => 2,
+            Exit::Nagios(n) => n,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_the_manual() {
+        assert_eq!([Exit::Done, Exit::Found, Exit::Failed, Exit::Nagios(3)].map(Exit::code), [0, 1, 2, 3]);
+    }
+}

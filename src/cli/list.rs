@@ -1,0 +1,206 @@
+//! `tcpstate list`: one row per socket.
+//!
+//! Comes in: its arguments. Goes out: a table, JSON, JSON lines or CSV, written as the rows come; only sorting keeps
+//! them. Never here: formatting a value.
+
+use std::cmp::Ordering;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
+use anyhow::bail;
+
+use crate::cli::args::{Format, ListArgs};
+use crate::cli::env::Env;
+use crate::cli::exit::Exit;
+use crate::cli::session::{Session, attributes};
+use crate::collect::Query;
+use crate::model::column::{self, COLUMNS, Column, Group, Needs, Row};
+use crate::model::{Socket, StateSet};
+use crate::render::json::{LinesWriter, ListWriter};
+use crate::render::table::TableWriter;
+use crate::render::{csv, value};
+
+pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
+    if args.list_columns {
+        return list_columns(env);
+    }
+    let columns = columns(args)?;
+    let sort = args.sort.as_deref().map(sort_column).transpose()?;
+    let format = match (args.common.json, args.format) {
+        (true, None | Some(Format::Json)) => Format::Json,
+        (true, Some(_)) => bail!("--json and --format say different things; give one"),
+        (false, format) => format.unwrap_or(Format::Table),
+    };
+    let mut needs = columns.iter().fold(Needs::NONE, |n, c| n.union(c.needs));
+    if matches!(format, Format::Json | Format::Jsonl) {
+        needs.owners = true;
+    }
+    if let Some((column, _)) = sort {
+        needs = needs.union(column.needs);
+    }
+    let mut session = Session::open(&args.common)?;
+    let query = Query { attributes: attributes(needs), ..Query::states(StateSet::ALL) };
+    if needs.owners && !args.common.no_owners {
+        session.collect_owners()?;
+    }
+    let head = session.head("list");
+    let style = env.style(args.common.color);
+    let mut writer = match format {
+        Format::Table => Writer::Table(TableWriter::new(columns, style, !args.no_header)),
+        Format::Csv => {
+            if !args.no_header {
+                csv::header(&mut env.stdout, &columns)?;
+            }
+            Writer::Csv(columns, String::new(), String::new())
+        }
+        Format::Json => Writer::Json(ListWriter::begin(&mut env.stdout, &head)?),
+        Format::Jsonl => Writer::Lines(LinesWriter::begin(&mut env.stdout, &head)?),
+    };
+    let mut shown = 0u64;
+    let mut failed: Option<io::Error> = None;
+    let mut kept: Vec<Socket> = Vec::new();
+    session.rows(&query, &mut |row| {
+        shown += 1;
+        if sort.is_some() {
+            kept.push(row.socket.clone());
+            return ControlFlow::Continue(());
+        }
+        match writer.row(&mut env.stdout, row) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(e) => {
+                failed = Some(e);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    if let Some((column, descending)) = sort {
+        kept.sort_by(|a, b| {
+            let key = |s| Row::new(s, &session.owners, &session.names);
+            order(column, descending, &key(a), &key(b))
+        });
+        for socket in &kept {
+            writer.row(&mut env.stdout, &Row::new(socket, &session.owners, &session.names))?;
+        }
+    }
+    let notes = matches!(format, Format::Table | Format::Csv);
+    writer.finish(&mut env.stdout, &session)?;
+    if notes {
+        session.print_gaps(env, &args.common)?;
+    }
+    Ok(if args.common.strict && !session.gaps.is_empty() {
+        Exit::Failed
+    } else if args.exists && shown == 0 {
+        Exit::Found
+    } else {
+        Exit::Done
+    })
+}
+
+enum Writer<'c> {
+    Table(TableWriter<'c>),
+    Csv(Vec<&'c Column>, String, String),
+    Json(ListWriter),
+    Lines(LinesWriter),
+}
+
+impl Writer<'_> {
+    fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
+        match self {
+            Writer::Table(table) => table.row(out, row),
+            Writer::Csv(columns, line, cell) => csv::row(out, columns, row, line, cell),
+            Writer::Json(json) => json.row(out, row),
+            Writer::Lines(lines) => lines.row(out, row),
+        }
+    }
+
+    fn finish(self, out: &mut dyn Write, session: &Session) -> io::Result<()> {
+        match self {
+            Writer::Table(mut table) => table.finish(out),
+            Writer::Csv(..) => Ok(()),
+            Writer::Json(json) => json.end(out, &session.gaps),
+            Writer::Lines(lines) => lines.end(out, &session.gaps),
+        }
+    }
+}
+
+/// The columns to show: the default ones, those of the letters, those of `-c`.
+fn columns(args: &ListArgs) -> anyhow::Result<Vec<&'static Column>> {
+    let groups = [
+        (true, Group::Default),
+        (!args.common.no_owners || args.processes, Group::Process),
+        (args.options, Group::Timer),
+        (args.extended, Group::Extended),
+        (args.memory, Group::Memory),
+        (args.info, Group::Info),
+    ];
+    let mut chosen: Vec<&Column> = Vec::new();
+    for (wanted, group) in groups {
+        if wanted && group != Group::Process {
+            chosen.extend(COLUMNS.iter().filter(|c| c.group == group));
+        }
+    }
+    // Processes come last: they are the widest, and the only ones that may be cut.
+    let process = groups[1].0.then(|| COLUMNS.iter().find(|c| c.group == Group::Process)).flatten();
+    let Some(list) = &args.columns else {
+        chosen.extend(process);
+        return Ok(chosen);
+    };
+    let adds = list.trim_start().starts_with('+');
+    if !adds {
+        chosen.clear();
+    }
+    for word in list.split(',').map(|w| w.trim().trim_start_matches('+')).filter(|w| !w.is_empty()) {
+        let column = find_column(word)?;
+        if !chosen.iter().any(|c| c.name == column.name) {
+            chosen.push(column);
+        }
+    }
+    if adds {
+        chosen.extend(process.filter(|p| !chosen.iter().any(|c| c.name == p.name)));
+    }
+    if chosen.is_empty() {
+        bail!("--columns: no column given; see `tcpstate list --list-columns`");
+    }
+    Ok(chosen)
+}
+
+fn find_column(word: &str) -> anyhow::Result<&'static Column> {
+    if let Some(column) = column::find(word) {
+        return Ok(column);
+    }
+    match column::nearest(word) {
+        Some(near) => bail!("`{word}` is not a column; did you mean `{near}`? see `tcpstate list --list-columns`"),
+        None => bail!("`{word}` is not a column; see `tcpstate list --list-columns`"),
+    }
+}
+
+fn sort_column(word: &str) -> anyhow::Result<(&'static Column, bool)> {
+    let descending = word.starts_with('-');
+    Ok((find_column(word.trim_start_matches(['-', '+']))?, descending))
+}
+
+/// The order of two rows; what is not known comes last either way.
+fn order(column: &Column, descending: bool, a: &Row<'_>, b: &Row<'_>) -> Ordering {
+    let (a, b) = ((column.get)(a), (column.get)(b));
+    let missing = |v: &column::Value<'_>| matches!(v, column::Value::Unknown | column::Value::Absent);
+    if descending && !missing(&a) && !missing(&b) { value::compare(&b, &a) } else { value::compare(&a, &b) }
+}
+
+fn list_columns(env: &mut Env) -> anyhow::Result<Exit> {
+    let widest = COLUMNS.iter().map(|c| c.name.len()).max().unwrap_or(0);
+    for column in COLUMNS {
+        let letter = match column.group {
+            Group::Default | Group::Process => "default",
+            Group::Timer => "-o",
+            Group::Extended => "-e",
+            Group::Memory => "-m",
+            Group::Info => "-i",
+            Group::Other => "",
+        };
+        writeln!(env.stdout, "{:widest$}  {:8}  {letter:7}  {}", column.name, column.kind.name(), column.help)?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,135 @@
+//! `tcpstate summary`: counts per state and family, the largest groups.
+//!
+//! Comes in: its arguments. Goes out: a screen or a JSON document. Never here: keeping sockets.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+
+use anyhow::bail;
+use serde_json::{Map, Value as Json, json};
+
+use crate::aggregate::{Census, Grouping, Key};
+use crate::cli::args::SummaryArgs;
+use crate::cli::env::Env;
+use crate::cli::exit::Exit;
+use crate::cli::session::Session;
+use crate::collect::Query;
+use crate::model::StateSet;
+use crate::render::json::{self as out, Unseen};
+use crate::render::summary as screen;
+
+/// The groups that are shown when none are asked for: JSON name, title, key.
+const DEFAULT_GROUPS: [(&str, &str, Key); 3] = [
+    ("listeners", "LISTENERS", Key::Listener),
+    ("destinations", "DESTINATIONS", Key::Destination),
+    ("processes", "PROCESSES", Key::Process),
+];
+
+pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
+    let by = parse_keys(&args.by)?;
+    let mut session = Session::open(&args.common)?;
+    let query = Query::states(StateSet::ALL);
+    let owners_wanted =
+        !args.common.no_owners && (by.is_empty() || by.iter().any(|k| k.needs_owners()));
+    if args.common.no_owners && by.iter().any(|k| k.needs_owners()) {
+        bail!("--by {} needs the owners, and --no-owners forbids to look for them", args.by.join(","));
+    }
+    let groupings = if by.is_empty() {
+        DEFAULT_GROUPS
+            .iter()
+            .filter(|(.., key)| owners_wanted || !key.needs_owners())
+            .map(|(.., key)| {
+                let mut grouping = Grouping::new(vec![*key]);
+                grouping.skip_none = true;
+                grouping
+            })
+            .collect()
+    } else {
+        vec![Grouping::new(by.clone())]
+    };
+    let listeners = session.listeners()?;
+    if owners_wanted {
+        session.collect_owners()?;
+    }
+    let mut census = Census::new(listeners, groupings);
+    session.rows(&query, &mut |row| {
+        census.add(row);
+        ControlFlow::Continue(())
+    })?;
+    if args.common.json {
+        print_json(args, &by, &session, &census, env)?;
+    } else {
+        print_screen(args, &by, &session, &census, env)?;
+        session.print_gaps(env, &args.common)?;
+    }
+    Ok(if args.common.strict && !session.gaps.is_empty() { Exit::Failed } else { Exit::Done })
+}
+
+fn parse_keys(words: &[String]) -> anyhow::Result<Vec<Key>> {
+    let mut keys = Vec::new();
+    for word in words.iter().flat_map(|list| list.split(',')).filter(|w| !w.trim().is_empty()) {
+        match Key::parse(word) {
+            Some(key) if !keys.contains(&key) => keys.push(key),
+            Some(_) => {}
+            None => {
+                let names: Vec<&str> = Key::ALL.iter().map(|k| k.name()).collect();
+                bail!("--by: `{}` is not a key; use one of {}", word.trim(), names.join(" "));
+            }
+        }
+    }
+    Ok(keys)
+}
+
+fn print_json(args: &SummaryArgs, by: &[Key], session: &Session, census: &Census, env: &mut Env) -> anyhow::Result<()> {
+    let unseen = Unseen(session.unseen());
+    let mut groups = Map::new();
+    if by.is_empty() {
+        let mut other = Map::new();
+        for (name, _, key) in DEFAULT_GROUPS {
+            let Some(grouping) = census.groupings.iter().find(|g| g.keys == [key]) else {
+                groups.insert(name.into(), Json::Null);
+                other.insert(name.into(), Json::Null);
+                continue;
+            };
+            let (rows, rest) = out::grouping(grouping, args.top, &session.owners, &session.names, unseen);
+            groups.insert(name.into(), Json::Array(rows));
+            other.insert(name.into(), rest);
+        }
+        groups.insert("other".into(), Json::Object(other));
+    } else if let Some(grouping) = census.groupings.first() {
+        let (rows, rest) = out::grouping(grouping, args.top, &session.owners, &session.names, unseen);
+        let names: Vec<&str> = by.iter().map(|k| k.name()).collect();
+        groups.insert("by".into(), json!({ "keys": names, "rows": rows, "other": rest }));
+    }
+    let document = out::summary(&session.head("summary"), census, unseen, Json::Object(groups), &[], &session.gaps);
+    out::write_document(&mut env.stdout, &document)?;
+    Ok(())
+}
+
+fn print_screen(
+    args: &SummaryArgs,
+    by: &[Key],
+    session: &Session,
+    census: &Census,
+    env: &mut Env,
+) -> anyhow::Result<()> {
+    let style = env.style(args.common.color);
+    let mut text = String::new();
+    let host = session.live.host();
+    let header = screen::Header {
+        host: &host.name,
+        kernel: &host.kernel,
+        source: session.live.source().key(),
+        time: &session.clock(),
+    };
+    screen::write_states(&mut text, &header, census, Unseen(session.unseen()), style);
+    for grouping in &census.groupings {
+        let title = DEFAULT_GROUPS
+            .iter()
+            .find(|(.., key)| by.is_empty() && grouping.keys == [*key])
+            .map_or_else(|| screen::title(&grouping.keys), |(_, title, _)| (*title).to_owned());
+        screen::write_groups(&mut text, &title, grouping, args.top, &session.owners, &session.names, style);
+    }
+    env.stdout.write_all(text.as_bytes())?;
+    Ok(())
+}

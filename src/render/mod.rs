@@ -1,0 +1,15 @@
+//! From values to text: tables, reports, JSON, CSV.
+//!
+//! Comes in: rows, counts, findings. Goes out: text, written into whatever the caller gives. Never here: asking the
+//! kernel, owning a stream, deciding what is shown.
+
+pub mod csv;
+pub mod json;
+pub mod sanitize;
+pub mod schema;
+pub mod style;
+pub mod summary;
+pub mod table;
+pub mod value;
+
+pub use style::Style;

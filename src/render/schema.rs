@@ -1,0 +1,250 @@
+//! The JSON Schema of every document, made from the tables that the documents are made from.
+//!
+//! Comes in: nothing. Goes out: a JSON Schema (2020-12). Never here: a field that no document has; the tests validate
+//! real output against it with nothing else allowed.
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::model::{OwnerStatus, State, TcpInfo};
+
+/// The schema of `summary` and `list` documents.
+#[must_use]
+pub fn schema() -> Json {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "tcpstate/1",
+        "oneOf": [
+            { "$ref": "#/$defs/summary" },
+            { "$ref": "#/$defs/list" },
+        ],
+        "$defs": {
+            "head": object(head(), &[]),
+            "gap": object(vec![
+                ("what", json!({ "type": "string" })),
+                ("why", json!({ "type": "string" })),
+                ("hint", nullable("string")),
+            ], &[]),
+            "states": states(),
+            "endpoint": object(vec![
+                ("addr", json!({ "type": "string" })),
+                ("port", json!({ "type": "integer", "minimum": 0, "maximum": 65535 })),
+            ], &[]),
+            "group": group(),
+            "rest": { "oneOf": [ { "type": "null" }, object(vec![
+                ("groups", count()),
+                ("total", count()),
+                ("states", reference("states")),
+            ], &[]) ] },
+            "process": object(vec![
+                ("comm", nullable("string")),
+                ("pids", json!({ "type": "array", "items": count() })),
+                ("unit", nullable("string")),
+                ("container", nullable("string")),
+                ("owner_status", json!({ "type": "string" })),
+            ], &["unit", "container", "owner_status"]),
+            "socket": socket(),
+            "summary": summary(),
+            "list": list(),
+            "line": line(),
+        }
+    })
+}
+
+fn head() -> Vec<(&'static str, Json)> {
+    vec![
+        ("schema", json!({ "const": "tcpstate/1" })),
+        ("command", json!({ "type": "string" })),
+        ("version", json!({ "type": "string" })),
+        ("taken_at", json!({ "type": "string", "format": "date-time" })),
+        ("host", json!({ "type": "string" })),
+        ("kernel", json!({ "type": "string" })),
+        ("source", json!({ "enum": ["netlink", "proc", "capture"] })),
+        ("netns", nullable("integer")),
+    ]
+}
+
+fn summary() -> Json {
+    let groups = |keys: &[&str]| {
+        let map: Map<String, Json> = keys
+            .iter()
+            .map(|k| {
+                let rows = json!({ "type": ["array", "null"], "items": reference("group") });
+                ((*k).to_owned(), rows)
+            })
+            .collect();
+        map
+    };
+    let names = ["listeners", "destinations", "processes"];
+    let mut properties = groups(&names);
+    let rest: Map<String, Json> = names.iter().map(|k| ((*k).to_owned(), reference("rest"))).collect();
+    properties.insert(
+        "other".into(),
+        json!({ "type": "object", "properties": rest, "required": names, "additionalProperties": false }),
+    );
+    properties.insert(
+        "by".into(),
+        object(
+            vec![
+                ("keys", json!({ "type": "array", "items": { "type": "string" } })),
+                ("rows", json!({ "type": "array", "items": reference("group") })),
+                ("other", reference("rest")),
+            ],
+            &[],
+        ),
+    );
+    let mut fields = head();
+    fields.push(("total", count()));
+    fields.push(("states", reference("states")));
+    fields.push(("families", object(vec![("ipv4", reference("states")), ("ipv6", reference("states"))], &[])));
+    fields.push(("groups", json!({ "type": "object", "properties": properties, "additionalProperties": false })));
+    fields.push(("findings", json!({ "type": "array", "items": { "type": "object" } })));
+    fields.push(("gaps", gaps()));
+    object(fields, &[])
+}
+
+fn list() -> Json {
+    let mut fields = head();
+    fields.push(("sockets", json!({ "type": "array", "items": reference("socket") })));
+    fields.push(("total", count()));
+    fields.push(("gaps", gaps()));
+    object(fields, &[])
+}
+
+/// One line of `list --format jsonl`; a reader must ignore types that it does not know.
+fn line() -> Json {
+    json!({
+        "type": "object",
+        "properties": { "type": { "enum": ["header", "socket", "gap", "end"] } },
+        "required": ["type"],
+    })
+}
+
+fn group() -> Json {
+    let text = json!({ "type": ["string", "null"] });
+    let at = json!({ "oneOf": [reference("endpoint"), { "type": "null" }] });
+    let fields = vec![
+        ("total", count()),
+        ("states", reference("states")),
+        ("state", text.clone()),
+        ("family", text.clone()),
+        ("local", at.clone()),
+        ("peer", at.clone()),
+        ("listener", at.clone()),
+        ("destination", at),
+        ("local-addr", text.clone()),
+        ("peer-addr", text.clone()),
+        ("local-port", nullable("integer")),
+        ("peer-port", nullable("integer")),
+        ("four-tuple", json!({ "type": ["object", "null"] })),
+        ("process", reference("process")),
+        ("user", json!({ "type": ["object", "null"] })),
+        ("netns", nullable("integer")),
+        ("unit", text.clone()),
+        ("container", text.clone()),
+        ("pod", text),
+    ];
+    let optional: Vec<&str> = fields.iter().map(|(k, _)| *k).filter(|k| !matches!(*k, "total" | "states")).collect();
+    object(fields, &optional)
+}
+
+fn states() -> Json {
+    let mut fields: Vec<(&str, Json)> = State::ALL.iter().map(|s| (s.key(), nullable("integer"))).collect();
+    fields.push(("unknown", count()));
+    object(fields, &["unknown"])
+}
+
+fn socket() -> Json {
+    let statuses: Vec<&str> = OwnerStatus::ALL.iter().map(|s| s.key()).collect();
+    let owner = object(
+        vec![
+            ("pid", count()),
+            ("comm", json!({ "type": "string" })),
+            ("fd", count()),
+            ("uid", nullable("integer")),
+            ("unit", nullable("string")),
+            ("container", nullable("string")),
+            ("pod", nullable("string")),
+        ],
+        &[],
+    );
+    let timer = object(
+        vec![
+            (
+                "kind",
+                json!({ "enum": ["retransmit", "keepalive", "time_wait", "zero_window_probe", "delayed_ack", "unknown"] }),
+            ),
+            ("remaining_ms", count()),
+            ("retransmits", count()),
+        ],
+        &[],
+    );
+    let age = object(vec![("min", count()), ("max", nullable("integer"))], &[]);
+    let info = object(TcpInfo::FIELDS.iter().map(|f| (*f, nullable("integer"))).collect(), &[]);
+    let skmem = [
+        "rmem_alloc_bytes",
+        "rcvbuf_bytes",
+        "wmem_alloc_bytes",
+        "sndbuf_bytes",
+        "fwd_alloc_bytes",
+        "wmem_queued_bytes",
+        "optmem_bytes",
+        "backlog_bytes",
+        "drops",
+    ];
+    let skmem = object(skmem.iter().map(|f| (*f, nullable("integer"))).collect(), &[]);
+    let or_null = |schema: Json| json!({ "oneOf": [schema, { "type": "null" }] });
+    let hex = json!({ "type": ["string", "null"], "pattern": "^0x[0-9a-f]+$" });
+    object(
+        vec![
+            ("netns", nullable("integer")),
+            ("family", json!({ "enum": ["ipv4", "ipv6"] })),
+            ("state", json!({ "type": "string" })),
+            ("kind", json!({ "enum": ["full", "time_wait_mini", "request", "bound_inactive"] })),
+            ("local", reference("endpoint")),
+            ("peer", reference("endpoint")),
+            ("ifindex", nullable("integer")),
+            ("recv_q_bytes", count()),
+            ("send_q_bytes", nullable("integer")),
+            ("uid", nullable("integer")),
+            ("inode", count()),
+            ("cookie", hex.clone()),
+            ("timer", or_null(timer)),
+            ("shutdown", nullable("integer")),
+            ("v6only", nullable("boolean")),
+            ("mark", nullable("integer")),
+            ("cgroup_id", hex),
+            ("owners", json!({ "type": "array", "items": owner })),
+            ("owner_status", json!({ "enum": statuses })),
+            ("state_age_ms", or_null(age)),
+            ("congestion", json!({ "type": "string" })),
+            ("tos", count()),
+            ("tclass", count()),
+            ("skmem", skmem),
+            ("tcp_info", info),
+        ],
+        &["congestion", "tos", "tclass", "skmem", "tcp_info"],
+    )
+}
+
+fn gaps() -> Json {
+    json!({ "type": "array", "items": reference("gap") })
+}
+
+fn count() -> Json {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
+fn nullable(kind: &str) -> Json {
+    json!({ "type": [kind, "null"] })
+}
+
+fn reference(name: &str) -> Json {
+    json!({ "$ref": format!("#/$defs/{name}") })
+}
+
+fn object(fields: Vec<(&str, Json)>, optional: &[&str]) -> Json {
+    let required: Vec<String> =
+        fields.iter().map(|(k, _)| (*k).to_owned()).filter(|k| !optional.contains(&k.as_str())).collect();
+    let properties: Map<String, Json> = fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+}

@@ -1,0 +1,300 @@
+//! The screen of `summary`: counts per state, the largest groups, what could not be seen.
+//!
+//! Comes in: a census. Goes out: text that fits 80 columns. Never here: counting.
+
+use std::fmt::Write;
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+
+use crate::aggregate::groups::processes_label;
+use crate::aggregate::{Census, Counts, Group, Grouping, Key, KeyValue};
+use crate::model::column::Names;
+use crate::model::{Family, Gap, OwnerTable, State, StateSet};
+use crate::render::style::{self, Style};
+use crate::render::{json::Unseen, sanitize};
+
+/// What a summary says besides its counts.
+pub struct Header<'a> {
+    pub host: &'a str,
+    pub kernel: &'a str,
+    pub source: &'a str,
+    pub time: &'a str,
+}
+
+/// Appends the head line and the counts per state.
+pub fn write_states(out: &mut String, header: &Header<'_>, census: &Census, unseen: Unseen, style: Style) {
+    let all = census.all();
+    let title = format!("{} TCP socket{} on ", grouped(all.total()), if all.total() == 1 { "" } else { "s" });
+    // Writing into a String cannot fail.
+    let _ = writeln!(
+        out,
+        "{}{}  {}",
+        style.heading(&title),
+        style.heading(&sanitize::clean(header.host)),
+        style.dim(&format!("kernel {}, {}, {}", sanitize::clean(header.kernel), header.source, header.time))
+    );
+    out.push('\n');
+    let mut table = small_table(style);
+    table.set_header(
+        [("STATE", CellAlignment::Left), ("TOTAL", CellAlignment::Right), ("IPV4", CellAlignment::Right), ("IPV6", CellAlignment::Right)]
+            .map(|(text, align)| Cell::new(style.heading(text)).set_alignment(align)),
+    );
+    let mut none = Vec::new();
+    for state in State::ALL {
+        let n = all.get(state);
+        if n == 0 {
+            if !unseen.0.contains(state) {
+                none.push(state.name());
+            }
+            continue;
+        }
+        let mut row = vec![Cell::new(style.paint(style::state(state), state.name()))];
+        row.push(number(n));
+        row.extend(Family::ALL.iter().map(|f| number(census.family(*f).get(state))));
+        table.add_row(row);
+    }
+    if all.unknown() > 0 {
+        let mut row = vec![Cell::new("UNKNOWN STATE")];
+        row.push(number(all.unknown()));
+        row.extend(Family::ALL.iter().map(|f| number(census.family(*f).unknown())));
+        table.add_row(row);
+    }
+    if all.total() > 0 {
+        push_table(out, &table);
+    }
+    if !none.is_empty() {
+        wrap(out, &format!("none in {}", none.join(", ")), style.width.unwrap_or(80), style);
+    }
+    for state in unseen.0.iter().filter(|s| all.get(*s) == 0) {
+        let _ = writeln!(out, "{}", style.dim(&format!("{} could not be counted here", state.name())));
+    }
+}
+
+/// Appends one crossing as a table: a line per group, a column per state that occurs in it.
+pub fn write_groups(
+    out: &mut String,
+    title: &str,
+    grouping: &Grouping,
+    top: usize,
+    owners: &OwnerTable,
+    names: &dyn Names,
+    style: Style,
+) {
+    let (groups, rest) = grouping.top(top);
+    if groups.is_empty() && rest.is_none() {
+        return;
+    }
+    let mut sum = Counts::default();
+    for group in &groups {
+        sum.merge(&group.counts);
+    }
+    if let Some((_, counts)) = &rest {
+        sum.merge(counts);
+    }
+    let label_width = 40.min(style.width.unwrap_or(100) / 2);
+    let labels: Vec<String> = groups.iter().map(|g| shorten(&label(g, grouping, owners, names), label_width, style)).collect();
+    let rest_label = rest.as_ref().map(|(n, _)| format!("other ({n} more)"));
+    let widest = labels.iter().chain(&rest_label).map(|l| l.chars().count()).max().unwrap_or(0).max(title.len());
+    let columns = columns_that_fit(&sum, widest, style.width.unwrap_or(160));
+    let mut table = small_table(style);
+    let mut head = vec![Cell::new(style.heading(title)), right(&style.heading("TOTAL"))];
+    head.extend(columns.shown.iter().map(|s| right(&style.heading(short(*s)))));
+    if columns.rest {
+        head.push(right(&style.heading("OTHER")));
+    }
+    table.set_header(head);
+    let mut line = |label: String, counts: &Counts| {
+        let mut row = vec![Cell::new(label), number(counts.total())];
+        row.extend(columns.shown.iter().map(|s| number(counts.get(*s))));
+        if columns.rest {
+            let shown: u64 = columns.shown.iter().map(|s| counts.get(*s)).sum();
+            row.push(number(counts.total() - shown));
+        }
+        table.add_row(row);
+    };
+    for (group, label) in groups.iter().zip(labels) {
+        line(label, &group.counts);
+    }
+    if let (Some((_, counts)), Some(label)) = (&rest, rest_label) {
+        line(label, counts);
+    }
+    out.push('\n');
+    push_table(out, &table);
+}
+
+/// Appends what could not be seen.
+pub fn write_gaps(out: &mut String, gaps: &[Gap], style: Style) {
+    for gap in gaps {
+        let text = format!("not seen: {}", sanitize::clean(&gap.to_string()));
+        wrap(out, &text, style.width.unwrap_or(usize::MAX), style);
+    }
+}
+
+struct StateColumns {
+    shown: Vec<State>,
+    /// Some states did not fit and are added up in one column.
+    rest: bool,
+}
+
+fn columns_that_fit(sum: &Counts, label: usize, width: usize) -> StateColumns {
+    let mut present: Vec<State> = StateSet::ALL.iter().filter(|s| sum.get(*s) > 0).collect();
+    let cost = |s: &State| 2 + short(*s).len().max(grouped(sum.get(*s)).len());
+    let total = label + 2 + grouped(sum.total()).len().max(5);
+    let all: usize = present.iter().map(cost).sum();
+    if total + all <= width && sum.unknown() == 0 {
+        return StateColumns { shown: present, rest: false };
+    }
+    let mut used = total + 2 + 7;
+    present.sort_by_key(|s| std::cmp::Reverse(sum.get(*s)));
+    present.retain(|s| {
+        used += cost(s);
+        used <= width
+    });
+    present.sort_unstable();
+    StateColumns { shown: present, rest: true }
+}
+
+/// The name of a state as a column head.
+const fn short(state: State) -> &'static str {
+    match state {
+        State::Established => "ESTAB",
+        State::BoundInactive => "BOUND",
+        other => other.name(),
+    }
+}
+
+fn label(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Names) -> String {
+    let mut text = String::new();
+    for (key, value) in grouping.keys.iter().zip(&group.values) {
+        if !text.is_empty() {
+            text.push_str("  ");
+        }
+        let part = match value {
+            KeyValue::State(state) => state.to_string(),
+            KeyValue::Family(family) => family.key().to_owned(),
+            KeyValue::Endpoint(endpoint) => endpoint.to_string(),
+            KeyValue::Addr(addr) => addr.to_string(),
+            KeyValue::Port(port) => format!(":{port}"),
+            KeyValue::Tuple(tuple) => tuple.to_string(),
+            KeyValue::Processes(indices) => processes_label(indices, owners),
+            KeyValue::NoProcess(status) => status.words().to_owned(),
+            KeyValue::User(uid) => names.user(*uid).map_or_else(|| uid.to_string(), |n| n.to_string()),
+            KeyValue::Netns(inode) => names.netns(*inode).map_or_else(|| inode.to_string(), |n| n.to_string()),
+            KeyValue::Text(text) => text.clone(),
+            KeyValue::None => format!("(no {})", key.name()),
+        };
+        sanitize::push(&mut text, &part);
+    }
+    text
+}
+
+/// Cuts a label on a terminal, in the middle, where the least is lost.
+fn shorten(label: &str, width: usize, style: Style) -> String {
+    let len = label.chars().count();
+    if style.width.is_none() || len <= width || width < 5 {
+        return label.to_owned();
+    }
+    let keep = width - 1;
+    let front = keep / 2;
+    let back: String = label.chars().skip(len - (keep - front)).collect();
+    label.chars().take(front).chain(['…']).chain(back.chars()).collect()
+}
+
+/// The title of the table for some keys.
+#[must_use]
+pub fn title(keys: &[Key]) -> String {
+    keys.iter().map(|k| k.name().to_ascii_uppercase()).collect::<Vec<_>>().join(" / ")
+}
+
+fn small_table(style: Style) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    if style.color {
+        table.enforce_styling();
+    }
+    table
+}
+
+fn right(text: &str) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+fn number(n: u64) -> Cell {
+    right(&grouped(n))
+}
+
+/// A number with its thousands set apart: `1 234 567` reads at a glance, and a plain blank is no decimal sign anywhere.
+#[must_use]
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// Appends a table without the blanks that end its lines and the one that begins them.
+fn push_table(out: &mut String, table: &Table) {
+    for line in table.lines() {
+        out.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
+        out.push('\n');
+    }
+}
+
+/// Appends text in lines of at most `width`, later lines indented.
+pub fn wrap(out: &mut String, text: &str, width: usize, style: Style) {
+    let mut line = String::new();
+    let mut first = true;
+    let mut flush = |line: &mut String, first: &mut bool| {
+        if !line.is_empty() {
+            let indent = if *first { "" } else { "  " };
+            let _ = writeln!(out, "{}", style.dim(&format!("{indent}{line}")));
+            *first = false;
+            line.clear();
+        }
+    };
+    for word in text.split(' ') {
+        let indent = if first { 0 } else { 2 };
+        if !line.is_empty() && indent + line.chars().count() + 1 + word.chars().count() > width {
+            flush(&mut line, &mut first);
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    flush(&mut line, &mut first);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::Listeners;
+
+    #[test]
+    fn numbers_read_at_a_glance() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn the_screen_names_every_state_once() {
+        let mut census = Census::new(Listeners::new((32768, 60999)), Vec::new());
+        census.counts[0].add_many(State::Established, 72_000);
+        census.counts[1].add_many(State::CloseWait, 9);
+        let mut out = String::new();
+        let header = Header { host: "h\x1b[31m", kernel: "6.18", source: "netlink", time: "11:00:00" };
+        write_states(&mut out, &header, &census, Unseen(StateSet::of(&[State::BoundInactive])), Style::PLAIN);
+        for state in State::ALL {
+            assert_eq!(out.matches(state.name()).count() - usize::from(state == State::Close), 1, "{state}: {out}");
+        }
+        assert!(out.contains("72,000") && out.contains("h\\x1b[31m") && !out.contains('\x1b'), "{out}");
+        assert!(out.lines().all(|l| l.len() <= 80 && !l.ends_with(' ')), "{out}");
+    }
+}

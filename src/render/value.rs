@@ -1,0 +1,268 @@
+//! Values as text: for people with units, for machines as plain numbers in the unit of the column.
+//!
+//! Comes in: a [`Value`] and the [`Kind`] of its column. Goes out: text appended to a buffer; an ordering for `--sort`.
+//! Never here: alignment.
+
+use std::cmp::Ordering;
+use std::fmt::Write;
+
+use crate::model::addr::write_endpoint;
+use crate::model::column::{Kind, Value};
+use crate::model::socket::AgeBracket;
+use crate::model::{Holder, OwnerStatus, OwnerTable};
+use crate::render::sanitize;
+
+/// Appends a value for people: units, names without escapes, `?` for unknown, `-` for none.
+pub fn write_human(out: &mut String, kind: Kind, value: &Value<'_>) {
+    match value {
+        Value::Unknown => out.push('?'),
+        Value::Absent => out.push('-'),
+        Value::Number(n) => match kind {
+            Kind::Millis => write_millis(out, *n),
+            Kind::Micros => write_micros(out, *n),
+            Kind::BytesPerSecond => write_scaled(out, *n, "/s"),
+            Kind::Id => write_fmt(out, format_args!("{n:#x}")),
+            _ => write_number(out, *n),
+        },
+        Value::Flag(flag) => out.push_str(if *flag { "yes" } else { "no" }),
+        Value::Text(text) => sanitize::push(out, text),
+        Value::Name(name) => sanitize::push(out, name),
+        Value::State(state) => match state {
+            crate::model::State::Unknown(_) => write_fmt(out, format_args!("{state}")),
+            named => out.push_str(named.name()),
+        },
+        Value::Addr(addr) => write_fmt(out, format_args!("{addr}")),
+        Value::Endpoint(endpoint, scope) => write_endpoint(out, *endpoint, scope.as_deref()),
+        Value::Age(age) => write_age(out, *age),
+        Value::Each(holders, owners, get) => {
+            if holders.is_empty() {
+                out.push('-');
+            }
+            each(holders, owners, *get, |i, value| {
+                if i > 0 {
+                    out.push(',');
+                }
+                write_human(out, kind, &value);
+            });
+        }
+        Value::Holders(holders, owners, status) => write_holders(out, holders, owners, *status, true),
+    }
+}
+
+/// Appends a value for machines: base units, raw names, nothing for unknown or none.
+pub fn write_raw(out: &mut String, kind: Kind, value: &Value<'_>) {
+    match value {
+        Value::Unknown | Value::Absent => {}
+        Value::Number(n) if kind == Kind::Id => write_fmt(out, format_args!("{n:#x}")),
+        Value::Number(n) => write_number(out, *n),
+        Value::Flag(flag) => out.push_str(if *flag { "true" } else { "false" }),
+        Value::Text(text) => out.push_str(text),
+        Value::Name(name) => out.push_str(name),
+        Value::State(state) => out.push_str(state.key()),
+        Value::Age(age) => match (age.is_exact(), age.max_ms) {
+            (true, _) => write_number(out, age.min_ms),
+            (false, Some(max)) => write_fmt(out, format_args!("{}..{max}", age.min_ms)),
+            (false, None) => write_fmt(out, format_args!("{}..", age.min_ms)),
+        },
+        Value::Each(holders, owners, get) => each(holders, owners, *get, |i, value| {
+            if i > 0 {
+                out.push(' ');
+            }
+            write_raw(out, kind, &value);
+        }),
+        Value::Holders(holders, owners, status) => write_holders(out, holders, owners, *status, false),
+        other => write_human(out, kind, other),
+    }
+}
+
+fn each<'a>(
+    holders: &'a [Holder],
+    owners: &'a OwnerTable,
+    get: fn(&'a crate::model::Process, u32) -> Value<'a>,
+    mut with: impl FnMut(usize, Value<'a>),
+) {
+    for (i, holder) in holders.iter().enumerate() {
+        with(i, get(owners.process(holder), holder.fd));
+    }
+}
+
+/// `nginx(812,fd=5) nginx(813,fd=5)`, or the reason for nobody.
+fn write_holders(out: &mut String, holders: &[Holder], owners: &OwnerTable, status: OwnerStatus, clean: bool) {
+    if holders.is_empty() {
+        out.push_str(if clean || status == OwnerStatus::NotCollected { status.words() } else { status.key() });
+        return;
+    }
+    for (i, holder) in holders.iter().enumerate() {
+        let process = owners.process(holder);
+        if i > 0 {
+            out.push(' ');
+        }
+        if clean {
+            sanitize::push(out, &process.comm);
+        } else {
+            out.push_str(&process.comm);
+        }
+        write_fmt(out, format_args!("({},fd={})", process.pid, holder.fd));
+    }
+}
+
+/// Writing into a String cannot fail.
+fn write_fmt(out: &mut String, args: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(args);
+}
+
+/// Appends a number; the formatting machinery of the standard library is a large part of a long list's cost.
+pub fn write_number(out: &mut String, mut n: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(n % 10).unwrap_or(0);
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or("?"));
+}
+
+/// `350ms`, `4.2s`, `4m10s`, `3h05m`, `12d04h`.
+pub fn write_millis(out: &mut String, ms: u64) {
+    let seconds = ms / 1000;
+    match seconds {
+        0 => write_fmt(out, format_args!("{ms}ms")),
+        1..10 => write_fmt(out, format_args!("{seconds}.{}s", ms % 1000 / 100)),
+        10..60 => write_fmt(out, format_args!("{seconds}s")),
+        60..3600 => write_fmt(out, format_args!("{}m{:02}s", seconds / 60, seconds % 60)),
+        3600..86_400 => write_fmt(out, format_args!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60)),
+        _ => write_fmt(out, format_args!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600)),
+    }
+}
+
+/// The same as a value.
+#[must_use]
+pub fn millis(ms: u64) -> String {
+    let mut out = String::new();
+    write_millis(&mut out, ms);
+    out
+}
+
+fn write_micros(out: &mut String, us: u64) {
+    match us {
+        0..1000 => write_fmt(out, format_args!("{us}us")),
+        1000..1_000_000 => write_fmt(out, format_args!("{}.{:02}ms", us / 1000, us % 1000 / 10)),
+        _ => write_millis(out, us / 1000),
+    }
+}
+
+/// `17.2k/s`: three digits and a decimal prefix.
+fn write_scaled(out: &mut String, n: u64, suffix: &str) {
+    let (unit, name) = match n {
+        0..1000 => (1, ""),
+        1000..1_000_000 => (1000, "k"),
+        1_000_000..1_000_000_000 => (1_000_000, "M"),
+        _ => (1_000_000_000, "G"),
+    };
+    if unit == 1 {
+        write_fmt(out, format_args!("{n}{suffix}"));
+    } else {
+        write_fmt(out, format_args!("{}.{}{name}{suffix}", n / unit, n % unit * 10 / unit));
+    }
+}
+
+/// `4m10s` when exact, `10s..2h00m` when only bracketed, `45s+` when there is no upper bound.
+pub fn write_age(out: &mut String, age: AgeBracket) {
+    write_millis(out, age.min_ms);
+    match age.max_ms {
+        None => out.push('+'),
+        Some(max) if max != age.min_ms => {
+            out.push_str("..");
+            write_millis(out, max);
+        }
+        Some(_) => {}
+    }
+}
+
+/// The order of two values of one column; what is not known comes last.
+#[must_use]
+pub fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
+    fn missing(value: &Value<'_>) -> bool {
+        match value {
+            Value::Unknown | Value::Absent => true,
+            Value::Each(holders, ..) => holders.is_empty(),
+            _ => false,
+        }
+    }
+    match (missing(a), missing(b)) {
+        (true, true) => return Ordering::Equal,
+        (true, false) => return Ordering::Greater,
+        (false, true) => return Ordering::Less,
+        (false, false) => {}
+    }
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.cmp(b),
+        (Value::Flag(a), Value::Flag(b)) => a.cmp(b),
+        (Value::State(a), Value::State(b)) => a.index().cmp(&b.index()),
+        (Value::Addr(a), Value::Addr(b)) => a.cmp(b),
+        (Value::Endpoint(a, _), Value::Endpoint(b, _)) => a.cmp(b),
+        (Value::Age(a), Value::Age(b)) => a.cmp(b),
+        (Value::Each(ha, oa, get_a), Value::Each(hb, ob, get_b)) => {
+            compare(&get_a(oa.process(&ha[0]), ha[0].fd), &get_b(ob.process(&hb[0]), hb[0].fd))
+        }
+        (a, b) => {
+            let (mut left, mut right) = (String::new(), String::new());
+            write_raw(&mut left, Kind::Text, a);
+            write_raw(&mut right, Kind::Text, b);
+            left.cmp(&right)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_at_a_glance() {
+        for (ms, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (4250, "4.2s"),
+            (59_999, "59s"),
+            (250_000, "4m10s"),
+            (11_100_000, "3h05m"),
+            (1_051_200_000, "12d04h"),
+        ] {
+            assert_eq!(millis(ms), text);
+        }
+        let age = |min_ms, max_ms| {
+            let mut out = String::new();
+            write_age(&mut out, AgeBracket { min_ms, max_ms });
+            out
+        };
+        assert_eq!(age(250_000, Some(250_000)), "4m10s");
+        assert_eq!(age(10_000, Some(7_200_000)), "10s..2h00m");
+        assert_eq!(age(45_000, None), "45s+");
+    }
+
+    #[test]
+    fn unknown_and_none_are_not_zero() {
+        let text = |value| {
+            let (mut human, mut raw) = (String::new(), String::new());
+            write_human(&mut human, Kind::Bytes, &value);
+            write_raw(&mut raw, Kind::Bytes, &value);
+            (human, raw)
+        };
+        assert_eq!(text(Value::Unknown), ("?".into(), String::new()));
+        assert_eq!(text(Value::Absent), ("-".into(), String::new()));
+        assert_eq!(text(Value::Number(0)), ("0".into(), "0".into()));
+        assert_eq!(text(Value::Number(u64::MAX)).0, u64::MAX.to_string());
+    }
+
+    #[test]
+    fn what_is_not_known_sorts_last() {
+        let mut values = [Value::Unknown, Value::Number(3), Value::Absent, Value::Number(1)];
+        values.sort_by(compare);
+        assert!(matches!(values, [Value::Number(1), Value::Number(3), _, _]));
+    }
+}
