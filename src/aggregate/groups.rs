@@ -176,9 +176,7 @@ impl Grouping {
     #[must_use]
     pub fn top(&self, top: usize) -> (Vec<&Group>, Option<(usize, Counts)>) {
         let mut groups: Vec<&Group> = self.groups.values().collect();
-        groups.sort_unstable_by(|a, b| {
-            b.counts.total().cmp(&a.counts.total()).then_with(|| a.values.cmp(&b.values))
-        });
+        groups.sort_unstable_by(|a, b| b.counts.total().cmp(&a.counts.total()).then_with(|| a.values.cmp(&b.values)));
         if groups.len() <= top {
             return (groups, None);
         }

@@ -81,13 +81,10 @@ impl Listeners {
 
     fn exact(&self, socket: &Socket) -> Option<u32> {
         let candidates = self.by_port.get(&socket.local.port)?;
-        candidates
-            .iter()
-            .copied()
-            .find(|i| {
-                let l = self.get(*i);
-                l.netns == socket.netns && l.local == socket.local && l.family == socket.family
-            })
+        candidates.iter().copied().find(|i| {
+            let l = self.get(*i);
+            l.netns == socket.netns && l.local == socket.local && l.family == socket.family
+        })
     }
 
     /// The listener that a connection to `local` belongs to: exact address first, then the wildcard of its family,
@@ -175,7 +172,7 @@ mod tests {
         };
         let (local, peer) = (endpoint(local), endpoint(peer));
         let family = if local.addr.is_ipv4() { Family::V4 } else { Family::V6 };
-        Socket { state, local, peer, family, ..Socket::default() }
+        Socket { family, state, local, peer, ..Socket::default() }
     }
 
     fn listeners(rows: &[&str]) -> Listeners {

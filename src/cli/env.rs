@@ -67,7 +67,10 @@ impl Env {
     /// How to print notes on standard error.
     #[must_use]
     pub fn note_style(&self, choice: ColorChoice) -> Style {
-        Style { color: self.color(choice, self.stderr_is_terminal), width: self.width.filter(|_| self.stderr_is_terminal) }
+        Style {
+            color: self.color(choice, self.stderr_is_terminal),
+            width: self.width.filter(|_| self.stderr_is_terminal),
+        }
     }
 
     fn color(&self, choice: ColorChoice, terminal: bool) -> bool {

@@ -29,8 +29,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let by = parse_keys(&args.by)?;
     let mut session = Session::open(&args.common)?;
     let query = Query::states(StateSet::ALL);
-    let owners_wanted =
-        !args.common.no_owners && (by.is_empty() || by.iter().any(|k| k.needs_owners()));
+    let owners_wanted = !args.common.no_owners && (by.is_empty() || by.iter().any(|k| k.needs_owners()));
     if args.common.no_owners && by.iter().any(|k| k.needs_owners()) {
         bail!("--by {} needs the owners, and --no-owners forbids to look for them", args.by.join(","));
     }

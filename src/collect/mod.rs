@@ -254,8 +254,9 @@ impl Live {
                 // A kernel without IPv6 has no such table, and no such sockets.
                 Err(e) if family == Family::V6 && e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => {
-                    return Err(Error::new("read", path.display().to_string(), e)
-                        .hint("is a proc file system mounted there?"));
+                    return Err(
+                        Error::new("read", path.display().to_string(), e).hint("is a proc file system mounted there?")
+                    );
                 }
                 Ok(table) => table,
             };
@@ -306,10 +307,8 @@ impl Live {
         let folder = self.root.path().join(pid.to_string());
         let comm = std::fs::read(folder.join("comm")).unwrap_or_default();
         let comm = String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned();
-        let uid = procfs::process::Process::new_with_root(folder)
-            .and_then(|p| p.status())
-            .ok()
-            .map(|status| status.ruid);
+        let uid =
+            procfs::process::Process::new_with_root(folder).and_then(|p| p.status()).ok().map(|status| status.ruid);
         Process { pid, comm, uid, ..Process::default() }
     }
 
@@ -340,12 +339,8 @@ fn netlink_sockets(
     gaps: &mut Vec<Gap>,
     sink: Sink<'_>,
 ) -> Result<(), Error> {
-    let request = |walk| Request {
-        walk,
-        states: query.states,
-        attributes: query.attributes,
-        bytecode: query.bytecode.clone(),
-    };
+    let request =
+        |walk| Request { walk, states: query.states, attributes: query.attributes, bytecode: query.bytecode.clone() };
     let walks: &[Walk] = match query.families {
         Families::Only(family) => &[Walk::One(family)],
         Families::Both if *two_passes => &[Walk::One(Family::V4), Walk::One(Family::V6)],

@@ -39,12 +39,8 @@ impl Names for SystemNames {
 
     fn interface(&self, ifindex: u32) -> Option<Rc<str>> {
         cached(&self.interfaces, ifindex, || {
-            let socket = rustix::net::socket(
-                rustix::net::AddressFamily::UNIX,
-                rustix::net::SocketType::DGRAM,
-                None,
-            )
-            .ok()?;
+            let socket =
+                rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None).ok()?;
             rustix::net::netdevice::index_to_name(&socket, ifindex).ok()
         })
     }

@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn mapped_addresses_pair_with_plain_ones_and_show_as_they_are() {
-        let server = FourTuple { local: endpoint("::ffff:10.0.0.1", 80), peer: endpoint("::ffff:10.0.0.2", 9), ifindex: 0 };
+        let server =
+            FourTuple { local: endpoint("::ffff:10.0.0.1", 80), peer: endpoint("::ffff:10.0.0.2", 9), ifindex: 0 };
         let client = FourTuple { local: endpoint("10.0.0.2", 9), peer: endpoint("10.0.0.1", 80), ifindex: 0 };
         assert_ne!(server, client.swapped());
         assert_eq!(server.normalised(), client.swapped().normalised());

@@ -322,14 +322,10 @@ pub static COLUMNS: &[Column] = &[
         Value::Each(r.holders, r.owners, |_, fd| Value::Number(fd.into()))
     }),
     column("unit", Kind::Text, Group::Other, Needs::OWNERS, "systemd unit of the process", |r| {
-        Value::Each(r.holders, r.owners, |p, _| {
-            p.unit.as_deref().map_or(Value::Absent, |u| Value::Text(u.into()))
-        })
+        Value::Each(r.holders, r.owners, |p, _| p.unit.as_deref().map_or(Value::Absent, |u| Value::Text(u.into())))
     }),
     column("container", Kind::Text, Group::Other, Needs::OWNERS, "container of the process", |r| {
-        Value::Each(r.holders, r.owners, |p, _| {
-            p.container.as_deref().map_or(Value::Absent, |c| Value::Text(c.into()))
-        })
+        Value::Each(r.holders, r.owners, |p, _| p.container.as_deref().map_or(Value::Absent, |c| Value::Text(c.into())))
     }),
     column("pod", Kind::Text, Group::Other, Needs::OWNERS, "Kubernetes pod uid of the process", |r| {
         Value::Each(r.holders, r.owners, |p, _| p.pod.as_deref().map_or(Value::Absent, |c| Value::Text(c.into())))
@@ -337,9 +333,14 @@ pub static COLUMNS: &[Column] = &[
     column("owner-status", Kind::Text, Group::Other, Needs::OWNERS, "known, or why no process can be named", |r| {
         Value::Text(r.status.key().into())
     }),
-    column("timer", Kind::Text, Group::Timer, Needs::NONE, "timer that runs: retransmit, keepalive, time_wait, zero_window_probe", |r| {
-        r.socket.timer.map_or(Value::Absent, |t| Value::Text(t.kind.key().into()))
-    }),
+    column(
+        "timer",
+        Kind::Text,
+        Group::Timer,
+        Needs::NONE,
+        "timer that runs: retransmit, keepalive, time_wait, zero_window_probe",
+        |r| r.socket.timer.map_or(Value::Absent, |t| Value::Text(t.kind.key().into())),
+    ),
     column("timer-remaining", Kind::Millis, Group::Timer, Needs::NONE, "time until that timer fires", |r| {
         r.socket.timer.map_or(Value::Absent, |t| Value::Number(t.remaining_ms.into()))
     }),

@@ -112,9 +112,10 @@ impl OwnerStatus {
             return None;
         }
         Some(match (socket.state, socket.shutdown) {
-            // diagnosis 0.2: closed by the application in both directions.
-            (_, Some(3)) => OwnerStatus::Orphaned,
-            (State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck, _) => OwnerStatus::Orphaned,
+            // Closed by the application in both directions, or in a state that only its close() leads to.
+            (_, Some(3)) | (State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck, _) => {
+                OwnerStatus::Orphaned
+            }
             (State::TimeWait, _) => OwnerStatus::TimeWait,
             _ => OwnerStatus::NotAccepted,
         })

@@ -279,10 +279,7 @@ impl Socket {
         self.kind == RowKind::Full
             && self.inode == 0
             && (self.shutdown == Some(3)
-                || matches!(
-                    self.state,
-                    State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck
-                ))
+                || matches!(self.state, State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck))
     }
 
     /// Whether it waits in a listener's accept queue: established by the kernel, not yet taken by `accept()`.

@@ -199,8 +199,7 @@ impl StateSet {
     /// Every bit, so that a state added to a later kernel is shown and not hidden.
     pub const ALL: StateSet = StateSet(0xffff_ffff);
     pub const LISTEN: StateSet = StateSet::of(&[State::Listen]);
-    pub const CONNECTED: StateSet =
-        StateSet(!(StateSet::of(&[State::Listen, State::Close, State::BoundInactive]).0));
+    pub const CONNECTED: StateSet = StateSet(!(StateSet::of(&[State::Listen, State::Close, State::BoundInactive]).0));
     pub const SYNCHRONIZED: StateSet = StateSet(StateSet::CONNECTED.0 & !StateSet::of(&[State::SynSent]).0);
     pub const BUCKET: StateSet = StateSet::of(&[State::SynRecv, State::TimeWait]);
     pub const BIG: StateSet = StateSet(!StateSet::BUCKET.0);

@@ -92,10 +92,8 @@ pub fn summary(
     let all = census.all();
     map.insert("total".into(), json!(all.total()));
     map.insert("states".into(), states(&all, unseen.0));
-    let families: Map<String, Json> = Family::ALL
-        .iter()
-        .map(|f| (f.key().to_owned(), states(census.family(*f), unseen.0)))
-        .collect();
+    let families: Map<String, Json> =
+        Family::ALL.iter().map(|f| (f.key().to_owned(), states(census.family(*f), unseen.0))).collect();
     map.insert("families".into(), Json::Object(families));
     map.insert("groups".into(), groups);
     map.insert("findings".into(), json!(findings));
@@ -125,9 +123,10 @@ pub fn grouping(
             Json::Object(map)
         })
         .collect();
-    let rest = rest.map_or(Json::Null, |(n, counts)| {
-        json!({ "groups": n, "total": counts.total(), "states": states(&counts, unseen.0) })
-    });
+    let rest = rest.map_or(
+        Json::Null,
+        |(n, counts)| json!({ "groups": n, "total": counts.total(), "states": states(&counts, unseen.0) }),
+    );
     (rows, rest)
 }
 

@@ -36,8 +36,13 @@ pub fn write_states(out: &mut String, header: &Header<'_>, census: &Census, unse
     out.push('\n');
     let mut table = small_table(style);
     table.set_header(
-        [("STATE", CellAlignment::Left), ("TOTAL", CellAlignment::Right), ("IPV4", CellAlignment::Right), ("IPV6", CellAlignment::Right)]
-            .map(|(text, align)| Cell::new(style.heading(text)).set_alignment(align)),
+        [
+            ("STATE", CellAlignment::Left),
+            ("TOTAL", CellAlignment::Right),
+            ("IPV4", CellAlignment::Right),
+            ("IPV6", CellAlignment::Right),
+        ]
+        .map(|(text, align)| Cell::new(style.heading(text)).set_alignment(align)),
     );
     let mut none = Vec::new();
     for state in State::ALL {
@@ -92,7 +97,8 @@ pub fn write_groups(
         sum.merge(counts);
     }
     let label_width = 40.min(style.width.unwrap_or(100) / 2);
-    let labels: Vec<String> = groups.iter().map(|g| shorten(&label(g, grouping, owners, names), label_width, style)).collect();
+    let labels: Vec<String> =
+        groups.iter().map(|g| shorten(&label(g, grouping, owners, names), label_width, style)).collect();
     let rest_label = rest.as_ref().map(|(n, _)| format!("other ({n} more)"));
     let widest = labels.iter().chain(&rest_label).map(|l| l.chars().count()).max().unwrap_or(0).max(title.len());
     let columns = columns_that_fit(&sum, widest, style.width.unwrap_or(160));
@@ -230,7 +236,7 @@ pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);

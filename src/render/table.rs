@@ -59,18 +59,14 @@ impl<'c> TableWriter<'c> {
             }
             self.cells.push(CELL_END);
         }
-        match &mut self.measured {
-            Some(rows) => {
-                rows.push((self.cells.clone(), row.socket.state));
-                if rows.len() >= MEASURED_ROWS { self.release(out) } else { Ok(()) }
-            }
-            None => {
-                let cells = std::mem::take(&mut self.cells);
-                let result = self.aligned(out, &cells, Some(row.socket.state));
-                self.cells = cells;
-                result
-            }
+        if let Some(rows) = &mut self.measured {
+            rows.push((self.cells.clone(), row.socket.state));
+            return if rows.len() >= MEASURED_ROWS { self.release(out) } else { Ok(()) };
         }
+        let cells = std::mem::take(&mut self.cells);
+        let result = self.aligned(out, &cells, Some(row.socket.state));
+        self.cells = cells;
+        result
     }
 
     fn plain_row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {

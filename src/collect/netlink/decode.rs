@@ -92,11 +92,8 @@ pub fn decode_into(bytes: &[u8], netns: u64, socket: &mut Socket) -> Result<(), 
     let [low, high] = msg.cookie.map(u32::from_ne_bytes);
     socket.cookie = Some(u64::from(high) << 32 | u64::from(low));
     let timer = TimerKind::from_kernel(msg.timer);
-    socket.timer = timer.map(|kind| Timer {
-        kind,
-        remaining_ms: u32::from_ne_bytes(msg.expires),
-        retransmits: msg.retrans,
-    });
+    socket.timer =
+        timer.map(|kind| Timer { kind, remaining_ms: u32::from_ne_bytes(msg.expires), retransmits: msg.retrans });
     socket.recv_q_bytes = u32::from_ne_bytes(msg.rqueue);
     socket.send_q_bytes = Some(u32::from_ne_bytes(msg.wqueue));
     socket.inode = u64::from(u32::from_ne_bytes(msg.inode));
@@ -152,7 +149,7 @@ pub fn decode_into(bytes: &[u8], netns: u64, socket: &mut Socket) -> Result<(), 
 fn address(family: Family, bytes: &[u8; 16]) -> IpAddr {
     match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])),
-        Family::V6 => IpAddr::V6(Ipv6Addr::from_octets(*bytes)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::from(*bytes)),
     }
 }
 
@@ -212,10 +209,7 @@ pub(crate) mod tests {
         assert_eq!(socket.local.to_string(), "10.0.0.1:443");
         assert_eq!(socket.peer.to_string(), "10.0.0.2:5");
         assert_eq!(socket.cookie, Some(0x1_0000_001f));
-        assert_eq!(
-            socket.timer,
-            Some(Timer { kind: TimerKind::Keepalive, remaining_ms: 5000, retransmits: 0 })
-        );
+        assert_eq!(socket.timer, Some(Timer { kind: TimerKind::Keepalive, remaining_ms: 5000, retransmits: 0 }));
         assert_eq!((socket.recv_q_bytes, socket.send_q_bytes), (1, Some(0)));
         assert_eq!((socket.uid, socket.inode, socket.shutdown), (Some(1000), 123, Some(1)));
         assert_eq!((socket.cgroup, socket.bind_address_no_port()), (Some(77), Some(true)));

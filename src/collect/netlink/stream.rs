@@ -73,8 +73,8 @@ impl Channel {
     /// # Errors
     /// When the kernel has no netlink `sock_diag`.
     pub fn open(netns: u64) -> Result<Channel, Error> {
-        let socket = NetlinkSocket::new(NETLINK_SOCK_DIAG)
-            .map_err(|e| Error::new("open a sock_diag netlink socket", "", e))?;
+        let socket =
+            NetlinkSocket::new(NETLINK_SOCK_DIAG).map_err(|e| Error::new("open a sock_diag netlink socket", "", e))?;
         Ok(Channel { socket, buffer: vec![0; BUFFER_BYTES], sequence: 0, netns, scratch: Socket::default() })
     }
 
@@ -112,11 +112,17 @@ impl Channel {
         let n = self.socket.receive(&mut self.buffer).map_err(fail)?;
         let mut found = None;
         let mut report = Report::default();
-        let outcome =
-            scan(&self.buffer[..n.min(self.buffer.len())], self.sequence, self.netns, &mut self.scratch, &mut report, &mut |s| {
+        let outcome = scan(
+            &self.buffer[..n.min(self.buffer.len())],
+            self.sequence,
+            self.netns,
+            &mut self.scratch,
+            &mut report,
+            &mut |s| {
                 found = Some(s.clone());
                 ControlFlow::Continue(())
-            });
+            },
+        );
         match outcome {
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),
             Err(e) => Err(fail(e)),
@@ -246,17 +252,11 @@ mod tests {
 
     fn run(datagrams: Vec<Vec<u8>>, buffer: usize) -> io::Result<Report> {
         let mut seen = 0;
-        let result = drain(
-            &mut Recorded(datagrams.into()),
-            &mut vec![0; buffer],
-            1,
-            0,
-            &mut Socket::default(),
-            &mut |_| {
+        let result =
+            drain(&mut Recorded(datagrams.into()), &mut vec![0; buffer], 1, 0, &mut Socket::default(), &mut |_| {
                 seen += 1;
                 ControlFlow::Continue(())
-            },
-        );
+            });
         if let Ok(report) = &result {
             assert_eq!(report.rows, seen);
         }

@@ -47,7 +47,7 @@ pub fn parse(
     sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
 ) -> io::Result<Table> {
     let mut table = Table::default();
-    let mut socket = Socket { family, netns, ..Socket::default() };
+    let mut socket = Socket { netns, family, ..Socket::default() };
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut filled = 0;
     let mut header = true;
@@ -102,11 +102,8 @@ fn parse_line(line: &[u8], socket: &mut Socket) -> Option<()> {
     let timer = TimerKind::from_kernel(u8::try_from(hex(timer)?).ok()?);
     // Expiry is in USER_HZ, 100 per second on every architecture.
     let remaining_ms = hex(when)?.saturating_mul(10);
-    socket.timer = timer.map(|kind| Timer {
-        kind,
-        remaining_ms,
-        retransmits: u8::try_from(retransmits).unwrap_or(u8::MAX),
-    });
+    socket.timer =
+        timer.map(|kind| Timer { kind, remaining_ms, retransmits: u8::try_from(retransmits).unwrap_or(u8::MAX) });
     socket.kind = RowKind::decide(socket.state, timer, None);
     socket.recv_q_bytes = hex(rx)?;
     socket.send_q_bytes = match socket.state {
@@ -132,7 +129,7 @@ fn endpoint(text: &[u8], family: Family) -> Option<Endpoint> {
             for (slot, group) in bytes.chunks_exact_mut(4).zip(addr.chunks_exact(8)) {
                 slot.copy_from_slice(&word(group)?);
             }
-            IpAddr::V6(Ipv6Addr::from_octets(bytes))
+            IpAddr::V6(Ipv6Addr::from(bytes))
         }
         _ => return None,
     };

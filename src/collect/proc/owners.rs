@@ -150,12 +150,9 @@ impl Walker<'_> {
     /// Kernel threads hold no descriptors; `stat` is readable by everybody, so they need not count as unreadable.
     fn is_kernel_thread(&self, pid: u32) -> bool {
         let mut path = PathBuffer::default();
-        let Ok(file) = rustix::fs::openat(
-            self.root,
-            path.set(&[&pid, &"stat"]),
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        ) else {
+        let Ok(file) =
+            rustix::fs::openat(self.root, path.set(&[&pid, &"stat"]), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        else {
             return false;
         };
         let mut text = [0; 512];
@@ -175,7 +172,7 @@ fn open_dir(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errn
 
 /// Calls back for every entry whose name is a number.
 fn numbers(dir: BorrowedFd<'_>, mut each: impl FnMut(u32, &std::ffi::CStr)) -> Result<(), Errno> {
-    let mut buffer = [std::mem::MaybeUninit::uninit(); 32 * 1024];
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 16 * 1024];
     let mut entries = RawDir::new(dir, &mut buffer);
     while let Some(entry) = entries.next() {
         let entry = match entry {
@@ -231,7 +228,9 @@ mod tests {
     #[test]
     fn only_socket_links_are_sockets() {
         assert_eq!(socket_inode(b"socket:[123]"), Some(123));
-        for other in [&b"pipe:[123]"[..], b"socket:[]", b"/tmp/socket:[1]", b"socket:[1", b"socket:[99999999999999999999]"] {
+        for other in
+            [&b"pipe:[123]"[..], b"socket:[]", b"/tmp/socket:[1]", b"socket:[1", b"socket:[99999999999999999999]"]
+        {
             assert_eq!(socket_inode(other), None);
         }
     }
