@@ -16,6 +16,8 @@ pub mod collect;
 
 pub mod aggregate;
 
+pub mod diagnose;
+
 pub mod render;
 
 pub mod cli;

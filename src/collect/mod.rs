@@ -8,6 +8,7 @@ pub mod error;
 pub mod names;
 pub mod netlink;
 pub mod proc;
+pub mod snapshot;
 
 use std::io;
 use std::ops::ControlFlow;

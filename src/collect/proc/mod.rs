@@ -2,8 +2,10 @@
 //!
 //! Comes in: the root of a proc file system. Goes out: sockets, owners, counters. Never here: writing to it.
 
+pub mod counters;
 pub mod net_tcp;
 pub mod owners;
+pub mod processes;
 
 use std::path::{Path, PathBuf};
 

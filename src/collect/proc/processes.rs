@@ -1,0 +1,175 @@
+//! What is known of the processes that hold sockets, and, for those named in a finding, what they do with them.
+//!
+//! Comes in: pids. Goes out: [`ProcessFacts`] and [`Inspection`]; what could not be read is `None`. Never here: which
+//! process deserves a look.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::collect::proc::ProcRoot;
+use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadStand};
+
+/// Threads of one process that are looked at; a pool is alike beyond that.
+const THREADS_READ: usize = 64;
+
+/// Facts of some processes; what has vanished is left out.
+#[must_use]
+pub fn facts(root: &ProcRoot, pids: impl Iterator<Item = u32>) -> BTreeMap<u32, ProcessFacts> {
+    let uptime_ms = uptime_ms(root);
+    pids.filter_map(|pid| Some((pid, process(root, pid, uptime_ms)?))).collect()
+}
+
+fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessFacts> {
+    let folder = root.path().join(pid.to_string());
+    let process = procfs::process::Process::new_with_root(folder.clone()).ok()?;
+    let stat = process.stat().ok()?;
+    let limit = |value: procfs::process::LimitValue| match value {
+        procfs::process::LimitValue::Value(n) => Some(n),
+        procfs::process::LimitValue::Unlimited => None,
+    };
+    let files = process.limits().ok().map(|l| l.max_open_files);
+    // Start time counts clock ticks, 100 per second on every architecture that Linux reports to user space.
+    let running_ms = uptime_ms.map(|up| up.saturating_sub(stat.starttime.saturating_mul(10)));
+    Some(ProcessFacts {
+        pid,
+        state: Some(stat.state),
+        threads: u32::try_from(stat.num_threads).ok(),
+        parent: u32::try_from(stat.ppid).ok(),
+        running_ms,
+        fd_used: descriptors(&folder),
+        fd_soft: files.as_ref().and_then(|f| limit(f.soft_limit)),
+        fd_hard: files.as_ref().and_then(|f| limit(f.hard_limit)),
+        exe: process.exe().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned())),
+        cmdline: process.cmdline().unwrap_or_default(),
+        inspection: None,
+    })
+}
+
+/// Descriptors in use: the size of the directory says it since Linux 6.2 (`proc_fd_getattr`), else they are counted.
+fn descriptors(folder: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let fd = folder.join("fd");
+    // Without the right to list it the size may still be told, and is as true.
+    match std::fs::metadata(&fd) {
+        Ok(meta) if meta.size() > 0 => Some(meta.size()),
+        _ => Some(std::fs::read_dir(&fd).ok()?.count() as u64),
+    }
+}
+
+fn uptime_ms(root: &ProcRoot) -> Option<u64> {
+    let text = std::fs::read_to_string(root.path().join("uptime")).ok()?;
+    let seconds: f64 = text.split_ascii_whitespace().next()?.parse().ok()?;
+    // Uptime is positive and far below 2^53 milliseconds.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked by what an uptime is")]
+    Some((seconds * 1000.0) as u64)
+}
+
+/// What one process does with its sockets; `None` without the right to look, or when it is gone.
+#[must_use]
+pub fn inspect(root: &ProcRoot, pid: u32) -> Option<Inspection> {
+    let folder = root.path().join(pid.to_string());
+    let mut inspection = Inspection::default();
+    for entry in std::fs::read_dir(folder.join("fd")).ok()?.flatten() {
+        let Ok(link) = std::fs::read_link(entry.path()) else { continue };
+        let link = link.to_string_lossy();
+        if link == "anon_inode:[eventpoll]" {
+            inspection.epoll_sets += 1;
+            let Ok(fd) = entry.file_name().to_string_lossy().parse() else { continue };
+            let text = std::fs::read_to_string(folder.join("fdinfo").join(entry.file_name())).unwrap_or_default();
+            inspection.watches.extend(text.lines().filter_map(|line| watch(fd, line)));
+        } else if link == "anon_inode:[io_uring]" {
+            inspection.io_urings += 1;
+        }
+    }
+    let mut tids: Vec<u32> = std::fs::read_dir(folder.join("task"))
+        .ok()?
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect();
+    tids.sort_unstable();
+    inspection.threads_not_read = u32::try_from(tids.len().saturating_sub(THREADS_READ)).unwrap_or(u32::MAX);
+    inspection.threads = tids.iter().take(THREADS_READ).map(|tid| thread(&folder, *tid)).collect();
+    Some(inspection)
+}
+
+/// `tfd:        9 events: 80000019 data: 9  pos:0 ino:5e80 sdev:9`; the inode is hexadecimal, and absent before 4.14.
+fn watch(epoll_fd: u32, line: &str) -> Option<EpollWatch> {
+    let mut words = line.strip_prefix("tfd:")?.split_ascii_whitespace();
+    let target_fd = words.next()?.parse().ok()?;
+    let mut events = None;
+    let mut inode = None;
+    while let Some(word) = words.next() {
+        if word == "events:" {
+            events = u32::from_str_radix(words.next()?, 16).ok();
+        } else if let Some(hex) = word.strip_prefix("ino:") {
+            inode = u64::from_str_radix(hex, 16).ok();
+        }
+    }
+    Some(EpollWatch { epoll_fd, target_fd, inode, events: events? })
+}
+
+fn thread(folder: &Path, tid: u32) -> ThreadStand {
+    let task = folder.join("task").join(tid.to_string());
+    let read = |name: &str| std::fs::read_to_string(task.join(name)).ok();
+    let stat = read("stat").unwrap_or_default();
+    let (name, state) = match (stat.find('('), stat.rfind(')')) {
+        (Some(open), Some(close)) if open < close => {
+            (stat[open + 1..close].to_owned(), stat[close + 1..].trim_start().chars().next())
+        }
+        _ => (String::new(), None),
+    };
+    let syscall = read("syscall").unwrap_or_default();
+    let mut words = syscall.split_ascii_whitespace();
+    ThreadStand {
+        tid,
+        name,
+        state,
+        wchan: read("wchan").filter(|w| !w.is_empty() && w != "0"),
+        syscall: words.next().and_then(|w| w.parse().ok()),
+        syscall_arg0: words.next().and_then(|w| u64::from_str_radix(w.trim_start_matches("0x"), 16).ok()),
+    }
+}
+
+/// Whether a descriptor of a process is a TCP socket, by the name of its protocol (`sockfs_xattr_get` in
+/// `net/socket.c`); `None` when it cannot be asked.
+#[must_use]
+pub fn is_tcp(root: &ProcRoot, pid: u32, fd: u32) -> Option<bool> {
+    let path = root.path().join(format!("{pid}/fd/{fd}"));
+    let mut name = [0u8; 32];
+    let len = rustix::fs::getxattr(&path, "system.sockprotoname", &mut name[..]).ok()?;
+    let name = name.get(..len)?;
+    Some(matches!(name.strip_suffix(b"\0").unwrap_or(name), b"TCP" | b"TCPv6" | b"MPTCP" | b"MPTCPv6"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn epoll_lines_read_with_and_without_an_inode() {
+        let line = "tfd:        9 events: 80002019 data:                9  pos:0 ino:5e80 sdev:9";
+        let expected = EpollWatch { epoll_fd: 4, target_fd: 9, inode: Some(0x5e80), events: 0x8000_2019 };
+        assert_eq!(watch(4, line), Some(expected));
+        assert_eq!(watch(4, "tfd: 9 events: 1 data: 9").map(|w| w.inode), Some(None));
+        assert_eq!(watch(4, "pos: 0"), None);
+        assert_eq!(watch(4, "tfd: x events:"), None);
+    }
+
+    #[test]
+    fn our_own_facts_and_sockets_are_seen() {
+        let root = ProcRoot::default();
+        let own = std::process::id();
+        let facts = facts(&root, [own, 0].into_iter());
+        let me = &facts[&own];
+        assert_eq!(facts.len(), 1);
+        assert!(me.threads >= Some(1) && me.fd_used > Some(2) && me.running_ms.is_some(), "{me:?}");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let fd = |f: i32| u32::try_from(f).unwrap();
+        assert_eq!(is_tcp(&root, own, fd(listener.as_raw_fd())), Some(true));
+        assert_eq!(is_tcp(&root, own, fd(udp.as_raw_fd())), Some(false));
+        assert_eq!(is_tcp(&root, own, 9999), None);
+        assert!(!inspect(&root, own).unwrap().threads.is_empty());
+    }
+}

@@ -1,0 +1,116 @@
+//! A whole snapshot: sockets with `tcp_info`, owners, processes, counters and sysctls of one moment.
+//!
+//! Comes in: an open source. Goes out: a [`Snapshot`]. Never here: judging it.
+
+use std::ops::ControlFlow;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::collect::error::Error;
+use crate::collect::netlink::Attributes;
+use crate::collect::proc::{counters, processes};
+use crate::collect::{Live, Query};
+use crate::model::{Gap, Snapshot, StateSet};
+
+impl Live {
+    /// Takes a snapshot. Sockets whose owner is not known are looked at a second time.
+    ///
+    /// # Errors
+    /// When there are no sockets to be had at all.
+    pub fn snapshot(&mut self, with_owners: bool) -> Result<Snapshot, Error> {
+        let mut snapshot = Snapshot {
+            taken_at_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0),
+            monotonic_ms: monotonic_ms(),
+            host: self.host().name.clone(),
+            kernel: self.host().kernel.clone(),
+            ..Snapshot::default()
+        };
+        let query = Query { attributes: Attributes::INFO.union(Attributes::SKMEM), ..Query::states(StateSet::ALL) };
+        if with_owners {
+            snapshot.owners = self.owners(None)?;
+        }
+        self.sockets(&query, &mut snapshot.gaps, &mut |socket| {
+            snapshot.sockets.push(socket.clone());
+            ControlFlow::Continue(())
+        })?;
+        let incomplete = !snapshot.gaps.is_empty();
+        dedupe(&mut snapshot);
+        // Counters come right after the sockets, so that both tell of the same moment as nearly as can be.
+        let mut netns = counters::netns(self.root(), self.netns(), None);
+        netns.incomplete = incomplete;
+        snapshot.netns.push(netns);
+        snapshot.system = counters::system(self.root());
+        snapshot.gaps.extend(self.gaps(&query));
+        snapshot.source = self.source().key().into();
+        if with_owners {
+            self.settle_snapshot(&mut snapshot)?;
+            snapshot.processes = processes::facts(self.root(), snapshot.owners.processes.iter().map(|p| p.pid));
+            self.find_closed(&mut snapshot);
+        }
+        Ok(snapshot)
+    }
+
+    fn settle_snapshot(&mut self, snapshot: &mut Snapshot) -> Result<(), Error> {
+        use crate::model::OwnerStatus::{NoPermission, Raced};
+        let missing: FxHashSet<u64> = snapshot
+            .sockets
+            .iter()
+            .filter(|s| matches!(snapshot.owners.of(s).0, Raced | NoPermission))
+            .map(|s| s.inode)
+            .collect();
+        if missing.is_empty() || snapshot.owners.processes.is_empty() {
+            return Ok(());
+        }
+        self.settle(&mut snapshot.owners, &missing)
+    }
+
+    /// Descriptors that are TCP sockets but stand in no table: the connection is dead and the descriptor is not.
+    fn find_closed(&self, snapshot: &mut Snapshot) {
+        let listed: FxHashSet<u64> = snapshot.sockets.iter().map(|s| s.inode).collect();
+        let mut asked: FxHashMap<u64, bool> = FxHashMap::default();
+        let mut closed = Vec::new();
+        for holder in snapshot.owners.all_holders() {
+            if listed.contains(&holder.inode) {
+                continue;
+            }
+            let tcp = *asked.entry(holder.inode).or_insert_with(|| {
+                processes::is_tcp(self.root(), snapshot.owners.process(holder).pid, holder.fd).unwrap_or(false)
+            });
+            if tcp {
+                closed.push(*holder);
+            }
+        }
+        snapshot.closed_tcp = Some(closed);
+    }
+
+    /// Looks into the processes that findings name, at what they do with their sockets.
+    pub fn inspect(&self, snapshot: &mut Snapshot, pids: impl Iterator<Item = u32>) {
+        let mut refused = 0;
+        for pid in pids {
+            if let Some(facts) = snapshot.processes.get_mut(&pid) {
+                facts.inspection = processes::inspect(self.root(), pid);
+                refused += u32::from(facts.inspection.is_none());
+            }
+        }
+        if refused > 0 {
+            snapshot.gaps.push(Gap::new(
+                format!("what {refused} of the named processes do with their sockets"),
+                "no permission to look into them, or they are gone",
+                "run as root, or with CAP_SYS_PTRACE",
+            ));
+        }
+    }
+}
+
+/// A dump may repeat a row of a bucket that changed while it was read; rows are keyed by namespace, cookie and tuple.
+fn dedupe(snapshot: &mut Snapshot) {
+    let mut seen = FxHashSet::default();
+    snapshot.sockets.retain(|s| s.cookie.is_none() || seen.insert((s.netns, s.cookie, s.four_tuple())));
+}
+
+/// Milliseconds of the monotonic clock.
+#[must_use]
+pub fn monotonic_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}

@@ -1,0 +1,47 @@
+//! One file per rule, one page per rule, one line here per rule.
+//!
+//! Comes in: a [`View`]. Goes out: an [`Outcome`]. Never here: anything but the list.
+
+use crate::diagnose::Outcome;
+use crate::diagnose::view::View;
+
+/// How many snapshots a rule needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Samples {
+    /// One is enough.
+    One,
+    /// One gives a finding, two a better one.
+    OneOrTwo,
+    /// It judges differences.
+    Two,
+}
+
+/// One rule.
+pub struct Rule {
+    /// Kebab-case, names the pattern and not the cure; printed so that people can cite it.
+    pub id: &'static str,
+    pub samples: Samples,
+    /// `docs/rules/<id>.md`.
+    pub page: &'static str,
+    pub check: fn(&View<'_>) -> Outcome,
+}
+
+macro_rules! rules {
+    ($($module:ident $id:literal $samples:ident;)*) => {
+        $(pub mod $module;)*
+
+        /// Every rule, in the order of the pages.
+        pub static RULES: &[Rule] = &[
+            $(Rule {
+                id: $id,
+                samples: Samples::$samples,
+                page: include_str!(concat!("../../../docs/rules/", $id, ".md")),
+                check: $module::check,
+            },)*
+        ];
+    };
+}
+
+rules! {
+    close_wait_unaccepted "close-wait-unaccepted" One;
+}

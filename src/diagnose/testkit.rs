@@ -1,0 +1,151 @@
+//! Snapshots made by hand, for the unit tests of rules.
+//!
+//! Comes in: rows in a few words. Goes out: a snapshot, or a pair. Never here: anything the product uses.
+
+use std::net::SocketAddr;
+
+use crate::diagnose::thresholds::Thresholds;
+use crate::diagnose::view::View;
+use crate::diagnose::{Diagnosis, Outcome};
+use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
+use crate::model::{Endpoint, Family, Holder, OwnerTable, Process, RowKind, Socket, State, TcpInfo, Timer, TimerKind};
+
+/// The namespace of every row that says nothing else.
+pub(crate) const NETNS: u64 = 1;
+
+/// A snapshot pair under construction.
+pub(crate) struct World {
+    pub(crate) now: Snapshot,
+    pub(crate) before: Option<Snapshot>,
+    pub(crate) thresholds: Thresholds,
+    processes: Vec<Process>,
+    holders: Vec<Holder>,
+}
+
+impl World {
+    /// An empty host: default port range, no counters.
+    pub(crate) fn new() -> World {
+        let now = Snapshot {
+            monotonic_ms: 1_000_000,
+            netns: vec![Netns { inode: NETNS, ..Netns::default() }],
+            ..Snapshot::default()
+        };
+        World { now, before: None, thresholds: Thresholds::default(), processes: Vec::new(), holders: Vec::new() }
+    }
+
+    /// Adds a row; a held row is one with an inode.
+    pub(crate) fn add(&mut self, socket: Socket) -> &mut World {
+        self.now.sockets.push(socket);
+        self
+    }
+
+    /// A process that holds the socket with this inode as this descriptor.
+    pub(crate) fn hold(&mut self, pid: u32, comm: &str, fd: u32, inode: u64) -> &mut World {
+        let at = self.processes.iter().position(|p| p.pid == pid).unwrap_or_else(|| {
+            self.processes.push(Process { pid, comm: comm.into(), uid: Some(1000), ..Process::default() });
+            self.now.processes.insert(
+                pid,
+                ProcessFacts {
+                    pid,
+                    state: Some('S'),
+                    fd_used: Some(20),
+                    fd_soft: Some(1024),
+                    ..ProcessFacts::default()
+                },
+            );
+            self.processes.len() - 1
+        });
+        self.holders.push(Holder { inode, process: u32::try_from(at).unwrap(), fd });
+        self.now.owners = OwnerTable::new(self.processes.clone(), self.holders.clone(), 0);
+        self
+    }
+
+    pub(crate) fn sysctl(&mut self, name: &str, values: &[u64]) -> &mut World {
+        self.now.netns[0].sysctls.insert(name.into(), values.to_vec());
+        self
+    }
+
+    pub(crate) fn counter(&mut self, name: &str, value: u64) -> &mut World {
+        self.now.netns[0].counters.insert(name.into(), value);
+        self
+    }
+
+    /// Takes the present as the snapshot before, `ms` earlier, and goes on from there.
+    pub(crate) fn later(&mut self, ms: u64) -> &mut World {
+        self.before = Some(self.now.clone());
+        self.now.monotonic_ms += ms;
+        self
+    }
+
+    /// Runs one rule.
+    pub(crate) fn check(&self, rule: fn(&View<'_>) -> Outcome) -> Outcome {
+        rule(&View::new(&self.now, self.before.as_ref(), &self.thresholds))
+    }
+
+    /// Runs all rules.
+    pub(crate) fn diagnose(&self) -> Diagnosis {
+        crate::diagnose::run(&View::new(&self.now, self.before.as_ref(), &self.thresholds), None)
+    }
+}
+
+/// A held full socket; inode and cookie come from the ports, so that they are the same in a later snapshot.
+pub(crate) fn row(state: State, local: &str, peer: &str) -> Socket {
+    let endpoint = |text: &str| {
+        let at: SocketAddr = text.parse().unwrap();
+        Endpoint::new(at.ip(), at.port())
+    };
+    let (local, peer) = (endpoint(local), endpoint(peer));
+    let id = u64::from(local.port) << 16 | u64::from(peer.port);
+    Socket {
+        netns: NETNS,
+        family: if local.addr.is_ipv4() { Family::V4 } else { Family::V6 },
+        state,
+        kind: RowKind::Full,
+        local,
+        peer,
+        ifindex: Some(0),
+        cookie: Some(id),
+        send_q_bytes: Some(0),
+        uid: Some(1000),
+        inode: id,
+        shutdown: Some(if state == State::CloseWait { 1 } else { 0 }),
+        ..Socket::default()
+    }
+}
+
+/// A LISTEN row with its queue and limit.
+pub(crate) fn listen(local: &str, queue: u32, backlog: u32) -> Socket {
+    let any = if local.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    Socket { recv_q_bytes: queue, send_q_bytes: Some(backlog), ..row(State::Listen, local, any) }
+}
+
+/// A TIME_WAIT row with this much of its minute left.
+pub(crate) fn time_wait(local: &str, peer: &str, remaining_ms: u32) -> Socket {
+    Socket {
+        kind: RowKind::TimeWaitMini,
+        inode: 0,
+        uid: None,
+        shutdown: None,
+        ..timer(row(State::TimeWait, local, peer), TimerKind::TimeWait, remaining_ms, 0)
+    }
+}
+
+/// The row without a socket file: in an accept queue, or orphaned.
+pub(crate) fn unheld(socket: Socket) -> Socket {
+    Socket { inode: 0, ..socket }
+}
+
+/// The row with a running timer.
+pub(crate) fn timer(socket: Socket, kind: TimerKind, remaining_ms: u32, retransmits: u8) -> Socket {
+    Socket { timer: Some(Timer { kind, remaining_ms, retransmits }), ..socket }
+}
+
+/// The row with these fields of `tcp_info`; all others up to the newest kernel are 0.
+pub(crate) fn info(socket: Socket, fields: &[(&str, u64)]) -> Socket {
+    let mut info = TcpInfo::default();
+    info.load(&[0; 280]);
+    for (name, value) in fields {
+        assert!(info.set(name, *value), "no field {name}");
+    }
+    Socket { info: Some(Box::new(info)), ..socket }
+}

@@ -1,0 +1,194 @@
+//! What a rule sees: one snapshot, perhaps the one before, and the questions that many rules ask.
+//!
+//! Comes in: snapshots and thresholds. Goes out: roles, pairs, earlier rows, differences of counters; each index is made
+//! when the first rule asks. Never here: a rule's own decision.
+
+use std::cell::OnceCell;
+
+use rustc_hash::FxHashMap;
+
+use crate::aggregate::{Listeners, Role};
+use crate::diagnose::finding::Subject;
+use crate::diagnose::thresholds::Thresholds;
+use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
+use crate::model::{FourTuple, Holder, OwnerStatus, Process, Socket, State};
+
+type TupleIndex = FxHashMap<(u64, FourTuple), u32>;
+
+/// A snapshot, or two, with indices.
+pub struct View<'a> {
+    pub now: &'a Snapshot,
+    /// The snapshot before, if there is one.
+    pub before: Option<&'a Snapshot>,
+    pub thresholds: &'a Thresholds,
+    listeners: FxHashMap<u64, Listeners>,
+    roles: OnceCell<Vec<Role>>,
+    tuples: OnceCell<TupleIndex>,
+    cookies_before: OnceCell<FxHashMap<(u64, u64), u32>>,
+    tuples_before: OnceCell<TupleIndex>,
+    empty: Listeners,
+}
+
+impl<'a> View<'a> {
+    #[must_use]
+    pub fn new(now: &'a Snapshot, before: Option<&'a Snapshot>, thresholds: &'a Thresholds) -> View<'a> {
+        let mut listeners: FxHashMap<u64, Listeners> = FxHashMap::default();
+        for socket in now.sockets.iter().filter(|s| s.state == State::Listen) {
+            listeners
+                .entry(socket.netns)
+                .or_insert_with(|| Listeners::new(now.netns(socket.netns).map_or((32768, 60999), Netns::port_range)))
+                .add(socket);
+        }
+        View {
+            now,
+            before,
+            thresholds,
+            listeners,
+            roles: OnceCell::new(),
+            tuples: OnceCell::new(),
+            cookies_before: OnceCell::new(),
+            tuples_before: OnceCell::new(),
+            empty: Listeners::new((32768, 60999)),
+        }
+    }
+
+    /// Milliseconds between the two snapshots.
+    #[must_use]
+    pub fn interval_ms(&self) -> Option<u64> {
+        Some(self.now.monotonic_ms.saturating_sub(self.before?.monotonic_ms)).filter(|ms| *ms > 0)
+    }
+
+    /// The listeners of a namespace.
+    #[must_use]
+    pub fn listeners(&self, netns: u64) -> &Listeners {
+        self.listeners.get(&netns).unwrap_or(&self.empty)
+    }
+
+    /// Facts of the namespace of a row.
+    #[must_use]
+    pub fn netns(&self, inode: u64) -> Option<&'a Netns> {
+        self.now.netns(inode)
+    }
+
+    /// The role of every socket, in the order of the rows.
+    #[must_use]
+    pub fn roles(&self) -> &[Role] {
+        self.roles.get_or_init(|| self.now.sockets.iter().map(|s| self.role(s)).collect())
+    }
+
+    /// Every row with its role.
+    pub fn rows(&self) -> impl Iterator<Item = (&'a Socket, Role)> {
+        self.now.sockets.iter().zip(self.roles().iter().copied())
+    }
+
+    /// The role of one socket.
+    #[must_use]
+    pub fn role(&self, socket: &Socket) -> Role {
+        match self.listeners.get(&socket.netns) {
+            Some(listeners) => listeners.role(socket),
+            None => Listeners::new(self.netns(socket.netns).map_or((32768, 60999), Netns::port_range)).role(socket),
+        }
+    }
+
+    /// The LISTEN rows that a connection belongs to (several with `SO_REUSEPORT`).
+    #[must_use]
+    pub fn listener_rows(&self, socket: &Socket) -> Vec<&'a Socket> {
+        let Some(index) = self.listeners(socket.netns).matching(socket.netns, socket.local) else { return Vec::new() };
+        let listener = self.listeners(socket.netns).get(index);
+        self.now
+            .sockets
+            .iter()
+            .filter(|s| {
+                s.state == State::Listen
+                    && s.netns == socket.netns
+                    && s.local == listener.local
+                    && s.family == listener.family
+            })
+            .collect()
+    }
+
+    /// Owners of a socket, or why there is none.
+    #[must_use]
+    pub fn owners(&self, socket: &Socket) -> (OwnerStatus, &'a [Holder]) {
+        self.now.owners.of(socket)
+    }
+
+    /// The processes that hold a socket, each once.
+    #[must_use]
+    pub fn processes(&self, socket: &Socket) -> Vec<&'a Process> {
+        let mut indices: Vec<u32> = self.owners(socket).1.iter().map(|h| h.process).collect();
+        indices.dedup();
+        indices.into_iter().map(|i| &self.now.owners.processes[i as usize]).collect()
+    }
+
+    /// What is known of a process.
+    #[must_use]
+    pub fn process(&self, pid: u32) -> Option<&'a ProcessFacts> {
+        self.now.processes.get(&pid)
+    }
+
+    /// The same socket in the snapshot before, by cookie, else by four-tuple.
+    #[must_use]
+    pub fn earlier(&self, socket: &Socket) -> Option<&'a Socket> {
+        let before = self.before?;
+        let row = match socket.cookie {
+            Some(cookie) => *self
+                .cookies_before
+                .get_or_init(|| {
+                    let rows = before.sockets.iter().zip(0u32..);
+                    rows.filter_map(|(s, i)| Some(((s.netns, s.cookie?), i))).collect()
+                })
+                .get(&(socket.netns, cookie))?,
+            None => *self
+                .tuples_before
+                .get_or_init(|| tuple_index(&before.sockets))
+                .get(&(socket.netns, socket.four_tuple().normalised()))?,
+        };
+        before.sockets.get(row as usize)
+    }
+
+    /// The other half of a connection whose both ends are seen: swapped four-tuple, IPv4-mapped as IPv4, first in the
+    /// same namespace and then in every other one.
+    #[must_use]
+    pub fn mirror(&self, socket: &Socket) -> Option<&'a Socket> {
+        let tuples = self.tuples.get_or_init(|| tuple_index(&self.now.sockets));
+        let wanted = FourTuple { ifindex: 0, ..socket.four_tuple().normalised().swapped() };
+        let own = tuples.get(&(socket.netns, wanted));
+        let row = own.or_else(|| {
+            self.now.netns.iter().filter(|n| n.inode != socket.netns).find_map(|n| tuples.get(&(n.inode, wanted)))
+        })?;
+        self.now.sockets.get(*row as usize)
+    }
+
+    /// Growth of a counter of a namespace between the snapshots; `None` without a second one or such a counter.
+    #[must_use]
+    pub fn delta(&self, netns: u64, counter: &str) -> Option<u64> {
+        let before = self.before?.netns(netns)?.counter(counter)?;
+        Some(self.netns(netns)?.counter(counter)?.saturating_sub(before))
+    }
+
+    /// Growth of a counter per second.
+    #[must_use]
+    pub fn rate(&self, netns: u64, counter: &str) -> Option<f64> {
+        Some(self.delta(netns, counter)? as f64 * 1000.0 / self.interval_ms()? as f64)
+    }
+
+    /// A subject that names a process.
+    #[must_use]
+    pub fn subject_of(&self, process: &Process, netns: u64) -> Subject {
+        Subject {
+            netns: (netns != 0).then_some(netns),
+            pid: Some(process.pid),
+            comm: Some(process.comm.clone()),
+            uid: process.uid,
+            unit: process.unit.clone(),
+            container: process.container.clone(),
+            ..Subject::default()
+        }
+    }
+}
+
+fn tuple_index(sockets: &[Socket]) -> TupleIndex {
+    let connected = sockets.iter().zip(0u32..).filter(|(s, _)| s.state.has_peer());
+    connected.map(|(s, i)| ((s.netns, FourTuple { ifindex: 0, ..s.four_tuple().normalised() }), i)).collect()
+}

@@ -1,0 +1,175 @@
+//! Everything known at one moment: what the rules judge, what a capture stores.
+//!
+//! Comes in: what `collect` read. Goes out: facts, each `None` or absent when it could not be read. Never here: rates,
+//! ages of anything but a row, judgement; those come from one or two snapshots and are computed, not stored.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::model::gap::Gap;
+use crate::model::owner::{Holder, OwnerTable};
+use crate::model::socket::Socket;
+
+/// One look at one host.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Milliseconds since the epoch.
+    pub taken_at_ms: u64,
+    /// Milliseconds of the monotonic clock: intervals come from here.
+    pub monotonic_ms: u64,
+    pub host: String,
+    pub kernel: String,
+    pub source: String,
+    /// Every namespace that was scanned; rows refer to them by inode.
+    pub netns: Vec<Netns>,
+    pub sockets: Vec<Socket>,
+    pub owners: OwnerTable,
+    /// What is known of processes that hold sockets, by pid.
+    pub processes: BTreeMap<u32, ProcessFacts>,
+    /// Descriptors that are TCP sockets which no table of any scanned namespace lists; `None` if not looked for.
+    pub closed_tcp: Option<Vec<Holder>>,
+    pub system: System,
+    pub gaps: Vec<Gap>,
+    /// How many namespaces exist that could not be scanned.
+    pub netns_not_scanned: u32,
+}
+
+impl Snapshot {
+    /// Facts of a namespace by its inode.
+    #[must_use]
+    pub fn netns(&self, inode: u64) -> Option<&Netns> {
+        self.netns.iter().find(|n| n.inode == inode)
+    }
+}
+
+/// One network namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Netns {
+    pub inode: u64,
+    /// `/run/netns` name, where it has one.
+    pub name: Option<String>,
+    /// Counters of `/proc/net/snmp` and `/proc/net/netstat`: `Tcp:CurrEstab`, `TcpExt:ListenDrops`; cumulative since the
+    /// namespace was made, so only differences mean anything.
+    pub counters: BTreeMap<String, u64>,
+    /// `/proc/net/sockstat` (`TCP:inuse`, `TCP:tw`; `TCP:orphan`, `TCP:alloc`, `TCP:mem` are of the whole host).
+    pub sockstat: BTreeMap<String, u64>,
+    /// `net.ipv4.*` and `net.core.*` as read inside the namespace, by file name below `net/`: `ipv4/tcp_tw_reuse`.
+    pub sysctls: BTreeMap<String, Vec<u64>>,
+    /// `ip_local_reserved_ports`, as ranges with both ends included.
+    pub reserved_ports: Vec<(u16, u16)>,
+    /// Addresses of the interfaces of the namespace.
+    pub addresses: Vec<IpAddr>,
+    /// Rows of the namespace are missing: an incomplete dump.
+    pub incomplete: bool,
+}
+
+impl Netns {
+    /// A counter, `None` when this kernel has no such counter or it could not be read.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> Option<u64> {
+        self.counters.get(name).copied()
+    }
+
+    /// The first number of a sysctl.
+    #[must_use]
+    pub fn sysctl(&self, name: &str) -> Option<u64> {
+        self.sysctls.get(name)?.first().copied()
+    }
+
+    /// `ip_local_port_range`, the kernel's default where it could not be read.
+    #[must_use]
+    pub fn port_range(&self) -> (u16, u16) {
+        let port = |n: &u64| u16::try_from(*n).ok();
+        match self.sysctls.get("ipv4/ip_local_port_range").map(Vec::as_slice) {
+            Some([low, high]) => port(low).zip(port(high)).unwrap_or((32768, 60999)),
+            _ => (32768, 60999),
+        }
+    }
+
+    #[must_use]
+    pub fn is_reserved(&self, port: u16) -> bool {
+        self.reserved_ports.iter().any(|(low, high)| (*low..=*high).contains(&port))
+    }
+
+    /// How many ports connect() may choose from: the range without the reserved ones.
+    #[must_use]
+    pub fn usable_ports(&self) -> u32 {
+        let (low, high) = self.port_range();
+        let mut usable = 0;
+        for port in low..=high {
+            usable += u32::from(!self.is_reserved(port));
+        }
+        usable
+    }
+}
+
+/// Numbers of the whole host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct System {
+    /// `fs.file-nr`: descriptors in use and the limit.
+    pub files_used: Option<u64>,
+    pub files_max: Option<u64>,
+    pub page_bytes: u64,
+}
+
+/// What is known of one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessFacts {
+    pub pid: u32,
+    /// State letter of `/proc/PID/stat`: R, S, D, T, t, Z.
+    pub state: Option<char>,
+    pub threads: Option<u32>,
+    pub parent: Option<u32>,
+    /// How long ago the process started.
+    pub running_ms: Option<u64>,
+    /// Descriptors in use.
+    pub fd_used: Option<u64>,
+    /// Soft and hard `RLIMIT_NOFILE`; `None` also for unlimited.
+    pub fd_soft: Option<u64>,
+    pub fd_hard: Option<u64>,
+    /// Base name of the executable, where it could be read.
+    pub exe: Option<String>,
+    /// Command line, its words.
+    pub cmdline: Vec<String>,
+    /// What only processes named in a finding are asked for; `None` if not asked or not permitted.
+    pub inspection: Option<Inspection>,
+}
+
+/// What a process does with its sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// How many epoll sets it has.
+    pub epoll_sets: u32,
+    /// Every target of every epoll set.
+    pub watches: Vec<EpollWatch>,
+    /// How many io_uring instances it has.
+    pub io_urings: u32,
+    pub threads: Vec<ThreadStand>,
+    /// Threads beyond those that were read.
+    pub threads_not_read: u32,
+}
+
+/// One target of one epoll set (`/proc/PID/fdinfo/EPFD`, `ep_show_fdinfo` in `fs/eventpoll.c`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpollWatch {
+    pub epoll_fd: u32,
+    pub target_fd: u32,
+    /// Inode of the target file; it must equal that of the socket, as descriptor numbers are used again.
+    pub inode: Option<u64>,
+    /// Mask as `epoll_ctl` keeps it: `EPOLLIN` 1, `EPOLLOUT` 4, `EPOLLRDHUP` 0x2000, `EPOLLONESHOT` 1<<30, `EPOLLET` 1<<31.
+    pub events: u32,
+}
+
+/// Where a thread stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadStand {
+    pub tid: u32,
+    pub name: String,
+    pub state: Option<char>,
+    /// Kernel function in which it sleeps (`/proc/PID/task/TID/wchan`); `None` when it runs or the kernel hides it.
+    pub wchan: Option<String>,
+    /// Number of the system call it is in (`/proc/PID/task/TID/syscall`).
+    pub syscall: Option<u64>,
+    /// First argument of that call: a descriptor for read, recv, accept, epoll_wait.
+    pub syscall_arg0: Option<u64>,
+}
