@@ -108,7 +108,7 @@ pub(crate) fn row(state: State, local: &str, peer: &str) -> Socket {
         send_q_bytes: Some(0),
         uid: Some(1000),
         inode: id,
-        shutdown: Some(if state == State::CloseWait { 1 } else { 0 }),
+        shutdown: Some(u8::from(state == State::CloseWait)),
         ..Socket::default()
     }
 }
