@@ -34,6 +34,11 @@ pub enum Command {
     /// One row per socket
     #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
+    /// The diagnosis: what is wrong, with whom, how it is known, what to do
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
+    /// A state, a rule, a column, or the state machine with live counts
+    Explain(ExplainArgs),
     /// Print the man page, shell completions, the JSON schema or the list of columns
     Generate(GenerateArgs),
 }
@@ -56,6 +61,17 @@ Examples:
   tcpstate list --format csv -c state,local,peer,rtt > sockets.csv
 
 On a terminal columns are aligned; in a pipe cells are separated by one tab. Run `tcpstate list --list-columns` for all columns.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  tcpstate doctor                           one look, and a second one if something needs it
+  tcpstate doctor --interval 10s            two looks, ten seconds apart
+  tcpstate doctor --once --json             one look, for scripts
+  tcpstate doctor --rule close-wait-leak    one rule; `tcpstate explain` lists them
+  tcpstate doctor --nagios                  as a monitoring plugin: exit 0 to 3, perfdata
+  tcpstate doctor --fail-on high            exit 1 only for findings at high or above
+
+Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage or nothing could be read.";
 
 /// Where the data comes from and how it is printed.
 #[derive(Args, Clone, Debug)]
@@ -225,4 +241,42 @@ pub enum Generated {
     Schema,
     /// The table of columns, in Markdown
     Columns,
+}
+
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub common: Common,
+    /// Take a second look after this time [default: 2s, and only if a rule needs it]
+    #[arg(long, value_name = "TIME", conflicts_with = "once", help_heading = "Diagnosis")]
+    pub interval: Option<String>,
+    /// One look only
+    #[arg(long, help_heading = "Diagnosis")]
+    pub once: bool,
+    /// Only these rules, separated by commas
+    #[arg(long, value_name = "RULES", help_heading = "Diagnosis")]
+    pub rule: Vec<String>,
+    /// Set a threshold
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Diagnosis")]
+    pub threshold: Vec<String>,
+    /// Print every threshold, its value and where it comes from
+    #[arg(long, help_heading = "Diagnosis")]
+    pub show_thresholds: bool,
+    /// Show findings at or above this severity: info, warning, high, critical
+    #[arg(long, value_name = "SEVERITY", default_value = "info", help_heading = "Output")]
+    pub min_severity: String,
+    /// Exit with 1 for findings at or above this severity
+    #[arg(long, value_name = "SEVERITY", default_value = "warning", help_heading = "Output")]
+    pub fail_on: String,
+    /// Print one line with perfdata and exit with 0 to 3, as monitoring plugins do
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
+    pub nagios: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pub common: Common,
+    /// A state, a rule, a column or `machine`; without one, all topics
+    pub topic: Vec<String>,
 }

@@ -5,8 +5,11 @@
 #![allow(clippy::disallowed_methods, reason = "this is the folder that owns clock and environment")]
 
 pub mod args;
+mod config;
+mod doctor;
 pub mod env;
 pub mod exit;
+mod explain;
 mod generate;
 mod list;
 mod session;
@@ -46,6 +49,8 @@ fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Summary(args) => summary::run(&args, env),
         Command::List(args) => list::run(&args, env),
+        Command::Doctor(args) => doctor::run(&args, env),
+        Command::Explain(args) => explain::run(&args, env),
         Command::Generate(args) => generate::run(&args, env),
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Session {
     pub names: SystemNames,
     pub gaps: Vec<Gap>,
     pub coverage: Coverage,
+    /// Time between two snapshots, where two were taken.
+    pub interval_ms: Option<u64>,
     taken_at: jiff::Timestamp,
 }
 
@@ -48,6 +50,7 @@ impl Session {
             names: SystemNames::default(),
             gaps: Vec::new(),
             coverage: Coverage::default(),
+            interval_ms: None,
             taken_at: jiff::Timestamp::now(),
         })
     }

@@ -13,9 +13,12 @@ use crate::cli::args::SummaryArgs;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
+use crate::cli::{config, doctor};
 use crate::collect::Query;
-use crate::model::StateSet;
+use crate::diagnose::Finding;
+use crate::model::{Gap, StateSet};
 use crate::render::json::{self as out, Unseen};
+use crate::render::report;
 use crate::render::summary as screen;
 
 /// The groups that are shown when none are asked for: JSON name, title, key.
@@ -24,6 +27,9 @@ const DEFAULT_GROUPS: [(&str, &str, Key); 3] = [
     ("destinations", "DESTINATIONS", Key::Destination),
     ("processes", "PROCESSES", Key::Process),
 ];
+
+/// Up to so many sockets, `summary` also runs the rules.
+const JUDGED_SOCKETS: u64 = 10_000;
 
 pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let by = parse_keys(&args.by)?;
@@ -55,13 +61,30 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         census.add(row);
         ControlFlow::Continue(())
     })?;
+    let findings = if owners_wanted && by.is_empty() { findings(&mut session, &census, env)? } else { Vec::new() };
     if args.common.json {
-        print_json(args, &by, &session, &census, env)?;
+        print_json(args, &by, &session, &census, &findings, env)?;
     } else {
-        print_screen(args, &by, &session, &census, env)?;
+        print_screen(args, &by, &session, &census, &findings, env)?;
         session.print_gaps(env, &args.common)?;
     }
     Ok(if args.common.strict && !session.gaps.is_empty() { Exit::Failed } else { Exit::Done })
+}
+
+/// Findings of one look, as long as that costs little beside the summary itself.
+fn findings(session: &mut Session, census: &Census, env: &Env) -> anyhow::Result<Vec<Finding>> {
+    let total = census.all().total();
+    if total > JUDGED_SOCKETS {
+        session.gaps.push(Gap::new(
+            "findings were not looked for",
+            format!("{total} sockets take longer to judge than to count"),
+            "run `tcpstate doctor`",
+        ));
+        return Ok(Vec::new());
+    }
+    let thresholds = config::files(env)?.thresholds;
+    let mut snapshot = session.live.snapshot(true)?;
+    Ok(doctor::brief(session, &mut snapshot, &thresholds).findings)
 }
 
 fn parse_keys(words: &[String]) -> anyhow::Result<Vec<Key>> {
@@ -79,7 +102,14 @@ fn parse_keys(words: &[String]) -> anyhow::Result<Vec<Key>> {
     Ok(keys)
 }
 
-fn print_json(args: &SummaryArgs, by: &[Key], session: &Session, census: &Census, env: &mut Env) -> anyhow::Result<()> {
+fn print_json(
+    args: &SummaryArgs,
+    by: &[Key],
+    session: &Session,
+    census: &Census,
+    findings: &[Finding],
+    env: &mut Env,
+) -> anyhow::Result<()> {
     let unseen = Unseen(session.unseen());
     let mut groups = Map::new();
     if by.is_empty() {
@@ -100,7 +130,9 @@ fn print_json(args: &SummaryArgs, by: &[Key], session: &Session, census: &Census
         let names: Vec<&str> = by.iter().map(|k| k.name()).collect();
         groups.insert("by".into(), json!({ "keys": names, "rows": rows, "other": rest }));
     }
-    let document = out::summary(&session.head("summary"), census, unseen, Json::Object(groups), &[], &session.gaps);
+    let findings: Vec<Json> = findings.iter().map(out::finding).collect();
+    let document =
+        out::summary(&session.head("summary"), census, unseen, Json::Object(groups), &findings, &session.gaps);
     out::write_document(&mut env.stdout, &document)?;
     Ok(())
 }
@@ -110,6 +142,7 @@ fn print_screen(
     by: &[Key],
     session: &Session,
     census: &Census,
+    findings: &[Finding],
     env: &mut Env,
 ) -> anyhow::Result<()> {
     let style = env.style(args.common.color);
@@ -129,6 +162,7 @@ fn print_screen(
             .map_or_else(|| screen::title(&grouping.keys), |(_, title, _)| (*title).to_owned());
         screen::write_groups(&mut text, &title, grouping, args.top, &session.owners, &session.names, style);
     }
+    report::write_brief(&mut text, findings, style);
     env.stdout.write_all(text.as_bytes())?;
     Ok(())
 }

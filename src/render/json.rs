@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
 
 use crate::aggregate::{Census, Counts, Grouping, KeyValue};
+use crate::diagnose::{Diagnosis, Evidence, Finding};
 use crate::model::column::{Names, Row};
 use crate::model::socket::{AgeBracket, Timer};
 use crate::model::{Endpoint, Family, Gap, OwnerTable, SkMem, State, StateSet, TcpInfo};
@@ -155,6 +156,49 @@ fn key_value(value: &KeyValue, owners: &OwnerTable, names: &dyn Names) -> Json {
         KeyValue::Text(text) => json!(text),
         KeyValue::None => Json::Null,
     }
+}
+
+/// A finding as JSON.
+#[must_use]
+pub fn finding(finding: &Finding) -> Json {
+    let s = &finding.subject;
+    let evidence: Map<String, Json> =
+        finding.evidence.iter().map(|(name, value)| ((*name).to_owned(), evidence(value))).collect();
+    json!({
+        "rule": finding.rule,
+        "severity": finding.severity.key(),
+        "confidence": finding.confidence,
+        "confidence_reason": finding.confidence_reason,
+        "summary": finding.summary,
+        "subject": {
+            "netns": s.netns, "pid": s.pid, "comm": s.comm, "pids": s.pids, "uid": s.uid, "unit": s.unit,
+            "container": s.container,
+            "listener": s.listener.map(endpoint), "destination": s.destination.map(endpoint),
+            "source": s.source.map(|a| a.to_string()), "object": s.object,
+        },
+        "evidence": evidence,
+        "why": finding.why,
+        "remedy": finding.remedy,
+        "avoid": finding.avoid,
+        "next": finding.next,
+    })
+}
+
+fn evidence(value: &Evidence) -> Json {
+    match value {
+        Evidence::Count(n) | Evidence::Bytes(n) | Evidence::Millis(n) => json!(n),
+        // Two digits are all that such a number means.
+        Evidence::PerSecond(n) | Evidence::Percent(n) => json!((n * 100.0).round() / 100.0),
+        Evidence::Text(text) => json!(text),
+        Evidence::List(items) => json!(items),
+        Evidence::Unknown => Json::Null,
+    }
+}
+
+/// The rules that could not be judged.
+#[must_use]
+pub fn not_checked(diagnosis: &Diagnosis) -> Json {
+    diagnosis.not_checked.iter().map(|(rule, why)| json!({ "rule": rule, "why": why })).collect()
 }
 
 /// Writes a whole document, indented for people, and a line end.

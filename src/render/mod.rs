@@ -4,7 +4,9 @@
 //! kernel, owning a stream, deciding what is shown.
 
 pub mod csv;
+pub mod explain;
 pub mod json;
+pub mod report;
 pub mod sanitize;
 pub mod schema;
 pub mod style;

@@ -1,0 +1,148 @@
+//! The configuration file and the flags that override it.
+//!
+//! Comes in: `/etc/tcpstate/config.toml`, then the user's own, then `--threshold NAME=VALUE`; later ones win. Goes out:
+//! thresholds, each with its origin. A bad key or value is an error with file and line. Never here: a default.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::cli::args::DoctorArgs;
+use crate::cli::env::Env;
+use crate::diagnose::Thresholds;
+use crate::diagnose::thresholds::THRESHOLDS;
+
+/// Thresholds in force, and where each comes from.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    pub thresholds: Thresholds,
+    origins: BTreeMap<&'static str, String>,
+}
+
+impl Settings {
+    /// The table of `doctor --show-thresholds`.
+    pub(crate) fn table(&self) -> String {
+        let widest = THRESHOLDS.iter().map(|t| t.name.len()).max().unwrap_or(0);
+        let mut text = String::new();
+        for threshold in THRESHOLDS {
+            let value = self.thresholds.get(threshold.name).unwrap_or(threshold.default);
+            let origin = self.origins.get(threshold.name).map_or("default", String::as_str);
+            text.push_str(&format!("{:widest$} = {value:<6} {origin:24} {}\n", threshold.name, threshold.help));
+        }
+        text
+    }
+
+    fn set(&mut self, name: &str, value: f64, origin: &str) -> Result<(), crate::diagnose::thresholds::Refused> {
+        self.thresholds.set(name, value)?;
+        let known = name.trim().to_ascii_lowercase().replace('_', "-");
+        if let Some(threshold) = THRESHOLDS.iter().find(|t| t.name == known) {
+            self.origins.insert(threshold.name, origin.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Reads the files that exist, then the flags.
+pub(crate) fn load(args: &DoctorArgs, env: &Env) -> anyhow::Result<Settings> {
+    let mut settings = files(env)?;
+    for assignment in &args.threshold {
+        let Some((name, value)) = assignment.split_once('=') else {
+            bail!("--threshold: `{assignment}` is not NAME=VALUE, such as fd-warn-percent=2");
+        };
+        let Ok(number) = value.trim().parse() else {
+            bail!("--threshold: `{}` in `{assignment}` is not a number", value.trim());
+        };
+        settings.set(name, number, "--threshold").map_err(|e| anyhow::anyhow!("--threshold: {e}"))?;
+    }
+    Ok(settings)
+}
+
+/// Reads the files that exist.
+pub(crate) fn files(env: &Env) -> anyhow::Result<Settings> {
+    let mut settings = Settings::default();
+    let own = env
+        .var("XDG_CONFIG_HOME")
+        .filter(|v| !v.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env.var("HOME").filter(|v| !v.is_empty())?).join(".config")))
+        .map(|dir| dir.join("tcpstate/config.toml"));
+    for path in [Some(PathBuf::from("/etc/tcpstate/config.toml")), own].into_iter().flatten() {
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e).with_context(|| format!("cannot read the configuration {}", path.display())),
+        };
+        apply(&mut settings, &path, &text)?;
+    }
+    Ok(settings)
+}
+
+fn apply(settings: &mut Settings, path: &Path, text: &str) -> anyhow::Result<()> {
+    let at = |offset: usize| {
+        let line = text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1);
+        format!("{}:{line}", path.display())
+    };
+    let table = match toml::de::DeTable::parse(text) {
+        Ok(table) => table,
+        Err(e) => bail!("{}: {}", at(e.span().map_or(0, |s| s.start)), e.message().replace('\n', ", ")),
+    };
+    for (key, value) in table.get_ref() {
+        let place = at(key.span().start);
+        if key.get_ref() != "thresholds" {
+            bail!("{place}: `{}` is not a section; the only one is [thresholds]", key.get_ref());
+        }
+        let toml::de::DeValue::Table(entries) = value.get_ref() else {
+            bail!("{place}: thresholds is a section: write [thresholds] on a line of its own");
+        };
+        for (name, value) in entries {
+            let place = at(name.span().start);
+            let number = match value.get_ref() {
+                toml::de::DeValue::Integer(n) => n.as_str().parse().ok(),
+                toml::de::DeValue::Float(n) => n.as_str().parse().ok(),
+                _ => None,
+            };
+            let Some(number) = number else { bail!("{place}: the value of `{}` is not a number", name.get_ref()) };
+            settings
+                .set(name.get_ref(), number, &place)
+                .map_err(|e| anyhow::anyhow!("{place}: {e}; see `tcpstate doctor --show-thresholds`"))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply_text(text: &str) -> Result<Settings, String> {
+        let mut settings = Settings::default();
+        apply(&mut settings, Path::new("c.toml"), text).map_err(|e| e.to_string())?;
+        Ok(settings)
+    }
+
+    #[test]
+    fn values_are_taken_with_their_origin() {
+        let settings = apply_text("# mine\n[thresholds]\nfd-warn-percent = 2\nabort_per_second = 0.5\n").unwrap();
+        assert!((settings.thresholds.fd_warn_percent - 2.0).abs() < f64::EPSILON);
+        assert!(settings.table().contains("c.toml:3") && settings.table().contains("default"));
+    }
+
+    #[test]
+    fn a_bad_key_or_value_names_file_and_line() {
+        for (text, message) in [
+            (
+                "[thresholds]\nfd-wran-percent = 2",
+                "c.toml:2: `fd-wran-percent` is not a threshold; did you mean `fd-warn-percent`?",
+            ),
+            ("[thresholds]\n\nfd-warn-percent = 200", "c.toml:3: fd-warn-percent = 200 is out of range; use 0 to 100"),
+            ("[thresholds]\nfd-warn-percent = \"2\"", "c.toml:2: the value of `fd-warn-percent` is not a number"),
+            ("[rules]\n", "c.toml:1: `rules` is not a section"),
+            ("[thresholds\n", "c.toml:1: "),
+        ] {
+            let error = apply_text(text).unwrap_err();
+            assert!(error.starts_with(message), "{error}");
+            assert!(!error.contains('\n'));
+        }
+    }
+}
