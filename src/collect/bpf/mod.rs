@@ -18,6 +18,8 @@
 
 pub mod asm;
 pub mod btf;
+mod ring;
+mod sys;
 
 use std::io;
 
