@@ -18,8 +18,11 @@
 
 pub mod asm;
 pub mod btf;
+pub mod owners;
 mod ring;
 mod sys;
+#[cfg(test)]
+mod testkit;
 
 use std::io;
 
