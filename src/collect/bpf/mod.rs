@@ -18,11 +18,14 @@
 
 pub mod asm;
 pub mod btf;
+#[cfg(test)]
+mod kernel_tests;
 pub mod owners;
 mod ring;
 mod sys;
 #[cfg(test)]
 mod testkit;
+pub mod trace;
 
 use std::io;
 
