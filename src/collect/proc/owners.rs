@@ -42,6 +42,18 @@ const PF_KTHREAD: u64 = 0x0020_0000;
 /// # Errors
 /// When the root itself cannot be read.
 pub fn walk(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>) -> Result<Walked, Error> {
+    visit(root, wanted, false)
+}
+
+/// How many processes may not be looked into; one descriptor of each is tried.
+///
+/// # Errors
+/// As [`walk`].
+pub fn unreadable(root: &ProcRoot) -> Result<u32, Error> {
+    Ok(visit(root, None, true)?.unreadable)
+}
+
+fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>, probe: bool) -> Result<Walked, Error> {
     let fail = |e: Errno| Error::new("read", root.path().display().to_string(), e.into());
     let dir = open_dir(rustix::fs::CWD, root.path()).map_err(fail)?;
     let mut pids = Vec::with_capacity(512);
@@ -50,7 +62,7 @@ pub fn walk(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>) -> Result<Walked, 
     let workers = cores.min(pids.len() / PROCESSES_PER_WORKER).max(1);
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut walker = Walker { root: dir.as_fd(), own: root.is_own(), wanted, found: Walked::default() };
+        let mut walker = Walker { root: dir.as_fd(), own: root.is_own(), wanted, probe, found: Walked::default() };
         while let Some(pid) = pids.get(next.fetch_add(1, Ordering::Relaxed)) {
             walker.process(*pid);
         }
@@ -75,6 +87,8 @@ struct Walker<'a> {
     root: BorrowedFd<'a>,
     own: bool,
     wanted: Option<&'a FxHashSet<u64>>,
+    /// Only try whether descriptors may be read.
+    probe: bool,
     found: Walked,
 }
 
@@ -91,6 +105,9 @@ impl Walker<'_> {
             }
             Err(_) => return,
             Ok(()) => {}
+        }
+        if self.probe {
+            return;
         }
         // A link count of 3 is one thread: `.`, `..` and itself.
         let tasks = path.set(&[&pid, &"task"]);
@@ -127,8 +144,9 @@ impl Walker<'_> {
         let dir = open_dir(self.root, path)?;
         let mut target = [std::mem::MaybeUninit::uninit(); 40];
         let mut denied = None;
+        let mut tried = false;
         numbers(dir.as_fd(), |fd, name| {
-            if denied.is_some() {
+            if denied.is_some() || (self.probe && std::mem::replace(&mut tried, true)) {
                 return;
             }
             match rustix::fs::readlinkat_raw(dir.as_fd(), name, &mut target[..]) {

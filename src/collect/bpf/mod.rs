@@ -1,0 +1,182 @@
+//! BPF without a compiler: small programs assembled at run time from the running kernel's own type information.
+//!
+//! Comes in: nothing but the kernel (`/sys/kernel/btf/vmlinux` and bpf(2)). Goes out: the holders of every TCP socket
+//! in one kernel pass ([`owners`]), and every TCP state change as it happens ([`trace`]); or [`Unavailable`], which
+//! says in one line why not, so that the caller can take the slower road and tell the user. Never here: a hard-wired
+//! structure offset, a prebuilt object file, a map or program that outlives its handle.
+//!
+//! How it fits together: [`btf`] finds field offsets and type ids in the kernel's BTF, [`asm`] turns a listing into
+//! instructions, `sys` hands them to the kernel, `ring` reads what the kernel writes.
+//!
+//! Two facts shape everything here:
+//!
+//! * Process numbers that a BPF program reads from a `task_struct` are those of the *initial* pid namespace, whoever
+//!   loads the program. In any other pid namespace they mean nothing (or, worse, somebody else), so [`owners`] refuses
+//!   and [`trace`] leaves them out; see [`pids_are_ours`].
+//! * A program that the verifier refuses has a reason, and the last line of the verifier's log is that reason. It is
+//!   asked for only on a second try, because logging makes loading slow.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "offsets into BTF, programs and rings are 32-bit fields of the kernel, and checked where they come in"
+)]
+
+pub mod asm;
+pub mod btf;
+#[cfg(test)]
+mod kernel_tests;
+pub mod owners;
+mod ring;
+mod sys;
+#[cfg(test)]
+mod testkit;
+pub mod trace;
+
+use std::io;
+
+use rustix::thread::CapabilitySet;
+
+/// Where the kernel shows its own type information (`CONFIG_DEBUG_INFO_BTF`).
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// The inode of the initial pid namespace, fixed by the kernel (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Why BPF cannot be used here and now. One line, lower case; [`Unavailable::hint`] names the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// The kernel was built without BTF, or `/sys` is not mounted.
+    #[error("cannot read the kernel's type information {KERNEL_BTF}: {0}")]
+    NoBtf(#[source] io::Error),
+    /// The BTF is not what this program can read, or lacks something a program needs.
+    #[error("kernel type information: {0}")]
+    Btf(#[from] btf::BtfError),
+    /// The kernel said EPERM.
+    #[error("bpf: {operation} is not permitted: {why}")]
+    NotPermitted { operation: &'static str, why: String },
+    /// The kernel does not know this command, map or program type.
+    #[error("bpf: {operation}: {source}; this needs Linux {since} or later with BPF enabled")]
+    TooOld { operation: &'static str, since: &'static str, source: io::Error },
+    /// The verifier refused the program; `reason` is the last line that it wrote.
+    #[error("bpf: the kernel refused the {program} program: {reason} ({source})")]
+    Refused { program: &'static str, reason: String, source: io::Error },
+    /// Process numbers would be those of another pid namespace.
+    #[error("bpf: process numbers would be wrong: {0}")]
+    PidNamespace(String),
+    /// A program could not be assembled: an offset does not fit an instruction.
+    #[error("bpf: cannot assemble the {program} program: {source}")]
+    Assemble { program: &'static str, source: asm::AsmError },
+    /// Any other failure of a system call.
+    #[error("bpf: {operation}: {source}")]
+    Failed { operation: &'static str, source: io::Error },
+}
+
+impl Unavailable {
+    /// The way out, for a gap; empty when there is none.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Unavailable::NoBtf(_) => "mount /sys, or use a kernel built with CONFIG_DEBUG_INFO_BTF",
+            Unavailable::NotPermitted { .. } => "run as root, or with CAP_BPF and CAP_PERFMON",
+            Unavailable::TooOld { .. } => "use a newer kernel",
+            Unavailable::PidNamespace(_) => "run in the host's pid namespace",
+            _ => "",
+        }
+    }
+}
+
+/// Reads the running kernel's BTF whole (5.5 MB on Linux 6.18).
+fn kernel_btf() -> Result<Vec<u8>, Unavailable> {
+    std::fs::read(KERNEL_BTF).map_err(Unavailable::NoBtf)
+}
+
+/// Checks that the process numbers of this process and those of the kernel are the same.
+///
+/// # Errors
+/// [`Unavailable::PidNamespace`] in any pid namespace but the initial one, and where that cannot be told.
+pub fn pids_are_ours() -> Result<(), Unavailable> {
+    match rustix::fs::stat("/proc/self/ns/pid") {
+        Ok(stat) => same_pids(stat.st_ino),
+        Err(e) => Err(Unavailable::PidNamespace(format!("cannot look at /proc/self/ns/pid: {}", io::Error::from(e)))),
+    }
+}
+
+fn same_pids(namespace_inode: u64) -> Result<(), Unavailable> {
+    if namespace_inode == INITIAL_PID_NAMESPACE {
+        return Ok(());
+    }
+    Err(Unavailable::PidNamespace(format!(
+        "pid namespace {namespace_inode} is not the initial one, {INITIAL_PID_NAMESPACE}"
+    )))
+}
+
+/// Puts a failed bpf(2) call into the terms of the user.
+fn refusal(operation: &'static str, since: &'static str, source: io::Error) -> Unavailable {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            let effective = rustix::thread::capabilities(None).ok().map(|sets| sets.effective);
+            Unavailable::NotPermitted { operation, why: why_not_permitted(effective) }
+        }
+        Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP) => Unavailable::TooOld { operation, since, source },
+        _ => Unavailable::Failed { operation, source },
+    }
+}
+
+/// Names the capability that is missing, or what else can forbid bpf(2) (`bpf_capable` and `perfmon_capable` in
+/// `include/linux/capability.h`: either the fine capability or `CAP_SYS_ADMIN`, and always in the initial user
+/// namespace).
+fn why_not_permitted(effective: Option<CapabilitySet>) -> String {
+    let Some(held) = effective else {
+        return "it needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN)".into();
+    };
+    if held.contains(CapabilitySet::SYS_ADMIN) || held.contains(CapabilitySet::BPF | CapabilitySet::PERFMON) {
+        return "the capabilities are held, so a user namespace, seccomp, a security module or lockdown forbids it"
+            .into();
+    }
+    let missing: Vec<&str> = [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")]
+        .into_iter()
+        .filter(|(capability, _)| !held.contains(*capability))
+        .map(|(_, name)| name)
+        .collect();
+    format!("{} missing (CAP_SYS_ADMIN would also do)", missing.join(" and "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_missing_capability_is_named() {
+        let none = why_not_permitted(Some(CapabilitySet::empty()));
+        assert!(none.starts_with("CAP_BPF and CAP_PERFMON missing"), "{none}");
+        let half = why_not_permitted(Some(CapabilitySet::BPF));
+        assert!(half.starts_with("CAP_PERFMON missing"), "{half}");
+        for enough in [CapabilitySet::SYS_ADMIN, CapabilitySet::BPF | CapabilitySet::PERFMON] {
+            assert!(why_not_permitted(Some(enough)).contains("lockdown"));
+        }
+    }
+
+    #[test]
+    fn another_pid_namespace_is_refused_with_its_number() {
+        assert!(same_pids(INITIAL_PID_NAMESPACE).is_ok());
+        let error = same_pids(4_026_532_300).unwrap_err();
+        assert!(error.to_string().contains("4026532300") && error.hint().contains("pid namespace"), "{error}");
+    }
+
+    #[test]
+    fn every_reason_is_one_lower_case_line() {
+        let os = || io::Error::from_raw_os_error(libc::EINVAL);
+        for error in [
+            Unavailable::NoBtf(os()),
+            Unavailable::Btf(btf::BtfError::NoType { kind: btf::Kind::Struct, name: "sock" }),
+            refusal("map creation", "5.8", io::Error::from_raw_os_error(libc::EPERM)),
+            refusal("map creation", "5.8", os()),
+            refusal("map creation", "5.8", io::Error::from_raw_os_error(libc::ENOMEM)),
+            Unavailable::Refused { program: "owners", reason: "invalid access".into(), source: os() },
+            Unavailable::Assemble { program: "owners", source: asm::AsmError::OffsetTooFar(40_000) },
+        ] {
+            let line = error.to_string();
+            assert!(!line.contains('\n') && line.starts_with(char::is_lowercase), "{line}");
+        }
+    }
+}
