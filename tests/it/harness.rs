@@ -43,7 +43,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Says that this test could not run here, and why; the caller then returns.
 ///
-/// The line is shown although libtest captures output, so that a passing run still shows what it did not check. Where the kernel must be
+/// The line is shown although libtest captures output, so that a passing run still shows what it did not check.
+/// Where the kernel must be
 /// there (`TCPSTATE_TESTS_REQUIRE_KERNEL=1`, set by CI) a skip is a failure.
 ///
 /// # Panics

@@ -3,7 +3,8 @@
 //! here: a child that outlives its test (it dies with the thread that started it, and on the end of its input).
 //!
 //! The child is this test binary again, asked for one test, `helper_entry`, with a marker in its environment. `exec`
-//! matters: a bare `fork` would copy every descriptor of every test that runs in parallel. Inside, libtest's main thread
+//! matters: a bare `fork` would copy every descriptor of every test that runs in parallel. Inside, libtest's main
+//! thread
 //! waits for the one test thread, which is all there is to disturb a `fork`.
 //!
 //! | line | what the helper does |

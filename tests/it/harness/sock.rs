@@ -39,7 +39,8 @@ impl Sock {
     pub fn new(family_of: SocketAddr) -> Sock {
         let family = if family_of.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let sock = Sock::of(must("socket", net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)));
-        // Bounded waiting for accept, recv and send alike: a situation that does not come about is a failure, not a hang.
+        // Bounded waiting for accept, recv and send alike: a situation that does not come about is a failure, not a
+        // hang.
         for side in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
             must("timeout", sockopt::set_socket_timeout(&sock.fd, side, Some(PATIENCE)));
         }

@@ -52,7 +52,8 @@ pub enum Last {
     Keepalive,
 }
 
-/// Connections from near to far whose peer cannot be reached any more, `count` for each thing the near side did last, on
+/// Connections from near to far whose peer cannot be reached any more, `count` for each thing the near side did
+/// last, on
 /// `first_port` and the ports after it. All are made before the cut: mending the wire for one would let the
 /// retransmissions of another through. The rows are the near side's.
 #[track_caller]

@@ -168,7 +168,8 @@ pub fn syn_sent(ns: &Netns, ports: Ports, count: u16) -> Held {
 
 /// Handshakes that the server side does not finish, because it waits for data that the client never sends.
 ///
-/// The client believes itself to be ESTABLISHED. After the time given to `TCP_DEFER_ACCEPT`, here a minute, it would be.
+/// The client believes itself to be ESTABLISHED. After the time given to `TCP_DEFER_ACCEPT`, here a minute, it would
+/// be.
 #[track_caller]
 pub fn syn_recv(ns: &Netns, ports: Ports, count: u16) -> Held {
     ns.run(|| {
