@@ -8,6 +8,8 @@
     clippy::print_stderr,
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::exit,
+    unsafe_code,
     reason = "a test ends by panicking, and asks the kernel itself"
 )]
 
