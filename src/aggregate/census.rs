@@ -59,18 +59,24 @@ impl Coverage {
         self.by_status[status as usize]
     }
 
-    /// The line that says whose owner is not known, if any is not.
+    /// The line that says whose owner is not known, if any is not; `root` tells whether more rights could help.
     #[must_use]
-    pub fn gap(&self, unreadable_processes: u32) -> Option<Gap> {
+    pub fn gap(&self, unreadable_processes: u32, root: bool) -> Option<Gap> {
         let known = self.get(OwnerStatus::Known);
         let hidden = self.get(OwnerStatus::NoPermission);
         let raced = self.get(OwnerStatus::Raced);
         let all = known + hidden + raced;
         if hidden > 0 {
+            let plural = if unreadable_processes == 1 { "" } else { "es" };
+            let (who, hint) = if root {
+                (" even as root", "a security module, or a user namespace above this one, forbids it")
+            } else {
+                ("", "run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, to see the rest")
+            };
             return Some(Gap::new(
                 format!("owners known for {known} of {all} sockets"),
-                format!("no permission to read the descriptors of {unreadable_processes} processes"),
-                "run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, to see the rest",
+                format!("no permission{who} to read the descriptors of {unreadable_processes} process{plural}"),
+                hint,
             ));
         }
         (raced > 0).then(|| {

@@ -4,6 +4,7 @@
 //! grows with the number of distinct groups and never with the number of sockets. Never here: I/O, a clock, output.
 
 pub mod census;
+pub mod counts;
 pub mod groups;
 pub mod roles;
 

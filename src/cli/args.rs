@@ -85,6 +85,9 @@ pub struct Common {
     /// Do not look for the processes that hold the sockets
     #[arg(long, help_heading = "Source")]
     pub no_owners: bool,
+    /// How to find the processes
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Source")]
+    pub owners_via: OwnersArg,
     /// Print JSON (the same as --format json)
     #[arg(long, help_heading = "Output")]
     pub json: bool,
@@ -105,6 +108,17 @@ pub enum SourceArg {
     Netlink,
     /// /proc/net/tcp and tcp6
     Proc,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OwnersArg {
+    /// One BPF pass where many files are open and it is permitted, else /proc
+    #[default]
+    Auto,
+    /// The walk over /proc/PID/fd
+    Proc,
+    /// One BPF pass, or fail
+    Bpf,
 }
 
 /// Which sockets.
@@ -155,6 +169,12 @@ pub struct SummaryArgs {
     /// four-tuple, process, user, listener, destination, netns, unit, container, pod, family, state
     #[arg(long, value_name = "KEYS", help_heading = "Output")]
     pub by: Vec<String>,
+    /// Only the counts per state: ESTABLISHED is taken from the kernel's counters and not read row by row
+    #[arg(long, conflicts_with = "by", help_heading = "Output")]
+    pub counts: bool,
+    /// Print what the kernel is asked, and exit
+    #[arg(long, help_heading = "Output")]
+    pub explain_plan: bool,
     /// How many groups to show; the others are added up
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Output")]
     pub top: usize,
@@ -193,6 +213,9 @@ pub struct ListArgs {
     /// No header line
     #[arg(long, short = 'H', help_heading = "Output")]
     pub no_header: bool,
+    /// Print what the kernel is asked, and exit
+    #[arg(long, help_heading = "Output")]
+    pub explain_plan: bool,
     /// Exit with 1 when no socket matches
     #[arg(long, help_heading = "Output")]
     pub exists: bool,

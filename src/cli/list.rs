@@ -12,8 +12,8 @@ use anyhow::bail;
 use crate::cli::args::{Format, ListArgs};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
-use crate::cli::session::{Session, attributes};
-use crate::collect::Query;
+use crate::cli::session::Session;
+use crate::collect::{Families, plan};
 use crate::model::column::{self, COLUMNS, Column, Group, Needs, Row};
 use crate::model::{Socket, StateSet};
 use crate::render::json::{LinesWriter, ListWriter};
@@ -34,14 +34,19 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut needs = columns.iter().fold(Needs::NONE, |n, c| n.union(c.needs));
     if matches!(format, Format::Json | Format::Jsonl) {
         needs.owners = true;
+        needs.age = true;
     }
     if let Some((column, _)) = sort {
         needs = needs.union(column.needs);
     }
     let mut session = Session::open(&args.common)?;
-    let query = Query { attributes: attributes(needs), ..Query::states(StateSet::ALL) };
+    let plan = plan::plan(StateSet::ALL, Families::Both, needs, &[]);
     if needs.owners && !args.common.no_owners {
         session.collect_owners()?;
+    }
+    if args.explain_plan {
+        session.explain(&plan, env)?;
+        return Ok(Exit::Done);
     }
     let head = session.head("list");
     let style = env.style(args.common.color);
@@ -59,7 +64,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut shown = 0u64;
     let mut failed: Option<io::Error> = None;
     let mut kept: Vec<Socket> = Vec::new();
-    session.rows(&query, &mut |row| {
+    session.rows(&plan, &mut |row| {
         shown += 1;
         if sort.is_some() {
             kept.push(row.socket.clone());

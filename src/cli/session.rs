@@ -5,18 +5,19 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use anyhow::Context;
 use rustc_hash::FxHashSet;
 
 use crate::aggregate::{Coverage, Listeners};
-use crate::cli::args::{Common, SourceArg};
+use crate::cli::args::{Common, OwnersArg, SourceArg};
 use crate::cli::env::Env;
 use crate::collect::names::SystemNames;
-use crate::collect::netlink::Attributes;
+use crate::collect::plan::{self, Plan};
 use crate::collect::proc::ProcRoot;
-use crate::collect::{Live, Query, SourceChoice};
-use crate::model::column::{Needs, Row};
+use crate::collect::{Live, OwnersVia, Query, SourceChoice};
+use crate::model::column::Row;
 use crate::model::{Gap, OwnerStatus, OwnerTable, Socket, StateSet};
 use crate::render::json::Head;
 
@@ -44,8 +45,14 @@ impl Session {
             SourceArg::Proc => SourceChoice::Proc,
         };
         let root = common.proc_root.clone().map_or_else(ProcRoot::default, ProcRoot::new);
+        let mut live = Live::open(choice, root)?;
+        live.owners_via = match common.owners_via {
+            OwnersArg::Auto => OwnersVia::Auto,
+            OwnersArg::Proc => OwnersVia::Proc,
+            OwnersArg::Bpf => OwnersVia::Bpf,
+        };
         Ok(Session {
-            live: Live::open(choice, root)?,
+            live,
             owners: OwnerTable::default(),
             names: SystemNames::default(),
             gaps: Vec::new(),
@@ -75,25 +82,45 @@ impl Session {
     /// Gives every row of the query once. Rows whose owner is not known are looked at a second time and come last.
     pub(crate) fn rows(
         &mut self,
-        query: &Query,
+        plan: &Plan,
         each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> anyhow::Result<()> {
         let mut held: Vec<Socket> = Vec::new();
         let mut missing: FxHashSet<u64> = FxHashSet::default();
         let (owners, names, coverage) = (&self.owners, &self.names, &mut self.coverage);
         let second_look = owners.collected && owners.unreadable <= FEW_UNREADABLE;
-        self.live.sockets(query, &mut self.gaps, &mut |socket| {
-            let row = Row::new(socket, owners, names);
-            let unsettled = matches!(row.status, OwnerStatus::Raced | OwnerStatus::NoPermission);
-            if second_look && unsettled && held.len() < HELD_BACK {
-                missing.insert(socket.inode);
-                held.push(socket.clone());
-                return ControlFlow::Continue(());
+        let mut stopped = false;
+        let started = Instant::now();
+        for (i, pass) in plan.passes.iter().enumerate() {
+            // A later pass sees what has moved into its states meanwhile, which an earlier one has given already.
+            let since_ms = if i == 0 { 0 } else { u64::try_from(started.elapsed().as_millis()).unwrap_or(0) };
+            self.live.sockets(&pass.query, &mut self.gaps, &mut |socket| {
+                if i > 0 && socket.state_age().and_then(|a| a.max_ms).is_some_and(|ms| ms < since_ms) {
+                    return ControlFlow::Continue(());
+                }
+                let row = Row::new(socket, owners, names);
+                let unsettled = matches!(row.status, OwnerStatus::Raced | OwnerStatus::NoPermission);
+                if second_look && unsettled && held.len() < HELD_BACK {
+                    missing.insert(socket.inode);
+                    held.push(socket.clone());
+                    return ControlFlow::Continue(());
+                }
+                coverage.add(row.status);
+                let flow = each(&row);
+                stopped = flow.is_break();
+                flow
+            })?;
+            if stopped {
+                break;
             }
-            coverage.add(row.status);
-            each(&row)
-        })?;
-        self.gaps.extend(self.live.gaps(query));
+        }
+        for pass in &plan.passes {
+            for gap in self.live.gaps(&pass.query) {
+                if !self.gaps.contains(&gap) {
+                    self.gaps.push(gap);
+                }
+            }
+        }
         if !held.is_empty() {
             self.live.settle(&mut self.owners, &missing)?;
         }
@@ -104,7 +131,16 @@ impl Session {
                 break;
             }
         }
-        self.gaps.extend(self.coverage.gap(self.owners.unreadable));
+        let root = rustix::process::geteuid().is_root();
+        self.gaps.extend(self.coverage.gap(self.owners.unreadable, root));
+        Ok(())
+    }
+
+    /// Prints what the kernel would be asked.
+    pub(crate) fn explain(&self, plan: &Plan, env: &mut Env) -> anyhow::Result<()> {
+        let owners = self.live.owner_route.as_ref();
+        let text = plan::explain(plan, self.live.source(), self.live.two_passes(), owners, "", None);
+        env.stdout.write_all(text.as_bytes())?;
         Ok(())
     }
 
@@ -150,19 +186,3 @@ impl Session {
 
 /// Up to so many unreadable processes, a second look is worth its time: even root is refused a process or two.
 const FEW_UNREADABLE: u32 = 4;
-
-/// The attributes that columns need.
-pub(crate) fn attributes(needs: Needs) -> Attributes {
-    let mut attributes = Attributes::NONE;
-    for (wanted, attribute) in [
-        (needs.info, Attributes::INFO),
-        (needs.skmem, Attributes::SKMEM),
-        (needs.congestion, Attributes::CONGESTION),
-        (needs.tos, Attributes::TOS),
-    ] {
-        if wanted {
-            attributes = attributes.union(attribute);
-        }
-    }
-    attributes
-}

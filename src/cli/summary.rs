@@ -8,15 +8,17 @@ use std::ops::ControlFlow;
 use anyhow::bail;
 use serde_json::{Map, Value as Json, json};
 
-use crate::aggregate::{Census, Grouping, Key};
+use crate::aggregate::{Census, Counts, Grouping, Key, counts};
 use crate::cli::args::SummaryArgs;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::cli::{config, doctor};
-use crate::collect::Query;
+use crate::collect::plan::{self, Plan};
+use crate::collect::{Families, Source};
 use crate::diagnose::Finding;
-use crate::model::{Gap, StateSet};
+use crate::model::column::Needs;
+use crate::model::{Gap, RowKind, State, StateSet};
 use crate::render::json::{self as out, Unseen};
 use crate::render::report;
 use crate::render::summary as screen;
@@ -34,12 +36,15 @@ const JUDGED_SOCKETS: u64 = 10_000;
 pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let by = parse_keys(&args.by)?;
     let mut session = Session::open(&args.common)?;
-    let query = Query::states(StateSet::ALL);
-    let owners_wanted = !args.common.no_owners && (by.is_empty() || by.iter().any(|k| k.needs_owners()));
+    let plan = plan::plan(StateSet::ALL, Families::Both, Needs::NONE, &[]);
+    let owners_wanted =
+        !args.common.no_owners && !args.counts && (by.is_empty() || by.iter().any(|k| k.needs_owners()));
     if args.common.no_owners && by.iter().any(|k| k.needs_owners()) {
         bail!("--by {} needs the owners, and --no-owners forbids to look for them", args.by.join(","));
     }
-    let groupings = if by.is_empty() {
+    let groupings = if args.counts {
+        Vec::new()
+    } else if by.is_empty() {
         DEFAULT_GROUPS
             .iter()
             .filter(|(.., key)| owners_wanted || !key.needs_owners())
@@ -56,11 +61,18 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if owners_wanted {
         session.collect_owners()?;
     }
+    if args.explain_plan {
+        let plan = if args.counts { counts_plan() } else { plan };
+        session.explain(&plan, env)?;
+        return Ok(Exit::Done);
+    }
     let mut census = Census::new(listeners, groupings);
-    session.rows(&query, &mut |row| {
-        census.add(row);
-        ControlFlow::Continue(())
-    })?;
+    if !args.counts || !count(&mut session, &mut census)? {
+        session.rows(&plan, &mut |row| {
+            census.add(row);
+            ControlFlow::Continue(())
+        })?;
+    }
     let findings = if owners_wanted && by.is_empty() { findings(&mut session, &census, env)? } else { Vec::new() };
     if args.common.json {
         print_json(args, &by, &session, &census, &findings, env)?;
@@ -69,6 +81,55 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         session.print_gaps(env, &args.common)?;
     }
     Ok(if args.common.strict && !session.gaps.is_empty() { Exit::Failed } else { Exit::Done })
+}
+
+/// Everything but ESTABLISHED.
+fn counts_plan() -> Plan {
+    let mut plan = plan::plan(StateSet::of(&[State::Established]).complement(), Families::Both, Needs::NONE, &[]);
+    for pass in &mut plan.passes {
+        pass.why = "everything but ESTABLISHED, which sockstat and CurrEstab count";
+    }
+    plan
+}
+
+/// Counts without reading ESTABLISHED rows; false when the kernel's counters do not agree and rows must be read.
+fn count(session: &mut Session, census: &mut Census) -> anyhow::Result<bool> {
+    if session.live.source() != Source::Netlink {
+        return Ok(false);
+    }
+    let plan = counts_plan();
+    let mut why = String::new();
+    // Connections come and go between the table and the counters; twice in a row is no coincidence.
+    for _ in 0..3 {
+        let mut counts = [Counts::default(); 2];
+        let mut full = [Counts::default(); 2];
+        for pass in &plan.passes {
+            session.live.sockets(&pass.query, &mut session.gaps, &mut |socket| {
+                counts[socket.family as usize].add(socket.state);
+                if socket.kind == RowKind::Full {
+                    full[socket.family as usize].add(socket.state);
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        match counts::established(&session.live.netns_facts(), &full) {
+            Ok(established) => {
+                for (counts, n) in counts.iter_mut().zip(established) {
+                    counts.add_many(State::Established, n);
+                }
+                census.counts = counts;
+                session.gaps.extend(plan.passes.iter().flat_map(|p| session.live.gaps(&p.query)));
+                return Ok(true);
+            }
+            Err(reason) => why = reason,
+        }
+    }
+    session.gaps.push(Gap::new(
+        "ESTABLISHED was counted row by row",
+        format!("the kernel's own counters disagree: {why}"),
+        "",
+    ));
+    Ok(false)
 }
 
 /// Findings of one look, as long as that costs little beside the summary itself.
@@ -83,7 +144,7 @@ fn findings(session: &mut Session, census: &Census, env: &Env) -> anyhow::Result
         return Ok(Vec::new());
     }
     let thresholds = config::files(env)?.thresholds;
-    let mut snapshot = session.live.snapshot(true)?;
+    let mut snapshot = session.live.snapshot_with(Some(session.owners.clone()))?;
     Ok(doctor::brief(session, &mut snapshot, &thresholds).findings)
 }
 

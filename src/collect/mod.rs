@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod error;
 pub mod names;
 pub mod netlink;
+pub mod plan;
 pub mod proc;
 pub mod snapshot;
 
@@ -200,6 +201,12 @@ impl Live {
         &self.host
     }
 
+    /// Whether the kernel refused one walk for both families.
+    #[must_use]
+    pub fn two_passes(&self) -> bool {
+        self.two_passes
+    }
+
     /// Inode of the network namespace that is seen; 0 if unknown.
     #[must_use]
     pub fn netns(&self) -> u64 {
@@ -221,6 +228,12 @@ impl Live {
             (Some(Ok(low)), Some(Ok(high))) => (low, high),
             _ => (32768, 60999),
         }
+    }
+
+    /// Counters and sysctls of the namespace.
+    #[must_use]
+    pub fn netns_facts(&self) -> crate::model::snapshot::Netns {
+        proc::counters::netns(&self.root, self.netns, None)
     }
 
     /// What this source cannot tell about such a query.

@@ -10,7 +10,7 @@ use crate::collect::error::Error;
 use crate::collect::netlink::Attributes;
 use crate::collect::proc::{counters, processes};
 use crate::collect::{Live, Query};
-use crate::model::{Gap, Snapshot, StateSet};
+use crate::model::{Gap, OwnerTable, Snapshot, StateSet};
 
 impl Live {
     /// Takes a snapshot. Sockets whose owner is not known are looked at a second time.
@@ -18,17 +18,25 @@ impl Live {
     /// # Errors
     /// When there are no sockets to be had at all.
     pub fn snapshot(&mut self, with_owners: bool) -> Result<Snapshot, Error> {
+        let owners = if with_owners { Some(self.owners(None)?) } else { None };
+        self.snapshot_with(owners)
+    }
+
+    /// The same with owners that are known already, or none.
+    ///
+    /// # Errors
+    /// As [`Live::snapshot`].
+    pub fn snapshot_with(&mut self, owners: Option<OwnerTable>) -> Result<Snapshot, Error> {
+        let with_owners = owners.is_some();
         let mut snapshot = Snapshot {
             taken_at_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0),
             monotonic_ms: monotonic_ms(),
             host: self.host().name.clone(),
             kernel: self.host().kernel.clone(),
+            owners: owners.unwrap_or_default(),
             ..Snapshot::default()
         };
         let query = Query { attributes: Attributes::INFO.union(Attributes::SKMEM), ..Query::states(StateSet::ALL) };
-        if with_owners {
-            snapshot.owners = self.owners(None)?;
-        }
         self.sockets(&query, &mut snapshot.gaps, &mut |socket| {
             snapshot.sockets.push(socket.clone());
             ControlFlow::Continue(())
@@ -56,6 +64,7 @@ impl Live {
             .sockets
             .iter()
             .filter(|s| matches!(snapshot.owners.of(s).0, Raced | NoPermission))
+            .filter(|s| !snapshot.owners.is_settled(s.inode))
             .map(|s| s.inode)
             .collect();
         if missing.is_empty() || snapshot.owners.processes.is_empty() {

@@ -154,6 +154,8 @@ impl Kind {
 pub struct Needs {
     /// `INET_DIAG_INFO` (`struct tcp_info`).
     pub info: bool,
+    /// The time in the state, for states where `tcp_info` tells it: CLOSE_WAIT.
+    pub age: bool,
     /// `INET_DIAG_SKMEMINFO`.
     pub skmem: bool,
     /// `INET_DIAG_CONG`.
@@ -165,7 +167,8 @@ pub struct Needs {
 }
 
 impl Needs {
-    pub const NONE: Needs = Needs { info: false, skmem: false, congestion: false, tos: false, owners: false };
+    pub const NONE: Needs =
+        Needs { info: false, age: false, skmem: false, congestion: false, tos: false, owners: false };
     pub const INFO: Needs = Needs { info: true, ..Needs::NONE };
     pub const SKMEM: Needs = Needs { skmem: true, ..Needs::NONE };
     pub const CONGESTION: Needs = Needs { congestion: true, ..Needs::NONE };
@@ -176,6 +179,7 @@ impl Needs {
     pub const fn union(self, other: Needs) -> Needs {
         Needs {
             info: self.info || other.info,
+            age: self.age || other.age,
             skmem: self.skmem || other.skmem,
             congestion: self.congestion || other.congestion,
             tos: self.tos || other.tos,

@@ -158,6 +158,12 @@ impl OwnerTable {
         self.settled = true;
     }
 
+    /// Whether this inode was looked for twice without finding a holder.
+    #[must_use]
+    pub fn is_settled(&self, inode: u64) -> bool {
+        self.settled && self.unheld.binary_search(&inode).is_ok()
+    }
+
     /// Every holder of a socket inode; empty for 0.
     #[must_use]
     pub fn holders(&self, inode: u64) -> &[Holder] {

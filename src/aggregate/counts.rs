@@ -1,0 +1,61 @@
+//! ESTABLISHED without a dump of ESTABLISHED, from the kernel's own counters.
+//!
+//! Comes in: counts of all other states, the counters of the namespace. Goes out: how many are ESTABLISHED, or that the
+//! counters do not agree with each other. Never here: a number that two sources do not confirm.
+//!
+//! `CurrEstab` counts ESTABLISHED and CLOSE_WAIT (kernels before mid-2024: ESTABLISHED alone, `tcp_set_state`);
+//! `sockstat` counts every full socket that is hashed, per family (`sock_prot_inuse_add`). Either gives the number, and
+//! together they check each other and tell which kind of kernel it is.
+
+use crate::aggregate::census::Counts;
+use crate::model::snapshot::Netns;
+use crate::model::{Family, State};
+
+/// ESTABLISHED per family, in the order of [`Family::ALL`], when both sources agree.
+///
+/// `full` are the full sockets of all other states per family: no TIME_WAIT remainder, no request, no bound-inactive.
+///
+/// # Errors
+/// What the sources disagree about, or which of them this kernel lacks.
+pub fn established(netns: &Netns, full: &[Counts; 2]) -> Result<[u64; 2], String> {
+    let Some(current) = netns.counter("Tcp:CurrEstab") else { return Err("there is no CurrEstab counter".into()) };
+    let in_use = |name: &str| netns.sockstat.get(name).copied();
+    let Some(v4) = in_use("TCP:inuse") else { return Err("sockstat has no count of TCP sockets".into()) };
+    // A kernel without IPv6 has no such line, and no such sockets.
+    let v6 = in_use("TCP6:inuse").unwrap_or(0);
+    let rest = |family: Family, all: u64| all.checked_sub(full[family as usize].total());
+    let (Some(v4), Some(v6)) = (rest(Family::V4, v4), rest(Family::V6, v6)) else {
+        return Err("sockstat counts fewer sockets than the table has".into());
+    };
+    let close_wait = full[0].get(State::CloseWait) + full[1].get(State::CloseWait);
+    if v4 + v6 == current || v4 + v6 + close_wait == current {
+        return Ok([v4, v6]);
+    }
+    Err(format!("sockstat says {} ESTABLISHED, CurrEstab with {close_wait} CLOSE_WAIT says {current}", v4 + v6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn netns(current: u64, v4: u64, v6: u64) -> Netns {
+        let mut netns = Netns::default();
+        netns.counters.insert("Tcp:CurrEstab".into(), current);
+        netns.sockstat.insert("TCP:inuse".into(), v4);
+        netns.sockstat.insert("TCP6:inuse".into(), v6);
+        netns
+    }
+
+    #[test]
+    fn both_kinds_of_kernel_give_the_number_and_disagreement_gives_none() {
+        let mut full = [Counts::default(); 2];
+        full[0].add_many(State::Listen, 2);
+        full[0].add_many(State::CloseWait, 10);
+        full[1].add_many(State::Listen, 1);
+        assert_eq!(established(&netns(115, 112, 6), &full), Ok([100, 5]), "CurrEstab with CLOSE_WAIT");
+        assert_eq!(established(&netns(105, 112, 6), &full), Ok([100, 5]), "CurrEstab without");
+        assert!(established(&netns(111, 112, 6), &full).unwrap_err().contains("CurrEstab"));
+        assert!(established(&netns(111, 3, 6), &full).is_err());
+        assert!(established(&Netns::default(), &full).is_err());
+    }
+}

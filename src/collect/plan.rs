@@ -1,0 +1,137 @@
+//! The planner: what a command needs in, the cheapest set of kernel questions out.
+//!
+//! Comes in: states, families, needs, and the part of a filter that the kernel can run. Goes out: passes in the order in
+//! which to run them, and the same in words. Never here: asking.
+//!
+//! What it weighs (measured on 100,000 sockets): a pass whose mask matches nothing still walks the whole table (12.6 ms),
+//! a mask of LISTEN alone walks nothing (0.02 ms), `tcp_info` makes an answer four times as large and a dump a third
+//! slower. So: as few passes as possible, and `tcp_info` only for states whose rows need it.
+
+use std::fmt::Write;
+
+use crate::collect::netlink::Attributes;
+use crate::collect::{Families, OwnerRoute, Query, Source};
+use crate::model::column::Needs;
+use crate::model::{State, StateSet};
+
+/// The questions of one command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub passes: Vec<Pass>,
+}
+
+/// One dump, and why it is one of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    pub query: Query,
+    pub why: &'static str,
+}
+
+/// Works out the passes.
+#[must_use]
+pub fn plan(states: StateSet, families: Families, needs: Needs, program: &[u8]) -> Plan {
+    let query = |states, attributes| Query { states, families, attributes, bytecode: program.to_vec() };
+    let attributes = attributes(needs);
+    if states.is_empty() {
+        return Plan::default();
+    }
+    let aged = StateSet::of(&[State::CloseWait]);
+    let others = states.intersection(aged.complement());
+    if needs.age && !needs.info && states.contains(State::CloseWait) {
+        let with_info = attributes.union(Attributes::INFO);
+        if others.is_empty() {
+            return Plan { passes: vec![Pass { query: query(states, with_info), why: "tcp_info tells the age" }] };
+        }
+        return Plan {
+            passes: vec![
+                Pass { query: query(others, attributes), why: "everything but CLOSE_WAIT, without tcp_info" },
+                Pass { query: query(aged, with_info), why: "CLOSE_WAIT, whose age tcp_info tells" },
+            ],
+        };
+    }
+    Plan { passes: vec![Pass { query: query(states, attributes), why: "one pass answers everything" }] }
+}
+
+/// The attributes that columns need of every row.
+#[must_use]
+pub fn attributes(needs: Needs) -> Attributes {
+    let mut attributes = Attributes::NONE;
+    for (wanted, attribute) in [
+        (needs.info, Attributes::INFO),
+        (needs.skmem, Attributes::SKMEM),
+        (needs.congestion, Attributes::CONGESTION),
+        (needs.tos, Attributes::TOS),
+    ] {
+        if wanted {
+            attributes = attributes.union(attribute);
+        }
+    }
+    attributes
+}
+
+/// The plan in words, a line per question.
+#[must_use]
+pub fn explain(
+    plan: &Plan,
+    source: Source,
+    two_passes: bool,
+    owners: Option<&OwnerRoute>,
+    pushed: &str,
+    residual: Option<&str>,
+) -> String {
+    let mut text = String::new();
+    // Writing into a String cannot fail.
+    let _ = writeln!(text, "source: {}", source.key());
+    if plan.passes.is_empty() {
+        text.push_str("no question: nothing can match\n");
+    }
+    for (i, pass) in plan.passes.iter().enumerate() {
+        let query = &pass.query;
+        let walk = match (query.families, two_passes) {
+            (Families::Both, false) => "both families in one walk",
+            (Families::Both, true) => "two walks: this kernel refused one for both families",
+            (Families::Only(family), _) => family.key(),
+        };
+        let names = query.attributes.names();
+        let _ = writeln!(
+            text,
+            "pass {}: {} | states {} (mask {:#06x}) | {walk} | attributes {} | bytecode {} bytes",
+            i + 1,
+            pass.why,
+            query.states,
+            query.states.bits() & 0xffff,
+            if names.is_empty() { "none".to_owned() } else { names.join(",") },
+            query.bytecode.len(),
+        );
+    }
+    let _ = writeln!(text, "kernel checks: {}", if pushed.is_empty() { "states only" } else { pushed });
+    let _ = writeln!(text, "left for user space: {}", residual.unwrap_or("nothing"));
+    match owners {
+        Some(route) => {
+            let _ = writeln!(text, "owners: {} ({})", route.via, route.why);
+        }
+        None => text.push_str("owners: not asked for\n"),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tcp_info_is_asked_for_only_where_it_tells_something() {
+        let needs = Needs { age: true, ..Needs::NONE };
+        let split = plan(StateSet::ALL, Families::Both, needs, &[]);
+        let [rest, aged] = &split.passes[..] else { panic!("{split:?}") };
+        assert!(!rest.query.states.contains(State::CloseWait) && rest.query.states.contains(State::Established));
+        assert!(rest.query.attributes == Attributes::NONE && aged.query.attributes == Attributes::INFO);
+        let only = plan(StateSet::of(&[State::CloseWait]), Families::Both, needs, &[]);
+        assert_eq!((only.passes.len(), only.passes[0].query.attributes), (1, Attributes::INFO));
+        let none = plan(StateSet::of(&[State::TimeWait]), Families::Both, needs, &[]);
+        assert_eq!((none.passes.len(), none.passes[0].query.attributes), (1, Attributes::NONE));
+        let all = plan(StateSet::ALL, Families::Both, Needs { info: true, age: true, ..Needs::NONE }, &[]);
+        assert_eq!(all.passes.len(), 1);
+        assert!(plan(StateSet::EMPTY, Families::Both, needs, &[]).passes.is_empty());
+    }
+}
