@@ -30,7 +30,7 @@ pub struct Pass {
 /// Works out the passes.
 #[must_use]
 pub fn plan(states: StateSet, families: Families, needs: Needs, program: &[u8]) -> Plan {
-    let query = |states, attributes| Query { states, families, attributes, bytecode: program.to_vec() };
+    let query = |states, attributes| Query { states, families, attributes, bytecode: program.to_vec(), ahead: false };
     let attributes = attributes(needs);
     if states.is_empty() {
         return Plan::default();
