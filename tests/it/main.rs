@@ -13,6 +13,8 @@
     reason = "a test ends by panicking, and asks the kernel itself"
 )]
 
+/// The filter language against the kernel's own machine.
+mod filter;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.
 mod harness;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
