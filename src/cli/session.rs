@@ -19,7 +19,7 @@ use crate::collect::proc::ProcRoot;
 use crate::collect::{self, Families, Live, OwnersVia, Query, Source, SourceChoice};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::{Needs, Row};
-use crate::model::{Gap, OwnerStatus, OwnerTable, Socket, StateSet};
+use crate::model::{Gap, OwnerStatus, OwnerTable, Socket, State, StateSet};
 use crate::render::json::Head;
 
 /// Rows without an owner that are held back until a second look; more than these are given as they are.
@@ -179,7 +179,7 @@ impl Session {
                 if early.is_some_and(|filter| !filter.matches(&row)) {
                     return ControlFlow::Continue(());
                 }
-                let unsettled = matches!(row.status, OwnerStatus::Raced | OwnerStatus::NoPermission);
+                let unsettled = may_settle(&row);
                 if second_look && unsettled && held.len() < HELD_BACK {
                     missing.insert(socket.inode);
                     held.push(socket.clone());
@@ -273,7 +273,7 @@ impl Session {
     /// Which states this source cannot see.
     pub(crate) fn unseen(&self) -> StateSet {
         if self.gaps.iter().any(|g| g.what.starts_with("bound_inactive")) {
-            StateSet::of(&[crate::model::State::BoundInactive])
+            StateSet::of(&[State::BoundInactive])
         } else {
             StateSet::EMPTY
         }
@@ -287,6 +287,16 @@ impl Session {
         env.stdout.flush()?;
         env.stderr.write_all(text.as_bytes())?;
         Ok(())
+    }
+}
+
+/// Whether a second look can tell more of a row. A listener lives long: where some process is closed to us, it is that
+/// one's, and not a newcomer that the first look missed.
+fn may_settle(row: &Row<'_>) -> bool {
+    match row.status {
+        OwnerStatus::Raced => true,
+        OwnerStatus::NoPermission => row.socket.state != State::Listen,
+        _ => false,
     }
 }
 
