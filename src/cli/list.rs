@@ -81,6 +81,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if let Some(error) = failed {
         return Err(error.into());
     }
+    session.gaps.extend(session.live.lacks());
     if let Some((column, descending)) = sort {
         kept.sort_by(|a, b| {
             let key = |s| Row::new(s, &session.owners, &session.names);

@@ -273,6 +273,18 @@ impl Live {
         gaps
     }
 
+    /// What every row of this source lacks.
+    #[must_use]
+    pub fn lacks(&self) -> Option<Gap> {
+        (self.source() == Source::Proc).then(|| {
+            Gap::new(
+                "no backlog limit, cookie, interface, mark, cgroup or shutdown of any socket",
+                "/proc/net/tcp does not carry it",
+                "use `--source netlink`",
+            )
+        })
+    }
+
     /// Pushes every socket that matches into the sink, and says what is missing.
     ///
     /// # Errors

@@ -13,8 +13,12 @@
     reason = "a test ends by panicking, and asks the kernel itself"
 )]
 
+/// Netlink, `/proc/net/tcp` and `ss` agree on every socket; known differences are a list.
+mod agree;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.
 mod harness;
+/// The program as scripts use it: words in, JSON and text out.
+mod product;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
 mod selftest;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.
