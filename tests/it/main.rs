@@ -17,6 +17,8 @@
 mod agree;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.
 mod harness;
+/// Every holder of every socket, by both routes, and the reason where there is none.
+mod owners;
 /// The program as scripts use it: words in, JSON and text out.
 mod product;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
