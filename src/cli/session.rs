@@ -7,7 +7,6 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use anyhow::Context;
 use rustc_hash::FxHashSet;
 
 use crate::aggregate::{Coverage, Listeners};
@@ -16,7 +15,7 @@ use crate::cli::env::Env;
 use crate::collect::names::SystemNames;
 use crate::collect::plan::{self, Plan};
 use crate::collect::proc::ProcRoot;
-use crate::collect::{Live, OwnersVia, Query, SourceChoice};
+use crate::collect::{Live, OwnersVia, Query, Source, SourceChoice};
 use crate::model::column::Row;
 use crate::model::{Gap, OwnerStatus, OwnerTable, Socket, StateSet};
 use crate::render::json::Head;
@@ -75,7 +74,7 @@ impl Session {
 
     /// Looks for the processes that hold sockets.
     pub(crate) fn collect_owners(&mut self) -> anyhow::Result<()> {
-        self.owners = self.live.owners(None).context("use --no-owners to do without")?;
+        self.owners = self.live.owners(None)?;
         Ok(())
     }
 
@@ -91,7 +90,10 @@ impl Session {
         let second_look = owners.collected && owners.unreadable <= FEW_UNREADABLE;
         let mut stopped = false;
         let started = Instant::now();
-        for (i, pass) in plan.passes.iter().enumerate() {
+        let whole = [plan::whole(plan)];
+        // /proc/net/tcp is read whole whatever is asked of it, and tells no more the second time.
+        let passes = if self.live.source() == Source::Proc { &whole[..] } else { &plan.passes };
+        for (i, pass) in passes.iter().enumerate() {
             // A later pass sees what has moved into its states meanwhile, which an earlier one has given already.
             let since_ms = if i == 0 { 0 } else { u64::try_from(started.elapsed().as_millis()).unwrap_or(0) };
             self.live.sockets(&pass.query, &mut self.gaps, &mut |socket| {
@@ -114,13 +116,10 @@ impl Session {
                 break;
             }
         }
-        for pass in &plan.passes {
-            for gap in self.live.gaps(&pass.query) {
-                if !self.gaps.contains(&gap) {
-                    self.gaps.push(gap);
-                }
-            }
-        }
+        self.gaps.extend(passes.iter().flat_map(|pass| self.live.gaps(&pass.query)));
+        // Two passes may miss the same thing.
+        let mut seen = FxHashSet::default();
+        self.gaps.retain(|gap| seen.insert(gap.clone()));
         if !held.is_empty() {
             self.live.settle(&mut self.owners, &missing)?;
         }

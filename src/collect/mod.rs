@@ -251,7 +251,7 @@ impl Live {
         if self.source() == Source::Proc {
             if !query.attributes.names().is_empty() {
                 gaps.push(Gap::new(
-                    format!("no {} for any socket", query.attributes.names().join(", ")),
+                    format!("{} of any socket", query.attributes.names().join(", ")),
                     "/proc/net/tcp does not carry it",
                     "use `--source netlink`",
                 ));
@@ -278,7 +278,7 @@ impl Live {
     pub fn lacks(&self) -> Option<Gap> {
         (self.source() == Source::Proc).then(|| {
             Gap::new(
-                "no backlog limit, cookie, interface, mark, cgroup or shutdown of any socket",
+                "backlog limit, cookie, interface, mark, cgroup and shutdown of any socket",
                 "/proc/net/tcp does not carry it",
                 "use `--source netlink`",
             )

@@ -52,6 +52,17 @@ pub fn plan(states: StateSet, families: Families, needs: Needs, program: &[u8]) 
     Plan { passes: vec![Pass { query: query(states, attributes), why: "one pass answers everything" }] }
 }
 
+/// The same in one pass, for a source that is read whole anyway.
+#[must_use]
+pub fn whole(plan: &Plan) -> Pass {
+    let mut query = plan.passes.first().map_or_else(|| Query::states(StateSet::EMPTY), |pass| pass.query.clone());
+    for pass in &plan.passes {
+        query.states = query.states.union(pass.query.states);
+        query.attributes = query.attributes.union(pass.query.attributes);
+    }
+    Pass { query, why: "the source is read whole" }
+}
+
 /// The attributes that columns need of every row.
 #[must_use]
 pub fn attributes(needs: Needs) -> Attributes {

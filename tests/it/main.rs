@@ -15,6 +15,8 @@
 
 /// Netlink, `/proc/net/tcp` and `ss` agree on every socket; known differences are a list.
 mod agree;
+/// The command line, end to end: other users, hostile names, narrow terminals, closed pipes, wrong words.
+mod cli;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.
 mod harness;
 /// Every holder of every socket, by both routes, and the reason where there is none.
