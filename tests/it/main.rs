@@ -17,6 +17,8 @@
 mod agree;
 /// The command line, end to end: other users, hostile names, narrow terminals, closed pipes, wrong words.
 mod cli;
+/// The filter language against the kernel's own machine.
+mod filter;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.
 mod harness;
 /// Every holder of every socket, by both routes, and the reason where there is none.
