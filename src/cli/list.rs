@@ -12,10 +12,10 @@ use anyhow::bail;
 use crate::cli::args::{Format, ListArgs};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
+use crate::cli::select;
 use crate::cli::session::Session;
-use crate::collect::{Families, plan};
+use crate::model::Socket;
 use crate::model::column::{self, COLUMNS, Column, Group, Needs, Row};
-use crate::model::{Socket, StateSet};
 use crate::render::json::{LinesWriter, ListWriter};
 use crate::render::table::TableWriter;
 use crate::render::{csv, value};
@@ -40,12 +40,13 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         needs = needs.union(column.needs);
     }
     let mut session = Session::open(&args.common)?;
-    let plan = plan::plan(StateSet::ALL, Families::Both, needs, &[]);
-    if needs.owners && !args.common.no_owners {
+    let filter = select::expression(&args.selection, &session.names)?;
+    let mut work = session.plan(&filter, needs, &args.common)?;
+    if work.needs.owners && !args.common.no_owners {
         session.collect_owners()?;
     }
     if args.explain_plan {
-        session.explain(&plan, env)?;
+        session.explain(&work, env)?;
         return Ok(Exit::Done);
     }
     let head = session.head("list");
@@ -64,7 +65,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut shown = 0u64;
     let mut failed: Option<io::Error> = None;
     let mut kept: Vec<Socket> = Vec::new();
-    session.rows(&plan, &mut |row| {
+    session.rows(&mut work, true, &mut |row| {
         shown += 1;
         if sort.is_some() {
             kept.push(row.socket.clone());

@@ -299,7 +299,12 @@ impl Live {
         }
         if self.channel.is_some() {
             match self.netlink_sockets(query, gaps, sink) {
-                Err(e) if self.choice == SourceChoice::Auto && (e.is_missing() || e.is_permission()) => {
+                // With bytecode it may be the bytecode that is refused: whoever made it can make another.
+                Err(e)
+                    if self.choice == SourceChoice::Auto
+                        && query.bytecode.is_empty()
+                        && (e.is_missing() || e.is_permission()) =>
+                {
                     self.channel = None;
                     self.fallback = Some(e.to_string());
                 }

@@ -10,7 +10,7 @@ use crate::collect::error::Error;
 use crate::collect::netlink::Attributes;
 use crate::collect::proc::{counters, processes};
 use crate::collect::{Live, Query};
-use crate::model::{Gap, OwnerTable, Snapshot, StateSet};
+use crate::model::{Gap, OwnerTable, Snapshot, State, StateSet};
 
 impl Live {
     /// Takes a snapshot. Sockets whose owner is not known are looked at a second time.
@@ -63,7 +63,12 @@ impl Live {
         let missing: FxHashSet<u64> = snapshot
             .sockets
             .iter()
-            .filter(|s| matches!(snapshot.owners.of(s).0, Raced | NoPermission))
+            .filter(|s| match snapshot.owners.of(s).0 {
+                Raced => true,
+                // A listener is no newcomer: it belongs to a process that is closed to us.
+                NoPermission => s.state != State::Listen,
+                _ => false,
+            })
             .filter(|s| !snapshot.owners.is_settled(s.inode))
             .map(|s| s.inode)
             .collect();

@@ -13,6 +13,9 @@ use crate::render::value;
 
 /// Rows that decide the widths.
 const MEASURED_ROWS: usize = 1000;
+/// The last column is cut at the edge only if so much of it stays; else the terminal wraps the line, as a process without its
+/// pid is no answer.
+const LEAST_CUT: usize = 24;
 /// Buffered rows take the cells as one string with this between them; it cannot occur in a cell, as all text is clean.
 const CELL_END: char = '\u{1f}';
 
@@ -120,7 +123,7 @@ impl<'c> TableWriter<'c> {
                 self.line.extend(std::iter::repeat_n(' ', pad));
             }
             let room = edge.saturating_sub(used);
-            if i == last && i > 0 && len > room && room > 1 {
+            if i == last && i > 0 && len > room && room >= LEAST_CUT {
                 self.line.extend(cell.chars().take(room - 1));
                 self.line.push('…');
             } else {
@@ -204,8 +207,17 @@ mod tests {
              LISTEN          0 10.0.0.1:80 -\n\
              CLOSE_WAIT   1000 10.0.0.1:80 -\n"
         );
-        let narrow = render(Style { color: false, width: Some(32) }, 2);
-        assert!(narrow.lines().all(|l| l.chars().count() <= 32), "{narrow}");
+        let owner = "(not accepted by anybody, for a very long time)";
+        let mut table = TableWriter::new(
+            vec![find("state").unwrap(), find("congestion").unwrap()],
+            Style { color: false, width: Some(40) },
+            false,
+        );
+        let mut out = Vec::new();
+        table.widths = vec![6, 0];
+        table.aligned(&mut out, &format!("LISTEN{CELL_END}{owner}{CELL_END}"), Some(State::Listen)).unwrap();
+        let cut = String::from_utf8(out).unwrap();
+        assert_eq!(cut.trim_end().chars().count(), 40, "{cut}");
     }
 
     #[test]

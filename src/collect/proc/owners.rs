@@ -33,7 +33,7 @@ pub struct Walked {
 }
 
 /// Directories that are processes, per worker, below which a second thread costs more than it saves.
-const PROCESSES_PER_WORKER: usize = 48;
+const PROCESSES_PER_WORKER: usize = 8;
 /// `PF_KTHREAD` (`include/linux/sched.h`).
 const PF_KTHREAD: u64 = 0x0020_0000;
 
