@@ -6,6 +6,7 @@
 pub mod attribution;
 pub mod finding;
 pub mod programs;
+pub mod queues;
 pub mod rules;
 #[cfg(test)]
 #[allow(dead_code, reason = "a kit is wider than today's needs")]
@@ -13,6 +14,7 @@ pub mod rules;
 pub(crate) mod testkit;
 pub mod thresholds;
 pub mod view;
+pub mod words;
 
 pub use finding::{Evidence, Finding, Severity, Subject, Topic};
 pub use rules::{RULES, Rule, Samples};
