@@ -9,6 +9,7 @@ pub mod doing;
 pub mod finding;
 pub mod holding;
 pub mod programs;
+pub mod queues;
 pub mod rules;
 #[cfg(test)]
 #[allow(dead_code, reason = "a kit is wider than today's needs")]
@@ -16,6 +17,7 @@ pub mod rules;
 pub(crate) mod testkit;
 pub mod thresholds;
 pub mod view;
+pub mod words;
 
 pub use finding::{Evidence, Finding, Severity, Subject, Topic};
 pub use rules::{RULES, Rule, Samples};
