@@ -119,7 +119,8 @@ fn of_listener(view: &View<'_>, first: &Socket, rows: &[&Socket]) -> Vec<Candida
             let started = view.process(only.pid).and_then(|p| p.running_ms);
             if started.zip(oldest).is_some_and(|(up, age)| up < age) {
                 confidence -= 0.3;
-                reason.push_str(", though it started after the oldest of them: a previous instance may have left those");
+                reason
+                    .push_str(", though it started after the oldest of them: a previous instance may have left those");
             }
             vec![candidate(only, 1.0, confidence, reason)]
         }

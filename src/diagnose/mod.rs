@@ -8,6 +8,7 @@ pub mod descriptors;
 pub mod doing;
 pub mod finding;
 pub mod holding;
+pub mod ports;
 pub mod programs;
 pub mod queues;
 pub mod rules;
