@@ -21,6 +21,8 @@ mod cli;
 mod filter;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.
 mod harness;
+/// The JSON contract: documents, schema and manual page say the same.
+mod json;
 /// Every holder of every socket, by both routes, and the reason where there is none.
 mod owners;
 /// The program as scripts use it: words in, JSON and text out.
