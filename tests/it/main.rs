@@ -31,6 +31,8 @@ mod product;
 mod selftest;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.
 mod states;
+/// What no compiler checks: imports, documentation, generated files, the version of the compiler.
+mod tidy;
 
 /// Where a helper process begins (see [`harness::helper`]). In an ordinary run the same test starts one and talks to
 /// it, so that a broken protocol fails here first.
