@@ -25,7 +25,9 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from(folder)];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(root().join(&folder)).unwrap_or_else(|e| panic!("read {folder:?}: {e}")) {
+        for entry in
+            std::fs::read_dir(root().join(&folder)).unwrap_or_else(|e| panic!("read {}: {e}", folder.display()))
+        {
             let path = folder.join(entry.unwrap().file_name());
             if root().join(&path).is_dir() {
                 folders.push(path);

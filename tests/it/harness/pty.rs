@@ -59,7 +59,9 @@ fn open(columns: u16) -> (File, OwnedFd) {
     let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let (mut near, mut far) = (-1, -1);
     // SAFETY: the two numbers and the size outlive the call; no name and no settings are asked for.
-    let failed = unsafe { libc::openpty(&mut near, &mut far, std::ptr::null_mut(), std::ptr::null(), &size) } != 0;
+    let failed =
+        unsafe { libc::openpty(&raw mut near, &raw mut far, std::ptr::null_mut(), std::ptr::null(), &raw const size) }
+            != 0;
     assert!(!failed, "openpty: {}", std::io::Error::last_os_error());
     for fd in [near, far] {
         // SAFETY: both were just opened; a child of a parallel test must not keep them.
