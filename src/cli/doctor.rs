@@ -124,13 +124,10 @@ fn judge(
     thresholds: &Thresholds,
 ) -> Diagnosis {
     let diagnosis = diagnose::run(&View::new(now, before, thresholds), wanted);
-    let mut pids: Vec<u32> = diagnosis.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)).collect();
-    pids.sort_unstable();
-    pids.dedup();
-    if pids.is_empty() {
+    if diagnosis.inspect.is_empty() {
         return diagnosis;
     }
-    session.live.inspect(now, pids.into_iter());
+    session.live.inspect(now, diagnosis.inspect.iter().copied());
     diagnose::run(&View::new(now, before, thresholds), wanted)
 }
 

@@ -88,7 +88,8 @@ impl Live {
                 continue;
             }
             let tcp = *asked.entry(holder.inode).or_insert_with(|| {
-                processes::is_tcp(self.root(), snapshot.owners.process(holder).pid, holder.fd).unwrap_or(false)
+                let pid = snapshot.owners.process(holder).pid;
+                processes::is_tcp(self.root(), pid, holder.fd, holder.inode).unwrap_or(false)
             });
             if tcp {
                 closed.push(*holder);

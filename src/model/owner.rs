@@ -42,7 +42,7 @@ pub enum OwnerStatus {
     NotAccepted,
     /// The application has closed it; the kernel finishes the connection.
     Orphaned,
-    /// TIME_WAIT (or the small FIN_WAIT2 object that precedes it): the kernel keeps no owner.
+    /// TIME_WAIT: the kernel keeps no owner.
     TimeWait,
     /// A process holds it, but not every process may be looked into.
     NoPermission,
@@ -106,6 +106,8 @@ impl OwnerStatus {
     #[must_use]
     pub fn without_holder(socket: &Socket) -> Option<OwnerStatus> {
         match socket.kind {
+            // What remains in FIN_WAIT2 is an orphan: the application has closed, the peer has not.
+            RowKind::TimeWaitMini if socket.state == State::FinWait2 => return Some(OwnerStatus::Orphaned),
             RowKind::TimeWaitMini => return Some(OwnerStatus::TimeWait),
             RowKind::Request => return Some(OwnerStatus::NotAccepted),
             RowKind::Full | RowKind::BoundInactive => {}
@@ -314,6 +316,7 @@ mod tests {
         let with = |state, kind, inode, shutdown| Socket { state, kind, inode, shutdown, ..Socket::default() };
         let status = |s: Socket| table.of(&s).0;
         assert_eq!(status(with(State::TimeWait, RowKind::TimeWaitMini, 0, None)), OwnerStatus::TimeWait);
+        assert_eq!(status(with(State::FinWait2, RowKind::TimeWaitMini, 0, None)), OwnerStatus::Orphaned);
         assert_eq!(status(with(State::SynRecv, RowKind::Request, 0, None)), OwnerStatus::NotAccepted);
         assert_eq!(status(with(State::CloseWait, RowKind::Full, 0, Some(1))), OwnerStatus::NotAccepted);
         assert_eq!(status(with(State::FinWait1, RowKind::Full, 0, Some(3))), OwnerStatus::Orphaned);

@@ -27,6 +27,8 @@ mod json;
 mod owners;
 /// The program as scripts use it: words in, JSON and text out.
 mod product;
+/// The doctor beside real programs with real faults: nginx, load generators, a leaking client, a stopped server.
+mod programs;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
 mod selftest;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.

@@ -221,7 +221,7 @@ fn a_socket_without_a_holder_says_why() {
         ("reuseport/waiting", "not_accepted"),
         ("fin_wait1/orphan", "orphaned"),
         ("last_ack/orphan", "orphaned"),
-        ("close_wait/peer", "time_wait"),
+        ("close_wait/peer", "orphaned"),
         ("time_wait/client", "time_wait"),
         ("time_wait/server", "time_wait"),
     ];

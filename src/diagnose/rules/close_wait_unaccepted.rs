@@ -3,27 +3,25 @@
 //! Comes in: CLOSE_WAIT rows without a file. Goes out: one finding per listener. Never here: who is to blame beyond the
 //! listener's owner.
 
-use std::collections::BTreeMap;
-
+use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::view::View;
-use crate::diagnose::Outcome;
-use crate::model::{Endpoint, Socket, State};
+use crate::model::{Socket, State};
 
 const ID: &str = "close-wait-unaccepted";
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut by_listener: BTreeMap<(u64, Endpoint), Vec<&Socket>> = BTreeMap::new();
-    for socket in view.now.sockets.iter().filter(|s| s.state == State::CloseWait && s.is_unaccepted()) {
-        let at = view.listener_rows(socket).first().map_or(socket.local, |l| l.local);
-        by_listener.entry((socket.netns, at)).or_default().push(socket);
-    }
     let mut outcome = Outcome::default();
-    for ((netns, at), rows) in by_listener {
+    for queue in view.queues().all() {
+        let (netns, at, listeners) = (queue.netns, queue.local, &queue.listeners);
+        let rows: Vec<&Socket> = queue.waiting.iter().copied().filter(|s| s.state == State::CloseWait).collect();
+        if rows.is_empty() {
+            continue;
+        }
         let waits: Vec<u64> = rows.iter().filter_map(|s| Some(s.state_age()?.min_ms)).collect();
         let oldest = waits.iter().copied().max();
         // A row that is about to be accepted looks the same: one second in the queue, seen twice.
-        if oldest.is_some_and(|ms| ms < 1000) {
+        if oldest.is_some_and(|ms| (ms as f64) < view.thresholds.accept_wait_warn_seconds * 1000.0) {
             continue;
         }
         let seen_before = rows.iter().filter(|s| view.earlier(s).is_some_and(Socket::is_unaccepted)).count();
@@ -35,8 +33,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         if seen_before == 0 {
             continue;
         }
-        let listeners = view.listener_rows(rows[0]);
-        let full = listeners.iter().any(|l| l.backlog().is_some_and(|limit| l.recv_q_bytes > limit));
+        let full = queue.is_over_limit();
         let owner = listeners.iter().flat_map(|l| view.processes(l)).next();
         let subject = Subject {
             listener: Some(at),
@@ -54,23 +51,24 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         .subject(subject)
         .evidence("count", Evidence::Count(rows.len() as u64))
         .evidence("oldest_wait_ms", Evidence::millis(oldest));
-        for listener in &listeners {
+        for listener in listeners {
             finding = finding
                 .evidence("accept_queue", Evidence::Count(listener.recv_q_bytes.into()))
                 .evidence("backlog", Evidence::count(listener.backlog().map(u64::from)))
                 .evidence("listener_drops", Evidence::count(listener.skmem.and_then(|m| m.drops).map(u64::from)));
         }
         if let Some(process) = owner {
-            finding = finding.inspect(process.pid, &listeners);
+            finding = finding.inspect(process.pid, listeners);
         }
         outcome.findings.push(
             finding
                 .why(
-                    "The kernel finished the handshake and queued the connection; the client then closed its end, so the \
-                     queued socket went to CLOSE_WAIT. Nobody has called accept() for it, so no process has it yet.",
+                    "The kernel finished the handshake and queued the connection; the client then closed its end, so \
+                     the queued socket went to CLOSE_WAIT. Nobody has called accept() for it, so no process has it yet.",
                 )
                 .remedy([
-                    "find out why accept() is slow: a blocked loop, too few workers, no free descriptor, a stopped process",
+                    "find out why accept() is slow: a blocked loop, too few workers, no free descriptor, a stopped \
+                     process",
                     "raise the listen() backlog in the application together with net.core.somaxconn, then listen again",
                 ])
                 .avoid(["a larger backlog alone: it only serves more clients that have already left"])
@@ -89,7 +87,10 @@ mod tests {
         let mut world = World::new();
         world.add(listen("0.0.0.0:80", queue, 4)).hold(812, "server", 3, 80 << 16);
         let waiting = unheld(row(State::CloseWait, "10.0.0.1:80", "10.0.0.2:40000"));
-        world.add(info(waiting, &[("last_data_sent_ms", wait_ms), ("last_ack_recv_ms", wait_ms), ("last_data_recv_ms", wait_ms)]));
+        world.add(info(
+            waiting,
+            &[("last_data_sent_ms", wait_ms), ("last_ack_recv_ms", wait_ms), ("last_data_recv_ms", wait_ms)],
+        ));
         world
     }
 

@@ -44,4 +44,8 @@ macro_rules! rules {
 
 rules! {
     close_wait_unaccepted "close-wait-unaccepted" One;
+    accept_queue_overflow "accept-queue-overflow" OneOrTwo;
+    accept_queue_stalled "accept-queue-stalled" Two;
+    accept_queue_dead_entries "accept-queue-dead-entries" Two;
+    reuseport_imbalance "reuseport-imbalance" Two;
 }
