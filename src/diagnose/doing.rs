@@ -302,10 +302,9 @@ impl<'a> Registered<'a> {
                 let thread = fds.find_map(|fd| self.calls.get(&fd)).map_or_else(String::new, |t| stand(t));
                 (format!("a thread stands in a system call on the descriptor itself ({thread})"), 0.9)
             }
-            Class::Forgotten if inspection.io_urings > 0 => (
-                format!("{of} in none of its {sets} epoll sets, but it also has io_uring, which may serve them"),
-                0.5,
-            ),
+            Class::Forgotten if inspection.io_urings > 0 => {
+                (format!("{of} in none of its {sets} epoll sets, but it also has io_uring, which may serve them"), 0.5)
+            }
             Class::Forgotten => {
                 let sets = if sets == 1 { "its epoll set".into() } else { format!("any of its {sets} epoll sets") };
                 (
@@ -346,10 +345,9 @@ impl<'a> Registered<'a> {
                 format!("{of} registered one-shot: the event fired once and the registration was never armed again"),
                 0.95,
             ),
-            Class::ReadingOff => (
-                format!("{of} registered, but not for reading: reading was switched off and never on again"),
-                0.9,
-            ),
+            Class::ReadingOff => {
+                (format!("{of} registered, but not for reading: reading was switched off and never on again"), 0.9)
+            }
             Class::NoEpoll => (self.without_epoll(&where_threads_stand), 0.5),
             Class::Stopped | Class::Uninterruptible => (String::new(), 0.0),
         };
@@ -371,7 +369,8 @@ impl<'a> Registered<'a> {
 
 fn registration(events: u32, socket: &Socket) -> Class {
     // EPOLLRDHUP tells of the peer's FIN, not of data and not of connections to accept.
-    let hears = if socket.state == State::CloseWait { EPOLLIN | EPOLLRDNORM | EPOLLRDHUP } else { EPOLLIN | EPOLLRDNORM };
+    let hears =
+        if socket.state == State::CloseWait { EPOLLIN | EPOLLRDNORM | EPOLLRDHUP } else { EPOLLIN | EPOLLRDNORM };
     if events & EPOLLONESHOT != 0 && events & !PRIVATE == 0 {
         Class::OneShotSpent
     } else if events & hears == 0 {
@@ -586,7 +585,10 @@ mod tests {
     fn without_epoll_only_what_is_visible_is_said() {
         let none = |threads| Inspection { threads, ..Inspection::default() };
         let polls = classify(&world(1, none(vec![thread(libc::SYS_ppoll, 0)]))).unwrap();
-        assert!(polls.class == Class::NoEpoll && polls.confidence < 0.6 && polls.sentence.contains("poll"), "{polls:?}");
+        assert!(
+            polls.class == Class::NoEpoll && polls.confidence < 0.6 && polls.sentence.contains("poll"),
+            "{polls:?}"
+        );
         let reads = classify(&world(1, none(vec![thread(libc::SYS_recvfrom, 9)]))).unwrap();
         assert_eq!(reads.class, Class::InCall);
         let elsewhere = classify(&world(1, none(vec![thread(libc::SYS_recvfrom, 8)]))).unwrap();
