@@ -21,6 +21,8 @@ mod cli;
 mod filter;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.
 mod harness;
+/// The JSON contract: documents, schema and manual page say the same.
+mod json;
 /// Every holder of every socket, by both routes, and the reason where there is none.
 mod owners;
 /// The program as scripts use it: words in, JSON and text out.
@@ -31,6 +33,8 @@ mod programs;
 mod selftest;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.
 mod states;
+/// What no compiler checks: imports, documentation, generated files, the version of the compiler.
+mod tidy;
 
 /// Where a helper process begins (see [`harness::helper`]). In an ordinary run the same test starts one and talks to
 /// it, so that a broken protocol fails here first.
