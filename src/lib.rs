@@ -12,6 +12,8 @@
 
 pub mod model;
 
+pub mod filter;
+
 pub mod collect;
 
 pub mod aggregate;

@@ -12,6 +12,7 @@ pub mod exit;
 mod explain;
 mod generate;
 mod list;
+mod select;
 mod session;
 mod summary;
 

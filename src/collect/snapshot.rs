@@ -10,7 +10,7 @@ use crate::collect::error::Error;
 use crate::collect::netlink::Attributes;
 use crate::collect::proc::{counters, processes};
 use crate::collect::{Live, Query};
-use crate::model::{Gap, OwnerTable, Snapshot, StateSet};
+use crate::model::{Gap, OwnerTable, Snapshot, State, StateSet};
 
 impl Live {
     /// Takes a snapshot. Sockets whose owner is not known are looked at a second time.
@@ -63,7 +63,12 @@ impl Live {
         let missing: FxHashSet<u64> = snapshot
             .sockets
             .iter()
-            .filter(|s| matches!(snapshot.owners.of(s).0, Raced | NoPermission))
+            .filter(|s| match snapshot.owners.of(s).0 {
+                Raced => true,
+                // A listener is no newcomer: it belongs to a process that is closed to us.
+                NoPermission => s.state != State::Listen,
+                _ => false,
+            })
             .filter(|s| !snapshot.owners.is_settled(s.inode))
             .map(|s| s.inode)
             .collect();
@@ -83,7 +88,8 @@ impl Live {
                 continue;
             }
             let tcp = *asked.entry(holder.inode).or_insert_with(|| {
-                processes::is_tcp(self.root(), snapshot.owners.process(holder).pid, holder.fd).unwrap_or(false)
+                let pid = snapshot.owners.process(holder).pid;
+                processes::is_tcp(self.root(), pid, holder.fd, holder.inode).unwrap_or(false)
             });
             if tcp {
                 closed.push(*holder);

@@ -5,7 +5,10 @@
 
 pub mod attribution;
 pub mod closing;
+pub mod descriptors;
+pub mod doing;
 pub mod finding;
+pub mod holding;
 pub mod programs;
 pub mod queues;
 pub mod retries;
@@ -31,6 +34,9 @@ pub struct Outcome {
     pub wants_second: Option<String>,
     /// The rule could not be judged at all: why.
     pub not_checked: Option<String>,
+    /// Processes that the rule cannot judge before they were inspected. A finding asks for itself
+    /// ([`Finding::inspect`]); this is for a rule that will not accuse anybody before it has looked.
+    pub inspect: Vec<u32>,
 }
 
 impl Outcome {
@@ -60,6 +66,8 @@ pub struct Diagnosis {
     pub not_checked: Vec<(&'static str, String)>,
     /// Rules that a second sample would let decide, with what they suspect.
     pub wants_second: Vec<(&'static str, String)>,
+    /// Processes that findings or rules ask to have inspected, sorted, each once.
+    pub inspect: Vec<u32>,
 }
 
 /// Runs the rules that `wanted` names, or all.
@@ -68,6 +76,8 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
     let mut diagnosis = Diagnosis::default();
     for rule in RULES.iter().filter(|r| wanted.is_none_or(|w| w.contains(&r.id))) {
         let outcome = (rule.check)(view);
+        diagnosis.inspect.extend(outcome.inspect);
+        diagnosis.inspect.extend(outcome.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)));
         diagnosis.findings.extend(outcome.findings);
         if let Some(why) = outcome.wants_second {
             diagnosis.wants_second.push((rule.id, why));
@@ -76,6 +86,8 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
             diagnosis.not_checked.push((rule.id, why));
         }
     }
+    diagnosis.inspect.sort_unstable();
+    diagnosis.inspect.dedup();
     for finding in &mut diagnosis.findings {
         programs::advise(finding, view);
     }

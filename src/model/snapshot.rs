@@ -133,6 +133,8 @@ pub struct ProcessFacts {
     pub cmdline: Vec<String>,
     /// What only processes named in a finding are asked for; `None` if not asked or not permitted.
     pub inspection: Option<Inspection>,
+    /// Inode of its network namespace; `None` when it could not be read.
+    pub netns: Option<u64>,
 }
 
 /// What a process does with its sockets.

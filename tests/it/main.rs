@@ -13,8 +13,20 @@
     reason = "a test ends by panicking, and asks the kernel itself"
 )]
 
+/// Netlink, `/proc/net/tcp` and `ss` agree on every socket; known differences are a list.
+mod agree;
+/// The command line, end to end: other users, hostile names, narrow terminals, closed pipes, wrong words.
+mod cli;
+/// The filter language against the kernel's own machine.
+mod filter;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.
 mod harness;
+/// Every holder of every socket, by both routes, and the reason where there is none.
+mod owners;
+/// The program as scripts use it: words in, JSON and text out.
+mod product;
+/// The doctor beside real programs with real faults: nginx, load generators, a leaking client, a stopped server.
+mod programs;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
 mod selftest;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.

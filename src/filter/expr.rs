@@ -1,0 +1,334 @@
+//! A filter as a tree.
+//!
+//! Comes in: parts, from the parser or from command-line flags. Goes out: an [`Expr`] in a normal form: nested `and` and
+//! `or` are flat, constants are folded, so that the text of an expression reads back as the same expression.
+//! Never here: parsing, evaluation.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use super::{Resolver, value};
+use crate::model::column::{self, Column};
+use crate::model::{Family, StateSet};
+
+/// A comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cmp {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    /// `~`: the text contains.
+    Has,
+    /// `!~`: the text does not contain.
+    HasNot,
+}
+
+impl Cmp {
+    /// The sign.
+    #[must_use]
+    pub const fn sign(self) -> &'static str {
+        match self {
+            Cmp::Eq => "=",
+            Cmp::Ne => "!=",
+            Cmp::Lt => "<",
+            Cmp::Le => "<=",
+            Cmp::Gt => ">",
+            Cmp::Ge => ">=",
+            Cmp::Has => "~",
+            Cmp::HasNot => "!~",
+        }
+    }
+
+    /// Whether an order fulfils it.
+    pub(super) fn holds(self, order: Ordering) -> bool {
+        match self {
+            Cmp::Eq | Cmp::Has => order.is_eq(),
+            Cmp::Ne | Cmp::HasNot => order.is_ne(),
+            Cmp::Lt => order.is_lt(),
+            Cmp::Le => order.is_le(),
+            Cmp::Gt => order.is_gt(),
+            Cmp::Ge => order.is_ge(),
+        }
+    }
+
+    /// `!=` and `!~`: what is absent fulfils them.
+    pub(super) const fn is_negative(self) -> bool {
+        matches!(self, Cmp::Ne | Cmp::HasNot)
+    }
+
+    /// The comparison that holds where this one does not.
+    pub(super) const fn inverse(self) -> Cmp {
+        match self {
+            Cmp::Eq => Cmp::Ne,
+            Cmp::Ne => Cmp::Eq,
+            Cmp::Lt => Cmp::Ge,
+            Cmp::Ge => Cmp::Lt,
+            Cmp::Gt => Cmp::Le,
+            Cmp::Le => Cmp::Gt,
+            Cmp::Has => Cmp::HasNot,
+            Cmp::HasNot => Cmp::Has,
+        }
+    }
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Local,
+    Peer,
+}
+
+/// A block of addresses.
+///
+/// A v4 block holds the IPv4-mapped addresses (`::ffff:a.b.c.d`) of its members too; a v6 block holds what is inside it
+/// as the row reports it. That is what the kernel's `inet_diag_bc_run` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Net {
+    V4(Ipv4Net),
+    V6(Ipv6Net),
+}
+
+impl Net {
+    /// The block of one address and prefix length, host bits cleared; an IPv4-mapped block becomes the IPv4 block.
+    #[must_use]
+    pub fn new(addr: IpAddr, prefix: u8) -> Option<Net> {
+        match addr {
+            IpAddr::V4(a) => Ipv4Net::new(a, prefix).ok().map(|n| Net::V4(n.trunc())),
+            IpAddr::V6(a) => match a.to_ipv4_mapped() {
+                Some(v4) if prefix >= 96 => Ipv4Net::new(v4, prefix - 96).ok().map(|n| Net::V4(n.trunc())),
+                _ => Ipv6Net::new(a, prefix).ok().map(|n| Net::V6(n.trunc())),
+            },
+        }
+    }
+
+    #[must_use]
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        match (self, addr) {
+            (Net::V4(net), _) => matches!(addr.to_canonical(), IpAddr::V4(a) if net.contains(&a)),
+            (Net::V6(net), IpAddr::V6(a)) => net.contains(&a),
+            (Net::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+/// A column of the table, comparable by name.
+#[derive(Clone, Copy)]
+pub struct Col(pub(super) &'static Column);
+
+impl Col {
+    #[must_use]
+    pub fn find(name: &str) -> Option<Col> {
+        column::find(name).map(Col)
+    }
+}
+
+impl PartialEq for Col {
+    fn eq(&self, other: &Col) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl fmt::Debug for Col {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name)
+    }
+}
+
+/// A text to compare with; `*` stands for anything when compared with `=` or `!=`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    pub(super) text: String,
+    /// The text as a number: `process = 812` means the pid too.
+    pub(super) number: Option<u64>,
+}
+
+impl Pattern {
+    #[must_use]
+    pub fn new(text: &str) -> Pattern {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        Pattern { text: text.to_owned(), number: if digits { text.parse().ok() } else { None } }
+    }
+}
+
+/// One test of one fact.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Test {
+    States(StateSet),
+    /// The family of the row, whatever its addresses are mapped from.
+    Family(Family),
+    Port(End, Cmp, u16),
+    Host(End, Net, Option<u16>),
+    /// The interface a socket is tied to; `=` or `!=`.
+    Interface(Cmp, u32),
+    /// `mark & mask == value`; `=` or `!=`.
+    Mark(Cmp, u32, u32),
+    /// `=` or `!=`.
+    Cgroup(Cmp, u64),
+    /// The local port was chosen by the kernel. Only the kernel can tell.
+    Autobound,
+    Number(Col, Cmp, u64),
+    /// Microseconds.
+    Time(Col, Cmp, u64),
+    /// Microseconds.
+    Age(Cmp, u64),
+    /// `=` or `!=`.
+    Flag(Col, Cmp, bool),
+    /// `=`, `!=`, `~` or `!~`.
+    Text(Col, Cmp, Pattern),
+}
+
+/// A filter. Build it with the constructors: they keep the normal form that makes `parse(e.to_string()) == e`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expr {
+    /// All of these; without members it is true.
+    And(Vec<Expr>),
+    /// Any of these; without members it is false.
+    Or(Vec<Expr>),
+    Not(Box<Expr>),
+    Test(Test),
+}
+
+impl Expr {
+    /// Every row.
+    #[must_use]
+    pub const fn all() -> Expr {
+        Expr::And(Vec::new())
+    }
+
+    /// No row.
+    #[must_use]
+    pub const fn none() -> Expr {
+        Expr::Or(Vec::new())
+    }
+
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        matches!(self, Expr::And(v) if v.is_empty())
+    }
+
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        matches!(self, Expr::Or(v) if v.is_empty())
+    }
+
+    /// Rows that fulfil every part.
+    #[must_use]
+    pub fn and(parts: Vec<Expr>) -> Expr {
+        let mut flat = Vec::with_capacity(parts.len());
+        for part in parts {
+            match part {
+                Expr::And(inner) => flat.extend(inner),
+                part if part.is_none() => return part,
+                part => flat.push(part),
+            }
+        }
+        single(flat, Expr::And)
+    }
+
+    /// Rows that fulfil at least one part.
+    #[must_use]
+    pub fn or(parts: Vec<Expr>) -> Expr {
+        let mut flat = Vec::with_capacity(parts.len());
+        for part in parts {
+            match part {
+                Expr::Or(inner) => flat.extend(inner),
+                part if part.is_all() => return part,
+                part => flat.push(part),
+            }
+        }
+        single(flat, Expr::Or)
+    }
+
+    /// Rows that do not fulfil it.
+    #[must_use]
+    #[allow(clippy::should_implement_trait, reason = "it stands beside `and` and `or`, which are no operators")]
+    pub fn not(expr: Expr) -> Expr {
+        match expr {
+            e if e.is_all() => Expr::none(),
+            e if e.is_none() => Expr::all(),
+            e => Expr::Not(Box::new(e)),
+        }
+    }
+
+    /// Rows in one of these states.
+    #[must_use]
+    pub fn states(states: StateSet) -> Expr {
+        if states == StateSet::ALL {
+            Expr::all()
+        } else if states == StateSet::EMPTY {
+            Expr::none()
+        } else {
+            Expr::Test(Test::States(states))
+        }
+    }
+
+    /// Rows of one family.
+    #[must_use]
+    pub const fn family(family: Family) -> Expr {
+        Expr::Test(Test::Family(family))
+    }
+
+    /// Rows held by a process.
+    ///
+    /// # Panics
+    /// Never: the table has the column, which a test checks.
+    #[must_use]
+    pub fn pid(pid: u32) -> Expr {
+        on("pid", |column| Test::Number(column, Cmp::Eq, pid.into()))
+    }
+
+    /// Rows held by a process of this name (`*` stands for anything), or with this pid.
+    #[must_use]
+    pub fn process(name: &str) -> Expr {
+        on("process", |column| Test::Text(column, Cmp::Eq, Pattern::new(name)))
+    }
+
+    /// Rows that belong to a user, by name or id.
+    ///
+    /// # Errors
+    /// When the system has no such user.
+    pub fn user(user: &str, resolver: &dyn Resolver) -> Result<Expr, String> {
+        let uid = value::user(user, resolver).map_err(super::Problem::one_line)?;
+        Ok(on("uid", |column| Test::Number(column, Cmp::Eq, uid.into())))
+    }
+
+    /// Rows with one of these ports at either end: `443`, `:ssh`, `80,443,8000-8100`.
+    ///
+    /// # Errors
+    /// The word that is no port, and what would be one.
+    pub fn parse_port(list: &str, resolver: &dyn Resolver) -> Result<Expr, String> {
+        let ranges = value::ports(list, resolver).map_err(super::Problem::one_line)?;
+        Ok(value::either_port(Cmp::Eq, &ranges))
+    }
+
+    /// Rows with this address or port at one end: `10.0.0.0/8`, `1.2.3.4:443`, `:443`, `[::1]:80`, `fe80::1%eth0`, or
+    /// a list of these separated by commas.
+    ///
+    /// # Errors
+    /// The word that is no endpoint, and what would be one.
+    pub fn parse_endpoint(text: &str, end: End, resolver: &dyn Resolver) -> Result<Expr, String> {
+        value::endpoints(text, end, resolver).map_err(super::Problem::one_line)
+    }
+}
+
+/// A test on a column that this crate's own table has; false if it had not.
+fn on(name: &str, test: impl FnOnce(Col) -> Test) -> Expr {
+    Col::find(name).map_or_else(Expr::none, |column| Expr::Test(test(column)))
+}
+
+/// One part stands for itself.
+fn single(mut parts: Vec<Expr>, wrap: fn(Vec<Expr>) -> Expr) -> Expr {
+    match (parts.len(), parts.pop()) {
+        (1, Some(only)) => only,
+        (_, last) => {
+            parts.extend(last);
+            wrap(parts)
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The filter language: which rows the user wants.
+//!
+//! Comes in: text such as `state time-wait and dport = :443`. Goes out: an [`Expr`] that answers for a row, says what it
+//! needs to know, and compiles to the part of itself that the kernel can check. Never here: a look-up of names (the
+//! caller brings a [`Resolver`]), a socket, a request.
+//!
+//! The language contains that of ss. `docs/filter.md` describes it for users.
+
+mod bounds;
+pub mod bytecode;
+mod display;
+mod eval;
+mod expr;
+mod lex;
+mod parse;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::fmt;
+use std::ops::Range;
+
+pub use bytecode::{Abilities, Compiled, compile};
+pub use expr::{Cmp, Col, End, Expr, Net, Pattern, Test};
+pub use parse::{MAX_DEPTH, MAX_TEXT_BYTES, parse};
+
+/// Names to numbers. The edge that may look them up implements it; the parser only asks.
+pub trait Resolver {
+    /// The TCP port of a service (`/etc/services`).
+    fn port(&self, service: &str) -> Option<u16>;
+    /// The index of a network interface.
+    fn interface(&self, name: &str) -> Option<u32>;
+    /// The id of a user.
+    fn user(&self, name: &str) -> Option<u32>;
+    /// The id of a cgroup v2 directory, by its path below the cgroup mount.
+    fn cgroup(&self, path: &str) -> Option<u64>;
+}
+
+/// Knows no names.
+pub struct NoResolver;
+
+impl Resolver for NoResolver {
+    fn port(&self, _: &str) -> Option<u16> {
+        None
+    }
+    fn interface(&self, _: &str) -> Option<u32> {
+        None
+    }
+    fn user(&self, _: &str) -> Option<u32> {
+        None
+    }
+    fn cgroup(&self, _: &str) -> Option<u64> {
+        None
+    }
+}
+
+/// Why a text is not a filter. It displays as three lines: the problem, the text, and a caret line under the word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// The whole text.
+    pub text: String,
+    /// The bytes of the text that are wrong; empty at the end of the text when something is missing.
+    pub at: Range<usize>,
+    /// What is wrong, as a sentence without a full stop: `` `99999` is not a port ``.
+    pub found: String,
+    /// What could stand there.
+    pub expected: String,
+}
+
+/// Widest excerpt of the text that an error shows.
+const EXCERPT_CHARS: usize = 96;
+
+impl ParseError {
+    /// The same in one line, for logs and for commands that print one line per error.
+    #[must_use]
+    pub fn one_line(&self) -> String {
+        format!("filter: {} (expected {})", self.found, self.expected)
+    }
+
+    /// The excerpt with the number of characters before the error in it and under it.
+    fn excerpt(&self) -> (String, usize, usize) {
+        let clean = |part: &str| -> Vec<char> { part.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
+        let start = floor(&self.text, self.at.start);
+        let end = floor(&self.text, self.at.end.max(start));
+        let (before, word, after) =
+            (clean(&self.text[..start]), clean(&self.text[start..end]), clean(&self.text[end..]));
+        let word = &word[..word.len().min(EXCERPT_CHARS / 2)];
+        let room = EXCERPT_CHARS - word.len();
+        let left = before.len().min(room / 2);
+        let right = after.len().min(room - left);
+        let mut line = String::new();
+        let mut indent = left;
+        if left < before.len() {
+            line.push_str("...");
+            indent += 3;
+        }
+        line.extend(&before[before.len() - left..]);
+        line.extend(word);
+        line.extend(&after[..right]);
+        if right < after.len() {
+            line.push_str("...");
+        }
+        (line, indent, word.len().max(1))
+    }
+}
+
+/// The largest character boundary that is not after `at`.
+fn floor(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (line, indent, width) = self.excerpt();
+        writeln!(f, "filter: {}", self.found)?;
+        writeln!(f, "  {line}")?;
+        write!(f, "  {:indent$}{} expected {}", "", "^".repeat(width), self.expected)
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// What is wrong with one value, before it is known where in the text it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Problem {
+    found: String,
+    expected: String,
+}
+
+impl Problem {
+    fn new(found: impl Into<String>, expected: impl Into<String>) -> Problem {
+        Problem { found: found.into(), expected: expected.into() }
+    }
+
+    fn one_line(self) -> String {
+        format!("{} ({})", self.found, self.expected)
+    }
+}
+
+/// A word of the user in an error: quoted, short, without control characters.
+fn show(word: &str) -> String {
+    let mut shown: String = word.chars().take(48).map(|c| if c.is_control() { '?' } else { c }).collect();
+    if word.chars().nth(48).is_some() {
+        shown.push_str("...");
+    }
+    format!("`{shown}`")
+}
