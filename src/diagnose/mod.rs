@@ -4,6 +4,7 @@
 //! Never here: I/O, a clock; what a rule needs is in the snapshot, hence in every capture, hence replayable.
 
 pub mod attribution;
+pub mod closing;
 pub mod descriptors;
 pub mod doing;
 pub mod finding;
@@ -11,6 +12,7 @@ pub mod holding;
 pub mod ports;
 pub mod programs;
 pub mod queues;
+pub mod retries;
 pub mod rules;
 #[cfg(test)]
 #[allow(dead_code, reason = "a kit is wider than today's needs")]

@@ -55,4 +55,13 @@ rules! {
     accept_queue_stalled "accept-queue-stalled" Two;
     accept_queue_dead_entries "accept-queue-dead-entries" Two;
     reuseport_imbalance "reuseport-imbalance" Two;
+    syn_queue_pressure "syn-queue-pressure" OneOrTwo;
+    syn_flood "syn-flood" Two;
+    syn_sent_pileup "syn-sent-pileup" One;
+    fin_wait1_stuck "fin-wait1-stuck" One;
+    fin_wait2_held "fin-wait2-held" OneOrTwo;
+    fin_wait2_orphan_pileup "fin-wait2-orphan-pileup" One;
+    last_ack_stuck "last-ack-stuck" One;
+    closing_stuck "closing-stuck" One;
+    orphan_limit "orphan-limit" OneOrTwo;
 }
