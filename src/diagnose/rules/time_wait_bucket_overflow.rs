@@ -41,7 +41,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 if at_limit || overflowing {
                     format!("{now} of {limit} TIME_WAIT entries are in use{lost}: connections end without their minute")
                 } else {
-                    format!("{:.0} connections a second enter TIME_WAIT; the limit of {limit} is reached within a minute", rate.unwrap_or(0.0))
+                    let rate = rate.unwrap_or(0.0);
+                    format!("{rate:.0} connections a second enter TIME_WAIT; the limit of {limit} is reached within a minute")
                 },
             )
             .because("the kernel counts both the entries and what did not fit")
