@@ -72,8 +72,7 @@ fn programs_are_there(names: &[&str]) -> bool {
 
 fn doctor(ns: &Netns, more: &[&str]) -> (Value, Option<i32>) {
     let output = finish(ns.product().args(["doctor", "--json"]).args(more));
-    let json = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
     (json, output.status.code())
 }
 
