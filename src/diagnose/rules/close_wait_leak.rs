@@ -64,7 +64,7 @@ impl Unread {
 pub(super) fn counted<'a>(view: &View<'_>, socket: &'a Socket, role: Role) -> Option<Counted<'a>> {
     let (age, certain) = old_enough(socket)?;
     let earlier = view.earlier(socket);
-    let bytes_sent = |s: &Socket| s.info.as_deref().and_then(|i| i.bytes_sent());
+    let bytes_sent = |s: &Socket| s.info.as_deref().and_then(crate::model::tcp_info::TcpInfo::bytes_sent);
     if let Some(earlier) = earlier
         && bytes_sent(earlier) < bytes_sent(socket)
     {
