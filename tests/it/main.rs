@@ -23,12 +23,17 @@ mod filter;
 mod harness;
 /// The JSON contract: documents, schema and manual page say the same.
 mod json;
+/// Rules on the real kernel, without the command line between.
+#[allow(dead_code, reason = "a library: each area of tests uses its part")]
+mod judge;
 /// Every holder of every socket, by both routes, and the reason where there is none.
 mod owners;
 /// The program as scripts use it: words in, JSON and text out.
 mod product;
 /// The doctor beside real programs with real faults: nginx, load generators, a leaking client, a stopped server.
 mod programs;
+/// Ports and TIME_WAIT: what each rule says, and what it does not.
+mod rules_ports;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
 mod selftest;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.
