@@ -19,6 +19,8 @@ mod filter;
 mod harness;
 /// The doctor beside real programs with real faults: nginx, load generators, a leaking client, a stopped server.
 mod programs;
+/// The rules about CLOSE_WAIT and descriptors, on sockets, processes and epoll sets that are really in that state.
+mod rules_close_wait;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
 mod selftest;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.
