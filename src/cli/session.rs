@@ -7,7 +7,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use rustc_hash::FxHashSet;
 
 use crate::aggregate::{Coverage, Listeners};
@@ -90,7 +90,7 @@ impl Session {
 
     /// Looks for the processes that hold sockets.
     pub(crate) fn collect_owners(&mut self) -> anyhow::Result<()> {
-        self.owners = self.live.owners(None).context("use --no-owners to do without")?;
+        self.owners = self.live.owners(None)?;
         Ok(())
     }
 
@@ -111,7 +111,8 @@ impl Session {
     fn divide(&self, work: &Work) -> anyhow::Result<Divided> {
         let families = work.filter.family_bound().map_or(Families::Both, Families::Only);
         if self.live.source() != Source::Netlink {
-            let plan = plan::plan(work.filter.state_bound(), families, work.needs, &[]);
+            // /proc/net/tcp is read whole whatever is asked of it, and tells no more the second time.
+            let plan = plan::plan(work.filter.state_bound(), families, work.needs, &[]).in_one_pass();
             return Ok(Divided { plan, pushed: None, residual: (!work.filter.is_all()).then(|| work.filter.clone()) });
         }
         let compiled = filter::compile(&work.filter, work.abilities);
@@ -197,13 +198,10 @@ impl Session {
                 break;
             }
         }
-        for pass in &plan.passes {
-            for gap in self.live.gaps(&pass.query) {
-                if !self.gaps.contains(&gap) {
-                    self.gaps.push(gap);
-                }
-            }
-        }
+        self.gaps.extend(plan.passes.iter().flat_map(|pass| self.live.gaps(&pass.query)));
+        // Two passes may miss the same thing.
+        let mut seen = FxHashSet::default();
+        self.gaps.retain(|gap| seen.insert(gap.clone()));
         if !held.is_empty() {
             self.live.settle(&mut self.owners, &missing)?;
         }

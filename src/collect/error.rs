@@ -77,8 +77,5 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
+/// Without a `source`: what the system said stands in the line already, and a chain would say it twice.
+impl std::error::Error for Error {}

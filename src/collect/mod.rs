@@ -264,7 +264,7 @@ impl Live {
         if self.source() == Source::Proc {
             if !query.attributes.names().is_empty() {
                 gaps.push(Gap::new(
-                    format!("no {} for any socket", query.attributes.names().join(", ")),
+                    format!("{} of any socket", query.attributes.names().join(", ")),
                     "/proc/net/tcp does not carry it",
                     "use `--source netlink`",
                 ));
@@ -284,6 +284,18 @@ impl Live {
             ));
         }
         gaps
+    }
+
+    /// What every row of this source lacks.
+    #[must_use]
+    pub fn lacks(&self) -> Option<Gap> {
+        (self.source() == Source::Proc).then(|| {
+            Gap::new(
+                "backlog limit, cookie, interface, mark, cgroup and shutdown of any socket",
+                "/proc/net/tcp does not carry it",
+                "use `--source netlink`",
+            )
+        })
     }
 
     /// Pushes every socket that matches into the sink, and says what is missing.

@@ -5,12 +5,15 @@
 
 pub mod arrivals;
 pub mod attribution;
+pub mod closing;
 pub mod descriptors;
 pub mod doing;
 pub mod finding;
 pub mod holding;
+pub mod ports;
 pub mod programs;
 pub mod queues;
+pub mod retries;
 pub mod rules;
 #[cfg(test)]
 #[allow(dead_code, reason = "a kit is wider than today's needs")]

@@ -3,6 +3,8 @@
 //! Comes in: processes and (inode, process, fd) triples from `collect`. Goes out: for a socket, every holder or the
 //! reason why there is none. Never here: reading /proc.
 
+use std::collections::HashMap;
+
 use crate::model::socket::{RowKind, Socket};
 use crate::model::state::State;
 
@@ -155,9 +157,21 @@ impl OwnerTable {
 
     /// Adds what a second look found, and remembers which inodes nobody holds though they still exist.
     pub fn settle(&mut self, later: OwnerTable, mut unheld: Vec<u64>) {
-        let shift = u32::try_from(self.processes.len()).unwrap_or(u32::MAX);
-        self.processes.extend(later.processes);
-        self.holders.extend(later.holders.iter().map(|h| Holder { process: h.process.saturating_add(shift), ..*h }));
+        let known: HashMap<u32, u32> = self.processes.iter().map(|p| p.pid).zip(0..).collect();
+        // A process of the first look that is found again is the same process, else groups would split in two.
+        let places: Vec<u32> = later
+            .processes
+            .into_iter()
+            .map(|process| {
+                known.get(&process.pid).copied().unwrap_or_else(|| {
+                    self.processes.push(process);
+                    u32::try_from(self.processes.len() - 1).unwrap_or(u32::MAX)
+                })
+            })
+            .collect();
+        self.holders.extend(
+            later.holders.iter().filter_map(|h| Some(Holder { process: *places.get(h.process as usize)?, ..*h })),
+        );
         self.holders.sort_unstable();
         self.holders.dedup();
         self.index = index(&self.holders);
@@ -271,6 +285,18 @@ mod tests {
         assert_eq!(status, OwnerStatus::Known);
         assert_eq!(holders, [holder(9, 0, 7), holder(9, 1, 4)]);
         assert_eq!(table.of(&socket(10)).0, OwnerStatus::Raced);
+    }
+
+    #[test]
+    fn a_process_of_both_looks_is_one_process() {
+        let process = |pid| Process { pid, ..Process::default() };
+        let holder = |inode, process, fd| Holder { inode, process, fd };
+        let mut table = OwnerTable::new(vec![process(1), process(2)], vec![holder(8, 0, 3), holder(9, 1, 4)], 0);
+        let later = OwnerTable::new(vec![process(3), process(2)], vec![holder(7, 0, 5), holder(6, 1, 6)], 0);
+        table.settle(later, Vec::new());
+        assert_eq!(table.processes.iter().map(|p| p.pid).collect::<Vec<_>>(), [1, 2, 3]);
+        let pid = |inode| table.process(&table.holders(inode)[0]).pid;
+        assert_eq!([6, 7, 8, 9].map(pid), [2, 3, 1, 2]);
     }
 
     #[test]
