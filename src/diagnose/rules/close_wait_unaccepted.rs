@@ -5,6 +5,7 @@
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::queues;
 use crate::diagnose::view::View;
 use crate::model::{Socket, State};
 
@@ -18,8 +19,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         if rows.is_empty() {
             continue;
         }
-        let waits: Vec<u64> = rows.iter().filter_map(|s| Some(s.state_age()?.min_ms)).collect();
-        let oldest = waits.iter().copied().max();
+        // Since the handshake, not since the FIN: it is accept() that is late.
+        let oldest = rows.iter().filter_map(|s| queues::wait_ms(s)).max();
         // A row that is about to be accepted looks the same: one second in the queue, seen twice.
         if oldest.is_some_and(|ms| (ms as f64) < view.thresholds.accept_wait_warn_seconds * 1000.0) {
             continue;

@@ -20,6 +20,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         findings: words::worst(floods.map(|p| finding(view, p)).collect()),
         wants_second: assessment.wants_second,
         not_checked: assessment.not_checked,
+        ..Outcome::default()
     }
 }
 

@@ -69,6 +69,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         findings: words::worst(ours.map(|p| finding(view, p)).collect()),
         wants_second: assessment.wants_second,
         not_checked: assessment.not_checked,
+        ..Outcome::default()
     }
 }
 
