@@ -21,12 +21,18 @@ mod cli;
 mod filter;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.
 mod harness;
+/// What rules say of the real kernel, in this process.
+mod judge;
 /// Every holder of every socket, by both routes, and the reason where there is none.
 mod owners;
 /// The program as scripts use it: words in, JSON and text out.
 mod product;
 /// The doctor beside real programs with real faults: nginx, load generators, a leaking client, a stopped server.
 mod programs;
+/// Rules on the real kernel: connections that cannot finish.
+mod rules_closing;
+/// Rules on the real kernel: listeners and connecting.
+mod rules_listeners;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
 mod selftest;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.
