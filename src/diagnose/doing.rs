@@ -138,7 +138,13 @@ pub fn doing(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<Doing> {
     let mut ranked: Vec<(Class, usize)> = counts.into_iter().collect();
     ranked.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
     let (class, n) = *ranked.first()?;
-    let (sentence, confidence) = registered.verdict(class, n, sockets);
+    let (mut sentence, mut confidence) = registered.verdict(class, n, sockets);
+    if class == Class::Forgotten
+        && let Some(other) = watched_by_another(view, pid, sockets)
+    {
+        sentence = format!("{sentence}; process {other} holds the same socket and may serve it");
+        confidence = 0.4;
+    }
     let mut evidence = vec![("doing_class", Evidence::Text(class.key().into()))];
     if ranked.len() > 1 {
         let all = ranked.iter().map(|(c, n)| format!("{n} {}", c.key())).collect();
@@ -182,6 +188,18 @@ impl<'a> Uses<'a> {
             _ => Some(true),
         }
     }
+}
+
+/// Another holder of one of the sockets that has it in an epoll set, or was not inspected.
+fn watched_by_another(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<u32> {
+    let owners = &view.now.owners;
+    sockets.iter().find_map(|socket| {
+        let others = owners.holders(socket.inode).iter().map(|h| owners.process(h).pid).filter(|p| *p != pid);
+        others.into_iter().find(|other| {
+            let inspection = view.process(*other).and_then(|f| f.inspection.as_ref());
+            inspection.is_none_or(|i| i.watches.iter().any(|w| w.inode == Some(socket.inode)))
+        })
+    })
 }
 
 fn stopped(facts: &ProcessFacts) -> Option<Doing> {
@@ -302,10 +320,9 @@ impl<'a> Registered<'a> {
                 let thread = fds.find_map(|fd| self.calls.get(&fd)).map_or_else(String::new, |t| stand(t));
                 (format!("a thread stands in a system call on the descriptor itself ({thread})"), 0.9)
             }
-            Class::Forgotten if inspection.io_urings > 0 => (
-                format!("{of} in none of its {sets} epoll sets, but it also has io_uring, which may serve them"),
-                0.5,
-            ),
+            Class::Forgotten if inspection.io_urings > 0 => {
+                (format!("{of} in none of its {sets} epoll sets, but it also has io_uring, which may serve them"), 0.5)
+            }
             Class::Forgotten => {
                 let sets = if sets == 1 { "its epoll set".into() } else { format!("any of its {sets} epoll sets") };
                 (
@@ -346,10 +363,9 @@ impl<'a> Registered<'a> {
                 format!("{of} registered one-shot: the event fired once and the registration was never armed again"),
                 0.95,
             ),
-            Class::ReadingOff => (
-                format!("{of} registered, but not for reading: reading was switched off and never on again"),
-                0.9,
-            ),
+            Class::ReadingOff => {
+                (format!("{of} registered, but not for reading: reading was switched off and never on again"), 0.9)
+            }
             Class::NoEpoll => (self.without_epoll(&where_threads_stand), 0.5),
             Class::Stopped | Class::Uninterruptible => (String::new(), 0.0),
         };
@@ -371,7 +387,8 @@ impl<'a> Registered<'a> {
 
 fn registration(events: u32, socket: &Socket) -> Class {
     // EPOLLRDHUP tells of the peer's FIN, not of data and not of connections to accept.
-    let hears = if socket.state == State::CloseWait { EPOLLIN | EPOLLRDNORM | EPOLLRDHUP } else { EPOLLIN | EPOLLRDNORM };
+    let hears =
+        if socket.state == State::CloseWait { EPOLLIN | EPOLLRDNORM | EPOLLRDHUP } else { EPOLLIN | EPOLLRDNORM };
     if events & EPOLLONESHOT != 0 && events & !PRIVATE == 0 {
         Class::OneShotSpent
     } else if events & hears == 0 {
@@ -586,7 +603,10 @@ mod tests {
     fn without_epoll_only_what_is_visible_is_said() {
         let none = |threads| Inspection { threads, ..Inspection::default() };
         let polls = classify(&world(1, none(vec![thread(libc::SYS_ppoll, 0)]))).unwrap();
-        assert!(polls.class == Class::NoEpoll && polls.confidence < 0.6 && polls.sentence.contains("poll"), "{polls:?}");
+        assert!(
+            polls.class == Class::NoEpoll && polls.confidence < 0.6 && polls.sentence.contains("poll"),
+            "{polls:?}"
+        );
         let reads = classify(&world(1, none(vec![thread(libc::SYS_recvfrom, 9)]))).unwrap();
         assert_eq!(reads.class, Class::InCall);
         let elsewhere = classify(&world(1, none(vec![thread(libc::SYS_recvfrom, 8)]))).unwrap();
@@ -608,6 +628,19 @@ mod tests {
         inspection.watches = vec![EpollWatch { inode: None, ..watch(4, 0, 0x4000_0000) }];
         let old = classify(&world(1, inspection)).unwrap();
         assert!(old.class == Class::OneShotSpent && old.confidence < 0.9, "{old:?}");
+    }
+
+    #[test]
+    fn a_socket_that_another_process_watches_is_not_simply_forgotten() {
+        let forgotten = with_epoll(None, vec![thread(libc::SYS_futex, 0)]);
+        let mut world = world(1, forgotten.clone());
+        world.hold(900, "worker", 9, 7);
+        assert!(classify(&world).unwrap().confidence < 0.5, "who knows what the other does");
+        world.now.processes.get_mut(&900).unwrap().inspection = Some(forgotten);
+        assert!(classify(&world).unwrap().confidence >= 0.6);
+        world.now.processes.get_mut(&900).unwrap().inspection = Some(with_epoll(Some(0x19), Vec::new()));
+        let watched = classify(&world).unwrap();
+        assert!(watched.confidence < 0.5 && watched.sentence.contains("process 900"), "{watched:?}");
     }
 
     #[test]

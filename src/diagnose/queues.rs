@@ -174,7 +174,9 @@ impl<'a> Owner<'a> {
     }
 }
 
-fn is_activator(process: &Process) -> bool {
+/// Whether it is a program that holds listeners for what it starts.
+#[must_use]
+pub fn is_activator(process: &Process) -> bool {
     ACTIVATORS.contains(&process.comm.as_str())
 }
 

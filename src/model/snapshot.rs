@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub gaps: Vec<Gap>,
     /// How many namespaces exist that could not be scanned.
     pub netns_not_scanned: u32,
+    /// Owners that somebody saw, by namespace and cookie, of sockets that have none any more.
+    pub known_owners: BTreeMap<(u64, u64), KnownOwner>,
 }
 
 impl Snapshot {
@@ -101,6 +103,16 @@ impl Netns {
         }
         usable
     }
+}
+
+/// Who held a socket while it still had an owner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownOwner {
+    pub pid: u32,
+    pub comm: String,
+    /// 0.99 when seen in a dump, 0.98 when seen closing.
+    pub confidence: f64,
+    pub reason: String,
 }
 
 /// Numbers of the whole host.

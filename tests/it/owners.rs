@@ -7,6 +7,8 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
@@ -369,6 +371,43 @@ fn what_vanishes_during_the_walk_is_no_error() {
         let allowed = ["known", "raced", "not_accepted", "orphaned", "time_wait", "no_permission", "kernel"];
         assert!(statuses.keys().all(|s| allowed.contains(&s.as_str())), "{statuses:?}");
     });
+}
+
+/// Where the processes of others are not even listed (`hidepid=2`), a socket without a holder is somebody's, not the
+/// kernel's.
+#[test]
+fn hidden_processes_are_a_gap() {
+    in_netns(|ns| {
+        if !product::can_be_another_user() {
+            return skip("only root can mount /proc and become another user");
+        }
+        let mut helper = Helper::start(ns);
+        helper.make("established 7000 2");
+        let (mut run, _binary) = product::by_descriptor(ns, &["list", "--json"]);
+        hide_processes(&mut run);
+        let output = finish(netns::as_user(&mut run, 65534));
+        let document = product::document(&output);
+        assert_eq!((output.status.code(), document["total"].as_u64()), (Some(0), Some(5)));
+        let seen = product::sockets(&document);
+        assert!(seen.iter().all(|s| s.status == "no_permission"), "{seen:?}");
+        let gaps = product::gaps(&document);
+        assert!(gaps.iter().any(|g| g.starts_with("owners known for 0 of 5 sockets: no permission")), "{gaps:?}");
+    });
+}
+
+/// Gives the command a /proc that lists no process of another user.
+fn hide_processes(command: &mut Command) -> &mut Command {
+    // SAFETY: raw system calls on constants between fork and exec, while still root.
+    unsafe {
+        command.pre_exec(|| {
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            let failed = libc::unshare(libc::CLONE_NEWNS) != 0
+                || libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()) != 0
+                || libc::mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), 0, c"hidepid=2".as_ptr().cast())
+                    != 0;
+            if failed { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        })
+    }
 }
 
 /// A process found in the first look and again in the second is one process.

@@ -46,12 +46,18 @@ pub fn with(ns: &Netns, args: &[&str]) -> Command {
     command
 }
 
-/// The same as another user, who need not be able to walk to the build directory. Only root can.
-pub fn with_user(ns: &Netns, uid: u32, args: &[&str]) -> (Command, std::fs::File) {
+/// The same by descriptor, for a user who may not walk to the build directory; the file must outlive the start.
+pub fn by_descriptor(ns: &Netns, args: &[&str]) -> (Command, std::fs::File) {
     let binary = std::fs::File::open(env!("CARGO_BIN_EXE_tcpstate")).expect("open the program");
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&binary));
-    let mut command = ns.command_as(uid, path);
+    let mut command = ns.command(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&binary)));
     plain(&mut command).args(args).current_dir("/");
+    (command, binary)
+}
+
+/// The same as another user. Only root can.
+pub fn with_user(ns: &Netns, uid: u32, args: &[&str]) -> (Command, std::fs::File) {
+    let (mut command, binary) = by_descriptor(ns, args);
+    netns::as_user(&mut command, uid);
     (command, binary)
 }
 

@@ -78,6 +78,9 @@ fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>, probe: bool) -> Resul
         parts.extend(others.into_iter().map(|t| t.join().unwrap_or(Walked { unreadable: 1, ..Walked::default() })));
     });
     let mut all = parts.pop().unwrap_or_default();
+    // Every process namespace has its process 1. Where it is not listed (`hidepid`, proc_pid_readdir in fs/proc/base.c)
+    // others are not either; how many nobody tells.
+    all.unreadable += u32::from(!pids.contains(&1));
     for part in parts {
         all.records.extend(part.records);
         all.unreadable += part.unreadable;

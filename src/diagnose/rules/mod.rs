@@ -43,7 +43,19 @@ macro_rules! rules {
 }
 
 rules! {
-    close_wait_unaccepted "close-wait-unaccepted" One;
+    ephemeral_port_exhaustion "ephemeral-port-exhaustion" OneOrTwo;
+    bind_before_connect "bind-before-connect" One;
+    time_wait_client_churn "time-wait-client-churn" One;
+    time_wait_server_churn "time-wait-server-churn" One;
+    time_wait_bucket_overflow "time-wait-bucket-overflow" OneOrTwo;
+    timewait_syn_rejects "timewait-syn-rejects" Two;
+    bound_inactive_leak "bound-inactive-leak" OneOrTwo;
+    close_wait_unaccepted "close-wait-unaccepted" OneOrTwo;
+    close_wait_leak "close-wait-leak" OneOrTwo;
+    close_wait_inherited_fd "close-wait-inherited-fd" OneOrTwo;
+    closed_socket_fd_leak "closed-socket-fd-leak" Two;
+    fd_exhaustion "fd-exhaustion" OneOrTwo;
+    unattributed_sockets "unattributed-sockets" One;
     accept_queue_overflow "accept-queue-overflow" OneOrTwo;
     accept_queue_stalled "accept-queue-stalled" Two;
     accept_queue_dead_entries "accept-queue-dead-entries" Two;
