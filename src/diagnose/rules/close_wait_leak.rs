@@ -17,7 +17,7 @@ use crate::diagnose::holding::Holding;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::socket::AgeBracket;
-use crate::model::{RowKind, Socket, State};
+use crate::model::{RowKind, Socket, State, TcpInfo};
 
 const ID: &str = "close-wait-leak";
 
@@ -64,7 +64,7 @@ impl Unread {
 pub(super) fn counted<'a>(view: &View<'_>, socket: &'a Socket, role: Role) -> Option<Counted<'a>> {
     let (age, certain) = old_enough(socket)?;
     let earlier = view.earlier(socket);
-    let bytes_sent = |s: &Socket| s.info.as_deref().and_then(crate::model::tcp_info::TcpInfo::bytes_sent);
+    let bytes_sent = |s: &Socket| s.info.as_deref().and_then(TcpInfo::bytes_sent);
     if let Some(earlier) = earlier
         && bytes_sent(earlier) < bytes_sent(socket)
     {
@@ -342,7 +342,8 @@ fn finding(
     finding = finding
         .topic(Topic::CloseWait)
         .why(
-            "The other side sent its FIN, and the kernel now waits for our close() with no timer at all, for ever. Each              such socket pins a descriptor until the program closes it or ends.",
+            "The other side sent its FIN, and the kernel now waits for our close() with no timer at all, for ever. Each \
+             such socket pins a descriptor until the program closes it or ends.",
         )
         .remedy(remedy(&case, doing.as_ref()))
         .avoid([
@@ -441,6 +442,11 @@ fn places(view: &View<'_>, finding: Finding, rows: &[Counted<'_>], pid: Option<u
     finding.evidence("sample_fds", Evidence::List(fds))
 }
 
+const CLOSE_ON_EOF: &str = "close the connection when read() returns 0 and on every error: try-with-resources, defer, \
+                            context managers";
+const VALIDATE: &str = "have the pool validate or evict idle connections, with an idle limit below the server's \
+                        keep-alive timeout";
+
 fn remedy(case: &Case<'_>, doing: Option<&Doing>) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     let first = match doing.map(|d| d.class) {
@@ -455,13 +461,15 @@ fn remedy(case: &Case<'_>, doing: Option<&Doing>) -> Vec<String> {
     };
     steps.extend(first.map(str::to_owned));
     steps.push(match case.cause {
-        Unread::Nothing => "close the connection when read() returns 0 and on every error: try-with-resources, defer,                             context managers"
-            .into(),
-        Unread::Eof if case.outgoing => "have the pool validate or evict idle connections, with an idle limit below                                          the server's keep-alive timeout"
-            .into(),
+        Unread::Nothing => CLOSE_ON_EOF.into(),
+        Unread::Eof if case.outgoing => VALIDATE.into(),
         Unread::Eof => "find the objects that still own these connections and read, or close, them".into(),
         Unread::Data => "find what blocks the reader: a lock, a full queue, back-pressure that never ended".into(),
     });
+    if case.outgoing && case.cause == Unread::Nothing {
+        // An answer read to its exact length takes the FIN behind it along, and the pool is none the wiser.
+        steps.push(VALIDATE.into());
+    }
     steps.push("set read timeouts and register EPOLLRDHUP, so that a FIN is heard while nobody reads".into());
     steps.push("restart the process for relief; the leak starts anew".into());
     steps
