@@ -102,7 +102,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         return Outcome::default();
     }
     if all.all(|s| s.info.is_none()) {
-        return Outcome::not_checked("this source does not tell how old a CLOSE_WAIT socket is; use `--source netlink`");
+        return Outcome::not_checked(
+            "this source does not tell how old a CLOSE_WAIT socket is; use `--source netlink`",
+        );
     }
     let holding = Holding::new(view);
     let mut groups: BTreeMap<Culprit, Vec<Counted<'_>>> = BTreeMap::new();
@@ -255,7 +257,9 @@ impl<'a> Case<'a> {
             let rate = self.arrivals.map_or(String::new(), |a| format!(", {} more", per(a.per_second)));
             format!("{who} leaks connections: {n} in CLOSE_WAIT, the oldest for {oldest}{rate}{share}; {cause}")
         } else {
-            format!("{who} has not closed {connections} that the other side closed, {oldest} ago the oldest{share}; {cause}")
+            format!(
+                "{who} has not closed {connections} that the other side closed, {oldest} ago the oldest{share}; {cause}"
+            )
         }
     }
 
@@ -420,8 +424,7 @@ fn places(view: &View<'_>, finding: Finding, rows: &[Counted<'_>], pid: Option<u
         }),
         3,
     );
-    let connected =
-        top(rows.iter().filter(|r| r.role == Role::Client).map(|r| r.socket.peer.to_string()), 3);
+    let connected = top(rows.iter().filter(|r| r.role == Role::Client).map(|r| r.socket.peer.to_string()), 3);
     let mut finding = finding;
     if !accepted.is_empty() {
         finding = finding.evidence("accepted_on", Evidence::List(accepted));
@@ -429,8 +432,10 @@ fn places(view: &View<'_>, finding: Finding, rows: &[Counted<'_>], pid: Option<u
     if !connected.is_empty() {
         finding = finding.evidence("connected_to", Evidence::List(connected));
     }
-    finding = finding
-        .evidence("remotes", Evidence::List(top(rows.iter().map(|r| r.socket.peer.addr.to_canonical().to_string()), 3)));
+    finding = finding.evidence(
+        "remotes",
+        Evidence::List(top(rows.iter().map(|r| r.socket.peer.addr.to_canonical().to_string()), 3)),
+    );
     let owners = &view.now.owners;
     let holders = rows.iter().flat_map(|r| owners.holders(r.socket.inode));
     let fds: Vec<String> =
@@ -450,7 +455,9 @@ const VALIDATE: &str = "have the pool validate or evict idle connections, with a
 fn remedy(case: &Case<'_>, doing: Option<&Doing>) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     let first = match doing.map(|d| d.class) {
-        Some(Class::Stopped) => Some("let the process go on (SIGCONT, or detach the debugger): it can close nothing now"),
+        Some(Class::Stopped) => {
+            Some("let the process go on (SIGCONT, or detach the debugger): it can close nothing now")
+        }
         Some(Class::Forgotten) => Some("find where the connection is dropped without close(): it is in no epoll set"),
         Some(Class::LoopStuck) => Some("find what the threads wait for: the event is there and the loop does not turn"),
         Some(Class::LoopIgnores) => Some("look at what the event loop does on EPOLLRDHUP and on a read of 0 bytes"),

@@ -25,7 +25,9 @@ type Closed = BTreeMap<u32, BTreeMap<u64, u32>>;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if !view.now.owners.collected {
-        return Outcome::not_checked("owners were not asked for, and the descriptors of processes are what it looks at");
+        return Outcome::not_checked(
+            "owners were not asked for, and the descriptors of processes are what it looks at",
+        );
     }
     let Some(now) = closed(view.now) else { return Outcome::not_checked("closed sockets were not looked for") };
     if now.is_empty() {
@@ -97,12 +99,18 @@ fn finding(view: &View<'_>, pid: u32, sockets: &BTreeMap<u64, u32>, growth: Opti
         Some(_) if !lists_bound(&view.now.kernel) => {
             (0.7, "the same in two scans, but this kernel does not list sockets that are only bound")
         }
-        Some(_) => (0.9, "the same descriptors in two scans, in no table of any state; never connected would look the same"),
+        Some(_) => {
+            (0.9, "the same descriptors in two scans, in no table of any state; never connected would look the same")
+        }
     };
     let process = view.now.owners.processes.iter().find(|p| p.pid == pid);
     let who = process.map_or_else(|| format!("pid {pid}"), |p| format!("{} ({pid})", p.comm));
-    let descriptors = words::count(n, "descriptor of a TCP connection that no longer exists", "descriptors of TCP \
-                                   connections that no longer exist");
+    let descriptors = words::count(
+        n,
+        "descriptor of a TCP connection that no longer exists",
+        "descriptors of TCP \
+                                   connections that no longer exist",
+    );
     let netns = view.process(pid).and_then(|f| f.netns).unwrap_or(0);
     let finding = Finding::new(ID, severity, confidence, format!("{who} keeps {descriptors}{}", share.words()))
         .because(reason)
