@@ -128,6 +128,9 @@ pub struct OwnerTable {
     pub processes: Vec<Process>,
     /// Sorted by inode, then process, then descriptor.
     holders: Vec<Holder>,
+    /// Open addressing from an inode to one more than the place of its first holder: a search in the sorted list costs
+    /// as many cache misses as it has steps, which was a quarter of a long list's time.
+    index: Vec<u32>,
     /// Processes whose descriptors could not be read.
     pub unreadable: u32,
     /// False when owners were not asked for at all.
@@ -144,7 +147,8 @@ impl OwnerTable {
     pub fn new(processes: Vec<Process>, mut holders: Vec<Holder>, unreadable: u32) -> OwnerTable {
         holders.sort_unstable();
         holders.dedup();
-        OwnerTable { processes, holders, unreadable, collected: true, settled: false, unheld: Vec::new() }
+        let index = index(&holders);
+        OwnerTable { processes, holders, index, unreadable, collected: true, settled: false, unheld: Vec::new() }
     }
 
     /// Adds what a second look found, and remembers which inodes nobody holds though they still exist.
@@ -153,6 +157,8 @@ impl OwnerTable {
         self.processes.extend(later.processes);
         self.holders.extend(later.holders.iter().map(|h| Holder { process: h.process.saturating_add(shift), ..*h }));
         self.holders.sort_unstable();
+        self.holders.dedup();
+        self.index = index(&self.holders);
         self.unheld.append(&mut unheld);
         self.unheld.sort_unstable();
         self.settled = true;
@@ -167,12 +173,20 @@ impl OwnerTable {
     /// Every holder of a socket inode; empty for 0.
     #[must_use]
     pub fn holders(&self, inode: u64) -> &[Holder] {
-        if inode == 0 {
+        if inode == 0 || self.index.is_empty() {
             return &[];
         }
-        let start = self.holders.partition_point(|h| h.inode < inode);
-        let len = self.holders[start..].iter().take_while(|h| h.inode == inode).count();
-        &self.holders[start..start + len]
+        let mask = self.index.len() - 1;
+        let mut slot = slot(inode, mask);
+        loop {
+            let Some(start) = self.index[slot].checked_sub(1) else { return &[] };
+            let found = &self.holders[start as usize..];
+            if found[0].inode == inode {
+                let len = found.iter().take_while(|h| h.inode == inode).count();
+                return &found[..len];
+            }
+            slot = (slot + 1) & mask;
+        }
     }
 
     /// Every holder of every socket, sorted by inode.
@@ -208,6 +222,33 @@ impl OwnerTable {
     }
 }
 
+/// Where the search for an inode begins: a multiplicative hash, as inodes come in runs.
+fn slot(inode: u64, mask: usize) -> usize {
+    let hash = inode.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    usize::try_from(hash).unwrap_or(0) & mask
+}
+
+/// The index of sorted holders, at most half full.
+fn index(holders: &[Holder]) -> Vec<u32> {
+    if holders.is_empty() {
+        return Vec::new();
+    }
+    let mut index = vec![0; (holders.len() * 2).next_power_of_two()];
+    let mask = index.len() - 1;
+    let mut last = None;
+    for (holder, place) in holders.iter().zip(1u32..) {
+        if last.replace(holder.inode) == Some(holder.inode) {
+            continue;
+        }
+        let mut at = slot(holder.inode, mask);
+        while index[at] != 0 {
+            at = (at + 1) & mask;
+        }
+        index[at] = place;
+    }
+    index
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +269,17 @@ mod tests {
         assert_eq!(status, OwnerStatus::Known);
         assert_eq!(holders, [holder(9, 0, 7), holder(9, 1, 4)]);
         assert_eq!(table.of(&socket(10)).0, OwnerStatus::Raced);
+    }
+
+    #[test]
+    fn every_inode_of_a_large_table_is_found_and_no_other() {
+        let holders: Vec<Holder> =
+            (1..5000).map(|i| Holder { inode: i * 3, process: 0, fd: u32::try_from(i).unwrap() }).collect();
+        let table = OwnerTable::new(vec![Process::default()], holders, 0);
+        for inode in 0..20_000 {
+            let expected = inode % 3 == 0 && (3..15_000).contains(&inode);
+            assert_eq!(!table.holders(inode).is_empty(), expected, "{inode}");
+        }
     }
 
     #[test]
