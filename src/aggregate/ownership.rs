@@ -16,6 +16,9 @@ use crate::model::{Endpoint, Holder, OwnerTable, Socket};
 /// Confidence of an owner that was read while the socket still had one (diagnosis, section 3).
 pub const SEEN_BEFORE: f64 = 0.99;
 
+/// Looked for, and held by no process that could be looked into.
+pub const NOBODY: OwnerId = OwnerId::MAX;
+
 /// Destinations that are remembered at most.
 const DESTINATIONS: usize = 4096;
 /// Names remembered per destination.
@@ -186,7 +189,7 @@ impl Ownership {
     /// Who a row without holders belonged to.
     #[must_use]
     pub fn attribute(&self, socket: &Socket, owner: OwnerId, role: Role, listeners: &Listeners) -> Known {
-        if owner != 0 {
+        if owner != 0 && owner != NOBODY {
             return Known::Exact(owner);
         }
         let likely = |comm: &Arc<str>, confidence, why| Known::Likely { comm: Arc::clone(comm), confidence, why };

@@ -106,6 +106,8 @@ pub struct Sight {
     /// Whether it belonged to the wanted sockets at the last sample; newcomers do until told otherwise.
     pub was_member: bool,
     pub owner: OwnerId,
+    /// The time of this sample.
+    pub seen_ms: u64,
     /// When it was first seen, and since when it is in its state.
     pub first_ms: u64,
     pub since_ms: u64,
@@ -307,6 +309,12 @@ impl Tracker {
         }
     }
 
+    /// An empty one with the same settings.
+    #[must_use]
+    pub fn renewed(&self) -> Tracker {
+        Tracker { keep_events: self.keep_events, tolerant: self.tolerant, ..Tracker::new(self.cap) }
+    }
+
     /// Begins a sample.
     pub fn begin(&mut self, now_ms: u64) {
         self.before_ms = (self.sample > 0).then_some(self.now_ms);
@@ -331,6 +339,7 @@ impl Tracker {
             was: None,
             was_member: true,
             owner: 0,
+            seen_ms: self.now_ms,
             first_ms: self.now_ms,
             since_ms: self.now_ms,
             since_known: self.sample > 1 && !self.admitting,
@@ -362,6 +371,7 @@ impl Tracker {
                 was: Some(old.state),
                 was_member: old.member,
                 owner: old.owner,
+                seen_ms: self.now_ms,
                 first_ms: old.first_ms,
                 since_ms: entry.since_ms,
                 since_known: entry.since_known,
@@ -510,6 +520,11 @@ impl Tracker {
         tick.followed = self.rows.len() as u64;
         tick.shift = self.shift;
         tick
+    }
+
+    /// What the last sample showed; it is handed out once.
+    pub fn take_tick(&mut self) -> Tick {
+        std::mem::take(&mut self.tick)
     }
 
     /// Marks every owner that some row still has.

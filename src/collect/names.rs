@@ -54,6 +54,38 @@ impl Names for SystemNames {
     }
 }
 
+/// The numbers of this system's names, for filters.
+pub struct SystemResolver;
+
+impl crate::filter::Resolver for SystemResolver {
+    fn port(&self, service: &str) -> Option<u16> {
+        let text = std::fs::read_to_string("/etc/services").ok()?;
+        text.lines().find_map(|line| {
+            let line = line.split('#').next().unwrap_or_default();
+            let mut words = line.split_ascii_whitespace();
+            let (name, number) = (words.next()?, words.next()?);
+            let port = number.strip_suffix("/tcp")?;
+            (name == service || words.any(|alias| alias == service)).then(|| port.parse().ok())?
+        })
+    }
+
+    fn interface(&self, name: &str) -> Option<u32> {
+        let socket =
+            rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None).ok()?;
+        rustix::net::netdevice::name_to_index(&socket, name).ok()
+    }
+
+    fn user(&self, name: &str) -> Option<u32> {
+        user_id(name)
+    }
+
+    fn cgroup(&self, path: &str) -> Option<u64> {
+        use std::os::unix::fs::MetadataExt;
+        let path = std::path::Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
+        std::fs::metadata(path).ok().map(|m| m.ino())
+    }
+}
+
 /// The user id for a login name, or for the number itself.
 #[must_use]
 pub fn user_id(name: &str) -> Option<u32> {

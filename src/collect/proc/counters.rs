@@ -47,10 +47,7 @@ const SYSCTLS: &[&str] = &[
 pub fn netns(root: &ProcRoot, inode: u64, name: Option<String>) -> Netns {
     let net = root.net();
     let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-    let mut counters = BTreeMap::new();
-    for file in ["snmp", "netstat"] {
-        pairs_of_lines(&read(&net.join(file)), &mut counters);
-    }
+    let counters = counters(root);
     let mut sockstat = BTreeMap::new();
     for file in ["sockstat", "sockstat6"] {
         named_pairs(&read(&net.join(file)), &mut sockstat);
@@ -75,6 +72,17 @@ pub fn netns(root: &ProcRoot, inode: u64, name: Option<String>) -> Netns {
         addresses: addresses(&read(&net.join("fib_trie")), &read(&net.join("if_inet6"))),
         incomplete: false,
     }
+}
+
+/// The counters alone, for who reads them several times a second.
+#[must_use]
+pub fn counters(root: &ProcRoot) -> BTreeMap<String, u64> {
+    let net = root.net();
+    let mut counters = BTreeMap::new();
+    for file in ["snmp", "netstat"] {
+        pairs_of_lines(&std::fs::read_to_string(net.join(file)).unwrap_or_default(), &mut counters);
+    }
+    counters
 }
 
 /// Numbers of the whole host.

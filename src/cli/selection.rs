@@ -1,0 +1,115 @@
+//! The selection flags and the words of a filter, as one expression.
+//!
+//! Comes in: `--state`, `--port` and their like, the words of `FILTER`. Goes out: an [`Expr`]. Never here: matching.
+
+use anyhow::{anyhow, bail};
+
+use crate::cli::args::Selection;
+use crate::collect::names::SystemResolver;
+use crate::filter::{self, End, Expr, Test};
+use crate::model::{Family, StateSet};
+
+/// Everything that was asked for, joined by `and`.
+pub(crate) fn expression(selection: &Selection) -> anyhow::Result<Expr> {
+    let resolver = SystemResolver;
+    let mut parts = Vec::new();
+    if !selection.state.is_empty() {
+        let mut states = StateSet::EMPTY;
+        for list in &selection.state {
+            states = states.union(StateSet::parse_list(list).map_err(|e| anyhow!("--state: {e}"))?);
+        }
+        parts.push(Expr::states(states));
+    }
+    if selection.listening {
+        parts.push(Expr::states(StateSet::LISTEN));
+    }
+    match (selection.ipv4, selection.ipv6) {
+        (true, _) => parts.push(Expr::family(Family::V4)),
+        (_, true) => parts.push(Expr::family(Family::V6)),
+        _ => {}
+    }
+    if let Some(ports) = &selection.port {
+        parts.push(Expr::parse_port(ports, &resolver).map_err(|e| anyhow!("--port: {e}"))?);
+    }
+    for (flag, text, end) in [("--local", &selection.local, End::Local), ("--peer", &selection.peer, End::Peer)] {
+        if let Some(text) = text {
+            parts.push(Expr::parse_endpoint(text, end, &resolver).map_err(|e| anyhow!("{flag}: {e}"))?);
+        }
+    }
+    if let Some(pid) = &selection.pid {
+        match pid.trim().parse() {
+            Ok(pid) => parts.push(Expr::pid(pid)),
+            Err(_) => bail!("--pid: `{pid}` is not a process id"),
+        }
+    }
+    if let Some(name) = &selection.process {
+        parts.push(Expr::process(&format!("*{name}*")));
+    }
+    if let Some(user) = &selection.user {
+        parts.push(Expr::user(user, &resolver).map_err(|e| anyhow!("--user: {e}"))?);
+    }
+    if !selection.filter.is_empty() {
+        parts.push(parse(&selection.filter.join(" "))?);
+    }
+    Ok(Expr::and(parts))
+}
+
+/// A filter as somebody typed it.
+pub(crate) fn parse(text: &str) -> anyhow::Result<Expr> {
+    filter::parse(text, &SystemResolver).map_err(|e| anyhow!("{}", e.one_line()))
+}
+
+/// The same without what it says about states: a superset, whose members can be followed from state to state.
+pub(crate) fn whatever_state(expr: &Expr) -> Expr {
+    fn names_states(expr: &Expr) -> bool {
+        match expr {
+            Expr::And(parts) | Expr::Or(parts) => parts.iter().any(names_states),
+            Expr::Not(inner) => names_states(inner),
+            // These hold or not with the state: a remainder has no timer of another kind, no user, no cgroup.
+            Expr::Test(Test::Family(_) | Test::Port(..) | Test::Host(..) | Test::Interface(..)) => false,
+            Expr::Test(Test::Text(column, ..)) => !matches!(format!("{column:?}").as_str(), "process" | "comm"),
+            Expr::Test(Test::Number(column, ..)) => format!("{column:?}") != "pid",
+            Expr::Test(_) => true,
+        }
+    }
+    match expr {
+        Expr::And(parts) => Expr::and(parts.iter().map(whatever_state).collect()),
+        Expr::Or(parts) => Expr::or(parts.iter().map(whatever_state).collect()),
+        other if names_states(other) => Expr::all(),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_and_words_join() {
+        let selection = Selection {
+            state: vec!["tw,cw".into()],
+            port: Some("443".into()),
+            filter: vec!["dst".into(), "10.0.0.0/8".into()],
+            process: Some("ngin".into()),
+            ..Selection::default()
+        };
+        let text = expression(&selection).unwrap().to_string();
+        assert_eq!(parse(&text).unwrap(), expression(&selection).unwrap(), "{text}");
+        assert!(expression(&Selection::default()).unwrap().is_all());
+        let wrong = |selection: Selection| expression(&selection).unwrap_err().to_string();
+        assert!(wrong(Selection { pid: Some("x".into()), ..Selection::default() }).starts_with("--pid: `x`"));
+        assert!(wrong(Selection { state: vec!["tww".into()], ..Selection::default() }).starts_with("--state: `tww`"));
+        assert!(!wrong(Selection { filter: vec!["dport".into()], ..Selection::default() }).contains('\n'));
+    }
+
+    #[test]
+    fn without_states_it_matches_at_least_as_much() {
+        let wider = |text: &str| whatever_state(&parse(text).unwrap()).to_string();
+        assert_eq!(wider("state time-wait and dport = 443"), parse("dport = 443").unwrap().to_string());
+        assert!(whatever_state(&parse("state time-wait or dport = 443").unwrap()).is_all());
+        assert!(whatever_state(&parse("not (state listen and dport = 443)").unwrap()).is_all());
+        assert_eq!(wider("not dport = 443"), parse("not dport = 443").unwrap().to_string());
+        assert!(whatever_state(&parse("recv-q > 0").unwrap()).is_all());
+        assert_eq!(wider("process = nginx and cw"), parse("process = nginx").unwrap().to_string());
+    }
+}
