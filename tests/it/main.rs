@@ -19,6 +19,8 @@ mod harness;
 mod selftest;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.
 mod states;
+/// `tcpstate watch`: exact accounts under churn, owners of TIME_WAIT, the screen in a terminal.
+mod watch;
 
 /// Where a helper process begins (see [`harness::helper`]). In an ordinary run the same test starts one and talks to
 /// it, so that a broken protocol fails here first.
