@@ -6,6 +6,7 @@
 mod detail;
 mod place;
 mod sampler;
+mod screen;
 mod signals;
 
 use std::io::Write;
@@ -17,6 +18,7 @@ use crate::cli::args::WatchArgs;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::{config, doctor, selection};
+use crate::render::tui::Theme;
 use crate::render::watch::{self as out, Frame, GroupBy, Sighting};
 use sampler::{Sampler, Want};
 use signals::Signals;
@@ -27,15 +29,25 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
         bail!("--count: 0 looks show nothing; use 1 or more");
     }
     let by = args.by.as_deref().map(|word| group_by(word, args)).transpose()?;
+    let filter = selection::expression(&args.selection)?;
+    let thresholds = config::files(env)?.thresholds;
+    let on_screen = by.unwrap_or(if args.common.no_owners { GroupBy::Listener } else { GroupBy::Process });
+    if let Some(path) = &args.screenshot_svg {
+        return screen::picture(args, path, &filter, on_screen, interval, thresholds);
+    }
+    let dumb = env.var("TERM").is_none_or(|t| t.is_empty() || t == "dumb");
+    if env.width.is_some() && !args.plain && !args.common.json && !dumb {
+        let theme = Theme { color: env.style(args.common.color).color };
+        return screen::run(args, filter, on_screen, interval, thresholds, theme);
+    }
     let want = Want {
-        filter: selection::expression(&args.selection)?,
+        filter,
         interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
         by: by.or((!args.common.no_owners).then_some(GroupBy::Process)),
         top: args.top,
         lines: None,
         events: args.common.json,
     };
-    let thresholds = config::files(env)?.thresholds;
     stream(args, env, &want, interval, Sampler::open(args, thresholds)?)
 }
 
@@ -61,6 +73,11 @@ struct Schedule {
 impl Schedule {
     fn new(start: Instant, interval: Duration) -> Schedule {
         Schedule { start, interval, next: 1 }
+    }
+
+    /// A look was taken out of turn: the next one is still the one that was due.
+    fn again(&mut self) {
+        self.next = self.next.saturating_sub(1).max(1);
     }
 
     /// How long to wait for the next look, and how many were left out before it.

@@ -8,7 +8,7 @@
 //!   the owner that its socket was seen with before, so its socket must have been seen;
 //! - with TIME_WAIT also FIN_WAIT2, whose small form becomes TIME_WAIT;
 //! - no attributes, but for the one socket that is looked at closely;
-//! - owners only of sockets that are new, and that never for more than one part in fifty of the time.
+//! - owners only of sockets that are new, and that not for more than one part in forty of the time.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -62,8 +62,11 @@ const LINES: usize = 2000;
 const SORTED: usize = 50_000;
 /// Newcomers without owner that are held back until the processes were read.
 const HELD_BACK: usize = 10_000;
-/// Looking for owners, and running the rules, may take one part in this many of the time.
-const THRIFT: u32 = 50;
+/// Looking for owners may take one part in this many of the time; what is not used is saved, up to a second.
+const WALK_THRIFT: u32 = 40;
+const SAVED: Duration = Duration::from_secs(1);
+/// Running the rules may take one part in this many of the time.
+const JUDGE_THRIFT: u32 = 100;
 /// Owners are read anew at least so seldom: a descriptor may be passed on.
 const REFRESH: Duration = Duration::from_secs(10);
 /// Rules are run at least so seldom.
@@ -87,7 +90,9 @@ pub(crate) struct Sampler {
     samples: u64,
     /// The filter that the rows were followed under; another one begins a new life.
     followed: Option<Expr>,
-    walked: Option<Instant>,
+    /// When the credit was last reckoned, and what there is of it.
+    reckoned: Instant,
+    credit: Duration,
     walk_cost: Duration,
     refreshed: Option<Instant>,
     judged: Option<Instant>,
@@ -120,7 +125,8 @@ impl Sampler {
             kernel: host.kernel.into(),
             samples: 0,
             followed: None,
-            walked: None,
+            reckoned: Instant::now(),
+            credit: SAVED / 2,
             walk_cost: Duration::ZERO,
             refreshed: None,
             judged: None,
@@ -286,11 +292,14 @@ impl Sampler {
     }
 
     fn refresh_is_due(&self) -> bool {
-        self.refreshed.is_none_or(|at| at.elapsed() >= REFRESH.max(self.walk_cost * THRIFT * 2)) && self.may_walk()
+        self.refreshed.is_none_or(|at| at.elapsed() >= REFRESH.max(self.walk_cost * WALK_THRIFT * 2))
     }
 
-    fn may_walk(&self) -> bool {
-        self.walked.is_none_or(|at| at.elapsed() >= self.walk_cost * THRIFT)
+    /// Whether there is time for another walk like the last.
+    fn may_walk(&mut self) -> bool {
+        self.credit = (self.credit + self.reckoned.elapsed() / WALK_THRIFT).min(SAVED);
+        self.reckoned = Instant::now();
+        self.credit >= self.walk_cost
     }
 
     fn walk(&mut self, wanted: Option<&FxHashSet<u64>>) -> anyhow::Result<OwnerTable> {
@@ -302,7 +311,7 @@ impl Sampler {
         };
         let table = table.map_err(|e| anyhow!("{e}; use --no-owners to do without"))?;
         self.walk_cost = started.elapsed();
-        self.walked = Some(Instant::now());
+        self.credit = self.credit.saturating_sub(self.walk_cost);
         if wanted.is_none() {
             self.ownership.looked(table.unreadable);
         }
@@ -438,13 +447,13 @@ impl Sampler {
         {
             detail = super::detail::of(&mut self.session, line)?;
         }
-        Ok(Lines { lines, total, detail })
+        Ok(Lines { lines, total, only: wanted.only.is_some(), detail })
     }
 
     /// Whether it is time to run the rules.
     pub(crate) fn judge_is_due(&self) -> bool {
         self.with_findings
-            && self.judged.is_none_or(|at| at.elapsed() >= JUDGE.max(self.judge_cost * THRIFT))
+            && self.judged.is_none_or(|at| at.elapsed() >= JUDGE.max(self.judge_cost * JUDGE_THRIFT))
     }
 
     /// Runs the rules over a whole snapshot; gives what has come or gone since.

@@ -4,7 +4,7 @@
 //! here: sampling, counting, a terminal.
 
 mod lines;
-mod plain;
+pub(crate) mod plain;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -208,7 +208,9 @@ pub struct Lines {
     pub lines: Vec<Line>,
     /// How many there were.
     pub total: u64,
-    /// Everything that can be asked about one socket, as name and value, where one was asked for.
+    /// One socket was asked for: it is the only line, or gone.
+    pub only: bool,
+    /// Everything that can be asked about that one, as name and value.
     pub detail: Vec<(String, String)>,
 }
 

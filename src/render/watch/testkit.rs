@@ -173,6 +173,7 @@ pub(crate) fn frame() -> Frame {
                 ),
             ],
             total: 20_455,
+            only: false,
             detail: Vec::new(),
         })),
         events: vec![Transition {

@@ -420,10 +420,10 @@ fn serve_port(port: u16) {
     let listener = Sock::listening(SocketAddr::from(([0, 0, 0, 0], port)), 1024);
     std::thread::spawn(move || {
         loop {
-            let Ok(sock) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| listener.accept())) else {
-                // Nobody came for as long as a socket waits.
-                continue;
-            };
+            // By poll: `accept` fails when nobody comes for as long as a socket waits.
+            let mut ready = [PollFd::new(&listener, PollFlags::IN)];
+            poll(&mut ready, None).expect("poll the listener");
+            let sock = listener.accept();
             std::thread::spawn(move || {
                 sock.receive_eof();
                 sock.close();
