@@ -160,10 +160,8 @@ impl Accounts {
             Some(grown)
         };
         let whole = tick.shift == 0;
-        let opened = Flow {
-            seen: tick.opened,
-            unseen: if whole { unseen(0, now.opened(), opened_seen) } else { None },
-        };
+        let opened =
+            Flow { seen: tick.opened, unseen: if whole { unseen(0, now.opened(), opened_seen) } else { None } };
         let time_wait = Flow {
             seen: tick.remainders,
             unseen: if whole { unseen(1, now.remainders, remainders_seen) } else { None },

@@ -32,7 +32,11 @@ pub enum Known {
     /// It was read from the socket itself, now or before it became a remainder.
     Exact(OwnerId),
     /// Most likely a process of this name.
-    Likely { comm: Arc<str>, confidence: f64, why: &'static str },
+    Likely {
+        comm: Arc<str>,
+        confidence: f64,
+        why: &'static str,
+    },
     Unknown,
 }
 
@@ -276,8 +280,10 @@ mod tests {
     use crate::model::{Process, State};
 
     fn table(processes: &[(u32, &str)]) -> OwnerTable {
-        let all: Vec<Process> =
-            processes.iter().map(|(pid, comm)| Process { pid: *pid, comm: (*comm).into(), ..Process::default() }).collect();
+        let all: Vec<Process> = processes
+            .iter()
+            .map(|(pid, comm)| Process { pid: *pid, comm: (*comm).into(), ..Process::default() })
+            .collect();
         let holders = (0..all.len()).map(|i| Holder { inode: 9, process: u32::try_from(i).unwrap(), fd: 3 }).collect();
         OwnerTable::new(all, holders, 0)
     }

@@ -17,7 +17,7 @@ use crate::harness::{Netns, PATIENCE, in_netns, wait_for};
 /// The screen in a real terminal.
 mod screen;
 /// Hours in a minute: many sockets, many looks.
-//mod soak;
+mod soak;
 
 /// A running `watch --json`; killed when dropped.
 struct Watch {

@@ -49,7 +49,11 @@ fn a_life_is_followed_from_arrival_to_departure() {
     let mut tracker = Tracker::new(100);
     tracker.keep_events = true;
     let (first, _) = sample(&mut tracker, 1000, &[row(1, State::Established)]);
-    assert_eq!((first.elapsed_ms, first.matrix.changes()), (None, vec![]), "the first look has nothing to compare with");
+    assert_eq!(
+        (first.elapsed_ms, first.matrix.changes()),
+        (None, vec![]),
+        "the first look has nothing to compare with"
+    );
     let (second, _) = sample(&mut tracker, 2000, &[row(1, State::Established), row(2, State::Established)]);
     assert_eq!(second.matrix.changes(), [(None, Some(State::Established), 1)]);
     assert_eq!((second.opened, second.remainders, second.connections), (1, 0, 2));

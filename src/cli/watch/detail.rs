@@ -35,7 +35,9 @@ pub(crate) fn of(session: &mut Session, line: &Line) -> anyhow::Result<Vec<(Stri
     // It may have moved on since the row was read: then what was read is all there is.
     let socket = found.unwrap_or_else(|| wanted.clone());
     let inodes: FxHashSet<u64> = (socket.inode != 0).then_some(socket.inode).into_iter().collect();
-    let owners = if inodes.is_empty() || line.whose == crate::render::watch::Whose::Nobody(crate::model::OwnerStatus::NotCollected) {
+    let owners = if inodes.is_empty()
+        || line.whose == crate::render::watch::Whose::Nobody(crate::model::OwnerStatus::NotCollected)
+    {
         OwnerTable::default()
     } else {
         session.live.owners(Some(&inodes))?

@@ -132,8 +132,7 @@ fn stream(
         if args.count.is_some_and(|n| sampler.samples() >= n) {
             break "count";
         }
-        let (wait, left_out) =
-            schedule.get_or_insert_with(|| Schedule::new(started, interval)).next(Instant::now());
+        let (wait, left_out) = schedule.get_or_insert_with(|| Schedule::new(started, interval)).next(Instant::now());
         sampler.skip(left_out);
         if signals.wait(Some(wait))? {
             break "signal";

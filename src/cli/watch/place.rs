@@ -171,9 +171,7 @@ impl Place<'_> {
         };
         match by {
             GroupBy::Process => match known {
-                Known::Exact(owner) => {
-                    self.ownership.label(*owner).map_or(GroupId::Nobody(status), GroupId::Owner)
-                }
+                Known::Exact(owner) => self.ownership.label(*owner).map_or(GroupId::Nobody(status), GroupId::Owner),
                 Known::Likely { comm, .. } => GroupId::Likely(Arc::clone(comm)),
                 Known::Unknown => GroupId::Nobody(status),
             },

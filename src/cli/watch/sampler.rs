@@ -452,8 +452,7 @@ impl Sampler {
 
     /// Whether it is time to run the rules.
     pub(crate) fn judge_is_due(&self) -> bool {
-        self.with_findings
-            && self.judged.is_none_or(|at| at.elapsed() >= JUDGE.max(self.judge_cost * JUDGE_THRIFT))
+        self.with_findings && self.judged.is_none_or(|at| at.elapsed() >= JUDGE.max(self.judge_cost * JUDGE_THRIFT))
     }
 
     /// Runs the rules over a whole snapshot; gives what has come or gone since.
@@ -477,7 +476,8 @@ impl Sampler {
         let mut news = Vec::new();
         let mut all: Vec<Sighting> = self.findings.as_ref().clone();
         for old in &mut all {
-            let same = diagnosis.findings.iter().find(|f| f.rule == old.finding.rule && f.subject == old.finding.subject);
+            let same =
+                diagnosis.findings.iter().find(|f| f.rule == old.finding.rule && f.subject == old.finding.subject);
             match same {
                 Some(finding) => {
                     let changed = old.gone || finding.severity != old.finding.severity;

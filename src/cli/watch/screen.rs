@@ -193,11 +193,12 @@ impl Ui {
         self.draw(app, screen)?;
         loop {
             let overdue = Duration::from_millis(app.interval_ms) * 2;
-            let first = match inbox.recv_timeout(overdue.saturating_sub(last_frame.elapsed()).max(Duration::from_millis(50))) {
-                Ok(event) => Some(event),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return Ok(Exit::Done),
-            };
+            let first =
+                match inbox.recv_timeout(overdue.saturating_sub(last_frame.elapsed()).max(Duration::from_millis(50))) {
+                    Ok(event) => Some(event),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(Exit::Done),
+                };
             // Everything that has come meanwhile is drawn at once.
             for event in first.into_iter().chain(inbox.try_iter()) {
                 match event {

@@ -106,7 +106,12 @@ fn head(app: &App, pen: &mut Pen<'_>) {
     };
     let mut x = pen.foreign(0, 0, &frame.host, theme.heading());
     x = pen.text(x, 0, &format!("  {} sockets  ", grouped(frame.all().total())), Style::new());
-    x = pen.text(x, 0, &format!("{} UTC  every {}  ", clock(frame.taken_at_ms), value::millis(app.interval_ms)), theme.dim());
+    x = pen.text(
+        x,
+        0,
+        &format!("{} UTC  every {}  ", clock(frame.taken_at_ms), value::millis(app.interval_ms)),
+        theme.dim(),
+    );
     let live = app.history.latest().map_or(0, |f| f.taken_at_ms);
     let behind = live.saturating_sub(frame.taken_at_ms);
     let (word, style) = if app.is_held() {

@@ -402,7 +402,11 @@ impl App {
                 parts.push(part);
             }
         }
-        if parts.is_empty() { "tcpstate list".into() } else { format!("tcpstate list {}", quoted(&parts.join(" and "))) }
+        if parts.is_empty() {
+            "tcpstate list".into()
+        } else {
+            format!("tcpstate list {}", quoted(&parts.join(" and ")))
+        }
     }
 
     /// Labels need the names of users, which whoever draws can look up.

@@ -10,8 +10,8 @@ use super::draw::Pen;
 use super::machine as picture;
 use super::state::App;
 use crate::aggregate::Counts;
-use crate::model::column::Names;
 use crate::model::State;
+use crate::model::column::Names;
 use crate::render::report;
 use crate::render::style::Style as Plain;
 use crate::render::summary::grouped;
@@ -289,9 +289,7 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     let queues = width >= 110;
     let flexible = width.saturating_sub(1 + 15 + 9 + if queues { 18 } else { 0 });
     // Endpoints take what they need, up to a share; the process takes the rest.
-    let longest = |get: fn(&Line) -> String| {
-        lines.lines.iter().map(|l| get(l).chars().count()).max().unwrap_or(0)
-    };
+    let longest = |get: fn(&Line) -> String| lines.lines.iter().map(|l| get(l).chars().count()).max().unwrap_or(0);
     let share = |n: usize| u16::try_from(n).unwrap_or(u16::MAX).clamp(6, flexible * 2 / 5) + 1;
     let (local, peer) = (share(longest(|l| l.socket.local.to_string())), share(longest(|l| l.socket.peer.to_string())));
     let mut columns: Vec<(Sort, u16, bool)> = vec![(Sort::State, 15, false), (Sort::Age, 9, true)];

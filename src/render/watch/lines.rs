@@ -188,11 +188,16 @@ mod tests {
         gap_line(&mut out, &Gap::new("a", "b", "")).unwrap();
         end_line(&mut out, 1, "count", Some(&frame.since_start)).unwrap();
         let text = String::from_utf8(out).unwrap();
+        let mut schema = crate::render::schema::schema();
+        schema["oneOf"] = json!([{ "$ref": "#/$defs/watch" }]);
+        let schema = jsonschema::validator_for(&schema).unwrap();
         let kinds: Vec<String> = text
             .lines()
             .map(|line| {
                 assert!(line.starts_with("{\"type\":\""), "{line}");
                 let json: Json = serde_json::from_str(line).unwrap();
+                let complaints: Vec<String> = schema.iter_errors(&json).map(|e| e.to_string()).collect();
+                assert!(complaints.is_empty(), "{complaints:?}: {line}");
                 json["type"].as_str().unwrap().to_owned()
             })
             .collect();

@@ -5,13 +5,14 @@
 
 mod lines;
 pub(crate) mod plain;
+pub mod schema;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::aggregate::Counts;
 use crate::aggregate::flows::Ledger;
 use crate::aggregate::tracker::{Matrix, Transition};
-use crate::aggregate::Counts;
 use crate::diagnose::Finding;
 use crate::model::{Endpoint, Family, Gap, OwnerStatus, Socket, State, StateSet};
 pub use lines::{end_line, finding_line, gap_line, snapshot_line, transition_line};
@@ -29,14 +30,8 @@ pub enum GroupBy {
 }
 
 impl GroupBy {
-    pub const ALL: [GroupBy; 6] = [
-        GroupBy::Process,
-        GroupBy::Listener,
-        GroupBy::Destination,
-        GroupBy::User,
-        GroupBy::Unit,
-        GroupBy::Container,
-    ];
+    pub const ALL: [GroupBy; 6] =
+        [GroupBy::Process, GroupBy::Listener, GroupBy::Destination, GroupBy::User, GroupBy::Unit, GroupBy::Container];
 
     /// The word on the command line and in JSON.
     #[must_use]
@@ -184,8 +179,7 @@ pub enum Sort {
 }
 
 impl Sort {
-    pub const ALL: [Sort; 7] =
-        [Sort::State, Sort::Age, Sort::Local, Sort::Peer, Sort::Owner, Sort::RecvQ, Sort::SendQ];
+    pub const ALL: [Sort; 7] = [Sort::State, Sort::Age, Sort::Local, Sort::Peer, Sort::Owner, Sort::RecvQ, Sort::SendQ];
 
     /// Head of its column.
     #[must_use]

@@ -81,10 +81,7 @@ pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: St
                 .map(|s| format!("{} {}", s.name(), grouped(group.counts.get(s))))
                 .collect();
             let label = sanitize::clean(&group_label(&group.id, names));
-            labelled(
-                groups.by.name(),
-                &format!("{label}: {} ({})", grouped(group.counts.total()), states.join(", ")),
-            );
+            labelled(groups.by.name(), &format!("{label}: {} ({})", grouped(group.counts.total()), states.join(", ")));
         }
         if let Some((n, counts)) = &groups.rest {
             labelled(groups.by.name(), &format!("{n} more: {}", grouped(counts.total())));
@@ -94,12 +91,7 @@ pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: St
         let word = format!("{:9}", sighting.finding.severity.key());
         let word = style.paint(report::severity_style(sighting.finding.severity), &word);
         let text = sanitize::clean(&sighting.finding.summary);
-        let _ = writeln!(
-            out,
-            "{word} {} (since {})",
-            fold(&text, width.saturating_sub(10)),
-            clock(sighting.first_ms)
-        );
+        let _ = writeln!(out, "{word} {} (since {})", fold(&text, width.saturating_sub(10)), clock(sighting.first_ms));
     }
     summary::write_gaps(out, &frame.gaps, style);
     out.push('\n');

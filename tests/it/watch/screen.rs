@@ -116,7 +116,8 @@ fn time_wait_is_watched_drilled_into_resized_and_left() {
         let tmux = Tmux::start(ns, 130, 40, &command);
         tmux.see(&["TIME_WAIT", "COUNT", "live", "filter: state time-wait"]);
         client.ask("lives 127.0.0.1:7000 127.0.0.9 30 600 10");
-        let whole = tmux.see(&["BY PROCESS", &format!("clientele({})", client.pid()), "TIME_WAIT owners: ", " 30 sockets"]);
+        let whole =
+            tmux.see(&["BY PROCESS", &format!("clientele({})", client.pid()), "TIME_WAIT owners: ", " 30 sockets"]);
         assert!(whole.lines().any(|l| l.starts_with(" TIME_WAIT") && l.contains(" 30 ")), "{whole}");
         assert!(!whole.contains(" ESTABLISHED  "), "other states are not on the screen: {whole}");
         // The sockets, and one of them.
