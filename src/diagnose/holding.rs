@@ -96,8 +96,8 @@ impl<'v, 'a> Holding<'v, 'a> {
         if is_activator(owner) || SEPARATED.iter().any(|name| owner.comm.starts_with(name)) {
             return None;
         }
-        // What an activator starts is meant to have the connection. All who run the same program share the connection by design: prefork, a fork per connection, privilege
-        // separation.
+        // What an activator starts is meant to have the connection. All who run the same program share the connection
+        // by design: prefork, a fork per connection, privilege separation.
         let strangers = holders.iter().filter(|h| {
             let process = self.view.now.owners.process(h);
             h.fd > STDERR && process.pid != owner.pid && !is_activator(process) && self.is_other_program(owner, process)

@@ -106,14 +106,20 @@ fn finding(view: &View<'_>, holding: &Holding<'_, '_>, helper: u32, mut held: He
         let grew = view.before.is_some() && held.alone.iter().chain(&held.open).any(|s| view.earlier(s).is_none());
         let n = words::count(kept as u64, "connection", "connections");
         (
-            format!("{who} merely inherited {n} of {owner} and keeps {} open though {owner} has closed {0}", them(kept)),
+            format!(
+                "{who} merely inherited {n} of {owner} and keeps {} open though {owner} has closed {0}",
+                them(kept)
+            ),
             share.severity(grew, view.thresholds),
             share,
         )
     } else {
         let n = words::count(held.shared.len() as u64, "connection", "connections");
         (
-            format!("{who} merely inherited {n} that {owner} still uses: close() in {owner} will not end {}", them(held.shared.len())),
+            format!(
+                "{who} merely inherited {n} that {owner} still uses: close() in {owner} will not end {}",
+                them(held.shared.len())
+            ),
             Severity::Info,
             Share::new(view, helper, held.shared.len() as u64, None),
         )
@@ -246,7 +252,8 @@ mod tests {
         let mut world = world(State::CloseWait, 300);
         for client in 0..10 {
             let peer = format!("10.0.0.9:{}", 41_000 + client);
-            let socket = Socket { info: world.now.sockets[1].info.clone(), ..row(State::CloseWait, "10.0.0.1:80", &peer) };
+            let socket =
+                Socket { info: world.now.sockets[1].info.clone(), ..row(State::CloseWait, "10.0.0.1:80", &peer) };
             let inode = socket.inode;
             world.add(socket).hold(900, "sleep", 20 + client, inode);
         }

@@ -17,7 +17,7 @@ use crate::diagnose::holding::Holding;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::socket::AgeBracket;
-use crate::model::{RowKind, Socket, State};
+use crate::model::{RowKind, Socket, State, TcpInfo};
 
 const ID: &str = "close-wait-leak";
 
@@ -64,7 +64,7 @@ impl Unread {
 pub(super) fn counted<'a>(view: &View<'_>, socket: &'a Socket, role: Role) -> Option<Counted<'a>> {
     let (age, certain) = old_enough(socket)?;
     let earlier = view.earlier(socket);
-    let bytes_sent = |s: &Socket| s.info.as_deref().and_then(|i| i.bytes_sent());
+    let bytes_sent = |s: &Socket| s.info.as_deref().and_then(TcpInfo::bytes_sent);
     if let Some(earlier) = earlier
         && bytes_sent(earlier) < bytes_sent(socket)
     {
@@ -102,7 +102,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         return Outcome::default();
     }
     if all.all(|s| s.info.is_none()) {
-        return Outcome::not_checked("this source does not tell how old a CLOSE_WAIT socket is; use `--source netlink`");
+        return Outcome::not_checked(
+            "this source does not tell how old a CLOSE_WAIT socket is; use `--source netlink`",
+        );
     }
     let holding = Holding::new(view);
     let mut groups: BTreeMap<Culprit, Vec<Counted<'_>>> = BTreeMap::new();
@@ -255,7 +257,9 @@ impl<'a> Case<'a> {
             let rate = self.arrivals.map_or(String::new(), |a| format!(", {} more", per(a.per_second)));
             format!("{who} leaks connections: {n} in CLOSE_WAIT, the oldest for {oldest}{rate}{share}; {cause}")
         } else {
-            format!("{who} has not closed {connections} that the other side closed, {oldest} ago the oldest{share}; {cause}")
+            format!(
+                "{who} has not closed {connections} that the other side closed, {oldest} ago the oldest{share}; {cause}"
+            )
         }
     }
 
@@ -342,7 +346,8 @@ fn finding(
     finding = finding
         .topic(Topic::CloseWait)
         .why(
-            "The other side sent its FIN, and the kernel now waits for our close() with no timer at all, for ever. Each              such socket pins a descriptor until the program closes it or ends.",
+            "The other side sent its FIN, and the kernel now waits for our close() with no timer at all, for ever. Each \
+             such socket pins a descriptor until the program closes it or ends.",
         )
         .remedy(remedy(&case, doing.as_ref()))
         .avoid([
@@ -419,8 +424,7 @@ fn places(view: &View<'_>, finding: Finding, rows: &[Counted<'_>], pid: Option<u
         }),
         3,
     );
-    let connected =
-        top(rows.iter().filter(|r| r.role == Role::Client).map(|r| r.socket.peer.to_string()), 3);
+    let connected = top(rows.iter().filter(|r| r.role == Role::Client).map(|r| r.socket.peer.to_string()), 3);
     let mut finding = finding;
     if !accepted.is_empty() {
         finding = finding.evidence("accepted_on", Evidence::List(accepted));
@@ -428,8 +432,10 @@ fn places(view: &View<'_>, finding: Finding, rows: &[Counted<'_>], pid: Option<u
     if !connected.is_empty() {
         finding = finding.evidence("connected_to", Evidence::List(connected));
     }
-    finding = finding
-        .evidence("remotes", Evidence::List(top(rows.iter().map(|r| r.socket.peer.addr.to_canonical().to_string()), 3)));
+    finding = finding.evidence(
+        "remotes",
+        Evidence::List(top(rows.iter().map(|r| r.socket.peer.addr.to_canonical().to_string()), 3)),
+    );
     let owners = &view.now.owners;
     let holders = rows.iter().flat_map(|r| owners.holders(r.socket.inode));
     let fds: Vec<String> =
@@ -441,10 +447,17 @@ fn places(view: &View<'_>, finding: Finding, rows: &[Counted<'_>], pid: Option<u
     finding.evidence("sample_fds", Evidence::List(fds))
 }
 
+const CLOSE_ON_EOF: &str = "close the connection when read() returns 0 and on every error: try-with-resources, defer, \
+                            context managers";
+const VALIDATE: &str = "have the pool validate or evict idle connections, with an idle limit below the server's \
+                        keep-alive timeout";
+
 fn remedy(case: &Case<'_>, doing: Option<&Doing>) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     let first = match doing.map(|d| d.class) {
-        Some(Class::Stopped) => Some("let the process go on (SIGCONT, or detach the debugger): it can close nothing now"),
+        Some(Class::Stopped) => {
+            Some("let the process go on (SIGCONT, or detach the debugger): it can close nothing now")
+        }
         Some(Class::Forgotten) => Some("find where the connection is dropped without close(): it is in no epoll set"),
         Some(Class::LoopStuck) => Some("find what the threads wait for: the event is there and the loop does not turn"),
         Some(Class::LoopIgnores) => Some("look at what the event loop does on EPOLLRDHUP and on a read of 0 bytes"),
@@ -455,13 +468,15 @@ fn remedy(case: &Case<'_>, doing: Option<&Doing>) -> Vec<String> {
     };
     steps.extend(first.map(str::to_owned));
     steps.push(match case.cause {
-        Unread::Nothing => "close the connection when read() returns 0 and on every error: try-with-resources, defer,                             context managers"
-            .into(),
-        Unread::Eof if case.outgoing => "have the pool validate or evict idle connections, with an idle limit below                                          the server's keep-alive timeout"
-            .into(),
+        Unread::Nothing => CLOSE_ON_EOF.into(),
+        Unread::Eof if case.outgoing => VALIDATE.into(),
         Unread::Eof => "find the objects that still own these connections and read, or close, them".into(),
         Unread::Data => "find what blocks the reader: a lock, a full queue, back-pressure that never ended".into(),
     });
+    if case.outgoing && case.cause == Unread::Nothing {
+        // An answer read to its exact length takes the FIN behind it along, and the pool is none the wiser.
+        steps.push(VALIDATE.into());
+    }
     steps.push("set read timeouts and register EPOLLRDHUP, so that a FIN is heard while nobody reads".into());
     steps.push("restart the process for relief; the leak starts anew".into());
     steps

@@ -25,7 +25,9 @@ type Closed = BTreeMap<u32, BTreeMap<u64, u32>>;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if !view.now.owners.collected {
-        return Outcome::not_checked("owners were not asked for, and the descriptors of processes are what it looks at");
+        return Outcome::not_checked(
+            "owners were not asked for, and the descriptors of processes are what it looks at",
+        );
     }
     let Some(now) = closed(view.now) else { return Outcome::not_checked("closed sockets were not looked for") };
     if now.is_empty() {
@@ -42,7 +44,11 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         outcome.wants_second = Some(format!("{n} of {} stand in no table", processes(now.len())));
     }
     let findings = now.iter().filter_map(|(pid, sockets)| {
-        let Some(before) = &before else { return Some(finding(view, *pid, sockets, None)) };
+        let Some(before) = &before else {
+            // A few may be on their way to a connection; many are worth a word, with its doubt.
+            let percent = Share::new(view, *pid, sockets.len() as u64, None).percent?;
+            return (percent >= view.thresholds.fd_warn_percent).then(|| finding(view, *pid, sockets, None));
+        };
         let earlier = before.get(pid)?;
         let stable: BTreeMap<u64, u32> =
             sockets.iter().filter(|(inode, _)| earlier.contains_key(inode)).map(|(i, fd)| (*i, *fd)).collect();
@@ -93,12 +99,18 @@ fn finding(view: &View<'_>, pid: u32, sockets: &BTreeMap<u64, u32>, growth: Opti
         Some(_) if !lists_bound(&view.now.kernel) => {
             (0.7, "the same in two scans, but this kernel does not list sockets that are only bound")
         }
-        Some(_) => (0.9, "the same descriptors in two scans, in no table of any state"),
+        Some(_) => {
+            (0.9, "the same descriptors in two scans, in no table of any state; never connected would look the same")
+        }
     };
     let process = view.now.owners.processes.iter().find(|p| p.pid == pid);
     let who = process.map_or_else(|| format!("pid {pid}"), |p| format!("{} ({pid})", p.comm));
-    let descriptors = words::count(n, "descriptor of a TCP connection that no longer exists", "descriptors of TCP \
-                                   connections that no longer exist");
+    let descriptors = words::count(
+        n,
+        "descriptor of a TCP connection that no longer exists",
+        "descriptors of TCP \
+                                   connections that no longer exist",
+    );
     let netns = view.process(pid).and_then(|f| f.netns).unwrap_or(0);
     let finding = Finding::new(ID, severity, confidence, format!("{who} keeps {descriptors}{}", share.words()))
         .because(reason)
@@ -206,10 +218,13 @@ mod tests {
 
     #[test]
     fn one_scan_only_suspects() {
-        for outcome in [world(&[100]).check(check), world(&[100]).later(500).check(check)] {
+        let many: Vec<u64> = (100..111).collect();
+        for outcome in [world(&many).check(check), world(&many).later(500).check(check)] {
             assert!(outcome.wants_second.is_some());
             assert_eq!((outcome.findings[0].severity, outcome.findings[0].confidence), (Severity::Info, 0.5));
         }
+        let few = world(&[100, 101]).check(check);
+        assert!(few.wants_second.is_some() && few.findings.is_empty(), "two may be about to connect");
     }
 
     #[test]

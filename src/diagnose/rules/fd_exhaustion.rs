@@ -202,8 +202,7 @@ fn of_host(view: &View<'_>) -> Option<Finding> {
     let this = Use { used, limit, hard: None, growth: Growth::new(view, used, before) };
     let severity = this.severity(view.thresholds)?;
     // The biggest users among the processes that are known.
-    let mut users: Vec<(u64, u32)> =
-        view.now.processes.values().filter_map(|f| Some((f.fd_used?, f.pid))).collect();
+    let mut users: Vec<(u64, u32)> = view.now.processes.values().filter_map(|f| Some((f.fd_used?, f.pid))).collect();
     users.sort_unstable_by(|a, b| b.cmp(a));
     let name = |pid: u32| {
         let process = view.now.owners.processes.iter().find(|p| p.pid == pid);

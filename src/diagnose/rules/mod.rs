@@ -50,11 +50,10 @@ rules! {
     time_wait_bucket_overflow "time-wait-bucket-overflow" OneOrTwo;
     timewait_syn_rejects "timewait-syn-rejects" Two;
     bound_inactive_leak "bound-inactive-leak" OneOrTwo;
-    close_wait_unaccepted "close-wait-unaccepted" One;
-    close_wait_leak "close-wait-leak" OneOrTwo;
     close_wait_unaccepted "close-wait-unaccepted" OneOrTwo;
+    close_wait_leak "close-wait-leak" OneOrTwo;
     close_wait_inherited_fd "close-wait-inherited-fd" OneOrTwo;
-    closed_socket_fd_leak "closed-socket-fd-leak" Two;
+    closed_socket_fd_leak "closed-socket-fd-leak" OneOrTwo;
     fd_exhaustion "fd-exhaustion" OneOrTwo;
     unattributed_sockets "unattributed-sockets" One;
     accept_queue_overflow "accept-queue-overflow" OneOrTwo;

@@ -52,10 +52,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let services = top(rows.iter().filter_map(|(s, _)| kernel_service(s)).map(str::to_owned), 3);
     let held = view.now.sockets.iter().filter(|s| s.inode != 0 && s.kind == RowKind::Full).count() as u64;
     let n = rows.len() as u64;
-    let summary = format!(
-        "no process could be named for {n} of {} that somebody holds",
-        words::count(held, "socket", "sockets")
-    );
+    let summary =
+        format!("no process could be named for {n} of {} that somebody holds", words::count(held, "socket", "sockets"));
     let mut finding = Finding::new(ID, Severity::Info, 0.97, summary)
         .because("looked for twice; the reasons are a list, not a verdict")
         .subject(Subject {
