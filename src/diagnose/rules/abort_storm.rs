@@ -71,7 +71,8 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     // have been open, so that the parts may exceed the whole.
     let ours: u64 = split.iter().map(|(_, n, _)| n).sum();
     let received = resets.saturating_sub(ours);
-    let hard = split.iter().filter(|(name, _, _)| matches!(*name, "timed_out" | "no_memory")).map(|(_, n, _)| n).sum::<u64>();
+    let is_hard = |name: &str| matches!(name, "timed_out" | "no_memory");
+    let hard: u64 = split.iter().filter(|(name, _, _)| is_hard(name)).map(|(_, n, _)| n).sum();
     let severity = if hard * 2 > resets { Severity::High } else { Severity::Warning };
     let largest = split.iter().filter(|(_, n, _)| *n > received).max_by_key(|(_, n, _)| *n);
     let cause = largest.map_or("peers sent the resets", |(_, _, words)| words);
@@ -196,8 +197,8 @@ mod tests {
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
         assert_eq!(
             finding.summary,
-            "30 connections ended by reset in 2.0 s (15.0 per second, 30 % of those opened): mostly local programs closed \
-             with unread data"
+            "30 connections ended by reset in 2.0 s (15.0 per second, 30 % of those opened): mostly local programs \
+            closed with unread data"
         );
         assert!(finding.evidence.contains(&("received_or_unexplained", Evidence::Count(5))));
         let list = Evidence::List(vec!["client (812): 2".into()]);

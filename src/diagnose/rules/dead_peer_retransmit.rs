@@ -1,7 +1,7 @@
 #![doc = include_str!("../../../docs/rules/dead-peer-retransmit.md")]
 //!
-//! Comes in: held connections whose retransmission timer runs. Goes out: one finding per silent peer. Never here: orphans
-//! (see `fin-wait1-stuck`), and peers that answer with a shut window (see `zero-window-peer`).
+//! Comes in: held connections whose retransmission timer runs. Goes out: one finding per silent peer. Never here:
+//! orphans (see `fin-wait1-stuck`), and peers that answer with a shut window (see `zero-window-peer`).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -44,7 +44,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     let ends = Ends::new(view);
     let silent_peers = peers.len() as u64;
-    let findings = peers.into_iter().map(|((netns, peer), rows)| finding(view, &ends, netns, peer, &rows, silent_peers));
+    let findings = peers.into_iter().map(|((netns, peer), rows)| finding(view, &ends, netns, peer, &rows,
+    silent_peers));
     Outcome::findings(words::worst(findings.collect()))
 }
 
@@ -86,7 +87,8 @@ fn finding(
     silent_peers: u64,
 ) -> Finding {
     let n = rows.len() as u64;
-    let info = |value: fn(&crate::model::TcpInfo) -> Option<u64>| rows.iter().filter_map(move |s| value(s.info.as_deref()?));
+    let info = |value: fn(&crate::model::TcpInfo) -> Option<u64>| rows.iter().filter_map(move |s|
+    value(s.info.as_deref()?));
     let silence = closing::silence_ms(rows).map_or(0, |(longest, _)| longest);
     let backed_off = info(|i| i.backoff().map(u64::from)).filter(|b| *b >= BACKOFF_HIGH.into()).count();
     let high = silence >= SILENCE_HIGH_MS || backed_off >= BACKOFF_HIGH_SOCKETS;
@@ -95,14 +97,15 @@ fn finding(
     let first = owners.first().map(|(process, _)| *process);
     let who = match (first, owners.len()) {
         (Some(process), 1) => ends::name(process),
-        (Some(process), n) => format!("{} and {}", ends::name(process), words::count(n as u64 - 1, "other process", "other processes")),
+        (Some(process), n) => format!("{} and {}", ends::name(process), words::count(n as u64 - 1, "other process",
+                                                                                                    "other processes")),
         (None, _) => ends::nobody(view, rows.first().copied()),
     };
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
     let at_stake = send_q.map_or_else(String::new, |b| format!(", {} not acknowledged", words::bytes(b)));
-    let far = other.map_or_else(|| peer.to_string(), |p| format!("{peer}, held there by {} of this host,", ends::name(p)));
+    let far = other.map_or_else(String::new, |p| format!(", held there by {} of this host,", ends::name(p)));
     let summary = format!(
-        "{} of {who} to {far} {} no answer: silent for {}{at_stake}",
+        "{} of {who} to {peer}{far} {} no answer: silent for {}{at_stake}",
         words::count(n, "connection", "connections"),
         if n == 1 { "gets" } else { "get" },
         words::duration(silence)
@@ -119,6 +122,7 @@ fn finding(
             None => Subject { netns: (netns != 0).then_some(netns), uid: rows[0].uid, ..Subject::default() },
         }
     };
+    let timeout = info(|i| i.rto_us().map(|us| u64::from(us) / 1000)).max();
     let timers = || rows.iter().filter_map(|s| s.timer);
     let mut finding = Finding::new(ID, if high { Severity::High } else { Severity::Warning }, 0.9, summary)
         .because("the same segment was repeated and no acknowledgement of any kind came in the meantime")
@@ -130,7 +134,7 @@ fn finding(
         .evidence("gives_up_in_ms", Evidence::millis(rows.iter().filter_map(|s| gives_up_in_ms(view, s)).min()))
         .evidence("send_queue_bytes", send_q.map_or(Evidence::Unknown, Evidence::Bytes))
         .evidence("unacknowledged_segments", Evidence::Count(info(|i| i.unacked().map(u64::from)).sum()))
-        .evidence("retransmission_timeout_ms", Evidence::millis(info(|i| i.rto_us().map(|us| u64::from(us) / 1000)).max()))
+        .evidence("retransmission_timeout_ms", Evidence::millis(timeout))
         .evidence("retransmitted_bytes", Evidence::Bytes(info(crate::model::TcpInfo::bytes_retrans).sum()))
         .evidence("silent_peers", Evidence::Count(silent_peers));
     if owners.len() > 1 {

@@ -34,7 +34,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     if view.now.netns.iter().any(|n| n.incomplete) {
         return Outcome::not_checked("the tables were not read completely, so that a missing half proves nothing");
     }
-    places.drop_rewritten(view, &mut alone);
+    Places::drop_rewritten(view, &mut alone);
     if alone.is_empty() {
         return Outcome::default();
     }
@@ -93,7 +93,7 @@ impl Places {
 
     /// Takes out the rows whose other half exists under another name: a redirected client is seen by the server with
     /// its own address and port, and the client sees another port than the server's.
-    fn drop_rewritten(&self, view: &View<'_>, alone: &mut Vec<&Socket>) {
+    fn drop_rewritten(view: &View<'_>, alone: &mut Vec<&Socket>) {
         let (mut calls, mut called): (FxHashSet<Endpoint>, FxHashSet<Endpoint>) = Default::default();
         for socket in view.now.sockets.iter().filter(|s| s.state.has_peer()) {
             called.insert(socket.peer.normalised());
@@ -134,6 +134,7 @@ fn finding<'a>(view: &View<'a>, ends: &Ends<'_, 'a>, group: &Group<'_>) -> Findi
     states.sort_unstable();
     states.dedup();
     let tuples = rows.iter().take(5).map(|s| s.four_tuple().to_string()).collect();
+    let unacknowledged = rows.iter().filter_map(|s| s.send_q_bytes).map(u64::from).sum();
     let subject = group.subject(view);
     let finding = Finding::new(ID, Severity::Warning, if certain { 0.97 } else { 0.85 }, summary)
         .because(if certain {
@@ -146,18 +147,18 @@ fn finding<'a>(view: &View<'a>, ends: &Ends<'_, 'a>, group: &Group<'_>) -> Findi
         .evidence("connections", Evidence::List(tuples))
         .evidence("states", Evidence::List(states.into_iter().map(str::to_owned).collect()))
         .evidence("silent_max_ms", Evidence::millis(silence.map(|(longest, _)| longest)))
-        .evidence("unacknowledged_bytes", Evidence::Bytes(rows.iter().filter_map(|s| s.send_q_bytes).map(u64::from).sum()))
+        .evidence("unacknowledged_bytes", Evidence::Bytes(unacknowledged))
         .evidence("namespaces_read", Evidence::Count(view.now.netns.len() as u64));
     finding
         .topic(Topic::Keepalive)
         .why(
-            "The other half ended without a FIN or RST that reached this one: it was destroyed, its namespace went away, \
-             or its segments were dropped. This half waits for something that cannot come; only a write, or a keepalive \
-             probe, makes it learn.",
+            "The other half ended without a FIN or RST that reached this one: it was destroyed, its namespace went \
+            away, or its segments were dropped. This half waits for something that cannot come; only a write, or a \
+            keepalive probe, makes it learn.",
         )
         .remedy([
-            "look at what happened to the other half: a container that was removed, a process killed with its namespace, \
-             a firewall rule between namespaces, a full accept queue that dropped the end of a handshake",
+            "look at what happened to the other half: a container that was removed, a process killed with its \
+            namespace, a firewall rule between namespaces, a full accept queue that dropped the end of a handshake",
             "in the surviving program set read timeouts, a heartbeat, or SO_KEEPALIVE with a short TCP_KEEPIDLE",
             "close the connection in the surviving program, or restart it",
         ])
@@ -213,8 +214,8 @@ mod tests {
         assert_eq!(finding.subject.pids, [812, 900]);
         assert_eq!(
             finding.summary,
-            "client (812) holds 1 connection with 127.0.0.1:7000 on this host whose other half no longer exists (server \
-             (900) serves that end)"
+            "client (812) holds 1 connection with 127.0.0.1:7000 on this host whose other half no longer exists \
+            (server (900) serves that end)"
         );
         assert!(finding.evidence.contains(&("silent_max_ms", Evidence::Millis(4000))));
     }
@@ -244,7 +245,8 @@ mod tests {
     #[test]
     fn remainders_requests_remote_peers_and_rewritten_addresses_are_silent() {
         let silent = |rows: Vec<Socket>| assert_eq!(world(rows).later(2000).check(check), Outcome::default());
-        let mini = Socket { kind: RowKind::TimeWaitMini, ..unheld(row(State::FinWait2, "127.0.0.1:7000", "127.0.0.1:5000")) };
+        let remains = unheld(row(State::FinWait2, "127.0.0.1:7000", "127.0.0.1:5000"));
+        let mini = Socket { kind: RowKind::TimeWaitMini, ..remains };
         silent(vec![client(5000, State::CloseWait), mini]);
         silent(vec![client(5000, State::Established), time_wait("127.0.0.1:7000", "127.0.0.1:5000", 5000)]);
         silent(vec![client(5000, State::Established), unheld(row(State::SynRecv, "127.0.0.1:7000", "127.0.0.1:5000"))]);
@@ -252,7 +254,8 @@ mod tests {
         // REDIRECT: the server took it on another port.
         silent(vec![client(5000, State::Established), row(State::Established, "127.0.0.1:15001", "127.0.0.1:5000")]);
         // The dual-stack server's half of an IPv4 client.
-        silent(vec![client(5000, State::Established), row(State::Established, "[::ffff:127.0.0.1]:7000", "[::ffff:127.0.0.1]:5000")]);
+        let mapped = row(State::Established, "[::ffff:127.0.0.1]:7000", "[::ffff:127.0.0.1]:5000");
+        silent(vec![client(5000, State::Established), mapped]);
     }
 
     #[test]

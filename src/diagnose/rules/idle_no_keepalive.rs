@@ -36,7 +36,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         } else if without_ages > 0 {
             Outcome::not_checked(format!(
                 "this source does not tell how long {} silent",
-                words::count(without_ages, "connection without a timer has been", "connections without a timer have been")
+                words::count(without_ages, "unwatched connection has been", "unwatched connections have been")
             ))
         } else {
             Outcome::default()
@@ -83,7 +83,8 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
         share.words()
     );
     let finding = Finding::new(ID, severity, 0.9, summary)
-        .because("no timer runs, so keepalive is off: with it the silence could not have lasted so long; whether the peer is gone is not known (0.4)")
+        .because("no timer runs, so keepalive is off: with it the silence could not have lasted so long; whether the \
+                  peer is gone is not known (0.4)")
         .subject(group.subject(view))
         .evidence("count", Evidence::Count(n))
         .evidence("idle_max_ms", Evidence::Millis(longest))
@@ -136,7 +137,8 @@ mod tests {
     fn the_owner_is_named_and_one_percent_of_its_descriptors_is_a_warning() {
         let outcome = world([idle(5000, LIMIT_MS, 9_000_000), idle(5001, 10_800_000, 99_000_000)]).check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
-        assert_eq!((finding.severity, finding.subject.pid, finding.topic), (Severity::Info, Some(812), Some(Topic::Keepalive)));
+        assert_eq!((finding.severity, finding.subject.pid, finding.topic), (Severity::Info, Some(812),
+        Some(Topic::Keepalive)));
         assert_eq!(
             finding.summary,
             "postgres (812) keeps 2 connections with 10.0.0.2 that nothing ever checks, silent for up to 3 h, 0.2 % of \
@@ -165,7 +167,8 @@ mod tests {
 
     #[test]
     fn the_limit_is_the_namespace_s_own_and_what_is_missing_is_said() {
-        assert_eq!(world([idle(5000, 5000, 5000)]).sysctl("ipv4/tcp_keepalive_time", &[5]).check(check).findings.len(), 1);
+        let mut short = world([idle(5000, 5000, 5000)]);
+        assert_eq!(short.sysctl("ipv4/tcp_keepalive_time", &[5]).check(check).findings.len(), 1);
         let mut unreadable = world([idle(5000, LIMIT_MS, LIMIT_MS)]);
         unreadable.now.netns[0].sysctls.clear();
         assert!(unreadable.check(check).not_checked.is_some_and(|w| w.contains("tcp_keepalive_time")));

@@ -1,7 +1,7 @@
 #![doc = include_str!("../../../docs/rules/rcvbuf-pruning.md")]
 //!
-//! Comes in: counters of data that was dropped for want of buffer, and the drops of single sockets. Goes out: one finding
-//! per process whose sockets dropped, else one for the namespace. Never here: drops of listeners.
+//! Comes in: counters of data that was dropped for want of buffer, and the drops of single sockets. Goes out: one
+//! finding per process whose sockets dropped, else one for the namespace. Never here: drops of listeners.
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
@@ -25,7 +25,8 @@ const COUNTERS: [(&str, &str, bool); 6] = [
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if view.before.is_none() {
-        let Some((name, _)) = view.now.netns.iter().find_map(|n| COUNTERS.iter().find_map(|(_, c, _)| Some((*c, n.counter(c).filter(|v| *v > 0)?))))
+        let Some((name, _)) = view.now.netns.iter().find_map(|n| COUNTERS.iter().find_map(|(_, c, _)| Some((*c,
+        n.counter(c).filter(|v| *v > 0)?))))
         else {
             return Outcome::default();
         };
@@ -48,7 +49,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             continue;
         }
         let dropping: Vec<&Socket> =
-            view.now.sockets.iter().filter(|s| s.netns == netns.inode && new_drops(view, s).is_some_and(|n| n > 0)).collect();
+            view.now.sockets.iter().filter(|s| s.netns == netns.inode && new_drops(view, s).is_some_and(|n| n >
+            0)).collect();
         if dropping.is_empty() {
             findings.push(finding(view, netns, None, &grown));
             continue;
@@ -108,7 +110,8 @@ fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(
         None => format!("receive buffers were full and were squeezed within {interval}, nothing is known to be lost"),
     };
     let memory = rows.iter().filter_map(|s| s.skmem);
-    let windows = rows.iter().filter_map(|s| s.info.as_deref()?.rcv_wnd_bytes());
+    let filled = memory.clone().map(|m| u64::from(m.rmem_alloc_bytes)).sum();
+    let window = rows.iter().filter_map(|s| s.info.as_deref()?.rcv_wnd_bytes()).min();
     let disordered = rows.iter().filter_map(|s| s.info.as_deref()?.rcv_ooopack()).map(u64::from).reduce(|a, b| a + b);
     let subject = match group {
         Some(group) => group.subject(view),
@@ -125,9 +128,9 @@ fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(
         finding = finding
             .evidence("sockets_with_drops", Evidence::Count(rows.len() as u64))
             .evidence("new_drops", Evidence::Count(drops))
-            .evidence("receive_memory_bytes", Evidence::Bytes(memory.clone().map(|m| u64::from(m.rmem_alloc_bytes)).sum()))
+            .evidence("receive_memory_bytes", Evidence::Bytes(filled))
             .evidence("receive_buffer_bytes", Evidence::Bytes(memory.map(|m| u64::from(m.rcvbuf_bytes)).sum()))
-            .evidence("offered_window_min_bytes", windows.min().map_or(Evidence::Unknown, |w| Evidence::Bytes(w.into())))
+            .evidence("offered_window_min_bytes", window.map_or(Evidence::Unknown, |w| Evidence::Bytes(w.into())))
             .evidence("out_of_order_segments", Evidence::count(disordered))
             .evidence("peers", closing::peers_evidence(rows));
     }

@@ -13,7 +13,7 @@ use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::rules::zero_window_peer;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
-use crate::model::{Process, Socket, State};
+use crate::model::{Process, Socket, State, TcpInfo};
 
 const ID: &str = "recv-queue-stuck";
 /// Where data can still arrive, and the peer still waits for it to be taken.
@@ -38,7 +38,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let limit = view.thresholds.queue_stuck_seconds * 1000.0;
     for socket in view.now.sockets.iter().filter(|s| s.recv_q_bytes > 0 && ends::is_held(s, &STATES) && !s.ulp) {
         // Without `tcp_info` the queue itself must tell, which takes two samples.
-        let last_data = socket.info.as_deref().and_then(|i| i.last_data_recv_ms()).map(u64::from);
+        let last_data = socket.info.as_deref().and_then(TcpInfo::last_data_recv_ms).map(u64::from);
         if view.before.is_none() {
             match last_data {
                 Some(ms) if ms as f64 >= limit => unread.push(Unread { socket, at_least_ms: ms, sure: false }),
@@ -56,7 +56,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     if suspects + without_times > 0 {
         outcome.wants_second =
-            Some(format!("{} unread bytes", words::count(suspects + without_times, "connection has", "connections have")));
+            Some(format!("{} not read", words::count(suspects + without_times, "connection is", "connections are")));
     }
     if !unread.is_empty() {
         outcome.findings = findings(view, &unread);
@@ -79,7 +79,7 @@ fn unread_for_ms(view: &View<'_>, socket: &Socket, last_data: Option<u64>) -> Op
 /// Whether the peer can send no more: our buffer is full, or the window that we offer is shut.
 fn peer_is_blocked(socket: &Socket) -> bool {
     let full = socket.skmem.is_some_and(|m| m.rcvbuf_bytes > 0 && m.rmem_alloc_bytes >= m.rcvbuf_bytes);
-    full || socket.info.as_deref().and_then(|i| i.rcv_wnd_bytes()) == Some(0)
+    full || socket.info.as_deref().and_then(TcpInfo::rcv_wnd_bytes) == Some(0)
 }
 
 fn findings<'a>(view: &View<'a>, unread: &[Unread<'a>]) -> Vec<Finding> {
@@ -219,9 +219,11 @@ mod tests {
     use crate::model::{SkMem, TimerKind};
 
     fn unread(port: u16, bytes: u32, taken: u64, last_data_ms: u64) -> Socket {
-        let base = Socket { recv_q_bytes: bytes, ..row(State::Established, "10.0.0.1:80", &format!("10.0.0.2:{port}")) };
+        let peer = format!("10.0.0.2:{port}");
+        let base = Socket { recv_q_bytes: bytes, ..row(State::Established, "10.0.0.1:80", &peer) };
         let fields =
-            [("bytes_received", taken + u64::from(bytes)), ("last_data_recv_ms", last_data_ms), ("rcv_wnd_bytes", 9000)];
+            [("bytes_received", taken + u64::from(bytes)), ("last_data_recv_ms", last_data_ms), ("rcv_wnd_bytes",
+                                                                                                  9000)];
         let skmem = SkMem { rmem_alloc_bytes: bytes * 2, rcvbuf_bytes: 131_072, ..SkMem::default() };
         Socket { skmem: Some(skmem), ..info(base, &fields) }
     }
@@ -264,7 +266,8 @@ mod tests {
         let severity = |age, change: fn(&mut Socket)| {
             later(world([unread(5000, 100, 0, age)]), change).check(check).findings[0].severity
         };
-        let full: fn(&mut Socket) = |s| s.skmem = Some(SkMem { rmem_alloc_bytes: 9, rcvbuf_bytes: 9, ..SkMem::default() });
+        let full: fn(&mut Socket) = |s| s.skmem = Some(SkMem { rmem_alloc_bytes: 9, rcvbuf_bytes: 9,
+        ..SkMem::default() });
         let shut: fn(&mut Socket) = |s| assert!(s.info.as_mut().unwrap().set("rcv_wnd_bytes", 0));
         assert_eq!((severity(20_000, full), severity(20_000, shut)), (Severity::High, Severity::High));
         assert_eq!((severity(500, full), severity(500, |_| {})), (Severity::Warning, Severity::Info));
@@ -283,13 +286,16 @@ mod tests {
     #[test]
     fn readers_however_slow_are_silent() {
         // It took some, and as much came again; all was read; another layer takes the data; nobody accepted it yet.
-        let slow = later(world([unread(5000, 100, 0, 20_000)]), |s| assert!(s.info.as_mut().unwrap().set("bytes_received", 150)));
+        let slow = later(world([unread(5000, 100, 0, 20_000)]), |s| {
+            assert!(s.info.as_mut().unwrap().set("bytes_received", 150));
+        });
         assert_eq!(slow.check(check), Outcome::default());
         let drained = later(world([unread(5000, 100, 0, 20_000)]), |s| s.recv_q_bytes = 0);
         assert_eq!(drained.check(check), Outcome::default());
         let tls = Socket { ulp: true, ..unread(5000, 100, 0, 20_000) };
         let leak = Socket { state: State::CloseWait, ..unread(5001, 100, 0, 20_000) };
-        assert_eq!(later(world([tls, unheld(unread(5002, 9, 0, 20_000)), leak]), |_| {}).check(check), Outcome::default());
+        assert_eq!(later(world([tls, unheld(unread(5002, 9, 0, 20_000)), leak]), |_| {}).check(check),
+        Outcome::default());
         // It came after the first sample: `earlier` had nothing to read.
         let mut fresh = world([unread(5000, 0, 100, 20_000)]);
         fresh.later(2000).now.sockets[0] = unread(5000, 100, 100, 1000);

@@ -56,7 +56,8 @@ impl Cause {
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let waiting = view.now.sockets.iter().filter(|s| s.send_q_bytes.is_some_and(|n| n > 0) && ends::is_held(s, &STATES));
+    let waiting = view.now.sockets.iter().filter(|s| s.send_q_bytes.is_some_and(|n| n > 0) && ends::is_held(s,
+    &STATES));
     let unreported =
         waiting.filter(|s| !zero_window_peer::reports(view, s) && !dead_peer_retransmit::reports(view, s));
     if view.before.is_none() {
@@ -122,8 +123,8 @@ fn grown(view: &View<'_>, socket: &Socket, field: fn(&TcpInfo) -> Option<u64>) -
     Some(field(socket.info.as_deref()?)?.saturating_sub(before))
 }
 
-/// How long it has been so, at least: the interval, or longer when neither data left nor an answer came for longer; data
-/// that was written later than that shows in the time that the connection had anything to send.
+/// How long it has been so, at least: the interval, or longer when neither data left nor an answer came for longer;
+/// data that was written later than that shows in the time that the connection had anything to send.
 fn lasted_ms(view: &View<'_>, socket: &Socket) -> u64 {
     let interval = view.interval_ms().unwrap_or(0);
     let longer = || {
@@ -157,9 +158,11 @@ fn finding(view: &View<'_>, group: &Group<'_>, cause: Cause) -> Finding {
     let ms = |field: fn(&TcpInfo) -> Option<u64>| {
         Evidence::millis(rows.iter().filter_map(|s| grown(view, s, field)).max().map(|us| us / 1000))
     };
+    let window = least(|i| i.snd_wnd_bytes().map(u64::from));
     let timers = || rows.iter().filter_map(|s| s.timer);
     let finding = Finding::new(ID, severity, 0.7, summary)
-        .because("nothing was acknowledged between two samples while data waited; the cause is the kernel's own account")
+        .because("nothing was acknowledged between two samples while data waited; the cause is the kernel's own \
+                  account")
         .subject(group.subject(view))
         .evidence("count", Evidence::Count(n))
         .evidence("cause", Evidence::Text(cause.key().into()))
@@ -167,7 +170,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, cause: Cause) -> Finding {
         .evidence("send_queue_bytes", send_q.map_or(Evidence::Unknown, Evidence::Bytes))
         .evidence("in_flight_bytes", send_q.map_or(Evidence::Unknown, |q| Evidence::Bytes(q.saturating_sub(unsent))))
         .evidence("not_sent_bytes", Evidence::Bytes(unsent))
-        .evidence("peer_window_min_bytes", least(|i| i.snd_wnd_bytes().map(u64::from)).map_or(Evidence::Unknown, Evidence::Bytes))
+        .evidence("peer_window_min_bytes", window.map_or(Evidence::Unknown, Evidence::Bytes))
         .evidence("congestion_window_min_segments", Evidence::count(least(|i| i.snd_cwnd().map(u64::from))))
         .evidence("retransmissions_max", Evidence::count(timers().map(|t| t.retransmits.into()).max()))
         .evidence("backoff_max", Evidence::count(most(|i| i.backoff().map(u64::from))))

@@ -1,7 +1,7 @@
 #![doc = include_str!("../../../docs/rules/sysctl-hazard.md")]
 //!
-//! Comes in: the settings of the namespaces that were read. Goes out: one finding per dangerous or useless setting. Never
-//! here: a bundle of settings to copy; one hazard, one line.
+//! Comes in: the settings of the namespaces that were read. Goes out: one finding per dangerous or useless setting.
+//! Never here: a bundle of settings to copy; one hazard, one line.
 
 use std::collections::BTreeMap;
 
@@ -63,8 +63,8 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
             value,
             Some(0),
             "drops clients behind NAT".into(),
-            "The kernel then remembers one timestamp per peer address and drops SYNs that look older. Clients behind one \
-             NAT have different clocks, so some of them cannot connect; Linux 4.12 removed the setting for that.",
+            "The kernel then remembers one timestamp per peer address and drops SYNs that look older. Clients behind \
+            one NAT have different clocks, so some of them cannot connect; Linux 4.12 removed the setting for that.",
             &["set it to 0 and remove the line that sets it"],
             "never set tcp_tw_recycle",
         );
@@ -105,8 +105,8 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
             value,
             Some(half),
             "makes connections lose their TIME_WAIT".into(),
-            "Beyond this number connections are closed without TIME_WAIT, so late segments may reach a new connection. A \
-             TIME_WAIT costs about 300 bytes: lowering the limit saves nothing.",
+            "Beyond this number connections are closed without TIME_WAIT, so late segments may reach a new \
+            connection. A TIME_WAIT costs about 300 bytes: lowering the limit saves nothing.",
             &["set it back to the default", "reduce the churn: see time-wait-bucket-overflow"],
             "lowering tcp_max_tw_buckets to clean up TIME_WAIT",
         );
@@ -121,9 +121,12 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
             value,
             Some(15),
             "kills connections in short outages".into(),
-            "It says how often a segment is repeated before the connection ends. RFC 1122 asks for 100 s at least, which \
-             takes 8.",
-            &["set TCP_USER_TIMEOUT in the application that wants to know sooner", "set it to 8 or more, 15 by default"],
+            "It says how often a segment is repeated before the connection ends. RFC 1122 asks for 100 s at least, \
+            which takes 8.",
+            &[
+                "set TCP_USER_TIMEOUT in the application that wants to know sooner",
+                "set it to 8 or more, 15 by default",
+            ],
             "tcp_retries2 below 8",
         );
     }
@@ -168,11 +171,11 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
             } else {
                 "caps every accept queue, whatever the programs ask for".into()
             },
-            "The queue of a listener is the smaller of this and the argument of listen(), at the time of the call. A burst \
-             of clients beyond it is dropped.",
+            "The queue of a listener is the smaller of this and the argument of listen(), at the time of the call. A \
+            burst of clients beyond it is dropped.",
             &[
-                "raise it together with the backlog of the application, then restart the application: only listen() reads \
-                 it",
+                "raise it together with the backlog of the application, then restart the application: only listen() \
+                reads it",
             ],
             "somaxconn alone: it needs the application's own backlog and a new listen()",
         );
@@ -188,9 +191,9 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
             value,
             Some((ehash / 128).max(128)),
             "was raised and has no effect while SYN cookies are on".into(),
-            "With cookies a SYN queue is limited by the backlog of its listener; this number counts only with cookies off \
-             (tcp_conn_request).",
-            &["raise the backlog of the listener and net.core.somaxconn if the SYN queue is full: see syn-queue-pressure"],
+            "With cookies a SYN queue is limited by the backlog of its listener; this number counts only with cookies \
+            off (tcp_conn_request).",
+            &["if the SYN queue is full raise the backlog and net.core.somaxconn: see syn-queue-pressure"],
             "turning SYN cookies off so that it takes effect",
         );
     }
@@ -228,7 +231,7 @@ fn finding(netns: &Netns, hazard: Hazard) -> Finding {
         .evidence("file", Evidence::Text(format!("/proc/sys/net/{}", hazard.file)))
         .why(hazard.why)
         .remedy(hazard.remedy)
-        .remedy([format!("find what sets it: grep -rs {name} /etc/sysctl.conf /etc/sysctl.d /run/sysctl.d /usr/lib/sysctl.d")])
+        .remedy([format!("find what sets it: grep -rs {name} /etc/sysctl.conf /etc/sysctl.d /run/sysctl.d")])
         .avoid([hazard.avoid, "a bundle of settings: change one thing for one measured symptom"])
         .next(format!("sysctl {name}"))
 }
@@ -249,14 +252,15 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     }
     let (first, owner) = listeners.first_key_value()?;
     let n = listeners.len() as u64;
-    let name = |owner: &Option<&Process>| owner.map_or_else(|| "?".to_owned(), ends::name);
-    let list = listeners.iter().take(LISTENERS_NAMED).map(|(port, owner)| format!("{port}: {}", name(owner))).collect();
+    let name = |owner: Option<&Process>| owner.map_or_else(|| "?".to_owned(), ends::name);
+    let line = |(port, owner): (&u16, &Option<&Process>)| format!("{port}: {}", name(*owner));
+    let list = listeners.iter().take(LISTENERS_NAMED).map(line).collect();
     let who = match (n, owner) {
         (1, Some(process)) => format!("port {first} of {}", ends::name(process)),
         (1, None) => format!("listening port {first}"),
-        _ => format!("{n} listening ports, such as {first} of {},", name(owner)),
+        _ => format!("{n} listening ports, such as {first} of {},", name(*owner)),
     };
-    let lies = if n == 1 { "lies" } else { "lie" };
+    let (lies, is) = if n == 1 { ("lies", "is") } else { ("lie", "are") };
     let object = dotted("ipv4/ip_local_reserved_ports");
     let ports = listeners.keys().take(LISTENERS_NAMED).map(ToString::to_string).collect::<Vec<_>>().join(",");
     Some(
@@ -264,21 +268,24 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
             ID,
             Severity::Info,
             0.99,
-            format!("{who} {lies} in the range of outgoing connections {low}-{high} and {} not reserved", if n == 1 { "is" } else { "are" }),
+            format!("{who} {lies} in the range of outgoing connections {low}-{high} and {is} not reserved"),
         )
-        .because("the range, the reserved ports and the listeners were read; whether a port was chosen on purpose is not known")
-        .subject(Subject { netns: (netns.inode != 0).then_some(netns.inode), object: Some(object), ..Subject::default() })
+        .because("the range, the reserved ports and the listeners were read; whether a port was chosen on purpose is \
+                  not known")
+        .subject(Subject { netns: (netns.inode != 0).then_some(netns.inode), object: Some(object),
+        ..Subject::default() })
         .evidence("count", Evidence::Count(n))
         .evidence("listeners", Evidence::List(list))
         .evidence("port_range", Evidence::Text(format!("{low}-{high}")))
         .evidence("file", Evidence::Text("/proc/sys/net/ipv4/ip_local_reserved_ports".into()))
         .why(
-            "While the service is down an outgoing connection of any program may take its port. The service then fails to \
-             start with EADDRINUSE, although nothing else listens there.",
+            "While the service is down an outgoing connection of any program may take its port. The service then \
+            fails to start with EADDRINUSE, although nothing else listens there.",
         )
         .remedy([
             "move the service to a port outside the range".to_owned(),
-            format!("or reserve the port, beside those that are reserved already: net.ipv4.ip_local_reserved_ports={ports}"),
+            format!("or reserve the port, beside those that are reserved already: \
+                     net.ipv4.ip_local_reserved_ports={ports}"),
             "nothing to do for a port that the kernel chose (a program that listens on port 0)".to_owned(),
         ])
         .avoid(["narrowing ip_local_port_range for this: outgoing connections need it"])
@@ -380,7 +387,8 @@ mod tests {
             "port 50000 of server (812) lies in the range of outgoing connections 32768-60999 and is not reserved"
         );
         world.add(listen("[::]:50001", 0, 128));
-        assert!(world.check(check).findings[0].summary.starts_with("2 listening ports, such as 50000 of server (812),"));
+        assert!(world.check(check).findings[0].summary.starts_with("2 listening ports, such as 50000 of server \
+                                                                    (812),"));
         world.now.netns[0].reserved_ports = vec![(50_000, 50_001)];
         assert_eq!(found(&world), []);
     }

@@ -1,7 +1,7 @@
 #![doc = include_str!("../../../docs/rules/tcp-memory-pressure.md")]
 //!
-//! Comes in: the pages of all TCP buffers of the host, their three limits, the counters of the namespaces. Goes out: one
-//! finding for the host. Never here: UDP, and the limits of cgroups.
+//! Comes in: the pages of all TCP buffers of the host, their three limits, the counters of the namespaces. Goes out:
+//! one finding for the host. Never here: UDP, and the limits of cgroups.
 
 use std::net::IpAddr;
 
@@ -86,7 +86,8 @@ fn finding(view: &View<'_>, budget: Option<Budget>, entered: u64, aborted: u64) 
     });
     let summary = match budget {
         Some(b) if b.used > b.max => {
-            format!("TCP buffers of this host take {}, above the limit of {}: data is dropped{top}", size(b.used), size(b.max))
+            let (used, max) = (size(b.used), size(b.max));
+            format!("TCP buffers of this host take {used}, above the limit of {max}: data is dropped{top}")
         }
         Some(b) if aborted > 0 => format!(
             "the kernel killed {} for want of memory, TCP buffers of this host take {} of at most {}{top}",
@@ -100,7 +101,8 @@ fn finding(view: &View<'_>, budget: Option<Budget>, entered: u64, aborted: u64) 
             size(b.pressure)
         ),
         Some(b) if entered > 0 => {
-            format!("TCP buffers of this host came under pressure just now and take {} of at most {}{top}", size(b.used), size(b.max))
+            let (used, max) = (size(b.used), size(b.max));
+            format!("TCP buffers of this host came under pressure just now and take {used} of at most {max}{top}")
         }
         Some(b) => format!(
             "TCP buffers of this host take {}: pressure begins at {} and data is dropped at {}{top}",
@@ -143,8 +145,9 @@ fn finding(view: &View<'_>, budget: Option<Budget>, entered: u64, aborted: u64) 
     }
     finding
         .why(
-            "All TCP sockets of a host share one budget. Above pressure the kernel shrinks windows and throws away what \
-             it may from receive queues until the use is below min again; above max it drops data and kills orphans.",
+            "All TCP sockets of a host share one budget. Above pressure the kernel shrinks windows and throws away \
+            what it may from receive queues until the use is below min again; above max it drops data and \
+             kills orphans.",
         )
         .remedy([
             "find the biggest holders: programs that do not read (recv-queue-stuck), peers that do not read \
@@ -198,7 +201,7 @@ impl Holders {
     }
 
     fn list(&self, of: &[(String, u64)]) -> Vec<String> {
-        let percent = |bytes: u64| if self.seen_bytes == 0 { 0 } else { bytes * 100 / self.seen_bytes };
+        let percent = |bytes: u64| (bytes * 100).checked_div(self.seen_bytes).unwrap_or(0);
         of.iter().map(|(name, bytes)| format!("{name}: {}, {} %", words::bytes(*bytes), percent(*bytes))).collect()
     }
 }
@@ -244,8 +247,8 @@ mod tests {
         let finding = &outcome.findings[0];
         assert_eq!(
             finding.summary,
-            "TCP buffers of this host take 501 MiB, above the pressure level of 500 MiB: windows shrink, most of what is \
-             seen here in server (812) (7.6 MiB)"
+            "TCP buffers of this host take 501 MiB, above the pressure level of 500 MiB: windows shrink, most of what \
+            is seen here in server (812) (7.6 MiB)"
         );
         let list = |name| finding.evidence.iter().find(|(n, _)| *n == name).map(|(_, e)| e.clone());
         let texts = |all: &[&str]| Some(Evidence::List(all.iter().map(|s| (*s).to_owned()).collect()));

@@ -1,7 +1,7 @@
 #![doc = include_str!("../../../docs/rules/zero-window-peer.md")]
 //!
-//! Comes in: held connections whose window probe timer runs. Goes out: one finding per writer, and per reader when it is
-//! on this host. Never here: orphans with a shut window (see `fin-wait1-stuck`).
+//! Comes in: held connections whose window probe timer runs. Goes out: one finding per writer, and per reader when it
+//! is on this host. Never here: orphans with a shut window (see `fin-wait1-stuck`).
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
@@ -44,8 +44,8 @@ pub(super) fn reports(view: &View<'_>, socket: &Socket) -> bool {
     is_shut(socket) && lasted_ms(socket).is_some_and(|ms| reaches(ms, view.thresholds.zero_window_warn_seconds))
 }
 
-/// The probe timer runs, data waits, and the peer offers no window. With a window that is open, however small, the timer
-/// means data that the application itself holds back (`tcp_check_probe_timer`).
+/// The probe timer runs, data waits, and the peer offers no window. With a window that is open, however small, the
+/// timer means data that the application itself holds back (`tcp_check_probe_timer`).
 pub(super) fn is_shut(socket: &Socket) -> bool {
     socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe)
         && socket.send_q_bytes.is_some_and(|n| n > 0)
