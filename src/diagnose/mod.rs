@@ -8,6 +8,7 @@ pub mod attribution;
 pub mod closing;
 pub mod descriptors;
 pub mod doing;
+pub mod ends;
 pub mod finding;
 pub mod holding;
 pub mod ports;

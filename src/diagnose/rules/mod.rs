@@ -69,4 +69,14 @@ rules! {
     last_ack_stuck "last-ack-stuck" One;
     closing_stuck "closing-stuck" One;
     orphan_limit "orphan-limit" OneOrTwo;
+    dead_peer_retransmit "dead-peer-retransmit" One;
+    zero_window_peer "zero-window-peer" OneOrTwo;
+    recv_queue_stuck "recv-queue-stuck" OneOrTwo;
+    send_queue_stuck "send-queue-stuck" Two;
+    idle_no_keepalive "idle-no-keepalive" One;
+    half_open_mirror_missing "half-open-mirror-missing" Two;
+    tcp_memory_pressure "tcp-memory-pressure" OneOrTwo;
+    rcvbuf_pruning "rcvbuf-pruning" Two;
+    abort_storm "abort-storm" Two;
+    sysctl_hazard "sysctl-hazard" One;
 }
