@@ -118,6 +118,7 @@ impl Live {
             };
             budget = rest;
             facts.inspection = processes::inspect(self.root(), pid);
+            facts.is_go = processes::is_go(self.root(), pid);
             refused += u32::from(facts.inspection.is_none());
         }
         if refused > 0 {

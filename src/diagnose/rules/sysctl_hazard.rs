@@ -251,7 +251,7 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     let (first, owner) = listeners.first_key_value()?;
     let n = listeners.len() as u64;
     let name = |owner: Option<&Process>| owner.map_or_else(|| "?".to_owned(), ends::name);
-    let line = |(port, owner): (&u16, &Option<&Process>)| format!("{port}: {}", name(*owner));
+    let line = |(port, owner): (&u16, &_)| format!("{port}: {}", name(*owner));
     let list = listeners.iter().take(LISTENERS_NAMED).map(line).collect();
     let who = match (n, owner) {
         (1, Some(process)) => format!("port {first} of {}", ends::name(process)),
