@@ -1,6 +1,6 @@
 //! The full screen of `watch`.
 //!
-//! Comes in: keys and frames ([`state::App`]). Goes out: cells of a buffer ([`draw`]), and commands for whoever samples.
+//! Comes in: keys and frames ([`state::App`]). Goes out: cells of a buffer (the function [`draw()`]), and commands for whoever samples.
 //! Never here: a terminal, a clock, a thread.
 
 mod draw;
