@@ -47,6 +47,9 @@ struct Set {
     comm: Arc<str>,
 }
 
+/// A name, and how often it was seen.
+type Sightings = Vec<(Arc<str>, u32)>;
+
 /// The memory.
 #[derive(Default)]
 pub struct Ownership {
@@ -63,7 +66,7 @@ pub struct Ownership {
     /// Owner of each listening endpoint, by namespace.
     listeners: FxHashMap<(u64, Endpoint), OwnerId>,
     /// Which names were seen connecting where, how often.
-    destinations: FxHashMap<(u64, Endpoint), Vec<(Arc<str>, u32)>>,
+    destinations: FxHashMap<(u64, Endpoint), Sightings>,
     names: FxHashSet<Arc<str>>,
 }
 
@@ -86,18 +89,15 @@ impl Ownership {
         for holder in holders {
             let process = owners.process(holder);
             let key = (process.pid, self.name(&process.comm));
-            let place = match self.places.get(&key) {
-                Some(place) => *place,
-                None => {
-                    let place = self.free_processes.pop().unwrap_or_else(|| {
-                        self.table.processes.push(process.clone());
-                        u32::try_from(self.table.processes.len() - 1).unwrap_or(u32::MAX)
-                    });
-                    self.table.processes[place as usize] = process.clone();
-                    self.places.insert(key, place);
-                    place
-                }
-            };
+            let place = self.places.get(&key).copied().unwrap_or_else(|| {
+                let place = self.free_processes.pop().unwrap_or_else(|| {
+                    self.table.processes.push(process.clone());
+                    u32::try_from(self.table.processes.len() - 1).unwrap_or(u32::MAX)
+                });
+                self.table.processes[place as usize] = process.clone();
+                self.places.insert(key, place);
+                place
+            });
             processes.push(place);
         }
         processes.sort_unstable();
@@ -237,6 +237,7 @@ impl Ownership {
             }
         };
         each_in_use(&mut mark);
+        #[allow(clippy::iter_over_hash_type, reason = "marks are the same in any order")]
         for id in self.listeners.values() {
             mark(*id);
         }

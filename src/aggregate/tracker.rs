@@ -529,6 +529,7 @@ impl Tracker {
 
     /// Marks every owner that some row still has.
     pub fn mark_owners(&self, mark: &mut dyn FnMut(OwnerId)) {
+        #[allow(clippy::iter_over_hash_type, reason = "marks are the same in any order")]
         for entry in self.rows.values() {
             if entry.owner != 0 {
                 mark(entry.owner);

@@ -44,6 +44,7 @@ impl Placed {
     /// Turns owners into labels.
     pub(crate) fn name_owners(&mut self, ownership: &Ownership) {
         let Some(groups) = &mut self.groups else { return };
+        #[allow(clippy::iter_over_hash_type, reason = "sums are the same in any order")]
         for (owner, counts) in self.by_owner.drain() {
             let id = ownership.label(owner).map_or(GroupId::Nobody(OwnerStatus::Raced), GroupId::Owner);
             groups.entry(id).or_default().merge(&counts);
@@ -135,12 +136,11 @@ impl Place<'_> {
             Known::Exact(owner)
         };
         if let (Some(by), Some(groups)) = (by, &mut placed.groups) {
-            match (by, &known) {
-                (GroupBy::Process, Known::Exact(owner)) => placed.by_owner.entry(*owner).or_default().add(socket.state),
-                _ => {
-                    let id = self.group(by, socket, role, &known, status);
-                    groups.entry(id).or_default().add(socket.state);
-                }
+            if let (GroupBy::Process, Known::Exact(owner)) = (by, &known) {
+                placed.by_owner.entry(*owner).or_default().add(socket.state);
+            } else {
+                let id = self.group(by, socket, role, &known, status);
+                groups.entry(id).or_default().add(socket.state);
             }
         }
         if let (Some(lines), Some((kept, total))) = (lines, &mut placed.lines)

@@ -117,25 +117,26 @@ fn sample(
                 schedule.get_or_insert_with(|| Schedule::new(started, interval)).next(Instant::now());
             sampler.skip(left_out);
             let due = Instant::now() + wait;
-            // Orders come while waiting; those that ask for another look end the wait.
-            loop {
-                match orders.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                    Ok(Order::Interval(new)) => {
+            // An order ends the wait; of several that have come the last counts.
+            let order = match orders.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(order) => Some(order),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            for order in order.into_iter().chain(orders.try_iter()) {
+                match order {
+                    Order::Interval(new) => {
                         interval = new;
                         want.interval_ms = u64::try_from(new.as_millis()).unwrap_or(u64::MAX);
                         schedule = None;
-                        break;
                     }
-                    Ok(Order::Want(new)) => {
+                    Order::Want(new) => {
                         let interval_ms = want.interval_ms;
                         want = Want { interval_ms, ..*new };
                         // The looks after this one keep their time.
                         if let Some(schedule) = &mut schedule {
                             schedule.again();
                         }
-                        break;
                     }
                 }
             }

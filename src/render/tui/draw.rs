@@ -161,13 +161,12 @@ fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {
         pen.foreign(0, y + 1, hint, if app.notice.is_some() { theme.alert() } else { theme.dim() });
         return;
     }
-    match &app.notice {
-        Some(notice) => pen.foreign(0, y, notice, theme.alert()),
-        None => {
-            let x = pen.text(0, y, "next: ", theme.dim());
-            pen.foreign(x, y, &app.command(), Style::new())
-        }
-    };
+    if let Some(notice) = &app.notice {
+        pen.foreign(0, y, notice, theme.alert());
+    } else {
+        let x = pen.text(0, y, "next: ", theme.dim());
+        pen.foreign(x, y, &app.command(), Style::new());
+    }
     let keys = if app.detail.is_some() {
         "Esc back  arrows scroll  c copy  ? help  q quit"
     } else if app.drill.is_some() {

@@ -57,7 +57,7 @@ impl GroupBy {
     pub fn next(self, owners: bool) -> GroupBy {
         let at = GroupBy::ALL.iter().position(|g| *g == self).unwrap_or(0);
         let usable = |g: &GroupBy| owners || !g.needs_owners();
-        GroupBy::ALL.into_iter().cycle().skip(at + 1).find(usable).unwrap_or(self)
+        GroupBy::ALL.into_iter().cycle().skip(at + 1).take(GroupBy::ALL.len()).find(usable).unwrap_or(self)
     }
 }
 
@@ -312,7 +312,7 @@ impl Frame {
 pub fn rate(per_second: Option<f64>) -> String {
     match per_second {
         None => "-".into(),
-        Some(r) if r == 0.0 => "0".into(),
+        Some(0.0) => "0".into(),
         Some(r) if r < 9.95 => format!("{r:.1}"),
         Some(r) if r < 9999.5 => format!("{r:.0}"),
         Some(r) if r < 999_500.0 => format!("{:.0}k", r / 1e3),
