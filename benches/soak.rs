@@ -99,7 +99,7 @@ fn churn(per_second: u32) -> Result<()> {
             if held.len() > most
                 && let Some((client, server)) = held.pop_front()
             {
-                let (first, mut second) = if opened % 2 == 0 { (client, server) } else { (server, client) };
+                let (first, mut second) = if opened.is_multiple_of(2) { (client, server) } else { (server, client) };
                 drop(first);
                 // Its FIN has arrived: what is left of the first end is a TIME_WAIT as soon as the second is closed.
                 let _ = second.read(&mut [0; 1]);
@@ -158,7 +158,7 @@ fn terminal() -> Result<OwnedFd> {
     };
     let mut near = File::from(near);
     std::thread::spawn(move || {
-        let mut buffer = [0; 65536];
+        let mut buffer = [0; 8192];
         while near.read(&mut buffer).is_ok_and(|n| n > 0) {}
     });
     Ok(far)
@@ -195,8 +195,7 @@ fn soak(options: &Options) -> Result<bool> {
     let pid = child.id();
     running.0.push(child);
     println!(
-        "{} connections a second, each held {LIFE_SECONDS} s, then a minute in TIME_WAIT; looks every {interval:?}",
-        rate
+        "{rate} connections a second, each held {LIFE_SECONDS} s, then a minute in TIME_WAIT; looks every {interval:?}"
     );
     println!(
         "{:>7} {:>9} {:>9} {:>6} {:>8} {:>14} {:>14}",
@@ -219,7 +218,7 @@ fn soak(options: &Options) -> Result<bool> {
         if elapsed.is_multiple_of(10) || elapsed >= options.seconds {
             let before = cpu();
             let dumped = floor::census()?;
-            let took = cpu() - before;
+            let took = cpu().saturating_sub(before);
             if warm.is_some() {
                 floors.push(took);
             }

@@ -251,7 +251,7 @@ impl Ui {
             Command::Sample => drop(orders.send(Order::Want(Box::new(self.want(app))))),
             Command::Interval(ms) => drop(orders.send(Order::Interval(Duration::from_millis(ms)))),
             Command::Filter(text) => {
-                let outcome = set_filter(&text, &mut self.filter);
+                let outcome = set_filter(&text, &mut self.filter, app.owners);
                 app.filter_set(&text, outcome);
                 drop(orders.send(Order::Want(Box::new(self.want(app)))));
             }
@@ -277,8 +277,9 @@ impl Ui {
     }
 }
 
-fn set_filter(text: &str, filter: &mut Expr) -> Result<(), String> {
+fn set_filter(text: &str, filter: &mut Expr, owners: bool) -> Result<(), String> {
     let parsed = if text.is_empty() { Expr::all() } else { selection::parse(text).map_err(|e| e.to_string())? };
+    selection::can_be_watched(&parsed, owners).map_err(|e| e.to_string())?;
     *filter = parsed;
     Ok(())
 }
@@ -350,7 +351,7 @@ pub(super) fn picture(
         let Some(code) = key(word) else { anyhow::bail!("--screenshot-keys: `{word}` is not a key") };
         match app.on_key(KeyEvent::new(code, KeyModifiers::NONE), 10) {
             Some(Command::Filter(text)) => {
-                let outcome = set_filter(&text, &mut filter);
+                let outcome = set_filter(&text, &mut filter, app.owners);
                 app.filter_set(&text, outcome);
             }
             Some(Command::Sample) => {}
