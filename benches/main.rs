@@ -7,7 +7,16 @@
 //! and runs it, [`report`] makes the tables. This binary starts itself again in roles (`role:...`) for everything that
 //! has to happen in another process: holding sockets, and the floors, so that a floor starts a process as any subject
 //! does.
-
+#![allow(
+    clippy::disallowed_methods,
+    clippy::exit,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unsafe_code,
+    reason = "a benchmark measures with the clock, asks the kernel itself and prints"
+)]
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

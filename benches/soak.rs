@@ -6,7 +6,11 @@
 //! The population is private: half a minute of connections held at both ends, and a minute of TIME_WAIT behind them. The
 //! watch has a terminal of its own, a pty that is read and thrown away. CPU *beyond the dump* is that of the whole
 //! process less one bare dump (`floor`) per look, measured beside it in the same minutes.
-
+#![allow(
+    clippy::large_stack_arrays,
+    clippy::unwrap_used,
+    reason = "a benchmark ends by panicking, and has its stack to itself"
+)]
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

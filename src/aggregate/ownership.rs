@@ -3,6 +3,7 @@
 //! Comes in: owner tables as they are read now and then. Goes out: a small number per set of processes that a tracker keeps
 //! with each row, so that a TIME_WAIT has the owner which its socket had; and for what was never seen before its
 //! TIME_WAIT, who it most likely was, and why. Never here: looking.
+#![allow(clippy::iter_over_hash_type, reason = "every entry is treated alike, in whichever order")]
 
 use std::sync::Arc;
 

@@ -10,6 +10,7 @@
 //!
 //! Memory is bounded: above the cap only one key in 2, 4, 8... is tracked, chosen by its hash, so that those which stay
 //! are still followed from arrival to departure and rates can be scaled up instead of being wrong.
+#![allow(clippy::iter_over_hash_type, reason = "every entry is treated alike, in whichever order")]
 
 use rustc_hash::{FxHashMap, FxHasher};
 use std::hash::{Hash, Hasher};

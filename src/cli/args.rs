@@ -151,7 +151,7 @@ pub struct Selection {
     /// Sockets that this process holds
     #[arg(long, value_name = "PID", help_heading = "Selection")]
     pub pid: Option<String>,
-    /// Sockets of processes whose name contains this
+    /// Sockets of processes of this name; `*` stands for anything
     #[arg(long, value_name = "NAME", help_heading = "Selection")]
     pub process: Option<String>,
     /// Sockets of this user, by name or number

@@ -41,6 +41,13 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         Err(error) => return Err(error),
     };
     session.gaps.extend(snapshot.gaps.iter().cloned());
+    if snapshot.owners.collected {
+        for socket in &snapshot.sockets {
+            session.coverage.add(snapshot.owners.of(socket).0);
+        }
+        let root = rustix::process::geteuid().is_root();
+        session.gaps.extend(session.coverage.gap(snapshot.owners.unreadable, root));
+    }
     let judged = wanted.as_ref().map_or(RULES.len(), Vec::len);
     if args.nagios {
         let (code, text) = report::nagios(&diagnosis, &perfdata(&snapshot));
@@ -117,13 +124,10 @@ pub(crate) fn judge(
     thresholds: &Thresholds,
 ) -> Diagnosis {
     let diagnosis = diagnose::run(&View::new(now, before, thresholds), wanted);
-    let mut pids: Vec<u32> = diagnosis.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)).collect();
-    pids.sort_unstable();
-    pids.dedup();
-    if pids.is_empty() {
+    if diagnosis.inspect.is_empty() {
         return diagnosis;
     }
-    session.live.inspect(now, pids.into_iter());
+    session.live.inspect(now, diagnosis.inspect.iter().copied());
     diagnose::run(&View::new(now, before, thresholds), wanted)
 }
 
@@ -139,8 +143,8 @@ fn rules(names: &[String]) -> anyhow::Result<Option<Vec<&'static str>>> {
             let near = RULES
                 .iter()
                 .min_by_key(|r| crate::model::column::distance(name, r.id))
-                .map_or(String::new(), |r| format!("; did you mean `{}`?", r.id));
-            bail!("--rule: `{name}` is not a rule{near} see `tcpstate explain`");
+                .map_or(String::new(), |r| format!("did you mean `{}`? ", r.id));
+            bail!("--rule: `{name}` is not a rule; {near}`tcpstate explain` lists all");
         };
         wanted.push(rule.id);
     }

@@ -53,9 +53,10 @@ pub(crate) fn run(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
         text = format!("{} ({}): {}\n", column.name, column.kind.name(), column.help);
     } else {
         let names = RULES.iter().map(|r| r.id).chain(COLUMNS.iter().map(|c| c.name)).chain(["machine"]);
-        let near = names.map(|n| (column::distance(topic, n), n)).min().filter(|(d, _)| *d <= 3);
-        let hint = near.map_or(String::new(), |(_, n)| format!("; did you mean `{n}`?"));
-        bail!("`{topic}` is no state, rule or column{hint} `tcpstate explain` lists all topics");
+        let near =
+            names.map(|n| (column::distance(topic, n), n)).min().filter(|(d, _)| *d <= 3 && *d * 2 <= topic.len());
+        let hint = near.map_or(String::new(), |(_, n)| format!("did you mean `{n}`? "));
+        bail!("`{topic}` is no state, rule or column; {hint}`tcpstate explain` lists all topics");
     }
     env.stdout.write_all(text.as_bytes())?;
     Ok(Exit::Done)

@@ -23,6 +23,7 @@ pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
             writeln!(env.stdout)?;
         }
         Generated::Columns => {
+            writeln!(env.stdout, "# Columns\n\nOf `tcpstate list -c`; in a filter each is a word too.\n")?;
             writeln!(env.stdout, "| column | unit or type | meaning |\n| --- | --- | --- |")?;
             for column in COLUMNS {
                 writeln!(env.stdout, "| `{}` | {} | {} |", column.name, column.kind.name(), column.help)?;

@@ -12,10 +12,10 @@ use anyhow::bail;
 use crate::cli::args::{Format, ListArgs};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
+use crate::cli::select;
 use crate::cli::session::Session;
-use crate::collect::{Families, plan};
+use crate::model::Socket;
 use crate::model::column::{self, COLUMNS, Column, Group, Needs, Row};
-use crate::model::{Socket, StateSet};
 use crate::render::json::{LinesWriter, ListWriter};
 use crate::render::table::TableWriter;
 use crate::render::{csv, value};
@@ -40,37 +40,46 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         needs = needs.union(column.needs);
     }
     let mut session = Session::open(&args.common)?;
-    let plan = plan::plan(StateSet::ALL, Families::Both, needs, &[]);
-    if needs.owners && !args.common.no_owners {
+    let filter = select::expression(&args.selection, &session.names)?;
+    let mut work = session.plan(&filter, needs, &args.common)?;
+    if work.needs.owners && !args.common.no_owners {
         session.collect_owners()?;
     }
     if args.explain_plan {
-        session.explain(&plan, env)?;
+        session.explain(&work, env)?;
         return Ok(Exit::Done);
     }
     let head = session.head("list");
     let style = env.style(args.common.color);
-    let mut writer = match format {
-        Format::Table => Writer::Table(TableWriter::new(columns, style, !args.no_header)),
-        Format::Csv => {
-            if !args.no_header {
-                csv::header(&mut env.stdout, &columns)?;
+    // Nothing is written before there is a row, or the certainty that there is none: an error leaves no half document.
+    let begin = |out: &mut dyn Write| -> io::Result<Writer<'_>> {
+        Ok(match format {
+            Format::Table => Writer::Table(TableWriter::new(columns.clone(), style, !args.no_header)),
+            Format::Csv => {
+                if !args.no_header {
+                    csv::header(out, &columns)?;
+                }
+                Writer::Csv(&columns, String::new(), String::new())
             }
-            Writer::Csv(columns, String::new(), String::new())
-        }
-        Format::Json => Writer::Json(ListWriter::begin(&mut env.stdout, &head)?),
-        Format::Jsonl => Writer::Lines(LinesWriter::begin(&mut env.stdout, &head)?),
+            Format::Json => Writer::Json(ListWriter::begin(out, &head)?),
+            Format::Jsonl => Writer::Lines(LinesWriter::begin(out, &head)?),
+        })
+    };
+    let mut writer = None;
+    let mut write = |out: &mut dyn Write, row: &Row<'_>| match &mut writer {
+        Some(writer) => Writer::row(writer, out, row),
+        none => none.insert(begin(out)?).row(out, row),
     };
     let mut shown = 0u64;
     let mut failed: Option<io::Error> = None;
     let mut kept: Vec<Socket> = Vec::new();
-    session.rows(&plan, &mut |row| {
+    session.rows(&mut work, true, &mut |row| {
         shown += 1;
         if sort.is_some() {
             kept.push(row.socket.clone());
             return ControlFlow::Continue(());
         }
-        match writer.row(&mut env.stdout, row) {
+        match write(&mut env.stdout, row) {
             Ok(()) => ControlFlow::Continue(()),
             Err(e) => {
                 failed = Some(e);
@@ -81,16 +90,21 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if let Some(error) = failed {
         return Err(error.into());
     }
+    session.gaps.extend(session.live.lacks());
     if let Some((column, descending)) = sort {
         kept.sort_by(|a, b| {
             let key = |s| Row::new(s, &session.owners, &session.names);
             order(column, descending, &key(a), &key(b))
         });
         for socket in &kept {
-            writer.row(&mut env.stdout, &Row::new(socket, &session.owners, &session.names))?;
+            write(&mut env.stdout, &Row::new(socket, &session.owners, &session.names))?;
         }
     }
     let notes = matches!(format, Format::Table | Format::Csv);
+    let writer = match writer {
+        Some(writer) => writer,
+        None => begin(&mut env.stdout)?,
+    };
     writer.finish(&mut env.stdout, &session)?;
     if notes {
         session.print_gaps(env, &args.common)?;
@@ -106,7 +120,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
 
 enum Writer<'c> {
     Table(TableWriter<'c>),
-    Csv(Vec<&'c Column>, String, String),
+    Csv(&'c [&'c Column], String, String),
     Json(ListWriter),
     Lines(LinesWriter),
 }

@@ -12,7 +12,7 @@ pub mod exit;
 mod explain;
 mod generate;
 mod list;
-mod selection;
+mod select;
 mod session;
 mod summary;
 mod watch;

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::bail;
 use rustc_hash::FxHashSet;
 
 use crate::aggregate::{Coverage, Listeners};
@@ -16,13 +16,28 @@ use crate::cli::env::Env;
 use crate::collect::names::SystemNames;
 use crate::collect::plan::{self, Plan};
 use crate::collect::proc::ProcRoot;
-use crate::collect::{Live, OwnersVia, Query, SourceChoice};
-use crate::model::column::Row;
-use crate::model::{Gap, OwnerStatus, OwnerTable, Socket, StateSet};
+use crate::collect::{self, Families, Live, OwnersVia, Query, Source, SourceChoice};
+use crate::filter::{self, Abilities, Expr};
+use crate::model::column::{Needs, Row};
+use crate::model::{Gap, OwnerStatus, OwnerTable, Socket, State, StateSet};
 use crate::render::json::Head;
 
 /// Rows without an owner that are held back until a second look; more than these are given as they are.
 const HELD_BACK: usize = 10_000;
+
+/// What to ask for: a filter, what the columns need, and what this kernel has turned out to understand.
+pub(crate) struct Work {
+    filter: Expr,
+    pub needs: Needs,
+    abilities: Abilities,
+}
+
+/// The same divided between the kernel and this program.
+struct Divided {
+    plan: Plan,
+    pushed: Option<Expr>,
+    residual: Option<Expr>,
+}
 
 /// A source that was opened, and what is known besides sockets.
 pub(crate) struct Session {
@@ -75,16 +90,79 @@ impl Session {
 
     /// Looks for the processes that hold sockets.
     pub(crate) fn collect_owners(&mut self) -> anyhow::Result<()> {
-        self.owners = self.live.owners(None).context("use --no-owners to do without")?;
+        self.owners = self.live.owners(None)?;
         Ok(())
     }
 
-    /// Gives every row of the query once. Rows whose owner is not known are looked at a second time and come last.
+    /// Works out what to ask for rows that match the filter, with these needs.
+    pub(crate) fn plan(&mut self, filter: &Expr, needs: Needs, common: &Common) -> anyhow::Result<Work> {
+        let needs = needs.union(filter.needs());
+        if filter.needs().owners && common.no_owners {
+            bail!("the filter asks for processes, and --no-owners forbids to look for them");
+        }
+        let netlink = self.live.source() == Source::Netlink;
+        if filter.is_kernel_only() && !netlink {
+            bail!("only the kernel knows `autobound`, and {} is not asked by sock_diag", self.live.source().key());
+        }
+        Ok(Work { filter: filter.clone(), needs, abilities: Abilities { mark: true, cgroup: true } })
+    }
+
+    /// The passes and what is left to check, for this source and what the kernel understands.
+    fn divide(&self, work: &Work) -> anyhow::Result<Divided> {
+        let families = work.filter.family_bound().map_or(Families::Both, Families::Only);
+        if self.live.source() != Source::Netlink {
+            // /proc/net/tcp is read whole whatever is asked of it, and tells no more the second time.
+            let plan = plan::plan(work.filter.state_bound(), families, work.needs, &[]).in_one_pass();
+            return Ok(Divided { plan, pushed: None, residual: (!work.filter.is_all()).then(|| work.filter.clone()) });
+        }
+        let compiled = filter::compile(&work.filter, work.abilities);
+        if let Some(why) = compiled.unpushable {
+            bail!("filter: {why}");
+        }
+        let plan = plan::plan(compiled.states, families, work.needs, &compiled.program);
+        Ok(Divided { plan, pushed: compiled.pushed, residual: compiled.residual })
+    }
+
+    /// Gives every matching row once, and compiles the filter anew if the kernel refuses a part of it.
     pub(crate) fn rows(
         &mut self,
-        plan: &Plan,
+        work: &mut Work,
+        ahead: bool,
         each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> anyhow::Result<()> {
+        loop {
+            let mut divided = self.divide(work)?;
+            for pass in &mut divided.plan.passes {
+                pass.query.ahead = ahead;
+            }
+            let refused = match self.passes(&divided.plan, divided.residual.as_ref(), each) {
+                Err(e) => e,
+                done => return done,
+            };
+            let Some(why) = refused.downcast_ref::<collect::Error>() else { return Err(refused) };
+            // Marks are told only to CAP_NET_ADMIN; cgroups only by Linux 5.9 and later. Nothing was given yet.
+            if why.is_permission() && work.abilities.mark {
+                work.abilities.mark = false;
+            } else if why.is_invalid() && work.abilities.cgroup {
+                work.abilities.cgroup = false;
+            } else {
+                return Err(refused);
+            }
+        }
+    }
+
+    /// Gives every row of the passes once. Rows whose owner is not known are looked at a second time and come last.
+    fn passes(
+        &mut self,
+        plan: &Plan,
+        residual: Option<&Expr>,
+        each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
+    ) -> anyhow::Result<()> {
+        // A filter over owners can only be judged when the owner is settled.
+        let (early, late) = match residual {
+            Some(filter) if filter.needs().owners => (None, Some(filter)),
+            other => (other, None),
+        };
         let mut held: Vec<Socket> = Vec::new();
         let mut missing: FxHashSet<u64> = FxHashSet::default();
         let (owners, names, coverage) = (&self.owners, &self.names, &mut self.coverage);
@@ -99,10 +177,16 @@ impl Session {
                     return ControlFlow::Continue(());
                 }
                 let row = Row::new(socket, owners, names);
-                let unsettled = matches!(row.status, OwnerStatus::Raced | OwnerStatus::NoPermission);
+                if early.is_some_and(|filter| !filter.matches(&row)) {
+                    return ControlFlow::Continue(());
+                }
+                let unsettled = may_settle(&row);
                 if second_look && unsettled && held.len() < HELD_BACK {
                     missing.insert(socket.inode);
                     held.push(socket.clone());
+                    return ControlFlow::Continue(());
+                }
+                if late.is_some_and(|filter| !filter.matches(&row)) {
                     return ControlFlow::Continue(());
                 }
                 coverage.add(row.status);
@@ -114,18 +198,18 @@ impl Session {
                 break;
             }
         }
-        for pass in &plan.passes {
-            for gap in self.live.gaps(&pass.query) {
-                if !self.gaps.contains(&gap) {
-                    self.gaps.push(gap);
-                }
-            }
-        }
+        self.gaps.extend(plan.passes.iter().flat_map(|pass| self.live.gaps(&pass.query)));
+        // Two passes may miss the same thing.
+        let mut seen = FxHashSet::default();
+        self.gaps.retain(|gap| seen.insert(gap.clone()));
         if !held.is_empty() {
             self.live.settle(&mut self.owners, &missing)?;
         }
         for socket in &held {
             let row = Row::new(socket, &self.owners, &self.names);
+            if late.is_some_and(|filter| !filter.matches(&row)) {
+                continue;
+            }
             self.coverage.add(row.status);
             if each(&row).is_break() {
                 break;
@@ -137,9 +221,29 @@ impl Session {
     }
 
     /// Prints what the kernel would be asked.
-    pub(crate) fn explain(&self, plan: &Plan, env: &mut Env) -> anyhow::Result<()> {
+    pub(crate) fn explain(&self, work: &Work, env: &mut Env) -> anyhow::Result<()> {
+        let Divided { plan, pushed, residual } = self.divide(work)?;
+        self.explain_plan(&plan, pushed.as_ref(), residual.as_ref(), env)
+    }
+
+    /// The same for passes that no filter made.
+    pub(crate) fn explain_plan(
+        &self,
+        plan: &Plan,
+        pushed: Option<&Expr>,
+        residual: Option<&Expr>,
+        env: &mut Env,
+    ) -> anyhow::Result<()> {
         let owners = self.live.owner_route.as_ref();
-        let text = plan::explain(plan, self.live.source(), self.live.two_passes(), owners, "", None);
+        let words = |expr: Option<&Expr>| expr.map(ToString::to_string);
+        let text = plan::explain(
+            plan,
+            self.live.source(),
+            self.live.two_passes(),
+            owners,
+            &words(pushed).unwrap_or_default(),
+            words(residual).as_deref(),
+        );
         env.stdout.write_all(text.as_bytes())?;
         Ok(())
     }
@@ -167,7 +271,7 @@ impl Session {
     /// Which states this source cannot see.
     pub(crate) fn unseen(&self) -> StateSet {
         if self.gaps.iter().any(|g| g.what.starts_with("bound_inactive")) {
-            StateSet::of(&[crate::model::State::BoundInactive])
+            StateSet::of(&[State::BoundInactive])
         } else {
             StateSet::EMPTY
         }
@@ -181,6 +285,16 @@ impl Session {
         env.stdout.flush()?;
         env.stderr.write_all(text.as_bytes())?;
         Ok(())
+    }
+}
+
+/// Whether a second look can tell more of a row. A listener lives long: where some process is closed to us, it is that
+/// one's, and not a newcomer that the first look missed.
+fn may_settle(row: &Row<'_>) -> bool {
+    match row.status {
+        OwnerStatus::Raced => true,
+        OwnerStatus::NoPermission => row.socket.state != State::Listen,
+        _ => false,
     }
 }
 

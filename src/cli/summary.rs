@@ -12,6 +12,7 @@ use crate::aggregate::{Census, Counts, Grouping, Key, counts};
 use crate::cli::args::SummaryArgs;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
+use crate::cli::select;
 use crate::cli::session::Session;
 use crate::cli::{config, doctor};
 use crate::collect::plan::{self, Plan};
@@ -36,9 +37,13 @@ const JUDGED_SOCKETS: u64 = 10_000;
 pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let by = parse_keys(&args.by)?;
     let mut session = Session::open(&args.common)?;
-    let plan = plan::plan(StateSet::ALL, Families::Both, Needs::NONE, &[]);
-    let owners_wanted =
-        !args.common.no_owners && !args.counts && (by.is_empty() || by.iter().any(|k| k.needs_owners()));
+    let filter = select::expression(&args.selection, &session.names)?;
+    if args.counts && !filter.is_all() {
+        bail!("--counts counts everything; without it a filter is applied");
+    }
+    let mut work = session.plan(&filter, Needs::NONE, &args.common)?;
+    let keys_want_owners = by.is_empty() || by.iter().any(|k| k.needs_owners());
+    let owners_wanted = !args.common.no_owners && !args.counts && (keys_want_owners || work.needs.owners);
     if args.common.no_owners && by.iter().any(|k| k.needs_owners()) {
         bail!("--by {} needs the owners, and --no-owners forbids to look for them", args.by.join(","));
     }
@@ -62,18 +67,22 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         session.collect_owners()?;
     }
     if args.explain_plan {
-        let plan = if args.counts { counts_plan() } else { plan };
-        session.explain(&plan, env)?;
+        if args.counts {
+            session.explain_plan(&counts_plan(), None, None, env)?;
+        } else {
+            session.explain(&work, env)?;
+        }
         return Ok(Exit::Done);
     }
     let mut census = Census::new(listeners, groupings);
     if !args.counts || !count(&mut session, &mut census)? {
-        session.rows(&plan, &mut |row| {
+        session.rows(&mut work, true, &mut |row| {
             census.add(row);
             ControlFlow::Continue(())
         })?;
     }
-    let findings = if owners_wanted && by.is_empty() { findings(&mut session, &census, env)? } else { Vec::new() };
+    let judged = owners_wanted && by.is_empty() && filter.is_all();
+    let findings = if judged { findings(&mut session, &census, env)? } else { Vec::new() };
     if args.common.json {
         print_json(args, &by, &session, &census, &findings, env)?;
     } else {

@@ -34,6 +34,12 @@ impl Error {
         self.source.kind() == io::ErrorKind::PermissionDenied
     }
 
+    /// Whether the kernel does not understand the question.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EINVAL)
+    }
+
     /// Whether the thing does not exist: a file, or a facility that this kernel lacks.
     #[must_use]
     pub fn is_missing(&self) -> bool {
@@ -71,8 +77,5 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
+/// Without a `source`: what the system said stands in the line already, and a chain would say it twice.
+impl std::error::Error for Error {}

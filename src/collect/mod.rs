@@ -21,7 +21,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::model::{Family, Gap, Holder, OwnerTable, Process, Socket, State, StateSet};
 pub use error::Error;
 use netlink::request::Walk;
-use netlink::{Attributes, Channel, Request};
+use netlink::{Attributes, Channel, Report, Request};
 use proc::{ProcRoot, net_tcp, owners};
 
 /// Which source to use.
@@ -98,12 +98,20 @@ pub struct Query {
     pub attributes: Attributes,
     /// Filter bytecode for the kernel; the sink must check again what it needs exactly.
     pub bytecode: Vec<u8>,
+    /// The sink takes its time with every row (it formats them), so receiving may run ahead in a thread of its own.
+    pub ahead: bool,
 }
 
 impl Query {
     #[must_use]
     pub fn states(states: StateSet) -> Query {
-        Query { states, families: Families::Both, attributes: Attributes::NONE, bytecode: Vec::new() }
+        Query { states, families: Families::Both, attributes: Attributes::NONE, bytecode: Vec::new(), ahead: false }
+    }
+}
+
+impl Query {
+    fn request(&self, walk: Walk) -> Request {
+        Request { walk, states: self.states, attributes: self.attributes, bytecode: self.bytecode.clone() }
     }
 }
 
@@ -144,6 +152,8 @@ pub struct Live {
     fallback: Option<String>,
     /// One dump for both families was refused; ask for each.
     two_passes: bool,
+    /// Whether the table is large, once that was asked.
+    large: Option<bool>,
     netns: u64,
     host: Host,
     /// How to look for owners.
@@ -155,6 +165,8 @@ pub struct Live {
 /// Open files of the host above which one BPF pass (about 2 ms to load, 0.3 us a file) beats the walk over `/proc` (3 us a
 /// descriptor).
 const FILES_FOR_BPF: u64 = 2000;
+/// Sockets of a namespace above which receiving and decoding in two threads saves more than the threads cost.
+const LARGE_TABLE: u64 = 10_000;
 
 impl Live {
     /// Opens the source.
@@ -171,6 +183,7 @@ impl Live {
             channel: None,
             fallback: None,
             two_passes: false,
+            large: None,
             netns,
             host: Host::here(),
             owners_via: OwnersVia::Auto,
@@ -251,7 +264,7 @@ impl Live {
         if self.source() == Source::Proc {
             if !query.attributes.names().is_empty() {
                 gaps.push(Gap::new(
-                    format!("no {} for any socket", query.attributes.names().join(", ")),
+                    format!("{} of any socket", query.attributes.names().join(", ")),
                     "/proc/net/tcp does not carry it",
                     "use `--source netlink`",
                 ));
@@ -273,14 +286,37 @@ impl Live {
         gaps
     }
 
+    /// What every row of this source lacks.
+    #[must_use]
+    pub fn lacks(&self) -> Option<Gap> {
+        (self.source() == Source::Proc).then(|| {
+            Gap::new(
+                "backlog limit, cookie, interface, mark, cgroup and shutdown of any socket",
+                "/proc/net/tcp does not carry it",
+                "use `--source netlink`",
+            )
+        })
+    }
+
     /// Pushes every socket that matches into the sink, and says what is missing.
     ///
     /// # Errors
     /// When the source gives nothing at all.
     pub fn sockets(&mut self, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<(), Error> {
-        if let Some(channel) = &mut self.channel {
-            match netlink_sockets(channel, &mut self.two_passes, query, gaps, sink) {
-                Err(e) if self.choice == SourceChoice::Auto && (e.is_missing() || e.is_permission()) => {
+        if query.ahead
+            && self.is_large()
+            && let Some(result) = self.netlink_ahead(query, gaps, sink)
+        {
+            return result;
+        }
+        if self.channel.is_some() {
+            match self.netlink_sockets(query, gaps, sink) {
+                // With bytecode it may be the bytecode that is refused: whoever made it can make another.
+                Err(e)
+                    if self.choice == SourceChoice::Auto
+                        && query.bytecode.is_empty()
+                        && (e.is_missing() || e.is_permission()) =>
+                {
                     self.channel = None;
                     self.fallback = Some(e.to_string());
                 }
@@ -288,6 +324,76 @@ impl Live {
             }
         }
         self.proc_sockets(query, gaps, sink)
+    }
+
+    fn netlink_sockets(&mut self, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<(), Error> {
+        let walks: &[Walk] = match query.families {
+            Families::Only(family) => &[Walk::One(family)],
+            Families::Both if self.two_passes => &[Walk::One(Family::V4), Walk::One(Family::V6)],
+            Families::Both => &[Walk::Both],
+        };
+        for (i, walk) in walks.iter().enumerate() {
+            let Some(channel) = &mut self.channel else { break };
+            let report = match channel.dump(&query.request(*walk), sink) {
+                Err(e) if *walk == Walk::Both && e.is_missing() => {
+                    self.two_passes = true;
+                    return self.netlink_sockets(query, gaps, sink);
+                }
+                // The second family may not exist in this kernel.
+                Err(e) if i > 0 && e.is_missing() => continue,
+                other => other?,
+            };
+            let stopped = report.stopped;
+            self.note(report, gaps);
+            if stopped {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the table of the namespace is so large that threads pay for themselves.
+    fn is_large(&mut self) -> bool {
+        if let Some(large) = self.large {
+            return large;
+        }
+        let sockstat = proc::counters::sockstat(&self.root);
+        let sockets: u64 = ["TCP:inuse", "TCP:tw", "TCP6:inuse"].iter().filter_map(|n| sockstat.get(*n)).sum();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let large = sockets >= LARGE_TABLE && cores > 1;
+        self.large = Some(large);
+        large
+    }
+
+    /// A dump received in one thread and decoded in another. `None` when this kernel needs two passes, which the ordinary
+    /// way does.
+    fn netlink_ahead(&mut self, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Option<Result<(), Error>> {
+        let walk = match query.families {
+            Families::Both if self.two_passes => return None,
+            Families::Both => Walk::Both,
+            Families::Only(family) => Walk::One(family),
+        };
+        let channel = self.channel.as_mut()?;
+        Some(match channel.dump_ahead(&query.request(walk), sink) {
+            // Not taken by this kernel; nothing has been given yet.
+            Err(e) if walk == Walk::Both && e.is_missing() => return None,
+            Err(e) => Err(e),
+            Ok(report) => {
+                self.note(report, gaps);
+                Ok(())
+            }
+        })
+    }
+
+    /// Takes what a dump says of itself.
+    fn note(&mut self, report: Report, gaps: &mut Vec<Gap>) {
+        if let Some(why) = report.incomplete {
+            gaps.push(Gap::new("the list of sockets is incomplete", why, "run it again"));
+        }
+        if report.stopped {
+            // What was asked for is still on its way; the next question needs a channel of its own.
+            self.channel = Channel::open(self.netns).ok();
+        }
     }
 
     fn proc_sockets(&self, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<(), Error> {
@@ -443,38 +549,4 @@ fn bpf_records(wanted: Option<&FxHashSet<u64>>) -> Result<owners::Walked, bpf::U
         }
     })?;
     Ok(walked)
-}
-
-fn netlink_sockets(
-    channel: &mut Channel,
-    two_passes: &mut bool,
-    query: &Query,
-    gaps: &mut Vec<Gap>,
-    sink: Sink<'_>,
-) -> Result<(), Error> {
-    let request =
-        |walk| Request { walk, states: query.states, attributes: query.attributes, bytecode: query.bytecode.clone() };
-    let walks: &[Walk] = match query.families {
-        Families::Only(family) => &[Walk::One(family)],
-        Families::Both if *two_passes => &[Walk::One(Family::V4), Walk::One(Family::V6)],
-        Families::Both => &[Walk::Both],
-    };
-    for (i, walk) in walks.iter().enumerate() {
-        let report = match channel.dump(&request(*walk), sink) {
-            Err(e) if *walk == Walk::Both && e.is_missing() => {
-                *two_passes = true;
-                return netlink_sockets(channel, two_passes, query, gaps, sink);
-            }
-            // The second family may not exist in this kernel.
-            Err(e) if i > 0 && e.is_missing() => continue,
-            other => other?,
-        };
-        if let Some(why) = report.incomplete {
-            gaps.push(Gap::new("the list of sockets is incomplete", why, "run it again"));
-        }
-        if report.stopped {
-            break;
-        }
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
+use crate::filter::Resolver;
 use crate::model::column::Names;
 
 type Cache<K> = RefCell<FxHashMap<K, Option<Rc<str>>>>;
@@ -54,19 +55,10 @@ impl Names for SystemNames {
     }
 }
 
-/// The numbers of this system's names, for filters.
-pub struct SystemResolver;
-
-impl crate::filter::Resolver for SystemResolver {
+impl Resolver for SystemNames {
     fn port(&self, service: &str) -> Option<u16> {
-        let text = std::fs::read_to_string("/etc/services").ok()?;
-        text.lines().find_map(|line| {
-            let line = line.split('#').next().unwrap_or_default();
-            let mut words = line.split_ascii_whitespace();
-            let (name, number) = (words.next()?, words.next()?);
-            let port = number.strip_suffix("/tcp")?;
-            (name == service || words.any(|alias| alias == service)).then(|| port.parse().ok())?
-        })
+        let text = std::fs::read_to_string("/etc/services").unwrap_or_default();
+        service_port(&text, service).or_else(|| COMMON.iter().find(|(name, _)| *name == service).map(|(_, port)| *port))
     }
 
     fn interface(&self, name: &str) -> Option<u32> {
@@ -81,9 +73,48 @@ impl crate::filter::Resolver for SystemResolver {
 
     fn cgroup(&self, path: &str) -> Option<u64> {
         use std::os::unix::fs::MetadataExt;
-        let path = std::path::Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-        std::fs::metadata(path).ok().map(|m| m.ino())
+        let below = path.trim_start_matches('/');
+        ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+            .iter()
+            .map(std::path::Path::new)
+            // Only the version 2 hierarchy has this file, and only its inodes are what sockets carry.
+            .filter(|root| root.join("cgroup.controllers").is_file())
+            .find_map(|root| Some(std::fs::metadata(root.join(below)).ok()?.ino()))
     }
+}
+
+/// Services that people name, for systems without `/etc/services` (small containers).
+const COMMON: [(&str, u16); 20] = [
+    ("ftp", 21),
+    ("ssh", 22),
+    ("telnet", 23),
+    ("smtp", 25),
+    ("domain", 53),
+    ("http", 80),
+    ("pop3", 110),
+    ("imap2", 143),
+    ("imap", 143),
+    ("ldap", 389),
+    ("https", 443),
+    ("submission", 587),
+    ("ldaps", 636),
+    ("imaps", 993),
+    ("pop3s", 995),
+    ("ms-sql-s", 1433),
+    ("mysql", 3306),
+    ("postgresql", 5432),
+    ("redis", 6379),
+    ("http-alt", 8080),
+];
+
+/// The TCP port of a service, or of one of its other names: `name port/tcp alias...`.
+fn service_port(services: &str, wanted: &str) -> Option<u16> {
+    services.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_ascii_whitespace();
+        let name = words.next()?;
+        let port = words.next()?.strip_suffix("/tcp")?;
+        (name == wanted || words.any(|alias| alias == wanted)).then(|| port.parse().ok())?
+    })
 }
 
 /// The user id for a login name, or for the number itself.
@@ -144,13 +175,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn services_have_names_and_other_names() {
+        let text = "# x\nhttp 80/tcp www # WorldWideWeb\ndomain 53/udp\ndomain 53/tcp\nbad\n";
+        assert_eq!(service_port(text, "www"), Some(80));
+        assert_eq!(service_port(text, "domain"), Some(53));
+        assert_eq!(service_port(text, "bad"), None);
+        assert_eq!(SystemNames::default().port("https"), Some(443));
+    }
+
+    #[test]
     fn users_read_both_ways() {
         assert_eq!(user_id("root"), Some(0));
         assert_eq!(user_id("4321"), Some(4321));
         assert_eq!(user_id("no-such-user-here"), None);
         let names = SystemNames::default();
-        assert_eq!(names.user(0).as_deref(), Some("root"));
-        assert_eq!(names.user(0).as_deref(), Some("root"));
-        assert_eq!(names.interface(1).as_deref(), Some("lo"));
+        assert_eq!(Names::user(&names, 0).as_deref(), Some("root"));
+        assert_eq!(Names::user(&names, 0).as_deref(), Some("root"));
+        assert_eq!(Names::interface(&names, 1).as_deref(), Some("lo"));
     }
 }

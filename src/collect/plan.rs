@@ -27,10 +27,23 @@ pub struct Pass {
     pub why: &'static str,
 }
 
+impl Plan {
+    /// The same in one pass, for a source that is read whole anyway.
+    #[must_use]
+    pub fn in_one_pass(self) -> Plan {
+        let one = self.passes.into_iter().reduce(|mut all, pass| {
+            all.query.states = all.query.states.union(pass.query.states);
+            all.query.attributes = all.query.attributes.union(pass.query.attributes);
+            Pass { why: "the source is read whole", ..all }
+        });
+        Plan { passes: one.into_iter().collect() }
+    }
+}
+
 /// Works out the passes.
 #[must_use]
 pub fn plan(states: StateSet, families: Families, needs: Needs, program: &[u8]) -> Plan {
-    let query = |states, attributes| Query { states, families, attributes, bytecode: program.to_vec() };
+    let query = |states, attributes| Query { states, families, attributes, bytecode: program.to_vec(), ahead: false };
     let attributes = attributes(needs);
     if states.is_empty() {
         return Plan::default();
@@ -132,6 +145,9 @@ mod tests {
         assert_eq!((none.passes.len(), none.passes[0].query.attributes), (1, Attributes::NONE));
         let all = plan(StateSet::ALL, Families::Both, Needs { info: true, age: true, ..Needs::NONE }, &[]);
         assert_eq!(all.passes.len(), 1);
-        assert!(plan(StateSet::EMPTY, Families::Both, needs, &[]).passes.is_empty());
+        let none = plan(StateSet::EMPTY, Families::Both, needs, &[]);
+        assert!(none.passes.is_empty() && none.in_one_pass().passes.is_empty());
+        let [one] = &split.in_one_pass().passes[..] else { panic!("one pass") };
+        assert_eq!((one.query.states, one.query.attributes), (StateSet::ALL, Attributes::INFO));
     }
 }

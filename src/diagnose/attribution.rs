@@ -1,3 +1,295 @@
 //! Who most likely left a TIME_WAIT or an orphan behind, with how much certainty and why.
 //!
-//! Comes in: a view. Goes out: candidates. Never here: a bare claim.
+//! Comes in: a view and the rows in question. Goes out: up to three [`Candidate`]s, the most certain first. Never here: a
+//! bare claim; the kernel keeps no owner for these rows, so every name comes with its evidence.
+//!
+//! The ladder (best evidence wins): seen before with an owner (by cookie, else by four-tuple); the owner of the listener
+//! that the row belongs to; the owner of the live connections to the same destination; to the same host; to the same
+//! port. Where one of several owners is meant, each has a share.
+
+use rustc_hash::FxHashMap;
+
+use crate::aggregate::Role;
+use crate::diagnose::view::View;
+use crate::model::{Process, Socket, State};
+
+/// Somebody who may have left rows behind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    pub pid: u32,
+    pub comm: String,
+    /// Every process meant, when it is a service of several.
+    pub pids: Vec<u32>,
+    /// Part of the rows that this evidence gives to it, 0 to 1.
+    pub share: f64,
+    /// 0 to 1.
+    pub confidence: f64,
+    pub reason: String,
+}
+
+/// Candidates that are printed.
+const TOP: usize = 3;
+
+/// Works out who left these rows, which have one role, listener and destination in common.
+#[must_use]
+pub fn attribute(view: &View<'_>, rows: &[&Socket]) -> Vec<Candidate> {
+    let Some(first) = rows.first() else { return Vec::new() };
+    let mut candidates = seen_before(view, rows);
+    let exact: f64 = candidates.iter().map(|c| c.share).sum();
+    // What was seen before speaks for itself; the rest is guessed from what is there now.
+    if exact < 0.999 {
+        let guessed = match view.role(first) {
+            Role::Server(_) => of_listener(view, first, rows),
+            Role::Client => of_destination(view, first),
+            _ => Vec::new(),
+        };
+        for mut guess in guessed {
+            guess.share *= 1.0 - exact;
+            match candidates.iter_mut().find(|c| c.pid == guess.pid) {
+                Some(known) => known.share += guess.share,
+                None => candidates.push(guess),
+            }
+        }
+    }
+    candidates.sort_by(|a, b| (b.confidence * b.share).total_cmp(&(a.confidence * a.share)).then(a.pid.cmp(&b.pid)));
+    candidates.truncate(TOP);
+    candidates
+}
+
+/// `nginx (812) 92 %: it listens on 10.0.0.1:80`, for each candidate.
+#[must_use]
+pub fn in_words(candidates: &[Candidate]) -> Vec<String> {
+    candidates
+        .iter()
+        .map(|c| format!("{} ({}) {:.0} % certain: {}", c.comm, c.pid, c.confidence * 100.0, c.reason))
+        .collect()
+}
+
+fn candidate(process: &Process, share: f64, confidence: f64, reason: String) -> Candidate {
+    Candidate { pid: process.pid, comm: process.comm.clone(), pids: vec![process.pid], share, confidence, reason }
+}
+
+/// Rows that were full sockets with an owner in the snapshot before, or that somebody has seen since.
+fn seen_before(view: &View<'_>, rows: &[&Socket]) -> Vec<Candidate> {
+    let mut by_pid: FxHashMap<u32, (usize, Candidate)> = FxHashMap::default();
+    let total = rows.len() as f64;
+    for row in rows {
+        let known = row.cookie.and_then(|cookie| view.now.known_owners.get(&(row.netns, cookie)));
+        if let Some(known) = known {
+            let new = || Candidate {
+                pid: known.pid,
+                comm: known.comm.clone(),
+                pids: vec![known.pid],
+                share: 0.0,
+                confidence: known.confidence,
+                reason: known.reason.clone(),
+            };
+            by_pid.entry(known.pid).or_insert_with(|| (0, new())).0 += 1;
+            continue;
+        }
+        let Some((before, earlier)) = view.before.zip(view.earlier(row)) else { continue };
+        let Some(holder) = before.owners.of(earlier).1.first() else { continue };
+        let process = before.owners.process(holder);
+        let by_cookie = row.cookie.is_some() && row.cookie == earlier.cookie;
+        let (confidence, how) = if by_cookie { (0.99, "cookie") } else { (0.95, "four-tuple") };
+        let new = || candidate(process, 0.0, confidence, format!("it held the same connection before (same {how})"));
+        by_pid.entry(process.pid).or_insert_with(|| (0, new())).0 += 1;
+    }
+    let mut found: Vec<Candidate> =
+        by_pid.into_values().map(|(n, c)| Candidate { share: n as f64 / total, ..c }).collect();
+    found.sort_by_key(|c| c.pid);
+    found
+}
+
+/// The side that listened: the listener's owners.
+fn of_listener(view: &View<'_>, first: &Socket, rows: &[&Socket]) -> Vec<Candidate> {
+    let listeners = view.listener_rows(first);
+    let Some(listener) = listeners.first() else { return Vec::new() };
+    let mut owners: Vec<&Process> = listeners.iter().flat_map(|l| view.processes(l)).collect();
+    owners.sort_by_key(|p| p.pid);
+    owners.dedup_by_key(|p| p.pid);
+    let exact = !listener.local.is_wildcard();
+    let at = listener.local;
+    match owners.as_slice() {
+        [] => Vec::new(),
+        [only] => {
+            let mut confidence: f64 = if exact { 0.92 } else { 0.88 };
+            let mut reason = format!("it owns the listener {at}{}", container_behind(view, only));
+            let oldest = rows.iter().filter_map(|s| s.state_age()).map(|a| a.min_ms).max();
+            let started = view.process(only.pid).and_then(|p| p.running_ms);
+            if started.zip(oldest).is_some_and(|(up, age)| up < age) {
+                confidence -= 0.3;
+                reason
+                    .push_str(", though it started after the oldest of them: a previous instance may have left those");
+            }
+            vec![candidate(only, 1.0, confidence, reason)]
+        }
+        several => {
+            // One service of several processes: accepted sockets that still live weigh who works most.
+            let mut live: FxHashMap<u32, usize> = FxHashMap::default();
+            for socket in &view.now.sockets {
+                if socket.state == State::Established && socket.local.port == first.local.port && socket.inode != 0 {
+                    for process in view.processes(socket) {
+                        *live.entry(process.pid).or_default() += 1;
+                    }
+                }
+            }
+            let lead = several.iter().max_by_key(|p| (live.get(&p.pid).copied().unwrap_or(0), u32::MAX - p.pid));
+            lead.map(|lead| Candidate {
+                pids: several.iter().map(|p| p.pid).collect(),
+                ..candidate(
+                    lead,
+                    1.0,
+                    0.9,
+                    format!("{} processes own the listener {at} together; which one cannot be told", several.len()),
+                )
+            })
+            .into_iter()
+            .collect()
+        }
+    }
+}
+
+/// The side that connected: owners of live connections to the same place.
+fn of_destination(view: &View<'_>, first: &Socket) -> Vec<Candidate> {
+    let (peer, source) = (first.peer.normalised(), first.local.normalised().addr);
+    let mut exact: FxHashMap<u32, (usize, &Process)> = FxHashMap::default();
+    let (mut same_host, mut same_port) = (exact.clone(), exact.clone());
+    let mut source_owners: Vec<u32> = Vec::new();
+    for socket in &view.now.sockets {
+        if socket.netns != first.netns || socket.inode == 0 || !socket.state.has_peer() {
+            continue;
+        }
+        let to = socket.peer.normalised();
+        let (host, port) = (to.addr == peer.addr, to.port == peer.port);
+        let from_source = socket.local.normalised().addr == source;
+        if !host && !port && !from_source {
+            continue;
+        }
+        for process in view.processes(socket) {
+            if from_source {
+                source_owners.push(process.pid);
+            }
+            let into = match (host, port) {
+                (true, true) => &mut exact,
+                (true, false) => &mut same_host,
+                (false, true) => &mut same_port,
+                (false, false) => continue,
+            };
+            into.entry(process.pid).or_insert((0, process)).0 += 1;
+        }
+    }
+    source_owners.sort_unstable();
+    source_owners.dedup();
+    let rungs = [
+        (exact, 0.75, format!("its live connections go to the same {peer}")),
+        (same_host, 0.4, format!("its live connections go to the same host {}", peer.addr)),
+        (same_port, 0.3, format!("its live connections go to the same port {}", peer.port)),
+    ];
+    for (owners, top, reason) in rungs {
+        let total: usize = owners.values().map(|(n, _)| n).sum();
+        if total == 0 {
+            continue;
+        }
+        let alone = owners.len() == 1;
+        let mut found: Vec<Candidate> = owners
+            .into_values()
+            .map(|(n, process)| {
+                let share = n as f64 / total as f64;
+                let mut confidence = match (alone, n) {
+                    (true, 3..) => top,
+                    (true, _) => f64::min(top, 0.6),
+                    (false, _) => f64::min(share, f64::min(top, 0.6)),
+                };
+                let mut reason = format!("{reason}{}", container_behind(view, process));
+                if alone && source_owners == [process.pid] {
+                    confidence = f64::min(confidence + 0.1, 0.9);
+                    reason.push_str(", and nobody else uses that source address");
+                }
+                candidate(process, share, confidence, reason)
+            })
+            .collect();
+        found.sort_by_key(|c| c.pid);
+        return found;
+    }
+    Vec::new()
+}
+
+/// docker-proxy stands for a container: its arguments name it.
+fn container_behind(view: &View<'_>, process: &Process) -> String {
+    if process.comm != "docker-proxy" {
+        return String::new();
+    }
+    let words = view.process(process.pid).map_or(&[][..], |p| p.cmdline.as_slice());
+    let after = |flag: &str| words.iter().position(|w| w == flag).and_then(|i| words.get(i + 1));
+    match (after("-container-ip"), after("-container-port")) {
+        (Some(ip), Some(port)) => format!(" for the container at {ip}:{port}"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, listen, row, time_wait};
+    use crate::model::snapshot::KnownOwner;
+
+    fn first(world: &World, rows: &[Socket]) -> Option<Candidate> {
+        let rows: Vec<&Socket> = rows.iter().collect();
+        let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
+        attribute(&view, &rows).into_iter().next()
+    }
+
+    #[test]
+    fn the_owner_of_the_listener_left_what_the_server_closed() {
+        let mut world = World::new();
+        world.add(listen("10.0.0.1:80", 0, 5)).hold(812, "nginx", 3, 80 << 16);
+        let left = [time_wait("10.0.0.1:80", "10.9.9.9:40000", 30_000)];
+        let found = first(&world, &left).unwrap();
+        assert_eq!((found.pid, found.confidence), (812, 0.92));
+        world.now.processes.get_mut(&812).unwrap().running_ms = Some(5_000);
+        let found = first(&world, &left).unwrap();
+        assert!((found.confidence - 0.62).abs() < 1e-9 && found.reason.contains("previous instance"), "{found:?}");
+        world.hold(813, "nginx", 3, 80 << 16);
+        let found = first(&world, &left).unwrap();
+        assert_eq!((found.pids.len(), found.confidence), (2, 0.9));
+    }
+
+    #[test]
+    fn the_owner_of_live_connections_to_the_same_place_left_what_the_client_closed() {
+        let mut world = World::new();
+        for port in 40_000..40_003u16 {
+            let live = row(State::Established, &format!("10.0.0.1:{port}"), "10.9.9.9:443");
+            let inode = live.inode;
+            world.add(live).hold(7, "java", u32::from(port), inode);
+        }
+        let left = [time_wait("10.0.0.1:41000", "10.9.9.9:443", 30_000)];
+        let found = first(&world, &left).unwrap();
+        assert!(found.pid == 7 && (found.confidence - 0.85).abs() < 1e-9, "one owner, one source: {found:?}");
+        let live = row(State::Established, "10.0.0.1:42000", "10.9.9.9:443");
+        let inode = live.inode;
+        world.add(live).hold(8, "curl", 3, inode);
+        let found = first(&world, &left).unwrap();
+        assert!(found.pid == 7 && found.confidence <= 0.6 && (found.share - 0.75).abs() < 1e-9, "{found:?}");
+        let elsewhere = [time_wait("10.0.0.1:41000", "10.9.9.9:80", 30_000)];
+        assert!(first(&world, &elsewhere).unwrap().confidence <= 0.4);
+        let nowhere = [time_wait("10.0.0.1:41000", "10.8.8.8:81", 30_000)];
+        assert_eq!(first(&world, &nowhere), None);
+    }
+
+    #[test]
+    fn what_was_seen_before_is_all_but_certain() {
+        let mut world = World::new();
+        let live = row(State::Established, "10.0.0.1:41000", "10.9.9.9:443");
+        let inode = live.inode;
+        world.add(live).hold(7, "java", 9, inode).later(2000);
+        world.now.sockets = vec![time_wait("10.0.0.1:41000", "10.9.9.9:443", 59_000)];
+        let found = first(&world, &world.now.sockets.clone()).unwrap();
+        assert_eq!((found.pid, found.confidence), (7, 0.99));
+        let mut world = World::new();
+        let left = time_wait("10.0.0.1:41000", "10.9.9.9:443", 59_000);
+        let owner = KnownOwner { pid: 9, comm: "wrk".into(), confidence: 0.98, reason: "it closed first".into() };
+        world.now.known_owners.insert((left.netns, left.cookie.unwrap()), owner);
+        assert_eq!(first(&world, &[left]).unwrap().pid, 9);
+    }
+}

@@ -3,9 +3,18 @@
 //! Comes in: snapshots and thresholds. Goes out: [`Finding`]s, and for every rule that could not be judged the reason.
 //! Never here: I/O, a clock; what a rule needs is in the snapshot, hence in every capture, hence replayable.
 
+pub mod arrivals;
 pub mod attribution;
+pub mod closing;
+pub mod descriptors;
+pub mod doing;
+pub mod ends;
 pub mod finding;
+pub mod holding;
+pub mod ports;
 pub mod programs;
+pub mod queues;
+pub mod retries;
 pub mod rules;
 #[cfg(test)]
 #[allow(dead_code, reason = "a kit is wider than today's needs")]
@@ -13,6 +22,7 @@ pub mod rules;
 pub(crate) mod testkit;
 pub mod thresholds;
 pub mod view;
+pub mod words;
 
 pub use finding::{Evidence, Finding, Severity, Subject, Topic};
 pub use rules::{RULES, Rule, Samples};
@@ -27,6 +37,9 @@ pub struct Outcome {
     pub wants_second: Option<String>,
     /// The rule could not be judged at all: why.
     pub not_checked: Option<String>,
+    /// Processes that the rule cannot judge before they were inspected. A finding asks for itself
+    /// ([`Finding::inspect`]); this is for a rule that will not accuse anybody before it has looked.
+    pub inspect: Vec<u32>,
 }
 
 impl Outcome {
@@ -56,6 +69,8 @@ pub struct Diagnosis {
     pub not_checked: Vec<(&'static str, String)>,
     /// Rules that a second sample would let decide, with what they suspect.
     pub wants_second: Vec<(&'static str, String)>,
+    /// Processes that findings or rules ask to have inspected, sorted, each once.
+    pub inspect: Vec<u32>,
 }
 
 /// Runs the rules that `wanted` names, or all.
@@ -64,6 +79,8 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
     let mut diagnosis = Diagnosis::default();
     for rule in RULES.iter().filter(|r| wanted.is_none_or(|w| w.contains(&r.id))) {
         let outcome = (rule.check)(view);
+        diagnosis.inspect.extend(outcome.inspect);
+        diagnosis.inspect.extend(outcome.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)));
         diagnosis.findings.extend(outcome.findings);
         if let Some(why) = outcome.wants_second {
             diagnosis.wants_second.push((rule.id, why));
@@ -72,6 +89,8 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
             diagnosis.not_checked.push((rule.id, why));
         }
     }
+    diagnosis.inspect.sort_unstable();
+    diagnosis.inspect.dedup();
     for finding in &mut diagnosis.findings {
         programs::advise(finding, view);
     }

@@ -50,6 +50,7 @@ impl World {
                     state: Some('S'),
                     fd_used: Some(20),
                     fd_soft: Some(1024),
+                    netns: Some(NETNS),
                     ..ProcessFacts::default()
                 },
             );

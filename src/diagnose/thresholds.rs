@@ -74,6 +74,9 @@ thresholds! {
     fd_exhaustion_high_percent "fd-exhaustion-high-percent" = 90.0 in 0..100, "descriptors in use, percent of the limit: high";
     fd_exhaustion_crit_percent "fd-exhaustion-crit-percent" = 98.0 in 0..100, "descriptors in use, percent of the limit: critical";
     syn_sent_high_count "syn-sent-high-count" = 5.0 in 1..65535, "unanswered connects to one destination: high";
+    accept_wait_warn_seconds "accept-wait-warn-seconds" = 1.0 in 0..86400, "wait in an accept queue, in seconds: warning";
+    orphan_warn_percent "orphan-warn-percent" = 25.0 in 0..100, "stuck orphans, percent of the limit that they share: warning";
+    pileup_rows "pileup-rows" = 10.0 in 1..1_000_000, "closing connections of one peer or listener that are a pile-up";
 }
 
 /// Why a threshold cannot be set.

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use crate::aggregate::{Listeners, Role};
 use crate::diagnose::finding::Subject;
+use crate::diagnose::queues::Queues;
 use crate::diagnose::thresholds::Thresholds;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
 use crate::model::{FourTuple, Holder, OwnerStatus, Process, Socket, State};
@@ -27,28 +28,25 @@ pub struct View<'a> {
     cookies_before: OnceCell<FxHashMap<(u64, u64), u32>>,
     tuples_before: OnceCell<TupleIndex>,
     empty: Listeners,
+    queues: OnceCell<Queues<'a>>,
+    queues_before: OnceCell<Queues<'a>>,
 }
 
 impl<'a> View<'a> {
     #[must_use]
     pub fn new(now: &'a Snapshot, before: Option<&'a Snapshot>, thresholds: &'a Thresholds) -> View<'a> {
-        let mut listeners: FxHashMap<u64, Listeners> = FxHashMap::default();
-        for socket in now.sockets.iter().filter(|s| s.state == State::Listen) {
-            listeners
-                .entry(socket.netns)
-                .or_insert_with(|| Listeners::new(now.netns(socket.netns).map_or((32768, 60999), Netns::port_range)))
-                .add(socket);
-        }
         View {
             now,
             before,
             thresholds,
-            listeners,
+            listeners: listeners_of(now),
             roles: OnceCell::new(),
             tuples: OnceCell::new(),
             cookies_before: OnceCell::new(),
             tuples_before: OnceCell::new(),
             empty: Listeners::new((32768, 60999)),
+            queues: OnceCell::new(),
+            queues_before: OnceCell::new(),
         }
     }
 
@@ -107,6 +105,19 @@ impl<'a> View<'a> {
             .collect()
     }
 
+    /// The queues of every listener.
+    #[must_use]
+    pub fn queues(&self) -> &Queues<'a> {
+        self.queues.get_or_init(|| Queues::new(self.now, &self.listeners))
+    }
+
+    /// The queues as they were in the snapshot before.
+    #[must_use]
+    pub fn queues_before(&self) -> Option<&Queues<'a>> {
+        let before = self.before?;
+        Some(self.queues_before.get_or_init(|| Queues::new(before, &listeners_of(before))))
+    }
+
     /// Owners of a socket, or why there is none.
     #[must_use]
     pub fn owners(&self, socket: &Socket) -> (OwnerStatus, &'a [Holder]) {
@@ -160,6 +171,26 @@ impl<'a> View<'a> {
         self.now.sockets.get(*row as usize)
     }
 
+    /// The other half as it was in the snapshot before.
+    #[must_use]
+    pub fn mirror_before(&self, socket: &Socket) -> Option<&'a Socket> {
+        let before = self.before?;
+        let tuples = self.tuples_before.get_or_init(|| tuple_index(&before.sockets));
+        let wanted = FourTuple { ifindex: 0, ..socket.four_tuple().normalised().swapped() };
+        let own = tuples.get(&(socket.netns, wanted));
+        let row = own.or_else(|| {
+            before.netns.iter().filter(|n| n.inode != socket.netns).find_map(|n| tuples.get(&(n.inode, wanted)))
+        })?;
+        before.sockets.get(*row as usize)
+    }
+
+    /// The socket with this four-tuple now.
+    #[must_use]
+    pub fn at(&self, netns: u64, tuple: FourTuple) -> Option<&'a Socket> {
+        let tuples = self.tuples.get_or_init(|| tuple_index(&self.now.sockets));
+        self.now.sockets.get(*tuples.get(&(netns, FourTuple { ifindex: 0, ..tuple.normalised() }))? as usize)
+    }
+
     /// Growth of a counter of a namespace between the snapshots; `None` without a second one or such a counter.
     #[must_use]
     pub fn delta(&self, netns: u64, counter: &str) -> Option<u64> {
@@ -186,6 +217,17 @@ impl<'a> View<'a> {
             ..Subject::default()
         }
     }
+}
+
+fn listeners_of(snapshot: &Snapshot) -> FxHashMap<u64, Listeners> {
+    let mut listeners: FxHashMap<u64, Listeners> = FxHashMap::default();
+    for socket in snapshot.sockets.iter().filter(|s| s.state == State::Listen) {
+        listeners
+            .entry(socket.netns)
+            .or_insert_with(|| Listeners::new(snapshot.netns(socket.netns).map_or((32768, 60999), Netns::port_range)))
+            .add(socket);
+    }
+    listeners
 }
 
 fn tuple_index(sockets: &[Socket]) -> TupleIndex {

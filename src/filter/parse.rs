@@ -352,7 +352,7 @@ impl<'a> Parser<'a> {
         let (cmp, _) = self.operator(name, optional, &[Cmp::Eq, Cmp::Ne, Cmp::Has, Cmp::HasNot])?;
         let (word, at) = self.value("a name or a number")?;
         if matches!(cmp, Cmp::Has | Cmp::HasNot) || word.contains('*') {
-            return column(name, |column| Test::Text(column, cmp, Pattern::new(word)));
+            return Ok(column(name, |column| Test::Text(column, cmp, Pattern::new(word))));
         }
         let (number, test) = number(self, word).map_err(|problem| (at, problem))?;
         Ok(Expr::Test(test(cmp, number)))
@@ -375,7 +375,7 @@ impl<'a> Parser<'a> {
         } else {
             Pattern::new(word)
         };
-        column(name, |column| Test::Text(column, cmp, pattern))
+        Ok(column(name, |column| Test::Text(column, cmp, pattern)))
     }
 
     /// A column by its kind.
@@ -431,8 +431,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn column(name: &str, test: impl FnOnce(Col) -> Test) -> Parsed<Expr> {
-    Ok(Col::find(name).map_or_else(Expr::none, |column| Expr::Test(test(column))))
+fn column(name: &str, test: impl FnOnce(Col) -> Test) -> Expr {
+    Col::find(name).map_or_else(Expr::none, |column| Expr::Test(test(column)))
 }
 
 fn user_test(cmp: Cmp, uid: u32) -> Test {

@@ -496,7 +496,7 @@ pub fn nearest(name: &str) -> Option<&'static str> {
         .iter()
         .map(|c| (distance(&wanted, c.name), c.name))
         .min()
-        .filter(|(d, _)| *d <= 2.max(wanted.len() / 3))
+        .filter(|(d, _)| *d <= (wanted.len() / 3).max(1))
         .map(|(_, name)| name)
 }
 

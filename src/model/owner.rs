@@ -3,6 +3,8 @@
 //! Comes in: processes and (inode, process, fd) triples from `collect`. Goes out: for a socket, every holder or the
 //! reason why there is none. Never here: reading /proc.
 
+use std::collections::HashMap;
+
 use crate::model::socket::{RowKind, Socket};
 use crate::model::state::State;
 
@@ -40,7 +42,7 @@ pub enum OwnerStatus {
     NotAccepted,
     /// The application has closed it; the kernel finishes the connection.
     Orphaned,
-    /// TIME_WAIT (or the small FIN_WAIT2 object that precedes it): the kernel keeps no owner.
+    /// TIME_WAIT: the kernel keeps no owner.
     TimeWait,
     /// A process holds it, but not every process may be looked into.
     NoPermission,
@@ -104,6 +106,8 @@ impl OwnerStatus {
     #[must_use]
     pub fn without_holder(socket: &Socket) -> Option<OwnerStatus> {
         match socket.kind {
+            // What remains in FIN_WAIT2 is an orphan: the application has closed, the peer has not.
+            RowKind::TimeWaitMini if socket.state == State::FinWait2 => return Some(OwnerStatus::Orphaned),
             RowKind::TimeWaitMini => return Some(OwnerStatus::TimeWait),
             RowKind::Request => return Some(OwnerStatus::NotAccepted),
             RowKind::Full | RowKind::BoundInactive => {}
@@ -153,9 +157,21 @@ impl OwnerTable {
 
     /// Adds what a second look found, and remembers which inodes nobody holds though they still exist.
     pub fn settle(&mut self, later: OwnerTable, mut unheld: Vec<u64>) {
-        let shift = u32::try_from(self.processes.len()).unwrap_or(u32::MAX);
-        self.processes.extend(later.processes);
-        self.holders.extend(later.holders.iter().map(|h| Holder { process: h.process.saturating_add(shift), ..*h }));
+        let known: HashMap<u32, u32> = self.processes.iter().map(|p| p.pid).zip(0..).collect();
+        // A process of the first look that is found again is the same process, else groups would split in two.
+        let places: Vec<u32> = later
+            .processes
+            .into_iter()
+            .map(|process| {
+                known.get(&process.pid).copied().unwrap_or_else(|| {
+                    self.processes.push(process);
+                    u32::try_from(self.processes.len() - 1).unwrap_or(u32::MAX)
+                })
+            })
+            .collect();
+        self.holders.extend(
+            later.holders.iter().filter_map(|h| Some(Holder { process: *places.get(h.process as usize)?, ..*h })),
+        );
         self.holders.sort_unstable();
         self.holders.dedup();
         self.index = index(&self.holders);
@@ -272,6 +288,18 @@ mod tests {
     }
 
     #[test]
+    fn a_process_of_both_looks_is_one_process() {
+        let process = |pid| Process { pid, ..Process::default() };
+        let holder = |inode, process, fd| Holder { inode, process, fd };
+        let mut table = OwnerTable::new(vec![process(1), process(2)], vec![holder(8, 0, 3), holder(9, 1, 4)], 0);
+        let later = OwnerTable::new(vec![process(3), process(2)], vec![holder(7, 0, 5), holder(6, 1, 6)], 0);
+        table.settle(later, Vec::new());
+        assert_eq!(table.processes.iter().map(|p| p.pid).collect::<Vec<_>>(), [1, 2, 3]);
+        let pid = |inode| table.process(&table.holders(inode)[0]).pid;
+        assert_eq!([6, 7, 8, 9].map(pid), [2, 3, 1, 2]);
+    }
+
+    #[test]
     fn every_inode_of_a_large_table_is_found_and_no_other() {
         let holders: Vec<Holder> =
             (1..5000).map(|i| Holder { inode: i * 3, process: 0, fd: u32::try_from(i).unwrap() }).collect();
@@ -288,6 +316,7 @@ mod tests {
         let with = |state, kind, inode, shutdown| Socket { state, kind, inode, shutdown, ..Socket::default() };
         let status = |s: Socket| table.of(&s).0;
         assert_eq!(status(with(State::TimeWait, RowKind::TimeWaitMini, 0, None)), OwnerStatus::TimeWait);
+        assert_eq!(status(with(State::FinWait2, RowKind::TimeWaitMini, 0, None)), OwnerStatus::Orphaned);
         assert_eq!(status(with(State::SynRecv, RowKind::Request, 0, None)), OwnerStatus::NotAccepted);
         assert_eq!(status(with(State::CloseWait, RowKind::Full, 0, Some(1))), OwnerStatus::NotAccepted);
         assert_eq!(status(with(State::FinWait1, RowKind::Full, 0, Some(3))), OwnerStatus::Orphaned);

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub gaps: Vec<Gap>,
     /// How many namespaces exist that could not be scanned.
     pub netns_not_scanned: u32,
+    /// Owners that somebody saw, by namespace and cookie, of sockets that have none any more.
+    pub known_owners: BTreeMap<(u64, u64), KnownOwner>,
 }
 
 impl Snapshot {
@@ -103,6 +105,16 @@ impl Netns {
     }
 }
 
+/// Who held a socket while it still had an owner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownOwner {
+    pub pid: u32,
+    pub comm: String,
+    /// 0.99 when seen in a dump, 0.98 when seen closing.
+    pub confidence: f64,
+    pub reason: String,
+}
+
 /// Numbers of the whole host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct System {
@@ -133,6 +145,10 @@ pub struct ProcessFacts {
     pub cmdline: Vec<String>,
     /// What only processes named in a finding are asked for; `None` if not asked or not permitted.
     pub inspection: Option<Inspection>,
+    /// Inode of its network namespace; `None` when it could not be read.
+    pub netns: Option<u64>,
+    /// Whether the Go linker made it; `None` if not looked at (only processes named in a finding are).
+    pub is_go: Option<bool>,
 }
 
 /// What a process does with its sockets.

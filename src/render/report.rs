@@ -246,7 +246,7 @@ mod tests {
         let diagnosis = Diagnosis {
             findings: vec![finding(Severity::High)],
             not_checked: vec![("abort-storm", "needs a second sample".into())],
-            wants_second: Vec::new(),
+            ..Diagnosis::default()
         };
         let mut out = String::new();
         write_report(&mut out, &diagnosis, Severity::Info, 5, 36, Style { color: false, width: Some(80) });

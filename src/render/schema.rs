@@ -1,13 +1,14 @@
 //! The JSON Schema of every document, made from the tables that the documents are made from.
 //!
-//! Comes in: nothing. Goes out: a JSON Schema (2020-12). Never here: a field that no document has; the tests validate
-//! real output against it with nothing else allowed.
+//! Comes in: nothing. Goes out: a JSON Schema (2020-12), committed as `docs/schema/v1.json`. Never here: a field that no
+//! document has; the tests validate real output against it with nothing else allowed.
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::diagnose::Severity;
 use crate::model::{OwnerStatus, State, TcpInfo};
 
-/// The schema of `summary` and `list` documents.
+/// The schema of the documents of `summary`, `list` and `doctor`, and of the lines of `list --format jsonl`.
 #[must_use]
 pub fn schema() -> Json {
     let mut schema = documents();
@@ -24,19 +25,18 @@ fn documents() -> Json {
         "oneOf": [
             { "$ref": "#/$defs/summary" },
             { "$ref": "#/$defs/list" },
+            { "$ref": "#/$defs/doctor" },
         ],
         "$defs": {
-            "head": object(head(), &[]),
-            "gap": object(vec![
-                ("what", json!({ "type": "string" })),
-                ("why", json!({ "type": "string" })),
-                ("hint", nullable("string")),
-            ], &[]),
+            "gap": object(gap(), &[]),
             "states": states(),
-            "endpoint": object(vec![
-                ("addr", json!({ "type": "string" })),
-                ("port", json!({ "type": "integer", "minimum": 0, "maximum": 65535 })),
+            "endpoint": object(vec![("addr", json!({ "type": "string" })), ("port", port())], &[]),
+            "four_tuple": object(vec![
+                ("local", reference("endpoint")),
+                ("peer", reference("endpoint")),
+                ("ifindex", nullable("integer")),
             ], &[]),
+            "user": object(vec![("uid", count()), ("name", nullable("string"))], &[]),
             "group": group(),
             "rest": { "oneOf": [ { "type": "null" }, object(vec![
                 ("groups", count()),
@@ -50,18 +50,32 @@ fn documents() -> Json {
                 ("container", nullable("string")),
                 ("owner_status", json!({ "type": "string" })),
             ], &["unit", "container", "owner_status"]),
-            "socket": socket(),
+            "socket": object(socket(), SOMETIMES),
+            "finding": finding(),
             "summary": summary(),
             "list": list(),
-            "line": line(),
+            "doctor": doctor(),
+            "line": { "oneOf": [
+                { "$ref": "#/$defs/header_line" },
+                { "$ref": "#/$defs/socket_line" },
+                { "$ref": "#/$defs/gap_line" },
+                { "$ref": "#/$defs/end_line" },
+            ] },
+            "header_line": line("header", head("list"), &[]),
+            "socket_line": line("socket", socket(), SOMETIMES),
+            "gap_line": line("gap", gap(), &[]),
+            "end_line": line("end", vec![("total", count())], &[]),
         }
     })
 }
 
-fn head() -> Vec<(&'static str, Json)> {
+/// The fields of a socket that are there only when they were asked for and the kernel gave them.
+const SOMETIMES: &[&str] = &["congestion", "tos", "tclass", "skmem", "tcp_info"];
+
+fn head(command: &str) -> Vec<(&'static str, Json)> {
     vec![
         ("schema", json!({ "const": "tcpstate/1" })),
-        ("command", json!({ "type": "string" })),
+        ("command", json!({ "const": command })),
         ("version", json!({ "type": "string" })),
         ("taken_at", json!({ "type": "string", "format": "date-time" })),
         ("host", json!({ "type": "string" })),
@@ -100,18 +114,75 @@ fn summary() -> Json {
             &[],
         ),
     );
-    let mut fields = head();
+    let mut fields = head("summary");
     fields.push(("total", count()));
     fields.push(("states", reference("states")));
     fields.push(("families", object(vec![("ipv4", reference("states")), ("ipv6", reference("states"))], &[])));
     fields.push(("groups", json!({ "type": "object", "properties": properties, "additionalProperties": false })));
-    fields.push(("findings", json!({ "type": "array", "items": { "type": "object" } })));
+    fields.push(("findings", findings()));
     fields.push(("gaps", gaps()));
     object(fields, &[])
 }
 
+fn doctor() -> Json {
+    let mut fields = head("doctor");
+    fields.push(("rules", count()));
+    fields.push(("sockets", count()));
+    fields.push(("interval_ms", nullable("integer")));
+    fields.push(("findings", findings()));
+    let not_checked = object(vec![("rule", json!({ "type": "string" })), ("why", json!({ "type": "string" }))], &[]);
+    fields.push(("not_checked", json!({ "type": "array", "items": not_checked })));
+    fields.push(("gaps", gaps()));
+    object(fields, &[])
+}
+
+fn finding() -> Json {
+    let text = || json!({ "type": "string" });
+    let steps = || json!({ "type": "array", "items": text() });
+    let at = || json!({ "oneOf": [reference("endpoint"), { "type": "null" }] });
+    let severities: Vec<&str> = Severity::ALL.iter().map(|s| s.key()).collect();
+    let subject = object(
+        vec![
+            ("netns", nullable("integer")),
+            ("pid", nullable("integer")),
+            ("comm", nullable("string")),
+            ("pids", json!({ "type": "array", "items": count() })),
+            ("uid", nullable("integer")),
+            ("unit", nullable("string")),
+            ("container", nullable("string")),
+            ("listener", at()),
+            ("destination", at()),
+            ("source", nullable("string")),
+            ("object", nullable("string")),
+        ],
+        &[],
+    );
+    // Each rule has its own names; its page lists them.
+    let evidence = json!({
+        "type": "object",
+        "propertyNames": { "pattern": "^[a-z][a-z0-9_]*$" },
+        "additionalProperties": { "type": ["number", "string", "array", "null"], "items": text() },
+    });
+    object(
+        vec![
+            ("rule", text()),
+            ("severity", json!({ "enum": severities })),
+            ("confidence", json!({ "type": "number", "minimum": 0, "maximum": 1 })),
+            ("confidence_reason", text()),
+            ("summary", text()),
+            ("subject", subject),
+            ("evidence", evidence),
+            ("why", text()),
+            ("remedy", steps()),
+            ("avoid", steps()),
+            ("next", text()),
+        ],
+        &[],
+    )
+}
+
 fn list() -> Json {
-    let mut fields = head();
+    let mut fields = head("list");
     fields.push(("sockets", json!({ "type": "array", "items": reference("socket") })));
     fields.push(("total", count()));
     fields.push(("gaps", gaps()));
@@ -119,12 +190,14 @@ fn list() -> Json {
 }
 
 /// One line of `list --format jsonl`; a reader must ignore types that it does not know.
-fn line() -> Json {
-    json!({
-        "type": "object",
-        "properties": { "type": { "enum": ["header", "socket", "gap", "end"] } },
-        "required": ["type"],
-    })
+fn line(kind: &str, fields: Vec<(&'static str, Json)>, optional: &[&str]) -> Json {
+    let mut all = vec![("type", json!({ "const": kind }))];
+    all.extend(fields);
+    object(all, optional)
+}
+
+fn gap() -> Vec<(&'static str, Json)> {
+    vec![("what", json!({ "type": "string" })), ("why", json!({ "type": "string" })), ("hint", nullable("string"))]
 }
 
 fn group() -> Json {
@@ -141,11 +214,11 @@ fn group() -> Json {
         ("destination", at),
         ("local-addr", text.clone()),
         ("peer-addr", text.clone()),
-        ("local-port", nullable("integer")),
-        ("peer-port", nullable("integer")),
-        ("four-tuple", json!({ "type": ["object", "null"] })),
+        ("local-port", port()),
+        ("peer-port", port()),
+        ("four-tuple", reference("four_tuple")),
         ("process", reference("process")),
-        ("user", json!({ "type": ["object", "null"] })),
+        ("user", json!({ "oneOf": [reference("user"), { "type": "null" }] })),
         ("netns", nullable("integer")),
         ("unit", text.clone()),
         ("container", text.clone()),
@@ -161,7 +234,7 @@ fn states() -> Json {
     object(fields, &["unknown"])
 }
 
-fn socket() -> Json {
+fn socket() -> Vec<(&'static str, Json)> {
     let statuses: Vec<&str> = OwnerStatus::ALL.iter().map(|s| s.key()).collect();
     let owner = object(
         vec![
@@ -202,36 +275,37 @@ fn socket() -> Json {
     let skmem = object(skmem.iter().map(|f| (*f, nullable("integer"))).collect(), &[]);
     let or_null = |schema: Json| json!({ "oneOf": [schema, { "type": "null" }] });
     let hex = json!({ "type": ["string", "null"], "pattern": "^0x[0-9a-f]+$" });
-    object(
-        vec![
-            ("netns", nullable("integer")),
-            ("family", json!({ "enum": ["ipv4", "ipv6"] })),
-            ("state", json!({ "type": "string" })),
-            ("kind", json!({ "enum": ["full", "time_wait_mini", "request", "bound_inactive"] })),
-            ("local", reference("endpoint")),
-            ("peer", reference("endpoint")),
-            ("ifindex", nullable("integer")),
-            ("recv_q_bytes", count()),
-            ("send_q_bytes", nullable("integer")),
-            ("uid", nullable("integer")),
-            ("inode", count()),
-            ("cookie", hex.clone()),
-            ("timer", or_null(timer)),
-            ("shutdown", nullable("integer")),
-            ("v6only", nullable("boolean")),
-            ("mark", nullable("integer")),
-            ("cgroup_id", hex),
-            ("owners", json!({ "type": "array", "items": owner })),
-            ("owner_status", json!({ "enum": statuses })),
-            ("state_age_ms", or_null(age)),
-            ("congestion", json!({ "type": "string" })),
-            ("tos", count()),
-            ("tclass", count()),
-            ("skmem", skmem),
-            ("tcp_info", info),
-        ],
-        &["congestion", "tos", "tclass", "skmem", "tcp_info"],
-    )
+    vec![
+        ("netns", nullable("integer")),
+        ("family", json!({ "enum": ["ipv4", "ipv6"] })),
+        ("state", json!({ "type": "string" })),
+        ("kind", json!({ "enum": ["full", "time_wait_mini", "request", "bound_inactive"] })),
+        ("local", reference("endpoint")),
+        ("peer", reference("endpoint")),
+        ("ifindex", nullable("integer")),
+        ("recv_q_bytes", count()),
+        ("send_q_bytes", nullable("integer")),
+        ("uid", nullable("integer")),
+        ("inode", count()),
+        ("cookie", hex.clone()),
+        ("timer", or_null(timer)),
+        ("shutdown", nullable("integer")),
+        ("v6only", nullable("boolean")),
+        ("mark", nullable("integer")),
+        ("cgroup_id", hex),
+        ("owners", json!({ "type": "array", "items": owner })),
+        ("owner_status", json!({ "enum": statuses })),
+        ("state_age_ms", or_null(age)),
+        ("congestion", json!({ "type": "string" })),
+        ("tos", count()),
+        ("tclass", count()),
+        ("skmem", skmem),
+        ("tcp_info", info),
+    ]
+}
+
+fn findings() -> Json {
+    json!({ "type": "array", "items": reference("finding") })
 }
 
 fn gaps() -> Json {
@@ -240,6 +314,10 @@ fn gaps() -> Json {
 
 fn count() -> Json {
     json!({ "type": "integer", "minimum": 0 })
+}
+
+fn port() -> Json {
+    json!({ "type": "integer", "minimum": 0, "maximum": 65535 })
 }
 
 fn nullable(kind: &str) -> Json {

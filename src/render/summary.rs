@@ -11,7 +11,7 @@ use crate::aggregate::{Census, Counts, Group, Grouping, Key, KeyValue};
 use crate::model::column::Names;
 use crate::model::{Family, Gap, OwnerTable, State, StateSet};
 use crate::render::style::{self, Style};
-use crate::render::{json::Unseen, sanitize};
+use crate::render::{json::Unseen, sanitize, table};
 
 /// What a summary says besides its counts.
 pub struct Header<'a> {
@@ -196,14 +196,10 @@ fn label(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Na
 
 /// Cuts a label on a terminal, in the middle, where the least is lost.
 fn shorten(label: &str, width: usize, style: Style) -> String {
-    let len = label.chars().count();
-    if style.width.is_none() || len <= width || width < 5 {
+    if style.width.is_none() || label.chars().count() <= width || width < 5 {
         return label.to_owned();
     }
-    let keep = width - 1;
-    let front = keep / 2;
-    let back: String = label.chars().skip(len - (keep - front)).collect();
-    label.chars().take(front).chain(['…']).chain(back.chars()).collect()
+    table::shorten_middle(label, width)
 }
 
 /// The title of the table for some keys.

@@ -1,8 +1,8 @@
 //! A list as a table, written as it comes.
 //!
-//! Comes in: columns and rows. Goes out: lines. On a terminal the first rows decide the widths, later rows may be wider,
-//! and the last column is cut at the edge; elsewhere cells are separated by one tab and nothing is cut or padded. Never
-//! here: holding the whole table.
+//! Comes in: columns and rows. Goes out: lines. On a terminal the first rows decide the widths, and words are cut at the
+//! edge; numbers and addresses never are, nor a process before its pid: such a line is wrapped by the terminal. Elsewhere
+//! cells are separated by one tab and nothing is cut or padded. Never here: holding the whole table.
 
 use std::io::{self, Write};
 
@@ -13,6 +13,10 @@ use crate::render::value;
 
 /// Rows that decide the widths.
 const MEASURED_ROWS: usize = 1000;
+/// So much of a last column of text stays whatever the edge: a process with its pid.
+const LAST_MIN: usize = 24;
+/// No column of text becomes narrower than this.
+const TEXT_MIN: usize = 10;
 /// Buffered rows take the cells as one string with this between them; it cannot occur in a cell, as all text is clean.
 const CELL_END: char = '\u{1f}';
 
@@ -71,13 +75,18 @@ impl<'c> TableWriter<'c> {
 
     fn plain_row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
         if std::mem::take(&mut self.header) {
-            let names: Vec<String> = self.columns.iter().map(|c| c.name.to_ascii_uppercase()).collect();
-            writeln!(out, "{}", names.join("\t"))?;
+            self.plain_header(out)?;
         }
         self.line.clear();
         for (i, column) in self.columns.iter().enumerate() {
             if i > 0 {
                 self.line.push('\t');
+            }
+            if self.style.color && column.kind == Kind::State {
+                self.cells.clear();
+                value::write_human(&mut self.cells, column.kind, &(column.get)(row));
+                self.line.push_str(&self.style.paint(style::state(row.socket.state), &self.cells));
+                continue;
             }
             value::write_human(&mut self.line, column.kind, &(column.get)(row));
         }
@@ -85,9 +94,16 @@ impl<'c> TableWriter<'c> {
         out.write_all(self.line.as_bytes())
     }
 
+    fn plain_header(&self, out: &mut dyn Write) -> io::Result<()> {
+        let names: Vec<String> =
+            self.columns.iter().map(|c| self.style.heading(&c.name.to_ascii_uppercase())).collect();
+        writeln!(out, "{}", names.join("\t"))
+    }
+
     /// Writes what was held back to measure it.
     fn release(&mut self, out: &mut dyn Write) -> io::Result<()> {
         let Some(rows) = self.measured.take() else { return Ok(()) };
+        self.narrow();
         if std::mem::take(&mut self.header) {
             let mut names = String::new();
             for column in &self.columns {
@@ -102,35 +118,50 @@ impl<'c> TableWriter<'c> {
         Ok(())
     }
 
+    /// Makes the columns of text narrower, the widest first, until lines fit.
+    fn narrow(&mut self) {
+        let Some(last) = self.columns.len().checked_sub(1) else { return };
+        let edge = self.style.width.unwrap_or(usize::MAX);
+        let wanted = |widths: &[usize]| {
+            let end = if may_cut(self.columns[last]) { widths[last].min(LAST_MIN) } else { widths[last] };
+            widths[..last].iter().sum::<usize>() + last + end
+        };
+        while wanted(&self.widths) > edge {
+            let wide = (0..last).filter(|i| may_cut(self.columns[*i]) && self.widths[*i] > TEXT_MIN);
+            let Some(widest) = wide.max_by_key(|i| self.widths[*i]) else { return };
+            self.widths[widest] -= 1;
+        }
+    }
+
     /// One line, padded; `state` is `None` for the header.
     fn aligned(&mut self, out: &mut dyn Write, cells: &str, state: Option<State>) -> io::Result<()> {
         let edge = self.style.width.unwrap_or(usize::MAX);
         self.line.clear();
         let mut used = 0;
         let last = self.columns.len().saturating_sub(1);
+        let lens = cells.split_terminator(CELL_END).map(width);
+        let total = last + lens.zip(&self.widths).map(|(len, width)| len.max(*width)).sum::<usize>();
         for (i, cell) in cells.split_terminator(CELL_END).enumerate() {
             if i > 0 {
                 self.line.push(' ');
                 used += 1;
             }
+            let column = self.columns[i];
+            let room = if i == last { edge.saturating_sub(used).max(LAST_MIN) } else { self.widths[i] };
+            let cut = (total > edge && may_cut(column) && width(cell) > room).then(|| shorten_end(cell, room));
+            let cell = cut.as_deref().unwrap_or(cell);
             let len = width(cell);
             let pad = self.widths[i].saturating_sub(len);
-            let right = self.columns[i].kind.is_numeric();
+            let right = column.kind.is_numeric();
             if right {
                 self.line.extend(std::iter::repeat_n(' ', pad));
             }
-            let room = edge.saturating_sub(used);
-            if i == last && i > 0 && len > room && room > 1 {
-                self.line.extend(cell.chars().take(room - 1));
-                self.line.push('…');
-            } else {
-                match state {
-                    Some(s) if self.columns[i].kind == Kind::State => {
-                        self.line.push_str(&self.style.paint(style::state(s), cell));
-                    }
-                    None => self.line.push_str(&self.style.heading(cell)),
-                    _ => self.line.push_str(cell),
+            match state {
+                Some(s) if column.kind == Kind::State => {
+                    self.line.push_str(&self.style.paint(style::state(s), cell));
                 }
+                None => self.line.push_str(&self.style.heading(cell)),
+                _ => self.line.push_str(cell),
             }
             if !right && i < last {
                 self.line.extend(std::iter::repeat_n(' ', pad));
@@ -150,8 +181,7 @@ impl<'c> TableWriter<'c> {
             return self.release(out);
         }
         if std::mem::take(&mut self.header) {
-            let names: Vec<String> = self.columns.iter().map(|c| c.name.to_ascii_uppercase()).collect();
-            writeln!(out, "{}", names.join("\t"))?;
+            self.plain_header(out)?;
         }
         Ok(())
     }
@@ -160,6 +190,25 @@ impl<'c> TableWriter<'c> {
 /// Columns of text on a terminal, for the text that reaches us: addresses, numbers and clean names.
 fn width(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.chars().count() }
+}
+
+/// Whether a cell of this column may be cut: a number that lost digits would be another number.
+fn may_cut(column: &Column) -> bool {
+    column.kind == Kind::Text
+}
+
+/// The text in so many columns, its beginning.
+fn shorten_end(text: &str, width: usize) -> String {
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// The text in so many columns, its beginning and its end.
+#[must_use]
+pub fn shorten_middle(text: &str, width: usize) -> String {
+    let len = text.chars().count();
+    let keep = width.saturating_sub(1);
+    let front = keep / 2;
+    text.chars().take(front).chain(['…']).chain(text.chars().skip(len.saturating_sub(keep - front))).collect()
 }
 
 /// The cell of one column for people.
@@ -175,7 +224,7 @@ pub fn cell(column: &Column, row: &Row<'_>) -> String {
 mod tests {
     use super::*;
     use crate::model::column::{NoNames, find};
-    use crate::model::{Endpoint, OwnerTable, Socket};
+    use crate::model::{Endpoint, Holder, OwnerTable, Process, Socket};
 
     fn render(style: Style, rows: usize) -> String {
         let columns = ["state", "recv-q", "local", "process"].map(|n| find(n).unwrap()).to_vec();
@@ -204,8 +253,35 @@ mod tests {
              LISTEN          0 10.0.0.1:80 -\n\
              CLOSE_WAIT   1000 10.0.0.1:80 -\n"
         );
-        let narrow = render(Style { color: false, width: Some(32) }, 2);
-        assert!(narrow.lines().all(|l| l.chars().count() <= 32), "{narrow}");
+    }
+
+    #[test]
+    fn words_are_cut_at_the_edge_and_numbers_and_addresses_never() {
+        let columns = ["state", "recv-q", "peer", "process"].map(|n| find(n).unwrap()).to_vec();
+        let holders: Vec<Holder> = (0..9).map(|fd| Holder { inode: 7, process: 0, fd }).collect();
+        let process = Process { pid: 4711, comm: "a-long-name".into(), ..Process::default() };
+        let owners = OwnerTable::new(vec![process], holders, 0);
+        let socket = Socket {
+            state: State::Established,
+            recv_q_bytes: u32::MAX,
+            peer: Endpoint::new("2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap(), 443),
+            inode: 7,
+            shutdown: Some(0),
+            ..Socket::default()
+        };
+        for edge in [60, 80, 100, 120] {
+            let mut table = TableWriter::new(columns.clone(), Style { color: false, width: Some(edge) }, false);
+            let mut out = Vec::new();
+            table.row(&mut out, &Row::new(&socket, &owners, &NoNames)).unwrap();
+            table.finish(&mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(
+                text.contains(" 4294967295 [2001:db8:1111:2222:3333:4444:5555:6666]:443 a-long-name(4711,"),
+                "{text}"
+            );
+            let len = text.trim_end().chars().count();
+            assert!(len <= edge.max(68 + LAST_MIN), "{edge}: {text}");
+        }
     }
 
     #[test]

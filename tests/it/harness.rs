@@ -31,6 +31,8 @@ pub mod netns;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod oracle;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
+pub mod pty;
+#[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod sock;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod veth;

@@ -19,6 +19,7 @@ pub(crate) fn of(session: &mut Session, line: &Line) -> anyhow::Result<Vec<(Stri
     let wanted = &line.socket;
     let needs = Needs { info: true, age: true, skmem: true, congestion: true, tos: true, owners: true };
     let query = Query {
+        ahead: false,
         states: StateSet::of(&[wanted.state]),
         families: Families::Only(wanted.family),
         attributes: plan::attributes(needs),

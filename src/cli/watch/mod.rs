@@ -17,7 +17,8 @@ use anyhow::bail;
 use crate::cli::args::WatchArgs;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
-use crate::cli::{config, doctor, selection};
+use crate::cli::{config, doctor, select};
+use crate::collect::names::SystemNames;
 use crate::render::tui::Theme;
 use crate::render::watch::{self as out, Frame, GroupBy, Sighting};
 use sampler::{Sampler, Want};
@@ -29,8 +30,8 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
         bail!("--count: 0 looks show nothing; use 1 or more");
     }
     let by = args.by.as_deref().map(|word| group_by(word, args)).transpose()?;
-    let filter = selection::expression(&args.selection)?;
-    selection::can_be_watched(&filter, !args.common.no_owners)?;
+    let filter = select::expression(&args.selection, &SystemNames::default())?;
+    select::can_be_watched(&filter, !args.common.no_owners)?;
     let thresholds = config::files(env)?.thresholds;
     let on_screen = by.unwrap_or(if args.common.no_owners { GroupBy::Listener } else { GroupBy::Process });
     if let Some(path) = &args.screenshot_svg {

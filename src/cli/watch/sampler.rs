@@ -24,7 +24,7 @@ use crate::aggregate::tracker::Sight;
 use crate::aggregate::{Accounts, Listeners, Reading, Tracker};
 use crate::cli::args::WatchArgs;
 use crate::cli::session::Session;
-use crate::cli::{doctor, selection};
+use crate::cli::{doctor, select};
 use crate::collect::proc::counters;
 use crate::collect::snapshot::monotonic_ms;
 use crate::collect::{Families, Query};
@@ -165,7 +165,7 @@ impl Sampler {
         }
         self.samples += 1;
         let first = self.samples == 1;
-        let members = selection::whatever_state(&want.filter);
+        let members = select::whatever_state(&want.filter);
         let compiled = filter::compile(&members, Abilities { mark: false, cgroup: false });
         if let Some(why) = compiled.unpushable {
             bail!("filter: {why}");
@@ -177,6 +177,7 @@ impl Sampler {
         };
         let needs = want.filter.needs();
         let query = Query {
+            ahead: false,
             states: asked,
             families,
             attributes: crate::collect::plan::attributes(needs),
@@ -413,7 +414,7 @@ impl Sampler {
         reading: &Reading,
     ) -> (crate::aggregate::Ledger, Option<&'static str>, crate::aggregate::Tick) {
         let tick = self.tracker.take_tick();
-        let whole = selection::whatever_state(&want.filter).is_all() && query.families == Families::Both;
+        let whole = select::whatever_state(&want.filter).is_all() && query.families == Families::Both;
         let everything = StateSet::CONNECTED.intersection(query.states.complement()).is_empty();
         let remainders = query.states.contains(State::TimeWait) && query.states.contains(State::FinWait2);
         let mut reading = *reading;

@@ -18,7 +18,7 @@ use super::sampler::{Sampler, Want, WantLines};
 use super::signals::Signals;
 use crate::cli::args::WatchArgs;
 use crate::cli::exit::Exit;
-use crate::cli::selection;
+use crate::cli::select;
 use crate::collect::names::SystemNames;
 use crate::diagnose::Thresholds;
 use crate::filter::Expr;
@@ -278,8 +278,8 @@ impl Ui {
 }
 
 fn set_filter(text: &str, filter: &mut Expr, owners: bool) -> Result<(), String> {
-    let parsed = if text.is_empty() { Expr::all() } else { selection::parse(text).map_err(|e| e.to_string())? };
-    selection::can_be_watched(&parsed, owners).map_err(|e| e.to_string())?;
+    let parsed = if text.is_empty() { Expr::all() } else { select::parse(text).map_err(|e| e.to_string())? };
+    select::can_be_watched(&parsed, owners).map_err(|e| e.to_string())?;
     *filter = parsed;
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::mpsc;
 
 use netlink_sys::Socket as NetlinkSocket;
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
@@ -16,6 +17,8 @@ use crate::model::{Family, FourTuple, Socket};
 
 /// The kernel fills at most 32 KiB per datagram (`netlink_dump`); twice that is room for kernels that fill more.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Datagrams that may wait for the decoder when receiving runs ahead of it.
+const BUFFERS_AHEAD: usize = 4;
 const HEADER_BYTES: usize = 16;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -40,17 +43,19 @@ impl Report {
 
 /// Where datagrams come from: the kernel, or recorded bytes.
 pub trait Datagrams {
-    /// Puts the next datagram into the buffer and returns its true length, which may be larger than the buffer.
+    /// Puts the next datagram into the buffer, or another buffer in its place, and returns the datagram's true length,
+    /// which may be larger than the buffer.
     ///
     /// # Errors
     /// What the system says.
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
 }
 
 impl Datagrams for NetlinkSocket {
-    fn receive(&mut self, mut buffer: &mut [u8]) -> io::Result<usize> {
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         loop {
-            match self.recv(&mut buffer, libc::MSG_TRUNC) {
+            // A slice, as a vector would be appended to.
+            match self.recv(&mut buffer.as_mut_slice(), libc::MSG_TRUNC) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
@@ -94,6 +99,34 @@ impl Channel {
             .map_err(|e| Error::new("ask sock_diag for a dump", "", e))
     }
 
+    /// Runs one dump with a thread that receives while this one decodes, so that the kernel's work and ours overlap.
+    ///
+    /// # Errors
+    /// As [`Channel::dump`].
+    pub fn dump_ahead(
+        &mut self,
+        request: &Request,
+        sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
+    ) -> Result<Report, Error> {
+        let fail = |e| Error::new("ask sock_diag for a dump", "", e);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.socket.send(&request.encode(self.sequence), 0).map_err(fail)?;
+        let (socket, scratch) = (&mut self.socket, &mut self.scratch);
+        std::thread::scope(|scope| {
+            let (full, arrivals) = mpsc::sync_channel(BUFFERS_AHEAD);
+            let (back, empty) = mpsc::channel();
+            for _ in 0..BUFFERS_AHEAD {
+                // The other end lives until the thread below ends.
+                let _ = back.send(vec![0; BUFFER_BYTES]);
+            }
+            scope.spawn(move || receive_all(socket, &empty, &full));
+            let mut ahead = Ahead { arrivals, back };
+            let mut buffer = Vec::new();
+            drain(&mut ahead, &mut buffer, self.sequence, self.netns, scratch, sink)
+        })
+        .map_err(fail)
+    }
+
     /// Looks one socket up by its four-tuple and cookie; `None` when it is gone.
     ///
     /// # Errors
@@ -131,13 +164,61 @@ impl Channel {
     }
 }
 
+/// A buffer, and what receiving into it gave.
+type Datagram = (Vec<u8>, io::Result<usize>);
+
+/// Datagrams that another thread receives.
+struct Ahead {
+    arrivals: mpsc::Receiver<Datagram>,
+    back: mpsc::Sender<Vec<u8>>,
+}
+
+impl Datagrams for Ahead {
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        if !buffer.is_empty() {
+            // A receiver that has seen the end takes no buffer back.
+            let _ = self.back.send(std::mem::take(buffer));
+        }
+        let Ok((next, received)) = self.arrivals.recv() else { return Ok(0) };
+        *buffer = next;
+        received
+    }
+}
+
+/// Receives until the dump ends or nobody takes more.
+fn receive_all(socket: &mut NetlinkSocket, empty: &mpsc::Receiver<Vec<u8>>, full: &mpsc::SyncSender<Datagram>) {
+    while let Ok(mut buffer) = empty.recv() {
+        let received = socket.receive(&mut buffer);
+        let last = match &received {
+            Ok(len) => *len == 0 || is_last(&buffer[..(*len).min(buffer.len())]),
+            Err(_) => true,
+        };
+        if full.send((buffer, received)).is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Whether a datagram holds the end of a dump.
+fn is_last(mut bytes: &[u8]) -> bool {
+    while let Some(head) = bytes.first_chunk::<HEADER_BYTES>() {
+        let len = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let kind = u16::from_ne_bytes([head[4], head[5]]);
+        if matches!(kind, NLMSG_DONE | NLMSG_ERROR) {
+            return true;
+        }
+        bytes = bytes.get(len.max(HEADER_BYTES).next_multiple_of(4)..).unwrap_or(&[]);
+    }
+    false
+}
+
 /// Reads datagrams until the dump ends.
 ///
 /// # Errors
 /// When the kernel answers the request itself with an error.
 pub fn drain<D: Datagrams>(
     source: &mut D,
-    buffer: &mut [u8],
+    buffer: &mut Vec<u8>,
     sequence: u32,
     netns: u64,
     scratch: &mut Socket,
@@ -228,7 +309,7 @@ mod tests {
     struct Recorded(VecDeque<Vec<u8>>);
 
     impl Datagrams for Recorded {
-        fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
             let Some(next) = self.0.pop_front() else { return Ok(0) };
             let n = next.len().min(buffer.len());
             buffer[..n].copy_from_slice(&next[..n]);

@@ -48,10 +48,7 @@ pub fn netns(root: &ProcRoot, inode: u64, name: Option<String>) -> Netns {
     let net = root.net();
     let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
     let counters = counters(root);
-    let mut sockstat = BTreeMap::new();
-    for file in ["sockstat", "sockstat6"] {
-        named_pairs(&read(&net.join(file)), &mut sockstat);
-    }
+    let sockstat = sockstat(root);
     let below = root.path().join("sys/net");
     let mut sysctls = BTreeMap::new();
     for name in SYSCTLS {
@@ -72,6 +69,16 @@ pub fn netns(root: &ProcRoot, inode: u64, name: Option<String>) -> Netns {
         addresses: addresses(&read(&net.join("fib_trie")), &read(&net.join("if_inet6"))),
         incomplete: false,
     }
+}
+
+/// `/proc/net/sockstat` and `sockstat6`: `TCP:inuse`, `TCP:tw`, `TCP6:inuse`.
+#[must_use]
+pub fn sockstat(root: &ProcRoot) -> BTreeMap<String, u64> {
+    let mut numbers = BTreeMap::new();
+    for file in ["sockstat", "sockstat6"] {
+        named_pairs(&std::fs::read_to_string(root.net().join(file)).unwrap_or_default(), &mut numbers);
+    }
+    numbers
 }
 
 /// The counters alone, for who reads them several times a second.

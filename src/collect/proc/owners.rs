@@ -33,7 +33,7 @@ pub struct Walked {
 }
 
 /// Directories that are processes, per worker, below which a second thread costs more than it saves.
-const PROCESSES_PER_WORKER: usize = 48;
+const PROCESSES_PER_WORKER: usize = 8;
 /// `PF_KTHREAD` (`include/linux/sched.h`).
 const PF_KTHREAD: u64 = 0x0020_0000;
 
@@ -54,7 +54,9 @@ pub fn unreadable(root: &ProcRoot) -> Result<u32, Error> {
 }
 
 fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>, probe: bool) -> Result<Walked, Error> {
-    let fail = |e: Errno| Error::new("read", root.path().display().to_string(), e.into());
+    let fail = |e: Errno| {
+        Error::new("read", root.path().display().to_string(), e.into()).hint("is a proc file system mounted there?")
+    };
     let dir = open_dir(rustix::fs::CWD, root.path()).map_err(fail)?;
     let mut pids = Vec::with_capacity(512);
     numbers(dir.as_fd(), |pid, _| pids.push(pid)).map_err(fail)?;
@@ -76,6 +78,9 @@ fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>, probe: bool) -> Resul
         parts.extend(others.into_iter().map(|t| t.join().unwrap_or(Walked { unreadable: 1, ..Walked::default() })));
     });
     let mut all = parts.pop().unwrap_or_default();
+    // Every process namespace has its process 1. Where it is not listed (`hidepid`, proc_pid_readdir in fs/proc/base.c)
+    // others are not either; how many nobody tells.
+    all.unreadable += u32::from(!pids.contains(&1));
     for part in parts {
         all.records.extend(part.records);
         all.unreadable += part.unreadable;
@@ -272,6 +277,6 @@ mod tests {
     #[test]
     fn a_missing_root_is_an_error_that_names_it() {
         let error = walk(&ProcRoot::new("/nonexistent"), None).unwrap_err().to_string();
-        assert_eq!(error, "cannot read /nonexistent: no such file or directory");
+        assert!(error.starts_with("cannot read /nonexistent: no such file or directory; "), "{error}");
     }
 }

@@ -42,6 +42,8 @@ fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessF
         exe: process.exe().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned())),
         cmdline: process.cmdline().unwrap_or_default(),
         inspection: None,
+        is_go: None,
+        netns: std::fs::metadata(folder.join("ns/net")).ok().map(|m| std::os::unix::fs::MetadataExt::ino(&m)),
     })
 }
 
@@ -130,21 +132,40 @@ fn thread(folder: &Path, tid: u32) -> ThreadStand {
     }
 }
 
-/// Whether a descriptor of a process is a TCP socket, by the name of its protocol (`sockfs_xattr_get` in
-/// `net/socket.c`); `None` when it cannot be asked.
+/// Whether a descriptor of a process is still this socket, and a TCP one by the name of its protocol
+/// (`sockfs_xattr_get` in `net/socket.c`); `None` when it cannot be asked. An MPTCP socket is not: it lives on without
+/// subflows, and only subflows stand in the tables of TCP.
 #[must_use]
-pub fn is_tcp(root: &ProcRoot, pid: u32, fd: u32) -> Option<bool> {
+pub fn is_tcp(root: &ProcRoot, pid: u32, fd: u32, inode: u64) -> Option<bool> {
     let path = root.path().join(format!("{pid}/fd/{fd}"));
     let mut name = [0u8; 32];
     let len = rustix::fs::getxattr(&path, "system.sockprotoname", &mut name[..]).ok()?;
     let name = name.get(..len)?;
-    Some(matches!(name.strip_suffix(b"\0").unwrap_or(name), b"TCP" | b"TCPv6" | b"MPTCP" | b"MPTCPv6"))
+    if !matches!(name.strip_suffix(b"\0").unwrap_or(name), b"TCP" | b"TCPv6") {
+        return Some(false);
+    }
+    // A busy process gives the number to another socket within microseconds.
+    let link = std::fs::read_link(&path).ok()?;
+    Some(link.as_os_str().as_encoded_bytes() == format!("socket:[{inode}]").as_bytes())
+}
+
+/// Whether the Go linker made the program: it puts a build id in front of the code, within the first pages of the file
+/// (`cmd/internal/buildid`). `None` when the file cannot be read.
+#[must_use]
+pub fn is_go(root: &ProcRoot, pid: u32) -> Option<bool> {
+    use std::io::Read;
+    const HEAD_BYTES: u64 = 32 * 1024;
+    const MARK: &[u8] = b"\xff Go build ID: \"";
+    let mut head = Vec::new();
+    let file = std::fs::File::open(root.path().join(format!("{pid}/exe"))).ok()?;
+    file.take(HEAD_BYTES).read_to_end(&mut head).ok()?;
+    Some(head.windows(MARK.len()).any(|w| w == MARK))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     #[test]
     fn epoll_lines_read_with_and_without_an_inode() {
@@ -167,9 +188,12 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let fd = |f: i32| u32::try_from(f).unwrap();
-        assert_eq!(is_tcp(&root, own, fd(listener.as_raw_fd())), Some(true));
-        assert_eq!(is_tcp(&root, own, fd(udp.as_raw_fd())), Some(false));
-        assert_eq!(is_tcp(&root, own, 9999), None);
+        let inode = |file: std::os::fd::BorrowedFd<'_>| rustix::fs::fstat(file).unwrap().st_ino;
+        let (tcp_inode, udp_inode) = (inode(listener.as_fd()), inode(udp.as_fd()));
+        assert_eq!(is_tcp(&root, own, fd(listener.as_raw_fd()), tcp_inode), Some(true));
+        assert_eq!(is_tcp(&root, own, fd(listener.as_raw_fd()), tcp_inode + 1), Some(false), "another socket by now");
+        assert_eq!(is_tcp(&root, own, fd(udp.as_raw_fd()), udp_inode), Some(false));
+        assert_eq!(is_tcp(&root, own, 9999, 1), None);
         assert!(!inspect(&root, own).unwrap().threads.is_empty());
     }
 }

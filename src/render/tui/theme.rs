@@ -2,6 +2,7 @@
 //!
 //! Comes in: whether to colour. Goes out: styles. Never here: meaning by colour alone; every state and severity has its
 //! word, and the selected line is reversed.
+#![allow(clippy::unused_self, reason = "a theme answers for every style, whether or not it depends on colour")]
 
 use ratatui::style::{Color, Modifier, Style};
 

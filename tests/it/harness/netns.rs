@@ -188,10 +188,7 @@ impl Netns {
     /// (`Command::uid` would come before `pre_exec`.)
     pub fn command_as(&self, uid: u32, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.command(program);
-        // SAFETY: raw system calls between fork and exec.
-        unsafe {
-            command.pre_exec(move || become_user(uid));
-        }
+        as_user(&mut command, uid);
         command
     }
 
@@ -232,6 +229,12 @@ impl Drop for Back {
 
 fn enter(ns: BorrowedFd<'_>) -> rustix::io::Result<()> {
     move_into_link_name_space(ns, Some(LinkNameSpaceType::Network))
+}
+
+/// Has a command become another user, after everything that it was told to do before.
+pub fn as_user(command: &mut Command, uid: u32) -> &mut Command {
+    // SAFETY: raw system calls between fork and exec.
+    unsafe { command.pre_exec(move || become_user(uid)) }
 }
 
 /// Gives up root for good: group first, while that is still permitted.

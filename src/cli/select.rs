@@ -1,62 +1,57 @@
-//! The selection flags and the words of a filter, as one expression.
+//! Which sockets: the selection flags and the filter words as one expression.
 //!
-//! Comes in: `--state`, `--port` and their like, the words of `FILTER`. Goes out: an [`Expr`]. Never here: matching.
+//! Comes in: a [`Selection`]. Goes out: an [`Expr`]. Never here: deciding who checks it, the kernel or we.
 
 use anyhow::{anyhow, bail};
 
 use crate::cli::args::Selection;
-use crate::collect::names::SystemResolver;
+use crate::collect::names::SystemNames;
 use crate::filter::{self, End, Expr, Test};
 use crate::model::{Family, StateSet};
 
-/// Everything that was asked for, joined by `and`.
-pub(crate) fn expression(selection: &Selection) -> anyhow::Result<Expr> {
-    let resolver = SystemResolver;
+/// The expression that all flags and words together mean.
+pub(crate) fn expression(selection: &Selection, names: &SystemNames) -> anyhow::Result<Expr> {
     let mut parts = Vec::new();
     if !selection.state.is_empty() {
-        let mut states = StateSet::EMPTY;
-        for list in &selection.state {
-            states = states.union(StateSet::parse_list(list).map_err(|e| anyhow!("--state: {e}"))?);
-        }
-        parts.push(Expr::states(states));
+        let list = selection.state.join(",");
+        parts.push(Expr::states(StateSet::parse_list(&list).map_err(|e| anyhow!("--state: {e}"))?));
     }
     if selection.listening {
         parts.push(Expr::states(StateSet::LISTEN));
     }
-    match (selection.ipv4, selection.ipv6) {
-        (true, _) => parts.push(Expr::family(Family::V4)),
-        (_, true) => parts.push(Expr::family(Family::V6)),
-        _ => {}
+    if selection.ipv4 {
+        parts.push(Expr::family(Family::V4));
+    }
+    if selection.ipv6 {
+        parts.push(Expr::family(Family::V6));
     }
     if let Some(ports) = &selection.port {
-        parts.push(Expr::parse_port(ports, &resolver).map_err(|e| anyhow!("--port: {e}"))?);
+        parts.push(Expr::parse_port(ports, names).map_err(|e| anyhow!("--port: {e}"))?);
     }
     for (flag, text, end) in [("--local", &selection.local, End::Local), ("--peer", &selection.peer, End::Peer)] {
         if let Some(text) = text {
-            parts.push(Expr::parse_endpoint(text, end, &resolver).map_err(|e| anyhow!("{flag}: {e}"))?);
+            parts.push(Expr::parse_endpoint(text, end, names).map_err(|e| anyhow!("{flag}: {e}"))?);
         }
     }
     if let Some(pid) = &selection.pid {
-        match pid.trim().parse() {
-            Ok(pid) => parts.push(Expr::pid(pid)),
-            Err(_) => bail!("--pid: `{pid}` is not a process id"),
-        }
+        let Ok(pid) = pid.trim().parse() else { bail!("--pid: `{pid}` is not a process id; use a number such as 812") };
+        parts.push(Expr::pid(pid));
     }
-    if let Some(name) = &selection.process {
-        parts.push(Expr::process(&format!("*{name}*")));
+    if let Some(process) = &selection.process {
+        parts.push(Expr::process(process));
     }
     if let Some(user) = &selection.user {
-        parts.push(Expr::user(user, &resolver).map_err(|e| anyhow!("--user: {e}"))?);
+        parts.push(Expr::user(user, names).map_err(|e| anyhow!("--user: {e}"))?);
     }
     if !selection.filter.is_empty() {
-        parts.push(parse(&selection.filter.join(" "))?);
+        parts.push(filter::parse(&selection.filter.join(" "), names).map_err(anyhow::Error::new)?);
     }
     Ok(Expr::and(parts))
 }
 
-/// A filter as somebody typed it.
+/// A filter as somebody typed it into a line of its own.
 pub(crate) fn parse(text: &str) -> anyhow::Result<Expr> {
-    filter::parse(text, &SystemResolver).map_err(|e| anyhow!("{}", e.one_line()))
+    filter::parse(text, &SystemNames::default()).map_err(|e| anyhow!("{}", e.one_line()))
 }
 
 /// Whether a watch can follow it, which looks at rows again and again and not only at those that match.
@@ -101,16 +96,16 @@ mod tests {
             state: vec!["tw,cw".into()],
             port: Some("443".into()),
             filter: vec!["dst".into(), "10.0.0.0/8".into()],
-            process: Some("ngin".into()),
+            process: Some("ngin*".into()),
             ..Selection::default()
         };
-        let text = expression(&selection).unwrap().to_string();
-        assert_eq!(parse(&text).unwrap(), expression(&selection).unwrap(), "{text}");
-        assert!(expression(&Selection::default()).unwrap().is_all());
-        let wrong = |selection: Selection| expression(&selection).unwrap_err().to_string();
+        let text = expression(&selection, &SystemNames::default()).unwrap().to_string();
+        assert_eq!(parse(&text).unwrap(), expression(&selection, &SystemNames::default()).unwrap(), "{text}");
+        assert!(expression(&Selection::default(), &SystemNames::default()).unwrap().is_all());
+        let wrong = |selection: Selection| expression(&selection, &SystemNames::default()).unwrap_err().to_string();
         assert!(wrong(Selection { pid: Some("x".into()), ..Selection::default() }).starts_with("--pid: `x`"));
         assert!(wrong(Selection { state: vec!["tww".into()], ..Selection::default() }).starts_with("--state: `tww`"));
-        assert!(!wrong(Selection { filter: vec!["dport".into()], ..Selection::default() }).contains('\n'));
+        assert!(wrong(Selection { filter: vec!["dport".into()], ..Selection::default() }).contains("dport"));
     }
 
     #[test]

@@ -1,0 +1,234 @@
+//! Connections that are on their way out: whose they are, and what keeps them.
+//!
+//! Comes in: rows after the first FIN. Goes out: groups by listener or destination, with the numbers that every rule on
+//! them shows. Never here: severity.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use rustc_hash::FxHashMap;
+
+use crate::aggregate::Role;
+use crate::diagnose::finding::{Evidence, Finding, Subject};
+use crate::diagnose::queues::{self, Owner};
+use crate::diagnose::retries;
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::{Endpoint, Process, Socket, TimerKind};
+
+/// `tcp_retries1`, where it cannot be read: so many repetitions are more than loss.
+const RETRIES1: u64 = 3;
+
+/// What the connections of a group have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// They came in on this listener.
+    Listener(Endpoint),
+    /// They went out to this endpoint.
+    Destination(Endpoint),
+    /// Which end connected cannot be told.
+    Peer(IpAddr),
+}
+
+impl Place {
+    /// `of 0.0.0.0:80`, `to 10.0.0.2:80`, `with 10.0.0.2`.
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Place::Listener(at) => format!("of {at}"),
+            Place::Destination(at) => format!("to {at}"),
+            Place::Peer(addr) => format!("with {addr}"),
+        }
+    }
+
+    /// The selection of `tcpstate list` that shows them.
+    #[must_use]
+    pub fn selection(self) -> String {
+        match self {
+            // Accepted connections have the address that the client called, not the wildcard.
+            Place::Listener(at) if at.is_wildcard() => format!("--port {}", at.port),
+            Place::Listener(at) => format!("--local {at}"),
+            Place::Destination(at) => format!("--peer {at}"),
+            Place::Peer(addr) => format!("--peer {addr}"),
+        }
+    }
+}
+
+/// Connections of one place.
+#[derive(Clone, Debug)]
+pub struct Group<'a> {
+    pub netns: u64,
+    pub place: Place,
+    pub rows: Vec<&'a Socket>,
+}
+
+/// The rows that are wanted, by place, the largest group first.
+#[must_use]
+pub fn groups<'a>(view: &View<'a>, wanted: impl Fn(&Socket) -> bool) -> Vec<Group<'a>> {
+    let mut places: BTreeMap<(u64, Place), Vec<&'a Socket>> = BTreeMap::new();
+    for socket in view.now.sockets.iter().filter(|s| wanted(s)) {
+        let place = match view.role(socket) {
+            Role::Server(i) => Place::Listener(view.listeners(socket.netns).get(i).local),
+            Role::FormerServer => Place::Listener(socket.local),
+            Role::Client => Place::Destination(socket.peer.normalised()),
+            _ => Place::Peer(socket.peer.addr.to_canonical()),
+        };
+        places.entry((socket.netns, place)).or_default().push(socket);
+    }
+    let mut groups: Vec<Group<'a>> =
+        places.into_iter().map(|((netns, place), rows)| Group { netns, place, rows }).collect();
+    groups.sort_by_key(|g| std::cmp::Reverse(g.rows.len()));
+    groups
+}
+
+/// Whether the peer does not take the FIN, or the data before it: repeated as often as no loss explains, or refused by
+/// a shut window for so many probes.
+#[must_use]
+pub fn is_stuck(view: &View<'_>, socket: &Socket) -> bool {
+    let limit = view.netns(socket.netns).and_then(|n| n.sysctl("ipv4/tcp_retries1")).unwrap_or(RETRIES1).max(2);
+    let Some(timer) = socket.timer else { return false };
+    let reaches = |n: u8| u64::from(n) >= limit;
+    match timer.kind {
+        TimerKind::Retransmit => reaches(timer.retransmits),
+        TimerKind::ZeroWindowProbe => {
+            reaches(timer.retransmits)
+                || socket.info.as_deref().and_then(crate::model::TcpInfo::backoff).is_some_and(reaches)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the peer refuses data: its window is shut and we probe.
+#[must_use]
+pub fn is_window_shut(socket: &Socket) -> bool {
+    socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe)
+}
+
+/// Memory of the send queues, as far as it was told.
+#[must_use]
+pub fn send_memory_bytes<'a>(rows: impl IntoIterator<Item = &'a Socket>) -> u64 {
+    rows.into_iter().filter_map(|s| s.skmem).map(|m| u64::from(m.wmem_queued_bytes)).sum()
+}
+
+/// Orphans of the whole host and their limit, which only the initial namespace shows.
+#[must_use]
+pub fn orphans(view: &View<'_>) -> (Option<u64>, Option<u64>) {
+    let orphans = view.now.netns.iter().find_map(|n| n.sockstat.get("TCP:orphan").copied());
+    let limit = view.now.netns.iter().find_map(|n| n.sysctl("ipv4/tcp_max_orphans"));
+    (orphans, limit)
+}
+
+/// Whether the host has so many orphans that the kernel may begin to kill them (`tcp_out_of_resources` shifts their
+/// number by up to 2).
+#[must_use]
+pub fn orphans_near_limit(view: &View<'_>) -> bool {
+    matches!(orphans(view), (Some(n), Some(limit)) if limit > 0 && n >= limit.div_ceil(4))
+}
+
+/// The processes on this host at the other end of these rows, the one with most of them first.
+#[must_use]
+pub fn other_ends<'a>(view: &View<'a>, rows: &[&Socket]) -> Vec<(&'a Process, &'a Socket, u64)> {
+    let mut count: FxHashMap<u32, (&'a Process, &'a Socket, u64)> = FxHashMap::default();
+    for row in rows {
+        let Some(mirror) = view.mirror(row) else { continue };
+        if let Some(process) = view.processes(mirror).first() {
+            count.entry(process.pid).or_insert((process, mirror, 0)).2 += 1;
+        }
+    }
+    let mut ends: Vec<_> = count.into_values().collect();
+    ends.sort_by_key(|(process, _, n)| (std::cmp::Reverse(*n), process.pid));
+    ends
+}
+
+/// The peers with most rows: `10.0.0.2: 17`.
+#[must_use]
+pub fn top_peers(rows: &[&Socket], most: usize) -> Vec<(IpAddr, u64)> {
+    let mut counts: FxHashMap<IpAddr, u64> = FxHashMap::default();
+    for row in rows {
+        *counts.entry(row.peer.addr.to_canonical()).or_default() += 1;
+    }
+    let mut peers: Vec<(IpAddr, u64)> = counts.into_iter().collect();
+    peers.sort_by_key(|(addr, n)| (std::cmp::Reverse(*n), *addr));
+    peers.truncate(most);
+    peers
+}
+
+/// Peers as evidence.
+#[must_use]
+pub fn peers_evidence(rows: &[&Socket]) -> Evidence {
+    Evidence::List(top_peers(rows, 5).into_iter().map(|(addr, n)| format!("{addr}: {n}")).collect())
+}
+
+/// Whose the rows are: who holds them, or who listens where they came in. Nobody holds an orphan, and a uid of 0 is
+/// what kernels before 6.17 print for want of a better one (`sock_i_uid`).
+#[must_use]
+pub fn subject(view: &View<'_>, group: &Group<'_>) -> Subject {
+    let mut holders: Vec<&Process> = group.rows.iter().flat_map(|s| view.processes(s)).collect();
+    holders.sort_by_key(|p| p.pid);
+    holders.dedup_by_key(|p| p.pid);
+    let place = match group.place {
+        Place::Listener(at) => Subject { listener: Some(at), ..Subject::default() },
+        Place::Destination(at) => Subject { destination: Some(at), ..Subject::default() },
+        Place::Peer(addr) => Subject { destination: Some(Endpoint::new(addr, 0)), ..Subject::default() },
+    };
+    let named = if let Some(process) = holders.first() {
+        let pids: Vec<u32> = holders.iter().map(|p| p.pid).collect();
+        Subject { pids: if pids.len() > 1 { pids } else { Vec::new() }, ..view.subject_of(process, group.netns) }
+    } else if let Place::Listener(at) = group.place
+        && let Some(queue) = view.queues().get(group.netns, at)
+        && let Some(owner) = Owner::of(view, &queue.listeners)
+    {
+        queues::subject(view, Some(&owner), group.netns, at)
+    } else {
+        let uid = group.rows.iter().find_map(|s| s.uid.filter(|uid| *uid != 0));
+        Subject { netns: (group.netns != 0).then_some(group.netns), uid, ..Subject::default() }
+    };
+    Subject { listener: place.listener, destination: place.destination, ..named }
+}
+
+/// How long the peer has been silent, at most and at least among the rows.
+#[must_use]
+pub fn silence_ms(rows: &[&Socket]) -> Option<(u64, u64)> {
+    let silences = || rows.iter().filter_map(|s| s.info.as_deref()?.last_ack_recv_ms()).map(u64::from);
+    silences().max().zip(silences().min())
+}
+
+/// What every rule on stuck closing connections shows.
+#[must_use]
+pub fn evidence(view: &View<'_>, finding: Finding, group: &Group<'_>) -> Finding {
+    let rows = &group.rows;
+    let netns = view.netns(group.netns);
+    let most = |value: fn(&Socket) -> Option<u64>| rows.iter().filter_map(|s| value(s)).max();
+    let orphans = rows.iter().filter(|s| s.is_orphan()).count() as u64;
+    let ends = rows.iter().filter_map(|s| retries::closing_ends_in_ms(s, netns)).max();
+    let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
+    finding
+        .evidence("count", Evidence::Count(rows.len() as u64))
+        .evidence("orphans", Evidence::Count(orphans))
+        .evidence("retransmissions_max", Evidence::count(most(|s| s.timer.map(|t| t.retransmits.into()))))
+        .evidence("backoff_max", Evidence::count(most(|s| s.info.as_deref()?.backoff().map(u64::from))))
+        .evidence("peer_silence_ms", Evidence::millis(silence_ms(rows).map(|(longest, _)| longest)))
+        .evidence("window_shut", Evidence::Count(rows.iter().filter(|s| is_window_shut(s)).count() as u64))
+        .evidence("send_queue_bytes", send_q.map_or(Evidence::Unknown, Evidence::Bytes))
+        .evidence("send_memory_bytes", Evidence::Bytes(send_memory_bytes(rows.iter().copied())))
+        .evidence("ends_within_ms", Evidence::millis(ends))
+        .evidence("peers", peers_evidence(rows))
+}
+
+/// `the peer does not read (window shut)`, `the peer has been silent for 12 s`: what keeps the rows.
+#[must_use]
+pub fn cause(view: &View<'_>, group: &Group<'_>) -> String {
+    let shut = group.rows.iter().filter(|s| is_window_shut(s)).count() * 2 > group.rows.len();
+    let ends = other_ends(view, &group.rows);
+    let who = ends.first().map(|(process, _, _)| format!("{} ({}) on this host", process.comm, process.pid));
+    let silence = silence_ms(&group.rows).map(|(longest, _)| words::duration(longest));
+    match (shut, who, silence) {
+        (true, Some(who), _) => format!("{who} does not read what is left (window shut)"),
+        (true, None, _) => "the peer does not read what is left (window shut)".into(),
+        (false, Some(who), _) => format!("{who} does not acknowledge the FIN"),
+        (false, None, Some(silence)) => {
+            format!("the peer does not acknowledge the FIN and was last heard {silence} ago")
+        }
+        (false, None, None) => "the peer does not acknowledge the FIN".into(),
+    }
+}

@@ -1,0 +1,150 @@
+//! Which of the processes that hold a socket it belongs to, and which merely inherited its descriptor.
+//!
+//! Comes in: a view. Goes out: for one socket its principal holder, and the helper that should not have it. Never here:
+//! severity, or how long the socket has been in trouble.
+
+use std::cell::RefCell;
+use std::collections::hash_map::Entry;
+
+use rustc_hash::FxHashMap;
+
+use crate::aggregate::Role;
+use crate::diagnose::doing::Uses;
+use crate::diagnose::queues::is_activator;
+use crate::diagnose::view::View;
+use crate::model::{Process, Socket, State};
+
+/// Programs that give a connection to another program of theirs on purpose (privilege separation).
+const SEPARATED: [&str; 2] = ["sshd", "dropbear"];
+/// Standard input, output and error: a program that is started on a connection (inetd style) has it as these.
+const STDERR: u32 = 2;
+
+/// Who should not hold a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    /// The process that merely has the descriptor.
+    pub helper: u32,
+    /// The process whose connection it is: the listener's owner, or the other holder.
+    pub owner: u32,
+    /// Nobody else holds it: the owner has closed it.
+    pub alone: bool,
+}
+
+/// The owners of listeners, made once for many sockets.
+pub struct Holding<'v, 'a> {
+    view: &'v View<'a>,
+    /// Processes that hold a listener, by namespace and place in its list.
+    listeners: FxHashMap<(u64, u32), Vec<u32>>,
+    processes: FxHashMap<u32, &'a Process>,
+    uses: RefCell<FxHashMap<u32, Option<Uses<'a>>>>,
+}
+
+impl<'v, 'a> Holding<'v, 'a> {
+    #[must_use]
+    pub fn new(view: &'v View<'a>) -> Holding<'v, 'a> {
+        let mut listeners: FxHashMap<(u64, u32), Vec<u32>> = FxHashMap::default();
+        for socket in view.now.sockets.iter().filter(|s| s.state == State::Listen) {
+            if let Role::Listener(index) = view.role(socket) {
+                let owners = listeners.entry((socket.netns, index)).or_default();
+                owners.extend(view.processes(socket).iter().map(|p| p.pid));
+                owners.sort_unstable();
+                owners.dedup();
+            }
+        }
+        let processes = view.now.owners.processes.iter().map(|p| (p.pid, p)).collect();
+        Holding { view, listeners, processes, uses: RefCell::default() }
+    }
+
+    /// The processes that hold the listener of a connection; empty for an outgoing one, or when nobody is known.
+    #[must_use]
+    pub fn listener_owners(&self, socket: &Socket, role: Role) -> &[u32] {
+        let Role::Server(index) = role else { return &[] };
+        self.listeners.get(&(socket.netns, index)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The holder to whom a socket belongs: one that also holds the listener, else the one that is not a child of
+    /// another holder, else the oldest number.
+    #[must_use]
+    pub fn principal(&self, socket: &Socket, role: Role) -> Option<&'a Process> {
+        let holders = self.view.processes(socket);
+        let owners = self.listener_owners(socket, role);
+        let is_child = |p: &Process| {
+            let parent = self.view.process(p.pid).and_then(|f| f.parent);
+            parent.is_some_and(|parent| parent != p.pid && holders.iter().any(|h| h.pid == parent))
+        };
+        holders.iter().copied().min_by_key(|p| (is_activator(p), !owners.contains(&p.pid), is_child(p), p.pid))
+    }
+
+    /// Whether some process merely inherited this socket.
+    #[must_use]
+    pub fn inherited(&self, socket: &Socket, role: Role) -> Option<Inherited> {
+        let holders = self.view.owners(socket).1;
+        let first = holders.first()?;
+        let owners = self.listener_owners(socket, role);
+        let several = holders.iter().any(|h| h.process != first.process);
+        let first_pid = self.view.now.owners.process(first).pid;
+        // The usual case, decided without another look-up: one holder, who listens or connected.
+        if !several && (owners.is_empty() || owners.contains(&first_pid)) {
+            return None;
+        }
+        let principal = self.principal(socket, role)?;
+        let owner = if owners.is_empty() || owners.contains(&principal.pid) {
+            principal
+        } else {
+            owners.iter().filter_map(|pid| self.processes.get(pid).copied()).min_by_key(|p| is_activator(p))?
+        };
+        if is_activator(owner) || SEPARATED.iter().any(|name| owner.comm.starts_with(name)) {
+            return None;
+        }
+        // What an activator starts is meant to have the connection. All who run the same program share the connection
+        // by design: prefork, a fork per connection, privilege separation.
+        let strangers = holders.iter().filter(|h| {
+            let process = self.view.now.owners.process(h);
+            h.fd > STDERR && process.pid != owner.pid && !is_activator(process) && self.is_other_program(owner, process)
+        });
+        let helper = strangers.map(|h| self.view.now.owners.process(h).pid).min()?;
+        let alone = !holders.iter().any(|h| {
+            let process = self.view.now.owners.process(h);
+            process.pid == owner.pid || !self.is_other_program(owner, process)
+        });
+        // On its standard streams, it was started to serve the connection.
+        if holders.iter().any(|h| h.fd <= STDERR && self.view.now.owners.process(h).pid == helper) {
+            return None;
+        }
+        // What reads the connection, or waits for it, is its handler, whatever its name.
+        if self.uses(helper, socket) == Some(true) {
+            return None;
+        }
+        Some(Inherited { helper, owner: owner.pid, alone })
+    }
+
+    /// Whether a process uses a socket, as far as it shows (see [`Uses::of`]).
+    #[must_use]
+    pub fn uses(&self, pid: u32, socket: &Socket) -> Option<bool> {
+        let mut cache = self.uses.borrow_mut();
+        let uses = match cache.entry(pid) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => free.insert(Uses::new(self.view, pid)),
+        };
+        uses.as_ref()?.of(socket)
+    }
+
+    /// A process that holds a socket, by its number.
+    #[must_use]
+    pub fn process(&self, pid: u32) -> Option<&'a Process> {
+        self.processes.get(&pid).copied()
+    }
+
+    /// Whether two processes run different programs: by the file they execute, else by name.
+    fn is_other_program(&self, a: &Process, b: &Process) -> bool {
+        let exe = |p: &Process| {
+            let exe = self.view.process(p.pid)?.exe.as_deref()?;
+            // A program that was replaced on disk while it runs is still the same program.
+            Some(exe.strip_suffix(" (deleted)").unwrap_or(exe).to_owned())
+        };
+        match (exe(a), exe(b)) {
+            (Some(a), Some(b)) => a != b,
+            _ => a.comm != b.comm,
+        }
+    }
+}

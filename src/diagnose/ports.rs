@@ -1,0 +1,273 @@
+//! Ephemeral ports: how many one destination has used up, how fast, and when they run out.
+//!
+//! Comes in: the rows of a snapshot, in one pass. Goes out: one [`Route`] per (namespace, source, destination, port) that
+//! is large enough to matter. Never here: judgement.
+//!
+//! A connection is source and destination address and port; with a fixed source address and destination only the source
+//! port is left, so each route has the whole range for itself (`__inet_hash_connect` in `net/ipv4/inet_hashtables.c`).
+//! What somebody got through `bind()` is denied to every route.
+
+use std::net::IpAddr;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::aggregate::Role;
+use crate::diagnose::view::View;
+use crate::model::snapshot::Netns;
+use crate::model::socket::TIME_WAIT_MS;
+use crate::model::{Endpoint, Socket, State};
+
+/// Routes smaller than this part of the range are left alone.
+const WORTH: u32 = 16;
+/// The window over which a rate is taken, at most.
+const WINDOW_MS: u32 = 10_000;
+
+/// Connections of one source address to one destination.
+#[derive(Clone, Debug)]
+pub struct Route<'a> {
+    pub netns: u64,
+    pub source: IpAddr,
+    pub destination: Endpoint,
+    /// Every client row whose port lies in the range.
+    pub rows: Vec<&'a Socket>,
+    /// Ports that connect() may choose from.
+    pub usable: u32,
+    /// Rows that block a port: live, FIN_WAIT2 remainders, TIME_WAIT that may not be used again.
+    pub live: u32,
+    pub fin_wait2_minis: u32,
+    pub time_wait: u32,
+    /// TIME_WAIT that connect() may take over already.
+    pub reusable: u32,
+    /// Ports of the range that bind() took, whoever did.
+    pub bound: u32,
+    /// TIME_WAIT entries per second.
+    pub rate: f64,
+    /// The `tcp_tw_reuse` mode, and whether it helps this route.
+    pub reuse_mode: Option<u64>,
+    pub reuse_applies: bool,
+    /// Milliseconds after which reuse is allowed.
+    reuse_delay_ms: u32,
+}
+
+impl Route<'_> {
+    /// Ports that are not to be had now.
+    #[must_use]
+    pub fn blocked(&self) -> u32 {
+        self.live + self.fin_wait2_minis + self.time_wait + self.bound
+    }
+
+    /// Percent of the range.
+    #[must_use]
+    pub fn fill_percent(&self) -> f64 {
+        f64::from(self.blocked()) * 100.0 / f64::from(self.usable.max(1))
+    }
+
+    /// How many connections per second fit in the long run.
+    #[must_use]
+    pub fn sustainable(&self) -> f64 {
+        let held_s = if self.reuse_applies { f64::from(self.reuse_delay_ms) / 1000.0 } else { 60.0 };
+        f64::from(self.usable.saturating_sub(self.live + self.bound)) / held_s.max(0.001)
+    }
+
+    /// When the range is used up, if it goes on like this: the first second at which what lives, what of today's
+    /// TIME_WAIT is still there, and what is added by then fill the range. `None` if it never does.
+    #[must_use]
+    pub fn exhausted_in_ms(&self) -> Option<u64> {
+        if self.blocked() >= self.usable {
+            return Some(0);
+        }
+        let mut left: Vec<u32> =
+            self.rows.iter().filter(|s| blocks_for_a_while(s)).filter_map(|s| remaining(s)).collect();
+        left.sort_unstable();
+        let life_ms = if self.reuse_applies { self.reuse_delay_ms } else { TIME_WAIT_MS };
+        let base = self.live + self.bound;
+        (0..=600u32).map(|tenth| tenth * 100).find_map(|at| {
+            // With reuse a remainder blocks only until it may be taken over.
+            let gone_at =
+                if self.reuse_applies { at + TIME_WAIT_MS - self.reuse_delay_ms.min(TIME_WAIT_MS) } else { at };
+            let still = left.len() - left.partition_point(|ms| *ms <= gone_at);
+            let added = self.rate * f64::from(at.min(life_ms)) / 1000.0;
+            let blocked = f64::from(base) + still as f64 + added;
+            (at > 0 && blocked >= f64::from(self.usable)).then(|| u64::from(at))
+        })
+    }
+}
+
+fn remaining(socket: &Socket) -> Option<u32> {
+    socket.timer.map(|t| t.remaining_ms)
+}
+
+fn blocks_for_a_while(socket: &Socket) -> bool {
+    matches!(socket.state, State::TimeWait)
+}
+
+/// Every route worth a look, the fullest first.
+#[must_use]
+pub fn routes<'a>(view: &View<'a>) -> Vec<Route<'a>> {
+    let mut groups: FxHashMap<(u64, IpAddr, Endpoint), Vec<&Socket>> = FxHashMap::default();
+    let mut bound: FxHashMap<u64, FxHashSet<u16>> = FxHashMap::default();
+    let mut ranges: FxHashMap<u64, ((u16, u16), u32)> = FxHashMap::default();
+    for netns in &view.now.netns {
+        ranges.insert(netns.inode, (netns.port_range(), netns.usable_ports()));
+    }
+    for (socket, role) in view.rows() {
+        let Some(((low, high), _)) = ranges.get(&socket.netns) else { continue };
+        if !(*low..=*high).contains(&socket.local.port) {
+            continue;
+        }
+        match (role, socket.state) {
+            (_, State::Listen | State::BoundInactive) => {
+                bound.entry(socket.netns).or_default().insert(socket.local.port);
+            }
+            (Role::Client, _) | (Role::Unknown, State::TimeWait) => {
+                let key = (socket.netns, socket.local.normalised().addr, socket.peer.normalised());
+                groups.entry(key).or_default().push(socket);
+            }
+            _ => {}
+        }
+    }
+    let mut routes: Vec<Route<'_>> = groups
+        .into_iter()
+        .filter_map(|((netns, source, destination), rows)| {
+            let facts = view.netns(netns)?;
+            let (_, usable) = *ranges.get(&netns)?;
+            let few = u32::try_from(rows.len()).unwrap_or(u32::MAX) < (usable / WORTH).max(5);
+            if few || usable == 0 {
+                return None;
+            }
+            Some(route(facts, source, destination, rows, usable, bound.get(&netns)))
+        })
+        .collect();
+    routes.sort_by(|a, b| {
+        b.blocked()
+            .cmp(&a.blocked())
+            .then_with(|| (a.netns, a.source, a.destination).cmp(&(b.netns, b.source, b.destination)))
+    });
+    routes
+}
+
+fn route<'a>(
+    facts: &Netns,
+    source: IpAddr,
+    destination: Endpoint,
+    rows: Vec<&'a Socket>,
+    usable: u32,
+    bound: Option<&FxHashSet<u16>>,
+) -> Route<'a> {
+    let reuse_mode = facts.sysctl("ipv4/tcp_tw_reuse");
+    let timestamps = facts.sysctl("ipv4/tcp_timestamps") != Some(0);
+    let loopback = source.is_loopback() || destination.addr.is_loopback();
+    let reuse_applies = timestamps && (reuse_mode == Some(1) || (reuse_mode == Some(2) && loopback));
+    // A fixed second before Linux 6.14.
+    let delay = facts.sysctl("ipv4/tcp_tw_reuse_delay").and_then(|n| u32::try_from(n).ok()).unwrap_or(1000);
+    let mut route = Route {
+        netns: facts.inode,
+        source,
+        destination,
+        usable,
+        live: 0,
+        fin_wait2_minis: 0,
+        time_wait: 0,
+        reusable: 0,
+        bound: 0,
+        rate: rate_of(&rows),
+        reuse_mode,
+        reuse_applies,
+        reuse_delay_ms: delay,
+        rows: Vec::new(),
+    };
+    let mut ports = FxHashSet::default();
+    for row in &rows {
+        if facts.is_reserved(row.local.port) {
+            continue;
+        }
+        ports.insert(row.local.port);
+        let age_ms = remaining(row).map_or(0, |ms| TIME_WAIT_MS.saturating_sub(ms));
+        match row.state {
+            State::TimeWait if reuse_applies && age_ms > delay => route.reusable += 1,
+            State::TimeWait => route.time_wait += 1,
+            State::FinWait2 if row.inode == 0 && row.shutdown.is_none() => route.fin_wait2_minis += 1,
+            _ => route.live += 1,
+        }
+    }
+    let others = bound.map_or(0, |b| b.iter().filter(|p| !ports.contains(p) && !facts.is_reserved(**p)).count());
+    route.bound = u32::try_from(others).unwrap_or(u32::MAX);
+    route.rows = rows;
+    route
+}
+
+/// TIME_WAIT entries per second over the last ten seconds, or over their own age if they are all younger.
+#[must_use]
+pub fn rate_of(rows: &[&Socket]) -> f64 {
+    let ages = || {
+        rows.iter()
+            .filter(|s| s.state == State::TimeWait)
+            .filter_map(|s| remaining(s))
+            .map(|ms| TIME_WAIT_MS.saturating_sub(ms))
+    };
+    let window = ages().max().unwrap_or(0).clamp(1000, WINDOW_MS);
+    let recent = ages().filter(|age| *age < window).count();
+    recent as f64 * 1000.0 / f64::from(window)
+}
+
+/// Connections per second that the whole range sustains without reuse.
+#[must_use]
+pub fn sustainable_of(usable: u32) -> f64 {
+    f64::from(usable) / 60.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, row, time_wait};
+
+    fn world(range: u64) -> World {
+        let mut world = World::new();
+        world.sysctl("ipv4/ip_local_port_range", &[20_000, 20_000 + range - 1]);
+        world.sysctl("ipv4/tcp_tw_reuse", &[2]);
+        world.sysctl("ipv4/tcp_timestamps", &[1]);
+        world
+    }
+
+    fn only(world: &World) -> (u32, u32, u32, Option<u64>) {
+        let view = View::new(&world.now, None, &world.thresholds);
+        let routes = routes(&view);
+        assert_eq!(routes.len(), 1, "{routes:?}");
+        (routes[0].blocked(), routes[0].live, routes[0].reusable, routes[0].exhausted_in_ms())
+    }
+
+    #[test]
+    fn every_connection_to_one_destination_blocks_one_port() {
+        let mut w = world(200);
+        for i in 0..100u32 {
+            // Ten per second for ten seconds.
+            w.add(time_wait(&format!("10.0.0.1:{}", 20_000 + i), "10.0.0.2:80", 60_000 - i * 100));
+        }
+        for i in 0..20 {
+            w.add(row(State::Established, &format!("10.0.0.1:{}", 20_150 + i), "10.0.0.2:80"));
+        }
+        let (blocked, live, reusable, end) = only(&w);
+        assert_eq!((blocked, live, reusable), (120, 20, 0));
+        // 80 are left at 10 a second.
+        assert!((7_500..8_500).contains(&end.unwrap()), "{end:?}");
+    }
+
+    #[test]
+    fn reuse_frees_loopback_and_what_it_may_free_and_nothing_else() {
+        let fill = |world: &mut World, at: &str, to: &str| {
+            for i in 0..100u32 {
+                world.add(time_wait(&format!("{at}:{}", 20_000 + i), to, 30_000));
+            }
+        };
+        let mut w = world(200);
+        fill(&mut w, "127.0.0.1", "127.0.0.1:80");
+        assert_eq!(only(&w).2, 100, "mode 2 covers loopback");
+        let mut w = world(200);
+        fill(&mut w, "10.0.0.1", "10.0.0.1:80");
+        assert_eq!(only(&w).2, 0, "a host's own address is not loopback");
+        w.sysctl("ipv4/tcp_tw_reuse", &[1]);
+        assert_eq!(only(&w).2, 100);
+        w.sysctl("ipv4/tcp_timestamps", &[0]);
+        assert_eq!(only(&w).2, 0, "reuse needs timestamps");
+    }
+}

@@ -1,0 +1,157 @@
+#![doc = include_str!("../../../docs/rules/accept-queue-dead-entries.md")]
+//!
+//! Comes in: the length of each accept queue and the connections seen in it, twice. Goes out: one finding per listening
+//! endpoint. Never here: who reset them (no row is left to tell).
+
+use crate::diagnose::Outcome;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::queues::{self, Owner, Queue, Queues};
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::Socket;
+
+const ID: &str = "accept-queue-dead-entries";
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut findings = Vec::new();
+    for queue in view.queues().all() {
+        let dead_now = dead(queue, view.queues());
+        if dead_now == 0 {
+            continue;
+        }
+        if view.netns(queue.netns).is_some_and(|n| n.incomplete) {
+            outcome.not_checked = Some("rows are missing from the dump".into());
+            continue;
+        }
+        let Some(before) = view.queues_before() else {
+            outcome.wants_second.get_or_insert_with(|| {
+                format!("{dead_now} connections in the accept queue of {} are not to be seen", queue.local)
+            });
+            continue;
+        };
+        let Some(earlier) = before.get(queue.netns, queue.local) else { continue };
+        let dead = dead_now.min(dead(earlier, before));
+        if dead > 0 && stands_still(view, queue, earlier) {
+            findings.push(finding(view, queue, dead));
+        }
+    }
+    outcome.findings = words::worst(findings);
+    outcome
+}
+
+/// Entries that count in the queue and are in no table.
+fn dead(queue: &Queue<'_>, queues: &Queues<'_>) -> u64 {
+    // MPTCP puts subflows in the queue that have no plain row; a transparent proxy's wait under foreign addresses.
+    if queue.listeners.iter().chain(&queue.waiting).any(|s| s.ulp) {
+        return 0;
+    }
+    let seen = queue.waiting.len() as u64 + queues.unmatched(queue.netns);
+    queue.queued().saturating_sub(seen)
+}
+
+/// Listeners are dumped before connections, so the queue of a busy one looks longer than the rows in it. Believe the
+/// difference only where the queue stands: an entry was there in both samples, it was over its limit in both, or
+/// nothing at all was connected to this namespace in between.
+fn stands_still(view: &View<'_>, queue: &Queue<'_>, earlier: &Queue<'_>) -> bool {
+    queue.waiting.iter().any(|s| view.earlier(s).is_some_and(Socket::is_unaccepted))
+        || (queue.is_over_limit() && earlier.is_over_limit())
+        || view.delta(queue.netns, "Tcp:PassiveOpens") == Some(0)
+}
+
+fn finding(view: &View<'_>, queue: &Queue<'_>, dead: u64) -> Finding {
+    let (at, queued) = (queue.local, queue.queued());
+    let limit = queue.listeners.iter().map(|l| l.backlog().map(u64::from)).sum::<Option<u64>>();
+    let crowded = limit.is_some_and(|limit| queued * 2 > limit);
+    let severity = if dead * 2 >= queued && crowded { Severity::Warning } else { Severity::Info };
+    let owner = Owner::of(view, &queue.listeners);
+    let who = queues::name(owner.as_ref());
+    let of = words::count(queued, "connection", "connections");
+    let are = if dead == 1 { "is" } else { "are" };
+    let finding = Finding::new(
+        ID,
+        severity,
+        0.7,
+        format!("{dead} of {of} in the accept queue of {at} {are} already dead: reset while {who} did not accept"),
+    )
+    .because("the queue is longer than the connections seen in it, in two samples")
+    .subject(queues::subject(view, owner.as_ref(), queue.netns, at))
+    .evidence("dead", Evidence::Count(dead))
+    .evidence("accept_queue", Evidence::Count(queued))
+    .evidence("backlog", Evidence::count(limit))
+    .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
+    .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| queues::owner_states(view, o)));
+    queues::inspect_owners(finding, view, &queue.listeners, owner.as_ref())
+        .topic(Topic::AcceptQueue)
+        .why(
+            "A client that resets while it waits leaves every table at once, but its place in the queue is freed only \
+             by accept(). The server will accept these sockets, and the first read on each fails.",
+        )
+        .remedy([
+            "make accept() faster: see accept-queue-stalled",
+            "let the accept loop treat ECONNRESET or EOF on a fresh connection as a cheap, normal event",
+            "find who resets: health checks and load balancers with short timeouts often do",
+        ])
+        .avoid([
+            "a larger backlog: it makes room for more dead entries",
+            "a firewall that drops RST: the kernel then keeps connections that nobody wants",
+        ])
+        .next(format!("tcpstate list -l -e -p --local {at}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, listen, row, unheld};
+    use crate::model::State;
+
+    fn world(queue: u32, seen: u16, backlog: u32) -> World {
+        let mut world = World::new();
+        world.add(listen("0.0.0.0:80", queue, backlog)).hold(812, "server", 3, 80 << 16);
+        for client in 0..seen {
+            world.add(unheld(row(State::Established, "10.0.0.1:80", &format!("10.0.0.9:{}", 40_000 + client))));
+        }
+        world.counter("Tcp:PassiveOpens", 10);
+        world
+    }
+
+    #[test]
+    fn the_difference_is_told_and_its_weight_depends_on_the_room_left() {
+        let outcome = world(3, 1, 128).later(2000).check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(812)));
+        assert!(finding.summary.starts_with("2 of 3 connections in the accept queue of 0.0.0.0:80 are already dead"));
+        assert_eq!(world(3, 1, 4).later(2000).check(check).findings[0].severity, Severity::Warning);
+        assert_eq!(world(3, 2, 4).later(2000).check(check).findings[0].severity, Severity::Info);
+    }
+
+    #[test]
+    fn a_busy_queue_and_a_single_sample_are_not_believed() {
+        let mut busy = world(3, 0, 128);
+        busy.later(2000).counter("Tcp:PassiveOpens", 500);
+        assert_eq!(busy.check(check), Outcome::default());
+        let once = world(3, 1, 128).check(check);
+        assert!(once.findings.is_empty() && once.wants_second.is_some());
+        assert_eq!(world(3, 3, 128).check(check), Outcome::default());
+        let mut gone = world(3, 2, 128);
+        gone.later(2000).now.sockets[0].recv_q_bytes = 2;
+        assert_eq!(gone.check(check), Outcome::default());
+    }
+
+    #[test]
+    fn foreign_addresses_and_mptcp_explain_the_difference() {
+        let mut proxy = world(1, 0, 128);
+        proxy.add(unheld(row(State::Established, "93.184.216.34:443", "10.0.0.9:40000")));
+        assert_eq!(proxy.later(2000).check(check), Outcome::default());
+        let mut mptcp = world(3, 1, 128);
+        mptcp.now.sockets[0].ulp = true;
+        assert_eq!(mptcp.later(2000).check(check), Outcome::default());
+    }
+
+    #[test]
+    fn an_incomplete_dump_is_not_judged() {
+        let mut world = world(3, 1, 128);
+        world.now.netns[0].incomplete = true;
+        assert!(world.check(check).not_checked.is_some());
+    }
+}

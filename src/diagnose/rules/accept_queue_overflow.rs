@@ -1,0 +1,321 @@
+#![doc = include_str!("../../../docs/rules/accept-queue-overflow.md")]
+//!
+//! Comes in: LISTEN rows with their own drops, the namespace's counters. Goes out: one finding per listening endpoint.
+//! Never here: why the owner does not accept (that is what the inspection of its threads tells).
+
+use rustc_hash::FxHashMap;
+
+use crate::diagnose::Outcome;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::queues::{self, Owner, Queue};
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::{Endpoint, Socket, State};
+
+const ID: &str = "accept-queue-overflow";
+
+/// How one LISTEN row stands.
+struct Stand<'a> {
+    row: &'a Socket,
+    severity: Severity,
+    /// Segments that this listener dropped between the samples.
+    new_drops: Option<u64>,
+    dropped: bool,
+    full: bool,
+    confidence: f64,
+    because: &'static str,
+}
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let queues = view.queues().all();
+    let mut outcome = Outcome::default();
+    if !queues.is_empty() && queues.iter().all(|q| q.capacity().is_none()) {
+        return Outcome::not_checked(format!("source {} does not tell the backlog of a listener", view.now.source));
+    }
+    let mut found: Vec<(&Queue<'_>, Vec<Stand<'_>>)> = Vec::new();
+    for queue in queues {
+        let mut stands: Vec<Stand<'_>> = queue.listeners.iter().filter_map(|row| stand(view, queue, row)).collect();
+        stands.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| b.new_drops.cmp(&a.new_drops)));
+        if !stands.is_empty() {
+            found.push((queue, stands));
+        }
+        if view.before.is_none() && outcome.wants_second.is_none() {
+            outcome.wants_second = suspicion(view, queue);
+        }
+    }
+    let callers = if found.is_empty() { FxHashMap::default() } else { queues::local_callers(view) };
+    outcome.findings = words::worst(found.iter().map(|(q, stands)| finding(view, q, stands, &callers)).collect());
+    outcome
+}
+
+/// What one sample alone makes worth a second one.
+fn suspicion(view: &View<'_>, queue: &Queue<'_>) -> Option<String> {
+    let overflowed = view.netns(queue.netns).and_then(|n| n.counter("TcpExt:ListenOverflows")).is_some_and(|n| n > 0);
+    let suspect = queue.listeners.iter().any(|l| {
+        let dropped_before = overflowed && drops(l) != Some(0);
+        queues::is_over_limit(l) || half_full(l) || (dropped_before && l.recv_q_bytes > 0)
+    });
+    let limit = queue.capacity().map_or_else(|| "?".to_owned(), |n| n.to_string());
+    suspect.then(|| format!("{} of {limit} places in the accept queue of {} are taken", queue.queued(), queue.local))
+}
+
+fn stand<'a>(view: &View<'a>, queue: &Queue<'a>, row: &'a Socket) -> Option<Stand<'a>> {
+    let backlog = row.backlog()?;
+    let full = queues::is_over_limit(row);
+    // Rows younger than the first repetition of a SYN are a burst that the next accept() may take.
+    let lasting = queue.oldest_wait_ms().is_none_or(|ms| ms >= queues::INITIAL_RTO_MS);
+    if view.before.is_none() {
+        return (full && lasting).then_some(Stand {
+            row,
+            severity: Severity::High,
+            new_drops: None,
+            dropped: false,
+            full,
+            confidence: 0.8,
+            because: "the queue is over its limit in one sample",
+        });
+    }
+    let earlier = view.earlier(row).filter(|e| e.state == State::Listen);
+    // A listener that a cookie does not find in the sample before is new, and so are all its drops.
+    let new_drops = drops(row)
+        .and_then(|now| Some(now.saturating_sub(if earlier.is_none() { 0 } else { earlier.and_then(drops)? })))
+        .filter(|_| earlier.is_some() || row.cookie.is_some());
+    let overflows = view.delta(queue.netns, "TcpExt:ListenOverflows");
+    let dropped = match new_drops {
+        Some(n) => n > 0 && overflows != Some(0),
+        None => overflows.is_some_and(|n| n > 0) && row.recv_q_bytes >= backlog,
+    };
+    let full_before = earlier.is_some_and(queues::is_over_limit);
+    let moves =
+        !queue.waiting.is_empty() && !queue.waiting.iter().any(|s| view.earlier(s).is_some_and(Socket::is_unaccepted));
+    let severity = if full && full_before && !moves {
+        Severity::Critical
+    } else if dropped || (full && (full_before || lasting)) {
+        Severity::High
+    } else if half_full(row) && earlier.is_some_and(half_full) {
+        Severity::Warning
+    } else {
+        return None;
+    };
+    // The listener's drops count those of its SYN queue too (`tcp_listendrop` in `include/net/tcp.h`).
+    let syn_queue = view.delta(queue.netns, "TcpExt:TCPReqQFullDrop").is_some_and(|n| n > 0) && !full && !full_before;
+    let (confidence, because) = match (dropped, new_drops) {
+        (true, Some(_)) if syn_queue => (0.8, "some of the drops may be of the SYN queue"),
+        (true, Some(_)) if overflows.is_some() => (0.97, "the drops are those of this very listener"),
+        (true, Some(_)) => (0.8, "the listener dropped; the namespace's counters could not be read"),
+        (true, None) => (0.8, "the drops are those of the whole namespace; this queue is at its limit"),
+        (false, _) => (0.97, "the queue's length and limit are the kernel's own, in two samples"),
+    };
+    Some(Stand { row, severity, new_drops, dropped, full, confidence, because })
+}
+
+fn drops(row: &Socket) -> Option<u64> {
+    row.skmem?.drops.map(u64::from)
+}
+
+/// Half of the limit or more; a single connection is no queue.
+fn half_full(row: &Socket) -> bool {
+    row.backlog().is_some_and(|limit| row.recv_q_bytes >= 2 && u64::from(row.recv_q_bytes) * 2 >= u64::from(limit))
+}
+
+fn finding(
+    view: &View<'_>,
+    queue: &Queue<'_>,
+    stands: &[Stand<'_>],
+    callers: &FxHashMap<(u64, Endpoint), u64>,
+) -> Finding {
+    let worst = &stands[0];
+    let (at, netns) = (queue.local, queue.netns);
+    let owner = Owner::of(view, &[worst.row]);
+    let who = queues::name(owner.as_ref());
+    let places = worst.row.backlog().map_or(0, |n| u64::from(n) + 1);
+    let taken = format!("{} of {places} places", worst.row.recv_q_bytes);
+    let halted = owner.as_ref().and_then(|o| o.halted);
+    let drops_in = |n: u64| {
+        let time = view.interval_ms().map_or_else(String::new, |ms| format!(" in {}", words::duration(ms)));
+        format!("{}{time}", words::count(n, "SYN was dropped", "SYNs were dropped"))
+    };
+    let acts = match halted {
+        Some(why) => format!("{who} is {why}"),
+        None if worst.severity == Severity::Critical => format!("{who} accepts nothing"),
+        None => format!("{who} does not accept fast enough"),
+    };
+    let summary = match worst.new_drops {
+        Some(n) if worst.dropped => format!("accept queue of {at} overflows ({taken}): {}, {acts}", drops_in(n)),
+        _ if worst.full => format!("accept queue of {at} is full ({taken}) and {acts}: new clients are dropped"),
+        _ => format!("accept queue of {at} is half full or more in two samples ({taken}): {acts}"),
+    };
+    let count = |name: &str| Evidence::count(view.delta(netns, name));
+    let setting = |name: &str| Evidence::count(view.netns(netns).and_then(|n| n.sysctl(name)));
+    let repeated = queue.half_open.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits > 0)).count();
+    let mut finding = Finding::new(ID, worst.severity, worst.confidence, summary)
+        .because(worst.because)
+        .subject(queues::subject(view, owner.as_ref(), netns, at))
+        .evidence("accept_queue", Evidence::Count(worst.row.recv_q_bytes.into()))
+        .evidence("backlog", Evidence::count(worst.row.backlog().map(u64::from)))
+        .evidence("new_drops", Evidence::count(worst.new_drops))
+        .evidence("drops_since_listen", Evidence::count(drops(worst.row)))
+        .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
+        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| queues::owner_states(view, o)))
+        .evidence("netns_listen_overflows", count("TcpExt:ListenOverflows"))
+        .evidence("netns_listen_drops", count("TcpExt:ListenDrops"))
+        .evidence("repeated_syn_acks", Evidence::Count(repeated as u64))
+        .evidence("local_callers", Evidence::Count(callers.get(&(netns, at)).copied().unwrap_or(0)))
+        .evidence("somaxconn", setting("core/somaxconn"))
+        .evidence("tcp_abort_on_overflow", setting("ipv4/tcp_abort_on_overflow"));
+    if queue.listeners.len() > 1 {
+        let lines = stands.iter().take(16).map(|s| {
+            let name = queues::name(Owner::of(view, &[s.row]).as_ref());
+            let drops = s.new_drops.map_or_else(String::new, |n| format!(", {n} new drops"));
+            format!("{name}: {} waiting, limit {}{drops}", s.row.recv_q_bytes, s.row.backlog().unwrap_or(0))
+        });
+        finding = finding
+            .evidence("listeners_on_the_port", Evidence::Count(queue.listeners.len() as u64))
+            .evidence("listeners_in_trouble", Evidence::List(lines.collect()));
+    }
+    let rows: Vec<&Socket> = stands.iter().map(|s| s.row).collect();
+    queues::inspect_owners(finding, view, &rows, Owner::of(view, &rows).as_ref())
+        .topic(Topic::AcceptQueue)
+        .why(
+            "The kernel finishes handshakes by itself and parks the connections until accept(); it holds one more \
+             than the backlog. When that is full it drops SYNs and last ACKs in silence, so that clients connect \
+             after 1 s, 3 s, 7 s, or believe to be connected while the server knows nothing of them.",
+        )
+        .remedy([
+            "find out why accept() is late: a blocked loop, too few workers, a CPU limit, no free descriptor, a \
+             stopped process",
+            "give the port more workers, or one listener per worker with SO_REUSEPORT",
+            "if bursts are real, raise the listen() backlog in the application and net.core.somaxconn, then restart \
+             it: the limit is taken when listen() is called",
+        ])
+        .avoid([
+            "tcp_max_syn_backlog: it is another queue, and without effect while SYN cookies are on",
+            "somaxconn alone: the application's backlog and a new listen() decide",
+            "tcp_abort_on_overflow=1: it turns a retry that may succeed into a reset",
+        ])
+        .next(format!("tcpstate list -l -e -m -p --local {at}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, info, listen, row, unheld};
+    use crate::model::SkMem;
+
+    fn dropped(socket: Socket, drops: u32) -> Socket {
+        Socket { skmem: Some(SkMem { drops: Some(drops), ..SkMem::default() }), ..socket }
+    }
+
+    fn waiting(client: u16, wait_ms: u64) -> Socket {
+        let peer = format!("10.0.0.9:{client}");
+        info(unheld(row(State::Established, "10.0.0.1:80", &peer)), &[("last_data_sent_ms", wait_ms)])
+    }
+
+    /// A listener on :80 with this queue, limit 4, no drops yet, and one on :81 without a care.
+    fn world(queue: u32, wait_ms: u64) -> World {
+        let mut world = World::new();
+        world.add(dropped(listen("0.0.0.0:80", queue, 4), 0)).hold(812, "server", 3, 80 << 16);
+        world.add(dropped(listen("0.0.0.0:81", 0, 4), 7)).hold(813, "other", 3, 81 << 16);
+        for client in 0..u16::try_from(queue).unwrap() {
+            world.add(waiting(40_000 + client, wait_ms));
+        }
+        world.counter("TcpExt:ListenOverflows", 0).counter("TcpExt:ListenDrops", 0);
+        world
+    }
+
+    fn drop_some(world: &mut World, drops: u32) {
+        world.now.sockets[0] = dropped(world.now.sockets[0].clone(), drops);
+        world.counter("TcpExt:ListenOverflows", drops.into()).counter("TcpExt:ListenDrops", drops.into());
+    }
+
+    #[test]
+    fn drops_name_the_listener_that_dropped_and_no_other() {
+        let mut world = world(2, 100);
+        world.later(2000);
+        drop_some(&mut world, 16);
+        let outcome = world.check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::High, Some(812)));
+        assert_eq!(finding.subject.listener.unwrap().to_string(), "0.0.0.0:80");
+        assert!(finding.confidence >= 0.97 && finding.summary.contains("16 SYNs were dropped"), "{finding:?}");
+        assert!(finding.evidence.contains(&("new_drops", Evidence::Count(16))));
+        assert_eq!(finding.inspect, [(812, vec![80 << 16])]);
+    }
+
+    #[test]
+    fn full_in_two_samples_is_critical_and_says_that_the_owner_is_stopped() {
+        let mut world = world(5, 5000);
+        world.later(2000).now.processes.get_mut(&812).unwrap().state = Some('T');
+        let outcome = world.check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!(finding.severity, Severity::Critical);
+        assert!(finding.summary.contains("5 of 5 places") && finding.summary.contains("stopped by a signal"));
+    }
+
+    #[test]
+    fn a_full_queue_that_moves_is_high() {
+        let mut world = world(5, 1500);
+        world.later(2000);
+        for socket in world.now.sockets.iter_mut().filter(|s| s.inode == 0) {
+            socket.cookie = socket.cookie.map(|c| c + 1_000_000);
+        }
+        assert_eq!(world.check(check).findings[0].severity, Severity::High);
+    }
+
+    #[test]
+    fn half_full_in_both_samples_warns_and_in_one_does_not() {
+        let mut half = world(2, 100);
+        assert_eq!(half.later(2000).check(check).findings[0].severity, Severity::Warning);
+        let mut once = world(1, 100);
+        once.later(2000).now.sockets[0].recv_q_bytes = 2;
+        assert_eq!(once.check(check), Outcome::default());
+    }
+
+    #[test]
+    fn one_sample_tells_a_lasting_full_queue_and_only_suspects_a_burst() {
+        let lasting = world(5, 1500).check(check);
+        assert_eq!(lasting.findings[0].severity, Severity::High);
+        let burst = world(5, 20).check(check);
+        assert!(burst.findings.is_empty() && burst.wants_second.is_some());
+    }
+
+    #[test]
+    fn near_misses_are_silent() {
+        // At the limit but not over it, once; listen(0) with its one connection, fresh; old drops that do not grow.
+        let mut at_limit = world(1, 100);
+        at_limit.later(2000).now.sockets[0].recv_q_bytes = 4;
+        assert_eq!(at_limit.check(check), Outcome::default());
+        let mut zero = World::new();
+        zero.add(listen("0.0.0.0:80", 0, 0)).later(2000);
+        zero.now.sockets[0].recv_q_bytes = 1;
+        zero.add(waiting(40_000, 3));
+        assert_eq!(zero.check(check), Outcome::default());
+        let mut old = world(0, 0);
+        drop_some(&mut old, 90);
+        assert_eq!(old.check(check), Outcome::default());
+        assert_eq!(old.later(2000).check(check), Outcome::default());
+        // Drops for want of memory or of a route are not the accept queue's.
+        let mut other = world(0, 0);
+        other.later(2000);
+        drop_some(&mut other, 3);
+        other.counter("TcpExt:ListenOverflows", 0);
+        assert_eq!(other.check(check), Outcome::default());
+    }
+
+    #[test]
+    fn without_drops_per_listener_the_counters_and_a_full_queue_are_less_sure() {
+        let mut world = world(4, 100);
+        world.later(2000).now.sockets[0].skmem = None;
+        world.counter("TcpExt:ListenOverflows", 3);
+        let outcome = world.check(check);
+        assert_eq!(outcome.findings.len(), 1, "{outcome:?}");
+        assert!((outcome.findings[0].confidence - 0.8).abs() < 1e-9 && outcome.findings[0].severity == Severity::High);
+    }
+
+    #[test]
+    fn a_source_without_limits_is_not_judged() {
+        let mut world = World::new();
+        world.add(Socket { send_q_bytes: None, ..listen("0.0.0.0:80", 9, 0) });
+        assert!(world.check(check).not_checked.is_some());
+    }
+}

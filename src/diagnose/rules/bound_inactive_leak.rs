@@ -1,0 +1,131 @@
+#![doc = include_str!("../../../docs/rules/bound-inactive-leak.md")]
+//!
+//! Comes in: rows that are bound and do nothing. Goes out: one finding per owner. Never here: a socket on its way from
+//! bind() to connect().
+
+use std::collections::BTreeMap;
+
+use crate::diagnose::Outcome;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::{Socket, State};
+
+const ID: &str = "bound-inactive-leak";
+/// Namespace, process and user of a socket.
+type Owner = (u64, Option<u32>, Option<u32>);
+/// Programs that keep ports for others on purpose.
+const RESERVERS: [&str; 3] = ["portreserve", "rpcbind", "systemd"];
+/// Percent of the usable ports from which on the loss matters.
+const SHARE_PERCENT: f64 = 1.0;
+/// So many before growth is worth a second look.
+const SUSPECT: usize = 16;
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    if view.now.source == "proc" {
+        return Outcome::not_checked("/proc/net/tcp does not list bound sockets");
+    }
+    let mut outcome = Outcome::default();
+    let mut by_owner: BTreeMap<Owner, Vec<&Socket>> = BTreeMap::new();
+    for socket in view.now.sockets.iter().filter(|s| s.state == State::BoundInactive) {
+        let pid = view.processes(socket).first().map(|p| p.pid);
+        by_owner.entry((socket.netns, pid, socket.uid)).or_default().push(socket);
+    }
+    let mut findings = Vec::new();
+    for ((netns, pid, uid), rows) in by_owner {
+        let Some(facts) = view.netns(netns) else { continue };
+        let process = view.processes(rows[0]).into_iter().next();
+        if process.is_some_and(|p| RESERVERS.contains(&p.comm.as_str())) {
+            continue;
+        }
+        let (low, high) = facts.port_range();
+        let inside = rows.iter().filter(|s| (low..=high).contains(&s.local.port)).count();
+        let usable = facts.usable_ports();
+        let share = inside as f64 * 100.0 / f64::from(usable.max(1));
+        // Those that were bound at the first look and still are, and how many came on top.
+        let stayed = rows.iter().filter(|s| view.earlier(s).is_some_and(|e| e.state == State::BoundInactive)).count();
+        let growth = if view.before.is_some() { rows.len() - stayed } else { 0 };
+        let growing = view.before.is_some() && stayed >= SUSPECT && growth > 0;
+        let many = share >= SHARE_PERCENT && inside >= SUSPECT;
+        if !(many || growing) {
+            if view.before.is_none() && rows.len() >= SUSPECT {
+                outcome.wants_second = Some(format!("{} sockets of one owner are bound and do nothing", rows.len()));
+            }
+            continue;
+        }
+        let who = process.map_or_else(
+            || uid.map_or_else(|| "an unknown process".to_owned(), |uid| format!("a process of user {uid}")),
+            |p| format!("{} ({})", p.comm, p.pid),
+        );
+        let mut ports: Vec<u16> = rows.iter().map(|s| s.local.port).collect();
+        ports.sort_unstable();
+        let subject = process
+            .map_or_else(|| Subject { netns: Some(netns), uid, ..Subject::default() }, |p| view.subject_of(p, netns));
+        findings.push(
+            Finding::new(
+                ID,
+                Severity::Warning,
+                0.95,
+                format!("{who} keeps {} ports bound that neither listen nor connect", rows.len()),
+            )
+            .because("the kernel lists them as bound and inactive")
+            .subject(subject)
+            .evidence("count", Evidence::Count(rows.len() as u64))
+            .evidence("in_ephemeral_range", Evidence::Count(inside as u64))
+            .evidence("share_of_ports_percent", Evidence::Percent(share))
+            .evidence("growth", if view.before.is_some() { Evidence::Count(growth as u64) } else { Evidence::Unknown })
+            .evidence("ports", Evidence::List(ports.iter().take(8).map(ToString::to_string).collect()))
+            .why(
+                "The socket was bound and then neither listened nor connected. Its port is denied to everybody's connect() for \
+                 as long as the descriptor stays open.",
+            )
+            .remedy(["close the socket when connect() or listen() fails", "bind late, or set IP_BIND_ADDRESS_NO_PORT"])
+            .avoid(["SO_REUSEADDR everywhere"])
+            .next(pid.map_or_else(
+                || "tcpstate list --state bound-inactive".to_owned(),
+                |pid| format!("tcpstate list --state bound-inactive --pid {pid}"),
+            )),
+        );
+    }
+    outcome.findings = words::worst(findings);
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, row};
+
+    fn bound(world: &mut World, ports: std::ops::Range<u16>, comm: &str) {
+        for port in ports {
+            let socket = row(State::BoundInactive, &format!("10.0.0.1:{port}"), "0.0.0.0:0");
+            let inode = socket.inode;
+            world.add(socket).hold(5, comm, u32::from(port), inode);
+        }
+    }
+
+    #[test]
+    fn a_share_of_the_range_or_growth_is_a_leak() {
+        let mut world = World::new();
+        bound(&mut world, 40_000..40_300, "app");
+        let outcome = world.check(check);
+        assert_eq!((outcome.findings[0].severity, outcome.findings[0].subject.pid), (Severity::Warning, Some(5)));
+        let mut world = World::new();
+        bound(&mut world, 40_000..40_020, "app");
+        assert!(world.check(check).wants_second.is_some());
+        world.later(2000);
+        assert!(world.check(check).findings.is_empty(), "neither many nor growing");
+        bound(&mut world, 40_020..40_025, "app");
+        assert_eq!(world.check(check).findings.len(), 1);
+    }
+
+    #[test]
+    fn a_few_and_those_kept_on_purpose_are_silent() {
+        let mut world = World::new();
+        bound(&mut world, 40_000..40_005, "app");
+        assert_eq!(world.check(check), Outcome::default());
+        let mut world = World::new();
+        bound(&mut world, 40_000..40_300, "portreserve");
+        assert_eq!(world.check(check), Outcome::default());
+    }
+}

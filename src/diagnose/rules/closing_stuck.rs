@@ -1,0 +1,91 @@
+#![doc = include_str!("../../../docs/rules/closing-stuck.md")]
+//!
+//! Comes in: CLOSING rows. Goes out: one finding per listener or destination, with the direction in which packets are
+//! lost. Never here: ordinary loss.
+
+use crate::diagnose::Outcome;
+use crate::diagnose::closing::{self, Group};
+use crate::diagnose::finding::{Evidence, Finding};
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::{Socket, State};
+
+const ID: &str = "closing-stuck";
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let groups = closing::groups(view, |s| s.state == State::Closing && closing::is_stuck(view, s));
+    Outcome::findings(words::worst(groups.iter().map(|group| finding(view, group)).collect()))
+}
+
+/// Whether the peer was heard within our own timeout, which has backed off as its FIN's has: its segments arrive.
+fn is_heard(socket: &Socket) -> Option<bool> {
+    let info = socket.info.as_deref()?;
+    Some(u64::from(info.last_ack_recv_ms()?) * 1000 <= u64::from(info.rto_us()?))
+}
+
+fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
+    let heard: Vec<bool> = group.rows.iter().filter_map(|s| is_heard(s)).collect();
+    let one_way = heard.iter().filter(|h| **h).count();
+    let shut = group.rows.iter().any(|s| closing::is_window_shut(s));
+    let (cause, direction) = if one_way * 2 > heard.len() && !shut {
+        ("the peer's packets arrive and ours do not".to_owned(), "one way: ours are lost")
+    } else if shut || heard.is_empty() {
+        (closing::cause(view, group), "unknown")
+    } else {
+        (closing::cause(view, group), "both ways, or the peer is gone")
+    };
+    let n = words::count(group.rows.len() as u64, "connection", "connections");
+    let summary = format!("{n} {}, closed by both ends at once, cannot finish: {cause}", group.place.words());
+    let finding = Finding::new(ID, super::last_ack_stuck::severity(view, group), 0.9, summary)
+        .because("our FIN was repeated or refused more often than loss explains")
+        .subject(closing::subject(view, group))
+        .evidence("loss", Evidence::Text(direction.into()));
+    closing::evidence(view, finding, group)
+        .why(
+            "Both ends sent a FIN before they heard the other's. The peer's came in and the ACK of ours did not, so \
+             that the kernel repeats ours until it gives up; normally this state is passed in one round trip.",
+        )
+        .remedy([
+            "nothing, when they are few",
+            "peer heard: look for what loses our packets: an outgoing filter, asymmetric routing, a firewall that \
+             dropped the flow after the first FIN, reverse-path checks at the peer",
+            "peer not heard: the peer or the path is gone altogether",
+            "compare packet captures of both ends",
+        ])
+        .avoid([
+            "tcp_fin_timeout and a lower tcp_max_orphans: neither delivers a FIN",
+            "a search in the application: both ends have closed",
+        ])
+        .next(format!("tcpstate list --state closing -o -i {}", group.place.selection()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::finding::Severity;
+    use crate::diagnose::testkit::{World, info, row, timer, unheld};
+    use crate::model::TimerKind;
+
+    fn world(retries: u8, last_ack_recv_ms: u64) -> World {
+        let mut world = World::new();
+        let base = Socket { shutdown: Some(3), ..unheld(row(State::Closing, "10.0.0.1:40000", "10.0.0.9:80")) };
+        let fields = [("rto_us", 3_200_000), ("last_ack_recv_ms", last_ack_recv_ms), ("backoff", retries.into())];
+        world.add(timer(info(base, &fields), TimerKind::Retransmit, 500, retries));
+        world
+    }
+
+    #[test]
+    fn the_peer_s_silence_tells_the_direction() {
+        let finding = world(4, 1700).check(check).findings.remove(0);
+        assert_eq!(finding.severity, Severity::Info);
+        assert!(finding.summary.ends_with("cannot finish: the peer's packets arrive and ours do not"), "{finding:?}");
+        let finding = world(4, 9000).check(check).findings.remove(0);
+        assert!(finding.summary.ends_with("was last heard 9.0 s ago"), "{finding:?}");
+        assert_eq!(finding.subject.destination.unwrap().to_string(), "10.0.0.9:80");
+    }
+
+    #[test]
+    fn ordinary_loss_is_silent() {
+        assert_eq!(world(2, 100).check(check), Outcome::default());
+    }
+}

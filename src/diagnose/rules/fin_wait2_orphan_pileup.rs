@@ -1,0 +1,190 @@
+#![doc = include_str!("../../../docs/rules/fin-wait2-orphan-pileup.md")]
+//!
+//! Comes in: FIN_WAIT2 remainders, beside the TIME_WAIT of the same place. Goes out: one finding per listener or
+//! destination. Never here: the local process as the culprit (it has closed).
+
+use rustc_hash::FxHashMap;
+
+use crate::diagnose::Outcome;
+use crate::diagnose::closing::{self, Group};
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::{RowKind, Socket, State};
+
+const ID: &str = "fin-wait2-orphan-pileup";
+/// `TCP_FIN_TIMEOUT`, where the sysctl cannot be read.
+const FIN_TIMEOUT_SECONDS: u64 = 60;
+/// A peer that closes does so within a round trip.
+const SETTLED_MS: u64 = 1000;
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let mut totals: FxHashMap<u64, u64> = FxHashMap::default();
+    for socket in view.now.sockets.iter().filter(|s| is_settled(view, s)) {
+        *totals.entry(socket.netns).or_default() += 1;
+    }
+    let pileup = view.thresholds.pileup_rows;
+    if totals.values().all(|n| (*n as f64) < pileup) {
+        return Outcome::default();
+    }
+    let mut findings = Vec::new();
+    let mut largest_done: Vec<u64> = Vec::new();
+    for group in closing::groups(view, |s| s.kind == RowKind::TimeWaitMini) {
+        let time_wait = group.rows.iter().filter(|s| s.state == State::TimeWait).count() as u64;
+        let rows: Vec<&Socket> = group.rows.iter().copied().filter(|s| is_settled(view, s)).collect();
+        let count = rows.len() as u64;
+        let group = Group { rows, ..group };
+        if (count as f64) < pileup || count <= time_wait {
+            continue;
+        }
+        let limit = view.netns(group.netns).and_then(|n| n.sysctl("ipv4/tcp_max_tw_buckets"));
+        let weighs = |n: u64| limit.is_some_and(|l| n as f64 * 100.0 >= l as f64 * view.thresholds.orphan_warn_percent);
+        // The limit is the namespace's: when all of them together weigh, the largest group is where to begin.
+        let largest = !largest_done.contains(&group.netns);
+        largest_done.push(group.netns);
+        let total = totals.get(&group.netns).copied().unwrap_or(count);
+        let severity = if weighs(count) || (largest && weighs(total)) { Severity::Warning } else { Severity::Info };
+        findings.push(finding(view, &group, time_wait, limit, severity));
+    }
+    Outcome::findings(words::worst(findings))
+}
+
+/// A remainder that has waited longer than a healthy peer lets it.
+fn is_settled(view: &View<'_>, socket: &Socket) -> bool {
+    if socket.kind != RowKind::TimeWaitMini || socket.state != State::FinWait2 {
+        return false;
+    }
+    let timeout =
+        view.netns(socket.netns).and_then(|n| n.sysctl("ipv4/tcp_fin_timeout")).unwrap_or(FIN_TIMEOUT_SECONDS);
+    socket.timer.is_some_and(|t| u64::from(t.remaining_ms) + SETTLED_MS <= timeout.saturating_mul(1000))
+}
+
+fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64>, severity: Severity) -> Finding {
+    let count = group.rows.len() as u64;
+    let ends = closing::other_ends(view, &group.rows);
+    let place = closing::subject(view, group);
+    let (subject, who, confidence, because) = match ends.first() {
+        Some((end, mirror, n)) => (
+            Subject { listener: place.listener, destination: place.destination, ..view.subject_of(end, mirror.netns) },
+            format!("{} ({}) on this host holds {n} of them in {}", end.comm, end.pid, mirror.state),
+            0.97,
+            "the other halves are on this host",
+        ),
+        None => (
+            Subject {
+                netns: place.netns,
+                listener: place.listener,
+                destination: place.destination,
+                ..Subject::default()
+            },
+            "the peers got our FIN and do not close".to_owned(),
+            0.9,
+            "a healthy peer closes within a round trip; these have waited longer",
+        ),
+    };
+    let n = words::count(count, "connection", "connections");
+    let mut finding = Finding::new(
+        ID,
+        severity,
+        confidence,
+        format!("{n} {} closed here wait for the other side in FIN_WAIT2: {who}", group.place.words()),
+    )
+    .because(because)
+    .subject(subject)
+    .evidence("count", Evidence::Count(count))
+    .evidence("time_wait", Evidence::Count(time_wait))
+    .evidence("tcp_max_tw_buckets", Evidence::count(limit))
+    .evidence(
+        "tcp_fin_timeout_seconds",
+        Evidence::count(view.netns(group.netns).and_then(|n| n.sysctl("ipv4/tcp_fin_timeout"))),
+    )
+    .evidence("peers", closing::peers_evidence(&group.rows));
+    for (end, mirror, _) in ends.iter().take(1) {
+        finding = finding.inspect(end.pid, &[*mirror]);
+    }
+    finding
+        .why(
+            "After our close() and the ACK of our FIN the kernel keeps a small remainder until the peer's FIN comes, \
+             or until tcp_fin_timeout. A pile-up means that peers stay in CLOSE_WAIT: the missing close() is theirs.",
+        )
+        .remedy([
+            "fix the program at the other end: it does not close after our FIN",
+            "if a proxy or load balancer is the peer, look for its half-close and idle timeouts",
+            "only when the table or the ports run out: fewer connections, then a larger tcp_max_tw_buckets",
+        ])
+        .avoid([
+            "tcp_fin_timeout above 60: the kernel then counts it twice",
+            "a lower tcp_max_tw_buckets",
+            "a search in the local process: it has closed",
+        ])
+        .next(format!("tcpstate list --state fin-wait2 -o {}", group.place.selection()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, row, time_wait, timer};
+    use crate::model::TimerKind;
+
+    fn remainder(client: u16, remaining_ms: u32) -> Socket {
+        let base = row(State::FinWait2, &format!("10.0.0.1:{client}"), "10.0.0.9:80");
+        Socket {
+            kind: RowKind::TimeWaitMini,
+            inode: 0,
+            uid: None,
+            shutdown: None,
+            ..timer(base, TimerKind::TimeWait, remaining_ms, 0)
+        }
+    }
+
+    fn world(remainders: u16, time_waits: u16) -> World {
+        let mut world = World::new();
+        for n in 0..remainders {
+            world.add(remainder(40_000 + n, 30_000));
+        }
+        for n in 0..time_waits {
+            world.add(time_wait(&format!("10.0.0.1:{}", 50_000 + n), "10.0.0.9:80", 30_000));
+        }
+        world.sysctl("ipv4/tcp_max_tw_buckets", &[100]).sysctl("ipv4/tcp_fin_timeout", &[60]);
+        world
+    }
+
+    #[test]
+    fn more_than_the_time_wait_of_the_place_is_told_and_a_quarter_of_the_table_warns() {
+        let outcome = world(24, 20).check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!(finding.severity, Severity::Info);
+        assert_eq!(
+            finding.summary,
+            "24 connections to 10.0.0.9:80 closed here wait for the other side in FIN_WAIT2: the peers got our FIN \
+             and do not close"
+        );
+        assert_eq!(world(25, 20).check(check).findings[0].severity, Severity::Warning);
+    }
+
+    #[test]
+    fn a_peer_on_this_host_is_the_culprit() {
+        let mut world = world(12, 0);
+        for n in 0..12u16 {
+            let mirror = row(State::CloseWait, "10.0.0.9:80", &format!("10.0.0.1:{}", 40_000 + n));
+            world.hold(900, "backend", 7 + u32::from(n), mirror.inode).add(mirror);
+        }
+        let finding = world.check(check).findings.remove(0);
+        assert_eq!(finding.subject.pid, Some(900));
+        assert!(
+            finding.confidence >= 0.97 && finding.summary.contains("holds 12 of them in CLOSE_WAIT"),
+            "{finding:?}"
+        );
+    }
+
+    #[test]
+    fn few_fresh_or_outnumbered_remainders_are_silent() {
+        assert_eq!(world(9, 0).check(check), Outcome::default());
+        assert_eq!(world(20, 20).check(check), Outcome::default());
+        let mut fresh = World::new();
+        for n in 0..20u16 {
+            fresh.add(remainder(40_000 + n, 59_500));
+        }
+        assert_eq!(fresh.check(check), Outcome::default());
+    }
+}

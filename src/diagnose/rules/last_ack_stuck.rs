@@ -1,0 +1,98 @@
+#![doc = include_str!("../../../docs/rules/last-ack-stuck.md")]
+//!
+//! Comes in: LAST_ACK rows. Goes out: one finding per listener or destination. Never here: ordinary loss.
+
+use crate::diagnose::Outcome;
+use crate::diagnose::closing::{self, Group};
+use crate::diagnose::finding::{Finding, Severity};
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::State;
+
+const ID: &str = "last-ack-stuck";
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let groups = closing::groups(view, |s| s.state == State::LastAck && closing::is_stuck(view, s));
+    Outcome::findings(words::worst(groups.iter().map(|group| finding(view, group)).collect()))
+}
+
+/// Info, or a warning when they are many to one peer or part of the reason why the host runs out of orphans.
+pub(super) fn severity(view: &View<'_>, group: &Group<'_>) -> Severity {
+    let to_one = closing::top_peers(&group.rows, 1).first().map_or(0, |(_, n)| *n);
+    if to_one as f64 >= view.thresholds.pileup_rows || closing::orphans_near_limit(view) {
+        Severity::Warning
+    } else {
+        Severity::Info
+    }
+}
+
+fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
+    let n = words::count(group.rows.len() as u64, "connection", "connections");
+    let summary =
+        format!("{n} {}, closed by both ends, cannot finish: {}", group.place.words(), closing::cause(view, group));
+    let finding = Finding::new(ID, severity(view, group), 0.9, summary)
+        .because("the last FIN was repeated or refused more often than loss explains")
+        .subject(closing::subject(view, group));
+    closing::evidence(view, finding, group)
+        .why(
+            "The peer closed first and we closed after it; the ACK of our FIN would end the connection. Without it \
+             the kernel repeats the FIN until it gives up.",
+        )
+        .remedy([
+            "nothing, when they are few: they end by themselves",
+            "many to one peer: see whether that host restarted, or ends by vanishing (power off, container killed)",
+            "many behind one device: look at its timeout for half-closed flows",
+            "on this host: look for firewall rules that drop packets in conntrack state INVALID",
+        ])
+        .avoid([
+            "tcp_fin_timeout: it is for FIN_WAIT2",
+            "a lower tcp_max_orphans, or a lower tcp_orphan_retries for a handful of rows",
+        ])
+        .next(format!("tcpstate list --state last-ack -o -i {}", group.place.selection()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::finding::Evidence;
+    use crate::diagnose::testkit::{World, info, row, timer, unheld};
+    use crate::model::{Socket, TimerKind};
+
+    fn orphan(client: u16, retries: u8) -> Socket {
+        let base = unheld(row(State::LastAck, &format!("10.0.0.1:{client}"), "10.0.0.9:80"));
+        let fields = [("backoff", u64::from(retries)), ("last_ack_recv_ms", 12_500)];
+        timer(info(Socket { shutdown: Some(3), recv_q_bytes: 1, ..base }, &fields), TimerKind::Retransmit, 500, retries)
+    }
+
+    fn world(rows: u16, retries: u8) -> World {
+        let mut world = World::new();
+        for n in 0..rows {
+            world.add(orphan(40_000 + n, retries));
+        }
+        world
+    }
+
+    #[test]
+    fn few_are_an_explanation_and_many_to_one_peer_a_warning() {
+        let outcome = world(9, 3).check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!(finding.severity, Severity::Info);
+        assert_eq!(
+            finding.summary,
+            "9 connections to 10.0.0.9:80, closed by both ends, cannot finish: the peer does not acknowledge the FIN \
+             and was last heard 12 s ago"
+        );
+        assert!(finding.evidence.contains(&("peers", Evidence::List(vec!["10.0.0.9: 9".into()]))));
+        assert_eq!(world(10, 3).check(check).findings[0].severity, Severity::Warning);
+    }
+
+    #[test]
+    fn ordinary_loss_is_silent_and_the_orphan_limit_makes_few_matter() {
+        assert_eq!(world(20, 2).check(check), Outcome::default());
+        let mut limit = world(1, 4);
+        limit.sysctl("ipv4/tcp_max_orphans", &[400]).now.netns[0].sockstat.insert("TCP:orphan".into(), 100);
+        assert_eq!(limit.check(check).findings[0].severity, Severity::Warning);
+        limit.now.netns[0].sockstat.insert("TCP:orphan".into(), 99);
+        assert_eq!(limit.check(check).findings[0].severity, Severity::Info);
+    }
+}

@@ -1,0 +1,165 @@
+#![doc = include_str!("../../../docs/rules/orphan-limit.md")]
+//!
+//! Comes in: the host's number of orphans and its limit. Goes out: one finding. Never here: why the orphans stay (their
+//! states have rules of their own).
+
+use std::collections::BTreeMap;
+
+use crate::diagnose::Outcome;
+use crate::diagnose::closing::{self, Place};
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::view::View;
+use crate::model::{Socket, State};
+
+const ID: &str = "orphan-limit";
+const COUNTER: &str = "TcpExt:TCPAbortOnMemory";
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let (Some(orphans), limit) = closing::orphans(view) else {
+        return Outcome::not_checked("the number of orphans could not be read from /proc/net/sockstat");
+    };
+    if orphans == 0 {
+        return Outcome::default();
+    }
+    let Some(limit) = limit.filter(|l| *l > 0) else {
+        return Outcome::not_checked(format!(
+            "the host has {orphans} orphans, and tcp_max_orphans is shown only in its initial network namespace"
+        ));
+    };
+    let deltas: Vec<u64> = view.now.netns.iter().filter_map(|n| view.delta(n.inode, COUNTER)).collect();
+    let aborts = (!deltas.is_empty()).then(|| deltas.iter().sum::<u64>());
+    // `tcp_out_of_resources` compares the number shifted by 0, 1 or 2 with the limit.
+    let severity = if orphans >= limit || (aborts.is_some_and(|n| n > 0) && closing::orphans_near_limit(view)) {
+        Severity::Critical
+    } else if orphans >= limit.div_ceil(2) {
+        Severity::High
+    } else if closing::orphans_near_limit(view) {
+        Severity::Warning
+    } else {
+        return Outcome::default();
+    };
+    let mut outcome = Outcome::findings(vec![finding(view, orphans, limit, aborts, severity)]);
+    let ever = view.now.netns.iter().filter_map(|n| n.counter(COUNTER)).any(|n| n > 0);
+    if view.before.is_none() && ever && severity != Severity::Critical {
+        outcome.wants_second = Some("connections were aborted for want of memory since boot; are they still?".into());
+    }
+    outcome
+}
+
+fn finding(view: &View<'_>, orphans: u64, limit: u64, aborts: Option<u64>, severity: Severity) -> Finding {
+    let rows: Vec<&Socket> = view.now.sockets.iter().filter(|s| s.is_orphan()).collect();
+    let mut states: BTreeMap<State, u64> = BTreeMap::new();
+    for row in &rows {
+        *states.entry(row.state).or_default() += 1;
+    }
+    let groups = closing::groups(view, Socket::is_orphan);
+    let percent = orphans as f64 * 100.0 / limit as f64;
+    let killed = match aborts {
+        Some(n) if n > 0 => format!(": the kernel reset {n} connections for want of memory"),
+        _ if severity == Severity::Critical => ": the kernel resets those that are closed now".to_owned(),
+        _ => ": the kernel begins to reset those whose peer is silent".to_owned(),
+    };
+    let most = groups.first().map_or_else(String::new, |g| format!(", most {} ({})", g.place.words(), g.rows.len()));
+    let mut subject = Subject { object: Some("net.ipv4.tcp_max_orphans".into()), ..Subject::default() };
+    if let Some(group) = groups.first() {
+        match group.place {
+            Place::Listener(at) => subject.listener = Some(at),
+            Place::Destination(at) => subject.destination = Some(at),
+            Place::Peer(_) => {}
+        }
+    }
+    let seen = rows.len() as u64;
+    let places = groups.iter().take(5).map(|g| format!("{}: {}", g.place.words(), g.rows.len())).collect();
+    Finding::new(
+        ID,
+        severity,
+        0.97,
+        format!("{orphans} of at most {limit} orphaned sockets ({percent:.0} %){most}{killed}"),
+    )
+    .because("both numbers are the kernel's own")
+    .subject(subject)
+    .evidence("orphans", Evidence::Count(orphans))
+    .evidence("tcp_max_orphans", Evidence::Count(limit))
+    .evidence("percent", Evidence::Percent(percent))
+    .evidence("new_aborts_on_memory", Evidence::count(aborts))
+    .evidence("orphan_rows_seen", Evidence::Count(seen))
+    .evidence("orphans_elsewhere", Evidence::Count(orphans.saturating_sub(seen)))
+    .evidence("states", Evidence::List(states.iter().map(|(state, n)| format!("{state}: {n}")).collect()))
+    .evidence("places", Evidence::List(places))
+    .evidence("peers", closing::peers_evidence(&rows))
+    .evidence("send_memory_bytes", Evidence::Bytes(closing::send_memory_bytes(rows.iter().copied())))
+    .why(
+        "A socket that the application has closed keeps its send buffer until the peer has taken it or the kernel \
+         gives up. Beyond a limit for the whole host the kernel resets such connections and drops their data.",
+    )
+    .remedy([
+        "find which they are: FIN_WAIT1 behind a shut window are slow readers, with retransmissions vanished peers",
+        "in the application: write timeouts, and read to EOF with a time limit before close()",
+        "set TCP_USER_TIMEOUT on the sockets",
+        "then raise net.ipv4.tcp_max_orphans; each orphan may cost 64 KiB",
+    ])
+    .avoid([
+        "a lower tcp_max_orphans: it throws data of well-behaved clients away",
+        "SO_LINGER with zero to have fewer orphans: that is the same loss, always",
+    ])
+    .next("tcpstate list --state fin-wait1,last-ack,closing -o -m")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, row, unheld};
+
+    fn world(orphans: u64) -> World {
+        let mut world = World::new();
+        world.sysctl("ipv4/tcp_max_orphans", &[100]).counter(COUNTER, 0);
+        world.now.netns[0].sockstat.insert("TCP:orphan".into(), orphans);
+        for client in [40_000, 40_001] {
+            let row = unheld(row(State::FinWait1, &format!("10.0.0.1:{client}"), "10.0.0.9:80"));
+            world.add(Socket { shutdown: Some(3), ..row });
+        }
+        world
+    }
+
+    #[test]
+    fn severity_follows_the_shifts_of_the_kernel_s_own_test() {
+        assert_eq!(world(24).check(check), Outcome::default());
+        for (orphans, severity) in [
+            (25, Severity::Warning),
+            (49, Severity::Warning),
+            (50, Severity::High),
+            (99, Severity::High),
+            (100, Severity::Critical),
+        ] {
+            assert_eq!(world(orphans).check(check).findings[0].severity, severity, "{orphans}");
+        }
+        let finding = world(25).check(check).findings.remove(0);
+        assert!(finding.summary.starts_with("25 of at most 100 orphaned sockets (25 %), most to 10.0.0.9:80 (2)"));
+        assert!(finding.evidence.contains(&("orphans_elsewhere", Evidence::Count(23))));
+    }
+
+    #[test]
+    fn aborts_are_critical_only_when_orphans_can_be_the_reason() {
+        let mut few = world(3);
+        few.later(2000).counter(COUNTER, 7);
+        assert_eq!(few.check(check), Outcome::default(), "memory pressure has a rule of its own");
+        let mut many = world(30);
+        many.later(2000).counter(COUNTER, 7);
+        let finding = many.check(check).findings.remove(0);
+        assert!(finding.severity == Severity::Critical && finding.summary.contains("reset 7 connections"));
+        let mut suspect = world(30);
+        suspect.counter(COUNTER, 7);
+        assert!(suspect.check(check).wants_second.is_some());
+    }
+
+    #[test]
+    fn a_container_that_hides_the_limit_says_so() {
+        let mut world = world(30);
+        world.now.netns[0].sysctls.remove("ipv4/tcp_max_orphans");
+        assert!(world.check(check).not_checked.unwrap().contains("30 orphans"));
+        world.now.netns[0].sockstat.insert("TCP:orphan".into(), 0);
+        assert_eq!(world.check(check), Outcome::default());
+        world.now.netns[0].sockstat.clear();
+        assert!(world.check(check).not_checked.is_some());
+    }
+}

@@ -1,0 +1,91 @@
+#![doc = include_str!("../../../docs/rules/syn-flood.md")]
+//!
+//! Comes in: what `syn-queue-pressure` worked out. Goes out: one finding per listening endpoint whose pressure looks
+//! like an attack. Never here: pressure of any other kind.
+
+use crate::diagnose::Outcome;
+use crate::diagnose::finding::Finding;
+use crate::diagnose::queues::{self, Owner};
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+
+use super::syn_queue_pressure::{Flavour, Pressure, assess, evidence, next, outcome_words};
+
+const ID: &str = "syn-flood";
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let assessment = assess(view);
+    let floods = assessment.pressures.iter().filter(|p| p.flavour == Flavour::Flood);
+    Outcome {
+        findings: words::worst(floods.map(|p| finding(view, p)).collect()),
+        wants_second: assessment.wants_second,
+        not_checked: assessment.not_checked,
+        ..Outcome::default()
+    }
+}
+
+fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
+    let at = p.queue.local;
+    let owner = Owner::of(view, &p.queue.listeners);
+    let summary = format!(
+        "{at} ({}) looks like the target of a SYN flood: {} half-open connections from {} addresses, {} of them \
+         without an answer to a repeated SYN-ACK; {}",
+        queues::name(owner.as_ref()),
+        p.queue.half_open.len(),
+        p.sources,
+        p.repeated,
+        outcome_words(p)
+    );
+    let finding = Finding::new(ID, p.severity, 0.6, summary)
+        .because("forged sources, a broken way back and broken clients can look alike");
+    evidence(view, finding, p, owner.as_ref())
+        .why(
+            "A SYN costs its sender one packet, often with a forged address, and the server an entry that waits for \
+             an ACK that never comes. With SYN cookies real clients still get in; what hurts then is the packet rate.",
+        )
+        .remedy([
+            "make sure that real clients get in: cookies received, new connections",
+            "rate-limit or scrub upstream: provider, load balancer, or SYNPROXY on a firewall in front",
+            "drop what is certainly junk as early as possible (nftables, XDP)",
+            "keep net.ipv4.tcp_syncookies=1, or turn it on",
+        ])
+        .avoid([
+            "switching SYN cookies off, or tcp_max_syn_backlog with them on",
+            "tcp_synack_retries=0: it punishes clients on lossy links",
+            "blocking the sources one by one: they are probably forged and may be your users'",
+        ])
+        .next(next(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::syn_queue_pressure;
+    use super::super::syn_queue_pressure::tests::world;
+    use super::*;
+    use crate::diagnose::finding::Severity;
+
+    #[test]
+    fn many_silent_sources_whose_cookies_do_not_return_are_a_flood() {
+        let mut flood = world(40, 1, true);
+        flood.later(2000).counter("TcpExt:SyncookiesSent", 500).counter("TcpExt:SyncookiesRecv", 3);
+        let outcome = flood.check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
+        assert_eq!(
+            finding.summary,
+            "0.0.0.0:80 (server (812)) looks like the target of a SYN flood: 40 half-open connections from 40 \
+             addresses, 40 of them without an answer to a repeated SYN-ACK; 500 SYNs were answered with a SYN cookie"
+        );
+        assert!(flood.check(syn_queue_pressure::check).findings.is_empty(), "told once");
+    }
+
+    #[test]
+    fn one_network_a_burst_and_answered_syn_acks_are_none() {
+        for (repeats, spread, received) in [(1, false, 3), (1, true, 450), (0, true, 3)] {
+            let mut other = world(40, repeats, spread);
+            other.later(500).counter("TcpExt:SyncookiesSent", 500).counter("TcpExt:SyncookiesRecv", received);
+            assert_eq!(other.check(check).findings, [], "{repeats} {spread} {received}");
+            assert_eq!(other.check(syn_queue_pressure::check).findings.len(), 1);
+        }
+    }
+}

@@ -1,0 +1,397 @@
+#![doc = include_str!("../../../docs/rules/syn-queue-pressure.md")]
+//!
+//! Comes in: request sockets per listener, the counters of SYN cookies and drops. Goes out: one finding per listening
+//! endpoint, and for `syn-flood` the same facts. Never here: the kernel's log.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use rustc_hash::FxHashSet;
+
+use crate::diagnose::Outcome;
+use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::queues::{self, Owner, Queue};
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::{Endpoint, RowKind, Socket};
+
+const ID: &str = "syn-queue-pressure";
+
+/// Fewer half-open connections than these are traffic, whatever the limit (policy).
+const FEW: u64 = 4;
+/// What makes many sources (policy): a return path that is broken shows few networks.
+const FLOOD_SOURCES: usize = 16;
+const FLOOD_NETWORKS: usize = 8;
+const FEW_NETWORKS: usize = 2;
+/// Share of the rows whose SYN-ACK was repeated, in percent, that no healthy population shows (policy).
+const REPEATED_PERCENT: u64 = 80;
+
+/// What the half-open connections look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flavour {
+    /// Many sources that never finish, and whose cookies do not come back.
+    Flood,
+    /// Few networks that never finish: our SYN-ACKs do not arrive.
+    ReturnPath,
+    /// The cookies come back: real clients.
+    Burst,
+    Unclear,
+}
+
+/// The state of one listener's SYN queue.
+pub(super) struct Pressure<'v> {
+    pub queue: &'v Queue<'v>,
+    pub severity: Severity,
+    pub flavour: Flavour,
+    pub limit: u64,
+    /// SYN_RECV rows that wait for data and not for an ACK (`TCP_DEFER_ACCEPT`).
+    pub deferred: u64,
+    pub repeated: u64,
+    pub sources: usize,
+    pub networks: usize,
+    /// Growth between the samples, of the namespace.
+    pub cookies_sent: u64,
+    pub drops: u64,
+    pub at_limit: bool,
+}
+
+/// What both rules make of a view.
+pub(super) struct Assessment<'v> {
+    pub pressures: Vec<Pressure<'v>>,
+    pub wants_second: Option<String>,
+    pub not_checked: Option<String>,
+}
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let assessment = assess(view);
+    let ours = assessment.pressures.iter().filter(|p| p.flavour != Flavour::Flood);
+    Outcome {
+        findings: words::worst(ours.map(|p| finding(view, p)).collect()),
+        wants_second: assessment.wants_second,
+        not_checked: assessment.not_checked,
+        ..Outcome::default()
+    }
+}
+
+/// Looks at every listener that has half-open connections.
+pub(super) fn assess<'v>(view: &'v View<'_>) -> Assessment<'v> {
+    let mut assessment = Assessment { pressures: Vec::new(), wants_second: None, not_checked: None };
+    for queue in view.queues().all().iter().filter(|q| !q.half_open.is_empty()) {
+        let Some(limit) = limit(view, queue) else {
+            if queue.half_open.len() as u64 >= FEW {
+                assessment.not_checked =
+                    Some(format!("source {} does not tell the backlog of a listener", view.now.source));
+            }
+            continue;
+        };
+        let fresh: Vec<&Socket> = queue.half_open.iter().copied().filter(|s| !is_deferred(view, s)).collect();
+        let waiting = fresh.len() as u64;
+        let half = |n: u64| n >= FEW && n * 2 >= limit;
+        if view.before.is_none() {
+            if half(waiting) {
+                assessment.wants_second.get_or_insert_with(|| {
+                    format!("{waiting} half-open connections of {}, of which {limit} fit", queue.local)
+                });
+            }
+            continue;
+        }
+        let before = view.queues_before().and_then(|q| q.get(queue.netns, queue.local));
+        let half_before = before.is_some_and(|q| half(q.half_open.len() as u64));
+        if let Some(pressure) = pressure(view, queue, &fresh, limit, half(waiting) && half_before) {
+            assessment.pressures.push(pressure);
+        }
+    }
+    assessment
+}
+
+/// How many half-open connections the listeners hold: one more than their backlog (`inet_csk_reqsk_queue_is_full`
+/// tests "greater than"), and without SYN cookies no more than about three quarters of `tcp_max_syn_backlog`
+/// (`tcp_conn_request`).
+fn limit(view: &View<'_>, queue: &Queue<'_>) -> Option<u64> {
+    let backlog = queue.capacity()?;
+    let netns = view.netns(queue.netns);
+    let setting = |name: &str| netns.and_then(|n| n.sysctl(name));
+    match (setting("ipv4/tcp_syncookies"), setting("ipv4/tcp_max_syn_backlog")) {
+        (Some(0), Some(most)) => {
+            let each = most.saturating_sub(most >> 2) + 1;
+            Some(backlog.min(each * queue.listeners.len() as u64))
+        }
+        _ => Some(backlog),
+    }
+}
+
+/// Whether a half-open row waits for data and not for the ACK: a SYN-ACK that was not repeated though its timeout has
+/// passed, because the ACK came (`reqsk_timer_handler` in `net/ipv4/inet_connection_sock.c`).
+fn is_deferred(view: &View<'_>, row: &Socket) -> bool {
+    let Some(timer) = row.timer.filter(|t| t.retransmits == 0) else { return false };
+    // The first timeout is a second; a longer one is a later one. The timer may be late by a tick or two.
+    u64::from(timer.remaining_ms) > queues::INITIAL_RTO_MS + 50
+        || (view.interval_ms().is_some_and(|ms| ms >= queues::INITIAL_RTO_MS * 3 / 2)
+            && view.earlier(row).is_some_and(|e| e.kind == RowKind::Request))
+}
+
+fn pressure<'v>(
+    view: &View<'_>,
+    queue: &'v Queue<'v>,
+    fresh: &[&Socket],
+    limit: u64,
+    half_twice: bool,
+) -> Option<Pressure<'v>> {
+    let delta = |name: &str| view.delta(queue.netns, name).unwrap_or(0);
+    let syncookies = view.netns(queue.netns).and_then(|n| n.sysctl("ipv4/tcp_syncookies"));
+    let rows = queue.half_open.len() as u64;
+    let at_limit = rows >= limit;
+    // Only a queue that is near its limit can have made the namespace's counters grow.
+    let near = at_limit || rows >= FEW && rows * 2 >= limit;
+    // With tcp_syncookies=2 every SYN is answered by a cookie, and counted as if the queue were full.
+    let cookies_sent = match syncookies {
+        Some(2) => 0,
+        _ if near => delta("TcpExt:TCPReqQFullDoCookies").max(delta("TcpExt:SyncookiesSent")),
+        _ => 0,
+    };
+    let own_drops: Option<u64> = queue.listeners.iter().map(|l| new_drops(view, l)).sum();
+    let full_drops = if near { delta("TcpExt:TCPReqQFullDrop") } else { 0 };
+    let listen_drops = if at_limit { delta("TcpExt:ListenDrops") } else { 0 };
+    // Drops of the namespace are another listener's when this one tells that it had none.
+    let drops = if own_drops == Some(0) { 0 } else { full_drops };
+    let at_limit_drops = at_limit && listen_drops > 0 && own_drops != Some(0);
+    let pressed = cookies_sent > 0 || drops > 0 || at_limit_drops;
+    let before = view.queues_before().and_then(|q| q.get(queue.netns, queue.local));
+    let overflows = queue.is_over_limit() && before.is_some_and(Queue::is_over_limit);
+    let severity = if pressed && overflows {
+        Severity::Critical
+    } else if drops > 0 || at_limit_drops {
+        Severity::High
+    } else if cookies_sent > 0 {
+        Severity::Warning
+    } else if half_twice {
+        Severity::Info
+    } else {
+        return None;
+    };
+    let repeated = fresh.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits > 0)).count() as u64;
+    let sources: FxHashSet<IpAddr> = fresh.iter().map(|s| s.peer.addr.to_canonical()).collect();
+    let networks: FxHashSet<IpAddr> = fresh.iter().map(|s| network(s.peer.addr)).collect();
+    let cookies_received = delta("TcpExt:SyncookiesRecv");
+    let unanswered = !fresh.is_empty() && repeated * 100 >= REPEATED_PERCENT * fresh.len() as u64;
+    let flavour = if cookies_sent > 0 && cookies_received * 2 >= cookies_sent {
+        Flavour::Burst
+    } else if unanswered
+        && sources.len() >= FLOOD_SOURCES
+        && networks.len() >= FLOOD_NETWORKS
+        && pressed
+        && cookies_received * 10 <= cookies_sent
+    {
+        Flavour::Flood
+    } else if unanswered && networks.len() <= FEW_NETWORKS && !any_finished(view, queue, &sources) {
+        Flavour::ReturnPath
+    } else {
+        Flavour::Unclear
+    };
+    Some(Pressure {
+        queue,
+        severity,
+        flavour,
+        limit,
+        deferred: rows - fresh.len() as u64,
+        repeated,
+        sources: sources.len(),
+        networks: networks.len(),
+        cookies_sent,
+        drops: if at_limit_drops { drops.max(own_drops.unwrap_or(listen_drops)) } else { drops },
+        at_limit,
+    })
+}
+
+fn new_drops(view: &View<'_>, listener: &Socket) -> Option<u64> {
+    let drops = |s: &Socket| s.skmem?.drops.map(u64::from);
+    Some(drops(listener)?.saturating_sub(drops(view.earlier(listener)?)?))
+}
+
+/// `/24` of IPv4, `/48` of IPv6: about one site.
+fn network(addr: IpAddr) -> IpAddr {
+    match addr.to_canonical() {
+        IpAddr::V4(a) => IpAddr::V4((a.to_bits() & 0xffff_ff00).into()),
+        IpAddr::V6(a) => IpAddr::V6((a.to_bits() & !(u128::MAX >> 48)).into()),
+    }
+}
+
+/// Whether any of these sources has a connection with this listener's port that got through.
+fn any_finished(view: &View<'_>, queue: &Queue<'_>, sources: &FxHashSet<IpAddr>) -> bool {
+    view.now.sockets.iter().any(|s| {
+        s.netns == queue.netns
+            && s.local.port == queue.local.port
+            && s.kind != RowKind::Request
+            && s.state.has_peer()
+            && sources.contains(&s.peer.addr.to_canonical())
+    })
+}
+
+/// What both findings show.
+pub(super) fn evidence(view: &View<'_>, finding: Finding, p: &Pressure<'_>, owner: Option<&Owner<'_>>) -> Finding {
+    let queue = p.queue;
+    let netns = queue.netns;
+    let mut repeats: BTreeMap<u8, u64> = BTreeMap::new();
+    for timer in queue.half_open.iter().filter_map(|s| s.timer) {
+        *repeats.entry(timer.retransmits).or_default() += 1;
+    }
+    let grown = |name: &str| Evidence::count(view.delta(netns, name));
+    finding
+        .subject(queues::subject(view, owner, netns, queue.local))
+        .evidence("half_open", Evidence::Count(queue.half_open.len() as u64))
+        .evidence("limit", Evidence::Count(p.limit))
+        .evidence("sources", Evidence::Count(p.sources as u64))
+        .evidence("networks", Evidence::Count(p.networks as u64))
+        .evidence("syn_ack_repeated", Evidence::Count(p.repeated))
+        .evidence("syn_ack_repeats", Evidence::List(repeats.iter().map(|(n, rows)| format!("{n}: {rows}")).collect()))
+        .evidence("deferred_accept", Evidence::Count(p.deferred))
+        .evidence("cookies_sent", grown("TcpExt:SyncookiesSent"))
+        .evidence("cookies_received", grown("TcpExt:SyncookiesRecv"))
+        .evidence("cookies_failed", grown("TcpExt:SyncookiesFailed"))
+        .evidence("syn_queue_full_drops", grown("TcpExt:TCPReqQFullDrop"))
+        .evidence("netns_listen_drops", grown("TcpExt:ListenDrops"))
+        .evidence("embryonic_resets", grown("TcpExt:EmbryonicRsts"))
+        .evidence("accept_queue", Evidence::Count(queue.queued()))
+        .evidence("tcp_syncookies", Evidence::count(view.netns(netns).and_then(|n| n.sysctl("ipv4/tcp_syncookies"))))
+}
+
+/// `server (812)` behind the endpoint, and what became of the SYNs that did not fit.
+pub(super) fn outcome_words(p: &Pressure<'_>) -> String {
+    match (p.drops, p.cookies_sent) {
+        (0, 0) if p.at_limit => "the next ones get SYN cookies or are dropped".into(),
+        (0, 0) => "none was turned away yet".into(),
+        (0, n) => format!("{} answered with a SYN cookie", words::count(n, "SYN was", "SYNs were")),
+        (n, 0) => format!("{} dropped", words::count(n, "SYN was", "SYNs were")),
+        (n, m) => format!("{} dropped and {m} answered with a SYN cookie", words::count(n, "SYN was", "SYNs were")),
+    }
+}
+
+pub(super) fn next(at: Endpoint) -> String {
+    format!("tcpstate list --state syn-recv -o --port {}", at.port)
+}
+
+fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
+    let at = p.queue.local;
+    let owner = Owner::of(view, &p.queue.listeners);
+    let flavour = match p.flavour {
+        Flavour::ReturnPath => "; our SYN-ACKs seem not to reach these clients",
+        Flavour::Burst => "; the clients are real, a burst",
+        _ if p.severity == Severity::Critical => "; the accept queue is full as well",
+        _ => "",
+    };
+    let summary = format!(
+        "{} half-open connections stand before {at} ({}), of which {} fit: {}{flavour}",
+        p.queue.half_open.len(),
+        queues::name(owner.as_ref()),
+        p.limit,
+        outcome_words(p)
+    );
+    let finding = Finding::new(ID, p.severity, 0.8, summary).because(match p.flavour {
+        Flavour::ReturnPath => "queue and limit are the kernel's; that it is the way back is less sure (0.6)",
+        _ => "queue and limit are the kernel's; the counters are those of the namespace",
+    });
+    evidence(view, finding, p, owner.as_ref())
+        .why(
+            "A half-open connection waits for the third packet of the handshake, normally one round trip. When the \
+             queue, as long as the listener's backlog, is full the kernel answers with SYN cookies, which may lose \
+             options, or drops the SYN.",
+        )
+        .remedy([
+            "if the accept queue is full too, begin there: a server that does not accept fills both",
+            "a real burst: raise the backlog in the application and net.core.somaxconn, then restart it",
+            "clients that never finish: check the way of our SYN-ACKs (routing, rp_filter, firewalls)",
+            "keep net.ipv4.tcp_syncookies=1",
+        ])
+        .avoid([
+            "tcp_max_syn_backlog while SYN cookies are on: it has no effect",
+            "switching SYN cookies off",
+            "tcp_synack_retries=0: one lost SYN-ACK then costs a client a whole timeout",
+        ])
+        .next(next(at))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, listen, row, timer};
+    use crate::model::{SkMem, State, TimerKind};
+
+    pub(crate) fn request(peer: &str, remaining_ms: u32, repeats: u8) -> Socket {
+        let base = row(State::SynRecv, "10.0.0.1:80", peer);
+        let base = Socket { kind: RowKind::Request, inode: 0, shutdown: None, uid: None, ..base };
+        timer(base, TimerKind::Retransmit, remaining_ms, repeats)
+    }
+
+    /// A listener on :80 with backlog 39, and half-open connections from one /24 each where `spread`.
+    pub(crate) fn world(rows: u16, repeats: u8, spread: bool) -> World {
+        let mut world = World::new();
+        let listener = listen("0.0.0.0:80", 0, 39);
+        let drops = SkMem { drops: Some(0), ..SkMem::default() };
+        world.add(Socket { skmem: Some(drops), ..listener }).hold(812, "server", 3, 80 << 16);
+        for n in 0..rows {
+            let peer = if spread { format!("10.{n}.1.1:{}", 40_000 + n) } else { format!("10.9.9.9:{}", 40_000 + n) };
+            world.add(request(&peer, 800, repeats));
+        }
+        world.sysctl("ipv4/tcp_syncookies", &[1]);
+        for name in ["TCPReqQFullDoCookies", "SyncookiesSent", "SyncookiesRecv", "TCPReqQFullDrop", "ListenDrops"] {
+            world.counter(&format!("TcpExt:{name}"), 0);
+        }
+        world
+    }
+
+    #[test]
+    fn half_full_twice_is_told_and_cookies_warn() {
+        let outcome = world(20, 1, false).later(2000).check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(812)));
+        assert!(
+            finding.summary.starts_with("20 half-open connections stand before 0.0.0.0:80 (server (812)), of which 40")
+        );
+        assert!(finding.summary.ends_with("our SYN-ACKs seem not to reach these clients"), "{finding:?}");
+        let mut cookies = world(40, 1, false);
+        cookies.later(2000).counter("TcpExt:SyncookiesSent", 30).counter("TcpExt:SyncookiesRecv", 29);
+        let finding = cookies.check(check).findings.remove(0);
+        assert_eq!(finding.severity, Severity::Warning);
+        assert!(finding.summary.contains("30 SYNs were answered with a SYN cookie; the clients are real"));
+    }
+
+    #[test]
+    fn drops_are_high_and_a_full_accept_queue_makes_it_critical() {
+        let mut drops = world(40, 1, false);
+        drops.later(2000).counter("TcpExt:TCPReqQFullDrop", 12).sysctl("ipv4/tcp_syncookies", &[0]);
+        drops.now.sockets[0].skmem = Some(SkMem { drops: Some(12), ..SkMem::default() });
+        assert_eq!(drops.check(check).findings[0].severity, Severity::High);
+        // Another listener of the namespace dropped them.
+        drops.now.sockets[0].skmem = Some(SkMem { drops: Some(0), ..SkMem::default() });
+        assert_eq!(drops.check(check).findings[0].severity, Severity::Info);
+        let mut both = world(40, 1, false);
+        both.now.sockets[0].recv_q_bytes = 40;
+        both.later(2000).counter("TcpExt:SyncookiesSent", 5);
+        assert_eq!(both.check(check).findings[0].severity, Severity::Critical);
+    }
+
+    #[test]
+    fn without_cookies_the_limit_is_that_of_the_sysctl() {
+        let mut world = world(4, 1, false);
+        world.sysctl("ipv4/tcp_syncookies", &[0]).sysctl("ipv4/tcp_max_syn_backlog", &[4]);
+        let finding = world.later(2000).check(check).findings.remove(0);
+        assert!(finding.evidence.contains(&("limit", Evidence::Count(4))), "{finding:?}");
+    }
+
+    #[test]
+    fn deferred_accepts_always_cookies_and_light_traffic_are_silent() {
+        let mut deferred = world(39, 0, false);
+        assert_eq!(deferred.later(2000).check(check), Outcome::default(), "still not repeated after two seconds");
+        let mut one = world(0, 0, false);
+        for n in 0..39 {
+            one.add(request(&format!("10.9.9.9:{}", 40_000 + n), 1900, 0));
+        }
+        assert_eq!(one.check(check), Outcome::default());
+        let mut always = world(5, 0, false);
+        always.sysctl("ipv4/tcp_syncookies", &[2]).later(500).counter("TcpExt:SyncookiesSent", 900);
+        assert_eq!(always.check(check), Outcome::default());
+        assert_eq!(world(19, 1, false).later(2000).check(check), Outcome::default());
+        assert!(world(20, 1, false).check(check).wants_second.is_some());
+        assert_eq!(world(19, 1, false).check(check), Outcome::default());
+    }
+}

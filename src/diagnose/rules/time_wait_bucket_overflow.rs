@@ -1,0 +1,100 @@
+#![doc = include_str!("../../../docs/rules/time-wait-bucket-overflow.md")]
+//!
+//! Comes in: sockstat, `tcp_max_tw_buckets` and counters of each namespace. Goes out: one finding per namespace at its
+//! limit. Never here: a recommendation to lower it.
+
+use crate::diagnose::Outcome;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::view::View;
+
+const ID: &str = "time-wait-bucket-overflow";
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut judged = false;
+    for netns in &view.now.netns {
+        let (Some(limit), Some(now)) = (netns.sysctl("ipv4/tcp_max_tw_buckets"), netns.sockstat.get("TCP:tw").copied())
+        else {
+            continue;
+        };
+        judged = true;
+        let overflows = view.delta(netns.inode, "TcpExt:TCPTimeWaitOverflow");
+        let rate = view.rate(netns.inode, "TcpExt:TW");
+        let at_limit = limit > 0 && now >= limit;
+        let predicted = rate.is_some_and(|r| r * 60.0 >= limit as f64);
+        let overflowing = overflows.is_some_and(|n| n > 0);
+        if !(at_limit || predicted || overflowing) {
+            let before = netns.counter("TcpExt:TCPTimeWaitOverflow").unwrap_or(0);
+            if view.before.is_none() && limit > 0 && before > 0 && now * 2 >= limit {
+                outcome.wants_second =
+                    Some(format!("{now} of {limit} TIME_WAIT entries, and {before} did not fit since boot"));
+            }
+            continue;
+        }
+        let resets = view.delta(netns.inode, "Tcp:EstabResets").unwrap_or(0);
+        let severity = if overflowing && resets > 0 { Severity::High } else { Severity::Warning };
+        let lost =
+            overflows.filter(|n| *n > 0).map_or_else(String::new, |n| format!(", {n} closed without one meanwhile"));
+        outcome.findings.push(
+            Finding::new(
+                ID,
+                severity,
+                if overflowing || at_limit { 0.97 } else { 0.85 },
+                if at_limit || overflowing {
+                    format!("{now} of {limit} TIME_WAIT entries are in use{lost}: connections end without their minute")
+                } else {
+                    let rate = rate.unwrap_or(0.0);
+                    format!("{rate:.0} connections a second enter TIME_WAIT; the limit of {limit} is reached within a minute")
+                },
+            )
+            .because("the kernel counts both the entries and what did not fit")
+            .subject(Subject { netns: Some(netns.inode), object: Some("net.ipv4.tcp_max_tw_buckets".into()), ..Subject::default() })
+            .evidence("time_wait", Evidence::Count(now))
+            .evidence("limit", Evidence::Count(limit))
+            .evidence("overflows", Evidence::count(overflows))
+            .evidence("entries_per_second", rate.map_or(Evidence::Unknown, Evidence::PerSecond))
+            .evidence("resets", Evidence::Count(resets))
+            .why(
+                "A namespace keeps a limited number of TIME_WAIT remainders; beyond it a connection is forgotten at once. \
+                 Nothing fails, but late segments of the old connection may reach a new one on the same four-tuple.",
+            )
+            .remedy(["reduce the churn: reuse connections", "raise net.ipv4.tcp_max_tw_buckets; an entry costs about 300 bytes"])
+            .avoid(["lowering the limit to get rid of TIME_WAIT"])
+            .next("tcpstate summary --by destination state time-wait"),
+        );
+    }
+    if !judged {
+        return Outcome::not_checked("tcp_max_tw_buckets or sockstat could not be read");
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::World;
+
+    fn world(now: u64, limit: u64) -> World {
+        let mut world = World::new();
+        world.sysctl("ipv4/tcp_max_tw_buckets", &[limit]);
+        world.now.netns[0].sockstat.insert("TCP:tw".into(), now);
+        world
+    }
+
+    #[test]
+    fn the_limit_reached_predicted_or_overflowing() {
+        assert_eq!(world(100, 100).check(check).findings[0].severity, Severity::Warning);
+        assert!(world(99, 100).check(check).findings.is_empty());
+        let mut overflowing = world(90, 100);
+        overflowing.counter("TcpExt:TCPTimeWaitOverflow", 5).counter("Tcp:EstabResets", 0);
+        assert!(overflowing.check(check).wants_second.is_some());
+        overflowing.later(2000).counter("TcpExt:TCPTimeWaitOverflow", 9);
+        assert_eq!(overflowing.check(check).findings[0].severity, Severity::Warning);
+        overflowing.counter("Tcp:EstabResets", 3);
+        assert_eq!(overflowing.check(check).findings[0].severity, Severity::High);
+        let mut fast = world(10, 100);
+        fast.counter("TcpExt:TW", 0).later(2000).counter("TcpExt:TW", 10);
+        assert!(fast.check(check).findings[0].summary.contains("within a minute"));
+        assert!(World::new().check(check).not_checked.is_some());
+    }
+}

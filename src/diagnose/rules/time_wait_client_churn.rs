@@ -1,0 +1,106 @@
+#![doc = include_str!("../../../docs/rules/time-wait-client-churn.md")]
+//!
+//! Comes in: routes with their ports. Goes out: one finding per route that churns and is not yet short of ports. Never
+//! here: what `ephemeral-port-exhaustion` says already.
+
+use crate::diagnose::Outcome;
+use crate::diagnose::attribution;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
+use crate::diagnose::ports;
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::{Socket, State};
+
+const ID: &str = "time-wait-client-churn";
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let mut findings = Vec::new();
+    for route in ports::routes(view) {
+        let left: Vec<&Socket> = route.rows.iter().copied().filter(|s| s.state == State::TimeWait).collect();
+        let share = left.len() as f64 / f64::from(route.usable.max(1));
+        let busy = route.rate >= 0.5 * ports::sustainable_of(route.usable);
+        if super::ephemeral_port_exhaustion::severity(view, &route).is_some()
+            || left.len() < 5
+            || !(busy || share >= 0.25)
+        {
+            continue;
+        }
+        // What may be taken over at once presses nobody.
+        let severity = if busy && !route.reuse_applies { Severity::Warning } else { Severity::Info };
+        let owners = attribution::attribute(view, &left);
+        let lead = owners.first();
+        let who =
+            lead.map_or_else(|| "a client (it cannot be told which)".to_owned(), |c| format!("{} ({})", c.comm, c.pid));
+        let live = route.rows.len() - left.len();
+        findings.push(
+            Finding::new(
+                ID,
+                severity,
+                lead.map_or(0.5, |c| c.confidence),
+                format!(
+                    "{who} opens and closes {:.0} connections a second from {} to {} and closes first",
+                    route.rate, route.source, route.destination
+                ),
+            )
+            .because(lead.map_or_else(
+                || "the churn is certain, its owner has exited or is idle; `tcpstate watch` attributes exactly".to_owned(),
+                |c| c.reason.clone(),
+            ))
+            .subject(Subject {
+                netns: Some(route.netns),
+                pid: lead.map(|c| c.pid),
+                comm: lead.map(|c| c.comm.clone()),
+                source: Some(route.source),
+                destination: Some(route.destination),
+                ..Subject::default()
+            })
+            .evidence("time_wait", Evidence::Count(left.len() as u64))
+            .evidence("connects_per_second", Evidence::PerSecond(route.rate))
+            .evidence("sustainable_per_second", Evidence::PerSecond(route.sustainable()))
+            .evidence("share_of_ports_percent", Evidence::Percent(share * 100.0))
+            .evidence("live", Evidence::Count(live as u64))
+            .evidence("owners", Evidence::List(attribution::in_words(&owners)))
+            .why(
+                "Whoever closes first keeps the connection in TIME_WAIT for 60 s, and with it one local port towards this \
+                 destination. The count by itself does no harm; the rate decides whether ports last.",
+            )
+            .remedy([
+                "reuse connections in the named process: keep-alive, a pool, HTTP/2",
+                "let the server close first",
+            ])
+            .avoid(["tcp_tw_recycle", "lowering tcp_fin_timeout or tcp_max_tw_buckets: neither shortens TIME_WAIT"])
+            .next(format!("tcpstate list -o state time-wait and dst {}", route.destination))
+            .topic(Topic::TimeWaitClient),
+        );
+    }
+    Outcome::findings(words::worst(findings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, time_wait};
+
+    fn world(count: u32, per_second: u32) -> World {
+        let mut world = World::new();
+        world.sysctl("ipv4/ip_local_port_range", &[20_000, 21_199]).sysctl("ipv4/tcp_tw_reuse", &[0]);
+        for i in 0..count {
+            world.add(time_wait(
+                &format!("10.0.0.1:{}", 20_000 + i),
+                "10.0.0.2:80",
+                60_000 - (i * 1000 / per_second).min(59_000),
+            ));
+        }
+        world
+    }
+
+    #[test]
+    fn half_of_what_the_range_sustains_is_a_warning_and_a_quarter_of_the_ports_an_explanation() {
+        // 1200 ports sustain 20 a second.
+        let outcome = world(200, 12).check(check);
+        assert_eq!(outcome.findings.iter().map(|f| f.severity).collect::<Vec<_>>(), [Severity::Warning]);
+        let outcome = world(310, 6).check(check);
+        assert_eq!(outcome.findings.iter().map(|f| f.severity).collect::<Vec<_>>(), [Severity::Info]);
+        assert_eq!(world(200, 5).check(check), Outcome::default());
+    }
+}

@@ -1,0 +1,569 @@
+//! The command line, end to end: what a person and a shell see. Comes in: namespaces with and without sockets, other
+//! users, hostile names, broken files, narrow terminals, closed pipes. Goes out: text, one-line complaints and exit
+//! codes. Never here: the library.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value as Json;
+use tcpstate::model::state::State;
+
+use crate::harness::helper::Helper;
+use crate::harness::{Netns, finish, in_netns, kernel_at_least, pty, skip};
+use crate::product;
+use crate::states::{self, Ports};
+
+/// A name that would colour a terminal, break a line, and is no text.
+const HOSTILE: &[u8] = b"\x1b[31m\xff\n,\"\x07)";
+/// The same as JSON has it: raw, but for the byte that is no text.
+const HOSTILE_TEXT: &str = "\u{1b}[31m\u{fffd}\n,\"\u{7})";
+/// The same as a terminal gets it.
+const HARMLESS: &str = "\\x1b[31m\u{fffd}\\x0a,\"\\x07)";
+
+#[test]
+fn another_user_gets_rows_and_one_gap() {
+    in_netns(|ns| {
+        if !product::can_be_another_user() {
+            return skip("only root can become another user");
+        }
+        let mut helper = Helper::start(ns);
+        let rows = helper.make("established 7000 5");
+        let waiting = helper.make("accept_queue_full 7010 2 1");
+        let held = rows.iter().chain(&waiting).filter(|r| r.inode.is_some()).count();
+        for command in ["list", "summary", "doctor"] {
+            let (mut run, _binary) = product::with_user(ns, 65534, &[command, "--json"]);
+            let output = finish(&mut run);
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command}");
+            let document = product::document(&output);
+            let about_owners: Vec<String> =
+                product::gaps(&document).into_iter().filter(|g| g.starts_with("owners known for 0 of")).collect();
+            assert_eq!(about_owners.len(), 1, "{command}: {}", document["gaps"]);
+            assert!(about_owners[0].contains(&format!("of {held} sockets: no permission to read")), "{about_owners:?}");
+            if command == "doctor" {
+                continue;
+            }
+            assert_eq!(output.status.code(), Some(0), "{command}");
+            assert_eq!(document["total"].as_u64(), Some((rows.len() + waiting.len()) as u64), "{command}");
+        }
+        let (mut run, _binary) = product::with_user(ns, 65534, &["list", "--json"]);
+        let seen = product::sockets(&product::document(&finish(&mut run)));
+        for socket in &seen {
+            let status = if socket.inode.is_some() { "no_permission" } else { "not_accepted" };
+            assert_eq!((socket.status.as_str(), socket.owners.len()), (status, 0), "{socket:?}");
+        }
+        // For people: the rows on standard output, one note on standard error; `--strict` makes it a failure.
+        let (mut run, _binary) = product::with_user(ns, 65534, &["list"]);
+        let output = finish(&mut run);
+        let (text, notes) = (lossy(&output.stdout), lossy(&output.stderr));
+        assert_eq!(text.matches("(no permission)").count(), held, "{text}");
+        let notes: Vec<&str> = notes.lines().collect();
+        assert_eq!(notes.len(), 1 + usize::from(!kernel_at_least(6, 8)), "{notes:?}");
+        assert!(notes.iter().any(|n| n.contains("run as root")), "{notes:?}");
+        let (mut run, _binary) = product::with_user(ns, 65534, &["list", "--strict"]);
+        assert_eq!(finish(&mut run).status.code(), Some(2));
+    });
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_hostile_name_reaches_a_terminal_as_text_and_a_script_as_it_is() {
+    in_netns(|ns| {
+        let mut helper = Helper::start(ns);
+        helper.make("close_wait 7000 3 eof_read closed");
+        helper.make("close_wait 7010 3 not_accepted closed");
+        helper.rename(HOSTILE);
+        for columns in [80, 200] {
+            for words in [&["list"][..], &["summary"], &["doctor", "--once"], &["list", "-tanopiem", "--no-header"]] {
+                let mut command = product::with(ns, words);
+                let screen = pty::run(command.env("NO_COLOR", "1"), columns);
+                for c in screen.text.chars().filter(|c| *c != '\n') {
+                    assert!(!c.is_control(), "{words:?} on {columns} columns: {:?}", screen.text);
+                }
+                // Coloured, every escape is one of ours: it colours or ends a colour.
+                let screen = pty::run(&mut product::with(ns, words), columns);
+                let rest = without_colours(&screen.text);
+                assert!(words[0] == "doctor" || screen.text.len() > rest.len(), "{words:?}: no colour at all");
+                assert!(rest.chars().all(|c| c == '\n' || !c.is_control()), "{words:?}: {rest:?}");
+                if columns == 200 && words == ["list"] {
+                    assert!(rest.contains(HARMLESS), "{rest:?}");
+                }
+            }
+        }
+        // A table in a pipe is cleaned too: it will be read on a terminal.
+        let text = product::text(ns, &["list"]);
+        assert!(text.contains(HARMLESS) && text.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()), "{text:?}");
+        // Scripts get what is there.
+        let list = product::json(ns, &["list", "--json"]);
+        let comms: Vec<&str> = list["sockets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|s| s["owners"].as_array().unwrap())
+            .map(|o| o["comm"].as_str().unwrap())
+            .collect();
+        assert!(!comms.is_empty() && comms.iter().all(|c| *c == HOSTILE_TEXT), "{comms:?}");
+        let csv = product::text(ns, &["list", "--format", "csv", "-c", "comm,local-port", "--sort", "local-port"]);
+        let quoted = format!("\"{}\"", HOSTILE_TEXT.replace('"', "\"\""));
+        assert!(csv.starts_with("comm,local-port\n") && csv.contains(&format!("{quoted},7000\n")), "{csv:?}");
+    });
+}
+
+/// The text without what sets a colour or a weight (`ESC [ digits and semicolons m`).
+fn without_colours(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("\u{1b}[") {
+        out.push_str(&rest[..at]);
+        let body = &rest[at + 2..];
+        let end = body.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap_or(body.len());
+        if body[end..].starts_with('m') {
+            rest = &body[end + 1..];
+        } else {
+            out.push('\u{1b}');
+            rest = &rest[at + 1..];
+        }
+    }
+    out + rest
+}
+
+#[test]
+fn a_terminal_of_80_columns_is_enough() {
+    in_netns(|ns| {
+        let _held = states::all_states(ns);
+        let mut helper = Helper::start(ns);
+        helper.rename(b"a-long-name-abc");
+        helper.make("zero_window 8000+43210/v6 2");
+        for _ in 0..3 {
+            helper.fork(None);
+        }
+        for words in [
+            &["list"][..],
+            &["list", "--no-owners"],
+            &["list", "-H", "--sort", "local"],
+            &["summary"],
+            &["summary", "--by", "four-tuple,process"],
+            &["summary", "--by", "state,listener,user"],
+            &["doctor", "--once"],
+            &["explain", "machine"],
+            &["list", "--source", "proc"],
+            &["summary", "--source", "proc"],
+        ] {
+            for columns in [80, 120] {
+                let screen = pty::run(product::with(ns, words).env("NO_COLOR", "1"), columns);
+                assert!(!screen.text.is_empty());
+                for line in screen.text.lines() {
+                    let len = line.chars().count();
+                    // A row of a list is wrapped rather than robbed of an address or a pid.
+                    let fits = len <= usize::from(columns);
+                    assert!(fits || words[0] == "list", "{words:?}: {len} of {columns} columns: {line}");
+                    assert_eq!(line.trim_end(), line, "{words:?}: blanks at the end");
+                }
+            }
+        }
+        // Cut or not, each socket has its line, and its port is to be seen.
+        let screen = pty::run(product::with(ns, &["list", "-H"]).env("NO_COLOR", "1"), 80);
+        let ports: usize = screen.text.lines().filter(|l| l.contains(":43210 ")).count();
+        assert_eq!(ports, 2, "{}", screen.text);
+        let json = product::json(ns, &["list", "--json"]);
+        assert_eq!(screen.text.lines().count() as u64, json["total"].as_u64().unwrap());
+    });
+}
+
+#[test]
+fn off_a_terminal_nothing_is_padded_or_cut() {
+    in_netns(|ns| {
+        let mut helper = Helper::start(ns);
+        helper.rename(b"server");
+        let rows = helper.make("established 7000+17000/v6 2");
+        let pid = helper.pid();
+        let text = product::text(ns, &["list", "--sort", "local-port"]);
+        let listener = &rows.iter().find(|r| r.state == State::Listen).unwrap();
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("STATE\tRECV-Q\tSEND-Q\tLOCAL\tPEER\tPROCESS"));
+        for line in lines.clone() {
+            let row = rows.iter().find(|r| line.ends_with(&format!("\tserver({pid},fd={})", r.fd.unwrap())));
+            let row = row.unwrap_or_else(|| panic!("nobody's row: {line}"));
+            let peer = if row.peer.port() == 0 { "[::]:*".to_string() } else { row.peer.to_string() };
+            let (recv_q, send_q) = (row.recv_q.unwrap(), row.send_q.unwrap());
+            let wanted = format!(
+                "{}\t{recv_q}\t{send_q}\t{}\t{peer}\tserver({pid},fd={})",
+                row.state,
+                row.local,
+                row.fd.unwrap()
+            );
+            assert_eq!(line, wanted);
+        }
+        assert_eq!(lines.count(), rows.len());
+        // Long cells stay whole.
+        for i in 0..40 {
+            assert!(helper.fork(Some(format!("child {i}").as_bytes())) > 0);
+        }
+        let text = product::text(ns, &["list", "-H", "-c", "process", "--sort", "local-port"]);
+        let line = text.lines().find(|l| l.contains(&format!("server({pid},fd={})", listener.fd.unwrap()))).unwrap();
+        assert_eq!(line.matches(",fd=").count(), 41, "{line}");
+        assert!(!text.contains('…') && !text.contains("  "), "{text}");
+        let summary = product::text(ns, &["summary"]);
+        assert!(!summary.contains('…') && summary.lines().all(|l| l.trim_end() == l), "{summary}");
+    });
+}
+
+#[test]
+fn columns_order_and_header_are_as_asked_for() {
+    in_netns(|ns| {
+        let mut helper = Helper::start(ns);
+        helper.make("unread 7000+17000 3 7");
+        helper.make("close_wait 7100+17100 1 eof_read closed");
+        let head = |args: &[&str]| product::text(ns, args).lines().next().unwrap_or_default().to_owned();
+        for (words, wanted) in [
+            (&["list", "-c", "peer-port,state"][..], "PEER-PORT\tSTATE"),
+            (&["list", "--columns=state,state, local "], "STATE\tLOCAL"),
+            (&["list", "-c", "+age"], "STATE\tRECV-Q\tSEND-Q\tLOCAL\tPEER\tAGE\tPROCESS"),
+            (&["list", "-c", "+age,+uid", "--no-owners"], "STATE\tRECV-Q\tSEND-Q\tLOCAL\tPEER\tAGE\tUID"),
+            (&["list", "-o"], "STATE\tRECV-Q\tSEND-Q\tLOCAL\tPEER\tTIMER\tTIMER-REMAINING\tRETRANSMITS\tPROCESS"),
+            (&["list", "-tan"], "STATE\tRECV-Q\tSEND-Q\tLOCAL\tPEER\tPROCESS"),
+        ] {
+            assert_eq!(head(words), wanted, "{words:?}");
+        }
+        for letters in ["-e", "-m", "-i", "-tanopiem"] {
+            assert!(head(&["list", letters]).split('\t').count() > 8, "{letters}");
+        }
+        // No header, in any order of words; the rows are the same.
+        let with = product::text(ns, &["list", "-c", "state,local", "--sort", "local"]);
+        let without = product::text(ns, &["list", "-H", "-c", "state,local", "--sort", "local"]);
+        assert_eq!(with, format!("STATE\tLOCAL\n{without}"));
+        assert_eq!(product::text(ns, &["list", "-Hc", "state,local", "--sort=local"]), without);
+        let csv = product::text(ns, &["list", "-H", "--format", "csv", "-c", "state,local", "--sort", "local"]);
+        assert_eq!(csv.to_uppercase(), without.replace('\t', ","));
+
+        // Sorted by a number, both ways, and by a value that most rows do not have.
+        let numbers = |sort: &str| -> Vec<u64> {
+            let text = product::text(ns, &["list", "-H", "-c", "recv-q", "--sort", sort]);
+            text.lines().map(|l| l.parse().unwrap()).collect()
+        };
+        let mut up = numbers("recv-q");
+        assert!(up.is_sorted() && up.last() == Some(&7), "{up:?}");
+        let down = numbers("-recv-q");
+        up.reverse();
+        assert_eq!(up, down);
+        for sort in ["age", "-age"] {
+            let text = product::text(ns, &["list", "-H", "-c", "age,state", "--sort", sort]);
+            let first = text.lines().next().unwrap();
+            assert!(first.ends_with("\tCLOSE_WAIT") && !first.starts_with('?'), "{sort}: {text}");
+        }
+        // Every column by itself, for people and for scripts.
+        let columns = product::text(ns, &["list", "--list-columns"]);
+        let names: Vec<&str> = columns.lines().map(|l| l.split_whitespace().next().unwrap()).collect();
+        assert!(names.len() > 60, "{columns}");
+        let all = names.join(",");
+        let rows = product::json(ns, &["list", "--json"])["total"].as_u64().unwrap();
+        for format in ["table", "csv"] {
+            let text = product::text(ns, &["list", "--format", format, "-c", &all]);
+            assert_eq!(text.lines().count() as u64, rows + 1, "{format}");
+        }
+        for name in names {
+            let text = product::text(ns, &["list", "-c", name, "--sort", name]);
+            assert_eq!(text.lines().next(), Some(name.to_ascii_uppercase().as_str()));
+            assert!(text.lines().skip(1).all(|l| !l.is_empty()), "{name}: {text}");
+        }
+    });
+}
+
+#[test]
+fn colours_follow_the_flag_then_the_environment_then_the_terminal() {
+    in_netns(|ns| {
+        let _held = states::established(ns, Ports::server(7000), 1);
+        let coloured = |words: &[&str], vars: &[(&str, &str)], terminal: bool| {
+            let mut command = product::with(ns, words);
+            command.envs(vars.iter().copied());
+            if terminal {
+                return pty::run(&mut command, 100).text.contains('\u{1b}');
+            }
+            lossy(&finish(&mut command).stdout).contains('\u{1b}')
+        };
+        for command in [&["list", "--no-owners"][..], &["summary", "--no-owners"], &["explain", "machine"]] {
+            for (flag, vars, on_terminal, in_pipe) in [
+                (None, &[][..], true, false),
+                (None, &[("NO_COLOR", "1")], false, false),
+                (None, &[("NO_COLOR", "")], true, false),
+                (None, &[("CLICOLOR_FORCE", "1")], true, true),
+                (None, &[("CLICOLOR_FORCE", "0")], true, false),
+                (None, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false, false),
+                (None, &[("TERM", "dumb")], false, false),
+                (Some("--color=always"), &[("NO_COLOR", "1")], true, true),
+                (Some("--color=never"), &[("CLICOLOR_FORCE", "1")], false, false),
+                (Some("--color=auto"), &[], true, false),
+            ] {
+                let words: Vec<&str> = command.iter().copied().chain(flag).collect();
+                assert_eq!(coloured(&words, vars, true), on_terminal, "{words:?} {vars:?} on a terminal");
+                assert_eq!(coloured(&words, vars, false), in_pipe, "{words:?} {vars:?} in a pipe");
+            }
+        }
+        // Colour or not, the words are the same.
+        let plain = pty::run(&mut product::with(ns, &["list", "--color", "never"]), 100).text;
+        let painted = pty::run(&mut product::with(ns, &["list", "--color", "always"]), 100).text;
+        assert_eq!(without_colours(&painted), plain);
+    });
+}
+
+#[test]
+fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
+    in_netns(|ns| {
+        for (words, named, helps) in [
+            (&["lsit"][..], "'lsit'", "list"),
+            (&["list", "--bogus"], "'--bogus'", "--help"),
+            (&["list", "--colums", "state"], "'--colums'", "--columns"),
+            (&["--bogus"], "'--bogus'", "--help"),
+            (&["list", "-c", "state,recvq2"], "`recvq2`", "`recv-q`"),
+            (&["list", "-c", "nosuchcolumn"], "`nosuchcolumn`", "--list-columns"),
+            (&["list", "-c", ""], "--columns", "--list-columns"),
+            (&["list", "--sort", "stat"], "`stat`", "`state`"),
+            (&["list", "--sort", "-stat"], "`stat`", "`state`"),
+            (&["list", "--format", "xml"], "'xml'", "jsonl"),
+            (&["list", "--json", "--format", "csv"], "--json", "--format"),
+            (&["list", "--source", "netstat"], "'netstat'", "proc"),
+            (&["list", "--color", "sometimes"], "'sometimes'", "never"),
+            (&["list", "-4", "-6"], "--ipv4", "--ipv6"),
+            (&["summary", "--by", "peer,colour"], "`colour`", "peer-addr"),
+            (&["summary", "--top", "many"], "'many'", "--top"),
+            (&["summary", "--by", "process", "--no-owners"], "--no-owners", "--by process"),
+            (&["doctor", "--rule", "close-wait-unacepted"], "`close-wait-unacepted`", "`close-wait-unaccepted`"),
+            (&["doctor", "--interval", "soon"], "`soon`", "500ms"),
+            (&["doctor", "--interval", "1us"], "`1us`", "100ms"),
+            (&["doctor", "--fail-on", "loud"], "`loud`", "warning"),
+            (&["doctor", "--min-severity", "loud"], "`loud`", "critical"),
+            (&["doctor", "--threshold", "fd-wran-percent=2"], "`fd-wran-percent`", "`fd-warn-percent`"),
+            (&["doctor", "--threshold", "fd-warn-percent"], "`fd-warn-percent`", "NAME=VALUE"),
+            (&["explain", "time-wiat"], "`time-wiat`", "explain"),
+            (&["generate", "poem"], "'poem'", "schema"),
+            (&["generate", "completions"], "<SHELL>", "--help"),
+        ] {
+            let output = finish(&mut product::with(ns, words));
+            let complaint = lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{words:?}: {complaint}");
+            assert_eq!(lossy(&output.stdout), "", "{words:?}");
+            assert!(complaint.starts_with("tcpstate: ") && complaint.ends_with('\n'), "{words:?}: {complaint}");
+            assert_eq!(complaint.lines().count(), 1, "{words:?}: {complaint}");
+            assert!(complaint.contains(named), "{words:?} does not name {named}: {complaint}");
+            assert!(complaint.contains(helps), "{words:?} does not say {helps}: {complaint}");
+        }
+    });
+}
+
+#[test]
+fn a_namespace_without_sockets_is_an_answer() {
+    in_netns(|ns| {
+        for source in ["netlink", "proc"] {
+            let list = product::json(ns, &["list", "--json", "--source", source]);
+            assert_eq!((&list["total"], &list["sockets"]), (&0.into(), &Json::Array(Vec::new())), "{source}");
+            let summary = product::json(ns, &["summary", "--json", "--source", source]);
+            assert_eq!(summary["total"], 0, "{source}");
+            assert_eq!(summary["states"].as_object().unwrap().len(), State::ALL.len(), "{source}");
+        }
+        assert_eq!(product::text(ns, &["list"]), "STATE\tRECV-Q\tSEND-Q\tLOCAL\tPEER\tPROCESS\n");
+        assert_eq!(product::text(ns, &["list", "-H"]), "");
+        let summary = product::text(ns, &["summary"]);
+        assert!(summary.starts_with("0 TCP sockets on "), "{summary}");
+        let lines = product::text(ns, &["list", "--format", "jsonl"]);
+        let types: Vec<Json> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let types: Vec<&str> =
+            types.iter().map(|l: &Json| l["type"].as_str().unwrap()).filter(|t| *t != "gap").collect();
+        assert_eq!(types, ["header", "end"]);
+        assert_eq!(finish(&mut product::with(ns, &["list", "--exists"])).status.code(), Some(1));
+        assert_eq!(finish(&mut product::with(ns, &["doctor", "--once"])).status.code(), Some(0));
+    });
+}
+
+#[test]
+fn a_namespace_without_ipv6_is_a_namespace() {
+    in_netns(|ns| {
+        ns.set_sysctl("ipv6/conf/all/disable_ipv6", "1");
+        let held = states::established(ns, Ports::server(7000), 2);
+        for source in ["netlink", "proc"] {
+            let list = product::json(ns, &["list", "--json", "--source", source]);
+            assert_eq!(list["total"].as_u64(), Some(held.rows.len() as u64), "{source}");
+            let summary = product::json(ns, &["summary", "--json", "--source", source]);
+            assert_eq!(summary["families"]["ipv6"]["established"], 0, "{source}");
+            assert_eq!(summary["families"]["ipv4"]["established"], 4, "{source}");
+        }
+        // A kernel built without it has no second table at all.
+        let root = proc_root(Some(TABLE), None);
+        let list = product::json(ns, &["list", "--json", "--proc-root", root.path().to_str().unwrap()]);
+        assert_eq!((&list["total"], &list["source"]), (&3.into(), &"proc".into()));
+    });
+}
+
+const HEADER: &str =
+    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0000000000000000 100 0 0 10 0
+   1: 0100007F:1F90 0100007F:C350 08 00000000:00000001 00:00000000 00000000     0        0 4712 1 0000000000000000 20 4 30 10 -1
+   2: 0100007F:1F90 0100007F:C351 06 00000000:00000000 03:0000176F 00000000     0        0 0 3 0000000000000000
+";
+
+/// A folder that looks like a proc file system as far as sockets go.
+fn proc_root(v4: Option<&str>, v6: Option<&str>) -> tempfile::TempDir {
+    let root = tempfile::tempdir().expect("a folder");
+    let net = root.path().join("net");
+    std::fs::create_dir(&net).expect("a folder");
+    for (name, text) in [("tcp", v4), ("tcp6", v6)] {
+        if let Some(text) = text {
+            std::fs::write(net.join(name), text).expect("a file");
+        }
+    }
+    root
+}
+
+#[test]
+fn a_table_that_was_cut_is_a_gap_and_not_a_smaller_number() {
+    in_netns(|ns| {
+        let whole = proc_root(Some(TABLE), Some(HEADER));
+        let path = |root: &tempfile::TempDir| root.path().to_str().expect("a path of text").to_owned();
+        let args = |root: &str, more: &str| -> Vec<String> {
+            ["list", "--json", "--no-owners", "--proc-root", root, more].iter().map(ToString::to_string).collect()
+        };
+        let run = |root: &tempfile::TempDir, more: &str| {
+            let words = args(&path(root), more);
+            finish(&mut product::with(
+                ns,
+                &words.iter().map(String::as_str).filter(|w| !w.is_empty()).collect::<Vec<_>>(),
+            ))
+        };
+        let complete = product::document(&run(&whole, ""));
+        assert_eq!(complete["total"], 3);
+        let quiet = product::gaps(&complete).len();
+        let ends: Vec<usize> = TABLE.match_indices('\n').map(|(at, _)| at + 1).collect();
+        let starts = [0, 1, 40, ends[0] - 1, ends[0] + 1, ends[0] + 20, ends[1] + 60, ends[2] + 3, ends[3] - 1];
+        for cut in starts {
+            let output = run(&proc_root(Some(&TABLE[..cut]), Some(HEADER)), "");
+            let document = product::document(&output);
+            assert_eq!((output.status.code(), lossy(&output.stderr)), (Some(0), String::new()), "cut at {cut}");
+            let rows = ends.iter().filter(|end| **end <= cut).count().saturating_sub(1);
+            assert_eq!(document["total"].as_u64(), Some(rows as u64), "cut at {cut}");
+            let gaps = product::gaps(&document);
+            let about: Vec<&String> = gaps.iter().filter(|g| g.contains("/net/tcp is cut")).collect();
+            assert_eq!((about.len(), gaps.len()), (1, quiet + 1), "cut at {cut}: {gaps:?}");
+            assert!(about[0].starts_with(&format!("1 of {} lines are missing", rows + 1)), "{about:?}");
+            let strict = run(&proc_root(Some(&TABLE[..cut]), Some(HEADER)), "--strict");
+            assert_eq!(strict.status.code(), Some(2));
+        }
+        // What is no table at all.
+        for text in ["\u{0}\u{1}\u{2}\n\u{3}\n", "GARBAGE\nmore of it\n", &"x".repeat(200_000)] {
+            let output = run(&proc_root(Some(text), None), "");
+            let gaps = product::gaps(&product::document(&output));
+            assert!(
+                output.status.success() && gaps.iter().any(|g| g.contains("is cut or not in the format")),
+                "{gaps:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_proc_root_that_is_none_is_an_error_of_one_line() {
+    in_netns(|ns| {
+        let empty = tempfile::tempdir().unwrap();
+        let file = empty.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for root in [Path::new("/nonexistent/proc"), &file, empty.path()] {
+            let root = root.to_str().unwrap();
+            for command in ["list", "summary", "doctor"] {
+                for more in [&[][..], &["--no-owners"], &["--json"]] {
+                    let words = [&[command, "--proc-root", root][..], more].concat();
+                    let output = finish(&mut product::with(ns, &words));
+                    let complaint = lossy(&output.stderr);
+                    assert_eq!(output.status.code(), Some(2), "{words:?}: {complaint}");
+                    assert_eq!(complaint.lines().count(), 1, "{words:?}: {complaint}");
+                    assert!(complaint.starts_with("tcpstate: cannot read ") && complaint.contains(root), "{complaint}");
+                    assert!(complaint.ends_with("; is a proc file system mounted there?\n"), "{words:?}: {complaint}");
+                    // The reason once, without the number.
+                    assert!(!complaint.contains("os error"), "{complaint}");
+                    assert_eq!(lossy(&output.stdout), "", "{words:?}");
+                }
+            }
+        }
+        // As a monitoring plugin it is UNKNOWN, on standard output.
+        let output = finish(&mut product::with(ns, &["doctor", "--nagios", "--proc-root", "/nonexistent"]));
+        assert_eq!(output.status.code(), Some(3));
+        assert!(lossy(&output.stdout).starts_with("TCPSTATE UNKNOWN - cannot read"), "{output:?}");
+    });
+}
+
+const FORMATS: [&[&str]; 9] = [
+    &["list"],
+    &["list", "--sort", "local"],
+    &["list", "--format", "csv"],
+    &["list", "--format", "jsonl"],
+    &["list", "--json", "-i"],
+    &["summary"],
+    &["summary", "--json"],
+    &["doctor", "--once"],
+    &["generate", "schema"],
+];
+
+#[test]
+fn a_closed_pipe_is_the_end_and_no_error() {
+    in_netns(|ns| {
+        let mut helper = Helper::start(ns);
+        helper.make("established 7000 400");
+        for words in FORMATS.into_iter().chain([&["--help"][..], &["list", "--list-columns"], &["generate", "man"]]) {
+            // The reader is gone before the first byte: even the shortest output meets the closed pipe.
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            let output = piped(product::with(ns, words).stdout(writer));
+            assert_eq!((output.status.code(), lossy(&output.stderr)), (Some(0), String::new()), "{words:?}");
+        }
+        // `tcpstate list -i | head -1`: the reader leaves when it has seen enough.
+        for words in [&["list", "-tanopiem"][..], &["list", "-i", "--format", "jsonl"], &["list", "-i", "--json"]] {
+            let mut command = product::with(ns, words);
+            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start the program");
+            let mut first = [0; 1];
+            let mut stdout = child.stdout.take().unwrap();
+            stdout.read_exact(&mut first).expect("a first byte");
+            drop(stdout);
+            let output = child.wait_with_output().expect("wait");
+            assert_eq!((output.status.code(), lossy(&output.stderr)), (Some(0), String::new()), "{words:?}");
+        }
+    });
+}
+
+/// Runs a command whose standard output is set already.
+fn piped(command: &mut Command) -> Output {
+    let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start the program");
+    // The command's own copy of the pipe.
+    command.stdout(Stdio::null());
+    child.wait_with_output().expect("wait")
+}
+
+#[test]
+fn a_full_disk_is_an_error_of_one_line() {
+    in_netns(|ns| {
+        let _held = states::listen(ns, Ports::server(7000), 5);
+        for words in FORMATS {
+            let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+            let output = piped(product::with(ns, words).stdout(full));
+            let complaint = lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{words:?}: {complaint}");
+            let own: Vec<&str> = complaint.lines().filter(|l| l.starts_with("tcpstate: ")).collect();
+            assert!(own.len() == 1 && own[0].to_lowercase().contains("no space left"), "{words:?}: {complaint}");
+        }
+    });
+}
+
+/// Without a command the program summarises, and its words are those of the manual.
+#[test]
+fn the_bare_program_is_the_summary() {
+    in_netns(|ns: &Netns| {
+        let _held = states::listen(ns, Ports::server(7000), 5);
+        let without_time = |text: String| text.lines().skip(1).collect::<Vec<_>>().join("\n");
+        assert_eq!(without_time(product::text(ns, &[])), without_time(product::text(ns, &["summary"])));
+        assert!(product::text(ns, &["--version"]).starts_with("tcpstate "));
+        for words in [&["--help"][..], &["list", "--help"], &["doctor", "-h"]] {
+            let help = product::text(ns, words);
+            assert!(help.contains("Usage:") && !help.contains('\u{1b}'), "{help}");
+        }
+    });
+}

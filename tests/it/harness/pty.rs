@@ -1,0 +1,72 @@
+//! A terminal for a program under test. Comes in: a command, a width. Goes out: every byte that the program wrote to
+//! it. Never here: an emulator; what the bytes would do to a screen is for the test to say.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// What came out of a terminal.
+pub struct Screen {
+    pub status: ExitStatus,
+    /// Standard output and standard error, as they came, with the terminal's line ends undone.
+    pub text: String,
+}
+
+/// Runs a command to its end with a terminal of this many columns as standard output and standard error.
+#[track_caller]
+pub fn run(command: &mut Command, columns: u16) -> Screen {
+    let shown = format!("{command:?}");
+    let (mut near, far) = open(columns);
+    let stdio = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("dup of a terminal"));
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(stdio(&far))
+        .stderr(stdio(&far))
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot start {shown}: {e}"));
+    drop(far);
+    // The command's own copies of the terminal: the reader sees the end when the last one is closed.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let mut block = [0; 4096];
+        // A terminal whose other end is closed answers EIO, not an end of file.
+        while let Ok(n @ 1..) = near.read(&mut block) {
+            bytes.extend_from_slice(&block[..n]);
+        }
+        bytes
+    });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        match child.try_wait().expect("waitpid") {
+            Some(status) => break status,
+            None if Instant::now() > deadline => {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("{shown} did not end within 20 s");
+            }
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    let bytes = reader.join().expect("the reader of the terminal");
+    let text = String::from_utf8(bytes).expect("text on the terminal").replace("\r\n", "\n");
+    Screen { status, text }
+}
+
+fn open(columns: u16) -> (File, OwnedFd) {
+    let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let (mut near, mut far) = (-1, -1);
+    // SAFETY: the two numbers and the size outlive the call; no name and no settings are asked for.
+    let failed =
+        unsafe { libc::openpty(&raw mut near, &raw mut far, std::ptr::null_mut(), std::ptr::null(), &raw const size) }
+            != 0;
+    assert!(!failed, "openpty: {}", std::io::Error::last_os_error());
+    for fd in [near, far] {
+        // SAFETY: both were just opened; a child of a parallel test must not keep them.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    // SAFETY: both descriptors are fresh and owned by nobody else.
+    unsafe { (File::from_raw_fd(near), OwnedFd::from_raw_fd(far)) }
+}
