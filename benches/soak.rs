@@ -162,7 +162,7 @@ fn terminal() -> Result<OwnedFd> {
     };
     let mut near = File::from(near);
     std::thread::spawn(move || {
-        let mut buffer = [0; 65536];
+        let mut buffer = [0; 8192];
         while near.read(&mut buffer).is_ok_and(|n| n > 0) {}
     });
     Ok(far)
@@ -222,7 +222,7 @@ fn soak(options: &Options) -> Result<bool> {
         if elapsed.is_multiple_of(10) || elapsed >= options.seconds {
             let before = cpu();
             let dumped = floor::census()?;
-            let took = cpu().checked_sub(before).unwrap();
+            let took = cpu().saturating_sub(before);
             if warm.is_some() {
                 floors.push(took);
             }

@@ -5,7 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 cargo build --release --quiet
 tcpstate=${CARGO_TARGET_DIR:-target}/release/tcpstate
-unshare --map-root-user --net --uts bash -euo pipefail -c '
+user=()
+[ "$(id -u)" = 0 ] || user=(--map-root-user)
+unshare "${user[@]}" --net --uts bash -euo pipefail -c '
 hostname web3
 ip link set lo up
 ip address add 10.0.0.5/24 dev lo

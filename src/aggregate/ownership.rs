@@ -48,8 +48,8 @@ struct Set {
     comm: Arc<str>,
 }
 
-/// A process by name and number.
-type Named = (Arc<str>, u32);
+/// A name, and how often it was seen.
+type Sightings = Vec<(Arc<str>, u32)>;
 
 /// The memory.
 #[derive(Default)]
@@ -67,7 +67,7 @@ pub struct Ownership {
     /// Owner of each listening endpoint, by namespace.
     listeners: FxHashMap<(u64, Endpoint), OwnerId>,
     /// Which names were seen connecting where, how often.
-    destinations: FxHashMap<(u64, Endpoint), Vec<Named>>,
+    destinations: FxHashMap<(u64, Endpoint), Sightings>,
     names: FxHashSet<Arc<str>>,
 }
 
@@ -90,9 +90,7 @@ impl Ownership {
         for holder in holders {
             let process = owners.process(holder);
             let key = (process.pid, self.name(&process.comm));
-            let place = if let Some(place) = self.places.get(&key) {
-                *place
-            } else {
+            let place = self.places.get(&key).copied().unwrap_or_else(|| {
                 let place = self.free_processes.pop().unwrap_or_else(|| {
                     self.table.processes.push(process.clone());
                     u32::try_from(self.table.processes.len() - 1).unwrap_or(u32::MAX)
@@ -100,7 +98,7 @@ impl Ownership {
                 self.table.processes[place as usize] = process.clone();
                 self.places.insert(key, place);
                 place
-            };
+            });
             processes.push(place);
         }
         processes.sort_unstable();
@@ -240,6 +238,7 @@ impl Ownership {
             }
         };
         each_in_use(&mut mark);
+        #[allow(clippy::iter_over_hash_type, reason = "marks are the same in any order")]
         for id in self.listeners.values() {
             mark(*id);
         }

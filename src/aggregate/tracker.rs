@@ -17,27 +17,21 @@ use std::hash::{Hash, Hasher};
 
 use crate::model::{FourTuple, RowKind, Socket, State};
 
-/// How many rows are followed at most, unless told otherwise: about 40 MB.
+/// How many rows are followed at most, unless told otherwise: about 15 MB.
 pub const DEFAULT_CAP: usize = 200_000;
 
 /// Events that one sample keeps at most; more are only counted.
 const EVENTS: usize = 100_000;
 
-/// What identifies a row from one sample to the next.
+/// What identifies a row from one sample to the next: the namespace, and the cookie or, where the source has none, a
+/// number given to its four-tuple. Small, as every row of every sample is looked up by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    Cookie(u64, u64),
-    Tuple(u64, FourTuple),
+struct Key {
+    netns: u64,
+    id: u64,
 }
 
 impl Key {
-    fn of(socket: &Socket) -> Key {
-        match socket.cookie {
-            Some(cookie) => Key::Cookie(socket.netns, cookie),
-            None => Key::Tuple(socket.netns, socket.four_tuple()),
-        }
-    }
-
     /// Whether it is among the one in 2^shift that are followed.
     fn is_followed(&self, shift: u32) -> bool {
         if shift == 0 {
@@ -80,7 +74,6 @@ pub type OwnerId = u32;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    tuple: FourTuple,
     state: State,
     phase: Phase,
     /// The entry into the state was seen, and not only the state.
@@ -276,6 +269,13 @@ impl Tick {
 /// Everything that is followed.
 pub struct Tracker {
     rows: FxHashMap<Key, Entry>,
+    /// Addresses of the rows, kept only where events must name them after they are gone.
+    tuples: FxHashMap<Key, FourTuple>,
+    /// Numbers of rows without a cookie.
+    numbers: FxHashMap<(u64, FourTuple), u64>,
+    last_number: u64,
+    /// Rows have no cookies.
+    numbered: bool,
     cap: usize,
     shift: u32,
     sample: u32,
@@ -283,7 +283,7 @@ pub struct Tracker {
     before_ms: Option<u64>,
     tick: Tick,
     pub dwell: [Dwell; State::SLOTS],
-    /// Keep every change as an event.
+    /// Keep every change as an event; to be set before the first sample.
     pub keep_events: bool,
     /// The kernel's hash table is so small that a dump under churn misses rows (several share a bucket, and the dump
     /// resumes by place in it): then only what is missing twice is gone.
@@ -297,6 +297,10 @@ impl Tracker {
     pub fn new(cap: usize) -> Tracker {
         Tracker {
             rows: FxHashMap::default(),
+            tuples: FxHashMap::default(),
+            numbers: FxHashMap::default(),
+            last_number: 0,
+            numbered: false,
             cap: cap.max(2),
             shift: 0,
             sample: 0,
@@ -331,9 +335,21 @@ impl Tracker {
         }
     }
 
+    fn key(&mut self, socket: &Socket) -> Key {
+        let netns = socket.netns;
+        if let Some(id) = socket.cookie {
+            return Key { netns, id };
+        }
+        self.numbered = true;
+        let next = self.last_number + 1;
+        let id = *self.numbers.entry((netns, socket.four_tuple())).or_insert(next);
+        self.last_number = self.last_number.max(id);
+        Key { netns, id }
+    }
+
     /// Takes one row, and says what was known of it.
     pub fn see(&mut self, socket: &Socket) -> Sight {
-        let key = Key::of(socket);
+        let key = self.key(socket);
         let mut sight = Sight {
             followed: false,
             repeated: false,
@@ -359,7 +375,6 @@ impl Tracker {
             }
             entry.missed = 0;
             entry.seen = self.sample;
-            entry.tuple = socket.four_tuple();
             if old.state != socket.state {
                 entry.since_ms = self.now_ms;
                 entry.since_known = true;
@@ -382,10 +397,12 @@ impl Tracker {
         });
         if before.is_none() {
             sight.followed = true;
+            if self.keep_events {
+                self.tuples.insert(key, socket.four_tuple());
+            }
             self.rows.insert(
                 key,
                 Entry {
-                    tuple: socket.four_tuple(),
                     state: socket.state,
                     phase,
                     since_known: sight.since_known,
@@ -417,6 +434,7 @@ impl Tracker {
             self.shift += 1;
             let shift = self.shift;
             self.rows.retain(|key, _| key.is_followed(shift));
+            self.tuples.retain(|key, _| key.is_followed(shift));
         }
     }
 
@@ -425,10 +443,11 @@ impl Tracker {
         if !sight.followed || sight.repeated {
             return;
         }
-        if member != sight.was_member
-            && let Some(entry) = self.rows.get_mut(&Key::of(socket))
-        {
-            entry.member = member;
+        if member != sight.was_member {
+            let key = self.key(socket);
+            if let Some(entry) = self.rows.get_mut(&key) {
+                entry.member = member;
+            }
         }
         let newcomer = sight.was.is_none();
         if self.sample == 1 || (self.admitting && newcomer) {
@@ -467,7 +486,8 @@ impl Tracker {
 
     /// Remembers who owns a row.
     pub fn own(&mut self, socket: &Socket, owner: OwnerId) {
-        if let Some(entry) = self.rows.get_mut(&Key::of(socket)) {
+        let key = self.key(socket);
+        if let Some(entry) = self.rows.get_mut(&key) {
             entry.owner = owner;
         }
     }
@@ -475,7 +495,7 @@ impl Tracker {
     /// Ends the sample: what was not seen is gone.
     pub fn finish(&mut self) -> &Tick {
         let (sample, now_ms, tolerant, keep) = (self.sample, self.now_ms, self.tolerant, self.keep_events);
-        let (tick, dwell) = (&mut self.tick, &mut self.dwell);
+        let (tick, dwell, tuples, numbered) = (&mut self.tick, &mut self.dwell, &mut self.tuples, self.numbered);
         let mut connections = 0;
         self.rows.retain(|key, entry| {
             if entry.seen == sample {
@@ -487,21 +507,18 @@ impl Tracker {
                 connections += u64::from(entry.phase == Phase::Connection);
                 return true;
             }
+            let tuple = tuples.remove(key);
             if entry.member {
                 let dwell_ms = entry.since_known.then(|| now_ms - entry.since_ms);
                 tick.matrix.add(Some(entry.state), None, 1);
                 if let Some(ms) = dwell_ms {
                     dwell[entry.state.index()].add(ms);
                 }
-                if keep && tick.events.len() < EVENTS {
-                    let (netns, cookie) = match *key {
-                        Key::Cookie(netns, cookie) => (netns, Some(cookie)),
-                        Key::Tuple(netns, _) => (netns, None),
-                    };
+                if let Some(tuple) = tuple.filter(|_| tick.events.len() < EVENTS) {
                     tick.events.push(Transition {
-                        netns,
-                        cookie,
-                        tuple: entry.tuple,
+                        netns: key.netns,
+                        cookie: (!numbered).then_some(key.id),
+                        tuple,
                         from: Some(entry.state),
                         to: None,
                         dwell_ms,
@@ -513,6 +530,10 @@ impl Tracker {
             }
             false
         });
+        if numbered {
+            let rows = &self.rows;
+            self.numbers.retain(|(netns, _), id| rows.contains_key(&Key { netns: *netns, id: *id }));
+        }
         // A flood leaves a table many times as large as what remains.
         if self.rows.capacity() > 4096 && self.rows.len() < self.rows.capacity() / 8 {
             self.rows.shrink_to(self.rows.len() * 2);
@@ -530,6 +551,7 @@ impl Tracker {
 
     /// Marks every owner that some row still has.
     pub fn mark_owners(&self, mark: &mut dyn FnMut(OwnerId)) {
+        #[allow(clippy::iter_over_hash_type, reason = "marks are the same in any order")]
         for entry in self.rows.values() {
             if entry.owner != 0 {
                 mark(entry.owner);

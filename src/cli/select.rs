@@ -54,6 +54,17 @@ pub(crate) fn parse(text: &str) -> anyhow::Result<Expr> {
     filter::parse(text, &SystemNames::default()).map_err(|e| anyhow!("{}", e.one_line()))
 }
 
+/// Whether a watch can follow it, which looks at rows again and again and not only at those that match.
+pub(crate) fn can_be_watched(expr: &Expr, owners: bool) -> anyhow::Result<()> {
+    if expr.is_kernel_only() {
+        bail!("filter: only the kernel knows `autobound`, and it cannot be followed; use `tcpstate list`");
+    }
+    if !owners && expr.needs().owners {
+        bail!("filter: it asks for processes, and --no-owners forbids to look for them");
+    }
+    Ok(())
+}
+
 /// The same without what it says about states: a superset, whose members can be followed from state to state.
 pub(crate) fn whatever_state(expr: &Expr) -> Expr {
     fn names_states(expr: &Expr) -> bool {
@@ -95,6 +106,15 @@ mod tests {
         assert!(wrong(Selection { pid: Some("x".into()), ..Selection::default() }).starts_with("--pid: `x`"));
         assert!(wrong(Selection { state: vec!["tww".into()], ..Selection::default() }).starts_with("--state: `tww`"));
         assert!(wrong(Selection { filter: vec!["dport".into()], ..Selection::default() }).contains("dport"));
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_refused() {
+        let outcome = |text: &str, owners| can_be_watched(&parse(text).unwrap(), owners).map_err(|e| e.to_string());
+        assert_eq!(outcome("state tw and dport = 443 and recv-q > 0", false), Ok(()));
+        assert!(outcome("autobound and dport = 443", true).unwrap_err().contains("autobound"));
+        assert!(outcome("process = nginx", false).unwrap_err().contains("--no-owners"));
+        assert_eq!(outcome("process = nginx", true), Ok(()));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let by = args.by.as_deref().map(|word| group_by(word, args)).transpose()?;
     let filter = select::expression(&args.selection, &SystemNames::default())?;
+    select::can_be_watched(&filter, !args.common.no_owners)?;
     let thresholds = config::files(env)?.thresholds;
     let on_screen = by.unwrap_or(if args.common.no_owners { GroupBy::Listener } else { GroupBy::Process });
     if let Some(path) = &args.screenshot_svg {

@@ -45,6 +45,7 @@ impl Placed {
     /// Turns owners into labels.
     pub(crate) fn name_owners(&mut self, ownership: &Ownership) {
         let Some(groups) = &mut self.groups else { return };
+        #[allow(clippy::iter_over_hash_type, reason = "sums are the same in any order")]
         for (owner, counts) in self.by_owner.drain() {
             let id = ownership.label(owner).map_or(GroupId::Nobody(OwnerStatus::Raced), GroupId::Owner);
             groups.entry(id).or_default().merge(&counts);

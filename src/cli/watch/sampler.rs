@@ -8,7 +8,7 @@
 //!   the owner that its socket was seen with before, so its socket must have been seen;
 //! - with TIME_WAIT also FIN_WAIT2, whose small form becomes TIME_WAIT;
 //! - no attributes, but for the one socket that is looked at closely;
-//! - owners only of sockets that are new, and that not for more than one part in forty of the time.
+//! - owners only of sockets that are new, and that not for more than one part in fifty of the time.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -63,10 +63,10 @@ const SORTED: usize = 50_000;
 /// Newcomers without owner that are held back until the processes were read.
 const HELD_BACK: usize = 10_000;
 /// Looking for owners may take one part in this many of the time; what is not used is saved, up to a second.
-const WALK_THRIFT: u32 = 40;
+const WALK_THRIFT: u32 = 50;
 const SAVED: Duration = Duration::from_secs(1);
 /// Running the rules may take one part in this many of the time.
-const JUDGE_THRIFT: u32 = 100;
+const JUDGE_THRIFT: u32 = 200;
 /// Owners are read anew at least so seldom: a descriptor may be passed on.
 const REFRESH: Duration = Duration::from_secs(10);
 /// Rules are run at least so seldom.

@@ -117,21 +117,26 @@ fn sample(
                 schedule.get_or_insert_with(|| Schedule::new(started, interval)).next(Instant::now());
             sampler.skip(left_out);
             let due = Instant::now() + wait;
-            // Orders come while waiting; those that ask for another look end the wait.
-            match orders.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Err(RecvTimeoutError::Timeout) => {}
+            // An order ends the wait; of several that have come the last counts.
+            let order = match orders.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(order) => Some(order),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(Order::Interval(new)) => {
-                    interval = new;
-                    want.interval_ms = u64::try_from(new.as_millis()).unwrap_or(u64::MAX);
-                    schedule = None;
-                }
-                Ok(Order::Want(new)) => {
-                    let interval_ms = want.interval_ms;
-                    want = Want { interval_ms, ..*new };
-                    // The looks after this one keep their time.
-                    if let Some(schedule) = &mut schedule {
-                        schedule.again();
+            };
+            for order in order.into_iter().chain(orders.try_iter()) {
+                match order {
+                    Order::Interval(new) => {
+                        interval = new;
+                        want.interval_ms = u64::try_from(new.as_millis()).unwrap_or(u64::MAX);
+                        schedule = None;
+                    }
+                    Order::Want(new) => {
+                        let interval_ms = want.interval_ms;
+                        want = Want { interval_ms, ..*new };
+                        // The looks after this one keep their time.
+                        if let Some(schedule) = &mut schedule {
+                            schedule.again();
+                        }
                     }
                 }
             }
@@ -246,7 +251,7 @@ impl Ui {
             Command::Sample => drop(orders.send(Order::Want(Box::new(self.want(app))))),
             Command::Interval(ms) => drop(orders.send(Order::Interval(Duration::from_millis(ms)))),
             Command::Filter(text) => {
-                let outcome = set_filter(&text, &mut self.filter);
+                let outcome = set_filter(&text, &mut self.filter, app.owners);
                 app.filter_set(&text, outcome);
                 drop(orders.send(Order::Want(Box::new(self.want(app)))));
             }
@@ -272,8 +277,9 @@ impl Ui {
     }
 }
 
-fn set_filter(text: &str, filter: &mut Expr) -> Result<(), String> {
+fn set_filter(text: &str, filter: &mut Expr, owners: bool) -> Result<(), String> {
     let parsed = if text.is_empty() { Expr::all() } else { select::parse(text).map_err(|e| e.to_string())? };
+    select::can_be_watched(&parsed, owners).map_err(|e| e.to_string())?;
     *filter = parsed;
     Ok(())
 }
@@ -345,7 +351,7 @@ pub(super) fn picture(
         let Some(code) = key(word) else { anyhow::bail!("--screenshot-keys: `{word}` is not a key") };
         match app.on_key(KeyEvent::new(code, KeyModifiers::NONE), 10) {
             Some(Command::Filter(text)) => {
-                let outcome = set_filter(&text, &mut filter);
+                let outcome = set_filter(&text, &mut filter, app.owners);
                 app.filter_set(&text, outcome);
             }
             Some(Command::Sample) => {}

@@ -162,11 +162,11 @@ fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {
         return;
     }
     if let Some(notice) = &app.notice {
-        pen.foreign(0, y, notice, theme.alert())
+        pen.foreign(0, y, notice, theme.alert());
     } else {
         let x = pen.text(0, y, "next: ", theme.dim());
-        pen.foreign(x, y, &app.command(), Style::new())
-    };
+        pen.foreign(x, y, &app.command(), Style::new());
+    }
     let keys = if app.detail.is_some() {
         "Esc back  arrows scroll  c copy  ? help  q quit"
     } else if app.drill.is_some() {

@@ -15,6 +15,7 @@ pub struct Theme {
     pub color: bool,
 }
 
+#[allow(clippy::unused_self, reason = "styles are asked of the theme, whether it has a colour for them or not")]
 impl Theme {
     fn foreground(self, color: Color) -> Style {
         if self.color { Style::new().fg(color) } else { Style::new() }

@@ -132,7 +132,7 @@ pub fn transition_line(out: &mut dyn Write, frame: &Frame, event: &Transition) -
         "from": state(event.from),
         "to": state(event.to),
         "dwell_ms": event.dwell_ms,
-        "owner": frame.labels.get(&event.owner).map(std::string::ToString::to_string),
+        "owner": frame.labels.get(&event.owner).map(ToString::to_string),
     }));
     json::line(out, "transition", map)
 }

@@ -120,6 +120,7 @@ fn line(kind: &str, mut fields: Vec<(&str, Json)>) -> Json {
     object(fields)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "schemas are built by wrapping one call in another")]
 fn object(fields: Vec<(&str, Json)>) -> Json {
     let required: Vec<&str> = fields.iter().map(|(k, _)| *k).collect();
     let properties: Map<String, Json> = fields.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
@@ -142,6 +143,7 @@ fn nullable(kind: &str) -> Json {
     json!({ "type": [kind, "null"] })
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "schemas are built by wrapping one call in another")]
 fn or_null(schema: Json) -> Json {
     json!({ "oneOf": [schema, { "type": "null" }] })
 }
