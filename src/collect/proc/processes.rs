@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::collect::proc::ProcRoot;
+use crate::collect::proc::{ProcRoot, parts};
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadStand};
 
 /// Threads of one process that are looked at; a pool is alike beyond that.
@@ -80,8 +80,14 @@ pub fn inspect(root: &ProcRoot, pid: u32) -> Option<Inspection> {
             inspection.watches.extend(text.lines().filter_map(|line| watch(fd, line)));
         } else if link == "anon_inode:[io_uring]" {
             inspection.io_urings += 1;
+        } else if let Some(jar) = parts::jar(&link) {
+            inspection.parts.push(jar.to_owned());
         }
     }
+    inspection.parts.extend(parts::mapped(&std::fs::read_to_string(folder.join("maps")).unwrap_or_default()));
+    inspection.parts.sort_unstable();
+    inspection.parts.dedup();
+    inspection.go = parts::is_go(&folder.join("exe"));
     let mut tids: Vec<u32> = std::fs::read_dir(folder.join("task"))
         .ok()?
         .flatten()

@@ -253,8 +253,10 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     let (first, owner) = listeners.first_key_value()?;
     let n = listeners.len() as u64;
     let name = |owner: Option<&Process>| owner.map_or_else(|| "?".to_owned(), ends::name);
-    let line = |(port, owner): (&u16, &Option<&Process>)| format!("{port}: {}", name(*owner));
-    let list = listeners.iter().take(LISTENERS_NAMED).map(line).collect();
+    let mut list: Vec<String> = Vec::new();
+    for (port, owner) in listeners.iter().take(LISTENERS_NAMED) {
+        list.push(format!("{port}: {}", name(*owner)));
+    }
     let who = match (n, owner) {
         (1, Some(process)) => format!("port {first} of {}", ends::name(process)),
         (1, None) => format!("listening port {first}"),
