@@ -500,8 +500,12 @@ impl Live {
         Process { pid, comm, uid, ..Process::default() }
     }
 
-    /// Where `/proc` refused a process (even root is refused one or two), BPF may still tell.
-    fn second_look(&mut self, refused: bool, missing: &FxHashSet<u64>) -> Result<OwnerTable, Error> {
+    /// Looks once more for the holders of some sockets. Where `/proc` refused a process (even root is refused one or
+    /// two), BPF may still tell.
+    ///
+    /// # Errors
+    /// As [`Live::owners`].
+    pub fn second_look(&mut self, refused: bool, missing: &FxHashSet<u64>) -> Result<OwnerTable, Error> {
         if refused
             && self.owners_via == OwnersVia::Auto
             && self.root.is_own()

@@ -157,7 +157,7 @@ impl<'a> Traces<'a> {
             exe: facts.and_then(|f| f.exe.as_deref()).map(|e| e.strip_suffix(" (deleted)").unwrap_or(e)),
             cmdline: facts.map_or(&[], |f| &f.cmdline),
             parts: inspection.map_or(&[], |i| &i.parts),
-            go: inspection.is_some_and(|i| i.go),
+            go: facts.and_then(|f| f.is_go) == Some(true),
             peer_port: finding.subject.destination.map(|d| d.port),
         })
     }
@@ -232,12 +232,13 @@ mod tests {
     fn remedy(case: &Case, topic: Topic) -> Vec<String> {
         let mut world = World::new();
         let strings = |all: &[&str]| all.iter().map(|s| (*s).to_owned()).collect();
-        let inspection = Inspection { parts: strings(case.parts), go: case.go, ..Inspection::default() };
+        let inspection = Inspection { parts: strings(case.parts), ..Inspection::default() };
         let facts = ProcessFacts {
             pid: 7,
             exe: Some(case.exe.to_owned()),
             cmdline: strings(case.cmdline),
             inspection: Some(inspection),
+            is_go: Some(case.go),
             ..ProcessFacts::default()
         };
         world.now.processes.insert(7, facts);

@@ -147,6 +147,8 @@ pub struct ProcessFacts {
     pub inspection: Option<Inspection>,
     /// Inode of its network namespace; `None` when it could not be read.
     pub netns: Option<u64>,
+    /// Whether the Go linker made it; `None` if not looked at (only processes named in a finding are).
+    pub is_go: Option<bool>,
 }
 
 /// What a process does with its sockets.
@@ -163,8 +165,6 @@ pub struct Inspection {
     pub threads_not_read: u32,
     /// Jars that it has open (their names) and libraries that it has mapped (name and folder), sorted.
     pub parts: Vec<String>,
-    /// Whether the executable carries Go's build id.
-    pub go: bool,
 }
 
 /// One target of one epoll set (`/proc/PID/fdinfo/EPFD`, `ep_show_fdinfo` in `fs/eventpoll.c`).

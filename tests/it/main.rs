@@ -47,6 +47,8 @@ mod selftest;
 mod states;
 /// What no compiler checks: imports, documentation, generated files, the version of the compiler.
 mod tidy;
+/// `tcpstate watch`: exact accounts under churn, owners of TIME_WAIT, the screen in a terminal.
+mod watch;
 
 /// Where a helper process begins (see [`harness::helper`]). In an ordinary run the same test starts one and talks to
 /// it, so that a broken protocol fails here first.

@@ -42,12 +42,12 @@ pub fn mapped(maps: &str) -> BTreeSet<String> {
     found
 }
 
-/// Whether an executable carries Go's build id; false also when it cannot be read.
+/// Whether an executable carries Go's build id; `None` when it cannot be read.
 #[must_use]
-pub fn is_go(path: &Path) -> bool {
+pub fn is_go(path: &Path) -> Option<bool> {
     let mut head = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
-    read.is_ok() && has_go_note(&head)
+    std::fs::File::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+    Some(has_go_note(&head))
 }
 
 /// Looks through the notes that the program headers point to, in either class and byte order.
@@ -172,6 +172,6 @@ mod tests {
         absurd[120..].fill(0xff);
         absurd[32..40].copy_from_slice(&whole[32..40]);
         assert!(!has_go_note(&absurd));
-        assert!(!is_go(Path::new("/proc/self/exe")) && !is_go(Path::new("/nonexistent")));
+        assert_eq!((is_go(Path::new("/proc/self/exe")), is_go(Path::new("/nonexistent"))), (Some(false), None));
     }
 }

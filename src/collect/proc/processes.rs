@@ -42,6 +42,7 @@ fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessF
         exe: process.exe().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned())),
         cmdline: process.cmdline().unwrap_or_default(),
         inspection: None,
+        is_go: None,
         netns: std::fs::metadata(folder.join("ns/net")).ok().map(|m| std::os::unix::fs::MetadataExt::ino(&m)),
     })
 }
@@ -87,7 +88,6 @@ pub fn inspect(root: &ProcRoot, pid: u32) -> Option<Inspection> {
     inspection.parts.extend(parts::mapped(&std::fs::read_to_string(folder.join("maps")).unwrap_or_default()));
     inspection.parts.sort_unstable();
     inspection.parts.dedup();
-    inspection.go = parts::is_go(&folder.join("exe"));
     let mut tids: Vec<u32> = std::fs::read_dir(folder.join("task"))
         .ok()?
         .flatten()

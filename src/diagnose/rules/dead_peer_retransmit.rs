@@ -44,8 +44,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     let ends = Ends::new(view);
     let silent_peers = peers.len() as u64;
-    let findings = peers.into_iter().map(|((netns, peer), rows)| finding(view, &ends, netns, peer, &rows,
-    silent_peers));
+    let findings =
+        peers.into_iter().map(|((netns, peer), rows)| finding(view, &ends, netns, peer, &rows, silent_peers));
     Outcome::findings(words::worst(findings.collect()))
 }
 
@@ -87,8 +87,8 @@ fn finding(
     silent_peers: u64,
 ) -> Finding {
     let n = rows.len() as u64;
-    let info = |value: fn(&crate::model::TcpInfo) -> Option<u64>| rows.iter().filter_map(move |s|
-    value(s.info.as_deref()?));
+    let info =
+        |value: fn(&crate::model::TcpInfo) -> Option<u64>| rows.iter().filter_map(move |s| value(s.info.as_deref()?));
     let silence = closing::silence_ms(rows).map_or(0, |(longest, _)| longest);
     let backed_off = info(|i| i.backoff().map(u64::from)).filter(|b| *b >= BACKOFF_HIGH.into()).count();
     let high = silence >= SILENCE_HIGH_MS || backed_off >= BACKOFF_HIGH_SOCKETS;
@@ -97,8 +97,9 @@ fn finding(
     let first = owners.first().map(|(process, _)| *process);
     let who = match (first, owners.len()) {
         (Some(process), 1) => ends::name(process),
-        (Some(process), n) => format!("{} and {}", ends::name(process), words::count(n as u64 - 1, "other process",
-                                                                                                    "other processes")),
+        (Some(process), n) => {
+            format!("{} and {}", ends::name(process), words::count(n as u64 - 1, "other process", "other processes"))
+        }
         (None, _) => ends::nobody(view, rows.first().copied()),
     };
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();

@@ -26,8 +26,7 @@ const FIN_TIMEOUT_MS: u64 = 60_000;
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let places = Places::new(view);
     let candidates = view.now.sockets.iter().filter(|s| ends::is_held(s, &STATES) && places.is_local(s));
-    let mut alone: Vec<&Socket> =
-        candidates.filter(|s| view.mirror(s).is_none() && !is_forgotten(view, s)).collect();
+    let mut alone: Vec<&Socket> = candidates.filter(|s| view.mirror(s).is_none() && !is_forgotten(view, s)).collect();
     if alone.is_empty() {
         return Outcome::default();
     }

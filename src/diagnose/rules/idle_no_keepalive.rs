@@ -83,8 +83,10 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
         share.words()
     );
     let finding = Finding::new(ID, severity, 0.9, summary)
-        .because("no timer runs, so keepalive is off: with it the silence could not have lasted so long; whether the \
-                  peer is gone is not known (0.4)")
+        .because(
+            "no timer runs, so keepalive is off: with it the silence could not have lasted so long; whether the \
+                  peer is gone is not known (0.4)",
+        )
         .subject(group.subject(view))
         .evidence("count", Evidence::Count(n))
         .evidence("idle_max_ms", Evidence::Millis(longest))
@@ -137,8 +139,10 @@ mod tests {
     fn the_owner_is_named_and_one_percent_of_its_descriptors_is_a_warning() {
         let outcome = world([idle(5000, LIMIT_MS, 9_000_000), idle(5001, 10_800_000, 99_000_000)]).check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
-        assert_eq!((finding.severity, finding.subject.pid, finding.topic), (Severity::Info, Some(812),
-        Some(Topic::Keepalive)));
+        assert_eq!(
+            (finding.severity, finding.subject.pid, finding.topic),
+            (Severity::Info, Some(812), Some(Topic::Keepalive))
+        );
         assert_eq!(
             finding.summary,
             "postgres (812) keeps 2 connections with 10.0.0.2 that nothing ever checks, silent for up to 3 h, 0.2 % of \

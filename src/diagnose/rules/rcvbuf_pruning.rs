@@ -25,8 +25,11 @@ const COUNTERS: [(&str, &str, bool); 6] = [
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if view.before.is_none() {
-        let Some((name, _)) = view.now.netns.iter().find_map(|n| COUNTERS.iter().find_map(|(_, c, _)| Some((*c,
-        n.counter(c).filter(|v| *v > 0)?))))
+        let Some((name, _)) = view
+            .now
+            .netns
+            .iter()
+            .find_map(|n| COUNTERS.iter().find_map(|(_, c, _)| Some((*c, n.counter(c).filter(|v| *v > 0)?))))
         else {
             return Outcome::default();
         };
@@ -48,9 +51,12 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         if grown.iter().all(|(_, n, _)| *n == 0) {
             continue;
         }
-        let dropping: Vec<&Socket> =
-            view.now.sockets.iter().filter(|s| s.netns == netns.inode && new_drops(view, s).is_some_and(|n| n >
-            0)).collect();
+        let dropping: Vec<&Socket> = view
+            .now
+            .sockets
+            .iter()
+            .filter(|s| s.netns == netns.inode && new_drops(view, s).is_some_and(|n| n > 0))
+            .collect();
         if dropping.is_empty() {
             findings.push(finding(view, netns, None, &grown));
             continue;

@@ -221,9 +221,11 @@ mod tests {
     fn unread(port: u16, bytes: u32, taken: u64, last_data_ms: u64) -> Socket {
         let peer = format!("10.0.0.2:{port}");
         let base = Socket { recv_q_bytes: bytes, ..row(State::Established, "10.0.0.1:80", &peer) };
-        let fields =
-            [("bytes_received", taken + u64::from(bytes)), ("last_data_recv_ms", last_data_ms), ("rcv_wnd_bytes",
-                                                                                                  9000)];
+        let fields = [
+            ("bytes_received", taken + u64::from(bytes)),
+            ("last_data_recv_ms", last_data_ms),
+            ("rcv_wnd_bytes", 9000),
+        ];
         let skmem = SkMem { rmem_alloc_bytes: bytes * 2, rcvbuf_bytes: 131_072, ..SkMem::default() };
         Socket { skmem: Some(skmem), ..info(base, &fields) }
     }
@@ -266,8 +268,8 @@ mod tests {
         let severity = |age, change: fn(&mut Socket)| {
             later(world([unread(5000, 100, 0, age)]), change).check(check).findings[0].severity
         };
-        let full: fn(&mut Socket) = |s| s.skmem = Some(SkMem { rmem_alloc_bytes: 9, rcvbuf_bytes: 9,
-        ..SkMem::default() });
+        let full: fn(&mut Socket) =
+            |s| s.skmem = Some(SkMem { rmem_alloc_bytes: 9, rcvbuf_bytes: 9, ..SkMem::default() });
         let shut: fn(&mut Socket) = |s| assert!(s.info.as_mut().unwrap().set("rcv_wnd_bytes", 0));
         assert_eq!((severity(20_000, full), severity(20_000, shut)), (Severity::High, Severity::High));
         assert_eq!((severity(500, full), severity(500, |_| {})), (Severity::Warning, Severity::Info));
@@ -294,8 +296,10 @@ mod tests {
         assert_eq!(drained.check(check), Outcome::default());
         let tls = Socket { ulp: true, ..unread(5000, 100, 0, 20_000) };
         let leak = Socket { state: State::CloseWait, ..unread(5001, 100, 0, 20_000) };
-        assert_eq!(later(world([tls, unheld(unread(5002, 9, 0, 20_000)), leak]), |_| {}).check(check),
-        Outcome::default());
+        assert_eq!(
+            later(world([tls, unheld(unread(5002, 9, 0, 20_000)), leak]), |_| {}).check(check),
+            Outcome::default()
+        );
         // It came after the first sample: `earlier` had nothing to read.
         let mut fresh = world([unread(5000, 0, 100, 20_000)]);
         fresh.later(2000).now.sockets[0] = unread(5000, 100, 100, 1000);

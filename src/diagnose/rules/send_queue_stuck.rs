@@ -56,10 +56,9 @@ impl Cause {
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let waiting = view.now.sockets.iter().filter(|s| s.send_q_bytes.is_some_and(|n| n > 0) && ends::is_held(s,
-    &STATES));
-    let unreported =
-        waiting.filter(|s| !zero_window_peer::reports(view, s) && !dead_peer_retransmit::reports(view, s));
+    let waiting =
+        view.now.sockets.iter().filter(|s| s.send_q_bytes.is_some_and(|n| n > 0) && ends::is_held(s, &STATES));
+    let unreported = waiting.filter(|s| !zero_window_peer::reports(view, s) && !dead_peer_retransmit::reports(view, s));
     if view.before.is_none() {
         return match unreported.filter(|s| is_suspect(s)).count() as u64 {
             0 => Outcome::default(),
@@ -161,8 +160,10 @@ fn finding(view: &View<'_>, group: &Group<'_>, cause: Cause) -> Finding {
     let window = least(|i| i.snd_wnd_bytes().map(u64::from));
     let timers = || rows.iter().filter_map(|s| s.timer);
     let finding = Finding::new(ID, severity, 0.7, summary)
-        .because("nothing was acknowledged between two samples while data waited; the cause is the kernel's own \
-                  account")
+        .because(
+            "nothing was acknowledged between two samples while data waited; the cause is the kernel's own \
+                  account",
+        )
         .subject(group.subject(view))
         .evidence("count", Evidence::Count(n))
         .evidence("cause", Evidence::Text(cause.key().into()))

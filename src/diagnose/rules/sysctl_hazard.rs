@@ -173,10 +173,8 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
             },
             "The queue of a listener is the smaller of this and the argument of listen(), at the time of the call. A \
             burst of clients beyond it is dropped.",
-            &[
-                "raise it together with the backlog of the application, then restart the application: only listen() \
-                reads it",
-            ],
+            &["raise it together with the backlog of the application, then restart the application: only listen() \
+                reads it"],
             "somaxconn alone: it needs the application's own backlog and a new listen()",
         );
     }
@@ -253,10 +251,8 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     let (first, owner) = listeners.first_key_value()?;
     let n = listeners.len() as u64;
     let name = |owner: Option<&Process>| owner.map_or_else(|| "?".to_owned(), ends::name);
-    let mut list: Vec<String> = Vec::new();
-    for (port, owner) in listeners.iter().take(LISTENERS_NAMED) {
-        list.push(format!("{port}: {}", name(*owner)));
-    }
+    let line = |(port, owner): (&u16, &_)| format!("{port}: {}", name(*owner));
+    let list = listeners.iter().take(LISTENERS_NAMED).map(line).collect();
     let who = match (n, owner) {
         (1, Some(process)) => format!("port {first} of {}", ends::name(process)),
         (1, None) => format!("listening port {first}"),
@@ -272,10 +268,15 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
             0.99,
             format!("{who} {lies} in the range of outgoing connections {low}-{high} and {is} not reserved"),
         )
-        .because("the range, the reserved ports and the listeners were read; whether a port was chosen on purpose is \
-                  not known")
-        .subject(Subject { netns: (netns.inode != 0).then_some(netns.inode), object: Some(object),
-        ..Subject::default() })
+        .because(
+            "the range, the reserved ports and the listeners were read; whether a port was chosen on purpose is \
+                  not known",
+        )
+        .subject(Subject {
+            netns: (netns.inode != 0).then_some(netns.inode),
+            object: Some(object),
+            ..Subject::default()
+        })
         .evidence("count", Evidence::Count(n))
         .evidence("listeners", Evidence::List(list))
         .evidence("port_range", Evidence::Text(format!("{low}-{high}")))
@@ -286,8 +287,10 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
         )
         .remedy([
             "move the service to a port outside the range".to_owned(),
-            format!("or reserve the port, beside those that are reserved already: \
-                     net.ipv4.ip_local_reserved_ports={ports}"),
+            format!(
+                "or reserve the port, beside those that are reserved already: \
+                     net.ipv4.ip_local_reserved_ports={ports}"
+            ),
             "nothing to do for a port that the kernel chose (a program that listens on port 0)".to_owned(),
         ])
         .avoid(["narrowing ip_local_port_range for this: outgoing connections need it"])
@@ -389,8 +392,10 @@ mod tests {
             "port 50000 of server (812) lies in the range of outgoing connections 32768-60999 and is not reserved"
         );
         world.add(listen("[::]:50001", 0, 128));
-        assert!(world.check(check).findings[0].summary.starts_with("2 listening ports, such as 50000 of server \
-                                                                    (812),"));
+        assert!(world.check(check).findings[0].summary.starts_with(
+            "2 listening ports, such as 50000 of server \
+                                                                    (812),"
+        ));
         world.now.netns[0].reserved_ports = vec![(50_000, 50_001)];
         assert_eq!(found(&world), []);
     }

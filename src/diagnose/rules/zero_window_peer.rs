@@ -88,10 +88,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     );
     let most = |value: fn(&TcpInfo) -> Option<u64>| rows.iter().filter_map(|s| value(s.info.as_deref()?)).max();
     let limited = |s: &&Socket| s.info.as_deref()?.rwnd_limited_us();
-    let grown = rows
-        .iter()
-        .filter_map(|s| Some(limited(s)?.saturating_sub(limited(&view.earlier(s)?)?) / 1000))
-        .max();
+    let grown = rows.iter().filter_map(|s| Some(limited(s)?.saturating_sub(limited(&view.earlier(s)?)?) / 1000)).max();
     let mut finding = Finding::new(ID, severity, 0.95, summary)
         .because(if gone == rows.len() {
             "the window is shut and our probes go unanswered"
