@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::collect::error::Error;
 use crate::collect::netlink::Attributes;
-use crate::collect::proc::{counters, processes};
+use crate::collect::proc::{counters, parts, processes};
 use crate::collect::{Live, Query};
 use crate::model::{Gap, OwnerTable, Snapshot, State, StateSet};
 
@@ -118,7 +118,7 @@ impl Live {
             };
             budget = rest;
             facts.inspection = processes::inspect(self.root(), pid);
-            facts.is_go = processes::is_go(self.root(), pid);
+            facts.is_go = parts::is_go(&self.root().path().join(format!("{pid}/exe")));
             refused += u32::from(facts.inspection.is_none());
         }
         if refused > 0 {

@@ -81,6 +81,9 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
         let outcome = (rule.check)(view);
         diagnosis.inspect.extend(outcome.inspect);
         diagnosis.inspect.extend(outcome.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)));
+        // What a program is made of (see `programs`) shows when it is inspected, which an explanation is not worth.
+        let advised = outcome.findings.iter().filter(|f| f.topic.is_some() && f.severity > Severity::Info);
+        diagnosis.inspect.extend(advised.filter_map(|f| f.subject.pid));
         diagnosis.findings.extend(outcome.findings);
         if let Some(why) = outcome.wants_second {
             diagnosis.wants_second.push((rule.id, why));

@@ -1,129 +1,363 @@
 //! What to set in which program: advice beyond the general remedy.
 //!
-//! Comes in: a finding with a topic and a process. Goes out: the same finding with the exact setting of the program at
-//! fault. Never here: guessing a program by anything but its own traces: its name, its command line, the build id that
-//! the Go linker leaves, or the well-known port that its connections go to.
+//! Comes in: a finding with a topic and a process. Goes out: the same finding with the exact setting and where it is
+//! documented. Never here: guessing a program by anything but its own traces (name, executable, command line, what it
+//! has open or mapped, the port that it talks to).
 
-mod table;
+mod advice;
 
-use crate::diagnose::finding::{Finding, Topic};
+pub use advice::{ADVICE, Advice};
+
+use crate::diagnose::finding::Finding;
 use crate::diagnose::view::View;
-use table::PROGRAMS;
 
-/// One piece of advice for one program.
-pub(crate) struct Program {
-    /// How it is called in the advice.
-    name: &'static str,
-    /// Process names; `*` at the end stands for anything, `go:` for any program of the Go linker.
-    comms: &'static [&'static str],
-    /// If not empty, one of these must stand in the command line.
-    words: &'static [&'static str],
-    /// If not empty, the destination must have one of these ports.
-    peer_ports: &'static [u16],
-    topic: Topic,
-    advice: &'static str,
-    /// Where the setting is documented.
-    source: &'static str,
-}
-
-/// Pieces of advice that one finding gets.
+/// Pieces of advice that one finding gets at most.
 const MOST: usize = 2;
 
-/// Adds what is known about the program at fault, after the first general step.
-pub fn advise(finding: &mut Finding, view: &View<'_>) {
-    let Some(topic) = finding.topic else { return };
-    let facts = finding.subject.pid.and_then(|pid| view.process(pid));
-    let traces = Traces {
-        comm: finding.subject.comm.as_deref().unwrap_or_default(),
-        exe: facts.and_then(|f| f.exe.as_deref()).unwrap_or_default(),
-        cmdline: facts.map_or(&[], |f| f.cmdline.as_slice()),
-        is_go: facts.is_some_and(|f| f.is_go == Some(true)),
-        peer_port: finding.subject.destination.map(|d| d.port),
-    };
-    let mut found: Vec<&Program> = PROGRAMS.iter().filter(|p| p.topic == topic && traces.show(p)).collect();
-    // A library named in the command line says more than the language, a language more than a port.
-    found.sort_by_key(|p| (p.words.is_empty(), p.comms.is_empty()));
-    let at = finding.remedy.len().min(1);
-    for (i, program) in found.into_iter().take(MOST).enumerate() {
-        let text = format!("{}: {} ({})", program.name, program.advice, program.source);
-        finding.remedy.insert(at + i, text);
-    }
+/// A program, a library or a runtime, and how it shows.
+pub struct Program {
+    pub id: &'static str,
+    /// How people call it.
+    pub name: &'static str,
+    /// Name or executable is one of these; a `*` at the end stands for anything.
+    runs: &'static [&'static str],
+    /// The script that an interpreter of those names runs, or the module after `-m`.
+    script: &'static str,
+    /// A file that it has open or mapped, or a word of its command line, begins with one of these.
+    with: &'static [&'static str],
+    /// The port of the peer.
+    peer_port: u16,
+    /// It is what everything written for this runtime shares: nothing is said of it beside something more specific.
+    /// With words, it may use this library and does not show it: the words are the condition.
+    runtime: Option<&'static str>,
+    /// It carries Go's build id.
+    go: bool,
 }
 
-/// What a process shows of itself.
+const NONE: Program =
+    Program { id: "", name: "", runs: &[], script: "", with: &[], peer_port: 0, runtime: None, go: false };
+
+const fn runs(id: &'static str, name: &'static str, runs: &'static [&'static str]) -> Program {
+    Program { id, name, runs, ..NONE }
+}
+
+const fn java(id: &'static str, name: &'static str, with: &'static [&'static str]) -> Program {
+    Program { id, name, runs: &["java"], with, ..NONE }
+}
+
+const fn node(id: &'static str, condition: &'static str) -> Program {
+    Program { id, name: "Node.js", runs: &["node", "node-MainThread", "nodejs"], runtime: Some(condition), ..NONE }
+}
+
+const fn python(id: &'static str, with: &'static [&'static str], condition: &'static str) -> Program {
+    Program { id, name: "Python", runs: &["python*"], with, runtime: Some(condition), ..NONE }
+}
+
+/// Everything that is recognised; of equally specific ones the first goes first.
+pub const PROGRAMS: &[Program] = &[
+    runs("nginx", "nginx", &["nginx"]),
+    runs("haproxy", "HAProxy", &["haproxy"]),
+    runs("envoy", "Envoy", &["envoy"]),
+    runs("apache-httpd", "Apache httpd", &["httpd", "apache2"]),
+    java("java-hikaricp", "HikariCP", &["HikariCP-"]),
+    java("java-httpclient4", "Apache HttpClient 4", &["httpclient-4"]),
+    java("java-httpclient5", "Apache HttpClient 5", &["httpclient5-"]),
+    java("java-okhttp", "OkHttp", &["okhttp-"]),
+    java("tomcat", "Tomcat", &["org.apache.catalina.startup.Bootstrap", "tomcat-embed-core-", "catalina.jar"]),
+    Program { runtime: Some("if it uses HttpURLConnection or java.net.http"), ..java("java-jdk-http", "Java", &[]) },
+    Program { id: "go-net-http", name: "Go", go: true, runtime: Some(""), ..NONE },
+    node("node-http-agent", ""),
+    node("node-undici", "with fetch or undici"),
+    node("node-server", ""),
+    python("python-requests", &[], "if it uses requests"),
+    python("python-aiohttp", &["aiohttp/"], "if it uses aiohttp"),
+    python("python-urllib3", &[], "if it uses urllib3"),
+    Program { script: "gunicorn", ..runs("gunicorn", "Gunicorn", &["gunicorn*"]) },
+    runs("uwsgi", "uWSGI", &["uwsgi*"]),
+    runs("php-fpm", "PHP-FPM", &["php-fpm*"]),
+    runs("postgresql-server", "PostgreSQL", &["postgres"]),
+    Program {
+        id: "postgresql-client",
+        name: "PostgreSQL client",
+        with: &["libpq.so", "libpq-", "postgresql-42"],
+        peer_port: 5432,
+        ..NONE
+    },
+    runs("pgbouncer", "PgBouncer", &["pgbouncer"]),
+    runs("mysql-server", "MySQL", &["mysqld", "mariadbd"]),
+    Program {
+        id: "mysql-client",
+        name: "MySQL client",
+        with: &["mysql-connector-j", "libmysqlclient", "libmariadb"],
+        peer_port: 3306,
+        ..NONE
+    },
+    runs("redis-server", "Redis", &["redis-server", "valkey-server"]),
+    Program { id: "redis-client", name: "Redis client", with: &["jedis-", "lettuce-core-"], peer_port: 6379, ..NONE },
+    runs("docker-proxy", "docker-proxy", &["docker-proxy"]),
+    runs("memcached", "memcached", &["memcached"]),
+    runs("sshd", "sshd", &["sshd", "sshd-session", "sshd-auth"]),
+    runs("ab", "ab", &["ab"]),
+    runs("wrk", "wrk", &["wrk", "wrk2"]),
+    runs("hey", "hey", &["hey"]),
+    runs("k6", "k6", &["k6"]),
+    runs("siege", "siege", &["siege"]),
+    runs("load-generator", "load generator", &["ab", "wrk", "wrk2", "hey", "k6", "siege", "vegeta", "h2load"]),
+];
+
+/// Adds what is known about the program at fault, behind the first step of the remedy.
+pub fn advise(finding: &mut Finding, view: &View<'_>) {
+    let Some(topic) = finding.topic else { return };
+    let Some(traces) = Traces::of(finding, view) else { return };
+    let mut found: Vec<(Match, &Program, &Advice)> = PROGRAMS
+        .iter()
+        .filter_map(|p| Some((traces.shows(p)?, p, ADVICE.iter().find(|a| a.program == p.id && a.topic == topic)?)))
+        .collect();
+    if found.iter().any(|(m, ..)| *m == Match::Specific) {
+        found.retain(|(m, ..)| *m == Match::Specific);
+    }
+    let step = |(kind, program, advice): (Match, &Program, &Advice)| {
+        let condition = match (kind, program.runtime) {
+            (Match::Runtime, Some(words)) if !words.is_empty() => format!(", {words}"),
+            _ => String::new(),
+        };
+        format!("{}{condition}: {} ({})", program.name, advice.text, advice.source)
+    };
+    let steps: Vec<String> = found.into_iter().take(MOST).map(step).collect();
+    let at = finding.remedy.len().min(1);
+    finding.remedy.splice(at..at, steps);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Match {
+    /// The program or library itself shows.
+    Specific,
+    /// Only what runs it shows.
+    Runtime,
+}
+
+/// What a process shows of what it is.
 struct Traces<'a> {
     comm: &'a str,
-    exe: &'a str,
+    exe: Option<&'a str>,
     cmdline: &'a [String],
-    is_go: bool,
+    parts: &'a [String],
+    go: bool,
     peer_port: Option<u16>,
 }
 
-impl Traces<'_> {
-    fn show(&self, program: &Program) -> bool {
-        let named = program.comms.iter().any(|name| match (*name, name.strip_suffix('*')) {
-            ("go:", _) => self.is_go,
-            (_, Some(start)) => self.comm.starts_with(start) || self.exe.starts_with(start),
-            (name, None) => self.comm == name || self.exe == name,
-        });
-        // A script's process has its interpreter's name: there the command line alone may tell.
-        let worded = program.words.iter().any(|word| self.cmdline.iter().any(|w| w.contains(word)));
-        let by_name =
-            if program.words.is_empty() { named } else { worded && (named || self.comm.starts_with("python")) };
-        let by_port = self.peer_port.is_some_and(|port| program.peer_ports.contains(&port));
-        if program.comms.is_empty() { by_port } else { by_name }
+impl<'a> Traces<'a> {
+    fn of(finding: &'a Finding, view: &'a View<'_>) -> Option<Traces<'a>> {
+        let pid = finding.subject.pid?;
+        let facts = view.process(pid);
+        let inspection = facts.and_then(|f| f.inspection.as_ref());
+        Some(Traces {
+            comm: finding.subject.comm.as_deref()?,
+            // A program that was replaced on disk while it runs is still that program.
+            exe: facts.and_then(|f| f.exe.as_deref()).map(|e| e.strip_suffix(" (deleted)").unwrap_or(e)),
+            cmdline: facts.map_or(&[], |f| &f.cmdline),
+            parts: inspection.map_or(&[], |i| &i.parts),
+            go: facts.and_then(|f| f.is_go) == Some(true),
+            peer_port: finding.subject.destination.map(|d| d.port),
+        })
+    }
+
+    fn shows(&self, program: &Program) -> Option<Match> {
+        if program.peer_port != 0 && self.peer_port == Some(program.peer_port) {
+            return Some(Match::Specific);
+        }
+        if program.go {
+            return self.go.then_some(Match::Runtime);
+        }
+        if !program.script.is_empty() && self.script() == Some(program.script) {
+            return Some(Match::Specific);
+        }
+        let named =
+            program.runs.iter().any(|name| is_called(self.comm, name) || self.exe.is_some_and(|e| is_called(e, name)));
+        if !program.runs.is_empty() && !named {
+            return None;
+        }
+        if program.with.iter().any(|part| self.has(part)) {
+            return Some(Match::Specific);
+        }
+        match program.runtime {
+            Some(_) => Some(Match::Runtime),
+            None => (named && program.with.is_empty()).then_some(Match::Specific),
+        }
+    }
+
+    /// Whether a file or a class of this name belongs to the process. A pattern with a `/` includes the folder.
+    fn has(&self, part: &str) -> bool {
+        let base = |path: &'a str| if part.contains('/') { path } else { path.rsplit('/').next().unwrap_or(path) };
+        let words = self.cmdline.iter().flat_map(|word| word.split([':', '=']));
+        self.parts.iter().map(String::as_str).chain(words).any(|path| base(path).starts_with(part))
+    }
+
+    /// The base name of the script that an interpreter runs: its first argument that is no option, or what follows
+    /// `-m`.
+    fn script(&self) -> Option<&'a str> {
+        let mut words = self.cmdline.iter().skip(1).map(String::as_str);
+        let word = words.by_ref().find(|w| !w.starts_with('-') || *w == "-m")?;
+        let word = if word == "-m" { words.next()? } else { word };
+        word.rsplit('/').next()
+    }
+}
+
+fn is_called(name: &str, pattern: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == pattern,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::finding::{Severity, Subject};
+    use crate::diagnose::finding::{Severity, Subject, Topic};
     use crate::diagnose::testkit::World;
+    use crate::model::Endpoint;
+    use crate::model::snapshot::{Inspection, ProcessFacts};
 
-    fn advice(comm: &str, cmdline: &[&str], topic: Topic) -> Vec<String> {
+    struct Case {
+        comm: &'static str,
+        exe: &'static str,
+        cmdline: &'static [&'static str],
+        parts: &'static [&'static str],
+        go: bool,
+        peer_port: u16,
+    }
+
+    const CASE: Case = Case { comm: "x", exe: "x", cmdline: &["x"], parts: &[], go: false, peer_port: 40_000 };
+
+    fn remedy(case: &Case, topic: Topic) -> Vec<String> {
         let mut world = World::new();
-        world.hold(5, comm, 3, 99);
-        let facts = world.now.processes.get_mut(&5).unwrap();
-        facts.cmdline = cmdline.iter().map(|w| (*w).to_owned()).collect();
-        facts.is_go = Some(comm == "gopher");
-        let subject = Subject { pid: Some(5), comm: Some(comm.into()), ..Subject::default() };
+        let strings = |all: &[&str]| all.iter().map(|s| (*s).to_owned()).collect();
+        let inspection = Inspection { parts: strings(case.parts), ..Inspection::default() };
+        let facts = ProcessFacts {
+            pid: 7,
+            exe: Some(case.exe.to_owned()),
+            cmdline: strings(case.cmdline),
+            inspection: Some(inspection),
+            is_go: Some(case.go),
+            ..ProcessFacts::default()
+        };
+        world.now.processes.insert(7, facts);
+        let peer = Endpoint::new([10, 0, 0, 2].into(), case.peer_port);
+        let subject =
+            Subject { pid: Some(7), comm: Some(case.comm.to_owned()), destination: Some(peer), ..Subject::default() };
         let mut finding =
-            Finding::new("r", Severity::Info, 1.0, "s").subject(subject).topic(topic).remedy(["first", "last"]);
+            Finding::new("r", Severity::Info, 1.0, "s").subject(subject).remedy(["first", "last"]).topic(topic);
         advise(&mut finding, &View::new(&world.now, None, &world.thresholds));
-        assert_eq!(
-            (finding.remedy.first().unwrap().as_str(), finding.remedy.last().unwrap().as_str()),
-            ("first", "last")
-        );
+        assert_eq!((finding.remedy[0].as_str(), finding.remedy.last().unwrap().as_str()), ("first", "last"));
         finding.remedy[1..finding.remedy.len() - 1].to_vec()
+    }
+
+    /// The names before the colon.
+    fn names(case: &Case, topic: Topic) -> Vec<String> {
+        remedy(case, topic).iter().map(|step| step.split(": ").next().unwrap().to_owned()).collect()
     }
 
     #[test]
     fn the_table_is_well_formed() {
-        for program in PROGRAMS {
-            assert!(
-                !program.comms.is_empty() || !program.peer_ports.is_empty(),
-                "{}: cannot be recognised",
-                program.name
-            );
-            assert!(program.advice.len() > 20 && !program.source.is_empty(), "{}", program.name);
-            assert!(!program.advice.ends_with('.'), "{}", program.name);
+        assert_eq!(ADVICE.len(), 70);
+        for advice in ADVICE {
+            let program = PROGRAMS.iter().find(|p| p.id == advice.program);
+            assert!(program.is_some(), "{} is recognised by nothing", advice.program);
+            assert!(advice.text.len() > 20 && !advice.text.ends_with('.'), "{}", advice.text);
+            assert!(advice.source.len() > 5 && !advice.source.contains('\n'), "{}", advice.source);
+            let twice = ADVICE.iter().filter(|a| a.program == advice.program && a.topic == advice.topic).count();
+            assert_eq!(twice, 1, "{} {:?}", advice.program, advice.topic);
         }
-        for topic in
-            [Topic::CloseWait, Topic::TimeWaitClient, Topic::TimeWaitServer, Topic::AcceptQueue, Topic::Keepalive]
-        {
-            assert!(PROGRAMS.iter().any(|p| p.topic == topic), "{topic:?}");
+        for program in PROGRAMS {
+            let traces = program.go || program.peer_port != 0 || !program.runs.is_empty() || !program.with.is_empty();
+            assert!(traces && !program.name.is_empty(), "{} has nothing to be recognised by", program.id);
+            assert!(ADVICE.iter().any(|a| a.program == program.id), "{} has no advice", program.id);
+            assert_eq!(PROGRAMS.iter().filter(|p| p.id == program.id).count(), 1, "{}", program.id);
         }
     }
 
     #[test]
-    fn programs_are_known_by_their_own_traces() {
-        let found = advice("nginx", &["nginx: worker process"], Topic::TimeWaitClient);
-        assert!(found.len() == 1 && found[0].starts_with("nginx: ") && found[0].contains("keepalive"), "{found:?}");
-        let found = advice("java", &["java", "-cp", "/app/httpclient5-5.3.jar"], Topic::CloseWait);
-        assert!(found[0].starts_with("httpclient 5: "), "the library comes first: {found:?}");
-        assert!(!advice("python3", &["python3", "app.py"], Topic::CloseWait).is_empty());
-        assert!(advice("gopher", &[], Topic::CloseWait)[0].starts_with("go net/http: "));
-        assert!(advice("my-own-server", &[], Topic::CloseWait).is_empty());
+    fn advice_follows_the_first_step_with_name_and_source() {
+        let nginx = Case { comm: "nginx", exe: "nginx", ..CASE };
+        let [step] = &remedy(&nginx, Topic::TimeWaitClient)[..] else { panic!() };
+        assert!(step.starts_with("nginx: add keepalive N to the upstream block"), "{step}");
+        assert!(step.ends_with("CHANGES 1.29.7)") && step.contains("(nginx docs: ngx_http_upstream_module"), "{step}");
+        // A renamed worker is known by its executable, an upgraded one too.
+        let renamed = Case { comm: "worker", exe: "nginx (deleted)", ..CASE };
+        assert_eq!(names(&renamed, Topic::Keepalive), ["nginx"]);
+    }
+
+    #[test]
+    fn libraries_come_before_their_runtime() {
+        let jars = Case { comm: "java", exe: "java", parts: &["httpclient-4.5.14.jar", "HikariCP-5.1.0.jar"], ..CASE };
+        assert_eq!(names(&jars, Topic::CloseWait), ["HikariCP", "Apache HttpClient 4"]);
+        let classpath = Case {
+            comm: "java",
+            exe: "java",
+            cmdline: &["java", "-cp", "/app/a.jar:/app/lib/okhttp-4.12.0.jar", "Main"],
+            ..CASE
+        };
+        assert_eq!(names(&classpath, Topic::TimeWaitClient), ["OkHttp"]);
+        let plain = Case { comm: "java", exe: "java", cmdline: &["java", "-jar", "app.jar"], ..CASE };
+        assert_eq!(names(&plain, Topic::CloseWait), ["Java, if it uses HttpURLConnection or java.net.http"]);
+        let tomcat = Case {
+            comm: "java",
+            exe: "java",
+            cmdline: &["java", "-Dcatalina.base=/t", "org.apache.catalina.startup.Bootstrap", "start"],
+            ..CASE
+        };
+        assert_eq!(names(&tomcat, Topic::AcceptQueue), ["Tomcat"]);
+    }
+
+    #[test]
+    fn interpreters_are_told_apart_by_what_they_run_and_load() {
+        let python = |cmdline, parts| Case { comm: "python3", exe: "python3.12", cmdline, parts, ..CASE };
+        let script = python(&["python3", "job.py"], &[]);
+        assert_eq!(names(&script, Topic::CloseWait), ["Python, if it uses requests", "Python, if it uses aiohttp"]);
+        let aiohttp = python(&["python3", "job.py"], &["aiohttp/_http_parser.cpython-312-x86_64-linux-gnu.so"]);
+        assert_eq!(names(&aiohttp, Topic::CloseWait), ["Python"]);
+        for cmdline in [&["python3", "-u", "/usr/bin/gunicorn", "app"][..], &["python3", "-m", "gunicorn", "app"]] {
+            assert_eq!(names(&python(cmdline, &[]), Topic::AcceptQueue), ["Gunicorn"]);
+        }
+        // An editor of its configuration is not Gunicorn.
+        let editor = python(&["python3", "edit.py", "gunicorn"], &[]);
+        assert_eq!(names(&editor, Topic::AcceptQueue), Vec::<String>::new());
+        let node = Case { comm: "node-MainThread", exe: "node", ..CASE };
+        assert_eq!(names(&node, Topic::CloseWait), ["Node.js", "Node.js, with fetch or undici"]);
+        // The name of a thread alone is not Node.js.
+        assert_eq!(names(&Case { comm: "MainThread", ..CASE }, Topic::CloseWait), Vec::<String>::new());
+    }
+
+    #[test]
+    fn clients_are_known_by_the_port_or_the_library_and_go_by_its_build_id() {
+        let go = Case { comm: "api", exe: "api", go: true, ..CASE };
+        assert_eq!(names(&go, Topic::Keepalive), ["Go"]);
+        assert_eq!(names(&Case { peer_port: 5432, ..go }, Topic::Keepalive), ["PostgreSQL client"]);
+        assert_eq!(names(&Case { parts: &["lib/libpq.so.5.15"], ..CASE }, Topic::Keepalive), ["PostgreSQL client"]);
+        assert_eq!(names(&Case { peer_port: 6379, ..CASE }, Topic::TimeWaitClient), ["Redis client"]);
+        let k6 = Case { comm: "k6", exe: "k6", go: true, ..CASE };
+        assert_eq!(names(&k6, Topic::TimeWaitClient), ["k6"]);
+        assert_eq!(names(&k6, Topic::PortExhaustion), ["load generator"]);
+    }
+
+    #[test]
+    fn strangers_other_topics_and_findings_without_a_process_get_nothing() {
+        assert_eq!(names(&CASE, Topic::CloseWait), Vec::<String>::new());
+        assert_eq!(names(&Case { comm: "ab", ..CASE }, Topic::AcceptQueue), Vec::<String>::new());
+        let world = World::new();
+        let mut finding = Finding::new("r", Severity::Info, 1.0, "s").remedy(["first"]).topic(Topic::CloseWait);
+        advise(&mut finding, &View::new(&world.now, None, &world.thresholds));
+        assert_eq!(finding.remedy, ["first"]);
+    }
+
+    #[test]
+    fn every_program_can_be_recognised_by_its_own_name() {
+        for program in PROGRAMS.iter().filter(|p| !p.runs.is_empty() && p.with.is_empty()) {
+            let name = program.runs[0].trim_end_matches('*');
+            let strings: Vec<String> = Vec::new();
+            let traces =
+                Traces { comm: name, exe: None, cmdline: &strings, parts: &strings, go: false, peer_port: None };
+            assert!(traces.shows(program).is_some(), "{}", program.id);
+        }
     }
 }

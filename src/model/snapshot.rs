@@ -163,6 +163,8 @@ pub struct Inspection {
     pub threads: Vec<ThreadStand>,
     /// Threads beyond those that were read.
     pub threads_not_read: u32,
+    /// Jars that it has open (their names) and libraries that it has mapped (name and folder), sorted.
+    pub parts: Vec<String>,
 }
 
 /// One target of one epoll set (`/proc/PID/fdinfo/EPFD`, `ep_show_fdinfo` in `fs/eventpoll.c`).

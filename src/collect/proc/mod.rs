@@ -5,6 +5,7 @@
 pub mod counters;
 pub mod net_tcp;
 pub mod owners;
+pub mod parts;
 pub mod processes;
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::collect::proc::ProcRoot;
+use crate::collect::proc::{ProcRoot, parts};
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadStand};
 
 /// Threads of one process that are looked at; a pool is alike beyond that.
@@ -81,8 +81,13 @@ pub fn inspect(root: &ProcRoot, pid: u32) -> Option<Inspection> {
             inspection.watches.extend(text.lines().filter_map(|line| watch(fd, line)));
         } else if link == "anon_inode:[io_uring]" {
             inspection.io_urings += 1;
+        } else if let Some(jar) = parts::jar(&link) {
+            inspection.parts.push(jar.to_owned());
         }
     }
+    inspection.parts.extend(parts::mapped(&std::fs::read_to_string(folder.join("maps")).unwrap_or_default()));
+    inspection.parts.sort_unstable();
+    inspection.parts.dedup();
     let mut tids: Vec<u32> = std::fs::read_dir(folder.join("task"))
         .ok()?
         .flatten()
@@ -147,19 +152,6 @@ pub fn is_tcp(root: &ProcRoot, pid: u32, fd: u32, inode: u64) -> Option<bool> {
     // A busy process gives the number to another socket within microseconds.
     let link = std::fs::read_link(&path).ok()?;
     Some(link.as_os_str().as_encoded_bytes() == format!("socket:[{inode}]").as_bytes())
-}
-
-/// Whether the Go linker made the program: it puts a build id in front of the code, within the first pages of the file
-/// (`cmd/internal/buildid`). `None` when the file cannot be read.
-#[must_use]
-pub fn is_go(root: &ProcRoot, pid: u32) -> Option<bool> {
-    use std::io::Read;
-    const HEAD_BYTES: u64 = 32 * 1024;
-    const MARK: &[u8] = b"\xff Go build ID: \"";
-    let mut head = Vec::new();
-    let file = std::fs::File::open(root.path().join(format!("{pid}/exe"))).ok()?;
-    file.take(HEAD_BYTES).read_to_end(&mut head).ok()?;
-    Some(head.windows(MARK.len()).any(|w| w == MARK))
 }
 
 #[cfg(test)]

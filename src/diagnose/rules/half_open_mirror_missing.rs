@@ -110,10 +110,12 @@ impl Places {
     }
 }
 
+/// Whether no process that is known, and none that may not be looked into, can be in a namespace that was not read.
 fn all_read(snapshot: &Snapshot) -> bool {
     snapshot.netns_not_scanned == 0
+        && snapshot.owners.collected
         && snapshot.owners.unreadable == 0
-        && snapshot.processes.values().all(|p| p.netns.is_none_or(|n| snapshot.netns(n).is_some()))
+        && snapshot.processes.values().all(|p| p.netns.is_some_and(|n| snapshot.netns(n).is_some()))
 }
 
 fn finding<'a>(view: &View<'a>, ends: &Ends<'_, 'a>, group: &Group<'_>) -> Finding {
@@ -259,11 +261,18 @@ mod tests {
 
     #[test]
     fn addresses_that_may_lead_elsewhere_count_only_when_every_namespace_was_read() {
-        let own = || world([row(State::Established, "10.0.0.1:5000", "10.0.0.1:7000")]);
+        let own = || {
+            let mut world = world([row(State::Established, "10.0.0.1:5000", "10.0.0.1:7000")]);
+            world.now.processes.values_mut().for_each(|p| p.netns = Some(NETNS));
+            world
+        };
         assert_eq!(own().later(2000).check(check).findings.len(), 1);
         let mut container = own();
         container.now.processes.get_mut(&812).unwrap().netns = Some(NETNS + 1);
         assert_eq!(container.later(2000).check(check), Outcome::default());
+        let mut unknown = own();
+        unknown.now.processes.get_mut(&812).unwrap().netns = None;
+        assert_eq!(unknown.later(2000).check(check), Outcome::default());
         let mut closed = own();
         closed.now.netns_not_scanned = 1;
         assert_eq!(closed.later(2000).check(check), Outcome::default());
