@@ -99,6 +99,12 @@ impl Key {
     pub const fn needs_owners(self) -> bool {
         matches!(self, Key::Process | Key::Unit | Key::Container | Key::Pod)
     }
+
+    /// Whether the cgroups of those processes must be known too.
+    #[must_use]
+    pub const fn needs_cgroups(self) -> bool {
+        matches!(self, Key::Unit | Key::Container | Key::Pod)
+    }
 }
 
 /// The value of one key for one group.

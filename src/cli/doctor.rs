@@ -85,6 +85,7 @@ fn examine(
 ) -> anyhow::Result<(Session, Diagnosis, Snapshot)> {
     let mut session = Session::open(&args.common)?;
     let owners = !args.common.no_owners;
+    session.live.cgroups = owners;
     let started = Instant::now();
     let mut first = session.live.snapshot(owners)?;
     let mut diagnosis = judge(&session, &mut first, None, wanted, thresholds);
