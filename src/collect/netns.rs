@@ -24,8 +24,8 @@ use crate::model::Gap;
 const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
 /// Open files of the host up to which descriptors are searched for namespaces that nothing else holds (3 us each).
 const FILES_SEARCHED: u64 = 50_000;
-/// Descriptors of our own beside one per namespace.
-const SPARE_DESCRIPTORS: u64 = 64;
+/// Descriptors of our own beside one per namespace, and those of the namespaces found until the next look at the limit.
+const SPARE_DESCRIPTORS: u64 = 384;
 
 /// A namespace that can be entered, or at least tried.
 #[derive(Clone, Debug)]
@@ -128,7 +128,7 @@ fn named(word: &str, root: &ProcRoot, own: u64, names: &BTreeMap<u64, String>) -
     } else if word.parse::<u32>().is_ok() {
         root.path().join(word).join("ns/net")
     } else {
-        return Err(Error::new("find the network namespace", word, io::ErrorKind::NotFound.into())
+        return Err(Error::new("find the network namespace", word, io::Error::other("there is none of that name"))
             .hint("give a name of `ip netns list`, a process id, a path or `all`"));
     };
     let opened = open(&path).map_err(|e| {
@@ -146,7 +146,6 @@ fn named(word: &str, root: &ProcRoot, own: u64, names: &BTreeMap<u64, String>) -
 fn all(root: &ProcRoot, own: u64) -> Result<Found, Error> {
     let mut found = Found::default();
     let mut handles: BTreeMap<u64, Option<OwnedFd>> = BTreeMap::from([(own, None)]);
-    raise_limit();
     let names = names();
     let mut search = Search { handles: &mut handles, closed: 0, broken: None };
     for path in mounts(root) {
@@ -157,7 +156,7 @@ fn all(root: &ProcRoot, own: u64) -> Result<Found, Error> {
     let Search { closed, broken, .. } = search;
     if closed > 0 {
         found.gaps.push(Gap::new(
-            format!("the network namespaces of {closed} processes"),
+            format!("the network namespaces of {closed} {}", if closed == 1 { "process" } else { "processes" }),
             "no permission to look into them (CAP_SYS_PTRACE)",
             "run as root",
         ));
@@ -190,7 +189,11 @@ fn all(root: &ProcRoot, own: u64) -> Result<Found, Error> {
         let count = refused.len();
         refused.truncate(5);
         found.gaps.push(Gap::new(
-            format!("{count} network namespaces were not looked into ({})", refused.join(", ")),
+            format!(
+                "{count} network {} not looked into ({})",
+                if count == 1 { "namespace was" } else { "namespaces were" },
+                refused.join(", ")
+            ),
             format!("entering takes CAP_SYS_ADMIN in the user namespace that owns them: {why}"),
             "run as root",
         ));
@@ -210,6 +213,9 @@ struct Search<'a> {
 impl Search<'_> {
     /// Takes the namespace at a path; what is none, or has vanished, is nothing.
     fn take(&mut self, path: &Path) {
+        if self.handles.len().is_multiple_of(256) {
+            make_room(self.handles.len() as u64);
+        }
         match open(path) {
             Ok(Some((inode, handle))) => {
                 self.handles.entry(inode).or_insert(Some(handle));
@@ -350,9 +356,9 @@ pub(crate) fn unescape(text: &str) -> String {
 }
 
 /// One descriptor per namespace may be more than the soft limit of 1024; the hard one is ours to use.
-fn raise_limit() {
+fn make_room(used: u64) {
     let now = rustix::process::getrlimit(Resource::Nofile);
-    if now.current.is_some_and(|soft| soft < (1 << 16) + SPARE_DESCRIPTORS) {
+    if now.current.is_some_and(|soft| soft < used + SPARE_DESCRIPTORS) {
         // Refused, it stays as it is, and what does not fit is a gap.
         let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: now.maximum, ..now });
     }

@@ -23,6 +23,8 @@ mod filter;
 mod harness;
 /// The JSON contract: documents, schema and manual page say the same.
 mod json;
+/// Other network namespaces, units and containers, from one that is elsewhere.
+mod netns;
 /// Every holder of every socket, by both routes, and the reason where there is none.
 mod owners;
 /// The program as scripts use it: words in, JSON and text out.
