@@ -161,16 +161,9 @@ fn unescape(name: &str) -> String {
     let mut rest = name;
     while let Some(at) = rest.find("\\x") {
         out.push_str(&rest[..at]);
-        match rest.get(at + 2..at + 4).and_then(|d| u8::from_str_radix(d, 16).ok()).filter(u8::is_ascii) {
-            Some(byte) => {
-                out.push(char::from(byte));
-                rest = &rest[at + 4..];
-            }
-            None => {
-                out.push_str("\\x");
-                rest = &rest[at + 2..];
-            }
-        }
+        let byte = rest.get(at + 2..at + 4).and_then(|d| u8::from_str_radix(d, 16).ok()).filter(u8::is_ascii);
+        out.push_str(byte.map(char::from).map_or("\\x".into(), String::from).as_str());
+        rest = &rest[if byte.is_some() { at + 4 } else { at + 2 }..];
     }
     out.push_str(rest);
     out

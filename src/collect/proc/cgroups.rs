@@ -38,10 +38,10 @@ mod tests {
 
     #[test]
     fn the_container_behind_a_proxy_is_in_its_arguments() {
-        let line =
-            b"/usr/bin/docker-proxy\0-proto\0tcp\0-host-ip\00.0.0.0\0-host-port\08080\0-container-ip\0172.17.0.2\0\
-                     -container-port\080\0";
-        assert_eq!(behind_proxy(line).as_deref(), Some("172.17.0.2:80"));
+        let line = "/usr/bin/docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 \
+                    -container-port 80 ";
+        let line = line.replace(' ', "\0");
+        assert_eq!(behind_proxy(line.as_bytes()).as_deref(), Some("172.17.0.2:80"));
         assert_eq!(behind_proxy(b"docker-proxy\0-container-ip\0"), None);
         assert_eq!(behind_proxy(b""), None);
     }
