@@ -234,6 +234,10 @@ fn a_cgroup_names_its_path_and_unit_also_of_what_nobody_accepted() {
         assert_eq!(rows(&document)[0]["owners"][0]["unit"], name.as_str());
         let groups = json(ns, &["summary", "--json", "--by", "unit", "--state", "listen"], &[]);
         assert!(groups.to_string().contains(&name), "{groups:#}");
+        // Connections that nobody accepted are counted with the unit too: 5 of them, 5 clients and the listener.
+        let groups = json(ns, &["summary", "--json", "--by", "unit"], &[]);
+        let of_unit = groups["groups"]["by"]["rows"].as_array().expect("rows");
+        assert_eq!((of_unit.len(), of_unit[0]["total"].as_u64()), (1, Some(11)), "{groups:#}");
         helper.kill();
     });
 }
@@ -265,6 +269,33 @@ fn another_user_sees_his_own_and_is_told_what_is_closed() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{said}");
         assert!(said.contains("cannot enter the network namespace") && said.contains("CAP_SYS_ADMIN"), "{said}");
+    });
+}
+
+/// Root of a user namespace of his own: his capabilities do not reach what others own.
+#[test]
+fn root_of_a_user_namespace_sees_where_he_is_and_the_rest_is_a_gap() {
+    in_netns(|ns| {
+        let other = Netns::new();
+        let (mut here, mut elsewhere) = (Helper::start(ns), Helper::start(&other));
+        here.make("listen 7000 4");
+        elsewhere.make("listen 7001 4");
+        let mut command = product::with(ns, &["list", "--json", "--netns", "all"]);
+        // SAFETY: one raw system call between fork and exec.
+        unsafe {
+            std::os::unix::process::CommandExt::pre_exec(&mut command, || {
+                Ok(rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER)?)
+            });
+        }
+        let output = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| finish(&mut command))) {
+            Ok(output) => output,
+            Err(_) => return skip("user namespaces are not permitted"),
+        };
+        assert!(output.status.success(), "{output:?}");
+        let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let ports: Vec<u64> = rows(&document).iter().filter_map(|r| r["local"]["port"].as_u64()).collect();
+        assert_eq!(ports, [7000], "{document:#}");
+        assert!(document["gaps"].to_string().contains("the network namespaces of"), "{document:#}");
     });
 }
 
