@@ -5,9 +5,14 @@
 
 pub mod census;
 pub mod counts;
+pub mod flows;
 pub mod groups;
+pub mod ownership;
 pub mod roles;
+pub mod tracker;
 
 pub use census::{Census, Counts, Coverage};
+pub use flows::{Accounts, Flow, Ledger, Reading};
 pub use groups::{Group, Grouping, Key, KeyValue};
 pub use roles::{Listeners, Role};
+pub use tracker::{Dwell, Matrix, Tick, Tracker, Transition};

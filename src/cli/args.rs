@@ -37,6 +37,9 @@ pub enum Command {
     /// The diagnosis: what is wrong, with whom, how it is known, what to do
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
+    /// The state machine, live: a full screen, plain blocks, or JSON lines
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(WatchArgs),
     /// A state, a rule, a column, or the state machine with live counts
     Explain(ExplainArgs),
     /// Print the man page, shell completions, the JSON schema or the list of columns
@@ -305,4 +308,52 @@ pub struct ExplainArgs {
     pub common: Common,
     /// A state, a rule, a column or `machine`; without one, all topics
     pub topic: Vec<String>,
+}
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  tcpstate watch                            the state machine, live; ? shows the keys
+  tcpstate watch --state TIME_WAIT          who leaves TIME_WAIT behind, and how fast
+  tcpstate watch --interval 200ms port 443  five times a second, one port
+  tcpstate watch --plain --count 10         ten blocks of text, for a log
+  tcpstate watch --json | jq -c 'select(.type == \"transition\")'
+
+Off a terminal the output is plain blocks.";
+
+#[derive(Args, Debug)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Time between two looks, from 100ms
+    #[arg(long, short = 'i', value_name = "TIME", default_value = "1s", help_heading = "Watching")]
+    pub interval: String,
+    /// End after this many looks
+    #[arg(long, short = 'n', value_name = "N", help_heading = "Watching")]
+    pub count: Option<u64>,
+    /// Largest groups by: process, listener, destination, user, unit, container
+    #[arg(long, value_name = "KEY", help_heading = "Watching")]
+    pub by: Option<String>,
+    /// How many groups in plain and JSON output
+    #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Watching")]
+    pub top: usize,
+    /// Do not run the rules of the doctor
+    #[arg(long, help_heading = "Watching")]
+    pub no_findings: bool,
+    /// Follow at most this many sockets; above it, every second, fourth... of them
+    #[arg(long, value_name = "N", default_value_t = crate::aggregate::tracker::DEFAULT_CAP, help_heading = "Watching")]
+    pub track: usize,
+    /// A block of text per look instead of a full screen
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
+    pub plain: bool,
+    /// Write the screen after the last look (see --count) as an SVG picture
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub screenshot_svg: Option<std::path::PathBuf>,
+    /// Columns and lines of that picture
+    #[arg(long, value_name = "COLSxROWS", default_value = "110x34", hide = true)]
+    pub screenshot_size: String,
+    /// Keys to press before that picture is taken: `m`, `Down`, `Enter`, separated by commas
+    #[arg(long, value_name = "KEYS", hide = true)]
+    pub screenshot_keys: Option<String>,
 }

@@ -128,7 +128,7 @@ fn examine(
 }
 
 /// Runs the rules; if a finding asks what its process does with the sockets, looks, and runs them again.
-fn judge(
+pub(crate) fn judge(
     session: &Session,
     now: &mut Snapshot,
     before: Option<&Snapshot>,

@@ -15,6 +15,7 @@ mod list;
 mod select;
 mod session;
 mod summary;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -51,6 +52,7 @@ fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
         Command::Summary(args) => summary::run(&args, env),
         Command::List(args) => list::run(&args, env),
         Command::Doctor(args) => doctor::run(&args, env),
+        Command::Watch(args) => watch::run(&args, env),
         Command::Explain(args) => explain::run(&args, env),
         Command::Generate(args) => generate::run(&args, env),
     }

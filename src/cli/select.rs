@@ -6,7 +6,7 @@ use anyhow::{anyhow, bail};
 
 use crate::cli::args::Selection;
 use crate::collect::names::SystemNames;
-use crate::filter::{self, End, Expr};
+use crate::filter::{self, End, Expr, Test};
 use crate::model::{Family, StateSet};
 
 /// The expression that all flags and words together mean.
@@ -47,4 +47,64 @@ pub(crate) fn expression(selection: &Selection, names: &SystemNames) -> anyhow::
         parts.push(filter::parse(&selection.filter.join(" "), names).map_err(anyhow::Error::new)?);
     }
     Ok(Expr::and(parts))
+}
+
+/// A filter as somebody typed it into a line of its own.
+pub(crate) fn parse(text: &str) -> anyhow::Result<Expr> {
+    filter::parse(text, &SystemNames::default()).map_err(|e| anyhow!("{}", e.one_line()))
+}
+
+/// The same without what it says about states: a superset, whose members can be followed from state to state.
+pub(crate) fn whatever_state(expr: &Expr) -> Expr {
+    fn names_states(expr: &Expr) -> bool {
+        match expr {
+            Expr::And(parts) | Expr::Or(parts) => parts.iter().any(names_states),
+            Expr::Not(inner) => names_states(inner),
+            // These hold or not with the state: a remainder has no timer of another kind, no user, no cgroup.
+            Expr::Test(Test::Family(_) | Test::Port(..) | Test::Host(..) | Test::Interface(..)) => false,
+            Expr::Test(Test::Text(column, ..)) => !matches!(format!("{column:?}").as_str(), "process" | "comm"),
+            Expr::Test(Test::Number(column, ..)) => format!("{column:?}") != "pid",
+            Expr::Test(_) => true,
+        }
+    }
+    match expr {
+        Expr::And(parts) => Expr::and(parts.iter().map(whatever_state).collect()),
+        Expr::Or(parts) => Expr::or(parts.iter().map(whatever_state).collect()),
+        other if names_states(other) => Expr::all(),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_and_words_join() {
+        let selection = Selection {
+            state: vec!["tw,cw".into()],
+            port: Some("443".into()),
+            filter: vec!["dst".into(), "10.0.0.0/8".into()],
+            process: Some("ngin*".into()),
+            ..Selection::default()
+        };
+        let text = expression(&selection, &SystemNames::default()).unwrap().to_string();
+        assert_eq!(parse(&text).unwrap(), expression(&selection, &SystemNames::default()).unwrap(), "{text}");
+        assert!(expression(&Selection::default(), &SystemNames::default()).unwrap().is_all());
+        let wrong = |selection: Selection| expression(&selection, &SystemNames::default()).unwrap_err().to_string();
+        assert!(wrong(Selection { pid: Some("x".into()), ..Selection::default() }).starts_with("--pid: `x`"));
+        assert!(wrong(Selection { state: vec!["tww".into()], ..Selection::default() }).starts_with("--state: `tww`"));
+        assert!(wrong(Selection { filter: vec!["dport".into()], ..Selection::default() }).contains("dport"));
+    }
+
+    #[test]
+    fn without_states_it_matches_at_least_as_much() {
+        let wider = |text: &str| whatever_state(&parse(text).unwrap()).to_string();
+        assert_eq!(wider("state time-wait and dport = 443"), parse("dport = 443").unwrap().to_string());
+        assert!(whatever_state(&parse("state time-wait or dport = 443").unwrap()).is_all());
+        assert!(whatever_state(&parse("not (state listen and dport = 443)").unwrap()).is_all());
+        assert_eq!(wider("not dport = 443"), parse("not dport = 443").unwrap().to_string());
+        assert!(whatever_state(&parse("recv-q > 0").unwrap()).is_all());
+        assert_eq!(wider("process = nginx and cw"), parse("process = nginx").unwrap().to_string());
+    }
 }

@@ -77,7 +77,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let mut census = Census::new(listeners, groupings);
     if !args.counts || !count(&mut session, &mut census)? {
-        session.rows(&mut work, false, &mut |row| {
+        session.rows(&mut work, true, &mut |row| {
             census.add(row);
             ControlFlow::Continue(())
         })?;

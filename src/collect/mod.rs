@@ -13,6 +13,7 @@ pub mod plan;
 pub mod proc;
 pub mod snapshot;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
@@ -337,6 +338,21 @@ impl Live {
         self.spaces.first().map(|p| self.facts_of(&p.space)).unwrap_or_default()
     }
 
+    /// The counters alone, added up over the namespaces; empty when those of one cannot be read, as a sum without it would
+    /// be of something else.
+    #[must_use]
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let mut sum: BTreeMap<String, u64> = BTreeMap::new();
+        for space in self.spaces() {
+            let Ok(counters) = space.inside(|| proc::counters::counters(&self.root)) else { return BTreeMap::new() };
+            for (name, value) in counters {
+                let total = sum.entry(name).or_default();
+                *total = total.saturating_add(value);
+            }
+        }
+        sum
+    }
+
     fn facts_of(&self, space: &Space) -> crate::model::snapshot::Netns {
         let read = || proc::counters::netns(&self.root, space.inode, space.name.clone());
         space.inside(read).unwrap_or_else(|_| crate::model::snapshot::Netns {
@@ -616,8 +632,12 @@ impl Live {
         process
     }
 
-    /// Where `/proc` refused a process (even root is refused one or two), BPF may still tell.
-    fn second_look(&mut self, refused: bool, missing: &FxHashSet<u64>) -> Result<OwnerTable, Error> {
+    /// Looks once more for the holders of some sockets. Where `/proc` refused a process (even root is refused one or
+    /// two), BPF may still tell.
+    ///
+    /// # Errors
+    /// As [`Live::owners`].
+    pub fn second_look(&mut self, refused: bool, missing: &FxHashSet<u64>) -> Result<OwnerTable, Error> {
         if refused
             && self.owners_via == OwnersVia::Auto
             && self.root.is_own()

@@ -12,6 +12,9 @@ use crate::collect::proc::{counters, processes};
 use crate::collect::{Live, Query};
 use crate::model::{Gap, OwnerTable, Snapshot, State, StateSet};
 
+/// Descriptors that one diagnosis reads to see what processes do with their sockets: about 60 ms.
+const DESCRIPTORS_INSPECTED: u64 = 20_000;
+
 impl Live {
     /// Takes a snapshot. Sockets whose owner is not known are looked at a second time.
     ///
@@ -36,7 +39,11 @@ impl Live {
             owners: owners.unwrap_or_default(),
             ..Snapshot::default()
         };
-        let query = Query { attributes: Attributes::INFO.union(Attributes::SKMEM), ..Query::states(StateSet::ALL) };
+        let query = Query {
+            attributes: Attributes::INFO.union(Attributes::SKMEM),
+            ahead: true,
+            ..Query::states(StateSet::ALL)
+        };
         for place in 0..self.spaces.len() {
             let before = snapshot.gaps.len();
             let sockets = &mut snapshot.sockets;
@@ -111,20 +118,34 @@ impl Live {
         snapshot.closed_tcp = Some(closed);
     }
 
-    /// Looks into the processes that findings name, at what they do with their sockets.
+    /// Looks into the processes that findings name, at what they do with their sockets. Every descriptor of a process has
+    /// to be read for that, so there is a limit, and what it leaves out is a gap.
     pub fn inspect(&self, snapshot: &mut Snapshot, pids: impl Iterator<Item = u32>) {
-        let mut refused = 0;
+        let (mut refused, mut left_out) = (0, 0);
+        let mut budget = DESCRIPTORS_INSPECTED;
         for pid in pids {
-            if let Some(facts) = snapshot.processes.get_mut(&pid) {
-                facts.inspection = processes::inspect(self.root(), pid);
-                refused += u32::from(facts.inspection.is_none());
-            }
+            let Some(facts) = snapshot.processes.get_mut(&pid) else { continue };
+            let Some(rest) = budget.checked_sub(facts.fd_used.unwrap_or(0)) else {
+                left_out += 1;
+                continue;
+            };
+            budget = rest;
+            facts.inspection = processes::inspect(self.root(), pid);
+            facts.is_go = processes::is_go(self.root(), pid);
+            refused += u32::from(facts.inspection.is_none());
         }
         if refused > 0 {
             snapshot.gaps.push(Gap::new(
                 format!("what {refused} of the named processes do with their sockets"),
                 "no permission to look into them, or they are gone",
                 "run as root, or with CAP_SYS_PTRACE",
+            ));
+        }
+        if left_out > 0 {
+            snapshot.gaps.push(Gap::new(
+                format!("what {left_out} of the named processes do with their sockets"),
+                format!("they have too many descriptors to be read in passing (limit {DESCRIPTORS_INSPECTED})"),
+                "name one rule with --rule, or look into /proc/PID/fdinfo of their epoll descriptors",
             ));
         }
     }

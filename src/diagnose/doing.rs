@@ -138,7 +138,13 @@ pub fn doing(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<Doing> {
     let mut ranked: Vec<(Class, usize)> = counts.into_iter().collect();
     ranked.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
     let (class, n) = *ranked.first()?;
-    let (sentence, confidence) = registered.verdict(class, n, sockets);
+    let (mut sentence, mut confidence) = registered.verdict(class, n, sockets);
+    if class == Class::Forgotten
+        && let Some(other) = watched_by_another(view, pid, sockets)
+    {
+        sentence = format!("{sentence}; process {other} holds the same socket and may serve it");
+        confidence = 0.4;
+    }
     let mut evidence = vec![("doing_class", Evidence::Text(class.key().into()))];
     if ranked.len() > 1 {
         let all = ranked.iter().map(|(c, n)| format!("{n} {}", c.key())).collect();
@@ -182,6 +188,18 @@ impl<'a> Uses<'a> {
             _ => Some(true),
         }
     }
+}
+
+/// Another holder of one of the sockets that has it in an epoll set, or was not inspected.
+fn watched_by_another(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<u32> {
+    let owners = &view.now.owners;
+    sockets.iter().find_map(|socket| {
+        let others = owners.holders(socket.inode).iter().map(|h| owners.process(h).pid).filter(|p| *p != pid);
+        others.into_iter().find(|other| {
+            let inspection = view.process(*other).and_then(|f| f.inspection.as_ref());
+            inspection.is_none_or(|i| i.watches.iter().any(|w| w.inode == Some(socket.inode)))
+        })
+    })
 }
 
 fn stopped(facts: &ProcessFacts) -> Option<Doing> {
@@ -610,6 +628,19 @@ mod tests {
         inspection.watches = vec![EpollWatch { inode: None, ..watch(4, 0, 0x4000_0000) }];
         let old = classify(&world(1, inspection)).unwrap();
         assert!(old.class == Class::OneShotSpent && old.confidence < 0.9, "{old:?}");
+    }
+
+    #[test]
+    fn a_socket_that_another_process_watches_is_not_simply_forgotten() {
+        let forgotten = with_epoll(None, vec![thread(libc::SYS_futex, 0)]);
+        let mut world = world(1, forgotten.clone());
+        world.hold(900, "worker", 9, 7);
+        assert!(classify(&world).unwrap().confidence < 0.5, "who knows what the other does");
+        world.now.processes.get_mut(&900).unwrap().inspection = Some(forgotten);
+        assert!(classify(&world).unwrap().confidence >= 0.6);
+        world.now.processes.get_mut(&900).unwrap().inspection = Some(with_epoll(Some(0x19), Vec::new()));
+        let watched = classify(&world).unwrap();
+        assert!(watched.confidence < 0.5 && watched.sentence.contains("process 900"), "{watched:?}");
     }
 
     #[test]

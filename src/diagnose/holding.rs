@@ -10,11 +10,10 @@ use rustc_hash::FxHashMap;
 
 use crate::aggregate::Role;
 use crate::diagnose::doing::Uses;
+use crate::diagnose::queues::is_activator;
 use crate::diagnose::view::View;
 use crate::model::{Process, Socket, State};
 
-/// Programs that listen on behalf of what they start: whoever holds the connection is meant to.
-const STARTERS: [&str; 5] = ["systemd", "inetd", "xinetd", "launchd", "init"];
 /// Programs that give a connection to another program of theirs on purpose (privilege separation).
 const SEPARATED: [&str; 2] = ["sshd", "dropbear"];
 /// Standard input, output and error: a program that is started on a connection (inetd style) has it as these.
@@ -73,7 +72,7 @@ impl<'v, 'a> Holding<'v, 'a> {
             let parent = self.view.process(p.pid).and_then(|f| f.parent);
             parent.is_some_and(|parent| parent != p.pid && holders.iter().any(|h| h.pid == parent))
         };
-        holders.iter().copied().min_by_key(|p| (is_starter(p), !owners.contains(&p.pid), is_child(p), p.pid))
+        holders.iter().copied().min_by_key(|p| (is_activator(p), !owners.contains(&p.pid), is_child(p), p.pid))
     }
 
     /// Whether some process merely inherited this socket.
@@ -92,16 +91,16 @@ impl<'v, 'a> Holding<'v, 'a> {
         let owner = if owners.is_empty() || owners.contains(&principal.pid) {
             principal
         } else {
-            owners.iter().filter_map(|pid| self.processes.get(pid).copied()).min_by_key(|p| is_starter(p))?
+            owners.iter().filter_map(|pid| self.processes.get(pid).copied()).min_by_key(|p| is_activator(p))?
         };
-        if is_starter(owner) || SEPARATED.iter().any(|name| owner.comm.starts_with(name)) {
+        if is_activator(owner) || SEPARATED.iter().any(|name| owner.comm.starts_with(name)) {
             return None;
         }
-        // All who run the same program share the connection by design: prefork, a fork per connection, privilege
-        // separation.
+        // What an activator starts is meant to have the connection. All who run the same program share the connection
+        // by design: prefork, a fork per connection, privilege separation.
         let strangers = holders.iter().filter(|h| {
             let process = self.view.now.owners.process(h);
-            h.fd > STDERR && process.pid != owner.pid && !is_starter(process) && self.is_other_program(owner, process)
+            h.fd > STDERR && process.pid != owner.pid && !is_activator(process) && self.is_other_program(owner, process)
         });
         let helper = strangers.map(|h| self.view.now.owners.process(h).pid).min()?;
         let alone = !holders.iter().any(|h| {
@@ -148,8 +147,4 @@ impl<'v, 'a> Holding<'v, 'a> {
             _ => a.comm != b.comm,
         }
     }
-}
-
-fn is_starter(process: &Process) -> bool {
-    STARTERS.contains(&process.comm.as_str())
 }

@@ -3,10 +3,12 @@
 //! Comes in: snapshots and thresholds. Goes out: [`Finding`]s, and for every rule that could not be judged the reason.
 //! Never here: I/O, a clock; what a rule needs is in the snapshot, hence in every capture, hence replayable.
 
+pub mod arrivals;
 pub mod attribution;
 pub mod closing;
 pub mod descriptors;
 pub mod doing;
+pub mod ends;
 pub mod finding;
 pub mod holding;
 pub mod ports;

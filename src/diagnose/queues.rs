@@ -6,6 +6,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::aggregate::Listeners;
+use crate::diagnose::doing;
 use crate::diagnose::finding::{Evidence, Finding, Subject};
 use crate::diagnose::view::View;
 use crate::model::snapshot::Snapshot;
@@ -174,7 +175,9 @@ impl<'a> Owner<'a> {
     }
 }
 
-fn is_activator(process: &Process) -> bool {
+/// Whether it is a program that holds listeners for what it starts.
+#[must_use]
+pub fn is_activator(process: &Process) -> bool {
     ACTIVATORS.contains(&process.comm.as_str())
 }
 
@@ -220,7 +223,8 @@ pub fn owner_states(view: &View<'_>, owner: &Owner<'_>) -> Evidence {
     }
 }
 
-/// Asks for a look at what the first owners do with their listeners: a pool is alike beyond a few.
+/// Asks for a look at what the first owners do with their listeners (a pool is alike beyond a few), and says it once they
+/// were looked at.
 #[must_use]
 pub fn inspect_owners(
     mut finding: Finding,
@@ -232,6 +236,11 @@ pub fn inspect_owners(
         let theirs: Vec<&Socket> =
             listeners.iter().copied().filter(|l| view.processes(l).iter().any(|p| p.pid == *pid)).collect();
         finding = finding.inspect(*pid, &theirs);
+        if !finding.evidence.iter().any(|(name, _)| *name == "doing")
+            && let Some(doing) = doing::doing(view, *pid, &theirs)
+        {
+            finding = doing.onto(finding);
+        }
     }
     finding
 }

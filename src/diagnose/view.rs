@@ -171,6 +171,26 @@ impl<'a> View<'a> {
         self.now.sockets.get(*row as usize)
     }
 
+    /// The other half as it was in the snapshot before.
+    #[must_use]
+    pub fn mirror_before(&self, socket: &Socket) -> Option<&'a Socket> {
+        let before = self.before?;
+        let tuples = self.tuples_before.get_or_init(|| tuple_index(&before.sockets));
+        let wanted = FourTuple { ifindex: 0, ..socket.four_tuple().normalised().swapped() };
+        let own = tuples.get(&(socket.netns, wanted));
+        let row = own.or_else(|| {
+            before.netns.iter().filter(|n| n.inode != socket.netns).find_map(|n| tuples.get(&(n.inode, wanted)))
+        })?;
+        before.sockets.get(*row as usize)
+    }
+
+    /// The socket with this four-tuple now.
+    #[must_use]
+    pub fn at(&self, netns: u64, tuple: FourTuple) -> Option<&'a Socket> {
+        let tuples = self.tuples.get_or_init(|| tuple_index(&self.now.sockets));
+        self.now.sockets.get(*tuples.get(&(netns, FourTuple { ifindex: 0, ..tuple.normalised() }))? as usize)
+    }
+
     /// Growth of a counter of a namespace between the snapshots; `None` without a second one or such a counter.
     #[must_use]
     pub fn delta(&self, netns: u64, counter: &str) -> Option<u64> {

@@ -20,6 +20,16 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// `512 bytes`, `64 KiB`, `3.2 MiB`.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    match n {
+        0..1024 => count(n, "byte", "bytes"),
+        1024..1_048_576 => format!("{} KiB", n / 1024),
+        _ => format!("{:.1} MiB", n as f64 / 1_048_576.0),
+    }
+}
+
 /// `1 client`, `3 clients`.
 #[must_use]
 pub fn count(n: u64, one: &str, many: &str) -> String {
@@ -58,6 +68,13 @@ mod tests {
             (count(1, "client", "clients"), count(0, "client", "clients")),
             ("1 client".into(), "0 clients".into())
         );
+    }
+
+    #[test]
+    fn sizes_read_as_people_say_them() {
+        for (n, text) in [(1, "1 byte"), (1023, "1023 bytes"), (65_536, "64 KiB"), (3_355_443, "3.2 MiB")] {
+            assert_eq!(bytes(n), text);
+        }
     }
 
     #[test]

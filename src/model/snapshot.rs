@@ -147,6 +147,8 @@ pub struct ProcessFacts {
     pub inspection: Option<Inspection>,
     /// Inode of its network namespace; `None` when it could not be read.
     pub netns: Option<u64>,
+    /// Whether the Go linker made it; `None` if not looked at (only processes named in a finding are).
+    pub is_go: Option<bool>,
 }
 
 /// What a process does with its sockets.

@@ -12,6 +12,8 @@ pub mod schema;
 pub mod style;
 pub mod summary;
 pub mod table;
+pub mod tui;
 pub mod value;
+pub mod watch;
 
 pub use style::Style;

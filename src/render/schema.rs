@@ -11,6 +11,14 @@ use crate::model::{OwnerStatus, State, TcpInfo};
 /// The schema of the documents of `summary`, `list` and `doctor`, and of the lines of `list --format jsonl`.
 #[must_use]
 pub fn schema() -> Json {
+    let mut schema = documents();
+    if let Some(Json::Object(definitions)) = schema.get_mut("$defs") {
+        definitions.extend(crate::render::watch::schema::definitions());
+    }
+    schema
+}
+
+fn documents() -> Json {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tcpstate/1",

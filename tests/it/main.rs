@@ -21,8 +21,12 @@ mod cli;
 mod filter;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.
 mod harness;
+/// What rules say of the real kernel, in this process.
 /// The JSON contract: documents, schema and manual page say the same.
 mod json;
+/// Rules on the real kernel, without the command line between.
+#[allow(dead_code, reason = "a library: each area of tests uses its part")]
+mod judge;
 /// Other network namespaces, units and containers, from one that is elsewhere.
 mod netns;
 /// Every holder of every socket, by both routes, and the reason where there is none.
@@ -31,12 +35,22 @@ mod owners;
 mod product;
 /// The doctor beside real programs with real faults: nginx, load generators, a leaking client, a stopped server.
 mod programs;
+/// The rules about CLOSE_WAIT and descriptors, on sockets, processes and epoll sets that are really in that state.
+mod rules_close_wait;
+/// Rules on the real kernel: connections that cannot finish.
+mod rules_closing;
+/// Rules on the real kernel: listeners and connecting.
+mod rules_listeners;
+/// Ports and TIME_WAIT: what each rule says, and what it does not.
+mod rules_ports;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
 mod selftest;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.
 mod states;
 /// What no compiler checks: imports, documentation, generated files, the version of the compiler.
 mod tidy;
+/// `tcpstate watch`: exact accounts under churn, owners of TIME_WAIT, the screen in a terminal.
+mod watch;
 
 /// Where a helper process begins (see [`harness::helper`]). In an ordinary run the same test starts one and talks to
 /// it, so that a broken protocol fails here first.

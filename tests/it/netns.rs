@@ -287,10 +287,8 @@ fn root_of_a_user_namespace_sees_where_he_is_and_the_rest_is_a_gap() {
                 Ok(rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER)?)
             });
         }
-        let output = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| finish(&mut command))) {
-            Ok(output) => output,
-            Err(_) => return skip("user namespaces are not permitted"),
-        };
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| finish(&mut command)));
+        let Ok(output) = run else { return skip("user namespaces are not permitted") };
         assert!(output.status.success(), "{output:?}");
         let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let ports: Vec<u64> = rows(&document).iter().filter_map(|r| r["local"]["port"].as_u64()).collect();

@@ -342,7 +342,8 @@ fn what_vanishes_during_the_walk_is_no_error() {
             let mut leaver = Helper::start(ns);
             leaver.make(&format!("established {} 50", 7000 + round));
             let pid = leaver.pid();
-            leaver.ask(&format!("exit_after {}", 2 * round));
+            // It may be gone before it has answered, which is what this is about.
+            let _ = leaver.try_ask(&format!("exit_after {}", 2 * round));
             let via = if round % 2 == 0 { "proc" } else { "auto" };
             for command in ["list", "summary", "list"] {
                 let output = finish(&mut product::with(ns, &[command, "--json", "--owners-via", via]));

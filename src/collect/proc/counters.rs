@@ -47,10 +47,7 @@ const SYSCTLS: &[&str] = &[
 pub fn netns(root: &ProcRoot, inode: u64, name: Option<String>) -> Netns {
     let net = root.net();
     let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-    let mut counters = BTreeMap::new();
-    for file in ["snmp", "netstat"] {
-        pairs_of_lines(&read(&net.join(file)), &mut counters);
-    }
+    let counters = counters(root);
     let sockstat = sockstat(root);
     let below = root.path().join("sys/net");
     let mut sysctls = BTreeMap::new();
@@ -82,6 +79,17 @@ pub fn sockstat(root: &ProcRoot) -> BTreeMap<String, u64> {
         named_pairs(&std::fs::read_to_string(root.net().join(file)).unwrap_or_default(), &mut numbers);
     }
     numbers
+}
+
+/// The counters alone, for who reads them several times a second.
+#[must_use]
+pub fn counters(root: &ProcRoot) -> BTreeMap<String, u64> {
+    let net = root.net();
+    let mut counters = BTreeMap::new();
+    for file in ["snmp", "netstat"] {
+        pairs_of_lines(&std::fs::read_to_string(net.join(file)).unwrap_or_default(), &mut counters);
+    }
+    counters
 }
 
 /// Numbers of the whole host.

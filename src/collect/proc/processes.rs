@@ -42,6 +42,7 @@ fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessF
         exe: process.exe().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned())),
         cmdline: process.cmdline().unwrap_or_default(),
         inspection: None,
+        is_go: None,
         netns: std::fs::metadata(folder.join("ns/net")).ok().map(|m| std::os::unix::fs::MetadataExt::ino(&m)),
     })
 }
@@ -146,6 +147,19 @@ pub fn is_tcp(root: &ProcRoot, pid: u32, fd: u32, inode: u64) -> Option<bool> {
     // A busy process gives the number to another socket within microseconds.
     let link = std::fs::read_link(&path).ok()?;
     Some(link.as_os_str().as_encoded_bytes() == format!("socket:[{inode}]").as_bytes())
+}
+
+/// Whether the Go linker made the program: it puts a build id in front of the code, within the first pages of the file
+/// (`cmd/internal/buildid`). `None` when the file cannot be read.
+#[must_use]
+pub fn is_go(root: &ProcRoot, pid: u32) -> Option<bool> {
+    use std::io::Read;
+    const HEAD_BYTES: u64 = 32 * 1024;
+    const MARK: &[u8] = b"\xff Go build ID: \"";
+    let mut head = Vec::new();
+    let file = std::fs::File::open(root.path().join(format!("{pid}/exe"))).ok()?;
+    file.take(HEAD_BYTES).read_to_end(&mut head).ok()?;
+    Some(head.windows(MARK.len()).any(|w| w == MARK))
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ fn finding(
     let halted = owner.as_ref().and_then(|o| o.halted);
     let drops_in = |n: u64| {
         let time = view.interval_ms().map_or_else(String::new, |ms| format!(" in {}", words::duration(ms)));
-        format!("{}{time}", words::count(n, "connection attempt was dropped", "connection attempts were dropped"))
+        format!("{}{time}", words::count(n, "SYN was dropped", "SYNs were dropped"))
     };
     let acts = match halted {
         Some(why) => format!("{who} is {why}"),
@@ -237,7 +237,7 @@ mod tests {
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         assert_eq!((finding.severity, finding.subject.pid), (Severity::High, Some(812)));
         assert_eq!(finding.subject.listener.unwrap().to_string(), "0.0.0.0:80");
-        assert!(finding.confidence >= 0.97 && finding.summary.contains("16 connection attempts"), "{finding:?}");
+        assert!(finding.confidence >= 0.97 && finding.summary.contains("16 SYNs were dropped"), "{finding:?}");
         assert!(finding.evidence.contains(&("new_drops", Evidence::Count(16))));
         assert_eq!(finding.inspect, [(812, vec![80 << 16])]);
     }

@@ -45,8 +45,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
         let Some(process) = view.processes(rows[0]).into_iter().next() else { continue };
         let share = rows.len() as f64 * 100.0 / f64::from(usable.max(1));
-        let severity =
-            if share >= view.thresholds.bind_port_percent { Severity::Warning } else { Severity::Info };
+        let severity = if share >= view.thresholds.bind_port_percent { Severity::Warning } else { Severity::Info };
         findings.push(
             Finding::new(
                 ID,
@@ -89,7 +88,11 @@ mod tests {
         let mut world = World::new();
         world.sysctl("ipv4/ip_local_port_range", &[20_000, 20_199]);
         for i in 0..count {
-            let mut socket = row(State::Established, &format!("10.0.0.1:{}", 20_001 + i * step), &format!("10.9.0.{}:443", i % 9 + 1));
+            let mut socket = row(
+                State::Established,
+                &format!("10.0.0.1:{}", 20_001 + i * step),
+                &format!("10.9.0.{}:443", i % 9 + 1),
+            );
             socket.sockopt = Some(if no_port { 0x100 } else { 0 });
             let inode = socket.inode;
             world.add(socket).hold(5, "client", u32::from(i), inode);

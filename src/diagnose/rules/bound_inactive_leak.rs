@@ -59,10 +59,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         );
         let mut ports: Vec<u16> = rows.iter().map(|s| s.local.port).collect();
         ports.sort_unstable();
-        let subject = process.map_or_else(
-            || Subject { netns: Some(netns), uid, ..Subject::default() },
-            |p| view.subject_of(p, netns),
-        );
+        let subject = process
+            .map_or_else(|| Subject { netns: Some(netns), uid, ..Subject::default() }, |p| view.subject_of(p, netns));
         findings.push(
             Finding::new(
                 ID,

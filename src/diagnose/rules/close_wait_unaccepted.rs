@@ -4,78 +4,98 @@
 //! listener's owner.
 
 use crate::diagnose::Outcome;
-use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::doing;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::queues::{self, Owner, Queue};
 use crate::diagnose::view::View;
+use crate::diagnose::words;
 use crate::model::{Socket, State};
 
 const ID: &str = "close-wait-unaccepted";
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
+    let mut findings = Vec::new();
     for queue in view.queues().all() {
-        let (netns, at, listeners) = (queue.netns, queue.local, &queue.listeners);
-        let rows: Vec<&Socket> = queue.waiting.iter().copied().filter(|s| s.state == State::CloseWait).collect();
+        let gone = queue.waiting.iter().copied().filter(|s| s.state == State::CloseWait);
+        let rows: Vec<&Socket> = gone.filter(|s| has_waited(view, s)).collect();
         if rows.is_empty() {
             continue;
         }
-        let waits: Vec<u64> = rows.iter().filter_map(|s| Some(s.state_age()?.min_ms)).collect();
-        let oldest = waits.iter().copied().max();
-        // A row that is about to be accepted looks the same: one second in the queue, seen twice.
-        if oldest.is_some_and(|ms| (ms as f64) < view.thresholds.accept_wait_warn_seconds * 1000.0) {
-            continue;
-        }
-        let seen_before = rows.iter().filter(|s| view.earlier(s).is_some_and(Socket::is_unaccepted)).count();
         if view.before.is_none() {
-            outcome.wants_second =
-                Some(format!("{} connections to {at} were closed by their clients before accept()", rows.len()));
-            continue;
+            let n = words::count(rows.len() as u64, "client", "clients");
+            outcome.wants_second.get_or_insert_with(|| format!("{n} of {} left before accept()", queue.local));
+        } else if rows.iter().any(|s| view.earlier(s).is_some_and(Socket::is_unaccepted)) {
+            findings.push(finding(view, queue, &rows));
         }
-        if seen_before == 0 {
-            continue;
-        }
-        let full = queue.is_over_limit();
-        let owner = listeners.iter().flat_map(|l| view.processes(l)).next();
-        let subject = Subject {
-            listener: Some(at),
-            ..owner.map_or_else(|| Subject { netns: Some(netns), ..Subject::default() }, |p| view.subject_of(p, netns))
-        };
-        let who = owner.map_or_else(|| "its owner".to_owned(), |p| format!("{} ({})", p.comm, p.pid));
-        let severity = if full { Severity::High } else { Severity::Warning };
-        let mut finding = Finding::new(
-            ID,
-            severity,
-            0.97,
-            format!("{} clients of {at} gave up while {who} had not accepted their connection", rows.len()),
-        )
-        .because("a CLOSE_WAIT row without a socket file can only wait in an accept queue")
-        .subject(subject)
-        .evidence("count", Evidence::Count(rows.len() as u64))
-        .evidence("oldest_wait_ms", Evidence::millis(oldest));
-        for listener in listeners {
-            finding = finding
-                .evidence("accept_queue", Evidence::Count(listener.recv_q_bytes.into()))
-                .evidence("backlog", Evidence::count(listener.backlog().map(u64::from)))
-                .evidence("listener_drops", Evidence::count(listener.skmem.and_then(|m| m.drops).map(u64::from)));
-        }
-        if let Some(process) = owner {
-            finding = finding.inspect(process.pid, listeners);
-        }
-        outcome.findings.push(
-            finding
-                .why(
-                    "The kernel finished the handshake and queued the connection; the client then closed its end, so \
-                     the queued socket went to CLOSE_WAIT. Nobody has called accept() for it, so no process has it yet.",
-                )
-                .remedy([
-                    "find out why accept() is slow: a blocked loop, too few workers, no free descriptor, a stopped \
-                     process",
-                    "raise the listen() backlog in the application together with net.core.somaxconn, then listen again",
-                ])
-                .avoid(["a larger backlog alone: it only serves more clients that have already left"])
-                .next(format!("tcpstate list -e --local {at}")),
-        );
     }
+    outcome.findings = words::worst(findings);
     outcome
+}
+
+/// A row that is about to be accepted looks the same but for its wait; a source that does not tell the wait (no
+/// `tcp_info`) shows the row in two samples.
+fn has_waited(view: &View<'_>, socket: &Socket) -> bool {
+    match queues::wait_ms(socket) {
+        Some(ms) => ms as f64 >= view.thresholds.accept_wait_warn_seconds * 1000.0,
+        None => view.before.is_none() || view.earlier(socket).is_some_and(Socket::is_unaccepted),
+    }
+}
+
+fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
+    let (netns, at, listeners) = (queue.netns, queue.local, &queue.listeners);
+    let owner = Owner::of(view, listeners);
+    let who = queues::name(owner.as_ref());
+    let n = rows.len() as u64;
+    let oldest = rows.iter().filter_map(|s| queues::wait_ms(s)).max();
+    let left = rows.iter().filter_map(|s| Some(s.state_age()?.min_ms)).max();
+    let full = queue.is_over_limit();
+    let acts = match owner.as_ref().and_then(|o| o.halted) {
+        Some(why) => format!("{who} is {why}"),
+        None => format!("{who} had not accepted {}", if n == 1 { "it" } else { "them" }),
+    };
+    let waited = oldest.map_or(String::new(), |ms| format!(", the oldest connected {} ago", words::duration(ms)));
+    let summary = format!("{} of {at} gave up{waited}: {acts}", words::count(n, "client", "clients"));
+    let drops: Option<u64> = listeners.iter().map(|l| l.skmem?.drops.map(u64::from)).sum();
+    let limit: Option<u64> = listeners.iter().map(|l| l.backlog().map(u64::from)).sum();
+    let mut finding = Finding::new(ID, if full { Severity::High } else { Severity::Warning }, 0.97, summary)
+        .because("a CLOSE_WAIT row without a socket file can only wait in an accept queue")
+        .subject(queues::subject(view, owner.as_ref(), netns, at))
+        .evidence("count", Evidence::Count(n))
+        .evidence("oldest_wait_ms", Evidence::millis(oldest))
+        .evidence("left_since_ms", Evidence::millis(left))
+        .evidence("accept_queue", Evidence::Count(queue.queued()))
+        .evidence("backlog", Evidence::count(limit))
+        .evidence("listener_drops", Evidence::count(drops))
+        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| queues::owner_states(view, o)));
+    if let Some(facts) = owner.as_ref().and_then(|o| view.process(o.process.pid)) {
+        finding = finding
+            .evidence("fd_used", Evidence::count(facts.fd_used))
+            .evidence("fd_soft_limit", Evidence::count(facts.fd_soft));
+    }
+    let stuck: Vec<&Socket> = listeners.iter().copied().filter(|l| l.recv_q_bytes > 0).collect();
+    finding = queues::inspect_owners(finding, view, listeners, owner.as_ref())
+        .topic(Topic::AcceptQueue)
+        .why(
+            "The kernel finished the handshake and queued the connection; the client then closed its end, so the queued \
+             socket went to CLOSE_WAIT. Nobody has called accept() for it, so no process has it yet.",
+        )
+        .remedy([
+            "find out why accept() is late: a blocked loop, too few workers, no free descriptor, a stopped process; see \
+             accept-queue-stalled",
+            "check for EOF before expensive work, so that none of it is done for clients that have left",
+            "make a very large backlog smaller once accept() is fast again",
+        ])
+        .avoid([
+            "hunting for a missing close(): the program has never seen these sockets",
+            "a larger backlog: the queue of clients that have left only gets longer",
+            "tcp_abort_on_overflow: it is about connections that do not fit",
+        ])
+        .next(format!("tcpstate list -l -e -p --local {at}"));
+    match owner.and_then(|o| doing::doing(view, o.process.pid, &stuck)) {
+        Some(doing) => doing.onto(finding),
+        None => finding,
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +121,28 @@ mod tests {
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
         assert!(finding.evidence.contains(&("oldest_wait_ms", Evidence::Millis(5000))));
         assert_eq!(world(5000, 5).later(2000).check(check).findings[0].severity, Severity::High);
+    }
+
+    #[test]
+    fn the_wait_began_with_the_handshake_and_not_with_the_fin() {
+        let mut world = world(5000, 1);
+        // The client waited 4.8 s and left 200 ms ago.
+        let socket = world.now.sockets[1].clone();
+        world.now.sockets[1] = info(socket, &[("last_data_sent_ms", 5000), ("last_ack_recv_ms", 200)]);
+        world.add(info(
+            unheld(row(State::CloseWait, "10.0.0.1:80", "10.0.0.2:40001")),
+            &[("last_data_sent_ms", 300), ("last_ack_recv_ms", 100)],
+        ));
+        world.now.processes.get_mut(&812).unwrap().state = Some('T');
+        let outcome = world.later(2000).check(check);
+        let evidence = &outcome.findings[0].evidence;
+        assert!(evidence.contains(&("oldest_wait_ms", Evidence::Millis(5000))), "{evidence:?}");
+        assert!(evidence.contains(&("count", Evidence::Count(1))), "the other one has only just come");
+        assert_eq!(
+            outcome.findings[0].summary,
+            "1 client of 0.0.0.0:80 gave up, the oldest connected 5.0 s ago: server (812) is stopped by a signal (state T)"
+        );
+        assert!(evidence.contains(&("doing_class", Evidence::Text("stopped".into()))));
     }
 
     #[test]

@@ -205,7 +205,11 @@ mod tests {
         let mut world = World::new();
         world.sysctl("ipv4/ip_local_port_range", &[20_000, 20_199]).sysctl("ipv4/tcp_tw_reuse", &[2]);
         for i in 0..190u32 {
-            world.add(time_wait(&format!("10.0.0.1:{}", 20_000 + i), &format!("10.0.1.{}:80", i % 40 + 1), 60_000 - i * 250));
+            world.add(time_wait(
+                &format!("10.0.0.1:{}", 20_000 + i),
+                &format!("10.0.1.{}:80", i % 40 + 1),
+                60_000 - i * 250,
+            ));
         }
         assert_eq!(world.check(check), Outcome::default());
     }
@@ -213,7 +217,11 @@ mod tests {
     #[test]
     fn server_side_remainders_use_no_ephemeral_port() {
         let mut world = World::new();
-        world.sysctl("ipv4/ip_local_port_range", &[20_000, 20_199]).add(crate::diagnose::testkit::listen("10.0.0.2:80", 0, 5));
+        world.sysctl("ipv4/ip_local_port_range", &[20_000, 20_199]).add(crate::diagnose::testkit::listen(
+            "10.0.0.2:80",
+            0,
+            5,
+        ));
         for i in 0..190u32 {
             world.add(time_wait("10.0.0.2:80", &format!("10.0.0.1:{}", 20_000 + i), 30_000));
         }

@@ -50,7 +50,12 @@ rules! {
     time_wait_bucket_overflow "time-wait-bucket-overflow" OneOrTwo;
     timewait_syn_rejects "timewait-syn-rejects" Two;
     bound_inactive_leak "bound-inactive-leak" OneOrTwo;
-    close_wait_unaccepted "close-wait-unaccepted" One;
+    close_wait_unaccepted "close-wait-unaccepted" OneOrTwo;
+    close_wait_leak "close-wait-leak" OneOrTwo;
+    close_wait_inherited_fd "close-wait-inherited-fd" OneOrTwo;
+    closed_socket_fd_leak "closed-socket-fd-leak" OneOrTwo;
+    fd_exhaustion "fd-exhaustion" OneOrTwo;
+    unattributed_sockets "unattributed-sockets" One;
     accept_queue_overflow "accept-queue-overflow" OneOrTwo;
     accept_queue_stalled "accept-queue-stalled" Two;
     accept_queue_dead_entries "accept-queue-dead-entries" Two;
@@ -64,4 +69,14 @@ rules! {
     last_ack_stuck "last-ack-stuck" One;
     closing_stuck "closing-stuck" One;
     orphan_limit "orphan-limit" OneOrTwo;
+    dead_peer_retransmit "dead-peer-retransmit" One;
+    zero_window_peer "zero-window-peer" OneOrTwo;
+    recv_queue_stuck "recv-queue-stuck" OneOrTwo;
+    send_queue_stuck "send-queue-stuck" Two;
+    idle_no_keepalive "idle-no-keepalive" One;
+    half_open_mirror_missing "half-open-mirror-missing" Two;
+    tcp_memory_pressure "tcp-memory-pressure" OneOrTwo;
+    rcvbuf_pruning "rcvbuf-pruning" Two;
+    abort_storm "abort-storm" Two;
+    sysctl_hazard "sysctl-hazard" One;
 }

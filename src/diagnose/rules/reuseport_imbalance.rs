@@ -128,7 +128,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
         .unwrap_or(0);
     let halted = owner.as_ref().and_then(|o| o.halted).map_or_else(String::new, |why| format!(" and is {why}"));
     let lost = if drops > 0 {
-        format!(", {}", words::count(drops, "connection attempt was dropped", "connection attempts were dropped"))
+        format!(", {}", words::count(drops, "SYN was dropped", "SYNs were dropped"))
     } else {
         String::new()
     };

@@ -26,13 +26,15 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         if !(at_limit || predicted || overflowing) {
             let before = netns.counter("TcpExt:TCPTimeWaitOverflow").unwrap_or(0);
             if view.before.is_none() && limit > 0 && before > 0 && now * 2 >= limit {
-                outcome.wants_second = Some(format!("{now} of {limit} TIME_WAIT entries, and {before} did not fit since boot"));
+                outcome.wants_second =
+                    Some(format!("{now} of {limit} TIME_WAIT entries, and {before} did not fit since boot"));
             }
             continue;
         }
         let resets = view.delta(netns.inode, "Tcp:EstabResets").unwrap_or(0);
         let severity = if overflowing && resets > 0 { Severity::High } else { Severity::Warning };
-        let lost = overflows.filter(|n| *n > 0).map_or_else(String::new, |n| format!(", {n} closed without one meanwhile"));
+        let lost =
+            overflows.filter(|n| *n > 0).map_or_else(String::new, |n| format!(", {n} closed without one meanwhile"));
         outcome.findings.push(
             Finding::new(
                 ID,
@@ -41,7 +43,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 if at_limit || overflowing {
                     format!("{now} of {limit} TIME_WAIT entries are in use{lost}: connections end without their minute")
                 } else {
-                    format!("{:.0} connections a second enter TIME_WAIT; the limit of {limit} is reached within a minute", rate.unwrap_or(0.0))
+                    let rate = rate.unwrap_or(0.0);
+                    format!("{rate:.0} connections a second enter TIME_WAIT; the limit of {limit} is reached within a minute")
                 },
             )
             .because("the kernel counts both the entries and what did not fit")

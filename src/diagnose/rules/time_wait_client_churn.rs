@@ -19,14 +19,18 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let left: Vec<&Socket> = route.rows.iter().copied().filter(|s| s.state == State::TimeWait).collect();
         let share = left.len() as f64 / f64::from(route.usable.max(1));
         let busy = route.rate >= 0.5 * ports::sustainable_of(route.usable);
-        if super::ephemeral_port_exhaustion::severity(view, &route).is_some() || left.len() < 5 || !(busy || share >= 0.25) {
+        if super::ephemeral_port_exhaustion::severity(view, &route).is_some()
+            || left.len() < 5
+            || !(busy || share >= 0.25)
+        {
             continue;
         }
         // What may be taken over at once presses nobody.
         let severity = if busy && !route.reuse_applies { Severity::Warning } else { Severity::Info };
         let owners = attribution::attribute(view, &left);
         let lead = owners.first();
-        let who = lead.map_or_else(|| "a client (it cannot be told which)".to_owned(), |c| format!("{} ({})", c.comm, c.pid));
+        let who =
+            lead.map_or_else(|| "a client (it cannot be told which)".to_owned(), |c| format!("{} ({})", c.comm, c.pid));
         let live = route.rows.len() - left.len();
         findings.push(
             Finding::new(
@@ -81,7 +85,11 @@ mod tests {
         let mut world = World::new();
         world.sysctl("ipv4/ip_local_port_range", &[20_000, 21_199]).sysctl("ipv4/tcp_tw_reuse", &[0]);
         for i in 0..count {
-            world.add(time_wait(&format!("10.0.0.1:{}", 20_000 + i), "10.0.0.2:80", 60_000 - (i * 1000 / per_second).min(59_000)));
+            world.add(time_wait(
+                &format!("10.0.0.1:{}", 20_000 + i),
+                "10.0.0.2:80",
+                60_000 - (i * 1000 / per_second).min(59_000),
+            ));
         }
         world
     }

@@ -39,7 +39,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let refused: u64 = COUNTERS.iter().filter_map(|c| view.delta(netns.inode, c)).sum();
         if refused == 0 {
             let ever: u64 = COUNTERS.iter().filter_map(|c| netns.counter(c)).sum();
-            let server_side = || view.rows().any(|(s, role)| s.state == State::TimeWait && matches!(role, Role::Server(_)));
+            let server_side =
+                || view.rows().any(|(s, role)| s.state == State::TimeWait && matches!(role, Role::Server(_)));
             if view.before.is_none() && ever > 0 && server_side() {
                 outcome.wants_second = Some(format!("{ever} segments were refused by TIME_WAIT since boot"));
             }

@@ -17,6 +17,8 @@
 //! | `rename HEX` | changes the process's name to these bytes |
 //! | `fork [HEX]` | a child that shares every socket, under this name if one is given |
 //! | `churn PORT`, `calm` | opens and resets connections without pause; stops, with how many there were |
+//! | `serve PORT` | accepts in a thread, and closes each connection after its peer has |
+//! | `lives ADDRESS FROM COUNT LIFE_MS EVERY_MS` | opens a connection every so often, closes each after its life |
 //! | `exit_after MS` | ends by itself, wherever the test then is |
 
 use std::collections::BTreeMap;
@@ -364,6 +366,13 @@ impl World {
                 let count = thread.join().map_err(|_| "the churn failed")?;
                 return Ok(Answer { number: Some(count), ..Answer::default() });
             }
+            ["serve", port] => serve_port(number(port)?),
+            ["lives", to, from, count, life_ms, every_ms] => {
+                let to: SocketAddr = to.parse().map_err(|_| format!("`{to}` is no address"))?;
+                let from: std::net::IpAddr = from.parse().map_err(|_| format!("`{from}` is no address"))?;
+                let (life, every) = (Duration::from_millis(number(life_ms)?), Duration::from_millis(number(every_ms)?));
+                live(to, SocketAddr::new(from, 0), number(count)?, life, every);
+            }
             ["exit_after", ms] => {
                 let time = Duration::from_millis(number(ms)?);
                 std::thread::spawn(move || {
@@ -403,6 +412,39 @@ impl World {
             count
         });
         self.churn = Some((stop, thread));
+    }
+}
+
+/// A listener whose connections are closed after their peers have said goodbye, for as long as the process lives.
+fn serve_port(port: u16) {
+    let listener = Sock::listening(SocketAddr::from(([0, 0, 0, 0], port)), 1024);
+    std::thread::spawn(move || {
+        loop {
+            // By poll: `accept` fails when nobody comes for as long as a socket waits.
+            let mut ready = [PollFd::new(&listener, PollFlags::IN)];
+            poll(&mut ready, None).expect("poll the listener");
+            let sock = listener.accept();
+            std::thread::spawn(move || {
+                sock.receive_eof();
+                sock.close();
+            });
+        }
+    });
+}
+
+/// Connections one after the other, each with its own life; returns when the last has ended.
+fn live(to: SocketAddr, from: SocketAddr, count: u32, life: Duration, every: Duration) {
+    let mut lives = Vec::new();
+    for _ in 0..count {
+        lives.push(std::thread::spawn(move || {
+            let sock = Sock::connected(to, Some(from));
+            std::thread::sleep(life);
+            sock.close();
+        }));
+        std::thread::sleep(every);
+    }
+    for life in lives {
+        life.join().expect("a connection");
     }
 }
 

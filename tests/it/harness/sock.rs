@@ -347,3 +347,9 @@ pub fn nobody(like: SocketAddr) -> SocketAddr {
     let ip: IpAddr = if like.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
     SocketAddr::new(ip, 0)
 }
+
+impl std::os::fd::AsFd for Sock {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.fd)
+    }
+}

@@ -1,0 +1,193 @@
+//! The accounts: what the kernel's counters say happened, less what was seen, is what nobody saw.
+//!
+//! Comes in: counters of a namespace and the [`Tick`] of a sample. Goes out: a [`Ledger`] per interval and since the
+//! start. Never here: a guess; where a counter is missing or only a share of the rows is followed, the unseen part is
+//! `None`.
+//!
+//! The kernel counts every connection once where it begins (`ActiveOpens` in `tcp_connect`, `PassiveOpens` in
+//! `tcp_create_openreq_child`) and every TIME_WAIT or small FIN_WAIT2 once where it is made (`TW` or `TWKilled` in
+//! `inet_twsk_schedule`), so the sums are exact. Counters and table cannot be read at one instant. Read *before* the
+//! table, a counter lacks what began in between and was seen nevertheless: counter less seen is then never more than what
+//! is truly unseen, and equal to it as soon as nothing happens in between. So the unseen part is the largest difference
+//! so far: it never has to be taken back, and nothing is ever said to be unseen that a later look shows. For the same
+//! reason the first reading must come *after* the first look at the table.
+
+use std::collections::BTreeMap;
+
+use crate::aggregate::tracker::Tick;
+
+/// The counters that matter here, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Reading {
+    pub active: Option<u64>,
+    pub passive: Option<u64>,
+    pub failed: Option<u64>,
+    pub resets: Option<u64>,
+    pub remainders: Option<u64>,
+}
+
+impl Reading {
+    /// Takes what it needs from the counters of a namespace.
+    #[must_use]
+    pub fn of(counters: &BTreeMap<String, u64>) -> Reading {
+        let get = |name: &str| counters.get(name).copied();
+        Reading {
+            active: get("Tcp:ActiveOpens"),
+            passive: get("Tcp:PassiveOpens"),
+            failed: get("Tcp:AttemptFails"),
+            resets: get("Tcp:EstabResets"),
+            // Both count the same event, by the length of the timer.
+            remainders: get("TcpExt:TW").zip(get("TcpExt:TWKilled")).map(|(tw, killed)| tw + killed),
+        }
+    }
+
+    fn opened(&self) -> Option<u64> {
+        Some(self.active? + self.passive?)
+    }
+
+    fn since(&self, start: &Reading) -> Reading {
+        let less = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
+        Reading {
+            active: less(self.active, start.active),
+            passive: less(self.passive, start.passive),
+            failed: less(self.failed, start.failed),
+            resets: less(self.resets, start.resets),
+            remainders: less(self.remainders, start.remainders),
+        }
+    }
+}
+
+/// One kind of event: how often seen, and how often it happened unseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Flow {
+    pub seen: u64,
+    /// `None`: cannot be known here.
+    pub unseen: Option<u64>,
+}
+
+impl Flow {
+    #[must_use]
+    pub fn total(&self) -> Option<u64> {
+        Some(self.seen + self.unseen?)
+    }
+}
+
+/// What happened to all connections of the namespace, in an interval or since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Ledger {
+    pub elapsed_ms: u64,
+    /// Connections that began: both ends of a local one.
+    pub opened: Flow,
+    /// Connections that became TIME_WAIT, or the small FIN_WAIT2 before it.
+    pub time_wait: Flow,
+    /// Connections that ended otherwise: the last ACK came, a reset, a timeout, a failed attempt. What began less what
+    /// became TIME_WAIT less the growth of the population; in a single interval a late counter may make it negative.
+    pub ended: Option<i64>,
+    pub active_opens: Option<u64>,
+    pub passive_opens: Option<u64>,
+    /// ESTABLISHED or CLOSE_WAIT straight to the end (`tcp_set_state`): a reset at either side.
+    pub resets: Option<u64>,
+    pub attempt_fails: Option<u64>,
+}
+
+impl Ledger {
+    /// Adds an interval.
+    pub fn merge(&mut self, later: &Ledger) {
+        let sum = |a: &mut Option<u64>, b: Option<u64>, first: bool| {
+            *a = match (*a, b) {
+                (Some(a), Some(b)) => Some(a + b),
+                (None, b) if first => b,
+                _ => None,
+            };
+        };
+        // An empty sum takes over what the first interval knows; from then on unknown stays unknown.
+        let first = *self == Ledger::default();
+        self.elapsed_ms += later.elapsed_ms;
+        self.opened.seen += later.opened.seen;
+        self.time_wait.seen += later.time_wait.seen;
+        sum(&mut self.opened.unseen, later.opened.unseen, first);
+        sum(&mut self.time_wait.unseen, later.time_wait.unseen, first);
+        sum(&mut self.active_opens, later.active_opens, first);
+        sum(&mut self.passive_opens, later.passive_opens, first);
+        sum(&mut self.resets, later.resets, first);
+        sum(&mut self.attempt_fails, later.attempt_fails, first);
+        self.ended = match (self.ended, later.ended) {
+            (Some(a), Some(b)) => Some(a + b),
+            (None, b) if first => b,
+            _ => None,
+        };
+    }
+}
+
+/// The books.
+#[derive(Clone, Debug, Default)]
+pub struct Accounts {
+    start: Option<Reading>,
+    last: Reading,
+    /// Largest difference between counters and rows so far.
+    unseen: [u64; 2],
+    connections: u64,
+    total: Ledger,
+}
+
+impl Accounts {
+    /// Enters a sample; the reading must have been taken before the rows, that of the first sample after them.
+    pub fn enter(&mut self, reading: &Reading, tick: &Tick) -> Ledger {
+        let Some(start) = self.start else {
+            self.start = Some(*reading);
+            self.last = *reading;
+            self.connections = tick.connections;
+            let known = |counter: Option<u64>| counter.map(|_| 0);
+            self.total = Ledger {
+                opened: Flow { seen: 0, unseen: known(reading.opened()) },
+                time_wait: Flow { seen: 0, unseen: known(reading.remainders) },
+                ended: reading.opened().and(reading.remainders).map(|_| 0),
+                active_opens: known(reading.active),
+                passive_opens: known(reading.passive),
+                resets: known(reading.resets),
+                attempt_fails: known(reading.failed),
+                elapsed_ms: 0,
+            };
+            return self.total.clone();
+        };
+        let now = reading.since(&start);
+        let (opened_seen, remainders_seen) =
+            (self.total.opened.seen + tick.opened, self.total.time_wait.seen + tick.remainders);
+        let mut unseen = |i: usize, counted: Option<u64>, seen: u64| {
+            let most = self.unseen[i].max(counted?.saturating_sub(seen));
+            let grown = most - self.unseen[i];
+            self.unseen[i] = most;
+            Some(grown)
+        };
+        let whole = tick.shift == 0;
+        let opened =
+            Flow { seen: tick.opened, unseen: if whole { unseen(0, now.opened(), opened_seen) } else { None } };
+        let time_wait = Flow {
+            seen: tick.remainders,
+            unseen: if whole { unseen(1, now.remainders, remainders_seen) } else { None },
+        };
+        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let grown = signed(tick.connections) - signed(self.connections);
+        self.connections = tick.connections;
+        let step = reading.since(&self.last);
+        let ledger = Ledger {
+            elapsed_ms: tick.elapsed_ms.unwrap_or(0),
+            opened,
+            time_wait,
+            ended: opened.total().zip(time_wait.total()).map(|(o, t)| signed(o) - signed(t) - grown),
+            active_opens: step.active,
+            passive_opens: step.passive,
+            resets: step.resets,
+            attempt_fails: step.failed,
+        };
+        self.last = *reading;
+        self.total.merge(&ledger);
+        ledger
+    }
+
+    /// Everything since the first sample.
+    #[must_use]
+    pub fn since_start(&self) -> &Ledger {
+        &self.total
+    }
+}

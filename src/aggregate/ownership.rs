@@ -1,0 +1,354 @@
+//! Who owns what, remembered beyond the moment at which it could be read.
+//!
+//! Comes in: owner tables as they are read now and then. Goes out: a small number per set of processes that a tracker keeps
+//! with each row, so that a TIME_WAIT has the owner which its socket had; and for what was never seen before its
+//! TIME_WAIT, who it most likely was, and why. Never here: looking.
+#![allow(clippy::iter_over_hash_type, reason = "every entry is treated alike, in whichever order")]
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::aggregate::groups::processes_label;
+use crate::aggregate::roles::{Listeners, Role};
+use crate::aggregate::tracker::OwnerId;
+use crate::model::{Endpoint, Holder, OwnerTable, Socket};
+
+/// Confidence of an owner that was read while the socket still had one (diagnosis, section 3).
+pub const SEEN_BEFORE: f64 = 0.99;
+
+/// Looked for, and held by no process that could be looked into.
+pub const NOBODY: OwnerId = OwnerId::MAX;
+
+/// Destinations that are remembered at most.
+const DESTINATIONS: usize = 4096;
+/// Names remembered per destination.
+const NAMES: usize = 8;
+/// Sets of processes that may be forgotten only when they are this many more than those in use.
+const SPARE: usize = 1024;
+
+/// How an owner is known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Known {
+    /// It was read from the socket itself, now or before it became a remainder.
+    Exact(OwnerId),
+    /// Most likely a process of this name.
+    Likely {
+        comm: Arc<str>,
+        confidence: f64,
+        why: &'static str,
+    },
+    Unknown,
+}
+
+struct Set {
+    /// Inode and descriptor are those of the first socket that was seen with this set: only the processes mean anything.
+    holders: Box<[Holder]>,
+    label: Arc<str>,
+    comm: Arc<str>,
+}
+
+/// A process by name and number.
+type Named = (Arc<str>, u32);
+
+/// The memory.
+#[derive(Default)]
+pub struct Ownership {
+    /// Processes of all sets; a table without holders of its own.
+    table: OwnerTable,
+    /// Where a process (pid, name) stands in the table.
+    places: FxHashMap<(u32, Arc<str>), u32>,
+    sets: Vec<Option<Set>>,
+    by_processes: FxHashMap<Box<[u32]>, OwnerId>,
+    /// Freed places.
+    free_sets: Vec<OwnerId>,
+    free_processes: Vec<u32>,
+    in_use: usize,
+    /// Owner of each listening endpoint, by namespace.
+    listeners: FxHashMap<(u64, Endpoint), OwnerId>,
+    /// Which names were seen connecting where, how often.
+    destinations: FxHashMap<(u64, Endpoint), Vec<Named>>,
+    names: FxHashSet<Arc<str>>,
+}
+
+impl Ownership {
+    /// The processes that ids refer to.
+    #[must_use]
+    pub fn table(&self) -> &OwnerTable {
+        &self.table
+    }
+
+    /// Whether every process could be looked into the last time.
+    pub fn looked(&mut self, unreadable: u32) {
+        self.table.collected = true;
+        self.table.unreadable = unreadable;
+    }
+
+    /// The number for the processes of these holders; 0 for none.
+    pub fn remember(&mut self, owners: &OwnerTable, holders: &[Holder]) -> OwnerId {
+        let mut processes: Vec<u32> = Vec::with_capacity(holders.len());
+        for holder in holders {
+            let process = owners.process(holder);
+            let key = (process.pid, self.name(&process.comm));
+            let place = if let Some(place) = self.places.get(&key) {
+                *place
+            } else {
+                let place = self.free_processes.pop().unwrap_or_else(|| {
+                    self.table.processes.push(process.clone());
+                    u32::try_from(self.table.processes.len() - 1).unwrap_or(u32::MAX)
+                });
+                self.table.processes[place as usize] = process.clone();
+                self.places.insert(key, place);
+                place
+            };
+            processes.push(place);
+        }
+        processes.sort_unstable();
+        processes.dedup();
+        if processes.is_empty() {
+            return 0;
+        }
+        if let Some(id) = self.by_processes.get(processes.as_slice()) {
+            return *id;
+        }
+        let fd = |place: u32| {
+            let pid = self.table.processes[place as usize].pid;
+            holders.iter().find(|h| owners.process(h).pid == pid).map_or(0, |h| h.fd)
+        };
+        let set = Set {
+            holders: processes.iter().map(|p| Holder { inode: 0, process: *p, fd: fd(*p) }).collect(),
+            label: processes_label(&processes, &self.table).into(),
+            comm: self.name(&self.table.processes[processes[0] as usize].comm.clone()),
+        };
+        let id = self.free_sets.pop().unwrap_or_else(|| {
+            if self.sets.is_empty() {
+                // Number 0 is nobody.
+                self.sets.push(None);
+            }
+            self.sets.push(None);
+            u32::try_from(self.sets.len() - 1).unwrap_or(0)
+        });
+        self.sets[id as usize] = Some(set);
+        self.by_processes.insert(processes.into_boxed_slice(), id);
+        self.in_use += 1;
+        id
+    }
+
+    /// One shared text per name: clients that live a moment come by the thousand under the same one.
+    fn name(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(name) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = name.into();
+        self.names.insert(Arc::clone(&name));
+        name
+    }
+
+    fn set(&self, id: OwnerId) -> Option<&Set> {
+        self.sets.get(id as usize)?.as_ref()
+    }
+
+    /// The processes behind a number.
+    #[must_use]
+    pub fn holders(&self, id: OwnerId) -> &[Holder] {
+        self.set(id).map_or(&[], |s| &s.holders)
+    }
+
+    /// How a set of processes is called: `nginx(812 +3)`.
+    #[must_use]
+    pub fn label(&self, id: OwnerId) -> Option<Arc<str>> {
+        self.set(id).map(|s| Arc::clone(&s.label))
+    }
+
+    /// Name of the first process of a set.
+    #[must_use]
+    pub fn comm(&self, id: OwnerId) -> Option<Arc<str>> {
+        self.set(id).map(|s| Arc::clone(&s.comm))
+    }
+
+    /// Learns from a socket whose owner has just become known.
+    pub fn learn(&mut self, socket: &Socket, role: Role, listeners: &Listeners, owner: OwnerId) {
+        let Some(comm) = self.comm(owner) else { return };
+        match role {
+            Role::Listener(i) => {
+                self.listeners.insert((socket.netns, listeners.get(i).local), owner);
+            }
+            Role::Client => {
+                let key = (socket.netns, socket.peer.normalised());
+                if self.destinations.len() >= DESTINATIONS && !self.destinations.contains_key(&key) {
+                    // Those that were seen once only are worth the least.
+                    self.destinations.retain(|_, names| names.iter().any(|(_, n)| *n > 1));
+                    if self.destinations.len() >= DESTINATIONS {
+                        return;
+                    }
+                }
+                let names = self.destinations.entry(key).or_default();
+                if let Some((_, n)) = names.iter_mut().find(|(name, _)| *name == comm) {
+                    *n = n.saturating_add(1);
+                } else if names.len() < NAMES {
+                    names.push((comm, 1));
+                }
+            }
+            Role::Server(_) | Role::FormerServer | Role::Bound | Role::Unknown => {}
+        }
+    }
+
+    /// Who a row without holders belonged to.
+    #[must_use]
+    pub fn attribute(&self, socket: &Socket, owner: OwnerId, role: Role, listeners: &Listeners) -> Known {
+        if owner != 0 && owner != NOBODY {
+            return Known::Exact(owner);
+        }
+        let likely = |comm: &Arc<str>, confidence, why| Known::Likely { comm: Arc::clone(comm), confidence, why };
+        match role {
+            Role::Server(i) => {
+                let listener = listeners.get(i);
+                let Some(set) = self.listeners.get(&(socket.netns, listener.local)).and_then(|id| self.set(*id)) else {
+                    return Known::Unknown;
+                };
+                let confidence = if listener.local.is_wildcard() { 0.88 } else { 0.92 };
+                likely(&set.comm, confidence, "holds the listener")
+            }
+            Role::Client => {
+                let Some(names) = self.destinations.get(&(socket.netns, socket.peer.normalised())) else {
+                    return Known::Unknown;
+                };
+                let all: u32 = names.iter().map(|(_, n)| *n).sum();
+                match names.iter().max_by_key(|(_, n)| *n) {
+                    Some((name, n)) if names.len() == 1 => {
+                        likely(name, if *n >= 3 { 0.75 } else { 0.6 }, "the only one seen connecting there")
+                    }
+                    Some((name, n)) if n * 2 > all => {
+                        likely(name, (f64::from(*n) / f64::from(all)).min(0.6), "most often seen connecting there")
+                    }
+                    _ => Known::Unknown,
+                }
+            }
+            Role::Listener(_) | Role::FormerServer | Role::Bound | Role::Unknown => Known::Unknown,
+        }
+    }
+
+    /// Forgets sets that no row has any more, once there are many of them. `mark` is told to name every set in use.
+    pub fn forget(&mut self, each_in_use: impl FnOnce(&mut dyn FnMut(OwnerId))) {
+        if self.in_use <= SPARE {
+            return;
+        }
+        let mut marked = vec![false; self.sets.len()];
+        let mut mark = |id: OwnerId| {
+            if let Some(slot) = marked.get_mut(id as usize) {
+                *slot = true;
+            }
+        };
+        each_in_use(&mut mark);
+        for id in self.listeners.values() {
+            mark(*id);
+        }
+        let (sets, free) = (&mut self.sets, &mut self.free_sets);
+        self.by_processes.retain(|_, id| {
+            let keep = marked[*id as usize];
+            if !keep {
+                sets[*id as usize] = None;
+                free.push(*id);
+            }
+            keep
+        });
+        self.in_use = self.by_processes.len();
+        let used: FxHashSet<u32> = self.by_processes.keys().flat_map(|p| p.iter().copied()).collect();
+        let free = &mut self.free_processes;
+        self.places.retain(|_, place| {
+            let keep = used.contains(place);
+            if !keep {
+                free.push(*place);
+            }
+            keep
+        });
+        self.names.retain(|name| Arc::strong_count(name) > 1);
+    }
+
+    /// How many sets are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.in_use
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.in_use == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Process, State};
+
+    fn table(processes: &[(u32, &str)]) -> OwnerTable {
+        let all: Vec<Process> = processes
+            .iter()
+            .map(|(pid, comm)| Process { pid: *pid, comm: (*comm).into(), ..Process::default() })
+            .collect();
+        let holders = (0..all.len()).map(|i| Holder { inode: 9, process: u32::try_from(i).unwrap(), fd: 3 }).collect();
+        OwnerTable::new(all, holders, 0)
+    }
+
+    fn socket(state: State, local: &str, peer: &str) -> Socket {
+        let endpoint = |text: &str| {
+            let at: std::net::SocketAddr = text.parse().unwrap();
+            Endpoint::new(at.ip(), at.port())
+        };
+        Socket { state, local: endpoint(local), peer: endpoint(peer), ..Socket::default() }
+    }
+
+    #[test]
+    fn the_same_processes_are_the_same_number_and_keep_their_label() {
+        let mut ownership = Ownership::default();
+        let (one, two) = (table(&[(1, "nginx"), (2, "nginx")]), table(&[(2, "nginx"), (1, "nginx")]));
+        let id = ownership.remember(&one, one.holders(9));
+        assert_eq!(ownership.remember(&two, two.holders(9)), id);
+        assert_eq!(ownership.label(id).as_deref(), Some("nginx(1 +1)"));
+        assert_eq!(ownership.remember(&one, &[]), 0);
+        let again = table(&[(1, "postgres")]);
+        assert_ne!(ownership.remember(&again, again.holders(9)), id, "a pid that was used again is another process");
+    }
+
+    #[test]
+    fn what_no_row_has_is_forgotten_and_its_place_used_again() {
+        let mut ownership = Ownership::default();
+        let keep = table(&[(1, "keep")]);
+        let kept = ownership.remember(&keep, keep.holders(9));
+        for pid in 10..5000 {
+            let t = table(&[(pid, "curl")]);
+            ownership.remember(&t, t.holders(9));
+            ownership.forget(|mark| mark(kept));
+        }
+        assert!(ownership.len() <= SPARE + 1, "{}", ownership.len());
+        assert!(ownership.table().processes.len() <= SPARE + 2);
+        assert_eq!(ownership.label(kept).as_deref(), Some("keep(1)"));
+    }
+
+    #[test]
+    fn a_remainder_is_attributed_by_what_was_seen_there() {
+        let mut ownership = Ownership::default();
+        let mut listeners = Listeners::new((32768, 60999));
+        let listen = socket(State::Listen, "10.0.0.1:80", "0.0.0.0:0");
+        listeners.add(&listen);
+        let nginx = table(&[(7, "nginx")]);
+        let server = ownership.remember(&nginx, nginx.holders(9));
+        ownership.learn(&listen, listeners.role(&listen), &listeners, server);
+        let curl = table(&[(8, "curl")]);
+        let client = ownership.remember(&curl, curl.holders(9));
+        let out = socket(State::Established, "10.0.0.1:40000", "10.9.9.9:443");
+        ownership.learn(&out, listeners.role(&out), &listeners, client);
+        let of = |local, peer, owner| {
+            let s = socket(State::TimeWait, local, peer);
+            match ownership.attribute(&s, owner, listeners.role(&s), &listeners) {
+                Known::Likely { comm, confidence, .. } => format!("{comm} {confidence}"),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(of("10.0.0.1:80", "10.0.0.5:50000", 0), "nginx 0.92");
+        assert_eq!(of("10.0.0.1:40001", "10.9.9.9:443", 0), "curl 0.6");
+        assert_eq!(of("10.0.0.1:40001", "10.9.9.9:444", 0), "Unknown");
+        assert_eq!(of("10.0.0.1:40001", "10.9.9.9:444", client), format!("Exact({client})"));
+    }
+}

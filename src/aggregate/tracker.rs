@@ -1,0 +1,555 @@
+//! What changed between two looks at the table: who came, who went, who moved from which state to which.
+//!
+//! Comes in: every row of a sample, then the end of the sample. Goes out: the matrix of transitions, arrivals and
+//! departures, dwell times, and for each row what was known of it before (its owner above all). Never here: I/O, a clock
+//! (the time of a sample is given), output.
+//!
+//! A row is recognised by its namespace and cookie, which the kernel copies from a request to the socket made of it
+//! (`inet_csk_clone_lock`) and from a socket to its TIME_WAIT (`inet_twsk_alloc`); a source without cookies is keyed by
+//! four-tuple. What happened and was undone between two samples is not here but in [`crate::aggregate::flows`].
+//!
+//! Memory is bounded: above the cap only one key in 2, 4, 8... is tracked, chosen by its hash, so that those which stay
+//! are still followed from arrival to departure and rates can be scaled up instead of being wrong.
+#![allow(clippy::iter_over_hash_type, reason = "every entry is treated alike, in whichever order")]
+
+use rustc_hash::{FxHashMap, FxHasher};
+use std::hash::{Hash, Hasher};
+
+use crate::model::{FourTuple, RowKind, Socket, State};
+
+/// How many rows are followed at most, unless told otherwise: about 40 MB.
+pub const DEFAULT_CAP: usize = 200_000;
+
+/// Events that one sample keeps at most; more are only counted.
+const EVENTS: usize = 100_000;
+
+/// What identifies a row from one sample to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Cookie(u64, u64),
+    Tuple(u64, FourTuple),
+}
+
+impl Key {
+    fn of(socket: &Socket) -> Key {
+        match socket.cookie {
+            Some(cookie) => Key::Cookie(socket.netns, cookie),
+            None => Key::Tuple(socket.netns, socket.four_tuple()),
+        }
+    }
+
+    /// Whether it is among the one in 2^shift that are followed.
+    fn is_followed(&self, shift: u32) -> bool {
+        if shift == 0 {
+            return true;
+        }
+        let mut hasher = FxHasher::default();
+        self.hash(&mut hasher);
+        // The low bits of this hash choose the bucket; the middle ones are as good and independent of it.
+        (hasher.finish() >> 20).trailing_zeros() >= shift
+    }
+}
+
+/// What part of a connection's life a row is, as the kernel's counters see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// LISTEN, bound, closed: no connection.
+    Idle,
+    /// A request: `PassiveOpens` counts it when it becomes a socket (`tcp_create_openreq_child`).
+    Request,
+    /// A full socket with a peer: counted by `ActiveOpens` or `PassiveOpens`.
+    Connection,
+    /// TIME_WAIT, or the small FIN_WAIT2 before it: counted by `TW` or `TWKilled` (`inet_twsk_schedule`).
+    Remainder,
+}
+
+impl Phase {
+    #[must_use]
+    pub fn of(socket: &Socket) -> Phase {
+        match (socket.kind, socket.state) {
+            (RowKind::Request, _) => Phase::Request,
+            (RowKind::TimeWaitMini, _) | (_, State::TimeWait) => Phase::Remainder,
+            (RowKind::BoundInactive, _) | (_, State::Listen | State::Close | State::BoundInactive) => Phase::Idle,
+            (RowKind::Full, _) => Phase::Connection,
+        }
+    }
+}
+
+/// Number of an owner in [`crate::aggregate::ownership::Ownership`]; 0 is nobody.
+pub type OwnerId = u32;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    tuple: FourTuple,
+    state: State,
+    phase: Phase,
+    /// The entry into the state was seen, and not only the state.
+    since_known: bool,
+    /// Whether it belongs to the sockets that the user asked for.
+    member: bool,
+    /// Samples in a row without it.
+    missed: u8,
+    owner: OwnerId,
+    seen: u32,
+    since_ms: u64,
+    first_ms: u64,
+}
+
+/// What is known of a row besides the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// False for what is beyond the cap: nothing is known then.
+    pub followed: bool,
+    /// The dump gave this row before; it must not be counted twice.
+    pub repeated: bool,
+    /// The state at the last sample; `None` for a newcomer.
+    pub was: Option<State>,
+    /// Whether it belonged to the wanted sockets at the last sample; newcomers do until told otherwise.
+    pub was_member: bool,
+    pub owner: OwnerId,
+    /// The time of this sample.
+    pub seen_ms: u64,
+    /// When it was first seen, and since when it is in its state.
+    pub first_ms: u64,
+    pub since_ms: u64,
+    /// Whether it was seen entering the state; else it is there since `since_ms` at the latest.
+    pub since_known: bool,
+    left_after_ms: Option<u64>,
+}
+
+/// States down, states across: how often which change was seen. The last line is "did not exist", the last column "gone".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matrix(Box<[[u64; Matrix::SIDE]; Matrix::SIDE]>);
+
+impl Default for Matrix {
+    fn default() -> Matrix {
+        Matrix(Box::new([[0; Matrix::SIDE]; Matrix::SIDE]))
+    }
+}
+
+impl Matrix {
+    const SIDE: usize = State::SLOTS + 1;
+
+    fn index(state: Option<State>) -> usize {
+        state.map_or(State::SLOTS, State::index)
+    }
+
+    pub fn add(&mut self, from: Option<State>, to: Option<State>, n: u64) {
+        self.0[Matrix::index(from)][Matrix::index(to)] += n;
+    }
+
+    pub fn merge(&mut self, other: &Matrix) {
+        for (mine, theirs) in self.0.iter_mut().flatten().zip(other.0.iter().flatten()) {
+            *mine += theirs;
+        }
+    }
+
+    #[must_use]
+    pub fn get(&self, from: Option<State>, to: Option<State>) -> u64 {
+        self.0[Matrix::index(from)][Matrix::index(to)]
+    }
+
+    /// How many entered a state, from anywhere.
+    #[must_use]
+    pub fn entered(&self, state: State) -> u64 {
+        (0..Matrix::SIDE).map(|from| self.0[from][state.index()]).sum()
+    }
+
+    /// How many left a state, to anywhere.
+    #[must_use]
+    pub fn left(&self, state: State) -> u64 {
+        self.0[state.index()].iter().sum()
+    }
+
+    #[must_use]
+    pub fn arrivals(&self) -> u64 {
+        self.0[State::SLOTS].iter().sum()
+    }
+
+    #[must_use]
+    pub fn departures(&self) -> u64 {
+        self.0.iter().map(|line| line[State::SLOTS]).sum()
+    }
+
+    /// Every change that was seen, in the order of the states; `None` is "did not exist" and "gone". Unknown state
+    /// numbers share one place and come as state 0.
+    #[must_use]
+    pub fn changes(&self) -> Vec<(Option<State>, Option<State>, u64)> {
+        let state = |i: usize| match i {
+            State::SLOTS => None,
+            i => Some(State::ALL.get(i).copied().unwrap_or(State::Unknown(0))),
+        };
+        let mut changes = Vec::new();
+        for (i, line) in self.0.iter().enumerate() {
+            for (j, n) in line.iter().enumerate().filter(|(_, n)| **n > 0) {
+                changes.push((state(i), state(j), *n));
+            }
+        }
+        changes
+    }
+}
+
+/// How long sockets stayed in a state, of those that were seen entering and leaving it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Dwell {
+    pub count: u64,
+    pub sum_ms: u64,
+    pub max_ms: u64,
+    /// By powers of two of a millisecond.
+    buckets: [u32; 32],
+}
+
+impl Dwell {
+    fn add(&mut self, ms: u64) {
+        self.count += 1;
+        self.sum_ms = self.sum_ms.saturating_add(ms);
+        self.max_ms = self.max_ms.max(ms);
+        let bucket = (64 - ms.leading_zeros()).min(31) as usize;
+        self.buckets[bucket] = self.buckets[bucket].saturating_add(1);
+    }
+
+    #[must_use]
+    pub fn mean_ms(&self) -> Option<u64> {
+        self.sum_ms.checked_div(self.count)
+    }
+
+    /// Between which two durations the median lies.
+    #[must_use]
+    pub fn median_ms(&self) -> Option<(u64, u64)> {
+        let half = self.count.div_ceil(2);
+        let mut sum = 0;
+        for (i, n) in self.buckets.iter().enumerate() {
+            sum += u64::from(*n);
+            if sum >= half && self.count > 0 {
+                return Some((if i == 0 { 0 } else { 1 << (i - 1) }, 1 << i));
+            }
+        }
+        None
+    }
+}
+
+/// One change of one socket.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Transition {
+    pub netns: u64,
+    pub cookie: Option<u64>,
+    pub tuple: FourTuple,
+    /// `None`: it did not exist at the last sample.
+    pub from: Option<State>,
+    /// `None`: it exists no more.
+    pub to: Option<State>,
+    /// How long it was in `from`, if it was seen entering it; right to within one interval at either end.
+    pub dwell_ms: Option<u64>,
+    pub owner: OwnerId,
+}
+
+/// What one sample showed beside the rows.
+#[derive(Clone, Debug, Default)]
+pub struct Tick {
+    /// Since the sample before; `None` for the first, which has nothing to compare with.
+    pub elapsed_ms: Option<u64>,
+    /// Changes of the sockets that were asked for.
+    pub matrix: Matrix,
+    /// Connections that were not there before and are (whatever has become of them), asked for or not.
+    pub opened: u64,
+    /// Those that turned up as TIME_WAIT, or as the small FIN_WAIT2, asked for or not.
+    pub remainders: u64,
+    /// Full sockets with a peer at this sample, asked for or not.
+    pub connections: u64,
+    /// Rows that are followed.
+    pub followed: u64,
+    /// One key in 2^shift is followed.
+    pub shift: u32,
+    pub events: Vec<Transition>,
+    /// Events beyond those kept.
+    pub events_dropped: u64,
+}
+
+impl Tick {
+    /// By what counts of followed rows must be multiplied.
+    #[must_use]
+    pub fn scale(&self) -> u64 {
+        1 << self.shift
+    }
+}
+
+/// Everything that is followed.
+pub struct Tracker {
+    rows: FxHashMap<Key, Entry>,
+    cap: usize,
+    shift: u32,
+    sample: u32,
+    now_ms: u64,
+    before_ms: Option<u64>,
+    tick: Tick,
+    pub dwell: [Dwell; State::SLOTS],
+    /// Keep every change as an event.
+    pub keep_events: bool,
+    /// The kernel's hash table is so small that a dump under churn misses rows (several share a bucket, and the dump
+    /// resumes by place in it): then only what is missing twice is gone.
+    pub tolerant: bool,
+    /// Newcomers of this sample are admitted without being arrivals: the share that is followed was just raised.
+    admitting: bool,
+}
+
+impl Tracker {
+    #[must_use]
+    pub fn new(cap: usize) -> Tracker {
+        Tracker {
+            rows: FxHashMap::default(),
+            cap: cap.max(2),
+            shift: 0,
+            sample: 0,
+            now_ms: 0,
+            before_ms: None,
+            tick: Tick::default(),
+            dwell: [Dwell::default(); State::SLOTS],
+            keep_events: false,
+            tolerant: false,
+            admitting: false,
+        }
+    }
+
+    /// An empty one with the same settings.
+    #[must_use]
+    pub fn renewed(&self) -> Tracker {
+        Tracker { keep_events: self.keep_events, tolerant: self.tolerant, ..Tracker::new(self.cap) }
+    }
+
+    /// Begins a sample.
+    pub fn begin(&mut self, now_ms: u64) {
+        self.before_ms = (self.sample > 0).then_some(self.now_ms);
+        self.sample += 1;
+        self.now_ms = now_ms.max(self.now_ms);
+        let events = std::mem::take(&mut self.tick.events);
+        self.tick = Tick { elapsed_ms: self.before_ms.map(|b| self.now_ms - b), events, ..Tick::default() };
+        self.tick.events.clear();
+        // Well below the cap again: follow twice as many. The newcomers that this lets in are no arrivals.
+        self.admitting = self.shift > 0 && self.rows.len() < self.cap / 4;
+        if self.admitting {
+            self.shift -= 1;
+        }
+    }
+
+    /// Takes one row, and says what was known of it.
+    pub fn see(&mut self, socket: &Socket) -> Sight {
+        let key = Key::of(socket);
+        let mut sight = Sight {
+            followed: false,
+            repeated: false,
+            was: None,
+            was_member: true,
+            owner: 0,
+            seen_ms: self.now_ms,
+            first_ms: self.now_ms,
+            since_ms: self.now_ms,
+            since_known: self.sample > 1 && !self.admitting,
+            left_after_ms: None,
+        };
+        if !key.is_followed(self.shift) {
+            return sight;
+        }
+        let phase = Phase::of(socket);
+        let before = self.rows.get_mut(&key).map(|entry| {
+            let old = *entry;
+            sight.repeated = old.seen == self.sample;
+            if sight.repeated {
+                // Also where it has moved on meanwhile: one row per sample, or populations and changes would not agree.
+                return old;
+            }
+            entry.missed = 0;
+            entry.seen = self.sample;
+            entry.tuple = socket.four_tuple();
+            if old.state != socket.state {
+                entry.since_ms = self.now_ms;
+                entry.since_known = true;
+            }
+            entry.state = socket.state;
+            entry.phase = phase;
+            sight = Sight {
+                followed: true,
+                repeated: false,
+                was: Some(old.state),
+                was_member: old.member,
+                owner: old.owner,
+                seen_ms: self.now_ms,
+                first_ms: old.first_ms,
+                since_ms: entry.since_ms,
+                since_known: entry.since_known,
+                left_after_ms: (old.state != socket.state && old.since_known).then(|| self.now_ms - old.since_ms),
+            };
+            old
+        });
+        if before.is_none() {
+            sight.followed = true;
+            self.rows.insert(
+                key,
+                Entry {
+                    tuple: socket.four_tuple(),
+                    state: socket.state,
+                    phase,
+                    since_known: sight.since_known,
+                    member: true,
+                    missed: 0,
+                    owner: 0,
+                    seen: self.sample,
+                    since_ms: self.now_ms,
+                    first_ms: self.now_ms,
+                },
+            );
+            if self.rows.len() > self.cap {
+                self.thin_out();
+            }
+        }
+        if sight.repeated || self.sample == 1 || (self.admitting && before.is_none()) {
+            return sight;
+        }
+        let was = before.map_or(Phase::Idle, |b| b.phase);
+        let counted = |p| matches!(p, Phase::Connection | Phase::Remainder);
+        self.tick.opened += u64::from(counted(phase) && !counted(was));
+        self.tick.remainders += u64::from(phase == Phase::Remainder && was != Phase::Remainder);
+        sight
+    }
+
+    /// Follows only half of the keys from now on.
+    fn thin_out(&mut self) {
+        while self.rows.len() > self.cap && self.shift < 20 {
+            self.shift += 1;
+            let shift = self.shift;
+            self.rows.retain(|key, _| key.is_followed(shift));
+        }
+    }
+
+    /// Says whether a row that was just seen belongs to the sockets asked for, and counts the change if it does.
+    pub fn count(&mut self, socket: &Socket, sight: &Sight, member: bool) {
+        if !sight.followed || sight.repeated {
+            return;
+        }
+        if member != sight.was_member
+            && let Some(entry) = self.rows.get_mut(&Key::of(socket))
+        {
+            entry.member = member;
+        }
+        let newcomer = sight.was.is_none();
+        if self.sample == 1 || (self.admitting && newcomer) {
+            return;
+        }
+        let from = sight.was.filter(|_| sight.was_member);
+        let to = member.then_some(socket.state);
+        if from == to {
+            return;
+        }
+        if let (Some(state), Some(ms)) = (from, sight.left_after_ms) {
+            self.dwell[state.index()].add(ms);
+        }
+        self.tick.matrix.add(from, to, 1);
+        self.event(Transition {
+            netns: socket.netns,
+            cookie: socket.cookie,
+            tuple: socket.four_tuple(),
+            from,
+            to,
+            dwell_ms: sight.left_after_ms,
+            owner: sight.owner,
+        });
+    }
+
+    fn event(&mut self, event: Transition) {
+        if !self.keep_events {
+            return;
+        }
+        if self.tick.events.len() < EVENTS {
+            self.tick.events.push(event);
+        } else {
+            self.tick.events_dropped += 1;
+        }
+    }
+
+    /// Remembers who owns a row.
+    pub fn own(&mut self, socket: &Socket, owner: OwnerId) {
+        if let Some(entry) = self.rows.get_mut(&Key::of(socket)) {
+            entry.owner = owner;
+        }
+    }
+
+    /// Ends the sample: what was not seen is gone.
+    pub fn finish(&mut self) -> &Tick {
+        let (sample, now_ms, tolerant, keep) = (self.sample, self.now_ms, self.tolerant, self.keep_events);
+        let (tick, dwell) = (&mut self.tick, &mut self.dwell);
+        let mut connections = 0;
+        self.rows.retain(|key, entry| {
+            if entry.seen == sample {
+                connections += u64::from(entry.phase == Phase::Connection);
+                return true;
+            }
+            if tolerant && entry.missed == 0 {
+                entry.missed = 1;
+                connections += u64::from(entry.phase == Phase::Connection);
+                return true;
+            }
+            if entry.member {
+                let dwell_ms = entry.since_known.then(|| now_ms - entry.since_ms);
+                tick.matrix.add(Some(entry.state), None, 1);
+                if let Some(ms) = dwell_ms {
+                    dwell[entry.state.index()].add(ms);
+                }
+                if keep && tick.events.len() < EVENTS {
+                    let (netns, cookie) = match *key {
+                        Key::Cookie(netns, cookie) => (netns, Some(cookie)),
+                        Key::Tuple(netns, _) => (netns, None),
+                    };
+                    tick.events.push(Transition {
+                        netns,
+                        cookie,
+                        tuple: entry.tuple,
+                        from: Some(entry.state),
+                        to: None,
+                        dwell_ms,
+                        owner: entry.owner,
+                    });
+                } else {
+                    tick.events_dropped += u64::from(keep);
+                }
+            }
+            false
+        });
+        // A flood leaves a table many times as large as what remains.
+        if self.rows.capacity() > 4096 && self.rows.len() < self.rows.capacity() / 8 {
+            self.rows.shrink_to(self.rows.len() * 2);
+        }
+        tick.connections = connections;
+        tick.followed = self.rows.len() as u64;
+        tick.shift = self.shift;
+        tick
+    }
+
+    /// What the last sample showed; it is handed out once.
+    pub fn take_tick(&mut self) -> Tick {
+        std::mem::take(&mut self.tick)
+    }
+
+    /// Marks every owner that some row still has.
+    pub fn mark_owners(&self, mark: &mut dyn FnMut(OwnerId)) {
+        for entry in self.rows.values() {
+            if entry.owner != 0 {
+                mark(entry.owner);
+            }
+        }
+        for event in &self.tick.events {
+            mark(event.owner);
+        }
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! How fast rows arrive that never leave, from their ages alone.
+//!
+//! Comes in: the ages of the rows of one snapshot. Goes out: a rate, if they arrive steadily up to the present. Never here:
+//! rows that leave again, whose ages say nothing of a rate.
+
+/// Scales at which arrival is looked for, finest first.
+const WIDTHS_MS: [u64; 6] = [20_000, 60_000, 600_000, 3_600_000, 6 * 3_600_000, 24 * 3_600_000];
+/// Arrival in this many consecutive stretches of time, the last one included, is steady. A burst (a peer that went away
+/// and took all its connections along) fills one.
+const STRETCHES: usize = 3;
+
+/// Steady arrival.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Arrivals {
+    pub per_second: f64,
+    /// The time that was looked at.
+    pub over_ms: u64,
+}
+
+/// The rate of arrival, from rows that are at least `from_ms` old: rows of every stretch up to `from_ms` ago at the finest
+/// scale that shows them. `None` when there is no such scale: then they came in a burst, or long ago.
+#[must_use]
+pub fn steady(ages_ms: &[u64], from_ms: u64) -> Option<Arrivals> {
+    WIDTHS_MS.iter().find_map(|width| {
+        let mut rows = [0u64; STRETCHES];
+        for age in ages_ms.iter().filter_map(|age| age.checked_sub(from_ms)) {
+            let stretch = usize::try_from(age / width).unwrap_or(usize::MAX);
+            if let Some(n) = rows.get_mut(stretch) {
+                *n += 1;
+            }
+        }
+        let over_ms = width * STRETCHES as u64;
+        let per_second = rows.iter().sum::<u64>() as f64 * 1000.0 / over_ms as f64;
+        rows.iter().all(|n| *n > 0).then_some(Arrivals { per_second, over_ms })
+    })
+}
+
+/// At how many different times rows arrived, taking those within `apart_ms` of the next as one.
+#[must_use]
+pub fn moments(ages_ms: &[u64], apart_ms: u64) -> usize {
+    let mut ages = ages_ms.to_vec();
+    ages.sort_unstable();
+    usize::from(!ages.is_empty()) + ages.windows(2).filter(|w| w[1] - w[0] > apart_ms).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every(seconds: u64, rows: u64) -> Vec<u64> {
+        (0..rows).map(|n| 61_000 + n * seconds * 1000).collect()
+    }
+
+    #[test]
+    fn a_steady_leak_has_its_rate_at_any_scale() {
+        for (seconds, rows) in [(1, 500), (10, 100), (50, 40), (400, 20), (3000, 20), (40_000, 9)] {
+            let found = steady(&every(seconds, rows), 60_000).unwrap();
+            let expected = 1.0 / seconds as f64;
+            let off = found.per_second / expected;
+            assert!((0.66..=1.5).contains(&off), "every {seconds} s: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_burst_a_leak_that_ended_and_too_few_rows_have_none() {
+        let burst: Vec<u64> = (0..500).map(|n| 300_000 + n).collect();
+        assert_eq!(steady(&burst, 60_000), None);
+        let ended: Vec<u64> = every(10, 100).iter().map(|age| age + 10 * 3_600_000).collect();
+        assert_eq!(steady(&ended, 60_000), None);
+        assert_eq!(steady(&every(10, 2), 60_000), None);
+        assert_eq!(steady(&[], 60_000), None);
+        assert_eq!(steady(&[1000, 2000, 3000], 60_000), None, "younger than asked for");
+    }
+
+    #[test]
+    fn rows_that_came_together_are_one_moment() {
+        assert_eq!(moments(&[], 1000), 0);
+        assert_eq!(moments(&[70_000, 70_500, 71_400], 1000), 1);
+        assert_eq!(moments(&[90_000, 70_500, 60_000], 1000), 3);
+    }
+}

@@ -1,0 +1,248 @@
+#![doc = include_str!("../../../docs/rules/abort-storm.md")]
+//!
+//! Comes in: the growth of the counters of resets and of new connections. Goes out: one finding per namespace, with the
+//! split by cause. Never here: a single reset; and whose connections they were is a guess, and said to be one.
+
+use std::collections::BTreeMap;
+
+use crate::diagnose::Outcome;
+use crate::diagnose::ends;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::snapshot::Netns;
+use crate::model::{Process, State};
+
+const ID: &str = "abort-storm";
+/// Evidence name, counter, and what it means.
+const CAUSES: [(&str, &str, &str); 5] = [
+    ("closed_with_unread_data", "TcpExt:TCPAbortOnClose", "local programs closed with unread data"),
+    ("closed_by_reset", "TcpExt:TCPAbortOnData", "local programs closed by reset (linger 0), or while data still came"),
+    ("timed_out", "TcpExt:TCPAbortOnTimeout", "peers stopped answering"),
+    ("no_memory", "TcpExt:TCPAbortOnMemory", "the kernel had no memory, or too many orphans"),
+    ("linger_expired", "TcpExt:TCPAbortOnLinger", "TCP_LINGER2 was negative"),
+];
+/// A connection with data this recently, or one that is being made, shows that the namespace is in use.
+const IN_USE_MS: u32 = 10_000;
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    if view.before.is_none() {
+        return match view.now.netns.iter().find_map(|n| suspicion(view, n)) {
+            Some(why) => Outcome::wants_second(why),
+            None => Outcome::default(),
+        };
+    }
+    let findings = view.now.netns.iter().filter_map(|n| finding(view, n));
+    Outcome::findings(words::worst(findings.collect()))
+}
+
+/// What a single sample has: totals since the namespace was made, and whether anything goes on now.
+fn suspicion(view: &View<'_>, netns: &Netns) -> Option<String> {
+    let resets = netns.counter("Tcp:EstabResets")?;
+    let opened = netns.counter("Tcp:ActiveOpens")? + netns.counter("Tcp:PassiveOpens")?;
+    let percent = if opened == 0 { 100.0 } else { resets as f64 * 100.0 / opened as f64 };
+    if resets == 0 || percent < view.thresholds.abort_percent || !is_in_use(view, netns.inode) {
+        return None;
+    }
+    Some(format!("{percent:.0} % of all connections so far ended by reset"))
+}
+
+fn is_in_use(view: &View<'_>, netns: u64) -> bool {
+    let recent = |age: Option<u32>| age.is_some_and(|ms| ms < IN_USE_MS);
+    view.now.sockets.iter().filter(|s| s.netns == netns).any(|s| match s.state {
+        State::SynSent | State::SynRecv => true,
+        State::Listen => false,
+        _ => s.info.as_deref().is_some_and(|i| recent(i.last_data_sent_ms()) && recent(i.last_data_recv_ms())),
+    })
+}
+
+fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
+    let grown = |counter: &str| view.delta(netns.inode, counter);
+    let resets = grown("Tcp:EstabResets")?;
+    let per_second = view.rate(netns.inode, "Tcp:EstabResets")?;
+    let opened = grown("Tcp:ActiveOpens")? + grown("Tcp:PassiveOpens")?;
+    let percent = if opened == 0 { 100.0 } else { resets as f64 * 100.0 / opened as f64 };
+    if resets == 0 || percent < view.thresholds.abort_percent || per_second < view.thresholds.abort_per_second {
+        return None;
+    }
+    let split: Vec<(&'static str, u64, &'static str)> =
+        CAUSES.iter().map(|(name, counter, words)| (*name, grown(counter).unwrap_or(0), *words)).collect();
+    // What no counter of ours explains came from the peers. One that timed out or was killed without memory need not
+    // have been open, so that the parts may exceed the whole.
+    let ours: u64 = split.iter().map(|(_, n, _)| n).sum();
+    let received = resets.saturating_sub(ours);
+    let is_hard = |name: &str| matches!(name, "timed_out" | "no_memory");
+    let hard: u64 = split.iter().filter(|(name, _, _)| is_hard(name)).map(|(_, n, _)| n).sum();
+    let severity = if hard * 2 > resets { Severity::High } else { Severity::Warning };
+    let largest = split.iter().filter(|(_, n, _)| *n > received).max_by_key(|(_, n, _)| *n);
+    let cause = largest.map_or("peers sent the resets", |(_, _, words)| words);
+    let summary = format!(
+        "{} ended by reset in {} ({per_second:.1} per second, {percent:.0} % of those opened): mostly {cause}",
+        words::count(resets, "connection", "connections"),
+        words::duration(view.interval_ms()?)
+    );
+    let suspects = vanished(view, netns.inode);
+    let first = suspects.first().map(|(process, _)| *process);
+    let subject = match first {
+        Some(process) => view.subject_of(process, netns.inode),
+        None => Subject { netns: (netns.inode != 0).then_some(netns.inode), ..Subject::default() },
+    };
+    let mut finding = Finding::new(ID, severity, 0.8, summary)
+        .because("the kernel's counters are exact; whose connections they were they do not say (0.5)")
+        .subject(subject)
+        .evidence("resets", Evidence::Count(resets))
+        .evidence("resets_per_second", Evidence::PerSecond(per_second))
+        .evidence("opened", Evidence::Count(opened))
+        .evidence("share_of_opened_percent", Evidence::Percent(percent))
+        .evidence("received_or_unexplained", Evidence::Count(received));
+    for (name, n, _) in &split {
+        finding = finding.evidence(name, Evidence::Count(*n));
+    }
+    finding = finding.evidence("resets_sent", Evidence::count(grown("Tcp:OutRsts")));
+    if !suspects.is_empty() {
+        let list = suspects.iter().take(5).map(|(p, n)| format!("{}: {n}", ends::name(p))).collect();
+        finding = finding.evidence("vanished_without_time_wait", Evidence::List(list));
+    }
+    let steps: Vec<&str> = match largest.map(|(name, _, _)| *name) {
+        Some("closed_with_unread_data") => vec![
+            "read to EOF before close(): a server that answers an error without reading the rest of the request resets",
+            "or shutdown() for writing, read for a short time, then close()",
+        ],
+        Some("closed_by_reset") => vec![
+            "remove SO_LINGER with a time of zero, and do not close while the peer may still send",
+            "if a load tester or a health check does it on purpose, nothing is wrong",
+        ],
+        Some("timed_out") => vec!["peers vanish: see dead-peer-retransmit for which, and check the path to them"],
+        Some("no_memory") => vec!["see orphan-limit and tcp-memory-pressure for what runs out"],
+        Some(_) => vec!["remove a negative TCP_LINGER2 from the program"],
+        None => vec![
+            "look at the peers: a server that restarts, closes with unread data, or an idle limit of a load balancer",
+            "retire listeners in order: stop accepting, drain the queue, then close; tcp_migrate_req=1 helps with \
+             SO_REUSEPORT",
+        ],
+    };
+    Some(
+        finding
+            .why(
+                "FIN says that all was sent; RST says forget it, so data in flight, and data that was received and not \
+                 yet read, may be lost. Users see \"connection reset by peer\", often at the end of a response.",
+            )
+            .remedy(steps)
+            .avoid([
+                "dropping RSTs in a firewall: the other side then waits for minutes",
+                "SO_LINGER with zero to avoid TIME_WAIT",
+            ])
+            .next("tcpstate doctor --interval 10s --rule abort-storm"),
+    )
+}
+
+/// Owners of connections that were open in the first sample and are gone in the second without leaving a TIME_WAIT at
+/// either end; the one with most of them first. Whoever closes second leaves none either, so this is a hint.
+fn vanished<'a>(view: &View<'a>, netns: u64) -> Vec<(&'a Process, u64)> {
+    let Some(before) = view.before else { return Vec::new() };
+    let mut counts: BTreeMap<u32, (&'a Process, u64)> = BTreeMap::new();
+    for socket in before.sockets.iter().filter(|s| s.netns == netns && s.state == State::Established) {
+        let tuple = socket.four_tuple();
+        if view.at(netns, tuple).is_some() || view.at(netns, tuple.swapped()).is_some() {
+            continue;
+        }
+        if let Some(holder) = before.owners.of(socket).1.first() {
+            let process = before.owners.process(holder);
+            counts.entry(process.pid).or_insert((process, 0)).1 += 1;
+        }
+    }
+    let mut owners: Vec<_> = counts.into_values().collect();
+    owners.sort_by_key(|(process, n)| (std::cmp::Reverse(*n), process.pid));
+    owners
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, info, row, time_wait};
+
+    fn world(before: &[(&str, u64)], now: &[(&str, u64)]) -> World {
+        let mut world = World::new();
+        for name in ["Tcp:EstabResets", "Tcp:ActiveOpens", "Tcp:PassiveOpens", "Tcp:OutRsts"] {
+            world.counter(name, 1000);
+        }
+        for (_, counter, _) in CAUSES {
+            world.counter(counter, 1000);
+        }
+        for (name, n) in before {
+            world.counter(name, *n);
+        }
+        for port in 5000u32..5004 {
+            let socket = row(State::Established, &format!("10.0.0.1:{port}"), "10.0.0.2:80");
+            world.hold(812, "client", port, socket.inode).add(socket);
+        }
+        world.later(2000);
+        for (name, n) in now {
+            world.counter(name, 1000 + n);
+        }
+        world
+    }
+
+    #[test]
+    fn the_counters_say_how_many_and_why() {
+        let mut world = world(
+            &[],
+            &[("Tcp:EstabResets", 30), ("Tcp:ActiveOpens", 100), ("TcpExt:TCPAbortOnClose", 25), ("Tcp:OutRsts", 26)],
+        );
+        // Two were closed in order.
+        world.now.sockets.truncate(1);
+        world.add(time_wait("10.0.0.1:5001", "10.0.0.2:80", 59_000));
+        let outcome = world.check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
+        assert_eq!(
+            finding.summary,
+            "30 connections ended by reset in 2.0 s (15.0 per second, 30 % of those opened): mostly local programs \
+            closed with unread data"
+        );
+        assert!(finding.evidence.contains(&("received_or_unexplained", Evidence::Count(5))));
+        let list = Evidence::List(vec!["client (812): 2".into()]);
+        assert!(finding.evidence.contains(&("vanished_without_time_wait", list)), "{finding:?}");
+        assert!(finding.remedy[0].starts_with("read to EOF"));
+    }
+
+    #[test]
+    fn resets_that_no_counter_of_ours_explains_came_from_the_peers() {
+        let outcome = world(&[], &[("Tcp:EstabResets", 30), ("TcpExt:TCPAbortOnData", 3)]).check(check);
+        assert!(outcome.findings[0].summary.ends_with("mostly peers sent the resets"));
+    }
+
+    #[test]
+    fn timeouts_and_memory_are_high_when_they_are_most_of_it() {
+        let severity = |n| {
+            let grown = [("Tcp:EstabResets", 30), ("TcpExt:TCPAbortOnTimeout", n)];
+            world(&[], &grown).check(check).findings[0].severity
+        };
+        assert_eq!((severity(15), severity(16)), (Severity::Warning, Severity::High));
+    }
+
+    #[test]
+    fn few_resets_a_small_share_and_old_totals_are_silent() {
+        let silent = |now: &[(&str, u64)]| assert_eq!(world(&[], now).check(check), Outcome::default(), "{now:?}");
+        silent(&[]);
+        silent(&[("Tcp:EstabResets", 1)]);
+        silent(&[("Tcp:EstabResets", 30), ("Tcp:PassiveOpens", 601)]);
+        assert_eq!(world(&[], &[("Tcp:EstabResets", 30), ("Tcp:PassiveOpens", 600)]).check(check).findings.len(), 1);
+        let mut unknown = world(&[], &[("Tcp:EstabResets", 30)]);
+        unknown.now.netns[0].counters.remove("Tcp:PassiveOpens");
+        assert_eq!(unknown.check(check), Outcome::default());
+    }
+
+    #[test]
+    fn one_sample_suspects_a_namespace_in_use_with_many_resets_in_its_past() {
+        let once = |resets: u64, ages: &[(&str, u64)]| {
+            let mut world = World::new();
+            world.counter("Tcp:EstabResets", resets).counter("Tcp:ActiveOpens", 1000).counter("Tcp:PassiveOpens", 0);
+            world.add(info(row(State::Established, "10.0.0.1:5000", "10.0.0.2:80"), ages));
+            world.check(check).wants_second.is_some()
+        };
+        let busy = [("last_data_sent_ms", 10), ("last_data_recv_ms", 10)];
+        assert!(once(50, &busy) && !once(49, &busy));
+        assert!(!once(50, &[("last_data_sent_ms", 20_000), ("last_data_recv_ms", 20_000)]));
+    }
+}

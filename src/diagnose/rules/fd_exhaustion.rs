@@ -1,0 +1,331 @@
+#![doc = include_str!("../../../docs/rules/fd-exhaustion.md")]
+//!
+//! Comes in: descriptors in use and their limits, of processes with sockets and of the host. Goes out: one finding per
+//! process near its limit, one for the host. Never here: processes without a TCP socket.
+
+use std::collections::BTreeMap;
+
+use crate::diagnose::Outcome;
+use crate::diagnose::descriptors::emfile_in_ms;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::thresholds::Thresholds;
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::State;
+
+const ID: &str = "fd-exhaustion";
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let mut near: BTreeMap<u32, Use> = BTreeMap::new();
+    for (pid, facts) in &view.now.processes {
+        let (Some(used), Some(soft)) = (facts.fd_used, facts.fd_soft) else { continue };
+        let before = view.before.and_then(|b| b.processes.get(pid)).and_then(|f| f.fd_used);
+        let this = Use { used, limit: soft, hard: facts.fd_hard, growth: Growth::new(view, used, before) };
+        if this.severity(view.thresholds).is_some() {
+            near.insert(*pid, this);
+        }
+    }
+    let mut findings = Vec::new();
+    if !near.is_empty() {
+        let kinds = kinds(view, &near);
+        findings.extend(near.iter().filter_map(|(pid, this)| of_process(view, *pid, this, kinds.get(pid))));
+    }
+    let mut findings = words::worst(findings);
+    findings.extend(of_host(view));
+    Outcome::findings(findings)
+}
+
+/// Descriptors in use and the limit.
+struct Use {
+    used: u64,
+    limit: u64,
+    hard: Option<u64>,
+    growth: Option<Growth>,
+}
+
+/// How use changed between the samples.
+#[derive(Clone, Copy)]
+struct Growth {
+    by: i64,
+    over_ms: u64,
+}
+
+impl Growth {
+    fn new(view: &View<'_>, now: u64, before: Option<u64>) -> Option<Growth> {
+        Some(Growth { by: now.cast_signed() - before?.cast_signed(), over_ms: view.interval_ms()? })
+    }
+
+    fn per_second(self) -> f64 {
+        self.by as f64 * 1000.0 / self.over_ms as f64
+    }
+}
+
+impl Use {
+    fn percent(&self) -> f64 {
+        // A limit of 0 lets no descriptor be opened at all.
+        if self.limit == 0 { 100.0 } else { self.used as f64 * 100.0 / self.limit as f64 }
+    }
+
+    /// Time until the limit, if use grows.
+    fn left_ms(&self) -> Option<u64> {
+        let growth = self.growth.filter(|g| g.by > 0)?;
+        emfile_in_ms(self.limit, self.used, growth.per_second())
+    }
+
+    /// Growth counts only above the first step: below it a server that accepts a few clients looks the same.
+    fn severity(&self, t: &Thresholds) -> Option<Severity> {
+        let percent = self.percent();
+        let soon = self.left_ms().is_some_and(|ms| (ms as f64) < t.fd_eta_crit_hours * 3_600_000.0);
+        if percent >= t.fd_exhaustion_crit_percent || self.used >= self.limit {
+            Some(Severity::Critical)
+        } else if percent >= t.fd_exhaustion_high_percent || (soon && percent >= t.fd_exhaustion_warn_percent) {
+            Some(Severity::High)
+        } else if percent >= t.fd_exhaustion_warn_percent {
+            Some(Severity::Warning)
+        } else {
+            None
+        }
+    }
+}
+
+/// What the descriptors of a process are.
+#[derive(Default)]
+struct Kinds {
+    established: u64,
+    close_wait: u64,
+    listen: u64,
+    other_tcp: u64,
+    closed_tcp: Option<u64>,
+}
+
+/// One pass over the sockets, for the processes that are near their limit.
+fn kinds(view: &View<'_>, near: &BTreeMap<u32, Use>) -> BTreeMap<u32, Kinds> {
+    let owners = &view.now.owners;
+    let closed_tcp = view.now.closed_tcp.as_ref().map(|_| 0);
+    let fresh = |pid: &u32| (*pid, Kinds { closed_tcp, ..Kinds::default() });
+    let mut kinds: BTreeMap<u32, Kinds> = near.keys().map(fresh).collect();
+    for socket in &view.now.sockets {
+        for holder in owners.holders(socket.inode) {
+            let Some(kinds) = kinds.get_mut(&owners.process(holder).pid) else { continue };
+            match socket.state {
+                State::Established => kinds.established += 1,
+                State::CloseWait => kinds.close_wait += 1,
+                State::Listen => kinds.listen += 1,
+                _ => kinds.other_tcp += 1,
+            }
+        }
+    }
+    for holder in view.now.closed_tcp.iter().flatten() {
+        let process = owners.processes.get(holder.process as usize);
+        if let Some(n) = process.and_then(|p| kinds.get_mut(&p.pid)?.closed_tcp.as_mut()) {
+            *n += 1;
+        }
+    }
+    kinds
+}
+
+fn of_process(view: &View<'_>, pid: u32, this: &Use, kinds: Option<&Kinds>) -> Option<Finding> {
+    let severity = this.severity(view.thresholds)?;
+    let process = view.now.owners.processes.iter().find(|p| p.pid == pid);
+    let who = process.map_or_else(|| format!("pid {pid}"), |p| format!("{} ({pid})", p.comm));
+    let left = this.left_ms().map_or(String::new(), |ms| format!(", at this rate full in {}", words::duration(ms)));
+    let (used, limit) = (this.used, this.limit);
+    let summary = if used >= limit {
+        format!("{who} has no descriptor left: {used} of {limit} are in use, and accept(), connect() and open() fail")
+    } else {
+        format!("{who} has {used} of {limit} descriptors in use ({:.0} %){left}", this.percent())
+    };
+    let mut finding = Finding::new(ID, severity, 0.97, summary)
+        .because("the kernel's own count against the kernel's own limit")
+        .subject(process.map_or_else(
+            || Subject { pid: Some(pid), ..Subject::default() },
+            |p| view.subject_of(p, view.process(pid).and_then(|f| f.netns).unwrap_or(0)),
+        ))
+        .evidence("fd_used", Evidence::Count(used))
+        .evidence("fd_soft_limit", Evidence::Count(limit))
+        .evidence("fd_hard_limit", Evidence::count(this.hard))
+        .evidence("used_percent", Evidence::Percent(this.percent()));
+    if let Some(growth) = this.growth {
+        finding = finding
+            .evidence("growth", Evidence::Text(format!("{:+}", growth.by)))
+            .evidence("growth_over_ms", Evidence::Millis(growth.over_ms));
+    }
+    if let Some(ms) = this.left_ms() {
+        finding = finding.evidence("emfile_in_ms", Evidence::Millis(ms));
+    }
+    let mut remedy: Vec<String> = Vec::new();
+    if let Some(kinds) = kinds {
+        let known =
+            kinds.established + kinds.close_wait + kinds.listen + kinds.other_tcp + kinds.closed_tcp.unwrap_or(0);
+        finding = finding
+            .evidence("established", Evidence::Count(kinds.established))
+            .evidence("close_wait", Evidence::Count(kinds.close_wait))
+            .evidence("closed_tcp", Evidence::count(kinds.closed_tcp))
+            .evidence("listen", Evidence::Count(kinds.listen))
+            .evidence("other_tcp", Evidence::Count(kinds.other_tcp))
+            .evidence("other", Evidence::Count(used.saturating_sub(known)));
+        let dead = kinds.close_wait + kinds.closed_tcp.unwrap_or(0);
+        let other = used.saturating_sub(known);
+        remedy.extend(if dead * 4 >= used {
+            Some("fix the leak: see close-wait-leak and closed-socket-fd-leak for this process".to_owned())
+        } else if kinds.established * 2 >= used {
+            Some("close idle connections: server idle timeouts, pool limits; see idle-no-keepalive".to_owned())
+        } else if other * 2 >= used {
+            Some(format!("look at what is not TCP: ls -l /proc/{pid}/fd"))
+        } else {
+            None
+        });
+    }
+    remedy.push("raise the limit where the service is started (LimitNOFILE=) if the load is real".into());
+    remedy.push("check that the program raises its soft limit to the hard one".into());
+    Some(
+        finding
+            .why(
+                "Every connection needs a descriptor number below the soft limit; when none is free accept(), connect() \
+                 and open() fail with EMFILE. A server that cannot accept does not refuse: its clients pile up in the \
+                 accept queue.",
+            )
+            .remedy(remedy)
+            .avoid([
+                "only raising the limit while CLOSE_WAIT or closed TCP grows: the next restart is worse",
+                "a limit of infinity: some programs close, or allocate for, every possible descriptor",
+            ])
+            .next(format!("tcpstate list --pid {pid} -p")),
+    )
+}
+
+/// The host as a whole: `fs.file-nr` against `fs.file-max`, beyond which every process gets ENFILE.
+fn of_host(view: &View<'_>) -> Option<Finding> {
+    let system = &view.now.system;
+    let (used, limit) = (system.files_used?, system.files_max?);
+    let before = view.before.and_then(|b| b.system.files_used);
+    let this = Use { used, limit, hard: None, growth: Growth::new(view, used, before) };
+    let severity = this.severity(view.thresholds)?;
+    // The biggest users among the processes that are known.
+    let mut users: Vec<(u64, u32)> = view.now.processes.values().filter_map(|f| Some((f.fd_used?, f.pid))).collect();
+    users.sort_unstable_by(|a, b| b.cmp(a));
+    let name = |pid: u32| {
+        let process = view.now.owners.processes.iter().find(|p| p.pid == pid);
+        process.map_or_else(|| format!("pid {pid}"), |p| format!("{} ({pid})", p.comm))
+    };
+    let top = users.iter().take(3).map(|(n, pid)| format!("{} {n}", name(*pid))).collect();
+    let mut finding = Finding::new(
+        ID,
+        severity,
+        0.97,
+        format!("the host has {used} of {limit} open files in use ({:.0} %)", this.percent()),
+    )
+    .because("the kernel's own count against the kernel's own limit")
+    .subject(Subject { object: Some("fs.file-max".into()), ..Subject::default() })
+    .evidence("files_used", Evidence::Count(used))
+    .evidence("files_max", Evidence::Count(limit))
+    .evidence("used_percent", Evidence::Percent(this.percent()))
+    .evidence("top_processes", Evidence::List(top));
+    if let Some(growth) = this.growth {
+        finding = finding.evidence("growth", Evidence::Text(format!("{:+}", growth.by)));
+    }
+    Some(
+        finding
+            .why(
+                "Open files of all processes together are limited by fs.file-max. Beyond it every process without \
+                 CAP_SYS_ADMIN gets ENFILE, whatever its own limit says.",
+            )
+            .remedy([
+                "find the process whose descriptors grow, and fix its leak",
+                "raise fs.file-max only for a load that is real",
+            ])
+            .avoid(["raising fs.file-max while one process leaks: it takes what it is given"])
+            .next("tcpstate doctor --interval 10s --rule fd-exhaustion,close-wait-leak,closed-socket-fd-leak"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, row};
+    use crate::model::Holder;
+
+    /// `server` (812) with so many of 1000 descriptors in use, among them three sockets.
+    fn world(used: u64) -> World {
+        let mut world = World::new();
+        for (n, state) in [State::Established, State::CloseWait, State::CloseWait].into_iter().enumerate() {
+            let socket = row(state, "10.0.0.1:80", &format!("10.0.0.9:{}", 40_000 + n));
+            let inode = socket.inode;
+            world.add(socket).hold(812, "server", 5 + u32::try_from(n).unwrap(), inode);
+        }
+        let facts = world.now.processes.get_mut(&812).unwrap();
+        (facts.fd_used, facts.fd_soft, facts.fd_hard) = (Some(used), Some(1000), Some(4096));
+        world
+    }
+
+    fn severity(world: &World) -> Option<Severity> {
+        world.check(check).findings.first().map(|f| f.severity)
+    }
+
+    #[test]
+    fn severity_follows_the_share_in_use() {
+        for (used, expected) in [
+            (799, None),
+            (800, Some(Severity::Warning)),
+            (900, Some(Severity::High)),
+            (980, Some(Severity::Critical)),
+            (1000, Some(Severity::Critical)),
+            (1200, Some(Severity::Critical)),
+        ] {
+            assert_eq!(severity(&world(used)), expected, "{used} of 1000");
+        }
+        assert!(world(1000).check(check).findings[0].summary.contains("no descriptor left: 1000 of 1000"));
+    }
+
+    #[test]
+    fn growth_matters_only_near_the_limit() {
+        let grown = |from: u64, to: u64| {
+            let mut world = world(from);
+            world.later(2000).now.processes.get_mut(&812).unwrap().fd_used = Some(to);
+            world
+        };
+        assert_eq!(severity(&grown(100, 140)), None, "a server that accepts clients");
+        let outcome = grown(800, 820).check(check);
+        assert_eq!(outcome.findings[0].severity, Severity::High);
+        // 180 left at 10 a second.
+        assert!(outcome.findings[0].evidence.contains(&("emfile_in_ms", Evidence::Millis(18_000))), "{outcome:?}");
+        assert_eq!(severity(&grown(820, 810)), Some(Severity::Warning), "it shrinks");
+    }
+
+    #[test]
+    fn the_breakdown_says_what_the_descriptors_are() {
+        let mut world = world(8);
+        world.now.processes.get_mut(&812).unwrap().fd_soft = Some(8);
+        world.hold(812, "server", 9, 77);
+        world.now.closed_tcp = Some(vec![Holder { inode: 77, process: 0, fd: 9 }]);
+        let outcome = world.check(check);
+        let evidence = &outcome.findings[0].evidence;
+        for (name, n) in [("established", 1), ("close_wait", 2), ("closed_tcp", 1), ("listen", 0), ("other", 4)] {
+            assert!(evidence.contains(&(name, Evidence::Count(n))), "{name}: {evidence:?}");
+        }
+        assert!(outcome.findings[0].remedy[0].contains("close-wait-leak"));
+    }
+
+    #[test]
+    fn what_is_not_known_or_not_limited_is_silent() {
+        let mut world = world(950);
+        world.now.processes.get_mut(&812).unwrap().fd_soft = None;
+        assert_eq!(severity(&world), None);
+        let facts = world.now.processes.get_mut(&812).unwrap();
+        (facts.fd_soft, facts.fd_used) = (Some(1000), None);
+        assert_eq!(severity(&world), None);
+    }
+
+    /// The host's limit cannot be reached on a machine that others use too: only here, by hand.
+    #[test]
+    fn the_host_has_a_limit_of_its_own() {
+        let mut world = world(10);
+        (world.now.system.files_used, world.now.system.files_max) = (Some(9500), Some(10_000));
+        let outcome = world.check(check);
+        assert_eq!(outcome.findings[0].severity, Severity::High);
+        assert_eq!(outcome.findings[0].summary, "the host has 9500 of 10000 open files in use (95 %)");
+        assert_eq!(outcome.findings[0].subject.object.as_deref(), Some("fs.file-max"));
+        world.now.system.files_max = Some(u64::MAX >> 1);
+        assert_eq!(world.check(check), Outcome::default());
+    }
+}

@@ -1,0 +1,278 @@
+#![doc = include_str!("../../../docs/rules/half-open-mirror-missing.md")]
+//!
+//! Comes in: held connections between two addresses of this host. Goes out: one finding per owner of those whose other
+//! half is in no table that was read. Never here: connections whose addresses something may have rewritten.
+
+use std::net::IpAddr;
+
+use rustc_hash::FxHashSet;
+
+use crate::aggregate::Role;
+use crate::diagnose::Outcome;
+use crate::diagnose::ends::{self, Ends, Group};
+use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::queues::{self, Owner};
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::snapshot::Snapshot;
+use crate::model::{Endpoint, Process, Socket, State};
+
+const ID: &str = "half-open-mirror-missing";
+const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait2];
+/// `TCP_FIN_TIMEOUT` (`include/net/tcp.h`): after so long the other half of a CLOSE_WAIT is gone by the kernel's own
+/// rules, which is no mystery.
+const FIN_TIMEOUT_MS: u64 = 60_000;
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let places = Places::new(view);
+    let candidates = view.now.sockets.iter().filter(|s| ends::is_held(s, &STATES) && places.is_local(s));
+    let mut alone: Vec<&Socket> = candidates.filter(|s| view.mirror(s).is_none() && !is_forgotten(view, s)).collect();
+    if alone.is_empty() {
+        return Outcome::default();
+    }
+    if view.now.netns.iter().any(|n| n.incomplete) {
+        return Outcome::not_checked("the tables were not read completely, so that a missing half proves nothing");
+    }
+    Places::drop_rewritten(view, &mut alone);
+    if alone.is_empty() {
+        return Outcome::default();
+    }
+    if view.before.is_none() {
+        return Outcome::wants_second(format!(
+            "{} between addresses of this host without the other half",
+            words::count(alone.len() as u64, "connection", "connections")
+        ));
+    }
+    // A connection that is being made or ended is half in the table for a moment, and in no second sample.
+    alone.retain(|s| view.earlier(s).is_some_and(|e| STATES.contains(&e.state) && view.mirror_before(s).is_none()));
+    if alone.is_empty() {
+        return Outcome::default();
+    }
+    let ends = Ends::new(view);
+    let groups = ends.groups(alone, false);
+    Outcome::findings(words::worst(groups.iter().map(|g| finding(view, &ends, g)).collect()))
+}
+
+/// A CLOSE_WAIT whose peer may be gone by now: its FIN_WAIT2 has ended by itself.
+fn is_forgotten(view: &View<'_>, socket: &Socket) -> bool {
+    let limit = view
+        .netns(socket.netns)
+        .and_then(|n| n.sysctl("ipv4/tcp_fin_timeout"))
+        .map_or(FIN_TIMEOUT_MS, |s| s.saturating_mul(1000).min(FIN_TIMEOUT_MS));
+    let oldest = |s: &Socket| s.state_age().and_then(|a| a.max_ms);
+    // Without an age it may be any.
+    socket.state == State::CloseWait && oldest(socket).is_none_or(|ms| ms >= limit)
+}
+
+/// Which addresses lead to this host, and which rewriting may hide the other half.
+struct Places {
+    local: FxHashSet<(u64, IpAddr)>,
+    /// Every namespace that a known process lives in was read.
+    all_read: bool,
+}
+
+impl Places {
+    fn new(view: &View<'_>) -> Places {
+        let of = |n: &crate::model::snapshot::Netns| {
+            let inode = n.inode;
+            n.addresses.iter().map(move |a| (inode, a.to_canonical())).collect::<Vec<_>>()
+        };
+        Places { local: view.now.netns.iter().flat_map(of).collect(), all_read: all_read(view.now) }
+    }
+
+    /// Whether the peer's address is one of the row's own namespace. An address of another one proves nothing: the same
+    /// may exist elsewhere in the network.
+    ///
+    /// An outgoing connection to an address that is not a loopback one may have been led into a namespace that was not
+    /// read (DNAT, IPVS, published ports of containers), where its other half is; loopback is not, as a rule.
+    fn is_local(&self, socket: &Socket) -> bool {
+        let peer = socket.peer.addr.to_canonical();
+        peer.is_loopback() || self.all_read && self.local.contains(&(socket.netns, peer))
+    }
+
+    /// Takes out the rows whose other half exists under another name: a redirected client is seen by the server with
+    /// its own address and port, and the client sees another port than the server's.
+    fn drop_rewritten(view: &View<'_>, alone: &mut Vec<&Socket>) {
+        let (mut calls, mut called): (FxHashSet<Endpoint>, FxHashSet<Endpoint>) = Default::default();
+        for socket in view.now.sockets.iter().filter(|s| s.state.has_peer()) {
+            called.insert(socket.peer.normalised());
+            calls.insert(socket.local.normalised());
+        }
+        alone.retain(|s| {
+            let somebody_sees_us = || called.contains(&s.local.normalised());
+            let the_caller_exists = || calls.contains(&s.peer.normalised());
+            match view.role(s) {
+                Role::Client => !somebody_sees_us(),
+                Role::Server(_) | Role::FormerServer => !the_caller_exists(),
+                _ => !somebody_sees_us() && !the_caller_exists(),
+            }
+        });
+    }
+}
+
+fn all_read(snapshot: &Snapshot) -> bool {
+    snapshot.netns_not_scanned == 0
+        && snapshot.owners.unreadable == 0
+        && snapshot.processes.values().all(|p| p.netns.is_none_or(|n| snapshot.netns(n).is_some()))
+}
+
+fn finding<'a>(view: &View<'a>, ends: &Ends<'_, 'a>, group: &Group<'_>) -> Finding {
+    let rows = &group.rows;
+    let n = rows.len() as u64;
+    let certain = rows.iter().all(|s| s.state == State::CloseWait);
+    let once = once_there(view, ends, rows[0]);
+    let far = once.map_or_else(String::new, |p| format!(" ({} serves that end)", ends::name(p)));
+    let summary = format!(
+        "{} holds {} {} on this host whose other half no longer exists{far}",
+        group.name(view),
+        words::count(n, "connection", "connections"),
+        ends::with_whom(rows),
+    );
+    let silence = crate::diagnose::closing::silence_ms(rows);
+    let mut states: Vec<&str> = rows.iter().map(|s| s.state.key()).collect();
+    states.sort_unstable();
+    states.dedup();
+    let tuples = rows.iter().take(5).map(|s| s.four_tuple().to_string()).collect();
+    let unacknowledged = rows.iter().filter_map(|s| s.send_q_bytes).map(u64::from).sum();
+    let subject = group.subject(view);
+    let finding = Finding::new(ID, Severity::Warning, if certain { 0.97 } else { 0.85 }, summary)
+        .because(if certain {
+            "two samples without the other half, sooner than the kernel would have dropped it by itself"
+        } else {
+            "two samples without the other half; only a rewriting of addresses could hide it"
+        })
+        .subject(crate::diagnose::Subject { pids: ends::both(group.owner, once), ..subject })
+        .evidence("count", Evidence::Count(n))
+        .evidence("connections", Evidence::List(tuples))
+        .evidence("states", Evidence::List(states.into_iter().map(str::to_owned).collect()))
+        .evidence("silent_max_ms", Evidence::millis(silence.map(|(longest, _)| longest)))
+        .evidence("unacknowledged_bytes", Evidence::Bytes(unacknowledged))
+        .evidence("namespaces_read", Evidence::Count(view.now.netns.len() as u64));
+    finding
+        .topic(Topic::Keepalive)
+        .why(
+            "The other half ended without a FIN or RST that reached this one: it was destroyed, its namespace went \
+            away, or its segments were dropped. This half waits for something that cannot come; only a write, or a \
+            keepalive probe, makes it learn.",
+        )
+        .remedy([
+            "look at what happened to the other half: a container that was removed, a process killed with its \
+            namespace, a firewall rule between namespaces, a full accept queue that dropped the end of a handshake",
+            "in the surviving program set read timeouts, a heartbeat, or SO_KEEPALIVE with a short TCP_KEEPIDLE",
+            "close the connection in the surviving program, or restart it",
+        ])
+        .avoid([
+            "tuning: no sysctl finds a dead half sooner on a socket without keepalive",
+            "taking it for a leak of the process before the other half is explained",
+        ])
+        .next(format!("tcpstate list -o -i{}", group.selection()))
+}
+
+/// The process that the other half belonged to, as far as its listener, or other connections of that end, tell.
+fn once_there<'a>(view: &View<'a>, ends: &Ends<'_, 'a>, socket: &Socket) -> Option<&'a Process> {
+    if let Some(queue) = queues::called(view, socket) {
+        return Owner::of(view, &queue.listeners).map(|o| o.process);
+    }
+    let earlier = view.mirror_before(socket)?;
+    ends.owner(earlier)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{NETNS, World, info, listen, row, time_wait, unheld};
+    use crate::model::RowKind;
+
+    fn client(port: u16, state: State) -> Socket {
+        let shutdown = Some(if state == State::FinWait2 { 2 } else { u8::from(state == State::CloseWait) });
+        let base = row(state, &format!("127.0.0.1:{port}"), "127.0.0.1:7000");
+        let ages = [("last_ack_recv_ms", 4000), ("last_data_recv_ms", 4000), ("last_data_sent_ms", 4000)];
+        Socket { shutdown, ..info(base, &ages) }
+    }
+
+    fn server(port: u16) -> Socket {
+        row(State::Established, "127.0.0.1:7000", &format!("127.0.0.1:{port}"))
+    }
+
+    fn world(rows: impl IntoIterator<Item = Socket>) -> World {
+        let mut world = World::new();
+        world.add(listen("0.0.0.0:7000", 0, 128)).hold(900, "server", 3, 7000 << 16);
+        world.now.netns[0].addresses = vec!["127.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap()];
+        for socket in rows {
+            world.hold(812, "client", u32::from(socket.local.port), socket.inode).add(socket);
+        }
+        world
+    }
+
+    #[test]
+    fn the_lonely_half_is_named_and_who_served_the_other() {
+        let mut world = world([client(5000, State::Established), client(5001, State::Established), server(5001)]);
+        let outcome = world.later(2000).check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.confidence, finding.subject.pid), (Severity::Warning, 0.85, Some(812)));
+        assert_eq!(finding.subject.pids, [812, 900]);
+        assert_eq!(
+            finding.summary,
+            "client (812) holds 1 connection with 127.0.0.1:7000 on this host whose other half no longer exists \
+            (server (900) serves that end)"
+        );
+        assert!(finding.evidence.contains(&("silent_max_ms", Evidence::Millis(4000))));
+    }
+
+    #[test]
+    fn one_sample_only_suspects_and_a_half_that_was_there_before_is_silent() {
+        let mut lonely = world([client(5000, State::Established)]);
+        let once = lonely.check(check);
+        assert!(once.findings.is_empty() && once.wants_second.is_some());
+        let mut ending = world([client(5000, State::Established), server(5000)]);
+        ending.later(2000).now.sockets.retain(|s| s.peer.port != 5000);
+        assert_eq!(ending.check(check), Outcome::default());
+        // New in the second sample.
+        lonely.later(2000).before.as_mut().unwrap().sockets.truncate(1);
+        assert_eq!(lonely.check(check), Outcome::default());
+    }
+
+    #[test]
+    fn a_young_close_wait_is_certain_and_an_old_one_has_an_explanation() {
+        let young = world([client(5000, State::CloseWait)]).later(2000).check(check);
+        assert!((young.findings[0].confidence - 0.97).abs() < 1e-9, "{young:?}");
+        let mut short = world([client(5000, State::CloseWait)]);
+        assert_eq!(short.sysctl("ipv4/tcp_fin_timeout", &[4]).later(2000).check(check), Outcome::default());
+        assert_eq!(world([client(5000, State::FinWait2)]).later(2000).check(check).findings.len(), 1);
+    }
+
+    #[test]
+    fn remainders_requests_remote_peers_and_rewritten_addresses_are_silent() {
+        let silent = |rows: Vec<Socket>| assert_eq!(world(rows).later(2000).check(check), Outcome::default());
+        let remains = unheld(row(State::FinWait2, "127.0.0.1:7000", "127.0.0.1:5000"));
+        let mini = Socket { kind: RowKind::TimeWaitMini, ..remains };
+        silent(vec![client(5000, State::CloseWait), mini]);
+        silent(vec![client(5000, State::Established), time_wait("127.0.0.1:7000", "127.0.0.1:5000", 5000)]);
+        silent(vec![client(5000, State::Established), unheld(row(State::SynRecv, "127.0.0.1:7000", "127.0.0.1:5000"))]);
+        silent(vec![row(State::Established, "10.0.0.1:5000", "10.0.0.2:7000")]);
+        // REDIRECT: the server took it on another port.
+        silent(vec![client(5000, State::Established), row(State::Established, "127.0.0.1:15001", "127.0.0.1:5000")]);
+        // The dual-stack server's half of an IPv4 client.
+        let mapped = row(State::Established, "[::ffff:127.0.0.1]:7000", "[::ffff:127.0.0.1]:5000");
+        silent(vec![client(5000, State::Established), mapped]);
+    }
+
+    #[test]
+    fn addresses_that_may_lead_elsewhere_count_only_when_every_namespace_was_read() {
+        let own = || world([row(State::Established, "10.0.0.1:5000", "10.0.0.1:7000")]);
+        assert_eq!(own().later(2000).check(check).findings.len(), 1);
+        let mut container = own();
+        container.now.processes.get_mut(&812).unwrap().netns = Some(NETNS + 1);
+        assert_eq!(container.later(2000).check(check), Outcome::default());
+        let mut closed = own();
+        closed.now.netns_not_scanned = 1;
+        assert_eq!(closed.later(2000).check(check), Outcome::default());
+    }
+
+    #[test]
+    fn an_incomplete_table_proves_nothing() {
+        let mut world = world([client(5000, State::Established)]);
+        world.now.netns[0].incomplete = true;
+        assert!(world.check(check).not_checked.is_some());
+    }
+}

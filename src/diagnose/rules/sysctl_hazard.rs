@@ -1,0 +1,416 @@
+#![doc = include_str!("../../../docs/rules/sysctl-hazard.md")]
+//!
+//! Comes in: the settings of the namespaces that were read. Goes out: one finding per dangerous or useless setting.
+//! Never here: a bundle of settings to copy; one hazard, one line.
+
+use std::collections::BTreeMap;
+
+use crate::diagnose::Outcome;
+use crate::diagnose::ends;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::snapshot::Netns;
+use crate::model::{Process, State};
+
+const ID: &str = "sysctl-hazard";
+/// RFC 1122 asks for 100 s of retransmissions; so many give 102 s (`tcp_model_timeout`).
+const RETRIES2_MIN: u64 = 8;
+const RTO_MAX_MS: u64 = 120_000;
+/// `TCP_FIN_TIMEOUT` and `TCP_TIMEWAIT_LEN`, in seconds.
+const FIN_TIMEOUT_S: u64 = 60;
+/// The default of `somaxconn` before Linux 5.4.
+const OLD_SOMAXCONN: u64 = 128;
+const LISTENERS_NAMED: usize = 10;
+
+/// One hazard as a row: what is set, and what follows.
+struct Hazard {
+    severity: Severity,
+    /// Below `net/`.
+    file: &'static str,
+    value: u64,
+    default: Option<u64>,
+    /// After the name and the value.
+    does: String,
+    why: &'static str,
+    remedy: Vec<&'static str>,
+    avoid: &'static str,
+}
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    if view.now.netns.iter().all(|n| n.sysctls.is_empty()) {
+        return Outcome::not_checked("no setting below /proc/sys/net could be read");
+    }
+    let mut findings = Vec::new();
+    for netns in &view.now.netns {
+        findings.extend(hazards(view, netns).into_iter().map(|h| finding(netns, h)));
+        findings.extend(listeners_in_range(view, netns));
+    }
+    Outcome::findings(words::worst(findings))
+}
+
+fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
+    let get = |name: &str| netns.sysctl(name);
+    let mut found = Vec::new();
+    let mut add = |severity, file, value, default, does: String, why, remedy: &[&'static str], avoid| {
+        let remedy = remedy.to_vec();
+        found.push(Hazard { severity, file, value, default, does, why, remedy, avoid });
+    };
+    if let Some(value @ 1..) = get("ipv4/tcp_tw_recycle") {
+        add(
+            Severity::Critical,
+            "ipv4/tcp_tw_recycle",
+            value,
+            Some(0),
+            "drops clients behind NAT".into(),
+            "The kernel then remembers one timestamp per peer address and drops SYNs that look older. Clients behind \
+            one NAT have different clocks, so some of them cannot connect; Linux 4.12 removed the setting for that.",
+            &["set it to 0 and remove the line that sets it"],
+            "never set tcp_tw_recycle",
+        );
+    }
+    if let (Some(value @ 1), Some(0)) = (get("ipv4/tcp_tw_reuse"), get("ipv4/tcp_timestamps")) {
+        add(
+            Severity::Warning,
+            "ipv4/tcp_tw_reuse",
+            value,
+            Some(2),
+            "has no effect, because tcp_timestamps is 0".into(),
+            "A port in TIME_WAIT may be taken again only when timestamps tell old segments from new ones. Without them \
+             the setting does nothing.",
+            &["set net.ipv4.tcp_timestamps back to 1", "reuse connections, so that ports need not be taken again"],
+            "turning timestamps off",
+        );
+    }
+    if let Some(0) = get("ipv4/tcp_syncookies") {
+        add(
+            Severity::Warning,
+            "ipv4/tcp_syncookies",
+            0,
+            Some(1),
+            "lets a full SYN queue drop real clients".into(),
+            "With cookies a listener answers SYNs although its queue is full; without them it drops them, and a small \
+             flood shuts out everybody.",
+            &["set it back to 1"],
+            "turning SYN cookies off",
+        );
+    }
+    // Half of the hash buckets is what the kernel gives each namespace (`tcp_sk_init`).
+    if let (Some(value), Some(half)) = (get("ipv4/tcp_max_tw_buckets"), get("ipv4/tcp_ehash_entries").map(|n| n / 2))
+        && value < half
+    {
+        add(
+            Severity::Warning,
+            "ipv4/tcp_max_tw_buckets",
+            value,
+            Some(half),
+            "makes connections lose their TIME_WAIT".into(),
+            "Beyond this number connections are closed without TIME_WAIT, so late segments may reach a new \
+            connection. A TIME_WAIT costs about 300 bytes: lowering the limit saves nothing.",
+            &["set it back to the default", "reduce the churn: see time-wait-bucket-overflow"],
+            "lowering tcp_max_tw_buckets to clean up TIME_WAIT",
+        );
+    }
+    if let Some(value) = get("ipv4/tcp_retries2")
+        && value < RETRIES2_MIN
+        && get("ipv4/tcp_rto_max_ms").is_none_or(|ms| ms == RTO_MAX_MS)
+    {
+        add(
+            Severity::Warning,
+            "ipv4/tcp_retries2",
+            value,
+            Some(15),
+            "kills connections in short outages".into(),
+            "It says how often a segment is repeated before the connection ends. RFC 1122 asks for 100 s at least, \
+            which takes 8.",
+            &[
+                "set TCP_USER_TIMEOUT in the application that wants to know sooner",
+                "set it to 8 or more, 15 by default",
+            ],
+            "tcp_retries2 below 8",
+        );
+    }
+    if let Some(value) = get("ipv4/tcp_fin_timeout")
+        && value > FIN_TIMEOUT_S
+    {
+        add(
+            Severity::Info,
+            "ipv4/tcp_fin_timeout",
+            value,
+            Some(FIN_TIMEOUT_S),
+            format!("lets closed sockets wait for about {} s and not {value} s", 2 * (value - FIN_TIMEOUT_S)),
+            "Above 60 s the kernel keeps the full socket for what exceeds 60 s, and then a small one for as long again \
+             (tcp_keepalive_timer). It has nothing to do with TIME_WAIT, which lasts 60 s whatever is set.",
+            &["set it back to 60", "for a longer wait set TCP_LINGER2 on the socket"],
+            "tcp_fin_timeout above 60, or lowering it for the sake of TIME_WAIT",
+        );
+    }
+    if let Some(value @ 1..) = get("ipv4/tcp_abort_on_overflow") {
+        add(
+            Severity::Info,
+            "ipv4/tcp_abort_on_overflow",
+            value,
+            Some(0),
+            "resets clients that a moment later would have been accepted".into(),
+            "When the accept queue is full the kernel otherwise ignores the client's ACK, and the client tries again.",
+            &["make accept() faster: see accept-queue-overflow", "set it back to 0"],
+            "tcp_abort_on_overflow as a fix for a full queue",
+        );
+    }
+    if let Some(value) = get("core/somaxconn")
+        && value <= OLD_SOMAXCONN
+    {
+        let overflows = overflows(view, netns.inode);
+        add(
+            if overflows { Severity::Warning } else { Severity::Info },
+            "core/somaxconn",
+            value,
+            Some(4096),
+            if overflows {
+                "caps the accept queues, and one of them is full".into()
+            } else {
+                "caps every accept queue, whatever the programs ask for".into()
+            },
+            "The queue of a listener is the smaller of this and the argument of listen(), at the time of the call. A \
+            burst of clients beyond it is dropped.",
+            &["raise it together with the backlog of the application, then restart the application: only listen() \
+                reads it"],
+            "somaxconn alone: it needs the application's own backlog and a new listen()",
+        );
+    }
+    // The default follows the hash table (`tcp_sk_init`): a 128th of it.
+    if let (Some(value), Some(ehash), Some(1..)) =
+        (get("ipv4/tcp_max_syn_backlog"), get("ipv4/tcp_ehash_entries"), get("ipv4/tcp_syncookies"))
+        && value > (ehash / 128).max(128)
+    {
+        add(
+            Severity::Info,
+            "ipv4/tcp_max_syn_backlog",
+            value,
+            Some((ehash / 128).max(128)),
+            "was raised and has no effect while SYN cookies are on".into(),
+            "With cookies a SYN queue is limited by the backlog of its listener; this number counts only with cookies \
+            off (tcp_conn_request).",
+            &["if the SYN queue is full raise the backlog and net.core.somaxconn: see syn-queue-pressure"],
+            "turning SYN cookies off so that it takes effect",
+        );
+    }
+    found
+}
+
+/// Whether an accept queue of the namespace is full now, or dropped between the samples.
+fn overflows(view: &View<'_>, netns: u64) -> bool {
+    view.delta(netns, "TcpExt:ListenOverflows").is_some_and(|n| n > 0)
+        || view
+            .now
+            .sockets
+            .iter()
+            .filter(|s| s.netns == netns && s.state == State::Listen)
+            .any(|s| s.backlog().is_some_and(|limit| s.recv_q_bytes > limit))
+}
+
+/// `net.ipv4.tcp_tw_reuse` for `ipv4/tcp_tw_reuse`.
+fn dotted(file: &str) -> String {
+    format!("net.{}", file.replace('/', "."))
+}
+
+fn finding(netns: &Netns, hazard: Hazard) -> Finding {
+    let name = dotted(hazard.file);
+    let default = hazard.default.map_or_else(String::new, |d| format!(" (default {d})"));
+    Finding::new(ID, hazard.severity, 0.99, format!("{name} = {}{default} {}", hazard.value, hazard.does))
+        .because("the value was read inside the namespace that is diagnosed")
+        .subject(Subject {
+            netns: (netns.inode != 0).then_some(netns.inode),
+            object: Some(name.clone()),
+            ..Subject::default()
+        })
+        .evidence("value", Evidence::Count(hazard.value))
+        .evidence("default", Evidence::count(hazard.default))
+        .evidence("file", Evidence::Text(format!("/proc/sys/net/{}", hazard.file)))
+        .why(hazard.why)
+        .remedy(hazard.remedy)
+        .remedy([format!("find what sets it: grep -rs {name} /etc/sysctl.conf /etc/sysctl.d /run/sysctl.d")])
+        .avoid([hazard.avoid, "a bundle of settings: change one thing for one measured symptom"])
+        .next(format!("sysctl {name}"))
+}
+
+/// Listeners on ports that an outgoing connection may take.
+fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
+    // Without the sysctl there is no range, only a guess at it.
+    netns.sysctls.get("ipv4/ip_local_port_range")?;
+    let (low, high) = netns.port_range();
+    let mut listeners: BTreeMap<u16, Option<&Process>> = BTreeMap::new();
+    for socket in view.now.sockets.iter().filter(|s| s.state == State::Listen && s.netns == netns.inode) {
+        let port = socket.local.port;
+        if (low..=high).contains(&port) && !netns.is_reserved(port) {
+            let owner = view.processes(socket).first().copied();
+            let known = listeners.entry(port).or_insert(owner);
+            *known = known.or(owner);
+        }
+    }
+    let (first, owner) = listeners.first_key_value()?;
+    let n = listeners.len() as u64;
+    let name = |owner: Option<&Process>| owner.map_or_else(|| "?".to_owned(), ends::name);
+    let line = |(port, owner): (&u16, &_)| format!("{port}: {}", name(*owner));
+    let list = listeners.iter().take(LISTENERS_NAMED).map(line).collect();
+    let who = match (n, owner) {
+        (1, Some(process)) => format!("port {first} of {}", ends::name(process)),
+        (1, None) => format!("listening port {first}"),
+        _ => format!("{n} listening ports, such as {first} of {},", name(*owner)),
+    };
+    let (lies, is) = if n == 1 { ("lies", "is") } else { ("lie", "are") };
+    let object = dotted("ipv4/ip_local_reserved_ports");
+    let ports = listeners.keys().take(LISTENERS_NAMED).map(ToString::to_string).collect::<Vec<_>>().join(",");
+    Some(
+        Finding::new(
+            ID,
+            Severity::Info,
+            0.99,
+            format!("{who} {lies} in the range of outgoing connections {low}-{high} and {is} not reserved"),
+        )
+        .because(
+            "the range, the reserved ports and the listeners were read; whether a port was chosen on purpose is \
+                  not known",
+        )
+        .subject(Subject {
+            netns: (netns.inode != 0).then_some(netns.inode),
+            object: Some(object),
+            ..Subject::default()
+        })
+        .evidence("count", Evidence::Count(n))
+        .evidence("listeners", Evidence::List(list))
+        .evidence("port_range", Evidence::Text(format!("{low}-{high}")))
+        .evidence("file", Evidence::Text("/proc/sys/net/ipv4/ip_local_reserved_ports".into()))
+        .why(
+            "While the service is down an outgoing connection of any program may take its port. The service then \
+            fails to start with EADDRINUSE, although nothing else listens there.",
+        )
+        .remedy([
+            "move the service to a port outside the range".to_owned(),
+            format!(
+                "or reserve the port, beside those that are reserved already: \
+                     net.ipv4.ip_local_reserved_ports={ports}"
+            ),
+            "nothing to do for a port that the kernel chose (a program that listens on port 0)".to_owned(),
+        ])
+        .avoid(["narrowing ip_local_port_range for this: outgoing connections need it"])
+        .next("tcpstate list -l -p"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, listen};
+
+    /// What a host of today has.
+    fn defaults() -> World {
+        let mut world = World::new();
+        for (name, value) in [
+            ("ipv4/tcp_tw_reuse", 2),
+            ("ipv4/tcp_timestamps", 1),
+            ("ipv4/tcp_syncookies", 1),
+            ("ipv4/tcp_ehash_entries", 262_144),
+            ("ipv4/tcp_max_tw_buckets", 131_072),
+            ("ipv4/tcp_max_syn_backlog", 2048),
+            ("ipv4/tcp_fin_timeout", 60),
+            ("ipv4/tcp_abort_on_overflow", 0),
+            ("ipv4/tcp_retries2", 15),
+            ("ipv4/tcp_rto_max_ms", 120_000),
+            ("ipv4/tcp_orphan_retries", 0),
+            ("core/somaxconn", 4096),
+        ] {
+            world.sysctl(name, &[value]);
+        }
+        world.sysctl("ipv4/ip_local_port_range", &[32_768, 60_999]);
+        world.add(listen("0.0.0.0:80", 0, 128)).hold(812, "server", 3, 80 << 16);
+        world
+    }
+
+    fn found(world: &World) -> Vec<(Severity, String)> {
+        let findings = world.check(check).findings;
+        findings.into_iter().map(|f| (f.severity, f.subject.object.unwrap())).collect()
+    }
+
+    #[test]
+    fn the_defaults_are_no_hazard() {
+        assert_eq!(defaults().check(check), Outcome::default());
+    }
+
+    #[test]
+    fn each_hazard_has_its_severity_and_its_near_miss() {
+        use Severity::{Critical, Info, Warning};
+        for (name, bad, near, severity) in [
+            ("ipv4/tcp_tw_recycle", 1, 0, Critical),
+            ("ipv4/tcp_syncookies", 0, 2, Warning),
+            ("ipv4/tcp_max_tw_buckets", 131_071, 131_072, Warning),
+            ("ipv4/tcp_retries2", 7, 8, Warning),
+            ("ipv4/tcp_fin_timeout", 61, 5, Info),
+            ("ipv4/tcp_abort_on_overflow", 1, 0, Info),
+            ("core/somaxconn", 128, 129, Info),
+            ("ipv4/tcp_max_syn_backlog", 2049, 128, Info),
+        ] {
+            assert_eq!(found(defaults().sysctl(name, &[bad])), [(severity, dotted(name))], "{name} = {bad}");
+            assert_eq!(found(defaults().sysctl(name, &[near])), [], "{name} = {near}");
+        }
+    }
+
+    #[test]
+    fn settings_are_judged_together_where_they_belong_together() {
+        let mut inert = defaults();
+        inert.sysctl("ipv4/tcp_tw_reuse", &[1]);
+        assert_eq!(found(&inert), []);
+        inert.sysctl("ipv4/tcp_timestamps", &[0]);
+        assert_eq!(found(&inert), [(Severity::Warning, "net.ipv4.tcp_tw_reuse".into())]);
+        // A short maximum of the timeout was chosen with its number of retries.
+        let mut deliberate = defaults();
+        assert_eq!(found(deliberate.sysctl("ipv4/tcp_retries2", &[5]).sysctl("ipv4/tcp_rto_max_ms", &[10_000])), []);
+        // It counts when cookies are off, which is the worse hazard.
+        let mut off = defaults();
+        off.sysctl("ipv4/tcp_max_syn_backlog", &[8192]).sysctl("ipv4/tcp_syncookies", &[0]);
+        assert_eq!(found(&off), [(Severity::Warning, "net.ipv4.tcp_syncookies".into())]);
+    }
+
+    #[test]
+    fn a_small_somaxconn_warns_beside_a_full_queue() {
+        let mut world = defaults();
+        world.sysctl("core/somaxconn", &[128]).now.sockets[0].recv_q_bytes = 129;
+        assert_eq!(found(&world), [(Severity::Warning, "net.core.somaxconn".into())]);
+        world.now.sockets[0].recv_q_bytes = 128;
+        assert_eq!(found(&world)[0].0, Severity::Info);
+    }
+
+    #[test]
+    fn listeners_in_the_range_are_listed_unless_reserved() {
+        let mut world = defaults();
+        world.add(listen("0.0.0.0:50000", 0, 128)).hold(812, "server", 4, 50_000 << 16);
+        let outcome = world.check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!(finding.severity, Severity::Info);
+        assert_eq!(
+            finding.summary,
+            "port 50000 of server (812) lies in the range of outgoing connections 32768-60999 and is not reserved"
+        );
+        world.add(listen("[::]:50001", 0, 128));
+        assert!(world.check(check).findings[0].summary.starts_with(
+            "2 listening ports, such as 50000 of server \
+                                                                    (812),"
+        ));
+        world.now.netns[0].reserved_ports = vec![(50_000, 50_001)];
+        assert_eq!(found(&world), []);
+    }
+
+    #[test]
+    fn the_sentence_tells_value_default_and_effect() {
+        let outcome = defaults().sysctl("ipv4/tcp_fin_timeout", &[65]).check(check);
+        assert_eq!(
+            outcome.findings[0].summary,
+            "net.ipv4.tcp_fin_timeout = 65 (default 60) lets closed sockets wait for about 10 s and not 65 s"
+        );
+    }
+
+    #[test]
+    fn nothing_readable_is_not_checked() {
+        assert!(World::new().check(check).not_checked.is_some());
+    }
+}

@@ -1,0 +1,178 @@
+#![doc = include_str!("../../../docs/rules/unattributed-sockets.md")]
+//!
+//! Comes in: sockets with an inode for which no process was found. Goes out: one finding, an explanation. Never here: an
+//! accusation.
+
+use std::collections::BTreeSet;
+
+use crate::diagnose::Outcome;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::rules::close_wait_leak::top;
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::{OwnerStatus, RowKind, Socket};
+
+const ID: &str = "unattributed-sockets";
+
+/// Services whose connections the kernel itself opens, by the port of the server (IANA).
+const KERNEL_SERVICES: [(u16, &str); 9] = [
+    (2049, "NFS"),
+    (111, "NFS"),
+    (445, "CIFS"),
+    (3260, "iSCSI"),
+    (860, "iSCSI"),
+    (6789, "Ceph"),
+    (3300, "Ceph"),
+    (4420, "NVMe over TCP"),
+    (21064, "DLM"),
+];
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let owners = &view.now.owners;
+    if !owners.collected {
+        return Outcome::not_checked("owners were not asked for");
+    }
+    let mut rows: Vec<(&Socket, OwnerStatus)> = Vec::new();
+    let mut raced = 0u64;
+    for socket in view.now.sockets.iter().filter(|s| s.inode != 0 && s.kind == RowKind::Full) {
+        match owners.of(socket).0 {
+            OwnerStatus::Raced => raced += 1,
+            status @ (OwnerStatus::NoPermission | OwnerStatus::Kernel | OwnerStatus::OtherNetns) => {
+                rows.push((socket, status));
+            }
+            _ => {}
+        }
+    }
+    // Sockets that come or go between two looks are there on every busy host.
+    let Some((first, _)) = rows.first() else { return Outcome::default() };
+    let of = |status| rows.iter().filter(|(_, s)| *s == status).count() as u64;
+    let uids: BTreeSet<u32> = rows.iter().filter_map(|(s, _)| s.uid).collect();
+    let cgroups: BTreeSet<u64> = rows.iter().filter_map(|(s, _)| s.cgroup).collect();
+    let tuple = |s: &Socket| format!("{} {} > {}", s.state, s.local, s.peer);
+    let services = top(rows.iter().filter_map(|(s, _)| kernel_service(s)).map(str::to_owned), 3);
+    let held = view.now.sockets.iter().filter(|s| s.inode != 0 && s.kind == RowKind::Full).count() as u64;
+    let n = rows.len() as u64;
+    let summary =
+        format!("no process could be named for {n} of {} that somebody holds", words::count(held, "socket", "sockets"));
+    let mut finding = Finding::new(ID, Severity::Info, 0.97, summary)
+        .because("looked for twice; the reasons are a list, not a verdict")
+        .subject(Subject {
+            netns: (first.netns != 0).then_some(first.netns),
+            uid: uids.first().copied().filter(|_| uids.len() == 1),
+            ..Subject::default()
+        })
+        .evidence("count", Evidence::Count(n))
+        .evidence("no_permission", Evidence::Count(of(OwnerStatus::NoPermission)))
+        .evidence("held_by_no_process", Evidence::Count(of(OwnerStatus::Kernel)))
+        .evidence("other_netns", Evidence::Count(of(OwnerStatus::OtherNetns)))
+        .evidence("came_or_went", Evidence::Count(raced))
+        .evidence("processes_not_readable", Evidence::Count(owners.unreadable.into()))
+        .evidence("uids", Evidence::List(uids.iter().take(5).map(ToString::to_string).collect()));
+    if !cgroups.is_empty() {
+        let few = cgroups.iter().take(5).map(ToString::to_string).collect();
+        finding = finding.evidence("cgroup_ids", Evidence::List(few));
+    }
+    if !services.is_empty() {
+        finding = finding.evidence("kernel_services", Evidence::List(services));
+    }
+    finding = finding
+        .evidence("sockets", Evidence::List(rows.iter().take(5).map(|(s, _)| tuple(s)).collect()))
+        .evidence("reasons", Evidence::List(reasons(view, &rows)));
+    let mut remedy = Vec::new();
+    if owners.unreadable > 0 {
+        remedy.push("run as root, or give the program CAP_SYS_PTRACE");
+    }
+    remedy.push("in a container, run in the pid and network namespace of the program, or on the host");
+    remedy.push("take the uid and the cgroup of the finding: they name the service where no process can be named");
+    let finding = finding
+        .why(
+            "The kernel keeps an inode only while something refers to the socket, so somebody has it: a process that \
+             may not be looked into, or no process at all, as with a file system of the kernel's own.",
+        )
+        .remedy(remedy)
+        .avoid(["calling them a leak", "destroying them: connections of network file systems are among them"])
+        .next("tcpstate list -p -e");
+    Outcome::findings(vec![finding])
+}
+
+/// What is possible here; each only where it can apply.
+fn reasons(view: &View<'_>, rows: &[(&Socket, OwnerStatus)]) -> Vec<String> {
+    let owners = &view.now.owners;
+    let mut reasons = Vec::new();
+    if owners.unreadable > 0 {
+        let n = words::count(owners.unreadable.into(), "process", "processes");
+        reasons.push(format!("the descriptors of {n} may not be read (no CAP_SYS_PTRACE)"));
+    }
+    if rows.iter().any(|(s, _)| kernel_service(s).is_some()) {
+        reasons.push("a socket of the kernel itself (NFS, CIFS, iSCSI, Ceph)".into());
+    }
+    if rows.iter().any(|(s, _)| s.ulp) {
+        reasons.push("a subflow of MPTCP, or a socket with TLS in the kernel".into());
+    }
+    if rows.iter().any(|(_, status)| *status != OwnerStatus::NoPermission) {
+        reasons.push("a descriptor in flight over a unix socket (SCM_RIGHTS)".into());
+        reasons.push("a direct descriptor of io_uring, which is in no table".into());
+        reasons.push("a process of another pid namespace, or /proc mounted with hidepid".into());
+        if !rows.iter().any(|(s, _)| kernel_service(s).is_some()) {
+            reasons.push("a socket of the kernel itself".into());
+        }
+    }
+    reasons
+}
+
+fn kernel_service(socket: &Socket) -> Option<&'static str> {
+    let of = |port: u16| KERNEL_SERVICES.iter().find(|(p, _)| *p == port).map(|(_, name)| *name);
+    of(socket.peer.port).or_else(|| of(socket.local.port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, row, time_wait, unheld};
+    use crate::model::{OwnerTable, Process, State};
+
+    fn world(unreadable: u32, unheld_inodes: &[u64]) -> World {
+        let mut world = World::new();
+        world.add(row(State::Established, "10.0.0.1:700", "10.0.0.9:2049"));
+        world.add(row(State::Established, "10.0.0.1:701", "10.0.0.9:6000"));
+        world.add(unheld(row(State::FinWait1, "10.0.0.1:702", "10.0.0.9:6000")));
+        world.add(time_wait("10.0.0.1:703", "10.0.0.9:6000", 5000));
+        world.now.owners = OwnerTable::new(Vec::<Process>::new(), Vec::new(), unreadable);
+        if !unheld_inodes.is_empty() {
+            world.now.owners.settle(OwnerTable::default(), unheld_inodes.to_vec());
+        }
+        world
+    }
+
+    #[test]
+    fn sockets_of_closed_processes_are_explained_with_the_way_out() {
+        let outcome = world(3, &[]).check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!(finding.severity, Severity::Info);
+        assert_eq!(finding.summary, "no process could be named for 2 of 2 sockets that somebody holds");
+        assert!(finding.evidence.contains(&("no_permission", Evidence::Count(2))));
+        assert!(finding.remedy[0].contains("CAP_SYS_PTRACE"));
+        assert!(finding.evidence.contains(&("kernel_services", Evidence::List(vec!["NFS (1)".into()]))), "{finding:?}");
+    }
+
+    #[test]
+    fn sockets_that_no_process_has_are_told_from_those_that_came_or_went() {
+        let first = world(0, &[]).now.sockets[0].inode;
+        let outcome = world(0, &[first]).check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        for (name, n) in [("count", 1), ("held_by_no_process", 1), ("came_or_went", 1), ("no_permission", 0)] {
+            assert!(finding.evidence.contains(&(name, Evidence::Count(n))), "{name}: {:?}", finding.evidence);
+        }
+    }
+
+    #[test]
+    fn owned_sockets_and_those_without_an_inode_are_silent() {
+        let mut world = World::new();
+        world.add(row(State::Established, "10.0.0.1:700", "10.0.0.9:2049"));
+        let inode = world.now.sockets[0].inode;
+        world.hold(812, "client", 5, inode);
+        world.add(unheld(row(State::FinWait1, "10.0.0.1:702", "10.0.0.9:6000")));
+        assert_eq!(world.check(check), Outcome::default());
+        assert!(World::new().check(check).not_checked.is_some(), "nobody asked for owners");
+    }
+}

@@ -1,0 +1,220 @@
+#![doc = include_str!("../../../docs/rules/zero-window-peer.md")]
+//!
+//! Comes in: held connections whose window probe timer runs. Goes out: one finding per writer, and per reader when it
+//! is on this host. Never here: orphans with a shut window (see `fin-wait1-stuck`).
+
+use crate::diagnose::Outcome;
+use crate::diagnose::closing;
+use crate::diagnose::ends::{self, Ends, Group};
+use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::view::View;
+use crate::diagnose::words;
+use crate::model::{Socket, State, TcpInfo, TimerKind};
+
+const ID: &str = "zero-window-peer";
+const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait1];
+/// Probes without an answer from which on the peer counts as gone: one may be on its way.
+const UNANSWERED: u8 = 2;
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let mut stuck = Vec::new();
+    let mut without_times = 0u64;
+    for socket in view.now.sockets.iter().filter(|s| is_shut(s)) {
+        match lasted_ms(socket) {
+            Some(ms) if reaches(ms, view.thresholds.zero_window_warn_seconds) => stuck.push(socket),
+            Some(_) => {}
+            None => without_times += 1,
+        }
+    }
+    if stuck.is_empty() {
+        return match without_times {
+            0 => Outcome::default(),
+            n => Outcome::not_checked(format!(
+                "{} a window, and this source does not tell for how long",
+                words::count(n, "connection probes", "connections probe")
+            )),
+        };
+    }
+    let groups = Ends::new(view).groups(stuck, true);
+    Outcome::findings(words::worst(groups.iter().map(|g| finding(view, g)).collect()))
+}
+
+/// Whether this row is one that this rule reports, so that others need not.
+pub(super) fn reports(view: &View<'_>, socket: &Socket) -> bool {
+    is_shut(socket) && lasted_ms(socket).is_some_and(|ms| reaches(ms, view.thresholds.zero_window_warn_seconds))
+}
+
+/// The probe timer runs, data waits, and the peer offers no window. With a window that is open, however small, the
+/// timer means data that the application itself holds back (`tcp_check_probe_timer`).
+pub(super) fn is_shut(socket: &Socket) -> bool {
+    socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe)
+        && socket.send_q_bytes.is_some_and(|n| n > 0)
+        && ends::is_held(socket, &STATES)
+        && socket.info.as_deref().is_none_or(|i| i.snd_wnd_bytes().is_none_or(|w| w == 0))
+}
+
+/// How long nothing could be sent: since the last data left (probes carry none), and not longer than the connection was
+/// ever limited by its peer's window, which keeps out one that was idle with a full peer and wrote only now.
+fn lasted_ms(socket: &Socket) -> Option<u64> {
+    let info = socket.info.as_deref()?;
+    let since = u64::from(info.last_data_sent_ms()?);
+    Some(info.rwnd_limited_us().map_or(since, |us| since.min(us / 1000)))
+}
+
+fn reaches(ms: u64, seconds: f64) -> bool {
+    ms as f64 >= seconds * 1000.0
+}
+
+fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
+    let rows = &group.rows;
+    let n = rows.len() as u64;
+    let lasted = rows.iter().filter_map(|s| lasted_ms(s)).max().unwrap_or(0);
+    let gone = rows.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits >= UNANSWERED)).count();
+    let high = reaches(lasted, view.thresholds.zero_window_high_seconds);
+    let severity = if high { Severity::High } else { Severity::Warning };
+    let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
+    let waiting = send_q.map_or_else(String::new, |b| format!(", {} waiting", words::bytes(b)));
+    let reader = match (group.other, gone == rows.len()) {
+        (Some(other), _) => format!("{} on this host does not read", ends::name(other)),
+        (None, true) => "the peer shut its window and no longer answers".to_owned(),
+        (None, false) => "the peer does not read".to_owned(),
+    };
+    let summary = format!(
+        "{} cannot send on {} {} for {}{waiting}: {reader}",
+        group.name(view),
+        words::count(n, "connection", "connections"),
+        ends::with_whom(rows),
+        words::duration(lasted)
+    );
+    let most = |value: fn(&TcpInfo) -> Option<u64>| rows.iter().filter_map(|s| value(s.info.as_deref()?)).max();
+    let limited = |s: &&Socket| s.info.as_deref()?.rwnd_limited_us();
+    let grown = rows.iter().filter_map(|s| Some(limited(s)?.saturating_sub(limited(&view.earlier(s)?)?) / 1000)).max();
+    let mut finding = Finding::new(ID, severity, 0.95, summary)
+        .because(if gone == rows.len() {
+            "the window is shut and our probes go unanswered"
+        } else {
+            "the kernel probes a shut window and the peer answers, so host and path are alive"
+        })
+        .subject(group.subject(view))
+        .evidence("count", Evidence::Count(n))
+        .evidence("lasted_ms", Evidence::Millis(lasted))
+        .evidence("send_queue_bytes", send_q.map_or(Evidence::Unknown, Evidence::Bytes))
+        .evidence("peers_that_do_not_answer", Evidence::Count(gone as u64))
+        .evidence("peer_silence_ms", Evidence::millis(closing::silence_ms(rows).map(|(longest, _)| longest)))
+        .evidence("limited_by_window_ms", Evidence::millis(most(|i| i.rwnd_limited_us().map(|us| us / 1000))))
+        .evidence("backoff_max", Evidence::count(most(|i| i.backoff().map(u64::from))))
+        .evidence("send_memory_bytes", Evidence::Bytes(closing::send_memory_bytes(rows.iter().copied())))
+        .evidence("peers", closing::peers_evidence(rows));
+    if let Some(ms) = grown {
+        finding = finding.evidence("limited_by_window_between_samples_ms", Evidence::Millis(ms));
+    }
+    let first = match group.other {
+        Some(other) => format!("find out why {} does not read: see recv-queue-stuck for it", ends::name(other)),
+        None => "find the reader on the other side and what blocks it".to_owned(),
+    };
+    let next = match group.other {
+        Some(other) => format!("tcpstate list --pid {} -o -i", other.pid),
+        None => format!("tcpstate list -o -i{}", group.selection()),
+    };
+    finding
+        .why(
+            "A window of zero means that the peer's receive buffer is full because its application does not read. Our \
+             kernel asks again and again, and goes on for ever while the peer answers, so the writer blocks or buffers \
+             without bound.",
+        )
+        .remedy([
+            first,
+            "give writes a time limit, and disconnect clients that do not read".to_owned(),
+            "bound the queues in user space, so that one slow reader does not hold everything".to_owned(),
+            "set TCP_USER_TIMEOUT: it also ends connections whose peer answers probes and never opens its window"
+                .to_owned(),
+        ])
+        .avoid([
+            "a larger tcp_wmem or SO_SNDBUF: the data only waits in a larger buffer",
+            "keepalive settings: probes are sent already",
+        ])
+        .next(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, info, row, timer, unheld};
+
+    fn shut(port: u16, since_ms: u64, fields: &[(&str, u64)]) -> Socket {
+        let base = Socket {
+            send_q_bytes: Some(65_536),
+            ..row(State::Established, &format!("10.0.0.1:{port}"), "10.0.0.2:9000")
+        };
+        let mut all = vec![
+            ("last_data_sent_ms", since_ms),
+            ("rwnd_limited_us", (since_ms + 5) * 1000),
+            ("last_ack_recv_ms", 300),
+            ("backoff", 5),
+        ];
+        all.extend(fields);
+        timer(info(base, &all), TimerKind::ZeroWindowProbe, 900, 0)
+    }
+
+    fn world(rows: impl IntoIterator<Item = Socket>) -> World {
+        let mut world = World::new();
+        for socket in rows {
+            world.hold(812, "writer", u32::from(socket.local.port), socket.inode).add(socket);
+        }
+        world
+    }
+
+    #[test]
+    fn the_writer_is_named_with_how_long_and_how_much() {
+        let outcome = world([shut(5000, 12_000, &[]), shut(5001, 11_000, &[])]).check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
+        assert_eq!(
+            finding.summary,
+            "writer (812) cannot send on 2 connections with 10.0.0.2:9000 for 12 s, 128 KiB waiting: the peer does not \
+             read"
+        );
+        assert!(finding.evidence.contains(&("lasted_ms", Evidence::Millis(12_000))));
+    }
+
+    #[test]
+    fn a_minute_is_high_and_unanswered_probes_are_said() {
+        assert_eq!(world([shut(5000, 59_999, &[])]).check(check).findings[0].severity, Severity::Warning);
+        assert_eq!(world([shut(5000, 60_000, &[])]).check(check).findings[0].severity, Severity::High);
+        let gone = timer(shut(5000, 20_000, &[]), TimerKind::ZeroWindowProbe, 900, 2);
+        assert!(world([gone]).check(check).findings[0].summary.contains("no longer answers"));
+    }
+
+    #[test]
+    fn a_reader_on_this_host_is_named_with_the_writer() {
+        let mut world = world([shut(5000, 12_000, &[])]);
+        let far = Socket { recv_q_bytes: 4000, ..row(State::Established, "10.0.0.2:9000", "10.0.0.1:5000") };
+        world.hold(900, "reader", 9, far.inode).add(far);
+        let outcome = world.check(check);
+        let finding = &outcome.findings[0];
+        assert_eq!((finding.subject.pid, &finding.subject.pids[..]), (Some(812), &[812, 900][..]));
+        assert!(finding.summary.ends_with("reader (900) on this host does not read"), "{}", finding.summary);
+        assert_eq!(finding.next, "tcpstate list --pid 900 -o -i");
+    }
+
+    #[test]
+    fn a_moment_an_open_window_an_orphan_and_a_late_writer_are_silent() {
+        let orphan = unheld(Socket { state: State::FinWait1, shutdown: Some(3), ..shut(5002, 90_000, &[]) });
+        let rows = [
+            shut(5000, 9_999, &[]),
+            // Corked: the timer runs, the window is open.
+            shut(5001, 90_000, &[("snd_wnd_bytes", 1)]),
+            orphan,
+            // The last data left long ago, and the window has limited it for two seconds only.
+            shut(5003, 90_000, &[("rwnd_limited_us", 2_000_000)]),
+            Socket { send_q_bytes: Some(0), ..shut(5004, 90_000, &[]) },
+        ];
+        assert_eq!(world(rows).check(check), Outcome::default());
+    }
+
+    #[test]
+    fn a_source_without_times_is_not_judged() {
+        let outcome = world([Socket { info: None, ..shut(5000, 0, &[]) }]).check(check);
+        assert!(outcome.findings.is_empty() && outcome.not_checked.is_some());
+    }
+}

@@ -1,0 +1,96 @@
+//! The last looks, as far back as memory allows.
+//!
+//! Comes in: frames in their order. Goes out: any of them, and the curve of a state. Never here: a frame that grows
+//! older and keeps its rows: those of a drill-down are large and kept for the newest looks only.
+
+use std::collections::VecDeque;
+
+use crate::model::State;
+use crate::render::watch::Frame;
+
+/// Looks that are kept: ten minutes of them at one a second.
+pub const LOOKS: usize = 600;
+/// Newest looks that keep the rows of a drill-down.
+const WITH_ROWS: usize = 2;
+
+/// The ring.
+#[derive(Debug, Default)]
+pub struct History {
+    frames: VecDeque<Frame>,
+}
+
+impl History {
+    /// Takes the newest look.
+    pub fn push(&mut self, frame: Frame) {
+        // A new filter begins a new count: what was counted before is not comparable.
+        if self.frames.back().is_some_and(|last| last.filter != frame.filter || frame.seq <= last.seq) {
+            self.frames.clear();
+        }
+        if self.frames.len() == LOOKS {
+            self.frames.pop_front();
+        }
+        self.frames.push_back(frame);
+        if let Some(old) = self.frames.len().checked_sub(WITH_ROWS + 1)
+            && let Some(frame) = self.frames.get_mut(old)
+        {
+            frame.lines = None;
+        }
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    #[must_use]
+    pub fn latest(&self) -> Option<&Frame> {
+        self.frames.back()
+    }
+
+    /// The look with this number, or the nearest that is left.
+    #[must_use]
+    pub fn at(&self, seq: u64) -> Option<&Frame> {
+        self.frames.get(self.place(seq)?)
+    }
+
+    fn place(&self, seq: u64) -> Option<usize> {
+        let first = self.frames.front()?.seq;
+        let offset = usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX);
+        Some(offset.min(self.frames.len() - 1))
+    }
+
+    /// How many sockets were in a state, at the `n` looks up to number `seq`, oldest first.
+    #[must_use]
+    pub fn curve(&self, state: State, seq: u64, n: usize) -> Vec<u64> {
+        let Some(end) = self.place(seq) else { return Vec::new() };
+        let start = (end + 1).saturating_sub(n);
+        self.frames.range(start..=end).map(|f| f.all().get(state)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::watch::testkit;
+
+    #[test]
+    fn the_ring_is_bounded_and_old_looks_have_no_rows() {
+        let mut history = History::default();
+        for seq in 1..=LOOKS as u64 + 50 {
+            history.push(Frame { seq, ..testkit::frame() });
+        }
+        assert_eq!(history.len(), LOOKS);
+        assert_eq!(history.latest().map(|f| f.seq), Some(650));
+        assert_eq!(history.at(1).map(|f| f.seq), Some(51), "the oldest that is left");
+        assert_eq!(history.at(600).map(|f| (f.seq, f.lines.is_some())), Some((600, false)));
+        assert!(history.latest().is_some_and(|f| f.lines.is_some()));
+        assert_eq!(history.curve(State::CloseWait, 650, 3), [34, 34, 34]);
+        history.push(Frame { seq: 1, filter: "dport = :443".into(), ..testkit::frame() });
+        assert_eq!(history.len(), 1, "another filter is another count");
+    }
+}

@@ -1,0 +1,103 @@
+//! A screen as a picture.
+//!
+//! Comes in: the cells that a terminal would get. Goes out: SVG, text that stays text. Never here: another content than
+//! that of the cells.
+
+use std::fmt::Write;
+
+use ratatui::buffer::Buffer;
+use ratatui::style::{Color, Modifier};
+
+const CELL_WIDTH: f64 = 8.0;
+const CELL_HEIGHT: u32 = 17;
+const MARGIN: u32 = 12;
+const PAPER: &str = "#16181d";
+const INK: &str = "#d7dae0";
+
+/// Draws the cells.
+#[must_use]
+pub fn svg(buf: &Buffer) -> String {
+    let area = buf.area;
+    let width = f64::from(area.width) * CELL_WIDTH + 2.0 * f64::from(MARGIN);
+    let height = u32::from(area.height) * CELL_HEIGHT + 2 * MARGIN;
+    let mut out = String::new();
+    // Writing into a String cannot fail.
+    let _ = writeln!(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         font-family=\"ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace\" font-size=\"13\">\n\
+         <rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"{PAPER}\"/>"
+    );
+    for y in 0..area.height {
+        let mut x = 0;
+        while x < area.width {
+            let first = &buf[(area.x + x, area.y + y)];
+            let look = (first.fg, first.bg, first.modifier);
+            let mut text = String::new();
+            let start = x;
+            while x < area.width {
+                let cell = &buf[(area.x + x, area.y + y)];
+                if (cell.fg, cell.bg, cell.modifier) != look {
+                    break;
+                }
+                text.push_str(cell.symbol());
+                x += 1;
+            }
+            run(&mut out, start, y, x - start, &text, look);
+        }
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+/// Cells of one look.
+fn run(out: &mut String, x: u16, y: u16, cells: u16, text: &str, (fg, _, modifier): (Color, Color, Modifier)) {
+    let reversed = modifier.contains(Modifier::REVERSED);
+    let left = f64::from(MARGIN) + f64::from(x) * CELL_WIDTH;
+    let top = MARGIN + u32::from(y) * CELL_HEIGHT;
+    let length = f64::from(cells) * CELL_WIDTH;
+    let ink = ink(fg);
+    if reversed {
+        let _ = writeln!(
+            out,
+            "<rect x=\"{left}\" y=\"{top}\" width=\"{length}\" height=\"{CELL_HEIGHT}\" fill=\"{ink}\"/>"
+        );
+    }
+    // Blanks at the ends need no text, and their room must not be stretched over it.
+    let lead = text.len() - text.trim_start_matches(' ').len();
+    let shown = text.trim_matches(' ');
+    if shown.is_empty() {
+        return;
+    }
+    let left = left + lead as f64 * CELL_WIDTH;
+    let length = shown.chars().count() as f64 * CELL_WIDTH;
+    let weight = if modifier.contains(Modifier::BOLD) { " font-weight=\"bold\"" } else { "" };
+    let faint = if modifier.contains(Modifier::DIM) { " opacity=\"0.6\"" } else { "" };
+    let ink = if reversed { PAPER } else { ink };
+    let mut clean = String::with_capacity(shown.len());
+    for c in shown.chars() {
+        match c {
+            '&' => clean.push_str("&amp;"),
+            '<' => clean.push_str("&lt;"),
+            '>' => clean.push_str("&gt;"),
+            c => clean.push(c),
+        }
+    }
+    let base = top + 13;
+    let _ = writeln!(
+        out,
+        "<text x=\"{left}\" y=\"{base}\" textLength=\"{length}\" xml:space=\"preserve\" fill=\"{ink}\"{weight}{faint}>{clean}</text>"
+    );
+}
+
+const fn ink(color: Color) -> &'static str {
+    match color {
+        Color::Green => "#8fce7a",
+        Color::Blue => "#7aa8f0",
+        Color::Red => "#f07878",
+        Color::Cyan => "#6cc7d1",
+        Color::Magenta => "#cf8ee0",
+        Color::Yellow => "#e6c35c",
+        _ => INK,
+    }
+}

@@ -1,0 +1,193 @@
+//! Every view at every size, without a terminal and without colour.
+//!
+//! Comes in: a frame made by hand, and keys. Goes out: screens, compared with those in `snapshots/`. Never here: time.
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::state::{App, Command, Tab};
+use super::{Theme, draw, svg};
+use crate::model::column::NoNames;
+use crate::model::{Gap, State};
+use crate::render::watch::{Frame, GroupBy, Sort, testkit};
+
+fn app() -> App {
+    let mut app = App::new(1000, GroupBy::Process, true);
+    for seq in 1..=3 {
+        let mut frame = testkit::frame();
+        frame.seq = seq;
+        frame.taken_at_ms -= (3 - seq) * 1000;
+        frame.counts[0].add_many(State::TimeWait, seq * 4000);
+        app.on_frame(frame);
+    }
+    app
+}
+
+fn press(app: &mut App, keys: &str) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for word in keys.split(' ') {
+        let code = match word {
+            "Enter" => KeyCode::Enter,
+            "Esc" => KeyCode::Esc,
+            "Down" => KeyCode::Down,
+            "Left" => KeyCode::Left,
+            "Right" => KeyCode::Right,
+            "End" => KeyCode::End,
+            "PgDn" => KeyCode::PageDown,
+            "Tab" => KeyCode::Tab,
+            one => KeyCode::Char(one.chars().next().unwrap()),
+        };
+        commands.extend(app.on_key(KeyEvent::new(code, KeyModifiers::NONE), 10));
+    }
+    commands
+}
+
+fn screen(app: &App, width: u16, height: u16) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal
+        .draw(|frame| {
+            draw(app, &NoNames, Theme { color: false }, frame.area(), frame.buffer_mut());
+        })
+        .unwrap();
+    let text = terminal.backend().to_string();
+    let lines: Vec<&str> = text.lines().map(|l| l.trim_matches('"').trim_end()).collect();
+    lines.join("\n")
+}
+
+fn everywhere(name: &str, app: &App) {
+    for (width, height) in [(80, 24), (200, 50)] {
+        insta::assert_snapshot!(format!("{name}_{width}x{height}"), screen(app, width, height));
+    }
+}
+
+#[test]
+fn every_view_at_both_sizes() {
+    let mut app = app();
+    everywhere("states", &app);
+    press(&mut app, "2 Down");
+    everywhere("machine", &app);
+    press(&mut app, "3");
+    everywhere("groups", &app);
+    press(&mut app, "4");
+    everywhere("findings", &app);
+    assert_eq!(press(&mut app, "1 Enter"), [Command::Sample]);
+    everywhere("sockets", &app);
+    press(&mut app, "Down Enter");
+    everywhere("socket", &app);
+    press(&mut app, "?");
+    everywhere("help", &app);
+}
+
+#[test]
+fn nothing_is_drawn_outside_and_no_size_panics() {
+    let mut app = app();
+    for keys in ["1", "2", "3", "4", "1 Enter", "Enter", "?", "Esc Esc / x"] {
+        press(&mut app, keys);
+        for (width, height) in [(1, 1), (39, 9), (40, 10), (57, 13), (80, 24), (131, 20), (400, 120)] {
+            screen(&app, width, height);
+        }
+    }
+}
+
+#[test]
+fn held_and_stale_looks_say_so() {
+    let mut app = app();
+    press(&mut app, "Left");
+    assert!(app.is_held());
+    assert!(screen(&app, 100, 24).contains("HELD 1.0s back"), "{}", screen(&app, 100, 24));
+    let before = screen(&app, 100, 24);
+    app.on_frame(Frame { seq: 4, ..testkit::frame() });
+    assert_eq!(screen(&app, 100, 24).lines().nth(4), before.lines().nth(4), "a held look does not move");
+    press(&mut app, "Right Right Right");
+    assert!(!app.is_held() && screen(&app, 100, 24).contains("live"));
+    app.stale = true;
+    assert!(screen(&app, 100, 24).contains("STALE"));
+    app.on_frame(Frame { seq: 5, sample_us: 3_000_000, ..testkit::frame() });
+    assert!(screen(&app, 100, 24).contains("STALE: a look takes 3.0s"));
+    press(&mut app, "p");
+    assert!(app.is_held());
+    press(&mut app, "p");
+    assert!(!app.is_held());
+}
+
+#[test]
+fn keys_ask_for_what_they_need() {
+    let mut app = app();
+    assert_eq!(press(&mut app, "+"), [Command::Interval(2000)]);
+    assert_eq!(press(&mut app, "- -"), [Command::Interval(1000), Command::Interval(500)]);
+    assert_eq!(press(&mut app, "g"), [Command::Sample]);
+    assert_eq!(app.by, GroupBy::Listener);
+    assert_eq!(press(&mut app, "s"), [], "there is nothing to sort yet");
+    assert_eq!(press(&mut app, "Enter s r"), [Command::Sample, Command::Sample, Command::Sample]);
+    assert_eq!((app.sort, app.descending), (Sort::Local, true));
+    assert_eq!(press(&mut app, "Esc"), [Command::Sample], "rows are not asked for any longer");
+    assert_eq!(press(&mut app, "Esc"), []);
+    assert_eq!(press(&mut app, "q"), [Command::Quit]);
+    assert_eq!(press(&mut app, "/ c w Enter"), [Command::Filter("cw".into())]);
+    app.filter_set("cw", Err("filter: bad".into()));
+    assert!(screen(&app, 80, 24).contains("filter: bad"), "the text stays, to be mended");
+    press(&mut app, "Esc");
+    app.filter_set("cw", Ok(()));
+    assert_eq!(app.typed_filter, "cw");
+    assert_eq!(press(&mut app, "Esc"), [Command::Filter(String::new())]);
+    let control = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+    assert_eq!(app.on_key(control, 1), Some(Command::Quit));
+}
+
+#[test]
+fn the_next_command_is_one_that_can_be_run() {
+    let mut app = app();
+    assert_eq!(app.command(), "tcpstate list 'state established'");
+    press(&mut app, "3");
+    assert_eq!(app.command(), "tcpstate list 'process = \"curl\"'");
+    press(&mut app, "Enter");
+    assert_eq!(app.command(), "tcpstate list 'process = \"curl\"'");
+    press(&mut app, "Enter");
+    assert_eq!(app.command(), "tcpstate list -tanopiem 'src 10.0.0.5:8080 and dst 10.0.0.9:51234'");
+    press(&mut app, "4");
+    assert_eq!(app.command(), "tcpstate list --state CLOSE_WAIT --pid 812");
+    assert_eq!(app.tab, Tab::Findings);
+    for keys in ["1 End", "3 Down", "Down", "Down", "Down"] {
+        press(&mut app, keys);
+        let command = app.command();
+        if let Some(filter) = command.strip_prefix("tcpstate list '").and_then(|c| c.strip_suffix('\'')) {
+            crate::filter::parse(filter, &crate::filter::NoResolver).unwrap_or_else(|e| panic!("{command}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn foreign_text_cannot_move_the_cursor() {
+    let mut app = App::new(1000, GroupBy::Process, true);
+    let mut frame = testkit::frame();
+    frame.host = "web\x1b[2J3".into();
+    frame.filter = "process = \"\x07\"".into();
+    frame.gaps.push(Gap::new("x\x1b[1m", "y", ""));
+    app.on_frame(frame);
+    for keys in ["1", "?"] {
+        press(&mut app, keys);
+        let text = screen(&app, 120, 40);
+        assert!(text.contains("web\\x1b[2J3") && !text.contains('\x1b') && !text.contains('\x07'), "{text}");
+    }
+}
+
+#[test]
+fn colour_is_never_alone_and_only_of_the_sixteen() {
+    let app = app();
+    let area = ratatui::layout::Rect::new(0, 0, 80, 24);
+    let mut plain = ratatui::buffer::Buffer::empty(area);
+    let mut coloured = plain.clone();
+    draw(&app, &NoNames, Theme { color: false }, area, &mut plain);
+    draw(&app, &NoNames, Theme { color: true }, area, &mut coloured);
+    let mut colours = 0;
+    for (a, b) in plain.content.iter().zip(&coloured.content) {
+        assert_eq!(a.symbol(), b.symbol());
+        assert_eq!(a.fg, ratatui::style::Color::Reset);
+        assert!(!matches!(b.fg, ratatui::style::Color::Rgb(..) | ratatui::style::Color::Indexed(_)));
+        colours += usize::from(b.fg != ratatui::style::Color::Reset);
+    }
+    assert!(colours > 0);
+    let picture = svg(&coloured);
+    assert!(picture.starts_with("<svg ") && picture.contains("TIME_WAIT") && picture.ends_with("</svg>\n"));
+}

@@ -1,0 +1,483 @@
+//! The views: states, machine, groups, findings, the sockets behind them, one socket, help.
+//!
+//! Comes in: the state of the screen and the look on it. Goes out: cells. Never here: what a key does.
+
+use std::fmt::Write;
+
+use ratatui::style::{Modifier, Style};
+
+use super::draw::Pen;
+use super::machine as picture;
+use super::state::App;
+use crate::aggregate::Counts;
+use crate::model::State;
+use crate::model::column::Names;
+use crate::render::report;
+use crate::render::style::Style as Plain;
+use crate::render::summary::grouped;
+use crate::render::value;
+use crate::render::watch::plain;
+use crate::render::watch::{Frame, Groups, Line, Sort, clock, rate};
+
+/// From here on a second column has room beside the states.
+const WIDE: u16 = 130;
+
+/// The counts of every state, how fast they change, and what they were.
+pub(super) fn states(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) {
+    let theme = pen.theme;
+    let (width, height) = (pen.area.width, pen.area.height);
+    let left = if width >= WIDE { 80 } else { width };
+    let mut list = pen.part(0, 0, left, height);
+    list.text(1, 0, "STATE", theme.heading());
+    list.right(26, 0, "COUNT", theme.heading());
+    list.right(34, 0, "IN/s", theme.heading());
+    list.right(42, 0, "OUT/s", theme.heading());
+    list.right(52, 0, "STAYS", theme.heading());
+    list.text(54, 0, "SO FAR", theme.heading());
+    let all = frame.all();
+    let states = app.states();
+    let mut y = 1;
+    for (i, state) in states.iter().enumerate() {
+        let n = all.get(*state);
+        let style = if n == 0 { theme.dim() } else { theme.state(*state) };
+        list.text(1, y, state.name(), style);
+        if frame.unseen.contains(*state) && n == 0 {
+            list.right(26, y, "?", theme.dim());
+        } else {
+            list.right(26, y, &grouped(n), if n == 0 { theme.dim() } else { Style::new() });
+        }
+        let flow = |n: u64| rate(frame.per_second(n));
+        let (entered, left_it) = (frame.matrix.entered(*state), frame.matrix.left(*state));
+        list.right(34, y, &flow(entered), if entered == 0 { theme.dim() } else { Style::new() });
+        list.right(42, y, &flow(left_it), if left_it == 0 { theme.dim() } else { Style::new() });
+        if let Some(stay) = frame.stays.iter().find(|s| s.state == *state) {
+            list.right(52, y, &format!("<{}", value::millis(stay.median_ms.1)), theme.dim());
+        }
+        let room = usize::from(list.area.width.saturating_sub(55));
+        list.text(54, y, &curve(&app.history.curve(*state, frame.seq, room)), theme.curve());
+        if i == app.cursor() {
+            list.select(y);
+        }
+        y += 1;
+    }
+    y += 1;
+    for text in accounts(frame) {
+        y += paragraph(&mut list, 1, y, &text, Style::new());
+    }
+    if left < width {
+        let mut side = pen.part(left + 2, 0, width - left - 2, height);
+        let mut below = 0;
+        if let Some(groups) = &frame.groups {
+            below = group_table(groups, names, &mut side, 0, usize::from(height / 2), None) + 1;
+        }
+        finding_list(frame, &mut side, below, None);
+    } else if let Some(groups) = &frame.groups
+        && y + 2 < height
+    {
+        group_table(groups, names, pen, y + 1, usize::from(height - y - 2), None);
+    }
+}
+
+/// The books in sentences.
+fn accounts(frame: &Frame) -> Vec<String> {
+    let mut lines = Vec::new();
+    if frame.elapsed_ms.is_some() {
+        let ledger = &frame.since_start;
+        let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), grouped);
+        let signed = |n: Option<i64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+        let over = value::millis(ledger.elapsed_ms);
+        match frame.ledger_gap {
+            None => lines.push(format!(
+                "in {over}: opened {} ({} unseen), into TIME_WAIT {} ({} unseen), ended otherwise {}",
+                number(ledger.opened.total()),
+                number(ledger.opened.unseen),
+                number(ledger.time_wait.total()),
+                number(ledger.time_wait.unseen),
+                signed(ledger.ended)
+            )),
+            Some(why) => lines.push(format!(
+                "in {over}: opened {} seen, into TIME_WAIT {} seen; unseen: not known, {why}",
+                grouped(ledger.opened.seen),
+                grouped(ledger.time_wait.seen)
+            )),
+        }
+        lines.push(format!(
+            "namespace: {} active opens, {} passive, {} failed attempts, {} resets",
+            number(ledger.active_opens),
+            number(ledger.passive_opens),
+            number(ledger.attempt_fails),
+            number(ledger.resets)
+        ));
+    }
+    if let Some(a) = frame.attribution.filter(|a| a.total() > 0) {
+        lines.push(format!(
+            "TIME_WAIT owners: {} exact, {} likely, {} unknown",
+            grouped(a.exact),
+            grouped(a.likely),
+            grouped(a.unknown)
+        ));
+    }
+    lines
+}
+
+/// A curve in eighths of a line, from zero to its own maximum.
+fn curve(values: &[u64]) -> String {
+    const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let max = values.iter().copied().max().unwrap_or(0);
+    let eighth = |n: &u64| {
+        let level = if max == 0 { 0 } else { (n * 8).div_ceil(max) };
+        EIGHTHS[usize::try_from(level).unwrap_or(8).min(8)]
+    };
+    values.iter().map(eighth).collect()
+}
+
+/// The state machine with counts and rates.
+pub(super) fn machine(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
+    picture::draw(frame, app.states().get(app.cursor()).copied(), pen);
+}
+
+/// The largest groups.
+pub(super) fn groups(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) {
+    let theme = pen.theme;
+    let Some(groups) = &frame.groups else {
+        pen.text(1, 1, "no groups: owners are not looked for", theme.dim());
+        return;
+    };
+    if groups.rows.is_empty() {
+        pen.text(1, 1, &format!("no socket has a {}", groups.by.name()), theme.dim());
+        return;
+    }
+    let rows = usize::from(pen.area.height.saturating_sub(1));
+    group_table(groups, names, pen, 0, rows, Some(app.cursor()));
+}
+
+/// Groups from a line on, at most so many; gives the line behind them.
+fn group_table(
+    groups: &Groups,
+    names: &dyn Names,
+    pen: &mut Pen<'_>,
+    top: u16,
+    rows: usize,
+    cursor: Option<usize>,
+) -> u16 {
+    let theme = pen.theme;
+    let mut sum = groups.rest.as_ref().map_or_else(Counts::default, |(_, c)| *c);
+    for group in &groups.rows {
+        sum.merge(&group.counts);
+    }
+    let width = pen.area.width;
+    let label_width = (width / 2).clamp(20, 44);
+    let mut columns: Vec<State> = State::ALL.into_iter().filter(|s| sum.get(*s) > 0).collect();
+    columns.sort_by_key(|s| std::cmp::Reverse(sum.get(*s)));
+    let cell = |s: &State| u16::try_from(short(*s).len().max(grouped(sum.get(*s)).len()) + 2).unwrap_or(12);
+    let mut used = label_width + 9;
+    columns.retain(|s| {
+        used += cell(s);
+        used <= width
+    });
+    columns.sort_by_key(|s| s.index());
+    let title = format!("BY {}", groups.by.name().to_ascii_uppercase());
+    pen.text(1, top, &title, theme.heading());
+    let total_end = label_width + 8;
+    pen.right(total_end, top, "TOTAL", theme.heading());
+    let mut end = total_end;
+    for state in &columns {
+        end += cell(state);
+        pen.right(end, top, short(*state), theme.heading());
+    }
+    // The selected group stays in sight.
+    let (first, shown) = window(groups.rows.len(), cursor.unwrap_or(0), rows);
+    let mut y = top + 1;
+    for (i, group) in groups.rows.iter().enumerate().skip(first).take(shown) {
+        let label = App::label(&group.id, names);
+        pen.part(1, y, label_width - 1, 1).foreign(0, 0, &label, Style::new());
+        pen.right(total_end, y, &grouped(group.counts.total()), Style::new());
+        let mut end = total_end;
+        for state in &columns {
+            end += cell(state);
+            let n = group.counts.get(*state);
+            pen.right(end, y, &grouped(n), if n == 0 { theme.dim() } else { theme.state(*state) });
+        }
+        if cursor == Some(i) {
+            pen.select(y);
+        }
+        y += 1;
+    }
+    let below = groups.rows.len() - first - shown;
+    let rest = groups.rest.as_ref().map_or(0, |(n, _)| *n) + below;
+    if rest > 0 && y < pen.area.height {
+        pen.text(1, y, &format!("{rest} more"), theme.dim());
+        y += 1;
+    }
+    y
+}
+
+/// Where a list that is longer than its room begins, and how much of it is seen.
+fn window(len: usize, cursor: usize, rows: usize) -> (usize, usize) {
+    if len <= rows {
+        return (0, len);
+    }
+    // A line goes to the note that says how many more there are.
+    let rows = rows.saturating_sub(1).max(1);
+    let first = (cursor + 1).saturating_sub(rows).min(len - rows);
+    (first, rows)
+}
+
+const fn short(state: State) -> &'static str {
+    match state {
+        State::Established => "ESTAB",
+        State::BoundInactive => "BOUND",
+        other => other.name(),
+    }
+}
+
+/// What the doctor found, and the selected finding in full.
+pub(super) fn findings(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
+    let y = finding_list(frame, pen, 0, Some(app.cursor()));
+    let Some(sighting) = frame.findings.get(app.cursor()) else { return };
+    let mut text = String::new();
+    let room = usize::from(pen.area.width.saturating_sub(1));
+    report::write_finding(&mut text, &sighting.finding, Plain { color: false, width: Some(room) });
+    for (line, y) in text.lines().zip(y + 1..pen.area.height) {
+        let heading = line.starts_with(|c: char| c.is_ascii_uppercase());
+        let style = if heading { pen.theme.severity(sighting.finding.severity) } else { Style::new() };
+        pen.text(1, y, line, style);
+    }
+}
+
+fn finding_list(frame: &Frame, pen: &mut Pen<'_>, top: u16, cursor: Option<usize>) -> u16 {
+    let theme = pen.theme;
+    pen.text(1, top, "FINDINGS", theme.heading());
+    let judged = match frame.judged_at_ms {
+        None => "not looked for yet".to_owned(),
+        Some(at) => format!("looked for at {}", clock(at)),
+    };
+    pen.text(11, top, &judged, theme.dim());
+    if frame.findings.is_empty() {
+        if frame.judged_at_ms.is_some() {
+            pen.text(1, top + 1, "nothing wrong found", theme.dim());
+        }
+        return top + 2;
+    }
+    let rows = if cursor.is_some() { usize::from(pen.area.height / 3).max(3) } else { usize::from(pen.area.height) };
+    let (first, shown) = window(frame.findings.len(), cursor.unwrap_or(0), rows);
+    let mut y = top + 1;
+    for (i, sighting) in frame.findings.iter().enumerate().skip(first).take(shown) {
+        let gone = sighting.gone;
+        let word = if gone { "gone" } else { sighting.finding.severity.key() };
+        let style = if gone { theme.dim() } else { theme.severity(sighting.finding.severity) };
+        pen.text(1, y, word, style);
+        pen.text(10, y, &clock(sighting.first_ms), theme.dim());
+        pen.foreign(21, y, &sighting.finding.summary, if gone { theme.dim() } else { Style::new() });
+        if cursor == Some(i) {
+            pen.select(y);
+        }
+        y += 1;
+    }
+    y
+}
+
+/// The sockets behind a state, a group or a finding.
+pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
+    let theme = pen.theme;
+    let Some(lines) = &frame.lines else {
+        let why = if app.is_held() { "rows are kept for the newest looks only" } else { "the rows are on their way" };
+        pen.text(1, 1, why, theme.dim());
+        return;
+    };
+    let width = pen.area.width;
+    let queues = width >= 110;
+    let flexible = width.saturating_sub(1 + 15 + 9 + if queues { 18 } else { 0 });
+    // Endpoints take what they need, up to a share; the process takes the rest.
+    let longest = |get: fn(&Line) -> String| lines.lines.iter().map(|l| get(l).chars().count()).max().unwrap_or(0);
+    let share = |n: usize| u16::try_from(n).unwrap_or(u16::MAX).clamp(6, flexible * 2 / 5) + 1;
+    let (local, peer) = (share(longest(|l| l.socket.local.to_string())), share(longest(|l| l.socket.peer.to_string())));
+    let mut columns: Vec<(Sort, u16, bool)> = vec![(Sort::State, 15, false), (Sort::Age, 9, true)];
+    if queues {
+        columns.extend([(Sort::RecvQ, 9, true), (Sort::SendQ, 9, true)]);
+    }
+    columns.extend([(Sort::Local, local, false), (Sort::Peer, peer, false), (Sort::Owner, width, false)]);
+    let mut x = 1;
+    for (sort, w, right) in &columns {
+        let mark = match (*sort == app.sort, app.descending) {
+            (true, false) => "+",
+            (true, true) => "-",
+            _ => "",
+        };
+        let name = format!("{}{mark}", sort.name());
+        if *right {
+            pen.right(x + w - 2, 0, &name, theme.heading());
+        } else {
+            pen.text(x, 0, &name, theme.heading());
+        }
+        x += w;
+    }
+    let rows = usize::from(pen.area.height.saturating_sub(1));
+    let (first, shown) = window(lines.lines.len(), app.drill_cursor, rows);
+    for (i, line) in lines.lines.iter().enumerate().skip(first).take(shown) {
+        let y = u16::try_from(i - first + 1).unwrap_or(u16::MAX);
+        let mut x = 1;
+        for (sort, w, right) in &columns {
+            let (text, style) = socket_cell(*sort, line, theme);
+            let mut cell = pen.part(x, y, w - 1, 1);
+            if *right {
+                let end = cell.area.width.saturating_sub(1);
+                cell.right(end, 0, &text, style);
+            } else {
+                cell.foreign(0, 0, &text, style);
+            }
+            x += w;
+        }
+        if i == app.drill_cursor {
+            pen.select(y);
+        }
+    }
+    let below = lines.total - (first + shown) as u64;
+    if below > 0 {
+        pen.text(1, pen.area.height - 1, &format!("{} more", grouped(below)), theme.dim());
+    } else if lines.lines.is_empty() {
+        pen.text(1, 1, "none at this look", theme.dim());
+    }
+}
+
+fn socket_cell(sort: Sort, line: &Line, theme: super::Theme) -> (String, Style) {
+    let s = &line.socket;
+    match sort {
+        Sort::State => (s.state.to_string(), theme.state(s.state)),
+        Sort::Age => (age(line), Style::new()),
+        Sort::Local => (s.local.to_string(), Style::new()),
+        Sort::Peer => (s.peer.to_string(), Style::new()),
+        Sort::Owner => {
+            let known = line.whose.confidence().is_some_and(|c| c > 0.97);
+            (line.whose.text(), if known { Style::new() } else { theme.dim() })
+        }
+        Sort::RecvQ => (s.recv_q_bytes.to_string(), Style::new()),
+        Sort::SendQ => (s.send_q_bytes.map_or_else(|| "?".into(), |n| n.to_string()), Style::new()),
+    }
+}
+
+/// How long in its state: what the kernel tells, if it is more than what was seen.
+fn age(line: &Line) -> String {
+    let (seen, known) = line.in_state_ms;
+    match line.socket.state_age() {
+        Some(age) if !known || age.min_ms > seen => {
+            let mut text = String::new();
+            value::write_age(&mut text, age);
+            text
+        }
+        _ => format!("{}{}", value::millis(seen), if known { "" } else { "+" }),
+    }
+}
+
+/// One socket with everything known of it.
+pub(super) fn detail(app: &App, pen: &mut Pen<'_>) {
+    let theme = pen.theme;
+    let Some(line) = &app.detail else { return };
+    // Until the next look the rows are those of the list.
+    let lines = app.frame().and_then(|f| f.lines.as_ref()).filter(|l| l.only);
+    let now = lines.and_then(|l| l.lines.first());
+    let shown = now.unwrap_or(line);
+    let s = &shown.socket;
+    let mut x = pen.text(1, 0, &s.state.to_string(), theme.state(s.state).add_modifier(Modifier::BOLD));
+    x = pen.text(x, 0, &format!("  {} > {}", s.local, s.peer), theme.heading());
+    let gone = now.is_none() && lines.is_some();
+    if gone {
+        pen.text(x, 0, "  gone", theme.alert());
+    }
+    let mut known = vec![
+        ("whose".to_owned(), shown.whose.text()),
+        ("in this state".to_owned(), age(shown)),
+        ("first seen".to_owned(), format!("{} ago", value::millis(shown.known_ms))),
+    ];
+    if let Some(confidence) = shown.whose.confidence() {
+        known.insert(1, ("certainty".into(), format!("{confidence:.2}, {}", shown.whose.reason())));
+    }
+    known.extend(lines.map(|l| l.detail.clone()).unwrap_or_default());
+    let height = usize::from(pen.area.height.saturating_sub(2)).max(1);
+    let per_column: u16 = 40;
+    let columns = usize::from((pen.area.width / per_column).max(1));
+    let rows = known.len().div_ceil(columns).max(height.min(known.len()));
+    let scroll = app.detail_scroll.min(rows.saturating_sub(height));
+    for (i, (name, value)) in known.iter().enumerate() {
+        let (column, row) = (i / rows, i % rows);
+        let Some(y) = row.checked_sub(scroll).filter(|y| *y < height) else { continue };
+        let (x, y) = (u16::try_from(column).unwrap_or(0) * per_column, u16::try_from(y).unwrap_or(0) + 2);
+        let last = column == (known.len() - 1) / rows;
+        let width = if last { pen.area.width.saturating_sub(x) } else { per_column };
+        let mut cell = pen.part(x, y, width, 1);
+        cell.text(1, 0, name, theme.dim());
+        cell.foreign(18, 0, value, Style::new());
+    }
+}
+
+/// The keys, and what could not be seen.
+pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
+    const KEYS: [(&str, &str); 14] = [
+        ("1 2 3 4  Tab", "states, machine, groups, findings"),
+        ("arrows  j k", "move; PgUp PgDn Home End too"),
+        ("Enter", "the sockets behind the line; then everything about one"),
+        ("Esc", "back; from the first screen: drop the filter"),
+        ("g", "group by process, listener, destination, user, unit, container"),
+        ("/", "filter, in the language of `tcpstate list`"),
+        ("s  r", "sort the sockets by the next column; the other way round"),
+        ("p  space", "pause, and go on; the counting goes on meanwhile"),
+        ("left right", "step back through the last minutes, and forward"),
+        ("+ -", "look less often, more often"),
+        ("c", "copy the command at the foot of the screen"),
+        ("ctrl-l  ctrl-z", "draw anew; stop"),
+        ("?  q", "this page; quit"),
+        ("", "STAYS: half of those that left had stayed less than this"),
+    ];
+    let theme = pen.theme;
+    let mut y = 0;
+    for (key, what) in KEYS {
+        pen.text(1, y, key, theme.heading());
+        pen.text(17, y, what, Style::new());
+        y += 1;
+    }
+    y += paragraph(
+        pen,
+        17,
+        y,
+        "unseen: lived and died between two looks; counted by the kernel, so that the sums are exact",
+        Style::new(),
+    );
+    if !frame.changes_text().is_empty() {
+        y += paragraph(pen, 1, y, &format!("last look: {}", frame.changes_text()), theme.dim());
+    }
+    for gap in &frame.gaps {
+        y += paragraph(pen, 1, y, &format!("not seen: {gap}"), theme.alert());
+    }
+}
+
+impl Frame {
+    fn changes_text(&self) -> String {
+        plain::changes_text(self)
+    }
+}
+
+/// Text in lines that fit; gives how many.
+fn paragraph(pen: &mut Pen<'_>, x: u16, y: u16, text: &str, style: Style) -> u16 {
+    let room = usize::from(pen.area.width.saturating_sub(x + 1)).max(10);
+    let mut lines = 0;
+    let mut line = String::new();
+    let flush = |line: &mut String, lines: &mut u16, pen: &mut Pen<'_>| {
+        if !line.is_empty() {
+            pen.foreign(x, y + *lines, line, style);
+            *lines += 1;
+            line.clear();
+        }
+    };
+    for word in text.split(' ') {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+            flush(&mut line, &mut lines, pen);
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        // Writing into a String cannot fail.
+        let _ = write!(line, "{word}");
+    }
+    flush(&mut line, &mut lines, pen);
+    lines
+}

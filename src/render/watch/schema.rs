@@ -1,0 +1,151 @@
+//! The JSON Schema of the lines of `watch`.
+//!
+//! Comes in: nothing. Goes out: definitions that `render::schema` puts beside its own. Never here: a field that no line
+//! has; the test validates real lines with nothing else allowed.
+#![allow(clippy::needless_pass_by_value, reason = "schemas are made in place and handed on")]
+
+use serde_json::{Map, Value as Json, json};
+
+/// The definitions: `watch`, which is any line, and what it refers to.
+#[must_use]
+pub fn definitions() -> Map<String, Json> {
+    let mut map = Map::new();
+    let kinds = ["watch_snapshot", "watch_transition", "watch_finding", "watch_gap", "watch_end"];
+    map.insert("watch".into(), json!({ "oneOf": kinds.map(reference) }));
+    map.insert("watch_snapshot".into(), snapshot());
+    map.insert("watch_transition".into(), transition());
+    map.insert("watch_finding".into(), finding());
+    map.insert("watch_gap".into(), line("gap", vec![("what", text()), ("why", text()), ("hint", nullable("string"))]));
+    map.insert(
+        "watch_end".into(),
+        line(
+            "end",
+            vec![
+                ("samples", count()),
+                ("reason", json!({ "enum": ["count", "signal"] })),
+                ("since_start", or_null(reference("ledger"))),
+            ],
+        ),
+    );
+    map.insert("ledger".into(), ledger());
+    map
+}
+
+fn snapshot() -> Json {
+    let change = object(vec![("from", nullable("string")), ("to", nullable("string")), ("count", count())]);
+    let median = object(vec![("min", count()), ("max", count())]);
+    let stay = object(vec![("count", count()), ("mean_ms", count()), ("median_ms", median), ("max_ms", count())]);
+    let group = object(vec![("group", json!({})), ("total", count()), ("states", reference("states"))]);
+    let rest = or_null(object(vec![("groups", count()), ("total", count())]));
+    let groups = object(vec![("by", text()), ("rows", json!({ "type": "array", "items": group })), ("other", rest)]);
+    let owners = object(vec![("exact", count()), ("likely", count()), ("unknown", count())]);
+    line(
+        "snapshot",
+        vec![
+            ("schema", json!({ "const": "tcpstate/1" })),
+            ("seq", count()),
+            ("taken_at", time()),
+            ("host", text()),
+            ("kernel", text()),
+            ("source", json!({ "enum": ["netlink", "proc", "capture"] })),
+            ("interval_ms", count()),
+            ("elapsed_ms", nullable("integer")),
+            ("sample_us", count()),
+            ("dump_us", count()),
+            ("skipped", count()),
+            ("filter", text()),
+            ("total", count()),
+            ("states", reference("states")),
+            ("changes", json!({ "type": "array", "items": change })),
+            ("accounts", reference("ledger")),
+            ("since_start", reference("ledger")),
+            ("time_wait_owners", or_null(owners)),
+            ("stays", json!({ "type": "object", "additionalProperties": stay })),
+            ("groups", or_null(groups)),
+            ("tracked", object(vec![("rows", count()), ("one_in", count())])),
+        ],
+    )
+}
+
+fn transition() -> Json {
+    line(
+        "transition",
+        vec![
+            ("taken_at", time()),
+            ("seq", count()),
+            ("netns", nullable("integer")),
+            ("cookie", json!({ "type": ["string", "null"], "pattern": "^0x[0-9a-f]+$" })),
+            ("local", reference("endpoint")),
+            ("peer", reference("endpoint")),
+            ("from", nullable("string")),
+            ("to", nullable("string")),
+            ("dwell_ms", nullable("integer")),
+            ("owner", nullable("string")),
+        ],
+    )
+}
+
+/// The finding itself is that of `doctor`.
+fn finding() -> Json {
+    json!({
+        "type": "object",
+        "properties": {
+            "type": { "const": "finding" },
+            "event": { "enum": ["seen", "gone"] },
+            "first_seen": time(),
+            "last_seen": time(),
+            "rule": text(),
+            "severity": { "enum": ["info", "warning", "high", "critical"] },
+        },
+        "required": ["type", "event", "first_seen", "last_seen", "rule", "severity", "summary", "evidence", "next"],
+    })
+}
+
+fn ledger() -> Json {
+    let flow = object(vec![("seen", count()), ("unseen", nullable("integer")), ("total", nullable("integer"))]);
+    object(vec![
+        ("elapsed_ms", count()),
+        ("opened", flow.clone()),
+        ("time_wait", flow),
+        ("ended", nullable("integer")),
+        ("active_opens", nullable("integer")),
+        ("passive_opens", nullable("integer")),
+        ("resets", nullable("integer")),
+        ("attempt_fails", nullable("integer")),
+    ])
+}
+
+fn line(kind: &str, mut fields: Vec<(&str, Json)>) -> Json {
+    fields.insert(0, ("type", json!({ "const": kind })));
+    object(fields)
+}
+
+fn object(fields: Vec<(&str, Json)>) -> Json {
+    let required: Vec<&str> = fields.iter().map(|(k, _)| *k).collect();
+    let properties: Map<String, Json> = fields.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+}
+
+fn text() -> Json {
+    json!({ "type": "string" })
+}
+
+fn time() -> Json {
+    json!({ "type": "string", "format": "date-time" })
+}
+
+fn count() -> Json {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
+fn nullable(kind: &str) -> Json {
+    json!({ "type": [kind, "null"] })
+}
+
+fn or_null(schema: Json) -> Json {
+    json!({ "oneOf": [schema, { "type": "null" }] })
+}
+
+fn reference(name: &str) -> Json {
+    json!({ "$ref": format!("#/$defs/{name}") })
+}

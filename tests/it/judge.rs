@@ -1,0 +1,104 @@
+//! Rules on the real kernel, without the command line between. Comes in: a namespace, names of rules. Goes out: what they
+//! say of one snapshot, or of two with something done in between. Never here: what they should say.
+
+use std::time::Duration;
+
+use tcpstate::collect::proc::ProcRoot;
+use tcpstate::collect::{Live, SourceChoice};
+use tcpstate::diagnose::{self, Diagnosis, Evidence, Finding, Severity, Thresholds, View};
+use tcpstate::model::{OwnerTable, Snapshot};
+
+use crate::harness::{Netns, wait_for};
+
+/// A snapshot with owners, taken in this namespace.
+#[track_caller]
+pub fn snapshot(ns: &Netns) -> Snapshot {
+    take(ns, |live| live.snapshot(true))
+}
+
+/// One without owners: a polling test does not walk all processes of the machine each time.
+#[track_caller]
+pub fn glance(ns: &Netns) -> Snapshot {
+    take(ns, |live| live.snapshot_with(Some(OwnerTable::new(Vec::new(), Vec::new(), 0))))
+}
+
+#[track_caller]
+fn take(ns: &Netns, how: impl FnOnce(&mut Live) -> Result<Snapshot, tcpstate::collect::Error>) -> Snapshot {
+    ns.run(|| {
+        let mut live = Live::open(SourceChoice::Netlink, ProcRoot::default()).expect("open the kernel's tables");
+        how(&mut live).expect("take a snapshot")
+    })
+}
+
+/// What the rules say of one snapshot, or of two.
+pub fn judge(now: &Snapshot, before: Option<&Snapshot>, rules: &[&str]) -> Diagnosis {
+    diagnose::run(&View::new(now, before, &Thresholds::default()), Some(rules))
+}
+
+/// What the rules say of one snapshot.
+#[track_caller]
+pub fn once(ns: &Netns, rules: &[&str]) -> Diagnosis {
+    judge(&snapshot(ns), None, rules)
+}
+
+/// What the rules say of two, between which something was done.
+#[track_caller]
+pub fn twice(ns: &Netns, rules: &[&str], between: impl FnOnce()) -> Diagnosis {
+    let before = snapshot(ns);
+    between();
+    judge(&snapshot(ns), Some(&before), rules)
+}
+
+/// Waits until the rules have something to say, and returns it, from a snapshot with owners.
+#[track_caller]
+pub fn until_found(ns: &Netns, rules: &[&str]) -> Diagnosis {
+    wait_for("a finding", || {
+        if judge(&glance(ns), None, rules).findings.is_empty() {
+            return Err("none".to_owned());
+        }
+        let diagnosis = once(ns, rules);
+        if diagnosis.findings.is_empty() { Err("none any more".into()) } else { Ok(diagnosis) }
+    })
+}
+
+pub fn pause(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+/// The only finding.
+#[track_caller]
+pub fn only(diagnosis: &Diagnosis) -> &Finding {
+    let [finding] = &diagnosis.findings[..] else { panic!("not one finding: {diagnosis:#?}") };
+    finding
+}
+
+/// Nothing found, nothing suspected, nothing left unjudged.
+#[track_caller]
+pub fn silent(diagnosis: &Diagnosis) {
+    assert_eq!(diagnosis, &Diagnosis::default());
+}
+
+/// Nothing above an explanation.
+#[track_caller]
+pub fn calm(diagnosis: &Diagnosis) {
+    let loud: Vec<&Finding> = diagnosis.findings.iter().filter(|f| f.severity > Severity::Info).collect();
+    assert!(loud.is_empty(), "{loud:#?}");
+}
+
+/// A number among the evidence.
+#[track_caller]
+pub fn number(finding: &Finding, name: &str) -> u64 {
+    match finding.evidence.iter().find(|(n, _)| *n == name) {
+        Some((_, Evidence::Count(n) | Evidence::Millis(n) | Evidence::Bytes(n))) => *n,
+        other => panic!("{name} is {other:?} in {finding:#?}"),
+    }
+}
+
+/// Words among the evidence.
+#[track_caller]
+pub fn words<'a>(finding: &'a Finding, name: &str) -> &'a str {
+    match finding.evidence.iter().find(|(n, _)| *n == name) {
+        Some((_, Evidence::Text(text))) => text,
+        other => panic!("{name} is {other:?} in {finding:#?}"),
+    }
+}

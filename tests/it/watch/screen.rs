@@ -1,0 +1,208 @@
+//! The screen in tmux. Comes in: keys and sizes. Goes out: what a person would see. Never here: a sleep that hopes.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::helper::{Helper, process_state};
+use crate::harness::oracle::installed;
+use crate::harness::{Netns, finish, in_netns, skip, wait_for};
+
+/// A tmux server of its own, with one window, inside the namespace.
+struct Tmux<'a> {
+    ns: &'a Netns,
+    socket: tempfile::TempDir,
+}
+
+impl<'a> Tmux<'a> {
+    #[track_caller]
+    fn start(ns: &'a Netns, columns: u16, rows: u16, command: &str) -> Tmux<'a> {
+        let tmux = Tmux { ns, socket: tempfile::tempdir().expect("a directory") };
+        let (columns, rows) = (columns.to_string(), rows.to_string());
+        tmux.ask(&["new-session", "-d", "-x", &columns, "-y", &rows, "-s", "t", "sh"]);
+        tmux.ask(&["set-option", "-g", "window-size", "manual"]);
+        tmux.ask(&["set-option", "-g", "set-clipboard", "on"]);
+        tmux.keys(&[command, "Enter"]);
+        tmux
+    }
+
+    fn path(&self) -> PathBuf {
+        self.socket.path().join("socket")
+    }
+
+    fn try_ask(&self, args: &[&str]) -> Output {
+        let mut command: Command = self.ns.command("tmux");
+        command.env("LC_ALL", "C.UTF-8").env("TERM", "xterm-256color").env_remove("TMUX");
+        finish(command.arg("-u").arg("-f/dev/null").arg("-S").arg(self.path()).args(args))
+    }
+
+    #[track_caller]
+    fn ask(&self, args: &[&str]) -> String {
+        let output = self.try_ask(args);
+        assert!(output.status.success(), "tmux {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    #[track_caller]
+    fn keys(&self, keys: &[&str]) {
+        self.ask(&[&["send-keys", "-t", "t"], keys].concat());
+    }
+
+    #[track_caller]
+    fn resize(&self, columns: u16, rows: u16) {
+        self.ask(&["resize-window", "-t", "t", "-x", &columns.to_string(), "-y", &rows.to_string()]);
+    }
+
+    #[track_caller]
+    fn screen(&self) -> String {
+        self.ask(&["capture-pane", "-p", "-t", "t"])
+    }
+
+    /// Waits until the screen has all of these, and returns it.
+    #[track_caller]
+    fn see(&self, all: &[&str]) -> String {
+        wait_for(&format!("{all:?} on the screen"), || {
+            let screen = self.screen();
+            if all.iter().all(|part| screen.contains(part)) { Ok(screen) } else { Err(screen) }
+        })
+    }
+
+    fn pane_pid(&self) -> u32 {
+        self.ask(&["list-panes", "-t", "t", "-F", "#{pane_pid}"]).trim().parse().expect("a process id")
+    }
+}
+
+impl Drop for Tmux<'_> {
+    fn drop(&mut self) {
+        let _ = self.try_ask(&["kill-server"]);
+    }
+}
+
+fn without_tmux() -> bool {
+    let missing = !installed("tmux");
+    if missing {
+        skip("tmux is not installed");
+    }
+    missing
+}
+
+fn product() -> &'static str {
+    env!("CARGO_BIN_EXE_tcpstate")
+}
+
+/// The child of the shell in the pane that is the product.
+fn watch_pid(tmux: &Tmux<'_>) -> u32 {
+    let shell = tmux.pane_pid();
+    wait_for("the watch to run", || {
+        let path = format!("/proc/{shell}/task/{shell}/children");
+        let children = std::fs::read_to_string(&path).map_err(|e| e.to_string())?;
+        children.split_whitespace().next().and_then(|c| c.parse().ok()).ok_or("no child".into())
+    })
+}
+
+#[test]
+fn time_wait_is_watched_drilled_into_resized_and_left() {
+    if without_tmux() {
+        return;
+    }
+    in_netns(|ns| {
+        let mut server = Helper::start(ns);
+        server.rename(b"server");
+        server.ask("serve 7000");
+        let mut client = Helper::start(ns);
+        client.rename(b"clientele");
+        let command = format!("{} watch --state TIME_WAIT --interval 200ms", product());
+        let tmux = Tmux::start(ns, 130, 40, &command);
+        tmux.see(&["TIME_WAIT", "COUNT", "live", "filter: state time-wait"]);
+        client.ask("lives 127.0.0.1:7000 127.0.0.9 30 600 10");
+        let whole =
+            tmux.see(&["BY PROCESS", &format!("clientele({})", client.pid()), "TIME_WAIT owners: ", " 30 sockets"]);
+        assert!(whole.lines().any(|l| l.starts_with(" TIME_WAIT") && l.contains(" 30 ")), "{whole}");
+        assert!(!whole.contains(" ESTABLISHED  "), "other states are not on the screen: {whole}");
+        // The sockets, and one of them.
+        tmux.keys(&["Enter"]);
+        let list = tmux.see(&["> TIME_WAIT", "PEER", "127.0.0.9:", "127.0.0.1:7000", "before", "Enter socket"]);
+        assert_eq!(list.lines().filter(|l| l.starts_with(" TIME_WAIT ")).count(), 30, "{list}");
+        tmux.keys(&["Down", "Enter"]);
+        let one = tmux.see(&["> socket", "0.99, seen before", "timer-remaining", "cookie"]);
+        assert!(one.contains(&format!("clientele({}) before", client.pid())), "{one}");
+        // Small, and large again.
+        tmux.resize(80, 24);
+        let small = tmux.see(&["> socket", "cookie", "? help"]);
+        assert!(small.lines().count() <= 24 && small.lines().all(|l| l.chars().count() <= 80), "{small}");
+        tmux.keys(&["Escape"]);
+        let small = tmux.see(&["> TIME_WAIT", "Enter socket", "q quit"]);
+        assert!(small.lines().count() <= 24 && small.lines().all(|l| l.chars().count() <= 80), "{small}");
+        tmux.resize(130, 40);
+        let large = tmux.see(&["> TIME_WAIT", "Enter socket"]);
+        assert!(large.lines().any(|l| l.chars().count() > 80) || large.lines().count() > 24, "{large}");
+        // A filter that no socket matches, then none.
+        tmux.keys(&["Escape"]);
+        tmux.see(&["Enter rows"]);
+        tmux.keys(&["/"]);
+        tmux.see(&["filter: ", "Enter: use it"]);
+        tmux.keys(&["dport = 1", "Enter"]);
+        tmux.see(&[" 0 sockets", "dport = "]);
+        tmux.keys(&["/"]);
+        tmux.keys(&["bogus(", "Enter"]);
+        tmux.see(&["expected"]);
+        tmux.keys(&["Escape"]);
+        tmux.see(&["next: "]);
+        tmux.keys(&["Escape"]);
+        tmux.see(&[" 30 sockets"]);
+        tmux.keys(&["2"]);
+        tmux.see(&["we close: send FIN", "TIME_WAIT 30"]);
+        tmux.keys(&["p"]);
+        tmux.see(&["HELD"]);
+        tmux.keys(&["p", "?"]);
+        tmux.see(&["step back through the last minutes", "unseen: lived and died between two looks"]);
+        tmux.keys(&["x", "q"]);
+        // The screen of before is back, and the shell answers.
+        let after = tmux.see(&["watch --state TIME_WAIT"]);
+        assert!(!after.contains("live"), "{after}");
+        tmux.keys(&["echo $((6*7))", "Enter"]);
+        tmux.see(&["42"]);
+    });
+}
+
+#[test]
+fn a_signal_restores_the_terminal_and_ctrl_z_stops_it() {
+    if without_tmux() {
+        return;
+    }
+    in_netns(|ns| {
+        let tmux = Tmux::start(ns, 80, 24, &format!("NO_COLOR=1 {} watch", product()));
+        tmux.see(&["STATE", "live"]);
+        let escapes = tmux.ask(&["capture-pane", "-p", "-e", "-t", "t"]);
+        let coloured = |n: u8| [30, 40, 90, 100].iter().any(|base| escapes.contains(&format!("\x1b[{}m", base + n)));
+        assert!(!(0..8).any(coloured) && escapes.contains("\x1b[1m"), "bold and dim, and no colour: {escapes:?}");
+        for signal in [Signal::TERM, Signal::HUP] {
+            let pid = watch_pid(&tmux);
+            let process = Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("a process id");
+            kill_process(process, signal).expect("signal watch");
+            wait_for("the end of watch", || match process_state(pid) {
+                '-' => Ok(()),
+                state => Err(state.to_string()),
+            });
+            tmux.keys(&["echo code=$?", "Enter"]);
+            let screen = tmux.see(&["code=0"]);
+            assert!(!screen.contains("STATE"), "{screen}");
+            // Echo is on again: what is typed is seen.
+            tmux.keys(&["echo typed"]);
+            tmux.see(&["echo typed"]);
+            tmux.keys(&["C-u", "Enter"]);
+            tmux.keys(&[&format!("clear; {} watch", product()), "Enter"]);
+            tmux.see(&["STATE", "live"]);
+        }
+        tmux.keys(&["C-z"]);
+        tmux.see(&["topped"]);
+        tmux.keys(&["fg", "Enter"]);
+        tmux.see(&["STATE", "live"]);
+        tmux.keys(&["C-l"]);
+        tmux.keys(&["3"]);
+        tmux.see(&["live", "no socket has a process"]);
+        tmux.keys(&["q"]);
+        tmux.see(&["tcpstate watch"]);
+    });
+}
