@@ -5,11 +5,13 @@
 //!
 //! A group's key is built as bytes in one reused buffer, so a socket of a known group costs no allocation.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::aggregate::census::Counts;
 use crate::aggregate::roles::{Listeners, Role};
+use crate::model::cgroup;
 use crate::model::column::Row;
 use crate::model::{Endpoint, Family, FourTuple, OwnerStatus, OwnerTable, State};
 
@@ -98,6 +100,12 @@ impl Key {
     #[must_use]
     pub const fn needs_owners(self) -> bool {
         matches!(self, Key::Process | Key::Unit | Key::Container | Key::Pod)
+    }
+
+    /// Whether the cgroups of those processes must be known too.
+    #[must_use]
+    pub const fn needs_cgroups(self) -> bool {
+        matches!(self, Key::Unit | Key::Container | Key::Pod)
     }
 }
 
@@ -287,14 +295,25 @@ fn write_addr(addr: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
-fn text<'a>(key: Key, row: &Row<'a>) -> Option<&'a str> {
-    let process = row.first_process()?;
+/// Unit, container or pod of the first process that holds the socket; where none does, those of the socket's own cgroup.
+fn text<'a>(key: Key, row: &Row<'a>) -> Option<Cow<'a, str>> {
+    let Some(process) = row.first_process() else {
+        let identity = cgroup::of_path(&row.names.cgroup(row.socket.cgroup?)?);
+        return match key {
+            Key::Unit => identity.unit,
+            Key::Container => identity.container,
+            Key::Pod => identity.pod,
+            _ => None,
+        }
+        .map(Cow::Owned);
+    };
     match key {
         Key::Unit => process.unit.as_deref(),
         Key::Container => process.container.as_deref(),
         Key::Pod => process.pod.as_deref(),
         _ => None,
     }
+    .map(Cow::Borrowed)
 }
 
 fn value(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners) -> KeyValue {
@@ -320,7 +339,7 @@ fn value(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners) -> KeyValue
             KeyValue::Processes(processes)
         }
         Key::Unit | Key::Container | Key::Pod => {
-            text(key, row).map_or(KeyValue::None, |t| KeyValue::Text(t.to_owned()))
+            text(key, row).map_or(KeyValue::None, |t| KeyValue::Text(t.into_owned()))
         }
     }
 }

@@ -43,13 +43,20 @@ pub struct Listeners {
     by_port: FxHashMap<u16, Vec<u32>>,
     /// `ip_local_port_range`, both ends included.
     pub ephemeral: (u16, u16),
+    /// The same of namespaces where it differs.
+    ephemeral_of: FxHashMap<u64, (u16, u16)>,
 }
 
 impl Listeners {
     /// No listener yet; `ephemeral` is `ip_local_port_range`.
     #[must_use]
     pub fn new(ephemeral: (u16, u16)) -> Listeners {
-        Listeners { all: Vec::new(), by_port: FxHashMap::default(), ephemeral }
+        Listeners { all: Vec::new(), by_port: FxHashMap::default(), ephemeral, ephemeral_of: FxHashMap::default() }
+    }
+
+    /// Sets `ip_local_port_range` of one namespace.
+    pub fn set_ephemeral(&mut self, netns: u64, range: (u16, u16)) {
+        self.ephemeral_of.insert(netns, range);
     }
 
     /// Takes a LISTEN row; other rows are ignored.
@@ -117,8 +124,9 @@ impl Listeners {
         best.map(|(_, index)| index)
     }
 
-    fn is_ephemeral(&self, port: u16) -> bool {
-        (self.ephemeral.0..=self.ephemeral.1).contains(&port)
+    fn is_ephemeral(&self, netns: u64, port: u16) -> bool {
+        let (low, high) = self.ephemeral_of.get(&netns).copied().unwrap_or(self.ephemeral);
+        (low..=high).contains(&port)
     }
 
     /// The role of a socket (diagnosis section 3, step 0).
@@ -145,7 +153,10 @@ impl Listeners {
                 }
             }
             (None, None) if socket.kind == RowKind::Request => Role::FormerServer,
-            (None, None) => match (self.is_ephemeral(socket.local.port), self.is_ephemeral(socket.peer.port)) {
+            (None, None) => match (
+                self.is_ephemeral(socket.netns, socket.local.port),
+                self.is_ephemeral(socket.netns, socket.peer.port),
+            ) {
                 (true, false) => Role::Client,
                 (false, true) => Role::FormerServer,
                 _ => Role::Unknown,

@@ -85,6 +85,9 @@ pub struct Common {
     /// A proc file system mounted elsewhere, such as a host's in a container
     #[arg(long, value_name = "DIR", help_heading = "Source")]
     pub proc_root: Option<std::path::PathBuf>,
+    /// Network namespaces: a name of `ip netns`, a process id, a path, or `all`; may be repeated
+    #[arg(long, short = 'N', value_name = "NAME|PID|PATH|all", help_heading = "Source")]
+    pub netns: Vec<String>,
     /// Do not look for the processes that hold the sockets
     #[arg(long, help_heading = "Source")]
     pub no_owners: bool,

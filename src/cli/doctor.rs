@@ -31,7 +31,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let min = severity("--min-severity", &args.min_severity)?;
     let fail_on = severity("--fail-on", &args.fail_on)?;
     let result = examine(args, wanted.as_deref(), &settings.thresholds);
-    let (mut session, diagnosis, snapshot) = match result {
+    let (mut session, mut diagnosis, snapshot) = match result {
         Ok(done) => done,
         // A monitoring system asks for UNKNOWN when the check itself failed.
         Err(error) if args.nagios => {
@@ -67,6 +67,9 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     } else {
         let mut text = String::new();
         let style = env.style(args.common.color);
+        if session.live.spaces().len() > 1 {
+            name_namespaces(&mut diagnosis, &session);
+        }
         report::write_report(&mut text, &diagnosis, min, snapshot.sockets.len(), judged, style);
         env.stdout.write_all(text.as_bytes())?;
         session.print_gaps(env, &args.common)?;
@@ -77,6 +80,14 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     Ok(if diagnosis.findings.iter().any(|f| f.severity >= fail_on) { Exit::Found } else { Exit::Done })
 }
 
+/// Among several namespaces, says of every finding where it is; JSON has it as `subject.netns`.
+fn name_namespaces(diagnosis: &mut Diagnosis, session: &Session) {
+    for finding in &mut diagnosis.findings {
+        let Some(space) = session.live.spaces().find(|s| Some(s.inode) == finding.subject.netns) else { continue };
+        finding.summary = format!("{} (network namespace {})", finding.summary, space.label());
+    }
+}
+
 /// Takes the snapshots and runs the rules.
 fn examine(
     args: &DoctorArgs,
@@ -85,6 +96,7 @@ fn examine(
 ) -> anyhow::Result<(Session, Diagnosis, Snapshot)> {
     let mut session = Session::open(&args.common)?;
     let owners = !args.common.no_owners;
+    session.live.cgroups = owners;
     let started = Instant::now();
     let mut first = session.live.snapshot(owners)?;
     let mut diagnosis = judge(&session, &mut first, None, wanted, thresholds);

@@ -84,6 +84,7 @@ fn count(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Counts> {
         counts.add(socket.state);
         ControlFlow::Continue(())
     })?;
+    session.gaps.extend(session.live.gaps(&query));
     session.print_gaps(env, &args.common)?;
     Ok(counts)
 }

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     };
     let mut needs = columns.iter().fold(Needs::NONE, |n, c| n.union(c.needs));
     if matches!(format, Format::Json | Format::Jsonl) {
-        needs.owners = true;
+        needs = needs.union(Needs::CGROUPS);
         needs.age = true;
     }
     if let Some((column, _)) = sort {
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let filter = select::expression(&args.selection, &session.names)?;
     let mut work = session.plan(&filter, needs, &args.common)?;
     if work.needs.owners && !args.common.no_owners {
-        session.collect_owners()?;
+        session.collect_owners(work.needs.cgroups)?;
     }
     if args.explain_plan {
         session.explain(&work, env)?;

@@ -14,6 +14,7 @@ use crate::aggregate::{Coverage, Listeners};
 use crate::cli::args::{Common, OwnersArg, SourceArg};
 use crate::cli::env::Env;
 use crate::collect::names::SystemNames;
+use crate::collect::netns::Wanted;
 use crate::collect::plan::{self, Plan};
 use crate::collect::proc::ProcRoot;
 use crate::collect::{self, Families, Live, OwnersVia, Query, Source, SourceChoice};
@@ -66,10 +67,22 @@ impl Session {
             OwnersArg::Proc => OwnersVia::Proc,
             OwnersArg::Bpf => OwnersVia::Bpf,
         };
+        if !common.netns.is_empty() {
+            if common.proc_root.is_some() {
+                bail!("--netns enters namespaces of this host, and --proc-root shows another's; give one");
+            }
+            let wanted = |word: &String| match word.as_str() {
+                "all" => Wanted::All,
+                _ => Wanted::One(word.clone()),
+            };
+            live.enter(&common.netns.iter().map(wanted).collect::<Vec<_>>())?;
+        }
+        let names =
+            if common.netns.is_empty() { SystemNames::default() } else { SystemNames::of(live.spaces().cloned()) };
         Ok(Session {
             live,
             owners: OwnerTable::default(),
-            names: SystemNames::default(),
+            names,
             gaps: Vec::new(),
             coverage: Coverage::default(),
             interval_ms: None,
@@ -79,7 +92,11 @@ impl Session {
 
     /// The listeners, by which roles are told.
     pub(crate) fn listeners(&mut self) -> anyhow::Result<Listeners> {
-        let mut listeners = Listeners::new(self.live.ephemeral_ports());
+        let ranges = self.live.ephemeral_ports();
+        let mut listeners = Listeners::new(ranges.first().map_or((32768, 60999), |(_, range)| *range));
+        for (netns, range) in ranges.into_iter().skip(1) {
+            listeners.set_ephemeral(netns, range);
+        }
         // What this pass could not see, the pass over all sockets reports too.
         self.live.sockets(&Query::states(StateSet::LISTEN), &mut Vec::new(), &mut |socket| {
             listeners.add(socket);
@@ -88,8 +105,9 @@ impl Session {
         Ok(listeners)
     }
 
-    /// Looks for the processes that hold sockets.
-    pub(crate) fn collect_owners(&mut self) -> anyhow::Result<()> {
+    /// Looks for the processes that hold sockets, and into their cgroups if a column needs it.
+    pub(crate) fn collect_owners(&mut self, cgroups: bool) -> anyhow::Result<()> {
+        self.live.cgroups = cgroups;
         self.owners = self.live.owners(None)?;
         Ok(())
     }
@@ -240,6 +258,7 @@ impl Session {
             plan,
             self.live.source(),
             self.live.two_passes(),
+            (self.live.spaces().len(), self.live.netns_not_scanned()),
             owners,
             &words(pushed).unwrap_or_default(),
             words(residual).as_deref(),

@@ -64,10 +64,11 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     };
     let listeners = session.listeners()?;
     if owners_wanted {
-        session.collect_owners()?;
+        let cgroups = args.common.json || work.needs.cgroups || by.iter().any(|k| k.needs_cgroups());
+        session.collect_owners(cgroups)?;
     }
     if args.explain_plan {
-        if args.counts {
+        if args.counts && session.live.spaces().len() == 1 {
             session.explain_plan(&counts_plan(), None, None, env)?;
         } else {
             session.explain(&work, env)?;
@@ -103,7 +104,8 @@ fn counts_plan() -> Plan {
 
 /// Counts without reading ESTABLISHED rows; false when the kernel's counters do not agree and rows must be read.
 fn count(session: &mut Session, census: &mut Census) -> anyhow::Result<bool> {
-    if session.live.source() != Source::Netlink {
+    // The counters of many namespaces agree with their tables less often than one's; their rows are read.
+    if session.live.source() != Source::Netlink || session.live.spaces().len() != 1 {
         return Ok(false);
     }
     let plan = counts_plan();

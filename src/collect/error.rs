@@ -28,6 +28,12 @@ impl Error {
         self
     }
 
+    /// What the system said.
+    #[must_use]
+    pub fn why(&self) -> String {
+        reason(&self.source)
+    }
+
     /// Whether a right is missing.
     #[must_use]
     pub fn is_permission(&self) -> bool {

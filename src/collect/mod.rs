@@ -8,10 +8,12 @@ pub mod bpf;
 pub mod error;
 pub mod names;
 pub mod netlink;
+pub mod netns;
 pub mod plan;
 pub mod proc;
 pub mod snapshot;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +23,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::model::{Family, Gap, Holder, OwnerTable, Process, Socket, State, StateSet};
 pub use error::Error;
 use netlink::request::Walk;
-use netlink::{Attributes, Channel, Report, Request};
+use netlink::{Attributes, Channel, Request};
+use netns::Space;
 use proc::{ProcRoot, net_tcp, owners};
 
 /// Which source to use.
@@ -147,19 +150,57 @@ impl Host {
 pub struct Live {
     root: ProcRoot,
     choice: SourceChoice,
-    channel: Option<Channel>,
+    /// The namespaces to look into, each once.
+    spaces: Vec<Place>,
+    /// Whether `sock_diag` answers.
+    netlink: bool,
     /// Why `/proc` is used although nobody asked for it.
     fallback: Option<String>,
     /// One dump for both families was refused; ask for each.
     two_passes: bool,
-    /// Whether the table is large, once that was asked.
-    large: Option<bool>,
-    netns: u64,
     host: Host,
+    /// How many walks over a table of sockets the kernel was asked for.
+    dumps: u64,
+    /// What finding the namespaces could not see.
+    netns_gaps: Vec<Gap>,
+    /// Namespaces that could not be entered.
+    netns_not_scanned: u32,
+    /// Whether to read the cgroups of processes that hold sockets.
+    pub cgroups: bool,
     /// How to look for owners.
     pub owners_via: OwnersVia,
     /// How the owners were found the last time.
     pub owner_route: Option<OwnerRoute>,
+}
+
+/// A namespace to look into.
+struct Place {
+    space: Space,
+    /// Kept open in our own namespace; in others it lives as long as a dump, as there may be hundreds.
+    channel: Option<Channel>,
+    /// Whether the table is large, once that was asked.
+    large: Option<bool>,
+}
+
+impl Place {
+    fn new(space: Space) -> Place {
+        Place { space, channel: None, large: None }
+    }
+
+    /// A channel that sees this namespace: the one that is open, else a new one.
+    fn take_channel(&mut self) -> Result<Channel, Error> {
+        if let Some(channel) = self.channel.take() {
+            return Ok(channel);
+        }
+        let inode = self.space.inode;
+        // A netlink socket belongs to the namespace of the thread that made it, whoever uses it later.
+        self.space.inside(|| Channel::open(inode))?
+    }
+
+    /// Keeps a channel for the next question.
+    fn keep_channel(&mut self, channel: Channel) {
+        self.channel = self.space.is_own().then_some(channel);
+    }
 }
 
 /// Open files of the host above which one BPF pass (about 2 ms to load, 0.3 us a file) beats the walk over `/proc` (3 us a
@@ -180,12 +221,15 @@ impl Live {
         let mut live = Live {
             root,
             choice,
-            channel: None,
+            spaces: vec![Place::new(Space::own(netns))],
+            netlink: false,
             fallback: None,
             two_passes: false,
-            large: None,
-            netns,
             host: Host::here(),
+            dumps: 0,
+            netns_gaps: Vec::new(),
+            netns_not_scanned: 0,
+            cgroups: false,
             owners_via: OwnersVia::Auto,
             owner_route: None,
         };
@@ -195,7 +239,10 @@ impl Live {
         }
         if live.choice != SourceChoice::Proc {
             match Channel::open(netns) {
-                Ok(channel) => live.channel = Some(channel),
+                Ok(channel) => {
+                    live.spaces[0].keep_channel(channel);
+                    live.netlink = true;
+                }
                 Err(e) if live.choice == SourceChoice::Netlink => return Err(e.hint("try `--source proc`")),
                 Err(e) => live.fallback = Some(e.to_string()),
             }
@@ -206,7 +253,7 @@ impl Live {
     /// Where the sockets come from.
     #[must_use]
     pub fn source(&self) -> Source {
-        if self.channel.is_some() { Source::Netlink } else { Source::Proc }
+        if self.netlink { Source::Netlink } else { Source::Proc }
     }
 
     #[must_use]
@@ -220,10 +267,49 @@ impl Live {
         self.two_passes
     }
 
-    /// Inode of the network namespace that is seen; 0 if unknown.
+    /// Looks into other namespaces than that of this process.
+    ///
+    /// # Errors
+    /// When one that is named does not exist or may not be entered.
+    pub fn enter(&mut self, wanted: &[netns::Wanted]) -> Result<(), Error> {
+        let own = self.spaces.iter().find(|p| p.space.is_own()).map_or(0, |p| p.space.inode);
+        let mut channel = self.spaces.iter_mut().find_map(|p| p.channel.take());
+        let found = netns::find(wanted, &self.root, own)?;
+        self.spaces = found.spaces.into_iter().map(Place::new).collect();
+        for place in &mut self.spaces {
+            if place.space.is_own() {
+                place.channel = channel.take();
+            }
+        }
+        self.netns_gaps = found.gaps;
+        self.netns_not_scanned = found.refused;
+        Ok(())
+    }
+
+    /// Inode of the network namespace that is seen; 0 if unknown, or if there are several.
     #[must_use]
     pub fn netns(&self) -> u64 {
-        self.netns
+        match &self.spaces[..] {
+            [one] => one.space.inode,
+            _ => 0,
+        }
+    }
+
+    /// The namespaces that are seen.
+    pub fn spaces(&self) -> impl ExactSizeIterator<Item = &Space> {
+        self.spaces.iter().map(|p| &p.space)
+    }
+
+    /// Namespaces that exist and could not be entered.
+    #[must_use]
+    pub fn netns_not_scanned(&self) -> u32 {
+        self.netns_not_scanned
+    }
+
+    /// How many walks over a table of sockets the kernel was asked for so far.
+    #[must_use]
+    pub fn dumps(&self) -> u64 {
+        self.dumps
     }
 
     #[must_use]
@@ -231,28 +317,56 @@ impl Live {
         &self.root
     }
 
-    /// `ip_local_port_range` of this namespace; the kernel's default where it cannot be read.
+    /// `ip_local_port_range` of every namespace by its inode; the kernel's default where it cannot be read.
     #[must_use]
-    pub fn ephemeral_ports(&self) -> (u16, u16) {
+    pub fn ephemeral_ports(&self) -> Vec<(u64, (u16, u16))> {
         let path = self.root.path().join("sys/net/ipv4/ip_local_port_range");
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let mut words = text.split_ascii_whitespace().map(str::parse);
-        match (words.next(), words.next()) {
-            (Some(Ok(low)), Some(Ok(high))) => (low, high),
-            _ => (32768, 60999),
-        }
+        let read = || {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let mut words = text.split_ascii_whitespace().map(str::parse);
+            match (words.next(), words.next()) {
+                (Some(Ok(low)), Some(Ok(high))) => (low, high),
+                _ => (32768, 60999),
+            }
+        };
+        self.spaces().map(|s| (s.inode, s.inside(read).unwrap_or((32768, 60999)))).collect()
     }
 
-    /// Counters and sysctls of the namespace.
+    /// Counters and sysctls of the namespace; of the first, if there are several.
     #[must_use]
     pub fn netns_facts(&self) -> crate::model::snapshot::Netns {
-        proc::counters::netns(&self.root, self.netns, None)
+        self.spaces.first().map(|p| self.facts_of(&p.space)).unwrap_or_default()
+    }
+
+    /// The counters alone, added up over the namespaces; empty when those of one cannot be read, as a sum without it would
+    /// be of something else.
+    #[must_use]
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let mut sum: BTreeMap<String, u64> = BTreeMap::new();
+        for space in self.spaces() {
+            let Ok(counters) = space.inside(|| proc::counters::counters(&self.root)) else { return BTreeMap::new() };
+            for (name, value) in counters {
+                let total = sum.entry(name).or_default();
+                *total = total.saturating_add(value);
+            }
+        }
+        sum
+    }
+
+    fn facts_of(&self, space: &Space) -> crate::model::snapshot::Netns {
+        let read = || proc::counters::netns(&self.root, space.inode, space.name.clone());
+        space.inside(read).unwrap_or_else(|_| crate::model::snapshot::Netns {
+            inode: space.inode,
+            name: space.name.clone(),
+            incomplete: true,
+            ..Default::default()
+        })
     }
 
     /// What this source cannot tell about such a query.
     #[must_use]
     pub fn gaps(&self, query: &Query) -> Vec<Gap> {
-        let mut gaps = Vec::new();
+        let mut gaps = self.netns_gaps.clone();
         if let Some(why) = &self.fallback {
             gaps.push(Gap::new(
                 "sockets were read from /proc/net/tcp",
@@ -303,108 +417,122 @@ impl Live {
     /// # Errors
     /// When the source gives nothing at all.
     pub fn sockets(&mut self, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<(), Error> {
-        if query.ahead
-            && self.is_large()
-            && let Some(result) = self.netlink_ahead(query, gaps, sink)
-        {
-            return result;
+        let mut given = false;
+        for place in 0..self.spaces.len() {
+            let result = self.sockets_of(place, query, gaps, &mut |socket| {
+                given = true;
+                sink(socket)
+            });
+            match result {
+                Ok(true) => break,
+                Ok(false) => given = true,
+                // Whoever asked can ask otherwise as long as nothing was given; later it would come twice.
+                Err(e) if !given => return Err(e),
+                Err(e) => gaps.push(Gap::new(
+                    format!("sockets of the network namespace {}", self.spaces[place].space.label()),
+                    e.to_string(),
+                    "",
+                )),
+            }
         }
-        if self.channel.is_some() {
-            match self.netlink_sockets(query, gaps, sink) {
+        Ok(())
+    }
+
+    /// The same for one namespace; true when the sink has enough.
+    fn sockets_of(&mut self, place: usize, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<bool, Error> {
+        if self.netlink {
+            let mut given = false;
+            match self.netlink_sockets(place, query, gaps, &mut |socket| {
+                given = true;
+                sink(socket)
+            }) {
                 // With bytecode it may be the bytecode that is refused: whoever made it can make another.
                 Err(e)
                     if self.choice == SourceChoice::Auto
+                        && !given
                         && query.bytecode.is_empty()
                         && (e.is_missing() || e.is_permission()) =>
                 {
-                    self.channel = None;
+                    self.netlink = false;
                     self.fallback = Some(e.to_string());
                 }
                 other => return other,
             }
         }
-        self.proc_sockets(query, gaps, sink)
+        self.proc_sockets(place, query, gaps, sink)
     }
 
-    fn netlink_sockets(&mut self, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<(), Error> {
+    fn netlink_sockets(
+        &mut self,
+        place: usize,
+        query: &Query,
+        gaps: &mut Vec<Gap>,
+        sink: Sink<'_>,
+    ) -> Result<bool, Error> {
+        let ahead = query.ahead && self.is_large(place);
         let walks: &[Walk] = match query.families {
             Families::Only(family) => &[Walk::One(family)],
             Families::Both if self.two_passes => &[Walk::One(Family::V4), Walk::One(Family::V6)],
             Families::Both => &[Walk::Both],
         };
         for (i, walk) in walks.iter().enumerate() {
-            let Some(channel) = &mut self.channel else { break };
-            let report = match channel.dump(&query.request(*walk), sink) {
+            let mut channel = self.spaces[place].take_channel()?;
+            self.dumps += 1;
+            let request = query.request(*walk);
+            let dumped = if ahead { channel.dump_ahead(&request, sink) } else { channel.dump(&request, sink) };
+            let report = match dumped {
                 Err(e) if *walk == Walk::Both && e.is_missing() => {
                     self.two_passes = true;
-                    return self.netlink_sockets(query, gaps, sink);
+                    self.spaces[place].keep_channel(channel);
+                    return self.netlink_sockets(place, query, gaps, sink);
                 }
                 // The second family may not exist in this kernel.
                 Err(e) if i > 0 && e.is_missing() => continue,
                 other => other?,
             };
-            let stopped = report.stopped;
-            self.note(report, gaps);
-            if stopped {
-                break;
+            if let Some(why) = report.incomplete {
+                let of = if self.spaces.len() > 1 {
+                    format!(" of the network namespace {}", self.spaces[place].space.label())
+                } else {
+                    String::new()
+                };
+                gaps.push(Gap::new(format!("the list of sockets{of} is incomplete"), why, "run it again"));
             }
+            if report.stopped {
+                // What was asked for is still on its way in this channel; the next question opens another.
+                return Ok(true);
+            }
+            self.spaces[place].keep_channel(channel);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether the table of the namespace is so large that threads pay for themselves.
-    fn is_large(&mut self) -> bool {
-        if let Some(large) = self.large {
+    fn is_large(&mut self, place: usize) -> bool {
+        if let Some(large) = self.spaces[place].large {
             return large;
         }
-        let sockstat = proc::counters::sockstat(&self.root);
+        let sockstat = self.spaces[place].space.inside(|| proc::counters::sockstat(&self.root)).unwrap_or_default();
         let sockets: u64 = ["TCP:inuse", "TCP:tw", "TCP6:inuse"].iter().filter_map(|n| sockstat.get(*n)).sum();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let large = sockets >= LARGE_TABLE && cores > 1;
-        self.large = Some(large);
+        self.spaces[place].large = Some(large);
         large
     }
 
-    /// A dump received in one thread and decoded in another. `None` when this kernel needs two passes, which the ordinary
-    /// way does.
-    fn netlink_ahead(&mut self, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Option<Result<(), Error>> {
-        let walk = match query.families {
-            Families::Both if self.two_passes => return None,
-            Families::Both => Walk::Both,
-            Families::Only(family) => Walk::One(family),
-        };
-        let channel = self.channel.as_mut()?;
-        Some(match channel.dump_ahead(&query.request(walk), sink) {
-            // Not taken by this kernel; nothing has been given yet.
-            Err(e) if walk == Walk::Both && e.is_missing() => return None,
-            Err(e) => Err(e),
-            Ok(report) => {
-                self.note(report, gaps);
-                Ok(())
-            }
-        })
-    }
-
-    /// Takes what a dump says of itself.
-    fn note(&mut self, report: Report, gaps: &mut Vec<Gap>) {
-        if let Some(why) = report.incomplete {
-            gaps.push(Gap::new("the list of sockets is incomplete", why, "run it again"));
-        }
-        if report.stopped {
-            // What was asked for is still on its way; the next question needs a channel of its own.
-            self.channel = Channel::open(self.netns).ok();
-        }
-    }
-
-    fn proc_sockets(&self, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<(), Error> {
-        let folder = self.root.net();
+    fn proc_sockets(&self, place: usize, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<bool, Error> {
+        let space = &self.spaces[place].space;
         for (family, file) in [(Family::V4, "tcp"), (Family::V6, "tcp6")] {
             if !query.families.contains(family) {
                 continue;
             }
-            let path = folder.join(file);
-            let read = net_tcp::read(&path, family, self.netns, &mut |socket| {
-                if query.states.contains(socket.state) { sink(socket) } else { ControlFlow::Continue(()) }
+            // The table belongs to the namespace of the thread that opens it, whoever reads it later.
+            let path = self.root.net().join(file);
+            let opened = space.inside(|| std::fs::File::open(&path))?;
+            let read = opened.and_then(|table| {
+                net_tcp::parse(table, family, space.inode, &mut |socket| {
+                    if query.states.contains(socket.state) { sink(socket) } else { ControlFlow::Continue(()) }
+                })
             });
             let table = match read {
                 // A kernel without IPv6 has no such table, and no such sockets.
@@ -424,10 +552,10 @@ impl Live {
                 ));
             }
             if table.stopped {
-                break;
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Every process that holds a TCP socket (with the walk over `/proc`: any socket); with `wanted`, only of those inodes.
@@ -497,7 +625,11 @@ impl Live {
         let comm = String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned();
         let uid =
             procfs::process::Process::new_with_root(folder).and_then(|p| p.status()).ok().map(|status| status.ruid);
-        Process { pid, comm, uid, ..Process::default() }
+        let mut process = Process { pid, comm, uid, ..Process::default() };
+        if self.cgroups {
+            proc::cgroups::identify(&self.root, &mut process);
+        }
+        process
     }
 
     /// Looks once more for the holders of some sockets. Where `/proc` refused a process (even root is refused one or

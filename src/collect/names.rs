@@ -1,13 +1,18 @@
-//! Names for kernel numbers: users and interfaces.
+//! Names for kernel numbers: users, interfaces, cgroups and network namespaces.
 //!
 //! Comes in: a number. Goes out: its name, looked up once and remembered. Never here: a name service over the network
 //! that the system itself would not ask.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
+use rustix::fs::{Mode, OFlags};
 
+use crate::collect::netns::{self, Space};
 use crate::filter::Resolver;
 use crate::model::column::Names;
 
@@ -17,7 +22,32 @@ type Cache<K> = RefCell<FxHashMap<K, Option<Rc<str>>>>;
 #[derive(Default)]
 pub struct SystemNames {
     users: Cache<u32>,
-    interfaces: Cache<u32>,
+    /// By namespace and number: every namespace counts its interfaces from 1.
+    interfaces: Cache<(u64, u32)>,
+    cgroups: Cache<u64>,
+    namespaces: OnceCell<BTreeMap<u64, String>>,
+    cgroup_mount: OnceCell<Option<CgroupMount>>,
+    /// Namespaces other than our own that rows come from.
+    spaces: Vec<Space>,
+    /// Whether no row comes from our own.
+    only_foreign: bool,
+}
+
+/// Where cgroup version 2 is mounted.
+struct CgroupMount {
+    at: PathBuf,
+    /// An open directory of it, for `open_by_handle_at`.
+    dir: OwnedFd,
+}
+
+impl SystemNames {
+    /// Names that hold in these namespaces.
+    #[must_use]
+    pub fn of(spaces: impl Iterator<Item = Space>) -> SystemNames {
+        let spaces: Vec<Space> = spaces.collect();
+        let only_foreign = !spaces.iter().any(Space::is_own);
+        SystemNames { spaces: spaces.into_iter().filter(|s| !s.is_own()).collect(), only_foreign, ..Default::default() }
+    }
 }
 
 fn cached<K: Copy + Eq + std::hash::Hash>(
@@ -38,21 +68,67 @@ impl Names for SystemNames {
         cached(&self.users, uid, || login_name(uid))
     }
 
-    fn interface(&self, ifindex: u32) -> Option<Rc<str>> {
-        cached(&self.interfaces, ifindex, || {
-            let socket =
-                rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None).ok()?;
-            rustix::net::netdevice::index_to_name(&socket, ifindex).ok()
+    fn interface(&self, netns: u64, ifindex: u32) -> Option<Rc<str>> {
+        cached(&self.interfaces, (netns, ifindex), || {
+            let look_up = || {
+                let socket =
+                    rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None).ok()?;
+                rustix::net::netdevice::index_to_name(&socket, ifindex).ok()
+            };
+            match self.spaces.iter().find(|s| s.inode == netns) {
+                Some(space) => space.inside(look_up).ok()?,
+                None => look_up(),
+            }
         })
     }
 
-    fn cgroup(&self, _: u64) -> Option<Rc<str>> {
-        None
+    fn cgroup(&self, id: u64) -> Option<Rc<str>> {
+        cached(&self.cgroups, id, || cgroup_path(self.cgroup_mount.get_or_init(cgroup_mount).as_ref()?, id))
     }
 
-    fn netns(&self, _: u64) -> Option<Rc<str>> {
-        None
+    fn netns(&self, inode: u64) -> Option<Rc<str>> {
+        self.namespaces.get_or_init(netns::names).get(&inode).map(|name| Rc::from(name.as_str()))
     }
+}
+
+/// The mount of cgroup version 2: alone at `/sys/fs/cgroup`, or beside version 1 at `/sys/fs/cgroup/unified`.
+fn cgroup_mount() -> Option<CgroupMount> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let at = text.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(netns::unescape))?
+    })?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(&at, flags, Mode::empty()).ok()?;
+    Some(CgroupMount { at: at.into(), dir })
+}
+
+/// The path of a cgroup by its id, without walking the hierarchy: the id is the handle of its directory
+/// (`kernfs_encode_fh` in fs/kernfs/mount.c). Needs CAP_DAC_READ_SEARCH.
+fn cgroup_path(mount: &CgroupMount, id: u64) -> Option<String> {
+    /// `struct file_handle` with eight bytes: `FILEID_KERNFS` of include/linux/exportfs.h.
+    #[repr(C)]
+    struct Handle {
+        bytes: u32,
+        kind: i32,
+        id: [u8; 8],
+    }
+    let mut handle = Handle { bytes: 8, kind: 0xfe, id: id.to_ne_bytes() };
+    // SAFETY: the structure has the layout that the kernel reads, says its own size, and outlives the call.
+    #[allow(unsafe_code, reason = "no crate in use wraps open_by_handle_at(2)")]
+    let fd = unsafe {
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        libc::open_by_handle_at(mount.dir.as_raw_fd(), std::ptr::from_mut(&mut handle).cast(), flags)
+    };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the call returned a descriptor that nobody else has.
+    #[allow(unsafe_code, reason = "the call gives a bare number")]
+    let dir = unsafe { OwnedFd::from_raw_fd(fd) };
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).ok()?;
+    let below = path.strip_prefix(&mount.at).ok()?;
+    Some(format!("/{}", below.to_string_lossy()))
 }
 
 impl Resolver for SystemNames {
@@ -62,9 +138,15 @@ impl Resolver for SystemNames {
     }
 
     fn interface(&self, name: &str) -> Option<u32> {
-        let socket =
-            rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None).ok()?;
-        rustix::net::netdevice::name_to_index(&socket, name).ok()
+        let look_up = || {
+            let socket =
+                rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None).ok()?;
+            rustix::net::netdevice::name_to_index(&socket, name).ok()
+        };
+        match &self.spaces[..] {
+            [one] if self.only_foreign => one.inside(look_up).ok()?,
+            _ => look_up(),
+        }
     }
 
     fn user(&self, name: &str) -> Option<u32> {
@@ -191,6 +273,6 @@ mod tests {
         let names = SystemNames::default();
         assert_eq!(Names::user(&names, 0).as_deref(), Some("root"));
         assert_eq!(Names::user(&names, 0).as_deref(), Some("root"));
-        assert_eq!(Names::interface(&names, 1).as_deref(), Some("lo"));
+        assert_eq!(Names::interface(&names, 0, 1).as_deref(), Some("lo"));
     }
 }

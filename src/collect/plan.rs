@@ -82,12 +82,14 @@ pub fn attributes(needs: Needs) -> Attributes {
     attributes
 }
 
-/// The plan in words, a line per question.
+/// The plan in words, a line per question. Each namespace is asked every question once; one without a socket costs a bare
+/// walk of the hash table.
 #[must_use]
 pub fn explain(
     plan: &Plan,
     source: Source,
     two_passes: bool,
+    (namespaces, refused): (usize, u32),
     owners: Option<&OwnerRoute>,
     pushed: &str,
     residual: Option<&str>,
@@ -117,6 +119,11 @@ pub fn explain(
             query.bytecode.len(),
         );
     }
+    let per_namespace: usize =
+        plan.passes.iter().map(|pass| if two_passes && pass.query.families == Families::Both { 2 } else { 1 }).sum();
+    let walks = namespaces * per_namespace;
+    let closed = if refused > 0 { format!(", {refused} could not be entered") } else { String::new() };
+    let _ = writeln!(text, "namespaces: {namespaces}{closed} | walks of the table: {walks}");
     let _ = writeln!(text, "kernel checks: {}", if pushed.is_empty() { "states only" } else { pushed });
     let _ = writeln!(text, "left for user space: {}", residual.unwrap_or("nothing"));
     match owners {

@@ -44,16 +44,29 @@ impl Live {
             ahead: true,
             ..Query::states(StateSet::ALL)
         };
-        self.sockets(&query, &mut snapshot.gaps, &mut |socket| {
-            snapshot.sockets.push(socket.clone());
-            ControlFlow::Continue(())
-        })?;
-        let incomplete = !snapshot.gaps.is_empty();
+        for place in 0..self.spaces.len() {
+            let before = snapshot.gaps.len();
+            let sockets = &mut snapshot.sockets;
+            let read = self.sockets_of(place, &query, &mut snapshot.gaps, &mut |socket| {
+                sockets.push(socket.clone());
+                ControlFlow::Continue(())
+            });
+            let label = self.spaces[place].space.label();
+            match read {
+                Err(e) if self.spaces.len() == 1 => return Err(e),
+                Err(e) => {
+                    let what = format!("sockets of the network namespace {label}");
+                    snapshot.gaps.push(Gap::new(what, e.to_string(), ""));
+                }
+                Ok(_) => {}
+            }
+            // Counters come right after the sockets, so that both tell of the same moment as nearly as can be.
+            let mut netns = self.facts_of(&self.spaces[place].space);
+            netns.incomplete |= snapshot.gaps.len() > before;
+            snapshot.netns.push(netns);
+        }
         dedupe(&mut snapshot);
-        // Counters come right after the sockets, so that both tell of the same moment as nearly as can be.
-        let mut netns = counters::netns(self.root(), self.netns(), None);
-        netns.incomplete = incomplete;
-        snapshot.netns.push(netns);
+        snapshot.netns_not_scanned = self.netns_not_scanned();
         snapshot.system = counters::system(self.root());
         snapshot.gaps.extend(self.gaps(&query));
         snapshot.source = self.source().key().into();

@@ -132,7 +132,7 @@ fn text(row: &Row<'_>, column: Col, cmp: Cmp, pattern: &Pattern) -> bool {
             return match row.socket.ifindex {
                 None => false,
                 Some(0) => cmp.is_negative(),
-                Some(index) => named(row.names.interface(index), index.into(), holds),
+                Some(index) => named(row.names.interface(row.socket.netns, index), index.into(), holds),
             };
         }
         "cgroup" => {

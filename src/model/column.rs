@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::model::addr::Endpoint;
+use crate::model::cgroup::{self, Identity};
 use crate::model::owner::{Holder, OwnerStatus, OwnerTable, Process};
 use crate::model::socket::{AgeBracket, Socket};
 use crate::model::state::State;
@@ -18,8 +19,8 @@ use crate::model::state::State;
 pub trait Names {
     /// Login name of a user id.
     fn user(&self, uid: u32) -> Option<Rc<str>>;
-    /// Name of a network interface.
-    fn interface(&self, ifindex: u32) -> Option<Rc<str>>;
+    /// Name of a network interface of a namespace.
+    fn interface(&self, netns: u64, ifindex: u32) -> Option<Rc<str>>;
     /// Path of a cgroup v2 directory by its id.
     fn cgroup(&self, id: u64) -> Option<Rc<str>>;
     /// Name of a network namespace by its inode.
@@ -33,7 +34,7 @@ impl Names for NoNames {
     fn user(&self, _: u32) -> Option<Rc<str>> {
         None
     }
-    fn interface(&self, _: u32) -> Option<Rc<str>> {
+    fn interface(&self, _: u64, _: u32) -> Option<Rc<str>> {
         None
     }
     fn cgroup(&self, _: u64) -> Option<Rc<str>> {
@@ -164,16 +165,19 @@ pub struct Needs {
     pub tos: bool,
     /// The processes that hold the socket.
     pub owners: bool,
+    /// Their cgroups: unit, container, pod.
+    pub cgroups: bool,
 }
 
 impl Needs {
     pub const NONE: Needs =
-        Needs { info: false, age: false, skmem: false, congestion: false, tos: false, owners: false };
+        Needs { info: false, age: false, skmem: false, congestion: false, tos: false, owners: false, cgroups: false };
     pub const INFO: Needs = Needs { info: true, ..Needs::NONE };
     pub const SKMEM: Needs = Needs { skmem: true, ..Needs::NONE };
     pub const CONGESTION: Needs = Needs { congestion: true, ..Needs::NONE };
     pub const TOS: Needs = Needs { tos: true, ..Needs::NONE };
     pub const OWNERS: Needs = Needs { owners: true, ..Needs::NONE };
+    pub const CGROUPS: Needs = Needs { owners: true, cgroups: true, ..Needs::NONE };
 
     #[must_use]
     pub const fn union(self, other: Needs) -> Needs {
@@ -184,6 +188,7 @@ impl Needs {
             congestion: self.congestion || other.congestion,
             tos: self.tos || other.tos,
             owners: self.owners || other.owners,
+            cgroups: self.cgroups || other.cgroups,
         }
     }
 }
@@ -250,8 +255,14 @@ macro_rules! skmem {
 fn scope(row: &Row<'_>) -> Option<Rc<str>> {
     match row.socket.ifindex {
         None | Some(0) => None,
-        Some(index) => row.names.interface(index).or_else(|| Some(index.to_string().into())),
+        Some(index) => row.names.interface(row.socket.netns, index).or_else(|| Some(index.to_string().into())),
     }
+}
+
+/// What the socket's own cgroup tells where no process holds it: an orphan, or one that waits to be accepted.
+fn identity<'a>(row: &Row<'a>, part: fn(Identity) -> Option<String>) -> Value<'a> {
+    let path = row.socket.cgroup.and_then(|id| row.names.cgroup(id));
+    path.and_then(|p| part(cgroup::of_path(&p))).map_or(Value::Absent, |name| Value::Text(name.into()))
 }
 
 /// Every column, in the order in which `--list-columns` and `-i`, `-m`, `-e` show them.
@@ -325,15 +336,40 @@ pub static COLUMNS: &[Column] = &[
     column("fd", Kind::Number, Group::Other, Needs::OWNERS, "descriptor numbers in those processes", |r| {
         Value::Each(r.holders, r.owners, |_, fd| Value::Number(fd.into()))
     }),
-    column("unit", Kind::Text, Group::Other, Needs::OWNERS, "systemd unit of the process", |r| {
+    column("unit", Kind::Text, Group::Other, Needs::CGROUPS, "systemd unit of the process, else of the socket", |r| {
+        if r.holders.is_empty() {
+            return identity(r, |i| i.unit);
+        }
         Value::Each(r.holders, r.owners, |p, _| p.unit.as_deref().map_or(Value::Absent, |u| Value::Text(u.into())))
     }),
-    column("container", Kind::Text, Group::Other, Needs::OWNERS, "container of the process", |r| {
-        Value::Each(r.holders, r.owners, |p, _| p.container.as_deref().map_or(Value::Absent, |c| Value::Text(c.into())))
-    }),
-    column("pod", Kind::Text, Group::Other, Needs::OWNERS, "Kubernetes pod uid of the process", |r| {
-        Value::Each(r.holders, r.owners, |p, _| p.pod.as_deref().map_or(Value::Absent, |c| Value::Text(c.into())))
-    }),
+    column(
+        "container",
+        Kind::Text,
+        Group::Other,
+        Needs::CGROUPS,
+        "container of the process, else of the socket; of a docker-proxy what it forwards to",
+        |r| {
+            if r.holders.is_empty() {
+                return identity(r, |i| i.container);
+            }
+            Value::Each(r.holders, r.owners, |p, _| {
+                p.container.as_deref().map_or(Value::Absent, |c| Value::Text(c.into()))
+            })
+        },
+    ),
+    column(
+        "pod",
+        Kind::Text,
+        Group::Other,
+        Needs::CGROUPS,
+        "Kubernetes pod uid of the process, else of the socket",
+        |r| {
+            if r.holders.is_empty() {
+                return identity(r, |i| i.pod);
+            }
+            Value::Each(r.holders, r.owners, |p, _| p.pod.as_deref().map_or(Value::Absent, |c| Value::Text(c.into())))
+        },
+    ),
     column("owner-status", Kind::Text, Group::Other, Needs::OWNERS, "known, or why no process can be named", |r| {
         Value::Text(r.status.key().into())
     }),

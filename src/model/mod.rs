@@ -5,6 +5,7 @@
 //! with a literal.
 
 pub mod addr;
+pub mod cgroup;
 pub mod column;
 pub mod gap;
 pub mod owner;

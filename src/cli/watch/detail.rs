@@ -17,7 +17,7 @@ use crate::render::watch::Line;
 /// Asks the kernel for this one row with every attribute, and for its holders.
 pub(crate) fn of(session: &mut Session, line: &Line) -> anyhow::Result<Vec<(String, String)>> {
     let wanted = &line.socket;
-    let needs = Needs { info: true, age: true, skmem: true, congestion: true, tos: true, owners: true };
+    let needs = Needs { info: true, age: true, skmem: true, congestion: true, tos: true, owners: true, cgroups: true };
     let query = Query {
         ahead: false,
         states: StateSet::of(&[wanted.state]),
@@ -41,7 +41,11 @@ pub(crate) fn of(session: &mut Session, line: &Line) -> anyhow::Result<Vec<(Stri
     {
         OwnerTable::default()
     } else {
-        session.live.owners(Some(&inodes))?
+        // Of one socket, unlike of all, it costs nothing.
+        session.live.cgroups = true;
+        let owners = session.live.owners(Some(&inodes));
+        session.live.cgroups = false;
+        owners?
     };
     let row = Row::new(&socket, &owners, &session.names);
     let said = |column: &&crate::model::column::Column| {

@@ -25,7 +25,6 @@ use crate::aggregate::{Accounts, Listeners, Reading, Tracker};
 use crate::cli::args::WatchArgs;
 use crate::cli::session::Session;
 use crate::cli::{doctor, select};
-use crate::collect::proc::counters;
 use crate::collect::snapshot::monotonic_ms;
 use crate::collect::{Families, Query};
 use crate::diagnose::Thresholds;
@@ -107,8 +106,8 @@ pub(crate) struct Sampler {
 
 impl Sampler {
     pub(crate) fn open(args: &WatchArgs, thresholds: Thresholds) -> anyhow::Result<Sampler> {
-        let session = Session::open(&args.common)?;
-        let ports = session.live.ephemeral_ports();
+        let mut session = Session::open(&args.common)?;
+        let listeners = session.listeners()?;
         let host = session.live.host().clone();
         let mut tracker = Tracker::new(args.track);
         let entries = session.live.netns_facts().sysctl("ipv4/tcp_ehash_entries");
@@ -120,7 +119,7 @@ impl Sampler {
             tracker,
             ownership: Ownership::default(),
             accounts: Accounts::default(),
-            listeners: Listeners::new(ports),
+            listeners,
             host: host.name.into(),
             kernel: host.kernel.into(),
             samples: 0,
@@ -191,7 +190,7 @@ impl Sampler {
         }
         let mut reading = Reading::default();
         if !first {
-            reading = Reading::of(&counters::counters(self.session.live.root()));
+            reading = Reading::of(&self.session.live.counters());
         }
         let taken_at_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
         self.tracker.keep_events = want.events;
@@ -236,7 +235,7 @@ impl Sampler {
         let dump_us = u64::try_from(dump_started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.settle(&members, want, held, &missing, &mut placed)?;
         if first {
-            reading = Reading::of(&counters::counters(self.session.live.root()));
+            reading = Reading::of(&self.session.live.counters());
         }
         self.tracker.finish();
         placed.name_owners(&self.ownership);

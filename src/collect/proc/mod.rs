@@ -2,6 +2,7 @@
 //!
 //! Comes in: the root of a proc file system. Goes out: sockets, owners, counters. Never here: writing to it.
 
+pub mod cgroups;
 pub mod counters;
 pub mod net_tcp;
 pub mod owners;

@@ -193,7 +193,7 @@ fn names_of_the_row_and_numbers_of_tcp_info() {
         fn user(&self, _: u32) -> Option<std::rc::Rc<str>> {
             Some("www-data".into())
         }
-        fn interface(&self, _: u32) -> Option<std::rc::Rc<str>> {
+        fn interface(&self, _: u64, _: u32) -> Option<std::rc::Rc<str>> {
             Some("veth12".into())
         }
         fn cgroup(&self, _: u64) -> Option<std::rc::Rc<str>> {

@@ -1,0 +1,398 @@
+//! Network namespaces: which there are, and work done inside one.
+//!
+//! Comes in: `/proc/PID/ns/net`, `/proc/PID/task/TID/ns/net`, mounts of namespaces, descriptors that refer to one. Goes
+//! out: every distinct namespace once, with its name and a descriptor by which a thread can enter. Never here: dumping it.
+//!
+//! A thread that has entered another namespace is never used for anything else and ends: only so is it certain that no
+//! later question is asked of the wrong one.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::collect::error::{self, Error};
+use crate::collect::proc::{ProcRoot, counters};
+use crate::model::Gap;
+
+/// Where `ip netns` keeps names; the second is a link to the first on most systems.
+const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
+/// Open files of the host up to which descriptors are searched for namespaces that nothing else holds (3 us each).
+const FILES_SEARCHED: u64 = 50_000;
+/// Descriptors of our own beside one per namespace, and those of the namespaces found until the next look at the limit.
+const SPARE_DESCRIPTORS: u64 = 384;
+
+/// A namespace that can be entered, or at least tried.
+#[derive(Clone, Debug)]
+pub struct Space {
+    pub inode: u64,
+    /// Name below `/run/netns`.
+    pub name: Option<String>,
+    /// `None` for the namespace in which this process is, which nobody need enter.
+    handle: Option<Arc<OwnedFd>>,
+}
+
+impl Space {
+    /// The namespace of this process.
+    #[must_use]
+    pub fn own(inode: u64) -> Space {
+        Space { inode, name: None, handle: None }
+    }
+
+    /// Whether it is that of this process.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.handle.is_none()
+    }
+
+    /// Runs something inside, in a thread of its own unless we are there already.
+    ///
+    /// # Errors
+    /// When the namespace may not be entered.
+    pub fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, Error> {
+        let Some(handle) = &self.handle else { return Ok(work()) };
+        let entered = std::thread::scope(|scope| {
+            let inside = || {
+                move_into_link_name_space(handle.as_fd(), Some(LinkNameSpaceType::Network))?;
+                Ok::<R, rustix::io::Errno>(work())
+            };
+            scope.spawn(inside).join()
+        });
+        let fail = |e| {
+            Error::new("enter the network namespace", self.label(), e)
+                .hint("that takes CAP_SYS_ADMIN in the user namespace that owns it; run as root")
+        };
+        match entered {
+            Ok(result) => result.map_err(|e| fail(e.into())),
+            Err(_) => Err(fail(io::Error::other("the thread inside was lost"))),
+        }
+    }
+
+    /// Its name, else its number.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.name.clone().unwrap_or_else(|| format!("net:[{}]", self.inode))
+    }
+}
+
+/// What `--netns` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    All,
+    /// A name below `/run/netns`, a process id, or a path.
+    One(String),
+}
+
+/// The namespaces to look into, and what is missing.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub spaces: Vec<Space>,
+    pub gaps: Vec<Gap>,
+    /// Namespaces that are known to exist and could not be entered.
+    pub refused: u32,
+}
+
+/// Finds what is asked for; each namespace once. `own` is the inode of the namespace of this process.
+///
+/// # Errors
+/// When a namespace that was named does not exist or may not be entered.
+pub fn find(wanted: &[Wanted], root: &ProcRoot, own: u64) -> Result<Found, Error> {
+    if !wanted.contains(&Wanted::All) {
+        let names = names();
+        let mut found = Found::default();
+        for one in wanted {
+            let Wanted::One(word) = one else { continue };
+            let space = named(word, root, own, &names)?;
+            if !found.spaces.iter().any(|s| s.inode == space.inode) {
+                // A name that cannot be entered is an error, as nothing else was asked for.
+                space.inside(|| ())?;
+                found.spaces.push(space);
+            }
+        }
+        return Ok(found);
+    }
+    all(root, own)
+}
+
+fn named(word: &str, root: &ProcRoot, own: u64, names: &BTreeMap<u64, String>) -> Result<Space, Error> {
+    let below = |folder: &str| Path::new(folder).join(word);
+    let path = if word.contains('/') {
+        PathBuf::from(word)
+    } else if let Some(path) = NAMED.iter().map(|f| below(f)).find(|p| p.exists()) {
+        path
+    } else if word.parse::<u32>().is_ok() {
+        root.path().join(word).join("ns/net")
+    } else {
+        return Err(Error::new("find the network namespace", word, io::Error::other("there is none of that name"))
+            .hint("give a name of `ip netns list`, a process id, a path or `all`"));
+    };
+    let opened = open(&path).map_err(|e| {
+        Error::new("open the network namespace", path.display().to_string(), e)
+            .hint("give a name of `ip netns list`, a process id, a path or `all`; other users' processes take root")
+    })?;
+    let Some((inode, handle)) = opened else {
+        return Err(Error::new("use", path.display().to_string(), io::Error::other("it is not a network namespace"))
+            .hint("give a name of `ip netns list`, a process id, a path or `all`"));
+    };
+    let name = names.get(&inode).cloned();
+    Ok(Space { inode, name, handle: (inode != own).then(|| Arc::new(handle)) })
+}
+
+fn all(root: &ProcRoot, own: u64) -> Result<Found, Error> {
+    let mut found = Found::default();
+    let mut handles: BTreeMap<u64, Option<OwnedFd>> = BTreeMap::from([(own, None)]);
+    let names = names();
+    let mut search = Search { handles: &mut handles, closed: 0, broken: None };
+    for path in mounts(root) {
+        search.take(&path);
+    }
+    let deep = counters::system(root).files_used.is_some_and(|n| n <= FILES_SEARCHED);
+    search.processes(root, deep)?;
+    let Search { closed, broken, .. } = search;
+    if closed > 0 {
+        found.gaps.push(Gap::new(
+            format!("the network namespaces of {closed} {}", if closed == 1 { "process" } else { "processes" }),
+            "no permission to look into them (CAP_SYS_PTRACE)",
+            "run as root",
+        ));
+    }
+    if let Some(why) = broken {
+        found.gaps.push(Gap::new("some network namespaces", why, "raise the limit of open files (ulimit -n)"));
+    }
+    if !deep {
+        found.gaps.push(Gap::new(
+            "network namespaces that only a descriptor holds were not looked for",
+            format!("more than {FILES_SEARCHED} files are open on this host"),
+            "name one by its path: --netns /proc/PID/fd/N",
+        ));
+    }
+    let mut refused = Vec::new();
+    let mut why = String::new();
+    for (inode, handle) in handles {
+        let space = Space { inode, name: names.get(&inode).cloned(), handle: handle.map(Arc::new) };
+        match space.inside(|| ()) {
+            Ok(()) if space.is_own() => found.spaces.insert(0, space),
+            Ok(()) => found.spaces.push(space),
+            Err(e) => {
+                why = e.why();
+                refused.push(space.label());
+            }
+        }
+    }
+    found.refused = u32::try_from(refused.len()).unwrap_or(u32::MAX);
+    if !refused.is_empty() {
+        let count = refused.len();
+        refused.truncate(5);
+        found.gaps.push(Gap::new(
+            format!(
+                "{count} network {} not looked into ({})",
+                if count == 1 { "namespace was" } else { "namespaces were" },
+                refused.join(", ")
+            ),
+            format!("entering takes CAP_SYS_ADMIN in the user namespace that owns them: {why}"),
+            "run as root",
+        ));
+    }
+    Ok(found)
+}
+
+struct Search<'a> {
+    /// Namespaces by inode; `None` for our own.
+    handles: &'a mut BTreeMap<u64, Option<OwnedFd>>,
+    /// Processes that we may not ask.
+    closed: u32,
+    /// Why something that exists could not be opened.
+    broken: Option<String>,
+}
+
+impl Search<'_> {
+    /// Takes the namespace at a path; what is none, or has vanished, is nothing.
+    fn take(&mut self, path: &Path) {
+        if self.handles.len().is_multiple_of(256) {
+            make_room(self.handles.len() as u64);
+        }
+        match open(path) {
+            Ok(Some((inode, handle))) => {
+                self.handles.entry(inode).or_insert(Some(handle));
+            }
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                self.broken = Some(error::reason(&e));
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes what a link refers to, if it is a namespace not yet known; says whether the link could be read.
+    fn link(&mut self, path: &Path) -> io::Result<()> {
+        let link = std::fs::read_link(path)?;
+        if let Some(inode) = inode_of(&link)
+            && !self.handles.contains_key(&inode)
+        {
+            self.take(path);
+        }
+        Ok(())
+    }
+
+    fn processes(&mut self, root: &ProcRoot, deep: bool) -> Result<(), Error> {
+        let fail = |e| Error::new("read", root.path().display().to_string(), e);
+        for entry in std::fs::read_dir(root.path()).map_err(fail)?.flatten() {
+            let name = entry.file_name();
+            if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+                continue;
+            }
+            let folder = entry.path();
+            match self.link(&folder.join("ns/net")) {
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                    // A kernel thread has no command line, and is in no namespace that matters.
+                    let words = std::fs::read(folder.join("cmdline")).unwrap_or_default();
+                    self.closed += u32::from(!words.is_empty());
+                    continue;
+                }
+                Err(_) => continue,
+                Ok(()) => {}
+            }
+            // A thread may be in a namespace of its own.
+            self.each(&folder.join("task"), "ns/net", true);
+            if deep {
+                self.each(&folder.join("fd"), "", false);
+            }
+        }
+        Ok(())
+    }
+
+    fn each(&mut self, folder: &Path, below: &str, skip_single: bool) {
+        use std::os::unix::fs::MetadataExt;
+        // A link count of 3 is one thread, whose namespace is that of the process.
+        if skip_single && std::fs::metadata(folder).is_ok_and(|m| m.nlink() <= 3) {
+            return;
+        }
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            // What has ended or was closed meanwhile holds nothing.
+            let _ = if below.is_empty() { self.link(&entry.path()) } else { self.link(&entry.path().join(below)) };
+        }
+    }
+}
+
+/// Opens a namespace file; `None` when it is another kind of file.
+fn open(path: &Path) -> io::Result<Option<(u64, OwnedFd)>> {
+    // The kind is asked first: opening a pipe or a device that stands at such a path would not be harmless.
+    let probe = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let this = format!("/proc/self/fd/{}", probe.as_raw_fd());
+    // A link that leads to a namespace reads `net:[N]`; a mounted one reads as its path, so the kernel is asked.
+    if rustix::fs::fstatfs(&probe)?.f_type != libc::NSFS_MAGIC {
+        return Ok(None);
+    }
+    let handle = rustix::fs::open(&this, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let inode = rustix::fs::fstat(&handle)?.st_ino;
+    Ok(is_network(&handle).then_some((inode, handle)))
+}
+
+/// `NS_GET_NSTYPE` of `include/uapi/linux/nsfs.h`, since Linux 4.11.
+fn is_network(handle: &OwnedFd) -> bool {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: this ioctl takes no argument and only returns a number.
+    #[allow(unsafe_code, reason = "no crate in use wraps this ioctl")]
+    let kind = unsafe { libc::ioctl(handle.as_raw_fd(), NS_GET_NSTYPE as _) };
+    kind == libc::CLONE_NEWNET
+}
+
+/// The inode in `net:[4026531840]`.
+fn inode_of(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// Names below `/run/netns` by inode.
+#[must_use]
+pub fn names() -> BTreeMap<u64, String> {
+    let mut names = BTreeMap::new();
+    for folder in NAMED {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if let Ok(Some((inode, _))) = open(&entry.path()) {
+                names.entry(inode).or_insert_with(|| entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+    }
+    names
+}
+
+/// Where namespaces are mounted: `... / /run/netns/a rw - nsfs nsfs rw`, with `net:[N]` as root of the mount.
+fn mounts(root: &ProcRoot) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(root.path().join("self/mountinfo")).unwrap_or_default();
+    mounted(&text)
+}
+
+fn mounted(mountinfo: &str) -> Vec<PathBuf> {
+    let of_line = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut words = left.split(' ').skip(3);
+        let (what, at) = (words.next()?, words.next()?);
+        (right.starts_with("nsfs ") && what.starts_with("net:[")).then(|| PathBuf::from(unescape(at)))
+    };
+    mountinfo.lines().filter_map(of_line).collect()
+}
+
+/// `\040` for a space, as in every file of mounts (`mangle_path` in fs/seq_file.c).
+pub(crate) fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let code = rest.get(at + 1..at + 4).and_then(|d| u8::from_str_radix(d, 8).ok());
+        if let Some(code) = code {
+            out.push(char::from(code));
+            rest = &rest[at + 4..];
+        } else {
+            out.push('\\');
+            rest = &rest[at + 1..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// One descriptor per namespace may be more than the soft limit of 1024; the hard one is ours to use.
+fn make_room(used: u64) {
+    let now = rustix::process::getrlimit(Resource::Nofile);
+    if now.current.is_some_and(|soft| soft < used + SPARE_DESCRIPTORS) {
+        // Refused, it stays as it is, and what does not fit is a gap.
+        let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: now.maximum, ..now });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_namespaces_are_told_from_other_mounts() {
+        let text = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                    90 22 0:4 net:[4026532008] /run/netns/a\\040b rw shared:5 - nsfs nsfs rw\n\
+                    91 22 0:4 mnt:[4026532009] /run/m rw - nsfs nsfs rw\nbad\n";
+        assert_eq!(mounted(text), [PathBuf::from("/run/netns/a b")]);
+        assert_eq!(unescape("a\\\\b\\134"), "a\\\\b\\");
+        assert_eq!(inode_of(Path::new("net:[12]")), Some(12));
+        assert_eq!(inode_of(Path::new("mnt:[12]")), None);
+    }
+
+    #[test]
+    fn our_own_namespace_is_found_once_and_needs_no_entering() {
+        use std::os::unix::fs::MetadataExt;
+        let own = std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
+        let pid = std::process::id().to_string();
+        let wanted = [Wanted::One(pid), Wanted::One("/proc/self/ns/net".into())];
+        let found = find(&wanted, &ProcRoot::default(), own).unwrap();
+        assert_eq!(found.spaces.len(), 1);
+        assert!(found.spaces[0].is_own() && found.spaces[0].inode == own && found.gaps.is_empty());
+        for (word, why) in [("no-such-name", "cannot find"), ("/dev/null", "it is not a network namespace")] {
+            let error = find(&[Wanted::One(word.into())], &ProcRoot::default(), own).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        let mnt = find(&[Wanted::One("/proc/self/ns/mnt".into())], &ProcRoot::default(), own);
+        assert!(mnt.unwrap_err().to_string().contains("it is not a network namespace"));
+    }
+}

@@ -1,0 +1,266 @@
+//! Who a process is, from the path of its cgroup: systemd unit, container, Kubernetes pod.
+//!
+//! Comes in: the text of `/proc/PID/cgroup`, or one path. Goes out: an [`Identity`]. Never here: asking a daemon, or
+//! reading a file; a runtime that names its cgroups otherwise is not known, and nothing is guessed.
+
+/// Who made a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    Docker,
+    Containerd,
+    CriO,
+    Podman,
+    Lxc,
+    Nspawn,
+    /// A container id without its maker's name, as kubelet's cgroupfs driver and ECS write it.
+    Unnamed,
+}
+
+/// What a cgroup path tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The innermost service or scope of systemd.
+    pub unit: Option<String>,
+    /// Id of the container, or its name where the runtime has names only (LXC, nspawn).
+    pub container: Option<String>,
+    pub runtime: Option<Runtime>,
+    /// Uid of the Kubernetes pod, with dashes.
+    pub pod: Option<String>,
+}
+
+/// Prefixes before an id: `docker-ID.scope`, `cri-containerd-ID.scope`, `libpod-ID`.
+const PREFIXES: [(&str, Runtime); 6] = [
+    ("docker-", Runtime::Docker),
+    ("cri-containerd-", Runtime::Containerd),
+    ("nerdctl-", Runtime::Containerd),
+    ("crio-", Runtime::CriO),
+    ("libpod-", Runtime::Podman),
+    ("podman-", Runtime::Podman),
+];
+
+/// The identity in the text of `/proc/PID/cgroup`: the path of version 2 first, then that of systemd's own version 1
+/// hierarchy, then the others; what one does not tell the next may.
+#[must_use]
+pub fn of_process(text: &str) -> Identity {
+    let mut lines: Vec<(u8, &str)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut parts = line.splitn(3, ':');
+            let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+            let rank = match (number, controllers) {
+                ("0", "") => 0,
+                (_, "name=systemd") => 1,
+                _ => 2,
+            };
+            Some((rank, path))
+        })
+        .collect();
+    lines.sort_by_key(|(rank, _)| *rank);
+    let mut all = Identity::default();
+    for (_, path) in lines {
+        let one = of_path(path);
+        all.unit = all.unit.or(one.unit);
+        if all.container.is_none() {
+            (all.container, all.runtime) = (one.container, one.runtime);
+        }
+        all.pod = all.pod.or(one.pod);
+    }
+    all
+}
+
+/// The identity in one path.
+#[must_use]
+pub fn of_path(path: &str) -> Identity {
+    let mut found = Identity::default();
+    let mut before = "";
+    for part in path.split('/').filter(|p| !p.is_empty() && *p != "..") {
+        // systemd puts `_` before what the kernel would take for a file of its own (cg_escape).
+        let part = part.strip_prefix('_').unwrap_or(part);
+        found.take(part, before);
+        before = part;
+    }
+    found
+}
+
+impl Identity {
+    /// Looks at one directory of the path; `before` is the one above. What is deeper inside replaces what is outside.
+    fn take(&mut self, part: &str, before: &str) {
+        if let Some(pod) = pod(part) {
+            self.pod = Some(pod);
+        }
+        // kubelet's systemd path under a runtime with the cgroupfs driver: `slice:cri-containerd:ID`.
+        if let [.., prefix, id] = part.split(':').collect::<Vec<_>>()[..]
+            && is_id(id)
+        {
+            let runtime = PREFIXES.iter().find(|(p, _)| p.strip_suffix('-') == Some(prefix));
+            self.set(id, runtime.map_or(Runtime::Unnamed, |(_, r)| *r));
+            return;
+        }
+        let (name, is_unit) = match part.strip_suffix(".service").or_else(|| part.strip_suffix(".scope")) {
+            Some(name) => (name, true),
+            None => (part, false),
+        };
+        if is_unit {
+            self.unit = Some(part.to_owned());
+        }
+        for (prefix, runtime) in PREFIXES {
+            // `crio-conmon-ID` and `libpod-conmon-ID` are the monitors outside, and no id follows the prefix.
+            if let Some(id) = name.strip_prefix(prefix).filter(|id| is_id(id)) {
+                self.set(id, runtime);
+                return;
+            }
+        }
+        if let Some(name) = name.strip_prefix("lxc.payload.").filter(|n| !n.is_empty()) {
+            self.set(name, Runtime::Lxc);
+        } else if let Some(name) = name.strip_prefix("systemd-nspawn@").filter(|_| is_unit) {
+            self.set(&unescape(name), Runtime::Nspawn);
+        } else if let Some(name) = name.strip_prefix("machine-").filter(|_| is_unit) {
+            // machined's names of virtual machines and of libvirt's containers begin otherwise.
+            match unescape(name) {
+                name if name.starts_with("qemu-") => {}
+                name if name.starts_with("lxc-") => self.set(&name, Runtime::Lxc),
+                name => self.set(&name, Runtime::Nspawn),
+            }
+        } else if matches!(before, "lxc" | "lxc.payload") && !is_unit {
+            self.set(part, Runtime::Lxc);
+        } else if is_id(part) {
+            self.set(part, if before == "docker" { Runtime::Docker } else { Runtime::Unnamed });
+        }
+    }
+
+    fn set(&mut self, id: &str, runtime: Runtime) {
+        self.container = Some(id.to_owned());
+        self.runtime = Some(runtime);
+    }
+}
+
+/// Runtimes of OCI containers make ids of 64 hexadecimal digits.
+fn is_id(word: &str) -> bool {
+    word.len() == 64 && word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// `pod<uid>` of cgroupfs and `kubepods-burstable-pod<uid>.slice` of systemd, which writes `_` for `-`; a static pod's uid
+/// is a hash of 32 digits.
+fn pod(part: &str) -> Option<String> {
+    // `kubelet-kubepods-...` under kind; a slice may be followed by `:cri-containerd:ID`.
+    let part = part.split(':').next()?;
+    let uid = match part.strip_suffix(".slice") {
+        Some(slice) if slice.contains("kubepods") => slice.rsplit_once("-pod")?.1,
+        Some(_) => return None,
+        None => part.strip_prefix("pod")?,
+    };
+    let uid = uid.replace('_', "-");
+    let digits = uid.bytes().filter(u8::is_ascii_hexdigit).count();
+    let dashes = uid.bytes().filter(|b| *b == b'-').count();
+    (digits == 32 && digits + dashes == uid.len() && matches!(dashes, 0 | 4)).then_some(uid)
+}
+
+/// `\x2d` for a dash, as systemd writes names of units.
+fn unescape(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(at) = rest.find("\\x") {
+        out.push_str(&rest[..at]);
+        let byte = rest.get(at + 2..at + 4).and_then(|d| u8::from_str_radix(d, 16).ok()).filter(u8::is_ascii);
+        out.push_str(byte.map(char::from).map_or("\\x".into(), String::from).as_str());
+        rest = &rest[if byte.is_some() { at + 4 } else { at + 2 }..];
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "4f5e0b2a9c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f";
+    const POD: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
+
+    #[test]
+    fn every_runtime_is_told_by_the_path_it_makes() {
+        use Runtime::{Containerd, CriO, Docker, Lxc, Nspawn, Podman, Unnamed};
+        let pod_slice = POD.replace('-', "_");
+        let kube = format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{pod_slice}.slice");
+        for (path, container, runtime, is_pod) in [
+            (format!("/docker/{ID}"), ID, Docker, false),
+            (format!("/system.slice/docker-{ID}.scope"), ID, Docker, false),
+            (format!("/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope"), ID, Docker, false),
+            (format!("{kube}/cri-containerd-{ID}.scope"), ID, Containerd, true),
+            (format!("/system.slice/nerdctl-{ID}.scope"), ID, Containerd, false),
+            (
+                format!("/system.slice/containerd.service/kubepods-burstable-pod{pod_slice}.slice:cri-containerd:{ID}"),
+                ID,
+                Containerd,
+                true,
+            ),
+            (format!("{kube}/crio-{ID}.scope/container"), ID, CriO, true),
+            (format!("/kubepods/besteffort/pod{POD}/crio-{ID}"), ID, CriO, true),
+            (format!("/kubepods/burstable/pod{POD}/{ID}"), ID, Unnamed, true),
+            (format!("/kubepods.slice/kubepods-pod{pod_slice}.slice/docker-{ID}.scope"), ID, Docker, true),
+            (format!("/machine.slice/libpod-{ID}.scope/container"), ID, Podman, false),
+            (format!("/libpod_parent/libpod-{ID}"), ID, Podman, false),
+            (format!("/user.slice/user-0.slice/libpod_pod_{ID}.slice/libpod-{ID}.scope"), ID, Podman, false),
+            ("/lxc/web-1/system.slice".into(), "web-1", Lxc, false),
+            ("/lxc.payload.web-1/init.scope".into(), "web-1", Lxc, false),
+            ("/lxc.payload/web".into(), "web", Lxc, false),
+            ("/machine.slice/machine-lxc\\x2d12\\x2dweb.scope".into(), "lxc-12-web", Lxc, false),
+            ("/machine.slice/systemd-nspawn@deb\\x2d1.service/payload".into(), "deb-1", Nspawn, false),
+            ("/machine.slice/machine-deb.scope/payload".into(), "deb", Nspawn, false),
+            (format!("/ecs/task/{ID}"), ID, Unnamed, false),
+        ] {
+            let found = of_path(&path);
+            assert_eq!(found.container.as_deref(), Some(container), "{path}");
+            assert_eq!(found.runtime, Some(runtime), "{path}");
+            assert_eq!(found.pod.as_deref(), is_pod.then_some(POD), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_container_is_none() {
+        for path in [
+            "/",
+            "/system.slice/nginx.service",
+            &format!("/machine.slice/libpod-conmon-{ID}.scope"),
+            &format!("/system.slice/crio-conmon-{ID}.scope"),
+            "/lxc.monitor.web",
+            "/machine.slice/machine-qemu\\x2d1\\x2dvm.scope",
+            "/system.slice/docker-registry.service",
+            "/podcast",
+            "/kubepods.slice",
+        ] {
+            let found = of_path(path);
+            assert_eq!((found.container, found.pod), (None, None), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_unit_is_the_innermost_service_or_scope() {
+        for (path, unit) in [
+            ("/system.slice/nginx.service", Some("nginx.service")),
+            ("/system.slice/system-getty.slice/getty@tty1.service", Some("getty@tty1.service")),
+            ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox.scope", Some("app-firefox.scope")),
+            ("/user.slice/user-1000.slice/session-3.scope", Some("session-3.scope")),
+            ("/init.scope", Some("init.scope")),
+            ("/system.slice/_cpu.service", Some("cpu.service")),
+            ("/lxc.payload.web/system.slice/nginx.service", Some("nginx.service")),
+            ("/user.slice", None),
+            ("/", None),
+        ] {
+            assert_eq!(of_path(path).unit.as_deref(), unit, "{path}");
+        }
+    }
+
+    #[test]
+    fn versions_one_two_and_both_read_alike() {
+        let two = "0::/system.slice/nginx.service\n";
+        let one = "12:pids:/system.slice/nginx.service\n1:name=systemd:/system.slice/nginx.service\n";
+        let both = "12:pids:/user.slice\n1:name=systemd:/system.slice/nginx.service\n0::/system.slice/nginx.service\n";
+        let hybrid = "4:memory:/other\n1:name=systemd:/system.slice/nginx.service\n0::/\n";
+        for text in [two, one, both, hybrid] {
+            assert_eq!(of_process(text).unit.as_deref(), Some("nginx.service"), "{text}");
+        }
+        let docker = format!("9:name=systemd:/\n8:pids:/docker/{ID}\n4:memory:/docker/{ID}\n0::/\n");
+        assert_eq!(of_process(&docker).container.as_deref(), Some(ID));
+        assert_eq!(of_process("garbage\n\n::\n1:2"), Identity::default());
+    }
+}

@@ -1,0 +1,311 @@
+//! Many network namespaces in one view. Comes in: namespaces with overlapping addresses, empty ones, wires between two,
+//! a cgroup made for the test. Goes out: nothing merged, nothing lost, each asked once, and a gap for what is closed.
+//! Never here: a namespace of the host, or one with a name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tcpstate::collect::netns::Wanted;
+use tcpstate::collect::proc::ProcRoot;
+use tcpstate::collect::{Live, Query, SourceChoice};
+use tcpstate::model::StateSet;
+
+use crate::harness::helper::Helper;
+use crate::harness::veth::{Side, VethPair};
+use crate::harness::{Netns, finish, in_netns, netns, skip, wait_for};
+use crate::product;
+
+fn path(ns: &Netns) -> String {
+    ns.path().display().to_string()
+}
+
+/// `--netns` once for each.
+fn flags(spaces: &[&Netns]) -> Vec<String> {
+    spaces.iter().flat_map(|ns| ["--netns".to_string(), path(ns)]).collect()
+}
+
+#[track_caller]
+fn json(ns: &Netns, args: &[&str], more: &[String]) -> Value {
+    let output = finish(product::with(ns, args).args(more));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+}
+
+fn rows(document: &Value) -> &[Value] {
+    document["sockets"].as_array().expect("sockets")
+}
+
+#[track_caller]
+fn text(ns: &Netns, args: &[&str], more: &[String]) -> String {
+    let output = finish(product::with(ns, args).args(more));
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// The numbers of the line `namespaces: 8 | walks of the table: 8`.
+fn planned(plan: &str) -> (u64, u64) {
+    let line = plan.lines().find(|l| l.starts_with("namespaces: ")).unwrap_or_else(|| panic!("{plan}"));
+    let numbers: Vec<u64> = line.split(|c: char| !c.is_ascii_digit()).filter_map(|w| w.parse().ok()).collect();
+    (numbers[0], *numbers.last().expect("a number"))
+}
+
+#[test]
+fn eight_namespaces_with_the_same_four_tuples_stay_apart() {
+    in_netns(|outside| {
+        let spaces: Vec<Netns> = (0..8).map(|_| Netns::new()).collect();
+        let mut helpers: Vec<Helper> = spaces.iter().map(Helper::start).collect();
+        // A listener and both ends of 100 connections, with the same ports everywhere.
+        let made: Vec<_> = helpers.iter_mut().map(|h| h.make("established 7000+20000 100")).collect();
+        let all: Vec<&Netns> = spaces.iter().collect();
+        for wanted in [flags(&all), vec!["--netns".into(), "all".into()]] {
+            let document = json(outside, &["list", "--json"], &wanted);
+            let mut tuples = BTreeSet::new();
+            for (ns, (helper, expected)) in spaces.iter().zip(helpers.iter().zip(&made)) {
+                assert_eq!(expected.len(), 201);
+                let seen: Vec<&Value> =
+                    rows(&document).iter().filter(|r| r["netns"].as_u64() == Some(ns.inode())).collect();
+                let mut owners: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+                let mut here = BTreeSet::new();
+                for row in &seen {
+                    let [owner] = &row["owners"].as_array().expect("owners")[..] else { panic!("{row}") };
+                    let number = |v: &Value| v.as_u64().expect("a number");
+                    owners.insert(number(&row["inode"]), (number(&owner["pid"]), number(&owner["fd"])));
+                    here.insert(format!("{} {}", row["local"], row["peer"]));
+                }
+                let expected: BTreeMap<u64, (u64, u64)> = expected
+                    .iter()
+                    .map(|e| {
+                        let fd = u64::try_from(e.fd.expect("held")).expect("a descriptor");
+                        (e.inode.expect("held"), (u64::from(helper.pid()), fd))
+                    })
+                    .collect();
+                assert_eq!((seen.len(), here.len()), (201, 201), "namespace {}", ns.inode());
+                assert_eq!(owners, expected);
+                tuples.insert(here);
+            }
+            assert_eq!(tuples.len(), 1, "the four-tuples are equal in all of them");
+        }
+        assert_eq!(planned(&text(outside, &["list", "--explain-plan"], &flags(&all))), (8, 8));
+        // The same namespace by pid and by path is one.
+        let twice = vec!["-N".into(), helpers[0].pid().to_string(), "-N".into(), path(&spaces[0])];
+        assert_eq!(rows(&json(outside, &["list", "--json"], &twice)).len(), 201);
+        assert_eq!(planned(&text(outside, &["list", "--explain-plan"], &twice)), (1, 1));
+        // Groups keep them apart too, and every source counts the same.
+        for source in ["netlink", "proc"] {
+            let args = ["summary", "--json", "--by", "netns,local-port", "--state", "listen", "--source", source];
+            let groups = json(outside, &args, &flags(&all));
+            let found = groups["by"]["rows"].as_array().or(groups["groups"]["by"]["rows"].as_array());
+            assert_eq!(found.unwrap_or_else(|| panic!("{groups:#}")).len(), 8, "{source}");
+        }
+        let document = json(outside, &["list", "--json", "--source", "proc"], &flags(&all));
+        assert_eq!(rows(&document).len(), 8 * 201);
+    });
+}
+
+#[test]
+fn fifty_empty_namespaces_cost_a_walk_each_and_the_plan_says_so() {
+    in_netns(|outside| {
+        let spaces: Vec<Netns> = (0..50).map(|_| Netns::new()).collect();
+        let mut live = Live::open(SourceChoice::Netlink, ProcRoot::default()).expect("a source");
+        let wanted: Vec<Wanted> = spaces.iter().map(|ns| Wanted::One(path(ns))).collect();
+        live.enter(&wanted).expect("enter");
+        let mut seen = 0;
+        live.sockets(&Query::states(StateSet::ALL), &mut Vec::new(), &mut |_| {
+            seen += 1;
+            ControlFlow::Continue(())
+        })
+        .expect("dump");
+        assert_eq!((seen, live.dumps()), (0, 50));
+        // Nothing but descriptors of this process holds them, and they are found.
+        let mut live = Live::open(SourceChoice::Netlink, ProcRoot::default()).expect("a source");
+        live.enter(&[Wanted::All]).expect("enter");
+        let found: Vec<u64> = live.spaces().map(|s| s.inode).collect();
+        let distinct: BTreeSet<u64> = found.iter().copied().collect();
+        assert_eq!(distinct.len(), found.len(), "each once");
+        assert!(spaces.iter().all(|ns| distinct.contains(&ns.inode())));
+        assert_eq!(found[0], outside.inode(), "our own comes first");
+        let (namespaces, walks) = planned(&text(outside, &["list", "--explain-plan", "--netns", "all"], &[]));
+        assert!(namespaces >= 51 && walks == namespaces, "{namespaces} {walks}");
+    });
+}
+
+#[test]
+fn the_doctor_finds_the_queue_of_another_namespace_and_its_process() {
+    in_netns(|outside| {
+        let inside = Netns::new();
+        let (mut full, mut left) = (Helper::start(&inside), Helper::start(&inside));
+        full.make("accept_queue_full 7000 4 3");
+        left.make("close_wait 7100 5 not_accepted closed");
+        let rules = "accept-queue-overflow,close-wait-unaccepted";
+        let wanted = flags(&[outside, &inside]);
+        wait_for("both findings", || {
+            let report = json(outside, &["doctor", "--json", "--interval", "1s", "--rule", rules], &wanted);
+            let findings = report["findings"].as_array().expect("findings");
+            for (rule, helper) in [("accept-queue-overflow", &full), ("close-wait-unaccepted", &left)] {
+                let found = findings.iter().find(|f| f["rule"] == rule).ok_or_else(|| format!("{report:#}"))?;
+                assert_eq!(found["subject"]["pid"].as_u64(), Some(helper.pid().into()), "{found:#}");
+                assert_eq!(found["subject"]["netns"].as_u64(), Some(inside.inode()), "{found:#}");
+            }
+            Ok(())
+        });
+        let output = finish(product::with(outside, &["doctor", "--interval", "1s", "--rule", rules]).args(&wanted));
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(shown.contains(&format!("net:[{}]", inside.inode())), "{shown}");
+        // Without the flag it is not ours to see.
+        let own = json(outside, &["doctor", "--json", "--once"], &[]);
+        assert_eq!(own["findings"].as_array().map(Vec::len), Some(0), "{own:#}");
+    });
+}
+
+#[test]
+fn the_two_ends_of_a_wire_are_one_connection() {
+    in_netns(|ns| {
+        let wire = match VethPair::new(ns) {
+            Ok(wire) => wire,
+            Err(why) => return skip(&why),
+        };
+        let (mut server, mut client) = (Helper::start(&wire.far), Helper::start(wire.near));
+        let listener = server.make("listen 7000/mapped 64");
+        let clients = client.connect(Side::Far.at(7000), 12);
+        server.accept(&listener[0], 12);
+        for row in &clients {
+            client.close(row);
+        }
+        let args = ["doctor", "--json", "--once", "--rule", "fin-wait2-orphan-pileup"];
+        let found = |wanted: &[String]| {
+            wait_for("the orphans to be old enough", || {
+                let report = json(ns, &args, wanted);
+                let findings = report["findings"].as_array().expect("findings");
+                findings.first().cloned().ok_or_else(|| format!("{report:#}"))
+            })
+        };
+        let both = found(&flags(&[wire.near, &wire.far]));
+        assert_eq!(both["subject"]["pid"].as_u64(), Some(server.pid().into()), "{both:#}");
+        assert_eq!(both["subject"]["netns"].as_u64(), Some(wire.far.inode()), "{both:#}");
+        let one = found(&[]);
+        assert_ne!(one["subject"]["pid"].as_u64(), Some(server.pid().into()), "{one:#}");
+    });
+}
+
+/// A cgroup of version 2 that ends with the test.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(name: &str) -> Result<Cgroup, String> {
+        let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+        let root = roots.iter().find(|r| r.join("cgroup.controllers").is_file()).ok_or("no cgroup version 2 here")?;
+        let path = root.join(name);
+        std::fs::create_dir(&path).map_err(|e| format!("cannot make {}: {e}", path.display()))?;
+        Ok(Cgroup(path))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Busy until the last process in it is reaped, which its helper's end waits for.
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_cgroup_names_its_path_and_unit_also_of_what_nobody_accepted() {
+    in_netns(|ns| {
+        if !netns::is_real_root() {
+            return skip("only root makes cgroups and opens them by their id");
+        }
+        let name = format!("tcpstate-test-{}.service", std::process::id());
+        let cgroup = match Cgroup::new(&name) {
+            Ok(cgroup) => cgroup,
+            Err(why) => return skip(&why),
+        };
+        let mut helper = Helper::start(ns);
+        std::fs::write(cgroup.0.join("cgroup.procs"), helper.pid().to_string()).expect("move the helper");
+        helper.make("accept_queue_full 7000 4 0");
+        let shown = text(ns, &["list", "-c", "state,cgroup,unit,owner-status"], &[]);
+        let lines: Vec<&str> = shown.lines().skip(1).collect();
+        assert_eq!(lines.len(), 11, "{shown}");
+        for line in &lines {
+            assert!(line.contains(&format!("\t/{name}\t{name}\t")), "{shown}");
+        }
+        let waiting = lines.iter().filter(|l| l.ends_with("\tnot_accepted")).count();
+        assert_eq!(waiting, 5, "{shown}");
+        let document = json(ns, &["list", "--json", "--listening"], &[]);
+        assert_eq!(rows(&document)[0]["owners"][0]["unit"], name.as_str());
+        let groups = json(ns, &["summary", "--json", "--by", "unit", "--state", "listen"], &[]);
+        assert!(groups.to_string().contains(&name), "{groups:#}");
+        // Connections that nobody accepted are counted with the unit too: 5 of them, 5 clients and the listener.
+        let groups = json(ns, &["summary", "--json", "--by", "unit"], &[]);
+        let of_unit = groups["groups"]["by"]["rows"].as_array().expect("rows");
+        assert_eq!((of_unit.len(), of_unit[0]["total"].as_u64()), (1, Some(11)), "{groups:#}");
+        helper.kill();
+    });
+}
+
+#[test]
+fn another_user_sees_his_own_and_is_told_what_is_closed() {
+    in_netns(|ns| {
+        if !product::can_be_another_user() {
+            return skip("only root can be another user");
+        }
+        let other = Netns::new();
+        let mut own = Helper::start_as(ns, 65534);
+        own.make("listen 7000 4");
+        let mut elsewhere = Helper::start_as(&other, 65534);
+        elsewhere.make("listen 7001 4");
+        let (mut run, _binary) = product::with_user(ns, 65534, &["list", "--json", "--netns", "all"]);
+        let output = finish(&mut run);
+        assert!(output.status.success(), "{output:?}");
+        let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let ports: Vec<u64> = rows(&document).iter().filter_map(|r| r["local"]["port"].as_u64()).collect();
+        assert_eq!(ports, [7000], "{document:#}");
+        let gaps = document["gaps"].to_string();
+        assert!(gaps.contains("CAP_SYS_ADMIN") && gaps.contains("CAP_SYS_PTRACE"), "{gaps}");
+        assert!(gaps.contains(&format!("net:[{}]", other.inode())), "{gaps}");
+        // One that was asked for by name and is closed is an error, not an empty answer.
+        let pid = elsewhere.pid().to_string();
+        let (mut run, _binary) = product::with_user(ns, 65534, &["list", "-N", &pid]);
+        let output = finish(&mut run);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{said}");
+        assert!(said.contains("cannot enter the network namespace") && said.contains("CAP_SYS_ADMIN"), "{said}");
+    });
+}
+
+/// Root of a user namespace of his own: his capabilities do not reach what others own.
+#[test]
+fn root_of_a_user_namespace_sees_where_he_is_and_the_rest_is_a_gap() {
+    in_netns(|ns| {
+        let other = Netns::new();
+        let (mut here, mut elsewhere) = (Helper::start(ns), Helper::start(&other));
+        here.make("listen 7000 4");
+        elsewhere.make("listen 7001 4");
+        let mut command = product::with(ns, &["list", "--json", "--netns", "all"]);
+        // SAFETY: one raw system call between fork and exec.
+        unsafe {
+            std::os::unix::process::CommandExt::pre_exec(&mut command, || {
+                Ok(rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER)?)
+            });
+        }
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| finish(&mut command)));
+        let Ok(output) = run else { return skip("user namespaces are not permitted") };
+        assert!(output.status.success(), "{output:?}");
+        let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let ports: Vec<u64> = rows(&document).iter().filter_map(|r| r["local"]["port"].as_u64()).collect();
+        assert_eq!(ports, [7000], "{document:#}");
+        assert!(document["gaps"].to_string().contains("the network namespaces of"), "{document:#}");
+    });
+}
+
+#[test]
+fn a_word_that_names_no_namespace_is_an_error() {
+    in_netns(|ns| {
+        for (word, why) in [("no-such-name", "none of that name"), ("/dev/null", "not a network namespace")] {
+            let output = finish(&mut product::with(ns, &["summary", "--netns", word]));
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(said.contains(why), "{said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    });
+}
