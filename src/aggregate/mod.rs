@@ -6,6 +6,7 @@
 pub mod census;
 pub mod counts;
 pub mod groups;
+pub mod lives;
 pub mod roles;
 
 pub use census::{Census, Counts, Coverage};
