@@ -291,6 +291,9 @@ pub struct DoctorArgs {
     /// One look only
     #[arg(long, help_heading = "Diagnosis")]
     pub once: bool,
+    /// Trace for this time first, to know who closed what is in TIME_WAIT; needs the rights of `trace --via bpf`
+    #[arg(long, value_name = "TIME", help_heading = "Diagnosis")]
+    pub trace: Option<String>,
     /// Only these rules, separated by commas
     #[arg(long, value_name = "RULES", help_heading = "Diagnosis")]
     pub rule: Vec<String>,

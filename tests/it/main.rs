@@ -36,6 +36,9 @@ mod states;
 /// What no compiler checks: imports, documentation, generated files, the version of the compiler.
 mod tidy;
 
+/// Every change of state, who made it, and what was lost, by the program as scripts use it.
+mod trace;
+
 /// Where a helper process begins (see [`harness::helper`]). In an ordinary run the same test starts one and talks to
 /// it, so that a broken protocol fails here first.
 #[test]
