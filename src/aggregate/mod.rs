@@ -7,6 +7,7 @@ pub mod census;
 pub mod counts;
 pub mod flows;
 pub mod groups;
+pub mod lives;
 pub mod ownership;
 pub mod roles;
 pub mod tracker;

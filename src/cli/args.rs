@@ -40,6 +40,9 @@ pub enum Command {
     /// The state machine, live: a full screen, plain blocks, or JSON lines
     #[command(after_help = WATCH_EXAMPLES)]
     Watch(WatchArgs),
+    /// Every change of state as it happens, and who made it
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(TraceArgs),
     /// A state, a rule, a column, or the state machine with live counts
     Explain(ExplainArgs),
     /// Print the man page, shell completions, the JSON schema or the list of columns
@@ -75,6 +78,18 @@ Examples:
   tcpstate doctor --fail-on high            exit 1 only for findings at high or above
 
 Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage or nothing could be read.";
+
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  tcpstate trace                            a line per change, of all network namespaces
+  tcpstate trace state close-wait           whose peers have closed
+  tcpstate trace --life dport = :443        a line per connection that ended: who opened, who closed first
+  tcpstate trace --summary 10s              which changes, and how many
+  tcpstate trace --json --duration 1m       JSON lines
+  tcpstate trace --poll --interval 100ms    without any right: differences of two looks
+
+A process in [brackets] held the socket while a packet was handled; without them it made the change by a system call.
+TIME_WAIT with an asterisk is inferred. Interrupt it for the totals.";
 
 /// Where the data comes from and how it is printed.
 #[derive(Args, Clone, Debug)]
@@ -282,6 +297,9 @@ pub struct DoctorArgs {
     /// One look only
     #[arg(long, help_heading = "Diagnosis")]
     pub once: bool,
+    /// Trace for this time first, to know who closed what is in TIME_WAIT; needs the rights of `trace --via bpf`
+    #[arg(long, value_name = "TIME", help_heading = "Diagnosis")]
+    pub trace: Option<String>,
     /// Only these rules, separated by commas
     #[arg(long, value_name = "RULES", help_heading = "Diagnosis")]
     pub rule: Vec<String>,
@@ -356,4 +374,50 @@ pub struct WatchArgs {
     /// Keys to press before that picture is taken: `m`, `Down`, `Enter`, separated by commas
     #[arg(long, value_name = "KEYS", hide = true)]
     pub screenshot_keys: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ViaArg {
+    /// A BPF program where it is permitted, else polling
+    #[default]
+    Auto,
+    /// A BPF program on the kernel's tracepoint, or fail
+    Bpf,
+    /// Differences of two looks at the sockets
+    Poll,
+}
+
+#[derive(Args, Debug)]
+pub struct TraceArgs {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// How changes are seen
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Trace")]
+    pub via: ViaArg,
+    /// The same as --via poll
+    #[arg(long, conflicts_with = "via", help_heading = "Trace")]
+    pub poll: bool,
+    /// For polling: the time between two looks
+    #[arg(long, value_name = "TIME", default_value = "200ms", help_heading = "Trace")]
+    pub interval: String,
+    /// This network namespace only
+    #[arg(long, help_heading = "Trace")]
+    pub this_netns: bool,
+    /// Room for changes that were not read yet; a change takes 104 bytes
+    #[arg(long, value_name = "SIZE", default_value = "8M", help_heading = "Trace")]
+    pub ring_size: String,
+    /// A line per connection that has ended
+    #[arg(long, help_heading = "Output")]
+    pub life: bool,
+    /// Count for this time, and print how often each change was seen
+    #[arg(long, value_name = "TIME", help_heading = "Output")]
+    pub summary: Option<String>,
+    /// Stop after so many lines
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub count: Option<u64>,
+    /// Stop after this time
+    #[arg(long, value_name = "TIME", help_heading = "Output")]
+    pub duration: Option<String>,
 }

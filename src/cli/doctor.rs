@@ -3,6 +3,7 @@
 //! Comes in: its arguments. Goes out: a report, JSON, or the line of a monitoring plugin. Takes one snapshot, and a
 //! second one only if a rule that might fire needs it. Never here: a rule.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,16 @@ use crate::cli::config;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
+use crate::cli::trace;
+use crate::collect::changes::Changes;
 use crate::diagnose::{self, Diagnosis, RULES, Samples, Severity, Thresholds, View};
-use crate::model::{Snapshot, State};
+use crate::model::snapshot::KnownOwner;
+use crate::model::transition::By;
+use crate::model::{Gap, Snapshot, State};
 use crate::render::{json as out, report};
+
+/// Room for 80,000 changes that were not read yet.
+const TRACE_RING_BYTES: usize = 8 << 20;
 
 /// The pause between the two snapshots when none is given.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
@@ -97,8 +105,13 @@ fn examine(
     let mut session = Session::open(&args.common)?;
     let owners = !args.common.no_owners;
     session.live.cgroups = owners;
+    let closers = match &args.trace {
+        Some(text) => closers(trace::duration("--trace", text)?, &mut session)?,
+        None => BTreeMap::new(),
+    };
     let started = Instant::now();
     let mut first = session.live.snapshot(owners)?;
+    first.known_owners.extend(closers.clone());
     let mut diagnosis = judge(&session, &mut first, None, wanted, thresholds);
     let asked = args.interval.as_deref().map(interval).transpose()?;
     let worth = asked.is_some() || !diagnosis.wants_second.is_empty();
@@ -119,12 +132,52 @@ fn examine(
     }
     std::thread::sleep(asked.unwrap_or(DEFAULT_INTERVAL).saturating_sub(started.elapsed()));
     let mut second = session.live.snapshot(owners)?;
+    second.known_owners.extend(closers);
     session.interval_ms = Some(second.monotonic_ms.saturating_sub(first.monotonic_ms));
     let mut diagnosis = judge(&session, &mut second, Some(&first), wanted, thresholds);
     for (rule, why) in std::mem::take(&mut diagnosis.wants_second) {
         diagnosis.not_checked.push((rule, format!("needs another sample: {why}")));
     }
     Ok((session, diagnosis, second))
+}
+
+/// Who sent the first FIN of which connection, as traced for this time; a gap if it cannot be traced.
+fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(u64, u64), KnownOwner>> {
+    let mut found = BTreeMap::new();
+    let netns = u32::try_from(session.live.netns()).ok().filter(|inode| *inode != 0);
+    let mut changes = match Changes::bpf(TRACE_RING_BYTES, netns) {
+        Ok(changes) => changes,
+        Err(gap) => {
+            session.gaps.push(gap);
+            return Ok(found);
+        }
+    };
+    session.gaps.extend(changes.gaps());
+    let started = Instant::now();
+    loop {
+        let left = time.saturating_sub(started.elapsed());
+        changes.next(left, &mut |t| {
+            let closes = t.new == State::FinWait1 && t.by_call;
+            if let (true, Some(cookie), Some(By::Process(actor))) = (closes, t.cookie, &t.by) {
+                let owner = KnownOwner {
+                    pid: actor.pid,
+                    comm: actor.comm.clone(),
+                    confidence: 0.98,
+                    reason: "it sent the first FIN, as traced".into(),
+                };
+                found.insert((t.netns, cookie), owner);
+            }
+        })?;
+        if left.is_zero() {
+            break;
+        }
+    }
+    let lost = changes.lost().map_or(0, |l| l.total());
+    if lost > 0 {
+        let why = format!("{lost} changes of state were lost");
+        session.gaps.push(Gap::new("who closed some connections was not traced", why, ""));
+    }
+    Ok(found)
 }
 
 /// Runs the rules; if a finding asks what its process does with the sockets, looks, and runs them again.

@@ -14,7 +14,9 @@ mod generate;
 mod list;
 mod select;
 mod session;
+mod signal;
 mod summary;
+mod trace;
 mod watch;
 
 use std::ffi::OsString;
@@ -53,6 +55,7 @@ fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
         Command::List(args) => list::run(&args, env),
         Command::Doctor(args) => doctor::run(&args, env),
         Command::Watch(args) => watch::run(&args, env),
+        Command::Trace(args) => trace::run(&args, env),
         Command::Explain(args) => explain::run(&args, env),
         Command::Generate(args) => generate::run(&args, env),
     }

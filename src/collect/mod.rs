@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the folder that may do I/O")]
 
 pub mod bpf;
+pub mod changes;
 pub mod error;
 pub mod names;
 pub mod netlink;

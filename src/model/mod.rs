@@ -13,6 +13,7 @@ pub mod snapshot;
 pub mod socket;
 pub mod state;
 pub mod tcp_info;
+pub mod transition;
 
 pub use addr::{Endpoint, Family, FourTuple};
 pub use gap::Gap;

@@ -12,6 +12,7 @@ pub mod schema;
 pub mod style;
 pub mod summary;
 pub mod table;
+pub mod trace;
 pub mod tui;
 pub mod value;
 pub mod watch;

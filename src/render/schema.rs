@@ -8,7 +8,10 @@ use serde_json::{Map, Value as Json, json};
 use crate::diagnose::Severity;
 use crate::model::{OwnerStatus, State, TcpInfo};
 
-/// The schema of the documents of `summary`, `list` and `doctor`, and of the lines of `list --format jsonl`.
+mod trace;
+
+/// The schema of the documents of `summary`, `list` and `doctor`, and of the lines of
+/// `list --format jsonl` and `trace --json`.
 #[must_use]
 pub fn schema() -> Json {
     let mut schema = documents();
@@ -60,11 +63,23 @@ fn documents() -> Json {
                 { "$ref": "#/$defs/socket_line" },
                 { "$ref": "#/$defs/gap_line" },
                 { "$ref": "#/$defs/end_line" },
+                { "$ref": "#/$defs/trace_header_line" },
+                { "$ref": "#/$defs/transition_line" },
+                { "$ref": "#/$defs/life_line" },
+                { "$ref": "#/$defs/lost_line" },
+                { "$ref": "#/$defs/matrix_line" },
+                { "$ref": "#/$defs/trace_end_line" },
             ] },
             "header_line": line("header", head("list"), &[]),
             "socket_line": line("socket", socket(), SOMETIMES),
             "gap_line": line("gap", gap(), &[]),
             "end_line": line("end", vec![("total", count())], &[]),
+            "trace_header_line": line("header", trace::head(), &[]),
+            "transition_line": line("transition", trace::transition(), &[]),
+            "life_line": line("life", trace::life(), &[]),
+            "lost_line": line("lost", vec![("records", count()), ("total", count())], &[]),
+            "matrix_line": line("matrix", trace::matrix(), &[]),
+            "trace_end_line": line("end", trace::end(), &[]),
         }
     })
 }

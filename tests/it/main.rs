@@ -52,6 +52,9 @@ mod tidy;
 /// `tcpstate watch`: exact accounts under churn, owners of TIME_WAIT, the screen in a terminal.
 mod watch;
 
+/// Every change of state, who made it, and what was lost, by the program as scripts use it.
+mod trace;
+
 /// Where a helper process begins (see [`harness::helper`]). In an ordinary run the same test starts one and talks to
 /// it, so that a broken protocol fails here first.
 #[test]

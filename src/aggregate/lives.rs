@@ -1,0 +1,332 @@
+//! Connections followed from change to change.
+//!
+//! Comes in: [`Transition`]s in their order. Goes out: how long each connection was in the state that it leaves, and a
+//! [`Life`] for each that has ended. Keeps a bounded number of connections. Never here: a clock, a socket table.
+
+use rustc_hash::FxHashMap;
+
+use crate::model::transition::{Actor, By, Transition};
+use crate::model::{Endpoint, Family, State};
+
+/// Connections that are followed at the same time; 200 bytes each.
+pub const FOLLOWED: usize = 200_000;
+
+/// Who began a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// This end called connect().
+    Local(Option<Actor>),
+    /// A SYN arrived at a listener of this end.
+    Peer,
+}
+
+/// Who ended a connection first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closer {
+    /// This end sent the first FIN.
+    Local(Option<Actor>),
+    /// The peer did.
+    Peer,
+    /// No FIN came first: a reset, sent or received, or a time-out.
+    Abort,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It left a TIME_WAIT object: inferred from the state that went to CLOSE, unless that was TIME_WAIT itself.
+    TimeWait,
+    /// The last ACK came: LAST_ACK went to CLOSE.
+    Closed,
+    /// It was cut off: a reset or a time-out.
+    Cut,
+    /// It never was established.
+    Failed,
+}
+
+impl End {
+    /// The key that JSON prints.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            End::TimeWait => "time_wait",
+            End::Closed => "closed",
+            End::Cut => "cut",
+            End::Failed => "failed",
+        }
+    }
+}
+
+/// A connection that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    pub at_us: i64,
+    pub netns: u64,
+    pub cookie: Option<u64>,
+    pub family: Family,
+    pub local: Endpoint,
+    pub peer: Endpoint,
+    /// `None`: it was there before the trace.
+    pub opened: Option<Opener>,
+    /// `None`: not seen, or there was nothing to close.
+    pub closed_first: Option<Closer>,
+    pub ended: End,
+    /// [`Life::ended`] is a conclusion and was not seen.
+    pub inferred: bool,
+    /// From the first change to the last; `None` when the first was not seen.
+    pub duration_ns: Option<u64>,
+    /// The states in the order in which they were entered.
+    pub states: Vec<(State, u64)>,
+    /// Every change was seen: each began in the state in which the one before it ended.
+    pub complete: bool,
+}
+
+/// One connection that has not ended.
+struct Open {
+    begun_ns: u64,
+    last_ns: u64,
+    state: State,
+    opened: Option<Opener>,
+    closed_first: Option<Closer>,
+    established: bool,
+    complete: bool,
+    local: Endpoint,
+    peer: Endpoint,
+    states: Vec<(State, u64)>,
+}
+
+/// All connections that have not ended.
+pub struct Lives {
+    open: FxHashMap<(u64, u64), Open>,
+    limit: usize,
+    forgotten: u64,
+}
+
+impl Default for Lives {
+    fn default() -> Lives {
+        Lives::new(FOLLOWED)
+    }
+}
+
+impl Lives {
+    /// Follows so many connections at most.
+    #[must_use]
+    pub fn new(limit: usize) -> Lives {
+        Lives { open: FxHashMap::default(), limit: limit.max(2), forgotten: 0 }
+    }
+
+    /// Connections that were given up to keep to the limit: those that changed least recently.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// Takes one change. Gives the time spent in the old state, and the life if this was its end.
+    pub fn add(&mut self, t: &Transition) -> (Option<u64>, Option<Life>) {
+        let Some(cookie) = t.cookie else { return (None, None) };
+        let key = (t.netns, cookie);
+        // A listener is no connection, and has only the time for which it listened.
+        let ends = t.new == State::Close;
+        if ends {
+            let Some(mut open) = self.open.remove(&key) else { return (None, None) };
+            let spent = open.step(t);
+            let life = (t.old != Some(State::Listen) && open.state != State::Listen).then(|| open.end(t));
+            return (spent, life);
+        }
+        if let Some(open) = self.open.get_mut(&key) {
+            let spent = open.step(t);
+            open.state = t.new;
+            return (spent, None);
+        }
+        if self.open.len() >= self.limit {
+            self.forget_half();
+        }
+        self.open.insert(key, Open::begin(t));
+        (None, None)
+    }
+
+    fn forget_half(&mut self) {
+        let mut times: Vec<u64> = self.open.values().map(|o| o.last_ns).collect();
+        let middle = times.len() / 2;
+        let (_, median, _) = times.select_nth_unstable(middle);
+        let (median, before) = (*median, self.open.len());
+        self.open.retain(|_, o| o.last_ns > median);
+        self.forgotten += (before - self.open.len()) as u64;
+    }
+}
+
+impl Open {
+    fn begin(t: &Transition) -> Open {
+        let process = || t.by.as_ref().and_then(By::actor).filter(|_| t.by_call).cloned();
+        let opened = match (t.old, t.new) {
+            (Some(State::Close), State::SynSent) => Some(Opener::Local(process())),
+            (Some(State::Listen | State::SynRecv), _) => Some(Opener::Peer),
+            _ => None,
+        };
+        let mut open = Open {
+            begun_ns: t.monotonic_ns,
+            last_ns: t.monotonic_ns,
+            state: t.new,
+            complete: opened.is_some(),
+            opened,
+            closed_first: None,
+            established: false,
+            local: t.local,
+            peer: t.peer,
+            states: Vec::new(),
+        };
+        open.note(t);
+        open
+    }
+
+    /// What a change says, whatever was known before.
+    fn note(&mut self, t: &Transition) {
+        let seen = |s: State| {
+            !matches!(s, State::SynSent | State::SynRecv | State::Close | State::Listen | State::BoundInactive)
+        };
+        self.established |= t.old.is_some_and(seen) || seen(t.new);
+        // The port of connect() is chosen after its first change.
+        if t.local.port != 0 {
+            self.local = t.local;
+        }
+        if t.peer.port != 0 {
+            self.peer = t.peer;
+        }
+        if self.closed_first.is_some() {
+            return;
+        }
+        let process = || t.by.as_ref().and_then(By::actor).filter(|_| t.by_call).cloned();
+        self.closed_first = match (t.old, t.new) {
+            (Some(State::Established | State::SynRecv), State::FinWait1) => Some(Closer::Local(process())),
+            // Two looks can have missed the states between.
+            (Some(State::Established), State::FinWait2 | State::Closing | State::TimeWait) => Some(Closer::Local(None)),
+            (Some(State::Established | State::SynRecv), State::CloseWait | State::LastAck) => Some(Closer::Peer),
+            // To a poller a vanished socket says nothing of how it ended.
+            (Some(State::Established), State::Close) if t.by.is_some() => Some(Closer::Abort),
+            _ => None,
+        };
+    }
+
+    /// The time in the state that is left, if nothing was missed.
+    fn step(&mut self, t: &Transition) -> Option<u64> {
+        let spent = (t.old == Some(self.state)).then(|| t.monotonic_ns.saturating_sub(self.last_ns));
+        match spent {
+            Some(ns) => self.states.push((self.state, ns)),
+            None => self.complete = false,
+        }
+        self.last_ns = t.monotonic_ns;
+        self.note(t);
+        spent
+    }
+
+    fn end(self, t: &Transition) -> Life {
+        let ended = match t.old {
+            Some(State::FinWait2 | State::Closing | State::TimeWait) => End::TimeWait,
+            Some(State::LastAck) => End::Closed,
+            _ if !self.established => End::Failed,
+            _ => End::Cut,
+        };
+        Life {
+            at_us: t.at_us,
+            netns: t.netns,
+            cookie: t.cookie,
+            family: t.family,
+            local: self.local,
+            peer: self.peer,
+            duration_ns: self.opened.is_some().then(|| t.monotonic_ns.saturating_sub(self.begun_ns)),
+            opened: self.opened,
+            closed_first: self.closed_first,
+            ended,
+            // A poller sees TIME_WAIT itself; and what it no longer sees may have ended in any way.
+            inferred: t.by.is_none() && t.old != Some(State::TimeWait) || t.by.is_some() && ended == End::TimeWait,
+            states: self.states,
+            complete: self.complete,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(cookie: u64, ns: u64, old: State, new: State) -> Transition {
+        let by_call = matches!(
+            (old, new),
+            (State::Close, State::SynSent) | (State::Established, State::FinWait1) | (State::CloseWait, State::LastAck)
+        );
+        let by = if by_call { By::Process(Actor { pid: 7, comm: "curl".into() }) } else { By::Network };
+        Transition {
+            at_us: 0,
+            monotonic_ns: ns,
+            netns: 1,
+            cookie: Some(cookie),
+            family: Family::V4,
+            local: Endpoint::new([127, 0, 0, 1].into(), if new == State::SynSent { 0 } else { 4000 }),
+            peer: Endpoint::new([127, 0, 0, 1].into(), 80),
+            old: Some(old),
+            new,
+            by: Some(by),
+            by_call,
+        }
+    }
+
+    fn walk(lives: &mut Lives, states: &[State]) -> Option<Life> {
+        let mut life = None;
+        for (i, pair) in states.windows(2).enumerate() {
+            life = lives.add(&change(9, 10 * i as u64, pair[0], pair[1])).1;
+        }
+        life
+    }
+
+    #[test]
+    fn the_active_end_has_an_opener_a_closer_and_an_inferred_time_wait() {
+        use State::{Close, Established, FinWait1, FinWait2, SynSent};
+        let curl = Some(Actor { pid: 7, comm: "curl".into() });
+        let life =
+            walk(&mut Lives::default(), &[Close, SynSent, Established, FinWait1, FinWait2, Close]).expect("a life");
+        assert_eq!(life.opened, Some(Opener::Local(curl.clone())));
+        assert_eq!(life.closed_first, Some(Closer::Local(curl)));
+        assert_eq!((life.ended, life.inferred, life.complete), (End::TimeWait, true, true));
+        assert_eq!((life.duration_ns, life.local.port), (Some(40), 4000));
+        assert_eq!(life.states, [(SynSent, 10), (Established, 10), (FinWait1, 10), (FinWait2, 10)]);
+    }
+
+    #[test]
+    fn the_passive_end_and_the_ends_without_a_fin() {
+        use State::{Close, CloseWait, Established, LastAck, Listen, SynRecv, SynSent};
+        let mut lives = Lives::default();
+        let passive = walk(&mut lives, &[Listen, SynRecv, Established, CloseWait, LastAck, Close]).unwrap();
+        assert_eq!((passive.opened, passive.closed_first), (Some(Opener::Peer), Some(Closer::Peer)));
+        assert_eq!((passive.ended, passive.inferred), (End::Closed, false));
+        let reset = walk(&mut lives, &[Close, SynSent, Established, Close]).unwrap();
+        assert_eq!((reset.closed_first, reset.ended), (Some(Closer::Abort), End::Cut));
+        let refused = walk(&mut lives, &[Close, SynSent, Close]).unwrap();
+        assert_eq!((refused.closed_first, refused.ended), (None, End::Failed));
+        assert_eq!(walk(&mut lives, &[Close, Listen, Close]), None, "a listener is no connection");
+    }
+
+    #[test]
+    fn a_missed_change_is_told_and_makes_no_duration() {
+        use State::{Close, CloseWait, Established, LastAck, SynSent};
+        let mut lives = Lives::default();
+        lives.add(&change(9, 0, Close, SynSent));
+        lives.add(&change(9, 10, SynSent, Established));
+        // ESTABLISHED -> CLOSE_WAIT was lost.
+        assert_eq!(lives.add(&change(9, 30, CloseWait, LastAck)).0, None);
+        let life = lives.add(&change(9, 40, LastAck, Close)).1.unwrap();
+        assert!(!life.complete);
+        let unseen_start = walk(&mut lives, &[Established, CloseWait, LastAck, Close]).unwrap();
+        assert_eq!((unseen_start.opened, unseen_start.duration_ns, unseen_start.complete), (None, None, false));
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_at_the_limit() {
+        let mut lives = Lives::new(10);
+        for cookie in 0..25 {
+            lives.add(&change(cookie, cookie, State::Close, State::SynSent));
+            assert!(lives.open.len() <= 10);
+        }
+        assert_eq!(lives.forgotten() + lives.open.len() as u64, 25);
+        assert!(lives.open.contains_key(&(1, 24)));
+    }
+}

@@ -1,0 +1,360 @@
+//! `tcpstate trace`: every change of state as it happens.
+//!
+//! Comes in: its arguments. Goes out: a line for each change, or for each connection that ended, or one matrix; what the
+//! source cannot see, what was lost, and totals at the end. Never here: how a change is recorded.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use serde_json::{Map, json};
+
+use crate::aggregate::lives::Lives;
+use crate::cli::args::{TraceArgs, ViaArg};
+use crate::cli::env::Env;
+use crate::cli::exit::Exit;
+use crate::cli::session::Session;
+use crate::cli::{doctor, select, signal};
+use crate::collect::bpf::trace::Lost;
+use crate::collect::changes::Changes;
+use crate::collect::names::SystemNames;
+use crate::filter::Expr;
+use crate::model::column::Row;
+use crate::model::transition::{By, Transition};
+use crate::model::{Gap, Holder, OwnerStatus, OwnerTable, Process, Socket};
+use crate::render::{json as out, trace as lines};
+
+/// How long a wait for changes may last: a bound on how late losses are told.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
+    let summary = args.summary.as_deref().map(|text| duration("--summary", text)).transpose()?;
+    let limit = match (summary, &args.duration) {
+        (Some(_), Some(_)) => bail!("--summary and --duration both say how long; give one"),
+        (None, Some(text)) => Some(duration("--duration", text)?),
+        (summary, None) => summary,
+    };
+    if summary.is_some() && args.life {
+        bail!("--summary and --life are two outputs; give one");
+    }
+    let interval = doctor::interval(&args.interval)?;
+    let ring_bytes = ring_bytes(&args.ring_size)?;
+    let names = SystemNames::default();
+    let filter = select::expression(&args.selection, &names)?;
+    if filter.is_kernel_only() {
+        bail!("only the kernel's socket tables know `autobound`; a change of state does not tell it");
+    }
+    signal::watch();
+    let session = Session::open(&args.common)?;
+    let mut head = session.head("trace");
+    let own = session.live.netns();
+    let restricted = args.this_netns.then(|| u32::try_from(own).ok().filter(|n| *n != 0));
+    let restricted = match restricted {
+        Some(None) => bail!("--this-netns: the network namespace of this process cannot be told"),
+        Some(inode) => inode,
+        None => None,
+    };
+    let via = if args.poll { ViaArg::Poll } else { args.via };
+    let mut gaps = Vec::new();
+    let bpf = match via {
+        ViaArg::Poll => None,
+        ViaArg::Auto | ViaArg::Bpf => match Changes::bpf(ring_bytes, restricted) {
+            Ok(changes) => Some(changes),
+            Err(gap) if via == ViaArg::Bpf => bail!("{}: {}{}", gap.what, gap.why, hint(&gap)),
+            Err(gap) => {
+                gaps.push(gap);
+                None
+            }
+        },
+    };
+    let changes = match bpf {
+        Some(changes) => {
+            head.source = "bpf";
+            head.netns = restricted.map(u64::from);
+            changes
+        }
+        None => Changes::poll(session.live, interval)?,
+    };
+    gaps.extend(changes.gaps());
+    let mut trace = Trace {
+        args,
+        filter,
+        names,
+        aligned: env.width.is_some(),
+        lives: Lives::default(),
+        matrix: lines::Matrix::new(),
+        shown: 0,
+        seen: 0,
+        told_lost: 0,
+        started: Instant::now(),
+        text: String::new(),
+    };
+    let mut head = out::head(&head);
+    head.insert("via".into(), json!(changes.via()));
+    trace.begin(env, head, &changes, &gaps)?;
+    let (lost, late) = trace.follow(env, changes, limit)?;
+    trace.end(env, lost)?;
+    let imperfect = !gaps.is_empty() || late || lost.is_some_and(|l| l.total() > 0);
+    Ok(if args.common.strict && imperfect { Exit::Failed } else { Exit::Done })
+}
+
+struct Trace<'a> {
+    args: &'a TraceArgs,
+    filter: Expr,
+    names: SystemNames,
+    aligned: bool,
+    lives: Lives,
+    matrix: lines::Matrix,
+    shown: u64,
+    seen: u64,
+    told_lost: u64,
+    started: Instant,
+    text: String,
+}
+
+impl Trace<'_> {
+    fn json(&self) -> bool {
+        self.args.common.json
+    }
+
+    fn begin(
+        &mut self,
+        env: &mut Env,
+        head: Map<String, serde_json::Value>,
+        changes: &Changes,
+        gaps: &[Gap],
+    ) -> anyhow::Result<()> {
+        if self.json() {
+            out::line(&mut env.stdout, "header", head)?;
+        } else {
+            let what = match changes {
+                Changes::Bpf(_) if self.args.this_netns => "a BPF program, of this network namespace",
+                Changes::Bpf(_) => "a BPF program, of all network namespaces",
+                Changes::Poll(_) => "differences of two looks",
+            };
+            writeln!(env.stderr, "trace: from {what}")?;
+            if self.args.summary.is_none() {
+                self.text.clear();
+                lines::write_header(&mut self.text, self.args.life, self.aligned);
+                env.stdout.write_all(self.text.as_bytes())?;
+            }
+        }
+        self.tell(env, gaps)?;
+        env.stdout.flush()?;
+        Ok(())
+    }
+
+    /// Gaps, each as soon as it is known.
+    fn tell(&self, env: &mut Env, gaps: &[Gap]) -> anyhow::Result<()> {
+        for gap in gaps {
+            if self.json() {
+                let hint = if gap.hint.is_empty() { None } else { Some(&gap.hint) };
+                let mut map = Map::new();
+                map.insert("what".into(), json!(gap.what));
+                map.insert("why".into(), json!(gap.why));
+                map.insert("hint".into(), json!(hint));
+                out::line(&mut env.stdout, "gap", map)?;
+            } else {
+                writeln!(env.stderr, "note: {}: {}{}", gap.what, gap.why, hint(gap))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows changes until something ends it. Says what was lost, and whether anything went wrong on the way.
+    fn follow(
+        &mut self,
+        env: &mut Env,
+        mut changes: Changes,
+        limit: Option<Duration>,
+    ) -> anyhow::Result<(Option<Lost>, bool)> {
+        let mut late = false;
+        loop {
+            let left = limit.map_or(PATIENCE, |limit| limit.saturating_sub(self.started.elapsed()));
+            let mut failed = None;
+            let troubles = changes.next(left.min(PATIENCE), &mut |t| {
+                if failed.is_none() && !self.is_full() {
+                    failed = self.take(env, &t).err();
+                }
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            late |= !troubles.is_empty();
+            self.tell(env, &troubles)?;
+            let lost = changes.lost();
+            self.tell_lost(env, lost)?;
+            env.stdout.flush()?;
+            let over = left.is_zero() || self.is_full() || signal::interrupted();
+            if over {
+                return Ok((lost, late));
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.args.count.is_some_and(|n| self.shown >= n)
+    }
+
+    /// One change: counted, and shown if it is wanted.
+    fn take(&mut self, env: &mut Env, t: &Transition) -> anyhow::Result<()> {
+        self.seen += 1;
+        let (in_old_ns, life) = self.lives.add(t);
+        if self.args.life {
+            let Some(life) = life else { return Ok(()) };
+            // The end of a connection is judged by the addresses that it had.
+            let ended = Transition { local: life.local, peer: life.peer, ..t.clone() };
+            if !self.wants(&ended) {
+                return Ok(());
+            }
+            self.shown += 1;
+            if self.json() {
+                out::line(&mut env.stdout, "life", lines::life_json(&life))?;
+            } else {
+                self.text.clear();
+                lines::write_life(&mut self.text, &life, self.aligned);
+                env.stdout.write_all(self.text.as_bytes())?;
+            }
+            return Ok(());
+        }
+        if !self.wants(t) {
+            return Ok(());
+        }
+        self.shown += 1;
+        if self.args.summary.is_some() {
+            *self.matrix.entry((t.old.map(super::super::model::state::State::kernel), t.new.kernel())).or_default() +=
+                1;
+        } else if self.json() {
+            out::line(&mut env.stdout, "transition", lines::change_json(t, in_old_ns))?;
+        } else {
+            self.text.clear();
+            lines::write_change(&mut self.text, t, in_old_ns, self.aligned);
+            env.stdout.write_all(self.text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the filter wants it: its state is the new one, its owner the process that held it.
+    fn wants(&self, t: &Transition) -> bool {
+        if self.filter.is_all() {
+            return true;
+        }
+        let socket = Socket {
+            netns: t.netns,
+            family: t.family,
+            state: t.new,
+            local: t.local,
+            peer: t.peer,
+            cookie: t.cookie,
+            ..Socket::default()
+        };
+        let actor = t.by.as_ref().and_then(By::actor);
+        let process = actor.map(|a| Process { pid: a.pid, comm: a.comm.clone(), ..Process::default() });
+        let holders: &[Holder] = if process.is_some() { &[Holder { inode: 0, process: 0, fd: 0 }] } else { &[] };
+        let status = if process.is_some() { OwnerStatus::Known } else { OwnerStatus::NotCollected };
+        let owners = OwnerTable::new(process.into_iter().collect(), holders.to_vec(), 0);
+        self.filter.matches(&Row { socket: &socket, status, holders, owners: &owners, names: &self.names })
+    }
+
+    /// Says what was lost since the last time.
+    fn tell_lost(&mut self, env: &mut Env, lost: Option<Lost>) -> anyhow::Result<()> {
+        let total = lost.map_or(0, |l| l.total());
+        let new = total.saturating_sub(self.told_lost);
+        if new == 0 {
+            return Ok(());
+        }
+        self.told_lost = total;
+        if self.json() {
+            let mut map = Map::new();
+            map.insert("records".into(), json!(new));
+            map.insert("total".into(), json!(total));
+            out::line(&mut env.stdout, "lost", map)?;
+        } else {
+            writeln!(
+                env.stderr,
+                "lost: {new} changes ({total} in all): read too slowly, or give a larger --ring-size"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, env: &mut Env, lost: Option<Lost>) -> anyhow::Result<()> {
+        let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let lost = lost.map(|l| l.total());
+        if self.json() {
+            if self.args.summary.is_some() {
+                out::line(&mut env.stdout, "matrix", lines::matrix_json(&self.matrix, duration_ms))?;
+            }
+            let mut map = Map::new();
+            map.insert("total".into(), json!(self.shown));
+            map.insert("transitions".into(), json!(self.seen));
+            map.insert("lost".into(), json!(lost));
+            map.insert("forgotten".into(), json!(self.lives.forgotten()));
+            map.insert("duration_ms".into(), json!(duration_ms));
+            out::line(&mut env.stdout, "end", map)?;
+            env.stdout.flush()?;
+            return Ok(());
+        }
+        if self.args.summary.is_some() {
+            self.text.clear();
+            lines::write_matrix(&mut self.text, &self.matrix);
+            env.stdout.write_all(self.text.as_bytes())?;
+        }
+        env.stdout.flush()?;
+        let lost = lost.map_or_else(|| "an unknown number not seen".into(), |n| format!("{n} lost"));
+        let time = lines::span(duration_ms.saturating_mul(1_000_000));
+        writeln!(env.stderr, "trace: {} shown of {} changes in {time}, {lost}", self.shown, self.seen)?;
+        if self.lives.forgotten() > 0 {
+            writeln!(env.stderr, "note: {} connections were too many to follow", self.lives.forgotten())?;
+        }
+        Ok(())
+    }
+}
+
+fn hint(gap: &Gap) -> String {
+    if gap.hint.is_empty() { String::new() } else { format!("; {}", gap.hint) }
+}
+
+/// `5`, `5s`, `500ms`, `1h`.
+pub(crate) fn duration(flag: &str, text: &str) -> anyhow::Result<Duration> {
+    let text = text.trim();
+    let plain = text.parse::<u32>().ok().map(|s| Duration::from_secs(s.into()));
+    let span = || text.parse::<jiff::SignedDuration>().ok().and_then(|s| Duration::try_from(s).ok());
+    match plain.or_else(span) {
+        Some(duration) if !duration.is_zero() => Ok(duration),
+        _ => bail!("{flag}: `{text}` is not a duration; use a number of seconds, or one with a unit such as 500ms"),
+    }
+}
+
+/// `4096`, `512k`, `8M`.
+fn ring_bytes(text: &str) -> anyhow::Result<usize> {
+    let text = text.trim();
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        _ => (text, 1),
+    };
+    match digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit)) {
+        Some(bytes) if (4096..=1 << 30).contains(&bytes) => Ok(bytes),
+        _ => bail!("--ring-size: `{text}` is not a size; use bytes, or k or M: 4k to 1024M"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_read_or_refused_by_name() {
+        assert_eq!(ring_bytes("8M").unwrap(), 8 << 20);
+        assert_eq!(ring_bytes("4k").unwrap(), 4096);
+        for bad in ["", "k", "1", "2000M", "8G", "-4k"] {
+            assert!(ring_bytes(bad).unwrap_err().to_string().starts_with("--ring-size: "), "{bad}");
+        }
+        assert_eq!(duration("--duration", "5").unwrap(), Duration::from_secs(5));
+        assert_eq!(duration("--duration", "250ms").unwrap(), Duration::from_millis(250));
+        for bad in ["", "0", "-1s", "soon"] {
+            assert!(duration("--summary", bad).unwrap_err().to_string().starts_with("--summary: "), "{bad}");
+        }
+    }
+}

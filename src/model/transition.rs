@@ -1,0 +1,72 @@
+//! One change of state of one connection, whoever saw it.
+//!
+//! Comes in: what a tracer recorded, or the difference of two dumps. Goes out: facts, `None` for what the source does
+//! not tell. Never here: what a change means for the life of its connection ([`crate::aggregate::lives`]).
+
+use crate::model::addr::{Endpoint, Family};
+use crate::model::state::State;
+
+/// One change of state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// Microseconds since the epoch.
+    pub at_us: i64,
+    /// The monotonic clock: durations come from here.
+    pub monotonic_ns: u64,
+    /// Inode of the network namespace; 0 if it is not known.
+    pub netns: u64,
+    pub cookie: Option<u64>,
+    pub family: Family,
+    pub local: Endpoint,
+    pub peer: Endpoint,
+    /// `None`: the socket was not there at the look before.
+    pub old: Option<State>,
+    pub new: State,
+    /// `None`: the source cannot tell.
+    pub by: Option<By>,
+    /// Only a system call, or the end of a process, can make this change.
+    pub by_call: bool,
+}
+
+/// In whose hands the socket was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A process held its lock.
+    Process(Actor),
+    /// A kernel thread did.
+    KernelThread(Actor),
+    /// A packet or a timer.
+    Network,
+    /// A task did, whose number means nothing here.
+    UnknownProcess,
+}
+
+impl By {
+    /// The key that JSON prints.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            By::Process(_) => "process",
+            By::KernelThread(_) => "kernel_thread",
+            By::Network => "network",
+            By::UnknownProcess => "unknown_process",
+        }
+    }
+
+    /// The task, where it is known.
+    #[must_use]
+    pub const fn actor(&self) -> Option<&Actor> {
+        match self {
+            By::Process(actor) | By::KernelThread(actor) => Some(actor),
+            By::Network | By::UnknownProcess => None,
+        }
+    }
+}
+
+/// A task by number and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    pub pid: u32,
+    /// Name of the thread: foreign text.
+    pub comm: String,
+}

@@ -1,0 +1,91 @@
+//! The lines of `trace --json`.
+//!
+//! Comes in: nothing. Goes out: the fields of each line. Never here: their order in a stream.
+
+use serde_json::{Value as Json, json};
+
+use super::{count, nullable, object, reference};
+use crate::model::State;
+
+/// The header: that of the documents, with how changes are seen.
+pub(super) fn head() -> Vec<(&'static str, Json)> {
+    let mut fields = super::head("trace");
+    for (name, schema) in &mut fields {
+        if *name == "source" {
+            *schema = json!({ "enum": ["bpf", "netlink", "proc"] });
+        }
+    }
+    fields.push(("via", json!({ "enum": ["bpf", "poll"] })));
+    fields
+}
+
+fn state() -> Json {
+    let mut names: Vec<Json> = State::ALL.iter().map(|s| json!({ "const": s.key() })).collect();
+    names.push(json!({ "type": "string", "pattern": "^unknown" }));
+    json!({ "anyOf": names })
+}
+
+fn or_null(schema: &Json) -> Json {
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
+/// Whose connection.
+fn connection() -> Vec<(&'static str, Json)> {
+    vec![
+        ("at", json!({ "type": "string", "format": "date-time" })),
+        ("netns", nullable("integer")),
+        ("family", json!({ "enum": ["ipv4", "ipv6"] })),
+        ("cookie", json!({ "type": ["string", "null"], "pattern": "^0x[0-9a-f]+$" })),
+        ("local", reference("endpoint")),
+        ("peer", reference("endpoint")),
+    ]
+}
+
+fn actor() -> Json {
+    or_null(&object(vec![("pid", count()), ("comm", json!({ "type": "string" }))], &[]))
+}
+
+pub(super) fn transition() -> Vec<(&'static str, Json)> {
+    let mut fields = connection();
+    fields.extend([
+        ("old", or_null(&state())),
+        ("new", state()),
+        ("in_old_us", nullable("integer")),
+        ("by", json!({ "enum": ["process", "kernel_thread", "network", "unknown_process", null] })),
+        ("by_call", json!({ "type": "boolean" })),
+        ("process", actor()),
+    ]);
+    fields
+}
+
+pub(super) fn life() -> Vec<(&'static str, Json)> {
+    let step = object(vec![("state", state()), ("duration_us", count())], &[]);
+    let mut fields = connection();
+    fields.extend([
+        ("opened_by", json!({ "enum": ["local", "peer", null] })),
+        ("opener", actor()),
+        ("closed_first", json!({ "enum": ["local", "peer", "abort", null] })),
+        ("closer", actor()),
+        ("ended", json!({ "enum": ["time_wait", "closed", "cut", "failed"] })),
+        ("inferred", json!({ "type": "boolean" })),
+        ("duration_us", nullable("integer")),
+        ("states", json!({ "type": "array", "items": step })),
+        ("complete", json!({ "type": "boolean" })),
+    ]);
+    fields
+}
+
+pub(super) fn matrix() -> Vec<(&'static str, Json)> {
+    let row = object(vec![("old", or_null(&state())), ("new", state()), ("count", count())], &[]);
+    vec![("duration_ms", count()), ("transitions", json!({ "type": "array", "items": row }))]
+}
+
+pub(super) fn end() -> Vec<(&'static str, Json)> {
+    vec![
+        ("total", count()),
+        ("transitions", count()),
+        ("lost", nullable("integer")),
+        ("forgotten", count()),
+        ("duration_ms", count()),
+    ]
+}

@@ -1,0 +1,271 @@
+//! Lines of `trace`: changes of state, lives, the matrix of a summary.
+//!
+//! Comes in: transitions and lives. Goes out: a line of text or of JSON for each. Never here: deciding which are shown.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::aggregate::lives::{Closer, End, Life, Opener};
+use crate::model::State;
+use crate::model::transition::{Actor, By, Transition};
+use crate::render::json::endpoint;
+use crate::render::sanitize;
+
+/// How often each change was seen.
+pub type Matrix = BTreeMap<(Option<u8>, u8), u64>;
+
+/// Widths of the columns of changes on a terminal; the last one ends the line.
+const CHANGE: [(&str, usize); 8] =
+    [("TIME", 15), ("NETNS", 10), ("LOCAL", 21), ("PEER", 21), ("OLD", 11), ("NEW", 11), ("IN-OLD", 8), ("PROCESS", 0)];
+const LIFE: [(&str, usize); 9] = [
+    ("TIME", 15),
+    ("NETNS", 10),
+    ("LOCAL", 21),
+    ("PEER", 21),
+    ("DURATION", 8),
+    ("ENDED", 10),
+    ("OPENED", 16),
+    ("CLOSED-FIRST", 16),
+    ("STATES", 0),
+];
+
+/// Cells as a line: padded on a terminal, else with one tab between them.
+fn cells<const N: usize>(out: &mut String, columns: &[(&str, usize); N], values: &[String; N], aligned: bool) {
+    for (i, (value, (_, width))) in values.iter().zip(columns).enumerate() {
+        let gap = match (i, aligned) {
+            (0, _) => "",
+            (_, true) => "  ",
+            (_, false) => "\t",
+        };
+        out.push_str(gap);
+        out.push_str(value);
+        if aligned && i + 1 < N {
+            for _ in value.chars().count()..*width {
+                out.push(' ');
+            }
+        }
+    }
+    out.push('\n');
+}
+
+/// The names of the columns.
+pub fn write_header(out: &mut String, lives: bool, aligned: bool) {
+    if lives {
+        cells(out, &LIFE, &LIFE.map(|(name, _)| name.to_owned()), aligned);
+    } else {
+        cells(out, &CHANGE, &CHANGE.map(|(name, _)| name.to_owned()), aligned);
+    }
+}
+
+fn clock(at_us: i64) -> String {
+    jiff::Timestamp::from_microsecond(at_us).map_or_else(|_| "?".into(), |t| t.strftime("%H:%M:%S%.6f").to_string())
+}
+
+fn instant(at_us: i64) -> Json {
+    jiff::Timestamp::from_microsecond(at_us).map_or(Json::Null, |t| json!(t.to_string()))
+}
+
+/// A duration of nanoseconds in three or four digits: `12us`, `3.4ms`, `2.10s`, `125s`.
+#[must_use]
+pub fn span(ns: u64) -> String {
+    let us = ns / 1000;
+    match us {
+        0..1_000 => format!("{us}us"),
+        1_000..100_000 => format!("{}.{}ms", us / 1000, us / 100 % 10),
+        100_000..1_000_000 => format!("{}ms", us / 1000),
+        1_000_000..100_000_000 => format!("{}.{:02}s", us / 1_000_000, us / 10_000 % 100),
+        _ => format!("{}s", us / 1_000_000),
+    }
+}
+
+fn named(actor: &Actor) -> String {
+    format!("{}({})", sanitize::clean(&actor.comm), actor.pid)
+}
+
+fn unknown_or(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "?".into())
+}
+
+fn netns(inode: u64) -> Option<String> {
+    (inode != 0).then(|| inode.to_string())
+}
+
+/// One change as a line. A process in brackets held the socket, and did not necessarily want the change.
+pub fn write_change(out: &mut String, t: &Transition, in_old_ns: Option<u64>, aligned: bool) {
+    let process = match &t.by {
+        None | Some(By::UnknownProcess) => "?".into(),
+        Some(By::Network) => "-".into(),
+        Some(By::Process(actor) | By::KernelThread(actor)) if t.by_call => named(actor),
+        Some(By::Process(actor) | By::KernelThread(actor)) => format!("[{}]", named(actor)),
+    };
+    let values = [
+        clock(t.at_us),
+        unknown_or(netns(t.netns)),
+        t.local.to_string(),
+        t.peer.to_string(),
+        unknown_or(t.old.map(|s| s.to_string())),
+        t.new.to_string(),
+        unknown_or(in_old_ns.map(span)),
+        process,
+    ];
+    cells(out, &CHANGE, &values, aligned);
+}
+
+/// One life as a line.
+pub fn write_life(out: &mut String, life: &Life, aligned: bool) {
+    let or_local = |actor: &Option<Actor>| actor.as_ref().map_or_else(|| "local".into(), named);
+    let opened = life.opened.as_ref().map(|opener| match opener {
+        Opener::Local(actor) => or_local(actor),
+        Opener::Peer => "peer".into(),
+    });
+    let closed = match (&life.closed_first, life.ended) {
+        (Some(Closer::Local(actor)), _) => Some(or_local(actor)),
+        (Some(Closer::Peer), _) => Some("peer".into()),
+        (Some(Closer::Abort), _) => Some("abort".into()),
+        (None, End::Failed) => Some("-".into()),
+        (None, _) => None,
+    };
+    let mut states = String::new();
+    for (state, ns) in &life.states {
+        let blank = if states.is_empty() { "" } else { " " };
+        // Writing into a String cannot fail.
+        let _ = write!(states, "{blank}{state} {}", span(*ns));
+    }
+    if !life.complete {
+        states.push_str(if states.is_empty() { "(incomplete)" } else { " (incomplete)" });
+    }
+    let mark = if life.inferred { "*" } else { "" };
+    let values = [
+        clock(life.at_us),
+        unknown_or(netns(life.netns)),
+        life.local.to_string(),
+        life.peer.to_string(),
+        unknown_or(life.duration_ns.map(span)),
+        format!("{}{mark}", life.ended.key()),
+        unknown_or(opened),
+        unknown_or(closed),
+        states,
+    ];
+    cells(out, &LIFE, &values, aligned);
+}
+
+/// The matrix, the most frequent change first.
+pub fn write_matrix(out: &mut String, matrix: &Matrix) {
+    for ((old, new), count) in by_count(matrix) {
+        let old = unknown_or(old.map(|n| State::from_kernel(n).to_string()));
+        let _ = writeln!(out, "{count:>10}  {old:<11} -> {}", State::from_kernel(new));
+    }
+}
+
+fn by_count(matrix: &Matrix) -> Vec<((Option<u8>, u8), u64)> {
+    let mut rows: Vec<_> = matrix.iter().map(|(k, n)| (*k, *n)).collect();
+    rows.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    rows
+}
+
+fn state(state: State) -> Json {
+    match state {
+        State::Unknown(_) => json!(state.to_string()),
+        known => json!(known.key()),
+    }
+}
+
+fn actor(actor: Option<&Actor>) -> Json {
+    actor.map_or(Json::Null, |a| json!({ "pid": a.pid, "comm": a.comm }))
+}
+
+fn object(value: Json) -> Map<String, Json> {
+    match value {
+        Json::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// One change as the fields of a JSON line.
+#[must_use]
+pub fn change_json(t: &Transition, in_old_ns: Option<u64>) -> Map<String, Json> {
+    object(json!({
+        "at": instant(t.at_us),
+        "netns": (t.netns != 0).then_some(t.netns),
+        "family": t.family.key(),
+        "cookie": t.cookie.map(|c| format!("{c:#x}")),
+        "local": endpoint(t.local),
+        "peer": endpoint(t.peer),
+        "old": t.old.map(state),
+        "new": state(t.new),
+        "in_old_us": in_old_ns.map(|ns| ns / 1000),
+        "by": t.by.as_ref().map(By::key),
+        "by_call": t.by_call,
+        "process": actor(t.by.as_ref().and_then(By::actor)),
+    }))
+}
+
+/// One life as the fields of a JSON line.
+#[must_use]
+pub fn life_json(life: &Life) -> Map<String, Json> {
+    let (opened, opener) = match &life.opened {
+        None => (None, None),
+        Some(Opener::Local(actor)) => (Some("local"), actor.as_ref()),
+        Some(Opener::Peer) => (Some("peer"), None),
+    };
+    let (closed, closer) = match &life.closed_first {
+        None => (None, None),
+        Some(Closer::Local(actor)) => (Some("local"), actor.as_ref()),
+        Some(Closer::Peer) => (Some("peer"), None),
+        Some(Closer::Abort) => (Some("abort"), None),
+    };
+    let states: Vec<Json> =
+        life.states.iter().map(|(s, ns)| json!({ "state": state(*s), "duration_us": ns / 1000 })).collect();
+    object(json!({
+        "at": instant(life.at_us),
+        "netns": (life.netns != 0).then_some(life.netns),
+        "family": life.family.key(),
+        "cookie": life.cookie.map(|c| format!("{c:#x}")),
+        "local": endpoint(life.local),
+        "peer": endpoint(life.peer),
+        "opened_by": opened,
+        "opener": actor(opener),
+        "closed_first": closed,
+        "closer": actor(closer),
+        "ended": life.ended.key(),
+        "inferred": life.inferred,
+        "duration_us": life.duration_ns.map(|ns| ns / 1000),
+        "states": states,
+        "complete": life.complete,
+    }))
+}
+
+/// The matrix as the fields of a JSON line.
+#[must_use]
+pub fn matrix_json(matrix: &Matrix, duration_ms: u64) -> Map<String, Json> {
+    let rows: Vec<Json> = by_count(matrix)
+        .into_iter()
+        .map(|((old, new), count)| {
+            let old = old.map(|n| state(State::from_kernel(n)));
+            json!({ "old": old, "new": state(State::from_kernel(new)), "count": count })
+        })
+        .collect();
+    object(json!({ "duration_ms": duration_ms, "transitions": rows }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_keep_three_digits() {
+        let shown = [0, 999_999, 3_450_000, 99_999_000, 123_000_000, 2_100_000_000, 125_000_000_000].map(span);
+        assert_eq!(shown, ["0us", "999us", "3.4ms", "99.9ms", "123ms", "2.10s", "125s"]);
+    }
+
+    #[test]
+    fn the_most_frequent_change_comes_first() {
+        let matrix = Matrix::from([((Some(1), 4), 2), ((None, 1), 5), ((Some(1), 8), 2)]);
+        let mut text = String::new();
+        write_matrix(&mut text, &matrix);
+        let lines: Vec<String> = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines, ["5 ? -> ESTABLISHED", "2 ESTABLISHED -> FIN_WAIT1", "2 ESTABLISHED -> CLOSE_WAIT"]);
+    }
+}

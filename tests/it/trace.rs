@@ -1,0 +1,297 @@
+//! Tracing, end to end. Comes in: connections on loopback whose closers are known. Goes out: a judgement on every line
+//! of `trace --json`. Never here: the tracer's inside (`src/collect/bpf` tests that).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value as Json;
+
+use crate::harness::{Netns, PATIENCE, in_netns, skip, wait_for};
+use crate::json::{assert_valid, validator};
+use crate::product;
+
+/// A running trace that writes into memory; killed when dropped.
+struct Trace {
+    child: Child,
+    out: File,
+}
+
+impl Trace {
+    /// Starts it and waits until it traces.
+    fn start(mut command: Command) -> Trace {
+        let out = File::from(memfd_create("trace", MemfdFlags::CLOEXEC).expect("memory"));
+        command.stdout(out.try_clone().expect("dup")).stderr(Stdio::null()).stdin(Stdio::null());
+        let trace = Trace { child: command.spawn().expect("start the trace"), out };
+        wait_for("the header", || if trace.text().contains('\n') { Ok(()) } else { Err("nothing".into()) });
+        trace
+    }
+
+    fn text(&self) -> String {
+        // The offset is shared with the writer: read by position.
+        let mut bytes = vec![0; usize::try_from(self.out.metadata().expect("stat").len()).expect("length")];
+        std::os::unix::fs::FileExt::read_exact_at(&self.out, &mut bytes, 0).expect("read");
+        String::from_utf8(bytes).expect("text")
+    }
+
+    /// Interrupts it and returns its lines, every one checked against the schema.
+    fn interrupt(mut self) -> Vec<Json> {
+        kill_process(Pid::from_child(&self.child), Signal::INT).expect("interrupt");
+        assert!(exit(&mut self.child).success(), "an interrupt is a good end");
+        lines(&self.text())
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn exit(child: &mut Child) -> ExitStatus {
+    wait_for("the trace to end", || child.try_wait().expect("waitpid").ok_or_else(|| "it runs".into()))
+}
+
+fn lines(text: &str) -> Vec<Json> {
+    let valid = validator(Some("line"));
+    let lines: Vec<Json> =
+        text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+    for line in &lines {
+        assert_valid(&valid, line, &line.to_string());
+    }
+    assert_eq!((&lines[0]["type"], &lines.last().unwrap()["type"]), (&"header".into(), &"end".into()));
+    lines
+}
+
+fn of<'l>(lines: &'l [Json], kind: &str) -> Vec<&'l Json> {
+    lines.iter().filter(|l| l["type"] == kind).collect()
+}
+
+/// Whether BPF programs may be loaded; where not, polling is all there is to test.
+fn bpf_works(ns: &Netns) -> bool {
+    let output = crate::harness::finish(&mut product::with(ns, &["trace", "--via", "bpf", "--duration", "1ms"]));
+    if !output.status.success() {
+        skip(&format!("no BPF here: {}", String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    output.status.success()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closer {
+    Client,
+    Server,
+}
+
+fn listen(port: u16) -> TcpListener {
+    TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).expect("listen")
+}
+
+/// Opens and closes so many connections one after the other; who closed first, by the port of the client.
+fn churn(listener: &TcpListener, count: usize) -> BTreeMap<u16, Closer> {
+    let to = listener.local_addr().expect("an address");
+    let mut closers = BTreeMap::new();
+    for i in 0..count {
+        let client = TcpStream::connect(to).expect("connect");
+        let port = client.local_addr().expect("an address").port();
+        let (server, _) = listener.accept().expect("accept");
+        let closer = if i % 2 == 0 { Closer::Client } else { Closer::Server };
+        let (mut first, mut second) = if closer == Closer::Client { (client, server) } else { (server, client) };
+        first.shutdown(Shutdown::Write).expect("shutdown");
+        assert_eq!(second.read(&mut [0]).expect("read"), 0, "the FIN");
+        drop(second);
+        assert_eq!(first.read(&mut [0]).expect("read"), 0, "the other FIN");
+        drop(first);
+        assert!(closers.insert(port, closer).is_none(), "port {port} came twice");
+    }
+    closers
+}
+
+/// Of one connection: five changes at each end.
+const CHANGES: usize = 10;
+
+#[test]
+fn every_change_is_seen_once_and_every_closer_is_right() {
+    in_netns(|ns| {
+        if !bpf_works(ns) {
+            return;
+        }
+        let count = std::env::var("TCPSTATE_TESTS_TRACE").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
+        let listener = listen(7000);
+        let trace = Trace::start(product::with(ns, &["trace", "--this-netns", "--json"]));
+        let lives = Trace::start(product::with(ns, &["trace", "--this-netns", "--json", "--life"]));
+        let closers = churn(&listener, count);
+        let (changes, lives) = (trace.interrupt(), lives.interrupt());
+        drop(listener);
+
+        let end = changes.last().unwrap();
+        assert_eq!((end["lost"].as_u64(), end["forgotten"].as_u64()), (Some(0), Some(0)), "{end}");
+        let mut by_socket: BTreeMap<&str, Vec<&Json>> = BTreeMap::new();
+        let all = of(&changes, "transition");
+        assert_eq!(all.len(), CHANGES * count);
+        assert!(
+            all.is_sorted_by_key(
+                |t| t["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond() / 10
+            )
+        );
+        for t in all {
+            by_socket.entry(t["cookie"].as_str().expect("a cookie")).or_default().push(t);
+        }
+        assert_eq!(by_socket.len(), 2 * count);
+        let me = u64::from(std::process::id());
+        for changes in by_socket.values() {
+            let words: Vec<(&str, &str)> =
+                changes.iter().map(|t| (t["old"].as_str().unwrap(), t["new"].as_str().unwrap())).collect();
+            let client = words[0] == ("close", "syn_sent");
+            let port = changes[1][if client { "local" } else { "peer" }]["port"].as_u64().unwrap();
+            let first = closers[&u16::try_from(port).unwrap()] == if client { Closer::Client } else { Closer::Server };
+            let opening: &[(&str, &str)] = if client {
+                &[("close", "syn_sent"), ("syn_sent", "established")]
+            } else {
+                &[("listen", "syn_recv"), ("syn_recv", "established")]
+            };
+            let closing: &[(&str, &str)] = if first {
+                &[("established", "fin_wait1"), ("fin_wait1", "fin_wait2"), ("fin_wait2", "close")]
+            } else {
+                &[("established", "close_wait"), ("close_wait", "last_ack"), ("last_ack", "close")]
+            };
+            assert_eq!(words, [opening, closing].concat(), "{changes:?}");
+            for t in changes {
+                if t["by_call"] == true {
+                    assert_eq!(t["process"]["pid"].as_u64(), Some(me), "{t}");
+                }
+                // Every state but the first began in this trace.
+                assert_eq!(t["in_old_us"].is_null(), t == &changes[0], "{t}");
+            }
+        }
+        let ended = of(&lives, "life");
+        assert_eq!(ended.len(), 2 * count);
+        for life in ended {
+            let client = life["opened_by"] == "local";
+            let port = life[if client { "local" } else { "peer" }]["port"].as_u64().unwrap();
+            let first = closers[&u16::try_from(port).unwrap()] == if client { Closer::Client } else { Closer::Server };
+            assert_eq!((&life["complete"], &life["inferred"]), (&true.into(), &first.into()), "{life}");
+            assert_eq!(life["ended"], if first { "time_wait" } else { "closed" }, "{life}");
+            assert_eq!(life["closed_first"], if first { "local" } else { "peer" }, "{life}");
+            assert_eq!(life["closer"]["pid"].as_u64(), first.then_some(me), "{life}");
+            assert_eq!(life["opener"]["pid"].as_u64(), client.then_some(me), "{life}");
+            let states = life["states"].as_array().unwrap();
+            let sum: u64 = states.iter().map(|s| s["duration_us"].as_u64().unwrap()).sum();
+            let whole = life["duration_us"].as_u64().unwrap();
+            // Each part is rounded down.
+            assert!(states.len() == 4 && sum <= whole && whole - sum <= 4 && whole < 20_000_000, "{life}");
+        }
+    });
+}
+
+/// Nobody reads the trace: the connections do not wait for it, and what it missed is counted to the last one.
+#[test]
+fn a_reader_that_stops_costs_the_kernel_nothing_and_is_told_what_it_missed() {
+    in_netns(|ns| {
+        if !bpf_works(ns) {
+            return;
+        }
+        let count = 1000;
+        let listener = listen(7000);
+        let mut command = product::with(ns, &["trace", "--this-netns", "--json", "--ring-size", "4k"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start the trace");
+        let mut pipe = child.stdout.take().expect("a pipe");
+        let mut text = vec![0; 1];
+        pipe.read_exact(&mut text).expect("the header has begun");
+        let started = Instant::now();
+        churn(&listener, count);
+        assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+        kill_process(Pid::from_child(&child), Signal::INT).expect("interrupt");
+        pipe.read_to_end(&mut text).expect("read");
+        assert!(exit(&mut child).success());
+        let lines = lines(&String::from_utf8(text).unwrap());
+        let (lost, end) = (of(&lines, "lost"), lines.last().unwrap());
+        let (seen, missed) = (end["transitions"].as_u64().unwrap(), end["lost"].as_u64().unwrap());
+        assert!(missed > 0, "the ring holds 39 changes: {end}");
+        assert_eq!(seen + missed, (CHANGES * count) as u64, "{end}");
+        assert_eq!(lost.iter().map(|l| l["records"].as_u64().unwrap()).sum::<u64>(), missed);
+        assert_eq!(lost.last().unwrap()["total"].as_u64(), Some(missed));
+    });
+}
+
+#[test]
+fn without_rights_it_says_so_and_polls() {
+    in_netns(|ns| {
+        if !product::can_be_another_user() {
+            return skip("only root can be another user");
+        }
+        let words = ["trace", "--json", "--interval", "100ms"];
+        let (command, _binary) = product::with_user(ns, 65534, &words);
+        let listener = listen(7000);
+        let trace = Trace::start(command);
+        let client = TcpStream::connect(listener.local_addr().unwrap()).expect("connect");
+        let (server, _) = listener.accept().expect("accept");
+        let shows = |what: &str| {
+            let wanted = format!("\"new\":\"{what}\"");
+            wait_for(what, || trace.text().contains(&wanted).then_some(()).ok_or_else(|| trace.text()));
+        };
+        shows("established");
+        server.shutdown(Shutdown::Write).expect("shutdown");
+        shows("close_wait");
+        drop(client);
+        shows("time_wait");
+        let lines = trace.interrupt();
+        assert_eq!((&lines[0]["via"], &lines[0]["source"]), (&"poll".into(), &"netlink".into()));
+        let gaps = of(&lines, "gap");
+        let why = gaps[0]["why"].as_str().unwrap();
+        assert!(why.contains("CAP_BPF") || why.contains("not permitted"), "{why}");
+        assert!(gaps[1]["what"].as_str().unwrap().contains("between two looks"), "{gaps:?}");
+        let port = |t: &Json| t["local"]["port"].as_u64();
+        let ends: Vec<_> = of(&lines, "transition").into_iter().filter(|t| port(t) == Some(7000)).collect();
+        let path: Vec<_> = ends.iter().map(|t| (t["old"].as_str(), t["new"].as_str().unwrap())).collect();
+        assert_eq!(path, [(None, "established"), (Some("established"), "fin_wait2"), (Some("fin_wait2"), "time_wait")]);
+        assert!(ends.iter().all(|t| t["by"].is_null() && t["process"].is_null()));
+        assert_eq!(lines.last().unwrap()["lost"], Json::Null, "a poller cannot know what it missed");
+
+        let (mut forced, _binary) = product::with_user(ns, 65534, &["trace", "--via", "bpf"]);
+        let refused = crate::harness::finish(&mut forced);
+        assert_eq!(refused.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.lines().count() == 1 && said.contains("no trace from a BPF program"), "{said}");
+    });
+}
+
+#[test]
+fn filters_counts_matrices_and_closed_pipes() {
+    in_netns(|ns| {
+        if !bpf_works(ns) {
+            return;
+        }
+        let listener = listen(7000);
+        let words = ["trace", "--this-netns", "--json", "--count", "3", "state close-wait and sport = :7000"];
+        let mut filtered = Trace::start(product::with(ns, &words));
+        let pid = std::process::id().to_string();
+        let mine =
+            Trace::start(product::with(ns, &["trace", "--this-netns", "--json", "--pid", &pid, "state fin-wait-1"]));
+        let matrix = Trace::start(product::with(ns, &["trace", "--this-netns", "--json", "--summary", "1h"]));
+        let mut pipe = product::with(ns, &["trace", "--this-netns"]);
+        let mut closed = pipe.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start");
+        closed.stdout.take().expect("a pipe").read_exact(&mut [0]).expect("its first line");
+        churn(&listener, 20);
+        assert!(exit(&mut closed).success(), "a closed pipe is a good end");
+        assert!(exit(&mut filtered.child).success());
+        let lines_of = lines(&filtered.text());
+        let shown = of(&lines_of, "transition");
+        assert_eq!(shown.len(), 3);
+        assert!(shown.iter().all(|t| t["new"] == "close_wait" && t["local"]["port"] == 7000), "{shown:?}");
+        let mine = mine.interrupt();
+        assert_eq!(of(&mine, "transition").len(), 20);
+        let matrix = matrix.interrupt();
+        let rows = of(&matrix, "matrix")[0]["transitions"].as_array().unwrap();
+        let count = |old: &str, new: &str| {
+            rows.iter().find(|r| r["old"] == old && r["new"] == new).and_then(|r| r["count"].as_u64())
+        };
+        assert_eq!((count("established", "fin_wait1"), count("listen", "syn_recv")), (Some(20), Some(20)));
+        assert_eq!(rows.len(), CHANGES);
+    });
+}
