@@ -170,7 +170,10 @@ impl Trace<'_> {
     ) -> anyhow::Result<(Option<Lost>, bool)> {
         let mut late = false;
         loop {
+            // Asked before the last look, so that what came until then is in it.
+            let interrupted = signal::interrupted();
             let left = limit.map_or(PATIENCE, |limit| limit.saturating_sub(self.started.elapsed()));
+            let left = if interrupted { Duration::ZERO } else { left };
             let mut failed = None;
             let troubles = changes.next(left.min(PATIENCE), &mut |t| {
                 if failed.is_none() && !self.is_full() {
@@ -185,8 +188,7 @@ impl Trace<'_> {
             let lost = changes.lost();
             self.tell_lost(env, lost)?;
             env.stdout.flush()?;
-            let over = left.is_zero() || self.is_full() || signal::interrupted();
-            if over {
+            if left.is_zero() || self.is_full() {
                 return Ok((lost, late));
             }
         }
