@@ -21,7 +21,7 @@ use crate::collect::names::SystemNames;
 use crate::filter::Expr;
 use crate::model::column::Row;
 use crate::model::transition::{By, Transition};
-use crate::model::{Gap, Holder, OwnerStatus, OwnerTable, Process, Socket};
+use crate::model::{Gap, Holder, OwnerStatus, OwnerTable, Process, Socket, State};
 use crate::render::{json as out, trace as lines};
 
 /// How long a wait for changes may last: a bound on how late losses are told.
@@ -224,7 +224,7 @@ impl Trace<'_> {
         }
         self.shown += 1;
         if self.args.summary.is_some() {
-            *self.matrix.entry((t.old.map(|s| s.kernel()), t.new.kernel())).or_default() += 1;
+            *self.matrix.entry((t.old.map(State::kernel), t.new.kernel())).or_default() += 1;
         } else if self.json() {
             out::line(&mut env.stdout, "transition", lines::change_json(t, in_old_ns))?;
         } else {
