@@ -21,7 +21,7 @@ use crate::collect::names::SystemNames;
 use crate::filter::Expr;
 use crate::model::column::Row;
 use crate::model::transition::{By, Transition};
-use crate::model::{Gap, Holder, OwnerStatus, OwnerTable, Process, Socket};
+use crate::model::{Gap, Holder, OwnerStatus, OwnerTable, Process, Socket, State};
 use crate::render::{json as out, trace as lines};
 
 /// How long a wait for changes may last: a bound on how late losses are told.
@@ -170,7 +170,10 @@ impl Trace<'_> {
     ) -> anyhow::Result<(Option<Lost>, bool)> {
         let mut late = false;
         loop {
+            // Asked before the last look, so that what came until then is in it.
+            let interrupted = signal::interrupted();
             let left = limit.map_or(PATIENCE, |limit| limit.saturating_sub(self.started.elapsed()));
+            let left = if interrupted { Duration::ZERO } else { left };
             let mut failed = None;
             let troubles = changes.next(left.min(PATIENCE), &mut |t| {
                 if failed.is_none() && !self.is_full() {
@@ -185,8 +188,7 @@ impl Trace<'_> {
             let lost = changes.lost();
             self.tell_lost(env, lost)?;
             env.stdout.flush()?;
-            let over = left.is_zero() || self.is_full() || signal::interrupted();
-            if over {
+            if left.is_zero() || self.is_full() {
                 return Ok((lost, late));
             }
         }
@@ -222,8 +224,7 @@ impl Trace<'_> {
         }
         self.shown += 1;
         if self.args.summary.is_some() {
-            *self.matrix.entry((t.old.map(super::super::model::state::State::kernel), t.new.kernel())).or_default() +=
-                1;
+            *self.matrix.entry((t.old.map(State::kernel), t.new.kernel())).or_default() += 1;
         } else if self.json() {
             out::line(&mut env.stdout, "transition", lines::change_json(t, in_old_ns))?;
         } else {

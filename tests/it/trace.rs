@@ -28,7 +28,7 @@ impl Trace {
         let out = File::from(memfd_create("trace", MemfdFlags::CLOEXEC).expect("memory"));
         command.stdout(out.try_clone().expect("dup")).stderr(Stdio::null()).stdin(Stdio::null());
         let trace = Trace { child: command.spawn().expect("start the trace"), out };
-        wait_for("the header", || if trace.text().contains('\n') { Ok(()) } else { Err("nothing".into()) });
+        wait_for("the header", || trace.text().contains('\n').then_some(()).ok_or_else(|| "nothing".into()));
         trace
     }
 
@@ -88,28 +88,33 @@ enum Closer {
     Server,
 }
 
-fn listen(port: u16) -> TcpListener {
-    TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).expect("listen")
+/// Two listeners: the clients of the first close first, and the servers of the second. (Ports of clients come again.)
+fn listen() -> [(Closer, TcpListener); 2] {
+    [(Closer::Client, 7000), (Closer::Server, 7001)]
+        .map(|(closer, port)| (closer, TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).expect("listen")))
 }
 
-/// Opens and closes so many connections one after the other; who closed first, by the port of the client.
-fn churn(listener: &TcpListener, count: usize) -> BTreeMap<u16, Closer> {
-    let to = listener.local_addr().expect("an address");
-    let mut closers = BTreeMap::new();
-    for i in 0..count {
-        let client = TcpStream::connect(to).expect("connect");
-        let port = client.local_addr().expect("an address").port();
+/// Who closes first a connection to this port.
+fn closer_by(server_port: &Json) -> Closer {
+    match server_port.as_u64() {
+        Some(7000) => Closer::Client,
+        Some(7001) => Closer::Server,
+        other => panic!("no server has port {other:?}"),
+    }
+}
+
+/// Opens and closes so many connections, one after the other, by turns to the one listener and the other.
+fn churn(listeners: &[(Closer, TcpListener); 2], count: usize) {
+    for (closer, listener) in listeners.iter().cycle().take(count) {
+        let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connect");
         let (server, _) = listener.accept().expect("accept");
-        let closer = if i % 2 == 0 { Closer::Client } else { Closer::Server };
-        let (mut first, mut second) = if closer == Closer::Client { (client, server) } else { (server, client) };
+        let (mut first, mut second) = if *closer == Closer::Client { (client, server) } else { (server, client) };
         first.shutdown(Shutdown::Write).expect("shutdown");
         assert_eq!(second.read(&mut [0]).expect("read"), 0, "the FIN");
         drop(second);
         assert_eq!(first.read(&mut [0]).expect("read"), 0, "the other FIN");
         drop(first);
-        assert!(closers.insert(port, closer).is_none(), "port {port} came twice");
     }
-    closers
 }
 
 /// Of one connection: five changes at each end.
@@ -122,12 +127,12 @@ fn every_change_is_seen_once_and_every_closer_is_right() {
             return;
         }
         let count = std::env::var("TCPSTATE_TESTS_TRACE").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
-        let listener = listen(7000);
+        let listeners = listen();
         let trace = Trace::start(product::with(ns, &["trace", "--this-netns", "--json"]));
         let lives = Trace::start(product::with(ns, &["trace", "--this-netns", "--json", "--life"]));
-        let closers = churn(&listener, count);
+        churn(&listeners, count);
         let (changes, lives) = (trace.interrupt(), lives.interrupt());
-        drop(listener);
+        drop(listeners);
 
         let end = changes.last().unwrap();
         assert_eq!((end["lost"].as_u64(), end["forgotten"].as_u64()), (Some(0), Some(0)), "{end}");
@@ -148,8 +153,8 @@ fn every_change_is_seen_once_and_every_closer_is_right() {
             let words: Vec<(&str, &str)> =
                 changes.iter().map(|t| (t["old"].as_str().unwrap(), t["new"].as_str().unwrap())).collect();
             let client = words[0] == ("close", "syn_sent");
-            let port = changes[1][if client { "local" } else { "peer" }]["port"].as_u64().unwrap();
-            let first = closers[&u16::try_from(port).unwrap()] == if client { Closer::Client } else { Closer::Server };
+            let port = &changes[1][if client { "peer" } else { "local" }]["port"];
+            let first = closer_by(port) == if client { Closer::Client } else { Closer::Server };
             let opening: &[(&str, &str)] = if client {
                 &[("close", "syn_sent"), ("syn_sent", "established")]
             } else {
@@ -173,8 +178,8 @@ fn every_change_is_seen_once_and_every_closer_is_right() {
         assert_eq!(ended.len(), 2 * count);
         for life in ended {
             let client = life["opened_by"] == "local";
-            let port = life[if client { "local" } else { "peer" }]["port"].as_u64().unwrap();
-            let first = closers[&u16::try_from(port).unwrap()] == if client { Closer::Client } else { Closer::Server };
+            let port = &life[if client { "peer" } else { "local" }]["port"];
+            let first = closer_by(port) == if client { Closer::Client } else { Closer::Server };
             assert_eq!((&life["complete"], &life["inferred"]), (&true.into(), &first.into()), "{life}");
             assert_eq!(life["ended"], if first { "time_wait" } else { "closed" }, "{life}");
             assert_eq!(life["closed_first"], if first { "local" } else { "peer" }, "{life}");
@@ -197,14 +202,14 @@ fn a_reader_that_stops_costs_the_kernel_nothing_and_is_told_what_it_missed() {
             return;
         }
         let count = 1000;
-        let listener = listen(7000);
+        let listeners = listen();
         let mut command = product::with(ns, &["trace", "--this-netns", "--json", "--ring-size", "4k"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start the trace");
         let mut pipe = child.stdout.take().expect("a pipe");
         let mut text = vec![0; 1];
         pipe.read_exact(&mut text).expect("the header has begun");
         let started = Instant::now();
-        churn(&listener, count);
+        churn(&listeners, count);
         assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
         kill_process(Pid::from_child(&child), Signal::INT).expect("interrupt");
         pipe.read_to_end(&mut text).expect("read");
@@ -227,10 +232,10 @@ fn without_rights_it_says_so_and_polls() {
         }
         let words = ["trace", "--json", "--interval", "100ms"];
         let (command, _binary) = product::with_user(ns, 65534, &words);
-        let listener = listen(7000);
+        let listeners = listen();
         let trace = Trace::start(command);
-        let client = TcpStream::connect(listener.local_addr().unwrap()).expect("connect");
-        let (server, _) = listener.accept().expect("accept");
+        let client = TcpStream::connect(listeners[0].1.local_addr().unwrap()).expect("connect");
+        let (server, _) = listeners[0].1.accept().expect("accept");
         let shows = |what: &str| {
             let wanted = format!("\"new\":\"{what}\"");
             wait_for(what, || trace.text().contains(&wanted).then_some(()).ok_or_else(|| trace.text()));
@@ -267,7 +272,7 @@ fn filters_counts_matrices_and_closed_pipes() {
         if !bpf_works(ns) {
             return;
         }
-        let listener = listen(7000);
+        let listeners = listen();
         let words = ["trace", "--this-netns", "--json", "--count", "3", "state close-wait and sport = :7000"];
         let mut filtered = Trace::start(product::with(ns, &words));
         let pid = std::process::id().to_string();
@@ -277,7 +282,7 @@ fn filters_counts_matrices_and_closed_pipes() {
         let mut pipe = product::with(ns, &["trace", "--this-netns"]);
         let mut closed = pipe.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start");
         closed.stdout.take().expect("a pipe").read_exact(&mut [0]).expect("its first line");
-        churn(&listener, 20);
+        churn(&listeners, 20);
         assert!(exit(&mut closed).success(), "a closed pipe is a good end");
         assert!(exit(&mut filtered.child).success());
         let lines_of = lines(&filtered.text());
