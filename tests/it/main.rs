@@ -39,10 +39,14 @@ mod programs;
 mod rules_close_wait;
 /// Rules on the real kernel: connections that cannot finish.
 mod rules_closing;
+/// Rules on the real kernel: open connections, and who is at both ends.
+mod rules_established;
 /// Rules on the real kernel: listeners and connecting.
 mod rules_listeners;
 /// Ports and TIME_WAIT: what each rule says, and what it does not.
 mod rules_ports;
+/// Rules on the real kernel: settings, resets, dropped data, memory.
+mod rules_system;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
 mod selftest;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.

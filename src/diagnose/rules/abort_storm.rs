@@ -74,7 +74,8 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     let is_hard = |name: &str| matches!(name, "timed_out" | "no_memory");
     let hard: u64 = split.iter().filter(|(name, _, _)| is_hard(name)).map(|(_, n, _)| n).sum();
     let severity = if hard * 2 > resets { Severity::High } else { Severity::Warning };
-    let largest = split.iter().filter(|(_, n, _)| *n > received).max_by_key(|(_, n, _)| *n);
+    // Where both ends are on this host the same reset is sent by one and received by the other.
+    let largest = split.iter().filter(|(_, n, _)| *n > 0 && *n >= received).max_by_key(|(_, n, _)| *n);
     let cause = largest.map_or("peers sent the resets", |(_, _, words)| words);
     let summary = format!(
         "{} ended by reset in {} ({per_second:.1} per second, {percent:.0} % of those opened): mostly {cause}",

@@ -112,9 +112,10 @@ fn finding(view: &View<'_>, ends: &Ends<'_, '_>, group: &Group<'_>, unread: &[&U
     let blocked = rows.iter().filter(|s| peer_is_blocked(s)).count() as u64;
     let long = age as f64 >= view.thresholds.queue_stuck_seconds * 1000.0;
     let severity = match (long, blocked > 0, pressed) {
-        (_, _, true) | (false, false, _) => Severity::Info,
-        (true, true, _) => Severity::High,
-        (true, false, _) | (false, true, _) => Severity::Warning,
+        // A full buffer for a moment is flow control.
+        (false, ..) | (_, _, true) => Severity::Info,
+        (true, true, false) => Severity::High,
+        (true, false, false) => Severity::Warning,
     };
     let bytes: u64 = rows.iter().map(|s| u64::from(s.recv_q_bytes)).sum();
     let others = other_ends(ends, rows);
@@ -272,7 +273,8 @@ mod tests {
             |s| s.skmem = Some(SkMem { rmem_alloc_bytes: 9, rcvbuf_bytes: 9, ..SkMem::default() });
         let shut: fn(&mut Socket) = |s| assert!(s.info.as_mut().unwrap().set("rcv_wnd_bytes", 0));
         assert_eq!((severity(20_000, full), severity(20_000, shut)), (Severity::High, Severity::High));
-        assert_eq!((severity(500, full), severity(500, |_| {})), (Severity::Warning, Severity::Info));
+        assert_eq!((severity(7000, full), severity(7000, |_| {})), (Severity::Info, Severity::Info));
+        assert_eq!(severity(8000, |_| {}), Severity::Warning);
     }
 
     #[test]
