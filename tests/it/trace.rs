@@ -104,7 +104,20 @@ fn closer_by(server_port: &Json) -> Closer {
 }
 
 /// Opens and closes so many connections, one after the other, by turns to the one listener and the other.
+///
+/// In a thread with a descriptor table of its own: between fork and exec a child that a parallel test starts would hold
+/// these sockets too, and be the one that closes them.
 fn churn(listeners: &[(Closer, TcpListener); 2], count: usize) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // SAFETY: this thread uses only descriptors that it opens itself, and the listeners, of which it has copies.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.expect("a table of its own");
+            connect_and_close(listeners, count);
+        });
+    });
+}
+
+fn connect_and_close(listeners: &[(Closer, TcpListener); 2], count: usize) {
     for (closer, listener) in listeners.iter().cycle().take(count) {
         let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connect");
         let (server, _) = listener.accept().expect("accept");
