@@ -70,7 +70,8 @@ pub struct Life {
     pub opened: Option<Opener>,
     /// `None`: not seen, or there was nothing to close.
     pub closed_first: Option<Closer>,
-    pub ended: End,
+    /// `None`: a poller saw it vanish, from a state in which a connection can end in more than one way.
+    pub ended: Option<End>,
     /// [`Life::ended`] is a conclusion and was not seen.
     pub inferred: bool,
     /// From the first change to the last; `None` when the first was not seen.
@@ -221,10 +222,11 @@ impl Open {
 
     fn end(self, t: &Transition) -> Life {
         let ended = match t.old {
-            Some(State::FinWait2 | State::Closing | State::TimeWait) => End::TimeWait,
-            Some(State::LastAck) => End::Closed,
-            _ if !self.established => End::Failed,
-            _ => End::Cut,
+            Some(State::FinWait2 | State::Closing | State::TimeWait) => Some(End::TimeWait),
+            Some(State::LastAck) => Some(End::Closed),
+            _ if t.by.is_none() => None,
+            _ if !self.established => Some(End::Failed),
+            _ => Some(End::Cut),
         };
         Life {
             at_us: t.at_us,
@@ -237,8 +239,12 @@ impl Open {
             opened: self.opened,
             closed_first: self.closed_first,
             ended,
-            // A poller sees TIME_WAIT itself; and what it no longer sees may have ended in any way.
-            inferred: t.by.is_none() && t.old != Some(State::TimeWait) || t.by.is_some() && ended == End::TimeWait,
+            // A poller sees TIME_WAIT itself.
+            inferred: match ended {
+                Some(End::TimeWait) => t.old != Some(State::TimeWait),
+                Some(_) => t.by.is_none(),
+                None => false,
+            },
             states: self.states,
             complete: self.complete,
         }
@@ -286,7 +292,7 @@ mod tests {
             walk(&mut Lives::default(), &[Close, SynSent, Established, FinWait1, FinWait2, Close]).expect("a life");
         assert_eq!(life.opened, Some(Opener::Local(curl.clone())));
         assert_eq!(life.closed_first, Some(Closer::Local(curl)));
-        assert_eq!((life.ended, life.inferred, life.complete), (End::TimeWait, true, true));
+        assert_eq!((life.ended, life.inferred, life.complete), (Some(End::TimeWait), true, true));
         assert_eq!((life.duration_ns, life.local.port), (Some(40), 4000));
         assert_eq!(life.states, [(SynSent, 10), (Established, 10), (FinWait1, 10), (FinWait2, 10)]);
     }
@@ -297,11 +303,11 @@ mod tests {
         let mut lives = Lives::default();
         let passive = walk(&mut lives, &[Listen, SynRecv, Established, CloseWait, LastAck, Close]).unwrap();
         assert_eq!((passive.opened, passive.closed_first), (Some(Opener::Peer), Some(Closer::Peer)));
-        assert_eq!((passive.ended, passive.inferred), (End::Closed, false));
+        assert_eq!((passive.ended, passive.inferred), (Some(End::Closed), false));
         let reset = walk(&mut lives, &[Close, SynSent, Established, Close]).unwrap();
-        assert_eq!((reset.closed_first, reset.ended), (Some(Closer::Abort), End::Cut));
+        assert_eq!((reset.closed_first, reset.ended), (Some(Closer::Abort), Some(End::Cut)));
         let refused = walk(&mut lives, &[Close, SynSent, Close]).unwrap();
-        assert_eq!((refused.closed_first, refused.ended), (None, End::Failed));
+        assert_eq!((refused.closed_first, refused.ended), (None, Some(End::Failed)));
         assert_eq!(walk(&mut lives, &[Close, Listen, Close]), None, "a listener is no connection");
     }
 

@@ -124,7 +124,7 @@ pub fn write_life(out: &mut String, life: &Life, aligned: bool) {
         (Some(Closer::Local(actor)), _) => Some(or_local(actor)),
         (Some(Closer::Peer), _) => Some("peer".into()),
         (Some(Closer::Abort), _) => Some("abort".into()),
-        (None, End::Failed) => Some("-".into()),
+        (None, Some(End::Failed)) => Some("-".into()),
         (None, _) => None,
     };
     let mut states = String::new();
@@ -143,7 +143,7 @@ pub fn write_life(out: &mut String, life: &Life, aligned: bool) {
         life.local.to_string(),
         life.peer.to_string(),
         unknown_or(life.duration_ns.map(span)),
-        format!("{}{mark}", life.ended.key()),
+        life.ended.map_or_else(|| "?".into(), |end| format!("{}{mark}", end.key())),
         unknown_or(opened),
         unknown_or(closed),
         states,
@@ -229,7 +229,7 @@ pub fn life_json(life: &Life) -> Map<String, Json> {
         "opener": actor(opener),
         "closed_first": closed,
         "closer": actor(closer),
-        "ended": life.ended.key(),
+        "ended": life.ended.map(End::key),
         "inferred": life.inferred,
         "duration_us": life.duration_ns.map(|ns| ns / 1000),
         "states": states,

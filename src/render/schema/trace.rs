@@ -66,7 +66,7 @@ pub(super) fn life() -> Vec<(&'static str, Json)> {
         ("opener", actor()),
         ("closed_first", json!({ "enum": ["local", "peer", "abort", null] })),
         ("closer", actor()),
-        ("ended", json!({ "enum": ["time_wait", "closed", "cut", "failed"] })),
+        ("ended", json!({ "enum": ["time_wait", "closed", "cut", "failed", null] })),
         ("inferred", json!({ "type": "boolean" })),
         ("duration_us", nullable("integer")),
         ("states", json!({ "type": "array", "items": step })),
