@@ -53,8 +53,8 @@ struct Options {
     /// `screen`, `json` or `plain`
     #[arg(long, default_value = "screen")]
     mode: String,
-    /// Seconds before memory is compared; the population needs one minute to settle
-    #[arg(long, default_value_t = 65)]
+    /// Seconds before memory is compared: the population has settled after 70, and the rules look every quarter minute
+    #[arg(long, default_value_t = 100)]
     warm_up: u64,
     /// Given by cargo
     #[arg(long, hide = true)]
