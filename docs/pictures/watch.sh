@@ -46,8 +46,8 @@ sleep 1
 for line in "checkout 443 call 0.01 0.3" "sessions 443 call 0.2 30" "reports 8080 call 0.25 0.5"; do
     python3 "$programs" $line &
 done
-"$0" watch --interval 500ms --count 50 --screenshot-size 132x34 --screenshot-svg docs/pictures/watch.svg
-"$0" watch --interval 500ms --count 6 --screenshot-size 86x26 --screenshot-keys m --screenshot-svg docs/pictures/machine.svg
+"$0" watch --interval 500ms --count 50 --screenshot-size 132x24 --screenshot-svg docs/pictures/watch.svg
+"$0" watch --interval 500ms --count 6 --screenshot-size 86x24 --screenshot-keys m --screenshot-svg docs/pictures/machine.svg
 kill $(jobs -p)
 rm "$programs"
 ' "$tcpstate"

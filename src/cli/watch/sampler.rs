@@ -472,8 +472,6 @@ impl Sampler {
         let mut now = self.session.live.snapshot(true)?;
         let diagnosis = doctor::judge(&self.session, &mut now, self.before.as_ref(), None, &self.thresholds);
         let at_ms = now.taken_at_ms;
-        // It is kept until the next time: without the room that its growth left behind.
-        now.sockets.shrink_to_fit();
         self.before = Some(now);
         let mut news = Vec::new();
         let mut all: Vec<Sighting> = self.findings.as_ref().clone();

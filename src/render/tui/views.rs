@@ -84,7 +84,7 @@ fn accounts(frame: &Frame) -> Vec<String> {
     if frame.elapsed_ms.is_some() {
         let ledger = &frame.since_start;
         let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), grouped);
-        let signed = |n: Option<i64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+        let signed = |n: Option<i64>| n.map_or_else(|| "?".to_owned(), plain::signed);
         let over = value::millis(ledger.elapsed_ms);
         match frame.ledger_gap {
             None => lines.push(format!(

@@ -122,7 +122,7 @@ pub fn accounts(frame: &Frame) -> String {
         _ => format!("{name} {} seen, ? unseen", grouped(flow.seen)),
     };
     let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), grouped);
-    let ended = ledger.ended.map_or_else(|| "?".to_owned(), |n| n.to_string());
+    let ended = ledger.ended.map_or_else(|| "?".to_owned(), signed);
     let mut text = format!(
         "{}; {}; ended otherwise {ended}; of the whole namespace: resets {}, failed attempts {}",
         flow("opened", &ledger.opened),
@@ -134,6 +134,12 @@ pub fn accounts(frame: &Frame) -> String {
         let _ = write!(text, " (unseen is not known: {why})");
     }
     text
+}
+
+/// A number that a late counter may have made negative.
+#[must_use]
+pub fn signed(n: i64) -> String {
+    format!("{}{}", if n < 0 { "-" } else { "" }, grouped(n.unsigned_abs()))
 }
 
 /// The text in lines of at most `width`, later ones indented under the first.
