@@ -434,8 +434,12 @@ fn serve_port(port: u16) {
 
 /// Connections one after the other, each with its own life; returns when the last has ended.
 fn live(to: SocketAddr, from: SocketAddr, count: u32, life: Duration, every: Duration) {
+    // Every connection has a port of its own: one that the kernel chose might be that of a TIME_WAIT, which it then
+    // takes over (`tcp_tw_reuse` is 2 on loopback), and a remainder that a test counts would be gone.
+    static PORT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
     let mut lives = Vec::new();
     for _ in 0..count {
+        let from = SocketAddr::new(from.ip(), 10_000 + PORT.fetch_add(1, Ordering::Relaxed) % 50_000);
         lives.push(std::thread::spawn(move || {
             let sock = Sock::connected(to, Some(from));
             std::thread::sleep(life);
