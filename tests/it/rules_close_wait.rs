@@ -602,13 +602,14 @@ fn descriptors_of_dead_connections_are_found_by_two_scans() {
 /// Opens so many of 64 descriptors, four of them sockets in CLOSE_WAIT.
 const NEARLY_FULL: &str = r#"
 import os, resource, socket, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 L = socket.socket(); L.bind(("127.0.0.1", 7360)); L.listen(16)
 held = []
 for _ in range(4):
     c = socket.create_connection(L.getsockname()); a, _ = L.accept(); c.close(); held.append(a)
 while len(os.listdir("/proc/self/fd")) - 1 < int(sys.argv[2]):
     held.append(os.open("/dev/null", os.O_RDONLY))
+# Last: counting takes a descriptor too, which a full table does not have.
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 print("ready", flush=True)
 sys.stdin.readline()
 "#;
