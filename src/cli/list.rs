@@ -43,7 +43,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let filter = select::expression(&args.selection, &session.names)?;
     let mut work = session.plan(&filter, needs, &args.common)?;
     if work.needs.owners && !args.common.no_owners {
-        session.collect_owners(work.needs.cgroups)?;
+        session.look_for_owners(work.needs.cgroups, true);
     }
     if args.explain_plan {
         session.explain(&work, env)?;
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut shown = 0u64;
     let mut failed: Option<io::Error> = None;
     let mut kept: Vec<Socket> = Vec::new();
-    session.rows(&mut work, true, &mut |row| {
+    session.rows(&mut work, &mut |row| {
         shown += 1;
         if sort.is_some() {
             kept.push(row.socket.clone());
@@ -92,12 +92,10 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     session.gaps.extend(session.live.lacks());
     if let Some((column, descending)) = sort {
-        kept.sort_by(|a, b| {
-            let key = |s| Row::new(s, &session.owners, &session.names);
-            order(column, descending, &key(a), &key(b))
-        });
+        let (owners, names) = (session.owners(), &session.names);
+        kept.sort_by(|a, b| order(column, descending, &Row::new(a, owners, names), &Row::new(b, owners, names)));
         for socket in &kept {
-            write(&mut env.stdout, &Row::new(socket, &session.owners, &session.names))?;
+            write(&mut env.stdout, &Row::new(socket, owners, names))?;
         }
     }
     let notes = matches!(format, Format::Table | Format::Csv);

@@ -3,6 +3,7 @@
 //! Comes in: the common flags and what a command needs. Goes out: rows with owners, each exactly once. Never here: what
 //! happens to a row.
 
+use std::cell::{Cell, OnceCell};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -15,9 +16,10 @@ use crate::cli::args::{Common, OwnersArg, SourceArg};
 use crate::cli::env::Env;
 use crate::collect::names::SystemNames;
 use crate::collect::netns::Wanted;
-use crate::collect::plan::{self, Plan};
+use crate::collect::owners::Search;
+use crate::collect::plan::{self, Namespaces, Plan};
 use crate::collect::proc::ProcRoot;
-use crate::collect::{self, Families, Live, OwnersVia, Query, Source, SourceChoice};
+use crate::collect::{self, Ahead, Families, Live, OwnerRoute, OwnersVia, Query, Source, SourceChoice};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::{Needs, Row};
 use crate::model::{Gap, OwnerStatus, OwnerTable, Socket, State, StateSet};
@@ -43,13 +45,33 @@ struct Divided {
 /// A source that was opened, and what is known besides sockets.
 pub(crate) struct Session {
     pub live: Live,
-    pub owners: OwnerTable,
+    owners: Owners,
     pub names: SystemNames,
     pub gaps: Vec<Gap>,
     pub coverage: Coverage,
     /// Time between two snapshots, where two were taken.
     pub interval_ms: Option<u64>,
     taken_at: jiff::Timestamp,
+}
+
+/// The owners, which a thread may still be looking for; they are waited for when the first row needs them.
+#[derive(Default)]
+struct Owners {
+    search: Cell<Option<Search>>,
+    route: Cell<Option<OwnerRoute>>,
+    table: OnceCell<OwnerTable>,
+}
+
+impl Owners {
+    fn get(&self) -> Result<&OwnerTable, collect::Error> {
+        if let Some(search) = self.search.take() {
+            let (table, route) = search.finish()?;
+            self.route.set(Some(route));
+            // Nobody has asked before, as a search was still there.
+            drop(self.table.set(table));
+        }
+        Ok(self.table.get_or_init(OwnerTable::default))
+    }
 }
 
 impl Session {
@@ -81,7 +103,7 @@ impl Session {
             if common.netns.is_empty() { SystemNames::default() } else { SystemNames::of(live.spaces().cloned()) };
         Ok(Session {
             live,
-            owners: OwnerTable::default(),
+            owners: Owners::default(),
             names,
             gaps: Vec::new(),
             coverage: Coverage::default(),
@@ -105,11 +127,27 @@ impl Session {
         Ok(listeners)
     }
 
-    /// Looks for the processes that hold sockets, and into their cgroups if a column needs it.
-    pub(crate) fn collect_owners(&mut self, cgroups: bool) -> anyhow::Result<()> {
+    /// Begins to look for the processes that hold sockets, and into their cgroups if a column needs it. Where nobody asks
+    /// for descriptors, the table takes half the memory.
+    pub(crate) fn look_for_owners(&mut self, cgroups: bool, descriptors: bool) {
         self.live.cgroups = cgroups;
-        self.owners = self.live.owners(None)?;
+        let mut finder = self.live.finder();
+        finder.without_descriptors = !descriptors;
+        self.owners.search.set(Some(finder.start()));
+    }
+
+    /// Waits for the owners.
+    fn settle_owners(&mut self) -> anyhow::Result<()> {
+        self.owners.get()?;
+        if let Some(route) = self.owners.route.take() {
+            self.live.owner_route = Some(route);
+        }
         Ok(())
+    }
+
+    /// The owners that rows were given with; an empty table if nobody looked for them.
+    pub(crate) fn owners(&self) -> &OwnerTable {
+        self.owners.table.get_or_init(OwnerTable::default)
     }
 
     /// Works out what to ask for rows that match the filter, with these needs.
@@ -145,14 +183,18 @@ impl Session {
     pub(crate) fn rows(
         &mut self,
         work: &mut Work,
-        ahead: bool,
         each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> anyhow::Result<()> {
         loop {
             let mut divided = self.divide(work)?;
             for pass in &mut divided.plan.passes {
-                pass.query.ahead = ahead;
+                pass.query.ahead = Ahead::Rows;
             }
+            let search = self.owners.search.take();
+            if let (Some(first), Some(Search::Running(_))) = (divided.plan.passes.first_mut(), &search) {
+                first.query.ahead = Ahead::Start;
+            }
+            self.owners.search.set(search);
             let refused = match self.passes(&divided.plan, divided.residual.as_ref(), each) {
                 Err(e) => e,
                 done => return done,
@@ -184,8 +226,8 @@ impl Session {
         let mut held: Vec<Socket> = Vec::new();
         let mut missing: FxHashSet<u64> = FxHashSet::default();
         let (owners, names, coverage) = (&self.owners, &self.names, &mut self.coverage);
-        let second_look = owners.collected && owners.unreadable <= FEW_UNREADABLE;
         let mut stopped = false;
+        let mut lost = None;
         let started = Instant::now();
         for (i, pass) in plan.passes.iter().enumerate() {
             // A later pass sees what has moved into its states meanwhile, which an earlier one has given already.
@@ -194,12 +236,19 @@ impl Session {
                 if i > 0 && socket.state_age().and_then(|a| a.max_ms).is_some_and(|ms| ms < since_ms) {
                     return ControlFlow::Continue(());
                 }
+                let owners = match owners.get() {
+                    Ok(table) => table,
+                    Err(why) => {
+                        lost = Some(why);
+                        return ControlFlow::Break(());
+                    }
+                };
                 let row = Row::new(socket, owners, names);
                 if early.is_some_and(|filter| !filter.matches(&row)) {
                     return ControlFlow::Continue(());
                 }
-                let unsettled = may_settle(&row);
-                if second_look && unsettled && held.len() < HELD_BACK {
+                let second_look = owners.collected && owners.unreadable <= FEW_UNREADABLE;
+                if second_look && may_settle(&row) && held.len() < HELD_BACK {
                     missing.insert(socket.inode);
                     held.push(socket.clone());
                     return ControlFlow::Continue(());
@@ -212,6 +261,9 @@ impl Session {
                 stopped = flow.is_break();
                 flow
             })?;
+            if let Some(why) = lost {
+                return Err(why.into());
+            }
             if stopped {
                 break;
             }
@@ -220,11 +272,14 @@ impl Session {
         // Two passes may miss the same thing.
         let mut seen = FxHashSet::default();
         self.gaps.retain(|gap| seen.insert(gap.clone()));
+        self.settle_owners()?;
+        let mut nobody = OwnerTable::default();
+        let owners = self.owners.table.get_mut().unwrap_or(&mut nobody);
         if !held.is_empty() {
-            self.live.settle(&mut self.owners, &missing)?;
+            self.live.settle(owners, &missing)?;
         }
         for socket in &held {
-            let row = Row::new(socket, &self.owners, &self.names);
+            let row = Row::new(socket, owners, &self.names);
             if late.is_some_and(|filter| !filter.matches(&row)) {
                 continue;
             }
@@ -234,31 +289,33 @@ impl Session {
             }
         }
         let root = rustix::process::geteuid().is_root();
-        self.gaps.extend(self.coverage.gap(self.owners.unreadable, root));
+        self.gaps.extend(self.coverage.gap(owners.unreadable, root));
         Ok(())
     }
 
     /// Prints what the kernel would be asked.
-    pub(crate) fn explain(&self, work: &Work, env: &mut Env) -> anyhow::Result<()> {
+    pub(crate) fn explain(&mut self, work: &Work, env: &mut Env) -> anyhow::Result<()> {
         let Divided { plan, pushed, residual } = self.divide(work)?;
         self.explain_plan(&plan, pushed.as_ref(), residual.as_ref(), env)
     }
 
     /// The same for passes that no filter made.
     pub(crate) fn explain_plan(
-        &self,
+        &mut self,
         plan: &Plan,
         pushed: Option<&Expr>,
         residual: Option<&Expr>,
         env: &mut Env,
     ) -> anyhow::Result<()> {
+        self.settle_owners()?;
+        let large = self.live.large_tables();
         let owners = self.live.owner_route.as_ref();
         let words = |expr: Option<&Expr>| expr.map(ToString::to_string);
         let text = plan::explain(
             plan,
             self.live.source(),
             self.live.two_passes(),
-            (self.live.spaces().len(), self.live.netns_not_scanned()),
+            Namespaces { seen: self.live.spaces().len(), refused: self.live.netns_not_scanned(), large },
             owners,
             &words(pushed).unwrap_or_default(),
             words(residual).as_deref(),

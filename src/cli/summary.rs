@@ -15,6 +15,7 @@ use crate::cli::exit::Exit;
 use crate::cli::select;
 use crate::cli::session::Session;
 use crate::cli::{config, doctor};
+use crate::collect::owners::Search;
 use crate::collect::plan::{self, Plan};
 use crate::collect::{Families, Source};
 use crate::diagnose::Finding;
@@ -65,7 +66,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let listeners = session.listeners()?;
     if owners_wanted {
         let cgroups = args.common.json || work.needs.cgroups || by.iter().any(|k| k.needs_cgroups());
-        session.collect_owners(cgroups)?;
+        session.look_for_owners(cgroups, work.needs.owners);
     }
     if args.explain_plan {
         if args.counts && session.live.spaces().len() == 1 {
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let mut census = Census::new(listeners, groupings);
     if !args.counts || !count(&mut session, &mut census)? {
-        session.rows(&mut work, true, &mut |row| {
+        session.rows(&mut work, &mut |row| {
             census.add(row);
             ControlFlow::Continue(())
         })?;
@@ -155,7 +156,11 @@ fn findings(session: &mut Session, census: &Census, env: &Env) -> anyhow::Result
         return Ok(Vec::new());
     }
     let thresholds = config::files(env)?.thresholds;
-    let mut snapshot = session.live.snapshot_with(Some(session.owners.clone()))?;
+    let owners = match &session.live.owner_route {
+        Some(route) if session.owners().knows_descriptors() => Search::known(session.owners().clone(), route.clone()),
+        _ => session.live.finder().start(),
+    };
+    let mut snapshot = session.live.snapshot_with(Some(owners))?;
     Ok(doctor::brief(session, &mut snapshot, &thresholds).findings)
 }
 
@@ -192,13 +197,13 @@ fn print_json(
                 other.insert(name.into(), Json::Null);
                 continue;
             };
-            let (rows, rest) = out::grouping(grouping, args.top, &session.owners, &session.names, unseen);
+            let (rows, rest) = out::grouping(grouping, args.top, session.owners(), &session.names, unseen);
             groups.insert(name.into(), Json::Array(rows));
             other.insert(name.into(), rest);
         }
         groups.insert("other".into(), Json::Object(other));
     } else if let Some(grouping) = census.groupings.first() {
-        let (rows, rest) = out::grouping(grouping, args.top, &session.owners, &session.names, unseen);
+        let (rows, rest) = out::grouping(grouping, args.top, session.owners(), &session.names, unseen);
         let names: Vec<&str> = by.iter().map(|k| k.name()).collect();
         groups.insert("by".into(), json!({ "keys": names, "rows": rows, "other": rest }));
     }
@@ -232,7 +237,7 @@ fn print_screen(
             .iter()
             .find(|(.., key)| by.is_empty() && grouping.keys == [*key])
             .map_or_else(|| screen::title(&grouping.keys), |(_, title, _)| (*title).to_owned());
-        screen::write_groups(&mut text, &title, grouping, args.top, &session.owners, &session.names, style);
+        screen::write_groups(&mut text, &title, grouping, args.top, session.owners(), &session.names, style);
     }
     report::write_brief(&mut text, findings, style);
     env.stdout.write_all(text.as_bytes())?;

@@ -10,6 +10,7 @@ pub mod error;
 pub mod names;
 pub mod netlink;
 pub mod netns;
+pub mod owners;
 pub mod plan;
 pub mod proc;
 pub mod snapshot;
@@ -19,14 +20,15 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
-use crate::model::{Family, Gap, Holder, OwnerTable, Process, Socket, State, StateSet};
+use crate::model::{Family, Gap, OwnerTable, Socket, State, StateSet};
 pub use error::Error;
 use netlink::request::Walk;
 use netlink::{Attributes, Channel, Request};
 use netns::Space;
-use proc::{ProcRoot, net_tcp, owners};
+pub use owners::{Finder, OwnerRoute, OwnersVia};
+use proc::{ProcRoot, net_tcp};
 
 /// Which source to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -58,24 +60,6 @@ impl Source {
     }
 }
 
-/// How to find the processes that hold sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum OwnersVia {
-    /// One BPF pass where many descriptors are open and it is permitted, else the walk over `/proc`.
-    #[default]
-    Auto,
-    Proc,
-    Bpf,
-}
-
-/// How the owners were found, for `--explain-plan`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnerRoute {
-    /// `bpf` or `proc`.
-    pub via: &'static str,
-    pub why: String,
-}
-
 /// Which families to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Families {
@@ -102,20 +86,39 @@ pub struct Query {
     pub attributes: Attributes,
     /// Filter bytecode for the kernel; the sink must check again what it needs exactly.
     pub bytecode: Vec<u8>,
-    /// The sink takes its time with every row (it formats them), so receiving may run ahead in a thread of its own.
-    pub ahead: bool,
+    /// What the sink does meanwhile, so whether receiving pays in a thread of its own.
+    pub ahead: Ahead,
+}
+
+/// How far receiving may run ahead of the sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Ahead {
+    /// Not at all: the answer is expected to be short.
+    #[default]
+    No,
+    /// The sink takes its time with every row (it counts or formats them).
+    Rows,
+    /// The sink waits for something before it takes the first row.
+    Start,
 }
 
 impl Query {
     #[must_use]
     pub fn states(states: StateSet) -> Query {
-        Query { states, families: Families::Both, attributes: Attributes::NONE, bytecode: Vec::new(), ahead: false }
+        Query { states, families: Families::Both, attributes: Attributes::NONE, bytecode: Vec::new(), ahead: Ahead::No }
     }
-}
 
-impl Query {
-    fn request(&self, walk: Walk) -> Request {
-        Request { walk, states: self.states, attributes: self.attributes, bytecode: self.bytecode.clone() }
+    /// The states to ask for by themselves beside the rest, as (rest, these): the kernel walks the table of bound ports
+    /// first and the table of connections then, and asked twice it walks both at once.
+    fn beside(&self) -> Option<(StateSet, StateSet)> {
+        let bound = StateSet::of(&[State::BoundInactive]);
+        let rest = self.states.intersection(bound.complement());
+        let walked = !rest.intersection(StateSet::LISTEN.complement()).is_empty();
+        (walked && self.states.contains(State::BoundInactive)).then_some((rest, bound))
+    }
+
+    fn request(&self, walk: Walk, states: StateSet) -> Request {
+        Request { walk, states, attributes: self.attributes, bytecode: self.bytecode.clone() }
     }
 }
 
@@ -179,13 +182,13 @@ struct Place {
     space: Space,
     /// Kept open in our own namespace; in others it lives as long as a dump, as there may be hundreds.
     channel: Option<Channel>,
-    /// Whether the table is large, once that was asked.
-    large: Option<bool>,
+    /// About how many sockets there are, once that was asked.
+    size: Option<u64>,
 }
 
 impl Place {
     fn new(space: Space) -> Place {
-        Place { space, channel: None, large: None }
+        Place { space, channel: None, size: None }
     }
 
     /// A channel that sees this namespace: the one that is open, else a new one.
@@ -204,11 +207,14 @@ impl Place {
     }
 }
 
-/// Open files of the host above which one BPF pass (about 2 ms to load, 0.3 us a file) beats the walk over `/proc` (3 us a
-/// descriptor).
-const FILES_FOR_BPF: u64 = 2000;
-/// Sockets of a namespace above which receiving and decoding in two threads saves more than the threads cost.
+/// The first kernel that lists sockets which are bound and neither listen nor connect.
+const BOUND_INACTIVE_SINCE: (u32, u32) = (6, 8);
+/// Sockets of a namespace, or open files of the host, above which threads save more than they cost.
 const LARGE_TABLE: u64 = 10_000;
+/// What may wait for a sink that does not take rows yet: less with many sockets, as the table of their owners takes
+/// memory at the same time.
+const WAITING_BYTES: u64 = 8 << 20;
+const OWNER_BYTES: u64 = 8;
 
 impl Live {
     /// Opens the source.
@@ -391,7 +397,7 @@ impl Live {
                     "use `--source netlink` on Linux 6.8 or later",
                 ));
             }
-        } else if bound && self.host.version() < (6, 8) {
+        } else if bound && self.host.version() < BOUND_INACTIVE_SINCE {
             gaps.push(Gap::new(
                 "bound_inactive sockets were not counted",
                 format!("kernel {} does not list them", self.host.kernel),
@@ -470,7 +476,12 @@ impl Live {
         gaps: &mut Vec<Gap>,
         sink: Sink<'_>,
     ) -> Result<bool, Error> {
-        let ahead = query.ahead && self.is_large(place);
+        let threads = (query.ahead != Ahead::No).then(|| self.threads(place)).flatten();
+        let waiting_bytes = match (query.ahead, threads) {
+            (Ahead::Start, Some(sockets)) => WAITING_BYTES.saturating_sub(OWNER_BYTES * sockets),
+            _ => 0,
+        };
+        let beside = query.beside().filter(|_| threads.is_some() && self.host.version() >= BOUND_INACTIVE_SINCE);
         let walks: &[Walk] = match query.families {
             Families::Only(family) => &[Walk::One(family)],
             Families::Both if self.two_passes => &[Walk::One(Family::V4), Walk::One(Family::V6)],
@@ -479,8 +490,17 @@ impl Live {
         for (i, walk) in walks.iter().enumerate() {
             let mut channel = self.spaces[place].take_channel()?;
             self.dumps += 1;
-            let request = query.request(*walk);
-            let dumped = if ahead { channel.dump_ahead(&request, sink) } else { channel.dump(&request, sink) };
+            let request = query.request(*walk, beside.map_or(query.states, |(rest, _)| rest));
+            let dumped = if let Some((_, bound)) = beside {
+                self.dumps += 1;
+                let bound = query.request(*walk, bound);
+                let mut second = self.spaces[place].take_channel()?;
+                channel.dump_ahead(&request, Some((&mut second, &bound)), bytes_of(waiting_bytes), sink)
+            } else if threads.is_some() {
+                channel.dump_ahead(&request, None, bytes_of(waiting_bytes), sink)
+            } else {
+                channel.dump(&request, sink)
+            };
             let report = match dumped {
                 Err(e) if *walk == Walk::Both && e.is_missing() => {
                     self.two_passes = true;
@@ -508,17 +528,22 @@ impl Live {
         Ok(false)
     }
 
-    /// Whether the table of the namespace is so large that threads pay for themselves.
-    fn is_large(&mut self, place: usize) -> bool {
-        if let Some(large) = self.spaces[place].large {
-            return large;
+    /// About how many sockets the namespace has, when they are so many that threads pay for themselves.
+    fn threads(&mut self, place: usize) -> Option<u64> {
+        let place = &mut self.spaces[place];
+        let size = *place.size.get_or_insert_with(|| {
+            let sockstat = place.space.inside(|| proc::counters::sockstat(&self.root)).unwrap_or_default();
+            ["TCP:inuse", "TCP:tw", "TCP6:inuse"].iter().filter_map(|n| sockstat.get(*n)).sum()
+        });
+        (size >= LARGE_TABLE && cores() > 1).then_some(size)
+    }
+
+    /// The namespaces whose tables are so large that threads receive ahead of the decoder.
+    pub fn large_tables(&mut self) -> usize {
+        if self.source() == Source::Proc {
+            return 0;
         }
-        let sockstat = self.spaces[place].space.inside(|| proc::counters::sockstat(&self.root)).unwrap_or_default();
-        let sockets: u64 = ["TCP:inuse", "TCP:tw", "TCP6:inuse"].iter().filter_map(|n| sockstat.get(*n)).sum();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let large = sockets >= LARGE_TABLE && cores > 1;
-        self.spaces[place].large = Some(large);
-        large
+        (0..self.spaces.len()).filter(|place| self.threads(*place).is_some()).count()
     }
 
     fn proc_sockets(&self, place: usize, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<bool, Error> {
@@ -559,78 +584,20 @@ impl Live {
         Ok(false)
     }
 
+    /// What finds owners; it needs nothing of this source, so a thread can run it beside a dump.
+    #[must_use]
+    pub fn finder(&self) -> Finder {
+        Finder { root: self.root.clone(), via: self.owners_via, cgroups: self.cgroups, without_descriptors: false }
+    }
+
     /// Every process that holds a TCP socket (with the walk over `/proc`: any socket); with `wanted`, only of those inodes.
     ///
     /// # Errors
     /// When the process list cannot be read, or BPF was demanded and is not to be had.
     pub fn owners(&mut self, wanted: Option<&FxHashSet<u64>>) -> Result<OwnerTable, Error> {
-        let files = proc::counters::system(&self.root).files_used;
-        let many = files.is_none_or(|n| n >= FILES_FOR_BPF);
-        let route = |via, why: String| Some(OwnerRoute { via, why });
-        match self.owners_via {
-            OwnersVia::Proc => self.owner_route = route("proc", "it was asked for".into()),
-            OwnersVia::Auto if !self.root.is_own() => {
-                self.owner_route =
-                    route("proc", format!("BPF tells of this host, not of {}", self.root.path().display()));
-            }
-            OwnersVia::Auto if !many => {
-                let files = files.map_or("few".into(), |n| n.to_string());
-                self.owner_route =
-                    route("proc", format!("{files} open files on the host: a walk is faster than loading a program"));
-            }
-            via => match bpf_records(wanted) {
-                Ok(walked) => {
-                    let why = if via == OwnersVia::Bpf {
-                        "it was asked for".into()
-                    } else {
-                        format!("{} open files on the host", files.unwrap_or(0))
-                    };
-                    self.owner_route = route("bpf", why);
-                    return Ok(self.owner_table(walked));
-                }
-                Err(why) if via == OwnersVia::Bpf => {
-                    return Err(
-                        Error::new("find owners by BPF", "", io::Error::other(why.to_string())).hint(why.hint())
-                    );
-                }
-                Err(why) => self.owner_route = route("proc", format!("no BPF: {why}")),
-            },
-        }
-        let walked = owners::walk(&self.root, wanted)?;
-        Ok(self.owner_table(walked))
-    }
-
-    fn owner_table(&self, walked: owners::Walked) -> OwnerTable {
-        let mut index: FxHashMap<u32, u32> = FxHashMap::default();
-        let mut processes = Vec::new();
-        let mut last = None;
-        let mut holders = Vec::with_capacity(walked.records.len());
-        for record in walked.records {
-            let process = match last {
-                Some((pid, process)) if pid == record.pid => process,
-                _ => *index.entry(record.pid).or_insert_with(|| {
-                    processes.push(self.process(record.pid));
-                    u32::try_from(processes.len() - 1).unwrap_or(u32::MAX)
-                }),
-            };
-            last = Some((record.pid, process));
-            holders.push(Holder { inode: record.inode, process, fd: record.fd });
-        }
-        OwnerTable::new(processes, holders, walked.unreadable)
-    }
-
-    /// Name and user of a process; what has vanished keeps its pid and an empty name.
-    fn process(&self, pid: u32) -> Process {
-        let folder = self.root.path().join(pid.to_string());
-        let comm = std::fs::read(folder.join("comm")).unwrap_or_default();
-        let comm = String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned();
-        let uid =
-            procfs::process::Process::new_with_root(folder).and_then(|p| p.status()).ok().map(|status| status.ruid);
-        let mut process = Process { pid, comm, uid, ..Process::default() };
-        if self.cgroups {
-            proc::cgroups::identify(&self.root, &mut process);
-        }
-        process
+        let (table, route) = self.finder().find(wanted)?;
+        self.owner_route = Some(route);
+        Ok(table)
     }
 
     /// Looks once more for the holders of some sockets. Where `/proc` refused a process (even root is refused one or
@@ -642,9 +609,9 @@ impl Live {
         if refused
             && self.owners_via == OwnersVia::Auto
             && self.root.is_own()
-            && let Ok(walked) = bpf_records(Some(missing))
+            && let Ok(table) = self.finder().by_bpf(Some(missing))
         {
-            return Ok(self.owner_table(walked));
+            return Ok(table);
         }
         self.owners(Some(missing))
     }
@@ -666,20 +633,18 @@ impl Live {
         })?;
         if !unheld.is_empty() && table.unreadable == 0 && self.owner_route.as_ref().is_some_and(|r| r.via == "bpf") {
             // What the one pass did not show may belong to a process that is closed to us: a few systems hide one.
-            table.unreadable = owners::unreadable(&self.root)?;
+            table.unreadable = proc::owners::unreadable(&self.root)?;
         }
         table.settle(later, unheld.into_iter().collect());
         Ok(())
     }
 }
 
-/// The descriptors of all TCP sockets, in one BPF pass.
-fn bpf_records(wanted: Option<&FxHashSet<u64>>) -> Result<owners::Walked, bpf::Unavailable> {
-    let mut walked = owners::Walked::default();
-    bpf::owners::socket_holders(&mut |held| {
-        if wanted.is_none_or(|w| w.contains(&held.inode)) {
-            walked.records.push(owners::Record { pid: held.tgid, fd: held.fd, inode: held.inode });
-        }
-    })?;
-    Ok(walked)
+/// Cores that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn bytes_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(0)
 }

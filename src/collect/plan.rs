@@ -10,7 +10,7 @@
 use std::fmt::Write;
 
 use crate::collect::netlink::Attributes;
-use crate::collect::{Families, OwnerRoute, Query, Source};
+use crate::collect::{Ahead, Families, OwnerRoute, Query, Source};
 use crate::model::column::Needs;
 use crate::model::{State, StateSet};
 
@@ -43,7 +43,8 @@ impl Plan {
 /// Works out the passes.
 #[must_use]
 pub fn plan(states: StateSet, families: Families, needs: Needs, program: &[u8]) -> Plan {
-    let query = |states, attributes| Query { states, families, attributes, bytecode: program.to_vec(), ahead: false };
+    let query =
+        |states, attributes| Query { states, families, attributes, bytecode: program.to_vec(), ahead: Ahead::No };
     let attributes = attributes(needs);
     if states.is_empty() {
         return Plan::default();
@@ -82,6 +83,16 @@ pub fn attributes(needs: Needs) -> Attributes {
     attributes
 }
 
+/// The namespaces that are asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Namespaces {
+    pub seen: usize,
+    /// Known, and closed to us.
+    pub refused: u32,
+    /// With so many sockets that threads pay for themselves.
+    pub large: usize,
+}
+
 /// The plan in words, a line per question. Each namespace is asked every question once; one without a socket costs a bare
 /// walk of the hash table.
 #[must_use]
@@ -89,7 +100,7 @@ pub fn explain(
     plan: &Plan,
     source: Source,
     two_passes: bool,
-    (namespaces, refused): (usize, u32),
+    namespaces: Namespaces,
     owners: Option<&OwnerRoute>,
     pushed: &str,
     residual: Option<&str>,
@@ -119,11 +130,17 @@ pub fn explain(
             query.bytecode.len(),
         );
     }
-    let per_namespace: usize =
-        plan.passes.iter().map(|pass| if two_passes && pass.query.families == Families::Both { 2 } else { 1 }).sum();
-    let walks = namespaces * per_namespace;
+    let walks = |pass: &Pass| if two_passes && pass.query.families == Families::Both { 2 } else { 1 };
+    let beside = |pass: &Pass| pass.query.beside().is_some();
+    let each: usize = plan.passes.iter().map(walks).sum();
+    let more: usize = plan.passes.iter().filter(|p| beside(p)).map(walks).sum();
+    let Namespaces { seen, refused, large } = namespaces;
     let closed = if refused > 0 { format!(", {refused} could not be entered") } else { String::new() };
-    let _ = writeln!(text, "namespaces: {namespaces}{closed} | walks of the table: {walks}");
+    let _ = writeln!(text, "namespaces: {seen}{closed} | walks of the table: {}", seen * each + large * more);
+    if large > 0 && each > 0 {
+        let asked = if more > 0 { "; bound_inactive is asked for on a channel of its own beside the rest" } else { "" };
+        let _ = writeln!(text, "threads: a second one receives in {large} of {seen}, whose tables are large{asked}");
+    }
     let _ = writeln!(text, "kernel checks: {}", if pushed.is_empty() { "states only" } else { pushed });
     let _ = writeln!(text, "left for user space: {}", residual.unwrap_or("nothing"));
     match owners {

@@ -8,9 +8,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::collect::error::Error;
 use crate::collect::netlink::Attributes;
+use crate::collect::owners::Search;
 use crate::collect::proc::{counters, parts, processes};
-use crate::collect::{Live, Query};
-use crate::model::{Gap, OwnerTable, Snapshot, State, StateSet};
+use crate::collect::{Ahead, Live, Query};
+use crate::model::{Gap, Snapshot, State, StateSet};
 
 /// Descriptors that one diagnosis reads to see what processes do with their sockets: about 60 ms.
 const DESCRIPTORS_INSPECTED: u64 = 20_000;
@@ -21,27 +22,24 @@ impl Live {
     /// # Errors
     /// When there are no sockets to be had at all.
     pub fn snapshot(&mut self, with_owners: bool) -> Result<Snapshot, Error> {
-        let owners = if with_owners { Some(self.owners(None)?) } else { None };
-        self.snapshot_with(owners)
+        self.snapshot_with(with_owners.then(|| self.finder().start()))
     }
 
-    /// The same with owners that are known already, or none.
+    /// The same with owners that are being looked for, or none.
     ///
     /// # Errors
     /// As [`Live::snapshot`].
-    pub fn snapshot_with(&mut self, owners: Option<OwnerTable>) -> Result<Snapshot, Error> {
-        let with_owners = owners.is_some();
+    pub fn snapshot_with(&mut self, owners: Option<Search>) -> Result<Snapshot, Error> {
         let mut snapshot = Snapshot {
             taken_at_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0),
             monotonic_ms: monotonic_ms(),
             host: self.host().name.clone(),
             kernel: self.host().kernel.clone(),
-            owners: owners.unwrap_or_default(),
             ..Snapshot::default()
         };
         let query = Query {
             attributes: Attributes::INFO.union(Attributes::SKMEM),
-            ahead: true,
+            ahead: Ahead::Rows,
             ..Query::states(StateSet::ALL)
         };
         for place in 0..self.spaces.len() {
@@ -70,7 +68,10 @@ impl Live {
         snapshot.system = counters::system(self.root());
         snapshot.gaps.extend(self.gaps(&query));
         snapshot.source = self.source().key().into();
-        if with_owners {
+        if let Some(owners) = owners {
+            let (owners, route) = owners.finish()?;
+            snapshot.owners = owners;
+            self.owner_route = Some(route);
             self.settle_snapshot(&mut snapshot)?;
             snapshot.processes = processes::facts(self.root(), snapshot.owners.processes.iter().map(|p| p.pid));
             self.find_closed(&mut snapshot);

@@ -135,6 +135,8 @@ pub struct OwnerTable {
     /// Open addressing from an inode to one more than the place of its first holder: a search in the sorted list costs
     /// as many cache misses as it has steps, which was a quarter of a long list's time.
     index: Vec<u32>,
+    /// In place of the two above, where descriptors do not matter.
+    compact: Compact,
     /// Processes whose descriptors could not be read.
     pub unreadable: u32,
     /// False when owners were not asked for at all.
@@ -152,7 +154,21 @@ impl OwnerTable {
         holders.sort_unstable();
         holders.dedup();
         let index = index(&holders);
-        OwnerTable { processes, holders, index, unreadable, collected: true, settled: false, unheld: Vec::new() }
+        OwnerTable { processes, holders, index, unreadable, collected: true, ..OwnerTable::default() }
+    }
+
+    /// Builds a table of half the size that knows processes and no descriptors: the inode and the descriptor of its
+    /// holders are 0. The pairs are of an inode and the place of a process, and may come in any order.
+    #[must_use]
+    pub fn of_processes(processes: Vec<Process>, pairs: Vec<(u32, u32)>, unreadable: u32) -> OwnerTable {
+        let compact = Compact::new(pairs, processes.len());
+        OwnerTable { processes, compact, unreadable, collected: true, ..OwnerTable::default() }
+    }
+
+    /// Whether the table knows which descriptors refer to a socket.
+    #[must_use]
+    pub fn knows_descriptors(&self) -> bool {
+        self.compact.entries.is_empty()
     }
 
     /// Adds what a second look found, and remembers which inodes nobody holds though they still exist.
@@ -174,6 +190,7 @@ impl OwnerTable {
         );
         self.holders.sort_unstable();
         self.holders.dedup();
+        // A compact table keeps what it has, and these few beside it.
         self.index = index(&self.holders);
         self.unheld.append(&mut unheld);
         self.unheld.sort_unstable();
@@ -189,8 +206,12 @@ impl OwnerTable {
     /// Every holder of a socket inode; empty for 0.
     #[must_use]
     pub fn holders(&self, inode: u64) -> &[Holder] {
-        if inode == 0 || self.index.is_empty() {
+        if inode == 0 {
             return &[];
+        }
+        let compact = self.compact.holders(inode);
+        if !compact.is_empty() || self.index.is_empty() {
+            return compact;
         }
         let mask = self.index.len() - 1;
         let mut slot = slot(inode, mask);
@@ -205,7 +226,7 @@ impl OwnerTable {
         }
     }
 
-    /// Every holder of every socket, sorted by inode.
+    /// Every holder of every socket, sorted by inode; none for a table that knows no descriptors.
     #[must_use]
     pub fn all_holders(&self) -> &[Holder] {
         &self.holders
@@ -235,6 +256,79 @@ impl OwnerTable {
             (true, _) => OwnerStatus::Raced,
         };
         (status, holders)
+    }
+}
+
+/// Which processes hold an inode, in eight bytes an inode.
+#[derive(Clone, Debug, Default)]
+struct Compact {
+    /// Inode, and place of its set of holders; sorted.
+    entries: Vec<(u32, u32)>,
+    /// Where the inodes of each bucket begin: a bucket is an inode less the first one, shifted.
+    buckets: Vec<u32>,
+    shift: u32,
+    /// One set per process, then the sets of several.
+    sets: Vec<Vec<Holder>>,
+}
+
+impl Compact {
+    /// At least so many inodes per bucket, on average, and at most so many buckets.
+    const PER_BUCKET: usize = 4;
+    const BUCKETS: usize = 1 << 17;
+
+    fn new(mut pairs: Vec<(u32, u32)>, processes: usize) -> Compact {
+        pairs.sort_unstable();
+        pairs.dedup();
+        let holder = |process| Holder { inode: 0, process, fd: 0 };
+        let mut sets: Vec<Vec<Holder>> = (0..).take(processes).map(|process| vec![holder(process)]).collect();
+        let mut shared: HashMap<Vec<u32>, u32> = HashMap::new();
+        let (mut from, mut to) = (0, 0);
+        while let Some((inode, first)) = pairs.get(from).copied() {
+            let len = pairs[from..].iter().take_while(|p| p.0 == inode).count();
+            let set = if len == 1 {
+                first
+            } else {
+                let several: Vec<u32> = pairs[from..from + len].iter().map(|p| p.1).collect();
+                *shared.entry(several).or_insert_with_key(|several| {
+                    sets.push(several.iter().copied().map(holder).collect());
+                    u32::try_from(sets.len() - 1).unwrap_or(u32::MAX)
+                })
+            };
+            pairs[to] = (inode, set);
+            (from, to) = (from + len, to + 1);
+        }
+        pairs.truncate(to);
+        let mut compact = Compact { entries: pairs, buckets: Vec::new(), shift: 0, sets };
+        compact.index();
+        compact
+    }
+
+    fn index(&mut self) {
+        let (Some(first), Some(last)) = (self.entries.first(), self.entries.last()) else { return };
+        let wanted = (self.entries.len() / Self::PER_BUCKET).clamp(1, Self::BUCKETS);
+        while (last.0 - first.0) >> self.shift >= u32::try_from(wanted).unwrap_or(u32::MAX) {
+            self.shift += 1;
+        }
+        let bucket = |inode: u32| ((inode - first.0) >> self.shift) as usize;
+        self.buckets.reserve_exact(bucket(last.0) + 2);
+        for (place, entry) in (0u32..).zip(&self.entries) {
+            while self.buckets.len() <= bucket(entry.0) {
+                self.buckets.push(place);
+            }
+        }
+        self.buckets.push(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
+    }
+
+    fn holders(&self, inode: u64) -> &[Holder] {
+        let found = || {
+            let inode = u32::try_from(inode).ok()?;
+            let bucket = (inode.checked_sub(self.entries.first()?.0)? >> self.shift) as usize;
+            let (from, to) = (*self.buckets.get(bucket)?, *self.buckets.get(bucket + 1)?);
+            let entries = self.entries.get(from as usize..to as usize)?;
+            let place = entries.binary_search_by_key(&inode, |e| e.0).ok()?;
+            self.sets.get(entries[place].1 as usize)
+        };
+        found().map_or(&[], Vec::as_slice)
     }
 }
 
@@ -308,6 +402,33 @@ mod tests {
             let expected = inode % 3 == 0 && (3..15_000).contains(&inode);
             assert_eq!(!table.holders(inode).is_empty(), expected, "{inode}");
         }
+    }
+
+    #[test]
+    fn a_table_without_descriptors_names_the_same_processes() {
+        let processes: Vec<Process> = (0..7).map(|pid| Process { pid, ..Process::default() }).collect();
+        // Runs as one program opens them, sockets that are shared, holes, and one far away.
+        let mut holders: Vec<Holder> = (1..4000u32)
+            .flat_map(|i| {
+                let inode = u64::from(i * 2 + i / 1000 * 50_000);
+                let others = if i % 11 == 0 { 3 } else { 1 };
+                (0..others).map(move |n| Holder { inode, process: (i / 600 + n) % 7, fd: i + n })
+            })
+            .collect();
+        holders.push(Holder { inode: u64::from(u32::MAX), process: 5, fd: 3 });
+        let pairs = holders.iter().rev().map(|h| (u32::try_from(h.inode).unwrap(), h.process)).collect();
+        let compact = OwnerTable::of_processes(processes.clone(), pairs, 0);
+        let full = OwnerTable::new(processes, holders, 0);
+        assert!(full.knows_descriptors() && !compact.knows_descriptors());
+        let of = |table: &OwnerTable, inode| table.holders(inode).iter().map(|h| h.process).collect::<Vec<_>>();
+        for inode in (0..170_000).chain([u64::from(u32::MAX) - 1, u64::from(u32::MAX), u64::from(u32::MAX) + 1]) {
+            assert_eq!(of(&compact, inode), of(&full, inode), "{inode}");
+        }
+        let mut settled = compact;
+        let holder = Holder { inode: 3, process: 0, fd: 9 };
+        settled.settle(OwnerTable::new(vec![Process { pid: 6, ..Process::default() }], vec![holder], 0), vec![5]);
+        assert_eq!((of(&settled, 3), of(&settled, 2)), (vec![6], vec![0]));
+        assert!(OwnerTable::of_processes(Vec::new(), Vec::new(), 0).holders(1).is_empty());
     }
 
     #[test]

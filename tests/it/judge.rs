@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use tcpstate::collect::owners::Search;
 use tcpstate::collect::proc::ProcRoot;
-use tcpstate::collect::{Live, SourceChoice};
+use tcpstate::collect::{Live, OwnerRoute, SourceChoice};
 use tcpstate::diagnose::{self, Diagnosis, Evidence, Finding, Severity, Thresholds, View};
 use tcpstate::model::{OwnerTable, Snapshot};
 
@@ -19,7 +20,10 @@ pub fn snapshot(ns: &Netns) -> Snapshot {
 /// One without owners: a polling test does not walk all processes of the machine each time.
 #[track_caller]
 pub fn glance(ns: &Netns) -> Snapshot {
-    take(ns, |live| live.snapshot_with(Some(OwnerTable::new(Vec::new(), Vec::new(), 0))))
+    take(ns, |live| {
+        let route = OwnerRoute { via: "proc", why: "nobody is to be found".into() };
+        live.snapshot_with(Some(Search::known(OwnerTable::new(Vec::new(), Vec::new(), 0), route)))
+    })
 }
 
 #[track_caller]

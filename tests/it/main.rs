@@ -27,6 +27,8 @@ mod json;
 /// Rules on the real kernel, without the command line between.
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 mod judge;
+/// Tables so large that threads read them: the same rows, none twice, none lost.
+mod large;
 /// Other network namespaces, units and containers, from one that is elsewhere.
 mod netns;
 /// Every holder of every socket, by both routes, and the reason where there is none.

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use rustc_hash::FxHashSet;
 
 use crate::cli::session::Session;
-use crate::collect::{Families, Query, plan};
+use crate::collect::{Ahead, Families, Query, plan};
 use crate::filter::{self, Abilities, End, Expr};
 use crate::model::column::{COLUMNS, Needs, Row, Value};
 use crate::model::{OwnerTable, Socket, StateSet};
@@ -19,7 +19,7 @@ pub(crate) fn of(session: &mut Session, line: &Line) -> anyhow::Result<Vec<(Stri
     let wanted = &line.socket;
     let needs = Needs { info: true, age: true, skmem: true, congestion: true, tos: true, owners: true, cgroups: true };
     let query = Query {
-        ahead: false,
+        ahead: Ahead::No,
         states: StateSet::of(&[wanted.state]),
         families: Families::Only(wanted.family),
         attributes: plan::attributes(needs),

@@ -26,7 +26,7 @@ use crate::cli::args::WatchArgs;
 use crate::cli::session::Session;
 use crate::cli::{doctor, select};
 use crate::collect::snapshot::monotonic_ms;
-use crate::collect::{Families, Query};
+use crate::collect::{Ahead, Families, Query};
 use crate::diagnose::Thresholds;
 use crate::filter::{self, Abilities, Expr};
 use crate::model::{Family, Gap, OwnerTable, Snapshot, Socket, State, StateSet};
@@ -176,7 +176,7 @@ impl Sampler {
         };
         let needs = want.filter.needs();
         let query = Query {
-            ahead: false,
+            ahead: Ahead::No,
             states: asked,
             families,
             attributes: crate::collect::plan::attributes(needs),

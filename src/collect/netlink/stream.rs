@@ -17,8 +17,8 @@ use crate::model::{Family, FourTuple, Socket};
 
 /// The kernel fills at most 32 KiB per datagram (`netlink_dump`); twice that is room for kernels that fill more.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Datagrams that may wait for the decoder when receiving runs ahead of it.
-const BUFFERS_AHEAD: usize = 4;
+/// Datagrams that may wait for the decoder at least when receiving runs ahead of it.
+const FEWEST_AHEAD: usize = 4;
 const HEADER_BYTES: usize = 16;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -92,37 +92,49 @@ impl Channel {
         request: &Request,
         sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
     ) -> Result<Report, Error> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let message = request.encode(self.sequence);
-        self.socket.send(&message, 0).map_err(|e| Error::new("ask sock_diag for a dump", "", e))?;
-        drain(&mut self.socket, &mut self.buffer, self.sequence, self.netns, &mut self.scratch, sink)
-            .map_err(|e| Error::new("ask sock_diag for a dump", "", e))
+        let fail = |e| Error::new("ask sock_diag for a dump", "", e);
+        let sequence = next(&mut self.sequence);
+        self.socket.send(&request.encode(sequence), 0).map_err(fail)?;
+        drain(&mut self.socket, &mut self.buffer, sequence, self.netns, &mut self.scratch, sink).map_err(fail)
     }
 
     /// Runs one dump with a thread that receives while this one decodes, so that the kernel's work and ours overlap.
+    ///
+    /// Up to `bytes` of answers may wait for the decoder. A second question can be put `beside` the first, on a channel of
+    /// its own: the kernel answers both at once, and its rows come after those of the first.
     ///
     /// # Errors
     /// As [`Channel::dump`].
     pub fn dump_ahead(
         &mut self,
         request: &Request,
+        beside: Option<(&mut Channel, &Request)>,
+        bytes: usize,
         sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
     ) -> Result<Report, Error> {
         let fail = |e| Error::new("ask sock_diag for a dump", "", e);
-        self.sequence = self.sequence.wrapping_add(1);
-        self.socket.send(&request.encode(self.sequence), 0).map_err(fail)?;
-        let (socket, scratch) = (&mut self.socket, &mut self.scratch);
+        let scratch = &mut self.scratch;
+        let sequence = next(&mut self.sequence);
+        let (socket, question) = (&mut self.socket, request.encode(sequence));
+        let beside = beside.map(|(channel, request)| {
+            let sequence = next(&mut channel.sequence);
+            (&mut channel.socket, request.encode(sequence), sequence)
+        });
         std::thread::scope(|scope| {
-            let (full, arrivals) = mpsc::sync_channel(BUFFERS_AHEAD);
-            let (back, empty) = mpsc::channel();
-            for _ in 0..BUFFERS_AHEAD {
-                // The other end lives until the thread below ends.
-                let _ = back.send(vec![0; BUFFER_BYTES]);
-            }
-            scope.spawn(move || receive_all(socket, &empty, &full));
-            let mut ahead = Ahead { arrivals, back };
+            let mut main = Ahead::start(scope, socket, question, bytes);
+            let second =
+                beside.map(|(socket, question, sequence)| (Ahead::start(scope, socket, question, 0), sequence));
             let mut buffer = Vec::new();
-            drain(&mut ahead, &mut buffer, self.sequence, self.netns, scratch, sink)
+            let mut report = drain(&mut main, &mut buffer, sequence, self.netns, scratch, sink)?;
+            if let (Some((mut second, sequence)), false) = (second, report.stopped) {
+                // A buffer goes back to where it came from.
+                let mut buffer = Vec::new();
+                let more = drain(&mut second, &mut buffer, sequence, self.netns, scratch, sink)?;
+                report.rows += more.rows;
+                report.stopped = more.stopped;
+                more.incomplete.into_iter().for_each(|why| report.incomplete(why));
+            }
+            Ok(report)
         })
         .map_err(fail)
     }
@@ -139,15 +151,15 @@ impl Channel {
         attributes: Attributes,
     ) -> Result<Option<Socket>, Error> {
         let fail = |e| Error::new("look up a socket in sock_diag", tuple.to_string(), e);
-        self.sequence = self.sequence.wrapping_add(1);
-        let message = request::encode_lookup(family, tuple, cookie, attributes, self.sequence);
+        let sequence = next(&mut self.sequence);
+        let message = request::encode_lookup(family, tuple, cookie, attributes, sequence);
         self.socket.send(&message, 0).map_err(fail)?;
         let n = self.socket.receive(&mut self.buffer).map_err(fail)?;
         let mut found = None;
         let mut report = Report::default();
         let outcome = scan(
             &self.buffer[..n.min(self.buffer.len())],
-            self.sequence,
+            sequence,
             self.netns,
             &mut self.scratch,
             &mut report,
@@ -164,6 +176,12 @@ impl Channel {
     }
 }
 
+/// The number of the next question.
+fn next(sequence: &mut u32) -> u32 {
+    *sequence = sequence.wrapping_add(1);
+    *sequence
+}
+
 /// A buffer, and what receiving into it gave.
 type Datagram = (Vec<u8>, io::Result<usize>);
 
@@ -171,6 +189,28 @@ type Datagram = (Vec<u8>, io::Result<usize>);
 struct Ahead {
     arrivals: mpsc::Receiver<Datagram>,
     back: mpsc::Sender<Vec<u8>>,
+}
+
+impl Ahead {
+    /// Starts the thread; it ends with the dump, or when nobody takes what it receives. It also asks: the kernel looks for
+    /// the first datagram of the answer while the question is sent (`netlink_dump_start`), which may be a whole walk.
+    fn start<'scope>(
+        scope: &'scope std::thread::Scope<'scope, '_>,
+        socket: &'scope mut NetlinkSocket,
+        question: Vec<u8>,
+        bytes: usize,
+    ) -> Ahead {
+        // A datagram fills half a buffer at most, and only what is filled takes memory.
+        let buffers = (bytes / (BUFFER_BYTES / 2)).max(FEWEST_AHEAD);
+        let (full, arrivals) = mpsc::sync_channel(buffers);
+        let (back, empty) = mpsc::channel();
+        scope.spawn(move || match socket.send(&question, 0) {
+            Ok(_) => receive_all(socket, buffers, &empty, &full),
+            // Nobody waits for it when it cannot be sent.
+            Err(e) => drop(full.send((Vec::new(), Err(e)))),
+        });
+        Ahead { arrivals, back }
+    }
 }
 
 impl Datagrams for Ahead {
@@ -185,9 +225,26 @@ impl Datagrams for Ahead {
     }
 }
 
-/// Receives until the dump ends or nobody takes more.
-fn receive_all(socket: &mut NetlinkSocket, empty: &mpsc::Receiver<Vec<u8>>, full: &mpsc::SyncSender<Datagram>) {
-    while let Ok(mut buffer) = empty.recv() {
+/// Receives into so many buffers until the dump ends or nobody takes more.
+fn receive_all(
+    socket: &mut NetlinkSocket,
+    buffers: usize,
+    empty: &mpsc::Receiver<Vec<u8>>,
+    full: &mpsc::SyncSender<Datagram>,
+) {
+    let mut made = 0;
+    loop {
+        let mut buffer = match empty.try_recv() {
+            Ok(buffer) => buffer,
+            Err(_) if made < buffers => {
+                made += 1;
+                vec![0; BUFFER_BYTES]
+            }
+            Err(_) => match empty.recv() {
+                Ok(buffer) => buffer,
+                Err(_) => return,
+            },
+        };
         let received = socket.receive(&mut buffer);
         let last = match &received {
             Ok(len) => *len == 0 || is_last(&buffer[..(*len).min(buffer.len())]),

@@ -1,0 +1,209 @@
+//! Finding the processes that hold sockets: which way, and the table that comes of it.
+//!
+//! Comes in: how it may be done. Goes out: an [`OwnerTable`], and which way it was found. Never here: the walk itself
+//! (`proc::owners`, `bpf::owners`), or an open source of sockets, so that a thread can run this beside a dump.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::collect::error::Error;
+use crate::collect::proc::{self, ProcRoot};
+use crate::collect::{LARGE_TABLE, bpf, cores};
+use crate::model::{Holder, OwnerTable, Process};
+
+/// How to find the processes that hold sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OwnersVia {
+    /// One BPF pass where many descriptors are open and it is permitted, else the walk over `/proc`.
+    #[default]
+    Auto,
+    Proc,
+    Bpf,
+}
+
+/// How the owners were found, for `--explain-plan`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerRoute {
+    /// `bpf` or `proc`.
+    pub via: &'static str,
+    pub why: String,
+}
+
+/// Open files of the host above which one BPF pass (about 2 ms to load, 0.3 us a file) beats the walk over `/proc` (3 us a
+/// descriptor).
+const FILES_FOR_BPF: u64 = 2000;
+
+/// A table of owners, and which way it was found.
+pub type Found = (OwnerTable, OwnerRoute);
+
+/// A search for owners: done, or in a thread beside whatever is done meanwhile.
+pub enum Search {
+    Done(Box<Result<Found, Error>>),
+    Running(JoinHandle<Result<Found, Error>>),
+}
+
+impl Search {
+    /// A search whose answer is there already.
+    #[must_use]
+    pub fn known(table: OwnerTable, route: OwnerRoute) -> Search {
+        Search::Done(Box::new(Ok((table, route))))
+    }
+
+    /// Waits for the end of it.
+    ///
+    /// # Errors
+    /// As [`Finder::find`].
+    pub fn finish(self) -> Result<Found, Error> {
+        match self {
+            Search::Done(found) => *found,
+            Search::Running(thread) => thread.join().unwrap_or_else(|_| {
+                Err(Error::new("find owners", "", io::Error::other("the thread that looked for them was lost")))
+            }),
+        }
+    }
+}
+
+/// What finds owners.
+#[derive(Clone, Debug)]
+pub struct Finder {
+    pub(super) root: ProcRoot,
+    pub(super) via: OwnersVia,
+    /// Whether to read the cgroups of processes that hold sockets.
+    pub(super) cgroups: bool,
+    /// Whoever asked wants processes alone, and may have a table of half the size.
+    pub without_descriptors: bool,
+}
+
+impl Finder {
+    /// Looks for the owners of all sockets; in a thread of its own when the host has so many open files that this pays.
+    #[must_use]
+    pub fn start(self) -> Search {
+        let many = proc::counters::system(&self.root).files_used.is_some_and(|n| n >= LARGE_TABLE);
+        if many && cores() > 1 {
+            Search::Running(std::thread::spawn(move || self.find(None)))
+        } else {
+            Search::Done(Box::new(self.find(None)))
+        }
+    }
+
+    /// Every process that holds a TCP socket (with the walk over `/proc`: any socket); with `wanted`, only of those inodes.
+    ///
+    /// # Errors
+    /// When the process list cannot be read, or BPF was demanded and is not to be had.
+    pub fn find(&self, wanted: Option<&FxHashSet<u64>>) -> Result<Found, Error> {
+        let files = proc::counters::system(&self.root).files_used;
+        let many = files.is_none_or(|n| n >= FILES_FOR_BPF);
+        let why_not = match self.via {
+            OwnersVia::Proc => "it was asked for".into(),
+            OwnersVia::Auto if !self.root.is_own() => {
+                format!("BPF tells of this host, not of {}", self.root.path().display())
+            }
+            OwnersVia::Auto if !many => {
+                let files = files.map_or("few".into(), |n| n.to_string());
+                format!("{files} open files on the host: a walk is faster than loading a program")
+            }
+            via => match self.by_bpf(wanted) {
+                Ok(table) => {
+                    let why = if via == OwnersVia::Bpf {
+                        "it was asked for".into()
+                    } else {
+                        format!("{} open files on the host", files.unwrap_or(0))
+                    };
+                    return Ok((table, OwnerRoute { via: "bpf", why }));
+                }
+                Err(why) if via == OwnersVia::Bpf => {
+                    return Err(
+                        Error::new("find owners by BPF", "", io::Error::other(why.to_string())).hint(why.hint())
+                    );
+                }
+                Err(why) => format!("no BPF: {why}"),
+            },
+        };
+        let walked = proc::owners::walk(&self.root, wanted)?;
+        let mut table = Table::new(self, walked.records.len());
+        for record in &walked.records {
+            table.add(record.inode, record.pid, record.fd);
+        }
+        Ok((table.finish(walked.unreadable), OwnerRoute { via: "proc", why: why_not }))
+    }
+
+    /// The same in one BPF pass, or why it cannot be had.
+    ///
+    /// # Errors
+    /// As [`bpf::owners::socket_holders`].
+    pub fn by_bpf(&self, wanted: Option<&FxHashSet<u64>>) -> Result<OwnerTable, bpf::Unavailable> {
+        let mut table = Table::new(self, 0);
+        bpf::owners::socket_holders(&mut |held| {
+            if wanted.is_none_or(|w| w.contains(&held.inode)) {
+                table.add(held.inode, held.tgid, held.fd);
+            }
+        })?;
+        Ok(table.finish(0))
+    }
+
+    /// Name and user of a process; what has vanished keeps its pid and an empty name.
+    fn process(&self, pid: u32) -> Process {
+        let folder = self.root.path().join(pid.to_string());
+        let comm = std::fs::read(folder.join("comm")).unwrap_or_default();
+        let comm = String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned();
+        let uid =
+            procfs::process::Process::new_with_root(folder).and_then(|p| p.status()).ok().map(|status| status.ruid);
+        let mut process = Process { pid, comm, uid, ..Process::default() };
+        if self.cgroups {
+            proc::cgroups::identify(&self.root, &mut process);
+        }
+        process
+    }
+}
+
+/// A table in the making. Processes are named at the end: reading their files would hold up the walk.
+struct Table<'f> {
+    finder: &'f Finder,
+    pids: Vec<u32>,
+    index: FxHashMap<u32, u32>,
+    last: Option<(u32, u32)>,
+    holders: Vec<Holder>,
+    pairs: Vec<(u32, u32)>,
+}
+
+impl<'f> Table<'f> {
+    fn new(finder: &'f Finder, capacity: usize) -> Table<'f> {
+        let (holders, pairs) = if finder.without_descriptors { (0, capacity) } else { (capacity, 0) };
+        Table {
+            finder,
+            pids: Vec::new(),
+            index: FxHashMap::default(),
+            last: None,
+            holders: Vec::with_capacity(holders),
+            pairs: Vec::with_capacity(pairs),
+        }
+    }
+
+    fn add(&mut self, inode: u64, pid: u32, fd: u32) {
+        let process = match self.last {
+            Some((last, process)) if last == pid => process,
+            _ => *self.index.entry(pid).or_insert_with(|| {
+                self.pids.push(pid);
+                u32::try_from(self.pids.len() - 1).unwrap_or(u32::MAX)
+            }),
+        };
+        self.last = Some((pid, process));
+        if !self.finder.without_descriptors {
+            self.holders.push(Holder { inode, process, fd });
+        } else if let Ok(inode) = u32::try_from(inode) {
+            // The kernel numbers sockets with 32 bits (get_next_ino in fs/inode.c), and tells 32 (idiag_inode).
+            self.pairs.push((inode, process));
+        }
+    }
+
+    fn finish(self, unreadable: u32) -> OwnerTable {
+        let processes = self.pids.iter().map(|pid| self.finder.process(*pid)).collect();
+        if self.finder.without_descriptors {
+            OwnerTable::of_processes(processes, self.pairs, unreadable)
+        } else {
+            OwnerTable::new(processes, self.holders, unreadable)
+        }
+    }
+}
