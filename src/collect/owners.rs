@@ -65,6 +65,9 @@ impl Search {
     }
 }
 
+/// Descriptors for which room is set aside at once.
+const MOST_RESERVED: u64 = 4 << 20;
+
 /// What finds owners.
 #[derive(Clone, Debug)]
 pub struct Finder {
@@ -134,7 +137,10 @@ impl Finder {
     /// # Errors
     /// As [`bpf::owners::socket_holders`].
     pub fn by_bpf(&self, wanted: Option<&FxHashSet<u64>>) -> Result<OwnerTable, bpf::Unavailable> {
-        let mut table = Table::new(self, 0);
+        // A descriptor is an open file, unless processes share one: the table need not grow while it is filled, and what
+        // it does not use is not there.
+        let files = proc::counters::system(&self.root).files_used.unwrap_or(0).min(MOST_RESERVED);
+        let mut table = Table::new(self, usize::try_from(files).unwrap_or(0));
         bpf::owners::socket_holders(&mut |held| {
             if wanted.is_none_or(|w| w.contains(&held.inode)) {
                 table.add(held.inode, held.tgid, held.fd);

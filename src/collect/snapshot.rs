@@ -99,13 +99,20 @@ impl Live {
         self.settle(&mut snapshot.owners, &missing)
     }
 
-    /// Descriptors that are TCP sockets but stand in no table: the connection is dead and the descriptor is not.
+    /// Descriptors that are TCP sockets but stand in no table: the connection is dead and the descriptor is not. Only of
+    /// processes whose own namespace was read: the live sockets of another's stand in tables that nobody looked into.
     fn find_closed(&self, snapshot: &mut Snapshot) {
         let listed: FxHashSet<u64> = snapshot.sockets.iter().map(|s| s.inode).collect();
         let mut asked: FxHashMap<u64, bool> = FxHashMap::default();
         let mut closed = Vec::new();
+        let read: Vec<bool> = snapshot
+            .owners
+            .processes
+            .iter()
+            .map(|p| snapshot.processes.get(&p.pid).and_then(|f| f.netns).is_some_and(|n| snapshot.netns(n).is_some()))
+            .collect();
         for holder in snapshot.owners.all_holders() {
-            if listed.contains(&holder.inode) {
+            if !read[holder.process as usize] || listed.contains(&holder.inode) {
                 continue;
             }
             let tcp = *asked.entry(holder.inode).or_insert_with(|| {

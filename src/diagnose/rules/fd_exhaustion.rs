@@ -1,7 +1,8 @@
 #![doc = include_str!("../../../docs/rules/fd-exhaustion.md")]
 //!
 //! Comes in: descriptors in use and their limits, of processes with sockets and of the host. Goes out: one finding per
-//! process near its limit, one for the host. Never here: processes without a TCP socket.
+//! process near its limit, one for the host. Never here: processes without a TCP socket, and those of a namespace that was
+//! not read, unless they hold a socket of one that was.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut findings = Vec::new();
     if !near.is_empty() {
         let kinds = kinds(view, &near);
-        findings.extend(near.iter().filter_map(|(pid, this)| of_process(view, *pid, this, kinds.get(pid))));
+        let seen = near.iter().filter(|(pid, _)| kinds.get(pid).is_some_and(|k| !k.elsewhere || k.any()));
+        findings.extend(seen.filter_map(|(pid, this)| of_process(view, *pid, this, kinds.get(pid))));
     }
     let mut findings = words::worst(findings);
     findings.extend(of_host(view));
@@ -96,13 +98,25 @@ struct Kinds {
     listen: u64,
     other_tcp: u64,
     closed_tcp: Option<u64>,
+    /// The process lives in a namespace whose table was not read: what it has there is not known.
+    elsewhere: bool,
+}
+
+impl Kinds {
+    fn any(&self) -> bool {
+        self.established + self.close_wait + self.listen + self.other_tcp > 0
+    }
 }
 
 /// One pass over the sockets, for the processes that are near their limit.
 fn kinds(view: &View<'_>, near: &BTreeMap<u32, Use>) -> BTreeMap<u32, Kinds> {
     let owners = &view.now.owners;
-    let closed_tcp = view.now.closed_tcp.as_ref().map(|_| 0);
-    let fresh = |pid: &u32| (*pid, Kinds { closed_tcp, ..Kinds::default() });
+    let fresh = |pid: &u32| {
+        let netns = view.process(*pid).and_then(|f| f.netns);
+        let elsewhere = netns.is_some_and(|n| view.now.netns(n).is_none());
+        let closed_tcp = view.now.closed_tcp.as_ref().filter(|_| !elsewhere).map(|_| 0);
+        (*pid, Kinds { closed_tcp, elsewhere, ..Kinds::default() })
+    };
     let mut kinds: BTreeMap<u32, Kinds> = near.keys().map(fresh).collect();
     for socket in &view.now.sockets {
         for holder in owners.holders(socket.inode) {
@@ -304,6 +318,18 @@ mod tests {
             assert!(evidence.contains(&(name, Evidence::Count(n))), "{name}: {evidence:?}");
         }
         assert!(outcome.findings[0].remedy[0].contains("close-wait-leak"));
+    }
+
+    #[test]
+    fn a_process_of_a_namespace_that_was_not_read_is_that_ones_business() {
+        let mut world = world(8);
+        let facts = world.now.processes.get_mut(&812).unwrap();
+        (facts.fd_soft, facts.netns) = (Some(8), Some(99));
+        // It has come here for the sockets that are listed; what else it holds is not known.
+        let evidence = &world.check(check).findings[0].evidence;
+        assert!(evidence.contains(&("closed_tcp", Evidence::Unknown)), "{evidence:?}");
+        world.now.sockets.clear();
+        assert_eq!(world.check(check), Outcome::default());
     }
 
     #[test]
