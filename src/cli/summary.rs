@@ -17,7 +17,7 @@ use crate::cli::session::Session;
 use crate::cli::{config, doctor};
 use crate::collect::owners::Search;
 use crate::collect::plan::{self, Plan};
-use crate::collect::{Families, Source};
+use crate::collect::{Ahead, Families, Source};
 use crate::diagnose::Finding;
 use crate::model::column::Needs;
 use crate::model::{Gap, RowKind, State, StateSet};
@@ -99,6 +99,7 @@ fn counts_plan() -> Plan {
     let mut plan = plan::plan(StateSet::of(&[State::Established]).complement(), Families::Both, Needs::NONE, &[]);
     for pass in &mut plan.passes {
         pass.why = "everything but ESTABLISHED, which sockstat and CurrEstab count";
+        pass.query.ahead = Ahead::Rows;
     }
     plan
 }

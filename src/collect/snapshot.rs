@@ -42,11 +42,21 @@ impl Live {
             ahead: Ahead::Rows,
             ..Query::states(StateSet::ALL)
         };
+        // A dump may repeat a row of a bucket that changed while it was read, or show it before and after it has moved. A
+        // cookie is given once on a host (__sock_gen_cookie), and what inherits it is the same connection.
+        let mut seen: FxHashSet<u64> = FxHashSet::default();
         for place in 0..self.spaces.len() {
             let before = snapshot.gaps.len();
             let sockets = &mut snapshot.sockets;
+            if let Some(many) = self.threads(place) {
+                let many = usize::try_from(many).unwrap_or(0);
+                sockets.reserve(many);
+                seen.reserve(many);
+            }
             let read = self.sockets_of(place, &query, &mut snapshot.gaps, &mut |socket| {
-                sockets.push(socket.clone());
+                if socket.cookie.is_none_or(|cookie| cookie == 0 || seen.insert(cookie)) {
+                    sockets.push(socket.clone());
+                }
                 ControlFlow::Continue(())
             });
             let label = self.spaces[place].space.label();
@@ -63,7 +73,6 @@ impl Live {
             netns.incomplete |= snapshot.gaps.len() > before;
             snapshot.netns.push(netns);
         }
-        dedupe(&mut snapshot);
         snapshot.netns_not_scanned = self.netns_not_scanned();
         snapshot.system = counters::system(self.root());
         snapshot.gaps.extend(self.gaps(&query));
@@ -157,12 +166,6 @@ impl Live {
             ));
         }
     }
-}
-
-/// A dump may repeat a row of a bucket that changed while it was read; rows are keyed by namespace, cookie and tuple.
-fn dedupe(snapshot: &mut Snapshot) {
-    let mut seen = FxHashSet::default();
-    snapshot.sockets.retain(|s| s.cookie.is_none() || seen.insert((s.netns, s.cookie, s.four_tuple())));
 }
 
 /// Milliseconds of the monotonic clock.

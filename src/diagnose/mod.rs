@@ -3,6 +3,9 @@
 //! Comes in: snapshots and thresholds. Goes out: [`Finding`]s, and for every rule that could not be judged the reason.
 //! Never here: I/O, a clock; what a rule needs is in the snapshot, hence in every capture, hence replayable.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 pub mod arrivals;
 pub mod attribution;
 pub mod closing;
@@ -73,12 +76,39 @@ pub struct Diagnosis {
     pub inspect: Vec<u32>,
 }
 
+/// Sockets above which rules are worth a second thread.
+const LARGE_TABLE: usize = 10_000;
+
+/// What each rule says, in their order. Rules do not see each other, so threads may share them out.
+fn judge(view: &View<'_>, rules: &[&Rule]) -> Vec<Outcome> {
+    let large = view.now.sockets.len() >= LARGE_TABLE;
+    let threads = if large { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+    if threads.min(rules.len()) <= 1 {
+        return rules.iter().map(|rule| (rule.check)(view)).collect();
+    }
+    let outcomes: Vec<OnceLock<Outcome>> = rules.iter().map(|_| OnceLock::new()).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < rules.len()) {
+            // Nobody else has this number.
+            drop(outcomes[i].set((rules[i].check)(view)));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(rules.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    outcomes.into_iter().map(|o| o.into_inner().unwrap_or_default()).collect()
+}
+
 /// Runs the rules that `wanted` names, or all.
 #[must_use]
 pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
     let mut diagnosis = Diagnosis::default();
-    for rule in RULES.iter().filter(|r| wanted.is_none_or(|w| w.contains(&r.id))) {
-        let outcome = (rule.check)(view);
+    let rules: Vec<&Rule> = RULES.iter().filter(|r| wanted.is_none_or(|w| w.contains(&r.id))).collect();
+    for (rule, outcome) in rules.iter().zip(judge(view, &rules)) {
         diagnosis.inspect.extend(outcome.inspect);
         diagnosis.inspect.extend(outcome.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)));
         // What a program is made of (see `programs`) shows when it is inspected, which an explanation is not worth.

@@ -3,7 +3,7 @@
 //! Comes in: snapshots and thresholds. Goes out: roles, pairs, earlier rows, differences of counters; each index is made
 //! when the first rule asks. Never here: a rule's own decision.
 
-use std::cell::OnceCell;
+use std::sync::OnceLock;
 
 use rustc_hash::FxHashMap;
 
@@ -23,13 +23,13 @@ pub struct View<'a> {
     pub before: Option<&'a Snapshot>,
     pub thresholds: &'a Thresholds,
     listeners: FxHashMap<u64, Listeners>,
-    roles: OnceCell<Vec<Role>>,
-    tuples: OnceCell<TupleIndex>,
-    cookies_before: OnceCell<FxHashMap<(u64, u64), u32>>,
-    tuples_before: OnceCell<TupleIndex>,
+    roles: OnceLock<Vec<Role>>,
+    tuples: OnceLock<TupleIndex>,
+    cookies_before: OnceLock<FxHashMap<(u64, u64), u32>>,
+    tuples_before: OnceLock<TupleIndex>,
     empty: Listeners,
-    queues: OnceCell<Queues<'a>>,
-    queues_before: OnceCell<Queues<'a>>,
+    queues: OnceLock<Queues<'a>>,
+    queues_before: OnceLock<Queues<'a>>,
 }
 
 impl<'a> View<'a> {
@@ -40,13 +40,13 @@ impl<'a> View<'a> {
             before,
             thresholds,
             listeners: listeners_of(now),
-            roles: OnceCell::new(),
-            tuples: OnceCell::new(),
-            cookies_before: OnceCell::new(),
-            tuples_before: OnceCell::new(),
+            roles: OnceLock::new(),
+            tuples: OnceLock::new(),
+            cookies_before: OnceLock::new(),
+            tuples_before: OnceLock::new(),
             empty: Listeners::new((32768, 60999)),
-            queues: OnceCell::new(),
-            queues_before: OnceCell::new(),
+            queues: OnceLock::new(),
+            queues_before: OnceLock::new(),
         }
     }
 
@@ -232,5 +232,8 @@ fn listeners_of(snapshot: &Snapshot) -> FxHashMap<u64, Listeners> {
 
 fn tuple_index(sockets: &[Socket]) -> TupleIndex {
     let connected = sockets.iter().zip(0u32..).filter(|(s, _)| s.state.has_peer());
-    connected.map(|(s, i)| ((s.netns, FourTuple { ifindex: 0, ..s.four_tuple().normalised() }), i)).collect()
+    let mut index = TupleIndex::default();
+    index.reserve(sockets.len());
+    index.extend(connected.map(|(s, i)| ((s.netns, FourTuple { ifindex: 0, ..s.four_tuple().normalised() }), i)));
+    index
 }

@@ -17,8 +17,12 @@ use crate::model::{Family, FourTuple, Socket};
 
 /// The kernel fills at most 32 KiB per datagram (`netlink_dump`); twice that is room for kernels that fill more.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Datagrams that may wait for the decoder at least when receiving runs ahead of it.
-const FEWEST_AHEAD: usize = 4;
+/// Datagrams that are handed on together when receiving runs ahead of the decoder: each time wakes a thread.
+const BATCH: usize = 8;
+/// Batches that may wait for the decoder at least.
+const FEWEST_AHEAD: usize = 2;
+/// Room for them: the kernel fills half a buffer, and the last one must fit whole.
+const BATCH_BYTES: usize = (BATCH + 1) * BUFFER_BYTES / 2;
 const HEADER_BYTES: usize = 16;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -43,8 +47,8 @@ impl Report {
 
 /// Where datagrams come from: the kernel, or recorded bytes.
 pub trait Datagrams {
-    /// Puts the next datagram into the buffer, or another buffer in its place, and returns the datagram's true length,
-    /// which may be larger than the buffer.
+    /// Puts the next datagram or several into the buffer, or another buffer in its place, and returns their true length,
+    /// which is larger than the buffer when one was cut.
     ///
     /// # Errors
     /// What the system says.
@@ -53,12 +57,17 @@ pub trait Datagrams {
 
 impl Datagrams for NetlinkSocket {
     fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        loop {
-            // A slice, as a vector would be appended to.
-            match self.recv(&mut buffer.as_mut_slice(), libc::MSG_TRUNC) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
+        receive(self, buffer)
+    }
+}
+
+/// Receives one datagram, and returns its true length.
+fn receive(socket: &NetlinkSocket, mut room: &mut [u8]) -> io::Result<usize> {
+    loop {
+        // A slice, as a vector would be appended to.
+        match socket.recv(&mut room, libc::MSG_TRUNC) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
         }
     }
 }
@@ -182,12 +191,12 @@ fn next(sequence: &mut u32) -> u32 {
     *sequence
 }
 
-/// A buffer, and what receiving into it gave.
-type Datagram = (Vec<u8>, io::Result<usize>);
+/// A buffer, and what receiving into it gave: the true length of one datagram, or that of several which all fit.
+type Batch = (Vec<u8>, io::Result<usize>);
 
 /// Datagrams that another thread receives.
 struct Ahead {
-    arrivals: mpsc::Receiver<Datagram>,
+    arrivals: mpsc::Receiver<Batch>,
     back: mpsc::Sender<Vec<u8>>,
 }
 
@@ -200,8 +209,7 @@ impl Ahead {
         question: Vec<u8>,
         bytes: usize,
     ) -> Ahead {
-        // A datagram fills half a buffer at most, and only what is filled takes memory.
-        let buffers = (bytes / (BUFFER_BYTES / 2)).max(FEWEST_AHEAD);
+        let buffers = (bytes / BATCH_BYTES).max(FEWEST_AHEAD);
         let (full, arrivals) = mpsc::sync_channel(buffers);
         let (back, empty) = mpsc::channel();
         scope.spawn(move || match socket.send(&question, 0) {
@@ -230,7 +238,7 @@ fn receive_all(
     socket: &mut NetlinkSocket,
     buffers: usize,
     empty: &mpsc::Receiver<Vec<u8>>,
-    full: &mpsc::SyncSender<Datagram>,
+    full: &mpsc::SyncSender<Batch>,
 ) {
     let mut made = 0;
     loop {
@@ -238,22 +246,50 @@ fn receive_all(
             Ok(buffer) => buffer,
             Err(_) if made < buffers => {
                 made += 1;
-                vec![0; BUFFER_BYTES]
+                vec![0; BATCH_BYTES]
             }
             Err(_) => match empty.recv() {
                 Ok(buffer) => buffer,
                 Err(_) => return,
             },
         };
-        let received = socket.receive(&mut buffer);
-        let last = match &received {
-            Ok(len) => *len == 0 || is_last(&buffer[..(*len).min(buffer.len())]),
-            Err(_) => true,
-        };
-        if full.send((buffer, received)).is_err() || last {
-            return;
+        let (filled, end) = receive_batch(&mut buffer, |room| receive(socket, room));
+        let handed_on = (filled == 0 || full.send((buffer, Ok(filled))).is_ok()).then_some(end);
+        match handed_on {
+            Some(End::More) => {}
+            Some(End::Error(why)) => return drop(full.send((Vec::new(), Err(why)))),
+            Some(End::Done) | None => return,
         }
     }
+}
+
+/// What follows a batch.
+enum End {
+    More,
+    Done,
+    Error(io::Error),
+}
+
+/// Fills a buffer with whole datagrams, as long as another one fits. More than the buffer holds means that the last one was
+/// cut.
+fn receive_batch(buffer: &mut [u8], mut receive: impl FnMut(&mut [u8]) -> io::Result<usize>) -> (usize, End) {
+    let mut filled = 0;
+    while filled + BUFFER_BYTES <= buffer.len() {
+        let room = &mut buffer[filled..];
+        match receive(room) {
+            Err(why) => return (filled, End::Error(why)),
+            Ok(0) => return (filled, End::Done),
+            Ok(len) => {
+                let last = is_last(&room[..len.min(room.len())]);
+                // Messages begin at multiples of four.
+                filled += if len > room.len() { len } else { len.next_multiple_of(4).min(room.len()) };
+                if last {
+                    return (filled, End::Done);
+                }
+            }
+        }
+    }
+    (filled, End::More)
 }
 
 /// Whether a datagram holds the end of a dump.
@@ -289,7 +325,7 @@ pub fn drain<D: Datagrams>(
             return Ok(report);
         }
         if len > buffer.len() {
-            report.incomplete(format!("a datagram of {len} bytes was cut to {}", buffer.len()));
+            report.incomplete(format!("datagrams of {len} bytes were cut to {}", buffer.len()));
         }
         let bytes = &buffer[..len.min(buffer.len())];
         if scan(bytes, sequence, netns, scratch, &mut report, sink)?.is_break() {
@@ -414,7 +450,7 @@ mod tests {
         let done = |code: i32| message(NLMSG_DONE, 2, &code.to_ne_bytes());
         for (datagrams, buffer, why) in [
             (vec![row.clone(), done(-libc::ENOMEM)], 65536, "broke the dump off"),
-            (vec![row.clone(), done(0)], 100, "was cut to 100"),
+            (vec![row.clone(), done(0)], 100, "were cut to 100"),
             (vec![message(20, 2 | FLAG_INTERRUPTED, &sample()), done(0)], 65536, "NLM_F_DUMP_INTR"),
             (vec![row.clone()], 65536, "without saying so"),
             (vec![message(20, 2, &sample()[..40]), done(0)], 65536, "shorter than inet_diag_msg"),
@@ -423,6 +459,40 @@ mod tests {
             let report = run(datagrams, buffer).unwrap();
             assert!(report.incomplete.as_deref().is_some_and(|w| w.contains(why)), "{why}: {report:?}");
         }
+    }
+
+    #[test]
+    fn a_batch_holds_whole_datagrams_and_says_what_follows() {
+        let row = message(20, 2, &sample());
+        let done = message(NLMSG_DONE, 2, &0i32.to_ne_bytes());
+        let batch = |datagrams: &[&[u8]], size: usize| {
+            let mut waiting: VecDeque<&[u8]> = datagrams.iter().copied().collect();
+            let mut buffer = vec![0; size];
+            let (filled, end) = receive_batch(&mut buffer, |room| {
+                let next = waiting.pop_front().ok_or(io::ErrorKind::TimedOut)?;
+                let n = next.len().min(room.len());
+                room[..n].copy_from_slice(&next[..n]);
+                Ok(next.len())
+            });
+            (filled, end, buffer, waiting.len())
+        };
+        let (filled, end, buffer, _) = batch(&[&row, &row, &done, &row], BATCH_BYTES);
+        assert!(matches!(end, End::Done) && filled == 2 * row.len() + done.len());
+        let report = run(vec![buffer[..filled].to_vec()], BATCH_BYTES).unwrap();
+        assert_eq!((report.rows, report.incomplete), (2, None));
+        // One that is not a multiple of four long does not shift the next.
+        let ragged = [&row[..], &[0; 2]].concat();
+        let (filled, _, buffer, _) = batch(&[&ragged, &done], BATCH_BYTES);
+        assert!(is_last(&buffer[row.len() + 4..filled]));
+        // An error comes after what came before it.
+        let (filled, end, ..) = batch(&[&row], BATCH_BYTES);
+        assert!(matches!(end, End::Error(e) if e.kind() == io::ErrorKind::TimedOut) && filled == row.len());
+        // The next one might not fit.
+        let (filled, end, _, waiting) = batch(&[&row, &row], BUFFER_BYTES);
+        assert!(matches!(end, End::More) && filled == row.len() && waiting == 1);
+        // One that did not fit is told by the sum.
+        let long = vec![0; BUFFER_BYTES + 8];
+        assert!(batch(&[&long], BUFFER_BYTES).0 > BUFFER_BYTES);
     }
 
     #[test]
