@@ -3,7 +3,9 @@
 //! Comes in: the process. Goes out: [`Env`]. Never here: what is written.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, OwnedFd};
 
 use crate::render::Style;
 
@@ -33,8 +35,12 @@ impl Env {
     pub fn real() -> Env {
         let stdout = io::stdout();
         let width = stdout.is_terminal().then(|| terminal_width().unwrap_or(80));
+        // The standard library's own stream would look for line ends in every block; one that was closed at the start is
+        // found when something is written.
+        let block = |fd: OwnedFd| Box::new(io::BufWriter::with_capacity(64 * 1024, File::from(fd))) as Box<dyn Write>;
+        let plain = stdout.as_fd().try_clone_to_owned().map(block);
         Env {
-            stdout: Box::new(io::BufWriter::with_capacity(64 * 1024, stdout)),
+            stdout: plain.unwrap_or_else(|_| Box::new(io::BufWriter::with_capacity(64 * 1024, stdout))),
             stderr: Box::new(io::stderr()),
             width,
             stderr_is_terminal: io::stderr().is_terminal(),

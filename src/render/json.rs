@@ -4,19 +4,17 @@
 //! keys, unknown is `null`, 64-bit ids are hex strings. Within a schema number there are only additions. Never here: the
 //! model's own shape; the types below are the format, so that a rename in the model changes no script.
 
-use std::fmt;
-use std::io::{self, Write};
-use std::net::IpAddr;
+mod socket;
 
-use serde::ser::{SerializeMap, SerializeSeq};
-use serde::{Serialize, Serializer};
+use std::io::{self, Write};
+
+use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use crate::aggregate::{Census, Counts, Grouping, KeyValue};
 use crate::diagnose::{Diagnosis, Evidence, Finding};
 use crate::model::column::{Names, Row};
-use crate::model::socket::{AgeBracket, Timer};
-use crate::model::{Endpoint, Family, Gap, OwnerTable, SkMem, State, StateSet, TcpInfo};
+use crate::model::{Endpoint, Family, Gap, OwnerTable, State, StateSet};
 
 /// The schema of every document.
 pub const SCHEMA: &str = "tcpstate/1";
@@ -133,7 +131,8 @@ pub fn grouping(
 
 fn key_value(value: &KeyValue, owners: &OwnerTable, names: &dyn Names) -> Json {
     match value {
-        KeyValue::State(state) => json!(StateKey(*state)),
+        KeyValue::State(state @ State::Unknown(_)) => json!(state.to_string()),
+        KeyValue::State(state) => json!(state.key()),
         KeyValue::Family(family) => json!(family.key()),
         KeyValue::Endpoint(at) => endpoint(*at),
         KeyValue::Addr(addr) => json!(addr.to_string()),
@@ -210,6 +209,18 @@ pub fn write_document(out: &mut dyn Write, document: &Json) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
+/// Rows are written in blocks of about so many bytes: each would otherwise be copied into the stream's own buffer.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// Writes the buffer if there is so much in it.
+fn pass_on(buffer: &mut Vec<u8>, from: usize, out: &mut dyn Write) -> io::Result<()> {
+    if buffer.len() >= from {
+        out.write_all(buffer)?;
+        buffer.clear();
+    }
+    Ok(())
+}
+
 /// The document of `list`, written while the rows come.
 pub struct ListWriter {
     rows: u64,
@@ -226,7 +237,7 @@ impl ListWriter {
         text.pop();
         out.write_all(text.as_bytes())?;
         out.write_all(b",\"sockets\":[")?;
-        Ok(ListWriter { rows: 0, buffer: Vec::with_capacity(1024) })
+        Ok(ListWriter { rows: 0, buffer: Vec::with_capacity(BLOCK_BYTES + 4096) })
     }
 
     /// Writes one socket.
@@ -234,18 +245,18 @@ impl ListWriter {
     /// # Errors
     /// When the stream fails.
     pub fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
-        self.buffer.clear();
         self.buffer.extend_from_slice(if self.rows > 0 { b",\n" } else { b"\n" });
-        serde_json::to_writer(&mut self.buffer, &SocketV1(row))?;
+        socket::write(&mut self.buffer, None, row)?;
         self.rows += 1;
-        out.write_all(&self.buffer)
+        pass_on(&mut self.buffer, BLOCK_BYTES, out)
     }
 
     /// Ends the document.
     ///
     /// # Errors
     /// When the stream fails.
-    pub fn end(self, out: &mut dyn Write, all_gaps: &[Gap]) -> io::Result<()> {
+    pub fn end(mut self, out: &mut dyn Write, all_gaps: &[Gap]) -> io::Result<()> {
+        pass_on(&mut self.buffer, 0, out)?;
         writeln!(out, "\n],\"total\":{},\"gaps\":{}}}", self.rows, gaps(all_gaps))
     }
 }
@@ -263,7 +274,7 @@ impl LinesWriter {
     /// When the stream fails.
     pub fn begin(out: &mut dyn Write, head_of: &Head) -> io::Result<LinesWriter> {
         line(out, "header", head(head_of))?;
-        Ok(LinesWriter { rows: 0, buffer: Vec::with_capacity(1024) })
+        Ok(LinesWriter { rows: 0, buffer: Vec::with_capacity(BLOCK_BYTES + 4096) })
     }
 
     /// Writes one socket line.
@@ -271,18 +282,18 @@ impl LinesWriter {
     /// # Errors
     /// When the stream fails.
     pub fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
-        self.buffer.clear();
-        serde_json::to_writer(&mut self.buffer, &Line { kind: "socket", socket: SocketV1(row) })?;
+        socket::write(&mut self.buffer, Some("socket"), row)?;
         self.buffer.push(b'\n');
         self.rows += 1;
-        out.write_all(&self.buffer)
+        pass_on(&mut self.buffer, BLOCK_BYTES, out)
     }
 
     /// Writes the gaps and the end, by which a reader knows that the stream was complete.
     ///
     /// # Errors
     /// When the stream fails.
-    pub fn end(self, out: &mut dyn Write, all_gaps: &[Gap]) -> io::Result<()> {
+    pub fn end(mut self, out: &mut dyn Write, all_gaps: &[Gap]) -> io::Result<()> {
+        pass_on(&mut self.buffer, 0, out)?;
         for gap in all_gaps {
             let Json::Array(mut one) = gaps(std::slice::from_ref(gap)) else { continue };
             if let Some(Json::Object(map)) = one.pop() {
@@ -307,255 +318,9 @@ pub fn line(out: &mut dyn Write, kind: &str, fields: Map<String, Json>) -> io::R
     out.write_all(b"\n")
 }
 
-#[derive(Serialize)]
-struct Line<'r, 'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    socket: SocketV1<'r, 'a>,
-}
-
-/// One socket of schema 1.
-pub struct SocketV1<'r, 'a>(pub &'r Row<'a>);
-
-impl Serialize for SocketV1<'_, '_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let row = self.0;
-        let s = row.socket;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("netns", &(s.netns != 0).then_some(s.netns))?;
-        map.serialize_entry("family", s.family.key())?;
-        map.serialize_entry("state", &StateKey(s.state))?;
-        map.serialize_entry("kind", s.kind.key())?;
-        map.serialize_entry("local", &EndpointV1(s.local))?;
-        map.serialize_entry("peer", &EndpointV1(s.peer))?;
-        map.serialize_entry("ifindex", &s.ifindex)?;
-        map.serialize_entry("recv_q_bytes", &s.recv_q_bytes)?;
-        map.serialize_entry("send_q_bytes", &s.send_q_bytes)?;
-        map.serialize_entry("uid", &s.uid)?;
-        map.serialize_entry("inode", &s.inode)?;
-        map.serialize_entry("cookie", &s.cookie.map(Hex))?;
-        map.serialize_entry("timer", &s.timer.map(TimerV1))?;
-        map.serialize_entry("shutdown", &s.shutdown)?;
-        map.serialize_entry("v6only", &s.v6only)?;
-        map.serialize_entry("mark", &s.mark)?;
-        map.serialize_entry("cgroup_id", &s.cgroup.map(Hex))?;
-        map.serialize_entry("owners", &OwnersV1(row))?;
-        map.serialize_entry("owner_status", row.status.key())?;
-        map.serialize_entry("state_age_ms", &s.state_age().map(AgeV1))?;
-        if let Some(congestion) = &s.congestion {
-            map.serialize_entry("congestion", congestion.as_str())?;
-        }
-        if let Some(tos) = s.tos {
-            map.serialize_entry("tos", &tos)?;
-        }
-        if let Some(tclass) = s.tclass {
-            map.serialize_entry("tclass", &tclass)?;
-        }
-        if let Some(skmem) = &s.skmem {
-            map.serialize_entry("skmem", &SkMemV1(skmem))?;
-        }
-        if let Some(info) = &s.info {
-            map.serialize_entry("tcp_info", &InfoV1(info))?;
-        }
-        map.end()
-    }
-}
-
-struct StateKey(State);
-
-impl Serialize for StateKey {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            State::Unknown(_) => serializer.collect_str(&self.0),
-            named => serializer.serialize_str(named.key()),
-        }
-    }
-}
-
-struct EndpointV1(Endpoint);
-
-impl Serialize for EndpointV1 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry("addr", &Addr(self.0.addr))?;
-        map.serialize_entry("port", &self.0.port)?;
-        map.end()
-    }
-}
-
-struct Addr(IpAddr);
-
-impl Serialize for Addr {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            // The common case by hand: the formatter of the standard library costs more than all else in a row.
-            IpAddr::V4(addr) => {
-                let mut text = [0; 15];
-                let mut at = 0;
-                for (i, octet) in addr.octets().into_iter().enumerate() {
-                    if i > 0 {
-                        text[at] = b'.';
-                        at += 1;
-                    }
-                    if octet >= 100 {
-                        text[at] = b'0' + octet / 100;
-                        at += 1;
-                    }
-                    if octet >= 10 {
-                        text[at] = b'0' + octet / 10 % 10;
-                        at += 1;
-                    }
-                    text[at] = b'0' + octet % 10;
-                    at += 1;
-                }
-                serializer.serialize_str(std::str::from_utf8(&text[..at]).unwrap_or("?"))
-            }
-            IpAddr::V6(addr) => serializer.collect_str(&addr),
-        }
-    }
-}
-
-/// A 64-bit id: beyond what a JSON number keeps.
-struct Hex(u64);
-
-impl fmt::Display for Hex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.0)
-    }
-}
-
-impl Serialize for Hex {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-struct TimerV1(Timer);
-
-impl Serialize for TimerV1 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
-        map.serialize_entry("kind", self.0.kind.key())?;
-        map.serialize_entry("remaining_ms", &self.0.remaining_ms)?;
-        map.serialize_entry("retransmits", &self.0.retransmits)?;
-        map.end()
-    }
-}
-
-struct AgeV1(AgeBracket);
-
-impl Serialize for AgeV1 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry("min", &self.0.min_ms)?;
-        map.serialize_entry("max", &self.0.max_ms)?;
-        map.end()
-    }
-}
-
-struct OwnersV1<'r, 'a>(&'r Row<'a>);
-
-impl Serialize for OwnersV1<'_, '_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct OwnerV1<'p> {
-            pid: u32,
-            comm: &'p str,
-            fd: u32,
-            uid: Option<u32>,
-            unit: Option<&'p str>,
-            container: Option<&'p str>,
-            pod: Option<&'p str>,
-        }
-        let mut seq = serializer.serialize_seq(Some(self.0.holders.len()))?;
-        for holder in self.0.holders {
-            let p = self.0.owners.process(holder);
-            seq.serialize_element(&OwnerV1 {
-                pid: p.pid,
-                comm: &p.comm,
-                fd: holder.fd,
-                uid: p.uid,
-                unit: p.unit.as_deref(),
-                container: p.container.as_deref(),
-                pod: p.pod.as_deref(),
-            })?;
-        }
-        seq.end()
-    }
-}
-
-struct SkMemV1<'a>(&'a SkMem);
-
-impl Serialize for SkMemV1<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let m = self.0;
-        let mut map = serializer.serialize_map(Some(9))?;
-        map.serialize_entry("rmem_alloc_bytes", &m.rmem_alloc_bytes)?;
-        map.serialize_entry("rcvbuf_bytes", &m.rcvbuf_bytes)?;
-        map.serialize_entry("wmem_alloc_bytes", &m.wmem_alloc_bytes)?;
-        map.serialize_entry("sndbuf_bytes", &m.sndbuf_bytes)?;
-        map.serialize_entry("fwd_alloc_bytes", &m.fwd_alloc_bytes)?;
-        map.serialize_entry("wmem_queued_bytes", &m.wmem_queued_bytes)?;
-        map.serialize_entry("optmem_bytes", &m.optmem_bytes)?;
-        map.serialize_entry("backlog_bytes", &m.backlog_bytes)?;
-        map.serialize_entry("drops", &m.drops)?;
-        map.end()
-    }
-}
-
-struct InfoV1<'a>(&'a TcpInfo);
-
-impl Serialize for InfoV1<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(TcpInfo::FIELDS.len()))?;
-        let mut failed = None;
-        self.0.for_each(|name, value| {
-            if failed.is_none() {
-                failed = map.serialize_entry(name, &value).err();
-            }
-        });
-        match failed {
-            Some(error) => Err(error),
-            None => map.end(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::column::NoNames;
-    use crate::model::{RowKind, Socket, TimerKind};
-
-    #[test]
-    fn a_socket_has_every_key_and_unknown_is_null() {
-        let socket = Socket {
-            state: State::TimeWait,
-            kind: RowKind::TimeWaitMini,
-            cookie: Some(u64::MAX),
-            timer: Some(Timer { kind: TimerKind::TimeWait, remaining_ms: 1000, retransmits: 0 }),
-            local: Endpoint::new("192.168.100.9".parse().unwrap(), 443),
-            ..Socket::default()
-        };
-        let owners = OwnerTable::default();
-        let row = Row::new(&socket, &owners, &NoNames);
-        let json = serde_json::to_value(SocketV1(&row)).unwrap();
-        assert_eq!(json["local"], json!({ "addr": "192.168.100.9", "port": 443 }));
-        assert_eq!(json["cookie"], "0xffffffffffffffff");
-        assert_eq!(json["state_age_ms"], json!({ "min": 59_000, "max": null }));
-        assert_eq!(json["owner_status"], "not_collected");
-        assert!(json["uid"].is_null() && json["netns"].is_null() && json["send_q_bytes"].is_null());
-        assert!(json.get("tcp_info").is_none());
-    }
-
-    #[test]
-    fn addresses_print_as_the_standard_library_prints_them() {
-        for addr in ["0.0.0.0", "255.255.255.255", "1.20.100.9", "::ffff:1.2.3.4", "fe80::1"] {
-            let addr: IpAddr = addr.parse().unwrap();
-            assert_eq!(serde_json::to_value(Addr(addr)).unwrap(), json!(addr.to_string()));
-        }
-    }
 
     #[test]
     fn states_that_cannot_be_seen_are_null() {
