@@ -11,81 +11,88 @@ use serde::Serialize;
 use crate::model::column::Row;
 use crate::model::{Endpoint, State};
 
+/// A key of the schema with what stands around it: one copy instead of three. None needs an escape.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 /// Appends a socket, with its `type` first if it is a line of its own.
 pub(super) fn write(out: &mut Vec<u8>, kind: Option<&'static str>, row: &Row<'_>) -> io::Result<()> {
     let s = row.socket;
     let mut object = Object::begin(out);
     if let Some(kind) = kind {
-        object.word("type", kind);
+        object.word(key!("type"), kind);
     }
-    object.value("netns", &(s.netns != 0).then_some(s.netns))?;
-    object.word("family", s.family.key());
+    object.value(key!("netns"), &(s.netns != 0).then_some(s.netns))?;
+    object.word(key!("family"), s.family.key());
     match s.state {
-        State::Unknown(_) => write!(object.key("state"), "\"{}\"", s.state)?,
-        named => object.word("state", named.key()),
+        State::Unknown(_) => write!(object.key(key!("state")), "\"{}\"", s.state)?,
+        named => object.word(key!("state"), named.key()),
     }
-    object.word("kind", s.kind.key());
-    object.endpoint("local", s.local)?;
-    object.endpoint("peer", s.peer)?;
-    object.value("ifindex", &s.ifindex)?;
-    object.value("recv_q_bytes", &s.recv_q_bytes)?;
-    object.value("send_q_bytes", &s.send_q_bytes)?;
-    object.value("uid", &s.uid)?;
-    object.value("inode", &s.inode)?;
-    object.hex("cookie", s.cookie);
+    object.word(key!("kind"), s.kind.key());
+    object.endpoint(key!("local"), s.local)?;
+    object.endpoint(key!("peer"), s.peer)?;
+    object.value(key!("ifindex"), &s.ifindex)?;
+    object.value(key!("recv_q_bytes"), &s.recv_q_bytes)?;
+    object.value(key!("send_q_bytes"), &s.send_q_bytes)?;
+    object.value(key!("uid"), &s.uid)?;
+    object.value(key!("inode"), &s.inode)?;
+    object.hex(key!("cookie"), s.cookie);
     match &s.timer {
-        None => object.null("timer"),
+        None => object.null(key!("timer")),
         Some(timer) => {
-            let mut inner = Object::begin(object.key("timer"));
-            inner.word("kind", timer.kind.key());
-            inner.value("remaining_ms", &timer.remaining_ms)?;
-            inner.value("retransmits", &timer.retransmits)?;
+            let mut inner = Object::begin(object.key(key!("timer")));
+            inner.word(key!("kind"), timer.kind.key());
+            inner.value(key!("remaining_ms"), &timer.remaining_ms)?;
+            inner.value(key!("retransmits"), &timer.retransmits)?;
             inner.end();
         }
     }
-    object.value("shutdown", &s.shutdown)?;
-    object.value("v6only", &s.v6only)?;
-    object.value("mark", &s.mark)?;
-    object.hex("cgroup_id", s.cgroup);
-    owners(object.key("owners"), row)?;
-    object.word("owner_status", row.status.key());
+    object.value(key!("shutdown"), &s.shutdown)?;
+    object.value(key!("v6only"), &s.v6only)?;
+    object.value(key!("mark"), &s.mark)?;
+    object.hex(key!("cgroup_id"), s.cgroup);
+    owners(object.key(key!("owners")), row)?;
+    object.word(key!("owner_status"), row.status.key());
     match s.state_age() {
-        None => object.null("state_age_ms"),
+        None => object.null(key!("state_age_ms")),
         Some(age) => {
-            let mut inner = Object::begin(object.key("state_age_ms"));
-            inner.value("min", &age.min_ms)?;
-            inner.value("max", &age.max_ms)?;
+            let mut inner = Object::begin(object.key(key!("state_age_ms")));
+            inner.value(key!("min"), &age.min_ms)?;
+            inner.value(key!("max"), &age.max_ms)?;
             inner.end();
         }
     }
     if let Some(congestion) = &s.congestion {
-        object.value("congestion", congestion.as_str())?;
+        object.value(key!("congestion"), congestion.as_str())?;
     }
     if let Some(tos) = s.tos {
-        object.value("tos", &tos)?;
+        object.value(key!("tos"), &tos)?;
     }
     if let Some(tclass) = s.tclass {
-        object.value("tclass", &tclass)?;
+        object.value(key!("tclass"), &tclass)?;
     }
     if let Some(m) = &s.skmem {
-        let mut inner = Object::begin(object.key("skmem"));
-        inner.value("rmem_alloc_bytes", &m.rmem_alloc_bytes)?;
-        inner.value("rcvbuf_bytes", &m.rcvbuf_bytes)?;
-        inner.value("wmem_alloc_bytes", &m.wmem_alloc_bytes)?;
-        inner.value("sndbuf_bytes", &m.sndbuf_bytes)?;
-        inner.value("fwd_alloc_bytes", &m.fwd_alloc_bytes)?;
-        inner.value("wmem_queued_bytes", &m.wmem_queued_bytes)?;
-        inner.value("optmem_bytes", &m.optmem_bytes)?;
-        inner.value("backlog_bytes", &m.backlog_bytes)?;
-        inner.value("drops", &m.drops)?;
+        let mut inner = Object::begin(object.key(key!("skmem")));
+        inner.value(key!("rmem_alloc_bytes"), &m.rmem_alloc_bytes)?;
+        inner.value(key!("rcvbuf_bytes"), &m.rcvbuf_bytes)?;
+        inner.value(key!("wmem_alloc_bytes"), &m.wmem_alloc_bytes)?;
+        inner.value(key!("sndbuf_bytes"), &m.sndbuf_bytes)?;
+        inner.value(key!("fwd_alloc_bytes"), &m.fwd_alloc_bytes)?;
+        inner.value(key!("wmem_queued_bytes"), &m.wmem_queued_bytes)?;
+        inner.value(key!("optmem_bytes"), &m.optmem_bytes)?;
+        inner.value(key!("backlog_bytes"), &m.backlog_bytes)?;
+        inner.value(key!("drops"), &m.drops)?;
         inner.end();
     }
     if let Some(info) = &s.info {
-        let mut inner = Object::begin(object.key("tcp_info"));
+        let mut inner = Object::begin(object.key(key!("tcp_info")));
         let mut written = Ok(());
         info.for_each(|name, value| {
             if written.is_ok() {
-                written = inner.value(name, &value);
+                written = inner.named(name, value);
             }
         });
         written?;
@@ -103,13 +110,13 @@ fn owners(out: &mut Vec<u8>, row: &Row<'_>) -> io::Result<()> {
         }
         let p = row.owners.process(holder);
         let mut owner = Object::begin(out);
-        owner.value("pid", &p.pid)?;
-        owner.value("comm", &p.comm)?;
-        owner.value("fd", &holder.fd)?;
-        owner.value("uid", &p.uid)?;
-        owner.value("unit", &p.unit)?;
-        owner.value("container", &p.container)?;
-        owner.value("pod", &p.pod)?;
+        owner.value(key!("pid"), &p.pid)?;
+        owner.value(key!("comm"), &p.comm)?;
+        owner.value(key!("fd"), &holder.fd)?;
+        owner.value(key!("uid"), &p.uid)?;
+        owner.value(key!("unit"), &p.unit)?;
+        owner.value(key!("container"), &p.container)?;
+        owner.value(key!("pod"), &p.pod)?;
         owner.end();
     }
     out.push(b']');
@@ -132,21 +139,31 @@ impl<'o> Object<'o> {
         self.out.push(b'}');
     }
 
-    /// A key of the schema, none of which needs an escape; its value is to be appended.
+    /// A key as [`key!`] writes it; its value is to be appended.
+    #[inline]
     fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
-        self.out.extend_from_slice(if self.empty { b"\"" } else { b",\"" });
+        self.out.extend_from_slice(if self.empty { &key.as_bytes()[1..] } else { key.as_bytes() });
         self.empty = false;
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
         self.out
     }
 
+    /// A number under a name that is known only now.
+    fn named(&mut self, name: &'static str, value: Option<u64>) -> io::Result<()> {
+        self.out.extend_from_slice(if self.empty { b"\"" } else { b",\"" });
+        self.empty = false;
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        Ok(serde_json::to_writer(&mut *self.out, &value)?)
+    }
+
     /// A number, `null`, or a text that may hold anything.
+    #[inline]
     fn value<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> io::Result<()> {
         Ok(serde_json::to_writer(self.key(key), value)?)
     }
 
     /// A word of the schema, which needs no escape either.
+    #[inline]
     fn word(&mut self, key: &'static str, word: &'static str) {
         let out = self.key(key);
         out.push(b'"');
@@ -154,6 +171,7 @@ impl<'o> Object<'o> {
         out.push(b'"');
     }
 
+    #[inline]
     fn null(&mut self, key: &'static str) {
         self.key(key).extend_from_slice(b"null");
     }
@@ -170,11 +188,11 @@ impl<'o> Object<'o> {
 
     fn endpoint(&mut self, key: &'static str, endpoint: Endpoint) -> io::Result<()> {
         let mut inner = Object::begin(self.key(key));
-        let out = inner.key("addr");
+        let out = inner.key(key!("addr"));
         out.push(b'"');
         write_address(out, endpoint.addr)?;
         out.push(b'"');
-        inner.value("port", &endpoint.port)?;
+        inner.value(key!("port"), &endpoint.port)?;
         inner.end();
         Ok(())
     }
