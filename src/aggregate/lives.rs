@@ -5,7 +5,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::model::transition::{Actor, By, Transition};
+use crate::model::transition::{Actor, By, Traffic, Transition};
 use crate::model::{Endpoint, Family, State};
 
 /// Connections that are followed at the same time; 200 bytes each.
@@ -78,6 +78,8 @@ pub struct Life {
     pub duration_ns: Option<u64>,
     /// The states in the order in which they were entered.
     pub states: Vec<(State, u64)>,
+    /// What it carried, if the source told.
+    pub traffic: Option<Traffic>,
     /// Every change was seen: each began in the state in which the one before it ended.
     pub complete: bool,
 }
@@ -96,9 +98,25 @@ struct Open {
     states: Vec<(State, u64)>,
 }
 
+/// One socket among all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// Where it is in the kernel's memory, which is another one's when it is closed.
+    Address(u64),
+    /// Its namespace and its cookie.
+    Cookie(u64, u64),
+}
+
+impl Key {
+    fn of(t: &Transition) -> Option<Key> {
+        // The cookie of a socket may become known only at its end.
+        t.address.map(Key::Address).or_else(|| t.cookie.map(|cookie| Key::Cookie(t.netns, cookie)))
+    }
+}
+
 /// All connections that have not ended.
 pub struct Lives {
-    open: FxHashMap<(u64, u64), Open>,
+    open: FxHashMap<Key, Open>,
     limit: usize,
     forgotten: u64,
 }
@@ -124,8 +142,7 @@ impl Lives {
 
     /// Takes one change. Gives the time spent in the old state, and the life if this was its end.
     pub fn add(&mut self, t: &Transition) -> (Option<u64>, Option<Life>) {
-        let Some(cookie) = t.cookie else { return (None, None) };
-        let key = (t.netns, cookie);
+        let Some(key) = Key::of(t) else { return (None, None) };
         // A listener is no connection, and has only the time for which it listened.
         let ends = t.new == State::Close;
         if ends {
@@ -133,6 +150,11 @@ impl Lives {
             let spent = open.step(t);
             let life = (t.old != Some(State::Listen) && open.state != State::Listen).then(|| open.end(t));
             return (spent, life);
+        }
+        // With these a socket begins; what is there under its key ended unseen.
+        let begins = matches!((t.old, t.new), (Some(State::Close), _) | (Some(State::Listen), State::SynRecv));
+        if begins {
+            self.open.remove(&key);
         }
         if let Some(open) = self.open.get_mut(&key) {
             let spent = open.step(t);
@@ -246,6 +268,7 @@ impl Open {
                 None => false,
             },
             states: self.states,
+            traffic: t.traffic,
             complete: self.complete,
         }
     }
@@ -266,6 +289,7 @@ mod tests {
             monotonic_ns: ns,
             netns: 1,
             cookie: Some(cookie),
+            address: None,
             family: Family::V4,
             local: Endpoint::new([127, 0, 0, 1].into(), if new == State::SynSent { 0 } else { 4000 }),
             peer: Endpoint::new([127, 0, 0, 1].into(), 80),
@@ -273,6 +297,7 @@ mod tests {
             new,
             by: Some(by),
             by_call,
+            traffic: None,
         }
     }
 
@@ -326,6 +351,29 @@ mod tests {
     }
 
     #[test]
+    fn without_cookies_the_address_tells_sockets_apart_and_may_come_again() {
+        use State::{Close, Established, SynSent};
+        let mut lives = Lives::default();
+        let at = |address, ns, old, new, cookie| Transition {
+            address: Some(address),
+            cookie,
+            traffic: (new == Close).then_some(Traffic { sent_bytes: 1, received_bytes: 2 }),
+            ..change(0, ns, old, new)
+        };
+        for (ns, address) in [(0, 0xa0), (5, 0xb0)] {
+            lives.add(&at(address, ns, Close, SynSent, None));
+            lives.add(&at(address, ns + 10, SynSent, Established, None));
+        }
+        let first = lives.add(&at(0xa0, 30, Established, Close, Some(7))).1.unwrap();
+        assert_eq!((first.cookie, first.complete, first.duration_ns), (Some(7), true, Some(30)));
+        assert_eq!(first.traffic, Some(Traffic { sent_bytes: 1, received_bytes: 2 }));
+        // The end of the second was lost, and its place taken by another.
+        lives.add(&at(0xb0, 50, Close, SynSent, None));
+        let third = lives.add(&at(0xb0, 60, SynSent, Close, None)).1.unwrap();
+        assert_eq!((third.complete, third.duration_ns, third.ended), (true, Some(10), Some(End::Failed)));
+    }
+
+    #[test]
     fn the_oldest_are_forgotten_at_the_limit() {
         let mut lives = Lives::new(10);
         for cookie in 0..25 {
@@ -333,6 +381,6 @@ mod tests {
             assert!(lives.open.len() <= 10);
         }
         assert_eq!(lives.forgotten() + lives.open.len() as u64, 25);
-        assert!(lives.open.contains_key(&(1, 24)));
+        assert!(lives.open.contains_key(&Key::Cookie(1, 24)));
     }
 }

@@ -405,7 +405,7 @@ pub struct TraceArgs {
     /// This network namespace only
     #[arg(long, help_heading = "Trace")]
     pub this_netns: bool,
-    /// Room for changes that were not read yet; a change takes 104 bytes
+    /// Room for changes that were not read yet; a change takes 136 bytes
     #[arg(long, value_name = "SIZE", default_value = "8M", help_heading = "Trace")]
     pub ring_size: String,
     /// A line per connection that has ended

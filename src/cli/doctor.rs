@@ -23,7 +23,7 @@ use crate::model::transition::By;
 use crate::model::{Gap, Snapshot, State};
 use crate::render::{json as out, report};
 
-/// Room for 80,000 changes that were not read yet.
+/// Room for 60,000 changes that were not read yet.
 const TRACE_RING_BYTES: usize = 8 << 20;
 
 /// The pause between the two snapshots when none is given.

@@ -130,6 +130,7 @@ fn transition(r: &TransitionRecord, wall_us: i64, now_ns: u64) -> Transition {
         monotonic_ns: r.monotonic_ns,
         netns: u64::from(r.netns),
         cookie: r.cookie.map(std::num::NonZeroU64::get),
+        address: None,
         family: r.family,
         local: r.local,
         peer: r.peer,
@@ -137,6 +138,7 @@ fn transition(r: &TransitionRecord, wall_us: i64, now_ns: u64) -> Transition {
         new: r.new,
         by: Some(by),
         by_call: r.is_by_call(),
+        traffic: r.traffic,
     }
 }
 
@@ -187,6 +189,7 @@ impl Poll {
                 Identity::Cookie(cookie) => Some(cookie),
                 Identity::Tuple(..) => None,
             },
+            address: None,
             family: seen.family,
             local: seen.local,
             peer: seen.peer,
@@ -194,6 +197,7 @@ impl Poll {
             new,
             by: None,
             by_call: false,
+            traffic: None,
         };
         let mut gaps = Vec::new();
         self.live.sockets(&Query::states(StateSet::ALL), &mut gaps, &mut |s| {

@@ -16,6 +16,9 @@ pub struct Transition {
     /// Inode of the network namespace; 0 if it is not known.
     pub netns: u64,
     pub cookie: Option<u64>,
+    /// Where the socket is in the kernel's memory: it tells one socket from the others until it is closed, where the
+    /// cookie is not known. `None`: the source does not tell.
+    pub address: Option<u64>,
     pub family: Family,
     pub local: Endpoint,
     pub peer: Endpoint,
@@ -26,6 +29,29 @@ pub struct Transition {
     pub by: Option<By>,
     /// Only a system call, or the end of a process, can make this change.
     pub by_call: bool,
+    /// Of a socket that goes to CLOSE; `None`: not known.
+    pub traffic: Option<Traffic>,
+}
+
+/// What a connection carried: payload, each byte once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+}
+
+/// Whether only a system call (or the exit of a process) can make this change, so that the process that held the socket
+/// is its cause: listen, connect, the end of a listener, and the first FIN of an end, which is `tcp_close_state`
+/// (`net/ipv4/tcp.c`), called by close and shutdown alone.
+#[must_use]
+pub const fn is_by_call(old: State, new: State) -> bool {
+    matches!(
+        (old, new),
+        (State::Close, State::Listen | State::SynSent)
+            | (State::Listen, State::Close)
+            | (State::Established | State::SynRecv, State::FinWait1)
+            | (State::CloseWait, State::LastAck)
+    )
 }
 
 /// In whose hands the socket was.

@@ -19,7 +19,7 @@ pub type Matrix = BTreeMap<(Option<u8>, u8), u64>;
 /// Widths of the columns of changes on a terminal; the last one ends the line.
 const CHANGE: [(&str, usize); 8] =
     [("TIME", 15), ("NETNS", 10), ("LOCAL", 21), ("PEER", 21), ("OLD", 11), ("NEW", 11), ("IN-OLD", 8), ("PROCESS", 0)];
-const LIFE: [(&str, usize); 9] = [
+const LIFE: [(&str, usize); 11] = [
     ("TIME", 15),
     ("NETNS", 10),
     ("LOCAL", 21),
@@ -28,6 +28,8 @@ const LIFE: [(&str, usize); 9] = [
     ("ENDED", 10),
     ("OPENED", 16),
     ("CLOSED-FIRST", 16),
+    ("SENT", 8),
+    ("RECEIVED", 8),
     ("STATES", 0),
 ];
 
@@ -146,6 +148,8 @@ pub fn write_life(out: &mut String, life: &Life, aligned: bool) {
         life.ended.map_or_else(|| "?".into(), |end| format!("{}{mark}", end.key())),
         unknown_or(opened),
         unknown_or(closed),
+        unknown_or(life.traffic.map(|t| t.sent_bytes.to_string())),
+        unknown_or(life.traffic.map(|t| t.received_bytes.to_string())),
         states,
     ];
     cells(out, &LIFE, &values, aligned);
@@ -232,6 +236,8 @@ pub fn life_json(life: &Life) -> Map<String, Json> {
         "ended": life.ended.map(End::key),
         "inferred": life.inferred,
         "duration_us": life.duration_ns.map(|ns| ns / 1000),
+        "sent_bytes": life.traffic.map(|t| t.sent_bytes),
+        "received_bytes": life.traffic.map(|t| t.received_bytes),
         "states": states,
         "complete": life.complete,
     }))

@@ -306,7 +306,7 @@ fn the_program_for_older_kernels_tells_the_same_story() {
         connect_and_close(&TcpListener::bind(V4).unwrap());
         let story = |tracer: &mut Tracer| {
             let records = collect(tracer, |r| r.len() >= 12);
-            records.into_iter().map(|r| (r.local, r.peer, r.old, r.new, r.actor)).collect::<Vec<_>>()
+            records.into_iter().map(|r| (r.local, r.peer, r.old, r.new, r.actor, r.traffic)).collect::<Vec<_>>()
         };
         let (older, newer) = (story(&mut older), story(&mut newer));
         assert_eq!(older.len(), 12);

@@ -46,6 +46,7 @@ use super::btf::{Btf, BtfError, Field, Kind, Wanted};
 use super::ring::{Counter, Ring};
 use super::sys::{self, Attach};
 use super::{Unavailable, kernel_btf, pids_are_ours};
+use crate::model::transition::{Traffic, is_by_call};
 use crate::model::{Endpoint, Family, State};
 
 /// One change of state of one TCP socket.
@@ -64,6 +65,8 @@ pub struct TransitionRecord {
     pub new: State,
     pub cpu: u32,
     pub actor: Actor,
+    /// Of a socket that goes to CLOSE: what it carried.
+    pub traffic: Option<Traffic>,
 }
 
 /// In whose hands the socket was.
@@ -100,18 +103,10 @@ impl Task {
 }
 
 impl TransitionRecord {
-    /// Whether only a system call (or the exit of a process) can make this transition, so that [`Actor::Process`] names
-    /// its cause and not just its place: listen, connect, the end of a listener, and the first FIN of an end, which is
-    /// `tcp_close_state` (`net/ipv4/tcp.c`), called by close and shutdown alone.
+    /// Whether [`Actor::Process`] names the cause of this transition and not just its place.
     #[must_use]
     pub fn is_by_call(&self) -> bool {
-        matches!(
-            (self.old, self.new),
-            (State::Close, State::Listen | State::SynSent)
-                | (State::Listen, State::Close)
-                | (State::Established | State::SynRecv, State::FinWait1)
-                | (State::CloseWait, State::LastAck)
-        )
+        is_by_call(self.old, self.new)
     }
 }
 
@@ -145,7 +140,7 @@ pub struct Tracer {
 impl Tracer {
     /// Begins to trace all network namespaces.
     ///
-    /// A record takes 104 bytes in the ring; `ring_bytes` is rounded up to a power of two and at least one page.
+    /// A record takes 136 bytes in the ring; `ring_bytes` is rounded up to a power of two and at least one page.
     ///
     /// # Errors
     /// Why it cannot be done here.
@@ -258,14 +253,22 @@ const OLD: i32 = 88;
 const NEW: i32 = 89;
 const OWNED: i32 = 90;
 const TASK_FLAGS: i32 = 92;
-const RECORD: usize = 96;
+/// `bytes_sent`, `bytes_retrans` and `bytes_received` of `struct tcp_sock`, at CLOSE; else 0.
+const SENT: i32 = 96;
+const RETRANSMITTED: i32 = 104;
+const RECEIVED: i32 = 112;
+/// `sk_flags`, at CLOSE; else 0.
+const SOCK_FLAGS: i32 = 120;
+const RECORD: usize = 128;
 /// Where it begins on the program's stack.
-const BASE: i32 = -96;
+const BASE: i32 = -128;
 const _: () = assert!(BASE.unsigned_abs() as usize == RECORD);
 
 const AF_INET: i32 = 2;
 const AF_INET6: i32 = 10;
 const IPPROTO_TCP: i32 = 6;
+/// Bit of `sk_flags` that `tcp_fin` sets: the peer's FIN has come (`SOCK_DONE`, `include/net/sock.h`).
+const SOCK_DONE: u64 = 1 << 1;
 /// `PF_KTHREAD`, `include/linux/sched.h`.
 const PF_KTHREAD: u32 = 0x0020_0000;
 
@@ -288,6 +291,9 @@ struct Layout {
     owned: Field,
     sport: Field,
     task_flags: Field,
+    sock_flags: Field,
+    /// In `struct tcp_sock`, and where a record has them.
+    traffic: [(Field, i32); 3],
 }
 
 impl Layout {
@@ -319,6 +325,12 @@ impl Layout {
             owned: btf.field(sock, "sk_lock.owned")?,
             sport: btf.field(tcp, "inet_conn.icsk_inet.inet_sport")?,
             task_flags: btf.field(task, "flags")?,
+            sock_flags: btf.field(sock, "__sk_common.skc_flags")?,
+            traffic: [
+                (btf.field(tcp, "bytes_sent")?, SENT),
+                (btf.field(tcp, "bytes_retrans")?, RETRANSMITTED),
+                (btf.field(tcp, "bytes_received")?, RECEIVED),
+            ],
         })
     }
 
@@ -355,18 +367,34 @@ impl Layout {
         a.store(Width::Half, Frame, BASE + FAMILY, R9);
         // The tracepoint's argument is typed as a plain socket, which has no such field.
         a.store_imm(Width::Half, Frame, BASE + SPORT, 0);
+        for cell in [SENT, RETRANSMITTED, RECEIVED, SOCK_FLAGS] {
+            a.store_imm(Width::Double, Frame, BASE + cell, 0);
+        }
+        let no_tcp = a.label();
         match dialect {
             Dialect::Typed => {
-                let no_tcp = a.label();
                 a.mov(R1, R6);
                 a.call(Helper::SkcToTcpSock);
                 a.jump_if_eq(R0, 0, no_tcp);
                 a.load_field(R1, R0, self.sport);
                 a.store(Width::Half, Frame, BASE + SPORT, R1);
-                a.bind(no_tcp);
+                a.jump_if_ne(R8, i32::from(State::Close.kernel()), no_tcp);
+                for (field, cell) in self.traffic {
+                    a.load_field(R1, R0, field);
+                    a.store(Width::Double, Frame, BASE + cell, R1);
+                }
             }
-            Dialect::Plain => a.copy_from_kernel(BASE + SPORT, R6, self.sport),
+            Dialect::Plain => {
+                a.copy_from_kernel(BASE + SPORT, R6, self.sport);
+                a.jump_if_ne(R8, i32::from(State::Close.kernel()), no_tcp);
+                for (field, cell) in self.traffic {
+                    a.copy_from_kernel(BASE + cell, R6, field);
+                }
+            }
         }
+        a.load_field(R1, R6, self.sock_flags);
+        a.store(Width::Double, Frame, BASE + SOCK_FLAGS, R1);
+        a.bind(no_tcp);
         a.load_field(R1, R6, self.num);
         a.store(Width::Half, Frame, BASE + NUM, R1);
         a.store(Width::Byte, Frame, BASE + OLD, R7);
@@ -484,6 +512,11 @@ fn decode(record: &[u8; RECORD], pids_known: bool) -> TransitionRecord {
         new,
         cpu: word(CPU),
         actor,
+        traffic: (new == State::Close).then(|| Traffic {
+            sent_bytes: double(SENT).saturating_sub(double(RETRANSMITTED)),
+            // The kernel counts the FIN as one.
+            received_bytes: double(RECEIVED).saturating_sub(u64::from(double(SOCK_FLAGS) & SOCK_DONE != 0)),
+        }),
     }
 }
 
@@ -553,6 +586,17 @@ mod tests {
         assert!(decode(&bytes, true).cookie.is_some());
         bytes[DPORT as usize..][..2].fill(0);
         assert_eq!(decode(&bytes, true).cookie, None);
+    }
+
+    #[test]
+    fn what_was_carried_is_told_at_the_end_without_the_fin_and_without_repetitions() {
+        let mut bytes = raw();
+        for (at, value) in [(SENT, 700_u64), (RETRANSMITTED, 200), (RECEIVED, 31), (SOCK_FLAGS, SOCK_DONE | 1)] {
+            bytes[at as usize..][..8].copy_from_slice(&value.to_ne_bytes());
+        }
+        assert_eq!(decode(&bytes, true).traffic, None);
+        bytes[NEW as usize] = State::Close.kernel();
+        assert_eq!(decode(&bytes, true).traffic, Some(Traffic { sent_bytes: 500, received_bytes: 30 }));
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub(super) fn life() -> Vec<(&'static str, Json)> {
         ("ended", json!({ "enum": ["time_wait", "closed", "cut", "failed", null] })),
         ("inferred", json!({ "type": "boolean" })),
         ("duration_us", nullable("integer")),
+        ("sent_bytes", nullable("integer")),
+        ("received_bytes", nullable("integer")),
         ("states", json!({ "type": "array", "items": step })),
         ("complete", json!({ "type": "boolean" })),
     ]);
