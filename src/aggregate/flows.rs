@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::aggregate::traced::TracedSums;
 use crate::aggregate::tracker::Tick;
 
 /// The counters that matter here, at one moment.
@@ -57,10 +58,12 @@ impl Reading {
     }
 }
 
-/// One kind of event: how often seen, and how often it happened unseen.
+/// One kind of event: how often a look showed it, how often only the trace did, and how often nobody saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Flow {
     pub seen: u64,
+    /// In no look, and traced.
+    pub traced: u64,
     /// `None`: cannot be known here.
     pub unseen: Option<u64>,
 }
@@ -68,7 +71,7 @@ pub struct Flow {
 impl Flow {
     #[must_use]
     pub fn total(&self) -> Option<u64> {
-        Some(self.seen + self.unseen?)
+        Some(self.seen + self.traced + self.unseen?)
     }
 }
 
@@ -105,6 +108,8 @@ impl Ledger {
         self.elapsed_ms += later.elapsed_ms;
         self.opened.seen += later.opened.seen;
         self.time_wait.seen += later.time_wait.seen;
+        self.opened.traced += later.opened.traced;
+        self.time_wait.traced += later.time_wait.traced;
         sum(&mut self.opened.unseen, later.opened.unseen, first);
         sum(&mut self.time_wait.unseen, later.time_wait.unseen, first);
         sum(&mut self.active_opens, later.active_opens, first);
@@ -125,22 +130,25 @@ pub struct Accounts {
     start: Option<Reading>,
     last: Reading,
     /// Largest difference between counters and rows so far.
+    hidden: [u64; 2],
+    /// What of it was not traced either.
     unseen: [u64; 2],
     connections: u64,
     total: Ledger,
 }
 
 impl Accounts {
-    /// Enters a sample; the reading must have been taken before the rows, that of the first sample after them.
-    pub fn enter(&mut self, reading: &Reading, tick: &Tick) -> Ledger {
+    /// Enters a sample; the reading must have been taken before the rows, that of the first sample after them, and what
+    /// was traced since the first sample after the rows.
+    pub fn enter(&mut self, reading: &Reading, tick: &Tick, traced: Option<TracedSums>) -> Ledger {
         let Some(start) = self.start else {
             self.start = Some(*reading);
             self.last = *reading;
             self.connections = tick.connections;
             let known = |counter: Option<u64>| counter.map(|_| 0);
             self.total = Ledger {
-                opened: Flow { seen: 0, unseen: known(reading.opened()) },
-                time_wait: Flow { seen: 0, unseen: known(reading.remainders) },
+                opened: Flow { unseen: known(reading.opened()), ..Flow::default() },
+                time_wait: Flow { unseen: known(reading.remainders), ..Flow::default() },
                 ended: reading.opened().and(reading.remainders).map(|_| 0),
                 active_opens: known(reading.active),
                 passive_opens: known(reading.passive),
@@ -153,19 +161,23 @@ impl Accounts {
         let now = reading.since(&start);
         let (opened_seen, remainders_seen) =
             (self.total.opened.seen + tick.opened, self.total.time_wait.seen + tick.remainders);
-        let mut unseen = |i: usize, counted: Option<u64>, seen: u64| {
-            let most = self.unseen[i].max(counted?.saturating_sub(seen));
-            let grown = most - self.unseen[i];
-            self.unseen[i] = most;
-            Some(grown)
-        };
         let whole = tick.shift == 0;
-        let opened =
-            Flow { seen: tick.opened, unseen: if whole { unseen(0, now.opened(), opened_seen) } else { None } };
-        let time_wait = Flow {
-            seen: tick.remainders,
-            unseen: if whole { unseen(1, now.remainders, remainders_seen) } else { None },
+        let mut flow = |i: usize, in_rows: u64, counted: Option<u64>, seen: u64, traced: Option<u64>| {
+            let Some(counted) = counted.filter(|_| whole) else {
+                return Flow { seen: in_rows, ..Flow::default() };
+            };
+            let hidden = self.hidden[i].max(counted.saturating_sub(seen));
+            let grown = hidden - self.hidden[i];
+            self.hidden[i] = hidden;
+            // What is traced in excess of what was seen: begun since the counters were read, or in no look. Losses show
+            // as the rest, and are never taken back either.
+            let by_trace = traced.map_or(0, |t| t.saturating_sub(seen)).min(hidden);
+            let unseen = (hidden - by_trace).saturating_sub(self.unseen[i]).min(grown);
+            self.unseen[i] += unseen;
+            Flow { seen: in_rows, traced: grown - unseen, unseen: Some(unseen) }
         };
+        let opened = flow(0, tick.opened, now.opened(), opened_seen, traced.map(|t| t.opened));
+        let time_wait = flow(1, tick.remainders, now.remainders, remainders_seen, traced.map(|t| t.remainders));
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let grown = signed(tick.connections) - signed(self.connections);
         self.connections = tick.connections;

@@ -10,10 +10,12 @@ pub mod groups;
 pub mod lives;
 pub mod ownership;
 pub mod roles;
+pub mod traced;
 pub mod tracker;
 
 pub use census::{Census, Counts, Coverage};
 pub use flows::{Accounts, Flow, Ledger, Reading};
 pub use groups::{Group, Grouping, Key, KeyValue};
 pub use roles::{Listeners, Role};
+pub use traced::{Traced, TracedSums};
 pub use tracker::{Dwell, Matrix, Tick, Tracker, Transition};

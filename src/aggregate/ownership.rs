@@ -12,10 +12,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::aggregate::groups::processes_label;
 use crate::aggregate::roles::{Listeners, Role};
 use crate::aggregate::tracker::OwnerId;
-use crate::model::{Endpoint, Holder, OwnerTable, Socket};
+use crate::model::{Endpoint, Holder, OwnerTable, Process, Socket};
 
 /// Confidence of an owner that was read while the socket still had one (diagnosis, section 3).
 pub const SEEN_BEFORE: f64 = 0.99;
+
+/// Confidence of an owner that was traced closing the socket (the same).
+pub const TRACED: f64 = 0.98;
 
 /// Looked for, and held by no process that could be looked into.
 pub const NOBODY: OwnerId = OwnerId::MAX;
@@ -32,6 +35,8 @@ const SPARE: usize = 1024;
 pub enum Known {
     /// It was read from the socket itself, now or before it became a remainder.
     Exact(OwnerId),
+    /// It closed the socket, as traced.
+    Closer(OwnerId),
     /// Most likely a process of this name.
     Likely {
         comm: Arc<str>,
@@ -69,6 +74,17 @@ pub struct Ownership {
     /// Which names were seen connecting where, how often.
     destinations: FxHashMap<(u64, Endpoint), Sightings>,
     names: FxHashSet<Arc<str>>,
+}
+
+impl Known {
+    /// The processes, where they are known and not only likely.
+    #[must_use]
+    pub fn owner(&self) -> Option<OwnerId> {
+        match self {
+            Known::Exact(owner) | Known::Closer(owner) => Some(*owner),
+            Known::Likely { .. } | Known::Unknown => None,
+        }
+    }
 }
 
 impl Ownership {
@@ -142,6 +158,26 @@ impl Ownership {
         name
     }
 
+    /// The number for one process that was traced. `now` is its name as it can be read now, if it still lives; the name in
+    /// the trace is that of a thread.
+    pub fn traced(&mut self, pid: u32, thread: &str, now: Option<String>) -> OwnerId {
+        let lived = || self.table.processes.iter().rev().find(|p| p.pid == pid && self.is_known(p)).cloned();
+        let process = match now {
+            Some(comm) => {
+                let known = self.places.get(&(pid, Arc::from(&*comm))).map(|p| &self.table.processes[*p as usize]);
+                known.cloned().unwrap_or_else(|| Process { pid, comm, ..Process::default() })
+            }
+            None => lived().unwrap_or_else(|| Process { pid, comm: thread.to_owned(), ..Process::default() }),
+        };
+        let holder = Holder { inode: 0, process: 0, fd: 0 };
+        self.remember(&OwnerTable::new(vec![process], vec![holder], 0), &[holder])
+    }
+
+    /// Whether a process of the table is not just a place that may be used again.
+    fn is_known(&self, process: &Process) -> bool {
+        self.places.contains_key(&(process.pid, Arc::from(&*process.comm)))
+    }
+
     fn set(&self, id: OwnerId) -> Option<&Set> {
         self.sets.get(id as usize)?.as_ref()
     }
@@ -193,9 +229,15 @@ impl Ownership {
 
     /// Who a row without holders belonged to.
     #[must_use]
-    pub fn attribute(&self, socket: &Socket, owner: OwnerId, role: Role, listeners: &Listeners) -> Known {
+    pub fn attribute(
+        &self,
+        socket: &Socket,
+        (owner, traced): (OwnerId, bool),
+        role: Role,
+        listeners: &Listeners,
+    ) -> Known {
         if owner != 0 && owner != NOBODY {
-            return Known::Exact(owner);
+            return if traced { Known::Closer(owner) } else { Known::Exact(owner) };
         }
         let likely = |comm: &Arc<str>, confidence, why| Known::Likely { comm: Arc::clone(comm), confidence, why };
         match role {
@@ -279,7 +321,7 @@ impl Ownership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Process, State};
+    use crate::model::State;
 
     fn table(processes: &[(u32, &str)]) -> OwnerTable {
         let all: Vec<Process> = processes
@@ -340,7 +382,7 @@ mod tests {
         ownership.learn(&out, listeners.role(&out), &listeners, client);
         let of = |local, peer, owner| {
             let s = socket(State::TimeWait, local, peer);
-            match ownership.attribute(&s, owner, listeners.role(&s), &listeners) {
+            match ownership.attribute(&s, (owner, false), listeners.role(&s), &listeners) {
                 Known::Likely { comm, confidence, .. } => format!("{comm} {confidence}"),
                 other => format!("{other:?}"),
             }

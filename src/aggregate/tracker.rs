@@ -80,6 +80,8 @@ struct Entry {
     since_known: bool,
     /// Whether it belongs to the sockets that the user asked for.
     member: bool,
+    /// Its owner is known from a trace.
+    traced: bool,
     /// Samples in a row without it.
     missed: u8,
     owner: OwnerId,
@@ -100,6 +102,8 @@ pub struct Sight {
     /// Whether it belonged to the wanted sockets at the last sample; newcomers do until told otherwise.
     pub was_member: bool,
     pub owner: OwnerId,
+    /// The owner is the one that closed it, as traced.
+    pub traced: bool,
     /// The time of this sample.
     pub seen_ms: u64,
     /// When it was first seen, and since when it is in its state.
@@ -356,6 +360,7 @@ impl Tracker {
             was: None,
             was_member: true,
             owner: 0,
+            traced: false,
             seen_ms: self.now_ms,
             first_ms: self.now_ms,
             since_ms: self.now_ms,
@@ -387,6 +392,7 @@ impl Tracker {
                 was: Some(old.state),
                 was_member: old.member,
                 owner: old.owner,
+                traced: old.traced,
                 seen_ms: self.now_ms,
                 first_ms: old.first_ms,
                 since_ms: entry.since_ms,
@@ -407,6 +413,7 @@ impl Tracker {
                     phase,
                     since_known: sight.since_known,
                     member: true,
+                    traced: false,
                     missed: 0,
                     owner: 0,
                     seen: self.sample,
@@ -484,11 +491,12 @@ impl Tracker {
         }
     }
 
-    /// Remembers who owns a row.
-    pub fn own(&mut self, socket: &Socket, owner: OwnerId) {
+    /// Remembers who owns a row, and whether a trace told.
+    pub fn own(&mut self, socket: &Socket, owner: OwnerId, traced: bool) {
         let key = self.key(socket);
         if let Some(entry) = self.rows.get_mut(&key) {
             entry.owner = owner;
+            entry.traced = traced;
         }
     }
 

@@ -359,6 +359,13 @@ pub struct WatchArgs {
     /// Do not run the rules of the doctor
     #[arg(long, help_heading = "Watching")]
     pub no_findings: bool,
+    /// Trace beside the looks: fail if it is not permitted, and keep it however many changes there are [default: where
+    /// permitted and cheap]
+    #[arg(long, conflicts_with = "no_trace", help_heading = "Watching")]
+    pub trace: bool,
+    /// Only look: what happens between two looks is counted and not seen
+    #[arg(long, help_heading = "Watching")]
+    pub no_trace: bool,
     /// Follow at most this many sockets; above it, every second, fourth... of them
     #[arg(long, value_name = "N", default_value_t = crate::aggregate::tracker::DEFAULT_CAP, help_heading = "Watching")]
     pub track: usize,

@@ -90,7 +90,7 @@ impl By {
 }
 
 /// A task by number and name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Actor {
     pub pid: u32,
     /// Name of the thread: foreign text.

@@ -74,7 +74,7 @@ fn of<'l>(lines: &'l [Json], kind: &str) -> Vec<&'l Json> {
 }
 
 /// Whether BPF programs may be loaded; where not, polling is all there is to test.
-fn bpf_works(ns: &Netns) -> bool {
+pub(crate) fn bpf_works(ns: &Netns) -> bool {
     let output = crate::harness::finish(&mut product::with(ns, &["trace", "--via", "bpf", "--duration", "1ms"]));
     if !output.status.success() {
         skip(&format!("no BPF here: {}", String::from_utf8_lossy(&output.stderr).trim()));

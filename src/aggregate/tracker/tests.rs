@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::aggregate::flows::{Accounts, Reading};
-use crate::aggregate::{Counts, flows};
+use crate::aggregate::{Counts, TracedSums, flows};
 use crate::model::{Endpoint, Family, Timer, TimerKind};
 
 fn row(cookie: u64, state: State) -> Socket {
@@ -73,7 +73,7 @@ fn an_owner_is_remembered_into_time_wait_and_not_beyond() {
     let mut tracker = Tracker::new(100);
     tracker.begin(0);
     tracker.see(&row(7, State::Established));
-    tracker.own(&row(7, State::Established), 42);
+    tracker.own(&row(7, State::Established), 42, false);
     tracker.finish();
     tracker.begin(1000);
     assert_eq!(tracker.see(&row(7, State::TimeWait)).owner, 42);
@@ -197,7 +197,12 @@ proptest! {
     /// Whatever the lives and whenever the looks: arrivals less departures is the growth of the population, and what was
     /// seen with what was not is what the counters say.
     #[test]
-    fn totals_are_conserved(lives in lives(), every in 1..9u32, read_early in any::<bool>()) {
+    fn totals_are_conserved(
+        lives in lives(),
+        every in 1..9u32,
+        read_early in any::<bool>(),
+        lost in proptest::option::of(0..40u64),
+    ) {
         let mut tracker = Tracker::new(10_000);
         let mut accounts = Accounts::default();
         let at = |step: u32| -> (Vec<Socket>, Reading) {
@@ -225,7 +230,12 @@ proptest! {
             // The counters may be read a step before the table, never after; at the first look never before.
             let reading = if read_early && step > 0 { at(step - 1).1 } else { now };
             let (tick, counts) = sample(&mut tracker, u64::from(step) * 100, &rows);
-            let ledger = accounts.enter(&reading, &tick);
+            // A trace is asked after the table; what it loses it lost before anything else.
+            let traced = lost.map(|lost| TracedSums {
+                opened: now.active.unwrap().saturating_sub(lost),
+                remainders: now.remainders.unwrap().saturating_sub(lost),
+            });
+            let ledger = accounts.enter(&reading, &tick, traced);
             if let Some(before) = before {
                 let growth = i64::try_from(counts.total()).unwrap() - i64::try_from(before.total()).unwrap();
                 let net = i64::try_from(tick.matrix.arrivals()).unwrap() - i64::try_from(tick.matrix.departures()).unwrap();
@@ -250,5 +260,10 @@ proptest! {
         prop_assert_eq!(totals.ended, Some(i64::try_from(plain).unwrap()));
         prop_assert_eq!(sum.entered(State::TimeWait), totals.time_wait.seen);
         prop_assert_eq!(&totals, accounts.since_start());
+        for flow in [totals.opened, totals.time_wait] {
+            let unseen = flow.unseen.unwrap();
+            prop_assert!(lost.is_none_or(|lost| unseen <= lost), "more unseen than lost: {:?} of {:?}", flow, lost);
+            prop_assert!(lost.is_some() || flow.traced == 0);
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::render::table;
 use crate::render::watch::Line;
 
 /// Asks the kernel for this one row with every attribute, and for its holders.
-pub(crate) fn of(session: &mut Session, line: &Line) -> anyhow::Result<Vec<(String, String)>> {
+pub(crate) fn of(session: &mut Session, line: &Line, with_owners: bool) -> anyhow::Result<Vec<(String, String)>> {
     let wanted = &line.socket;
     let needs = Needs { info: true, age: true, skmem: true, congestion: true, tos: true, owners: true, cgroups: true };
     let query = Query {
@@ -36,9 +36,7 @@ pub(crate) fn of(session: &mut Session, line: &Line) -> anyhow::Result<Vec<(Stri
     // It may have moved on since the row was read: then what was read is all there is.
     let socket = found.unwrap_or_else(|| wanted.clone());
     let inodes: FxHashSet<u64> = (socket.inode != 0).then_some(socket.inode).into_iter().collect();
-    let owners = if inodes.is_empty()
-        || line.whose == crate::render::watch::Whose::Nobody(crate::model::OwnerStatus::NotCollected)
-    {
+    let owners = if inodes.is_empty() || !with_owners {
         OwnerTable::default()
     } else {
         // Of one socket, unlike of all, it costs nothing.

@@ -72,7 +72,7 @@ impl Place<'_> {
     pub(crate) fn own(&mut self, socket: &Socket, table: &OwnerTable, holders: &[Holder], before: OwnerId) -> OwnerId {
         let owner = self.ownership.remember(table, holders);
         if owner != before {
-            self.tracker.own(socket, owner);
+            self.tracker.own(socket, owner, false);
             self.ownership.learn(socket, self.listeners.role(socket), self.listeners, owner);
         }
         owner
@@ -87,8 +87,10 @@ impl Place<'_> {
         }
         match owner {
             NOBODY if self.ownership.table().unreadable > 0 => OwnerStatus::NoPermission,
+            // There was no time for it yet.
+            0 => OwnerStatus::NotCollected,
             // Looked for once, while it may have been closing: whether it is the kernel's own is not known.
-            0 | NOBODY => OwnerStatus::Raced,
+            NOBODY => OwnerStatus::Raced,
             _ => OwnerStatus::Known,
         }
     }
@@ -124,21 +126,27 @@ impl Place<'_> {
             Role::Unknown
         };
         let known = if remainder && self.with_owners {
-            let known = self.ownership.attribute(socket, owner, role, self.listeners);
+            let known = self.ownership.attribute(socket, (owner, sight.traced), role, self.listeners);
             match known {
                 Known::Exact(_) => placed.attribution.exact += 1,
+                Known::Closer(_) => {
+                    placed.attribution.exact += 1;
+                    placed.attribution.traced += 1;
+                }
                 Known::Likely { .. } => placed.attribution.likely += 1,
                 Known::Unknown => placed.attribution.unknown += 1,
             }
             known
         } else if unowned {
             Known::Unknown
+        } else if sight.traced {
+            Known::Closer(owner)
         } else {
             Known::Exact(owner)
         };
         if let (Some(by), Some(groups)) = (by, &mut placed.groups) {
-            if let (GroupBy::Process, Known::Exact(owner)) = (by, &known) {
-                placed.by_owner.entry(*owner).or_default().add(socket.state);
+            if let (GroupBy::Process, Some(owner)) = (by, known.owner()) {
+                placed.by_owner.entry(owner).or_default().add(socket.state);
             } else {
                 let id = self.group(by, socket, role, &known, status);
                 groups.entry(id).or_default().add(socket.state);
@@ -161,18 +169,20 @@ impl Place<'_> {
     }
 
     fn group(&self, by: GroupBy, socket: &Socket, role: Role, known: &Known, status: OwnerStatus) -> GroupId {
-        let text = |get: fn(&crate::model::Process) -> Option<&str>| match known {
-            Known::Exact(owner) => self
+        let text = |get: fn(&crate::model::Process) -> Option<&str>| match known.owner() {
+            Some(owner) => self
                 .ownership
-                .holders(*owner)
+                .holders(owner)
                 .first()
                 .and_then(|h| get(self.ownership.table().process(h)))
                 .map_or(GroupId::None, |t| GroupId::Text(Arc::from(t))),
-            _ => GroupId::None,
+            None => GroupId::None,
         };
         match by {
             GroupBy::Process => match known {
-                Known::Exact(owner) => self.ownership.label(*owner).map_or(GroupId::Nobody(status), GroupId::Owner),
+                Known::Exact(owner) | Known::Closer(owner) => {
+                    self.ownership.label(*owner).map_or(GroupId::Nobody(status), GroupId::Owner)
+                }
                 Known::Likely { comm, .. } => GroupId::Likely(Arc::clone(comm)),
                 Known::Unknown => GroupId::Nobody(status),
             },
@@ -224,6 +234,7 @@ impl Place<'_> {
                 Some(label) => Whose::Before(label),
                 None => Whose::Nobody(status),
             },
+            Known::Closer(owner) => self.ownership.label(*owner).map_or(Whose::Nobody(status), Whose::Closer),
             Known::Likely { comm, confidence, why } => Whose::Likely(Arc::clone(comm), *confidence, why),
             Known::Unknown => Whose::Nobody(status),
         }

@@ -19,9 +19,10 @@ use anyhow::{anyhow, bail};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::place::{Place, Placed};
+use super::tracing::Beside;
 use crate::aggregate::ownership::{NOBODY, Ownership};
 use crate::aggregate::tracker::Sight;
-use crate::aggregate::{Accounts, Listeners, Reading, Tracker};
+use crate::aggregate::{Accounts, Listeners, Reading, TracedSums, Tracker};
 use crate::cli::args::WatchArgs;
 use crate::cli::session::Session;
 use crate::cli::{doctor, select};
@@ -29,7 +30,7 @@ use crate::collect::snapshot::monotonic_ms;
 use crate::collect::{Ahead, Families, Query};
 use crate::diagnose::Thresholds;
 use crate::filter::{self, Abilities, Expr};
-use crate::model::{Family, Gap, OwnerTable, Snapshot, Socket, State, StateSet};
+use crate::model::{Family, Gap, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
 use crate::render::watch::{Frame, Group, GroupBy, GroupId, Groups, Line, Lines, Sighting, Sort, Stay, Whose};
 
 /// What the next sample should bring beside counts.
@@ -102,6 +103,7 @@ pub(crate) struct Sampler {
     findings: Arc<Vec<Sighting>>,
     skipped: u64,
     judge_gaps: Vec<Gap>,
+    trace: Beside,
 }
 
 impl Sampler {
@@ -136,6 +138,8 @@ impl Sampler {
             findings: Arc::default(),
             skipped: 0,
             judge_gaps: Vec::new(),
+            // Without owners and unasked it would be for the sums alone.
+            trace: Beside::new(args.trace, !args.no_trace && !args.common.no_owners),
         })
     }
 
@@ -183,7 +187,9 @@ impl Sampler {
             bytecode: compiled.program,
         };
         self.session.gaps.clear();
+        self.trace.begin(&self.session.live)?;
         self.roles()?;
+        self.trace.learn(self.samples, self.session.live.root(), &mut self.ownership);
         let fresh = if self.with_owners && self.refresh_is_due() { Some(self.walk(None)?) } else { None };
         if fresh.is_some() {
             self.refreshed = Some(Instant::now());
@@ -202,6 +208,7 @@ impl Sampler {
         {
             let (session, tracker, ownership) = (&mut self.session, &mut self.tracker, &mut self.ownership);
             let Session { live, gaps, names, .. } = session;
+            let trace = &self.trace;
             let mut place = Place {
                 want,
                 members: &members,
@@ -218,10 +225,16 @@ impl Sampler {
                     return ControlFlow::Continue(());
                 }
                 let mut owner = sight.owner;
+                let mut sight = sight;
+                if let (0 | NOBODY, Some(closer)) = (owner, trace.closer(socket)) {
+                    (owner, sight.traced) = (closer, true);
+                    place.tracker.own(socket, owner, true);
+                }
                 if place.with_owners && socket.inode != 0 {
                     let holders = fresh.as_ref().map_or(&[][..], |table| table.holders(socket.inode));
                     if let (Some(table), false) = (&fresh, holders.is_empty()) {
                         owner = place.own(socket, table, holders, owner);
+                        sight.traced = false;
                     } else if owner == 0 && held.len() < HELD_BACK {
                         missing.insert(socket.inode);
                         held.push((socket.clone(), sight));
@@ -238,6 +251,9 @@ impl Sampler {
             reading = Reading::of(&self.session.live.counters());
         }
         self.tracker.finish();
+        if first {
+            self.trace.restart();
+        }
         placed.name_owners(&self.ownership);
         self.frame(want, &query, &reading, placed, (taken_at_ms, started, dump_us))
     }
@@ -270,15 +286,18 @@ impl Sampler {
                 if holders.is_empty() {
                     // Not to be asked for again before the next look at everything.
                     owner = NOBODY;
-                    place.tracker.own(&socket, owner);
+                    place.tracker.own(&socket, owner, false);
                 } else {
                     owner = place.own(&socket, table, holders, owner);
                 }
             }
             place.put(&socket, &sight, owner, placed);
         }
-        let (tracker, ownership) = (&self.tracker, &mut self.ownership);
-        ownership.forget(|mark| tracker.mark_owners(mark));
+        let (tracker, ownership, trace) = (&self.tracker, &mut self.ownership, &self.trace);
+        ownership.forget(|mark| {
+            tracker.mark_owners(mark);
+            trace.mark_owners(mark);
+        });
         Ok(())
     }
 
@@ -327,7 +346,8 @@ impl Sampler {
         placed: Placed,
         (taken_at_ms, started, dump_us): (u64, Instant, u64),
     ) -> anyhow::Result<Frame> {
-        let (ledger, ledger_gap, tick) = self.balance(want, query, reading);
+        let since = self.trace.since();
+        let (ledger, ledger_gap, tick) = self.balance(want, query, reading, since.as_ref().map(|s| s.sums));
         let mut labels: HashMap<u32, Arc<str>> = HashMap::new();
         for event in &tick.events {
             if let Some(label) = self.ownership.label(event.owner) {
@@ -339,6 +359,14 @@ impl Sampler {
         if self.with_owners {
             let root = rustix::process::geteuid().is_root();
             gaps.extend(placed.coverage.gap(self.ownership.table().unreadable, root));
+            let later = placed.coverage.get(OwnerStatus::NotCollected);
+            if later > 0 {
+                gaps.push(Gap::new(
+                    format!("owners of {later} newcomers are not looked for yet"),
+                    format!("it takes {} ms each time", self.walk_cost.as_millis()),
+                    "",
+                ));
+            }
         }
         if tick.shift > 0 {
             gaps.push(Gap::new(
@@ -355,6 +383,8 @@ impl Sampler {
             ));
         }
         gaps.extend(self.judge_gaps.iter().cloned());
+        // Changes are not asked whether the selection wants them.
+        let trace = self.trace.report(since, select::whatever_state(&want.filter).is_all(), &mut gaps);
         self.session.gaps.clone_from(&gaps);
         let unseen = self.session.unseen();
         let stays = State::ALL.into_iter().filter_map(|state| {
@@ -393,6 +423,7 @@ impl Sampler {
             ledger,
             since_start: self.accounts.since_start().clone(),
             ledger_gap,
+            trace,
             stays,
             groups: placed.groups.map(|groups| largest(groups, want)),
             attribution: self.with_owners.then_some(placed.attribution),
@@ -411,6 +442,7 @@ impl Sampler {
         want: &Want,
         query: &Query,
         reading: &Reading,
+        traced: Option<TracedSums>,
     ) -> (crate::aggregate::Ledger, Option<&'static str>, crate::aggregate::Tick) {
         let tick = self.tracker.take_tick();
         let whole = select::whatever_state(&want.filter).is_all() && query.families == Families::Both;
@@ -431,7 +463,7 @@ impl Sampler {
         } else {
             None
         };
-        let ledger = self.accounts.enter(&reading, &tick);
+        let ledger = self.accounts.enter(&reading, &tick, traced);
         let missing = gap.is_none() && ledger.opened.unseen.is_none();
         (ledger, if missing { Some("this kernel has no such counters") } else { gap }, tick)
     }
@@ -445,7 +477,7 @@ impl Sampler {
         if wanted.only.is_some()
             && let Some(line) = lines.first()
         {
-            detail = super::detail::of(&mut self.session, line)?;
+            detail = super::detail::of(&mut self.session, line, self.with_owners)?;
         }
         Ok(Lines { lines, total, only: wanted.only.is_some(), detail })
     }

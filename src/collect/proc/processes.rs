@@ -12,6 +12,13 @@ use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadStand};
 /// Threads of one process that are looked at; a pool is alike beyond that.
 const THREADS_READ: usize = 64;
 
+/// Name of a process, if it is there.
+#[must_use]
+pub fn name(root: &ProcRoot, pid: u32) -> Option<String> {
+    let comm = std::fs::read(root.path().join(pid.to_string()).join("comm")).ok()?;
+    Some(String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned())
+}
+
 /// Facts of some processes; what has vanished is left out.
 #[must_use]
 pub fn facts(root: &ProcRoot, pids: impl Iterator<Item = u32>) -> BTreeMap<u32, ProcessFacts> {

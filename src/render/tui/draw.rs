@@ -121,7 +121,12 @@ fn head(app: &App, pen: &mut Pen<'_>) {
     } else {
         ("live".to_owned(), theme.dim())
     };
-    pen.text(x, 0, &word, style);
+    x = pen.text(x, 0, &word, style);
+    if let Some(trace) = &frame.trace {
+        let lost = trace.lost > 0;
+        let word = if lost { format!("traced, {} LOST", grouped(trace.lost)) } else { "traced".to_owned() };
+        pen.text(x, 0, &format!("  {word}"), if lost { theme.alert() } else { theme.dim() });
+    }
     let mut x = 0;
     for (i, tab) in Tab::ALL.into_iter().enumerate() {
         let here = tab == app.tab;

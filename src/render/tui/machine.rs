@@ -1,8 +1,8 @@
 //! The state machine as a picture: how many are in each state, how many take each edge per second.
 //!
-//! Comes in: the matrix of a look and its accounts. Goes out: cells. Never here: an edge that nobody took for certain,
-//! but for one: between two looks a socket may go from ESTABLISHED to TIME_WAIT by FIN_WAIT2 or by CLOSING, and the usual
-//! way is assumed.
+//! Comes in: the matrix of a look and its accounts, or the changes as traced. Goes out: cells. Never here: an edge that
+//! nobody took for certain, but for one: between two looks a socket may go from ESTABLISHED to TIME_WAIT by FIN_WAIT2 or
+//! by CLOSING, and the usual way is assumed. A trace has every step.
 
 use ratatui::style::Style;
 
@@ -35,6 +35,24 @@ const PICTURE: [&str; 20] = [
     " {time_wait           } <-------'                     v   [done      ]",
     "       '---> 60 s, then gone    [expired   ]        gone",
 ];
+
+/// What took each edge, as traced: every step of every socket.
+fn traced(name: &str, frame: &Frame, m: &Matrix) -> Option<u64> {
+    use State::{Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent};
+    let n = |from: State, to: State| m.get(Some(from), Some(to));
+    Some(match name {
+        "connected" => n(SynSent, Established),
+        "close" => n(Established, FinWait1) + n(SynRecv, FinWait1),
+        "ack" => n(FinWait1, FinWait2),
+        "fin" => n(FinWait2, Close),
+        "closing" => n(Closing, Close),
+        "closed" => n(Established, CloseWait) + n(SynRecv, CloseWait),
+        "lastack" => n(CloseWait, LastAck),
+        "done" => n(LastAck, Close),
+        // What no socket takes the trace does not tell.
+        _ => return edge(name, frame),
+    })
+}
 
 /// What took each edge between the two looks.
 fn edge(name: &str, frame: &Frame) -> Option<u64> {
@@ -92,13 +110,16 @@ pub(super) fn draw(frame: &Frame, selected: Option<State>, pen: &mut Pen<'_>) {
                     pen.text(x, y, &format!("{} {count}", state.name()), style);
                 }
             } else {
-                let took = edge(name, frame);
+                let matrix = frame.trace.as_ref().and_then(|t| t.matrix.as_ref());
+                let took = matrix.map_or_else(|| edge(name, frame), |m| traced(name, frame, m));
                 let text = match (took, frame.elapsed_ms) {
                     (_, None) => String::new(),
                     (None, _) => "?/s".into(),
                     // Counters are of all sockets; the matrix may be of a share.
                     (Some(n), Some(ms)) => {
-                        let scale = if matches!(name, "active" | "passive" | "resets") { 1 } else { frame.scale };
+                        let whole = matches!(name, "active" | "passive" | "resets");
+                        let whole = whole || (matrix.is_some() && name != "expired");
+                        let scale = if whole { 1 } else { frame.scale };
                         format!("{}/s", rate(Some((n * scale) as f64 * 1000.0 / ms.max(1) as f64)))
                     }
                 };
@@ -128,6 +149,7 @@ mod tests {
         for (at, _) in text.match_indices('[') {
             let name = text[at + 1..].split(']').next().unwrap().trim_end();
             assert!(edge(name, &frame).is_some(), "{name}");
+            assert!(traced(name, &frame, &Matrix::default()).is_some(), "{name}");
         }
     }
 

@@ -8,9 +8,10 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::state::{App, Command, Tab};
 use super::{Theme, draw, svg};
+use crate::aggregate::{Flow, Matrix};
 use crate::model::column::NoNames;
 use crate::model::{Gap, State};
-use crate::render::watch::{Frame, GroupBy, Sort, testkit};
+use crate::render::watch::{Attribution, Frame, GroupBy, Sort, Trace, testkit};
 
 fn app() -> App {
     let mut app = App::new(1000, GroupBy::Process, true);
@@ -77,6 +78,29 @@ fn every_view_at_both_sizes() {
     everywhere("socket", &app);
     press(&mut app, "?");
     everywhere("help", &app);
+}
+
+#[test]
+fn a_trace_shows_in_the_accounts_and_on_the_edges() {
+    let mut app = app();
+    let mut frame = Frame { seq: 4, ..testkit::frame() };
+    let mut matrix = Matrix::default();
+    for (from, to, n) in [
+        (State::Established, State::FinWait1, 40),
+        (State::FinWait1, State::FinWait2, 39),
+        (State::FinWait2, State::Close, 38),
+        (State::Established, State::CloseWait, 37),
+        (State::LastAck, State::Close, 36),
+    ] {
+        matrix.add(Some(from), Some(to), n);
+    }
+    frame.trace = Some(Trace { via: "bpf", changes: 190, lost: 0, matrix: Some(matrix) });
+    frame.since_start.opened = Flow { seen: 40, traced: 160, unseen: Some(2) };
+    frame.attribution = Some(Attribution { exact: 20_017, traced: 17, likely: 400, unknown: 0 });
+    app.on_frame(frame);
+    insta::assert_snapshot!("traced_states", screen(&app, 80, 24));
+    press(&mut app, "2");
+    insta::assert_snapshot!("traced_machine", screen(&app, 80, 24));
 }
 
 #[test]

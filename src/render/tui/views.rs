@@ -9,7 +9,7 @@ use ratatui::style::{Modifier, Style};
 use super::draw::Pen;
 use super::machine as picture;
 use super::state::App;
-use crate::aggregate::Counts;
+use crate::aggregate::{Counts, Flow};
 use crate::model::State;
 use crate::model::column::Names;
 use crate::render::report;
@@ -86,13 +86,14 @@ fn accounts(frame: &Frame) -> Vec<String> {
         let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), grouped);
         let signed = |n: Option<i64>| n.map_or_else(|| "?".to_owned(), plain::signed);
         let over = value::millis(ledger.elapsed_ms);
+        let parts = |flow: &Flow| flow.unseen.map_or_else(|| "? unseen".into(), |unseen| plain::hidden(flow, unseen));
         match frame.ledger_gap {
             None => lines.push(format!(
-                "in {over}: opened {} ({} unseen), into TIME_WAIT {} ({} unseen), ended otherwise {}",
+                "in {over}: opened {} ({}), into TIME_WAIT {} ({}), ended otherwise {}",
                 number(ledger.opened.total()),
-                number(ledger.opened.unseen),
+                parts(&ledger.opened),
                 number(ledger.time_wait.total()),
-                number(ledger.time_wait.unseen),
+                parts(&ledger.time_wait),
                 signed(ledger.ended)
             )),
             Some(why) => lines.push(format!(
@@ -110,12 +111,7 @@ fn accounts(frame: &Frame) -> Vec<String> {
         ));
     }
     if let Some(a) = frame.attribution.filter(|a| a.total() > 0) {
-        lines.push(format!(
-            "TIME_WAIT owners: {} exact, {} likely, {} unknown",
-            grouped(a.exact),
-            grouped(a.likely),
-            grouped(a.unknown)
-        ));
+        lines.push(format!("TIME_WAIT owners: {}", plain::attribution(&a)));
     }
     lines
 }
@@ -439,7 +435,7 @@ pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
         pen,
         17,
         y,
-        "unseen: lived and died between two looks; counted by the kernel, so that the sums are exact",
+        "unseen: lived and died between two looks, and not traced either; counted by the kernel, so that the sums are exact",
         Style::new(),
     );
     if !frame.changes_text().is_empty() {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Attribution, Frame, GroupId, Sighting};
+use super::{Attribution, Frame, GroupId, Sighting, Trace};
 use crate::aggregate::flows::{Flow, Ledger};
 use crate::aggregate::tracker::Transition;
 use crate::model::{Gap, State};
@@ -79,6 +79,7 @@ pub fn snapshot_line(out: &mut dyn Write, frame: &Frame) -> io::Result<()> {
         "changes": changes,
         "accounts": ledger(&frame.ledger),
         "since_start": ledger(&frame.since_start),
+        "trace": frame.trace.as_ref().map(trace),
         "time_wait_owners": frame.attribution.map(attribution),
         "stays": stays,
         "groups": groups,
@@ -87,12 +88,16 @@ pub fn snapshot_line(out: &mut dyn Write, frame: &Frame) -> io::Result<()> {
     json::line(out, "snapshot", map)
 }
 
+fn trace(t: &Trace) -> Json {
+    json!({ "via": t.via, "changes": t.changes, "lost": t.lost })
+}
+
 fn attribution(a: Attribution) -> Json {
-    json!({ "exact": a.exact, "likely": a.likely, "unknown": a.unknown })
+    json!({ "exact": a.exact, "traced": a.traced, "likely": a.likely, "unknown": a.unknown })
 }
 
 fn ledger(ledger: &Ledger) -> Json {
-    let flow = |f: &Flow| json!({ "seen": f.seen, "unseen": f.unseen, "total": f.total() });
+    let flow = |f: &Flow| json!({ "seen": f.seen, "traced": f.traced, "unseen": f.unseen, "total": f.total() });
     json!({
         "elapsed_ms": ledger.elapsed_ms,
         "opened": flow(&ledger.opened),
@@ -204,7 +209,7 @@ mod tests {
         assert_eq!(kinds, ["snapshot", "transition", "finding", "finding", "gap", "end"]);
         let first: Json = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert_eq!(first["states"].as_object().unwrap().len(), State::ALL.len());
-        assert_eq!(first["accounts"]["opened"], json!({ "seen": 20, "unseen": 4, "total": 24 }));
+        assert_eq!(first["accounts"]["opened"], json!({ "seen": 20, "traced": 0, "unseen": 4, "total": 24 }));
         assert_eq!(first["changes"][0], json!({ "from": "established", "to": "time_wait", "count": 5 }));
     }
 }

@@ -93,8 +93,10 @@ pub struct Groups {
 /// How well the owners of TIME_WAIT rows are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Attribution {
-    /// The process was seen while the socket still had it.
+    /// The process was seen while the socket still had it, or traced closing it.
     pub exact: u64,
+    /// Of these, those that were traced.
+    pub traced: u64,
     /// By its listener, or by who connects to the same place.
     pub likely: u64,
     pub unknown: u64,
@@ -114,20 +116,23 @@ pub enum Whose {
     Now(Arc<str>),
     /// Held when it was last looked at, before the row lost its owner.
     Before(Arc<str>),
+    /// It was traced closing it.
+    Closer(Arc<str>),
     /// Most likely a process of this name.
     Likely(Arc<str>, f64, &'static str),
     Nobody(OwnerStatus),
 }
 
 impl Whose {
-    /// The text of a cell: `curl(12)`, `curl(12) before`, `~curl 75%`, `(not accepted)`.
+    /// The text of a cell: `curl(12)`, `curl(12) before`, `curl(12) closed`, `~curl 75%`, `(not accepted)`.
     #[must_use]
     pub fn text(&self) -> String {
         match self {
             Whose::Now(label) => label.to_string(),
             Whose::Before(label) => format!("{label} before"),
+            Whose::Closer(label) => format!("{label} closed"),
             Whose::Likely(comm, confidence, _) => format!("~{comm} {:.0}%", confidence * 100.0),
-            Whose::Nobody(status) => status.words().to_owned(),
+            Whose::Nobody(status) => nobody(*status).to_owned(),
         }
     }
 
@@ -137,6 +142,7 @@ impl Whose {
         match self {
             Whose::Now(_) => Some(1.0),
             Whose::Before(_) => Some(crate::aggregate::ownership::SEEN_BEFORE),
+            Whose::Closer(_) => Some(crate::aggregate::ownership::TRACED),
             Whose::Likely(_, confidence, _) => Some(*confidence),
             Whose::Nobody(_) => None,
         }
@@ -148,6 +154,7 @@ impl Whose {
         match self {
             Whose::Now(_) => "holds it now",
             Whose::Before(_) => "seen before: it held the socket that this is the remainder of",
+            Whose::Closer(_) => "traced: it closed this end",
             Whose::Likely(_, _, why) => why,
             Whose::Nobody(_) => "",
         }
@@ -219,6 +226,18 @@ pub struct Sighting {
     pub gone: bool,
 }
 
+/// What a trace saw since the look before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Its source, as `trace` calls it.
+    pub via: &'static str,
+    pub changes: u64,
+    /// Since it began.
+    pub lost: u64,
+    /// Every change, where the selection is everything.
+    pub matrix: Option<Matrix>,
+}
+
 /// How long sockets stayed in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stay {
@@ -262,6 +281,8 @@ pub struct Frame {
     pub followed: u64,
     pub ledger: Ledger,
     pub since_start: Ledger,
+    /// What a trace says; `None` without one.
+    pub trace: Option<Trace>,
     /// Why the ledger does not say what is unseen.
     pub ledger_gap: Option<&'static str>,
     pub stays: Vec<Stay>,
@@ -320,13 +341,21 @@ pub fn rate(per_second: Option<f64>) -> String {
     }
 }
 
+/// Why nobody is named. A watch that looks for owners does not look for those of every newcomer at once.
+fn nobody(status: OwnerStatus) -> &'static str {
+    match status {
+        OwnerStatus::NotCollected => "(not looked for yet)",
+        other => other.words(),
+    }
+}
+
 /// The label of a group.
 #[must_use]
 pub fn group_label(id: &GroupId, names: &dyn crate::model::column::Names) -> String {
     match id {
         GroupId::Owner(label) => label.to_string(),
         GroupId::Likely(comm) => format!("~{comm} (likely)"),
-        GroupId::Nobody(status) => status.words().to_owned(),
+        GroupId::Nobody(status) => nobody(*status).to_owned(),
         GroupId::Endpoint(endpoint) => endpoint.to_string(),
         GroupId::User(uid) => names.user(*uid).map_or_else(|| uid.to_string(), |n| n.to_string()),
         GroupId::Text(text) => text.to_string(),

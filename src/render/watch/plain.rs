@@ -5,7 +5,8 @@
 
 use std::fmt::Write;
 
-use super::{Frame, clock, group_label, rate};
+use super::{Attribution, Frame, Trace, clock, group_label, rate};
+use crate::aggregate::Flow;
 use crate::model::State;
 use crate::model::column::Names;
 use crate::render::style::{self, Style};
@@ -60,13 +61,21 @@ pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: St
             labelled("changes", &changes_text(frame));
         }
         labelled("accounts", &accounts(frame));
+        if let Some(trace) = &frame.trace {
+            labelled("trace", &trace_text(trace));
+        }
     }
     if let Some(attribution) = frame.attribution.filter(|a| a.total() > 0) {
         let share = |n: u64| format!("{} ({:.0}%)", grouped(n), n as f64 * 100.0 / attribution.total() as f64);
+        let traced = if attribution.traced > 0 {
+            format!(", of them {} traced", share(attribution.traced))
+        } else {
+            String::new()
+        };
         labelled(
             "owners",
             &format!(
-                "of TIME_WAIT: {} exact, {} likely, {} unknown",
+                "of TIME_WAIT: {} exact{traced}, {} likely, {} unknown",
                 share(attribution.exact),
                 share(attribution.likely),
                 share(attribution.unknown)
@@ -114,11 +123,9 @@ pub fn changes_text(frame: &Frame) -> String {
 #[must_use]
 pub fn accounts(frame: &Frame) -> String {
     let ledger = &frame.ledger;
-    let flow = |name: &str, flow: &crate::aggregate::Flow| match (flow.total(), flow.unseen) {
-        (Some(total), Some(0)) => format!("{name} {}", grouped(total)),
-        (Some(total), Some(unseen)) => {
-            format!("{name} {} ({} seen, {} unseen)", grouped(total), grouped(flow.seen), grouped(unseen))
-        }
+    let flow = |name: &str, flow: &Flow| match (flow.total(), flow.unseen) {
+        (Some(total), Some(0)) if flow.traced == 0 => format!("{name} {}", grouped(total)),
+        (Some(total), Some(unseen)) => format!("{name} {} ({})", grouped(total), parts(flow, unseen)),
         _ => format!("{name} {} seen, ? unseen", grouped(flow.seen)),
     };
     let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), grouped);
@@ -134,6 +141,34 @@ pub fn accounts(frame: &Frame) -> String {
         let _ = write!(text, " (unseen is not known: {why})");
     }
     text
+}
+
+/// `20 seen, 3 only traced, 1 unseen`; traced only where something is.
+#[must_use]
+pub fn parts(flow: &Flow, unseen: u64) -> String {
+    format!("{} seen, {}", grouped(flow.seen), hidden(flow, unseen))
+}
+
+/// `3 only traced, 1 unseen`, or `1 unseen`: what no look has shown.
+#[must_use]
+pub fn hidden(flow: &Flow, unseen: u64) -> String {
+    let traced = if flow.traced > 0 { format!("{} only traced, ", grouped(flow.traced)) } else { String::new() };
+    format!("{traced}{} unseen", grouped(unseen))
+}
+
+/// `20 exact (12 traced), 4 likely, 1 unknown`.
+#[must_use]
+pub fn attribution(a: &Attribution) -> String {
+    let traced = if a.traced > 0 { format!(" ({} traced)", grouped(a.traced)) } else { String::new() };
+    format!("{} exact{traced}, {} likely, {} unknown", grouped(a.exact), grouped(a.likely), grouped(a.unknown))
+}
+
+/// `by bpf: 1,204 changes, none lost`.
+#[must_use]
+pub fn trace_text(trace: &Trace) -> String {
+    let lost =
+        if trace.lost == 0 { "none lost".to_owned() } else { format!("{} LOST since the start", grouped(trace.lost)) };
+    format!("by {}: {} changes, {lost}", trace.via, grouped(trace.changes))
 }
 
 /// A number that a late counter may have made negative.

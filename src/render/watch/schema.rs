@@ -38,7 +38,8 @@ fn snapshot() -> Json {
     let group = object(vec![("group", json!({})), ("total", count()), ("states", reference("states"))]);
     let rest = or_null(object(vec![("groups", count()), ("total", count())]));
     let groups = object(vec![("by", text()), ("rows", json!({ "type": "array", "items": group })), ("other", rest)]);
-    let owners = object(vec![("exact", count()), ("likely", count()), ("unknown", count())]);
+    let owners = object(vec![("exact", count()), ("traced", count()), ("likely", count()), ("unknown", count())]);
+    let trace = object(vec![("via", text()), ("changes", count()), ("lost", count())]);
     line(
         "snapshot",
         vec![
@@ -59,6 +60,7 @@ fn snapshot() -> Json {
             ("changes", json!({ "type": "array", "items": change })),
             ("accounts", reference("ledger")),
             ("since_start", reference("ledger")),
+            ("trace", or_null(trace)),
             ("time_wait_owners", or_null(owners)),
             ("stays", json!({ "type": "object", "additionalProperties": stay })),
             ("groups", or_null(groups)),
@@ -102,7 +104,12 @@ fn finding() -> Json {
 }
 
 fn ledger() -> Json {
-    let flow = object(vec![("seen", count()), ("unseen", nullable("integer")), ("total", nullable("integer"))]);
+    let flow = object(vec![
+        ("seen", count()),
+        ("traced", count()),
+        ("unseen", nullable("integer")),
+        ("total", nullable("integer")),
+    ]);
     object(vec![
         ("elapsed_ms", count()),
         ("opened", flow.clone()),

@@ -78,8 +78,8 @@ pub(crate) fn frame() -> Frame {
     }
     let ledger = Ledger {
         elapsed_ms: 1000,
-        opened: Flow { seen: 20, unseen: Some(4) },
-        time_wait: Flow { seen: 9, unseen: Some(0) },
+        opened: Flow { seen: 20, traced: 0, unseen: Some(4) },
+        time_wait: Flow { seen: 9, traced: 0, unseen: Some(0) },
         ended: Some(10),
         active_opens: Some(18),
         passive_opens: Some(6),
@@ -119,6 +119,7 @@ pub(crate) fn frame() -> Frame {
         ledger,
         since_start,
         ledger_gap: None,
+        trace: None,
         stays: vec![Stay { state: State::Established, count: 11, mean_ms: 320, median_ms: (256, 512), max_ms: 900 }],
         groups: Some(Groups {
             by: GroupBy::Process,
@@ -131,7 +132,7 @@ pub(crate) fn frame() -> Frame {
             ],
             rest: Some((9, rest)),
         }),
-        attribution: Some(Attribution { exact: 20_000, likely: 400, unknown: 17 }),
+        attribution: Some(Attribution { exact: 20_000, traced: 0, likely: 400, unknown: 17 }),
         findings: Arc::new(vec![
             Sighting {
                 finding: finding("close-wait-leak", Severity::High, "java(812) holds 34 sockets in CLOSE_WAIT"),

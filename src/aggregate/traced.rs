@@ -1,0 +1,185 @@
+//! What a trace adds to the looks: who sent the first FIN, and how much happened between two looks.
+//!
+//! Comes in: [`Transition`]s of a source that misses none, or counts what it misses. Goes out: sums since the start, the
+//! changes since the last look, closers. Bounded: closers beyond the bound are only counted. Never here: a thread, a
+//! socket table.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::aggregate::tracker::Matrix;
+use crate::model::State;
+use crate::model::transition::{Actor, By, Transition};
+
+/// Closers that are kept from one look to the next: a few megabytes.
+const CLOSERS: usize = 50_000;
+
+/// Connections that a trace has seen since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct TracedSums {
+    /// That began: what `ActiveOpens` and `PassiveOpens` count.
+    pub opened: u64,
+    /// That left a TIME_WAIT or small FIN_WAIT2: what `TW` and `TWKilled` count. Concluded from the state that went to
+    /// CLOSE, as the kernel's tracepoint does not tell; a reset in FIN_WAIT2 is taken for one.
+    pub remainders: u64,
+}
+
+/// A process that closed a connection, by the cookie that what remains of the connection has too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloserOf {
+    pub netns: u64,
+    pub cookie: u64,
+    pub actor: Actor,
+}
+
+/// What has been traced and not been taken yet.
+#[derive(Debug, Default)]
+pub struct Traced {
+    /// Namespaces that are looked at; records of others are left alone. Empty: all are.
+    netns: FxHashSet<u64>,
+    pub sums: TracedSums,
+    /// Since it was last taken.
+    pub matrix: Matrix,
+    pub changes: u64,
+    pub closers: Vec<CloserOf>,
+    pub closers_dropped: u64,
+    /// Closers of sockets whose cookie is not known before their end, by their address.
+    nameless: FxHashMap<u64, Actor>,
+}
+
+impl Traced {
+    #[must_use]
+    pub fn new(netns: impl IntoIterator<Item = u64>) -> Traced {
+        Traced { netns: netns.into_iter().collect(), ..Traced::default() }
+    }
+
+    /// Takes one change.
+    pub fn add(&mut self, t: &Transition) {
+        use State::{Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent};
+        if !self.netns.is_empty() && !self.netns.contains(&t.netns) {
+            return;
+        }
+        self.changes += 1;
+        self.matrix.add(t.old, Some(t.new), 1);
+        match (t.old, t.new) {
+            (Some(Close), SynSent) | (Some(Listen), SynRecv) => self.sums.opened += 1,
+            (Some(FinWait2 | Closing), Close) => self.sums.remainders += 1,
+            // Only close, shutdown or the end of a process can do this (`tcp_close_state`).
+            (Some(Established | SynRecv), FinWait1) | (Some(CloseWait), LastAck) if t.by_call => {
+                if let Some(By::Process(actor)) = &t.by {
+                    self.closed(t, actor.clone());
+                }
+            }
+            _ => {}
+        }
+        if let (Close, Some(address)) = (t.new, t.address)
+            && let Some(actor) = self.nameless.remove(&address)
+            && t.cookie.is_some()
+        {
+            self.closed(t, actor);
+        }
+    }
+
+    fn closed(&mut self, t: &Transition, actor: Actor) {
+        match (t.cookie, t.address) {
+            (Some(cookie), _) if self.closers.len() < CLOSERS => {
+                self.closers.push(CloserOf { netns: t.netns, cookie, actor });
+            }
+            (None, Some(address)) if self.nameless.len() < CLOSERS => {
+                self.nameless.insert(address, actor);
+            }
+            _ => self.closers_dropped += 1,
+        }
+    }
+
+    /// Hands out the closers.
+    pub fn take_closers(&mut self) -> Vec<CloserOf> {
+        std::mem::take(&mut self.closers)
+    }
+
+    /// Hands out the changes since it was asked last.
+    pub fn take_matrix(&mut self) -> (Matrix, u64) {
+        (std::mem::take(&mut self.matrix), std::mem::take(&mut self.changes))
+    }
+
+    /// Begins the sums anew; closers stay.
+    pub fn restart(&mut self) {
+        self.sums = TracedSums::default();
+        self.take_matrix();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Endpoint, Family};
+
+    fn change(netns: u64, cookie: u64, old: State, new: State, by: By) -> Transition {
+        let at = |port| Endpoint::new([127, 0, 0, 1].into(), port);
+        Transition {
+            at_us: 0,
+            monotonic_ns: 0,
+            netns,
+            cookie: Some(cookie),
+            address: None,
+            family: Family::V4,
+            local: at(40_000),
+            peer: at(80),
+            old: Some(old),
+            new,
+            by_call: matches!(by, By::Process(_)),
+            by: Some(by),
+            traffic: None,
+        }
+    }
+
+    #[test]
+    fn a_life_counts_once_and_its_closer_is_the_one_that_called() {
+        use State::{Close, CloseWait, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent};
+        let curl = || By::Process(Actor { pid: 7, comm: "curl".into() });
+        let mut traced = Traced::new([1]);
+        for (cookie, old, new, by) in [
+            (1, Close, SynSent, curl()),
+            (2, Listen, SynRecv, By::Network),
+            (2, SynRecv, Established, By::Network),
+            (1, SynSent, Established, By::Network),
+            (1, Established, FinWait1, curl()),
+            (2, Established, CloseWait, By::Network),
+            (1, FinWait1, FinWait2, By::Network),
+            (2, CloseWait, LastAck, By::Process(Actor { pid: 8, comm: "nginx".into() })),
+            (1, FinWait2, Close, By::Network),
+            (2, LastAck, Close, By::Network),
+        ] {
+            traced.add(&change(1, cookie, old, new, by.clone()));
+            traced.add(&change(2, cookie, old, new, by));
+        }
+        assert_eq!(traced.sums, TracedSums { opened: 2, remainders: 1 }, "of one namespace alone");
+        let closers: Vec<(u64, u32)> = traced.take_closers().iter().map(|c| (c.cookie, c.actor.pid)).collect();
+        assert_eq!(closers, [(1, 7), (2, 8)]);
+        assert_eq!(traced.take_matrix().1, 10);
+        assert_eq!(traced.take_matrix().1, 0);
+        traced.restart();
+        assert_eq!(traced.sums, TracedSums::default());
+    }
+
+    #[test]
+    fn a_cookie_that_comes_with_the_end_names_the_closer_then() {
+        let curl = By::Process(Actor { pid: 7, comm: "curl".into() });
+        let at = |old, new, by, cookie| Transition { address: Some(0xa0), cookie, ..change(1, 0, old, new, by) };
+        let mut traced = Traced::default();
+        traced.add(&at(State::Established, State::FinWait1, curl, None));
+        assert_eq!(traced.take_closers(), []);
+        traced.add(&at(State::FinWait2, State::Close, By::Network, Some(9)));
+        assert_eq!(traced.take_closers().iter().map(|c| (c.cookie, c.actor.pid)).collect::<Vec<_>>(), [(9, 7)]);
+        assert!(traced.nameless.is_empty());
+    }
+
+    #[test]
+    fn closers_are_bounded_and_those_beyond_are_counted() {
+        let mut traced = Traced::default();
+        for cookie in 0..CLOSERS as u64 + 5 {
+            let by = By::Process(Actor { pid: 7, comm: "ab".into() });
+            traced.add(&change(1, cookie, State::Established, State::FinWait1, by));
+        }
+        assert_eq!((traced.closers.len(), traced.closers_dropped), (CLOSERS, 5));
+    }
+}

@@ -1,0 +1,259 @@
+//! A trace beside the looks: who closed what, and what happened in between.
+//!
+//! Comes in: whether it is wanted. Goes out: what was traced since it was asked last. Never here: what a change means.
+//!
+//! A thread empties the kernel's ring a few times a second, however seldom somebody looks; it ends when the trace is
+//! dropped. Unless asked for by name, a trace that costs more than it is worth is ended, and that is said.
+
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use rustc_hash::FxHashMap;
+
+use crate::aggregate::ownership::Ownership;
+use crate::aggregate::traced::CloserOf;
+use crate::aggregate::tracker::OwnerId;
+use crate::aggregate::{Matrix, Traced, TracedSums};
+use crate::collect::Live;
+use crate::collect::changes::Changes;
+use crate::collect::proc::{ProcRoot, processes};
+use crate::model::transition::Actor;
+use crate::model::{Gap, Socket};
+use crate::render::watch::Trace;
+
+/// Room for forty thousand changes, between two of the thread's rounds.
+const RING_BYTES: usize = 4 << 20;
+/// How often the thread empties the ring.
+const ROUND: Duration = Duration::from_millis(200);
+/// More changes a second than this, and a trace that nobody asked for is ended: a change costs the kernel and this
+/// program about a microsecond each.
+const TOO_MANY: u64 = 20_000;
+
+/// The trace of a watch, wherever it stands.
+pub(super) struct Beside {
+    stands: Stands,
+    /// Why there is none, where there should be one.
+    gap: Option<Gap>,
+    /// Who was traced closing what, by namespace and cookie, and at which look that was learnt.
+    closers: FxHashMap<(u64, u64), (OwnerId, u64)>,
+}
+
+enum Stands {
+    /// To be begun with the first look; `true`: or the watch fails.
+    Wanted(bool),
+    On(Tracing),
+    Off,
+}
+
+impl Beside {
+    pub(super) fn new(insisted: bool, wanted: bool) -> Beside {
+        let stands = if insisted || wanted { Stands::Wanted(insisted) } else { Stands::Off };
+        Beside { stands, gap: None, closers: FxHashMap::default() }
+    }
+
+    /// Begins, if it is to be begun.
+    pub(super) fn begin(&mut self, live: &Live) -> anyhow::Result<()> {
+        let Stands::Wanted(insisted) = self.stands else { return Ok(()) };
+        let spaces: Vec<u64> = live.spaces().map(|s| s.inode).collect();
+        self.stands = match Tracing::begin(&spaces, insisted) {
+            Ok(trace) => Stands::On(trace),
+            Err(gap) if insisted => bail!("--trace: {}: {}", gap.why, gap.hint),
+            Err(gap) => {
+                self.gap = Some(gap);
+                Stands::Off
+            }
+        };
+        Ok(())
+    }
+
+    /// Takes over who was traced closing what, before the rows of a look are read.
+    pub(super) fn learn(&mut self, look: u64, root: &ProcRoot, ownership: &mut Ownership) {
+        let Stands::On(trace) = &self.stands else { return };
+        // A row takes it over at this look or, where the dump was ahead of the trace or missed the row, at the next two.
+        self.closers.retain(|_, (_, learnt)| *learnt <= look && *learnt + 2 >= look);
+        // One program closes thousands: it is looked up once.
+        let mut known: FxHashMap<Actor, OwnerId> = FxHashMap::default();
+        for CloserOf { netns, cookie, actor } in trace.closers() {
+            let owner = known.get(&actor).copied().unwrap_or_else(|| {
+                let now = processes::name(root, actor.pid);
+                let owner = ownership.traced(actor.pid, &actor.comm, now);
+                known.insert(actor, owner);
+                owner
+            });
+            self.closers.insert((netns, cookie), (owner, look));
+        }
+    }
+
+    /// Who was traced closing this.
+    pub(super) fn closer(&self, socket: &Socket) -> Option<OwnerId> {
+        self.closers.get(&(socket.netns, socket.cookie?)).map(|(owner, _)| *owner)
+    }
+
+    /// Marks every owner that a row may still take over.
+    #[allow(clippy::iter_over_hash_type, reason = "marks are the same in any order")]
+    pub(super) fn mark_owners(&self, mark: &mut dyn FnMut(OwnerId)) {
+        for (owner, _) in self.closers.values() {
+            mark(*owner);
+        }
+    }
+
+    /// Begins the sums anew.
+    pub(super) fn restart(&mut self) {
+        if let Stands::On(trace) = &mut self.stands {
+            trace.restart();
+        }
+    }
+
+    /// What was traced until now.
+    pub(super) fn since(&mut self) -> Option<Since> {
+        match &mut self.stands {
+            Stands::On(trace) => Some(trace.since()),
+            Stands::Wanted(_) | Stands::Off => None,
+        }
+    }
+
+    /// The same as it is shown, with what the trace cannot tell; ends it when it costs too much.
+    pub(super) fn report(&mut self, since: Option<Since>, everything: bool, gaps: &mut Vec<Gap>) -> Option<Trace> {
+        let mut report = None;
+        if let (Stands::On(trace), Some(since)) = (&self.stands, since) {
+            gaps.extend(trace.gaps());
+            let matrix = everything.then_some(since.matrix);
+            report = Some(Trace { via: trace.via, changes: since.changes, lost: since.lost, matrix });
+            if let Some(gap) = trace.too_costly() {
+                self.gap = Some(gap);
+                self.stands = Stands::Off;
+            }
+        }
+        gaps.extend(self.gap.clone());
+        report
+    }
+}
+
+/// What the sampler asks for at a look.
+pub(super) struct Since {
+    pub sums: TracedSums,
+    pub matrix: Matrix,
+    pub changes: u64,
+    pub lost: u64,
+}
+
+struct Shared {
+    changes: Changes,
+    traced: Traced,
+    failed: Option<String>,
+}
+
+impl Shared {
+    fn drain(&mut self) {
+        let traced = &mut self.traced;
+        if self.failed.is_none()
+            && let Err(error) = self.changes.next(Duration::ZERO, &mut |t| traced.add(&t))
+        {
+            self.failed = Some(error.to_string());
+        }
+    }
+}
+
+/// A running trace.
+struct Tracing {
+    shared: Arc<Mutex<Shared>>,
+    /// Dropping it ends the thread.
+    _stop: Sender<()>,
+    via: &'static str,
+    /// It was asked for, whatever it costs.
+    insisted: bool,
+    taken: Instant,
+    /// Looks in a row that brought too much.
+    busy: u32,
+}
+
+impl Tracing {
+    /// Begins, restricted to the namespaces that are looked at.
+    ///
+    /// # Errors
+    /// One line why it cannot be done here, with the way out.
+    fn begin(spaces: &[u64], insisted: bool) -> Result<Tracing, Gap> {
+        if spaces.contains(&0) {
+            return Err(Gap::new("no trace", "the number of the network namespace is not known", ""));
+        }
+        let one = match spaces {
+            [one] => u32::try_from(*one).ok(),
+            _ => None,
+        };
+        let changes = Changes::bpf(RING_BYTES, one)?;
+        let via = changes.via();
+        let traced = Traced::new(spaces.iter().copied());
+        let shared = Arc::new(Mutex::new(Shared { changes, traced, failed: None }));
+        let (stop, stopped) = channel();
+        let theirs = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            while matches!(stopped.recv_timeout(ROUND), Err(RecvTimeoutError::Timeout)) {
+                lock(&theirs).drain();
+            }
+        });
+        Ok(Tracing { shared, _stop: stop, via, insisted, taken: Instant::now(), busy: 0 })
+    }
+
+    /// What the source cannot tell, and what went wrong.
+    fn gaps(&self) -> Vec<Gap> {
+        let shared = lock(&self.shared);
+        let mut gaps = shared.changes.gaps();
+        let lost = shared.changes.lost().map_or(0, |l| l.total());
+        if lost > 0 {
+            gaps.push(Gap::new(format!("{lost} changes were lost to the trace"), "the ring was full", ""));
+        }
+        if shared.traced.closers_dropped > 0 {
+            let what = format!("who closed {} connections was traced and not kept", shared.traced.closers_dropped);
+            gaps.push(Gap::new(what, "too many in one interval", "shorten the interval"));
+        }
+        if let Some(why) = &shared.failed {
+            gaps.push(Gap::new("the trace has ended", why.clone(), ""));
+        }
+        gaps
+    }
+
+    /// Who closed what until now.
+    fn closers(&self) -> Vec<CloserOf> {
+        let mut shared = lock(&self.shared);
+        shared.drain();
+        shared.traced.take_closers()
+    }
+
+    /// Begins the sums anew.
+    fn restart(&mut self) {
+        let mut shared = lock(&self.shared);
+        shared.drain();
+        shared.traced.restart();
+        self.taken = Instant::now();
+    }
+
+    /// What happened until now.
+    fn since(&mut self) -> Since {
+        let mut shared = lock(&self.shared);
+        shared.drain();
+        let (matrix, changes) = shared.traced.take_matrix();
+        let lost = shared.changes.lost().map_or(0, |l| l.total());
+        let ms = u64::try_from(self.taken.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        self.taken = Instant::now();
+        self.busy = if changes.saturating_mul(1000) / ms > TOO_MANY { self.busy + 1 } else { 0 };
+        Since { sums: shared.traced.sums, matrix, changes, lost }
+    }
+
+    /// Why it should end, if it should: nobody asked for it, and it has been costly at three looks in a row.
+    fn too_costly(&self) -> Option<Gap> {
+        (self.busy >= 3 && !self.insisted).then(|| {
+            Gap::new(
+                "the trace was ended",
+                format!("more than {TOO_MANY} changes a second take more time than a watch should"),
+                "--trace keeps it whatever it costs",
+            )
+        })
+    }
+}
+
+/// A thread that panicked has left sums that are still sums.
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
