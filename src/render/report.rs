@@ -53,13 +53,11 @@ pub fn write_report(
 /// Appends one finding.
 pub fn write_finding(out: &mut String, finding: &Finding, style: Style) {
     let word = finding.severity.key().to_ascii_uppercase();
+    let mut headline = String::new();
+    let bold = Ansi::new().effects(Effects::BOLD);
+    push_wrapped(&mut headline, word.len() + 2, &sanitize::clean(&finding.summary), style.width, style, bold);
     // Writing into a String cannot fail.
-    let _ = writeln!(
-        out,
-        "{}  {}",
-        style.paint(severity_style(finding.severity), &word),
-        style.heading(&sanitize::clean(&finding.summary))
-    );
+    let _ = write!(out, "{}  {}", style.paint(severity_style(finding.severity), &word), headline.trim_start());
     let subject = subject_text(&finding.subject);
     if !subject.is_empty() {
         line(out, "  who       ", &subject, style, Ansi::new());
@@ -84,7 +82,8 @@ pub fn write_finding(out: &mut String, finding: &Finding, style: Style) {
     for (i, step) in finding.avoid.iter().enumerate() {
         line(out, if i == 0 { "  do not    " } else { "            " }, step, style, Ansi::new());
     }
-    line(out, "  next      ", &finding.next, style, Ansi::new());
+    // A command is to be copied: the terminal may break it, we must not.
+    line(out, "  next      ", &finding.next, Style { width: None, ..style }, Ansi::new());
     line(out, "  rule      ", &format!("{0} (tcpstate explain {0})", finding.rule), style, Ansi::new());
 }
 
@@ -243,8 +242,12 @@ mod tests {
 
     #[test]
     fn a_report_fits_the_terminal_and_says_everything() {
+        let mut long = finding(Severity::Critical);
+        long.summary = "a sentence that says ".repeat(8) + "everything";
+        long.next = format!("tcpstate list {}", "state close-wait or ".repeat(5) + "state last-ack");
+        let next = long.next.clone();
         let diagnosis = Diagnosis {
-            findings: vec![finding(Severity::High)],
+            findings: vec![finding(Severity::High), long],
             not_checked: vec![("abort-storm", "needs a second sample".into())],
             ..Diagnosis::default()
         };
@@ -262,7 +265,10 @@ mod tests {
         ] {
             assert!(out.contains(part), "{part}: {out}");
         }
-        assert!(out.lines().all(|l| l.chars().count() <= 80 && l.trim_end() == l), "{out}");
+        assert!(out.contains(&next), "a command stays in one piece: {out}");
+        let fits = |l: &str| l.chars().count() <= 80 || l.contains(&next);
+        assert!(out.lines().all(|l| fits(l) && l.trim_end() == l), "{out}");
+        assert!(out.contains("\n          sentence"), "under itself: {out}");
     }
 
     #[test]
