@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use crate::aggregate::census::Counts;
 use crate::aggregate::roles::{Listeners, Role};
-use crate::model::cgroup;
+use crate::model::cgroup::Identity;
 use crate::model::column::Row;
 use crate::model::{Endpoint, Family, FourTuple, OwnerStatus, OwnerTable, State};
 
@@ -297,23 +297,16 @@ fn write_addr(addr: IpAddr, out: &mut Vec<u8>) {
 
 /// Unit, container or pod of the first process that holds the socket; where none does, those of the socket's own cgroup.
 fn text<'a>(key: Key, row: &Row<'a>) -> Option<Cow<'a, str>> {
-    let Some(process) = row.first_process() else {
-        let identity = cgroup::of_path(&row.names.cgroup(row.socket.cgroup?)?);
-        return match key {
-            Key::Unit => identity.unit,
-            Key::Container => identity.container,
-            Key::Pod => identity.pod,
-            _ => None,
-        }
-        .map(Cow::Owned);
+    let part: for<'i> fn(&'i Identity) -> Option<&'i str> = match key {
+        Key::Unit => |i| i.unit.as_deref(),
+        Key::Container => Identity::container_label,
+        Key::Pod => Identity::pod_label,
+        _ => return None,
     };
-    match key {
-        Key::Unit => process.unit.as_deref(),
-        Key::Container => process.container.as_deref(),
-        Key::Pod => process.pod.as_deref(),
-        _ => None,
+    match row.first_process() {
+        Some(process) => part(&process.identity).map(Cow::Borrowed),
+        None => part(row.names.identity(row.socket.cgroup?)?.as_ref()).map(|text| Cow::Owned(text.to_owned())),
     }
-    .map(Cow::Borrowed)
 }
 
 fn value(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners) -> KeyValue {

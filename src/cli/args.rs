@@ -350,7 +350,7 @@ pub struct WatchArgs {
     /// End after this many looks
     #[arg(long, short = 'n', value_name = "N", help_heading = "Watching")]
     pub count: Option<u64>,
-    /// Largest groups by: process, listener, destination, user, unit, container
+    /// Largest groups by: process, listener, destination, user, unit, container, pod, netns
     #[arg(long, value_name = "KEY", help_heading = "Watching")]
     pub by: Option<String>,
     /// How many groups in plain and JSON output

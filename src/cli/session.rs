@@ -101,6 +101,7 @@ impl Session {
         }
         let names =
             if common.netns.is_empty() { SystemNames::default() } else { SystemNames::of(live.spaces().cloned()) };
+        let names = names.with_containers(live.containers());
         Ok(Session {
             live,
             owners: Owners::default(),

@@ -6,6 +6,7 @@
 
 pub mod bpf;
 pub mod changes;
+pub mod containers;
 pub mod error;
 pub mod names;
 pub mod netlink;
@@ -19,10 +20,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
 use crate::model::{Family, Gap, OwnerTable, Socket, State, StateSet};
+use containers::Containers;
 pub use error::Error;
 use netlink::request::Walk;
 use netlink::{Attributes, Channel, Request};
@@ -171,6 +174,8 @@ pub struct Live {
     netns_not_scanned: u32,
     /// Whether to read the cgroups of processes that hold sockets.
     pub cgroups: bool,
+    /// What runtimes of containers keep on disk.
+    containers: Arc<Containers>,
     /// How to look for owners.
     pub owners_via: OwnersVia,
     /// How the owners were found the last time.
@@ -226,6 +231,7 @@ impl Live {
             if root.is_own() { root.path().join("thread-self/ns/net") } else { root.path().join("1/ns/net") };
         let netns = std::fs::metadata(netns_link).map_or(0, |m| m.ino());
         let mut live = Live {
+            containers: Arc::new(Containers::new(&root)),
             root,
             choice,
             spaces: vec![Place::new(Space::own(netns))],
@@ -272,6 +278,12 @@ impl Live {
     #[must_use]
     pub fn two_passes(&self) -> bool {
         self.two_passes
+    }
+
+    /// The names of containers, which rows without a process need too.
+    #[must_use]
+    pub fn containers(&self) -> Arc<Containers> {
+        Arc::clone(&self.containers)
     }
 
     /// Looks into other namespaces than that of this process.
@@ -587,7 +599,13 @@ impl Live {
     /// What finds owners; it needs nothing of this source, so a thread can run it beside a dump.
     #[must_use]
     pub fn finder(&self) -> Finder {
-        Finder { root: self.root.clone(), via: self.owners_via, cgroups: self.cgroups, without_descriptors: false }
+        Finder {
+            root: self.root.clone(),
+            via: self.owners_via,
+            cgroups: self.cgroups,
+            containers: Arc::clone(&self.containers),
+            without_descriptors: false,
+        }
     }
 
     /// Every process that holds a TCP socket (with the walk over `/proc`: any socket); with `wanted`, only of those inodes.

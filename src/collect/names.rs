@@ -8,12 +8,15 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use rustix::fs::{Mode, OFlags};
 
+use crate::collect::containers::Containers;
 use crate::collect::netns::{self, Space};
 use crate::filter::Resolver;
+use crate::model::cgroup::{self, Identity};
 use crate::model::column::Names;
 
 type Cache<K> = RefCell<FxHashMap<K, Option<Rc<str>>>>;
@@ -25,6 +28,9 @@ pub struct SystemNames {
     /// By namespace and number: every namespace counts its interfaces from 1.
     interfaces: Cache<(u64, u32)>,
     cgroups: Cache<u64>,
+    identities: RefCell<FxHashMap<u64, Option<Rc<Identity>>>>,
+    /// Names of containers; without, they have their ids.
+    containers: Option<Arc<Containers>>,
     namespaces: OnceCell<BTreeMap<u64, String>>,
     cgroup_mount: OnceCell<Option<CgroupMount>>,
     /// Namespaces other than our own that rows come from.
@@ -41,6 +47,13 @@ struct CgroupMount {
 }
 
 impl SystemNames {
+    /// The same, with the names of containers.
+    #[must_use]
+    pub fn with_containers(mut self, containers: Arc<Containers>) -> SystemNames {
+        self.containers = Some(containers);
+        self
+    }
+
     /// Names that hold in these namespaces.
     #[must_use]
     pub fn of(spaces: impl Iterator<Item = Space>) -> SystemNames {
@@ -84,6 +97,21 @@ impl Names for SystemNames {
 
     fn cgroup(&self, id: u64) -> Option<Rc<str>> {
         cached(&self.cgroups, id, || cgroup_path(self.cgroup_mount.get_or_init(cgroup_mount).as_ref()?, id))
+    }
+
+    fn identity(&self, id: u64) -> Option<Rc<Identity>> {
+        if let Some(known) = self.identities.borrow().get(&id) {
+            return known.clone();
+        }
+        let identity = Names::cgroup(self, id).map(|path| {
+            let mut identity = cgroup::of_path(&path);
+            if let Some(containers) = &self.containers {
+                containers.name(&mut identity);
+            }
+            Rc::new(identity)
+        });
+        self.identities.borrow_mut().insert(id, identity.clone());
+        identity
     }
 
     fn netns(&self, inode: u64) -> Option<Rc<str>> {

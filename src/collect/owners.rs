@@ -4,10 +4,12 @@
 //! (`proc::owners`, `bpf::owners`), or an open source of sockets, so that a thread can run this beside a dump.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::collect::containers::Containers;
 use crate::collect::error::Error;
 use crate::collect::proc::{self, ProcRoot};
 use crate::collect::{LARGE_TABLE, bpf, cores};
@@ -75,6 +77,7 @@ pub struct Finder {
     pub(super) via: OwnersVia,
     /// Whether to read the cgroups of processes that hold sockets.
     pub(super) cgroups: bool,
+    pub(super) containers: Arc<Containers>,
     /// Whoever asked wants processes alone, and may have a table of half the size.
     pub without_descriptors: bool,
 }
@@ -158,7 +161,7 @@ impl Finder {
             procfs::process::Process::new_with_root(folder).and_then(|p| p.status()).ok().map(|status| status.ruid);
         let mut process = Process { pid, comm, uid, ..Process::default() };
         if self.cgroups {
-            proc::cgroups::identify(&self.root, &mut process);
+            proc::cgroups::identify(&self.root, &self.containers, &mut process);
         }
         process
     }

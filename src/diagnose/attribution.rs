@@ -114,7 +114,7 @@ fn of_listener(view: &View<'_>, first: &Socket, rows: &[&Socket]) -> Vec<Candida
         [] => Vec::new(),
         [only] => {
             let mut confidence: f64 = if exact { 0.92 } else { 0.88 };
-            let mut reason = format!("it owns the listener {at}{}", container_behind(view, only));
+            let mut reason = format!("it owns the listener {at}{}", container_behind(only));
             let oldest = rows.iter().filter_map(|s| s.state_age()).map(|a| a.min_ms).max();
             let started = view.process(only.pid).and_then(|p| p.running_ms);
             if started.zip(oldest).is_some_and(|(up, age)| up < age) {
@@ -201,7 +201,7 @@ fn of_destination(view: &View<'_>, first: &Socket) -> Vec<Candidate> {
                     (true, _) => f64::min(top, 0.6),
                     (false, _) => f64::min(share, f64::min(top, 0.6)),
                 };
-                let mut reason = format!("{reason}{}", container_behind(view, process));
+                let mut reason = format!("{reason}{}", container_behind(process));
                 if alone && source_owners == [process.pid] {
                     confidence = f64::min(confidence + 0.1, 0.9);
                     reason.push_str(", and nobody else uses that source address");
@@ -215,15 +215,10 @@ fn of_destination(view: &View<'_>, first: &Socket) -> Vec<Candidate> {
     Vec::new()
 }
 
-/// docker-proxy stands for a container: its arguments name it.
-fn container_behind(view: &View<'_>, process: &Process) -> String {
-    if process.comm != "docker-proxy" {
-        return String::new();
-    }
-    let words = view.process(process.pid).map_or(&[][..], |p| p.cmdline.as_slice());
-    let after = |flag: &str| words.iter().position(|w| w == flag).and_then(|i| words.get(i + 1));
-    match (after("-container-ip"), after("-container-port")) {
-        (Some(ip), Some(port)) => format!(" for the container at {ip}:{port}"),
+/// docker-proxy stands for a container.
+fn container_behind(process: &Process) -> String {
+    match process.identity.container_label() {
+        Some(container) if process.comm == "docker-proxy" => format!(" for the container {container}"),
         _ => String::new(),
     }
 }

@@ -65,7 +65,10 @@ pub struct Subject {
     pub pids: Vec<u32>,
     pub uid: Option<u32>,
     pub unit: Option<String>,
+    /// By its name, else by its id.
     pub container: Option<String>,
+    /// By namespace and name, else by its uid.
+    pub pod: Option<String>,
     pub listener: Option<Endpoint>,
     pub destination: Option<Endpoint>,
     pub source: Option<std::net::IpAddr>,

@@ -212,8 +212,9 @@ impl<'a> View<'a> {
             pid: Some(process.pid),
             comm: Some(process.comm.clone()),
             uid: process.uid,
-            unit: process.unit.clone(),
-            container: process.container.clone(),
+            unit: process.identity.unit.clone(),
+            container: process.identity.container_label().map(str::to_owned),
+            pod: process.identity.pod_label().map(str::to_owned),
             ..Subject::default()
         }
     }

@@ -16,7 +16,23 @@ pub enum Runtime {
     Unnamed,
 }
 
-/// What a cgroup path tells.
+impl Runtime {
+    /// The word that tables and JSON print; a maker that did not say its name has none.
+    #[must_use]
+    pub const fn key(self) -> Option<&'static str> {
+        match self {
+            Runtime::Docker => Some("docker"),
+            Runtime::Containerd => Some("containerd"),
+            Runtime::CriO => Some("cri-o"),
+            Runtime::Podman => Some("podman"),
+            Runtime::Lxc => Some("lxc"),
+            Runtime::Nspawn => Some("nspawn"),
+            Runtime::Unnamed => None,
+        }
+    }
+}
+
+/// What a cgroup path tells, and the names that belong to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The innermost service or scope of systemd.
@@ -26,6 +42,26 @@ pub struct Identity {
     pub runtime: Option<Runtime>,
     /// Uid of the Kubernetes pod, with dashes.
     pub pod: Option<String>,
+    /// Uid of the user whose systemd instance or session it is in.
+    pub user: Option<u32>,
+    /// The name that people gave the container: no path has it, whoever reads the state of runtimes may add it.
+    pub container_name: Option<String>,
+    /// `namespace/name` of the pod, in the same way.
+    pub pod_name: Option<String>,
+}
+
+impl Identity {
+    /// What to call the container: by its name, else by its id.
+    #[must_use]
+    pub fn container_label(&self) -> Option<&str> {
+        self.container_name.as_deref().or(self.container.as_deref())
+    }
+
+    /// What to call the pod: by its name, else by its uid.
+    #[must_use]
+    pub fn pod_label(&self) -> Option<&str> {
+        self.pod_name.as_deref().or(self.pod.as_deref())
+    }
 }
 
 /// Prefixes before an id: `docker-ID.scope`, `cri-containerd-ID.scope`, `libpod-ID`.
@@ -64,6 +100,7 @@ pub fn of_process(text: &str) -> Identity {
             (all.container, all.runtime) = (one.container, one.runtime);
         }
         all.pod = all.pod.or(one.pod);
+        all.user = all.user.or(one.user);
     }
     all
 }
@@ -87,6 +124,9 @@ impl Identity {
     fn take(&mut self, part: &str, before: &str) {
         if let Some(pod) = pod(part) {
             self.pod = Some(pod);
+        }
+        if let Some(uid) = part.strip_prefix("user-").and_then(|p| p.strip_suffix(".slice")) {
+            self.user = uid.parse().ok();
         }
         // kubelet's systemd path under a runtime with the cgroupfs driver: `slice:cri-containerd:ID`.
         if let [.., prefix, id] = part.split(':').collect::<Vec<_>>()[..]

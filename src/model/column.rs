@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::model::addr::Endpoint;
-use crate::model::cgroup::{self, Identity};
+use crate::model::cgroup::{self, Identity, Runtime};
 use crate::model::owner::{Holder, OwnerStatus, OwnerTable, Process};
 use crate::model::socket::{AgeBracket, Socket};
 use crate::model::state::State;
@@ -23,6 +23,10 @@ pub trait Names {
     fn interface(&self, netns: u64, ifindex: u32) -> Option<Rc<str>>;
     /// Path of a cgroup v2 directory by its id.
     fn cgroup(&self, id: u64) -> Option<Rc<str>>;
+    /// Unit, container and pod by the same id.
+    fn identity(&self, id: u64) -> Option<Rc<Identity>> {
+        self.cgroup(id).map(|path| Rc::new(cgroup::of_path(&path)))
+    }
     /// Name of a network namespace by its inode.
     fn netns(&self, inode: u64) -> Option<Rc<str>>;
 }
@@ -260,9 +264,22 @@ fn scope(row: &Row<'_>) -> Option<Rc<str>> {
 }
 
 /// What the socket's own cgroup tells where no process holds it: an orphan, or one that waits to be accepted.
-fn identity<'a>(row: &Row<'a>, part: fn(Identity) -> Option<String>) -> Value<'a> {
-    let path = row.socket.cgroup.and_then(|id| row.names.cgroup(id));
-    path.and_then(|p| part(cgroup::of_path(&p))).map_or(Value::Absent, |name| Value::Text(name.into()))
+fn identity<'a>(row: &Row<'a>, part: for<'i> fn(&'i Identity) -> Option<&'i str>) -> Value<'a> {
+    let identity = row.socket.cgroup.and_then(|id| row.names.identity(id));
+    identity.as_deref().and_then(part).map_or(Value::Absent, |name| Value::Text(name.to_owned().into()))
+}
+
+/// A part of the identity of every holder, else of the socket.
+macro_rules! whose {
+    ($row:expr, $part:expr) => {{
+        if $row.holders.is_empty() {
+            return identity($row, $part);
+        }
+        Value::Each($row.holders, $row.owners, |p, _| {
+            let part: for<'i> fn(&'i Identity) -> Option<&'i str> = $part;
+            part(&p.identity).map_or(Value::Absent, |text| Value::Text(text.into()))
+        })
+    }};
 }
 
 /// Every column, in the order in which `--list-columns` and `-i`, `-m`, `-e` show them.
@@ -337,39 +354,33 @@ pub static COLUMNS: &[Column] = &[
         Value::Each(r.holders, r.owners, |_, fd| Value::Number(fd.into()))
     }),
     column("unit", Kind::Text, Group::Other, Needs::CGROUPS, "systemd unit of the process, else of the socket", |r| {
-        if r.holders.is_empty() {
-            return identity(r, |i| i.unit);
-        }
-        Value::Each(r.holders, r.owners, |p, _| p.unit.as_deref().map_or(Value::Absent, |u| Value::Text(u.into())))
+        whose!(r, |i| i.unit.as_deref())
     }),
     column(
         "container",
         Kind::Text,
         Group::Other,
         Needs::CGROUPS,
-        "container of the process, else of the socket; of a docker-proxy what it forwards to",
-        |r| {
-            if r.holders.is_empty() {
-                return identity(r, |i| i.container);
-            }
-            Value::Each(r.holders, r.owners, |p, _| {
-                p.container.as_deref().map_or(Value::Absent, |c| Value::Text(c.into()))
-            })
-        },
+        "container of the process, else of the socket, by name or id (of a docker-proxy: behind it)",
+        |r| whose!(r, Identity::container_label),
     ),
+    column("container-id", Kind::Text, Group::Other, Needs::CGROUPS, "the same by its id", |r| {
+        whose!(r, |i| i.container.as_deref())
+    }),
+    column("runtime", Kind::Text, Group::Other, Needs::CGROUPS, "runtime that made the container", |r| {
+        whose!(r, |i| i.runtime.and_then(Runtime::key))
+    }),
     column(
         "pod",
         Kind::Text,
         Group::Other,
         Needs::CGROUPS,
-        "Kubernetes pod uid of the process, else of the socket",
-        |r| {
-            if r.holders.is_empty() {
-                return identity(r, |i| i.pod);
-            }
-            Value::Each(r.holders, r.owners, |p, _| p.pod.as_deref().map_or(Value::Absent, |c| Value::Text(c.into())))
-        },
+        "Kubernetes pod of the process, else of the socket: namespace and name, or uid",
+        |r| whose!(r, Identity::pod_label),
     ),
+    column("pod-uid", Kind::Text, Group::Other, Needs::CGROUPS, "the same by its uid", |r| {
+        whose!(r, |i| i.pod.as_deref())
+    }),
     column("owner-status", Kind::Text, Group::Other, Needs::OWNERS, "known, or why no process can be named", |r| {
         Value::Text(r.status.key().into())
     }),

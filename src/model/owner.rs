@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use crate::model::cgroup::Identity;
 use crate::model::socket::{RowKind, Socket};
 use crate::model::state::State;
 
@@ -16,12 +17,8 @@ pub struct Process {
     pub comm: String,
     /// Real user id of the process; `None` when it could not be read.
     pub uid: Option<u32>,
-    /// systemd unit from the cgroup path, where it could be told.
-    pub unit: Option<String>,
-    /// Container id from the cgroup path, where it could be told.
-    pub container: Option<String>,
-    /// Kubernetes pod uid from the cgroup path.
-    pub pod: Option<String>,
+    /// Unit, container and pod, as far as they could be told. Of a docker-proxy, the container behind it.
+    pub identity: Identity,
 }
 
 /// One descriptor of one process that refers to a socket inode.

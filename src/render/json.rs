@@ -145,8 +145,9 @@ fn key_value(value: &KeyValue, owners: &OwnerTable, names: &dyn Names) -> Json {
             json!({
                 "comm": processes.first().map(|p| p.comm.as_str()),
                 "pids": processes.iter().map(|p| p.pid).collect::<Vec<_>>(),
-                "unit": processes.first().and_then(|p| p.unit.as_deref()),
-                "container": processes.first().and_then(|p| p.container.as_deref()),
+                "unit": processes.first().and_then(|p| p.identity.unit.as_deref()),
+                "container": processes.first().and_then(|p| p.identity.container_label()),
+                "pod": processes.first().and_then(|p| p.identity.pod_label()),
             })
         }
         KeyValue::NoProcess(status) => json!({ "comm": null, "pids": [], "owner_status": status.key() }),
@@ -171,7 +172,7 @@ pub fn finding(finding: &Finding) -> Json {
         "summary": finding.summary,
         "subject": {
             "netns": s.netns, "pid": s.pid, "comm": s.comm, "pids": s.pids, "uid": s.uid, "unit": s.unit,
-            "container": s.container,
+            "container": s.container, "pod": s.pod,
             "listener": s.listener.map(endpoint), "destination": s.destination.map(endpoint),
             "source": s.source.map(|a| a.to_string()), "object": s.object,
         },

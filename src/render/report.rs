@@ -124,6 +124,9 @@ pub fn subject_text(subject: &Subject) -> String {
     if let Some(container) = &subject.container {
         parts.push(format!("container {container}"));
     }
+    if let Some(pod) = &subject.pod {
+        parts.push(format!("pod {pod}"));
+    }
     if let Some(listener) = subject.listener {
         parts.push(format!("listener {listener}"));
     }

@@ -137,7 +137,7 @@ fn refuses_changes(
             let sometimes = ["congestion", "tos", "tclass", "skmem", "tcp_info", "listeners", "destinations"];
             let sometimes = sometimes.contains(&key.as_str())
                 || ["processes", "other", "process", "listener", "destination"].contains(&key.as_str())
-                || (place.contains("/process") && ["unit", "container", "owner_status"].contains(&key.as_str()));
+                || (place.contains("/process") && ["unit", "container", "pod", "owner_status"].contains(&key.as_str()));
             if !sometimes {
                 try_with(less, Some(key), format!("without `{key}`"));
             }
@@ -205,6 +205,7 @@ fn a_full_finding_is_what_the_schema_says() {
         uid: Some(0),
         unit: Some("a.service".into()),
         container: Some("c".into()),
+        pod: Some("prod/web-0".into()),
         listener: Some(endpoint),
         destination: Some(endpoint),
         source: Some(endpoint.addr),

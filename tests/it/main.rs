@@ -17,6 +17,8 @@
 mod agree;
 /// The command line, end to end: other users, hostile names, narrow terminals, closed pipes, wrong words.
 mod cli;
+/// Containers and pods by name, and what stands behind a docker-proxy.
+mod containers;
 /// The filter language against the kernel's own machine.
 mod filter;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.

@@ -13,7 +13,8 @@ use crate::aggregate::tracker::{OwnerId, Sight};
 use crate::aggregate::{Counts, Coverage, Listeners, Role, Tracker};
 use crate::collect::names::SystemNames;
 use crate::filter::Expr;
-use crate::model::column::Row;
+use crate::model::cgroup::Identity;
+use crate::model::column::{Names, Row};
 use crate::model::{Holder, OwnerStatus, OwnerTable, RowKind, Socket, State};
 use crate::render::watch::{Attribution, GroupBy, GroupId, Line, Whose};
 
@@ -169,14 +170,14 @@ impl Place<'_> {
     }
 
     fn group(&self, by: GroupBy, socket: &Socket, role: Role, known: &Known, status: OwnerStatus) -> GroupId {
-        let text = |get: fn(&crate::model::Process) -> Option<&str>| match known.owner() {
-            Some(owner) => self
-                .ownership
-                .holders(owner)
-                .first()
-                .and_then(|h| get(self.ownership.table().process(h)))
-                .map_or(GroupId::None, |t| GroupId::Text(Arc::from(t))),
-            None => GroupId::None,
+        let text = |get: for<'i> fn(&'i Identity) -> Option<&'i str>| {
+            let held = known.owner().and_then(|owner| self.ownership.holders(owner).first());
+            let id = |text: Option<&str>| text.map_or(GroupId::None, |t| GroupId::Text(Arc::from(t)));
+            match held {
+                Some(holder) => id(get(&self.ownership.table().process(holder).identity)),
+                // What no process holds has a cgroup of its own, unless it is in TIME_WAIT.
+                None => id(socket.cgroup.and_then(|c| self.names.identity(c)).as_deref().and_then(get)),
+            }
         };
         match by {
             GroupBy::Process => match known {
@@ -199,8 +200,13 @@ impl Place<'_> {
                 _ => GroupId::None,
             },
             GroupBy::User => socket.uid.map_or(GroupId::None, GroupId::User),
-            GroupBy::Unit => text(|p| p.unit.as_deref()),
-            GroupBy::Container => text(|p| p.container.as_deref()),
+            GroupBy::Unit => text(|i| i.unit.as_deref()),
+            GroupBy::Container => text(Identity::container_label),
+            GroupBy::Pod => text(Identity::pod_label),
+            GroupBy::Netns => {
+                let name = self.names.netns(socket.netns);
+                GroupId::Text(name.map_or_else(|| Arc::from(socket.netns.to_string()), |n| Arc::from(&*n)))
+            }
         }
     }
 

@@ -110,6 +110,7 @@ impl Sampler {
     pub(crate) fn open(args: &WatchArgs, thresholds: Thresholds) -> anyhow::Result<Sampler> {
         let mut session = Session::open(&args.common)?;
         let listeners = session.listeners()?;
+        session.live.cgroups = true;
         let host = session.live.host().clone();
         let mut tracker = Tracker::new(args.track);
         let entries = session.live.netns_facts().sysctl("ipv4/tcp_ehash_entries");

@@ -3,6 +3,7 @@
 //! Comes in: rows built by hand. Goes out: assertions. Never here: bytecode.
 
 use super::*;
+use crate::model::cgroup::Identity;
 use crate::model::column::{Names as ColumnNames, NoNames, Row};
 use crate::model::{
     Endpoint, Holder, OwnerTable, Process, RowKind, Socket, TcpInfo, Timer, TimerKind, socket::Congestion,
@@ -35,7 +36,7 @@ fn owners() -> OwnerTable {
     let process = |pid, comm: &str, unit: Option<&str>| Process {
         pid,
         comm: comm.into(),
-        unit: unit.map(str::to_owned),
+        identity: Identity { unit: unit.map(str::to_owned), ..Identity::default() },
         ..Process::default()
     };
     OwnerTable::new(

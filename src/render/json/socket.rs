@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::model::cgroup::Runtime;
 use crate::model::column::Row;
 use crate::model::{Endpoint, State};
 
@@ -114,9 +115,12 @@ fn owners(out: &mut Vec<u8>, row: &Row<'_>) -> io::Result<()> {
         owner.value(key!("comm"), &p.comm)?;
         owner.value(key!("fd"), &holder.fd)?;
         owner.value(key!("uid"), &p.uid)?;
-        owner.value(key!("unit"), &p.unit)?;
-        owner.value(key!("container"), &p.container)?;
-        owner.value(key!("pod"), &p.pod)?;
+        owner.value(key!("unit"), &p.identity.unit)?;
+        owner.value(key!("container"), &p.identity.container_label())?;
+        owner.value(key!("container_id"), &p.identity.container)?;
+        owner.value(key!("runtime"), &p.identity.runtime.and_then(Runtime::key))?;
+        owner.value(key!("pod"), &p.identity.pod_label())?;
+        owner.value(key!("pod_uid"), &p.identity.pod)?;
         owner.end();
     }
     out.push(b']');

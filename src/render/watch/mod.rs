@@ -27,11 +27,21 @@ pub enum GroupBy {
     User,
     Unit,
     Container,
+    Pod,
+    Netns,
 }
 
 impl GroupBy {
-    pub const ALL: [GroupBy; 6] =
-        [GroupBy::Process, GroupBy::Listener, GroupBy::Destination, GroupBy::User, GroupBy::Unit, GroupBy::Container];
+    pub const ALL: [GroupBy; 8] = [
+        GroupBy::Process,
+        GroupBy::Listener,
+        GroupBy::Destination,
+        GroupBy::User,
+        GroupBy::Unit,
+        GroupBy::Container,
+        GroupBy::Pod,
+        GroupBy::Netns,
+    ];
 
     /// The word on the command line and in JSON.
     #[must_use]
@@ -43,13 +53,15 @@ impl GroupBy {
             GroupBy::User => "user",
             GroupBy::Unit => "unit",
             GroupBy::Container => "container",
+            GroupBy::Pod => "pod",
+            GroupBy::Netns => "netns",
         }
     }
 
     /// Whether the owners must be known.
     #[must_use]
     pub const fn needs_owners(self) -> bool {
-        matches!(self, GroupBy::Process | GroupBy::Unit | GroupBy::Container)
+        matches!(self, GroupBy::Process | GroupBy::Unit | GroupBy::Container | GroupBy::Pod)
     }
 
     /// The next one, for a key that switches.
