@@ -23,6 +23,9 @@ pub const DEFAULT_CAP: usize = 200_000;
 /// Events that one sample keeps at most; more are only counted.
 const EVENTS: usize = 100_000;
 
+/// So long the rows of an earlier selection are remembered: twice the time of a TIME_WAIT.
+const ATTIC_MS: u64 = 120_000;
+
 /// What identifies a row from one sample to the next: the namespace, and the cookie or, where the source has none, a
 /// number given to its four-tuple. Small, as every row of every sample is looked up by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -292,6 +295,9 @@ pub struct Tracker {
     /// The kernel's hash table is so small that a dump under churn misses rows (several share a bucket, and the dump
     /// resumes by place in it): then only what is missing twice is gone.
     pub tolerant: bool,
+    /// Rows that were followed under another selection, until when: what was known of them still holds.
+    attic: FxHashMap<Key, Entry>,
+    attic_until_ms: u64,
     /// Newcomers of this sample are admitted without being arrivals: the share that is followed was just raised.
     admitting: bool,
 }
@@ -314,18 +320,37 @@ impl Tracker {
             dwell: [Dwell::default(); State::SLOTS],
             keep_events: false,
             tolerant: false,
+            attic: FxHashMap::default(),
+            attic_until_ms: 0,
             admitting: false,
         }
     }
 
-    /// An empty one with the same settings.
+    /// An empty one with the same settings, for another selection. Rows that it meets again have the owner and the age that
+    /// they had; those without cookies cannot be recognised.
     #[must_use]
-    pub fn renewed(&self) -> Tracker {
-        Tracker { keep_events: self.keep_events, tolerant: self.tolerant, ..Tracker::new(self.cap) }
+    pub fn renewed(self) -> Tracker {
+        let mut attic = self.attic;
+        if attic.len() + self.rows.len() > self.cap {
+            attic.clear();
+        }
+        if !self.numbered {
+            attic.extend(self.rows);
+        }
+        Tracker {
+            keep_events: self.keep_events,
+            tolerant: self.tolerant,
+            attic,
+            attic_until_ms: self.now_ms + ATTIC_MS,
+            ..Tracker::new(self.cap)
+        }
     }
 
     /// Begins a sample.
     pub fn begin(&mut self, now_ms: u64) {
+        if now_ms > self.attic_until_ms {
+            self.attic = FxHashMap::default();
+        }
         self.before_ms = (self.sample > 0).then_some(self.now_ms);
         self.sample += 1;
         self.now_ms = now_ms.max(self.now_ms);
@@ -403,6 +428,12 @@ impl Tracker {
         });
         if before.is_none() {
             sight.followed = true;
+            if let Some(known) = self.attic.remove(&key) {
+                (sight.owner, sight.traced, sight.first_ms) = (known.owner, known.traced, known.first_ms);
+                if known.state == socket.state {
+                    (sight.since_ms, sight.since_known) = (known.since_ms, known.since_known);
+                }
+            }
             if self.keep_events {
                 self.tuples.insert(key, socket.four_tuple());
             }
@@ -413,12 +444,12 @@ impl Tracker {
                     phase,
                     since_known: sight.since_known,
                     member: true,
-                    traced: false,
+                    traced: sight.traced,
                     missed: 0,
-                    owner: 0,
+                    owner: sight.owner,
                     seen: self.sample,
-                    since_ms: self.now_ms,
-                    first_ms: self.now_ms,
+                    since_ms: sight.since_ms,
+                    first_ms: sight.first_ms,
                 },
             );
             if self.rows.len() > self.cap {
@@ -564,6 +595,9 @@ impl Tracker {
             if entry.owner != 0 {
                 mark(entry.owner);
             }
+        }
+        for entry in self.attic.values() {
+            mark(entry.owner);
         }
         for event in &self.tick.events {
             mark(event.owner);

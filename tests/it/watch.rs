@@ -307,13 +307,18 @@ fn whose_time_wait(ns: &Netns, mode: &str) {
     let mut last = watch.quiet();
     // On a busy machine the last servers may be slow to close their ends.
     let deadline = Instant::now() + PATIENCE;
-    while number(&last["states"]["time_wait"]) < 240 && Instant::now() < deadline {
+    while number(&last["since_start"]["time_wait"]["total"]) < 240 && Instant::now() < deadline {
         last = watch.snapshots(1);
     }
     let lines = watch.end();
     let (exact, likely, unknown) = (share(&last, "exact"), share(&last, "likely"), share(&last, "unknown"));
     println!("TIME_WAIT after 300 ms lives at 500 ms looks, {mode}: {exact} exact, {likely} likely, {unknown} unknown");
-    assert_eq!(exact + likely + unknown, 240, "{last}");
+    let (there, flow) = (number(&last["states"]["time_wait"]), &last["since_start"]["time_wait"]);
+    assert_eq!(number(&flow["total"]), 240, "{last}");
+    // Now and then one is gone before the next look: a reset ends it (`tcp_timewait_state_process`). The books know.
+    let ended = changes(&lines, Some("time_wait"), Some("none")) + number(&flow["unseen"]) + number(&flow["traced"]);
+    assert_eq!(there + ended, 240, "{last}");
+    assert_eq!(exact + likely + unknown, there, "{last}");
     // How many are met alive, and still alive when the processes are read, is the machine's business.
     assert!(exact > 0, "lives of 300 ms at looks every 500 ms: some are met alive");
     assert_eq!(unknown, 0, "each destination was only ever called by one of them");
@@ -330,12 +335,13 @@ fn whose_time_wait(ns: &Netns, mode: &str) {
     }
     if traces {
         // One that came into the table between the trace and the row is named at the look after.
-        assert_eq!((exact, share(&last, "traced") > 0), (240, true), "{last}");
+        assert_eq!((exact, share(&last, "traced") > 0), (there, true), "{last}");
     } else {
         assert_eq!((claimed, share(&last, "traced")), (exact, 0), "{last}");
     }
-    // What is only likely is right here too: 120 of each, the exact and the likely ones together.
+    // What is only likely is right here too: 120 of each less those that ended, the exact and the likely ones together.
     let rows = last["groups"]["rows"].as_array().expect("groups");
+    let mut named = 0;
     for name in ["alice", "bob"] {
         let of = |key: &str| -> u64 {
             rows.iter()
@@ -343,8 +349,11 @@ fn whose_time_wait(ns: &Netns, mode: &str) {
                 .map(|r| number(&r["states"]["time_wait"]))
                 .sum()
         };
-        assert_eq!(of("process") + of("likely"), 120, "{name}: {rows:?}");
+        let its = of("process") + of("likely");
+        assert!((120 - ended..=120).contains(&its), "{name}: {rows:?}");
+        named += its;
     }
+    assert_eq!(named, there, "{rows:?}");
 }
 
 #[test]

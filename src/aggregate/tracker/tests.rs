@@ -45,6 +45,28 @@ fn sample(tracker: &mut Tracker, now_ms: u64, rows: &[Socket]) -> (Tick, Counts)
 }
 
 #[test]
+fn another_selection_keeps_what_was_known_for_a_while() {
+    let mut tracker = Tracker::new(100);
+    sample(&mut tracker, 1000, &[row(7, State::Established), row(8, State::TimeWait)]);
+    tracker.own(&row(8, State::TimeWait), 42, true);
+    // First none of them, then both again.
+    let mut tracker = tracker.renewed();
+    sample(&mut tracker, 3000, &[]);
+    let mut tracker = tracker.renewed();
+    tracker.begin(4000);
+    let sight = tracker.see(&row(8, State::TimeWait));
+    assert_eq!((sight.owner, sight.traced, sight.since_ms, sight.first_ms), (42, true, 1000, 1000));
+    assert_eq!(tracker.see(&row(7, State::CloseWait)).since_ms, 4000, "another state is another stay");
+    tracker.finish();
+    let mut marked = 0;
+    tracker.mark_owners(&mut |owner| marked = marked.max(owner));
+    assert_eq!(marked, 42);
+    let mut tracker = tracker.renewed();
+    tracker.begin(4000 + ATTIC_MS + 1);
+    assert_eq!(tracker.see(&row(8, State::TimeWait)).owner, 0, "not for ever");
+}
+
+#[test]
 fn a_life_is_followed_from_arrival_to_departure() {
     let mut tracker = Tracker::new(100);
     tracker.keep_events = true;

@@ -48,6 +48,8 @@ pub(crate) fn of(session: &mut Session, line: &Line, with_owners: bool) -> anyho
     let row = Row::new(&socket, &owners, &session.names);
     let said = |column: &&crate::model::column::Column| {
         !matches!((column.get)(&row), Value::Unknown | Value::Absent)
+            // The screen has these above, and knows the owner of what has none any more.
+            && !matches!(column.name, "state" | "local" | "peer" | "process" | "owner-status")
             && !matches!(column.name, "local-addr" | "local-port" | "peer-addr" | "peer-port" | "pid" | "comm" | "fd")
     };
     Ok(COLUMNS.iter().filter(said).map(|c| (c.name.to_owned(), table::cell(c, &row))).collect())

@@ -162,7 +162,8 @@ impl Sampler {
     pub(crate) fn sample(&mut self, want: &Want) -> anyhow::Result<Frame> {
         let started = Instant::now();
         if self.followed.as_ref() != Some(&want.filter) {
-            self.tracker = self.tracker.renewed();
+            let tracker = std::mem::replace(&mut self.tracker, Tracker::new(0));
+            self.tracker = tracker.renewed();
             self.accounts = Accounts::default();
             self.samples = 0;
             self.followed = Some(want.filter.clone());
@@ -317,7 +318,9 @@ impl Sampler {
 
     /// Whether there is time for another walk like the last.
     fn may_walk(&mut self) -> bool {
-        self.credit = (self.credit + self.reckoned.elapsed() / WALK_THRIFT).min(SAVED);
+        // A trace names the closers: what it costs is saved here.
+        let thrift = if self.trace.is_on() { 2 * WALK_THRIFT } else { WALK_THRIFT };
+        self.credit = (self.credit + self.reckoned.elapsed() / thrift).min(SAVED);
         self.reckoned = Instant::now();
         self.credit >= self.walk_cost
     }
@@ -566,16 +569,9 @@ impl Sampler {
 fn largest(groups: FxHashMap<GroupId, crate::aggregate::Counts>, want: &Want) -> Groups {
     let mut rows: Vec<Group> = groups.into_iter().map(|(id, counts)| Group { id, counts }).collect();
     rows.sort_unstable_by(|a, b| b.counts.total().cmp(&a.counts.total()).then_with(|| a.id.cmp(&b.id)));
-    let mut rest = None;
-    if rows.len() > want.top {
-        let mut sum = crate::aggregate::Counts::default();
-        for group in &rows[want.top..] {
-            sum.merge(&group.counts);
-        }
-        rest = Some((rows.len() - want.top, sum));
-        rows.truncate(want.top);
-    }
-    Groups { by: want.by.unwrap_or(GroupBy::Process), rows, rest }
+    let mut groups = Groups { by: want.by.unwrap_or(GroupBy::Process), rows, rest: None };
+    groups.keep(want.top);
+    groups
 }
 
 fn sort(lines: &mut [Line], by: Sort, descending: bool) {

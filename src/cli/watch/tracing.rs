@@ -99,6 +99,10 @@ impl Beside {
         }
     }
 
+    pub(super) fn is_on(&self) -> bool {
+        matches!(self.stands, Stands::On(_))
+    }
+
     /// Begins the sums anew.
     pub(super) fn restart(&mut self) {
         if let Stands::On(trace) = &mut self.stands {

@@ -15,6 +15,9 @@ use crate::render::summary::grouped;
 use crate::render::value;
 use crate::render::watch::clock;
 
+/// How to get out, and where the rest stands: seen at any width.
+const ALWAYS: &str = "? help  q quit";
+
 /// Below this there is no room for anything.
 const SMALLEST: (u16, u16) = (40, 10);
 
@@ -104,29 +107,34 @@ fn head(app: &App, pen: &mut Pen<'_>) {
         pen.text(0, 0, "tcpstate watch", theme.heading());
         return;
     };
-    let mut x = pen.foreign(0, 0, &frame.host, theme.heading());
-    x = pen.text(x, 0, &format!("  {} sockets  ", grouped(frame.all().total())), Style::new());
-    x = pen.text(
-        x,
-        0,
-        &format!("{} UTC  every {}  ", clock(frame.taken_at_ms), value::millis(app.interval_ms)),
-        theme.dim(),
-    );
     let live = app.history.latest().map_or(0, |f| f.taken_at_ms);
     let behind = live.saturating_sub(frame.taken_at_ms);
     let (word, style) = if app.is_held() {
-        (format!("HELD {} back (right or p: live)", value::millis(behind)), theme.alert())
+        (format!("HELD {} back (p: live)", value::millis(behind)), theme.alert())
     } else if app.stale || frame.is_late() {
         (format!("STALE: a look takes {}", value::millis(frame.sample_us / 1000)), theme.alert())
     } else {
         ("live".to_owned(), theme.dim())
     };
-    x = pen.text(x, 0, &word, style);
-    if let Some(trace) = &frame.trace {
-        let lost = trace.lost > 0;
-        let word = if lost { format!("traced, {} LOST", grouped(trace.lost)) } else { "traced".to_owned() };
-        pen.text(x, 0, &format!("  {word}"), if lost { theme.alert() } else { theme.dim() });
+    let (traced, traced_style) = match &frame.trace {
+        Some(trace) if trace.lost > 0 => (format!("  traced, {} LOST", grouped(trace.lost)), theme.alert()),
+        Some(_) => ("  traced".to_owned(), theme.dim()),
+        None => (String::new(), theme.dim()),
+    };
+    let sockets = format!("  {} sockets  ", grouped(frame.all().total()));
+    let when = format!("{} UTC  every {}  ", clock(frame.taken_at_ms), value::millis(app.interval_ms));
+    // Whether it is live matters most; the host's name and the time give way to it.
+    let width = |text: &str| text.chars().count();
+    let room = usize::from(pen.area.width).saturating_sub(width(&sockets) + width(&word) + width(&traced));
+    let with_time = width(&frame.host) + width(&when) <= room;
+    let mut x =
+        if with_time || width(&frame.host) <= room { pen.foreign(0, 0, &frame.host, theme.heading()) } else { 0 };
+    x = pen.text(x, 0, if x == 0 { sockets.trim_start() } else { &sockets }, Style::new());
+    if with_time {
+        x = pen.text(x, 0, &when, theme.dim());
     }
+    x = pen.text(x, 0, &word, style);
+    pen.text(x, 0, &traced, traced_style);
     let mut x = 0;
     for (i, tab) in Tab::ALL.into_iter().enumerate() {
         let here = tab == app.tab;
@@ -179,5 +187,7 @@ fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {
     } else {
         "Enter rows  g group  / filter  p pause  arrows step  +- slower  ? help  q quit"
     };
-    pen.text(0, y + 1, keys, theme.dim());
+    let fits = keys.len() <= usize::from(pen.area.width);
+    let keys = if fits { keys.to_owned() } else { format!("{ALWAYS}  {}", keys.trim_end_matches(ALWAYS)) };
+    pen.text(0, y + 1, &keys, theme.dim());
 }

@@ -1,7 +1,7 @@
 //! The last looks, as far back as memory allows.
 //!
 //! Comes in: frames in their order. Goes out: any of them, and the curve of a state. Never here: a frame that grows
-//! older and keeps its rows: those of a drill-down are large and kept for the newest looks only.
+//! older and keeps everything: the rows of a drill-down are kept for the newest looks only, of the groups the largest.
 
 use std::collections::VecDeque;
 
@@ -12,6 +12,9 @@ use crate::render::watch::Frame;
 pub const LOOKS: usize = 600;
 /// Newest looks that keep the rows of a drill-down.
 const WITH_ROWS: usize = 2;
+
+/// Groups that an older look keeps: all looks together are a few megabytes, however many processes there are.
+const OLD_GROUPS: usize = 20;
 
 /// The ring.
 #[derive(Debug, Default)]
@@ -34,6 +37,9 @@ impl History {
             && let Some(frame) = self.frames.get_mut(old)
         {
             frame.lines = None;
+            if let Some(groups) = &mut frame.groups {
+                groups.keep(OLD_GROUPS);
+            }
         }
     }
 
@@ -82,9 +88,15 @@ mod tests {
     fn the_ring_is_bounded_and_old_looks_have_no_rows() {
         let mut history = History::default();
         for seq in 1..=LOOKS as u64 + 50 {
-            history.push(Frame { seq, ..testkit::frame() });
+            let mut frame = Frame { seq, ..testkit::frame() };
+            let groups = frame.groups.as_mut().unwrap();
+            groups.rows = groups.rows.iter().cycle().take(60).cloned().collect();
+            history.push(frame);
         }
         assert_eq!(history.len(), LOOKS);
+        let groups = |seq| history.at(seq).and_then(|f| f.groups.clone()).unwrap();
+        let (old, new) = (groups(600), groups(650));
+        assert_eq!((old.rows.len(), old.rest.unwrap().0, new.rows.len()), (20, 49, 60));
         assert_eq!(history.latest().map(|f| f.seq), Some(650));
         assert_eq!(history.at(1).map(|f| f.seq), Some(51), "the oldest that is left");
         assert_eq!(history.at(600).map(|f| (f.seq, f.lines.is_some())), Some((600, false)));

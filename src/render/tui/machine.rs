@@ -12,8 +12,12 @@ use crate::model::State;
 use crate::render::summary::grouped;
 use crate::render::watch::{Frame, rate};
 
+/// Cells that it takes.
+pub(super) const WIDTH: u16 = 80;
+pub(super) const HEIGHT: u16 = 20;
+
 /// `{state}` is a node, `[edge]` the rate of an edge; each is as wide as it stands here.
-const PICTURE: [&str; 20] = [
+const PICTURE: [&str; HEIGHT as usize] = [
     "                         {bound_inactive        }",
     "            listen()      /          \\   connect(): send SYN   [active    ]",
     " {listen           } <---'            '---> {syn_sent           }",

@@ -398,7 +398,7 @@ impl App {
         }
         for part in drill.map(|d| d.filter).unwrap_or_default() {
             // `watch --state TIME_WAIT` has said so already.
-            if !parts.contains(&part) {
+            if !parts.iter().any(|said| said.split(" and ").any(|word| word == part)) {
                 parts.push(part);
             }
         }

@@ -57,13 +57,13 @@ fn screen(app: &App, width: u16, height: u16) -> String {
 }
 
 fn everywhere(name: &str, app: &App) {
-    for (width, height) in [(80, 24), (200, 50)] {
+    for (width, height) in [(40, 10), (80, 24), (200, 50)] {
         insta::assert_snapshot!(format!("{name}_{width}x{height}"), screen(app, width, height));
     }
 }
 
 #[test]
-fn every_view_at_both_sizes() {
+fn every_view_at_every_size() {
     let mut app = app();
     everywhere("states", &app);
     press(&mut app, "2 Down");

@@ -102,13 +102,16 @@ fn accounts(frame: &Frame) -> Vec<String> {
                 grouped(ledger.time_wait.seen)
             )),
         }
-        lines.push(format!(
-            "namespace: {} active opens, {} passive, {} failed attempts, {} resets",
-            number(ledger.active_opens),
-            number(ledger.passive_opens),
-            number(ledger.attempt_fails),
-            number(ledger.resets)
-        ));
+        // Of a selection the kernel counts nothing.
+        lines.extend(ledger.active_opens.or(ledger.resets).map(|_| {
+            format!(
+                "namespace: {} active opens, {} passive, {} failed attempts, {} resets",
+                number(ledger.active_opens),
+                number(ledger.passive_opens),
+                number(ledger.attempt_fails),
+                number(ledger.resets)
+            )
+        }));
     }
     if let Some(a) = frame.attribution.filter(|a| a.total() > 0) {
         lines.push(format!("TIME_WAIT owners: {}", plain::attribution(&a)));
@@ -129,6 +132,11 @@ fn curve(values: &[u64]) -> String {
 
 /// The state machine with counts and rates.
 pub(super) fn machine(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
+    if pen.area.width < picture::WIDTH || pen.area.height < picture::HEIGHT {
+        let text = "the picture needs 80 columns and 24 lines; the same counts are under 1";
+        paragraph(pen, 1, 1, text, pen.theme.dim());
+        return;
+    }
     picture::draw(frame, app.states().get(app.cursor()).copied(), pen);
 }
 
@@ -283,16 +291,26 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     };
     let width = pen.area.width;
     let queues = width >= 110;
-    let flexible = width.saturating_sub(1 + 15 + 9 + if queues { 18 } else { 0 });
+    // The smallest screens show whom a socket talks to, and whose it is.
+    let narrow = width < 60;
+    let flexible = width.saturating_sub(1 + 15 + if narrow { 0 } else { 9 } + if queues { 18 } else { 0 });
     // Endpoints take what they need, up to a share; the process takes the rest.
     let longest = |get: fn(&Line) -> String| lines.lines.iter().map(|l| get(l).chars().count()).max().unwrap_or(0);
-    let share = |n: usize| u16::try_from(n).unwrap_or(u16::MAX).clamp(6, flexible * 2 / 5) + 1;
+    let share = |n: usize| {
+        u16::try_from(n).unwrap_or(u16::MAX).clamp(6, (flexible * 2 / 5).max(if narrow { 13 } else { 6 })) + 1
+    };
     let (local, peer) = (share(longest(|l| l.socket.local.to_string())), share(longest(|l| l.socket.peer.to_string())));
-    let mut columns: Vec<(Sort, u16, bool)> = vec![(Sort::State, 15, false), (Sort::Age, 9, true)];
+    let mut columns: Vec<(Sort, u16, bool)> = vec![(Sort::State, 15, false)];
+    if !narrow {
+        columns.push((Sort::Age, 9, true));
+    }
     if queues {
         columns.extend([(Sort::RecvQ, 9, true), (Sort::SendQ, 9, true)]);
     }
-    columns.extend([(Sort::Local, local, false), (Sort::Peer, peer, false), (Sort::Owner, width, false)]);
+    if !narrow {
+        columns.push((Sort::Local, local, false));
+    }
+    columns.extend([(Sort::Peer, peer, false), (Sort::Owner, width, false)]);
     let mut x = 1;
     for (sort, w, right) in &columns {
         let mark = match (*sort == app.sort, app.descending) {
@@ -314,7 +332,7 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
         let y = u16::try_from(i - first + 1).unwrap_or(u16::MAX);
         let mut x = 1;
         for (sort, w, right) in &columns {
-            let (text, style) = socket_cell(*sort, line, theme);
+            let (text, style) = socket_cell(*sort, line, frame.interval_ms, theme);
             let mut cell = pen.part(x, y, w - 1, 1);
             if *right {
                 let end = cell.area.width.saturating_sub(1);
@@ -336,11 +354,11 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     }
 }
 
-fn socket_cell(sort: Sort, line: &Line, theme: super::Theme) -> (String, Style) {
+fn socket_cell(sort: Sort, line: &Line, interval_ms: u64, theme: super::Theme) -> (String, Style) {
     let s = &line.socket;
     match sort {
         Sort::State => (s.state.to_string(), theme.state(s.state)),
-        Sort::Age => (age(line), Style::new()),
+        Sort::Age => (age(line, interval_ms), Style::new()),
         Sort::Local => (s.local.to_string(), Style::new()),
         Sort::Peer => (s.peer.to_string(), Style::new()),
         Sort::Owner => {
@@ -352,11 +370,13 @@ fn socket_cell(sort: Sort, line: &Line, theme: super::Theme) -> (String, Style) 
     }
 }
 
-/// How long in its state: what the kernel tells, if it is more than what was seen.
-fn age(line: &Line) -> String {
+/// How long in its state: what the kernel tells, if it is more than what was seen. What was seen entering it has no `+`.
+fn age(line: &Line, interval_ms: u64) -> String {
     let (seen, known) = line.in_state_ms;
     match line.socket.state_age() {
-        Some(age) if !known || age.min_ms > seen => {
+        Some(age) if known && age.min_ms > seen => value::millis(age.min_ms),
+        _ if known && seen == 0 => format!("<{}", value::millis(interval_ms)),
+        Some(age) if !known => {
             let mut text = String::new();
             value::write_age(&mut text, age);
             text
@@ -380,16 +400,25 @@ pub(super) fn detail(app: &App, pen: &mut Pen<'_>) {
     if gone {
         pen.text(x, 0, "  gone", theme.alert());
     }
-    let mut known = vec![
-        ("whose".to_owned(), shown.whose.text()),
-        ("in this state".to_owned(), age(shown)),
-        ("first seen".to_owned(), format!("{} ago", value::millis(shown.known_ms))),
-    ];
+    // These may be long: a line each, before the columns.
+    let mut first = vec![("whose", shown.whose.text())];
     if let Some(confidence) = shown.whose.confidence() {
-        known.insert(1, ("certainty".into(), format!("{confidence:.2}, {}", shown.whose.reason())));
+        first.push(("certainty", format!("{confidence:.2}, {}", shown.whose.reason())));
     }
-    known.extend(lines.map(|l| l.detail.clone()).unwrap_or_default());
-    let height = usize::from(pen.area.height.saturating_sub(2)).max(1);
+    let interval_ms = app.frame().map_or(0, |f| f.interval_ms);
+    let seen = format!("{}; first seen {} ago", age(shown, interval_ms), value::millis(shown.known_ms));
+    first.push(("in this state", seen));
+    let mut top = 2;
+    for (name, value) in &first {
+        pen.text(1, top, name, theme.dim());
+        pen.foreign(18, top, value, Style::new());
+        top += 1;
+    }
+    let known = lines.map_or(&[][..], |l| &l.detail);
+    if known.is_empty() {
+        return;
+    }
+    let height = usize::from(pen.area.height.saturating_sub(top)).max(1);
     let per_column: u16 = 40;
     let columns = usize::from((pen.area.width / per_column).max(1));
     let rows = known.len().div_ceil(columns).max(height.min(known.len()));
@@ -397,7 +426,7 @@ pub(super) fn detail(app: &App, pen: &mut Pen<'_>) {
     for (i, (name, value)) in known.iter().enumerate() {
         let (column, row) = (i / rows, i % rows);
         let Some(y) = row.checked_sub(scroll).filter(|y| *y < height) else { continue };
-        let (x, y) = (u16::try_from(column).unwrap_or(0) * per_column, u16::try_from(y).unwrap_or(0) + 2);
+        let (x, y) = (u16::try_from(column).unwrap_or(0) * per_column, u16::try_from(y).unwrap_or(0) + top);
         let last = column == (known.len() - 1) / rows;
         let width = if last { pen.area.width.saturating_sub(x) } else { per_column };
         let mut cell = pen.part(x, y, width, 1);

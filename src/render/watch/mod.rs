@@ -102,6 +102,22 @@ pub struct Groups {
     pub rest: Option<(usize, Counts)>,
 }
 
+impl Groups {
+    /// Keeps the largest; the others go into the sum.
+    pub fn keep(&mut self, most: usize) {
+        if self.rows.len() <= most {
+            return;
+        }
+        let (n, sum) = self.rest.get_or_insert_with(|| (0, Counts::default()));
+        *n += self.rows.len() - most;
+        for group in &self.rows[most..] {
+            sum.merge(&group.counts);
+        }
+        self.rows.truncate(most);
+        self.rows.shrink_to_fit();
+    }
+}
+
 /// How well the owners of TIME_WAIT rows are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Attribution {
