@@ -86,6 +86,7 @@ Examples:
   tcpstate trace --life dport = :443        a line per connection that ended: who opened, who closed first
   tcpstate trace --summary 10s              which changes, and how many
   tcpstate trace --json --duration 1m       JSON lines
+  tcpstate trace --netns web                one network namespace, from where you stand
   tcpstate trace --poll --interval 100ms    without any right: differences of two looks
 
 A process in [brackets] held the socket while a packet was handled; without them it made the change by a system call.
@@ -385,11 +386,13 @@ pub struct WatchArgs {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ViaArg {
-    /// A BPF program where it is permitted, else polling
+    /// The first of the following that works here
     #[default]
     Auto,
     /// A BPF program on the kernel's tracepoint, or fail
     Bpf,
+    /// The same tracepoint through the trace file system, or fail
+    Tracefs,
     /// Differences of two looks at the sockets
     Poll,
 }
@@ -409,8 +412,8 @@ pub struct TraceArgs {
     /// For polling: the time between two looks
     #[arg(long, value_name = "TIME", default_value = "200ms", help_heading = "Trace")]
     pub interval: String,
-    /// This network namespace only
-    #[arg(long, help_heading = "Trace")]
+    /// This network namespace only; without it and without --netns, all of the host
+    #[arg(long, conflicts_with = "netns", help_heading = "Trace")]
     pub this_netns: bool,
     /// Room for changes that were not read yet; a change takes 136 bytes
     #[arg(long, value_name = "SIZE", default_value = "8M", help_heading = "Trace")]

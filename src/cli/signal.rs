@@ -1,6 +1,6 @@
 //! An interrupt as a question that a loop asks.
 //!
-//! Comes in: SIGINT and SIGTERM. Goes out: whether one came. Never here: ending the process; a second signal does that
+//! Comes in: SIGINT, SIGTERM and SIGHUP. Goes out: whether one came. Never here: ending the process; a second signal does that
 //! by itself, so that a loop that hangs in a write can still be ended.
 #![allow(unsafe_code, reason = "sigaction(2) has no safe interface")]
 
@@ -12,9 +12,9 @@ extern "C" fn note(_: libc::c_int) {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
-/// Begins to take notice of the first SIGINT and the first SIGTERM.
+/// Begins to take notice of the first SIGINT, SIGTERM and SIGHUP.
 pub(crate) fn watch() {
-    for signal in [libc::SIGINT, libc::SIGTERM] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         // SAFETY: all-zero is a valid sigaction; the handler stores to an atomic, which is async-signal-safe. Without
         // SA_RESTART a wait ends at once; with SA_RESETHAND the second signal has its default effect.
         unsafe {

@@ -39,41 +39,33 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let interval = doctor::interval(&args.interval)?;
     let ring_bytes = ring_bytes(&args.ring_size)?;
-    let names = SystemNames::default();
+    signal::watch();
+    let mut session = Session::open(&args.common)?;
+    let names = std::mem::take(&mut session.names);
     let filter = select::expression(&args.selection, &names)?;
     if filter.is_kernel_only() {
         bail!("only the kernel's socket tables know `autobound`; a change of state does not tell it");
     }
-    signal::watch();
-    let session = Session::open(&args.common)?;
     let mut head = session.head("trace");
-    let own = session.live.netns();
-    let restricted = args.this_netns.then(|| u32::try_from(own).ok().filter(|n| *n != 0));
-    let restricted = match restricted {
-        Some(None) => bail!("--this-netns: the network namespace of this process cannot be told"),
-        Some(inode) => inode,
-        None => None,
-    };
-    let via = if args.poll { ViaArg::Poll } else { args.via };
+    let place = place(args, &session)?;
     let mut gaps = Vec::new();
-    let bpf = match via {
-        ViaArg::Poll => None,
-        ViaArg::Auto | ViaArg::Bpf => match Changes::bpf(ring_bytes, restricted) {
-            Ok(changes) => Some(changes),
-            Err(gap) if via == ViaArg::Bpf => bail!("{}: {}{}", gap.what, gap.why, hint(&gap)),
-            Err(gap) => {
-                gaps.push(gap);
-                None
-            }
-        },
-    };
-    let changes = match bpf {
-        Some(changes) => {
-            head.source = "bpf";
-            head.netns = restricted.map(u64::from);
-            changes
+    let mut changes = if let Some(changes) = traced(args, ring_bytes, &place, &filter, &mut gaps)? {
+        head.source = changes.via();
+        head.netns = place.one();
+        changes
+    } else {
+        if place == Place::Host && args.common.netns.is_empty() {
+            gaps.push(Gap::new(
+                "network namespaces other than this one are not looked at",
+                "each is looked at by itself, and none was named",
+                "give --netns all, or --this-netns if this one is enough",
+            ));
         }
-        None => Changes::poll(session.live, interval)?,
+        Changes::poll(session.live, interval)?
+    };
+    let where_ = match &changes {
+        Changes::Poll(poll) => poll.place(),
+        _ => place.words(),
     };
     gaps.extend(changes.gaps());
     let mut trace = Trace {
@@ -91,11 +83,88 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     };
     let mut head = out::head(&head);
     head.insert("via".into(), json!(changes.via()));
-    trace.begin(env, head, &changes, &gaps)?;
-    let (lost, late) = trace.follow(env, changes, limit)?;
-    trace.end(env, lost)?;
-    let imperfect = !gaps.is_empty() || late || lost.is_some_and(|l| l.total() > 0);
+    trace.begin(env, head, &changes, &where_, &gaps)?;
+    let late = trace.follow(env, &mut changes, limit)?;
+    let lost = changes.lost().map(|l| l.total());
+    trace.end(env, lost, changes.unseen())?;
+    let imperfect = !gaps.is_empty() || late || lost.is_some_and(|n| n > 0);
     Ok(if args.common.strict && imperfect { Exit::Failed } else { Exit::Done })
+}
+
+/// The network namespaces to trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// All of the host.
+    Host,
+    /// Those with these inodes.
+    Among(Vec<u32>),
+}
+
+impl Place {
+    /// The inode, if it is one.
+    fn one(&self) -> Option<u64> {
+        match self {
+            Place::Among(inodes) if inodes.len() == 1 => inodes.first().copied().map(u64::from),
+            _ => None,
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Place::Host => "all network namespaces".into(),
+            Place::Among(inodes) if inodes.len() == 1 => "one network namespace".into(),
+            Place::Among(inodes) => format!("{} network namespaces", inodes.len()),
+        }
+    }
+}
+
+fn place(args: &TraceArgs, session: &Session) -> anyhow::Result<Place> {
+    let all = args.common.netns.iter().any(|word| word == "all");
+    if all || (args.common.netns.is_empty() && !args.this_netns) {
+        return Ok(Place::Host);
+    }
+    let inode = |inode: u64| u32::try_from(inode).ok().filter(|n| *n != 0);
+    match session.live.spaces().map(|space| inode(space.inode)).collect() {
+        Some(inodes) => Ok(Place::Among(inodes)),
+        None => bail!("the network namespace of this process cannot be told; mount /proc"),
+    }
+}
+
+/// The first source that works of those that record every change; `None` to poll. Why a better one does not work is a
+/// gap, or an error where it was demanded.
+fn traced(
+    args: &TraceArgs,
+    ring_bytes: usize,
+    place: &Place,
+    filter: &Expr,
+    gaps: &mut Vec<Gap>,
+) -> anyhow::Result<Option<Changes>> {
+    let via = if args.poll { ViaArg::Poll } else { args.via };
+    let bpf = || match place {
+        Place::Host => Changes::bpf(ring_bytes, None),
+        Place::Among(inodes) => Changes::bpf_among(ring_bytes, inodes),
+    };
+    let tracefs = || match place {
+        Place::Host => Changes::tracefs(ring_bytes, args.life, filter.event_filter().as_deref()),
+        Place::Among(_) => {
+            let why = "the kernel's records do not tell network namespaces apart, and not all are wanted";
+            Err(Gap::new("no trace from tracefs", why, ""))
+        }
+    };
+    let sources: &[&dyn Fn() -> Result<Changes, Gap>] = match via {
+        ViaArg::Auto => &[&bpf, &tracefs],
+        ViaArg::Bpf => &[&bpf],
+        ViaArg::Tracefs => &[&tracefs],
+        ViaArg::Poll => &[],
+    };
+    for open in sources {
+        match open() {
+            Ok(changes) => return Ok(Some(changes)),
+            Err(gap) if via != ViaArg::Auto => bail!("{}: {}{}", gap.what, gap.why, hint(&gap)),
+            Err(gap) => gaps.push(gap),
+        }
+    }
+    Ok(None)
 }
 
 struct Trace<'a> {
@@ -122,17 +191,18 @@ impl Trace<'_> {
         env: &mut Env,
         head: Map<String, serde_json::Value>,
         changes: &Changes,
+        where_: &str,
         gaps: &[Gap],
     ) -> anyhow::Result<()> {
         if self.json() {
             out::line(&mut env.stdout, "header", head)?;
         } else {
             let what = match changes {
-                Changes::Bpf(_) if self.args.this_netns => "a BPF program, of this network namespace",
-                Changes::Bpf(_) => "a BPF program, of all network namespaces",
+                Changes::Bpf(_) => "a BPF program",
+                Changes::Tracefs(_) => "tracefs",
                 Changes::Poll(_) => "differences of two looks",
             };
-            writeln!(env.stderr, "trace: from {what}")?;
+            writeln!(env.stderr, "trace: from {what}, {where_}")?;
             if self.args.summary.is_none() {
                 self.text.clear();
                 lines::write_header(&mut self.text, self.args.life, self.aligned);
@@ -161,13 +231,8 @@ impl Trace<'_> {
         Ok(())
     }
 
-    /// Shows changes until something ends it. Says what was lost, and whether anything went wrong on the way.
-    fn follow(
-        &mut self,
-        env: &mut Env,
-        mut changes: Changes,
-        limit: Option<Duration>,
-    ) -> anyhow::Result<(Option<Lost>, bool)> {
+    /// Shows changes until something ends it. Says whether anything went wrong on the way.
+    fn follow(&mut self, env: &mut Env, changes: &mut Changes, limit: Option<Duration>) -> anyhow::Result<bool> {
         let mut late = false;
         loop {
             // Asked before the last look, so that what came until then is in it.
@@ -185,11 +250,10 @@ impl Trace<'_> {
             }
             late |= !troubles.is_empty();
             self.tell(env, &troubles)?;
-            let lost = changes.lost();
-            self.tell_lost(env, lost)?;
+            self.tell_lost(env, changes.lost())?;
             env.stdout.flush()?;
             if left.is_zero() || self.is_full() {
-                return Ok((lost, late));
+                return Ok(late);
             }
         }
     }
@@ -214,7 +278,7 @@ impl Trace<'_> {
                 out::line(&mut env.stdout, "life", lines::life_json(&life))?;
             } else {
                 self.text.clear();
-                lines::write_life(&mut self.text, &life, self.aligned);
+                lines::write_life(&mut self.text, &life, &self.names, self.aligned);
                 env.stdout.write_all(self.text.as_bytes())?;
             }
             return Ok(());
@@ -229,7 +293,7 @@ impl Trace<'_> {
             out::line(&mut env.stdout, "transition", lines::change_json(t, in_old_ns))?;
         } else {
             self.text.clear();
-            lines::write_change(&mut self.text, t, in_old_ns, self.aligned);
+            lines::write_change(&mut self.text, t, in_old_ns, &self.names, self.aligned);
             env.stdout.write_all(self.text.as_bytes())?;
         }
         Ok(())
@@ -279,9 +343,8 @@ impl Trace<'_> {
         Ok(())
     }
 
-    fn end(&mut self, env: &mut Env, lost: Option<Lost>) -> anyhow::Result<()> {
+    fn end(&mut self, env: &mut Env, lost: Option<u64>, unseen: Option<u64>) -> anyhow::Result<()> {
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let lost = lost.map(|l| l.total());
         if self.json() {
             if self.args.summary.is_some() {
                 out::line(&mut env.stdout, "matrix", lines::matrix_json(&self.matrix, duration_ms))?;
@@ -290,6 +353,7 @@ impl Trace<'_> {
             map.insert("total".into(), json!(self.shown));
             map.insert("transitions".into(), json!(self.seen));
             map.insert("lost".into(), json!(lost));
+            map.insert("unseen".into(), json!(unseen));
             map.insert("forgotten".into(), json!(self.lives.forgotten()));
             map.insert("duration_ms".into(), json!(duration_ms));
             out::line(&mut env.stdout, "end", map)?;
@@ -302,7 +366,11 @@ impl Trace<'_> {
             env.stdout.write_all(self.text.as_bytes())?;
         }
         env.stdout.flush()?;
-        let lost = lost.map_or_else(|| "an unknown number not seen".into(), |n| format!("{n} lost"));
+        let lost = match (lost, unseen) {
+            (Some(n), _) => format!("{n} lost"),
+            (None, Some(n)) => format!("an unknown number not seen; {n} sockets came and went between two looks"),
+            (None, None) => "an unknown number not seen".into(),
+        };
         let time = lines::span(duration_ms.saturating_mul(1_000_000));
         writeln!(env.stderr, "trace: {} shown of {} changes in {time}, {lost}", self.shown, self.seen)?;
         if self.lives.forgotten() > 0 {

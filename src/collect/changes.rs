@@ -4,23 +4,24 @@
 //! better source that does not work here. Never here: what a change means, output.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
-
 use super::bpf::trace::{Actor as BpfActor, Lost, Task, Tracer, TransitionRecord};
-use super::{Error, Live, Query};
+use super::poll::Poll;
+use super::tracefs::Tracefs;
+use super::{Error, Live};
+use crate::model::Gap;
 use crate::model::transition::{Actor, By, Transition};
-use crate::model::{Endpoint, Gap, Socket, State, StateSet};
 
 /// After a wake-up the records of this time are taken together: one wake-up a record costs more than the record.
-const GATHER: Duration = Duration::from_millis(2);
+pub(super) const GATHER: Duration = Duration::from_millis(2);
 
 /// What a trace is read from.
 pub enum Changes {
     /// A BPF program on the kernel's tracepoint: every change, of all network namespaces.
     Bpf(Box<Tracer>),
+    /// The kernel's trace file system: every change, of all network namespaces, which it does not tell apart.
+    Tracefs(Box<Tracefs>),
     /// Differences of two dumps: this network namespace, and only what lasts from one look to the next.
     Poll(Box<Poll>),
 }
@@ -31,9 +32,29 @@ impl Changes {
     /// # Errors
     /// One line why it cannot run here, with the way out.
     pub fn bpf(ring_bytes: usize, netns: Option<u32>) -> Result<Changes, Gap> {
-        match Tracer::open_netns(ring_bytes, netns) {
+        Changes::bpf_among(ring_bytes, netns.as_slice())
+    }
+
+    /// The BPF program, restricted to these network namespaces if any are given.
+    ///
+    /// # Errors
+    /// As [`Changes::bpf`].
+    pub fn bpf_among(ring_bytes: usize, netns: &[u32]) -> Result<Changes, Gap> {
+        match Tracer::open_among(ring_bytes, netns) {
             Ok(tracer) => Ok(Changes::Bpf(Box::new(tracer))),
             Err(why) => Err(Gap::new("no trace from a BPF program", why.to_string(), why.hint())),
+        }
+    }
+
+    /// The kernel's trace file system; with `ends`, cookies and traffic are told of sockets that end. The filter is one of
+    /// the kernel's event filters.
+    ///
+    /// # Errors
+    /// One line why it cannot be used here, with the way out.
+    pub fn tracefs(ring_bytes: usize, ends: bool, filter: Option<&str>) -> Result<Changes, Gap> {
+        match Tracefs::open(ring_bytes, ends, filter) {
+            Ok(tracer) => Ok(Changes::Tracefs(Box::new(tracer))),
+            Err(why) => Err(Gap::new("no trace from tracefs", why.to_string(), why.hint())),
         }
     }
 
@@ -42,10 +63,7 @@ impl Changes {
     /// # Errors
     /// When no dump can be taken.
     pub fn poll(live: Live, interval: Duration) -> Result<Changes, Error> {
-        let mut poll = Poll { live, interval, due_ns: 0, known: FxHashMap::default(), round: 0, troubles: Vec::new() };
-        poll.look(&mut |_| ())?;
-        poll.troubles.clear();
-        Ok(Changes::Poll(Box::new(poll)))
+        Ok(Changes::Poll(Box::new(Poll::begin(live, interval)?)))
     }
 
     /// The key that JSON prints.
@@ -53,6 +71,7 @@ impl Changes {
     pub fn via(&self) -> &'static str {
         match self {
             Changes::Bpf(_) => "bpf",
+            Changes::Tracefs(_) => "tracefs",
             Changes::Poll(_) => "poll",
         }
     }
@@ -66,15 +85,20 @@ impl Changes {
                 .map(|why| Gap::new("processes are not named", why.to_string(), why.hint()))
                 .into_iter()
                 .collect(),
-            Changes::Poll(poll) => {
+            Changes::Tracefs(tracer) => {
                 let mut gaps = vec![Gap::new(
-                    "changes between two looks, processes, and other network namespaces are not seen",
-                    format!("the sockets are looked at every {} ms", poll.interval.as_millis()),
-                    "run as root, for the BPF program; or give a shorter --interval",
+                    "network namespaces are not told apart, nor cookies known of open sockets",
+                    "the kernel's tracepoint does not carry them",
+                    "use the BPF program",
                 )];
-                gaps.extend(poll.live.lacks());
+                gaps.extend(
+                    tracer
+                        .processes_unknown()
+                        .map(|why| Gap::new("processes are not named", why.to_string(), why.hint())),
+                );
                 gaps
             }
+            Changes::Poll(poll) => poll.gaps(),
         }
     }
 
@@ -93,16 +117,11 @@ impl Changes {
                 tracer.drain(&mut |record| each(transition(record, wall_us, now_ns)));
                 Ok(Vec::new())
             }
-            Changes::Poll(poll) => {
-                let wait = Duration::from_nanos(poll.due_ns.saturating_sub(monotonic_ns()));
-                if wait > patience {
-                    std::thread::sleep(patience);
-                    return Ok(Vec::new());
-                }
-                std::thread::sleep(wait);
-                poll.look(each).map_err(io::Error::other)?;
-                Ok(std::mem::take(&mut poll.troubles))
+            Changes::Tracefs(tracer) => {
+                tracer.next(patience, each)?;
+                Ok(Vec::new())
             }
+            Changes::Poll(poll) => poll.next(patience, each),
         }
     }
 
@@ -111,7 +130,18 @@ impl Changes {
     pub fn lost(&self) -> Option<Lost> {
         match self {
             Changes::Bpf(tracer) => Some(tracer.lost()),
+            Changes::Tracefs(tracer) => Some(Lost { ring_full: tracer.lost(), nested: None }),
             Changes::Poll(_) => None,
+        }
+    }
+
+    /// Connections that a poller never saw, as the kernel told when their sockets were destroyed; `None` where that is not
+    /// known, and from sources that see every change.
+    #[must_use]
+    pub fn unseen(&self) -> Option<u64> {
+        match self {
+            Changes::Bpf(_) | Changes::Tracefs(_) => None,
+            Changes::Poll(poll) => poll.unseen(),
         }
     }
 }
@@ -143,91 +173,7 @@ fn transition(r: &TransitionRecord, wall_us: i64, now_ns: u64) -> Transition {
 }
 
 /// `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` reads it.
-fn monotonic_ns() -> u64 {
+pub(super) fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
-}
-
-/// A socket from one look to the next: its cookie, or its addresses where the source has no cookies.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Identity {
-    Cookie(u64),
-    Tuple(Endpoint, Endpoint),
-}
-
-struct Seen {
-    round: u64,
-    state: State,
-    family: crate::model::Family,
-    local: Endpoint,
-    peer: Endpoint,
-}
-
-/// The state of a poller.
-pub struct Poll {
-    live: Live,
-    interval: Duration,
-    due_ns: u64,
-    known: FxHashMap<Identity, Seen>,
-    round: u64,
-    troubles: Vec<Gap>,
-}
-
-impl Poll {
-    /// Looks once and hands out what is different from the look before.
-    fn look(&mut self, each: &mut dyn FnMut(Transition)) -> Result<(), Error> {
-        let now_ns = monotonic_ns();
-        self.due_ns = now_ns + u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
-        let (at_us, netns) = (jiff::Timestamp::now().as_microsecond(), self.live.netns());
-        self.round += 1;
-        let (round, known) = (self.round, &mut self.known);
-        let change = |id: Identity, seen: &Seen, old: Option<State>, new: State| Transition {
-            at_us,
-            monotonic_ns: now_ns,
-            netns,
-            cookie: match id {
-                Identity::Cookie(cookie) => Some(cookie),
-                Identity::Tuple(..) => None,
-            },
-            address: None,
-            family: seen.family,
-            local: seen.local,
-            peer: seen.peer,
-            old,
-            new,
-            by: None,
-            by_call: false,
-            traffic: None,
-        };
-        let mut gaps = Vec::new();
-        self.live.sockets(&Query::states(StateSet::ALL), &mut gaps, &mut |s| {
-            let id = identity(s);
-            let now = Seen { round, state: s.state, family: s.family, local: s.local, peer: s.peer };
-            let before = known.get(&id).map(|seen| seen.state);
-            if before != Some(s.state) {
-                each(change(id, &now, before, s.state));
-            }
-            known.insert(id, now);
-            ControlFlow::Continue(())
-        })?;
-        // What an incomplete dump does not show may still be there.
-        if gaps.is_empty() {
-            known.retain(|id, seen| {
-                let there = seen.round == round;
-                if !there {
-                    each(change(*id, seen, Some(seen.state), State::Close));
-                }
-                there
-            });
-        }
-        self.troubles.extend(gaps);
-        Ok(())
-    }
-}
-
-fn identity(s: &Socket) -> Identity {
-    match s.cookie {
-        Some(cookie) if cookie != 0 => Identity::Cookie(cookie),
-        _ => Identity::Tuple(s.local, s.peer),
-    }
 }

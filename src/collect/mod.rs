@@ -13,8 +13,10 @@ pub mod netlink;
 pub mod netns;
 pub mod owners;
 pub mod plan;
+pub mod poll;
 pub mod proc;
 pub mod snapshot;
+pub mod tracefs;
 
 use std::collections::BTreeMap;
 use std::io;

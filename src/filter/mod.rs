@@ -10,6 +10,7 @@ mod bounds;
 pub mod bytecode;
 mod display;
 mod eval;
+mod event;
 mod expr;
 mod lex;
 mod parse;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::aggregate::lives::{Closer, End, Life, Opener};
 use crate::model::State;
+use crate::model::column::Names;
 use crate::model::transition::{Actor, By, Transition};
 use crate::render::json::endpoint;
 use crate::render::sanitize;
@@ -90,12 +91,13 @@ fn unknown_or(value: Option<String>) -> String {
     value.unwrap_or_else(|| "?".into())
 }
 
-fn netns(inode: u64) -> Option<String> {
-    (inode != 0).then(|| inode.to_string())
+fn netns(inode: u64, names: &dyn Names) -> Option<String> {
+    let name = || names.netns(inode).map(|name| sanitize::clean(&name));
+    (inode != 0).then(|| name().unwrap_or_else(|| inode.to_string()))
 }
 
 /// One change as a line. A process in brackets held the socket, and did not necessarily want the change.
-pub fn write_change(out: &mut String, t: &Transition, in_old_ns: Option<u64>, aligned: bool) {
+pub fn write_change(out: &mut String, t: &Transition, in_old_ns: Option<u64>, names: &dyn Names, aligned: bool) {
     let process = match &t.by {
         None | Some(By::UnknownProcess) => "?".into(),
         Some(By::Network) => "-".into(),
@@ -104,7 +106,7 @@ pub fn write_change(out: &mut String, t: &Transition, in_old_ns: Option<u64>, al
     };
     let values = [
         clock(t.at_us),
-        unknown_or(netns(t.netns)),
+        unknown_or(netns(t.netns, names)),
         t.local.to_string(),
         t.peer.to_string(),
         unknown_or(t.old.map(|s| s.to_string())),
@@ -116,7 +118,7 @@ pub fn write_change(out: &mut String, t: &Transition, in_old_ns: Option<u64>, al
 }
 
 /// One life as a line.
-pub fn write_life(out: &mut String, life: &Life, aligned: bool) {
+pub fn write_life(out: &mut String, life: &Life, names: &dyn Names, aligned: bool) {
     let or_local = |actor: &Option<Actor>| actor.as_ref().map_or_else(|| "local".into(), named);
     let opened = life.opened.as_ref().map(|opener| match opener {
         Opener::Local(actor) => or_local(actor),
@@ -141,7 +143,7 @@ pub fn write_life(out: &mut String, life: &Life, aligned: bool) {
     let mark = if life.inferred { "*" } else { "" };
     let values = [
         clock(life.at_us),
-        unknown_or(netns(life.netns)),
+        unknown_or(netns(life.netns, names)),
         life.local.to_string(),
         life.peer.to_string(),
         unknown_or(life.duration_ns.map(span)),

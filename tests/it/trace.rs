@@ -75,9 +75,14 @@ fn of<'l>(lines: &'l [Json], kind: &str) -> Vec<&'l Json> {
 
 /// Whether BPF programs may be loaded; where not, polling is all there is to test.
 pub(crate) fn bpf_works(ns: &Netns) -> bool {
-    let output = crate::harness::finish(&mut product::with(ns, &["trace", "--via", "bpf", "--duration", "1ms"]));
+    works(ns, "bpf")
+}
+
+/// Whether a source can be forced here.
+fn works(ns: &Netns, via: &str) -> bool {
+    let output = crate::harness::finish(&mut product::with(ns, &["trace", "--via", via, "--duration", "1ms"]));
     if !output.status.success() {
-        skip(&format!("no BPF here: {}", String::from_utf8_lossy(&output.stderr).trim()));
+        skip(&format!("no {via} here: {}", String::from_utf8_lossy(&output.stderr).trim()));
     }
     output.status.success()
 }
@@ -90,8 +95,7 @@ enum Closer {
 
 /// Two listeners: the clients of the first close first, and the servers of the second. (Ports of clients come again.)
 fn listen() -> [(Closer, TcpListener); 2] {
-    [(Closer::Client, 7000), (Closer::Server, 7001)]
-        .map(|(closer, port)| (closer, TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).expect("listen")))
+    listen_at([127, 0, 0, 1])
 }
 
 /// Who closes first a connection to this port.
@@ -103,11 +107,17 @@ fn closer_by(server_port: &Json) -> Closer {
     }
 }
 
+/// The same on an address of its own, so that a trace of all namespaces can be restricted to it.
+fn listen_at(address: [u8; 4]) -> [(Closer, TcpListener); 2] {
+    [(Closer::Client, 7000), (Closer::Server, 7001)]
+        .map(|(closer, port)| (closer, TcpListener::bind(SocketAddr::from((address, port))).expect("listen")))
+}
+
 /// Opens and closes so many connections, one after the other, by turns to the one listener and the other.
 ///
 /// In a thread with a descriptor table of its own: between fork and exec a child that a parallel test starts would hold
 /// these sockets too, and be the one that closes them.
-fn churn(listeners: &[(Closer, TcpListener); 2], count: usize) {
+fn churn(listeners: &[(Closer, TcpListener)], count: usize) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // SAFETY: this thread uses only descriptors that it opens itself, and the listeners, of which it has copies.
@@ -117,7 +127,7 @@ fn churn(listeners: &[(Closer, TcpListener); 2], count: usize) {
     });
 }
 
-fn connect_and_close(listeners: &[(Closer, TcpListener); 2], count: usize) {
+fn connect_and_close(listeners: &[(Closer, TcpListener)], count: usize) {
     for (closer, listener) in listeners.iter().cycle().take(count) {
         let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connect");
         let (server, _) = listener.accept().expect("accept");
@@ -263,7 +273,8 @@ fn without_rights_it_says_so_and_polls() {
         let gaps = of(&lines, "gap");
         let why = gaps[0]["why"].as_str().unwrap();
         assert!(why.contains("CAP_BPF") || why.contains("not permitted"), "{why}");
-        assert!(gaps[1]["what"].as_str().unwrap().contains("between two looks"), "{gaps:?}");
+        assert_eq!(gaps[1]["what"], "no trace from tracefs");
+        assert!(gaps.iter().any(|g| g["what"].as_str().unwrap().contains("between two looks")), "{gaps:?}");
         let port = |t: &Json| t["local"]["port"].as_u64();
         let ends: Vec<_> = of(&lines, "transition").into_iter().filter(|t| port(t) == Some(7000)).collect();
         let path: Vec<_> = ends.iter().map(|t| (t["old"].as_str(), t["new"].as_str().unwrap())).collect();
@@ -271,11 +282,13 @@ fn without_rights_it_says_so_and_polls() {
         assert!(ends.iter().all(|t| t["by"].is_null() && t["process"].is_null()));
         assert_eq!(lines.last().unwrap()["lost"], Json::Null, "a poller cannot know what it missed");
 
-        let (mut forced, _binary) = product::with_user(ns, 65534, &["trace", "--via", "bpf"]);
-        let refused = crate::harness::finish(&mut forced);
-        assert_eq!(refused.status.code(), Some(2));
-        let said = String::from_utf8_lossy(&refused.stderr);
-        assert!(said.lines().count() == 1 && said.contains("no trace from a BPF program"), "{said}");
+        for (via, name) in [("bpf", "a BPF program"), ("tracefs", "tracefs")] {
+            let (mut forced, _binary) = product::with_user(ns, 65534, &["trace", "--via", via]);
+            let refused = crate::harness::finish(&mut forced);
+            assert_eq!(refused.status.code(), Some(2));
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(said.lines().count() == 1 && said.contains(&format!("no trace from {name}: ")), "{said}");
+        }
     });
 }
 
@@ -384,6 +397,179 @@ fn lives_tell_how_much_was_carried_each_byte_once() {
                 (Some(sent), Some(received)),
                 "{life}"
             );
+        }
+    });
+}
+
+/// The addresses, ports and states of a change, and who made it: what every tracer must tell.
+fn facts(t: &Json) -> String {
+    let words = ["family", "local", "peer", "old", "new", "by", "by_call", "process"].map(|key| t[key].to_string());
+    words.join(" ")
+}
+
+/// The same load seen by every source at once. `tracefs` must tell what `bpf` tells but for namespace and cookie; `poll`
+/// sees a part, and the connections that it saw and those that it did not are together all that there were.
+#[test]
+fn every_source_tells_the_same_of_the_same_connections() {
+    in_netns(|ns| {
+        if !works(ns, "bpf") || !works(ns, "tracefs") {
+            return;
+        }
+        let count = 300;
+        let listeners = listen_at([127, 66, 0, 1]);
+        let filter = "src 127.66.0.1 or dst 127.66.0.1";
+        let start = |via: &[&str]| Trace::start(product::with(ns, &[&["trace", "--json"], via, &[filter]].concat()));
+        let bpf = start(&["--via", "bpf", "--this-netns"]);
+        let bpf_lives = start(&["--via", "bpf", "--this-netns", "--life"]);
+        let tracefs = start(&["--via", "tracefs"]);
+        let tracefs_lives = start(&["--via", "tracefs", "--life"]);
+        let poll = start(&["--via", "poll", "--this-netns", "--interval", "100ms"]);
+        churn(&listeners, count - 2);
+        // The last words of a socket come a little after it: a look that shows later ones is late enough.
+        let remains = |n: usize| {
+            let shown = || poll.text().lines().filter(|l| l.contains("\"new\":\"time_wait\"")).count();
+            wait_for("TIME_WAIT", || (shown() == n).then_some(()).ok_or_else(|| format!("{} of {n}", shown())));
+        };
+        remains(count - 2);
+        churn(&listeners, 2);
+        remains(count);
+        let [bpf, bpf_lives, tracefs, tracefs_lives, poll] =
+            [bpf, bpf_lives, tracefs, tracefs_lives, poll].map(Trace::interrupt);
+        drop(listeners);
+        for lines in [&bpf, &bpf_lives, &tracefs, &tracefs_lives] {
+            assert_eq!(lines.last().unwrap()["lost"].as_u64(), Some(0), "{:?}", lines.last());
+        }
+        assert_eq!((&tracefs[0]["via"], &tracefs[0]["source"]), (&"tracefs".into(), &"tracefs".into()));
+        assert!(of(&tracefs, "gap")[0]["what"].as_str().unwrap().contains("network namespaces"), "{tracefs:?}");
+
+        let all = of(&tracefs, "transition");
+        assert!(
+            all.is_sorted_by_key(
+                |t| t["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond() / 10
+            )
+        );
+        assert!(all.iter().all(|t| t["netns"].is_null() && t["cookie"].is_null()));
+        let sorted = |lines: &[Json], kind: &str, facts: &dyn Fn(&Json) -> String| {
+            let mut rows: Vec<String> = of(lines, kind).into_iter().map(facts).collect();
+            rows.sort();
+            rows
+        };
+        assert_eq!(sorted(&bpf, "transition", &facts).len(), CHANGES * count);
+        assert_eq!(sorted(&bpf, "transition", &facts), sorted(&tracefs, "transition", &facts));
+        let life = |l: &Json| {
+            let states: Vec<&Json> = l["states"].as_array().unwrap().iter().map(|s| &s["state"]).collect();
+            let words =
+                ["local", "peer", "opened_by", "opener", "closed_first", "closer", "ended", "inferred", "complete"];
+            format!("{} {states:?}", words.map(|key| l[key].to_string()).join(" "))
+        };
+        assert_eq!(sorted(&bpf_lives, "life", &life).len(), 2 * count);
+        assert_eq!(sorted(&bpf_lives, "life", &life), sorted(&tracefs_lives, "life", &life));
+        // Cookie and traffic are told by tracefs of those that were destroyed soon after; never others than those of bpf.
+        let carried = |l: &Json| {
+            [&l["local"], &l["peer"], &l["cookie"], &l["sent_bytes"], &l["received_bytes"]]
+                .map(Json::to_string)
+                .join(" ")
+        };
+        let exact = sorted(&bpf_lives, "life", &carried);
+        let told = of(&tracefs_lives, "life").into_iter().filter(|l| !l["sent_bytes"].is_null());
+        let told: Vec<String> = told.map(carried).collect();
+        assert!(told.len() > count, "{} of {}", told.len(), 2 * count);
+        assert!(told.iter().all(|row| exact.binary_search(row).is_ok()), "{told:?}");
+
+        let connected: BTreeMap<String, &Json> = of(&poll, "transition")
+            .into_iter()
+            .filter(|t| t["peer"]["port"].as_u64() != Some(0))
+            .map(|t| (format!("{} {}", t["local"], t["peer"]), t))
+            .collect();
+        let unseen = poll.last().unwrap()["unseen"].as_u64().expect("the kernel tells");
+        assert_eq!(connected.len() as u64 + unseen, 2 * count as u64, "{:?}", poll.last());
+        assert!(unseen > 0 && !connected.is_empty(), "{unseen}");
+        let real: std::collections::BTreeSet<String> =
+            of(&bpf, "transition").into_iter().map(|t| format!("{} {}", t["local"], t["peer"])).collect();
+        assert!(connected.keys().all(|tuple| real.contains(tuple)), "{connected:?}");
+    });
+}
+
+/// A descriptor of tracefs, mounted for nobody else; `None` where that is not permitted.
+fn tracefs() -> Option<std::os::fd::OwnedFd> {
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+    let fs = fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
+    fsconfig_create(&fs).ok()?;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).ok()
+}
+
+/// Whether the instance of this process is there.
+fn has_instance(root: &std::os::fd::OwnedFd, pid: u32) -> bool {
+    rustix::fs::statat(root, format!("instances/tcpstate-{pid}"), rustix::fs::AtFlags::empty()).is_ok()
+}
+
+#[test]
+fn the_instance_goes_with_the_process_however_it_ends() {
+    in_netns(|ns| {
+        if !works(ns, "tracefs") {
+            return;
+        }
+        let root = tracefs().expect("tracefs, as the program has it");
+        let start = || Trace::start(product::with(ns, &["trace", "--json", "--via", "tracefs", "dport = :17030"]));
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let mut trace = start();
+            let pid = trace.child.id();
+            assert!(has_instance(&root, pid));
+            kill_process(Pid::from_child(&trace.child), signal).expect("signal");
+            assert!(exit(&mut trace.child).success(), "{signal:?}");
+            assert!(!has_instance(&root, pid), "{signal:?}");
+        }
+        // A killed one leaves its instance to the next run, which leaves those of the living alone.
+        let (living, mut killed) = (start(), start());
+        let pid = killed.child.id();
+        killed.child.kill().expect("kill");
+        exit(&mut killed.child);
+        let next = start();
+        assert!(!has_instance(&root, pid), "left behind");
+        assert!(has_instance(&root, living.child.id()) && has_instance(&root, next.child.id()));
+        let listener = TcpListener::bind("127.0.0.1:17030").expect("listen");
+        drop(TcpStream::connect("127.0.0.1:17030").expect("connect"));
+        drop(listener);
+        for trace in [living, next] {
+            let lines = trace.interrupt();
+            let changes = of(&lines, "transition");
+            assert!(changes.iter().any(|t| t["old"] == "close" && t["new"] == "syn_sent"), "{lines:?}");
+        }
+    });
+}
+
+/// What a suspended reader missed of the changes of one end is counted to the last one, by each source.
+#[test]
+fn a_suspended_reader_goes_on_and_tells_what_it_missed() {
+    in_netns(|ns| {
+        for (via, port) in [("bpf", 17_040), ("tracefs", 17_041)] {
+            if !works(ns, via) {
+                return;
+            }
+            let filter = format!("dport = :{port}");
+            // The kernel filters for tracefs, so that what is counted is ours alone; BPF is restricted to the namespace.
+            let words = ["trace", "--json", "--via", via, "--ring-size", "4k", &filter];
+            let here: &[&str] = if via == "bpf" { &["--this-netns"] } else { &[] };
+            let trace = Trace::start(product::with(ns, &[&words, here].concat()));
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            let listeners = [(Closer::Client, TcpListener::bind(address).expect("listen"))];
+            kill_process(Pid::from_child(&trace.child), Signal::STOP).expect("suspend");
+            let count = 1000;
+            churn(&listeners, count);
+            kill_process(Pid::from_child(&trace.child), Signal::CONT).expect("resume");
+            wait_for("losses", || trace.text().contains("\"lost\"").then_some(()).ok_or_else(|| "none told".into()));
+            // The room is free again.
+            let shown = || trace.text().lines().filter(|l| l.contains("\"transition\"")).count();
+            let before = shown();
+            churn(&listeners, 2);
+            wait_for("more", || (shown() >= before + 2 * CHANGES / 2).then_some(()).ok_or_else(|| format!("{before}")));
+            let lines = trace.interrupt();
+            let end = lines.last().unwrap();
+            let (seen, missed) = (end["transitions"].as_u64().unwrap(), end["lost"].as_u64().unwrap());
+            assert!(missed > 0, "{via}: {end}");
+            // BPF sees both ends and the listener.
+            let made = if via == "bpf" { CHANGES * (count + 2) + 1 } else { CHANGES / 2 * (count + 2) };
+            assert_eq!(seen + missed, made as u64, "{via}: {end}");
         }
     });
 }

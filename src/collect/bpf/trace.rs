@@ -153,6 +153,14 @@ impl Tracer {
     /// # Errors
     /// Why it cannot be done here.
     pub fn open_netns(ring_bytes: usize, netns: Option<u32>) -> Result<Tracer, Unavailable> {
+        Tracer::open_among(ring_bytes, netns.as_slice())
+    }
+
+    /// Begins to trace, in the kernel restricted to these network namespaces if any are given.
+    ///
+    /// # Errors
+    /// Why it cannot be done here; also when there are more of them than fit a program.
+    pub fn open_among(ring_bytes: usize, netns: &[u32]) -> Result<Tracer, Unavailable> {
         let layout = Layout::new(&mut Btf::parse(&kernel_btf()?)?)?;
         match Tracer::start(&layout, Dialect::Typed, ring_bytes, netns) {
             // Before Linux 5.12 the verifier does not know all of the helpers.
@@ -165,10 +173,10 @@ impl Tracer {
     #[cfg(test)]
     pub(super) fn open_for_older_kernels(ring_bytes: usize, netns: Option<u32>) -> Result<Tracer, Unavailable> {
         let layout = Layout::new(&mut Btf::parse(&kernel_btf()?)?)?;
-        Tracer::start(&layout, Dialect::Plain, ring_bytes, netns)
+        Tracer::start(&layout, Dialect::Plain, ring_bytes, netns.as_slice())
     }
 
-    fn start(layout: &Layout, dialect: Dialect, ring_bytes: usize, netns: Option<u32>) -> Result<Tracer, Unavailable> {
+    fn start(layout: &Layout, dialect: Dialect, ring_bytes: usize, netns: &[u32]) -> Result<Tracer, Unavailable> {
         let (ring, ring_full) = (Ring::new(ring_bytes)?, Counter::new()?);
         let code = layout
             .program(dialect, ring.map(), ring_full.map(), netns)
@@ -340,7 +348,7 @@ impl Layout {
         dialect: Dialect,
         ring: BorrowedFd<'_>,
         ring_full: BorrowedFd<'_>,
-        netns: Option<u32>,
+        netns: &[u32],
     ) -> Result<Vec<Insn>, AsmError> {
         use Reg::{Frame, R0, R1, R2, R3, R4, R6, R7, R8, R9};
         let mut a = Asm::new();
@@ -353,9 +361,16 @@ impl Layout {
         a.jump_if_ne(R1, IPPROTO_TCP, out);
         a.load_field(R1, R6, self.net);
         a.load_field(R1, R1, self.net_inum);
-        if let Some(wanted) = netns {
-            a.jump_if_ne_u32(R1, wanted, out);
+        let wanted = a.label();
+        for (i, inode) in netns.iter().enumerate() {
+            let next = if i + 1 == netns.len() { out } else { a.label() };
+            a.jump_if_ne_u32(R1, *inode, next);
+            if i + 1 < netns.len() {
+                a.jump(wanted);
+                a.bind(next);
+            }
         }
+        a.bind(wanted);
         a.store(Width::Word, Frame, BASE + NETNS, R1);
 
         a.call(Helper::KtimeGetNs);

@@ -5,6 +5,7 @@
 //! planner's) and owners.
 
 pub mod decode;
+pub mod destroyed;
 pub mod request;
 pub mod stream;
 

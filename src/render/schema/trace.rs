@@ -12,10 +12,10 @@ pub(super) fn head() -> Vec<(&'static str, Json)> {
     let mut fields = super::head("trace");
     for (name, schema) in &mut fields {
         if *name == "source" {
-            *schema = json!({ "enum": ["bpf", "netlink", "proc"] });
+            *schema = json!({ "enum": ["bpf", "tracefs", "netlink", "proc"] });
         }
     }
-    fields.push(("via", json!({ "enum": ["bpf", "poll"] })));
+    fields.push(("via", json!({ "enum": ["bpf", "tracefs", "poll"] })));
     fields
 }
 
@@ -87,6 +87,7 @@ pub(super) fn end() -> Vec<(&'static str, Json)> {
         ("total", count()),
         ("transitions", count()),
         ("lost", nullable("integer")),
+        ("unseen", nullable("integer")),
         ("forgotten", count()),
         ("duration_ms", count()),
     ]

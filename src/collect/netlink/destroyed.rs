@@ -1,0 +1,199 @@
+//! The last words of sockets: what the kernel says of each when it is destroyed.
+//!
+//! Comes in: messages of the multicast groups `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, of the network
+//! namespace in which the channel was opened. Goes out: a [`Farewell`] for each, and how many found no room. Needs no
+//! right. Never here: whose socket it was.
+//!
+//! The kernel sends one when the memory of a full socket is freed (`sk_destruct`, `net/core/sock.c`): after the end of the
+//! connection, and not before the last descriptor is closed. TIME_WAIT objects and requests send none. The addresses may
+//! be gone by then; the cookie is not.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use netlink_sys::Socket as NetlinkSocket;
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+
+use crate::collect::Error;
+use crate::collect::netlink::decode;
+use crate::model::{Endpoint, Socket};
+
+/// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, `include/uapi/linux/sock_diag.h`.
+const GROUPS: [u32; 2] = [1, 3];
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const HEADER_BYTES: usize = 16;
+const MESSAGE_BYTES: usize = 4096;
+/// Room for what was not read yet; without CAP_NET_ADMIN it is what `rmem_max` allows.
+const ROOM_BYTES: usize = 16 << 20;
+/// `SO_MEMINFO` and the place of `SK_MEMINFO_DROPS` in its answer, since Linux 4.12.
+const SO_MEMINFO: libc::c_int = 55;
+const DROPS: usize = 8;
+
+/// What the kernel said of a socket at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Farewell {
+    pub netns: u64,
+    pub cookie: u64,
+    /// 0.0.0.0:0 when a reset ended it.
+    pub local: Endpoint,
+    pub peer: Endpoint,
+    /// Payload, without what was sent again.
+    pub sent_bytes: u64,
+    /// Payload, and one more if the peer's FIN came.
+    pub received_bytes: u64,
+    /// It has sent or received something: a socket that only listened, or was never used, has not.
+    pub spoke: bool,
+}
+
+/// An open channel.
+pub struct Farewells {
+    socket: NetlinkSocket,
+    buffer: Vec<u8>,
+    netns: u64,
+    scratch: Socket,
+}
+
+impl Farewells {
+    /// Begins to listen in the network namespace of this thread, whose inode is `netns`.
+    ///
+    /// # Errors
+    /// When the kernel has no such groups.
+    pub fn open(netns: u64) -> Result<Farewells, Error> {
+        let open = || -> io::Result<NetlinkSocket> {
+            let mut socket = NetlinkSocket::new(NETLINK_SOCK_DIAG)?;
+            socket.bind_auto()?;
+            for group in GROUPS {
+                socket.add_membership(group)?;
+            }
+            socket.set_non_blocking(true)?;
+            if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, ROOM_BYTES).is_err() {
+                // Never more than allowed; what finds no room is counted.
+                let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, ROOM_BYTES);
+            }
+            Ok(socket)
+        };
+        let socket = open().map_err(|e| Error::new("listen to destroyed sockets", "", e))?;
+        Ok(Farewells { socket, buffer: vec![0; MESSAGE_BYTES], netns, scratch: Socket::default() })
+    }
+
+    /// Hands out what has come. Never blocks.
+    ///
+    /// # Errors
+    /// What the system says, except that there was no room: see [`Farewells::lost`].
+    pub fn drain(&mut self, each: &mut dyn FnMut(Farewell)) -> io::Result<()> {
+        loop {
+            let mut room = &mut self.buffer[..];
+            match self.socket.recv(&mut room, libc::MSG_DONTWAIT) {
+                Ok(length) => {
+                    let bytes = self.buffer.get(..length).unwrap_or_default();
+                    messages(bytes, self.netns, &mut self.scratch, each);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted || e.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// How many messages found no room so far; `None` before Linux 4.12, which does not tell.
+    #[must_use]
+    pub fn lost(&self) -> Option<u64> {
+        let mut facts = [0_u32; DROPS + 1];
+        let mut length = libc::socklen_t::try_from(size_of_val(&facts)).ok()?;
+        // SAFETY: the kernel writes at most `length` bytes to `facts`, which is as long, and the length back to `length`.
+        #[allow(unsafe_code, reason = "no crate in use wraps SO_MEMINFO")]
+        let result = unsafe {
+            let fd = self.socket.as_raw_fd();
+            libc::getsockopt(fd, libc::SOL_SOCKET, SO_MEMINFO, facts.as_mut_ptr().cast(), &raw mut length)
+        };
+        let whole = usize::try_from(length).is_ok_and(|n| n == size_of_val(&facts));
+        (result == 0 && whole).then(|| u64::from(facts[DROPS]))
+    }
+}
+
+/// Readable when something has come.
+impl AsFd for Farewells {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The messages of a datagram; what is of another kind or cut is left out.
+fn messages(mut bytes: &[u8], netns: u64, scratch: &mut Socket, each: &mut dyn FnMut(Farewell)) {
+    while let Some((head, _)) = bytes.split_first_chunk::<HEADER_BYTES>() {
+        let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]);
+        let kind = u16::from_ne_bytes([head[4], head[5]]);
+        let Some(payload) = usize::try_from(length).ok().and_then(|n| bytes.get(HEADER_BYTES..n)) else { return };
+        if kind == SOCK_DIAG_BY_FAMILY && decode::decode_into(payload, netns, scratch).is_ok() {
+            each(farewell(scratch));
+        }
+        bytes = bytes.get((HEADER_BYTES + payload.len()).next_multiple_of(4)..).unwrap_or_default();
+    }
+}
+
+fn farewell(socket: &Socket) -> Farewell {
+    let info = socket.info.as_ref();
+    let segments = |count: Option<u32>| count.unwrap_or(0);
+    // Linux before 4.19 counts only what was acknowledged, with SYN and FIN.
+    let sent = info.and_then(|i| Some(i.bytes_sent()?.saturating_sub(i.bytes_retrans()?)));
+    Farewell {
+        netns: socket.netns,
+        cookie: socket.cookie.unwrap_or(0),
+        local: socket.local,
+        peer: socket.peer,
+        sent_bytes: sent.or_else(|| info?.bytes_acked()).unwrap_or(0),
+        received_bytes: info.and_then(|i| i.bytes_received()).unwrap_or(0),
+        spoke: info.is_some_and(|i| segments(i.segs_in()) + segments(i.segs_out()) > 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of a connection that sent 700 bytes, 200 of them twice, and received 30 and a FIN.
+    fn message(cookie: u64) -> Vec<u8> {
+        let mut msg = vec![0; 72];
+        msg[0] = 2;
+        msg[1] = 7;
+        msg[4..6].copy_from_slice(&443_u16.to_be_bytes());
+        msg[6..8].copy_from_slice(&50_000_u16.to_be_bytes());
+        msg[44..52].copy_from_slice(&cookie.to_ne_bytes());
+        let mut info = vec![0; 232];
+        for (at, value) in [(128, 31_u64), (200, 900), (208, 200)] {
+            info[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+        }
+        info[140..144].copy_from_slice(&5_u32.to_ne_bytes());
+        msg.extend((4 + 232_u16).to_ne_bytes());
+        msg.extend(2_u16.to_ne_bytes());
+        msg.extend(info);
+        let mut bytes = u32::try_from(HEADER_BYTES + msg.len()).unwrap().to_ne_bytes().to_vec();
+        bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        bytes.extend([0; 10]);
+        bytes.extend(msg);
+        bytes
+    }
+
+    fn all(bytes: &[u8]) -> Vec<Farewell> {
+        let mut found = Vec::new();
+        messages(bytes, 1, &mut Socket::default(), &mut |f| found.push(f));
+        found
+    }
+
+    #[test]
+    fn a_message_reads_back_and_a_cut_one_is_none() {
+        // The two words of a cookie stand in this order on every machine.
+        let cookie = u64::from(u32::MAX - 1);
+        let bytes = message(cookie);
+        let found = all(&bytes);
+        assert_eq!((found[0].local.port, found[0].peer.port, found[0].netns), (443, 50_000, 1));
+        assert_eq!((found[0].sent_bytes, found[0].received_bytes, found[0].spoke), (700, 31, true));
+        for length in 0..bytes.len() {
+            assert!(all(&bytes[..length]).is_empty(), "{length}");
+        }
+        assert_eq!(all(&[bytes.clone(), bytes].concat()).len(), 2);
+        let mut other = message(1);
+        other[4] = 3;
+        assert!(all(&other).is_empty());
+    }
+}
