@@ -161,7 +161,13 @@ impl Session {
         if filter.is_kernel_only() && !netlink {
             bail!("only the kernel knows `autobound`, and {} is not asked by sock_diag", self.live.source().key());
         }
-        Ok(Work { filter: filter.clone(), needs, abilities: Abilities { mark: true, cgroup: true } })
+        let filter = if filter.is_kernel_only() {
+            let range = self.live.ephemeral_ports().first().map_or((32768, 60999), |(_, range)| *range);
+            filter.clone().autobound_within(range)
+        } else {
+            filter.clone()
+        };
+        Ok(Work { filter, needs, abilities: Abilities { mark: true, cgroup: true } })
     }
 
     /// The passes and what is left to check, for this source and what the kernel understands.

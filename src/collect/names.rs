@@ -5,6 +5,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -190,6 +191,14 @@ impl Resolver for SystemNames {
             // Only the version 2 hierarchy has this file, and only its inodes are what sockets carry.
             .filter(|root| root.join("cgroup.controllers").is_file())
             .find_map(|root| Some(std::fs::metadata(root.join(below)).ok()?.ino()))
+    }
+
+    fn addresses(&self, host: &str) -> Vec<IpAddr> {
+        let mut found: Vec<IpAddr> =
+            (host, 0).to_socket_addrs().map_or_else(|_| Vec::new(), |a| a.map(|a| a.ip()).collect());
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 }
 

@@ -256,6 +256,23 @@ impl Expr {
         }
     }
 
+    /// The same, with what ss adds to `autobound`: the port is one that the kernel chooses. The kernel's own test alone
+    /// holds for every accepted connection too, as its socket was never bound by anybody.
+    #[must_use]
+    pub fn autobound_within(self, (low, high): (u16, u16)) -> Expr {
+        let each = |parts: Vec<Expr>| parts.into_iter().map(|e| e.autobound_within((low, high))).collect();
+        match self {
+            Expr::And(parts) => Expr::and(each(parts)),
+            Expr::Or(parts) => Expr::or(each(parts)),
+            Expr::Not(inner) => Expr::not(inner.autobound_within((low, high))),
+            Expr::Test(Test::Autobound) => {
+                let port = |cmp, port| Expr::Test(Test::Port(End::Local, cmp, port));
+                Expr::and(vec![Expr::Test(Test::Autobound), port(Cmp::Ge, low), port(Cmp::Le, high)])
+            }
+            other @ Expr::Test(_) => other,
+        }
+    }
+
     /// Rows in one of these states.
     #[must_use]
     pub fn states(states: StateSet) -> Expr {

@@ -19,6 +19,7 @@ mod tests;
 mod value;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Range;
 
 pub use bytecode::{Abilities, Compiled, compile};
@@ -35,6 +36,8 @@ pub trait Resolver {
     fn user(&self, name: &str) -> Option<u32>;
     /// The id of a cgroup v2 directory, by its path below the cgroup mount.
     fn cgroup(&self, path: &str) -> Option<u64>;
+    /// The addresses of a host; none if it has none, or is not known.
+    fn addresses(&self, host: &str) -> Vec<IpAddr>;
 }
 
 /// Knows no names.
@@ -52,6 +55,9 @@ impl Resolver for NoResolver {
     }
     fn cgroup(&self, _: &str) -> Option<u64> {
         None
+    }
+    fn addresses(&self, _: &str) -> Vec<IpAddr> {
+        Vec::new()
     }
 }
 

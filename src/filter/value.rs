@@ -97,10 +97,10 @@ pub(super) fn family_prefix(word: &str) -> Result<(Option<Net>, &str), Problem> 
     Ok((None, word))
 }
 
-const ENDPOINT_FORMS: &str = "ADDRESS, ADDRESS/PREFIX, ADDRESS:PORT, [IPV6]:PORT or :PORT, such as 10.0.0.0/8";
+const ENDPOINT_FORMS: &str = "ADDRESS, ADDRESS/PREFIX, ADDRESS:PORT, [IPV6]:PORT, HOST or :PORT, such as 10.0.0.0/8";
 
 fn no_address(word: &str) -> Problem {
-    if word.contains(':') && !word.contains('[') {
+    if word.matches(':').count() > 1 && !word.contains('[') {
         return Problem::new(
             format!("{} is not an address", show(word)),
             "an IPv6 address; with a port it needs brackets: [::1]:443",
@@ -111,8 +111,8 @@ fn no_address(word: &str) -> Problem {
         return Problem::new(format!("{} is not an address", show(word)), expected);
     }
     if word.contains(|c: char| c.is_ascii_alphabetic()) {
-        let expected = format!("{ENDPOINT_FORMS}; host names are not looked up");
-        return Problem::new(format!("{} is not an address", show(word)), expected);
+        let found = format!("{} is not an address, and no host of that name was found", show(word));
+        return Problem::new(found, ENDPOINT_FORMS);
     }
     Problem::new(format!("{} is not an address", show(word)), ENDPOINT_FORMS)
 }
@@ -177,6 +177,12 @@ fn short_v4(addr: &str) -> Option<IpAddr> {
     (parts.next().is_none() && !addr.is_empty()).then(|| IpAddr::V4(octets.into()))
 }
 
+/// Letters, digits, dots and hyphens, at least one a letter: anything else is a slip of the pen and no name to be asked for.
+fn is_host_name(word: &str) -> bool {
+    word.contains(|c: char| c.is_ascii_alphabetic())
+        && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
 fn endpoint(word: &str, end: End, resolver: &dyn Resolver) -> Result<Expr, Problem> {
     let (family, rest) = family_prefix(word)?;
     if rest.is_empty() {
@@ -192,33 +198,45 @@ fn endpoint(word: &str, end: End, resolver: &dyn Resolver) -> Result<Expr, Probl
         },
     };
     let wildcard = matches!(parts.addr, "" | "*");
-    let net = if wildcard {
+    let nets: Vec<Net> = if wildcard {
         if parts.prefix.is_some() || (parts.addr.is_empty() && parts.port.is_none() && parts.scope.is_none()) {
             return Err(no_address(rest));
         }
-        family
+        family.into_iter().collect()
     } else {
-        Some(net(&parts, rest)?)
+        let mut nets = nets(&parts, rest, resolver)?;
+        let other =
+            |net: &Net| matches!((family, net), (Some(Net::V4(_)), Net::V6(_)) | (Some(Net::V6(_)), Net::V4(_)));
+        nets.retain(|net| !other(net));
+        if nets.is_empty() {
+            return Err(Problem::new(
+                format!("{} is not of that family", show(rest)),
+                "an address of the family named",
+            ));
+        }
+        nets
     };
-    if let (Some(of_family), Some(net)) = (family, net)
-        && matches!((of_family, net), (Net::V4(_), Net::V6(_)) | (Net::V6(_), Net::V4(_)))
-    {
-        return Err(Problem::new(format!("{} is not of that family", show(rest)), "an address of the family named"));
-    }
-    let host = match (net, port) {
-        (Some(net), port) => Expr::Test(Test::Host(end, net, port)),
-        (None, Some(port)) => Expr::Test(Test::Port(end, Cmp::Eq, port)),
-        (None, None) => Expr::all(),
+    let host = match (&nets[..], port) {
+        ([], Some(port)) => Expr::Test(Test::Port(end, Cmp::Eq, port)),
+        ([], None) => Expr::all(),
+        (nets, port) => Expr::or(nets.iter().map(|net| Expr::Test(Test::Host(end, *net, port))).collect()),
     };
     let Some(scope) = parts.scope else { return Ok(host) };
     let index = interface(scope, resolver)?;
     Ok(Expr::and(vec![host, Expr::Test(Test::Interface(Cmp::Eq, index))]))
 }
 
-fn net(parts: &Parts<'_>, word: &str) -> Result<Net, Problem> {
+/// The block that is meant, or the addresses of the host.
+fn nets(parts: &Parts<'_>, word: &str, resolver: &dyn Resolver) -> Result<Vec<Net>, Problem> {
     let addr = match parts.addr.parse::<IpAddr>() {
         Ok(addr) => addr,
         Err(_) if parts.prefix.is_some() => short_v4(parts.addr).ok_or_else(|| no_address(word))?,
+        Err(_) if is_host_name(parts.addr) => {
+            let found = resolver.addresses(parts.addr);
+            let nets = found.into_iter().filter_map(|addr| Net::new(addr, if addr.is_ipv4() { 32 } else { 128 }));
+            let nets: Vec<Net> = nets.collect();
+            return if nets.is_empty() { Err(no_address(word)) } else { Ok(nets) };
+        }
         Err(_) => return Err(no_address(word)),
     };
     let widest = if addr.is_ipv4() { 32 } else { 128 };
@@ -227,7 +245,7 @@ fn net(parts: &Parts<'_>, word: &str) -> Result<Net, Problem> {
         Some(p) if all_digits(p) && p.len() <= 3 => p.parse().unwrap_or(u8::MAX),
         Some(_) => u8::MAX,
     };
-    Net::new(addr, prefix).ok_or_else(|| {
+    Net::new(addr, prefix).map(|net| vec![net]).ok_or_else(|| {
         let found = format!("{} is not a prefix length", show(parts.prefix.unwrap_or_default()));
         Problem::new(found, format!("0 to {widest}"))
     })

@@ -58,7 +58,7 @@ fn every_mistake_names_the_word_and_the_way_out() {
         ("state", "ends too early", "a state such as established"),
         ("dst 1.2.3", "`1.2.3` is not an address", "10.0.0.0/8"),
         ("dst 443", "`443` is not an address", "for a port write :443"),
-        ("dst example.com", "`example.com` is not an address", "host names are not looked up"),
+        ("dst example.com", "`example.com` is not an address, and no host of that name was found", "HOST"),
         ("dst ::1:zz", "`::1:zz` is not an address", "brackets"),
         ("dst [::1", "`[::1` is not an address", "[IPV6]:PORT"),
         ("dst 10.0.0.0/33", "`33` is not a prefix length", "0 to 32"),

@@ -98,6 +98,10 @@ fn endpoints() {
         ("src = 10.0.0.0/8:443", "src = 10.0.0.0/8:443"),
         ("src :443", "sport = 443"),
         ("src 10.0.0.1:*", "src = 10.0.0.1"),
+        ("src web-3.example:443", "src = 10.0.0.3:443"),
+        ("src localhost:ssh", "src = 127.0.0.1:22 or src = [::1]:22"),
+        ("src inet6:localhost", "src = [::1]"),
+        ("src != localhost", "not (src = 127.0.0.1 or src = [::1])"),
         ("src *", "all"),
         ("src != *", "none"),
         ("src 10/8", "src = 10.0.0.0/8"),
@@ -259,6 +263,8 @@ fn bounds() {
     assert!(needs.info && needs.skmem && needs.congestion && needs.tos && needs.owners);
     assert_eq!(parsed("dport = 443 and state listen and cgroup ~ x").needs(), crate::model::column::Needs::NONE);
     assert!(parsed("age > 1s").needs().info);
+    let within = parsed("not autobound or dport = 1").autobound_within((32768, 60999)).to_string();
+    assert_eq!(within, "not (autobound and sport >= 32768 and sport <= 60999) or dport = 1");
     assert!(parsed("not (a1 = 1 or autobound)".replace("a1", "inode").as_str()).is_kernel_only());
     assert!(parsed("mark > 5").uses_mark() && parsed("not fwmark 5").uses_mark() && !parsed("dport 1").uses_mark());
 }
