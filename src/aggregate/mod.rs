@@ -8,6 +8,7 @@ pub mod counts;
 pub mod flows;
 pub mod groups;
 pub mod lives;
+pub mod matrix;
 pub mod ownership;
 pub mod roles;
 pub mod traced;

@@ -53,8 +53,14 @@ struct Set {
     comm: Arc<str>,
 }
 
-/// A name, and how often it was seen.
-type Sightings = Vec<(Arc<str>, u32)>;
+/// A name that was seen connecting somewhere.
+struct Caller {
+    comm: Arc<str>,
+    seen: u32,
+    /// Of these, those that were seen to come. Who is merely there may be there for long: remainders are left by those
+    /// that come and go.
+    came: u32,
+}
 
 /// The memory.
 #[derive(Default)]
@@ -71,8 +77,8 @@ pub struct Ownership {
     in_use: usize,
     /// Owner of each listening endpoint, by namespace.
     listeners: FxHashMap<(u64, Endpoint), OwnerId>,
-    /// Which names were seen connecting where, how often.
-    destinations: FxHashMap<(u64, Endpoint), Sightings>,
+    /// Which names were seen connecting where.
+    destinations: FxHashMap<(u64, Endpoint), Vec<Caller>>,
     names: FxHashSet<Arc<str>>,
 }
 
@@ -200,8 +206,8 @@ impl Ownership {
         self.set(id).map(|s| Arc::clone(&s.comm))
     }
 
-    /// Learns from a socket whose owner has just become known.
-    pub fn learn(&mut self, socket: &Socket, role: Role, listeners: &Listeners, owner: OwnerId) {
+    /// Learns from a socket whose owner has just become known; `came`: it was not there at the look before.
+    pub fn learn(&mut self, socket: &Socket, role: Role, listeners: &Listeners, owner: OwnerId, came: bool) {
         let Some(comm) = self.comm(owner) else { return };
         match role {
             Role::Listener(i) => {
@@ -211,16 +217,17 @@ impl Ownership {
                 let key = (socket.netns, socket.peer.normalised());
                 if self.destinations.len() >= DESTINATIONS && !self.destinations.contains_key(&key) {
                     // Those that were seen once only are worth the least.
-                    self.destinations.retain(|_, names| names.iter().any(|(_, n)| *n > 1));
+                    self.destinations.retain(|_, names| names.iter().any(|caller| caller.seen > 1));
                     if self.destinations.len() >= DESTINATIONS {
                         return;
                     }
                 }
                 let names = self.destinations.entry(key).or_default();
-                if let Some((_, n)) = names.iter_mut().find(|(name, _)| *name == comm) {
-                    *n = n.saturating_add(1);
+                if let Some(caller) = names.iter_mut().find(|caller| caller.comm == comm) {
+                    caller.seen = caller.seen.saturating_add(1);
+                    caller.came = caller.came.saturating_add(came.into());
                 } else if names.len() < NAMES {
-                    names.push((comm, 1));
+                    names.push(Caller { comm, seen: 1, came: came.into() });
                 }
             }
             Role::Server(_) | Role::FormerServer | Role::Bound | Role::Unknown => {}
@@ -253,13 +260,14 @@ impl Ownership {
                 let Some(names) = self.destinations.get(&(socket.netns, socket.peer.normalised())) else {
                     return Known::Unknown;
                 };
-                let all: u32 = names.iter().map(|(_, n)| *n).sum();
-                match names.iter().max_by_key(|(_, n)| *n) {
-                    Some((name, n)) if names.len() == 1 => {
-                        likely(name, if *n >= 3 { 0.75 } else { 0.6 }, "the only one seen connecting there")
+                let all: u32 = names.iter().map(|caller| caller.came).sum();
+                match names.iter().max_by_key(|caller| caller.came) {
+                    Some(Caller { comm, seen, .. }) if names.len() == 1 => {
+                        likely(comm, if *seen >= 3 { 0.75 } else { 0.6 }, "the only one seen connecting there")
                     }
-                    Some((name, n)) if n * 2 > all => {
-                        likely(name, (f64::from(*n) / f64::from(all)).min(0.6), "most often seen connecting there")
+                    Some(Caller { comm, came, .. }) if came * 2 > all => {
+                        let share = f64::from(*came) / f64::from(all);
+                        likely(comm, share.min(0.6), "most often seen coming there")
                     }
                     _ => Known::Unknown,
                 }
@@ -375,11 +383,11 @@ mod tests {
         listeners.add(&listen);
         let nginx = table(&[(7, "nginx")]);
         let server = ownership.remember(&nginx, nginx.holders(9));
-        ownership.learn(&listen, listeners.role(&listen), &listeners, server);
+        ownership.learn(&listen, listeners.role(&listen), &listeners, server, false);
         let curl = table(&[(8, "curl")]);
         let client = ownership.remember(&curl, curl.holders(9));
         let out = socket(State::Established, "10.0.0.1:40000", "10.9.9.9:443");
-        ownership.learn(&out, listeners.role(&out), &listeners, client);
+        ownership.learn(&out, listeners.role(&out), &listeners, client, true);
         let of = |local, peer, owner| {
             let s = socket(State::TimeWait, local, peer);
             match ownership.attribute(&s, (owner, false), listeners.role(&s), &listeners) {
@@ -391,5 +399,23 @@ mod tests {
         assert_eq!(of("10.0.0.1:40001", "10.9.9.9:443", 0), "curl 0.6");
         assert_eq!(of("10.0.0.1:40001", "10.9.9.9:444", 0), "Unknown");
         assert_eq!(of("10.0.0.1:40001", "10.9.9.9:444", client), format!("Exact({client})"));
+        // A pool that is there for ever says nothing of who leaves remainders; who comes does.
+        let pool = table(&[(9, "pool")]);
+        let pool = ownership.remember(&pool, pool.holders(9));
+        let to = |port| socket(State::Established, &format!("10.0.0.1:{port}"), "10.9.9.9:444");
+        for port in 0..50 {
+            ownership.learn(&to(41_000 + port), listeners.role(&to(41_000 + port)), &listeners, pool, false);
+        }
+        ownership.learn(&to(42_000), listeners.role(&to(42_000)), &listeners, client, false);
+        let of = |ownership: &Ownership| {
+            let s = socket(State::TimeWait, "10.0.0.1:40001", "10.9.9.9:444");
+            match ownership.attribute(&s, (0, false), listeners.role(&s), &listeners) {
+                Known::Likely { comm, confidence, .. } => format!("{comm} {confidence}"),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(of(&ownership), "Unknown");
+        ownership.learn(&to(42_001), listeners.role(&to(42_001)), &listeners, client, true);
+        assert_eq!(of(&ownership), "curl 0.6");
     }
 }

@@ -70,11 +70,11 @@ pub(crate) struct Place<'a> {
 
 impl Place<'_> {
     /// Takes an owner that was just read.
-    pub(crate) fn own(&mut self, socket: &Socket, table: &OwnerTable, holders: &[Holder], before: OwnerId) -> OwnerId {
+    pub(crate) fn own(&mut self, socket: &Socket, table: &OwnerTable, holders: &[Holder], sight: &Sight) -> OwnerId {
         let owner = self.ownership.remember(table, holders);
-        if owner != before {
+        if owner != sight.owner {
             self.tracker.own(socket, owner, false);
-            self.ownership.learn(socket, self.listeners.role(socket), self.listeners, owner);
+            self.ownership.learn(socket, self.listeners.role(socket), self.listeners, owner, sight.came());
         }
         owner
     }

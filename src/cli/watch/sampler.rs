@@ -235,7 +235,7 @@ impl Sampler {
                 if place.with_owners && socket.inode != 0 {
                     let holders = fresh.as_ref().map_or(&[][..], |table| table.holders(socket.inode));
                     if let (Some(table), false) = (&fresh, holders.is_empty()) {
-                        owner = place.own(socket, table, holders, owner);
+                        owner = place.own(socket, table, holders, &sight);
                         sight.traced = false;
                     } else if owner == 0 && held.len() < HELD_BACK {
                         missing.insert(socket.inode);
@@ -290,7 +290,7 @@ impl Sampler {
                     owner = NOBODY;
                     place.tracker.own(&socket, owner, false);
                 } else {
-                    owner = place.own(&socket, table, holders, owner);
+                    owner = place.own(&socket, table, holders, &sight);
                 }
             }
             place.put(&socket, &sight, owner, placed);

@@ -295,10 +295,9 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     let narrow = width < 60;
     let flexible = width.saturating_sub(1 + 15 + if narrow { 0 } else { 9 } + if queues { 18 } else { 0 });
     // Endpoints take what they need, up to a share; the process takes the rest.
+    let most = if narrow { flexible * 3 / 5 } else { flexible * 2 / 5 };
     let longest = |get: fn(&Line) -> String| lines.lines.iter().map(|l| get(l).chars().count()).max().unwrap_or(0);
-    let share = |n: usize| {
-        u16::try_from(n).unwrap_or(u16::MAX).clamp(6, (flexible * 2 / 5).max(if narrow { 13 } else { 6 })) + 1
-    };
+    let share = |n: usize| u16::try_from(n).unwrap_or(u16::MAX).clamp(6, most.max(6)) + 1;
     let (local, peer) = (share(longest(|l| l.socket.local.to_string())), share(longest(|l| l.socket.peer.to_string())));
     let mut columns: Vec<(Sort, u16, bool)> = vec![(Sort::State, 15, false)];
     if !narrow {
