@@ -25,6 +25,8 @@ use crate::render::watch::Trace;
 
 /// Room for forty thousand changes, between two of the thread's rounds.
 const RING_BYTES: usize = 4 << 20;
+/// Namespaces that the kernel's program compares with.
+const FEW: usize = 16;
 /// How often the thread empties the ring.
 const ROUND: Duration = Duration::from_millis(200);
 /// More changes a second than this, and a trace that nobody asked for is ended: a change costs the kernel and this
@@ -182,11 +184,10 @@ impl Tracing {
         if spaces.contains(&0) {
             return Err(Gap::new("no trace", "the number of the network namespace is not known", ""));
         }
-        let one = match spaces {
-            [one] => u32::try_from(*one).ok(),
-            _ => None,
-        };
-        let changes = Changes::bpf(RING_BYTES, one)?;
+        // A few are told apart in the kernel; of many all are traced, and those of others left alone here.
+        let few: Vec<u32> = spaces.iter().filter_map(|n| u32::try_from(*n).ok()).collect();
+        let few = if few.len() == spaces.len() && few.len() <= FEW { &few[..] } else { &[] };
+        let changes = Changes::bpf_among(RING_BYTES, few)?;
         let via = changes.via();
         let traced = Traced::new(spaces.iter().copied());
         let shared = Arc::new(Mutex::new(Shared { changes, traced, failed: None }));
