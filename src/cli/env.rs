@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
+use crate::collect::error::reason;
 use crate::render::Style;
 
 /// Everything a command may touch outside of the kernel's tables.
@@ -35,12 +36,13 @@ impl Env {
     pub fn real() -> Env {
         let stdout = io::stdout();
         let width = stdout.is_terminal().then(|| terminal_width().unwrap_or(80));
-        // The standard library's own stream would look for line ends in every block; one that was closed at the start is
-        // found when something is written.
-        let block = |fd: OwnedFd| Box::new(io::BufWriter::with_capacity(64 * 1024, File::from(fd))) as Box<dyn Write>;
-        let plain = stdout.as_fd().try_clone_to_owned().map(block);
+        // The standard library's own stream would look for line ends in every block.
+        let stream: Box<dyn Write> = match stdout.as_fd().try_clone_to_owned() {
+            Ok(fd) => Box::new(File::from(fd)),
+            Err(_) => Box::new(stdout),
+        };
         Env {
-            stdout: plain.unwrap_or_else(|_| Box::new(io::BufWriter::with_capacity(64 * 1024, stdout))),
+            stdout: Box::new(io::BufWriter::with_capacity(64 * 1024, Output(stream))),
             stderr: Box::new(io::stderr()),
             width,
             stderr_is_terminal: io::stderr().is_terminal(),
@@ -88,6 +90,23 @@ impl Env {
             ColorChoice::Auto if self.var("CLICOLOR_FORCE").is_some_and(|v| !v.is_empty() && v != "0") => true,
             ColorChoice::Auto => terminal && self.var("TERM").is_none_or(|t| t != "dumb"),
         }
+    }
+}
+
+/// Standard output, whose errors say what could not be done.
+struct Output(Box<dyn Write>);
+
+fn unwritten(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write to standard output: {}", reason(&error)))
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(unwritten)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(unwritten)
     }
 }
 
