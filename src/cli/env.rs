@@ -96,17 +96,17 @@ impl Env {
 /// Standard output, whose errors say what could not be done.
 struct Output(Box<dyn Write>);
 
-fn unwritten(error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot write to standard output: {}", reason(&error)))
+fn unwritten(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write to standard output: {}", reason(error)))
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(unwritten)
+        self.0.write(bytes).map_err(|e| unwritten(&e))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(unwritten)
+        self.0.flush().map_err(|e| unwritten(&e))
     }
 }
 
