@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use rustc_hash::FxHashMap;
 
 use crate::aggregate::Role;
+use crate::diagnose::ends;
 use crate::diagnose::finding::{Evidence, Finding, Subject};
 use crate::diagnose::queues::{self, Owner};
 use crate::diagnose::retries;
@@ -98,10 +99,10 @@ pub fn is_stuck(view: &View<'_>, socket: &Socket) -> bool {
     }
 }
 
-/// Whether the peer refuses data: its window is shut and we probe.
+/// Whether the peer refuses data: its window is shut and we probe. With an open one the probes do not even leave.
 #[must_use]
 pub fn is_window_shut(socket: &Socket) -> bool {
-    socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe)
+    socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe) && !ends::cannot_leave(socket)
 }
 
 /// Memory of the send queues, as far as it was told.
@@ -219,6 +220,9 @@ pub fn evidence(view: &View<'_>, finding: Finding, group: &Group<'_>) -> Finding
 #[must_use]
 pub fn cause(view: &View<'_>, group: &Group<'_>) -> String {
     let shut = group.rows.iter().filter(|s| is_window_shut(s)).count() * 2 > group.rows.len();
+    if group.rows.iter().filter(|s| ends::cannot_leave(s)).count() * 2 > group.rows.len() {
+        return "our segments do not leave this host (no route, no interface, or a local firewall)".into();
+    }
     let ends = other_ends(view, &group.rows);
     let who = ends.first().map(|(process, _, _)| format!("{} ({}) on this host", process.comm, process.pid));
     let silence = silence_ms(&group.rows).map(|(longest, _)| words::duration(longest));

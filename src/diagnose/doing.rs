@@ -323,6 +323,16 @@ impl<'a> Registered<'a> {
             Class::Forgotten if inspection.io_urings > 0 => {
                 (format!("{of} in none of its {sets} epoll sets, but it also has io_uring, which may serve them"), 0.5)
             }
+            Class::Forgotten if sockets.iter().all(|s| s.state == State::Listen) => {
+                let sets = if sets == 1 { "its epoll set".into() } else { format!("any of its {sets} epoll sets") };
+                (
+                    format!(
+                        "the listener is not in {sets}, so that nothing tells the program of new connections \
+                         ({where_threads_stand})"
+                    ),
+                    if self.watches_sockets { 0.9 } else { 0.6 },
+                )
+            }
             Class::Forgotten => {
                 let sets = if sets == 1 { "its epoll set".into() } else { format!("any of its {sets} epoll sets") };
                 (
@@ -366,18 +376,23 @@ impl<'a> Registered<'a> {
             Class::ReadingOff => {
                 (format!("{of} registered, but not for reading: reading was switched off and never on again"), 0.9)
             }
-            Class::NoEpoll => (self.without_epoll(&where_threads_stand), 0.5),
+            Class::NoEpoll => {
+                let listens = sockets.iter().all(|s| s.state == State::Listen);
+                (self.without_epoll(&where_threads_stand, listens), 0.5)
+            }
             Class::Stopped | Class::Uninterruptible => (String::new(), 0.0),
         };
         (sentence, confidence - numbers_only)
     }
 
-    fn without_epoll(&self, threads: &str) -> String {
+    fn without_epoll(&self, threads: &str, listens: bool) -> String {
         let inspection = self.inspection;
         let how = if inspection.io_urings > 0 {
             "it uses io_uring, whose requests cannot be seen"
         } else if inspection.threads.iter().any(is_poll) {
             "it waits in poll or select, whose sets cannot be seen"
+        } else if listens {
+            "its threads accept for themselves, and none stands in accept()"
         } else {
             "its threads read for themselves"
         };

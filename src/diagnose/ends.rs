@@ -9,7 +9,7 @@ use crate::diagnose::finding::{Finding, Subject};
 use crate::diagnose::holding::Holding;
 use crate::diagnose::queues::{self, Owner};
 use crate::diagnose::view::View;
-use crate::model::{Endpoint, OwnerStatus, Process, RowKind, Socket, State};
+use crate::model::{Endpoint, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
 
 /// `TCP_RETR1` (`include/net/tcp.h`), where the sysctl cannot be read.
 const RETRIES1: u64 = 3;
@@ -178,6 +178,17 @@ pub fn retries1(view: &View<'_>, socket: &Socket) -> u64 {
 pub fn base_rto_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     Some((u64::from(info.rto_us()?) / 1000) >> info.backoff()?.min(31))
+}
+
+/// Probes in a row that the kernel could not hand to a device.
+const FAILED_PROBES: u8 = 3;
+
+/// Whether segments fail to leave this host: nothing is in flight, the window is open, and yet the probe timer goes on
+/// (`tcp_write_wakeup` would have sent the data). A route or an interface is gone, or a local firewall drops.
+#[must_use]
+pub fn cannot_leave(socket: &Socket) -> bool {
+    socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe && t.retransmits >= FAILED_PROBES)
+        && socket.info.as_deref().is_some_and(|i| i.snd_wnd_bytes().is_some_and(|w| w > 0) && i.unacked() == Some(0))
 }
 
 #[cfg(test)]

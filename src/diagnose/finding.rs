@@ -109,7 +109,10 @@ impl Evidence {
 /// What kind of advice a program-specific remedy may add (see [`crate::diagnose::programs`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topic {
+    /// On connections that the program opened.
     CloseWait,
+    /// On connections that it accepted.
+    CloseWaitServer,
     TimeWaitClient,
     TimeWaitServer,
     AcceptQueue,

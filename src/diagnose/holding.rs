@@ -100,12 +100,15 @@ impl<'v, 'a> Holding<'v, 'a> {
         // by design: prefork, a fork per connection, privilege separation.
         let strangers = holders.iter().filter(|h| {
             let process = self.view.now.owners.process(h);
-            h.fd > STDERR && process.pid != owner.pid && !is_activator(process) && self.is_other_program(owner, process)
+            h.fd > STDERR
+                && process.pid != owner.pid
+                && !is_activator(process)
+                && !self.view.is_same_program(owner, process)
         });
         let helper = strangers.map(|h| self.view.now.owners.process(h).pid).min()?;
         let alone = !holders.iter().any(|h| {
             let process = self.view.now.owners.process(h);
-            process.pid == owner.pid || !self.is_other_program(owner, process)
+            process.pid == owner.pid || self.view.is_same_program(owner, process)
         });
         // On its standard streams, it was started to serve the connection.
         if holders.iter().any(|h| h.fd <= STDERR && self.view.now.owners.process(h).pid == helper) {
@@ -133,18 +136,5 @@ impl<'v, 'a> Holding<'v, 'a> {
     #[must_use]
     pub fn process(&self, pid: u32) -> Option<&'a Process> {
         self.processes.get(&pid).copied()
-    }
-
-    /// Whether two processes run different programs: by the file they execute, else by name.
-    fn is_other_program(&self, a: &Process, b: &Process) -> bool {
-        let exe = |p: &Process| {
-            let exe = self.view.process(p.pid)?.exe.as_deref()?;
-            // A program that was replaced on disk while it runs is still the same program.
-            Some(exe.strip_suffix(" (deleted)").unwrap_or(exe).to_owned())
-        };
-        match (exe(a), exe(b)) {
-            (Some(a), Some(b)) => a != b,
-            _ => a.comm != b.comm,
-        }
     }
 }

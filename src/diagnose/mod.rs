@@ -66,7 +66,7 @@ impl Outcome {
 /// What all rules say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Diagnosis {
-    /// Most severe first, then most certain, then by rule.
+    /// Most severe first, then what runs out, then most certain, then by rule.
     pub findings: Vec<Finding>,
     /// Rules that could not be judged, with the reason.
     pub not_checked: Vec<(&'static str, String)>,
@@ -103,6 +103,9 @@ fn judge(view: &View<'_>, rules: &[&Rule]) -> Vec<Outcome> {
     outcomes.into_iter().map(|o| o.into_inner().unwrap_or_default()).collect()
 }
 
+/// Rules about what runs out: of equally severe findings these explain the others.
+const CAUSES: [&str; 2] = ["fd-exhaustion", "tcp-memory-pressure"];
+
 /// Runs the rules that `wanted` names, or all.
 #[must_use]
 pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
@@ -130,6 +133,7 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
     diagnosis.findings.sort_by(|a, b| {
         b.severity
             .cmp(&a.severity)
+            .then_with(|| CAUSES.contains(&b.rule).cmp(&CAUSES.contains(&a.rule)))
             .then_with(|| b.confidence.total_cmp(&a.confidence))
             .then_with(|| a.rule.cmp(b.rule))
             .then_with(|| a.summary.cmp(&b.summary))

@@ -8,7 +8,7 @@ mod advice;
 
 pub use advice::{ADVICE, Advice};
 
-use crate::diagnose::finding::Finding;
+use crate::diagnose::finding::{Finding, Topic};
 use crate::diagnose::view::View;
 
 /// Pieces of advice that one finding gets at most.
@@ -65,6 +65,7 @@ pub const PROGRAMS: &[Program] = &[
     java("java-okhttp", "OkHttp", &["okhttp-"]),
     java("tomcat", "Tomcat", &["org.apache.catalina.startup.Bootstrap", "tomcat-embed-core-", "catalina.jar"]),
     Program { runtime: Some("if it uses HttpURLConnection or java.net.http"), ..java("java-jdk-http", "Java", &[]) },
+    Program { runtime: Some(""), ..java("java-server", "Java", &[]) },
     Program { id: "go-net-http", name: "Go", go: true, runtime: Some(""), ..NONE },
     node("node-http-agent", ""),
     node("node-undici", "with fetch or undici"),
@@ -72,6 +73,7 @@ pub const PROGRAMS: &[Program] = &[
     python("python-requests", &[], "if it uses requests"),
     python("python-aiohttp", &["aiohttp/"], "if it uses aiohttp"),
     python("python-urllib3", &[], "if it uses urllib3"),
+    python("python-server", &[], ""),
     Program { script: "gunicorn", ..runs("gunicorn", "Gunicorn", &["gunicorn*"]) },
     runs("uwsgi", "uWSGI", &["uwsgi*"]),
     runs("php-fpm", "PHP-FPM", &["php-fpm*"]),
@@ -105,14 +107,29 @@ pub const PROGRAMS: &[Program] = &[
     runs("load-generator", "load generator", &["ab", "wrk", "wrk2", "hey", "k6", "siege", "vegeta", "h2load"]),
 ];
 
+/// What only opens connections.
+const CLIENTS: &[&str] = &[
+    "java-hikaricp",
+    "java-httpclient4",
+    "java-httpclient5",
+    "java-okhttp",
+    "java-jdk-http",
+    "node-http-agent",
+    "node-undici",
+    "python-requests",
+    "python-aiohttp",
+    "python-urllib3",
+    "postgresql-client",
+    "mysql-client",
+    "redis-client",
+];
+
 /// Adds what is known about the program at fault, behind the first step of the remedy.
 pub fn advise(finding: &mut Finding, view: &View<'_>) {
     let Some(topic) = finding.topic else { return };
     let Some(traces) = Traces::of(finding, view) else { return };
-    let mut found: Vec<(Match, &Program, &Advice)> = PROGRAMS
-        .iter()
-        .filter_map(|p| Some((traces.shows(p)?, p, ADVICE.iter().find(|a| a.program == p.id && a.topic == topic)?)))
-        .collect();
+    let mut found: Vec<(Match, &Program, &Advice)> =
+        PROGRAMS.iter().filter_map(|p| Some((traces.shows(p)?, p, advice(p, topic)?))).collect();
     if found.iter().any(|(m, ..)| *m == Match::Specific) {
         found.retain(|(m, ..)| *m == Match::Specific);
     }
@@ -126,6 +143,13 @@ pub fn advise(finding: &mut Finding, view: &View<'_>) {
     let steps: Vec<String> = found.into_iter().take(MOST).map(step).collect();
     let at = finding.remedy.len().min(1);
     finding.remedy.splice(at..at, steps);
+}
+
+/// The row of a program. What a program says of CLOSE_WAIT holds for accepted connections too, unless it is a client.
+fn advice(program: &Program, topic: Topic) -> Option<&'static Advice> {
+    let row = |topic| ADVICE.iter().find(|a| a.program == program.id && a.topic == topic);
+    let also = (topic == Topic::CloseWaitServer && !CLIENTS.contains(&program.id)).then_some(Topic::CloseWait);
+    row(topic).or_else(|| row(also?))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +237,7 @@ fn is_called(name: &str, pattern: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::finding::{Severity, Subject, Topic};
+    use crate::diagnose::finding::{Severity, Subject};
     use crate::diagnose::testkit::World;
     use crate::model::Endpoint;
     use crate::model::snapshot::{Inspection, ProcessFacts};
@@ -259,7 +283,7 @@ mod tests {
 
     #[test]
     fn the_table_is_well_formed() {
-        assert_eq!(ADVICE.len(), 70);
+        assert_eq!(ADVICE.len(), 77);
         for advice in ADVICE {
             let program = PROGRAMS.iter().find(|p| p.id == advice.program);
             assert!(program.is_some(), "{} is recognised by nothing", advice.program);
@@ -268,6 +292,7 @@ mod tests {
             let twice = ADVICE.iter().filter(|a| a.program == advice.program && a.topic == advice.topic).count();
             assert_eq!(twice, 1, "{} {:?}", advice.program, advice.topic);
         }
+        assert!(CLIENTS.iter().all(|id| PROGRAMS.iter().any(|p| p.id == *id)));
         for program in PROGRAMS {
             let traces = program.go || program.peer_port != 0 || !program.runs.is_empty() || !program.with.is_empty();
             assert!(traces && !program.name.is_empty(), "{} has nothing to be recognised by", program.id);
@@ -307,6 +332,20 @@ mod tests {
             ..CASE
         };
         assert_eq!(names(&tomcat, Topic::AcceptQueue), ["Tomcat"]);
+    }
+
+    #[test]
+    fn a_server_is_not_told_how_to_use_a_client() {
+        let java = Case { comm: "java", exe: "java", cmdline: &["java", "-jar", "app.jar"], ..CASE };
+        assert_eq!(names(&java, Topic::CloseWaitServer), ["Java"]);
+        let python = Case { comm: "python3", exe: "python3.12", cmdline: &["python3", "srv.py"], ..CASE };
+        assert_eq!(names(&python, Topic::CloseWaitServer), ["Python"]);
+        let node = Case { comm: "node", exe: "node", ..CASE };
+        assert_eq!(names(&node, Topic::CloseWaitServer), ["Node.js"]);
+        assert!(remedy(&node, Topic::CloseWaitServer)[0].contains("allowHalfOpen"));
+        // What relays has one row for both ends.
+        let proxy = Case { comm: "haproxy", exe: "haproxy", ..CASE };
+        assert_eq!(remedy(&proxy, Topic::CloseWaitServer), remedy(&proxy, Topic::CloseWait));
     }
 
     #[test]

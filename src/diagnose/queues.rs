@@ -3,10 +3,10 @@
 //! Comes in: the rows of a snapshot, in one pass. Goes out: one [`Queue`] per listening endpoint, and its owner in
 //! words. Never here: judgement.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::Listeners;
-use crate::diagnose::doing;
+use crate::diagnose::doing::{self, Class};
 use crate::diagnose::finding::{Evidence, Finding, Subject};
 use crate::diagnose::view::View;
 use crate::model::snapshot::Snapshot;
@@ -14,6 +14,10 @@ use crate::model::{Endpoint, Process, RowKind, Socket, State};
 
 /// `TCP_TIMEOUT_INIT` (`include/net/tcp.h`): the first repetition of a SYN or SYN-ACK comes after this.
 pub const INITIAL_RTO_MS: u64 = 1000;
+
+/// Why an owner does not run.
+pub const STOPPED: &str = "stopped by a signal (state T)";
+pub const DEBUGGED: &str = "stopped by a debugger (state t)";
 
 /// Programs that hold a listener for somebody else until he is started.
 const ACTIVATORS: [&str; 4] = ["systemd", "inetd", "xinetd", "launchd"];
@@ -62,6 +66,18 @@ impl Queue<'_> {
 #[must_use]
 pub fn is_over_limit(listener: &Socket) -> bool {
     listener.backlog().is_some_and(|limit| listener.recv_q_bytes > limit)
+}
+
+/// Whether a queue overflows or just did: it is over its limit in a sample, or one of its listeners dropped meanwhile. A
+/// client whose last ACK it dropped believes to be connected, and the server has a half-open row or, with SYN cookies,
+/// nothing.
+#[must_use]
+pub fn overflows(view: &View<'_>, queue: &Queue<'_>) -> bool {
+    let before = view.queues_before().and_then(|q| q.get(queue.netns, queue.local));
+    let drops = |l: &Socket| l.skmem.and_then(|m| m.drops);
+    queue.is_over_limit()
+        || before.is_some_and(Queue::is_over_limit)
+        || queue.listeners.iter().any(|l| view.earlier(l).is_some_and(|e| drops(l) > drops(e)))
 }
 
 /// For how long a connection has waited to be accepted: nobody can have sent on it, so the stamp is that of its making
@@ -138,12 +154,16 @@ impl<'a> Queues<'a> {
 #[derive(Clone, Debug)]
 pub struct Owner<'a> {
     pub process: &'a Process,
-    /// Every process that holds it, sorted.
+    /// Every process that serves it, sorted: those seen to accept on it, else all but the masters that forked them.
     pub pids: Vec<u32>,
+    /// Every process that holds it, sorted: a master of prefork workers too.
+    pub holders: Vec<u32>,
     /// Only a program that starts services on demand holds it.
     pub is_activator: bool,
-    /// Why the owner cannot run at all: every holder is stopped, traced, or stuck in the kernel.
+    /// Why the owner cannot run at all: every server is stopped, traced, or stuck in the kernel.
     pub halted: Option<&'static str>,
+    /// Descriptors in use and their limit, of the first server, when none has one left: `accept()` fails.
+    pub no_descriptors: Option<(u64, u64)>,
 }
 
 impl<'a> Owner<'a> {
@@ -153,16 +173,27 @@ impl<'a> Owner<'a> {
         let mut holders: Vec<&'a Process> = listeners.iter().flat_map(|l| view.processes(l)).collect();
         holders.sort_by_key(|p| (is_activator(p), p.pid));
         holders.dedup_by_key(|p| p.pid);
-        let process = *holders.first()?;
-        let is_activator = is_activator(process);
+        let is_activator = is_activator(holders.first()?);
         // A service manager keeps a copy of the listener; whether it runs says nothing of the service.
-        let workers: Vec<&Process> =
-            holders.iter().copied().filter(|p| self::is_activator(p) == is_activator).collect();
-        let states: Vec<Option<&'static str>> = workers.iter().map(|p| halted(view, p.pid)).collect();
-        let halted = if states.iter().all(Option::is_some) { states.first().copied().flatten() } else { None };
-        let mut pids: Vec<u32> = workers.iter().map(|p| p.pid).collect();
-        pids.sort_unstable();
-        Some(Owner { process, pids, is_activator, halted })
+        holders.retain(|p| self::is_activator(p) == is_activator);
+        let servers = servers(view, listeners, &holders);
+        let states: Vec<Option<&'static str>> = servers.iter().map(|p| halted(view, p.pid)).collect();
+        let first = states.iter().position(Option::is_some).unwrap_or(0);
+        let halted = if states.iter().all(Option::is_some) { states[first] } else { None };
+        let full: Option<Vec<(u64, u64)>> = servers.iter().map(|p| no_descriptors(view, p.pid)).collect();
+        let sorted = |processes: &[&Process]| {
+            let mut pids: Vec<u32> = processes.iter().map(|p| p.pid).collect();
+            pids.sort_unstable();
+            pids
+        };
+        Some(Owner {
+            process: servers[first],
+            pids: sorted(&servers),
+            holders: sorted(&holders),
+            is_activator,
+            halted,
+            no_descriptors: full.and_then(|f| f.first().copied()),
+        })
     }
 
     /// `server (812)`, `nginx (812 and 7 more)`.
@@ -175,6 +206,68 @@ impl<'a> Owner<'a> {
     }
 }
 
+/// Why nobody accepts, in words: what keeps the owner from it if that is known, else what it does (`does not ...`).
+#[must_use]
+pub fn acts(owner: Option<&Owner<'_>>, otherwise: &str) -> String {
+    let who = name(owner);
+    match owner {
+        Some(Owner { halted: Some(why), .. }) => format!("{who} is {why}"),
+        Some(Owner { no_descriptors: Some((used, limit)), .. }) => {
+            format!("{who} has no descriptor left ({used} of {limit}), so that accept() fails")
+        }
+        _ => format!("{who} {otherwise}"),
+    }
+}
+
+/// What ends it at once, when what keeps the owner from accepting is known; the first step of a remedy.
+#[must_use]
+pub fn first_aid(owner: Option<&Owner<'_>>) -> Option<String> {
+    let owner = owner?;
+    let pids: Vec<String> = owner.pids.iter().map(ToString::to_string).collect();
+    match (owner.halted, owner.no_descriptors) {
+        (Some(STOPPED), _) => {
+            Some(format!("let it go on: `kill -CONT {}`, and find out who stopped it", pids.join(" ")))
+        }
+        (Some(DEBUGGED), _) => Some("let the process go on in the debugger, or detach".into()),
+        (None, Some((_, limit))) => Some(format!(
+            "see fd-exhaustion for what takes the {limit} descriptors: no backlog and no worker helps before some are free"
+        )),
+        _ => None,
+    }
+}
+
+/// Those of the holders who serve the listeners: whoever has one in an epoll set or stands in `accept()` on it, as far
+/// as that was looked at. Else nobody is seen to, and those are left out who forked other holders to serve, or who are
+/// another program that merely inherited the listener.
+fn servers<'a>(view: &View<'a>, listeners: &[&Socket], holders: &[&'a Process]) -> Vec<&'a Process> {
+    if holders.len() < 2 {
+        return holders.to_vec();
+    }
+    let attends = |p: &&Process| {
+        doing::Uses::new(view, p.pid).is_some_and(|uses| listeners.iter().any(|l| uses.of(l) == Some(true)))
+    };
+    let attending: Vec<&Process> = holders.iter().copied().filter(attends).collect();
+    if !attending.is_empty() {
+        return attending;
+    }
+    // The holder that started this one, and whether they are one program.
+    let parent = |p: &Process| {
+        let pid = view.process(p.pid)?.parent?;
+        holders.iter().copied().find(|h| h.pid == pid && h.pid != p.pid)
+    };
+    let heir = |p: &Process| parent(p).is_some_and(|parent| !view.is_same_program(p, parent));
+    let family: Vec<&Process> = holders.iter().copied().filter(|p| !heir(p)).collect();
+    let masters: FxHashSet<u32> = family.iter().filter_map(|p| parent(p)).map(|p| p.pid).collect();
+    let workers: Vec<&Process> = family.iter().copied().filter(|p| !masters.contains(&p.pid)).collect();
+    [workers, family].into_iter().find(|some| !some.is_empty()).unwrap_or_else(|| holders.to_vec())
+}
+
+/// Descriptors in use and the soft limit of a process that has none left.
+fn no_descriptors(view: &View<'_>, pid: u32) -> Option<(u64, u64)> {
+    let facts = view.process(pid)?;
+    facts.fd_used.zip(facts.fd_soft).filter(|(used, soft)| used >= soft)
+}
+
 /// Whether it is a program that holds listeners for what it starts.
 #[must_use]
 pub fn is_activator(process: &Process) -> bool {
@@ -184,8 +277,8 @@ pub fn is_activator(process: &Process) -> bool {
 /// Why a process cannot run, from the letter of its state.
 fn halted(view: &View<'_>, pid: u32) -> Option<&'static str> {
     match view.process(pid)?.state? {
-        'T' => Some("stopped by a signal (state T)"),
-        't' => Some("stopped by a debugger (state t)"),
+        'T' => Some(STOPPED),
+        't' => Some(DEBUGGED),
         // Any disk access passes through D: only one that lasts means something.
         'D' if view.before.is_none_or(|b| b.processes.get(&pid).is_some_and(|p| p.state == Some('D'))) => {
             Some("stuck in the kernel (state D)")
@@ -205,7 +298,8 @@ pub fn name(owner: Option<&Owner<'_>>) -> String {
 pub fn subject(view: &View<'_>, owner: Option<&Owner<'_>>, netns: u64, listener: Endpoint) -> Subject {
     let bare = || Subject { netns: (netns != 0).then_some(netns), ..Subject::default() };
     let named = owner.map_or_else(bare, |o| view.subject_of(o.process, netns));
-    let pids = owner.map(|o| o.pids.clone()).filter(|p| p.len() > 1).unwrap_or_default();
+    // A master is concerned too: it starts the workers, and what it holds keeps the queue alive.
+    let pids = owner.map(|o| o.holders.clone()).filter(|p| p.len() > 1).unwrap_or_default();
     Subject { listener: Some(listener), pids, ..named }
 }
 
@@ -223,8 +317,11 @@ pub fn owner_states(view: &View<'_>, owner: &Owner<'_>) -> Evidence {
     }
 }
 
-/// Asks for a look at what the first owners do with their listeners (a pool is alike beyond a few), and says it once they
-/// were looked at.
+/// Holders of a listener that are looked at: a pool is alike beyond these.
+const MOST_INSPECTED: usize = 32;
+
+/// Asks for a look at what the holders do with their listeners, and says of the server that the finding names what it
+/// does, once they were looked at. To tell a server from the master that forked it takes a look at both.
 #[must_use]
 pub fn inspect_owners(
     mut finding: Finding,
@@ -232,17 +329,30 @@ pub fn inspect_owners(
     listeners: &[&Socket],
     owner: Option<&Owner<'_>>,
 ) -> Finding {
-    for pid in owner.iter().flat_map(|o| &o.pids).take(4) {
-        let theirs: Vec<&Socket> =
-            listeners.iter().copied().filter(|l| view.processes(l).iter().any(|p| p.pid == *pid)).collect();
-        finding = finding.inspect(*pid, &theirs);
-        if !finding.evidence.iter().any(|(name, _)| *name == "doing")
-            && let Some(doing) = doing::doing(view, *pid, &theirs)
-        {
-            finding = doing.onto(finding);
-        }
+    let Some(owner) = owner else { return finding };
+    let held_by = |pid: u32| -> Vec<&Socket> {
+        listeners.iter().copied().filter(|l| view.processes(l).iter().any(|p| p.pid == pid)).collect()
+    };
+    for pid in owner.holders.iter().take(MOST_INSPECTED) {
+        finding = finding.inspect(*pid, &held_by(*pid));
     }
-    finding
+    // A worker has the listeners of all others too, as its master made them: what it does with its own counts.
+    let does = |pid: u32| {
+        let mut theirs = held_by(pid);
+        if let Some(uses) = doing::Uses::new(view, pid)
+            && theirs.iter().any(|l| uses.of(l) == Some(true))
+        {
+            theirs.retain(|l| uses.of(l) == Some(true));
+        }
+        doing::doing(view, pid, &theirs)
+    };
+    let Some(mut doing) = does(owner.process.pid) else { return finding };
+    let all: Vec<Class> = owner.pids.iter().take(MOST_INSPECTED).filter_map(|pid| Some(does(*pid)?.class)).collect();
+    if all.len() > 1 {
+        let same = all.iter().filter(|class| **class == doing.class).count();
+        doing.sentence = format!("{}; the same in {same} of {} processes", doing.sentence, all.len());
+    }
+    doing.onto(finding)
 }
 
 /// How many connection attempts that nobody answers each queue of this host has, from the callers' side.
@@ -271,4 +381,112 @@ pub fn called<'v>(view: &'v View<'_>, socket: &Socket) -> Option<&'v Queue<'v>> 
     let listeners = view.listeners(netns);
     let at = listeners.get(listeners.matching(netns, socket.peer)?).local;
     view.queues().get(netns, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, listen};
+    use crate::model::snapshot::{EpollWatch, Inspection, ThreadStand};
+
+    const INODE: u64 = 80 << 16;
+
+    /// A master (10) and its workers (11, 12, 13), all of which have the listener.
+    fn prefork() -> World {
+        let mut world = World::new();
+        world.add(listen("0.0.0.0:80", 9, 8));
+        for pid in 10..=13 {
+            world.hold(pid, "nginx", 6, INODE);
+            world.now.processes.get_mut(&pid).unwrap().parent = Some(if pid == 10 { 1 } else { 10 });
+        }
+        world
+    }
+
+    fn inspect(world: &mut World, pid: u32, call: libc::c_long, watches: bool) {
+        let thread = ThreadStand {
+            tid: pid,
+            name: "nginx".into(),
+            state: Some('S'),
+            wchan: None,
+            syscall: u64::try_from(call).ok(),
+            syscall_arg0: Some(8),
+        };
+        let watch = EpollWatch { epoll_fd: 8, target_fd: 6, inode: Some(INODE), events: 1 };
+        world.now.processes.get_mut(&pid).unwrap().inspection = Some(Inspection {
+            epoll_sets: u32::from(watches),
+            watches: if watches { vec![watch] } else { Vec::new() },
+            threads: vec![thread],
+            ..Inspection::default()
+        });
+    }
+
+    fn owner(world: &World, see: impl Fn(Owner<'_>)) {
+        let view = View::new(&world.now, None, &world.thresholds);
+        see(Owner::of(&view, &[&world.now.sockets[0]]).unwrap());
+    }
+
+    #[test]
+    fn the_workers_serve_and_not_the_master_that_forked_them() {
+        let world = prefork();
+        owner(&world, |o| {
+            assert_eq!((o.process.pid, &o.pids[..], &o.holders[..]), (11, &[11, 12, 13][..], &[10, 11, 12, 13][..]));
+            assert_eq!(o.name(), "nginx (11 and 2 more)");
+        });
+        // What a server starts and forgets to close the listener for does not serve.
+        let mut inherited = World::new();
+        inherited.add(listen("0.0.0.0:80", 9, 8)).hold(10, "server", 6, INODE).hold(11, "sleep", 6, INODE);
+        inherited.now.processes.get_mut(&11).unwrap().parent = Some(10);
+        owner(&inherited, |o| assert_eq!((o.process.pid, &o.pids[..]), (10, &[10][..])));
+    }
+
+    #[test]
+    fn whoever_watches_a_listener_serves_it() {
+        let mut world = prefork();
+        inspect(&mut world, 10, libc::SYS_rt_sigsuspend, false);
+        inspect(&mut world, 11, libc::SYS_epoll_wait, false);
+        inspect(&mut world, 12, libc::SYS_epoll_wait, true);
+        inspect(&mut world, 13, libc::SYS_epoll_wait, false);
+        owner(&world, |o| assert_eq!((o.process.pid, &o.pids[..], o.halted), (12, &[12][..], None)));
+        world.now.processes.get_mut(&12).unwrap().state = Some('T');
+        owner(&world, |o| assert_eq!(o.halted, Some("stopped by a signal (state T)")));
+    }
+
+    #[test]
+    fn what_keeps_all_servers_from_accepting_is_said() {
+        let mut world = prefork();
+        for pid in 11..=13 {
+            world.now.processes.get_mut(&pid).unwrap().fd_used = Some(1024);
+        }
+        owner(&world, |o| {
+            let words = acts(Some(&o), "sleeps");
+            assert_eq!(words, "nginx (11 and 2 more) has no descriptor left (1024 of 1024), so that accept() fails");
+        });
+        world.now.processes.get_mut(&13).unwrap().fd_used = Some(20);
+        owner(&world, |o| assert_eq!(acts(Some(&o), "sleeps"), "nginx (11 and 2 more) sleeps"));
+        // The one that is stopped is named first; that the others run is why the queue is not all its fault.
+        world.now.processes.get_mut(&13).unwrap().state = Some('T');
+        owner(&world, |o| assert_eq!((o.process.pid, o.halted), (13, None)));
+        assert_eq!(acts(None, "sleeps"), "its owner sleeps");
+    }
+
+    #[test]
+    fn the_server_that_is_named_speaks_and_the_others_are_counted() {
+        let mut world = prefork();
+        inspect(&mut world, 10, libc::SYS_rt_sigsuspend, false);
+        for pid in 11..=13 {
+            inspect(&mut world, pid, libc::SYS_clock_nanosleep, pid == 13);
+        }
+        let view = View::new(&world.now, None, &world.thresholds);
+        let rows = [&world.now.sockets[0]];
+        let holders = view.processes(rows[0]);
+        let first = holders.iter().copied().find(|p| p.pid == 11).unwrap();
+        let all = Owner { process: first, pids: vec![11, 12, 13], ..Owner::of(&view, &rows).unwrap() };
+        let empty = || Finding::new("r", crate::diagnose::Severity::Info, 1.0, "s");
+        let finding = inspect_owners(empty(), &view, &rows, Some(&all));
+        let asked: Vec<u32> = finding.inspect.iter().map(|(pid, _)| *pid).collect();
+        assert_eq!(asked, [10, 11, 12, 13]);
+        let said: Vec<&Evidence> = finding.evidence.iter().filter(|(n, _)| *n == "doing").map(|(_, v)| v).collect();
+        let [Evidence::Text(said)] = said[..] else { panic!("{finding:?}") };
+        assert!(said.ends_with("; the same in 2 of 3 processes") && said.contains("none stands in accept()"), "{said}");
+    }
 }

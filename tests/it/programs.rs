@@ -36,15 +36,27 @@ impl Drop for Running {
     }
 }
 
-/// nginx in the foreground, one worker, files in a folder of its own.
+/// nginx in the foreground, one process, files in a folder of its own.
 fn nginx(ns: &Netns, folder: &tempfile::TempDir, port: u16, keepalive: &str) -> Running {
+    nginx_of(ns, folder, port, keepalive, "master_process off;\nworker_processes 1;", "")
+}
+
+/// nginx with these processes, listening with these options.
+fn nginx_of(
+    ns: &Netns,
+    folder: &tempfile::TempDir,
+    port: u16,
+    keepalive: &str,
+    processes: &str,
+    options: &str,
+) -> Running {
     let root = folder.path().display();
     let config = format!(
-        "daemon off;\nmaster_process off;\nuser root;\nworker_processes 1;\npid {root}/pid;\nerror_log {root}/error.log;\n\
+        "daemon off;\n{processes}\nuser root;\npid {root}/pid;\nerror_log {root}/error.log;\n\
          events {{ worker_connections 4096; }}\n\
          http {{ access_log off; client_body_temp_path {root}/b; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;\n\
          uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;\n\
-         server {{ listen 10.9.0.1:{port}; keepalive_timeout {keepalive}; location / {{ return 200 ok; }} }} }}\n"
+         server {{ listen 10.9.0.1:{port} {options}; keepalive_timeout {keepalive}; location / {{ return 200 ok; }} }} }}\n"
     );
     let path = folder.path().join("nginx.conf");
     std::fs::write(&path, config).expect("write the configuration of nginx");
@@ -215,5 +227,95 @@ fn a_stopped_server_is_named_with_its_state_and_the_clients_that_wait() {
         assert_eq!(stalled["subject"]["pid"].as_u64(), Some(server.pid()), "{stalled:#}");
         assert_eq!(stalled["subject"]["listener"]["port"], 8084);
         assert!(stalled.to_string().contains("stopped"), "the state of the process: {stalled:#}");
+    });
+}
+
+/// Ends the workers of a master, stopped ones too: nobody else does when the master is killed.
+struct Workers(Vec<u64>);
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for pid in self.0.iter().filter_map(|pid| rustix::process::Pid::from_raw(i32::try_from(*pid).ok()?)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// The processes that a process has started.
+fn children(pid: u64) -> Vec<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|word| word.parse().expect("a process number")).collect()
+}
+
+/// With `reuseport` the master of nginx makes every listener, and every process has all of them; only the epoll sets tell
+/// whose they are.
+#[test]
+fn of_the_workers_of_nginx_the_stopped_one_is_named_and_not_the_master() {
+    if !programs_are_there(&["nginx", "ip"]) {
+        return;
+    }
+    in_netns(|ns| {
+        own_address(ns);
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = nginx_of(ns, &folder, 8085, "65", "worker_processes 3;", "reuseport");
+        let workers = wait_for("three workers that wait", || {
+            let workers = children(server.pid());
+            let waits = |pid: &&u64| {
+                let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+                let mut links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+                links.any(|link| link.to_string_lossy().contains("eventpoll"))
+            };
+            if workers.iter().filter(waits).count() == 3 { Ok(workers) } else { Err(format!("{workers:?}")) }
+        });
+        server.signal(rustix::process::Signal::STOP);
+        let _ends = Workers(workers.clone());
+        let pid = rustix::process::Pid::from_raw(i32::try_from(workers[1]).expect("a number")).expect("not zero");
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("stop a child of our child");
+        let at = std::net::SocketAddr::from(([10, 9, 0, 1], 8085));
+        let mut held = Vec::new();
+        let report = wait_for("the stuck worker to be found", || {
+            held.extend(
+                ns.run(|| (0..8).map(|_| std::net::TcpStream::connect(at).expect("a connection")).collect::<Vec<_>>()),
+            );
+            let (report, _) = doctor(ns, &["--interval", "1500ms"]);
+            let found = ["accept-queue-stalled", "reuseport-imbalance"].iter().all(|r| finding(&report, r).is_some());
+            if found { Ok(report) } else { Err(format!("{:#}", report["findings"])) }
+        });
+        for rule in ["accept-queue-stalled", "reuseport-imbalance"] {
+            let stuck = finding(&report, rule).expect("found");
+            assert_eq!(stuck["subject"]["pid"].as_u64(), Some(workers[1]), "{stuck:#}");
+            assert_eq!(stuck["evidence"]["doing_class"], "stopped", "{stuck:#}");
+            assert!(stuck["remedy"][0].as_str().is_some_and(|r| r.contains(&format!("kill -CONT {}", workers[1]))));
+        }
+    });
+}
+
+/// Resets at once what it has asked for; nothing of it stays in any table.
+const RESETTING_CLIENT: &str = r#"
+import socket, struct, time
+while True:
+    s = socket.create_connection(("10.9.0.1", 8086))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.send(b"GET / HTTP/1.0\r\n\r\n"); s.close()
+    time.sleep(0.005)
+"#;
+
+#[test]
+fn a_storm_of_resets_is_found_without_being_asked_for() {
+    if !programs_are_there(&["nginx", "python3", "ip"]) {
+        return;
+    }
+    in_netns(|ns| {
+        own_address(ns);
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = nginx(ns, &folder, 8086, "65");
+        let _client = Running::start(ns.command("python3").args(["-c", RESETTING_CLIENT]));
+        let storm = wait_for("the storm to be found", || {
+            let (report, _) = doctor(ns, &[]);
+            finding(&report, "abort-storm").cloned().ok_or_else(|| format!("{report:#}"))
+        });
+        assert_eq!(storm["severity"], "warning", "{storm:#}");
+        assert!(storm["evidence"]["closed_by_reset"].as_u64().is_some_and(|n| n > 0), "{storm:#}");
+        drop(server);
     });
 }

@@ -4,7 +4,7 @@
 //! recognised (see [`super::PROGRAMS`]), or advice without a source.
 
 use crate::diagnose::finding::Topic::{
-    self, AcceptQueue, CloseWait, Keepalive, PortExhaustion, TimeWaitClient, TimeWaitServer,
+    self, AcceptQueue, CloseWait, CloseWaitServer, Keepalive, PortExhaustion, TimeWaitClient, TimeWaitServer,
 };
 
 /// One piece of advice.
@@ -516,5 +516,54 @@ pub const ADVICE: &[Advice] = &[
         "one generator address gives about 28,000 ports per target address and port: add source addresses or \
          targets, use keep-alive; the limit is the generator's, not the server's",
         "ip-sysctl: ip_local_port_range; ip(7)",
+    ),
+    tip(
+        "apache-httpd",
+        CloseWaitServer,
+        "lower TimeOut (60 s) and set RequestReadTimeout (mod_reqtimeout); find what the workers wait for with \
+         mod_status, and give a backend timeout= in ProxyPass",
+        "Apache HTTP Server docs: core, TimeOut; mod_reqtimeout; mod_status",
+    ),
+    tip(
+        "java-server",
+        CloseWaitServer,
+        "close the Socket or HttpExchange in a finally block or by try-with-resources, also when the handler fails; \
+         call setSoTimeout; take a thread dump (jstack) to see what the pool waits for",
+        "Java SE docs: java.net.Socket setSoTimeout, close; com.sun.net.httpserver.HttpExchange close",
+    ),
+    tip(
+        "node-server",
+        CloseWaitServer,
+        "with allowHalfOpen: true call socket.end() in the 'end' handler; set socket.setTimeout() and \
+         server.requestTimeout (300 s); after socket.pause() always resume() or destroy()",
+        "Node.js docs: net.createServer allowHalfOpen, socket.setTimeout; http server.requestTimeout",
+    ),
+    tip(
+        "python-server",
+        CloseWaitServer,
+        "close by with or try/finally; asyncio: writer.close() and await writer.wait_closed() in a finally; give \
+         blocking sockets settimeout(); py-spy dump --pid shows where the threads stand",
+        "Python docs: asyncio Streams, StreamWriter.close; socket.settimeout; py-spy README",
+    ),
+    tip(
+        "gunicorn",
+        CloseWaitServer,
+        "--timeout (30 s) ends a silent sync worker, 0 switches that off; give backend calls time limits, and move \
+         long requests to gthread or an async worker class",
+        "Gunicorn docs: Settings, timeout, worker_class",
+    ),
+    tip(
+        "uwsgi",
+        CloseWaitServer,
+        "set harakiri to the longest time a request may take, and socket-timeout; a worker that waits for a backend \
+         does not notice that its client left",
+        "uWSGI docs: Options, harakiri, socket-timeout",
+    ),
+    tip(
+        "php-fpm",
+        CloseWaitServer,
+        "a worker notices that the web server left only when it writes: set request_terminate_timeout, find the slow \
+         script with request_slowlog_timeout and slowlog, and give backend calls time limits",
+        "PHP manual: FastCGI Process Manager, Configuration; Connection handling",
     ),
 ];

@@ -109,6 +109,24 @@ fn stand<'a>(view: &View<'a>, queue: &Queue<'a>, row: &'a Socket) -> Option<Stan
     Some(Stand { row, severity, new_drops, dropped, full, confidence, because })
 }
 
+/// Clients on this host that believe to be connected, and of whom the server knows at most half a handshake.
+fn unheard(view: &View<'_>, queue: &Queue<'_>) -> u64 {
+    let clients = view.now.sockets.iter().filter(|s| {
+        s.state == State::Established
+            && s.peer.port == queue.local.port
+            && view.mirror(s).is_none_or(|m| m.state == State::SynRecv)
+    });
+    clients.filter(|s| queues::called(view, s).is_some_and(|q| q.local == queue.local)).count() as u64
+}
+
+/// How many of those who waited in the sample before wait no more: accepted, or dead before that.
+fn taken(view: &View<'_>, queue: &Queue<'_>) -> Option<u64> {
+    let before = view.queues_before()?.get(queue.netns, queue.local)?;
+    let still =
+        |s: &Socket| view.at(s.netns, s.four_tuple()).is_some_and(|now| now.is_unaccepted() && now.cookie == s.cookie);
+    Some(before.waiting.iter().filter(|s| !still(s)).count() as u64)
+}
+
 fn drops(row: &Socket) -> Option<u64> {
     row.skmem?.drops.map(u64::from)
 }
@@ -127,23 +145,28 @@ fn finding(
     let worst = &stands[0];
     let (at, netns) = (queue.local, queue.netns);
     let owner = Owner::of(view, &[worst.row]);
-    let who = queues::name(owner.as_ref());
     let places = worst.row.backlog().map_or(0, |n| u64::from(n) + 1);
-    let taken = format!("{} of {places} places", worst.row.recv_q_bytes);
-    let halted = owner.as_ref().and_then(|o| o.halted);
+    let filled = format!("{} of {places} places", worst.row.recv_q_bytes);
     let drops_in = |n: u64| {
         let time = view.interval_ms().map_or_else(String::new, |ms| format!(" in {}", words::duration(ms)));
         format!("{}{time}", words::count(n, "SYN was dropped", "SYNs were dropped"))
     };
-    let acts = match halted {
-        Some(why) => format!("{who} is {why}"),
-        None if worst.severity == Severity::Critical => format!("{who} accepts nothing"),
-        None => format!("{who} does not accept fast enough"),
-    };
+    let taken = taken(view, queue);
+    let acts = queues::acts(
+        owner.as_ref(),
+        &match (worst.severity, taken) {
+            (Severity::Critical, Some(0)) => "accepts nothing".to_owned(),
+            (Severity::Critical, Some(n)) => format!("took only {n} of those who waited"),
+            _ => "does not accept fast enough".to_owned(),
+        },
+    );
     let summary = match worst.new_drops {
-        Some(n) if worst.dropped => format!("accept queue of {at} overflows ({taken}): {}, {acts}", drops_in(n)),
-        _ if worst.full => format!("accept queue of {at} is full ({taken}) and {acts}: new clients are dropped"),
-        _ => format!("accept queue of {at} is half full or more in two samples ({taken}): {acts}"),
+        Some(n) if worst.dropped && worst.full => {
+            format!("accept queue of {at} overflows ({filled}): {}, {acts}", drops_in(n))
+        }
+        Some(n) if worst.dropped => format!("accept queue of {at} overflowed ({filled} now): {}, {acts}", drops_in(n)),
+        _ if worst.full => format!("accept queue of {at} is full ({filled}) and {acts}: new clients are dropped"),
+        _ => format!("accept queue of {at} is half full or more in two samples ({filled}): {acts}"),
     };
     let count = |name: &str| Evidence::count(view.delta(netns, name));
     let setting = |name: &str| Evidence::count(view.netns(netns).and_then(|n| n.sysctl(name)));
@@ -155,12 +178,14 @@ fn finding(
         .evidence("backlog", Evidence::count(worst.row.backlog().map(u64::from)))
         .evidence("new_drops", Evidence::count(worst.new_drops))
         .evidence("drops_since_listen", Evidence::count(drops(worst.row)))
+        .evidence("accepted_of_waiting", Evidence::count(taken))
         .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
         .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| queues::owner_states(view, o)))
         .evidence("netns_listen_overflows", count("TcpExt:ListenOverflows"))
         .evidence("netns_listen_drops", count("TcpExt:ListenDrops"))
         .evidence("repeated_syn_acks", Evidence::Count(repeated as u64))
         .evidence("local_callers", Evidence::Count(callers.get(&(netns, at)).copied().unwrap_or(0)))
+        .evidence("clients_never_heard_of", Evidence::Count(unheard(view, queue)))
         .evidence("somaxconn", setting("core/somaxconn"))
         .evidence("tcp_abort_on_overflow", setting("ipv4/tcp_abort_on_overflow"));
     if queue.listeners.len() > 1 {
@@ -181,6 +206,7 @@ fn finding(
              than the backlog. When that is full it drops SYNs and last ACKs in silence, so that clients connect \
              after 1 s, 3 s, 7 s, or believe to be connected while the server knows nothing of them.",
         )
+        .remedy(queues::first_aid(owner.as_ref()))
         .remedy([
             "find out why accept() is late: a blocked loop, too few workers, a CPU limit, no free descriptor, a \
              stopped process",
@@ -250,6 +276,22 @@ mod tests {
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         assert_eq!(finding.severity, Severity::Critical);
         assert!(finding.summary.contains("5 of 5 places") && finding.summary.contains("stopped by a signal"));
+    }
+
+    #[test]
+    fn a_full_queue_of_which_some_were_taken_is_not_said_to_stand() {
+        let mut world = world(5, 5000);
+        world.later(2000);
+        let summary = |world: &World| world.check(check).findings[0].summary.clone();
+        assert!(summary(&world).contains("server (812) accepts nothing"), "{}", summary(&world));
+        for socket in world.now.sockets.iter_mut().filter(|s| s.inode == 0).take(2) {
+            socket.cookie = socket.cookie.map(|c| c + 1_000_000);
+        }
+        assert!(summary(&world).contains("server (812) took only 2 of those who waited"), "{}", summary(&world));
+        drop_some(&mut world, 3);
+        world.now.sockets[0].recv_q_bytes = 0;
+        world.now.sockets.retain(|s| s.inode != 0);
+        assert!(summary(&world).starts_with("accept queue of 0.0.0.0:80 overflowed (0 of 5 places now): 3 SYNs"));
     }
 
     #[test]

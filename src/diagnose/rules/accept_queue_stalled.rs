@@ -36,6 +36,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                     format!("{n} of {} wait for accept(), for how long this source does not tell", queue.local)
                 }
             });
+            // So long a wait is no moment of a busy loop, whatever a second sample says of the others.
+            if exact && reaches(oldest, view.thresholds.accept_wait_high_seconds) {
+                findings.push(finding(view, queue, &waiting, oldest, exact));
+            }
             continue;
         }
         if reaches(oldest, view.thresholds.accept_wait_warn_seconds) && waited_before(view, queue, &waiting) {
@@ -77,7 +81,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
     let before = view.queues_before().and_then(|q| q.get(netns, at)).map(Queue::queued);
     let falls = before.is_some_and(|n| queue.queued() < n);
     let thresholds = view.thresholds;
-    let mut severity = if reaches(oldest, thresholds.accept_wait_crit_seconds) && !falls {
+    let mut severity = if reaches(oldest, thresholds.accept_wait_crit_seconds) && !falls && before.is_some() {
         Severity::Critical
     } else if reaches(oldest, thresholds.accept_wait_high_seconds) {
         Severity::High
@@ -85,14 +89,16 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
         Severity::Warning
     };
     let starting = owner.as_ref().is_some_and(|o| o.is_activator);
-    if starting {
+    // Whoever holds it in a debugger knows that it does not run.
+    let debugged = owner.as_ref().is_some_and(|o| o.halted == Some(queues::DEBUGGED));
+    if starting || debugged {
         severity = severity.min(Severity::Warning);
     }
-    let who = queues::name(owner.as_ref());
-    let acts = match owner.as_ref().and_then(|o| o.halted) {
-        Some(why) => format!("{who} is {why}"),
-        None if starting => format!("only {who} holds the listener: the service that it starts has not accepted"),
-        None => format!("{who} does not pick them up"),
+    let acts = if starting {
+        let who = queues::name(owner.as_ref());
+        format!("only {who} holds the listener: the service that it starts has not accepted")
+    } else {
+        queues::acts(owner.as_ref(), "does not pick them up")
     };
     let n = waiting.len() as u64;
     let verb = if n == 1 { "waits" } else { "wait" };
@@ -129,6 +135,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
             "For its client such a connection is open and the request is sent; for the server it does not exist \
              before accept(). A wait of a second means that the accept loop did not turn for a second.",
         )
+        .remedy(queues::first_aid(owner.as_ref()))
         .remedy([
             "look where the owner's threads stand: in a lock, in a full pool, in a busy loop, stopped, or waiting for \
              a disk",
@@ -197,6 +204,15 @@ mod tests {
         assert!(finding.evidence.contains(&("unread_bytes", Evidence::Bytes(302))));
         assert!(finding.evidence.contains(&("clients_gone", Evidence::Count(1))));
         assert_eq!(finding.inspect, [(812, vec![80 << 16])]);
+    }
+
+    #[test]
+    fn a_process_in_a_debugger_is_a_warning_at_most() {
+        let mut world = aged(12_000, 3);
+        world.now.processes.get_mut(&812).unwrap().state = Some('t');
+        let finding = &world.check(check).findings[0];
+        assert_eq!(finding.severity, Severity::Warning);
+        assert!(finding.summary.ends_with("is stopped by a debugger (state t)"), "{}", finding.summary);
     }
 
     #[test]

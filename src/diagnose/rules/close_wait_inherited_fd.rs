@@ -1,6 +1,6 @@
 #![doc = include_str!("../../../docs/rules/close-wait-inherited-fd.md")]
 //!
-//! Comes in: connections and all their holders. Goes out: one finding per process that merely inherited some. Never
+//! Comes in: connections and all their holders. Goes out: one finding per owner and program that merely inherited some. Never
 //! here: which holder is the owner; [`crate::diagnose::holding`] knows.
 
 use std::collections::BTreeMap;
@@ -27,12 +27,15 @@ struct Held<'a> {
     /// The owner has it too: its close() will have no effect.
     shared: Vec<&'a Socket>,
     owners: Vec<u32>,
+    /// The helpers, and how many sockets each holds.
+    helpers: BTreeMap<u32, usize>,
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let holding = Holding::new(view);
-    let mut helpers: BTreeMap<u32, Held<'_>> = BTreeMap::new();
+    // A program that an owner starts for each request inherits one socket at a time: they are one finding.
+    let mut helpers: BTreeMap<(u32, &str), Held<'_>> = BTreeMap::new();
     for (socket, role) in view.rows() {
         if socket.inode == 0
             || socket.kind != RowKind::Full
@@ -49,7 +52,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             }
             Verdict::Yes => {}
         }
-        let held = helpers.entry(inherited.helper).or_default();
+        let comm = holding.process(inherited.helper).map_or("", |p| p.comm.as_str());
+        let held = helpers.entry((inherited.owner, comm)).or_default();
+        *held.helpers.entry(inherited.helper).or_default() += 1;
         match (inherited.alone, socket.state) {
             (false, _) => held.shared.push(socket),
             (true, State::CloseWait) => held.alone.push(socket),
@@ -59,7 +64,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     outcome.inspect.sort_unstable();
     outcome.inspect.dedup();
-    let findings = helpers.into_iter().map(|(helper, held)| finding(view, &holding, helper, held));
+    let findings = helpers.into_values().map(|held| finding(view, &holding, held));
     outcome.findings = words::worst(findings.collect());
     outcome
 }
@@ -90,7 +95,10 @@ fn judge(view: &View<'_>, holding: &Holding<'_, '_>, socket: &Socket, role: Role
     }
 }
 
-fn finding(view: &View<'_>, holding: &Holding<'_, '_>, helper: u32, mut held: Held<'_>) -> Finding {
+fn finding(view: &View<'_>, holding: &Holding<'_, '_>, mut held: Held<'_>) -> Finding {
+    // The one that holds most, and of equals the first.
+    let helper = held.helpers.iter().rev().max_by_key(|(_, n)| **n).map_or(0, |(pid, _)| *pid);
+    let of_helper = held.helpers.get(&helper).copied().unwrap_or(0) as u64;
     held.owners.sort_unstable();
     held.owners.dedup();
     let kept = held.alone.len() + held.open.len();
@@ -100,14 +108,19 @@ fn finding(view: &View<'_>, holding: &Holding<'_, '_>, helper: u32, mut held: He
         process.map_or_else(|| format!("pid {pid}"), |p| format!("{} ({pid})", p.comm))
     };
     let owner = held.owners.first().map_or_else(|| "its owner".into(), |pid| name(*pid));
-    let who = name(helper);
+    let several = held.helpers.len() > 1;
+    let who = match held.helpers.len() {
+        0 | 1 => name(helper),
+        n => format!("{} and {} more", name(helper), n - 1),
+    };
+    let keep = if several { "keep" } else { "keeps" };
     let (summary, severity, share) = if kept > 0 {
-        let share = Share::new(view, helper, kept as u64, None);
+        let share = Share::new(view, helper, of_helper, None);
         let grew = view.before.is_some() && held.alone.iter().chain(&held.open).any(|s| view.earlier(s).is_none());
         let n = words::count(kept as u64, "connection", "connections");
         (
             format!(
-                "{who} merely inherited {n} of {owner} and keeps {} open though {owner} has closed {0}",
+                "{who} merely inherited {n} of {owner} and {keep} {} open though {owner} has closed {0}",
                 them(kept)
             ),
             share.severity(grew, view.thresholds),
@@ -121,7 +134,7 @@ fn finding(view: &View<'_>, holding: &Holding<'_, '_>, helper: u32, mut held: He
                 them(held.shared.len())
             ),
             Severity::Info,
-            Share::new(view, helper, held.shared.len() as u64, None),
+            Share::new(view, helper, of_helper, None),
         )
     };
     let seen = all.iter().any(|s| holding.uses(helper, s) == Some(false));
@@ -131,7 +144,7 @@ fn finding(view: &View<'_>, holding: &Holding<'_, '_>, helper: u32, mut held: He
         (0.6, "another program than the owner's; whether it serves them could not be seen")
     };
     let mut subject = holding.process(helper).map_or_else(Default::default, |p| view.subject_of(p, all[0].netns));
-    subject.pids = held.owners.iter().copied().chain([helper]).collect();
+    subject.pids = held.owners.iter().chain(held.helpers.keys()).copied().collect();
     subject.pids.sort_unstable();
     let oldest = held.alone.iter().filter_map(|s| Some(s.state_age()?.min_ms)).max();
     let mut finding = Finding::new(ID, severity, confidence, summary)
@@ -245,6 +258,28 @@ mod tests {
         // The leak rule leaves it alone.
         let all = world.diagnose();
         assert!(all.findings.iter().all(|f| f.rule != "close-wait-leak"), "{:?}", all.findings);
+    }
+
+    #[test]
+    fn helpers_of_one_program_are_one_finding() {
+        let mut world = world(State::CloseWait, 300);
+        for n in 0..9 {
+            let peer = format!("10.0.0.9:{}", 41_000 + n);
+            let socket =
+                Socket { info: world.now.sockets[1].info.clone(), ..row(State::CloseWait, "10.0.0.1:80", &peer) };
+            let inode = socket.inode;
+            world.add(socket).hold(901 + n, "sleep", 4, inode);
+        }
+        let outcome = world.check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!(finding.subject.pid, Some(900));
+        assert_eq!(finding.subject.pids.len(), 11);
+        assert_eq!(
+            finding.summary,
+            "sleep (900) and 9 more merely inherited 10 connections of server (812) and keep them open though server \
+             (812) has closed them"
+        );
+        assert!(finding.evidence.contains(&("close_wait", Evidence::Count(10))));
     }
 
     #[test]

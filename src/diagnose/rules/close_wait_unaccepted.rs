@@ -4,7 +4,6 @@
 //! listener's owner.
 
 use crate::diagnose::Outcome;
-use crate::diagnose::doing;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::queues::{self, Owner, Queue};
 use crate::diagnose::view::View;
@@ -45,15 +44,12 @@ fn has_waited(view: &View<'_>, socket: &Socket) -> bool {
 fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
     let (netns, at, listeners) = (queue.netns, queue.local, &queue.listeners);
     let owner = Owner::of(view, listeners);
-    let who = queues::name(owner.as_ref());
     let n = rows.len() as u64;
     let oldest = rows.iter().filter_map(|s| queues::wait_ms(s)).max();
     let left = rows.iter().filter_map(|s| Some(s.state_age()?.min_ms)).max();
     let full = queue.is_over_limit();
-    let acts = match owner.as_ref().and_then(|o| o.halted) {
-        Some(why) => format!("{who} is {why}"),
-        None => format!("{who} had not accepted {}", if n == 1 { "it" } else { "them" }),
-    };
+    let them = if n == 1 { "had not accepted it" } else { "had not accepted them" };
+    let acts = queues::acts(owner.as_ref(), them);
     let waited = oldest.map_or(String::new(), |ms| format!(", the oldest connected {} ago", words::duration(ms)));
     let summary = format!("{} of {at} gave up{waited}: {acts}", words::count(n, "client", "clients"));
     let drops: Option<u64> = listeners.iter().map(|l| l.skmem?.drops.map(u64::from)).sum();
@@ -73,13 +69,13 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
             .evidence("fd_used", Evidence::count(facts.fd_used))
             .evidence("fd_soft_limit", Evidence::count(facts.fd_soft));
     }
-    let stuck: Vec<&Socket> = listeners.iter().copied().filter(|l| l.recv_q_bytes > 0).collect();
-    finding = queues::inspect_owners(finding, view, listeners, owner.as_ref())
+    queues::inspect_owners(finding, view, listeners, owner.as_ref())
         .topic(Topic::AcceptQueue)
         .why(
             "The kernel finished the handshake and queued the connection; the client then closed its end, so the queued \
              socket went to CLOSE_WAIT. Nobody has called accept() for it, so no process has it yet.",
         )
+        .remedy(queues::first_aid(owner.as_ref()))
         .remedy([
             "find out why accept() is late: a blocked loop, too few workers, no free descriptor, a stopped process; see \
              accept-queue-stalled",
@@ -91,11 +87,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
             "a larger backlog: the queue of clients that have left only gets longer",
             "tcp_abort_on_overflow: it is about connections that do not fit",
         ])
-        .next(format!("tcpstate list -l -e -p --local {at}"));
-    match owner.and_then(|o| doing::doing(view, o.process.pid, &stuck)) {
-        Some(doing) => doing.onto(finding),
-        None => finding,
-    }
+        .next(format!("tcpstate list -l -e -p --local {at}"))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::descriptors::Share;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
@@ -66,11 +67,21 @@ fn processes(n: usize) -> String {
     words::count(n as u64, "process", "processes")
 }
 
-/// The candidates of a snapshot. A process of a namespace that was not read has live sockets that no table shows.
+/// The candidates of a snapshot, each with the first process of a family that has it: a prefork master hands its unused
+/// sockets to every worker. A process of a namespace that was not read has live sockets that no table shows.
 fn closed(snapshot: &Snapshot) -> Option<Closed> {
     let mut all = Closed::new();
+    let mut holders: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
     for holder in snapshot.closed_tcp.as_ref()? {
         let pid = snapshot.owners.processes.get(holder.process as usize)?.pid;
+        holders.entry(holder.inode).or_default().insert(pid);
+    }
+    for holder in snapshot.closed_tcp.as_ref()? {
+        let pid = snapshot.owners.processes.get(holder.process as usize)?.pid;
+        let parent = snapshot.processes.get(&pid).and_then(|f| f.parent);
+        if parent.is_some_and(|parent| parent != pid && holders[&holder.inode].contains(&parent)) {
+            continue;
+        }
         let netns = snapshot.processes.get(&pid).and_then(|f| f.netns);
         if netns.is_some_and(|n| snapshot.netns(n).is_some()) {
             all.entry(pid).or_default().entry(holder.inode).or_insert(holder.fd);
@@ -122,7 +133,7 @@ fn finding(view: &View<'_>, pid: u32, sockets: &BTreeMap<u64, u32>, growth: Opti
         .onto(finding)
         .evidence("sample_fds", Evidence::List(fds.iter().take(5).map(ToString::to_string).collect()))
         .evidence("close_wait", Evidence::Count(close_wait(view, pid)))
-        .topic(Topic::CloseWait)
+        .topic(if only_accepts(view, pid) { Topic::CloseWaitServer } else { Topic::CloseWait })
         .why(
             "After a RST, a timeout or an abort the kernel takes the connection out of its tables at once; the descriptor \
              stays until the program closes it. No socket tool lists such a descriptor, so a leak of them goes unseen \
@@ -140,6 +151,22 @@ fn finding(view: &View<'_>, pid: u32, sockets: &BTreeMap<u64, u32>, growth: Opti
             "only a higher limit of open files",
         ])
         .next("tcpstate doctor --interval 10s --rule closed-socket-fd-leak,fd-exhaustion")
+}
+
+/// Whether the process listens and has no connection of its own making.
+fn only_accepts(view: &View<'_>, pid: u32) -> bool {
+    let owners = &view.now.owners;
+    let mut listens = false;
+    for (socket, role) in view.rows() {
+        let decides = matches!(role, Role::Client | Role::Listener(_));
+        if decides && owners.holders(socket.inode).iter().any(|h| owners.process(h).pid == pid) {
+            if role == Role::Client {
+                return false;
+            }
+            listens = true;
+        }
+    }
+    listens
 }
 
 /// CLOSE_WAIT of the same process: with keepalive they become this.
@@ -175,6 +202,20 @@ mod tests {
     fn keep(world: &mut World, inodes: &[u64]) {
         let of = |h: &Holder| inodes.contains(&h.inode);
         world.now.closed_tcp = Some(world.now.owners.all_holders().iter().copied().filter(of).collect());
+    }
+
+    #[test]
+    fn a_socket_that_a_master_handed_to_its_workers_is_told_once() {
+        let mut world = world(&[100]);
+        for pid in 813..=820 {
+            world.hold(pid, "server", 3, 100);
+            world.now.processes.get_mut(&pid).unwrap().parent = Some(812);
+        }
+        world.now.closed_tcp = Some(world.now.owners.all_holders().to_vec());
+        let outcome = world.later(2000).check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(812)));
+        assert_eq!(finding.subject.pids, Vec::<u32>::new());
     }
 
     #[test]

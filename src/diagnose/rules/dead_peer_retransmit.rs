@@ -10,6 +10,7 @@ use crate::diagnose::Outcome;
 use crate::diagnose::closing;
 use crate::diagnose::ends::{self, Ends};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::queues;
 use crate::diagnose::retries;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -55,7 +56,8 @@ pub(super) fn reports(view: &View<'_>, socket: &Socket) -> bool {
 }
 
 fn repeats(view: &View<'_>, socket: &Socket) -> bool {
-    socket.timer.is_some_and(|t| t.kind == TimerKind::Retransmit && t.retransmits > 1)
+    let repeated = socket.timer.is_some_and(|t| t.kind == TimerKind::Retransmit && t.retransmits > 1);
+    (repeated || ends::cannot_leave(socket))
         && ends::is_held(socket, &STATES)
         && socket.timer.is_some_and(|t| u64::from(t.retransmits) >= ends::retries1(view, socket))
 }
@@ -71,6 +73,9 @@ fn is_silent(socket: &Socket) -> Option<bool> {
 /// the silence began before the first timeout.
 fn gives_up_in_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
     let netns = view.netns(socket.netns);
+    if ends::cannot_leave(socket) {
+        return None;
+    }
     let info = socket.info.as_deref()?;
     let silence = u64::from(info.last_ack_recv_ms()?);
     let trying = info.total_rto_time_ms().map_or(silence, |ms| silence.min(ms.into()));
@@ -105,8 +110,25 @@ fn finding(
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
     let at_stake = send_q.map_or_else(String::new, |b| format!(", {} not acknowledged", words::bytes(b)));
     let far = other.map_or_else(String::new, |p| format!(", held there by {} of this host,", ends::name(p)));
+    // Of this host, and never accepted: the server's queue dropped the end of the handshake.
+    let unheard = |s: &&Socket| view.mirror(s).is_none_or(|m| m.state == State::SynRecv);
+    let overflowing = rows
+        .iter()
+        .copied()
+        .filter(unheard)
+        .find_map(|s| queues::called(view, s).filter(|q| queues::overflows(view, q)));
+    let kept = rows.iter().filter(|s| ends::cannot_leave(s)).count();
+    let cause = match overflowing {
+        Some(q) => {
+            format!("; the accept queue of {} on this host overflows, and the server never heard of them", q.local)
+        }
+        None if kept * 2 > rows.len() => {
+            "; our segments do not leave this host (no route, no interface, or a local firewall)".to_owned()
+        }
+        None => String::new(),
+    };
     let summary = format!(
-        "{} of {who} to {peer}{far} {} no answer: silent for {}{at_stake}",
+        "{} of {who} to {peer}{far} {} no answer: silent for {}{at_stake}{cause}",
         words::count(n, "connection", "connections"),
         if n == 1 { "gets" } else { "get" },
         words::duration(silence)
@@ -137,15 +159,18 @@ fn finding(
         .evidence("unacknowledged_segments", Evidence::Count(info(|i| i.unacked().map(u64::from)).sum()))
         .evidence("retransmission_timeout_ms", Evidence::millis(timeout))
         .evidence("retransmitted_bytes", Evidence::Bytes(info(crate::model::TcpInfo::bytes_retrans).sum()))
+        .evidence("cannot_leave_this_host", Evidence::Count(kept as u64))
         .evidence("silent_peers", Evidence::Count(silent_peers));
     if owners.len() > 1 {
         let list = owners.iter().take(5).map(|(p, n)| format!("{}: {n}", ends::name(p))).collect();
         finding = finding.evidence("owners", Evidence::List(list));
     }
-    let mut remedy = vec![
+    let route = format!("look at the way out: `ip route get {peer}`, the state of the interface, rules of OUTPUT");
+    let mut remedy = if kept > 0 { vec![route.as_str()] } else { Vec::new() };
+    remedy.extend([
         "set request and write timeouts in the application, and close the connection when they fire",
         "set TCP_USER_TIMEOUT on the sockets to the time after which an answer is of no use",
-    ];
+    ]);
     remedy.push(if silent_peers > 2 {
         "several peers are silent at once: check the path they share (VPN, security groups, a gateway, the MTU)"
     } else {
@@ -180,7 +205,7 @@ fn owners<'a>(ends: &Ends<'_, 'a>, rows: &[&Socket]) -> Vec<(&'a Process, u64)> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{World, info, row, timer, unheld};
+    use crate::diagnose::testkit::{World, info, listen, row, timer, unheld};
 
     /// A connection that has repeated its segment so often, `silence` after the last answer.
     fn dead(port: u16, retransmits: u8, silence: u64) -> Socket {
@@ -237,6 +262,37 @@ mod tests {
         assert_eq!(world([dead(5003, 3, 401)]).check(check).findings.len(), 1);
         // A sysctl that asks for more.
         assert_eq!(world([dead(5000, 3, 5000)]).sysctl("ipv4/tcp_retries1", &[4]).check(check), Outcome::default());
+    }
+
+    #[test]
+    fn segments_that_do_not_leave_this_host_are_told_from_a_silent_peer() {
+        let held_back = |probes, window: u64| {
+            let row = info(
+                Socket { send_q_bytes: Some(100), ..row(State::Established, "10.0.0.1:5000", "10.0.0.2:5432") },
+                &[("snd_wnd_bytes", window), ("rto_us", 200_000), ("last_ack_recv_ms", 20_000)],
+            );
+            world([timer(row, TimerKind::ZeroWindowProbe, 900, probes)]).check(check)
+        };
+        let outcome = held_back(3, 64_512);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
+        assert!(finding.summary.ends_with("do not leave this host (no route, no interface, or a local firewall)"));
+        assert!(finding.remedy[0].contains("ip route get 10.0.0.2"), "{:?}", finding.remedy);
+        assert_eq!(held_back(3, 0), Outcome::default(), "a shut window");
+        assert_eq!(held_back(2, 64_512), Outcome::default());
+    }
+
+    #[test]
+    fn a_client_that_an_accept_queue_of_this_host_dropped_is_told_why() {
+        let mut world = world([dead(5000, 4, 4500)]);
+        world.now.netns[0].addresses = vec!["10.0.0.2".parse().unwrap()];
+        world.add(listen("0.0.0.0:5432", 6, 5));
+        let summary = |world: &World| world.check(check).findings[0].summary.clone();
+        assert!(summary(&world).ends_with(
+            "; the accept queue of 0.0.0.0:5432 on this host overflows, and the server never heard of them"
+        ));
+        world.now.sockets[1].recv_q_bytes = 5;
+        assert!(summary(&world).ends_with("not acknowledged"), "{}", summary(&world));
     }
 
     #[test]

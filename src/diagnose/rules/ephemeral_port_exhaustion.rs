@@ -49,7 +49,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 fn finding(view: &View<'_>, route: &Route<'_>, severity: Severity) -> Finding {
     let owners = owners(view, route);
     let lead = owners.first();
-    let who = lead.map_or_else(|| "connections".to_owned(), |c| format!("{} ({})", c.comm, c.pid));
+    let who = lead.map_or_else(|| "an unknown process".to_owned(), |c| format!("{} ({})", c.comm, c.pid));
     let end = route.exhausted_in_ms();
     let state = match end {
         Some(0) => "no port is left: connect() fails with EADDRNOTAVAIL".to_owned(),
@@ -124,7 +124,11 @@ fn finding(view: &View<'_>, route: &Route<'_>, severity: Severity) -> Finding {
             "lowering tcp_fin_timeout: it does not touch TIME_WAIT",
             "lowering tcp_max_tw_buckets, ip_autobind_reuse, or SO_LINGER with 0 as a habit (it resets, and loses data)",
         ])
-        .next(format!("tcpstate list -o --peer {}", route.destination))
+        .next(match lead {
+            Some(_) => format!("tcpstate list -o --peer {}", route.destination),
+            // TIME_WAIT has no owner; who opens connections now does.
+            None => "tcpstate doctor --trace 5s --rule ephemeral-port-exhaustion".to_owned(),
+        })
         .topic(Topic::PortExhaustion)
 }
 

@@ -45,6 +45,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     // A connection that is being made or ended is half in the table for a moment, and in no second sample.
     alone.retain(|s| view.earlier(s).is_some_and(|e| STATES.contains(&e.state) && view.mirror_before(s).is_none()));
+    // Their server never heard the end of the handshake: accept-queue-overflow has them.
+    alone.retain(|s| !queues::called(view, s).is_some_and(|q| queues::overflows(view, q)));
     if alone.is_empty() {
         return Outcome::default();
     }
@@ -219,6 +221,16 @@ mod tests {
             (server (900) serves that end)"
         );
         assert!(finding.evidence.contains(&("silent_max_ms", Evidence::Millis(4000))));
+    }
+
+    #[test]
+    fn a_client_whose_handshake_an_accept_queue_dropped_is_that_queue_s() {
+        let mut world = world([client(5000, State::Established)]);
+        world.now.sockets[0] = listen("0.0.0.0:7000", 129, 128);
+        assert_eq!(world.later(2000).check(check), Outcome::default());
+        world.before.as_mut().unwrap().sockets[0].recv_q_bytes = 128;
+        world.now.sockets[0].recv_q_bytes = 128;
+        assert_eq!(world.check(check).findings.len(), 1, "full and not over the limit");
     }
 
     #[test]

@@ -173,6 +173,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
             "With SO_REUSEPORT the kernel hashes each connection to one listener and does not look at the queues. A \
              worker that is stuck gets its share all the same, and those clients wait while other workers idle.",
         )
+        .remedy(queues::first_aid(owner.as_ref()))
         .remedy([
             "look where that worker's threads stand, then restart or replace it",
             "drain it first: closing a listener resets the connections in its queue, unless net.ipv4.tcp_migrate_req=1",
@@ -190,8 +191,8 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
 fn live_by_listener(view: &View<'_>, queue: &Queue<'_>, listeners: &[&Socket]) -> Vec<Option<u64>> {
     let mut of_pid: BTreeMap<u32, Option<usize>> = BTreeMap::new();
     for (place, listener) in listeners.iter().enumerate() {
-        for process in view.processes(listener) {
-            of_pid.entry(process.pid).and_modify(|p| *p = None).or_insert(Some(place));
+        for pid in Owner::of(view, &[listener]).map_or_else(Vec::new, |o| o.pids) {
+            of_pid.entry(pid).and_modify(|p| *p = None).or_insert(Some(place));
         }
     }
     let alone = |place: usize| of_pid.values().any(|p| *p == Some(place));

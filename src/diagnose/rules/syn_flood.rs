@@ -80,6 +80,19 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_that_displaces_its_own_rows_shows_by_the_cookies_that_do_not_return() {
+        let mut flood = world(40, 1, true);
+        for socket in flood.now.sockets.iter_mut().filter(|s| s.timer.is_some()).take(18) {
+            socket.timer.as_mut().unwrap().retransmits = 0;
+        }
+        flood.later(500).counter("TcpExt:SyncookiesSent", 500).counter("TcpExt:SyncookiesRecv", 3);
+        assert_eq!(flood.check(check).findings.len(), 1);
+        flood.counter("TcpExt:SyncookiesSent", 60);
+        assert_eq!(flood.check(check).findings, [], "too few cookies to tell");
+        assert_eq!(world(40, 1, true).check(check).findings.len(), 1, "full of repeated rows in one sample");
+    }
+
+    #[test]
     fn one_network_a_burst_and_answered_syn_acks_are_none() {
         for (repeats, spread, received) in [(1, false, 3), (1, true, 450), (0, true, 3)] {
             let mut other = world(40, repeats, spread);

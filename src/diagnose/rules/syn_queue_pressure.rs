@@ -26,6 +26,9 @@ const FEW_NETWORKS: usize = 2;
 /// Share of the rows whose SYN-ACK was repeated, in percent, that no healthy population shows (policy).
 const REPEATED_PERCENT: u64 = 80;
 
+/// Cookies between two samples of which one in ten or fewer came back (policy).
+const COOKIES_OF_A_FLOOD: u64 = 100;
+
 /// What the half-open connections look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flavour {
@@ -93,7 +96,11 @@ pub(super) fn assess<'v>(view: &'v View<'_>) -> Assessment<'v> {
                     format!("{waiting} half-open connections of {}, of which {limit} fit", queue.local)
                 });
             }
-            continue;
+            // A repeated SYN-ACK is a second old: a queue full of them has stood for that long.
+            let stood = fresh.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits > 0)).count() as u64;
+            if waiting < FEW || waiting < limit || stood * 2 < waiting {
+                continue;
+            }
         }
         let before = view.queues_before().and_then(|q| q.get(queue.netns, queue.local));
         let half_before = before.is_some_and(|q| half(q.half_open.len() as u64));
@@ -164,6 +171,9 @@ fn pressure<'v>(
         Severity::High
     } else if cookies_sent > 0 {
         Severity::Warning
+    } else if view.before.is_none() {
+        // Full, as the caller saw; whether any were turned away no single sample tells.
+        Severity::Warning
     } else if half_twice {
         Severity::Info
     } else {
@@ -174,12 +184,15 @@ fn pressure<'v>(
     let networks: FxHashSet<IpAddr> = fresh.iter().map(|s| network(s.peer.addr)).collect();
     let cookies_received = delta("TcpExt:SyncookiesRecv");
     let unanswered = !fresh.is_empty() && repeated * 100 >= REPEATED_PERCENT * fresh.len() as u64;
+    // While a flood lasts the kernel drops old entries for new ones, so that many rows are too young to be judged; that
+    // hardly any cookie comes back tells the same.
+    let lost = cookies_sent >= COOKIES_OF_A_FLOOD && repeated * 2 >= fresh.len() as u64;
     let flavour = if cookies_sent > 0 && cookies_received * 2 >= cookies_sent {
         Flavour::Burst
-    } else if unanswered
+    } else if (unanswered || lost)
         && sources.len() >= FLOOD_SOURCES
         && networks.len() >= FLOOD_NETWORKS
-        && pressed
+        && (pressed || view.before.is_none())
         && cookies_received * 10 <= cookies_sent
     {
         Flavour::Flood
@@ -353,6 +366,17 @@ pub(super) mod tests {
         let finding = cookies.check(check).findings.remove(0);
         assert_eq!(finding.severity, Severity::Warning);
         assert!(finding.summary.contains("30 SYNs were answered with a SYN cookie; the clients are real"));
+    }
+
+    #[test]
+    fn one_sample_tells_a_full_queue_whose_syn_acks_were_repeated() {
+        let outcome = world(40, 1, false).check(check);
+        assert_eq!(outcome.findings[0].severity, Severity::Warning);
+        assert!(outcome.wants_second.is_some());
+        for (rows, repeats) in [(40, 0), (39, 1)] {
+            let outcome = world(rows, repeats, false).check(check);
+            assert!(outcome.findings.is_empty() && outcome.wants_second.is_some(), "{rows} {repeats}");
+        }
     }
 
     #[test]

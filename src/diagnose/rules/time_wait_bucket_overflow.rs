@@ -21,7 +21,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let overflows = view.delta(netns.inode, "TcpExt:TCPTimeWaitOverflow");
         let rate = view.rate(netns.inode, "TcpExt:TW");
         let at_limit = limit > 0 && now >= limit;
-        let predicted = rate.is_some_and(|r| r * 60.0 >= limit as f64);
+        let predicted = rate.is_some_and(|r| r * 60.0 >= limit as f64 && stay(view, netns.inode, now, r));
         let overflowing = overflows.is_some_and(|n| n > 0);
         if !(at_limit || predicted || overflowing) {
             let before = netns.counter("TcpExt:TCPTimeWaitOverflow").unwrap_or(0);
@@ -69,6 +69,14 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     outcome
 }
 
+/// Whether those that enter at this rate stay for their minute: the number grows as fast as they enter, at least by half.
+/// Where ports are used again at once (`tcp_tw_reuse`, a newer SYN) it does not.
+fn stay(view: &View<'_>, netns: u64, now: u64, rate: f64) -> bool {
+    let before = view.before.and_then(|b| b.netns(netns)).and_then(|n| n.sockstat.get("TCP:tw").copied());
+    let (Some(before), Some(ms)) = (before, view.interval_ms()) else { return true };
+    now.saturating_sub(before) as f64 * 1000.0 / ms as f64 * 2.0 >= rate
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +102,9 @@ mod tests {
         assert_eq!(overflowing.check(check).findings[0].severity, Severity::High);
         let mut fast = world(10, 100);
         fast.counter("TcpExt:TW", 0).later(2000).counter("TcpExt:TW", 10);
+        // As many leave as enter: ports that are used again at once.
+        assert!(fast.check(check).findings.is_empty());
+        fast.now.netns[0].sockstat.insert("TCP:tw".into(), 20);
         assert!(fast.check(check).findings[0].summary.contains("within a minute"));
         assert!(World::new().check(check).not_checked.is_some());
     }

@@ -88,7 +88,11 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 "look for `Connection: close` and for health checks that open a connection each time",
             ])
             .avoid(["tcp_tw_reuse: it does nothing for incoming connections", "tcp_tw_recycle"])
-            .next(format!("tcpstate summary --by peer-addr state time-wait and src {at}"))
+            .next(if at.addr.is_unspecified() {
+                format!("tcpstate summary --by peer-addr state time-wait and sport = :{}", at.port)
+            } else {
+                format!("tcpstate summary --by peer-addr state time-wait and src {at}")
+            })
             .topic(Topic::TimeWaitServer),
         );
     }
@@ -115,6 +119,8 @@ mod tests {
         let outcome = world(3000).check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(9)));
+        // No TIME_WAIT has the wildcard as its own address.
+        assert_eq!(finding.next, "tcpstate summary --by peer-addr state time-wait and sport = :80");
         assert_eq!(world(WORTH - 1).check(check), Outcome::default());
     }
 
