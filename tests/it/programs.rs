@@ -285,7 +285,10 @@ fn of_the_workers_of_nginx_the_stopped_one_is_named_and_not_the_master() {
             let stuck = finding(&report, rule).expect("found");
             assert_eq!(stuck["subject"]["pid"].as_u64(), Some(workers[1]), "{stuck:#}");
             assert_eq!(stuck["evidence"]["doing_class"], "stopped", "{stuck:#}");
-            assert!(stuck["remedy"][0].as_str().is_some_and(|r| r.contains(&format!("kill -CONT {}", workers[1]))));
+            assert!(
+                stuck["remedy"][0].as_str().is_some_and(|r| r.contains(&format!("kill -CONT {}", workers[1]))),
+                "{stuck:#}"
+            );
         }
     });
 }
