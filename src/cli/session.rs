@@ -322,7 +322,12 @@ impl Session {
             plan,
             self.live.source(),
             self.live.two_passes(),
-            Namespaces { seen: self.live.spaces().len(), refused: self.live.netns_not_scanned(), large },
+            Namespaces {
+                seen: self.live.spaces().len(),
+                empty: self.live.empty_namespaces(),
+                refused: self.live.netns_not_scanned(),
+                large,
+            },
             owners,
             &words(pushed).unwrap_or_default(),
             words(residual).as_deref(),

@@ -198,14 +198,20 @@ impl Place {
         Place { space, channel: None, size: None }
     }
 
-    /// A channel that sees this namespace: the one that is open, else a new one.
-    fn take_channel(&mut self) -> Result<Channel, Error> {
+    /// A channel that sees this namespace: the one that is open, else a new one; none if there is nothing to see. Only
+    /// other namespaces can be without a socket, as the channel is one.
+    fn take_channel(&mut self, root: &ProcRoot) -> Result<Option<Channel>, Error> {
         if let Some(channel) = self.channel.take() {
-            return Ok(channel);
+            return Ok(Some(channel));
         }
-        let inode = self.space.inode;
-        // A netlink socket belongs to the namespace of the thread that made it, whoever uses it later.
-        self.space.inside(|| Channel::open(inode))?
+        let (inode, own) = (self.space.inode, self.space.is_own());
+        self.space.inside(|| {
+            if !own && proc::counters::is_without_sockets(root) {
+                return Ok(None);
+            }
+            // A netlink socket belongs to the namespace of the thread that made it, whoever uses it later.
+            Channel::open(inode).map(Some)
+        })?
     }
 
     /// Keeps a channel for the next question.
@@ -502,13 +508,13 @@ impl Live {
             Families::Both => &[Walk::Both],
         };
         for (i, walk) in walks.iter().enumerate() {
-            let mut channel = self.spaces[place].take_channel()?;
+            let Some(mut channel) = self.spaces[place].take_channel(&self.root)? else { return Ok(false) };
             self.dumps += 1;
             let request = query.request(*walk, beside.map_or(query.states, |(rest, _)| rest));
-            let dumped = if let Some((_, bound)) = beside {
+            let second = if beside.is_some() { self.spaces[place].take_channel(&self.root)? } else { None };
+            let dumped = if let (Some((_, bound)), Some(mut second)) = (beside, second) {
                 self.dumps += 1;
                 let bound = query.request(*walk, bound);
-                let mut second = self.spaces[place].take_channel()?;
                 channel.dump_ahead(&request, Some((&mut second, &bound)), bytes_of(waiting_bytes), sink)
             } else if threads.is_some() {
                 channel.dump_ahead(&request, None, bytes_of(waiting_bytes), sink)
@@ -558,6 +564,16 @@ impl Live {
             return 0;
         }
         (0..self.spaces.len()).filter(|place| self.threads(*place).is_some()).count()
+    }
+
+    /// The namespaces that have no socket, and are not asked.
+    #[must_use]
+    pub fn empty_namespaces(&self) -> usize {
+        if self.source() == Source::Proc {
+            return 0;
+        }
+        let others = self.spaces().filter(|space| !space.is_own());
+        others.filter(|s| s.inside(|| proc::counters::is_without_sockets(&self.root)).unwrap_or(false)).count()
     }
 
     fn proc_sockets(&self, place: usize, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<bool, Error> {

@@ -87,14 +87,15 @@ pub fn attributes(needs: Needs) -> Attributes {
 #[derive(Clone, Copy, Debug)]
 pub struct Namespaces {
     pub seen: usize,
+    /// Of those, certainly without a socket.
+    pub empty: usize,
     /// Known, and closed to us.
     pub refused: u32,
     /// With so many sockets that threads pay for themselves.
     pub large: usize,
 }
 
-/// The plan in words, a line per question. Each namespace is asked every question once; one without a socket costs a bare
-/// walk of the hash table.
+/// The plan in words, a line per question. Each namespace is asked every question once, unless it has no socket at all.
 #[must_use]
 pub fn explain(
     plan: &Plan,
@@ -134,9 +135,14 @@ pub fn explain(
     let beside = |pass: &Pass| pass.query.beside().is_some();
     let each: usize = plan.passes.iter().map(walks).sum();
     let more: usize = plan.passes.iter().filter(|p| beside(p)).map(walks).sum();
-    let Namespaces { seen, refused, large } = namespaces;
-    let closed = if refused > 0 { format!(", {refused} could not be entered") } else { String::new() };
-    let _ = writeln!(text, "namespaces: {seen}{closed} | walks of the table: {}", seen * each + large * more);
+    let Namespaces { seen, empty, refused, large } = namespaces;
+    let mut of = format!("namespaces: {seen}");
+    for (n, what) in [(u64::from(refused), "could not be entered"), (empty as u64, "without a socket, and not asked")] {
+        if n > 0 {
+            let _ = write!(of, ", {n} {what}");
+        }
+    }
+    let _ = writeln!(text, "{of} | walks of the table: {}", seen.saturating_sub(empty) * each + large * more);
     if large > 0 && each > 0 {
         let asked = if more > 0 { "; bound_inactive is asked for on a channel of its own beside the rest" } else { "" };
         let _ = writeln!(text, "threads: a second one receives in {large} of {seen}, whose tables are large{asked}");
