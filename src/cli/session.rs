@@ -101,7 +101,7 @@ impl Session {
         }
         let names =
             if common.netns.is_empty() { SystemNames::default() } else { SystemNames::of(live.spaces().cloned()) };
-        let names = names.with_containers(live.containers());
+        let names = names.with_owners(live.containers(), live.root().clone());
         Ok(Session {
             live,
             owners: Owners::default(),

@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod changes;
 pub mod containers;
 pub mod error;
+pub mod kernel_users;
 pub mod names;
 pub mod netlink;
 pub mod netns;

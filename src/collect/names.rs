@@ -15,10 +15,14 @@ use rustc_hash::FxHashMap;
 use rustix::fs::{Mode, OFlags};
 
 use crate::collect::containers::Containers;
+use crate::collect::kernel_users;
 use crate::collect::netns::{self, Space};
+use crate::collect::proc::ProcRoot;
 use crate::filter::Resolver;
+use crate::model::Socket;
 use crate::model::cgroup::{self, Identity};
 use crate::model::column::Names;
+use crate::model::kernel_user::{self, KernelUser, Listed};
 
 type Cache<K> = RefCell<FxHashMap<K, Option<Rc<str>>>>;
 
@@ -32,6 +36,9 @@ pub struct SystemNames {
     identities: RefCell<FxHashMap<u64, Option<Rc<Identity>>>>,
     /// Names of containers; without, they have their ids.
     containers: Option<Arc<Containers>>,
+    /// The kernel's own connections, once a row asked.
+    kernel: OnceCell<Vec<Listed>>,
+    root: ProcRoot,
     namespaces: OnceCell<BTreeMap<u64, String>>,
     cgroup_mount: OnceCell<Option<CgroupMount>>,
     /// Namespaces other than our own that rows come from.
@@ -48,10 +55,10 @@ struct CgroupMount {
 }
 
 impl SystemNames {
-    /// The same, with the names of containers.
+    /// The same, with the names of containers and of the kernel's own connections.
     #[must_use]
-    pub fn with_containers(mut self, containers: Arc<Containers>) -> SystemNames {
-        self.containers = Some(containers);
+    pub fn with_owners(mut self, containers: Arc<Containers>, root: ProcRoot) -> SystemNames {
+        (self.containers, self.root) = (Some(containers), root);
         self
     }
 
@@ -117,6 +124,10 @@ impl Names for SystemNames {
 
     fn netns(&self, inode: u64) -> Option<Rc<str>> {
         self.namespaces.get_or_init(netns::names).get(&inode).map(|name| Rc::from(name.as_str()))
+    }
+
+    fn kernel_user(&self, socket: &Socket) -> Option<KernelUser> {
+        kernel_user::find(socket, self.kernel.get_or_init(|| kernel_users::listed(&self.root)))
     }
 }
 

@@ -128,6 +128,7 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
     diagnosis.inspect.sort_unstable();
     diagnosis.inspect.dedup();
     for finding in &mut diagnosis.findings {
+        view.complete(&mut finding.subject);
         programs::advise(finding, view);
     }
     diagnosis.findings.sort_by(|a, b| {

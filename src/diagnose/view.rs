@@ -218,6 +218,17 @@ impl<'a> View<'a> {
         Some(self.delta(netns, counter)? as f64 * 1000.0 / self.interval_ms()? as f64)
     }
 
+    /// Adds what the owner table knows of a subject's process, so that no rule need think of it.
+    pub fn complete(&self, subject: &mut Subject) {
+        let Some(process) = self.now.owners.processes.iter().find(|p| Some(p.pid) == subject.pid) else { return };
+        let known = self.subject_of(process, 0);
+        subject.comm = subject.comm.take().or(known.comm);
+        subject.uid = subject.uid.or(known.uid);
+        subject.unit = subject.unit.take().or(known.unit);
+        subject.container = subject.container.take().or(known.container);
+        subject.pod = subject.pod.take().or(known.pod);
+    }
+
     /// A subject that names a process.
     #[must_use]
     pub fn subject_of(&self, process: &Process, netns: u64) -> Subject {

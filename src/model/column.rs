@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use crate::model::addr::Endpoint;
 use crate::model::cgroup::{self, Identity, Runtime};
+use crate::model::kernel_user::{self, KernelUser};
 use crate::model::owner::{Holder, OwnerStatus, OwnerTable, Process};
 use crate::model::socket::{AgeBracket, Socket};
 use crate::model::state::State;
@@ -29,6 +30,10 @@ pub trait Names {
     }
     /// Name of a network namespace by its inode.
     fn netns(&self, inode: u64) -> Option<Rc<str>>;
+    /// What in the kernel uses a socket that no process holds.
+    fn kernel_user(&self, socket: &Socket) -> Option<KernelUser> {
+        kernel_user::find(socket, &[])
+    }
 }
 
 /// Names nothing: numbers stay numbers.
@@ -64,6 +69,16 @@ impl<'a> Row<'a> {
     pub fn new(socket: &'a Socket, owners: &'a OwnerTable, names: &'a dyn Names) -> Row<'a> {
         let (status, holders) = owners.of(socket);
         Row { socket, status, holders, owners, names }
+    }
+
+    /// What in the kernel uses the socket, if no process does and something speaks for it.
+    #[must_use]
+    pub fn kernel_user(&self) -> Option<KernelUser> {
+        match self.status {
+            OwnerStatus::Kernel => self.names.kernel_user(self.socket),
+            OwnerStatus::NoPermission => self.names.kernel_user(self.socket)?.unless_hidden(),
+            _ => None,
+        }
     }
 
     /// The first holder's process: the one to name when there is room for one.
@@ -315,7 +330,10 @@ pub static COLUMNS: &[Column] = &[
         Group::Process,
         Needs::OWNERS,
         "every process that holds the socket, with pid and descriptor, or why there is none",
-        |r| Value::Holders(r.holders, r.owners, r.status),
+        |r| match r.kernel_user() {
+            Some(user) => Value::Text(user.label().into()),
+            None => Value::Holders(r.holders, r.owners, r.status),
+        },
     ),
     column("local-addr", Kind::Address, Group::Other, Needs::NONE, "local address", |r| {
         Value::Addr(r.socket.local.addr)
@@ -381,6 +399,19 @@ pub static COLUMNS: &[Column] = &[
     column("pod-uid", Kind::Text, Group::Other, Needs::CGROUPS, "the same by its uid", |r| {
         whose!(r, |i| i.pod.as_deref())
     }),
+    column(
+        "kernel-user",
+        Kind::Text,
+        Group::Other,
+        Needs::OWNERS,
+        "what in the kernel uses a socket that no process holds, how certain, and why",
+        |r| {
+            r.kernel_user().map_or(Value::Absent, |user| {
+                let percent = (user.confidence * 100.0).round();
+                Value::Text(format!("{} ({percent} %: {})", user.name, user.reason).into())
+            })
+        },
+    ),
     column("owner-status", Kind::Text, Group::Other, Needs::OWNERS, "known, or why no process can be named", |r| {
         Value::Text(r.status.key().into())
     }),

@@ -8,6 +8,7 @@ pub mod addr;
 pub mod cgroup;
 pub mod column;
 pub mod gap;
+pub mod kernel_user;
 pub mod owner;
 pub mod snapshot;
 pub mod socket;

@@ -86,7 +86,7 @@ fn documents() -> Json {
 }
 
 /// The fields of a socket that are there only when they were asked for and the kernel gave them.
-const SOMETIMES: &[&str] = &["congestion", "tos", "tclass", "skmem", "tcp_info"];
+const SOMETIMES: &[&str] = &["kernel_user", "congestion", "tos", "tclass", "skmem", "tcp_info"];
 
 fn head(command: &str) -> Vec<(&'static str, Json)> {
     vec![
@@ -315,6 +315,17 @@ fn socket() -> Vec<(&'static str, Json)> {
         ("cgroup_id", hex),
         ("owners", json!({ "type": "array", "items": owner })),
         ("owner_status", json!({ "enum": statuses })),
+        (
+            "kernel_user",
+            object(
+                vec![
+                    ("name", json!({ "type": "string" })),
+                    ("confidence", json!({ "type": "number", "minimum": 0, "maximum": 1 })),
+                    ("reason", json!({ "type": "string" })),
+                ],
+                &[],
+            ),
+        ),
         ("state_age_ms", or_null(age)),
         ("congestion", json!({ "type": "string" })),
         ("tos", count()),

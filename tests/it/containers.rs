@@ -129,6 +129,33 @@ fn a_host_in_files_shows_containers_and_pods_by_name() {
     });
 }
 
+#[test]
+fn a_connection_that_the_kernel_lists_is_its_own() {
+    let host = tempfile::tempdir().expect("a folder");
+    let root = host.path();
+    let row = |port: u16, inode: u32| {
+        format!(
+            "   0: 0100000A:0320 0900000A:{port:04X} 01 00000000:00000000 00:00000000 00000000     0        0 {inode} 1\n"
+        )
+    };
+    let table = [row(2049, 11), row(8080, 12), row(445, 13)].concat();
+    put(root, "1/net/tcp", &format!("  sl  local_address rem_address   st tx_queue rx_queue tr\n{table}"));
+    put(root, "1/mounts", "nas:/export /data nfs4 rw,vers=4.2,addr=10.0.0.9 0 0\n");
+    put(root, "sys/fs/file-nr", "100 0 1000\n");
+    process(root, &Process { pid: 1, comm: "init", cgroup: "0::/init.scope\n", cmdline: "init ", inodes: &[] });
+    in_netns(|ns| {
+        let root = root.display().to_string();
+        let args = ["list", "-H", "-c", "peer-port,process,kernel-user", "--proc-root", &root];
+        let shown = String::from_utf8(finish(&mut product::with(ns, &args)).stdout).expect("text");
+        let lines: Vec<&str> = shown.lines().collect();
+        let nas = "nas:/export is mounted at /data";
+        assert_eq!(lines[0], format!("2049\t(kernel: nfs)\tnfs (97 %: no process holds it, and {nas})"));
+        let other = format!("nfs (70 %: no process holds it, and {nas}, though not with this port)");
+        assert_eq!(lines[1], format!("8080\t(kernel: nfs?)\t{other}"));
+        assert_eq!(lines[2], "445\t(kernel: cifs?)\tcifs (50 %: no process holds it, and its port is one of cifs)");
+    });
+}
+
 /// Ended with the test.
 struct Running(Child);
 

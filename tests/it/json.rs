@@ -134,7 +134,8 @@ fn refuses_changes(
             let mut less = original.clone();
             less.remove(key);
             // What a socket or a group tells only when asked for may be missing.
-            let sometimes = ["congestion", "tos", "tclass", "skmem", "tcp_info", "listeners", "destinations"];
+            let sometimes =
+                ["kernel_user", "congestion", "tos", "tclass", "skmem", "tcp_info", "listeners", "destinations"];
             let sometimes = sometimes.contains(&key.as_str())
                 || ["processes", "other", "process", "listener", "destination"].contains(&key.as_str())
                 || (place.contains("/process") && ["unit", "container", "pod", "owner_status"].contains(&key.as_str()));

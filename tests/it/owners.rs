@@ -284,7 +284,7 @@ fn a_socket_without_a_holder_says_why() {
 #[test]
 fn a_socket_that_no_process_holds_is_the_kernels() {
     in_netns(|ns| {
-        let listener = ns.run(|| Sock::listening(SocketAddr::from(([127, 0, 0, 1], 7000)), 5));
+        let listener = ns.run(|| Sock::listening(SocketAddr::from(([127, 0, 0, 1], 2049)), 5));
         let inode = listener.inode();
         let (near, far) =
             socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("socketpair");
@@ -306,6 +306,18 @@ fn a_socket_that_no_process_holds_is_the_kernels() {
             let status = if closed_processes() == 0 { "kernel" } else { "no_permission" };
             if socket.status == status { Ok(()) } else { Err(format!("{socket:?}, not {status}")) }
         });
+        // A port is a sign and no proof; where a process is closed to us it is not even that.
+        let document = product::json(ns, &["list", "--json"]);
+        let row = document["sockets"].as_array().expect("rows").iter().find(|r| r["inode"] == inode).expect("the row");
+        let output = crate::harness::finish(&mut product::with(ns, &["list", "-l", "-H", "-c", "process,kernel-user"]));
+        let shown = String::from_utf8(output.stdout).expect("text");
+        if row["owner_status"] == "kernel" {
+            assert_eq!((&row["kernel_user"]["name"], &row["kernel_user"]["confidence"]), (&"nfs".into(), &0.5.into()));
+            assert!(shown.starts_with("(kernel: nfs?)\tnfs (50 %: no process holds it, and its port"), "{shown}");
+        } else {
+            assert!(row["kernel_user"].is_null(), "{row}");
+            assert_eq!(shown, "(no permission)\t-\n");
+        }
         drop(far);
     });
 }

@@ -39,7 +39,7 @@ fn snapshot() -> (Live, Snapshot) {
 }
 
 /// Judges as the doctor does: processes that a rule asks about are inspected, and the rules run again.
-fn judge(live: &Live, now: &mut Snapshot, before: Option<&Snapshot>, rules: &[&str]) -> Diagnosis {
+pub fn judge(live: &Live, now: &mut Snapshot, before: Option<&Snapshot>, rules: &[&str]) -> Diagnosis {
     let thresholds = Thresholds::default();
     let first = diagnose::run(&View::new(now, before, &thresholds), Some(rules));
     if first.inspect.is_empty() {
@@ -54,7 +54,7 @@ fn is_close_wait(socket: &Socket) -> bool {
 }
 
 /// Adds time to what the kernel says of a row: nothing happened on it for so much longer.
-fn age(socket: &mut Socket, by: Duration) {
+pub fn age(socket: &mut Socket, by: Duration) {
     let info = socket.info.as_mut().expect("tcp_info");
     let by = u64::try_from(by.as_millis()).expect("a short time");
     for (name, value) in [

@@ -10,22 +10,9 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::rules::close_wait_leak::top;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
-use crate::model::{OwnerStatus, RowKind, Socket};
+use crate::model::{OwnerStatus, RowKind, Socket, kernel_user};
 
 const ID: &str = "unattributed-sockets";
-
-/// Services whose connections the kernel itself opens, by the port of the server (IANA).
-const KERNEL_SERVICES: [(u16, &str); 9] = [
-    (2049, "NFS"),
-    (111, "NFS"),
-    (445, "CIFS"),
-    (3260, "iSCSI"),
-    (860, "iSCSI"),
-    (6789, "Ceph"),
-    (3300, "Ceph"),
-    (4420, "NVMe over TCP"),
-    (21064, "DLM"),
-];
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let owners = &view.now.owners;
@@ -49,7 +36,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let uids: BTreeSet<u32> = rows.iter().filter_map(|(s, _)| s.uid).collect();
     let cgroups: BTreeSet<u64> = rows.iter().filter_map(|(s, _)| s.cgroup).collect();
     let tuple = |s: &Socket| format!("{} {} > {}", s.state, s.local, s.peer);
-    let services = top(rows.iter().filter_map(|(s, _)| kernel_service(s)).map(str::to_owned), 3);
+    let services = top(rows.iter().filter_map(|(s, _)| kernel_user::by_port(s)).map(str::to_owned), 3);
     let held = view.now.sockets.iter().filter(|s| s.inode != 0 && s.kind == RowKind::Full).count() as u64;
     let n = rows.len() as u64;
     let summary =
@@ -103,7 +90,7 @@ fn reasons(view: &View<'_>, rows: &[(&Socket, OwnerStatus)]) -> Vec<String> {
         let n = words::count(owners.unreadable.into(), "process", "processes");
         reasons.push(format!("the descriptors of {n} may not be read (no CAP_SYS_PTRACE)"));
     }
-    if rows.iter().any(|(s, _)| kernel_service(s).is_some()) {
+    if rows.iter().any(|(s, _)| kernel_user::by_port(s).is_some()) {
         reasons.push("a socket of the kernel itself (NFS, CIFS, iSCSI, Ceph)".into());
     }
     if rows.iter().any(|(s, _)| s.ulp) {
@@ -113,16 +100,11 @@ fn reasons(view: &View<'_>, rows: &[(&Socket, OwnerStatus)]) -> Vec<String> {
         reasons.push("a descriptor in flight over a unix socket (SCM_RIGHTS)".into());
         reasons.push("a direct descriptor of io_uring, which is in no table".into());
         reasons.push("a process of another pid namespace, or /proc mounted with hidepid".into());
-        if !rows.iter().any(|(s, _)| kernel_service(s).is_some()) {
+        if !rows.iter().any(|(s, _)| kernel_user::by_port(s).is_some()) {
             reasons.push("a socket of the kernel itself".into());
         }
     }
     reasons
-}
-
-fn kernel_service(socket: &Socket) -> Option<&'static str> {
-    let of = |port: u16| KERNEL_SERVICES.iter().find(|(p, _)| *p == port).map(|(_, name)| *name);
-    of(socket.peer.port).or_else(|| of(socket.local.port))
 }
 
 #[cfg(test)]
@@ -152,7 +134,7 @@ mod tests {
         assert_eq!(finding.summary, "no process could be named for 2 of 2 sockets that somebody holds");
         assert!(finding.evidence.contains(&("no_permission", Evidence::Count(2))));
         assert!(finding.remedy[0].contains("CAP_SYS_PTRACE"));
-        assert!(finding.evidence.contains(&("kernel_services", Evidence::List(vec!["NFS (1)".into()]))), "{finding:?}");
+        assert!(finding.evidence.contains(&("kernel_services", Evidence::List(vec!["nfs (1)".into()]))), "{finding:?}");
     }
 
     #[test]

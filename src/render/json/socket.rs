@@ -57,6 +57,13 @@ pub(super) fn write(out: &mut Vec<u8>, kind: Option<&'static str>, row: &Row<'_>
     object.hex(key!("cgroup_id"), s.cgroup);
     owners(object.key(key!("owners")), row)?;
     object.word(key!("owner_status"), row.status.key());
+    if let Some(user) = row.kernel_user() {
+        let mut inner = Object::begin(object.key(key!("kernel_user")));
+        inner.value(key!("name"), &user.name)?;
+        inner.value(key!("confidence"), &user.confidence)?;
+        inner.value(key!("reason"), &user.reason)?;
+        inner.end();
+    }
     match s.state_age() {
         None => object.null(key!("state_age_ms")),
         Some(age) => {
