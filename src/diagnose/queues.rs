@@ -162,6 +162,8 @@ pub struct Owner<'a> {
     pub is_activator: bool,
     /// Why the owner cannot run at all: every server is stopped, traced, or stuck in the kernel.
     pub halted: Option<&'static str>,
+    /// The processes among the servers that are stopped by a signal, though others run.
+    pub stopped: Vec<u32>,
     /// Descriptors in use and their limit, of the first server, when none has one left: `accept()` fails.
     pub no_descriptors: Option<(u64, u64)>,
 }
@@ -180,6 +182,9 @@ impl<'a> Owner<'a> {
         let states: Vec<Option<&'static str>> = servers.iter().map(|p| halted(view, p.pid)).collect();
         let first = states.iter().position(Option::is_some).unwrap_or(0);
         let halted = if states.iter().all(Option::is_some) { states[first] } else { None };
+        let mut stopped: Vec<u32> =
+            servers.iter().zip(&states).filter(|(_, s)| **s == Some(STOPPED)).map(|(p, _)| p.pid).collect();
+        stopped.sort_unstable();
         let full: Option<Vec<(u64, u64)>> = servers.iter().map(|p| no_descriptors(view, p.pid)).collect();
         let sorted = |processes: &[&Process]| {
             let mut pids: Vec<u32> = processes.iter().map(|p| p.pid).collect();
@@ -192,6 +197,7 @@ impl<'a> Owner<'a> {
             holders: sorted(&holders),
             is_activator,
             halted,
+            stopped,
             no_descriptors: full.and_then(|f| f.first().copied()),
         })
     }
@@ -215,6 +221,10 @@ pub fn acts(owner: Option<&Owner<'_>>, otherwise: &str) -> String {
         Some(Owner { no_descriptors: Some((used, limit)), .. }) => {
             format!("{who} has no descriptor left ({used} of {limit}), so that accept() fails")
         }
+        Some(Owner { stopped, pids, .. }) if !stopped.is_empty() => {
+            let verb = if stopped.len() == 1 { "is" } else { "are" };
+            format!("{who} {otherwise}, and {} of these {} {verb} {STOPPED}", stopped.len(), pids.len())
+        }
         _ => format!("{who} {otherwise}"),
     }
 }
@@ -223,9 +233,9 @@ pub fn acts(owner: Option<&Owner<'_>>, otherwise: &str) -> String {
 #[must_use]
 pub fn first_aid(owner: Option<&Owner<'_>>) -> Option<String> {
     let owner = owner?;
-    let pids: Vec<String> = owner.pids.iter().map(ToString::to_string).collect();
+    let pids: Vec<String> = owner.stopped.iter().map(ToString::to_string).collect();
     match (owner.halted, owner.no_descriptors) {
-        (Some(STOPPED), _) => {
+        _ if !pids.is_empty() => {
             Some(format!("let it go on: `kill -CONT {}`, and find out who stopped it", pids.join(" ")))
         }
         (Some(DEBUGGED), _) => Some("let the process go on in the debugger, or detach".into()),
@@ -465,7 +475,12 @@ mod tests {
         owner(&world, |o| assert_eq!(acts(Some(&o), "sleeps"), "nginx (11 and 2 more) sleeps"));
         // The one that is stopped is named first; that the others run is why the queue is not all its fault.
         world.now.processes.get_mut(&13).unwrap().state = Some('T');
-        owner(&world, |o| assert_eq!((o.process.pid, o.halted), (13, None)));
+        owner(&world, |o| {
+            assert_eq!((o.process.pid, o.halted), (13, None));
+            let words = acts(Some(&o), "sleeps");
+            assert_eq!(words, "nginx (13 and 2 more) sleeps, and 1 of these 3 is stopped by a signal (state T)");
+            assert!(first_aid(Some(&o)).unwrap().contains("kill -CONT 13`"));
+        });
         assert_eq!(acts(None, "sleeps"), "its owner sleeps");
     }
 

@@ -260,10 +260,12 @@ fn of_the_workers_of_nginx_the_stopped_one_is_named_and_not_the_master() {
         let server = nginx_of(ns, &folder, 8085, "65", "worker_processes 3;", "reuseport");
         let workers = wait_for("three workers that wait", || {
             let workers = children(server.pid());
+            // Its listener and the channel of the master.
             let waits = |pid: &&u64| {
-                let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-                let mut links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
-                links.any(|link| link.to_string_lossy().contains("eventpoll"))
+                let infos = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+                infos
+                    .filter_map(|f| std::fs::read_to_string(f.path()).ok())
+                    .any(|text| text.matches("tfd:").count() >= 2)
             };
             if workers.iter().filter(waits).count() == 3 { Ok(workers) } else { Err(format!("{workers:?}")) }
         });
