@@ -441,7 +441,7 @@ pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
         ("arrows  j k", "move; PgUp PgDn Home End too"),
         ("Enter", "the sockets behind the line; then everything about one"),
         ("Esc", "back; from the first screen: drop the filter"),
-        ("g", "group by process, listener, destination, user, unit, container"),
+        ("g", "group by process, listener, destination, user, unit, pod..."),
         ("/", "filter, in the language of `tcpstate list`"),
         ("s  r", "sort the sockets by the next column; the other way round"),
         ("p  space", "pause, and go on; the counting goes on meanwhile"),
