@@ -573,3 +573,79 @@ fn a_suspended_reader_goes_on_and_tells_what_it_missed() {
         }
     });
 }
+
+#[test]
+fn namespaces_that_are_named_are_traced_and_no_others() {
+    in_netns(|outside| {
+        if !bpf_works(outside) {
+            return;
+        }
+        let spaces: Vec<Netns> = (0..3).map(|_| Netns::new()).collect();
+        let paths: Vec<String> = spaces.iter().map(|ns| ns.path().display().to_string()).collect();
+        let two = ["--netns", &paths[0], "--netns", &paths[1]];
+        let start = |words: &[&str]| Trace::start(product::with(outside, &[&["trace", "--json"], words].concat()));
+        let bpf = start(&two);
+        let one = start(&two[..2]);
+        let poll = start(&[&["--via", "poll", "--interval", "100ms"], &two[..]].concat());
+        let all = start(&["--netns", "all", "--summary", "1h"]);
+        for ns in &spaces {
+            ns.run(|| churn(&listen(), 4));
+        }
+        let named: Vec<u64> = spaces[..2].iter().map(Netns::inode).collect();
+        let remains = || {
+            let text = poll.text();
+            let of = |ns: &u64| text.lines().filter(|l| l.contains("time_wait") && l.contains(&ns.to_string())).count();
+            named.iter().map(of).collect::<Vec<_>>()
+        };
+        wait_for("TIME_WAIT", || (remains() == [4, 4]).then_some(()).ok_or_else(|| format!("{:?}", remains())));
+        let [bpf, one, poll, all] = [bpf, one, poll, all].map(Trace::interrupt);
+        let count = |lines: &[Json], ns: u64| of(lines, "transition").iter().filter(|t| t["netns"] == ns).count();
+        // The listeners make two changes each.
+        let made = 4 * CHANGES + 4;
+        assert_eq!(named.iter().map(|ns| count(&bpf, *ns)).collect::<Vec<_>>(), [made, made]);
+        assert_eq!((of(&bpf, "transition").len(), bpf[0]["netns"].as_u64()), (2 * made, None));
+        assert_eq!((count(&one, named[0]), of(&one, "transition").len()), (made, made));
+        assert_eq!(one[0]["netns"].as_u64(), Some(named[0]));
+        let polled = of(&poll, "transition");
+        assert!(polled.iter().all(|t| named.contains(&t["netns"].as_u64().unwrap())), "{polled:?}");
+        assert!(all.last().unwrap()["transitions"].as_u64().unwrap() >= 3 * made as u64);
+
+        let words = ["trace", "--via", "tracefs", "--netns", &paths[0]];
+        let refused = crate::harness::finish(&mut product::with(outside, &words));
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains("do not tell network namespaces apart"), "{said}");
+    });
+}
+
+#[test]
+fn an_interrupt_prints_the_totals() {
+    in_netns(|ns| {
+        if !bpf_works(ns) {
+            return;
+        }
+        for (words, shown) in [(&["state syn-sent"][..], 5), (&["--summary", "1h"], 5 * CHANGES), (&["--life"], 10)] {
+            let errors = File::from(memfd_create("errors", MemfdFlags::CLOEXEC).expect("memory"));
+            let listeners = listen();
+            let mut command = product::with(ns, &[&["trace", "--this-netns"], words].concat());
+            command.stdout(Stdio::piped()).stderr(errors.try_clone().expect("dup"));
+            let mut child = command.spawn().expect("start the trace");
+            let text = || {
+                let mut bytes = vec![0; usize::try_from(errors.metadata().expect("stat").len()).expect("length")];
+                std::os::unix::fs::FileExt::read_exact_at(&errors, &mut bytes, 0).expect("read");
+                String::from_utf8(bytes).expect("text")
+            };
+            wait_for("the trace", || text().contains("one network namespace").then_some(()).ok_or_else(text));
+            churn(&listeners, 5);
+            kill_process(Pid::from_child(&child), Signal::INT).expect("interrupt");
+            assert!(exit(&mut child).success());
+            drop(listeners);
+            let totals = text();
+            let last = totals.lines().last().unwrap();
+            assert!(last.starts_with(&format!("trace: {shown} shown of {} changes in ", 5 * CHANGES)), "{totals}");
+            assert!(last.ends_with(", 0 lost"), "{totals}");
+            let mut out = String::new();
+            child.stdout.take().expect("a pipe").read_to_string(&mut out).expect("read");
+            assert!(out.lines().count() >= if words == ["--summary", "1h"] { CHANGES } else { shown }, "{out}");
+        }
+    });
+}
