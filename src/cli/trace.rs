@@ -80,6 +80,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         told_lost: 0,
         started: Instant::now(),
         text: String::new(),
+        bytes: Vec::new(),
     };
     let mut head = out::head(&head);
     head.insert("via".into(), json!(changes.via()));
@@ -179,6 +180,7 @@ struct Trace<'a> {
     told_lost: u64,
     started: Instant,
     text: String,
+    bytes: Vec<u8>,
 }
 
 impl Trace<'_> {
@@ -275,7 +277,9 @@ impl Trace<'_> {
             }
             self.shown += 1;
             if self.json() {
-                out::line(&mut env.stdout, "life", lines::life_json(&life))?;
+                self.bytes.clear();
+                lines::write_life_json(&mut self.bytes, &life)?;
+                env.stdout.write_all(&self.bytes)?;
             } else {
                 self.text.clear();
                 lines::write_life(&mut self.text, &life, &self.names, self.aligned);
@@ -290,7 +294,9 @@ impl Trace<'_> {
         if self.args.summary.is_some() {
             *self.matrix.entry((t.old.map(State::kernel), t.new.kernel())).or_default() += 1;
         } else if self.json() {
-            out::line(&mut env.stdout, "transition", lines::change_json(t, in_old_ns))?;
+            self.bytes.clear();
+            lines::write_change_json(&mut self.bytes, t, in_old_ns)?;
+            env.stdout.write_all(&self.bytes)?;
         } else {
             self.text.clear();
             lines::write_change(&mut self.text, t, in_old_ns, &self.names, self.aligned);

@@ -4,6 +4,7 @@
 //! keys, unknown is `null`, 64-bit ids are hex strings. Within a schema number there are only additions. Never here: the
 //! model's own shape; the types below are the format, so that a rename in the model changes no script.
 
+pub(crate) mod object;
 mod socket;
 
 use std::io::{self, Write};

@@ -4,14 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io;
 
 use serde_json::{Map, Value as Json, json};
 
 use crate::aggregate::lives::{Closer, End, Life, Opener};
-use crate::model::State;
 use crate::model::column::Names;
 use crate::model::transition::{Actor, By, Transition};
-use crate::render::json::endpoint;
+use crate::model::{Endpoint, Family, State};
+use crate::render::json::object::{Object, key};
 use crate::render::sanitize;
 
 /// How often each change was seen.
@@ -64,10 +65,6 @@ pub fn write_header(out: &mut String, lives: bool, aligned: bool) {
 
 fn clock(at_us: i64) -> String {
     jiff::Timestamp::from_microsecond(at_us).map_or_else(|_| "?".into(), |t| t.strftime("%H:%M:%S%.6f").to_string())
-}
-
-fn instant(at_us: i64) -> Json {
-    jiff::Timestamp::from_microsecond(at_us).map_or(Json::Null, |t| json!(t.to_string()))
 }
 
 /// A duration of nanoseconds in three or four digits: `12us`, `3.4ms`, `2.10s`, `125s`.
@@ -178,10 +175,6 @@ fn state(state: State) -> Json {
     }
 }
 
-fn actor(actor: Option<&Actor>) -> Json {
-    actor.map_or(Json::Null, |a| json!({ "pid": a.pid, "comm": a.comm }))
-}
-
 fn object(value: Json) -> Map<String, Json> {
     match value {
         Json::Object(map) => map,
@@ -189,28 +182,33 @@ fn object(value: Json) -> Map<String, Json> {
     }
 }
 
-/// One change as the fields of a JSON line.
-#[must_use]
-pub fn change_json(t: &Transition, in_old_ns: Option<u64>) -> Map<String, Json> {
-    object(json!({
-        "at": instant(t.at_us),
-        "netns": (t.netns != 0).then_some(t.netns),
-        "family": t.family.key(),
-        "cookie": t.cookie.map(|c| format!("{c:#x}")),
-        "local": endpoint(t.local),
-        "peer": endpoint(t.peer),
-        "old": t.old.map(state),
-        "new": state(t.new),
-        "in_old_us": in_old_ns.map(|ns| ns / 1000),
-        "by": t.by.as_ref().map(By::key),
-        "by_call": t.by_call,
-        "process": actor(t.by.as_ref().and_then(By::actor)),
-    }))
+/// Appends one change as a JSON line.
+///
+/// # Errors
+/// Never: a buffer takes everything.
+pub fn write_change_json(out: &mut Vec<u8>, t: &Transition, in_old_ns: Option<u64>) -> io::Result<()> {
+    let mut o = Object::begin(out);
+    o.word(key!("type"), "transition");
+    connection(&mut o, t.at_us, t.netns, t.family, t.cookie, (t.local, t.peer))?;
+    match t.old {
+        Some(old) => o.state(key!("old"), old)?,
+        None => o.null(key!("old")),
+    }
+    o.state(key!("new"), t.new)?;
+    o.value(key!("in_old_us"), &in_old_ns.map(|ns| ns / 1000))?;
+    word_or_null(&mut o, key!("by"), t.by.as_ref().map(By::key));
+    o.value(key!("by_call"), &t.by_call)?;
+    actor(&mut o, key!("process"), t.by.as_ref().and_then(By::actor))?;
+    o.end();
+    out.push(b'\n');
+    Ok(())
 }
 
-/// One life as the fields of a JSON line.
-#[must_use]
-pub fn life_json(life: &Life) -> Map<String, Json> {
+/// Appends one life as a JSON line.
+///
+/// # Errors
+/// Never: a buffer takes everything.
+pub fn write_life_json(out: &mut Vec<u8>, life: &Life) -> io::Result<()> {
     let (opened, opener) = match &life.opened {
         None => (None, None),
         Some(Opener::Local(actor)) => (Some("local"), actor.as_ref()),
@@ -222,27 +220,73 @@ pub fn life_json(life: &Life) -> Map<String, Json> {
         Some(Closer::Peer) => (Some("peer"), None),
         Some(Closer::Abort) => (Some("abort"), None),
     };
-    let states: Vec<Json> =
-        life.states.iter().map(|(s, ns)| json!({ "state": state(*s), "duration_us": ns / 1000 })).collect();
-    object(json!({
-        "at": instant(life.at_us),
-        "netns": (life.netns != 0).then_some(life.netns),
-        "family": life.family.key(),
-        "cookie": life.cookie.map(|c| format!("{c:#x}")),
-        "local": endpoint(life.local),
-        "peer": endpoint(life.peer),
-        "opened_by": opened,
-        "opener": actor(opener),
-        "closed_first": closed,
-        "closer": actor(closer),
-        "ended": life.ended.map(End::key),
-        "inferred": life.inferred,
-        "duration_us": life.duration_ns.map(|ns| ns / 1000),
-        "sent_bytes": life.traffic.map(|t| t.sent_bytes),
-        "received_bytes": life.traffic.map(|t| t.received_bytes),
-        "states": states,
-        "complete": life.complete,
-    }))
+    let mut o = Object::begin(out);
+    o.word(key!("type"), "life");
+    connection(&mut o, life.at_us, life.netns, life.family, life.cookie, (life.local, life.peer))?;
+    word_or_null(&mut o, key!("opened_by"), opened);
+    actor(&mut o, key!("opener"), opener)?;
+    word_or_null(&mut o, key!("closed_first"), closed);
+    actor(&mut o, key!("closer"), closer)?;
+    word_or_null(&mut o, key!("ended"), life.ended.map(End::key));
+    o.value(key!("inferred"), &life.inferred)?;
+    o.value(key!("duration_us"), &life.duration_ns.map(|ns| ns / 1000))?;
+    o.value(key!("sent_bytes"), &life.traffic.map(|t| t.sent_bytes))?;
+    o.value(key!("received_bytes"), &life.traffic.map(|t| t.received_bytes))?;
+    let states = o.key(key!("states"));
+    states.push(b'[');
+    for (i, (state, ns)) in life.states.iter().enumerate() {
+        if i > 0 {
+            states.push(b',');
+        }
+        let mut step = Object::begin(states);
+        step.state(key!("state"), *state)?;
+        step.value(key!("duration_us"), &(ns / 1000))?;
+        step.end();
+    }
+    states.push(b']');
+    o.value(key!("complete"), &life.complete)?;
+    o.end();
+    out.push(b'\n');
+    Ok(())
+}
+
+/// Whose connection.
+fn connection(
+    o: &mut Object<'_>,
+    at_us: i64,
+    netns: u64,
+    family: Family,
+    cookie: Option<u64>,
+    (local, peer): (Endpoint, Endpoint),
+) -> io::Result<()> {
+    match jiff::Timestamp::from_microsecond(at_us) {
+        Ok(at) => io::Write::write_fmt(o.key(key!("at")), format_args!("\"{at}\""))?,
+        Err(_) => o.null(key!("at")),
+    }
+    o.value(key!("netns"), &(netns != 0).then_some(netns))?;
+    o.word(key!("family"), family.key());
+    o.hex(key!("cookie"), cookie);
+    o.endpoint(key!("local"), local)?;
+    o.endpoint(key!("peer"), peer)
+}
+
+fn word_or_null(o: &mut Object<'_>, key: &'static str, word: Option<&'static str>) {
+    match word {
+        Some(word) => o.word(key, word),
+        None => o.null(key),
+    }
+}
+
+fn actor(o: &mut Object<'_>, key: &'static str, actor: Option<&Actor>) -> io::Result<()> {
+    let Some(actor) = actor else {
+        o.null(key);
+        return Ok(());
+    };
+    let mut inner = Object::begin(o.key(key));
+    inner.value(key!("pid"), &actor.pid)?;
+    inner.value(key!("comm"), &actor.comm)?;
+    inner.end();
+    Ok(())
 }
 
 /// The matrix as the fields of a JSON line.
@@ -266,6 +310,45 @@ mod tests {
     fn spans_keep_three_digits() {
         let shown = [0, 999_999, 3_450_000, 99_999_000, 123_000_000, 2_100_000_000, 125_000_000_000].map(span);
         assert_eq!(shown, ["0us", "999us", "3.4ms", "99.9ms", "123ms", "2.10s", "125s"]);
+    }
+
+    #[test]
+    fn json_lines_take_any_name_and_tell_unknown_from_zero() {
+        let comm = "a\"b\\\u{1b}[31m".to_owned();
+        let unknown = Transition {
+            at_us: 0,
+            monotonic_ns: 0,
+            netns: 0,
+            cookie: None,
+            address: Some(1),
+            family: Family::V6,
+            local: Endpoint::new("::1".parse().unwrap(), 0),
+            peer: Endpoint::new("::1".parse().unwrap(), 80),
+            old: None,
+            new: State::Unknown(14),
+            by: None,
+            by_call: false,
+            traffic: None,
+        };
+        let parse = |t: &Transition| -> Json {
+            let mut out = Vec::new();
+            write_change_json(&mut out, t, None).unwrap();
+            assert_eq!(out.pop(), Some(b'\n'));
+            serde_json::from_slice(&out).unwrap()
+        };
+        let json = parse(&unknown);
+        assert_eq!(
+            (&json["at"], &json["new"]),
+            (&json!("1970-01-01T00:00:00Z"), &json!(State::Unknown(14).to_string()))
+        );
+        for key in ["netns", "cookie", "old", "in_old_us", "by", "process"] {
+            assert!(json[key].is_null() && json.get(key).is_some(), "{key}: {json}");
+        }
+        let known =
+            Transition { by: Some(By::Process(Actor { pid: 7, comm: comm.clone() })), cookie: Some(31), ..unknown };
+        let json = parse(&known);
+        assert_eq!((&json["process"], &json["by"]), (&json!({ "pid": 7, "comm": comm }), &json!("process")));
+        assert_eq!((&json["cookie"], json["local"]["port"].as_u64()), (&json!("0x1f"), Some(0)));
     }
 
     #[test]

@@ -3,21 +3,11 @@
 //! Comes in: a row. Goes out: its JSON, appended to a buffer. `list --json` spends its own time here, so keys are written as
 //! they are (they need no escapes), and nothing is allocated. Never here: which rows.
 
-use std::io::{self, Write};
-use std::net::IpAddr;
-
-use serde::Serialize;
+use std::io;
 
 use crate::model::cgroup::Runtime;
 use crate::model::column::Row;
-use crate::model::{Endpoint, State};
-
-/// A key of the schema with what stands around it: one copy instead of three. None needs an escape.
-macro_rules! key {
-    ($name:literal) => {
-        concat!(",\"", $name, "\":")
-    };
-}
+use crate::render::json::object::{Object, key};
 
 /// Appends a socket, with its `type` first if it is a line of its own.
 pub(super) fn write(out: &mut Vec<u8>, kind: Option<&'static str>, row: &Row<'_>) -> io::Result<()> {
@@ -28,10 +18,7 @@ pub(super) fn write(out: &mut Vec<u8>, kind: Option<&'static str>, row: &Row<'_>
     }
     object.value(key!("netns"), &(s.netns != 0).then_some(s.netns))?;
     object.word(key!("family"), s.family.key());
-    match s.state {
-        State::Unknown(_) => write!(object.key(key!("state")), "\"{}\"", s.state)?,
-        named => object.word(key!("state"), named.key()),
-    }
+    object.state(key!("state"), s.state)?;
     object.word(key!("kind"), s.kind.key());
     object.endpoint(key!("local"), s.local)?;
     object.endpoint(key!("peer"), s.peer)?;
@@ -134,99 +121,6 @@ fn owners(out: &mut Vec<u8>, row: &Row<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// An object in the making.
-struct Object<'o> {
-    out: &'o mut Vec<u8>,
-    empty: bool,
-}
-
-impl<'o> Object<'o> {
-    fn begin(out: &'o mut Vec<u8>) -> Object<'o> {
-        out.push(b'{');
-        Object { out, empty: true }
-    }
-
-    fn end(self) {
-        self.out.push(b'}');
-    }
-
-    /// A key as [`key!`] writes it; its value is to be appended.
-    #[inline]
-    fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
-        self.out.extend_from_slice(if self.empty { &key.as_bytes()[1..] } else { key.as_bytes() });
-        self.empty = false;
-        self.out
-    }
-
-    /// A number under a name that is known only now.
-    fn named(&mut self, name: &'static str, value: Option<u64>) -> io::Result<()> {
-        self.out.extend_from_slice(if self.empty { b"\"" } else { b",\"" });
-        self.empty = false;
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
-        Ok(serde_json::to_writer(&mut *self.out, &value)?)
-    }
-
-    /// A number, `null`, or a text that may hold anything.
-    #[inline]
-    fn value<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> io::Result<()> {
-        Ok(serde_json::to_writer(self.key(key), value)?)
-    }
-
-    /// A word of the schema, which needs no escape either.
-    #[inline]
-    fn word(&mut self, key: &'static str, word: &'static str) {
-        let out = self.key(key);
-        out.push(b'"');
-        out.extend_from_slice(word.as_bytes());
-        out.push(b'"');
-    }
-
-    #[inline]
-    fn null(&mut self, key: &'static str) {
-        self.key(key).extend_from_slice(b"null");
-    }
-
-    /// A 64-bit id: beyond what a JSON number keeps.
-    fn hex(&mut self, key: &'static str, id: Option<u64>) {
-        let Some(id) = id else { return self.null(key) };
-        let out = self.key(key);
-        out.extend_from_slice(b"\"0x");
-        let digits = (16 - id.leading_zeros() / 4).max(1);
-        out.extend((0..digits).rev().map(|i| b"0123456789abcdef"[(id >> (4 * i) & 15) as usize]));
-        out.push(b'"');
-    }
-
-    fn endpoint(&mut self, key: &'static str, endpoint: Endpoint) -> io::Result<()> {
-        let mut inner = Object::begin(self.key(key));
-        let out = inner.key(key!("addr"));
-        out.push(b'"');
-        write_address(out, endpoint.addr)?;
-        out.push(b'"');
-        inner.value(key!("port"), &endpoint.port)?;
-        inner.end();
-        Ok(())
-    }
-}
-
-fn write_address(out: &mut Vec<u8>, addr: IpAddr) -> io::Result<()> {
-    let IpAddr::V4(addr) = addr else { return write!(out, "{addr}") };
-    // The common case by hand: the formatter of the standard library costs more than all else in a row.
-    for (i, octet) in addr.octets().into_iter().enumerate() {
-        if i > 0 {
-            out.push(b'.');
-        }
-        if octet >= 100 {
-            out.push(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            out.push(b'0' + octet / 10 % 10);
-        }
-        out.push(b'0' + octet % 10);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value as Json, json};
@@ -234,7 +128,7 @@ mod tests {
     use super::*;
     use crate::model::column::NoNames;
     use crate::model::socket::Timer;
-    use crate::model::{Holder, OwnerTable, Process, RowKind, Socket, TcpInfo, TimerKind};
+    use crate::model::{Endpoint, Holder, OwnerTable, Process, RowKind, Socket, State, TcpInfo, TimerKind};
 
     fn parse(kind: Option<&'static str>, row: &Row<'_>) -> Json {
         let mut out = Vec::new();
@@ -261,16 +155,6 @@ mod tests {
         assert_eq!(json["owner_status"], "not_collected");
         assert!(json["uid"].is_null() && json["netns"].is_null() && json["send_q_bytes"].is_null());
         assert!(json.get("tcp_info").is_none());
-    }
-
-    #[test]
-    fn addresses_print_as_the_standard_library_prints_them() {
-        for addr in ["0.0.0.0", "255.255.255.255", "1.20.100.9", "::ffff:1.2.3.4", "fe80::1"] {
-            let addr: IpAddr = addr.parse().unwrap();
-            let mut out = Vec::new();
-            write_address(&mut out, addr).unwrap();
-            assert_eq!(String::from_utf8(out).unwrap(), addr.to_string());
-        }
     }
 
     #[test]
