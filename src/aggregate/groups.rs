@@ -102,6 +102,20 @@ impl Key {
         matches!(self, Key::Process | Key::Unit | Key::Container | Key::Pod)
     }
 
+    /// Whether equal values mean the same thing only within one network namespace.
+    #[must_use]
+    pub const fn is_local(self) -> bool {
+        matches!(self, Key::Local | Key::Peer | Key::FourTuple | Key::Listener | Key::Destination)
+    }
+
+    /// The keys for rows of several namespaces: endpoints are told apart by theirs.
+    #[must_use]
+    pub fn apart(keys: &[Key]) -> Vec<Key> {
+        let told = keys.contains(&Key::Netns) || !keys.iter().any(|k| k.is_local());
+        let first = if told { None } else { Some(Key::Netns) };
+        first.into_iter().chain(keys.iter().copied()).collect()
+    }
+
     /// Whether the cgroups of those processes must be known too.
     #[must_use]
     pub const fn needs_cgroups(self) -> bool {
@@ -155,7 +169,9 @@ impl Grouping {
         self.scratch.clear();
         let mut any = false;
         for key in &self.keys {
-            any |= write_key(*key, row, role, listeners, &mut self.scratch);
+            let applies = write_key(*key, row, role, listeners, &mut self.scratch);
+            // The namespace that was put before another key always applies, and says nothing by itself.
+            any |= applies && (*key != Key::Netns || self.keys.len() == 1);
         }
         if self.skip_none && !any {
             return;

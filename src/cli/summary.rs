@@ -48,6 +48,8 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if args.common.no_owners && by.iter().any(|k| k.needs_owners()) {
         bail!("--by {} needs the owners, and --no-owners forbids to look for them", args.by.join(","));
     }
+    let several = session.live.spaces().len() > 1;
+    let keys = |keys: &[Key]| if several { Key::apart(keys) } else { keys.to_vec() };
     let groupings = if args.counts {
         Vec::new()
     } else if by.is_empty() {
@@ -55,13 +57,13 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
             .iter()
             .filter(|(.., key)| owners_wanted || !key.needs_owners())
             .map(|(.., key)| {
-                let mut grouping = Grouping::new(vec![*key]);
+                let mut grouping = Grouping::new(keys(&[*key]));
                 grouping.skip_none = true;
                 grouping
             })
             .collect()
     } else {
-        vec![Grouping::new(by.clone())]
+        vec![Grouping::new(keys(&by))]
     };
     let listeners = session.listeners()?;
     if owners_wanted {
@@ -193,7 +195,7 @@ fn print_json(
     if by.is_empty() {
         let mut other = Map::new();
         for (name, _, key) in DEFAULT_GROUPS {
-            let Some(grouping) = census.groupings.iter().find(|g| g.keys == [key]) else {
+            let Some(grouping) = census.groupings.iter().find(|g| g.keys.ends_with(&[key])) else {
                 groups.insert(name.into(), Json::Null);
                 other.insert(name.into(), Json::Null);
                 continue;
@@ -205,7 +207,7 @@ fn print_json(
         groups.insert("other".into(), Json::Object(other));
     } else if let Some(grouping) = census.groupings.first() {
         let (rows, rest) = out::grouping(grouping, args.top, session.owners(), &session.names, unseen);
-        let names: Vec<&str> = by.iter().map(|k| k.name()).collect();
+        let names: Vec<&str> = grouping.keys.iter().map(|k| k.name()).collect();
         groups.insert("by".into(), json!({ "keys": names, "rows": rows, "other": rest }));
     }
     let findings: Vec<Json> = findings.iter().map(out::finding).collect();
@@ -236,7 +238,7 @@ fn print_screen(
     for grouping in &census.groupings {
         let title = DEFAULT_GROUPS
             .iter()
-            .find(|(.., key)| by.is_empty() && grouping.keys == [*key])
+            .find(|(.., key)| by.is_empty() && grouping.keys.ends_with(&[*key]))
             .map_or_else(|| screen::title(&grouping.keys), |(_, title, _)| (*title).to_owned());
         screen::write_groups(&mut text, &title, grouping, args.top, session.owners(), &session.names, style);
     }

@@ -99,6 +99,14 @@ fn eight_namespaces_with_the_same_four_tuples_stay_apart() {
             let found = groups["by"]["rows"].as_array().or(groups["groups"]["by"]["rows"].as_array());
             assert_eq!(found.unwrap_or_else(|| panic!("{groups:#}")).len(), 8, "{source}");
         }
+        // An endpoint means another one in another namespace, so groups of endpoints are told apart unasked.
+        let groups = json(outside, &["summary", "--json", "--top", "20"], &flags(&all));
+        let listeners = groups["groups"]["listeners"].as_array().expect("listeners");
+        let counted: BTreeSet<_> = listeners.iter().map(|g| (g["netns"].as_u64(), g["total"].as_u64())).collect();
+        assert_eq!(counted, spaces.iter().map(|ns| (Some(ns.inode()), Some(101))).collect(), "{groups:#}");
+        let tuples = json(outside, &["summary", "--json", "--by", "four-tuple", "--top", "2000"], &flags(&all));
+        let tuples = tuples["groups"]["by"]["rows"].as_array().expect("rows");
+        assert!(tuples.len() == 8 * 201 && tuples.iter().all(|g| g["total"] == 1), "{}", tuples.len());
         let document = json(outside, &["list", "--json", "--source", "proc"], &flags(&all));
         assert_eq!(rows(&document).len(), 8 * 201);
     });
