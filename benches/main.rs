@@ -44,7 +44,7 @@ use clap::Parser;
 
 use crate::population::{Plan, Population};
 use crate::report::{Outcome, Section, grouped};
-use crate::subjects::{ALL, Expected, FLOOR, IDLE, Program, Runner, Subject, WALK};
+use crate::subjects::{ALL, Expected, FLOOR, IDLE, NAMESPACES, Program, Runner, Subject, WALK};
 
 /// A round may not be worth starting when the whole run would take longer than the three minutes promised.
 const LONGEST_SECTION: Duration = Duration::from_secs(45);
@@ -71,7 +71,7 @@ struct Options {
     /// Measure only commands whose name contains this (floors are always measured)
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// Measure only this population: idle, established, mix, time-wait, million, million-time-wait
+    /// Measure only this population: idle, namespaces, established, mix, time-wait, million, million-time-wait
     #[arg(long, value_name = "NAME")]
     population: Option<String>,
     /// A tenth of the sockets, three rounds, no slow peers
@@ -185,6 +185,13 @@ fn tasks(options: &Options) -> Result<Vec<Task>> {
             rounds: rounds.max(FEWEST_ROUNDS) * 2,
         },
         Task {
+            name: "namespaces",
+            title: "200 empty namespaces (the floor asks as often: 200 bare walks)".to_owned(),
+            plan: Plan::empty_namespaces(200),
+            subjects: NAMESPACES.iter().filter(wanted).collect(),
+            rounds,
+        },
+        Task {
             name: "established",
             title: format!("{} ESTABLISHED, 6 processes", grouped(sockets as u64)),
             plan: Plan::established(sockets),
@@ -221,12 +228,12 @@ fn tasks(options: &Options) -> Result<Vec<Task>> {
         all.retain(|task| task.name == name);
         if all.is_empty() {
             bail!(
-                "measure population {name:?}: known are idle, established, mix, time-wait, million, million-time-wait"
+                "measure population {name:?}: known are idle, namespaces, established, mix, time-wait, million, million-time-wait"
             );
         }
     }
     if let Some(only) = &options.only
-        && !ALL.iter().chain(IDLE).any(|subject| subject.name.contains(only))
+        && !ALL.iter().chain(IDLE).chain(NAMESPACES).any(|subject| subject.name.contains(only))
     {
         bail!("measure {only:?}: no command has that in its name");
     }

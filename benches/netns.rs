@@ -50,6 +50,16 @@ pub fn enter_private() -> Result<()> {
     Ok(())
 }
 
+/// A new network namespace that nobody is in: the thread that made it has ended.
+pub fn another() -> Result<std::fs::File> {
+    let made = std::thread::spawn(|| {
+        // SAFETY: the flag names the network namespace only, and the thread ends here.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.context("make a network namespace")?;
+        std::fs::File::open("/proc/thread-self/ns/net").context("open /proc/thread-self/ns/net")
+    });
+    made.join().unwrap_or_else(|_| bail!("make a network namespace: the thread was lost"))
+}
+
 fn request_for(device: &CStr) -> libc::ifreq {
     // SAFETY: `ifreq` is a C struct of integers, byte arrays and a union of them: all zeroes is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

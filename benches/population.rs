@@ -55,6 +55,8 @@ pub struct Plan {
     pub syn_sent: usize,
     pub listeners: usize,
     pub time_wait: usize,
+    /// Network namespaces beside that of the population, with nothing in them.
+    pub namespaces: usize,
 }
 
 impl Plan {
@@ -71,13 +73,17 @@ impl Plan {
         Plan { time_wait: sockets, ..Plan::default() }
     }
 
+    pub fn empty_namespaces(namespaces: usize) -> Plan {
+        Plan { namespaces, ..Plan::default() }
+    }
+
     /// A busy host with one process that forgets to close: 9 % CLOSE_WAIT, 9 % FIN_WAIT2, 9 % TIME_WAIT, some
     /// SYN_SENT, 40 listeners, the rest (72 %) ESTABLISHED.
     pub fn mix(sockets: usize) -> Plan {
         let share = sockets * 9 / 100;
         let syn_sent = sockets / 500;
         let rest = sockets.saturating_sub(3 * share + syn_sent + LISTENERS);
-        Plan { established: rest, half_closed: share, syn_sent, listeners: LISTENERS, time_wait: share }
+        Plan { established: rest, half_closed: share, syn_sent, listeners: LISTENERS, time_wait: share, namespaces: 0 }
     }
 
     /// Rows of a dump when all of it is there. Listeners of the plumbing (a few) come on top.
@@ -95,17 +101,18 @@ impl Plan {
         self.time_wait > 0 || self.half_closed > 0
     }
 
-    fn arguments(&self) -> [String; 5] {
-        [self.established, self.half_closed, self.syn_sent, self.listeners, self.time_wait].map(|n| n.to_string())
+    fn arguments(&self) -> [String; 6] {
+        [self.established, self.half_closed, self.syn_sent, self.listeners, self.time_wait, self.namespaces]
+            .map(|n| n.to_string())
     }
 
     fn from_arguments(arguments: &[String]) -> Result<Plan> {
         let numbers: Vec<usize> =
             arguments.iter().map(|text| text.parse()).collect::<Result<_, _>>().context("read the plan")?;
-        let &[established, half_closed, syn_sent, listeners, time_wait] = numbers.as_slice() else {
-            bail!("read the plan: 5 numbers expected, {} given", numbers.len());
+        let &[established, half_closed, syn_sent, listeners, time_wait, namespaces] = numbers.as_slice() else {
+            bail!("read the plan: 6 numbers expected, {} given", numbers.len());
         };
-        Ok(Plan { established, half_closed, syn_sent, listeners, time_wait })
+        Ok(Plan { established, half_closed, syn_sent, listeners, time_wait, namespaces })
     }
 
     /// The share of each holder, filled so that no process runs out of descriptors: first the half-closed
@@ -265,6 +272,9 @@ fn make(arguments: &[String]) -> Result<()> {
     netns::enter_private()?;
     let limit = netns::raise_descriptor_limit()?;
     let me = std::env::current_exe().context("find the path of this program")?;
+    // They live as long as their descriptors.
+    let _namespaces: Vec<std::fs::File> =
+        (0..plan.namespaces).map(|_| netns::another()).collect::<Result<_>>().context("make the namespaces")?;
 
     let mut holders = Vec::new();
     for (index, share) in plan.shares(limit).iter().enumerate() {

@@ -144,6 +144,15 @@ pub const IDLE: &[Subject] = &[
     peer("ss -tan", "ss", &["-tan"], Shows::Anything),
 ];
 
+/// The rows of 200 empty namespaces.
+pub const NAMESPACES: &[Subject] = &[
+    subject("floor: start and end", Program::Floor, &["role:floor", "start"], Shows::Anything),
+    subject(FLOOR, Program::Floor, &["role:floor", "walks-200"], Shows::Anything),
+    ours("tcpstate summary --netns all --no-owners", &["summary", "--netns", "all", "--no-owners"], Shows::Anything)
+        .budget(Budget::TimesFloor(1.0)),
+    ours("tcpstate list --netns all", &["list", "--netns", "all"], Shows::Anything),
+];
+
 /// A peer, the command of ours that answers the same question, and how many times faster that has to be.
 pub const DUELS: &[(&str, &str, f64)] = &[
     ("ss -tan", "tcpstate list --no-owners", 2.0),
