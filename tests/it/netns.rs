@@ -435,6 +435,41 @@ fn root_of_a_user_namespace_sees_where_he_is_and_the_rest_is_a_gap() {
     });
 }
 
+/// A thread may be in a namespace in which its process is not, and nothing else need hold it.
+#[test]
+fn a_namespace_that_only_a_thread_is_in_is_found_and_can_be_named() {
+    in_netns(|outside| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            // SAFETY: the flag names the network namespace only, and the thread ends here.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("unshare");
+            let inode =
+                std::os::unix::fs::MetadataExt::ino(&std::fs::metadata("/proc/thread-self/ns/net").expect("ns"));
+            let bound = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None);
+            let bound = bound.expect("a socket");
+            rustix::net::bind(&bound, &std::net::SocketAddr::from(([0, 0, 0, 0], 7000))).expect("bind");
+            rustix::net::listen(&bound, 4).expect("listen");
+            tell.send((inode, rustix::thread::gettid().as_raw_nonzero())).expect("tell");
+            // Until the test has seen it, or has failed.
+            let _ = ended.recv();
+            drop(bound);
+        });
+        let (inode, tid) = told.recv().expect("a namespace");
+        let named = format!("/proc/{}/task/{tid}/ns/net", std::process::id());
+        for wanted in ["all", named.as_str()] {
+            let document = json(outside, &["list", "-l", "--json", "--netns", wanted], &[]);
+            let seen: Vec<&Value> = rows(&document).iter().filter(|r| r["netns"].as_u64() == Some(inode)).collect();
+            let [row] = &seen[..] else { panic!("{wanted}: {document:#}") };
+            assert_eq!((row["local"]["port"].as_u64(), &row["owner_status"]), (Some(7000), &"known".into()), "{row:#}");
+        }
+        drop(end);
+        thread.join().expect("the thread");
+        let output = finish(&mut product::with(outside, &["list", "--netns", &named]));
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    });
+}
+
 #[test]
 fn a_word_that_names_no_namespace_is_an_error() {
     in_netns(|ns| {
