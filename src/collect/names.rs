@@ -195,13 +195,15 @@ impl Resolver for SystemNames {
 
     fn cgroup(&self, path: &str) -> Option<u64> {
         use std::os::unix::fs::MetadataExt;
-        let below = path.trim_start_matches('/');
-        ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
-            .iter()
-            .map(std::path::Path::new)
-            // Only the version 2 hierarchy has this file, and only its inodes are what sockets carry.
-            .filter(|root| root.join("cgroup.controllers").is_file())
-            .find_map(|root| Some(std::fs::metadata(root.join(below)).ok()?.ino()))
+        // Below the mount, as tables show it, or in the file system, as ss wants it. Only the version 2 hierarchy has
+        // cgroup.procs and cgroup.controllers everywhere, and only its inodes are what sockets carry.
+        let mount = &self.cgroup_mount.get_or_init(cgroup_mount).as_ref()?.at;
+        let id = |path: PathBuf| {
+            let within = path.join("cgroup.procs").is_file() && path.join("cgroup.controllers").is_file();
+            within.then(|| Some(std::fs::metadata(path).ok()?.ino()))?
+        };
+        id(mount.join(path.trim_start_matches('/')))
+            .or_else(|| Some(PathBuf::from(path)).filter(|p| p.starts_with(mount)).and_then(id))
     }
 
     fn addresses(&self, host: &str) -> Vec<IpAddr> {
@@ -311,6 +313,20 @@ mod tests {
         assert_eq!(service_port(text, "domain"), Some(53));
         assert_eq!(service_port(text, "bad"), None);
         assert_eq!(SystemNames::default().port("https"), Some(443));
+    }
+
+    #[test]
+    fn a_cgroup_is_found_below_the_mount_and_by_its_path_in_the_file_system() {
+        let names = SystemNames::default();
+        let Some(mount) = cgroup_mount() else {
+            assert_eq!(Resolver::cgroup(&names, "/"), None);
+            return;
+        };
+        let root = Resolver::cgroup(&names, "/");
+        assert!(root.is_some());
+        assert_eq!(Resolver::cgroup(&names, &mount.at.to_string_lossy()), root);
+        assert_eq!(Resolver::cgroup(&names, "/no/such/group"), None);
+        assert_eq!(Resolver::cgroup(&names, "/etc"), None);
     }
 
     #[test]

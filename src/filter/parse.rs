@@ -223,6 +223,9 @@ impl<'a> Parser<'a> {
         let (word, at) = self.value("a state such as established, or a list: close-wait,time-wait")?;
         StateSet::parse_list(word).map_err(|_| {
             let bad = word.split(',').find(|w| StateSet::parse(w).is_err()).unwrap_or(word);
+            // In quotes the word and its place differ in length.
+            let skip = word.find(bad).filter(|_| at.len() == word.len()).unwrap_or(0);
+            let at = if at.len() == word.len() { at.start + skip..at.start + skip + bad.len() } else { at };
             (at, Problem::new(format!("{} is not a TCP state", show(bad)), StateSet::vocabulary()))
         })
     }
@@ -309,6 +312,10 @@ impl<'a> Parser<'a> {
             "none" => Ok(Expr::none()),
             _ => match Col::find(&name) {
                 Some(column) => self.column(column),
+                None if matches!(name.as_str(), "and" | "or" | "not") => {
+                    let found = format!("{} joins nothing here", show(text));
+                    Err((at.clone(), Problem::new(found, "a predicate such as dport = 443, a state, `not` or `(`")))
+                }
                 None => Err((at.clone(), unknown_word(text))),
             },
         }
@@ -335,7 +342,7 @@ impl<'a> Parser<'a> {
                 let found = format!("`{}` cannot compare with several ports", cmp.sign());
                 return Err((at, Problem::new(found, "one port, or = or !=")));
             };
-            let of_family = family.map_or_else(Expr::all, |net| Expr::Test(Test::Host(*end, net, None)));
+            let of_family = family.map_or_else(Expr::all, Expr::family);
             parts.push(Expr::and(vec![of_family, port]));
         }
         let expr = Expr::or(parts);
@@ -480,7 +487,8 @@ fn unknown_word(word: &str) -> Problem {
         .chain(states.iter().map(String::as_str))
         .map(|name| (distance(&short, name), name))
         .min()
-        .filter(|(d, _)| *d <= 2.max(short.chars().count() / 3));
+        // Of two or three letters, two changed are another word.
+        .filter(|(d, _)| *d <= (short.chars().count() / 2).min(2.max(short.chars().count() / 3)));
     let found = format!("{} is neither a predicate nor a state", show(word));
     match near {
         Some((_, name)) => Problem::new(found, format!("perhaps `{name}`")),

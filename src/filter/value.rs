@@ -2,11 +2,12 @@
 //!
 //! Comes in: one word. Goes out: a number, a part of an expression, or the [`Problem`]. Never here: where the word stood.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::display::TIME_UNITS;
 use super::expr::{Cmp, End, Expr, Net, Test};
 use super::{Problem, Resolver, show};
+use crate::model::Family;
 
 /// First and last port.
 pub(super) type PortRange = (u16, u16);
@@ -81,13 +82,13 @@ pub(super) fn either_port(cmp: Cmp, ranges: &[PortRange]) -> Expr {
     Expr::or([End::Local, End::Peer].into_iter().filter_map(|end| port(end, cmp, ranges)).collect())
 }
 
-/// Takes `inet:` or `inet6:` off, as ss has them: the block that holds the whole family.
-pub(super) fn family_prefix(word: &str) -> Result<(Option<Net>, &str), Problem> {
+/// Takes `inet:` or `inet6:` off. As in ss it is the family of the socket: an IPv4-mapped address is one of inet6.
+pub(super) fn family_prefix(word: &str) -> Result<(Option<Family>, &str), Problem> {
     if let Some(rest) = word.strip_prefix("inet:") {
-        return Ok((Net::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), rest));
+        return Ok((Some(Family::V4), rest));
     }
     if let Some(rest) = word.strip_prefix("inet6:") {
-        return Ok((Net::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0), rest));
+        return Ok((Some(Family::V6), rest));
     }
     for other in ["unix:", "link:", "netlink:", "vsock:"] {
         if word.starts_with(other) {
@@ -202,12 +203,16 @@ fn endpoint(word: &str, end: End, resolver: &dyn Resolver) -> Result<Expr, Probl
         if parts.prefix.is_some() || (parts.addr.is_empty() && parts.port.is_none() && parts.scope.is_none()) {
             return Err(no_address(rest));
         }
-        family.into_iter().collect()
+        Vec::new()
     } else {
         let mut nets = nets(&parts, rest, resolver)?;
-        let other =
-            |net: &Net| matches!((family, net), (Some(Net::V4(_)), Net::V6(_)) | (Some(Net::V6(_)), Net::V4(_)));
-        nets.retain(|net| !other(net));
+        // An IPv4 block under `inet6:` is meant for its mapped addresses, unless a host has others.
+        let v6 = nets.iter().any(|net| matches!(net, Net::V6(_)));
+        nets.retain(|net| match (family, net) {
+            (Some(Family::V4), Net::V6(_)) => false,
+            (Some(Family::V6), Net::V4(_)) => !v6,
+            _ => true,
+        });
         if nets.is_empty() {
             return Err(Problem::new(
                 format!("{} is not of that family", show(rest)),
@@ -221,9 +226,16 @@ fn endpoint(word: &str, end: End, resolver: &dyn Resolver) -> Result<Expr, Probl
         ([], None) => Expr::all(),
         (nets, port) => Expr::or(nets.iter().map(|net| Expr::Test(Test::Host(end, *net, port))).collect()),
     };
-    let Some(scope) = parts.scope else { return Ok(host) };
+    let of_family = family.map_or_else(Expr::all, Expr::family);
+    let Some(scope) = parts.scope else { return Ok(Expr::and(vec![of_family, host])) };
     let index = interface(scope, resolver)?;
-    Ok(Expr::and(vec![host, Expr::Test(Test::Interface(Cmp::Eq, index))]))
+    Ok(Expr::and(vec![of_family, host, Expr::Test(Test::Interface(Cmp::Eq, index))]))
+}
+
+/// The length of a prefix written as a mask: `255.255.0.0`.
+fn of_mask(mask: Ipv4Addr) -> Option<u8> {
+    let bits = u32::from(mask);
+    (bits.leading_ones() + bits.trailing_zeros() >= 32).then(|| u8::try_from(bits.leading_ones()).unwrap_or(u8::MAX))
 }
 
 /// The block that is meant, or the addresses of the host.
@@ -243,7 +255,7 @@ fn nets(parts: &Parts<'_>, word: &str, resolver: &dyn Resolver) -> Result<Vec<Ne
     let prefix = match parts.prefix {
         None => widest,
         Some(p) if all_digits(p) && p.len() <= 3 => p.parse().unwrap_or(u8::MAX),
-        Some(_) => u8::MAX,
+        Some(p) => p.parse().ok().filter(|_| addr.is_ipv4()).and_then(of_mask).unwrap_or(u8::MAX),
     };
     Net::new(addr, prefix).map(|net| vec![net]).ok_or_else(|| {
         let found = format!("{} is not a prefix length", show(parts.prefix.unwrap_or_default()));

@@ -20,6 +20,14 @@ fn the_caret_stands_under_the_word() {
         ],
     );
     says(
+        "state tw,FOO,cw",
+        [
+            "filter: `FOO` is not a TCP state",
+            "  state tw,FOO,cw",
+            &format!("           ^^^ expected {}", StateSet::vocabulary()),
+        ],
+    );
+    says(
         "age > 10",
         [
             "filter: `10` needs a unit, such as 10s",
@@ -92,7 +100,12 @@ fn every_mistake_names_the_word_and_the_way_out() {
         ("qqqqqqqqqqqqqqq", "neither a predicate nor a state", "--list-columns"),
         ("listen = 5", "`=` cannot stand here", "a predicate"),
         ("= 5", "`=` cannot stand here", "a predicate"),
-        ("or sport 1", "`or` is neither", "perhaps `"),
+        ("or sport 1", "`or` joins nothing here", "a predicate"),
+        ("sport 1 and and dport 2", "`and` joins nothing here", "a predicate"),
+        ("foo", "`foo` is neither", "--list-columns"),
+        ("#", "`#` is neither", "--list-columns"),
+        ("dst 10.0.0.0/255.0.255.0", "`255.0.255.0` is not a prefix length", "0 to 32"),
+        ("dst ::/255.0.0.0", "`255.0.0.0` is not a prefix length", "0 to 128"),
         ("dport = )", "`)` cannot stand here", "a port"),
         ("()", "`)` cannot stand here", "a predicate"),
         ("\"dport\" = 5", "`dport` cannot stand here", "a predicate"),
