@@ -13,7 +13,7 @@ use crate::model::addr::Endpoint;
 use crate::model::cgroup::{self, Identity, Runtime};
 use crate::model::kernel_user::{self, KernelUser};
 use crate::model::owner::{Holder, OwnerStatus, OwnerTable, Process};
-use crate::model::socket::{AgeBracket, Socket};
+use crate::model::socket::{AgeBracket, RowKind, Socket};
 use crate::model::state::State;
 
 /// Names for kernel numbers. The edge that may look them up implements it; the model only asks.
@@ -255,12 +255,34 @@ const fn column(
 /// A column over a `tcp_info` field.
 macro_rules! info {
     ($name:literal, $kind:ident, $group:ident, $field:ident, $help:literal) => {
-        column($name, Kind::$kind, Group::$group, Needs::INFO, $help, |r| match &r.socket.info {
-            Some(info) => Value::number(info.$field()),
-            None => Value::Unknown,
+        info!($name, $kind, $group, $field, $help, |_, _| false)
+    };
+    ($name:literal, $kind:ident, $group:ident, $field:ident, $help:literal, $means_none:expr) => {
+        column($name, Kind::$kind, Group::$group, Needs::INFO, $help, |r| {
+            // A listener has the structure and no connection: what stands in it are the values to begin with. What is no
+            // full socket has not even the structure.
+            let connected = !matches!(r.socket.kind, RowKind::TimeWaitMini | RowKind::Request | RowKind::BoundInactive);
+            if !connected || r.socket.state == State::Listen {
+                return Value::Absent;
+            }
+            let means_none: fn(&Socket, u64) -> bool = $means_none;
+            match r.socket.info.as_ref().and_then(|info| info.$field()) {
+                Some(value) if means_none(r.socket, value.into()) => Value::Absent,
+                value => Value::number(value),
+            }
         })
     };
 }
+
+/// Nothing has been measured yet.
+const ZERO: fn(&Socket, u64) -> bool = |_, value| value == 0;
+/// Not measured, or without a limit: all bits are set.
+const ONES_32: fn(&Socket, u64) -> bool = |_, value| value == 0xffff_ffff;
+const ONES_64: fn(&Socket, u64) -> bool = |_, value| value == u64::MAX;
+/// `TCP_INFINITE_SSTHRESH`: no loss yet that would have set it.
+const NO_LOSS_YET: fn(&Socket, u64) -> bool = |_, value| value == 0x7fff_ffff;
+/// Counted from a moment that has not been: the kernel subtracts zero from its clock.
+const IN_SYN_SENT: fn(&Socket, u64) -> bool = |socket, _| socket.state == State::SynSent;
 
 /// A column over a socket memory field.
 macro_rules! skmem {
@@ -506,13 +528,13 @@ pub static COLUMNS: &[Column] = &[
             None => Value::Unknown,
         }
     }),
-    info!("rtt", Micros, Info, rtt_us, "smoothed round-trip time"),
+    info!("rtt", Micros, Info, rtt_us, "smoothed round-trip time", ZERO),
     info!("rttvar", Micros, Info, rttvar_us, "variation of the round-trip time"),
-    info!("min-rtt", Micros, Info, min_rtt_us, "smallest round-trip time"),
+    info!("min-rtt", Micros, Info, min_rtt_us, "smallest round-trip time", ONES_32),
     info!("rto", Micros, Info, rto_us, "retransmission timeout"),
-    info!("ato", Micros, Other, ato_us, "delayed-ACK timeout"),
+    info!("ato", Micros, Other, ato_us, "delayed-ACK timeout", ZERO),
     info!("cwnd", Count, Info, snd_cwnd, "congestion window in segments"),
-    info!("ssthresh", Count, Other, snd_ssthresh, "slow-start threshold in segments"),
+    info!("ssthresh", Count, Other, snd_ssthresh, "slow-start threshold in segments", NO_LOSS_YET),
     info!("mss", Bytes, Info, snd_mss_bytes, "send maximum segment size"),
     info!("rcv-mss", Bytes, Other, rcv_mss_bytes, "receive maximum segment size"),
     info!("advmss", Bytes, Other, advmss_bytes, "advertised maximum segment size"),
@@ -526,9 +548,9 @@ pub static COLUMNS: &[Column] = &[
     info!("probes", Count, Other, probes, "unanswered probes"),
     info!("backoff", Count, Other, backoff, "doublings of the timeout"),
     info!("reordering", Count, Other, reordering, "reordering distance"),
-    info!("last-data-sent", Millis, Info, last_data_sent_ms, "time since data was last sent"),
-    info!("last-data-recv", Millis, Info, last_data_recv_ms, "time since data last came"),
-    info!("last-ack-recv", Millis, Info, last_ack_recv_ms, "time since an ACK last came"),
+    info!("last-data-sent", Millis, Info, last_data_sent_ms, "time since data was last sent", IN_SYN_SENT),
+    info!("last-data-recv", Millis, Info, last_data_recv_ms, "time since data last came", IN_SYN_SENT),
+    info!("last-ack-recv", Millis, Info, last_ack_recv_ms, "time since an ACK last came", IN_SYN_SENT),
     info!("bytes-sent", Bytes, Info, bytes_sent, "bytes sent, with retransmissions"),
     info!("bytes-acked", Bytes, Info, bytes_acked, "bytes acknowledged by the peer"),
     info!("bytes-received", Bytes, Info, bytes_received, "bytes received"),
@@ -538,14 +560,14 @@ pub static COLUMNS: &[Column] = &[
     info!("segs-in", Count, Other, segs_in, "segments received"),
     info!("data-segs-out", Count, Other, data_segs_out, "segments with data sent"),
     info!("data-segs-in", Count, Other, data_segs_in, "segments with data received"),
-    info!("pacing-rate", BytesPerSecond, Other, pacing_rate_bytes_per_s, "pacing rate"),
+    info!("pacing-rate", BytesPerSecond, Other, pacing_rate_bytes_per_s, "pacing rate", ONES_64),
     info!("delivery-rate", BytesPerSecond, Info, delivery_rate_bytes_per_s, "most recent delivery rate"),
     info!("busy", Micros, Other, busy_time_us, "time with data to send"),
     info!("rwnd-limited", Micros, Other, rwnd_limited_us, "time held back by the peer's window"),
     info!("sndbuf-limited", Micros, Other, sndbuf_limited_us, "time held back by the send buffer"),
     info!("delivered", Count, Other, delivered, "segments delivered"),
     info!("delivered-ce", Count, Other, delivered_ce, "segments delivered with a congestion mark"),
-    info!("rcv-rtt", Micros, Other, rcv_rtt_us, "receiver's estimate of the round-trip time"),
+    info!("rcv-rtt", Micros, Other, rcv_rtt_us, "receiver's estimate of the round-trip time", ZERO),
     info!("rcv-space", Bytes, Other, rcv_space_bytes, "receive buffer autotuning target"),
     info!("rcv-ssthresh", Bytes, Other, rcv_ssthresh_bytes, "receive window clamp"),
     info!("dsack-dups", Count, Other, dsack_dups, "duplicates reported by the peer"),
@@ -619,6 +641,41 @@ mod tests {
         for column in COLUMNS.iter().filter(|c| c.needs.info || c.needs.skmem) {
             assert!(matches!((column.get)(&row), Value::Unknown), "{}", column.name);
         }
+    }
+
+    #[test]
+    fn what_was_never_measured_is_no_measurement() {
+        let owners = OwnerTable::default();
+        let shown = |socket: &Socket, name: &str| match (find(name).unwrap().get)(&Row::new(socket, &owners, &NoNames))
+        {
+            Value::Number(n) => Some(n),
+            Value::Absent => None,
+            _ => panic!("{name} is unknown"),
+        };
+        let mut info = crate::model::TcpInfo::default();
+        for (field, value) in [
+            ("rtt_us", 0),
+            ("min_rtt_us", 0xffff_ffff),
+            ("snd_cwnd", 10),
+            ("snd_ssthresh", 0x7fff_ffff),
+            ("pacing_rate_bytes_per_s", u64::MAX),
+            ("last_data_sent_ms", 5),
+        ] {
+            assert!(info.set(field, value), "{field}");
+        }
+        let mut socket = Socket { state: State::SynSent, info: Some(Box::new(info)), ..Socket::default() };
+        for name in ["rtt", "min-rtt", "ssthresh", "pacing-rate", "last-data-sent"] {
+            assert_eq!(shown(&socket, name), None, "{name}");
+        }
+        assert_eq!(shown(&socket, "cwnd"), Some(10));
+        socket.state = State::Established;
+        assert_eq!(shown(&socket, "last-data-sent"), Some(5));
+        assert!(socket.info.as_mut().unwrap().set("rtt_us", 7));
+        assert_eq!(shown(&socket, "rtt"), Some(7));
+        socket.state = State::Listen;
+        assert_eq!((shown(&socket, "cwnd"), shown(&socket, "rtt")), (None, None));
+        let remainder = Socket { state: State::TimeWait, kind: RowKind::TimeWaitMini, ..Socket::default() };
+        assert_eq!(shown(&remainder, "rtt"), None);
     }
 
     #[test]
