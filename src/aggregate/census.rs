@@ -5,7 +5,7 @@
 use crate::aggregate::groups::Grouping;
 use crate::aggregate::roles::Listeners;
 use crate::model::column::Row;
-use crate::model::{Family, Gap, OwnerStatus, State};
+use crate::model::{Family, Gap, OwnerStatus, OwnerTable, State, Unlisted};
 
 /// Sockets per state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -61,23 +61,42 @@ impl Coverage {
 
     /// The line that says whose owner is not known, if any is not; `root` tells whether more rights could help.
     #[must_use]
-    pub fn gap(&self, unreadable_processes: u32, root: bool) -> Option<Gap> {
+    pub fn gap(&self, owners: &OwnerTable, root: bool) -> Option<Gap> {
         let known = self.get(OwnerStatus::Known);
         let hidden = self.get(OwnerStatus::NoPermission);
         let raced = self.get(OwnerStatus::Raced);
         let all = known + hidden + raced;
         if hidden > 0 {
-            let plural = if unreadable_processes == 1 { "" } else { "es" };
+            // Those that are not listed count as one.
+            let closed = owners.unreadable - u32::from(owners.unlisted.is_some()).min(owners.unreadable);
+            let plural = if closed == 1 { "" } else { "es" };
             let (who, hint) = if root {
                 (" even as root", "a security module, or a user namespace above this one, forbids it")
             } else {
                 ("", "run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, to see the rest")
             };
-            return Some(Gap::new(
-                format!("owners known for {known} of {all} sockets"),
-                format!("no permission{who} to read the descriptors of {unreadable_processes} process{plural}"),
-                hint,
-            ));
+            let refused = format!("no permission{who} to read the descriptors of {closed} process{plural}");
+            let (unlisted, way_out) = match owners.unlisted {
+                None => (None, hint),
+                Some(Unlisted::NoProc) => (
+                    Some("there is no list of processes"),
+                    "mount a proc file system at /proc, or give one with --proc-root",
+                ),
+                Some(Unlisted::Hidden) => (
+                    Some("processes of others are not listed (hidepid)"),
+                    "run as root, or with CAP_SYS_PTRACE, or in the group of the mount's gid=",
+                ),
+                Some(Unlisted::PidNamespace) => (
+                    Some("processes outside of this PID namespace are not listed"),
+                    "run in that of the host (--pid=host), or mount its /proc and name it with --proc-root",
+                ),
+            };
+            let why = match unlisted {
+                None => refused,
+                Some(unlisted) if closed == 0 => unlisted.into(),
+                Some(unlisted) => format!("{refused}; {unlisted}"),
+            };
+            return Some(Gap::new(format!("owners known for {known} of {all} sockets"), why, way_out));
         }
         (raced > 0).then(|| {
             Gap::new(

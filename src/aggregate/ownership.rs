@@ -101,9 +101,10 @@ impl Ownership {
     }
 
     /// Whether every process could be looked into the last time.
-    pub fn looked(&mut self, unreadable: u32) {
+    pub fn looked(&mut self, table: &OwnerTable) {
         self.table.collected = true;
-        self.table.unreadable = unreadable;
+        self.table.unreadable = table.unreadable;
+        self.table.unlisted = table.unlisted;
     }
 
     /// The number for the processes of these holders; 0 for none.

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
             session.coverage.add(snapshot.owners.of(socket).0);
         }
         let root = rustix::process::geteuid().is_root();
-        session.gaps.extend(session.coverage.gap(snapshot.owners.unreadable, root));
+        session.gaps.extend(session.coverage.gap(&snapshot.owners, root));
     }
     let judged = wanted.as_ref().map_or(RULES.len(), Vec::len);
     if args.nagios {

@@ -22,7 +22,7 @@ use crate::collect::proc::ProcRoot;
 use crate::collect::{self, Ahead, Families, Live, OwnerRoute, OwnersVia, Query, Source, SourceChoice};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::{Needs, Row};
-use crate::model::{Gap, OwnerStatus, OwnerTable, Socket, State, StateSet};
+use crate::model::{Gap, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
 use crate::render::json::Head;
 
 /// Rows without an owner that are held back until a second look; more than these are given as they are.
@@ -235,6 +235,8 @@ impl Session {
         let (owners, names, coverage) = (&self.owners, &self.names, &mut self.coverage);
         let mut stopped = false;
         let mut lost = None;
+        let marks = residual.is_some_and(Expr::uses_mark);
+        let mut unmarked = false;
         let started = Instant::now();
         for (i, pass) in plan.passes.iter().enumerate() {
             // A later pass sees what has moved into its states meanwhile, which an earlier one has given already.
@@ -251,6 +253,7 @@ impl Session {
                     }
                 };
                 let row = Row::new(socket, owners, names);
+                unmarked |= marks && socket.mark.is_none() && socket.kind == RowKind::Full;
                 if early.is_some_and(|filter| !filter.matches(&row)) {
                     return ControlFlow::Continue(());
                 }
@@ -275,6 +278,15 @@ impl Session {
                 break;
             }
         }
+        if unmarked {
+            let (why, hint) = match self.live.source() {
+                Source::Netlink => {
+                    ("the kernel tells them only to CAP_NET_ADMIN", "run as root, or with CAP_NET_ADMIN")
+                }
+                _ => ("/proc/net/tcp does not carry them", "use `--source netlink`"),
+            };
+            self.gaps.push(Gap::new("marks, which the filter asks for, are not known and match nothing", why, hint));
+        }
         self.gaps.extend(plan.passes.iter().flat_map(|pass| self.live.gaps(&pass.query)));
         // Two passes may miss the same thing.
         let mut seen = FxHashSet::default();
@@ -296,7 +308,7 @@ impl Session {
             }
         }
         let root = rustix::process::geteuid().is_root();
-        self.gaps.extend(self.coverage.gap(owners.unreadable, root));
+        self.gaps.extend(self.coverage.gap(owners, root));
         Ok(())
     }
 

@@ -40,6 +40,12 @@ impl Error {
         self.source.kind() == io::ErrorKind::PermissionDenied
     }
 
+    /// Whether there are no sockets of that family for this process.
+    #[must_use]
+    pub fn is_unsupported_family(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EAFNOSUPPORT)
+    }
+
     /// Whether the kernel does not understand the question.
     #[must_use]
     pub fn is_invalid(&self) -> bool {

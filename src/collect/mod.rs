@@ -165,7 +165,7 @@ pub struct Live {
     /// Whether `sock_diag` answers.
     netlink: bool,
     /// Why `/proc` is used although nobody asked for it.
-    fallback: Option<String>,
+    fallback: Option<Fallback>,
     /// One dump for both families was refused; ask for each.
     two_passes: bool,
     host: Host,
@@ -183,6 +183,24 @@ pub struct Live {
     pub owners_via: OwnersVia,
     /// How the owners were found the last time.
     pub owner_route: Option<OwnerRoute>,
+}
+
+/// Why `/proc` stands in for `sock_diag`, and what to do about it.
+struct Fallback {
+    why: String,
+    hint: &'static str,
+}
+
+impl Fallback {
+    fn new(error: &Error) -> Fallback {
+        // EAFNOSUPPORT is what a unit with RestrictAddressFamilies= gets, EPERM what a container's seccomp profile gives.
+        let hint = if error.is_permission() || error.is_unsupported_family() {
+            "allow the address family AF_NETLINK in the sandbox that this program runs in"
+        } else {
+            "load the kernel modules inet_diag and tcp_diag"
+        };
+        Fallback { why: error.to_string(), hint }
+    }
 }
 
 /// A namespace to look into.
@@ -266,7 +284,7 @@ impl Live {
                     live.netlink = true;
                 }
                 Err(e) if live.choice == SourceChoice::Netlink => return Err(e.hint("try `--source proc`")),
-                Err(e) => live.fallback = Some(e.to_string()),
+                Err(e) => live.fallback = Some(Fallback::new(&e)),
             }
         }
         Ok(live)
@@ -396,11 +414,7 @@ impl Live {
     pub fn gaps(&self, query: &Query) -> Vec<Gap> {
         let mut gaps = self.netns_gaps.clone();
         if let Some(why) = &self.fallback {
-            gaps.push(Gap::new(
-                "sockets were read from /proc/net/tcp",
-                why.clone(),
-                "load the kernel modules inet_diag and tcp_diag",
-            ));
+            gaps.push(Gap::new("sockets were read from /proc/net/tcp", why.why.clone(), why.hint));
         }
         let bound = query.states.contains(State::BoundInactive);
         if self.source() == Source::Proc {
@@ -482,7 +496,7 @@ impl Live {
                         && (e.is_missing() || e.is_permission()) =>
                 {
                     self.netlink = false;
-                    self.fallback = Some(e.to_string());
+                    self.fallback = Some(Fallback::new(&e));
                 }
                 other => return other,
             }
@@ -670,7 +684,7 @@ impl Live {
         })?;
         if !unheld.is_empty() && table.unreadable == 0 && self.owner_route.as_ref().is_some_and(|r| r.via == "bpf") {
             // What the one pass did not show may belong to a process that is closed to us: a few systems hide one.
-            table.unreadable = proc::owners::unreadable(&self.root)?;
+            (table.unreadable, table.unlisted) = proc::owners::unreadable(&self.root)?;
         }
         table.settle(later, unheld.into_iter().collect());
         Ok(())

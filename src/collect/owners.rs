@@ -132,7 +132,9 @@ impl Finder {
         for record in &walked.records {
             table.add(record.inode, record.pid, record.fd);
         }
-        Ok((table.finish(walked.unreadable), OwnerRoute { via: "proc", why: why_not }))
+        let mut table = table.finish(walked.unreadable);
+        table.unlisted = walked.unlisted;
+        Ok((table, OwnerRoute { via: "proc", why: why_not }))
     }
 
     /// The same in one BPF pass, or why it cannot be had.

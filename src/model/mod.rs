@@ -18,7 +18,7 @@ pub mod transition;
 
 pub use addr::{Endpoint, Family, FourTuple};
 pub use gap::Gap;
-pub use owner::{Holder, OwnerStatus, OwnerTable, Process};
+pub use owner::{Holder, OwnerStatus, OwnerTable, Process, Unlisted};
 pub use snapshot::Snapshot;
 pub use socket::{RowKind, SkMem, Socket, Timer, TimerKind};
 pub use state::{State, StateSet};

@@ -123,6 +123,17 @@ impl OwnerStatus {
     }
 }
 
+/// Why processes may exist of which the process list says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlisted {
+    /// There is no process list.
+    NoProc,
+    /// The processes of others are left out (`hidepid`).
+    Hidden,
+    /// Only the processes of one PID namespace are in it, and not those around that.
+    PidNamespace,
+}
+
 /// Every process that holds a socket, and which.
 #[derive(Clone, Debug, Default)]
 pub struct OwnerTable {
@@ -136,6 +147,8 @@ pub struct OwnerTable {
     compact: Compact,
     /// Processes whose descriptors could not be read.
     pub unreadable: u32,
+    /// Why there may be more than were read; such processes count as one that is unreadable.
+    pub unlisted: Option<Unlisted>,
     /// False when owners were not asked for at all.
     pub collected: bool,
     /// Whether sockets without an owner were looked for a second time.

@@ -339,6 +339,12 @@ fn closed_processes() -> usize {
             refused && !std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty()
         })
         .count()
+        + usize::from(in_a_pid_namespace())
+}
+
+/// Whether there are processes around those that `/proc` lists.
+fn in_a_pid_namespace() -> bool {
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() != "pid:[4026531836]")
 }
 
 /// Processes that end, and sockets that come and go, while the program looks: an answer every time, never an error.
@@ -404,8 +410,72 @@ fn hidden_processes_are_a_gap() {
         let seen = product::sockets(&document);
         assert!(seen.iter().all(|s| s.status == "no_permission"), "{seen:?}");
         let gaps = product::gaps(&document);
-        assert!(gaps.iter().any(|g| g.starts_with("owners known for 0 of 5 sockets: no permission")), "{gaps:?}");
+        assert!(
+            gaps.iter().any(|g| g == "owners known for 0 of 5 sockets: processes of others are not listed (hidepid)"),
+            "{gaps:?}"
+        );
     });
+}
+
+/// In a PID namespace of its own, and a network namespace that is not its own alone (a container with the host's network),
+/// nobody can tell whether a socket without a holder is the kernel's.
+#[test]
+fn processes_outside_of_the_pid_namespace_are_a_gap() {
+    in_netns(|ns| {
+        if !netns::is_real_root() {
+            return skip("only root can mount /proc");
+        }
+        let mut helper = Helper::start(ns);
+        helper.make("established 7000 2");
+        for words in [&["list", "--json"][..], &["list", "--json", "--owners-via", "proc"], &["summary", "--json"]] {
+            let mut run = ns.command("unshare");
+            run.args(["--pid", "--fork", "--mount-proc"]).arg(env!("CARGO_BIN_EXE_tcpstate")).args(words);
+            let document = product::document(&product::quiet(&mut run));
+            let gap = "owners known for 0 of 5 sockets: processes outside of this PID namespace are not listed";
+            assert!(product::gaps(&document).iter().any(|g| g == gap), "{words:?}: {}", document["gaps"]);
+            if words[0] == "list" {
+                let seen = product::sockets(&document);
+                assert!(seen.iter().all(|s| s.status == "no_permission"), "{seen:?}");
+            }
+        }
+    });
+}
+
+/// Without a proc file system there are still sockets, counted and listed.
+#[test]
+fn without_proc_there_are_sockets_and_a_gap() {
+    in_netns(|ns| {
+        if !netns::is_real_root() {
+            return skip("only root can mount over /proc");
+        }
+        let mut helper = Helper::start(ns);
+        helper.make("established 7000 2");
+        for words in [&["list", "--json"][..], &["summary", "--json"], &["doctor", "--once", "--json"]] {
+            let mut run = product::with(ns, words);
+            cover_proc(&mut run);
+            let document = product::document(&finish(&mut run));
+            assert_eq!(document["source"], "netlink", "{words:?}");
+            let gap = "owners known for 0 of 5 sockets: there is no list of processes";
+            assert!(product::gaps(&document).iter().any(|g| g == gap), "{words:?}: {}", document["gaps"]);
+            if words[0] != "doctor" {
+                assert_eq!(document["total"].as_u64(), Some(5), "{words:?}");
+            }
+        }
+    });
+}
+
+/// Lays an empty file system over /proc.
+fn cover_proc(command: &mut Command) -> &mut Command {
+    // SAFETY: raw system calls on constants between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            let failed = libc::unshare(libc::CLONE_NEWNS) != 0
+                || libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()) != 0
+                || libc::mount(c"none".as_ptr(), c"/proc".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()) != 0;
+            if failed { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        })
+    }
 }
 
 /// Gives the command a /proc that lists no process of another user.

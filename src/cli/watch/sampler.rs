@@ -336,7 +336,7 @@ impl Sampler {
         self.walk_cost = started.elapsed();
         self.credit = self.credit.saturating_sub(self.walk_cost);
         if wanted.is_none() {
-            self.ownership.looked(table.unreadable);
+            self.ownership.looked(&table);
         }
         Ok(table)
     }
@@ -362,7 +362,7 @@ impl Sampler {
         gaps.extend(self.session.live.gaps(query));
         if self.with_owners {
             let root = rustix::process::geteuid().is_root();
-            gaps.extend(placed.coverage.gap(self.ownership.table().unreadable, root));
+            gaps.extend(placed.coverage.gap(self.ownership.table(), root));
             let later = placed.coverage.get(OwnerStatus::NotCollected);
             if later > 0 {
                 gaps.push(Gap::new(

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::collect::error::Error;
 use crate::collect::proc::ProcRoot;
+use crate::model::Unlisted;
 
 /// One descriptor that refers to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +31,8 @@ pub struct Walked {
     pub records: Vec<Record>,
     /// Processes whose descriptors may not be read; kernel threads do not count.
     pub unreadable: u32,
+    /// Why there may be more processes than were listed; then these count as one that is unreadable.
+    pub unlisted: Option<Unlisted>,
 }
 
 /// Directories that are processes, per worker, below which a second thread costs more than it saves.
@@ -49,15 +52,22 @@ pub fn walk(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>) -> Result<Walked, 
 ///
 /// # Errors
 /// As [`walk`].
-pub fn unreadable(root: &ProcRoot) -> Result<u32, Error> {
-    Ok(visit(root, None, true)?.unreadable)
+pub fn unreadable(root: &ProcRoot) -> Result<(u32, Option<Unlisted>), Error> {
+    let walked = visit(root, None, true)?;
+    Ok((walked.unreadable, walked.unlisted))
 }
 
 fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>, probe: bool) -> Result<Walked, Error> {
     let fail = |e: Errno| {
         Error::new("read", root.path().display().to_string(), e.into()).hint("is a proc file system mounted there?")
     };
-    let dir = open_dir(rustix::fs::CWD, root.path()).map_err(fail)?;
+    let dir = match open_dir(rustix::fs::CWD, root.path()) {
+        // Sockets come from elsewhere, and are worth having without their owners.
+        Err(Errno::NOENT) if root.is_own() => {
+            return Ok(Walked { unreadable: 1, unlisted: Some(Unlisted::NoProc), ..Walked::default() });
+        }
+        other => other.map_err(fail)?,
+    };
     let mut pids = Vec::with_capacity(512);
     numbers(dir.as_fd(), |pid, _| pids.push(pid)).map_err(fail)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -78,14 +88,32 @@ fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>, probe: bool) -> Resul
         parts.extend(others.into_iter().map(|t| t.join().unwrap_or(Walked { unreadable: 1, ..Walked::default() })));
     });
     let mut all = parts.pop().unwrap_or_default();
-    // Every process namespace has its process 1. Where it is not listed (`hidepid`, proc_pid_readdir in fs/proc/base.c)
-    // others are not either; how many nobody tells.
-    all.unreadable += u32::from(!pids.contains(&1));
+    // How many are not listed nobody tells.
+    all.unlisted = unlisted(dir.as_fd(), &pids);
+    all.unreadable += u32::from(all.unlisted.is_some());
     for part in parts {
         all.records.extend(part.records);
         all.unreadable += part.unreadable;
     }
     Ok(all)
+}
+
+/// Why the list of processes may not be that of all.
+fn unlisted(root: BorrowedFd<'_>, pids: &[u32]) -> Option<Unlisted> {
+    /// The inode of the initial PID namespace (`PROC_PID_INIT_INO` in include/linux/proc_ns.h).
+    const INITIAL: u64 = 0xefff_fffc;
+    if pids.is_empty() {
+        return Some(Unlisted::NoProc);
+    }
+    // Every process namespace has its process 1. Where it is not listed (`hidepid`, proc_pid_readdir in fs/proc/base.c)
+    // others are not either.
+    if !pids.contains(&1) {
+        return Some(Unlisted::Hidden);
+    }
+    // The first of them may be closed to us; we are in the same one, unless /proc is that of others.
+    let namespace = |of: &str| rustix::fs::statat(root, of, AtFlags::empty()).ok();
+    let stat = namespace("1/ns/pid").or_else(|| namespace("self/ns/pid"))?;
+    (stat.st_ino != INITIAL).then_some(Unlisted::PidNamespace)
 }
 
 struct Walker<'a> {
