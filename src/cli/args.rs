@@ -168,7 +168,7 @@ pub struct Selection {
     #[arg(long, value_name = "ADDR", help_heading = "Selection")]
     pub peer: Option<String>,
     /// Sockets that this process holds
-    #[arg(long, value_name = "PID", help_heading = "Selection")]
+    #[arg(long, value_name = "PID", allow_negative_numbers = true, help_heading = "Selection")]
     pub pid: Option<String>,
     /// Sockets of processes of this name; `*` stands for anything
     #[arg(long, value_name = "NAME", help_heading = "Selection")]
@@ -198,7 +198,7 @@ pub struct SummaryArgs {
     #[arg(long, help_heading = "Output")]
     pub explain_plan: bool,
     /// How many groups to show; the others are added up
-    #[arg(long, value_name = "N", default_value_t = 10, help_heading = "Output")]
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true, help_heading = "Output")]
     pub top: usize,
 }
 

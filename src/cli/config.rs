@@ -71,6 +71,9 @@ pub(crate) fn files(env: &Env) -> anyhow::Result<Settings> {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            // Whoever becomes another user may keep a HOME that is closed to him: then nothing can be known of a file
+            // there. One that exists and may not be read is an error.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied && std::fs::metadata(&path).is_err() => continue,
             Err(e) => return Err(e).with_context(|| format!("cannot read the configuration {}", path.display())),
         };
         apply(&mut settings, &path, &text)?;

@@ -22,6 +22,7 @@ mod watch;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
@@ -84,20 +85,60 @@ fn usage(error: &clap::Error, env: &mut Env) -> Exit {
             write!(env.stdout, "{text}")
         };
         return match written.and_then(|()| env.stdout.flush()) {
-            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Exit::Failed,
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                let _ = writeln!(env.stderr, "tcpstate: {e}");
+                Exit::Failed
+            }
             _ => Exit::Done,
         };
+    }
+    let _ = writeln!(env.stderr, "tcpstate: {}", complaint(error));
+    Exit::Failed
+}
+
+/// What clap says, on one line.
+fn complaint(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
+        && let Some((_, way_out)) = ELSEWHERE.iter().find(|(letter, _)| letter == word)
+    {
+        return format!("`{word}` is not an argument here: {way_out}");
     }
     let text = error.render().to_string();
     let parts: Vec<&str> = text
         .lines()
         .map(str::trim)
-        .filter(|l| !l.is_empty() && !l.starts_with("Usage:") && !l.starts_with("For more information"))
+        // That a wrong word could be quoted helps nobody who has mistyped it.
+        .filter(|l| !l.is_empty() && !l.contains(" as a value, use '-- "))
+        .filter(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"))
         .map(|l| l.strip_prefix("error: ").unwrap_or(l))
         .collect();
-    let _ = writeln!(env.stderr, "tcpstate: {}; see `tcpstate --help`", parts.join(" "));
-    Exit::Failed
+    let text = parts.join(" ");
+    let text = ["invalid digit found in string", "cannot parse integer from empty string"]
+        .iter()
+        .fold(text, |text, why| text.replace(why, "a whole number such as 10 is needed"));
+    format!("{text}; see `tcpstate --help`")
 }
+
+/// Arguments that fingers bring along from ss, and what to do instead.
+const ELSEWHERE: [(&str, &str); 12] = [
+    ("-u", TCP_ONLY),
+    ("-w", TCP_ONLY),
+    ("-x", TCP_ONLY),
+    ("-d", TCP_ONLY),
+    ("-S", TCP_ONLY),
+    ("-M", TCP_ONLY),
+    ("-A", TCP_ONLY),
+    ("-f", "for one family use -4 or -6"),
+    ("-r", "names are not resolved; `-c +user,unit,container` shows the names of this host"),
+    ("-E", "changes of state are shown by `tcpstate trace`"),
+    ("-O", "each socket is one line already"),
+    (
+        "--from",
+        "this version reads no saved captures, only this host and its namespaces; see --source, --netns and --proc-root",
+    ),
+];
+const TCP_ONLY: &str = "tcpstate shows TCP only; leave it out";
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {

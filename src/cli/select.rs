@@ -38,6 +38,9 @@ pub(crate) fn expression(selection: &Selection, names: &SystemNames) -> anyhow::
         parts.push(Expr::pid(pid));
     }
     if let Some(process) = &selection.process {
+        if process.is_empty() {
+            bail!("--process: no name given; use one such as nginx, or a pattern such as 'php*'");
+        }
         parts.push(Expr::process(process));
     }
     if let Some(user) = &selection.user {

@@ -169,7 +169,7 @@ fn findings(session: &mut Session, census: &Census, env: &Env) -> anyhow::Result
 
 fn parse_keys(words: &[String]) -> anyhow::Result<Vec<Key>> {
     let mut keys = Vec::new();
-    for word in words.iter().flat_map(|list| list.split(',')).filter(|w| !w.trim().is_empty()) {
+    for word in words.iter().flat_map(|list| list.split(',')) {
         match Key::parse(word) {
             Some(key) if !keys.contains(&key) => keys.push(key),
             Some(_) => {}

@@ -62,6 +62,20 @@ fn another_user_gets_rows_and_one_gap() {
         assert!(notes.iter().any(|n| n.contains("run as root")), "{notes:?}");
         let (mut run, _binary) = product::with_user(ns, 65534, &["list", "--strict"]);
         assert_eq!(finish(&mut run).status.code(), Some(2));
+        // A HOME that is closed to him is no configuration, and no reason to fail.
+        let closed = tempfile::tempdir().expect("a directory");
+        std::fs::set_permissions(closed.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("close it");
+        let (mut run, _binary) = product::with_user(ns, 65534, &["summary"]);
+        let output = finish(run.env("HOME", closed.path()));
+        assert_eq!(output.status.code(), Some(0), "{}", lossy(&output.stderr));
+        // Marks are told to the administrator only: that nothing matches is said to be no answer.
+        for filter in ["fwmark = 1", "not mark = 1", "mark = 1 or recv-q > 1000000"] {
+            let (mut run, _binary) = product::with_user(ns, 65534, &["list", "--json", filter]);
+            let gaps = product::gaps(&product::document(&finish(&mut run)));
+            assert!(gaps.iter().any(|g| g.starts_with("marks, which the filter asks for")), "{filter}: {gaps:?}");
+            let gaps = product::gaps(&product::json(ns, &["list", "--json", filter]));
+            assert!(!gaps.iter().any(|g| g.starts_with("marks")), "{filter}: {gaps:?}");
+        }
     });
 }
 
@@ -320,6 +334,13 @@ fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
             (&["list", "--bogus"], "'--bogus'", "--help"),
             (&["list", "--colums", "state"], "'--colums'", "--columns"),
             (&["--bogus"], "'--bogus'", "--help"),
+            (&["list", "-tuln"], "`-u`", "TCP only"),
+            (&["list", "-E"], "`-E`", "tcpstate trace"),
+            (&["list", "--from", "x"], "`--from`", "--source"),
+            (&["list", "--pid", "-1"], "`-1`", "a number such as 812"),
+            (&["list", "--process", ""], "--process", "nginx"),
+            (&["summary", "--top", "-1"], "'-1'", "a whole number such as 10"),
+            (&["summary", "--by", ""], "--by", "peer-addr"),
             (&["list", "-c", "state,recvq2"], "`recvq2`", "`recv-q`"),
             (&["list", "-c", "nosuchcolumn"], "`nosuchcolumn`", "--list-columns"),
             (&["list", "-c", ""], "--columns", "--list-columns"),
@@ -331,7 +352,7 @@ fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
             (&["list", "--color", "sometimes"], "'sometimes'", "never"),
             (&["list", "-4", "-6"], "--ipv4", "--ipv6"),
             (&["summary", "--by", "peer,colour"], "`colour`", "peer-addr"),
-            (&["summary", "--top", "many"], "'many'", "--top"),
+            (&["summary", "--top", "many"], "'many'", "a whole number such as 10"),
             (&["summary", "--by", "process", "--no-owners"], "--no-owners", "--by process"),
             (&["doctor", "--rule", "close-wait-unacepted"], "`close-wait-unacepted`", "`close-wait-unaccepted`"),
             (&["doctor", "--interval", "soon"], "`soon`", "500ms"),
@@ -350,6 +371,7 @@ fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
             assert_eq!(lossy(&output.stdout), "", "{words:?}");
             assert!(complaint.starts_with("tcpstate: ") && complaint.ends_with('\n'), "{words:?}: {complaint}");
             assert_eq!(complaint.lines().count(), 1, "{words:?}: {complaint}");
+            assert!(!complaint.contains("as a value"), "{words:?} is told to quote a mistake: {complaint}");
             assert!(complaint.contains(named), "{words:?} does not name {named}: {complaint}");
             assert!(complaint.contains(helps), "{words:?} does not say {helps}: {complaint}");
         }
@@ -545,7 +567,7 @@ fn piped(command: &mut Command) -> Output {
 fn a_full_disk_is_an_error_of_one_line() {
     in_netns(|ns| {
         let _held = states::listen(ns, Ports::server(7000), 5);
-        for words in FORMATS {
+        for words in FORMATS.into_iter().chain([&["--help"][..], &["--version"]]) {
             let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
             let output = piped(product::with(ns, words).stdout(full));
             let complaint = lossy(&output.stderr);
