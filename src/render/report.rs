@@ -45,8 +45,17 @@ pub fn write_report(
         (n, h) => format!("{n} finding{}, {h} below {}", if n == 1 { "" } else { "s" }, at_least.key()),
     };
     line(out, "", &format!("{verdict} ({judged} of {rules} rules judged {sockets} sockets)"), style, Ansi::new());
+    // Rules that were not judged for the same reason share a line.
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for (rule, why) in &diagnosis.not_checked {
-        line(out, "not checked: ", &format!("{rule}: {why}"), style, Ansi::new().effects(Effects::DIMMED));
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, rules)) => rules.push(rule),
+            None => reasons.push((why, vec![rule])),
+        }
+    }
+    for (why, rules) in reasons {
+        let text = format!("{}: {why}", rules.join(", "));
+        line(out, "not checked: ", &text, style, Ansi::new().effects(Effects::DIMMED));
     }
 }
 
@@ -251,7 +260,11 @@ mod tests {
         let next = long.next.clone();
         let diagnosis = Diagnosis {
             findings: vec![finding(Severity::High), long],
-            not_checked: vec![("abort-storm", "needs a second sample".into())],
+            not_checked: vec![
+                ("abort-storm", "needs a second sample".into()),
+                ("orphan-limit", "no permission".into()),
+                ("syn-flood", "needs a second sample".into()),
+            ],
             ..Diagnosis::default()
         };
         let mut out = String::new();
@@ -263,8 +276,9 @@ mod tests {
             "1. close on EOF",
             "2. restart",
             "do not",
-            "35 of 36 rules",
-            "needs a second",
+            "33 of 36 rules",
+            "not checked: abort-storm, syn-flood: needs a second sample",
+            "not checked: orphan-limit: no permission",
         ] {
             assert!(out.contains(part), "{part}: {out}");
         }
