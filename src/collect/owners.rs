@@ -209,12 +209,58 @@ impl<'f> Table<'f> {
         }
     }
 
-    fn finish(self, unreadable: u32) -> OwnerTable {
+    /// Puts processes in the order of their ids, so that the holders of a socket come in it too: several threads walk, and
+    /// two runs would name another one first.
+    fn order(&mut self) {
+        if self.pids.is_sorted() {
+            return;
+        }
+        let mut order: Vec<u32> = (0..).take(self.pids.len()).collect();
+        order.sort_unstable_by_key(|at| self.pids[*at as usize]);
+        let mut place = vec![0; order.len()];
+        for (new, old) in (0..).zip(&order) {
+            place[*old as usize] = new;
+        }
+        self.pids.sort_unstable();
+        for process in self.holders.iter_mut().map(|h| &mut h.process).chain(self.pairs.iter_mut().map(|(_, p)| p)) {
+            *process = place[*process as usize];
+        }
+    }
+
+    fn finish(mut self, unreadable: u32) -> OwnerTable {
+        self.order();
         let processes = self.pids.iter().map(|pid| self.finder.process(*pid)).collect();
         if self.finder.without_descriptors {
             OwnerTable::of_processes(processes, self.pairs, unreadable)
         } else {
             OwnerTable::new(processes, self.holders, unreadable)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holders_come_in_the_order_of_their_process_ids() {
+        let mut finder = Finder {
+            root: ProcRoot::default(),
+            via: OwnersVia::Proc,
+            cgroups: false,
+            containers: Arc::new(Containers::new(&ProcRoot::default())),
+            without_descriptors: false,
+        };
+        for without_descriptors in [false, true] {
+            finder.without_descriptors = without_descriptors;
+            let mut table = Table::new(&finder, 0);
+            for (inode, pid) in [(7, 900_003), (7, 900_001), (8, 900_003), (7, 900_002), (8, 900_001)] {
+                table.add(inode, pid, 3);
+            }
+            let table = table.finish(0);
+            let pids = |inode| table.holders(inode).iter().map(|h| table.process(h).pid).collect::<Vec<_>>();
+            assert_eq!(pids(7), [900_001, 900_002, 900_003]);
+            assert_eq!(pids(8), [900_001, 900_003]);
         }
     }
 }
