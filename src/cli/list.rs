@@ -46,7 +46,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         session.look_for_owners(work.needs.cgroups, true);
     }
     if args.explain_plan {
-        session.explain(&work, env)?;
+        session.explain(&mut work, env)?;
         return Ok(Exit::Done);
     }
     let head = session.head("list");

@@ -35,6 +35,19 @@ pub(crate) struct Work {
     abilities: Abilities,
 }
 
+impl Work {
+    /// Asks for less, if it can be that which the kernel refused: it tells marks only to CAP_NET_ADMIN, and cgroups only
+    /// since Linux 5.9.
+    fn lower(&mut self, why: &collect::Error) -> bool {
+        let ability = match why {
+            _ if why.is_permission() => &mut self.abilities.mark,
+            _ if why.is_invalid() => &mut self.abilities.cgroup,
+            _ => return false,
+        };
+        std::mem::replace(ability, false)
+    }
+}
+
 /// The same divided between the kernel and this program.
 struct Divided {
     plan: Plan,
@@ -116,7 +129,7 @@ impl Session {
     /// The listeners, by which roles are told.
     pub(crate) fn listeners(&mut self) -> anyhow::Result<Listeners> {
         let ranges = self.live.ephemeral_ports();
-        let mut listeners = Listeners::new(ranges.first().map_or((32768, 60999), |(_, range)| *range));
+        let mut listeners = Listeners::new(ranges.first().map_or(collect::DEFAULT_EPHEMERAL, |(_, range)| *range));
         for (netns, range) in ranges.into_iter().skip(1) {
             listeners.set_ephemeral(netns, range);
         }
@@ -162,7 +175,7 @@ impl Session {
             bail!("only the kernel knows `autobound`, and {} is not asked by sock_diag", self.live.source().key());
         }
         let filter = if filter.is_kernel_only() {
-            let range = self.live.ephemeral_ports().first().map_or((32768, 60999), |(_, range)| *range);
+            let range = self.live.ephemeral_ports().first().map_or(collect::DEFAULT_EPHEMERAL, |(_, range)| *range);
             filter.clone().autobound_within(range)
         } else {
             filter.clone()
@@ -207,12 +220,8 @@ impl Session {
                 done => return done,
             };
             let Some(why) = refused.downcast_ref::<collect::Error>() else { return Err(refused) };
-            // Marks are told only to CAP_NET_ADMIN; cgroups only by Linux 5.9 and later. Nothing was given yet.
-            if why.is_permission() && work.abilities.mark {
-                work.abilities.mark = false;
-            } else if why.is_invalid() && work.abilities.cgroup {
-                work.abilities.cgroup = false;
-            } else {
+            // Nothing was given yet.
+            if !work.lower(why) {
                 return Err(refused);
             }
         }
@@ -313,8 +322,19 @@ impl Session {
     }
 
     /// Prints what the kernel would be asked.
-    pub(crate) fn explain(&mut self, work: &Work, env: &mut Env) -> anyhow::Result<()> {
-        let Divided { plan, pushed, residual } = self.divide(work)?;
+    pub(crate) fn explain(&mut self, work: &mut Work, env: &mut Env) -> anyhow::Result<()> {
+        // What the kernel refuses to check it refuses before the first row: a question for listeners shows it.
+        let Divided { plan, pushed, residual } = loop {
+            let divided = self.divide(work)?;
+            let Some(pass) = divided.plan.passes.first().filter(|pass| !pass.query.bytecode.is_empty()) else {
+                break divided;
+            };
+            let probe = Query { states: StateSet::LISTEN, ahead: Ahead::No, ..pass.query.clone() };
+            match self.live.sockets(&probe, &mut Vec::new(), &mut |_| ControlFlow::Continue(())) {
+                Err(why) if work.lower(&why) => {}
+                _ => break divided,
+            }
+        };
         self.explain_plan(&plan, pushed.as_ref(), residual.as_ref(), env)
     }
 

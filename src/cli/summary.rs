@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use anyhow::bail;
 use serde_json::{Map, Value as Json, json};
 
-use crate::aggregate::{Census, Counts, Grouping, Key, counts};
+use crate::aggregate::{Census, Counts, Grouping, Key, Listeners, counts};
 use crate::cli::args::SummaryArgs;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
@@ -17,7 +17,7 @@ use crate::cli::session::Session;
 use crate::cli::{config, doctor};
 use crate::collect::owners::Search;
 use crate::collect::plan::{self, Plan};
-use crate::collect::{Ahead, Families, Source};
+use crate::collect::{Ahead, DEFAULT_EPHEMERAL, Families, Source};
 use crate::diagnose::Finding;
 use crate::model::column::Needs;
 use crate::model::{Gap, RowKind, State, StateSet};
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     } else {
         vec![Grouping::new(keys(&by))]
     };
-    let listeners = session.listeners()?;
+    let judged = owners_wanted && by.is_empty() && filter.is_all();
     if owners_wanted {
         let cgroups = args.common.json || work.needs.cgroups || by.iter().any(|k| k.needs_cgroups());
         session.look_for_owners(cgroups, work.needs.owners);
@@ -74,10 +74,22 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         if args.counts && session.live.spaces().len() == 1 {
             session.explain_plan(&counts_plan(), None, None, env)?;
         } else {
-            session.explain(&work, env)?;
+            session.explain(&mut work, env)?;
+        }
+        if !groupings.is_empty() {
+            env.stdout
+                .write_all(b"before: one question for the listeners, by which roles are told; it walks no table\n")?;
+        }
+        if judged {
+            writeln!(
+                env.stdout,
+                "after: of up to {JUDGED_SOCKETS} sockets all attributes, for the rules of the doctor"
+            )?;
         }
         return Ok(Exit::Done);
     }
+    // Who counts states alone needs no roles.
+    let listeners = if groupings.is_empty() { Listeners::new(DEFAULT_EPHEMERAL) } else { session.listeners()? };
     let mut census = Census::new(listeners, groupings);
     if !args.counts || !count(&mut session, &mut census)? {
         session.rows(&mut work, &mut |row| {
@@ -85,7 +97,6 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
             ControlFlow::Continue(())
         })?;
     }
-    let judged = owners_wanted && by.is_empty() && filter.is_all();
     let findings = if judged { findings(&mut session, &census, env)? } else { Vec::new() };
     if args.common.json {
         print_json(args, &by, &session, &census, &findings, env)?;

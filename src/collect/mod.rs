@@ -239,6 +239,8 @@ impl Place {
     }
 }
 
+/// `ip_local_port_range` as the kernel has it unless told otherwise.
+pub const DEFAULT_EPHEMERAL: (u16, u16) = (32768, 60999);
 /// The first kernel that lists sockets which are bound and neither listen nor connect.
 const BOUND_INACTIVE_SINCE: (u32, u32) = (6, 8);
 /// Sockets of a namespace, or open files of the host, above which threads save more than they cost.
@@ -372,10 +374,10 @@ impl Live {
             let mut words = text.split_ascii_whitespace().map(str::parse);
             match (words.next(), words.next()) {
                 (Some(Ok(low)), Some(Ok(high))) => (low, high),
-                _ => (32768, 60999),
+                _ => DEFAULT_EPHEMERAL,
             }
         };
-        self.spaces().map(|s| (s.inode, s.inside(read).unwrap_or((32768, 60999)))).collect()
+        self.spaces().map(|s| (s.inode, s.inside(read).unwrap_or(DEFAULT_EPHEMERAL))).collect()
     }
 
     /// Counters and sysctls of the namespace; of the first, if there are several.

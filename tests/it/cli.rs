@@ -68,6 +68,17 @@ fn another_user_gets_rows_and_one_gap() {
         let (mut run, _binary) = product::with_user(ns, 65534, &["summary"]);
         let output = finish(run.env("HOME", closed.path()));
         assert_eq!(output.status.code(), Some(0), "{}", lossy(&output.stderr));
+        // The plan is what would be done, and not what could be done with more rights.
+        let (mut run, _binary) =
+            product::with_user(ns, 65534, &["list", "--explain-plan", "mark = 1 and dport = 7000"]);
+        let plan = lossy(&finish(&mut run).stdout);
+        assert!(plan.contains("kernel checks: dport = 7000\nleft for user space: fwmark = 0x1"), "{plan}");
+        let plan = product::text(ns, &["list", "--explain-plan", "mark = 1 and dport = 7000"]);
+        assert!(plan.contains("left for user space: nothing"), "{plan}");
+        let plan = product::text(ns, &["summary", "--no-owners", "--explain-plan"]);
+        assert!(plan.contains("before: one question for the listeners") && !plan.contains("after: "), "{plan}");
+        let plan = product::text(ns, &["summary", "--explain-plan", "--counts"]);
+        assert!(!plan.contains("before: ") && !plan.contains("after: "), "{plan}");
         // Marks are told to the administrator only: that nothing matches is said to be no answer.
         for filter in ["fwmark = 1", "not mark = 1", "mark = 1 or recv-q > 1000000"] {
             let (mut run, _binary) = product::with_user(ns, 65534, &["list", "--json", filter]);
