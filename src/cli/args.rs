@@ -44,8 +44,10 @@ pub enum Command {
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(TraceArgs),
     /// A state, a rule, a column, or the state machine with live counts
+    #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
     /// Print the man page, shell completions, the JSON schema or the list of columns
+    #[command(after_help = GENERATE_EXAMPLES)]
     Generate(GenerateArgs),
 }
 
@@ -91,6 +93,21 @@ Examples:
 
 A process in [brackets] held the socket while a packet was handled; without them it made the change by a system call.
 TIME_WAIT with an asterisk is inferred. Interrupt it for the totals.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  tcpstate explain                          all topics
+  tcpstate explain CLOSE_WAIT               a state, in any spelling
+  tcpstate explain close-wait-leak          a rule of the doctor
+  tcpstate explain rtt                      a column of `list`
+  tcpstate explain machine                  the state machine with this host's counts on it";
+
+const GENERATE_EXAMPLES: &str = "\
+Examples:
+  tcpstate generate completions bash > /etc/bash_completion.d/tcpstate
+  tcpstate generate man > /usr/local/share/man/man1/tcpstate.1
+  tcpstate generate schema | jq .
+  tcpstate generate columns";
 
 /// Where the data comes from and how it is printed.
 #[derive(Args, Clone, Debug)]

@@ -165,6 +165,14 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_every_command_has_examples() {
+        for mut command in Cli::command().get_subcommands().cloned() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Examples:\n  tcpstate "), "{}", command.get_name());
+        }
+    }
+
+    #[test]
     fn no_command_is_summary() {
         let words = |args: &[&str]| {
             let full = std::iter::once("tcpstate").chain(args.iter().copied()).map(OsString::from).collect();
