@@ -20,20 +20,18 @@
 mod format;
 mod instance;
 mod page;
+mod pipes;
 mod tasks;
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
-use rustix::io::Errno;
 
 use super::bpf;
 use super::error::reason;
@@ -42,6 +40,7 @@ use crate::model::transition::{By, Traffic, Transition, is_by_call};
 use crate::model::{Endpoint, Family, State};
 use format::{Field, Format, FormatError, PageLayout};
 use instance::Instance;
+use pipes::Pipes;
 use tasks::{Task, Tasks};
 
 const EVENT: &str = "events/sock/inet_sock_set_state";
@@ -52,8 +51,6 @@ const HOLD: Duration = Duration::from_millis(4);
 const HOLD_FOR_COOKIE: Duration = Duration::from_millis(50);
 /// Last words that nobody asked for are kept for as long, and twice as long at most.
 const KEEP_WORDS: Duration = Duration::from_secs(1);
-/// A CPU without a ring is asked again after this time: it may have come.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often losses are asked for while records come: one file for each CPU.
 const COUNT_LOSSES: Duration = Duration::from_millis(100);
 /// Bytes that are read from one CPU at a time, so that one that never ends does not keep the others waiting.
@@ -98,18 +95,10 @@ impl Unavailable {
     }
 }
 
-/// One ring.
-struct Pipe {
-    cpu: String,
-    file: OwnedFd,
-    /// Whether the CPU has a ring yet.
-    there: bool,
-}
-
 /// A running trace; dropping it removes the instance.
 pub struct Tracefs {
     // Fields drop in this order: an instance cannot be removed while one of its files is open.
-    pipes: Vec<Pipe>,
+    pipes: Pipes,
     instance: Instance,
     events: Events,
     page: Vec<u8>,
@@ -121,7 +110,6 @@ pub struct Tracefs {
     pids_known: Result<(), bpf::Unavailable>,
     lost: u64,
     lost_asked_ns: u64,
-    pipes_asked_ns: u64,
 }
 
 /// The layout of what is traced.
@@ -234,7 +222,10 @@ impl Tracefs {
         let own_netns = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |m| m.ino());
         let words = events.destroyed.as_ref().and_then(|_| Farewells::open(own_netns).ok());
         let words = words.map(|farewells| LastWords { farewells, words: Default::default(), turned_ns: 0 });
-        let kib = (ring_bytes / 1024 / cpus.len().max(1)).max(SMALLEST_KIB);
+        // Many more CPUs than there are may have a directory; only those that come get a ring.
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
+        let online = online.and_then(|text| pipes::count_online(&text)).unwrap_or(cpus.len());
+        let kib = (ring_bytes / 1024 / online.max(1)).max(SMALLEST_KIB);
         write("buffer_size_kb", &kib.to_string())?;
         write("trace_clock", "mono")?;
         // What is full stays: so what is lost is the newest, as in a BPF ring, and the kernel counts it.
@@ -248,12 +239,12 @@ impl Tracefs {
         if narrow.is_none_or(|narrow| write(&format!("{EVENT}/filter"), &narrow).is_err()) {
             write(&format!("{EVENT}/filter"), &protocol)?;
         }
-        let mut pipes = Vec::with_capacity(cpus.len());
+        let mut pipes = Pipes::default();
         for cpu in cpus {
             let path = format!("per_cpu/{cpu}/trace_pipe_raw");
             let file = instance.open(&path, OFlags::RDONLY | OFlags::NONBLOCK);
             let file = file.map_err(|source| Unavailable::Instance { what: format!("open {path}"), source })?;
-            pipes.push(Pipe { cpu, file, there: true });
+            pipes.add(cpu, file);
         }
         if events.destroyed.is_some() {
             write(&format!("{DESTROYED}/enable"), "1")?;
@@ -271,7 +262,6 @@ impl Tracefs {
             pids_known: bpf::pids_are_ours(),
             lost: 0,
             lost_asked_ns: 0,
-            pipes_asked_ns: 0,
         })
     }
 
@@ -288,15 +278,13 @@ impl Tracefs {
     /// When the kernel does not let us read what it let us open.
     pub fn next(&mut self, patience: Duration, each: &mut dyn FnMut(Transition)) -> io::Result<()> {
         let wait = if self.held.is_empty() { patience } else { patience.min(HOLD) };
-        if self.wait(wait)? && !patience.is_zero() {
+        if self.pipes.wait(wait, super::changes::monotonic_ns())? && !patience.is_zero() {
             std::thread::sleep(super::changes::GATHER);
         }
         let begun_ns = super::changes::monotonic_ns();
         let mut complete_ns = begun_ns.saturating_sub(nanos(self.hold));
-        for at in 0..self.pipes.len() {
-            if self.pipes[at].there
-                && let Some(unread_ns) = self.read(at)?
-            {
+        for at in self.pipes.there() {
+            if let Some(unread_ns) = self.read(at)? {
                 complete_ns = complete_ns.min(unread_ns);
             }
         }
@@ -318,44 +306,12 @@ impl Tracefs {
         self.lost
     }
 
-    /// Waits until a CPU has something to read.
-    fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
-        let now = super::changes::monotonic_ns();
-        let all = now.saturating_sub(self.pipes_asked_ns) > nanos(ASK_AGAIN);
-        if all {
-            self.pipes_asked_ns = now;
-        }
-        let asked: Vec<usize> = (0..self.pipes.len()).filter(|at| all || self.pipes[*at].there).collect();
-        let mut fds: Vec<PollFd<'_>> =
-            asked.iter().map(|at| PollFd::from_borrowed_fd(self.pipes[*at].file.as_fd(), PollFlags::IN)).collect();
-        // Another look follows soon after one at all CPUs: those without a ring end every wait.
-        let timeout = if all { Duration::ZERO } else { timeout };
-        let timeout = Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        match poll(&mut fds, Some(&timeout)) {
-            Err(Errno::INTR) => return Ok(false),
-            other => other?,
-        };
-        let found: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
-        for (at, flags) in asked.into_iter().zip(&found) {
-            self.pipes[at].there = !flags.contains(PollFlags::ERR);
-        }
-        Ok(found.iter().any(|flags| flags.contains(PollFlags::IN)))
-    }
-
     /// Reads what a CPU has. If that was too much for once, gives the time up to which everything was read.
     fn read(&mut self, at: usize) -> io::Result<Option<u64>> {
         let mut room = AT_ONCE;
         let mut last_ns = None;
         loop {
-            let length = match rustix::io::read(&self.pipes[at].file, &mut self.page[..]) {
-                Ok(0) | Err(Errno::AGAIN) => return Ok(None),
-                Ok(length) => length,
-                Err(Errno::INTR) => continue,
-                Err(e) => return Err(e.into()),
-            };
+            let Some(length) = self.pipes.read(at, &mut self.page)? else { return Ok(None) };
             let (events, held) = (&self.events, &mut self.held);
             page::events(&self.page[..length], &events.page, &mut |at_ns, bytes| {
                 last_ns = Some(at_ns);
@@ -431,8 +387,8 @@ impl Tracefs {
 
     /// The kernel's counts of what found no room.
     fn count_lost(&self) -> u64 {
-        let of = |pipe: &Pipe| self.instance.read(&format!("per_cpu/{}/stats", pipe.cpu)).map_or(0, |text| lost(&text));
-        self.pipes.iter().filter(|p| p.there).map(of).sum()
+        let of = |cpu: &str| self.instance.read(&format!("per_cpu/{cpu}/stats")).map_or(0, |text| lost(&text));
+        self.pipes.cpus().map(of).sum()
     }
 }
 
