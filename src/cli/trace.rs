@@ -18,6 +18,7 @@ use crate::cli::{doctor, select, signal};
 use crate::collect::bpf::trace::Lost;
 use crate::collect::changes::Changes;
 use crate::collect::names::SystemNames;
+use crate::collect::remains::Remains;
 use crate::filter::Expr;
 use crate::model::column::Row;
 use crate::model::transition::{By, Transition};
@@ -49,9 +50,11 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut head = session.head("trace");
     let place = place(args, &session)?;
     let mut gaps = Vec::new();
+    let mut remains = None;
     let mut changes = if let Some(changes) = traced(args, ring_bytes, &place, &filter, &mut gaps)? {
         head.source = changes.via();
         head.netns = place.one();
+        remains = args.life.then(|| Remains::of(&session.live));
         changes
     } else {
         if place == Place::Host && args.common.netns.is_empty() {
@@ -72,8 +75,9 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         args,
         filter,
         names,
-        aligned: env.width.is_some(),
+        layout: env.width.map_or(lines::Layout::Tabs, lines::Layout::Terminal),
         lives: Lives::default(),
+        remains,
         matrix: lines::Matrix::new(),
         shown: 0,
         seen: 0,
@@ -172,8 +176,9 @@ struct Trace<'a> {
     args: &'a TraceArgs,
     filter: Expr,
     names: SystemNames,
-    aligned: bool,
+    layout: lines::Layout,
     lives: Lives,
+    remains: Option<Remains>,
     matrix: lines::Matrix,
     shown: u64,
     seen: u64,
@@ -207,7 +212,7 @@ impl Trace<'_> {
             writeln!(env.stderr, "trace: from {what}, {where_}")?;
             if self.args.summary.is_none() {
                 self.text.clear();
-                lines::write_header(&mut self.text, self.args.life, self.aligned);
+                lines::write_header(&mut self.text, self.args.life, self.layout);
                 env.stdout.write_all(self.text.as_bytes())?;
             }
         }
@@ -269,20 +274,26 @@ impl Trace<'_> {
         self.seen += 1;
         let (in_old_ns, life) = self.lives.add(t);
         if self.args.life {
-            let Some(life) = life else { return Ok(()) };
+            let Some(mut life) = life else { return Ok(()) };
             // The end of a connection is judged by the addresses that it had.
             let ended = Transition { local: life.local, peer: life.peer, ..t.clone() };
             if !self.wants(&ended) {
                 return Ok(());
             }
             self.shown += 1;
+            if life.inferred
+                && let (Some(remains), Some(cookie)) = (&mut self.remains, life.cookie)
+            {
+                let found = remains.state(life.netns, life.family, (life.local, life.peer), cookie);
+                life.inferred = found != Some(State::TimeWait);
+            }
             if self.json() {
                 self.bytes.clear();
                 lines::write_life_json(&mut self.bytes, &life)?;
                 env.stdout.write_all(&self.bytes)?;
             } else {
                 self.text.clear();
-                lines::write_life(&mut self.text, &life, &self.names, self.aligned);
+                lines::write_life(&mut self.text, &life, &self.names, self.layout);
                 env.stdout.write_all(self.text.as_bytes())?;
             }
             return Ok(());
@@ -299,7 +310,7 @@ impl Trace<'_> {
             env.stdout.write_all(&self.bytes)?;
         } else {
             self.text.clear();
-            lines::write_change(&mut self.text, t, in_old_ns, &self.names, self.aligned);
+            lines::write_change(&mut self.text, t, in_old_ns, &self.names, self.layout);
             env.stdout.write_all(self.text.as_bytes())?;
         }
         Ok(())

@@ -16,6 +16,7 @@ pub mod owners;
 pub mod plan;
 pub mod poll;
 pub mod proc;
+pub mod remains;
 pub mod snapshot;
 pub mod tracefs;
 

@@ -18,36 +18,106 @@ use crate::render::sanitize;
 /// How often each change was seen.
 pub type Matrix = BTreeMap<(Option<u8>, u8), u64>;
 
-/// Widths of the columns of changes on a terminal; the last one ends the line.
-const CHANGE: [(&str, usize); 8] =
-    [("TIME", 15), ("NETNS", 10), ("LOCAL", 21), ("PEER", 21), ("OLD", 11), ("NEW", 11), ("IN-OLD", 8), ("PROCESS", 0)];
-const LIFE: [(&str, usize); 11] = [
-    ("TIME", 15),
-    ("NETNS", 10),
-    ("LOCAL", 21),
-    ("PEER", 21),
-    ("DURATION", 8),
-    ("ENDED", 10),
-    ("OPENED", 16),
-    ("CLOSED-FIRST", 16),
-    ("SENT", 8),
-    ("RECEIVED", 8),
-    ("STATES", 0),
-];
+/// A column on a terminal.
+struct Column {
+    name: &'static str,
+    /// Its width where there is room for everything; the last one ends the line.
+    wide: usize,
+    /// Its width on a small terminal; `None`: left out there.
+    narrow: Option<usize>,
+}
 
-/// Cells as a line: padded on a terminal, else with one tab between them.
-fn cells<const N: usize>(out: &mut String, columns: &[(&str, usize); N], values: &[String; N], aligned: bool) {
-    for (i, (value, (_, width))) in values.iter().zip(columns).enumerate() {
-        let gap = match (i, aligned) {
-            (0, _) => "",
-            (_, true) => "  ",
-            (_, false) => "\t",
+const fn column(name: &'static str, wide: usize, narrow: Option<usize>) -> Column {
+    Column { name, wide, narrow }
+}
+
+const CHANGE: [Column; 8] = [
+    column("TIME", 15, Some(10)),
+    column("NETNS", 10, None),
+    column("LOCAL", 21, Some(15)),
+    column("PEER", 21, Some(15)),
+    column("OLD", 11, Some(11)),
+    column("NEW", 11, Some(11)),
+    column("IN-OLD", 8, None),
+    column("PROCESS", 0, Some(0)),
+];
+const LIFE: [Column; 11] = [
+    column("TIME", 15, Some(10)),
+    column("NETNS", 10, None),
+    column("LOCAL", 21, Some(15)),
+    column("PEER", 21, Some(15)),
+    column("DURATION", 8, Some(8)),
+    column("ENDED", 11, Some(11)),
+    column("OPENED", 14, None),
+    column("CLOSED-FIRST", 14, Some(0)),
+    column("SENT", 8, None),
+    column("RECEIVED", 8, None),
+    column("STATES", 0, None),
+];
+/// Terminals with fewer columns are small: for changes, and for lives.
+const CHANGE_WIDE: usize = 120;
+const LIFE_WIDE: usize = 160;
+/// What is left of the name of a process at least.
+const SHORTEST_NAME: usize = 2;
+
+/// How lines are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Not for a terminal: all cells, one tab between them.
+    Tabs,
+    /// A terminal with so many columns.
+    Terminal(usize),
+}
+
+/// A cell: text, or a process whose name can be shortened.
+enum Cell {
+    Text(String),
+    Process { open: &'static str, comm: String, pid: String, close: &'static str },
+}
+
+impl Cell {
+    /// Its text, in so much room if the name of a process can give way.
+    fn within(&self, room: usize) -> String {
+        let (open, comm, pid, close) = match self {
+            Cell::Text(text) => return text.clone(),
+            Cell::Process { open, comm, pid, close } => (open, comm, pid, close),
         };
-        out.push_str(gap);
-        out.push_str(value);
-        if aligned && i + 1 < N {
-            for _ in value.chars().count()..*width {
+        let room = room.saturating_sub(open.len() + pid.len() + close.len()).max(SHORTEST_NAME);
+        if comm.chars().count() <= room {
+            format!("{open}{comm}{pid}{close}")
+        } else {
+            let cut: String = comm.chars().take(room - 1).collect();
+            format!("{open}{cut}…{pid}{close}")
+        }
+    }
+}
+
+/// Cells as a line.
+fn cells<const N: usize>(out: &mut String, columns: &[Column; N], wide: usize, values: &[Cell; N], layout: Layout) {
+    let (small, gap, terminal) = match layout {
+        Layout::Tabs => (false, "\t", None),
+        Layout::Terminal(width) if width < wide => (true, " ", Some(width)),
+        Layout::Terminal(width) => (false, "  ", Some(width)),
+    };
+    let mut used = 0;
+    for (value, column) in values.iter().zip(columns) {
+        let Some(width) = (if small { column.narrow } else { Some(column.wide) }) else { continue };
+        if used > 0 {
+            out.push_str(gap);
+            used += gap.len();
+        }
+        let ends = width == 0;
+        let room = match terminal {
+            Some(terminal) if ends => terminal.saturating_sub(used),
+            _ => usize::MAX,
+        };
+        let text = value.within(room);
+        out.push_str(&text);
+        used += text.chars().count();
+        if terminal.is_some() && !ends {
+            for _ in text.chars().count()..width {
                 out.push(' ');
+                used += 1;
             }
         }
     }
@@ -55,16 +125,24 @@ fn cells<const N: usize>(out: &mut String, columns: &[(&str, usize); N], values:
 }
 
 /// The names of the columns.
-pub fn write_header(out: &mut String, lives: bool, aligned: bool) {
+pub fn write_header(out: &mut String, lives: bool, layout: Layout) {
+    let name = |column: Column| Cell::Text(column.name.into());
     if lives {
-        cells(out, &LIFE, &LIFE.map(|(name, _)| name.to_owned()), aligned);
+        cells(out, &LIFE, LIFE_WIDE, &LIFE.map(name), layout);
     } else {
-        cells(out, &CHANGE, &CHANGE.map(|(name, _)| name.to_owned()), aligned);
+        cells(out, &CHANGE, CHANGE_WIDE, &CHANGE.map(name), layout);
     }
 }
 
-fn clock(at_us: i64) -> String {
-    jiff::Timestamp::from_microsecond(at_us).map_or_else(|_| "?".into(), |t| t.strftime("%H:%M:%S%.6f").to_string())
+/// The time of day, in UTC; to the tenth of a second on a small terminal.
+fn clock(at_us: i64, small: bool) -> Cell {
+    let format = if small { "%H:%M:%S%.1f" } else { "%H:%M:%S%.6f" };
+    let at = jiff::Timestamp::from_microsecond(at_us).map(|t| t.strftime(format).to_string());
+    Cell::Text(at.unwrap_or_else(|_| "?".into()))
+}
+
+fn is_small(layout: Layout, wide: usize) -> bool {
+    matches!(layout, Layout::Terminal(width) if width < wide)
 }
 
 /// A duration of nanoseconds in three or four digits: `12us`, `3.4ms`, `2.10s`, `125s`.
@@ -80,53 +158,58 @@ pub fn span(ns: u64) -> String {
     }
 }
 
-fn named(actor: &Actor) -> String {
-    format!("{}({})", sanitize::clean(&actor.comm), actor.pid)
+fn named(actor: &Actor, bracketed: bool) -> Cell {
+    let (open, close) = if bracketed { ("[", "]") } else { ("", "") };
+    Cell::Process { open, comm: sanitize::clean(&actor.comm), pid: format!("({})", actor.pid), close }
 }
 
-fn unknown_or(value: Option<String>) -> String {
-    value.unwrap_or_else(|| "?".into())
+fn word(text: impl Into<String>) -> Cell {
+    Cell::Text(text.into())
 }
 
-fn netns(inode: u64, names: &dyn Names) -> Option<String> {
+fn or_unknown(text: Option<impl Into<String>>) -> Cell {
+    text.map_or_else(|| word("?"), word)
+}
+
+fn netns(inode: u64, names: &dyn Names) -> Cell {
     let name = || names.netns(inode).map(|name| sanitize::clean(&name));
-    (inode != 0).then(|| name().unwrap_or_else(|| inode.to_string()))
+    or_unknown((inode != 0).then(|| name().unwrap_or_else(|| inode.to_string())))
 }
 
 /// One change as a line. A process in brackets held the socket, and did not necessarily want the change.
-pub fn write_change(out: &mut String, t: &Transition, in_old_ns: Option<u64>, names: &dyn Names, aligned: bool) {
+pub fn write_change(out: &mut String, t: &Transition, in_old_ns: Option<u64>, names: &dyn Names, layout: Layout) {
     let process = match &t.by {
-        None | Some(By::UnknownProcess) => "?".into(),
-        Some(By::Network) => "-".into(),
-        Some(By::Process(actor) | By::KernelThread(actor)) if t.by_call => named(actor),
-        Some(By::Process(actor) | By::KernelThread(actor)) => format!("[{}]", named(actor)),
+        None | Some(By::UnknownProcess) => word("?"),
+        Some(By::Network) => word("-"),
+        Some(By::Process(actor) | By::KernelThread(actor)) => named(actor, !t.by_call),
     };
     let values = [
-        clock(t.at_us),
-        unknown_or(netns(t.netns, names)),
-        t.local.to_string(),
-        t.peer.to_string(),
-        unknown_or(t.old.map(|s| s.to_string())),
-        t.new.to_string(),
-        unknown_or(in_old_ns.map(span)),
+        clock(t.at_us, is_small(layout, CHANGE_WIDE)),
+        netns(t.netns, names),
+        word(t.local.to_string()),
+        word(t.peer.to_string()),
+        or_unknown(t.old.map(|s| s.to_string())),
+        word(t.new.to_string()),
+        or_unknown(in_old_ns.map(span)),
         process,
     ];
-    cells(out, &CHANGE, &values, aligned);
+    cells(out, &CHANGE, CHANGE_WIDE, &values, layout);
 }
 
 /// One life as a line.
-pub fn write_life(out: &mut String, life: &Life, names: &dyn Names, aligned: bool) {
-    let or_local = |actor: &Option<Actor>| actor.as_ref().map_or_else(|| "local".into(), named);
-    let opened = life.opened.as_ref().map(|opener| match opener {
-        Opener::Local(actor) => or_local(actor),
-        Opener::Peer => "peer".into(),
-    });
+pub fn write_life(out: &mut String, life: &Life, names: &dyn Names, layout: Layout) {
+    let or_local = |actor: &Option<Actor>| actor.as_ref().map_or_else(|| word("local"), |actor| named(actor, false));
+    let opened = match &life.opened {
+        Some(Opener::Local(actor)) => or_local(actor),
+        Some(Opener::Peer) => word("peer"),
+        None => word("?"),
+    };
     let closed = match (&life.closed_first, life.ended) {
-        (Some(Closer::Local(actor)), _) => Some(or_local(actor)),
-        (Some(Closer::Peer), _) => Some("peer".into()),
-        (Some(Closer::Abort), _) => Some("abort".into()),
-        (None, Some(End::Failed)) => Some("-".into()),
-        (None, _) => None,
+        (Some(Closer::Local(actor)), _) => or_local(actor),
+        (Some(Closer::Peer), _) => word("peer"),
+        (Some(Closer::Abort), _) => word("abort"),
+        (None, Some(End::Failed)) => word("-"),
+        (None, _) => word("?"),
     };
     let mut states = String::new();
     for (state, ns) in &life.states {
@@ -139,25 +222,25 @@ pub fn write_life(out: &mut String, life: &Life, names: &dyn Names, aligned: boo
     }
     let mark = if life.inferred { "*" } else { "" };
     let values = [
-        clock(life.at_us),
-        unknown_or(netns(life.netns, names)),
-        life.local.to_string(),
-        life.peer.to_string(),
-        unknown_or(life.duration_ns.map(span)),
-        life.ended.map_or_else(|| "?".into(), |end| format!("{}{mark}", end.key())),
-        unknown_or(opened),
-        unknown_or(closed),
-        unknown_or(life.traffic.map(|t| t.sent_bytes.to_string())),
-        unknown_or(life.traffic.map(|t| t.received_bytes.to_string())),
-        states,
+        clock(life.at_us, is_small(layout, LIFE_WIDE)),
+        netns(life.netns, names),
+        word(life.local.to_string()),
+        word(life.peer.to_string()),
+        or_unknown(life.duration_ns.map(span)),
+        or_unknown(life.ended.map(|end| format!("{}{mark}", end.key()))),
+        opened,
+        closed,
+        or_unknown(life.traffic.map(|t| t.sent_bytes.to_string())),
+        or_unknown(life.traffic.map(|t| t.received_bytes.to_string())),
+        word(states),
     ];
-    cells(out, &LIFE, &values, aligned);
+    cells(out, &LIFE, LIFE_WIDE, &values, layout);
 }
 
 /// The matrix, the most frequent change first.
 pub fn write_matrix(out: &mut String, matrix: &Matrix) {
     for ((old, new), count) in by_count(matrix) {
-        let old = unknown_or(old.map(|n| State::from_kernel(n).to_string()));
+        let old = old.map_or_else(|| "?".into(), |n| State::from_kernel(n).to_string());
         let _ = writeln!(out, "{count:>10}  {old:<11} -> {}", State::from_kernel(new));
     }
 }
@@ -310,6 +393,49 @@ mod tests {
     fn spans_keep_three_digits() {
         let shown = [0, 999_999, 3_450_000, 99_999_000, 123_000_000, 2_100_000_000, 125_000_000_000].map(span);
         assert_eq!(shown, ["0us", "999us", "3.4ms", "99.9ms", "123ms", "2.10s", "125s"]);
+    }
+
+    #[test]
+    fn a_line_fits_a_small_terminal_and_a_pipe_has_every_cell() {
+        let t = Transition {
+            at_us: 1_000_001,
+            monotonic_ns: 0,
+            netns: 4_026_531_840,
+            cookie: Some(1),
+            address: None,
+            family: Family::V4,
+            local: Endpoint::new("127.0.0.1".parse().unwrap(), 34916),
+            peer: Endpoint::new("127.0.0.1".parse().unwrap(), 443),
+            old: Some(State::Established),
+            new: State::FinWait1,
+            by: Some(By::Process(Actor { pid: 4_194_304, comm: "a-long-name\u{1b}".into() })),
+            by_call: false,
+            traffic: None,
+        };
+        let line = |layout| {
+            let mut text = String::new();
+            write_change(&mut text, &t, Some(5000), &crate::model::column::NoNames, layout);
+            assert_eq!(text.pop(), Some('\n'));
+            text
+        };
+        let small = line(Layout::Terminal(80));
+        assert_eq!(small, "00:00:01.0 127.0.0.1:34916 127.0.0.1:443   ESTABLISHED FIN_WAIT1   [a…(4194304)]");
+        assert_eq!(small.chars().count(), 80);
+        let roomy = line(Layout::Terminal(100));
+        assert!(
+            roomy.ends_with("(4194304)]") && roomy.contains("[a-long-name") && roomy.chars().count() <= 100,
+            "{roomy}"
+        );
+        let wide = line(Layout::Terminal(200));
+        assert!(wide.contains("4026531840") && wide.contains("5us") && wide.starts_with("00:00:01.000001  "), "{wide}");
+        assert_eq!(line(Layout::Tabs).split('\t').count(), CHANGE.len());
+        for width in [80, 120, 160, 200] {
+            for lives in [false, true] {
+                let mut header = String::new();
+                write_header(&mut header, lives, Layout::Terminal(width));
+                assert!(header.trim_end().chars().count() <= width, "{header}");
+            }
+        }
     }
 
     #[test]

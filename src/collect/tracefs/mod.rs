@@ -104,6 +104,8 @@ pub struct Tracefs {
     page: Vec<u8>,
     held: Vec<Record>,
     hold: Duration,
+    /// Of one CPU.
+    ring_bytes: usize,
     words: Option<LastWords>,
     tasks: Tasks,
     /// Whether numbers of processes mean something here.
@@ -256,6 +258,7 @@ impl Tracefs {
             instance,
             held: Vec::new(),
             hold: if events.destroyed.is_some() { HOLD_FOR_COOKIE } else { HOLD },
+            ring_bytes: kib * 1024,
             words,
             events,
             tasks: Tasks::default(),
@@ -283,15 +286,16 @@ impl Tracefs {
         }
         let begun_ns = super::changes::monotonic_ns();
         let mut complete_ns = begun_ns.saturating_sub(nanos(self.hold));
+        let last = patience.is_zero();
         for at in self.pipes.there() {
-            if let Some(unread_ns) = self.read(at)? {
+            // At the end everything that was there: no more than a ring holds.
+            if let Some(unread_ns) = self.read(at, if last { AT_ONCE.max(2 * self.ring_bytes) } else { AT_ONCE })? {
                 complete_ns = complete_ns.min(unread_ns);
             }
         }
         if let Some(words) = &mut self.words {
             words.hear(begun_ns)?;
         }
-        let last = patience.is_zero();
         if last || begun_ns.saturating_sub(self.lost_asked_ns) > nanos(COUNT_LOSSES) {
             self.lost_asked_ns = begun_ns;
             self.lost = self.count_lost();
@@ -306,9 +310,8 @@ impl Tracefs {
         self.lost
     }
 
-    /// Reads what a CPU has. If that was too much for once, gives the time up to which everything was read.
-    fn read(&mut self, at: usize) -> io::Result<Option<u64>> {
-        let mut room = AT_ONCE;
+    /// Reads what a CPU has, up to so many bytes. If that was not everything, gives the time up to which everything was read.
+    fn read(&mut self, at: usize, mut room: usize) -> io::Result<Option<u64>> {
         let mut last_ns = None;
         loop {
             let Some(length) = self.pipes.read(at, &mut self.page)? else { return Ok(None) };

@@ -10,6 +10,8 @@ use crate::model::transition::Actor;
 
 /// For so long what was found is true: a number is given again only after all others.
 const FRESH_NS: u64 = 1_000_000_000;
+/// For so long at most it is believed of a thread that has ended.
+const STALE_NS: u64 = 10_000_000_000;
 /// Threads that are remembered at most.
 const REMEMBERED: usize = 20_000;
 
@@ -38,9 +40,9 @@ impl Tasks {
         let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok();
         let task = status
             .and_then(|text| parse(&text))
-            // It has ended, and is the one that acted before: numbers do not come again as fast as events are read.
-            .or_else(|| before.and_then(|(_, task)| task.clone()))
-            .or_else(|| remembered(tid, instance));
+            .or_else(|| remembered(tid, instance))
+            // It has ended, and is the one that acted before: numbers do not come again so soon.
+            .or_else(|| before.filter(|(asked, _)| at_ns.saturating_sub(*asked) < STALE_NS)?.1.clone());
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }

@@ -1,0 +1,41 @@
+//! What remains of a socket that was closed, asked for one by one.
+//!
+//! Comes in: namespaces, and the cookie and addresses of a socket. Goes out: the state of what the kernel's table has under
+//! them. Never here: a walk over the table.
+
+use rustc_hash::FxHashMap;
+
+use super::Live;
+use super::netlink::{Attributes, Channel};
+use super::netns::Space;
+use crate::model::{Endpoint, Family, FourTuple, State};
+
+/// Open channels into the namespaces that are looked into, each from its first question on.
+pub struct Remains {
+    spaces: Vec<Space>,
+    channels: FxHashMap<u64, Option<Channel>>,
+}
+
+impl Remains {
+    /// Looks where `live` does.
+    #[must_use]
+    pub fn of(live: &Live) -> Remains {
+        Remains { spaces: live.spaces().cloned().collect(), channels: FxHashMap::default() }
+    }
+
+    /// The state of the object that has this cookie; `None` when there is none, or the namespace cannot be asked. A
+    /// TIME_WAIT object has the cookie of its socket (`inet_twsk_alloc`), so it is this one and no later one.
+    pub fn state(
+        &mut self,
+        netns: u64,
+        family: Family,
+        (local, peer): (Endpoint, Endpoint),
+        cookie: u64,
+    ) -> Option<State> {
+        let space = self.spaces.iter().find(|space| space.inode == netns)?;
+        let open = || space.inside(|| Channel::open(netns)).and_then(|channel| channel).ok();
+        let channel = self.channels.entry(netns).or_insert_with(open).as_mut()?;
+        let tuple = FourTuple { local, peer, ifindex: 0 };
+        Some(channel.lookup(family, tuple, cookie, Attributes::NONE).ok()??.state)
+    }
+}
