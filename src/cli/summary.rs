@@ -68,7 +68,9 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let judged = owners_wanted && by.is_empty() && filter.is_all();
     if owners_wanted {
         let cgroups = args.common.json || work.needs.cgroups || by.iter().any(|k| k.needs_cgroups());
-        session.look_for_owners(cgroups, work.needs.owners);
+        // The rules need descriptors, and judge small tables only.
+        let may_judge = by.is_empty() && filter.is_all() && session.live.large_tables() == 0;
+        session.look_for_owners(cgroups, work.needs.owners || may_judge);
     }
     if args.explain_plan {
         if args.counts && session.live.spaces().len() == 1 {
