@@ -149,10 +149,12 @@ fn every_change_is_seen_once_and_every_closer_is_right() {
         if !bpf_works(ns) {
             return;
         }
-        let count = std::env::var("TCPSTATE_TESTS_TRACE").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
+        let count = std::env::var("TCPSTATE_TESTS_TRACE").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
         let listeners = listen();
-        let trace = Trace::start(product::with(ns, &["trace", "--this-netns", "--json"]));
-        let lives = Trace::start(product::with(ns, &["trace", "--this-netns", "--json", "--life"]));
+        // Room for all of them: how fast a reader is that was not optimised is not the question here.
+        let words = ["trace", "--this-netns", "--json", "--ring-size", "64M"];
+        let trace = Trace::start(product::with(ns, &words));
+        let lives = Trace::start(product::with(ns, &[&words[..], &["--life"]].concat()));
         churn(&listeners, count);
         let (changes, lives) = (trace.interrupt(), lives.interrupt());
         drop(listeners);
@@ -199,12 +201,15 @@ fn every_change_is_seen_once_and_every_closer_is_right() {
         }
         let ended = of(&lives, "life");
         assert_eq!(ended.len(), 2 * count);
+        let mut found = 0;
         for life in ended {
             let client = life["opened_by"] == "local";
             let port = &life[if client { "peer" } else { "local" }]["port"];
             let first = closer_by(port) == if client { Closer::Client } else { Closer::Server };
-            // TIME_WAIT was inferred, and then found under the same cookie.
-            assert_eq!((&life["complete"], &life["inferred"]), (&true.into(), &false.into()), "{life}");
+            assert_eq!(life["complete"], true, "{life}");
+            // TIME_WAIT was inferred, and then found under the same cookie, unless that has ended again: there is a limit.
+            assert!(first || life["inferred"] == false, "{life}");
+            found += usize::from(first && life["inferred"] == false);
             assert_eq!(life["ended"], if first { "time_wait" } else { "closed" }, "{life}");
             assert_eq!(life["closed_first"], if first { "local" } else { "peer" }, "{life}");
             assert_eq!(life["closer"]["pid"].as_u64(), first.then_some(me), "{life}");
@@ -215,6 +220,7 @@ fn every_change_is_seen_once_and_every_closer_is_right() {
             // Each part is rounded down.
             assert!(states.len() == 4 && sum <= whole && whole - sum <= 4 && whole < 20_000_000, "{life}");
         }
+        assert!(found > count / 10, "{found} TIME_WAIT found");
     });
 }
 
