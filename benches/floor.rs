@@ -27,6 +27,8 @@ const DUMP_FLAGS: u16 = 0x301;
 const HEADER_BYTES: usize = 16;
 /// The extension bit that asks for `struct tcp_info`: `1 << (INET_DIAG_INFO - 1)`.
 const WANT_TCP_INFO: u8 = 1 << 1;
+/// The extension bit that asks for the memory of the socket: `1 << (INET_DIAG_SKMEMINFO - 1)`.
+const WANT_MEMORY: u8 = 1 << 6;
 const ALL_STATES: u32 = u32::MAX;
 /// One more than the highest state number the kernel has today, with room for newer ones.
 pub const STATE_SLOTS: usize = 16;
@@ -46,6 +48,8 @@ pub fn run(name: &str) -> Result<String> {
         "start" => Dumped::default(),
         "dump" => dump(&legacy_request(0, ALL_STATES))?,
         "dump-info" => dump(&legacy_request(WANT_TCP_INFO, ALL_STATES))?,
+        // What a diagnosis has to know of every socket.
+        "dump-diagnosis" => dump(&legacy_request(WANT_TCP_INFO | WANT_MEMORY, ALL_STATES))?,
         "dump-two-pass" => {
             let mut total = dump(&family_request(libc::AF_INET, 0, ALL_STATES))?;
             let v6 = dump(&family_request(libc::AF_INET6, 0, ALL_STATES))?;
@@ -63,6 +67,12 @@ pub fn run(name: &str) -> Result<String> {
                 dump(&legacy_request(0, ALL_STATES))?;
             }
             dump(&legacy_request(0, ALL_STATES))?
+        }
+        "descriptors" => {
+            let mut found = 0u64;
+            let stats = tcpstate::collect::bpf::owners::socket_holders(&mut |_| found += 1);
+            stats.map_err(|why| anyhow::anyhow!("read descriptors by BPF: {why}"))?;
+            return Ok(format!("sockets={found}"));
         }
         "fd-walk" => {
             let links = fd_walk()?;

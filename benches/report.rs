@@ -63,6 +63,9 @@ impl Section {
             Budget::TimesFloor(times) => floor.map(|floor| floor * times),
             Budget::FloorPlusMs(ms) => floor.map(|floor| floor + ms),
             Budget::FloorPlusWalks(times) => Some(floor? + times * self.wall_ms(WALK, round)?),
+            Budget::Times(times, floors) => {
+                floors.iter().map(|name| self.wall_ms(name, round)).sum::<Option<f64>>().map(|sum| sum * times)
+            }
         }
     }
 
@@ -74,6 +77,10 @@ impl Section {
             Budget::TimesFloor(times) => format!("<= {times:.2} x floor"),
             Budget::FloorPlusMs(ms) => format!("<= floor + {ms} ms"),
             Budget::FloorPlusWalks(times) => format!("<= floor + {times} x walk"),
+            Budget::Times(times, floors) => {
+                let names: Vec<&str> = floors.iter().map(|name| name.trim_start_matches("floor: ")).collect();
+                format!("<= {times:.2} x ({})", names.join(" + "))
+            }
         };
         let reason = match outcome {
             Ok(runs) if runs.is_empty() => Some("no round was run"),

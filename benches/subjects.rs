@@ -26,6 +26,8 @@ pub enum Budget {
     /// The floor, and so many times the bare walk over `/proc/*/fd`.
     FloorPlusWalks(f64),
     Ms(f64),
+    /// So many times these floors together.
+    Times(f64, &'static [&'static str]),
 }
 
 /// How many of the sockets that are there an answer has to show.
@@ -91,6 +93,9 @@ impl Subject {
 /// The row against which budgets count.
 pub const FLOOR: &str = "floor: dump";
 pub const WALK: &str = "floor: /proc/*/fd walk";
+/// What a diagnosis needs: every socket with what the kernel knows of it, and who holds it.
+const DIAGNOSIS: &str = "floor: dump with tcp_info and memory";
+const DESCRIPTORS: &str = "floor: descriptors by BPF";
 
 const fn floor(name: &'static str, arguments: &'static [&'static str]) -> Subject {
     subject(name, Program::Floor, arguments, Shows::FloorCount)
@@ -109,6 +114,8 @@ pub const ALL: &[Subject] = &[
     subject("floor: start and end", Program::Floor, &["role:floor", "start"], Shows::Anything),
     floor(FLOOR, &["role:floor", "dump"]),
     floor("floor: dump with tcp_info", &["role:floor", "dump-info"]),
+    floor(DIAGNOSIS, &["role:floor", "dump-diagnosis"]),
+    subject(DESCRIPTORS, Program::Floor, &["role:floor", "descriptors"], Shows::Anything).owners(),
     floor("floor: dump, two passes", &["role:floor", "dump-two-pass"]),
     floor("floor: dump, no bound-inactive", &["role:floor", "dump-no-bound"]),
     subject("floor: dump that matches nothing", Program::Floor, &["role:floor", "dump-none"], Shows::Anything),
@@ -128,7 +135,11 @@ pub const ALL: &[Subject] = &[
         .budget(Budget::FloorPlusWalks(1.2))
         .owners(),
     ours("tcpstate summary", &["summary"], Shows::Total),
-    ours("tcpstate doctor --once", &["doctor", "--once"], Shows::Anything),
+    ours("tcpstate doctor --once --no-owners", &["doctor", "--once", "--no-owners"], Shows::Anything)
+        .budget(Budget::Times(1.3, &[DIAGNOSIS])),
+    ours("tcpstate doctor --once", &["doctor", "--once"], Shows::Anything)
+        .budget(Budget::Times(1.3, &[DIAGNOSIS, DESCRIPTORS]))
+        .owners(),
     peer("ss -tan", "ss", &["-tan"], Shows::LinePerSocket),
     peer("netstat -tan", "netstat", &["-tan"], Shows::LinePerSocket),
     peer("ss -tanp", "ss", &["-tanp"], Shows::LinePerSocket).slow().owners(),

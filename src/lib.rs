@@ -12,6 +12,8 @@
 
 pub mod model;
 
+pub mod cores;
+
 pub mod filter;
 
 pub mod collect;

@@ -50,11 +50,8 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     };
     session.gaps.extend(snapshot.gaps.iter().cloned());
     if snapshot.owners.collected {
-        for socket in &snapshot.sockets {
-            session.coverage.add(snapshot.owners.of(socket).0);
-        }
         let root = rustix::process::geteuid().is_root();
-        session.gaps.extend(session.coverage.gap(&snapshot.owners, root));
+        session.gaps.extend(diagnosis.coverage.gap(&snapshot.owners, root));
     }
     let judged = wanted.as_ref().map_or(RULES.len(), Vec::len);
     if args.nagios {
@@ -182,7 +179,7 @@ fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(u6
     Ok(found)
 }
 
-/// Runs the rules; if a finding asks what its process does with the sockets, looks, and runs them again.
+/// Runs the rules; if a finding asks what its process does with the sockets, looks, and judges that anew.
 pub(crate) fn judge(
     session: &Session,
     now: &mut Snapshot,
@@ -190,12 +187,12 @@ pub(crate) fn judge(
     wanted: Option<&[&str]>,
     thresholds: &Thresholds,
 ) -> Diagnosis {
-    let diagnosis = diagnose::run(&View::new(now, before, thresholds), wanted);
-    if diagnosis.inspect.is_empty() {
-        return diagnosis;
+    let mut diagnosis = diagnose::run(&View::new(now, before, thresholds), wanted);
+    if !diagnosis.inspect.is_empty() {
+        session.live.inspect(now, diagnosis.inspect.iter().copied());
+        diagnosis.run_again(&View::new(now, before, thresholds));
     }
-    session.live.inspect(now, diagnosis.inspect.iter().copied());
-    diagnose::run(&View::new(now, before, thresholds), wanted)
+    diagnosis
 }
 
 /// Findings of one snapshot, for `summary`.

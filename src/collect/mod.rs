@@ -12,6 +12,7 @@ pub mod kernel_users;
 pub mod names;
 pub mod netlink;
 pub mod netns;
+pub mod numbers;
 pub mod owners;
 pub mod plan;
 pub mod poll;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
+use crate::cores;
 use crate::model::{Family, Gap, OwnerTable, Socket, State, StateSet};
 use containers::Containers;
 pub use error::Error;
@@ -245,7 +247,7 @@ pub const DEFAULT_EPHEMERAL: (u16, u16) = (32768, 60999);
 /// The first kernel that lists sockets which are bound and neither listen nor connect.
 const BOUND_INACTIVE_SINCE: (u32, u32) = (6, 8);
 /// Sockets of a namespace, or open files of the host, above which threads save more than they cost.
-const LARGE_TABLE: u64 = 10_000;
+const LARGE_TABLE: u64 = cores::LARGE as u64;
 /// What may wait for a sink that does not take rows yet: less with many sockets, as the table of their owners takes
 /// memory at the same time.
 const WAITING_BYTES: u64 = 8 << 20;
@@ -573,7 +575,7 @@ impl Live {
             let sockstat = place.space.inside(|| proc::counters::sockstat(&self.root)).unwrap_or_default();
             ["TCP:inuse", "TCP:tw", "TCP6:inuse"].iter().filter_map(|n| sockstat.get(*n)).sum()
         });
-        (size >= LARGE_TABLE && cores() > 1).then_some(size)
+        (size >= LARGE_TABLE && cores::count() > 1).then_some(size)
     }
 
     /// The namespaces whose tables are so large that threads receive ahead of the decoder.
@@ -692,11 +694,6 @@ impl Live {
         table.settle(later, unheld.into_iter().collect());
         Ok(())
     }
-}
-
-/// Cores that this process may use.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn bytes_of(bytes: u64) -> usize {

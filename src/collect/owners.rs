@@ -12,7 +12,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::collect::containers::Containers;
 use crate::collect::error::Error;
 use crate::collect::proc::{self, ProcRoot};
-use crate::collect::{LARGE_TABLE, bpf, cores};
+use crate::collect::{LARGE_TABLE, bpf};
+use crate::cores;
 use crate::model::{Holder, OwnerTable, Process};
 
 /// How to find the processes that hold sockets.
@@ -87,7 +88,7 @@ impl Finder {
     #[must_use]
     pub fn start(self) -> Search {
         let many = proc::counters::system(&self.root).files_used.is_some_and(|n| n >= LARGE_TABLE);
-        if many && cores() > 1 {
+        if many && cores::count() > 1 {
             Search::Running(std::thread::spawn(move || self.find(None)))
         } else {
             Search::Done(Box::new(self.find(None)))

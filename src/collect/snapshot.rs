@@ -3,15 +3,18 @@
 //! Comes in: an open source. Goes out: a [`Snapshot`]. Never here: judging it.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::collect::error::Error;
 use crate::collect::netlink::Attributes;
+use crate::collect::numbers::Numbers;
 use crate::collect::owners::Search;
 use crate::collect::proc::{counters, parts, processes};
 use crate::collect::{Ahead, Live, Query};
-use crate::model::{Gap, Snapshot, State, StateSet};
+use crate::cores;
+use crate::model::{Gap, Info, Snapshot, Socket, State, StateSet, TcpInfo};
 
 /// Descriptors that one diagnosis reads to see what processes do with their sockets: about 60 ms.
 const DESCRIPTORS_INSPECTED: u64 = 20_000;
@@ -44,18 +47,18 @@ impl Live {
         };
         // A dump may repeat a row of a bucket that changed while it was read, or show it before and after it has moved. A
         // cookie is given once on a host (__sock_gen_cookie), and what inherits it is the same connection.
-        let mut seen: FxHashSet<u64> = FxHashSet::default();
+        let mut seen = Numbers::default();
+        let many: u64 = (0..self.spaces.len()).filter_map(|place| self.threads(place)).sum();
+        // A few more may come meanwhile.
+        let many = usize::try_from(many).map_or(0, |many: usize| many + many / 16);
+        snapshot.sockets = Vec::with_capacity(many);
+        let mut infos = Infos::default();
         for place in 0..self.spaces.len() {
             let before = snapshot.gaps.len();
             let sockets = &mut snapshot.sockets;
-            if let Some(many) = self.threads(place) {
-                let many = usize::try_from(many).unwrap_or(0);
-                sockets.reserve(many);
-                seen.reserve(many);
-            }
             let read = self.sockets_of(place, &query, &mut snapshot.gaps, &mut |socket| {
                 if socket.cookie.is_none_or(|cookie| cookie == 0 || seen.insert(cookie)) {
-                    sockets.push(socket.clone());
+                    infos.push(sockets, socket);
                 }
                 ControlFlow::Continue(())
             });
@@ -73,6 +76,7 @@ impl Live {
             netns.incomplete |= snapshot.gaps.len() > before;
             snapshot.netns.push(netns);
         }
+        infos.hand_out(&mut snapshot.sockets);
         snapshot.netns_not_scanned = self.netns_not_scanned();
         snapshot.system = counters::system(self.root());
         snapshot.gaps.extend(self.gaps(&query));
@@ -90,18 +94,15 @@ impl Live {
 
     fn settle_snapshot(&mut self, snapshot: &mut Snapshot) -> Result<(), Error> {
         use crate::model::OwnerStatus::{NoPermission, Raced};
-        let missing: FxHashSet<u64> = snapshot
-            .sockets
-            .iter()
-            .filter(|s| match snapshot.owners.of(s).0 {
-                Raced => true,
-                // A listener is no newcomer: it belongs to a process that is closed to us.
-                NoPermission => s.state != State::Listen,
-                _ => false,
-            })
-            .filter(|s| !snapshot.owners.is_settled(s.inode))
-            .map(|s| s.inode)
-            .collect();
+        let owners = &snapshot.owners;
+        let is_missing = cores::map(&snapshot.sockets, |s| match owners.of(s).0 {
+            Raced => !owners.is_settled(s.inode),
+            // A listener is no newcomer: it belongs to a process that is closed to us.
+            NoPermission => s.state != State::Listen && !owners.is_settled(s.inode),
+            _ => false,
+        });
+        let rows = snapshot.sockets.iter().zip(is_missing);
+        let missing: FxHashSet<u64> = rows.filter_map(|(s, missing)| missing.then_some(s.inode)).collect();
         if missing.is_empty() || snapshot.owners.processes.is_empty() {
             return Ok(());
         }
@@ -111,7 +112,10 @@ impl Live {
     /// Descriptors that are TCP sockets but stand in no table: the connection is dead and the descriptor is not. Only of
     /// processes whose own namespace was read: the live sockets of another's stand in tables that nobody looked into.
     fn find_closed(&self, snapshot: &mut Snapshot) {
-        let listed: FxHashSet<u64> = snapshot.sockets.iter().map(|s| s.inode).collect();
+        let mut listed = Numbers::default();
+        for socket in &snapshot.sockets {
+            listed.insert(socket.inode);
+        }
         let mut asked: FxHashMap<u64, bool> = FxHashMap::default();
         let mut closed = Vec::new();
         let read: Vec<bool> = snapshot
@@ -121,7 +125,7 @@ impl Live {
             .map(|p| snapshot.processes.get(&p.pid).and_then(|f| f.netns).is_some_and(|n| snapshot.netns(n).is_some()))
             .collect();
         for holder in snapshot.owners.all_holders() {
-            if !read[holder.process as usize] || listed.contains(&holder.inode) {
+            if !read[holder.process as usize] || listed.contains(holder.inode) {
                 continue;
             }
             let tcp = *asked.entry(holder.inode).or_insert_with(|| {
@@ -164,6 +168,38 @@ impl Live {
                 format!("they have too many descriptors to be read in passing (limit {DESCRIPTORS_INSPECTED})"),
                 "name one rule with --rule, or look into /proc/PID/fdinfo of their epoll descriptors",
             ));
+        }
+    }
+}
+
+/// The `tcp_info` of rows, in short lists: a block of memory for each row costs more, and a long list would be handed out
+/// when its rows have left the cache.
+#[derive(Default)]
+struct Infos {
+    list: Vec<TcpInfo>,
+    /// The rows that they belong to.
+    rows: Vec<usize>,
+}
+
+impl Infos {
+    const LEN: usize = 64;
+
+    /// Adds a row whose `tcp_info` comes later.
+    fn push(&mut self, sockets: &mut Vec<Socket>, socket: &Socket) {
+        if let Some(info) = socket.info.as_deref() {
+            self.list.push(info.clone());
+            self.rows.push(sockets.len());
+        }
+        sockets.push(Socket { info: None, ..*socket });
+        if self.list.len() == Self::LEN {
+            self.hand_out(sockets);
+        }
+    }
+
+    fn hand_out(&mut self, sockets: &mut [Socket]) {
+        let list = Arc::new(std::mem::replace(&mut self.list, Vec::with_capacity(Self::LEN)));
+        for (row, place) in self.rows.drain(..).zip(0..) {
+            sockets[row].info = Some(Info::listed(&list, place));
         }
     }
 }

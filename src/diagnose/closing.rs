@@ -132,7 +132,7 @@ pub fn other_ends<'a>(view: &View<'a>, rows: &[&Socket]) -> Vec<(&'a Process, &'
     let mut count: FxHashMap<u32, (&'a Process, &'a Socket, u64)> = FxHashMap::default();
     for row in rows {
         let Some(mirror) = view.mirror(row) else { continue };
-        if let Some(process) = view.processes(mirror).first() {
+        if let Some(process) = view.holder(mirror) {
             count.entry(process.pid).or_insert((process, mirror, 0)).2 += 1;
         }
     }

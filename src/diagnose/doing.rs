@@ -194,7 +194,7 @@ impl<'a> Uses<'a> {
 fn watched_by_another(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<u32> {
     let owners = &view.now.owners;
     sockets.iter().find_map(|socket| {
-        let others = owners.holders(socket.inode).iter().map(|h| owners.process(h).pid).filter(|p| *p != pid);
+        let others = view.owners(socket).1.iter().map(|h| owners.process(h).pid).filter(|p| *p != pid);
         others.into_iter().find(|other| {
             let inspection = view.process(*other).and_then(|f| f.inspection.as_ref());
             inspection.is_none_or(|i| i.watches.iter().any(|w| w.inode == Some(socket.inode)))

@@ -110,20 +110,22 @@ pub fn routes<'a>(view: &View<'a>) -> Vec<Route<'a>> {
     for netns in &view.now.netns {
         ranges.insert(netns.inode, (netns.port_range(), netns.usable_ports()));
     }
+    let in_range = |socket: &Socket| {
+        ranges.get(&socket.netns).is_some_and(|((low, high), _)| (*low..=*high).contains(&socket.local.port))
+    };
+    let calls = |(socket, role): &(&Socket, Role)| {
+        matches!((role, socket.state), (Role::Client, _) | (Role::Unknown, State::TimeWait)) && in_range(socket)
+    };
+    let mut sieve = Sieve::new(ranges.values().map(|(_, usable)| fewest(*usable)).min().unwrap_or(0));
+    for (socket, _) in view.rows().filter(calls) {
+        sieve.add(socket.peer);
+    }
     for (socket, role) in view.rows() {
-        let Some(((low, high), _)) = ranges.get(&socket.netns) else { continue };
-        if !(*low..=*high).contains(&socket.local.port) {
-            continue;
-        }
-        match (role, socket.state) {
-            (_, State::Listen | State::BoundInactive) => {
-                bound.entry(socket.netns).or_default().insert(socket.local.port);
-            }
-            (Role::Client, _) | (Role::Unknown, State::TimeWait) => {
-                let key = (socket.netns, socket.local.normalised().addr, socket.peer.normalised());
-                groups.entry(key).or_default().push(socket);
-            }
-            _ => {}
+        if matches!(socket.state, State::Listen | State::BoundInactive) && in_range(socket) {
+            bound.entry(socket.netns).or_default().insert(socket.local.port);
+        } else if sieve.may_hold(socket.peer) && calls(&(socket, role)) {
+            let key = (socket.netns, socket.local.normalised().addr, socket.peer.normalised());
+            groups.entry(key).or_default().push(socket);
         }
     }
     let mut routes: Vec<Route<'_>> = groups
@@ -131,7 +133,7 @@ pub fn routes<'a>(view: &View<'a>) -> Vec<Route<'a>> {
         .filter_map(|((netns, source, destination), rows)| {
             let facts = view.netns(netns)?;
             let (_, usable) = *ranges.get(&netns)?;
-            let few = u32::try_from(rows.len()).unwrap_or(u32::MAX) < (usable / WORTH).max(5);
+            let few = u32::try_from(rows.len()).unwrap_or(u32::MAX) < fewest(usable);
             if few || usable == 0 {
                 return None;
             }
@@ -144,6 +146,45 @@ pub fn routes<'a>(view: &View<'a>) -> Vec<Route<'a>> {
             .then_with(|| (a.netns, a.source, a.destination).cmp(&(b.netns, b.source, b.destination)))
     });
     routes
+}
+
+/// Rows below which a route is left alone.
+fn fewest(usable: u32) -> u32 {
+    (usable / WORTH).max(5)
+}
+
+/// Counts rows by a hash of their destination: where few fall together, no route is large, and most of a busy host's rows
+/// need no look at their addresses.
+struct Sieve {
+    fewest: u32,
+    counts: Vec<u32>,
+}
+
+impl Sieve {
+    const SLOTS: usize = 1 << 12;
+
+    fn new(fewest: u32) -> Sieve {
+        Sieve { fewest, counts: vec![0; Self::SLOTS] }
+    }
+
+    fn slot(destination: Endpoint) -> usize {
+        let low = match destination.addr {
+            IpAddr::V4(a) => u32::from(a),
+            // An IPv4-mapped address ends in the IPv4 one, and has to fall together with it.
+            IpAddr::V6(a) => (u128::from(a) & 0xffff_ffff) as u32,
+        };
+        let hash = (low ^ u32::from(destination.port) << 16).wrapping_mul(0x9e37_79b9);
+        (hash >> 20) as usize
+    }
+
+    fn add(&mut self, destination: Endpoint) {
+        self.counts[Self::slot(destination)] += 1;
+    }
+
+    /// Whether the destination may have as many rows as matter.
+    fn may_hold(&self, destination: Endpoint) -> bool {
+        self.counts[Self::slot(destination)] >= self.fewest
+    }
 }
 
 fn route<'a>(
@@ -250,6 +291,24 @@ mod tests {
         assert_eq!((blocked, live, reusable), (120, 20, 0));
         // 80 are left at 10 a second.
         assert!((7_500..8_500).contains(&end.unwrap()), "{end:?}");
+    }
+
+    #[test]
+    fn the_sieve_lets_every_large_route_through_and_no_small_one() {
+        let end = |text: &str| -> Endpoint {
+            let end: std::net::SocketAddr = text.parse().unwrap();
+            Endpoint::new(end.ip(), end.port())
+        };
+        let mut sieve = Sieve::new(5);
+        for _ in 0..2 {
+            for destination in ["10.0.0.2:80", "[::ffff:10.0.0.2]:80", "[2001:db8::1]:443"] {
+                sieve.add(end(destination));
+            }
+        }
+        assert!(!sieve.may_hold(end("10.0.0.2:80")));
+        sieve.add(end("10.0.0.2:80"));
+        assert!(sieve.may_hold(end("10.0.0.2:80")) && sieve.may_hold(end("[::ffff:10.0.0.2]:80")));
+        assert!(!sieve.may_hold(end("[2001:db8::1]:443")) && !sieve.may_hold(end("10.0.0.3:80")));
     }
 
     #[test]

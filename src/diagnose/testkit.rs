@@ -148,5 +148,5 @@ pub(crate) fn info(socket: Socket, fields: &[(&str, u64)]) -> Socket {
     for (name, value) in fields {
         assert!(info.set(name, *value), "no field {name}");
     }
-    Socket { info: Some(Box::new(info)), ..socket }
+    Socket { info: Some(info.into()), ..socket }
 }

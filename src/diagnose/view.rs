@@ -3,12 +3,15 @@
 //! Comes in: snapshots and thresholds. Goes out: roles, pairs, earlier rows, differences of counters; each index is made
 //! when the first rule asks. Never here: a rule's own decision.
 
+use std::net::IpAddr;
 use std::sync::OnceLock;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::aggregate::{Listeners, Role};
+use crate::aggregate::{Coverage, Listeners, Role};
+use crate::cores;
 use crate::diagnose::finding::Subject;
+use crate::diagnose::ports::{self, Route};
 use crate::diagnose::queues::Queues;
 use crate::diagnose::thresholds::Thresholds;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
@@ -24,12 +27,16 @@ pub struct View<'a> {
     pub thresholds: &'a Thresholds,
     listeners: FxHashMap<u64, Listeners>,
     roles: OnceLock<Vec<Role>>,
+    held: OnceLock<Vec<(OwnerStatus, &'a [Holder])>>,
     tuples: OnceLock<TupleIndex>,
+    pairs: OnceLock<TupleIndex>,
     cookies_before: OnceLock<FxHashMap<(u64, u64), u32>>,
     tuples_before: OnceLock<TupleIndex>,
+    pairs_before: OnceLock<TupleIndex>,
     empty: Listeners,
     queues: OnceLock<Queues<'a>>,
     queues_before: OnceLock<Queues<'a>>,
+    routes: OnceLock<Vec<Route<'a>>>,
 }
 
 impl<'a> View<'a> {
@@ -41,12 +48,16 @@ impl<'a> View<'a> {
             thresholds,
             listeners: listeners_of(now),
             roles: OnceLock::new(),
+            held: OnceLock::new(),
             tuples: OnceLock::new(),
+            pairs: OnceLock::new(),
             cookies_before: OnceLock::new(),
             tuples_before: OnceLock::new(),
+            pairs_before: OnceLock::new(),
             empty: Listeners::new((32768, 60999)),
             queues: OnceLock::new(),
             queues_before: OnceLock::new(),
+            routes: OnceLock::new(),
         }
     }
 
@@ -71,7 +82,7 @@ impl<'a> View<'a> {
     /// The role of every socket, in the order of the rows.
     #[must_use]
     pub fn roles(&self) -> &[Role] {
-        self.roles.get_or_init(|| self.now.sockets.iter().map(|s| self.role(s)).collect())
+        self.roles.get_or_init(|| cores::map(&self.now.sockets, |s| self.role(s)))
     }
 
     /// Every row with its role.
@@ -118,10 +129,39 @@ impl<'a> View<'a> {
         Some(self.queues_before.get_or_init(|| Queues::new(before, &listeners_of(before))))
     }
 
+    /// Every route that is worth a look, the fullest first.
+    #[must_use]
+    pub fn routes(&self) -> &[Route<'a>] {
+        self.routes.get_or_init(|| ports::routes(self))
+    }
+
     /// Owners of a socket, or why there is none.
     #[must_use]
     pub fn owners(&self, socket: &Socket) -> (OwnerStatus, &'a [Holder]) {
-        self.now.owners.of(socket)
+        match place(&self.now.sockets, socket) {
+            Some(row) => self.held()[row],
+            None => self.now.owners.of(socket),
+        }
+    }
+
+    /// The owners of every socket, in the order of the rows: looked up once, as each look-up of a long list misses the
+    /// cache, and many rules ask.
+    fn held(&self) -> &[(OwnerStatus, &'a [Holder])] {
+        self.held.get_or_init(|| cores::map(&self.now.sockets, |s| self.now.owners.of(s)))
+    }
+
+    /// The first process that holds a socket.
+    #[must_use]
+    pub fn holder(&self, socket: &Socket) -> Option<&'a Process> {
+        Some(self.now.owners.process(self.owners(socket).1.first()?))
+    }
+
+    /// How many sockets have an owner, and why the others have none.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        let mut coverage = Coverage::default();
+        self.held().iter().for_each(|(status, _)| coverage.add(*status));
+        coverage
     }
 
     /// The processes that hold a socket, each once.
@@ -176,11 +216,11 @@ impl<'a> View<'a> {
     /// same namespace and then in every other one.
     #[must_use]
     pub fn mirror(&self, socket: &Socket) -> Option<&'a Socket> {
-        let tuples = self.tuples.get_or_init(|| tuple_index(&self.now.sockets));
+        let pairs = self.pairs.get_or_init(|| pair_index(&self.now.sockets));
         let wanted = FourTuple { ifindex: 0, ..socket.four_tuple().normalised().swapped() };
-        let own = tuples.get(&(socket.netns, wanted));
+        let own = pairs.get(&(socket.netns, wanted));
         let row = own.or_else(|| {
-            self.now.netns.iter().filter(|n| n.inode != socket.netns).find_map(|n| tuples.get(&(n.inode, wanted)))
+            self.now.netns.iter().filter(|n| n.inode != socket.netns).find_map(|n| pairs.get(&(n.inode, wanted)))
         })?;
         self.now.sockets.get(*row as usize)
     }
@@ -189,11 +229,11 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn mirror_before(&self, socket: &Socket) -> Option<&'a Socket> {
         let before = self.before?;
-        let tuples = self.tuples_before.get_or_init(|| tuple_index(&before.sockets));
+        let pairs = self.pairs_before.get_or_init(|| pair_index(&before.sockets));
         let wanted = FourTuple { ifindex: 0, ..socket.four_tuple().normalised().swapped() };
-        let own = tuples.get(&(socket.netns, wanted));
+        let own = pairs.get(&(socket.netns, wanted));
         let row = own.or_else(|| {
-            before.netns.iter().filter(|n| n.inode != socket.netns).find_map(|n| tuples.get(&(n.inode, wanted)))
+            before.netns.iter().filter(|n| n.inode != socket.netns).find_map(|n| pairs.get(&(n.inode, wanted)))
         })?;
         before.sockets.get(*row as usize)
     }
@@ -256,10 +296,32 @@ fn listeners_of(snapshot: &Snapshot) -> FxHashMap<u64, Listeners> {
     listeners
 }
 
+/// The place of a socket in a list that it is a part of.
+fn place(sockets: &[Socket], socket: &Socket) -> Option<usize> {
+    let offset = std::ptr::from_ref(socket).addr().checked_sub(sockets.as_ptr().addr())?;
+    let place = offset / size_of::<Socket>();
+    sockets.get(place).filter(|row| std::ptr::eq(*row, socket)).map(|_| place)
+}
+
+/// Every connected row by its four-tuple.
 fn tuple_index(sockets: &[Socket]) -> TupleIndex {
-    let connected = sockets.iter().zip(0u32..).filter(|(s, _)| s.state.has_peer());
-    let mut index = TupleIndex::default();
-    index.reserve(sockets.len());
-    index.extend(connected.map(|(s, i)| ((s.netns, FourTuple { ifindex: 0, ..s.four_tuple().normalised() }), i)));
-    index
+    index_of(sockets, |_| true)
+}
+
+/// The rows that can be the other half of one: the address of their peer is the own address of some row.
+fn pair_index(sockets: &[Socket]) -> TupleIndex {
+    let mut own: FxHashSet<IpAddr> = FxHashSet::default();
+    let mut last = None;
+    for socket in sockets {
+        // Rows of one address often follow each other.
+        if last.replace(socket.local.addr) != Some(socket.local.addr) {
+            own.insert(socket.local.addr.to_canonical());
+        }
+    }
+    index_of(sockets, |s| own.contains(&s.peer.addr.to_canonical()))
+}
+
+fn index_of(sockets: &[Socket], wanted: impl Fn(&Socket) -> bool) -> TupleIndex {
+    let connected = sockets.iter().zip(0u32..).filter(|(s, _)| s.state.has_peer() && wanted(s));
+    connected.map(|(s, i)| ((s.netns, FourTuple { ifindex: 0, ..s.four_tuple().normalised() }), i)).collect()
 }

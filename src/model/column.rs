@@ -663,7 +663,7 @@ mod tests {
         ] {
             assert!(info.set(field, value), "{field}");
         }
-        let mut socket = Socket { state: State::SynSent, info: Some(Box::new(info)), ..Socket::default() };
+        let mut socket = Socket { state: State::SynSent, info: Some(info.into()), ..Socket::default() };
         for name in ["rtt", "min-rtt", "ssthresh", "pacing-rate", "last-data-sent"] {
             assert_eq!(shown(&socket, name), None, "{name}");
         }

@@ -22,4 +22,4 @@ pub use owner::{Holder, OwnerStatus, OwnerTable, Process, Unlisted};
 pub use snapshot::Snapshot;
 pub use socket::{RowKind, SkMem, Socket, Timer, TimerKind};
 pub use state::{State, StateSet};
-pub use tcp_info::TcpInfo;
+pub use tcp_info::{Info, TcpInfo};

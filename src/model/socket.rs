@@ -6,7 +6,7 @@
 
 use crate::model::addr::{Endpoint, Family, FourTuple};
 use crate::model::state::State;
-use crate::model::tcp_info::TcpInfo;
+use crate::model::tcp_info::Info;
 
 /// `TCP_TIMEWAIT_LEN` (`include/net/tcp.h`): how long TIME_WAIT lasts, whatever `tcp_fin_timeout` says.
 pub const TIME_WAIT_MS: u32 = 60_000;
@@ -180,7 +180,7 @@ pub struct Socket {
     pub skmem: Option<SkMem>,
     /// Whether `INET_DIAG_ULP_INFO` is present: kTLS or an MPTCP subflow.
     pub ulp: bool,
-    pub info: Option<Box<TcpInfo>>,
+    pub info: Option<Info>,
 }
 
 /// Name of a congestion control algorithm, at most 15 bytes (`TCP_CA_NAME_MAX`), held inline.
@@ -362,6 +362,7 @@ impl Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::TcpInfo;
 
     #[test]
     fn kinds_follow_the_shutdown_attribute_and_the_timer() {
@@ -395,7 +396,7 @@ mod tests {
             inode: 1,
             shutdown: Some(1),
             timer: timer.map(|kind| Timer { kind, remaining_ms: 5, retransmits: 0 }),
-            info: Some(Box::new(info)),
+            info: Some(info.into()),
             ..Socket::default()
         }
     }

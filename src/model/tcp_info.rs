@@ -4,15 +4,17 @@
 //! kernel's structure ends before it. Never here: interpretation; the rules do that.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
-/// Bytes kept; Linux 6.18 sends 280. A longer structure is fine, its tail is not kept.
-const CAPACITY: usize = 320;
+/// Bytes kept, as many as Linux 6.18 sends. A longer structure is fine, its tail is not kept.
+const CAPACITY: usize = 280;
 
 /// `struct tcp_info` (`include/uapi/linux/tcp.h`), kept as the bytes that came, so that decoding costs a copy and a
 /// shorter structure of an older kernel gives `None` and never a zero.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TcpInfo {
-    len: usize,
+    len: u16,
     bytes: [u8; CAPACITY],
 }
 
@@ -48,7 +50,7 @@ macro_rules! fields {
                         #[allow(irrefutable_let_patterns, reason = "some fields are as wide as the value")]
                         let Ok(value) = $kind::try_from(value) else { return false };
                         self.bytes[$offset..$offset + SIZE].copy_from_slice(&value.to_ne_bytes());
-                        self.len = self.len.max($offset + SIZE);
+                        self.len = self.len.max(length($offset + SIZE));
                         true
                     })*
                     _ => false,
@@ -139,13 +141,13 @@ impl TcpInfo {
     pub fn load(&mut self, bytes: &[u8]) {
         let len = bytes.len().min(CAPACITY);
         self.bytes[..len].copy_from_slice(&bytes[..len]);
-        self.len = len;
+        self.len = length(len);
     }
 
     /// The bytes as they came, up to what is kept.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        &self.bytes[..usize::from(self.len)]
     }
 
     /// Whether both ends use timestamps (`TCPI_OPT_TIMESTAMPS`).
@@ -164,6 +166,80 @@ impl fmt::Debug for TcpInfo {
             }
         });
         out.finish()
+    }
+}
+
+/// A length, which is never more than [`CAPACITY`].
+const fn length(bytes: usize) -> u16 {
+    #[allow(clippy::cast_possible_truncation, reason = "the capacity fits")]
+    let len = bytes as u16;
+    len
+}
+
+/// The `tcp_info` of a row: its own, or one of a list that the rows of a large table share, as a hundred thousand blocks of
+/// memory cost more than what is in them.
+#[derive(Clone)]
+pub struct Info(Kept);
+
+#[derive(Clone)]
+enum Kept {
+    Own(Box<TcpInfo>),
+    Listed(Arc<Vec<TcpInfo>>, u32),
+}
+
+impl Info {
+    /// The one at this place of a list, which has to be there.
+    #[must_use]
+    pub fn listed(list: &Arc<Vec<TcpInfo>>, place: u32) -> Info {
+        Info(Kept::Listed(Arc::clone(list), place))
+    }
+}
+
+impl From<TcpInfo> for Info {
+    fn from(info: TcpInfo) -> Info {
+        Info(Kept::Own(Box::new(info)))
+    }
+}
+
+impl Default for Info {
+    fn default() -> Info {
+        Info::from(TcpInfo::default())
+    }
+}
+
+impl Deref for Info {
+    type Target = TcpInfo;
+
+    fn deref(&self) -> &TcpInfo {
+        match &self.0 {
+            Kept::Own(info) => info,
+            Kept::Listed(list, place) => &list[*place as usize],
+        }
+    }
+}
+
+/// What is in a list is shared, and is copied before it is changed.
+impl DerefMut for Info {
+    fn deref_mut(&mut self) -> &mut TcpInfo {
+        if let Kept::Listed(list, place) = &self.0 {
+            *self = Info::from(list[*place as usize].clone());
+        }
+        match &mut self.0 {
+            Kept::Own(info) => info,
+            Kept::Listed(..) => unreachable!("it was made its own"),
+        }
+    }
+}
+
+impl PartialEq for Info {
+    fn eq(&self, other: &Info) -> bool {
+        **self == **other
+    }
+}
+
+impl fmt::Debug for Info {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }
 
@@ -186,6 +262,19 @@ mod tests {
         assert_eq!(known_before, TcpInfo::FIELDS.len());
         info.load(&full[..104]);
         assert!(info.total_retrans().is_some() && info.pacing_rate_bytes_per_s().is_none());
+    }
+
+    #[test]
+    fn what_is_shared_is_copied_before_it_is_changed() {
+        let mut first = TcpInfo::default();
+        assert!(first.set("rtt_us", 1));
+        let list = Arc::new(vec![first.clone(), TcpInfo::default()]);
+        let mut info = Info::listed(&list, 0);
+        let kept = info.clone();
+        assert_eq!(info, Info::from(first));
+        assert!(info.set("rtt_us", 2));
+        assert_eq!((info.rtt_us(), kept.rtt_us(), list[0].rtt_us()), (Some(2), Some(1), Some(1)));
+        assert_eq!(Info::listed(&list, 1).rtt_us(), None);
     }
 
     #[test]

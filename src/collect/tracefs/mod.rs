@@ -304,7 +304,9 @@ impl Tracefs {
         Ok(())
     }
 
-    /// Records that were lost since the beginning, as of the last look.
+    /// Records that were lost since the beginning, as of the last look. A change that interrupts another one is written
+    /// before the kernel's filter judges it (`trace_event_buffer_lock_reserve`), so while the room is full a few of those
+    /// that the filter would have dropped count as well.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost

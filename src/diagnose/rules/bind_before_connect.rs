@@ -16,13 +16,11 @@ const ID: &str = "bind-before-connect";
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut by_owner: BTreeMap<(u64, u32), Vec<&Socket>> = BTreeMap::new();
-    let mut used: BTreeMap<u64, BTreeSet<u16>> = BTreeMap::new();
     for (socket, role) in view.rows() {
         if role != Role::Client || socket.inode == 0 {
             continue;
         }
-        used.entry(socket.netns).or_default().insert(socket.local.port);
-        if let Some(process) = view.processes(socket).first() {
+        if let Some(process) = view.holder(socket) {
             by_owner.entry((socket.netns, process.pid)).or_default().push(socket);
         }
     }
@@ -36,14 +34,17 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
         let other = |port: u16| port % 2 != low % 2;
         let odd = rows.iter().filter(|s| other(s.local.port)).count();
-        let own_parity = used.get(&netns).map_or(0, |ports| ports.iter().filter(|p| !other(**p)).count());
+        if odd * 10 < rows.len() * 9 {
+            continue;
+        }
+        let own_parity = used_ports(view, netns).iter().filter(|p| !other(**p)).count();
         let no_port = rows.iter().any(|s| s.bind_address_no_port() == Some(true));
         let usable = facts.usable_ports();
         // With the other half nearly full connect() takes these ports as well.
-        if odd * 10 < rows.len() * 9 || own_parity * 2 >= usable as usize / 2 || no_port {
+        if own_parity * 2 >= usable as usize / 2 || no_port {
             continue;
         }
-        let Some(process) = view.processes(rows[0]).into_iter().next() else { continue };
+        let Some(process) = view.holder(rows[0]) else { continue };
         let share = rows.len() as f64 * 100.0 / f64::from(usable.max(1));
         let severity = if share >= view.thresholds.bind_port_percent { Severity::Warning } else { Severity::Info };
         findings.push(
@@ -76,6 +77,12 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         );
     }
     Outcome::findings(words::worst(findings))
+}
+
+/// The ports of all clients of a namespace that still hold theirs.
+fn used_ports(view: &View<'_>, netns: u64) -> BTreeSet<u16> {
+    let clients = view.rows().filter(|(s, role)| *role == Role::Client && s.inode != 0 && s.netns == netns);
+    clients.map(|(s, _)| s.local.port).collect()
 }
 
 #[cfg(test)]

@@ -28,13 +28,13 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let mut by_owner: BTreeMap<Owner, Vec<&Socket>> = BTreeMap::new();
     for socket in view.now.sockets.iter().filter(|s| s.state == State::BoundInactive) {
-        let pid = view.processes(socket).first().map(|p| p.pid);
+        let pid = view.holder(socket).map(|p| p.pid);
         by_owner.entry((socket.netns, pid, socket.uid)).or_default().push(socket);
     }
     let mut findings = Vec::new();
     for ((netns, pid, uid), rows) in by_owner {
         let Some(facts) = view.netns(netns) else { continue };
-        let process = view.processes(rows[0]).into_iter().next();
+        let process = view.holder(rows[0]);
         if process.is_some_and(|p| RESERVERS.contains(&p.comm.as_str())) {
             continue;
         }

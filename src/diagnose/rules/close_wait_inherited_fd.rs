@@ -194,7 +194,7 @@ fn listener(view: &View<'_>, socket: &Socket) -> Option<crate::model::Endpoint> 
 fn holders(view: &View<'_>, sockets: &[&Socket]) -> Vec<String> {
     let owners = &view.now.owners;
     let mut fds: BTreeMap<(u32, &str), Vec<u32>> = BTreeMap::new();
-    for holder in sockets.iter().flat_map(|s| owners.holders(s.inode)) {
+    for holder in sockets.iter().flat_map(|s| view.owners(s).1) {
         let process = owners.process(holder);
         fds.entry((process.pid, &process.comm)).or_default().push(holder.fd);
     }

@@ -384,8 +384,7 @@ fn finding(
 /// Every process that holds one of the sockets; empty when it is one.
 fn pids_of(view: &View<'_>, sockets: &[&Socket]) -> Vec<u32> {
     let owners = &view.now.owners;
-    let mut pids: Vec<u32> =
-        sockets.iter().flat_map(|s| owners.holders(s.inode)).map(|h| owners.process(h).pid).collect();
+    let mut pids: Vec<u32> = sockets.iter().flat_map(|s| view.owners(s).1).map(|h| owners.process(h).pid).collect();
     pids.sort_unstable();
     pids.dedup();
     if pids.len() > 1 { pids } else { Vec::new() }
@@ -454,7 +453,7 @@ fn places(view: &View<'_>, finding: Finding, rows: &[Counted<'_>], pid: Option<u
         Evidence::List(top(rows.iter().map(|r| r.socket.peer.addr.to_canonical().to_string()), 3)),
     );
     let owners = &view.now.owners;
-    let holders = rows.iter().flat_map(|r| owners.holders(r.socket.inode));
+    let holders = rows.iter().flat_map(|r| view.owners(r.socket).1);
     let fds: Vec<String> =
         holders.filter(|h| Some(owners.process(h).pid) == pid).take(5).map(|h| h.fd.to_string()).collect();
     if fds.is_empty() {

@@ -159,7 +159,7 @@ fn only_accepts(view: &View<'_>, pid: u32) -> bool {
     let mut listens = false;
     for (socket, role) in view.rows() {
         let decides = matches!(role, Role::Client | Role::Listener(_));
-        if decides && owners.holders(socket.inode).iter().any(|h| owners.process(h).pid == pid) {
+        if decides && view.owners(socket).1.iter().any(|h| owners.process(h).pid == pid) {
             if role == Role::Client {
                 return false;
             }
@@ -173,7 +173,7 @@ fn only_accepts(view: &View<'_>, pid: u32) -> bool {
 fn close_wait(view: &View<'_>, pid: u32) -> u64 {
     let owners = &view.now.owners;
     let rows = view.now.sockets.iter().filter(|s| s.state == State::CloseWait);
-    rows.filter(|s| owners.holders(s.inode).iter().any(|h| owners.process(h).pid == pid)).count() as u64
+    rows.filter(|s| view.owners(s).1.iter().any(|h| owners.process(h).pid == pid)).count() as u64
 }
 
 /// Whether a kernel of this release lists sockets that are only bound; true when the release cannot be read.

@@ -6,7 +6,7 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::attribution::{self, Candidate};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
-use crate::diagnose::ports::{self, Route};
+use crate::diagnose::ports::Route;
 use crate::diagnose::view::View;
 use crate::diagnose::words::{self, duration};
 use crate::model::Socket;
@@ -39,9 +39,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         return Outcome::not_checked("ip_local_port_range could not be read");
     }
     let mut findings = Vec::new();
-    for route in ports::routes(view) {
-        let Some(severity) = severity(view, &route) else { continue };
-        findings.push(finding(view, &route, severity));
+    for route in view.routes() {
+        let Some(severity) = severity(view, route) else { continue };
+        findings.push(finding(view, route, severity));
     }
     Outcome::findings(words::worst(findings))
 }

@@ -119,7 +119,7 @@ fn kinds(view: &View<'_>, near: &BTreeMap<u32, Use>) -> BTreeMap<u32, Kinds> {
     };
     let mut kinds: BTreeMap<u32, Kinds> = near.keys().map(fresh).collect();
     for socket in &view.now.sockets {
-        for holder in owners.holders(socket.inode) {
+        for holder in view.owners(socket).1 {
             let Some(kinds) = kinds.get_mut(&owners.process(holder).pid) else { continue };
             match socket.state {
                 State::Established => kinds.established += 1,

@@ -19,7 +19,7 @@ const SILENT_MS: u32 = 60_000;
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut groups: BTreeMap<(u64, Option<u32>), Vec<&Socket>> = BTreeMap::new();
     for socket in view.now.sockets.iter().filter(|s| is_held(s) && is_silent(s)) {
-        let pid = view.processes(socket).first().map(|p| p.pid);
+        let pid = view.holder(socket).map(|p| p.pid);
         groups.entry((socket.netns, pid)).or_default().push(socket);
     }
     let findings = groups.into_iter().map(|((netns, pid), rows)| finding(view, netns, pid, &rows));

@@ -95,10 +95,15 @@ impl Places {
     /// Takes out the rows whose other half exists under another name: a redirected client is seen by the server with
     /// its own address and port, and the client sees another port than the server's.
     fn drop_rewritten(view: &View<'_>, alone: &mut Vec<&Socket>) {
+        // The ends that somebody may see, and which of them somebody does.
+        let ends: FxHashSet<Endpoint> =
+            alone.iter().flat_map(|s| [s.local.normalised(), s.peer.normalised()]).collect();
+        let addresses: FxHashSet<IpAddr> = ends.iter().map(|e| e.addr).collect();
+        let wanted = |end: Endpoint| Some(end.normalised()).filter(|e| addresses.contains(&e.addr) && ends.contains(e));
         let (mut calls, mut called): (FxHashSet<Endpoint>, FxHashSet<Endpoint>) = Default::default();
         for socket in view.now.sockets.iter().filter(|s| s.state.has_peer()) {
-            called.insert(socket.peer.normalised());
-            calls.insert(socket.local.normalised());
+            called.extend(wanted(socket.peer));
+            calls.extend(wanted(socket.local));
         }
         alone.retain(|s| {
             let somebody_sees_us = || called.contains(&s.local.normalised());

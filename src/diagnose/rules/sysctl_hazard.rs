@@ -243,7 +243,7 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     for socket in view.now.sockets.iter().filter(|s| s.state == State::Listen && s.netns == netns.inode) {
         let port = socket.local.port;
         if (low..=high).contains(&port) && !netns.is_reserved(port) {
-            let owner = view.processes(socket).first().copied();
+            let owner = view.holder(socket);
             let known = listeners.entry(port).or_insert(owner);
             *known = known.or(owner);
         }

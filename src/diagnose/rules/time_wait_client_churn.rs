@@ -15,11 +15,11 @@ const ID: &str = "time-wait-client-churn";
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut findings = Vec::new();
-    for route in ports::routes(view) {
+    for route in view.routes() {
         let left: Vec<&Socket> = route.rows.iter().copied().filter(|s| s.state == State::TimeWait).collect();
         let share = left.len() as f64 / f64::from(route.usable.max(1));
         let busy = route.rate >= 0.5 * ports::sustainable_of(route.usable);
-        if super::ephemeral_port_exhaustion::severity(view, &route).is_some()
+        if super::ephemeral_port_exhaustion::severity(view, route).is_some()
             || left.len() < 5
             || !(busy || share >= 0.25)
         {

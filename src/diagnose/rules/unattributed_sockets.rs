@@ -22,7 +22,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut rows: Vec<(&Socket, OwnerStatus)> = Vec::new();
     let mut raced = 0u64;
     for socket in view.now.sockets.iter().filter(|s| s.inode != 0 && s.kind == RowKind::Full) {
-        match owners.of(socket).0 {
+        match view.owners(socket).0 {
             OwnerStatus::Raced => raced += 1,
             status @ (OwnerStatus::NoPermission | OwnerStatus::Kernel | OwnerStatus::OtherNetns) => {
                 rows.push((socket, status));

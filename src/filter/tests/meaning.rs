@@ -207,7 +207,7 @@ fn names_of_the_row_and_numbers_of_tcp_info() {
     let mut info = TcpInfo::default();
     info.load(&[0; 232]);
     assert!(info.set("rtt_us", 150_000) && info.set("last_data_sent_ms", 700) && info.set("snd_cwnd", 10));
-    let socket = Socket { ifindex: Some(9), info: Some(Box::new(info)), ..https() };
+    let socket = Socket { ifindex: Some(9), info: Some(info.into()), ..https() };
     check(
         &socket,
         &owners(),

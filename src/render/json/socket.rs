@@ -168,7 +168,7 @@ mod tests {
                 state: State::Unknown(14),
                 inode: 7,
                 cgroup: Some(id),
-                info: Some(Box::<TcpInfo>::default()),
+                info: Some(TcpInfo::default().into()),
                 ..Socket::default()
             };
             let json = parse(Some("socket"), &Row::new(&socket, &owners, &NoNames));

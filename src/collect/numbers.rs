@@ -1,0 +1,43 @@
+//! A set of numbers that come in runs, such as inodes and cookies: the kernel counts them up.
+//!
+//! Comes in: numbers. Goes out: whether one is there. Never here: what they number.
+
+use rustc_hash::FxHashMap;
+
+/// 64 numbers to an entry, so that a run of a hundred thousand stays within the nearest cache.
+#[derive(Clone, Debug, Default)]
+pub struct Numbers(FxHashMap<u64, u64>);
+
+impl Numbers {
+    /// Adds a number; false if it was there.
+    pub fn insert(&mut self, number: u64) -> bool {
+        let bits = self.0.entry(number >> 6).or_default();
+        let bit = 1 << (number & 63);
+        let new = *bits & bit == 0;
+        *bits |= bit;
+        new
+    }
+
+    #[must_use]
+    pub fn contains(&self, number: u64) -> bool {
+        self.0.get(&(number >> 6)).is_some_and(|bits| bits & (1 << (number & 63)) != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_ends_and_far_numbers_are_told_apart() {
+        let mut set = Numbers::default();
+        let numbers = [0, 1, 63, 64, 65, 1 << 40, u64::MAX];
+        for n in numbers {
+            assert!(set.insert(n) && !set.insert(n), "{n}");
+        }
+        for n in [2, 62, 66, 127, 128, (1 << 40) + 1, u64::MAX - 1] {
+            assert!(!set.contains(n), "{n}");
+        }
+        assert!(numbers.iter().all(|n| set.contains(*n)));
+    }
+}
