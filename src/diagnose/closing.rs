@@ -63,11 +63,11 @@ pub struct Group<'a> {
     pub rows: Vec<&'a Socket>,
 }
 
-/// The rows that are wanted, by place, the largest group first.
+/// The rows that are wanted (none of them at rest), by place, the largest group first.
 #[must_use]
 pub fn groups<'a>(view: &View<'a>, wanted: impl Fn(&Socket) -> bool) -> Vec<Group<'a>> {
     let mut places: BTreeMap<(u64, Place), Vec<&'a Socket>> = BTreeMap::new();
-    for socket in view.now.sockets.iter().filter(|s| wanted(s)) {
+    for socket in view.restless().filter(|s| wanted(s)) {
         let place = match view.role(socket) {
             Role::Server(i) => Place::Listener(view.listeners(socket.netns).get(i).local),
             Role::FormerServer => Place::Listener(socket.local),

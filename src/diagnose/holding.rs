@@ -43,7 +43,7 @@ impl<'v, 'a> Holding<'v, 'a> {
     #[must_use]
     pub fn new(view: &'v View<'a>) -> Holding<'v, 'a> {
         let mut listeners: FxHashMap<(u64, u32), Vec<u32>> = FxHashMap::default();
-        for socket in view.now.sockets.iter().filter(|s| s.state == State::Listen) {
+        for socket in view.restless().filter(|s| s.state == State::Listen) {
             if let Role::Listener(index) = view.role(socket) {
                 let owners = listeners.entry((socket.netns, index)).or_default();
                 owners.extend(view.processes(socket).iter().map(|p| p.pid));

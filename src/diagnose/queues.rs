@@ -9,7 +9,6 @@ use crate::aggregate::Listeners;
 use crate::diagnose::doing::{self, Class};
 use crate::diagnose::finding::{Evidence, Finding, Subject};
 use crate::diagnose::view::View;
-use crate::model::snapshot::Snapshot;
 use crate::model::{Endpoint, Process, RowKind, Socket, State};
 
 /// `TCP_TIMEOUT_INIT` (`include/net/tcp.h`): the first repetition of a SYN or SYN-ACK comes after this.
@@ -96,11 +95,11 @@ pub struct Queues<'a> {
 }
 
 impl<'a> Queues<'a> {
-    /// Sorts the rows of a snapshot into the queues of its listeners.
+    /// Sorts rows into the queues of their listeners. Of connections at rest none waits in one.
     #[must_use]
-    pub fn new(snapshot: &'a Snapshot, listeners: &FxHashMap<u64, Listeners>) -> Queues<'a> {
+    pub fn new(rows: impl Iterator<Item = &'a Socket> + Clone, listeners: &FxHashMap<u64, Listeners>) -> Queues<'a> {
         let mut queues = Queues { all: Vec::new(), places: FxHashMap::default(), unmatched: FxHashMap::default() };
-        for socket in snapshot.sockets.iter().filter(|s| s.state == State::Listen) {
+        for socket in rows.clone().filter(|s| s.state == State::Listen) {
             let place = *queues.places.entry((socket.netns, socket.local)).or_insert_with(|| {
                 queues.all.push(Queue {
                     netns: socket.netns,
@@ -113,7 +112,7 @@ impl<'a> Queues<'a> {
             });
             queues.all[place as usize].listeners.push(socket);
         }
-        for socket in &snapshot.sockets {
+        for socket in rows {
             let request = socket.kind == RowKind::Request;
             if !request && !socket.is_unaccepted() {
                 continue;
@@ -369,7 +368,7 @@ pub fn inspect_owners(
 #[must_use]
 pub fn local_callers(view: &View<'_>) -> FxHashMap<(u64, Endpoint), u64> {
     let mut callers = FxHashMap::default();
-    for socket in view.now.sockets.iter().filter(|s| s.state == State::SynSent) {
+    for socket in view.restless().filter(|s| s.state == State::SynSent) {
         if let Some(queue) = called(view, socket) {
             *callers.entry((queue.netns, queue.local)).or_default() += 1;
         }

@@ -15,7 +15,7 @@ use crate::diagnose::ports::{self, Route};
 use crate::diagnose::queues::Queues;
 use crate::diagnose::thresholds::Thresholds;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
-use crate::model::{FourTuple, Holder, OwnerStatus, Process, Socket, State};
+use crate::model::{FourTuple, Holder, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
 
 type TupleIndex = FxHashMap<(u64, FourTuple), u32>;
 
@@ -27,6 +27,7 @@ pub struct View<'a> {
     pub thresholds: &'a Thresholds,
     listeners: FxHashMap<u64, Listeners>,
     roles: OnceLock<Vec<Role>>,
+    restless: OnceLock<Vec<u32>>,
     held: OnceLock<Vec<(OwnerStatus, &'a [Holder])>>,
     tuples: OnceLock<TupleIndex>,
     pairs: OnceLock<TupleIndex>,
@@ -48,6 +49,7 @@ impl<'a> View<'a> {
             thresholds,
             listeners: listeners_of(now),
             roles: OnceLock::new(),
+            restless: OnceLock::new(),
             held: OnceLock::new(),
             tuples: OnceLock::new(),
             pairs: OnceLock::new(),
@@ -90,6 +92,21 @@ impl<'a> View<'a> {
         self.now.sockets.iter().zip(self.roles().iter().copied())
     }
 
+    /// The rows in which something happens or waits: all but connections at rest, which are most of a busy host, and of
+    /// which most rules need no row.
+    pub fn restless(&self) -> impl Iterator<Item = &'a Socket> + Clone {
+        self.restless_rows().map(|(socket, _)| socket)
+    }
+
+    /// The same with their roles.
+    pub fn restless_rows(&self) -> impl Iterator<Item = (&'a Socket, Role)> + Clone {
+        let places = self.restless.get_or_init(|| {
+            let rows = self.now.sockets.iter().zip(0u32..);
+            rows.filter(|(s, _)| !is_at_rest(s)).map(|(_, place)| place).collect()
+        });
+        places.iter().map(|place| (&self.now.sockets[*place as usize], self.roles()[*place as usize]))
+    }
+
     /// The role of one socket.
     #[must_use]
     pub fn role(&self, socket: &Socket) -> Role {
@@ -119,14 +136,14 @@ impl<'a> View<'a> {
     /// The queues of every listener.
     #[must_use]
     pub fn queues(&self) -> &Queues<'a> {
-        self.queues.get_or_init(|| Queues::new(self.now, &self.listeners))
+        self.queues.get_or_init(|| Queues::new(self.restless(), &self.listeners))
     }
 
     /// The queues as they were in the snapshot before.
     #[must_use]
     pub fn queues_before(&self) -> Option<&Queues<'a>> {
         let before = self.before?;
-        Some(self.queues_before.get_or_init(|| Queues::new(before, &listeners_of(before))))
+        Some(self.queues_before.get_or_init(|| Queues::new(before.sockets.iter(), &listeners_of(before))))
     }
 
     /// Every route that is worth a look, the fullest first.
@@ -294,6 +311,16 @@ fn listeners_of(snapshot: &Snapshot) -> FxHashMap<u64, Listeners> {
             .add(socket);
     }
     listeners
+}
+
+/// Whether a connection is established, belongs to somebody, has nothing in its queues and no timer but that of keepalive.
+fn is_at_rest(socket: &Socket) -> bool {
+    socket.state == State::Established
+        && socket.kind == RowKind::Full
+        && socket.inode != 0
+        && socket.recv_q_bytes == 0
+        && socket.send_q_bytes == Some(0)
+        && socket.timer.is_none_or(|t| t.kind == TimerKind::Keepalive && t.retransmits == 0)
 }
 
 /// The place of a socket in a list that it is a part of.

@@ -158,7 +158,7 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
 
 /// The owners of the listeners of a namespace, in the order of their rows.
 fn listening<'a>(view: &View<'a>, netns: u64) -> Vec<&'a Process> {
-    let listeners = view.now.sockets.iter().filter(|s| s.netns == netns && s.state == State::Listen);
+    let listeners = view.restless().filter(|s| s.netns == netns && s.state == State::Listen);
     listeners.filter_map(|s| queues::Owner::of(view, &[s])).map(|o| o.process).collect()
 }
 

@@ -97,7 +97,7 @@ enum Culprit {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let held = |s: &&Socket| s.state == State::CloseWait && s.inode != 0 && s.kind == RowKind::Full;
-    let mut all = view.now.sockets.iter().filter(held).peekable();
+    let mut all = view.restless().filter(held).peekable();
     if all.peek().is_none() {
         return Outcome::default();
     }
@@ -109,7 +109,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let holding = Holding::new(view);
     let mut groups: BTreeMap<Culprit, Vec<Counted<'_>>> = BTreeMap::new();
     let mut outcome = Outcome::default();
-    for (socket, role) in view.rows().filter(|(s, _)| held(s)) {
+    for (socket, role) in view.restless_rows().filter(|(s, _)| held(s)) {
         let Some(row) = counted(view, socket, role) else { continue };
         if !row.certain && view.before.is_none() {
             outcome.wants_second = Some("CLOSE_WAIT sockets with keepalive hide their age".into());

@@ -27,7 +27,7 @@ const SILENCE_HIGH_MS: u64 = 60_000;
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut peers: BTreeMap<(u64, IpAddr), Vec<&Socket>> = BTreeMap::new();
     let mut without_ages = 0u64;
-    for socket in view.now.sockets.iter().filter(|s| repeats(view, s)) {
+    for socket in view.restless().filter(|s| repeats(view, s)) {
         match is_silent(socket) {
             Some(true) => peers.entry((socket.netns, socket.peer.normalised().addr)).or_default().push(socket),
             Some(false) => {}

@@ -36,7 +36,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut unread = Vec::new();
     let (mut suspects, mut without_times) = (0u64, 0u64);
     let limit = view.thresholds.queue_stuck_seconds * 1000.0;
-    for socket in view.now.sockets.iter().filter(|s| s.recv_q_bytes > 0 && ends::is_held(s, &STATES) && !s.ulp) {
+    for socket in view.restless().filter(|s| s.recv_q_bytes > 0 && ends::is_held(s, &STATES) && !s.ulp) {
         // Without `tcp_info` the queue itself must tell, which takes two samples.
         let last_data = socket.info.as_deref().and_then(TcpInfo::last_data_recv_ms).map(u64::from);
         if view.before.is_none() {

@@ -56,8 +56,7 @@ impl Cause {
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let waiting =
-        view.now.sockets.iter().filter(|s| s.send_q_bytes.is_some_and(|n| n > 0) && ends::is_held(s, &STATES));
+    let waiting = view.restless().filter(|s| s.send_q_bytes.is_some_and(|n| n > 0) && ends::is_held(s, &STATES));
     let unreported = waiting.filter(|s| !zero_window_peer::reports(view, s) && !dead_peer_retransmit::reports(view, s));
     if view.before.is_none() {
         return match unreported.filter(|s| is_suspect(s)).count() as u64 {

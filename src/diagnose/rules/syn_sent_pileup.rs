@@ -41,7 +41,7 @@ fn is_answered(socket: &Socket) -> bool {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut places: BTreeMap<(u64, Endpoint), Vec<&Socket>> = BTreeMap::new();
-    for socket in &view.now.sockets {
+    for socket in view.restless() {
         if socket.state == State::SynSent && socket.timer.is_some_and(|t| t.retransmits >= REPEATS) {
             places.entry((socket.netns, socket.peer.normalised())).or_default().push(socket);
         }

@@ -240,7 +240,7 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     netns.sysctls.get("ipv4/ip_local_port_range")?;
     let (low, high) = netns.port_range();
     let mut listeners: BTreeMap<u16, Option<&Process>> = BTreeMap::new();
-    for socket in view.now.sockets.iter().filter(|s| s.state == State::Listen && s.netns == netns.inode) {
+    for socket in view.restless().filter(|s| s.state == State::Listen && s.netns == netns.inode) {
         let port = socket.local.port;
         if (low..=high).contains(&port) && !netns.is_reserved(port) {
             let owner = view.holder(socket);

@@ -25,7 +25,7 @@ const PEER_LIMIT: usize = 14_116;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut by_listener: BTreeMap<(u64, Endpoint), Vec<&Socket>> = BTreeMap::new();
-    for (socket, role) in view.rows() {
+    for (socket, role) in view.restless_rows() {
         if let (State::TimeWait, Role::Server(i)) = (socket.state, role) {
             let at = view.listeners(socket.netns).get(i).local;
             by_listener.entry((socket.netns, at)).or_default().push(socket);

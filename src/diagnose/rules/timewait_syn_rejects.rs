@@ -40,7 +40,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         if refused == 0 {
             let ever: u64 = COUNTERS.iter().filter_map(|c| netns.counter(c)).sum();
             let server_side =
-                || view.rows().any(|(s, role)| s.state == State::TimeWait && matches!(role, Role::Server(_)));
+                || view.restless_rows().any(|(s, role)| s.state == State::TimeWait && matches!(role, Role::Server(_)));
             if view.before.is_none() && ever > 0 && server_side() {
                 outcome.wants_second = Some(format!("{ever} segments were refused by TIME_WAIT since boot"));
             }

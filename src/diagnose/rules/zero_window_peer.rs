@@ -19,7 +19,7 @@ const UNANSWERED: u8 = 2;
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut stuck = Vec::new();
     let mut without_times = 0u64;
-    for socket in view.now.sockets.iter().filter(|s| is_shut(s)) {
+    for socket in view.restless().filter(|s| is_shut(s)) {
         match lasted_ms(socket) {
             Some(ms) if reaches(ms, view.thresholds.zero_window_warn_seconds) => stuck.push(socket),
             Some(_) => {}
