@@ -347,19 +347,14 @@ impl Session {
         env: &mut Env,
     ) -> anyhow::Result<()> {
         self.settle_owners()?;
-        let large = self.live.large_tables();
+        let (large, empty) = (self.live.large_tables(), self.live.empty_namespaces());
         let owners = self.live.owner_route.as_ref();
         let words = |expr: Option<&Expr>| expr.map(ToString::to_string);
         let text = plan::explain(
             plan,
             self.live.source(),
             self.live.two_passes(),
-            Namespaces {
-                seen: self.live.spaces().len(),
-                empty: self.live.empty_namespaces(),
-                refused: self.live.netns_not_scanned(),
-                large,
-            },
+            Namespaces { seen: self.live.spaces().len(), empty, refused: self.live.netns_not_scanned(), large },
             owners,
             &words(pushed).unwrap_or_default(),
             words(residual).as_deref(),

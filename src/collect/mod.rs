@@ -26,6 +26,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
@@ -211,29 +212,82 @@ struct Place {
     space: Space,
     /// Kept open in our own namespace; in others it lives as long as a dump, as there may be hundreds.
     channel: Option<Channel>,
-    /// About how many sockets there are, once that was asked.
-    size: Option<u64>,
+    /// What the last visit saw.
+    seen: Option<Seen>,
+}
+
+/// What one visit to a namespace sees: entering costs more than reading, and there may be hundreds.
+#[derive(Debug)]
+struct Seen {
+    at: Instant,
+    /// `ip_local_port_range`.
+    ephemeral: (u16, u16),
+    /// About how many sockets there are.
+    sockets: u64,
+    /// Certainly none, if the reader has none there.
+    empty: bool,
+}
+
+impl Seen {
+    /// Reads what is seen from within.
+    fn look(root: &ProcRoot) -> Seen {
+        let sockstat = proc::counters::sockstat(root);
+        let range = std::fs::read_to_string(root.path().join("sys/net/ipv4/ip_local_port_range")).unwrap_or_default();
+        let mut words = range.split_ascii_whitespace().map(str::parse);
+        Seen {
+            at: Instant::now(),
+            ephemeral: match (words.next(), words.next()) {
+                (Some(Ok(low)), Some(Ok(high))) => (low, high),
+                _ => DEFAULT_EPHEMERAL,
+            },
+            sockets: ["TCP:inuse", "TCP:tw", "TCP6:inuse"].iter().filter_map(|n| sockstat.get(*n)).sum(),
+            empty: proc::counters::is_without_sockets(root, &sockstat),
+        }
+    }
+
+    /// Whether it is so new that a look at the sockets may rely on it.
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < FRESH
+    }
 }
 
 impl Place {
-    fn new(space: Space) -> Place {
-        Place { space, channel: None, size: None }
+    fn new(space: Space, seen: Option<Seen>) -> Place {
+        Place { space, channel: None, seen }
+    }
+
+    /// What there is to see now.
+    fn look(&mut self, root: &ProcRoot) -> Result<&Seen, Error> {
+        let seen = match self.seen.take().filter(Seen::is_fresh) {
+            Some(seen) => seen,
+            None => self.space.inside(|| Seen::look(root))?,
+        };
+        Ok(self.seen.insert(seen))
     }
 
     /// A channel that sees this namespace: the one that is open, else a new one; none if there is nothing to see. Only
-    /// other namespaces can be without a socket, as the channel is one.
-    fn take_channel(&mut self, root: &ProcRoot) -> Result<Option<Channel>, Error> {
+    /// other namespaces can be without a socket, as the channel is one. What a visit saw serves one question; that for
+    /// listeners alone, which goes before the one for all rows, leaves it.
+    fn take_channel(&mut self, root: &ProcRoot, states: StateSet) -> Result<Option<Channel>, Error> {
         if let Some(channel) = self.channel.take() {
             return Ok(Some(channel));
         }
         let (inode, own) = (self.space.inode, self.space.is_own());
-        self.space.inside(|| {
-            if !own && proc::counters::is_without_sockets(root) {
-                return Ok(None);
-            }
-            // A netlink socket belongs to the namespace of the thread that made it, whoever uses it later.
-            Channel::open(inode).map(Some)
-        })?
+        let mut seen = self.seen.take().filter(Seen::is_fresh);
+        let is_empty = |seen: &Option<Seen>| !own && seen.as_ref().is_some_and(|s| s.empty);
+        let channel = if is_empty(&seen) {
+            Ok(None)
+        } else {
+            self.space.inside(|| {
+                if seen.is_none() && !own {
+                    seen = Some(Seen::look(root));
+                }
+                // A netlink socket belongs to the namespace of the thread that made it, whoever uses it later.
+                if is_empty(&seen) { Ok(None) } else { Channel::open(inode).map(Some) }
+            })?
+        };
+        self.seen = seen.filter(|_| states == StateSet::LISTEN);
+        channel
     }
 
     /// Keeps a channel for the next question.
@@ -248,6 +302,8 @@ pub const DEFAULT_EPHEMERAL: (u16, u16) = (32768, 60999);
 const BOUND_INACTIVE_SINCE: (u32, u32) = (6, 8);
 /// Sockets of a namespace, or open files of the host, above which threads save more than they cost.
 const LARGE_TABLE: u64 = cores::LARGE as u64;
+/// How long it may be ago that a namespace was seen to have no socket: less than the time between any two looks of a watch.
+const FRESH: Duration = Duration::from_millis(50);
 /// What may wait for a sink that does not take rows yet: less with many sockets, as the table of their owners takes
 /// memory at the same time.
 const WAITING_BYTES: u64 = 8 << 20;
@@ -266,7 +322,7 @@ impl Live {
             containers: Arc::new(Containers::new(&root)),
             root,
             choice,
-            spaces: vec![Place::new(Space::own(netns))],
+            spaces: vec![Place::new(Space::own(netns), None)],
             netlink: false,
             fallback: None,
             two_passes: false,
@@ -325,8 +381,8 @@ impl Live {
     pub fn enter(&mut self, wanted: &[netns::Wanted]) -> Result<(), Error> {
         let own = self.spaces.iter().find(|p| p.space.is_own()).map_or(0, |p| p.space.inode);
         let mut channel = self.spaces.iter_mut().find_map(|p| p.channel.take());
-        let found = netns::find(wanted, &self.root, own)?;
-        self.spaces = found.spaces.into_iter().map(Place::new).collect();
+        let found = netns::find(wanted, &self.root, own, &|| Seen::look(&self.root))?;
+        self.spaces = found.spaces.into_iter().map(|(space, seen)| Place::new(space, Some(seen))).collect();
         for place in &mut self.spaces {
             if place.space.is_own() {
                 place.channel = channel.take();
@@ -370,17 +426,9 @@ impl Live {
 
     /// `ip_local_port_range` of every namespace by its inode; the kernel's default where it cannot be read.
     #[must_use]
-    pub fn ephemeral_ports(&self) -> Vec<(u64, (u16, u16))> {
-        let path = self.root.path().join("sys/net/ipv4/ip_local_port_range");
-        let read = || {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let mut words = text.split_ascii_whitespace().map(str::parse);
-            match (words.next(), words.next()) {
-                (Some(Ok(low)), Some(Ok(high))) => (low, high),
-                _ => DEFAULT_EPHEMERAL,
-            }
-        };
-        self.spaces().map(|s| (s.inode, s.inside(read).unwrap_or(DEFAULT_EPHEMERAL))).collect()
+    pub fn ephemeral_ports(&mut self) -> Vec<(u64, (u16, u16))> {
+        let places = self.spaces.iter_mut();
+        places.map(|p| (p.space.inode, p.look(&self.root).map_or(DEFAULT_EPHEMERAL, |seen| seen.ephemeral))).collect()
     }
 
     /// Counters and sysctls of the namespace; of the first, if there are several.
@@ -528,10 +576,13 @@ impl Live {
             Families::Both => &[Walk::Both],
         };
         for (i, walk) in walks.iter().enumerate() {
-            let Some(mut channel) = self.spaces[place].take_channel(&self.root)? else { return Ok(false) };
+            let Some(mut channel) = self.spaces[place].take_channel(&self.root, query.states)? else {
+                return Ok(false);
+            };
             self.dumps += 1;
             let request = query.request(*walk, beside.map_or(query.states, |(rest, _)| rest));
-            let second = if beside.is_some() { self.spaces[place].take_channel(&self.root)? } else { None };
+            let second =
+                if beside.is_some() { self.spaces[place].take_channel(&self.root, query.states)? } else { None };
             let dumped = if let (Some((_, bound)), Some(mut second)) = (beside, second) {
                 self.dumps += 1;
                 let bound = query.request(*walk, bound);
@@ -571,10 +622,11 @@ impl Live {
     /// About how many sockets the namespace has, when they are so many that threads pay for themselves.
     fn threads(&mut self, place: usize) -> Option<u64> {
         let place = &mut self.spaces[place];
-        let size = *place.size.get_or_insert_with(|| {
-            let sockstat = place.space.inside(|| proc::counters::sockstat(&self.root)).unwrap_or_default();
-            ["TCP:inuse", "TCP:tw", "TCP6:inuse"].iter().filter_map(|n| sockstat.get(*n)).sum()
-        });
+        // It need not be of now.
+        let size = match &place.seen {
+            Some(seen) => seen.sockets,
+            None => place.look(&self.root).map_or(0, |seen| seen.sockets),
+        };
         (size >= LARGE_TABLE && cores::count() > 1).then_some(size)
     }
 
@@ -588,12 +640,12 @@ impl Live {
 
     /// The namespaces that have no socket, and are not asked.
     #[must_use]
-    pub fn empty_namespaces(&self) -> usize {
+    pub fn empty_namespaces(&mut self) -> usize {
         if self.source() == Source::Proc {
             return 0;
         }
-        let others = self.spaces().filter(|space| !space.is_own());
-        others.filter(|s| s.inside(|| proc::counters::is_without_sockets(&self.root)).unwrap_or(false)).count()
+        let others = self.spaces.iter_mut().filter(|place| !place.space.is_own());
+        others.filter_map(|place| place.look(&self.root).ok().map(|seen| seen.empty)).filter(|empty| *empty).count()
     }
 
     fn proc_sockets(&self, place: usize, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<bool, Error> {

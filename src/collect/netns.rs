@@ -88,35 +88,47 @@ pub enum Wanted {
     One(String),
 }
 
-/// The namespaces to look into, and what is missing.
-#[derive(Debug, Default)]
-pub struct Found {
-    pub spaces: Vec<Space>,
+/// The namespaces to look into, each with what was seen when it was entered, and what is missing.
+#[derive(Debug)]
+pub struct Found<T> {
+    pub spaces: Vec<(Space, T)>,
     pub gaps: Vec<Gap>,
     /// Namespaces that are known to exist and could not be entered.
     pub refused: u32,
 }
 
-/// Finds what is asked for; each namespace once. `own` is the inode of the namespace of this process.
+impl<T> Default for Found<T> {
+    fn default() -> Found<T> {
+        Found { spaces: Vec::new(), gaps: Vec::new(), refused: 0 }
+    }
+}
+
+/// Finds what is asked for; each namespace once, and entered once to `look`. `own` is the inode of the namespace of this
+/// process.
 ///
 /// # Errors
 /// When a namespace that was named does not exist or may not be entered.
-pub fn find(wanted: &[Wanted], root: &ProcRoot, own: u64) -> Result<Found, Error> {
+pub fn find<T: Send>(
+    wanted: &[Wanted],
+    root: &ProcRoot,
+    own: u64,
+    look: &(dyn Fn() -> T + Sync),
+) -> Result<Found<T>, Error> {
     if !wanted.contains(&Wanted::All) {
         let names = names();
         let mut found = Found::default();
         for one in wanted {
             let Wanted::One(word) = one else { continue };
             let space = named(word, root, own, &names)?;
-            if !found.spaces.iter().any(|s| s.inode == space.inode) {
+            if !found.spaces.iter().any(|(s, _)| s.inode == space.inode) {
                 // A name that cannot be entered is an error, as nothing else was asked for.
-                space.inside(|| ())?;
-                found.spaces.push(space);
+                let seen = space.inside(look)?;
+                found.spaces.push((space, seen));
             }
         }
         return Ok(found);
     }
-    all(root, own)
+    all(root, own, look)
 }
 
 fn named(word: &str, root: &ProcRoot, own: u64, names: &BTreeMap<u64, String>) -> Result<Space, Error> {
@@ -143,7 +155,7 @@ fn named(word: &str, root: &ProcRoot, own: u64, names: &BTreeMap<u64, String>) -
     Ok(Space { inode, name, handle: (inode != own).then(|| Arc::new(handle)) })
 }
 
-fn all(root: &ProcRoot, own: u64) -> Result<Found, Error> {
+fn all<T: Send>(root: &ProcRoot, own: u64, look: &(dyn Fn() -> T + Sync)) -> Result<Found<T>, Error> {
     let mut found = Found::default();
     let mut handles: BTreeMap<u64, Option<OwnedFd>> = BTreeMap::from([(own, None)]);
     let names = names();
@@ -175,9 +187,9 @@ fn all(root: &ProcRoot, own: u64) -> Result<Found, Error> {
     let mut why = String::new();
     for (inode, handle) in handles {
         let space = Space { inode, name: names.get(&inode).cloned(), handle: handle.map(Arc::new) };
-        match space.inside(|| ()) {
-            Ok(()) if space.is_own() => found.spaces.insert(0, space),
-            Ok(()) => found.spaces.push(space),
+        match space.inside(look) {
+            Ok(seen) if space.is_own() => found.spaces.insert(0, (space, seen)),
+            Ok(seen) => found.spaces.push((space, seen)),
             Err(e) => {
                 why = e.why();
                 refused.push(space.label());
@@ -385,14 +397,14 @@ mod tests {
         let own = std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
         let pid = std::process::id().to_string();
         let wanted = [Wanted::One(pid), Wanted::One("/proc/self/ns/net".into())];
-        let found = find(&wanted, &ProcRoot::default(), own).unwrap();
+        let found = find(&wanted, &ProcRoot::default(), own, &|| ()).unwrap();
         assert_eq!(found.spaces.len(), 1);
-        assert!(found.spaces[0].is_own() && found.spaces[0].inode == own && found.gaps.is_empty());
+        assert!(found.spaces[0].0.is_own() && found.spaces[0].0.inode == own && found.gaps.is_empty());
         for (word, why) in [("no-such-name", "cannot find"), ("/dev/null", "it is not a network namespace")] {
-            let error = find(&[Wanted::One(word.into())], &ProcRoot::default(), own).unwrap_err().to_string();
+            let error = find(&[Wanted::One(word.into())], &ProcRoot::default(), own, &|| ()).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
-        let mnt = find(&[Wanted::One("/proc/self/ns/mnt".into())], &ProcRoot::default(), own);
+        let mnt = find(&[Wanted::One("/proc/self/ns/mnt".into())], &ProcRoot::default(), own, &|| ());
         assert!(mnt.unwrap_err().to_string().contains("it is not a network namespace"));
     }
 }

@@ -86,8 +86,7 @@ pub fn sockstat(root: &ProcRoot) -> BTreeMap<String, u64> {
 /// no TIME_WAIT. Requests for connections are counted nowhere, but without a segment that came there is none. The reader must
 /// have no socket there itself; where a count is of the whole host, as before Linux 4.16, the answer is no.
 #[must_use]
-pub fn is_without_sockets(root: &ProcRoot) -> bool {
-    let sockstat = sockstat(root);
+pub fn is_without_sockets(root: &ProcRoot, sockstat: &BTreeMap<String, u64>) -> bool {
     let none = |name: &str| sockstat.get(name) == Some(&0);
     if !none("sockets:used")
         || !none("TCP:inuse")
