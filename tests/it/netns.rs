@@ -104,6 +104,21 @@ fn eight_namespaces_with_the_same_four_tuples_stay_apart() {
         let listeners = groups["groups"]["listeners"].as_array().expect("listeners");
         let counted: BTreeSet<_> = listeners.iter().map(|g| (g["netns"].as_u64(), g["total"].as_u64())).collect();
         assert_eq!(counted, spaces.iter().map(|ns| (Some(ns.inode()), Some(101))).collect(), "{groups:#}");
+        for by in ["listener", "destination"] {
+            let args = ["watch", "--json", "--count", "1", "--no-trace", "--no-findings", "--by", by];
+            let lines = text(outside, &args, &flags(&all));
+            let look: Value = serde_json::from_str(lines.lines().next().expect("a look")).expect("JSON");
+            let rows = look["groups"]["rows"].as_array().unwrap_or_else(|| panic!("{look:#}"));
+            let ends = rows.iter().filter(|r| !r["group"].is_null());
+            let shown: Vec<_> = ends.map(|r| (r["group"]["netns"].as_u64(), r["total"].as_u64())).collect();
+            let each = if by == "listener" { 101 } else { 100 };
+            let made: BTreeSet<_> = spaces.iter().map(|ns| (Some(ns.inode()), Some(each))).collect();
+            let apart: BTreeSet<_> = shown.iter().copied().collect();
+            // The largest are shown, the others are counted.
+            assert!(apart.is_subset(&made) && apart.len() == shown.len(), "{by}: {look:#}");
+            let groups = rows.len() as u64 + look["groups"]["other"]["groups"].as_u64().unwrap_or(0);
+            assert!(apart.len() > 2 && groups == 9, "{by}: {look:#}");
+        }
         let tuples = json(outside, &["summary", "--json", "--by", "four-tuple", "--top", "2000"], &flags(&all));
         let tuples = tuples["groups"]["by"]["rows"].as_array().expect("rows");
         assert!(tuples.len() == 8 * 201 && tuples.iter().all(|g| g["total"] == 1), "{}", tuples.len());

@@ -66,6 +66,8 @@ pub(crate) struct Place<'a> {
     pub listeners: &'a Listeners,
     pub names: &'a SystemNames,
     pub with_owners: bool,
+    /// Several namespaces are watched.
+    pub several: bool,
 }
 
 impl Place<'_> {
@@ -179,6 +181,7 @@ impl Place<'_> {
                 None => id(socket.cgroup.and_then(|c| self.names.identity(c)).as_deref().and_then(get)),
             }
         };
+        let at = |endpoint| GroupId::Endpoint(endpoint, self.several.then_some(socket.netns));
         match by {
             GroupBy::Process => match known {
                 Known::Exact(owner) | Known::Closer(owner) => {
@@ -188,15 +191,13 @@ impl Place<'_> {
                 Known::Unknown => GroupId::Nobody(status),
             },
             GroupBy::Listener => match role {
-                Role::Listener(i) | Role::Server(i) => GroupId::Endpoint(self.listeners.get(i).local),
-                Role::FormerServer => GroupId::Endpoint(socket.local),
+                Role::Listener(i) | Role::Server(i) => at(self.listeners.get(i).local),
+                Role::FormerServer => at(socket.local),
                 _ => GroupId::None,
             },
             GroupBy::Destination => match role {
-                Role::Client => GroupId::Endpoint(socket.peer),
-                Role::Unknown if socket.state.has_peer() && socket.peer.port <= socket.local.port => {
-                    GroupId::Endpoint(socket.peer)
-                }
+                Role::Client => at(socket.peer),
+                Role::Unknown if socket.state.has_peer() && socket.peer.port <= socket.local.port => at(socket.peer),
                 _ => GroupId::None,
             },
             GroupBy::User => socket.uid.map_or(GroupId::None, GroupId::User),
@@ -225,7 +226,7 @@ impl Place<'_> {
                 _ => only.four_tuple() == socket.four_tuple() && only.netns == socket.netns,
             };
         }
-        let in_group = |(by, id): &(GroupBy, GroupId)| self.group(*by, socket, role, known, status) == *id;
+        let in_group = |(by, id): &(GroupBy, GroupId)| id.includes(&self.group(*by, socket, role, known, status));
         wanted.states.is_none_or(|s| s.contains(socket.state))
             && wanted.group.as_ref().is_none_or(in_group)
             && wanted.pid.is_none_or(|pid| {

@@ -211,6 +211,7 @@ impl Sampler {
             let (session, tracker, ownership) = (&mut self.session, &mut self.tracker, &mut self.ownership);
             let Session { live, gaps, names, .. } = session;
             let trace = &self.trace;
+            let several = live.spaces().len() > 1;
             let mut place = Place {
                 want,
                 members: &members,
@@ -220,6 +221,7 @@ impl Sampler {
                 listeners: &self.listeners,
                 names,
                 with_owners: self.with_owners,
+                several,
             };
             live.sockets(&query, gaps, &mut |socket| {
                 let sight = place.tracker.see(socket);
@@ -280,6 +282,7 @@ impl Sampler {
             listeners: &self.listeners,
             names: &self.session.names,
             with_owners: self.with_owners,
+            several: self.session.live.spaces().len() > 1,
         };
         for (socket, sight) in held {
             let mut owner = sight.owner;

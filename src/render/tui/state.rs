@@ -436,11 +436,15 @@ fn of_group(by: GroupBy, id: &GroupId) -> Drill {
     let filter = match (by, id) {
         (_, GroupId::Owner(label)) => format!("process = {}", name(label)),
         (_, GroupId::Nobody(status)) => format!("owner-status = {}", status.key().replace('_', "-")),
-        (GroupBy::Listener, GroupId::Endpoint(at)) => format!("sport = :{}", at.port),
-        (_, GroupId::Endpoint(at)) => format!("dst {at}"),
+        (GroupBy::Listener, GroupId::Endpoint(at, _)) => format!("sport = :{}", at.port),
+        (_, GroupId::Endpoint(at, _)) => format!("dst {at}"),
         (_, GroupId::User(uid)) => format!("user = {uid}"),
         (_, GroupId::Text(value)) => format!("{} = {}", by.name(), text(value)),
         (_, GroupId::Likely(_) | GroupId::None) => String::new(),
+    };
+    let netns = match id {
+        GroupId::Endpoint(_, Some(inode)) => format!("netns = {inode}"),
+        _ => String::new(),
     };
     let title = match id {
         GroupId::User(uid) => format!("user {uid}"),
@@ -451,7 +455,7 @@ fn of_group(by: GroupBy, id: &GroupId) -> Drill {
         states: None,
         group: Some((by, id.clone())),
         pid: None,
-        filter: if filter.is_empty() { Vec::new() } else { vec![filter] },
+        filter: [filter, netns].into_iter().filter(|part| !part.is_empty()).collect(),
     }
 }
 
@@ -460,8 +464,8 @@ fn of_finding(finding: &crate::diagnose::Finding) -> Drill {
     let id = finding.rule.replace('-', "_");
     let states = State::ALL.into_iter().find(|s| id.starts_with(s.key())).map(|s| StateSet::of(&[s]));
     let group = match (subject.destination, subject.listener) {
-        (Some(at), _) => Some((GroupBy::Destination, GroupId::Endpoint(at))),
-        (None, Some(at)) => Some((GroupBy::Listener, GroupId::Endpoint(at))),
+        (Some(at), _) => Some((GroupBy::Destination, GroupId::Endpoint(at, subject.netns))),
+        (None, Some(at)) => Some((GroupBy::Listener, GroupId::Endpoint(at, subject.netns))),
         _ => None,
     };
     // A remainder has no process any more; where a process is named, its destination says more.

@@ -115,7 +115,13 @@ fn group(id: &GroupId) -> Json {
         GroupId::Owner(label) => json!({ "process": &**label }),
         GroupId::Likely(comm) => json!({ "process": null, "likely": &**comm }),
         GroupId::Nobody(status) => json!({ "process": null, "owner_status": status.key() }),
-        GroupId::Endpoint(endpoint) => json::endpoint(*endpoint),
+        GroupId::Endpoint(endpoint, netns) => {
+            let mut at = json::endpoint(*endpoint);
+            if let Some(inode) = netns {
+                at["netns"] = json!(inode);
+            }
+            at
+        }
         GroupId::User(uid) => json!({ "uid": uid }),
         GroupId::Text(text) => json!(&**text),
         GroupId::None => Json::Null,

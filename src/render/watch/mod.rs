@@ -81,10 +81,24 @@ pub enum GroupId {
     /// Most likely a process of this name; the row itself has none.
     Likely(Arc<str>),
     Nobody(OwnerStatus),
-    Endpoint(Endpoint),
+    /// With its namespace, where several are watched: the same address in two of them is two places.
+    Endpoint(Endpoint, Option<u64>),
     User(u32),
     Text(Arc<str>),
     None,
+}
+
+impl GroupId {
+    /// Whether rows of the other group are wanted, where this one is; without a namespace it is the same place in any.
+    #[must_use]
+    pub fn includes(&self, other: &GroupId) -> bool {
+        match (self, other) {
+            (GroupId::Endpoint(a, netns), GroupId::Endpoint(b, of)) => {
+                a == b && (netns.is_none() || of.is_none() || netns == of)
+            }
+            _ => self == other,
+        }
+    }
 }
 
 /// One group.
@@ -384,7 +398,11 @@ pub fn group_label(id: &GroupId, names: &dyn crate::model::column::Names) -> Str
         GroupId::Owner(label) => label.to_string(),
         GroupId::Likely(comm) => format!("~{comm} (likely)"),
         GroupId::Nobody(status) => nobody(*status).to_owned(),
-        GroupId::Endpoint(endpoint) => endpoint.to_string(),
+        GroupId::Endpoint(endpoint, None) => endpoint.to_string(),
+        GroupId::Endpoint(endpoint, Some(inode)) => match names.netns(*inode) {
+            Some(name) => format!("{name}  {endpoint}"),
+            None => format!("{inode}  {endpoint}"),
+        },
         GroupId::User(uid) => names.user(*uid).map_or_else(|| uid.to_string(), |n| n.to_string()),
         GroupId::Text(text) => text.to_string(),
         GroupId::None => "(none)".into(),
