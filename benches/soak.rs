@@ -3,9 +3,9 @@
 //! Comes in: options after `--`. Goes out: a line every ten seconds, then memory, descriptors and CPU with a verdict each;
 //! exit code 1 when memory or descriptors grow. Never here: a verdict by the speed of the machine in the exit code.
 //!
-//! The population is private: half a minute of connections held at both ends, and a minute of TIME_WAIT behind them. The
-//! watch has a terminal of its own, a pty that is read and thrown away. CPU *beyond the dump* is that of the whole
-//! process less one bare dump (`floor`) per look, measured beside it in the same minutes.
+//! The population is private: connections held at both ends for ten seconds, and a minute of TIME_WAIT behind them; it has
+//! settled before the watch starts. The watch has a terminal of its own, a pty that is read and thrown away. CPU *beyond the
+//! dump* is that of the whole process less one bare dump (`floor`) per look, measured beside it in the same minutes.
 #![allow(
     clippy::large_stack_arrays,
     clippy::unwrap_used,
@@ -53,8 +53,8 @@ struct Options {
     /// `screen`, `json` or `plain`
     #[arg(long, default_value = "screen")]
     mode: String,
-    /// Seconds before memory is compared: the population has settled after 70, and the rules look every quarter minute
-    #[arg(long, default_value_t = 100)]
+    /// Seconds of the watch before memory is compared
+    #[arg(long, default_value_t = 60)]
     warm_up: u64,
     /// Given by cargo
     #[arg(long, hide = true)]
@@ -65,8 +65,11 @@ struct Options {
 const CPU_BUDGET: f64 = 5.0;
 /// Connections are held so long.
 const LIFE_SECONDS: u32 = 10;
-/// Half of a pair's life on the table is the minute of its TIME_WAIT: rows per connection opened each second.
-const ROWS_PER_RATE: u32 = 2 * LIFE_SECONDS + 60;
+const LISTENERS: u16 = 16;
+/// `TCP_TIMEWAIT_LEN`.
+const TIME_WAIT_SECONDS: u32 = 60;
+/// Rows per connection opened each second: both its ends, and then what remains of one.
+const ROWS_PER_RATE: u32 = 2 * LIFE_SECONDS + TIME_WAIT_SECONDS;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -87,8 +90,10 @@ fn main() -> ExitCode {
 /// Opens so many connections a second, holds each for its time at both ends, and closes it, by turns from either side.
 fn churn(per_second: u32) -> Result<()> {
     netns::raise_descriptor_limit()?;
-    let listener = TcpListener::bind(SocketAddr::from(([10, 0, 0, 1], 7000))).context("listen")?;
-    let to = listener.local_addr()?;
+    // A connection may be given the port of one that its server closed first, whose TIME_WAIT ends then: with one listener
+    // every eighth is.
+    let bind = |port| TcpListener::bind(SocketAddr::from(([10, 0, 0, 1], port))).context("listen");
+    let listeners: Vec<TcpListener> = (7000..7000 + LISTENERS).map(bind).collect::<Result<_>>()?;
     let mut held: VecDeque<(TcpStream, TcpStream)> = VecDeque::new();
     let most = (per_second * LIFE_SECONDS) as usize;
     let start = Instant::now();
@@ -96,7 +101,8 @@ fn churn(per_second: u32) -> Result<()> {
     loop {
         let due = (start.elapsed().as_secs_f64() * f64::from(per_second)) as u32;
         while opened < due {
-            let client = TcpStream::connect(to).context("connect")?;
+            let listener = &listeners[opened as usize % listeners.len()];
+            let client = TcpStream::connect(listener.local_addr()?).context("connect")?;
             let (server, _) = listener.accept().context("accept")?;
             held.push_back((client, server));
             opened += 1;
@@ -176,11 +182,13 @@ fn cpu() -> Duration {
 
 fn soak(options: &Options) -> Result<bool> {
     netns::enter_private()?;
-    let rate = (options.sockets / ROWS_PER_RATE).max(1);
+    let rate = options.sockets.div_ceil(ROWS_PER_RATE) + 1;
     let mut churner = Command::new("/proc/self/exe");
     churner.args(["role:churn", &rate.to_string()]);
     netns::tie_to_us(&mut churner, None);
     let mut running = Running(vec![churner.spawn().context("start the churn")?]);
+    println!("making the sockets: {} s", LIFE_SECONDS + TIME_WAIT_SECONDS + 2);
+    std::thread::sleep(Duration::from_secs(u64::from(LIFE_SECONDS + TIME_WAIT_SECONDS + 2)));
     let interval = Duration::from_secs(1) / options.hertz.max(1);
     let mut watch = Command::new(env!("CARGO_BIN_EXE_tcpstate"));
     watch.args(["watch", "--interval", &format!("{}ms", interval.as_millis())]).env("TERM", "xterm-256color");

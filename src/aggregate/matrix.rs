@@ -4,75 +4,91 @@
 
 use crate::model::State;
 
-/// States down, states across: how often which change was seen. The last line is "did not exist", the last column "gone".
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Matrix(Box<[[u64; Matrix::SIDE]; Matrix::SIDE]>);
-
-impl Default for Matrix {
-    fn default() -> Matrix {
-        Matrix(Box::new([[0; Matrix::SIDE]; Matrix::SIDE]))
-    }
+/// How often which change was seen. Of the two hundred that could be, a host shows some twenty, and a screen keeps hundreds
+/// of these.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Matrix {
+    /// By [`Matrix::place`], in its order, none of them 0.
+    cells: Vec<((u8, u8), u64)>,
 }
 
 impl Matrix {
-    const SIDE: usize = State::SLOTS + 1;
+    /// "Did not exist", and "gone".
+    const NONE: u8 = Matrix::small(State::SLOTS);
 
-    fn index(state: Option<State>) -> usize {
-        state.map_or(State::SLOTS, State::index)
+    fn index(state: Option<State>) -> u8 {
+        state.map_or(Matrix::NONE, |s| Matrix::small(s.index()))
+    }
+
+    const fn small(index: usize) -> u8 {
+        #[allow(clippy::cast_possible_truncation, reason = "there are 13 states")]
+        let small = index as u8;
+        small
+    }
+
+    fn place(from: Option<State>, to: Option<State>) -> (u8, u8) {
+        (Matrix::index(from), Matrix::index(to))
     }
 
     pub fn add(&mut self, from: Option<State>, to: Option<State>, n: u64) {
-        self.0[Matrix::index(from)][Matrix::index(to)] += n;
+        self.add_at(Matrix::place(from, to), n);
+    }
+
+    fn add_at(&mut self, place: (u8, u8), n: u64) {
+        match self.cells.binary_search_by_key(&place, |c| c.0) {
+            Ok(at) => self.cells[at].1 += n,
+            Err(at) if n > 0 => self.cells.insert(at, (place, n)),
+            Err(_) => {}
+        }
     }
 
     pub fn merge(&mut self, other: &Matrix) {
-        for (mine, theirs) in self.0.iter_mut().flatten().zip(other.0.iter().flatten()) {
-            *mine += theirs;
+        for (place, n) in &other.cells {
+            self.add_at(*place, *n);
         }
     }
 
     #[must_use]
     pub fn get(&self, from: Option<State>, to: Option<State>) -> u64 {
-        self.0[Matrix::index(from)][Matrix::index(to)]
+        let place = Matrix::place(from, to);
+        self.cells.binary_search_by_key(&place, |c| c.0).map_or(0, |at| self.cells[at].1)
+    }
+
+    fn sum(&self, wanted: impl Fn(u8, u8) -> bool) -> u64 {
+        self.cells.iter().filter(|((from, to), _)| wanted(*from, *to)).map(|(_, n)| n).sum()
     }
 
     /// How many entered a state, from anywhere.
     #[must_use]
     pub fn entered(&self, state: State) -> u64 {
-        (0..Matrix::SIDE).map(|from| self.0[from][state.index()]).sum()
+        self.sum(|_, to| to == Matrix::index(Some(state)))
     }
 
     /// How many left a state, to anywhere.
     #[must_use]
     pub fn left(&self, state: State) -> u64 {
-        self.0[state.index()].iter().sum()
+        self.sum(|from, _| from == Matrix::index(Some(state)))
     }
 
     #[must_use]
     pub fn arrivals(&self) -> u64 {
-        self.0[State::SLOTS].iter().sum()
+        self.sum(|from, _| from == Matrix::NONE)
     }
 
     #[must_use]
     pub fn departures(&self) -> u64 {
-        self.0.iter().map(|line| line[State::SLOTS]).sum()
+        self.sum(|_, to| to == Matrix::NONE)
     }
 
     /// Every change that was seen, in the order of the states; `None` is "did not exist" and "gone". Unknown state
     /// numbers share one place and come as state 0.
     #[must_use]
     pub fn changes(&self) -> Vec<(Option<State>, Option<State>, u64)> {
-        let state = |i: usize| match i {
-            State::SLOTS => None,
-            i => Some(State::ALL.get(i).copied().unwrap_or(State::Unknown(0))),
+        let state = |i: u8| match i {
+            Matrix::NONE => None,
+            i => Some(State::ALL.get(usize::from(i)).copied().unwrap_or(State::Unknown(0))),
         };
-        let mut changes = Vec::new();
-        for (i, line) in self.0.iter().enumerate() {
-            for (j, n) in line.iter().enumerate().filter(|(_, n)| **n > 0) {
-                changes.push((state(i), state(j), *n));
-            }
-        }
-        changes
+        self.cells.iter().map(|((from, to), n)| (state(*from), state(*to), *n)).collect()
     }
 }
 
@@ -112,5 +128,31 @@ impl Dwell {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_is_counted_in_its_place_and_in_the_sums() {
+        let (listen, established) = (Some(State::Listen), Some(State::Established));
+        let mut one = Matrix::default();
+        for (from, to, n) in
+            [(None, listen, 1), (None, established, 2), (established, None, 3), (established, listen, 0)]
+        {
+            one.add(from, to, n);
+        }
+        let mut both = Matrix::default();
+        both.add(Some(State::Unknown(99)), None, 5);
+        both.merge(&one);
+        assert_eq!((both.get(None, established), both.get(established, listen)), (2, 0));
+        assert_eq!((both.arrivals(), both.departures()), (3, 8));
+        assert_eq!((both.entered(State::Established), both.left(State::Established)), (2, 3));
+        let changes = both.changes();
+        assert_eq!(changes.len(), 4, "what was never seen has no place");
+        assert!(changes.contains(&(Some(State::Unknown(0)), None, 5)) && changes.contains(&(None, listen, 1)));
+        assert_eq!(changes.iter().map(|c| c.2).sum::<u64>(), 11);
     }
 }

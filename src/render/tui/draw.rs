@@ -175,7 +175,15 @@ fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {
         return;
     }
     if let Some(notice) = &app.notice {
-        pen.foreign(0, y, notice, theme.alert());
+        // A long one, such as a command that the terminal may not have taken, gets the line of keys as well.
+        let width = usize::from(pen.area.width);
+        let first: String = notice.chars().take(width).collect();
+        let rest: String = notice.chars().skip(width).collect();
+        pen.foreign(0, y, &first, theme.alert());
+        if !rest.is_empty() {
+            pen.foreign(0, y + 1, &rest, theme.alert());
+            return;
+        }
     } else {
         let x = pen.text(0, y, "next: ", theme.dim());
         pen.foreign(x, y, &app.command(), Style::new());

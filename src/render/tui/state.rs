@@ -255,7 +255,7 @@ impl App {
             KeyCode::Char('/') => self.input = Some(self.typed_filter.clone()),
             KeyCode::Char('c') => {
                 let command = self.command();
-                self.notice = Some(format!("to the clipboard, if the terminal allows it: {command}"));
+                self.notice = Some(format!("copied, if the terminal allows it: {command}"));
                 return Some(Command::Copy(command));
             }
             _ => {}

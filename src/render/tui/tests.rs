@@ -136,6 +136,20 @@ fn held_and_stale_looks_say_so() {
 }
 
 #[test]
+fn a_command_to_copy_is_shown_whole() {
+    let mut app = app();
+    press(&mut app, "4 Enter");
+    let commands = press(&mut app, "c");
+    let [Command::Copy(command)] = &commands[..] else { panic!("{commands:?}") };
+    for width in [60, 80, 200] {
+        let text = screen(&app, width, 24);
+        let lines: Vec<&str> = text.lines().collect();
+        let end = lines[22..].concat();
+        assert!(end.replace(' ', "").contains(&command.replace(' ', "")), "{width}: {command}\n{text}");
+    }
+}
+
+#[test]
 fn keys_ask_for_what_they_need() {
     let mut app = app();
     assert_eq!(press(&mut app, "+"), [Command::Interval(2000)]);
