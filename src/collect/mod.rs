@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
@@ -580,10 +580,11 @@ impl Live {
                 return Ok(false);
             };
             self.dumps += 1;
-            let request = query.request(*walk, beside.map_or(query.states, |(rest, _)| rest));
             let second =
                 if beside.is_some() { self.spaces[place].take_channel(&self.root, query.states)? } else { None };
-            let dumped = if let (Some((_, bound)), Some(mut second)) = (beside, second) {
+            let beside = beside.zip(second);
+            let request = query.request(*walk, beside.as_ref().map_or(query.states, |((rest, _), _)| *rest));
+            let dumped = if let Some(((_, bound), mut second)) = beside {
                 self.dumps += 1;
                 let bound = query.request(*walk, bound);
                 channel.dump_ahead(&request, Some((&mut second, &bound)), bytes_of(waiting_bytes), sink)
@@ -694,6 +695,7 @@ impl Live {
             via: self.owners_via,
             cgroups: self.cgroups,
             containers: Arc::clone(&self.containers),
+            files: OnceLock::new(),
             without_descriptors: false,
         }
     }

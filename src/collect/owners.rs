@@ -4,7 +4,7 @@
 //! (`proc::owners`, `bpf::owners`), or an open source of sockets, so that a thread can run this beside a dump.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -79,15 +79,21 @@ pub struct Finder {
     /// Whether to read the cgroups of processes that hold sockets.
     pub(super) cgroups: bool,
     pub(super) containers: Arc<Containers>,
+    pub(super) files: OnceLock<Option<u64>>,
     /// Whoever asked wants processes alone, and may have a table of half the size.
     pub without_descriptors: bool,
 }
 
 impl Finder {
+    /// Open files of the host, as of the first time that it matters.
+    fn files(&self) -> Option<u64> {
+        *self.files.get_or_init(|| proc::counters::system(&self.root).files_used)
+    }
+
     /// Looks for the owners of all sockets; in a thread of its own when the host has so many open files that this pays.
     #[must_use]
     pub fn start(self) -> Search {
-        let many = proc::counters::system(&self.root).files_used.is_some_and(|n| n >= LARGE_TABLE);
+        let many = self.files().is_some_and(|n| n >= LARGE_TABLE);
         if many && cores::count() > 1 {
             Search::Running(std::thread::spawn(move || self.find(None)))
         } else {
@@ -100,7 +106,7 @@ impl Finder {
     /// # Errors
     /// When the process list cannot be read, or BPF was demanded and is not to be had.
     pub fn find(&self, wanted: Option<&FxHashSet<u64>>) -> Result<Found, Error> {
-        let files = proc::counters::system(&self.root).files_used;
+        let files = self.files();
         let many = files.is_none_or(|n| n >= FILES_FOR_BPF);
         let why_not = match self.via {
             OwnersVia::Proc => "it was asked for".into(),
@@ -145,7 +151,7 @@ impl Finder {
     pub fn by_bpf(&self, wanted: Option<&FxHashSet<u64>>) -> Result<OwnerTable, bpf::Unavailable> {
         // A descriptor is an open file, unless processes share one: the table need not grow while it is filled, and what
         // it does not use is not there.
-        let files = proc::counters::system(&self.root).files_used.unwrap_or(0).min(MOST_RESERVED);
+        let files = self.files().unwrap_or(0).min(MOST_RESERVED);
         let mut table = Table::new(self, usize::try_from(files).unwrap_or(0));
         bpf::owners::socket_holders(&mut |held| {
             if wanted.is_none_or(|w| w.contains(&held.inode)) {
@@ -250,6 +256,7 @@ mod tests {
             via: OwnersVia::Proc,
             cgroups: false,
             containers: Arc::new(Containers::new(&ProcRoot::default())),
+            files: OnceLock::new(),
             without_descriptors: false,
         };
         for without_descriptors in [false, true] {
