@@ -2,6 +2,7 @@
 //!
 //! Comes in: an open source. Goes out: a [`Snapshot`]. Never here: judging it.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ use crate::model::{Gap, Info, Snapshot, Socket, State, StateSet, TcpInfo};
 
 /// Descriptors that one diagnosis reads to see what processes do with their sockets: about 60 ms.
 const DESCRIPTORS_INSPECTED: u64 = 20_000;
+/// So many that are known to be sockets are listed in the time of one that is read.
+const KNOWN_PER_READ: u64 = 10;
 
 impl Live {
     /// Takes a snapshot. Sockets whose owner is not known are looked at a second time.
@@ -139,19 +142,27 @@ impl Live {
         snapshot.closed_tcp = Some(closed);
     }
 
-    /// Looks into the processes that findings name, at what they do with their sockets. Every descriptor of a process has
-    /// to be read for that, so there is a limit, and what it leaves out is a gap.
+    /// Looks into the processes that findings name, at what they do with their sockets. Every descriptor of a process that
+    /// is not known to be a socket has to be read for that, so there is a limit, and what it leaves out is a gap.
     pub fn inspect(&self, snapshot: &mut Snapshot, pids: impl Iterator<Item = u32>) {
         let (mut refused, mut left_out) = (0, 0);
         let mut budget = DESCRIPTORS_INSPECTED;
-        for pid in pids {
+        let mut sockets: BTreeMap<u32, FxHashSet<u32>> = pids.map(|pid| (pid, FxHashSet::default())).collect();
+        for holder in snapshot.owners.all_holders() {
+            if let Some(fds) = sockets.get_mut(&snapshot.owners.process(holder).pid) {
+                fds.insert(holder.fd);
+            }
+        }
+        for (pid, sockets) in sockets {
             let Some(facts) = snapshot.processes.get_mut(&pid) else { continue };
-            let Some(rest) = budget.checked_sub(facts.fd_used.unwrap_or(0)) else {
+            let known = sockets.len() as u64;
+            let cost = facts.fd_used.unwrap_or(0).saturating_sub(known) + known / KNOWN_PER_READ;
+            let Some(rest) = budget.checked_sub(cost) else {
                 left_out += 1;
                 continue;
             };
             budget = rest;
-            facts.inspection = processes::inspect(self.root(), pid);
+            facts.inspection = processes::inspect(self.root(), pid, &sockets);
             facts.is_go = parts::is_go(&self.root().path().join(format!("{pid}/exe")));
             refused += u32::from(facts.inspection.is_none());
         }

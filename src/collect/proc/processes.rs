@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rustc_hash::FxHashSet;
+
 use crate::collect::proc::{ProcRoot, parts};
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadStand};
 
@@ -73,12 +75,16 @@ fn uptime_ms(root: &ProcRoot) -> Option<u64> {
     Some((seconds * 1000.0) as u64)
 }
 
-/// What one process does with its sockets; `None` without the right to look, or when it is gone.
+/// What one process does with its sockets; `None` without the right to look, or when it is gone. Descriptors that are
+/// known to be `sockets` are nothing else, and are not read.
 #[must_use]
-pub fn inspect(root: &ProcRoot, pid: u32) -> Option<Inspection> {
+pub fn inspect(root: &ProcRoot, pid: u32, sockets: &FxHashSet<u32>) -> Option<Inspection> {
     let folder = root.path().join(pid.to_string());
     let mut inspection = Inspection::default();
     for entry in std::fs::read_dir(folder.join("fd")).ok()?.flatten() {
+        if entry.file_name().to_str().and_then(|fd| fd.parse().ok()).is_some_and(|fd| sockets.contains(&fd)) {
+            continue;
+        }
         let Ok(link) = std::fs::read_link(entry.path()) else { continue };
         let link = link.to_string_lossy();
         if link == "anon_inode:[eventpoll]" {
@@ -193,6 +199,6 @@ mod tests {
         assert_eq!(is_tcp(&root, own, fd(listener.as_raw_fd()), tcp_inode + 1), Some(false), "another socket by now");
         assert_eq!(is_tcp(&root, own, fd(udp.as_raw_fd()), udp_inode), Some(false));
         assert_eq!(is_tcp(&root, own, 9999, 1), None);
-        assert!(!inspect(&root, own).unwrap().threads.is_empty());
+        assert!(!inspect(&root, own, &FxHashSet::default()).unwrap().threads.is_empty());
     }
 }
