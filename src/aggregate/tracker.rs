@@ -471,6 +471,11 @@ impl Tracker {
             let rows = &self.rows;
             self.numbers.retain(|(netns, _), id| rows.contains_key(&Key { netns: *netns, id: *id }));
         }
+        // More than half full, a table that rows come to and leave doubles one day, by luck in a minute or an hour (its marks
+        // of deleted rows run out): better at once.
+        if self.rows.len() > self.rows.capacity() / 2 {
+            self.rows.reserve(self.rows.len());
+        }
         // A flood leaves a table many times as large as what remains.
         if self.rows.capacity() > 4096 && self.rows.len() < self.rows.capacity() / 8 {
             self.rows.shrink_to(self.rows.len() * 2);
