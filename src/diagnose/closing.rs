@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use rustc_hash::FxHashMap;
 
 use crate::aggregate::Role;
+use crate::diagnose::acceptors::{self, Owner};
 use crate::diagnose::ends;
 use crate::diagnose::finding::{Evidence, Finding, Subject};
-use crate::diagnose::queues::{self, Owner};
 use crate::diagnose::retries;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -179,7 +179,7 @@ pub fn subject(view: &View<'_>, group: &Group<'_>) -> Subject {
         && let Some(queue) = view.queues().get(group.netns, at)
         && let Some(owner) = Owner::of(view, &queue.listeners)
     {
-        queues::subject(view, Some(&owner), group.netns, at)
+        acceptors::subject(view, Some(&owner), group.netns, at)
     } else {
         let uid = group.rows.iter().find_map(|s| s.uid.filter(|uid| *uid != 0));
         Subject { netns: (group.netns != 0).then_some(group.netns), uid, ..Subject::default() }

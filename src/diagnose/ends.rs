@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::diagnose::acceptors::Owner;
 use crate::diagnose::finding::{Finding, Subject};
 use crate::diagnose::holding::Holding;
-use crate::diagnose::queues::{self, Owner};
+use crate::diagnose::queues;
 use crate::diagnose::view::View;
 use crate::model::{Endpoint, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
 

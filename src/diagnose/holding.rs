@@ -9,8 +9,8 @@ use std::collections::hash_map::Entry;
 use rustc_hash::FxHashMap;
 
 use crate::aggregate::Role;
+use crate::diagnose::acceptors::is_activator;
 use crate::diagnose::doing::Uses;
-use crate::diagnose::queues::is_activator;
 use crate::diagnose::view::View;
 use crate::model::{Process, Socket, State};
 

@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub mod acceptors;
 pub mod arrivals;
 pub mod attribution;
 pub mod closing;

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
+use crate::diagnose::acceptors;
 use crate::diagnose::ends;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
-use crate::diagnose::queues;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::snapshot::Netns;
@@ -159,7 +159,7 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
 /// The owners of the listeners of a namespace, in the order of their rows.
 fn listening<'a>(view: &View<'a>, netns: u64) -> Vec<&'a Process> {
     let listeners = view.restless().filter(|s| s.netns == netns && s.state == State::Listen);
-    listeners.filter_map(|s| queues::Owner::of(view, &[s])).map(|o| o.process).collect()
+    listeners.filter_map(|s| acceptors::Owner::of(view, &[s])).map(|o| o.process).collect()
 }
 
 /// Owners of connections that were open in the first sample and are gone in the second without leaving a TIME_WAIT at

@@ -4,8 +4,9 @@
 //! endpoint. Never here: who reset them (no row is left to tell).
 
 use crate::diagnose::Outcome;
+use crate::diagnose::acceptors::{self, Owner};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
-use crate::diagnose::queues::{self, Owner, Queue, Queues};
+use crate::diagnose::queues::{Queue, Queues};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::Socket;
@@ -65,7 +66,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, dead: u64) -> Finding {
     let crowded = limit.is_some_and(|limit| queued * 2 > limit);
     let severity = if dead * 2 >= queued && crowded { Severity::Warning } else { Severity::Info };
     let owner = Owner::of(view, &queue.listeners);
-    let who = queues::name(owner.as_ref());
+    let who = acceptors::name(owner.as_ref());
     let of = words::count(queued, "connection", "connections");
     let are = if dead == 1 { "is" } else { "are" };
     let finding = Finding::new(
@@ -75,13 +76,13 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, dead: u64) -> Finding {
         format!("{dead} of {of} in the accept queue of {at} {are} already dead: reset while {who} did not accept"),
     )
     .because("the queue is longer than the connections seen in it, in two samples")
-    .subject(queues::subject(view, owner.as_ref(), queue.netns, at))
+    .subject(acceptors::subject(view, owner.as_ref(), queue.netns, at))
     .evidence("dead", Evidence::Count(dead))
     .evidence("accept_queue", Evidence::Count(queued))
     .evidence("backlog", Evidence::count(limit))
     .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
-    .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| queues::owner_states(view, o)));
-    queues::inspect_owners(finding, view, &queue.listeners, owner.as_ref())
+    .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| acceptors::owner_states(view, o)));
+    acceptors::inspect_owners(finding, view, &queue.listeners, owner.as_ref())
         .topic(Topic::AcceptQueue)
         .why(
             "A client that resets while it waits leaves every table at once, but its place in the queue is freed only \

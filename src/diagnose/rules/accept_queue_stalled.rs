@@ -4,8 +4,9 @@
 //! Never here: the limit of the queue.
 
 use crate::diagnose::Outcome;
+use crate::diagnose::acceptors::{self, Owner};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
-use crate::diagnose::queues::{self, Owner, Queue};
+use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{Socket, State};
@@ -93,15 +94,15 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
     };
     let starting = owner.as_ref().is_some_and(|o| o.is_activator);
     // Whoever holds it in a debugger knows that it does not run.
-    let debugged = owner.as_ref().is_some_and(|o| o.halted == Some(queues::DEBUGGED));
+    let debugged = owner.as_ref().is_some_and(|o| o.halted == Some(acceptors::DEBUGGED));
     if starting || debugged {
         severity = severity.min(Severity::Warning);
     }
     let acts = if starting {
-        let who = queues::name(owner.as_ref());
+        let who = acceptors::name(owner.as_ref());
         format!("only {who} holds the listener: the service that it starts has not accepted")
     } else {
-        queues::acts(owner.as_ref(), "does not pick them up")
+        acceptors::acts(owner.as_ref(), "does not pick them up")
     };
     let n = waiting.len() as u64;
     let verb = if n == 1 { "waits" } else { "wait" };
@@ -123,22 +124,22 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
         } else {
             "the same rows waited in both samples; this source does not tell for how long"
         })
-        .subject(queues::subject(view, owner.as_ref(), netns, at))
+        .subject(acceptors::subject(view, owner.as_ref(), netns, at))
         .evidence("oldest_wait_ms", Evidence::Millis(oldest))
         .evidence("waiting", Evidence::Count(n))
         .evidence("clients_gone", Evidence::Count(gone as u64))
-        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| queues::owner_states(view, o)))
+        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| acceptors::owner_states(view, o)))
         .evidence("unread_bytes", Evidence::Bytes(unread.sum()))
         .evidence("accept_queue", Evidence::Count(queue.queued()))
         .evidence("accept_queue_before", Evidence::count(before))
         .evidence("backlog", Evidence::count(limit));
-    queues::inspect_owners(finding, view, listeners, owner.as_ref())
+    acceptors::inspect_owners(finding, view, listeners, owner.as_ref())
         .topic(Topic::AcceptQueue)
         .why(
             "For its client such a connection is open and the request is sent; for the server it does not exist \
              before accept(). A wait of a second means that the accept loop did not turn for a second.",
         )
-        .remedy(queues::first_aid(owner.as_ref()))
+        .remedy(acceptors::first_aid(owner.as_ref()))
         .remedy([
             "look where the owner's threads stand: in a lock, in a full pool, in a busy loop, stopped, or waiting for \
              a disk",

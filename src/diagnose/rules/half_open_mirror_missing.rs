@@ -9,9 +9,10 @@ use rustc_hash::FxHashSet;
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
+use crate::diagnose::acceptors::Owner;
 use crate::diagnose::ends::{self, Ends, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
-use crate::diagnose::queues::{self, Owner};
+use crate::diagnose::queues;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::snapshot::Snapshot;

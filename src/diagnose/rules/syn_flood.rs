@@ -4,8 +4,8 @@
 //! like an attack. Never here: pressure of any other kind.
 
 use crate::diagnose::Outcome;
+use crate::diagnose::acceptors::{self, Owner};
 use crate::diagnose::finding::Finding;
-use crate::diagnose::queues::{self, Owner};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 
@@ -30,7 +30,7 @@ fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
     let summary = format!(
         "{at} ({}) looks like the target of a SYN flood: {} half-open connections from {} addresses, {} of them \
          without an answer to a repeated SYN-ACK; {}",
-        queues::name(owner.as_ref()),
+        acceptors::name(owner.as_ref()),
         p.queue.half_open.len(),
         p.sources,
         p.repeated,

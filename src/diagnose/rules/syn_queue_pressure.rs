@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use rustc_hash::FxHashSet;
 
 use crate::diagnose::Outcome;
+use crate::diagnose::acceptors::{self, Owner};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
-use crate::diagnose::queues::{self, Owner, Queue};
+use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{Endpoint, RowKind, Socket};
@@ -250,7 +251,7 @@ pub(super) fn evidence(view: &View<'_>, finding: Finding, p: &Pressure<'_>, owne
     }
     let grown = |name: &str| Evidence::count(view.delta(netns, name));
     finding
-        .subject(queues::subject(view, owner, netns, queue.local))
+        .subject(acceptors::subject(view, owner, netns, queue.local))
         .evidence("half_open", Evidence::Count(queue.half_open.len() as u64))
         .evidence("limit", Evidence::Count(p.limit))
         .evidence("sources", Evidence::Count(p.sources as u64))
@@ -295,7 +296,7 @@ fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
     let summary = format!(
         "{} half-open connections stand before {at} ({}), of which {} fit: {}{flavour}",
         p.queue.half_open.len(),
-        queues::name(owner.as_ref()),
+        acceptors::name(owner.as_ref()),
         p.limit,
         outcome_words(p)
     );

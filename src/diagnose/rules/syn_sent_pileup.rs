@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnose::Outcome;
+use crate::diagnose::acceptors;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::queues;
 use crate::diagnose::retries;
@@ -124,8 +125,8 @@ fn network(addr: IpAddr) -> IpAddr {
 /// What hints at the cause, the surest first.
 fn cause(view: &View<'_>, group: &Group<'_>, alike: usize) -> Option<String> {
     if let Some(queue) = group.rows.first().and_then(|s| queues::called(view, s)) {
-        let owner = queues::Owner::of(view, &queue.listeners);
-        let who = queues::name(owner.as_ref());
+        let owner = acceptors::Owner::of(view, &queue.listeners);
+        let who = acceptors::name(owner.as_ref());
         if queue.is_over_limit() {
             return Some(format!("it is on this host, and the accept queue of {who} is full"));
         }
