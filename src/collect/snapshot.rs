@@ -162,7 +162,7 @@ impl Live {
                 continue;
             };
             budget = rest;
-            facts.inspection = processes::inspect(self.root(), pid, &sockets);
+            facts.inspection = processes::inspect(self.root(), pid, &sockets, facts.fd_used);
             facts.is_go = parts::is_go(&self.root().path().join(format!("{pid}/exe")));
             refused += u32::from(facts.inspection.is_none());
         }

@@ -4,7 +4,7 @@
 //! process deserves a look.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustc_hash::FxHashSet;
 
@@ -76,21 +76,16 @@ fn uptime_ms(root: &ProcRoot) -> Option<u64> {
 }
 
 /// What one process does with its sockets; `None` without the right to look, or when it is gone. Descriptors that are
-/// known to be `sockets` are nothing else, and are not read.
+/// known to be `sockets`, of the so many in use, are nothing else, and are not read.
 #[must_use]
-pub fn inspect(root: &ProcRoot, pid: u32, sockets: &FxHashSet<u32>) -> Option<Inspection> {
+pub fn inspect(root: &ProcRoot, pid: u32, sockets: &FxHashSet<u32>, used: Option<u64>) -> Option<Inspection> {
     let folder = root.path().join(pid.to_string());
     let mut inspection = Inspection::default();
-    for entry in std::fs::read_dir(folder.join("fd")).ok()?.flatten() {
-        if entry.file_name().to_str().and_then(|fd| fd.parse().ok()).is_some_and(|fd| sockets.contains(&fd)) {
-            continue;
-        }
-        let Ok(link) = std::fs::read_link(entry.path()) else { continue };
+    for (fd, link) in others(&folder.join("fd"), sockets, used)? {
         let link = link.to_string_lossy();
         if link == "anon_inode:[eventpoll]" {
             inspection.epoll_sets += 1;
-            let Ok(fd) = entry.file_name().to_string_lossy().parse() else { continue };
-            let text = std::fs::read_to_string(folder.join("fdinfo").join(entry.file_name())).unwrap_or_default();
+            let text = std::fs::read_to_string(folder.join("fdinfo").join(fd.to_string())).unwrap_or_default();
             inspection.watches.extend(text.lines().filter_map(|line| watch(fd, line)));
         } else if link == "anon_inode:[io_uring]" {
             inspection.io_urings += 1;
@@ -110,6 +105,32 @@ pub fn inspect(root: &ProcRoot, pid: u32, sockets: &FxHashSet<u32>) -> Option<In
     inspection.threads_not_read = u32::try_from(tids.len().saturating_sub(THREADS_READ)).unwrap_or(u32::MAX);
     inspection.threads = tids.iter().take(THREADS_READ).map(|tid| thread(&folder, *tid)).collect();
     Some(inspection)
+}
+
+/// Numbers without a descriptor that are tried before all descriptors are listed.
+const MOST_TRIED: usize = 4096;
+/// Numbers that are tried beyond the highest that is known.
+const BEYOND: u32 = 64;
+
+/// What the descriptors are that are not known to be sockets. To list a table makes the kernel build an entry for each
+/// (2 us); numbers are given out from the lowest, so few are missing between those of the sockets, and these are tried.
+fn others(folder: &Path, sockets: &FxHashSet<u32>, used: Option<u64>) -> Option<Vec<(u32, PathBuf)>> {
+    let known = sockets.len() as u64;
+    let highest = sockets.iter().max().copied().unwrap_or(0).saturating_add(BEYOND);
+    let missing = (highest as usize).saturating_sub(sockets.len());
+    if let Some(used) = used.filter(|used| *used >= known && missing <= MOST_TRIED) {
+        let read = |fd: u32| Some((fd, std::fs::read_link(folder.join(fd.to_string())).ok()?));
+        let found: Vec<_> = (0..=highest).filter(|fd| !sockets.contains(fd)).filter_map(read).collect();
+        if found.len() as u64 + known >= used {
+            return Some(found);
+        }
+    }
+    // More are known than the process has: a thread has a table of its own, and the numbers are not all of this one.
+    let skip = used.is_none_or(|used| used >= known);
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let numbered = entries.filter_map(|e| Some((e.file_name().to_str()?.parse::<u32>().ok()?, e.path())));
+    let others = numbered.filter(|(fd, _)| !skip || !sockets.contains(fd));
+    Some(others.filter_map(|(fd, path)| Some((fd, std::fs::read_link(path).ok()?))).collect())
 }
 
 /// `tfd:        9 events: 80000019 data: 9  pos:0 ino:5e80 sdev:9`; the inode is hexadecimal, and absent before 4.14.
@@ -199,6 +220,27 @@ mod tests {
         assert_eq!(is_tcp(&root, own, fd(listener.as_raw_fd()), tcp_inode + 1), Some(false), "another socket by now");
         assert_eq!(is_tcp(&root, own, fd(udp.as_raw_fd()), udp_inode), Some(false));
         assert_eq!(is_tcp(&root, own, 9999, 1), None);
-        assert!(!inspect(&root, own, &FxHashSet::default()).unwrap().threads.is_empty());
+        assert!(!inspect(&root, own, &FxHashSet::default(), None).unwrap().threads.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_socket_is_found_without_a_list_of_all() {
+        let pid = std::process::id();
+        let files: Vec<std::fs::File> = (0..3).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        let sockets: Vec<std::net::UdpSocket> =
+            (0..200).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let numbers: FxHashSet<u32> = sockets.iter().map(|s| u32::try_from(s.as_raw_fd()).unwrap()).collect();
+        let last = std::fs::File::open("/dev/null").unwrap();
+        let folder = ProcRoot::default().path().join(format!("{pid}/fd"));
+        let ours: Vec<u32> = files.iter().chain([&last]).map(|f| u32::try_from(f.as_raw_fd()).unwrap()).collect();
+        let used = descriptors(&ProcRoot::default().path().join(pid.to_string()));
+        for used in [used, None] {
+            let found = others(&folder, &numbers, used).unwrap();
+            assert!(ours.iter().all(|fd| found.iter().any(|(f, link)| f == fd && link.ends_with("null"))), "{found:?}");
+            assert!(found.iter().all(|(fd, _)| !numbers.contains(fd)), "{found:?}");
+        }
+        // Numbers that cannot all be of this table prove nothing.
+        let found = others(&folder, &numbers, Some(100)).unwrap();
+        assert!(numbers.iter().all(|n| found.iter().any(|(fd, _)| fd == n)), "{found:?}");
     }
 }
