@@ -17,6 +17,7 @@ use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::cli::trace;
 use crate::collect::changes::Changes;
+use crate::diagnose::view::Inspected;
 use crate::diagnose::{self, Diagnosis, RULES, Samples, Severity, Thresholds, View};
 use crate::model::snapshot::KnownOwner;
 use crate::model::transition::By;
@@ -179,7 +180,7 @@ fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(u6
     Ok(found)
 }
 
-/// Runs the rules; if a finding asks what its process does with the sockets, looks, and judges that anew.
+/// Runs the rules; if a finding asks what its process does with the sockets, looks, and runs them again.
 pub(crate) fn judge(
     session: &Session,
     now: &mut Snapshot,
@@ -187,11 +188,18 @@ pub(crate) fn judge(
     wanted: Option<&[&str]>,
     thresholds: &Thresholds,
 ) -> Diagnosis {
-    let mut diagnosis = diagnose::run(&View::new(now, before, thresholds), wanted);
+    let inspected = Inspected::new();
+    let view = View::new(now, before, thresholds).with_inspected(&inspected);
+    let mut diagnosis = diagnose::run(&view, wanted);
+    let mut gaps = Vec::new();
     if !diagnosis.inspect.is_empty() {
-        session.live.inspect(now, diagnosis.inspect.iter().copied());
-        diagnosis.run_again(&View::new(now, before, thresholds));
+        let facts = session.live.inspect(now, diagnosis.inspect.iter().copied(), &mut gaps);
+        // Nobody has set it before.
+        drop(inspected.set(facts));
+        diagnosis = diagnose::run(&view, wanted);
     }
+    now.processes.extend(inspected.into_inner().unwrap_or_default());
+    now.gaps.extend(gaps);
     diagnosis
 }
 

@@ -226,6 +226,8 @@ struct Seen {
     sockets: u64,
     /// Certainly none, if the reader has none there.
     empty: bool,
+    /// A question was answered by it.
+    used: bool,
 }
 
 impl Seen {
@@ -242,12 +244,13 @@ impl Seen {
             },
             sockets: ["TCP:inuse", "TCP:tw", "TCP6:inuse"].iter().filter_map(|n| sockstat.get(*n)).sum(),
             empty: proc::counters::is_without_sockets(root, &sockstat),
+            used: false,
         }
     }
 
-    /// Whether it is so new that a look at the sockets may rely on it.
+    /// Whether it is so new that a question may rely on it.
     fn is_fresh(&self) -> bool {
-        self.at.elapsed() < FRESH
+        !self.used && self.at.elapsed() < FRESH
     }
 }
 
@@ -273,20 +276,20 @@ impl Place {
             return Ok(Some(channel));
         }
         let (inode, own) = (self.space.inode, self.space.is_own());
-        let mut seen = self.seen.take().filter(Seen::is_fresh);
-        let is_empty = |seen: &Option<Seen>| !own && seen.as_ref().is_some_and(|s| s.empty);
-        let channel = if is_empty(&seen) {
-            Ok(None)
-        } else {
-            self.space.inside(|| {
-                if seen.is_none() && !own {
-                    seen = Some(Seen::look(root));
-                }
-                // A netlink socket belongs to the namespace of the thread that made it, whoever uses it later.
-                if is_empty(&seen) { Ok(None) } else { Channel::open(inode).map(Some) }
-            })?
+        // A netlink socket belongs to the namespace of the thread that made it, whoever uses it later.
+        let open = || Channel::open(inode).map(Some);
+        if own {
+            return open();
+        }
+        let seen = &mut self.seen;
+        let channel = match seen.as_ref().filter(|s| s.is_fresh()).map(|s| s.empty) {
+            Some(true) => Ok(None),
+            Some(false) => self.space.inside(open)?,
+            None => self.space.inside(|| if seen.insert(Seen::look(root)).empty { Ok(None) } else { open() })?,
         };
-        self.seen = seen.filter(|_| states == StateSet::LISTEN);
+        if let Some(seen) = seen {
+            seen.used |= states != StateSet::LISTEN;
+        }
         channel
     }
 

@@ -15,6 +15,7 @@ use crate::collect::owners::Search;
 use crate::collect::proc::{counters, parts, processes};
 use crate::collect::{Ahead, Live, Query};
 use crate::cores;
+use crate::model::snapshot::ProcessFacts;
 use crate::model::{Gap, Info, Snapshot, Socket, State, StateSet, TcpInfo};
 
 /// Descriptors that one diagnosis reads to see what processes do with their sockets: about 60 ms.
@@ -142,9 +143,17 @@ impl Live {
         snapshot.closed_tcp = Some(closed);
     }
 
-    /// Looks into the processes that findings name, at what they do with their sockets. Every descriptor of a process that
-    /// is not known to be a socket has to be read for that, so there is a limit, and what it leaves out is a gap.
-    pub fn inspect(&self, snapshot: &mut Snapshot, pids: impl Iterator<Item = u32>) {
+    /// Looks into the processes that findings name, at what they do with their sockets, and gives their facts with that.
+    /// Every descriptor of a process that is not known to be a socket has to be read for that, so there is a limit, and what
+    /// it leaves out is a gap.
+    #[must_use]
+    pub fn inspect(
+        &self,
+        snapshot: &Snapshot,
+        pids: impl Iterator<Item = u32>,
+        gaps: &mut Vec<Gap>,
+    ) -> BTreeMap<u32, ProcessFacts> {
+        let mut inspected = BTreeMap::new();
         let (mut refused, mut left_out) = (0, 0);
         let mut budget = DESCRIPTORS_INSPECTED;
         let mut sockets: BTreeMap<u32, FxHashSet<u32>> = pids.map(|pid| (pid, FxHashSet::default())).collect();
@@ -154,7 +163,7 @@ impl Live {
             }
         }
         for (pid, sockets) in sockets {
-            let Some(facts) = snapshot.processes.get_mut(&pid) else { continue };
+            let Some(facts) = snapshot.processes.get(&pid) else { continue };
             let known = sockets.len() as u64;
             let cost = facts.fd_used.unwrap_or(0).saturating_sub(known) + known / KNOWN_PER_READ;
             let Some(rest) = budget.checked_sub(cost) else {
@@ -162,24 +171,26 @@ impl Live {
                 continue;
             };
             budget = rest;
-            facts.inspection = processes::inspect(self.root(), pid, &sockets, facts.fd_used);
-            facts.is_go = parts::is_go(&self.root().path().join(format!("{pid}/exe")));
-            refused += u32::from(facts.inspection.is_none());
+            let inspection = processes::inspect(self.root(), pid, &sockets, facts.fd_used);
+            refused += u32::from(inspection.is_none());
+            let is_go = parts::is_go(&self.root().path().join(format!("{pid}/exe")));
+            inspected.insert(pid, ProcessFacts { inspection, is_go, ..facts.clone() });
         }
         if refused > 0 {
-            snapshot.gaps.push(Gap::new(
+            gaps.push(Gap::new(
                 format!("what {refused} of the named processes do with their sockets"),
                 "no permission to look into them, or they are gone",
                 "run as root, or with CAP_SYS_PTRACE",
             ));
         }
         if left_out > 0 {
-            snapshot.gaps.push(Gap::new(
+            gaps.push(Gap::new(
                 format!("what {left_out} of the named processes do with their sockets"),
                 format!("they have too many descriptors to be read in passing (limit {DESCRIPTORS_INSPECTED})"),
                 "name one rule with --rule, or look into /proc/PID/fdinfo of their epoll descriptors",
             ));
         }
+        inspected
     }
 }
 

@@ -77,8 +77,6 @@ pub struct Diagnosis {
     pub wants_second: Vec<(&'static str, String)>,
     /// Processes that findings or rules ask to have inspected, sorted, each once.
     pub inspect: Vec<u32>,
-    /// The rules that ask for it.
-    pub asked: Vec<&'static str>,
     /// How many sockets have an owner.
     pub coverage: Coverage,
 }
@@ -127,56 +125,29 @@ const CAUSES: [&str; 2] = ["fd-exhaustion", "tcp-memory-pressure"];
 pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
     let rules: Vec<&Rule> = RULES.iter().filter(|r| wanted.is_none_or(|w| w.contains(&r.id))).collect();
     let mut diagnosis = Diagnosis { coverage: view.coverage(), ..Diagnosis::default() };
-    diagnosis.add(view, &rules);
+    for (rule, outcome) in rules.iter().zip(judge(view, &rules)) {
+        diagnosis.inspect.extend(outcome.inspect);
+        diagnosis.inspect.extend(outcome.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)));
+        // What a program is made of (see `programs`) shows when it is inspected, which an explanation is not worth.
+        let advised = outcome.findings.iter().filter(|f| f.topic.is_some() && f.severity > Severity::Info);
+        diagnosis.inspect.extend(advised.filter_map(|f| f.subject.pid));
+        diagnosis.findings.extend(outcome.findings);
+        diagnosis.wants_second.extend(outcome.wants_second.map(|why| (rule.id, why)));
+        diagnosis.not_checked.extend(outcome.not_checked.map(|why| (rule.id, why)));
+    }
+    diagnosis.inspect.sort_unstable();
+    diagnosis.inspect.dedup();
+    for finding in &mut diagnosis.findings {
+        view.complete(&mut finding.subject);
+        programs::advise(finding, view);
+    }
+    diagnosis.findings.sort_by(|a, b| {
+        b.severity
+            .cmp(&a.severity)
+            .then_with(|| CAUSES.contains(&b.rule).cmp(&CAUSES.contains(&a.rule)))
+            .then_with(|| b.confidence.total_cmp(&a.confidence))
+            .then_with(|| a.rule.cmp(b.rule))
+            .then_with(|| a.summary.cmp(&b.summary))
+    });
     diagnosis
-}
-
-impl Diagnosis {
-    /// Judges once more what processes that were inspected since have to do with: the rules that asked for it, and those
-    /// that name such a process.
-    pub fn run_again(&mut self, view: &View<'_>) {
-        let inspected = |pid: &u32| view.process(*pid).is_some_and(|f| f.inspection.is_some());
-        let mut again = std::mem::take(&mut self.asked);
-        let named = self.findings.iter().filter(|f| f.subject.pid.iter().chain(&f.subject.pids).any(inspected));
-        again.extend(named.map(|f| f.rule));
-        self.findings.retain(|f| !again.contains(&f.rule));
-        self.not_checked.retain(|(rule, _)| !again.contains(rule));
-        self.wants_second.retain(|(rule, _)| !again.contains(rule));
-        self.inspect.clear();
-        self.add(view, &RULES.iter().filter(|r| again.contains(&r.id)).collect::<Vec<_>>());
-    }
-
-    fn add(&mut self, view: &View<'_>, rules: &[&Rule]) {
-        for (rule, mut outcome) in rules.iter().zip(judge(view, rules)) {
-            let asks = self.inspect.len();
-            self.inspect.append(&mut outcome.inspect);
-            self.inspect.extend(outcome.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)));
-            // What a program is made of (see `programs`) shows when it is inspected, which an explanation is not worth.
-            let advised = outcome.findings.iter().filter(|f| f.topic.is_some() && f.severity > Severity::Info);
-            self.inspect.extend(advised.filter_map(|f| f.subject.pid));
-            if self.inspect.len() > asks {
-                self.asked.push(rule.id);
-            }
-            for finding in &mut outcome.findings {
-                view.complete(&mut finding.subject);
-                programs::advise(finding, view);
-            }
-            self.findings.append(&mut outcome.findings);
-            self.wants_second.extend(outcome.wants_second.map(|why| (rule.id, why)));
-            self.not_checked.extend(outcome.not_checked.map(|why| (rule.id, why)));
-        }
-        self.inspect.sort_unstable();
-        self.inspect.dedup();
-        let place = |id: &str| RULES.iter().position(|r| r.id == id);
-        self.wants_second.sort_by_key(|(rule, _)| place(rule));
-        self.not_checked.sort_by_key(|(rule, _)| place(rule));
-        self.findings.sort_by(|a, b| {
-            b.severity
-                .cmp(&a.severity)
-                .then_with(|| CAUSES.contains(&b.rule).cmp(&CAUSES.contains(&a.rule)))
-                .then_with(|| b.confidence.total_cmp(&a.confidence))
-                .then_with(|| a.rule.cmp(b.rule))
-                .then_with(|| a.summary.cmp(&b.summary))
-        });
-    }
 }

@@ -3,6 +3,7 @@
 //! Comes in: snapshots and thresholds. Goes out: roles, pairs, earlier rows, differences of counters; each index is made
 //! when the first rule asks. Never here: a rule's own decision.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
@@ -17,6 +18,9 @@ use crate::diagnose::thresholds::Thresholds;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
 use crate::model::{FourTuple, Holder, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
 
+/// Facts of processes that were inspected after the snapshot.
+pub type Inspected = OnceLock<BTreeMap<u32, ProcessFacts>>;
+
 type TupleIndex = FxHashMap<(u64, FourTuple), u32>;
 
 /// A snapshot, or two, with indices.
@@ -25,6 +29,7 @@ pub struct View<'a> {
     /// The snapshot before, if there is one.
     pub before: Option<&'a Snapshot>,
     pub thresholds: &'a Thresholds,
+    inspected: Option<&'a Inspected>,
     listeners: FxHashMap<u64, Listeners>,
     roles: OnceLock<Vec<Role>>,
     restless: OnceLock<Vec<u32>>,
@@ -47,6 +52,7 @@ impl<'a> View<'a> {
             now,
             before,
             thresholds,
+            inspected: None,
             listeners: listeners_of(now),
             roles: OnceLock::new(),
             restless: OnceLock::new(),
@@ -61,6 +67,13 @@ impl<'a> View<'a> {
             queues_before: OnceLock::new(),
             routes: OnceLock::new(),
         }
+    }
+
+    /// Takes what processes do from here as soon as it is there: no other answer of a view depends on it, so what was
+    /// worked out before they were inspected still holds.
+    #[must_use]
+    pub fn with_inspected(self, inspected: &'a Inspected) -> View<'a> {
+        View { inspected: Some(inspected), ..self }
     }
 
     /// Milliseconds between the two snapshots.
@@ -192,7 +205,8 @@ impl<'a> View<'a> {
     /// What is known of a process.
     #[must_use]
     pub fn process(&self, pid: u32) -> Option<&'a ProcessFacts> {
-        self.now.processes.get(&pid)
+        let inspected = self.inspected.and_then(OnceLock::get).and_then(|facts| facts.get(&pid));
+        inspected.or_else(|| self.now.processes.get(&pid))
     }
 
     /// Whether two processes run the same program: by the file they execute, else by name.

@@ -45,7 +45,8 @@ pub fn judge(live: &Live, now: &mut Snapshot, before: Option<&Snapshot>, rules: 
     if first.inspect.is_empty() {
         return first;
     }
-    live.inspect(now, first.inspect.iter().copied());
+    let facts = live.inspect(now, first.inspect.iter().copied(), &mut Vec::new());
+    now.processes.extend(facts);
     diagnose::run(&View::new(now, before, &thresholds), Some(rules))
 }
 
@@ -362,7 +363,8 @@ fn every_kind_of_epoll_registration_is_told_and_a_stopped_process_first() {
         });
         std::thread::sleep(Duration::from_millis(50));
         let (live, mut now) = snapshot();
-        live.inspect(&mut now, [pid].into_iter());
+        let facts = live.inspect(&now, [pid].into_iter(), &mut Vec::new());
+        now.processes.extend(facts);
         let thresholds = Thresholds::default();
         let said = |now: &Snapshot, name: &str| {
             let view = View::new(now, None, &thresholds);

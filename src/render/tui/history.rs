@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use crate::model::State;
 use crate::render::watch::Frame;
 
-/// Looks that are kept: ten minutes of them at one a second.
-pub const LOOKS: usize = 600;
+/// Looks that are kept: five minutes of them at one a second, one at five a second. That many are there after the first
+/// minute of the busiest watch, whose memory does not grow from then on.
+pub const LOOKS: usize = 300;
 /// Newest looks that keep the rows of a drill-down.
 const WITH_ROWS: usize = 2;
 
@@ -95,13 +96,13 @@ mod tests {
         }
         assert_eq!(history.len(), LOOKS);
         let groups = |seq| history.at(seq).and_then(|f| f.groups.clone()).unwrap();
-        let (old, new) = (groups(600), groups(650));
+        let (old, new) = (groups(300), groups(350));
         assert_eq!((old.rows.len(), old.rest.unwrap().0, new.rows.len()), (20, 49, 60));
-        assert_eq!(history.latest().map(|f| f.seq), Some(650));
+        assert_eq!(history.latest().map(|f| f.seq), Some(350));
         assert_eq!(history.at(1).map(|f| f.seq), Some(51), "the oldest that is left");
-        assert_eq!(history.at(600).map(|f| (f.seq, f.lines.is_some())), Some((600, false)));
+        assert_eq!(history.at(300).map(|f| (f.seq, f.lines.is_some())), Some((300, false)));
         assert!(history.latest().is_some_and(|f| f.lines.is_some()));
-        assert_eq!(history.curve(State::CloseWait, 650, 3), [34, 34, 34]);
+        assert_eq!(history.curve(State::CloseWait, 350, 3), [34, 34, 34]);
         history.push(Frame { seq: 1, filter: "dport = :443".into(), ..testkit::frame() });
         assert_eq!(history.len(), 1, "another filter is another count");
     }
