@@ -362,7 +362,12 @@ fn pair_index(sockets: &[Socket]) -> TupleIndex {
     index_of(sockets, |s| own.contains(&s.peer.addr.to_canonical()))
 }
 
-fn index_of(sockets: &[Socket], wanted: impl Fn(&Socket) -> bool) -> TupleIndex {
-    let connected = sockets.iter().zip(0u32..).filter(|(s, _)| s.state.has_peer() && wanted(s));
-    connected.map(|(s, i)| ((s.netns, FourTuple { ifindex: 0, ..s.four_tuple().normalised() }), i)).collect()
+fn index_of(sockets: &[Socket], wanted: impl Fn(&Socket) -> bool + Sync) -> TupleIndex {
+    let wanted = cores::map(sockets, |s| s.state.has_peer() && wanted(s));
+    let mut index = TupleIndex::default();
+    index.reserve(wanted.iter().filter(|w| **w).count());
+    for ((socket, place), _) in sockets.iter().zip(0u32..).zip(wanted).filter(|(_, wanted)| *wanted) {
+        index.insert((socket.netns, FourTuple { ifindex: 0, ..socket.four_tuple().normalised() }), place);
+    }
+    index
 }
