@@ -18,6 +18,7 @@ use crate::cli::session::Session;
 use crate::cli::trace;
 use crate::collect::changes::Changes;
 use crate::diagnose::view::Inspected;
+use crate::diagnose::words;
 use crate::diagnose::{self, Diagnosis, RULES, Samples, Severity, Thresholds, View};
 use crate::model::snapshot::KnownOwner;
 use crate::model::transition::By;
@@ -197,6 +198,9 @@ pub(crate) fn judge(
         // Nobody has set it before.
         drop(inspected.set(facts));
         diagnosis = diagnose::run(&view, wanted);
+    }
+    for finding in &mut diagnosis.findings {
+        finding.next = words::within(&finding.next, &session.scope);
     }
     now.processes.extend(inspected.into_inner().unwrap_or_default());
     now.gaps.extend(gaps);

@@ -64,6 +64,8 @@ pub(crate) struct Session {
     pub coverage: Coverage,
     /// Time between two snapshots, where two were taken.
     pub interval_ms: Option<u64>,
+    /// The options that make another command look at the same sockets.
+    pub scope: String,
     taken_at: jiff::Timestamp,
 }
 
@@ -122,6 +124,7 @@ impl Session {
             gaps: Vec::new(),
             coverage: Coverage::default(),
             interval_ms: None,
+            scope: scope(common),
             taken_at: jiff::Timestamp::now(),
         })
     }
@@ -401,6 +404,17 @@ impl Session {
         env.stderr.write_all(text.as_bytes())?;
         Ok(())
     }
+}
+
+/// The options by which a command looks elsewhere than here, as one types them.
+pub(crate) fn scope(common: &Common) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@".contains(c);
+    let word = |text: &str| {
+        if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    };
+    let spaces = common.netns.iter().map(|name| format!("--netns {}", word(name)));
+    let root = common.proc_root.iter().map(|path| format!("--proc-root {}", word(&path.display().to_string())));
+    spaces.chain(root).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a second look can tell more of a row. A listener lives long: where some process is closed to us, it is that

@@ -98,9 +98,39 @@ fn folded(mut group: Vec<Finding>) -> Vec<Finding> {
     group
 }
 
+/// Commands that look at sockets, and can be told where.
+const LOOKING: [&str; 5] = ["list", "summary", "doctor", "watch", "trace"];
+
+/// A command of this program, told where to look (`--netns blue`); any other stays as it is.
+#[must_use]
+pub fn within(command: &str, scope: &str) -> String {
+    let ours = command.strip_prefix("tcpstate ").map(|words| words.split_once(' ').unwrap_or((words, "")));
+    match ours {
+        Some((name, rest)) if !scope.is_empty() && LOOKING.contains(&name) && !rest.starts_with(scope) => {
+            format!("tcpstate {name} {scope} {rest}").trim_end().to_owned()
+        }
+        _ => command.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_command_looks_where_this_one_did() {
+        let scope = "--netns blue";
+        for (command, told) in [
+            ("tcpstate list -p", "tcpstate list --netns blue -p"),
+            ("tcpstate doctor", "tcpstate doctor --netns blue"),
+            ("tcpstate list --netns blue -p", "tcpstate list --netns blue -p"),
+            ("tcpstate explain time-wait", "tcpstate explain time-wait"),
+            ("sysctl net.ipv4.tcp_mem", "sysctl net.ipv4.tcp_mem"),
+        ] {
+            assert_eq!(within(command, scope), told);
+            assert_eq!(within(command, ""), command);
+        }
+    }
 
     #[test]
     fn durations_and_counts_read_as_people_say_them() {

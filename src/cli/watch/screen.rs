@@ -19,6 +19,7 @@ use super::signals::Signals;
 use crate::cli::args::WatchArgs;
 use crate::cli::exit::Exit;
 use crate::cli::select;
+use crate::cli::session;
 use crate::collect::names::SystemNames;
 use crate::diagnose::Thresholds;
 use crate::filter::Expr;
@@ -71,6 +72,7 @@ pub(super) fn run(
     let signals = Signals::block()?;
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
     let mut app = App::new(interval_ms, by, !args.common.no_owners);
+    app.scope = session::scope(&args.common);
     // What cannot be opened is said before the screen is taken.
     drop(Sampler::open(args, thresholds.clone())?);
     let mut ui = Ui { base, filter: Expr::all(), names: SystemNames::default(), theme, page: 10 };
@@ -330,6 +332,7 @@ pub(super) fn picture(
     };
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
     let mut app = App::new(interval_ms, by, !args.common.no_owners);
+    app.scope = session::scope(&args.common);
     let mut sampler = Sampler::open(args, thresholds)?;
     let mut filter = Expr::all();
     let signals = Signals::block()?;

@@ -5,6 +5,7 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use crate::diagnose::words;
 use crate::model::column::Names;
 use crate::model::{Socket, State, StateSet};
 use crate::render::tui::history::History;
@@ -91,6 +92,8 @@ pub struct App {
     pub interval_ms: u64,
     /// The next look is overdue.
     pub stale: bool,
+    /// The options that make another command look at the same sockets.
+    pub scope: String,
 }
 
 impl App {
@@ -115,6 +118,7 @@ impl App {
             held: None,
             interval_ms,
             stale: false,
+            scope: String::new(),
         }
     }
 
@@ -370,6 +374,10 @@ impl App {
     /// The command that shows in full what is selected.
     #[must_use]
     pub fn command(&self) -> String {
+        words::within(&self.bare_command(), &self.scope)
+    }
+
+    fn bare_command(&self) -> String {
         let mut parts: Vec<String> = Vec::new();
         if let Some(frame) = self.frame() {
             let filter = &*frame.filter;
