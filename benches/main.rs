@@ -41,9 +41,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use tcpstate::render::summary::grouped;
 
 use crate::population::{Plan, Population};
-use crate::report::{Outcome, Section, grouped};
+use crate::report::{Outcome, Section};
 use crate::subjects::{ALL, Expected, FLOOR, IDLE, NAMESPACES, Program, Runner, Subject, WALK};
 
 /// A round may not be worth starting when the whole run would take longer than the three minutes promised.

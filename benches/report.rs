@@ -198,19 +198,6 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Thousands in groups, as people read them.
-pub fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// Aligned columns; those in `numbers` to the right.
 fn align<const N: usize>(out: &mut String, headings: &[&str; N], rows: &[[String; N]], numbers: Range<usize>) {
     let mut widths = headings.map(str::len);

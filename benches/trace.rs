@@ -34,6 +34,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
+use tcpstate::render::summary::grouped;
 
 /// Measures tcpstate trace and its peers under one load.
 #[derive(Parser, Debug)]
@@ -478,18 +479,6 @@ fn share_lost(runs: &[Run]) -> String {
         (0, silent) => format!("0 said, {} missing", grouped(silent)),
         (lost, silent) => format!("{:.1} %, and {} missing", percent(lost), grouped(silent)),
     }
-}
-
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 fn about() -> String {

@@ -20,6 +20,7 @@ use crate::collect::owners::Search;
 use crate::collect::plan::{self, Namespaces, Plan};
 use crate::collect::proc::ProcRoot;
 use crate::collect::{self, Ahead, Families, Live, OwnerRoute, OwnersVia, Query, Source, SourceChoice};
+use crate::diagnose::words;
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::{Needs, Row};
 use crate::model::{Gap, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
@@ -409,9 +410,7 @@ impl Session {
 /// The options by which a command looks elsewhere than here, as one types them.
 pub(crate) fn scope(common: &Common) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@".contains(c);
-    let word = |text: &str| {
-        if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
-    };
+    let word = |text: &str| if text.chars().all(plain) { text.to_owned() } else { words::quoted(text) };
     let spaces = common.netns.iter().map(|name| format!("--netns {}", word(name)));
     let root = common.proc_root.iter().map(|path| format!("--proc-root {}", word(&path.display().to_string())));
     spaces.chain(root).collect::<Vec<_>>().join(" ")

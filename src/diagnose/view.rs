@@ -247,26 +247,14 @@ impl<'a> View<'a> {
     /// same namespace and then in every other one.
     #[must_use]
     pub fn mirror(&self, socket: &Socket) -> Option<&'a Socket> {
-        let pairs = self.pairs.get_or_init(|| pair_index(&self.now.sockets));
-        let wanted = FourTuple { ifindex: 0, ..socket.four_tuple().normalised().swapped() };
-        let own = pairs.get(&(socket.netns, wanted));
-        let row = own.or_else(|| {
-            self.now.netns.iter().filter(|n| n.inode != socket.netns).find_map(|n| pairs.get(&(n.inode, wanted)))
-        })?;
-        self.now.sockets.get(*row as usize)
+        other_half(self.now, self.pairs.get_or_init(|| pair_index(&self.now.sockets)), socket)
     }
 
     /// The other half as it was in the snapshot before.
     #[must_use]
     pub fn mirror_before(&self, socket: &Socket) -> Option<&'a Socket> {
         let before = self.before?;
-        let pairs = self.pairs_before.get_or_init(|| pair_index(&before.sockets));
-        let wanted = FourTuple { ifindex: 0, ..socket.four_tuple().normalised().swapped() };
-        let own = pairs.get(&(socket.netns, wanted));
-        let row = own.or_else(|| {
-            before.netns.iter().filter(|n| n.inode != socket.netns).find_map(|n| pairs.get(&(n.inode, wanted)))
-        })?;
-        before.sockets.get(*row as usize)
+        other_half(before, self.pairs_before.get_or_init(|| pair_index(&before.sockets)), socket)
     }
 
     /// The socket with this four-tuple now.
@@ -360,6 +348,14 @@ fn pair_index(sockets: &[Socket]) -> TupleIndex {
         }
     }
     index_of(sockets, |s| own.contains(&s.peer.addr.to_canonical()))
+}
+
+fn other_half<'a>(of: &'a Snapshot, pairs: &TupleIndex, socket: &Socket) -> Option<&'a Socket> {
+    let wanted = FourTuple { ifindex: 0, ..socket.four_tuple().normalised().swapped() };
+    let own = pairs.get(&(socket.netns, wanted));
+    let row = own
+        .or_else(|| of.netns.iter().filter(|n| n.inode != socket.netns).find_map(|n| pairs.get(&(n.inode, wanted))))?;
+    of.sockets.get(*row as usize)
 }
 
 fn index_of(sockets: &[Socket], wanted: impl Fn(&Socket) -> bool + Sync) -> TupleIndex {

@@ -98,6 +98,12 @@ fn folded(mut group: Vec<Finding>) -> Vec<Finding> {
     group
 }
 
+/// The words as one argument of a shell.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// Commands that look at sockets, and can be told where.
 const LOOKING: [&str; 5] = ["list", "summary", "doctor", "watch", "trace"];
 

@@ -226,7 +226,7 @@ fn number(n: u64) -> Cell {
     right(&grouped(n))
 }
 
-/// A number with its thousands set apart: `1 234 567` reads at a glance, and a plain blank is no decimal sign anywhere.
+/// A number with its thousands set apart, which reads at a glance: `1,234,567`.
 #[must_use]
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();

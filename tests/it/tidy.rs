@@ -230,8 +230,7 @@ fn every_file_says_what_it_is_and_none_is_too_long() {
     let mut breaches = Vec::new();
     for file in all_files() {
         let text = read(&file);
-        // A rule's page is its documentation.
-        if !text.starts_with("//! ") && !text.starts_with("#![doc = include_str!(") {
+        if !text.starts_with("//! ") {
             breaches.push(format!("{} does not begin with `//!`", file.display()));
         }
         let lines = text.lines().count();
@@ -243,6 +242,21 @@ fn every_file_says_what_it_is_and_none_is_too_long() {
         }
     }
     assert!(breaches.is_empty(), "{}", breaches.join("\n"));
+}
+
+#[test]
+fn every_rule_begins_with_the_lead_of_its_page_and_includes_it() {
+    for rule in tcpstate::diagnose::RULES {
+        let text = read(format!("src/diagnose/rules/{}.rs", rule.id.replace('-', "_")));
+        let said: Vec<&str> = text.lines().map_while(|l| l.strip_prefix("//! ")).collect();
+        let lead = rule.page.split("\n\n").nth(1).unwrap_or_default();
+        assert_eq!(said.join(" "), lead.split_whitespace().collect::<Vec<_>>().join(" "), "{}", rule.id);
+        assert!(
+            text.contains(&format!("#![doc = include_str!(\"../../../docs/rules/{}.md\")]", rule.id)),
+            "{}",
+            rule.id
+        );
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/abort-storm.md")]
+//! An unusual share of connections ends by reset instead of an orderly close.
 //!
 //! Comes in: the growth of the counters of resets and of new connections. Goes out: one finding per namespace, with the
 //! split by cause. Never here: a single reset; and whose connections they were is a guess, and said to be one.
+//!
+#![doc = include_str!("../../../docs/rules/abort-storm.md")]
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/accept-queue-dead-entries.md")]
+//! Some connections in a listener's queue are already dead: their clients sent RST while they waited.
 //!
 //! Comes in: the length of each accept queue and the connections seen in it, twice. Goes out: one finding per listening
 //! endpoint. Never here: who reset them (no row is left to tell).
+//!
+#![doc = include_str!("../../../docs/rules/accept-queue-dead-entries.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::acceptors::{self, Owner};

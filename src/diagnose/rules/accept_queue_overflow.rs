@@ -1,7 +1,10 @@
-#![doc = include_str!("../../../docs/rules/accept-queue-overflow.md")]
+//! A listener's queue of finished connections is full and the kernel drops new ones, because the program does not call
+//! `accept()` fast enough.
 //!
 //! Comes in: LISTEN rows with their own drops, the namespace's counters. Goes out: one finding per listening endpoint.
 //! Never here: why the owner does not accept (that is what the inspection of its threads tells).
+//!
+#![doc = include_str!("../../../docs/rules/accept-queue-overflow.md")]
 
 use rustc_hash::FxHashMap;
 

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/accept-queue-stalled.md")]
+//! Connections have been waiting for `accept()` for a second or more: the server is not picking them up.
 //!
 //! Comes in: connections that wait in accept queues, with their wait. Goes out: one finding per listening endpoint.
 //! Never here: the limit of the queue.
+//!
+#![doc = include_str!("../../../docs/rules/accept-queue-stalled.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::acceptors::{self, Owner};

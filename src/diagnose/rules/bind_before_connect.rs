@@ -1,7 +1,10 @@
-#![doc = include_str!("../../../docs/rules/bind-before-connect.md")]
+//! A program takes a whole local port for each outgoing connection, because it calls `bind()` with port 0 before
+//! `connect()`.
 //!
 //! Comes in: client rows with the parity of their ports. Goes out: one finding per process that burns whole ports. Never
 //! here: a claim stronger than parity allows.
+//!
+#![doc = include_str!("../../../docs/rules/bind-before-connect.md")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

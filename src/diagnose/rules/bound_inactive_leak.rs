@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/bound-inactive-leak.md")]
+//! A program binds sockets to ports and neither listens nor connects, so those ports are lost for everybody.
 //!
 //! Comes in: rows that are bound and do nothing. Goes out: one finding per owner. Never here: a socket on its way from
 //! bind() to connect().
+//!
+#![doc = include_str!("../../../docs/rules/bound-inactive-leak.md")]
 
 use std::collections::BTreeMap;
 

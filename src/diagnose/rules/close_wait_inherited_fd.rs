@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/close-wait-inherited-fd.md")]
+//! A connection stays open because a child or helper process inherited its descriptor and still holds it.
 //!
 //! Comes in: connections and all their holders. Goes out: one finding per owner and program that merely inherited some. Never
 //! here: which holder is the owner; [`crate::diagnose::holding`] knows.
+//!
+#![doc = include_str!("../../../docs/rules/close-wait-inherited-fd.md")]
 
 use std::collections::BTreeMap;
 

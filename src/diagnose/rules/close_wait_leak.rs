@@ -1,7 +1,10 @@
-#![doc = include_str!("../../../docs/rules/close-wait-leak.md")]
+//! The other side has closed these connections and a program on this host never closes its end, so each one keeps a
+//! descriptor for ever.
 //!
 //! Comes in: CLOSE_WAIT rows that a process holds. Goes out: one finding per process. Never here: rows that nobody has
 //! accepted, or that only a helper holds; other rules have those.
+//!
+#![doc = include_str!("../../../docs/rules/close-wait-leak.md")]
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/close-wait-unaccepted.md")]
+//! Clients connected, waited, gave up and closed before the server called `accept()` for them.
 //!
 //! Comes in: CLOSE_WAIT rows without a file. Goes out: one finding per listener. Never here: who is to blame beyond the
 //! listener's owner.
+//!
+#![doc = include_str!("../../../docs/rules/close-wait-unaccepted.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::acceptors::{self, Owner};

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/closed-socket-fd-leak.md")]
+//! A process keeps descriptors of TCP connections that no longer exist; no socket tool lists them.
 //!
 //! Comes in: descriptors that are TCP sockets and stand in no table, of two scans. Goes out: one finding per process.
 //! Never here: telling a dead connection from a socket that was never connected; from outside they are the same.
+//!
+#![doc = include_str!("../../../docs/rules/closed-socket-fd-leak.md")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

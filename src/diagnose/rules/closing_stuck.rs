@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/closing-stuck.md")]
+//! Both sides closed at the same time, and the peer does not acknowledge our FIN.
 //!
 //! Comes in: CLOSING rows. Goes out: one finding per listener or destination, with the direction in which packets are
 //! lost. Never here: ordinary loss.
+//!
+#![doc = include_str!("../../../docs/rules/closing-stuck.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/dead-peer-retransmit.md")]
+//! Data was sent and no acknowledgement comes: the peer or the path to it is gone, and the kernel keeps trying.
 //!
 //! Comes in: held connections whose retransmission timer runs. Goes out: one finding per silent peer. Never here:
 //! orphans (see `fin-wait1-stuck`), and peers that answer with a shut window (see `zero-window-peer`).
+//!
+#![doc = include_str!("../../../docs/rules/dead-peer-retransmit.md")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

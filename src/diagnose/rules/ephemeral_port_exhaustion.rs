@@ -1,7 +1,10 @@
-#![doc = include_str!("../../../docs/rules/ephemeral-port-exhaustion.md")]
+//! New outgoing connections to one destination are about to fail, or already fail, because every local port that could
+//! be used for it is taken.
 //!
 //! Comes in: routes with their ports. Goes out: one finding per route that is short of them. Never here: the count of
 //! TIME_WAIT by itself.
+//!
+#![doc = include_str!("../../../docs/rules/ephemeral-port-exhaustion.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::attribution::{self, Candidate};

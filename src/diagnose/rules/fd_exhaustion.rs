@@ -1,8 +1,10 @@
-#![doc = include_str!("../../../docs/rules/fd-exhaustion.md")]
+//! A process, or the whole host, is about to run out of file descriptors.
 //!
 //! Comes in: descriptors in use and their limits, of processes with sockets and of the host. Goes out: one finding per
 //! process near its limit, one for the host. Never here: processes without a TCP socket, and those of a namespace that was
 //! not read, unless they hold a socket of one that was.
+//!
+#![doc = include_str!("../../../docs/rules/fd-exhaustion.md")]
 
 use std::collections::BTreeMap;
 

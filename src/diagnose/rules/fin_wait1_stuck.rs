@@ -1,6 +1,8 @@
-#![doc = include_str!("../../../docs/rules/fin-wait1-stuck.md")]
+//! This side has closed, and the peer does not acknowledge our FIN or refuses to take the data before it.
 //!
 //! Comes in: FIN_WAIT1 rows. Goes out: one finding per listener or destination. Never here: ordinary loss.
+//!
+#![doc = include_str!("../../../docs/rules/fin-wait1-stuck.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/fin-wait2-held.md")]
+//! A program shut down its sending side, keeps the socket open, and the peer never closes its side.
 //!
 //! Comes in: FIN_WAIT2 rows that a process holds. Goes out: one finding per process. Never here: remainders (see
 //! `fin-wait2-orphan-pileup`).
+//!
+#![doc = include_str!("../../../docs/rules/fin-wait2-held.md")]
 
 use std::collections::BTreeMap;
 

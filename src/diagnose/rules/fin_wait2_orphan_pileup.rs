@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/fin-wait2-orphan-pileup.md")]
+//! Many connections that this host has closed completely wait for peers that do not close their side.
 //!
 //! Comes in: FIN_WAIT2 remainders, beside the TIME_WAIT of the same place. Goes out: one finding per listener or
 //! destination. Never here: the local process as the culprit (it has closed).
+//!
+#![doc = include_str!("../../../docs/rules/fin-wait2-orphan-pileup.md")]
 
 use rustc_hash::FxHashMap;
 

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/half-open-mirror-missing.md")]
+//! Both ends of this connection are on this host, and one of them no longer exists.
 //!
 //! Comes in: held connections between two addresses of this host. Goes out: one finding per owner of those whose other
 //! half is in no table that was read. Never here: connections whose addresses something may have rewritten.
+//!
+#![doc = include_str!("../../../docs/rules/half-open-mirror-missing.md")]
 
 use std::net::IpAddr;
 

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/idle-no-keepalive.md")]
+//! Connections have been silent for hours and nothing checks whether the peer still exists.
 //!
 //! Comes in: held connections without any timer. Goes out: one finding per owner of those silent for longer than
 //! keepalive would permit. Never here: whether the peer is gone; only a segment can tell.
+//!
+#![doc = include_str!("../../../docs/rules/idle-no-keepalive.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;

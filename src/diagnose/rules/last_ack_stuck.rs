@@ -1,6 +1,8 @@
-#![doc = include_str!("../../../docs/rules/last-ack-stuck.md")]
+//! Both sides have closed, and the peer does not acknowledge our FIN, the last segment that matters.
 //!
 //! Comes in: LAST_ACK rows. Goes out: one finding per listener or destination. Never here: ordinary loss.
+//!
+#![doc = include_str!("../../../docs/rules/last-ack-stuck.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/orphan-limit.md")]
+//! So many sockets have no process any more that the kernel resets them, and their unsent data is lost.
 //!
 //! Comes in: the host's number of orphans and its limit. Goes out: one finding. Never here: why the orphans stay (their
 //! states have rules of their own).
+//!
+#![doc = include_str!("../../../docs/rules/orphan-limit.md")]
 
 use std::collections::BTreeMap;
 

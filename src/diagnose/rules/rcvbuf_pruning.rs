@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/rcvbuf-pruning.md")]
+//! The kernel dropped data that had already arrived, because a receive buffer was full.
 //!
 //! Comes in: counters of data that was dropped for want of buffer, and the drops of single sockets. Goes out: one
 //! finding per process whose sockets dropped, else one for the namespace. Never here: drops of listeners.
+//!
+#![doc = include_str!("../../../docs/rules/rcvbuf-pruning.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;

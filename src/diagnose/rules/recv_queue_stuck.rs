@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/recv-queue-stuck.md")]
+//! Bytes have arrived on this connection and the local program does not read them.
 //!
 //! Comes in: held connections with unread bytes. Goes out: one finding per process that does not read. Never here:
 //! CLOSE_WAIT (see `close-wait-leak`), and connections that nobody has accepted (see `accept-queue-stalled`).
+//!
+#![doc = include_str!("../../../docs/rules/recv-queue-stuck.md")]
 
 use rustc_hash::{FxHashMap, FxHashSet};
 

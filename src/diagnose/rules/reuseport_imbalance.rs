@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/reuseport-imbalance.md")]
+//! Several listeners share one port through SO_REUSEPORT and one of them is stuck while the others idle.
 //!
 //! Comes in: LISTEN rows that share one endpoint and device. Goes out: one finding per such group. Never here: a group
 //! whose every queue is in trouble (that is an overflow, not an imbalance).
+//!
+#![doc = include_str!("../../../docs/rules/reuseport-imbalance.md")]
 
 use std::collections::BTreeMap;
 

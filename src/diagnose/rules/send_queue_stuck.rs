@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/send-queue-stuck.md")]
+//! Bytes that the application wrote do not leave this host, or are not acknowledged.
 //!
 //! Comes in: held connections with the same unacknowledged data twice. Goes out: one finding per owner and cause. Never
 //! here: rows that `zero-window-peer` or `dead-peer-retransmit` reports.
+//!
+#![doc = include_str!("../../../docs/rules/send-queue-stuck.md")]
 
 use std::collections::BTreeMap;
 

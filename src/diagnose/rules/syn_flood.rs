@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/syn-flood.md")]
+//! The half-open connections of a listener look like a SYN flood: many sources that never finish the handshake.
 //!
 //! Comes in: what `syn-queue-pressure` worked out. Goes out: one finding per listening endpoint whose pressure looks
 //! like an attack. Never here: pressure of any other kind.
+//!
+#![doc = include_str!("../../../docs/rules/syn-flood.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::acceptors::{self, Owner};

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/syn-queue-pressure.md")]
+//! A listener has more half-open connections than it can hold, so SYNs are answered with cookies or dropped.
 //!
 //! Comes in: request sockets per listener, the counters of SYN cookies and drops. Goes out: one finding per listening
 //! endpoint, and for `syn-flood` the same facts. Never here: the kernel's log.
+//!
+#![doc = include_str!("../../../docs/rules/syn-queue-pressure.md")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

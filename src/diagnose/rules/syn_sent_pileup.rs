@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/syn-sent-pileup.md")]
+//! Connection attempts to one destination get no answer at all, not even a refusal.
 //!
 //! Comes in: SYN_SENT rows. Goes out: one finding per destination, with what hints at the cause. Never here: ages from
 //! `tcp_info`, which mean nothing in this state; refusals, which never show.
+//!
+#![doc = include_str!("../../../docs/rules/syn-sent-pileup.md")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/sysctl-hazard.md")]
+//! A kernel setting on this host is dangerous for TCP, has no effect, or does not do what its name suggests.
 //!
 //! Comes in: the settings of the namespaces that were read. Goes out: one finding per dangerous or useless setting.
 //! Never here: a bundle of settings to copy; one hazard, one line.
+//!
+#![doc = include_str!("../../../docs/rules/sysctl-hazard.md")]
 
 use std::collections::BTreeMap;
 

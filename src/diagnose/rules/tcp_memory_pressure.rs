@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/tcp-memory-pressure.md")]
+//! The buffers of all TCP sockets of this host together are near the limit, or over it.
 //!
 //! Comes in: the pages of all TCP buffers of the host, their three limits, the counters of the namespaces. Goes out:
 //! one finding for the host. Never here: UDP, and the limits of cgroups.
+//!
+#![doc = include_str!("../../../docs/rules/tcp-memory-pressure.md")]
 
 use std::net::IpAddr;
 

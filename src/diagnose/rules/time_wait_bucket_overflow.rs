@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/time-wait-bucket-overflow.md")]
+//! The kernel's table of TIME_WAIT sockets is full, so connections are closed without their TIME_WAIT.
 //!
 //! Comes in: sockstat, `tcp_max_tw_buckets` and counters of each namespace. Goes out: one finding per namespace at its
 //! limit. Never here: a recommendation to lower it.
+//!
+#![doc = include_str!("../../../docs/rules/time-wait-bucket-overflow.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};

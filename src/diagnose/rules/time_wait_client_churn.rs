@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/time-wait-client-churn.md")]
+//! A process on this host opens many short connections and closes them first, so their ports rest in TIME_WAIT.
 //!
 //! Comes in: routes with their ports. Goes out: one finding per route that churns and is not yet short of ports. Never
 //! here: what `ephemeral-port-exhaustion` says already.
+//!
+#![doc = include_str!("../../../docs/rules/time-wait-client-churn.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::attribution;

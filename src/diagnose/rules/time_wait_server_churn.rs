@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/time-wait-server-churn.md")]
+//! A server on this host closes connections first, so it keeps the TIME_WAIT that a client could have kept.
 //!
 //! Comes in: TIME_WAIT rows of our listeners. Goes out: one explanation per listener, a warning only where a peer or the
 //! kernel suffers. Never here: an alarm over a count.
+//!
+#![doc = include_str!("../../../docs/rules/time-wait-server-churn.md")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

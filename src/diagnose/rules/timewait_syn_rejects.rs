@@ -1,7 +1,10 @@
-#![doc = include_str!("../../../docs/rules/timewait-syn-rejects.md")]
+//! New connections are refused because their SYN runs into an old TIME_WAIT socket of the same four-tuple and looks
+//! older than it.
 //!
 //! Comes in: counters of refused segments, `tcp_tw_recycle`. Goes out: one finding per namespace. Never here: advice to
 //! switch timestamps off.
+//!
+#![doc = include_str!("../../../docs/rules/timewait-syn-rejects.md")]
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/unattributed-sockets.md")]
+//! Some sockets belong to a descriptor of somebody, but no process could be named for them.
 //!
 //! Comes in: sockets with an inode for which no process was found. Goes out: one finding, an explanation. Never here: an
 //! accusation.
+//!
+#![doc = include_str!("../../../docs/rules/unattributed-sockets.md")]
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,9 @@
-#![doc = include_str!("../../../docs/rules/zero-window-peer.md")]
+//! The remote application has stopped reading, so its window is zero and our data cannot leave.
 //!
 //! Comes in: held connections whose window probe timer runs. Goes out: one finding per writer, and per reader when it
 //! is on this host. Never here: orphans with a shut window (see `fin-wait1-stuck`).
+//!
+#![doc = include_str!("../../../docs/rules/zero-window-peer.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;

@@ -390,7 +390,7 @@ impl App {
             if line.socket.state.has_peer() {
                 parts.push(format!("dst {peer}"));
             }
-            return format!("tcpstate list -tanopiem {}", quoted(&parts.join(" and ")));
+            return format!("tcpstate list -tanopiem {}", words::quoted(&parts.join(" and ")));
         }
         let drill = self.drill.clone().or_else(|| match self.tab {
             Tab::States | Tab::Machine => self.states().get(self.cursor()).map(|s| of_state(*s)),
@@ -413,7 +413,7 @@ impl App {
         if parts.is_empty() {
             "tcpstate list".into()
         } else {
-            format!("tcpstate list {}", quoted(&parts.join(" and ")))
+            format!("tcpstate list {}", words::quoted(&parts.join(" and ")))
         }
     }
 
@@ -421,11 +421,6 @@ impl App {
     pub(super) fn label(id: &GroupId, names: &dyn Names) -> String {
         crate::render::watch::group_label(id, names)
     }
-}
-
-/// The words as one argument of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn of_state(state: State) -> Drill {
