@@ -194,7 +194,7 @@ pub struct Tracker {
     /// resumes by place in it): then only what is missing twice is gone.
     pub tolerant: bool,
     /// Rows that were followed under another selection, until when: what was known of them still holds.
-    attic: FxHashMap<Key, Entry>,
+    retired: FxHashMap<Key, Entry>,
     attic_until_ms: u64,
     /// Newcomers of this sample are admitted without being arrivals: the share that is followed was just raised.
     admitting: bool,
@@ -218,7 +218,7 @@ impl Tracker {
             dwell: [Dwell::default(); State::SLOTS],
             keep_events: false,
             tolerant: false,
-            attic: FxHashMap::default(),
+            retired: FxHashMap::default(),
             attic_until_ms: 0,
             admitting: false,
         }
@@ -228,17 +228,17 @@ impl Tracker {
     /// they had; those without cookies cannot be recognised.
     #[must_use]
     pub fn renewed(self) -> Tracker {
-        let mut attic = self.attic;
-        if attic.len() + self.rows.len() > self.cap {
-            attic.clear();
+        let mut retired = self.retired;
+        if retired.len() + self.rows.len() > self.cap {
+            retired.clear();
         }
         if !self.numbered {
-            attic.extend(self.rows);
+            retired.extend(self.rows);
         }
         Tracker {
             keep_events: self.keep_events,
             tolerant: self.tolerant,
-            attic,
+            retired,
             attic_until_ms: self.now_ms + ATTIC_MS,
             ..Tracker::new(self.cap)
         }
@@ -247,7 +247,7 @@ impl Tracker {
     /// Begins a sample.
     pub fn begin(&mut self, now_ms: u64) {
         if now_ms > self.attic_until_ms {
-            self.attic = FxHashMap::default();
+            self.retired = FxHashMap::default();
         }
         self.before_ms = (self.sample > 0).then_some(self.now_ms);
         self.sample += 1;
@@ -326,7 +326,7 @@ impl Tracker {
         });
         if before.is_none() {
             sight.followed = true;
-            if let Some(known) = self.attic.remove(&key) {
+            if let Some(known) = self.retired.remove(&key) {
                 (sight.owner, sight.traced, sight.first_ms) = (known.owner, known.traced, known.first_ms);
                 if known.state == socket.state {
                     (sight.since_ms, sight.since_known) = (known.since_ms, known.since_known);
@@ -499,7 +499,7 @@ impl Tracker {
                 mark(entry.owner);
             }
         }
-        for entry in self.attic.values() {
+        for entry in self.retired.values() {
             mark(entry.owner);
         }
         for event in &self.tick.events {

@@ -18,7 +18,7 @@ use crate::cli::{doctor, select, signal};
 use crate::collect::bpf::trace::Lost;
 use crate::collect::changes::Changes;
 use crate::collect::names::SystemNames;
-use crate::collect::remains::Remains;
+use crate::collect::timewait::TimewaitLookup;
 use crate::filter::Expr;
 use crate::model::column::Row;
 use crate::model::transition::{By, Transition};
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut changes = if let Some(changes) = traced(args, ring_bytes, &place, &filter, &mut gaps)? {
         head.source = changes.via();
         head.netns = place.one();
-        remains = args.life.then(|| Remains::of(&session.live));
+        remains = args.life.then(|| TimewaitLookup::of(&session.live));
         changes
     } else {
         if place == Place::Host && args.common.netns.is_empty() {
@@ -178,7 +178,7 @@ struct Trace<'a> {
     names: SystemNames,
     layout: lines::Layout,
     lives: Lives,
-    remains: Option<Remains>,
+    remains: Option<TimewaitLookup>,
     matrix: lines::Matrix,
     shown: u64,
     seen: u64,

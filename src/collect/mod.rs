@@ -17,8 +17,8 @@ pub mod owners;
 pub mod plan;
 pub mod poll;
 pub mod proc;
-pub mod remains;
 pub mod snapshot;
+pub mod timewait;
 pub mod tracefs;
 
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ use containers::Containers;
 pub use error::Error;
 use netlink::request::Walk;
 use netlink::{Attributes, Channel, Request};
-use netns::Space;
+use netns::NetnsHandle;
 pub use owners::{Finder, OwnerRoute, OwnersVia};
 use proc::{ProcRoot, net_tcp};
 
@@ -165,7 +165,7 @@ pub struct Live {
     root: ProcRoot,
     choice: SourceChoice,
     /// The namespaces to look into, each once.
-    spaces: Vec<Place>,
+    spaces: Vec<NetnsSource>,
     /// Whether `sock_diag` answers.
     netlink: bool,
     /// Why `/proc` is used although nobody asked for it.
@@ -208,17 +208,17 @@ impl Fallback {
 }
 
 /// A namespace to look into.
-struct Place {
-    space: Space,
+struct NetnsSource {
+    space: NetnsHandle,
     /// Kept open in our own namespace; in others it lives as long as a dump, as there may be hundreds.
     channel: Option<Channel>,
     /// What the last visit saw.
-    seen: Option<Seen>,
+    seen: Option<NetnsProbe>,
 }
 
 /// What one visit to a namespace sees: entering costs more than reading, and there may be hundreds.
 #[derive(Debug)]
-struct Seen {
+struct NetnsProbe {
     at: Instant,
     /// `ip_local_port_range`.
     ephemeral: (u16, u16),
@@ -230,13 +230,13 @@ struct Seen {
     used: bool,
 }
 
-impl Seen {
+impl NetnsProbe {
     /// Reads what is seen from within.
-    fn look(root: &ProcRoot) -> Seen {
+    fn look(root: &ProcRoot) -> NetnsProbe {
         let sockstat = proc::counters::sockstat(root);
         let range = std::fs::read_to_string(root.path().join("sys/net/ipv4/ip_local_port_range")).unwrap_or_default();
         let mut words = range.split_ascii_whitespace().map(str::parse);
-        Seen {
+        NetnsProbe {
             at: Instant::now(),
             ephemeral: match (words.next(), words.next()) {
                 (Some(Ok(low)), Some(Ok(high))) => (low, high),
@@ -254,16 +254,16 @@ impl Seen {
     }
 }
 
-impl Place {
-    fn new(space: Space, seen: Option<Seen>) -> Place {
-        Place { space, channel: None, seen }
+impl NetnsSource {
+    fn new(space: NetnsHandle, seen: Option<NetnsProbe>) -> NetnsSource {
+        NetnsSource { space, channel: None, seen }
     }
 
     /// What there is to see now.
-    fn look(&mut self, root: &ProcRoot) -> Result<&Seen, Error> {
-        let seen = match self.seen.take().filter(Seen::is_fresh) {
+    fn look(&mut self, root: &ProcRoot) -> Result<&NetnsProbe, Error> {
+        let seen = match self.seen.take().filter(NetnsProbe::is_fresh) {
             Some(seen) => seen,
-            None => self.space.inside(|| Seen::look(root))?,
+            None => self.space.inside(|| NetnsProbe::look(root))?,
         };
         Ok(self.seen.insert(seen))
     }
@@ -285,7 +285,7 @@ impl Place {
         let channel = match seen.as_ref().filter(|s| s.is_fresh()).map(|s| s.empty) {
             Some(true) => Ok(None),
             Some(false) => self.space.inside(open)?,
-            None => self.space.inside(|| if seen.insert(Seen::look(root)).empty { Ok(None) } else { open() })?,
+            None => self.space.inside(|| if seen.insert(NetnsProbe::look(root)).empty { Ok(None) } else { open() })?,
         };
         if let Some(seen) = seen {
             seen.used |= states != StateSet::LISTEN;
@@ -325,7 +325,7 @@ impl Live {
             containers: Arc::new(Containers::new(&root)),
             root,
             choice,
-            spaces: vec![Place::new(Space::own(netns), None)],
+            spaces: vec![NetnsSource::new(NetnsHandle::own(netns), None)],
             netlink: false,
             fallback: None,
             two_passes: false,
@@ -384,8 +384,8 @@ impl Live {
     pub fn enter(&mut self, wanted: &[netns::Wanted]) -> Result<(), Error> {
         let own = self.spaces.iter().find(|p| p.space.is_own()).map_or(0, |p| p.space.inode);
         let mut channel = self.spaces.iter_mut().find_map(|p| p.channel.take());
-        let found = netns::find(wanted, &self.root, own, &|| Seen::look(&self.root))?;
-        self.spaces = found.spaces.into_iter().map(|(space, seen)| Place::new(space, Some(seen))).collect();
+        let found = netns::find(wanted, &self.root, own, &|| NetnsProbe::look(&self.root))?;
+        self.spaces = found.spaces.into_iter().map(|(space, seen)| NetnsSource::new(space, Some(seen))).collect();
         for place in &mut self.spaces {
             if place.space.is_own() {
                 place.channel = channel.take();
@@ -406,7 +406,7 @@ impl Live {
     }
 
     /// The namespaces that are seen.
-    pub fn spaces(&self) -> impl ExactSizeIterator<Item = &Space> {
+    pub fn spaces(&self) -> impl ExactSizeIterator<Item = &NetnsHandle> {
         self.spaces.iter().map(|p| &p.space)
     }
 
@@ -455,7 +455,7 @@ impl Live {
         sum
     }
 
-    fn facts_of(&self, space: &Space) -> crate::model::snapshot::Netns {
+    fn facts_of(&self, space: &NetnsHandle) -> crate::model::snapshot::Netns {
         let read = || proc::counters::netns(&self.root, space.inode, space.name.clone());
         space.inside(read).unwrap_or_else(|_| crate::model::snapshot::Netns {
             inode: space.inode,

@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::collect::containers::Containers;
 use crate::collect::kernel_users;
-use crate::collect::netns::{self, Space};
+use crate::collect::netns::{self, NetnsHandle};
 use crate::collect::proc::ProcRoot;
 use crate::filter::Resolver;
 use crate::model::Socket;
@@ -42,7 +42,7 @@ pub struct SystemNames {
     namespaces: OnceCell<BTreeMap<u64, String>>,
     cgroup_mount: OnceCell<Option<CgroupMount>>,
     /// Namespaces other than our own that rows come from.
-    spaces: Vec<Space>,
+    spaces: Vec<NetnsHandle>,
     /// Whether no row comes from our own.
     only_foreign: bool,
 }
@@ -64,9 +64,9 @@ impl SystemNames {
 
     /// Names that hold in these namespaces.
     #[must_use]
-    pub fn of(spaces: impl Iterator<Item = Space>) -> SystemNames {
-        let spaces: Vec<Space> = spaces.collect();
-        let only_foreign = !spaces.iter().any(Space::is_own);
+    pub fn of(spaces: impl Iterator<Item = NetnsHandle>) -> SystemNames {
+        let spaces: Vec<NetnsHandle> = spaces.collect();
+        let only_foreign = !spaces.iter().any(NetnsHandle::is_own);
         SystemNames { spaces: spaces.into_iter().filter(|s| !s.is_own()).collect(), only_foreign, ..Default::default() }
     }
 }

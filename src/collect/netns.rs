@@ -29,7 +29,7 @@ const SPARE_DESCRIPTORS: u64 = 384;
 
 /// A namespace that can be entered, or at least tried.
 #[derive(Clone, Debug)]
-pub struct Space {
+pub struct NetnsHandle {
     pub inode: u64,
     /// Name below `/run/netns`.
     pub name: Option<String>,
@@ -37,11 +37,11 @@ pub struct Space {
     handle: Option<Arc<OwnedFd>>,
 }
 
-impl Space {
+impl NetnsHandle {
     /// The namespace of this process.
     #[must_use]
-    pub fn own(inode: u64) -> Space {
-        Space { inode, name: None, handle: None }
+    pub fn own(inode: u64) -> NetnsHandle {
+        NetnsHandle { inode, name: None, handle: None }
     }
 
     /// Whether it is that of this process.
@@ -91,7 +91,7 @@ pub enum Wanted {
 /// The namespaces to look into, each with what was seen when it was entered, and what is missing.
 #[derive(Debug)]
 pub struct Found<T> {
-    pub spaces: Vec<(Space, T)>,
+    pub spaces: Vec<(NetnsHandle, T)>,
     pub gaps: Vec<Gap>,
     /// Namespaces that are known to exist and could not be entered.
     pub refused: u32,
@@ -131,7 +131,7 @@ pub fn find<T: Send>(
     all(root, own, look)
 }
 
-fn named(word: &str, root: &ProcRoot, own: u64, names: &BTreeMap<u64, String>) -> Result<Space, Error> {
+fn named(word: &str, root: &ProcRoot, own: u64, names: &BTreeMap<u64, String>) -> Result<NetnsHandle, Error> {
     let below = |folder: &str| Path::new(folder).join(word);
     let path = if word.contains('/') {
         PathBuf::from(word)
@@ -152,7 +152,7 @@ fn named(word: &str, root: &ProcRoot, own: u64, names: &BTreeMap<u64, String>) -
             .hint("give a name of `ip netns list`, a process id, a path or `all`"));
     };
     let name = names.get(&inode).cloned();
-    Ok(Space { inode, name, handle: (inode != own).then(|| Arc::new(handle)) })
+    Ok(NetnsHandle { inode, name, handle: (inode != own).then(|| Arc::new(handle)) })
 }
 
 fn all<T: Send>(root: &ProcRoot, own: u64, look: &(dyn Fn() -> T + Sync)) -> Result<Found<T>, Error> {
@@ -186,7 +186,7 @@ fn all<T: Send>(root: &ProcRoot, own: u64, look: &(dyn Fn() -> T + Sync)) -> Res
     let mut refused = Vec::new();
     let mut why = String::new();
     for (inode, handle) in handles {
-        let space = Space { inode, name: names.get(&inode).cloned(), handle: handle.map(Arc::new) };
+        let space = NetnsHandle { inode, name: names.get(&inode).cloned(), handle: handle.map(Arc::new) };
         match space.inside(look) {
             Ok(seen) if space.is_own() => found.spaces.insert(0, (space, seen)),
             Ok(seen) => found.spaces.push((space, seen)),

@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::changes::monotonic_ns;
-use super::netlink::destroyed::{Farewell, Farewells};
+use super::netlink::destroyed::{DestroyEvent, Farewells};
 use super::{Error, Live, Query};
 use crate::model::transition::{Traffic, Transition};
 use crate::model::{Endpoint, Family, Gap, RowKind, Socket, State, StateSet};
@@ -63,7 +63,7 @@ impl Poll {
     /// # Errors
     /// When no dump can be taken.
     pub fn begin(live: Live, interval: Duration) -> Result<Poll, Error> {
-        let open = |space: &super::Space| space.inside(|| Farewells::open(space.inode)).and_then(|opened| opened);
+        let open = |space: &super::NetnsHandle| space.inside(|| Farewells::open(space.inode)).and_then(|opened| opened);
         // Without them traffic and what no look shows stay unknown.
         let farewells: Option<Vec<Farewells>> = live.spaces().map(|space| open(space).ok()).collect();
         let mut poll = Poll {
@@ -236,7 +236,7 @@ impl Poll {
 
 /// Finds out whose last words these are.
 fn take(
-    f: &Farewell,
+    f: &DestroyEvent,
     known: &mut FxHashMap<Identity, Seen>,
     remains: &mut FxHashMap<Tuple, Identity>,
     strays: &mut FxHashMap<Tuple, Traffic>,

@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use rustc_hash::FxHashMap;
 
 use crate::aggregate::Role;
-use crate::diagnose::acceptors::{self, Owner};
-use crate::diagnose::ends;
 use crate::diagnose::finding::{Evidence, Finding, Subject};
+use crate::diagnose::listener_owner::{self, Owner};
+use crate::diagnose::peers;
 use crate::diagnose::retries;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -67,7 +67,7 @@ pub struct Group<'a> {
 #[must_use]
 pub fn groups<'a>(view: &View<'a>, wanted: impl Fn(&Socket) -> bool) -> Vec<Group<'a>> {
     let mut places: BTreeMap<(u64, Place), Vec<&'a Socket>> = BTreeMap::new();
-    for socket in view.restless().filter(|s| wanted(s)) {
+    for socket in view.active().filter(|s| wanted(s)) {
         let place = match view.role(socket) {
             Role::Server(i) => Place::Listener(view.listeners(socket.netns).get(i).local),
             Role::FormerServer => Place::Listener(socket.local),
@@ -102,7 +102,7 @@ pub fn is_stuck(view: &View<'_>, socket: &Socket) -> bool {
 /// Whether the peer refuses data: its window is shut and we probe. With an open one the probes do not even leave.
 #[must_use]
 pub fn is_window_shut(socket: &Socket) -> bool {
-    socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe) && !ends::cannot_leave(socket)
+    socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe) && !peers::cannot_leave(socket)
 }
 
 /// Memory of the send queues, as far as it was told.
@@ -179,7 +179,7 @@ pub fn subject(view: &View<'_>, group: &Group<'_>) -> Subject {
         && let Some(queue) = view.queues().get(group.netns, at)
         && let Some(owner) = Owner::of(view, &queue.listeners)
     {
-        acceptors::subject(view, Some(&owner), group.netns, at)
+        listener_owner::subject(view, Some(&owner), group.netns, at)
     } else {
         let uid = group.rows.iter().find_map(|s| s.uid.filter(|uid| *uid != 0));
         Subject { netns: (group.netns != 0).then_some(group.netns), uid, ..Subject::default() }
@@ -220,7 +220,7 @@ pub fn evidence(view: &View<'_>, finding: Finding, group: &Group<'_>) -> Finding
 #[must_use]
 pub fn cause(view: &View<'_>, group: &Group<'_>) -> String {
     let shut = group.rows.iter().filter(|s| is_window_shut(s)).count() * 2 > group.rows.len();
-    if group.rows.iter().filter(|s| ends::cannot_leave(s)).count() * 2 > group.rows.len() {
+    if group.rows.iter().filter(|s| peers::cannot_leave(s)).count() * 2 > group.rows.len() {
         return "our segments do not leave this host (no route, no interface, or a local firewall)".into();
     }
     let ends = other_ends(view, &group.rows);

@@ -6,15 +6,14 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub mod acceptors;
 pub mod arrivals;
 pub mod attribution;
 pub mod closing;
 pub mod descriptors;
-pub mod doing;
-pub mod ends;
+pub mod fd_inheritance;
 pub mod finding;
-pub mod holding;
+pub mod listener_owner;
+pub mod peers;
 pub mod ports;
 pub mod programs;
 pub mod queues;
@@ -26,6 +25,7 @@ pub mod rules;
 pub(crate) mod testkit;
 pub mod thresholds;
 pub mod view;
+pub mod wait_state;
 pub mod words;
 
 use crate::aggregate::Coverage;

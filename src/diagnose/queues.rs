@@ -1,7 +1,7 @@
 //! The queues of every listener: who waits to be accepted, who has not finished the handshake.
 //!
 //! Comes in: the rows of a snapshot, in one pass. Goes out: one [`Queue`] per listening endpoint. Never here: who should
-//! accept (`acceptors`), or judgement.
+//! accept (`listener_owner`), or judgement.
 
 use rustc_hash::FxHashMap;
 
@@ -144,7 +144,7 @@ impl<'a> Queues<'a> {
 #[must_use]
 pub fn local_callers(view: &View<'_>) -> FxHashMap<(u64, Endpoint), u64> {
     let mut callers = FxHashMap::default();
-    for socket in view.restless().filter(|s| s.state == State::SynSent) {
+    for socket in view.active().filter(|s| s.state == State::SynSent) {
         if let Some(queue) = called(view, socket) {
             *callers.entry((queue.netns, queue.local)).or_default() += 1;
         }

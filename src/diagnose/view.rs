@@ -32,7 +32,7 @@ pub struct View<'a> {
     inspected: Option<&'a Inspected>,
     listeners: FxHashMap<u64, Listeners>,
     roles: OnceLock<Vec<Role>>,
-    restless: OnceLock<Vec<u32>>,
+    active: OnceLock<Vec<u32>>,
     held: OnceLock<Vec<(OwnerStatus, &'a [Holder])>>,
     tuples: OnceLock<TupleIndex>,
     pairs: OnceLock<TupleIndex>,
@@ -55,7 +55,7 @@ impl<'a> View<'a> {
             inspected: None,
             listeners: listeners_of(now),
             roles: OnceLock::new(),
-            restless: OnceLock::new(),
+            active: OnceLock::new(),
             held: OnceLock::new(),
             tuples: OnceLock::new(),
             pairs: OnceLock::new(),
@@ -107,15 +107,15 @@ impl<'a> View<'a> {
 
     /// The rows in which something happens or waits: all but connections at rest, which are most of a busy host, and of
     /// which most rules need no row.
-    pub fn restless(&self) -> impl Iterator<Item = &'a Socket> + Clone {
+    pub fn active(&self) -> impl Iterator<Item = &'a Socket> + Clone {
         self.restless_rows().map(|(socket, _)| socket)
     }
 
     /// The same with their roles.
     pub fn restless_rows(&self) -> impl Iterator<Item = (&'a Socket, Role)> + Clone {
-        let places = self.restless.get_or_init(|| {
+        let places = self.active.get_or_init(|| {
             let rows = self.now.sockets.iter().zip(0u32..);
-            rows.filter(|(s, _)| !is_at_rest(s)).map(|(_, place)| place).collect()
+            rows.filter(|(s, _)| !is_idle(s)).map(|(_, place)| place).collect()
         });
         places.iter().map(|place| (&self.now.sockets[*place as usize], self.roles()[*place as usize]))
     }
@@ -149,7 +149,7 @@ impl<'a> View<'a> {
     /// The queues of every listener.
     #[must_use]
     pub fn queues(&self) -> &Queues<'a> {
-        self.queues.get_or_init(|| Queues::new(self.restless(), &self.listeners))
+        self.queues.get_or_init(|| Queues::new(self.active(), &self.listeners))
     }
 
     /// The queues as they were in the snapshot before.
@@ -316,7 +316,7 @@ fn listeners_of(snapshot: &Snapshot) -> FxHashMap<u64, Listeners> {
 }
 
 /// Whether a connection is established, belongs to somebody, has nothing in its queues and no timer but that of keepalive.
-fn is_at_rest(socket: &Socket) -> bool {
+fn is_idle(socket: &Socket) -> bool {
     socket.state == State::Established
         && socket.kind == RowKind::Full
         && socket.inode != 0

@@ -160,7 +160,7 @@ pub struct Inspection {
     pub watches: Vec<EpollWatch>,
     /// How many io_uring instances it has.
     pub io_urings: u32,
-    pub threads: Vec<ThreadStand>,
+    pub threads: Vec<ThreadState>,
     /// Threads beyond those that were read.
     pub threads_not_read: u32,
     /// Jars that it has open (their names) and libraries that it has mapped (name and folder), sorted.
@@ -180,7 +180,7 @@ pub struct EpollWatch {
 
 /// Where a thread stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ThreadStand {
+pub struct ThreadState {
     pub tid: u32,
     pub name: String,
     pub state: Option<char>,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tcpstate::collect::proc::ProcRoot;
 use tcpstate::collect::{Live, SourceChoice};
-use tcpstate::diagnose::doing::{Class, doing};
+use tcpstate::diagnose::wait_state::{Class, doing};
 use tcpstate::diagnose::{self, Diagnosis, Evidence, Finding, Severity, Thresholds, View};
 use tcpstate::model::{Snapshot, Socket, State};
 

@@ -19,7 +19,7 @@ use anyhow::{anyhow, bail};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::place::{Place, Placed};
-use super::tracing::Beside;
+use super::tracing::BackgroundTrace;
 use crate::aggregate::ownership::{NOBODY, Ownership};
 use crate::aggregate::tracker::Sight;
 use crate::aggregate::{Accounts, Listeners, Reading, TracedSums, Tracker};
@@ -103,7 +103,7 @@ pub(crate) struct Sampler {
     findings: Arc<Vec<Sighting>>,
     skipped: u64,
     judge_gaps: Vec<Gap>,
-    trace: Beside,
+    trace: BackgroundTrace,
 }
 
 impl Sampler {
@@ -140,7 +140,7 @@ impl Sampler {
             skipped: 0,
             judge_gaps: Vec::new(),
             // Without owners and unasked it would be for the sums alone.
-            trace: Beside::new(args.trace, !args.no_trace && !args.common.no_owners),
+            trace: BackgroundTrace::new(args.trace, !args.no_trace && !args.common.no_owners),
         })
     }
 

@@ -34,7 +34,7 @@ const ROUND: Duration = Duration::from_millis(200);
 const TOO_MANY: u64 = 20_000;
 
 /// The trace of a watch, wherever it stands.
-pub(super) struct Beside {
+pub(super) struct BackgroundTrace {
     stands: Stands,
     /// Why there is none, where there should be one.
     gap: Option<Gap>,
@@ -49,10 +49,10 @@ enum Stands {
     Off,
 }
 
-impl Beside {
-    pub(super) fn new(insisted: bool, wanted: bool) -> Beside {
+impl BackgroundTrace {
+    pub(super) fn new(insisted: bool, wanted: bool) -> BackgroundTrace {
         let stands = if insisted || wanted { Stands::Wanted(insisted) } else { Stands::Off };
-        Beside { stands, gap: None, closers: FxHashMap::default() }
+        BackgroundTrace { stands, gap: None, closers: FxHashMap::default() }
     }
 
     /// Begins, if it is to be begun.

@@ -72,7 +72,7 @@ const READ_BYTES: usize = 32 * 1024;
 
 /// How the program tells a socket from another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sieve {
+enum Prefilter {
     /// `bpf_sock_from_file` leads to the socket, so its type and family can be read (Linux 5.11).
     Tcp,
     /// The file's inode is of sockfs. Not the file type `S_IFSOCK`: the inode of a unix socket's path, held by an
@@ -125,7 +125,7 @@ impl Layout {
     }
 
     /// The program. Its context is `struct bpf_iter__task_file { meta, task, u32 fd, file }`, 8 bytes each.
-    fn program(&self, sieve: Sieve) -> Result<Vec<Insn>, AsmError> {
+    fn program(&self, prefilter: Prefilter) -> Result<Vec<Insn>, AsmError> {
         use Reg::{Frame, R0, R1, R2, R3, R6, R7, R8};
         let mut a = Asm::new();
         let out = a.label();
@@ -137,8 +137,8 @@ impl Layout {
         a.load(Width::Double, R8, R6, 24); //           r8 = ctx->file
         a.jump_if_eq(R8, 0, out);
 
-        match sieve {
-            Sieve::Tcp => {
+        match prefilter {
+            Prefilter::Tcp => {
                 a.mov(R1, R8);
                 a.call(Helper::SockFromFile); //         r0 = struct socket, or null
                 a.jump_if_eq(R0, 0, out);
@@ -152,7 +152,7 @@ impl Layout {
                 a.bind(internet);
                 a.load_field(R3, R8, self.file_inode);
             }
-            Sieve::AnySocket => {
+            Prefilter::AnySocket => {
                 a.load_field(R3, R8, self.file_inode);
                 a.load_field(R1, R3, self.inode_sb);
                 a.load_field(R1, R1, self.sb_magic);
@@ -196,19 +196,19 @@ impl Layout {
 pub fn socket_holders(each: &mut dyn FnMut(SocketFd)) -> Result<Stats, Unavailable> {
     pids_are_ours()?;
     let layout = Layout::new(&mut Btf::parse(&kernel_btf()?)?)?;
-    match walk(&layout, Sieve::Tcp, each) {
+    match walk(&layout, Prefilter::Tcp, each) {
         // Nothing was handed out: the program did not load. Before Linux 5.11 the helper is unknown.
-        Err(Unavailable::Refused { .. }) => walk(&layout, Sieve::AnySocket, each),
+        Err(Unavailable::Refused { .. }) => walk(&layout, Prefilter::AnySocket, each),
         result => result,
     }
 }
 
-fn walk(layout: &Layout, sieve: Sieve, each: &mut dyn FnMut(SocketFd)) -> Result<Stats, Unavailable> {
-    let code = layout.program(sieve).map_err(|source| Unavailable::Assemble { program: "owners", source })?;
+fn walk(layout: &Layout, prefilter: Prefilter, each: &mut dyn FnMut(SocketFd)) -> Result<Stats, Unavailable> {
+    let code = layout.program(prefilter).map_err(|source| Unavailable::Assemble { program: "owners", source })?;
     let program = sys::load_program("owners", &code, Attach::Iterator, layout.iterator)?;
     let mut iterator = std::fs::File::from(sys::open_iterator(program.as_fd())?);
     let mut threads = Vec::new();
-    let mut stats = Stats { tcp_only: sieve == Sieve::Tcp, ..Stats::default() };
+    let mut stats = Stats { tcp_only: prefilter == Prefilter::Tcp, ..Stats::default() };
     let mut buffer = vec![0; READ_BYTES];
     let mut filled = 0;
     loop {
@@ -288,26 +288,26 @@ mod tests {
 
     /// The road for kernels before 5.11 works on this one too, and sees at least the TCP sockets.
     #[test]
-    fn both_sieves_see_the_same_tcp_socket() {
-        let Some(()) = kernel_or_skip("both_sieves_see_the_same_tcp_socket") else { return };
+    fn both_prefilters_see_the_same_tcp_socket() {
+        let Some(()) = kernel_or_skip("both_prefilters_see_the_same_tcp_socket") else { return };
         let tcp = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let udp = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
         let layout = Layout::new(&mut Btf::parse(&kernel_btf().unwrap()).unwrap()).unwrap();
-        let ours = |sieve| {
+        let ours = |prefilter| {
             let mut inodes = Vec::new();
-            let stats = walk(&layout, sieve, &mut |d: SocketFd| {
+            let stats = walk(&layout, prefilter, &mut |d: SocketFd| {
                 if d.tgid == std::process::id() {
                     inodes.push(d.inode);
                 }
             });
-            assert_eq!(stats.unwrap().tcp_only, sieve == Sieve::Tcp);
+            assert_eq!(stats.unwrap().tcp_only, prefilter == Prefilter::Tcp);
             inodes
         };
         let inode = |socket: &dyn AsFd| rustix::fs::fstat(socket.as_fd()).unwrap().st_ino;
-        for (sieve, sees_udp) in [(Sieve::Tcp, false), (Sieve::AnySocket, true)] {
-            let inodes = ours(sieve);
-            assert!(inodes.contains(&inode(&tcp)), "{sieve:?}");
-            assert_eq!(inodes.contains(&inode(&udp)), sees_udp, "{sieve:?}");
+        for (prefilter, sees_udp) in [(Prefilter::Tcp, false), (Prefilter::AnySocket, true)] {
+            let inodes = ours(prefilter);
+            assert!(inodes.contains(&inode(&tcp)), "{prefilter:?}");
+            assert_eq!(inodes.contains(&inode(&udp)), sees_udp, "{prefilter:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The last words of sockets: what the kernel says of each when it is destroyed.
 //!
 //! Comes in: messages of the multicast groups `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, of the network
-//! namespace in which the channel was opened. Goes out: a [`Farewell`] for each, and how many found no room. Needs no
+//! namespace in which the channel was opened. Goes out: a [`DestroyEvent`] for each, and how many found no room. Needs no
 //! right. Never here: whose socket it was.
 //!
 //! The kernel sends one when the memory of a full socket is freed (`sk_destruct`, `net/core/sock.c`): after the end of the
@@ -31,7 +31,7 @@ const DROPS: usize = 8;
 
 /// What the kernel said of a socket at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Farewell {
+pub struct DestroyEvent {
     pub netns: u64,
     pub cookie: u64,
     /// 0.0.0.0:0 when a reset ended it.
@@ -80,7 +80,7 @@ impl Farewells {
     ///
     /// # Errors
     /// What the system says, except that there was no room: see [`Farewells::lost`].
-    pub fn drain(&mut self, each: &mut dyn FnMut(Farewell)) -> io::Result<()> {
+    pub fn drain(&mut self, each: &mut dyn FnMut(DestroyEvent)) -> io::Result<()> {
         loop {
             let mut room = &mut self.buffer[..];
             match self.socket.recv(&mut room, libc::MSG_DONTWAIT) {
@@ -119,7 +119,7 @@ impl AsFd for Farewells {
 }
 
 /// The messages of a datagram; what is of another kind or cut is left out.
-fn messages(mut bytes: &[u8], netns: u64, scratch: &mut Socket, each: &mut dyn FnMut(Farewell)) {
+fn messages(mut bytes: &[u8], netns: u64, scratch: &mut Socket, each: &mut dyn FnMut(DestroyEvent)) {
     while let Some((head, _)) = bytes.split_first_chunk::<HEADER_BYTES>() {
         let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]);
         let kind = u16::from_ne_bytes([head[4], head[5]]);
@@ -131,12 +131,12 @@ fn messages(mut bytes: &[u8], netns: u64, scratch: &mut Socket, each: &mut dyn F
     }
 }
 
-fn farewell(socket: &Socket) -> Farewell {
+fn farewell(socket: &Socket) -> DestroyEvent {
     let info = socket.info.as_ref();
     let segments = |count: Option<u32>| count.unwrap_or(0);
     // Linux before 4.19 counts only what was acknowledged, with SYN and FIN.
     let sent = info.and_then(|i| Some(i.bytes_sent()?.saturating_sub(i.bytes_retrans()?)));
-    Farewell {
+    DestroyEvent {
         netns: socket.netns,
         cookie: socket.cookie.unwrap_or(0),
         local: socket.local,
@@ -174,7 +174,7 @@ mod tests {
         bytes
     }
 
-    fn all(bytes: &[u8]) -> Vec<Farewell> {
+    fn all(bytes: &[u8]) -> Vec<DestroyEvent> {
         let mut found = Vec::new();
         messages(bytes, 1, &mut Socket::default(), &mut |f| found.push(f));
         found

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustc_hash::FxHashSet;
 
 use crate::collect::proc::{ProcRoot, parts};
-use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadStand};
+use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadState};
 
 /// Threads of one process that are looked at; a pool is alike beyond that.
 const THREADS_READ: usize = 64;
@@ -149,7 +149,7 @@ fn watch(epoll_fd: u32, line: &str) -> Option<EpollWatch> {
     Some(EpollWatch { epoll_fd, target_fd, inode, events: events? })
 }
 
-fn thread(folder: &Path, tid: u32) -> ThreadStand {
+fn thread(folder: &Path, tid: u32) -> ThreadState {
     let task = folder.join("task").join(tid.to_string());
     let read = |name: &str| std::fs::read_to_string(task.join(name)).ok();
     let stat = read("stat").unwrap_or_default();
@@ -161,7 +161,7 @@ fn thread(folder: &Path, tid: u32) -> ThreadStand {
     };
     let syscall = read("syscall").unwrap_or_default();
     let mut words = syscall.split_ascii_whitespace();
-    ThreadStand {
+    ThreadState {
         tid,
         name,
         state,

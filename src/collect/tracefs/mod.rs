@@ -35,7 +35,7 @@ use rustix::fs::OFlags;
 
 use super::bpf;
 use super::error::reason;
-use super::netlink::destroyed::{Farewell, Farewells};
+use super::netlink::destroyed::{DestroyEvent, Farewells};
 use crate::model::transition::{By, Traffic, Transition, is_by_call};
 use crate::model::{Endpoint, Family, State};
 use format::{Field, Format, FormatError, PageLayout};
@@ -173,7 +173,7 @@ struct End {
 struct LastWords {
     farewells: Farewells,
     /// By cookie; the second are older.
-    words: [FxHashMap<u64, Farewell>; 2],
+    words: [FxHashMap<u64, DestroyEvent>; 2],
     turned_ns: u64,
 }
 
@@ -190,7 +190,7 @@ impl LastWords {
         })
     }
 
-    fn of(&mut self, cookie: u64) -> Option<Farewell> {
+    fn of(&mut self, cookie: u64) -> Option<DestroyEvent> {
         self.words.iter_mut().find_map(|words| words.remove(&cookie))
     }
 }

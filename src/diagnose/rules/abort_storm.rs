@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::acceptors;
-use crate::diagnose::ends;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::listener_owner;
+use crate::diagnose::peers;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::snapshot::Netns;
@@ -122,7 +122,7 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     }
     finding = finding.evidence("resets_sent", Evidence::count(grown("Tcp:OutRsts")));
     if !suspects.is_empty() {
-        let list = suspects.iter().take(5).map(|(p, n)| format!("{}: {n}", ends::name(p))).collect();
+        let list = suspects.iter().take(5).map(|(p, n)| format!("{}: {n}", peers::name(p))).collect();
         finding = finding.evidence("vanished_without_time_wait", Evidence::List(list));
     }
     let steps: Vec<&str> = match largest.map(|(name, _, _)| *name) {
@@ -160,8 +160,8 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
 
 /// The owners of the listeners of a namespace, in the order of their rows.
 fn listening<'a>(view: &View<'a>, netns: u64) -> Vec<&'a Process> {
-    let listeners = view.restless().filter(|s| s.netns == netns && s.state == State::Listen);
-    listeners.filter_map(|s| acceptors::Owner::of(view, &[s])).map(|o| o.process).collect()
+    let listeners = view.active().filter(|s| s.netns == netns && s.state == State::Listen);
+    listeners.filter_map(|s| listener_owner::Owner::of(view, &[s])).map(|o| o.process).collect()
 }
 
 /// Owners of connections that were open in the first sample and are gone in the second without leaving a TIME_WAIT at

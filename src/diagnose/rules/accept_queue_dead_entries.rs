@@ -6,8 +6,8 @@
 #![doc = include_str!("../../../docs/rules/accept-queue-dead-entries.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::acceptors::{self, Owner};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{Queue, Queues};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -68,7 +68,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, dead: u64) -> Finding {
     let crowded = limit.is_some_and(|limit| queued * 2 > limit);
     let severity = if dead * 2 >= queued && crowded { Severity::Warning } else { Severity::Info };
     let owner = Owner::of(view, &queue.listeners);
-    let who = acceptors::name(owner.as_ref());
+    let who = listener_owner::name(owner.as_ref());
     let of = words::count(queued, "connection", "connections");
     let are = if dead == 1 { "is" } else { "are" };
     let finding = Finding::new(
@@ -78,13 +78,13 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, dead: u64) -> Finding {
         format!("{dead} of {of} in the accept queue of {at} {are} already dead: reset while {who} did not accept"),
     )
     .because("the queue is longer than the connections seen in it, in two samples")
-    .subject(acceptors::subject(view, owner.as_ref(), queue.netns, at))
+    .subject(listener_owner::subject(view, owner.as_ref(), queue.netns, at))
     .evidence("dead", Evidence::Count(dead))
     .evidence("accept_queue", Evidence::Count(queued))
     .evidence("backlog", Evidence::count(limit))
     .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
-    .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| acceptors::owner_states(view, o)));
-    acceptors::inspect_owners(finding, view, &queue.listeners, owner.as_ref())
+    .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)));
+    listener_owner::inspect_owners(finding, view, &queue.listeners, owner.as_ref())
         .topic(Topic::AcceptQueue)
         .why(
             "A client that resets while it waits leaves every table at once, but its place in the queue is freed only \

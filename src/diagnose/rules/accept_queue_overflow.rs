@@ -9,8 +9,8 @@
 use rustc_hash::FxHashMap;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::acceptors::{self, Owner};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -156,7 +156,7 @@ fn finding(
         format!("{}{time}", words::count(n, "SYN was dropped", "SYNs were dropped"))
     };
     let taken = taken(view, queue);
-    let acts = acceptors::acts(
+    let acts = listener_owner::acts(
         owner.as_ref(),
         &match (worst.severity, taken) {
             (Severity::Critical, Some(0)) => "accepts nothing".to_owned(),
@@ -177,14 +177,14 @@ fn finding(
     let repeated = queue.half_open.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits > 0)).count();
     let mut finding = Finding::new(ID, worst.severity, worst.confidence, summary)
         .because(worst.because)
-        .subject(acceptors::subject(view, owner.as_ref(), netns, at))
+        .subject(listener_owner::subject(view, owner.as_ref(), netns, at))
         .evidence("accept_queue", Evidence::Count(worst.row.recv_q_bytes.into()))
         .evidence("backlog", Evidence::count(worst.row.backlog().map(u64::from)))
         .evidence("new_drops", Evidence::count(worst.new_drops))
         .evidence("drops_since_listen", Evidence::count(drops(worst.row)))
         .evidence("accepted_of_waiting", Evidence::count(taken))
         .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
-        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| acceptors::owner_states(view, o)))
+        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)))
         .evidence("netns_listen_overflows", count("TcpExt:ListenOverflows"))
         .evidence("netns_listen_drops", count("TcpExt:ListenDrops"))
         .evidence("repeated_syn_acks", Evidence::Count(repeated as u64))
@@ -194,7 +194,7 @@ fn finding(
         .evidence("tcp_abort_on_overflow", setting("ipv4/tcp_abort_on_overflow"));
     if queue.listeners.len() > 1 {
         let lines = stands.iter().take(16).map(|s| {
-            let name = acceptors::name(Owner::of(view, &[s.row]).as_ref());
+            let name = listener_owner::name(Owner::of(view, &[s.row]).as_ref());
             let drops = s.new_drops.map_or_else(String::new, |n| format!(", {n} new drops"));
             format!("{name}: {} waiting, limit {}{drops}", s.row.recv_q_bytes, s.row.backlog().unwrap_or(0))
         });
@@ -203,14 +203,14 @@ fn finding(
             .evidence("listeners_in_trouble", Evidence::List(lines.collect()));
     }
     let rows: Vec<&Socket> = stands.iter().map(|s| s.row).collect();
-    acceptors::inspect_owners(finding, view, &rows, Owner::of(view, &rows).as_ref())
+    listener_owner::inspect_owners(finding, view, &rows, Owner::of(view, &rows).as_ref())
         .topic(Topic::AcceptQueue)
         .why(
             "The kernel finishes handshakes by itself and parks the connections until accept(); it holds one more \
              than the backlog. When that is full it drops SYNs and last ACKs in silence, so that clients connect \
              after 1 s, 3 s, 7 s, or believe to be connected while the server knows nothing of them.",
         )
-        .remedy(acceptors::first_aid(owner.as_ref()))
+        .remedy(listener_owner::first_aid(owner.as_ref()))
         .remedy([
             "find out why accept() is late: a blocked loop, too few workers, a CPU limit, no free descriptor, a \
              stopped process",

@@ -6,8 +6,8 @@
 #![doc = include_str!("../../../docs/rules/accept-queue-stalled.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::acceptors::{self, Owner};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -96,15 +96,15 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
     };
     let starting = owner.as_ref().is_some_and(|o| o.is_activator);
     // Whoever holds it in a debugger knows that it does not run.
-    let debugged = owner.as_ref().is_some_and(|o| o.halted == Some(acceptors::DEBUGGED));
+    let debugged = owner.as_ref().is_some_and(|o| o.halted == Some(listener_owner::DEBUGGED));
     if starting || debugged {
         severity = severity.min(Severity::Warning);
     }
     let acts = if starting {
-        let who = acceptors::name(owner.as_ref());
+        let who = listener_owner::name(owner.as_ref());
         format!("only {who} holds the listener: the service that it starts has not accepted")
     } else {
-        acceptors::acts(owner.as_ref(), "does not pick them up")
+        listener_owner::acts(owner.as_ref(), "does not pick them up")
     };
     let n = waiting.len() as u64;
     let verb = if n == 1 { "waits" } else { "wait" };
@@ -126,22 +126,22 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
         } else {
             "the same rows waited in both samples; this source does not tell for how long"
         })
-        .subject(acceptors::subject(view, owner.as_ref(), netns, at))
+        .subject(listener_owner::subject(view, owner.as_ref(), netns, at))
         .evidence("oldest_wait_ms", Evidence::Millis(oldest))
         .evidence("waiting", Evidence::Count(n))
         .evidence("clients_gone", Evidence::Count(gone as u64))
-        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| acceptors::owner_states(view, o)))
+        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)))
         .evidence("unread_bytes", Evidence::Bytes(unread.sum()))
         .evidence("accept_queue", Evidence::Count(queue.queued()))
         .evidence("accept_queue_before", Evidence::count(before))
         .evidence("backlog", Evidence::count(limit));
-    acceptors::inspect_owners(finding, view, listeners, owner.as_ref())
+    listener_owner::inspect_owners(finding, view, listeners, owner.as_ref())
         .topic(Topic::AcceptQueue)
         .why(
             "For its client such a connection is open and the request is sent; for the server it does not exist \
              before accept(). A wait of a second means that the accept loop did not turn for a second.",
         )
-        .remedy(acceptors::first_aid(owner.as_ref()))
+        .remedy(listener_owner::first_aid(owner.as_ref()))
         .remedy([
             "look where the owner's threads stand: in a lock, in a full pool, in a busy loop, stopped, or waiting for \
              a disk",
@@ -254,7 +254,7 @@ mod tests {
         let outcome = world.check(check);
         assert_eq!(outcome.findings[0].severity, Severity::Warning);
         assert!(outcome.findings[0].summary.contains("the service that it starts"));
-        // Beside the service itself the manager's copy of the listener does not matter.
+        // BackgroundTrace the service itself the manager's copy of the listener does not matter.
         world.hold(900, "web", 3, 80 << 16);
         assert_eq!(world.check(check).findings[0].subject.pid, Some(900));
     }

@@ -29,7 +29,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     let mut outcome = Outcome::default();
     let mut by_owner: BTreeMap<Owner, Vec<&Socket>> = BTreeMap::new();
-    for socket in view.restless().filter(|s| s.state == State::BoundInactive) {
+    for socket in view.active().filter(|s| s.state == State::BoundInactive) {
         let pid = view.holder(socket).map(|p| p.pid);
         by_owner.entry((socket.netns, pid, socket.uid)).or_default().push(socket);
     }

@@ -1,7 +1,7 @@
 //! A connection stays open because a child or helper process inherited its descriptor and still holds it.
 //!
 //! Comes in: connections and all their holders. Goes out: one finding per owner and program that merely inherited some. Never
-//! here: which holder is the owner; [`crate::diagnose::holding`] knows.
+//! here: which holder is the owner; [`crate::diagnose::fd_inheritance`] knows.
 //!
 #![doc = include_str!("../../../docs/rules/close-wait-inherited-fd.md")]
 
@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::descriptors::Share;
+use crate::diagnose::fd_inheritance::{FdInheritance, Inherited};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
-use crate::diagnose::holding::{Holding, Inherited};
 use crate::diagnose::rules::close_wait_leak::{FORGOTTEN_AFTER_MS, counted, top};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -35,7 +35,7 @@ struct Held<'a> {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
-    let holding = Holding::new(view);
+    let holding = FdInheritance::new(view);
     // A program that an owner starts for each request inherits one socket at a time: they are one finding.
     let mut helpers: BTreeMap<(u32, &str), Held<'_>> = BTreeMap::new();
     for (socket, role) in view.rows() {
@@ -80,7 +80,7 @@ enum Verdict {
 
 /// A CLOSE_WAIT row of which the owner let go speaks for itself after a minute. Every other connection may be the
 /// helper's work: it counts only if the helper lasts and was seen to do nothing with it.
-fn judge(view: &View<'_>, holding: &Holding<'_, '_>, socket: &Socket, role: Role, who: Inherited) -> Verdict {
+fn judge(view: &View<'_>, holding: &FdInheritance<'_, '_>, socket: &Socket, role: Role, who: Inherited) -> Verdict {
     if socket.state == State::CloseWait {
         return if counted(view, socket, role).is_some_and(|c| c.certain) { Verdict::Yes } else { Verdict::No };
     }
@@ -97,7 +97,7 @@ fn judge(view: &View<'_>, holding: &Holding<'_, '_>, socket: &Socket, role: Role
     }
 }
 
-fn finding(view: &View<'_>, holding: &Holding<'_, '_>, mut held: Held<'_>) -> Finding {
+fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, mut held: Held<'_>) -> Finding {
     // The one that holds most, and of equals the first.
     let helper = held.helpers.iter().rev().max_by_key(|(_, n)| **n).map_or(0, |(pid, _)| *pid);
     let of_helper = held.helpers.get(&helper).copied().unwrap_or(0) as u64;
@@ -211,7 +211,7 @@ fn holders(view: &View<'_>, sockets: &[&Socket]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, listen, row};
-    use crate::model::snapshot::{EpollWatch, Inspection, ThreadStand};
+    use crate::model::snapshot::{EpollWatch, Inspection, ThreadState};
 
     /// `server` (812) listens; its connection, this old, is held by `sleep` (900) as descriptor 7.
     fn world(state: State, age_s: u64) -> World {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn inspect(world: &mut World, call: libc::c_long, watch: Option<u64>) {
-        let thread = ThreadStand {
+        let thread = ThreadState {
             tid: 900,
             name: "sleep".into(),
             state: Some('S'),

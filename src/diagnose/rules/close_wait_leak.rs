@@ -14,10 +14,10 @@ use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::arrivals::{self, Arrivals};
 use crate::diagnose::descriptors::Share;
-use crate::diagnose::doing::{self, Class, Doing};
+use crate::diagnose::fd_inheritance::FdInheritance;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
-use crate::diagnose::holding::Holding;
 use crate::diagnose::view::View;
+use crate::diagnose::wait_state::{self, Class, WaitState};
 use crate::diagnose::words;
 use crate::model::socket::AgeBracket;
 use crate::model::{RowKind, Socket, State, TcpInfo};
@@ -100,7 +100,7 @@ enum Culprit {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let held = |s: &&Socket| s.state == State::CloseWait && s.inode != 0 && s.kind == RowKind::Full;
-    let mut all = view.restless().filter(held).peekable();
+    let mut all = view.active().filter(held).peekable();
     if all.peek().is_none() {
         return Outcome::default();
     }
@@ -109,7 +109,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             "this source does not tell how old a CLOSE_WAIT socket is; use `--source netlink`",
         );
     }
-    let holding = Holding::new(view);
+    let holding = FdInheritance::new(view);
     let mut groups: BTreeMap<Culprit, Vec<Counted<'_>>> = BTreeMap::new();
     let mut outcome = Outcome::default();
     for (socket, role) in view.restless_rows().filter(|(s, _)| held(s)) {
@@ -323,7 +323,7 @@ pub(super) fn top(names: impl Iterator<Item = String>, n: usize) -> Vec<String> 
 
 fn finding(
     view: &View<'_>,
-    holding: &Holding<'_, '_>,
+    holding: &FdInheritance<'_, '_>,
     culprit: Culprit,
     rows: &[Counted<'_>],
     growth: Option<i64>,
@@ -332,7 +332,7 @@ fn finding(
     let process = pid.and_then(|pid| holding.process(pid));
     let case = Case::new(view, pid, rows, growth);
     let sockets: Vec<&Socket> = rows.iter().map(|r| r.socket).collect();
-    let doing = pid.and_then(|pid| doing::doing(view, pid, &sockets));
+    let doing = pid.and_then(|pid| wait_state::doing(view, pid, &sockets));
     let who = match (process, culprit) {
         (Some(p), _) => format!("{} ({})", p.comm, p.pid),
         (None, Culprit::User(Some(uid))) => format!("a process of uid {uid}"),
@@ -471,7 +471,7 @@ const CLOSE_ON_EOF: &str = "close the connection when read() returns 0 and on ev
 const VALIDATE: &str = "have the pool validate or evict idle connections, with an idle limit below the server's \
                         keep-alive timeout";
 
-fn remedy(case: &Case<'_>, doing: Option<&Doing>) -> Vec<String> {
+fn remedy(case: &Case<'_>, doing: Option<&WaitState>) -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     let first = match doing.map(|d| d.class) {
         Some(Class::Stopped) => {

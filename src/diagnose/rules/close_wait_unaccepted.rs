@@ -6,8 +6,8 @@
 #![doc = include_str!("../../../docs/rules/close-wait-unaccepted.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::acceptors::{self, Owner};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -52,33 +52,33 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
     let left = rows.iter().filter_map(|s| Some(s.state_age()?.min_ms)).max();
     let full = queue.is_over_limit();
     let them = if n == 1 { "had not accepted it" } else { "had not accepted them" };
-    let acts = acceptors::acts(owner.as_ref(), them);
+    let acts = listener_owner::acts(owner.as_ref(), them);
     let waited = oldest.map_or(String::new(), |ms| format!(", the oldest connected {} ago", words::duration(ms)));
     let summary = format!("{} of {at} gave up{waited}: {acts}", words::count(n, "client", "clients"));
     let drops: Option<u64> = listeners.iter().map(|l| l.skmem?.drops.map(u64::from)).sum();
     let limit: Option<u64> = listeners.iter().map(|l| l.backlog().map(u64::from)).sum();
     let mut finding = Finding::new(ID, if full { Severity::High } else { Severity::Warning }, 0.97, summary)
         .because("a CLOSE_WAIT row without a socket file can only wait in an accept queue")
-        .subject(acceptors::subject(view, owner.as_ref(), netns, at))
+        .subject(listener_owner::subject(view, owner.as_ref(), netns, at))
         .evidence("count", Evidence::Count(n))
         .evidence("oldest_wait_ms", Evidence::millis(oldest))
         .evidence("left_since_ms", Evidence::millis(left))
         .evidence("accept_queue", Evidence::Count(queue.queued()))
         .evidence("backlog", Evidence::count(limit))
         .evidence("listener_drops", Evidence::count(drops))
-        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| acceptors::owner_states(view, o)));
+        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)));
     if let Some(facts) = owner.as_ref().and_then(|o| view.process(o.process.pid)) {
         finding = finding
             .evidence("fd_used", Evidence::count(facts.fd_used))
             .evidence("fd_soft_limit", Evidence::count(facts.fd_soft));
     }
-    acceptors::inspect_owners(finding, view, listeners, owner.as_ref())
+    listener_owner::inspect_owners(finding, view, listeners, owner.as_ref())
         .topic(Topic::AcceptQueue)
         .why(
             "The kernel finished the handshake and queued the connection; the client then closed its end, so the queued \
              socket went to CLOSE_WAIT. Nobody has called accept() for it, so no process has it yet.",
         )
-        .remedy(acceptors::first_aid(owner.as_ref()))
+        .remedy(listener_owner::first_aid(owner.as_ref()))
         .remedy([
             "find out why accept() is late: a blocked loop, too few workers, no free descriptor, a stopped process; see \
              accept-queue-stalled",

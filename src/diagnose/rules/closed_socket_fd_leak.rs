@@ -174,7 +174,7 @@ fn only_accepts(view: &View<'_>, pid: u32) -> bool {
 /// CLOSE_WAIT of the same process: with keepalive they become this.
 fn close_wait(view: &View<'_>, pid: u32) -> u64 {
     let owners = &view.now.owners;
-    let rows = view.restless().filter(|s| s.state == State::CloseWait);
+    let rows = view.active().filter(|s| s.state == State::CloseWait);
     rows.filter(|s| view.owners(s).1.iter().any(|h| owners.process(h).pid == pid)).count() as u64
 }
 

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
-use crate::diagnose::ends::{self, Ends};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::peers::{self, Peers};
 use crate::diagnose::queues;
 use crate::diagnose::retries;
 use crate::diagnose::view::View;
@@ -29,7 +29,7 @@ const SILENCE_HIGH_MS: u64 = 60_000;
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut peers: BTreeMap<(u64, IpAddr), Vec<&Socket>> = BTreeMap::new();
     let mut without_ages = 0u64;
-    for socket in view.restless().filter(|s| repeats(view, s)) {
+    for socket in view.active().filter(|s| repeats(view, s)) {
         match is_silent(socket) {
             Some(true) => peers.entry((socket.netns, socket.peer.normalised().addr)).or_default().push(socket),
             Some(false) => {}
@@ -45,7 +45,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             )),
         };
     }
-    let ends = Ends::new(view);
+    let ends = Peers::new(view);
     let silent_peers = peers.len() as u64;
     let findings =
         peers.into_iter().map(|((netns, peer), rows)| finding(view, &ends, netns, peer, &rows, silent_peers));
@@ -59,23 +59,23 @@ pub(super) fn reports(view: &View<'_>, socket: &Socket) -> bool {
 
 fn repeats(view: &View<'_>, socket: &Socket) -> bool {
     let repeated = socket.timer.is_some_and(|t| t.kind == TimerKind::Retransmit && t.retransmits > 1);
-    (repeated || ends::cannot_leave(socket))
-        && ends::is_held(socket, &STATES)
-        && socket.timer.is_some_and(|t| u64::from(t.retransmits) >= ends::retries1(view, socket))
+    (repeated || peers::cannot_leave(socket))
+        && peers::is_held(socket, &STATES)
+        && socket.timer.is_some_and(|t| u64::from(t.retransmits) >= peers::retries1(view, socket))
 }
 
 /// Whether no acknowledgement came for two timeouts. On a link that merely loses segments they keep coming. The timeout
 /// of the row has doubled with each retransmission; it is the one before that which tells how soon the peer answers.
 fn is_silent(socket: &Socket) -> Option<bool> {
     let silence = u64::from(socket.info.as_deref()?.last_ack_recv_ms()?);
-    Some(silence > 2 * ends::base_rto_ms(socket)?)
+    Some(silence > 2 * peers::base_rto_ms(socket)?)
 }
 
 /// Until the kernel gives up (`retransmits_timed_out`), at least: `total_rto_time` also counts earlier recoveries, and
 /// the silence began before the first timeout.
 fn gives_up_in_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
     let netns = view.netns(socket.netns);
-    if ends::cannot_leave(socket) {
+    if peers::cannot_leave(socket) {
         return None;
     }
     let info = socket.info.as_deref()?;
@@ -87,7 +87,7 @@ fn gives_up_in_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
 
 fn finding(
     view: &View<'_>,
-    ends: &Ends<'_, '_>,
+    ends: &Peers<'_, '_>,
     netns: u64,
     peer: IpAddr,
     rows: &[&Socket],
@@ -103,15 +103,15 @@ fn finding(
     let other = rows.iter().find_map(|s| ends.other(s));
     let first = owners.first().map(|(process, _)| *process);
     let who = match (first, owners.len()) {
-        (Some(process), 1) => ends::name(process),
+        (Some(process), 1) => peers::name(process),
         (Some(process), n) => {
-            format!("{} and {}", ends::name(process), words::count(n as u64 - 1, "other process", "other processes"))
+            format!("{} and {}", peers::name(process), words::count(n as u64 - 1, "other process", "other processes"))
         }
-        (None, _) => ends::nobody(view, rows.first().copied()),
+        (None, _) => peers::nobody(view, rows.first().copied()),
     };
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
     let at_stake = send_q.map_or_else(String::new, |b| format!(", {} not acknowledged", words::bytes(b)));
-    let far = other.map_or_else(String::new, |p| format!(", held there by {} of this host,", ends::name(p)));
+    let far = other.map_or_else(String::new, |p| format!(", held there by {} of this host,", peers::name(p)));
     // Of this host, and never accepted: the server's queue dropped the end of the handshake.
     let unheard = |s: &&Socket| view.mirror(s).is_none_or(|m| m.state == State::SynRecv);
     let overflowing = rows
@@ -119,7 +119,7 @@ fn finding(
         .copied()
         .filter(unheard)
         .find_map(|s| queues::called(view, s).filter(|q| queues::overflows(view, q)));
-    let kept = rows.iter().filter(|s| ends::cannot_leave(s)).count();
+    let kept = rows.iter().filter(|s| peers::cannot_leave(s)).count();
     let cause = match overflowing {
         Some(q) => {
             format!("; the accept queue of {} on this host overflows, and the server never heard of them", q.local)
@@ -135,7 +135,7 @@ fn finding(
         if n == 1 { "gets" } else { "get" },
         words::duration(silence)
     );
-    let endpoint = ends::common_peer(rows).unwrap_or(Endpoint::new(peer, 0));
+    let endpoint = peers::common_peer(rows).unwrap_or(Endpoint::new(peer, 0));
     let mut pids: Vec<u32> = owners.iter().map(|(p, _)| p.pid).chain(other.map(|p| p.pid)).collect();
     pids.sort_unstable();
     pids.dedup();
@@ -164,7 +164,7 @@ fn finding(
         .evidence("cannot_leave_this_host", Evidence::Count(kept as u64))
         .evidence("silent_peers", Evidence::Count(silent_peers));
     if owners.len() > 1 {
-        let list = owners.iter().take(5).map(|(p, n)| format!("{}: {n}", ends::name(p))).collect();
+        let list = owners.iter().take(5).map(|(p, n)| format!("{}: {n}", peers::name(p))).collect();
         finding = finding.evidence("owners", Evidence::List(list));
     }
     let route = format!("look at the way out: `ip route get {peer}`, the state of the interface, rules of OUTPUT");
@@ -194,7 +194,7 @@ fn finding(
 }
 
 /// The owners of rows, the one with most of them first.
-fn owners<'a>(ends: &Ends<'_, 'a>, rows: &[&Socket]) -> Vec<(&'a Process, u64)> {
+fn owners<'a>(ends: &Peers<'_, 'a>, rows: &[&Socket]) -> Vec<(&'a Process, u64)> {
     let mut counts: BTreeMap<u32, (&'a Process, u64)> = BTreeMap::new();
     for process in rows.iter().filter_map(|s| ends.owner(s)) {
         counts.entry(process.pid).or_insert((process, 0)).1 += 1;

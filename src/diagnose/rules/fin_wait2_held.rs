@@ -20,7 +20,7 @@ const SILENT_MS: u32 = 60_000;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut groups: BTreeMap<(u64, Option<u32>), Vec<&Socket>> = BTreeMap::new();
-    for socket in view.restless().filter(|s| is_held(s) && is_silent(s)) {
+    for socket in view.active().filter(|s| is_held(s) && is_silent(s)) {
         let pid = view.holder(socket).map(|p| p.pid);
         groups.entry((socket.netns, pid)).or_default().push(socket);
     }

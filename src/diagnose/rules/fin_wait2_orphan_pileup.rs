@@ -22,7 +22,7 @@ const SETTLED_MS: u64 = 1000;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut totals: FxHashMap<u64, u64> = FxHashMap::default();
-    for socket in view.restless().filter(|s| is_settled(view, s)) {
+    for socket in view.active().filter(|s| is_settled(view, s)) {
         *totals.entry(socket.netns).or_default() += 1;
     }
     let pileup = view.thresholds.pileup_rows;

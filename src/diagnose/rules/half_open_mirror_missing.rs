@@ -11,9 +11,9 @@ use rustc_hash::FxHashSet;
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
-use crate::diagnose::acceptors::Owner;
-use crate::diagnose::ends::{self, Ends, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::listener_owner::Owner;
+use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::queues;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -28,7 +28,7 @@ const FIN_TIMEOUT_MS: u64 = 60_000;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let places = Places::new(view);
-    let candidates = view.now.sockets.iter().filter(|s| ends::is_held(s, &STATES) && places.is_local(s));
+    let candidates = view.now.sockets.iter().filter(|s| peers::is_held(s, &STATES) && places.is_local(s));
     let mut alone: Vec<&Socket> = candidates.filter(|s| view.mirror(s).is_none() && !is_forgotten(view, s)).collect();
     if alone.is_empty() {
         return Outcome::default();
@@ -53,7 +53,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     if alone.is_empty() {
         return Outcome::default();
     }
-    let ends = Ends::new(view);
+    let ends = Peers::new(view);
     let groups = ends.groups(alone, false);
     Outcome::findings(words::worst(groups.iter().map(|g| finding(view, &ends, g)).collect()))
 }
@@ -128,17 +128,17 @@ fn all_read(snapshot: &Snapshot) -> bool {
         && snapshot.processes.values().all(|p| p.netns.is_some_and(|n| snapshot.netns(n).is_some()))
 }
 
-fn finding<'a>(view: &View<'a>, ends: &Ends<'_, 'a>, group: &Group<'_>) -> Finding {
+fn finding<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, group: &Group<'_>) -> Finding {
     let rows = &group.rows;
     let n = rows.len() as u64;
     let certain = rows.iter().all(|s| s.state == State::CloseWait);
     let once = once_there(view, ends, rows[0]);
-    let far = once.map_or_else(String::new, |p| format!(" ({} serves that end)", ends::name(p)));
+    let far = once.map_or_else(String::new, |p| format!(" ({} serves that end)", peers::name(p)));
     let summary = format!(
         "{} holds {} {} on this host whose other half no longer exists{far}",
         group.name(view),
         words::count(n, "connection", "connections"),
-        ends::with_whom(rows),
+        peers::with_whom(rows),
     );
     let silence = crate::diagnose::closing::silence_ms(rows);
     let mut states: Vec<&str> = rows.iter().map(|s| s.state.key()).collect();
@@ -153,7 +153,7 @@ fn finding<'a>(view: &View<'a>, ends: &Ends<'_, 'a>, group: &Group<'_>) -> Findi
         } else {
             "two samples without the other half; only a rewriting of addresses could hide it"
         })
-        .subject(crate::diagnose::Subject { pids: ends::both(group.owner, once), ..subject })
+        .subject(crate::diagnose::Subject { pids: peers::both(group.owner, once), ..subject })
         .evidence("count", Evidence::Count(n))
         .evidence("connections", Evidence::List(tuples))
         .evidence("states", Evidence::List(states.into_iter().map(str::to_owned).collect()))
@@ -181,7 +181,7 @@ fn finding<'a>(view: &View<'a>, ends: &Ends<'_, 'a>, group: &Group<'_>) -> Findi
 }
 
 /// The process that the other half belonged to, as far as its listener, or other connections of that end, tell.
-fn once_there<'a>(view: &View<'a>, ends: &Ends<'_, 'a>, socket: &Socket) -> Option<&'a Process> {
+fn once_there<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, socket: &Socket) -> Option<&'a Process> {
     if let Some(queue) = queues::called(view, socket) {
         return Owner::of(view, &queue.listeners).map(|o| o.process);
     }

@@ -8,8 +8,8 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
 use crate::diagnose::descriptors::Share;
-use crate::diagnose::ends::{self, Ends, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{Socket, State};
@@ -44,13 +44,13 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             Outcome::default()
         };
     }
-    let groups = Ends::new(view).groups(idle, false);
+    let groups = Peers::new(view).groups(idle, false);
     Outcome::findings(words::worst(groups.iter().map(|g| finding(view, g)).collect()))
 }
 
 /// No timer although nothing is under way: SO_KEEPALIVE is off (`tcp_set_keepalive`).
 fn is_unwatched(socket: &Socket) -> bool {
-    socket.timer.is_none() && socket.send_q_bytes == Some(0) && ends::is_held(socket, &[State::Established])
+    socket.timer.is_none() && socket.send_q_bytes == Some(0) && peers::is_held(socket, &[State::Established])
 }
 
 /// Neither data nor an acknowledgement for so long.
@@ -80,7 +80,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
         "{} keeps {} {} that nothing ever checks, silent for up to {}{}",
         group.name(view),
         words::count(n, "connection", "connections"),
-        ends::with_whom(rows),
+        peers::with_whom(rows),
         words::duration(longest),
         share.words()
     );

@@ -49,7 +49,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 }
 
 fn finding(view: &View<'_>, orphans: u64, limit: u64, aborts: Option<u64>, severity: Severity) -> Finding {
-    let rows: Vec<&Socket> = view.restless().filter(|s| s.is_orphan()).collect();
+    let rows: Vec<&Socket> = view.active().filter(|s| s.is_orphan()).collect();
     let mut states: BTreeMap<State, u64> = BTreeMap::new();
     for row in &rows {
         *states.entry(row.state).or_default() += 1;

@@ -7,8 +7,8 @@
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
-use crate::diagnose::ends::{self, Ends, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::snapshot::Netns;
@@ -63,7 +63,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             findings.push(finding(view, netns, None, &grown));
             continue;
         }
-        let groups = Ends::new(view).groups(dropping, false);
+        let groups = Peers::new(view).groups(dropping, false);
         findings.extend(groups.iter().map(|g| finding(view, netns, Some(g), &grown)));
     }
     Outcome::findings(words::worst(findings))
@@ -108,7 +108,7 @@ fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(
             "{} of {} {} dropped {} that had arrived in {interval}: the receive buffer was full",
             words::count(rows.len() as u64, "connection", "connections"),
             group.name(view),
-            ends::with_whom(rows),
+            peers::with_whom(rows),
             words::count(drops, "segment", "segments"),
         ),
         None if lost > 0 => format!(

@@ -9,11 +9,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
-use crate::diagnose::doing::{self, Class};
-use crate::diagnose::ends::{self, Ends, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::rules::zero_window_peer;
 use crate::diagnose::view::View;
+use crate::diagnose::wait_state::{self, Class};
 use crate::diagnose::words;
 use crate::model::{Process, Socket, State, TcpInfo};
 
@@ -38,7 +38,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut unread = Vec::new();
     let (mut suspects, mut without_times) = (0u64, 0u64);
     let limit = view.thresholds.queue_stuck_seconds * 1000.0;
-    for socket in view.restless().filter(|s| s.recv_q_bytes > 0 && ends::is_held(s, &STATES) && !s.ulp) {
+    for socket in view.active().filter(|s| s.recv_q_bytes > 0 && peers::is_held(s, &STATES) && !s.ulp) {
         // Without `tcp_info` the queue itself must tell, which takes two samples.
         let last_data = socket.info.as_deref().and_then(TcpInfo::last_data_recv_ms).map(u64::from);
         if view.before.is_none() {
@@ -85,7 +85,7 @@ fn peer_is_blocked(socket: &Socket) -> bool {
 }
 
 fn findings<'a>(view: &View<'a>, unread: &[Unread<'a>]) -> Vec<Finding> {
-    let ends = Ends::new(view);
+    let ends = Peers::new(view);
     let groups = ends.groups(unread.iter().map(|u| u.socket), false);
     // Who cannot write for want of a window has a reason not to read: relays stop on both sides.
     let pressed: FxHashSet<u32> = view
@@ -106,7 +106,7 @@ fn findings<'a>(view: &View<'a>, unread: &[Unread<'a>]) -> Vec<Finding> {
     words::worst(groups.iter().map(judge).collect())
 }
 
-fn finding(view: &View<'_>, ends: &Ends<'_, '_>, group: &Group<'_>, unread: &[&Unread<'_>], pressed: bool) -> Finding {
+fn finding(view: &View<'_>, ends: &Peers<'_, '_>, group: &Group<'_>, unread: &[&Unread<'_>], pressed: bool) -> Finding {
     let rows = &group.rows;
     let n = rows.len() as u64;
     let age = unread.iter().map(|u| u.at_least_ms).max().unwrap_or(0);
@@ -121,7 +121,7 @@ fn finding(view: &View<'_>, ends: &Ends<'_, '_>, group: &Group<'_>, unread: &[&U
     };
     let bytes: u64 = rows.iter().map(|s| u64::from(s.recv_q_bytes)).sum();
     let others = other_ends(ends, rows);
-    let far = others.first().map_or_else(String::new, |p| format!(", written by {} on this host", ends::name(p)));
+    let far = others.first().map_or_else(String::new, |p| format!(", written by {} on this host", peers::name(p)));
     let stopped = match blocked {
         0 => "",
         _ if n == 1 => "; the buffer is full and the peer is stopped",
@@ -132,7 +132,7 @@ fn finding(view: &View<'_>, ends: &Ends<'_, '_>, group: &Group<'_>, unread: &[&U
         group.name(view),
         words::bytes(bytes),
         words::count(n, "connection", "connections"),
-        ends::with_whom(rows),
+        peers::with_whom(rows),
         if sure { "at least " } else { "perhaps " },
         words::duration(age)
     );
@@ -166,7 +166,7 @@ fn finding(view: &View<'_>, ends: &Ends<'_, '_>, group: &Group<'_>, unread: &[&U
     if let Some(state) = group.owner.and_then(|p| view.process(p.pid)?.state) {
         finding = finding.evidence("owner_state", Evidence::Text(state.into()));
     }
-    let doing = group.owner.and_then(|p| doing::doing(view, p.pid, rows));
+    let doing = group.owner.and_then(|p| wait_state::doing(view, p.pid, rows));
     let first = first_step(doing.as_ref().map(|d| d.class), pressed);
     if let Some(doing) = doing {
         finding = doing.onto(finding);
@@ -204,7 +204,7 @@ fn first_step(class: Option<Class>, pressed: bool) -> &'static str {
 }
 
 /// The processes at the other ends that are on this host, the one with most of them first.
-fn other_ends<'a>(ends: &Ends<'_, 'a>, rows: &[&Socket]) -> Vec<&'a Process> {
+fn other_ends<'a>(ends: &Peers<'_, 'a>, rows: &[&Socket]) -> Vec<&'a Process> {
     let mut counts: std::collections::BTreeMap<u32, (&'a Process, u64)> = std::collections::BTreeMap::new();
     for process in rows.iter().filter_map(|s| ends.other(s)) {
         counts.entry(process.pid).or_insert((process, 0)).1 += 1;

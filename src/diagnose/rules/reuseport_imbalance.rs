@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::acceptors::{self, Owner};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -115,7 +115,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
     stuck.sort_by_key(|(row, sign)| std::cmp::Reverse((dropped(sign), row.recv_q_bytes)));
     let (worst, worst_sign) = stuck[0];
     let owner = Owner::of(view, &[worst]);
-    let who = acceptors::name(owner.as_ref());
+    let who = listener_owner::name(owner.as_ref());
     let drops: u64 = stuck.iter().map(|(_, sign)| dropped(sign)).sum();
     let severity = if drops > 0 { Severity::High } else { Severity::Warning };
     let (confidence, because) = match worst_sign {
@@ -151,32 +151,32 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
         let drops = stuck.iter().find(|(s, _)| std::ptr::eq(*s, *l)).map_or(0, |(_, sign)| dropped(sign));
         let live = live.map_or_else(String::new, |n| format!(", {n} accepted"));
         let limit = l.backlog().map_or_else(|| "?".to_owned(), |n| n.to_string());
-        let name = acceptors::name(Owner::of(view, &[l]).as_ref());
+        let name = listener_owner::name(Owner::of(view, &[l]).as_ref());
         format!("{name}: {} waiting, limit {limit}, {drops} new drops{live}", l.recv_q_bytes)
     });
     let finding = Finding::new(ID, severity, confidence, summary)
         .because(because)
-        .subject(acceptors::subject(view, owner.as_ref(), queue.netns, queue.local))
+        .subject(listener_owner::subject(view, owner.as_ref(), queue.netns, queue.local))
         .evidence("stuck_listeners", Evidence::Count(stuck.len() as u64))
         .evidence("listeners", Evidence::Count(group.len() as u64))
         .evidence("accept_queue", Evidence::Count(worst.recv_q_bytes.into()))
         .evidence("backlog", Evidence::count(worst.backlog().map(u64::from)))
         .evidence("new_drops", Evidence::Count(drops))
         .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
-        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| acceptors::owner_states(view, o)))
+        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)))
         .evidence("each", Evidence::List(lines.collect()))
         .evidence(
             "tcp_migrate_req",
             Evidence::count(view.netns(queue.netns).and_then(|n| n.sysctl("ipv4/tcp_migrate_req"))),
         );
     let rows: Vec<&Socket> = stuck.iter().map(|(row, _)| *row).collect();
-    acceptors::inspect_owners(finding, view, &rows, Owner::of(view, &rows).as_ref())
+    listener_owner::inspect_owners(finding, view, &rows, Owner::of(view, &rows).as_ref())
         .topic(Topic::AcceptQueue)
         .why(
             "With SO_REUSEPORT the kernel hashes each connection to one listener and does not look at the queues. A \
              worker that is stuck gets its share all the same, and those clients wait while other workers idle.",
         )
-        .remedy(acceptors::first_aid(owner.as_ref()))
+        .remedy(listener_owner::first_aid(owner.as_ref()))
         .remedy([
             "look where that worker's threads stand, then restart or replace it",
             "drain it first: closing a listener resets the connections in its queue, unless net.ipv4.tcp_migrate_req=1",

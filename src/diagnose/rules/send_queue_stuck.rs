@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
-use crate::diagnose::ends::{self, Ends, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::rules::{dead_peer_retransmit, zero_window_peer};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -58,7 +58,7 @@ impl Cause {
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let waiting = view.restless().filter(|s| s.send_q_bytes.is_some_and(|n| n > 0) && ends::is_held(s, &STATES));
+    let waiting = view.active().filter(|s| s.send_q_bytes.is_some_and(|n| n > 0) && peers::is_held(s, &STATES));
     let unreported = waiting.filter(|s| !zero_window_peer::reports(view, s) && !dead_peer_retransmit::reports(view, s));
     if view.before.is_none() {
         return match unreported.filter(|s| is_suspect(s)).count() as u64 {
@@ -78,7 +78,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     if causes.is_empty() {
         return Outcome::default();
     }
-    let ends = Ends::new(view);
+    let ends = Peers::new(view);
     let mut findings = Vec::new();
     for (cause, rows) in causes {
         findings.extend(ends.groups(rows, true).iter().map(|g| finding(view, g, cause)));
@@ -102,7 +102,7 @@ fn cause(view: &View<'_>, socket: &Socket) -> Option<Cause> {
     let interval = view.interval_ms()?;
     let (now, before) = (socket.info.as_deref()?, earlier.info.as_deref()?);
     let stuck = earlier.send_q_bytes.is_some_and(|n| n > 0) && now.bytes_acked()? == before.bytes_acked()?;
-    if !stuck || interval <= 2 * ends::base_rto_ms(socket)? {
+    if !stuck || interval <= 2 * peers::base_rto_ms(socket)? {
         return None;
     }
     if zero_window_peer::is_shut(socket) {
@@ -142,12 +142,12 @@ fn finding(view: &View<'_>, group: &Group<'_>, cause: Cause) -> Finding {
     let long = lasted as f64 >= view.thresholds.send_stuck_warn_seconds * 1000.0;
     let severity = if long { Severity::Warning } else { Severity::Info };
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
-    let far = group.other.map_or_else(String::new, |p| format!(" (held there by {} of this host)", ends::name(p)));
+    let far = group.other.map_or_else(String::new, |p| format!(" (held there by {} of this host)", peers::name(p)));
     let summary = format!(
         "{} of {} {}{far} did not move {} for {}: {}",
         words::count(n, "connection", "connections"),
         group.name(view),
-        ends::with_whom(rows),
+        peers::with_whom(rows),
         send_q.map_or_else(|| "their data".to_owned(), words::bytes),
         words::duration(lasted),
         cause.words()

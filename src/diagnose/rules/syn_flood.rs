@@ -6,18 +6,18 @@
 #![doc = include_str!("../../../docs/rules/syn-flood.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::acceptors::{self, Owner};
 use crate::diagnose::finding::Finding;
+use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 
-use super::syn_queue_pressure::{Flavour, Pressure, assess, evidence, next, outcome_words};
+use super::syn_queue_pressure::{AttackKind, Pressure, assess, evidence, next, outcome_words};
 
 const ID: &str = "syn-flood";
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let assessment = assess(view);
-    let floods = assessment.pressures.iter().filter(|p| p.flavour == Flavour::Flood);
+    let floods = assessment.pressures.iter().filter(|p| p.flavour == AttackKind::Flood);
     Outcome {
         findings: words::worst(floods.map(|p| finding(view, p)).collect()),
         wants_second: assessment.wants_second,
@@ -32,7 +32,7 @@ fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
     let summary = format!(
         "{at} ({}) looks like the target of a SYN flood: {} half-open connections from {} addresses, {} of them \
          without an answer to a repeated SYN-ACK; {}",
-        acceptors::name(owner.as_ref()),
+        listener_owner::name(owner.as_ref()),
         p.queue.half_open.len(),
         p.sources,
         p.repeated,

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use rustc_hash::FxHashSet;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::acceptors::{self, Owner};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -34,7 +34,7 @@ const COOKIES_OF_A_FLOOD: u64 = 100;
 
 /// What the half-open connections look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flavour {
+pub(super) enum AttackKind {
     /// Many sources that never finish, and whose cookies do not come back.
     Flood,
     /// Few networks that never finish: our SYN-ACKs do not arrive.
@@ -48,7 +48,7 @@ pub(super) enum Flavour {
 pub(super) struct Pressure<'v> {
     pub queue: &'v Queue<'v>,
     pub severity: Severity,
-    pub flavour: Flavour,
+    pub flavour: AttackKind,
     pub limit: u64,
     /// SYN_RECV rows that wait for data and not for an ACK (`TCP_DEFER_ACCEPT`).
     pub deferred: u64,
@@ -70,7 +70,7 @@ pub(super) struct Assessment<'v> {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let assessment = assess(view);
-    let ours = assessment.pressures.iter().filter(|p| p.flavour != Flavour::Flood);
+    let ours = assessment.pressures.iter().filter(|p| p.flavour != AttackKind::Flood);
     Outcome {
         findings: words::worst(ours.map(|p| finding(view, p)).collect()),
         wants_second: assessment.wants_second,
@@ -191,18 +191,18 @@ fn pressure<'v>(
     // hardly any cookie comes back tells the same.
     let lost = cookies_sent >= COOKIES_OF_A_FLOOD && repeated * 2 >= fresh.len() as u64;
     let flavour = if cookies_sent > 0 && cookies_received * 2 >= cookies_sent {
-        Flavour::Burst
+        AttackKind::Burst
     } else if (unanswered || lost)
         && sources.len() >= FLOOD_SOURCES
         && networks.len() >= FLOOD_NETWORKS
         && (pressed || view.before.is_none())
         && cookies_received * 10 <= cookies_sent
     {
-        Flavour::Flood
+        AttackKind::Flood
     } else if unanswered && networks.len() <= FEW_NETWORKS && !any_finished(view, queue, &sources) {
-        Flavour::ReturnPath
+        AttackKind::ReturnPath
     } else {
-        Flavour::Unclear
+        AttackKind::Unclear
     };
     Some(Pressure {
         queue,
@@ -253,7 +253,7 @@ pub(super) fn evidence(view: &View<'_>, finding: Finding, p: &Pressure<'_>, owne
     }
     let grown = |name: &str| Evidence::count(view.delta(netns, name));
     finding
-        .subject(acceptors::subject(view, owner, netns, queue.local))
+        .subject(listener_owner::subject(view, owner, netns, queue.local))
         .evidence("half_open", Evidence::Count(queue.half_open.len() as u64))
         .evidence("limit", Evidence::Count(p.limit))
         .evidence("sources", Evidence::Count(p.sources as u64))
@@ -290,20 +290,20 @@ fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
     let at = p.queue.local;
     let owner = Owner::of(view, &p.queue.listeners);
     let flavour = match p.flavour {
-        Flavour::ReturnPath => "; our SYN-ACKs seem not to reach these clients",
-        Flavour::Burst => "; the clients are real, a burst",
+        AttackKind::ReturnPath => "; our SYN-ACKs seem not to reach these clients",
+        AttackKind::Burst => "; the clients are real, a burst",
         _ if p.severity == Severity::Critical => "; the accept queue is full as well",
         _ => "",
     };
     let summary = format!(
         "{} half-open connections stand before {at} ({}), of which {} fit: {}{flavour}",
         p.queue.half_open.len(),
-        acceptors::name(owner.as_ref()),
+        listener_owner::name(owner.as_ref()),
         p.limit,
         outcome_words(p)
     );
     let finding = Finding::new(ID, p.severity, 0.8, summary).because(match p.flavour {
-        Flavour::ReturnPath => "queue and limit are the kernel's; that it is the way back is less sure (0.6)",
+        AttackKind::ReturnPath => "queue and limit are the kernel's; that it is the way back is less sure (0.6)",
         _ => "queue and limit are the kernel's; the counters are those of the namespace",
     });
     evidence(view, finding, p, owner.as_ref())

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnose::Outcome;
-use crate::diagnose::acceptors;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::listener_owner;
 use crate::diagnose::queues;
 use crate::diagnose::retries;
 use crate::diagnose::view::View;
@@ -44,7 +44,7 @@ fn is_answered(socket: &Socket) -> bool {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut places: BTreeMap<(u64, Endpoint), Vec<&Socket>> = BTreeMap::new();
-    for socket in view.restless() {
+    for socket in view.active() {
         if socket.state == State::SynSent && socket.timer.is_some_and(|t| t.retransmits >= REPEATS) {
             places.entry((socket.netns, socket.peer.normalised())).or_default().push(socket);
         }
@@ -127,8 +127,8 @@ fn network(addr: IpAddr) -> IpAddr {
 /// What hints at the cause, the surest first.
 fn cause(view: &View<'_>, group: &Group<'_>, alike: usize) -> Option<String> {
     if let Some(queue) = group.rows.first().and_then(|s| queues::called(view, s)) {
-        let owner = acceptors::Owner::of(view, &queue.listeners);
-        let who = acceptors::name(owner.as_ref());
+        let owner = listener_owner::Owner::of(view, &queue.listeners);
+        let who = listener_owner::name(owner.as_ref());
         if queue.is_over_limit() {
             return Some(format!("it is on this host, and the accept queue of {who} is full"));
         }

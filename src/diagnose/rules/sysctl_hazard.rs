@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::ends;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::peers;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::snapshot::Netns;
@@ -242,7 +242,7 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     netns.sysctls.get("ipv4/ip_local_port_range")?;
     let (low, high) = netns.port_range();
     let mut listeners: BTreeMap<u16, Option<&Process>> = BTreeMap::new();
-    for socket in view.restless().filter(|s| s.state == State::Listen && s.netns == netns.inode) {
+    for socket in view.active().filter(|s| s.state == State::Listen && s.netns == netns.inode) {
         let port = socket.local.port;
         if (low..=high).contains(&port) && !netns.is_reserved(port) {
             let owner = view.holder(socket);
@@ -252,11 +252,11 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     }
     let (first, owner) = listeners.first_key_value()?;
     let n = listeners.len() as u64;
-    let name = |owner: Option<&Process>| owner.map_or_else(|| "?".to_owned(), ends::name);
+    let name = |owner: Option<&Process>| owner.map_or_else(|| "?".to_owned(), peers::name);
     let line = |(port, owner): (&u16, &_)| format!("{port}: {}", name(*owner));
     let list = listeners.iter().take(LISTENERS_NAMED).map(line).collect();
     let who = match (n, owner) {
-        (1, Some(process)) => format!("port {first} of {}", ends::name(process)),
+        (1, Some(process)) => format!("port {first} of {}", peers::name(process)),
         (1, None) => format!("listening port {first}"),
         _ => format!("{n} listening ports, such as {first} of {},", name(*owner)),
     };

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use rustc_hash::FxHashMap;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::ends::{self, Ends};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::peers::{self, Peers};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{Process, Socket};
@@ -176,7 +176,7 @@ struct Holders {
 
 impl Holders {
     fn new(view: &View<'_>) -> Holders {
-        let ends = Ends::new(view);
+        let ends = Peers::new(view);
         let mut owners: FxHashMap<u32, (&Process, u64)> = FxHashMap::default();
         let mut peers: FxHashMap<IpAddr, u64> = FxHashMap::default();
         let (mut seen_bytes, mut orphan_bytes) = (0u64, 0u64);
@@ -193,7 +193,7 @@ impl Holders {
                 owners.entry(process.pid).or_insert((process, 0)).1 += bytes;
             }
         }
-        let mut owners: Vec<(String, u64)> = owners.into_values().map(|(p, bytes)| (ends::name(p), bytes)).collect();
+        let mut owners: Vec<(String, u64)> = owners.into_values().map(|(p, bytes)| (peers::name(p), bytes)).collect();
         let mut peers: Vec<(String, u64)> = peers.into_iter().map(|(addr, bytes)| (addr.to_string(), bytes)).collect();
         for list in [&mut owners, &mut peers] {
             list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));

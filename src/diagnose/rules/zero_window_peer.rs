@@ -7,8 +7,8 @@
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
-use crate::diagnose::ends::{self, Ends, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{Socket, State, TcpInfo, TimerKind};
@@ -21,7 +21,7 @@ const UNANSWERED: u8 = 2;
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut stuck = Vec::new();
     let mut without_times = 0u64;
-    for socket in view.restless().filter(|s| is_shut(s)) {
+    for socket in view.active().filter(|s| is_shut(s)) {
         match lasted_ms(socket) {
             Some(ms) if reaches(ms, view.thresholds.zero_window_warn_seconds) => stuck.push(socket),
             Some(_) => {}
@@ -37,7 +37,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             )),
         };
     }
-    let groups = Ends::new(view).groups(stuck, true);
+    let groups = Peers::new(view).groups(stuck, true);
     Outcome::findings(words::worst(groups.iter().map(|g| finding(view, g)).collect()))
 }
 
@@ -51,7 +51,7 @@ pub(super) fn reports(view: &View<'_>, socket: &Socket) -> bool {
 pub(super) fn is_shut(socket: &Socket) -> bool {
     socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe)
         && socket.send_q_bytes.is_some_and(|n| n > 0)
-        && ends::is_held(socket, &STATES)
+        && peers::is_held(socket, &STATES)
         && socket.info.as_deref().is_none_or(|i| i.snd_wnd_bytes().is_none_or(|w| w == 0))
 }
 
@@ -77,7 +77,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
     let waiting = send_q.map_or_else(String::new, |b| format!(", {} waiting", words::bytes(b)));
     let reader = match (group.other, gone == rows.len()) {
-        (Some(other), _) => format!("{} on this host does not read", ends::name(other)),
+        (Some(other), _) => format!("{} on this host does not read", peers::name(other)),
         (None, true) => "the peer shut its window and no longer answers".to_owned(),
         (None, false) => "the peer does not read".to_owned(),
     };
@@ -85,7 +85,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
         "{} cannot send on {} {} for {}{waiting}: {reader}",
         group.name(view),
         words::count(n, "connection", "connections"),
-        ends::with_whom(rows),
+        peers::with_whom(rows),
         words::duration(lasted)
     );
     let most = |value: fn(&TcpInfo) -> Option<u64>| rows.iter().filter_map(|s| value(s.info.as_deref()?)).max();
@@ -111,7 +111,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
         finding = finding.evidence("limited_by_window_between_samples_ms", Evidence::Millis(ms));
     }
     let first = match group.other {
-        Some(other) => format!("find out why {} does not read: see recv-queue-stuck for it", ends::name(other)),
+        Some(other) => format!("find out why {} does not read: see recv-queue-stuck for it", peers::name(other)),
         None => "find the reader on the other side and what blocks it".to_owned(),
     };
     let next = match group.other {

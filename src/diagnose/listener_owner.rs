@@ -5,9 +5,9 @@
 
 use rustc_hash::FxHashSet;
 
-use crate::diagnose::doing::{self, Class};
 use crate::diagnose::finding::{Evidence, Finding, Subject};
 use crate::diagnose::view::View;
+use crate::diagnose::wait_state::{self, Class};
 use crate::model::{Endpoint, Process, Socket};
 
 /// Why an owner does not run.
@@ -121,7 +121,7 @@ fn servers<'a>(view: &View<'a>, listeners: &[&Socket], holders: &[&'a Process]) 
         return holders.to_vec();
     }
     let attends = |p: &&Process| {
-        doing::Uses::new(view, p.pid).is_some_and(|uses| listeners.iter().any(|l| uses.of(l) == Some(true)))
+        wait_state::Uses::new(view, p.pid).is_some_and(|uses| listeners.iter().any(|l| uses.of(l) == Some(true)))
     };
     let attending: Vec<&Process> = holders.iter().copied().filter(attends).collect();
     if !attending.is_empty() {
@@ -216,12 +216,12 @@ pub fn inspect_owners(
     // A worker has the listeners of all others too, as its master made them: what it does with its own counts.
     let does = |pid: u32| {
         let mut theirs = held_by(pid);
-        if let Some(uses) = doing::Uses::new(view, pid)
+        if let Some(uses) = wait_state::Uses::new(view, pid)
             && theirs.iter().any(|l| uses.of(l) == Some(true))
         {
             theirs.retain(|l| uses.of(l) == Some(true));
         }
-        doing::doing(view, pid, &theirs)
+        wait_state::doing(view, pid, &theirs)
     };
     let Some(mut doing) = does(owner.process.pid) else { return finding };
     let all: Vec<Class> = owner.pids.iter().take(MOST_INSPECTED).filter_map(|pid| Some(does(*pid)?.class)).collect();
@@ -236,7 +236,7 @@ pub fn inspect_owners(
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, listen};
-    use crate::model::snapshot::{EpollWatch, Inspection, ThreadStand};
+    use crate::model::snapshot::{EpollWatch, Inspection, ThreadState};
 
     const INODE: u64 = 80 << 16;
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn inspect(world: &mut World, pid: u32, call: libc::c_long, watches: bool) {
-        let thread = ThreadStand {
+        let thread = ThreadState {
             tid: pid,
             name: "nginx".into(),
             state: Some('S'),

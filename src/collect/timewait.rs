@@ -7,20 +7,20 @@ use rustc_hash::FxHashMap;
 
 use super::Live;
 use super::netlink::{Attributes, Channel};
-use super::netns::Space;
+use super::netns::NetnsHandle;
 use crate::model::{Endpoint, Family, FourTuple, State};
 
 /// Open channels into the namespaces that are looked into, each from its first question on.
-pub struct Remains {
-    spaces: Vec<Space>,
+pub struct TimewaitLookup {
+    spaces: Vec<NetnsHandle>,
     channels: FxHashMap<u64, Option<Channel>>,
 }
 
-impl Remains {
+impl TimewaitLookup {
     /// Looks where `live` does.
     #[must_use]
-    pub fn of(live: &Live) -> Remains {
-        Remains { spaces: live.spaces().cloned().collect(), channels: FxHashMap::default() }
+    pub fn of(live: &Live) -> TimewaitLookup {
+        TimewaitLookup { spaces: live.spaces().cloned().collect(), channels: FxHashMap::default() }
     }
 
     /// The state of the object that has this cookie; `None` when there is none, or the namespace cannot be asked. A

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnose::acceptors::Owner;
+use crate::diagnose::fd_inheritance::FdInheritance;
 use crate::diagnose::finding::{Finding, Subject};
-use crate::diagnose::holding::Holding;
+use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::queues;
 use crate::diagnose::view::View;
 use crate::model::{Endpoint, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
@@ -18,9 +18,9 @@ const RETRIES1: u64 = 3;
 const INSPECTED: usize = 64;
 
 /// Looks up owners; made once per rule, and only when it has rows to name.
-pub struct Ends<'v, 'a> {
+pub struct Peers<'v, 'a> {
     view: &'v View<'a>,
-    holding: Holding<'v, 'a>,
+    holding: FdInheritance<'v, 'a>,
 }
 
 /// Rows of one owner.
@@ -34,10 +34,10 @@ pub struct Group<'a> {
     pub rows: Vec<&'a Socket>,
 }
 
-impl<'v, 'a> Ends<'v, 'a> {
+impl<'v, 'a> Peers<'v, 'a> {
     #[must_use]
-    pub fn new(view: &'v View<'a>) -> Ends<'v, 'a> {
-        Ends { view, holding: Holding::new(view) }
+    pub fn new(view: &'v View<'a>) -> Peers<'v, 'a> {
+        Peers { view, holding: FdInheritance::new(view) }
     }
 
     /// The process whose connection it is.
@@ -209,7 +209,7 @@ mod tests {
         world.hold(11, "worker", 4, accepted.inode).add(accepted);
         world.add(unheld(row(State::Established, "127.0.0.1:80", "127.0.0.1:4001")));
         let view = View::new(&world.now, None, &world.thresholds);
-        let ends = Ends::new(&view);
+        let ends = Peers::new(&view);
         let clients: Vec<&Socket> = world.now.sockets.iter().filter(|s| s.peer.port == 80).collect();
         let groups = ends.groups(clients.iter().copied(), true);
         let pairs: Vec<_> = groups.iter().map(|g| (g.owner.unwrap().pid, g.other.unwrap().pid, g.rows.len())).collect();

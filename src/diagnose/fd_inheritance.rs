@@ -9,9 +9,9 @@ use std::collections::hash_map::Entry;
 use rustc_hash::FxHashMap;
 
 use crate::aggregate::Role;
-use crate::diagnose::acceptors::is_activator;
-use crate::diagnose::doing::Uses;
+use crate::diagnose::listener_owner::is_activator;
 use crate::diagnose::view::View;
+use crate::diagnose::wait_state::Uses;
 use crate::model::{Process, Socket, State};
 
 /// Programs that give a connection to another program of theirs on purpose (privilege separation).
@@ -31,7 +31,7 @@ pub struct Inherited {
 }
 
 /// The owners of listeners, made once for many sockets.
-pub struct Holding<'v, 'a> {
+pub struct FdInheritance<'v, 'a> {
     view: &'v View<'a>,
     /// Processes that hold a listener, by namespace and place in its list.
     listeners: FxHashMap<(u64, u32), Vec<u32>>,
@@ -39,11 +39,11 @@ pub struct Holding<'v, 'a> {
     uses: RefCell<FxHashMap<u32, Option<Uses<'a>>>>,
 }
 
-impl<'v, 'a> Holding<'v, 'a> {
+impl<'v, 'a> FdInheritance<'v, 'a> {
     #[must_use]
-    pub fn new(view: &'v View<'a>) -> Holding<'v, 'a> {
+    pub fn new(view: &'v View<'a>) -> FdInheritance<'v, 'a> {
         let mut listeners: FxHashMap<(u64, u32), Vec<u32>> = FxHashMap::default();
-        for socket in view.restless().filter(|s| s.state == State::Listen) {
+        for socket in view.active().filter(|s| s.state == State::Listen) {
             if let Role::Listener(index) = view.role(socket) {
                 let owners = listeners.entry((socket.netns, index)).or_default();
                 owners.extend(view.processes(socket).iter().map(|p| p.pid));
@@ -52,7 +52,7 @@ impl<'v, 'a> Holding<'v, 'a> {
             }
         }
         let processes = view.now.owners.processes.iter().map(|p| (p.pid, p)).collect();
-        Holding { view, listeners, processes, uses: RefCell::default() }
+        FdInheritance { view, listeners, processes, uses: RefCell::default() }
     }
 
     /// The processes that hold the listener of a connection; empty for an outgoing one, or when nobody is known.

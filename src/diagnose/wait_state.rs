@@ -2,14 +2,14 @@
 //! its threads stand meanwhile.
 //!
 //! Comes in: a view whose process was inspected, and sockets that need attention (unread bytes, an unread end of
-//! stream, a queue to accept from). Goes out: one [`Doing`], the class of the bug. Never here: a guess where the kernel
+//! stream, a queue to accept from). Goes out: one [`WaitState`], the class of the bug. Never here: a guess where the kernel
 //! shows nothing; a set that is given to `poll` or `select` is not visible from outside, so nothing is said of it.
 
 use rustc_hash::FxHashMap;
 
 use crate::diagnose::finding::{Evidence, Finding};
 use crate::diagnose::view::View;
-use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadStand};
+use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadState};
 use crate::model::{OwnerTable, Socket, State};
 
 /// `EPOLL*` (`include/uapi/linux/eventpoll.h`), as `/proc/PID/fdinfo` shows them.
@@ -88,7 +88,7 @@ impl Class {
 
 /// What a process is doing with some of its sockets.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Doing {
+pub struct WaitState {
     pub class: Class,
     /// One sentence without a full stop, about the sockets: `12 of 12 are not in any of its 2 epoll sets, ...`.
     pub sentence: String,
@@ -97,7 +97,7 @@ pub struct Doing {
     pub confidence: f64,
 }
 
-impl Doing {
+impl WaitState {
     /// Adds the sentence and its evidence to a finding.
     #[must_use]
     pub fn onto(self, finding: Finding) -> Finding {
@@ -109,7 +109,7 @@ impl Doing {
 /// Says what a process does with its sockets, all of which need its attention. `None` when the process was not, or
 /// could not be, inspected, and is not stopped either.
 #[must_use]
-pub fn doing(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<Doing> {
+pub fn doing(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<WaitState> {
     let facts = view.process(pid)?;
     if let Some(stopped) = stopped(facts) {
         return Some(stopped);
@@ -155,7 +155,7 @@ pub fn doing(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<Doing> {
         evidence.push(("io_urings", Evidence::Count(inspection.io_urings.into())));
     }
     evidence.push(("threads", Evidence::List(stands(inspection))));
-    Some(Doing { class, sentence, evidence, confidence })
+    Some(WaitState { class, sentence, evidence, confidence })
 }
 
 /// Whether a process does something with sockets that it holds; made once for all sockets of a process.
@@ -202,7 +202,7 @@ fn watched_by_another(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<
     })
 }
 
-fn stopped(facts: &ProcessFacts) -> Option<Doing> {
+fn stopped(facts: &ProcessFacts) -> Option<WaitState> {
     let threads = facts.inspection.as_ref().map_or(&[][..], |i| &i.threads);
     let all = |letter: char| !threads.is_empty() && threads.iter().all(|t| t.state == Some(letter));
     let (letter, sentence) = if facts.state == Some('t') || all('t') {
@@ -216,10 +216,10 @@ fn stopped(facts: &ProcessFacts) -> Option<Doing> {
         ("doing_class", Evidence::Text(Class::Stopped.key().into())),
         ("process_state", Evidence::Text(letter.to_string())),
     ];
-    Some(Doing { class: Class::Stopped, sentence: sentence.into(), evidence, confidence: 0.97 })
+    Some(WaitState { class: Class::Stopped, sentence: sentence.into(), evidence, confidence: 0.97 })
 }
 
-fn uninterruptible(inspection: &Inspection) -> Option<Doing> {
+fn uninterruptible(inspection: &Inspection) -> Option<WaitState> {
     let threads = &inspection.threads;
     if threads.is_empty() || threads.iter().any(|t| t.state != Some('D')) {
         return None;
@@ -228,7 +228,7 @@ fn uninterruptible(inspection: &Inspection) -> Option<Doing> {
         ("doing_class", Evidence::Text(Class::Uninterruptible.key().into())),
         ("threads", Evidence::List(stands(inspection))),
     ];
-    Some(Doing {
+    Some(WaitState {
         class: Class::Uninterruptible,
         sentence: "every thread is in uninterruptible sleep (state D): it waits for a disk or a network file system"
             .into(),
@@ -247,7 +247,7 @@ struct Registered<'a> {
     /// Whether the sets watch any socket at all.
     watches_sockets: bool,
     /// Threads that stand in a call on a descriptor, by its number.
-    calls: FxHashMap<u32, &'a ThreadStand>,
+    calls: FxHashMap<u32, &'a ThreadState>,
     owners: &'a OwnerTable,
     pid: u32,
 }
@@ -439,7 +439,7 @@ fn stands(inspection: &Inspection) -> Vec<String> {
     named
 }
 
-fn stand(thread: &ThreadStand) -> String {
+fn stand(thread: &ThreadState) -> String {
     let call = thread.syscall.map(|n| syscall_name(n).map_or_else(|| format!("system call {n}"), str::to_owned));
     match (call, thread.wchan.as_deref(), thread.state) {
         (Some(call), Some(wchan), _) => format!("in {call} ({wchan})"),
@@ -452,17 +452,17 @@ fn stand(thread: &ThreadStand) -> String {
 }
 
 /// The descriptor on which a thread stands in a call.
-fn called_descriptor(thread: &ThreadStand) -> Option<u32> {
+fn called_descriptor(thread: &ThreadState) -> Option<u32> {
     let name = syscall_name(thread.syscall?)?;
     CALLS_ON_A_SOCKET.contains(&name).then(|| thread.syscall_arg0?.try_into().ok()).flatten()
 }
 
-fn is_epoll_wait(thread: &ThreadStand) -> bool {
+fn is_epoll_wait(thread: &ThreadState) -> bool {
     thread.syscall.and_then(syscall_name).is_some_and(|n| n.starts_with("epoll_"))
 }
 
 /// Whether it waits on a set that cannot be seen from outside.
-fn is_poll(thread: &ThreadStand) -> bool {
+fn is_poll(thread: &ThreadState) -> bool {
     let name = thread.syscall.and_then(syscall_name);
     matches!(name, Some("poll" | "ppoll" | "select" | "pselect6" | "io_uring_enter" | "restart_syscall"))
 }
@@ -531,8 +531,8 @@ mod tests {
         EpollWatch { epoll_fd, target_fd: 9, inode: Some(inode), events }
     }
 
-    fn thread(call: libc::c_long, arg0: u64) -> ThreadStand {
-        ThreadStand {
+    fn thread(call: libc::c_long, arg0: u64) -> ThreadState {
+        ThreadState {
             tid: 812,
             name: "main".into(),
             state: Some('S'),
@@ -551,12 +551,12 @@ mod tests {
         world
     }
 
-    fn classify(world: &World) -> Option<Doing> {
+    fn classify(world: &World) -> Option<WaitState> {
         let view = View::new(&world.now, None, &world.thresholds);
         doing(&view, 812, &[&world.now.sockets[0]])
     }
 
-    fn with_epoll(events: Option<u32>, threads: Vec<ThreadStand>) -> Inspection {
+    fn with_epoll(events: Option<u32>, threads: Vec<ThreadState>) -> Inspection {
         let watches = events.map(|e| watch(4, 7, e)).into_iter().collect();
         Inspection { epoll_sets: 1, watches, threads, ..Inspection::default() }
     }
@@ -607,7 +607,7 @@ mod tests {
 
     #[test]
     fn disk_sleep_counts_only_when_every_thread_is_in_it() {
-        let asleep = |state| ThreadStand { state: Some(state), ..thread(libc::SYS_fsync, 3) };
+        let asleep = |state| ThreadState { state: Some(state), ..thread(libc::SYS_fsync, 3) };
         let all = classify(&world(1, with_epoll(Some(0x19), vec![asleep('D'), asleep('D')]))).unwrap();
         assert_eq!(all.class, Class::Uninterruptible);
         let one = classify(&world(1, with_epoll(Some(0x19), vec![asleep('D'), asleep('S')]))).unwrap();
@@ -669,7 +669,7 @@ mod tests {
         assert_eq!(uses(threads(thread(libc::SYS_ppoll, 0))), None);
         assert_eq!(uses(threads(thread(libc::SYS_recvfrom, 9))), Some(true));
         assert_eq!(uses(with_epoll(Some(0x1c), vec![thread(libc::SYS_futex, 0)])), Some(true));
-        assert_eq!(uses(threads(ThreadStand { syscall: None, ..thread(0, 0) })), None, "it runs");
+        assert_eq!(uses(threads(ThreadState { syscall: None, ..thread(0, 0) })), None, "it runs");
         assert_eq!(uses(Inspection::default()), None, "no thread was seen");
     }
 
