@@ -1,0 +1,268 @@
+//! The columns: every value of a row that can be shown, sorted by or filtered on.
+//!
+//! Input: a [`Row`]. Output: a [`Value`] of a known [`Kind`], in [`COLUMNS`]. The table is in the model and not in `render`
+//! because the filter language uses it too.
+
+mod table;
+mod value;
+
+use std::rc::Rc;
+
+use crate::model::cgroup::{self, Identity};
+use crate::model::kernel_user::{self, KernelUser};
+use crate::model::owner::{Holder, OwnerStatus, OwnerTable, Process};
+use crate::model::socket::Socket;
+
+pub use table::COLUMNS;
+pub use value::{Kind, Value};
+
+/// Names for kernel numbers. The edge that may look them up implements it; the model only asks.
+pub trait Names {
+    /// Login name of a user id.
+    fn user(&self, uid: u32) -> Option<Rc<str>>;
+    /// Name of a network interface of a namespace.
+    fn interface(&self, netns: u64, ifindex: u32) -> Option<Rc<str>>;
+    /// Path of a cgroup v2 directory by its id.
+    fn cgroup(&self, id: u64) -> Option<Rc<str>>;
+    /// Unit, container and pod by the same id.
+    fn identity(&self, id: u64) -> Option<Rc<Identity>> {
+        self.cgroup(id).map(|path| Rc::new(cgroup::of_path(&path)))
+    }
+    /// Name of a network namespace by its inode.
+    fn netns(&self, inode: u64) -> Option<Rc<str>>;
+    /// What in the kernel uses a socket that no process holds.
+    fn kernel_user(&self, socket: &Socket) -> Option<KernelUser> {
+        kernel_user::find(socket, &[])
+    }
+}
+
+/// Names nothing: numbers stay numbers.
+pub struct NoNames;
+
+impl Names for NoNames {
+    fn user(&self, _: u32) -> Option<Rc<str>> {
+        None
+    }
+    fn interface(&self, _: u64, _: u32) -> Option<Rc<str>> {
+        None
+    }
+    fn cgroup(&self, _: u64) -> Option<Rc<str>> {
+        None
+    }
+    fn netns(&self, _: u64) -> Option<Rc<str>> {
+        None
+    }
+}
+
+/// A socket with its owners, as columns see it.
+#[derive(Clone, Copy)]
+pub struct Row<'a> {
+    pub socket: &'a Socket,
+    pub status: OwnerStatus,
+    pub holders: &'a [Holder],
+    pub owners: &'a OwnerTable,
+    pub names: &'a dyn Names,
+}
+
+impl<'a> Row<'a> {
+    #[must_use]
+    pub fn new(socket: &'a Socket, owners: &'a OwnerTable, names: &'a dyn Names) -> Row<'a> {
+        let (status, holders) = owners.of(socket);
+        Row { socket, status, holders, owners, names }
+    }
+
+    /// What in the kernel uses the socket, if no process does and something speaks for it.
+    #[must_use]
+    pub fn kernel_user(&self) -> Option<KernelUser> {
+        match self.status {
+            OwnerStatus::Kernel => self.names.kernel_user(self.socket),
+            OwnerStatus::NoPermission => self.names.kernel_user(self.socket)?.unless_hidden(),
+            _ => None,
+        }
+    }
+
+    /// The first holder's process: the one to name when there is room for one.
+    #[must_use]
+    pub fn first_process(&self) -> Option<&'a Process> {
+        self.holders.first().map(|h| self.owners.process(h))
+    }
+}
+
+/// What a column needs beyond the 72 bytes that every row has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// `INET_DIAG_INFO` (`struct tcp_info`).
+    pub info: bool,
+    /// The time in the state, for states where `tcp_info` tells it: CLOSE_WAIT.
+    pub age: bool,
+    /// `INET_DIAG_SKMEMINFO`.
+    pub skmem: bool,
+    /// `INET_DIAG_CONG`.
+    pub congestion: bool,
+    /// `INET_DIAG_TOS` and `INET_DIAG_TCLASS`.
+    pub tos: bool,
+    /// The processes that hold the socket.
+    pub owners: bool,
+    /// Their cgroups: unit, container, pod.
+    pub cgroups: bool,
+}
+
+impl Needs {
+    pub const NONE: Needs =
+        Needs { info: false, age: false, skmem: false, congestion: false, tos: false, owners: false, cgroups: false };
+    pub const INFO: Needs = Needs { info: true, ..Needs::NONE };
+    pub const SKMEM: Needs = Needs { skmem: true, ..Needs::NONE };
+    pub const CONGESTION: Needs = Needs { congestion: true, ..Needs::NONE };
+    pub const TOS: Needs = Needs { tos: true, ..Needs::NONE };
+    pub const OWNERS: Needs = Needs { owners: true, ..Needs::NONE };
+    pub const CGROUPS: Needs = Needs { owners: true, cgroups: true, ..Needs::NONE };
+
+    #[must_use]
+    pub const fn union(self, other: Needs) -> Needs {
+        Needs {
+            info: self.info || other.info,
+            age: self.age || other.age,
+            skmem: self.skmem || other.skmem,
+            congestion: self.congestion || other.congestion,
+            tos: self.tos || other.tos,
+            owners: self.owners || other.owners,
+            cgroups: self.cgroups || other.cgroups,
+        }
+    }
+}
+
+/// Which letter of `list` adds a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Shown by default.
+    Default,
+    /// `-p`.
+    Process,
+    /// `-o`.
+    Timer,
+    /// `-e`.
+    Extended,
+    /// `-m`.
+    Memory,
+    /// `-i`.
+    Info,
+    /// By name only.
+    Other,
+}
+
+/// One column.
+pub struct Column {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub group: Group,
+    pub needs: Needs,
+    pub help: &'static str,
+    pub get: for<'a> fn(&Row<'a>) -> Value<'a>,
+}
+
+/// Finds a column by name; `_` and `-` are the same, case does not matter.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Column> {
+    let wanted = name.trim().to_ascii_lowercase().replace('_', "-");
+    COLUMNS.iter().find(|c| c.name == wanted)
+}
+
+/// The column name most like a misspelt one, if any is near.
+#[must_use]
+pub fn nearest(name: &str) -> Option<&'static str> {
+    let wanted = name.to_ascii_lowercase().replace('_', "-");
+    COLUMNS
+        .iter()
+        .map(|c| (distance(&wanted, c.name), c.name))
+        .min()
+        .filter(|(d, _)| *d <= (wanted.len() / 3).max(1))
+        .map(|(_, name)| name)
+}
+
+/// Edit distance of two short words.
+#[must_use]
+pub fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let change = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{RowKind, State};
+    use std::collections::HashSet;
+
+    #[test]
+    fn the_table_is_well_formed() {
+        let mut names = HashSet::new();
+        for column in COLUMNS {
+            assert!(names.insert(column.name), "{} stands twice", column.name);
+            assert!(column.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+            assert!(!column.help.is_empty() && !column.help.ends_with('.'), "{}", column.name);
+            assert!(column.help.len() <= 90, "{}: help is too long", column.name);
+        }
+    }
+
+    #[test]
+    fn every_column_answers_for_an_empty_socket_without_inventing_zero() {
+        let socket = Socket::default();
+        let owners = OwnerTable::default();
+        let row = Row::new(&socket, &owners, &NoNames);
+        for column in COLUMNS.iter().filter(|c| c.needs.info || c.needs.skmem) {
+            assert!(matches!((column.get)(&row), Value::Unknown), "{}", column.name);
+        }
+    }
+
+    #[test]
+    fn what_was_never_measured_is_no_measurement() {
+        let owners = OwnerTable::default();
+        let shown = |socket: &Socket, name: &str| match (find(name).unwrap().get)(&Row::new(socket, &owners, &NoNames))
+        {
+            Value::Number(n) => Some(n),
+            Value::Absent => None,
+            _ => panic!("{name} is unknown"),
+        };
+        let mut info = crate::model::TcpInfo::default();
+        for (field, value) in [
+            ("rtt_us", 0),
+            ("min_rtt_us", 0xffff_ffff),
+            ("snd_cwnd", 10),
+            ("snd_ssthresh", 0x7fff_ffff),
+            ("pacing_rate_bytes_per_s", u64::MAX),
+            ("last_data_sent_ms", 5),
+        ] {
+            assert!(info.set(field, value), "{field}");
+        }
+        let mut socket = Socket { state: State::SynSent, info: Some(info.into()), ..Socket::default() };
+        for name in ["rtt", "min-rtt", "ssthresh", "pacing-rate", "last-data-sent"] {
+            assert_eq!(shown(&socket, name), None, "{name}");
+        }
+        assert_eq!(shown(&socket, "cwnd"), Some(10));
+        socket.state = State::Established;
+        assert_eq!(shown(&socket, "last-data-sent"), Some(5));
+        assert!(socket.info.as_mut().unwrap().set("rtt_us", 7));
+        assert_eq!(shown(&socket, "rtt"), Some(7));
+        socket.state = State::Listen;
+        assert_eq!((shown(&socket, "cwnd"), shown(&socket, "rtt")), (None, None));
+        let remainder = Socket { state: State::TimeWait, kind: RowKind::TimeWaitMini, ..Socket::default() };
+        assert_eq!(shown(&remainder, "rtt"), None);
+    }
+
+    #[test]
+    fn names_are_found_in_any_spelling_and_near_misses_are_suggested() {
+        assert_eq!(find("RECV_Q").map(|c| c.name), Some("recv-q"));
+        assert!(find("nonsense").is_none());
+        assert_eq!(nearest("recvq"), Some("recv-q"));
+        assert_eq!(nearest("zzzzzzzzzzzzzz"), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! What a column returns for a row, and what kind of value that is.
+//!
+//! Input: a fact of a row. Output: a [`Value`] of a known [`Kind`]: alignment, unit and the operators of the filter language
+//! follow from the kind. Not here: formatting.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::model::addr::Endpoint;
+use crate::model::owner::{Holder, OwnerStatus, OwnerTable, Process};
+use crate::model::socket::AgeBracket;
+use crate::model::state::State;
+
+/// What a column gives for one row.
+#[derive(Clone)]
+pub enum Value<'a> {
+    /// The source does not tell: printed as `?`, `null` in JSON, sorted last.
+    Unknown,
+    /// There is no such thing for this row (no timer runs): printed as `-`, `null` in JSON.
+    Absent,
+    Number(u64),
+    Flag(bool),
+    Text(Cow<'a, str>),
+    Name(Rc<str>),
+    State(State),
+    Addr(IpAddr),
+    Endpoint(Endpoint, Option<Rc<str>>),
+    Age(AgeBracket),
+    /// One value per holder of the socket.
+    Each(&'a [Holder], &'a OwnerTable, fn(&'a Process, u32) -> Value<'a>),
+    /// Every holder as `comm(pid,fd=N)`, or the reason for none.
+    Holders(&'a [Holder], &'a OwnerTable, OwnerStatus),
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn number<N: Into<u64>>(value: Option<N>) -> Value<'a> {
+        value.map_or(Value::Unknown, |v| Value::Number(v.into()))
+    }
+
+    pub(super) fn flag(value: Option<bool>) -> Value<'a> {
+        value.map_or(Value::Unknown, Value::Flag)
+    }
+}
+
+/// What a value is: decides alignment, unit, JSON type and filter operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    State,
+    Endpoint,
+    Address,
+    Port,
+    Count,
+    Bytes,
+    Millis,
+    Micros,
+    BytesPerSecond,
+    Flag,
+    /// A plain number that is not counted: pid, uid, inode.
+    Number,
+    /// A 64-bit id, printed as hex.
+    Id,
+    Age,
+}
+
+impl Kind {
+    /// Whether tables align it to the right.
+    #[must_use]
+    pub const fn is_numeric(self) -> bool {
+        !matches!(self, Kind::Text | Kind::State | Kind::Endpoint | Kind::Address | Kind::Flag)
+    }
+
+    /// The word for the kind in `--list-columns`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Text => "text",
+            Kind::State => "state",
+            Kind::Endpoint => "endpoint",
+            Kind::Address => "address",
+            Kind::Port => "port",
+            Kind::Count => "count",
+            Kind::Bytes => "bytes",
+            Kind::Millis => "ms",
+            Kind::Micros => "us",
+            Kind::BytesPerSecond => "bytes/s",
+            Kind::Flag => "flag",
+            Kind::Number => "number",
+            Kind::Id => "id",
+            Kind::Age => "age",
+        }
+    }
+}
