@@ -1,0 +1,51 @@
+# What the cases share. The runner sources this before the script, with T (the program), W (a folder of the case) and N
+# (a name of its own) set. Namespaces: $C (10.77.0.1) and $S (10.77.0.2), joined by a veth pair; `one` makes $C alone.
+C=${N}c; S=${N}s; K=()
+netns() { ip netns add "$1" && ip -n "$1" link set lo up; }
+one() { netns "$C"; }
+pair() {
+    netns "$C"; netns "$S"
+    ip link add "v${N}c" netns "$C" type veth peer name "v${N}s" netns "$S"
+    ip -n "$C" addr add 10.77.0.1/24 dev "v${N}c"; ip -n "$S" addr add 10.77.0.2/24 dev "v${N}s"
+    ip -n "$C" -6 addr add fd77::1/64 dev "v${N}c" nodad; ip -n "$S" -6 addr add fd77::2/64 dev "v${N}s" nodad
+    ip -n "$C" link set "v${N}c" up; ip -n "$S" link set "v${N}s" up
+}
+# bg NAMESPACE COMMAND...: runs in the background until the case ends.
+bg() { local n=$1; shift; ip netns exec "$n" "$@" </dev/null >>"$W/out" 2>&1 & K+=($!); }
+# within NAMESPACE COMMAND...: runs and waits.
+within() { local n=$1; shift; ip netns exec "$n" "$@" </dev/null >>"$W/out" 2>&1; }
+# listens NAMESPACE PORT: waits until something listens there.
+listens() {
+    for _ in $(seq 100); do
+        ip netns exec "$1" ss -Htln "sport = :$2" 2>/dev/null | grep -q . && return
+        sleep 0.1
+    done
+    echo "nothing listens on port $2" >&2; exit 1
+}
+# filter NAMESPACE MATCH: drops what matches on its way in.
+filter() {
+    ip netns exec "$1" nft "add table inet f; add chain inet f i { type filter hook input priority 0; }; add rule inet f i $2 drop"
+}
+unfilter() { ip netns exec "$1" nft "delete table inet f"; }
+# ready: the state is made. The runner diagnoses now, then says `cure` or ends the case.
+ready() {
+    echo READY
+    while read -r word; do
+        case $word in
+            cure) cure; echo CURED ;;
+            *) break ;;
+        esac
+    done
+    exit 0
+}
+finish() {
+    for p in "${K[@]}"; do kill -9 "$p" 2>/dev/null; done
+    for n in "$C" "$S" "${N}r"; do
+        ip netns pids "$n" 2>/dev/null | xargs -r kill -9 2>/dev/null
+        ip netns del "$n" 2>/dev/null
+    done
+    [ "$(type -t cleanup)" = function ] && cleanup
+    rm -rf "$W"
+}
+trap finish EXIT
+trap 'exit 1' TERM INT HUP
