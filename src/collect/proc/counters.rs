@@ -117,7 +117,18 @@ pub fn system(root: &ProcRoot) -> System {
     let text = std::fs::read_to_string(root.path().join("sys/fs/file-nr")).unwrap_or_default();
     let mut words = text.split_ascii_whitespace().map(|w| w.parse().ok());
     let (used, _, max) = (words.next().flatten(), words.next(), words.next().flatten());
-    System { files_used: used, files_max: max, page_bytes: rustix::param::page_size() as u64 }
+    System { files_used: used, files_max: max, page_bytes: page_bytes() }
+}
+
+/// The size of a page.
+///
+/// Not by `rustix::param`, which reads the auxiliary vector and panics before Linux 6.4 where `/proc/self/auxv` is closed: to a
+/// program with file capabilities, and where `/proc` is covered.
+fn page_bytes() -> u64 {
+    // SAFETY: sysconf takes a number and touches no memory of ours.
+    #[allow(unsafe_code, reason = "no crate in use asks sysconf(3)")]
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(bytes).unwrap_or(4096)
 }
 
 /// `tcp_ehash_entries` is negative when the table is shared with the parent namespace; its size is what matters.
