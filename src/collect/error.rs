@@ -34,6 +34,12 @@ impl Error {
         reason(&self.source)
     }
 
+    /// What would help; empty when nothing is known to.
+    #[must_use]
+    pub fn way_out(&self) -> &'static str {
+        self.hint
+    }
+
     /// Whether a right is missing.
     #[must_use]
     pub fn is_permission(&self) -> bool {

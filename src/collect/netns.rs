@@ -18,6 +18,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::collect::error::{self, Error};
 use crate::collect::proc::{ProcRoot, counters};
+use crate::cores;
 use crate::model::Gap;
 
 /// Where `ip netns` keeps names; the second is a link to the first on most systems.
@@ -26,6 +27,10 @@ const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
 const FILES_SEARCHED: u64 = 50_000;
 /// Descriptors of our own beside one per namespace, and those of the namespaces found until the next look at the limit.
 const SPARE_DESCRIPTORS: u64 = 384;
+
+/// The way out where no thread can be made.
+const NO_THREAD: &str =
+    "each network namespace is entered in a thread of its own; raise the limit of threads (pids.max, ulimit -u)";
 
 /// A namespace that can be entered, or at least tried.
 #[derive(Clone, Debug)]
@@ -61,15 +66,18 @@ impl NetnsHandle {
                 move_into_link_name_space(handle.as_fd(), Some(LinkNameSpaceType::Network))?;
                 Ok::<R, rustix::io::Errno>(work())
             };
-            scope.spawn(inside).join()
+            cores::start(scope, inside).map(std::thread::ScopedJoinHandle::join)
         });
-        let fail = |e| {
-            Error::new("enter the network namespace", self.label(), e)
-                .hint("that takes CAP_SYS_ADMIN in the user namespace that owns it; run as root")
-        };
+        let fail = |e| Error::new("enter the network namespace", self.label(), e);
         match entered {
-            Ok(result) => result.map_err(|e| fail(e.into())),
-            Err(_) => Err(fail(io::Error::other("the thread inside was lost"))),
+            Ok(Ok(result)) => result.map_err(|e| {
+                fail(e.into()).hint("that takes CAP_SYS_ADMIN in the user namespace that owns it; run as root")
+            }),
+            Ok(Err(_)) => Err(fail(io::Error::other("the thread inside was lost"))),
+            // This thread stays where it is: the way back takes a right that it may not have.
+            Err(e) => {
+                Err(fail(io::Error::other(format!("cannot start a thread: {}", error::reason(&e)))).hint(NO_THREAD))
+            }
         }
     }
 
@@ -184,20 +192,26 @@ fn all<T: Send>(root: &ProcRoot, own: u64, look: &(dyn Fn() -> T + Sync)) -> Res
         ));
     }
     let mut refused = Vec::new();
-    let mut why = String::new();
+    let mut failure = None;
     for (inode, handle) in handles {
         let space = NetnsHandle { inode, name: names.get(&inode).cloned(), handle: handle.map(Arc::new) };
         match space.inside(look) {
             Ok(seen) if space.is_own() => found.spaces.insert(0, (space, seen)),
             Ok(seen) => found.spaces.push((space, seen)),
             Err(e) => {
-                why = e.why();
+                failure = Some(e);
                 refused.push(space.label());
             }
         }
     }
     found.refused = u32::try_from(refused.len()).unwrap_or(u32::MAX);
-    if !refused.is_empty() {
+    if let Some(failure) = failure {
+        let (why, hint) = if failure.is_permission() {
+            let why = failure.why();
+            (format!("entering takes CAP_SYS_ADMIN in the user namespace that owns them: {why}"), "run as root")
+        } else {
+            (failure.why(), failure.way_out())
+        };
         let count = refused.len();
         refused.truncate(5);
         found.gaps.push(Gap::new(
@@ -206,8 +220,8 @@ fn all<T: Send>(root: &ProcRoot, own: u64, look: &(dyn Fn() -> T + Sync)) -> Res
                 if count == 1 { "namespace was" } else { "namespaces were" },
                 refused.join(", ")
             ),
-            format!("entering takes CAP_SYS_ADMIN in the user namespace that owns them: {why}"),
-            "run as root",
+            why,
+            hint,
         ));
     }
     Ok(found)

@@ -95,10 +95,12 @@ impl Finder {
     pub fn start(self) -> Search {
         let many = self.files().is_some_and(|n| n >= LARGE_TABLE);
         if many && cores::count() > 1 {
-            Search::Running(std::thread::spawn(move || self.find(None)))
-        } else {
-            Search::Done(Box::new(self.find(None)))
+            let beside = self.clone();
+            if let Ok(thread) = cores::start_detached(move || beside.find(None)) {
+                return Search::Running(thread);
+            }
         }
+        Search::Done(Box::new(self.find(None)))
     }
 
     /// Every process that holds a TCP socket (with the walk over `/proc`: any socket); with `wanted`, only of those inodes.

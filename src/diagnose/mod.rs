@@ -110,7 +110,10 @@ fn judge(view: &View<'_>, rules: &[&Rule]) -> Vec<Outcome> {
     };
     std::thread::scope(|scope| {
         for _ in 1..threads.min(rules.len()) {
-            scope.spawn(work);
+            // One that cannot be started leaves its share to the others.
+            if cores::start(scope, work).is_err() {
+                break;
+            }
         }
         work();
     });

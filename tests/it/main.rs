@@ -53,6 +53,8 @@ mod rules_ports;
 mod rules_system;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
 mod selftest;
+/// A host without threads, without an auxiliary vector, with files that do not answer.
+mod sick;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.
 mod states;
 /// What no compiler checks: imports, documentation, generated files, the version of the compiler.

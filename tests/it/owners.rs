@@ -465,7 +465,7 @@ fn without_proc_there_are_sockets_and_a_gap() {
 }
 
 /// Lays an empty file system over /proc.
-fn cover_proc(command: &mut Command) -> &mut Command {
+pub fn cover_proc(command: &mut Command) -> &mut Command {
     // SAFETY: raw system calls on constants between fork and exec.
     unsafe {
         command.pre_exec(|| {

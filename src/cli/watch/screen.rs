@@ -21,6 +21,7 @@ use crate::cli::exit::Exit;
 use crate::cli::select;
 use crate::cli::session;
 use crate::collect::names::SystemNames;
+use crate::cores;
 use crate::diagnose::Thresholds;
 use crate::filter::Expr;
 use crate::render::tui::{self, App, Command, Theme};
@@ -28,6 +29,10 @@ use crate::render::watch::{Frame, GroupBy};
 
 /// Groups that a frame carries: more than a screen has lines, fewer than would make the history large.
 const GROUPS: usize = 60;
+
+/// Keys, samples and signals each take a thread here.
+const NO_THREAD: &str =
+    "cannot start a thread for the screen; raise the limit of threads (pids.max, ulimit -u), or use --plain";
 
 enum Event {
     Input(Input),
@@ -82,7 +87,7 @@ pub(super) fn run(
     let first = ui.want(&app);
     std::thread::scope(|scope| {
         let (to_us, from_us) = (events.clone(), outbox);
-        scope.spawn(move || sample(args, thresholds, first, interval, &from_us, &to_us));
+        cores::start(scope, move || sample(args, thresholds, first, interval, &from_us, &to_us)).context(NO_THREAD)?;
         let exit = ui.events(args, &mut app, &mut screen, &inbox, &orders, (events, signals));
         // The sampler ends when nobody gives it orders any more; nobody waits for the one that reads keys.
         drop(orders);
@@ -179,18 +184,20 @@ impl Ui {
     ) -> anyhow::Result<Exit> {
         let for_signals = events.clone();
         // Neither thread can be woken to end; both end with the process.
-        std::thread::spawn(move || {
+        cores::start_detached(move || {
             if matches!(signals.wait(None), Ok(true)) {
                 let _ = for_signals.send(Event::Signal);
             }
-        });
-        std::thread::spawn(move || {
+        })
+        .context(NO_THREAD)?;
+        cores::start_detached(move || {
             while let Ok(input) = event::read() {
                 if events.send(Event::Input(input)).is_err() {
                     break;
                 }
             }
-        });
+        })
+        .context(NO_THREAD)?;
         let mut last_frame = Instant::now();
         let mut looks = 0u64;
         self.draw(app, screen)?;

@@ -19,6 +19,7 @@ use crate::aggregate::{Matrix, Traced, TracedSums};
 use crate::collect::Live;
 use crate::collect::changes::Changes;
 use crate::collect::proc::{ProcRoot, processes};
+use crate::cores;
 use crate::model::transition::Actor;
 use crate::model::{Gap, Socket};
 use crate::render::watch::Trace;
@@ -193,11 +194,18 @@ impl Tracing {
         let shared = Arc::new(Mutex::new(Shared { changes, traced, failed: None }));
         let (stop, stopped) = channel();
         let theirs = Arc::clone(&shared);
-        std::thread::spawn(move || {
+        cores::start_detached(move || {
             while matches!(stopped.recv_timeout(ROUND), Err(RecvTimeoutError::Timeout)) {
                 lock(&theirs).drain();
             }
-        });
+        })
+        .map_err(|e| {
+            Gap::new(
+                "no trace",
+                format!("cannot start a thread for it: {e}"),
+                "raise the limit of threads (pids.max, ulimit -u)",
+            )
+        })?;
         Ok(Tracing { shared, _stop: stop, via, insisted, taken: Instant::now(), busy: 0 })
     }
 

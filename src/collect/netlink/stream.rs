@@ -13,6 +13,7 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use crate::collect::error::{self, Error};
 use crate::collect::netlink::decode;
 use crate::collect::netlink::request::{self, Attributes, Request};
+use crate::cores;
 use crate::model::{Family, FourTuple, Socket};
 
 /// The kernel fills at most 32 KiB per datagram (`netlink_dump`); twice that is room for kernels that fill more.
@@ -42,6 +43,13 @@ pub struct Report {
 impl Report {
     fn incomplete(&mut self, why: impl Into<String>) {
         self.incomplete.get_or_insert_with(|| why.into());
+    }
+
+    /// Adds what a second dump gave.
+    fn add(&mut self, more: Report) {
+        self.rows += more.rows;
+        self.stopped = more.stopped;
+        more.incomplete.into_iter().for_each(|why| self.incomplete(why));
     }
 }
 
@@ -117,7 +125,7 @@ impl Channel {
     pub fn dump_ahead(
         &mut self,
         request: &Request,
-        beside: Option<(&mut Channel, &Request)>,
+        mut beside: Option<(&mut Channel, &Request)>,
         bytes: usize,
         sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
     ) -> Result<Report, Error> {
@@ -125,27 +133,34 @@ impl Channel {
         let scratch = &mut self.scratch;
         let sequence = next(&mut self.sequence);
         let (socket, question) = (&mut self.socket, request.encode(sequence));
-        let beside = beside.map(|(channel, request)| {
+        let second = beside.as_mut().map(|(channel, request)| {
             let sequence = next(&mut channel.sequence);
             (&mut channel.socket, request.encode(sequence), sequence)
         });
-        std::thread::scope(|scope| {
-            let mut main = Ahead::start(scope, socket, question, bytes);
-            let second =
-                beside.map(|(socket, question, sequence)| (Ahead::start(scope, socket, question, 0), sequence));
+        // Without a thread one dump is taken after the other.
+        let taken = std::thread::scope(|scope| {
+            let Some(mut main) = Ahead::start(scope, socket, question, bytes) else { return Ok(None) };
+            let second = second
+                .and_then(|(socket, question, sequence)| Some((Ahead::start(scope, socket, question, 0)?, sequence)));
             let mut buffer = Vec::new();
             let mut report = drain(&mut main, &mut buffer, sequence, self.netns, scratch, sink)?;
+            let both = second.is_some();
             if let (Some((mut second, sequence)), false) = (second, report.stopped) {
                 // A buffer goes back to where it came from.
                 let mut buffer = Vec::new();
-                let more = drain(&mut second, &mut buffer, sequence, self.netns, scratch, sink)?;
-                report.rows += more.rows;
-                report.stopped = more.stopped;
-                more.incomplete.into_iter().for_each(|why| report.incomplete(why));
+                report.add(drain(&mut second, &mut buffer, sequence, self.netns, scratch, sink)?);
             }
-            Ok(report)
+            Ok(Some((report, both)))
         })
-        .map_err(fail)
+        .map_err(fail)?;
+        let (mut report, both) = match taken {
+            Some(taken) => taken,
+            None => (self.dump(request, sink)?, false),
+        };
+        if let (Some((channel, request)), false, false) = (beside, both, report.stopped) {
+            report.add(channel.dump(request, sink)?);
+        }
+        Ok(report)
     }
 
     /// Looks one socket up by its four-tuple and cookie; `None` when it is gone.
@@ -202,22 +217,24 @@ struct Ahead {
 
 impl Ahead {
     /// Starts the thread; it ends with the dump, or when nobody takes what it receives. It also asks: the kernel looks for
-    /// the first datagram of the answer while the question is sent (`netlink_dump_start`), which may be a whole walk.
+    /// the first datagram of the answer while the question is sent (`netlink_dump_start`), which may be a whole walk. `None`
+    /// when there can be no thread; then nothing was asked.
     fn start<'scope>(
         scope: &'scope std::thread::Scope<'scope, '_>,
         socket: &'scope mut NetlinkSocket,
         question: Vec<u8>,
         bytes: usize,
-    ) -> Ahead {
+    ) -> Option<Ahead> {
         let buffers = (bytes / BATCH_BYTES).max(FEWEST_AHEAD);
         let (full, arrivals) = mpsc::sync_channel(buffers);
         let (back, empty) = mpsc::channel();
-        scope.spawn(move || match socket.send(&question, 0) {
+        cores::start(scope, move || match socket.send(&question, 0) {
             Ok(_) => receive_all(socket, buffers, &empty, &full),
             // Nobody waits for it when it cannot be sent.
             Err(e) => drop(full.send((Vec::new(), Err(e)))),
-        });
-        Ahead { arrivals, back }
+        })
+        .ok()?;
+        Some(Ahead { arrivals, back })
     }
 }
 
@@ -435,6 +452,31 @@ mod tests {
             assert_eq!(report.rows, seen);
         }
         result
+    }
+
+    #[test]
+    fn without_a_thread_both_questions_are_put_one_after_the_other() {
+        use crate::model::{State, StateSet};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let of = |state| Request {
+            walk: request::Walk::One(Family::V4),
+            states: StateSet::of(&[state]),
+            attributes: Attributes::default(),
+            bytecode: Vec::new(),
+        };
+        let dump = || {
+            let (mut channel, mut second) = (Channel::open(0).unwrap(), Channel::open(0).unwrap());
+            let mut seen = 0;
+            let listening = of(State::Listen);
+            let report = channel.dump_ahead(&listening, Some((&mut second, &listening)), 0, &mut |s| {
+                seen += u32::from(s.local.port == port);
+                ControlFlow::Continue(())
+            });
+            (report.unwrap().incomplete, seen)
+        };
+        assert_eq!(dump(), (None, 2));
+        assert_eq!(cores::testkit::without_threads(dump), (None, 2));
     }
 
     #[test]

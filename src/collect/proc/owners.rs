@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::collect::error::Error;
 use crate::collect::proc::ProcRoot;
+use crate::cores;
 use crate::model::Unlisted;
 
 /// One descriptor that refers to a socket.
@@ -70,7 +71,7 @@ fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>, probe: bool) -> Resul
     };
     let mut pids = Vec::with_capacity(512);
     numbers(dir.as_fd(), |pid, _| pids.push(pid)).map_err(fail)?;
-    let workers = crate::cores::count().min(pids.len() / PROCESSES_PER_WORKER).max(1);
+    let workers = cores::count().min(pids.len() / PROCESSES_PER_WORKER).max(1);
     let next = AtomicUsize::new(0);
     let work = || {
         let mut walker = Walker { root: dir.as_fd(), own: root.is_own(), wanted, probe, found: Walked::default() };
@@ -81,7 +82,8 @@ fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>, probe: bool) -> Resul
     };
     let mut parts = Vec::with_capacity(workers);
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        // Those that cannot be started leave their share to the others.
+        let others: Vec<_> = (1..workers).map_while(|_| cores::start(scope, work).ok()).collect();
         parts.push(work());
         // A worker cannot fail; if one is lost its processes are a gap, not a blank.
         parts.extend(others.into_iter().map(|t| t.join().unwrap_or(Walked { unreadable: 1, ..Walked::default() })));
@@ -292,13 +294,15 @@ mod tests {
         let link = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap();
         let inode = socket_inode(link.as_os_str().as_encoded_bytes()).unwrap();
         let wanted: FxHashSet<u64> = [inode].into_iter().collect();
-        let found = walk(&ProcRoot::default(), Some(&wanted)).unwrap();
-        let mut fds: Vec<i64> = found.records.iter().map(|r| i64::from(r.fd)).collect();
-        fds.sort_unstable();
-        let mut own = vec![i64::from(listener.as_raw_fd()), i64::from(twin.as_raw_fd())];
-        own.sort_unstable();
-        assert_eq!(fds, own);
-        assert!(found.records.iter().all(|r| r.pid == std::process::id() && r.inode == inode));
+        let search = || walk(&ProcRoot::default(), Some(&wanted)).unwrap();
+        for found in [search(), cores::testkit::without_threads(search)] {
+            let mut fds: Vec<i64> = found.records.iter().map(|r| i64::from(r.fd)).collect();
+            fds.sort_unstable();
+            let mut own = vec![i64::from(listener.as_raw_fd()), i64::from(twin.as_raw_fd())];
+            own.sort_unstable();
+            assert_eq!(fds, own);
+            assert!(found.records.iter().all(|r| r.pid == std::process::id() && r.inode == inode));
+        }
     }
 
     #[test]

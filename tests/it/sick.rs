@@ -1,0 +1,110 @@
+//! A host that is sick itself: no thread left, a closed `/proc/self/auxv`, files that never answer. The program must say
+//! what it can, and end.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use crate::harness::helper::Helper;
+use crate::harness::{finish, in_netns, netns, skip};
+use crate::product;
+
+/// A system call that fails: its number, what its first argument must be for that, and how it fails.
+type Refused = (libc::c_long, Option<u32>, libc::c_int);
+
+/// What a thread is made by. Without clone3 the C library uses clone.
+const THREADS: [Refused; 2] = [(libc::SYS_clone3, None, libc::ENOSYS), (libc::SYS_clone, None, libc::EAGAIN)];
+
+/// Refuses system calls to a command and what it starts.
+fn refuse<'c>(command: &'c mut Command, calls: &[Refused]) -> &'c mut Command {
+    let op =
+        |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: u16::try_from(code).expect("a code"), jt, jf, k };
+    let load = |at| op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, at);
+    let equal = |value, skip| op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, skip, value);
+    let mut filter = Vec::new();
+    for (call, argument, errno) in calls {
+        filter
+            .extend([load(0), equal(u32::try_from(*call).expect("a number"), if argument.is_some() { 3 } else { 1 })]);
+        // The low half of args[0] of struct seccomp_data, on little-endian machines.
+        filter.extend(argument.into_iter().flat_map(|value| [load(16), equal(*value, 1)]));
+        filter.push(op(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            0,
+            libc::SECCOMP_RET_ERRNO | u32::try_from(*errno).expect("positive"),
+        ));
+    }
+    filter.push(op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
+    // SAFETY: two system calls between fork and exec; the filter belongs to the closure, and the kernel copies it.
+    unsafe {
+        command.pre_exec(move || {
+            let len = u16::try_from(filter.len()).unwrap_or(0);
+            let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
+            let failed = libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+                || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0;
+            if failed { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        })
+    }
+}
+
+#[test]
+fn every_command_works_without_a_thread() {
+    in_netns(|ns| {
+        let mut helper = Helper::start(ns);
+        helper.make("established 7000 2");
+        for words in [
+            &["summary", "--json"][..],
+            &["list", "--json"],
+            &["doctor", "--once", "--json"],
+            &["doctor", "--interval", "1s", "--json"],
+            &["watch", "--json", "--count", "1"],
+            &["watch", "--json", "--count", "2", "--interval", "100ms", "--no-trace"],
+        ] {
+            let output = finish(refuse(&mut product::with(ns, words), &THREADS));
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.code().is_some_and(|code| code <= 1), "{words:?}: {:?} {said}", output.status);
+            let first = output.stdout.split(|b| *b == b'\n').next().unwrap_or_default();
+            assert!(!first.is_empty() && !said.contains("panicked"), "{words:?}: {said}");
+        }
+        let list = product::document(&finish(refuse(&mut product::with(ns, &["list", "--json"]), &THREADS)));
+        assert_eq!(list["total"].as_u64(), Some(5), "{list:#}");
+    });
+}
+
+/// Each network namespace is entered in a thread: without one the others are a gap, or an error where one was named.
+#[test]
+fn without_a_thread_another_namespace_is_a_gap_with_the_true_reason() {
+    in_netns(|ns| {
+        if !netns::is_real_root() {
+            return skip("only root sees the namespaces of others");
+        }
+        let all = &mut product::with(ns, &["list", "--json", "--netns", "all"]);
+        let list = product::document(&finish(refuse(all, &THREADS)));
+        let gaps = list["gaps"].as_array().expect("gaps");
+        let threads =
+            |gap: &&serde_json::Value| gap["why"].as_str().is_some_and(|why| why.contains("cannot start a thread"));
+        assert!(gaps.iter().any(|gap| threads(&gap)), "{gaps:?}");
+        let named = format!("/proc/{}/ns/net", std::process::id());
+        let output = finish(refuse(&mut product::with(ns, &["list", "--netns", &named]), &THREADS));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("cannot start a thread") && said.contains("pids.max"), "{said}");
+    });
+}
+
+/// Before Linux 6.4 there is no `PR_GET_AUXV`, and a program with file capabilities may not open its own `auxv`.
+#[test]
+fn nothing_needs_the_auxiliary_vector() {
+    const PR_GET_AUXV: u32 = 0x4155_5856;
+    in_netns(|ns| {
+        if !netns::is_real_root() {
+            return skip("only root can mount over /proc");
+        }
+        for words in [&["list", "--json"][..], &["summary", "--json"], &["doctor", "--once", "--json"]] {
+            let mut run = product::with(ns, words);
+            crate::owners::cover_proc(&mut run);
+            let output = finish(refuse(&mut run, &[(libc::SYS_prctl, Some(PR_GET_AUXV), libc::EINVAL)]));
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{words:?}: {said}");
+        }
+    });
+}
