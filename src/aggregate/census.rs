@@ -154,6 +154,7 @@ mod tests {
     use super::*;
     use crate::aggregate::groups::{Key, KeyValue};
     use crate::model::column::NoNames;
+    use crate::model::sysctl::PORT_RANGE;
     use crate::model::{Endpoint, OwnerTable, Socket};
 
     fn row(state: State, sport: u16, dport: u16) -> Socket {
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn totals_are_equal_whatever_the_crossing_and_the_cut() {
-        let mut listeners = Listeners::new((32768, 60999));
+        let mut listeners = Listeners::new(PORT_RANGE);
         listeners.add(&row(State::Listen, 80, 0));
         let groupings = Key::ALL.iter().flat_map(|a| Key::ALL.iter().map(|b| Grouping::new(vec![*a, *b]))).collect();
         let mut census = Census::new(listeners, groupings);
@@ -196,7 +197,7 @@ mod tests {
 
     #[test]
     fn memory_grows_with_groups_and_not_with_sockets() {
-        let mut census = Census::new(Listeners::new((32768, 60999)), vec![Grouping::new(vec![Key::PeerPort])]);
+        let mut census = Census::new(Listeners::new(PORT_RANGE), vec![Grouping::new(vec![Key::PeerPort])]);
         let owners = OwnerTable::default();
         for i in 0..10_000u16 {
             let socket = row(State::Established, i, 443);

@@ -8,6 +8,7 @@
 //! together they check each other and tell which kind of kernel it is.
 
 use crate::aggregate::census::Counts;
+use crate::model::counter::{Counter, SockStat};
 use crate::model::snapshot::Netns;
 use crate::model::{Family, State};
 
@@ -18,11 +19,13 @@ use crate::model::{Family, State};
 /// # Errors
 /// What the sources disagree about, or which of them this kernel lacks.
 pub fn established(netns: &Netns, full: &[Counts; 2]) -> Result<[u64; 2], String> {
-    let Some(current) = netns.counter("Tcp:CurrEstab") else { return Err("there is no CurrEstab counter".into()) };
-    let in_use = |name: &str| netns.sockstat.get(name).copied();
-    let Some(v4) = in_use("TCP:inuse") else { return Err("sockstat has no count of TCP sockets".into()) };
+    let Some(current) = netns.counter(Counter::TcpCurrEstab) else {
+        return Err("there is no CurrEstab counter".into());
+    };
+    let in_use = |count| netns.sockstat(count);
+    let Some(v4) = in_use(SockStat::TcpInuse) else { return Err("sockstat has no count of TCP sockets".into()) };
     // A kernel without IPv6 has no such line, and no such sockets.
-    let v6 = in_use("TCP6:inuse").unwrap_or(0);
+    let v6 = in_use(SockStat::Tcp6Inuse).unwrap_or(0);
     let rest = |family: Family, all: u64| all.checked_sub(full[family as usize].total());
     let (Some(v4), Some(v6)) = (rest(Family::V4, v4), rest(Family::V6, v6)) else {
         return Err("sockstat counts fewer sockets than the table has".into());
@@ -40,9 +43,9 @@ mod tests {
 
     fn netns(current: u64, v4: u64, v6: u64) -> Netns {
         let mut netns = Netns::default();
-        netns.counters.insert("Tcp:CurrEstab".into(), current);
-        netns.sockstat.insert("TCP:inuse".into(), v4);
-        netns.sockstat.insert("TCP6:inuse".into(), v6);
+        netns.counters.insert(Counter::TcpCurrEstab, current);
+        netns.sockstat.insert(SockStat::TcpInuse, v4);
+        netns.sockstat.insert(SockStat::Tcp6Inuse, v6);
         netns
     }
 

@@ -12,10 +12,9 @@
 //! so far: it never has to be taken back, and nothing is ever said to be unseen that a later look shows. For the same
 //! reason the first reading must come *after* the first look at the table.
 
-use std::collections::BTreeMap;
-
 use crate::aggregate::traced::TracedSums;
 use crate::aggregate::tracker::Tick;
+use crate::model::counter::{Counter, Counters};
 
 /// The counters that matter here, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -30,15 +29,15 @@ pub struct Reading {
 impl Reading {
     /// Takes what it needs from the counters of a namespace.
     #[must_use]
-    pub fn of(counters: &BTreeMap<String, u64>) -> Reading {
-        let get = |name: &str| counters.get(name).copied();
+    pub fn of(counters: &Counters) -> Reading {
+        let get = |counter| counters.get(counter).copied();
         Reading {
-            active: get("Tcp:ActiveOpens"),
-            passive: get("Tcp:PassiveOpens"),
-            failed: get("Tcp:AttemptFails"),
-            resets: get("Tcp:EstabResets"),
+            active: get(Counter::TcpActiveOpens),
+            passive: get(Counter::TcpPassiveOpens),
+            failed: get(Counter::TcpAttemptFails),
+            resets: get(Counter::TcpEstabResets),
             // Both count the same event, by the length of the timer.
-            remainders: get("TcpExt:TW").zip(get("TcpExt:TWKilled")).map(|(tw, killed)| tw + killed),
+            remainders: get(Counter::TcpExtTw).zip(get(Counter::TcpExtTwKilled)).map(|(tw, killed)| tw + killed),
         }
     }
 

@@ -331,6 +331,7 @@ impl Ownership {
 mod tests {
     use super::*;
     use crate::model::State;
+    use crate::model::sysctl::PORT_RANGE;
 
     fn table(processes: &[(u32, &str)]) -> OwnerTable {
         let all: Vec<Process> = processes
@@ -379,7 +380,7 @@ mod tests {
     #[test]
     fn a_remainder_is_attributed_by_what_was_seen_there() {
         let mut ownership = Ownership::default();
-        let mut listeners = Listeners::new((32768, 60999));
+        let mut listeners = Listeners::new(PORT_RANGE);
         let listen = socket(State::Listen, "10.0.0.1:80", "0.0.0.0:0");
         listeners.add(&listen);
         let nginx = table(&[(7, "nginx")]);

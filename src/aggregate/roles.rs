@@ -175,6 +175,7 @@ pub fn is_local(socket: &Socket) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::sysctl::PORT_RANGE;
 
     fn row(state: State, local: &str, peer: &str) -> Socket {
         let endpoint = |text: &str| {
@@ -187,7 +188,7 @@ mod tests {
     }
 
     fn listeners(rows: &[&str]) -> Listeners {
-        let mut all = Listeners::new((32768, 60999));
+        let mut all = Listeners::new(PORT_RANGE);
         for at in rows {
             all.add(&row(State::Listen, at, if at.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" }));
         }
@@ -212,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_v6only_listener_takes_no_ipv4_connection() {
-        let mut l = Listeners::new((32768, 60999));
+        let mut l = Listeners::new(PORT_RANGE);
         l.add(&Socket { v6only: Some(true), ..row(State::Listen, "[::]:443", "[::]:0") });
         assert_eq!(l.matching(0, row(State::Established, "10.0.0.1:443", "10.0.0.2:1").local), None);
     }

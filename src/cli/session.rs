@@ -23,6 +23,7 @@ use crate::collect::{self, Ahead, Families, Live, OwnerRoute, OwnersVia, Query, 
 use crate::diagnose::words;
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::{Needs, Row};
+use crate::model::sysctl::PORT_RANGE;
 use crate::model::{Gap, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
 use crate::render::json::Head;
 
@@ -133,7 +134,7 @@ impl Session {
     /// The listeners, by which roles are told.
     pub(crate) fn listeners(&mut self) -> anyhow::Result<Listeners> {
         let ranges = self.live.ephemeral_ports();
-        let mut listeners = Listeners::new(ranges.first().map_or(collect::DEFAULT_EPHEMERAL, |(_, range)| *range));
+        let mut listeners = Listeners::new(ranges.first().map_or(PORT_RANGE, |(_, range)| *range));
         for (netns, range) in ranges.into_iter().skip(1) {
             listeners.set_ephemeral(netns, range);
         }
@@ -179,7 +180,7 @@ impl Session {
             bail!("only the kernel knows `autobound`, and {} is not asked by sock_diag", self.live.source().key());
         }
         let filter = if filter.is_kernel_only() {
-            let range = self.live.ephemeral_ports().first().map_or(collect::DEFAULT_EPHEMERAL, |(_, range)| *range);
+            let range = self.live.ephemeral_ports().first().map_or(PORT_RANGE, |(_, range)| *range);
             filter.clone().autobound_within(range)
         } else {
             filter.clone()

@@ -17,9 +17,10 @@ use crate::cli::session::Session;
 use crate::cli::{config, doctor};
 use crate::collect::owners::Search;
 use crate::collect::plan::{self, Plan};
-use crate::collect::{Ahead, DEFAULT_EPHEMERAL, Families, Source};
+use crate::collect::{Ahead, Families, Source};
 use crate::diagnose::Finding;
 use crate::model::column::Needs;
+use crate::model::sysctl::PORT_RANGE;
 use crate::model::{Gap, RowKind, State, StateSet};
 use crate::render::json::{self as out, Unseen};
 use crate::render::report;
@@ -91,7 +92,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     // Who counts states alone needs no roles.
-    let listeners = if groupings.is_empty() { Listeners::new(DEFAULT_EPHEMERAL) } else { session.listeners()? };
+    let listeners = if groupings.is_empty() { Listeners::new(PORT_RANGE) } else { session.listeners()? };
     let mut census = Census::new(listeners, groupings);
     if !args.counts || !count(&mut session, &mut census)? {
         session.rows(&mut work, &mut |row| {

@@ -21,7 +21,6 @@ pub mod snapshot;
 pub mod timewait;
 pub mod tracefs;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
@@ -31,6 +30,8 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use crate::cores;
+use crate::model::counter::{Counters, SockStat};
+use crate::model::sysctl::{PORT_RANGE, Sysctl};
 use crate::model::{Family, Gap, OwnerTable, Socket, State, StateSet};
 use containers::Containers;
 pub use error::Error;
@@ -234,15 +235,19 @@ impl NetnsProbe {
     /// Reads what is seen from within.
     fn look(root: &ProcRoot) -> NetnsProbe {
         let sockstat = proc::counters::sockstat(root);
-        let range = std::fs::read_to_string(root.path().join("sys/net/ipv4/ip_local_port_range")).unwrap_or_default();
+        let range = std::fs::read_to_string(root.path().join("sys/net").join(Sysctl::Ipv4IpLocalPortRange.name()))
+            .unwrap_or_default();
         let mut words = range.split_ascii_whitespace().map(str::parse);
         NetnsProbe {
             at: Instant::now(),
             ephemeral: match (words.next(), words.next()) {
                 (Some(Ok(low)), Some(Ok(high))) => (low, high),
-                _ => DEFAULT_EPHEMERAL,
+                _ => PORT_RANGE,
             },
-            sockets: ["TCP:inuse", "TCP:tw", "TCP6:inuse"].iter().filter_map(|n| sockstat.get(*n)).sum(),
+            sockets: [SockStat::TcpInuse, SockStat::TcpTw, SockStat::Tcp6Inuse]
+                .into_iter()
+                .filter_map(|n| sockstat.get(n))
+                .sum(),
             empty: proc::counters::is_without_sockets(root, &sockstat),
             used: false,
         }
@@ -299,8 +304,6 @@ impl NetnsSource {
     }
 }
 
-/// `ip_local_port_range` as the kernel has it unless told otherwise.
-pub const DEFAULT_EPHEMERAL: (u16, u16) = (32768, 60999);
 /// The first kernel that lists sockets which are bound and neither listen nor connect.
 const BOUND_INACTIVE_SINCE: (u32, u32) = (6, 8);
 /// Sockets of a namespace, or open files of the host, above which threads save more than they cost.
@@ -431,7 +434,7 @@ impl Live {
     #[must_use]
     pub fn ephemeral_ports(&mut self) -> Vec<(u64, (u16, u16))> {
         let places = self.spaces.iter_mut();
-        places.map(|p| (p.space.inode, p.look(&self.root).map_or(DEFAULT_EPHEMERAL, |seen| seen.ephemeral))).collect()
+        places.map(|p| (p.space.inode, p.look(&self.root).map_or(PORT_RANGE, |seen| seen.ephemeral))).collect()
     }
 
     /// Counters and sysctls of the namespace; of the first, if there are several.
@@ -443,16 +446,15 @@ impl Live {
     /// The counters alone, added up over the namespaces; empty when those of one cannot be read, as a sum without it would
     /// be of something else.
     #[must_use]
-    pub fn counters(&self) -> BTreeMap<String, u64> {
-        let mut sum: BTreeMap<String, u64> = BTreeMap::new();
+    pub fn counters(&self) -> Counters {
+        let mut sum: Option<Counters> = None;
         for space in self.spaces() {
-            let Ok(counters) = space.inside(|| proc::counters::counters(&self.root)) else { return BTreeMap::new() };
-            for (name, value) in counters {
-                let total = sum.entry(name).or_default();
-                *total = total.saturating_add(value);
-            }
+            let Ok(counters) = space.inside(|| proc::counters::counters(&self.root)) else {
+                return Counters::default();
+            };
+            sum = Some(sum.map_or_else(|| counters.clone(), |sum| sum.plus(&counters)));
         }
-        sum
+        sum.unwrap_or_default()
     }
 
     fn facts_of(&self, space: &NetnsHandle) -> crate::model::snapshot::Netns {

@@ -15,6 +15,8 @@ use crate::diagnose::peers;
 use crate::diagnose::retries;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::counter::SockStat;
+use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, Process, Socket, TimerKind};
 
 /// `tcp_retries1`, where it cannot be read: so many repetitions are more than loss.
@@ -86,7 +88,7 @@ pub fn groups<'a>(view: &View<'a>, wanted: impl Fn(&Socket) -> bool) -> Vec<Grou
 /// a shut window for so many probes.
 #[must_use]
 pub fn is_stuck(view: &View<'_>, socket: &Socket) -> bool {
-    let limit = view.netns(socket.netns).and_then(|n| n.sysctl("ipv4/tcp_retries1")).unwrap_or(RETRIES1).max(2);
+    let limit = view.netns(socket.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpRetries1)).unwrap_or(RETRIES1).max(2);
     let Some(timer) = socket.timer else { return false };
     let reaches = |n: u8| u64::from(n) >= limit;
     match timer.kind {
@@ -114,8 +116,8 @@ pub fn send_memory_bytes<'a>(rows: impl IntoIterator<Item = &'a Socket>) -> u64 
 /// Orphans of the whole host and their limit, which only the initial namespace shows.
 #[must_use]
 pub fn orphans(view: &View<'_>) -> (Option<u64>, Option<u64>) {
-    let orphans = view.now.netns.iter().find_map(|n| n.sockstat.get("TCP:orphan").copied());
-    let limit = view.now.netns.iter().find_map(|n| n.sysctl("ipv4/tcp_max_orphans"));
+    let orphans = view.now.netns.iter().find_map(|n| n.sockstat(SockStat::TcpOrphan));
+    let limit = view.now.netns.iter().find_map(|n| n.sysctl(Sysctl::Ipv4TcpMaxOrphans));
     (orphans, limit)
 }
 

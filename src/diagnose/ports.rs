@@ -15,6 +15,7 @@ use crate::aggregate::Role;
 use crate::diagnose::view::View;
 use crate::model::snapshot::Netns;
 use crate::model::socket::TIME_WAIT_MS;
+use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, Socket, State};
 
 /// Routes smaller than this part of the range are left alone.
@@ -195,12 +196,12 @@ fn route<'a>(
     usable: u32,
     bound: Option<&FxHashSet<u16>>,
 ) -> Route<'a> {
-    let reuse_mode = facts.sysctl("ipv4/tcp_tw_reuse");
-    let timestamps = facts.sysctl("ipv4/tcp_timestamps") != Some(0);
+    let reuse_mode = facts.sysctl(Sysctl::Ipv4TcpTwReuse);
+    let timestamps = facts.sysctl(Sysctl::Ipv4TcpTimestamps) != Some(0);
     let loopback = source.is_loopback() || destination.addr.is_loopback();
     let reuse_applies = timestamps && (reuse_mode == Some(1) || (reuse_mode == Some(2) && loopback));
     // A fixed second before Linux 6.14.
-    let delay = facts.sysctl("ipv4/tcp_tw_reuse_delay").and_then(|n| u32::try_from(n).ok()).unwrap_or(1000);
+    let delay = facts.sysctl(Sysctl::Ipv4TcpTwReuseDelay).and_then(|n| u32::try_from(n).ok()).unwrap_or(1000);
     let mut route = Route {
         netns: facts.inode,
         source,
@@ -264,9 +265,9 @@ mod tests {
 
     fn world(range: u64) -> World {
         let mut world = World::new();
-        world.sysctl("ipv4/ip_local_port_range", &[20_000, 20_000 + range - 1]);
-        world.sysctl("ipv4/tcp_tw_reuse", &[2]);
-        world.sysctl("ipv4/tcp_timestamps", &[1]);
+        world.sysctl(Sysctl::Ipv4IpLocalPortRange, &[20_000, 20_000 + range - 1]);
+        world.sysctl(Sysctl::Ipv4TcpTwReuse, &[2]);
+        world.sysctl(Sysctl::Ipv4TcpTimestamps, &[1]);
         world
     }
 
@@ -324,9 +325,9 @@ mod tests {
         let mut w = world(200);
         fill(&mut w, "10.0.0.1", "10.0.0.1:80");
         assert_eq!(only(&w).2, 0, "a host's own address is not loopback");
-        w.sysctl("ipv4/tcp_tw_reuse", &[1]);
+        w.sysctl(Sysctl::Ipv4TcpTwReuse, &[1]);
         assert_eq!(only(&w).2, 100);
-        w.sysctl("ipv4/tcp_timestamps", &[0]);
+        w.sysctl(Sysctl::Ipv4TcpTimestamps, &[0]);
         assert_eq!(only(&w).2, 0, "reuse needs timestamps");
     }
 }

@@ -3,6 +3,7 @@
 //! Comes in: counts, sysctls, a row's timer. Goes out: milliseconds. Never here: the clock.
 
 use crate::model::snapshot::Netns;
+use crate::model::sysctl::Sysctl;
 use crate::model::{Socket, TimerKind};
 
 /// `TCP_RTO_MIN` (`include/net/tcp.h`).
@@ -15,7 +16,7 @@ const INITIAL_RTO_MS: u64 = 1000;
 const ORPHAN_RETRIES: u64 = 8;
 
 fn rto_max_ms(netns: Option<&Netns>) -> u64 {
-    netns.and_then(|n| n.sysctl("ipv4/tcp_rto_max_ms")).unwrap_or(RTO_MAX_MS).max(INITIAL_RTO_MS)
+    netns.and_then(|n| n.sysctl(Sysctl::Ipv4TcpRtoMaxMs)).unwrap_or(RTO_MAX_MS).max(INITIAL_RTO_MS)
 }
 
 /// Milliseconds from a SYN to the timeout with this number, the first being 1.
@@ -24,7 +25,7 @@ fn rto_max_ms(netns: Option<&Netns>) -> u64 {
 /// (`tcp_retransmit_timer`); without that sysctl it doubles from the start.
 #[must_use]
 pub fn syn_timeout_ms(number: u64, netns: Option<&Netns>) -> u64 {
-    let linear = netns.and_then(|n| n.sysctl("ipv4/tcp_syn_linear_timeouts")).unwrap_or(0);
+    let linear = netns.and_then(|n| n.sysctl(Sysctl::Ipv4TcpSynLinearTimeouts)).unwrap_or(0);
     let longest = rto_max_ms(netns);
     let waits = (0..number.min(255)).map(|done| {
         let doublings = u32::try_from(done.saturating_sub(linear)).unwrap_or(u32::MAX);
@@ -43,8 +44,8 @@ pub fn syn_sent_ms(socket: &Socket, netns: Option<&Netns>) -> (Option<u64>, Opti
         next.saturating_sub(t.remaining_ms.into())
     });
     let last = netns.and_then(|n| {
-        let retries = n.sysctl("ipv4/tcp_syn_retries")?;
-        let linear = n.sysctl("ipv4/tcp_syn_linear_timeouts").unwrap_or(0);
+        let retries = n.sysctl(Sysctl::Ipv4TcpSynRetries)?;
+        let linear = n.sysctl(Sysctl::Ipv4TcpSynLinearTimeouts).unwrap_or(0);
         Some(syn_timeout_ms(retries + linear + 1, netns))
     });
     (age, last.zip(age).map(|(last, age)| last.saturating_sub(age)))
@@ -66,11 +67,11 @@ pub fn model_ms(retries: u64, netns: Option<&Netns>) -> u64 {
 #[must_use]
 pub fn closing_ends_in_ms(socket: &Socket, netns: Option<&Netns>) -> Option<u64> {
     let timer = socket.timer.filter(|t| t.kind == TimerKind::Retransmit)?;
-    let orphan_retries = netns?.sysctl("ipv4/tcp_orphan_retries")?;
+    let orphan_retries = netns?.sysctl(Sysctl::Ipv4TcpOrphanRetries)?;
     let retries = match (socket.is_orphan(), orphan_retries) {
         (true, 0) => ORPHAN_RETRIES,
         (true, n) => n,
-        (false, _) => netns?.sysctl("ipv4/tcp_retries2")?,
+        (false, _) => netns?.sysctl(Sysctl::Ipv4TcpRetries2)?,
     };
     let trying = socket.info.as_deref()?.total_rto_time_ms()?;
     Some(model_ms(retries, netns).saturating_sub(trying.into()).max(timer.remaining_ms.into()))
@@ -81,13 +82,13 @@ mod tests {
     use super::*;
     use crate::model::Timer;
 
-    fn netns(values: &[(&str, u64)]) -> Netns {
-        Netns { sysctls: values.iter().map(|(k, v)| ((*k).to_owned(), vec![*v])).collect(), ..Netns::default() }
+    fn netns(values: &[(Sysctl, u64)]) -> Netns {
+        Netns { sysctls: values.iter().map(|(k, v)| (*k, vec![*v])).collect(), ..Netns::default() }
     }
 
     #[test]
     fn the_syn_schedule_is_the_kernel_s() {
-        let new = netns(&[("ipv4/tcp_syn_linear_timeouts", 4), ("ipv4/tcp_syn_retries", 6)]);
+        let new = netns(&[(Sysctl::Ipv4TcpSynLinearTimeouts, 4), (Sysctl::Ipv4TcpSynRetries, 6)]);
         let times: Vec<u64> = (1..=11).map(|n| syn_timeout_ms(n, Some(&new)) / 1000).collect();
         assert_eq!(times, [1, 2, 3, 4, 5, 7, 11, 19, 35, 67, 131]);
         assert_eq!((1..=7).map(|n| syn_timeout_ms(n, None) / 1000).collect::<Vec<_>>(), [1, 3, 7, 15, 31, 63, 127]);
@@ -102,6 +103,6 @@ mod tests {
     fn the_model_of_retries_gives_the_documented_times() {
         assert_eq!((model_ms(15, None), model_ms(8, None)), (924_600, 102_200));
         assert!(model_ms(u64::MAX, None) >= model_ms(15, None));
-        assert_eq!(model_ms(15, Some(&netns(&[("ipv4/tcp_rto_max_ms", 1000)]))), 1400 + 13 * 1000);
+        assert_eq!(model_ms(15, Some(&netns(&[(Sysctl::Ipv4TcpRtoMaxMs, 1000)]))), 1400 + 13 * 1000);
     }
 }

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::View;
 use crate::diagnose::{Diagnosis, Outcome};
+use crate::model::counter::Counter;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
+use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, Family, Holder, OwnerTable, Process, RowKind, Socket, State, TcpInfo, Timer, TimerKind};
 
 /// The namespace of every row that says nothing else.
@@ -61,13 +63,13 @@ impl World {
         self
     }
 
-    pub(crate) fn sysctl(&mut self, name: &str, values: &[u64]) -> &mut World {
-        self.now.netns[0].sysctls.insert(name.into(), values.to_vec());
+    pub(crate) fn sysctl(&mut self, sysctl: Sysctl, values: &[u64]) -> &mut World {
+        self.now.netns[0].sysctls.insert(sysctl, values.to_vec());
         self
     }
 
-    pub(crate) fn counter(&mut self, name: &str, value: u64) -> &mut World {
-        self.now.netns[0].counters.insert(name.into(), value);
+    pub(crate) fn counter(&mut self, counter: Counter, value: u64) -> &mut World {
+        self.now.netns[0].counters.insert(counter, value);
         self
     }
 

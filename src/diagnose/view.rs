@@ -15,7 +15,9 @@ use crate::diagnose::finding::Subject;
 use crate::diagnose::ports::{self, Route};
 use crate::diagnose::queues::Queues;
 use crate::diagnose::thresholds::Thresholds;
+use crate::model::counter::Counter;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
+use crate::model::sysctl::PORT_RANGE;
 use crate::model::{FourTuple, Holder, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
 
 /// Facts of processes that were inspected after the snapshot.
@@ -62,7 +64,7 @@ impl<'a> View<'a> {
             cookies_before: OnceLock::new(),
             tuples_before: OnceLock::new(),
             pairs_before: OnceLock::new(),
-            empty: Listeners::new((32768, 60999)),
+            empty: Listeners::new(PORT_RANGE),
             queues: OnceLock::new(),
             queues_before: OnceLock::new(),
             routes: OnceLock::new(),
@@ -125,7 +127,7 @@ impl<'a> View<'a> {
     pub fn role(&self, socket: &Socket) -> Role {
         match self.listeners.get(&socket.netns) {
             Some(listeners) => listeners.role(socket),
-            None => Listeners::new(self.netns(socket.netns).map_or((32768, 60999), Netns::port_range)).role(socket),
+            None => Listeners::new(self.netns(socket.netns).map_or(PORT_RANGE, Netns::port_range)).role(socket),
         }
     }
 
@@ -266,14 +268,14 @@ impl<'a> View<'a> {
 
     /// Growth of a counter of a namespace between the snapshots; `None` without a second one or such a counter.
     #[must_use]
-    pub fn delta(&self, netns: u64, counter: &str) -> Option<u64> {
+    pub fn delta(&self, netns: u64, counter: Counter) -> Option<u64> {
         let before = self.before?.netns(netns)?.counter(counter)?;
         Some(self.netns(netns)?.counter(counter)?.saturating_sub(before))
     }
 
     /// Growth of a counter per second.
     #[must_use]
-    pub fn rate(&self, netns: u64, counter: &str) -> Option<f64> {
+    pub fn rate(&self, netns: u64, counter: Counter) -> Option<f64> {
         Some(self.delta(netns, counter)? as f64 * 1000.0 / self.interval_ms()? as f64)
     }
 
@@ -309,7 +311,7 @@ fn listeners_of(snapshot: &Snapshot) -> FxHashMap<u64, Listeners> {
     for socket in snapshot.sockets.iter().filter(|s| s.state == State::Listen) {
         listeners
             .entry(socket.netns)
-            .or_insert_with(|| Listeners::new(snapshot.netns(socket.netns).map_or((32768, 60999), Netns::port_range)))
+            .or_insert_with(|| Listeners::new(snapshot.netns(socket.netns).map_or(PORT_RANGE, Netns::port_range)))
             .add(socket);
     }
     listeners

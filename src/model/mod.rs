@@ -7,12 +7,15 @@
 pub mod addr;
 pub mod cgroup;
 pub mod column;
+pub mod counter;
 pub mod gap;
 pub mod kernel_user;
+mod named;
 pub mod owner;
 pub mod snapshot;
 pub mod socket;
 pub mod state;
+pub mod sysctl;
 pub mod tcp_info;
 pub mod transition;
 

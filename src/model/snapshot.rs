@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::model::counter::{Counter, Counters, SockStat, SockStats};
 use crate::model::gap::Gap;
 use crate::model::owner::{Holder, OwnerTable};
 use crate::model::socket::Socket;
+use crate::model::sysctl::{PORT_RANGE, Sysctl, Sysctls};
 
 /// One look at one host.
 #[derive(Clone, Debug, Default)]
@@ -50,13 +52,10 @@ pub struct Netns {
     pub inode: u64,
     /// `/run/netns` name, where it has one.
     pub name: Option<String>,
-    /// Counters of `/proc/net/snmp` and `/proc/net/netstat`: `Tcp:CurrEstab`, `TcpExt:ListenDrops`; cumulative since the
-    /// namespace was made, so only differences mean anything.
-    pub counters: BTreeMap<String, u64>,
-    /// `/proc/net/sockstat` (`TCP:inuse`, `TCP:tw`; `TCP:orphan`, `TCP:alloc`, `TCP:mem` are of the whole host).
-    pub sockstat: BTreeMap<String, u64>,
-    /// `net.ipv4.*` and `net.core.*` as read inside the namespace, by file name below `net/`: `ipv4/tcp_tw_reuse`.
-    pub sysctls: BTreeMap<String, Vec<u64>>,
+    pub counters: Counters,
+    pub sockstat: SockStats,
+    /// As read inside the namespace.
+    pub sysctls: Sysctls,
     /// `ip_local_reserved_ports`, as ranges with both ends included.
     pub reserved_ports: Vec<(u16, u16)>,
     /// Addresses of the interfaces of the namespace.
@@ -68,23 +67,29 @@ pub struct Netns {
 impl Netns {
     /// A counter, `None` when this kernel has no such counter or it could not be read.
     #[must_use]
-    pub fn counter(&self, name: &str) -> Option<u64> {
-        self.counters.get(name).copied()
+    pub fn counter(&self, counter: Counter) -> Option<u64> {
+        self.counters.get(counter).copied()
+    }
+
+    /// A count of `/proc/net/sockstat`.
+    #[must_use]
+    pub fn sockstat(&self, count: SockStat) -> Option<u64> {
+        self.sockstat.get(count).copied()
     }
 
     /// The first number of a sysctl.
     #[must_use]
-    pub fn sysctl(&self, name: &str) -> Option<u64> {
-        self.sysctls.get(name)?.first().copied()
+    pub fn sysctl(&self, sysctl: Sysctl) -> Option<u64> {
+        self.sysctls.get(sysctl)?.first().copied()
     }
 
     /// `ip_local_port_range`, the kernel's default where it could not be read.
     #[must_use]
     pub fn port_range(&self) -> (u16, u16) {
         let port = |n: &u64| u16::try_from(*n).ok();
-        match self.sysctls.get("ipv4/ip_local_port_range").map(Vec::as_slice) {
-            Some([low, high]) => port(low).zip(port(high)).unwrap_or((32768, 60999)),
-            _ => (32768, 60999),
+        match self.sysctls.get(Sysctl::Ipv4IpLocalPortRange).map(Vec::as_slice) {
+            Some([low, high]) => port(low).zip(port(high)).unwrap_or(PORT_RANGE),
+            _ => PORT_RANGE,
         }
     }
 

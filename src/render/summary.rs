@@ -277,6 +277,7 @@ pub fn wrap(out: &mut String, text: &str, width: usize, style: Style) {
 mod tests {
     use super::*;
     use crate::aggregate::Listeners;
+    use crate::model::sysctl::PORT_RANGE;
 
     #[test]
     fn numbers_read_at_a_glance() {
@@ -287,7 +288,7 @@ mod tests {
 
     #[test]
     fn the_screen_names_every_state_once() {
-        let mut census = Census::new(Listeners::new((32768, 60999)), Vec::new());
+        let mut census = Census::new(Listeners::new(PORT_RANGE), Vec::new());
         census.counts[0].add_many(State::Established, 72_000);
         census.counts[1].add_many(State::CloseWait, 9);
         let mut out = String::new();

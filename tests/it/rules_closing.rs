@@ -3,6 +3,8 @@
 //! silent. Never here: sixty seconds of waiting (what the kernel would need so long for is said where it is set).
 
 use tcpstate::diagnose::Severity;
+use tcpstate::model::counter::SockStat;
+use tcpstate::model::sysctl::Sysctl;
 use tcpstate::model::{Snapshot, State};
 
 use crate::harness::helper::Helper;
@@ -227,11 +229,11 @@ fn the_orphan_limit_is_judged_by_the_kernel_s_shifts() {
         let mut helper = Helper::start(ns);
         helper.make("fin_wait1 8400 3 closed");
         let mut now = snapshot(ns);
-        let orphans = now.netns[0].sockstat["TCP:orphan"];
+        let orphans = now.netns[0].sockstat(SockStat::TcpOrphan).expect("sockstat shows orphans");
         assert!(orphans >= 3, "{orphans}");
         let unlimited = judge(&now, None, &rule);
         assert!(unlimited.findings.is_empty(), "{unlimited:#?}");
-        if now.netns[0].sysctl("ipv4/tcp_max_orphans").is_none() {
+        if now.netns[0].sysctl(Sysctl::Ipv4TcpMaxOrphans).is_none() {
             assert!(unlimited.not_checked[0].1.contains("tcp_max_orphans"), "{unlimited:#?}");
         }
         for (limit, severity) in [
@@ -240,7 +242,7 @@ fn the_orphan_limit_is_judged_by_the_kernel_s_shifts() {
             (orphans * 2, Some(Severity::High)),
             (orphans, Some(Severity::Critical)),
         ] {
-            now.netns[0].sysctls.insert("ipv4/tcp_max_orphans".into(), vec![limit]);
+            now.netns[0].sysctls.insert(Sysctl::Ipv4TcpMaxOrphans, vec![limit]);
             let diagnosis = judge(&now, None, &rule);
             assert_eq!(diagnosis.findings.first().map(|f| f.severity), severity, "{orphans} of {limit}");
             if let Some(finding) = diagnosis.findings.first() {

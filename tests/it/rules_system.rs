@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use tcpstate::diagnose::{Evidence, Severity};
 use tcpstate::model::State;
+use tcpstate::model::counter::SockStat;
+use tcpstate::model::sysctl::Sysctl;
 
 use crate::harness::helper::Helper;
 use crate::harness::sock::Sock;
@@ -182,13 +184,13 @@ fn memory_is_judged_against_the_limits_and_the_biggest_holder_is_named() {
         let inside = judge(&now, None, &rule);
         // A namespace of its own does not show tcp_mem.
         assert!(inside.findings.is_empty() && inside.not_checked.len() == 1, "{inside:#?}");
-        let told = *now.netns[0].sockstat.get("TCP:mem").expect("sockstat tells the memory");
+        let told = now.netns[0].sockstat(SockStat::TcpMem).expect("sockstat tells the memory");
         // The kernel adds up in batches of 256 pages for each CPU (SK_MEMORY_PCPU_RESERVE, include/net/sock.h), so that what
         // twenty full pairs hold may not show yet.
         let used = told.max(2);
-        now.netns[0].sockstat.insert("TCP:mem".into(), used);
+        now.netns[0].sockstat.insert(SockStat::TcpMem, used);
         let mut limits = |values: [u64; 3]| {
-            now.netns[0].sysctls.insert("ipv4/tcp_mem".into(), values.to_vec());
+            now.netns[0].sysctls.insert(Sysctl::Ipv4TcpMem, values.to_vec());
             judge(&now, None, &rule)
         };
         silent(&limits([used, used + 1, used + 2]));

@@ -30,6 +30,7 @@ use crate::collect::snapshot::monotonic_ms;
 use crate::collect::{Ahead, Families, Query};
 use crate::diagnose::Thresholds;
 use crate::filter::{self, Abilities, Expr};
+use crate::model::sysctl::Sysctl;
 use crate::model::{Family, Gap, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
 use crate::render::watch::{Frame, Group, GroupBy, GroupId, Groups, Line, Lines, Sighting, Sort, Stay, Whose};
 
@@ -113,7 +114,7 @@ impl Sampler {
         session.live.cgroups = true;
         let host = session.live.host().clone();
         let mut tracker = Tracker::new(args.track);
-        let entries = session.live.netns_facts().sysctl("ipv4/tcp_ehash_entries");
+        let entries = session.live.netns_facts().sysctl(Sysctl::Ipv4TcpEhashEntries);
         tracker.tolerant = entries.is_some_and(|n| n < SMALL_TABLE);
         Ok(Sampler {
             session,

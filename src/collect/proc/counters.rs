@@ -3,43 +3,13 @@
 //! Comes in: the text of `/proc/net/{snmp,netstat,sockstat,sockstat6}` and of the files below `/proc/sys/net`. Goes out:
 //! numbers by name; what this kernel does not have is absent. Never here: differences.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use crate::collect::proc::ProcRoot;
+use crate::model::counter::{Counter, Counters, SockStat, SockStats};
 use crate::model::snapshot::{Netns, System};
-
-/// The sysctls that rules read, below `/proc/sys/net`.
-const SYSCTLS: &[&str] = &[
-    "core/somaxconn",
-    "ipv4/ip_local_port_range",
-    "ipv4/tcp_abort_on_overflow",
-    "ipv4/tcp_ehash_entries",
-    "ipv4/tcp_fin_timeout",
-    "ipv4/tcp_keepalive_intvl",
-    "ipv4/tcp_keepalive_probes",
-    "ipv4/tcp_keepalive_time",
-    "ipv4/tcp_max_orphans",
-    "ipv4/tcp_max_syn_backlog",
-    "ipv4/tcp_max_tw_buckets",
-    "ipv4/tcp_mem",
-    "ipv4/tcp_migrate_req",
-    "ipv4/tcp_orphan_retries",
-    "ipv4/tcp_retries1",
-    "ipv4/tcp_retries2",
-    "ipv4/tcp_rmem",
-    "ipv4/tcp_rto_max_ms",
-    "ipv4/tcp_syn_linear_timeouts",
-    "ipv4/tcp_syn_retries",
-    "ipv4/tcp_synack_retries",
-    "ipv4/tcp_syncookies",
-    "ipv4/tcp_timestamps",
-    "ipv4/tcp_tw_recycle",
-    "ipv4/tcp_tw_reuse",
-    "ipv4/tcp_tw_reuse_delay",
-    "ipv4/tcp_wmem",
-];
+use crate::model::sysctl::{RESERVED_PORTS, Sysctl, Sysctls};
 
 /// Reads everything about the namespace that `root.net()` shows. Sysctls are those of the reader's namespace, which is
 /// the same one unless a host's `/proc` is mounted elsewhere.
@@ -50,13 +20,14 @@ pub fn netns(root: &ProcRoot, inode: u64, name: Option<String>) -> Netns {
     let counters = counters(root);
     let sockstat = sockstat(root);
     let below = root.path().join("sys/net");
-    let mut sysctls = BTreeMap::new();
-    for name in SYSCTLS {
-        let values: Result<Vec<u64>, _> = read(&below.join(name)).split_ascii_whitespace().map(signed).collect();
+    let mut sysctls = Sysctls::default();
+    for sysctl in Sysctl::ALL {
+        let values: Result<Vec<u64>, _> =
+            read(&below.join(sysctl.name())).split_ascii_whitespace().map(signed).collect();
         if let Ok(values) = values
             && !values.is_empty()
         {
-            sysctls.insert((*name).to_owned(), values);
+            sysctls.insert(*sysctl, values);
         }
     }
     Netns {
@@ -65,16 +36,16 @@ pub fn netns(root: &ProcRoot, inode: u64, name: Option<String>) -> Netns {
         counters,
         sockstat,
         sysctls,
-        reserved_ports: port_ranges(&read(&below.join("ipv4/ip_local_reserved_ports"))),
+        reserved_ports: port_ranges(&read(&below.join(RESERVED_PORTS))),
         addresses: addresses(&read(&net.join("fib_trie")), &read(&net.join("if_inet6"))),
         incomplete: false,
     }
 }
 
-/// `/proc/net/sockstat` and `sockstat6`: `TCP:inuse`, `TCP:tw`, `TCP6:inuse`.
+/// `/proc/net/sockstat` and `sockstat6`.
 #[must_use]
-pub fn sockstat(root: &ProcRoot) -> BTreeMap<String, u64> {
-    let mut numbers = BTreeMap::new();
+pub fn sockstat(root: &ProcRoot) -> SockStats {
+    let mut numbers = SockStats::default();
     for file in ["sockstat", "sockstat6"] {
         named_pairs(&std::fs::read_to_string(root.net().join(file)).unwrap_or_default(), &mut numbers);
     }
@@ -86,25 +57,25 @@ pub fn sockstat(root: &ProcRoot) -> BTreeMap<String, u64> {
 /// no TIME_WAIT. Requests for connections are counted nowhere, but without a segment that came there is none. The reader must
 /// have no socket there itself; where a count is of the whole host, as before Linux 4.16, the answer is no.
 #[must_use]
-pub fn is_without_sockets(root: &ProcRoot, sockstat: &BTreeMap<String, u64>) -> bool {
-    let none = |name: &str| sockstat.get(name) == Some(&0);
-    if !none("sockets:used")
-        || !none("TCP:inuse")
-        || !none("TCP:tw")
-        || sockstat.get("TCP6:inuse").is_some_and(|n| *n > 0)
+pub fn is_without_sockets(root: &ProcRoot, sockstat: &SockStats) -> bool {
+    let none = |count| sockstat.get(count) == Some(&0);
+    if !none(SockStat::SocketsUsed)
+        || !none(SockStat::TcpInuse)
+        || !none(SockStat::TcpTw)
+        || sockstat.get(SockStat::Tcp6Inuse).is_some_and(|n| *n > 0)
     {
         return false;
     }
-    let mut counters = BTreeMap::new();
+    let mut counters = Counters::default();
     pairs_of_lines(&std::fs::read_to_string(root.net().join("snmp")).unwrap_or_default(), &mut counters);
-    counters.get("Tcp:InSegs") == Some(&0)
+    counters.get(Counter::TcpInSegs) == Some(&0)
 }
 
 /// The counters alone, for who reads them several times a second.
 #[must_use]
-pub fn counters(root: &ProcRoot) -> BTreeMap<String, u64> {
+pub fn counters(root: &ProcRoot) -> Counters {
     let net = root.net();
-    let mut counters = BTreeMap::new();
+    let mut counters = Counters::default();
     for file in ["snmp", "netstat"] {
         pairs_of_lines(&std::fs::read_to_string(net.join(file)).unwrap_or_default(), &mut counters);
     }
@@ -137,33 +108,48 @@ fn signed(word: &str) -> Result<u64, std::num::ParseIntError> {
 }
 
 /// `Tcp: A B` followed by `Tcp: 1 2`.
-fn pairs_of_lines(text: &str, out: &mut BTreeMap<String, u64>) {
+fn pairs_of_lines(text: &str, out: &mut Counters) {
     let mut lines = text.lines();
+    let mut full = String::new();
     while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
         let Some((group, names)) = names.split_once(':') else { continue };
         let Some((again, values)) = values.split_once(':') else { continue };
-        if group != again || !matches!(group, "Tcp" | "TcpExt") {
+        if group != again {
             continue;
         }
         for (name, value) in names.split_ascii_whitespace().zip(values.split_ascii_whitespace()) {
-            if let Ok(value) = value.parse() {
-                out.insert(format!("{group}:{name}"), value);
+            if let Some(counter) = Counter::from_name(join(&mut full, group, name))
+                && let Ok(value) = value.parse()
+            {
+                out.insert(counter, value);
             }
         }
     }
 }
 
 /// `TCP: inuse 5 orphan 0`.
-fn named_pairs(text: &str, out: &mut BTreeMap<String, u64>) {
+fn named_pairs(text: &str, out: &mut SockStats) {
+    let mut full = String::new();
     for line in text.lines() {
         let Some((group, rest)) = line.split_once(':') else { continue };
-        let words: Vec<&str> = rest.split_ascii_whitespace().collect();
-        for pair in words.chunks_exact(2) {
-            if let Ok(value) = pair[1].parse() {
-                out.insert(format!("{group}:{}", pair[0]), value);
+        let mut words = rest.split_ascii_whitespace();
+        while let (Some(name), Some(value)) = (words.next(), words.next()) {
+            if let Some(count) = SockStat::from_name(join(&mut full, group, name))
+                && let Ok(value) = value.parse()
+            {
+                out.insert(count, value);
             }
         }
     }
+}
+
+/// `Tcp:CurrEstab`, in a buffer that is used again.
+fn join<'a>(full: &'a mut String, group: &str, name: &str) -> &'a str {
+    full.clear();
+    full.push_str(group);
+    full.push(':');
+    full.push_str(name);
+    full
 }
 
 /// `8080,9000-9010`.
@@ -209,13 +195,16 @@ mod tests {
 
     #[test]
     fn counters_keep_their_group_and_what_is_missing_is_absent() {
-        let mut out = BTreeMap::new();
-        pairs_of_lines("Ip: A\nIp: 1\nTcp: CurrEstab MaxConn\nTcp: 5 -1\nTcpExt: TW\nTcpExt: 9\nTcpExt: odd", &mut out);
-        assert_eq!(out.get("Tcp:CurrEstab"), Some(&5));
-        assert_eq!(out.get("TcpExt:TW"), Some(&9));
-        assert!(!out.contains_key("Tcp:MaxConn") && !out.contains_key("Ip:A"));
-        named_pairs("sockets: used 3\nTCP: inuse 5 orphan 1 tw 2 alloc 9 mem 4\n", &mut out);
-        assert_eq!((out.get("TCP:orphan"), out.get("TCP:mem")), (Some(&1), Some(&4)));
+        let mut out = Counters::default();
+        pairs_of_lines(
+            "Ip: A CurrEstab\nIp: 1 7\nTcp: CurrEstab OutRsts\nTcp: 5 -1\nTcpExt: TW\nTcpExt: 9\nTcpExt: odd",
+            &mut out,
+        );
+        assert_eq!(out, [(Counter::TcpCurrEstab, 5), (Counter::TcpExtTw, 9)].into_iter().collect());
+        let mut out = SockStats::default();
+        named_pairs("sockets: used 3\nTCP: inuse 5 orphan 1 tw 2 alloc 9 mem 4\nUDP: inuse 8\n", &mut out);
+        assert_eq!((out.get(SockStat::TcpOrphan), out.get(SockStat::TcpMem)), (Some(&1), Some(&4)));
+        assert_eq!((out.get(SockStat::TcpInuse), out.get(SockStat::Tcp6Inuse)), (Some(&5), None));
     }
 
     #[test]

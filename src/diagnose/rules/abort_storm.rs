@@ -13,17 +13,22 @@ use crate::diagnose::listener_owner;
 use crate::diagnose::peers;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::counter::Counter;
 use crate::model::snapshot::Netns;
 use crate::model::{Process, State};
 
 const ID: &str = "abort-storm";
 /// Evidence name, counter, and what it means.
-const CAUSES: [(&str, &str, &str); 5] = [
-    ("closed_with_unread_data", "TcpExt:TCPAbortOnClose", "local programs closed with unread data"),
-    ("closed_by_reset", "TcpExt:TCPAbortOnData", "local programs closed by reset (linger 0), or while data still came"),
-    ("timed_out", "TcpExt:TCPAbortOnTimeout", "peers stopped answering"),
-    ("no_memory", "TcpExt:TCPAbortOnMemory", "the kernel had no memory, or too many orphans"),
-    ("linger_expired", "TcpExt:TCPAbortOnLinger", "TCP_LINGER2 was negative"),
+const CAUSES: [(&str, Counter, &str); 5] = [
+    ("closed_with_unread_data", Counter::TcpExtTcpAbortOnClose, "local programs closed with unread data"),
+    (
+        "closed_by_reset",
+        Counter::TcpExtTcpAbortOnData,
+        "local programs closed by reset (linger 0), or while data still came",
+    ),
+    ("timed_out", Counter::TcpExtTcpAbortOnTimeout, "peers stopped answering"),
+    ("no_memory", Counter::TcpExtTcpAbortOnMemory, "the kernel had no memory, or too many orphans"),
+    ("linger_expired", Counter::TcpExtTcpAbortOnLinger, "TCP_LINGER2 was negative"),
 ];
 /// A connection with data this recently, or one that is being made, shows that the namespace is in use.
 const IN_USE_MS: u32 = 10_000;
@@ -43,8 +48,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 
 /// What a single sample has: totals since the namespace was made, and whether anything goes on now.
 fn suspicion(view: &View<'_>, netns: &Netns) -> Option<String> {
-    let resets = netns.counter("Tcp:EstabResets")?;
-    let opened = netns.counter("Tcp:ActiveOpens")? + netns.counter("Tcp:PassiveOpens")?;
+    let resets = netns.counter(Counter::TcpEstabResets)?;
+    let opened = netns.counter(Counter::TcpActiveOpens)? + netns.counter(Counter::TcpPassiveOpens)?;
     let percent = if opened == 0 { 100.0 } else { resets as f64 * 100.0 / opened as f64 };
     // Connections that end by reset leave no row behind, so that a storm may show in no row: a history is worth a look.
     let history = resets >= MANY_RESETS;
@@ -64,16 +69,16 @@ fn is_in_use(view: &View<'_>, netns: u64) -> bool {
 }
 
 fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
-    let grown = |counter: &str| view.delta(netns.inode, counter);
-    let resets = grown("Tcp:EstabResets")?;
-    let per_second = view.rate(netns.inode, "Tcp:EstabResets")?;
-    let opened = grown("Tcp:ActiveOpens")? + grown("Tcp:PassiveOpens")?;
+    let grown = |counter| view.delta(netns.inode, counter);
+    let resets = grown(Counter::TcpEstabResets)?;
+    let per_second = view.rate(netns.inode, Counter::TcpEstabResets)?;
+    let opened = grown(Counter::TcpActiveOpens)? + grown(Counter::TcpPassiveOpens)?;
     let percent = if opened == 0 { 100.0 } else { resets as f64 * 100.0 / opened as f64 };
     if resets == 0 || percent < view.thresholds.abort_percent || per_second < view.thresholds.abort_per_second {
         return None;
     }
     let split: Vec<(&'static str, u64, &'static str)> =
-        CAUSES.iter().map(|(name, counter, words)| (*name, grown(counter).unwrap_or(0), *words)).collect();
+        CAUSES.iter().map(|(name, counter, words)| (*name, grown(*counter).unwrap_or(0), *words)).collect();
     // What no counter of ours explains came from the peers. One that timed out or was killed without memory need not
     // have been open, so that the parts may exceed the whole.
     let ours: u64 = split.iter().map(|(_, n, _)| n).sum();
@@ -99,7 +104,7 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
         first = Some(proxy);
         summary.push_str("; haproxy does so with idle connections to its servers, on purpose");
     } else if first.is_none()
-        && grown("Tcp:PassiveOpens")? * 10 >= opened * 9
+        && grown(Counter::TcpPassiveOpens)? * 10 >= opened * 9
         && let Some(only) = listening.first().filter(|p| listening.iter().all(|o| o.comm == p.comm))
     {
         first = Some(only);
@@ -120,7 +125,7 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     for (name, n, _) in &split {
         finding = finding.evidence(name, Evidence::Count(*n));
     }
-    finding = finding.evidence("resets_sent", Evidence::count(grown("Tcp:OutRsts")));
+    finding = finding.evidence("resets_sent", Evidence::count(grown(Counter::TcpOutRsts)));
     if !suspects.is_empty() {
         let list = suspects.iter().take(5).map(|(p, n)| format!("{}: {n}", peers::name(p))).collect();
         finding = finding.evidence("vanished_without_time_wait", Evidence::List(list));
@@ -189,24 +194,25 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, listen, row, time_wait};
 
-    fn world(before: &[(&str, u64)], now: &[(&str, u64)]) -> World {
+    fn world(before: &[(Counter, u64)], now: &[(Counter, u64)]) -> World {
         let mut world = World::new();
-        for name in ["Tcp:EstabResets", "Tcp:ActiveOpens", "Tcp:PassiveOpens", "Tcp:OutRsts"] {
-            world.counter(name, 1000);
+        for counter in [Counter::TcpEstabResets, Counter::TcpActiveOpens, Counter::TcpPassiveOpens, Counter::TcpOutRsts]
+        {
+            world.counter(counter, 1000);
         }
         for (_, counter, _) in CAUSES {
             world.counter(counter, 1000);
         }
-        for (name, n) in before {
-            world.counter(name, *n);
+        for (counter, n) in before {
+            world.counter(*counter, *n);
         }
         for port in 5000u32..5004 {
             let socket = row(State::Established, &format!("10.0.0.1:{port}"), "10.0.0.2:80");
             world.hold(812, "client", port, socket.inode).add(socket);
         }
         world.later(2000);
-        for (name, n) in now {
-            world.counter(name, 1000 + n);
+        for (counter, n) in now {
+            world.counter(*counter, 1000 + n);
         }
         world
     }
@@ -215,7 +221,12 @@ mod tests {
     fn the_counters_say_how_many_and_why() {
         let mut world = world(
             &[],
-            &[("Tcp:EstabResets", 30), ("Tcp:ActiveOpens", 100), ("TcpExt:TCPAbortOnClose", 25), ("Tcp:OutRsts", 26)],
+            &[
+                (Counter::TcpEstabResets, 30),
+                (Counter::TcpActiveOpens, 100),
+                (Counter::TcpExtTcpAbortOnClose, 25),
+                (Counter::TcpOutRsts, 26),
+            ],
         );
         // Two were closed in order.
         world.now.sockets.truncate(1);
@@ -236,14 +247,14 @@ mod tests {
 
     #[test]
     fn resets_that_no_counter_of_ours_explains_came_from_the_peers() {
-        let outcome = world(&[], &[("Tcp:EstabResets", 30), ("TcpExt:TCPAbortOnData", 3)]).check(check);
+        let outcome = world(&[], &[(Counter::TcpEstabResets, 30), (Counter::TcpExtTcpAbortOnData, 3)]).check(check);
         assert!(outcome.findings[0].summary.ends_with("mostly peers sent the resets"));
     }
 
     #[test]
     fn timeouts_and_memory_are_high_when_they_are_most_of_it() {
         let severity = |n| {
-            let grown = [("Tcp:EstabResets", 30), ("TcpExt:TCPAbortOnTimeout", n)];
+            let grown = [(Counter::TcpEstabResets, 30), (Counter::TcpExtTcpAbortOnTimeout, n)];
             world(&[], &grown).check(check).findings[0].severity
         };
         assert_eq!((severity(15), severity(16)), (Severity::Warning, Severity::High));
@@ -251,19 +262,23 @@ mod tests {
 
     #[test]
     fn few_resets_a_small_share_and_old_totals_are_silent() {
-        let silent = |now: &[(&str, u64)]| assert_eq!(world(&[], now).check(check), Outcome::default(), "{now:?}");
+        let silent = |now: &[(Counter, u64)]| assert_eq!(world(&[], now).check(check), Outcome::default(), "{now:?}");
         silent(&[]);
-        silent(&[("Tcp:EstabResets", 1)]);
-        silent(&[("Tcp:EstabResets", 30), ("Tcp:PassiveOpens", 601)]);
-        assert_eq!(world(&[], &[("Tcp:EstabResets", 30), ("Tcp:PassiveOpens", 600)]).check(check).findings.len(), 1);
-        let mut unknown = world(&[], &[("Tcp:EstabResets", 30)]);
-        unknown.now.netns[0].counters.remove("Tcp:PassiveOpens");
+        silent(&[(Counter::TcpEstabResets, 1)]);
+        silent(&[(Counter::TcpEstabResets, 30), (Counter::TcpPassiveOpens, 601)]);
+        assert_eq!(
+            world(&[], &[(Counter::TcpEstabResets, 30), (Counter::TcpPassiveOpens, 600)]).check(check).findings.len(),
+            1
+        );
+        let mut unknown = world(&[], &[(Counter::TcpEstabResets, 30)]);
+        unknown.now.netns[0].counters.remove(Counter::TcpPassiveOpens);
         assert_eq!(unknown.check(check), Outcome::default());
     }
 
     #[test]
     fn haproxy_resets_its_idle_servers_on_purpose() {
-        let counters = [("Tcp:EstabResets", 100), ("TcpExt:TCPAbortOnData", 100), ("Tcp:ActiveOpens", 100)];
+        let counters =
+            [(Counter::TcpEstabResets, 100), (Counter::TcpExtTcpAbortOnData, 100), (Counter::TcpActiveOpens, 100)];
         let mut world = world(&[], &counters);
         assert_eq!(world.check(check).findings[0].severity, Severity::Warning);
         for side in [Some(&mut world.now), world.before.as_mut()].into_iter().flatten() {
@@ -278,7 +293,7 @@ mod tests {
 
     #[test]
     fn the_only_listener_of_a_namespace_is_named_for_what_was_accepted() {
-        let accepted = [("Tcp:EstabResets", 100), ("Tcp:PassiveOpens", 150)];
+        let accepted = [(Counter::TcpEstabResets, 100), (Counter::TcpPassiveOpens, 150)];
         let mut world = world(&[], &accepted);
         world.add(listen("0.0.0.0:80", 0, 128)).hold(900, "nginx", 5, 80 << 16);
         let finding = &world.check(check).findings[0];
@@ -292,7 +307,10 @@ mod tests {
     fn one_sample_suspects_a_namespace_in_use_with_many_resets_in_its_past() {
         let once = |resets: u64, ages: &[(&str, u64)]| {
             let mut world = World::new();
-            world.counter("Tcp:EstabResets", resets).counter("Tcp:ActiveOpens", 1000).counter("Tcp:PassiveOpens", 0);
+            world
+                .counter(Counter::TcpEstabResets, resets)
+                .counter(Counter::TcpActiveOpens, 1000)
+                .counter(Counter::TcpPassiveOpens, 0);
             world.add(info(row(State::Established, "10.0.0.1:5000", "10.0.0.2:80"), ages));
             world.check(check).wants_second.is_some()
         };
@@ -302,7 +320,9 @@ mod tests {
         let quiet = [("last_data_sent_ms", 20_000), ("last_data_recv_ms", 20_000)];
         assert!(once(60, &quiet));
         let mut few = World::new();
-        few.counter("Tcp:EstabResets", 19).counter("Tcp:ActiveOpens", 40).counter("Tcp:PassiveOpens", 0);
+        few.counter(Counter::TcpEstabResets, 19)
+            .counter(Counter::TcpActiveOpens, 40)
+            .counter(Counter::TcpPassiveOpens, 0);
         assert_eq!(few.check(check), Outcome::default());
     }
 }

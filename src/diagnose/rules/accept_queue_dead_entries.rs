@@ -12,6 +12,7 @@ use crate::diagnose::queues::{Queue, Queues};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::Socket;
+use crate::model::counter::Counter;
 
 const ID: &str = "accept-queue-dead-entries";
 
@@ -59,7 +60,7 @@ fn dead(queue: &Queue<'_>, queues: &Queues<'_>) -> u64 {
 fn stands_still(view: &View<'_>, queue: &Queue<'_>, earlier: &Queue<'_>) -> bool {
     queue.waiting.iter().any(|s| view.earlier(s).is_some_and(Socket::is_unaccepted))
         || (queue.is_over_limit() && earlier.is_over_limit())
-        || view.delta(queue.netns, "Tcp:PassiveOpens") == Some(0)
+        || view.delta(queue.netns, Counter::TcpPassiveOpens) == Some(0)
 }
 
 fn finding(view: &View<'_>, queue: &Queue<'_>, dead: u64) -> Finding {
@@ -114,7 +115,7 @@ mod tests {
         for client in 0..seen {
             world.add(unheld(row(State::Established, "10.0.0.1:80", &format!("10.0.0.9:{}", 40_000 + client))));
         }
-        world.counter("Tcp:PassiveOpens", 10);
+        world.counter(Counter::TcpPassiveOpens, 10);
         world
     }
 
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn a_busy_queue_and_a_single_sample_are_not_believed() {
         let mut busy = world(3, 0, 128);
-        busy.later(2000).counter("Tcp:PassiveOpens", 500);
+        busy.later(2000).counter(Counter::TcpPassiveOpens, 500);
         assert_eq!(busy.check(check), Outcome::default());
         let once = world(3, 1, 128).check(check);
         assert!(once.findings.is_empty() && once.wants_second.is_some());

@@ -14,6 +14,8 @@ use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::counter::Counter;
+use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, Socket, State};
 
 const ID: &str = "accept-queue-overflow";
@@ -54,7 +56,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 
 /// What one sample alone makes worth a second one.
 fn suspicion(view: &View<'_>, queue: &Queue<'_>) -> Option<String> {
-    let overflowed = view.netns(queue.netns).and_then(|n| n.counter("TcpExt:ListenOverflows")).is_some_and(|n| n > 0);
+    let overflowed =
+        view.netns(queue.netns).and_then(|n| n.counter(Counter::TcpExtListenOverflows)).is_some_and(|n| n > 0);
     let suspect = queue.listeners.iter().any(|l| {
         let dropped_before = overflowed && drops(l) != Some(0);
         queues::is_over_limit(l) || half_full(l) || (dropped_before && l.recv_q_bytes > 0)
@@ -84,7 +87,7 @@ fn stand<'a>(view: &View<'a>, queue: &Queue<'a>, row: &'a Socket) -> Option<Stan
     let new_drops = drops(row)
         .and_then(|now| Some(now.saturating_sub(if earlier.is_none() { 0 } else { earlier.and_then(drops)? })))
         .filter(|_| earlier.is_some() || row.cookie.is_some());
-    let overflows = view.delta(queue.netns, "TcpExt:ListenOverflows");
+    let overflows = view.delta(queue.netns, Counter::TcpExtListenOverflows);
     let dropped = match new_drops {
         Some(n) => n > 0 && overflows != Some(0),
         None => overflows.is_some_and(|n| n > 0) && row.recv_q_bytes >= backlog,
@@ -102,7 +105,8 @@ fn stand<'a>(view: &View<'a>, queue: &Queue<'a>, row: &'a Socket) -> Option<Stan
         return None;
     };
     // The listener's drops count those of its SYN queue too (`tcp_listendrop` in `include/net/tcp.h`).
-    let syn_queue = view.delta(queue.netns, "TcpExt:TCPReqQFullDrop").is_some_and(|n| n > 0) && !full && !full_before;
+    let syn_queue =
+        view.delta(queue.netns, Counter::TcpExtTcpReqQFullDrop).is_some_and(|n| n > 0) && !full && !full_before;
     let (confidence, because) = match (dropped, new_drops) {
         (true, Some(_)) if syn_queue => (0.8, "some of the drops may be of the SYN queue"),
         (true, Some(_)) if overflows.is_some() => (0.97, "the drops are those of this very listener"),
@@ -172,8 +176,8 @@ fn finding(
         _ if worst.full => format!("accept queue of {at} is full ({filled}) and {acts}: new clients are dropped"),
         _ => format!("accept queue of {at} is half full or more in two samples ({filled}): {acts}"),
     };
-    let count = |name: &str| Evidence::count(view.delta(netns, name));
-    let setting = |name: &str| Evidence::count(view.netns(netns).and_then(|n| n.sysctl(name)));
+    let count = |counter| Evidence::count(view.delta(netns, counter));
+    let setting = |sysctl| Evidence::count(view.netns(netns).and_then(|n| n.sysctl(sysctl)));
     let repeated = queue.half_open.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits > 0)).count();
     let mut finding = Finding::new(ID, worst.severity, worst.confidence, summary)
         .because(worst.because)
@@ -185,13 +189,13 @@ fn finding(
         .evidence("accepted_of_waiting", Evidence::count(taken))
         .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
         .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)))
-        .evidence("netns_listen_overflows", count("TcpExt:ListenOverflows"))
-        .evidence("netns_listen_drops", count("TcpExt:ListenDrops"))
+        .evidence("netns_listen_overflows", count(Counter::TcpExtListenOverflows))
+        .evidence("netns_listen_drops", count(Counter::TcpExtListenDrops))
         .evidence("repeated_syn_acks", Evidence::Count(repeated as u64))
         .evidence("local_callers", Evidence::Count(callers.get(&(netns, at)).copied().unwrap_or(0)))
         .evidence("clients_never_heard_of", Evidence::Count(unheard(view, queue)))
-        .evidence("somaxconn", setting("core/somaxconn"))
-        .evidence("tcp_abort_on_overflow", setting("ipv4/tcp_abort_on_overflow"));
+        .evidence("somaxconn", setting(Sysctl::CoreSomaxconn))
+        .evidence("tcp_abort_on_overflow", setting(Sysctl::Ipv4TcpAbortOnOverflow));
     if queue.listeners.len() > 1 {
         let lines = stands.iter().take(16).map(|s| {
             let name = listener_owner::name(Owner::of(view, &[s.row]).as_ref());
@@ -249,13 +253,13 @@ mod tests {
         for client in 0..u16::try_from(queue).unwrap() {
             world.add(waiting(40_000 + client, wait_ms));
         }
-        world.counter("TcpExt:ListenOverflows", 0).counter("TcpExt:ListenDrops", 0);
+        world.counter(Counter::TcpExtListenOverflows, 0).counter(Counter::TcpExtListenDrops, 0);
         world
     }
 
     fn drop_some(world: &mut World, drops: u32) {
         world.now.sockets[0] = dropped(world.now.sockets[0].clone(), drops);
-        world.counter("TcpExt:ListenOverflows", drops.into()).counter("TcpExt:ListenDrops", drops.into());
+        world.counter(Counter::TcpExtListenOverflows, drops.into()).counter(Counter::TcpExtListenDrops, drops.into());
     }
 
     #[test]
@@ -344,7 +348,7 @@ mod tests {
         let mut other = world(0, 0);
         other.later(2000);
         drop_some(&mut other, 3);
-        other.counter("TcpExt:ListenOverflows", 0);
+        other.counter(Counter::TcpExtListenOverflows, 0);
         assert_eq!(other.check(check), Outcome::default());
     }
 
@@ -352,7 +356,7 @@ mod tests {
     fn without_drops_per_listener_the_counters_and_a_full_queue_are_less_sure() {
         let mut world = world(4, 100);
         world.later(2000).now.sockets[0].skmem = None;
-        world.counter("TcpExt:ListenOverflows", 3);
+        world.counter(Counter::TcpExtListenOverflows, 3);
         let outcome = world.check(check);
         assert_eq!(outcome.findings.len(), 1, "{outcome:?}");
         assert!((outcome.findings[0].confidence - 0.8).abs() < 1e-9 && outcome.findings[0].severity == Severity::High);

@@ -93,10 +93,11 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, row};
     use crate::model::State;
+    use crate::model::sysctl::Sysctl;
 
     fn world(step: u16, count: u16, no_port: bool) -> World {
         let mut world = World::new();
-        world.sysctl("ipv4/ip_local_port_range", &[20_000, 20_199]);
+        world.sysctl(Sysctl::Ipv4IpLocalPortRange, &[20_000, 20_199]);
         for i in 0..count {
             let mut socket = row(
                 State::Established,

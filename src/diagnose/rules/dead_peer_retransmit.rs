@@ -16,6 +16,7 @@ use crate::diagnose::queues;
 use crate::diagnose::retries;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, Process, Socket, State, TimerKind};
 
 const ID: &str = "dead-peer-retransmit";
@@ -81,7 +82,7 @@ fn gives_up_in_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     let silence = u64::from(info.last_ack_recv_ms()?);
     let trying = info.total_rto_time_ms().map_or(silence, |ms| silence.min(ms.into()));
-    let all = retries::model_ms(netns?.sysctl("ipv4/tcp_retries2")?, netns);
+    let all = retries::model_ms(netns?.sysctl(Sysctl::Ipv4TcpRetries2)?, netns);
     Some(all.saturating_sub(trying).max(socket.timer?.remaining_ms.into()))
 }
 
@@ -225,7 +226,7 @@ mod tests {
 
     fn world(rows: impl IntoIterator<Item = Socket>) -> World {
         let mut world = World::new();
-        world.sysctl("ipv4/tcp_retries1", &[3]).sysctl("ipv4/tcp_retries2", &[15]);
+        world.sysctl(Sysctl::Ipv4TcpRetries1, &[3]).sysctl(Sysctl::Ipv4TcpRetries2, &[15]);
         for socket in rows {
             world.hold(812, "java", u32::from(socket.local.port), socket.inode).add(socket);
         }
@@ -263,7 +264,7 @@ mod tests {
         assert_eq!(world(rows).check(check), Outcome::default());
         assert_eq!(world([dead(5003, 3, 401)]).check(check).findings.len(), 1);
         // A sysctl that asks for more.
-        assert_eq!(world([dead(5000, 3, 5000)]).sysctl("ipv4/tcp_retries1", &[4]).check(check), Outcome::default());
+        assert_eq!(world([dead(5000, 3, 5000)]).sysctl(Sysctl::Ipv4TcpRetries1, &[4]).check(check), Outcome::default());
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::diagnose::ports::Route;
 use crate::diagnose::view::View;
 use crate::diagnose::words::{self, duration};
 use crate::model::Socket;
+use crate::model::counter::Counter;
+use crate::model::sysctl::Sysctl;
 
 const ID: &str = "ephemeral-port-exhaustion";
 /// Past half of the range every connect() searches the used half in vain first (`__inet_hash_connect` takes the ports of
@@ -38,7 +40,7 @@ pub(super) fn severity(view: &View<'_>, route: &Route<'_>) -> Option<Severity> {
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    if view.now.netns.iter().all(|n| n.sysctl("ipv4/ip_local_port_range").is_none()) {
+    if view.now.netns.iter().all(|n| n.sysctl(Sysctl::Ipv4IpLocalPortRange).is_none()) {
         return Outcome::not_checked("ip_local_port_range could not be read");
     }
     let mut findings = Vec::new();
@@ -105,7 +107,7 @@ fn finding(view: &View<'_>, route: &Route<'_>, severity: Severity) -> Finding {
     if !owners.is_empty() {
         finding = finding.evidence("owners", Evidence::List(attribution::in_words(&owners)));
     }
-    if let Some(recycled) = view.delta(route.netns, "TcpExt:TWRecycled") {
+    if let Some(recycled) = view.delta(route.netns, Counter::TcpExtTwRecycled) {
         finding = finding.evidence("time_wait_recycled", Evidence::Count(recycled));
     }
     finding
@@ -179,7 +181,7 @@ mod tests {
 
     fn world(left: u32, per_second: u32, live: u32) -> World {
         let mut world = World::new();
-        world.sysctl("ipv4/ip_local_port_range", &[20_000, 20_199]).sysctl("ipv4/tcp_tw_reuse", &[2]);
+        world.sysctl(Sysctl::Ipv4IpLocalPortRange, &[20_000, 20_199]).sysctl(Sysctl::Ipv4TcpTwReuse, &[2]);
         for i in 0..left {
             let age = (i * 1000 / per_second).min(59_000);
             world.add(time_wait(&format!("10.0.0.1:{}", 20_000 + i), "10.0.0.2:80", 60_000 - age));
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn the_same_count_over_many_destinations_is_silent() {
         let mut world = World::new();
-        world.sysctl("ipv4/ip_local_port_range", &[20_000, 20_199]).sysctl("ipv4/tcp_tw_reuse", &[2]);
+        world.sysctl(Sysctl::Ipv4IpLocalPortRange, &[20_000, 20_199]).sysctl(Sysctl::Ipv4TcpTwReuse, &[2]);
         for i in 0..190u32 {
             world.add(time_wait(
                 &format!("10.0.0.1:{}", 20_000 + i),
@@ -224,7 +226,7 @@ mod tests {
     #[test]
     fn server_side_remainders_use_no_ephemeral_port() {
         let mut world = World::new();
-        world.sysctl("ipv4/ip_local_port_range", &[20_000, 20_199]).add(crate::diagnose::testkit::listen(
+        world.sysctl(Sysctl::Ipv4IpLocalPortRange, &[20_000, 20_199]).add(crate::diagnose::testkit::listen(
             "10.0.0.2:80",
             0,
             5,

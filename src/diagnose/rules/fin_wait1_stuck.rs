@@ -9,6 +9,7 @@ use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::sysctl::Sysctl;
 use crate::model::{Socket, State};
 
 const ID: &str = "fin-wait1-stuck";
@@ -34,7 +35,7 @@ struct Limits {
 
 impl Limits {
     fn new(view: &View<'_>) -> Limits {
-        let pages = view.now.netns.iter().find_map(|n| n.sysctls.get("ipv4/tcp_mem")?.get(2).copied());
+        let pages = view.now.netns.iter().find_map(|n| n.sysctls.get(Sysctl::Ipv4TcpMem)?.get(2).copied());
         let page_bytes = Some(view.now.system.page_bytes).filter(|b| *b > 0);
         Limits {
             orphans: closing::orphans(view).1,
@@ -104,7 +105,7 @@ mod tests {
         let mut world = World::new();
         world.add(crate::diagnose::testkit::listen("0.0.0.0:80", 0, 128)).hold(812, "server", 3, 80 << 16);
         world.add(orphan(40_000, TimerKind::Retransmit, 3, 3)).add(orphan(40_001, TimerKind::Retransmit, 5, 5));
-        world.sysctl("ipv4/tcp_orphan_retries", &[0]);
+        world.sysctl(Sysctl::Ipv4TcpOrphanRetries, &[0]);
         let outcome = world.check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(812)));
@@ -133,15 +134,15 @@ mod tests {
 
     #[test]
     fn a_quarter_of_the_orphan_limit_or_a_hundredth_of_the_memory_warns() {
-        let world = |name: &str, values: &[u64]| {
+        let world = |sysctl, values: &[u64]| {
             let mut world = World::new();
             world.now.system.page_bytes = 4096;
-            world.add(orphan(40_000, TimerKind::Retransmit, 3, 3)).sysctl(name, values);
+            world.add(orphan(40_000, TimerKind::Retransmit, 3, 3)).sysctl(sysctl, values);
             world.check(check).findings[0].severity
         };
-        assert_eq!(world("ipv4/tcp_max_orphans", &[4]), Severity::Warning);
-        assert_eq!(world("ipv4/tcp_max_orphans", &[5]), Severity::Info);
-        assert_eq!(world("ipv4/tcp_mem", &[1, 1, 200]), Severity::Warning);
-        assert_eq!(world("ipv4/tcp_mem", &[1, 1, 201]), Severity::Info);
+        assert_eq!(world(Sysctl::Ipv4TcpMaxOrphans, &[4]), Severity::Warning);
+        assert_eq!(world(Sysctl::Ipv4TcpMaxOrphans, &[5]), Severity::Info);
+        assert_eq!(world(Sysctl::Ipv4TcpMem, &[1, 1, 200]), Severity::Warning);
+        assert_eq!(world(Sysctl::Ipv4TcpMem, &[1, 1, 201]), Severity::Info);
     }
 }

@@ -12,6 +12,7 @@ use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::sysctl::Sysctl;
 use crate::model::{RowKind, Socket, State};
 
 const ID: &str = "fin-wait2-orphan-pileup";
@@ -39,7 +40,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         if (count as f64) < pileup || count <= time_wait {
             continue;
         }
-        let limit = view.netns(group.netns).and_then(|n| n.sysctl("ipv4/tcp_max_tw_buckets"));
+        let limit = view.netns(group.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpMaxTwBuckets));
         let weighs = |n: u64| limit.is_some_and(|l| n as f64 * 100.0 >= l as f64 * view.thresholds.orphan_warn_percent);
         // The limit is the namespace's: when all of them together weigh, the largest group is where to begin.
         let largest = !largest_done.contains(&group.netns);
@@ -57,7 +58,7 @@ fn is_settled(view: &View<'_>, socket: &Socket) -> bool {
         return false;
     }
     let timeout =
-        view.netns(socket.netns).and_then(|n| n.sysctl("ipv4/tcp_fin_timeout")).unwrap_or(FIN_TIMEOUT_SECONDS);
+        view.netns(socket.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout)).unwrap_or(FIN_TIMEOUT_SECONDS);
     socket.timer.is_some_and(|t| u64::from(t.remaining_ms) + SETTLED_MS <= timeout.saturating_mul(1000))
 }
 
@@ -98,7 +99,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64
     .evidence("tcp_max_tw_buckets", Evidence::count(limit))
     .evidence(
         "tcp_fin_timeout_seconds",
-        Evidence::count(view.netns(group.netns).and_then(|n| n.sysctl("ipv4/tcp_fin_timeout"))),
+        Evidence::count(view.netns(group.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout))),
     )
     .evidence("peers", closing::peers_evidence(&group.rows));
     for (end, mirror, _) in ends.iter().take(1) {
@@ -147,7 +148,7 @@ mod tests {
         for n in 0..time_waits {
             world.add(time_wait(&format!("10.0.0.1:{}", 50_000 + n), "10.0.0.9:80", 30_000));
         }
-        world.sysctl("ipv4/tcp_max_tw_buckets", &[100]).sysctl("ipv4/tcp_fin_timeout", &[60]);
+        world.sysctl(Sysctl::Ipv4TcpMaxTwBuckets, &[100]).sysctl(Sysctl::Ipv4TcpFinTimeout, &[60]);
         world
     }
 

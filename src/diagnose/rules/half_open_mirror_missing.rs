@@ -18,6 +18,7 @@ use crate::diagnose::queues;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::snapshot::Snapshot;
+use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, Process, Socket, State};
 
 const ID: &str = "half-open-mirror-missing";
@@ -62,7 +63,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 fn is_forgotten(view: &View<'_>, socket: &Socket) -> bool {
     let limit = view
         .netns(socket.netns)
-        .and_then(|n| n.sysctl("ipv4/tcp_fin_timeout"))
+        .and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout))
         .map_or(FIN_TIMEOUT_MS, |s| s.saturating_mul(1000).min(FIN_TIMEOUT_MS));
     let oldest = |s: &Socket| s.state_age().and_then(|a| a.max_ms);
     // Without an age it may be any.
@@ -259,7 +260,7 @@ mod tests {
         let young = world([client(5000, State::CloseWait)]).later(2000).check(check);
         assert!((young.findings[0].confidence - 0.97).abs() < 1e-9, "{young:?}");
         let mut short = world([client(5000, State::CloseWait)]);
-        assert_eq!(short.sysctl("ipv4/tcp_fin_timeout", &[4]).later(2000).check(check), Outcome::default());
+        assert_eq!(short.sysctl(Sysctl::Ipv4TcpFinTimeout, &[4]).later(2000).check(check), Outcome::default());
         assert_eq!(world([client(5000, State::FinWait2)]).later(2000).check(check).findings.len(), 1);
     }
 

@@ -12,6 +12,7 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::sysctl::Sysctl;
 use crate::model::{Socket, State};
 
 const ID: &str = "idle-no-keepalive";
@@ -60,7 +61,7 @@ fn idle_ms(socket: &Socket) -> Option<u64> {
 }
 
 fn keepalive_ms(view: &View<'_>, netns: u64) -> Option<u64> {
-    view.netns(netns)?.sysctl("ipv4/tcp_keepalive_time").map(|seconds| seconds.saturating_mul(1000))
+    view.netns(netns)?.sysctl(Sysctl::Ipv4TcpKeepaliveTime).map(|seconds| seconds.saturating_mul(1000))
 }
 
 /// Whether the other end is seen on this host: then its end is told by the kernel, and there is nothing to check.
@@ -120,6 +121,7 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, row, timer, unheld};
     use crate::model::TimerKind;
+    use crate::model::sysctl::Sysctls;
 
     const LIMIT_MS: u64 = 7_200_000;
 
@@ -130,7 +132,7 @@ mod tests {
 
     fn world(rows: impl IntoIterator<Item = Socket>) -> World {
         let mut world = World::new();
-        world.sysctl("ipv4/tcp_keepalive_time", &[7200]);
+        world.sysctl(Sysctl::Ipv4TcpKeepaliveTime, &[7200]);
         for socket in rows {
             world.hold(812, "postgres", u32::from(socket.peer.port), socket.inode).add(socket);
         }
@@ -174,9 +176,9 @@ mod tests {
     #[test]
     fn the_limit_is_the_namespace_s_own_and_what_is_missing_is_said() {
         let mut short = world([idle(5000, 5000, 5000)]);
-        assert_eq!(short.sysctl("ipv4/tcp_keepalive_time", &[5]).check(check).findings.len(), 1);
+        assert_eq!(short.sysctl(Sysctl::Ipv4TcpKeepaliveTime, &[5]).check(check).findings.len(), 1);
         let mut unreadable = world([idle(5000, LIMIT_MS, LIMIT_MS)]);
-        unreadable.now.netns[0].sysctls.clear();
+        unreadable.now.netns[0].sysctls = Sysctls::default();
         assert!(unreadable.check(check).not_checked.is_some_and(|w| w.contains("tcp_keepalive_time")));
         let bare = world([Socket { info: None, ..idle(5000, 0, 0) }]).check(check);
         assert!(bare.not_checked.is_some());

@@ -58,6 +58,8 @@ mod tests {
     use super::*;
     use crate::diagnose::finding::Evidence;
     use crate::diagnose::testkit::{World, info, row, timer, unheld};
+    use crate::model::counter::SockStat;
+    use crate::model::sysctl::Sysctl;
     use crate::model::{Socket, TimerKind};
 
     fn orphan(client: u16, retries: u8) -> Socket {
@@ -92,9 +94,9 @@ mod tests {
     fn ordinary_loss_is_silent_and_the_orphan_limit_makes_few_matter() {
         assert_eq!(world(20, 2).check(check), Outcome::default());
         let mut limit = world(1, 4);
-        limit.sysctl("ipv4/tcp_max_orphans", &[400]).now.netns[0].sockstat.insert("TCP:orphan".into(), 100);
+        limit.sysctl(Sysctl::Ipv4TcpMaxOrphans, &[400]).now.netns[0].sockstat.insert(SockStat::TcpOrphan, 100);
         assert_eq!(limit.check(check).findings[0].severity, Severity::Warning);
-        limit.now.netns[0].sockstat.insert("TCP:orphan".into(), 99);
+        limit.now.netns[0].sockstat.insert(SockStat::TcpOrphan, 99);
         assert_eq!(limit.check(check).findings[0].severity, Severity::Info);
     }
 }

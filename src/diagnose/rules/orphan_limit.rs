@@ -11,10 +11,11 @@ use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Place};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::view::View;
+use crate::model::counter::Counter;
 use crate::model::{Socket, State};
 
 const ID: &str = "orphan-limit";
-const COUNTER: &str = "TcpExt:TCPAbortOnMemory";
+const COUNTER: Counter = Counter::TcpExtTcpAbortOnMemory;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let (Some(orphans), limit) = closing::orphans(view) else {
@@ -111,11 +112,13 @@ fn finding(view: &View<'_>, orphans: u64, limit: u64, aborts: Option<u64>, sever
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, row, unheld};
+    use crate::model::counter::{SockStat, SockStats};
+    use crate::model::sysctl::Sysctl;
 
     fn world(orphans: u64) -> World {
         let mut world = World::new();
-        world.sysctl("ipv4/tcp_max_orphans", &[100]).counter(COUNTER, 0);
-        world.now.netns[0].sockstat.insert("TCP:orphan".into(), orphans);
+        world.sysctl(Sysctl::Ipv4TcpMaxOrphans, &[100]).counter(COUNTER, 0);
+        world.now.netns[0].sockstat.insert(SockStat::TcpOrphan, orphans);
         for client in [40_000, 40_001] {
             let row = unheld(row(State::FinWait1, &format!("10.0.0.1:{client}"), "10.0.0.9:80"));
             world.add(Socket { shutdown: Some(3), ..row });
@@ -157,11 +160,11 @@ mod tests {
     #[test]
     fn a_container_that_hides_the_limit_says_so() {
         let mut world = world(30);
-        world.now.netns[0].sysctls.remove("ipv4/tcp_max_orphans");
+        world.now.netns[0].sysctls.remove(Sysctl::Ipv4TcpMaxOrphans);
         assert!(world.check(check).not_checked.unwrap().contains("30 orphans"));
-        world.now.netns[0].sockstat.insert("TCP:orphan".into(), 0);
+        world.now.netns[0].sockstat.insert(SockStat::TcpOrphan, 0);
         assert_eq!(world.check(check), Outcome::default());
-        world.now.netns[0].sockstat.clear();
+        world.now.netns[0].sockstat = SockStats::default();
         assert!(world.check(check).not_checked.is_some());
     }
 }

@@ -11,18 +11,20 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::counter::{Counter, SockStat};
 use crate::model::snapshot::Netns;
+use crate::model::sysctl::Sysctl;
 use crate::model::{RowKind, Socket, State};
 
 const ID: &str = "rcvbuf-pruning";
 /// Evidence name, counter, and whether its growth means that data was thrown away which the peer must repeat.
-const COUNTERS: [(&str, &str, bool); 6] = [
-    ("receive_queue_drops", "TcpExt:TCPRcvQDrop", true),
-    ("pruned", "TcpExt:RcvPruned", true),
-    ("out_of_order_pruned", "TcpExt:OfoPruned", true),
-    ("zero_window_drops", "TcpExt:TCPZeroWindowDrop", false),
-    ("backlog_drops", "TcpExt:TCPBacklogDrop", false),
-    ("prune_called", "TcpExt:PruneCalled", false),
+const COUNTERS: [(&str, Counter, bool); 6] = [
+    ("receive_queue_drops", Counter::TcpExtTcpRcvQDrop, true),
+    ("pruned", Counter::TcpExtRcvPruned, true),
+    ("out_of_order_pruned", Counter::TcpExtOfoPruned, true),
+    ("zero_window_drops", Counter::TcpExtTcpZeroWindowDrop, false),
+    ("backlog_drops", Counter::TcpExtTcpBacklogDrop, false),
+    ("prune_called", Counter::TcpExtPruneCalled, false),
 ];
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
@@ -31,7 +33,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             .now
             .netns
             .iter()
-            .find_map(|n| COUNTERS.iter().find_map(|(_, c, _)| Some((*c, n.counter(c).filter(|v| *v > 0)?))))
+            .find_map(|n| COUNTERS.iter().find_map(|(_, c, _)| Some((*c, n.counter(*c).filter(|v| *v > 0)?))))
         else {
             return Outcome::default();
         };
@@ -48,7 +50,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     for netns in &view.now.netns {
         let grown: Vec<(&'static str, u64, bool)> = COUNTERS
             .iter()
-            .filter_map(|(name, counter, lost)| Some((*name, view.delta(netns.inode, counter)?, *lost)))
+            .filter_map(|(name, counter, lost)| Some((*name, view.delta(netns.inode, *counter)?, *lost)))
             .collect();
         if grown.iter().all(|(_, n, _)| *n == 0) {
             continue;
@@ -91,8 +93,8 @@ fn new_drops(view: &View<'_>, socket: &Socket) -> Option<u64> {
 
 /// Whether the whole host is short of buffers, so that no single reader is to blame.
 fn host_is_short(view: &View<'_>) -> bool {
-    let used = view.now.netns.iter().find_map(|n| n.sockstat.get("TCP:mem").copied());
-    let pressure = view.now.netns.iter().find_map(|n| n.sysctls.get("ipv4/tcp_mem")?.get(1).copied());
+    let used = view.now.netns.iter().find_map(|n| n.sockstat(SockStat::TcpMem));
+    let pressure = view.now.netns.iter().find_map(|n| n.sysctls.get(Sysctl::Ipv4TcpMem)?.get(1).copied());
     matches!((used, pressure), (Some(used), Some(pressure)) if used > pressure)
 }
 
@@ -204,7 +206,7 @@ mod tests {
     #[test]
     fn the_process_whose_sockets_dropped_is_named() {
         let mut world = world(true);
-        world.later(2000).counter("TcpExt:TCPRcvQDrop", 5).counter("TcpExt:PruneCalled", 9);
+        world.later(2000).counter(Counter::TcpExtTcpRcvQDrop, 5).counter(Counter::TcpExtPruneCalled, 9);
         set_drops(&mut world, 6);
         let outcome = world.check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
@@ -221,13 +223,13 @@ mod tests {
     #[test]
     fn squeezing_alone_is_information_and_without_a_socket_less_sure() {
         let mut squeezed = world(true);
-        squeezed.later(2000).counter("TcpExt:PruneCalled", 4);
+        squeezed.later(2000).counter(Counter::TcpExtPruneCalled, 4);
         let outcome = squeezed.check(check);
         assert_eq!((outcome.findings[0].severity, outcome.findings[0].confidence), (Severity::Info, 0.5));
-        squeezed.counter("TcpExt:OfoPruned", 4);
+        squeezed.counter(Counter::TcpExtOfoPruned, 4);
         assert_eq!(squeezed.check(check).findings[0].severity, Severity::Warning);
         // The host as a whole is short.
-        squeezed.sysctl("ipv4/tcp_mem", &[1, 2, 3]).now.netns[0].sockstat.insert("TCP:mem".into(), 3);
+        squeezed.sysctl(Sysctl::Ipv4TcpMem, &[1, 2, 3]).now.netns[0].sockstat.insert(SockStat::TcpMem, 3);
         set_drops(&mut squeezed, 2);
         assert!(squeezed.check(check).findings[0].remedy[0].contains("tcp-memory-pressure"));
     }

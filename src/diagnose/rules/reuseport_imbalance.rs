@@ -13,6 +13,8 @@ use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::counter::Counter;
+use crate::model::sysctl::Sysctl;
 use crate::model::{Socket, State};
 
 const ID: &str = "reuseport-imbalance";
@@ -88,7 +90,7 @@ fn sign(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], row: &Socket) -> 
     let new_drops = drops(row).zip(drops(earlier)).map_or(0, |(now, then)| now.saturating_sub(then));
     let other = shortest_other(group, row);
     let idle_other = other <= 1 && other < row.recv_q_bytes;
-    if new_drops > 0 && idle_other && view.delta(queue.netns, "TcpExt:ListenOverflows") != Some(0) {
+    if new_drops > 0 && idle_other && view.delta(queue.netns, Counter::TcpExtListenOverflows) != Some(0) {
         return Some(Sign::Drops(new_drops));
     }
     if idle_other && queues::is_over_limit(row) && queues::is_over_limit(earlier) {
@@ -167,7 +169,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
         .evidence("each", Evidence::List(lines.collect()))
         .evidence(
             "tcp_migrate_req",
-            Evidence::count(view.netns(queue.netns).and_then(|n| n.sysctl("ipv4/tcp_migrate_req"))),
+            Evidence::count(view.netns(queue.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpMigrateReq))),
         );
     let rows: Vec<&Socket> = stuck.iter().map(|(row, _)| *row).collect();
     listener_owner::inspect_owners(finding, view, &rows, Owner::of(view, &rows).as_ref())
@@ -238,7 +240,7 @@ mod tests {
                 inode,
             );
         }
-        world.counter("TcpExt:ListenOverflows", 0);
+        world.counter(Counter::TcpExtListenOverflows, 0);
         world
     }
 
@@ -260,7 +262,7 @@ mod tests {
              signal (state T), the others at most 1"
         );
         world.now.sockets[1].skmem = Some(SkMem { drops: Some(12), ..SkMem::default() });
-        world.counter("TcpExt:ListenOverflows", 12);
+        world.counter(Counter::TcpExtListenOverflows, 12);
         let outcome = world.check(check);
         assert_eq!(outcome.findings[0].severity, Severity::High);
         assert!(outcome.findings[0].evidence.contains(&("new_drops", Evidence::Count(12))));

@@ -65,11 +65,12 @@ mod tests {
     use super::super::syn_queue_pressure::tests::world;
     use super::*;
     use crate::diagnose::finding::Severity;
+    use crate::model::counter::Counter;
 
     #[test]
     fn many_silent_sources_whose_cookies_do_not_return_are_a_flood() {
         let mut flood = world(40, 1, true);
-        flood.later(2000).counter("TcpExt:SyncookiesSent", 500).counter("TcpExt:SyncookiesRecv", 3);
+        flood.later(2000).counter(Counter::TcpExtSyncookiesSent, 500).counter(Counter::TcpExtSyncookiesRecv, 3);
         let outcome = flood.check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
@@ -87,9 +88,9 @@ mod tests {
         for socket in flood.now.sockets.iter_mut().filter(|s| s.timer.is_some()).take(18) {
             socket.timer.as_mut().unwrap().retransmits = 0;
         }
-        flood.later(500).counter("TcpExt:SyncookiesSent", 500).counter("TcpExt:SyncookiesRecv", 3);
+        flood.later(500).counter(Counter::TcpExtSyncookiesSent, 500).counter(Counter::TcpExtSyncookiesRecv, 3);
         assert_eq!(flood.check(check).findings.len(), 1);
-        flood.counter("TcpExt:SyncookiesSent", 60);
+        flood.counter(Counter::TcpExtSyncookiesSent, 60);
         assert_eq!(flood.check(check).findings, [], "too few cookies to tell");
         assert_eq!(world(40, 1, true).check(check).findings.len(), 1, "full of repeated rows in one sample");
     }
@@ -98,7 +99,10 @@ mod tests {
     fn one_network_a_burst_and_answered_syn_acks_are_none() {
         for (repeats, spread, received) in [(1, false, 3), (1, true, 450), (0, true, 3)] {
             let mut other = world(40, repeats, spread);
-            other.later(500).counter("TcpExt:SyncookiesSent", 500).counter("TcpExt:SyncookiesRecv", received);
+            other
+                .later(500)
+                .counter(Counter::TcpExtSyncookiesSent, 500)
+                .counter(Counter::TcpExtSyncookiesRecv, received);
             assert_eq!(other.check(check).findings, [], "{repeats} {spread} {received}");
             assert_eq!(other.check(syn_queue_pressure::check).findings.len(), 1);
         }

@@ -16,6 +16,8 @@ use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::counter::Counter;
+use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, RowKind, Socket};
 
 const ID: &str = "syn-queue-pressure";
@@ -120,8 +122,8 @@ pub(super) fn assess<'v>(view: &'v View<'_>) -> Assessment<'v> {
 fn limit(view: &View<'_>, queue: &Queue<'_>) -> Option<u64> {
     let backlog = queue.capacity()?;
     let netns = view.netns(queue.netns);
-    let setting = |name: &str| netns.and_then(|n| n.sysctl(name));
-    match (setting("ipv4/tcp_syncookies"), setting("ipv4/tcp_max_syn_backlog")) {
+    let setting = |sysctl| netns.and_then(|n| n.sysctl(sysctl));
+    match (setting(Sysctl::Ipv4TcpSyncookies), setting(Sysctl::Ipv4TcpMaxSynBacklog)) {
         (Some(0), Some(most)) => {
             let each = most.saturating_sub(most >> 2) + 1;
             Some(backlog.min(each * queue.listeners.len() as u64))
@@ -147,8 +149,8 @@ fn pressure<'v>(
     limit: u64,
     half_twice: bool,
 ) -> Option<Pressure<'v>> {
-    let delta = |name: &str| view.delta(queue.netns, name).unwrap_or(0);
-    let syncookies = view.netns(queue.netns).and_then(|n| n.sysctl("ipv4/tcp_syncookies"));
+    let delta = |counter| view.delta(queue.netns, counter).unwrap_or(0);
+    let syncookies = view.netns(queue.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpSyncookies));
     let rows = queue.half_open.len() as u64;
     let at_limit = rows >= limit;
     // Only a queue that is near its limit can have made the namespace's counters grow.
@@ -156,12 +158,12 @@ fn pressure<'v>(
     // With tcp_syncookies=2 every SYN is answered by a cookie, and counted as if the queue were full.
     let cookies_sent = match syncookies {
         Some(2) => 0,
-        _ if near => delta("TcpExt:TCPReqQFullDoCookies").max(delta("TcpExt:SyncookiesSent")),
+        _ if near => delta(Counter::TcpExtTcpReqQFullDoCookies).max(delta(Counter::TcpExtSyncookiesSent)),
         _ => 0,
     };
     let own_drops: Option<u64> = queue.listeners.iter().map(|l| new_drops(view, l)).sum();
-    let full_drops = if near { delta("TcpExt:TCPReqQFullDrop") } else { 0 };
-    let listen_drops = if at_limit { delta("TcpExt:ListenDrops") } else { 0 };
+    let full_drops = if near { delta(Counter::TcpExtTcpReqQFullDrop) } else { 0 };
+    let listen_drops = if at_limit { delta(Counter::TcpExtListenDrops) } else { 0 };
     // Drops of the namespace are another listener's when this one tells that it had none.
     let drops = if own_drops == Some(0) { 0 } else { full_drops };
     let at_limit_drops = at_limit && listen_drops > 0 && own_drops != Some(0);
@@ -185,7 +187,7 @@ fn pressure<'v>(
     let repeated = fresh.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits > 0)).count() as u64;
     let sources: FxHashSet<IpAddr> = fresh.iter().map(|s| s.peer.addr.to_canonical()).collect();
     let networks: FxHashSet<IpAddr> = fresh.iter().map(|s| network(s.peer.addr)).collect();
-    let cookies_received = delta("TcpExt:SyncookiesRecv");
+    let cookies_received = delta(Counter::TcpExtSyncookiesRecv);
     let unanswered = !fresh.is_empty() && repeated * 100 >= REPEATED_PERCENT * fresh.len() as u64;
     // While a flood lasts the kernel drops old entries for new ones, so that many rows are too young to be judged; that
     // hardly any cookie comes back tells the same.
@@ -251,7 +253,7 @@ pub(super) fn evidence(view: &View<'_>, finding: Finding, p: &Pressure<'_>, owne
     for timer in queue.half_open.iter().filter_map(|s| s.timer) {
         *repeats.entry(timer.retransmits).or_default() += 1;
     }
-    let grown = |name: &str| Evidence::count(view.delta(netns, name));
+    let grown = |counter| Evidence::count(view.delta(netns, counter));
     finding
         .subject(listener_owner::subject(view, owner, netns, queue.local))
         .evidence("half_open", Evidence::Count(queue.half_open.len() as u64))
@@ -261,14 +263,17 @@ pub(super) fn evidence(view: &View<'_>, finding: Finding, p: &Pressure<'_>, owne
         .evidence("syn_ack_repeated", Evidence::Count(p.repeated))
         .evidence("syn_ack_repeats", Evidence::List(repeats.iter().map(|(n, rows)| format!("{n}: {rows}")).collect()))
         .evidence("deferred_accept", Evidence::Count(p.deferred))
-        .evidence("cookies_sent", grown("TcpExt:SyncookiesSent"))
-        .evidence("cookies_received", grown("TcpExt:SyncookiesRecv"))
-        .evidence("cookies_failed", grown("TcpExt:SyncookiesFailed"))
-        .evidence("syn_queue_full_drops", grown("TcpExt:TCPReqQFullDrop"))
-        .evidence("netns_listen_drops", grown("TcpExt:ListenDrops"))
-        .evidence("embryonic_resets", grown("TcpExt:EmbryonicRsts"))
+        .evidence("cookies_sent", grown(Counter::TcpExtSyncookiesSent))
+        .evidence("cookies_received", grown(Counter::TcpExtSyncookiesRecv))
+        .evidence("cookies_failed", grown(Counter::TcpExtSyncookiesFailed))
+        .evidence("syn_queue_full_drops", grown(Counter::TcpExtTcpReqQFullDrop))
+        .evidence("netns_listen_drops", grown(Counter::TcpExtListenDrops))
+        .evidence("embryonic_resets", grown(Counter::TcpExtEmbryonicRsts))
         .evidence("accept_queue", Evidence::Count(queue.queued()))
-        .evidence("tcp_syncookies", Evidence::count(view.netns(netns).and_then(|n| n.sysctl("ipv4/tcp_syncookies"))))
+        .evidence(
+            "tcp_syncookies",
+            Evidence::count(view.netns(netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpSyncookies))),
+        )
 }
 
 /// `server (812)` behind the endpoint, and what became of the SYNs that did not fit.
@@ -348,9 +353,15 @@ pub(super) mod tests {
             let peer = if spread { format!("10.{n}.1.1:{}", 40_000 + n) } else { format!("10.9.9.9:{}", 40_000 + n) };
             world.add(request(&peer, 800, repeats));
         }
-        world.sysctl("ipv4/tcp_syncookies", &[1]);
-        for name in ["TCPReqQFullDoCookies", "SyncookiesSent", "SyncookiesRecv", "TCPReqQFullDrop", "ListenDrops"] {
-            world.counter(&format!("TcpExt:{name}"), 0);
+        world.sysctl(Sysctl::Ipv4TcpSyncookies, &[1]);
+        for counter in [
+            Counter::TcpExtTcpReqQFullDoCookies,
+            Counter::TcpExtSyncookiesSent,
+            Counter::TcpExtSyncookiesRecv,
+            Counter::TcpExtTcpReqQFullDrop,
+            Counter::TcpExtListenDrops,
+        ] {
+            world.counter(counter, 0);
         }
         world
     }
@@ -365,7 +376,7 @@ pub(super) mod tests {
         );
         assert!(finding.summary.ends_with("our SYN-ACKs seem not to reach these clients"), "{finding:?}");
         let mut cookies = world(40, 1, false);
-        cookies.later(2000).counter("TcpExt:SyncookiesSent", 30).counter("TcpExt:SyncookiesRecv", 29);
+        cookies.later(2000).counter(Counter::TcpExtSyncookiesSent, 30).counter(Counter::TcpExtSyncookiesRecv, 29);
         let finding = cookies.check(check).findings.remove(0);
         assert_eq!(finding.severity, Severity::Warning);
         assert!(finding.summary.contains("30 SYNs were answered with a SYN cookie; the clients are real"));
@@ -385,7 +396,7 @@ pub(super) mod tests {
     #[test]
     fn drops_are_high_and_a_full_accept_queue_makes_it_critical() {
         let mut drops = world(40, 1, false);
-        drops.later(2000).counter("TcpExt:TCPReqQFullDrop", 12).sysctl("ipv4/tcp_syncookies", &[0]);
+        drops.later(2000).counter(Counter::TcpExtTcpReqQFullDrop, 12).sysctl(Sysctl::Ipv4TcpSyncookies, &[0]);
         drops.now.sockets[0].skmem = Some(SkMem { drops: Some(12), ..SkMem::default() });
         assert_eq!(drops.check(check).findings[0].severity, Severity::High);
         // Another listener of the namespace dropped them.
@@ -393,14 +404,14 @@ pub(super) mod tests {
         assert_eq!(drops.check(check).findings[0].severity, Severity::Info);
         let mut both = world(40, 1, false);
         both.now.sockets[0].recv_q_bytes = 40;
-        both.later(2000).counter("TcpExt:SyncookiesSent", 5);
+        both.later(2000).counter(Counter::TcpExtSyncookiesSent, 5);
         assert_eq!(both.check(check).findings[0].severity, Severity::Critical);
     }
 
     #[test]
     fn without_cookies_the_limit_is_that_of_the_sysctl() {
         let mut world = world(4, 1, false);
-        world.sysctl("ipv4/tcp_syncookies", &[0]).sysctl("ipv4/tcp_max_syn_backlog", &[4]);
+        world.sysctl(Sysctl::Ipv4TcpSyncookies, &[0]).sysctl(Sysctl::Ipv4TcpMaxSynBacklog, &[4]);
         let finding = world.later(2000).check(check).findings.remove(0);
         assert!(finding.evidence.contains(&("limit", Evidence::Count(4))), "{finding:?}");
     }
@@ -415,7 +426,7 @@ pub(super) mod tests {
         }
         assert_eq!(one.check(check), Outcome::default());
         let mut always = world(5, 0, false);
-        always.sysctl("ipv4/tcp_syncookies", &[2]).later(500).counter("TcpExt:SyncookiesSent", 900);
+        always.sysctl(Sysctl::Ipv4TcpSyncookies, &[2]).later(500).counter(Counter::TcpExtSyncookiesSent, 900);
         assert_eq!(always.check(check), Outcome::default());
         assert_eq!(world(19, 1, false).later(2000).check(check), Outcome::default());
         assert!(world(20, 1, false).check(check).wants_second.is_some());

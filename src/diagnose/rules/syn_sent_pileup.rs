@@ -17,6 +17,7 @@ use crate::diagnose::queues;
 use crate::diagnose::retries;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::counter::Counter;
 use crate::model::{Endpoint, Process, Socket, State};
 
 const ID: &str = "syn-sent-pileup";
@@ -187,7 +188,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, alike: usize, held_by: &FxHashMap
     let attempts = words::count(n, "connection attempt", "connection attempts");
     let get = if n == 1 { "gets" } else { "get" };
     let timers = || group.rows.iter().filter_map(|s| s.timer);
-    let grown = |name: &str| Evidence::count(view.delta(group.netns, name));
+    let grown = |counter| Evidence::count(view.delta(group.netns, counter));
     let summary = format!("{attempts} of {who} to {} {get} no answer at all{age}{reason}", group.to);
     Finding::new(ID, severity, 0.9, summary)
         .because("SYNs were repeated and not even a refusal came back; the cause is less sure (0.6)")
@@ -200,8 +201,8 @@ fn finding(view: &View<'_>, group: &Group<'_>, alike: usize, held_by: &FxHashMap
         .evidence("gives_up_within_ms", Evidence::millis(last))
         .evidence("share_of_owner_percent", share.map_or(Evidence::Unknown, Evidence::Percent))
         .evidence("cause", hint.map_or(Evidence::Unknown, Evidence::Text))
-        .evidence("syn_retransmissions", grown("TcpExt:TCPSynRetrans"))
-        .evidence("failed_attempts", grown("Tcp:AttemptFails"))
+        .evidence("syn_retransmissions", grown(Counter::TcpExtTcpSynRetrans))
+        .evidence("failed_attempts", grown(Counter::TcpAttemptFails))
         .why(
             "A closed port answers a SYN with a reset at once; an attempt that stays in SYN_SENT heard nothing. \
              Packets are dropped, the host is down, or the way back is broken, and each attempt blocks its caller \
@@ -251,6 +252,7 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, listen, row, timer};
     use crate::model::TimerKind;
+    use crate::model::sysctl::Sysctl;
 
     fn attempt(client: u16, to: &str, repeats: u8) -> Socket {
         timer(row(State::SynSent, &format!("10.0.0.1:{client}"), to), TimerKind::Retransmit, 500, repeats)
@@ -267,7 +269,7 @@ mod tests {
             let other = row(State::Established, &format!("10.0.0.1:{}", 30_000 + n), "10.5.5.5:5432");
             world.hold(812, "client", 300 + u32::from(n), other.inode).add(other);
         }
-        world.sysctl("ipv4/tcp_syn_linear_timeouts", &[4]).sysctl("ipv4/tcp_syn_retries", &[6]);
+        world.sysctl(Sysctl::Ipv4TcpSynLinearTimeouts, &[4]).sysctl(Sysctl::Ipv4TcpSynRetries, &[6]);
         world
     }
 

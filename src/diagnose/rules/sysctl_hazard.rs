@@ -12,7 +12,9 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::counter::Counter;
 use crate::model::snapshot::Netns;
+use crate::model::sysctl::{RESERVED_PORTS, Sysctl};
 use crate::model::{Process, State};
 
 const ID: &str = "sysctl-hazard";
@@ -28,8 +30,7 @@ const LISTENERS_NAMED: usize = 10;
 /// One hazard as a row: what is set, and what follows.
 struct Hazard {
     severity: Severity,
-    /// Below `net/`.
-    file: &'static str,
+    sysctl: Sysctl,
     value: u64,
     default: Option<u64>,
     /// After the name and the value.
@@ -52,16 +53,16 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 }
 
 fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
-    let get = |name: &str| netns.sysctl(name);
+    let get = |sysctl| netns.sysctl(sysctl);
     let mut found = Vec::new();
-    let mut add = |severity, file, value, default, does: String, why, remedy: &[&'static str], avoid| {
+    let mut add = |severity, sysctl: Sysctl, value, default, does: String, why, remedy: &[&'static str], avoid| {
         let remedy = remedy.to_vec();
-        found.push(Hazard { severity, file, value, default, does, why, remedy, avoid });
+        found.push(Hazard { severity, sysctl, value, default, does, why, remedy, avoid });
     };
-    if let Some(value @ 1..) = get("ipv4/tcp_tw_recycle") {
+    if let Some(value @ 1..) = get(Sysctl::Ipv4TcpTwRecycle) {
         add(
             Severity::Critical,
-            "ipv4/tcp_tw_recycle",
+            Sysctl::Ipv4TcpTwRecycle,
             value,
             Some(0),
             "drops clients behind NAT".into(),
@@ -71,10 +72,10 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
             "never set tcp_tw_recycle",
         );
     }
-    if let (Some(value @ 1), Some(0)) = (get("ipv4/tcp_tw_reuse"), get("ipv4/tcp_timestamps")) {
+    if let (Some(value @ 1), Some(0)) = (get(Sysctl::Ipv4TcpTwReuse), get(Sysctl::Ipv4TcpTimestamps)) {
         add(
             Severity::Warning,
-            "ipv4/tcp_tw_reuse",
+            Sysctl::Ipv4TcpTwReuse,
             value,
             Some(2),
             "has no effect, because tcp_timestamps is 0".into(),
@@ -84,10 +85,10 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
             "turning timestamps off",
         );
     }
-    if let Some(0) = get("ipv4/tcp_syncookies") {
+    if let Some(0) = get(Sysctl::Ipv4TcpSyncookies) {
         add(
             Severity::Warning,
-            "ipv4/tcp_syncookies",
+            Sysctl::Ipv4TcpSyncookies,
             0,
             Some(1),
             "lets a full SYN queue drop real clients".into(),
@@ -98,12 +99,13 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
         );
     }
     // Half of the hash buckets is what the kernel gives each namespace (`tcp_sk_init`).
-    if let (Some(value), Some(half)) = (get("ipv4/tcp_max_tw_buckets"), get("ipv4/tcp_ehash_entries").map(|n| n / 2))
+    if let (Some(value), Some(half)) =
+        (get(Sysctl::Ipv4TcpMaxTwBuckets), get(Sysctl::Ipv4TcpEhashEntries).map(|n| n / 2))
         && value < half
     {
         add(
             Severity::Warning,
-            "ipv4/tcp_max_tw_buckets",
+            Sysctl::Ipv4TcpMaxTwBuckets,
             value,
             Some(half),
             "makes connections lose their TIME_WAIT".into(),
@@ -113,13 +115,13 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
             "lowering tcp_max_tw_buckets to clean up TIME_WAIT",
         );
     }
-    if let Some(value) = get("ipv4/tcp_retries2")
+    if let Some(value) = get(Sysctl::Ipv4TcpRetries2)
         && value < RETRIES2_MIN
-        && get("ipv4/tcp_rto_max_ms").is_none_or(|ms| ms == RTO_MAX_MS)
+        && get(Sysctl::Ipv4TcpRtoMaxMs).is_none_or(|ms| ms == RTO_MAX_MS)
     {
         add(
             Severity::Warning,
-            "ipv4/tcp_retries2",
+            Sysctl::Ipv4TcpRetries2,
             value,
             Some(15),
             "kills connections in short outages".into(),
@@ -132,12 +134,12 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
             "tcp_retries2 below 8",
         );
     }
-    if let Some(value) = get("ipv4/tcp_fin_timeout")
+    if let Some(value) = get(Sysctl::Ipv4TcpFinTimeout)
         && value > FIN_TIMEOUT_S
     {
         add(
             Severity::Info,
-            "ipv4/tcp_fin_timeout",
+            Sysctl::Ipv4TcpFinTimeout,
             value,
             Some(FIN_TIMEOUT_S),
             format!("lets closed sockets wait for about {} s and not {value} s", 2 * (value - FIN_TIMEOUT_S)),
@@ -147,10 +149,10 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
             "tcp_fin_timeout above 60, or lowering it for the sake of TIME_WAIT",
         );
     }
-    if let Some(value @ 1..) = get("ipv4/tcp_abort_on_overflow") {
+    if let Some(value @ 1..) = get(Sysctl::Ipv4TcpAbortOnOverflow) {
         add(
             Severity::Info,
-            "ipv4/tcp_abort_on_overflow",
+            Sysctl::Ipv4TcpAbortOnOverflow,
             value,
             Some(0),
             "resets clients that a moment later would have been accepted".into(),
@@ -159,13 +161,13 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
             "tcp_abort_on_overflow as a fix for a full queue",
         );
     }
-    if let Some(value) = get("core/somaxconn")
+    if let Some(value) = get(Sysctl::CoreSomaxconn)
         && value <= OLD_SOMAXCONN
     {
         let overflows = overflows(view, netns.inode);
         add(
             if overflows { Severity::Warning } else { Severity::Info },
-            "core/somaxconn",
+            Sysctl::CoreSomaxconn,
             value,
             Some(4096),
             if overflows {
@@ -182,12 +184,12 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
     }
     // The default follows the hash table (`tcp_sk_init`): a 128th of it.
     if let (Some(value), Some(ehash), Some(1..)) =
-        (get("ipv4/tcp_max_syn_backlog"), get("ipv4/tcp_ehash_entries"), get("ipv4/tcp_syncookies"))
+        (get(Sysctl::Ipv4TcpMaxSynBacklog), get(Sysctl::Ipv4TcpEhashEntries), get(Sysctl::Ipv4TcpSyncookies))
         && value > (ehash / 128).max(128)
     {
         add(
             Severity::Info,
-            "ipv4/tcp_max_syn_backlog",
+            Sysctl::Ipv4TcpMaxSynBacklog,
             value,
             Some((ehash / 128).max(128)),
             "was raised and has no effect while SYN cookies are on".into(),
@@ -202,7 +204,7 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
 
 /// Whether an accept queue of the namespace is full now, or dropped between the samples.
 fn overflows(view: &View<'_>, netns: u64) -> bool {
-    view.delta(netns, "TcpExt:ListenOverflows").is_some_and(|n| n > 0)
+    view.delta(netns, Counter::TcpExtListenOverflows).is_some_and(|n| n > 0)
         || view
             .now
             .sockets
@@ -217,7 +219,7 @@ fn dotted(file: &str) -> String {
 }
 
 fn finding(netns: &Netns, hazard: Hazard) -> Finding {
-    let name = dotted(hazard.file);
+    let name = dotted(hazard.sysctl.name());
     let default = hazard.default.map_or_else(String::new, |d| format!(" (default {d})"));
     Finding::new(ID, hazard.severity, 0.99, format!("{name} = {}{default} {}", hazard.value, hazard.does))
         .because("the value was read inside the namespace that is diagnosed")
@@ -228,7 +230,7 @@ fn finding(netns: &Netns, hazard: Hazard) -> Finding {
         })
         .evidence("value", Evidence::Count(hazard.value))
         .evidence("default", Evidence::count(hazard.default))
-        .evidence("file", Evidence::Text(format!("/proc/sys/net/{}", hazard.file)))
+        .evidence("file", Evidence::Text(format!("/proc/sys/net/{}", hazard.sysctl)))
         .why(hazard.why)
         .remedy(hazard.remedy)
         .remedy([format!("find what sets it: grep -rs {name} /etc/sysctl.conf /etc/sysctl.d /run/sysctl.d")])
@@ -239,7 +241,7 @@ fn finding(netns: &Netns, hazard: Hazard) -> Finding {
 /// Listeners on ports that an outgoing connection may take.
 fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     // Without the sysctl there is no range, only a guess at it.
-    netns.sysctls.get("ipv4/ip_local_port_range")?;
+    netns.sysctls.get(Sysctl::Ipv4IpLocalPortRange)?;
     let (low, high) = netns.port_range();
     let mut listeners: BTreeMap<u16, Option<&Process>> = BTreeMap::new();
     for socket in view.active().filter(|s| s.state == State::Listen && s.netns == netns.inode) {
@@ -261,7 +263,7 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
         _ => format!("{n} listening ports, such as {first} of {},", name(*owner)),
     };
     let (lies, is) = if n == 1 { ("lies", "is") } else { ("lie", "are") };
-    let object = dotted("ipv4/ip_local_reserved_ports");
+    let object = dotted(RESERVED_PORTS);
     let ports = listeners.keys().take(LISTENERS_NAMED).map(ToString::to_string).collect::<Vec<_>>().join(",");
     Some(
         Finding::new(
@@ -282,7 +284,7 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
         .evidence("count", Evidence::Count(n))
         .evidence("listeners", Evidence::List(list))
         .evidence("port_range", Evidence::Text(format!("{low}-{high}")))
-        .evidence("file", Evidence::Text("/proc/sys/net/ipv4/ip_local_reserved_ports".into()))
+        .evidence("file", Evidence::Text(format!("/proc/sys/net/{RESERVED_PORTS}")))
         .why(
             "While the service is down an outgoing connection of any program may take its port. The service then \
             fails to start with EADDRINUSE, although nothing else listens there.",
@@ -309,22 +311,22 @@ mod tests {
     fn defaults() -> World {
         let mut world = World::new();
         for (name, value) in [
-            ("ipv4/tcp_tw_reuse", 2),
-            ("ipv4/tcp_timestamps", 1),
-            ("ipv4/tcp_syncookies", 1),
-            ("ipv4/tcp_ehash_entries", 262_144),
-            ("ipv4/tcp_max_tw_buckets", 131_072),
-            ("ipv4/tcp_max_syn_backlog", 2048),
-            ("ipv4/tcp_fin_timeout", 60),
-            ("ipv4/tcp_abort_on_overflow", 0),
-            ("ipv4/tcp_retries2", 15),
-            ("ipv4/tcp_rto_max_ms", 120_000),
-            ("ipv4/tcp_orphan_retries", 0),
-            ("core/somaxconn", 4096),
+            (Sysctl::Ipv4TcpTwReuse, 2),
+            (Sysctl::Ipv4TcpTimestamps, 1),
+            (Sysctl::Ipv4TcpSyncookies, 1),
+            (Sysctl::Ipv4TcpEhashEntries, 262_144),
+            (Sysctl::Ipv4TcpMaxTwBuckets, 131_072),
+            (Sysctl::Ipv4TcpMaxSynBacklog, 2048),
+            (Sysctl::Ipv4TcpFinTimeout, 60),
+            (Sysctl::Ipv4TcpAbortOnOverflow, 0),
+            (Sysctl::Ipv4TcpRetries2, 15),
+            (Sysctl::Ipv4TcpRtoMaxMs, 120_000),
+            (Sysctl::Ipv4TcpOrphanRetries, 0),
+            (Sysctl::CoreSomaxconn, 4096),
         ] {
             world.sysctl(name, &[value]);
         }
-        world.sysctl("ipv4/ip_local_port_range", &[32_768, 60_999]);
+        world.sysctl(Sysctl::Ipv4IpLocalPortRange, &[32_768, 60_999]);
         world.add(listen("0.0.0.0:80", 0, 128)).hold(812, "server", 3, 80 << 16);
         world
     }
@@ -343,16 +345,16 @@ mod tests {
     fn each_hazard_has_its_severity_and_its_near_miss() {
         use Severity::{Critical, Info, Warning};
         for (name, bad, near, severity) in [
-            ("ipv4/tcp_tw_recycle", 1, 0, Critical),
-            ("ipv4/tcp_syncookies", 0, 2, Warning),
-            ("ipv4/tcp_max_tw_buckets", 131_071, 131_072, Warning),
-            ("ipv4/tcp_retries2", 7, 8, Warning),
-            ("ipv4/tcp_fin_timeout", 61, 5, Info),
-            ("ipv4/tcp_abort_on_overflow", 1, 0, Info),
-            ("core/somaxconn", 128, 129, Info),
-            ("ipv4/tcp_max_syn_backlog", 2049, 128, Info),
+            (Sysctl::Ipv4TcpTwRecycle, 1, 0, Critical),
+            (Sysctl::Ipv4TcpSyncookies, 0, 2, Warning),
+            (Sysctl::Ipv4TcpMaxTwBuckets, 131_071, 131_072, Warning),
+            (Sysctl::Ipv4TcpRetries2, 7, 8, Warning),
+            (Sysctl::Ipv4TcpFinTimeout, 61, 5, Info),
+            (Sysctl::Ipv4TcpAbortOnOverflow, 1, 0, Info),
+            (Sysctl::CoreSomaxconn, 128, 129, Info),
+            (Sysctl::Ipv4TcpMaxSynBacklog, 2049, 128, Info),
         ] {
-            assert_eq!(found(defaults().sysctl(name, &[bad])), [(severity, dotted(name))], "{name} = {bad}");
+            assert_eq!(found(defaults().sysctl(name, &[bad])), [(severity, dotted(name.name()))], "{name} = {bad}");
             assert_eq!(found(defaults().sysctl(name, &[near])), [], "{name} = {near}");
         }
     }
@@ -360,23 +362,26 @@ mod tests {
     #[test]
     fn settings_are_judged_together_where_they_belong_together() {
         let mut inert = defaults();
-        inert.sysctl("ipv4/tcp_tw_reuse", &[1]);
+        inert.sysctl(Sysctl::Ipv4TcpTwReuse, &[1]);
         assert_eq!(found(&inert), []);
-        inert.sysctl("ipv4/tcp_timestamps", &[0]);
+        inert.sysctl(Sysctl::Ipv4TcpTimestamps, &[0]);
         assert_eq!(found(&inert), [(Severity::Warning, "net.ipv4.tcp_tw_reuse".into())]);
         // A short maximum of the timeout was chosen with its number of retries.
         let mut deliberate = defaults();
-        assert_eq!(found(deliberate.sysctl("ipv4/tcp_retries2", &[5]).sysctl("ipv4/tcp_rto_max_ms", &[10_000])), []);
+        assert_eq!(
+            found(deliberate.sysctl(Sysctl::Ipv4TcpRetries2, &[5]).sysctl(Sysctl::Ipv4TcpRtoMaxMs, &[10_000])),
+            []
+        );
         // It counts when cookies are off, which is the worse hazard.
         let mut off = defaults();
-        off.sysctl("ipv4/tcp_max_syn_backlog", &[8192]).sysctl("ipv4/tcp_syncookies", &[0]);
+        off.sysctl(Sysctl::Ipv4TcpMaxSynBacklog, &[8192]).sysctl(Sysctl::Ipv4TcpSyncookies, &[0]);
         assert_eq!(found(&off), [(Severity::Warning, "net.ipv4.tcp_syncookies".into())]);
     }
 
     #[test]
     fn a_small_somaxconn_warns_beside_a_full_queue() {
         let mut world = defaults();
-        world.sysctl("core/somaxconn", &[128]).now.sockets[0].recv_q_bytes = 129;
+        world.sysctl(Sysctl::CoreSomaxconn, &[128]).now.sockets[0].recv_q_bytes = 129;
         assert_eq!(found(&world), [(Severity::Warning, "net.core.somaxconn".into())]);
         world.now.sockets[0].recv_q_bytes = 128;
         assert_eq!(found(&world)[0].0, Severity::Info);
@@ -404,7 +409,7 @@ mod tests {
 
     #[test]
     fn the_sentence_tells_value_default_and_effect() {
-        let outcome = defaults().sysctl("ipv4/tcp_fin_timeout", &[65]).check(check);
+        let outcome = defaults().sysctl(Sysctl::Ipv4TcpFinTimeout, &[65]).check(check);
         assert_eq!(
             outcome.findings[0].summary,
             "net.ipv4.tcp_fin_timeout = 65 (default 60) lets closed sockets wait for about 10 s and not 65 s"

@@ -14,16 +14,18 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers::{self, Peers};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::counter::{Counter, SockStat};
+use crate::model::sysctl::Sysctl;
 use crate::model::{Process, Socket};
 
 const ID: &str = "tcp-memory-pressure";
 const TOP: usize = 5;
 /// Counters that grow when buffers are short, shown as evidence.
-const COUNTERS: [(&str, &str); 4] = [
-    ("prune_called", "TcpExt:PruneCalled"),
-    ("receive_queue_collapsed", "TcpExt:TCPRcvCollapsed"),
-    ("receive_queue_drops", "TcpExt:TCPRcvQDrop"),
-    ("zero_window_drops", "TcpExt:TCPZeroWindowDrop"),
+const COUNTERS: [(&str, Counter); 4] = [
+    ("prune_called", Counter::TcpExtPruneCalled),
+    ("receive_queue_collapsed", Counter::TcpExtTcpRcvCollapsed),
+    ("receive_queue_drops", Counter::TcpExtTcpRcvQDrop),
+    ("zero_window_drops", Counter::TcpExtTcpZeroWindowDrop),
 ];
 
 /// What the host has and may have, in pages.
@@ -36,8 +38,8 @@ struct Budget {
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let grown = |name: &str| view.now.netns.iter().filter_map(|n| view.delta(n.inode, name)).sum::<u64>();
-    let (entered, aborted) = (grown("TcpExt:TCPMemoryPressures"), grown("TcpExt:TCPAbortOnMemory"));
+    let grown = |counter| view.now.netns.iter().filter_map(|n| view.delta(n.inode, counter)).sum::<u64>();
+    let (entered, aborted) = (grown(Counter::TcpExtTcpMemoryPressures), grown(Counter::TcpExtTcpAbortOnMemory));
     let Some(budget) = budget(view) else {
         // Inside a container only the counters tell, and they need two samples.
         if entered > 0 {
@@ -58,8 +60,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 }
 
 fn budget(view: &View<'_>) -> Option<Budget> {
-    let used = view.now.netns.iter().find_map(|n| n.sockstat.get("TCP:mem").copied())?;
-    let limits = view.now.netns.iter().find_map(|n| n.sysctls.get("ipv4/tcp_mem"))?;
+    let used = view.now.netns.iter().find_map(|n| n.sockstat(SockStat::TcpMem))?;
+    let limits = view.now.netns.iter().find_map(|n| n.sysctls.get(Sysctl::Ipv4TcpMem))?;
     let [min, pressure, max] = limits[..] else { return None };
     (max > 0).then_some(Budget { used, min, pressure, max })
 }
@@ -136,11 +138,11 @@ fn finding(view: &View<'_>, budget: Option<Budget>, entered: u64, aborted: u64) 
         .evidence("seen_bytes", Evidence::Bytes(holders.seen_bytes))
         .evidence("orphans_bytes", Evidence::Bytes(holders.orphan_bytes));
     if view.before.is_some() {
-        let sum = |name: &str| view.now.netns.iter().filter_map(|n| view.delta(n.inode, name)).reduce(|a, b| a + b);
+        let sum = |counter| view.now.netns.iter().filter_map(|n| view.delta(n.inode, counter)).reduce(|a, b| a + b);
         finding = finding
-            .evidence("pressure_entered", Evidence::count(sum("TcpExt:TCPMemoryPressures")))
-            .evidence("under_pressure_ms", Evidence::millis(sum("TcpExt:TCPMemoryPressuresChrono")))
-            .evidence("killed_for_memory", Evidence::count(sum("TcpExt:TCPAbortOnMemory")));
+            .evidence("pressure_entered", Evidence::count(sum(Counter::TcpExtTcpMemoryPressures)))
+            .evidence("under_pressure_ms", Evidence::millis(sum(Counter::TcpExtTcpMemoryPressuresChrono)))
+            .evidence("killed_for_memory", Evidence::count(sum(Counter::TcpExtTcpAbortOnMemory)));
         for (name, counter) in COUNTERS {
             finding = finding.evidence(name, Evidence::count(sum(counter)));
         }
@@ -216,14 +218,15 @@ fn memory_bytes(socket: &Socket) -> u64 {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, row, unheld};
+    use crate::model::sysctl::Sysctls;
     use crate::model::{SkMem, State};
 
     /// A host of 4 KiB pages with limits of 400, 500 and 600 MiB.
     fn world(used_mib: u64) -> World {
         let mut world = World::new();
-        world.sysctl("ipv4/tcp_mem", &[102_400, 128_000, 153_600]);
+        world.sysctl(Sysctl::Ipv4TcpMem, &[102_400, 128_000, 153_600]);
         world.now.system.page_bytes = 4096;
-        world.now.netns[0].sockstat.insert("TCP:mem".into(), used_mib * 256);
+        world.now.netns[0].sockstat.insert(SockStat::TcpMem, used_mib * 256);
         let with = |socket: Socket, rmem: u32, wmem: u32| {
             let skmem = SkMem { rmem_alloc_bytes: rmem, wmem_queued_bytes: wmem, ..SkMem::default() };
             Socket { skmem: Some(skmem), ..socket }
@@ -263,21 +266,21 @@ mod tests {
     #[test]
     fn below_min_is_silent_and_old_counters_do_not_matter() {
         let mut calm = world(400);
-        calm.counter("TcpExt:TCPMemoryPressures", 7).counter("TcpExt:TCPAbortOnMemory", 7);
+        calm.counter(Counter::TcpExtTcpMemoryPressures, 7).counter(Counter::TcpExtTcpAbortOnMemory, 7);
         assert_eq!(calm.check(check), Outcome::default());
         assert_eq!(calm.later(2000).check(check), Outcome::default());
         // Orphans that were killed for their number, not for memory.
-        calm.counter("TcpExt:TCPAbortOnMemory", 9);
+        calm.counter(Counter::TcpExtTcpAbortOnMemory, 9);
         assert_eq!(calm.check(check), Outcome::default());
     }
 
     #[test]
     fn pressure_between_the_samples_is_high_and_kills_are_critical() {
         let mut entered = world(300);
-        entered.counter("TcpExt:TCPMemoryPressures", 1).later(2000).counter("TcpExt:TCPMemoryPressures", 2);
+        entered.counter(Counter::TcpExtTcpMemoryPressures, 1).later(2000).counter(Counter::TcpExtTcpMemoryPressures, 2);
         assert_eq!(entered.check(check).findings[0].severity, Severity::High);
         let mut killed = world(450);
-        killed.counter("TcpExt:TCPAbortOnMemory", 1).later(2000).counter("TcpExt:TCPAbortOnMemory", 4);
+        killed.counter(Counter::TcpExtTcpAbortOnMemory, 1).later(2000).counter(Counter::TcpExtTcpAbortOnMemory, 4);
         let outcome = killed.check(check);
         assert_eq!(outcome.findings[0].severity, Severity::Critical);
         assert!(outcome.findings[0].summary.contains("killed 3 connections"), "{}", outcome.findings[0].summary);
@@ -286,9 +289,9 @@ mod tests {
     #[test]
     fn in_a_container_only_the_counters_tell() {
         let mut inside = world(900);
-        inside.now.netns[0].sysctls.clear();
+        inside.now.netns[0].sysctls = Sysctls::default();
         assert!(inside.check(check).not_checked.is_some());
-        inside.counter("TcpExt:TCPMemoryPressures", 1).later(2000).counter("TcpExt:TCPMemoryPressures", 2);
+        inside.counter(Counter::TcpExtTcpMemoryPressures, 1).later(2000).counter(Counter::TcpExtTcpMemoryPressures, 2);
         assert_eq!(inside.check(check).findings[0].severity, Severity::High);
     }
 }

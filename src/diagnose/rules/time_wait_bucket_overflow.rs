@@ -8,6 +8,8 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::view::View;
+use crate::model::counter::{Counter, SockStat};
+use crate::model::sysctl::Sysctl;
 
 const ID: &str = "time-wait-bucket-overflow";
 
@@ -15,25 +17,25 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let mut judged = false;
     for netns in &view.now.netns {
-        let (Some(limit), Some(now)) = (netns.sysctl("ipv4/tcp_max_tw_buckets"), netns.sockstat.get("TCP:tw").copied())
+        let (Some(limit), Some(now)) = (netns.sysctl(Sysctl::Ipv4TcpMaxTwBuckets), netns.sockstat(SockStat::TcpTw))
         else {
             continue;
         };
         judged = true;
-        let overflows = view.delta(netns.inode, "TcpExt:TCPTimeWaitOverflow");
-        let rate = view.rate(netns.inode, "TcpExt:TW");
+        let overflows = view.delta(netns.inode, Counter::TcpExtTcpTimeWaitOverflow);
+        let rate = view.rate(netns.inode, Counter::TcpExtTw);
         let at_limit = limit > 0 && now >= limit;
         let predicted = rate.is_some_and(|r| r * 60.0 >= limit as f64 && stay(view, netns.inode, now, r));
         let overflowing = overflows.is_some_and(|n| n > 0);
         if !(at_limit || predicted || overflowing) {
-            let before = netns.counter("TcpExt:TCPTimeWaitOverflow").unwrap_or(0);
+            let before = netns.counter(Counter::TcpExtTcpTimeWaitOverflow).unwrap_or(0);
             if view.before.is_none() && limit > 0 && before > 0 && now * 2 >= limit {
                 outcome.wants_second =
                     Some(format!("{now} of {limit} TIME_WAIT entries, and {before} did not fit since boot"));
             }
             continue;
         }
-        let resets = view.delta(netns.inode, "Tcp:EstabResets").unwrap_or(0);
+        let resets = view.delta(netns.inode, Counter::TcpEstabResets).unwrap_or(0);
         let severity = if overflowing && resets > 0 { Severity::High } else { Severity::Warning };
         let lost =
             overflows.filter(|n| *n > 0).map_or_else(String::new, |n| format!(", {n} closed without one meanwhile"));
@@ -74,7 +76,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 /// Whether those that enter at this rate stay for their minute: the number grows as fast as they enter, at least by half.
 /// Where ports are used again at once (`tcp_tw_reuse`, a newer SYN) it does not.
 fn stay(view: &View<'_>, netns: u64, now: u64, rate: f64) -> bool {
-    let before = view.before.and_then(|b| b.netns(netns)).and_then(|n| n.sockstat.get("TCP:tw").copied());
+    let before = view.before.and_then(|b| b.netns(netns)).and_then(|n| n.sockstat(SockStat::TcpTw));
     let (Some(before), Some(ms)) = (before, view.interval_ms()) else { return true };
     now.saturating_sub(before) as f64 * 1000.0 / ms as f64 * 2.0 >= rate
 }
@@ -86,8 +88,8 @@ mod tests {
 
     fn world(now: u64, limit: u64) -> World {
         let mut world = World::new();
-        world.sysctl("ipv4/tcp_max_tw_buckets", &[limit]);
-        world.now.netns[0].sockstat.insert("TCP:tw".into(), now);
+        world.sysctl(Sysctl::Ipv4TcpMaxTwBuckets, &[limit]);
+        world.now.netns[0].sockstat.insert(SockStat::TcpTw, now);
         world
     }
 
@@ -96,17 +98,17 @@ mod tests {
         assert_eq!(world(100, 100).check(check).findings[0].severity, Severity::Warning);
         assert!(world(99, 100).check(check).findings.is_empty());
         let mut overflowing = world(90, 100);
-        overflowing.counter("TcpExt:TCPTimeWaitOverflow", 5).counter("Tcp:EstabResets", 0);
+        overflowing.counter(Counter::TcpExtTcpTimeWaitOverflow, 5).counter(Counter::TcpEstabResets, 0);
         assert!(overflowing.check(check).wants_second.is_some());
-        overflowing.later(2000).counter("TcpExt:TCPTimeWaitOverflow", 9);
+        overflowing.later(2000).counter(Counter::TcpExtTcpTimeWaitOverflow, 9);
         assert_eq!(overflowing.check(check).findings[0].severity, Severity::Warning);
-        overflowing.counter("Tcp:EstabResets", 3);
+        overflowing.counter(Counter::TcpEstabResets, 3);
         assert_eq!(overflowing.check(check).findings[0].severity, Severity::High);
         let mut fast = world(10, 100);
-        fast.counter("TcpExt:TW", 0).later(2000).counter("TcpExt:TW", 10);
+        fast.counter(Counter::TcpExtTw, 0).later(2000).counter(Counter::TcpExtTw, 10);
         // As many leave as enter: ports that are used again at once.
         assert!(fast.check(check).findings.is_empty());
-        fast.now.netns[0].sockstat.insert("TCP:tw".into(), 20);
+        fast.now.netns[0].sockstat.insert(SockStat::TcpTw, 20);
         assert!(fast.check(check).findings[0].summary.contains("within a minute"));
         assert!(World::new().check(check).not_checked.is_some());
     }

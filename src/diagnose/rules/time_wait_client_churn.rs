@@ -82,10 +82,11 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, time_wait};
+    use crate::model::sysctl::Sysctl;
 
     fn world(count: u32, per_second: u32) -> World {
         let mut world = World::new();
-        world.sysctl("ipv4/ip_local_port_range", &[20_000, 21_199]).sysctl("ipv4/tcp_tw_reuse", &[0]);
+        world.sysctl(Sysctl::Ipv4IpLocalPortRange, &[20_000, 21_199]).sysctl(Sysctl::Ipv4TcpTwReuse, &[0]);
         for i in 0..count {
             world.add(time_wait(
                 &format!("10.0.0.1:{}", 20_000 + i),

@@ -17,6 +17,7 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
 use crate::diagnose::ports;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::counter::Counter;
 use crate::model::{Endpoint, Socket, State};
 
 const ID: &str = "time-wait-server-churn";
@@ -45,9 +46,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let mut peers: Vec<(IpAddr, usize)> = peers.into_iter().collect();
         peers.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
         let crowded = peers.first().is_some_and(|(_, n)| *n > PEER_LIMIT);
-        let refused = ["TcpExt:PAWSTimewait", "TcpExt:TCPACKSkippedTimeWait"]
+        let refused = [Counter::TcpExtPawsTimewait, Counter::TcpExtTcpAckSkippedTimeWait]
             .iter()
-            .filter_map(|c| view.delta(netns, c))
+            .filter_map(|c| view.delta(netns, *c))
             .sum::<u64>();
         let severity = if crowded || refused > 0 { Severity::Warning } else { Severity::Info };
         let owners = attribution::attribute(view, &rows);
@@ -130,7 +131,7 @@ mod tests {
     fn a_peer_that_runs_out_or_refused_connections_are_a_warning() {
         assert_eq!(world(PEER_LIMIT + 1).check(check).findings[0].severity, Severity::Warning);
         let mut refused = world(200);
-        refused.counter("TcpExt:PAWSTimewait", 5).later(2000).counter("TcpExt:PAWSTimewait", 6);
+        refused.counter(Counter::TcpExtPawsTimewait, 5).later(2000).counter(Counter::TcpExtPawsTimewait, 6);
         assert_eq!(refused.check(check).findings[0].severity, Severity::Warning);
     }
 }

@@ -11,15 +11,17 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::view::View;
 use crate::model::State;
+use crate::model::counter::Counter;
+use crate::model::sysctl::Sysctl;
 
 const ID: &str = "timewait-syn-rejects";
-const COUNTERS: [&str; 2] = ["TcpExt:PAWSTimewait", "TcpExt:TCPACKSkippedTimeWait"];
+const COUNTERS: [Counter; 2] = [Counter::TcpExtPawsTimewait, Counter::TcpExtTcpAckSkippedTimeWait];
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     for netns in &view.now.netns {
         let subject = || Subject { netns: Some(netns.inode), ..Subject::default() };
-        if netns.sysctl("ipv4/tcp_tw_recycle") == Some(1) {
+        if netns.sysctl(Sysctl::Ipv4TcpTwRecycle) == Some(1) {
             outcome.findings.push(
                 Finding::new(
                     ID,
@@ -39,9 +41,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 .next("tcpstate explain time-wait"),
             );
         }
-        let refused: u64 = COUNTERS.iter().filter_map(|c| view.delta(netns.inode, c)).sum();
+        let refused: u64 = COUNTERS.iter().filter_map(|c| view.delta(netns.inode, *c)).sum();
         if refused == 0 {
-            let ever: u64 = COUNTERS.iter().filter_map(|c| netns.counter(c)).sum();
+            let ever: u64 = COUNTERS.iter().filter_map(|c| netns.counter(*c)).sum();
             let server_side =
                 || view.restless_rows().any(|(s, role)| s.state == State::TimeWait && matches!(role, Role::Server(_)));
             if view.before.is_none() && ever > 0 && server_side() {
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn recycling_is_critical_by_itself() {
         let mut world = World::new();
-        world.sysctl("ipv4/tcp_tw_recycle", &[1]);
+        world.sysctl(Sysctl::Ipv4TcpTwRecycle, &[1]);
         assert_eq!(world.check(check).findings[0].severity, Severity::Critical);
     }
 }

@@ -1,0 +1,100 @@
+//! Counters of a network namespace: `/proc/net/snmp`, `/proc/net/netstat` and `/proc/net/sockstat`.
+//!
+//! The tables list what some rule, column or command uses, and `collect` reads just that.
+
+use crate::model::named::named;
+
+named! {
+    /// A counter of `/proc/net/snmp` (`Tcp:`) or `/proc/net/netstat` (`TcpExt:`), cumulative since the namespace was made:
+    /// only differences mean anything, except for [`Counter::TcpCurrEstab`].
+    Counter,
+    /// The counters of one namespace; one that this kernel lacks, or that could not be read, has no value.
+    Counters of u64 {
+        TcpActiveOpens "Tcp:ActiveOpens";
+        TcpAttemptFails "Tcp:AttemptFails";
+        TcpCurrEstab "Tcp:CurrEstab";
+        TcpEstabResets "Tcp:EstabResets";
+        TcpInSegs "Tcp:InSegs";
+        TcpOutRsts "Tcp:OutRsts";
+        TcpPassiveOpens "Tcp:PassiveOpens";
+        TcpExtEmbryonicRsts "TcpExt:EmbryonicRsts";
+        TcpExtListenDrops "TcpExt:ListenDrops";
+        TcpExtListenOverflows "TcpExt:ListenOverflows";
+        TcpExtOfoPruned "TcpExt:OfoPruned";
+        TcpExtPawsTimewait "TcpExt:PAWSTimewait";
+        TcpExtPruneCalled "TcpExt:PruneCalled";
+        TcpExtRcvPruned "TcpExt:RcvPruned";
+        TcpExtSyncookiesFailed "TcpExt:SyncookiesFailed";
+        TcpExtSyncookiesRecv "TcpExt:SyncookiesRecv";
+        TcpExtSyncookiesSent "TcpExt:SyncookiesSent";
+        TcpExtTcpAbortOnClose "TcpExt:TCPAbortOnClose";
+        TcpExtTcpAbortOnData "TcpExt:TCPAbortOnData";
+        TcpExtTcpAbortOnLinger "TcpExt:TCPAbortOnLinger";
+        TcpExtTcpAbortOnMemory "TcpExt:TCPAbortOnMemory";
+        TcpExtTcpAbortOnTimeout "TcpExt:TCPAbortOnTimeout";
+        TcpExtTcpAckSkippedTimeWait "TcpExt:TCPACKSkippedTimeWait";
+        TcpExtTcpBacklogDrop "TcpExt:TCPBacklogDrop";
+        TcpExtTcpMemoryPressures "TcpExt:TCPMemoryPressures";
+        TcpExtTcpMemoryPressuresChrono "TcpExt:TCPMemoryPressuresChrono";
+        TcpExtTcpRcvCollapsed "TcpExt:TCPRcvCollapsed";
+        TcpExtTcpRcvQDrop "TcpExt:TCPRcvQDrop";
+        TcpExtTcpReqQFullDoCookies "TcpExt:TCPReqQFullDoCookies";
+        TcpExtTcpReqQFullDrop "TcpExt:TCPReqQFullDrop";
+        TcpExtTcpSynRetrans "TcpExt:TCPSynRetrans";
+        TcpExtTcpTimeWaitOverflow "TcpExt:TCPTimeWaitOverflow";
+        TcpExtTcpZeroWindowDrop "TcpExt:TCPZeroWindowDrop";
+        TcpExtTw "TcpExt:TW";
+        TcpExtTwKilled "TcpExt:TWKilled";
+        TcpExtTwRecycled "TcpExt:TWRecycled";
+    }
+}
+
+impl Counters {
+    /// The sum of two namespaces, for each counter that both have.
+    #[must_use]
+    pub fn plus(&self, other: &Counters) -> Counters {
+        let both = Counter::ALL.iter().filter_map(|c| Some((*c, self.get(*c)?.saturating_add(*other.get(*c)?))));
+        both.collect()
+    }
+}
+
+named! {
+    /// A count of `/proc/net/sockstat` or `sockstat6`.
+    SockStat,
+    /// The counts that one namespace shows.
+    SockStats of u64 {
+        /// A kernel without IPv6 has no such line.
+        Tcp6Inuse "TCP6:inuse";
+        /// IPv4, full sockets of every state.
+        TcpInuse "TCP:inuse";
+        /// Pages, of the whole host.
+        TcpMem "TCP:mem";
+        /// Of the whole host.
+        TcpOrphan "TCP:orphan";
+        /// Both families.
+        TcpTw "TCP:tw";
+        /// Sockets of every protocol.
+        SocketsUsed "sockets:used";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_leads_back_to_its_variant() {
+        assert!(Counter::ALL.iter().all(|c| Counter::from_name(c.name()) == Some(*c)));
+        assert!(SockStat::ALL.iter().all(|s| SockStat::from_name(s.name()) == Some(*s)));
+        assert_eq!(Counter::from_name("TcpExt:TWW"), None);
+    }
+
+    #[test]
+    fn a_sum_has_what_both_have() {
+        let counters = |pairs: &[(Counter, u64)]| pairs.iter().copied().collect::<Counters>();
+        let one = counters(&[(Counter::TcpExtTw, 3), (Counter::TcpOutRsts, 1)]);
+        let sum = one.plus(&counters(&[(Counter::TcpExtTw, u64::MAX)]));
+        assert_eq!(sum, counters(&[(Counter::TcpExtTw, u64::MAX)]));
+        assert_eq!((one.get(Counter::TcpExtTw), sum.get(Counter::TcpOutRsts)), (Some(&3), None));
+    }
+}
