@@ -3,9 +3,11 @@
 //! Comes in: words. Goes out: a [`Cli`]. Never here: looking anything up; values are checked where they are used, so
 //! that every complaint has one form.
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::env::ColorChoice;
+use crate::render::rows::{self, FORMATS, Format};
 
 /// What are my TCP connections doing, which are in trouble, whose fault is it, and what do I do about it?
 #[derive(Debug, Parser)]
@@ -219,16 +221,10 @@ pub struct SummaryArgs {
     pub top: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Columns for people
-    Table,
-    /// One JSON document
-    Json,
-    /// One JSON object per line
-    Jsonl,
-    /// Comma-separated values
-    Csv,
+/// Takes the name of a format of `list`.
+fn format() -> impl TypedValueParser<Value = &'static Format> {
+    let names = FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.help));
+    PossibleValuesParser::new(names).try_map(|name| rows::find(&name).ok_or("no format of this name"))
 }
 
 #[derive(Args, Debug)]
@@ -238,8 +234,8 @@ pub struct ListArgs {
     #[command(flatten)]
     pub selection: Selection,
     /// Output format
-    #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Output")]
-    pub format: Option<Format>,
+    #[arg(long, value_parser = format(), value_name = "FORMAT", help_heading = "Output")]
+    pub format: Option<&'static Format>,
     /// Columns to show, separated by commas; +NAME adds to the default ones
     #[arg(long, short = 'c', value_name = "COLUMNS", allow_hyphen_values = true, help_heading = "Output")]
     pub columns: Option<String>,

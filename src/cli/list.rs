@@ -1,7 +1,7 @@
 //! `tcpstate list`: one row per socket.
 //!
-//! Comes in: its arguments. Goes out: a table, JSON, JSON lines or CSV, written as the rows come; only sorting keeps
-//! them. Never here: formatting a value.
+//! Input: its arguments. Output: rows in the chosen format, written as they arrive; only sorting keeps them. Not here:
+//! formatting a value.
 
 use std::cmp::Ordering;
 use std::io::{self, Write};
@@ -9,16 +9,15 @@ use std::ops::ControlFlow;
 
 use anyhow::bail;
 
-use crate::cli::args::{Format, ListArgs};
+use crate::cli::args::ListArgs;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::select;
 use crate::cli::session::Session;
 use crate::model::Socket;
-use crate::model::column::{self, COLUMNS, Column, Group, Needs, Row};
-use crate::render::json::{LinesWriter, ListWriter};
-use crate::render::table::TableWriter;
-use crate::render::{csv, value};
+use crate::model::column::{self, COLUMNS, Column, Group, Row};
+use crate::render::rows::{self, FORMATS, Format, Listing};
+use crate::render::value;
 
 pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if args.list_columns {
@@ -26,16 +25,8 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let columns = columns(args)?;
     let sort = args.sort.as_deref().map(sort_column).transpose()?;
-    let format = match (args.common.json, args.format) {
-        (true, None | Some(Format::Json)) => Format::Json,
-        (true, Some(_)) => bail!("--json and --format say different things; give one"),
-        (false, format) => format.unwrap_or(Format::Table),
-    };
-    let mut needs = columns.iter().fold(Needs::NONE, |n, c| n.union(c.needs));
-    if matches!(format, Format::Json | Format::Jsonl) {
-        needs = needs.union(Needs::CGROUPS);
-        needs.age = true;
-    }
+    let format = format(args)?;
+    let mut needs = columns.iter().fold(format.needs, |n, c| n.union(c.needs));
     if let Some((column, _)) = sort {
         needs = needs.union(column.needs);
     }
@@ -49,26 +40,19 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         session.explain(&mut work, env)?;
         return Ok(Exit::Done);
     }
-    let head = session.head("list");
-    let style = env.style(args.common.color);
+    let mut writer = (format.writer)(Listing {
+        head: session.head("list"),
+        columns,
+        style: env.style(args.common.color),
+        header: !args.no_header,
+    });
     // Nothing is written before there is a row, or the certainty that there is none: an error leaves no half document.
-    let begin = |out: &mut dyn Write| -> io::Result<Writer<'_>> {
-        Ok(match format {
-            Format::Table => Writer::Table(TableWriter::new(columns.clone(), style, !args.no_header)),
-            Format::Csv => {
-                if !args.no_header {
-                    csv::header(out, &columns)?;
-                }
-                Writer::Csv(&columns, String::new(), String::new())
-            }
-            Format::Json => Writer::Json(ListWriter::begin(out, &head)?),
-            Format::Jsonl => Writer::Lines(LinesWriter::begin(out, &head)?),
-        })
-    };
-    let mut writer = None;
-    let mut write = |out: &mut dyn Write, row: &Row<'_>| match &mut writer {
-        Some(writer) => Writer::row(writer, out, row),
-        none => none.insert(begin(out)?).row(out, row),
+    let mut begun = false;
+    let mut write = |out: &mut dyn Write, row: &Row<'_>| {
+        if !std::mem::replace(&mut begun, true) {
+            writer.begin(out)?;
+        }
+        writer.row(out, row)
     };
     let mut shown = 0u64;
     let mut failed: Option<io::Error> = None;
@@ -98,13 +82,11 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
             write(&mut env.stdout, &Row::new(socket, owners, names))?;
         }
     }
-    let notes = matches!(format, Format::Table | Format::Csv);
-    let writer = match writer {
-        Some(writer) => writer,
-        None => begin(&mut env.stdout)?,
-    };
-    writer.finish(&mut env.stdout, &session)?;
-    if notes {
+    if !begun {
+        writer.begin(&mut env.stdout)?;
+    }
+    writer.finish(&mut env.stdout, &session.gaps)?;
+    if !writer.writes_gaps() {
         session.print_gaps(env, &args.common)?;
     }
     Ok(if args.common.strict && !session.gaps.is_empty() {
@@ -116,30 +98,13 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     })
 }
 
-enum Writer<'c> {
-    Table(TableWriter<'c>),
-    Csv(&'c [&'c Column], String, String),
-    Json(ListWriter),
-    Lines(LinesWriter),
-}
-
-impl Writer<'_> {
-    fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
-        match self {
-            Writer::Table(table) => table.row(out, row),
-            Writer::Csv(columns, line, cell) => csv::row(out, columns, row, line, cell),
-            Writer::Json(json) => json.row(out, row),
-            Writer::Lines(lines) => lines.row(out, row),
+fn format(args: &ListArgs) -> anyhow::Result<&'static Format> {
+    let json = if args.common.json { rows::find("json") } else { None };
+    match (json, args.format) {
+        (Some(json), Some(format)) if json.name != format.name => {
+            bail!("--json and --format say different things; give one")
         }
-    }
-
-    fn finish(self, out: &mut dyn Write, session: &Session) -> io::Result<()> {
-        match self {
-            Writer::Table(mut table) => table.finish(out),
-            Writer::Csv(..) => Ok(()),
-            Writer::Json(json) => json.end(out, &session.gaps),
-            Writer::Lines(lines) => lines.end(out, &session.gaps),
-        }
+        (json, format) => Ok(format.or(json).unwrap_or(&FORMATS[0])),
     }
 }
 

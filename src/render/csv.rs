@@ -1,44 +1,54 @@
 //! CSV (RFC 4180): a header of column names, raw values.
 //!
-//! Comes in: columns and rows. Goes out: lines. Never here: units in cells; the unit is the column's, as
-//! `--list-columns` prints it.
+//! Input: columns and rows. Output: lines. Not here: units in cells; the unit is the column's, as `--list-columns` prints
+//! it.
 
 use std::io::{self, Write};
 
+use crate::model::Gap;
 use crate::model::column::{Column, Row};
+use crate::render::rows::{Listing, RowWriter};
 use crate::render::value;
 
-/// Writes the header.
-///
-/// # Errors
-/// When the stream fails.
-pub fn header(out: &mut dyn Write, columns: &[&Column]) -> io::Result<()> {
-    let names: Vec<&str> = columns.iter().map(|c| c.name).collect();
-    writeln!(out, "{}", names.join(","))
+/// Rows as CSV.
+#[must_use]
+pub fn rows(listing: Listing) -> Box<dyn RowWriter> {
+    Box::new(Csv { columns: listing.columns, header: listing.header, line: String::new(), cell: String::new() })
 }
 
-/// Writes one row; `line` and `cell` are buffers to reuse.
-///
-/// # Errors
-/// When the stream fails.
-pub fn row(
-    out: &mut dyn Write,
-    columns: &[&Column],
-    row: &Row<'_>,
-    line: &mut String,
-    cell: &mut String,
-) -> io::Result<()> {
-    line.clear();
-    for (i, column) in columns.iter().enumerate() {
-        if i > 0 {
-            line.push(',');
+struct Csv {
+    columns: Vec<&'static Column>,
+    header: bool,
+    line: String,
+    cell: String,
+}
+
+impl RowWriter for Csv {
+    fn begin(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        if !self.header {
+            return Ok(());
         }
-        cell.clear();
-        value::write_raw(cell, column.kind, &(column.get)(row));
-        push_cell(line, cell);
+        let names: Vec<&str> = self.columns.iter().map(|c| c.name).collect();
+        writeln!(out, "{}", names.join(","))
     }
-    line.push('\n');
-    out.write_all(line.as_bytes())
+
+    fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
+        self.line.clear();
+        for (i, column) in self.columns.iter().enumerate() {
+            if i > 0 {
+                self.line.push(',');
+            }
+            self.cell.clear();
+            value::write_raw(&mut self.cell, column.kind, &(column.get)(row));
+            push_cell(&mut self.line, &self.cell);
+        }
+        self.line.push('\n');
+        out.write_all(self.line.as_bytes())
+    }
+
+    fn finish(&mut self, _: &mut dyn Write, _: &[Gap]) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn push_cell(line: &mut String, cell: &str) {

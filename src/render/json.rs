@@ -5,6 +5,7 @@
 //! model's own shape; the types below are the format, so that a rename in the model changes no script.
 
 pub(crate) mod object;
+pub mod rows;
 mod socket;
 
 use std::io::{self, Write};
@@ -14,7 +15,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::aggregate::{Census, Counts, Grouping, KeyValue};
 use crate::diagnose::{Diagnosis, Evidence, Finding};
-use crate::model::column::{Names, Row};
+use crate::model::column::Names;
 use crate::model::{Endpoint, Family, Gap, OwnerTable, State, StateSet};
 
 /// The schema of every document.
@@ -209,103 +210,6 @@ pub fn not_checked(diagnosis: &Diagnosis) -> Json {
 pub fn write_document(out: &mut dyn Write, document: &Json) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, document)?;
     out.write_all(b"\n")
-}
-
-/// Rows are written in blocks of about so many bytes: each would otherwise be copied into the stream's own buffer.
-const BLOCK_BYTES: usize = 64 * 1024;
-
-/// Writes the buffer if there is so much in it.
-fn pass_on(buffer: &mut Vec<u8>, from: usize, out: &mut dyn Write) -> io::Result<()> {
-    if buffer.len() >= from {
-        out.write_all(buffer)?;
-        buffer.clear();
-    }
-    Ok(())
-}
-
-/// The document of `list`, written while the rows come.
-pub struct ListWriter {
-    rows: u64,
-    buffer: Vec<u8>,
-}
-
-impl ListWriter {
-    /// Writes the head.
-    ///
-    /// # Errors
-    /// When the stream fails.
-    pub fn begin(out: &mut dyn Write, head: &Head) -> io::Result<ListWriter> {
-        let mut text = serde_json::to_string(head)?;
-        text.pop();
-        out.write_all(text.as_bytes())?;
-        out.write_all(b",\"sockets\":[")?;
-        Ok(ListWriter { rows: 0, buffer: Vec::with_capacity(BLOCK_BYTES + 4096) })
-    }
-
-    /// Writes one socket.
-    ///
-    /// # Errors
-    /// When the stream fails.
-    pub fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
-        self.buffer.extend_from_slice(if self.rows > 0 { b",\n" } else { b"\n" });
-        socket::write(&mut self.buffer, None, row)?;
-        self.rows += 1;
-        pass_on(&mut self.buffer, BLOCK_BYTES, out)
-    }
-
-    /// Ends the document.
-    ///
-    /// # Errors
-    /// When the stream fails.
-    pub fn end(mut self, out: &mut dyn Write, all_gaps: &[Gap]) -> io::Result<()> {
-        pass_on(&mut self.buffer, 0, out)?;
-        writeln!(out, "\n],\"total\":{},\"gaps\":{}}}", self.rows, gaps(all_gaps))
-    }
-}
-
-/// One object per line: `header`, `socket`..., `gap`..., `end`.
-pub struct LinesWriter {
-    rows: u64,
-    buffer: Vec<u8>,
-}
-
-impl LinesWriter {
-    /// Writes the header line.
-    ///
-    /// # Errors
-    /// When the stream fails.
-    pub fn begin(out: &mut dyn Write, head_of: &Head) -> io::Result<LinesWriter> {
-        line(out, "header", head(head_of))?;
-        Ok(LinesWriter { rows: 0, buffer: Vec::with_capacity(BLOCK_BYTES + 4096) })
-    }
-
-    /// Writes one socket line.
-    ///
-    /// # Errors
-    /// When the stream fails.
-    pub fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
-        socket::write(&mut self.buffer, Some("socket"), row)?;
-        self.buffer.push(b'\n');
-        self.rows += 1;
-        pass_on(&mut self.buffer, BLOCK_BYTES, out)
-    }
-
-    /// Writes the gaps and the end, by which a reader knows that the stream was complete.
-    ///
-    /// # Errors
-    /// When the stream fails.
-    pub fn end(mut self, out: &mut dyn Write, all_gaps: &[Gap]) -> io::Result<()> {
-        pass_on(&mut self.buffer, 0, out)?;
-        for gap in all_gaps {
-            let Json::Array(mut one) = gaps(std::slice::from_ref(gap)) else { continue };
-            if let Some(Json::Object(map)) = one.pop() {
-                line(out, "gap", map)?;
-            }
-        }
-        let mut map = Map::new();
-        map.insert("total".into(), json!(self.rows));
-        line(out, "end", map)
-    }
 }
 
 /// Writes one line with its type first.

@@ -7,6 +7,7 @@ pub mod csv;
 pub mod explain;
 pub mod json;
 pub mod report;
+pub mod rows;
 pub mod sanitize;
 pub mod schema;
 pub mod style;

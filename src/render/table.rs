@@ -6,8 +6,9 @@
 
 use std::io::{self, Write};
 
-use crate::model::State;
 use crate::model::column::{Column, Kind, Row, Value};
+use crate::model::{Gap, State};
+use crate::render::rows::{Listing, RowWriter};
 use crate::render::style::{self, Style};
 use crate::render::value;
 
@@ -20,9 +21,15 @@ const TEXT_MIN: usize = 10;
 /// Buffered rows take the cells as one string with this between them; it cannot occur in a cell, as all text is clean.
 const CELL_END: char = '\u{1f}';
 
+/// Rows as a table.
+#[must_use]
+pub fn rows(listing: Listing) -> Box<dyn RowWriter> {
+    Box::new(TableWriter::new(listing.columns, listing.style, listing.header))
+}
+
 /// Writes rows under a header.
-pub struct TableWriter<'c> {
-    columns: Vec<&'c Column>,
+struct TableWriter {
+    columns: Vec<&'static Column>,
     style: Style,
     header: bool,
     widths: Vec<usize>,
@@ -31,9 +38,8 @@ pub struct TableWriter<'c> {
     cells: String,
 }
 
-impl<'c> TableWriter<'c> {
-    #[must_use]
-    pub fn new(columns: Vec<&'c Column>, style: Style, header: bool) -> TableWriter<'c> {
+impl TableWriter {
+    fn new(columns: Vec<&'static Column>, style: Style, header: bool) -> TableWriter {
         let widths = columns.iter().map(|c| if header { c.name.len() } else { 0 }).collect();
         TableWriter {
             columns,
@@ -44,33 +50,6 @@ impl<'c> TableWriter<'c> {
             line: String::new(),
             cells: String::new(),
         }
-    }
-
-    /// Takes one row.
-    ///
-    /// # Errors
-    /// When the stream fails.
-    pub fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
-        if self.style.width.is_none() {
-            return self.plain_row(out, row);
-        }
-        self.cells.clear();
-        for (i, column) in self.columns.iter().enumerate() {
-            let start = self.cells.len();
-            value::write_human(&mut self.cells, column.kind, &(column.get)(row));
-            if self.measured.is_some() {
-                self.widths[i] = self.widths[i].max(width(&self.cells[start..]));
-            }
-            self.cells.push(CELL_END);
-        }
-        if let Some(rows) = &mut self.measured {
-            rows.push((self.cells.clone(), row.socket.state));
-            return if rows.len() >= MEASURED_ROWS { self.release(out) } else { Ok(()) };
-        }
-        let cells = std::mem::take(&mut self.cells);
-        let result = self.aligned(out, &cells, Some(row.socket.state));
-        self.cells = cells;
-        result
     }
 
     fn plain_row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
@@ -171,12 +150,39 @@ impl<'c> TableWriter<'c> {
         self.line.push('\n');
         out.write_all(self.line.as_bytes())
     }
+}
 
-    /// Ends the table; without a row only the header is written.
-    ///
-    /// # Errors
-    /// When the stream fails.
-    pub fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
+impl RowWriter for TableWriter {
+    /// The header waits for the rows that decide the widths.
+    fn begin(&mut self, _: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
+        if self.style.width.is_none() {
+            return self.plain_row(out, row);
+        }
+        self.cells.clear();
+        for (i, column) in self.columns.iter().enumerate() {
+            let start = self.cells.len();
+            value::write_human(&mut self.cells, column.kind, &(column.get)(row));
+            if self.measured.is_some() {
+                self.widths[i] = self.widths[i].max(width(&self.cells[start..]));
+            }
+            self.cells.push(CELL_END);
+        }
+        if let Some(rows) = &mut self.measured {
+            rows.push((self.cells.clone(), row.socket.state));
+            return if rows.len() >= MEASURED_ROWS { self.release(out) } else { Ok(()) };
+        }
+        let cells = std::mem::take(&mut self.cells);
+        let result = self.aligned(out, &cells, Some(row.socket.state));
+        self.cells = cells;
+        result
+    }
+
+    /// Without a row only the header is written.
+    fn finish(&mut self, out: &mut dyn Write, _: &[Gap]) -> io::Result<()> {
         if self.style.width.is_some() {
             return self.release(out);
         }
@@ -240,7 +246,7 @@ mod tests {
             };
             table.row(&mut out, &Row::new(&socket, &owners, &NoNames)).unwrap();
         }
-        table.finish(&mut out).unwrap();
+        table.finish(&mut out, &[]).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -273,7 +279,7 @@ mod tests {
             let mut table = TableWriter::new(columns.clone(), Style { color: false, width: Some(edge) }, false);
             let mut out = Vec::new();
             table.row(&mut out, &Row::new(&socket, &owners, &NoNames)).unwrap();
-            table.finish(&mut out).unwrap();
+            table.finish(&mut out, &[]).unwrap();
             let text = String::from_utf8(out).unwrap();
             assert!(
                 text.contains(" 4294967295 [2001:db8:1111:2222:3333:4444:5555:6666]:443 a-long-name(4711,"),
