@@ -62,7 +62,7 @@ fn another_user_gets_rows_and_one_gap() {
         assert!(notes.iter().any(|n| n.contains("run as root")), "{notes:?}");
         let (mut run, _binary) = product::with_user(ns, 65534, &["list", "--strict"]);
         assert_eq!(finish(&mut run).status.code(), Some(2));
-        // A HOME that is closed to him is no configuration, and no reason to fail.
+        // A HOME that is closed to the user is no configuration, and no reason to fail.
         let closed = tempfile::tempdir().expect("a directory");
         std::fs::set_permissions(closed.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("close it");
         let (mut run, _binary) = product::with_user(ns, 65534, &["summary"]);

@@ -23,7 +23,6 @@ mod containers;
 mod filter;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.
 mod harness;
-/// What rules say of the real kernel, in this process.
 /// The JSON contract: documents, schema and manual page say the same.
 mod json;
 /// Rules on the real kernel, without the command line between.

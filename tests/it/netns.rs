@@ -236,7 +236,7 @@ impl Drop for Cgroup {
 }
 
 #[test]
-fn the_doctor_names_process_and_unit_in_a_namespace_that_he_is_not_in() {
+fn the_doctor_names_process_and_unit_in_a_namespace_that_it_is_not_in() {
     let roots = hierarchies();
     if roots.is_empty() || !netns::is_real_root() {
         return skip("only root makes cgroups, and there must be some");
@@ -398,7 +398,7 @@ fn a_cgroup_names_its_path_and_unit_also_of_what_nobody_accepted() {
 }
 
 #[test]
-fn another_user_sees_his_own_and_is_told_what_is_closed() {
+fn another_user_sees_their_own_namespace_and_a_gap_for_what_is_closed() {
     in_netns(|ns| {
         if !product::can_be_another_user() {
             return skip("only root can be another user");
@@ -416,7 +416,12 @@ fn another_user_sees_his_own_and_is_told_what_is_closed() {
         assert_eq!(ports, [7000], "{document:#}");
         let gaps = document["gaps"].to_string();
         assert!(gaps.contains("CAP_SYS_ADMIN") && gaps.contains("CAP_SYS_PTRACE"), "{gaps}");
-        assert!(gaps.contains(&format!("net:[{}]", other.inode())), "{gaps}");
+        // The first five are listed. The host and parallel tests may have more, so then only their number is known.
+        let refused =
+            document["gaps"].as_array().expect("gaps").iter().find(|gap| gap.to_string().contains("CAP_SYS_ADMIN"));
+        let what = refused.expect("found above").as_object().expect("a gap")["what"].as_str().expect("a text");
+        let count: usize = what.split(' ').find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("{what}"));
+        assert!(count > 5 || what.contains(&format!("net:[{}]", other.inode())), "{what}");
         // One that was asked for by name and is closed is an error, not an empty answer.
         let pid = elsewhere.pid().to_string();
         let (mut run, _binary) = product::with_user(ns, 65534, &["list", "-N", &pid]);
@@ -427,9 +432,9 @@ fn another_user_sees_his_own_and_is_told_what_is_closed() {
     });
 }
 
-/// Root of a user namespace of his own: his capabilities do not reach what others own.
+/// Root of a user namespace: the capabilities there do not reach what other user namespaces own.
 #[test]
-fn root_of_a_user_namespace_sees_where_he_is_and_the_rest_is_a_gap() {
+fn root_of_a_user_namespace_sees_its_own_network_namespace_and_a_gap_for_the_rest() {
     in_netns(|ns| {
         let other = Netns::new();
         let (mut here, mut elsewhere) = (Helper::start(ns), Helper::start(&other));

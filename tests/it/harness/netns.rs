@@ -28,8 +28,8 @@ pub struct Netns {
 
 /// Runs a test body inside a new network namespace, or skips the test with the reason.
 ///
-/// The body runs in a thread that never returns from there: whoever is root only in a user namespace may enter his own
-/// network namespaces, and not go back to the one he came from.
+/// The body runs in a thread that never returns from there: root of a user namespace may enter the network namespaces that
+/// it owns, and may not go back to the one that it came from.
 ///
 /// Without root the kernel lets only a single-threaded process enter a user namespace (`userns_install` in
 /// kernel/user_namespace.c), and a test binary is not one; so the test runs once more in a child that enters it between
