@@ -13,7 +13,7 @@ use crate::aggregate::census::Counts;
 use crate::aggregate::roles::{Listeners, Role};
 use crate::model::cgroup::Identity;
 use crate::model::column::Row;
-use crate::model::{Endpoint, Family, FourTuple, OwnerStatus, OwnerTable, State};
+use crate::model::{Endpoint, Family, FourTuple, NetnsId, OwnerStatus, OwnerTable, State};
 
 /// What to group by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,7 +136,7 @@ pub enum KeyValue {
     Processes(Vec<u32>),
     NoProcess(OwnerStatus),
     User(u32),
-    Netns(u64),
+    Netns(NetnsId),
     Text(String),
     /// The key does not apply: no listener, no destination, no user.
     None,
@@ -254,7 +254,7 @@ fn write_key(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners, out: &m
             Some(uid) => out.extend_from_slice(&uid.to_ne_bytes()),
             None => return none(out),
         },
-        Key::Netns => out.extend_from_slice(&s.netns.to_ne_bytes()),
+        Key::Netns => out.extend_from_slice(&s.netns.map_or(0, NetnsId::get).to_ne_bytes()),
         Key::Listener => match listener(row, role, listeners) {
             Some(endpoint) => write_endpoint(endpoint, out),
             None => return none(out),
@@ -338,7 +338,7 @@ fn value(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners) -> KeyValue
         Key::PeerPort => KeyValue::Port(s.peer.port),
         Key::FourTuple => KeyValue::Tuple(s.four_tuple()),
         Key::User => s.uid.map_or(KeyValue::None, KeyValue::User),
-        Key::Netns => KeyValue::Netns(s.netns),
+        Key::Netns => s.netns.map_or(KeyValue::None, KeyValue::Netns),
         Key::Listener => listener(row, role, listeners).map_or(KeyValue::None, KeyValue::Endpoint),
         Key::Destination => destination(row, role).map_or(KeyValue::None, KeyValue::Endpoint),
         Key::Process if row.holders.is_empty() => KeyValue::NoProcess(row.status),

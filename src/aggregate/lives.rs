@@ -6,7 +6,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::model::transition::{Actor, By, Traffic, Transition};
-use crate::model::{Endpoint, Family, State};
+use crate::model::{Endpoint, Family, NetnsId, State};
 
 /// Connections that are followed at the same time; 200 bytes each.
 pub const FOLLOWED: usize = 200_000;
@@ -61,7 +61,7 @@ impl End {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Life {
     pub at_us: i64,
-    pub netns: u64,
+    pub netns: Option<NetnsId>,
     pub cookie: Option<u64>,
     pub family: Family,
     pub local: Endpoint,
@@ -104,7 +104,7 @@ enum Key {
     /// Where it is in the kernel's memory, which is another one's when it is closed.
     Address(u64),
     /// Its namespace and its cookie.
-    Cookie(u64, u64),
+    Cookie(Option<NetnsId>, u64),
 }
 
 impl Key {
@@ -287,7 +287,7 @@ mod tests {
         Transition {
             at_us: 0,
             monotonic_ns: ns,
-            netns: 1,
+            netns: NetnsId::new(1),
             cookie: Some(cookie),
             address: None,
             family: Family::V4,
@@ -381,6 +381,6 @@ mod tests {
             assert!(lives.open.len() <= 10);
         }
         assert_eq!(lives.forgotten() + lives.open.len() as u64, 25);
-        assert!(lives.open.contains_key(&Key::Cookie(1, 24)));
+        assert!(lives.open.contains_key(&Key::Cookie(NetnsId::new(1), 24)));
     }
 }

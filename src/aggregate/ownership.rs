@@ -12,7 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::aggregate::groups::processes_label;
 use crate::aggregate::roles::{Listeners, Role};
 use crate::aggregate::tracker::OwnerId;
-use crate::model::{Endpoint, Holder, OwnerTable, Process, Socket};
+use crate::model::{Endpoint, Holder, NetnsId, OwnerTable, Process, Socket};
 
 /// Confidence of an owner that was read while the socket still had one (diagnosis, section 3).
 pub const SEEN_BEFORE: f64 = 0.99;
@@ -76,9 +76,9 @@ pub struct Ownership {
     free_processes: Vec<u32>,
     in_use: usize,
     /// Owner of each listening endpoint, by namespace.
-    listeners: FxHashMap<(u64, Endpoint), OwnerId>,
+    listeners: FxHashMap<(Option<NetnsId>, Endpoint), OwnerId>,
     /// Which names were seen connecting where.
-    destinations: FxHashMap<(u64, Endpoint), Vec<Caller>>,
+    destinations: FxHashMap<(Option<NetnsId>, Endpoint), Vec<Caller>>,
     names: FxHashSet<Arc<str>>,
 }
 

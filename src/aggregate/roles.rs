@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
-use crate::model::{Endpoint, Family, RowKind, Socket, State};
+use crate::model::{Endpoint, Family, NetnsId, RowKind, Socket, State};
 
 /// The part that a socket plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum Role {
 /// A listening endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listener {
-    pub netns: u64,
+    pub netns: Option<NetnsId>,
     pub family: Family,
     pub local: Endpoint,
     /// `None` when the source does not say (`/proc`): then a `::` listener is taken for dual-stack.
@@ -44,7 +44,7 @@ pub struct Listeners {
     /// `ip_local_port_range`, both ends included.
     pub ephemeral: (u16, u16),
     /// The same of namespaces where it differs.
-    ephemeral_of: FxHashMap<u64, (u16, u16)>,
+    ephemeral_of: FxHashMap<Option<NetnsId>, (u16, u16)>,
 }
 
 impl Listeners {
@@ -55,7 +55,7 @@ impl Listeners {
     }
 
     /// Sets `ip_local_port_range` of one namespace.
-    pub fn set_ephemeral(&mut self, netns: u64, range: (u16, u16)) {
+    pub fn set_ephemeral(&mut self, netns: Option<NetnsId>, range: (u16, u16)) {
         self.ephemeral_of.insert(netns, range);
     }
 
@@ -97,7 +97,7 @@ impl Listeners {
     /// The listener that a connection to `local` belongs to: exact address first, then the wildcard of its family,
     /// then a dual-stack `::`.
     #[must_use]
-    pub fn matching(&self, netns: u64, local: Endpoint) -> Option<u32> {
+    pub fn matching(&self, netns: Option<NetnsId>, local: Endpoint) -> Option<u32> {
         let candidates = self.by_port.get(&local.port)?;
         let addr = local.addr.to_canonical();
         let mut best: Option<(u8, u32)> = None;
@@ -124,7 +124,7 @@ impl Listeners {
         best.map(|(_, index)| index)
     }
 
-    fn is_ephemeral(&self, netns: u64, port: u16) -> bool {
+    fn is_ephemeral(&self, netns: Option<NetnsId>, port: u16) -> bool {
         let (low, high) = self.ephemeral_of.get(&netns).copied().unwrap_or(self.ephemeral);
         (low..=high).contains(&port)
     }
@@ -215,7 +215,7 @@ mod tests {
     fn a_v6only_listener_takes_no_ipv4_connection() {
         let mut l = Listeners::new(PORT_RANGE);
         l.add(&Socket { v6only: Some(true), ..row(State::Listen, "[::]:443", "[::]:0") });
-        assert_eq!(l.matching(0, row(State::Established, "10.0.0.1:443", "10.0.0.2:1").local), None);
+        assert_eq!(l.matching(None, row(State::Established, "10.0.0.1:443", "10.0.0.2:1").local), None);
     }
 
     #[test]

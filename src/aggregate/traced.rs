@@ -7,8 +7,8 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::tracker::Matrix;
-use crate::model::State;
 use crate::model::transition::{Actor, By, Transition};
+use crate::model::{NetnsId, State};
 
 /// Closers that are kept from one look to the next: a few megabytes.
 const CLOSERS: usize = 50_000;
@@ -26,7 +26,7 @@ pub struct TracedSums {
 /// A process that closed a connection, by the cookie that what remains of the connection has too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloserOf {
-    pub netns: u64,
+    pub netns: Option<NetnsId>,
     pub cookie: u64,
     pub actor: Actor,
 }
@@ -35,7 +35,7 @@ pub struct CloserOf {
 #[derive(Debug, Default)]
 pub struct Traced {
     /// Namespaces that are looked at; records of others are left alone. Empty: all are.
-    netns: FxHashSet<u64>,
+    netns: FxHashSet<Option<NetnsId>>,
     pub sums: TracedSums,
     /// Since it was last taken.
     pub matrix: Matrix,
@@ -48,7 +48,7 @@ pub struct Traced {
 
 impl Traced {
     #[must_use]
-    pub fn new(netns: impl IntoIterator<Item = u64>) -> Traced {
+    pub fn new(netns: impl IntoIterator<Item = Option<NetnsId>>) -> Traced {
         Traced { netns: netns.into_iter().collect(), ..Traced::default() }
     }
 
@@ -111,14 +111,14 @@ impl Traced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Endpoint, Family};
+    use crate::model::{Endpoint, Family, NetnsId};
 
     fn change(netns: u64, cookie: u64, old: State, new: State, by: By) -> Transition {
         let at = |port| Endpoint::new([127, 0, 0, 1].into(), port);
         Transition {
             at_us: 0,
             monotonic_ns: 0,
-            netns,
+            netns: NetnsId::new(netns),
             cookie: Some(cookie),
             address: None,
             family: Family::V4,
@@ -136,7 +136,7 @@ mod tests {
     fn a_life_counts_once_and_its_closer_is_the_one_that_called() {
         use State::{Close, CloseWait, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent};
         let curl = || By::Process(Actor { pid: 7, comm: "curl".into() });
-        let mut traced = Traced::new([1]);
+        let mut traced = Traced::new([NetnsId::new(1)]);
         for (cookie, old, new, by) in [
             (1, Close, SynSent, curl()),
             (2, Listen, SynRecv, By::Network),

@@ -16,7 +16,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 use std::hash::{Hash, Hasher};
 
 pub use crate::aggregate::matrix::{Dwell, Matrix};
-use crate::model::{FourTuple, RowKind, Socket, State};
+use crate::model::{FourTuple, NetnsId, RowKind, Socket, State};
 
 /// How many rows are followed at most, unless told otherwise: about 15 MB.
 pub const DEFAULT_CAP: usize = 200_000;
@@ -31,7 +31,7 @@ const ATTIC_MS: u64 = 120_000;
 /// number given to its four-tuple. Small, as every row of every sample is looked up by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    netns: u64,
+    netns: Option<NetnsId>,
     id: u64,
 }
 
@@ -129,7 +129,7 @@ impl Sight {
 /// One change of one socket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Transition {
-    pub netns: u64,
+    pub netns: Option<NetnsId>,
     pub cookie: Option<u64>,
     pub tuple: FourTuple,
     /// `None`: it did not exist at the last sample.
@@ -177,7 +177,7 @@ pub struct Tracker {
     /// Addresses of the rows, kept only where events must name them after they are gone.
     tuples: FxHashMap<Key, FourTuple>,
     /// Numbers of rows without a cookie.
-    numbers: FxHashMap<(u64, FourTuple), u64>,
+    numbers: FxHashMap<(Option<NetnsId>, FourTuple), u64>,
     last_number: u64,
     /// Rows have no cookies.
     numbered: bool,

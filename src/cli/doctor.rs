@@ -22,7 +22,7 @@ use crate::diagnose::words;
 use crate::diagnose::{self, Diagnosis, RULES, Samples, Severity, Thresholds, View};
 use crate::model::snapshot::KnownOwner;
 use crate::model::transition::By;
-use crate::model::{Gap, Snapshot, State};
+use crate::model::{Gap, NetnsId, Snapshot, State};
 use crate::render::{json as out, report};
 
 /// Room for 60,000 changes that were not read yet.
@@ -92,7 +92,9 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
 /// Among several namespaces, says of every finding where it is; JSON has it as `subject.netns`.
 fn name_namespaces(diagnosis: &mut Diagnosis, session: &Session) {
     for finding in &mut diagnosis.findings {
-        let Some(space) = session.live.spaces().find(|s| Some(s.inode) == finding.subject.netns) else { continue };
+        let Some(space) = session.live.spaces().find(|s| s.inode.is_some() && s.inode == finding.subject.netns) else {
+            continue;
+        };
         finding.summary = format!("{} (network namespace {})", finding.summary, space.label());
     }
 }
@@ -143,9 +145,9 @@ fn examine(
 }
 
 /// Who sent the first FIN of which connection, as traced for this time; a gap if it cannot be traced.
-fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(u64, u64), KnownOwner>> {
+fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(Option<NetnsId>, u64), KnownOwner>> {
     let mut found = BTreeMap::new();
-    let netns = u32::try_from(session.live.netns()).ok().filter(|inode| *inode != 0);
+    let netns = session.live.netns().and_then(|id| u32::try_from(id.get()).ok());
     let mut changes = match Changes::bpf(TRACE_RING_BYTES, netns) {
         Ok(changes) => changes,
         Err(gap) => {

@@ -24,7 +24,7 @@ use crate::diagnose::words;
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::{Needs, Row};
 use crate::model::sysctl::PORT_RANGE;
-use crate::model::{Gap, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
+use crate::model::{Gap, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
 use crate::render::json::Head;
 
 /// Rows without an owner that are held back until a second look; more than these are given as they are.
@@ -379,7 +379,7 @@ impl Session {
             host: host.name.clone(),
             kernel: host.kernel.clone(),
             source: self.live.source().key(),
-            netns: (self.live.netns() != 0).then_some(self.live.netns()),
+            netns: self.live.netns().map(NetnsId::get),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::collect::timewait::TimewaitLookup;
 use crate::filter::Expr;
 use crate::model::column::Row;
 use crate::model::transition::{By, Transition};
-use crate::model::{Gap, Holder, OwnerStatus, OwnerTable, Process, Socket, State};
+use crate::model::{Gap, Holder, NetnsId, OwnerStatus, OwnerTable, Process, Socket, State};
 use crate::render::{json as out, trace as lines};
 
 /// How long a wait for changes may last: a bound on how late losses are told.
@@ -128,7 +128,7 @@ fn place(args: &TraceArgs, session: &Session) -> anyhow::Result<Place> {
     if all || (args.common.netns.is_empty() && !args.this_netns) {
         return Ok(Place::Host);
     }
-    let inode = |inode: u64| u32::try_from(inode).ok().filter(|n| *n != 0);
+    let inode = |id: Option<NetnsId>| u32::try_from(id?.get()).ok();
     match session.live.spaces().map(|space| inode(space.inode)).collect() {
         Some(inodes) => Ok(Place::Among(inodes)),
         None => bail!("the network namespace of this process cannot be told; mount /proc"),

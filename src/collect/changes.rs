@@ -10,8 +10,8 @@ use super::bpf::trace::{Actor as BpfActor, Lost, Task, Tracer, TransitionRecord}
 use super::poll::Poll;
 use super::tracefs::Tracefs;
 use super::{Error, Live};
-use crate::model::Gap;
 use crate::model::transition::{Actor, By, Transition};
+use crate::model::{Gap, NetnsId};
 
 /// After a wake-up the records of this time are taken together: one wake-up a record costs more than the record.
 pub(super) const GATHER: Duration = Duration::from_millis(2);
@@ -158,7 +158,7 @@ fn transition(r: &TransitionRecord, wall_us: i64, now_ns: u64) -> Transition {
     Transition {
         at_us: wall_us - ago_us,
         monotonic_ns: r.monotonic_ns,
-        netns: u64::from(r.netns),
+        netns: NetnsId::new(r.netns.into()),
         cookie: r.cookie.map(std::num::NonZeroU64::get),
         address: None,
         family: r.family,

@@ -32,7 +32,7 @@ use rustc_hash::FxHashSet;
 use crate::cores;
 use crate::model::counter::{Counters, SockStat};
 use crate::model::sysctl::{PORT_RANGE, Sysctl};
-use crate::model::{Family, Gap, OwnerTable, Socket, State, StateSet};
+use crate::model::{Family, Gap, NetnsId, OwnerTable, Socket, State, StateSet};
 use containers::Containers;
 pub use error::Error;
 use netlink::request::Walk;
@@ -323,7 +323,7 @@ impl Live {
     pub fn open(choice: SourceChoice, root: ProcRoot) -> Result<Live, Error> {
         let netns_link =
             if root.is_own() { root.path().join("thread-self/ns/net") } else { root.path().join("1/ns/net") };
-        let netns = std::fs::metadata(netns_link).map_or(0, |m| m.ino());
+        let netns = std::fs::metadata(netns_link).ok().and_then(|m| NetnsId::new(m.ino()));
         let mut live = Live {
             containers: Arc::new(Containers::new(&root)),
             root,
@@ -385,7 +385,7 @@ impl Live {
     /// # Errors
     /// When one that is named does not exist or may not be entered.
     pub fn enter(&mut self, wanted: &[netns::Wanted]) -> Result<(), Error> {
-        let own = self.spaces.iter().find(|p| p.space.is_own()).map_or(0, |p| p.space.inode);
+        let own = self.spaces.iter().find(|p| p.space.is_own()).and_then(|p| p.space.inode);
         let mut channel = self.spaces.iter_mut().find_map(|p| p.channel.take());
         let found = netns::find(wanted, &self.root, own, &|| NetnsProbe::look(&self.root))?;
         self.spaces = found.spaces.into_iter().map(|(space, seen)| NetnsSource::new(space, Some(seen))).collect();
@@ -399,12 +399,12 @@ impl Live {
         Ok(())
     }
 
-    /// Inode of the network namespace that is seen; 0 if unknown, or if there are several.
+    /// Inode of the network namespace that is seen; `None` if unknown, or if there are several.
     #[must_use]
-    pub fn netns(&self) -> u64 {
+    pub fn netns(&self) -> Option<NetnsId> {
         match &self.spaces[..] {
             [one] => one.space.inode,
-            _ => 0,
+            _ => None,
         }
     }
 
@@ -432,7 +432,7 @@ impl Live {
 
     /// `ip_local_port_range` of every namespace by its inode; the kernel's default where it cannot be read.
     #[must_use]
-    pub fn ephemeral_ports(&mut self) -> Vec<(u64, (u16, u16))> {
+    pub fn ephemeral_ports(&mut self) -> Vec<(Option<NetnsId>, (u16, u16))> {
         let places = self.spaces.iter_mut();
         places.map(|p| (p.space.inode, p.look(&self.root).map_or(PORT_RANGE, |seen| seen.ephemeral))).collect()
     }

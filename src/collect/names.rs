@@ -19,10 +19,10 @@ use crate::collect::kernel_users;
 use crate::collect::netns::{self, NetnsHandle};
 use crate::collect::proc::ProcRoot;
 use crate::filter::Resolver;
-use crate::model::Socket;
 use crate::model::cgroup::{self, Identity};
 use crate::model::column::Names;
 use crate::model::kernel_user::{self, KernelUser, Listed};
+use crate::model::{NetnsId, Socket};
 
 type Cache<K> = RefCell<FxHashMap<K, Option<Rc<str>>>>;
 
@@ -31,7 +31,7 @@ type Cache<K> = RefCell<FxHashMap<K, Option<Rc<str>>>>;
 pub struct SystemNames {
     users: Cache<u32>,
     /// By namespace and number: every namespace counts its interfaces from 1.
-    interfaces: Cache<(u64, u32)>,
+    interfaces: Cache<(Option<NetnsId>, u32)>,
     cgroups: Cache<u64>,
     identities: RefCell<FxHashMap<u64, Option<Rc<Identity>>>>,
     /// Names of containers; without, they have their ids.
@@ -39,7 +39,7 @@ pub struct SystemNames {
     /// The kernel's own connections, once a row asked.
     kernel: OnceCell<Vec<Listed>>,
     root: ProcRoot,
-    namespaces: OnceCell<BTreeMap<u64, String>>,
+    namespaces: OnceCell<BTreeMap<NetnsId, String>>,
     cgroup_mount: OnceCell<Option<CgroupMount>>,
     /// Namespaces other than our own that rows come from.
     spaces: Vec<NetnsHandle>,
@@ -89,7 +89,7 @@ impl Names for SystemNames {
         cached(&self.users, uid, || login_name(uid))
     }
 
-    fn interface(&self, netns: u64, ifindex: u32) -> Option<Rc<str>> {
+    fn interface(&self, netns: Option<NetnsId>, ifindex: u32) -> Option<Rc<str>> {
         cached(&self.interfaces, (netns, ifindex), || {
             let look_up = || {
                 let socket =
@@ -122,7 +122,7 @@ impl Names for SystemNames {
         identity
     }
 
-    fn netns(&self, inode: u64) -> Option<Rc<str>> {
+    fn netns(&self, inode: NetnsId) -> Option<Rc<str>> {
         self.namespaces.get_or_init(netns::names).get(&inode).map(|name| Rc::from(name.as_str()))
     }
 
@@ -337,6 +337,6 @@ mod tests {
         let names = SystemNames::default();
         assert_eq!(Names::user(&names, 0).as_deref(), Some("root"));
         assert_eq!(Names::user(&names, 0).as_deref(), Some("root"));
-        assert_eq!(Names::interface(&names, 0, 1).as_deref(), Some("lo"));
+        assert_eq!(Names::interface(&names, None, 1).as_deref(), Some("lo"));
     }
 }

@@ -19,7 +19,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::collect::error::{self, Error};
 use crate::collect::proc::{ProcRoot, counters};
 use crate::cores;
-use crate::model::Gap;
+use crate::model::{Gap, NetnsId};
 
 /// Where `ip netns` keeps names; the second is a link to the first on most systems.
 const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
@@ -35,7 +35,7 @@ const NO_THREAD: &str =
 /// A namespace that can be entered, or at least tried.
 #[derive(Clone, Debug)]
 pub struct NetnsHandle {
-    pub inode: u64,
+    pub inode: Option<NetnsId>,
     /// Name below `/run/netns`.
     pub name: Option<String>,
     /// `None` for the namespace in which this process is, which nobody need enter.
@@ -45,7 +45,7 @@ pub struct NetnsHandle {
 impl NetnsHandle {
     /// The namespace of this process.
     #[must_use]
-    pub fn own(inode: u64) -> NetnsHandle {
+    pub fn own(inode: Option<NetnsId>) -> NetnsHandle {
         NetnsHandle { inode, name: None, handle: None }
     }
 
@@ -84,7 +84,10 @@ impl NetnsHandle {
     /// Its name, else its number.
     #[must_use]
     pub fn label(&self) -> String {
-        self.name.clone().unwrap_or_else(|| format!("net:[{}]", self.inode))
+        self.name.clone().unwrap_or_else(|| match self.inode {
+            Some(id) => format!("net:[{id}]"),
+            None => "net:[?]".into(),
+        })
     }
 }
 
@@ -119,7 +122,7 @@ impl<T> Default for Found<T> {
 pub fn find<T: Send>(
     wanted: &[Wanted],
     root: &ProcRoot,
-    own: u64,
+    own: Option<NetnsId>,
     look: &(dyn Fn() -> T + Sync),
 ) -> Result<Found<T>, Error> {
     if !wanted.contains(&Wanted::All) {
@@ -139,7 +142,12 @@ pub fn find<T: Send>(
     all(root, own, look)
 }
 
-fn named(word: &str, root: &ProcRoot, own: u64, names: &BTreeMap<u64, String>) -> Result<NetnsHandle, Error> {
+fn named(
+    word: &str,
+    root: &ProcRoot,
+    own: Option<NetnsId>,
+    names: &BTreeMap<NetnsId, String>,
+) -> Result<NetnsHandle, Error> {
     let below = |folder: &str| Path::new(folder).join(word);
     let path = if word.contains('/') {
         PathBuf::from(word)
@@ -160,12 +168,12 @@ fn named(word: &str, root: &ProcRoot, own: u64, names: &BTreeMap<u64, String>) -
             .hint("give a name of `ip netns list`, a process id, a path or `all`"));
     };
     let name = names.get(&inode).cloned();
-    Ok(NetnsHandle { inode, name, handle: (inode != own).then(|| Arc::new(handle)) })
+    Ok(NetnsHandle { inode: Some(inode), name, handle: (Some(inode) != own).then(|| Arc::new(handle)) })
 }
 
-fn all<T: Send>(root: &ProcRoot, own: u64, look: &(dyn Fn() -> T + Sync)) -> Result<Found<T>, Error> {
+fn all<T: Send>(root: &ProcRoot, own: Option<NetnsId>, look: &(dyn Fn() -> T + Sync)) -> Result<Found<T>, Error> {
     let mut found = Found::default();
-    let mut handles: BTreeMap<u64, Option<OwnedFd>> = BTreeMap::from([(own, None)]);
+    let mut handles: BTreeMap<Option<NetnsId>, Option<OwnedFd>> = BTreeMap::from([(own, None)]);
     let names = names();
     let mut search = Search { handles: &mut handles, closed: 0, broken: None };
     for path in mounts(root) {
@@ -194,7 +202,8 @@ fn all<T: Send>(root: &ProcRoot, own: u64, look: &(dyn Fn() -> T + Sync)) -> Res
     let mut refused = Vec::new();
     let mut failure = None;
     for (inode, handle) in handles {
-        let space = NetnsHandle { inode, name: names.get(&inode).cloned(), handle: handle.map(Arc::new) };
+        let space =
+            NetnsHandle { inode, name: inode.and_then(|id| names.get(&id).cloned()), handle: handle.map(Arc::new) };
         match space.inside(look) {
             Ok(seen) if space.is_own() => found.spaces.insert(0, (space, seen)),
             Ok(seen) => found.spaces.push((space, seen)),
@@ -229,7 +238,7 @@ fn all<T: Send>(root: &ProcRoot, own: u64, look: &(dyn Fn() -> T + Sync)) -> Res
 
 struct Search<'a> {
     /// Namespaces by inode; `None` for our own.
-    handles: &'a mut BTreeMap<u64, Option<OwnedFd>>,
+    handles: &'a mut BTreeMap<Option<NetnsId>, Option<OwnedFd>>,
     /// Processes that we may not ask.
     closed: u32,
     /// Why something that exists could not be opened.
@@ -244,7 +253,7 @@ impl Search<'_> {
         }
         match open(path) {
             Ok(Some((inode, handle))) => {
-                self.handles.entry(inode).or_insert(Some(handle));
+                self.handles.entry(Some(inode)).or_insert(Some(handle));
             }
             Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 self.broken = Some(error::reason(&e));
@@ -257,7 +266,7 @@ impl Search<'_> {
     fn link(&mut self, path: &Path) -> io::Result<()> {
         let link = std::fs::read_link(path)?;
         if let Some(inode) = inode_of(&link)
-            && !self.handles.contains_key(&inode)
+            && !self.handles.contains_key(&Some(inode))
         {
             self.take(path);
         }
@@ -305,7 +314,7 @@ impl Search<'_> {
 }
 
 /// Opens a namespace file; `None` when it is another kind of file.
-fn open(path: &Path) -> io::Result<Option<(u64, OwnedFd)>> {
+fn open(path: &Path) -> io::Result<Option<(NetnsId, OwnedFd)>> {
     // The kind is asked first: opening a pipe or a device that stands at such a path would not be harmless.
     let probe = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let this = format!("/proc/self/fd/{}", probe.as_raw_fd());
@@ -314,8 +323,8 @@ fn open(path: &Path) -> io::Result<Option<(u64, OwnedFd)>> {
         return Ok(None);
     }
     let handle = rustix::fs::open(&this, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let inode = rustix::fs::fstat(&handle)?.st_ino;
-    Ok(is_network(&handle).then_some((inode, handle)))
+    let inode = NetnsId::new(rustix::fs::fstat(&handle)?.st_ino).filter(|_| is_network(&handle));
+    Ok(inode.map(|inode| (inode, handle)))
 }
 
 /// `NS_GET_NSTYPE` of `include/uapi/linux/nsfs.h`, since Linux 4.11.
@@ -328,13 +337,13 @@ fn is_network(handle: &OwnedFd) -> bool {
 }
 
 /// The inode in `net:[4026531840]`.
-fn inode_of(link: &Path) -> Option<u64> {
-    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+fn inode_of(link: &Path) -> Option<NetnsId> {
+    NetnsId::new(link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()?)
 }
 
 /// Names below `/run/netns` by inode.
 #[must_use]
-pub fn names() -> BTreeMap<u64, String> {
+pub fn names() -> BTreeMap<NetnsId, String> {
     let mut names = BTreeMap::new();
     for folder in NAMED {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -401,14 +410,14 @@ mod tests {
                     91 22 0:4 mnt:[4026532009] /run/m rw - nsfs nsfs rw\nbad\n";
         assert_eq!(mounted(text), [PathBuf::from("/run/netns/a b")]);
         assert_eq!(unescape("a\\\\b\\134"), "a\\\\b\\");
-        assert_eq!(inode_of(Path::new("net:[12]")), Some(12));
+        assert_eq!(inode_of(Path::new("net:[12]")), NetnsId::new(12));
         assert_eq!(inode_of(Path::new("mnt:[12]")), None);
     }
 
     #[test]
     fn our_own_namespace_is_found_once_and_needs_no_entering() {
         use std::os::unix::fs::MetadataExt;
-        let own = std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
+        let own = NetnsId::new(std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino());
         let pid = std::process::id().to_string();
         let wanted = [Wanted::One(pid), Wanted::One("/proc/self/ns/net".into())];
         let found = find(&wanted, &ProcRoot::default(), own, &|| ()).unwrap();

@@ -17,21 +17,21 @@ use super::changes::monotonic_ns;
 use super::netlink::destroyed::{DestroyEvent, Farewells};
 use super::{Error, Live, Query};
 use crate::model::transition::{Traffic, Transition};
-use crate::model::{Endpoint, Family, Gap, RowKind, Socket, State, StateSet};
+use crate::model::{Endpoint, Family, Gap, NetnsId, RowKind, Socket, State, StateSet};
 
 /// A socket from one look to the next, in its namespace: its cookie, or its addresses where the source has no cookies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Identity {
-    Cookie(u64, u64),
+    Cookie(Option<NetnsId>, u64),
     Tuple(Tuple),
 }
 
-type Tuple = (u64, Endpoint, Endpoint);
+type Tuple = (Option<NetnsId>, Endpoint, Endpoint);
 
 struct Seen {
     round: u64,
     state: State,
-    netns: u64,
+    netns: Option<NetnsId>,
     family: Family,
     local: Endpoint,
     peer: Endpoint,

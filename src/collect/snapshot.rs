@@ -126,7 +126,9 @@ impl Live {
             .owners
             .processes
             .iter()
-            .map(|p| snapshot.processes.get(&p.pid).and_then(|f| f.netns).is_some_and(|n| snapshot.netns(n).is_some()))
+            .map(|p| {
+                snapshot.processes.get(&p.pid).and_then(|f| f.netns).is_some_and(|n| snapshot.netns(Some(n)).is_some())
+            })
             .collect();
         for holder in snapshot.owners.all_holders() {
             if !read[holder.process as usize] || listed.contains(holder.inode) {

@@ -8,12 +8,12 @@ use rustc_hash::FxHashMap;
 use super::Live;
 use super::netlink::{Attributes, Channel};
 use super::netns::NetnsHandle;
-use crate::model::{Endpoint, Family, FourTuple, State};
+use crate::model::{Endpoint, Family, FourTuple, NetnsId, State};
 
 /// Open channels into the namespaces that are looked into, each from its first question on.
 pub struct TimewaitLookup {
     spaces: Vec<NetnsHandle>,
-    channels: FxHashMap<u64, Option<Channel>>,
+    channels: FxHashMap<Option<NetnsId>, Option<Channel>>,
 }
 
 impl TimewaitLookup {
@@ -27,7 +27,7 @@ impl TimewaitLookup {
     /// TIME_WAIT object has the cookie of its socket (`inet_twsk_alloc`), so it is this one and no later one.
     pub fn state(
         &mut self,
-        netns: u64,
+        netns: Option<NetnsId>,
         family: Family,
         (local, peer): (Endpoint, Endpoint),
         cookie: u64,

@@ -17,7 +17,7 @@ use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::SockStat;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Endpoint, Process, Socket, TimerKind};
+use crate::model::{Endpoint, NetnsId, Process, Socket, TimerKind};
 
 /// `tcp_retries1`, where it cannot be read: so many repetitions are more than loss.
 const RETRIES1: u64 = 3;
@@ -60,7 +60,7 @@ impl Place {
 /// Connections of one place.
 #[derive(Clone, Debug)]
 pub struct Group<'a> {
-    pub netns: u64,
+    pub netns: Option<NetnsId>,
     pub place: Place,
     pub rows: Vec<&'a Socket>,
 }
@@ -68,7 +68,7 @@ pub struct Group<'a> {
 /// The rows that are wanted (none of them at rest), by place, the largest group first.
 #[must_use]
 pub fn groups<'a>(view: &View<'a>, wanted: impl Fn(&Socket) -> bool) -> Vec<Group<'a>> {
-    let mut places: BTreeMap<(u64, Place), Vec<&'a Socket>> = BTreeMap::new();
+    let mut places: BTreeMap<(Option<NetnsId>, Place), Vec<&'a Socket>> = BTreeMap::new();
     for socket in view.active().filter(|s| wanted(s)) {
         let place = match view.role(socket) {
             Role::Server(i) => Place::Listener(view.listeners(socket.netns).get(i).local),
@@ -184,7 +184,7 @@ pub fn subject(view: &View<'_>, group: &Group<'_>) -> Subject {
         listener_owner::subject(view, Some(&owner), group.netns, at)
     } else {
         let uid = group.rows.iter().find_map(|s| s.uid.filter(|uid| *uid != 0));
-        Subject { netns: (group.netns != 0).then_some(group.netns), uid, ..Subject::default() }
+        Subject { netns: group.netns, uid, ..Subject::default() }
     };
     Subject { listener: place.listener, destination: place.destination, ..named }
 }

@@ -12,7 +12,7 @@ use crate::aggregate::Role;
 use crate::diagnose::listener_owner::is_activator;
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::Uses;
-use crate::model::{Process, Socket, State};
+use crate::model::{NetnsId, Process, Socket, State};
 
 /// Programs that give a connection to another program of theirs on purpose (privilege separation).
 const SEPARATED: [&str; 2] = ["sshd", "dropbear"];
@@ -34,7 +34,7 @@ pub struct Inherited {
 pub struct FdInheritance<'v, 'a> {
     view: &'v View<'a>,
     /// Processes that hold a listener, by namespace and place in its list.
-    listeners: FxHashMap<(u64, u32), Vec<u32>>,
+    listeners: FxHashMap<(Option<NetnsId>, u32), Vec<u32>>,
     processes: FxHashMap<u32, &'a Process>,
     uses: RefCell<FxHashMap<u32, Option<Uses<'a>>>>,
 }
@@ -42,7 +42,7 @@ pub struct FdInheritance<'v, 'a> {
 impl<'v, 'a> FdInheritance<'v, 'a> {
     #[must_use]
     pub fn new(view: &'v View<'a>) -> FdInheritance<'v, 'a> {
-        let mut listeners: FxHashMap<(u64, u32), Vec<u32>> = FxHashMap::default();
+        let mut listeners: FxHashMap<(Option<NetnsId>, u32), Vec<u32>> = FxHashMap::default();
         for socket in view.active().filter(|s| s.state == State::Listen) {
             if let Role::Listener(index) = view.role(socket) {
                 let owners = listeners.entry((socket.netns, index)).or_default();

@@ -2,7 +2,7 @@
 //!
 //! Comes in: what a rule worked out. Goes out: one value that every output draws. Never here: how a rule decides.
 
-use crate::model::{Endpoint, Socket};
+use crate::model::{Endpoint, NetnsId, Socket};
 
 /// How bad it is (diagnosis 0.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,7 +57,7 @@ pub fn confidence_word(confidence: f64) -> &'static str {
 /// Whom a finding is about; what does not apply is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
-    pub netns: Option<u64>,
+    pub netns: Option<NetnsId>,
     /// The process to look at first.
     pub pid: Option<u32>,
     pub comm: Option<String>,

@@ -8,7 +8,7 @@ use rustc_hash::FxHashSet;
 use crate::diagnose::finding::{Evidence, Finding, Subject};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class};
-use crate::model::{Endpoint, Process, Socket};
+use crate::model::{Endpoint, NetnsId, Process, Socket};
 
 /// Why an owner does not run.
 pub const STOPPED: &str = "stopped by a signal (state T)";
@@ -172,8 +172,8 @@ pub fn name(owner: Option<&Owner<'_>>) -> String {
 
 /// A subject that names the listener and whoever should accept on it.
 #[must_use]
-pub fn subject(view: &View<'_>, owner: Option<&Owner<'_>>, netns: u64, listener: Endpoint) -> Subject {
-    let bare = || Subject { netns: (netns != 0).then_some(netns), ..Subject::default() };
+pub fn subject(view: &View<'_>, owner: Option<&Owner<'_>>, netns: Option<NetnsId>, listener: Endpoint) -> Subject {
+    let bare = || Subject { netns, ..Subject::default() };
     let named = owner.map_or_else(bare, |o| view.subject_of(o.process, netns));
     // A master is concerned too: it starts the workers, and what it holds keeps the queue alive.
     let pids = owner.map(|o| o.holders.clone()).filter(|p| p.len() > 1).unwrap_or_default();

@@ -11,7 +11,7 @@ use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::queues;
 use crate::diagnose::view::View;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Endpoint, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
+use crate::model::{Endpoint, NetnsId, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
 
 /// `TCP_RETR1` (`include/net/tcp.h`), where the sysctl cannot be read.
 const RETRIES1: u64 = 3;
@@ -27,7 +27,7 @@ pub struct Peers<'v, 'a> {
 /// Rows of one owner.
 #[derive(Clone, Debug)]
 pub struct Group<'a> {
-    pub netns: u64,
+    pub netns: Option<NetnsId>,
     /// `None` when no process could be named.
     pub owner: Option<&'a Process>,
     /// Who holds the other ends, as far as they are on this host, when the rule groups by it.
@@ -61,7 +61,7 @@ impl<'v, 'a> Peers<'v, 'a> {
     /// The rows by owner, and by the process at the other end if asked to, the largest group first.
     #[must_use]
     pub fn groups(&self, rows: impl IntoIterator<Item = &'a Socket>, by_other: bool) -> Vec<Group<'a>> {
-        let mut groups: BTreeMap<(u64, Option<u32>, Option<u32>), Group<'a>> = BTreeMap::new();
+        let mut groups: BTreeMap<(Option<NetnsId>, Option<u32>, Option<u32>), Group<'a>> = BTreeMap::new();
         for socket in rows {
             let owner = self.owner(socket);
             let other = if by_other { self.other(socket) } else { None };
@@ -87,11 +87,7 @@ impl Group<'_> {
     pub fn subject(&self, view: &View<'_>) -> Subject {
         let named = match self.owner {
             Some(process) => view.subject_of(process, self.netns),
-            None => Subject {
-                netns: (self.netns != 0).then_some(self.netns),
-                uid: self.rows.first().and_then(|s| s.uid),
-                ..Subject::default()
-            },
+            None => Subject { netns: self.netns, uid: self.rows.first().and_then(|s| s.uid), ..Subject::default() },
         };
         Subject { pids: both(self.owner, self.other), destination: common_peer(&self.rows), ..named }
     }

@@ -16,7 +16,7 @@ use crate::diagnose::view::View;
 use crate::model::snapshot::Netns;
 use crate::model::socket::TIME_WAIT_MS;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Endpoint, Socket, State};
+use crate::model::{Endpoint, NetnsId, Socket, State};
 
 /// Routes smaller than this part of the range are left alone.
 const WORTH: u32 = 16;
@@ -26,7 +26,7 @@ const WINDOW_MS: u32 = 10_000;
 /// Connections of one source address to one destination.
 #[derive(Clone, Debug)]
 pub struct Route<'a> {
-    pub netns: u64,
+    pub netns: Option<NetnsId>,
     pub source: IpAddr,
     pub destination: Endpoint,
     /// Every client row whose port lies in the range.
@@ -105,9 +105,9 @@ fn blocks_for_a_while(socket: &Socket) -> bool {
 /// Every route worth a look, the fullest first.
 #[must_use]
 pub fn routes<'a>(view: &View<'a>) -> Vec<Route<'a>> {
-    let mut groups: FxHashMap<(u64, IpAddr, Endpoint), Vec<&Socket>> = FxHashMap::default();
-    let mut bound: FxHashMap<u64, FxHashSet<u16>> = FxHashMap::default();
-    let mut ranges: FxHashMap<u64, ((u16, u16), u32)> = FxHashMap::default();
+    let mut groups: FxHashMap<(Option<NetnsId>, IpAddr, Endpoint), Vec<&Socket>> = FxHashMap::default();
+    let mut bound: FxHashMap<Option<NetnsId>, FxHashSet<u16>> = FxHashMap::default();
+    let mut ranges: FxHashMap<Option<NetnsId>, ((u16, u16), u32)> = FxHashMap::default();
     for netns in &view.now.netns {
         ranges.insert(netns.inode, (netns.port_range(), netns.usable_ports()));
     }

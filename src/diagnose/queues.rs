@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use crate::aggregate::Listeners;
 use crate::diagnose::view::View;
-use crate::model::{Endpoint, RowKind, Socket, State};
+use crate::model::{Endpoint, NetnsId, RowKind, Socket, State};
 
 /// `TCP_TIMEOUT_INIT` (`include/net/tcp.h`): the first repetition of a SYN or SYN-ACK comes after this.
 pub const INITIAL_RTO_MS: u64 = 1000;
@@ -15,7 +15,7 @@ pub const INITIAL_RTO_MS: u64 = 1000;
 /// One listening endpoint with everything that stands in its queues.
 #[derive(Clone, Debug)]
 pub struct Queue<'a> {
-    pub netns: u64,
+    pub netns: Option<NetnsId>,
     pub local: Endpoint,
     /// LISTEN rows: several with `SO_REUSEPORT`, or on several devices.
     pub listeners: Vec<&'a Socket>,
@@ -81,14 +81,17 @@ pub fn wait_ms(waiting: &Socket) -> Option<u64> {
 #[derive(Clone, Debug)]
 pub struct Queues<'a> {
     all: Vec<Queue<'a>>,
-    places: FxHashMap<(u64, Endpoint), u32>,
-    unmatched: FxHashMap<u64, u64>,
+    places: FxHashMap<(Option<NetnsId>, Endpoint), u32>,
+    unmatched: FxHashMap<Option<NetnsId>, u64>,
 }
 
 impl<'a> Queues<'a> {
     /// Sorts rows into the queues of their listeners. Of connections at rest none waits in one.
     #[must_use]
-    pub fn new(rows: impl Iterator<Item = &'a Socket> + Clone, listeners: &FxHashMap<u64, Listeners>) -> Queues<'a> {
+    pub fn new(
+        rows: impl Iterator<Item = &'a Socket> + Clone,
+        listeners: &FxHashMap<Option<NetnsId>, Listeners>,
+    ) -> Queues<'a> {
         let mut queues = Queues { all: Vec::new(), places: FxHashMap::default(), unmatched: FxHashMap::default() };
         for socket in rows.clone().filter(|s| s.state == State::Listen) {
             let place = *queues.places.entry((socket.netns, socket.local)).or_insert_with(|| {
@@ -129,20 +132,20 @@ impl<'a> Queues<'a> {
 
     /// The queue of a listening endpoint.
     #[must_use]
-    pub fn get(&self, netns: u64, listener: Endpoint) -> Option<&Queue<'a>> {
+    pub fn get(&self, netns: Option<NetnsId>, listener: Endpoint) -> Option<&Queue<'a>> {
         self.all.get(*self.places.get(&(netns, listener))? as usize)
     }
 
     /// Connections of a namespace that wait in a queue which no address tells: a transparent proxy's.
     #[must_use]
-    pub fn unmatched(&self, netns: u64) -> u64 {
+    pub fn unmatched(&self, netns: Option<NetnsId>) -> u64 {
         self.unmatched.get(&netns).copied().unwrap_or(0)
     }
 }
 
 /// How many connection attempts that nobody answers each queue of this host has, from the callers' side.
 #[must_use]
-pub fn local_callers(view: &View<'_>) -> FxHashMap<(u64, Endpoint), u64> {
+pub fn local_callers(view: &View<'_>) -> FxHashMap<(Option<NetnsId>, Endpoint), u64> {
     let mut callers = FxHashMap::default();
     for socket in view.active().filter(|s| s.state == State::SynSent) {
         if let Some(queue) = called(view, socket) {

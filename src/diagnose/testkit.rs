@@ -10,10 +10,12 @@ use crate::diagnose::{Diagnosis, Outcome};
 use crate::model::counter::Counter;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
 use crate::model::sysctl::Sysctl;
-use crate::model::{Endpoint, Family, Holder, OwnerTable, Process, RowKind, Socket, State, TcpInfo, Timer, TimerKind};
+use crate::model::{
+    Endpoint, Family, Holder, NetnsId, OwnerTable, Process, RowKind, Socket, State, TcpInfo, Timer, TimerKind,
+};
 
 /// The namespace of every row that says nothing else.
-pub(crate) const NETNS: u64 = 1;
+pub(crate) const NETNS: Option<NetnsId> = NetnsId::new(1);
 
 /// A snapshot pair under construction.
 pub(crate) struct World {
@@ -52,7 +54,7 @@ impl World {
                     state: Some('S'),
                     fd_used: Some(20),
                     fd_soft: Some(1024),
-                    netns: Some(NETNS),
+                    netns: NETNS,
                     ..ProcessFacts::default()
                 },
             );

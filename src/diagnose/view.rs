@@ -18,12 +18,12 @@ use crate::diagnose::thresholds::Thresholds;
 use crate::model::counter::Counter;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
 use crate::model::sysctl::PORT_RANGE;
-use crate::model::{FourTuple, Holder, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
+use crate::model::{FourTuple, Holder, NetnsId, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
 
 /// Facts of processes that were inspected after the snapshot.
 pub type Inspected = OnceLock<BTreeMap<u32, ProcessFacts>>;
 
-type TupleIndex = FxHashMap<(u64, FourTuple), u32>;
+type TupleIndex = FxHashMap<(Option<NetnsId>, FourTuple), u32>;
 
 /// A snapshot, or two, with indices.
 pub struct View<'a> {
@@ -32,13 +32,13 @@ pub struct View<'a> {
     pub before: Option<&'a Snapshot>,
     pub thresholds: &'a Thresholds,
     inspected: Option<&'a Inspected>,
-    listeners: FxHashMap<u64, Listeners>,
+    listeners: FxHashMap<Option<NetnsId>, Listeners>,
     roles: OnceLock<Vec<Role>>,
     active: OnceLock<Vec<u32>>,
     held: OnceLock<Vec<(OwnerStatus, &'a [Holder])>>,
     tuples: OnceLock<TupleIndex>,
     pairs: OnceLock<TupleIndex>,
-    cookies_before: OnceLock<FxHashMap<(u64, u64), u32>>,
+    cookies_before: OnceLock<FxHashMap<(Option<NetnsId>, u64), u32>>,
     tuples_before: OnceLock<TupleIndex>,
     pairs_before: OnceLock<TupleIndex>,
     empty: Listeners,
@@ -86,13 +86,13 @@ impl<'a> View<'a> {
 
     /// The listeners of a namespace.
     #[must_use]
-    pub fn listeners(&self, netns: u64) -> &Listeners {
+    pub fn listeners(&self, netns: Option<NetnsId>) -> &Listeners {
         self.listeners.get(&netns).unwrap_or(&self.empty)
     }
 
     /// Facts of the namespace of a row.
     #[must_use]
-    pub fn netns(&self, inode: u64) -> Option<&'a Netns> {
+    pub fn netns(&self, inode: Option<NetnsId>) -> Option<&'a Netns> {
         self.now.netns(inode)
     }
 
@@ -261,28 +261,28 @@ impl<'a> View<'a> {
 
     /// The socket with this four-tuple now.
     #[must_use]
-    pub fn at(&self, netns: u64, tuple: FourTuple) -> Option<&'a Socket> {
+    pub fn at(&self, netns: Option<NetnsId>, tuple: FourTuple) -> Option<&'a Socket> {
         let tuples = self.tuples.get_or_init(|| tuple_index(&self.now.sockets));
         self.now.sockets.get(*tuples.get(&(netns, FourTuple { ifindex: 0, ..tuple.normalised() }))? as usize)
     }
 
     /// Growth of a counter of a namespace between the snapshots; `None` without a second one or such a counter.
     #[must_use]
-    pub fn delta(&self, netns: u64, counter: Counter) -> Option<u64> {
+    pub fn delta(&self, netns: Option<NetnsId>, counter: Counter) -> Option<u64> {
         let before = self.before?.netns(netns)?.counter(counter)?;
         Some(self.netns(netns)?.counter(counter)?.saturating_sub(before))
     }
 
     /// Growth of a counter per second.
     #[must_use]
-    pub fn rate(&self, netns: u64, counter: Counter) -> Option<f64> {
+    pub fn rate(&self, netns: Option<NetnsId>, counter: Counter) -> Option<f64> {
         Some(self.delta(netns, counter)? as f64 * 1000.0 / self.interval_ms()? as f64)
     }
 
     /// Adds what the owner table knows of a subject's process, so that no rule need think of it.
     pub fn complete(&self, subject: &mut Subject) {
         let Some(process) = self.now.owners.processes.iter().find(|p| Some(p.pid) == subject.pid) else { return };
-        let known = self.subject_of(process, 0);
+        let known = self.subject_of(process, None);
         subject.comm = subject.comm.take().or(known.comm);
         subject.uid = subject.uid.or(known.uid);
         subject.unit = subject.unit.take().or(known.unit);
@@ -292,9 +292,9 @@ impl<'a> View<'a> {
 
     /// A subject that names a process.
     #[must_use]
-    pub fn subject_of(&self, process: &Process, netns: u64) -> Subject {
+    pub fn subject_of(&self, process: &Process, netns: Option<NetnsId>) -> Subject {
         Subject {
-            netns: (netns != 0).then_some(netns),
+            netns,
             pid: Some(process.pid),
             comm: Some(process.comm.clone()),
             uid: process.uid,
@@ -306,8 +306,8 @@ impl<'a> View<'a> {
     }
 }
 
-fn listeners_of(snapshot: &Snapshot) -> FxHashMap<u64, Listeners> {
-    let mut listeners: FxHashMap<u64, Listeners> = FxHashMap::default();
+fn listeners_of(snapshot: &Snapshot) -> FxHashMap<Option<NetnsId>, Listeners> {
+    let mut listeners: FxHashMap<Option<NetnsId>, Listeners> = FxHashMap::default();
     for socket in snapshot.sockets.iter().filter(|s| s.state == State::Listen) {
         listeners
             .entry(socket.netns)

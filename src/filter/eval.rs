@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use super::expr::{Cmp, Col, End, Expr, Pattern, Test};
 use crate::model::column::{Kind, Row, Value};
 use crate::model::socket::{AgeBracket, RowKind};
-use crate::model::{Endpoint, OwnerStatus, Socket};
+use crate::model::{Endpoint, NetnsId, OwnerStatus, Socket};
 
 impl Expr {
     /// Whether the row is wanted. [`Test::Autobound`] is false here: only the kernel knows.
@@ -116,7 +116,7 @@ fn number(row: &Row<'_>, column: Col, cmp: Cmp, value: u64, unit: u64) -> bool {
             })
         }
         // A namespace that has a name.
-        Value::Name(_) => holds(cmp, row.socket.netns),
+        Value::Name(_) => holds(cmp, row.socket.netns.map_or(0, NetnsId::get)),
         Value::Absent => cmp.is_negative(),
         _ => false,
     }

@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod column;
 pub mod counter;
 pub mod gap;
+pub mod id;
 pub mod kernel_user;
 mod named;
 pub mod owner;
@@ -21,6 +22,7 @@ pub mod transition;
 
 pub use addr::{Endpoint, Family, FourTuple};
 pub use gap::Gap;
+pub use id::NetnsId;
 pub use owner::{Holder, OwnerStatus, OwnerTable, Process, Unlisted};
 pub use snapshot::Snapshot;
 pub use socket::{RowKind, SkMem, Socket, Timer, TimerKind};

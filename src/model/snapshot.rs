@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use crate::model::counter::{Counter, Counters, SockStat, SockStats};
 use crate::model::gap::Gap;
+use crate::model::id::NetnsId;
 use crate::model::owner::{Holder, OwnerTable};
 use crate::model::socket::Socket;
 use crate::model::sysctl::{PORT_RANGE, Sysctl, Sysctls};
@@ -35,13 +36,13 @@ pub struct Snapshot {
     /// How many namespaces exist that could not be scanned.
     pub netns_not_scanned: u32,
     /// Owners that somebody saw, by namespace and cookie, of sockets that have none any more.
-    pub known_owners: BTreeMap<(u64, u64), KnownOwner>,
+    pub known_owners: BTreeMap<(Option<NetnsId>, u64), KnownOwner>,
 }
 
 impl Snapshot {
     /// Facts of a namespace by its inode.
     #[must_use]
-    pub fn netns(&self, inode: u64) -> Option<&Netns> {
+    pub fn netns(&self, inode: Option<NetnsId>) -> Option<&Netns> {
         self.netns.iter().find(|n| n.inode == inode)
     }
 }
@@ -49,7 +50,7 @@ impl Snapshot {
 /// One network namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Netns {
-    pub inode: u64,
+    pub inode: Option<NetnsId>,
     /// `/run/netns` name, where it has one.
     pub name: Option<String>,
     pub counters: Counters,
@@ -151,7 +152,7 @@ pub struct ProcessFacts {
     /// What only processes named in a finding are asked for; `None` if not asked or not permitted.
     pub inspection: Option<Inspection>,
     /// Inode of its network namespace; `None` when it could not be read.
-    pub netns: Option<u64>,
+    pub netns: Option<NetnsId>,
     /// Whether the Go linker made it; `None` if not looked at (only processes named in a finding are).
     pub is_go: Option<bool>,
 }

@@ -5,6 +5,7 @@
 //! [`crate::model::owner`]), judgement.
 
 use crate::model::addr::{Endpoint, Family, FourTuple};
+use crate::model::id::NetnsId;
 use crate::model::state::State;
 use crate::model::tcp_info::Info;
 
@@ -142,8 +143,8 @@ pub struct SkMem {
 /// One row, as reported.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Socket {
-    /// Inode of the network namespace; 0 when it is not known.
-    pub netns: u64,
+    /// Inode of the network namespace; `None` if it is not known.
+    pub netns: Option<NetnsId>,
     pub family: Family,
     pub state: State,
     pub kind: RowKind,
@@ -218,7 +219,7 @@ impl std::fmt::Debug for Congestion {
 impl Default for Socket {
     fn default() -> Socket {
         Socket {
-            netns: 0,
+            netns: None,
             family: Family::V4,
             state: State::Close,
             kind: RowKind::Full,

@@ -4,6 +4,7 @@
 //! not tell. Never here: what a change means for the life of its connection ([`crate::aggregate::lives`]).
 
 use crate::model::addr::{Endpoint, Family};
+use crate::model::id::NetnsId;
 use crate::model::state::State;
 
 /// One change of state.
@@ -13,8 +14,8 @@ pub struct Transition {
     pub at_us: i64,
     /// The monotonic clock: durations come from here.
     pub monotonic_ns: u64,
-    /// Inode of the network namespace; 0 if it is not known.
-    pub netns: u64,
+    /// Inode of the network namespace; `None` if it is not known.
+    pub netns: Option<NetnsId>,
     pub cookie: Option<u64>,
     /// Where the socket is in the kernel's memory: it tells one socket from the others until it is closed, where the
     /// cookie is not known. `None`: the source does not tell.

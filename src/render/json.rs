@@ -16,7 +16,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::aggregate::{Census, Counts, Grouping, KeyValue};
 use crate::diagnose::{Diagnosis, Evidence, Finding};
 use crate::model::column::Names;
-use crate::model::{Endpoint, Family, Gap, OwnerTable, State, StateSet};
+use crate::model::{Endpoint, Family, Gap, NetnsId, OwnerTable, State, StateSet};
 
 /// The schema of every document.
 pub const SCHEMA: &str = "tcpstate/1";
@@ -154,7 +154,7 @@ fn key_value(value: &KeyValue, owners: &OwnerTable, names: &dyn Names) -> Json {
         }
         KeyValue::NoProcess(status) => json!({ "comm": null, "pids": [], "owner_status": status.key() }),
         KeyValue::User(uid) => json!({ "uid": uid, "name": names.user(*uid).as_deref() }),
-        KeyValue::Netns(inode) => json!(inode),
+        KeyValue::Netns(inode) => json!(inode.get()),
         KeyValue::Text(text) => json!(text),
         KeyValue::None => Json::Null,
     }
@@ -173,7 +173,7 @@ pub fn finding(finding: &Finding) -> Json {
         "confidence_reason": finding.confidence_reason,
         "summary": finding.summary,
         "subject": {
-            "netns": s.netns, "pid": s.pid, "comm": s.comm, "pids": s.pids, "uid": s.uid, "unit": s.unit,
+            "netns": s.netns.map(NetnsId::get), "pid": s.pid, "comm": s.comm, "pids": s.pids, "uid": s.uid, "unit": s.unit,
             "container": s.container, "pod": s.pod,
             "listener": s.listener.map(endpoint), "destination": s.destination.map(endpoint),
             "source": s.source.map(|a| a.to_string()), "object": s.object,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::aggregate::lives::{Closer, End, Life, Opener};
 use crate::model::column::Names;
 use crate::model::transition::{Actor, By, Transition};
-use crate::model::{Endpoint, Family, State};
+use crate::model::{Endpoint, Family, NetnsId, State};
 use crate::render::json::object::{Object, key};
 use crate::render::sanitize;
 
@@ -171,9 +171,9 @@ fn or_unknown(text: Option<impl Into<String>>) -> Cell {
     text.map_or_else(|| word("?"), word)
 }
 
-fn netns(inode: u64, names: &dyn Names) -> Cell {
-    let name = || names.netns(inode).map(|name| sanitize::clean(&name));
-    or_unknown((inode != 0).then(|| name().unwrap_or_else(|| inode.to_string())))
+fn netns(id: Option<NetnsId>, names: &dyn Names) -> Cell {
+    let name = |id| names.netns(id).map(|name| sanitize::clean(&name));
+    or_unknown(id.map(|id| name(id).unwrap_or_else(|| id.to_string())))
 }
 
 /// One change as a line. A process in brackets held the socket, and did not necessarily want the change.
@@ -337,7 +337,7 @@ pub fn write_life_json(out: &mut Vec<u8>, life: &Life) -> io::Result<()> {
 fn connection(
     o: &mut Object<'_>,
     at_us: i64,
-    netns: u64,
+    netns: Option<NetnsId>,
     family: Family,
     cookie: Option<u64>,
     (local, peer): (Endpoint, Endpoint),
@@ -346,7 +346,7 @@ fn connection(
         Ok(at) => io::Write::write_fmt(o.key(key!("at")), format_args!("\"{at}\""))?,
         Err(_) => o.null(key!("at")),
     }
-    o.value(key!("netns"), &(netns != 0).then_some(netns))?;
+    o.value(key!("netns"), &netns.map(NetnsId::get))?;
     o.word(key!("family"), family.key());
     o.hex(key!("cookie"), cookie);
     o.endpoint(key!("local"), local)?;
@@ -400,7 +400,7 @@ mod tests {
         let t = Transition {
             at_us: 1_000_001,
             monotonic_ns: 0,
-            netns: 4_026_531_840,
+            netns: NetnsId::new(4_026_531_840),
             cookie: Some(1),
             address: None,
             family: Family::V4,
@@ -444,7 +444,7 @@ mod tests {
         let unknown = Transition {
             at_us: 0,
             monotonic_ns: 0,
-            netns: 0,
+            netns: None,
             cookie: None,
             address: Some(1),
             family: Family::V6,

@@ -253,7 +253,7 @@ fn one_pass_gives_what_two_passes_give() {
 fn dump(ns: &Netns, walks: &[Walk], states: StateSet, attributes: Attributes) -> Vec<String> {
     let mut rows = Vec::new();
     ns.run(|| {
-        let mut channel = Channel::open(ns.inode()).expect("sock_diag");
+        let mut channel = Channel::open(tcpstate::model::NetnsId::new(ns.inode())).expect("sock_diag");
         for walk in walks {
             let request = Request { walk: *walk, states, attributes, bytecode: Vec::new() };
             let mut keep = |socket: &Socket| {

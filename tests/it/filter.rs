@@ -211,7 +211,7 @@ fn programs_are_accepted_and_mean_what_the_expression_means() {
     in_netns(|ns| {
         let _held = states::all_states(ns);
         let _socks = peculiar();
-        let mut channel = Channel::open(1).expect("open sock_diag");
+        let mut channel = Channel::open(tcpstate::model::NetnsId::new(1)).expect("open sock_diag");
         let asks = |channel: &mut Channel, text: &str| {
             let expr = parse(text, &NoResolver).unwrap();
             let program = compile(&expr, Abilities { mark: true, cgroup: true }).program;
@@ -265,7 +265,7 @@ fn a_port_that_bind_chose_is_bound_automatically_and_one_that_the_program_named_
     in_netns(|_| {
         let named = Sock::listening("127.0.0.1:6200".parse().unwrap(), 1);
         let chosen = Sock::listening("127.0.0.1:0".parse().unwrap(), 1);
-        let mut channel = Channel::open(1).expect("open sock_diag");
+        let mut channel = Channel::open(tcpstate::model::NetnsId::new(1)).expect("open sock_diag");
         let mut ports = |text: &str| {
             let expr = parse(text, &NoResolver).unwrap();
             let compiled = compile(&expr, Abilities { mark: false, cgroup: false });
@@ -282,7 +282,7 @@ fn a_port_that_bind_chose_is_bound_automatically_and_one_that_the_program_named_
 fn the_longest_program_is_accepted() {
     in_netns(|_| {
         let listener = Sock::listening("127.0.0.1:6300".parse().unwrap(), 1);
-        let mut channel = Channel::open(1).expect("open sock_diag");
+        let mut channel = Channel::open(tcpstate::model::NetnsId::new(1)).expect("open sock_diag");
         let list = (0..1000).map(|p| (p * 2).to_string()).collect::<Vec<_>>().join(",");
         for (text, rows) in [(format!("sport = {list},6300"), 1), (format!("sport = {list}"), 0)] {
             let expr = parse(&text, &NoResolver).unwrap();

@@ -199,7 +199,7 @@ fn every_line_is_what_the_schema_says() {
 fn a_full_finding_is_what_the_schema_says() {
     let endpoint = Endpoint::new("192.0.2.1".parse().unwrap(), 443);
     let subject = Subject {
-        netns: Some(4_026_531_840),
+        netns: tcpstate::model::NetnsId::new(4_026_531_840),
         pid: Some(1),
         comm: Some("java".into()),
         pids: vec![1, 2],

@@ -64,7 +64,7 @@ fn alone(ns: &Netns) -> Rows {
 }
 
 fn channel(ns: &Netns) -> Channel {
-    Channel::open(ns.inode()).expect("a channel")
+    Channel::open(tcpstate::model::NetnsId::new(ns.inode())).expect("a channel")
 }
 
 #[test]

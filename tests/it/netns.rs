@@ -138,7 +138,7 @@ fn two_hundred_empty_namespaces_cost_no_walk_and_the_plan_says_so() {
         // Nothing but descriptors of this process holds them, and they are found.
         let mut live = Live::open(SourceChoice::Netlink, ProcRoot::default()).expect("a source");
         live.enter(&[Wanted::All]).expect("enter");
-        let found: Vec<u64> = live.spaces().map(|s| s.inode).collect();
+        let found: Vec<u64> = live.spaces().filter_map(|s| Some(s.inode?.get())).collect();
         let distinct: BTreeSet<u64> = found.iter().copied().collect();
         assert_eq!(distinct.len(), found.len(), "each once");
         assert!(spaces.iter().all(|ns| distinct.contains(&ns.inode())));

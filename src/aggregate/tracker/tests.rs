@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::aggregate::flows::{Accounts, Reading};
 use crate::aggregate::{Counts, TracedSums, flows};
-use crate::model::{Endpoint, Family, Timer, TimerKind};
+use crate::model::{Endpoint, Family, NetnsId, Timer, TimerKind};
 
 fn row(cookie: u64, state: State) -> Socket {
     let kind = match state {
@@ -18,7 +18,7 @@ fn row(cookie: u64, state: State) -> Socket {
     };
     let port = u16::try_from(cookie % 60_000).unwrap();
     Socket {
-        netns: 1,
+        netns: NetnsId::new(1),
         family: Family::V4,
         state,
         kind,

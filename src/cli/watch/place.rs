@@ -181,7 +181,7 @@ impl Place<'_> {
                 None => id(socket.cgroup.and_then(|c| self.names.identity(c)).as_deref().and_then(get)),
             }
         };
-        let at = |endpoint| GroupId::Endpoint(endpoint, self.several.then_some(socket.netns));
+        let at = |endpoint| GroupId::Endpoint(endpoint, self.several.then_some(socket.netns).flatten());
         match by {
             GroupBy::Process => match known {
                 Known::Exact(owner) | Known::Closer(owner) => {
@@ -205,8 +205,9 @@ impl Place<'_> {
             GroupBy::Container => text(Identity::container_label),
             GroupBy::Pod => text(Identity::pod_label),
             GroupBy::Netns => {
-                let name = self.names.netns(socket.netns);
-                GroupId::Text(name.map_or_else(|| Arc::from(socket.netns.to_string()), |n| Arc::from(&*n)))
+                let Some(id) = socket.netns else { return GroupId::Text(Arc::from("?")) };
+                let name = self.names.netns(id);
+                GroupId::Text(name.map_or_else(|| Arc::from(id.to_string()), |n| Arc::from(&*n)))
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::collect::changes::Changes;
 use crate::collect::proc::{ProcRoot, processes};
 use crate::cores;
 use crate::model::transition::Actor;
-use crate::model::{Gap, Socket};
+use crate::model::{Gap, NetnsId, Socket};
 use crate::render::watch::Trace;
 
 /// Room for forty thousand changes, between two of the thread's rounds.
@@ -40,7 +40,7 @@ pub(super) struct BackgroundTrace {
     /// Why there is none, where there should be one.
     gap: Option<Gap>,
     /// Who was traced closing what, by namespace and cookie, and at which look that was learnt.
-    closers: FxHashMap<(u64, u64), (OwnerId, u64)>,
+    closers: FxHashMap<(Option<NetnsId>, u64), (OwnerId, u64)>,
 }
 
 enum Stands {
@@ -59,7 +59,7 @@ impl BackgroundTrace {
     /// Begins, if it is to be begun.
     pub(super) fn begin(&mut self, live: &Live) -> anyhow::Result<()> {
         let Stands::Wanted(insisted) = self.stands else { return Ok(()) };
-        let spaces: Vec<u64> = live.spaces().map(|s| s.inode).collect();
+        let spaces: Vec<Option<NetnsId>> = live.spaces().map(|s| s.inode).collect();
         self.stands = match Tracing::begin(&spaces, insisted) {
             Ok(trace) => Stands::On(trace),
             Err(gap) if insisted => bail!("--trace: {}: {}", gap.why, gap.hint),
@@ -181,12 +181,12 @@ impl Tracing {
     ///
     /// # Errors
     /// One line why it cannot be done here, with the way out.
-    fn begin(spaces: &[u64], insisted: bool) -> Result<Tracing, Gap> {
-        if spaces.contains(&0) {
+    fn begin(spaces: &[Option<NetnsId>], insisted: bool) -> Result<Tracing, Gap> {
+        if spaces.contains(&None) {
             return Err(Gap::new("no trace", "the number of the network namespace is not known", ""));
         }
         // A few are told apart in the kernel; of many all are traced, and those of others left alone here.
-        let few: Vec<u32> = spaces.iter().filter_map(|n| u32::try_from(*n).ok()).collect();
+        let few: Vec<u32> = spaces.iter().flatten().filter_map(|n| u32::try_from(n.get()).ok()).collect();
         let few = if few.len() == spaces.len() && few.len() <= FEW { &few[..] } else { &[] };
         let changes = Changes::bpf_among(RING_BYTES, few)?;
         let via = changes.via();

@@ -9,7 +9,7 @@ use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use crate::model::socket::Congestion;
-use crate::model::{Endpoint, Family, RowKind, SkMem, Socket, State, Timer, TimerKind};
+use crate::model::{Endpoint, Family, NetnsId, RowKind, SkMem, Socket, State, Timer, TimerKind};
 
 /// `struct inet_diag_msg` (`include/uapi/linux/inet_diag.h`), 72 bytes.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
@@ -70,7 +70,7 @@ impl std::fmt::Display for Malformed {
 ///
 /// # Errors
 /// When the bytes are not an answer; `socket` is then undefined but valid.
-pub fn decode_into(bytes: &[u8], netns: u64, socket: &mut Socket) -> Result<(), Malformed> {
+pub fn decode_into(bytes: &[u8], netns: Option<NetnsId>, socket: &mut Socket) -> Result<(), Malformed> {
     let Ok((msg, mut rest)) = InetDiagMsg::ref_from_prefix(bytes) else {
         return Err(Malformed::Short(bytes.len()));
     };
@@ -204,8 +204,8 @@ pub(crate) mod tests {
     #[test]
     fn a_full_socket_reads_field_by_field() {
         let mut socket = Socket::default();
-        decode_into(&sample(), 9, &mut socket).unwrap();
-        assert_eq!((socket.state, socket.kind, socket.netns), (State::CloseWait, RowKind::Full, 9));
+        decode_into(&sample(), NetnsId::new(9), &mut socket).unwrap();
+        assert_eq!((socket.state, socket.kind, socket.netns), (State::CloseWait, RowKind::Full, NetnsId::new(9)));
         assert_eq!(socket.local.to_string(), "10.0.0.1:443");
         assert_eq!(socket.peer.to_string(), "10.0.0.2:5");
         assert_eq!(socket.cookie, Some(0x1_0000_001f));
@@ -221,10 +221,10 @@ pub(crate) mod tests {
     #[test]
     fn what_an_answer_lacks_does_not_stay_from_the_one_before() {
         let mut socket = Socket::default();
-        decode_into(&sample(), 9, &mut socket).unwrap();
+        decode_into(&sample(), NetnsId::new(9), &mut socket).unwrap();
         let mut mini = sample()[..72].to_vec();
         (mini[1], mini[2]) = (6, 3);
-        decode_into(&mini, 9, &mut socket).unwrap();
+        decode_into(&mini, NetnsId::new(9), &mut socket).unwrap();
         assert_eq!(socket.kind, RowKind::TimeWaitMini);
         assert!(socket.info.is_none() && socket.skmem.is_none() && socket.shutdown.is_none());
         assert_eq!(socket.uid, None);
@@ -235,11 +235,11 @@ pub(crate) mod tests {
         let mut bytes = sample();
         (bytes[1], bytes[2]) = (14, 9);
         let mut socket = Socket::default();
-        decode_into(&bytes, 0, &mut socket).unwrap();
+        decode_into(&bytes, None, &mut socket).unwrap();
         assert_eq!(socket.state, State::Unknown(14));
         assert_eq!(socket.timer.unwrap().kind, TimerKind::Unknown(9));
         bytes[0] = 1;
-        assert_eq!(decode_into(&bytes, 0, &mut socket), Err(Malformed::Family(1)));
+        assert_eq!(decode_into(&bytes, None, &mut socket), Err(Malformed::Family(1)));
     }
 
     #[test]
@@ -247,7 +247,7 @@ pub(crate) mod tests {
         let full = sample();
         for len in 0..full.len() {
             let mut socket = Socket::default();
-            let result = decode_into(&full[..len], 0, &mut socket);
+            let result = decode_into(&full[..len], None, &mut socket);
             assert_eq!(result.is_err(), len < 72 || matches!(result, Err(Malformed::Attribute)), "{len}");
         }
     }

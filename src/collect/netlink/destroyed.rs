@@ -16,7 +16,7 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use crate::collect::Error;
 use crate::collect::netlink::decode;
-use crate::model::{Endpoint, Socket};
+use crate::model::{Endpoint, NetnsId, Socket};
 
 /// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, `include/uapi/linux/sock_diag.h`.
 const GROUPS: [u32; 2] = [1, 3];
@@ -32,7 +32,7 @@ const DROPS: usize = 8;
 /// What the kernel said of a socket at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DestroyEvent {
-    pub netns: u64,
+    pub netns: Option<NetnsId>,
     pub cookie: u64,
     /// 0.0.0.0:0 when a reset ended it.
     pub local: Endpoint,
@@ -49,7 +49,7 @@ pub struct DestroyEvent {
 pub struct Farewells {
     socket: NetlinkSocket,
     buffer: Vec<u8>,
-    netns: u64,
+    netns: Option<NetnsId>,
     scratch: Socket,
 }
 
@@ -58,7 +58,7 @@ impl Farewells {
     ///
     /// # Errors
     /// When the kernel has no such groups.
-    pub fn open(netns: u64) -> Result<Farewells, Error> {
+    pub fn open(netns: Option<NetnsId>) -> Result<Farewells, Error> {
         let open = || -> io::Result<NetlinkSocket> {
             let mut socket = NetlinkSocket::new(NETLINK_SOCK_DIAG)?;
             socket.bind_auto()?;
@@ -119,7 +119,7 @@ impl AsFd for Farewells {
 }
 
 /// The messages of a datagram; what is of another kind or cut is left out.
-fn messages(mut bytes: &[u8], netns: u64, scratch: &mut Socket, each: &mut dyn FnMut(DestroyEvent)) {
+fn messages(mut bytes: &[u8], netns: Option<NetnsId>, scratch: &mut Socket, each: &mut dyn FnMut(DestroyEvent)) {
     while let Some((head, _)) = bytes.split_first_chunk::<HEADER_BYTES>() {
         let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]);
         let kind = u16::from_ne_bytes([head[4], head[5]]);
@@ -176,7 +176,7 @@ mod tests {
 
     fn all(bytes: &[u8]) -> Vec<DestroyEvent> {
         let mut found = Vec::new();
-        messages(bytes, 1, &mut Socket::default(), &mut |f| found.push(f));
+        messages(bytes, NetnsId::new(1), &mut Socket::default(), &mut |f| found.push(f));
         found
     }
 
@@ -186,7 +186,7 @@ mod tests {
         let cookie = u64::from(u32::MAX - 1);
         let bytes = message(cookie);
         let found = all(&bytes);
-        assert_eq!((found[0].local.port, found[0].peer.port, found[0].netns), (443, 50_000, 1));
+        assert_eq!((found[0].local.port, found[0].peer.port, found[0].netns), (443, 50_000, NetnsId::new(1)));
         assert_eq!((found[0].sent_bytes, found[0].received_bytes, found[0].spoke), (700, 31, true));
         for length in 0..bytes.len() {
             assert!(all(&bytes[..length]).is_empty(), "{length}");

@@ -14,7 +14,7 @@ use crate::collect::error::{self, Error};
 use crate::collect::netlink::decode;
 use crate::collect::netlink::request::{self, Attributes, Request};
 use crate::cores;
-use crate::model::{Family, FourTuple, Socket};
+use crate::model::{Family, FourTuple, NetnsId, Socket};
 
 /// The kernel fills at most 32 KiB per datagram (`netlink_dump`); twice that is room for kernels that fill more.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -85,7 +85,7 @@ pub struct Channel {
     socket: NetlinkSocket,
     buffer: Vec<u8>,
     sequence: u32,
-    netns: u64,
+    netns: Option<NetnsId>,
     scratch: Socket,
 }
 
@@ -94,7 +94,7 @@ impl Channel {
     ///
     /// # Errors
     /// When the kernel has no netlink `sock_diag`.
-    pub fn open(netns: u64) -> Result<Channel, Error> {
+    pub fn open(netns: Option<NetnsId>) -> Result<Channel, Error> {
         let socket =
             NetlinkSocket::new(NETLINK_SOCK_DIAG).map_err(|e| Error::new("open a sock_diag netlink socket", "", e))?;
         Ok(Channel { socket, buffer: vec![0; BUFFER_BYTES], sequence: 0, netns, scratch: Socket::default() })
@@ -330,7 +330,7 @@ pub fn drain<D: Datagrams>(
     source: &mut D,
     buffer: &mut Vec<u8>,
     sequence: u32,
-    netns: u64,
+    netns: Option<NetnsId>,
     scratch: &mut Socket,
     sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
 ) -> io::Result<Report> {
@@ -355,7 +355,7 @@ pub fn drain<D: Datagrams>(
 fn scan(
     mut bytes: &[u8],
     sequence: u32,
-    netns: u64,
+    netns: Option<NetnsId>,
     scratch: &mut Socket,
     report: &mut Report,
     sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
@@ -444,7 +444,7 @@ mod tests {
     fn run(datagrams: Vec<Vec<u8>>, buffer: usize) -> io::Result<Report> {
         let mut seen = 0;
         let result =
-            drain(&mut Recorded(datagrams.into()), &mut vec![0; buffer], 1, 0, &mut Socket::default(), &mut |_| {
+            drain(&mut Recorded(datagrams.into()), &mut vec![0; buffer], 1, None, &mut Socket::default(), &mut |_| {
                 seen += 1;
                 ControlFlow::Continue(())
             });
@@ -466,7 +466,7 @@ mod tests {
             bytecode: Vec::new(),
         };
         let dump = || {
-            let (mut channel, mut second) = (Channel::open(0).unwrap(), Channel::open(0).unwrap());
+            let (mut channel, mut second) = (Channel::open(None).unwrap(), Channel::open(None).unwrap());
             let mut seen = 0;
             let listening = of(State::Listen);
             let report = channel.dump_ahead(&listening, Some((&mut second, &listening)), 0, &mut |s| {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use crate::collect::proc::ProcRoot;
+use crate::model::NetnsId;
 use crate::model::counter::{Counter, Counters, SockStat, SockStats};
 use crate::model::snapshot::{Netns, System};
 use crate::model::sysctl::{RESERVED_PORTS, Sysctl, Sysctls};
@@ -14,7 +15,7 @@ use crate::model::sysctl::{RESERVED_PORTS, Sysctl, Sysctls};
 /// Reads everything about the namespace that `root.net()` shows. Sysctls are those of the reader's namespace, which is
 /// the same one unless a host's `/proc` is mounted elsewhere.
 #[must_use]
-pub fn netns(root: &ProcRoot, inode: u64, name: Option<String>) -> Netns {
+pub fn netns(root: &ProcRoot, inode: Option<NetnsId>, name: Option<String>) -> Netns {
     let net = root.net();
     let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
     let counters = counters(root);

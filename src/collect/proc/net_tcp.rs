@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::model::{Endpoint, Family, RowKind, Socket, State, Timer, TimerKind};
+use crate::model::{Endpoint, Family, NetnsId, RowKind, Socket, State, Timer, TimerKind};
 
 /// The kernel gives at most a page per read; a larger buffer only saves nothing, a smaller one costs calls.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -30,7 +30,7 @@ pub struct Table {
 pub fn read(
     path: &Path,
     family: Family,
-    netns: u64,
+    netns: Option<NetnsId>,
     sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
 ) -> io::Result<Table> {
     parse(File::open(path)?, family, netns, sink)
@@ -43,7 +43,7 @@ pub fn read(
 pub fn parse(
     mut text: impl Read,
     family: Family,
-    netns: u64,
+    netns: Option<NetnsId>,
     sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
 ) -> io::Result<Table> {
     let mut table = Table::default();
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn rows_of_every_kind_read_as_the_kernel_wrote_them() {
         let mut rows = Vec::new();
-        let table = parse(V4.as_bytes(), Family::V4, 3, &mut |s| {
+        let table = parse(V4.as_bytes(), Family::V4, NetnsId::new(3), &mut |s| {
             rows.push(s.clone());
             ControlFlow::Continue(())
         })
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!((time_wait.kind, time_wait.uid), (RowKind::TimeWaitMini, None));
         assert_eq!(time_wait.timer.unwrap().remaining_ms, 59_990);
         assert_eq!((request.kind, request.timer.unwrap().retransmits), (RowKind::Request, 2));
-        assert!(rows.iter().all(|r| r.cookie.is_none() && r.netns == 3));
+        assert!(rows.iter().all(|r| r.cookie.is_none() && r.netns == NetnsId::new(3)));
     }
 
     #[cfg(target_endian = "little")]
@@ -194,7 +194,7 @@ mod tests {
         let text = "head\n   0: 0000000000000000FFFF00000100000A:0050 B80D01200000000000000000010000FF:0001 01 \
                     00000000:00000000 00:00000000 00000000     0        0 9 1 0 20 4 30 10 -1\n";
         let mut seen = String::new();
-        parse(text.as_bytes(), Family::V6, 0, &mut |s| {
+        parse(text.as_bytes(), Family::V6, None, &mut |s| {
             seen = s.four_tuple().to_string();
             ControlFlow::Continue(())
         })
@@ -205,12 +205,12 @@ mod tests {
     #[test]
     fn a_table_cut_anywhere_is_reported_and_never_panics() {
         for len in 0..V4.len() {
-            let table = parse(&V4.as_bytes()[..len], Family::V4, 0, &mut |_| ControlFlow::Continue(())).unwrap();
+            let table = parse(&V4.as_bytes()[..len], Family::V4, None, &mut |_| ControlFlow::Continue(())).unwrap();
             let cut = !V4[..len].ends_with('\n');
             assert_eq!(table.unreadable_lines, u64::from(cut), "cut at {len}");
         }
         let garbage = "head\nnot a row\n\u{1b}[31m\n   0: zz\n";
-        let table = parse(garbage.as_bytes(), Family::V4, 0, &mut |_| ControlFlow::Continue(())).unwrap();
+        let table = parse(garbage.as_bytes(), Family::V4, None, &mut |_| ControlFlow::Continue(())).unwrap();
         assert_eq!((table.rows, table.unreadable_lines), (0, 3));
     }
 }

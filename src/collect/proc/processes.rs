@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustc_hash::FxHashSet;
 
 use crate::collect::proc::{ProcRoot, parts};
+use crate::model::NetnsId;
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadState};
 
 /// Threads of one process that are looked at; a pool is alike beyond that.
@@ -52,7 +53,9 @@ fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessF
         cmdline: process.cmdline().unwrap_or_default(),
         inspection: None,
         is_go: None,
-        netns: std::fs::metadata(folder.join("ns/net")).ok().map(|m| std::os::unix::fs::MetadataExt::ino(&m)),
+        netns: std::fs::metadata(folder.join("ns/net"))
+            .ok()
+            .and_then(|m| NetnsId::new(std::os::unix::fs::MetadataExt::ino(&m))),
     })
 }
 

@@ -37,7 +37,7 @@ use super::bpf;
 use super::error::reason;
 use super::netlink::destroyed::{DestroyEvent, Farewells};
 use crate::model::transition::{By, Traffic, Transition, is_by_call};
-use crate::model::{Endpoint, Family, State};
+use crate::model::{Endpoint, Family, NetnsId, State};
 use format::{Field, Format, FormatError, PageLayout};
 use instance::Instance;
 use pipes::Pipes;
@@ -221,7 +221,7 @@ impl Tracefs {
         };
         let events = Events { change: Change::new(&format)?, page, destroyed };
         let cpus = instance.cpus().map_err(|source| Unavailable::Instance { what: "read per_cpu".into(), source })?;
-        let own_netns = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |m| m.ino());
+        let own_netns = std::fs::metadata("/proc/thread-self/ns/net").ok().and_then(|m| NetnsId::new(m.ino()));
         let words = events.destroyed.as_ref().and_then(|_| Farewells::open(own_netns).ok());
         let words = words.map(|farewells| LastWords { farewells, words: Default::default(), turned_ns: 0 });
         // Many more CPUs than there are may have a directory; only those that come get a ring.
@@ -363,7 +363,7 @@ impl Tracefs {
             each(Transition {
                 at_us: wall_us - ago_us,
                 monotonic_ns: record.at_ns,
-                netns: 0,
+                netns: None,
                 cookie: end.map(|end| end.cookie),
                 address: Some(record.address),
                 family,

@@ -15,7 +15,7 @@ use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::snapshot::Netns;
-use crate::model::{Process, State};
+use crate::model::{NetnsId, Process, State};
 
 const ID: &str = "abort-storm";
 /// Evidence name, counter, and what it means.
@@ -59,7 +59,7 @@ fn suspicion(view: &View<'_>, netns: &Netns) -> Option<String> {
     Some(format!("{percent:.0} % of all connections so far ended by reset"))
 }
 
-fn is_in_use(view: &View<'_>, netns: u64) -> bool {
+fn is_in_use(view: &View<'_>, netns: Option<NetnsId>) -> bool {
     let recent = |age: Option<u32>| age.is_some_and(|ms| ms < IN_USE_MS);
     view.now.sockets.iter().filter(|s| s.netns == netns).any(|s| match s.state {
         State::SynSent | State::SynRecv => true,
@@ -112,7 +112,7 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     }
     let subject = match first {
         Some(process) => view.subject_of(process, netns.inode),
-        None => Subject { netns: (netns.inode != 0).then_some(netns.inode), ..Subject::default() },
+        None => Subject { netns: netns.inode, ..Subject::default() },
     };
     let mut finding = Finding::new(ID, severity, 0.8, summary)
         .because(because)
@@ -164,14 +164,14 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
 }
 
 /// The owners of the listeners of a namespace, in the order of their rows.
-fn listening<'a>(view: &View<'a>, netns: u64) -> Vec<&'a Process> {
+fn listening<'a>(view: &View<'a>, netns: Option<NetnsId>) -> Vec<&'a Process> {
     let listeners = view.active().filter(|s| s.netns == netns && s.state == State::Listen);
     listeners.filter_map(|s| listener_owner::Owner::of(view, &[s])).map(|o| o.process).collect()
 }
 
 /// Owners of connections that were open in the first sample and are gone in the second without leaving a TIME_WAIT at
 /// either end; the one with most of them first. Whoever closes second leaves none either, so this is a hint.
-fn vanished<'a>(view: &View<'a>, netns: u64) -> Vec<(&'a Process, u64)> {
+fn vanished<'a>(view: &View<'a>, netns: Option<NetnsId>) -> Vec<(&'a Process, u64)> {
     let Some(before) = view.before else { return Vec::new() };
     let mut counts: BTreeMap<u32, (&'a Process, u64)> = BTreeMap::new();
     for socket in before.sockets.iter().filter(|s| s.netns == netns && s.state == State::Established) {

@@ -16,7 +16,7 @@ use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Endpoint, Socket, State};
+use crate::model::{Endpoint, NetnsId, Socket, State};
 
 const ID: &str = "accept-queue-overflow";
 
@@ -148,7 +148,7 @@ fn finding(
     view: &View<'_>,
     queue: &Queue<'_>,
     stands: &[Stand<'_>],
-    callers: &FxHashMap<(u64, Endpoint), u64>,
+    callers: &FxHashMap<(Option<NetnsId>, Endpoint), u64>,
 ) -> Finding {
     let worst = &stands[0];
     let (at, netns) = (queue.local, queue.netns);

@@ -13,12 +13,12 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
-use crate::model::Socket;
+use crate::model::{NetnsId, Socket};
 
 const ID: &str = "bind-before-connect";
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut by_owner: BTreeMap<(u64, u32), Vec<&Socket>> = BTreeMap::new();
+    let mut by_owner: BTreeMap<(Option<NetnsId>, u32), Vec<&Socket>> = BTreeMap::new();
     for (socket, role) in view.rows() {
         if role != Role::Client || socket.inode == 0 {
             continue;
@@ -83,7 +83,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 }
 
 /// The ports of all clients of a namespace that still hold theirs.
-fn used_ports(view: &View<'_>, netns: u64) -> BTreeSet<u16> {
+fn used_ports(view: &View<'_>, netns: Option<NetnsId>) -> BTreeSet<u16> {
     let clients = view.rows().filter(|(s, role)| *role == Role::Client && s.inode != 0 && s.netns == netns);
     clients.map(|(s, _)| s.local.port).collect()
 }

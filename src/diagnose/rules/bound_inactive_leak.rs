@@ -11,11 +11,11 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
-use crate::model::{Socket, State};
+use crate::model::{NetnsId, Socket, State};
 
 const ID: &str = "bound-inactive-leak";
 /// Namespace, process and user of a socket.
-type Owner = (u64, Option<u32>, Option<u32>);
+type Owner = (Option<NetnsId>, Option<u32>, Option<u32>);
 /// Programs that keep ports for others on purpose.
 const RESERVERS: [&str; 3] = ["portreserve", "rpcbind", "systemd"];
 /// Percent of the usable ports from which on the loss matters.
@@ -61,8 +61,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         );
         let mut ports: Vec<u16> = rows.iter().map(|s| s.local.port).collect();
         ports.sort_unstable();
-        let subject = process
-            .map_or_else(|| Subject { netns: Some(netns), uid, ..Subject::default() }, |p| view.subject_of(p, netns));
+        let subject =
+            process.map_or_else(|| Subject { netns, uid, ..Subject::default() }, |p| view.subject_of(p, netns));
         findings.push(
             Finding::new(
                 ID,

@@ -20,7 +20,7 @@ use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class, WaitState};
 use crate::diagnose::words;
 use crate::model::socket::AgeBracket;
-use crate::model::{RowKind, Socket, State, TcpInfo};
+use crate::model::{NetnsId, RowKind, Socket, State, TcpInfo};
 
 const ID: &str = "close-wait-leak";
 
@@ -160,7 +160,8 @@ fn newcomers(view: &View<'_>, rows: &[Counted<'_>]) -> i64 {
 fn gone(view: &View<'_>, groups: &BTreeMap<Culprit, Vec<Counted<'_>>>) -> Option<BTreeMap<Culprit, i64>> {
     let before = view.before?;
     let rows = groups.values().flatten();
-    let still: FxHashSet<(u64, u64)> = rows.map(|r| Some((r.socket.netns, r.socket.cookie?))).collect::<Option<_>>()?;
+    let still: FxHashSet<(Option<NetnsId>, u64)> =
+        rows.map(|r| Some((r.socket.netns, r.socket.cookie?))).collect::<Option<_>>()?;
     let mut gone = BTreeMap::new();
     for socket in &before.sockets {
         let counted = old_enough(socket).is_some_and(|(_, certain)| certain);
@@ -351,7 +352,7 @@ fn finding(
     let netns = rows[0].socket.netns;
     let mut subject = match (process, culprit) {
         (Some(p), _) => view.subject_of(p, netns),
-        (None, Culprit::User(uid)) => Subject { netns: (netns != 0).then_some(netns), uid, ..Subject::default() },
+        (None, Culprit::User(uid)) => Subject { netns, uid, ..Subject::default() },
         (None, Culprit::Process(pid)) => Subject { pid: Some(pid), ..Subject::default() },
     };
     subject.pids = pids_of(view, &sockets);

@@ -85,7 +85,7 @@ fn closed(snapshot: &Snapshot) -> Option<Closed> {
             continue;
         }
         let netns = snapshot.processes.get(&pid).and_then(|f| f.netns);
-        if netns.is_some_and(|n| snapshot.netns(n).is_some()) {
+        if netns.is_some_and(|n| snapshot.netns(Some(n)).is_some()) {
             all.entry(pid).or_default().entry(holder.inode).or_insert(holder.fd);
         }
     }
@@ -124,7 +124,7 @@ fn finding(view: &View<'_>, pid: u32, sockets: &BTreeMap<u64, u32>, growth: Opti
         "descriptors of TCP \
                                    connections that no longer exist",
     );
-    let netns = view.process(pid).and_then(|f| f.netns).unwrap_or(0);
+    let netns = view.process(pid).and_then(|f| f.netns);
     let finding = Finding::new(ID, severity, confidence, format!("{who} keeps {descriptors}{}", share.words()))
         .because(reason)
         .subject(process.map_or_else(Default::default, |p| view.subject_of(p, netns)))
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn sockets_of_a_namespace_that_was_not_read_are_not_dead() {
-        for netns in [None, Some(99)] {
+        for netns in [None, crate::model::NetnsId::new(99)] {
             let mut world = world(&[100]);
             world.now.processes.get_mut(&812).unwrap().netns = netns;
             assert_eq!(world.later(2000).check(check), Outcome::default());

@@ -17,7 +17,7 @@ use crate::diagnose::retries;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Endpoint, Process, Socket, State, TimerKind};
+use crate::model::{Endpoint, NetnsId, Process, Socket, State, TimerKind};
 
 const ID: &str = "dead-peer-retransmit";
 const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait1];
@@ -28,7 +28,7 @@ const BACKOFF_HIGH_SOCKETS: usize = 2;
 const SILENCE_HIGH_MS: u64 = 60_000;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut peers: BTreeMap<(u64, IpAddr), Vec<&Socket>> = BTreeMap::new();
+    let mut peers: BTreeMap<(Option<NetnsId>, IpAddr), Vec<&Socket>> = BTreeMap::new();
     let mut without_ages = 0u64;
     for socket in view.active().filter(|s| repeats(view, s)) {
         match is_silent(socket) {
@@ -89,7 +89,7 @@ fn gives_up_in_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
 fn finding(
     view: &View<'_>,
     ends: &Peers<'_, '_>,
-    netns: u64,
+    netns: Option<NetnsId>,
     peer: IpAddr,
     rows: &[&Socket],
     silent_peers: u64,
@@ -145,7 +145,7 @@ fn finding(
         pids: if pids.len() > 1 { pids } else { Vec::new() },
         ..match first {
             Some(process) => view.subject_of(process, netns),
-            None => Subject { netns: (netns != 0).then_some(netns), uid: rows[0].uid, ..Subject::default() },
+            None => Subject { netns, uid: rows[0].uid, ..Subject::default() },
         }
     };
     let timeout = info(|i| i.rto_us().map(|us| u64::from(us) / 1000)).max();

@@ -82,7 +82,7 @@ fn finding(view: &View<'_>, route: &Route<'_>, severity: Severity) -> Finding {
     )
     .because(reason)
     .subject(Subject {
-        netns: Some(route.netns),
+        netns: route.netns,
         pid: lead.map(|c| c.pid),
         comm: lead.map(|c| c.comm.clone()),
         pids: owners.iter().map(|c| c.pid).collect(),

@@ -115,7 +115,7 @@ fn kinds(view: &View<'_>, near: &BTreeMap<u32, Use>) -> BTreeMap<u32, Kinds> {
     let owners = &view.now.owners;
     let fresh = |pid: &u32| {
         let netns = view.process(*pid).and_then(|f| f.netns);
-        let elsewhere = netns.is_some_and(|n| view.now.netns(n).is_none());
+        let elsewhere = netns.is_some_and(|n| view.now.netns(Some(n)).is_none());
         let closed_tcp = view.now.closed_tcp.as_ref().filter(|_| !elsewhere).map(|_| 0);
         (*pid, Kinds { closed_tcp, elsewhere, ..Kinds::default() })
     };
@@ -155,7 +155,7 @@ fn of_process(view: &View<'_>, pid: u32, this: &Use, kinds: Option<&Kinds>) -> O
         .because("the kernel's own count against the kernel's own limit")
         .subject(process.map_or_else(
             || Subject { pid: Some(pid), ..Subject::default() },
-            |p| view.subject_of(p, view.process(pid).and_then(|f| f.netns).unwrap_or(0)),
+            |p| view.subject_of(p, view.process(pid).and_then(|f| f.netns)),
         ))
         .evidence("fd_used", Evidence::Count(used))
         .evidence("fd_soft_limit", Evidence::Count(limit))
@@ -326,7 +326,7 @@ mod tests {
     fn a_process_of_a_namespace_that_was_not_read_is_that_ones_business() {
         let mut world = world(8);
         let facts = world.now.processes.get_mut(&812).unwrap();
-        (facts.fd_soft, facts.netns) = (Some(8), Some(99));
+        (facts.fd_soft, facts.netns) = (Some(8), crate::model::NetnsId::new(99));
         // It has come here for the sockets that are listed; what else it holds is not known.
         let evidence = &world.check(check).findings[0].evidence;
         assert!(evidence.contains(&("closed_tcp", Evidence::Unknown)), "{evidence:?}");

@@ -12,14 +12,14 @@ use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
-use crate::model::{OwnerStatus, RowKind, Socket, State, TimerKind};
+use crate::model::{NetnsId, OwnerStatus, RowKind, Socket, State, TimerKind};
 
 const ID: &str = "fin-wait2-held";
 /// `TCP_FIN_TIMEOUT` (`include/net/tcp.h`): after so long the kernel would have dropped an orphan.
 const SILENT_MS: u32 = 60_000;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut groups: BTreeMap<(u64, Option<u32>), Vec<&Socket>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Option<NetnsId>, Option<u32>), Vec<&Socket>> = BTreeMap::new();
     for socket in view.active().filter(|s| is_held(s) && is_silent(s)) {
         let pid = view.holder(socket).map(|p| p.pid);
         groups.entry((socket.netns, pid)).or_default().push(socket);
@@ -37,7 +37,7 @@ fn is_silent(socket: &Socket) -> bool {
     socket.info.as_deref().and_then(crate::model::TcpInfo::last_ack_recv_ms).is_some_and(|ms| ms >= SILENT_MS)
 }
 
-fn finding(view: &View<'_>, netns: u64, pid: Option<u32>, rows: &[&Socket]) -> Finding {
+fn finding(view: &View<'_>, netns: Option<NetnsId>, pid: Option<u32>, rows: &[&Socket]) -> Finding {
     let n = rows.len() as u64;
     let before = view
         .before
@@ -65,7 +65,7 @@ fn finding(view: &View<'_>, netns: u64, pid: Option<u32>, rows: &[&Socket]) -> F
     let keepalive = rows.iter().filter(|s| s.timer.is_some_and(|t| t.kind == TimerKind::Keepalive)).count() as u64;
     let subject = match process {
         Some(process) => view.subject_of(process, netns),
-        None => Subject { netns: (netns != 0).then_some(netns), uid: rows[0].uid, ..Subject::default() },
+        None => Subject { netns, uid: rows[0].uid, ..Subject::default() },
     };
     let mut finding = Finding::new(ID, severity, 0.9, format!("{who} keeps {half}{silent}: {peer}"))
         .because("the process sent its FIN, holds the socket, and nothing came for a minute or more")

@@ -13,7 +13,7 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::sysctl::Sysctl;
-use crate::model::{RowKind, Socket, State};
+use crate::model::{NetnsId, RowKind, Socket, State};
 
 const ID: &str = "fin-wait2-orphan-pileup";
 /// `TCP_FIN_TIMEOUT`, where the sysctl cannot be read.
@@ -22,7 +22,7 @@ const FIN_TIMEOUT_SECONDS: u64 = 60;
 const SETTLED_MS: u64 = 1000;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut totals: FxHashMap<u64, u64> = FxHashMap::default();
+    let mut totals: FxHashMap<Option<NetnsId>, u64> = FxHashMap::default();
     for socket in view.active().filter(|s| is_settled(view, s)) {
         *totals.entry(socket.netns).or_default() += 1;
     }
@@ -31,7 +31,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         return Outcome::default();
     }
     let mut findings = Vec::new();
-    let mut largest_done: Vec<u64> = Vec::new();
+    let mut largest_done: Vec<Option<NetnsId>> = Vec::new();
     for group in closing::groups(view, |s| s.kind == RowKind::TimeWaitMini) {
         let time_wait = group.rows.iter().filter(|s| s.state == State::TimeWait).count() as u64;
         let rows: Vec<&Socket> = group.rows.iter().copied().filter(|s| is_settled(view, s)).collect();

@@ -19,7 +19,7 @@ use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::snapshot::Snapshot;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Endpoint, Process, Socket, State};
+use crate::model::{Endpoint, NetnsId, Process, Socket, State};
 
 const ID: &str = "half-open-mirror-missing";
 const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait2];
@@ -72,7 +72,7 @@ fn is_forgotten(view: &View<'_>, socket: &Socket) -> bool {
 
 /// Which addresses lead to this host, and which rewriting may hide the other half.
 struct Places {
-    local: FxHashSet<(u64, IpAddr)>,
+    local: FxHashSet<(Option<NetnsId>, IpAddr)>,
     /// Every namespace that a known process lives in was read.
     all_read: bool,
 }
@@ -126,7 +126,7 @@ fn all_read(snapshot: &Snapshot) -> bool {
     snapshot.netns_not_scanned == 0
         && snapshot.owners.collected
         && snapshot.owners.unreadable == 0
-        && snapshot.processes.values().all(|p| p.netns.is_some_and(|n| snapshot.netns(n).is_some()))
+        && snapshot.processes.values().all(|p| p.netns.is_some_and(|n| snapshot.netns(Some(n)).is_some()))
 }
 
 fn finding<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, group: &Group<'_>) -> Finding {
@@ -284,12 +284,12 @@ mod tests {
     fn addresses_that_may_lead_elsewhere_count_only_when_every_namespace_was_read() {
         let own = || {
             let mut world = world([row(State::Established, "10.0.0.1:5000", "10.0.0.1:7000")]);
-            world.now.processes.values_mut().for_each(|p| p.netns = Some(NETNS));
+            world.now.processes.values_mut().for_each(|p| p.netns = NETNS);
             world
         };
         assert_eq!(own().later(2000).check(check).findings.len(), 1);
         let mut container = own();
-        container.now.processes.get_mut(&812).unwrap().netns = Some(NETNS + 1);
+        container.now.processes.get_mut(&812).unwrap().netns = NetnsId::new(2);
         assert_eq!(container.later(2000).check(check), Outcome::default());
         let mut unknown = own();
         unknown.now.processes.get_mut(&812).unwrap().netns = None;

@@ -13,7 +13,7 @@ use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Socket, State};
+use crate::model::{NetnsId, Socket, State};
 
 const ID: &str = "idle-no-keepalive";
 
@@ -21,10 +21,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut idle = Vec::new();
     let (mut without_ages, mut without_limit) = (0u64, 0u64);
     // Rows come by namespace, so that the sysctl is looked up once for each.
-    let mut limit: (u64, Option<u64>) = (u64::MAX, None);
+    let mut limit: (Option<Option<NetnsId>>, Option<u64>) = (None, None);
     for socket in view.now.sockets.iter().filter(|s| is_unwatched(s)) {
-        if limit.0 != socket.netns {
-            limit = (socket.netns, keepalive_ms(view, socket.netns));
+        if limit.0 != Some(socket.netns) {
+            limit = (Some(socket.netns), keepalive_ms(view, socket.netns));
         }
         match (idle_ms(socket), limit.1) {
             (None, _) => without_ages += 1,
@@ -60,7 +60,7 @@ fn idle_ms(socket: &Socket) -> Option<u64> {
     Some(u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?)))
 }
 
-fn keepalive_ms(view: &View<'_>, netns: u64) -> Option<u64> {
+fn keepalive_ms(view: &View<'_>, netns: Option<NetnsId>) -> Option<u64> {
     view.netns(netns)?.sysctl(Sysctl::Ipv4TcpKeepaliveTime).map(|seconds| seconds.saturating_mul(1000))
 }
 

@@ -125,7 +125,7 @@ fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(
     let disordered = rows.iter().filter_map(|s| s.info.as_deref()?.rcv_ooopack()).map(u64::from).reduce(|a, b| a + b);
     let subject = match group {
         Some(group) => group.subject(view),
-        None => Subject { netns: (netns.inode != 0).then_some(netns.inode), ..Subject::default() },
+        None => Subject { netns: netns.inode, ..Subject::default() },
     };
     let mut finding = Finding::new(ID, severity, if group.is_some() { 0.8 } else { 0.5 }, summary)
         .because(match group {

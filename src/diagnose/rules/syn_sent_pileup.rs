@@ -18,7 +18,7 @@ use crate::diagnose::retries;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::Counter;
-use crate::model::{Endpoint, Process, Socket, State};
+use crate::model::{Endpoint, NetnsId, Process, Socket, State};
 
 const ID: &str = "syn-sent-pileup";
 /// One or none is ordinary loss.
@@ -28,7 +28,7 @@ const SCAN: usize = 16;
 
 /// Attempts to one destination that nobody answers.
 struct Group<'a> {
-    netns: u64,
+    netns: Option<NetnsId>,
     to: Endpoint,
     rows: Vec<&'a Socket>,
     /// Connections to the same destination that got through.
@@ -44,7 +44,7 @@ fn is_answered(socket: &Socket) -> bool {
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut places: BTreeMap<(u64, Endpoint), Vec<&Socket>> = BTreeMap::new();
+    let mut places: BTreeMap<(Option<NetnsId>, Endpoint), Vec<&Socket>> = BTreeMap::new();
     for socket in view.active() {
         if socket.state == State::SynSent && socket.timer.is_some_and(|t| t.retransmits >= REPEATS) {
             places.entry((socket.netns, socket.peer.normalised())).or_default().push(socket);
@@ -53,8 +53,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     if places.is_empty() {
         return Outcome::default();
     }
-    let wanted: FxHashSet<(u64, IpAddr)> = places.keys().map(|(netns, to)| (*netns, to.addr)).collect();
-    let mut answered: FxHashMap<(u64, IpAddr), FxHashMap<u16, u64>> = FxHashMap::default();
+    let wanted: FxHashSet<(Option<NetnsId>, IpAddr)> = places.keys().map(|(netns, to)| (*netns, to.addr)).collect();
+    let mut answered: FxHashMap<(Option<NetnsId>, IpAddr), FxHashMap<u16, u64>> = FxHashMap::default();
     let mut held_by: FxHashMap<u32, u64> = FxHashMap::default();
     for socket in &view.now.sockets {
         for process in view.processes(socket) {
@@ -99,7 +99,7 @@ fn findings(view: &View<'_>, groups: &[Group<'_>], held_by: &FxHashMap<u32, u64>
         let pid = g.owners.first().map(|(p, _)| p.pid)?;
         (g.rows.len() == 1 && g.successes == 0 && singles.get(&pid).is_some_and(|n| *n >= SCAN)).then_some(pid)
     };
-    let mut networks: FxHashMap<(u64, IpAddr), FxHashSet<IpAddr>> = FxHashMap::default();
+    let mut networks: FxHashMap<(Option<NetnsId>, IpAddr), FxHashSet<IpAddr>> = FxHashMap::default();
     for group in groups {
         networks.entry((group.netns, network(group.to.addr))).or_default().insert(group.to.addr);
     }
@@ -155,7 +155,7 @@ fn subject(view: &View<'_>, group: &Group<'_>) -> Subject {
     let mut pids: Vec<u32> = group.owners.iter().map(|(p, _)| p.pid).collect();
     pids.sort_unstable();
     let named = group.owners.first().map_or_else(
-        || Subject { netns: (group.netns != 0).then_some(group.netns), uid: group.rows[0].uid, ..Subject::default() },
+        || Subject { netns: group.netns, uid: group.rows[0].uid, ..Subject::default() },
         |(process, _)| view.subject_of(process, group.netns),
     );
     let mut sources: Vec<IpAddr> = group.rows.iter().map(|s| s.local.addr.to_canonical()).collect();

@@ -15,7 +15,7 @@ use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::snapshot::Netns;
 use crate::model::sysctl::{RESERVED_PORTS, Sysctl};
-use crate::model::{Process, State};
+use crate::model::{NetnsId, Process, State};
 
 const ID: &str = "sysctl-hazard";
 /// RFC 1122 asks for 100 s of retransmissions; so many give 102 s (`tcp_model_timeout`).
@@ -203,7 +203,7 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
 }
 
 /// Whether an accept queue of the namespace is full now, or dropped between the samples.
-fn overflows(view: &View<'_>, netns: u64) -> bool {
+fn overflows(view: &View<'_>, netns: Option<NetnsId>) -> bool {
     view.delta(netns, Counter::TcpExtListenOverflows).is_some_and(|n| n > 0)
         || view
             .now
@@ -223,11 +223,7 @@ fn finding(netns: &Netns, hazard: Hazard) -> Finding {
     let default = hazard.default.map_or_else(String::new, |d| format!(" (default {d})"));
     Finding::new(ID, hazard.severity, 0.99, format!("{name} = {}{default} {}", hazard.value, hazard.does))
         .because("the value was read inside the namespace that is diagnosed")
-        .subject(Subject {
-            netns: (netns.inode != 0).then_some(netns.inode),
-            object: Some(name.clone()),
-            ..Subject::default()
-        })
+        .subject(Subject { netns: netns.inode, object: Some(name.clone()), ..Subject::default() })
         .evidence("value", Evidence::Count(hazard.value))
         .evidence("default", Evidence::count(hazard.default))
         .evidence("file", Evidence::Text(format!("/proc/sys/net/{}", hazard.sysctl)))
@@ -276,11 +272,7 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
             "the range, the reserved ports and the listeners were read; whether a port was chosen on purpose is \
                   not known",
         )
-        .subject(Subject {
-            netns: (netns.inode != 0).then_some(netns.inode),
-            object: Some(object),
-            ..Subject::default()
-        })
+        .subject(Subject { netns: netns.inode, object: Some(object), ..Subject::default() })
         .evidence("count", Evidence::Count(n))
         .evidence("listeners", Evidence::List(list))
         .evidence("port_range", Evidence::Text(format!("{low}-{high}")))

@@ -8,6 +8,7 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::view::View;
+use crate::model::NetnsId;
 use crate::model::counter::{Counter, SockStat};
 use crate::model::sysctl::Sysctl;
 
@@ -52,7 +53,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 },
             )
             .because("the kernel counts both the entries and what did not fit")
-            .subject(Subject { netns: Some(netns.inode), object: Some("net.ipv4.tcp_max_tw_buckets".into()), ..Subject::default() })
+            .subject(Subject { netns: netns.inode, object: Some("net.ipv4.tcp_max_tw_buckets".into()), ..Subject::default() })
             .evidence("time_wait", Evidence::Count(now))
             .evidence("limit", Evidence::Count(limit))
             .evidence("overflows", Evidence::count(overflows))
@@ -75,7 +76,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 
 /// Whether those that enter at this rate stay for their minute: the number grows as fast as they enter, at least by half.
 /// Where ports are used again at once (`tcp_tw_reuse`, a newer SYN) it does not.
-fn stay(view: &View<'_>, netns: u64, now: u64, rate: f64) -> bool {
+fn stay(view: &View<'_>, netns: Option<NetnsId>, now: u64, rate: f64) -> bool {
     let before = view.before.and_then(|b| b.netns(netns)).and_then(|n| n.sockstat(SockStat::TcpTw));
     let (Some(before), Some(ms)) = (before, view.interval_ms()) else { return true };
     now.saturating_sub(before) as f64 * 1000.0 / ms as f64 * 2.0 >= rate

@@ -49,7 +49,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 |c| c.reason.clone(),
             ))
             .subject(Subject {
-                netns: Some(route.netns),
+                netns: route.netns,
                 pid: lead.map(|c| c.pid),
                 comm: lead.map(|c| c.comm.clone()),
                 source: Some(route.source),

@@ -18,7 +18,7 @@ use crate::diagnose::ports;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::Counter;
-use crate::model::{Endpoint, Socket, State};
+use crate::model::{Endpoint, NetnsId, Socket, State};
 
 const ID: &str = "time-wait-server-churn";
 /// Fewer are not worth a line.
@@ -27,7 +27,7 @@ const WORTH: usize = 100;
 const PEER_LIMIT: usize = 14_116;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut by_listener: BTreeMap<(u64, Endpoint), Vec<&Socket>> = BTreeMap::new();
+    let mut by_listener: BTreeMap<(Option<NetnsId>, Endpoint), Vec<&Socket>> = BTreeMap::new();
     for (socket, role) in view.restless_rows() {
         if let (State::TimeWait, Role::Server(i)) = (socket.state, role) {
             let at = view.listeners(socket.netns).get(i).local;
@@ -69,7 +69,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             )
             .because(lead.map_or_else(|| "no process owns the listener any more".to_owned(), |c| c.reason.clone()))
             .subject(Subject {
-                netns: Some(netns),
+                netns,
                 pid: lead.map(|c| c.pid),
                 comm: lead.map(|c| c.comm.clone()),
                 pids: lead.map(|c| c.pids.clone()).unwrap_or_default(),

@@ -20,7 +20,7 @@ const COUNTERS: [Counter; 2] = [Counter::TcpExtPawsTimewait, Counter::TcpExtTcpA
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     for netns in &view.now.netns {
-        let subject = || Subject { netns: Some(netns.inode), ..Subject::default() };
+        let subject = || Subject { netns: netns.inode, ..Subject::default() };
         if netns.sysctl(Sysctl::Ipv4TcpTwRecycle) == Some(1) {
             outcome.findings.push(
                 Finding::new(

@@ -46,7 +46,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut finding = Finding::new(ID, Severity::Info, 0.97, summary)
         .because("looked for twice; the reasons are a list, not a verdict")
         .subject(Subject {
-            netns: (first.netns != 0).then_some(first.netns),
+            netns: first.netns,
             uid: uids.first().copied().filter(|_| uids.len() == 1),
             ..Subject::default()
         })

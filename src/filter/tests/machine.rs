@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::filter::bytecode::MAX_PROGRAM_BYTES;
 use crate::model::column::{NoNames, Row};
-use crate::model::{Endpoint, Holder, OwnerTable, Process, RowKind, Socket};
+use crate::model::{Endpoint, Holder, NetnsId, OwnerTable, Process, RowKind, Socket};
 
 const EVERYTHING: Abilities = Abilities { mark: true, cgroup: true };
 
@@ -36,7 +36,7 @@ impl Entry {
     fn socket(&self) -> Socket {
         let full = matches!(self.kind, RowKind::Full | RowKind::BoundInactive);
         Socket {
-            netns: 1,
+            netns: NetnsId::new(1),
             family: self.family,
             state: match State::from_kernel(self.bit) {
                 State::Close => State::BoundInactive,

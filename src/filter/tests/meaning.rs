@@ -6,7 +6,7 @@ use super::*;
 use crate::model::cgroup::Identity;
 use crate::model::column::{Names as ColumnNames, NoNames, Row};
 use crate::model::{
-    Endpoint, Holder, OwnerTable, Process, RowKind, Socket, TcpInfo, Timer, TimerKind, socket::Congestion,
+    Endpoint, Holder, NetnsId, OwnerTable, Process, RowKind, Socket, TcpInfo, Timer, TimerKind, socket::Congestion,
 };
 
 fn endpoint(addr: &str, port: u16) -> Endpoint {
@@ -16,7 +16,7 @@ fn endpoint(addr: &str, port: u16) -> Endpoint {
 /// An HTTPS connection held by two nginx processes.
 fn https() -> Socket {
     Socket {
-        netns: 4_026_531_840,
+        netns: NetnsId::new(4_026_531_840),
         state: State::Established,
         local: endpoint("10.0.0.1", 443),
         peer: endpoint("192.168.1.9", 50_000),
@@ -122,7 +122,7 @@ fn a_plain_row() {
 
 #[test]
 fn what_is_not_known_fulfils_no_comparison() {
-    let socket = Socket { ifindex: None, cookie: None, mark: None, congestion: None, netns: 0, ..https() };
+    let socket = Socket { ifindex: None, cookie: None, mark: None, congestion: None, netns: None, ..https() };
     let nothing_collected = OwnerTable::default();
     let tests = ["cookie", "mark", "ifindex", "pid", "rtt", "rmem", "netns", "cwnd"];
     for name in tests {
@@ -194,13 +194,13 @@ fn names_of_the_row_and_numbers_of_tcp_info() {
         fn user(&self, _: u32) -> Option<std::rc::Rc<str>> {
             Some("www-data".into())
         }
-        fn interface(&self, _: u64, _: u32) -> Option<std::rc::Rc<str>> {
+        fn interface(&self, _: Option<NetnsId>, _: u32) -> Option<std::rc::Rc<str>> {
             Some("veth12".into())
         }
         fn cgroup(&self, _: u64) -> Option<std::rc::Rc<str>> {
             Some("/system.slice/docker-1.scope".into())
         }
-        fn netns(&self, _: u64) -> Option<std::rc::Rc<str>> {
+        fn netns(&self, _: NetnsId) -> Option<std::rc::Rc<str>> {
             Some("blue".into())
         }
     }

@@ -9,6 +9,7 @@ mod value;
 use std::rc::Rc;
 
 use crate::model::cgroup::{self, Identity};
+use crate::model::id::NetnsId;
 use crate::model::kernel_user::{self, KernelUser};
 use crate::model::owner::{Holder, OwnerStatus, OwnerTable, Process};
 use crate::model::socket::Socket;
@@ -21,7 +22,7 @@ pub trait Names {
     /// Login name of a user id.
     fn user(&self, uid: u32) -> Option<Rc<str>>;
     /// Name of a network interface of a namespace.
-    fn interface(&self, netns: u64, ifindex: u32) -> Option<Rc<str>>;
+    fn interface(&self, netns: Option<NetnsId>, ifindex: u32) -> Option<Rc<str>>;
     /// Path of a cgroup v2 directory by its id.
     fn cgroup(&self, id: u64) -> Option<Rc<str>>;
     /// Unit, container and pod by the same id.
@@ -29,7 +30,7 @@ pub trait Names {
         self.cgroup(id).map(|path| Rc::new(cgroup::of_path(&path)))
     }
     /// Name of a network namespace by its inode.
-    fn netns(&self, inode: u64) -> Option<Rc<str>>;
+    fn netns(&self, inode: NetnsId) -> Option<Rc<str>>;
     /// What in the kernel uses a socket that no process holds.
     fn kernel_user(&self, socket: &Socket) -> Option<KernelUser> {
         kernel_user::find(socket, &[])
@@ -43,13 +44,13 @@ impl Names for NoNames {
     fn user(&self, _: u32) -> Option<Rc<str>> {
         None
     }
-    fn interface(&self, _: u64, _: u32) -> Option<Rc<str>> {
+    fn interface(&self, _: Option<NetnsId>, _: u32) -> Option<Rc<str>> {
         None
     }
     fn cgroup(&self, _: u64) -> Option<Rc<str>> {
         None
     }
-    fn netns(&self, _: u64) -> Option<Rc<str>> {
+    fn netns(&self, _: NetnsId) -> Option<Rc<str>> {
         None
     }
 }

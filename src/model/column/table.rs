@@ -146,10 +146,8 @@ pub static COLUMNS: &[Column] = &[
         |r| Value::Text(r.socket.kind.key().into()),
     ),
     column("netns", Kind::Number, Group::Other, Needs::NONE, "network namespace (inode, or its name)", |r| {
-        if r.socket.netns == 0 {
-            return Value::Unknown;
-        }
-        r.names.netns(r.socket.netns).map_or(Value::Number(r.socket.netns), Value::Name)
+        let Some(id) = r.socket.netns else { return Value::Unknown };
+        r.names.netns(id).map_or(Value::Number(id.get()), Value::Name)
     }),
     column("pid", Kind::Number, Group::Other, Needs::OWNERS, "process ids that hold the socket", |r| {
         Value::Each(r.holders, r.owners, |p, _| Value::Number(p.pid.into()))

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use crate::model::NetnsId;
 use crate::model::cgroup::Runtime;
 use crate::model::column::Row;
 use crate::render::json::object::{Object, key};
@@ -16,7 +17,7 @@ pub(super) fn write(out: &mut Vec<u8>, kind: Option<&'static str>, row: &Row<'_>
     if let Some(kind) = kind {
         object.word(key!("type"), kind);
     }
-    object.value(key!("netns"), &(s.netns != 0).then_some(s.netns))?;
+    object.value(key!("netns"), &s.netns.map(NetnsId::get))?;
     object.word(key!("family"), s.family.key());
     object.state(key!("state"), s.state)?;
     object.word(key!("kind"), s.kind.key());

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::{Attribution, Frame, GroupId, Sighting, Trace};
 use crate::aggregate::flows::{Flow, Ledger};
 use crate::aggregate::tracker::Transition;
-use crate::model::{Gap, State};
+use crate::model::{Gap, NetnsId, State};
 use crate::render::json;
 
 fn stamp(ms: u64) -> Json {
@@ -118,7 +118,7 @@ fn group(id: &GroupId) -> Json {
         GroupId::Endpoint(endpoint, netns) => {
             let mut at = json::endpoint(*endpoint);
             if let Some(inode) = netns {
-                at["netns"] = json!(inode);
+                at["netns"] = json!(inode.get());
             }
             at
         }
@@ -136,7 +136,7 @@ pub fn transition_line(out: &mut dyn Write, frame: &Frame, event: &Transition) -
     let map = object(json!({
         "taken_at": stamp(frame.taken_at_ms),
         "seq": frame.seq,
-        "netns": (event.netns != 0).then_some(event.netns),
+        "netns": event.netns.map(NetnsId::get),
         "cookie": event.cookie.map(|c| format!("{c:#x}")),
         "local": json::endpoint(event.tuple.local),
         "peer": json::endpoint(event.tuple.peer),

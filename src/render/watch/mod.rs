@@ -14,7 +14,7 @@ use crate::aggregate::Counts;
 use crate::aggregate::flows::Ledger;
 use crate::aggregate::tracker::{Matrix, Transition};
 use crate::diagnose::Finding;
-use crate::model::{Endpoint, Family, Gap, OwnerStatus, Socket, State, StateSet};
+use crate::model::{Endpoint, Family, Gap, NetnsId, OwnerStatus, Socket, State, StateSet};
 pub use lines::{end_line, finding_line, gap_line, snapshot_line, transition_line};
 pub use plain::write_block;
 
@@ -82,7 +82,7 @@ pub enum GroupId {
     Likely(Arc<str>),
     Nobody(OwnerStatus),
     /// With its namespace, where several are watched: the same address in two of them is two places.
-    Endpoint(Endpoint, Option<u64>),
+    Endpoint(Endpoint, Option<NetnsId>),
     User(u32),
     Text(Arc<str>),
     None,

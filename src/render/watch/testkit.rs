@@ -5,7 +5,7 @@
 use super::*;
 use crate::aggregate::flows::Flow;
 use crate::diagnose::{Evidence, Severity, Subject};
-use crate::model::{FourTuple, RowKind, Timer, TimerKind};
+use crate::model::{FourTuple, NetnsId, RowKind, Timer, TimerKind};
 
 fn endpoint(text: &str) -> Endpoint {
     let at: std::net::SocketAddr = text.parse().unwrap();
@@ -16,7 +16,7 @@ fn line(state: State, local: &str, peer: &str, whose: Whose, in_state_ms: (u64, 
     let mini = state == State::TimeWait;
     Line {
         socket: Socket {
-            netns: 4_026_531_840,
+            netns: NetnsId::new(4_026_531_840),
             state,
             kind: if mini { RowKind::TimeWaitMini } else { RowKind::Full },
             local: endpoint(local),
@@ -178,7 +178,7 @@ pub(crate) fn frame() -> Frame {
             detail: Vec::new(),
         })),
         events: vec![Transition {
-            netns: 1,
+            netns: NetnsId::new(1),
             cookie: Some(7),
             tuple: FourTuple { local: endpoint("10.0.0.5:41000"), peer: endpoint("10.9.9.9:443"), ifindex: 0 },
             from: Some(State::Established),

@@ -1,0 +1,47 @@
+//! Numbers by which the kernel names things, none of which is ever 0.
+//!
+//! Input: a number as read. Output: the number as a type, `None` for 0, by which the kernel says that there is none.
+//! Not here: names, see [`crate::model::column::Names`].
+
+use std::fmt;
+use std::num::NonZeroU64;
+
+/// Inode of a network namespace, as in `net:[4026531840]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NetnsId(NonZeroU64);
+
+impl NetnsId {
+    /// `None` for 0.
+    #[must_use]
+    pub const fn new(inode: u64) -> Option<NetnsId> {
+        match NonZeroU64::new(inode) {
+            Some(inode) => Some(NetnsId(inode)),
+            None => None,
+        }
+    }
+
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for NetnsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_is_no_number_and_none_takes_no_room() {
+        assert_eq!(NetnsId::new(0), None);
+        assert_eq!(NetnsId::new(4_026_531_840).map(NetnsId::get), Some(4_026_531_840));
+        assert_eq!(NetnsId::new(7).unwrap().to_string(), "7");
+        assert!(None < NetnsId::new(1) && NetnsId::new(1) < NetnsId::new(2));
+        assert_eq!(size_of::<Option<NetnsId>>(), size_of::<u64>());
+    }
+}
