@@ -41,7 +41,7 @@ pub fn parse(text: &str, resolver: &dyn Resolver) -> Result<Expr, ParseError> {
     }
     let mut parser = Parser { tokens: &tokens, next: 0, end: text.trim_end().len(), depth: 0, resolver };
     parser
-        .or()
+        .whole()
         .and_then(|expr| match parser.peek() {
             None => Ok(expr),
             Some(token) => Err((token.at.clone(), Problem::new("this `)` closes nothing", "and, or, or the end"))),
@@ -55,6 +55,18 @@ type Parsed<T> = Result<T, (Range<usize>, Problem)>;
 enum Clause {
     Only(StateSet),
     Without(StateSet),
+}
+
+impl Clause {
+    /// The states of a run of clauses with nothing in between: `state A state B` is either, `exclude C` takes away.
+    fn after(self, before: Option<StateSet>) -> StateSet {
+        match (self, before) {
+            (Clause::Only(set), None) => set,
+            (Clause::Without(set), None) => set.complement(),
+            (Clause::Only(set), Some(before)) => before.union(set),
+            (Clause::Without(set), Some(before)) => before.intersection(set.complement()),
+        }
+    }
 }
 
 struct Parser<'a> {
@@ -112,6 +124,23 @@ impl<'a> Parser<'a> {
         Err((self.here(), Problem::new(self.found(), expected)))
     }
 
+    /// The whole filter. In ss (`misc/ss.c`, main) the clauses about states in front are no part of the expression: they
+    /// hold for all of it, so that `state A x or y` is `state A and (x or y)`. With a word in between, as in
+    /// `state A and x or y`, which ss does not read, they bind as everything else.
+    fn whole(&mut self) -> Parsed<Expr> {
+        let mut states = None;
+        while let Some(clause) = self.state_clause()? {
+            states = Some(clause.after(states));
+        }
+        match states {
+            Some(states) if self.starts_a_part() => Ok(Expr::and(vec![Expr::states(states), self.or()?])),
+            _ => {
+                self.next = 0;
+                self.or()
+            }
+        }
+    }
+
     fn or(&mut self) -> Parsed<Expr> {
         let mut parts = vec![self.and()?];
         while self.take(&Tok::Or, "or").is_some() {
@@ -120,8 +149,7 @@ impl<'a> Parser<'a> {
         Ok(Expr::or(parts))
     }
 
-    /// Parts joined by `and` or by nothing. State clauses that follow each other without a word between them add up, as
-    /// in ss (`misc/ss.c`, main): `state A state B` is either, `exclude C` takes away.
+    /// Parts joined by `and` or by nothing. State clauses that follow each other without a word between them add up.
     fn and(&mut self) -> Parsed<Expr> {
         let mut parts = Vec::new();
         let mut run: Option<StateSet> = None;
@@ -129,12 +157,7 @@ impl<'a> Parser<'a> {
         loop {
             if let Some(clause) = self.state_clause()? {
                 let before = run.filter(|_| !joined);
-                let set = match (clause, before) {
-                    (Clause::Only(set), None) => set,
-                    (Clause::Without(set), None) => set.complement(),
-                    (Clause::Only(set), Some(before)) => before.union(set),
-                    (Clause::Without(set), Some(before)) => before.intersection(set.complement()),
-                };
+                let set = clause.after(before);
                 if before.is_some() {
                     parts.pop();
                 }
@@ -153,7 +176,7 @@ impl<'a> Parser<'a> {
 
     fn starts_a_part(&self) -> bool {
         match self.peek().map(|t| &t.tok) {
-            Some(Tok::Word { text, quoted: false }) => !matches!(text.as_str(), "or" | "OR"),
+            Some(Tok::Word { text, quoted: false }) => !matches!(text.as_str(), "and" | "AND" | "or" | "OR"),
             Some(Tok::Word { .. } | Tok::Open | Tok::Not | Tok::Op(_)) => true,
             Some(Tok::Close | Tok::And | Tok::Or) | None => false,
         }

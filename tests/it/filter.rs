@@ -16,8 +16,9 @@ use tcpstate::filter::{Abilities, Compiled, Expr, NoResolver, Test, compile, par
 use tcpstate::model::column::{NoNames, Row};
 use tcpstate::model::{OwnerTable, Socket, State, StateSet};
 
+use crate::harness::oracle::installed;
 use crate::harness::sock::Sock;
-use crate::harness::{in_netns, skip};
+use crate::harness::{finish, in_netns, skip};
 use crate::states;
 
 fn dump(channel: &mut Channel, walk: Walk, states: StateSet, bytecode: &[u8]) -> Result<Vec<Socket>, String> {
@@ -291,5 +292,49 @@ fn the_longest_program_is_accepted() {
             assert_eq!(run(&mut channel, &compiled, &expr).len(), rows);
         }
         drop(listener);
+    });
+}
+
+/// Local and peer address of every row that a program prints, sorted.
+fn pairs(command: &mut std::process::Command, skip: usize) -> Vec<(String, String)> {
+    let output = finish(command);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    let mut pairs: Vec<(String, String)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace().skip(skip);
+            // ss writes the address of a listener for both families as a star.
+            let mut word = || Some(words.next()?.replace("[::]:", "*:"));
+            Some((word()?, word()?))
+        })
+        .collect();
+    pairs.sort();
+    pairs
+}
+
+#[test]
+fn states_in_front_select_what_ss_selects() {
+    if !installed("ss") {
+        skip("ss is not installed");
+        return;
+    }
+    in_netns(|ns| {
+        let _socks = peculiar();
+        for (filter, some) in [
+            ("state established sport = 6001 or sport = 6002", 4),
+            ("state established dport = 6001 or sport = 6002", 4),
+            ("state listening sport = 6001 or sport = 6002", 2),
+            ("exclude listening sport = 6001 or sport = 6002", 4),
+            ("state established state listening sport = 6001 or sport = 6003", 6),
+            ("state connected exclude established sport = 6001 or sport = 6002", 0),
+        ] {
+            let words: Vec<&str> = filter.split(' ').collect();
+            // Of several states ss prints which it is.
+            let netid = usize::from(filter.starts_with("exclude") || filter.matches("state").count() > 1);
+            let theirs = pairs(ns.command("ss").args(["-tnaH"]).args(&words), 2 + netid);
+            let ours = pairs(ns.product().args(["list", "-H", "-c", "local,peer"]).args(&words), 0);
+            assert_eq!((ours.len(), &ours), (some, &theirs), "{filter}");
+        }
     });
 }

@@ -92,6 +92,30 @@ fn states_in_a_row_add_up_as_in_ss() {
 }
 
 #[test]
+fn states_in_front_hold_for_the_whole_filter_as_in_ss() {
+    let both = "(sport = 1 or sport = 2)";
+    reads("state established sport 1 or sport 2", &format!("state established and {both}"));
+    reads("state established ( sport 1 or sport 2 )", &format!("state established and {both}"));
+    reads("state established state listen sport 1 or sport 2", &format!("state established,listen and {both}"));
+    reads("exclude listen sport 1 or sport 2", &format!("exclude listen and {both}"));
+    reads("established sport 1 or sport 2", &format!("state established and {both}"));
+    reads(
+        "state established sport 1 sport 2 or sport 3",
+        "state established and (sport = 1 and sport = 2 or sport = 3)",
+    );
+    reads("state established not sport 1 or sport 2", "state established and (not sport = 1 or sport = 2)");
+    reads("state established sport 1", "state established and sport = 1");
+    // Not ss: a word stands behind the states, or something before them.
+    reads("state established and sport 1 or sport 2", "state established and sport = 1 or sport = 2");
+    reads("state established or sport 2", "state established or sport = 2");
+    reads("sport 1 state established or sport 2", "sport = 1 and state established or sport = 2");
+    reads("sport 1 or state established sport 2 or sport 3", {
+        "sport = 1 or state established and sport = 2 or sport = 3"
+    });
+    reads("(state established sport 1 or sport 2)", "state established and sport = 1 or sport = 2");
+}
+
+#[test]
 fn endpoints() {
     for (text, canonical) in [
         ("src 10.1.2.3/8", "src = 10.0.0.0/8"),
