@@ -2,7 +2,9 @@
 //!
 //! Comes in: what a rule worked out. Goes out: one value that every output draws. Never here: how a rule decides.
 
-use crate::model::{Endpoint, NetnsId, Socket};
+use std::net::IpAddr;
+
+use crate::model::{Endpoint, NetnsId, Socket, State, StateSet};
 
 /// How bad it is (diagnosis 0.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +78,78 @@ pub struct Subject {
     pub object: Option<String>,
 }
 
+/// States in which a process usually holds the socket. In the others `close()` was called, or `accept()` was not.
+const HELD: StateSet = StateSet::of(&[
+    State::Listen,
+    State::SynSent,
+    State::Established,
+    State::CloseWait,
+    State::BoundInactive,
+    State::Close,
+]);
+
+/// Which sockets something is about; what does not narrow the selection is `None` or empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    pub states: Option<StateSet>,
+    pub netns: Option<NetnsId>,
+    /// The listener and the connections to it.
+    pub listener: Option<Endpoint>,
+    /// Port 0 is any port.
+    pub destination: Option<Endpoint>,
+    pub source: Option<IpAddr>,
+    /// Held by one of these.
+    pub pids: Vec<u32>,
+}
+
+impl Rows {
+    /// Every socket.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        Rows { netns: None, ..self.clone() } == Rows::default()
+    }
+
+    /// Whether a socket with these holders is one of them.
+    #[must_use]
+    pub fn includes(&self, socket: &Socket, mut holders: impl Iterator<Item = u32>) -> bool {
+        let same = |a: IpAddr, b: IpAddr| a.to_canonical() == b.to_canonical();
+        self.states.is_none_or(|s| s.contains(socket.state))
+            && self.netns.is_none_or(|n| Some(n) == socket.netns)
+            && self.listener.is_none_or(|at| {
+                at.port == socket.local.port && (at.addr.is_unspecified() || same(at.addr, socket.local.addr))
+            })
+            && self
+                .destination
+                .is_none_or(|to| same(to.addr, socket.peer.addr) && (to.port == 0 || to.port == socket.peer.port))
+            && self.source.is_none_or(|from| same(from, socket.local.addr))
+            && (self.pids.is_empty() || holders.any(|pid| self.pids.contains(&pid)))
+    }
+
+    /// The same in the filter language, one part per fact.
+    #[must_use]
+    pub fn filter(&self, several_namespaces: bool) -> Vec<String> {
+        let mut parts = Vec::new();
+        parts.extend(self.states.map(|s| format!("state {s}")));
+        parts
+            .extend(self.listener.map(|at| {
+                if at.addr.is_unspecified() { format!("sport = :{}", at.port) } else { format!("src {at}") }
+            }));
+        parts.extend(self.destination.map(|to| match to.port {
+            0 => format!("dst {}", to.addr),
+            _ => format!("dst {to}"),
+        }));
+        parts.extend(self.source.map(|from| format!("src {from}")));
+        let pids: Vec<String> = self.pids.iter().map(|pid| format!("pid = {pid}")).collect();
+        match &pids[..] {
+            [] => {}
+            [one] => parts.push(one.clone()),
+            several => parts.push(format!("({})", several.join(" or "))),
+        }
+        parts.extend(self.netns.filter(|_| several_namespaces).map(|inode| format!("netns = {inode}")));
+        parts
+    }
+}
+
 /// One number or word of evidence.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Evidence {
@@ -133,6 +207,8 @@ pub struct Finding {
     /// One sentence: what is wrong, with whom, in numbers. No full stop.
     pub summary: String,
     pub subject: Subject,
+    /// States of the sockets it is about; `None` when the state does not matter.
+    pub states: Option<StateSet>,
     /// Names are snake_case with units, in the order of their importance.
     pub evidence: Vec<(&'static str, Evidence)>,
     /// Two plain sentences from the TCP state machine.
@@ -160,6 +236,7 @@ impl Finding {
             confidence_reason: String::new(),
             summary: summary.into(),
             subject: Subject::default(),
+            states: None,
             evidence: Vec::new(),
             why: String::new(),
             remedy: Vec::new(),
@@ -168,6 +245,22 @@ impl Finding {
             topic: None,
             inspect: Vec::new(),
         }
+    }
+
+    /// The sockets to show to somebody who wants to see what the finding is about.
+    #[must_use]
+    pub fn rows(&self) -> Rows {
+        let subject = &self.subject;
+        let Subject { netns, listener, destination, source, .. } = *subject;
+        // The listener or the destination finds what no process holds any more, or none yet.
+        let held = self.states.is_some_and(|s| s.intersection(HELD.complement()) == StateSet::EMPTY);
+        let by_process = listener.is_none() && (destination.is_none() || held);
+        let pids = match &subject.pids[..] {
+            _ if !by_process => Vec::new(),
+            [] => subject.pid.into_iter().collect(),
+            pids => pids.to_vec(),
+        };
+        Rows { states: self.states, netns, listener, destination, source, pids }
     }
 
     #[must_use]
@@ -223,5 +316,59 @@ impl Finding {
     pub fn inspect(mut self, pid: u32, sockets: &[&Socket]) -> Finding {
         self.inspect.push((pid, sockets.iter().map(|s| s.inode).filter(|i| *i != 0).collect()));
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_selects_the_sockets_it_is_about() {
+        let at = |text: &str| {
+            let at: std::net::SocketAddr = text.parse().unwrap();
+            Endpoint::new(at.ip(), at.port())
+        };
+        let subject = |s: Subject| Finding::new("r", Severity::Info, 1.0, "s").subject(s);
+        let socket = |state, local, peer| Socket { state, local: at(local), peer: at(peer), ..Socket::default() };
+        let leak = Finding {
+            states: Some(StateSet::of(&[State::CloseWait])),
+            ..subject(Subject { pid: Some(812), destination: Some(at("10.0.0.9:443")), ..Subject::default() })
+        };
+        let rows = leak.rows();
+        assert_eq!(rows.filter(true).join(" and "), "state close-wait and dst 10.0.0.9:443 and pid = 812");
+        let row = socket(State::CloseWait, "10.0.0.1:5000", "[::ffff:10.0.0.9]:443");
+        assert!(rows.includes(&row, [1, 812].into_iter()) && !rows.includes(&row, [1].into_iter()));
+        assert!(!rows.includes(&Socket { state: State::Close, ..row.clone() }, [812].into_iter()));
+        assert!(!rows.includes(&Socket { peer: at("10.0.0.9:444"), ..row }, [812].into_iter()));
+        // The same destination in a state that no process holds.
+        let churn = Finding { states: Some(StateSet::of(&[State::TimeWait])), ..leak };
+        assert_eq!(churn.rows().filter(true).join(" and "), "state time-wait and dst 10.0.0.9:443");
+        // A queue: the listener and what waits in it, which nobody holds yet.
+        let queue = subject(Subject {
+            pid: Some(1),
+            netns: NetnsId::new(7),
+            listener: Some(at("0.0.0.0:80")),
+            ..Subject::default()
+        });
+        assert_eq!(queue.rows().filter(false), ["sport = :80"]);
+        assert_eq!(queue.rows().filter(true), ["sport = :80", "netns = 7"]);
+        let waiting = Socket { netns: NetnsId::new(7), ..socket(State::Established, "10.0.0.1:80", "10.0.0.9:5000") };
+        assert!(queue.rows().includes(&waiting, std::iter::empty()));
+        assert!(!queue.rows().includes(&Socket { netns: NetnsId::new(8), ..waiting }, std::iter::empty()));
+        // Any port of an address, one address of a listener, several processes, nothing at all.
+        let peer = subject(Subject { destination: Some(at("[2001:db8::1]:0")), ..Subject::default() });
+        assert_eq!(peer.rows().filter(true), ["dst 2001:db8::1"]);
+        let one = subject(Subject { listener: Some(at("[::1]:80")), ..Subject::default() });
+        assert_eq!(one.rows().filter(true), ["src [::1]:80"]);
+        let both = subject(Subject { pids: vec![1, 2], pid: Some(1), ..Subject::default() });
+        assert_eq!(both.rows().filter(true), ["(pid = 1 or pid = 2)"]);
+        assert!(
+            subject(Subject { object: Some("x".into()), netns: NetnsId::new(7), ..Subject::default() }).rows().is_all()
+        );
+        for finding in [&churn, &queue, &peer, &one, &both] {
+            let text = finding.rows().filter(true).join(" and ");
+            crate::filter::parse(&text, &crate::filter::NoResolver).unwrap_or_else(|e| panic!("{text}: {e}"));
+        }
     }
 }

@@ -30,7 +30,8 @@ pub mod words;
 
 use crate::aggregate::Coverage;
 use crate::cores;
-pub use finding::{Evidence, Finding, Severity, Subject, Topic};
+use crate::model::StateSet;
+pub use finding::{Evidence, Finding, Rows, Severity, Subject, Topic};
 pub use rules::{RULES, Rule, Samples};
 pub use thresholds::Thresholds;
 pub use view::View;
@@ -134,7 +135,8 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
         // What a program is made of (see `programs`) shows when it is inspected, which an explanation is not worth.
         let advised = outcome.findings.iter().filter(|f| f.topic.is_some() && f.severity > Severity::Info);
         diagnosis.inspect.extend(advised.filter_map(|f| f.subject.pid));
-        diagnosis.findings.extend(outcome.findings);
+        let about = (rule.states != StateSet::EMPTY).then_some(rule.states);
+        diagnosis.findings.extend(outcome.findings.into_iter().map(|f| Finding { states: about, ..f }));
         diagnosis.wants_second.extend(outcome.wants_second.map(|why| (rule.id, why)));
         diagnosis.not_checked.extend(outcome.not_checked.map(|why| (rule.id, why)));
     }

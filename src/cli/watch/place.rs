@@ -228,11 +228,8 @@ impl Place<'_> {
             };
         }
         let in_group = |(by, id): &(GroupBy, GroupId)| id.includes(&self.group(*by, socket, role, known, status));
-        wanted.states.is_none_or(|s| s.contains(socket.state))
-            && wanted.group.as_ref().is_none_or(in_group)
-            && wanted.pid.is_none_or(|pid| {
-                self.ownership.holders(owner).iter().any(|h| self.ownership.table().process(h).pid == pid)
-            })
+        let holders = self.ownership.holders(owner).iter().map(|h| self.ownership.table().process(h).pid);
+        wanted.rows.includes(socket, holders) && wanted.group.as_ref().is_none_or(in_group)
     }
 
     fn whose(&self, socket: &Socket, known: &Known, status: OwnerStatus) -> Whose {

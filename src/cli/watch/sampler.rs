@@ -28,7 +28,7 @@ use crate::cli::session::Session;
 use crate::cli::{doctor, select};
 use crate::collect::snapshot::monotonic_ms;
 use crate::collect::{Ahead, Families, Query};
-use crate::diagnose::Thresholds;
+use crate::diagnose::{Rows, Thresholds};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::sysctl::Sysctl;
 use crate::model::{Family, Gap, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
@@ -48,9 +48,8 @@ pub(crate) struct Want {
 /// Which rows a drill-down shows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct WantLines {
-    pub states: Option<StateSet>,
+    pub rows: Rows,
     pub group: Option<(GroupBy, GroupId)>,
-    pub pid: Option<u32>,
     pub sort: Sort,
     pub descending: bool,
     /// One socket: everything about it.

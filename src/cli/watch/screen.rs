@@ -78,6 +78,7 @@ pub(super) fn run(
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
     let mut app = App::new(interval_ms, by, !args.common.no_owners);
     app.scope = session::scope(&args.common);
+    app.several = !args.common.netns.is_empty();
     // What cannot be opened is said before the screen is taken.
     drop(Sampler::open(args, thresholds.clone())?);
     let mut ui = Ui { base, filter: Expr::all(), names: SystemNames::default(), theme, page: 10 };
@@ -295,9 +296,8 @@ fn set_filter(text: &str, filter: &mut Expr, owners: bool) -> Result<(), String>
 
 fn want(app: &App, base: &Expr, filter: &Expr) -> Want {
     let lines = app.drill.as_ref().map(|drill| WantLines {
-        states: drill.states,
+        rows: drill.rows.clone(),
         group: drill.group.clone(),
-        pid: drill.pid,
         sort: app.sort,
         descending: app.descending,
         only: app.only().map(|s| Box::new(s.clone())),
@@ -340,6 +340,7 @@ pub(super) fn picture(
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
     let mut app = App::new(interval_ms, by, !args.common.no_owners);
     app.scope = session::scope(&args.common);
+    app.several = !args.common.netns.is_empty();
     let mut sampler = Sampler::open(args, thresholds)?;
     let mut filter = Expr::all();
     let signals = Signals::block()?;

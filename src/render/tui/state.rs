@@ -5,7 +5,7 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::diagnose::words;
+use crate::diagnose::{Finding, Rows, words};
 use crate::model::column::Names;
 use crate::model::{Socket, State, StateSet};
 use crate::render::tui::history::History;
@@ -38,9 +38,8 @@ impl Tab {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drill {
     pub title: String,
-    pub states: Option<StateSet>,
+    pub rows: Rows,
     pub group: Option<(GroupBy, GroupId)>,
-    pub pid: Option<u32>,
     /// The same in the filter language, for the command to run next.
     pub filter: Vec<String>,
 }
@@ -94,6 +93,8 @@ pub struct App {
     pub stale: bool,
     /// The options that make another command look at the same sockets.
     pub scope: String,
+    /// Several network namespaces are watched.
+    pub several: bool,
 }
 
 impl App {
@@ -119,6 +120,7 @@ impl App {
             interval_ms,
             stale: false,
             scope: String::new(),
+            several: false,
         }
     }
 
@@ -356,7 +358,13 @@ impl App {
                 let groups = self.frame()?.groups.as_ref()?;
                 of_group(groups.by, &groups.rows.get(cursor)?.id)
             }
-            Tab::Findings => of_finding(&self.frame()?.findings.get(cursor)?.finding),
+            Tab::Findings => {
+                let Some(drill) = of_finding(&self.frame()?.findings.get(cursor)?.finding, self.several) else {
+                    self.notice = Some("this finding is about no particular socket; c copies its next command".into());
+                    return None;
+                };
+                drill
+            }
         };
         self.drill = Some(drill);
         self.drill_cursor = 0;
@@ -426,9 +434,8 @@ impl App {
 fn of_state(state: State) -> Drill {
     Drill {
         title: state.name().to_owned(),
-        states: Some(StateSet::of(&[state])),
+        rows: Rows { states: Some(StateSet::of(&[state])), ..Rows::default() },
         group: None,
-        pid: None,
         filter: vec![format!("state {}", state.key().replace('_', "-"))],
     }
 }
@@ -455,26 +462,15 @@ fn of_group(by: GroupBy, id: &GroupId) -> Drill {
     };
     Drill {
         title,
-        states: None,
+        rows: Rows::default(),
         group: Some((by, id.clone())),
-        pid: None,
         filter: [filter, netns].into_iter().filter(|part| !part.is_empty()).collect(),
     }
 }
 
-fn of_finding(finding: &crate::diagnose::Finding) -> Drill {
-    let subject = &finding.subject;
-    let id = finding.rule.replace('-', "_");
-    let states = State::ALL.into_iter().find(|s| id.starts_with(s.key())).map(|s| StateSet::of(&[s]));
-    let group = match (subject.destination, subject.listener) {
-        (Some(at), _) => Some((GroupBy::Destination, GroupId::Endpoint(at, subject.netns))),
-        (None, Some(at)) => Some((GroupBy::Listener, GroupId::Endpoint(at, subject.netns))),
-        _ => None,
-    };
-    // A remainder has no process any more; where a process is named, its destination says more.
-    let pid = subject.pid.filter(|_| group.is_none() && subject.pids.len() <= 1);
-    let mut filter = Vec::new();
-    filter.extend(states.map(|s| format!("state {s}")));
-    filter.extend(pid.map(|pid| format!("pid = {pid}")));
-    Drill { title: finding.rule.to_owned(), states, group, pid, filter }
+/// The sockets of a finding; none if it is about a limit or a setting.
+fn of_finding(finding: &Finding, several: bool) -> Option<Drill> {
+    let rows = finding.rows();
+    let filter = rows.filter(several);
+    (!rows.is_all()).then(|| Drill { title: finding.rule.to_owned(), rows, group: None, filter })
 }

@@ -10,7 +10,7 @@ use super::state::{App, Command, Tab};
 use super::{Theme, draw, svg};
 use crate::aggregate::{Flow, Matrix};
 use crate::model::column::NoNames;
-use crate::model::{Gap, State};
+use crate::model::{Gap, State, StateSet};
 use crate::render::watch::{Attribution, Frame, GroupBy, Sort, Trace, testkit};
 
 fn app() -> App {
@@ -147,6 +147,31 @@ fn a_command_to_copy_is_shown_whole() {
         let end = lines[22..].concat();
         assert!(end.replace(' ', "").contains(&command.replace(' ', "")), "{width}: {command}\n{text}");
     }
+}
+
+#[test]
+fn a_finding_opens_the_sockets_it_is_about() {
+    let mut app = app();
+    let mut frame = Frame { seq: 4, ..testkit::frame() };
+    let mut findings = frame.findings.to_vec();
+    findings.truncate(1);
+    let queue = findings[0].clone();
+    findings[0].finding.states = Some(StateSet::of(&[State::CloseWait]));
+    findings.push(queue.clone());
+    let listener = crate::model::Endpoint::new("0.0.0.0".parse().unwrap(), 80);
+    findings[1].finding.subject.listener = Some(listener);
+    findings.push(queue);
+    findings[2].finding.subject = crate::diagnose::Subject { object: Some("fs.file-max".into()), ..Default::default() };
+    frame.findings = findings.into();
+    app.on_frame(frame);
+    assert_eq!(press(&mut app, "4 Enter"), [Command::Sample]);
+    assert_eq!(app.drill.as_ref().unwrap().rows.states, Some(StateSet::of(&[State::CloseWait])));
+    assert_eq!(app.command(), "tcpstate list 'state close-wait and pid = 812'");
+    press(&mut app, "Esc Down Enter");
+    assert_eq!(app.drill.as_ref().unwrap().rows.listener, Some(listener));
+    assert_eq!(app.command(), "tcpstate list 'sport = :80'");
+    assert_eq!(press(&mut app, "Esc Down Enter"), [Command::Sample], "Esc closes the rows; a limit has none");
+    assert!(app.drill.is_none() && screen(&app, 80, 24).contains("no particular socket"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::helper::{Helper, process_state};
 use crate::harness::oracle::installed;
+use crate::harness::sock::Sock;
 use crate::harness::{Netns, finish, in_netns, skip, wait_for};
 
 /// A tmux server of its own, with one window, inside the namespace.
@@ -204,5 +205,33 @@ fn a_signal_restores_the_terminal_and_ctrl_z_stops_it() {
         tmux.see(&["live", "no socket has a process"]);
         tmux.keys(&["q"]);
         tmux.see(&["tcpstate watch"]);
+    });
+}
+
+#[test]
+fn a_finding_lists_its_sockets_and_copies_the_command_for_them() {
+    if without_tmux() {
+        return;
+    }
+    in_netns(|ns| {
+        let mut server = Helper::start(ns);
+        server.make("listen 7000 2");
+        server.make("listen 7001 8");
+        let to = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let mut held: Vec<Sock> = (0..3).map(|_| ns.run(|| Sock::connected(to(7000), None))).collect();
+        held.push(ns.run(|| Sock::connected(to(7001), None)));
+        held.extend((0..4).map(|_| ns.run(|| Sock::connecting(to(7000), None))));
+        let tmux = Tmux::start(ns, 100, 30, &format!("{} watch --interval 200ms --no-trace", product()));
+        tmux.keys(&["4"]);
+        let findings = tmux.see(&["FINDINGS", "accept queue of 127.0.0.1:7000 "]);
+        let at = findings.lines().skip(3).position(|l| l.contains(" accept queue of ")).expect("the finding");
+        tmux.keys(&vec!["Down"; at]);
+        tmux.keys(&["Enter"]);
+        let list = tmux.see(&["> accept-queue-overflow", " LISTEN ", " ESTABLISHED ", "Enter socket"]);
+        let rows = |state: &str| list.lines().filter(|l| l.starts_with(&format!(" {state} "))).count();
+        assert_eq!((rows("LISTEN"), rows("ESTABLISHED")), (1, 3), "the listener and its queue: {list}");
+        assert!(!list.contains("7001"), "{list}");
+        tmux.see(&["next: tcpstate list 'src 127.0.0.1:7000'"]);
+        drop(held);
     });
 }
