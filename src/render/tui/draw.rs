@@ -44,6 +44,13 @@ impl Pen<'_> {
         self.text(x, y, &sanitize::clean(text), style)
     }
 
+    /// The same, with an ellipsis where it is cut: half a number is another number.
+    pub(super) fn marked(&mut self, x: u16, y: u16, text: &str, style: Style) -> u16 {
+        let end = self.foreign(x, y, text, style);
+        let cut = sanitize::clean(text).chars().count() > usize::from(self.area.width.saturating_sub(x));
+        if cut && x < self.area.width { self.text(self.area.width - 1, y, "…", style) } else { end }
+    }
+
     /// Writes text that ends at a column.
     pub(super) fn right(&mut self, end: u16, y: u16, text: &str, style: Style) {
         let width = u16::try_from(text.chars().count()).unwrap_or(u16::MAX);
@@ -186,7 +193,7 @@ fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {
         }
     } else {
         let x = pen.text(0, y, "next: ", theme.dim());
-        pen.foreign(x, y, &app.command(), Style::new());
+        pen.marked(x, y, &app.command(), Style::new());
     }
     let keys = if app.detail.is_some() {
         "Esc back  arrows scroll  c copy  ? help  q quit"

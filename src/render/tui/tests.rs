@@ -150,6 +150,36 @@ fn a_command_to_copy_is_shown_whole() {
 }
 
 #[test]
+fn a_port_is_never_cut() {
+    let long = [
+        ("10.128.200.201:50443", "203.0.113.250:51234"),
+        ("[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:50443", "[2001:db8:1111:2222:3333:4444:5555:6666]:51234"),
+    ];
+    for (local, peer) in long {
+        let mut app = app();
+        press(&mut app, "1 Enter");
+        let mut frame = Frame { seq: 4, ..testkit::frame() };
+        let mut lines = frame.lines.as_deref().unwrap().clone();
+        let at = |text: &str| {
+            let at: std::net::SocketAddr = text.parse().unwrap();
+            crate::model::Endpoint::new(at.ip(), at.port())
+        };
+        (lines.lines[0].socket.local, lines.lines[0].socket.peer) = (at(local), at(peer));
+        frame.lines = Some(lines.into());
+        app.on_frame(frame);
+        for width in 40..200 {
+            let text = screen(&app, width, 24);
+            let row = text.lines().nth(3).unwrap();
+            assert!(row.contains(":51234 "), "{width}: {row}");
+            assert!(width < 60 || row.contains(":50443 "), "{width}: {row}");
+            assert!(row.contains(peer) || row.contains("…:51234 "), "{width}: {row}");
+            assert!(row.contains("java") || row.contains("curl") || row.contains("nginx"), "{width}: {row}");
+        }
+        assert!(screen(&app, 80, 24).contains(peer) != peer.starts_with('['), "{}", screen(&app, 80, 24));
+    }
+}
+
+#[test]
 fn a_finding_opens_the_sockets_it_is_about() {
     let mut app = app();
     let mut frame = Frame { seq: 4, ..testkit::frame() };

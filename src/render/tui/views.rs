@@ -10,14 +10,14 @@ use super::draw::Pen;
 use super::machine as picture;
 use super::state::App;
 use crate::aggregate::{Counts, Flow};
-use crate::model::State;
 use crate::model::column::Names;
+use crate::model::{Endpoint, State};
 use crate::render::report;
 use crate::render::style::Style as Plain;
 use crate::render::summary::grouped;
 use crate::render::value;
 use crate::render::watch::plain;
-use crate::render::watch::{Frame, Groups, Line, Sort, clock, rate};
+use crate::render::watch::{Frame, GroupId, Groups, Line, Sort, clock, rate};
 
 /// From here on a second column has room beside the states.
 const WIDE: u16 = 130;
@@ -193,8 +193,11 @@ fn group_table(
     let (first, shown) = window(groups.rows.len(), cursor.unwrap_or(0), rows);
     let mut y = top + 1;
     for (i, group) in groups.rows.iter().enumerate().skip(first).take(shown) {
-        let label = App::label(&group.id, names);
-        pen.part(1, y, label_width - 1, 1).foreign(0, 0, &label, Style::new());
+        let room = usize::from(label_width - 1);
+        match &group.id {
+            GroupId::Endpoint(at, None) => pen.text(1, y, &within(*at, room), Style::new()),
+            id => pen.part(1, y, label_width - 1, 1).marked(0, 0, &App::label(id, names), Style::new()),
+        };
         pen.right(total_end, y, &grouped(group.counts.total()), Style::new());
         let mut end = total_end;
         for state in &columns {
@@ -272,7 +275,7 @@ fn finding_list(frame: &Frame, pen: &mut Pen<'_>, top: u16, cursor: Option<usize
         let style = if gone { theme.dim() } else { theme.severity(sighting.finding.severity) };
         pen.text(1, y, word, style);
         pen.text(10, y, &clock(sighting.first_ms), theme.dim());
-        pen.foreign(21, y, &sighting.finding.summary, if gone { theme.dim() } else { Style::new() });
+        pen.marked(21, y, &sighting.finding.summary, if gone { theme.dim() } else { Style::new() });
         if cursor == Some(i) {
             pen.select(y);
         }
@@ -290,26 +293,7 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
         return;
     };
     let width = pen.area.width;
-    let queues = width >= 110;
-    // The smallest screens show whom a socket talks to, and whose it is.
-    let narrow = width < 60;
-    let flexible = width.saturating_sub(1 + 15 + if narrow { 0 } else { 9 } + if queues { 18 } else { 0 });
-    // Endpoints take what they need, up to a share; the process takes the rest.
-    let most = if narrow { flexible * 3 / 5 } else { flexible * 2 / 5 };
-    let longest = |get: fn(&Line) -> String| lines.lines.iter().map(|l| get(l).chars().count()).max().unwrap_or(0);
-    let share = |n: usize| u16::try_from(n).unwrap_or(u16::MAX).clamp(6, most.max(6)) + 1;
-    let (local, peer) = (share(longest(|l| l.socket.local.to_string())), share(longest(|l| l.socket.peer.to_string())));
-    let mut columns: Vec<(Sort, u16, bool)> = vec![(Sort::State, 15, false)];
-    if !narrow {
-        columns.push((Sort::Age, 9, true));
-    }
-    if queues {
-        columns.extend([(Sort::RecvQ, 9, true), (Sort::SendQ, 9, true)]);
-    }
-    if !narrow {
-        columns.push((Sort::Local, local, false));
-    }
-    columns.extend([(Sort::Peer, peer, false), (Sort::Owner, width, false)]);
+    let columns = socket_columns(width, &lines.lines);
     let mut x = 1;
     for (sort, w, right) in &columns {
         let mark = match (*sort == app.sort, app.descending) {
@@ -336,6 +320,9 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
             if *right {
                 let end = cell.area.width.saturating_sub(1);
                 cell.right(end, 0, &text, style);
+            } else if let Some(at) = endpoint(*sort, line) {
+                let room = usize::from(cell.area.width);
+                cell.text(0, 0, &within(at, room), style);
             } else {
                 cell.foreign(0, 0, &text, style);
             }
@@ -351,6 +338,59 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     } else if lines.lines.is_empty() {
         pen.text(1, 1, "none at this look", theme.dim());
     }
+}
+
+/// The columns that fit, with their widths and whether they are numbers. What does not fit costs the queues first, then
+/// the age, then the beginning of an address; a port is always whole.
+fn socket_columns(width: u16, lines: &[Line]) -> Vec<(Sort, u16, bool)> {
+    // The smallest screens show whom a socket talks to, and whose it is.
+    let narrow = width < 60;
+    let longest = |get: fn(&Line) -> Endpoint| lines.iter().map(|l| get(l).to_string().len()).max().unwrap_or(0);
+    let need = |n: usize| u16::try_from(n).unwrap_or(u16::MAX).clamp(6, width) + 1;
+    let peer = need(longest(|l| l.socket.peer));
+    let local = if narrow { 0 } else { need(longest(|l| l.socket.local)) };
+    let state = 15;
+    // Room for the name of a process, however long addresses are.
+    let owner = if narrow { 8 } else { 14 };
+    let free = width.saturating_sub(1 + state + owner);
+    let age = !narrow && (local + peer + 9 <= free || width >= 100);
+    let queues = width >= 110 && local + peer + 9 + 18 <= free;
+    let room = free - if age { 9 } else { 0 } - if queues { 18 } else { 0 };
+    let peer = peer.min(room - local.min(room / 2));
+    let local = local.min(room - peer);
+    let mut columns: Vec<(Sort, u16, bool)> = vec![(Sort::State, state, false)];
+    if age {
+        columns.push((Sort::Age, 9, true));
+    }
+    if queues {
+        columns.extend([(Sort::RecvQ, 9, true), (Sort::SendQ, 9, true)]);
+    }
+    if !narrow {
+        columns.push((Sort::Local, local, false));
+    }
+    columns.extend([(Sort::Peer, peer, false), (Sort::Owner, width, false)]);
+    columns
+}
+
+/// The address that a column shows.
+fn endpoint(sort: Sort, line: &Line) -> Option<Endpoint> {
+    match sort {
+        Sort::Local => Some(line.socket.local),
+        Sort::Peer => Some(line.socket.peer),
+        _ => None,
+    }
+}
+
+/// An address in so many cells. Too long a one loses the end of the address, which an ellipsis marks, and never a digit
+/// of its port: that would be another port.
+fn within(at: Endpoint, room: usize) -> String {
+    let text = at.to_string();
+    if text.len() <= room {
+        return text;
+    }
+    let (address, port) = text.split_at(text.rfind(':').unwrap_or(text.len()));
+    let kept = room.saturating_sub(port.len() + 1);
+    format!("{}…{port}", &address[..kept.min(address.len())])
 }
 
 fn socket_cell(sort: Sort, line: &Line, interval_ms: u64, theme: super::Theme) -> (String, Style) {
