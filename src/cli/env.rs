@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use crate::collect::error::reason;
 use crate::render::Style;
@@ -64,6 +65,14 @@ impl Env {
             Some(vars) => vars.get(name).cloned(),
             None => std::env::var(name).ok(),
         }
+    }
+
+    /// Writes a file that an argument names.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_file(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        std::fs::write(path, bytes)
     }
 
     /// How to print on standard output: the flag, then NO_COLOR, CLICOLOR_FORCE, then the terminal.

@@ -20,7 +20,6 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::{config, doctor, select};
 use crate::collect::names::SystemNames;
-use crate::render::tui::Theme;
 use crate::render::watch::{self as out, Frame, GroupBy, Sighting};
 use sampler::{Sampler, Want};
 use signals::Signals;
@@ -37,12 +36,11 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let thresholds = config::files(env)?.thresholds;
     let on_screen = by.unwrap_or(if args.common.no_owners { GroupBy::Listener } else { GroupBy::Process });
     if let Some(path) = &args.screenshot_svg {
-        return screen::picture(args, path, &filter, on_screen, interval, thresholds);
+        return screen::picture(args, env, path, &filter, on_screen, interval, thresholds);
     }
     let dumb = env.var("TERM").is_none_or(|t| t.is_empty() || t == "dumb");
     if env.width.is_some() && !args.plain && !args.common.json && !dumb {
-        let theme = Theme { color: env.style(args.common.color).color };
-        return screen::run(args, filter, on_screen, interval, thresholds, theme);
+        return screen::run(args, env, filter, on_screen, interval, thresholds);
     }
     let want = Want {
         filter,

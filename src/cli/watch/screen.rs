@@ -1,22 +1,28 @@
 //! The full screen in a real terminal: threads for keys, samples and signals, one loop that draws.
 //!
-//! Comes in: events from all of them over one channel. Goes out: the screen; the terminal as it was before, however the
-//! watch ends: by a key, a signal, an error or a panic. Never here: what a key means, how a view looks.
+//! Input: events from all of them over one channel. Output: the screen; the terminal as it was before, however the watch
+//! ends: by a key, a signal, an error or a panic. Not here: what a key means, how a view looks.
 
+use std::cell::Cell;
 use std::io::{self, Write};
+use std::rc::Rc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use ratatui::DefaultTerminal;
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
 use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{self, Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::layout::Rect;
 
 use super::Schedule;
 use super::sampler::{Sampler, Want, WantLines};
 use super::signals::Signals;
 use crate::cli::args::WatchArgs;
+use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::select;
 use crate::cli::session;
@@ -48,31 +54,105 @@ enum Order {
     Interval(Duration),
 }
 
-/// The terminal, and its restoration.
-struct Screen(DefaultTerminal);
+/// Standard output as the screen's terminal. When the terminal hangs up, what is written from then on goes nowhere and
+/// succeeds: nothing can be shown to anybody any more, and a destructor that fails to show the cursor again would end the
+/// process by a panic.
+struct Output<'e> {
+    stdout: &'e mut Box<dyn Write>,
+    gone: Rc<Cell<bool>>,
+}
 
-impl Screen {
-    fn open() -> anyhow::Result<Screen> {
-        // A panic restores the terminal before it says its words: the hook is set here.
-        Ok(Screen(ratatui::try_init().context("cannot take over the terminal; use --plain")?))
+impl Output<'_> {
+    fn hang_up<T>(&mut self, result: io::Result<T>, otherwise: T) -> T {
+        result.unwrap_or_else(|_| {
+            self.gone.set(true);
+            *self.stdout = Box::new(io::sink());
+            otherwise
+        })
     }
 }
 
-impl Drop for Screen {
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.stdout.write(bytes);
+        Ok(self.hang_up(written, bytes.len()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.stdout.flush();
+        self.hang_up(flushed, ());
+        Ok(())
+    }
+}
+
+/// The terminal, and its restoration.
+struct Screen<'e> {
+    terminal: Terminal<CrosstermBackend<Output<'e>>>,
+    gone: Rc<Cell<bool>>,
+}
+
+impl<'e> Screen<'e> {
+    fn open(env: &'e mut Env) -> anyhow::Result<Screen<'e>> {
+        // A panic restores the terminal before its message is printed.
+        let message = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let _ = disable_raw_mode();
+            // The hook of a whole process cannot borrow the streams of `Env`.
+            let _ = execute!(io::stdout(), LeaveAlternateScreen);
+            message(panic);
+        }));
+        let gone = Rc::new(Cell::new(false));
+        let mut output = Output { stdout: &mut env.stdout, gone: Rc::clone(&gone) };
+        let open = || {
+            enable_raw_mode()?;
+            execute!(output, EnterAlternateScreen)?;
+            Terminal::new(CrosstermBackend::new(output))
+        };
+        match open() {
+            Ok(terminal) => Ok(Screen { terminal, gone }),
+            Err(error) => {
+                let _ = disable_raw_mode();
+                Err(error).context("cannot take over the terminal; use --plain")
+            }
+        }
+    }
+
+    fn restore(&mut self) {
+        // A terminal that has hung up cannot be restored.
+        let _ = disable_raw_mode();
+        let _ = execute!(self.terminal.backend_mut(), LeaveAlternateScreen);
+    }
+
+    /// Takes the terminal again after [`Screen::restore`].
+    fn resume(&mut self) -> anyhow::Result<()> {
+        enable_raw_mode()?;
+        execute!(self.terminal.backend_mut(), EnterAlternateScreen)?;
+        self.redraw()
+    }
+
+    /// Draws every cell next time.
+    fn redraw(&mut self) -> anyhow::Result<()> {
+        // Not `clear`, which asks the terminal for the cursor: the answer would go to the thread that reads keys.
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::new(0, 0, size.width, size.height))?;
+        Ok(())
+    }
+}
+
+impl Drop for Screen<'_> {
     fn drop(&mut self) {
-        // A terminal that has hung up cannot be restored, and nobody is left to be told.
-        let _ = ratatui::try_restore();
+        self.restore();
     }
 }
 
 /// Runs the screen to its end.
 pub(super) fn run(
     args: &WatchArgs,
+    env: &mut Env,
     base: Expr,
     by: GroupBy,
     interval: Duration,
     thresholds: Thresholds,
-    theme: Theme,
 ) -> anyhow::Result<Exit> {
     let signals = Signals::block()?;
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
@@ -81,10 +161,11 @@ pub(super) fn run(
     app.several = !args.common.netns.is_empty();
     // What cannot be opened is said before the screen is taken.
     drop(Sampler::open(args, thresholds.clone())?);
+    let theme = Theme { color: env.style(args.common.color).color };
     let mut ui = Ui { base, filter: Expr::all(), names: SystemNames::default(), theme, page: 10 };
     let (events, inbox) = mpsc::channel();
     let (orders, outbox) = mpsc::channel();
-    let mut screen = Screen::open()?;
+    let mut screen = Screen::open(env)?;
     let first = ui.want(&app);
     std::thread::scope(|scope| {
         let (to_us, from_us) = (events.clone(), outbox);
@@ -178,7 +259,7 @@ impl Ui {
         &mut self,
         args: &WatchArgs,
         app: &mut App,
-        screen: &mut Screen,
+        screen: &mut Screen<'_>,
         inbox: &Receiver<Event>,
         orders: &Sender<Order>,
         (events, signals): (Sender<Event>, Signals),
@@ -201,7 +282,9 @@ impl Ui {
         .context(NO_THREAD)?;
         let mut last_frame = Instant::now();
         let mut looks = 0u64;
-        self.draw(app, screen)?;
+        if !self.draw(app, screen)? {
+            return Ok(Exit::Done);
+        }
         loop {
             let overdue = Duration::from_millis(app.interval_ms) * 2;
             let first =
@@ -235,16 +318,24 @@ impl Ui {
                 }
             }
             app.stale = last_frame.elapsed() > overdue;
-            self.draw(app, screen)?;
+            if !self.draw(app, screen)? {
+                return Ok(Exit::Done);
+            }
         }
     }
 
-    fn draw(&mut self, app: &App, screen: &mut Screen) -> anyhow::Result<()> {
+    /// Draws the screen; false when the terminal has hung up.
+    fn draw(&mut self, app: &App, screen: &mut Screen<'_>) -> anyhow::Result<bool> {
         let (names, theme) = (&self.names, self.theme);
         let mut page = self.page;
-        screen.0.draw(|frame| page = tui::draw(app, names, theme, frame.area(), frame.buffer_mut()))?;
+        let drawn = screen.terminal.draw(|frame| page = tui::draw(app, names, theme, frame.area(), frame.buffer_mut()));
         self.page = page;
-        Ok(())
+        // A terminal that has hung up does not tell its size either.
+        match drawn {
+            Ok(_) => Ok(!screen.gone.get()),
+            Err(_) if screen.gone.get() || rustix::termios::tcgetattr(io::stdin()).is_err() => Ok(false),
+            Err(error) => Err(error).context("cannot draw"),
+        }
     }
 
     /// Does what a key asked for; true ends the watch.
@@ -252,7 +343,7 @@ impl Ui {
         &mut self,
         command: Command,
         app: &mut App,
-        screen: &mut Screen,
+        screen: &mut Screen<'_>,
         orders: &Sender<Order>,
     ) -> anyhow::Result<bool> {
         // A sampler that has failed says so itself.
@@ -267,20 +358,15 @@ impl Ui {
             }
             Command::Copy(text) => {
                 // OSC 52: the terminal's own clipboard, through any number of ssh and tmux in between.
-                let mut out = io::stdout();
+                let out = screen.terminal.backend_mut();
                 out.write_all(format!("\x1b]52;c;{}\x07", base64(text.as_bytes())).as_bytes())?;
                 out.flush()?;
             }
-            Command::Redraw => {
-                // Not `clear`, which asks the terminal for the cursor: the answer would go to the thread that reads keys.
-                let size = screen.0.size()?;
-                screen.0.resize(Rect::new(0, 0, size.width, size.height))?;
-            }
+            Command::Redraw => screen.redraw()?,
             Command::Suspend => {
-                ratatui::try_restore()?;
+                screen.restore();
                 rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TSTP)?;
-                // Not by a second `Screen`: dropping the first would restore the terminal once more.
-                screen.0 = ratatui::try_init()?;
+                screen.resume()?;
             }
         }
         Ok(false)
@@ -328,6 +414,7 @@ fn base64(bytes: &[u8]) -> String {
 /// Takes the looks that `--count` asks for, presses the keys, and writes the screen as a picture.
 pub(super) fn picture(
     args: &WatchArgs,
+    env: &Env,
     path: &std::path::Path,
     base: &Expr,
     by: GroupBy,
@@ -372,7 +459,8 @@ pub(super) fn picture(
     }
     let mut buffer = Buffer::empty(area);
     tui::draw(&app, sampler.names(), Theme { color: true }, area, &mut buffer);
-    std::fs::write(path, tui::svg(&buffer)).with_context(|| format!("cannot write the picture {}", path.display()))?;
+    env.write_file(path, tui::svg(&buffer).as_bytes())
+        .with_context(|| format!("cannot write the picture {}", path.display()))?;
     Ok(Exit::Done)
 }
 

@@ -55,6 +55,56 @@ pub fn run(command: &mut Command, columns: u16) -> Screen {
     Screen { status, text }
 }
 
+/// Runs a command with a terminal as all of its streams, closes the terminal as soon as the command has written `until` to
+/// it, and returns how the command ended. With `controls` it is the terminal of the command's session, as a window's is:
+/// the kernel then sends SIGHUP.
+#[track_caller]
+pub fn hang_up(command: &mut Command, columns: u16, until: &str, controls: bool) -> ExitStatus {
+    use std::os::unix::process::CommandExt as _;
+    let shown = format!("{command:?}");
+    let (mut near, far) = open(columns);
+    let stdio = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("dup of a terminal"));
+    command.stdin(stdio(&far)).stdout(stdio(&far)).stderr(stdio(&far));
+    if controls {
+        // SAFETY: both calls may be made between fork and exec, and take no memory of this process.
+        unsafe {
+            command.pre_exec(|| match libc::setsid() != -1 && libc::ioctl(0, libc::TIOCSCTTY, 0) == 0 {
+                true => Ok(()),
+                false => Err(std::io::Error::last_os_error()),
+            });
+        }
+    }
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {shown}: {e}"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    drop(far);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let end = |child: &mut std::process::Child, what: &str| {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("{shown} {what} within 20 s");
+        }
+    };
+    let (mut seen, mut block) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&seen).contains(until) {
+        end(&mut child, &format!("did not write {until:?}"));
+        // The screen is drawn at every interval, so this returns; EIO means that the command has ended before.
+        let n = near.read(&mut block).unwrap_or(0);
+        assert!(n > 0, "ended before the terminal was closed: {}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&block[..n]);
+    }
+    drop(near);
+    loop {
+        match child.try_wait().expect("waitpid") {
+            Some(status) => return status,
+            None => {
+                end(&mut child, "did not end after its terminal was closed");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
 fn open(columns: u16) -> (File, OwnedFd) {
     let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let (mut near, mut far) = (-1, -1);

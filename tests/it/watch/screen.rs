@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::helper::{Helper, process_state};
 use crate::harness::oracle::installed;
+use crate::harness::pty;
 use crate::harness::sock::Sock;
 use crate::harness::{Netns, finish, in_netns, skip, wait_for};
 
@@ -206,6 +207,16 @@ fn a_signal_restores_the_terminal_and_ctrl_z_stops_it() {
         tmux.keys(&["q"]);
         tmux.see(&["tcpstate watch"]);
     });
+}
+
+#[test]
+fn the_terminal_may_be_closed_under_it() {
+    for controls in [true, false] {
+        let mut command = Command::new(product());
+        command.args(["watch", "--interval", "100ms", "--no-trace"]).env("TERM", "xterm-256color");
+        let status = pty::hang_up(&mut command, 80, "STATE", controls);
+        assert_eq!(status.code(), Some(0), "{status}, the session's terminal: {controls}");
+    }
 }
 
 #[test]
