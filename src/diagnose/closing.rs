@@ -19,9 +19,6 @@ use crate::model::counter::SockStat;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, NetnsId, Process, Socket, TimerKind};
 
-/// `tcp_retries1`, where it cannot be read: so many repetitions are more than loss.
-const RETRIES1: u64 = 3;
-
 /// What the connections of a group have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -88,7 +85,7 @@ pub fn groups<'a>(view: &View<'a>, wanted: impl Fn(&Socket) -> bool) -> Vec<Grou
 /// a shut window for so many probes.
 #[must_use]
 pub fn is_stuck(view: &View<'_>, socket: &Socket) -> bool {
-    let limit = view.netns(socket.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpRetries1)).unwrap_or(RETRIES1).max(2);
+    let limit = peers::retries1(view, socket);
     let Some(timer) = socket.timer else { return false };
     let reaches = |n: u8| u64::from(n) >= limit;
     match timer.kind {

@@ -10,11 +10,9 @@ use crate::diagnose::finding::{Finding, Subject};
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::queues;
 use crate::diagnose::view::View;
-use crate::model::sysctl::Sysctl;
+use crate::model::sysctl::{Sysctl, TCP_RETR1};
 use crate::model::{Endpoint, NetnsId, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
 
-/// `TCP_RETR1` (`include/net/tcp.h`), where the sysctl cannot be read.
-const RETRIES1: u64 = 3;
 /// Sockets of a finding that its process is asked about: the others stand alike.
 const INSPECTED: usize = 64;
 
@@ -168,7 +166,7 @@ pub fn is_held(socket: &Socket, states: &[State]) -> bool {
 /// After so many retransmissions of one segment loss is no explanation (`tcp_retries1`).
 #[must_use]
 pub fn retries1(view: &View<'_>, socket: &Socket) -> u64 {
-    view.netns(socket.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpRetries1)).unwrap_or(RETRIES1).max(2)
+    view.netns(socket.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpRetries1)).unwrap_or(TCP_RETR1).max(2)
 }
 
 /// The retransmission timeout before it was doubled for each retransmission (`tcp_retransmit_timer`), in milliseconds.

@@ -15,7 +15,7 @@ use crate::aggregate::Role;
 use crate::diagnose::view::View;
 use crate::model::snapshot::Netns;
 use crate::model::socket::TIME_WAIT_MS;
-use crate::model::sysctl::Sysctl;
+use crate::model::sysctl::{Sysctl, TCP_TW_REUSE_DELAY_MS};
 use crate::model::{Endpoint, NetnsId, Socket, State};
 
 /// Routes smaller than this part of the range are left alone.
@@ -66,8 +66,8 @@ impl Route<'_> {
     /// How many connections per second fit in the long run.
     #[must_use]
     pub fn sustainable(&self) -> f64 {
-        let held_s = if self.reuse_applies { f64::from(self.reuse_delay_ms) / 1000.0 } else { 60.0 };
-        f64::from(self.usable.saturating_sub(self.live + self.bound)) / held_s.max(0.001)
+        let held_ms = if self.reuse_applies { self.reuse_delay_ms } else { TIME_WAIT_MS };
+        f64::from(self.usable.saturating_sub(self.live + self.bound)) * 1000.0 / f64::from(held_ms.max(1))
     }
 
     /// When the range is used up, if it goes on like this: the first second at which what lives, what of today's
@@ -201,7 +201,8 @@ fn route<'a>(
     let loopback = source.is_loopback() || destination.addr.is_loopback();
     let reuse_applies = timestamps && (reuse_mode == Some(1) || (reuse_mode == Some(2) && loopback));
     // A fixed second before Linux 6.14.
-    let delay = facts.sysctl(Sysctl::Ipv4TcpTwReuseDelay).and_then(|n| u32::try_from(n).ok()).unwrap_or(1000);
+    let delay = facts.sysctl(Sysctl::Ipv4TcpTwReuseDelay).unwrap_or(TCP_TW_REUSE_DELAY_MS);
+    let delay = u32::try_from(delay).unwrap_or(u32::MAX);
     let mut route = Route {
         netns: facts.inode,
         source,
@@ -255,7 +256,7 @@ pub fn rate_of(rows: &[&Socket]) -> f64 {
 /// Connections per second that the whole range sustains without reuse.
 #[must_use]
 pub fn sustainable_of(usable: u32) -> f64 {
-    f64::from(usable) / 60.0
+    f64::from(usable) * 1000.0 / f64::from(TIME_WAIT_MS)
 }
 
 #[cfg(test)]

@@ -3,20 +3,18 @@
 //! Comes in: counts, sysctls, a row's timer. Goes out: milliseconds. Never here: the clock.
 
 use crate::model::snapshot::Netns;
-use crate::model::sysctl::Sysctl;
+use crate::model::sysctl::{Sysctl, TCP_RTO_MAX_MS};
 use crate::model::{Socket, TimerKind};
 
 /// `TCP_RTO_MIN` (`include/net/tcp.h`).
 const RTO_MIN_MS: u64 = 200;
-/// `TCP_RTO_MAX`, where `tcp_rto_max_ms` does not exist.
-const RTO_MAX_MS: u64 = 120_000;
 /// `TCP_TIMEOUT_INIT`.
 const INITIAL_RTO_MS: u64 = 1000;
 /// What `tcp_orphan_retries` 0 stands for while the timeout is below its maximum (`net/ipv4/tcp_timer.c`).
 const ORPHAN_RETRIES: u64 = 8;
 
 fn rto_max_ms(netns: Option<&Netns>) -> u64 {
-    netns.and_then(|n| n.sysctl(Sysctl::Ipv4TcpRtoMaxMs)).unwrap_or(RTO_MAX_MS).max(INITIAL_RTO_MS)
+    netns.and_then(|n| n.sysctl(Sysctl::Ipv4TcpRtoMaxMs)).unwrap_or(TCP_RTO_MAX_MS).max(INITIAL_RTO_MS)
 }
 
 /// Milliseconds from a SYN to the timeout with this number, the first being 1.

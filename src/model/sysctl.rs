@@ -3,12 +3,14 @@
 //! The table lists what some rule, column or command uses, and `collect` reads just that.
 
 use crate::model::named::named;
+use crate::model::socket::TIME_WAIT_MS;
 
 /// `ip_local_port_range` (`inet_init_net`).
 pub const PORT_RANGE: (u16, u16) = (32768, 60999);
-/// `TCP_FIN_TIMEOUT` (`include/net/tcp.h`), which is `TCP_TIMEWAIT_LEN`: the most that a FIN_WAIT2 or TIME_WAIT timer runs.
-pub const TCP_FIN_TIMEOUT_S: u64 = crate::model::socket::TIME_WAIT_MS as u64 / 1000;
-/// `TCP_RETR1`.
+/// `TCP_FIN_TIMEOUT` (`include/net/tcp.h`): how long an orphan stays in FIN_WAIT2. The kernel defines it as
+/// `TCP_TIMEWAIT_LEN`.
+pub const TCP_FIN_TIMEOUT_MS: u64 = TIME_WAIT_MS as u64;
+/// `TCP_RETR1`: after this many retransmissions of a segment the kernel doubts the route.
 pub const TCP_RETR1: u64 = 3;
 /// `TCP_RTO_MAX`.
 pub const TCP_RTO_MAX_MS: u64 = 120_000;
@@ -51,7 +53,7 @@ sysctls! {
     /// Its value is a size, whether the table is shared with the parent namespace or not.
     Ipv4TcpEhashEntries "ipv4/tcp_ehash_entries";
     /// Seconds.
-    Ipv4TcpFinTimeout "ipv4/tcp_fin_timeout" = [TCP_FIN_TIMEOUT_S];
+    Ipv4TcpFinTimeout "ipv4/tcp_fin_timeout" = [TCP_FIN_TIMEOUT_MS / 1000];
     /// Seconds.
     Ipv4TcpKeepaliveTime "ipv4/tcp_keepalive_time" = [7200];
     /// Only the initial namespace shows it.

@@ -20,13 +20,14 @@ use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class, WaitState};
 use crate::diagnose::words;
 use crate::model::socket::AgeBracket;
+use crate::model::sysctl::TCP_FIN_TIMEOUT_MS;
 use crate::model::{NetnsId, RowKind, Socket, State, TcpInfo};
 
 const ID: &str = "close-wait-leak";
 
 /// `TCP_FIN_TIMEOUT` (`include/net/tcp.h`), the default: after it a Linux peer that closed has forgotten the connection,
 /// so that the row can never be of use again.
-pub(super) const FORGOTTEN_AFTER_MS: u64 = 60_000;
+pub(super) const FORGOTTEN_AFTER_MS: u64 = TCP_FIN_TIMEOUT_MS;
 /// A younger row is transient.
 const TRANSIENT_MS: u64 = 1000;
 /// Stale pool entries that are few when the limit of descriptors is not known.

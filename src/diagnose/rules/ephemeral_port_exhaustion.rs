@@ -14,6 +14,7 @@ use crate::diagnose::view::View;
 use crate::diagnose::words::{self, duration};
 use crate::model::Socket;
 use crate::model::counter::Counter;
+use crate::model::socket::TIME_WAIT_MS;
 use crate::model::sysctl::Sysctl;
 
 const ID: &str = "ephemeral-port-exhaustion";
@@ -21,7 +22,7 @@ const ID: &str = "ephemeral-port-exhaustion";
 /// the range's own parity first).
 const SECOND_HALF_PERCENT: f64 = 50.0;
 /// One TIME_WAIT life: what is exhausted within it cannot recover in time.
-const ONE_LIFE_MS: u64 = 60_000;
+const ONE_LIFE_MS: u64 = TIME_WAIT_MS as u64;
 /// A rate taken over less than this, with most of the range free, is a burst and no trend.
 const TREND_PERCENT: f64 = 25.0;
 

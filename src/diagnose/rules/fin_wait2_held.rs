@@ -12,11 +12,10 @@ use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
+use crate::model::sysctl::TCP_FIN_TIMEOUT_MS;
 use crate::model::{NetnsId, OwnerStatus, RowKind, Socket, State, TimerKind};
 
 const ID: &str = "fin-wait2-held";
-/// `TCP_FIN_TIMEOUT` (`include/net/tcp.h`): after so long the kernel would have dropped an orphan.
-const SILENT_MS: u32 = 60_000;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut groups: BTreeMap<(Option<NetnsId>, Option<u32>), Vec<&Socket>> = BTreeMap::new();
@@ -34,7 +33,11 @@ fn is_held(socket: &Socket) -> bool {
 
 /// No segment of the peer for a minute: a download that goes on would have brought some.
 fn is_silent(socket: &Socket) -> bool {
-    socket.info.as_deref().and_then(crate::model::TcpInfo::last_ack_recv_ms).is_some_and(|ms| ms >= SILENT_MS)
+    socket
+        .info
+        .as_deref()
+        .and_then(crate::model::TcpInfo::last_ack_recv_ms)
+        .is_some_and(|ms| u64::from(ms) >= TCP_FIN_TIMEOUT_MS)
 }
 
 fn finding(view: &View<'_>, netns: Option<NetnsId>, pid: Option<u32>, rows: &[&Socket]) -> Finding {

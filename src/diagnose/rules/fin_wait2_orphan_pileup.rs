@@ -12,12 +12,10 @@ use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
-use crate::model::sysctl::Sysctl;
+use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
 use crate::model::{NetnsId, RowKind, Socket, State};
 
 const ID: &str = "fin-wait2-orphan-pileup";
-/// `TCP_FIN_TIMEOUT`, where the sysctl cannot be read.
-const FIN_TIMEOUT_SECONDS: u64 = 60;
 /// A peer that closes does so within a round trip.
 const SETTLED_MS: u64 = 1000;
 
@@ -57,9 +55,9 @@ fn is_settled(view: &View<'_>, socket: &Socket) -> bool {
     if socket.kind != RowKind::TimeWaitMini || socket.state != State::FinWait2 {
         return false;
     }
-    let timeout =
-        view.netns(socket.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout)).unwrap_or(FIN_TIMEOUT_SECONDS);
-    socket.timer.is_some_and(|t| u64::from(t.remaining_ms) + SETTLED_MS <= timeout.saturating_mul(1000))
+    let set = view.netns(socket.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout));
+    let timeout_ms = set.map_or(TCP_FIN_TIMEOUT_MS, |seconds| seconds.saturating_mul(1000));
+    socket.timer.is_some_and(|t| u64::from(t.remaining_ms) + SETTLED_MS <= timeout_ms)
 }
 
 fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64>, severity: Severity) -> Finding {

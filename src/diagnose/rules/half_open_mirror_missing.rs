@@ -18,14 +18,11 @@ use crate::diagnose::queues;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::snapshot::Snapshot;
-use crate::model::sysctl::Sysctl;
+use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
 use crate::model::{Endpoint, NetnsId, Process, Socket, State};
 
 const ID: &str = "half-open-mirror-missing";
 const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait2];
-/// `TCP_FIN_TIMEOUT` (`include/net/tcp.h`): after so long the other half of a CLOSE_WAIT is gone by the kernel's own
-/// rules, which is no mystery.
-const FIN_TIMEOUT_MS: u64 = 60_000;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let places = Places::new(view);
@@ -64,7 +61,7 @@ fn is_forgotten(view: &View<'_>, socket: &Socket) -> bool {
     let limit = view
         .netns(socket.netns)
         .and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout))
-        .map_or(FIN_TIMEOUT_MS, |s| s.saturating_mul(1000).min(FIN_TIMEOUT_MS));
+        .map_or(TCP_FIN_TIMEOUT_MS, |s| s.saturating_mul(1000).min(TCP_FIN_TIMEOUT_MS));
     let oldest = |s: &Socket| s.state_age().and_then(|a| a.max_ms);
     // Without an age it may be any.
     socket.state == State::CloseWait && oldest(socket).is_none_or(|ms| ms >= limit)

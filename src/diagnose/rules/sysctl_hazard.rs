@@ -14,15 +14,13 @@ use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::snapshot::Netns;
-use crate::model::sysctl::{RESERVED_PORTS, Sysctl};
+use crate::model::sysctl::{RESERVED_PORTS, Sysctl, TCP_FIN_TIMEOUT_MS, TCP_RTO_MAX_MS};
 use crate::model::{NetnsId, Process, State};
 
 const ID: &str = "sysctl-hazard";
 /// RFC 1122 asks for 100 s of retransmissions; so many give 102 s (`tcp_model_timeout`).
 const RETRIES2_MIN: u64 = 8;
-const RTO_MAX_MS: u64 = 120_000;
-/// `TCP_FIN_TIMEOUT` and `TCP_TIMEWAIT_LEN`, in seconds.
-const FIN_TIMEOUT_S: u64 = 60;
+const FIN_TIMEOUT_S: u64 = TCP_FIN_TIMEOUT_MS / 1000;
 /// The default of `somaxconn` before Linux 5.4.
 const OLD_SOMAXCONN: u64 = 128;
 const LISTENERS_NAMED: usize = 10;
@@ -117,7 +115,7 @@ fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
     }
     if let Some(value) = get(Sysctl::Ipv4TcpRetries2)
         && value < RETRIES2_MIN
-        && get(Sysctl::Ipv4TcpRtoMaxMs).is_none_or(|ms| ms == RTO_MAX_MS)
+        && get(Sysctl::Ipv4TcpRtoMaxMs).is_none_or(|ms| ms == TCP_RTO_MAX_MS)
     {
         add(
             Severity::Warning,
