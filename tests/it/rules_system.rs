@@ -3,15 +3,16 @@
 //! silence beside them. Never here: a setting of the host.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use tcpstate::diagnose::{Evidence, Severity};
 use tcpstate::model::State;
-use tcpstate::model::counter::SockStat;
+use tcpstate::model::counter::{Counter, SockStat};
 use tcpstate::model::sysctl::Sysctl;
 
 use crate::harness::helper::Helper;
 use crate::harness::sock::Sock;
-use crate::harness::{Netns, diag, in_netns, wait_for};
+use crate::harness::{Netns, diag, in_netns, kernel_at_least, skip, wait_for};
 use crate::judge::{calm, judge, number, once, only, pause, silent, snapshot, twice, words};
 use crate::states::{self, First, Ports};
 
@@ -22,6 +23,67 @@ fn loopback(port: u16) -> SocketAddr {
 /// A setting as a number.
 fn setting(ns: &Netns, name: &str) -> u64 {
     ns.sysctl(name).trim_start_matches('-').parse().unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// Names of the tables that only some kernels have, with the first version that has them.
+const SINCE: [(&str, (u32, u32)); 7] = [
+    ("TcpExt:TCPMemoryPressuresChrono", (4, 13)),
+    ("TcpExt:TCPRcvQDrop", (4, 19)),
+    ("TcpExt:TCPZeroWindowDrop", (4, 17)),
+    ("ipv4/tcp_migrate_req", (5, 14)),
+    ("ipv4/tcp_rto_max_ms", (6, 15)),
+    ("ipv4/tcp_syn_linear_timeouts", (6, 5)),
+    ("ipv4/tcp_tw_reuse_delay", (6, 14)),
+];
+/// And with the first version that has them no more.
+const UNTIL: [(&str, (u32, u32)); 1] = [("ipv4/tcp_tw_recycle", (4, 12))];
+/// Settings of the whole host, which the initial namespace alone shows.
+const OF_THE_HOST: [Sysctl; 2] = [Sysctl::Ipv4TcpMaxOrphans, Sysctl::Ipv4TcpMem];
+
+#[test]
+fn every_counter_and_setting_of_the_tables_is_a_name_of_this_kernel() {
+    let counters = Counter::ALL.iter().map(|c| c.name());
+    let all: Vec<&str> = counters.chain(Sysctl::ALL.iter().map(|s| s.name())).collect();
+    for (name, _) in SINCE.iter().chain(&UNTIL) {
+        assert!(all.contains(name), "{name} is in no table");
+    }
+    let expected = |name: &str| {
+        SINCE.iter().all(|(n, (major, minor))| *n != name || kernel_at_least(*major, *minor))
+            && UNTIL.iter().all(|(n, (major, minor))| *n != name || !kernel_at_least(*major, *minor))
+    };
+    in_netns(|ns| {
+        let snapshot = snapshot(ns);
+        let netns = &snapshot.netns[0];
+        for counter in Counter::ALL {
+            assert_eq!(netns.counter(*counter).is_some(), expected(counter.name()), "{counter}");
+        }
+        for sysctl in Sysctl::ALL {
+            let here = expected(sysctl.name()) && !OF_THE_HOST.contains(sysctl);
+            assert_eq!(netns.sysctl(*sysctl).is_some(), here, "{sysctl}");
+        }
+        for count in SockStat::ALL {
+            let has = *count != SockStat::Tcp6Inuse || ns.run(|| Path::new("/proc/thread-self/net/sockstat6").exists());
+            assert_eq!(netns.sockstat(*count).is_some(), has, "{count}");
+        }
+    });
+    // They are there if this is the initial namespace: all or none.
+    let shown = OF_THE_HOST.map(|s| Path::new("/proc/sys/net").join(s.name()).exists());
+    assert!(shown == [true; 2] || shown == [false; 2], "{shown:?}");
+}
+
+#[test]
+fn the_defaults_are_those_of_a_fresh_namespace() {
+    if !kernel_at_least(5, 4) {
+        return skip("before Linux 5.4 some defaults were others");
+    }
+    in_netns(|ns| {
+        let snapshot = snapshot(ns);
+        for sysctl in Sysctl::ALL {
+            let Some(set) = snapshot.netns[0].sysctls.get(*sysctl) else { continue };
+            let Some(default) = sysctl.default_values() else { continue };
+            assert_eq!(set, default, "{sysctl}");
+        }
+    });
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::process::Command;
 
 use serde_json::Value as Json;
 use tcpstate::diagnose::RULES;
+use tcpstate::model::counter::{Counter, SockStat};
+use tcpstate::model::sysctl::Sysctl;
 
 use crate::harness::finish;
 
@@ -319,6 +321,37 @@ fn every_rule_is_one_file_with_one_page() {
     for page in &pages {
         assert!(index.contains(&format!("`{page}`")), "docs/rules/README.md does not list {page}");
     }
+}
+
+/// The words of a line that follow `prefix`: `Counter::TcpExtTw` gives `TcpExtTw`.
+fn variants_named<'a>(line: &'a str, prefix: &str) -> Vec<&'a str> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    line.match_indices(prefix)
+        .filter(|(at, _)| !line[..*at].ends_with(is_word))
+        .map(|(at, _)| &line[at + prefix.len()..])
+        .map(|rest| &rest[..rest.find(|c| !is_word(c)).unwrap_or(rest.len())])
+        .collect()
+}
+
+/// `collect` reads every name of these tables by going through `ALL`, so a variant that it names is one it decides by.
+#[test]
+fn every_counter_and_sysctl_that_is_read_is_used() {
+    let files = rust_files("src");
+    let tests = test_files(&files);
+    let mut used: BTreeSet<String> = BTreeSet::new();
+    for file in files.iter().filter(|f| !tests.contains(*f) && !f.starts_with("src/model")) {
+        for (_, line) in program_lines(&read(file)) {
+            for table in ["Counter::", "SockStat::", "Sysctl::"] {
+                used.extend(variants_named(line, table).into_iter().map(|name| format!("{table}{name}")));
+            }
+        }
+    }
+    let counters = Counter::ALL.iter().map(|c| format!("Counter::{c:?}"));
+    let counts = SockStat::ALL.iter().map(|s| format!("SockStat::{s:?}"));
+    let sysctls = Sysctl::ALL.iter().map(|s| format!("Sysctl::{s:?}"));
+    let unused: Vec<String> = counters.chain(counts).chain(sysctls).filter(|name| !used.contains(name)).collect();
+    assert!(unused.is_empty(), "read from the kernel for nobody: {}", unused.join(", "));
+    assert_eq!(variants_named("f(&[Counter::A, XCounter::B]) + Counter::C.name()", "Counter::"), ["A", "C"]);
 }
 
 /// What the program prints about itself, without a kernel.
