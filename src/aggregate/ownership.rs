@@ -137,7 +137,7 @@ impl Ownership {
             holders.iter().find(|h| owners.process(h).pid == pid).map_or(0, |h| h.fd)
         };
         let set = Set {
-            holders: processes.iter().map(|p| Holder { inode: 0, process: *p, fd: fd(*p) }).collect(),
+            holders: processes.iter().map(|p| Holder { inode: None, process: *p, fd: fd(*p) }).collect(),
             label: processes_label(&processes, &self.table).into(),
             comm: self.name(&self.table.processes[processes[0] as usize].comm.clone()),
         };
@@ -176,7 +176,7 @@ impl Ownership {
             }
             None => lived().unwrap_or_else(|| Process { pid, comm: thread.to_owned(), ..Process::default() }),
         };
-        let holder = Holder { inode: 0, process: 0, fd: 0 };
+        let holder = Holder { inode: None, process: 0, fd: 0 };
         self.remember(&OwnerTable::new(vec![process], vec![holder], 0), &[holder])
     }
 
@@ -330,15 +330,17 @@ impl Ownership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::State;
     use crate::model::sysctl::PORT_RANGE;
+    use crate::model::{Inode, State};
 
     fn table(processes: &[(u32, &str)]) -> OwnerTable {
         let all: Vec<Process> = processes
             .iter()
             .map(|(pid, comm)| Process { pid: *pid, comm: (*comm).into(), ..Process::default() })
             .collect();
-        let holders = (0..all.len()).map(|i| Holder { inode: 9, process: u32::try_from(i).unwrap(), fd: 3 }).collect();
+        let holders = (0..all.len())
+            .map(|i| Holder { inode: Inode::new(9), process: u32::try_from(i).unwrap(), fd: 3 })
+            .collect();
         OwnerTable::new(all, holders, 0)
     }
 
@@ -354,22 +356,26 @@ mod tests {
     fn the_same_processes_are_the_same_number_and_keep_their_label() {
         let mut ownership = Ownership::default();
         let (one, two) = (table(&[(1, "nginx"), (2, "nginx")]), table(&[(2, "nginx"), (1, "nginx")]));
-        let id = ownership.remember(&one, one.holders(9));
-        assert_eq!(ownership.remember(&two, two.holders(9)), id);
+        let id = ownership.remember(&one, one.holders(Inode::new(9)));
+        assert_eq!(ownership.remember(&two, two.holders(Inode::new(9))), id);
         assert_eq!(ownership.label(id).as_deref(), Some("nginx(1 +1)"));
         assert_eq!(ownership.remember(&one, &[]), 0);
         let again = table(&[(1, "postgres")]);
-        assert_ne!(ownership.remember(&again, again.holders(9)), id, "a pid that was used again is another process");
+        assert_ne!(
+            ownership.remember(&again, again.holders(Inode::new(9))),
+            id,
+            "a pid that was used again is another process"
+        );
     }
 
     #[test]
     fn what_no_row_has_is_forgotten_and_its_place_used_again() {
         let mut ownership = Ownership::default();
         let keep = table(&[(1, "keep")]);
-        let kept = ownership.remember(&keep, keep.holders(9));
+        let kept = ownership.remember(&keep, keep.holders(Inode::new(9)));
         for pid in 10..5000 {
             let t = table(&[(pid, "curl")]);
-            ownership.remember(&t, t.holders(9));
+            ownership.remember(&t, t.holders(Inode::new(9)));
             ownership.forget(|mark| mark(kept));
         }
         assert!(ownership.len() <= SPARE + 1, "{}", ownership.len());
@@ -384,10 +390,10 @@ mod tests {
         let listen = socket(State::Listen, "10.0.0.1:80", "0.0.0.0:0");
         listeners.add(&listen);
         let nginx = table(&[(7, "nginx")]);
-        let server = ownership.remember(&nginx, nginx.holders(9));
+        let server = ownership.remember(&nginx, nginx.holders(Inode::new(9)));
         ownership.learn(&listen, listeners.role(&listen), &listeners, server, false);
         let curl = table(&[(8, "curl")]);
-        let client = ownership.remember(&curl, curl.holders(9));
+        let client = ownership.remember(&curl, curl.holders(Inode::new(9)));
         let out = socket(State::Established, "10.0.0.1:40000", "10.9.9.9:443");
         ownership.learn(&out, listeners.role(&out), &listeners, client, true);
         let of = |local, peer, owner| {
@@ -403,7 +409,7 @@ mod tests {
         assert_eq!(of("10.0.0.1:40001", "10.9.9.9:444", client), format!("Exact({client})"));
         // A pool that is there for ever says nothing of who leaves remainders; who comes does.
         let pool = table(&[(9, "pool")]);
-        let pool = ownership.remember(&pool, pool.holders(9));
+        let pool = ownership.remember(&pool, pool.holders(Inode::new(9)));
         let to = |port| socket(State::Established, &format!("10.0.0.1:{port}"), "10.9.9.9:444");
         for port in 0..50 {
             ownership.learn(&to(41_000 + port), listeners.role(&to(41_000 + port)), &listeners, pool, false);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
-use crate::model::{Endpoint, Family, NetnsId, RowKind, Socket, State};
+use crate::model::{Endpoint, Family, Inode, NetnsId, RowKind, Socket, State};
 
 /// The part that a socket plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Listener {
     pub local: Endpoint,
     /// `None` when the source does not say (`/proc`): then a `::` listener is taken for dual-stack.
     pub v6only: Option<bool>,
-    pub inode: u64,
+    pub inode: Option<Inode>,
 }
 
 /// Every listener, by port. Several sockets on one endpoint (`SO_REUSEPORT`) are one listener here.

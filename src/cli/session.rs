@@ -24,7 +24,7 @@ use crate::diagnose::words;
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::{Needs, Row};
 use crate::model::sysctl::PORT_RANGE;
-use crate::model::{Gap, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
+use crate::model::{Gap, Inode, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
 use crate::render::json::Head;
 
 /// Rows without an owner that are held back until a second look; more than these are given as they are.
@@ -245,7 +245,7 @@ impl Session {
             other => (other, None),
         };
         let mut held: Vec<Socket> = Vec::new();
-        let mut missing: FxHashSet<u64> = FxHashSet::default();
+        let mut missing: FxHashSet<Inode> = FxHashSet::default();
         let (owners, names, coverage) = (&self.owners, &self.names, &mut self.coverage);
         let mut stopped = false;
         let mut lost = None;
@@ -273,7 +273,7 @@ impl Session {
                 }
                 let second_look = owners.collected && owners.unreadable <= FEW_UNREADABLE;
                 if second_look && may_settle(&row) && held.len() < HELD_BACK {
-                    missing.insert(socket.inode);
+                    missing.extend(socket.inode);
                     held.push(socket.clone());
                     return ControlFlow::Continue(());
                 }

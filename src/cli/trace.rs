@@ -332,7 +332,7 @@ impl Trace<'_> {
         };
         let actor = t.by.as_ref().and_then(By::actor);
         let process = actor.map(|a| Process { pid: a.pid, comm: a.comm.clone(), ..Process::default() });
-        let holders: &[Holder] = if process.is_some() { &[Holder { inode: 0, process: 0, fd: 0 }] } else { &[] };
+        let holders: &[Holder] = if process.is_some() { &[Holder { inode: None, process: 0, fd: 0 }] } else { &[] };
         let status = if process.is_some() { OwnerStatus::Known } else { OwnerStatus::NotCollected };
         let owners = OwnerTable::new(process.into_iter().collect(), holders.to_vec(), 0);
         self.filter.matches(&Row { socket: &socket, status, holders, owners: &owners, names: &self.names })

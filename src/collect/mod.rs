@@ -32,7 +32,7 @@ use rustc_hash::FxHashSet;
 use crate::cores;
 use crate::model::counter::{Counters, SockStat};
 use crate::model::sysctl::{PORT_RANGE, Sysctl};
-use crate::model::{Family, Gap, NetnsId, OwnerTable, Socket, State, StateSet};
+use crate::model::{Family, Gap, Inode, NetnsId, OwnerTable, Socket, State, StateSet};
 use containers::Containers;
 pub use error::Error;
 use netlink::request::Walk;
@@ -709,7 +709,7 @@ impl Live {
     ///
     /// # Errors
     /// When the process list cannot be read, or BPF was demanded and is not to be had.
-    pub fn owners(&mut self, wanted: Option<&FxHashSet<u64>>) -> Result<OwnerTable, Error> {
+    pub fn owners(&mut self, wanted: Option<&FxHashSet<Inode>>) -> Result<OwnerTable, Error> {
         let (table, route) = self.finder().find(wanted)?;
         self.owner_route = Some(route);
         Ok(table)
@@ -720,7 +720,7 @@ impl Live {
     ///
     /// # Errors
     /// As [`Live::owners`].
-    pub fn second_look(&mut self, refused: bool, missing: &FxHashSet<u64>) -> Result<OwnerTable, Error> {
+    pub fn second_look(&mut self, refused: bool, missing: &FxHashSet<Inode>) -> Result<OwnerTable, Error> {
         if refused
             && self.owners_via == OwnersVia::Auto
             && self.root.is_own()
@@ -736,13 +736,16 @@ impl Live {
     ///
     /// # Errors
     /// When the kernel refuses the second question.
-    pub fn settle(&mut self, table: &mut OwnerTable, missing: &FxHashSet<u64>) -> Result<(), Error> {
+    pub fn settle(&mut self, table: &mut OwnerTable, missing: &FxHashSet<Inode>) -> Result<(), Error> {
         let later = self.second_look(table.unreadable > 0, missing)?;
-        let mut unheld: FxHashSet<u64> = FxHashSet::default();
+        let mut unheld: FxHashSet<Inode> = FxHashSet::default();
         let query = Query::states(StateSet::BIG);
         self.sockets(&query, &mut Vec::new(), &mut |socket| {
-            if missing.contains(&socket.inode) && later.holders(socket.inode).is_empty() {
-                unheld.insert(socket.inode);
+            if let Some(inode) = socket.inode
+                && missing.contains(&inode)
+                && later.holders(Some(inode)).is_empty()
+            {
+                unheld.insert(inode);
             }
             ControlFlow::Continue(())
         })?;

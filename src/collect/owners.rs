@@ -14,7 +14,7 @@ use crate::collect::error::Error;
 use crate::collect::proc::{self, ProcRoot};
 use crate::collect::{LARGE_TABLE, bpf};
 use crate::cores;
-use crate::model::{Holder, OwnerTable, Process};
+use crate::model::{Holder, Inode, OwnerTable, Process};
 
 /// How to find the processes that hold sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -107,7 +107,7 @@ impl Finder {
     ///
     /// # Errors
     /// When the process list cannot be read, or BPF was demanded and is not to be had.
-    pub fn find(&self, wanted: Option<&FxHashSet<u64>>) -> Result<Found, Error> {
+    pub fn find(&self, wanted: Option<&FxHashSet<Inode>>) -> Result<Found, Error> {
         let files = self.files();
         let many = files.is_none_or(|n| n >= FILES_FOR_BPF);
         let why_not = match self.via {
@@ -150,14 +150,14 @@ impl Finder {
     ///
     /// # Errors
     /// As [`bpf::owners::socket_holders`].
-    pub fn by_bpf(&self, wanted: Option<&FxHashSet<u64>>) -> Result<OwnerTable, bpf::Unavailable> {
+    pub fn by_bpf(&self, wanted: Option<&FxHashSet<Inode>>) -> Result<OwnerTable, bpf::Unavailable> {
         // A descriptor is an open file, unless processes share one: the table need not grow while it is filled, and what
         // it does not use is not there.
         let files = self.files().unwrap_or(0).min(MOST_RESERVED);
         let mut table = Table::new(self, usize::try_from(files).unwrap_or(0));
         bpf::owners::socket_holders(&mut |held| {
-            if wanted.is_none_or(|w| w.contains(&held.inode)) {
-                table.add(held.inode, held.tgid, held.fd);
+            if let Some(inode) = Inode::new(held.inode).filter(|inode| wanted.is_none_or(|w| w.contains(inode))) {
+                table.add(inode, held.tgid, held.fd);
             }
         })?;
         Ok(table.finish(0))
@@ -201,7 +201,7 @@ impl<'f> Table<'f> {
         }
     }
 
-    fn add(&mut self, inode: u64, pid: u32, fd: u32) {
+    fn add(&mut self, inode: Inode, pid: u32, fd: u32) {
         let process = match self.last {
             Some((last, process)) if last == pid => process,
             _ => *self.index.entry(pid).or_insert_with(|| {
@@ -211,8 +211,8 @@ impl<'f> Table<'f> {
         };
         self.last = Some((pid, process));
         if !self.finder.without_descriptors {
-            self.holders.push(Holder { inode, process, fd });
-        } else if let Ok(inode) = u32::try_from(inode) {
+            self.holders.push(Holder { inode: Some(inode), process, fd });
+        } else if let Ok(inode) = u32::try_from(inode.get()) {
             // The kernel numbers sockets with 32 bits (get_next_ino in fs/inode.c), and tells 32 (idiag_inode).
             self.pairs.push((inode, process));
         }
@@ -265,10 +265,11 @@ mod tests {
             finder.without_descriptors = without_descriptors;
             let mut table = Table::new(&finder, 0);
             for (inode, pid) in [(7, 900_003), (7, 900_001), (8, 900_003), (7, 900_002), (8, 900_001)] {
-                table.add(inode, pid, 3);
+                table.add(Inode::new(inode).unwrap(), pid, 3);
             }
             let table = table.finish(0);
-            let pids = |inode| table.holders(inode).iter().map(|h| table.process(h).pid).collect::<Vec<_>>();
+            let pids =
+                |inode| table.holders(Inode::new(inode)).iter().map(|h| table.process(h).pid).collect::<Vec<_>>();
             assert_eq!(pids(7), [900_001, 900_002, 900_003]);
             assert_eq!(pids(8), [900_001, 900_003]);
         }

@@ -16,7 +16,7 @@ use crate::collect::proc::{counters, parts, processes};
 use crate::collect::{Ahead, Live, Query};
 use crate::cores;
 use crate::model::snapshot::ProcessFacts;
-use crate::model::{Gap, Info, Snapshot, Socket, State, StateSet, TcpInfo};
+use crate::model::{Gap, Info, Inode, Snapshot, Socket, State, StateSet, TcpInfo};
 
 /// Descriptors that one diagnosis reads to see what processes do with their sockets: about 60 ms.
 const DESCRIPTORS_INSPECTED: u64 = 20_000;
@@ -106,7 +106,7 @@ impl Live {
             _ => false,
         });
         let rows = snapshot.sockets.iter().zip(is_missing);
-        let missing: FxHashSet<u64> = rows.filter_map(|(s, missing)| missing.then_some(s.inode)).collect();
+        let missing: FxHashSet<Inode> = rows.filter_map(|(s, missing)| s.inode.filter(|_| missing)).collect();
         if missing.is_empty() || snapshot.owners.processes.is_empty() {
             return Ok(());
         }
@@ -117,10 +117,10 @@ impl Live {
     /// processes whose own namespace was read: the live sockets of another's stand in tables that nobody looked into.
     fn find_closed(&self, snapshot: &mut Snapshot) {
         let mut listed = Numbers::default();
-        for socket in &snapshot.sockets {
-            listed.insert(socket.inode);
+        for inode in snapshot.sockets.iter().filter_map(|s| s.inode) {
+            listed.insert(inode.get());
         }
-        let mut asked: FxHashMap<u64, bool> = FxHashMap::default();
+        let mut asked: FxHashMap<Inode, bool> = FxHashMap::default();
         let mut closed = Vec::new();
         let read: Vec<bool> = snapshot
             .owners
@@ -131,12 +131,13 @@ impl Live {
             })
             .collect();
         for holder in snapshot.owners.all_holders() {
-            if !read[holder.process as usize] || listed.contains(holder.inode) {
+            let Some(inode) = holder.inode else { continue };
+            if !read[holder.process as usize] || listed.contains(inode.get()) {
                 continue;
             }
-            let tcp = *asked.entry(holder.inode).or_insert_with(|| {
+            let tcp = *asked.entry(inode).or_insert_with(|| {
                 let pid = snapshot.owners.process(holder).pid;
-                processes::is_tcp(self.root(), pid, holder.fd, holder.inode).unwrap_or(false)
+                processes::is_tcp(self.root(), pid, holder.fd, inode).unwrap_or(false)
             });
             if tcp {
                 closed.push(*holder);

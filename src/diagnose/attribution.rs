@@ -128,7 +128,8 @@ fn of_listener(view: &View<'_>, first: &Socket, rows: &[&Socket]) -> Vec<Candida
             // One service of several processes: accepted sockets that still live weigh who works most.
             let mut live: FxHashMap<u32, usize> = FxHashMap::default();
             for socket in &view.now.sockets {
-                if socket.state == State::Established && socket.local.port == first.local.port && socket.inode != 0 {
+                if socket.state == State::Established && socket.local.port == first.local.port && socket.inode.is_some()
+                {
                     for process in view.processes(socket) {
                         *live.entry(process.pid).or_default() += 1;
                     }
@@ -157,7 +158,7 @@ fn of_destination(view: &View<'_>, first: &Socket) -> Vec<Candidate> {
     let (mut same_host, mut same_port) = (exact.clone(), exact.clone());
     let mut source_owners: Vec<u32> = Vec::new();
     for socket in &view.now.sockets {
-        if socket.netns != first.netns || socket.inode == 0 || !socket.state.has_peer() {
+        if socket.netns != first.netns || socket.inode.is_none() || !socket.state.has_peer() {
             continue;
         }
         let to = socket.peer.normalised();

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::{Endpoint, NetnsId, Socket, State, StateSet};
+use crate::model::{Endpoint, Inode, NetnsId, Socket, State, StateSet};
 
 /// How bad it is (diagnosis 0.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -222,7 +222,7 @@ pub struct Finding {
     /// Which advice of the program at fault fits.
     pub topic: Option<Topic>,
     /// Processes whose doing with these sockets is worth a look, and the inodes in question.
-    pub inspect: Vec<(u32, Vec<u64>)>,
+    pub inspect: Vec<(u32, Vec<Inode>)>,
 }
 
 impl Finding {
@@ -314,7 +314,7 @@ impl Finding {
     /// Asks for a look at what the process does with these sockets.
     #[must_use]
     pub fn inspect(mut self, pid: u32, sockets: &[&Socket]) -> Finding {
-        self.inspect.push((pid, sockets.iter().map(|s| s.inode).filter(|i| *i != 0).collect()));
+        self.inspect.push((pid, sockets.iter().filter_map(|s| s.inode).collect()));
         self
     }
 }

@@ -236,9 +236,10 @@ pub fn inspect_owners(
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, listen};
+    use crate::model::Inode;
     use crate::model::snapshot::{EpollWatch, Inspection, ThreadState};
 
-    const INODE: u64 = 80 << 16;
+    const INODE: Option<Inode> = Inode::new(80 << 16);
 
     /// A master (10) and its workers (11, 12, 13), all of which have the listener.
     fn prefork() -> World {
@@ -260,7 +261,7 @@ mod tests {
             syscall: u64::try_from(call).ok(),
             syscall_arg0: Some(8),
         };
-        let watch = EpollWatch { epoll_fd: 8, target_fd: 6, inode: Some(INODE), events: 1 };
+        let watch = EpollWatch { epoll_fd: 8, target_fd: 6, inode: INODE, events: 1 };
         world.now.processes.get_mut(&pid).unwrap().inspection = Some(Inspection {
             epoll_sets: u32::from(watches),
             watches: if watches { vec![watch] } else { Vec::new() },

@@ -160,7 +160,7 @@ pub fn with_whom(rows: &[&Socket]) -> String {
 /// Whether a process holds it and both directions were open at some time: the rows that these rules judge.
 #[must_use]
 pub fn is_held(socket: &Socket, states: &[State]) -> bool {
-    socket.kind == RowKind::Full && socket.inode != 0 && states.contains(&socket.state)
+    socket.kind == RowKind::Full && socket.inode.is_some() && states.contains(&socket.state)
 }
 
 /// After so many retransmissions of one segment loss is no explanation (`tcp_retries1`).

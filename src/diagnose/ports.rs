@@ -229,7 +229,7 @@ fn route<'a>(
         match row.state {
             State::TimeWait if reuse_applies && age_ms > delay => route.reusable += 1,
             State::TimeWait => route.time_wait += 1,
-            State::FinWait2 if row.inode == 0 && row.shutdown.is_none() => route.fin_wait2_minis += 1,
+            State::FinWait2 if row.inode.is_none() && row.shutdown.is_none() => route.fin_wait2_minis += 1,
             _ => route.live += 1,
         }
     }

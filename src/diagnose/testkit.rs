@@ -11,7 +11,7 @@ use crate::model::counter::Counter;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
 use crate::model::sysctl::Sysctl;
 use crate::model::{
-    Endpoint, Family, Holder, NetnsId, OwnerTable, Process, RowKind, Socket, State, TcpInfo, Timer, TimerKind,
+    Endpoint, Family, Holder, Inode, NetnsId, OwnerTable, Process, RowKind, Socket, State, TcpInfo, Timer, TimerKind,
 };
 
 /// The namespace of every row that says nothing else.
@@ -44,7 +44,7 @@ impl World {
     }
 
     /// A process that holds the socket with this inode as this descriptor.
-    pub(crate) fn hold(&mut self, pid: u32, comm: &str, fd: u32, inode: u64) -> &mut World {
+    pub(crate) fn hold(&mut self, pid: u32, comm: &str, fd: u32, inode: impl AsInode) -> &mut World {
         let at = self.processes.iter().position(|p| p.pid == pid).unwrap_or_else(|| {
             self.processes.push(Process { pid, comm: comm.into(), uid: Some(1000), ..Process::default() });
             self.now.processes.insert(
@@ -60,7 +60,7 @@ impl World {
             );
             self.processes.len() - 1
         });
-        self.holders.push(Holder { inode, process: u32::try_from(at).unwrap(), fd });
+        self.holders.push(Holder { inode: inode.as_inode(), process: u32::try_from(at).unwrap(), fd });
         self.now.owners = OwnerTable::new(self.processes.clone(), self.holders.clone(), 0);
         self
     }
@@ -112,7 +112,7 @@ pub(crate) fn row(state: State, local: &str, peer: &str) -> Socket {
         cookie: Some(id),
         send_q_bytes: Some(0),
         uid: Some(1000),
-        inode: id,
+        inode: Inode::new(id),
         shutdown: Some(u8::from(state == State::CloseWait)),
         ..Socket::default()
     }
@@ -128,7 +128,7 @@ pub(crate) fn listen(local: &str, queue: u32, backlog: u32) -> Socket {
 pub(crate) fn time_wait(local: &str, peer: &str, remaining_ms: u32) -> Socket {
     Socket {
         kind: RowKind::TimeWaitMini,
-        inode: 0,
+        inode: None,
         uid: None,
         shutdown: None,
         ..timer(row(State::TimeWait, local, peer), TimerKind::TimeWait, remaining_ms, 0)
@@ -137,7 +137,7 @@ pub(crate) fn time_wait(local: &str, peer: &str, remaining_ms: u32) -> Socket {
 
 /// The row without a socket file: in an accept queue, or orphaned.
 pub(crate) fn unheld(socket: Socket) -> Socket {
-    Socket { inode: 0, ..socket }
+    Socket { inode: None, ..socket }
 }
 
 /// The row with a running timer.
@@ -153,4 +153,21 @@ pub(crate) fn info(socket: Socket, fields: &[(&str, u64)]) -> Socket {
         assert!(info.set(name, *value), "no field {name}");
     }
     Socket { info: Some(info.into()), ..socket }
+}
+
+/// An inode as a test writes it: a number, or that of a row.
+pub(crate) trait AsInode {
+    fn as_inode(self) -> Option<Inode>;
+}
+
+impl AsInode for u64 {
+    fn as_inode(self) -> Option<Inode> {
+        Inode::new(self)
+    }
+}
+
+impl AsInode for Option<Inode> {
+    fn as_inode(self) -> Option<Inode> {
+        self
+    }
 }

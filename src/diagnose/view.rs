@@ -321,7 +321,7 @@ fn listeners_of(snapshot: &Snapshot) -> FxHashMap<Option<NetnsId>, Listeners> {
 fn is_idle(socket: &Socket) -> bool {
     socket.state == State::Established
         && socket.kind == RowKind::Full
-        && socket.inode != 0
+        && socket.inode.is_some()
         && socket.recv_q_bytes == 0
         && socket.send_q_bytes == Some(0)
         && socket.timer.is_none_or(|t| t.kind == TimerKind::Keepalive && t.retransmits == 0)

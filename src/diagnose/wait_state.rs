@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use crate::diagnose::finding::{Evidence, Finding};
 use crate::diagnose::view::View;
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadState};
-use crate::model::{OwnerTable, Socket, State};
+use crate::model::{Inode, OwnerTable, Socket, State};
 
 /// `EPOLL*` (`include/uapi/linux/eventpoll.h`), as `/proc/PID/fdinfo` shows them.
 const EPOLLIN: u32 = 0x1;
@@ -197,7 +197,7 @@ fn watched_by_another(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<
         let others = view.owners(socket).1.iter().map(|h| owners.process(h).pid).filter(|p| *p != pid);
         others.into_iter().find(|other| {
             let inspection = view.process(*other).and_then(|f| f.inspection.as_ref());
-            inspection.is_none_or(|i| i.watches.iter().any(|w| w.inode == Some(socket.inode)))
+            inspection.is_none_or(|i| i.watches.iter().any(|w| w.inode == socket.inode))
         })
     })
 }
@@ -241,7 +241,7 @@ fn uninterruptible(inspection: &Inspection) -> Option<WaitState> {
 /// The inspection, indexed.
 struct Registered<'a> {
     inspection: &'a Inspection,
-    by_inode: FxHashMap<u64, Vec<&'a EpollWatch>>,
+    by_inode: FxHashMap<Inode, Vec<&'a EpollWatch>>,
     /// Registrations without an inode (Linux before 4.14): only the number of the descriptor is known.
     by_fd: FxHashMap<u32, Vec<&'a EpollWatch>>,
     /// Whether the sets watch any socket at all.
@@ -255,14 +255,14 @@ struct Registered<'a> {
 impl<'a> Registered<'a> {
     fn new(view: &View<'a>, pid: u32, inspection: &'a Inspection) -> Registered<'a> {
         let owners = &view.now.owners;
-        let mut by_inode: FxHashMap<u64, Vec<&EpollWatch>> = FxHashMap::default();
+        let mut by_inode: FxHashMap<Inode, Vec<&EpollWatch>> = FxHashMap::default();
         let mut by_fd: FxHashMap<u32, Vec<&EpollWatch>> = FxHashMap::default();
         let mut watches_sockets = false;
         for watch in &inspection.watches {
             match watch.inode {
                 // The file is what epoll knows; its number in the table may since be another's, or none (`dup`).
                 Some(inode) => {
-                    watches_sockets |= !owners.holders(inode).is_empty();
+                    watches_sockets |= !owners.holders(Some(inode)).is_empty();
                     by_inode.entry(inode).or_default().push(watch);
                 }
                 None => by_fd.entry(watch.target_fd).or_default().push(watch),
@@ -287,7 +287,7 @@ impl<'a> Registered<'a> {
             return Class::NoEpoll;
         }
         let numbered = self.fds(socket).filter_map(|fd| self.by_fd.get(&fd)).flatten();
-        let watches = self.by_inode.get(&socket.inode).into_iter().flatten().chain(numbered);
+        let watches = socket.inode.and_then(|inode| self.by_inode.get(&inode)).into_iter().flatten().chain(numbered);
         // The livelier registration decides: one set that would report it is enough.
         let mut best = None;
         for watch in watches {
@@ -528,7 +528,7 @@ mod tests {
     use crate::diagnose::testkit::{World, row};
 
     fn watch(epoll_fd: u32, inode: u64, events: u32) -> EpollWatch {
-        EpollWatch { epoll_fd, target_fd: 9, inode: Some(inode), events }
+        EpollWatch { epoll_fd, target_fd: 9, inode: Inode::new(inode), events }
     }
 
     fn thread(call: libc::c_long, arg0: u64) -> ThreadState {
@@ -545,7 +545,11 @@ mod tests {
     /// A CLOSE_WAIT socket with this much unread, inode 7, descriptor 9 of process 812.
     fn world(recv_q_bytes: u32, inspection: Inspection) -> World {
         let mut world = World::new();
-        world.add(Socket { inode: 7, recv_q_bytes, ..row(State::CloseWait, "10.0.0.1:80", "10.0.0.2:40000") });
+        world.add(Socket {
+            inode: Inode::new(7),
+            recv_q_bytes,
+            ..row(State::CloseWait, "10.0.0.1:80", "10.0.0.2:40000")
+        });
         world.hold(812, "server", 9, 7);
         world.now.processes.get_mut(&812).unwrap().inspection = Some(inspection);
         world

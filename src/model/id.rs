@@ -32,6 +32,32 @@ impl fmt::Display for NetnsId {
     }
 }
 
+/// Inode of a socket file, as in `socket:[4711]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Inode(NonZeroU64);
+
+impl Inode {
+    /// `None` for 0.
+    #[must_use]
+    pub const fn new(number: u64) -> Option<Inode> {
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Inode(number)),
+            None => None,
+        }
+    }
+
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Inode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +69,8 @@ mod tests {
         assert_eq!(NetnsId::new(7).unwrap().to_string(), "7");
         assert!(None < NetnsId::new(1) && NetnsId::new(1) < NetnsId::new(2));
         assert_eq!(size_of::<Option<NetnsId>>(), size_of::<u64>());
+        assert_eq!((Inode::new(0), Inode::new(4711).map(Inode::get)), (None, Some(4711)));
+        assert_eq!(size_of::<Option<Inode>>(), size_of::<u64>());
+        assert_eq!(size_of::<crate::model::Holder>(), 16);
     }
 }

@@ -22,7 +22,7 @@ pub mod transition;
 
 pub use addr::{Endpoint, Family, FourTuple};
 pub use gap::Gap;
-pub use id::NetnsId;
+pub use id::{Inode, NetnsId};
 pub use owner::{Holder, OwnerStatus, OwnerTable, Process, Unlisted};
 pub use snapshot::Snapshot;
 pub use socket::{RowKind, SkMem, Socket, Timer, TimerKind};

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use crate::model::cgroup::Identity;
+use crate::model::id::Inode;
 use crate::model::socket::{RowKind, Socket};
 use crate::model::state::State;
 
@@ -24,7 +25,8 @@ pub struct Process {
 /// One descriptor of one process that refers to a socket inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Holder {
-    pub inode: u64,
+    /// `None` where only the processes are known.
+    pub inode: Option<Inode>,
     /// Index into [`OwnerTable::processes`].
     pub process: u32,
     pub fd: u32,
@@ -109,7 +111,7 @@ impl OwnerStatus {
             RowKind::Request => return Some(OwnerStatus::NotAccepted),
             RowKind::Full | RowKind::BoundInactive => {}
         }
-        if socket.inode != 0 {
+        if socket.inode.is_some() {
             return None;
         }
         Some(match (socket.state, socket.shutdown) {
@@ -154,7 +156,7 @@ pub struct OwnerTable {
     /// Whether sockets without an owner were looked for a second time.
     settled: bool,
     /// Inodes that were looked for twice, still exist and belong to no process, sorted.
-    unheld: Vec<u64>,
+    unheld: Vec<Inode>,
 }
 
 impl OwnerTable {
@@ -167,8 +169,8 @@ impl OwnerTable {
         OwnerTable { processes, holders, index, unreadable, collected: true, ..OwnerTable::default() }
     }
 
-    /// Builds a table of half the size that knows processes and no descriptors: the inode and the descriptor of its
-    /// holders are 0. The pairs are of an inode and the place of a process, and may come in any order.
+    /// Builds a table of half the size that knows processes and no descriptors: its holders have no inode, and
+    /// descriptor 0. The pairs are of an inode and the place of a process, and may come in any order.
     #[must_use]
     pub fn of_processes(processes: Vec<Process>, pairs: Vec<(u32, u32)>, unreadable: u32) -> OwnerTable {
         let compact = Compact::new(pairs, processes.len());
@@ -182,7 +184,7 @@ impl OwnerTable {
     }
 
     /// Adds what a second look found, and remembers which inodes nobody holds though they still exist.
-    pub fn settle(&mut self, later: OwnerTable, mut unheld: Vec<u64>) {
+    pub fn settle(&mut self, later: OwnerTable, mut unheld: Vec<Inode>) {
         let known: HashMap<u32, u32> = self.processes.iter().map(|p| p.pid).zip(0..).collect();
         // A process of the first look that is found again is the same process, else groups would split in two.
         let places: Vec<u32> = later
@@ -209,16 +211,14 @@ impl OwnerTable {
 
     /// Whether this inode was looked for twice without finding a holder.
     #[must_use]
-    pub fn is_settled(&self, inode: u64) -> bool {
-        self.settled && self.unheld.binary_search(&inode).is_ok()
+    pub fn is_settled(&self, inode: Option<Inode>) -> bool {
+        self.settled && inode.is_some_and(|inode| self.unheld.binary_search(&inode).is_ok())
     }
 
-    /// Every holder of a socket inode; empty for 0.
+    /// Every holder of a socket inode.
     #[must_use]
-    pub fn holders(&self, inode: u64) -> &[Holder] {
-        if inode == 0 {
-            return &[];
-        }
+    pub fn holders(&self, inode: Option<Inode>) -> &[Holder] {
+        let Some(inode) = inode else { return &[] };
         let compact = self.compact.holders(inode);
         if !compact.is_empty() || self.index.is_empty() {
             return compact;
@@ -228,8 +228,8 @@ impl OwnerTable {
         loop {
             let Some(start) = self.index[slot].checked_sub(1) else { return &[] };
             let found = &self.holders[start as usize..];
-            if found[0].inode == inode {
-                let len = found.iter().take_while(|h| h.inode == inode).count();
+            if found[0].inode == Some(inode) {
+                let len = found.iter().take_while(|h| h.inode == Some(inode)).count();
                 return &found[..len];
             }
             slot = (slot + 1) & mask;
@@ -258,7 +258,7 @@ impl OwnerTable {
             return (status, &[]);
         }
         let holders = self.holders(socket.inode);
-        let exists = !self.settled || self.unheld.binary_search(&socket.inode).is_ok();
+        let exists = !self.settled || self.is_settled(socket.inode);
         let status = match (holders.is_empty(), self.unreadable > 0) {
             (false, _) => OwnerStatus::Known,
             (true, true) if exists => OwnerStatus::NoPermission,
@@ -289,7 +289,7 @@ impl Compact {
     fn new(mut pairs: Vec<(u32, u32)>, processes: usize) -> Compact {
         pairs.sort_unstable();
         pairs.dedup();
-        let holder = |process| Holder { inode: 0, process, fd: 0 };
+        let holder = |process| Holder { inode: None, process, fd: 0 };
         let mut sets: Vec<Vec<Holder>> = (0..).take(processes).map(|process| vec![holder(process)]).collect();
         let mut shared: HashMap<Vec<u32>, u32> = HashMap::new();
         let (mut from, mut to) = (0, 0);
@@ -329,9 +329,9 @@ impl Compact {
         self.buckets.push(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
     }
 
-    fn holders(&self, inode: u64) -> &[Holder] {
+    fn holders(&self, inode: Inode) -> &[Holder] {
         let found = || {
-            let inode = u32::try_from(inode).ok()?;
+            let inode = u32::try_from(inode.get()).ok()?;
             let bucket = (inode.checked_sub(self.entries.first()?.0)? >> self.shift) as usize;
             let (from, to) = (*self.buckets.get(bucket)?, *self.buckets.get(bucket + 1)?);
             let entries = self.entries.get(from as usize..to as usize)?;
@@ -343,8 +343,8 @@ impl Compact {
 }
 
 /// Where the search for an inode begins: a multiplicative hash, as inodes come in runs.
-fn slot(inode: u64, mask: usize) -> usize {
-    let hash = inode.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+fn slot(inode: Inode, mask: usize) -> usize {
+    let hash = inode.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     usize::try_from(hash).unwrap_or(0) & mask
 }
 
@@ -357,10 +357,11 @@ fn index(holders: &[Holder]) -> Vec<u32> {
     let mask = index.len() - 1;
     let mut last = None;
     for (holder, place) in holders.iter().zip(1u32..) {
-        if last.replace(holder.inode) == Some(holder.inode) {
+        let Some(inode) = holder.inode else { continue };
+        if last.replace(inode) == Some(inode) {
             continue;
         }
-        let mut at = slot(holder.inode, mask);
+        let mut at = slot(inode, mask);
         while index[at] != 0 {
             at = (at + 1) & mask;
         }
@@ -374,6 +375,7 @@ mod tests {
     use super::*;
 
     fn socket(inode: u64) -> Socket {
+        let inode = Inode::new(inode);
         Socket { inode, state: State::Established, kind: RowKind::Full, shutdown: Some(0), ..Socket::default() }
     }
 
@@ -383,7 +385,7 @@ mod tests {
             Process { pid: 1, comm: "a".into(), ..Process::default() },
             Process { pid: 2, comm: "b".into(), ..Process::default() },
         ];
-        let holder = |inode, process, fd| Holder { inode, process, fd };
+        let holder = |inode, process, fd| Holder { inode: Inode::new(inode), process, fd };
         let table = OwnerTable::new(processes, vec![holder(9, 1, 4), holder(8, 0, 3), holder(9, 0, 7)], 0);
         let (status, holders) = table.of(&socket(9));
         assert_eq!(status, OwnerStatus::Known);
@@ -394,23 +396,23 @@ mod tests {
     #[test]
     fn a_process_of_both_looks_is_one_process() {
         let process = |pid| Process { pid, ..Process::default() };
-        let holder = |inode, process, fd| Holder { inode, process, fd };
+        let holder = |inode, process, fd| Holder { inode: Inode::new(inode), process, fd };
         let mut table = OwnerTable::new(vec![process(1), process(2)], vec![holder(8, 0, 3), holder(9, 1, 4)], 0);
         let later = OwnerTable::new(vec![process(3), process(2)], vec![holder(7, 0, 5), holder(6, 1, 6)], 0);
         table.settle(later, Vec::new());
         assert_eq!(table.processes.iter().map(|p| p.pid).collect::<Vec<_>>(), [1, 2, 3]);
-        let pid = |inode| table.process(&table.holders(inode)[0]).pid;
+        let pid = |inode| table.process(&table.holders(Inode::new(inode))[0]).pid;
         assert_eq!([6, 7, 8, 9].map(pid), [2, 3, 1, 2]);
     }
 
     #[test]
     fn every_inode_of_a_large_table_is_found_and_no_other() {
         let holders: Vec<Holder> =
-            (1..5000).map(|i| Holder { inode: i * 3, process: 0, fd: u32::try_from(i).unwrap() }).collect();
+            (1..5000).map(|i| Holder { inode: Inode::new(i * 3), process: 0, fd: u32::try_from(i).unwrap() }).collect();
         let table = OwnerTable::new(vec![Process::default()], holders, 0);
         for inode in 0..20_000 {
             let expected = inode % 3 == 0 && (3..15_000).contains(&inode);
-            assert_eq!(!table.holders(inode).is_empty(), expected, "{inode}");
+            assert_eq!(!table.holders(Inode::new(inode)).is_empty(), expected, "{inode}");
         }
     }
 
@@ -420,31 +422,41 @@ mod tests {
         // Runs as one program opens them, sockets that are shared, holes, and one far away.
         let mut holders: Vec<Holder> = (1..4000u32)
             .flat_map(|i| {
-                let inode = u64::from(i * 2 + i / 1000 * 50_000);
+                let inode = Inode::new(u64::from(i * 2 + i / 1000 * 50_000));
                 let others = if i % 11 == 0 { 3 } else { 1 };
                 (0..others).map(move |n| Holder { inode, process: (i / 600 + n) % 7, fd: i + n })
             })
             .collect();
-        holders.push(Holder { inode: u64::from(u32::MAX), process: 5, fd: 3 });
-        let pairs = holders.iter().rev().map(|h| (u32::try_from(h.inode).unwrap(), h.process)).collect();
+        holders.push(Holder { inode: Inode::new(u64::from(u32::MAX)), process: 5, fd: 3 });
+        let pairs = holders.iter().rev().map(|h| (u32::try_from(h.inode.unwrap().get()).unwrap(), h.process)).collect();
         let compact = OwnerTable::of_processes(processes.clone(), pairs, 0);
         let full = OwnerTable::new(processes, holders, 0);
         assert!(full.knows_descriptors() && !compact.knows_descriptors());
-        let of = |table: &OwnerTable, inode| table.holders(inode).iter().map(|h| h.process).collect::<Vec<_>>();
+        let of =
+            |table: &OwnerTable, inode| table.holders(Inode::new(inode)).iter().map(|h| h.process).collect::<Vec<_>>();
         for inode in (0..170_000).chain([u64::from(u32::MAX) - 1, u64::from(u32::MAX), u64::from(u32::MAX) + 1]) {
             assert_eq!(of(&compact, inode), of(&full, inode), "{inode}");
         }
         let mut settled = compact;
-        let holder = Holder { inode: 3, process: 0, fd: 9 };
-        settled.settle(OwnerTable::new(vec![Process { pid: 6, ..Process::default() }], vec![holder], 0), vec![5]);
+        let holder = Holder { inode: Inode::new(3), process: 0, fd: 9 };
+        settled.settle(
+            OwnerTable::new(vec![Process { pid: 6, ..Process::default() }], vec![holder], 0),
+            vec![Inode::new(5).unwrap()],
+        );
         assert_eq!((of(&settled, 3), of(&settled, 2)), (vec![6], vec![0]));
-        assert!(OwnerTable::of_processes(Vec::new(), Vec::new(), 0).holders(1).is_empty());
+        assert!(OwnerTable::of_processes(Vec::new(), Vec::new(), 0).holders(Inode::new(1)).is_empty());
     }
 
     #[test]
     fn the_reason_for_no_owner_follows_the_row() {
         let table = OwnerTable::new(Vec::new(), Vec::new(), 1);
-        let with = |state, kind, inode, shutdown| Socket { state, kind, inode, shutdown, ..Socket::default() };
+        let with = |state, kind, inode, shutdown| Socket {
+            state,
+            kind,
+            inode: Inode::new(inode),
+            shutdown,
+            ..Socket::default()
+        };
         let status = |s: Socket| table.of(&s).0;
         assert_eq!(status(with(State::TimeWait, RowKind::TimeWaitMini, 0, None)), OwnerStatus::TimeWait);
         assert_eq!(status(with(State::FinWait2, RowKind::TimeWaitMini, 0, None)), OwnerStatus::Orphaned);
@@ -454,7 +466,7 @@ mod tests {
         assert_eq!(status(with(State::Established, RowKind::Full, 5, Some(0))), OwnerStatus::NoPermission);
         assert_eq!(OwnerTable::default().of(&socket(5)).0, OwnerStatus::NotCollected);
         let mut table = OwnerTable::new(Vec::new(), Vec::new(), 0);
-        table.settle(OwnerTable::default(), vec![5]);
+        table.settle(OwnerTable::default(), vec![Inode::new(5).unwrap()]);
         assert_eq!(table.of(&socket(5)).0, OwnerStatus::Kernel);
         assert_eq!(table.of(&socket(6)).0, OwnerStatus::Raced);
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use crate::model::counter::{Counter, Counters, SockStat, SockStats};
 use crate::model::gap::Gap;
-use crate::model::id::NetnsId;
+use crate::model::id::{Inode, NetnsId};
 use crate::model::owner::{Holder, OwnerTable};
 use crate::model::socket::Socket;
 use crate::model::sysctl::{PORT_RANGE, Sysctl, Sysctls};
@@ -179,7 +179,7 @@ pub struct EpollWatch {
     pub epoll_fd: u32,
     pub target_fd: u32,
     /// Inode of the target file; it must equal that of the socket, as descriptor numbers are used again.
-    pub inode: Option<u64>,
+    pub inode: Option<Inode>,
     /// Mask as `epoll_ctl` keeps it: `EPOLLIN` 1, `EPOLLOUT` 4, `EPOLLRDHUP` 0x2000, `EPOLLONESHOT` 1<<30, `EPOLLET` 1<<31.
     pub events: u32,
 }

@@ -5,7 +5,7 @@
 //! [`crate::model::owner`]), judgement.
 
 use crate::model::addr::{Endpoint, Family, FourTuple};
-use crate::model::id::NetnsId;
+use crate::model::id::{Inode, NetnsId};
 use crate::model::state::State;
 use crate::model::tcp_info::Info;
 
@@ -163,8 +163,8 @@ pub struct Socket {
     pub send_q_bytes: Option<u32>,
     /// Owner uid; `None` where the kernel keeps none (TIME_WAIT, request sockets).
     pub uid: Option<u32>,
-    /// Inode of the socket file; 0 when no file refers to it.
-    pub inode: u64,
+    /// Inode of the socket file; `None` when no file refers to it.
+    pub inode: Option<Inode>,
     /// Bit 0 receive side shut down, bit 1 send side (`INET_DIAG_SHUTDOWN`); full sockets only.
     pub shutdown: Option<u8>,
     pub v6only: Option<bool>,
@@ -231,7 +231,7 @@ impl Default for Socket {
             recv_q_bytes: 0,
             send_q_bytes: None,
             uid: None,
-            inode: 0,
+            inode: None,
             shutdown: None,
             v6only: None,
             mark: None,
@@ -278,7 +278,7 @@ impl Socket {
     #[must_use]
     pub fn is_orphan(&self) -> bool {
         self.kind == RowKind::Full
-            && self.inode == 0
+            && self.inode.is_none()
             && (self.shutdown == Some(3)
                 || matches!(self.state, State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck))
     }
@@ -287,7 +287,7 @@ impl Socket {
     #[must_use]
     pub fn is_unaccepted(&self) -> bool {
         self.kind == RowKind::Full
-            && self.inode == 0
+            && self.inode.is_none()
             && self.shutdown != Some(3)
             && matches!(self.state, State::Established | State::CloseWait | State::SynRecv)
     }
@@ -394,7 +394,7 @@ mod tests {
         info.load(&bytes);
         Socket {
             state: State::CloseWait,
-            inode: 1,
+            inode: Inode::new(1),
             shutdown: Some(1),
             timer: timer.map(|kind| Timer { kind, remaining_ms: 5, retransmits: 0 }),
             info: Some(info.into()),

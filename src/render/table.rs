@@ -230,7 +230,7 @@ pub fn cell(column: &Column, row: &Row<'_>) -> String {
 mod tests {
     use super::*;
     use crate::model::column::{NoNames, find};
-    use crate::model::{Endpoint, Holder, OwnerTable, Process, Socket};
+    use crate::model::{Endpoint, Holder, Inode, OwnerTable, Process, Socket};
 
     fn render(style: Style, rows: usize) -> String {
         let columns = ["state", "recv-q", "local", "process"].map(|n| find(n).unwrap()).to_vec();
@@ -264,14 +264,14 @@ mod tests {
     #[test]
     fn words_are_cut_at_the_edge_and_numbers_and_addresses_never() {
         let columns = ["state", "recv-q", "peer", "process"].map(|n| find(n).unwrap()).to_vec();
-        let holders: Vec<Holder> = (0..9).map(|fd| Holder { inode: 7, process: 0, fd }).collect();
+        let holders: Vec<Holder> = (0..9).map(|fd| Holder { inode: Inode::new(7), process: 0, fd }).collect();
         let process = Process { pid: 4711, comm: "a-long-name".into(), ..Process::default() };
         let owners = OwnerTable::new(vec![process], holders, 0);
         let socket = Socket {
             state: State::Established,
             recv_q_bytes: u32::MAX,
             peer: Endpoint::new("2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap(), 443),
-            inode: 7,
+            inode: Inode::new(7),
             shutdown: Some(0),
             ..Socket::default()
         };

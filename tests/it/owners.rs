@@ -151,7 +151,7 @@ fn holders(ns: &Netns, via: OwnersVia) -> Holders {
         let query = Query::states(StateSet::ALL);
         let mut keep = |socket: &tcpstate::model::Socket| {
             let (_, holders) = table.of(socket);
-            if socket.inode != 0 {
+            if let Some(inode) = socket.inode {
                 let mut all: Vec<_> = holders
                     .iter()
                     .map(|h| {
@@ -160,7 +160,7 @@ fn holders(ns: &Netns, via: OwnersVia) -> Holders {
                     })
                     .collect();
                 all.sort();
-                found.insert(socket.inode, all);
+                found.insert(inode.get(), all);
             }
             ControlFlow::Continue(())
         };
@@ -502,9 +502,9 @@ fn a_second_look_does_not_make_a_second_process() {
         ns.run(|| {
             let mut live = Live::open(SourceChoice::Netlink, ProcRoot::default()).expect("a source");
             let mut table = live.owners(None).expect("owners");
-            let late = helper.make("listen 7001 5").remove(0).inode.unwrap();
+            let late = tcpstate::model::Inode::new(helper.make("listen 7001 5").remove(0).inode.unwrap());
             assert!(table.holders(late).is_empty());
-            live.settle(&mut table, &[late].into_iter().collect()).expect("a second look");
+            live.settle(&mut table, &late.into_iter().collect()).expect("a second look");
             let holders = table.holders(late);
             assert_eq!(holders.len(), 1);
             assert_eq!(table.process(&holders[0]).pid, helper.pid());

@@ -368,7 +368,11 @@ fn every_kind_of_epoll_registration_is_told_and_a_stopped_process_first() {
         let thresholds = Thresholds::default();
         let said = |now: &Snapshot, name: &str| {
             let view = View::new(now, None, &thresholds);
-            let socket = now.sockets.iter().find(|s| s.inode == inodes[name]).unwrap_or_else(|| panic!("no {name}"));
+            let socket = now
+                .sockets
+                .iter()
+                .find(|s| s.inode == tcpstate::model::Inode::new(inodes[name]))
+                .unwrap_or_else(|| panic!("no {name}"));
             doing(&view, pid, &[socket]).unwrap_or_else(|| panic!("nothing is known of {name}"))
         };
         for (name, class) in [
@@ -553,7 +557,7 @@ fn descriptors_of_dead_connections_are_found_by_two_scans() {
             snapshot
                 .sockets
                 .iter()
-                .filter(|s| s.local.port == 7350 && s.state == State::Established && s.inode != 0)
+                .filter(|s| s.local.port == 7350 && s.state == State::Established && s.inode.is_some())
                 .count()
         };
         let (live, mut first) = wait_for("five dead connections", || {
@@ -586,7 +590,7 @@ fn descriptors_of_dead_connections_are_found_by_two_scans() {
         drop(clients.next());
         let dead = held.iter().find(|row| {
             let inode = row.inode.expect("held");
-            !first.sockets.iter().any(|s| s.inode == inode)
+            !first.sockets.iter().any(|s| s.inode == tcpstate::model::Inode::new(inode))
         });
         server.close(dead.expect("a dead one"));
         std::thread::sleep(Duration::from_secs(2));

@@ -94,9 +94,9 @@ fn of_two_listeners_with_drops_only_the_one_that_drops_now_is_named() {
     });
 }
 
-fn finding_inode(snapshot: &tcpstate::model::Snapshot, port: u16) -> u64 {
+fn finding_inode(snapshot: &tcpstate::model::Snapshot, port: u16) -> tcpstate::model::Inode {
     let listener = snapshot.sockets.iter().find(|s| s.state == State::Listen && s.local.port == port);
-    listener.expect("the listener").inode
+    listener.expect("the listener").inode.expect("an inode")
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::cli::session::Session;
 use crate::collect::{Ahead, Families, Query, plan};
 use crate::filter::{self, Abilities, End, Expr};
 use crate::model::column::{COLUMNS, Needs, Row, Value};
-use crate::model::{OwnerTable, Socket, StateSet};
+use crate::model::{Inode, OwnerTable, Socket, StateSet};
 use crate::render::table;
 use crate::render::watch::Line;
 
@@ -35,7 +35,7 @@ pub(crate) fn of(session: &mut Session, line: &Line, with_owners: bool) -> anyho
     })?;
     // It may have moved on since the row was read: then what was read is all there is.
     let socket = found.unwrap_or_else(|| wanted.clone());
-    let inodes: FxHashSet<u64> = (socket.inode != 0).then_some(socket.inode).into_iter().collect();
+    let inodes: FxHashSet<Inode> = socket.inode.into_iter().collect();
     let owners = if inodes.is_empty() || !with_owners {
         OwnerTable::default()
     } else {

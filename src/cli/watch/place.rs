@@ -235,7 +235,7 @@ impl Place<'_> {
     fn whose(&self, socket: &Socket, known: &Known, status: OwnerStatus) -> Whose {
         match known {
             Known::Exact(owner) => match self.ownership.label(*owner) {
-                Some(label) if socket.inode != 0 => Whose::Now(label),
+                Some(label) if socket.inode.is_some() => Whose::Now(label),
                 Some(label) => Whose::Before(label),
                 None => Whose::Nobody(status),
             },

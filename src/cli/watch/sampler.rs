@@ -31,7 +31,7 @@ use crate::collect::{Ahead, Families, Query};
 use crate::diagnose::{Rows, Thresholds};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::sysctl::Sysctl;
-use crate::model::{Family, Gap, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
+use crate::model::{Family, Gap, Inode, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
 use crate::render::watch::{Frame, Group, GroupBy, GroupId, Groups, Line, Lines, Sighting, Sort, Stay, Whose};
 
 /// What the next sample should bring beside counts.
@@ -204,7 +204,7 @@ impl Sampler {
         self.tracker.keep_events = want.events;
         self.tracker.begin(monotonic_ms());
         let mut held: Vec<(Socket, Sight)> = Vec::new();
-        let mut missing: FxHashSet<u64> = FxHashSet::default();
+        let mut missing: FxHashSet<Inode> = FxHashSet::default();
         let mut placed = Placed::new(want, SORTED);
         let dump_started = Instant::now();
         {
@@ -234,13 +234,13 @@ impl Sampler {
                     (owner, sight.traced) = (closer, true);
                     place.tracker.own(socket, owner, true);
                 }
-                if place.with_owners && socket.inode != 0 {
+                if place.with_owners && socket.inode.is_some() {
                     let holders = fresh.as_ref().map_or(&[][..], |table| table.holders(socket.inode));
                     if let (Some(table), false) = (&fresh, holders.is_empty()) {
                         owner = place.own(socket, table, holders, &sight);
                         sight.traced = false;
                     } else if owner == 0 && held.len() < HELD_BACK {
-                        missing.insert(socket.inode);
+                        missing.extend(socket.inode);
                         held.push((socket.clone(), sight));
                         return ControlFlow::Continue(());
                     }
@@ -268,7 +268,7 @@ impl Sampler {
         members: &Expr,
         want: &Want,
         held: Vec<(Socket, Sight)>,
-        missing: &FxHashSet<u64>,
+        missing: &FxHashSet<Inode>,
         placed: &mut Placed,
     ) -> anyhow::Result<()> {
         let look = !missing.is_empty() && (self.samples == 1 || self.may_walk());
@@ -328,7 +328,7 @@ impl Sampler {
         self.credit >= self.walk_cost
     }
 
-    fn walk(&mut self, wanted: Option<&FxHashSet<u64>>) -> anyhow::Result<OwnerTable> {
+    fn walk(&mut self, wanted: Option<&FxHashSet<Inode>>) -> anyhow::Result<OwnerTable> {
         let started = Instant::now();
         let live = &mut self.session.live;
         let table = match wanted {

@@ -9,7 +9,7 @@ use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use crate::model::socket::Congestion;
-use crate::model::{Endpoint, Family, NetnsId, RowKind, SkMem, Socket, State, Timer, TimerKind};
+use crate::model::{Endpoint, Family, Inode, NetnsId, RowKind, SkMem, Socket, State, Timer, TimerKind};
 
 /// `struct inet_diag_msg` (`include/uapi/linux/inet_diag.h`), 72 bytes.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
@@ -96,7 +96,7 @@ pub fn decode_into(bytes: &[u8], netns: Option<NetnsId>, socket: &mut Socket) ->
         timer.map(|kind| Timer { kind, remaining_ms: u32::from_ne_bytes(msg.expires), retransmits: msg.retrans });
     socket.recv_q_bytes = u32::from_ne_bytes(msg.rqueue);
     socket.send_q_bytes = Some(u32::from_ne_bytes(msg.wqueue));
-    socket.inode = u64::from(u32::from_ne_bytes(msg.inode));
+    socket.inode = Inode::new(u32::from_ne_bytes(msg.inode).into());
     socket.shutdown = None;
     socket.v6only = None;
     socket.mark = None;
@@ -211,7 +211,7 @@ pub(crate) mod tests {
         assert_eq!(socket.cookie, Some(0x1_0000_001f));
         assert_eq!(socket.timer, Some(Timer { kind: TimerKind::Keepalive, remaining_ms: 5000, retransmits: 0 }));
         assert_eq!((socket.recv_q_bytes, socket.send_q_bytes), (1, Some(0)));
-        assert_eq!((socket.uid, socket.inode, socket.shutdown), (Some(1000), 123, Some(1)));
+        assert_eq!((socket.uid, socket.inode, socket.shutdown), (Some(1000), Inode::new(123), Some(1)));
         assert_eq!((socket.cgroup, socket.bind_address_no_port()), (Some(77), Some(true)));
         assert_eq!(socket.info.as_ref().unwrap().rtt_us(), Some(0x0808_0808));
         assert_eq!(socket.skmem.unwrap().drops, Some(0x0101_0101));

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::model::{Endpoint, Family, NetnsId, RowKind, Socket, State, Timer, TimerKind};
+use crate::model::{Endpoint, Family, Inode, NetnsId, RowKind, Socket, State, Timer, TimerKind};
 
 /// The kernel gives at most a page per read; a larger buffer only saves nothing, a smaller one costs calls.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -97,7 +97,7 @@ fn parse_line(line: &[u8], socket: &mut Socket) -> Option<()> {
     let retransmits = hex(words.next()?)?;
     let uid = decimal(words.next()?)?;
     words.next()?;
-    socket.inode = u64::from(decimal(words.next()?)?);
+    socket.inode = Inode::new(decimal(words.next()?)?.into());
     socket.local = endpoint(local, socket.family)?;
     socket.peer = endpoint(peer, socket.family)?;
     let timer = TimerKind::from_kernel(u8::try_from(hex(timer)?).ok()?);
@@ -180,7 +180,10 @@ mod tests {
         let [listen, close_wait, time_wait, request] = &rows[..] else { panic!("{rows:?}") };
         assert_eq!((listen.accept_queue(), listen.backlog(), listen.uid), (Some(3), None, Some(1000)));
         assert_eq!(listen.local.to_string(), "127.0.0.1:8080");
-        assert_eq!((close_wait.state, close_wait.recv_q_bytes, close_wait.inode), (State::CloseWait, 1, 4712));
+        assert_eq!(
+            (close_wait.state, close_wait.recv_q_bytes, close_wait.inode),
+            (State::CloseWait, 1, Inode::new(4712))
+        );
         assert_eq!(close_wait.timer.unwrap().remaining_ms, 5000);
         assert_eq!((time_wait.kind, time_wait.uid), (RowKind::TimeWaitMini, None));
         assert_eq!(time_wait.timer.unwrap().remaining_ms, 59_990);

@@ -16,14 +16,14 @@ use rustix::io::Errno;
 use crate::collect::error::Error;
 use crate::collect::proc::ProcRoot;
 use crate::cores;
-use crate::model::Unlisted;
+use crate::model::{Inode, Unlisted};
 
 /// One descriptor that refers to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Record {
     pub pid: u32,
     pub fd: u32,
-    pub inode: u64,
+    pub inode: Inode,
 }
 
 /// What a walk found.
@@ -45,7 +45,7 @@ const PF_KTHREAD: u64 = 0x0020_0000;
 ///
 /// # Errors
 /// When the root itself cannot be read.
-pub fn walk(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>) -> Result<Walked, Error> {
+pub fn walk(root: &ProcRoot, wanted: Option<&FxHashSet<Inode>>) -> Result<Walked, Error> {
     visit(root, wanted, false)
 }
 
@@ -58,7 +58,7 @@ pub fn unreadable(root: &ProcRoot) -> Result<(u32, Option<Unlisted>), Error> {
     Ok((walked.unreadable, walked.unlisted))
 }
 
-fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<u64>>, probe: bool) -> Result<Walked, Error> {
+fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<Inode>>, probe: bool) -> Result<Walked, Error> {
     let fail = |e: Errno| {
         Error::new("read", root.path().display().to_string(), e.into()).hint("is a proc file system mounted there?")
     };
@@ -120,7 +120,7 @@ fn unlisted(root: BorrowedFd<'_>, pids: &[u32]) -> Option<Unlisted> {
 struct Walker<'a> {
     root: BorrowedFd<'a>,
     own: bool,
-    wanted: Option<&'a FxHashSet<u64>>,
+    wanted: Option<&'a FxHashSet<Inode>>,
     /// Only try whether descriptors may be read.
     probe: bool,
     found: Walked,
@@ -239,9 +239,9 @@ fn numbers(dir: BorrowedFd<'_>, mut each: impl FnMut(u32, &std::ffi::CStr)) -> R
 }
 
 /// The inode in `socket:[123]`.
-fn socket_inode(link: &[u8]) -> Option<u64> {
+fn socket_inode(link: &[u8]) -> Option<Inode> {
     let digits = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    Inode::new(std::str::from_utf8(digits).ok()?.parse().ok()?)
 }
 
 /// Whether two threads use one descriptor table; true when the kernel does not say, which is the rule.
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn only_socket_links_are_sockets() {
-        assert_eq!(socket_inode(b"socket:[123]"), Some(123));
+        assert_eq!(socket_inode(b"socket:[123]"), Inode::new(123));
         for other in
             [&b"pipe:[123]"[..], b"socket:[]", b"/tmp/socket:[1]", b"socket:[1", b"socket:[99999999999999999999]"]
         {
@@ -293,7 +293,7 @@ mod tests {
         let twin = listener.try_clone().unwrap();
         let link = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap();
         let inode = socket_inode(link.as_os_str().as_encoded_bytes()).unwrap();
-        let wanted: FxHashSet<u64> = [inode].into_iter().collect();
+        let wanted: FxHashSet<Inode> = [inode].into_iter().collect();
         let search = || walk(&ProcRoot::default(), Some(&wanted)).unwrap();
         for found in [search(), cores::testkit::without_threads(search)] {
             let mut fds: Vec<i64> = found.records.iter().map(|r| i64::from(r.fd)).collect();

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rustc_hash::FxHashSet;
 
 use crate::collect::proc::{ProcRoot, parts};
-use crate::model::NetnsId;
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadState};
+use crate::model::{Inode, NetnsId};
 
 /// Threads of one process that are looked at; a pool is alike beyond that.
 const THREADS_READ: usize = 64;
@@ -146,7 +146,7 @@ fn watch(epoll_fd: u32, line: &str) -> Option<EpollWatch> {
         if word == "events:" {
             events = u32::from_str_radix(words.next()?, 16).ok();
         } else if let Some(hex) = word.strip_prefix("ino:") {
-            inode = u64::from_str_radix(hex, 16).ok();
+            inode = u64::from_str_radix(hex, 16).ok().and_then(Inode::new);
         }
     }
     Some(EpollWatch { epoll_fd, target_fd, inode, events: events? })
@@ -178,7 +178,7 @@ fn thread(folder: &Path, tid: u32) -> ThreadState {
 /// (`sockfs_xattr_get` in `net/socket.c`); `None` when it cannot be asked. An MPTCP socket is not: it lives on without
 /// subflows, and only subflows stand in the tables of TCP.
 #[must_use]
-pub fn is_tcp(root: &ProcRoot, pid: u32, fd: u32, inode: u64) -> Option<bool> {
+pub fn is_tcp(root: &ProcRoot, pid: u32, fd: u32, inode: Inode) -> Option<bool> {
     let path = root.path().join(format!("{pid}/fd/{fd}"));
     let mut name = [0u8; 32];
     let len = rustix::fs::getxattr(&path, "system.sockprotoname", &mut name[..]).ok()?;
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn epoll_lines_read_with_and_without_an_inode() {
         let line = "tfd:        9 events: 80002019 data:                9  pos:0 ino:5e80 sdev:9";
-        let expected = EpollWatch { epoll_fd: 4, target_fd: 9, inode: Some(0x5e80), events: 0x8000_2019 };
+        let expected = EpollWatch { epoll_fd: 4, target_fd: 9, inode: Inode::new(0x5e80), events: 0x8000_2019 };
         assert_eq!(watch(4, line), Some(expected));
         assert_eq!(watch(4, "tfd: 9 events: 1 data: 9").map(|w| w.inode), Some(None));
         assert_eq!(watch(4, "pos: 0"), None);
@@ -217,12 +217,12 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let fd = |f: i32| u32::try_from(f).unwrap();
-        let inode = |file: std::os::fd::BorrowedFd<'_>| rustix::fs::fstat(file).unwrap().st_ino;
+        let inode = |file: std::os::fd::BorrowedFd<'_>| Inode::new(rustix::fs::fstat(file).unwrap().st_ino).unwrap();
         let (tcp_inode, udp_inode) = (inode(listener.as_fd()), inode(udp.as_fd()));
         assert_eq!(is_tcp(&root, own, fd(listener.as_raw_fd()), tcp_inode), Some(true));
-        assert_eq!(is_tcp(&root, own, fd(listener.as_raw_fd()), tcp_inode + 1), Some(false), "another socket by now");
+        assert_eq!(is_tcp(&root, own, fd(listener.as_raw_fd()), udp_inode), Some(false), "another socket by now");
         assert_eq!(is_tcp(&root, own, fd(udp.as_raw_fd()), udp_inode), Some(false));
-        assert_eq!(is_tcp(&root, own, 9999, 1), None);
+        assert_eq!(is_tcp(&root, own, 9999, tcp_inode), None);
         assert!(!inspect(&root, own, &FxHashSet::default(), None).unwrap().threads.is_empty());
     }
 

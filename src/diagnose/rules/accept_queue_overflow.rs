@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(finding.subject.listener.unwrap().to_string(), "0.0.0.0:80");
         assert!(finding.confidence >= 0.97 && finding.summary.contains("16 SYNs were dropped"), "{finding:?}");
         assert!(finding.evidence.contains(&("new_drops", Evidence::Count(16))));
-        assert_eq!(finding.inspect, [(812, vec![80 << 16])]);
+        assert_eq!(finding.inspect, [(812, vec![crate::model::Inode::new(80 << 16).unwrap()])]);
     }
 
     #[test]
@@ -292,13 +292,13 @@ mod tests {
         world.later(2000);
         let summary = |world: &World| world.check(check).findings[0].summary.clone();
         assert!(summary(&world).contains("server (812) accepts nothing"), "{}", summary(&world));
-        for socket in world.now.sockets.iter_mut().filter(|s| s.inode == 0).take(2) {
+        for socket in world.now.sockets.iter_mut().filter(|s| s.inode.is_none()).take(2) {
             socket.cookie = socket.cookie.map(|c| c + 1_000_000);
         }
         assert!(summary(&world).contains("server (812) took only 2 of those who waited"), "{}", summary(&world));
         drop_some(&mut world, 3);
         world.now.sockets[0].recv_q_bytes = 0;
-        world.now.sockets.retain(|s| s.inode != 0);
+        world.now.sockets.retain(|s| s.inode.is_some());
         assert!(summary(&world).starts_with("accept queue of 0.0.0.0:80 overflowed (0 of 5 places now): 3 SYNs"));
     }
 
@@ -306,7 +306,7 @@ mod tests {
     fn a_full_queue_that_moves_is_high() {
         let mut world = world(5, 1500);
         world.later(2000);
-        for socket in world.now.sockets.iter_mut().filter(|s| s.inode == 0) {
+        for socket in world.now.sockets.iter_mut().filter(|s| s.inode.is_none()) {
             socket.cookie = socket.cookie.map(|c| c + 1_000_000);
         }
         assert_eq!(world.check(check).findings[0].severity, Severity::High);

@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn age(world: &mut World, ms: u64) {
-        for socket in world.now.sockets.iter_mut().filter(|s| s.inode == 0) {
+        for socket in world.now.sockets.iter_mut().filter(|s| s.inode.is_none()) {
             let info = socket.info.as_mut().unwrap();
             let wait = u64::from(info.last_data_sent_ms().unwrap());
             assert!(info.set("last_data_sent_ms", wait + ms));
@@ -209,7 +209,7 @@ mod tests {
         assert!(finding.evidence.contains(&("oldest_wait_ms", Evidence::Millis(14_002))));
         assert!(finding.evidence.contains(&("unread_bytes", Evidence::Bytes(302))));
         assert!(finding.evidence.contains(&("clients_gone", Evidence::Count(1))));
-        assert_eq!(finding.inspect, [(812, vec![80 << 16])]);
+        assert_eq!(finding.inspect, [(812, vec![crate::model::Inode::new(80 << 16).unwrap()])]);
     }
 
     #[test]

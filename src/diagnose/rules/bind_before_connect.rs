@@ -20,7 +20,7 @@ const ID: &str = "bind-before-connect";
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut by_owner: BTreeMap<(Option<NetnsId>, u32), Vec<&Socket>> = BTreeMap::new();
     for (socket, role) in view.rows() {
-        if role != Role::Client || socket.inode == 0 {
+        if role != Role::Client || socket.inode.is_none() {
             continue;
         }
         if let Some(process) = view.holder(socket) {
@@ -84,7 +84,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 
 /// The ports of all clients of a namespace that still hold theirs.
 fn used_ports(view: &View<'_>, netns: Option<NetnsId>) -> BTreeSet<u16> {
-    let clients = view.rows().filter(|(s, role)| *role == Role::Client && s.inode != 0 && s.netns == netns);
+    let clients = view.rows().filter(|(s, role)| *role == Role::Client && s.inode.is_some() && s.netns == netns);
     clients.map(|(s, _)| s.local.port).collect()
 }
 

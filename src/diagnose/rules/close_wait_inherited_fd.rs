@@ -39,7 +39,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     // A program that an owner starts for each request inherits one socket at a time: they are one finding.
     let mut helpers: BTreeMap<(u32, &str), Held<'_>> = BTreeMap::new();
     for (socket, role) in view.rows() {
-        if socket.inode == 0
+        if socket.inode.is_none()
             || socket.kind != RowKind::Full
             || !matches!(socket.state, State::CloseWait | State::Established)
         {
@@ -211,6 +211,7 @@ fn holders(view: &View<'_>, sockets: &[&Socket]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, listen, row};
+    use crate::model::Inode;
     use crate::model::snapshot::{EpollWatch, Inspection, ThreadState};
 
     /// `server` (812) listens; its connection, this old, is held by `sleep` (900) as descriptor 7.
@@ -226,7 +227,7 @@ mod tests {
         world
     }
 
-    fn inspect(world: &mut World, call: libc::c_long, watch: Option<u64>) {
+    fn inspect(world: &mut World, call: libc::c_long, watch: Option<Inode>) {
         let thread = ThreadState {
             tid: 900,
             name: "sleep".into(),
@@ -319,7 +320,7 @@ mod tests {
         for state in [State::CloseWait, State::Established] {
             let mut world = world(state, 300);
             let inode = world.now.sockets[1].inode;
-            inspect(&mut world, libc::SYS_epoll_pwait, Some(inode));
+            inspect(&mut world, libc::SYS_epoll_pwait, inode);
             assert_eq!(world.check(check), Outcome::default(), "{state}: registered in its epoll set");
         }
     }

@@ -80,7 +80,7 @@ pub(super) fn counted<'a>(view: &View<'_>, socket: &'a Socket, role: Role) -> Op
 }
 
 fn old_enough(socket: &Socket) -> Option<(AgeBracket, bool)> {
-    if socket.state != State::CloseWait || socket.inode == 0 || socket.send_q_bytes.is_some_and(|q| q > 0) {
+    if socket.state != State::CloseWait || socket.inode.is_none() || socket.send_q_bytes.is_some_and(|q| q > 0) {
         return None;
     }
     let age = socket.state_age()?;
@@ -100,7 +100,7 @@ enum Culprit {
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let held = |s: &&Socket| s.state == State::CloseWait && s.inode != 0 && s.kind == RowKind::Full;
+    let held = |s: &&Socket| s.state == State::CloseWait && s.inode.is_some() && s.kind == RowKind::Full;
     let mut all = view.active().filter(held).peekable();
     if all.peek().is_none() {
         return Outcome::default();
@@ -297,7 +297,8 @@ impl<'a> Case<'a> {
 
 /// How many of the other ends are on this host and still held by a process: it did not close, it only shut down sending.
 fn half_closed(view: &View<'_>, rows: &[Counted<'_>]) -> usize {
-    let holds_on = |r: &&Counted<'_>| view.mirror(r.socket).is_some_and(|m| m.state == State::FinWait2 && m.inode != 0);
+    let holds_on =
+        |r: &&Counted<'_>| view.mirror(r.socket).is_some_and(|m| m.state == State::FinWait2 && m.inode.is_some());
     rows.iter().filter(holds_on).count()
 }
 

@@ -13,8 +13,8 @@ use crate::diagnose::descriptors::Share;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
-use crate::model::Snapshot;
 use crate::model::State;
+use crate::model::{Inode, Snapshot};
 
 const ID: &str = "closed-socket-fd-leak";
 
@@ -24,7 +24,7 @@ const APART_MS: u64 = 1500;
 const LISTS_BOUND: (u32, u32) = (6, 8);
 
 /// Inode to descriptor, by process.
-type Closed = BTreeMap<u32, BTreeMap<u64, u32>>;
+type Closed = BTreeMap<u32, BTreeMap<Option<Inode>, u32>>;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if !view.now.owners.collected {
@@ -53,7 +53,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             return (percent >= view.thresholds.fd_warn_percent).then(|| finding(view, *pid, sockets, None));
         };
         let earlier = before.get(pid)?;
-        let stable: BTreeMap<u64, u32> =
+        let stable: BTreeMap<Option<Inode>, u32> =
             sockets.iter().filter(|(inode, _)| earlier.contains_key(inode)).map(|(i, fd)| (*i, *fd)).collect();
         if stable.is_empty() {
             return None;
@@ -73,7 +73,7 @@ fn processes(n: usize) -> String {
 /// sockets to every worker. A process of a namespace that was not read has live sockets that no table shows.
 fn closed(snapshot: &Snapshot) -> Option<Closed> {
     let mut all = Closed::new();
-    let mut holders: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
+    let mut holders: BTreeMap<Option<Inode>, BTreeSet<u32>> = BTreeMap::new();
     for holder in snapshot.closed_tcp.as_ref()? {
         let pid = snapshot.owners.processes.get(holder.process as usize)?.pid;
         holders.entry(holder.inode).or_default().insert(pid);
@@ -93,7 +93,7 @@ fn closed(snapshot: &Snapshot) -> Option<Closed> {
 }
 
 /// A finding of the sockets that were closed in both scans, with their growth, or of those of the only scan.
-fn finding(view: &View<'_>, pid: u32, sockets: &BTreeMap<u64, u32>, growth: Option<i64>) -> Finding {
+fn finding(view: &View<'_>, pid: u32, sockets: &BTreeMap<Option<Inode>, u32>, growth: Option<i64>) -> Finding {
     let n = sockets.len() as u64;
     let grows = growth.is_some_and(|g| g > 0);
     let share = Share::new(view, pid, n, None);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn keep(world: &mut World, inodes: &[u64]) {
-        let of = |h: &Holder| inodes.contains(&h.inode);
+        let of = |h: &Holder| h.inode.is_some_and(|inode| inodes.contains(&inode.get()));
         world.now.closed_tcp = Some(world.now.owners.all_holders().iter().copied().filter(of).collect());
     }
 

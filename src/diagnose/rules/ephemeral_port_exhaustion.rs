@@ -141,12 +141,12 @@ fn finding(view: &View<'_>, route: &Route<'_>, severity: Severity) -> Finding {
 /// Live rows name their owner; what is left behind is attributed.
 fn owners(view: &View<'_>, route: &Route<'_>) -> Vec<Candidate> {
     let mut held: std::collections::BTreeMap<u32, (usize, String)> = std::collections::BTreeMap::new();
-    for row in route.rows.iter().filter(|s| s.inode != 0) {
+    for row in route.rows.iter().filter(|s| s.inode.is_some()) {
         for process in view.processes(row) {
             held.entry(process.pid).or_insert((0, process.comm.clone())).0 += 1;
         }
     }
-    let left: Vec<&Socket> = route.rows.iter().copied().filter(|s| s.inode == 0).collect();
+    let left: Vec<&Socket> = route.rows.iter().copied().filter(|s| s.inode.is_none()).collect();
     let total: usize = held.values().map(|(n, _)| n).sum();
     if total > left.len() {
         let mut owners: Vec<Candidate> = held

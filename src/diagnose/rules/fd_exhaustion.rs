@@ -313,7 +313,7 @@ mod tests {
         let mut world = world(8);
         world.now.processes.get_mut(&812).unwrap().fd_soft = Some(8);
         world.hold(812, "server", 9, 77);
-        world.now.closed_tcp = Some(vec![Holder { inode: 77, process: 0, fd: 9 }]);
+        world.now.closed_tcp = Some(vec![Holder { inode: crate::model::Inode::new(77), process: 0, fd: 9 }]);
         let outcome = world.check(check);
         let evidence = &outcome.findings[0].evidence;
         for (name, n) in [("established", 1), ("close_wait", 2), ("closed_tcp", 1), ("listen", 0), ("other", 4)] {

@@ -28,7 +28,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 }
 
 fn is_held(socket: &Socket) -> bool {
-    socket.state == State::FinWait2 && socket.kind == RowKind::Full && socket.inode != 0 && socket.shutdown == Some(2)
+    socket.state == State::FinWait2
+        && socket.kind == RowKind::Full
+        && socket.inode.is_some()
+        && socket.shutdown == Some(2)
 }
 
 /// No segment of the peer for a minute: a download that goes on would have brought some.

@@ -131,7 +131,7 @@ mod tests {
         let base = row(State::FinWait2, &format!("10.0.0.1:{client}"), "10.0.0.9:80");
         Socket {
             kind: RowKind::TimeWaitMini,
-            inode: 0,
+            inode: None,
             uid: None,
             shutdown: None,
             ..timer(base, TimerKind::TimeWait, remaining_ms, 0)

@@ -15,7 +15,7 @@ use crate::diagnose::rules::zero_window_peer;
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class};
 use crate::diagnose::words;
-use crate::model::{Process, Socket, State, TcpInfo};
+use crate::model::{Inode, Process, Socket, State, TcpInfo};
 
 const ID: &str = "recv-queue-stuck";
 /// Where data can still arrive, and the peer still waits for it to be taken.
@@ -98,7 +98,7 @@ fn findings<'a>(view: &View<'a>, unread: &[Unread<'a>]) -> Vec<Finding> {
         .filter(|(pid, other)| *other != Some(*pid))
         .map(|(pid, _)| pid)
         .collect();
-    let by_inode: FxHashMap<u64, &Unread<'a>> = unread.iter().map(|u| (u.socket.inode, u)).collect();
+    let by_inode: FxHashMap<Option<Inode>, &Unread<'a>> = unread.iter().map(|u| (u.socket.inode, u)).collect();
     let judge = |group: &Group<'a>| {
         let rows: Vec<&Unread<'a>> = group.rows.iter().filter_map(|s| by_inode.get(&s.inode).copied()).collect();
         finding(view, &ends, group, &rows, group.owner.is_some_and(|p| pressed.contains(&p.pid)))
@@ -263,7 +263,7 @@ mod tests {
             finding.summary,
             "server (812) has not read 200 bytes on 2 connections with 10.0.0.2 for at least 13 s"
         );
-        assert_eq!(finding.inspect, [(812, vec![(80 << 16) + 5000, (80 << 16) + 5001])]);
+        assert_eq!(finding.inspect, [(812, [5000, 5001].map(|n| Inode::new((80 << 16) + n).unwrap()).to_vec())]);
     }
 
     #[test]
@@ -324,7 +324,7 @@ mod tests {
         let mut world = later(world([unread(5000, 100, 0, 20_000)]), |_| {});
         let far = row(State::Established, "10.0.0.2:5000", "10.0.0.1:80");
         world.hold(900, "client", 9, far.inode).add(far);
-        let watch = EpollWatch { epoll_fd: 4, target_fd: 5000, inode: Some((80 << 16) + 5000), events: 1 << 30 };
+        let watch = EpollWatch { epoll_fd: 4, target_fd: 5000, inode: Inode::new((80 << 16) + 5000), events: 1 << 30 };
         let inspection = Inspection { epoll_sets: 1, watches: vec![watch], ..Inspection::default() };
         world.now.processes.get_mut(&812).unwrap().inspection = Some(inspection);
         let outcome = world.check(check);

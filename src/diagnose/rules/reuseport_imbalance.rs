@@ -203,10 +203,9 @@ fn live_by_listener(view: &View<'_>, queue: &Queue<'_>, listeners: &[&Socket]) -
     let alone = |place: usize| of_pid.values().any(|p| *p == Some(place));
     let mut counts: Vec<Option<u64>> = (0..listeners.len()).map(|place| alone(place).then_some(0)).collect();
     let known = view.listeners(queue.netns);
-    let held =
-        view.now.sockets.iter().filter(|s| {
-            s.inode != 0 && s.netns == queue.netns && s.local.port == queue.local.port && s.state.has_peer()
-        });
+    let held = view.now.sockets.iter().filter(|s| {
+        s.inode.is_some() && s.netns == queue.netns && s.local.port == queue.local.port && s.state.has_peer()
+    });
     for socket in held {
         if known.matching(queue.netns, socket.local).is_none_or(|i| known.get(i).local != queue.local) {
             continue;
@@ -233,12 +232,14 @@ mod tests {
             let inode = 80_000 + u64::from(n);
             let drops = SkMem { drops: Some(0), ..SkMem::default() };
             let listener = listen("0.0.0.0:80", *queue, 8);
-            world.add(Socket { inode, cookie: Some(inode), skmem: Some(drops), ..listener }).hold(
-                900 + n,
-                "worker",
-                3,
-                inode,
-            );
+            world
+                .add(Socket {
+                    inode: crate::model::Inode::new(inode),
+                    cookie: Some(inode),
+                    skmem: Some(drops),
+                    ..listener
+                })
+                .hold(900 + n, "worker", 3, inode);
         }
         world.counter(Counter::TcpExtListenOverflows, 0);
         world

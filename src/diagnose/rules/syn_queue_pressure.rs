@@ -339,7 +339,7 @@ pub(super) mod tests {
 
     pub(crate) fn request(peer: &str, remaining_ms: u32, repeats: u8) -> Socket {
         let base = row(State::SynRecv, "10.0.0.1:80", peer);
-        let base = Socket { kind: RowKind::Request, inode: 0, shutdown: None, uid: None, ..base };
+        let base = Socket { kind: RowKind::Request, inode: None, shutdown: None, uid: None, ..base };
         timer(base, TimerKind::Retransmit, remaining_ms, repeats)
     }
 

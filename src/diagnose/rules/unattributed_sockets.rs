@@ -23,7 +23,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     let mut rows: Vec<(&Socket, OwnerStatus)> = Vec::new();
     let mut raced = 0u64;
-    for socket in view.now.sockets.iter().filter(|s| s.inode != 0 && s.kind == RowKind::Full) {
+    for socket in view.now.sockets.iter().filter(|s| s.inode.is_some() && s.kind == RowKind::Full) {
         match view.owners(socket).0 {
             OwnerStatus::Raced => raced += 1,
             status @ (OwnerStatus::NoPermission | OwnerStatus::Kernel | OwnerStatus::OtherNetns) => {
@@ -39,7 +39,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let cgroups: BTreeSet<u64> = rows.iter().filter_map(|(s, _)| s.cgroup).collect();
     let tuple = |s: &Socket| format!("{} {} > {}", s.state, s.local, s.peer);
     let services = top(rows.iter().filter_map(|(s, _)| kernel_user::by_port(s)).map(str::to_owned), 3);
-    let held = view.now.sockets.iter().filter(|s| s.inode != 0 && s.kind == RowKind::Full).count() as u64;
+    let held = view.now.sockets.iter().filter(|s| s.inode.is_some() && s.kind == RowKind::Full).count() as u64;
     let n = rows.len() as u64;
     let summary =
         format!("no process could be named for {n} of {} that somebody holds", words::count(held, "socket", "sockets"));
@@ -113,9 +113,9 @@ fn reasons(view: &View<'_>, rows: &[(&Socket, OwnerStatus)]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, row, time_wait, unheld};
-    use crate::model::{OwnerTable, Process, State};
+    use crate::model::{Inode, OwnerTable, Process, State};
 
-    fn world(unreadable: u32, unheld_inodes: &[u64]) -> World {
+    fn world(unreadable: u32, unheld_inodes: &[Inode]) -> World {
         let mut world = World::new();
         world.add(row(State::Established, "10.0.0.1:700", "10.0.0.9:2049"));
         world.add(row(State::Established, "10.0.0.1:701", "10.0.0.9:6000"));
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn sockets_that_no_process_has_are_told_from_those_that_came_or_went() {
-        let first = world(0, &[]).now.sockets[0].inode;
+        let first = world(0, &[]).now.sockets[0].inode.unwrap();
         let outcome = world(0, &[first]).check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         for (name, n) in [("count", 1), ("held_by_no_process", 1), ("came_or_went", 1), ("no_permission", 0)] {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::filter::bytecode::MAX_PROGRAM_BYTES;
 use crate::model::column::{NoNames, Row};
-use crate::model::{Endpoint, Holder, NetnsId, OwnerTable, Process, RowKind, Socket};
+use crate::model::{Endpoint, Holder, Inode, NetnsId, OwnerTable, Process, RowKind, Socket};
 
 const EVERYTHING: Abilities = Abilities { mark: true, cgroup: true };
 
@@ -50,7 +50,7 @@ impl Entry {
             mark: Some(self.mark),
             cgroup: full.then_some(self.cgroup),
             uid: full.then_some(0),
-            inode: self.inode,
+            inode: Inode::new(self.inode),
             send_q_bytes: Some(1),
             ..Socket::default()
         }
@@ -230,7 +230,7 @@ fn decided(expr: &Expr, autobound: bool) -> Expr {
 
 fn owners() -> OwnerTable {
     let process = Process { pid: 812, comm: "nginx".into(), ..Process::default() };
-    OwnerTable::new(vec![process], vec![Holder { inode: 5, process: 0, fd: 3 }], 0)
+    OwnerTable::new(vec![process], vec![Holder { inode: Inode::new(5), process: 0, fd: 3 }], 0)
 }
 
 fn check(expr: &Expr, entries: &[Entry], abilities: Abilities) -> Result<(), TestCaseError> {

@@ -6,7 +6,8 @@ use super::*;
 use crate::model::cgroup::Identity;
 use crate::model::column::{Names as ColumnNames, NoNames, Row};
 use crate::model::{
-    Endpoint, Holder, NetnsId, OwnerTable, Process, RowKind, Socket, TcpInfo, Timer, TimerKind, socket::Congestion,
+    Endpoint, Holder, Inode, NetnsId, OwnerTable, Process, RowKind, Socket, TcpInfo, Timer, TimerKind,
+    socket::Congestion,
 };
 
 fn endpoint(addr: &str, port: u16) -> Endpoint {
@@ -25,7 +26,7 @@ fn https() -> Socket {
         recv_q_bytes: 100,
         send_q_bytes: Some(65_536),
         uid: Some(33),
-        inode: 5,
+        inode: Inode::new(5),
         cgroup: Some(77),
         congestion: Some(Congestion::new(b"cubic")),
         ..Socket::default()
@@ -41,7 +42,7 @@ fn owners() -> OwnerTable {
     };
     OwnerTable::new(
         vec![process(812, "nginx", Some("nginx.service")), process(813, "nginx-worker", None)],
-        vec![Holder { inode: 5, process: 0, fd: 7 }, Holder { inode: 5, process: 1, fd: 9 }],
+        vec![Holder { inode: Inode::new(5), process: 0, fd: 7 }, Holder { inode: Inode::new(5), process: 1, fd: 9 }],
         0,
     )
 }
@@ -145,7 +146,7 @@ fn what_does_not_exist_differs_from_everything() {
         kind: RowKind::TimeWaitMini,
         uid: None,
         cgroup: None,
-        inode: 0,
+        inode: None,
         timer: Some(Timer { kind: TimerKind::TimeWait, remaining_ms: 15_000, retransmits: 0 }),
         ..https()
     };

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::{Column, Group, Kind, Needs, Row, Value};
 use crate::model::cgroup::{Identity, Runtime};
+use crate::model::id::Inode;
 use crate::model::socket::{RowKind, Socket};
 use crate::model::state::State;
 
@@ -238,7 +239,7 @@ pub static COLUMNS: &[Column] = &[
         Some(uid) => Value::Number(uid.into()),
     }),
     column("inode", Kind::Number, Group::Extended, Needs::NONE, "inode of the socket file, 0 for none", |r| {
-        Value::Number(r.socket.inode)
+        Value::Number(r.socket.inode.map_or(0, Inode::get))
     }),
     column("cookie", Kind::Id, Group::Extended, Needs::NONE, "socket cookie; it survives into TIME_WAIT", |r| {
         Value::number(r.socket.cookie)

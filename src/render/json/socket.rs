@@ -5,9 +5,9 @@
 
 use std::io;
 
-use crate::model::NetnsId;
 use crate::model::cgroup::Runtime;
 use crate::model::column::Row;
+use crate::model::{Inode, NetnsId};
 use crate::render::json::object::{Object, key};
 
 /// Appends a socket, with its `type` first if it is a line of its own.
@@ -27,7 +27,7 @@ pub(super) fn write(out: &mut Vec<u8>, kind: Option<&'static str>, row: &Row<'_>
     object.value(key!("recv_q_bytes"), &s.recv_q_bytes)?;
     object.value(key!("send_q_bytes"), &s.send_q_bytes)?;
     object.value(key!("uid"), &s.uid)?;
-    object.value(key!("inode"), &s.inode)?;
+    object.value(key!("inode"), &s.inode.map_or(0, Inode::get))?;
     object.hex(key!("cookie"), s.cookie);
     match &s.timer {
         None => object.null(key!("timer")),
@@ -160,14 +160,14 @@ mod tests {
 
     #[test]
     fn names_may_hold_anything_and_ids_keep_every_bit() {
-        let holder = Holder { inode: 7, process: 0, fd: 3 };
+        let holder = Holder { inode: Inode::new(7), process: 0, fd: 3 };
         let comm = "a\"b\\\u{1b}[31m\u{fffd}".to_owned();
         let owners =
             OwnerTable::new(vec![Process { pid: 1, comm: comm.clone(), ..Process::default() }], vec![holder], 0);
         for (id, text) in [(0, "0x0"), (0xf, "0xf"), (0x10, "0x10"), (1 << 63, "0x8000000000000000")] {
             let socket = Socket {
                 state: State::Unknown(14),
-                inode: 7,
+                inode: Inode::new(7),
                 cgroup: Some(id),
                 info: Some(TcpInfo::default().into()),
                 ..Socket::default()

@@ -5,7 +5,7 @@
 use super::*;
 use crate::aggregate::flows::Flow;
 use crate::diagnose::{Evidence, Severity, Subject};
-use crate::model::{FourTuple, NetnsId, RowKind, Timer, TimerKind};
+use crate::model::{FourTuple, Inode, NetnsId, RowKind, Timer, TimerKind};
 
 fn endpoint(text: &str) -> Endpoint {
     let at: std::net::SocketAddr = text.parse().unwrap();
@@ -22,7 +22,7 @@ fn line(state: State, local: &str, peer: &str, whose: Whose, in_state_ms: (u64, 
             local: endpoint(local),
             peer: endpoint(peer),
             cookie: Some(0x63567),
-            inode: if mini { 0 } else { 4711 },
+            inode: if mini { None } else { Inode::new(4711) },
             send_q_bytes: Some(0),
             timer: mini.then_some(Timer { kind: TimerKind::TimeWait, remaining_ms: 41_200, retransmits: 0 }),
             ..Socket::default()
