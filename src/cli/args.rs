@@ -299,6 +299,8 @@ pub enum Generated {
     Schema,
     /// The table of columns, in Markdown
     Columns,
+    /// The index of the rules, in Markdown
+    Rules,
 }
 
 #[derive(Args, Debug)]

@@ -8,8 +8,9 @@ use std::io::Write;
 use crate::cli::args::{GenerateArgs, Generated};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
+use crate::diagnose::RULES;
 use crate::model::column::COLUMNS;
-use crate::render::schema;
+use crate::render::{rules, schema};
 
 pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
     match args.what {
@@ -28,6 +29,11 @@ pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
             for column in COLUMNS {
                 writeln!(env.stdout, "| `{}` | {} | {} |", column.name, column.kind.name(), column.help)?;
             }
+        }
+        Generated::Rules => {
+            let mut text = String::new();
+            rules::write_index(&mut text, RULES);
+            env.stdout.write_all(text.as_bytes())?;
         }
     }
     Ok(Exit::Done)

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use crate::diagnose::rule::Text;
 use crate::model::{Endpoint, Inode, NetnsId, Socket, State, StateSet};
 
 /// How bad it is (diagnosis 0.3).
@@ -34,6 +35,16 @@ impl Severity {
     }
 
     #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Severity::Info => "an explanation, no action needed",
+            Severity::Warning => "it will matter",
+            Severity::High => "users are affected, or will be shortly",
+            Severity::Critical => "a hard limit is reached and operations fail now",
+        }
+    }
+
+    #[must_use]
     pub fn parse(word: &str) -> Option<Severity> {
         let word = word.trim().to_ascii_lowercase();
         let word = match word.as_str() {
@@ -45,15 +56,13 @@ impl Severity {
     }
 }
 
-/// The words for a confidence between 0 and 1.
+/// The words for a confidence, each with the least that it is used for.
+pub const CONFIDENCE_WORDS: [(&str, f64); 4] = [("certain", 0.97), ("high", 0.85), ("medium", 0.6), ("low", 0.0)];
+
+/// The word for a confidence between 0 and 1.
 #[must_use]
 pub fn confidence_word(confidence: f64) -> &'static str {
-    match confidence {
-        c if c >= 0.97 => "certain",
-        c if c >= 0.85 => "high",
-        c if c >= 0.6 => "medium",
-        _ => "low",
-    }
+    CONFIDENCE_WORDS.iter().find(|(_, least)| confidence >= *least).map_or("low", |(word, _)| word)
 }
 
 /// Whom a finding is about; what does not apply is `None`.
@@ -296,6 +305,42 @@ impl Finding {
     #[must_use]
     pub fn avoid<S: Into<String>>(mut self, steps: impl IntoIterator<Item = S>) -> Finding {
         self.avoid.extend(steps.into_iter().map(Into::into));
+        self
+    }
+
+    /// The words of a rule, in place of those that it has.
+    #[must_use]
+    pub fn text(mut self, text: &Text) -> Finding {
+        text.why.clone_into(&mut self.why);
+        self.avoid = text.avoid.iter().map(|line| (*line).to_owned()).collect();
+        self.steps(text.remedy.iter().copied())
+    }
+
+    /// Of the steps of the text those that fit here.
+    #[must_use]
+    pub fn steps<'a>(mut self, steps: impl IntoIterator<Item = &'a str>) -> Finding {
+        self.remedy = steps.into_iter().map(str::to_owned).collect();
+        self
+    }
+
+    /// A step before all others, if there is one.
+    #[must_use]
+    pub fn first(mut self, step: Option<String>) -> Finding {
+        if let Some(step) = step {
+            self.remedy.insert(0, step);
+        }
+        self
+    }
+
+    /// Puts a value in the place of `{name}`, wherever the text has it.
+    #[must_use]
+    pub fn fill(mut self, name: &str, value: impl std::fmt::Display) -> Finding {
+        let (hole, value) = (format!("{{{name}}}"), value.to_string());
+        for line in self.remedy.iter_mut().chain(&mut self.avoid).chain([&mut self.why]) {
+            if line.contains(&hole) {
+                *line = line.replace(&hole, &value);
+            }
+        }
         self
     }
 

@@ -96,19 +96,22 @@ pub fn acts(owner: Option<&Owner<'_>>, otherwise: &str) -> String {
     }
 }
 
+const CONTINUE: &str = "Let it continue: `kill -CONT {pids}`, and find out who stopped it";
+const DETACH: &str = "Let the process continue in the debugger, or detach";
+const FREE_DESCRIPTORS: &str =
+    "See fd-exhaustion for what takes the {limit} descriptors: no backlog and no worker helps before some are free";
+/// First steps of every rule on listeners: what keeps the owner from accepting is no matter of the rule.
+pub const FIRST_AID: [&str; 3] = [CONTINUE, DETACH, FREE_DESCRIPTORS];
+
 /// What ends it at once, when what keeps the owner from accepting is known; the first step of a remedy.
 #[must_use]
 pub fn first_aid(owner: Option<&Owner<'_>>) -> Option<String> {
     let owner = owner?;
     let pids: Vec<String> = owner.stopped.iter().map(ToString::to_string).collect();
     match (owner.halted, owner.no_descriptors) {
-        _ if !pids.is_empty() => {
-            Some(format!("let it go on: `kill -CONT {}`, and find out who stopped it", pids.join(" ")))
-        }
-        (Some(DEBUGGED), _) => Some("let the process go on in the debugger, or detach".into()),
-        (None, Some((_, limit))) => Some(format!(
-            "see fd-exhaustion for what takes the {limit} descriptors: no backlog and no worker helps before some are free"
-        )),
+        _ if !pids.is_empty() => Some(CONTINUE.replace("{pids}", &pids.join(" "))),
+        (Some(DEBUGGED), _) => Some(DETACH.to_owned()),
+        (None, Some((_, limit))) => Some(FREE_DESCRIPTORS.replace("{limit}", &limit.to_string())),
         _ => None,
     }
 }

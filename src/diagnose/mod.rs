@@ -18,6 +18,7 @@ pub mod ports;
 pub mod programs;
 pub mod queues;
 pub mod retries;
+pub mod rule;
 pub mod rules;
 #[cfg(test)]
 #[allow(dead_code, reason = "a kit is wider than today's needs")]
@@ -32,7 +33,8 @@ use crate::aggregate::Coverage;
 use crate::cores;
 use crate::model::StateSet;
 pub use finding::{Evidence, Finding, Rows, Severity, Subject, Topic};
-pub use rules::{RULES, Rule, Samples};
+pub use rule::{Chapter, Rule, Samples, Text};
+pub use rules::RULES;
 pub use thresholds::Thresholds;
 pub use view::View;
 
@@ -82,16 +84,6 @@ pub struct Diagnosis {
     pub coverage: Coverage,
 }
 
-/// The rules that take longest over a large table. They are begun first, so that no core waits for the last one; the indices
-/// that others need are made meanwhile.
-const LONGEST: [&str; 5] = [
-    "half-open-mirror-missing",
-    "ephemeral-port-exhaustion",
-    "bind-before-connect",
-    "close-wait-leak",
-    "accept-queue-overflow",
-];
-
 /// What each rule says, in their order. Rules do not see each other, so threads may share them out.
 fn judge(view: &View<'_>, rules: &[&Rule]) -> Vec<Outcome> {
     let large = view.now.sockets.len() >= cores::LARGE;
@@ -101,7 +93,7 @@ fn judge(view: &View<'_>, rules: &[&Rule]) -> Vec<Outcome> {
     }
     let outcomes: Vec<OnceLock<Outcome>> = rules.iter().map(|_| OnceLock::new()).collect();
     let mut order: Vec<usize> = (0..rules.len()).collect();
-    order.sort_by_key(|i| LONGEST.iter().position(|id| *id == rules[*i].id).unwrap_or(LONGEST.len()));
+    order.sort_by_key(|i| std::cmp::Reverse(rules[*i].cost));
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(i) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -120,9 +112,6 @@ fn judge(view: &View<'_>, rules: &[&Rule]) -> Vec<Outcome> {
     });
     outcomes.into_iter().map(|o| o.into_inner().unwrap_or_default()).collect()
 }
-
-/// Rules about what runs out: of equally severe findings these explain the others.
-const CAUSES: [&str; 2] = ["fd-exhaustion", "tcp-memory-pressure"];
 
 /// Runs the rules that `wanted` names, or all.
 #[must_use]
@@ -146,10 +135,11 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
         view.complete(&mut finding.subject);
         programs::advise(finding, view);
     }
+    let is_cause = |f: &Finding| rules.iter().any(|r| r.is_cause && r.id == f.rule);
     diagnosis.findings.sort_by(|a, b| {
         b.severity
             .cmp(&a.severity)
-            .then_with(|| CAUSES.contains(&b.rule).cmp(&CAUSES.contains(&a.rule)))
+            .then_with(|| is_cause(b).cmp(&is_cause(a)))
             .then_with(|| b.confidence.total_cmp(&a.confidence))
             .then_with(|| a.rule.cmp(b.rule))
             .then_with(|| a.summary.cmp(&b.summary))

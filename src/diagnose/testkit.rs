@@ -4,9 +4,10 @@
 
 use std::net::SocketAddr;
 
+use crate::diagnose::listener_owner::FIRST_AID;
 use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::View;
-use crate::diagnose::{Diagnosis, Outcome};
+use crate::diagnose::{Diagnosis, Finding, Outcome, RULES};
 use crate::model::counter::Counter;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
 use crate::model::sysctl::Sysctl;
@@ -84,13 +85,39 @@ impl World {
 
     /// Runs one rule.
     pub(crate) fn check(&self, rule: fn(&View<'_>) -> Outcome) -> Outcome {
-        rule(&View::new(&self.now, self.before.as_ref(), &self.thresholds))
+        let outcome = rule(&View::new(&self.now, self.before.as_ref(), &self.thresholds));
+        outcome.findings.iter().for_each(uses_its_text);
+        outcome
     }
 
     /// Runs all rules.
     pub(crate) fn diagnose(&self) -> Diagnosis {
         crate::diagnose::run(&View::new(&self.now, self.before.as_ref(), &self.thresholds), None)
     }
+}
+
+/// What a finding advises is what the texts of its rule say, with every hole filled.
+fn uses_its_text(finding: &Finding) {
+    let rule = RULES.iter().find(|r| r.id == finding.rule).unwrap();
+    let fits = |templates: Vec<&str>, line: &str| {
+        let found = templates.iter().any(|t| is_filled(t, line));
+        assert!(found, "{}: no text says: {line}", finding.rule);
+    };
+    fits(rule.texts.iter().map(|t| t.why).collect(), &finding.why);
+    for step in &finding.remedy {
+        fits(rule.texts.iter().flat_map(|t| t.remedy).chain(&FIRST_AID).copied().collect(), step);
+    }
+    for line in &finding.avoid {
+        fits(rule.texts.iter().flat_map(|t| t.avoid).copied().collect(), line);
+    }
+}
+
+/// Whether a line is this template with something in each of its holes.
+fn is_filled(template: &str, line: &str) -> bool {
+    let Some((head, tail)) = template.split_once('{') else { return template == line };
+    let (_, tail) = tail.split_once('}').unwrap();
+    let Some(rest) = line.strip_prefix(head) else { return false };
+    !line.contains('{') && (1..=rest.len()).any(|at| rest.is_char_boundary(at) && is_filled(tail, &rest[at..]))
 }
 
 /// A held full socket; inode and cookie come from the ports, so that they are the same in a later snapshot.

@@ -8,6 +8,7 @@ pub mod explain;
 pub mod json;
 pub mod report;
 pub mod rows;
+pub mod rules;
 pub mod sanitize;
 pub mod schema;
 pub mod style;

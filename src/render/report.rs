@@ -89,7 +89,9 @@ pub fn write_finding(out: &mut String, finding: &Finding, style: Style) {
         line(out, label, &format!("{}. {step}", i + 1), style, Ansi::new());
     }
     for (i, step) in finding.avoid.iter().enumerate() {
-        line(out, if i == 0 { "  do not    " } else { "            " }, step, style, Ansi::new());
+        // The label says the first word of each line.
+        let step = step.strip_prefix("Don't ").unwrap_or(step);
+        line(out, if i == 0 { "  don't     " } else { "            " }, step, style, Ansi::new());
     }
     // A command is to be copied: the terminal may break it, we must not.
     line(out, "  next      ", &finding.next, Style { width: None, ..style }, Ansi::new());
@@ -248,7 +250,7 @@ mod tests {
             .evidence("fd_share_percent", Evidence::Percent(24.414))
             .why("The peer sent FIN. The kernel waits for close() with no timer at all.")
             .remedy(["close on EOF and on error", "restart it"])
-            .avoid(["any sysctl"])
+            .avoid(["Don't look for a sysctl"])
             .next("tcpstate list state close-wait and pid = 812")
     }
 
@@ -275,7 +277,7 @@ mod tests {
             "24.41",
             "1. close on EOF",
             "2. restart",
-            "do not",
+            "  don't     look for",
             "33 of 36 rules",
             "not checked: abort-storm, syn-flood: needs a second sample",
             "not checked: orphan-limit: no permission",

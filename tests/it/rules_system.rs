@@ -190,7 +190,7 @@ fn unread_data_at_close_is_told_apart_and_orderly_ends_are_silent() {
         });
         let finding = only(&unread);
         assert_eq!(number(finding, "closed_with_unread_data"), 20, "{finding:#?}");
-        assert!(finding.remedy[0].starts_with("read to EOF"));
+        assert!(finding.remedy[0].starts_with("Read to EOF"));
         // One reset among many orderly ends, less than one per second.
         let orderly = twice(ns, &["abort-storm"], || {
             drop(states::time_wait(ns, Ports::server(8311), 30, First::Client));

@@ -312,15 +312,11 @@ fn every_rule_is_one_file_with_one_page() {
     pages.remove("README");
     assert_eq!(files, rules, "files in src/diagnose/rules, and the list in mod.rs");
     assert_eq!(rules.len(), RULES.len(), "each id once");
-    let index = read("docs/rules/README.md");
     for rule in &rules {
         assert!(pages.contains(rule), "docs/rules/{rule}.md is missing");
     }
     let ahead: Vec<&String> = pages.difference(&rules).collect();
     assert!(ahead.is_empty(), "pages without a rule: {ahead:?}");
-    for page in &pages {
-        assert!(index.contains(&format!("`{page}`")), "docs/rules/README.md does not list {page}");
-    }
 }
 
 /// The words of a line that follow `prefix`: `Counter::TcpExtTw` gives `TcpExtTw`.
@@ -363,9 +359,12 @@ fn generated(what: &str) -> String {
 
 #[test]
 fn what_is_generated_and_committed_is_fresh() {
-    for (what, path) in
-        [("columns", "docs/columns.md"), ("man", "docs/man/tcpstate.1"), ("schema", "docs/schema/v1.json")]
-    {
+    for (what, path) in [
+        ("columns", "docs/columns.md"),
+        ("man", "docs/man/tcpstate.1"),
+        ("rules", "docs/rules/README.md"),
+        ("schema", "docs/schema/v1.json"),
+    ] {
         // Not assert_eq: nobody reads two man pages on one screen.
         let fresh = read(path) == generated(what);
         assert!(fresh, "{path} is not what the program prints: run `cargo run -- generate {what} > {path}`");

@@ -11,24 +11,94 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::listener_owner;
 use crate::diagnose::peers;
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::snapshot::Netns;
 use crate::model::{NetnsId, Process, State};
 
-const ID: &str = "abort-storm";
-/// Evidence name, counter, and what it means.
-const CAUSES: [(&str, Counter, &str); 5] = [
-    ("closed_with_unread_data", Counter::TcpExtTcpAbortOnClose, "local programs closed with unread data"),
-    (
-        "closed_by_reset",
-        Counter::TcpExtTcpAbortOnData,
-        "local programs closed by reset (linger 0), or while data still came",
-    ),
-    ("timed_out", Counter::TcpExtTcpAbortOnTimeout, "peers stopped answering"),
-    ("no_memory", Counter::TcpExtTcpAbortOnMemory, "the kernel had no memory, or too many orphans"),
-    ("linger_expired", Counter::TcpExtTcpAbortOnLinger, "TCP_LINGER2 was negative"),
+pub(super) const RULE: Rule = rule!("abort-storm", System, Two, "many connections end by reset", check, [TEXT]);
+
+const READ_TO_EOF: &str = "Read to EOF before close(): a server that answers an error without reading the rest of the request resets the \
+     connection";
+const SHUTDOWN_FIRST: &str = "Or call shutdown() for writing, read for a short time, then close()";
+const NO_LINGER: &str = "Remove SO_LINGER with a time of zero, and close only when the peer sends no more";
+const ON_PURPOSE: &str = "If a load tester or a health check does it on purpose, nothing is wrong";
+const VANISHED: &str = "Peers vanish: see dead-peer-retransmit for which, and check the path to them";
+const NO_MEMORY: &str = "See orphan-limit and tcp-memory-pressure for what runs out";
+const NO_LINGER2: &str = "Remove a negative TCP_LINGER2 from the program";
+const PEERS: &str =
+    "Check the peers: a server that restarts or closes with unread data, or the idle limit of a load balancer";
+const RETIRE: &str = "Retire listeners in order: stop accepting, drain the queue, then close; tcp_migrate_req=1 helps with \
+     SO_REUSEPORT";
+
+const TEXT: Text = Text {
+    why: "FIN says that everything was sent; RST says forget it, so data in flight, and data that was received and \
+          not yet read, may be lost. Users see \"connection reset by peer\", often at the end of a response.",
+    remedy: &[READ_TO_EOF, SHUTDOWN_FIRST, NO_LINGER, ON_PURPOSE, VANISHED, NO_MEMORY, NO_LINGER2, PEERS, RETIRE],
+    avoid: &[
+        "Don't drop RSTs in a firewall: the other side then waits for minutes",
+        "Don't use SO_LINGER with a time of zero to avoid TIME_WAIT: it resets, and loses data",
+    ],
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A program closed.
+    Closed,
+    /// A program closed by reset, perhaps on purpose.
+    Reset,
+    /// Nobody closed: the connection was lost.
+    Lost,
+}
+
+/// Why this host ended connections by reset.
+struct Cause {
+    /// Of the evidence.
+    name: &'static str,
+    counter: Counter,
+    label: &'static str,
+    kind: Kind,
+    steps: &'static [&'static str],
+}
+
+const CAUSES: [Cause; 5] = [
+    Cause {
+        name: "closed_with_unread_data",
+        counter: Counter::TcpExtTcpAbortOnClose,
+        label: "local programs closed with unread data",
+        kind: Kind::Closed,
+        steps: &[READ_TO_EOF, SHUTDOWN_FIRST],
+    },
+    Cause {
+        name: "closed_by_reset",
+        counter: Counter::TcpExtTcpAbortOnData,
+        label: "local programs closed by reset (linger 0), or while data still came",
+        kind: Kind::Reset,
+        steps: &[NO_LINGER, ON_PURPOSE],
+    },
+    Cause {
+        name: "timed_out",
+        counter: Counter::TcpExtTcpAbortOnTimeout,
+        label: "peers stopped answering",
+        kind: Kind::Lost,
+        steps: &[VANISHED],
+    },
+    Cause {
+        name: "no_memory",
+        counter: Counter::TcpExtTcpAbortOnMemory,
+        label: "the kernel had no memory, or too many orphans",
+        kind: Kind::Lost,
+        steps: &[NO_MEMORY],
+    },
+    Cause {
+        name: "linger_expired",
+        counter: Counter::TcpExtTcpAbortOnLinger,
+        label: "TCP_LINGER2 was negative",
+        kind: Kind::Closed,
+        steps: &[NO_LINGER2],
+    },
 ];
 /// A connection with data this recently, or one that is being made, shows that the namespace is in use.
 const IN_USE_MS: u32 = 10_000;
@@ -77,18 +147,17 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     if resets == 0 || percent < view.thresholds.abort_percent || per_second < view.thresholds.abort_per_second {
         return None;
     }
-    let split: Vec<(&'static str, u64, &'static str)> =
-        CAUSES.iter().map(|(name, counter, words)| (*name, grown(*counter).unwrap_or(0), *words)).collect();
+    let split: Vec<(&Cause, u64)> = CAUSES.iter().map(|cause| (cause, grown(cause.counter).unwrap_or(0))).collect();
     // What no counter of ours explains came from the peers. One that timed out or was killed without memory need not
     // have been open, so that the parts may exceed the whole.
-    let ours: u64 = split.iter().map(|(_, n, _)| n).sum();
+    let ours: u64 = split.iter().map(|(_, n)| n).sum();
     let received = resets.saturating_sub(ours);
-    let is_hard = |name: &str| matches!(name, "timed_out" | "no_memory");
-    let hard: u64 = split.iter().filter(|(name, _, _)| is_hard(name)).map(|(_, n, _)| n).sum();
+    let hard: u64 = split.iter().filter(|(cause, _)| cause.kind == Kind::Lost).map(|(_, n)| n).sum();
     let mut severity = if hard * 2 > resets { Severity::High } else { Severity::Warning };
     // Where both ends are on this host the same reset is sent by one and received by the other.
-    let largest = split.iter().filter(|(_, n, _)| *n > 0 && *n * 10 >= received * 9).max_by_key(|(_, n, _)| *n);
-    let cause = largest.map_or("peers sent the resets", |(_, _, words)| words);
+    let largest = split.iter().filter(|(_, n)| *n > 0 && *n * 10 >= received * 9).max_by_key(|(_, n)| *n);
+    let largest = largest.map(|(cause, _)| *cause);
+    let cause = largest.map_or("peers sent the resets", |cause| cause.label);
     let mut summary = format!(
         "{} ended by reset in {} ({per_second:.1} per second, {percent:.0} % of those opened): mostly {cause}",
         words::count(resets, "connection", "connections"),
@@ -99,7 +168,9 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     let mut first = suspects.first().map(|(process, _)| *process);
     let mut because = "the kernel's counters are exact; whose connections they were they do not say (0.5)".to_owned();
     // HAProxy closes connections to its servers with SO_LINGER 0 when nothing is under way on them, to spare its ports.
-    if let (Some(("closed_by_reset", ..)), Some(proxy)) = (largest, listening.iter().find(|p| p.comm == "haproxy")) {
+    if let (Some(Cause { kind: Kind::Reset, .. }), Some(proxy)) =
+        (largest, listening.iter().find(|p| p.comm == "haproxy"))
+    {
         severity = Severity::Info;
         first = Some(proxy);
         summary.push_str("; haproxy does so with idle connections to its servers, on purpose");
@@ -114,7 +185,8 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
         Some(process) => view.subject_of(process, netns.inode),
         None => Subject { netns: netns.inode, ..Subject::default() },
     };
-    let mut finding = Finding::new(ID, severity, 0.8, summary)
+    let mut finding = RULE
+        .finding(severity, 0.8, summary)
         .because(because)
         .subject(subject)
         .evidence("resets", Evidence::Count(resets))
@@ -122,45 +194,16 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
         .evidence("opened", Evidence::Count(opened))
         .evidence("share_of_opened_percent", Evidence::Percent(percent))
         .evidence("received_or_unexplained", Evidence::Count(received));
-    for (name, n, _) in &split {
-        finding = finding.evidence(name, Evidence::Count(*n));
+    for (cause, n) in &split {
+        finding = finding.evidence(cause.name, Evidence::Count(*n));
     }
     finding = finding.evidence("resets_sent", Evidence::count(grown(Counter::TcpOutRsts)));
     if !suspects.is_empty() {
         let list = suspects.iter().take(5).map(|(p, n)| format!("{}: {n}", peers::name(p))).collect();
         finding = finding.evidence("vanished_without_time_wait", Evidence::List(list));
     }
-    let steps: Vec<&str> = match largest.map(|(name, _, _)| *name) {
-        Some("closed_with_unread_data") => vec![
-            "read to EOF before close(): a server that answers an error without reading the rest of the request resets",
-            "or shutdown() for writing, read for a short time, then close()",
-        ],
-        Some("closed_by_reset") => vec![
-            "remove SO_LINGER with a time of zero, and do not close while the peer may still send",
-            "if a load tester or a health check does it on purpose, nothing is wrong",
-        ],
-        Some("timed_out") => vec!["peers vanish: see dead-peer-retransmit for which, and check the path to them"],
-        Some("no_memory") => vec!["see orphan-limit and tcp-memory-pressure for what runs out"],
-        Some(_) => vec!["remove a negative TCP_LINGER2 from the program"],
-        None => vec![
-            "look at the peers: a server that restarts, closes with unread data, or an idle limit of a load balancer",
-            "retire listeners in order: stop accepting, drain the queue, then close; tcp_migrate_req=1 helps with \
-             SO_REUSEPORT",
-        ],
-    };
-    Some(
-        finding
-            .why(
-                "FIN says that all was sent; RST says forget it, so data in flight, and data that was received and not \
-                 yet read, may be lost. Users see \"connection reset by peer\", often at the end of a response.",
-            )
-            .remedy(steps)
-            .avoid([
-                "dropping RSTs in a firewall: the other side then waits for minutes",
-                "SO_LINGER with zero to avoid TIME_WAIT",
-            ])
-            .next("tcpstate doctor --interval 10s --rule abort-storm"),
-    )
+    let steps = largest.map_or(&[PEERS, RETIRE][..], |cause| cause.steps);
+    Some(finding.steps(steps.iter().copied()).next("tcpstate doctor --interval 10s --rule abort-storm"))
 }
 
 /// The owners of the listeners of a namespace, in the order of their rows.
@@ -200,7 +243,7 @@ mod tests {
         {
             world.counter(counter, 1000);
         }
-        for (_, counter, _) in CAUSES {
+        for Cause { counter, .. } in CAUSES {
             world.counter(counter, 1000);
         }
         for (counter, n) in before {
@@ -242,7 +285,7 @@ mod tests {
         assert!(finding.evidence.contains(&("received_or_unexplained", Evidence::Count(5))));
         let list = Evidence::List(vec!["client (812): 2".into()]);
         assert!(finding.evidence.contains(&("vanished_without_time_wait", list)), "{finding:?}");
-        assert!(finding.remedy[0].starts_with("read to EOF"));
+        assert!(finding.remedy[0] == READ_TO_EOF);
     }
 
     #[test]

@@ -9,12 +9,35 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{Queue, Queues};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::Socket;
 use crate::model::counter::Counter;
 
-const ID: &str = "accept-queue-dead-entries";
+pub(super) const RULE: Rule = rule!(
+    "accept-queue-dead-entries",
+    Listeners,
+    Two,
+    "connections in the accept queue are already dead",
+    check,
+    [TEXT]
+)
+.topic(Topic::AcceptQueue);
+
+const TEXT: Text = Text {
+    why: "A client that resets while it waits leaves every table at once, but its place in the queue is freed only \
+          by accept(). The server will accept these sockets, and the first read on each fails.",
+    remedy: &[
+        "Make accept() faster: see accept-queue-stalled",
+        "Let the accept loop treat ECONNRESET or EOF on a fresh connection as a cheap, normal event",
+        "Find who resets: health checks and load balancers with short timeouts often do",
+    ],
+    avoid: &[
+        "Don't raise the backlog: it makes room for more dead entries",
+        "Don't drop RSTs in a firewall: the kernel then keeps connections that nobody wants",
+    ],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
@@ -72,34 +95,20 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, dead: u64) -> Finding {
     let who = listener_owner::name(owner.as_ref());
     let of = words::count(queued, "connection", "connections");
     let are = if dead == 1 { "is" } else { "are" };
-    let finding = Finding::new(
-        ID,
-        severity,
-        0.7,
-        format!("{dead} of {of} in the accept queue of {at} {are} already dead: reset while {who} did not accept"),
-    )
-    .because("the queue is longer than the connections seen in it, in two samples")
-    .subject(listener_owner::subject(view, owner.as_ref(), queue.netns, at))
-    .evidence("dead", Evidence::Count(dead))
-    .evidence("accept_queue", Evidence::Count(queued))
-    .evidence("backlog", Evidence::count(limit))
-    .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
-    .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)));
-    listener_owner::inspect_owners(finding, view, &queue.listeners, owner.as_ref())
-        .topic(Topic::AcceptQueue)
-        .why(
-            "A client that resets while it waits leaves every table at once, but its place in the queue is freed only \
-             by accept(). The server will accept these sockets, and the first read on each fails.",
+    let finding = RULE
+        .finding(
+            severity,
+            0.7,
+            format!("{dead} of {of} in the accept queue of {at} {are} already dead: reset while {who} did not accept"),
         )
-        .remedy([
-            "make accept() faster: see accept-queue-stalled",
-            "let the accept loop treat ECONNRESET or EOF on a fresh connection as a cheap, normal event",
-            "find who resets: health checks and load balancers with short timeouts often do",
-        ])
-        .avoid([
-            "a larger backlog: it makes room for more dead entries",
-            "a firewall that drops RST: the kernel then keeps connections that nobody wants",
-        ])
+        .because("the queue is longer than the connections seen in it, in two samples")
+        .subject(listener_owner::subject(view, owner.as_ref(), queue.netns, at))
+        .evidence("dead", Evidence::Count(dead))
+        .evidence("accept_queue", Evidence::Count(queued))
+        .evidence("backlog", Evidence::count(limit))
+        .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
+        .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)));
+    listener_owner::inspect_owners(finding, view, &queue.listeners, owner.as_ref())
         .next(format!("tcpstate list -l -e -p --local {at}"))
 }
 

@@ -12,13 +12,35 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, NetnsId, Socket, State};
 
-const ID: &str = "accept-queue-overflow";
+pub(super) const RULE: Rule =
+    rule!("accept-queue-overflow", Listeners, OneOrTwo, "the accept queue is full, clients are dropped", check, [TEXT])
+        .topic(Topic::AcceptQueue)
+        .cost(1);
+
+const TEXT: Text = Text {
+    why: "The kernel finishes handshakes by itself and parks the connections until accept(); it holds one more than \
+          the backlog. When that is full it drops SYNs and last ACKs in silence, so that clients connect after 1 s, \
+          3 s, 7 s, or believe they are connected when the server has never seen them.",
+    remedy: &[
+        "Find out why accept() is late: a blocked loop, too few workers, a CPU limit, no free descriptor, a stopped \
+         process",
+        "Give the port more workers, or one listener per worker with SO_REUSEPORT",
+        "If bursts are real, raise the listen() backlog in the application and net.core.somaxconn, then restart it: \
+         the limit is taken when listen() is called",
+    ],
+    avoid: &[
+        "Don't raise tcp_max_syn_backlog: it is another queue, and without effect while SYN cookies are on",
+        "Don't raise somaxconn alone: the application's backlog and a new listen() decide",
+        "Don't set tcp_abort_on_overflow=1: it turns a retry that may succeed into a reset",
+    ],
+};
 
 /// How one LISTEN row stands.
 struct Stand<'a> {
@@ -179,7 +201,8 @@ fn finding(
     let count = |counter| Evidence::count(view.delta(netns, counter));
     let setting = |sysctl| Evidence::count(view.netns(netns).and_then(|n| n.sysctl(sysctl)));
     let repeated = queue.half_open.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits > 0)).count();
-    let mut finding = Finding::new(ID, worst.severity, worst.confidence, summary)
+    let mut finding = RULE
+        .finding(worst.severity, worst.confidence, summary)
         .because(worst.because)
         .subject(listener_owner::subject(view, owner.as_ref(), netns, at))
         .evidence("accept_queue", Evidence::Count(worst.row.recv_q_bytes.into()))
@@ -208,25 +231,7 @@ fn finding(
     }
     let rows: Vec<&Socket> = stands.iter().map(|s| s.row).collect();
     listener_owner::inspect_owners(finding, view, &rows, Owner::of(view, &rows).as_ref())
-        .topic(Topic::AcceptQueue)
-        .why(
-            "The kernel finishes handshakes by itself and parks the connections until accept(); it holds one more \
-             than the backlog. When that is full it drops SYNs and last ACKs in silence, so that clients connect \
-             after 1 s, 3 s, 7 s, or believe to be connected while the server knows nothing of them.",
-        )
-        .remedy(listener_owner::first_aid(owner.as_ref()))
-        .remedy([
-            "find out why accept() is late: a blocked loop, too few workers, a CPU limit, no free descriptor, a \
-             stopped process",
-            "give the port more workers, or one listener per worker with SO_REUSEPORT",
-            "if bursts are real, raise the listen() backlog in the application and net.core.somaxconn, then restart \
-             it: the limit is taken when listen() is called",
-        ])
-        .avoid([
-            "tcp_max_syn_backlog: it is another queue, and without effect while SYN cookies are on",
-            "somaxconn alone: the application's backlog and a new listen() decide",
-            "tcp_abort_on_overflow=1: it turns a retry that may succeed into a reset",
-        ])
+        .first(listener_owner::first_aid(owner.as_ref()))
         .next(format!("tcpstate list -l -e -m -p --local {at}"))
 }
 

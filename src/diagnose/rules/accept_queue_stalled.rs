@@ -9,11 +9,30 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{Socket, State};
 
-const ID: &str = "accept-queue-stalled";
+pub(super) const RULE: Rule =
+    rule!("accept-queue-stalled", Listeners, Two, "connections wait a second or more for `accept()`", check, [TEXT])
+        .topic(Topic::AcceptQueue);
+
+const TEXT: Text = Text {
+    why: "For its client such a connection is open and the request is sent; for the server it does not exist before \
+          accept(). A wait of a second means that the accept loop did not turn for a second.",
+    remedy: &[
+        "Check where the owner's threads are blocked: in a lock, in a full pool, in a busy loop, stopped, or waiting \
+         for a disk",
+        "Check that the listener is in an epoll set, armed, and accepted from until EAGAIN",
+        "Check for descriptors at their limit: accept() then fails and the queue does not move",
+        "Move slow work out of the accept loop, or add workers",
+    ],
+    avoid: &[
+        "Don't raise the backlog first: a longer queue is a longer wait",
+        "Don't set tcp_max_syn_backlog or tcp_abort_on_overflow: neither makes accept() faster",
+    ],
+};
 
 /// Seconds, a threshold, as milliseconds.
 fn reaches(ms: u64, seconds: f64) -> bool {
@@ -120,7 +139,8 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
     });
     let gone = waiting.iter().filter(|s| s.state == State::CloseWait).count();
     let limit = listeners.iter().map(|l| l.backlog().map(u64::from)).sum::<Option<u64>>();
-    let finding = Finding::new(ID, severity, if exact { 0.95 } else { 0.85 }, summary)
+    let finding = RULE
+        .finding(severity, if exact { 0.95 } else { 0.85 }, summary)
         .because(if exact {
             "the kernel stamps a connection when its handshake ends, and nobody can have sent on it since"
         } else {
@@ -136,23 +156,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
         .evidence("accept_queue_before", Evidence::count(before))
         .evidence("backlog", Evidence::count(limit));
     listener_owner::inspect_owners(finding, view, listeners, owner.as_ref())
-        .topic(Topic::AcceptQueue)
-        .why(
-            "For its client such a connection is open and the request is sent; for the server it does not exist \
-             before accept(). A wait of a second means that the accept loop did not turn for a second.",
-        )
-        .remedy(listener_owner::first_aid(owner.as_ref()))
-        .remedy([
-            "look where the owner's threads stand: in a lock, in a full pool, in a busy loop, stopped, or waiting for \
-             a disk",
-            "look whether the listener is in an epoll set, armed, and accepted from until EAGAIN",
-            "look for descriptors at their limit: accept() then fails and the queue stands",
-            "move slow work out of the accept loop, or add workers",
-        ])
-        .avoid([
-            "a larger backlog first: a longer queue is a longer wait",
-            "tcp_max_syn_backlog and tcp_abort_on_overflow: neither makes accept() faster",
-        ])
+        .first(listener_owner::first_aid(owner.as_ref()))
         .next(format!("tcpstate list -l -e -p --local {at}"))
 }
 

@@ -10,12 +10,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
-use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::finding::{Evidence, Severity};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{NetnsId, Socket};
 
-const ID: &str = "bind-before-connect";
+pub(super) const RULE: Rule =
+    rule!("bind-before-connect", Ports, One, "a program takes a whole port per outgoing connection", check, [TEXT])
+        .cost(3);
+
+const TEXT: Text = Text {
+    why: "bind() with port 0 must find a port that is free towards every destination and keeps it for itself; a port \
+          that connect() chooses is shared between destinations. So the range lasts for far fewer connections.",
+    remedy: &[
+        "Set IP_BIND_ADDRESS_NO_PORT on the socket before bind()",
+        "Or don't bind: let routing choose the source address",
+    ],
+    avoid: &["Don't set ip_autobind_reuse=1: it moves the failure from bind() to connect()"],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut by_owner: BTreeMap<(Option<NetnsId>, u32), Vec<&Socket>> = BTreeMap::new();
@@ -51,9 +64,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let share = rows.len() as f64 * 100.0 / f64::from(usable.max(1));
         let severity = if share >= view.thresholds.bind_port_percent { Severity::Warning } else { Severity::Info };
         findings.push(
-            Finding::new(
-                ID,
-                severity,
+            RULE.finding(severity,
                 0.6,
                 format!(
                     "{} ({pid}) seems to bind a port before it connects: each of its {} connections takes a port from everybody",
@@ -67,15 +78,6 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             .evidence("ports_of_bind_parity", Evidence::Count(odd as u64))
             .evidence("share_of_ports_percent", Evidence::Percent(share))
             .evidence("ports_usable", Evidence::Count(usable.into()))
-            .why(
-                "bind() with port 0 must find a port that is free towards every destination and keeps it for itself; what \
-                 connect() chooses it shares between destinations. So the range lasts for far fewer connections.",
-            )
-            .remedy([
-                "set IP_BIND_ADDRESS_NO_PORT on the socket before bind()",
-                "or do not bind: let routing choose the source address",
-            ])
-            .avoid(["ip_autobind_reuse=1"])
             .next(format!("tcpstate list -c state,local,peer,bind-no-port --pid {pid}")),
         );
     }

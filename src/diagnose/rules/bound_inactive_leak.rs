@@ -8,12 +8,23 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::finding::{Evidence, Severity, Subject};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{NetnsId, Socket, State};
 
-const ID: &str = "bound-inactive-leak";
+pub(super) const RULE: Rule =
+    rule!("bound-inactive-leak", System, OneOrTwo, "ports are bound and not used", check, [TEXT])
+        .states(&[State::BoundInactive]);
+
+const TEXT: Text = Text {
+    why: "The socket was bound and then neither listened nor connected. Its port is denied to everybody's connect() \
+          for as long as the descriptor stays open.",
+    remedy: &["Close the socket when connect() or listen() fails", "Bind late, or set IP_BIND_ADDRESS_NO_PORT"],
+    avoid: &["Don't set SO_REUSEADDR everywhere: it allows conflicts and closes nothing"],
+};
+
 /// Namespace, process and user of a socket.
 type Owner = (Option<NetnsId>, Option<u32>, Option<u32>);
 /// Programs that keep ports for others on purpose.
@@ -64,8 +75,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let subject =
             process.map_or_else(|| Subject { netns, uid, ..Subject::default() }, |p| view.subject_of(p, netns));
         findings.push(
-            Finding::new(
-                ID,
+            RULE.finding(
                 Severity::Warning,
                 0.95,
                 format!("{who} keeps {} ports bound that neither listen nor connect", rows.len()),
@@ -77,12 +87,6 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             .evidence("share_of_ports_percent", Evidence::Percent(share))
             .evidence("growth", if view.before.is_some() { Evidence::Count(growth as u64) } else { Evidence::Unknown })
             .evidence("ports", Evidence::List(ports.iter().take(8).map(ToString::to_string).collect()))
-            .why(
-                "The socket was bound and then neither listened nor connected. Its port is denied to everybody's connect() for \
-                 as long as the descriptor stays open.",
-            )
-            .remedy(["close the socket when connect() or listen() fails", "bind late, or set IP_BIND_ADDRESS_NO_PORT"])
-            .avoid(["SO_REUSEADDR everywhere"])
             .next(pid.map_or_else(
                 || "tcpstate list --state bound-inactive".to_owned(),
                 |pid| format!("tcpstate list --state bound-inactive --pid {pid}"),

@@ -12,12 +12,32 @@ use crate::diagnose::Outcome;
 use crate::diagnose::descriptors::Share;
 use crate::diagnose::fd_inheritance::{FdInheritance, Inherited};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::rules::close_wait_leak::{FORGOTTEN_AFTER_MS, counted, top};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{RowKind, Socket, State};
 
-const ID: &str = "close-wait-inherited-fd";
+pub(super) const RULE: Rule =
+    rule!("close-wait-inherited-fd", CloseWait, OneOrTwo, "a child process keeps the connection open", check, [TEXT])
+        .states(&[State::CloseWait])
+        .topic(Topic::CloseWait);
+
+const TEXT: Text = Text {
+    why: "A connection is closed when its last descriptor is closed: while a child still has a copy, close() in the \
+          server sends no FIN. The peer waits, and when it closes in its turn our side stays in CLOSE_WAIT.",
+    remedy: &[
+        "Open the sockets of {owner} with close-on-exec: SOCK_CLOEXEC for socket() and accept4()",
+        "Close what a started program does not need: close_fds, file actions of posix_spawn(), close_range()",
+        "Call shutdown() before close() where a connection must end although a child may have it",
+        "End {helper} for relief",
+    ],
+    avoid: &[
+        "Don't blame the close logic of {owner}, and don't restart it first: the holder survives it",
+        "Don't look for a sysctl: none exists",
+        "Don't destroy the socket with `ss -K`: the helper keeps the dead descriptor",
+    ],
+};
 
 /// What a helper holds.
 #[derive(Default)]
@@ -149,7 +169,8 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, mut held: Held<'_>)
     subject.pids = held.owners.iter().chain(held.helpers.keys()).copied().collect();
     subject.pids.sort_unstable();
     let oldest = held.alone.iter().filter_map(|s| Some(s.state_age()?.min_ms)).max();
-    let mut finding = Finding::new(ID, severity, confidence, summary)
+    let mut finding = RULE
+        .finding(severity, confidence, summary)
         .because(reason)
         .evidence("close_wait", Evidence::Count(held.alone.len() as u64))
         .evidence("established", Evidence::Count(held.open.len() as u64))
@@ -165,21 +186,8 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, mut held: Held<'_>)
         .evidence("remotes", Evidence::List(top(all.iter().map(|s| s.peer.addr.to_canonical().to_string()), 3)));
     finding
         .inspect(helper, &all)
-        .topic(Topic::CloseWait)
-        .why(
-            "A connection is closed when its last descriptor is closed: while a child still has a copy, close() in the \
-             server sends no FIN. The peer waits, and when it closes in its turn our side stays in CLOSE_WAIT.",
-        )
-        .remedy([
-            format!("open sockets of {owner} with close-on-exec: SOCK_CLOEXEC for socket() and accept4()"),
-            "close what a started program does not need: close_fds, file actions of posix_spawn, close_range(2)".into(),
-            "call shutdown() before close() where a connection must end although a child may have it".into(),
-            format!("end {who} for relief"),
-        ])
-        .avoid([
-            format!("blaming the close logic of {owner}, or restarting it first: the holder survives it"),
-            "any sysctl, or `ss -K`: the helper would keep the dead descriptor".into(),
-        ])
+        .fill("owner", &owner)
+        .fill("helper", &who)
         .next(format!("tcpstate list --pid {helper} -p -e"))
 }
 

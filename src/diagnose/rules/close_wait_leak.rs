@@ -16,6 +16,7 @@ use crate::diagnose::arrivals::{self, Arrivals};
 use crate::diagnose::descriptors::Share;
 use crate::diagnose::fd_inheritance::FdInheritance;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class, WaitState};
 use crate::diagnose::words;
@@ -23,7 +24,52 @@ use crate::model::socket::AgeBracket;
 use crate::model::sysctl::TCP_FIN_TIMEOUT_MS;
 use crate::model::{NetnsId, RowKind, Socket, State, TcpInfo};
 
-const ID: &str = "close-wait-leak";
+pub(super) const RULE: Rule =
+    rule!("close-wait-leak", CloseWait, OneOrTwo, "the peer closed, the local program never does", check, [TEXT])
+        .states(&[State::CloseWait])
+        .topic(Topic::CloseWait)
+        .cost(2);
+
+const RESUME: &str = "Let the process continue (SIGCONT, or detach the debugger): it can close nothing now";
+const NOT_WATCHED: &str = "Find where the connection is dropped without close(): it is in no epoll set";
+const LOOP_STUCK: &str = "Find what the threads wait for: the event is there and the loop does not turn";
+const LOOP_IGNORES: &str = "Check what the event loop does on EPOLLRDHUP and on a read of 0 bytes";
+const DRAIN: &str = "Read until EAGAIN or 0 after every edge-triggered event";
+const REARM: &str = "Arm the one-shot registration again (EPOLL_CTL_MOD) after every event";
+const READING_OFF: &str = "Find why reading was never switched on again; keep EPOLLRDHUP registered";
+const CLOSE_ON_EOF: &str =
+    "Close the connection when read() returns 0 and on every error: try-with-resources, defer, context managers";
+const VALIDATE: &str =
+    "Make the pool validate or evict idle connections, with an idle limit below the server's keep-alive timeout";
+const READ_OR_CLOSE: &str = "Find the objects that still own these connections and read, or close, them";
+const UNBLOCK: &str = "Find what blocks the reader: a lock, a full queue, back-pressure that never ended";
+const TIMEOUTS: &str = "Set read timeouts and register EPOLLRDHUP, so that a FIN is noticed while nobody reads";
+const RESTART: &str = "Restart the process for relief; the leak starts anew";
+
+const TEXT: Text = Text {
+    why: "The other side sent its FIN, and the kernel now waits for our close() without any timer, forever. Each \
+          such socket pins a descriptor until the program closes it or ends.",
+    remedy: &[
+        RESUME,
+        NOT_WATCHED,
+        LOOP_STUCK,
+        LOOP_IGNORES,
+        DRAIN,
+        REARM,
+        READING_OFF,
+        CLOSE_ON_EOF,
+        VALIDATE,
+        READ_OR_CLOSE,
+        UNBLOCK,
+        TIMEOUTS,
+        RESTART,
+    ],
+    avoid: &[
+        "Don't look for a sysctl: none has an effect on CLOSE_WAIT",
+        "Don't take SO_KEEPALIVE or `ss -K` as the cure: the row goes and the descriptor stays, an invisible leak",
+        "Don't raise the limit of open files as the fix: it only buys time",
+    ],
+};
 
 /// `TCP_FIN_TIMEOUT` (`include/net/tcp.h`), the default: after it a Linux peer that closed has forgotten the connection,
 /// so that the row can never be of use again.
@@ -358,7 +404,7 @@ fn finding(
         (None, Culprit::Process(pid)) => Subject { pid: Some(pid), ..Subject::default() },
     };
     subject.pids = pids_of(view, &sockets);
-    let mut finding = Finding::new(ID, severity, confidence, summary).because(reason).subject(subject);
+    let mut finding = RULE.finding(severity, confidence, summary).because(reason).subject(subject);
     finding = evidence(view, finding, &case);
     finding = case.share.onto(finding);
     finding = places(view, finding, rows, pid);
@@ -367,16 +413,7 @@ fn finding(
     }
     finding = finding
         .topic(if case.outgoing { Topic::CloseWait } else { Topic::CloseWaitServer })
-        .why(
-            "The other side sent its FIN, and the kernel now waits for our close() with no timer at all, for ever. Each \
-             such socket pins a descriptor until the program closes it or ends.",
-        )
-        .remedy(remedy(&case, doing.as_ref()))
-        .avoid([
-            "any sysctl: none has an effect on CLOSE_WAIT",
-            "SO_KEEPALIVE or `ss -K` as the cure: the row goes and the descriptor stays, an invisible leak",
-            "a higher limit of open files as the fix: it only buys time",
-        ])
+        .steps(remedy(&case, doing.as_ref()))
         .next(pid.map_or_else(
             || "tcpstate list --state close-wait -p -e".to_owned(),
             |pid| format!("tcpstate list --state close-wait --pid {pid} -p -e -o"),
@@ -469,38 +506,29 @@ fn places(view: &View<'_>, finding: Finding, rows: &[Counted<'_>], pid: Option<u
     finding.evidence("sample_fds", Evidence::List(fds))
 }
 
-const CLOSE_ON_EOF: &str = "close the connection when read() returns 0 and on every error: try-with-resources, defer, \
-                            context managers";
-const VALIDATE: &str = "have the pool validate or evict idle connections, with an idle limit below the server's \
-                        keep-alive timeout";
-
-fn remedy(case: &Case<'_>, doing: Option<&WaitState>) -> Vec<String> {
-    let mut steps: Vec<String> = Vec::new();
+fn remedy(case: &Case<'_>, doing: Option<&WaitState>) -> Vec<&'static str> {
     let first = match doing.map(|d| d.class) {
-        Some(Class::Stopped) => {
-            Some("let the process go on (SIGCONT, or detach the debugger): it can close nothing now")
-        }
-        Some(Class::Forgotten) => Some("find where the connection is dropped without close(): it is in no epoll set"),
-        Some(Class::LoopStuck) => Some("find what the threads wait for: the event is there and the loop does not turn"),
-        Some(Class::LoopIgnores) => Some("look at what the event loop does on EPOLLRDHUP and on a read of 0 bytes"),
-        Some(Class::EdgeNotDrained) => Some("read until EAGAIN or 0 after every edge-triggered event"),
-        Some(Class::OneShotSpent) => Some("arm the one-shot registration again (EPOLL_CTL_MOD) after every event"),
-        Some(Class::ReadingOff) => Some("find why reading was never switched on again; keep EPOLLRDHUP registered"),
+        Some(Class::Stopped) => Some(RESUME),
+        Some(Class::Forgotten) => Some(NOT_WATCHED),
+        Some(Class::LoopStuck) => Some(LOOP_STUCK),
+        Some(Class::LoopIgnores) => Some(LOOP_IGNORES),
+        Some(Class::EdgeNotDrained) => Some(DRAIN),
+        Some(Class::OneShotSpent) => Some(REARM),
+        Some(Class::ReadingOff) => Some(READING_OFF),
         _ => None,
     };
-    steps.extend(first.map(str::to_owned));
+    let mut steps: Vec<&'static str> = first.into_iter().collect();
     steps.push(match case.cause {
-        Unread::Nothing => CLOSE_ON_EOF.into(),
-        Unread::Eof if case.outgoing => VALIDATE.into(),
-        Unread::Eof => "find the objects that still own these connections and read, or close, them".into(),
-        Unread::Data => "find what blocks the reader: a lock, a full queue, back-pressure that never ended".into(),
+        Unread::Nothing => CLOSE_ON_EOF,
+        Unread::Eof if case.outgoing => VALIDATE,
+        Unread::Eof => READ_OR_CLOSE,
+        Unread::Data => UNBLOCK,
     });
     if case.outgoing && case.cause == Unread::Nothing {
-        // An answer read to its exact length takes the FIN behind it along, and the pool is none the wiser.
-        steps.push(VALIDATE.into());
+        // An answer read to its exact length takes the FIN behind it along, and the pool does not notice.
+        steps.push(VALIDATE);
     }
-    steps.push("set read timeouts and register EPOLLRDHUP, so that a FIN is heard while nobody reads".into());
-    steps.push("restart the process for relief; the leak starts anew".into());
+    steps.extend([TIMEOUTS, RESTART]);
     steps
 }
 

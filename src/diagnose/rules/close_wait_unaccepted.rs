@@ -9,11 +9,31 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{Socket, State};
 
-const ID: &str = "close-wait-unaccepted";
+pub(super) const RULE: Rule =
+    rule!("close-wait-unaccepted", CloseWait, OneOrTwo, "clients gave up before `accept()`", check, [TEXT])
+        .states(&[State::CloseWait])
+        .topic(Topic::AcceptQueue);
+
+const TEXT: Text = Text {
+    why: "The kernel finished the handshake and queued the connection; the client then closed its end, so the queued \
+          socket went to CLOSE_WAIT. Nobody has called accept() for it, so no process has it yet.",
+    remedy: &[
+        "Find out why accept() is late: a blocked loop, too few workers, no free descriptor, a stopped process; see \
+         accept-queue-stalled",
+        "Check for EOF before expensive work, so that none of it is done for clients that have left",
+        "Make a very large backlog smaller once accept() is fast again",
+    ],
+    avoid: &[
+        "Don't hunt for a missing close(): the program has never seen these sockets",
+        "Don't raise the backlog: the queue of clients that have left only gets longer",
+        "Don't set tcp_abort_on_overflow: it is about connections that do not fit",
+    ],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
@@ -57,7 +77,8 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
     let summary = format!("{} of {at} gave up{waited}: {acts}", words::count(n, "client", "clients"));
     let drops: Option<u64> = listeners.iter().map(|l| l.skmem?.drops.map(u64::from)).sum();
     let limit: Option<u64> = listeners.iter().map(|l| l.backlog().map(u64::from)).sum();
-    let mut finding = Finding::new(ID, if full { Severity::High } else { Severity::Warning }, 0.97, summary)
+    let mut finding = RULE
+        .finding(if full { Severity::High } else { Severity::Warning }, 0.97, summary)
         .because("a CLOSE_WAIT row without a socket file can only wait in an accept queue")
         .subject(listener_owner::subject(view, owner.as_ref(), netns, at))
         .evidence("count", Evidence::Count(n))
@@ -73,23 +94,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
             .evidence("fd_soft_limit", Evidence::count(facts.fd_soft));
     }
     listener_owner::inspect_owners(finding, view, listeners, owner.as_ref())
-        .topic(Topic::AcceptQueue)
-        .why(
-            "The kernel finished the handshake and queued the connection; the client then closed its end, so the queued \
-             socket went to CLOSE_WAIT. Nobody has called accept() for it, so no process has it yet.",
-        )
-        .remedy(listener_owner::first_aid(owner.as_ref()))
-        .remedy([
-            "find out why accept() is late: a blocked loop, too few workers, no free descriptor, a stopped process; see \
-             accept-queue-stalled",
-            "check for EOF before expensive work, so that none of it is done for clients that have left",
-            "make a very large backlog smaller once accept() is fast again",
-        ])
-        .avoid([
-            "hunting for a missing close(): the program has never seen these sockets",
-            "a larger backlog: the queue of clients that have left only gets longer",
-            "tcp_abort_on_overflow: it is about connections that do not fit",
-        ])
+        .first(listener_owner::first_aid(owner.as_ref()))
         .next(format!("tcpstate list -l -e -p --local {at}"))
 }
 

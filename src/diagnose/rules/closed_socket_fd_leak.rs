@@ -11,12 +11,38 @@ use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::descriptors::Share;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::State;
 use crate::model::{Inode, Snapshot};
 
-const ID: &str = "closed-socket-fd-leak";
+pub(super) const RULE: Rule = rule!(
+    "closed-socket-fd-leak",
+    CloseWait,
+    OneOrTwo,
+    "descriptors of connections that no longer exist",
+    check,
+    [TEXT]
+)
+.topic(Topic::CloseWait);
+
+const TEXT: Text = Text {
+    why: "After a RST, a timeout or an abort the kernel takes the connection out of its tables at once; the \
+          descriptor stays until the program closes it. No socket tool lists such a descriptor, so a leak of them \
+          goes unseen until EMFILE.",
+    remedy: &[
+        "Close the descriptor on every error path: ECONNRESET, EPIPE, ETIMEDOUT, and a read of 0 bytes",
+        "Look for code that drops a connection from its own table without closing it",
+        "In languages with a garbage collector, close explicitly and not in a finaliser",
+        "Restart the process for relief",
+    ],
+    avoid: &[
+        "Don't look for them with ss or netstat: they are not there",
+        "Don't switch keepalive on against CLOSE_WAIT: it turns that leak into this one",
+        "Don't only raise the limit of open files: the leak fills the next one too",
+    ],
+};
 
 /// Two scans are meant to be 2 s apart; how long each takes makes that a little less.
 const APART_MS: u64 = 1500;
@@ -125,7 +151,8 @@ fn finding(view: &View<'_>, pid: u32, sockets: &BTreeMap<Option<Inode>, u32>, gr
                                    connections that no longer exist",
     );
     let netns = view.process(pid).and_then(|f| f.netns);
-    let finding = Finding::new(ID, severity, confidence, format!("{who} keeps {descriptors}{}", share.words()))
+    let finding = RULE
+        .finding(severity, confidence, format!("{who} keeps {descriptors}{}", share.words()))
         .because(reason)
         .subject(process.map_or_else(Default::default, |p| view.subject_of(p, netns)))
         .evidence("closed_tcp", Evidence::Count(n))
@@ -136,22 +163,6 @@ fn finding(view: &View<'_>, pid: u32, sockets: &BTreeMap<Option<Inode>, u32>, gr
         .evidence("sample_fds", Evidence::List(fds.iter().take(5).map(ToString::to_string).collect()))
         .evidence("close_wait", Evidence::Count(close_wait(view, pid)))
         .topic(if only_accepts(view, pid) { Topic::CloseWaitServer } else { Topic::CloseWait })
-        .why(
-            "After a RST, a timeout or an abort the kernel takes the connection out of its tables at once; the descriptor \
-             stays until the program closes it. No socket tool lists such a descriptor, so a leak of them goes unseen \
-             until EMFILE.",
-        )
-        .remedy([
-            "close the descriptor on every error path: ECONNRESET, EPIPE, ETIMEDOUT, and a read of 0 bytes",
-            "look for code that drops a connection from its own table without closing it",
-            "close by hand and not by a finaliser in languages with a garbage collector",
-            "restart the process for relief",
-        ])
-        .avoid([
-            "looking for them with ss or netstat: they are not there",
-            "keepalive against CLOSE_WAIT: it turns that leak into this one",
-            "only a higher limit of open files",
-        ])
         .next("tcpstate doctor --interval 10s --rule closed-socket-fd-leak,fd-exhaustion")
 }
 

@@ -8,11 +8,30 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Evidence, Finding};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{Socket, State};
 
-const ID: &str = "closing-stuck";
+pub(super) const RULE: Rule =
+    rule!("closing-stuck", Closing, One, "both closed at once, our FIN is not acknowledged", check, [TEXT])
+        .states(&[State::Closing]);
+
+const TEXT: Text = Text {
+    why: "Both ends sent a FIN before they received the other's. The peer's FIN arrived and the ACK of ours did not, \
+          so that the kernel repeats ours until it gives up; normally this state is passed in one round trip.",
+    remedy: &[
+        "Nothing, when they are few",
+        "If the peer's packets arrive, find what loses ours: an outgoing filter, asymmetric routing, a firewall that \
+         dropped the flow after the first FIN, reverse-path checks at the peer",
+        "If nothing arrives, the peer or the path is gone altogether",
+        "Compare packet captures of both ends",
+    ],
+    avoid: &[
+        "Don't change tcp_fin_timeout or tcp_max_orphans: neither delivers a FIN",
+        "Don't search in the application: both ends have closed",
+    ],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let groups = closing::groups(view, |s| s.state == State::Closing && closing::is_stuck(view, s));
@@ -38,26 +57,12 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     };
     let n = words::count(group.rows.len() as u64, "connection", "connections");
     let summary = format!("{n} {}, closed by both ends at once, cannot finish: {cause}", group.place.words());
-    let finding = Finding::new(ID, super::last_ack_stuck::severity(view, group), 0.9, summary)
+    let finding = RULE
+        .finding(super::last_ack_stuck::severity(view, group), 0.9, summary)
         .because("our FIN was repeated or refused more often than loss explains")
         .subject(closing::subject(view, group))
         .evidence("loss", Evidence::Text(direction.into()));
     closing::evidence(view, finding, group)
-        .why(
-            "Both ends sent a FIN before they heard the other's. The peer's came in and the ACK of ours did not, so \
-             that the kernel repeats ours until it gives up; normally this state is passed in one round trip.",
-        )
-        .remedy([
-            "nothing, when they are few",
-            "peer heard: look for what loses our packets: an outgoing filter, asymmetric routing, a firewall that \
-             dropped the flow after the first FIN, reverse-path checks at the peer",
-            "peer not heard: the peer or the path is gone altogether",
-            "compare packet captures of both ends",
-        ])
-        .avoid([
-            "tcp_fin_timeout and a lower tcp_max_orphans: neither delivers a FIN",
-            "a search in the application: both ends have closed",
-        ])
         .next(format!("tcpstate list --state closing -o -i {}", group.place.selection()))
 }
 

@@ -14,12 +14,34 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers::{self, Peers};
 use crate::diagnose::queues;
 use crate::diagnose::retries;
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, NetnsId, Process, Socket, State, TimerKind};
 
-const ID: &str = "dead-peer-retransmit";
+pub(super) const RULE: Rule =
+    rule!("dead-peer-retransmit", Established, One, "data sent, no acknowledgement", check, [TEXT]);
+
+const WAY_OUT: &str = "Check the way out: `ip route get {peer}`, the state of the interface, rules of OUTPUT";
+const TIMEOUTS: &str = "Set request and write timeouts in the application, and close the connection when they fire";
+const USER_TIMEOUT: &str = "Set TCP_USER_TIMEOUT on the sockets to the time after which an answer is of no use";
+const SHARED_PATH: &str =
+    "Several peers are silent at once: check the path they share (VPN, security groups, a gateway, the MTU)";
+const ONE_HOST: &str = "Check that host and the path to it; large packets that alone get lost look like this too (MTU)";
+const RETRIES2: &str = "Last, tcp_retries2 for the whole host, not below 8";
+
+const TEXT: Text = Text {
+    why: "Data was sent and not even a refusal comes back: a host that had merely restarted would answer with RST. \
+          The kernel doubles the wait after each repetition and goes on for about 15 minutes by default; until then \
+          a write or a request without a time limit just waits.",
+    remedy: &[WAY_OUT, TIMEOUTS, USER_TIMEOUT, SHARED_PATH, ONE_HOST, RETRIES2],
+    avoid: &[
+        "Don't set tcp_retries2 below 8: short outages would kill healthy connections (RFC 1122 asks for 100 s)",
+        "Don't rely on keepalive: it does not run while data is unacknowledged",
+    ],
+};
+
 const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait1];
 /// 13 s of silence with the smallest timeout, on so many sockets to one peer (policy, as the page says).
 const BACKOFF_HIGH: u8 = 6;
@@ -150,7 +172,8 @@ fn finding(
     };
     let timeout = info(|i| i.rto_us().map(|us| u64::from(us) / 1000)).max();
     let timers = || rows.iter().filter_map(|s| s.timer);
-    let mut finding = Finding::new(ID, if high { Severity::High } else { Severity::Warning }, 0.9, summary)
+    let mut finding = RULE
+        .finding(if high { Severity::High } else { Severity::Warning }, 0.9, summary)
         .because("the same segment was repeated and no acknowledgement of any kind came in the meantime")
         .subject(subject)
         .evidence("count", Evidence::Count(n))
@@ -168,30 +191,10 @@ fn finding(
         let list = owners.iter().take(5).map(|(p, n)| format!("{}: {n}", peers::name(p))).collect();
         finding = finding.evidence("owners", Evidence::List(list));
     }
-    let route = format!("look at the way out: `ip route get {peer}`, the state of the interface, rules of OUTPUT");
-    let mut remedy = if kept > 0 { vec![route.as_str()] } else { Vec::new() };
-    remedy.extend([
-        "set request and write timeouts in the application, and close the connection when they fire",
-        "set TCP_USER_TIMEOUT on the sockets to the time after which an answer is of no use",
-    ]);
-    remedy.push(if silent_peers > 2 {
-        "several peers are silent at once: check the path they share (VPN, security groups, a gateway, the MTU)"
-    } else {
-        "check that host and the path to it; large packets that alone get lost look like this too (MTU)"
-    });
-    remedy.push("last, tcp_retries2 for the whole host, not below 8");
-    finding
-        .why(
-            "Data was sent and not even a refusal comes back: a host that had merely restarted would answer with RST. \
-             The kernel doubles the wait after each repetition and goes on for about 15 minutes by default; until then \
-             a write or a request without a time limit just waits.",
-        )
-        .remedy(remedy)
-        .avoid([
-            "tcp_retries2 below 8: short outages would kill healthy connections (RFC 1122 asks for 100 s)",
-            "keepalive as the cure: it does not run while data is unacknowledged",
-        ])
-        .next(format!("tcpstate list -o -i -p --peer {peer}"))
+    let way_out = (kept > 0).then_some(WAY_OUT);
+    let path = if silent_peers > 2 { SHARED_PATH } else { ONE_HOST };
+    let steps = way_out.into_iter().chain([TIMEOUTS, USER_TIMEOUT, path, RETRIES2]);
+    finding.steps(steps).fill("peer", peer).next(format!("tcpstate list -o -i -p --peer {peer}"))
 }
 
 /// The owners of rows, the one with most of them first.

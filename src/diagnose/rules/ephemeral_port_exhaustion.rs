@@ -10,6 +10,7 @@ use crate::diagnose::Outcome;
 use crate::diagnose::attribution::{self, Candidate};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
 use crate::diagnose::ports::Route;
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words::{self, duration};
 use crate::model::Socket;
@@ -17,7 +18,32 @@ use crate::model::counter::Counter;
 use crate::model::socket::TIME_WAIT_MS;
 use crate::model::sysctl::Sysctl;
 
-const ID: &str = "ephemeral-port-exhaustion";
+pub(super) const RULE: Rule =
+    rule!("ephemeral-port-exhaustion", Ports, OneOrTwo, "no local port is left for one destination", check, [TEXT])
+        .topic(Topic::PortExhaustion)
+        .cost(4);
+
+const TEXT: Text = Text {
+    why: "A connection is its two addresses and two ports; with source address and destination fixed only the local \
+          port is left, and the side that closes first keeps its port for 60 s in TIME_WAIT. So about a sixtieth of \
+          the range can be opened per second, and past half of it every connect() searches thousands of ports.",
+    remedy: &[
+        "Reuse connections in the named process: HTTP keep-alive, a connection pool, HTTP/2, pipelining",
+        "Let the server close first, and stop retry storms",
+        "If the client binds a source address before connecting, set IP_BIND_ADDRESS_NO_PORT",
+        "Spread over more destination addresses or ports, or more source addresses",
+        "Only then widen net.ipv4.ip_local_port_range, with listeners in ip_local_reserved_ports",
+        "Last, set net.ipv4.tcp_tw_reuse=1 with timestamps on; it helps outgoing connections only",
+    ],
+    avoid: &[
+        "Don't set tcp_tw_recycle: it is gone since Linux 4.12, and it dropped clients behind NAT",
+        "Don't lower tcp_fin_timeout: it does not touch TIME_WAIT",
+        "Don't lower tcp_max_tw_buckets: connections then end without the protection of TIME_WAIT",
+        "Don't set ip_autobind_reuse; IP_BIND_ADDRESS_NO_PORT does what it is meant for",
+        "Don't use SO_LINGER with a time of zero as a habit: it resets, and loses data",
+    ],
+};
+
 /// Past half of the range every connect() searches the used half in vain first (`__inet_hash_connect` takes the ports of
 /// the range's own parity first).
 const SECOND_HALF_PERCENT: f64 = 50.0;
@@ -69,73 +95,53 @@ fn finding(view: &View<'_>, route: &Route<'_>, severity: Severity) -> Finding {
     } else {
         (0.95, "every blocked port was counted against the range of this namespace")
     };
-    let mut finding = Finding::new(
-        ID,
-        severity,
-        confidence,
-        format!(
-            "{who} uses {} of {} ports from {} to {}: {state}",
-            route.blocked(),
-            route.usable,
-            route.source,
-            route.destination
-        ),
-    )
-    .because(reason)
-    .subject(Subject {
-        netns: route.netns,
-        pid: lead.map(|c| c.pid),
-        comm: lead.map(|c| c.comm.clone()),
-        pids: owners.iter().map(|c| c.pid).collect(),
-        source: Some(route.source),
-        destination: Some(route.destination),
-        ..Subject::default()
-    })
-    .evidence("ports_blocked", Evidence::Count(route.blocked().into()))
-    .evidence("ports_usable", Evidence::Count(route.usable.into()))
-    .evidence("fill_percent", Evidence::Percent(route.fill_percent()))
-    .evidence("time_wait", Evidence::Count(route.time_wait.into()))
-    .evidence("live", Evidence::Count(route.live.into()))
-    .evidence("fin_wait2_minis", Evidence::Count(route.fin_wait2_minis.into()))
-    .evidence("bound_or_listening", Evidence::Count(route.bound.into()))
-    .evidence("time_wait_reusable", Evidence::Count(route.reusable.into()))
-    .evidence("connects_per_second", Evidence::PerSecond(route.rate))
-    .evidence("sustainable_per_second", Evidence::PerSecond(route.sustainable()))
-    .evidence("exhausted_in_ms", Evidence::millis(end))
-    .evidence("port_range", Evidence::Text(format!("{low}-{high}")))
-    .evidence("tcp_tw_reuse", Evidence::count(route.reuse_mode))
-    .evidence("reuse_applies", Evidence::Text(if route.reuse_applies { "yes" } else { "no" }.into()));
+    let mut finding = RULE
+        .finding(
+            severity,
+            confidence,
+            format!(
+                "{who} uses {} of {} ports from {} to {}: {state}",
+                route.blocked(),
+                route.usable,
+                route.source,
+                route.destination
+            ),
+        )
+        .because(reason)
+        .subject(Subject {
+            netns: route.netns,
+            pid: lead.map(|c| c.pid),
+            comm: lead.map(|c| c.comm.clone()),
+            pids: owners.iter().map(|c| c.pid).collect(),
+            source: Some(route.source),
+            destination: Some(route.destination),
+            ..Subject::default()
+        })
+        .evidence("ports_blocked", Evidence::Count(route.blocked().into()))
+        .evidence("ports_usable", Evidence::Count(route.usable.into()))
+        .evidence("fill_percent", Evidence::Percent(route.fill_percent()))
+        .evidence("time_wait", Evidence::Count(route.time_wait.into()))
+        .evidence("live", Evidence::Count(route.live.into()))
+        .evidence("fin_wait2_minis", Evidence::Count(route.fin_wait2_minis.into()))
+        .evidence("bound_or_listening", Evidence::Count(route.bound.into()))
+        .evidence("time_wait_reusable", Evidence::Count(route.reusable.into()))
+        .evidence("connects_per_second", Evidence::PerSecond(route.rate))
+        .evidence("sustainable_per_second", Evidence::PerSecond(route.sustainable()))
+        .evidence("exhausted_in_ms", Evidence::millis(end))
+        .evidence("port_range", Evidence::Text(format!("{low}-{high}")))
+        .evidence("tcp_tw_reuse", Evidence::count(route.reuse_mode))
+        .evidence("reuse_applies", Evidence::Text(if route.reuse_applies { "yes" } else { "no" }.into()));
     if !owners.is_empty() {
         finding = finding.evidence("owners", Evidence::List(attribution::in_words(&owners)));
     }
     if let Some(recycled) = view.delta(route.netns, Counter::TcpExtTwRecycled) {
         finding = finding.evidence("time_wait_recycled", Evidence::Count(recycled));
     }
-    finding
-        .why(
-            "A connection is its two addresses and two ports; with source address and destination fixed only the local port \
-             is left, and whoever closes first keeps his for 60 s in TIME_WAIT. So about a sixtieth of the range can be \
-             opened per second, and past half of it every connect() searches thousands of ports.",
-        )
-        .remedy([
-            "reuse connections in the named process: HTTP keep-alive, a connection pool, HTTP/2, pipelining",
-            "let the server close first, and stop retry storms",
-            "if the client binds a source address before connecting, set IP_BIND_ADDRESS_NO_PORT",
-            "spread over more destination addresses or ports, or more source addresses",
-            "only then widen net.ipv4.ip_local_port_range, with listeners in ip_local_reserved_ports",
-            "last, net.ipv4.tcp_tw_reuse=1 with timestamps on; it helps outgoing connections only",
-        ])
-        .avoid([
-            "tcp_tw_recycle: gone since Linux 4.12, and it dropped clients behind NAT",
-            "lowering tcp_fin_timeout: it does not touch TIME_WAIT",
-            "lowering tcp_max_tw_buckets, ip_autobind_reuse, or SO_LINGER with 0 as a habit (it resets, and loses data)",
-        ])
-        .next(match lead {
-            Some(_) => format!("tcpstate list -o --peer {}", route.destination),
-            // TIME_WAIT has no owner; who opens connections now does.
-            None => "tcpstate doctor --trace 5s --rule ephemeral-port-exhaustion".to_owned(),
-        })
-        .topic(Topic::PortExhaustion)
+    finding.next(match lead {
+        Some(_) => format!("tcpstate list -o --peer {}", route.destination),
+        // TIME_WAIT has no owner; who opens connections now does.
+        None => "tcpstate doctor --trace 5s --rule ephemeral-port-exhaustion".to_owned(),
+    })
 }
 
 /// Live rows name their owner; what is left behind is attributed.

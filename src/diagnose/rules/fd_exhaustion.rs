@@ -11,12 +11,42 @@ use std::collections::BTreeMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::descriptors::emfile_in_ms;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::State;
 
-const ID: &str = "fd-exhaustion";
+pub(super) const RULE: Rule =
+    rule!("fd-exhaustion", CloseWait, OneOrTwo, "a process or the host runs out of descriptors", check, [TEXT, HOST])
+        .cause();
+
+const FIX_LEAK: &str = "Fix the leak: see close-wait-leak and closed-socket-fd-leak for this process";
+const CLOSE_IDLE: &str = "Close idle connections: server idle timeouts, pool limits; see idle-no-keepalive";
+const NOT_TCP: &str = "Look at what is not TCP: `ls -l /proc/{pid}/fd`";
+const RAISE: &str = "Raise the limit where the service is started (LimitNOFILE=) if the load is real";
+const SOFT_LIMIT: &str = "Check that the program raises its soft limit to the hard one";
+
+const TEXT: Text = Text {
+    why: "Every connection needs a descriptor number below the soft limit; when none is free accept(), connect() and \
+          open() fail with EMFILE. A server that cannot accept does not refuse: its clients pile up in the accept \
+          queue.",
+    remedy: &[FIX_LEAK, CLOSE_IDLE, NOT_TCP, RAISE, SOFT_LIMIT],
+    avoid: &[
+        "Don't only raise the limit while CLOSE_WAIT or closed TCP grows: the next restart is worse",
+        "Don't set the limit to infinity: some programs close, or allocate for, every possible descriptor",
+    ],
+};
+
+const HOST: Text = Text {
+    why: "Open files of all processes together are limited by fs.file-max. Beyond it every process without \
+          CAP_SYS_ADMIN gets ENFILE, whatever its own limit says.",
+    remedy: &[
+        "Find the process whose descriptors grow, and fix its leak",
+        "Raise fs.file-max only for a load that is real",
+    ],
+    avoid: &["Don't raise fs.file-max while one process leaks: it takes what it is given"],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut near: BTreeMap<u32, Use> = BTreeMap::new();
@@ -151,7 +181,8 @@ fn of_process(view: &View<'_>, pid: u32, this: &Use, kinds: Option<&Kinds>) -> O
     } else {
         format!("{who} has {used} of {limit} descriptors in use ({:.0} %){left}", this.percent())
     };
-    let mut finding = Finding::new(ID, severity, 0.97, summary)
+    let mut finding = RULE
+        .finding(severity, 0.97, summary)
         .because("the kernel's own count against the kernel's own limit")
         .subject(process.map_or_else(
             || Subject { pid: Some(pid), ..Subject::default() },
@@ -169,7 +200,7 @@ fn of_process(view: &View<'_>, pid: u32, this: &Use, kinds: Option<&Kinds>) -> O
     if let Some(ms) = this.left_ms() {
         finding = finding.evidence("emfile_in_ms", Evidence::Millis(ms));
     }
-    let mut remedy: Vec<String> = Vec::new();
+    let mut steps = Vec::new();
     if let Some(kinds) = kinds {
         let known =
             kinds.established + kinds.close_wait + kinds.listen + kinds.other_tcp + kinds.closed_tcp.unwrap_or(0);
@@ -182,32 +213,18 @@ fn of_process(view: &View<'_>, pid: u32, this: &Use, kinds: Option<&Kinds>) -> O
             .evidence("other", Evidence::Count(used.saturating_sub(known)));
         let dead = kinds.close_wait + kinds.closed_tcp.unwrap_or(0);
         let other = used.saturating_sub(known);
-        remedy.extend(if dead * 4 >= used {
-            Some("fix the leak: see close-wait-leak and closed-socket-fd-leak for this process".to_owned())
+        steps.extend(if dead * 4 >= used {
+            Some(FIX_LEAK)
         } else if kinds.established * 2 >= used {
-            Some("close idle connections: server idle timeouts, pool limits; see idle-no-keepalive".to_owned())
+            Some(CLOSE_IDLE)
         } else if other * 2 >= used {
-            Some(format!("look at what is not TCP: ls -l /proc/{pid}/fd"))
+            Some(NOT_TCP)
         } else {
             None
         });
     }
-    remedy.push("raise the limit where the service is started (LimitNOFILE=) if the load is real".into());
-    remedy.push("check that the program raises its soft limit to the hard one".into());
-    Some(
-        finding
-            .why(
-                "Every connection needs a descriptor number below the soft limit; when none is free accept(), connect() \
-                 and open() fail with EMFILE. A server that cannot accept does not refuse: its clients pile up in the \
-                 accept queue.",
-            )
-            .remedy(remedy)
-            .avoid([
-                "only raising the limit while CLOSE_WAIT or closed TCP grows: the next restart is worse",
-                "a limit of infinity: some programs close, or allocate for, every possible descriptor",
-            ])
-            .next(format!("tcpstate list --pid {pid} -p")),
-    )
+    steps.extend([RAISE, SOFT_LIMIT]);
+    Some(finding.steps(steps).fill("pid", pid).next(format!("tcpstate list --pid {pid} -p")))
 }
 
 /// The host as a whole: `fs.file-nr` against `fs.file-max`, beyond which every process gets ENFILE.
@@ -225,34 +242,19 @@ fn of_host(view: &View<'_>) -> Option<Finding> {
         process.map_or_else(|| format!("pid {pid}"), |p| format!("{} ({pid})", p.comm))
     };
     let top = users.iter().take(3).map(|(n, pid)| format!("{} {n}", name(*pid))).collect();
-    let mut finding = Finding::new(
-        ID,
-        severity,
-        0.97,
-        format!("the host has {used} of {limit} open files in use ({:.0} %)", this.percent()),
-    )
-    .because("the kernel's own count against the kernel's own limit")
-    .subject(Subject { object: Some("fs.file-max".into()), ..Subject::default() })
-    .evidence("files_used", Evidence::Count(used))
-    .evidence("files_max", Evidence::Count(limit))
-    .evidence("used_percent", Evidence::Percent(this.percent()))
-    .evidence("top_processes", Evidence::List(top));
+    let mut finding = RULE
+        .finding(severity, 0.97, format!("the host has {used} of {limit} open files in use ({:.0} %)", this.percent()))
+        .because("the kernel's own count against the kernel's own limit")
+        .text(&HOST)
+        .subject(Subject { object: Some("fs.file-max".into()), ..Subject::default() })
+        .evidence("files_used", Evidence::Count(used))
+        .evidence("files_max", Evidence::Count(limit))
+        .evidence("used_percent", Evidence::Percent(this.percent()))
+        .evidence("top_processes", Evidence::List(top));
     if let Some(growth) = this.growth {
         finding = finding.evidence("growth", Evidence::Text(format!("{:+}", growth.by)));
     }
-    Some(
-        finding
-            .why(
-                "Open files of all processes together are limited by fs.file-max. Beyond it every process without \
-                 CAP_SYS_ADMIN gets ENFILE, whatever its own limit says.",
-            )
-            .remedy([
-                "find the process whose descriptors grow, and fix its leak",
-                "raise fs.file-max only for a load that is real",
-            ])
-            .avoid(["raising fs.file-max while one process leaks: it takes what it is given"])
-            .next("tcpstate doctor --interval 10s --rule fd-exhaustion,close-wait-leak,closed-socket-fd-leak"),
-    )
+    Some(finding.next("tcpstate doctor --interval 10s --rule fd-exhaustion,close-wait-leak,closed-socket-fd-leak"))
 }
 
 #[cfg(test)]

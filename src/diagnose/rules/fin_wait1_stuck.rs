@@ -7,12 +7,31 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Socket, State};
 
-const ID: &str = "fin-wait1-stuck";
+pub(super) const RULE: Rule =
+    rule!("fin-wait1-stuck", Closing, One, "the peer does not acknowledge our FIN or data", check, [TEXT])
+        .states(&[State::FinWait1]);
+
+const TEXT: Text = Text {
+    why: "close() returns at once; the FIN and the data before it are still to be delivered, and the kernel keeps \
+          the socket and its send buffer until the peer takes them or it gives up. Such orphans have a limit for the \
+          whole host.",
+    remedy: &[
+        "Check the peer and the path to it; if the peer is on this host, check the process that does not read",
+        "In the application: shutdown(), read until EOF with a time limit, then close()",
+        "Set TCP_USER_TIMEOUT on the sockets: it ends unacknowledged data and window probes alike",
+        "Last, on a host with a great many of them, lower net.ipv4.tcp_orphan_retries",
+    ],
+    avoid: &[
+        "Don't change tcp_fin_timeout: it is for FIN_WAIT2",
+        "Don't lower tcp_max_orphans: the kernel then resets connections and throws data away",
+    ],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let groups = closing::groups(view, |s| s.state == State::FinWait1 && closing::is_stuck(view, s));
@@ -55,7 +74,8 @@ impl Limits {
 fn finding(view: &View<'_>, group: &Group<'_>, limits: &Limits, severity: Severity) -> Finding {
     let n = words::count(group.rows.len() as u64, "closed connection", "closed connections");
     let summary = format!("{n} {} cannot finish: {}", group.place.words(), closing::cause(view, group));
-    let mut finding = Finding::new(ID, severity, 0.9, summary)
+    let mut finding = RULE
+        .finding(severity, 0.9, summary)
         .because("the FIN, or data before it, was repeated or refused more often than loss explains")
         .subject(closing::subject(view, group));
     finding = closing::evidence(view, finding, group)
@@ -67,23 +87,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, limits: &Limits, severity: Severi
             .evidence("other_end_unread_bytes", Evidence::Bytes(mirror.recv_q_bytes.into()));
         finding = finding.inspect(process.pid, &[*mirror]);
     }
-    finding
-        .why(
-            "close() returns at once; what was written and the FIN are still to be delivered, and the kernel keeps \
-             the socket and its send buffer until the peer takes them or it gives up. Such orphans have a limit for \
-             the whole host.",
-        )
-        .remedy([
-            "look at the peer and the path to it; if the peer is on this host, at the process that does not read",
-            "in the application: shutdown(), read until EOF with a time limit, then close()",
-            "set TCP_USER_TIMEOUT on the sockets: it ends unacknowledged data and window probes alike",
-            "last, on a host with a great many of them: net.ipv4.tcp_orphan_retries",
-        ])
-        .avoid([
-            "tcp_fin_timeout: it is for FIN_WAIT2",
-            "a lower tcp_max_orphans: the kernel then resets connections and throws data away",
-        ])
-        .next(format!("tcpstate list --state fin-wait1 -o -i -m {}", group.place.selection()))
+    finding.next(format!("tcpstate list --state fin-wait1 -o -i -m {}", group.place.selection()))
 }
 
 #[cfg(test)]

@@ -10,12 +10,29 @@ use std::collections::BTreeMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::sysctl::TCP_FIN_TIMEOUT_MS;
 use crate::model::{NetnsId, OwnerStatus, RowKind, Socket, State, TimerKind};
 
-const ID: &str = "fin-wait2-held";
+pub(super) const RULE: Rule =
+    rule!("fin-wait2-held", Closing, OneOrTwo, "a program waits forever for the peer's FIN", check, [TEXT])
+        .states(&[State::FinWait2]);
+
+const TEXT: Text = Text {
+    why: "The process called shutdown() for writing, the peer acknowledged the FIN and has not sent its own. For a \
+          socket that a process holds the kernel sets no time limit, so row and descriptor stay forever.",
+    remedy: &[
+        "After shutdown() read until EOF with a time limit, then close() whatever came",
+        "If nothing more is expected, close() instead of shutdown(): tcp_fin_timeout then ends the wait",
+        "Fix the peer: there the same connection is a CLOSE_WAIT that nobody closes",
+    ],
+    avoid: &[
+        "Don't change tcp_fin_timeout: it is for sockets that no process holds",
+        "Don't rely on keepalive: the peer's kernel answers the probes as long as its socket exists",
+    ],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut groups: BTreeMap<(Option<NetnsId>, Option<u32>), Vec<&Socket>> = BTreeMap::new();
@@ -73,7 +90,8 @@ fn finding(view: &View<'_>, netns: Option<NetnsId>, pid: Option<u32>, rows: &[&S
         Some(process) => view.subject_of(process, netns),
         None => Subject { netns, uid: rows[0].uid, ..Subject::default() },
     };
-    let mut finding = Finding::new(ID, severity, 0.9, format!("{who} keeps {half}{silent}: {peer}"))
+    let mut finding = RULE
+        .finding(severity, 0.9, format!("{who} keeps {half}{silent}: {peer}"))
         .because("the process sent its FIN, holds the socket, and nothing came for a minute or more")
         .subject(subject)
         .evidence("count", Evidence::Count(n))
@@ -87,21 +105,7 @@ fn finding(view: &View<'_>, netns: Option<NetnsId>, pid: Option<u32>, rows: &[&S
         finding = finding.evidence("other_end", Evidence::Text(text));
     }
     let next = pid.map_or_else(String::new, |pid| format!(" --pid {pid}"));
-    finding
-        .why(
-            "The process called shutdown() for writing, the peer acknowledged the FIN and has not sent its own. For a \
-             socket that a process holds the kernel sets no time limit, so row and descriptor stay for ever.",
-        )
-        .remedy([
-            "after shutdown() read until EOF with a time limit, then close() whatever came",
-            "if nothing more is expected, close() instead of shutdown(): tcp_fin_timeout then ends the wait",
-            "fix the peer: there the same connection is a CLOSE_WAIT that nobody closes",
-        ])
-        .avoid([
-            "tcp_fin_timeout: it is for sockets that no process holds",
-            "keepalive: the peer's kernel answers the probes as long as its socket exists",
-        ])
-        .next(format!("tcpstate list --state fin-wait2 -o -i{next}"))
+    finding.next(format!("tcpstate list --state fin-wait2 -o -i{next}"))
 }
 
 #[cfg(test)]

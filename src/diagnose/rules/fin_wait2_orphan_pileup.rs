@@ -10,12 +10,31 @@ use rustc_hash::FxHashMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
 use crate::model::{NetnsId, RowKind, Socket, State};
 
-const ID: &str = "fin-wait2-orphan-pileup";
+pub(super) const RULE: Rule =
+    rule!("fin-wait2-orphan-pileup", Closing, One, "many peers do not close after us", check, [TEXT])
+        .states(&[State::FinWait2]);
+
+const TEXT: Text = Text {
+    why: "After our close() and the ACK of our FIN the kernel keeps a small entry until the peer's FIN comes, or \
+          until tcp_fin_timeout. A pile-up means that peers stay in CLOSE_WAIT: the missing close() is theirs.",
+    remedy: &[
+        "Fix the program at the other end: it does not close after our FIN",
+        "If a proxy or load balancer is the peer, check its half-close and idle timeouts",
+        "Only when the table or the ports run out: fewer connections, then a larger tcp_max_tw_buckets",
+    ],
+    avoid: &[
+        "Don't raise tcp_fin_timeout above 60: the kernel then counts it twice",
+        "Don't lower tcp_max_tw_buckets: the entries that do not fit are dropped without TIME_WAIT",
+        "Don't search in the local process: it has closed",
+    ],
+};
+
 /// A peer that closes does so within a round trip.
 const SETTLED_MS: u64 = 1000;
 
@@ -84,41 +103,26 @@ fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64
         ),
     };
     let n = words::count(count, "connection", "connections");
-    let mut finding = Finding::new(
-        ID,
-        severity,
-        confidence,
-        format!("{n} {} closed here wait for the other side in FIN_WAIT2: {who}", group.place.words()),
-    )
-    .because(because)
-    .subject(subject)
-    .evidence("count", Evidence::Count(count))
-    .evidence("time_wait", Evidence::Count(time_wait))
-    .evidence("tcp_max_tw_buckets", Evidence::count(limit))
-    .evidence(
-        "tcp_fin_timeout_seconds",
-        Evidence::count(view.netns(group.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout))),
-    )
-    .evidence("peers", closing::peers_evidence(&group.rows));
+    let mut finding = RULE
+        .finding(
+            severity,
+            confidence,
+            format!("{n} {} closed here wait for the other side in FIN_WAIT2: {who}", group.place.words()),
+        )
+        .because(because)
+        .subject(subject)
+        .evidence("count", Evidence::Count(count))
+        .evidence("time_wait", Evidence::Count(time_wait))
+        .evidence("tcp_max_tw_buckets", Evidence::count(limit))
+        .evidence(
+            "tcp_fin_timeout_seconds",
+            Evidence::count(view.netns(group.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout))),
+        )
+        .evidence("peers", closing::peers_evidence(&group.rows));
     for (end, mirror, _) in ends.iter().take(1) {
         finding = finding.inspect(end.pid, &[*mirror]);
     }
-    finding
-        .why(
-            "After our close() and the ACK of our FIN the kernel keeps a small remainder until the peer's FIN comes, \
-             or until tcp_fin_timeout. A pile-up means that peers stay in CLOSE_WAIT: the missing close() is theirs.",
-        )
-        .remedy([
-            "fix the program at the other end: it does not close after our FIN",
-            "if a proxy or load balancer is the peer, look for its half-close and idle timeouts",
-            "only when the table or the ports run out: fewer connections, then a larger tcp_max_tw_buckets",
-        ])
-        .avoid([
-            "tcp_fin_timeout above 60: the kernel then counts it twice",
-            "a lower tcp_max_tw_buckets",
-            "a search in the local process: it has closed",
-        ])
-        .next(format!("tcpstate list --state fin-wait2 -o {}", group.place.selection()))
+    finding.next(format!("tcpstate list --state fin-wait2 -o {}", group.place.selection()))
 }
 
 #[cfg(test)]

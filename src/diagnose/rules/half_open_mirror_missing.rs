@@ -15,13 +15,34 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::queues;
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::snapshot::Snapshot;
 use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
 use crate::model::{Endpoint, NetnsId, Process, Socket, State};
 
-const ID: &str = "half-open-mirror-missing";
+pub(super) const RULE: Rule =
+    rule!("half-open-mirror-missing", Established, Two, "the other half on this host is gone", check, [TEXT])
+        .topic(Topic::Keepalive)
+        .cost(5);
+
+const TEXT: Text = Text {
+    why: "The other half ended without a FIN or RST that reached this one: it was destroyed, its namespace went \
+          away, or its segments were dropped. This half waits for something that cannot come; only a write, or a \
+          keepalive probe, makes it learn.",
+    remedy: &[
+        "Find what happened to the other half: a container that was removed, a process killed with its namespace, a \
+         firewall rule between namespaces, a full accept queue that dropped the end of a handshake",
+        "In the surviving program set read timeouts, a heartbeat, or SO_KEEPALIVE with a short TCP_KEEPIDLE",
+        "Close the connection in the surviving program, or restart it",
+    ],
+    avoid: &[
+        "Don't tune anything: no sysctl finds a dead half sooner on a socket without keepalive",
+        "Don't take it for a leak of the process before the other half is explained",
+    ],
+};
+
 const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait2];
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
@@ -145,7 +166,8 @@ fn finding<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, group: &Group<'_>) -> Find
     let tuples = rows.iter().take(5).map(|s| s.four_tuple().to_string()).collect();
     let unacknowledged = rows.iter().filter_map(|s| s.send_q_bytes).map(u64::from).sum();
     let subject = group.subject(view);
-    let finding = Finding::new(ID, Severity::Warning, if certain { 0.97 } else { 0.85 }, summary)
+    let finding = RULE
+        .finding(Severity::Warning, if certain { 0.97 } else { 0.85 }, summary)
         .because(if certain {
             "two samples without the other half, sooner than the kernel would have dropped it by itself"
         } else {
@@ -158,24 +180,7 @@ fn finding<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, group: &Group<'_>) -> Find
         .evidence("silent_max_ms", Evidence::millis(silence.map(|(longest, _)| longest)))
         .evidence("unacknowledged_bytes", Evidence::Bytes(unacknowledged))
         .evidence("namespaces_read", Evidence::Count(view.now.netns.len() as u64));
-    finding
-        .topic(Topic::Keepalive)
-        .why(
-            "The other half ended without a FIN or RST that reached this one: it was destroyed, its namespace went \
-            away, or its segments were dropped. This half waits for something that cannot come; only a write, or a \
-            keepalive probe, makes it learn.",
-        )
-        .remedy([
-            "look at what happened to the other half: a container that was removed, a process killed with its \
-            namespace, a firewall rule between namespaces, a full accept queue that dropped the end of a handshake",
-            "in the surviving program set read timeouts, a heartbeat, or SO_KEEPALIVE with a short TCP_KEEPIDLE",
-            "close the connection in the surviving program, or restart it",
-        ])
-        .avoid([
-            "tuning: no sysctl finds a dead half sooner on a socket without keepalive",
-            "taking it for a leak of the process before the other half is explained",
-        ])
-        .next(format!("tcpstate list -o -i{}", group.selection()))
+    finding.next(format!("tcpstate list -o -i{}", group.selection()))
 }
 
 /// The process that the other half belonged to, as far as its listener, or other connections of that end, tell.

@@ -10,12 +10,31 @@ use crate::diagnose::closing;
 use crate::diagnose::descriptors::Share;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::sysctl::Sysctl;
 use crate::model::{NetnsId, Socket, State};
 
-const ID: &str = "idle-no-keepalive";
+pub(super) const RULE: Rule =
+    rule!("idle-no-keepalive", Established, One, "silent for hours and never checked", check, [TEXT])
+        .states(&[State::Established])
+        .topic(Topic::Keepalive);
+
+const TEXT: Text = Text {
+    why: "TCP has no heartbeat unless a program asks for one. If the peer lost power, or a NAT or firewall between \
+          forgot the flow, an idle connection looks alive forever, and only the next write finds out.",
+    remedy: &[
+        "Turn SO_KEEPALIVE on in the application, with TCP_KEEPIDLE below the idle limit of the NAT or firewall",
+        "Or send a heartbeat of the application's own protocol: it also finds a peer that is alive and stuck",
+        "On a server, close what has been silent for too long",
+        "Set TCP_USER_TIMEOUT with it, for the time when data is unacknowledged",
+    ],
+    avoid: &[
+        "Don't only change tcp_keepalive_time: it is the default of sockets that turned keepalive on",
+        "Don't kill idle connections blindly: a pool or a subscription may be idle by design",
+    ],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut idle = Vec::new();
@@ -85,7 +104,8 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
         words::duration(longest),
         share.words()
     );
-    let finding = Finding::new(ID, severity, 0.9, summary)
+    let finding = RULE
+        .finding(severity, 0.9, summary)
         .because(
             "no timer runs, so keepalive is off: with it the silence could not have lasted so long; whether the \
                   peer is gone is not known (0.4)",
@@ -96,24 +116,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
         .evidence("idle_min_ms", Evidence::Millis(shortest))
         .evidence("keepalive_time_ms", Evidence::millis(keepalive_ms(view, group.netns)))
         .evidence("peers", closing::peers_evidence(rows));
-    share
-        .onto(finding)
-        .topic(Topic::Keepalive)
-        .why(
-            "TCP has no heartbeat unless a program asks for one. If the peer lost power, or a NAT or firewall between \
-             forgot the flow, an idle connection looks alive for ever, and only the next write finds out.",
-        )
-        .remedy([
-            "turn SO_KEEPALIVE on in the application, with TCP_KEEPIDLE below the idle limit of the NAT or firewall",
-            "or send a heartbeat of the application's own protocol: it also finds a peer that is alive and stuck",
-            "on a server close what has said nothing for too long",
-            "set TCP_USER_TIMEOUT beside it, for the time when data is unacknowledged",
-        ])
-        .avoid([
-            "tcp_keepalive_time alone: it is only the default for sockets that turned keepalive on",
-            "killing idle connections blindly: a pool or a subscription may be idle by design",
-        ])
-        .next(format!("tcpstate list --state established -o -i{}", group.selection()))
+    share.onto(finding).next(format!("tcpstate list --state established -o -i{}", group.selection()))
 }
 
 #[cfg(test)]

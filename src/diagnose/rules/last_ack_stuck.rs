@@ -7,11 +7,29 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Finding, Severity};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::State;
 
-const ID: &str = "last-ack-stuck";
+pub(super) const RULE: Rule =
+    rule!("last-ack-stuck", Closing, One, "the peer closed first and does not acknowledge our FIN", check, [TEXT])
+        .states(&[State::LastAck]);
+
+const TEXT: Text = Text {
+    why: "The peer closed first and we closed after it; the ACK of our FIN would end the connection. Without it the \
+          kernel repeats the FIN until it gives up.",
+    remedy: &[
+        "Nothing, when they are few: they end by themselves",
+        "Many to one peer: check whether that host restarted, or ends by vanishing (power off, container killed)",
+        "Many behind one device: check its timeout for half-closed flows",
+        "On this host, check for firewall rules that drop packets in conntrack state INVALID",
+    ],
+    avoid: &[
+        "Don't change tcp_fin_timeout: it is for FIN_WAIT2",
+        "Don't lower tcp_max_orphans, or tcp_orphan_retries, for a handful of rows",
+    ],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let groups = closing::groups(view, |s| s.state == State::LastAck && closing::is_stuck(view, s));
@@ -32,24 +50,11 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     let n = words::count(group.rows.len() as u64, "connection", "connections");
     let summary =
         format!("{n} {}, closed by both ends, cannot finish: {}", group.place.words(), closing::cause(view, group));
-    let finding = Finding::new(ID, severity(view, group), 0.9, summary)
+    let finding = RULE
+        .finding(severity(view, group), 0.9, summary)
         .because("the last FIN was repeated or refused more often than loss explains")
         .subject(closing::subject(view, group));
     closing::evidence(view, finding, group)
-        .why(
-            "The peer closed first and we closed after it; the ACK of our FIN would end the connection. Without it \
-             the kernel repeats the FIN until it gives up.",
-        )
-        .remedy([
-            "nothing, when they are few: they end by themselves",
-            "many to one peer: see whether that host restarted, or ends by vanishing (power off, container killed)",
-            "many behind one device: look at its timeout for half-closed flows",
-            "on this host: look for firewall rules that drop packets in conntrack state INVALID",
-        ])
-        .avoid([
-            "tcp_fin_timeout: it is for FIN_WAIT2",
-            "a lower tcp_max_orphans, or a lower tcp_orphan_retries for a handful of rows",
-        ])
         .next(format!("tcpstate list --state last-ack -o -i {}", group.place.selection()))
 }
 

@@ -10,11 +10,36 @@ use std::collections::BTreeMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Place};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::{Socket, State};
 
-const ID: &str = "orphan-limit";
+pub(super) const RULE: Rule = rule!(
+    "orphan-limit",
+    Closing,
+    OneOrTwo,
+    "too many sockets without a process, the kernel resets them",
+    check,
+    [TEXT]
+)
+.states(&[State::FinWait1, State::LastAck, State::Closing]);
+
+const TEXT: Text = Text {
+    why: "A socket that the application has closed keeps its send buffer until the peer has taken it or the kernel \
+          gives up. Beyond a limit for the whole host the kernel resets such connections and drops their data.",
+    remedy: &[
+        "Find which they are: FIN_WAIT1 behind a shut window are slow readers, with retransmissions vanished peers",
+        "In the application: write timeouts, and read to EOF with a time limit before close()",
+        "Set TCP_USER_TIMEOUT on the sockets",
+        "Then raise net.ipv4.tcp_max_orphans; each orphan may cost 64 KiB",
+    ],
+    avoid: &[
+        "Don't lower tcp_max_orphans: it throws data of well-behaved clients away",
+        "Don't use SO_LINGER with a time of zero to have fewer orphans: that is the same loss, always",
+    ],
+};
+
 const COUNTER: Counter = Counter::TcpExtTcpAbortOnMemory;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
@@ -73,8 +98,7 @@ fn finding(view: &View<'_>, orphans: u64, limit: u64, aborts: Option<u64>, sever
     }
     let seen = rows.len() as u64;
     let places = groups.iter().take(5).map(|g| format!("{}: {}", g.place.words(), g.rows.len())).collect();
-    Finding::new(
-        ID,
+    RULE.finding(
         severity,
         0.97,
         format!("{orphans} of at most {limit} orphaned sockets ({percent:.0} %){most}{killed}"),
@@ -91,20 +115,6 @@ fn finding(view: &View<'_>, orphans: u64, limit: u64, aborts: Option<u64>, sever
     .evidence("places", Evidence::List(places))
     .evidence("peers", closing::peers_evidence(&rows))
     .evidence("send_memory_bytes", Evidence::Bytes(closing::send_memory_bytes(rows.iter().copied())))
-    .why(
-        "A socket that the application has closed keeps its send buffer until the peer has taken it or the kernel \
-         gives up. Beyond a limit for the whole host the kernel resets such connections and drops their data.",
-    )
-    .remedy([
-        "find which they are: FIN_WAIT1 behind a shut window are slow readers, with retransmissions vanished peers",
-        "in the application: write timeouts, and read to EOF with a time limit before close()",
-        "set TCP_USER_TIMEOUT on the sockets",
-        "then raise net.ipv4.tcp_max_orphans; each orphan may cost 64 KiB",
-    ])
-    .avoid([
-        "a lower tcp_max_orphans: it throws data of well-behaved clients away",
-        "SO_LINGER with zero to have fewer orphans: that is the same loss, always",
-    ])
     .next("tcpstate list --state fin-wait1,last-ack,closing -o -m")
 }
 

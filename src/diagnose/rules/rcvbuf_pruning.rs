@@ -9,6 +9,7 @@ use crate::diagnose::Outcome;
 use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::{Counter, SockStat};
@@ -16,7 +17,25 @@ use crate::model::snapshot::Netns;
 use crate::model::sysctl::Sysctl;
 use crate::model::{RowKind, Socket, State};
 
-const ID: &str = "rcvbuf-pruning";
+pub(super) const RULE: Rule =
+    rule!("rcvbuf-pruning", System, Two, "the kernel dropped data that had arrived", check, [TEXT]);
+
+const HOST_IS_SHORT: &str =
+    "Check tcp-memory-pressure first: the whole host is short of buffers, which hits every socket";
+const FASTER_READER: &str = "Make the reader faster: recv-queue-stuck shows what blocks it";
+const RCVBUF: &str = "Remove a hard-coded SO_RCVBUF: it switches auto-tuning off and fixes the buffer";
+const RMEM: &str = "Last, raise the third number of net.ipv4.tcp_rmem, the maximum of auto-tuning";
+
+const TEXT: Text = Text {
+    why: "When a receive buffer is full the kernel squeezes what is in it, then drops out-of-order data, then new \
+          data. The peer must send again what was dropped, which costs time and bandwidth.",
+    remedy: &[HOST_IS_SHORT, FASTER_READER, RCVBUF, RMEM],
+    avoid: &[
+        "Don't set a huge minimum or default of tcp_rmem: every idle socket would count with it",
+        "Don't give larger buffers to a reader that does not read",
+    ],
+};
+
 /// Evidence name, counter, and whether its growth means that data was thrown away which the peer must repeat.
 const COUNTERS: [(&str, Counter, bool); 6] = [
     ("receive_queue_drops", Counter::TcpExtTcpRcvQDrop, true),
@@ -127,7 +146,8 @@ fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(
         Some(group) => group.subject(view),
         None => Subject { netns: netns.inode, ..Subject::default() },
     };
-    let mut finding = Finding::new(ID, severity, if group.is_some() { 0.8 } else { 0.5 }, summary)
+    let mut finding = RULE
+        .finding(severity, if group.is_some() { 0.8 } else { 0.5 }, summary)
         .because(match group {
             Some(_) if host => "the sockets' own drop counters grew; the whole host is short of buffers, though",
             Some(_) => "the sockets' own drop counters grew together with the namespace's",
@@ -147,27 +167,9 @@ fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(
     for (name, n, _) in grown {
         finding = finding.evidence(name, Evidence::Count(*n));
     }
-    let first = if host {
-        "look at tcp-memory-pressure first: the whole host is short of buffers, which hits every socket"
-    } else {
-        "make the reader faster: recv-queue-stuck shows what blocks it"
-    };
+    let first = if host { HOST_IS_SHORT } else { FASTER_READER };
     let selection = group.map_or_else(String::new, Group::selection);
-    finding
-        .why(
-            "When a receive buffer is full the kernel squeezes what is in it, then drops out-of-order data, then new \
-             data. The peer must send again what was dropped, which costs time and bandwidth.",
-        )
-        .remedy([
-            first,
-            "remove a hard-coded SO_RCVBUF: it switches auto-tuning off and fixes the buffer",
-            "last, the third number of net.ipv4.tcp_rmem, the maximum of auto-tuning",
-        ])
-        .avoid([
-            "a huge minimum or default of tcp_rmem: every idle socket would count with it",
-            "larger buffers for a reader that does not read",
-        ])
-        .next(format!("tcpstate list --state established -m -i{selection}"))
+    finding.steps([first, RCVBUF, RMEM]).next(format!("tcpstate list --state established -m -i{selection}"))
 }
 
 #[cfg(test)]

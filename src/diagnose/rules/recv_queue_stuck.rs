@@ -11,13 +11,42 @@ use crate::diagnose::Outcome;
 use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::rules::zero_window_peer;
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class};
 use crate::diagnose::words;
 use crate::model::{Inode, Process, Socket, State, TcpInfo};
 
-const ID: &str = "recv-queue-stuck";
+pub(super) const RULE: Rule =
+    rule!("recv-queue-stuck", Established, OneOrTwo, "the local program does not read", check, [TEXT]).states(&[
+        State::Established,
+        State::FinWait1,
+        State::FinWait2,
+    ]);
+
+const PRESSED: &str = "Check the peer that the process cannot write to first: see zero-window-peer";
+const RESUME: &str = "Continue the process (SIGCONT), or end the debugger that holds it";
+const NOT_WATCHED: &str = "Put the descriptor into the epoll set, or close the connection that nobody needs";
+const DRAIN: &str = "With EPOLLET read until EAGAIN each time, or register without EPOLLET";
+const REARM: &str = "Arm the one-shot registration again after each event (EPOLL_CTL_MOD)";
+const READING_OFF: &str = "Find why reading was never switched on again: back-pressure that did not resume";
+const LOOP_STUCK: &str = "Find what keeps the event loop from turning: a blocking call, a lock, a long job";
+const BLOCKED: &str =
+    "Check where the threads of the owner are blocked: in a lock, in a full pool, stopped, or waiting for a disk";
+const STACK: &str = "Take a stack of the process, and find the work that blocks its loop or the pool that is used up";
+const LIMITS: &str = "If holding back is intended, give it an end: time limits, and a way to shed load";
+
+const TEXT: Text = Text {
+    why: "The kernel acknowledges data and keeps it until recv(). When the buffer is full our window goes to zero \
+          and the peer stops: there it looks like a slow network, while the request in the buffer is not worked on.",
+    remedy: &[PRESSED, RESUME, NOT_WATCHED, DRAIN, REARM, READING_OFF, LOOP_STUCK, BLOCKED, STACK, LIMITS],
+    avoid: &[
+        "Don't raise tcp_rmem or SO_RCVBUF: more data would wait",
+        "Don't blame the network because the peer reports a shut window",
+    ],
+};
+
 /// Where data can still arrive, and the peer still waits for it to be taken.
 const STATES: [State; 3] = [State::Established, State::FinWait1, State::FinWait2];
 /// Data younger than this is on its way to its reader (diagnosis, guard G2).
@@ -143,7 +172,8 @@ fn finding(view: &View<'_>, ends: &Peers<'_, '_>, group: &Group<'_>, unread: &[&
     subject.pids = if pids.len() > 1 { pids } else { Vec::new() };
     let memory = rows.iter().filter_map(|s| s.skmem);
     let windows = rows.iter().filter_map(|s| s.info.as_deref()?.rcv_wnd_bytes());
-    let mut finding = Finding::new(ID, severity, if sure { 0.95 } else { 0.6 }, summary)
+    let mut finding = RULE
+        .finding(severity, if sure { 0.95 } else { 0.6 }, summary)
         .because(if sure {
             "what the application has taken is exact, and did not change between two samples while data waited"
         } else {
@@ -173,33 +203,21 @@ fn finding(view: &View<'_>, ends: &Peers<'_, '_>, group: &Group<'_>, unread: &[&
     }
     group
         .inspect(finding)
-        .why(
-            "The kernel acknowledges data and keeps it until recv(). When the buffer is full our window goes to zero \
-             and the peer stops: there it looks like a slow network, while the request in the buffer is not worked on.",
-        )
-        .remedy([
-            first,
-            "take a stack of the process, and find the work that blocks its loop or the pool that is used up",
-            "if holding back is intended, give it an end: time limits, and a way to shed load",
-        ])
-        .avoid([
-            "a larger tcp_rmem or SO_RCVBUF: more data would wait",
-            "blaming the network because the peer reports a shut window",
-        ])
+        .steps([first, STACK, LIMITS])
         .next(format!("tcpstate list --state established -m -i -p{}", group.selection()))
 }
 
 /// What to do first, by what the process is seen doing.
 fn first_step(class: Option<Class>, pressed: bool) -> &'static str {
     match class {
-        _ if pressed => "look at the peer that the process cannot write to first: see zero-window-peer",
-        Some(Class::Stopped) => "continue the process (SIGCONT), or end the debugger that holds it",
-        Some(Class::Forgotten) => "put the descriptor into the epoll set, or close the connection that nobody needs",
-        Some(Class::EdgeNotDrained) => "with EPOLLET read until EAGAIN each time, or register without EPOLLET",
-        Some(Class::OneShotSpent) => "arm the one-shot registration again after each event (EPOLL_CTL_MOD)",
-        Some(Class::ReadingOff) => "find why reading was never switched on again: back-pressure that did not resume",
-        Some(Class::LoopStuck) => "find what keeps the event loop from turning: a blocking call, a lock, a long job",
-        _ => "look where the threads of the owner stand: in a lock, in a full pool, stopped, or waiting for a disk",
+        _ if pressed => PRESSED,
+        Some(Class::Stopped) => RESUME,
+        Some(Class::Forgotten) => NOT_WATCHED,
+        Some(Class::EdgeNotDrained) => DRAIN,
+        Some(Class::OneShotSpent) => REARM,
+        Some(Class::ReadingOff) => READING_OFF,
+        Some(Class::LoopStuck) => LOOP_STUCK,
+        _ => BLOCKED,
     }
 }
 

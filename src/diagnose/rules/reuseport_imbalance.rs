@@ -11,13 +11,32 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Socket, State};
 
-const ID: &str = "reuseport-imbalance";
+pub(super) const RULE: Rule =
+    rule!("reuseport-imbalance", Listeners, Two, "one of several listeners on a port is stuck", check, [TEXT])
+        .states(&[State::Listen])
+        .topic(Topic::AcceptQueue);
+
+const TEXT: Text = Text {
+    why: "With SO_REUSEPORT the kernel hashes each connection to one listener and does not look at the queues. A \
+          worker that is stuck gets its share all the same, and those clients wait while other workers idle.",
+    remedy: &[
+        "Check where that worker's threads are blocked, then restart or replace it",
+        "Drain it first: closing a listener resets the connections in its queue, unless net.ipv4.tcp_migrate_req=1",
+        "If it happens often, share one listening socket among the workers (EPOLLEXCLUSIVE), so that a free worker \
+         accepts",
+    ],
+    avoid: &[
+        "Don't count on round-robin: it is a hash of addresses and ports",
+        "Don't add workers as a cure: the stuck one still gets its share",
+    ],
+};
 
 /// What sets one listener apart from its group.
 #[derive(Clone, Copy, PartialEq)]
@@ -156,7 +175,8 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
         let name = listener_owner::name(Owner::of(view, &[l]).as_ref());
         format!("{name}: {} waiting, limit {limit}, {drops} new drops{live}", l.recv_q_bytes)
     });
-    let finding = Finding::new(ID, severity, confidence, summary)
+    let finding = RULE
+        .finding(severity, confidence, summary)
         .because(because)
         .subject(listener_owner::subject(view, owner.as_ref(), queue.netns, queue.local))
         .evidence("stuck_listeners", Evidence::Count(stuck.len() as u64))
@@ -173,22 +193,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
         );
     let rows: Vec<&Socket> = stuck.iter().map(|(row, _)| *row).collect();
     listener_owner::inspect_owners(finding, view, &rows, Owner::of(view, &rows).as_ref())
-        .topic(Topic::AcceptQueue)
-        .why(
-            "With SO_REUSEPORT the kernel hashes each connection to one listener and does not look at the queues. A \
-             worker that is stuck gets its share all the same, and those clients wait while other workers idle.",
-        )
-        .remedy(listener_owner::first_aid(owner.as_ref()))
-        .remedy([
-            "look where that worker's threads stand, then restart or replace it",
-            "drain it first: closing a listener resets the connections in its queue, unless net.ipv4.tcp_migrate_req=1",
-            "if it happens often, share one listening socket among the workers (EPOLLEXCLUSIVE), so that whoever is \
-             free accepts",
-        ])
-        .avoid([
-            "to count on round-robin: it is a hash of addresses and ports",
-            "more workers as a cure: the stuck one still gets its share",
-        ])
+        .first(listener_owner::first_aid(owner.as_ref()))
         .next(format!("tcpstate list -l -e -m -p --local {}", queue.local))
 }
 

@@ -11,12 +11,33 @@ use crate::diagnose::Outcome;
 use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::rules::{dead_peer_retransmit, zero_window_peer};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{Socket, State, TcpInfo, TimerKind};
 
-const ID: &str = "send-queue-stuck";
+pub(super) const RULE: Rule =
+    rule!("send-queue-stuck", Established, Two, "written bytes do not leave or are not acknowledged", check, [TEXT])
+        .states(&[State::Established, State::CloseWait, State::FinWait1]);
+
+const READER: &str = "Check the reader on the other side; zero-window-peer reports it when it lasts";
+const PEER: &str = "Check the peer and the path; dead-peer-retransmit reports it after three repetitions";
+const SNDBUF: &str = "Remove a hard-coded SO_SNDBUF from the program: it switches auto-tuning off";
+const CORK: &str = "Look for TCP_CORK or MSG_MORE that is never taken back, and for a shaper on this host";
+const LOSS: &str = "Check loss, the MTU and shaping on the way, and the drops of this host's queues";
+const DEADLINE: &str = "Give writes a time limit in the application";
+
+const TEXT: Text = Text {
+    why: "The write returned when the kernel took the data, so the application may believe that it was delivered. \
+          Something downstream stopped the connection, and the time limits that the kernel counts say what.",
+    remedy: &[READER, PEER, SNDBUF, CORK, LOSS, DEADLINE],
+    avoid: &[
+        "Don't raise tcp_wmem first: it hides the stop and delays the error",
+        "Don't change the congestion control as a first step",
+    ],
+};
+
 const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait1];
 /// Neither data nor acknowledgements for a second: worth a second look.
 const QUIET_MS: u64 = 1000;
@@ -160,7 +181,8 @@ fn finding(view: &View<'_>, group: &Group<'_>, cause: Cause) -> Finding {
     };
     let window = least(|i| i.snd_wnd_bytes().map(u64::from));
     let timers = || rows.iter().filter_map(|s| s.timer);
-    let finding = Finding::new(ID, severity, 0.7, summary)
+    let finding = RULE
+        .finding(severity, 0.7, summary)
         .because(
             "nothing was acknowledged between two samples while data waited; the cause is the kernel's own \
                   account",
@@ -181,23 +203,13 @@ fn finding(view: &View<'_>, group: &Group<'_>, cause: Cause) -> Finding {
         .evidence("limited_by_send_buffer_between_samples_ms", ms(TcpInfo::sndbuf_limited_us))
         .evidence("peers", closing::peers_evidence(rows));
     let first = match cause {
-        Cause::Window => "look at the reader on the other side; zero-window-peer reports it when it lasts",
-        Cause::Silence => "look at the peer and the path; dead-peer-retransmit reports it after three repetitions",
-        Cause::SendBuffer => "remove a hard-coded SO_SNDBUF from the program: it switches auto-tuning off",
-        Cause::HeldBack => "look for TCP_CORK or MSG_MORE that is never taken back, and for a shaper on this host",
-        Cause::Path => "check loss, the MTU and shaping on the way, and the drops of this host's queues",
+        Cause::Window => READER,
+        Cause::Silence => PEER,
+        Cause::SendBuffer => SNDBUF,
+        Cause::HeldBack => CORK,
+        Cause::Path => LOSS,
     };
-    finding
-        .why(
-            "The write returned when the kernel took the data, so the application may believe that it was delivered. \
-             Something downstream stopped the connection, and the time limits that the kernel counts say what.",
-        )
-        .remedy([first, "give writes a time limit in the application"])
-        .avoid([
-            "a larger tcp_wmem first: it hides the stop and delays the error",
-            "another congestion control as a first step",
-        ])
-        .next(format!("tcpstate list -o -i{}", group.selection()))
+    finding.steps([first, DEADLINE]).next(format!("tcpstate list -o -i{}", group.selection()))
 }
 
 #[cfg(test)]

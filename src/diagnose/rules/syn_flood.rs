@@ -12,8 +12,28 @@ use crate::diagnose::view::View;
 use crate::diagnose::words;
 
 use super::syn_queue_pressure::{AttackKind, Pressure, assess, evidence, next, outcome_words};
+use crate::diagnose::rule::{Rule, Text, rule};
+use crate::model::State;
 
-const ID: &str = "syn-flood";
+pub(super) const RULE: Rule =
+    rule!("syn-flood", Listeners, Two, "the half-open connections look like an attack", check, [TEXT])
+        .states(&[State::Listen, State::SynRecv]);
+
+const TEXT: Text = Text {
+    why: "A SYN costs its sender one packet, often with a forged address, and the server an entry that waits for an \
+          ACK that never comes. With SYN cookies real clients still get in; what hurts then is the packet rate.",
+    remedy: &[
+        "Make sure that real clients get in: cookies received, new connections",
+        "Rate-limit or scrub upstream: provider, load balancer, or SYNPROXY on a firewall in front",
+        "Drop what is certainly junk as early as possible (nftables, XDP)",
+        "Keep net.ipv4.tcp_syncookies=1, or turn it on",
+    ],
+    avoid: &[
+        "Don't switch SYN cookies off, and don't raise tcp_max_syn_backlog with them on",
+        "Don't set tcp_synack_retries=0: it punishes clients on lossy links",
+        "Don't block the sources one by one: they are probably forged and may be your users'",
+    ],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let assessment = assess(view);
@@ -38,25 +58,10 @@ fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
         p.repeated,
         outcome_words(p)
     );
-    let finding = Finding::new(ID, p.severity, 0.6, summary)
+    let finding = RULE
+        .finding(p.severity, 0.6, summary)
         .because("forged sources, a broken way back and broken clients can look alike");
-    evidence(view, finding, p, owner.as_ref())
-        .why(
-            "A SYN costs its sender one packet, often with a forged address, and the server an entry that waits for \
-             an ACK that never comes. With SYN cookies real clients still get in; what hurts then is the packet rate.",
-        )
-        .remedy([
-            "make sure that real clients get in: cookies received, new connections",
-            "rate-limit or scrub upstream: provider, load balancer, or SYNPROXY on a firewall in front",
-            "drop what is certainly junk as early as possible (nftables, XDP)",
-            "keep net.ipv4.tcp_syncookies=1, or turn it on",
-        ])
-        .avoid([
-            "switching SYN cookies off, or tcp_max_syn_backlog with them on",
-            "tcp_synack_retries=0: it punishes clients on lossy links",
-            "blocking the sources one by one: they are probably forged and may be your users'",
-        ])
-        .next(next(at))
+    evidence(view, finding, p, owner.as_ref()).next(next(at))
 }
 
 #[cfg(test)]

@@ -14,13 +14,33 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Endpoint, RowKind, Socket};
+use crate::model::{Endpoint, RowKind, Socket, State};
 
-const ID: &str = "syn-queue-pressure";
+pub(super) const RULE: Rule =
+    rule!("syn-queue-pressure", Listeners, OneOrTwo, "half-open connections reach the listener's limit", check, [TEXT])
+        .states(&[State::Listen, State::SynRecv]);
+
+const TEXT: Text = Text {
+    why: "A half-open connection waits for the third packet of the handshake, normally one round trip. When the \
+          queue, as long as the listener's backlog, is full the kernel answers with SYN cookies, which may lose \
+          options, or drops the SYN.",
+    remedy: &[
+        "If the accept queue is full too, begin there: a server that does not accept fills both",
+        "For a real burst, raise the backlog in the application and net.core.somaxconn, then restart it",
+        "If clients never finish, check the way of our SYN-ACKs (routing, rp_filter, firewalls)",
+        "Keep net.ipv4.tcp_syncookies=1",
+    ],
+    avoid: &[
+        "Don't raise tcp_max_syn_backlog while SYN cookies are on: it has no effect",
+        "Don't switch SYN cookies off: the kernel then drops the SYNs that do not fit",
+        "Don't set tcp_synack_retries=0: one lost SYN-ACK then costs a client a whole timeout",
+    ],
+};
 
 /// Fewer half-open connections than these are traffic, whatever the limit (policy).
 const FEW: u64 = 4;
@@ -307,28 +327,11 @@ fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
         p.limit,
         outcome_words(p)
     );
-    let finding = Finding::new(ID, p.severity, 0.8, summary).because(match p.flavour {
+    let finding = RULE.finding(p.severity, 0.8, summary).because(match p.flavour {
         AttackKind::ReturnPath => "queue and limit are the kernel's; that it is the way back is less sure (0.6)",
         _ => "queue and limit are the kernel's; the counters are those of the namespace",
     });
-    evidence(view, finding, p, owner.as_ref())
-        .why(
-            "A half-open connection waits for the third packet of the handshake, normally one round trip. When the \
-             queue, as long as the listener's backlog, is full the kernel answers with SYN cookies, which may lose \
-             options, or drops the SYN.",
-        )
-        .remedy([
-            "if the accept queue is full too, begin there: a server that does not accept fills both",
-            "a real burst: raise the backlog in the application and net.core.somaxconn, then restart it",
-            "clients that never finish: check the way of our SYN-ACKs (routing, rp_filter, firewalls)",
-            "keep net.ipv4.tcp_syncookies=1",
-        ])
-        .avoid([
-            "tcp_max_syn_backlog while SYN cookies are on: it has no effect",
-            "switching SYN cookies off",
-            "tcp_synack_retries=0: one lost SYN-ACK then costs a client a whole timeout",
-        ])
-        .next(next(at))
+    evidence(view, finding, p, owner.as_ref()).next(next(at))
 }
 
 #[cfg(test)]

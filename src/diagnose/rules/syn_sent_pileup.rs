@@ -15,12 +15,39 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::listener_owner;
 use crate::diagnose::queues;
 use crate::diagnose::retries;
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::{Endpoint, NetnsId, Process, Socket, State};
 
-const ID: &str = "syn-sent-pileup";
+pub(super) const RULE: Rule =
+    rule!("syn-sent-pileup", Connecting, One, "connection attempts get no answer at all", check, [TEXT, SCANNER])
+        .states(&[State::SynSent]);
+
+const TEXT: Text = Text {
+    why: "A closed port answers a SYN with a reset at once; an attempt that stays in SYN_SENT got no answer. Packets \
+          are dropped, the host is down, or the way back is broken, and each attempt blocks its caller until the \
+          kernel gives up.",
+    remedy: &[
+        "Check the target: does it run, does it listen, is its accept queue full",
+        "Check the path: security groups, firewalls that drop, routes, the way back",
+        "Set a connect timeout of a few seconds in the application, and a circuit breaker or back-off",
+        "Take dead targets out of the client's list (service discovery, DNS, load balancer)",
+    ],
+    avoid: &[
+        "Don't raise tcp_syn_retries: callers only wait longer for the same silence",
+        "Don't lower it for the whole host either: set the timeout in the application, or TCP_SYNCNT on the socket",
+    ],
+};
+
+const SCANNER: Text = Text {
+    why: "Scanners, peer-to-peer programs and clients with a stale list of addresses call many hosts of which some \
+          are gone. A SYN without an answer is repeated until the kernel gives up.",
+    remedy: &["Nothing, if that is what the program is for; else refresh its list of addresses"],
+    avoid: &["Don't lower tcp_syn_retries for the whole host"],
+};
+
 /// One or none is ordinary loss.
 const REPEATS: u8 = 2;
 /// One program that has a single attempt to each of so many destinations looks for somebody (policy).
@@ -190,7 +217,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, alike: usize, held_by: &FxHashMap
     let timers = || group.rows.iter().filter_map(|s| s.timer);
     let grown = |counter| Evidence::count(view.delta(group.netns, counter));
     let summary = format!("{attempts} of {who} to {} {get} no answer at all{age}{reason}", group.to);
-    Finding::new(ID, severity, 0.9, summary)
+    RULE.finding(severity, 0.9, summary)
         .because("SYNs were repeated and not even a refusal came back; the cause is less sure (0.6)")
         .subject(subject(view, group))
         .evidence("count", Evidence::Count(n))
@@ -203,21 +230,6 @@ fn finding(view: &View<'_>, group: &Group<'_>, alike: usize, held_by: &FxHashMap
         .evidence("cause", hint.map_or(Evidence::Unknown, Evidence::Text))
         .evidence("syn_retransmissions", grown(Counter::TcpExtTcpSynRetrans))
         .evidence("failed_attempts", grown(Counter::TcpAttemptFails))
-        .why(
-            "A closed port answers a SYN with a reset at once; an attempt that stays in SYN_SENT heard nothing. \
-             Packets are dropped, the host is down, or the way back is broken, and each attempt blocks its caller \
-             until the kernel gives up.",
-        )
-        .remedy([
-            "check the target: does it run, does it listen, is its accept queue full",
-            "check the path: security groups, firewalls that drop, routes, the way back",
-            "set a connect timeout of a few seconds in the application, and a circuit breaker or back-off",
-            "take dead targets out of the client's list (service discovery, DNS, load balancer)",
-        ])
-        .avoid([
-            "a larger tcp_syn_retries: callers only wait longer for the same silence",
-            "a smaller one for the whole host: set the timeout in the application, or TCP_SYNCNT on the socket",
-        ])
         .next(format!("tcpstate list --state syn-sent -o -p --peer {}", group.to))
 }
 
@@ -231,19 +243,14 @@ fn scan(view: &View<'_>, groups: &[&Group<'_>]) -> Finding {
         process.pid,
         groups.len()
     );
-    Finding::new(ID, Severity::Info, 0.9, summary)
+    RULE.finding(Severity::Info, 0.9, summary)
+        .text(&SCANNER)
         .because(
             "SYNs were repeated and nothing came back; single attempts to many addresses are usual for some programs",
         )
         .subject(view.subject_of(process, groups[0].netns))
         .evidence("destinations", Evidence::Count(groups.len() as u64))
         .evidence("some_of_them", Evidence::List(some))
-        .why(
-            "Scanners, peer-to-peer programs and clients with a stale list of addresses call many hosts of which some \
-             are gone. A SYN without an answer is repeated until the kernel gives up.",
-        )
-        .remedy(["nothing, if that is what the program is for; else refresh its list of addresses"])
-        .avoid(["a smaller tcp_syn_retries for the whole host"])
         .next(format!("tcpstate list --state syn-sent -o --pid {}", process.pid))
 }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers;
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::Counter;
@@ -17,7 +18,114 @@ use crate::model::snapshot::Netns;
 use crate::model::sysctl::{RESERVED_PORTS, Sysctl, TCP_FIN_TIMEOUT_MS, TCP_RTO_MAX_MS};
 use crate::model::{NetnsId, Process, State};
 
-const ID: &str = "sysctl-hazard";
+pub(super) const RULE: Rule = rule!(
+    "sysctl-hazard",
+    System,
+    One,
+    "a kernel setting is dangerous or has no effect",
+    check,
+    [
+        LISTENERS,
+        TW_RECYCLE,
+        TW_REUSE,
+        SYNCOOKIES,
+        TW_BUCKETS,
+        RETRIES2,
+        FIN_TIMEOUT,
+        ABORT_ON_OVERFLOW,
+        SOMAXCONN,
+        SYN_BACKLOG
+    ]
+);
+
+const FIND_IT: &str = "Find what sets it: `grep -rs {name} /etc/sysctl.conf /etc/sysctl.d /run/sysctl.d`";
+const ONE_CHANGE: &str = "Don't replace one bundle of settings with another: change one thing for one measured symptom";
+
+const LISTENERS: Text = Text {
+    why: "While the service is down an outgoing connection of any program may take its port. The service then fails \
+          to start with EADDRINUSE, although nothing else listens there.",
+    remedy: &[
+        "Move the service to a port outside the range",
+        "Or reserve the port, beside those that are reserved already: net.ipv4.ip_local_reserved_ports={ports}",
+        "Nothing to do for a port that the kernel chose (a program that listens on port 0)",
+    ],
+    avoid: &["Don't narrow ip_local_port_range for this: outgoing connections need it"],
+};
+
+const TW_RECYCLE: Text = Text {
+    why: "The kernel then remembers one timestamp per peer address and drops SYNs that look older. Clients behind \
+          one NAT have different clocks, so some of them cannot connect; Linux 4.12 removed the setting for that.",
+    remedy: &["Set tcp_tw_recycle to 0 and remove the line that sets it", FIND_IT],
+    avoid: &["Don't set tcp_tw_recycle, ever", ONE_CHANGE],
+};
+
+const TW_REUSE: Text = Text {
+    why: "A port in TIME_WAIT may be taken again only when timestamps tell old segments from new ones. Without them \
+          the setting does nothing.",
+    remedy: &[
+        "Set net.ipv4.tcp_timestamps back to 1",
+        "Reuse connections, so that ports need not be taken again",
+        FIND_IT,
+    ],
+    avoid: &["Don't turn timestamps off", ONE_CHANGE],
+};
+
+const SYNCOOKIES: Text = Text {
+    why: "With cookies a listener answers SYNs although its queue is full; without them it drops them, and a small \
+          flood shuts out everybody.",
+    remedy: &["Set tcp_syncookies back to 1", FIND_IT],
+    avoid: &["Don't turn SYN cookies off", ONE_CHANGE],
+};
+
+const TW_BUCKETS: Text = Text {
+    why: "Beyond this number connections are closed without TIME_WAIT, so late segments may reach a new connection. \
+          A TIME_WAIT costs about 300 bytes: lowering the limit saves nothing.",
+    remedy: &["Set tcp_max_tw_buckets back to the default", "Reduce the churn: see time-wait-bucket-overflow", FIND_IT],
+    avoid: &["Don't lower tcp_max_tw_buckets to clean up TIME_WAIT", ONE_CHANGE],
+};
+
+const RETRIES2: Text = Text {
+    why: "It says how often a segment is repeated before the connection ends. RFC 1122 asks for 100 s at least, \
+          which takes 8.",
+    remedy: &[
+        "Set TCP_USER_TIMEOUT in the application that wants to know sooner",
+        "Set tcp_retries2 to 8 or more, 15 by default",
+        FIND_IT,
+    ],
+    avoid: &["Don't set tcp_retries2 below 8", ONE_CHANGE],
+};
+
+const FIN_TIMEOUT: Text = Text {
+    why: "Above 60 s the kernel keeps the full socket for what exceeds 60 s, and then a small one for as long again \
+          (tcp_keepalive_timer). It has nothing to do with TIME_WAIT, which lasts 60 s whatever is set.",
+    remedy: &["Set tcp_fin_timeout back to 60", "For a longer wait set TCP_LINGER2 on the socket", FIND_IT],
+    avoid: &["Don't set tcp_fin_timeout above 60, and don't lower it for the sake of TIME_WAIT", ONE_CHANGE],
+};
+
+const ABORT_ON_OVERFLOW: Text = Text {
+    why: "When the accept queue is full the kernel otherwise ignores the client's ACK, and the client tries again.",
+    remedy: &["Make accept() faster: see accept-queue-overflow", "Set tcp_abort_on_overflow back to 0", FIND_IT],
+    avoid: &["Don't set tcp_abort_on_overflow as a fix for a full queue", ONE_CHANGE],
+};
+
+const SOMAXCONN: Text = Text {
+    why: "The queue of a listener is the smaller of somaxconn and the argument of listen(), at the time of the call. \
+          A burst of clients beyond it is dropped.",
+    remedy: &[
+        "Raise somaxconn together with the backlog of the application, then restart the application: only listen() \
+         reads it",
+        FIND_IT,
+    ],
+    avoid: &["Don't raise somaxconn alone: it needs the application's own backlog and a new listen()", ONE_CHANGE],
+};
+
+const SYN_BACKLOG: Text = Text {
+    why: "With cookies a SYN queue is limited by the backlog of its listener; this number counts only with cookies \
+          off (tcp_conn_request).",
+    remedy: &["If the SYN queue is full raise the backlog and net.core.somaxconn: see syn-queue-pressure", FIND_IT],
+    avoid: &["Don't turn SYN cookies off so that it takes effect", ONE_CHANGE],
+};
+
 /// RFC 1122 asks for 100 s of retransmissions; so many give 102 s (`tcp_model_timeout`).
 const RETRIES2_MIN: u64 = 8;
 const FIN_TIMEOUT_S: u64 = TCP_FIN_TIMEOUT_MS / 1000;
@@ -25,17 +133,114 @@ const FIN_TIMEOUT_S: u64 = TCP_FIN_TIMEOUT_MS / 1000;
 const OLD_SOMAXCONN: u64 = 128;
 const LISTENERS_NAMED: usize = 10;
 
-/// One hazard as a row: what is set, and what follows.
+/// A setting that is dangerous, or that does nothing.
 struct Hazard {
-    severity: Severity,
     sysctl: Sysctl,
-    value: u64,
-    default: Option<u64>,
+    severity: Severity,
+    /// Of a value, its namespace and the view.
+    is_bad: fn(u64, &Netns, &View<'_>) -> bool,
+    default: fn(&Netns) -> Option<u64>,
     /// After the name and the value.
-    does: String,
-    why: &'static str,
-    remedy: Vec<&'static str>,
-    avoid: &'static str,
+    does: fn(u64) -> String,
+    text: &'static Text,
+}
+
+const HAZARDS: &[Hazard] = &[
+    Hazard {
+        sysctl: Sysctl::Ipv4TcpTwRecycle,
+        severity: Severity::Critical,
+        is_bad: |value, _, _| value > 0,
+        default: |_| Some(0),
+        does: |_| "drops clients behind NAT".into(),
+        text: &TW_RECYCLE,
+    },
+    Hazard {
+        sysctl: Sysctl::Ipv4TcpTwReuse,
+        severity: Severity::Warning,
+        is_bad: |value, netns, _| value == 1 && netns.sysctl(Sysctl::Ipv4TcpTimestamps) == Some(0),
+        default: |_| Some(2),
+        does: |_| "has no effect, because tcp_timestamps is 0".into(),
+        text: &TW_REUSE,
+    },
+    Hazard {
+        sysctl: Sysctl::Ipv4TcpSyncookies,
+        severity: Severity::Warning,
+        is_bad: |value, _, _| value == 0,
+        default: |_| Some(1),
+        does: |_| "lets a full SYN queue drop real clients".into(),
+        text: &SYNCOOKIES,
+    },
+    Hazard {
+        sysctl: Sysctl::Ipv4TcpMaxTwBuckets,
+        severity: Severity::Warning,
+        is_bad: |value, netns, _| half_of_buckets(netns).is_some_and(|half| value < half),
+        default: half_of_buckets,
+        does: |_| "makes connections lose their TIME_WAIT".into(),
+        text: &TW_BUCKETS,
+    },
+    Hazard {
+        sysctl: Sysctl::Ipv4TcpRetries2,
+        severity: Severity::Warning,
+        is_bad: |value, netns, _| {
+            value < RETRIES2_MIN && netns.sysctl(Sysctl::Ipv4TcpRtoMaxMs).is_none_or(|ms| ms == TCP_RTO_MAX_MS)
+        },
+        default: |_| Some(15),
+        does: |_| "kills connections in short outages".into(),
+        text: &RETRIES2,
+    },
+    Hazard {
+        sysctl: Sysctl::Ipv4TcpFinTimeout,
+        severity: Severity::Info,
+        is_bad: |value, _, _| value > FIN_TIMEOUT_S,
+        default: |_| Some(FIN_TIMEOUT_S),
+        does: |value| format!("lets closed sockets wait for about {} s and not {value} s", 2 * (value - FIN_TIMEOUT_S)),
+        text: &FIN_TIMEOUT,
+    },
+    Hazard {
+        sysctl: Sysctl::Ipv4TcpAbortOnOverflow,
+        severity: Severity::Info,
+        is_bad: |value, _, _| value > 0,
+        default: |_| Some(0),
+        does: |_| "resets clients that a moment later would have been accepted".into(),
+        text: &ABORT_ON_OVERFLOW,
+    },
+    Hazard {
+        sysctl: Sysctl::CoreSomaxconn,
+        severity: Severity::Warning,
+        is_bad: |value, netns, view| value <= OLD_SOMAXCONN && overflows(view, netns.inode),
+        default: |_| Some(4096),
+        does: |_| "caps the accept queues, and one of them is full".into(),
+        text: &SOMAXCONN,
+    },
+    Hazard {
+        sysctl: Sysctl::CoreSomaxconn,
+        severity: Severity::Info,
+        is_bad: |value, netns, view| value <= OLD_SOMAXCONN && !overflows(view, netns.inode),
+        default: |_| Some(4096),
+        does: |_| "caps every accept queue, whatever the programs ask for".into(),
+        text: &SOMAXCONN,
+    },
+    Hazard {
+        sysctl: Sysctl::Ipv4TcpMaxSynBacklog,
+        severity: Severity::Info,
+        is_bad: |value, netns, _| {
+            netns.sysctl(Sysctl::Ipv4TcpSyncookies).is_some_and(|mode| mode > 0)
+                && default_syn_backlog(netns).is_some_and(|default| value > default)
+        },
+        default: default_syn_backlog,
+        does: |_| "was raised and has no effect while SYN cookies are on".into(),
+        text: &SYN_BACKLOG,
+    },
+];
+
+/// What the kernel gives each namespace: half of the hash buckets (`tcp_sk_init`).
+fn half_of_buckets(netns: &Netns) -> Option<u64> {
+    netns.sysctl(Sysctl::Ipv4TcpEhashEntries).map(|n| n / 2)
+}
+
+/// A 128th of the hash buckets (`tcp_sk_init`).
+fn default_syn_backlog(netns: &Netns) -> Option<u64> {
+    netns.sysctl(Sysctl::Ipv4TcpEhashEntries).map(|n| (n / 128).max(128))
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
@@ -44,160 +249,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     let mut findings = Vec::new();
     for netns in &view.now.netns {
-        findings.extend(hazards(view, netns).into_iter().map(|h| finding(netns, h)));
+        findings.extend(HAZARDS.iter().filter_map(|hazard| finding(view, netns, hazard)));
         findings.extend(listeners_in_range(view, netns));
     }
     Outcome::findings(words::worst(findings))
-}
-
-fn hazards(view: &View<'_>, netns: &Netns) -> Vec<Hazard> {
-    let get = |sysctl| netns.sysctl(sysctl);
-    let mut found = Vec::new();
-    let mut add = |severity, sysctl: Sysctl, value, default, does: String, why, remedy: &[&'static str], avoid| {
-        let remedy = remedy.to_vec();
-        found.push(Hazard { severity, sysctl, value, default, does, why, remedy, avoid });
-    };
-    if let Some(value @ 1..) = get(Sysctl::Ipv4TcpTwRecycle) {
-        add(
-            Severity::Critical,
-            Sysctl::Ipv4TcpTwRecycle,
-            value,
-            Some(0),
-            "drops clients behind NAT".into(),
-            "The kernel then remembers one timestamp per peer address and drops SYNs that look older. Clients behind \
-            one NAT have different clocks, so some of them cannot connect; Linux 4.12 removed the setting for that.",
-            &["set it to 0 and remove the line that sets it"],
-            "never set tcp_tw_recycle",
-        );
-    }
-    if let (Some(value @ 1), Some(0)) = (get(Sysctl::Ipv4TcpTwReuse), get(Sysctl::Ipv4TcpTimestamps)) {
-        add(
-            Severity::Warning,
-            Sysctl::Ipv4TcpTwReuse,
-            value,
-            Some(2),
-            "has no effect, because tcp_timestamps is 0".into(),
-            "A port in TIME_WAIT may be taken again only when timestamps tell old segments from new ones. Without them \
-             the setting does nothing.",
-            &["set net.ipv4.tcp_timestamps back to 1", "reuse connections, so that ports need not be taken again"],
-            "turning timestamps off",
-        );
-    }
-    if let Some(0) = get(Sysctl::Ipv4TcpSyncookies) {
-        add(
-            Severity::Warning,
-            Sysctl::Ipv4TcpSyncookies,
-            0,
-            Some(1),
-            "lets a full SYN queue drop real clients".into(),
-            "With cookies a listener answers SYNs although its queue is full; without them it drops them, and a small \
-             flood shuts out everybody.",
-            &["set it back to 1"],
-            "turning SYN cookies off",
-        );
-    }
-    // Half of the hash buckets is what the kernel gives each namespace (`tcp_sk_init`).
-    if let (Some(value), Some(half)) =
-        (get(Sysctl::Ipv4TcpMaxTwBuckets), get(Sysctl::Ipv4TcpEhashEntries).map(|n| n / 2))
-        && value < half
-    {
-        add(
-            Severity::Warning,
-            Sysctl::Ipv4TcpMaxTwBuckets,
-            value,
-            Some(half),
-            "makes connections lose their TIME_WAIT".into(),
-            "Beyond this number connections are closed without TIME_WAIT, so late segments may reach a new \
-            connection. A TIME_WAIT costs about 300 bytes: lowering the limit saves nothing.",
-            &["set it back to the default", "reduce the churn: see time-wait-bucket-overflow"],
-            "lowering tcp_max_tw_buckets to clean up TIME_WAIT",
-        );
-    }
-    if let Some(value) = get(Sysctl::Ipv4TcpRetries2)
-        && value < RETRIES2_MIN
-        && get(Sysctl::Ipv4TcpRtoMaxMs).is_none_or(|ms| ms == TCP_RTO_MAX_MS)
-    {
-        add(
-            Severity::Warning,
-            Sysctl::Ipv4TcpRetries2,
-            value,
-            Some(15),
-            "kills connections in short outages".into(),
-            "It says how often a segment is repeated before the connection ends. RFC 1122 asks for 100 s at least, \
-            which takes 8.",
-            &[
-                "set TCP_USER_TIMEOUT in the application that wants to know sooner",
-                "set it to 8 or more, 15 by default",
-            ],
-            "tcp_retries2 below 8",
-        );
-    }
-    if let Some(value) = get(Sysctl::Ipv4TcpFinTimeout)
-        && value > FIN_TIMEOUT_S
-    {
-        add(
-            Severity::Info,
-            Sysctl::Ipv4TcpFinTimeout,
-            value,
-            Some(FIN_TIMEOUT_S),
-            format!("lets closed sockets wait for about {} s and not {value} s", 2 * (value - FIN_TIMEOUT_S)),
-            "Above 60 s the kernel keeps the full socket for what exceeds 60 s, and then a small one for as long again \
-             (tcp_keepalive_timer). It has nothing to do with TIME_WAIT, which lasts 60 s whatever is set.",
-            &["set it back to 60", "for a longer wait set TCP_LINGER2 on the socket"],
-            "tcp_fin_timeout above 60, or lowering it for the sake of TIME_WAIT",
-        );
-    }
-    if let Some(value @ 1..) = get(Sysctl::Ipv4TcpAbortOnOverflow) {
-        add(
-            Severity::Info,
-            Sysctl::Ipv4TcpAbortOnOverflow,
-            value,
-            Some(0),
-            "resets clients that a moment later would have been accepted".into(),
-            "When the accept queue is full the kernel otherwise ignores the client's ACK, and the client tries again.",
-            &["make accept() faster: see accept-queue-overflow", "set it back to 0"],
-            "tcp_abort_on_overflow as a fix for a full queue",
-        );
-    }
-    if let Some(value) = get(Sysctl::CoreSomaxconn)
-        && value <= OLD_SOMAXCONN
-    {
-        let overflows = overflows(view, netns.inode);
-        add(
-            if overflows { Severity::Warning } else { Severity::Info },
-            Sysctl::CoreSomaxconn,
-            value,
-            Some(4096),
-            if overflows {
-                "caps the accept queues, and one of them is full".into()
-            } else {
-                "caps every accept queue, whatever the programs ask for".into()
-            },
-            "The queue of a listener is the smaller of this and the argument of listen(), at the time of the call. A \
-            burst of clients beyond it is dropped.",
-            &["raise it together with the backlog of the application, then restart the application: only listen() \
-                reads it"],
-            "somaxconn alone: it needs the application's own backlog and a new listen()",
-        );
-    }
-    // The default follows the hash table (`tcp_sk_init`): a 128th of it.
-    if let (Some(value), Some(ehash), Some(1..)) =
-        (get(Sysctl::Ipv4TcpMaxSynBacklog), get(Sysctl::Ipv4TcpEhashEntries), get(Sysctl::Ipv4TcpSyncookies))
-        && value > (ehash / 128).max(128)
-    {
-        add(
-            Severity::Info,
-            Sysctl::Ipv4TcpMaxSynBacklog,
-            value,
-            Some((ehash / 128).max(128)),
-            "was raised and has no effect while SYN cookies are on".into(),
-            "With cookies a SYN queue is limited by the backlog of its listener; this number counts only with cookies \
-            off (tcp_conn_request).",
-            &["if the SYN queue is full raise the backlog and net.core.somaxconn: see syn-queue-pressure"],
-            "turning SYN cookies off so that it takes effect",
-        );
-    }
-    found
 }
 
 /// Whether an accept queue of the namespace is full now, or dropped between the samples.
@@ -216,20 +271,23 @@ fn dotted(file: &str) -> String {
     format!("net.{}", file.replace('/', "."))
 }
 
-fn finding(netns: &Netns, hazard: Hazard) -> Finding {
+fn finding(view: &View<'_>, netns: &Netns, hazard: &Hazard) -> Option<Finding> {
+    let value = netns.sysctl(hazard.sysctl).filter(|value| (hazard.is_bad)(*value, netns, view))?;
     let name = dotted(hazard.sysctl.name());
-    let default = hazard.default.map_or_else(String::new, |d| format!(" (default {d})"));
-    Finding::new(ID, hazard.severity, 0.99, format!("{name} = {}{default} {}", hazard.value, hazard.does))
+    let default = (hazard.default)(netns);
+    let usual = default.map_or_else(String::new, |d| format!(" (default {d})"));
+    let summary = format!("{name} = {value}{usual} {}", (hazard.does)(value));
+    let finding = RULE
+        .finding(hazard.severity, 0.99, summary)
+        .text(hazard.text)
+        .fill("name", &name)
         .because("the value was read inside the namespace that is diagnosed")
         .subject(Subject { netns: netns.inode, object: Some(name.clone()), ..Subject::default() })
-        .evidence("value", Evidence::Count(hazard.value))
-        .evidence("default", Evidence::count(hazard.default))
-        .evidence("file", Evidence::Text(format!("/proc/sys/net/{}", hazard.sysctl)))
-        .why(hazard.why)
-        .remedy(hazard.remedy)
-        .remedy([format!("find what sets it: grep -rs {name} /etc/sysctl.conf /etc/sysctl.d /run/sysctl.d")])
-        .avoid([hazard.avoid, "a bundle of settings: change one thing for one measured symptom"])
-        .next(format!("sysctl {name}"))
+        .evidence("value", Evidence::Count(value))
+        .evidence("default", Evidence::count(default))
+        .evidence("file", Evidence::Text(format!("/proc/sys/net/{}", hazard.sysctl.name())))
+        .next(format!("sysctl {name}"));
+    Some(finding)
 }
 
 /// Listeners on ports that an outgoing connection may take.
@@ -260,8 +318,7 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     let object = dotted(RESERVED_PORTS);
     let ports = listeners.keys().take(LISTENERS_NAMED).map(ToString::to_string).collect::<Vec<_>>().join(",");
     Some(
-        Finding::new(
-            ID,
+        RULE.finding(
             Severity::Info,
             0.99,
             format!("{who} {lies} in the range of outgoing connections {low}-{high} and {is} not reserved"),
@@ -275,19 +332,7 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
         .evidence("listeners", Evidence::List(list))
         .evidence("port_range", Evidence::Text(format!("{low}-{high}")))
         .evidence("file", Evidence::Text(format!("/proc/sys/net/{RESERVED_PORTS}")))
-        .why(
-            "While the service is down an outgoing connection of any program may take its port. The service then \
-            fails to start with EADDRINUSE, although nothing else listens there.",
-        )
-        .remedy([
-            "move the service to a port outside the range".to_owned(),
-            format!(
-                "or reserve the port, beside those that are reserved already: \
-                     net.ipv4.ip_local_reserved_ports={ports}"
-            ),
-            "nothing to do for a port that the kernel chose (a program that listens on port 0)".to_owned(),
-        ])
-        .avoid(["narrowing ip_local_port_range for this: outgoing connections need it"])
+        .fill("ports", ports)
         .next("tcpstate list -l -p"),
     )
 }

@@ -12,13 +12,34 @@ use rustc_hash::FxHashMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers::{self, Peers};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::{Counter, SockStat};
 use crate::model::sysctl::Sysctl;
 use crate::model::{Process, Socket};
 
-const ID: &str = "tcp-memory-pressure";
+pub(super) const RULE: Rule =
+    rule!("tcp-memory-pressure", System, OneOrTwo, "the TCP buffers of the host are near their limit", check, [TEXT])
+        .cause();
+
+const TEXT: Text = Text {
+    why: "All TCP sockets of a host share one budget. Above pressure the kernel shrinks windows and throws away what \
+          it may from receive queues until the use is below min again; above max it drops data and kills orphans.",
+    remedy: &[
+        "Find the biggest holders: programs that do not read (recv-queue-stuck), peers that do not read \
+         (zero-window-peer), orphans (orphan-limit)",
+        "Limit connections and buffers in the application: a maximum of clients, write timeouts, no large SO_SNDBUF \
+         or SO_RCVBUF",
+        "Lower the maximum of tcp_rmem and tcp_wmem if very many connections are by design",
+        "Last, raise net.ipv4.tcp_mem, in pages, if the memory is really there",
+    ],
+    avoid: &[
+        "Don't raise tcp_rmem or tcp_wmem: more buffer per socket makes it worse",
+        "Don't lower tcp_max_orphans to save memory: it loses data",
+    ],
+};
+
 const TOP: usize = 5;
 /// Counters that grow when buffers are short, shown as evidence.
 const COUNTERS: [(&str, Counter); 4] = [
@@ -117,7 +138,8 @@ fn finding(view: &View<'_>, budget: Option<Budget>, entered: u64, aborted: u64) 
         None => format!("TCP buffers of this host came under memory pressure between the samples{top}"),
     };
     let subject = Subject { object: Some("net.ipv4.tcp_mem".into()), ..Subject::default() };
-    let mut finding = Finding::new(ID, severity, if budget.is_some() { 0.97 } else { 0.9 }, summary)
+    let mut finding = RULE
+        .finding(severity, if budget.is_some() { 0.97 } else { 0.9 }, summary)
         .because("the kernel's own account against its own limits")
         .subject(subject);
     if let Some(b) = budget {
@@ -147,25 +169,7 @@ fn finding(view: &View<'_>, budget: Option<Budget>, entered: u64, aborted: u64) 
             finding = finding.evidence(name, Evidence::count(sum(counter)));
         }
     }
-    finding
-        .why(
-            "All TCP sockets of a host share one budget. Above pressure the kernel shrinks windows and throws away \
-            what it may from receive queues until the use is below min again; above max it drops data and \
-             kills orphans.",
-        )
-        .remedy([
-            "find the biggest holders: programs that do not read (recv-queue-stuck), peers that do not read \
-             (zero-window-peer), orphans (orphan-limit)",
-            "limit connections and buffers in the application: a maximum of clients, write timeouts, no large \
-             SO_SNDBUF or SO_RCVBUF",
-            "lower the maximum of tcp_rmem and tcp_wmem if very many connections are by design",
-            "last, raise net.ipv4.tcp_mem, in pages, if the memory is really there",
-        ])
-        .avoid([
-            "larger tcp_rmem or tcp_wmem: more buffer per socket makes it worse",
-            "a lower tcp_max_orphans to save memory: it loses data",
-        ])
-        .next("tcpstate list -m -p")
+    finding.next("tcpstate list -m -p")
 }
 
 /// Who holds the memory of the rows that are seen: those of this namespace, while the budget is the host's.

@@ -6,13 +6,26 @@
 #![doc = include_str!("../../../docs/rules/time-wait-bucket-overflow.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::finding::{Evidence, Severity, Subject};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::NetnsId;
 use crate::model::counter::{Counter, SockStat};
 use crate::model::sysctl::Sysctl;
+use crate::model::{NetnsId, State};
 
-const ID: &str = "time-wait-bucket-overflow";
+pub(super) const RULE: Rule =
+    rule!("time-wait-bucket-overflow", Ports, OneOrTwo, "the table of TIME_WAIT sockets is full", check, [TEXT])
+        .states(&[State::TimeWait]);
+
+const TEXT: Text = Text {
+    why: "A namespace keeps a limited number of TIME_WAIT sockets; beyond it a connection is forgotten at once. \
+          Nothing fails, but late segments of the old connection may reach a new one on the same four-tuple.",
+    remedy: &[
+        "Reduce the churn: reuse connections",
+        "Raise net.ipv4.tcp_max_tw_buckets; an entry costs about 300 bytes",
+    ],
+    avoid: &["Don't lower tcp_max_tw_buckets to get rid of TIME_WAIT: that is this very fault, made on purpose"],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
@@ -41,9 +54,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let lost =
             overflows.filter(|n| *n > 0).map_or_else(String::new, |n| format!(", {n} closed without one meanwhile"));
         outcome.findings.push(
-            Finding::new(
-                ID,
-                severity,
+            RULE.finding(severity,
                 if overflowing || at_limit { 0.97 } else { 0.85 },
                 if at_limit || overflowing {
                     format!("{now} of {limit} TIME_WAIT entries are in use{lost}: connections end without their minute")
@@ -59,12 +70,6 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             .evidence("overflows", Evidence::count(overflows))
             .evidence("entries_per_second", rate.map_or(Evidence::Unknown, Evidence::PerSecond))
             .evidence("resets", Evidence::Count(resets))
-            .why(
-                "A namespace keeps a limited number of TIME_WAIT remainders; beyond it a connection is forgotten at once. \
-                 Nothing fails, but late segments of the old connection may reach a new one on the same four-tuple.",
-            )
-            .remedy(["reduce the churn: reuse connections", "raise net.ipv4.tcp_max_tw_buckets; an entry costs about 300 bytes"])
-            .avoid(["lowering the limit to get rid of TIME_WAIT"])
             .next("tcpstate summary --by destination state time-wait"),
         );
     }

@@ -7,13 +7,30 @@
 
 use crate::diagnose::Outcome;
 use crate::diagnose::attribution;
-use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
+use crate::diagnose::finding::{Evidence, Severity, Subject, Topic};
 use crate::diagnose::ports;
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{Socket, State};
 
-const ID: &str = "time-wait-client-churn";
+pub(super) const RULE: Rule =
+    rule!("time-wait-client-churn", Ports, One, "a client opens and closes at a high rate", check, [TEXT])
+        .states(&[State::TimeWait])
+        .topic(Topic::TimeWaitClient);
+
+const TEXT: Text = Text {
+    why: "The side that closes first keeps the connection in TIME_WAIT for 60 s, and with it one local port towards \
+          this destination. The count by itself does no harm; the rate decides whether ports last.",
+    remedy: &[
+        "Reuse connections in the named process: keep-alive, a pool, HTTP/2",
+        "Let the server close first where the protocol allows it",
+    ],
+    avoid: &[
+        "Don't set tcp_tw_recycle: it is gone since Linux 4.12, and it dropped clients behind NAT",
+        "Don't lower tcp_fin_timeout or tcp_max_tw_buckets: neither shortens TIME_WAIT",
+    ],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut findings = Vec::new();
@@ -35,8 +52,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             lead.map_or_else(|| "a client (it cannot be told which)".to_owned(), |c| format!("{} ({})", c.comm, c.pid));
         let live = route.rows.len() - left.len();
         findings.push(
-            Finding::new(
-                ID,
+            RULE.finding(
                 severity,
                 lead.map_or(0.5, |c| c.confidence),
                 format!(
@@ -45,7 +61,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 ),
             )
             .because(lead.map_or_else(
-                || "the churn is certain, its owner has exited or is idle; `tcpstate watch` attributes exactly".to_owned(),
+                || {
+                    "the churn is certain, its owner has exited or is idle; `tcpstate watch` attributes exactly"
+                        .to_owned()
+                },
                 |c| c.reason.clone(),
             ))
             .subject(Subject {
@@ -62,17 +81,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             .evidence("share_of_ports_percent", Evidence::Percent(share * 100.0))
             .evidence("live", Evidence::Count(live as u64))
             .evidence("owners", Evidence::List(attribution::in_words(&owners)))
-            .why(
-                "Whoever closes first keeps the connection in TIME_WAIT for 60 s, and with it one local port towards this \
-                 destination. The count by itself does no harm; the rate decides whether ports last.",
-            )
-            .remedy([
-                "reuse connections in the named process: keep-alive, a pool, HTTP/2",
-                "let the server close first",
-            ])
-            .avoid(["tcp_tw_recycle", "lowering tcp_fin_timeout or tcp_max_tw_buckets: neither shortens TIME_WAIT"])
-            .next(format!("tcpstate list -o state time-wait and dst {}", route.destination))
-            .topic(Topic::TimeWaitClient),
+            .next(format!("tcpstate list -o state time-wait and dst {}", route.destination)),
         );
     }
     Outcome::findings(words::worst(findings))

@@ -13,14 +13,32 @@ use rustc_hash::FxHashMap;
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::attribution;
-use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
+use crate::diagnose::finding::{Evidence, Severity, Subject, Topic};
 use crate::diagnose::ports;
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::{Endpoint, NetnsId, Socket, State};
 
-const ID: &str = "time-wait-server-churn";
+pub(super) const RULE: Rule =
+    rule!("time-wait-server-churn", Ports, One, "a server closes first and keeps the TIME_WAIT", check, [TEXT])
+        .states(&[State::TimeWait])
+        .topic(Topic::TimeWaitServer);
+
+const TEXT: Text = Text {
+    why: "The side that closes first keeps TIME_WAIT for 60 s. On a server that costs a few hundred bytes each and \
+          no ephemeral port, and a newer SYN may take the connection over at once.",
+    remedy: &[
+        "To have less of it, leave keep-alive on and let clients or the load balancer close",
+        "Look for `Connection: close` and for health checks that open a connection each time",
+    ],
+    avoid: &[
+        "Don't set tcp_tw_reuse for this: it does nothing for incoming connections",
+        "Don't set tcp_tw_recycle: it drops clients behind NAT",
+    ],
+};
+
 /// Fewer are not worth a line.
 const WORTH: usize = 100;
 /// Half of the ports that a peer with the kernel's default range has: it is about to run out of its own.
@@ -61,11 +79,14 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             _ => "; this needs no action".to_owned(),
         };
         findings.push(
-            Finding::new(
-                ID,
+            RULE.finding(
                 severity,
                 lead.map_or(0.5, |c| c.confidence),
-                format!("{who} on {at} closes first and leaves {:.0} connections a second in TIME_WAIT ({} now){harm}", rate, rows.len()),
+                format!(
+                    "{who} on {at} closes first and leaves {:.0} connections a second in TIME_WAIT ({} now){harm}",
+                    rate,
+                    rows.len()
+                ),
             )
             .because(lead.map_or_else(|| "no process owns the listener any more".to_owned(), |c| c.reason.clone()))
             .subject(Subject {
@@ -82,21 +103,11 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             .evidence("top_peers", Evidence::List(peers.iter().take(3).map(|(a, n)| format!("{a}: {n}")).collect()))
             .evidence("refused_segments", Evidence::Count(refused))
             .evidence("owners", Evidence::List(attribution::in_words(&owners)))
-            .why(
-                "The side that closes first keeps TIME_WAIT for 60 s. On a server that costs a few hundred bytes each and no \
-                 ephemeral port, and a newer SYN may take the connection over at once.",
-            )
-            .remedy([
-                "if it should be less: leave keep-alive on and let clients or the load balancer close",
-                "look for `Connection: close` and for health checks that open a connection each time",
-            ])
-            .avoid(["tcp_tw_reuse: it does nothing for incoming connections", "tcp_tw_recycle"])
             .next(if at.addr.is_unspecified() {
                 format!("tcpstate summary --by peer-addr state time-wait and sport = :{}", at.port)
             } else {
                 format!("tcpstate summary --by peer-addr state time-wait and src {at}")
-            })
-            .topic(Topic::TimeWaitServer),
+            }),
         );
     }
     Outcome::findings(words::worst(findings))

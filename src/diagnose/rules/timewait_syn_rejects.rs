@@ -8,13 +8,38 @@
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
-use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::finding::{Evidence, Severity, Subject};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::State;
 use crate::model::counter::Counter;
 use crate::model::sysctl::Sysctl;
 
-const ID: &str = "timewait-syn-rejects";
+pub(super) const RULE: Rule =
+    rule!("timewait-syn-rejects", Ports, Two, "old TIME_WAIT sockets refuse new connections", check, [TEXT, RECYCLE])
+        .states(&[State::TimeWait]);
+
+const TEXT: Text = Text {
+    why: "A client behind NAT, or with a reset timestamp clock, uses a port again while our TIME_WAIT still has it, \
+          and its SYN looks older than the last segment. The kernel answers with the old ACK or not at all, and the \
+          client waits.",
+    remedy: &[
+        "Let the clients or the load balancer close first, so that the server keeps no TIME_WAIT",
+        "Give the NAT or load balancer more source ports or addresses, and per-connection timestamps",
+    ],
+    avoid: &[
+        "Don't switch tcp_timestamps off everywhere: PAWS and the safe reopening of TIME_WAIT need them",
+        "Don't set tcp_tw_recycle: it refuses more clients, not fewer",
+    ],
+};
+
+const RECYCLE: Text = Text {
+    why: "With tcp_tw_recycle the kernel compares a SYN's timestamp with the last one of the same address. Clients \
+          behind one NAT have different clocks, so those that are behind are refused in silence.",
+    remedy: &["Set net.ipv4.tcp_tw_recycle=0 now"],
+    avoid: &["Don't set tcp_timestamps=0 in its place"],
+};
+
 const COUNTERS: [Counter; 2] = [Counter::TcpExtPawsTimewait, Counter::TcpExtTcpAckSkippedTimeWait];
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
@@ -23,21 +48,15 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let subject = || Subject { netns: netns.inode, ..Subject::default() };
         if netns.sysctl(Sysctl::Ipv4TcpTwRecycle) == Some(1) {
             outcome.findings.push(
-                Finding::new(
-                    ID,
+                RULE.finding(
                     Severity::Critical,
                     0.97,
                     "tcp_tw_recycle is on: connections of clients behind one NAT address are dropped at random",
                 )
+                .text(&RECYCLE)
                 .because("the sysctl says so")
                 .subject(Subject { object: Some("net.ipv4.tcp_tw_recycle".into()), ..subject() })
                 .evidence("tcp_tw_recycle", Evidence::Count(1))
-                .why(
-                    "With it the kernel compares a SYN's timestamp with the last one of the same address. Clients behind one \
-                     NAT have different clocks, so those that are behind are refused in silence.",
-                )
-                .remedy(["set net.ipv4.tcp_tw_recycle=0 now"])
-                .avoid(["tcp_timestamps=0 in its place"])
                 .next("tcpstate explain time-wait"),
             );
         }
@@ -52,27 +71,18 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             continue;
         }
         outcome.findings.push(
-            Finding::new(
-                ID,
+            RULE.finding(
                 Severity::Warning,
                 0.7,
-                format!("{refused} segments of new connections were refused because an old TIME_WAIT has their four-tuple"),
+                format!(
+                    "{refused} segments of new connections were refused because an old TIME_WAIT has their four-tuple"
+                ),
             )
             .because("the counter is exact; that clients notice is likely and not seen from here")
             .subject(subject())
             .evidence("refused", Evidence::Count(refused))
             .evidence("paws_timewait", Evidence::count(view.delta(netns.inode, COUNTERS[0])))
             .evidence("ack_skipped", Evidence::count(view.delta(netns.inode, COUNTERS[1])))
-            .why(
-                "A client behind NAT, or with a reset timestamp clock, uses a port again while our TIME_WAIT still has it, and \
-                 its SYN looks older than the last segment. The kernel answers with the old ACK or not at all, and the client \
-                 waits.",
-            )
-            .remedy([
-                "let the clients or the load balancer close first, so that the server keeps no TIME_WAIT",
-                "give the NAT or load balancer more source ports or addresses, and per-connection timestamps",
-            ])
-            .avoid(["switching tcp_timestamps off everywhere", "tcp_tw_recycle"])
             .next("tcpstate summary --by peer-addr state time-wait"),
         );
     }

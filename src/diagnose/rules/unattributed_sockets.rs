@@ -8,13 +8,29 @@
 use std::collections::BTreeSet;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::finding::{Evidence, Severity, Subject};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::rules::close_wait_leak::top;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{OwnerStatus, RowKind, Socket, kernel_user};
 
-const ID: &str = "unattributed-sockets";
+pub(super) const RULE: Rule =
+    rule!("unattributed-sockets", System, One, "no process could be named for some sockets", check, [TEXT]);
+
+const PRIVILEGE: &str = "Run as root, or give the program CAP_SYS_PTRACE";
+const NAMESPACES: &str = "In a container, run in the pid and network namespace of the program, or on the host";
+const CGROUP: &str = "Use the uid and the cgroup of the finding: they name the service where no process can be named";
+
+const TEXT: Text = Text {
+    why: "The kernel keeps an inode only while something refers to the socket, so somebody has it: a process that \
+          may not be inspected, or no process at all, as with a file system of the kernel's own.",
+    remedy: &[PRIVILEGE, NAMESPACES, CGROUP],
+    avoid: &[
+        "Don't call them a leak: something refers to every one of them",
+        "Don't destroy them: connections of network file systems are among them",
+    ],
+};
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let owners = &view.now.owners;
@@ -43,7 +59,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let n = rows.len() as u64;
     let summary =
         format!("no process could be named for {n} of {} that somebody holds", words::count(held, "socket", "sockets"));
-    let mut finding = Finding::new(ID, Severity::Info, 0.97, summary)
+    let mut finding = RULE
+        .finding(Severity::Info, 0.97, summary)
         .because("looked for twice; the reasons are a list, not a verdict")
         .subject(Subject {
             netns: first.netns,
@@ -67,20 +84,12 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     finding = finding
         .evidence("sockets", Evidence::List(rows.iter().take(5).map(|(s, _)| tuple(s)).collect()))
         .evidence("reasons", Evidence::List(reasons(view, &rows)));
-    let mut remedy = Vec::new();
+    let mut steps = Vec::new();
     if owners.unreadable > 0 {
-        remedy.push("run as root, or give the program CAP_SYS_PTRACE");
+        steps.push(PRIVILEGE);
     }
-    remedy.push("in a container, run in the pid and network namespace of the program, or on the host");
-    remedy.push("take the uid and the cgroup of the finding: they name the service where no process can be named");
-    let finding = finding
-        .why(
-            "The kernel keeps an inode only while something refers to the socket, so somebody has it: a process that \
-             may not be looked into, or no process at all, as with a file system of the kernel's own.",
-        )
-        .remedy(remedy)
-        .avoid(["calling them a leak", "destroying them: connections of network file systems are among them"])
-        .next("tcpstate list -p -e");
+    steps.extend([NAMESPACES, CGROUP]);
+    let finding = finding.steps(steps).next("tcpstate list -p -e");
     Outcome::findings(vec![finding])
 }
 

@@ -9,11 +9,36 @@ use crate::diagnose::Outcome;
 use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{Socket, State, TcpInfo, TimerKind};
 
-const ID: &str = "zero-window-peer";
+pub(super) const RULE: Rule =
+    rule!("zero-window-peer", Established, OneOrTwo, "the remote program does not read", check, [TEXT]).states(&[
+        State::Established,
+        State::CloseWait,
+        State::FinWait1,
+    ]);
+
+const LOCAL_READER: &str = "Find out why {reader} does not read: see recv-queue-stuck for it";
+const REMOTE_READER: &str = "Find the reader on the other side and what blocks it";
+const WRITE_TIMEOUT: &str = "Give writes a time limit, and disconnect clients that do not read";
+const BOUND_QUEUES: &str = "Bound the queues in user space, so that one slow reader does not hold everything";
+const USER_TIMEOUT: &str =
+    "Set TCP_USER_TIMEOUT: it also ends connections whose peer answers probes and never opens its window";
+
+const TEXT: Text = Text {
+    why: "A window of zero means that the peer's receive buffer is full because its application does not read. Our \
+          kernel asks again and again, and goes on forever while the peer answers, so the writer blocks or buffers \
+          without bound.",
+    remedy: &[LOCAL_READER, REMOTE_READER, WRITE_TIMEOUT, BOUND_QUEUES, USER_TIMEOUT],
+    avoid: &[
+        "Don't raise tcp_wmem or SO_SNDBUF: the data only waits in a larger buffer",
+        "Don't change keepalive settings: probes are sent already",
+    ],
+};
+
 const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait1];
 /// Probes without an answer from which on the peer counts as gone: one may be on its way.
 const UNANSWERED: u8 = 2;
@@ -76,13 +101,13 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     let severity = if high { Severity::High } else { Severity::Warning };
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
     let waiting = send_q.map_or_else(String::new, |b| format!(", {} waiting", words::bytes(b)));
-    let reader = match (group.other, gone == rows.len()) {
+    let doing = match (group.other, gone == rows.len()) {
         (Some(other), _) => format!("{} on this host does not read", peers::name(other)),
         (None, true) => "the peer shut its window and no longer answers".to_owned(),
         (None, false) => "the peer does not read".to_owned(),
     };
     let summary = format!(
-        "{} cannot send on {} {} for {}{waiting}: {reader}",
+        "{} cannot send on {} {} for {}{waiting}: {doing}",
         group.name(view),
         words::count(n, "connection", "connections"),
         peers::with_whom(rows),
@@ -91,7 +116,8 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     let most = |value: fn(&TcpInfo) -> Option<u64>| rows.iter().filter_map(|s| value(s.info.as_deref()?)).max();
     let limited = |s: &&Socket| s.info.as_deref()?.rwnd_limited_us();
     let grown = rows.iter().filter_map(|s| Some(limited(s)?.saturating_sub(limited(&view.earlier(s)?)?) / 1000)).max();
-    let mut finding = Finding::new(ID, severity, 0.95, summary)
+    let mut finding = RULE
+        .finding(severity, 0.95, summary)
         .because(if gone == rows.len() {
             "the window is shut and our probes go unanswered"
         } else {
@@ -110,32 +136,15 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     if let Some(ms) = grown {
         finding = finding.evidence("limited_by_window_between_samples_ms", Evidence::Millis(ms));
     }
-    let first = match group.other {
-        Some(other) => format!("find out why {} does not read: see recv-queue-stuck for it", peers::name(other)),
-        None => "find the reader on the other side and what blocks it".to_owned(),
+    let (first, reader) = match group.other {
+        Some(other) => (LOCAL_READER, peers::name(other)),
+        None => (REMOTE_READER, String::new()),
     };
     let next = match group.other {
         Some(other) => format!("tcpstate list --pid {} -o -i", other.pid),
         None => format!("tcpstate list -o -i{}", group.selection()),
     };
-    finding
-        .why(
-            "A window of zero means that the peer's receive buffer is full because its application does not read. Our \
-             kernel asks again and again, and goes on for ever while the peer answers, so the writer blocks or buffers \
-             without bound.",
-        )
-        .remedy([
-            first,
-            "give writes a time limit, and disconnect clients that do not read".to_owned(),
-            "bound the queues in user space, so that one slow reader does not hold everything".to_owned(),
-            "set TCP_USER_TIMEOUT: it also ends connections whose peer answers probes and never opens its window"
-                .to_owned(),
-        ])
-        .avoid([
-            "a larger tcp_wmem or SO_SNDBUF: the data only waits in a larger buffer",
-            "keepalive settings: probes are sent already",
-        ])
-        .next(next)
+    finding.steps([first, WRITE_TIMEOUT, BOUND_QUEUES, USER_TIMEOUT]).fill("reader", reader).next(next)
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ fn finding(rule: &'static str, severity: Severity, summary: &str) -> Finding {
         evidence: vec![("count", Evidence::Count(34)), ("oldest_ms", Evidence::Millis(250_000))],
         why: "The peer has closed and the application has not. The kernel waits for close() for ever.".into(),
         remedy: vec!["close the socket when read returns 0".into()],
-        avoid: vec!["do not lower any sysctl for this".into()],
+        avoid: vec!["Don't lower any sysctl for this".into()],
         next: "tcpstate list --state CLOSE_WAIT --pid 812".into(),
         ..Finding::new(rule, severity, 0.95, summary)
     }

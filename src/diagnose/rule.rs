@@ -1,0 +1,215 @@
+//! What a rule is: its id, the judgement, and the words that it always uses.
+//!
+//! Input: nothing. Output: the types that a rule file fills in, and the macro that does it. Not here: the list of rules
+//! (`rules`), and findings (`finding`).
+
+use crate::diagnose::Outcome;
+use crate::diagnose::finding::{Finding, Severity, Topic};
+use crate::diagnose::view::View;
+use crate::model::{State, StateSet};
+
+/// How many snapshots a rule needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Samples {
+    /// One is enough.
+    One,
+    /// One gives a finding, two a better one.
+    OneOrTwo,
+    /// It judges differences.
+    Two,
+}
+
+impl Samples {
+    /// `1`, `1 (2)`, `2`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Samples::One => "1",
+            Samples::OneOrTwo => "1 (2)",
+            Samples::Two => "2",
+        }
+    }
+}
+
+/// The part of the index that a rule is listed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chapter {
+    Ports,
+    CloseWait,
+    Listeners,
+    Connecting,
+    Closing,
+    Established,
+    System,
+}
+
+impl Chapter {
+    pub const ALL: [Chapter; 7] = [
+        Chapter::Ports,
+        Chapter::CloseWait,
+        Chapter::Listeners,
+        Chapter::Connecting,
+        Chapter::Closing,
+        Chapter::Established,
+        Chapter::System,
+    ];
+
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Chapter::Ports => "TIME_WAIT and ports",
+            Chapter::CloseWait => "CLOSE_WAIT and descriptors",
+            Chapter::Listeners => "Listeners",
+            Chapter::Connecting => "Connecting",
+            Chapter::Closing => "Closing states",
+            Chapter::Established => "Established",
+            Chapter::System => "System-wide",
+        }
+    }
+}
+
+/// The words that do not depend on what was found. The page of the rule has each of these lines too, under "Why it
+/// matters", "What to do" and "What not to do"; a test compares them.
+///
+/// `{name}` is filled in by [`Finding::fill`]; the page has `NAME` in its place. Lines begin with a capital letter and
+/// have no full stop at their end.
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    /// Two plain sentences from the TCP state machine.
+    pub why: &'static str,
+    /// Every step that a finding may show: application first, sysctl last.
+    pub remedy: &'static [&'static str],
+    /// Each begins with "Don't".
+    pub avoid: &'static [&'static str],
+}
+
+/// One rule.
+#[derive(Clone, Copy)]
+pub struct Rule {
+    /// Kebab-case, names the pattern and not the cure; printed so that people can cite it. The file and the page have the
+    /// same name.
+    pub id: &'static str,
+    pub chapter: Chapter,
+    pub samples: Samples,
+    /// States of the sockets that its findings are about; empty when the state does not matter.
+    pub states: StateSet,
+    /// What is wrong, for the index.
+    pub what: &'static str,
+    /// The first is that of most findings.
+    pub texts: &'static [&'static Text],
+    /// `docs/rules/<id>.md`.
+    pub page: &'static str,
+    pub check: fn(&View<'_>) -> Outcome,
+    /// Which advice for the program at fault fits.
+    pub topic: Option<Topic>,
+    /// What it takes over a large table, as a rank; the longest begin first, so that no core waits for the last one.
+    pub cost: u8,
+    /// It is about what runs out: of equally severe findings these explain the others.
+    pub is_cause: bool,
+}
+
+impl Rule {
+    /// A finding of this rule with its first text.
+    #[must_use]
+    pub fn finding(&self, severity: Severity, confidence: f64, summary: impl Into<String>) -> Finding {
+        let finding = Finding { topic: self.topic, ..Finding::new(self.id, severity, confidence, summary) };
+        match self.texts.first() {
+            Some(text) => finding.text(text),
+            None => finding,
+        }
+    }
+
+    #[must_use]
+    pub const fn states(self, states: &[State]) -> Rule {
+        Rule { states: StateSet::of(states), ..self }
+    }
+
+    #[must_use]
+    pub const fn topic(self, topic: Topic) -> Rule {
+        Rule { topic: Some(topic), ..self }
+    }
+
+    #[must_use]
+    pub const fn cost(self, rank: u8) -> Rule {
+        Rule { cost: rank, ..self }
+    }
+
+    #[must_use]
+    pub const fn cause(self) -> Rule {
+        Rule { is_cause: true, ..self }
+    }
+}
+
+/// `rule!("last-ack-stuck", Closing, One, "what is wrong", check, [TEXT])`; the page is found by the id.
+macro_rules! rule {
+    ($id:literal, $chapter:ident, $samples:ident, $what:literal, $check:ident, [$($text:ident),+]) => {
+        $crate::diagnose::rule::Rule {
+            id: $id,
+            chapter: $crate::diagnose::rule::Chapter::$chapter,
+            samples: $crate::diagnose::rule::Samples::$samples,
+            what: $what,
+            texts: &[$(&$text),+],
+            page: include_str!(concat!("../../../docs/rules/", $id, ".md")),
+            check: $check,
+            states: $crate::model::StateSet::of(&[]),
+            topic: None,
+            cost: 0,
+            is_cause: false,
+        }
+    };
+}
+pub(crate) use rule;
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnose::RULES;
+
+    /// What stands under a heading of a page.
+    fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+        let begin = format!("\n## {heading}\n");
+        let (_, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("no heading {heading}"));
+        rest.split("\n## ").next().unwrap_or_default()
+    }
+
+    /// Words without what Markdown adds; a hole of a text is a word in capitals on the page.
+    fn plain(text: &str) -> String {
+        let text = text.replace(['`', '*', '{', '}'], "").to_lowercase();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_page_of_a_rule_says_what_its_findings_say() {
+        let mut missing = Vec::new();
+        for rule in RULES {
+            for (heading, lines) in [
+                ("Why it matters", rule.texts.iter().map(|t| t.why).collect::<Vec<_>>()),
+                ("What to do", rule.texts.iter().flat_map(|t| t.remedy).copied().collect()),
+                ("What not to do", rule.texts.iter().flat_map(|t| t.avoid).copied().collect()),
+            ] {
+                let page = plain(section(rule.page, heading));
+                for line in lines.into_iter().filter(|l| !page.contains(&plain(l))) {
+                    missing.push(format!("docs/rules/{}.md, {heading}: {line}", rule.id));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "not on the page:\n{}", missing.join("\n"));
+    }
+
+    #[test]
+    fn texts_are_written_alike() {
+        let capital = |line: &&str| line.starts_with(|c: char| c.is_uppercase() || c == '`');
+        for rule in RULES {
+            assert!(!rule.texts.is_empty() && !rule.what.ends_with('.'), "{}", rule.id);
+            for text in rule.texts {
+                assert!(text.why.ends_with('.') && !text.remedy.is_empty() && !text.avoid.is_empty(), "{}", rule.id);
+                for line in text.remedy {
+                    assert!(capital(&line), "{}: {line}", rule.id);
+                    assert!(!line.ends_with('.'), "{}: {line}", rule.id);
+                }
+                for line in text.avoid {
+                    assert!(line.starts_with("Don't ") && !line.ends_with('.'), "{}: {line}", rule.id);
+                }
+            }
+        }
+    }
+}
