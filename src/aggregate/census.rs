@@ -5,6 +5,7 @@
 use crate::aggregate::groups::Grouping;
 use crate::aggregate::roles::Listeners;
 use crate::model::column::Row;
+use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::{Family, Gap, OwnerStatus, OwnerTable, State, Unlisted};
 
 /// Sockets per state.
@@ -59,7 +60,7 @@ impl Coverage {
         self.by_status[status as usize]
     }
 
-    /// The line that says whose owner is not known, if any is not; `root` tells whether more rights could help.
+    /// How many owners are unknown and why, if any is; `root`: more rights would not help.
     #[must_use]
     pub fn gap(&self, owners: &OwnerTable, root: bool) -> Option<Gap> {
         let known = self.get(OwnerStatus::Known);
@@ -68,43 +69,18 @@ impl Coverage {
         let all = known + hidden + raced;
         if hidden > 0 {
             // Those that are not listed count as one.
-            let closed = owners.unreadable - u32::from(owners.unlisted.is_some()).min(owners.unreadable);
-            let plural = if closed == 1 { "" } else { "es" };
-            let (who, hint) = if root {
-                (" even as root", "a security module, or a user namespace above this one, forbids it")
-            } else {
-                ("", "run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, to see the rest")
+            let refused = owners.unreadable - u32::from(owners.unlisted.is_some()).min(owners.unreadable);
+            let way_out = match owners.unlisted {
+                None if root => WayOut::None,
+                None => WayOut::READ_DESCRIPTORS,
+                Some(Unlisted::NoProc) => WayOut::MountProc,
+                Some(Unlisted::Hidden) => WayOut::SeeHiddenProcesses,
+                Some(Unlisted::PidNamespace) => WayOut::HostProc,
             };
-            let refused = format!("no permission{who} to read the descriptors of {closed} process{plural}");
-            let (unlisted, way_out) = match owners.unlisted {
-                None => (None, hint),
-                Some(Unlisted::NoProc) => (
-                    Some("there is no list of processes"),
-                    "mount a proc file system at /proc, or give one with --proc-root",
-                ),
-                Some(Unlisted::Hidden) => (
-                    Some("processes of others are not listed (hidepid)"),
-                    "run as root, or with CAP_SYS_PTRACE, or in the group of the mount's gid=",
-                ),
-                Some(Unlisted::PidNamespace) => (
-                    Some("processes outside of this PID namespace are not listed"),
-                    "run in that of the host (--pid=host), or mount its /proc and name it with --proc-root",
-                ),
-            };
-            let why = match unlisted {
-                None => refused,
-                Some(unlisted) if closed == 0 => unlisted.into(),
-                Some(unlisted) => format!("{refused}; {unlisted}"),
-            };
-            return Some(Gap::new(format!("owners known for {known} of {all} sockets"), why, way_out));
+            let why = Why::Descriptors { refused, as_root: root, unlisted: owners.unlisted };
+            return Some(Gap::new(Missing::Owners { known, of: all }, why, way_out));
         }
-        (raced > 0).then(|| {
-            Gap::new(
-                format!("owners known for {known} of {all} sockets"),
-                format!("{raced} appeared or vanished while the processes were read"),
-                "",
-            )
-        })
+        (raced > 0).then(|| Gap::new(Missing::Owners { known, of: all }, Why::Raced { sockets: raced }, WayOut::None))
     }
 }
 
@@ -192,6 +168,33 @@ mod tests {
                 assert_eq!(sum + rest, n, "{:?} top {top}", grouping.keys);
                 assert!(groups.len() <= top);
             }
+        }
+    }
+
+    #[test]
+    fn a_gap_has_what_is_hidden_before_what_raced() {
+        let mut coverage = Coverage::default();
+        let mut owners = OwnerTable::default();
+        assert_eq!(coverage.gap(&owners, false), None);
+        coverage.add(OwnerStatus::Known);
+        coverage.add(OwnerStatus::Kernel);
+        assert_eq!(coverage.gap(&owners, false), None);
+        coverage.add(OwnerStatus::Raced);
+        let gap = |of, why, way_out| Some(Gap::new(Missing::Owners { known: 1, of }, why, way_out));
+        assert_eq!(coverage.gap(&owners, false), gap(2, Why::Raced { sockets: 1 }, WayOut::None));
+        coverage.add(OwnerStatus::NoPermission);
+        owners.unreadable = 4;
+        let why = |refused, as_root, unlisted| Why::Descriptors { refused, as_root, unlisted };
+        assert_eq!(coverage.gap(&owners, false), gap(3, why(4, false, None), WayOut::READ_DESCRIPTORS));
+        assert_eq!(coverage.gap(&owners, true), gap(3, why(4, true, None), WayOut::None));
+        for (unlisted, way_out) in [
+            (Unlisted::NoProc, WayOut::MountProc),
+            (Unlisted::Hidden, WayOut::SeeHiddenProcesses),
+            (Unlisted::PidNamespace, WayOut::HostProc),
+        ] {
+            // Those that are not listed count as one of the unreadable.
+            owners.unlisted = Some(unlisted);
+            assert_eq!(coverage.gap(&owners, false), gap(3, why(3, false, Some(unlisted)), way_out));
         }
     }
 

@@ -9,6 +9,7 @@
 
 use crate::aggregate::census::Counts;
 use crate::model::counter::{Counter, SockStat};
+use crate::model::gap::CounterMismatch;
 use crate::model::snapshot::Netns;
 use crate::model::{Family, State};
 
@@ -18,23 +19,21 @@ use crate::model::{Family, State};
 ///
 /// # Errors
 /// What the sources disagree about, or which of them this kernel lacks.
-pub fn established(netns: &Netns, full: &[Counts; 2]) -> Result<[u64; 2], String> {
-    let Some(current) = netns.counter(Counter::TcpCurrEstab) else {
-        return Err("there is no CurrEstab counter".into());
-    };
+pub fn established(netns: &Netns, full: &[Counts; 2]) -> Result<[u64; 2], CounterMismatch> {
+    let Some(current) = netns.counter(Counter::TcpCurrEstab) else { return Err(CounterMismatch::NoCurrEstab) };
     let in_use = |count| netns.sockstat(count);
-    let Some(v4) = in_use(SockStat::TcpInuse) else { return Err("sockstat has no count of TCP sockets".into()) };
+    let Some(v4) = in_use(SockStat::TcpInuse) else { return Err(CounterMismatch::NoSockstat) };
     // A kernel without IPv6 has no such line, and no such sockets.
     let v6 = in_use(SockStat::Tcp6Inuse).unwrap_or(0);
     let rest = |family: Family, all: u64| all.checked_sub(full[family as usize].total());
     let (Some(v4), Some(v6)) = (rest(Family::V4, v4), rest(Family::V6, v6)) else {
-        return Err("sockstat counts fewer sockets than the table has".into());
+        return Err(CounterMismatch::SockstatTooLow);
     };
     let close_wait = full[0].get(State::CloseWait) + full[1].get(State::CloseWait);
     if v4 + v6 == current || v4 + v6 + close_wait == current {
         return Ok([v4, v6]);
     }
-    Err(format!("sockstat says {} ESTABLISHED, CurrEstab with {close_wait} CLOSE_WAIT says {current}", v4 + v6))
+    Err(CounterMismatch::Differ { sockstat: v4 + v6, curr_estab: current, close_wait })
 }
 
 #[cfg(test)]
@@ -57,8 +56,9 @@ mod tests {
         full[1].add_many(State::Listen, 1);
         assert_eq!(established(&netns(115, 112, 6), &full), Ok([100, 5]), "CurrEstab with CLOSE_WAIT");
         assert_eq!(established(&netns(105, 112, 6), &full), Ok([100, 5]), "CurrEstab without");
-        assert!(established(&netns(111, 112, 6), &full).unwrap_err().contains("CurrEstab"));
-        assert!(established(&netns(111, 3, 6), &full).is_err());
-        assert!(established(&Netns::default(), &full).is_err());
+        let differ = CounterMismatch::Differ { sockstat: 105, curr_estab: 111, close_wait: 10 };
+        assert_eq!(established(&netns(111, 112, 6), &full), Err(differ));
+        assert_eq!(established(&netns(111, 3, 6), &full), Err(CounterMismatch::SockstatTooLow));
+        assert_eq!(established(&Netns::default(), &full), Err(CounterMismatch::NoCurrEstab));
     }
 }

@@ -20,6 +20,7 @@ use crate::collect::changes::Changes;
 use crate::diagnose::view::Inspected;
 use crate::diagnose::words;
 use crate::diagnose::{self, Diagnosis, RULES, Samples, Severity, Thresholds, View};
+use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::snapshot::KnownOwner;
 use crate::model::transition::By;
 use crate::model::{Gap, NetnsId, Snapshot, State};
@@ -177,8 +178,8 @@ fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(Op
     }
     let lost = changes.lost().map_or(0, |l| l.total());
     if lost > 0 {
-        let why = format!("{lost} changes of state were lost");
-        session.gaps.push(Gap::new("who closed some connections was not traced", why, ""));
+        let missing = Missing::Closers { connections: None };
+        session.gaps.push(Gap::new(missing, Why::ChangesLost { lost }, WayOut::None));
     }
     Ok(found)
 }

@@ -19,12 +19,13 @@ use crate::collect::netns::Wanted;
 use crate::collect::owners::Search;
 use crate::collect::plan::{self, Namespaces, Plan};
 use crate::collect::proc::ProcRoot;
-use crate::collect::{self, Ahead, Families, Live, OwnerRoute, OwnersVia, Query, Source, SourceChoice};
+use crate::collect::{self, Ahead, Families, Live, OwnerRoute, OwnersVia, Query, SourceChoice};
 use crate::diagnose::words;
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::{Needs, Row};
+use crate::model::gap::{Capability, Missing, WayOut, Why};
 use crate::model::sysctl::PORT_RANGE;
-use crate::model::{Gap, Inode, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
+use crate::model::{Gap, Inode, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket, Source, State, StateSet};
 use crate::render::json::Head;
 
 /// Rows without an owner that are held back until a second look; more than these are given as they are.
@@ -293,13 +294,11 @@ impl Session {
             }
         }
         if unmarked {
-            let (why, hint) = match self.live.source() {
-                Source::Netlink => {
-                    ("the kernel tells them only to CAP_NET_ADMIN", "run as root, or with CAP_NET_ADMIN")
-                }
-                _ => ("/proc/net/tcp does not carry them", "use `--source netlink`"),
+            let (why, way_out) = match self.live.source() {
+                Source::Netlink => (Why::Capability(Capability::NetAdmin), WayOut::NET_ADMIN),
+                Source::Proc => (Why::ProcNetTcp, WayOut::SourceNetlink { since: None }),
             };
-            self.gaps.push(Gap::new("marks, which the filter asks for, are not known and match nothing", why, hint));
+            self.gaps.push(Gap::new(Missing::Marks, why, way_out));
         }
         self.gaps.extend(plan.passes.iter().flat_map(|pass| self.live.gaps(&pass.query)));
         // Two passes may miss the same thing.
@@ -390,7 +389,7 @@ impl Session {
 
     /// Which states this source cannot see.
     pub(crate) fn unseen(&self) -> StateSet {
-        if self.gaps.iter().any(|g| g.what.starts_with("bound_inactive")) {
+        if self.gaps.iter().any(|g| g.missing == Missing::BoundInactive) {
             StateSet::of(&[State::BoundInactive])
         } else {
             StateSet::EMPTY

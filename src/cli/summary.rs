@@ -17,11 +17,12 @@ use crate::cli::session::Session;
 use crate::cli::{config, doctor};
 use crate::collect::owners::Search;
 use crate::collect::plan::{self, Plan};
-use crate::collect::{Ahead, Families, Source};
+use crate::collect::{Ahead, Families};
 use crate::diagnose::Finding;
 use crate::model::column::Needs;
+use crate::model::gap::{CounterMismatch, Missing, WayOut, Why};
 use crate::model::sysctl::PORT_RANGE;
-use crate::model::{Gap, RowKind, State, StateSet};
+use crate::model::{Gap, RowKind, Source, State, StateSet};
 use crate::render::json::{self as out, Unseen};
 use crate::render::report;
 use crate::render::summary as screen;
@@ -127,7 +128,7 @@ fn count(session: &mut Session, census: &mut Census) -> anyhow::Result<bool> {
         return Ok(false);
     }
     let plan = counts_plan();
-    let mut why = String::new();
+    let mut mismatch = CounterMismatch::NoCurrEstab;
     // Connections come and go between the table and the counters; twice in a row is no coincidence.
     for _ in 0..3 {
         let mut counts = [Counts::default(); 2];
@@ -150,14 +151,10 @@ fn count(session: &mut Session, census: &mut Census) -> anyhow::Result<bool> {
                 session.gaps.extend(plan.passes.iter().flat_map(|p| session.live.gaps(&p.query)));
                 return Ok(true);
             }
-            Err(reason) => why = reason,
+            Err(reason) => mismatch = reason,
         }
     }
-    session.gaps.push(Gap::new(
-        "ESTABLISHED was counted row by row",
-        format!("the kernel's own counters disagree: {why}"),
-        "",
-    ));
+    session.gaps.push(Gap::new(Missing::EstablishedCounter, Why::Counters(mismatch), WayOut::None));
     Ok(false)
 }
 
@@ -165,11 +162,7 @@ fn count(session: &mut Session, census: &mut Census) -> anyhow::Result<bool> {
 fn findings(session: &mut Session, census: &Census, env: &Env) -> anyhow::Result<Vec<Finding>> {
     let total = census.all().total();
     if total > JUDGED_SOCKETS {
-        session.gaps.push(Gap::new(
-            "findings were not looked for",
-            format!("{total} sockets take longer to judge than to count"),
-            "run `tcpstate doctor`",
-        ));
+        session.gaps.push(Gap::new(Missing::Findings, Why::TooManySockets { sockets: total }, WayOut::RunDoctor));
         return Ok(Vec::new());
     }
     let thresholds = config::files(env)?.thresholds;

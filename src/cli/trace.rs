@@ -21,9 +21,10 @@ use crate::collect::names::SystemNames;
 use crate::collect::timewait::TimewaitLookup;
 use crate::filter::Expr;
 use crate::model::column::Row;
+use crate::model::gap::{Missing, Tracer, WayOut, Why};
 use crate::model::transition::{By, Transition};
 use crate::model::{Gap, Holder, NetnsId, OwnerStatus, OwnerTable, Process, Socket, State};
-use crate::render::{json as out, trace as lines};
+use crate::render::{gap as words, json as out, trace as lines};
 
 /// How long a wait for changes may last: a bound on how late losses are told.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -58,11 +59,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         changes
     } else {
         if place == Place::Host && args.common.netns.is_empty() {
-            gaps.push(Gap::new(
-                "network namespaces other than this one are not looked at",
-                "each is looked at by itself, and none was named",
-                "give --netns all, or --this-netns if this one is enough",
-            ));
+            gaps.push(Gap::new(Missing::OtherNetns, Why::NoneNamed, WayOut::AllNetns));
         }
         Changes::poll(session.live, interval)?
     };
@@ -151,10 +148,7 @@ fn traced(
     };
     let tracefs = || match place {
         Place::Host => Changes::tracefs(ring_bytes, args.life, filter.event_filter().as_deref()),
-        Place::Among(_) => {
-            let why = "the kernel's records do not tell network namespaces apart, and not all are wanted";
-            Err(Gap::new("no trace from tracefs", why, ""))
-        }
+        Place::Among(_) => Err(Gap::new(Missing::Trace(Some(Tracer::Tracefs)), Why::TracefsScope, WayOut::None)),
     };
     let sources: &[&dyn Fn() -> Result<Changes, Gap>] = match via {
         ViaArg::Auto => &[&bpf, &tracefs],
@@ -165,7 +159,7 @@ fn traced(
     for open in sources {
         match open() {
             Ok(changes) => return Ok(Some(changes)),
-            Err(gap) if via != ViaArg::Auto => bail!("{}: {}{}", gap.what, gap.why, hint(&gap)),
+            Err(gap) if via != ViaArg::Auto => bail!("{}", words::line(&gap)),
             Err(gap) => gaps.push(gap),
         }
     }
@@ -225,14 +219,9 @@ impl Trace<'_> {
     fn tell(&self, env: &mut Env, gaps: &[Gap]) -> anyhow::Result<()> {
         for gap in gaps {
             if self.json() {
-                let hint = if gap.hint.is_empty() { None } else { Some(&gap.hint) };
-                let mut map = Map::new();
-                map.insert("what".into(), json!(gap.what));
-                map.insert("why".into(), json!(gap.why));
-                map.insert("hint".into(), json!(hint));
-                out::line(&mut env.stdout, "gap", map)?;
+                out::line(&mut env.stdout, "gap", words::object(gap))?;
             } else {
-                writeln!(env.stderr, "note: {}: {}{}", gap.what, gap.why, hint(gap))?;
+                writeln!(env.stderr, "note: {}", words::line(gap))?;
             }
         }
         Ok(())
@@ -395,10 +384,6 @@ impl Trace<'_> {
         }
         Ok(())
     }
-}
-
-fn hint(gap: &Gap) -> String {
-    if gap.hint.is_empty() { String::new() } else { format!("; {}", gap.hint) }
 }
 
 /// `5`, `5s`, `500ms`, `1h`.

@@ -6,15 +6,21 @@
 use std::io;
 use std::time::Duration;
 
+use super::bpf;
 use super::bpf::trace::{Actor as BpfActor, Lost, Task, Tracer, TransitionRecord};
 use super::poll::Poll;
 use super::tracefs::Tracefs;
 use super::{Error, Live};
+use crate::model::gap::{Missing, Tracer as Source, WayOut, Why};
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{Gap, NetnsId};
 
 /// After a wake-up the records of this time are taken together: one wake-up a record costs more than the record.
 pub(super) const GATHER: Duration = Duration::from_millis(2);
+
+fn without_processes(why: &bpf::Unavailable) -> Gap {
+    Gap::new(Missing::TraceProcesses, Why::Error(why.to_string()), why.way_out())
+}
 
 /// What a trace is read from.
 pub enum Changes {
@@ -42,7 +48,7 @@ impl Changes {
     pub fn bpf_among(ring_bytes: usize, netns: &[u32]) -> Result<Changes, Gap> {
         match Tracer::open_among(ring_bytes, netns) {
             Ok(tracer) => Ok(Changes::Bpf(Box::new(tracer))),
-            Err(why) => Err(Gap::new("no trace from a BPF program", why.to_string(), why.hint())),
+            Err(why) => Err(Gap::new(Missing::Trace(Some(Source::Bpf)), Why::Error(why.to_string()), why.way_out())),
         }
     }
 
@@ -54,7 +60,9 @@ impl Changes {
     pub fn tracefs(ring_bytes: usize, ends: bool, filter: Option<&str>) -> Result<Changes, Gap> {
         match Tracefs::open(ring_bytes, ends, filter) {
             Ok(tracer) => Ok(Changes::Tracefs(Box::new(tracer))),
-            Err(why) => Err(Gap::new("no trace from tracefs", why.to_string(), why.hint())),
+            Err(why) => {
+                Err(Gap::new(Missing::Trace(Some(Source::Tracefs)), Why::Error(why.to_string()), why.way_out()))
+            }
         }
     }
 
@@ -80,22 +88,10 @@ impl Changes {
     #[must_use]
     pub fn gaps(&self) -> Vec<Gap> {
         match self {
-            Changes::Bpf(tracer) => tracer
-                .processes_unknown()
-                .map(|why| Gap::new("processes are not named", why.to_string(), why.hint()))
-                .into_iter()
-                .collect(),
+            Changes::Bpf(tracer) => tracer.processes_unknown().map(without_processes).into_iter().collect(),
             Changes::Tracefs(tracer) => {
-                let mut gaps = vec![Gap::new(
-                    "network namespaces are not told apart, nor cookies known of open sockets",
-                    "the kernel's tracepoint does not carry them",
-                    "use the BPF program",
-                )];
-                gaps.extend(
-                    tracer
-                        .processes_unknown()
-                        .map(|why| Gap::new("processes are not named", why.to_string(), why.hint())),
-                );
+                let mut gaps = vec![Gap::new(Missing::TraceNetns, Why::Tracepoint, WayOut::UseBpf)];
+                gaps.extend(tracer.processes_unknown().map(without_processes));
                 gaps
             }
             Changes::Poll(poll) => poll.gaps(),

@@ -15,11 +15,12 @@ pub struct Error {
     object: String,
     source: io::Error,
     hint: &'static str,
+    no_thread: bool,
 }
 
 impl Error {
     pub fn new(operation: &'static str, object: impl Into<String>, source: io::Error) -> Error {
-        Error { operation, object: object.into(), source, hint: "" }
+        Error { operation, object: object.into(), source, hint: "", no_thread: false }
     }
 
     #[must_use]
@@ -34,10 +35,17 @@ impl Error {
         reason(&self.source)
     }
 
-    /// What would help; empty when nothing is known to.
+    /// Marks it as the failure to start a thread.
     #[must_use]
-    pub fn way_out(&self) -> &'static str {
-        self.hint
+    pub fn no_thread(mut self) -> Error {
+        self.no_thread = true;
+        self
+    }
+
+    /// Whether no thread could be started.
+    #[must_use]
+    pub fn is_no_thread(&self) -> bool {
+        self.no_thread
     }
 
     /// Whether a right is missing.

@@ -31,14 +31,15 @@ use rustc_hash::FxHashSet;
 
 use crate::cores;
 use crate::model::counter::{Counters, SockStat};
+use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::sysctl::{PORT_RANGE, Sysctl};
-use crate::model::{Family, Gap, Inode, NetnsId, OwnerTable, Socket, State, StateSet};
+use crate::model::{Family, Gap, Inode, NetnsId, OwnerTable, Socket, Source, State, StateSet};
 use containers::Containers;
 pub use error::Error;
 use netlink::request::Walk;
 use netlink::{Attributes, Channel, Request};
 use netns::NetnsHandle;
-pub use owners::{Finder, OwnerRoute, OwnersVia};
+pub use owners::{Finder, OwnerRoute, OwnersVia, Route};
 use proc::{ProcRoot, net_tcp};
 
 /// Which source to use.
@@ -49,26 +50,6 @@ pub enum SourceChoice {
     Auto,
     Netlink,
     Proc,
-}
-
-/// Where the sockets of an answer came from (JSON: `source`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    Netlink,
-    Proc,
-    Capture,
-}
-
-impl Source {
-    /// The key that JSON prints.
-    #[must_use]
-    pub const fn key(self) -> &'static str {
-        match self {
-            Source::Netlink => "netlink",
-            Source::Proc => "proc",
-            Source::Capture => "capture",
-        }
-    }
 }
 
 /// Which families to report.
@@ -192,19 +173,19 @@ pub struct Live {
 
 /// Why `/proc` stands in for `sock_diag`, and what to do about it.
 struct Fallback {
-    why: String,
-    hint: &'static str,
+    error: String,
+    way_out: WayOut,
 }
 
 impl Fallback {
     fn new(error: &Error) -> Fallback {
         // EAFNOSUPPORT is what a unit with RestrictAddressFamilies= gets, EPERM what a container's seccomp profile gives.
-        let hint = if error.is_permission() || error.is_unsupported_family() {
-            "allow the address family AF_NETLINK in the sandbox that this program runs in"
+        let way_out = if error.is_permission() || error.is_unsupported_family() {
+            WayOut::AllowNetlink
         } else {
-            "load the kernel modules inet_diag and tcp_diag"
+            WayOut::LoadInetDiag
         };
-        Fallback { why: error.to_string(), hint }
+        Fallback { error: error.to_string(), way_out }
     }
 }
 
@@ -471,31 +452,23 @@ impl Live {
     #[must_use]
     pub fn gaps(&self, query: &Query) -> Vec<Gap> {
         let mut gaps = self.netns_gaps.clone();
-        if let Some(why) = &self.fallback {
-            gaps.push(Gap::new("sockets were read from /proc/net/tcp", why.why.clone(), why.hint));
+        if let Some(Fallback { error, way_out }) = &self.fallback {
+            gaps.push(Gap::new(Missing::SockDiag, Why::Error(error.clone()), *way_out));
         }
         let bound = query.states.contains(State::BoundInactive);
         if self.source() == Source::Proc {
-            if !query.attributes.names().is_empty() {
-                gaps.push(Gap::new(
-                    format!("{} of any socket", query.attributes.names().join(", ")),
-                    "/proc/net/tcp does not carry it",
-                    "use `--source netlink`",
-                ));
+            let attributes = query.attributes.list();
+            if !attributes.is_empty() {
+                let way_out = WayOut::SourceNetlink { since: None };
+                gaps.push(Gap::new(Missing::Attributes(attributes), Why::ProcNetTcp, way_out));
             }
             if bound {
-                gaps.push(Gap::new(
-                    "bound_inactive sockets were not counted",
-                    "/proc/net/tcp does not list them",
-                    "use `--source netlink` on Linux 6.8 or later",
-                ));
+                let way_out = WayOut::SourceNetlink { since: Some(BOUND_INACTIVE_SINCE) };
+                gaps.push(Gap::new(Missing::BoundInactive, Why::ProcNetTcp, way_out));
             }
         } else if bound && self.host.version() < BOUND_INACTIVE_SINCE {
-            gaps.push(Gap::new(
-                "bound_inactive sockets were not counted",
-                format!("kernel {} does not list them", self.host.kernel),
-                "Linux 6.8 and later do",
-            ));
+            let why = Why::KernelTooOld { release: self.host.kernel.clone() };
+            gaps.push(Gap::new(Missing::BoundInactive, why, WayOut::Kernel { since: BOUND_INACTIVE_SINCE }));
         }
         gaps
     }
@@ -503,13 +476,8 @@ impl Live {
     /// What every row of this source lacks.
     #[must_use]
     pub fn lacks(&self) -> Option<Gap> {
-        (self.source() == Source::Proc).then(|| {
-            Gap::new(
-                "backlog limit, cookie, interface, mark, cgroup and shutdown of any socket",
-                "/proc/net/tcp does not carry it",
-                "use `--source netlink`",
-            )
-        })
+        let way_out = WayOut::SourceNetlink { since: None };
+        (self.source() == Source::Proc).then(|| Gap::new(Missing::SockDiagFields, Why::ProcNetTcp, way_out))
     }
 
     /// Pushes every socket that matches into the sink, and says what is missing.
@@ -528,11 +496,10 @@ impl Live {
                 Ok(false) => given = true,
                 // Whoever asked can ask otherwise as long as nothing was given; later it would come twice.
                 Err(e) if !given => return Err(e),
-                Err(e) => gaps.push(Gap::new(
-                    format!("sockets of the network namespace {}", self.spaces[place].space.label()),
-                    e.to_string(),
-                    "",
-                )),
+                Err(e) => {
+                    let netns = self.spaces[place].space.label();
+                    gaps.push(Gap::new(Missing::NetnsSockets { netns }, Why::Error(e.to_string()), WayOut::None));
+                }
             }
         }
         Ok(())
@@ -609,12 +576,8 @@ impl Live {
                 other => other?,
             };
             if let Some(why) = report.incomplete {
-                let of = if self.spaces.len() > 1 {
-                    format!(" of the network namespace {}", self.spaces[place].space.label())
-                } else {
-                    String::new()
-                };
-                gaps.push(Gap::new(format!("the list of sockets{of} is incomplete"), why, "run it again"));
+                let netns = (self.spaces.len() > 1).then(|| self.spaces[place].space.label());
+                gaps.push(Gap::new(Missing::Rows { netns }, Why::Dump(why), WayOut::RunAgain));
             }
             if report.stopped {
                 // What was asked for is still on its way in this channel; the next question opens another.
@@ -679,10 +642,11 @@ impl Live {
                 Ok(table) => table,
             };
             if table.unreadable_lines > 0 {
+                let missing = table.unreadable_lines;
                 gaps.push(Gap::new(
-                    format!("{} of {} lines are missing", table.unreadable_lines, table.rows + table.unreadable_lines),
-                    format!("{} is cut or not in the format of the kernel", path.display()),
-                    "",
+                    Missing::Lines { missing, of: table.rows + missing },
+                    Why::Malformed { path: path.display().to_string() },
+                    WayOut::None,
                 ));
             }
             if table.stopped {
@@ -749,7 +713,8 @@ impl Live {
             }
             ControlFlow::Continue(())
         })?;
-        if !unheld.is_empty() && table.unreadable == 0 && self.owner_route.as_ref().is_some_and(|r| r.via == "bpf") {
+        if !unheld.is_empty() && table.unreadable == 0 && self.owner_route.as_ref().is_some_and(|r| r.via == Route::Bpf)
+        {
             // What the one pass did not show may belong to a process that is closed to us: a few systems hide one.
             (table.unreadable, table.unlisted) = proc::owners::unreadable(&self.root)?;
         }

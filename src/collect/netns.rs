@@ -19,6 +19,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::collect::error::{self, Error};
 use crate::collect::proc::{ProcRoot, counters};
 use crate::cores;
+use crate::model::gap::{Capability, Missing, WayOut, Why};
 use crate::model::{Gap, NetnsId};
 
 /// Where `ip netns` keeps names; the second is a link to the first on most systems.
@@ -75,9 +76,9 @@ impl NetnsHandle {
             }),
             Ok(Err(_)) => Err(fail(io::Error::other("the thread inside was lost"))),
             // This thread stays where it is: the way back takes a right that it may not have.
-            Err(e) => {
-                Err(fail(io::Error::other(format!("cannot start a thread: {}", error::reason(&e)))).hint(NO_THREAD))
-            }
+            Err(e) => Err(fail(io::Error::other(format!("cannot start a thread: {}", error::reason(&e))))
+                .hint(NO_THREAD)
+                .no_thread()),
         }
     }
 
@@ -184,19 +185,19 @@ fn all<T: Send>(root: &ProcRoot, own: Option<NetnsId>, look: &(dyn Fn() -> T + S
     let Search { closed, broken, .. } = search;
     if closed > 0 {
         found.gaps.push(Gap::new(
-            format!("the network namespaces of {closed} {}", if closed == 1 { "process" } else { "processes" }),
-            "no permission to look into them (CAP_SYS_PTRACE)",
-            "run as root",
+            Missing::ProcessNetns { processes: closed },
+            Why::Capability(Capability::SysPtrace),
+            WayOut::Root,
         ));
     }
     if let Some(why) = broken {
-        found.gaps.push(Gap::new("some network namespaces", why, "raise the limit of open files (ulimit -n)"));
+        found.gaps.push(Gap::new(Missing::SomeNetns, Why::Error(why), WayOut::RaiseOpenFiles));
     }
     if !deep {
         found.gaps.push(Gap::new(
-            "network namespaces that only a descriptor holds were not looked for",
-            format!("more than {FILES_SEARCHED} files are open on this host"),
-            "name one by its path: --netns /proc/PID/fd/N",
+            Missing::NetnsHeldByFd,
+            Why::TooManyOpenFiles { limit: FILES_SEARCHED },
+            WayOut::NetnsByPath,
         ));
     }
     let mut refused = Vec::new();
@@ -215,23 +216,14 @@ fn all<T: Send>(root: &ProcRoot, own: Option<NetnsId>, look: &(dyn Fn() -> T + S
     }
     found.refused = u32::try_from(refused.len()).unwrap_or(u32::MAX);
     if let Some(failure) = failure {
-        let (why, hint) = if failure.is_permission() {
-            let why = failure.why();
-            (format!("entering takes CAP_SYS_ADMIN in the user namespace that owns them: {why}"), "run as root")
+        let error = failure.why();
+        let (why, way_out) = if failure.is_permission() {
+            (Why::EnterRefused { error }, WayOut::Root)
         } else {
-            (failure.why(), failure.way_out())
+            (Why::Error(error), if failure.is_no_thread() { WayOut::MoreThreads } else { WayOut::None })
         };
-        let count = refused.len();
         refused.truncate(5);
-        found.gaps.push(Gap::new(
-            format!(
-                "{count} network {} not looked into ({})",
-                if count == 1 { "namespace was" } else { "namespaces were" },
-                refused.join(", ")
-            ),
-            why,
-            hint,
-        ));
+        found.gaps.push(Gap::new(Missing::ClosedNetns { count: found.refused, names: refused }, why, way_out));
     }
     Ok(found)
 }

@@ -26,11 +26,27 @@ pub enum OwnersVia {
     Bpf,
 }
 
-/// How the owners were found, for `--explain-plan`.
+/// How owners were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    Bpf,
+    Proc,
+}
+
+impl Route {
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Route::Bpf => "bpf",
+            Route::Proc => "proc",
+        }
+    }
+}
+
+/// How the owners were found, and why so, for `--explain-plan`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerRoute {
-    /// `bpf` or `proc`.
-    pub via: &'static str,
+    pub via: Route,
     pub why: String,
 }
 
@@ -126,12 +142,11 @@ impl Finder {
                     } else {
                         format!("{} open files on the host", files.unwrap_or(0))
                     };
-                    return Ok((table, OwnerRoute { via: "bpf", why }));
+                    return Ok((table, OwnerRoute { via: Route::Bpf, why }));
                 }
                 Err(why) if via == OwnersVia::Bpf => {
-                    return Err(
-                        Error::new("find owners by BPF", "", io::Error::other(why.to_string())).hint(why.hint())
-                    );
+                    return Err(Error::new("find owners by BPF", "", io::Error::other(why.to_string()))
+                        .hint("use `--owners-via proc` to read /proc/PID/fd instead"));
                 }
                 Err(why) => format!("no BPF: {why}"),
             },
@@ -143,7 +158,7 @@ impl Finder {
         }
         let mut table = table.finish(walked.unreadable);
         table.unlisted = walked.unlisted;
-        Ok((table, OwnerRoute { via: "proc", why: why_not }))
+        Ok((table, OwnerRoute { via: Route::Proc, why: why_not }))
     }
 
     /// The same in one BPF pass, or why it cannot be had.

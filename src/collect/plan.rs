@@ -10,9 +10,10 @@
 use std::fmt::Write;
 
 use crate::collect::netlink::Attributes;
-use crate::collect::{Ahead, Families, OwnerRoute, Query, Source};
+use crate::collect::{Ahead, Families, OwnerRoute, Query};
 use crate::model::column::Needs;
-use crate::model::{State, StateSet};
+use crate::model::gap::Attribute;
+use crate::model::{Source, State, StateSet};
 
 /// The questions of one command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,7 +120,7 @@ pub fn explain(
             (Families::Both, true) => "two walks: this kernel refused one for both families",
             (Families::Only(family), _) => family.key(),
         };
-        let names = query.attributes.names();
+        let names: Vec<&str> = query.attributes.list().into_iter().map(Attribute::name).collect();
         let _ = writeln!(
             text,
             "pass {}: {} | states {} (mask {:#06x}) | {walk} | attributes {} | bytecode {} bytes",
@@ -151,7 +152,7 @@ pub fn explain(
     let _ = writeln!(text, "left for user space: {}", residual.unwrap_or("nothing"));
     match owners {
         Some(route) => {
-            let _ = writeln!(text, "owners: {} ({})", route.via, route.why);
+            let _ = writeln!(text, "owners: {} ({})", route.via.key(), route.why);
         }
         None => text.push_str("owners: not asked for\n"),
     }

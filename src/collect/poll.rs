@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::changes::monotonic_ns;
 use super::netlink::destroyed::{DestroyEvent, Farewells};
 use super::{Error, Live, Query};
+use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::transition::{Traffic, Transition};
 use crate::model::{Endpoint, Family, Gap, NetnsId, RowKind, Socket, State, StateSet};
 
@@ -98,9 +99,9 @@ impl Poll {
     #[must_use]
     pub fn gaps(&self) -> Vec<Gap> {
         let mut gaps = vec![Gap::new(
-            "changes between two looks, and processes, are not seen",
-            format!("the sockets are looked at every {} ms", self.interval.as_millis()),
-            "run as root, for the BPF program; or give a shorter --interval",
+            Missing::ChangesBetweenSamples,
+            Why::Sampled { interval_ms: self.interval.as_millis() },
+            WayOut::BpfOrInterval,
         )];
         gaps.extend(self.live.gaps(&Query::states(StateSet::ALL)));
         gaps.extend(self.live.lacks());
@@ -160,9 +161,9 @@ impl Poll {
         let missed: u64 = self.farewells.iter().filter_map(Farewells::lost).sum();
         if missed > self.missed {
             self.troubles.push(Gap::new(
-                format!("the end of {} sockets was not heard", missed - self.missed),
-                "the kernel had no room for it",
-                "give a shorter --interval",
+                Missing::DestroyEvents { lost: missed - self.missed },
+                Why::BufferFull,
+                WayOut::ShorterInterval,
             ));
             self.missed = missed;
         }

@@ -15,6 +15,7 @@ use crate::collect::owners::Search;
 use crate::collect::proc::{counters, parts, processes};
 use crate::collect::{Ahead, Live, Query};
 use crate::cores;
+use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::snapshot::ProcessFacts;
 use crate::model::{Gap, Info, Inode, Snapshot, Socket, State, StateSet, TcpInfo};
 
@@ -70,8 +71,8 @@ impl Live {
             match read {
                 Err(e) if self.spaces.len() == 1 => return Err(e),
                 Err(e) => {
-                    let what = format!("sockets of the network namespace {label}");
-                    snapshot.gaps.push(Gap::new(what, e.to_string(), ""));
+                    let missing = Missing::NetnsSockets { netns: label };
+                    snapshot.gaps.push(Gap::new(missing, Why::Error(e.to_string()), WayOut::None));
                 }
                 Ok(_) => {}
             }
@@ -84,7 +85,7 @@ impl Live {
         snapshot.netns_not_scanned = self.netns_not_scanned();
         snapshot.system = counters::system(self.root());
         snapshot.gaps.extend(self.gaps(&query));
-        snapshot.source = self.source().key().into();
+        snapshot.source = self.source();
         if let Some(owners) = owners {
             let (owners, route) = owners.finish()?;
             snapshot.owners = owners;
@@ -180,17 +181,13 @@ impl Live {
             inspected.insert(pid, ProcessFacts { inspection, is_go, ..facts.clone() });
         }
         if refused > 0 {
-            gaps.push(Gap::new(
-                format!("what {refused} of the named processes do with their sockets"),
-                "no permission to look into them, or they are gone",
-                "run as root, or with CAP_SYS_PTRACE",
-            ));
+            gaps.push(Gap::new(Missing::Inspection { processes: refused }, Why::ExitedOrRefused, WayOut::PTRACE));
         }
         if left_out > 0 {
             gaps.push(Gap::new(
-                format!("what {left_out} of the named processes do with their sockets"),
-                format!("they have too many descriptors to be read in passing (limit {DESCRIPTORS_INSPECTED})"),
-                "name one rule with --rule, or look into /proc/PID/fdinfo of their epoll descriptors",
+                Missing::Inspection { processes: left_out },
+                Why::TooManyDescriptors { limit: DESCRIPTORS_INSPECTED },
+                WayOut::OneRule,
             ));
         }
         inspected

@@ -1,39 +1,357 @@
-//! What could not be seen, why, and what would help.
+//! What an answer lacks, why, and what would help: as facts.
 //!
-//! Comes in: the three sentences. Goes out: a value that travels with the data to the user. Never here: deciding
-//! whether a gap matters.
+//! Code decides by these types; `render::gap` is the only place that puts them into words. A string in here comes from
+//! elsewhere: a name, a path, a kernel release, the text of an error.
 
-use std::borrow::Cow;
-use std::fmt;
+use crate::model::owner::Unlisted;
 
 /// Something that the answer lacks. A gap is data, not an error: it is printed with the result, and `--strict` turns
 /// it into a failure.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gap {
-    /// What is missing or incomplete: `owners known for 412 of 431 sockets`.
-    pub what: Cow<'static, str>,
-    /// Why: `no permission to read the descriptors of 19 processes`.
-    pub why: Cow<'static, str>,
-    /// The way out: `run as root, or with CAP_SYS_PTRACE`. Empty when there is none.
-    pub hint: Cow<'static, str>,
+    pub missing: Missing,
+    pub why: Why,
+    pub way_out: WayOut,
 }
 
 impl Gap {
-    pub fn new(
-        what: impl Into<Cow<'static, str>>,
-        why: impl Into<Cow<'static, str>>,
-        hint: impl Into<Cow<'static, str>>,
-    ) -> Gap {
-        Gap { what: what.into(), why: why.into(), hint: hint.into() }
+    #[must_use]
+    pub const fn new(missing: Missing, why: Why, way_out: WayOut) -> Gap {
+        Gap { missing, why, way_out }
     }
 }
 
-impl fmt::Display for Gap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.why)?;
-        if !self.hint.is_empty() {
-            write!(f, "; {}", self.hint)?;
+/// What is missing or incomplete.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Missing {
+    /// `sock_diag`: `/proc/net/tcp` was read in its place.
+    SockDiag,
+    /// These attributes, for every socket.
+    Attributes(Vec<Attribute>),
+    /// What only `sock_diag` reports of every socket, asked or not: cookie, backlog limit, mark.
+    SockDiagFields,
+    /// Sockets that are bound, and neither listen nor connect.
+    BoundInactive,
+    /// Every socket of one network namespace.
+    NetnsSockets { netns: String },
+    /// Some rows of a dump; `netns` is set when there are several namespaces.
+    Rows { netns: Option<String> },
+    /// Lines of a table in `/proc`.
+    Lines { missing: u64, of: u64 },
+    /// Owners of sockets.
+    Owners { known: u64, of: u64 },
+    /// Owners of sockets that are new since the last scan of processes.
+    NewOwners { sockets: u64 },
+    /// What processes named in findings do with their sockets.
+    Inspection { processes: u32 },
+    /// `SO_MARK`, which the filter tests.
+    Marks,
+    /// Which network namespaces these processes are in.
+    ProcessNetns { processes: u32 },
+    /// Network namespaces, how many is not known.
+    SomeNetns,
+    /// Network namespaces that only a descriptor keeps.
+    NetnsHeldByFd,
+    /// Network namespaces that exist and were not read; the first few by name.
+    ClosedNetns { count: u32, names: Vec<String> },
+    /// Network namespaces other than this one, in a trace.
+    OtherNetns,
+    /// A trace from this tracer; `None`: from any.
+    Trace(Option<Tracer>),
+    /// Changes between two samples, and who made any change.
+    ChangesBetweenSamples,
+    /// Destroy events of sockets.
+    DestroyEvents { lost: u64 },
+    /// Processes in a trace.
+    TraceProcesses,
+    /// Network namespaces in a trace, and cookies of sockets that are open.
+    TraceNetns,
+    /// State changes in a trace.
+    TracedChanges { lost: u64 },
+    /// Who closed connections; `None`: how many is not known.
+    Closers { connections: Option<u64> },
+    /// The rest of a trace.
+    TraceEnd,
+    /// Changes of sockets that are not followed: one in `scale` is.
+    Unfollowed { scale: u64 },
+    /// Single changes, which are only counted.
+    ListedChanges { count: u64 },
+    /// Findings: the rules did not run.
+    Findings,
+    /// The kernel's own count of ESTABLISHED.
+    EstablishedCounter,
+}
+
+impl Missing {
+    /// Every key, for the schema.
+    pub const KEYS: [&'static str; 28] = [
+        "sock_diag",
+        "attributes",
+        "sock_diag_fields",
+        "bound_inactive",
+        "netns_sockets",
+        "rows",
+        "lines",
+        "owners",
+        "new_owners",
+        "inspection",
+        "marks",
+        "process_netns",
+        "some_netns",
+        "netns_held_by_fd",
+        "closed_netns",
+        "other_netns",
+        "trace",
+        "changes_between_samples",
+        "destroy_events",
+        "trace_processes",
+        "trace_netns",
+        "traced_changes",
+        "closers",
+        "trace_end",
+        "unfollowed",
+        "listed_changes",
+        "findings",
+        "established_counter",
+    ];
+
+    /// The key that JSON prints. It stays the same when the words change.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Missing::SockDiag => "sock_diag",
+            Missing::Attributes(_) => "attributes",
+            Missing::SockDiagFields => "sock_diag_fields",
+            Missing::BoundInactive => "bound_inactive",
+            Missing::NetnsSockets { .. } => "netns_sockets",
+            Missing::Rows { .. } => "rows",
+            Missing::Lines { .. } => "lines",
+            Missing::Owners { .. } => "owners",
+            Missing::NewOwners { .. } => "new_owners",
+            Missing::Inspection { .. } => "inspection",
+            Missing::Marks => "marks",
+            Missing::ProcessNetns { .. } => "process_netns",
+            Missing::SomeNetns => "some_netns",
+            Missing::NetnsHeldByFd => "netns_held_by_fd",
+            Missing::ClosedNetns { .. } => "closed_netns",
+            Missing::OtherNetns => "other_netns",
+            Missing::Trace(_) => "trace",
+            Missing::ChangesBetweenSamples => "changes_between_samples",
+            Missing::DestroyEvents { .. } => "destroy_events",
+            Missing::TraceProcesses => "trace_processes",
+            Missing::TraceNetns => "trace_netns",
+            Missing::TracedChanges { .. } => "traced_changes",
+            Missing::Closers { .. } => "closers",
+            Missing::TraceEnd => "trace_end",
+            Missing::Unfollowed { .. } => "unfollowed",
+            Missing::ListedChanges { .. } => "listed_changes",
+            Missing::Findings => "findings",
+            Missing::EstablishedCounter => "established_counter",
         }
-        Ok(())
     }
+}
+
+/// An attribute of a socket that has to be requested (`INET_DIAG_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Attribute {
+    TcpInfo,
+    Congestion,
+    Tos,
+    SkMemInfo,
+}
+
+impl Attribute {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Attribute::TcpInfo => "tcp_info",
+            Attribute::Congestion => "congestion",
+            Attribute::Tos => "tos",
+            Attribute::SkMemInfo => "skmeminfo",
+        }
+    }
+}
+
+/// What records every state change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tracer {
+    Bpf,
+    Tracefs,
+}
+
+/// Why it is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// An operation failed: the text of its error.
+    Error(String),
+    /// `/proc/net/tcp` does not have it.
+    ProcNetTcp,
+    /// This release of the kernel does not report it.
+    KernelTooOld { release: String },
+    /// The kernel shows it only to whoever has this capability.
+    Capability(Capability),
+    /// Descriptors of processes could not be read, or processes are not listed.
+    Descriptors { refused: u32, as_root: bool, unlisted: Option<Unlisted> },
+    /// Sockets opened or closed during the scan of processes.
+    Raced { sockets: u64 },
+    /// Finding owners takes this long, so it is not done at every sample.
+    ScanCost { ms: u128 },
+    /// The processes have exited, or may not be read.
+    ExitedOrRefused,
+    /// The processes have more descriptors than one run reads.
+    TooManyDescriptors { limit: u64 },
+    /// More files are open on the host than a search reads.
+    TooManyOpenFiles { limit: u64 },
+    /// A namespace may not be entered: the last error.
+    EnterRefused { error: String },
+    /// No thread could be started: the error of the system.
+    NoThread { error: String },
+    /// A dump is incomplete.
+    Dump(Incomplete),
+    /// A file is truncated, or not in the format of the kernel.
+    Malformed { path: String },
+    /// Polling reads the namespaces that are named, and none was.
+    NoneNamed,
+    /// Sockets are sampled this often.
+    Sampled { interval_ms: u128 },
+    /// The kernel's buffer was full.
+    BufferFull,
+    /// The kernel's tracepoint does not carry it.
+    Tracepoint,
+    /// Records of tracefs do not tell namespaces apart, and only some are wanted.
+    TracefsScope,
+    /// The inode of the network namespace is not known.
+    NetnsUnknown,
+    /// State changes were lost.
+    ChangesLost { lost: u64 },
+    /// More changes in one interval than are kept.
+    TooManyChanges,
+    /// More changes a second than this cost too much.
+    TraceCost { per_second: u64 },
+    /// More sockets than are followed.
+    TrackLimit,
+    /// The rules would take too long over that many sockets.
+    TooManySockets { sockets: u64 },
+    /// The kernel's counters do not confirm each other.
+    Counters(CounterMismatch),
+}
+
+/// A capability (`include/uapi/linux/capability.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Capability {
+    NetAdmin,
+    SysPtrace,
+    DacReadSearch,
+    Bpf,
+    Perfmon,
+}
+
+impl Capability {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Capability::NetAdmin => "CAP_NET_ADMIN",
+            Capability::SysPtrace => "CAP_SYS_PTRACE",
+            Capability::DacReadSearch => "CAP_DAC_READ_SEARCH",
+            Capability::Bpf => "CAP_BPF",
+            Capability::Perfmon => "CAP_PERFMON",
+        }
+    }
+}
+
+/// Why rows of a dump may be missing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Incomplete {
+    /// The table changed while it was read: `NLM_F_DUMP_INTR`.
+    Interrupted,
+    /// The stream ended without `NLMSG_DONE`.
+    NoDone,
+    /// The kernel ended the dump with an error.
+    Failed(String),
+    /// A datagram was larger than the buffer.
+    Truncated { bytes: usize, room: usize },
+    /// A message is longer than its datagram.
+    LongMessage,
+    /// A datagram ends inside a message header.
+    CutHeader,
+    /// A row could not be decoded: the error of the decoder.
+    Undecoded(String),
+}
+
+/// Where `CurrEstab` and `sockstat` do not confirm each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CounterMismatch {
+    NoCurrEstab,
+    NoSockstat,
+    /// `sockstat` counts fewer sockets than the table has.
+    SockstatTooLow,
+    /// ESTABLISHED by `sockstat`, and `CurrEstab` with these in CLOSE_WAIT.
+    Differ {
+        sockstat: u64,
+        curr_estab: u64,
+        close_wait: u64,
+    },
+}
+
+/// What would help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WayOut {
+    /// Nothing that is known.
+    None,
+    Root,
+    /// Root in the initial user namespace.
+    HostRoot,
+    /// Root, or all of these.
+    RootOr(&'static [Capability]),
+    MountProc,
+    /// Out of `hidepid=`.
+    SeeHiddenProcesses,
+    /// The host's `/proc`, or its PID namespace.
+    HostProc,
+    /// The host's PID namespace alone.
+    HostPidNamespace,
+    /// `--source netlink`, on this version of the kernel or a later one.
+    SourceNetlink {
+        since: Option<(u32, u32)>,
+    },
+    Kernel {
+        since: (u32, u32),
+    },
+    NewerKernel,
+    /// BTF: `/sys`, or `CONFIG_DEBUG_INFO_BTF`.
+    KernelTypes,
+    /// `CONFIG_EVENT_TRACING`.
+    EventTracing,
+    /// A sandbox that permits AF_NETLINK.
+    AllowNetlink,
+    LoadInetDiag,
+    RunAgain,
+    RaiseOpenFiles,
+    /// A higher limit of threads.
+    MoreThreads,
+    /// `--netns /proc/PID/fd/N`.
+    NetnsByPath,
+    /// `--netns all`, or `--this-netns`.
+    AllNetns,
+    UseBpf,
+    /// BPF, or a shorter `--interval`.
+    BpfOrInterval,
+    ShorterInterval,
+    /// A shorter interval, or a filter.
+    IntervalOrFilter,
+    /// A higher `--track`, or a filter.
+    TrackOrFilter,
+    RunDoctor,
+    /// `--rule`, or a look by hand.
+    OneRule,
+    /// `--trace`.
+    InsistOnTrace,
+}
+
+impl WayOut {
+    /// Root, or what reads descriptors of any process.
+    pub const READ_DESCRIPTORS: WayOut = WayOut::RootOr(&[Capability::SysPtrace, Capability::DacReadSearch]);
+    pub const PTRACE: WayOut = WayOut::RootOr(&[Capability::SysPtrace]);
+    pub const NET_ADMIN: WayOut = WayOut::RootOr(&[Capability::NetAdmin]);
+    pub const BPF: WayOut = WayOut::RootOr(&[Capability::Bpf, Capability::Perfmon]);
 }

@@ -126,7 +126,7 @@ impl OwnerStatus {
 }
 
 /// Why processes may exist of which the process list says nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unlisted {
     /// There is no process list.
     NoProc,

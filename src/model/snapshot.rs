@@ -1,4 +1,4 @@
-//! Everything known at one moment: what the rules judge, what a capture stores.
+//! Everything known at one moment: what the rules judge.
 //!
 //! Comes in: what `collect` read. Goes out: facts, each `None` or absent when it could not be read. Never here: rates,
 //! ages of anything but a row, judgement; those come from one or two snapshots and are computed, not stored.
@@ -11,6 +11,7 @@ use crate::model::gap::Gap;
 use crate::model::id::{Inode, NetnsId};
 use crate::model::owner::{Holder, OwnerTable};
 use crate::model::socket::Socket;
+use crate::model::source::Source;
 use crate::model::sysctl::{PORT_RANGE, Sysctl, Sysctls};
 
 /// One look at one host.
@@ -22,7 +23,7 @@ pub struct Snapshot {
     pub monotonic_ms: u64,
     pub host: String,
     pub kernel: String,
-    pub source: String,
+    pub source: Source,
     /// Every namespace that was scanned; rows refer to them by inode.
     pub netns: Vec<Netns>,
     pub sockets: Vec<Socket>,

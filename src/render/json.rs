@@ -17,6 +17,7 @@ use crate::aggregate::{Census, Counts, Grouping, KeyValue};
 use crate::diagnose::{Diagnosis, Evidence, Finding};
 use crate::model::column::Names;
 use crate::model::{Endpoint, Family, Gap, NetnsId, OwnerTable, State, StateSet};
+use crate::render::gap;
 
 /// The schema of every document.
 pub const SCHEMA: &str = "tcpstate/1";
@@ -31,7 +32,7 @@ pub struct Head {
     pub taken_at: String,
     pub host: String,
     pub kernel: String,
-    /// `netlink`, `proc` or `capture`.
+    /// `netlink` or `proc`; of a trace `bpf`, `tracefs` too.
     pub source: &'static str,
     /// Inode of the network namespace that was read.
     pub netns: Option<u64>,
@@ -40,9 +41,7 @@ pub struct Head {
 /// The gaps as JSON.
 #[must_use]
 pub fn gaps(gaps: &[Gap]) -> Json {
-    gaps.iter()
-        .map(|g| json!({ "what": g.what, "why": g.why, "hint": if g.hint.is_empty() { Json::Null } else { json!(g.hint) } }))
-        .collect()
+    gaps.iter().map(gap::object).collect()
 }
 
 /// Counts per state, every state present; `null` for those that this source cannot see.

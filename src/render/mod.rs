@@ -5,6 +5,7 @@
 
 pub mod csv;
 pub mod explain;
+pub mod gap;
 pub mod json;
 pub mod report;
 pub mod rows;

@@ -6,7 +6,8 @@
 use serde_json::{Map, Value as Json, json};
 
 use crate::diagnose::Severity;
-use crate::model::{OwnerStatus, State, TcpInfo};
+use crate::model::gap::Missing;
+use crate::model::{OwnerStatus, Source, State, TcpInfo};
 
 mod trace;
 
@@ -96,7 +97,7 @@ fn head(command: &str) -> Vec<(&'static str, Json)> {
         ("taken_at", json!({ "type": "string", "format": "date-time" })),
         ("host", json!({ "type": "string" })),
         ("kernel", json!({ "type": "string" })),
-        ("source", json!({ "enum": ["netlink", "proc", "capture"] })),
+        ("source", source()),
         ("netns", nullable("integer")),
     ]
 }
@@ -213,8 +214,18 @@ fn line(kind: &str, fields: Vec<(&'static str, Json)>, optional: &[&str]) -> Jso
     object(all, optional)
 }
 
-fn gap() -> Vec<(&'static str, Json)> {
-    vec![("what", json!({ "type": "string" })), ("why", json!({ "type": "string" })), ("hint", nullable("string"))]
+/// Where sockets are read.
+pub(crate) fn source() -> Json {
+    json!({ "enum": Source::ALL.map(Source::key) })
+}
+
+pub(crate) fn gap() -> Vec<(&'static str, Json)> {
+    vec![
+        ("missing", json!({ "enum": Missing::KEYS })),
+        ("what", json!({ "type": "string" })),
+        ("why", json!({ "type": "string" })),
+        ("hint", nullable("string")),
+    ]
 }
 
 fn group() -> Json {

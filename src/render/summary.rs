@@ -11,7 +11,7 @@ use crate::aggregate::{Census, Counts, Group, Grouping, Key, KeyValue};
 use crate::model::column::Names;
 use crate::model::{Family, Gap, OwnerTable, State, StateSet};
 use crate::render::style::{self, Style};
-use crate::render::{json::Unseen, sanitize, table};
+use crate::render::{gap, json::Unseen, sanitize, table};
 
 /// What a summary says besides its counts.
 pub struct Header<'a> {
@@ -131,7 +131,7 @@ pub fn write_groups(
 /// Appends what could not be seen.
 pub fn write_gaps(out: &mut String, gaps: &[Gap], style: Style) {
     for gap in gaps {
-        let text = format!("not seen: {}", sanitize::clean(&gap.to_string()));
+        let text = format!("note: {}", sanitize::clean(&gap::line(gap)));
         wrap(out, &text, style.width.unwrap_or(usize::MAX), style);
     }
 }

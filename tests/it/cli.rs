@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value as Json;
+use tcpstate::model::gap::{Missing, WayOut, Why};
 use tcpstate::model::state::State;
+use tcpstate::render::gap;
 
 use crate::harness::helper::Helper;
 use crate::harness::{Netns, finish, in_netns, kernel_at_least, pty, skip};
@@ -36,10 +38,12 @@ fn another_user_gets_rows_and_one_gap() {
             let output = finish(&mut run);
             assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command}");
             let document = product::document(&output);
-            let about_owners: Vec<String> =
-                product::gaps(&document).into_iter().filter(|g| g.starts_with("owners known for 0 of")).collect();
-            assert_eq!(about_owners.len(), 1, "{command}: {}", document["gaps"]);
-            assert!(about_owners[0].contains(&format!("of {held} sockets: no permission to read")), "{about_owners:?}");
+            let gaps = document["gaps"].as_array().expect("gaps");
+            let about_owners: Vec<&Json> = gaps.iter().filter(|g| g["missing"] == "owners").collect();
+            let what = gap::what(&Missing::Owners { known: 0, of: held as u64 });
+            assert_eq!(about_owners.iter().map(|g| &g["what"]).collect::<Vec<_>>(), [&what], "{command}: {gaps:?}");
+            let hint = gap::hint(WayOut::READ_DESCRIPTORS);
+            assert_eq!(about_owners[0]["hint"].as_str(), hint.as_deref(), "{command}");
             if command == "doctor" {
                 continue;
             }
@@ -82,10 +86,10 @@ fn another_user_gets_rows_and_one_gap() {
         // Marks are told to the administrator only: that nothing matches is said to be no answer.
         for filter in ["fwmark = 1", "not mark = 1", "mark = 1 or recv-q > 1000000"] {
             let (mut run, _binary) = product::with_user(ns, 65534, &["list", "--json", filter]);
-            let gaps = product::gaps(&product::document(&finish(&mut run)));
-            assert!(gaps.iter().any(|g| g.starts_with("marks, which the filter asks for")), "{filter}: {gaps:?}");
-            let gaps = product::gaps(&product::json(ns, &["list", "--json", filter]));
-            assert!(!gaps.iter().any(|g| g.starts_with("marks")), "{filter}: {gaps:?}");
+            let document = product::document(&finish(&mut run));
+            assert!(product::missing(&document).contains(&"marks"), "{filter}: {}", document["gaps"]);
+            let document = product::json(ns, &["list", "--json", filter]);
+            assert!(!product::missing(&document).contains(&"marks"), "{filter}: {}", document["gaps"]);
         }
     });
 }
@@ -470,30 +474,29 @@ fn a_table_that_was_cut_is_a_gap_and_not_a_smaller_number() {
         };
         let complete = product::document(&run(&whole, ""));
         assert_eq!(complete["total"], 3);
-        let quiet = product::gaps(&complete).len();
+        let quiet = product::missing(&complete).len();
         let ends: Vec<usize> = TABLE.match_indices('\n').map(|(at, _)| at + 1).collect();
         let starts = [0, 1, 40, ends[0] - 1, ends[0] + 1, ends[0] + 20, ends[1] + 60, ends[2] + 3, ends[3] - 1];
         for cut in starts {
-            let output = run(&proc_root(Some(&TABLE[..cut]), Some(HEADER)), "");
+            let root = proc_root(Some(&TABLE[..cut]), Some(HEADER));
+            let output = run(&root, "");
             let document = product::document(&output);
             assert_eq!((output.status.code(), lossy(&output.stderr)), (Some(0), String::new()), "cut at {cut}");
             let rows = ends.iter().filter(|end| **end <= cut).count().saturating_sub(1);
             assert_eq!(document["total"].as_u64(), Some(rows as u64), "cut at {cut}");
-            let gaps = product::gaps(&document);
-            let about: Vec<&String> = gaps.iter().filter(|g| g.contains("/net/tcp is cut")).collect();
-            assert_eq!((about.len(), gaps.len()), (1, quiet + 1), "cut at {cut}: {gaps:?}");
-            assert!(about[0].starts_with(&format!("1 of {} lines are missing", rows + 1)), "{about:?}");
+            let table = format!("{}/net/tcp", path(&root));
+            let lines = Missing::Lines { missing: 1, of: rows as u64 + 1 };
+            let (why, gaps) = (Why::Malformed { path: table }, &document["gaps"]);
+            assert!(product::has_gap(&document, lines, why, WayOut::None), "cut at {cut}: {gaps}");
+            assert_eq!(product::missing(&document).len(), quiet + 1, "cut at {cut}: {gaps}");
             let strict = run(&proc_root(Some(&TABLE[..cut]), Some(HEADER)), "--strict");
             assert_eq!(strict.status.code(), Some(2));
         }
         // What is no table at all.
         for text in ["\u{0}\u{1}\u{2}\n\u{3}\n", "GARBAGE\nmore of it\n", &"x".repeat(200_000)] {
             let output = run(&proc_root(Some(text), None), "");
-            let gaps = product::gaps(&product::document(&output));
-            assert!(
-                output.status.success() && gaps.iter().any(|g| g.contains("is cut or not in the format")),
-                "{gaps:?}"
-            );
+            let document = product::document(&output);
+            assert!(output.status.success() && product::missing(&document).contains(&"lines"), "{document:#}");
         }
     });
 }

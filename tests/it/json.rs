@@ -187,7 +187,7 @@ fn every_line_is_what_the_schema_says() {
             let gaps: Vec<Json> = lines
                 .iter()
                 .filter(|l| l["type"] == "gap")
-                .map(|l| json!({ "what": l["what"], "why": l["why"], "hint": l["hint"] }))
+                .map(|l| json!({ "missing": l["missing"], "what": l["what"], "why": l["why"], "hint": l["hint"] }))
                 .collect();
             assert_eq!(document["gaps"], json!(gaps));
         }

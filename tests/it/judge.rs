@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tcpstate::collect::owners::Search;
 use tcpstate::collect::proc::ProcRoot;
-use tcpstate::collect::{Live, OwnerRoute, SourceChoice};
+use tcpstate::collect::{Live, OwnerRoute, Route, SourceChoice};
 use tcpstate::diagnose::{self, Diagnosis, Evidence, Finding, Severity, Thresholds, View};
 use tcpstate::model::{OwnerTable, Snapshot};
 
@@ -21,7 +21,7 @@ pub fn snapshot(ns: &Netns) -> Snapshot {
 #[track_caller]
 pub fn glance(ns: &Netns) -> Snapshot {
     take(ns, |live| {
-        let route = OwnerRoute { via: "proc", why: "nobody is to be found".into() };
+        let route = OwnerRoute { via: Route::Proc, why: "nobody is to be found".into() };
         live.snapshot_with(Some(Search::known(OwnerTable::new(Vec::new(), Vec::new(), 0), route)))
     })
 }

@@ -1,11 +1,13 @@
 //! The program under test, as a script uses it. Comes in: a namespace and words. Goes out: what it wrote, and the
-//! sockets of its JSON as plain values. Never here: the library; what a script cannot see is not read here.
+//! sockets of its JSON as plain values. What a script cannot see is not read here.
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use serde_json::Value as Json;
+use tcpstate::model::gap::{Gap, Missing, WayOut, Why};
 use tcpstate::model::state::State;
+use tcpstate::render::gap;
 
 use crate::harness::{Netns, finish, netns};
 
@@ -140,7 +142,21 @@ fn owner(json: &Json) -> Owner {
     }
 }
 
-/// The gaps of a document, each in one line.
+/// The keys of what a document lacks.
+#[track_caller]
+pub fn missing(document: &Json) -> Vec<&str> {
+    let gaps = document["gaps"].as_array().expect("gaps");
+    gaps.iter().map(|g| g["missing"].as_str().expect("a key")).collect()
+}
+
+/// Whether a document has this gap.
+#[track_caller]
+pub fn has_gap(document: &Json, missing: Missing, why: Why, way_out: WayOut) -> bool {
+    let wanted = gap::object(&Gap::new(missing, why, way_out));
+    document["gaps"].as_array().expect("gaps").iter().any(|g| g.as_object() == Some(&wanted))
+}
+
+/// The gaps of a document, each in one line, to show.
 #[track_caller]
 pub fn gaps(document: &Json) -> Vec<String> {
     let gaps = document["gaps"].as_array().expect("gaps");

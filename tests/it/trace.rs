@@ -11,6 +11,8 @@ use std::time::Instant;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
+use tcpstate::model::gap::{Missing, Tracer};
+use tcpstate::render::gap;
 
 use crate::harness::{Netns, PATIENCE, in_netns, skip, wait_for};
 use crate::json::{assert_valid, validator};
@@ -280,8 +282,9 @@ fn without_rights_it_says_so_and_polls() {
         let gaps = of(&lines, "gap");
         let why = gaps[0]["why"].as_str().unwrap();
         assert!(why.contains("CAP_BPF") || why.contains("not permitted"), "{why}");
-        assert_eq!(gaps[1]["what"], "no trace from tracefs");
-        assert!(gaps.iter().any(|g| g["what"].as_str().unwrap().contains("between two looks")), "{gaps:?}");
+        let missing: Vec<&str> = gaps.iter().map(|g| g["missing"].as_str().unwrap()).collect();
+        assert_eq!(missing[..2], ["trace", "trace"], "{gaps:?}");
+        assert!(missing.contains(&"changes_between_samples"), "{gaps:?}");
         let port = |t: &Json| t["local"]["port"].as_u64();
         let ends: Vec<_> = of(&lines, "transition").into_iter().filter(|t| port(t) == Some(7000)).collect();
         let path: Vec<_> = ends.iter().map(|t| (t["old"].as_str(), t["new"].as_str().unwrap())).collect();
@@ -289,12 +292,13 @@ fn without_rights_it_says_so_and_polls() {
         assert!(ends.iter().all(|t| t["by"].is_null() && t["process"].is_null()));
         assert_eq!(lines.last().unwrap()["lost"], Json::Null, "a poller cannot know what it missed");
 
-        for (via, name) in [("bpf", "a BPF program"), ("tracefs", "tracefs")] {
+        for (via, tracer) in [("bpf", Tracer::Bpf), ("tracefs", Tracer::Tracefs)] {
             let (mut forced, _binary) = product::with_user(ns, 65534, &["trace", "--via", via]);
             let refused = crate::harness::finish(&mut forced);
             assert_eq!(refused.status.code(), Some(2));
             let said = String::from_utf8_lossy(&refused.stderr);
-            assert!(said.lines().count() == 1 && said.contains(&format!("no trace from {name}: ")), "{said}");
+            let what = gap::what(&Missing::Trace(Some(tracer)));
+            assert!(said.lines().count() == 1 && said.contains(&format!("{what}: ")), "{said}");
         }
     });
 }
@@ -448,7 +452,7 @@ fn every_source_tells_the_same_of_the_same_connections() {
             assert_eq!(lines.last().unwrap()["lost"].as_u64(), Some(0), "{:?}", lines.last());
         }
         assert_eq!((&tracefs[0]["via"], &tracefs[0]["source"]), (&"tracefs".into(), &"tracefs".into()));
-        assert!(of(&tracefs, "gap")[0]["what"].as_str().unwrap().contains("network namespaces"), "{tracefs:?}");
+        assert_eq!(of(&tracefs, "gap")[0]["missing"], "trace_netns", "{tracefs:?}");
 
         let all = of(&tracefs, "transition");
         assert!(

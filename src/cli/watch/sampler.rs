@@ -30,6 +30,7 @@ use crate::collect::snapshot::monotonic_ms;
 use crate::collect::{Ahead, Families, Query};
 use crate::diagnose::{Rows, Thresholds};
 use crate::filter::{self, Abilities, Expr};
+use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::sysctl::Sysctl;
 use crate::model::{Family, Gap, Inode, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
 use crate::render::watch::{Frame, Group, GroupBy, GroupId, Groups, Line, Lines, Sighting, Sort, Stay, Whose};
@@ -369,24 +370,20 @@ impl Sampler {
             let later = placed.coverage.get(OwnerStatus::NotCollected);
             if later > 0 {
                 gaps.push(Gap::new(
-                    format!("owners of {later} newcomers are not looked for yet"),
-                    format!("it takes {} ms each time", self.walk_cost.as_millis()),
-                    "",
+                    Missing::NewOwners { sockets: later },
+                    Why::ScanCost { ms: self.walk_cost.as_millis() },
+                    WayOut::None,
                 ));
             }
         }
         if tick.shift > 0 {
-            gaps.push(Gap::new(
-                format!("changes are those of one socket in {}, scaled up", tick.scale()),
-                "more sockets than are followed",
-                "raise --track, or narrow the selection",
-            ));
+            gaps.push(Gap::new(Missing::Unfollowed { scale: tick.scale() }, Why::TrackLimit, WayOut::TrackOrFilter));
         }
         if tick.events_dropped > 0 {
             gaps.push(Gap::new(
-                format!("{} changes were counted and not listed", tick.events_dropped),
-                "too many in one interval",
-                "shorten the interval, or narrow the selection",
+                Missing::ListedChanges { count: tick.events_dropped },
+                Why::TooManyChanges,
+                WayOut::IntervalOrFilter,
             ));
         }
         gaps.extend(self.judge_gaps.iter().cloned());
@@ -499,11 +496,7 @@ impl Sampler {
         self.judge_gaps.clear();
         self.judged = Some(Instant::now());
         if sockets > JUDGED_SOCKETS {
-            self.judge_gaps.push(Gap::new(
-                "findings were not looked for",
-                format!("{sockets} sockets take long to judge"),
-                "run `tcpstate doctor`",
-            ));
+            self.judge_gaps.push(Gap::new(Missing::Findings, Why::TooManySockets { sockets }, WayOut::RunDoctor));
             self.before = None;
             return Ok(Vec::new());
         }

@@ -18,10 +18,13 @@ use crate::aggregate::tracker::OwnerId;
 use crate::aggregate::{Matrix, Traced, TracedSums};
 use crate::collect::Live;
 use crate::collect::changes::Changes;
+use crate::collect::error::reason;
 use crate::collect::proc::{ProcRoot, processes};
 use crate::cores;
+use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::transition::Actor;
 use crate::model::{Gap, NetnsId, Socket};
+use crate::render::gap as words;
 use crate::render::watch::Trace;
 
 /// Room for forty thousand changes, between two of the thread's rounds.
@@ -62,7 +65,7 @@ impl BackgroundTrace {
         let spaces: Vec<Option<NetnsId>> = live.spaces().map(|s| s.inode).collect();
         self.stands = match Tracing::begin(&spaces, insisted) {
             Ok(trace) => Stands::On(trace),
-            Err(gap) if insisted => bail!("--trace: {}: {}", gap.why, gap.hint),
+            Err(gap) if insisted => bail!("--trace: {}", words::line(&gap)),
             Err(gap) => {
                 self.gap = Some(gap);
                 Stands::Off
@@ -183,7 +186,7 @@ impl Tracing {
     /// One line why it cannot be done here, with the way out.
     fn begin(spaces: &[Option<NetnsId>], insisted: bool) -> Result<Tracing, Gap> {
         if spaces.contains(&None) {
-            return Err(Gap::new("no trace", "the number of the network namespace is not known", ""));
+            return Err(Gap::new(Missing::Trace(None), Why::NetnsUnknown, WayOut::MountProc));
         }
         // A few are told apart in the kernel; of many all are traced, and those of others left alone here.
         let few: Vec<u32> = spaces.iter().flatten().filter_map(|n| u32::try_from(n.get()).ok()).collect();
@@ -200,11 +203,8 @@ impl Tracing {
             }
         })
         .map_err(|e| {
-            Gap::new(
-                "no trace",
-                format!("cannot start a thread for it: {e}"),
-                "raise the limit of threads (pids.max, ulimit -u)",
-            )
+            let why = Why::NoThread { error: reason(&e) };
+            Gap::new(Missing::Trace(None), why, WayOut::MoreThreads)
         })?;
         Ok(Tracing { shared, _stop: stop, via, insisted, taken: Instant::now(), busy: 0 })
     }
@@ -215,14 +215,14 @@ impl Tracing {
         let mut gaps = shared.changes.gaps();
         let lost = shared.changes.lost().map_or(0, |l| l.total());
         if lost > 0 {
-            gaps.push(Gap::new(format!("{lost} changes were lost to the trace"), "the ring was full", ""));
+            gaps.push(Gap::new(Missing::TracedChanges { lost }, Why::BufferFull, WayOut::None));
         }
         if shared.traced.closers_dropped > 0 {
-            let what = format!("who closed {} connections was traced and not kept", shared.traced.closers_dropped);
-            gaps.push(Gap::new(what, "too many in one interval", "shorten the interval"));
+            let missing = Missing::Closers { connections: Some(shared.traced.closers_dropped) };
+            gaps.push(Gap::new(missing, Why::TooManyChanges, WayOut::ShorterInterval));
         }
         if let Some(why) = &shared.failed {
-            gaps.push(Gap::new("the trace has ended", why.clone(), ""));
+            gaps.push(Gap::new(Missing::TraceEnd, Why::Error(why.clone()), WayOut::None));
         }
         gaps
     }
@@ -256,13 +256,8 @@ impl Tracing {
 
     /// Why it should end, if it should: nobody asked for it, and it has been costly at three looks in a row.
     fn too_costly(&self) -> Option<Gap> {
-        (self.busy >= 3 && !self.insisted).then(|| {
-            Gap::new(
-                "the trace was ended",
-                format!("more than {TOO_MANY} changes a second take more time than a watch should"),
-                "--trace keeps it whatever it costs",
-            )
-        })
+        (self.busy >= 3 && !self.insisted)
+            .then(|| Gap::new(Missing::TraceEnd, Why::TraceCost { per_second: TOO_MANY }, WayOut::InsistOnTrace))
     }
 }
 

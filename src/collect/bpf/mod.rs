@@ -36,13 +36,15 @@ use std::io;
 
 use rustix::thread::CapabilitySet;
 
+use crate::model::gap::WayOut;
+
 /// Where the kernel shows its own type information (`CONFIG_DEBUG_INFO_BTF`).
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The inode of the initial pid namespace, fixed by the kernel (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// Why BPF cannot be used here and now. One line, lower case; [`Unavailable::hint`] names the way out.
+/// Why BPF cannot be used here and now. One line, lower case; [`Unavailable::way_out`] names the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
     /// The kernel was built without BTF, or `/sys` is not mounted.
@@ -72,15 +74,15 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
-    /// The way out, for a gap; empty when there is none.
+    /// The way out, for a gap.
     #[must_use]
-    pub fn hint(&self) -> &'static str {
+    pub fn way_out(&self) -> WayOut {
         match self {
-            Unavailable::NoBtf(_) => "mount /sys, or use a kernel built with CONFIG_DEBUG_INFO_BTF",
-            Unavailable::NotPermitted { .. } => "run as root, or with CAP_BPF and CAP_PERFMON",
-            Unavailable::TooOld { .. } => "use a newer kernel",
-            Unavailable::PidNamespace(_) => "run in the host's pid namespace",
-            _ => "",
+            Unavailable::NoBtf(_) => WayOut::KernelTypes,
+            Unavailable::NotPermitted { .. } => WayOut::BPF,
+            Unavailable::TooOld { .. } => WayOut::NewerKernel,
+            Unavailable::PidNamespace(_) => WayOut::HostPidNamespace,
+            _ => WayOut::None,
         }
     }
 }
@@ -160,7 +162,8 @@ mod tests {
     fn another_pid_namespace_is_refused_with_its_number() {
         assert!(same_pids(INITIAL_PID_NAMESPACE).is_ok());
         let error = same_pids(4_026_532_300).unwrap_err();
-        assert!(error.to_string().contains("4026532300") && error.hint().contains("pid namespace"), "{error}");
+        assert!(error.to_string().contains("4026532300"), "{error}");
+        assert_eq!(error.way_out(), WayOut::HostPidNamespace);
     }
 
     #[test]

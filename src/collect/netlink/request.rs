@@ -9,6 +9,7 @@ use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessa
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_packet_sock_diag::{SockDiagMessage, constants};
 
+use crate::model::gap::Attribute;
 use crate::model::{Family, FourTuple, StateSet};
 
 /// `TCPDIAG_GETSOCK` (`include/uapi/linux/inet_diag.h`): the old request type, still answered, and the only one that
@@ -47,18 +48,18 @@ impl Attributes {
         self.0
     }
 
-    /// The words for `--explain-plan`.
+    /// Each of them.
     #[must_use]
-    pub fn names(self) -> Vec<&'static str> {
+    pub fn list(self) -> Vec<Attribute> {
         [
-            (Attributes::INFO, "tcp_info"),
-            (Attributes::CONGESTION, "congestion"),
-            (Attributes::TOS, "tos"),
-            (Attributes::SKMEM, "skmeminfo"),
+            (Attributes::INFO, Attribute::TcpInfo),
+            (Attributes::CONGESTION, Attribute::Congestion),
+            (Attributes::TOS, Attribute::Tos),
+            (Attributes::SKMEM, Attribute::SkMemInfo),
         ]
         .into_iter()
         .filter(|(bit, _)| self.contains(*bit))
-        .map(|(_, name)| name)
+        .map(|(_, attribute)| attribute)
         .collect()
     }
 }

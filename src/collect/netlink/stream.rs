@@ -14,6 +14,7 @@ use crate::collect::error::{self, Error};
 use crate::collect::netlink::decode;
 use crate::collect::netlink::request::{self, Attributes, Request};
 use crate::cores;
+use crate::model::gap::Incomplete;
 use crate::model::{Family, FourTuple, NetnsId, Socket};
 
 /// The kernel fills at most 32 KiB per datagram (`netlink_dump`); twice that is room for kernels that fill more.
@@ -35,14 +36,14 @@ const FLAG_INTERRUPTED: u16 = 0x10;
 pub struct Report {
     pub rows: u64,
     /// Why rows are missing; `None` for a complete dump.
-    pub incomplete: Option<String>,
+    pub incomplete: Option<Incomplete>,
     /// The sink asked to stop.
     pub stopped: bool,
 }
 
 impl Report {
-    fn incomplete(&mut self, why: impl Into<String>) {
-        self.incomplete.get_or_insert_with(|| why.into());
+    fn incomplete(&mut self, why: Incomplete) {
+        self.incomplete.get_or_insert(why);
     }
 
     /// Adds what a second dump gave.
@@ -338,11 +339,11 @@ pub fn drain<D: Datagrams>(
     loop {
         let len = source.receive(buffer)?;
         if len == 0 {
-            report.incomplete("the kernel ended the dump without saying so");
+            report.incomplete(Incomplete::NoDone);
             return Ok(report);
         }
         if len > buffer.len() {
-            report.incomplete(format!("datagrams of {len} bytes were cut to {}", buffer.len()));
+            report.incomplete(Incomplete::Truncated { bytes: len, room: buffer.len() });
         }
         let bytes = &buffer[..len.min(buffer.len())];
         if scan(bytes, sequence, netns, scratch, &mut report, sink)?.is_break() {
@@ -365,12 +366,12 @@ fn scan(
         let half = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
         let (len, kind, flags) = (word(0) as usize, half(4), half(6));
         let Some(payload) = bytes.get(HEADER_BYTES..len) else {
-            report.incomplete("a netlink message reaches beyond its datagram");
+            report.incomplete(Incomplete::LongMessage);
             return Ok(ControlFlow::Continue(()));
         };
         if word(8) == sequence {
             if flags & FLAG_INTERRUPTED != 0 {
-                report.incomplete("the table changed while it was read (NLM_F_DUMP_INTR)");
+                report.incomplete(Incomplete::Interrupted);
             }
             let code = || payload.first_chunk().map_or(0, |b| i32::from_ne_bytes(*b));
             match kind {
@@ -381,7 +382,7 @@ fn scan(
                         if report.rows == 0 {
                             return Err(why);
                         }
-                        report.incomplete(format!("the kernel broke the dump off: {}", error::reason(&why)));
+                        report.incomplete(Incomplete::Failed(error::reason(&why)));
                     }
                     return Ok(ControlFlow::Break(()));
                 }
@@ -398,14 +399,14 @@ fn scan(
                             return Ok(ControlFlow::Break(()));
                         }
                     }
-                    Err(why) => report.incomplete(why.to_string()),
+                    Err(why) => report.incomplete(Incomplete::Undecoded(why.to_string())),
                 },
             }
         }
         bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or(&[]);
     }
     if !bytes.is_empty() {
-        report.incomplete("a datagram ends inside a message header");
+        report.incomplete(Incomplete::CutHeader);
     }
     Ok(ControlFlow::Continue(()))
 }
@@ -490,16 +491,17 @@ mod tests {
     fn every_way_to_lose_rows_is_said() {
         let row = message(20, 2, &sample());
         let done = |code: i32| message(NLMSG_DONE, 2, &code.to_ne_bytes());
+        let short = decode::decode_into(&sample()[..40], None, &mut Socket::default()).unwrap_err().to_string();
         for (datagrams, buffer, why) in [
-            (vec![row.clone(), done(-libc::ENOMEM)], 65536, "broke the dump off"),
-            (vec![row.clone(), done(0)], 100, "were cut to 100"),
-            (vec![message(20, 2 | FLAG_INTERRUPTED, &sample()), done(0)], 65536, "NLM_F_DUMP_INTR"),
-            (vec![row.clone()], 65536, "without saying so"),
-            (vec![message(20, 2, &sample()[..40]), done(0)], 65536, "shorter than inet_diag_msg"),
-            (vec![row[..10].to_vec(), done(0)], 65536, "inside a message header"),
+            (vec![row.clone(), done(-libc::ENOMEM)], 65536, Incomplete::Failed("cannot allocate memory".into())),
+            (vec![row.clone(), done(0)], 100, Incomplete::Truncated { bytes: row.len(), room: 100 }),
+            (vec![message(20, 2 | FLAG_INTERRUPTED, &sample()), done(0)], 65536, Incomplete::Interrupted),
+            (vec![row.clone()], 65536, Incomplete::NoDone),
+            (vec![message(20, 2, &sample()[..40]), done(0)], 65536, Incomplete::Undecoded(short)),
+            (vec![row[..10].to_vec(), done(0)], 65536, Incomplete::CutHeader),
         ] {
             let report = run(datagrams, buffer).unwrap();
-            assert!(report.incomplete.as_deref().is_some_and(|w| w.contains(why)), "{why}: {report:?}");
+            assert_eq!(report.incomplete, Some(why));
         }
     }
 

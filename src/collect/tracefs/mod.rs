@@ -36,6 +36,7 @@ use rustix::fs::OFlags;
 use super::bpf;
 use super::error::reason;
 use super::netlink::destroyed::{DestroyEvent, Farewells};
+use crate::model::gap::WayOut;
 use crate::model::transition::{By, Traffic, Transition, is_by_call};
 use crate::model::{Endpoint, Family, NetnsId, State};
 use format::{Field, Format, FormatError, PageLayout};
@@ -63,7 +64,7 @@ const IPPROTO_TCP: u64 = 6;
 const AF_INET: u64 = 2;
 const AF_INET6: u64 = 10;
 
-/// Why tracefs cannot be used here and now. One line, lower case; [`Unavailable::hint`] names the way out.
+/// Why tracefs cannot be used here and now. One line, lower case; [`Unavailable::way_out`] names the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
     #[error("cannot open {}: {}", path.display(), reason(source))]
@@ -77,20 +78,20 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
-    /// The way out, for a gap; empty when there is none.
+    /// The way out, for a gap.
     #[must_use]
-    pub fn hint(&self) -> &'static str {
+    pub fn way_out(&self) -> WayOut {
         let missing = match self {
             Unavailable::Closed { source, .. }
             | Unavailable::NotMounted(source)
             | Unavailable::Instance { source, .. } => source,
-            Unavailable::Format(_) => return "",
+            Unavailable::Format(_) => return WayOut::None,
         };
         match missing.kind() {
-            io::ErrorKind::PermissionDenied => "run as root of the host",
-            io::ErrorKind::NotFound => "use Linux 4.16 or later, with CONFIG_EVENT_TRACING",
-            _ if missing.raw_os_error() == Some(libc::ENODEV) => "use a kernel with CONFIG_EVENT_TRACING",
-            _ => "",
+            io::ErrorKind::PermissionDenied => WayOut::HostRoot,
+            io::ErrorKind::NotFound => WayOut::EventTracing,
+            _ if missing.raw_os_error() == Some(libc::ENODEV) => WayOut::EventTracing,
+            _ => WayOut::None,
         }
     }
 }
@@ -580,7 +581,7 @@ mod tests {
         ] {
             let line = error.to_string();
             assert!(line.starts_with(char::is_lowercase) && line.ends_with("permission denied"), "{line}");
-            assert!(error.hint().contains("root"));
+            assert_eq!(error.way_out(), WayOut::HostRoot);
         }
         assert!(
             Unavailable::from(FormatError::Missing("an event header", "padding")).to_string().contains("`padding`")

@@ -12,7 +12,7 @@ use crate::diagnose::finding::{Evidence, Severity, Subject};
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
-use crate::model::{NetnsId, Socket, State};
+use crate::model::{NetnsId, Socket, Source, State};
 
 pub(super) const RULE: Rule =
     rule!("bound-inactive-leak", System, OneOrTwo, "ports are bound and not used", check, [TEXT])
@@ -35,7 +35,7 @@ const SHARE_PERCENT: f64 = 1.0;
 const SUSPECT: usize = 16;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    if view.now.source == "proc" {
+    if view.now.source == Source::Proc {
         return Outcome::not_checked("/proc/net/tcp does not list bound sockets");
     }
     let mut outcome = Outcome::default();

@@ -10,6 +10,7 @@ use super::state::{App, Command, Tab};
 use super::{Theme, draw, svg};
 use crate::aggregate::{Flow, Matrix};
 use crate::model::column::NoNames;
+use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::{Gap, State, StateSet};
 use crate::render::watch::{Attribution, Frame, GroupBy, Sort, Trace, testkit};
 
@@ -256,7 +257,7 @@ fn foreign_text_cannot_move_the_cursor() {
     let mut frame = testkit::frame();
     frame.host = "web\x1b[2J3".into();
     frame.filter = "process = \"\x07\"".into();
-    frame.gaps.push(Gap::new("x\x1b[1m", "y", ""));
+    frame.gaps.push(Gap::new(Missing::Trace(None), Why::Error("x\x1b[1m".into()), WayOut::None));
     app.on_frame(frame);
     for keys in ["1", "?"] {
         press(&mut app, keys);

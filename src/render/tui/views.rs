@@ -12,12 +12,12 @@ use super::state::App;
 use crate::aggregate::{Counts, Flow};
 use crate::model::column::Names;
 use crate::model::{Endpoint, State};
-use crate::render::report;
 use crate::render::style::Style as Plain;
 use crate::render::summary::grouped;
 use crate::render::value;
 use crate::render::watch::plain;
 use crate::render::watch::{Frame, GroupId, Groups, Line, Sort, clock, rate};
+use crate::render::{gap, report};
 
 /// From here on a second column has room beside the states.
 const WIDE: u16 = 130;
@@ -510,7 +510,7 @@ pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
         y += paragraph(pen, 1, y, &format!("last look: {}", frame.changes_text()), theme.dim());
     }
     for gap in &frame.gaps {
-        y += paragraph(pen, 1, y, &format!("not seen: {gap}"), theme.alert());
+        y += paragraph(pen, 1, y, &format!("note: {}", gap::line(gap)), theme.alert());
     }
 }
 

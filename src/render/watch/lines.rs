@@ -10,7 +10,7 @@ use super::{Attribution, Frame, GroupId, Sighting, Trace};
 use crate::aggregate::flows::{Flow, Ledger};
 use crate::aggregate::tracker::Transition;
 use crate::model::{Gap, NetnsId, State};
-use crate::render::json;
+use crate::render::{gap, json};
 
 fn stamp(ms: u64) -> Json {
     let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
@@ -167,8 +167,7 @@ pub fn finding_line(out: &mut dyn Write, sighting: &Sighting) -> io::Result<()> 
 /// # Errors
 /// When the stream fails.
 pub fn gap_line(out: &mut dyn Write, gap: &Gap) -> io::Result<()> {
-    let hint = (!gap.hint.is_empty()).then_some(&*gap.hint);
-    json::line(out, "gap", object(json!({ "what": &*gap.what, "why": &*gap.why, "hint": hint })))
+    json::line(out, "gap", gap::object(gap))
 }
 
 /// Writes the last line, by which a reader knows that nothing is missing.
@@ -183,6 +182,7 @@ pub fn end_line(out: &mut dyn Write, samples: u64, reason: &str, since_start: Op
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::gap::{Missing, WayOut, Why};
     use crate::render::watch::testkit;
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
         for sighting in frame.findings.iter() {
             finding_line(&mut out, sighting).unwrap();
         }
-        gap_line(&mut out, &Gap::new("a", "b", "")).unwrap();
+        gap_line(&mut out, &Gap::new(Missing::Marks, Why::ProcNetTcp, WayOut::None)).unwrap();
         end_line(&mut out, 1, "count", Some(&frame.since_start)).unwrap();
         let text = String::from_utf8(out).unwrap();
         let mut schema = crate::render::schema::schema();

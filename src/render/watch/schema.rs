@@ -6,6 +6,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::render::schema;
+
 /// The definitions: `watch`, which is any line, and what it refers to.
 #[must_use]
 pub fn definitions() -> Map<String, Json> {
@@ -15,7 +17,7 @@ pub fn definitions() -> Map<String, Json> {
     map.insert("watch_snapshot".into(), snapshot());
     map.insert("watch_transition".into(), transition());
     map.insert("watch_finding".into(), finding());
-    map.insert("watch_gap".into(), line("gap", vec![("what", text()), ("why", text()), ("hint", nullable("string"))]));
+    map.insert("watch_gap".into(), line("gap", schema::gap()));
     map.insert(
         "watch_end".into(),
         line(
@@ -48,7 +50,7 @@ fn snapshot() -> Json {
             ("taken_at", time()),
             ("host", text()),
             ("kernel", text()),
-            ("source", json!({ "enum": ["netlink", "proc", "capture"] })),
+            ("source", schema::source()),
             ("interval_ms", count()),
             ("elapsed_ms", nullable("integer")),
             ("sample_us", count()),

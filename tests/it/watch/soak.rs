@@ -40,7 +40,7 @@ fn nothing_leaks_under_churn() {
         assert!(last["tracked"]["rows"].as_u64() <= Some(400));
         assert!(last["accounts"]["opened"]["unseen"].is_null(), "what is not followed is not reckoned: {last}");
         let lines = watch.end();
-        assert!(lines.iter().any(|l| l["type"] == "gap" && l["hint"].as_str().is_some_and(|h| h.contains("--track"))));
+        assert!(lines.iter().any(|l| l["type"] == "gap" && l["missing"] == "unfollowed"));
         let most = samples.iter().map(|(_, fds)| *fds).max().expect("samples");
         // The walk over processes holds a handful of its own while it lasts.
         assert!(most <= first + 40, "{most} descriptors, {first} at first");

@@ -1,0 +1,33 @@
+//! Where the sockets of an answer come from.
+
+use std::fmt;
+
+/// What lists sockets (JSON: `source`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Source {
+    /// `sock_diag` over netlink.
+    #[default]
+    Netlink,
+    /// `/proc/net/tcp` and `/proc/net/tcp6`.
+    Proc,
+}
+
+impl Source {
+    /// Every source, for the schema.
+    pub const ALL: [Source; 2] = [Source::Netlink, Source::Proc];
+
+    /// The key that JSON prints.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Source::Netlink => "netlink",
+            Source::Proc => "proc",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.key())
+    }
+}

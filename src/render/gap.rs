@@ -1,0 +1,428 @@
+//! Gaps in words: the only place that has sentences for them.
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::model::gap::{CounterMismatch, Gap, Incomplete, Missing, Tracer, WayOut, Why};
+use crate::model::owner::Unlisted;
+
+/// A gap in one line: what, why, and what would help.
+#[must_use]
+pub fn line(gap: &Gap) -> String {
+    let line = format!("{}: {}", what(&gap.missing), why(&gap.why));
+    match hint(gap.way_out) {
+        Some(hint) => format!("{line}; {hint}"),
+        None => line,
+    }
+}
+
+/// A gap as JSON: the words, and the key that stays when they change.
+#[must_use]
+pub fn object(gap: &Gap) -> Map<String, Json> {
+    let mut map = Map::new();
+    map.insert("missing".into(), json!(gap.missing.key()));
+    map.insert("what".into(), json!(what(&gap.missing)));
+    map.insert("why".into(), json!(why(&gap.why)));
+    map.insert("hint".into(), json!(hint(gap.way_out)));
+    map
+}
+
+/// A number and its noun.
+fn counted(n: impl Into<u64>, one: &str, many: &str) -> String {
+    let n = n.into();
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+fn processes(n: u32) -> String {
+    counted(n, "process", "processes")
+}
+
+/// What is missing.
+#[must_use]
+pub fn what(missing: &Missing) -> String {
+    let fixed = match missing {
+        Missing::SockDiag => "sockets were read from /proc/net/tcp instead of sock_diag",
+        Missing::SockDiagFields => "no backlog limit, cookie, interface, mark, cgroup or shutdown for any socket",
+        Missing::BoundInactive => "bound_inactive sockets were not counted",
+        Missing::Marks => "marks are unknown, so the filter on them matches nothing",
+        Missing::SomeNetns => "some network namespaces were not read",
+        Missing::NetnsHeldByFd => "network namespaces that only a file descriptor keeps alive were not searched for",
+        Missing::OtherNetns => "other network namespaces are not traced",
+        Missing::Trace(None) => "no trace",
+        Missing::Trace(Some(Tracer::Bpf)) => "no trace from a BPF program",
+        Missing::Trace(Some(Tracer::Tracefs)) => "no trace from tracefs",
+        Missing::ChangesBetweenSamples => "changes between two samples, and the processes behind changes, are not seen",
+        Missing::TraceProcesses => "the trace does not name processes",
+        Missing::TraceNetns => "the trace has no network namespaces, and no cookies of open sockets",
+        Missing::Closers { connections: None } => "the process that closed some connections is unknown",
+        Missing::TraceEnd => "the trace has ended",
+        Missing::Findings => "the rules were not run",
+        Missing::EstablishedCounter => "ESTABLISHED was counted row by row",
+        counted => return what_counted(counted),
+    };
+    fixed.to_owned()
+}
+
+/// The same for what has numbers or names in it.
+fn what_counted(missing: &Missing) -> String {
+    match missing {
+        Missing::Attributes(attributes) => {
+            let names: Vec<&str> = attributes.iter().map(|a| a.name()).collect();
+            format!("no {} for any socket", names.join(", "))
+        }
+        Missing::NetnsSockets { netns } => format!("sockets of network namespace {netns} were not read"),
+        Missing::Rows { netns: None } => "the list of sockets is incomplete".into(),
+        Missing::Rows { netns: Some(netns) } => {
+            format!("the list of sockets of network namespace {netns} is incomplete")
+        }
+        Missing::Lines { missing, of } => format!("{missing} of {of} lines could not be read"),
+        Missing::Owners { known, of } => {
+            format!("owner unknown for {} of {}", of.saturating_sub(*known), counted(*of, "socket", "sockets"))
+        }
+        Missing::NewOwners { sockets } => {
+            format!("owner not yet known for {}", counted(*sockets, "new socket", "new sockets"))
+        }
+        Missing::Inspection { processes: 1 } => "1 process named in findings was not inspected".into(),
+        Missing::Inspection { processes } => format!("{processes} processes named in findings were not inspected"),
+        Missing::ProcessNetns { processes: n } => format!("the network namespace of {} is unknown", processes(*n)),
+        Missing::ClosedNetns { count: 1, names } => format!("1 network namespace was not read ({})", names.join(", ")),
+        Missing::ClosedNetns { count, names } => {
+            let more = if *count as usize > names.len() { ", ..." } else { "" };
+            format!("{count} network namespaces were not read ({}{more})", names.join(", "))
+        }
+        Missing::DestroyEvents { lost: 1 } => "1 destroy event was lost".into(),
+        Missing::DestroyEvents { lost } => format!("{lost} destroy events were lost"),
+        Missing::TracedChanges { lost: 1 } => "1 state change was lost to the trace".into(),
+        Missing::TracedChanges { lost } => format!("{lost} state changes were lost to the trace"),
+        Missing::Closers { connections } => {
+            let connections = counted(connections.unwrap_or(0), "connection", "connections");
+            format!("the process that closed {connections} was traced and not kept")
+        }
+        Missing::Unfollowed { scale } => format!("changes are those of one socket in {scale}, scaled up"),
+        Missing::ListedChanges { count: 1 } => "1 change was counted but not listed".into(),
+        Missing::ListedChanges { count } => format!("{count} changes were counted but not listed"),
+        fixed => what(fixed),
+    }
+}
+
+/// Why it is missing.
+#[must_use]
+pub fn why(why: &Why) -> String {
+    match why {
+        Why::Error(text) => text.clone(),
+        Why::ProcNetTcp => "/proc/net/tcp does not have them".into(),
+        Why::KernelTooOld { release } => format!("kernel {release} does not report them"),
+        Why::Capability(capability) => format!("visible only with {}", capability.name()),
+        Why::Descriptors { refused, as_root, unlisted } => descriptors(*refused, *as_root, *unlisted),
+        Why::Raced { sockets: 1 } => "it was opened or closed during the scan of processes".into(),
+        Why::Raced { sockets } => format!("{sockets} were opened or closed during the scan of processes"),
+        Why::ScanCost { ms } => format!("a scan of processes takes {ms} ms"),
+        Why::ExitedOrRefused => "they have exited, or permission is denied".into(),
+        Why::TooManyDescriptors { limit } => format!("they have more file descriptors than are read at once ({limit})"),
+        Why::TooManyOpenFiles { limit } => format!("more than {limit} files are open on this host"),
+        Why::EnterRefused { error } => {
+            format!("entering one takes CAP_SYS_ADMIN in the user namespace that owns it: {error}")
+        }
+        Why::NoThread { error } => format!("cannot start a thread: {error}"),
+        Why::Dump(reason) => incomplete(reason),
+        Why::Malformed { path } => format!("{path} is cut or not in the format of the kernel"),
+        Why::NoneNamed => "polling covers only the namespaces that are named".into(),
+        Why::Sampled { interval_ms } => format!("sockets are sampled every {interval_ms} ms"),
+        Why::BufferFull => "the kernel's buffer was full".into(),
+        Why::Tracepoint => "the kernel's tracepoint does not carry them".into(),
+        Why::TracefsScope => "its records do not tell network namespaces apart, and only some are wanted".into(),
+        Why::NetnsUnknown => "the inode of the network namespace is unknown".into(),
+        Why::ChangesLost { lost } => format!("the trace lost {}", counted(*lost, "state change", "state changes")),
+        Why::TooManyChanges => "too many in one interval".into(),
+        Why::TraceCost { per_second } => format!("more than {per_second} changes a second cost more than watch may"),
+        Why::TrackLimit => "there are more sockets than --track allows".into(),
+        Why::TooManySockets { sockets } => format!("judging {sockets} sockets takes too long here"),
+        Why::Counters(mismatch) => counters(*mismatch),
+    }
+}
+
+fn descriptors(refused: u32, as_root: bool, unlisted: Option<Unlisted>) -> String {
+    let denied = || {
+        let whose = processes(refused);
+        if as_root {
+            format!("a security module or a parent user namespace denies root the file descriptors of {whose}")
+        } else {
+            format!("permission denied to the file descriptors of {whose}")
+        }
+    };
+    let unlisted = match unlisted {
+        None => return denied(),
+        Some(Unlisted::NoProc) => "there is no list of processes",
+        Some(Unlisted::Hidden) => "processes of other users are hidden (hidepid)",
+        Some(Unlisted::PidNamespace) => "processes outside this PID namespace are not visible",
+    };
+    if refused == 0 { unlisted.into() } else { format!("{}; {unlisted}", denied()) }
+}
+
+fn incomplete(reason: &Incomplete) -> String {
+    match reason {
+        Incomplete::Interrupted => "the table changed while it was read (NLM_F_DUMP_INTR)".into(),
+        Incomplete::NoDone => "the dump ended without NLMSG_DONE".into(),
+        Incomplete::Failed(error) => format!("the kernel aborted the dump: {error}"),
+        Incomplete::Truncated { bytes, room } => format!("datagrams of {bytes} bytes were truncated to {room}"),
+        Incomplete::LongMessage => "a netlink message is longer than its datagram".into(),
+        Incomplete::CutHeader => "a datagram ends inside a message header".into(),
+        Incomplete::Undecoded(error) => error.clone(),
+    }
+}
+
+fn counters(mismatch: CounterMismatch) -> String {
+    let reason = match mismatch {
+        CounterMismatch::NoCurrEstab => "there is no CurrEstab".into(),
+        CounterMismatch::NoSockstat => "sockstat has no count of TCP sockets".into(),
+        CounterMismatch::SockstatTooLow => "sockstat counts fewer sockets than the table has".into(),
+        CounterMismatch::Differ { sockstat, curr_estab, close_wait } => {
+            format!("sockstat has {sockstat} ESTABLISHED, CurrEstab with {close_wait} CLOSE_WAIT has {curr_estab}")
+        }
+    };
+    format!("the kernel's own counters do not agree: {reason}")
+}
+
+/// What would help, where something is known.
+#[must_use]
+pub fn hint(way_out: WayOut) -> Option<String> {
+    let fixed = match way_out {
+        WayOut::None => return None,
+        WayOut::RootOr(capabilities) => {
+            let names: Vec<&str> = capabilities.iter().map(|c| c.name()).collect();
+            return Some(format!("run as root, or with {}", names.join(" and ")));
+        }
+        WayOut::SourceNetlink { since: Some((major, minor)) } => {
+            return Some(format!("use --source netlink on Linux {major}.{minor} or later"));
+        }
+        WayOut::Kernel { since: (major, minor) } => return Some(format!("use Linux {major}.{minor} or later")),
+        WayOut::SourceNetlink { since: None } => "use --source netlink",
+        WayOut::Root => "run as root",
+        WayOut::HostRoot => "run as root on the host",
+        WayOut::MountProc => "mount a proc file system at /proc, or name one with --proc-root",
+        WayOut::SeeHiddenProcesses => "run as root, or with CAP_SYS_PTRACE, or in the group of the mount's gid=",
+        WayOut::HostProc => {
+            "run in the host's PID namespace (--pid=host), or mount its /proc and name it with --proc-root"
+        }
+        WayOut::HostPidNamespace => "run in the host's PID namespace",
+        WayOut::NewerKernel => "use a newer kernel",
+        WayOut::KernelTypes => "mount /sys, or use a kernel built with CONFIG_DEBUG_INFO_BTF",
+        WayOut::EventTracing => "use Linux 4.16 or later with CONFIG_EVENT_TRACING",
+        WayOut::AllowNetlink => "allow the address family AF_NETLINK in the sandbox that this program runs in",
+        WayOut::LoadInetDiag => "load the kernel modules inet_diag and tcp_diag",
+        WayOut::RunAgain => "run it again",
+        WayOut::RaiseOpenFiles => "raise the limit of open files (ulimit -n)",
+        WayOut::MoreThreads => "raise the limit of threads (pids.max, ulimit -u)",
+        WayOut::NetnsByPath => "name one by its path: --netns /proc/PID/fd/N",
+        WayOut::AllNetns => "use --netns all, or --this-netns if this one is enough",
+        WayOut::UseBpf => "use the BPF program",
+        WayOut::BpfOrInterval => "run as root to use BPF, or shorten --interval",
+        WayOut::ShorterInterval => "shorten the interval",
+        WayOut::IntervalOrFilter => "shorten the interval, or narrow the selection",
+        WayOut::TrackOrFilter => "raise --track, or narrow the selection",
+        WayOut::RunDoctor => "run `tcpstate doctor`",
+        WayOut::OneRule => "name one rule with --rule, or read /proc/PID/fdinfo of their epoll descriptors",
+        WayOut::InsistOnTrace => "use --trace to keep it running",
+    };
+    Some(fixed.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::gap::{Attribute, Capability};
+
+    /// Values of an enum, at least one for each of its patterns; a variant without a pattern does not compile.
+    macro_rules! every {
+        ($type:ty: $($pattern:pat => [$($value:expr),+ $(,)?]),+ $(,)?) => {{
+            let _ = |value: &$type| match value { $($pattern => ()),+ };
+            vec![$($($value),+),+]
+        }};
+    }
+
+    fn missing() -> Vec<Missing> {
+        every!(Missing:
+            Missing::SockDiag => [Missing::SockDiag],
+            Missing::Attributes(_) => [Missing::Attributes(vec![
+                Attribute::TcpInfo,
+                Attribute::Congestion,
+                Attribute::Tos,
+                Attribute::SkMemInfo,
+            ])],
+            Missing::SockDiagFields => [Missing::SockDiagFields],
+            Missing::BoundInactive => [Missing::BoundInactive],
+            Missing::NetnsSockets { .. } => [Missing::NetnsSockets { netns: "blue".into() }],
+            Missing::Rows { .. } => [Missing::Rows { netns: None }, Missing::Rows { netns: Some("blue".into()) }],
+            Missing::Lines { .. } => [Missing::Lines { missing: 1, of: 3 }],
+            Missing::Owners { .. } => [Missing::Owners { known: 6, of: 7 }, Missing::Owners { known: 0, of: 1 }],
+            Missing::NewOwners { .. } => [Missing::NewOwners { sockets: 1 }, Missing::NewOwners { sockets: 12 }],
+            Missing::Inspection { .. } => [Missing::Inspection { processes: 1 }, Missing::Inspection { processes: 2 }],
+            Missing::Marks => [Missing::Marks],
+            Missing::ProcessNetns { .. } => [
+                Missing::ProcessNetns { processes: 1 },
+                Missing::ProcessNetns { processes: 9 },
+            ],
+            Missing::SomeNetns => [Missing::SomeNetns],
+            Missing::NetnsHeldByFd => [Missing::NetnsHeldByFd],
+            Missing::ClosedNetns { .. } => [
+                Missing::ClosedNetns { count: 1, names: vec!["blue".into()] },
+                Missing::ClosedNetns { count: 7, names: vec!["blue".into(), "net:[4026532300]".into()] },
+            ],
+            Missing::OtherNetns => [Missing::OtherNetns],
+            Missing::Trace(_) => [
+                Missing::Trace(None),
+                Missing::Trace(Some(Tracer::Bpf)),
+                Missing::Trace(Some(Tracer::Tracefs)),
+            ],
+            Missing::ChangesBetweenSamples => [Missing::ChangesBetweenSamples],
+            Missing::DestroyEvents { .. } => [Missing::DestroyEvents { lost: 1 }, Missing::DestroyEvents { lost: 5 }],
+            Missing::TraceProcesses => [Missing::TraceProcesses],
+            Missing::TraceNetns => [Missing::TraceNetns],
+            Missing::TracedChanges { .. } => [Missing::TracedChanges { lost: 1 }, Missing::TracedChanges { lost: 5 }],
+            Missing::Closers { .. } => [
+                Missing::Closers { connections: None },
+                Missing::Closers { connections: Some(1) },
+                Missing::Closers { connections: Some(5) },
+            ],
+            Missing::TraceEnd => [Missing::TraceEnd],
+            Missing::Unfollowed { .. } => [Missing::Unfollowed { scale: 8 }],
+            Missing::ListedChanges { .. } => [Missing::ListedChanges { count: 1 }, Missing::ListedChanges { count: 5 }],
+            Missing::Findings => [Missing::Findings],
+            Missing::EstablishedCounter => [Missing::EstablishedCounter],
+        )
+    }
+
+    fn whys() -> Vec<Why> {
+        let descriptors = |refused, as_root, unlisted| Why::Descriptors { refused, as_root, unlisted };
+        let mut whys = every!(Why:
+            Why::Error(_) => [Why::Error("cannot read /proc/net/tcp: permission denied".into())],
+            Why::ProcNetTcp => [Why::ProcNetTcp],
+            Why::KernelTooOld { .. } => [Why::KernelTooOld { release: "5.15.0".into() }],
+            Why::Capability(_) => [Why::Capability(Capability::NetAdmin)],
+            Why::Descriptors { .. } => [
+                descriptors(1, false, None),
+                descriptors(19, true, None),
+                descriptors(0, false, Some(Unlisted::NoProc)),
+                descriptors(0, false, Some(Unlisted::Hidden)),
+                descriptors(2, false, Some(Unlisted::PidNamespace)),
+            ],
+            Why::Raced { .. } => [Why::Raced { sockets: 1 }, Why::Raced { sockets: 3 }],
+            Why::ScanCost { .. } => [Why::ScanCost { ms: 250 }],
+            Why::ExitedOrRefused => [Why::ExitedOrRefused],
+            Why::TooManyDescriptors { .. } => [Why::TooManyDescriptors { limit: 20_000 }],
+            Why::TooManyOpenFiles { .. } => [Why::TooManyOpenFiles { limit: 20_000 }],
+            Why::EnterRefused { .. } => [Why::EnterRefused { error: "operation not permitted".into() }],
+            Why::NoThread { .. } => [Why::NoThread { error: "resource temporarily unavailable".into() }],
+            Why::Dump(_) => [Why::Dump(Incomplete::Interrupted)],
+            Why::Malformed { .. } => [Why::Malformed { path: "/proc/net/tcp".into() }],
+            Why::NoneNamed => [Why::NoneNamed],
+            Why::Sampled { .. } => [Why::Sampled { interval_ms: 500 }],
+            Why::BufferFull => [Why::BufferFull],
+            Why::Tracepoint => [Why::Tracepoint],
+            Why::TracefsScope => [Why::TracefsScope],
+            Why::NetnsUnknown => [Why::NetnsUnknown],
+            Why::ChangesLost { .. } => [Why::ChangesLost { lost: 1 }, Why::ChangesLost { lost: 5 }],
+            Why::TooManyChanges => [Why::TooManyChanges],
+            Why::TraceCost { .. } => [Why::TraceCost { per_second: 20_000 }],
+            Why::TrackLimit => [Why::TrackLimit],
+            Why::TooManySockets { .. } => [Why::TooManySockets { sockets: 12_000 }],
+            Why::Counters(_) => [Why::Counters(CounterMismatch::NoCurrEstab)],
+        );
+        whys.extend(
+            every!(Incomplete:
+                Incomplete::Interrupted => [Incomplete::Interrupted],
+                Incomplete::NoDone => [Incomplete::NoDone],
+                Incomplete::Failed(_) => [Incomplete::Failed("cannot allocate memory".into())],
+                Incomplete::Truncated { .. } => [Incomplete::Truncated { bytes: 65_536, room: 32_768 }],
+                Incomplete::LongMessage => [Incomplete::LongMessage],
+                Incomplete::CutHeader => [Incomplete::CutHeader],
+                Incomplete::Undecoded(_) => [Incomplete::Undecoded("shorter than inet_diag_msg".into())],
+            )
+            .into_iter()
+            .map(Why::Dump),
+        );
+        let differ = CounterMismatch::Differ { sockstat: 105, curr_estab: 111, close_wait: 10 };
+        whys.extend(
+            every!(CounterMismatch:
+                CounterMismatch::NoCurrEstab => [CounterMismatch::NoCurrEstab],
+                CounterMismatch::NoSockstat => [CounterMismatch::NoSockstat],
+                CounterMismatch::SockstatTooLow => [CounterMismatch::SockstatTooLow],
+                CounterMismatch::Differ { .. } => [differ],
+            )
+            .into_iter()
+            .map(Why::Counters),
+        );
+        whys
+    }
+
+    fn ways_out() -> Vec<WayOut> {
+        every!(WayOut:
+            WayOut::None => [WayOut::None],
+            WayOut::Root => [WayOut::Root],
+            WayOut::HostRoot => [WayOut::HostRoot],
+            WayOut::RootOr(_) => [WayOut::PTRACE, WayOut::READ_DESCRIPTORS, WayOut::NET_ADMIN, WayOut::BPF],
+            WayOut::MountProc => [WayOut::MountProc],
+            WayOut::SeeHiddenProcesses => [WayOut::SeeHiddenProcesses],
+            WayOut::HostProc => [WayOut::HostProc],
+            WayOut::HostPidNamespace => [WayOut::HostPidNamespace],
+            WayOut::SourceNetlink { .. } => [
+                WayOut::SourceNetlink { since: None },
+                WayOut::SourceNetlink { since: Some((6, 8)) },
+            ],
+            WayOut::Kernel { .. } => [WayOut::Kernel { since: (6, 8) }],
+            WayOut::NewerKernel => [WayOut::NewerKernel],
+            WayOut::KernelTypes => [WayOut::KernelTypes],
+            WayOut::EventTracing => [WayOut::EventTracing],
+            WayOut::AllowNetlink => [WayOut::AllowNetlink],
+            WayOut::LoadInetDiag => [WayOut::LoadInetDiag],
+            WayOut::RunAgain => [WayOut::RunAgain],
+            WayOut::RaiseOpenFiles => [WayOut::RaiseOpenFiles],
+            WayOut::MoreThreads => [WayOut::MoreThreads],
+            WayOut::NetnsByPath => [WayOut::NetnsByPath],
+            WayOut::AllNetns => [WayOut::AllNetns],
+            WayOut::UseBpf => [WayOut::UseBpf],
+            WayOut::BpfOrInterval => [WayOut::BpfOrInterval],
+            WayOut::ShorterInterval => [WayOut::ShorterInterval],
+            WayOut::IntervalOrFilter => [WayOut::IntervalOrFilter],
+            WayOut::TrackOrFilter => [WayOut::TrackOrFilter],
+            WayOut::RunDoctor => [WayOut::RunDoctor],
+            WayOut::OneRule => [WayOut::OneRule],
+            WayOut::InsistOnTrace => [WayOut::InsistOnTrace],
+        )
+    }
+
+    /// The one place that pins the words: nothing else may depend on them.
+    #[test]
+    fn every_sentence() {
+        let mut table = String::new();
+        for missing in missing() {
+            table.push_str(&format!("what {:24} {}\n", missing.key(), what(&missing)));
+        }
+        for reason in whys() {
+            table.push_str(&format!("why  {}\n", why(&reason)));
+        }
+        for way_out in ways_out() {
+            table.push_str(&format!("hint {}\n", hint(way_out).as_deref().unwrap_or("(none)")));
+        }
+        insta::assert_snapshot!(table);
+    }
+
+    #[test]
+    fn every_key_is_in_the_list_and_has_no_twin() {
+        let mut keys: Vec<&str> = missing().iter().map(Missing::key).collect();
+        keys.dedup();
+        assert_eq!(keys, Missing::KEYS);
+        keys.sort_unstable();
+        assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "{keys:?}");
+    }
+
+    #[test]
+    fn a_line_has_all_three_parts_or_two() {
+        let gap = Gap::new(Missing::Marks, Why::ProcNetTcp, WayOut::Root);
+        let (what, why) = (what(&gap.missing), why(&gap.why));
+        assert_eq!(line(&gap), format!("{what}: {why}; {}", hint(WayOut::Root).unwrap()));
+        let gap = Gap { way_out: WayOut::None, ..gap };
+        assert_eq!(line(&gap), format!("{what}: {why}"));
+        assert_eq!(object(&gap)["hint"], Json::Null);
+        assert_eq!(object(&gap)["missing"], "marks");
+    }
+}
