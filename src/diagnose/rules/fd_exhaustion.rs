@@ -52,6 +52,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut near: BTreeMap<u32, Use> = BTreeMap::new();
     for (pid, facts) in &view.now.processes {
         let (Some(used), Some(soft)) = (facts.fd_used, facts.fd_soft) else { continue };
+        if is_lowered(used, soft) {
+            continue;
+        }
         let before = view.before.and_then(|b| b.processes.get(pid)).and_then(|f| f.fd_used);
         let this = Use { used, limit: soft, hard: facts.fd_hard, growth: Growth::new(view, used, before) };
         if this.severity(view.thresholds).is_some() {
@@ -67,6 +70,12 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut findings = words::worst(findings);
     findings.extend(of_host(view));
     Outcome::findings(findings)
+}
+
+/// Whether the limit was lowered while the process ran: no call opens a descriptor beyond it (`alloc_fd`), so use above it
+/// was there before. A sandbox does that on purpose: sshd sets 1 before anybody has logged in.
+fn is_lowered(used: u64, soft: u64) -> bool {
+    used > soft
 }
 
 /// Descriptors in use and the limit.
@@ -288,11 +297,24 @@ mod tests {
             (900, Some(Severity::High)),
             (980, Some(Severity::Critical)),
             (1000, Some(Severity::Critical)),
-            (1200, Some(Severity::Critical)),
+            (1001, None),
         ] {
             assert_eq!(severity(&world(used)), expected, "{used} of 1000");
         }
         assert!(world(1000).check(check).findings[0].summary.contains("no descriptor left: 1000 of 1000"));
+    }
+
+    /// sshd at its login prompt: seven descriptors, and a limit of 1 that its sandbox has set since.
+    #[test]
+    fn a_limit_lowered_below_what_is_open_is_deliberate() {
+        let mut world = world(7);
+        for (soft, hard) in [(1, 1), (0, 0), (6, 4096)] {
+            let facts = world.now.processes.get_mut(&812).unwrap();
+            (facts.fd_soft, facts.fd_hard) = (Some(soft), Some(hard));
+            assert_eq!(world.check(check), Outcome::default(), "7 of {soft}");
+        }
+        world.now.processes.get_mut(&812).unwrap().fd_soft = Some(7);
+        assert_eq!(severity(&world), Some(Severity::Critical), "7 of 7");
     }
 
     #[test]
