@@ -12,7 +12,7 @@ use crate::collect::error::Error;
 use crate::collect::netlink::Attributes;
 use crate::collect::numbers::Numbers;
 use crate::collect::owners::Search;
-use crate::collect::proc::{counters, parts, processes};
+use crate::collect::proc::{counters, processes};
 use crate::collect::{Ahead, Live, Query};
 use crate::cores;
 use crate::model::gap::{Missing, WayOut, Why};
@@ -175,9 +175,9 @@ impl Live {
                 continue;
             };
             budget = rest;
-            let inspection = processes::inspect(self.root(), pid, &sockets, facts.fd_used);
+            let (inspection, is_go) = processes::inspect(self.root(), pid, &sockets, facts.fd_used).unzip();
             refused += u32::from(inspection.is_none());
-            let is_go = parts::is_go(&self.root().path().join(format!("{pid}/exe")));
+            let is_go = is_go.flatten();
             inspected.insert(pid, ProcessFacts { inspection, is_go, ..facts.clone() });
         }
         if refused > 0 {

@@ -154,7 +154,8 @@ pub struct ProcessFacts {
     pub inspection: Option<Inspection>,
     /// Inode of its network namespace; `None` when it could not be read.
     pub netns: Option<NetnsId>,
-    /// Whether the Go linker made it; `None` if not looked at (only processes named in a finding are).
+    /// Whether it is a Go program; `None` if not known: only processes named in a finding are examined, and no file is opened
+    /// that may be on a server which does not answer.
     pub is_go: Option<bool>,
 }
 

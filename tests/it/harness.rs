@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod diag;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
+pub mod fuse;
 pub mod helper;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod netns;

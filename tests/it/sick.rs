@@ -1,10 +1,15 @@
 //! A host that is sick itself: no thread left, a closed `/proc/self/auxv`, files that never answer. The program must say
 //! what it can, and end.
 
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use crate::harness::fuse::DeadServer;
 use crate::harness::helper::Helper;
+use crate::harness::sock::Sock;
 use crate::harness::{finish, in_netns, netns, skip};
 use crate::product;
 
@@ -106,5 +111,49 @@ fn nothing_needs_the_auxiliary_vector() {
             let said = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(0), "{words:?}: {said}");
         }
+    });
+}
+
+/// The executable of a process in a finding is on a file server that is gone: opening it would never return, not even for
+/// SIGKILL.
+#[test]
+fn an_executable_on_a_dead_file_server_holds_nobody_up() {
+    in_netns(|ns| {
+        if !netns::is_real_root() {
+            return skip("only root can mount");
+        }
+        let server = match DeadServer::with(Path::new("/bin/sleep")) {
+            Ok(server) => server,
+            Err(why) => return skip(&why),
+        };
+        // A listener whose queue is full, held by a process of that program alone.
+        let listener = Sock::listening(SocketAddr::from(([127, 0, 0, 1], 7000)), 1);
+        let mut sleeper = ns.command(server.program());
+        let fd = listener.fd();
+        // SAFETY: one system call between fork and exec.
+        unsafe {
+            sleeper
+                .arg("60")
+                .pre_exec(move || if libc::dup(fd) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) })
+        };
+        let mut sleeper = sleeper.spawn().expect("a program on FUSE");
+        let to = listener.local();
+        listener.close();
+        let clients: Vec<Sock> = (0..4).map(|_| Sock::connecting(to, None)).collect();
+        // After 3 s in the queue one sample is enough for a finding.
+        std::thread::sleep(Duration::from_millis(3500));
+        server.stop();
+        for words in [&["summary", "--json"][..], &["doctor", "--once", "--json"]] {
+            let begun = Instant::now();
+            let output = finish(&mut product::with(ns, words));
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(5), "{words:?} took {took:?}");
+            let document = product::document(&output);
+            // The name of the process is in what was found.
+            assert!(document.to_string().contains(&format!("\"pid\":{}", sleeper.id())), "{words:?}: {document:#}");
+        }
+        drop((server, clients));
+        sleeper.kill().expect("kill");
+        sleeper.wait().expect("wait");
     });
 }

@@ -4,6 +4,7 @@
 
 pub mod cgroups;
 pub mod counters;
+pub mod mounts;
 pub mod net_tcp;
 pub mod owners;
 pub mod parts;

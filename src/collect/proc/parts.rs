@@ -42,7 +42,33 @@ pub fn mapped(maps: &str) -> BTreeSet<String> {
     found
 }
 
-/// Whether an executable carries Go's build id; `None` when it cannot be read.
+/// Whether the mappings of a process are those of a Go runtime. `None`: nothing in them says so, which the heap of Go 1.26
+/// (at a random address) leaves open where the kernel keeps no names of mappings (`CONFIG_ANON_VMA_NAME`).
+#[must_use]
+pub fn has_go_heap(maps: &str) -> Option<bool> {
+    // Go names its mappings since 1.25.
+    if maps.contains(" [anon: Go: ") {
+        return Some(true);
+    }
+    // Its first arena is here since 1.11, in whole arenas, partly reserved (runtime/malloc.go).
+    const ARENA_BASE: u64 = 0xc0_0000_0000;
+    const ARENA_BYTES: u64 = 64 << 20;
+    let mut end = ARENA_BASE;
+    for line in maps.lines() {
+        let Some((start, rest)) = line.split_once('-') else { continue };
+        let Some((stop, rest)) = rest.split_once(' ') else { continue };
+        let anonymous = rest.split_ascii_whitespace().nth(3) == Some("0");
+        if let (Ok(start), Ok(stop), true) = (u64::from_str_radix(start, 16), u64::from_str_radix(stop, 16), anonymous)
+            && start == end
+        {
+            end = stop;
+        }
+    }
+    (end > ARENA_BASE && (end - ARENA_BASE).is_multiple_of(ARENA_BYTES)).then_some(true)
+}
+
+/// Whether an executable carries Go's build id; `None` when it cannot be read. To open it may take forever: see
+/// [`super::mounts`].
 #[must_use]
 pub fn is_go(path: &Path) -> Option<bool> {
     let mut head = Vec::new();
@@ -146,6 +172,17 @@ mod tests {
             bytes.resize(bytes.len().next_multiple_of(4), 0);
         }
         bytes
+    }
+
+    #[test]
+    fn go_is_known_by_its_heap() {
+        let named = "c3a0000000-c3a0400000 rw-p 00000000 00:00 0    [anon: Go: heap]\n";
+        let arena = "00400000-00500000 r-xp 00000000 08:01 12 /srv/api\nc000000000-c000400000 rw-p 00000000 00:00 0 \n\
+                     c000400000-c008000000 ---p 00000000 00:00 0 \n7f00-7f01 rw-p 00000000 00:00 0 \n";
+        let part = "c000000000-c000400000 rw-p 00000000 00:00 0 \nc000800000-c004000000 rw-p 00000000 00:00 0 \n";
+        let file = "c000000000-c004000000 rw-p 00000000 08:01 12 /data/index\n";
+        assert_eq!([named, arena].map(has_go_heap), [Some(true); 2]);
+        assert_eq!([part, file, "", "odd"].map(has_go_heap), [None; 4]);
     }
 
     #[test]

@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 
 use rustc_hash::FxHashSet;
 
-use crate::collect::proc::{ProcRoot, parts};
+use crate::collect::proc::{ProcRoot, mounts, parts};
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadState};
 use crate::model::{Inode, NetnsId};
 
 /// Threads of one process that are looked at; a pool is alike beyond that.
 const THREADS_READ: usize = 64;
+
+/// Uninterruptible sleep (proc(5)). Such a thread may hold the lock of its address space, on which a reader of the command line
+/// or of the mappings would wait with it.
+const UNINTERRUPTIBLE: char = 'D';
 
 /// Name of a process, if it is there.
 #[must_use]
@@ -50,7 +54,7 @@ fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessF
         fd_soft: files.as_ref().and_then(|f| limit(f.soft_limit)),
         fd_hard: files.as_ref().and_then(|f| limit(f.hard_limit)),
         exe: process.exe().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned())),
-        cmdline: process.cmdline().unwrap_or_default(),
+        cmdline: if stat.state == UNINTERRUPTIBLE { Vec::new() } else { process.cmdline().unwrap_or_default() },
         inspection: None,
         is_go: None,
         netns: std::fs::metadata(folder.join("ns/net"))
@@ -78,10 +82,15 @@ fn uptime_ms(root: &ProcRoot) -> Option<u64> {
     Some((seconds * 1000.0) as u64)
 }
 
-/// What one process does with its sockets; `None` without the right to look, or when it is gone. Descriptors that are
+/// What one process does with its sockets, and whether it is a Go program; `None` without the right to look, or when it is gone. Descriptors that are
 /// known to be `sockets`, of the so many in use, are nothing else, and are not read.
 #[must_use]
-pub fn inspect(root: &ProcRoot, pid: u32, sockets: &FxHashSet<u32>, used: Option<u64>) -> Option<Inspection> {
+pub fn inspect(
+    root: &ProcRoot,
+    pid: u32,
+    sockets: &FxHashSet<u32>,
+    used: Option<u64>,
+) -> Option<(Inspection, Option<bool>)> {
     let folder = root.path().join(pid.to_string());
     let mut inspection = Inspection::default();
     for (fd, link) in others(&folder.join("fd"), sockets, used)? {
@@ -96,9 +105,6 @@ pub fn inspect(root: &ProcRoot, pid: u32, sockets: &FxHashSet<u32>, used: Option
             inspection.parts.push(jar.to_owned());
         }
     }
-    inspection.parts.extend(parts::mapped(&std::fs::read_to_string(folder.join("maps")).unwrap_or_default()));
-    inspection.parts.sort_unstable();
-    inspection.parts.dedup();
     let mut tids: Vec<u32> = std::fs::read_dir(folder.join("task"))
         .ok()?
         .flatten()
@@ -107,7 +113,24 @@ pub fn inspect(root: &ProcRoot, pid: u32, sockets: &FxHashSet<u32>, used: Option
     tids.sort_unstable();
     inspection.threads_not_read = u32::try_from(tids.len().saturating_sub(THREADS_READ)).unwrap_or(u32::MAX);
     inspection.threads = tids.iter().take(THREADS_READ).map(|tid| thread(&folder, *tid)).collect();
-    Some(inspection)
+    // The list of mappings waits for the lock that a thread holds which maps a file of a dead server.
+    let waits = inspection.threads.iter().any(|thread| thread.state == Some(UNINTERRUPTIBLE));
+    let maps = if waits { None } else { std::fs::read_to_string(folder.join("maps")).ok() }.unwrap_or_default();
+    inspection.parts.extend(parts::mapped(&maps));
+    inspection.parts.sort_unstable();
+    inspection.parts.dedup();
+    let is_go = parts::has_go_heap(&maps).or_else(|| is_go(root, &folder, &maps));
+    Some((inspection, is_go))
+}
+
+/// Whether its executable is Go's; `None` also when that is on a file system that may not answer.
+fn is_go(root: &ProcRoot, folder: &Path, maps: &str) -> Option<bool> {
+    let exe = folder.join("exe");
+    let device = mounts::device_of(maps, std::fs::read_link(&exe).ok()?.to_str()?)?;
+    // A file in a container may be mapped from a file system that only the host has mounted.
+    let of = |folder: &Path| mounts::is_local(&std::fs::read_to_string(folder.join("mountinfo")).ok()?, device);
+    let is_local = of(folder).or_else(|| of(&root.path().join("self")));
+    if is_local == Some(true) { parts::is_go(&exe) } else { None }
 }
 
 /// Numbers without a descriptor that are tried before all descriptors are listed.
@@ -180,15 +203,21 @@ fn thread(folder: &Path, tid: u32) -> ThreadState {
 #[must_use]
 pub fn is_tcp(root: &ProcRoot, pid: u32, fd: u32, inode: Inode) -> Option<bool> {
     let path = root.path().join(format!("{pid}/fd/{fd}"));
+    // A busy process gives the number to another file within microseconds; to ask one of a dead server would take forever.
+    let is_it = || {
+        let link = std::fs::read_link(&path).ok()?;
+        Some(link.as_os_str().as_encoded_bytes() == format!("socket:[{inode}]").as_bytes())
+    };
+    if !is_it()? {
+        return Some(false);
+    }
     let mut name = [0u8; 32];
     let len = rustix::fs::getxattr(&path, "system.sockprotoname", &mut name[..]).ok()?;
     let name = name.get(..len)?;
     if !matches!(name.strip_suffix(b"\0").unwrap_or(name), b"TCP" | b"TCPv6") {
         return Some(false);
     }
-    // A busy process gives the number to another socket within microseconds.
-    let link = std::fs::read_link(&path).ok()?;
-    Some(link.as_os_str().as_encoded_bytes() == format!("socket:[{inode}]").as_bytes())
+    is_it()
 }
 
 #[cfg(test)]
@@ -223,7 +252,7 @@ mod tests {
         assert_eq!(is_tcp(&root, own, fd(listener.as_raw_fd()), udp_inode), Some(false), "another socket by now");
         assert_eq!(is_tcp(&root, own, fd(udp.as_raw_fd()), udp_inode), Some(false));
         assert_eq!(is_tcp(&root, own, 9999, tcp_inode), None);
-        assert!(!inspect(&root, own, &FxHashSet::default(), None).unwrap().threads.is_empty());
+        assert!(!inspect(&root, own, &FxHashSet::default(), None).unwrap().0.threads.is_empty());
     }
 
     #[test]
