@@ -4,17 +4,21 @@
 //! thresholds, each with its origin. A bad key or value is an error with file and line. Never here: a default.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use crate::cli::args::DoctorArgs;
 use crate::cli::env::Env;
+use crate::collect::error::reason;
 use crate::diagnose::Thresholds;
 use crate::diagnose::thresholds::THRESHOLDS;
 
 /// Thresholds in force, and where each comes from.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub thresholds: Thresholds,
     origins: BTreeMap<&'static str, String>,
@@ -44,7 +48,7 @@ impl Settings {
 }
 
 /// Reads the files that exist, then the flags.
-pub(crate) fn load(args: &DoctorArgs, env: &Env) -> anyhow::Result<Settings> {
+pub(crate) fn load(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Settings> {
     let mut settings = files(env)?;
     for assignment in &args.threshold {
         let Some((name, value)) = assignment.split_once('=') else {
@@ -58,27 +62,56 @@ pub(crate) fn load(args: &DoctorArgs, env: &Env) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
-/// Reads the files that exist.
-pub(crate) fn files(env: &Env) -> anyhow::Result<Settings> {
+/// Reads the files that exist. What is wrong with the user's own file is an error; where that file belongs to somebody else, as
+/// under sudo with the HOME of the caller, it is reported on standard error and the file ignored.
+pub(crate) fn files(env: &mut Env) -> anyhow::Result<Settings> {
     let mut settings = Settings::default();
+    let system = PathBuf::from("/etc/tcpstate/config.toml");
+    file(&mut settings, &system)?;
     let own = env
         .var("XDG_CONFIG_HOME")
         .filter(|v| !v.is_empty())
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(env.var("HOME").filter(|v| !v.is_empty())?).join(".config")))
         .map(|dir| dir.join("tcpstate/config.toml"));
-    for path in [Some(PathBuf::from("/etc/tcpstate/config.toml")), own].into_iter().flatten() {
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            // Whoever becomes another user may keep a HOME that is closed to him: then nothing can be known of a file
-            // there. One that exists and may not be read is an error.
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied && std::fs::metadata(&path).is_err() => continue,
-            Err(e) => return Err(e).with_context(|| format!("cannot read the configuration {}", path.display())),
-        };
-        apply(&mut settings, &path, &text)?;
+    if let Some(path) = own {
+        let mut with_own = settings.clone();
+        match file(&mut with_own, &path) {
+            Ok(()) => settings = with_own,
+            Err(error) if is_foreign(&path) => {
+                writeln!(env.stderr, "note: {error:#}; ignored, because the file belongs to another user")?;
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(settings)
+}
+
+fn is_foreign(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.uid() != rustix::process::geteuid().as_raw())
+}
+
+/// Applies a file, if it exists.
+fn file(settings: &mut Settings, path: &Path) -> anyhow::Result<()> {
+    match read(path) {
+        Ok(text) => apply(settings, path, &text),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Whoever becomes another user may keep a HOME that is closed to it: then nothing can be known of a file
+        // there. One that exists and may not be read is an error.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && std::fs::metadata(path).is_err() => Ok(()),
+        Err(e) => bail!("cannot read the configuration {}: {}", path.display(), reason(&e)),
+    }
+}
+
+/// The text of a regular file. Without `O_NONBLOCK` a pipe would wait for a writer; a device may never end.
+fn read(path: &Path) -> io::Result<String> {
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn apply(settings: &mut Settings, path: &Path, text: &str) -> anyhow::Result<()> {

@@ -159,7 +159,7 @@ fn count(session: &mut Session, census: &mut Census) -> anyhow::Result<bool> {
 }
 
 /// Findings of one look, as long as that costs little beside the summary itself.
-fn findings(session: &mut Session, census: &Census, env: &Env) -> anyhow::Result<Vec<Finding>> {
+fn findings(session: &mut Session, census: &Census, env: &mut Env) -> anyhow::Result<Vec<Finding>> {
     let total = census.all().total();
     if total > JUDGED_SOCKETS {
         session.gaps.push(Gap::new(Missing::Findings, Why::TooManySockets { sockets: total }, WayOut::RunDoctor));

@@ -157,3 +157,53 @@ fn an_executable_on_a_dead_file_server_holds_nobody_up() {
         sleeper.wait().expect("wait");
     });
 }
+
+/// A pipe or a device where the configuration should be is an error at once, and never waited for.
+#[test]
+fn a_configuration_that_is_no_file_is_an_error_and_not_waited_for() {
+    in_netns(|ns| {
+        let home = tempfile::tempdir().expect("a folder");
+        let folder = home.path().join("tcpstate");
+        std::fs::create_dir(&folder).expect("a folder");
+        let file = folder.join("config.toml");
+        let run = |words: &[&str]| finish(product::with(ns, words).env("XDG_CONFIG_HOME", home.path()));
+        let pipe = || rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR).expect("a pipe");
+        let device = || std::os::unix::fs::symlink("/dev/zero", &file).expect("a link");
+        for make in [&pipe as &dyn Fn(), &device] {
+            make();
+            for words in [&["doctor", "--once"][..], &["summary"], &["watch", "--json", "--count", "1"]] {
+                let begun = Instant::now();
+                let output = run(words);
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(begun.elapsed() < Duration::from_secs(5), "{words:?}");
+                assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+                assert!(said.ends_with("tcpstate/config.toml: it is not a regular file\n"), "{said}");
+            }
+            std::fs::remove_file(&file).expect("remove");
+        }
+    });
+}
+
+/// Under sudo with the HOME of the caller: what is wrong with its file is reported, and is no reason not to run.
+#[test]
+fn a_broken_configuration_of_another_user_is_reported_and_ignored() {
+    in_netns(|ns| {
+        if !product::can_be_another_user() {
+            return skip("only root can give a file away");
+        }
+        let home = tempfile::tempdir().expect("a folder");
+        let folder = home.path().join("tcpstate");
+        std::fs::create_dir(&folder).expect("a folder");
+        let file = folder.join("config.toml");
+        std::fs::write(&file, "[thresholds]\nfd-warn-percent = 2\nno-such-thing = 1\n").expect("a file");
+        let run = || finish(product::with(ns, &["doctor", "--show-thresholds"]).env("XDG_CONFIG_HOME", home.path()));
+        assert_eq!(run().status.code(), Some(2), "one's own");
+        std::os::unix::fs::chown(&file, Some(1000), None).expect("chown");
+        let output = run();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(said.starts_with("note: ") && said.contains("config.toml:3: ") && said.contains("ignored"), "{said}");
+        let table = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!table.contains("config.toml"), "half of it is in force: {table}");
+    });
+}
