@@ -107,7 +107,7 @@ Examples:
 const GENERATE_EXAMPLES: &str = "\
 Examples:
   tcpstate generate completions bash > /etc/bash_completion.d/tcpstate
-  tcpstate generate man > /usr/local/share/man/man1/tcpstate.1
+  tcpstate generate man --dir /usr/local/share/man/man1
   tcpstate generate schema | jq .
   tcpstate generate columns";
 
@@ -287,11 +287,14 @@ pub struct GenerateArgs {
     /// For completions: the shell
     #[arg(value_enum, required_if_eq("what", "completions"))]
     pub shell: Option<clap_complete::Shell>,
+    /// For man: write one page per command into this directory, instead of tcpstate(1) to standard output
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<std::path::PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Generated {
-    /// The man page, in roff
+    /// The manual, in roff
     Man,
     /// Shell completions
     Completions,

@@ -1,9 +1,11 @@
-//! `tcpstate generate`: man page, completions, JSON schema, column table.
+//! `tcpstate generate`: manual, completions, JSON schema, column table.
 //!
-//! Comes in: which one. Goes out: its text, made from the same tables that the program runs on. Never here: writing a
-//! file.
+//! Input: which one. Output: its text, made from the same tables that the program runs on. Not here: the facts themselves.
 
 use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context as _;
 
 use crate::cli::args::{GenerateArgs, Generated};
 use crate::cli::env::Env;
@@ -13,8 +15,15 @@ use crate::model::column::COLUMNS;
 use crate::render::{rules, schema};
 
 pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
+    anyhow::ensure!(
+        args.dir.is_none() || args.what == Generated::Man,
+        "--dir writes the pages of the manual; redirect the output instead"
+    );
     match args.what {
-        Generated::Man => man(env)?,
+        Generated::Man => match &args.dir {
+            Some(dir) => write_pages(dir)?,
+            None => page(&manual(), &mut env.stdout)?,
+        },
         Generated::Completions => {
             let shell = args.shell.unwrap_or(clap_complete::Shell::Bash);
             clap_complete::generate(shell, &mut super::command(), "tcpstate", &mut env.stdout);
@@ -39,13 +48,29 @@ pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The page of the program and of every command, one after the other.
-fn man(env: &mut Env) -> anyhow::Result<()> {
-    let command = super::command();
-    clap_mangen::Man::new(command.clone()).render(&mut env.stdout)?;
-    for sub in command.get_subcommands() {
-        let name: &'static str = Box::leak(format!("tcpstate-{}", sub.get_name()).into_boxed_str());
-        clap_mangen::Man::new(sub.clone().name(name)).render(&mut env.stdout)?;
+/// The program, with the names that the pages of its commands have: `tcpstate-list`.
+fn manual() -> clap::Command {
+    let mut command = super::command().disable_help_subcommand(true);
+    command.build();
+    command
+}
+
+/// One file per page: `tcpstate.1`, `tcpstate-list.1` and so on.
+fn write_pages(dir: &Path) -> anyhow::Result<()> {
+    let command = manual();
+    for command in std::iter::once(&command).chain(command.get_subcommands()) {
+        let path = dir.join(clap_mangen::Man::new(command.clone()).get_filename());
+        let mut text = Vec::new();
+        page(command, &mut text)?;
+        std::fs::write(&path, text).with_context(|| format!("write the page {}", path.display()))?;
     }
     Ok(())
+}
+
+/// The page of one command. That of the program lists the others; each of those refers back to it.
+fn page(command: &clap::Command, out: &mut impl Write) -> std::io::Result<()> {
+    let source = concat!("tcpstate ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(command.clone()).source(source).render(out)?;
+    let others = if command.has_subcommands() { "\\fBss\\fR(8), \\fBnetstat\\fR(8)" } else { "\\fBtcpstate\\fR(1)" };
+    writeln!(out, ".SH \"SEE ALSO\"\n{others}")
 }

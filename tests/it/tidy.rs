@@ -13,17 +13,17 @@ use tcpstate::model::sysctl::Sysctl;
 
 use crate::harness::finish;
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: impl AsRef<Path>) -> String {
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()))
 }
 
 /// Every Rust file below a folder, as a path from the root.
-fn rust_files(folder: &str) -> Vec<PathBuf> {
+pub(crate) fn rust_files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from(folder)];
     while let Some(folder) = folders.pop() {
@@ -351,29 +351,55 @@ fn every_counter_and_sysctl_that_is_read_is_used() {
 }
 
 /// What the program prints about itself, without a kernel.
-fn generated(what: &str) -> String {
-    let output = finish(Command::new(env!("CARGO_BIN_EXE_tcpstate")).args(["generate", what]));
+fn generated(args: &[&str]) -> String {
+    let output = finish(Command::new(env!("CARGO_BIN_EXE_tcpstate")).arg("generate").args(args));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]
 fn what_is_generated_and_committed_is_fresh() {
-    for (what, path) in [
-        ("columns", "docs/columns.md"),
-        ("man", "docs/man/tcpstate.1"),
-        ("rules", "docs/rules/README.md"),
-        ("schema", "docs/schema/v1.json"),
-    ] {
-        // Not assert_eq: nobody reads two man pages on one screen.
-        let fresh = read(path) == generated(what);
+    for (what, path) in
+        [("columns", "docs/columns.md"), ("rules", "docs/rules/README.md"), ("schema", "docs/schema/v1.json")]
+    {
+        // Not assert_eq: nobody reads two schemas on one screen.
+        let fresh = read(path) == generated(&[what]);
         assert!(fresh, "{path} is not what the program prints: run `cargo run -- generate {what} > {path}`");
     }
 }
 
 #[test]
+fn the_manual_has_one_fresh_page_per_command_and_its_references_lead_somewhere() {
+    let dir = tempfile::tempdir().expect("a directory");
+    generated(&["man", "--dir", dir.path().to_str().expect("a path")]);
+    let mend = "run `cargo run -- generate man --dir docs/man`";
+    let committed = names("docs/man", "1");
+    let fresh: BTreeSet<String> = std::fs::read_dir(dir.path())
+        .expect("pages")
+        .map(|entry| entry.expect("a page").path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(committed, fresh, "pages in docs/man, and those of the program: {mend}, remove what is gone");
+    assert!(fresh.contains("tcpstate-list") && fresh.len() > 5, "{fresh:?}");
+    for page in &fresh {
+        let text = std::fs::read_to_string(dir.path().join(format!("{page}.1"))).expect("a page");
+        assert!(read(format!("docs/man/{page}.1")) == text, "docs/man/{page}.1 is not what the program writes: {mend}");
+        assert_eq!(text.matches("\n.TH ").count(), 1, "{page} is one page");
+        let plain = text.replace("\\-", "-").replace("\\fB", "").replace("\\fR", "");
+        let mut referred = BTreeSet::new();
+        for (at, _) in plain.match_indices("(1)") {
+            let word = plain[..at].rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '-').next().unwrap_or_default();
+            assert!(fresh.contains(word), "{page} refers to {word}(1)");
+            referred.insert(word.to_owned());
+        }
+        let wanted = if page == "tcpstate" { &fresh - &["tcpstate".into()].into() } else { ["tcpstate".into()].into() };
+        assert!(referred.is_superset(&wanted), "{page} refers to {referred:?}, not to all of {wanted:?}");
+    }
+    assert!(generated(&["man"]) == read("docs/man/tcpstate.1"), "without --dir the page of the program is printed");
+}
+
+#[test]
 fn links_of_the_documents_lead_somewhere() {
-    let mut documents: Vec<PathBuf> = vec!["README.md".into()];
+    let mut documents: Vec<PathBuf> = ["README.md", "SECURITY.md", "CODE_OF_CONDUCT.md"].map(PathBuf::from).into();
     for folder in ["docs", "docs/rules", "docs/states"] {
         documents.extend(names(folder, "md").into_iter().map(|name| Path::new(folder).join(format!("{name}.md"))));
     }
