@@ -76,8 +76,7 @@ pub(crate) fn whatever_state(expr: &Expr) -> Expr {
             Expr::Not(inner) => names_states(inner),
             // These hold or not with the state: a remainder has no timer of another kind, no user, no cgroup.
             Expr::Test(Test::Family(_) | Test::Port(..) | Test::Host(..) | Test::Interface(..)) => false,
-            Expr::Test(Test::Text(column, ..)) => !matches!(format!("{column:?}").as_str(), "process" | "comm"),
-            Expr::Test(Test::Number(column, ..)) => format!("{column:?}") != "pid",
+            Expr::Test(Test::Text(column, ..) | Test::Number(column, ..)) => !column.is_of_processes(),
             Expr::Test(_) => true,
         }
     }

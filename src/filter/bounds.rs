@@ -3,7 +3,7 @@
 //! Comes in: an expression. Goes out: the facts it needs, the states and families it can match, its form with every
 //! `not` at a leaf. Never here: bytecode.
 
-use super::expr::{Expr, Net, Test};
+use super::expr::{Expr, Net, Special, Test};
 use crate::model::column::Needs;
 use crate::model::{Family, StateSet};
 
@@ -48,7 +48,7 @@ impl Expr {
         self.each(&mut |test| {
             found |= match test {
                 Test::Mark(..) => true,
-                Test::Number(column, ..) => column.0.name == "mark",
+                Test::Number(column, ..) => column.1 == Special::Mark,
                 _ => false,
             }
         });

@@ -8,7 +8,7 @@
 
 use std::cmp::Ordering;
 
-use super::expr::{Cmp, Col, End, Expr, Pattern, Test};
+use super::expr::{Cmp, Col, End, Expr, Pattern, Special, Test};
 use crate::model::column::{Kind, Row, Value};
 use crate::model::socket::{AgeBracket, RowKind};
 use crate::model::{Endpoint, NetnsId, OwnerStatus, Socket};
@@ -125,17 +125,19 @@ fn number(row: &Row<'_>, column: Col, cmp: Cmp, value: u64, unit: u64) -> bool {
 fn text(row: &Row<'_>, column: Col, cmp: Cmp, pattern: &Pattern) -> bool {
     let holds = |text: &str| pattern.holds(cmp, text) != cmp.is_negative();
     // The column would build a string for these.
-    match column.0.name {
-        "congestion" => return row.socket.congestion.as_ref().is_some_and(|c| holds(c.as_str())),
-        "user" => return row.socket.uid.map_or(cmp.is_negative(), |id| named(row.names.user(id), id.into(), holds)),
-        "dev" => {
+    match column.1 {
+        Special::Congestion => return row.socket.congestion.as_ref().is_some_and(|c| holds(c.as_str())),
+        Special::User => {
+            return row.socket.uid.map_or(cmp.is_negative(), |id| named(row.names.user(id), id.into(), holds));
+        }
+        Special::Dev => {
             return match row.socket.ifindex {
                 None => false,
                 Some(0) => cmp.is_negative(),
                 Some(index) => named(row.names.interface(row.socket.netns, index), index.into(), holds),
             };
         }
-        "cgroup" => {
+        Special::Cgroup => {
             return match (row.socket.cgroup, row.socket.kind) {
                 (Some(id), _) => named(row.names.cgroup(id), id, holds),
                 (None, RowKind::TimeWaitMini | RowKind::Request) => cmp.is_negative(),

@@ -117,20 +117,61 @@ impl Net {
     }
 }
 
-/// A column of the table, comparable by name.
+/// A column of the table, with what the filter does differently for it: found once, when the expression is built.
 #[derive(Clone, Copy)]
-pub struct Col(pub(super) &'static Column);
+pub struct Col(pub(super) &'static Column, pub(super) Special);
+
+/// The columns that are not judged by their value alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Special {
+    /// Judged by its value.
+    None,
+    /// The value would build a string for each row.
+    Congestion,
+    User,
+    Dev,
+    Cgroup,
+    /// `SO_MARK`, which the kernel may hide.
+    Mark,
+    IfIndex,
+    /// A fact of the processes that hold the socket, so the same in every state.
+    Pid,
+    Process,
+    Comm,
+}
+
+impl Special {
+    pub(super) const NAMED: [(&'static str, Special); 9] = [
+        ("congestion", Special::Congestion),
+        ("user", Special::User),
+        ("dev", Special::Dev),
+        ("cgroup", Special::Cgroup),
+        ("mark", Special::Mark),
+        ("ifindex", Special::IfIndex),
+        ("pid", Special::Pid),
+        ("process", Special::Process),
+        ("comm", Special::Comm),
+    ];
+}
 
 impl Col {
     #[must_use]
     pub fn find(name: &str) -> Option<Col> {
-        column::find(name).map(Col)
+        let column = column::find(name)?;
+        let special = Special::NAMED.iter().find(|(name, _)| *name == column.name);
+        Some(Col(column, special.map_or(Special::None, |(_, special)| *special)))
+    }
+
+    /// Whether it is a fact of the processes that hold the socket, and not of the socket.
+    #[must_use]
+    pub const fn is_of_processes(self) -> bool {
+        matches!(self.1, Special::Pid | Special::Process | Special::Comm)
     }
 }
 
 impl PartialEq for Col {
     fn eq(&self, other: &Col) -> bool {
-        self.0.name == other.0.name
+        std::ptr::eq(self.0, other.0)
     }
 }
 
@@ -347,5 +388,20 @@ fn single(mut parts: Vec<Expr>, wrap: fn(Vec<Expr>) -> Expr) -> Expr {
             parts.extend(last);
             wrap(parts)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_special_column_is_in_the_table_by_that_name() {
+        for (name, special) in Special::NAMED {
+            assert_eq!(Col::find(name).map(|c| (c.0.name, c.1)), Some((name, special)));
+        }
+        assert_eq!(Col::find("rtt").map(|c| c.1), Some(Special::None));
+        assert_eq!(Col::find("RECV_Q"), Col::find("recv-q"));
+        assert_ne!(Col::find("recv-q"), Col::find("send-q"));
     }
 }

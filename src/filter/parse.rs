@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::expr::{Cmp, Col, End, Expr, Pattern, Test};
+use super::expr::{Cmp, Col, End, Expr, Pattern, Special, Test};
 use super::lex::{Tok, Token, lex};
 use super::{ParseError, Problem, Resolver, show, value};
 use crate::model::column::{COLUMNS, Kind, distance};
@@ -446,14 +446,14 @@ impl<'a> Parser<'a> {
             _ => value::integer(word),
         }
         .map_err(|problem| (at, problem))?;
-        Ok(Expr::Test(match (kind, name, cmp) {
+        Ok(Expr::Test(match (kind, column.1, cmp) {
             (Kind::Age, ..) => Test::Age(cmp, number),
             (Kind::Millis | Kind::Micros, ..) => Test::Time(column, cmp, number),
             // The same fact as `fwmark` and `dev`, which the kernel can check.
-            (_, "mark", Cmp::Eq | Cmp::Ne) if u32::try_from(number).is_ok() => {
+            (_, Special::Mark, Cmp::Eq | Cmp::Ne) if u32::try_from(number).is_ok() => {
                 Test::Mark(cmp, u32::try_from(number).unwrap_or_default(), u32::MAX)
             }
-            (_, "ifindex", Cmp::Eq | Cmp::Ne) if u32::try_from(number).is_ok() => {
+            (_, Special::IfIndex, Cmp::Eq | Cmp::Ne) if u32::try_from(number).is_ok() => {
                 Test::Interface(cmp, u32::try_from(number).unwrap_or_default())
             }
             _ => Test::Number(column, cmp, number),
