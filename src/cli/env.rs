@@ -1,4 +1,4 @@
-//! The edge: streams, terminal, environment and clock, as one value that a test can replace.
+//! The edge: streams, terminal width and environment, as one value that a test can replace.
 //!
 //! Comes in: the process. Goes out: [`Env`]. Never here: what is written.
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::collect::error::reason;
 use crate::render::Style;
 
-/// Everything a command may touch outside of the kernel's tables.
+/// The streams and the environment of a command. The full screen of `watch` opens the terminal itself.
 pub struct Env {
     pub stdout: Box<dyn Write>,
     pub stderr: Box<dyn Write>,

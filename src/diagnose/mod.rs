@@ -1,7 +1,7 @@
 //! The diagnosis: rules over one snapshot or two, findings most severe first.
 //!
 //! Comes in: snapshots and thresholds. Goes out: [`Finding`]s, and for every rule that could not be judged the reason.
-//! Never here: I/O, a clock; what a rule needs is in the snapshot, hence in every capture, hence replayable.
+//! No I/O and no clock: everything a rule needs is in the snapshot.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -33,7 +33,7 @@ macro_rules! fields {
                 bytes.try_into().ok().map($kind::from_ne_bytes)
             })*
 
-            /// Every field with its name and value, in the order of the structure, for output and captures.
+            /// Every field with its name and value, in the order of the structure.
             pub fn for_each(&self, mut each: impl FnMut(&'static str, Option<u64>)) {
                 $(each(stringify!($name), self.$name().map(u64::from));)*
             }
@@ -41,7 +41,7 @@ macro_rules! fields {
             /// Names of all fields, in the order of the structure.
             pub const FIELDS: &'static [&'static str] = &[$(stringify!($name)),*];
 
-            /// Sets a field by name, lengthening the structure to reach it: how a capture is read back.
+            /// Sets a field by name, lengthening the structure to reach it; tests make rows with it.
             /// False if there is no such field or the value does not fit.
             pub fn set(&mut self, field: &str, value: u64) -> bool {
                 match field {
