@@ -22,11 +22,11 @@ pub struct Program {
     /// Name or executable is one of these; a `*` at the end stands for anything.
     runs: &'static [&'static str],
     /// The script that an interpreter of those names runs, or the module after `-m`.
-    script: &'static str,
+    script: Option<&'static str>,
     /// A file that it has open or mapped, or a word of its command line, begins with one of these.
     with: &'static [&'static str],
     /// The port of the peer.
-    peer_port: u16,
+    peer_port: Option<u16>,
     /// It is what everything written for this runtime shares: nothing is said of it beside something more specific.
     /// With words, it may use this library and does not show it: the words are the condition.
     runtime: Option<&'static str>,
@@ -35,7 +35,7 @@ pub struct Program {
 }
 
 const NONE: Program =
-    Program { id: "", name: "", runs: &[], script: "", with: &[], peer_port: 0, runtime: None, go: false };
+    Program { id: "", name: "", runs: &[], script: None, with: &[], peer_port: None, runtime: None, go: false };
 
 const fn runs(id: &'static str, name: &'static str, runs: &'static [&'static str]) -> Program {
     Program { id, name, runs, ..NONE }
@@ -74,7 +74,7 @@ pub const PROGRAMS: &[Program] = &[
     python("python-aiohttp", &["aiohttp/"], "if it uses aiohttp"),
     python("python-urllib3", &[], "if it uses urllib3"),
     python("python-server", &[], ""),
-    Program { script: "gunicorn", ..runs("gunicorn", "Gunicorn", &["gunicorn*"]) },
+    Program { script: Some("gunicorn"), ..runs("gunicorn", "Gunicorn", &["gunicorn*"]) },
     runs("uwsgi", "uWSGI", &["uwsgi*"]),
     runs("php-fpm", "PHP-FPM", &["php-fpm*"]),
     runs("postgresql-server", "PostgreSQL", &["postgres"]),
@@ -82,7 +82,7 @@ pub const PROGRAMS: &[Program] = &[
         id: "postgresql-client",
         name: "PostgreSQL client",
         with: &["libpq.so", "libpq-", "postgresql-42"],
-        peer_port: 5432,
+        peer_port: Some(5432),
         ..NONE
     },
     runs("pgbouncer", "PgBouncer", &["pgbouncer"]),
@@ -91,11 +91,17 @@ pub const PROGRAMS: &[Program] = &[
         id: "mysql-client",
         name: "MySQL client",
         with: &["mysql-connector-j", "libmysqlclient", "libmariadb"],
-        peer_port: 3306,
+        peer_port: Some(3306),
         ..NONE
     },
     runs("redis-server", "Redis", &["redis-server", "valkey-server"]),
-    Program { id: "redis-client", name: "Redis client", with: &["jedis-", "lettuce-core-"], peer_port: 6379, ..NONE },
+    Program {
+        id: "redis-client",
+        name: "Redis client",
+        with: &["jedis-", "lettuce-core-"],
+        peer_port: Some(6379),
+        ..NONE
+    },
     runs("docker-proxy", "docker-proxy", &["docker-proxy"]),
     runs("memcached", "memcached", &["memcached"]),
     runs("sshd", "sshd", &["sshd", "sshd-session", "sshd-auth"]),
@@ -187,13 +193,13 @@ impl<'a> Traces<'a> {
     }
 
     fn shows(&self, program: &Program) -> Option<Match> {
-        if program.peer_port != 0 && self.peer_port == Some(program.peer_port) {
+        if program.peer_port.is_some() && self.peer_port == program.peer_port {
             return Some(Match::Specific);
         }
         if program.go {
             return self.go.then_some(Match::Runtime);
         }
-        if !program.script.is_empty() && self.script() == Some(program.script) {
+        if program.script.is_some() && self.script() == program.script {
             return Some(Match::Specific);
         }
         let named =
@@ -294,7 +300,8 @@ mod tests {
         }
         assert!(CLIENTS.iter().all(|id| PROGRAMS.iter().any(|p| p.id == *id)));
         for program in PROGRAMS {
-            let traces = program.go || program.peer_port != 0 || !program.runs.is_empty() || !program.with.is_empty();
+            let traces =
+                program.go || program.peer_port.is_some() || !program.runs.is_empty() || !program.with.is_empty();
             assert!(traces && !program.name.is_empty(), "{} has nothing to be recognised by", program.id);
             assert!(ADVICE.iter().any(|a| a.program == program.id), "{} has no advice", program.id);
             assert_eq!(PROGRAMS.iter().filter(|p| p.id == program.id).count(), 1, "{}", program.id);
