@@ -9,6 +9,7 @@ pub mod flows;
 pub mod groups;
 pub mod lives;
 pub mod matrix;
+pub mod owner;
 pub mod ownership;
 pub mod roles;
 pub mod traced;

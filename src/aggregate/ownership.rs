@@ -10,8 +10,8 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::groups::processes_label;
+use crate::aggregate::owner::{OwnerId, SetId};
 use crate::aggregate::roles::{Listeners, Role};
-use crate::aggregate::tracker::OwnerId;
 use crate::model::{Endpoint, Holder, NetnsId, OwnerTable, Process, Socket};
 
 /// Confidence of an owner that was read while the socket still had one (diagnosis, section 3).
@@ -19,9 +19,6 @@ pub const SEEN_BEFORE: f64 = 0.99;
 
 /// Confidence of an owner that was traced closing the socket (the same).
 pub const TRACED: f64 = 0.98;
-
-/// Looked for, and held by no process that could be looked into.
-pub const NOBODY: OwnerId = OwnerId::MAX;
 
 /// Destinations that are remembered at most.
 const DESTINATIONS: usize = 4096;
@@ -34,9 +31,9 @@ const SPARE: usize = 1024;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Known {
     /// It was read from the socket itself, now or before it became a remainder.
-    Exact(OwnerId),
+    Exact(SetId),
     /// It closed the socket, as traced.
-    Closer(OwnerId),
+    Closer(SetId),
     /// Most likely a process of this name.
     Likely {
         comm: Arc<str>,
@@ -70,13 +67,13 @@ pub struct Ownership {
     /// Where a process (pid, name) stands in the table.
     places: FxHashMap<(u32, Arc<str>), u32>,
     sets: Vec<Option<Set>>,
-    by_processes: FxHashMap<Box<[u32]>, OwnerId>,
+    by_processes: FxHashMap<Box<[u32]>, SetId>,
     /// Freed places.
-    free_sets: Vec<OwnerId>,
+    free_sets: Vec<SetId>,
     free_processes: Vec<u32>,
     in_use: usize,
     /// Owner of each listening endpoint, by namespace.
-    listeners: FxHashMap<(Option<NetnsId>, Endpoint), OwnerId>,
+    listeners: FxHashMap<(Option<NetnsId>, Endpoint), SetId>,
     /// Which names were seen connecting where.
     destinations: FxHashMap<(Option<NetnsId>, Endpoint), Vec<Caller>>,
     names: FxHashSet<Arc<str>>,
@@ -85,7 +82,7 @@ pub struct Ownership {
 impl Known {
     /// The processes, where they are known and not only likely.
     #[must_use]
-    pub fn owner(&self) -> Option<OwnerId> {
+    pub fn owner(&self) -> Option<SetId> {
         match self {
             Known::Exact(owner) | Known::Closer(owner) => Some(*owner),
             Known::Likely { .. } | Known::Unknown => None,
@@ -107,7 +104,7 @@ impl Ownership {
         self.table.unlisted = table.unlisted;
     }
 
-    /// The number for the processes of these holders; 0 for none.
+    /// The number for the processes of these holders, nobody for none.
     pub fn remember(&mut self, owners: &OwnerTable, holders: &[Holder]) -> OwnerId {
         let mut processes: Vec<u32> = Vec::with_capacity(holders.len());
         for holder in holders {
@@ -127,10 +124,10 @@ impl Ownership {
         processes.sort_unstable();
         processes.dedup();
         if processes.is_empty() {
-            return 0;
+            return OwnerId::NOBODY;
         }
         if let Some(id) = self.by_processes.get(processes.as_slice()) {
-            return *id;
+            return (*id).into();
         }
         let fd = |place: u32| {
             let pid = self.table.processes[place as usize].pid;
@@ -142,17 +139,13 @@ impl Ownership {
             comm: self.name(&self.table.processes[processes[0] as usize].comm.clone()),
         };
         let id = self.free_sets.pop().unwrap_or_else(|| {
-            if self.sets.is_empty() {
-                // Number 0 is nobody.
-                self.sets.push(None);
-            }
             self.sets.push(None);
-            u32::try_from(self.sets.len() - 1).unwrap_or(0)
+            SetId::new(self.sets.len() - 1)
         });
-        self.sets[id as usize] = Some(set);
+        self.sets[id.place()] = Some(set);
         self.by_processes.insert(processes.into_boxed_slice(), id);
         self.in_use += 1;
-        id
+        id.into()
     }
 
     /// One shared text per name: clients that live a moment come by the thousand under the same one.
@@ -185,30 +178,30 @@ impl Ownership {
         self.places.contains_key(&(process.pid, Arc::from(&*process.comm)))
     }
 
-    fn set(&self, id: OwnerId) -> Option<&Set> {
-        self.sets.get(id as usize)?.as_ref()
+    fn set(&self, id: SetId) -> Option<&Set> {
+        self.sets.get(id.place())?.as_ref()
     }
 
     /// The processes behind a number.
     #[must_use]
-    pub fn holders(&self, id: OwnerId) -> &[Holder] {
+    pub fn holders(&self, id: SetId) -> &[Holder] {
         self.set(id).map_or(&[], |s| &s.holders)
     }
 
     /// How a set of processes is called: `nginx(812 +3)`.
     #[must_use]
-    pub fn label(&self, id: OwnerId) -> Option<Arc<str>> {
+    pub fn label(&self, id: SetId) -> Option<Arc<str>> {
         self.set(id).map(|s| Arc::clone(&s.label))
     }
 
     /// Name of the first process of a set.
     #[must_use]
-    pub fn comm(&self, id: OwnerId) -> Option<Arc<str>> {
+    pub fn comm(&self, id: SetId) -> Option<Arc<str>> {
         self.set(id).map(|s| Arc::clone(&s.comm))
     }
 
     /// Learns from a socket whose owner has just become known; `came`: it was not there at the look before.
-    pub fn learn(&mut self, socket: &Socket, role: Role, listeners: &Listeners, owner: OwnerId, came: bool) {
+    pub fn learn(&mut self, socket: &Socket, role: Role, listeners: &Listeners, owner: SetId, came: bool) {
         let Some(comm) = self.comm(owner) else { return };
         match role {
             Role::Listener(i) => {
@@ -244,8 +237,8 @@ impl Ownership {
         role: Role,
         listeners: &Listeners,
     ) -> Known {
-        if owner != 0 && owner != NOBODY {
-            return if traced { Known::Closer(owner) } else { Known::Exact(owner) };
+        if let Some(set) = owner.set() {
+            return if traced { Known::Closer(set) } else { Known::Exact(set) };
         }
         let likely = |comm: &Arc<str>, confidence, why| Known::Likely { comm: Arc::clone(comm), confidence, why };
         match role {
@@ -278,13 +271,13 @@ impl Ownership {
     }
 
     /// Forgets sets that no row has any more, once there are many of them. `mark` is told to name every set in use.
-    pub fn forget(&mut self, each_in_use: impl FnOnce(&mut dyn FnMut(OwnerId))) {
+    pub fn forget(&mut self, each_in_use: impl FnOnce(&mut dyn FnMut(SetId))) {
         if self.in_use <= SPARE {
             return;
         }
         let mut marked = vec![false; self.sets.len()];
-        let mut mark = |id: OwnerId| {
-            if let Some(slot) = marked.get_mut(id as usize) {
+        let mut mark = |id: SetId| {
+            if let Some(slot) = marked.get_mut(id.place()) {
                 *slot = true;
             }
         };
@@ -295,9 +288,9 @@ impl Ownership {
         }
         let (sets, free) = (&mut self.sets, &mut self.free_sets);
         self.by_processes.retain(|_, id| {
-            let keep = marked[*id as usize];
+            let keep = marked[id.place()];
             if !keep {
-                sets[*id as usize] = None;
+                sets[id.place()] = None;
                 free.push(*id);
             }
             keep
@@ -358,8 +351,8 @@ mod tests {
         let (one, two) = (table(&[(1, "nginx"), (2, "nginx")]), table(&[(2, "nginx"), (1, "nginx")]));
         let id = ownership.remember(&one, one.holders(Inode::new(9)));
         assert_eq!(ownership.remember(&two, two.holders(Inode::new(9))), id);
-        assert_eq!(ownership.label(id).as_deref(), Some("nginx(1 +1)"));
-        assert_eq!(ownership.remember(&one, &[]), 0);
+        assert_eq!(ownership.label(id.set().unwrap()).as_deref(), Some("nginx(1 +1)"));
+        assert_eq!(ownership.remember(&one, &[]), OwnerId::NOBODY);
         let again = table(&[(1, "postgres")]);
         assert_ne!(
             ownership.remember(&again, again.holders(Inode::new(9))),
@@ -372,7 +365,7 @@ mod tests {
     fn what_no_row_has_is_forgotten_and_its_place_used_again() {
         let mut ownership = Ownership::default();
         let keep = table(&[(1, "keep")]);
-        let kept = ownership.remember(&keep, keep.holders(Inode::new(9)));
+        let kept = ownership.remember(&keep, keep.holders(Inode::new(9))).set().unwrap();
         for pid in 10..5000 {
             let t = table(&[(pid, "curl")]);
             ownership.remember(&t, t.holders(Inode::new(9)));
@@ -390,10 +383,10 @@ mod tests {
         let listen = socket(State::Listen, "10.0.0.1:80", "0.0.0.0:0");
         listeners.add(&listen);
         let nginx = table(&[(7, "nginx")]);
-        let server = ownership.remember(&nginx, nginx.holders(Inode::new(9)));
+        let server = ownership.remember(&nginx, nginx.holders(Inode::new(9))).set().unwrap();
         ownership.learn(&listen, listeners.role(&listen), &listeners, server, false);
         let curl = table(&[(8, "curl")]);
-        let client = ownership.remember(&curl, curl.holders(Inode::new(9)));
+        let client = ownership.remember(&curl, curl.holders(Inode::new(9))).set().unwrap();
         let out = socket(State::Established, "10.0.0.1:40000", "10.9.9.9:443");
         ownership.learn(&out, listeners.role(&out), &listeners, client, true);
         let of = |local, peer, owner| {
@@ -403,13 +396,13 @@ mod tests {
                 other => format!("{other:?}"),
             }
         };
-        assert_eq!(of("10.0.0.1:80", "10.0.0.5:50000", 0), "nginx 0.92");
-        assert_eq!(of("10.0.0.1:40001", "10.9.9.9:443", 0), "curl 0.6");
-        assert_eq!(of("10.0.0.1:40001", "10.9.9.9:444", 0), "Unknown");
-        assert_eq!(of("10.0.0.1:40001", "10.9.9.9:444", client), format!("Exact({client})"));
+        assert_eq!(of("10.0.0.1:80", "10.0.0.5:50000", OwnerId::NOT_SOUGHT), "nginx 0.92");
+        assert_eq!(of("10.0.0.1:40001", "10.9.9.9:443", OwnerId::NOT_SOUGHT), "curl 0.6");
+        assert_eq!(of("10.0.0.1:40001", "10.9.9.9:444", OwnerId::NOBODY), "Unknown");
+        assert_eq!(of("10.0.0.1:40001", "10.9.9.9:444", client.into()), format!("Exact({client:?})"));
         // A pool that is there for ever says nothing of who leaves remainders; who comes does.
         let pool = table(&[(9, "pool")]);
-        let pool = ownership.remember(&pool, pool.holders(Inode::new(9)));
+        let pool = ownership.remember(&pool, pool.holders(Inode::new(9))).set().unwrap();
         let to = |port| socket(State::Established, &format!("10.0.0.1:{port}"), "10.9.9.9:444");
         for port in 0..50 {
             ownership.learn(&to(41_000 + port), listeners.role(&to(41_000 + port)), &listeners, pool, false);
@@ -417,7 +410,7 @@ mod tests {
         ownership.learn(&to(42_000), listeners.role(&to(42_000)), &listeners, client, false);
         let of = |ownership: &Ownership| {
             let s = socket(State::TimeWait, "10.0.0.1:40001", "10.9.9.9:444");
-            match ownership.attribute(&s, (0, false), listeners.role(&s), &listeners) {
+            match ownership.attribute(&s, (OwnerId::NOT_SOUGHT, false), listeners.role(&s), &listeners) {
                 Known::Likely { comm, confidence, .. } => format!("{comm} {confidence}"),
                 other => format!("{other:?}"),
             }

@@ -16,6 +16,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 use std::hash::{Hash, Hasher};
 
 pub use crate::aggregate::matrix::{Dwell, Matrix};
+use crate::aggregate::owner::{OwnerId, SetId};
 use crate::model::{FourTuple, NetnsId, RowKind, Socket, State};
 
 /// How many rows are followed at most, unless told otherwise: about 15 MB.
@@ -72,9 +73,6 @@ impl Phase {
         }
     }
 }
-
-/// Number of an owner in [`crate::aggregate::ownership::Ownership`]; 0 is nobody.
-pub type OwnerId = u32;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -282,7 +280,7 @@ impl Tracker {
             repeated: false,
             was: None,
             was_member: true,
-            owner: 0,
+            owner: OwnerId::NOT_SOUGHT,
             traced: false,
             seen_ms: self.now_ms,
             first_ms: self.now_ms,
@@ -492,19 +490,11 @@ impl Tracker {
     }
 
     /// Marks every owner that some row still has.
-    pub fn mark_owners(&self, mark: &mut dyn FnMut(OwnerId)) {
-        #[allow(clippy::iter_over_hash_type, reason = "marks are the same in any order")]
-        for entry in self.rows.values() {
-            if entry.owner != 0 {
-                mark(entry.owner);
-            }
-        }
-        for entry in self.retired.values() {
-            mark(entry.owner);
-        }
-        for event in &self.tick.events {
-            mark(event.owner);
-        }
+    pub fn mark_owners(&self, mark: &mut dyn FnMut(SetId)) {
+        let rows = self.rows.values().map(|entry| entry.owner);
+        let retired = self.retired.values().map(|entry| entry.owner);
+        let events = self.tick.events.iter().map(|event| event.owner);
+        rows.chain(retired).chain(events).filter_map(OwnerId::set).for_each(mark);
     }
 
     #[must_use]

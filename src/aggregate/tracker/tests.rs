@@ -44,26 +44,30 @@ fn sample(tracker: &mut Tracker, now_ms: u64, rows: &[Socket]) -> (Tick, Counts)
     (tracker.finish().clone(), counts)
 }
 
+fn owner() -> OwnerId {
+    SetId::new(41).into()
+}
+
 #[test]
 fn another_selection_keeps_what_was_known_for_a_while() {
     let mut tracker = Tracker::new(100);
     sample(&mut tracker, 1000, &[row(7, State::Established), row(8, State::TimeWait)]);
-    tracker.own(&row(8, State::TimeWait), 42, true);
+    tracker.own(&row(8, State::TimeWait), owner(), true);
     // First none of them, then both again.
     let mut tracker = tracker.renewed();
     sample(&mut tracker, 3000, &[]);
     let mut tracker = tracker.renewed();
     tracker.begin(4000);
     let sight = tracker.see(&row(8, State::TimeWait));
-    assert_eq!((sight.owner, sight.traced, sight.since_ms, sight.first_ms), (42, true, 1000, 1000));
+    assert_eq!((sight.owner, sight.traced, sight.since_ms, sight.first_ms), (owner(), true, 1000, 1000));
     assert_eq!(tracker.see(&row(7, State::CloseWait)).since_ms, 4000, "another state is another stay");
     tracker.finish();
-    let mut marked = 0;
-    tracker.mark_owners(&mut |owner| marked = marked.max(owner));
-    assert_eq!(marked, 42);
+    let mut marked = None;
+    tracker.mark_owners(&mut |set| marked = Some(set));
+    assert_eq!(marked, owner().set());
     let mut tracker = tracker.renewed();
     tracker.begin(4000 + ATTIC_MS + 1);
-    assert_eq!(tracker.see(&row(8, State::TimeWait)).owner, 0, "not for ever");
+    assert_eq!(tracker.see(&row(8, State::TimeWait)).owner, OwnerId::NOT_SOUGHT, "not for ever");
 }
 
 #[test]
@@ -95,15 +99,15 @@ fn an_owner_is_remembered_into_time_wait_and_not_beyond() {
     let mut tracker = Tracker::new(100);
     tracker.begin(0);
     tracker.see(&row(7, State::Established));
-    tracker.own(&row(7, State::Established), 42, false);
+    tracker.own(&row(7, State::Established), owner(), false);
     tracker.finish();
     tracker.begin(1000);
-    assert_eq!(tracker.see(&row(7, State::TimeWait)).owner, 42);
+    assert_eq!(tracker.see(&row(7, State::TimeWait)).owner, owner());
     tracker.finish();
     tracker.begin(2000);
     tracker.finish();
     tracker.begin(3000);
-    assert_eq!(tracker.see(&row(7, State::Established)).owner, 0);
+    assert_eq!(tracker.see(&row(7, State::Established)).owner, OwnerId::NOT_SOUGHT);
 }
 
 #[test]

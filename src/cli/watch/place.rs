@@ -8,8 +8,9 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::sampler::{Want, WantLines};
-use crate::aggregate::ownership::{Known, NOBODY, Ownership};
-use crate::aggregate::tracker::{OwnerId, Sight};
+use crate::aggregate::owner::{Owner, OwnerId, SetId};
+use crate::aggregate::ownership::{Known, Ownership};
+use crate::aggregate::tracker::Sight;
 use crate::aggregate::{Counts, Coverage, Listeners, Role, Tracker};
 use crate::collect::names::SystemNames;
 use crate::filter::Expr;
@@ -27,7 +28,7 @@ pub(crate) struct Placed {
     pub lines: Option<(Vec<Line>, u64)>,
     most_lines: usize,
     /// Labels by owner: the sum per owner is made by number and becomes text once.
-    by_owner: FxHashMap<OwnerId, Counts>,
+    by_owner: FxHashMap<SetId, Counts>,
 }
 
 impl Placed {
@@ -76,7 +77,9 @@ impl Place<'_> {
         let owner = self.ownership.remember(table, holders);
         if owner != sight.owner {
             self.tracker.own(socket, owner, false);
-            self.ownership.learn(socket, self.listeners.role(socket), self.listeners, owner, sight.came());
+            if let Some(set) = owner.set() {
+                self.ownership.learn(socket, self.listeners.role(socket), self.listeners, set, sight.came());
+            }
         }
         owner
     }
@@ -88,13 +91,13 @@ impl Place<'_> {
         if let Some(status) = OwnerStatus::without_holder(socket) {
             return status;
         }
-        match owner {
-            NOBODY if self.ownership.table().unreadable > 0 => OwnerStatus::NoPermission,
+        match owner.get() {
+            Owner::Nobody if self.ownership.table().unreadable > 0 => OwnerStatus::NoPermission,
             // There was no time for it yet.
-            0 => OwnerStatus::NotCollected,
+            Owner::NotSought => OwnerStatus::NotCollected,
             // Looked for once, while it may have been closing: whether it is the kernel's own is not known.
-            NOBODY => OwnerStatus::Raced,
-            _ => OwnerStatus::Known,
+            Owner::Nobody => OwnerStatus::Raced,
+            Owner::Set(_) => OwnerStatus::Known,
         }
     }
 
@@ -104,7 +107,7 @@ impl Place<'_> {
         let (member, shown) = if self.everything {
             (true, true)
         } else {
-            let holders = self.ownership.holders(owner);
+            let holders = owner.set().map_or(&[][..], |set| self.ownership.holders(set));
             let row = Row { socket, status, holders, owners: self.ownership.table(), names: self.names };
             (self.members.matches(&row), self.want.filter.matches(&row))
         };
@@ -121,9 +124,9 @@ impl Place<'_> {
         let by_role = matches!(by, Some(GroupBy::Listener | GroupBy::Destination));
         let lines = self.want.lines.as_ref();
         let asks_role = by_role || lines.is_some();
-        let unowned = owner == 0 || owner == NOBODY;
+        let set = owner.set();
         // Roles cost a look-up or two; only what is asked for pays them.
-        let role = if asks_role || (remainder && unowned && self.with_owners) {
+        let role = if asks_role || (remainder && set.is_none() && self.with_owners) {
             self.listeners.role(socket)
         } else {
             Role::Unknown
@@ -140,12 +143,12 @@ impl Place<'_> {
                 Known::Unknown => placed.attribution.unknown += 1,
             }
             known
-        } else if unowned {
-            Known::Unknown
-        } else if sight.traced {
-            Known::Closer(owner)
         } else {
-            Known::Exact(owner)
+            match set {
+                None => Known::Unknown,
+                Some(set) if sight.traced => Known::Closer(set),
+                Some(set) => Known::Exact(set),
+            }
         };
         if let (Some(by), Some(groups)) = (by, &mut placed.groups) {
             if let (GroupBy::Process, Some(owner)) = (by, known.owner()) {
@@ -228,7 +231,8 @@ impl Place<'_> {
             };
         }
         let in_group = |(by, id): &(GroupBy, GroupId)| id.includes(&self.group(*by, socket, role, known, status));
-        let holders = self.ownership.holders(owner).iter().map(|h| self.ownership.table().process(h).pid);
+        let holders = owner.set().map_or(&[][..], |set| self.ownership.holders(set));
+        let holders = holders.iter().map(|h| self.ownership.table().process(h).pid);
         wanted.rows.includes(socket, holders) && wanted.group.as_ref().is_none_or(in_group)
     }
 

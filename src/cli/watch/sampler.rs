@@ -10,7 +10,6 @@
 //! - no attributes, but for the one socket that is looked at closely;
 //! - owners only of sockets that are new, and that not for more than one part in fifty of the time.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +19,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::place::{Place, Placed};
 use super::tracing::BackgroundTrace;
-use crate::aggregate::ownership::{NOBODY, Ownership};
+use crate::aggregate::owner::OwnerId;
+use crate::aggregate::ownership::Ownership;
 use crate::aggregate::tracker::Sight;
 use crate::aggregate::{Accounts, Listeners, Reading, TracedSums, Tracker};
 use crate::cli::args::WatchArgs;
@@ -231,7 +231,7 @@ impl Sampler {
                 }
                 let mut owner = sight.owner;
                 let mut sight = sight;
-                if let (0 | NOBODY, Some(closer)) = (owner, trace.closer(socket)) {
+                if let (None, Some(closer)) = (owner.set(), trace.closer(socket)) {
                     (owner, sight.traced) = (closer, true);
                     place.tracker.own(socket, owner, true);
                 }
@@ -240,7 +240,7 @@ impl Sampler {
                     if let (Some(table), false) = (&fresh, holders.is_empty()) {
                         owner = place.own(socket, table, holders, &sight);
                         sight.traced = false;
-                    } else if owner == 0 && held.len() < HELD_BACK {
+                    } else if owner == OwnerId::NOT_SOUGHT && held.len() < HELD_BACK {
                         missing.extend(socket.inode);
                         held.push((socket.clone(), sight));
                         return ControlFlow::Continue(());
@@ -291,7 +291,7 @@ impl Sampler {
                 let holders = table.holders(socket.inode);
                 if holders.is_empty() {
                     // Not to be asked for again before the next look at everything.
-                    owner = NOBODY;
+                    owner = OwnerId::NOBODY;
                     place.tracker.own(&socket, owner, false);
                 } else {
                     owner = place.own(&socket, table, holders, &sight);
@@ -356,12 +356,8 @@ impl Sampler {
     ) -> anyhow::Result<Frame> {
         let since = self.trace.since();
         let (ledger, ledger_gap, tick) = self.balance(want, query, reading, since.as_ref().map(|s| s.sums));
-        let mut labels: HashMap<u32, Arc<str>> = HashMap::new();
-        for event in &tick.events {
-            if let Some(label) = self.ownership.label(event.owner) {
-                labels.insert(event.owner, label);
-            }
-        }
+        let owners = tick.events.iter().filter_map(|event| event.owner.set());
+        let labels = owners.filter_map(|set| Some((set, self.ownership.label(set)?))).collect();
         let mut gaps = std::mem::take(&mut self.session.gaps);
         gaps.extend(self.session.live.gaps(query));
         if self.with_owners {

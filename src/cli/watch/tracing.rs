@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use rustc_hash::FxHashMap;
 
+use crate::aggregate::owner::{OwnerId, SetId};
 use crate::aggregate::ownership::Ownership;
 use crate::aggregate::traced::CloserOf;
-use crate::aggregate::tracker::OwnerId;
 use crate::aggregate::{Matrix, Traced, TracedSums};
 use crate::collect::Live;
 use crate::collect::changes::Changes;
@@ -99,10 +99,8 @@ impl BackgroundTrace {
 
     /// Marks every owner that a row may still take over.
     #[allow(clippy::iter_over_hash_type, reason = "marks are the same in any order")]
-    pub(super) fn mark_owners(&self, mark: &mut dyn FnMut(OwnerId)) {
-        for (owner, _) in self.closers.values() {
-            mark(*owner);
-        }
+    pub(super) fn mark_owners(&self, mark: &mut dyn FnMut(SetId)) {
+        self.closers.values().filter_map(|(owner, _)| owner.set()).for_each(mark);
     }
 
     pub(super) fn is_on(&self) -> bool {

@@ -143,7 +143,7 @@ pub fn transition_line(out: &mut dyn Write, frame: &Frame, event: &Transition) -
         "from": state(event.from),
         "to": state(event.to),
         "dwell_ms": event.dwell_ms,
-        "owner": frame.labels.get(&event.owner).map(ToString::to_string),
+        "owner": event.owner.set().and_then(|set| frame.labels.get(&set)).map(ToString::to_string),
     }));
     json::line(out, "transition", map)
 }

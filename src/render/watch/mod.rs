@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::aggregate::Counts;
 use crate::aggregate::flows::Ledger;
+use crate::aggregate::owner::SetId;
 use crate::aggregate::tracker::{Matrix, Transition};
 use crate::diagnose::Finding;
 use crate::model::{Endpoint, Family, Gap, NetnsId, OwnerStatus, Socket, State, StateSet};
@@ -338,7 +339,7 @@ pub struct Frame {
     pub lines: Option<Arc<Lines>>,
     pub events: Vec<Transition>,
     /// Labels of the owners that the events name.
-    pub labels: HashMap<u32, Arc<str>>,
+    pub labels: HashMap<SetId, Arc<str>>,
     pub gaps: Vec<Gap>,
 }
 

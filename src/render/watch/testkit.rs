@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::aggregate::flows::Flow;
+use crate::aggregate::owner::SetId;
 use crate::diagnose::{Evidence, Severity, Subject};
 use crate::model::{FourTuple, Inode, NetnsId, RowKind, Timer, TimerKind};
 
@@ -184,9 +185,9 @@ pub(crate) fn frame() -> Frame {
             from: Some(State::Established),
             to: Some(State::TimeWait),
             dwell_ms: Some(320),
-            owner: 4,
+            owner: SetId::new(4).into(),
         }],
-        labels: HashMap::from([(4, Arc::from("curl(4711)"))]),
+        labels: HashMap::from([(SetId::new(4), Arc::from("curl(4711)"))]),
         gaps: vec![],
     }
 }
