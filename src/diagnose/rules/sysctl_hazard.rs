@@ -139,7 +139,6 @@ struct Hazard {
     severity: Severity,
     /// Of a value, its namespace and the view.
     is_bad: fn(u64, &Netns, &View<'_>) -> bool,
-    default: fn(&Netns) -> Option<u64>,
     /// After the name and the value.
     does: fn(u64) -> String,
     text: &'static Text,
@@ -150,7 +149,6 @@ const HAZARDS: &[Hazard] = &[
         sysctl: Sysctl::Ipv4TcpTwRecycle,
         severity: Severity::Critical,
         is_bad: |value, _, _| value > 0,
-        default: |_| Some(0),
         does: |_| "drops clients behind NAT".into(),
         text: &TW_RECYCLE,
     },
@@ -158,7 +156,6 @@ const HAZARDS: &[Hazard] = &[
         sysctl: Sysctl::Ipv4TcpTwReuse,
         severity: Severity::Warning,
         is_bad: |value, netns, _| value == 1 && netns.sysctl(Sysctl::Ipv4TcpTimestamps) == Some(0),
-        default: |_| Some(2),
         does: |_| "has no effect, because tcp_timestamps is 0".into(),
         text: &TW_REUSE,
     },
@@ -166,7 +163,6 @@ const HAZARDS: &[Hazard] = &[
         sysctl: Sysctl::Ipv4TcpSyncookies,
         severity: Severity::Warning,
         is_bad: |value, _, _| value == 0,
-        default: |_| Some(1),
         does: |_| "lets a full SYN queue drop real clients".into(),
         text: &SYNCOOKIES,
     },
@@ -174,7 +170,6 @@ const HAZARDS: &[Hazard] = &[
         sysctl: Sysctl::Ipv4TcpMaxTwBuckets,
         severity: Severity::Warning,
         is_bad: |value, netns, _| half_of_buckets(netns).is_some_and(|half| value < half),
-        default: half_of_buckets,
         does: |_| "makes connections lose their TIME_WAIT".into(),
         text: &TW_BUCKETS,
     },
@@ -184,7 +179,6 @@ const HAZARDS: &[Hazard] = &[
         is_bad: |value, netns, _| {
             value < RETRIES2_MIN && netns.sysctl(Sysctl::Ipv4TcpRtoMaxMs).is_none_or(|ms| ms == TCP_RTO_MAX_MS)
         },
-        default: |_| Some(15),
         does: |_| "kills connections in short outages".into(),
         text: &RETRIES2,
     },
@@ -192,7 +186,6 @@ const HAZARDS: &[Hazard] = &[
         sysctl: Sysctl::Ipv4TcpFinTimeout,
         severity: Severity::Info,
         is_bad: |value, _, _| value > FIN_TIMEOUT_S,
-        default: |_| Some(FIN_TIMEOUT_S),
         does: |value| format!("lets closed sockets wait for about {} s and not {value} s", 2 * (value - FIN_TIMEOUT_S)),
         text: &FIN_TIMEOUT,
     },
@@ -200,7 +193,6 @@ const HAZARDS: &[Hazard] = &[
         sysctl: Sysctl::Ipv4TcpAbortOnOverflow,
         severity: Severity::Info,
         is_bad: |value, _, _| value > 0,
-        default: |_| Some(0),
         does: |_| "resets clients that a moment later would have been accepted".into(),
         text: &ABORT_ON_OVERFLOW,
     },
@@ -208,7 +200,6 @@ const HAZARDS: &[Hazard] = &[
         sysctl: Sysctl::CoreSomaxconn,
         severity: Severity::Warning,
         is_bad: |value, netns, view| value <= OLD_SOMAXCONN && overflows(view, netns.inode),
-        default: |_| Some(4096),
         does: |_| "caps the accept queues, and one of them is full".into(),
         text: &SOMAXCONN,
     },
@@ -216,7 +207,6 @@ const HAZARDS: &[Hazard] = &[
         sysctl: Sysctl::CoreSomaxconn,
         severity: Severity::Info,
         is_bad: |value, netns, view| value <= OLD_SOMAXCONN && !overflows(view, netns.inode),
-        default: |_| Some(4096),
         does: |_| "caps every accept queue, whatever the programs ask for".into(),
         text: &SOMAXCONN,
     },
@@ -227,7 +217,6 @@ const HAZARDS: &[Hazard] = &[
             netns.sysctl(Sysctl::Ipv4TcpSyncookies).is_some_and(|mode| mode > 0)
                 && default_syn_backlog(netns).is_some_and(|default| value > default)
         },
-        default: default_syn_backlog,
         does: |_| "was raised and has no effect while SYN cookies are on".into(),
         text: &SYN_BACKLOG,
     },
@@ -241,6 +230,15 @@ fn half_of_buckets(netns: &Netns) -> Option<u64> {
 /// A 128th of the hash buckets (`tcp_sk_init`).
 fn default_syn_backlog(netns: &Netns) -> Option<u64> {
     netns.sysctl(Sysctl::Ipv4TcpEhashEntries).map(|n| (n / 128).max(128))
+}
+
+/// What this namespace would have if nobody had set anything.
+fn default_of(sysctl: Sysctl, netns: &Netns) -> Option<u64> {
+    match sysctl {
+        Sysctl::Ipv4TcpMaxTwBuckets => half_of_buckets(netns),
+        Sysctl::Ipv4TcpMaxSynBacklog => default_syn_backlog(netns),
+        other => other.default_value(),
+    }
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
@@ -274,7 +272,7 @@ fn dotted(file: &str) -> String {
 fn finding(view: &View<'_>, netns: &Netns, hazard: &Hazard) -> Option<Finding> {
     let value = netns.sysctl(hazard.sysctl).filter(|value| (hazard.is_bad)(*value, netns, view))?;
     let name = dotted(hazard.sysctl.name());
-    let default = (hazard.default)(netns);
+    let default = default_of(hazard.sysctl, netns);
     let usual = default.map_or_else(String::new, |d| format!(" (default {d})"));
     let summary = format!("{name} = {value}{usual} {}", (hazard.does)(value));
     let finding = RULE
