@@ -1,7 +1,7 @@
 //! Connections that are on their way out: whose they are, and what keeps them.
 //!
 //! Comes in: rows after the first FIN. Goes out: groups by listener or destination, with the numbers that every rule on
-//! them shows. Never here: severity.
+//! them shows.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use rustc_hash::FxHashMap;
 
 use crate::aggregate::Role;
-use crate::diagnose::finding::{Evidence, Finding, Subject};
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::peers;
 use crate::diagnose::retries;
@@ -123,6 +123,18 @@ pub fn orphans(view: &View<'_>) -> (Option<u64>, Option<u64>) {
 #[must_use]
 pub fn orphans_near_limit(view: &View<'_>) -> bool {
     matches!(orphans(view), (Some(n), Some(limit)) if limit > 0 && n >= limit.div_ceil(4))
+}
+
+/// How bad connections are that both ends have closed: info, or a warning when they are many to one peer or part of the
+/// reason why the host runs out of orphans.
+#[must_use]
+pub fn severity(view: &View<'_>, group: &Group<'_>) -> Severity {
+    let to_one = top_peers(&group.rows, 1).first().map_or(0, |(_, n)| *n);
+    if to_one as f64 >= view.thresholds.pileup_rows || orphans_near_limit(view) {
+        Severity::Warning
+    } else {
+        Severity::Info
+    }
 }
 
 /// The processes on this host at the other end of these rows, the one with most of them first.

@@ -2,9 +2,9 @@
 //!
 //! Comes in: what a rule worked out. Goes out: one value that every output draws. Never here: how a rule decides.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::diagnose::rule::Text;
 use crate::model::{Endpoint, Inode, NetnsId, Socket, State, StateSet};
 
 /// How bad it is (diagnosis 0.3).
@@ -189,6 +189,18 @@ impl Evidence {
     }
 }
 
+/// The most frequent of some names, each with its number: `10.0.0.9:443 (12)`.
+#[must_use]
+pub fn most_frequent(names: impl Iterator<Item = String>, n: usize) -> Vec<String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for name in names {
+        *counts.entry(name).or_default() += 1;
+    }
+    let mut ranked: Vec<(String, usize)> = counts.into_iter().collect();
+    ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    ranked.into_iter().take(n).map(|(name, count)| format!("{name} ({count})")).collect()
+}
+
 /// What kind of advice a program-specific remedy may add (see [`crate::diagnose::programs`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topic {
@@ -201,6 +213,21 @@ pub enum Topic {
     AcceptQueue,
     Keepalive,
     PortExhaustion,
+}
+
+/// The words that do not depend on what was found. The page of the rule has each of these lines too, under "Why it
+/// matters", "What to do" and "What not to do"; a test compares them.
+///
+/// `{name}` is filled in by [`Finding::fill`]; the page has `NAME` in its place. Lines begin with a capital letter and
+/// have no full stop at their end.
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    /// Two plain sentences from the TCP state machine.
+    pub why: &'static str,
+    /// Every step that a finding may show: application first, sysctl last.
+    pub remedy: &'static [&'static str],
+    /// Each begins with "Don't".
+    pub avoid: &'static [&'static str],
 }
 
 /// One finding.

@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub mod arrivals;
 pub mod attribution;
+pub mod callers;
+pub mod close_wait;
 pub mod closing;
+pub mod delivery;
 pub mod descriptors;
 pub mod fd_inheritance;
 pub mod finding;
@@ -20,6 +23,7 @@ pub mod queues;
 pub mod retries;
 pub mod rule;
 pub mod rules;
+pub mod syn_queue;
 #[cfg(test)]
 #[allow(dead_code, reason = "a kit is wider than today's needs")]
 #[allow(clippy::needless_pass_by_value, reason = "rows are built by wrapping one call in another")]

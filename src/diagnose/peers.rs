@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::diagnose::callers;
 use crate::diagnose::fd_inheritance::FdInheritance;
 use crate::diagnose::finding::{Finding, Subject};
 use crate::diagnose::listener_owner::Owner;
-use crate::diagnose::queues;
 use crate::diagnose::view::View;
 use crate::model::sysctl::{Sysctl, TCP_RETR1};
 use crate::model::{Endpoint, NetnsId, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
@@ -50,7 +50,7 @@ impl<'v, 'a> Peers<'v, 'a> {
     pub fn other(&self, socket: &Socket) -> Option<&'a Process> {
         let mirror = self.view.mirror(socket)?;
         if mirror.is_unaccepted() {
-            let queue = queues::called(self.view, socket)?;
+            let queue = callers::called(self.view, socket)?;
             return Owner::of(self.view, &queue.listeners).map(|o| o.process);
         }
         self.owner(mirror)

@@ -1,7 +1,7 @@
 //! Ephemeral ports: how many one destination has used up, how fast, and when they run out.
 //!
 //! Comes in: the rows of a snapshot, in one pass. Goes out: one [`Route`] per (namespace, source, destination, port) that
-//! is large enough to matter. Never here: judgement.
+//! is large enough to matter.
 //!
 //! A connection is source and destination address and port; with a fixed source address and destination only the source
 //! port is left, so each route has the whole range for itself (`__inet_hash_connect` in `net/ipv4/inet_hashtables.c`).
@@ -12,7 +12,8 @@ use std::net::IpAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::Role;
-use crate::diagnose::view::View;
+use crate::diagnose::finding::Severity;
+use crate::diagnose::thresholds::Thresholds;
 use crate::model::snapshot::Netns;
 use crate::model::socket::TIME_WAIT_MS;
 use crate::model::sysctl::{Sysctl, TCP_TW_REUSE_DELAY_MS};
@@ -102,13 +103,36 @@ fn blocks_for_a_while(socket: &Socket) -> bool {
     matches!(socket.state, State::TimeWait)
 }
 
+/// Past half of the range every connect() searches the used half in vain first (`__inet_hash_connect` takes the ports of
+/// the range's own parity first).
+const SECOND_HALF_PERCENT: f64 = 50.0;
+/// One TIME_WAIT life: what is exhausted within it cannot recover in time.
+const ONE_LIFE_MS: u64 = TIME_WAIT_MS as u64;
+/// A rate taken over less than this, with most of the range free, is a burst and no trend.
+const TREND_PERCENT: f64 = 25.0;
+
+/// How bad a route is; `None` when it is not short of ports.
+#[must_use]
+pub fn severity(route: &Route<'_>, thresholds: &Thresholds) -> Option<Severity> {
+    let end = route.exhausted_in_ms();
+    let soon_ms = thresholds.port_eta_crit_seconds * 1000.0;
+    let trend = route.fill_percent() >= TREND_PERCENT;
+    if route.blocked() >= route.usable || (trend && end.is_some_and(|ms| (ms as f64) < soon_ms)) {
+        return Some(Severity::Critical);
+    }
+    if trend && (end.is_some_and(|ms| ms < ONE_LIFE_MS) || route.rate > route.sustainable()) {
+        return Some(Severity::High);
+    }
+    (route.fill_percent() >= SECOND_HALF_PERCENT).then_some(Severity::Warning)
+}
+
 /// Every route worth a look, the fullest first.
 #[must_use]
-pub fn routes<'a>(view: &View<'a>) -> Vec<Route<'a>> {
+pub fn routes<'a>(namespaces: &[Netns], rows: impl Iterator<Item = (&'a Socket, Role)> + Clone) -> Vec<Route<'a>> {
     let mut groups: FxHashMap<(Option<NetnsId>, IpAddr, Endpoint), Vec<&Socket>> = FxHashMap::default();
     let mut bound: FxHashMap<Option<NetnsId>, FxHashSet<u16>> = FxHashMap::default();
     let mut ranges: FxHashMap<Option<NetnsId>, ((u16, u16), u32)> = FxHashMap::default();
-    for netns in &view.now.netns {
+    for netns in namespaces {
         ranges.insert(netns.inode, (netns.port_range(), netns.usable_ports()));
     }
     let in_range = |socket: &Socket| {
@@ -118,10 +142,10 @@ pub fn routes<'a>(view: &View<'a>) -> Vec<Route<'a>> {
         matches!((role, socket.state), (Role::Client, _) | (Role::Unknown, State::TimeWait)) && in_range(socket)
     };
     let mut sieve = Sieve::new(ranges.values().map(|(_, usable)| fewest(*usable)).min().unwrap_or(0));
-    for (socket, _) in view.rows().filter(calls) {
+    for (socket, _) in rows.clone().filter(calls) {
         sieve.add(socket.peer);
     }
-    for (socket, role) in view.rows() {
+    for (socket, role) in rows {
         if matches!(socket.state, State::Listen | State::BoundInactive) && in_range(socket) {
             bound.entry(socket.netns).or_default().insert(socket.local.port);
         } else if sieve.may_hold(socket.peer) && calls(&(socket, role)) {
@@ -132,7 +156,7 @@ pub fn routes<'a>(view: &View<'a>) -> Vec<Route<'a>> {
     let mut routes: Vec<Route<'_>> = groups
         .into_iter()
         .filter_map(|((netns, source, destination), rows)| {
-            let facts = view.netns(netns)?;
+            let facts = namespaces.iter().find(|n| n.inode == netns)?;
             let (_, usable) = *ranges.get(&netns)?;
             let few = u32::try_from(rows.len()).unwrap_or(u32::MAX) < fewest(usable);
             if few || usable == 0 {
@@ -263,6 +287,7 @@ pub fn sustainable_of(usable: u32) -> f64 {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, row, time_wait};
+    use crate::diagnose::view::View;
 
     fn world(range: u64) -> World {
         let mut world = World::new();
@@ -274,7 +299,7 @@ mod tests {
 
     fn only(world: &World) -> (u32, u32, u32, Option<u64>) {
         let view = View::new(&world.now, None, &world.thresholds);
-        let routes = routes(&view);
+        let routes = routes(&world.now.netns, view.rows());
         assert_eq!(routes.len(), 1, "{routes:?}");
         (routes[0].blocked(), routes[0].live, routes[0].reusable, routes[0].exhausted_in_ms())
     }

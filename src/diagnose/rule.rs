@@ -4,6 +4,7 @@
 //! (`rules`), and findings (`finding`).
 
 use crate::diagnose::Outcome;
+pub use crate::diagnose::finding::Text;
 use crate::diagnose::finding::{Finding, Severity, Topic};
 use crate::diagnose::view::View;
 use crate::model::{State, StateSet};
@@ -66,21 +67,6 @@ impl Chapter {
             Chapter::System => "System-wide",
         }
     }
-}
-
-/// The words that do not depend on what was found. The page of the rule has each of these lines too, under "Why it
-/// matters", "What to do" and "What not to do"; a test compares them.
-///
-/// `{name}` is filled in by [`Finding::fill`]; the page has `NAME` in its place. Lines begin with a capital letter and
-/// have no full stop at their end.
-#[derive(Clone, Copy, Debug)]
-pub struct Text {
-    /// Two plain sentences from the TCP state machine.
-    pub why: &'static str,
-    /// Every step that a finding may show: application first, sysctl last.
-    pub remedy: &'static [&'static str],
-    /// Each begins with "Don't".
-    pub avoid: &'static [&'static str],
 }
 
 /// One rule.

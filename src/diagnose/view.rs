@@ -103,7 +103,7 @@ impl<'a> View<'a> {
     }
 
     /// Every row with its role.
-    pub fn rows(&self) -> impl Iterator<Item = (&'a Socket, Role)> {
+    pub fn rows(&self) -> impl Iterator<Item = (&'a Socket, Role)> + Clone {
         self.now.sockets.iter().zip(self.roles().iter().copied())
     }
 
@@ -164,7 +164,7 @@ impl<'a> View<'a> {
     /// Every route that is worth a look, the fullest first.
     #[must_use]
     pub fn routes(&self) -> &[Route<'a>] {
-        self.routes.get_or_init(|| ports::routes(self))
+        self.routes.get_or_init(|| ports::routes(&self.now.netns, self.rows()))
     }
 
     /// Owners of a socket, or why there is none.

@@ -262,6 +262,42 @@ fn every_rule_begins_with_the_lead_of_its_page_and_includes_it() {
 }
 
 #[test]
+fn no_rule_uses_another_rule() {
+    let mut breaches = Vec::new();
+    for file in rust_files("src/diagnose/rules").iter().filter(|f| !f.ends_with("mod.rs")) {
+        for (at, line) in program_lines(&read(file)) {
+            let uses_rules = line.contains("diagnose::rules") || line.replace("pub(super)", "").contains("super::");
+            if uses_rules {
+                breaches.push(format!("{}:{at}: {}", file.display(), line.trim()));
+            }
+        }
+    }
+    assert!(breaches.is_empty(), "what two rules need is in a module of its own:\n{}", breaches.join("\n"));
+}
+
+#[test]
+fn the_modules_of_the_diagnosis_form_no_circle() {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for name in names("src/diagnose", "rs").iter().filter(|n| *n != "mod" && *n != "testkit") {
+        let text = read(format!("src/diagnose/{name}.rs"));
+        let lines = program_lines(&text);
+        let joined = lines.iter().map(|(_, l)| *l).collect::<Vec<_>>().join("\n");
+        let used = joined.split("crate::diagnose::").skip(1).map(|rest| rest.split(|c| !is_word(c)).next().unwrap());
+        uses.insert(name.clone(), used.map(str::to_owned).collect());
+    }
+    // What uses nothing that is left is no part of a circle.
+    loop {
+        let left: BTreeSet<String> = uses.keys().cloned().collect();
+        uses.retain(|name, used| used.iter().any(|u| u != name && left.contains(u)));
+        if uses.len() == left.len() {
+            break;
+        }
+    }
+    assert!(uses.is_empty(), "these use each other: {uses:#?}");
+}
+
+#[test]
 fn nothing_is_printed_past_the_streams_and_nothing_is_left_undone() {
     // Put together here, so that this file does not find itself.
     let printing: Vec<String> = ["print", "println", "eprint", "eprintln", "dbg"].map(|m| format!("{m}!(")).to_vec();

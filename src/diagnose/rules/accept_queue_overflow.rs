@@ -9,6 +9,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::diagnose::Outcome;
+use crate::diagnose::callers;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
@@ -71,7 +72,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             outcome.wants_second = suspicion(view, queue);
         }
     }
-    let callers = if found.is_empty() { FxHashMap::default() } else { queues::local_callers(view) };
+    let callers = if found.is_empty() { FxHashMap::default() } else { callers::local_callers(view) };
     outcome.findings = words::worst(found.iter().map(|(q, stands)| finding(view, q, stands, &callers)).collect());
     outcome
 }
@@ -146,7 +147,7 @@ fn unheard(view: &View<'_>, queue: &Queue<'_>) -> u64 {
             && s.peer.port == queue.local.port
             && view.mirror(s).is_none_or(|m| m.state == State::SynRecv)
     });
-    clients.filter(|s| queues::called(view, s).is_some_and(|q| q.local == queue.local)).count() as u64
+    clients.filter(|s| callers::called(view, s).is_some_and(|q| q.local == queue.local)).count() as u64
 }
 
 /// How many of those who waited in the sample before wait no more: accepted, or dead before that.

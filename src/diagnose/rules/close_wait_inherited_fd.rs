@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
+use crate::diagnose::close_wait::{FORGOTTEN_AFTER_MS, counted};
 use crate::diagnose::descriptors::Share;
 use crate::diagnose::fd_inheritance::{FdInheritance, Inherited};
-use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::finding::{Evidence, Finding, Severity, Topic, most_frequent};
 use crate::diagnose::rule::{Rule, Text, rule};
-use crate::diagnose::rules::close_wait_leak::{FORGOTTEN_AFTER_MS, counted, top};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{RowKind, Socket, State};
@@ -181,9 +181,10 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, mut held: Held<'_>)
         finding = finding.evidence("oldest_age_ms", Evidence::Millis(oldest));
     }
     subject.listener = listener(view, all[0]);
-    finding = share
-        .onto(finding.subject(subject))
-        .evidence("remotes", Evidence::List(top(all.iter().map(|s| s.peer.addr.to_canonical().to_string()), 3)));
+    finding = share.onto(finding.subject(subject)).evidence(
+        "remotes",
+        Evidence::List(most_frequent(all.iter().map(|s| s.peer.addr.to_canonical().to_string()), 3)),
+    );
     finding
         .inspect(helper, &all)
         .fill("owner", &owner)

@@ -13,16 +13,15 @@ use rustc_hash::FxHashSet;
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::arrivals::{self, Arrivals};
+use crate::diagnose::close_wait::{Counted, FORGOTTEN_AFTER_MS, TRANSIENT_MS, counted, old_enough};
 use crate::diagnose::descriptors::Share;
 use crate::diagnose::fd_inheritance::FdInheritance;
-use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic, most_frequent};
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class, WaitState};
 use crate::diagnose::words;
-use crate::model::socket::AgeBracket;
-use crate::model::sysctl::TCP_FIN_TIMEOUT_MS;
-use crate::model::{NetnsId, RowKind, Socket, State, TcpInfo};
+use crate::model::{NetnsId, RowKind, Socket, State};
 
 pub(super) const RULE: Rule =
     rule!("close-wait-leak", CloseWait, OneOrTwo, "the peer closed, the local program never does", check, [TEXT])
@@ -71,25 +70,10 @@ const TEXT: Text = Text {
     ],
 };
 
-/// `TCP_FIN_TIMEOUT` (`include/net/tcp.h`), the default: after it a Linux peer that closed has forgotten the connection,
-/// so that the row can never be of use again.
-pub(super) const FORGOTTEN_AFTER_MS: u64 = TCP_FIN_TIMEOUT_MS;
-/// A younger row is transient.
-const TRANSIENT_MS: u64 = 1000;
 /// Stale pool entries that are few when the limit of descriptors is not known.
 const FEW: usize = 10;
 /// Rows in two samples that make a rate; fewer are chance.
 const ROWS_FOR_A_RATE: i64 = 3;
-
-/// A CLOSE_WAIT row that counts.
-#[derive(Clone, Copy)]
-pub(super) struct Counted<'a> {
-    pub(super) socket: &'a Socket,
-    pub(super) role: Role,
-    pub(super) age: AgeBracket,
-    /// Its age is 60 s or more; else 60 s is only inside what is possible.
-    pub(super) certain: bool,
-}
 
 /// What is unread says what kind of bug it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,35 +91,6 @@ impl Unread {
             _ => Unread::Data,
         }
     }
-}
-
-/// Whether a held CLOSE_WAIT row counts: nothing is being sent, and its FIN came 60 s ago or more. A row whose age is
-/// only known to be possibly that (our own keepalive draws ACKs) counts if it was there before.
-pub(super) fn counted<'a>(view: &View<'_>, socket: &'a Socket, role: Role) -> Option<Counted<'a>> {
-    let (age, certain) = old_enough(socket)?;
-    let earlier = view.earlier(socket);
-    let bytes_sent = |s: &Socket| s.info.as_deref().and_then(TcpInfo::bytes_sent);
-    if let Some(earlier) = earlier
-        && bytes_sent(earlier) < bytes_sent(socket)
-    {
-        return None;
-    }
-    let was_there = earlier.is_some_and(|e| e.state == State::CloseWait);
-    // Before there is a second sample the row is only a suspicion, which `check` tells apart.
-    (certain || was_there || view.before.is_none()).then_some(Counted { socket, role, age, certain })
-}
-
-fn old_enough(socket: &Socket) -> Option<(AgeBracket, bool)> {
-    if socket.state != State::CloseWait || socket.inode.is_none() || socket.send_q_bytes.is_some_and(|q| q > 0) {
-        return None;
-    }
-    let age = socket.state_age()?;
-    let sent_ms = socket.info.as_deref()?.last_data_sent_ms().map_or(u64::MAX, u64::from);
-    if age.min_ms >= FORGOTTEN_AFTER_MS {
-        return (sent_ms >= age.min_ms).then_some((age, true));
-    }
-    let possible = age.min_ms >= TRANSIENT_MS && age.max_ms.is_some_and(|max| max >= FORGOTTEN_AFTER_MS);
-    (possible && sent_ms >= FORGOTTEN_AFTER_MS).then_some((age, false))
 }
 
 /// The process, or where it is not known the user and the reason.
@@ -306,7 +261,9 @@ impl<'a> Case<'a> {
         let oldest = words::duration(self.oldest_ms());
         let connections = words::count(n, "connection", "connections");
         if self.is_pool {
-            let to = top(self.rows.iter().map(|r| r.socket.peer.normalised().to_string()), 1).pop().unwrap_or_default();
+            let to = most_frequent(self.rows.iter().map(|r| r.socket.peer.normalised().to_string()), 1)
+                .pop()
+                .unwrap_or_default();
             let to = to.rsplit_once(" (").map_or(to.as_str(), |(at, _)| at);
             return format!(
                 "{who} keeps {} to {to}: the other side closed, {oldest} ago the oldest, and EOF is unread",
@@ -357,17 +314,6 @@ fn per(per_second: f64) -> String {
         r => (r * 86_400.0, "day"),
     };
     if rate >= 10.0 { format!("{rate:.0} a {unit}") } else { format!("{rate:.1} a {unit}") }
-}
-
-/// The most frequent of some names, each with its number: `10.0.0.9:443 (12)`.
-pub(super) fn top(names: impl Iterator<Item = String>, n: usize) -> Vec<String> {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for name in names {
-        *counts.entry(name).or_default() += 1;
-    }
-    let mut ranked: Vec<(String, usize)> = counts.into_iter().collect();
-    ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    ranked.into_iter().take(n).map(|(name, count)| format!("{name} ({count})")).collect()
 }
 
 fn finding(
@@ -474,7 +420,7 @@ fn evidence(view: &View<'_>, finding: Finding, case: &Case<'_>) -> Finding {
 
 /// Where the connections come from or go to, and under which numbers the process has them.
 fn places(view: &View<'_>, finding: Finding, rows: &[Counted<'_>], pid: Option<u32>) -> Finding {
-    let accepted = top(
+    let accepted = most_frequent(
         rows.iter().filter_map(|r| match r.role {
             Role::Server(at) => Some(view.listeners(r.socket.netns).get(at).local.to_string()),
             Role::FormerServer => Some(format!(":{} (no longer listening)", r.socket.local.port)),
@@ -482,8 +428,10 @@ fn places(view: &View<'_>, finding: Finding, rows: &[Counted<'_>], pid: Option<u
         }),
         3,
     );
-    let connected =
-        top(rows.iter().filter(|r| r.role == Role::Client).map(|r| r.socket.peer.normalised().to_string()), 3);
+    let connected = most_frequent(
+        rows.iter().filter(|r| r.role == Role::Client).map(|r| r.socket.peer.normalised().to_string()),
+        3,
+    );
     let mut finding = finding;
     if !accepted.is_empty() {
         finding = finding.evidence("accepted_on", Evidence::List(accepted));
@@ -493,7 +441,7 @@ fn places(view: &View<'_>, finding: Finding, rows: &[Counted<'_>], pid: Option<u
     }
     finding = finding.evidence(
         "remotes",
-        Evidence::List(top(rows.iter().map(|r| r.socket.peer.addr.to_canonical().to_string()), 3)),
+        Evidence::List(most_frequent(rows.iter().map(|r| r.socket.peer.addr.to_canonical().to_string()), 3)),
     );
     let owners = &view.now.owners;
     let holders = rows.iter().flat_map(|r| view.owners(r.socket).1);

@@ -58,7 +58,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     let n = words::count(group.rows.len() as u64, "connection", "connections");
     let summary = format!("{n} {}, closed by both ends at once, cannot finish: {cause}", group.place.words());
     let finding = RULE
-        .finding(super::last_ack_stuck::severity(view, group), 0.9, summary)
+        .finding(closing::severity(view, group), 0.9, summary)
         .because("our FIN was repeated or refused more often than loss explains")
         .subject(closing::subject(view, group))
         .evidence("loss", Evidence::Text(direction.into()));

@@ -9,16 +9,17 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::diagnose::Outcome;
+use crate::diagnose::callers;
 use crate::diagnose::closing;
+use crate::diagnose::delivery::{is_silent, repeats};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers::{self, Peers};
-use crate::diagnose::queues;
 use crate::diagnose::retries;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Endpoint, NetnsId, Process, Socket, State, TimerKind};
+use crate::model::{Endpoint, NetnsId, Process, Socket, State};
 
 pub(super) const RULE: Rule =
     rule!("dead-peer-retransmit", Established, One, "data sent, no acknowledgement", check, [TEXT]);
@@ -42,7 +43,6 @@ const TEXT: Text = Text {
     ],
 };
 
-const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait1];
 /// 13 s of silence with the smallest timeout, on so many sockets to one peer (policy, as the page says).
 const BACKOFF_HIGH: u8 = 6;
 const BACKOFF_HIGH_SOCKETS: usize = 2;
@@ -73,25 +73,6 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let findings =
         peers.into_iter().map(|((netns, peer), rows)| finding(view, &ends, netns, peer, &rows, silent_peers));
     Outcome::findings(words::worst(findings.collect()))
-}
-
-/// Whether this row is one that this rule reports, so that others need not.
-pub(super) fn reports(view: &View<'_>, socket: &Socket) -> bool {
-    repeats(view, socket) && is_silent(socket) == Some(true)
-}
-
-fn repeats(view: &View<'_>, socket: &Socket) -> bool {
-    let repeated = socket.timer.is_some_and(|t| t.kind == TimerKind::Retransmit && t.retransmits > 1);
-    (repeated || peers::cannot_leave(socket))
-        && peers::is_held(socket, &STATES)
-        && socket.timer.is_some_and(|t| u64::from(t.retransmits) >= peers::retries1(view, socket))
-}
-
-/// Whether no acknowledgement came for two timeouts. On a link that merely loses segments they keep coming. The timeout
-/// of the row has doubled with each retransmission; it is the one before that which tells how soon the peer answers.
-fn is_silent(socket: &Socket) -> Option<bool> {
-    let silence = u64::from(socket.info.as_deref()?.last_ack_recv_ms()?);
-    Some(silence > 2 * peers::base_rto_ms(socket)?)
 }
 
 /// Until the kernel gives up (`retransmits_timed_out`), at least: `total_rto_time` also counts earlier recoveries, and
@@ -141,7 +122,7 @@ fn finding(
         .iter()
         .copied()
         .filter(unheard)
-        .find_map(|s| queues::called(view, s).filter(|q| queues::overflows(view, q)));
+        .find_map(|s| callers::called(view, s).filter(|q| callers::overflows(view, q)));
     let kept = rows.iter().filter(|s| peers::cannot_leave(s)).count();
     let cause = match overflowing {
         Some(q) => {
@@ -212,6 +193,7 @@ fn owners<'a>(ends: &Peers<'_, 'a>, rows: &[&Socket]) -> Vec<(&'a Process, u64)>
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, listen, row, timer, unheld};
+    use crate::model::TimerKind;
 
     /// A connection that has repeated its segment so often, `silence` after the last answer.
     fn dead(port: u16, retransmits: u8, silence: u64) -> Socket {

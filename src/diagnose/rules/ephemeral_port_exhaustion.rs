@@ -9,13 +9,12 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::attribution::{self, Candidate};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
-use crate::diagnose::ports::Route;
+use crate::diagnose::ports::{self, Route};
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words::{self, duration};
 use crate::model::Socket;
 use crate::model::counter::Counter;
-use crate::model::socket::TIME_WAIT_MS;
 use crate::model::sysctl::Sysctl;
 
 pub(super) const RULE: Rule =
@@ -44,35 +43,13 @@ const TEXT: Text = Text {
     ],
 };
 
-/// Past half of the range every connect() searches the used half in vain first (`__inet_hash_connect` takes the ports of
-/// the range's own parity first).
-const SECOND_HALF_PERCENT: f64 = 50.0;
-/// One TIME_WAIT life: what is exhausted within it cannot recover in time.
-const ONE_LIFE_MS: u64 = TIME_WAIT_MS as u64;
-/// A rate taken over less than this, with most of the range free, is a burst and no trend.
-const TREND_PERCENT: f64 = 25.0;
-
-/// How bad a route is; `None` when it is not short of ports.
-pub(super) fn severity(view: &View<'_>, route: &Route<'_>) -> Option<Severity> {
-    let end = route.exhausted_in_ms();
-    let soon_ms = view.thresholds.port_eta_crit_seconds * 1000.0;
-    let trend = route.fill_percent() >= TREND_PERCENT;
-    if route.blocked() >= route.usable || (trend && end.is_some_and(|ms| (ms as f64) < soon_ms)) {
-        return Some(Severity::Critical);
-    }
-    if trend && (end.is_some_and(|ms| ms < ONE_LIFE_MS) || route.rate > route.sustainable()) {
-        return Some(Severity::High);
-    }
-    (route.fill_percent() >= SECOND_HALF_PERCENT).then_some(Severity::Warning)
-}
-
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if view.now.netns.iter().all(|n| n.sysctl(Sysctl::Ipv4IpLocalPortRange).is_none()) {
         return Outcome::not_checked("ip_local_port_range could not be read");
     }
     let mut findings = Vec::new();
     for route in view.routes() {
-        let Some(severity) = severity(view, route) else { continue };
+        let Some(severity) = ports::severity(route, view.thresholds) else { continue };
         findings.push(finding(view, route, severity));
     }
     Outcome::findings(words::worst(findings))

@@ -11,10 +11,10 @@ use rustc_hash::FxHashSet;
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
+use crate::diagnose::callers;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::peers::{self, Group, Peers};
-use crate::diagnose::queues;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -68,7 +68,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     // A connection that is being made or ended is half in the table for a moment, and in no second sample.
     alone.retain(|s| view.earlier(s).is_some_and(|e| STATES.contains(&e.state) && view.mirror_before(s).is_none()));
     // Their server never heard the end of the handshake: accept-queue-overflow has them.
-    alone.retain(|s| !queues::called(view, s).is_some_and(|q| queues::overflows(view, q)));
+    alone.retain(|s| !callers::called(view, s).is_some_and(|q| callers::overflows(view, q)));
     if alone.is_empty() {
         return Outcome::default();
     }
@@ -185,7 +185,7 @@ fn finding<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, group: &Group<'_>) -> Find
 
 /// The process that the other half belonged to, as far as its listener, or other connections of that end, tell.
 fn once_there<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, socket: &Socket) -> Option<&'a Process> {
-    if let Some(queue) = queues::called(view, socket) {
+    if let Some(queue) = callers::called(view, socket) {
         return Owner::of(view, &queue.listeners).map(|o| o.process);
     }
     let earlier = view.mirror_before(socket)?;

@@ -6,7 +6,7 @@
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
-use crate::diagnose::finding::{Finding, Severity};
+use crate::diagnose::finding::Finding;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
@@ -36,22 +36,12 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     Outcome::findings(words::worst(groups.iter().map(|group| finding(view, group)).collect()))
 }
 
-/// Info, or a warning when they are many to one peer or part of the reason why the host runs out of orphans.
-pub(super) fn severity(view: &View<'_>, group: &Group<'_>) -> Severity {
-    let to_one = closing::top_peers(&group.rows, 1).first().map_or(0, |(_, n)| *n);
-    if to_one as f64 >= view.thresholds.pileup_rows || closing::orphans_near_limit(view) {
-        Severity::Warning
-    } else {
-        Severity::Info
-    }
-}
-
 fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     let n = words::count(group.rows.len() as u64, "connection", "connections");
     let summary =
         format!("{n} {}, closed by both ends, cannot finish: {}", group.place.words(), closing::cause(view, group));
     let finding = RULE
-        .finding(severity(view, group), 0.9, summary)
+        .finding(closing::severity(view, group), 0.9, summary)
         .because("the last FIN was repeated or refused more often than loss explains")
         .subject(closing::subject(view, group));
     closing::evidence(view, finding, group)
@@ -61,7 +51,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::finding::Evidence;
+    use crate::diagnose::finding::{Evidence, Severity};
     use crate::diagnose::testkit::{World, info, row, timer, unheld};
     use crate::model::counter::SockStat;
     use crate::model::sysctl::Sysctl;

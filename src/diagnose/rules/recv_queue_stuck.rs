@@ -9,10 +9,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
+use crate::diagnose::delivery;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::rule::{Rule, Text, rule};
-use crate::diagnose::rules::zero_window_peer;
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class};
 use crate::diagnose::words;
@@ -121,7 +121,7 @@ fn findings<'a>(view: &View<'a>, unread: &[Unread<'a>]) -> Vec<Finding> {
         .now
         .sockets
         .iter()
-        .filter(|s| zero_window_peer::is_shut(s))
+        .filter(|s| delivery::is_window_shut(s))
         .filter_map(|s| Some((ends.owner(s)?.pid, ends.other(s).map(|p| p.pid))))
         // One that does not read what it writes itself has no such excuse.
         .filter(|(pid, other)| *other != Some(*pid))

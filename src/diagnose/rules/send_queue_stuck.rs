@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
+use crate::diagnose::delivery;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::rule::{Rule, Text, rule};
-use crate::diagnose::rules::{dead_peer_retransmit, zero_window_peer};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{Socket, State, TcpInfo, TimerKind};
@@ -80,7 +80,7 @@ impl Cause {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let waiting = view.active().filter(|s| s.send_q_bytes.is_some_and(|n| n > 0) && peers::is_held(s, &STATES));
-    let unreported = waiting.filter(|s| !zero_window_peer::reports(view, s) && !dead_peer_retransmit::reports(view, s));
+    let unreported = waiting.filter(|s| !delivery::lasts_shut(view, s) && !delivery::is_unanswered(view, s));
     if view.before.is_none() {
         return match unreported.filter(|s| is_suspect(s)).count() as u64 {
             0 => Outcome::default(),
@@ -126,7 +126,7 @@ fn cause(view: &View<'_>, socket: &Socket) -> Option<Cause> {
     if !stuck || interval <= 2 * peers::base_rto_ms(socket)? {
         return None;
     }
-    if zero_window_peer::is_shut(socket) {
+    if delivery::is_window_shut(socket) {
         return Some(Cause::Window);
     }
     let small_buffer = grown(view, socket, TcpInfo::sndbuf_limited_us)? / 1000 * 100 >= interval * NEARLY_ALL;

@@ -1,6 +1,6 @@
 //! The half-open connections of a listener look like a SYN flood: many sources that never finish the handshake.
 //!
-//! Comes in: what `syn-queue-pressure` worked out. Goes out: one finding per listening endpoint whose pressure looks
+//! Comes in: the pressure on each SYN queue. Goes out: one finding per listening endpoint whose pressure looks
 //! like an attack. Never here: pressure of any other kind.
 //!
 #![doc = include_str!("../../../docs/rules/syn-flood.md")]
@@ -8,11 +8,10 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::Finding;
 use crate::diagnose::listener_owner::{self, Owner};
+use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::syn_queue::{AttackKind, Pressure, assess, evidence, next, outcome_words};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
-
-use super::syn_queue_pressure::{AttackKind, Pressure, assess, evidence, next, outcome_words};
-use crate::diagnose::rule::{Rule, Text, rule};
 use crate::model::State;
 
 pub(super) const RULE: Rule =

@@ -11,9 +11,9 @@ use std::net::IpAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnose::Outcome;
+use crate::diagnose::callers;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::listener_owner;
-use crate::diagnose::queues;
 use crate::diagnose::retries;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
@@ -154,7 +154,7 @@ fn network(addr: IpAddr) -> IpAddr {
 
 /// What hints at the cause, the surest first.
 fn cause(view: &View<'_>, group: &Group<'_>, alike: usize) -> Option<String> {
-    if let Some(queue) = group.rows.first().and_then(|s| queues::called(view, s)) {
+    if let Some(queue) = group.rows.first().and_then(|s| callers::called(view, s)) {
         let owner = listener_owner::Owner::of(view, &queue.listeners);
         let who = listener_owner::name(owner.as_ref());
         if queue.is_over_limit() {

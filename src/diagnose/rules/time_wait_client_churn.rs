@@ -38,10 +38,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let left: Vec<&Socket> = route.rows.iter().copied().filter(|s| s.state == State::TimeWait).collect();
         let share = left.len() as f64 / f64::from(route.usable.max(1));
         let busy = route.rate >= 0.5 * ports::sustainable_of(route.usable);
-        if super::ephemeral_port_exhaustion::severity(view, route).is_some()
-            || left.len() < 5
-            || !(busy || share >= 0.25)
-        {
+        if ports::severity(route, view.thresholds).is_some() || left.len() < 5 || !(busy || share >= 0.25) {
             continue;
         }
         // What may be taken over at once presses nobody.

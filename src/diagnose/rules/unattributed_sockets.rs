@@ -8,9 +8,8 @@
 use std::collections::BTreeSet;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::finding::{Evidence, Severity, Subject};
+use crate::diagnose::finding::{Evidence, Severity, Subject, most_frequent};
 use crate::diagnose::rule::{Rule, Text, rule};
-use crate::diagnose::rules::close_wait_leak::top;
 use crate::diagnose::view::View;
 use crate::diagnose::words;
 use crate::model::{OwnerStatus, RowKind, Socket, kernel_user};
@@ -54,7 +53,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let uids: BTreeSet<u32> = rows.iter().filter_map(|(s, _)| s.uid).collect();
     let cgroups: BTreeSet<u64> = rows.iter().filter_map(|(s, _)| s.cgroup).collect();
     let tuple = |s: &Socket| format!("{} {} > {}", s.state, s.local, s.peer);
-    let services = top(rows.iter().filter_map(|(s, _)| kernel_user::by_port(s)).map(str::to_owned), 3);
+    let services = most_frequent(rows.iter().filter_map(|(s, _)| kernel_user::by_port(s)).map(str::to_owned), 3);
     let held = view.now.sockets.iter().filter(|s| s.inode.is_some() && s.kind == RowKind::Full).count() as u64;
     let n = rows.len() as u64;
     let summary =

@@ -7,12 +7,13 @@
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
+use crate::diagnose::delivery::{is_window_shut, reaches, window_shut_ms};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::words;
-use crate::model::{Socket, State, TcpInfo, TimerKind};
+use crate::model::{Socket, State, TcpInfo};
 
 pub(super) const RULE: Rule =
     rule!("zero-window-peer", Established, OneOrTwo, "the remote program does not read", check, [TEXT]).states(&[
@@ -39,15 +40,14 @@ const TEXT: Text = Text {
     ],
 };
 
-const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait1];
 /// Probes without an answer from which on the peer counts as gone: one may be on its way.
 const UNANSWERED: u8 = 2;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut stuck = Vec::new();
     let mut without_times = 0u64;
-    for socket in view.active().filter(|s| is_shut(s)) {
-        match lasted_ms(socket) {
+    for socket in view.active().filter(|s| is_window_shut(s)) {
+        match window_shut_ms(socket) {
             Some(ms) if reaches(ms, view.thresholds.zero_window_warn_seconds) => stuck.push(socket),
             Some(_) => {}
             None => without_times += 1,
@@ -66,36 +66,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     Outcome::findings(words::worst(groups.iter().map(|g| finding(view, g)).collect()))
 }
 
-/// Whether this row is one that this rule reports, so that others need not.
-pub(super) fn reports(view: &View<'_>, socket: &Socket) -> bool {
-    is_shut(socket) && lasted_ms(socket).is_some_and(|ms| reaches(ms, view.thresholds.zero_window_warn_seconds))
-}
-
-/// The probe timer runs, data waits, and the peer offers no window. With a window that is open, however small, the
-/// timer means data that the application itself holds back (`tcp_check_probe_timer`).
-pub(super) fn is_shut(socket: &Socket) -> bool {
-    socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe)
-        && socket.send_q_bytes.is_some_and(|n| n > 0)
-        && peers::is_held(socket, &STATES)
-        && socket.info.as_deref().is_none_or(|i| i.snd_wnd_bytes().is_none_or(|w| w == 0))
-}
-
-/// How long nothing could be sent: since the last data left (probes carry none), and not longer than the connection was
-/// ever limited by its peer's window, which keeps out one that was idle with a full peer and wrote only now.
-fn lasted_ms(socket: &Socket) -> Option<u64> {
-    let info = socket.info.as_deref()?;
-    let since = u64::from(info.last_data_sent_ms()?);
-    Some(info.rwnd_limited_us().map_or(since, |us| since.min(us / 1000)))
-}
-
-fn reaches(ms: u64, seconds: f64) -> bool {
-    ms as f64 >= seconds * 1000.0
-}
-
 fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     let rows = &group.rows;
     let n = rows.len() as u64;
-    let lasted = rows.iter().filter_map(|s| lasted_ms(s)).max().unwrap_or(0);
+    let lasted = rows.iter().filter_map(|s| window_shut_ms(s)).max().unwrap_or(0);
     let gone = rows.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits >= UNANSWERED)).count();
     let high = reaches(lasted, view.thresholds.zero_window_high_seconds);
     let severity = if high { Severity::High } else { Severity::Warning };
@@ -151,6 +125,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, row, timer, unheld};
+    use crate::model::TimerKind;
 
     fn shut(port: u16, since_ms: u64, fields: &[(&str, u64)]) -> Socket {
         let base = Socket {

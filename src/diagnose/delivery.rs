@@ -1,0 +1,63 @@
+//! What keeps written data from being delivered: a peer whose window is shut, or one that does not answer.
+
+use crate::diagnose::peers;
+use crate::diagnose::view::View;
+use crate::model::{Socket, State, TimerKind};
+
+/// Where a process can still have data to send.
+const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait1];
+
+/// Whether the window has been shut for as long as `zero-window-peer` reports, so that others need not.
+#[must_use]
+pub fn lasts_shut(view: &View<'_>, socket: &Socket) -> bool {
+    is_window_shut(socket)
+        && window_shut_ms(socket).is_some_and(|ms| reaches(ms, view.thresholds.zero_window_warn_seconds))
+}
+
+/// The probe timer runs, data waits, and the peer offers no window. With a window that is open, however small, the
+/// timer means data that the application itself holds back (`tcp_check_probe_timer`).
+#[must_use]
+pub fn is_window_shut(socket: &Socket) -> bool {
+    socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe)
+        && socket.send_q_bytes.is_some_and(|n| n > 0)
+        && peers::is_held(socket, &STATES)
+        && socket.info.as_deref().is_none_or(|i| i.snd_wnd_bytes().is_none_or(|w| w == 0))
+}
+
+/// How long nothing could be sent: since the last data left (probes carry none), and not longer than the connection was
+/// ever limited by its peer's window, which keeps out one that was idle with a full peer and wrote only now.
+#[must_use]
+pub fn window_shut_ms(socket: &Socket) -> Option<u64> {
+    let info = socket.info.as_deref()?;
+    let since = u64::from(info.last_data_sent_ms()?);
+    Some(info.rwnd_limited_us().map_or(since, |us| since.min(us / 1000)))
+}
+
+/// Whether a time is as long as a threshold in seconds.
+#[must_use]
+pub fn reaches(ms: u64, seconds: f64) -> bool {
+    ms as f64 >= seconds * 1000.0
+}
+
+/// Whether this row is one that `dead-peer-retransmit` reports, so that others need not.
+#[must_use]
+pub fn is_unanswered(view: &View<'_>, socket: &Socket) -> bool {
+    repeats(view, socket) && is_silent(socket) == Some(true)
+}
+
+/// Whether the same segment was repeated more often than loss explains, or cannot leave this host.
+#[must_use]
+pub fn repeats(view: &View<'_>, socket: &Socket) -> bool {
+    let repeated = socket.timer.is_some_and(|t| t.kind == TimerKind::Retransmit && t.retransmits > 1);
+    (repeated || peers::cannot_leave(socket))
+        && peers::is_held(socket, &STATES)
+        && socket.timer.is_some_and(|t| u64::from(t.retransmits) >= peers::retries1(view, socket))
+}
+
+/// Whether no acknowledgement came for two timeouts. On a link that merely loses segments they keep coming. The timeout
+/// of the row has doubled with each retransmission; it is the one before that which tells how soon the peer answers.
+#[must_use]
+pub fn is_silent(socket: &Socket) -> Option<bool> {
+    let silence = u64::from(socket.info.as_deref()?.last_ack_recv_ms()?);
+    Some(silence > 2 * peers::base_rto_ms(socket)?)
+}
