@@ -8,10 +8,10 @@
 
 use std::cmp::Ordering;
 
-use super::expr::{Cmp, Col, End, Expr, Pattern, Special, Test};
+use super::expr::{Cmp, Col, End, Expr, Pattern, Test};
 use crate::model::column::{Kind, Row, Value};
 use crate::model::socket::{AgeBracket, RowKind};
-use crate::model::{Endpoint, NetnsId, OwnerStatus, Socket};
+use crate::model::{Endpoint, Socket};
 
 impl Expr {
     /// Whether the row is wanted. [`Test::Autobound`] is false here: only the kernel knows.
@@ -83,22 +83,10 @@ fn age_matches(age: AgeBracket, cmp: Cmp, us: u64) -> bool {
     }
 }
 
-/// Whether an empty list of holders means that there is none, and not that nobody could look.
-fn nobody_holds(status: OwnerStatus) -> bool {
-    match status {
-        OwnerStatus::Known
-        | OwnerStatus::NotAccepted
-        | OwnerStatus::Orphaned
-        | OwnerStatus::TimeWait
-        | OwnerStatus::Kernel => true,
-        OwnerStatus::NoPermission | OwnerStatus::OtherNetns | OwnerStatus::Raced | OwnerStatus::NotCollected => false,
-    }
-}
-
 /// Applies a positive test to each of several values: `=` wants one of them, `!=` none.
 fn among<T>(row: &Row<'_>, cmp: Cmp, mut values: impl Iterator<Item = T>, hit: impl FnMut(T) -> bool) -> bool {
     if row.holders.is_empty() {
-        return cmp.is_negative() && nobody_holds(row.status);
+        return cmp.is_negative() && row.status.holders_are_known();
     }
     values.any(hit) != cmp.is_negative()
 }
@@ -115,8 +103,9 @@ fn number(row: &Row<'_>, column: Col, cmp: Cmp, value: u64, unit: u64) -> bool {
                 _ => false,
             })
         }
-        // A namespace that has a name.
-        Value::Name(_) => holds(cmp, row.socket.netns.map_or(0, NetnsId::get)),
+        Value::Named(n, _) => holds(cmp, n),
+        // Larger than every number that can be written.
+        Value::Unlimited => holds(cmp, u64::MAX),
         Value::Absent => cmp.is_negative(),
         _ => false,
     }
@@ -124,32 +113,10 @@ fn number(row: &Row<'_>, column: Col, cmp: Cmp, value: u64, unit: u64) -> bool {
 
 fn text(row: &Row<'_>, column: Col, cmp: Cmp, pattern: &Pattern) -> bool {
     let holds = |text: &str| pattern.holds(cmp, text) != cmp.is_negative();
-    // The column would build a string for these.
-    match column.1 {
-        Special::Congestion => return row.socket.congestion.as_ref().is_some_and(|c| holds(c.as_str())),
-        Special::User => {
-            return row.socket.uid.map_or(cmp.is_negative(), |id| named(row.names.user(id), id.into(), holds));
-        }
-        Special::Dev => {
-            return match row.socket.ifindex {
-                None => false,
-                Some(0) => cmp.is_negative(),
-                Some(index) => named(row.names.interface(row.socket.netns, index), index.into(), holds),
-            };
-        }
-        Special::Cgroup => {
-            return match (row.socket.cgroup, row.socket.kind) {
-                (Some(id), _) => named(row.names.cgroup(id), id, holds),
-                (None, RowKind::TimeWaitMini | RowKind::Request) => cmp.is_negative(),
-                (None, RowKind::Full | RowKind::BoundInactive) => false,
-            };
-        }
-        _ => {}
-    }
     match (column.0.get)(row) {
         Value::Text(text) => holds(&text),
-        Value::Name(name) => holds(&name),
-        Value::Number(n) => holds(Digits::new(n).as_str()),
+        Value::Named(_, Some(name)) => holds(&name),
+        Value::Named(n, None) | Value::Number(n) => holds(Digits::new(n).as_str()),
         Value::Each(holders, owners, get) => {
             among(row, cmp, holders.iter(), |holder| match get(owners.process(holder), holder.fd) {
                 Value::Text(text) => pattern.holds(cmp, &text),
@@ -162,13 +129,6 @@ fn text(row: &Row<'_>, column: Col, cmp: Cmp, pattern: &Pattern) -> bool {
         }
         Value::Absent => cmp.is_negative(),
         _ => false,
-    }
-}
-
-fn named(name: Option<std::rc::Rc<str>>, number: u64, holds: impl Fn(&str) -> bool) -> bool {
-    match name {
-        Some(name) => holds(&name),
-        None => holds(Digits::new(number).as_str()),
     }
 }
 

@@ -126,11 +126,6 @@ pub struct Col(pub(super) &'static Column, pub(super) Special);
 pub(super) enum Special {
     /// Judged by its value.
     None,
-    /// The value would build a string for each row.
-    Congestion,
-    User,
-    Dev,
-    Cgroup,
     /// `SO_MARK`, which the kernel may hide.
     Mark,
     IfIndex,
@@ -141,11 +136,7 @@ pub(super) enum Special {
 }
 
 impl Special {
-    pub(super) const NAMED: [(&'static str, Special); 9] = [
-        ("congestion", Special::Congestion),
-        ("user", Special::User),
-        ("dev", Special::Dev),
-        ("cgroup", Special::Cgroup),
+    pub(super) const NAMED: [(&'static str, Special); 5] = [
         ("mark", Special::Mark),
         ("ifindex", Special::IfIndex),
         ("pid", Special::Pid),

@@ -85,6 +85,21 @@ impl OwnerStatus {
         }
     }
 
+    /// Whether an empty list of holders means that there is none, and not that they are unknown.
+    #[must_use]
+    pub const fn holders_are_known(self) -> bool {
+        match self {
+            OwnerStatus::Known
+            | OwnerStatus::NotAccepted
+            | OwnerStatus::Orphaned
+            | OwnerStatus::TimeWait
+            | OwnerStatus::Kernel => true,
+            OwnerStatus::NoPermission | OwnerStatus::OtherNetns | OwnerStatus::Raced | OwnerStatus::NotCollected => {
+                false
+            }
+        }
+    }
+
     /// The words that tables print in place of a process.
     #[must_use]
     pub const fn words(self) -> &'static str {

@@ -26,6 +26,8 @@ pub enum RowKind {
 }
 
 impl RowKind {
+    pub const ALL: [RowKind; 4] = [RowKind::Full, RowKind::TimeWaitMini, RowKind::Request, RowKind::BoundInactive];
+
     /// Decides the kind from what the kernel reports.
     ///
     /// `INET_DIAG_SHUTDOWN` is put for every full socket and for nothing else
@@ -74,6 +76,16 @@ pub enum TimerKind {
 }
 
 impl TimerKind {
+    /// Every timer that has a name, and one for all that have none.
+    pub const ALL: [TimerKind; 6] = [
+        TimerKind::Retransmit,
+        TimerKind::Keepalive,
+        TimerKind::TimeWait,
+        TimerKind::ZeroWindowProbe,
+        TimerKind::DelayedAck,
+        TimerKind::Unknown(u8::MAX),
+    ];
+
     /// The timer for a kernel number; 0 is no timer.
     #[must_use]
     pub const fn from_kernel(number: u8) -> Option<TimerKind> {
@@ -179,7 +191,8 @@ pub struct Socket {
     /// Congestion control algorithm.
     pub congestion: Option<Congestion>,
     pub skmem: Option<SkMem>,
-    /// Whether `INET_DIAG_ULP_INFO` is present: kTLS or an MPTCP subflow.
+    /// Whether `INET_DIAG_ULP_INFO` is present: kTLS or an MPTCP subflow. The kernel sends it only beside `tcp_info`, see
+    /// [`Socket::has_ulp`].
     pub ulp: bool,
     pub info: Option<Info>,
 }
@@ -349,6 +362,13 @@ impl Socket {
     pub fn consumed_bytes(&self) -> Option<u64> {
         let received = self.info.as_deref()?.bytes_received()?;
         received.checked_sub(u64::from(self.recv_q_bytes))
+    }
+
+    /// Whether kTLS or MPTCP sits on the socket; `None` where `tcp_info` was not asked for (`net/ipv4/inet_diag.c` calls
+    /// `idiag_get_aux` only with `INET_DIAG_INFO`).
+    #[must_use]
+    pub fn has_ulp(&self) -> Option<bool> {
+        (self.ulp || self.info.is_some()).then_some(self.ulp)
     }
 
     /// Whether `IP_BIND_ADDRESS_NO_PORT` is set; `None` where the kernel does not say.

@@ -24,8 +24,54 @@ impl Default for TcpInfo {
     }
 }
 
+/// What a field says: some numbers of the kernel stand for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// This kernel's structure ends before the field.
+    Unknown,
+    /// Nothing was measured, or set, yet.
+    NotYet,
+    /// There is no limit.
+    Unlimited,
+    Value(u64),
+}
+
+impl Reading {
+    /// The number, if it is one.
+    #[must_use]
+    pub const fn value(self) -> Option<u64> {
+        match self {
+            Reading::Value(value) => Some(value),
+            Reading::Unknown | Reading::NotYet | Reading::Unlimited => None,
+        }
+    }
+
+    /// Whether there is no limit; `None` where this kernel does not say.
+    #[must_use]
+    pub const fn is_unlimited(self) -> Option<bool> {
+        match self {
+            Reading::Unknown => None,
+            Reading::Unlimited => Some(true),
+            Reading::NotYet | Reading::Value(_) => Some(false),
+        }
+    }
+}
+
 macro_rules! fields {
-    ($($(#[$doc:meta])* $name:ident: $kind:ident @ $offset:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $kind:ident @ $offset:literal $($mark:ident $at:literal)?;)*) => {
+        /// One function per field: what it says, with the numbers that stand for none told apart.
+        pub mod reading {
+            use super::{Reading, TcpInfo};
+
+            $(#[must_use] pub fn $name(info: &TcpInfo) -> Reading {
+                match info.$name().map(u64::from) {
+                    None => Reading::Unknown,
+                    $(Some($at) => Reading::$mark,)?
+                    Some(value) => Reading::Value(value),
+                }
+            })*
+        }
+
         impl TcpInfo {
             $($(#[$doc])* #[must_use] pub fn $name(&self) -> Option<$kind> {
                 const SIZE: usize = size_of::<$kind>();
@@ -33,7 +79,12 @@ macro_rules! fields {
                 bytes.try_into().ok().map($kind::from_ne_bytes)
             })*
 
-            /// Every field with its name and value, in the order of the structure.
+            /// Every field with its name and what it says, in the order of the structure.
+            pub fn for_each_reading(&self, mut each: impl FnMut(&'static str, Reading)) {
+                $(each(stringify!($name), reading::$name(self));)*
+            }
+
+            /// Every field with its name and its number as the kernel sent it, in the order of the structure.
             pub fn for_each(&self, mut each: impl FnMut(&'static str, Option<u64>)) {
                 $(each(stringify!($name), self.$name().map(u64::from));)*
             }
@@ -75,7 +126,7 @@ fields! {
     wscale: u8 @ 6;
     flags: u8 @ 7;
     rto_us: u32 @ 8;
-    ato_us: u32 @ 12;
+    ato_us: u32 @ 12 NotYet 0;
     snd_mss_bytes: u32 @ 16;
     rcv_mss_bytes: u32 @ 20;
     unacked: u32 @ 24;
@@ -90,24 +141,26 @@ fields! {
     last_ack_recv_ms: u32 @ 56;
     pmtu_bytes: u32 @ 60;
     rcv_ssthresh_bytes: u32 @ 64;
-    rtt_us: u32 @ 68;
+    rtt_us: u32 @ 68 NotYet 0;
     rttvar_us: u32 @ 72;
-    snd_ssthresh: u32 @ 76;
+    /// `TCP_INFINITE_SSTHRESH` until a loss sets it.
+    snd_ssthresh: u32 @ 76 NotYet 0x7fff_ffff;
     /// Congestion window in segments.
     snd_cwnd: u32 @ 80;
     advmss_bytes: u32 @ 84;
     reordering: u32 @ 88;
-    rcv_rtt_us: u32 @ 92;
+    rcv_rtt_us: u32 @ 92 NotYet 0;
     rcv_space_bytes: u32 @ 96;
     total_retrans: u32 @ 100;
-    pacing_rate_bytes_per_s: u64 @ 104;
-    max_pacing_rate_bytes_per_s: u64 @ 112;
+    pacing_rate_bytes_per_s: u64 @ 104 Unlimited 0xffff_ffff_ffff_ffff;
+    max_pacing_rate_bytes_per_s: u64 @ 112 Unlimited 0xffff_ffff_ffff_ffff;
     bytes_acked: u64 @ 120;
     bytes_received: u64 @ 128;
     segs_out: u32 @ 136;
     segs_in: u32 @ 140;
     notsent_bytes: u32 @ 144;
-    min_rtt_us: u32 @ 148;
+    /// All bits are set until the first measurement.
+    min_rtt_us: u32 @ 148 NotYet 0xffff_ffff;
     data_segs_in: u32 @ 152;
     data_segs_out: u32 @ 156;
     delivery_rate_bytes_per_s: u64 @ 160;

@@ -17,6 +17,7 @@ pub fn write_human(out: &mut String, kind: Kind, value: &Value<'_>) {
     match value {
         Value::Unknown => out.push('?'),
         Value::Absent => out.push('-'),
+        Value::Unlimited => out.push_str("unlimited"),
         Value::Number(n) => match kind {
             Kind::Millis => write_millis(out, *n),
             Kind::Micros => write_micros(out, *n),
@@ -26,7 +27,8 @@ pub fn write_human(out: &mut String, kind: Kind, value: &Value<'_>) {
         },
         Value::Flag(flag) => out.push_str(if *flag { "yes" } else { "no" }),
         Value::Text(text) => sanitize::push(out, text),
-        Value::Name(name) => sanitize::push(out, name),
+        Value::Named(_, Some(name)) => sanitize::push(out, name),
+        Value::Named(number, None) => write_number(out, *number),
         Value::State(state) => match state {
             crate::model::State::Unknown(_) => write_fmt(out, format_args!("{state}")),
             named => out.push_str(named.name()),
@@ -57,7 +59,7 @@ pub fn write_raw(out: &mut String, kind: Kind, value: &Value<'_>) {
         Value::Number(n) => write_number(out, *n),
         Value::Flag(flag) => out.push_str(if *flag { "true" } else { "false" }),
         Value::Text(text) => out.push_str(text),
-        Value::Name(name) => out.push_str(name),
+        Value::Named(_, Some(name)) => out.push_str(name),
         Value::State(state) => out.push_str(state.key()),
         Value::Age(age) => match (age.is_exact(), age.max_ms) {
             (true, _) => write_number(out, age.min_ms),
@@ -201,6 +203,9 @@ pub fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
     }
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.cmp(b),
+        (Value::Unlimited, Value::Unlimited) => Ordering::Equal,
+        (Value::Unlimited, Value::Number(_)) => Ordering::Greater,
+        (Value::Number(_), Value::Unlimited) => Ordering::Less,
         (Value::Flag(a), Value::Flag(b)) => a.cmp(b),
         (Value::State(a), Value::State(b)) => a.index().cmp(&b.index()),
         (Value::Addr(a), Value::Addr(b)) => a.cmp(b),
@@ -255,14 +260,15 @@ mod tests {
         };
         assert_eq!(text(Value::Unknown), ("?".into(), String::new()));
         assert_eq!(text(Value::Absent), ("-".into(), String::new()));
+        assert_eq!(text(Value::Unlimited), ("unlimited".into(), "unlimited".into()));
         assert_eq!(text(Value::Number(0)), ("0".into(), "0".into()));
         assert_eq!(text(Value::Number(u64::MAX)).0, u64::MAX.to_string());
     }
 
     #[test]
     fn what_is_not_known_sorts_last() {
-        let mut values = [Value::Unknown, Value::Number(3), Value::Absent, Value::Number(1)];
+        let mut values = [Value::Unknown, Value::Unlimited, Value::Number(3), Value::Absent, Value::Number(1)];
         values.sort_by(compare);
-        assert!(matches!(values, [Value::Number(1), Value::Number(3), _, _]));
+        assert!(matches!(values, [Value::Number(1), Value::Number(3), Value::Unlimited, _, _]));
     }
 }

@@ -3,6 +3,7 @@
 //! Input: a [`Row`]. Output: a [`Value`] of a known [`Kind`], in [`COLUMNS`]. The table is in the model and not in `render`
 //! because the filter language uses it too.
 
+mod json;
 mod table;
 mod value;
 
@@ -14,6 +15,7 @@ use crate::model::kernel_user::{self, KernelUser};
 use crate::model::owner::{Holder, OwnerStatus, OwnerTable, Process};
 use crate::model::socket::Socket;
 
+pub use json::{Json, Type, Whole};
 pub use table::COLUMNS;
 pub use value::{Kind, Value};
 
@@ -157,6 +159,7 @@ pub struct Column {
     pub kind: Kind,
     pub group: Group,
     pub needs: Needs,
+    pub json: Json,
     pub help: &'static str,
     pub get: for<'a> fn(&Row<'a>) -> Value<'a>,
 }
@@ -205,12 +208,24 @@ mod tests {
 
     #[test]
     fn the_table_is_well_formed() {
-        let mut names = HashSet::new();
+        let (mut names, mut keys) = (HashSet::new(), HashSet::new());
         for column in COLUMNS {
             assert!(names.insert(column.name), "{} stands twice", column.name);
             assert!(column.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             assert!(!column.help.is_empty() && !column.help.ends_with('.'), "{}", column.name);
             assert!(column.help.len() <= 90, "{}: help is too long", column.name);
+            let key = column.json.key;
+            assert!(keys.insert(key), "two columns have the key {key}");
+            assert!(key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{key}");
+            let unit = match column.kind {
+                Kind::Millis | Kind::Age => "_ms",
+                Kind::Micros => "_us",
+                Kind::Bytes => "_bytes",
+                Kind::BytesPerSecond => "_bytes_per_s",
+                _ => "",
+            };
+            let named = column.kind == Kind::Bytes && key.starts_with("bytes_");
+            assert!(named || key.ends_with(unit), "{key} has no unit");
         }
     }
 
@@ -231,6 +246,7 @@ mod tests {
         {
             Value::Number(n) => Some(n),
             Value::Absent => None,
+            Value::Unlimited => Some(u64::MAX),
             _ => panic!("{name} is unknown"),
         };
         let mut info = crate::model::TcpInfo::default();
@@ -239,16 +255,19 @@ mod tests {
             ("min_rtt_us", 0xffff_ffff),
             ("snd_cwnd", 10),
             ("snd_ssthresh", 0x7fff_ffff),
+            ("rcv_rtt_us", 0),
             ("pacing_rate_bytes_per_s", u64::MAX),
             ("last_data_sent_ms", 5),
         ] {
             assert!(info.set(field, value), "{field}");
         }
         let mut socket = Socket { state: State::SynSent, info: Some(info.into()), ..Socket::default() };
-        for name in ["rtt", "min-rtt", "ssthresh", "pacing-rate", "last-data-sent"] {
+        for name in ["rtt", "min-rtt", "ssthresh", "rcv-rtt", "last-data-sent"] {
             assert_eq!(shown(&socket, name), None, "{name}");
         }
         assert_eq!(shown(&socket, "cwnd"), Some(10));
+        // No limit is neither none nor unknown.
+        assert_eq!(shown(&socket, "pacing-rate"), Some(u64::MAX));
         socket.state = State::Established;
         assert_eq!(shown(&socket, "last-data-sent"), Some(5));
         assert!(socket.info.as_mut().unwrap().set("rtt_us", 7));

@@ -19,10 +19,13 @@ pub enum Value<'a> {
     Unknown,
     /// There is no such thing for this row (no timer runs): printed as `-`, `null` in JSON.
     Absent,
+    /// A rate without a limit: larger than every number, `null` in JSON.
+    Unlimited,
     Number(u64),
+    /// A number that has a name on this host, if it is found.
+    Named(u64, Option<Rc<str>>),
     Flag(bool),
     Text(Cow<'a, str>),
-    Name(Rc<str>),
     State(State),
     Addr(IpAddr),
     Endpoint(Endpoint, Option<Rc<str>>),
@@ -43,7 +46,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// What a value is: decides alignment, unit, JSON type and filter operators.
+/// What a value is: decides alignment, unit and filter operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Text,
