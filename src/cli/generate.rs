@@ -11,7 +11,7 @@ use crate::cli::args::{GenerateArgs, Generated};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::diagnose::RULES;
-use crate::model::column::COLUMNS;
+use crate::model::column::{COLUMNS, Column, Whole};
 use crate::render::{rules, schema};
 
 pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
@@ -32,13 +32,7 @@ pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
             serde_json::to_writer_pretty(&mut env.stdout, &schema::schema())?;
             writeln!(env.stdout)?;
         }
-        Generated::Columns => {
-            writeln!(env.stdout, "# Columns\n\nOf `tcpstate list -c`; in a filter each is a word too.\n")?;
-            writeln!(env.stdout, "| column | unit or type | meaning |\n| --- | --- | --- |")?;
-            for column in COLUMNS {
-                writeln!(env.stdout, "| `{}` | {} | {} |", column.name, column.kind.name(), column.help)?;
-            }
-        }
+        Generated::Columns => columns(env)?,
         Generated::Rules => {
             let mut text = String::new();
             rules::write_index(&mut text, RULES);
@@ -46,6 +40,34 @@ pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+const COLUMNS_HEAD: &str = "\
+# Columns
+
+Of `tcpstate list -c`; in a filter each is a word too.
+
+In a table `?` is unknown, `-` is none, and `unlimited` is a rate without a limit. In CSV numbers are in the unit of the
+column; a cell is empty when the value is unknown or none, `unlimited` as in a table, and an `age` is milliseconds: `MIN` when
+exact, `MIN..MAX` between two bounds, `MIN..` without an upper bound. Values of several processes are separated by a blank.
+
+With `--json -c` or `--format jsonl -c` each object has the key of every chosen column; unknown, none and `unlimited` are
+`null`. Without `-c` a socket is whole, and has the value at the place in the fourth column ([json.md](json.md)).
+
+| column | unit or type | JSON key | in a whole socket | meaning |
+| --- | --- | --- | --- | --- |
+";
+
+fn columns(env: &mut Env) -> anyhow::Result<()> {
+    write!(env.stdout, "{COLUMNS_HEAD}")?;
+    for Column { name, kind, json, help, .. } in COLUMNS {
+        let whole = match json.whole {
+            Whole::At(path) => format!("`{path}`"),
+            Whole::NotInJson(why) => format!("not there: {why}"),
+        };
+        writeln!(env.stdout, "| `{name}` | {} | `{}` | {whole} | {help} |", kind.name(), json.key)?;
+    }
+    Ok(())
 }
 
 /// The program, with the names that the pages of its commands have: `tcpstate-list`.

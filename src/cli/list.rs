@@ -26,7 +26,8 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let columns = columns(args)?;
     let sort = args.sort.as_deref().map(sort_column).transpose()?;
     let format = format(args)?;
-    let mut needs = columns.iter().fold(format.needs, |n, c| n.union(c.needs));
+    let chosen = args.columns.is_some();
+    let mut needs = columns.iter().fold((format.needs)(&columns, chosen), |n, c| n.union(c.needs));
     if let Some((column, _)) = sort {
         needs = needs.union(column.needs);
     }
@@ -43,6 +44,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut writer = (format.writer)(Listing {
         head: session.head("list"),
         columns,
+        chosen,
         style: env.style(args.common.color),
         header: !args.no_header,
     });
@@ -173,6 +175,7 @@ fn order(column: &Column, descending: bool, a: &Row<'_>, b: &Row<'_>) -> Orderin
 
 fn list_columns(env: &mut Env) -> anyhow::Result<Exit> {
     let widest = COLUMNS.iter().map(|c| c.name.len()).max().unwrap_or(0);
+    let key = COLUMNS.iter().map(|c| c.json.key.len()).max().unwrap_or(0);
     for column in COLUMNS {
         let letter = match column.group {
             Group::Default | Group::Process => "default",
@@ -182,7 +185,8 @@ fn list_columns(env: &mut Env) -> anyhow::Result<Exit> {
             Group::Info => "-i",
             Group::Other => "",
         };
-        writeln!(env.stdout, "{:widest$}  {:8}  {letter:7}  {}", column.name, column.kind.name(), column.help)?;
+        let (name, kind, json) = (column.name, column.kind.name(), column.json.key);
+        writeln!(env.stdout, "{name:widest$}  {kind:8}  {letter:7}  {json:key$}  {}", column.help)?;
     }
     Ok(Exit::Done)
 }

@@ -4,6 +4,8 @@
 //! keys, unknown is `null`, 64-bit ids are hex strings. Within a schema number there are only additions. Never here: the
 //! model's own shape; the types below are the format, so that a rename in the model changes no script.
 
+mod columns;
+pub(crate) mod fields;
 pub(crate) mod object;
 pub mod rows;
 mod socket;

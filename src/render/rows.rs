@@ -41,6 +41,8 @@ pub trait RowWriter {
 pub struct Listing {
     pub head: Head,
     pub columns: Vec<&'static Column>,
+    /// Whether `-c` chose the columns.
+    pub chosen: bool,
     pub style: Style,
     /// Whether a format with a header line writes it.
     pub header: bool,
@@ -51,17 +53,21 @@ pub struct Listing {
 pub struct Format {
     pub name: &'static str,
     pub help: &'static str,
-    /// What it shows beyond the columns.
-    pub needs: Needs,
+    /// What it shows beyond the columns, which `-c` chose or not.
+    pub needs: fn(columns: &[&Column], chosen: bool) -> Needs,
     pub writer: fn(Listing) -> Box<dyn RowWriter>,
+}
+
+fn nothing(_: &[&Column], _: bool) -> Needs {
+    Needs::NONE
 }
 
 /// Every format, the default one first.
 pub static FORMATS: [Format; 4] = [
-    Format { name: "table", help: "Columns for people", needs: Needs::NONE, writer: table::rows },
-    Format { name: "json", help: "One JSON document", needs: json::rows::NEEDS, writer: json::rows::document },
-    Format { name: "jsonl", help: "One JSON object per line", needs: json::rows::NEEDS, writer: json::rows::lines },
-    Format { name: "csv", help: "Comma-separated values", needs: Needs::NONE, writer: csv::rows },
+    Format { name: "table", help: "Columns for people", needs: nothing, writer: table::rows },
+    Format { name: "json", help: "One JSON document", needs: json::rows::needs, writer: json::rows::document },
+    Format { name: "jsonl", help: "One JSON object per line", needs: json::rows::needs, writer: json::rows::lines },
+    Format { name: "csv", help: "Comma-separated values", needs: nothing, writer: csv::rows },
 ];
 
 /// The format of this name.

@@ -1,13 +1,16 @@
 //! The JSON Schema of every document, made from the tables that the documents are made from.
 //!
-//! Comes in: nothing. Goes out: a JSON Schema (2020-12), committed as `docs/schema/v1.json`. Never here: a field that no
-//! document has; the tests validate real output against it with nothing else allowed.
+//! Input: nothing. Output: a JSON Schema (2020-12), committed as `docs/schema/v1.json`. Not here: a field that no document
+//! has; the tests validate real output against it with nothing else allowed.
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::aggregate::Key;
 use crate::diagnose::Severity;
+use crate::model::column::{COLUMNS, Type};
 use crate::model::gap::Missing;
-use crate::model::{OwnerStatus, Source, State, TcpInfo};
+use crate::model::{Source, State, TcpInfo};
+use crate::render::json::fields::{self, Field, Presence};
 
 mod trace;
 
@@ -55,7 +58,8 @@ fn documents() -> Json {
                 ("pod", nullable("string")),
                 ("owner_status", json!({ "type": "string" })),
             ], &["unit", "container", "pod", "owner_status"]),
-            "socket": object(socket(), SOMETIMES),
+            "socket": object(socket(), &sometimes(&fields::SOCKET)),
+            "columns": object(columns(), &keys(&columns())),
             "finding": finding(),
             "summary": summary(),
             "list": list(),
@@ -63,6 +67,7 @@ fn documents() -> Json {
             "line": { "oneOf": [
                 { "$ref": "#/$defs/header_line" },
                 { "$ref": "#/$defs/socket_line" },
+                { "$ref": "#/$defs/columns_line" },
                 { "$ref": "#/$defs/gap_line" },
                 { "$ref": "#/$defs/end_line" },
                 { "$ref": "#/$defs/trace_header_line" },
@@ -73,7 +78,8 @@ fn documents() -> Json {
                 { "$ref": "#/$defs/trace_end_line" },
             ] },
             "header_line": line("header", head("list"), &[]),
-            "socket_line": line("socket", socket(), SOMETIMES),
+            "socket_line": line("socket", socket(), &sometimes(&fields::SOCKET)),
+            "columns_line": line("socket", columns(), &keys(&columns())),
             "gap_line": line("gap", gap(), &[]),
             "end_line": line("end", vec![("total", count())], &[]),
             "trace_header_line": line("header", trace::head(), &[]),
@@ -85,9 +91,6 @@ fn documents() -> Json {
         }
     })
 }
-
-/// The fields of a socket that are there only when they were asked for and the kernel gave them.
-const SOMETIMES: &[&str] = &["kernel_user", "congestion", "tos", "tclass", "skmem", "tcp_info"];
 
 fn head(command: &str) -> Vec<(&'static str, Json)> {
     vec![
@@ -201,7 +204,9 @@ fn finding() -> Json {
 
 fn list() -> Json {
     let mut fields = head("list");
-    fields.push(("sockets", json!({ "type": "array", "items": reference("socket") })));
+    // All are whole, or all have the columns of `-c`.
+    let either = json!([{ "items": reference("socket") }, { "items": reference("columns") }]);
+    fields.push(("sockets", json!({ "type": "array", "anyOf": either })));
     fields.push(("total", count()));
     fields.push(("gaps", gaps()));
     object(fields, &[])
@@ -229,31 +234,26 @@ pub(crate) fn gap() -> Vec<(&'static str, Json)> {
 }
 
 fn group() -> Json {
-    let text = json!({ "type": ["string", "null"] });
-    let at = json!({ "oneOf": [reference("endpoint"), { "type": "null" }] });
-    let fields = vec![
-        ("total", count()),
-        ("states", reference("states")),
-        ("state", text.clone()),
-        ("family", text.clone()),
-        ("local", at.clone()),
-        ("peer", at.clone()),
-        ("listener", at.clone()),
-        ("destination", at),
-        ("local-addr", text.clone()),
-        ("peer-addr", text.clone()),
-        ("local-port", port()),
-        ("peer-port", port()),
-        ("four-tuple", reference("four_tuple")),
-        ("process", reference("process")),
-        ("user", json!({ "oneOf": [reference("user"), { "type": "null" }] })),
-        ("netns", nullable("integer")),
-        ("unit", text.clone()),
-        ("container", text.clone()),
-        ("pod", text),
-    ];
-    let optional: Vec<&str> = fields.iter().map(|(k, _)| *k).filter(|k| !matches!(*k, "total" | "states")).collect();
+    let mut fields = vec![("total", count()), ("states", reference("states"))];
+    fields.extend(Key::ALL.iter().map(|key| (key.name(), group_key(*key))));
+    let optional: Vec<&str> = Key::ALL.iter().map(|key| key.name()).collect();
     object(fields, &optional)
+}
+
+fn group_key(key: Key) -> Json {
+    match key {
+        Key::Local | Key::Peer | Key::Listener | Key::Destination => {
+            json!({ "oneOf": [reference("endpoint"), { "type": "null" }] })
+        }
+        Key::LocalPort | Key::PeerPort => port(),
+        Key::FourTuple => reference("four_tuple"),
+        Key::Process => reference("process"),
+        Key::User => json!({ "oneOf": [reference("user"), { "type": "null" }] }),
+        Key::Netns => nullable("integer"),
+        Key::State | Key::Family | Key::LocalAddr | Key::PeerAddr | Key::Unit | Key::Container | Key::Pod => {
+            nullable("string")
+        }
+    }
 }
 
 fn states() -> Json {
@@ -262,88 +262,59 @@ fn states() -> Json {
     object(fields, &["unknown"])
 }
 
+/// A socket, whole.
 fn socket() -> Vec<(&'static str, Json)> {
-    let statuses: Vec<&str> = OwnerStatus::ALL.iter().map(|s| s.key()).collect();
-    let owner = object(
-        vec![
-            ("pid", count()),
-            ("comm", json!({ "type": "string" })),
-            ("fd", count()),
-            ("uid", nullable("integer")),
-            ("unit", nullable("string")),
-            ("container", nullable("string")),
-            ("container_id", nullable("string")),
-            ("runtime", nullable("string")),
-            ("pod", nullable("string")),
-            ("pod_uid", nullable("string")),
-        ],
-        &[],
-    );
-    let timer = object(
-        vec![
-            (
-                "kind",
-                json!({ "enum": ["retransmit", "keepalive", "time_wait", "zero_window_probe", "delayed_ack", "unknown"] }),
-            ),
-            ("remaining_ms", count()),
-            ("retransmits", count()),
-        ],
-        &[],
-    );
-    let age = object(vec![("min", count()), ("max", nullable("integer"))], &[]);
-    let info = object(TcpInfo::FIELDS.iter().map(|f| (*f, nullable("integer"))).collect(), &[]);
-    let skmem = [
-        "rmem_alloc_bytes",
-        "rcvbuf_bytes",
-        "wmem_alloc_bytes",
-        "sndbuf_bytes",
-        "fwd_alloc_bytes",
-        "wmem_queued_bytes",
-        "optmem_bytes",
-        "backlog_bytes",
-        "drops",
-    ];
-    let skmem = object(skmem.iter().map(|f| (*f, nullable("integer"))).collect(), &[]);
-    let or_null = |schema: Json| json!({ "oneOf": [schema, { "type": "null" }] });
-    let hex = json!({ "type": ["string", "null"], "pattern": "^0x[0-9a-f]+$" });
-    vec![
-        ("netns", nullable("integer")),
-        ("family", json!({ "enum": ["ipv4", "ipv6"] })),
-        ("state", json!({ "type": "string" })),
-        ("kind", json!({ "enum": ["full", "time_wait_mini", "request", "bound_inactive"] })),
-        ("local", reference("endpoint")),
-        ("peer", reference("endpoint")),
-        ("ifindex", nullable("integer")),
-        ("recv_q_bytes", count()),
-        ("send_q_bytes", nullable("integer")),
-        ("uid", nullable("integer")),
-        ("inode", count()),
-        ("cookie", hex.clone()),
-        ("timer", or_null(timer)),
-        ("shutdown", nullable("integer")),
-        ("v6only", nullable("boolean")),
-        ("mark", nullable("integer")),
-        ("cgroup_id", hex),
-        ("owners", json!({ "type": "array", "items": owner })),
-        ("owner_status", json!({ "enum": statuses })),
-        (
-            "kernel_user",
-            object(
-                vec![
-                    ("name", json!({ "type": "string" })),
-                    ("confidence", json!({ "type": "number", "minimum": 0, "maximum": 1 })),
-                    ("reason", json!({ "type": "string" })),
-                ],
-                &[],
-            ),
-        ),
-        ("state_age_ms", or_null(age)),
-        ("congestion", json!({ "type": "string" })),
-        ("tos", count()),
-        ("tclass", count()),
-        ("skmem", skmem),
-        ("tcp_info", info),
-    ]
+    properties(&fields::SOCKET)
+}
+
+/// The chosen columns of a socket.
+fn columns() -> Vec<(&'static str, Json)> {
+    COLUMNS.iter().map(|column| (column.json.key, of_type(column.json.ty, true))).collect()
+}
+
+fn properties<W>(table: &[Field<W>]) -> Vec<(&'static str, Json)> {
+    table.iter().map(|field| (field.name(), of_type(field.ty, field.presence == Presence::OrNull))).collect()
+}
+
+/// The keys that are not always there.
+fn sometimes<W>(table: &[Field<W>]) -> Vec<&'static str> {
+    table.iter().filter(|field| field.presence == Presence::Sometimes).map(Field::name).collect()
+}
+
+fn part<W>(table: &[Field<W>]) -> Json {
+    object(properties(table), &sometimes(table))
+}
+
+fn of_type(ty: Type, or_null: bool) -> Json {
+    let schema = match ty {
+        Type::Text if or_null => return nullable("string"),
+        Type::Integer if or_null => return nullable("integer"),
+        Type::Flag if or_null => return nullable("boolean"),
+        Type::Text => json!({ "type": "string" }),
+        Type::Integer => count(),
+        Type::Flag => json!({ "type": "boolean" }),
+        Type::Port => port(),
+        Type::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Type::Word(words) => json!({ "enum": words() }),
+        Type::Id => {
+            let types = if or_null { json!(["string", "null"]) } else { json!("string") };
+            return json!({ "type": types, "pattern": "^0x[0-9a-f]+$" });
+        }
+        Type::Endpoint => reference("endpoint"),
+        Type::Age => part(&fields::AGE),
+        Type::Timer => part(&fields::TIMER),
+        Type::Owners => json!({ "type": "array", "items": part(&fields::OWNER) }),
+        Type::KernelUser => part(&fields::KERNEL_USER),
+        Type::SkMem => part(&fields::SKMEM),
+        Type::TcpInfo => {
+            let mut all: Vec<_> = TcpInfo::FIELDS.iter().map(|name| (*name, nullable("integer"))).collect();
+            all.extend(properties(&fields::UNLIMITED));
+            object(all, &[])
+        }
+        Type::Texts => json!({ "type": "array", "items": nullable("string") }),
+        Type::Integers => json!({ "type": "array", "items": count() }),
+    };
+    if or_null { json!({ "oneOf": [schema, { "type": "null" }] }) } else { schema }
 }
 
 fn findings() -> Json {
@@ -370,9 +341,70 @@ fn reference(name: &str) -> Json {
     json!({ "$ref": format!("#/$defs/{name}") })
 }
 
+fn keys(fields: &[(&'static str, Json)]) -> Vec<&'static str> {
+    fields.iter().map(|(key, _)| *key).collect()
+}
+
 fn object(fields: Vec<(&str, Json)>, optional: &[&str]) -> Json {
     let required: Vec<String> =
         fields.iter().map(|(k, _)| (*k).to_owned()).filter(|k| !optional.contains(&k.as_str())).collect();
     let properties: Map<String, Json> = fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::column::Whole;
+
+    /// The schema at a path of a socket, without `null`.
+    fn at<'s>(root: &'s Json, path: &str) -> Option<&'s Json> {
+        let mut here = &root["$defs"]["socket"];
+        for key in path.split('.') {
+            here = here["properties"].get(key.trim_end_matches("[]"))?;
+            if key.ends_with("[]") {
+                here = &here["items"];
+            }
+            if let Some(either) = here.get("oneOf") {
+                here = &either[0];
+            }
+            if let Some(name) = here["$ref"].as_str() {
+                here = root.pointer(name.trim_start_matches('#'))?;
+            }
+        }
+        Some(here)
+    }
+
+    #[test]
+    fn every_column_is_in_json_or_says_why_not() {
+        let root = schema();
+        let kind = |schema: &Json| schema["type"].as_array().map_or(schema["type"].clone(), |types| types[0].clone());
+        for column in COLUMNS {
+            let (name, json) = (column.name, &column.json);
+            let path = match json.whole {
+                Whole::At(path) => path,
+                Whole::NotInJson(why) => {
+                    assert!(why.len() > 10 && at(&root, json.key).is_none(), "{name}: {why}");
+                    continue;
+                }
+            };
+            let there = at(&root, path).unwrap_or_else(|| panic!("{name}: no `{path}` in a socket"));
+            let mut here = of_type(json.ty, false);
+            if path.contains("[]") {
+                here = here["items"].take();
+            }
+            if let Some(name) = here["$ref"].as_str() {
+                here = root.pointer(name.trim_start_matches('#')).unwrap().clone();
+            }
+            assert_eq!((kind(&here), here.get("enum")), (kind(there), there.get("enum")), "{name}");
+        }
+        // And every value of a socket has a column, but for what has no meaning by itself.
+        let shown: Vec<&str> =
+            COLUMNS.iter().filter_map(|c| if let Whole::At(path) = c.json.whole { Some(path) } else { None }).collect();
+        for field in &fields::SOCKET {
+            let name = field.name();
+            let inside = |path: &&str| path.starts_with(&format!("{name}."));
+            assert!(name == "cgroup_id" || shown.contains(&name) || shown.iter().any(inside), "{name}");
+        }
+    }
 }

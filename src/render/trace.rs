@@ -271,15 +271,15 @@ fn object(value: Json) -> Map<String, Json> {
 /// Never: a buffer takes everything.
 pub fn write_change_json(out: &mut Vec<u8>, t: &Transition, in_old_ns: Option<u64>) -> io::Result<()> {
     let mut o = Object::begin(out);
-    o.word(key!("type"), "transition");
+    o.word(key!("type"), "transition")?;
     connection(&mut o, t.at_us, t.netns, t.family, t.cookie, (t.local, t.peer))?;
     match t.old {
         Some(old) => o.state(key!("old"), old)?,
-        None => o.null(key!("old")),
+        None => o.null(key!("old"))?,
     }
     o.state(key!("new"), t.new)?;
     o.value(key!("in_old_us"), &in_old_ns.map(|ns| ns / 1000))?;
-    word_or_null(&mut o, key!("by"), t.by.as_ref().map(By::key));
+    word_or_null(&mut o, key!("by"), t.by.as_ref().map(By::key))?;
     o.value(key!("by_call"), &t.by_call)?;
     actor(&mut o, key!("process"), t.by.as_ref().and_then(By::actor))?;
     o.end();
@@ -304,13 +304,13 @@ pub fn write_life_json(out: &mut Vec<u8>, life: &Life) -> io::Result<()> {
         Some(Closer::Abort) => (Some("abort"), None),
     };
     let mut o = Object::begin(out);
-    o.word(key!("type"), "life");
+    o.word(key!("type"), "life")?;
     connection(&mut o, life.at_us, life.netns, life.family, life.cookie, (life.local, life.peer))?;
-    word_or_null(&mut o, key!("opened_by"), opened);
+    word_or_null(&mut o, key!("opened_by"), opened)?;
     actor(&mut o, key!("opener"), opener)?;
-    word_or_null(&mut o, key!("closed_first"), closed);
+    word_or_null(&mut o, key!("closed_first"), closed)?;
     actor(&mut o, key!("closer"), closer)?;
-    word_or_null(&mut o, key!("ended"), life.ended.map(End::key));
+    word_or_null(&mut o, key!("ended"), life.ended.map(End::key))?;
     o.value(key!("inferred"), &life.inferred)?;
     o.value(key!("duration_us"), &life.duration_ns.map(|ns| ns / 1000))?;
     o.value(key!("sent_bytes"), &life.traffic.map(|t| t.sent_bytes))?;
@@ -344,16 +344,16 @@ fn connection(
 ) -> io::Result<()> {
     match jiff::Timestamp::from_microsecond(at_us) {
         Ok(at) => io::Write::write_fmt(o.key(key!("at")), format_args!("\"{at}\""))?,
-        Err(_) => o.null(key!("at")),
+        Err(_) => o.null(key!("at"))?,
     }
     o.value(key!("netns"), &netns.map(NetnsId::get))?;
-    o.word(key!("family"), family.key());
-    o.hex(key!("cookie"), cookie);
+    o.word(key!("family"), family.key())?;
+    o.hex(key!("cookie"), cookie)?;
     o.endpoint(key!("local"), local)?;
     o.endpoint(key!("peer"), peer)
 }
 
-fn word_or_null(o: &mut Object<'_>, key: &'static str, word: Option<&'static str>) {
+fn word_or_null(o: &mut Object<'_>, key: &'static str, word: Option<&'static str>) -> io::Result<()> {
     match word {
         Some(word) => o.word(key, word),
         None => o.null(key),
@@ -362,8 +362,7 @@ fn word_or_null(o: &mut Object<'_>, key: &'static str, word: Option<&'static str
 
 fn actor(o: &mut Object<'_>, key: &'static str, actor: Option<&Actor>) -> io::Result<()> {
     let Some(actor) = actor else {
-        o.null(key);
-        return Ok(());
+        return o.null(key);
     };
     let mut inner = Object::begin(o.key(key));
     inner.value(key!("pid"), &actor.pid)?;

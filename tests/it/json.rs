@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json, json};
 use tcpstate::aggregate::Key;
 use tcpstate::diagnose::{Diagnosis, Evidence, Finding, Severity, Subject};
 use tcpstate::model::Endpoint;
+use tcpstate::model::column::{self, COLUMNS};
 use tcpstate::model::state::State;
 use tcpstate::model::tcp_info::TcpInfo;
 use tcpstate::render::{json as out, schema};
@@ -46,7 +47,10 @@ fn documents(ns: &Netns) -> Vec<(String, Json)> {
         "list --no-owners",
         "list --source proc",
         "list --source proc -i -m",
-        "list -c congestion,tos,tclass",
+        "list -e",
+        "list -c state,peer",
+        "list -c +age,rtt,rto --no-owners",
+        "list -c process,ulp --source proc",
         "summary",
         "summary --no-owners",
         "summary --counts",
@@ -59,6 +63,10 @@ fn documents(ns: &Netns) -> Vec<(String, Json)> {
     .iter()
     .map(|line| line.split(' ').collect())
     .collect();
+    let columns: Vec<&str> = COLUMNS.iter().map(|c| c.name).collect();
+    let columns = columns.join(",");
+    lines.push(vec!["list", "-c", &columns]);
+    lines.push(vec!["list", "--no-owners", "--source", "proc", "-c", &columns]);
     lines.extend(keys.iter().map(|key| vec!["summary", "--top", "2", "--by", key]));
     let all = keys.join(",");
     lines.push(vec!["summary", "--by", &all]);
@@ -101,6 +109,38 @@ fn every_document_is_what_the_schema_says_and_nothing_else() {
     });
 }
 
+/// With `-c` an object has these columns and nothing else, by their keys, in a document and in lines.
+#[test]
+fn chosen_columns_are_the_only_keys() {
+    in_netns(|ns| {
+        let _held = states::all_states(ns);
+        let keys =
+            |socket: &Json| -> BTreeSet<String> { socket.as_object().expect("an object").keys().cloned().collect() };
+        let all: Vec<&str> = COLUMNS.iter().map(|c| c.name).collect();
+        for names in [&["state", "peer"][..], &["rtt", "process", "ulp"], &all] {
+            let wanted: BTreeSet<String> =
+                names.iter().map(|n| column::find(n).expect("a column").json.key.to_owned()).collect();
+            let chosen = names.join(",");
+            let document = product::json(ns, &["list", "-c", &chosen, "--json"]);
+            let sockets = document["sockets"].as_array().expect("a list");
+            assert!(sockets.len() > 8 && sockets.iter().all(|s| keys(s) == wanted), "{chosen}");
+            assert_eq!(document["total"], sockets.len());
+            let text = product::text(ns, &["list", "-c", &chosen, "--format", "jsonl"]);
+            let lines: Vec<Json> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+            let mut wanted = wanted;
+            wanted.insert("type".into());
+            let mut sockets = lines.iter().filter(|l| l["type"] == "socket");
+            assert!(sockets.clone().count() > 8 && sockets.all(|s| keys(s) == wanted), "{chosen}");
+        }
+        // A key of another type, or one that no column has, is refused.
+        let validator = validator(Some("columns"));
+        assert!(validator.is_valid(&json!({ "state": "listen", "rtt_us": null, "pids": [1], "cookie": "0x1" })));
+        for wrong in [json!({ "rtt_us": "5" }), json!({ "pids": 1 }), json!({ "cookie": 1 }), json!({ "rtt": 5 })] {
+            assert!(!validator.is_valid(&wrong), "{wrong}");
+        }
+    });
+}
+
 /// Adds a key to, and takes each key from, every object of a document that is valid; each must make it invalid, except
 /// where `free` says that any key may stand there or be missing. Returns how many changes were refused.
 fn refuses_changes(
@@ -135,7 +175,7 @@ fn refuses_changes(
             less.remove(key);
             // What a socket or a group tells only when asked for may be missing.
             let sometimes =
-                ["kernel_user", "congestion", "tos", "tclass", "skmem", "tcp_info", "listeners", "destinations"];
+                ["kernel_user", "congestion", "tos", "tclass", "skmem", "ulp", "tcp_info", "listeners", "destinations"];
             let sometimes = sometimes.contains(&key.as_str())
                 || ["processes", "other", "process", "listener", "destination"].contains(&key.as_str())
                 || (place.contains("/process") && ["unit", "container", "pod", "owner_status"].contains(&key.as_str()));
@@ -169,7 +209,13 @@ fn every_line_is_what_the_schema_says() {
     in_netns(|ns| {
         let _held = states::all_states(ns);
         let line = validator(Some("line"));
-        for words in [&["list"][..], &["list", "-i", "-m"], &["list", "--source", "proc"], &["list", "--no-owners"]] {
+        for words in [
+            &["list"][..],
+            &["list", "-i", "-m"],
+            &["list", "--source", "proc"],
+            &["list", "--no-owners"],
+            &["list", "-c", "state,peer,pid,rtt"],
+        ] {
             let words = [words, &["--format", "jsonl"]].concat();
             let text = product::text(ns, &words);
             let lines: Vec<Json> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
@@ -288,7 +334,7 @@ fn words(schema: &Json, found: &mut BTreeSet<String>) {
 #[test]
 fn the_manual_names_every_key_and_every_word() {
     let manual = repository("docs/json.md");
-    let manuals = manual.clone() + &repository("docs/watch.md");
+    let manuals = manual.clone() + &repository("docs/watch.md") + &repository("docs/columns.md");
     let schema = schema::schema();
     let (mut names, mut values) = (BTreeSet::new(), BTreeSet::new());
     property_names(&schema, &mut names);
@@ -296,7 +342,7 @@ fn the_manual_names_every_key_and_every_word() {
     assert!(names.len() > 120 && values.len() > 20, "{} {}", names.len(), values.len());
     let missing: Vec<&String> =
         names.iter().chain(&values).filter(|name| !manuals.contains(&format!("`{name}`"))).collect();
-    assert!(missing.is_empty(), "neither docs/json.md nor docs/watch.md explains {missing:?}");
+    assert!(missing.is_empty(), "none of docs/json.md, docs/columns.md, docs/watch.md explains {missing:?}");
     // And nothing that is gone: each name in the first cell of a table is a key, a value or a state.
     let known = |name: &str| {
         names.contains(name)

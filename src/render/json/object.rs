@@ -1,7 +1,7 @@
 //! A JSON object, appended to a buffer.
 //!
-//! Comes in: keys with their values. Goes out: its text. What is written many thousand times a second spends its own time
-//! here, so keys are written as they are (they need no escapes), and nothing is allocated. Never here: which keys.
+//! Input: keys with their values. Output: its text. What is written many thousand times a second spends its own time here, so
+//! keys are written as they are (they need no escapes), and nothing is allocated. Not here: which keys.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -36,7 +36,7 @@ impl<'o> Object<'o> {
 
     /// A key as [`key!`] writes it; its value is to be appended.
     #[inline]
-    pub fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
+    pub fn key(&mut self, key: &str) -> &mut Vec<u8> {
         self.out.extend_from_slice(if self.empty { &key.as_bytes()[1..] } else { key.as_bytes() });
         self.empty = false;
         self.out
@@ -59,50 +59,71 @@ impl<'o> Object<'o> {
 
     /// A word of the schema, which needs no escape either.
     #[inline]
-    pub fn word(&mut self, key: &'static str, word: &'static str) {
-        let out = self.key(key);
-        out.push(b'"');
-        out.extend_from_slice(word.as_bytes());
-        out.push(b'"');
+    pub fn word(&mut self, key: &'static str, word: &'static str) -> io::Result<()> {
+        write_word(self.key(key), word);
+        Ok(())
     }
 
     /// A state, which may be one that has no name yet.
+    #[inline]
     pub fn state(&mut self, key: &'static str, state: State) -> io::Result<()> {
-        match state {
-            State::Unknown(_) => self.value(key, &state.to_string())?,
-            known => self.word(key, known.key()),
-        }
+        write_state(self.key(key), state)
+    }
+
+    #[inline]
+    pub fn null(&mut self, key: &'static str) -> io::Result<()> {
+        self.key(key).extend_from_slice(b"null");
+        Ok(())
+    }
+
+    /// A 64-bit id: beyond what a JSON number keeps.
+    #[inline]
+    pub fn hex(&mut self, key: &'static str, id: Option<u64>) -> io::Result<()> {
+        let Some(id) = id else { return self.null(key) };
+        write_hex(self.key(key), id);
         Ok(())
     }
 
     #[inline]
-    pub fn null(&mut self, key: &'static str) {
-        self.key(key).extend_from_slice(b"null");
-    }
-
-    /// A 64-bit id: beyond what a JSON number keeps.
-    pub fn hex(&mut self, key: &'static str, id: Option<u64>) {
-        let Some(id) = id else { return self.null(key) };
-        let out = self.key(key);
-        out.extend_from_slice(b"\"0x");
-        let digits = (16 - id.leading_zeros() / 4).max(1);
-        out.extend((0..digits).rev().map(|i| b"0123456789abcdef"[(id >> (4 * i) & 15) as usize]));
-        out.push(b'"');
-    }
-
     pub fn endpoint(&mut self, key: &'static str, endpoint: Endpoint) -> io::Result<()> {
-        let mut inner = Object::begin(self.key(key));
-        let out = inner.key(key!("addr"));
-        out.push(b'"');
-        write_address(out, endpoint.addr)?;
-        out.push(b'"');
-        inner.value(key!("port"), &endpoint.port)?;
-        inner.end();
-        Ok(())
+        write_endpoint(self.key(key), endpoint)
     }
 }
 
-fn write_address(out: &mut Vec<u8>, addr: IpAddr) -> io::Result<()> {
+pub fn write_state(out: &mut Vec<u8>, state: State) -> io::Result<()> {
+    match state {
+        State::Unknown(_) => serde_json::to_writer(out, &state.to_string())?,
+        known => write_word(out, known.key()),
+    }
+    Ok(())
+}
+
+#[inline]
+fn write_word(out: &mut Vec<u8>, word: &'static str) {
+    out.push(b'"');
+    out.extend_from_slice(word.as_bytes());
+    out.push(b'"');
+}
+
+pub fn write_hex(out: &mut Vec<u8>, id: u64) {
+    out.extend_from_slice(b"\"0x");
+    let digits = (16 - id.leading_zeros() / 4).max(1);
+    out.extend((0..digits).rev().map(|i| b"0123456789abcdef"[(id >> (4 * i) & 15) as usize]));
+    out.push(b'"');
+}
+
+pub fn write_endpoint(out: &mut Vec<u8>, endpoint: Endpoint) -> io::Result<()> {
+    let mut inner = Object::begin(out);
+    let out = inner.key(key!("addr"));
+    out.push(b'"');
+    write_address(out, endpoint.addr)?;
+    out.push(b'"');
+    inner.value(key!("port"), &endpoint.port)?;
+    inner.end();
+    Ok(())
+}
+
+pub fn write_address(out: &mut Vec<u8>, addr: IpAddr) -> io::Result<()> {
     let IpAddr::V4(addr) = addr else { return write!(out, "{addr}") };
     // The common case by hand: the formatter of the standard library costs more than all else in a row.
     for (i, octet) in addr.octets().into_iter().enumerate() {

@@ -6,13 +6,22 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value as Json, json};
 
+use super::columns::Projection;
 use super::{Head, gaps, head, line, socket};
 use crate::model::Gap;
-use crate::model::column::{Needs, Row};
+use crate::model::column::{Column, Group, Needs, Row, Type};
 use crate::render::rows::{Listing, RowWriter};
 
-/// What a whole socket has beyond the columns.
-pub const NEEDS: Needs = Needs { age: true, ..Needs::CGROUPS };
+/// What is asked for beyond the columns: a whole socket has the identity of its owners and its age; TOS comes with `-e`.
+#[must_use]
+pub fn needs(columns: &[&Column], chosen: bool) -> Needs {
+    if !chosen {
+        let tos = columns.iter().any(|column| column.group == Group::Extended);
+        return Needs { age: true, tos, ..Needs::CGROUPS };
+    }
+    let owners = columns.iter().any(|column| matches!(column.json.ty, Type::Owners));
+    if owners { Needs::CGROUPS } else { Needs::NONE }
+}
 
 /// Rows are written in blocks of about this size: each would otherwise be copied into the stream's own buffer.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -20,24 +29,36 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// One document.
 #[must_use]
 pub fn document(listing: Listing) -> Box<dyn RowWriter> {
-    Box::new(Document { head: listing.head, rows: Rows::new() })
+    Box::new(Document { rows: Rows::new(&listing), head: listing.head })
 }
 
 /// One object per line: `header`, `socket`..., `gap`..., `end`.
 #[must_use]
 pub fn lines(listing: Listing) -> Box<dyn RowWriter> {
-    Box::new(Lines { head: listing.head, rows: Rows::new() })
+    Box::new(Lines { rows: Rows::new(&listing), head: listing.head })
 }
 
 /// The rows that are not in the stream yet, and how many there were.
 struct Rows {
     written: u64,
     buffer: Vec<u8>,
+    /// The columns of `-c`; without it sockets are written whole.
+    chosen: Option<Projection>,
 }
 
 impl Rows {
-    fn new() -> Rows {
-        Rows { written: 0, buffer: Vec::with_capacity(BLOCK_BYTES + 4096) }
+    fn new(listing: &Listing) -> Rows {
+        let chosen = listing.chosen.then(|| Projection::new(&listing.columns));
+        Rows { written: 0, buffer: Vec::with_capacity(BLOCK_BYTES + 4096), chosen }
+    }
+
+    /// Appends one object, with its `type` first if it is a line of its own.
+    fn push(&mut self, kind: Option<&'static str>, row: &Row<'_>) -> io::Result<()> {
+        self.written += 1;
+        match &self.chosen {
+            None => socket::write(&mut self.buffer, kind, row),
+            Some(columns) => columns.write(&mut self.buffer, kind, row),
+        }
     }
 
     /// Writes the buffer once it holds this many bytes.
@@ -66,8 +87,7 @@ impl RowWriter for Document {
     fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
         let rows = &mut self.rows;
         rows.buffer.extend_from_slice(if rows.written > 0 { b",\n" } else { b"\n" });
-        socket::write(&mut rows.buffer, None, row)?;
-        rows.written += 1;
+        rows.push(None, row)?;
         rows.pass_on(BLOCK_BYTES, out)
     }
 
@@ -93,9 +113,8 @@ impl RowWriter for Lines {
 
     fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
         let rows = &mut self.rows;
-        socket::write(&mut rows.buffer, Some("socket"), row)?;
+        rows.push(Some("socket"), row)?;
         rows.buffer.push(b'\n');
-        rows.written += 1;
         rows.pass_on(BLOCK_BYTES, out)
     }
 
