@@ -357,7 +357,7 @@ mod tests {
         let at = |address, ns, old, new, cookie| Transition {
             address: Some(address),
             cookie,
-            traffic: (new == Close).then_some(Traffic { sent_bytes: 1, received_bytes: 2 }),
+            traffic: (new == Close).then_some(Traffic { sent_bytes: 1, received_bytes: Some(2) }),
             ..change(0, ns, old, new)
         };
         for (ns, address) in [(0, 0xa0), (5, 0xb0)] {
@@ -366,7 +366,7 @@ mod tests {
         }
         let first = lives.add(&at(0xa0, 30, Established, Close, Some(7))).1.unwrap();
         assert_eq!((first.cookie, first.complete, first.duration_ns), (Some(7), true, Some(30)));
-        assert_eq!(first.traffic, Some(Traffic { sent_bytes: 1, received_bytes: 2 }));
+        assert_eq!(first.traffic, Some(Traffic { sent_bytes: 1, received_bytes: Some(2) }));
         // The end of the second was lost, and its place taken by another.
         lives.add(&at(0xb0, 50, Close, SynSent, None));
         let third = lives.add(&at(0xb0, 60, SynSent, Close, None)).1.unwrap();

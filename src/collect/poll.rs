@@ -52,7 +52,7 @@ pub struct Poll {
     troubles: Vec<Gap>,
     farewells: Vec<Farewells>,
     /// Farewells of connections that no look has shown so far; the next may show what remains of them.
-    strays: FxHashMap<Tuple, Traffic>,
+    strays: FxHashMap<Tuple, Option<Traffic>>,
     unseen: u64,
     /// Farewells that found no room, as far as that was told.
     missed: u64,
@@ -205,9 +205,9 @@ impl Poll {
             let mut traffic = before.and_then(|seen| seen.traffic);
             if before.is_none() && s.kind == RowKind::TimeWaitMini {
                 let tuple = (s.netns, s.local, s.peer);
-                traffic = strays.remove(&tuple);
-                if traffic.is_none() {
-                    remains.insert(tuple, id);
+                match strays.remove(&tuple) {
+                    Some(carried) => traffic = carried,
+                    None => drop(remains.insert(tuple, id)),
                 }
             }
             let (netns, family, local, peer) = (s.netns, s.family, s.local, s.peer);
@@ -240,27 +240,28 @@ fn take(
     f: &DestroyEvent,
     known: &mut FxHashMap<Identity, Seen>,
     remains: &mut FxHashMap<Tuple, Identity>,
-    strays: &mut FxHashMap<Tuple, Traffic>,
+    strays: &mut FxHashMap<Tuple, Option<Traffic>>,
     unseen: &mut u64,
 ) {
     let traffic = |last: State| Traffic {
         sent_bytes: f.sent_bytes,
         // From here on the peer's FIN has come, and counts as a byte.
-        received_bytes: f.received_bytes.saturating_sub(u64::from(matches!(
+        received_bytes: Some(f.received_bytes.saturating_sub(u64::from(matches!(
             last,
             State::CloseWait | State::LastAck | State::Closing | State::TimeWait
-        ))),
+        )))),
     };
+    let traffic = |last: State| (!f.cleared).then(|| traffic(last));
     if let Some(seen) = known.get_mut(&Identity::Cookie(f.netns, f.cookie)) {
-        seen.traffic = Some(traffic(seen.state));
+        seen.traffic = traffic(seen.state);
         return;
     }
-    if !f.spoke {
+    if !f.connected {
         return;
     }
     let tuple = (f.netns, f.local, f.peer);
     if let Some(seen) = remains.remove(&tuple).and_then(|id| known.get_mut(&id)) {
-        seen.traffic = Some(traffic(seen.state));
+        seen.traffic = traffic(seen.state);
         return;
     }
     // Without addresses nothing can remain of it, and with those of another that one has nothing left.

@@ -38,7 +38,8 @@ pub struct Transition {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     pub sent_bytes: u64,
-    pub received_bytes: u64,
+    /// `None`: the source's count may hold the peer's FIN as one byte, or not.
+    pub received_bytes: Option<u64>,
 }
 
 /// Whether only a system call (or the exit of a process) can make this change, so that the process that held the socket

@@ -231,7 +231,7 @@ pub fn write_life(out: &mut String, life: &Life, names: &dyn Names, layout: Layo
         opened,
         closed,
         or_unknown(life.traffic.map(|t| t.sent_bytes.to_string())),
-        or_unknown(life.traffic.map(|t| t.received_bytes.to_string())),
+        or_unknown(life.traffic.and_then(|t| t.received_bytes).map(|n| n.to_string())),
         word(states),
     ];
     cells(out, &LIFE, LIFE_WIDE, &values, layout);
@@ -314,7 +314,7 @@ pub fn write_life_json(out: &mut Vec<u8>, life: &Life) -> io::Result<()> {
     o.value(key!("inferred"), &life.inferred)?;
     o.value(key!("duration_us"), &life.duration_ns.map(|ns| ns / 1000))?;
     o.value(key!("sent_bytes"), &life.traffic.map(|t| t.sent_bytes))?;
-    o.value(key!("received_bytes"), &life.traffic.map(|t| t.received_bytes))?;
+    o.value(key!("received_bytes"), &life.traffic.and_then(|t| t.received_bytes))?;
     let states = o.key(key!("states"));
     states.push(b'[');
     for (i, (state, ns)) in life.states.iter().enumerate() {

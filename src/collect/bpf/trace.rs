@@ -530,7 +530,7 @@ fn decode(record: &[u8; RECORD], pids_known: bool) -> TransitionRecord {
         traffic: (new == State::Close).then(|| Traffic {
             sent_bytes: double(SENT).saturating_sub(double(RETRANSMITTED)),
             // The kernel counts the FIN as one.
-            received_bytes: double(RECEIVED).saturating_sub(u64::from(double(SOCK_FLAGS) & SOCK_DONE != 0)),
+            received_bytes: Some(double(RECEIVED).saturating_sub(u64::from(double(SOCK_FLAGS) & SOCK_DONE != 0))),
         }),
     }
 }
@@ -611,7 +611,7 @@ mod tests {
         }
         assert_eq!(decode(&bytes, true).traffic, None);
         bytes[NEW as usize] = State::Close.kernel();
-        assert_eq!(decode(&bytes, true).traffic, Some(Traffic { sent_bytes: 500, received_bytes: 30 }));
+        assert_eq!(decode(&bytes, true).traffic, Some(Traffic { sent_bytes: 500, received_bytes: Some(30) }));
     }
 
     #[test]

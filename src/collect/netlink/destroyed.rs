@@ -41,8 +41,11 @@ pub struct DestroyEvent {
     pub sent_bytes: u64,
     /// Payload, and one more if the peer's FIN came.
     pub received_bytes: u64,
-    /// It has sent or received something: a socket that only listened, or was never used, has not.
-    pub spoke: bool,
+    /// It was a connection, or tried to become one: a socket that only listened, or was never used, was not.
+    pub connected: bool,
+    /// Its counts were set to zero before (`tcp_disconnect` in `net/ipv4/tcp.c`): after a refused connect(), or when it was
+    /// closed with a reset.
+    pub cleared: bool,
 }
 
 /// An open channel.
@@ -136,6 +139,9 @@ fn farewell(socket: &Socket) -> DestroyEvent {
     let segments = |count: Option<u32>| count.unwrap_or(0);
     // Linux before 4.19 counts only what was acknowledged, with SYN and FIN.
     let sent = info.and_then(|i| Some(i.bytes_sent()?.saturating_sub(i.bytes_retrans()?)));
+    let spoke = info.is_some_and(|i| segments(i.segs_in()) + segments(i.segs_out()) > 0);
+    // Set by connect() and by accepting, and kept by `tcp_disconnect`.
+    let connected = spoke || info.and_then(|i| i.advmss_bytes()).is_some_and(|advmss| advmss > 0);
     DestroyEvent {
         netns: socket.netns,
         cookie: socket.cookie.unwrap_or(0),
@@ -143,7 +149,8 @@ fn farewell(socket: &Socket) -> DestroyEvent {
         peer: socket.peer,
         sent_bytes: sent.or_else(|| info?.bytes_acked()).unwrap_or(0),
         received_bytes: info.and_then(|i| i.bytes_received()).unwrap_or(0),
-        spoke: info.is_some_and(|i| segments(i.segs_in()) + segments(i.segs_out()) > 0),
+        connected,
+        cleared: connected && !spoke,
     }
 }
 
@@ -187,7 +194,18 @@ mod tests {
         let bytes = message(cookie);
         let found = all(&bytes);
         assert_eq!((found[0].local.port, found[0].peer.port, found[0].netns), (443, 50_000, NetnsId::new(1)));
-        assert_eq!((found[0].sent_bytes, found[0].received_bytes, found[0].spoke), (700, 31, true));
+        assert_eq!((found[0].sent_bytes, found[0].received_bytes), (700, 31));
+        assert_eq!((found[0].connected, found[0].cleared), (true, false));
+        // tcp_info begins after 72 bytes and the head of its attribute; segments in and out, and advmss.
+        let facts = |segments: u32, advmss: u32| {
+            let mut bytes = bytes.clone();
+            let info = HEADER_BYTES + 72 + 4;
+            bytes[info + 136..info + 144].fill(0);
+            bytes[info + 140..info + 144].copy_from_slice(&segments.to_ne_bytes());
+            bytes[info + 84..info + 88].copy_from_slice(&advmss.to_ne_bytes());
+            (all(&bytes)[0].connected, all(&bytes)[0].cleared)
+        };
+        assert_eq!([facts(5, 0), facts(0, 1448), facts(0, 0)], [(true, false), (true, true), (false, false)]);
         for length in 0..bytes.len() {
             assert!(all(&bytes[..length]).is_empty(), "{length}");
         }

@@ -143,7 +143,6 @@ struct Change {
 #[derive(Clone, Debug)]
 struct Destroyed {
     id: u64,
-    flags: Field,
     address: Field,
     cookie: Field,
 }
@@ -159,15 +158,7 @@ struct Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
     Change { old: State, new: State, family: Family, local: Endpoint, peer: Endpoint, tid: Option<u32> },
-    Destroyed(End),
-}
-
-/// How a socket was destroyed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct End {
-    cookie: u64,
-    /// By a packet or a timer: no process had it any more.
-    orphaned: bool,
+    Destroyed { cookie: u64 },
 }
 
 /// Last words of sockets whose last change was not handed out yet.
@@ -339,33 +330,33 @@ impl Tracefs {
             return;
         }
         // A socket is destroyed after its last change; what is still held counts too.
-        let mut ends: FxHashMap<u64, VecDeque<(u64, End)>> = FxHashMap::default();
+        let mut ends: FxHashMap<u64, VecDeque<(u64, u64)>> = FxHashMap::default();
         for record in &self.held {
-            if let What::Destroyed(end) = record.what {
-                ends.entry(record.address).or_default().push_back((record.at_ns, end));
+            if let What::Destroyed { cookie } = record.what {
+                ends.entry(record.address).or_default().push_back((record.at_ns, cookie));
             }
         }
         let (wall_us, now_ns) = (jiff::Timestamp::now().as_microsecond(), super::changes::monotonic_ns());
         let ripe: Vec<Record> = self.held.drain(..ripe).collect();
         for record in ripe {
             let What::Change { old, new, family, local, peer, tid } = record.what else { continue };
-            let end = ends.get_mut(&record.address).filter(|_| new == State::Close).and_then(|ends| {
+            let cookie = ends.get_mut(&record.address).filter(|_| new == State::Close).and_then(|ends| {
                 while ends.front().is_some_and(|(at, _)| *at < record.at_ns) {
                     ends.pop_front();
                 }
-                ends.front().map(|(_, end)| *end)
+                ends.front().map(|(_, cookie)| *cookie)
             });
-            let farewell = end.and_then(|end| self.words.as_mut()?.of(end.cookie));
-            let traffic = farewell.zip(end).map(|(farewell, end)| Traffic {
+            let farewell = cookie.and_then(|cookie| self.words.as_mut()?.of(cookie));
+            let traffic = farewell.filter(|farewell| !farewell.cleared).map(|farewell| Traffic {
                 sent_bytes: farewell.sent_bytes,
-                received_bytes: farewell.received_bytes.saturating_sub(u64::from(has_fin(old, tid, end))),
+                received_bytes: received_bytes(old, farewell.received_bytes),
             });
             let ago_us = i64::try_from(now_ns.saturating_sub(record.at_ns) / 1000).unwrap_or(0);
             each(Transition {
                 at_us: wall_us - ago_us,
                 monotonic_ns: record.at_ns,
                 netns: None,
-                cookie: end.map(|end| end.cookie),
+                cookie,
                 address: Some(record.address),
                 family,
                 local,
@@ -460,12 +451,7 @@ impl Change {
 impl Destroyed {
     fn new(text: &str) -> Result<Destroyed, FormatError> {
         let format = Format::parse("tcp:tcp_destroy_sock", text)?;
-        Ok(Destroyed {
-            id: format.id,
-            flags: format.number("common_flags")?,
-            address: format.number("skaddr")?,
-            cookie: format.number("sock_cookie")?,
-        })
+        Ok(Destroyed { id: format.id, address: format.number("skaddr")?, cookie: format.number("sock_cookie")? })
     }
 }
 
@@ -476,19 +462,19 @@ impl Events {
             return self.change.record(at_ns, bytes);
         }
         let destroyed = self.destroyed.as_ref().filter(|d| d.id == id)?;
-        let end =
-            End { cookie: destroyed.cookie.number(bytes)?, orphaned: destroyed.flags.number(bytes)? & INTERRUPTS != 0 };
-        Some(Record { at_ns, address: destroyed.address.number(bytes)?, what: What::Destroyed(end) })
+        let cookie = destroyed.cookie.number(bytes)?;
+        Some(Record { at_ns, address: destroyed.address.number(bytes)?, what: What::Destroyed { cookie } })
     }
 }
 
-/// Whether the peer's FIN, which the kernel counts as a byte, had come when a socket left its last state. An orphan in
-/// FIN_WAIT2 is gone before that (`tcp_rcv_state_process`, `net/ipv4/tcp_input.c`), and so is one that is closed there.
-fn has_fin(last: State, tid: Option<u32>, end: End) -> bool {
+/// Payload, without the peer's FIN, which the kernel counts as a byte, of a socket that left its last state. From FIN_WAIT2 it
+/// goes with the FIN (`tcp_fin` in `net/ipv4/tcp_input.c`) or without: as an orphan, by close(), by a reset; nothing in the
+/// records says which.
+fn received_bytes(last: State, counted: u64) -> Option<u64> {
     match last {
-        State::CloseWait | State::LastAck | State::Closing => true,
-        State::FinWait2 => tid.is_none() && !end.orphaned,
-        _ => false,
+        State::CloseWait | State::LastAck | State::Closing => counted.checked_sub(1),
+        State::FinWait2 if counted > 0 => None,
+        _ => Some(counted),
     }
 }
 
@@ -511,12 +497,8 @@ mod tests {
 
     fn events() -> Events {
         let format = Format::parse("x", format::tests::EVENT_FORMAT).unwrap();
-        let destroyed = Destroyed {
-            id: 9,
-            flags: Field { offset: 2, size: 1 },
-            address: Field { offset: 8, size: 8 },
-            cookie: Field { offset: 16, size: 8 },
-        };
+        let destroyed =
+            Destroyed { id: 9, address: Field { offset: 8, size: 8 }, cookie: Field { offset: 16, size: 8 } };
         Events { page: page::tests::layout(), change: Change::new(&format).unwrap(), destroyed: Some(destroyed) }
     }
 
@@ -562,7 +544,7 @@ mod tests {
         let mut bytes = raw();
         bytes[0..2].copy_from_slice(&9_u16.to_ne_bytes());
         bytes[16..24].copy_from_slice(&77_u64.to_ne_bytes());
-        assert_eq!(events().record(5, &bytes).unwrap().what, What::Destroyed(End { cookie: 77, orphaned: false }));
+        assert_eq!(events().record(5, &bytes).unwrap().what, What::Destroyed { cookie: 77 });
     }
 
     #[test]
