@@ -59,7 +59,7 @@ impl<'v, 'a> Peers<'v, 'a> {
     /// The rows by owner, and by the process at the other end if asked to, the largest group first.
     #[must_use]
     pub fn groups(&self, rows: impl IntoIterator<Item = &'a Socket>, by_other: bool) -> Vec<Group<'a>> {
-        let mut groups: BTreeMap<(Option<NetnsId>, Option<u32>, Option<u32>), Group<'a>> = BTreeMap::new();
+        let mut groups: BTreeMap<_, Group<'a>> = BTreeMap::new();
         for socket in rows {
             let owner = self.owner(socket);
             let other = if by_other { self.other(socket) } else { None };

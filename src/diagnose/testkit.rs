@@ -45,7 +45,7 @@ impl World {
     }
 
     /// A process that holds the socket with this inode as this descriptor.
-    pub(crate) fn hold(&mut self, pid: u32, comm: &str, fd: u32, inode: impl AsInode) -> &mut World {
+    pub(crate) fn hold(&mut self, pid: u32, comm: &str, fd: u32, inode: impl IntoInode) -> &mut World {
         let at = self.processes.iter().position(|p| p.pid == pid).unwrap_or_else(|| {
             self.processes.push(Process { pid, comm: comm.into(), uid: Some(1000), ..Process::default() });
             self.now.processes.insert(
@@ -61,7 +61,7 @@ impl World {
             );
             self.processes.len() - 1
         });
-        self.holders.push(Holder { inode: inode.as_inode(), process: u32::try_from(at).unwrap(), fd });
+        self.holders.push(Holder { inode: inode.into_inode(), process: u32::try_from(at).unwrap(), fd });
         self.now.owners = OwnerTable::new(self.processes.clone(), self.holders.clone(), 0);
         self
     }
@@ -183,18 +183,18 @@ pub(crate) fn info(socket: Socket, fields: &[(&str, u64)]) -> Socket {
 }
 
 /// An inode as a test writes it: a number, or that of a row.
-pub(crate) trait AsInode {
-    fn as_inode(self) -> Option<Inode>;
+pub(crate) trait IntoInode {
+    fn into_inode(self) -> Option<Inode>;
 }
 
-impl AsInode for u64 {
-    fn as_inode(self) -> Option<Inode> {
+impl IntoInode for u64 {
+    fn into_inode(self) -> Option<Inode> {
         Inode::new(self)
     }
 }
 
-impl AsInode for Option<Inode> {
-    fn as_inode(self) -> Option<Inode> {
+impl IntoInode for Option<Inode> {
+    fn into_inode(self) -> Option<Inode> {
         self
     }
 }
