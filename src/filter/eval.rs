@@ -95,7 +95,7 @@ fn among<T>(row: &Row<'_>, cmp: Cmp, mut values: impl Iterator<Item = T>, hit: i
 fn number(row: &Row<'_>, column: Col, cmp: Cmp, value: u64, unit: u64) -> bool {
     let holds = |cmp: Cmp, n: u64| cmp.holds(n.saturating_mul(unit).cmp(&value));
     match (column.0.get)(row) {
-        Value::Number(n) => holds(cmp, n),
+        Value::Number(n) | Value::Named(n, _) => holds(cmp, n),
         Value::Each(holders, owners, get) => {
             let positive = if cmp == Cmp::Ne { Cmp::Eq } else { cmp };
             among(row, cmp, holders.iter(), |holder| match get(owners.process(holder), holder.fd) {
@@ -103,7 +103,6 @@ fn number(row: &Row<'_>, column: Col, cmp: Cmp, value: u64, unit: u64) -> bool {
                 _ => false,
             })
         }
-        Value::Named(n, _) => holds(cmp, n),
         // Larger than every number that can be written.
         Value::Unlimited => holds(cmp, u64::MAX),
         Value::Absent => cmp.is_negative(),

@@ -71,9 +71,8 @@ fn list<'v>(out: &mut Vec<u8>, values: impl ExactSizeIterator<Item = Value<'v>>,
 fn scalar(out: &mut Vec<u8>, ty: Type, value: &Value<'_>) -> io::Result<()> {
     match value {
         Value::Number(id) if matches!(ty, Type::Id) => object::write_hex(out, *id),
-        Value::Number(n) => serde_json::to_writer(out, n)?,
         Value::Named(_, name) if matches!(ty, Type::Text) => serde_json::to_writer(out, &name.as_deref())?,
-        Value::Named(n, _) => serde_json::to_writer(out, n)?,
+        Value::Number(n) | Value::Named(n, _) => serde_json::to_writer(out, n)?,
         Value::Flag(flag) => serde_json::to_writer(out, flag)?,
         Value::Text(text) => serde_json::to_writer(out, text.as_ref())?,
         Value::State(state) => object::write_state(out, *state)?,
