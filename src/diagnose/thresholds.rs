@@ -101,19 +101,14 @@ impl std::fmt::Display for Refused {
 }
 
 impl Thresholds {
-    /// Sets a threshold by name.
+    /// Sets a threshold by name, and returns the name as it is in the table.
     ///
     /// # Errors
     /// When there is no such threshold or the value is out of its range.
-    pub fn set(&mut self, name: &str, value: f64) -> Result<(), Refused> {
+    pub fn set(&mut self, name: &str, value: f64) -> Result<&'static str, Refused> {
         let known = name.trim().to_ascii_lowercase().replace('_', "-");
         let Some(threshold) = THRESHOLDS.iter().find(|t| t.name == known) else {
-            let nearest = THRESHOLDS
-                .iter()
-                .map(|t| (crate::model::column::distance(&known, t.name), t.name))
-                .min()
-                .filter(|(d, _)| *d <= 4)
-                .map(|(_, name)| name);
+            let nearest = crate::model::column::similar(&known, THRESHOLDS.iter().map(|t| t.name));
             return Err(Refused::UnknownName { name: name.to_owned(), nearest });
         };
         if !value.is_finite() || value < threshold.range.0 || value > threshold.range.1 {
@@ -122,7 +117,7 @@ impl Thresholds {
         if let Some(slot) = self.slot(threshold.name) {
             *slot = value;
         }
-        Ok(())
+        Ok(threshold.name)
     }
 }
 

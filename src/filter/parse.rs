@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::expr::{Cmp, Col, End, Expr, Pattern, Special, Test};
 use super::lex::{Tok, Token, lex};
 use super::{ParseError, Problem, Resolver, show, value};
-use crate::model::column::{COLUMNS, Kind, distance};
+use crate::model::column::{COLUMNS, Kind, similar};
 use crate::model::{Family, OwnerStatus, RowKind, State, StateSet, TimerKind};
 
 /// Longest text of a filter.
@@ -503,18 +503,11 @@ fn unknown_word(word: &str) -> Problem {
     let wanted = word.to_ascii_lowercase().replace('_', "-");
     let short: String = wanted.chars().take(48).collect();
     let states = State::ALL.map(|s| s.key().replace('_', "-"));
-    let near = COLUMNS
-        .iter()
-        .map(|c| c.name)
-        .chain(WORDS)
-        .chain(states.iter().map(String::as_str))
-        .map(|name| (distance(&short, name), name))
-        .min()
-        // Of two or three letters, two changed are another word.
-        .filter(|(d, _)| *d <= (short.chars().count() / 2).min(2.max(short.chars().count() / 3)));
+    let names = COLUMNS.iter().map(|c| c.name).chain(WORDS).chain(states.iter().map(String::as_str));
+    let near = similar(&short, names);
     let found = format!("{} is neither a predicate nor a state", show(word));
     match near {
-        Some((_, name)) => Problem::new(found, format!("perhaps `{name}`")),
+        Some(name) => Problem::new(found, format!("perhaps `{name}`")),
         None => Problem::new(found, "src dst sport dport, a state, or a name from --list-columns"),
     }
 }

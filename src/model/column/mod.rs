@@ -175,27 +175,36 @@ pub fn find(name: &str) -> Option<&'static Column> {
 #[must_use]
 pub fn nearest(name: &str) -> Option<&'static str> {
     let wanted = name.to_ascii_lowercase().replace('_', "-");
-    COLUMNS
-        .iter()
-        .map(|c| (distance(&wanted, c.name), c.name))
-        .min()
-        .filter(|(d, _)| *d <= (wanted.len() / 3).max(1))
-        .map(|(_, name)| name)
+    similar(&wanted, COLUMNS.iter().map(|c| c.name))
 }
 
-/// Edit distance of two short words.
+/// The word that was probably meant: at most a quarter of the letters differ, or one of a few. Anything further off
+/// is another word (`uptime` is not `runtime`), and not a slip.
+pub fn similar<'a>(wanted: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let letters = wanted.chars().count();
+    words
+        .map(|word| (distance(wanted, word), word))
+        .min()
+        .filter(|(edits, _)| *edits < letters && *edits <= (letters / 4).max(1))
+        .map(|(_, word)| word)
+}
+
+/// Edit distance of two short words; two letters in the wrong order are one edit.
 #[must_use]
 pub fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let change = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+    for i in 0..a.len() {
+        let mut next = vec![i + 1];
+        for j in 0..b.len() {
+            let mut edits = (row[j] + usize::from(a[i] != b[j])).min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                edits = edits.min(before[j - 1] + 1);
+            }
+            next.push(edits);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }
