@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::cli::args::DoctorArgs;
+use crate::cli::doctor::DoctorArgs;
 use crate::cli::env::Env;
 use crate::collect::error::reason;
 use crate::diagnose::Thresholds;
@@ -38,11 +38,8 @@ impl Settings {
     }
 
     fn set(&mut self, name: &str, value: f64, origin: &str) -> Result<(), crate::diagnose::thresholds::Refused> {
-        self.thresholds.set(name, value)?;
-        let known = name.trim().to_ascii_lowercase().replace('_', "-");
-        if let Some(threshold) = THRESHOLDS.iter().find(|t| t.name == known) {
-            self.origins.insert(threshold.name, origin.to_owned());
-        }
+        let name = self.thresholds.set(name, value)?;
+        self.origins.insert(name, origin.to_owned());
         Ok(())
     }
 }
@@ -51,13 +48,8 @@ impl Settings {
 pub(crate) fn load(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Settings> {
     let mut settings = files(env)?;
     for assignment in &args.threshold {
-        let Some((name, value)) = assignment.split_once('=') else {
-            bail!("--threshold: `{assignment}` is not NAME=VALUE, such as fd-warn-percent=2");
-        };
-        let Ok(number) = value.trim().parse() else {
-            bail!("--threshold: `{}` in `{assignment}` is not a number", value.trim());
-        };
-        settings.set(name, number, "--threshold").map_err(|e| anyhow::anyhow!("--threshold: {e}"))?;
+        let set = settings.set(assignment.name, assignment.value, "--threshold");
+        set.map_err(|e| anyhow::anyhow!("--threshold: {e}"))?;
     }
     Ok(settings)
 }

@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use clap::Args;
 use serde_json::{Value as Json, json};
 
-use crate::cli::args::DoctorArgs;
+use crate::cli::args::Common;
 use crate::cli::config;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
+use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
-use crate::cli::trace;
 use crate::collect::changes::Changes;
 use crate::diagnose::view::Inspected;
 use crate::diagnose::words;
@@ -32,15 +32,63 @@ const TRACE_RING_BYTES: usize = 8 << 20;
 /// The pause between the two snapshots when none is given.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
 
+const EXAMPLES: &str = "\
+Examples:
+  tcpstate doctor                           one look, and a second one if something needs it
+  tcpstate doctor --interval 10s            two looks, ten seconds apart
+  tcpstate doctor --once --json             one look, for scripts
+  tcpstate doctor --rule close-wait-leak    one rule; `tcpstate explain` lists them
+  tcpstate doctor --nagios                  as a monitoring plugin: exit 0 to 3, perfdata
+  tcpstate doctor --fail-on high            exit 1 only for findings at high or above
+
+Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage or nothing could be read.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub common: Common,
+    /// Take a second look after this time [default: 2s, and only if a rule needs it]
+    #[arg(long, value_name = "TIME", value_parser = parse::interval, conflicts_with = "once")]
+    #[arg(help_heading = "Diagnosis")]
+    pub interval: Option<Duration>,
+    /// One look only
+    #[arg(long, help_heading = "Diagnosis")]
+    pub once: bool,
+    /// Trace for this time first, to know who closed what is in TIME_WAIT; needs the rights of `trace --via bpf`
+    #[arg(long, value_name = "TIME", value_parser = parse::duration, help_heading = "Diagnosis")]
+    pub trace: Option<Duration>,
+    /// Only these rules, separated by commas
+    #[arg(long, value_name = "RULES", value_delimiter = ',', value_parser = parse::rule())]
+    #[arg(hide_possible_values = true, help_heading = "Diagnosis")]
+    pub rule: Vec<&'static str>,
+    /// Set a threshold
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse::threshold, help_heading = "Diagnosis")]
+    pub threshold: Vec<Assignment>,
+    /// Print every threshold, its value and where it comes from
+    #[arg(long, help_heading = "Diagnosis")]
+    pub show_thresholds: bool,
+    /// Show findings at or above this severity
+    #[arg(long, value_name = "SEVERITY", value_parser = parse::severity(), default_value = "info")]
+    #[arg(help_heading = "Output")]
+    pub min_severity: Severity,
+    /// Exit with 1 for findings at or above this severity
+    #[arg(long, value_name = "SEVERITY", value_parser = parse::severity(), default_value = "warning")]
+    #[arg(help_heading = "Output")]
+    pub fail_on: Severity,
+    /// Print one line with perfdata and exit with 0 to 3, as monitoring plugins do
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
+    pub nagios: bool,
+}
+
 pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let settings = config::load(args, env)?;
     if args.show_thresholds {
         env.stdout.write_all(settings.table().as_bytes())?;
         return Ok(Exit::Done);
     }
-    let wanted = rules(&args.rule)?;
-    let min = severity("--min-severity", &args.min_severity)?;
-    let fail_on = severity("--fail-on", &args.fail_on)?;
+    let wanted = (!args.rule.is_empty()).then(|| args.rule.clone());
+    let min = args.min_severity;
     let result = examine(args, wanted.as_deref(), &settings.thresholds);
     let (mut session, mut diagnosis, snapshot) = match result {
         Ok(done) => done,
@@ -87,7 +135,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     // The process ends here: giving a hundred thousand rows back one by one first would take as long as a rule.
     std::mem::forget(snapshot);
-    Ok(if diagnosis.findings.iter().any(|f| f.severity >= fail_on) { Exit::Found } else { Exit::Done })
+    Ok(if diagnosis.findings.iter().any(|f| f.severity >= args.fail_on) { Exit::No } else { Exit::Done })
 }
 
 /// Among several namespaces, says of every finding where it is; JSON has it as `subject.netns`.
@@ -109,16 +157,15 @@ fn examine(
     let mut session = Session::open(&args.common)?;
     let owners = !args.common.no_owners;
     session.live.cgroups = owners;
-    let closers = match &args.trace {
-        Some(text) => closers(trace::duration("--trace", text)?, &mut session)?,
+    let closers = match args.trace {
+        Some(time) => closers(time, &mut session)?,
         None => BTreeMap::new(),
     };
     let started = Instant::now();
     let mut first = session.live.snapshot(owners)?;
     first.known_owners.extend(closers.clone());
     let mut diagnosis = judge(&session, &mut first, None, wanted, thresholds);
-    let asked = args.interval.as_deref().map(interval).transpose()?;
-    let worth = asked.is_some() || !diagnosis.wants_second.is_empty();
+    let worth = args.interval.is_some() || !diagnosis.wants_second.is_empty();
     if args.once || !worth {
         let suspects = std::mem::take(&mut diagnosis.wants_second);
         for (rule, why) in suspects {
@@ -134,7 +181,7 @@ fn examine(
         }
         return Ok((session, diagnosis, first));
     }
-    std::thread::sleep(asked.unwrap_or(DEFAULT_INTERVAL).saturating_sub(started.elapsed()));
+    std::thread::sleep(args.interval.unwrap_or(DEFAULT_INTERVAL).saturating_sub(started.elapsed()));
     let mut second = session.live.snapshot(owners)?;
     second.known_owners.extend(closers);
     session.interval_ms = Some(second.monotonic_ms.saturating_sub(first.monotonic_ms));
@@ -213,42 +260,6 @@ pub(crate) fn judge(
 /// Findings of one snapshot, for `summary`.
 pub(crate) fn brief(session: &Session, snapshot: &mut Snapshot, thresholds: &Thresholds) -> Diagnosis {
     judge(session, snapshot, None, None, thresholds)
-}
-
-fn rules(names: &[String]) -> anyhow::Result<Option<Vec<&'static str>>> {
-    let mut wanted = Vec::new();
-    for name in names.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|n| !n.is_empty()) {
-        let Some(rule) = RULES.iter().find(|r| r.id == name.to_ascii_lowercase().replace('_', "-")) else {
-            let near = RULES
-                .iter()
-                .min_by_key(|r| crate::model::column::distance(name, r.id))
-                .map_or(String::new(), |r| format!("did you mean `{}`? ", r.id));
-            bail!("--rule: `{name}` is not a rule; {near}`tcpstate explain` lists all");
-        };
-        wanted.push(rule.id);
-    }
-    Ok((!wanted.is_empty()).then_some(wanted))
-}
-
-fn severity(flag: &str, word: &str) -> anyhow::Result<Severity> {
-    match Severity::parse(word) {
-        Some(severity) => Ok(severity),
-        None => bail!("{flag}: `{word}` is not a severity; use info, warning, high or critical"),
-    }
-}
-
-/// `2s`, `500ms`, `1m`.
-pub(crate) fn interval(text: &str) -> anyhow::Result<Duration> {
-    let span: jiff::SignedDuration = match text.trim().parse() {
-        Ok(span) => span,
-        Err(_) => bail!("--interval: `{text}` is not a duration; use a number with a unit, such as 2s or 500ms"),
-    };
-    match Duration::try_from(span) {
-        Ok(duration) if duration >= Duration::from_millis(100) && duration <= Duration::from_secs(86_400) => {
-            Ok(duration)
-        }
-        _ => bail!("--interval: `{text}` is out of range; use 100ms to 1d"),
-    }
 }
 
 fn perfdata(snapshot: &Snapshot) -> Vec<(String, u64)> {

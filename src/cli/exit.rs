@@ -9,8 +9,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// 0: done. A closed pipe and partial data are also done.
     Done,
-    /// 1: `doctor` found something at or above `--fail-on`, or nothing matched under `--exists`.
-    Found,
+    /// 1: the answer is no. `doctor`: not healthy, a finding at or above `--fail-on`; `list --exists`: nothing matches.
+    No,
     /// 2: wrong usage, or nothing could be collected, or a gap under `--strict`.
     Failed,
     /// `doctor --nagios`: 0 to 3.
@@ -22,7 +22,7 @@ impl Exit {
     pub const fn code(self) -> u8 {
         match self {
             Exit::Done => 0,
-            Exit::Found => 1,
+            Exit::No => 1,
             Exit::Failed => 2,
             Exit::Nagios(n) => n,
         }
@@ -41,6 +41,6 @@ mod tests {
 
     #[test]
     fn codes_are_those_of_the_manual() {
-        assert_eq!([Exit::Done, Exit::Found, Exit::Failed, Exit::Nagios(3)].map(Exit::code), [0, 1, 2, 3]);
+        assert_eq!([Exit::Done, Exit::No, Exit::Failed, Exit::Nagios(3)].map(Exit::code), [0, 1, 2, 3]);
     }
 }

@@ -6,15 +6,17 @@ use std::io::Write;
 use std::ops::ControlFlow;
 
 use anyhow::bail;
+use clap::Args;
 
 use crate::aggregate::Counts;
-use crate::cli::args::ExplainArgs;
-use crate::cli::env::Env;
+use crate::cli::args::{Common, Origin};
+use crate::cli::env::{ColorChoice, Env};
 use crate::cli::exit::Exit;
+use crate::cli::parse;
 use crate::cli::session::Session;
 use crate::collect::Query;
 use crate::diagnose::RULES;
-use crate::model::column::{self, COLUMNS};
+use crate::model::column;
 use crate::model::{State, StateSet};
 use crate::render::explain;
 
@@ -34,14 +36,39 @@ const STATES: [(State, &str); 12] = [
     (State::BoundInactive, include_str!("../../docs/states/bound-inactive.md")),
 ];
 
+const EXAMPLES: &str = "\
+Examples:
+  tcpstate explain                          all topics
+  tcpstate explain CLOSE_WAIT               a state, in any spelling
+  tcpstate explain close-wait-leak          a rule of the doctor
+  tcpstate explain rtt                      a column of `list`
+  tcpstate explain machine                  the state machine with this host's counts on it";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pub origin: Origin,
+    /// When to colour
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
+    pub color: ColorChoice,
+    /// A state, a rule, a column or `machine`; without one, all topics
+    #[arg(value_parser = parse::topic(), hide_possible_values = true)]
+    pub topic: Vec<String>,
+}
+
 pub(crate) fn run(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
-    let style = env.style(args.common.color);
+    let style = env.style(args.color);
     let mut text = String::new();
     let topic = args.topic.join(" ");
     let topic = topic.trim();
+    let machine = topic.eq_ignore_ascii_case("machine");
+    if !machine && args.origin != Origin::default() {
+        bail!("only `tcpstate explain machine` reads sockets; leave --source, --proc-root and --netns out");
+    }
     if topic.is_empty() {
         topics(&mut text);
-    } else if topic.eq_ignore_ascii_case("machine") {
+    } else if machine {
         explain::write_machine(&mut text, &count(args, env)?, style);
     } else if let Some(state) = State::parse(topic) {
         if let Some((_, page)) = STATES.iter().find(|(s, _)| *s == state) {
@@ -52,11 +79,9 @@ pub(crate) fn run(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
     } else if let Some(column) = column::find(topic) {
         text = format!("{} ({}): {}\n", column.name, column.kind.name(), column.help);
     } else {
-        let names = RULES.iter().map(|r| r.id).chain(COLUMNS.iter().map(|c| c.name)).chain(["machine"]);
-        let near =
-            names.map(|n| (column::distance(topic, n), n)).min().filter(|(d, _)| *d <= 3 && *d * 2 <= topic.len());
-        let hint = near.map_or(String::new(), |(_, n)| format!("did you mean `{n}`? "));
-        bail!("`{topic}` is no state, rule or column; {hint}`tcpstate explain` lists all topics");
+        let hint = parse::near(topic, parse::topics().into_iter());
+        let hint = hint.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+        bail!("`{topic}` is not a state, rule or column; {hint}`tcpstate explain` lists all topics");
     }
     env.stdout.write_all(text.as_bytes())?;
     Ok(Exit::Done)
@@ -70,14 +95,21 @@ fn topics(text: &mut String) {
     }
     text.push_str("\n\nrules\n");
     for rule in RULES {
-        let sentence = rule.page.lines().find(|l| !l.is_empty() && !l.starts_with('#')).unwrap_or_default();
-        text.push_str(&format!("  {:28} {sentence}\n", rule.id));
+        text.push_str(&format!("  {:28} {}\n", rule.id, first_sentence(rule.page)));
     }
     text.push_str("\ncolumns\n  any name of `tcpstate list --list-columns`\n");
 }
 
+/// The first sentence below the title of a page.
+fn first_sentence(page: &str) -> String {
+    let paragraph = page.lines().skip_while(|l| l.is_empty() || l.starts_with('#')).take_while(|l| !l.is_empty());
+    let text = paragraph.collect::<Vec<_>>().join(" ");
+    text.find(". ").map_or(text.clone(), |end| text[..=end].to_owned())
+}
+
 fn count(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Counts> {
-    let mut session = Session::open(&args.common)?;
+    let common = Common { origin: args.origin.clone(), color: args.color, ..Common::default() };
+    let mut session = Session::open(&common)?;
     let mut counts = Counts::default();
     let query = Query::states(StateSet::ALL);
     session.live.sockets(&query, &mut session.gaps, &mut |socket| {
@@ -85,7 +117,7 @@ fn count(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Counts> {
         ControlFlow::Continue(())
     })?;
     session.gaps.extend(session.live.gaps(&query));
-    session.print_gaps(env, &args.common)?;
+    session.print_gaps(env, &common)?;
     Ok(counts)
 }
 
@@ -98,6 +130,14 @@ mod tests {
         for (state, page) in STATES {
             let title = page.lines().next().unwrap_or_default();
             assert_eq!(State::parse(title.trim_start_matches("# ")), Some(state), "{title}");
+        }
+    }
+
+    #[test]
+    fn the_list_of_topics_has_whole_sentences() {
+        for rule in RULES {
+            let sentence = first_sentence(rule.page);
+            assert!(sentence.ends_with('.') && sentence.len() > 20, "{}: {sentence}", rule.id);
         }
     }
 

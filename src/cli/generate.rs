@@ -6,13 +6,47 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context as _;
+use clap::{Args, ValueEnum};
 
-use crate::cli::args::{GenerateArgs, Generated};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::diagnose::RULES;
 use crate::model::column::{COLUMNS, Column, Whole};
 use crate::render::{rules, schema};
+
+const EXAMPLES: &str = "\
+Examples:
+  tcpstate generate completions bash > /etc/bash_completion.d/tcpstate
+  tcpstate generate man --dir /usr/local/share/man/man1
+  tcpstate generate schema | jq .
+  tcpstate generate columns";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct GenerateArgs {
+    #[arg(value_enum)]
+    pub what: Generated,
+    /// For completions: the shell
+    #[arg(value_enum, required_if_eq("what", "completions"))]
+    pub shell: Option<clap_complete::Shell>,
+    /// For man: write one page per command into this directory, instead of tcpstate(1) to standard output
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<std::path::PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Generated {
+    /// The manual, in roff
+    Man,
+    /// Shell completions
+    Completions,
+    /// The JSON Schema of every document
+    Schema,
+    /// The table of columns, in Markdown
+    Columns,
+    /// The index of the rules, in Markdown
+    Rules,
+}
 
 pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
     anyhow::ensure!(

@@ -8,10 +8,13 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use anyhow::bail;
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use crate::cli::args::ListArgs;
+use crate::cli::args::{Common, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
+use crate::cli::parse::{self, Chosen, SortBy};
 use crate::cli::select;
 use crate::cli::session::Session;
 use crate::model::Socket;
@@ -19,16 +22,88 @@ use crate::model::column::{self, COLUMNS, Column, Group, Row};
 use crate::render::rows::{self, FORMATS, Format, Listing};
 use crate::render::value;
 
+/// Takes the name of a format of `list`.
+fn format_name() -> impl TypedValueParser<Value = &'static Format> {
+    let names = FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.help));
+    PossibleValuesParser::new(names).try_map(|name| rows::find(&name).ok_or("no format of this name"))
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tcpstate list                             every socket
+  tcpstate list -l                          listeners: Recv-Q is the accept queue, Send-Q its limit
+  tcpstate list --state close-wait -c +age --sort age
+  tcpstate list --peer 10.0.0.0/8 --process nginx
+  tcpstate list -tanop                      the letters of ss add their columns
+  tcpstate list --format csv -c state,local,peer,rtt > sockets.csv
+
+On a terminal columns are aligned; in a pipe cells are separated by one tab. Run `tcpstate list --list-columns` for all columns.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Output format
+    #[arg(long, value_parser = format_name(), value_name = "FORMAT", help_heading = "Output")]
+    pub format: Option<&'static Format>,
+    /// Columns to show, separated by commas; +NAME adds to the default ones
+    #[arg(long, short = 'c', value_name = "COLUMNS", value_delimiter = ',', value_parser = parse::column())]
+    #[arg(hide_possible_values = true, allow_hyphen_values = true, help_heading = "Output")]
+    pub columns: Vec<Chosen>,
+    /// Print every column with its kind and meaning
+    #[arg(long, help_heading = "Output")]
+    pub list_columns: bool,
+    /// Sort by a column; -NAME for the largest first
+    #[arg(long, value_name = "COLUMN", value_parser = parse::sort(), allow_hyphen_values = true)]
+    #[arg(hide_possible_values = true, help_heading = "Output")]
+    pub sort: Option<SortBy>,
+    /// No header line
+    #[arg(long, short = 'H', help_heading = "Output")]
+    pub no_header: bool,
+    /// Print what the kernel is asked, and exit
+    #[arg(long, help_heading = "Output")]
+    pub explain_plan: bool,
+    /// Exit with 1 when no socket matches
+    #[arg(long, help_heading = "Output")]
+    pub exists: bool,
+    /// TCP sockets: the default, for fingers that know ss
+    #[arg(long, short = 't', help_heading = "Letters of ss")]
+    pub tcp: bool,
+    /// All states: the default
+    #[arg(long, short = 'a', help_heading = "Letters of ss")]
+    pub all: bool,
+    /// Numeric addresses and ports: the default
+    #[arg(long, short = 'n', help_heading = "Letters of ss")]
+    pub numeric: bool,
+    /// Add the processes (a default column)
+    #[arg(long, short = 'p', help_heading = "Letters of ss")]
+    pub processes: bool,
+    /// Add tcp_info: round-trip times, windows, bytes
+    #[arg(long, short = 'i', help_heading = "Letters of ss")]
+    pub info: bool,
+    /// Add socket memory
+    #[arg(long, short = 'm', help_heading = "Letters of ss")]
+    pub memory: bool,
+    /// Add timers
+    #[arg(long, short = 'o', help_heading = "Letters of ss")]
+    pub options: bool,
+    /// Add age, user, inode, cookie, shutdown, cgroup
+    #[arg(long, short = 'e', help_heading = "Letters of ss")]
+    pub extended: bool,
+}
+
 pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if args.list_columns {
         return list_columns(env);
     }
-    let columns = columns(args)?;
-    let sort = args.sort.as_deref().map(sort_column).transpose()?;
+    let columns = columns(args);
     let format = format(args)?;
-    let chosen = args.columns.is_some();
+    let chosen = !args.columns.is_empty();
     let mut needs = columns.iter().fold((format.needs)(&columns, chosen), |n, c| n.union(c.needs));
-    if let Some((column, _)) = sort {
+    if let Some(SortBy { column, .. }) = args.sort {
         needs = needs.union(column.needs);
     }
     let mut session = Session::open(&args.common)?;
@@ -61,7 +136,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut kept: Vec<Socket> = Vec::new();
     session.rows(&mut work, &mut |row| {
         shown += 1;
-        if sort.is_some() {
+        if args.sort.is_some() {
             kept.push(row.socket.clone());
             return ControlFlow::Continue(());
         }
@@ -77,7 +152,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         return Err(error.into());
     }
     session.gaps.extend(session.live.lacks());
-    if let Some((column, descending)) = sort {
+    if let Some(SortBy { column, descending }) = args.sort {
         let (owners, names) = (session.owners(), &session.names);
         kept.sort_by(|a, b| order(column, descending, &Row::new(a, owners, names), &Row::new(b, owners, names)));
         for socket in &kept {
@@ -94,7 +169,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     Ok(if args.common.strict && !session.gaps.is_empty() {
         Exit::Failed
     } else if args.exists && shown == 0 {
-        Exit::Found
+        Exit::No
     } else {
         Exit::Done
     })
@@ -111,7 +186,7 @@ fn format(args: &ListArgs) -> anyhow::Result<&'static Format> {
 }
 
 /// The columns to show: the default ones, those of the letters, those of `-c`.
-fn columns(args: &ListArgs) -> anyhow::Result<Vec<&'static Column>> {
+fn columns(args: &ListArgs) -> Vec<&'static Column> {
     let groups = [
         (true, Group::Default),
         (!args.common.no_owners || args.processes, Group::Process),
@@ -128,42 +203,22 @@ fn columns(args: &ListArgs) -> anyhow::Result<Vec<&'static Column>> {
     }
     // Processes come last: they are the widest, and the only ones that may be cut.
     let process = groups[1].0.then(|| COLUMNS.iter().find(|c| c.group == Group::Process)).flatten();
-    let Some(list) = &args.columns else {
+    let Some(first) = args.columns.first() else {
         chosen.extend(process);
-        return Ok(chosen);
+        return chosen;
     };
-    let adds = list.trim_start().starts_with('+');
-    if !adds {
+    if !first.adds {
         chosen.clear();
     }
-    for word in list.split(',').map(|w| w.trim().trim_start_matches('+')).filter(|w| !w.is_empty()) {
-        let column = find_column(word)?;
+    for Chosen { column, .. } in &args.columns {
         if !chosen.iter().any(|c| c.name == column.name) {
             chosen.push(column);
         }
     }
-    if adds {
+    if first.adds {
         chosen.extend(process.filter(|p| !chosen.iter().any(|c| c.name == p.name)));
     }
-    if chosen.is_empty() {
-        bail!("--columns: no column given; see `tcpstate list --list-columns`");
-    }
-    Ok(chosen)
-}
-
-fn find_column(word: &str) -> anyhow::Result<&'static Column> {
-    if let Some(column) = column::find(word) {
-        return Ok(column);
-    }
-    match column::nearest(word) {
-        Some(near) => bail!("`{word}` is not a column; did you mean `{near}`? see `tcpstate list --list-columns`"),
-        None => bail!("`{word}` is not a column; see `tcpstate list --list-columns`"),
-    }
-}
-
-fn sort_column(word: &str) -> anyhow::Result<(&'static Column, bool)> {
-    let descending = word.starts_with('-');
-    Ok((find_column(word.trim_start_matches(['-', '+']))?, descending))
+    chosen
 }
 
 /// The order of two rows; what is not known comes last either way.

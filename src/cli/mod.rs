@@ -12,6 +12,7 @@ pub mod exit;
 mod explain;
 mod generate;
 mod list;
+mod parse;
 mod select;
 mod session;
 mod signal;
@@ -31,9 +32,11 @@ pub use exit::Exit;
 
 /// Runs one command line.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: &mut Env) -> Exit {
-    let cli = match Cli::try_parse_from(with_default_command(args.into_iter().collect())) {
+    let words = with_default_command(args.into_iter().collect());
+    let command = words.get(1).and_then(|word| word.to_str()).unwrap_or_default().to_owned();
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, env),
+        Err(error) => return usage(&error, &command, env),
     };
     let result = dispatch(cli, env).and_then(|exit| {
         env.stdout.flush()?;
@@ -76,10 +79,13 @@ fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Help and version go to standard output; a complaint is one line on standard error.
-fn usage(error: &clap::Error, env: &mut Env) -> Exit {
+fn usage(error: &clap::Error, command: &str, env: &mut Env) -> Exit {
     if !error.use_stderr() {
         let text = error.render();
-        let written = if env.style(env::ColorChoice::Auto).color {
+        // The version is that of the program, whichever command is asked.
+        let written = if error.kind() == ErrorKind::DisplayVersion {
+            writeln!(env.stdout, "tcpstate {}", env!("CARGO_PKG_VERSION"))
+        } else if env.style(env::ColorChoice::Auto).color {
             write!(env.stdout, "{}", text.ansi())
         } else {
             write!(env.stdout, "{text}")
@@ -92,32 +98,74 @@ fn usage(error: &clap::Error, env: &mut Env) -> Exit {
             _ => Exit::Done,
         };
     }
-    let _ = writeln!(env.stderr, "tcpstate: {}", complaint(error));
+    let _ = writeln!(env.stderr, "tcpstate: {}", complaint(error, command));
     Exit::Failed
 }
 
-/// What clap says, on one line.
-fn complaint(error: &clap::Error) -> String {
-    if error.kind() == ErrorKind::UnknownArgument
-        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
-        && let Some((_, way_out)) = ELSEWHERE.iter().find(|(letter, _)| letter == word)
-    {
-        return format!("`{word}` is not an argument here: {way_out}");
+/// What is wrong, on one line, with the help of the command in question as the way out.
+fn complaint(error: &clap::Error, name: &str) -> String {
+    let cli = Cli::command();
+    let command = cli.find_subcommand(name);
+    let help = command.map_or_else(|| "tcpstate --help".to_owned(), |c| format!("tcpstate {} --help", c.get_name()));
+    let why = reason(error, command.unwrap_or(&cli));
+    format!("{why}{} see `{help}`", if why.ends_with('?') { "" } else { ";" })
+}
+
+fn reason(error: &clap::Error, command: &clap::Command) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    let arg = context(ContextKind::InvalidArg);
+    // `--top <N>`, without what stands for the value.
+    let flag = arg.map(|arg| arg.split(' ').next().unwrap_or(arg));
+    let value = context(ContextKind::InvalidValue);
+    let meant = |near: Option<&str>| near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    match (error.kind(), flag, value) {
+        (ErrorKind::UnknownArgument, Some(word), _) => {
+            if let Some((_, way_out)) = ELSEWHERE.iter().find(|(letter, _)| *letter == word) {
+                return format!("`{word}` is not an argument here: {way_out}");
+            }
+            let longs: Vec<String> =
+                command.get_arguments().filter_map(|a| Some(format!("--{}", a.get_long()?))).collect();
+            let near = word.strip_prefix("--").and_then(|w| parse::near(w, longs.iter().map(|l| &l[2..])));
+            let near = near.map(|near| format!("--{near}"));
+            format!("`{word}` is not an argument of `{}`{}", command.get_name(), meant(near.as_deref()))
+        }
+        (ErrorKind::InvalidSubcommand, ..) => {
+            let word = context(ContextKind::InvalidSubcommand).unwrap_or_default();
+            let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+            format!("`{word}` is not a command{}", meant(parse::near(word, names.iter().copied())))
+        }
+        (ErrorKind::InvalidValue, Some(flag), None | Some("")) => format!("{flag} needs a value"),
+        (ErrorKind::InvalidValue, Some(flag), Some(word)) => {
+            let Some(ContextValue::Strings(words)) = error.get(ContextKind::ValidValue) else {
+                return format!("{flag}: `{word}` is not a value for it");
+            };
+            let near = parse::near(word, words.iter().map(String::as_str));
+            format!("{flag}: `{word}` is not one of {}{}", words.join(" "), meant(near))
+        }
+        (ErrorKind::ValueValidation, Some(flag), Some(word)) => match std::error::Error::source(error) {
+            Some(why) if why.is::<std::num::ParseIntError>() => {
+                format!("{flag}: `{word}` is not a whole number such as 10")
+            }
+            Some(why) => format!("{flag}: {why}"),
+            None => format!("{flag}: `{word}` is not a value for it"),
+        },
+        _ => one_line(error),
     }
+}
+
+/// What clap says of what has no form of its own here.
+fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let parts: Vec<&str> = text
         .lines()
         .map(str::trim)
-        // That a wrong word could be quoted helps nobody who has mistyped it.
-        .filter(|l| !l.is_empty() && !l.contains(" as a value, use '-- "))
-        .filter(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"))
+        .filter(|l| !l.is_empty() && !l.starts_with("Usage:") && !l.starts_with("For more information"))
         .map(|l| l.strip_prefix("error: ").unwrap_or(l))
         .collect();
-    let text = parts.join(" ");
-    let text = ["invalid digit found in string", "cannot parse integer from empty string"]
-        .iter()
-        .fold(text, |text, why| text.replace(why, "a whole number such as 10 is needed"));
-    format!("{text}; see `tcpstate --help`")
+    parts.join(" ")
 }
 
 /// Arguments that fingers bring along from ss, and what to do instead.

@@ -95,30 +95,33 @@ impl Owners {
 impl Session {
     /// Opens the source that the flags name.
     pub(crate) fn open(common: &Common) -> anyhow::Result<Session> {
-        let choice = match common.source {
+        let choice = match common.origin.source {
             SourceArg::Auto => SourceChoice::Auto,
             SourceArg::Netlink => SourceChoice::Netlink,
             SourceArg::Proc => SourceChoice::Proc,
         };
-        let root = common.proc_root.clone().map_or_else(ProcRoot::default, ProcRoot::new);
+        let root = common.origin.proc_root.clone().map_or_else(ProcRoot::default, ProcRoot::new);
         let mut live = Live::open(choice, root)?;
         live.owners_via = match common.owners_via {
             OwnersArg::Auto => OwnersVia::Auto,
             OwnersArg::Proc => OwnersVia::Proc,
             OwnersArg::Bpf => OwnersVia::Bpf,
         };
-        if !common.netns.is_empty() {
-            if common.proc_root.is_some() {
+        if !common.origin.netns.is_empty() {
+            if common.origin.proc_root.is_some() {
                 bail!("--netns enters namespaces of this host, and --proc-root shows another's; give one");
             }
             let wanted = |word: &String| match word.as_str() {
                 "all" => Wanted::All,
                 _ => Wanted::One(word.clone()),
             };
-            live.enter(&common.netns.iter().map(wanted).collect::<Vec<_>>())?;
+            live.enter(&common.origin.netns.iter().map(wanted).collect::<Vec<_>>())?;
         }
-        let names =
-            if common.netns.is_empty() { SystemNames::default() } else { SystemNames::of(live.spaces().cloned()) };
+        let names = if common.origin.netns.is_empty() {
+            SystemNames::default()
+        } else {
+            SystemNames::of(live.spaces().cloned())
+        };
         let names = names.with_owners(live.containers(), live.root().clone());
         Ok(Session {
             live,
@@ -174,7 +177,7 @@ impl Session {
     pub(crate) fn plan(&mut self, filter: &Expr, needs: Needs, common: &Common) -> anyhow::Result<Work> {
         let needs = needs.union(filter.needs());
         if filter.needs().owners && common.no_owners {
-            bail!("the filter asks for processes, and --no-owners forbids to look for them");
+            bail!("the filter needs socket owners; remove --no-owners");
         }
         let netlink = self.live.source() == Source::Netlink;
         if filter.is_kernel_only() && !netlink {
@@ -411,8 +414,8 @@ impl Session {
 pub(crate) fn scope(common: &Common) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@".contains(c);
     let word = |text: &str| if text.chars().all(plain) { text.to_owned() } else { words::quoted(text) };
-    let spaces = common.netns.iter().map(|name| format!("--netns {}", word(name)));
-    let root = common.proc_root.iter().map(|path| format!("--proc-root {}", word(&path.display().to_string())));
+    let spaces = common.origin.netns.iter().map(|name| format!("--netns {}", word(name)));
+    let root = common.origin.proc_root.iter().map(|path| format!("--proc-root {}", word(&path.display().to_string())));
     spaces.chain(root).collect::<Vec<_>>().join(" ")
 }
 

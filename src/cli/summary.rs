@@ -6,15 +6,16 @@ use std::io::Write;
 use std::ops::ControlFlow;
 
 use anyhow::bail;
+use clap::Args;
 use serde_json::{Map, Value as Json, json};
 
 use crate::aggregate::{Census, Counts, Grouping, Key, Listeners, counts};
-use crate::cli::args::SummaryArgs;
+use crate::cli::args::{Common, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::select;
 use crate::cli::session::Session;
-use crate::cli::{config, doctor};
+use crate::cli::{config, doctor, parse};
 use crate::collect::owners::Search;
 use crate::collect::plan::{self, Plan};
 use crate::collect::{Ahead, Families};
@@ -37,8 +38,42 @@ const DEFAULT_GROUPS: [(&str, &str, Key); 3] = [
 /// Up to so many sockets, `summary` also runs the rules.
 const JUDGED_SOCKETS: u64 = 10_000;
 
+const EXAMPLES: &str = "\
+Examples:
+  tcpstate summary                          states, listeners, destinations, processes
+  tcpstate summary --no-owners              without looking into processes: faster
+  tcpstate summary --by peer-addr           who has how many connections, and in which states
+  tcpstate summary --by listener,peer-addr --state established --top 20
+  tcpstate summary --json | jq .states.close_wait";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct SummaryArgs {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Cross states with these keys, separated by commas
+    #[arg(long, value_name = "KEYS", value_delimiter = ',', value_parser = parse::key(), help_heading = "Output")]
+    pub by: Vec<Key>,
+    /// Only the counts per state: ESTABLISHED is taken from the kernel's counters and not read row by row
+    #[arg(long, conflicts_with = "by", help_heading = "Output")]
+    pub counts: bool,
+    /// Print what the kernel is asked, and exit
+    #[arg(long, help_heading = "Output")]
+    pub explain_plan: bool,
+    /// How many groups to show; the others are added up
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true, help_heading = "Output")]
+    pub top: usize,
+}
+
 pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
-    let by = parse_keys(&args.by)?;
+    let mut by: Vec<Key> = Vec::new();
+    for key in &args.by {
+        if !by.contains(key) {
+            by.push(*key);
+        }
+    }
     let mut session = Session::open(&args.common)?;
     let filter = select::expression(&args.selection, &session.names)?;
     if args.counts && !filter.is_all() {
@@ -47,8 +82,8 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut work = session.plan(&filter, Needs::NONE, &args.common)?;
     let keys_want_owners = by.is_empty() || by.iter().any(|k| k.needs_owners());
     let owners_wanted = !args.common.no_owners && !args.counts && (keys_want_owners || work.needs.owners);
-    if args.common.no_owners && by.iter().any(|k| k.needs_owners()) {
-        bail!("--by {} needs the owners, and --no-owners forbids to look for them", args.by.join(","));
+    if let Some(key) = by.iter().find(|k| args.common.no_owners && k.needs_owners()) {
+        bail!("--by {} needs socket owners; remove --no-owners", key.name());
     }
     let several = session.live.spaces().len() > 1;
     let keys = |keys: &[Key]| if several { Key::apart(keys) } else { keys.to_vec() };
@@ -172,21 +207,6 @@ fn findings(session: &mut Session, census: &Census, env: &mut Env) -> anyhow::Re
     };
     let mut snapshot = session.live.snapshot_with(Some(owners))?;
     Ok(doctor::brief(session, &mut snapshot, &thresholds).findings)
-}
-
-fn parse_keys(words: &[String]) -> anyhow::Result<Vec<Key>> {
-    let mut keys = Vec::new();
-    for word in words.iter().flat_map(|list| list.split(',')) {
-        match Key::parse(word) {
-            Some(key) if !keys.contains(&key) => keys.push(key),
-            Some(_) => {}
-            None => {
-                let names: Vec<&str> = Key::ALL.iter().map(|k| k.name()).collect();
-                bail!("--by: `{}` is not a key; use one of {}", word.trim(), names.join(" "));
-            }
-        }
-    }
-    Ok(keys)
 }
 
 fn print_json(

@@ -7,14 +7,15 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use clap::{Args, ValueEnum};
 use serde_json::{Map, json};
 
 use crate::aggregate::lives::Lives;
-use crate::cli::args::{TraceArgs, ViaArg};
+use crate::cli::args::{Common, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
-use crate::cli::{doctor, select, signal};
+use crate::cli::{parse, select, signal};
 use crate::collect::bpf::trace::Lost;
 use crate::collect::changes::Changes;
 use crate::collect::names::SystemNames;
@@ -29,18 +30,76 @@ use crate::render::{gap as words, json as out, trace as lines};
 /// How long a wait for changes may last: a bound on how late losses are told.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ViaArg {
+    /// The first of the following that works here
+    #[default]
+    Auto,
+    /// A BPF program on the kernel's tracepoint, or fail
+    Bpf,
+    /// The same tracepoint through the trace file system, or fail
+    Tracefs,
+    /// Differences of two looks at the sockets
+    Poll,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tcpstate trace                            a line per change, of all network namespaces
+  tcpstate trace state close-wait           whose peers have closed
+  tcpstate trace --life dport = :443        a line per connection that ended: who opened, who closed first
+  tcpstate trace --summary 10s              which changes, and how many
+  tcpstate trace --json --duration 1m       JSON lines
+  tcpstate trace --netns web                one network namespace, from where you stand
+  tcpstate trace --poll --interval 100ms    without any right: differences of two looks
+
+A process in [brackets] held the socket while a packet was handled; without them it made the change by a system call.
+TIME_WAIT with an asterisk is inferred. Interrupt it for the totals.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct TraceArgs {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// How changes are seen
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Trace")]
+    pub via: ViaArg,
+    /// The same as --via poll
+    #[arg(long, conflicts_with = "via", help_heading = "Trace")]
+    pub poll: bool,
+    /// For polling: the time between two looks
+    #[arg(long, value_name = "TIME", value_parser = parse::interval, default_value = "200ms", help_heading = "Trace")]
+    pub interval: Duration,
+    /// This network namespace only; without it and without --netns, all of the host
+    #[arg(long, conflicts_with = "netns", help_heading = "Trace")]
+    pub this_netns: bool,
+    /// Room for changes that were not read yet; a change takes 136 bytes
+    #[arg(long, value_name = "SIZE", value_parser = parse::ring_bytes, default_value = "8M", help_heading = "Trace")]
+    pub ring_size: usize,
+    /// A line per connection that has ended
+    #[arg(long, help_heading = "Output")]
+    pub life: bool,
+    /// Count for this time, and print how often each change was seen
+    #[arg(long, value_name = "TIME", value_parser = parse::duration, help_heading = "Output")]
+    pub summary: Option<Duration>,
+    /// Stop after so many lines
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub count: Option<u64>,
+    /// Stop after this time
+    #[arg(long, value_name = "TIME", value_parser = parse::duration, help_heading = "Output")]
+    pub duration: Option<Duration>,
+}
+
 pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
-    let summary = args.summary.as_deref().map(|text| duration("--summary", text)).transpose()?;
-    let limit = match (summary, &args.duration) {
+    let limit = match (args.summary, args.duration) {
         (Some(_), Some(_)) => bail!("--summary and --duration both say how long; give one"),
-        (None, Some(text)) => Some(duration("--duration", text)?),
-        (summary, None) => summary,
+        (summary, duration) => summary.or(duration),
     };
-    if summary.is_some() && args.life {
+    if args.summary.is_some() && args.life {
         bail!("--summary and --life are two outputs; give one");
     }
-    let interval = doctor::interval(&args.interval)?;
-    let ring_bytes = ring_bytes(&args.ring_size)?;
     signal::watch();
     let mut session = Session::open(&args.common)?;
     let names = std::mem::take(&mut session.names);
@@ -52,16 +111,16 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let place = place(args, &session)?;
     let mut gaps = Vec::new();
     let mut remains = None;
-    let mut changes = if let Some(changes) = traced(args, ring_bytes, &place, &filter, &mut gaps)? {
+    let mut changes = if let Some(changes) = traced(args, args.ring_size, &place, &filter, &mut gaps)? {
         head.source = changes.via();
         head.netns = place.one();
         remains = args.life.then(|| TimewaitLookup::of(&session.live));
         changes
     } else {
-        if place == Place::Host && args.common.netns.is_empty() {
+        if place == Place::Host && args.common.origin.netns.is_empty() {
             gaps.push(Gap::new(Missing::OtherNetns, Why::NoneNamed, WayOut::AllNetns));
         }
-        Changes::poll(session.live, interval)?
+        Changes::poll(session.live, args.interval)?
     };
     let where_ = match &changes {
         Changes::Poll(poll) => poll.place(),
@@ -121,8 +180,8 @@ impl Place {
 }
 
 fn place(args: &TraceArgs, session: &Session) -> anyhow::Result<Place> {
-    let all = args.common.netns.iter().any(|word| word == "all");
-    if all || (args.common.netns.is_empty() && !args.this_netns) {
+    let all = args.common.origin.netns.iter().any(|word| word == "all");
+    if all || (args.common.origin.netns.is_empty() && !args.this_netns) {
         return Ok(Place::Host);
     }
     let inode = |id: Option<NetnsId>| u32::try_from(id?.get()).ok();
@@ -383,49 +442,5 @@ impl Trace<'_> {
             writeln!(env.stderr, "note: {} connections were too many to follow", self.lives.forgotten())?;
         }
         Ok(())
-    }
-}
-
-/// `5`, `5s`, `500ms`, `1h`.
-pub(crate) fn duration(flag: &str, text: &str) -> anyhow::Result<Duration> {
-    let text = text.trim();
-    let plain = text.parse::<u32>().ok().map(|s| Duration::from_secs(s.into()));
-    let span = || text.parse::<jiff::SignedDuration>().ok().and_then(|s| Duration::try_from(s).ok());
-    match plain.or_else(span) {
-        Some(duration) if !duration.is_zero() => Ok(duration),
-        _ => bail!("{flag}: `{text}` is not a duration; use a number of seconds, or one with a unit such as 500ms"),
-    }
-}
-
-/// `4096`, `512k`, `8M`.
-fn ring_bytes(text: &str) -> anyhow::Result<usize> {
-    let text = text.trim();
-    let (digits, unit) = match text.char_indices().last() {
-        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
-        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
-        _ => (text, 1),
-    };
-    match digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit)) {
-        Some(bytes) if (4096..=1 << 30).contains(&bytes) => Ok(bytes),
-        _ => bail!("--ring-size: `{text}` is not a size; use bytes, or k or M: 4k to 1024M"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_and_times_are_read_or_refused_by_name() {
-        assert_eq!(ring_bytes("8M").unwrap(), 8 << 20);
-        assert_eq!(ring_bytes("4k").unwrap(), 4096);
-        for bad in ["", "k", "1", "2000M", "8G", "-4k"] {
-            assert!(ring_bytes(bad).unwrap_err().to_string().starts_with("--ring-size: "), "{bad}");
-        }
-        assert_eq!(duration("--duration", "5").unwrap(), Duration::from_secs(5));
-        assert_eq!(duration("--duration", "250ms").unwrap(), Duration::from_millis(250));
-        for bad in ["", "0", "-1s", "soon"] {
-            assert!(duration("--summary", bad).unwrap_err().to_string().starts_with("--summary: "), "{bad}");
-        }
     }
 }

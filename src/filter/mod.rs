@@ -131,6 +131,22 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
+/// A duration as filters have it: `500ms`, `10s`, `1h30m`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration(word: &str) -> Result<std::time::Duration, String> {
+    value::duration_us(word).map(std::time::Duration::from_micros).map_err(Problem::one_line)
+}
+
+/// A size in bytes as filters have it: `4096`, `64k`, `1.5M`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn size(word: &str) -> Result<u64, String> {
+    value::bytes(word).map_err(Problem::one_line)
+}
+
 /// What is wrong with one value, before it is known where in the text it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Problem {

@@ -14,23 +14,81 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use clap::Args;
 
-use crate::cli::args::WatchArgs;
+use crate::cli::args::{Common, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
-use crate::cli::{config, doctor, select};
+use crate::cli::{config, parse, select};
 use crate::collect::names::SystemNames;
 use crate::render::watch::{self as out, Frame, GroupBy, Sighting};
 use sampler::{Sampler, Want};
 use signals::Signals;
 
+const EXAMPLES: &str = "\
+Examples:
+  tcpstate watch                            the state machine, live; ? shows the keys
+  tcpstate watch --state TIME_WAIT          who leaves TIME_WAIT behind, and how fast
+  tcpstate watch --interval 200ms port 443  five times a second, one port
+  tcpstate watch --plain --count 10         ten blocks of text, for a log
+  tcpstate watch --json | jq -c 'select(.type == \"transition\")'
+
+Off a terminal the output is plain blocks.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Time between two looks, from 100ms
+    #[arg(long, short = 'i', value_name = "TIME", value_parser = parse::interval, default_value = "1s")]
+    #[arg(help_heading = "Watching")]
+    pub interval: Duration,
+    /// End after this many looks
+    #[arg(long, short = 'n', value_name = "N", value_parser = parse::at_least_one, help_heading = "Watching")]
+    pub count: Option<u64>,
+    /// Largest groups by
+    #[arg(long, value_name = "KEY", value_parser = parse::group_by(), help_heading = "Watching")]
+    pub by: Option<GroupBy>,
+    /// How many groups in plain and JSON output
+    #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Watching")]
+    pub top: usize,
+    /// Do not run the rules of the doctor
+    #[arg(long, help_heading = "Watching")]
+    pub no_findings: bool,
+    /// Trace beside the looks: fail if it is not permitted, and keep it however many changes there are [default: where
+    /// permitted and cheap]
+    #[arg(long, conflicts_with = "no_trace", help_heading = "Watching")]
+    pub trace: bool,
+    /// Only look: what happens between two looks is counted and not seen
+    #[arg(long, help_heading = "Watching")]
+    pub no_trace: bool,
+    /// Follow at most this many sockets; above it, every second, fourth... of them
+    #[arg(long, value_name = "N", default_value_t = crate::aggregate::tracker::DEFAULT_CAP, help_heading = "Watching")]
+    pub track: usize,
+    /// A block of text per look instead of a full screen
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
+    pub plain: bool,
+    /// Write the screen after the last look (see --count) as an SVG picture
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub screenshot_svg: Option<std::path::PathBuf>,
+    /// Columns and lines of that picture
+    #[arg(long, value_name = "COLSxROWS", default_value = "110x34", hide = true)]
+    pub screenshot_size: String,
+    /// Keys to press before that picture is taken: `m`, `Down`, `Enter`, separated by commas
+    #[arg(long, value_name = "KEYS", hide = true)]
+    pub screenshot_keys: Option<String>,
+}
+
 pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
     give_back_memory();
-    let interval = doctor::interval(&args.interval)?;
-    if args.count == Some(0) {
-        bail!("--count: 0 looks show nothing; use 1 or more");
+    let interval = args.interval;
+    let by = args.by;
+    if let Some(by) = by.filter(|by| args.common.no_owners && by.needs_owners()) {
+        bail!("--by {} needs socket owners; remove --no-owners", by.name());
     }
-    let by = args.by.as_deref().map(|word| group_by(word, args)).transpose()?;
     let filter = select::expression(&args.selection, &SystemNames::default())?;
     select::can_be_watched(&filter, !args.common.no_owners)?;
     let thresholds = config::files(env)?.thresholds;
@@ -66,17 +124,6 @@ fn give_back_memory() {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
         }
     }
-}
-
-fn group_by(word: &str, args: &WatchArgs) -> anyhow::Result<GroupBy> {
-    let Some(by) = GroupBy::ALL.into_iter().find(|g| g.name() == word.trim().to_ascii_lowercase()) else {
-        let names: Vec<&str> = GroupBy::ALL.iter().map(|g| g.name()).collect();
-        bail!("--by: `{word}` is not a key; use one of {}", names.join(" "));
-    };
-    if by.needs_owners() && args.common.no_owners {
-        bail!("--by {word} needs the owners, and --no-owners forbids to look for them");
-    }
-    Ok(by)
 }
 
 /// When to look: at whole intervals after the first look, whatever a look costs. What cannot be kept is left out, and

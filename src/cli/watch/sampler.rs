@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::WatchArgs;
 use super::place::{Place, Placed};
 use super::tracing::BackgroundTrace;
 use crate::aggregate::owner::OwnerId;
 use crate::aggregate::ownership::Ownership;
 use crate::aggregate::tracker::Sight;
 use crate::aggregate::{Accounts, Listeners, Reading, TracedSums, Tracker};
-use crate::cli::args::WatchArgs;
 use crate::cli::session::Session;
 use crate::cli::{doctor, select};
 use crate::collect::snapshot::monotonic_ms;

@@ -19,9 +19,9 @@ use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, d
 use ratatui::layout::Rect;
 
 use super::Schedule;
+use super::WatchArgs;
 use super::sampler::{Sampler, Want, WantLines};
 use super::signals::Signals;
-use crate::cli::args::WatchArgs;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::select;
@@ -158,7 +158,7 @@ pub(super) fn run(
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
     let mut app = App::new(interval_ms, by, !args.common.no_owners);
     app.scope = session::scope(&args.common);
-    app.several = !args.common.netns.is_empty();
+    app.several = !args.common.origin.netns.is_empty();
     // What cannot be opened is said before the screen is taken.
     drop(Sampler::open(args, thresholds.clone())?);
     let theme = Theme { color: env.style(args.common.color).color };
@@ -427,7 +427,7 @@ pub(super) fn picture(
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
     let mut app = App::new(interval_ms, by, !args.common.no_owners);
     app.scope = session::scope(&args.common);
-    app.several = !args.common.netns.is_empty();
+    app.several = !args.common.origin.netns.is_empty();
     let mut sampler = Sampler::open(args, thresholds)?;
     let mut filter = Expr::all();
     let signals = Signals::block()?;
