@@ -14,6 +14,10 @@ const PT_NOTE: u32 = 4;
 /// Name and type of the note with Go's build id (`cmd/internal/buildid`).
 const GO_NOTE: (&[u8], u32) = (b"Go\0\0", 4);
 
+/// Where the heap of Go begins since 1.11, in whole arenas, partly reserved (`runtime/malloc.go`).
+const ARENA_BASE: u64 = 0xc0_0000_0000;
+const ARENA_BYTES: u64 = 64 << 20;
+
 /// The name of a jar, if that is what an open file is.
 #[must_use]
 pub fn jar(path: &str) -> Option<&str> {
@@ -50,9 +54,6 @@ pub fn has_go_heap(maps: &str) -> Option<bool> {
     if maps.contains(" [anon: Go: ") {
         return Some(true);
     }
-    // Its first arena is here since 1.11, in whole arenas, partly reserved (runtime/malloc.go).
-    const ARENA_BASE: u64 = 0xc0_0000_0000;
-    const ARENA_BYTES: u64 = 64 << 20;
     let mut end = ARENA_BASE;
     for line in maps.lines() {
         let Some((start, rest)) = line.split_once('-') else { continue };

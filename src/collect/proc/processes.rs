@@ -82,8 +82,8 @@ fn uptime_ms(root: &ProcRoot) -> Option<u64> {
     Some((seconds * 1000.0) as u64)
 }
 
-/// What one process does with its sockets, and whether it is a Go program; `None` without the right to look, or when it is gone. Descriptors that are
-/// known to be `sockets`, of the so many in use, are nothing else, and are not read.
+/// What one process does with its sockets, and whether it is a Go program; `None` without the right to look, or when it
+/// is gone. Descriptors that are known to be `sockets`, of the so many in use, are nothing else, and are not read.
 #[must_use]
 pub fn inspect(
     root: &ProcRoot,
