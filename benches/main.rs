@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use tcpstate::render::summary::grouped;
+use tcpstate::text::grouped;
 
 use crate::population::{Plan, Population};
 use crate::report::{Outcome, Section};

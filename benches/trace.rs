@@ -34,7 +34,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
-use tcpstate::render::summary::grouped;
+use tcpstate::text::grouped;
 
 /// Measures tcpstate trace and its peers under one load.
 #[derive(Parser, Debug)]

@@ -14,6 +14,8 @@ pub mod model;
 
 pub mod cores;
 
+pub mod text;
+
 pub mod filter;
 
 pub mod collect;

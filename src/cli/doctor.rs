@@ -18,13 +18,13 @@ use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
 use crate::collect::changes::Changes;
 use crate::diagnose::view::Inspected;
-use crate::diagnose::words;
 use crate::diagnose::{self, Diagnosis, RULES, Samples, Severity, Thresholds, View};
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::snapshot::KnownOwner;
 use crate::model::transition::By;
 use crate::model::{Gap, NetnsId, Snapshot, State};
 use crate::render::{json as out, report};
+use crate::text;
 
 /// Room for 60,000 changes that were not read yet.
 const TRACE_RING_BYTES: usize = 8 << 20;
@@ -250,7 +250,7 @@ pub(crate) fn judge(
         diagnosis = diagnose::run(&view, wanted);
     }
     for finding in &mut diagnosis.findings {
-        finding.next = words::within(&finding.next, &session.scope);
+        finding.next = text::within(&finding.next, &session.scope);
     }
     now.processes.extend(inspected.into_inner().unwrap_or_default());
     now.gaps.extend(gaps);

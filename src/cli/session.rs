@@ -20,13 +20,13 @@ use crate::collect::owners::Search;
 use crate::collect::plan::{self, Namespaces, Plan};
 use crate::collect::proc::ProcRoot;
 use crate::collect::{self, Ahead, Families, Live, OwnerRoute, OwnersVia, Query, SourceChoice};
-use crate::diagnose::words;
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::{Needs, Row};
 use crate::model::gap::{Capability, Missing, WayOut, Why};
 use crate::model::sysctl::PORT_RANGE;
 use crate::model::{Gap, Inode, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket, Source, State, StateSet};
 use crate::render::json::Head;
+use crate::text;
 
 /// Rows without an owner that are held back until a second look; more than these are given as they are.
 const HELD_BACK: usize = 10_000;
@@ -413,7 +413,7 @@ impl Session {
 /// The options by which a command looks elsewhere than here, as one types them.
 pub(crate) fn scope(common: &Common) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@".contains(c);
-    let word = |text: &str| if text.chars().all(plain) { text.to_owned() } else { words::quoted(text) };
+    let word = |text: &str| if text.chars().all(plain) { text.to_owned() } else { text::quoted(text) };
     let spaces = common.origin.netns.iter().map(|name| format!("--netns {}", word(name)));
     let root = common.origin.proc_root.iter().map(|path| format!("--proc-root {}", word(&path.display().to_string())));
     spaces.chain(root).collect::<Vec<_>>().join(" ")

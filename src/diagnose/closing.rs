@@ -14,10 +14,10 @@ use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::peers;
 use crate::diagnose::retries;
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::counter::SockStat;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, NetnsId, Process, Socket, TimerKind};
+use crate::text;
 
 /// What the connections of a group have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -236,7 +236,7 @@ pub fn cause(view: &View<'_>, group: &Group<'_>) -> String {
     }
     let ends = other_ends(view, &group.rows);
     let who = ends.first().map(|(process, _, _)| format!("{} ({}) on this host", process.comm, process.pid));
-    let silence = silence_ms(&group.rows).map(|(longest, _)| words::duration(longest));
+    let silence = silence_ms(&group.rows).map(|(longest, _)| text::duration(longest));
     match (shut, who, silence) {
         (true, Some(who), _) => format!("{who} does not read what is left (window shut)"),
         (true, None, _) => "the peer does not read what is left (window shut)".into(),

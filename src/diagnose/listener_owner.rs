@@ -9,6 +9,7 @@ use crate::diagnose::finding::{Evidence, Finding, Subject};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class};
 use crate::model::{Endpoint, NetnsId, Process, Socket};
+use crate::text;
 
 /// Why an owner does not run.
 pub const STOPPED: &str = "stopped by a signal (state T)";
@@ -73,7 +74,7 @@ impl<'a> Owner<'a> {
     #[must_use]
     pub fn name(&self) -> String {
         match self.pids.len() {
-            0 | 1 => format!("{} ({})", self.process.comm, self.process.pid),
+            0 | 1 => text::name(self.process),
             n => format!("{} ({} and {} more)", self.process.comm, self.process.pid, n - 1),
         }
     }

@@ -20,6 +20,7 @@ pub mod peers;
 pub mod ports;
 pub mod programs;
 pub mod queues;
+pub mod ranking;
 pub mod retries;
 pub mod rule;
 pub mod rules;
@@ -31,7 +32,6 @@ pub(crate) mod testkit;
 pub mod thresholds;
 pub mod view;
 pub mod wait_state;
-pub mod words;
 
 use crate::aggregate::Coverage;
 use crate::cores;

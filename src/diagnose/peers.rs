@@ -12,6 +12,7 @@ use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::view::View;
 use crate::model::sysctl::{Sysctl, TCP_RETR1};
 use crate::model::{Endpoint, NetnsId, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
+use crate::text;
 
 /// Sockets of a finding that its process is asked about: the others stand alike.
 const INSPECTED: usize = 64;
@@ -77,7 +78,7 @@ impl Group<'_> {
     /// `server (812)`, or why nobody can be named.
     #[must_use]
     pub fn name(&self, view: &View<'_>) -> String {
-        self.owner.map_or_else(|| nobody(view, self.rows.first().copied()), name)
+        self.owner.map_or_else(|| nobody(view, self.rows.first().copied()), text::name)
     }
 
     /// A subject that names the owner, and the other process beside it.
@@ -113,12 +114,6 @@ pub fn both(one: Option<&Process>, other: Option<&Process>) -> Vec<u32> {
     pids.sort_unstable();
     pids.dedup();
     if pids.len() > 1 { pids } else { Vec::new() }
-}
-
-/// `server (812)`.
-#[must_use]
-pub fn name(process: &Process) -> String {
-    format!("{} ({})", process.comm, process.pid)
 }
 
 /// `a process that is not known (no permission)`.

@@ -12,10 +12,10 @@ use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, RowKind, Socket};
+use crate::text;
 
 /// Fewer half-open connections than these are traffic, whatever the limit (policy).
 const FEW: u64 = 4;
@@ -267,9 +267,9 @@ pub fn outcome_words(p: &Pressure<'_>) -> String {
     match (p.drops, p.cookies_sent) {
         (0, 0) if p.at_limit => "the next ones get SYN cookies or are dropped".into(),
         (0, 0) => "none was turned away yet".into(),
-        (0, n) => format!("{} answered with a SYN cookie", words::count(n, "SYN was", "SYNs were")),
-        (n, 0) => format!("{} dropped", words::count(n, "SYN was", "SYNs were")),
-        (n, m) => format!("{} dropped and {m} answered with a SYN cookie", words::count(n, "SYN was", "SYNs were")),
+        (0, n) => format!("{} answered with a SYN cookie", text::count(n, "SYN was", "SYNs were")),
+        (n, 0) => format!("{} dropped", text::count(n, "SYN was", "SYNs were")),
+        (n, m) => format!("{} dropped and {m} answered with a SYN cookie", text::count(n, "SYN was", "SYNs were")),
     }
 }
 

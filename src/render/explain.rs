@@ -7,7 +7,7 @@ use std::fmt::Write;
 use crate::aggregate::Counts;
 use crate::model::State;
 use crate::render::style::{self, Style};
-use crate::render::summary::grouped;
+use crate::text::grouped;
 
 /// Appends a page: headings stand out, fences go, everything else stays as written.
 pub fn write_page(out: &mut String, page: &str, style: Style) {

@@ -12,6 +12,7 @@ use crate::model::column::Names;
 use crate::model::{Family, Gap, OwnerTable, State, StateSet};
 use crate::render::style::{self, Style};
 use crate::render::{gap, json::Unseen, sanitize, table};
+use crate::text;
 
 /// What a summary says besides its counts.
 pub struct Header<'a> {
@@ -24,7 +25,7 @@ pub struct Header<'a> {
 /// Appends the head line and the counts per state.
 pub fn write_states(out: &mut String, header: &Header<'_>, census: &Census, unseen: Unseen, style: Style) {
     let all = census.all();
-    let title = format!("{} TCP socket{} on ", grouped(all.total()), if all.total() == 1 { "" } else { "s" });
+    let title = format!("{} TCP socket{} on ", text::grouped(all.total()), if all.total() == 1 { "" } else { "s" });
     // Writing into a String cannot fail.
     let _ = writeln!(
         out,
@@ -144,8 +145,8 @@ struct StateColumns {
 
 fn columns_that_fit(sum: &Counts, label: usize, width: usize) -> StateColumns {
     let mut present: Vec<State> = StateSet::ALL.iter().filter(|s| sum.get(*s) > 0).collect();
-    let cost = |s: &State| 2 + short(*s).len().max(grouped(sum.get(*s)).len());
-    let total = label + 2 + grouped(sum.total()).len().max(5);
+    let cost = |s: &State| 2 + short(*s).len().max(text::grouped(sum.get(*s)).len());
+    let total = label + 2 + text::grouped(sum.total()).len().max(5);
     let all: usize = present.iter().map(cost).sum();
     if total + all <= width && sum.unknown() == 0 {
         return StateColumns { shown: present, rest: false };
@@ -223,21 +224,7 @@ fn right(text: &str) -> Cell {
 }
 
 fn number(n: u64) -> Cell {
-    right(&grouped(n))
-}
-
-/// A number with its thousands set apart, which reads at a glance: `1,234,567`.
-#[must_use]
-pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
+    right(&text::grouped(n))
 }
 
 /// Appends a table without the blanks that end its lines and the one that begins them.
@@ -281,9 +268,9 @@ mod tests {
 
     #[test]
     fn numbers_read_at_a_glance() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(text::grouped(0), "0");
+        assert_eq!(text::grouped(999), "999");
+        assert_eq!(text::grouped(1_234_567), "1,234,567");
     }
 
     #[test]

@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::listener_owner;
-use crate::diagnose::peers;
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::snapshot::Netns;
 use crate::model::{NetnsId, Process, State};
+use crate::text;
 
 pub(super) const RULE: Rule = rule!("abort-storm", System, Two, "many connections end by reset", check, [TEXT]);
 
@@ -113,7 +113,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         };
     }
     let findings = view.now.netns.iter().filter_map(|n| finding(view, n));
-    Outcome::findings(words::worst(findings.collect()))
+    Outcome::findings(ranking::worst(findings.collect()))
 }
 
 /// What a single sample has: totals since the namespace was made, and whether anything goes on now.
@@ -160,8 +160,8 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     let cause = largest.map_or("peers sent the resets", |cause| cause.label);
     let mut summary = format!(
         "{} ended by reset in {} ({per_second:.1} per second, {percent:.0} % of those opened): mostly {cause}",
-        words::count(resets, "connection", "connections"),
-        words::duration(view.interval_ms()?)
+        text::count(resets, "connection", "connections"),
+        text::duration(view.interval_ms()?)
     );
     let suspects = vanished(view, netns.inode);
     let listening = listening(view, netns.inode);
@@ -199,7 +199,7 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     }
     finding = finding.evidence("resets_sent", Evidence::count(grown(Counter::TcpOutRsts)));
     if !suspects.is_empty() {
-        let list = suspects.iter().take(5).map(|(p, n)| format!("{}: {n}", peers::name(p))).collect();
+        let list = suspects.iter().take(5).map(|(p, n)| format!("{}: {n}", text::name(p))).collect();
         finding = finding.evidence("vanished_without_time_wait", Evidence::List(list));
     }
     let steps = largest.map_or(&[PEERS, RETIRE][..], |cause| cause.steps);

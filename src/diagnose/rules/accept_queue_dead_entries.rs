@@ -9,11 +9,12 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{Queue, Queues};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::Socket;
 use crate::model::counter::Counter;
+use crate::text;
 
 pub(super) const RULE: Rule = rule!(
     "accept-queue-dead-entries",
@@ -63,7 +64,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             findings.push(finding(view, queue, dead));
         }
     }
-    outcome.findings = words::worst(findings);
+    outcome.findings = ranking::worst(findings);
     outcome
 }
 
@@ -93,7 +94,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, dead: u64) -> Finding {
     let severity = if dead * 2 >= queued && crowded { Severity::Warning } else { Severity::Info };
     let owner = Owner::of(view, &queue.listeners);
     let who = listener_owner::name(owner.as_ref());
-    let of = words::count(queued, "connection", "connections");
+    let of = text::count(queued, "connection", "connections");
     let are = if dead == 1 { "is" } else { "are" };
     let finding = RULE
         .finding(

@@ -13,12 +13,13 @@ use crate::diagnose::callers;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, NetnsId, Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("accept-queue-overflow", Listeners, OneOrTwo, "the accept queue is full, clients are dropped", check, [TEXT])
@@ -73,7 +74,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
     }
     let callers = if found.is_empty() { FxHashMap::default() } else { callers::local_callers(view) };
-    outcome.findings = words::worst(found.iter().map(|(q, stands)| finding(view, q, stands, &callers)).collect());
+    outcome.findings = ranking::worst(found.iter().map(|(q, stands)| finding(view, q, stands, &callers)).collect());
     outcome
 }
 
@@ -179,8 +180,8 @@ fn finding(
     let places = worst.row.backlog().map_or(0, |n| u64::from(n) + 1);
     let filled = format!("{} of {places} places", worst.row.recv_q_bytes);
     let drops_in = |n: u64| {
-        let time = view.interval_ms().map_or_else(String::new, |ms| format!(" in {}", words::duration(ms)));
-        format!("{}{time}", words::count(n, "SYN was dropped", "SYNs were dropped"))
+        let time = view.interval_ms().map_or_else(String::new, |ms| format!(" in {}", text::duration(ms)));
+        format!("{}{time}", text::count(n, "SYN was dropped", "SYNs were dropped"))
     };
     let taken = taken(view, queue);
     let acts = listener_owner::acts(

@@ -9,10 +9,11 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::{Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("accept-queue-stalled", Listeners, Two, "connections wait a second or more for `accept()`", check, [TEXT])
@@ -51,9 +52,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
         if view.before.is_none() {
             outcome.wants_second.get_or_insert_with(|| {
-                let n = words::count(waiting.len() as u64, "connection", "connections");
+                let n = text::count(waiting.len() as u64, "connection", "connections");
                 if exact {
-                    format!("{n} of {} waited {} for accept()", queue.local, words::duration(oldest))
+                    format!("{n} of {} waited {} for accept()", queue.local, text::duration(oldest))
                 } else {
                     format!("{n} of {} wait for accept(), for how long this source does not tell", queue.local)
                 }
@@ -68,7 +69,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             findings.push(finding(view, queue, &waiting, oldest, exact));
         }
     }
-    outcome.findings = words::worst(findings);
+    outcome.findings = ranking::worst(findings);
     outcome
 }
 
@@ -130,8 +131,8 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
     let at_least = if exact { "" } else { "at least " };
     let summary = format!(
         "{} of {at} {verb} for accept(), the oldest for {at_least}{}: {acts}",
-        words::count(n, "connection", "connections"),
-        words::duration(oldest)
+        text::count(n, "connection", "connections"),
+        text::duration(oldest)
     );
     let unread = waiting.iter().map(|s| {
         // The FIN of a client that has left counts as one byte of the queue, and is none.

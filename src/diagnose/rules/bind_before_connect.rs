@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Severity};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::{NetnsId, Socket};
 
 pub(super) const RULE: Rule =
@@ -81,7 +81,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             .next(format!("tcpstate list -c state,local,peer,bind-no-port --pid {pid}")),
         );
     }
-    Outcome::findings(words::worst(findings))
+    Outcome::findings(ranking::worst(findings))
 }
 
 /// The ports of all clients of a namespace that still hold theirs.

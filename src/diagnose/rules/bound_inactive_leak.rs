@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Severity, Subject};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::{NetnsId, Socket, Source, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("bound-inactive-leak", System, OneOrTwo, "ports are bound and not used", check, [TEXT])
@@ -68,7 +69,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
         let who = process.map_or_else(
             || uid.map_or_else(|| "an unknown process".to_owned(), |uid| format!("a process of user {uid}")),
-            |p| format!("{} ({})", p.comm, p.pid),
+            |p| text::name(p),
         );
         let mut ports: Vec<u16> = rows.iter().map(|s| s.local.port).collect();
         ports.sort_unstable();
@@ -93,7 +94,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             )),
         );
     }
-    outcome.findings = words::worst(findings);
+    outcome.findings = ranking::worst(findings);
     outcome
 }
 

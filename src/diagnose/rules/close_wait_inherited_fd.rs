@@ -13,10 +13,11 @@ use crate::diagnose::close_wait::{FORGOTTEN_AFTER_MS, counted};
 use crate::diagnose::descriptors::Share;
 use crate::diagnose::fd_inheritance::{FdInheritance, Inherited};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic, most_frequent};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::{RowKind, Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("close-wait-inherited-fd", CloseWait, OneOrTwo, "a child process keeps the connection open", check, [TEXT])
@@ -87,7 +88,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     outcome.inspect.sort_unstable();
     outcome.inspect.dedup();
     let findings = helpers.into_values().map(|held| finding(view, &holding, held));
-    outcome.findings = words::worst(findings.collect());
+    outcome.findings = ranking::worst(findings.collect());
     outcome
 }
 
@@ -127,7 +128,7 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, mut held: Held<'_>)
     let all: Vec<&Socket> = held.alone.iter().chain(&held.open).chain(&held.shared).copied().collect();
     let name = |pid: u32| {
         let process = holding.process(pid).or_else(|| view.now.owners.processes.iter().find(|p| p.pid == pid));
-        process.map_or_else(|| format!("pid {pid}"), |p| format!("{} ({pid})", p.comm))
+        process.map_or_else(|| format!("pid {pid}"), |p| text::named(&p.comm, pid).to_string())
     };
     let owner = held.owners.first().map_or_else(|| "its owner".into(), |pid| name(*pid));
     let several = held.helpers.len() > 1;
@@ -139,7 +140,7 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, mut held: Held<'_>)
     let (summary, severity, share) = if kept > 0 {
         let share = Share::new(view, helper, of_helper, None);
         let grew = view.before.is_some() && held.alone.iter().chain(&held.open).any(|s| view.earlier(s).is_none());
-        let n = words::count(kept as u64, "connection", "connections");
+        let n = text::count(kept as u64, "connection", "connections");
         (
             format!(
                 "{who} merely inherited {n} of {owner} and {keep} {} open though {owner} has closed {0}",
@@ -149,7 +150,7 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, mut held: Held<'_>)
             share,
         )
     } else {
-        let n = words::count(held.shared.len() as u64, "connection", "connections");
+        let n = text::count(held.shared.len() as u64, "connection", "connections");
         (
             format!(
                 "{who} merely inherited {n} that {owner} still uses: close() in {owner} will not end {}",

@@ -17,11 +17,12 @@ use crate::diagnose::close_wait::{Counted, FORGOTTEN_AFTER_MS, TRANSIENT_MS, cou
 use crate::diagnose::descriptors::Share;
 use crate::diagnose::fd_inheritance::FdInheritance;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic, most_frequent};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class, WaitState};
-use crate::diagnose::words;
 use crate::model::{NetnsId, RowKind, Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("close-wait-leak", CloseWait, OneOrTwo, "the peer closed, the local program never does", check, [TEXT])
@@ -145,7 +146,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let growth = gone.as_ref().map(|g| newcomers(view, rows) - g.get(culprit).copied().unwrap_or(0));
         finding(view, &holding, *culprit, rows, growth)
     });
-    outcome.findings = words::worst(findings.collect());
+    outcome.findings = ranking::worst(findings.collect());
     outcome
 }
 
@@ -258,8 +259,8 @@ impl<'a> Case<'a> {
 
     fn summary(&self, who: &str) -> String {
         let n = self.rows.len() as u64;
-        let oldest = words::duration(self.oldest_ms());
-        let connections = words::count(n, "connection", "connections");
+        let oldest = text::duration(self.oldest_ms());
+        let connections = text::count(n, "connection", "connections");
         if self.is_pool {
             let to = most_frequent(self.rows.iter().map(|r| r.socket.peer.normalised().to_string()), 1)
                 .pop()
@@ -267,7 +268,7 @@ impl<'a> Case<'a> {
             let to = to.rsplit_once(" (").map_or(to.as_str(), |(at, _)| at);
             return format!(
                 "{who} keeps {} to {to}: the other side closed, {oldest} ago the oldest, and EOF is unread",
-                words::count(n, "stale pooled connection", "stale pooled connections")
+                text::count(n, "stale pooled connection", "stale pooled connections")
             );
         }
         let share = self.share.words();
@@ -329,7 +330,7 @@ fn finding(
     let sockets: Vec<&Socket> = rows.iter().map(|r| r.socket).collect();
     let doing = pid.and_then(|pid| wait_state::doing(view, pid, &sockets));
     let who = match (process, culprit) {
-        (Some(p), _) => format!("{} ({})", p.comm, p.pid),
+        (Some(p), _) => text::name(p),
         (None, Culprit::User(Some(uid))) => format!("a process of uid {uid}"),
         (None, _) => "an unknown process".into(),
     };

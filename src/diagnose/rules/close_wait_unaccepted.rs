@@ -9,10 +9,11 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::{Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("close-wait-unaccepted", CloseWait, OneOrTwo, "clients gave up before `accept()`", check, [TEXT])
@@ -45,13 +46,13 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             continue;
         }
         if view.before.is_none() {
-            let n = words::count(rows.len() as u64, "client", "clients");
+            let n = text::count(rows.len() as u64, "client", "clients");
             outcome.wants_second.get_or_insert_with(|| format!("{n} of {} left before accept()", queue.local));
         } else if rows.iter().any(|s| view.earlier(s).is_some_and(Socket::is_unaccepted)) {
             findings.push(finding(view, queue, &rows));
         }
     }
-    outcome.findings = words::worst(findings);
+    outcome.findings = ranking::worst(findings);
     outcome
 }
 
@@ -73,8 +74,8 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
     let full = queue.is_over_limit();
     let them = if n == 1 { "had not accepted it" } else { "had not accepted them" };
     let acts = listener_owner::acts(owner.as_ref(), them);
-    let waited = oldest.map_or(String::new(), |ms| format!(", the oldest connected {} ago", words::duration(ms)));
-    let summary = format!("{} of {at} gave up{waited}: {acts}", words::count(n, "client", "clients"));
+    let waited = oldest.map_or(String::new(), |ms| format!(", the oldest connected {} ago", text::duration(ms)));
+    let summary = format!("{} of {at} gave up{waited}: {acts}", text::count(n, "client", "clients"));
     let drops: Option<u64> = listeners.iter().map(|l| l.skmem?.drops.map(u64::from)).sum();
     let limit: Option<u64> = listeners.iter().map(|l| l.backlog().map(u64::from)).sum();
     let mut finding = RULE

@@ -11,11 +11,12 @@ use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::descriptors::Share;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::State;
 use crate::model::{Inode, Snapshot};
+use crate::text;
 
 pub(super) const RULE: Rule = rule!(
     "closed-socket-fd-leak",
@@ -69,7 +70,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let before = view.before.filter(|_| view.interval_ms().is_some_and(|ms| ms >= APART_MS)).and_then(closed);
     let mut outcome = Outcome::default();
     if before.is_none() {
-        let n = words::count(total as u64, "TCP descriptor", "TCP descriptors");
+        let n = text::count(total as u64, "TCP descriptor", "TCP descriptors");
         outcome.wants_second = Some(format!("{n} of {} stand in no table", processes(now.len())));
     }
     let findings = now.iter().filter_map(|(pid, sockets)| {
@@ -87,12 +88,12 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         Some(finding(view, *pid, &stable, Some(signed(sockets.len()) - signed(earlier.len()))))
     });
-    outcome.findings = words::worst(findings.collect());
+    outcome.findings = ranking::worst(findings.collect());
     outcome
 }
 
 fn processes(n: usize) -> String {
-    words::count(n as u64, "process", "processes")
+    text::count(n as u64, "process", "processes")
 }
 
 /// The candidates of a snapshot, each with the first process of a family that has it: a prefork master hands its unused
@@ -143,8 +144,8 @@ fn finding(view: &View<'_>, pid: u32, sockets: &BTreeMap<Option<Inode>, u32>, gr
         }
     };
     let process = view.now.owners.processes.iter().find(|p| p.pid == pid);
-    let who = process.map_or_else(|| format!("pid {pid}"), |p| format!("{} ({pid})", p.comm));
-    let descriptors = words::count(
+    let who = process.map_or_else(|| format!("pid {pid}"), |p| text::named(&p.comm, pid).to_string());
+    let descriptors = text::count(
         n,
         "descriptor of a TCP connection that no longer exists",
         "descriptors of TCP \

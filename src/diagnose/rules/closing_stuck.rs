@@ -8,10 +8,11 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Evidence, Finding};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::{Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("closing-stuck", Closing, One, "both closed at once, our FIN is not acknowledged", check, [TEXT])
@@ -35,7 +36,7 @@ const TEXT: Text = Text {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let groups = closing::groups(view, |s| s.state == State::Closing && closing::is_stuck(view, s));
-    Outcome::findings(words::worst(groups.iter().map(|group| finding(view, group)).collect()))
+    Outcome::findings(ranking::worst(groups.iter().map(|group| finding(view, group)).collect()))
 }
 
 /// Whether the peer was heard within our own timeout, which has backed off as its FIN's has: its segments arrive.
@@ -55,7 +56,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     } else {
         (closing::cause(view, group), "both ways, or the peer is gone")
     };
-    let n = words::count(group.rows.len() as u64, "connection", "connections");
+    let n = text::count(group.rows.len() as u64, "connection", "connections");
     let summary = format!("{n} {}, closed by both ends at once, cannot finish: {cause}", group.place.words());
     let finding = RULE
         .finding(closing::severity(view, group), 0.9, summary)

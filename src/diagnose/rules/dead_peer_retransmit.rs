@@ -14,12 +14,13 @@ use crate::diagnose::closing;
 use crate::diagnose::delivery::{is_silent, repeats};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers::{self, Peers};
+use crate::diagnose::ranking;
 use crate::diagnose::retries;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, NetnsId, Process, Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("dead-peer-retransmit", Established, One, "data sent, no acknowledgement", check, [TEXT]);
@@ -64,7 +65,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             0 => Outcome::default(),
             n => Outcome::not_checked(format!(
                 "{} repeated a segment, and this source does not tell when the peer last answered",
-                words::count(n, "connection", "connections")
+                text::count(n, "connection", "connections")
             )),
         };
     }
@@ -72,7 +73,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let silent_peers = peers.len() as u64;
     let findings =
         peers.into_iter().map(|((netns, peer), rows)| finding(view, &ends, netns, peer, &rows, silent_peers));
-    Outcome::findings(words::worst(findings.collect()))
+    Outcome::findings(ranking::worst(findings.collect()))
 }
 
 /// Until the kernel gives up (`retransmits_timed_out`), at least: `total_rto_time` also counts earlier recoveries, and
@@ -107,15 +108,15 @@ fn finding(
     let other = rows.iter().find_map(|s| ends.other(s));
     let first = owners.first().map(|(process, _)| *process);
     let who = match (first, owners.len()) {
-        (Some(process), 1) => peers::name(process),
+        (Some(process), 1) => text::name(process),
         (Some(process), n) => {
-            format!("{} and {}", peers::name(process), words::count(n as u64 - 1, "other process", "other processes"))
+            format!("{} and {}", text::name(process), text::count(n as u64 - 1, "other process", "other processes"))
         }
         (None, _) => peers::nobody(view, rows.first().copied()),
     };
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
-    let at_stake = send_q.map_or_else(String::new, |b| format!(", {} not acknowledged", words::bytes(b)));
-    let far = other.map_or_else(String::new, |p| format!(", held there by {} of this host,", peers::name(p)));
+    let at_stake = send_q.map_or_else(String::new, |b| format!(", {} not acknowledged", text::bytes(b)));
+    let far = other.map_or_else(String::new, |p| format!(", held there by {} of this host,", text::name(p)));
     // Of this host, and never accepted: the server's queue dropped the end of the handshake.
     let unheard = |s: &&Socket| view.mirror(s).is_none_or(|m| m.state == State::SynRecv);
     let overflowing = rows
@@ -135,9 +136,9 @@ fn finding(
     };
     let summary = format!(
         "{} of {who} to {peer}{far} {} no answer: silent for {}{at_stake}{cause}",
-        words::count(n, "connection", "connections"),
+        text::count(n, "connection", "connections"),
         if n == 1 { "gets" } else { "get" },
-        words::duration(silence)
+        text::duration(silence)
     );
     let endpoint = peers::common_peer(rows).unwrap_or(Endpoint::new(peer, 0));
     let mut pids: Vec<u32> = owners.iter().map(|(p, _)| p.pid).chain(other.map(|p| p.pid)).collect();
@@ -169,7 +170,7 @@ fn finding(
         .evidence("cannot_leave_this_host", Evidence::Count(kept as u64))
         .evidence("silent_peers", Evidence::Count(silent_peers));
     if owners.len() > 1 {
-        let list = owners.iter().take(5).map(|(p, n)| format!("{}: {n}", peers::name(p))).collect();
+        let list = owners.iter().take(5).map(|(p, n)| format!("{}: {n}", text::name(p))).collect();
         finding = finding.evidence("owners", Evidence::List(list));
     }
     let way_out = (kept > 0).then_some(WAY_OUT);

@@ -10,12 +10,13 @@ use crate::diagnose::Outcome;
 use crate::diagnose::attribution::{self, Candidate};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
 use crate::diagnose::ports::{self, Route};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words::{self, duration};
 use crate::model::Socket;
 use crate::model::counter::Counter;
 use crate::model::sysctl::Sysctl;
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("ephemeral-port-exhaustion", Ports, OneOrTwo, "no local port is left for one destination", check, [TEXT])
@@ -52,17 +53,17 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let Some(severity) = ports::severity(route, view.thresholds) else { continue };
         findings.push(finding(view, route, severity));
     }
-    Outcome::findings(words::worst(findings))
+    Outcome::findings(ranking::worst(findings))
 }
 
 fn finding(view: &View<'_>, route: &Route<'_>, severity: Severity) -> Finding {
     let owners = owners(view, route);
     let lead = owners.first();
-    let who = lead.map_or_else(|| "an unknown process".to_owned(), |c| format!("{} ({})", c.comm, c.pid));
+    let who = lead.map_or_else(|| "an unknown process".to_owned(), |c| text::named(&c.comm, c.pid).to_string());
     let end = route.exhausted_in_ms();
     let state = match end {
         Some(0) => "no port is left: connect() fails with EADDRNOTAVAIL".to_owned(),
-        Some(ms) => format!("they run out in {} at {:.0} new ones a second", duration(ms), route.rate),
+        Some(ms) => format!("they run out in {} at {:.0} new ones a second", text::duration(ms), route.rate),
         None => format!("{:.0} % of the range", route.fill_percent()),
     };
     let (low, high) = view.netns(route.netns).map_or((0, 0), crate::model::snapshot::Netns::port_range);

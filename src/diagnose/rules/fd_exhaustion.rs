@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::descriptors::emfile_in_ms;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::State;
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("fd-exhaustion", CloseWait, OneOrTwo, "a process or the host runs out of descriptors", check, [TEXT, HOST])
@@ -67,7 +68,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let seen = near.iter().filter(|(pid, _)| kinds.get(pid).is_some_and(|k| !k.elsewhere || k.any()));
         findings.extend(seen.filter_map(|(pid, this)| of_process(view, *pid, this, kinds.get(pid))));
     }
-    let mut findings = words::worst(findings);
+    let mut findings = ranking::worst(findings);
     findings.extend(of_host(view));
     Outcome::findings(findings)
 }
@@ -182,8 +183,8 @@ fn kinds(view: &View<'_>, near: &BTreeMap<u32, Use>) -> BTreeMap<u32, Kinds> {
 fn of_process(view: &View<'_>, pid: u32, this: &Use, kinds: Option<&Kinds>) -> Option<Finding> {
     let severity = this.severity(view.thresholds)?;
     let process = view.now.owners.processes.iter().find(|p| p.pid == pid);
-    let who = process.map_or_else(|| format!("pid {pid}"), |p| format!("{} ({pid})", p.comm));
-    let left = this.left_ms().map_or(String::new(), |ms| format!(", at this rate full in {}", words::duration(ms)));
+    let who = process.map_or_else(|| format!("pid {pid}"), |p| text::named(&p.comm, pid).to_string());
+    let left = this.left_ms().map_or(String::new(), |ms| format!(", at this rate full in {}", text::duration(ms)));
     let (used, limit) = (this.used, this.limit);
     let summary = if used >= limit {
         format!("{who} has no descriptor left: {used} of {limit} are in use, and accept(), connect() and open() fail")
@@ -248,7 +249,7 @@ fn of_host(view: &View<'_>) -> Option<Finding> {
     users.sort_unstable_by(|a, b| b.cmp(a));
     let name = |pid: u32| {
         let process = view.now.owners.processes.iter().find(|p| p.pid == pid);
-        process.map_or_else(|| format!("pid {pid}"), |p| format!("{} ({pid})", p.comm))
+        process.map_or_else(|| format!("pid {pid}"), |p| text::named(&p.comm, pid).to_string())
     };
     let top = users.iter().take(3).map(|(n, pid)| format!("{} {n}", name(*pid))).collect();
     let mut finding = RULE

@@ -7,11 +7,12 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("fin-wait1-stuck", Closing, One, "the peer does not acknowledge our FIN or data", check, [TEXT])
@@ -42,7 +43,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let weighs = limits.weigh(group.rows.iter().copied()) || (total_weighs && place == 0);
         finding(view, group, &limits, if weighs { Severity::Warning } else { Severity::Info })
     });
-    Outcome::findings(words::worst(findings.collect()))
+    Outcome::findings(ranking::worst(findings.collect()))
 }
 
 /// What such connections use up; `None` where a namespace does not show the host's limits.
@@ -72,7 +73,7 @@ impl Limits {
 }
 
 fn finding(view: &View<'_>, group: &Group<'_>, limits: &Limits, severity: Severity) -> Finding {
-    let n = words::count(group.rows.len() as u64, "closed connection", "closed connections");
+    let n = text::count(group.rows.len() as u64, "closed connection", "closed connections");
     let summary = format!("{n} {} cannot finish: {}", group.place.words(), closing::cause(view, group));
     let mut finding = RULE
         .finding(severity, 0.9, summary)

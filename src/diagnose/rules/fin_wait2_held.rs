@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::sysctl::TCP_FIN_TIMEOUT_MS;
 use crate::model::{NetnsId, OwnerStatus, RowKind, Socket, State, TimerKind};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("fin-wait2-held", Closing, OneOrTwo, "a program waits forever for the peer's FIN", check, [TEXT])
@@ -41,7 +42,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         groups.entry((socket.netns, pid)).or_default().push(socket);
     }
     let findings = groups.into_iter().map(|((netns, pid), rows)| finding(view, netns, pid, &rows));
-    Outcome::findings(words::worst(findings.collect()))
+    Outcome::findings(ranking::worst(findings.collect()))
 }
 
 fn is_held(socket: &Socket) -> bool {
@@ -73,18 +74,15 @@ fn finding(view: &View<'_>, netns: Option<NetnsId>, pid: Option<u32>, rows: &[&S
     let severity = if grows || much { Severity::Warning } else { Severity::Info };
     let process = rows.iter().flat_map(|s| view.processes(s)).find(|p| Some(p.pid) == pid);
     let unknown = rows.first().map_or(OwnerStatus::NotCollected, |s| view.owners(s).0);
-    let who = process.map_or_else(
-        || format!("a process that is not known {}", unknown.words()),
-        |p| format!("{} ({})", p.comm, p.pid),
-    );
+    let who = process.map_or_else(|| format!("a process that is not known {}", unknown.words()), |p| text::name(p));
     let oldest = closing::silence_ms(rows).map(|(longest, _)| longest);
     let ends = closing::other_ends(view, rows);
     let peer = match ends.first() {
         Some((end, _, _)) => format!("{} ({}) on this host does not close", end.comm, end.pid),
         None => "their peers do not close".to_owned(),
     };
-    let silent = oldest.map_or_else(String::new, |ms| format!(", silent for up to {}", words::duration(ms)));
-    let half = words::count(n, "half-closed connection", "half-closed connections");
+    let silent = oldest.map_or_else(String::new, |ms| format!(", silent for up to {}", text::duration(ms)));
+    let half = text::count(n, "half-closed connection", "half-closed connections");
     let keepalive = rows.iter().filter(|s| s.timer.is_some_and(|t| t.kind == TimerKind::Keepalive)).count() as u64;
     let subject = match process {
         Some(process) => view.subject_of(process, netns),

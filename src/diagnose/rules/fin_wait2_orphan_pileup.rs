@@ -10,11 +10,12 @@ use rustc_hash::FxHashMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
 use crate::model::{NetnsId, RowKind, Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("fin-wait2-orphan-pileup", Closing, One, "many peers do not close after us", check, [TEXT])
@@ -66,7 +67,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let severity = if weighs(count) || (largest && weighs(total)) { Severity::Warning } else { Severity::Info };
         findings.push(finding(view, &group, time_wait, limit, severity));
     }
-    Outcome::findings(words::worst(findings))
+    Outcome::findings(ranking::worst(findings))
 }
 
 /// A remainder that has waited longer than a healthy peer lets it.
@@ -102,7 +103,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64
             "a healthy peer closes within a round trip; these have waited longer",
         ),
     };
-    let n = words::count(count, "connection", "connections");
+    let n = text::count(count, "connection", "connections");
     let mut finding = RULE
         .finding(
             severity,

@@ -15,12 +15,13 @@ use crate::diagnose::callers;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::snapshot::Snapshot;
 use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
 use crate::model::{Endpoint, NetnsId, Process, Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("half-open-mirror-missing", Established, Two, "the other half on this host is gone", check, [TEXT])
@@ -62,7 +63,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     if view.before.is_none() {
         return Outcome::wants_second(format!(
             "{} between addresses of this host without the other half",
-            words::count(alone.len() as u64, "connection", "connections")
+            text::count(alone.len() as u64, "connection", "connections")
         ));
     }
     // A connection that is being made or ended is half in the table for a moment, and in no second sample.
@@ -74,7 +75,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     let ends = Peers::new(view);
     let groups = ends.groups(alone, false);
-    Outcome::findings(words::worst(groups.iter().map(|g| finding(view, &ends, g)).collect()))
+    Outcome::findings(ranking::worst(groups.iter().map(|g| finding(view, &ends, g)).collect()))
 }
 
 /// A CLOSE_WAIT whose peer may be gone by now: its FIN_WAIT2 has ended by itself.
@@ -152,11 +153,11 @@ fn finding<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, group: &Group<'_>) -> Find
     let n = rows.len() as u64;
     let certain = rows.iter().all(|s| s.state == State::CloseWait);
     let once = once_there(view, ends, rows[0]);
-    let far = once.map_or_else(String::new, |p| format!(" ({} serves that end)", peers::name(p)));
+    let far = once.map_or_else(String::new, |p| format!(" ({} serves that end)", text::name(p)));
     let summary = format!(
         "{} holds {} {} on this host whose other half no longer exists{far}",
         group.name(view),
-        words::count(n, "connection", "connections"),
+        text::count(n, "connection", "connections"),
         peers::with_whom(rows),
     );
     let silence = crate::diagnose::closing::silence_ms(rows);

@@ -10,11 +10,12 @@ use crate::diagnose::closing;
 use crate::diagnose::descriptors::Share;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::sysctl::Sysctl;
 use crate::model::{NetnsId, Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("idle-no-keepalive", Established, One, "silent for hours and never checked", check, [TEXT])
@@ -58,14 +59,14 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         } else if without_ages > 0 {
             Outcome::not_checked(format!(
                 "this source does not tell how long {} silent",
-                words::count(without_ages, "unwatched connection has been", "unwatched connections have been")
+                text::count(without_ages, "unwatched connection has been", "unwatched connections have been")
             ))
         } else {
             Outcome::default()
         };
     }
     let groups = Peers::new(view).groups(idle, false);
-    Outcome::findings(words::worst(groups.iter().map(|g| finding(view, g)).collect()))
+    Outcome::findings(ranking::worst(groups.iter().map(|g| finding(view, g)).collect()))
 }
 
 /// No timer although nothing is under way: SO_KEEPALIVE is off (`tcp_set_keepalive`).
@@ -99,9 +100,9 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     let summary = format!(
         "{} keeps {} {} that nothing ever checks, silent for up to {}{}",
         group.name(view),
-        words::count(n, "connection", "connections"),
+        text::count(n, "connection", "connections"),
         peers::with_whom(rows),
-        words::duration(longest),
+        text::duration(longest),
         share.words()
     );
     let finding = RULE

@@ -7,10 +7,11 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::Finding;
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::State;
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("last-ack-stuck", Closing, One, "the peer closed first and does not acknowledge our FIN", check, [TEXT])
@@ -33,11 +34,11 @@ const TEXT: Text = Text {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let groups = closing::groups(view, |s| s.state == State::LastAck && closing::is_stuck(view, s));
-    Outcome::findings(words::worst(groups.iter().map(|group| finding(view, group)).collect()))
+    Outcome::findings(ranking::worst(groups.iter().map(|group| finding(view, group)).collect()))
 }
 
 fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
-    let n = words::count(group.rows.len() as u64, "connection", "connections");
+    let n = text::count(group.rows.len() as u64, "connection", "connections");
     let summary =
         format!("{n} {}, closed by both ends, cannot finish: {}", group.place.words(), closing::cause(view, group));
     let finding = RULE

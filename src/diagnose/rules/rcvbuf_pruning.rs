@@ -9,13 +9,14 @@ use crate::diagnose::Outcome;
 use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::counter::{Counter, SockStat};
 use crate::model::snapshot::Netns;
 use crate::model::sysctl::Sysctl;
 use crate::model::{RowKind, Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("rcvbuf-pruning", System, Two, "the kernel dropped data that had arrived", check, [TEXT]);
@@ -61,7 +62,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             0 => Outcome::default(),
             n => Outcome::wants_second(format!(
                 "{name} has counted, and {} a full receive buffer",
-                words::count(n, "connection has", "connections have")
+                text::count(n, "connection has", "connections have")
             )),
         };
     }
@@ -87,7 +88,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let groups = Peers::new(view).groups(dropping, false);
         findings.extend(groups.iter().map(|g| finding(view, netns, Some(g), &grown)));
     }
-    Outcome::findings(words::worst(findings))
+    Outcome::findings(ranking::worst(findings))
 }
 
 fn is_connection(socket: &Socket) -> bool {
@@ -120,21 +121,21 @@ fn host_is_short(view: &View<'_>) -> bool {
 fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(&'static str, u64, bool)]) -> Finding {
     let lost: u64 = grown.iter().filter(|(_, _, lost)| *lost).map(|(_, n, _)| n).sum();
     let severity = if lost > 0 { Severity::Warning } else { Severity::Info };
-    let interval = words::duration(view.interval_ms().unwrap_or(0));
+    let interval = text::duration(view.interval_ms().unwrap_or(0));
     let rows: &[&Socket] = group.map_or(&[], |g| &g.rows);
     let drops: u64 = rows.iter().filter_map(|s| new_drops(view, s)).sum();
     let host = host_is_short(view);
     let summary = match group {
         Some(group) => format!(
             "{} of {} {} dropped {} that had arrived in {interval}: the receive buffer was full",
-            words::count(rows.len() as u64, "connection", "connections"),
+            text::count(rows.len() as u64, "connection", "connections"),
             group.name(view),
             peers::with_whom(rows),
-            words::count(drops, "segment", "segments"),
+            text::count(drops, "segment", "segments"),
         ),
         None if lost > 0 => format!(
             "the kernel dropped data that had arrived {} in {interval}, on connections that are not seen any more",
-            words::count(lost, "time", "times")
+            text::count(lost, "time", "times")
         ),
         None => format!("receive buffers were full and were squeezed within {interval}, nothing is known to be lost"),
     };

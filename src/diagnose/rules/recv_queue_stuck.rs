@@ -12,11 +12,12 @@ use crate::diagnose::closing;
 use crate::diagnose::delivery;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class};
-use crate::diagnose::words;
 use crate::model::{Inode, Process, Socket, State, TcpInfo};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("recv-queue-stuck", Established, OneOrTwo, "the local program does not read", check, [TEXT]).states(&[
@@ -87,7 +88,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     if suspects + without_times > 0 {
         outcome.wants_second =
-            Some(format!("{} not read", words::count(suspects + without_times, "connection is", "connections are")));
+            Some(format!("{} not read", text::count(suspects + without_times, "connection is", "connections are")));
     }
     if !unread.is_empty() {
         outcome.findings = findings(view, &unread);
@@ -132,7 +133,7 @@ fn findings<'a>(view: &View<'a>, unread: &[Unread<'a>]) -> Vec<Finding> {
         let rows: Vec<&Unread<'a>> = group.rows.iter().filter_map(|s| by_inode.get(&s.inode).copied()).collect();
         finding(view, &ends, group, &rows, group.owner.is_some_and(|p| pressed.contains(&p.pid)))
     };
-    words::worst(groups.iter().map(judge).collect())
+    ranking::worst(groups.iter().map(judge).collect())
 }
 
 fn finding(view: &View<'_>, ends: &Peers<'_, '_>, group: &Group<'_>, unread: &[&Unread<'_>], pressed: bool) -> Finding {
@@ -150,7 +151,7 @@ fn finding(view: &View<'_>, ends: &Peers<'_, '_>, group: &Group<'_>, unread: &[&
     };
     let bytes: u64 = rows.iter().map(|s| u64::from(s.recv_q_bytes)).sum();
     let others = other_ends(ends, rows);
-    let far = others.first().map_or_else(String::new, |p| format!(", written by {} on this host", peers::name(p)));
+    let far = others.first().map_or_else(String::new, |p| format!(", written by {} on this host", text::name(p)));
     let stopped = match blocked {
         0 => "",
         _ if n == 1 => "; the buffer is full and the peer is stopped",
@@ -159,11 +160,11 @@ fn finding(view: &View<'_>, ends: &Peers<'_, '_>, group: &Group<'_>, unread: &[&
     let summary = format!(
         "{} has not read {} on {} {} for {}{}{far}{stopped}",
         group.name(view),
-        words::bytes(bytes),
-        words::count(n, "connection", "connections"),
+        text::bytes(bytes),
+        text::count(n, "connection", "connections"),
         peers::with_whom(rows),
         if sure { "at least " } else { "perhaps " },
-        words::duration(age)
+        text::duration(age)
     );
     let mut subject = group.subject(view);
     let mut pids: Vec<u32> = subject.pid.into_iter().chain(others.iter().map(|p| p.pid)).collect();

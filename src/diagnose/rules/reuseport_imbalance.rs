@@ -11,12 +11,13 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("reuseport-imbalance", Listeners, Two, "one of several listeners on a port is stuck", check, [TEXT])
@@ -72,7 +73,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             }
         }
     }
-    outcome.findings = words::worst(findings);
+    outcome.findings = ranking::worst(findings);
     outcome
 }
 
@@ -152,7 +153,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
         .unwrap_or(0);
     let halted = owner.as_ref().and_then(|o| o.halted).map_or_else(String::new, |why| format!(" and is {why}"));
     let lost = if drops > 0 {
-        format!(", {}", words::count(drops, "SYN was dropped", "SYNs were dropped"))
+        format!(", {}", text::count(drops, "SYN was dropped", "SYNs were dropped"))
     } else {
         String::new()
     };
@@ -162,7 +163,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
         stuck.len(),
         group.len(),
         queue.local,
-        words::count(worst.recv_q_bytes.into(), "connection", "connections"),
+        text::count(worst.recv_q_bytes.into(), "connection", "connections"),
     );
     // Stuck ones first, then the rest in the kernel's order.
     let mut order: Vec<&Socket> = stuck.iter().map(|(row, _)| *row).collect();

@@ -12,10 +12,11 @@ use crate::diagnose::closing;
 use crate::diagnose::delivery;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::{Socket, State, TcpInfo, TimerKind};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("send-queue-stuck", Established, Two, "written bytes do not leave or are not acknowledged", check, [TEXT])
@@ -86,7 +87,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             0 => Outcome::default(),
             n => Outcome::wants_second(format!(
                 "{} data that nothing has moved for a second",
-                words::count(n, "connection has", "connections have")
+                text::count(n, "connection has", "connections have")
             )),
         };
     }
@@ -104,7 +105,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     for (cause, rows) in causes {
         findings.extend(ends.groups(rows, true).iter().map(|g| finding(view, g, cause)));
     }
-    Outcome::findings(words::worst(findings))
+    Outcome::findings(ranking::worst(findings))
 }
 
 /// Nothing of it moves, as far as one sample can tell.
@@ -163,14 +164,14 @@ fn finding(view: &View<'_>, group: &Group<'_>, cause: Cause) -> Finding {
     let long = lasted as f64 >= view.thresholds.send_stuck_warn_seconds * 1000.0;
     let severity = if long { Severity::Warning } else { Severity::Info };
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
-    let far = group.other.map_or_else(String::new, |p| format!(" (held there by {} of this host)", peers::name(p)));
+    let far = group.other.map_or_else(String::new, |p| format!(" (held there by {} of this host)", text::name(p)));
     let summary = format!(
         "{} of {} {}{far} did not move {} for {}: {}",
-        words::count(n, "connection", "connections"),
+        text::count(n, "connection", "connections"),
         group.name(view),
         peers::with_whom(rows),
-        send_q.map_or_else(|| "their data".to_owned(), words::bytes),
-        words::duration(lasted),
+        send_q.map_or_else(|| "their data".to_owned(), text::bytes),
+        text::duration(lasted),
         cause.words()
     );
     let most = |value: fn(&TcpInfo) -> Option<u64>| rows.iter().filter_map(|s| value(s.info.as_deref()?)).max();

@@ -7,10 +7,10 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Finding, Severity};
 use crate::diagnose::listener_owner::{self, Owner};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::syn_queue::{AttackKind, Pressure, assess, evidence, next, outcome_words};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::State;
 
 pub(super) const RULE: Rule =
@@ -38,7 +38,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let assessment = assess(view);
     let ours = assessment.pressures.iter().filter(|p| p.flavour != AttackKind::Flood);
     Outcome {
-        findings: words::worst(ours.map(|p| finding(view, p)).collect()),
+        findings: ranking::worst(ours.map(|p| finding(view, p)).collect()),
         wants_second: assessment.wants_second,
         not_checked: assessment.not_checked,
         ..Outcome::default()

@@ -14,12 +14,13 @@ use crate::diagnose::Outcome;
 use crate::diagnose::callers;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::listener_owner;
+use crate::diagnose::ranking;
 use crate::diagnose::retries;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::{Endpoint, NetnsId, Process, Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("syn-sent-pileup", Connecting, One, "connection attempts get no answer at all", check, [TEXT, SCANNER])
@@ -141,7 +142,7 @@ fn findings(view: &View<'_>, groups: &[Group<'_>], held_by: &FxHashMap<u32, u64>
         }
     }
     out.extend(scans.into_values().map(|groups| scan(view, &groups)));
-    words::worst(out)
+    ranking::worst(out)
 }
 
 /// `/24` of IPv4, `/64` of IPv6: what one route or one filter covers.
@@ -206,13 +207,13 @@ fn finding(view: &View<'_>, group: &Group<'_>, alike: usize, held_by: &FxHashMap
     let last = times.iter().filter_map(|(_, left)| *left).max();
     let who = match group.owners.len() {
         0 => "nobody known".to_owned(),
-        1 => top.map(|(p, _)| format!("{} ({})", p.comm, p.pid)).unwrap_or_default(),
+        1 => top.map(|(p, _)| text::name(p)).unwrap_or_default(),
         more => top.map(|(p, _)| format!("{} ({}) and {} more", p.comm, p.pid, more - 1)).unwrap_or_default(),
     };
     let hint = cause(view, group, alike);
     let reason = hint.as_ref().map_or_else(String::new, |h| format!(": {h}"));
-    let age = oldest.map_or_else(String::new, |ms| format!(", the oldest after {}", words::duration(ms)));
-    let attempts = words::count(n, "connection attempt", "connection attempts");
+    let age = oldest.map_or_else(String::new, |ms| format!(", the oldest after {}", text::duration(ms)));
+    let attempts = text::count(n, "connection attempt", "connection attempts");
     let get = if n == 1 { "gets" } else { "get" };
     let timers = || group.rows.iter().filter_map(|s| s.timer);
     let grown = |counter| Evidence::count(view.delta(group.netns, counter));

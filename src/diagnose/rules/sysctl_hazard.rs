@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
-use crate::diagnose::peers;
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::snapshot::Netns;
 use crate::model::sysctl::{RESERVED_PORTS, Sysctl, TCP_FIN_TIMEOUT_MS, TCP_RTO_MAX_MS};
 use crate::model::{NetnsId, Process, State};
+use crate::text;
 
 pub(super) const RULE: Rule = rule!(
     "sysctl-hazard",
@@ -250,7 +250,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         findings.extend(HAZARDS.iter().filter_map(|hazard| finding(view, netns, hazard)));
         findings.extend(listeners_in_range(view, netns));
     }
-    Outcome::findings(words::worst(findings))
+    Outcome::findings(ranking::worst(findings))
 }
 
 /// Whether an accept queue of the namespace is full now, or dropped between the samples.
@@ -304,11 +304,11 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     }
     let (first, owner) = listeners.first_key_value()?;
     let n = listeners.len() as u64;
-    let name = |owner: Option<&Process>| owner.map_or_else(|| "?".to_owned(), peers::name);
+    let name = |owner: Option<&Process>| owner.map_or_else(|| "?".to_owned(), text::name);
     let line = |(port, owner): (&u16, &_)| format!("{port}: {}", name(*owner));
     let list = listeners.iter().take(LISTENERS_NAMED).map(line).collect();
     let who = match (n, owner) {
-        (1, Some(process)) => format!("port {first} of {}", peers::name(process)),
+        (1, Some(process)) => format!("port {first} of {}", text::name(process)),
         (1, None) => format!("listening port {first}"),
         _ => format!("{n} listening ports, such as {first} of {},", name(*owner)),
     };

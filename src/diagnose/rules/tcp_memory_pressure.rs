@@ -11,13 +11,13 @@ use rustc_hash::FxHashMap;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
-use crate::diagnose::peers::{self, Peers};
+use crate::diagnose::peers::Peers;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::counter::{Counter, SockStat};
 use crate::model::sysctl::Sysctl;
 use crate::model::{Process, Socket};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("tcp-memory-pressure", System, OneOrTwo, "the TCP buffers of the host are near their limit", check, [TEXT])
@@ -107,7 +107,7 @@ fn finding(view: &View<'_>, budget: Option<Budget>, entered: u64, aborted: u64) 
     };
     let holders = Holders::new(view);
     let top = holders.owners.first().map_or_else(String::new, |(name, bytes)| {
-        format!(", most of what is seen here in {name} ({})", words::bytes(*bytes))
+        format!(", most of what is seen here in {name} ({})", text::bytes(*bytes))
     });
     let summary = match budget {
         Some(b) if b.used > b.max => {
@@ -116,7 +116,7 @@ fn finding(view: &View<'_>, budget: Option<Budget>, entered: u64, aborted: u64) 
         }
         Some(b) if aborted > 0 => format!(
             "the kernel killed {} for want of memory, TCP buffers of this host take {} of at most {}{top}",
-            words::count(aborted, "connection", "connections"),
+            text::count(aborted, "connection", "connections"),
             size(b.used),
             size(b.max)
         ),
@@ -199,7 +199,7 @@ impl Holders {
                 owners.entry(process.pid).or_insert((process, 0)).1 += bytes;
             }
         }
-        let mut owners: Vec<(String, u64)> = owners.into_values().map(|(p, bytes)| (peers::name(p), bytes)).collect();
+        let mut owners: Vec<(String, u64)> = owners.into_values().map(|(p, bytes)| (text::name(p), bytes)).collect();
         let mut peers: Vec<(String, u64)> = peers.into_iter().map(|(addr, bytes)| (addr.to_string(), bytes)).collect();
         for list in [&mut owners, &mut peers] {
             list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -210,7 +210,7 @@ impl Holders {
 
     fn list(&self, of: &[(String, u64)]) -> Vec<String> {
         let percent = |bytes: u64| (bytes * 100).checked_div(self.seen_bytes).unwrap_or(0);
-        of.iter().map(|(name, bytes)| format!("{name}: {}, {} %", words::bytes(*bytes), percent(*bytes))).collect()
+        of.iter().map(|(name, bytes)| format!("{name}: {}, {} %", text::bytes(*bytes), percent(*bytes))).collect()
     }
 }
 

@@ -9,10 +9,11 @@ use crate::diagnose::Outcome;
 use crate::diagnose::attribution;
 use crate::diagnose::finding::{Evidence, Severity, Subject, Topic};
 use crate::diagnose::ports;
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::{Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("time-wait-client-churn", Ports, One, "a client opens and closes at a high rate", check, [TEXT])
@@ -45,8 +46,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let severity = if busy && !route.reuse_applies { Severity::Warning } else { Severity::Info };
         let owners = attribution::attribute(view, &left);
         let lead = owners.first();
-        let who =
-            lead.map_or_else(|| "a client (it cannot be told which)".to_owned(), |c| format!("{} ({})", c.comm, c.pid));
+        let who = lead.map_or_else(
+            || "a client (it cannot be told which)".to_owned(),
+            |c| text::named(&c.comm, c.pid).to_string(),
+        );
         let live = route.rows.len() - left.len();
         findings.push(
             RULE.finding(
@@ -81,7 +84,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             .next(format!("tcpstate list -o state time-wait and dst {}", route.destination)),
         );
     }
-    Outcome::findings(words::worst(findings))
+    Outcome::findings(ranking::worst(findings))
 }
 
 #[cfg(test)]

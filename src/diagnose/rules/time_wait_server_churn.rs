@@ -15,11 +15,12 @@ use crate::diagnose::Outcome;
 use crate::diagnose::attribution;
 use crate::diagnose::finding::{Evidence, Severity, Subject, Topic};
 use crate::diagnose::ports;
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::counter::Counter;
 use crate::model::{Endpoint, NetnsId, Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("time-wait-server-churn", Ports, One, "a server closes first and keeps the TIME_WAIT", check, [TEXT])
@@ -71,7 +72,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let severity = if crowded || refused > 0 { Severity::Warning } else { Severity::Info };
         let owners = attribution::attribute(view, &rows);
         let lead = owners.first();
-        let who = lead.map_or_else(|| "the owner".to_owned(), |c| format!("{} ({})", c.comm, c.pid));
+        let who = lead.map_or_else(|| "the owner".to_owned(), |c| text::named(&c.comm, c.pid).to_string());
         let rate = ports::rate_of(&rows);
         let harm = match (crowded, refused) {
             (true, _) => format!("; {} holds {} of them and may run out of ports", peers[0].0, peers[0].1),
@@ -110,7 +111,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             }),
         );
     }
-    Outcome::findings(words::worst(findings))
+    Outcome::findings(ranking::worst(findings))
 }
 
 #[cfg(test)]

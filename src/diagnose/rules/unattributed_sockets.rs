@@ -11,8 +11,8 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Severity, Subject, most_frequent};
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::{OwnerStatus, RowKind, Socket, kernel_user};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("unattributed-sockets", System, One, "no process could be named for some sockets", check, [TEXT]);
@@ -57,7 +57,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let held = view.now.sockets.iter().filter(|s| s.inode.is_some() && s.kind == RowKind::Full).count() as u64;
     let n = rows.len() as u64;
     let summary =
-        format!("no process could be named for {n} of {} that somebody holds", words::count(held, "socket", "sockets"));
+        format!("no process could be named for {n} of {} that somebody holds", text::count(held, "socket", "sockets"));
     let mut finding = RULE
         .finding(Severity::Info, 0.97, summary)
         .because("looked for twice; the reasons are a list, not a verdict")
@@ -97,7 +97,7 @@ fn reasons(view: &View<'_>, rows: &[(&Socket, OwnerStatus)]) -> Vec<String> {
     let owners = &view.now.owners;
     let mut reasons = Vec::new();
     if owners.unreadable > 0 {
-        let n = words::count(owners.unreadable.into(), "process", "processes");
+        let n = text::count(owners.unreadable.into(), "process", "processes");
         reasons.push(format!("the descriptors of {n} may not be read (no CAP_SYS_PTRACE)"));
     }
     if rows.iter().any(|(s, _)| kernel_user::by_port(s).is_some()) {

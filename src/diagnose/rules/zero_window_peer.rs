@@ -10,10 +10,11 @@ use crate::diagnose::closing;
 use crate::diagnose::delivery::{is_window_shut, reaches, window_shut_ms};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::words;
 use crate::model::{Socket, State, TcpInfo};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("zero-window-peer", Established, OneOrTwo, "the remote program does not read", check, [TEXT]).states(&[
@@ -58,12 +59,12 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             0 => Outcome::default(),
             n => Outcome::not_checked(format!(
                 "{} a window, and this source does not tell for how long",
-                words::count(n, "connection probes", "connections probe")
+                text::count(n, "connection probes", "connections probe")
             )),
         };
     }
     let groups = Peers::new(view).groups(stuck, true);
-    Outcome::findings(words::worst(groups.iter().map(|g| finding(view, g)).collect()))
+    Outcome::findings(ranking::worst(groups.iter().map(|g| finding(view, g)).collect()))
 }
 
 fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
@@ -74,18 +75,18 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     let high = reaches(lasted, view.thresholds.zero_window_high_seconds);
     let severity = if high { Severity::High } else { Severity::Warning };
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
-    let waiting = send_q.map_or_else(String::new, |b| format!(", {} waiting", words::bytes(b)));
+    let waiting = send_q.map_or_else(String::new, |b| format!(", {} waiting", text::bytes(b)));
     let doing = match (group.other, gone == rows.len()) {
-        (Some(other), _) => format!("{} on this host does not read", peers::name(other)),
+        (Some(other), _) => format!("{} on this host does not read", text::name(other)),
         (None, true) => "the peer shut its window and no longer answers".to_owned(),
         (None, false) => "the peer does not read".to_owned(),
     };
     let summary = format!(
         "{} cannot send on {} {} for {}{waiting}: {doing}",
         group.name(view),
-        words::count(n, "connection", "connections"),
+        text::count(n, "connection", "connections"),
         peers::with_whom(rows),
-        words::duration(lasted)
+        text::duration(lasted)
     );
     let most = |value: fn(&TcpInfo) -> Option<u64>| rows.iter().filter_map(|s| value(s.info.as_deref()?)).max();
     let limited = |s: &&Socket| s.info.as_deref()?.rwnd_limited_us();
@@ -111,7 +112,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
         finding = finding.evidence("limited_by_window_between_samples_ms", Evidence::Millis(ms));
     }
     let (first, reader) = match group.other {
-        Some(other) => (LOCAL_READER, peers::name(other)),
+        Some(other) => (LOCAL_READER, text::name(other)),
         None => (REMOTE_READER, String::new()),
     };
     let next = match group.other {

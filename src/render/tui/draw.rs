@@ -11,9 +11,9 @@ use super::theme::Theme;
 use super::views;
 use crate::model::column::Names;
 use crate::render::sanitize;
-use crate::render::summary::grouped;
 use crate::render::value;
 use crate::render::watch::clock;
+use crate::text::grouped;
 
 /// How to get out, and where the rest stands: seen at any width.
 const ALWAYS: &str = "? help  q quit";

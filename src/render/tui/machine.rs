@@ -9,8 +9,8 @@ use ratatui::style::Style;
 use super::draw::Pen;
 use crate::aggregate::Matrix;
 use crate::model::State;
-use crate::render::summary::grouped;
 use crate::render::watch::{Frame, rate};
+use crate::text::grouped;
 
 /// Cells that it takes.
 pub(super) const WIDTH: u16 = 80;

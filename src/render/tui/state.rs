@@ -5,11 +5,12 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::diagnose::{Finding, Rows, words};
+use crate::diagnose::{Finding, Rows};
 use crate::model::column::Names;
 use crate::model::{Socket, State, StateSet};
 use crate::render::tui::history::History;
 use crate::render::watch::{Frame, GroupBy, GroupId, Line, Sort};
+use crate::text;
 
 /// The four screens that stand side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -382,7 +383,7 @@ impl App {
     /// The command that shows in full what is selected.
     #[must_use]
     pub fn command(&self) -> String {
-        words::within(&self.bare_command(), &self.scope)
+        text::within(&self.bare_command(), &self.scope)
     }
 
     fn bare_command(&self) -> String {
@@ -398,7 +399,7 @@ impl App {
             if line.socket.state.has_peer() {
                 parts.push(format!("dst {peer}"));
             }
-            return format!("tcpstate list -tanopiem {}", words::quoted(&parts.join(" and ")));
+            return format!("tcpstate list -tanopiem {}", text::quoted(&parts.join(" and ")));
         }
         let drill = self.drill.clone().or_else(|| match self.tab {
             Tab::States | Tab::Machine => self.states().get(self.cursor()).map(|s| of_state(*s)),
@@ -421,7 +422,7 @@ impl App {
         if parts.is_empty() {
             "tcpstate list".into()
         } else {
-            format!("tcpstate list {}", words::quoted(&parts.join(" and ")))
+            format!("tcpstate list {}", text::quoted(&parts.join(" and ")))
         }
     }
 

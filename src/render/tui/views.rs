@@ -13,11 +13,11 @@ use crate::aggregate::{Counts, Flow};
 use crate::model::column::Names;
 use crate::model::{Endpoint, State};
 use crate::render::style::Style as Plain;
-use crate::render::summary::grouped;
 use crate::render::value;
 use crate::render::watch::plain;
 use crate::render::watch::{Frame, GroupId, Groups, Line, Sort, clock, rate};
 use crate::render::{gap, report};
+use crate::text::grouped;
 
 /// From here on a second column has room beside the states.
 const WIDE: u16 = 130;

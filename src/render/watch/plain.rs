@@ -10,8 +10,9 @@ use crate::aggregate::Flow;
 use crate::model::State;
 use crate::model::column::Names;
 use crate::render::style::{self, Style};
-use crate::render::summary::{self, grouped};
+use crate::render::summary::{self};
 use crate::render::{report, sanitize, value};
+use crate::text::grouped;
 
 /// Appends one block.
 pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: Style) {
