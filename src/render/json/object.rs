@@ -58,6 +58,7 @@ impl<'o> Object<'o> {
     }
 
     /// A word of the schema, which needs no escape either.
+    #[allow(clippy::unnecessary_wraps, reason = "as every other value of a table of fields")]
     #[inline]
     pub fn word(&mut self, key: &'static str, word: &'static str) -> io::Result<()> {
         write_word(self.key(key), word);
@@ -70,6 +71,7 @@ impl<'o> Object<'o> {
         write_state(self.key(key), state)
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "as every other value of a table of fields")]
     #[inline]
     pub fn null(&mut self, key: &'static str) -> io::Result<()> {
         self.key(key).extend_from_slice(b"null");
