@@ -40,6 +40,8 @@ impl<T> OneOf<T> {
         let word = word.trim();
         (self.find)(word).ok_or_else(|| {
             let words = (self.words)();
+            // `+age` and `-age` are signs on a word.
+            let word = word.trim_start_matches(['+', '-']);
             let found = format!("`{word}` is not {}", self.kind);
             match near(word, words.iter().copied()) {
                 Some(near) => format!("{found}; did you mean `{near}`?"),
@@ -278,7 +280,7 @@ mod tests {
             (of(severity().parse("loud").map(drop)), "use one of info warning high critical"),
             (of(key().parse("proces").map(drop)), "did you mean `process`?"),
             (of(group_by().parse("hat").map(drop)), "use one of process"),
-            (of(column().parse("+uptime").map(drop)), "--list-columns"),
+            (of(column().parse("+uptime").map(drop)), "`uptime` is not a column; `tcpstate list --list-columns`"),
             (of(sort().parse("-stat").map(drop)), "did you mean `state`?"),
         ] {
             assert!(error.contains(hint), "{error}");

@@ -359,7 +359,7 @@ fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
             (&["list", "--process", ""], "--process", "nginx"),
             (&["summary", "--top", "-1"], "`-1`", "a whole number such as 10"),
             (&["summary", "--by", ""], "--by", "peer-addr"),
-            (&["list", "-c", "state,recvq2"], "`recvq2`", "`recv-q`"),
+            (&["list", "-c", "state,recvq"], "`recvq`", "`recv-q`"),
             (&["list", "-c", "nosuchcolumn"], "`nosuchcolumn`", "--list-columns"),
             (&["list", "-c", ""], "--columns", "--list-columns"),
             (&["list", "--sort", "stat"], "`stat`", "`state`"),
