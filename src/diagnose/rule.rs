@@ -183,13 +183,13 @@ mod tests {
 
     #[test]
     fn texts_are_written_alike() {
-        let capital = |line: &&str| line.starts_with(|c: char| c.is_uppercase() || c == '`');
+        let capital = |line: &str| line.starts_with(|c: char| c.is_uppercase() || c == '`');
         for rule in RULES {
             assert!(!rule.texts.is_empty() && !rule.what.ends_with('.'), "{}", rule.id);
             for text in rule.texts {
                 assert!(text.why.ends_with('.') && !text.remedy.is_empty() && !text.avoid.is_empty(), "{}", rule.id);
                 for line in text.remedy {
-                    assert!(capital(&line), "{}: {line}", rule.id);
+                    assert!(capital(line), "{}: {line}", rule.id);
                     assert!(!line.ends_with('.'), "{}: {line}", rule.id);
                 }
                 for line in text.avoid {

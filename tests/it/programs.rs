@@ -162,7 +162,7 @@ fn ports_that_will_run_out_are_predicted_and_then_named() {
         let real = of(&report).unwrap_or_else(|| panic!("{report:#}"));
         assert_eq!((real["severity"].as_str(), code), (Some("critical"), Some(1)), "{real:#}");
         assert_eq!(real["subject"]["pid"].as_u64(), Some(client.pid()), "{real:#}");
-        assert!(real["remedy"][0].as_str().is_some_and(|r| r.contains("reuse")), "{real:#}");
+        assert!(real["remedy"][0].as_str().is_some_and(|r| r.contains("Reuse connections")), "{real:#}");
     });
 }
 

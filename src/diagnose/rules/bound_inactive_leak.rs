@@ -69,7 +69,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
         let who = process.map_or_else(
             || uid.map_or_else(|| "an unknown process".to_owned(), |uid| format!("a process of user {uid}")),
-            |p| text::name(p),
+            text::name,
         );
         let mut ports: Vec<u16> = rows.iter().map(|s| s.local.port).collect();
         ports.sort_unstable();

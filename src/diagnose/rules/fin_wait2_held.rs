@@ -74,7 +74,7 @@ fn finding(view: &View<'_>, netns: Option<NetnsId>, pid: Option<u32>, rows: &[&S
     let severity = if grows || much { Severity::Warning } else { Severity::Info };
     let process = rows.iter().flat_map(|s| view.processes(s)).find(|p| Some(p.pid) == pid);
     let unknown = rows.first().map_or(OwnerStatus::NotCollected, |s| view.owners(s).0);
-    let who = process.map_or_else(|| format!("a process that is not known {}", unknown.words()), |p| text::name(p));
+    let who = process.map_or_else(|| format!("a process that is not known {}", unknown.words()), text::name);
     let oldest = closing::silence_ms(rows).map(|(longest, _)| longest);
     let ends = closing::other_ends(view, rows);
     let peer = match ends.first() {
