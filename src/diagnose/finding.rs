@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::diagnose::hypothesis::Weighed;
+use crate::diagnose::measure::Measure;
 use crate::model::{Endpoint, Inode, NetnsId, Socket, State, StateSet};
 
 /// How bad it is (diagnosis 0.3).
@@ -233,6 +235,9 @@ pub struct Text {
 /// One finding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
+    /// The same in every sample and run as long as the fault stays (see [`crate::diagnose::identity`]); empty before the
+    /// rules have all been run.
+    pub id: String,
     /// Id of the rule: the name of its page.
     pub rule: &'static str,
     pub severity: Severity,
@@ -245,6 +250,12 @@ pub struct Finding {
     pub subject: Subject,
     /// States of the sockets it is about; `None` when the state does not matter.
     pub states: Option<StateSet>,
+    /// What may have caused it, when the rule has several causes.
+    pub causes: Weighed,
+    /// How long it has lasted, in milliseconds.
+    pub lasting_ms: Option<Measure<u64>>,
+    /// When what runs out is used up, in milliseconds from now.
+    pub exhausted_in_ms: Option<Measure<u64>>,
     /// Names are snake_case with units, in the order of their importance.
     pub evidence: Vec<(&'static str, Evidence)>,
     /// Two plain sentences from the TCP state machine.
@@ -266,6 +277,7 @@ impl Finding {
     #[must_use]
     pub fn new(rule: &'static str, severity: Severity, confidence: f64, summary: impl Into<String>) -> Finding {
         Finding {
+            id: String::new(),
             rule,
             severity,
             confidence,
@@ -273,6 +285,9 @@ impl Finding {
             summary: summary.into(),
             subject: Subject::default(),
             states: None,
+            causes: Weighed::default(),
+            lasting_ms: None,
+            exhausted_in_ms: None,
             evidence: Vec::new(),
             why: String::new(),
             remedy: Vec::new(),
@@ -302,6 +317,24 @@ impl Finding {
     #[must_use]
     pub fn because(mut self, reason: impl Into<String>) -> Finding {
         self.confidence_reason = reason.into();
+        self
+    }
+
+    #[must_use]
+    pub fn causes(mut self, causes: Weighed) -> Finding {
+        self.causes = causes;
+        self
+    }
+
+    #[must_use]
+    pub fn lasting(mut self, lasting_ms: Option<Measure<u64>>) -> Finding {
+        self.lasting_ms = lasting_ms;
+        self
+    }
+
+    #[must_use]
+    pub fn exhausted_in(mut self, exhausted_in_ms: Option<Measure<u64>>) -> Finding {
+        self.exhausted_in_ms = exhausted_in_ms;
         self
     }
 

@@ -15,7 +15,11 @@ pub mod delivery;
 pub mod descriptors;
 pub mod fd_inheritance;
 pub mod finding;
+pub mod hypothesis;
+pub mod identity;
+pub mod incident;
 pub mod listener_owner;
+pub mod measure;
 pub mod peers;
 pub mod ports;
 pub mod programs;
@@ -37,7 +41,10 @@ use crate::aggregate::Coverage;
 use crate::cores;
 use crate::model::StateSet;
 pub use finding::{Evidence, Finding, Rows, Severity, Subject, Topic};
-pub use rule::{Chapter, Rule, Samples, Text};
+pub use hypothesis::{Cause, Hypothesis, Weighed};
+pub use incident::Incident;
+pub use measure::Measure;
+pub use rule::{Chapter, Identity, Rule, Samples, Text};
 pub use rules::RULES;
 pub use thresholds::Thresholds;
 pub use view::View;
@@ -78,6 +85,8 @@ impl Outcome {
 pub struct Diagnosis {
     /// Most severe first, then what runs out, then most certain, then by rule.
     pub findings: Vec<Finding>,
+    /// The findings by fault, the worst first: every finding is in exactly one.
+    pub incidents: Vec<Incident>,
     /// Rules that could not be judged, with the reason.
     pub not_checked: Vec<(&'static str, String)>,
     /// Rules that a second sample would let decide, with what they suspect.
@@ -148,5 +157,8 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
             .then_with(|| a.rule.cmp(b.rule))
             .then_with(|| a.summary.cmp(&b.summary))
     });
+    let identity_of = |id: &str| rules.iter().find(|r| r.id == id).map_or(Identity::Listener, |r| r.identity);
+    identity::identify(&mut diagnosis.findings, identity_of, view.now);
+    diagnosis.incidents = incident::incidents(view, &diagnosis.findings);
     diagnosis
 }

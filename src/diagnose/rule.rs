@@ -6,6 +6,7 @@
 use crate::diagnose::Outcome;
 pub use crate::diagnose::finding::Text;
 use crate::diagnose::finding::{Finding, Severity, Topic};
+use crate::diagnose::hypothesis::Cause;
 use crate::diagnose::view::View;
 use crate::model::{State, StateSet};
 
@@ -69,6 +70,21 @@ impl Chapter {
     }
 }
 
+/// What makes two findings of a rule the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The listener, else the program.
+    Listener,
+    /// The program: its unit, else its name.
+    Program,
+    Destination,
+    /// The listener, else the destination: the rule groups connections by where they came in or went out.
+    Place,
+    ProgramAndDestination,
+    /// A setting or a resource of the host.
+    Object,
+}
+
 /// One rule.
 #[derive(Clone, Copy)]
 pub struct Rule {
@@ -81,6 +97,11 @@ pub struct Rule {
     pub states: StateSet,
     /// What is wrong, for the index.
     pub what: &'static str,
+    /// What is wrong in two to four words, for the table of incidents.
+    pub title: &'static str,
+    pub identity: Identity,
+    /// The causes that the picture may have, when it has several.
+    pub causes: &'static [Cause],
     /// The first is that of most findings.
     pub texts: &'static [&'static Text],
     /// `docs/rules/<id>.md`.
@@ -103,6 +124,21 @@ impl Rule {
             Some(text) => finding.text(text),
             None => finding,
         }
+    }
+
+    #[must_use]
+    pub const fn title(self, title: &'static str) -> Rule {
+        Rule { title, ..self }
+    }
+
+    #[must_use]
+    pub const fn identity(self, identity: Identity) -> Rule {
+        Rule { identity, ..self }
+    }
+
+    #[must_use]
+    pub const fn causes(self, causes: &'static [Cause]) -> Rule {
+        Rule { causes, ..self }
     }
 
     #[must_use]
@@ -134,6 +170,9 @@ macro_rules! rule {
             chapter: $crate::diagnose::rule::Chapter::$chapter,
             samples: $crate::diagnose::rule::Samples::$samples,
             what: $what,
+            title: $id,
+            identity: $crate::diagnose::rule::Identity::Listener,
+            causes: &[],
             texts: &[$(&$text),+],
             page: include_str!(concat!("../../../docs/rules/", $id, ".md")),
             check: $check,
@@ -179,6 +218,18 @@ mod tests {
             }
         }
         assert!(missing.is_empty(), "not on the page:\n{}", missing.join("\n"));
+    }
+
+    #[test]
+    fn the_page_of_a_rule_has_the_table_of_its_causes() {
+        for rule in RULES.iter().filter(|r| !r.causes.is_empty()) {
+            let page = plain(section(rule.page, "Causes"));
+            for cause in rule.causes {
+                for cell in [cause.text, cause.predicts, cause.refuted_by, cause.decided_by] {
+                    assert!(page.contains(&plain(cell)), "docs/rules/{}.md, Causes: {cell}", rule.id);
+                }
+            }
+        }
     }
 
     #[test]

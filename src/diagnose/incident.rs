@@ -1,0 +1,249 @@
+//! Findings of one fault, told once: the cause leads, its consequences follow.
+//!
+//! Two findings belong together when [`EXPLAINS`] says that one rule's fault makes the other's picture, and they are
+//! about the same process, listener, destination or connections (either end). Findings of one rule about one program
+//! are one incident too.
+
+use rustc_hash::FxHashSet;
+
+use crate::diagnose::finding::{Finding, Rows, Severity};
+use crate::diagnose::view::View;
+use crate::model::{Endpoint, FourTuple, Socket};
+
+/// Findings of one fault, as indices into [`crate::diagnose::Diagnosis::findings`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// The finding that explains the others.
+    pub cause: usize,
+    /// What follows from it or is like it, in the order of the findings.
+    pub consequences: Vec<usize>,
+    /// The worst of all of them.
+    pub severity: Severity,
+}
+
+/// Which rule's fault makes which other pictures. What comes earlier is nearer to the cause.
+const EXPLAINS: &[(&str, &[&str])] = &[
+    (
+        "tcp-memory-pressure",
+        &["rcvbuf-pruning", "recv-queue-stuck", "send-queue-stuck", "zero-window-peer", "orphan-limit"],
+    ),
+    ("close-wait-inherited-fd", &["close-wait-leak", "fin-wait2-held", "fin-wait2-orphan-pileup"]),
+    (
+        "close-wait-leak",
+        &[
+            "fd-exhaustion",
+            "fin-wait2-held",
+            "fin-wait2-orphan-pileup",
+            "accept-queue-overflow",
+            "accept-queue-stalled",
+        ],
+    ),
+    ("closed-socket-fd-leak", &["fd-exhaustion"]),
+    ("bound-inactive-leak", &["fd-exhaustion", "ephemeral-port-exhaustion"]),
+    (
+        "fd-exhaustion",
+        &["accept-queue-stalled", "accept-queue-overflow", "close-wait-unaccepted", "accept-queue-dead-entries"],
+    ),
+    (
+        "accept-queue-stalled",
+        &[
+            "accept-queue-overflow",
+            "close-wait-unaccepted",
+            "accept-queue-dead-entries",
+            "syn-sent-pileup",
+            "syn-queue-pressure",
+            "fin-wait2-held",
+            "fin-wait2-orphan-pileup",
+            "fin-wait1-stuck",
+            "send-queue-stuck",
+        ],
+    ),
+    (
+        "accept-queue-overflow",
+        &[
+            "close-wait-unaccepted",
+            "accept-queue-dead-entries",
+            "syn-sent-pileup",
+            "syn-queue-pressure",
+            "fin-wait2-held",
+            "fin-wait2-orphan-pileup",
+        ],
+    ),
+    ("close-wait-unaccepted", &["fin-wait2-held", "fin-wait2-orphan-pileup"]),
+    ("recv-queue-stuck", &["zero-window-peer", "send-queue-stuck", "fin-wait1-stuck", "rcvbuf-pruning"]),
+    ("zero-window-peer", &["send-queue-stuck", "fin-wait1-stuck", "last-ack-stuck"]),
+    ("syn-flood", &["syn-queue-pressure"]),
+    ("bind-before-connect", &["ephemeral-port-exhaustion"]),
+    ("time-wait-client-churn", &["ephemeral-port-exhaustion", "time-wait-bucket-overflow"]),
+    (
+        "dead-peer-retransmit",
+        &["send-queue-stuck", "fin-wait1-stuck", "last-ack-stuck", "closing-stuck", "syn-sent-pileup"],
+    ),
+    ("syn-sent-pileup", &["fin-wait1-stuck", "last-ack-stuck"]),
+    ("orphan-limit", &["fin-wait1-stuck", "last-ack-stuck"]),
+];
+
+/// Where a rule stands in [`EXPLAINS`]; what explains nothing comes last.
+fn rank(rule: &str) -> usize {
+    EXPLAINS.iter().position(|(cause, _)| *cause == rule).unwrap_or(EXPLAINS.len())
+}
+
+fn explains(cause: &Finding, other: &Finding) -> bool {
+    EXPLAINS.iter().any(|(rule, others)| *rule == cause.rule && others.contains(&other.rule))
+}
+
+/// Groups findings, which come most severe first, into incidents in the same order.
+#[must_use]
+pub fn incidents(view: &View<'_>, findings: &[Finding]) -> Vec<Incident> {
+    let mut of: Vec<usize> = (0..findings.len()).collect();
+    let connections: Vec<FxHashSet<Pair>> = if has_candidates(findings) {
+        findings.iter().map(|f| connections_of(view, f)).collect()
+    } else {
+        vec![FxHashSet::default(); findings.len()]
+    };
+    for a in 0..findings.len() {
+        for b in 0..findings.len() {
+            let linked = a != b
+                && (explains(&findings[a], &findings[b])
+                    && (are_related(&findings[a], &findings[b]) || !connections[a].is_disjoint(&connections[b]))
+                    || a < b && are_alike(&findings[a], &findings[b]));
+            if linked {
+                let (keep, join) = (of[a].min(of[b]), of[a].max(of[b]));
+                for group in &mut of {
+                    if *group == join {
+                        *group = keep;
+                    }
+                }
+            }
+        }
+    }
+    let mut incidents: Vec<Incident> = Vec::new();
+    for group in (0..findings.len()).filter(|i| of[*i] == *i) {
+        let mut members: Vec<usize> = (0..findings.len()).filter(|i| of[*i] == group).collect();
+        let severity = members.iter().map(|i| findings[*i].severity).max().unwrap_or(Severity::Info);
+        // A cause that harms nobody by itself still leads: what to do is written there.
+        let cause = members.iter().copied().min_by_key(|i| (rank(findings[*i].rule), *i)).unwrap_or(group);
+        members.retain(|i| *i != cause);
+        incidents.push(Incident { cause, consequences: members, severity });
+    }
+    incidents.sort_by_key(|incident| std::cmp::Reverse(incident.severity));
+    incidents
+}
+
+fn has_candidates(findings: &[Finding]) -> bool {
+    findings.iter().any(|a| findings.iter().any(|b| explains(a, b)))
+}
+
+/// Both ends of a connection give the same key.
+type Pair = FourTuple;
+
+fn pair(socket: &Socket) -> Pair {
+    let tuple = FourTuple { local: socket.local, peer: socket.peer, ifindex: 0 }.normalised();
+    if tuple.local <= tuple.peer { tuple } else { FourTuple { local: tuple.peer, peer: tuple.local, ifindex: 0 } }
+}
+
+fn connections_of(view: &View<'_>, finding: &Finding) -> FxHashSet<Pair> {
+    let rows: Rows = finding.rows();
+    if rows.is_all() {
+        return FxHashSet::default();
+    }
+    let holders = |socket: &Socket| view.processes(socket).into_iter().map(|p| p.pid).collect::<Vec<_>>();
+    view.active()
+        .filter(|s| s.state.has_peer())
+        .filter(|s| {
+            let held = if rows.pids.is_empty() { Vec::new() } else { holders(s) };
+            rows.includes(s, held.into_iter())
+        })
+        .map(pair)
+        .collect()
+}
+
+/// The same process, listener or destination; or one calls where the other listens.
+fn are_related(a: &Finding, b: &Finding) -> bool {
+    let (a, b) = (&a.subject, &b.subject);
+    let pids = |s: &crate::diagnose::Subject| s.pids.iter().copied().chain(s.pid).collect::<FxHashSet<u32>>();
+    let same = |x: Option<Endpoint>, y: Option<Endpoint>| x.zip(y).is_some_and(|(x, y)| is_same_place(x, y));
+    !pids(a).is_disjoint(&pids(b))
+        || (a.netns == b.netns && (same(a.listener, b.listener) || same(a.destination, b.destination)))
+        || same(a.listener, b.destination)
+        || same(a.destination, b.listener)
+}
+
+/// Equal, or one is the wildcard address of the other's port.
+fn is_same_place(a: Endpoint, b: Endpoint) -> bool {
+    a.port == b.port
+        && (a.addr.to_canonical() == b.addr.to_canonical() || a.addr.is_unspecified() || b.addr.is_unspecified())
+}
+
+/// One rule about several processes of one program.
+fn are_alike(a: &Finding, b: &Finding) -> bool {
+    a.rule == b.rule
+        && a.subject.netns == b.subject.netns
+        && a.subject.comm.is_some()
+        && a.subject.comm == b.subject.comm
+        && a.subject.unit == b.subject.unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::World;
+    use crate::diagnose::{RULES, Subject};
+
+    fn at(text: &str) -> Endpoint {
+        let at: std::net::SocketAddr = text.parse().unwrap();
+        Endpoint::new(at.ip(), at.port())
+    }
+
+    fn finding(rule: &'static str, severity: Severity, subject: Subject) -> Finding {
+        Finding::new(rule, severity, 0.9, rule).subject(subject)
+    }
+
+    fn told(findings: &[Finding]) -> Vec<(usize, Vec<usize>)> {
+        let world = World::new();
+        let view = View::new(&world.now, None, &world.thresholds);
+        incidents(&view, findings).into_iter().map(|i| (i.cause, i.consequences)).collect()
+    }
+
+    #[test]
+    fn every_rule_that_explains_or_is_explained_exists() {
+        for (cause, others) in EXPLAINS {
+            for id in [cause].into_iter().chain(*others) {
+                assert!(RULES.iter().any(|r| r.id == *id), "{id}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_leak_explains_the_descriptors_and_the_queue_of_its_process() {
+        let leak = Subject { pid: Some(10), ..Subject::default() };
+        let queue = Subject { pid: Some(10), listener: Some(at("0.0.0.0:80")), ..Subject::default() };
+        let findings = [
+            finding("fd-exhaustion", Severity::Critical, leak.clone()),
+            finding("accept-queue-overflow", Severity::Critical, queue),
+            finding("close-wait-leak", Severity::High, leak),
+            finding("close-wait-leak", Severity::High, Subject { pid: Some(11), ..Subject::default() }),
+        ];
+        assert_eq!(told(&findings), [(2, vec![0, 1]), (3, vec![])]);
+    }
+
+    #[test]
+    fn who_calls_a_stalled_listener_is_its_consequence_and_others_are_not() {
+        let listener = Subject { listener: Some(at("0.0.0.0:80")), pid: Some(1), ..Subject::default() };
+        let to = |peer: &str| Subject { destination: Some(at(peer)), pid: Some(2), ..Subject::default() };
+        let findings = [
+            finding("accept-queue-stalled", Severity::High, listener),
+            finding("syn-sent-pileup", Severity::High, to("10.0.0.1:80")),
+            finding("syn-sent-pileup", Severity::High, to("10.0.0.1:81")),
+        ];
+        assert_eq!(told(&findings), [(0, vec![1]), (2, vec![])]);
+    }
+
+    #[test]
+    fn workers_of_one_program_are_one_incident() {
+        let worker = |pid| Subject { pid: Some(pid), comm: Some("php-fpm".into()), ..Subject::default() };
+        let findings: Vec<Finding> =
+            (1..=6).map(|pid| finding("recv-queue-stuck", Severity::Warning, worker(pid))).collect();
+        assert_eq!(told(&findings), [(0, vec![1, 2, 3, 4, 5])]);
+    }
+}
