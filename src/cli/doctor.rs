@@ -72,6 +72,9 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "SEVERITY", value_parser = parse::severity(), default_value = "info")]
     #[arg(help_heading = "Output")]
     pub min_severity: Severity,
+    /// Show every finding in full, with its evidence under the keys of JSON
+    #[arg(long, short = 'v', conflicts_with = "json", help_heading = "Output")]
+    pub verbose: bool,
     /// Exit with 1 for findings at or above this severity
     #[arg(long, value_name = "SEVERITY", value_parser = parse::severity(), default_value = "warning")]
     #[arg(help_heading = "Output")]
@@ -112,11 +115,11 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     if args.common.json {
         let mut map = out::head(&session.head("doctor"));
-        let findings: Vec<Json> = diagnosis.findings.iter().filter(|f| f.severity >= min).map(out::finding).collect();
         map.insert("rules".into(), json!(judged));
         map.insert("sockets".into(), json!(snapshot.sockets.len()));
         map.insert("interval_ms".into(), json!(session.interval_ms));
-        map.insert("findings".into(), json!(findings));
+        map.insert("findings".into(), out::findings(&diagnosis, min));
+        map.insert("incidents".into(), out::incidents(&diagnosis, min, snapshot.taken_at_ms));
         map.insert("not_checked".into(), out::not_checked(&diagnosis));
         map.insert("gaps".into(), out::gaps(&session.gaps));
         out::write_document(&mut env.stdout, &Json::Object(map))?;
@@ -126,7 +129,9 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         if session.live.spaces().len() > 1 {
             name_namespaces(&mut diagnosis, &session);
         }
-        report::write_report(&mut text, &diagnosis, min, snapshot.sockets.len(), judged, style);
+        let shown =
+            report::Shown { at_least: min, sockets: snapshot.sockets.len(), rules: judged, verbose: args.verbose };
+        report::write_report(&mut text, &diagnosis, shown, style);
         env.stdout.write_all(text.as_bytes())?;
         session.print_gaps(env, &args.common)?;
     }

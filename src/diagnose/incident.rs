@@ -21,6 +21,13 @@ pub struct Incident {
     pub severity: Severity,
 }
 
+impl Incident {
+    /// The cause and everything else, as indices.
+    pub fn members(&self) -> impl Iterator<Item = usize> {
+        std::iter::once(self.cause).chain(self.consequences.iter().copied())
+    }
+}
+
 /// Which rule's fault makes which other pictures. What comes earlier is nearer to the cause.
 const EXPLAINS: &[(&str, &[&str])] = &[
     (

@@ -97,6 +97,21 @@ pub struct Diagnosis {
     pub coverage: Coverage,
 }
 
+impl Diagnosis {
+    /// Whether a report from this severity on shows a finding: it is at or above it, or the cause of one that is.
+    #[must_use]
+    pub fn is_shown(&self, finding: usize, at_least: Severity) -> bool {
+        self.findings[finding].severity >= at_least
+            || self.incidents.iter().any(|i| i.cause == finding && i.severity >= at_least)
+    }
+}
+
+/// What the table of incidents calls the fault that a rule finds.
+#[must_use]
+pub fn title(rule: &str) -> &str {
+    RULES.iter().find(|r| r.id == rule).map_or(rule, |r| r.title)
+}
+
 /// What each rule says, in their order. Rules do not see each other, so threads may share them out.
 fn judge(view: &View<'_>, rules: &[&Rule]) -> Vec<Outcome> {
     let large = view.now.sockets.len() >= cores::LARGE;

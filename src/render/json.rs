@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use crate::aggregate::{Census, Counts, Grouping, KeyValue};
-use crate::diagnose::{Diagnosis, Evidence, Finding};
+use crate::diagnose::{self, Diagnosis, Evidence, Finding, Measure, Severity};
 use crate::model::column::Names;
 use crate::model::{Endpoint, Family, Gap, NetnsId, OwnerTable, State, StateSet};
 use crate::render::gap;
@@ -167,7 +167,23 @@ pub fn finding(finding: &Finding) -> Json {
     let s = &finding.subject;
     let evidence: Map<String, Json> =
         finding.evidence.iter().map(|(name, value)| ((*name).to_owned(), evidence(value))).collect();
+    let hypotheses: Vec<Json> = finding
+        .causes
+        .left
+        .iter()
+        .map(|h| {
+            json!({
+                "cause": h.cause.id,
+                "text": h.cause.text,
+                "confidence": (h.confidence * 100.0).round() / 100.0,
+                "decided_by": h.cause.decided_by,
+            })
+        })
+        .collect();
+    let ruled_out: Vec<Json> =
+        finding.causes.ruled_out.iter().map(|(cause, why)| json!({ "cause": cause.id, "why": why })).collect();
     json!({
+        "id": finding.id,
         "rule": finding.rule,
         "severity": finding.severity.key(),
         "confidence": finding.confidence,
@@ -179,12 +195,70 @@ pub fn finding(finding: &Finding) -> Json {
             "listener": s.listener.map(endpoint), "destination": s.destination.map(endpoint),
             "source": s.source.map(|a| a.to_string()), "object": s.object,
         },
+        "lasting_ms": finding.lasting_ms.map(measure),
+        "exhausted_in_ms": finding.exhausted_in_ms.map(measure),
+        "hypotheses": hypotheses,
+        "ruled_out": ruled_out,
         "evidence": evidence,
         "why": finding.why,
         "remedy": finding.remedy,
         "avoid": finding.avoid,
         "next": finding.next,
     })
+}
+
+/// A number with its proof: `{"kind": "at_least", "value": 5000}`; a range has `value` and `at_most`.
+fn measure(measure: Measure<u64>) -> Json {
+    let mut map = Map::new();
+    map.insert("kind".into(), json!(measure.kind()));
+    map.insert("value".into(), json!(measure.low()));
+    if let Measure::Range(_, high) = measure {
+        map.insert("at_most".into(), json!(high));
+    }
+    Json::Object(map)
+}
+
+/// The findings that a severity selects: those at or above it, and the cause of an incident that is.
+#[must_use]
+pub fn findings(diagnosis: &Diagnosis, at_least: Severity) -> Json {
+    diagnosis
+        .findings
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| diagnosis.is_shown(*i, at_least))
+        .map(|(_, f)| finding(f))
+        .collect()
+}
+
+/// The incidents at or above a severity; times follow from when the snapshot was taken.
+#[must_use]
+pub fn incidents(diagnosis: &Diagnosis, at_least: Severity, taken_at_ms: u64) -> Json {
+    let time = |ms: u64| jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok().map(|t| t.to_string());
+    let of = |i: usize| &diagnosis.findings[i];
+    diagnosis
+        .incidents
+        .iter()
+        .filter(|incident| incident.severity >= at_least)
+        .map(|incident| {
+            let cause = of(incident.cause);
+            let left = incident.members().filter_map(|i| of(i).exhausted_in_ms?.proven()).min();
+            let consequences: Vec<&str> = incident
+                .consequences
+                .iter()
+                .filter(|i| diagnosis.is_shown(**i, at_least))
+                .map(|i| of(*i).id.as_str())
+                .collect();
+            json!({
+                "id": cause.id,
+                "severity": incident.severity.key(),
+                "title": diagnose::title(cause.rule),
+                "since": cause.lasting_ms.and_then(Measure::proven).and_then(|ms| time(taken_at_ms.saturating_sub(ms))),
+                "exhausted_at": left.and_then(|ms| time(taken_at_ms + ms)),
+                "cause": cause.id,
+                "consequences": consequences,
+            })
+        })
+        .collect()
 }
 
 fn evidence(value: &Evidence) -> Json {

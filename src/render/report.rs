@@ -7,9 +7,10 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Effects, Style as Ansi};
 
 use crate::diagnose::finding::confidence_word;
-use crate::diagnose::{Diagnosis, Evidence, Finding, Severity, Subject};
+use crate::diagnose::{self, Diagnosis, Evidence, Finding, Incident, Measure, Severity, Subject};
 use crate::render::style::Style;
 use crate::render::{sanitize, value};
+use crate::text;
 
 /// The colour of a severity; its word is always there too.
 #[must_use]
@@ -22,28 +23,42 @@ pub fn severity_style(severity: Severity) -> Ansi {
     }
 }
 
-/// Appends every finding at or above a severity, then the rules that could not be judged.
-pub fn write_report(
-    out: &mut String,
-    diagnosis: &Diagnosis,
-    at_least: Severity,
-    sockets: usize,
-    rules: usize,
-    style: Style,
-) {
-    let shown: Vec<&Finding> = diagnosis.findings.iter().filter(|f| f.severity >= at_least).collect();
-    for finding in &shown {
-        write_finding(out, finding, style);
+/// What a report shows of a diagnosis.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    pub at_least: Severity,
+    pub sockets: usize,
+    pub rules: usize,
+    /// Everything of every finding, under the keys of JSON.
+    pub verbose: bool,
+}
+
+/// Appends a table of incidents, then each in detail, then the rules that could not be judged.
+pub fn write_report(out: &mut String, diagnosis: &Diagnosis, shown: Shown, style: Style) {
+    let incidents: Vec<&Incident> = diagnosis.incidents.iter().filter(|i| i.severity >= shown.at_least).collect();
+    if incidents.len() > 1 || incidents.iter().any(|i| !i.consequences.is_empty()) {
+        write_table(out, diagnosis, &incidents, style);
         out.push('\n');
     }
-    let hidden = diagnosis.findings.len() - shown.len();
-    let judged = rules - diagnosis.not_checked.len();
-    let verdict = match (shown.len(), hidden) {
+    for (number, incident) in incidents.iter().enumerate() {
+        let mut label = String::new();
+        if incidents.len() > 1 {
+            // Writing into a String cannot fail.
+            let _ = write!(label, "{}  ", number + 1);
+        }
+        write_incident(out, diagnosis, incident, &label, shown.verbose, style);
+        out.push('\n');
+    }
+    let below = diagnosis.incidents.len() - incidents.len();
+    let judged = shown.rules - diagnosis.not_checked.len();
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let verdict = match (incidents.len(), below) {
         (0, 0) => "nothing wrong found".to_owned(),
-        (0, n) => format!("nothing at or above {}; {n} below it", at_least.key()),
-        (n, 0) => format!("{n} finding{}", if n == 1 { "" } else { "s" }),
-        (n, h) => format!("{n} finding{}, {h} below {}", if n == 1 { "" } else { "s" }, at_least.key()),
+        (0, n) => format!("nothing at or above {}; {n} below it", shown.at_least.key()),
+        (n, 0) => count(n, "incident"),
+        (n, h) => format!("{}, {h} below {}", count(n, "incident"), shown.at_least.key()),
     };
+    let (rules, sockets) = (shown.rules, text::grouped(shown.sockets as u64));
     line(out, "", &format!("{verdict} ({judged} of {rules} rules judged {sockets} sockets)"), style, Ansi::new());
     // Rules that were not judged for the same reason share a line.
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
@@ -59,22 +74,142 @@ pub fn write_report(
     }
 }
 
+/// Columns of the table of incidents on a terminal of 80: severity, what, who, since, left.
+const TABLE: [usize; 5] = [8, 27, 22, 7, 7];
+
+/// One line per incident, its consequences below it.
+fn write_table(out: &mut String, diagnosis: &Diagnosis, incidents: &[&Incident], style: Style) {
+    let mut rows: Vec<(String, Severity, [String; 5])> = Vec::new();
+    for (number, incident) in incidents.iter().enumerate() {
+        for i in incident.members() {
+            let finding = &diagnosis.findings[i];
+            let time = |m: Option<Measure<u64>>| m.map_or_else(|| "-".to_owned(), |m| m.text(value::millis));
+            let is_cause = i == incident.cause;
+            let label = if is_cause { (number + 1).to_string() } else { String::new() };
+            let title = diagnose::title(finding.rule);
+            let what = if is_cause { title.to_owned() } else { format!("└ {title}") };
+            let who = sanitize::clean(&who(&finding.subject));
+            let cells =
+                [finding.severity.key().to_owned(), what, who, time(finding.lasting_ms), time(finding.exhausted_in_ms)];
+            rows.push((label, finding.severity, cells));
+        }
+    }
+    let head = ["SEVERITY", "WHAT", "WHO", "SINCE", "LEFT"].map(str::to_owned);
+    let mut widths = TABLE;
+    for (column, width) in widths.iter_mut().enumerate() {
+        let needed = rows.iter().map(|(.., cells)| cells[column].chars().count()).max().unwrap_or(0);
+        let needed = needed.max(head[column].len());
+        *width = match style.width {
+            // On a terminal the two texts share what the others leave.
+            Some(width) if column == 1 || column == 2 => needed.min(TABLE[column] + width.saturating_sub(80) / 2),
+            _ => needed,
+        };
+    }
+    let mut push = |label: &str, cells: &[String; 5], severity: Option<Severity>| {
+        let mut line = format!("{label:<3}");
+        for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            let cell = cut(cell, width);
+            let padded = format!("{cell}{}", " ".repeat(width - cell.chars().count()));
+            line.push_str(&match severity {
+                Some(severity) if column == 0 => style.paint(severity_style(severity), &padded),
+                Some(_) => padded,
+                None => style.heading(&padded),
+            });
+            line.push_str("  ");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    };
+    push("", &head, None);
+    for (label, severity, cells) in &rows {
+        push(label, cells, Some(*severity));
+    }
+}
+
+/// A text in so many columns: what does not fit ends in an ellipsis.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Whom a finding is about, in one short phrase.
+fn who(subject: &Subject) -> String {
+    let place = subject.listener.or(subject.destination).map(|at| match at.port {
+        0 => at.addr.to_string(),
+        _ => at.to_string(),
+    });
+    match (&subject.comm, subject.pid, place) {
+        (Some(comm), Some(pid), _) => text::named(comm, pid).to_string(),
+        (Some(comm), None, _) => comm.clone(),
+        (None, _, Some(place)) => place,
+        (None, Some(pid), None) => format!("pid {pid}"),
+        (None, None, None) => subject.object.clone().unwrap_or_else(|| "this host".to_owned()),
+    }
+}
+
+/// The cause in full, and what follows from it in a sentence each.
+fn write_incident(
+    out: &mut String,
+    diagnosis: &Diagnosis,
+    incident: &Incident,
+    label: &str,
+    verbose: bool,
+    style: Style,
+) {
+    let cause = &diagnosis.findings[incident.cause];
+    write_numbered(out, cause, label, verbose, style);
+    let (alike, others): (Vec<usize>, Vec<usize>) =
+        incident.consequences.iter().partition(|i| diagnosis.findings[**i].rule == cause.rule);
+    for (heading, members) in [("  alike     ", alike), ("  because of this", others)] {
+        if members.is_empty() {
+            continue;
+        }
+        if verbose {
+            for i in members {
+                write_numbered(out, &diagnosis.findings[i], label, verbose, style);
+            }
+            continue;
+        }
+        out.push_str(&style.dim(heading.trim_end()));
+        out.push('\n');
+        for i in members {
+            let finding = &diagnosis.findings[i];
+            line(out, "            ", &format!("{}: {}", finding.severity.key(), finding.summary), style, Ansi::new());
+        }
+    }
+}
+
+/// Evidence that a person reads first.
+const FIRST_FACTS: usize = 6;
+
 /// Appends one finding.
 pub fn write_finding(out: &mut String, finding: &Finding, style: Style) {
+    write_numbered(out, finding, "", true, style);
+}
+
+fn write_numbered(out: &mut String, finding: &Finding, label: &str, verbose: bool, style: Style) {
     let word = finding.severity.key().to_ascii_uppercase();
     let mut headline = String::new();
     let bold = Ansi::new().effects(Effects::BOLD);
-    push_wrapped(&mut headline, word.len() + 2, &sanitize::clean(&finding.summary), style.width, style, bold);
+    let indent = label.len() + word.len() + 2;
+    push_wrapped(&mut headline, indent, &sanitize::clean(&finding.summary), style.width, style, bold);
     // Writing into a String cannot fail.
-    let _ = write!(out, "{}  {}", style.paint(severity_style(finding.severity), &word), headline.trim_start());
+    let _ = write!(out, "{label}{}  {}", style.paint(severity_style(finding.severity), &word), headline.trim_start());
     let subject = subject_text(&finding.subject);
     if !subject.is_empty() {
         line(out, "  who       ", &subject, style, Ansi::new());
     }
-    let evidence: Vec<String> =
-        finding.evidence.iter().map(|(name, value)| format!("{name} {}", evidence_text(value))).collect();
-    if !evidence.is_empty() {
-        line(out, "  evidence  ", &evidence.join(", "), style, Ansi::new());
+    write_causes(out, finding, style);
+    let known = finding.evidence.iter().filter(|(_, value)| verbose || *value != Evidence::Unknown);
+    let facts: Vec<String> = if verbose {
+        known.map(|(name, value)| format!("{name} {}", evidence_text(value))).collect()
+    } else {
+        known.take(FIRST_FACTS).map(|(name, value)| fact(name, value)).collect()
+    };
+    if !facts.is_empty() {
+        line(out, "  evidence  ", &facts.join(", "), style, Ansi::new());
     }
     let sure = format!(
         "{} ({:.2}){}",
@@ -89,13 +224,46 @@ pub fn write_finding(out: &mut String, finding: &Finding, style: Style) {
         line(out, label, &format!("{}. {step}", i + 1), style, Ansi::new());
     }
     for (i, step) in finding.avoid.iter().enumerate() {
-        // The label says the first word of each line.
         let step = step.strip_prefix("Don't ").unwrap_or(step);
         line(out, if i == 0 { "  don't     " } else { "            " }, step, style, Ansi::new());
     }
     // A command is to be copied: the terminal may break it, we must not.
-    line(out, "  next      ", &finding.next, Style { width: None, ..style }, Ansi::new());
-    line(out, "  rule      ", &format!("{0} (tcpstate explain {0})", finding.rule), style, Ansi::new());
+    line(out, "  check     ", &finding.next, Style { width: None, ..style }, Ansi::new());
+    line(out, "  more      ", &format!("tcpstate explain {}", finding.rule), style, Ansi::new());
+}
+
+/// The cause, or what is left of several with what decides; and what is ruled out.
+fn write_causes(out: &mut String, finding: &Finding, style: Style) {
+    match &finding.causes.left[..] {
+        [] => {}
+        [one] => line(out, "  cause     ", one.cause.text, style, Ansi::new()),
+        several => {
+            for (i, h) in several.iter().enumerate() {
+                let label = if i == 0 { "  one of    " } else { "            " };
+                let text =
+                    format!("{} ({:.0} %); decided by: {}", h.cause.text, h.confidence * 100.0, h.cause.decided_by);
+                line(out, label, &text, style, Ansi::new());
+            }
+        }
+    }
+    let out_of: Vec<String> =
+        finding.causes.ruled_out.iter().map(|(cause, why)| format!("{} ({why})", cause.text)).collect();
+    line(out, "  ruled out ", &out_of.join("; "), style, Ansi::new());
+}
+
+/// `unread 1.1 MiB`: the key without its unit, and the value as people say it.
+fn fact(name: &str, value: &Evidence) -> String {
+    let name =
+        ["_ms", "_bytes", "_percent", "_per_second"].iter().fold(name, |n, unit| n.strip_suffix(unit).unwrap_or(n));
+    let name = name.replace('_', " ");
+    match value {
+        Evidence::Count(n) => format!("{name} {}", text::grouped(*n)),
+        Evidence::Bytes(n) => format!("{name} {}", text::bytes(*n)),
+        Evidence::Millis(ms) => format!("{name} {}", text::duration(*ms)),
+        Evidence::PerSecond(n) => format!("{name} {} a second", decimal(*n)),
+        Evidence::Percent(n) => format!("{name} {} %", decimal(*n)),
+        other => format!("{name} {}", evidence_text(other)),
+    }
 }
 
 /// One line per finding, for `summary`.
@@ -260,8 +428,13 @@ mod tests {
         long.summary = "a sentence that says ".repeat(8) + "everything";
         long.next = format!("tcpstate list {}", "state close-wait or ".repeat(5) + "state last-ack");
         let next = long.next.clone();
+        let mut follows = finding(Severity::Warning);
+        follows.rule = "fd-exhaustion";
+        follows.summary = "java (812) has no descriptor left".into();
+        let alone = |cause| Incident { cause, consequences: vec![], severity: Severity::Critical };
         let diagnosis = Diagnosis {
-            findings: vec![finding(Severity::High), long],
+            findings: vec![finding(Severity::High), long, follows],
+            incidents: vec![Incident { consequences: vec![2], ..alone(1) }, alone(0)],
             not_checked: vec![
                 ("abort-storm", "needs a second sample".into()),
                 ("orphan-limit", "no permission".into()),
@@ -269,16 +442,21 @@ mod tests {
             ],
             ..Diagnosis::default()
         };
+        let shown = Shown { at_least: Severity::Info, sockets: 5000, rules: 36, verbose: false };
         let mut out = String::new();
-        write_report(&mut out, &diagnosis, Severity::Info, 5, 36, Style { color: false, width: Some(80) });
+        write_report(&mut out, &diagnosis, shown, Style { color: false, width: Some(80) });
         for part in [
-            "HIGH",
-            "250000 (4m10s)",
-            "24.41",
+            "   SEVERITY  WHAT",
+            "\n1  critical  close-wait-leak",
+            "\n   warning   └ fd-exhaustion",
+            "\n2  HIGH  java",
+            "  because of this\n            warning: java (812) has no descriptor left\n",
+            "oldest age 4 min",
+            "fd share 24.41 %",
             "1. close on EOF",
             "2. restart",
             "  don't     look for",
-            "33 of 36 rules",
+            "33 of 36 rules judged 5,000 sockets",
             "not checked: abort-storm, syn-flood: needs a second sample",
             "not checked: orphan-limit: no permission",
         ] {
@@ -287,7 +465,10 @@ mod tests {
         assert!(out.contains(&next), "a command stays in one piece: {out}");
         let fits = |l: &str| l.chars().count() <= 80 || l.contains(&next);
         assert!(out.lines().all(|l| fits(l) && l.trim_end() == l), "{out}");
-        assert!(out.contains("\n          sentence"), "under itself: {out}");
+        assert!(out.contains("\n             sentence"), "under itself: {out}");
+        let mut raw = String::new();
+        write_report(&mut raw, &diagnosis, Shown { verbose: true, ..shown }, Style::PLAIN);
+        assert!(raw.contains("oldest_age_ms 250000 (4m10s)"), "{raw}");
     }
 
     #[test]

@@ -150,10 +150,35 @@ fn doctor() -> Json {
     fields.push(("sockets", count()));
     fields.push(("interval_ms", nullable("integer")));
     fields.push(("findings", findings()));
+    fields.push(("incidents", json!({ "type": "array", "items": incident() })));
     let not_checked = object(vec![("rule", json!({ "type": "string" })), ("why", json!({ "type": "string" }))], &[]);
     fields.push(("not_checked", json!({ "type": "array", "items": not_checked })));
     fields.push(("gaps", gaps()));
     object(fields, &[])
+}
+
+fn incident() -> Json {
+    let severities: Vec<&str> = Severity::ALL.iter().map(|s| s.key()).collect();
+    let text = || json!({ "type": "string" });
+    object(
+        vec![
+            ("id", text()),
+            ("severity", json!({ "enum": severities })),
+            ("title", text()),
+            ("since", nullable("string")),
+            ("exhausted_at", nullable("string")),
+            ("cause", text()),
+            ("consequences", json!({ "type": "array", "items": text() })),
+        ],
+        &[],
+    )
+}
+
+/// A number with its proof.
+fn measure() -> Json {
+    let kind = json!({ "enum": ["exact", "at_least", "range", "estimate"] });
+    let known = object(vec![("kind", kind), ("value", count()), ("at_most", count())], &["at_most"]);
+    json!({ "oneOf": [known, { "type": "null" }] })
 }
 
 fn finding() -> Json {
@@ -178,6 +203,16 @@ fn finding() -> Json {
         ],
         &[],
     );
+    let hypothesis = object(
+        vec![
+            ("cause", text()),
+            ("text", text()),
+            ("confidence", json!({ "type": "number", "minimum": 0, "maximum": 1 })),
+            ("decided_by", text()),
+        ],
+        &[],
+    );
+    let ruled_out = object(vec![("cause", text()), ("why", text())], &[]);
     // Each rule has its own names; its page lists them.
     let evidence = json!({
         "type": "object",
@@ -186,12 +221,17 @@ fn finding() -> Json {
     });
     object(
         vec![
+            ("id", text()),
             ("rule", text()),
             ("severity", json!({ "enum": severities })),
             ("confidence", json!({ "type": "number", "minimum": 0, "maximum": 1 })),
             ("confidence_reason", text()),
             ("summary", text()),
             ("subject", subject),
+            ("lasting_ms", measure()),
+            ("exhausted_in_ms", measure()),
+            ("hypotheses", json!({ "type": "array", "items": hypothesis })),
+            ("ruled_out", json!({ "type": "array", "items": ruled_out })),
             ("evidence", evidence),
             ("why", text()),
             ("remedy", steps()),
