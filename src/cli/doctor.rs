@@ -17,14 +17,12 @@ use crate::cli::exit::Exit;
 use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
 use crate::collect::changes::Changes;
-use crate::diagnose::view::Inspected;
-use crate::diagnose::{self, Diagnosis, RULES, Samples, Severity, Thresholds, View};
+use crate::diagnose::{Diagnosis, RULES, Samples, Severity, Thresholds};
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::snapshot::KnownOwner;
 use crate::model::transition::By;
 use crate::model::{Gap, NetnsId, Snapshot, State};
 use crate::render::{json as out, report};
-use crate::text;
 
 /// Room for 60,000 changes that were not read yet.
 const TRACE_RING_BYTES: usize = 8 << 20;
@@ -169,7 +167,7 @@ fn examine(
     let started = Instant::now();
     let mut first = session.live.snapshot(owners)?;
     first.known_owners.extend(closers.clone());
-    let mut diagnosis = judge(&session, &mut first, None, wanted, thresholds);
+    let mut diagnosis = session.examine(&mut first, None, wanted, thresholds);
     let worth = args.interval.is_some() || !diagnosis.wants_second.is_empty();
     if args.once || !worth {
         let suspects = std::mem::take(&mut diagnosis.wants_second);
@@ -190,7 +188,7 @@ fn examine(
     let mut second = session.live.snapshot(owners)?;
     second.known_owners.extend(closers);
     session.interval_ms = Some(second.monotonic_ms.saturating_sub(first.monotonic_ms));
-    let mut diagnosis = judge(&session, &mut second, Some(&first), wanted, thresholds);
+    let mut diagnosis = session.examine(&mut second, Some(&first), wanted, thresholds);
     for (rule, why) in std::mem::take(&mut diagnosis.wants_second) {
         diagnosis.not_checked.push((rule, format!("needs another sample: {why}")));
     }
@@ -234,37 +232,6 @@ fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(Op
         session.gaps.push(Gap::new(missing, Why::ChangesLost { lost }, WayOut::None));
     }
     Ok(found)
-}
-
-/// Runs the rules; if a finding asks what its process does with the sockets, looks, and runs them again.
-pub(crate) fn judge(
-    session: &Session,
-    now: &mut Snapshot,
-    before: Option<&Snapshot>,
-    wanted: Option<&[&str]>,
-    thresholds: &Thresholds,
-) -> Diagnosis {
-    let inspected = Inspected::new();
-    let view = View::new(now, before, thresholds).with_inspected(&inspected);
-    let mut diagnosis = diagnose::run(&view, wanted);
-    let mut gaps = Vec::new();
-    if !diagnosis.inspect.is_empty() {
-        let facts = session.live.inspect(now, diagnosis.inspect.iter().copied(), &mut gaps);
-        // Nobody has set it before.
-        drop(inspected.set(facts));
-        diagnosis = diagnose::run(&view, wanted);
-    }
-    for finding in &mut diagnosis.findings {
-        finding.next = text::within(&finding.next, &session.scope);
-    }
-    now.processes.extend(inspected.into_inner().unwrap_or_default());
-    now.gaps.extend(gaps);
-    diagnosis
-}
-
-/// Findings of one snapshot, for `summary`.
-pub(crate) fn brief(session: &Session, snapshot: &mut Snapshot, thresholds: &Thresholds) -> Diagnosis {
-    judge(session, snapshot, None, None, thresholds)
 }
 
 fn perfdata(snapshot: &Snapshot) -> Vec<(String, u64)> {

@@ -20,11 +20,12 @@ use crate::collect::owners::Search;
 use crate::collect::plan::{self, Namespaces, Plan};
 use crate::collect::proc::ProcRoot;
 use crate::collect::{self, Ahead, Families, Live, OwnerRoute, OwnersVia, Query, SourceChoice};
+use crate::diagnose::{self, Diagnosis, Thresholds};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::{Needs, Row};
 use crate::model::gap::{Capability, Missing, WayOut, Why};
 use crate::model::sysctl::PORT_RANGE;
-use crate::model::{Gap, Inode, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket, Source, State, StateSet};
+use crate::model::{Gap, Inode, NetnsId, OwnerStatus, OwnerTable, RowKind, Snapshot, Socket, Source, State, StateSet};
 use crate::render::json::Head;
 use crate::text;
 
@@ -326,6 +327,18 @@ impl Session {
         let root = rustix::process::geteuid().is_root();
         self.gaps.extend(self.coverage.gap(owners, root));
         Ok(())
+    }
+
+    /// Examines a snapshot of this source.
+    pub(crate) fn examine(
+        &self,
+        now: &mut Snapshot,
+        before: Option<&Snapshot>,
+        wanted: Option<&[&str]>,
+        thresholds: &Thresholds,
+    ) -> Diagnosis {
+        let inspect = |snapshot: &Snapshot, pids: &[u32]| self.live.inspect(snapshot, pids);
+        diagnose::examine(now, before, wanted, thresholds, inspect).within(&self.scope)
     }
 
     /// Prints what the kernel would be asked.

@@ -15,7 +15,7 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::select;
 use crate::cli::session::Session;
-use crate::cli::{config, doctor, parse};
+use crate::cli::{config, parse};
 use crate::collect::owners::Search;
 use crate::collect::plan::{self, Plan};
 use crate::collect::{Ahead, Families};
@@ -206,7 +206,7 @@ fn findings(session: &mut Session, census: &Census, env: &mut Env) -> anyhow::Re
         _ => session.live.finder().start(),
     };
     let mut snapshot = session.live.snapshot_with(Some(owners))?;
-    Ok(doctor::brief(session, &mut snapshot, &thresholds).findings)
+    Ok(session.examine(&mut snapshot, None, None, &thresholds).findings)
 }
 
 fn print_json(

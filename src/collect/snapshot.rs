@@ -151,16 +151,12 @@ impl Live {
     /// Every descriptor of a process that is not known to be a socket has to be read for that, so there is a limit, and what
     /// it leaves out is a gap.
     #[must_use]
-    pub fn inspect(
-        &self,
-        snapshot: &Snapshot,
-        pids: impl Iterator<Item = u32>,
-        gaps: &mut Vec<Gap>,
-    ) -> BTreeMap<u32, ProcessFacts> {
+    pub fn inspect(&self, snapshot: &Snapshot, pids: &[u32]) -> (BTreeMap<u32, ProcessFacts>, Vec<Gap>) {
         let mut inspected = BTreeMap::new();
+        let mut gaps = Vec::new();
         let (mut refused, mut left_out) = (0, 0);
         let mut budget = DESCRIPTORS_INSPECTED;
-        let mut sockets: BTreeMap<u32, FxHashSet<u32>> = pids.map(|pid| (pid, FxHashSet::default())).collect();
+        let mut sockets: BTreeMap<u32, FxHashSet<u32>> = pids.iter().map(|pid| (*pid, FxHashSet::default())).collect();
         for holder in snapshot.owners.all_holders() {
             if let Some(fds) = sockets.get_mut(&snapshot.owners.process(holder).pid) {
                 fds.insert(holder.fd);
@@ -190,7 +186,7 @@ impl Live {
                 WayOut::OneRule,
             ));
         }
-        inspected
+        (inspected, gaps)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod close_wait;
 pub mod closing;
 pub mod delivery;
 pub mod descriptors;
+mod examine;
 pub mod fd_inheritance;
 pub mod finding;
 pub mod hypothesis;
@@ -40,6 +41,8 @@ pub mod wait_state;
 use crate::aggregate::Coverage;
 use crate::cores;
 use crate::model::StateSet;
+use crate::text;
+pub use examine::examine;
 pub use finding::{Evidence, Finding, Rows, Severity, Subject, Topic};
 pub use hypothesis::{Cause, Hypothesis, Weighed};
 pub use incident::Incident;
@@ -103,6 +106,15 @@ impl Diagnosis {
     pub fn is_shown(&self, finding: usize, at_least: Severity) -> bool {
         self.findings[finding].severity >= at_least
             || self.incidents.iter().any(|i| i.cause == finding && i.severity >= at_least)
+    }
+
+    /// The same with commands that look where this one did: `scope` is the options that say where (`--netns blue`).
+    #[must_use]
+    pub fn within(mut self, scope: &str) -> Diagnosis {
+        for finding in &mut self.findings {
+            finding.next = text::within(&finding.next, scope);
+        }
+        self
     }
 }
 

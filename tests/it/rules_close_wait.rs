@@ -38,16 +38,9 @@ fn snapshot() -> (Live, Snapshot) {
     (live, snapshot)
 }
 
-/// Judges as the doctor does: processes that a rule asks about are inspected, and the rules run again.
+/// Judges as the doctor does.
 pub fn judge(live: &Live, now: &mut Snapshot, before: Option<&Snapshot>, rules: &[&str]) -> Diagnosis {
-    let thresholds = Thresholds::default();
-    let first = diagnose::run(&View::new(now, before, &thresholds), Some(rules));
-    if first.inspect.is_empty() {
-        return first;
-    }
-    let facts = live.inspect(now, first.inspect.iter().copied(), &mut Vec::new());
-    now.processes.extend(facts);
-    diagnose::run(&View::new(now, before, &thresholds), Some(rules))
+    diagnose::examine(now, before, Some(rules), &Thresholds::default(), |now, pids| live.inspect(now, pids))
 }
 
 fn is_close_wait(socket: &Socket) -> bool {
@@ -363,7 +356,7 @@ fn every_kind_of_epoll_registration_is_told_and_a_stopped_process_first() {
         });
         std::thread::sleep(Duration::from_millis(50));
         let (live, mut now) = snapshot();
-        let facts = live.inspect(&now, [pid].into_iter(), &mut Vec::new());
+        let (facts, _) = live.inspect(&now, &[pid]);
         now.processes.extend(facts);
         let thresholds = Thresholds::default();
         let said = |now: &Snapshot, name: &str| {

@@ -24,8 +24,8 @@ use crate::aggregate::owner::OwnerId;
 use crate::aggregate::ownership::Ownership;
 use crate::aggregate::tracker::Sight;
 use crate::aggregate::{Accounts, Listeners, Reading, TracedSums, Tracker};
+use crate::cli::select;
 use crate::cli::session::Session;
-use crate::cli::{doctor, select};
 use crate::collect::snapshot::monotonic_ms;
 use crate::collect::{Ahead, Families, Query};
 use crate::diagnose::{Rows, Thresholds};
@@ -498,7 +498,7 @@ impl Sampler {
         }
         let started = Instant::now();
         let mut now = self.session.live.snapshot(true)?;
-        let diagnosis = doctor::judge(&self.session, &mut now, self.before.as_ref(), None, &self.thresholds);
+        let diagnosis = self.session.examine(&mut now, self.before.as_ref(), None, &self.thresholds);
         let at_ms = now.taken_at_ms;
         self.before = Some(now);
         let mut news = Vec::new();

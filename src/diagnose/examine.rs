@@ -1,0 +1,85 @@
+//! The whole examination of a snapshot: the rules, the processes they ask about, and the rules again.
+//!
+//! Input: one snapshot or two, and a function that inspects processes of this host. Output: the [`Diagnosis`]. Not here:
+//! how a process is inspected, which is I/O and is done by `collect`.
+
+use std::collections::BTreeMap;
+
+use crate::diagnose::thresholds::Thresholds;
+use crate::diagnose::view::{Inspected, View};
+use crate::diagnose::{Diagnosis, run};
+use crate::model::snapshot::ProcessFacts;
+use crate::model::{Gap, Snapshot};
+
+/// Runs the rules that `wanted` names, or all. If some ask what a process does with its sockets, `inspect` is called
+/// once with these pids in ascending order, and the rules run again over the same view. What was inspected, and what
+/// could not be, becomes a part of `now`.
+pub fn examine(
+    now: &mut Snapshot,
+    before: Option<&Snapshot>,
+    wanted: Option<&[&str]>,
+    thresholds: &Thresholds,
+    inspect: impl FnOnce(&Snapshot, &[u32]) -> (BTreeMap<u32, ProcessFacts>, Vec<Gap>),
+) -> Diagnosis {
+    let inspected = Inspected::new();
+    let view = View::new(now, before, thresholds).with_inspected(&inspected);
+    let mut diagnosis = run(&view, wanted);
+    let mut gaps = Vec::new();
+    if !diagnosis.inspect.is_empty() {
+        let (facts, missing) = inspect(now, &diagnosis.inspect);
+        gaps = missing;
+        inspected.get_or_init(|| facts);
+        diagnosis = run(&view, wanted);
+    }
+    now.processes.extend(inspected.into_inner().unwrap_or_default());
+    now.gaps.extend(gaps);
+    diagnosis
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::diagnose::testkit::{World, info, listen, row};
+    use crate::model::State;
+    use crate::model::gap::{Missing, WayOut, Why};
+
+    /// A server that leaks a connection every 20 minutes.
+    fn leaking() -> World {
+        let mut world = World::new();
+        world.add(listen("0.0.0.0:80", 0, 128)).hold(812, "server", 3, 80 << 16);
+        for (n, age_s) in [600, 1800, 3600, 4200, 5400, 7500, 8100].into_iter().enumerate() {
+            let times = ["last_ack_recv_ms", "last_data_recv_ms", "last_data_sent_ms"].map(|name| (name, age_s * 1000));
+            let socket = info(row(State::CloseWait, "10.0.0.1:80", &format!("10.0.0.9:{}", 40_000 + n)), &times);
+            let inode = socket.inode;
+            world.add(socket).hold(812, "server", 4 + u32::try_from(n).unwrap(), inode);
+        }
+        world
+    }
+
+    #[test]
+    fn processes_are_inspected_once_and_what_was_found_is_part_of_the_snapshot() {
+        let World { mut now, thresholds, .. } = leaking();
+        let gap = Gap::new(Missing::Inspection { processes: 1 }, Why::ExitedOrRefused, WayOut::PTRACE);
+        let asked = RefCell::new(Vec::new());
+        let diagnosis = examine(&mut now, None, Some(&["close-wait-leak"]), &thresholds, |snapshot, pids| {
+            asked.borrow_mut().extend_from_slice(pids);
+            let facts = ProcessFacts { is_go: Some(true), ..snapshot.processes[&812].clone() };
+            ([(812, facts)].into(), vec![gap.clone()])
+        });
+        assert_eq!(asked.into_inner(), [812]);
+        assert_eq!(diagnosis.findings.len(), 1, "{diagnosis:#?}");
+        assert_eq!(now.processes[&812].is_go, Some(true));
+        assert_eq!(now.gaps, [gap]);
+    }
+
+    #[test]
+    fn nothing_is_inspected_for_nothing() {
+        let mut world = World::new();
+        let thresholds = world.thresholds.clone();
+        let diagnosis =
+            examine(&mut world.now, None, None, &thresholds, |_, pids| panic!("{pids:?} inspected without a finding"));
+        assert!(diagnosis.findings.is_empty(), "{diagnosis:#?}");
+    }
+}
