@@ -8,15 +8,13 @@ use std::time::Duration;
 
 use super::bpf;
 use super::bpf::trace::{Actor as BpfActor, Lost, Task, Tracer, TransitionRecord};
+use super::clock::{GATHER, monotonic_ns};
 use super::poll::Poll;
 use super::tracefs::Tracefs;
 use super::{Error, Live};
 use crate::model::gap::{Missing, Tracer as Source, WayOut, Why};
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{Gap, NetnsId};
-
-/// After a wake-up the records of this time are taken together: one wake-up a record costs more than the record.
-pub(super) const GATHER: Duration = Duration::from_millis(2);
 
 fn without_processes(why: &bpf::Unavailable) -> Gap {
     Gap::new(Missing::TraceProcesses, Why::Error(why.to_string()), why.way_out())
@@ -166,10 +164,4 @@ fn transition(r: &TransitionRecord, wall_us: i64, now_ns: u64) -> Transition {
         by_call: r.is_by_call(),
         traffic: r.traffic,
     }
-}
-
-/// `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` reads it.
-pub(super) fn monotonic_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }

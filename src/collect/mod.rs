@@ -6,6 +6,7 @@
 
 pub mod bpf;
 pub mod changes;
+pub mod clock;
 pub mod containers;
 pub mod error;
 pub mod kernel_users;

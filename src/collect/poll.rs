@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::changes::monotonic_ns;
+use super::clock::monotonic_ns;
 use super::netlink::destroyed::{DestroyEvent, Farewells};
 use super::{Error, Live, Query};
 use crate::model::gap::{Missing, WayOut, Why};

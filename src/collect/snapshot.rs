@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::collect::clock::monotonic_ms;
 use crate::collect::error::Error;
 use crate::collect::netlink::Attributes;
 use crate::collect::numbers::Numbers;
@@ -220,11 +221,4 @@ impl Infos {
             sockets[row].info = Some(Info::listed(&list, place));
         }
     }
-}
-
-/// Milliseconds of the monotonic clock.
-#[must_use]
-pub fn monotonic_ms() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
 }

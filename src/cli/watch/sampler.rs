@@ -26,7 +26,7 @@ use crate::aggregate::tracker::Sight;
 use crate::aggregate::{Accounts, Listeners, Reading, TracedSums, Tracker};
 use crate::cli::select;
 use crate::cli::session::Session;
-use crate::collect::snapshot::monotonic_ms;
+use crate::collect::clock::monotonic_ms;
 use crate::collect::{Ahead, Families, Query};
 use crate::diagnose::{Rows, Thresholds};
 use crate::filter::{self, Abilities, Expr};

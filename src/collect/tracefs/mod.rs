@@ -273,10 +273,10 @@ impl Tracefs {
     /// When the kernel does not let us read what it let us open.
     pub fn next(&mut self, patience: Duration, each: &mut dyn FnMut(Transition)) -> io::Result<()> {
         let wait = if self.held.is_empty() { patience } else { patience.min(HOLD) };
-        if self.pipes.wait(wait, super::changes::monotonic_ns())? && !patience.is_zero() {
-            std::thread::sleep(super::changes::GATHER);
+        if self.pipes.wait(wait, super::clock::monotonic_ns())? && !patience.is_zero() {
+            std::thread::sleep(super::clock::GATHER);
         }
-        let begun_ns = super::changes::monotonic_ns();
+        let begun_ns = super::clock::monotonic_ns();
         let mut complete_ns = begun_ns.saturating_sub(nanos(self.hold));
         let last = patience.is_zero();
         for at in self.pipes.there() {
@@ -336,7 +336,7 @@ impl Tracefs {
                 ends.entry(record.address).or_default().push_back((record.at_ns, cookie));
             }
         }
-        let (wall_us, now_ns) = (jiff::Timestamp::now().as_microsecond(), super::changes::monotonic_ns());
+        let (wall_us, now_ns) = (jiff::Timestamp::now().as_microsecond(), super::clock::monotonic_ns());
         let ripe: Vec<Record> = self.held.drain(..ripe).collect();
         for record in ripe {
             let What::Change { old, new, family, local, peer, tid } = record.what else { continue };
