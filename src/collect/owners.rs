@@ -9,10 +9,11 @@ use std::thread::JoinHandle;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::collect::bpf;
 use crate::collect::containers::Containers;
 use crate::collect::error::Error;
 use crate::collect::proc::{self, ProcRoot};
-use crate::collect::{LARGE_TABLE, bpf};
+use crate::collect::query::LARGE_TABLE;
 use crate::cores;
 use crate::model::{Holder, Inode, OwnerTable, Process};
 

@@ -10,7 +10,8 @@
 use std::fmt::Write;
 
 use crate::collect::netlink::Attributes;
-use crate::collect::{Ahead, Families, OwnerRoute, Query};
+use crate::collect::owners::OwnerRoute;
+use crate::collect::query::{Ahead, Families, Query};
 use crate::model::column::Needs;
 use crate::model::gap::Attribute;
 use crate::model::{Source, State, StateSet};

@@ -14,8 +14,10 @@ use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::clock::monotonic_ns;
+use super::error::Error;
+use super::live::Live;
 use super::netlink::destroyed::{DestroyEvent, Farewells};
-use super::{Error, Live, Query};
+use super::query::Query;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::transition::{Traffic, Transition};
 use crate::model::{Endpoint, Family, Gap, NetnsId, RowKind, Socket, State, StateSet};
@@ -64,7 +66,8 @@ impl Poll {
     /// # Errors
     /// When no dump can be taken.
     pub fn begin(live: Live, interval: Duration) -> Result<Poll, Error> {
-        let open = |space: &super::NetnsHandle| space.inside(|| Farewells::open(space.inode)).and_then(|opened| opened);
+        let open =
+            |space: &super::netns::NetnsHandle| space.inside(|| Farewells::open(space.inode)).and_then(|opened| opened);
         // Without them traffic and what no look shows stay unknown.
         let farewells: Option<Vec<Farewells>> = live.spaces().map(|space| open(space).ok()).collect();
         let mut poll = Poll {

@@ -10,11 +10,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::collect::clock::monotonic_ms;
 use crate::collect::error::Error;
+use crate::collect::live::Live;
 use crate::collect::netlink::Attributes;
 use crate::collect::numbers::Numbers;
 use crate::collect::owners::Search;
 use crate::collect::proc::{counters, processes};
-use crate::collect::{Ahead, Live, Query};
+use crate::collect::query::{Ahead, Query};
 use crate::cores;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::snapshot::ProcessFacts;

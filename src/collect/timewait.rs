@@ -5,7 +5,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::Live;
+use super::live::Live;
 use super::netlink::{Attributes, Channel};
 use super::netns::NetnsHandle;
 use crate::model::{Endpoint, Family, FourTuple, NetnsId, State};

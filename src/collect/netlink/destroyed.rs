@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use netlink_sys::Socket as NetlinkSocket;
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
-use crate::collect::Error;
+use crate::collect::error::Error;
 use crate::collect::netlink::decode;
 use crate::model::{Endpoint, NetnsId, Socket};
 

@@ -1,0 +1,360 @@
+//! The running system as a source of sockets and owners.
+//!
+//! Input: which source and which namespaces. Output: what there is to ask, what it cannot show ([`Gap`]), and who holds
+//! sockets. Not here: how a question is answered (`dump`).
+
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, OnceLock};
+
+use rustc_hash::FxHashSet;
+
+use crate::collect::containers::Containers;
+use crate::collect::error::Error;
+use crate::collect::netlink::Channel;
+use crate::collect::netns::{self, NetnsHandle};
+use crate::collect::netns_source::NetnsSource;
+use crate::collect::owners::{Finder, OwnerRoute, OwnersVia, Route};
+use crate::collect::probe::NetnsProbe;
+use crate::collect::proc::{self, ProcRoot};
+use crate::collect::query::Query;
+use crate::model::counter::Counters;
+use crate::model::gap::{Missing, WayOut, Why};
+use crate::model::sysctl::PORT_RANGE;
+use crate::model::{Gap, Inode, NetnsId, OwnerTable, Source, State, StateSet};
+
+/// The first kernel that lists sockets which are bound and neither listen nor connect.
+pub(super) const BOUND_INACTIVE_SINCE: (u32, u32) = (6, 8);
+
+/// Which source to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SourceChoice {
+    /// `sock_diag`, and `/proc` where there is none.
+    #[default]
+    Auto,
+    Netlink,
+    Proc,
+}
+
+/// The host and kernel that an answer is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    pub name: String,
+    pub kernel: String,
+}
+
+impl Host {
+    #[must_use]
+    pub fn here() -> Host {
+        let uname = rustix::system::uname();
+        Host {
+            name: uname.nodename().to_string_lossy().into_owned(),
+            kernel: uname.release().to_string_lossy().into_owned(),
+        }
+    }
+
+    /// Major and minor version of the kernel, 0.0 when it cannot be read.
+    #[must_use]
+    pub fn version(&self) -> (u32, u32) {
+        let mut parts = self.kernel.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+}
+
+/// The running system as a source.
+pub struct Live {
+    pub(super) root: ProcRoot,
+    pub(super) choice: SourceChoice,
+    /// The namespaces to look into, each once.
+    pub(super) spaces: Vec<NetnsSource>,
+    /// Whether `sock_diag` answers.
+    pub(super) netlink: bool,
+    /// Why `/proc` is used although nobody asked for it.
+    pub(super) fallback: Option<Fallback>,
+    /// One dump for both families was refused; ask for each.
+    pub(super) two_passes: bool,
+    pub(super) host: Host,
+    /// How many walks over a table of sockets the kernel was asked for.
+    pub(super) dumps: u64,
+    /// What finding the namespaces could not see.
+    netns_gaps: Vec<Gap>,
+    /// Namespaces that could not be entered.
+    netns_not_scanned: u32,
+    /// Whether to read the cgroups of processes that hold sockets.
+    pub cgroups: bool,
+    /// What runtimes of containers keep on disk.
+    containers: Arc<Containers>,
+    /// How to look for owners.
+    pub owners_via: OwnersVia,
+    /// How the owners were found the last time.
+    pub owner_route: Option<OwnerRoute>,
+}
+
+/// Why `/proc` stands in for `sock_diag`, and what to do about it.
+pub(super) struct Fallback {
+    error: String,
+    way_out: WayOut,
+}
+
+impl Fallback {
+    pub(super) fn new(error: &Error) -> Fallback {
+        // EAFNOSUPPORT is what a unit with RestrictAddressFamilies= gets, EPERM what a container's seccomp profile gives.
+        let way_out = if error.is_permission() || error.is_unsupported_family() {
+            WayOut::AllowNetlink
+        } else {
+            WayOut::LoadInetDiag
+        };
+        Fallback { error: error.to_string(), way_out }
+    }
+}
+
+impl Live {
+    /// Opens the source.
+    ///
+    /// # Errors
+    /// When the chosen source does not exist here.
+    pub fn open(choice: SourceChoice, root: ProcRoot) -> Result<Live, Error> {
+        let netns_link =
+            if root.is_own() { root.path().join("thread-self/ns/net") } else { root.path().join("1/ns/net") };
+        let netns = std::fs::metadata(netns_link).ok().and_then(|m| NetnsId::new(m.ino()));
+        let mut live = Live {
+            containers: Arc::new(Containers::new(&root)),
+            root,
+            choice,
+            spaces: vec![NetnsSource::new(NetnsHandle::own(netns), None)],
+            netlink: false,
+            fallback: None,
+            two_passes: false,
+            host: Host::here(),
+            dumps: 0,
+            netns_gaps: Vec::new(),
+            netns_not_scanned: 0,
+            cgroups: false,
+            owners_via: OwnersVia::Auto,
+            owner_route: None,
+        };
+        // A host's /proc mounted elsewhere tells of the host; our own netlink socket would tell of us.
+        if choice == SourceChoice::Auto && !live.root.is_own() {
+            live.choice = SourceChoice::Proc;
+        }
+        if live.choice != SourceChoice::Proc {
+            match Channel::open(netns) {
+                Ok(channel) => {
+                    live.spaces[0].keep_channel(channel);
+                    live.netlink = true;
+                }
+                Err(e) if live.choice == SourceChoice::Netlink => return Err(e.hint("try `--source proc`")),
+                Err(e) => live.fallback = Some(Fallback::new(&e)),
+            }
+        }
+        Ok(live)
+    }
+
+    /// Where the sockets come from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        if self.netlink { Source::Netlink } else { Source::Proc }
+    }
+
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Whether the kernel refused one walk for both families.
+    #[must_use]
+    pub fn two_passes(&self) -> bool {
+        self.two_passes
+    }
+
+    /// The names of containers, which rows without a process need too.
+    #[must_use]
+    pub fn containers(&self) -> Arc<Containers> {
+        Arc::clone(&self.containers)
+    }
+
+    /// Looks into other namespaces than that of this process.
+    ///
+    /// # Errors
+    /// When one that is named does not exist or may not be entered.
+    pub fn enter(&mut self, wanted: &[netns::Wanted]) -> Result<(), Error> {
+        let own = self.spaces.iter().find(|p| p.space.is_own()).and_then(|p| p.space.inode);
+        let mut channel = self.spaces.iter_mut().find_map(|p| p.channel.take());
+        let found = netns::find(wanted, &self.root, own, &|| NetnsProbe::look(&self.root))?;
+        self.spaces = found.spaces.into_iter().map(|(space, seen)| NetnsSource::new(space, Some(seen))).collect();
+        for place in &mut self.spaces {
+            if place.space.is_own() {
+                place.channel = channel.take();
+            }
+        }
+        self.netns_gaps = found.gaps;
+        self.netns_not_scanned = found.refused;
+        Ok(())
+    }
+
+    /// Inode of the network namespace that is seen; `None` if unknown, or if there are several.
+    #[must_use]
+    pub fn netns(&self) -> Option<NetnsId> {
+        match &self.spaces[..] {
+            [one] => one.space.inode,
+            _ => None,
+        }
+    }
+
+    /// The namespaces that are seen.
+    pub fn spaces(&self) -> impl ExactSizeIterator<Item = &NetnsHandle> {
+        self.spaces.iter().map(|p| &p.space)
+    }
+
+    /// Namespaces that exist and could not be entered.
+    #[must_use]
+    pub fn netns_not_scanned(&self) -> u32 {
+        self.netns_not_scanned
+    }
+
+    /// How many walks over a table of sockets the kernel was asked for so far.
+    #[must_use]
+    pub fn dumps(&self) -> u64 {
+        self.dumps
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &ProcRoot {
+        &self.root
+    }
+
+    /// `ip_local_port_range` of every namespace by its inode; the kernel's default where it cannot be read.
+    #[must_use]
+    pub fn ephemeral_ports(&mut self) -> Vec<(Option<NetnsId>, (u16, u16))> {
+        let places = self.spaces.iter_mut();
+        places.map(|p| (p.space.inode, p.look(&self.root).map_or(PORT_RANGE, |seen| seen.ephemeral))).collect()
+    }
+
+    /// Counters and sysctls of the namespace; of the first, if there are several.
+    #[must_use]
+    pub fn netns_facts(&self) -> crate::model::snapshot::Netns {
+        self.spaces.first().map(|p| self.facts_of(&p.space)).unwrap_or_default()
+    }
+
+    /// The counters alone, added up over the namespaces; empty when those of one cannot be read, as a sum without it would
+    /// be of something else.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut sum: Option<Counters> = None;
+        for space in self.spaces() {
+            let Ok(counters) = space.inside(|| proc::counters::counters(&self.root)) else {
+                return Counters::default();
+            };
+            sum = Some(sum.map_or_else(|| counters.clone(), |sum| sum.plus(&counters)));
+        }
+        sum.unwrap_or_default()
+    }
+
+    pub(super) fn facts_of(&self, space: &NetnsHandle) -> crate::model::snapshot::Netns {
+        let read = || proc::counters::netns(&self.root, space.inode, space.name.clone());
+        space.inside(read).unwrap_or_else(|_| crate::model::snapshot::Netns {
+            inode: space.inode,
+            name: space.name.clone(),
+            incomplete: true,
+            ..Default::default()
+        })
+    }
+
+    /// What this source cannot tell about such a query.
+    #[must_use]
+    pub fn gaps(&self, query: &Query) -> Vec<Gap> {
+        let mut gaps = self.netns_gaps.clone();
+        if let Some(Fallback { error, way_out }) = &self.fallback {
+            gaps.push(Gap::new(Missing::SockDiag, Why::Error(error.clone()), *way_out));
+        }
+        let bound = query.states.contains(State::BoundInactive);
+        if self.source() == Source::Proc {
+            let attributes = query.attributes.list();
+            if !attributes.is_empty() {
+                let way_out = WayOut::SourceNetlink { since: None };
+                gaps.push(Gap::new(Missing::Attributes(attributes), Why::ProcNetTcp, way_out));
+            }
+            if bound {
+                let way_out = WayOut::SourceNetlink { since: Some(BOUND_INACTIVE_SINCE) };
+                gaps.push(Gap::new(Missing::BoundInactive, Why::ProcNetTcp, way_out));
+            }
+        } else if bound && self.host.version() < BOUND_INACTIVE_SINCE {
+            let why = Why::KernelTooOld { release: self.host.kernel.clone() };
+            gaps.push(Gap::new(Missing::BoundInactive, why, WayOut::Kernel { since: BOUND_INACTIVE_SINCE }));
+        }
+        gaps
+    }
+
+    /// What every row of this source lacks.
+    #[must_use]
+    pub fn lacks(&self) -> Option<Gap> {
+        let way_out = WayOut::SourceNetlink { since: None };
+        (self.source() == Source::Proc).then(|| Gap::new(Missing::SockDiagFields, Why::ProcNetTcp, way_out))
+    }
+
+    /// What finds owners; it needs nothing of this source, so a thread can run it beside a dump.
+    #[must_use]
+    pub fn finder(&self) -> Finder {
+        Finder {
+            root: self.root.clone(),
+            via: self.owners_via,
+            cgroups: self.cgroups,
+            containers: Arc::clone(&self.containers),
+            files: OnceLock::new(),
+            without_descriptors: false,
+        }
+    }
+
+    /// Every process that holds a TCP socket (with the walk over `/proc`: any socket); with `wanted`, only of those inodes.
+    ///
+    /// # Errors
+    /// When the process list cannot be read, or BPF was demanded and is not to be had.
+    pub fn owners(&mut self, wanted: Option<&FxHashSet<Inode>>) -> Result<OwnerTable, Error> {
+        let (table, route) = self.finder().find(wanted)?;
+        self.owner_route = Some(route);
+        Ok(table)
+    }
+
+    /// Looks once more for the holders of some sockets. Where `/proc` refused a process (even root is refused one or
+    /// two), BPF may still tell.
+    ///
+    /// # Errors
+    /// As [`Live::owners`].
+    pub fn second_look(&mut self, refused: bool, missing: &FxHashSet<Inode>) -> Result<OwnerTable, Error> {
+        if refused
+            && self.owners_via == OwnersVia::Auto
+            && self.root.is_own()
+            && let Ok(table) = self.finder().by_bpf(Some(missing))
+        {
+            return Ok(table);
+        }
+        self.owners(Some(missing))
+    }
+
+    /// Looks a second time for sockets that had no owner: who was late is found now, and what still exists without one
+    /// is told apart from what has vanished.
+    ///
+    /// # Errors
+    /// When the kernel refuses the second question.
+    pub fn settle(&mut self, table: &mut OwnerTable, missing: &FxHashSet<Inode>) -> Result<(), Error> {
+        let later = self.second_look(table.unreadable > 0, missing)?;
+        let mut unheld: FxHashSet<Inode> = FxHashSet::default();
+        let query = Query::states(StateSet::BIG);
+        self.sockets(&query, &mut Vec::new(), &mut |socket| {
+            if let Some(inode) = socket.inode
+                && missing.contains(&inode)
+                && later.holders(Some(inode)).is_empty()
+            {
+                unheld.insert(inode);
+            }
+            ControlFlow::Continue(())
+        })?;
+        if !unheld.is_empty() && table.unreadable == 0 && self.owner_route.as_ref().is_some_and(|r| r.via == Route::Bpf)
+        {
+            // What the one pass did not show may belong to a process that is closed to us: a few systems hide one.
+            (table.unreadable, table.unlisted) = proc::owners::unreadable(&self.root)?;
+        }
+        table.settle(later, unheld.into_iter().collect());
+        Ok(())
+    }
+}
