@@ -3,7 +3,6 @@
 //! Input: its arguments. Output: rows in the chosen format, written as they arrive; only sorting keeps them. Not here:
 //! formatting a value.
 
-use std::cmp::Ordering;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
@@ -20,7 +19,6 @@ use crate::cli::session::Session;
 use crate::model::Socket;
 use crate::model::column::{self, COLUMNS, Column, Group, Row};
 use crate::render::rows::{self, FORMATS, Format, Listing};
-use crate::render::value;
 
 /// Takes the name of a format of `list`.
 fn format_name() -> impl TypedValueParser<Value = &'static Format> {
@@ -154,7 +152,10 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     session.gaps.extend(session.live.lacks());
     if let Some(SortBy { column, descending }) = args.sort {
         let (owners, names) = (session.owners(), &session.names);
-        kept.sort_by(|a, b| order(column, descending, &Row::new(a, owners, names), &Row::new(b, owners, names)));
+        kept.sort_by(|a, b| {
+            let (a, b) = (Row::new(a, owners, names), Row::new(b, owners, names));
+            column::order(&(column.get)(&a), &(column.get)(&b), descending)
+        });
         for socket in &kept {
             write(&mut env.stdout, &Row::new(socket, owners, names))?;
         }
@@ -219,13 +220,6 @@ fn columns(args: &ListArgs) -> Vec<&'static Column> {
         chosen.extend(process.filter(|p| !chosen.iter().any(|c| c.name == p.name)));
     }
     chosen
-}
-
-/// The order of two rows; what is not known comes last either way.
-fn order(column: &Column, descending: bool, a: &Row<'_>, b: &Row<'_>) -> Ordering {
-    let (a, b) = ((column.get)(a), (column.get)(b));
-    let missing = |v: &column::Value<'_>| matches!(v, column::Value::Unknown | column::Value::Absent);
-    if descending && !missing(&a) && !missing(&b) { value::compare(&b, &a) } else { value::compare(&a, &b) }
 }
 
 fn list_columns(env: &mut Env) -> anyhow::Result<Exit> {

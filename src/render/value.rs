@@ -3,7 +3,6 @@
 //! Comes in: a [`Value`] and the [`Kind`] of its column. Goes out: text appended to a buffer; an ordering for `--sort`.
 //! Never here: alignment.
 
-use std::cmp::Ordering;
 use std::fmt::Write;
 
 use crate::model::addr::write_endpoint;
@@ -185,44 +184,6 @@ pub fn write_age(out: &mut String, age: AgeBracket) {
     }
 }
 
-/// The order of two values of one column; what is not known comes last.
-#[must_use]
-pub fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
-    fn missing(value: &Value<'_>) -> bool {
-        match value {
-            Value::Unknown | Value::Absent => true,
-            Value::Each(holders, ..) => holders.is_empty(),
-            _ => false,
-        }
-    }
-    match (missing(a), missing(b)) {
-        (true, true) => return Ordering::Equal,
-        (true, false) => return Ordering::Greater,
-        (false, true) => return Ordering::Less,
-        (false, false) => {}
-    }
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => a.cmp(b),
-        (Value::Unlimited, Value::Unlimited) => Ordering::Equal,
-        (Value::Unlimited, Value::Number(_)) => Ordering::Greater,
-        (Value::Number(_), Value::Unlimited) => Ordering::Less,
-        (Value::Flag(a), Value::Flag(b)) => a.cmp(b),
-        (Value::State(a), Value::State(b)) => a.index().cmp(&b.index()),
-        (Value::Addr(a), Value::Addr(b)) => a.cmp(b),
-        (Value::Endpoint(a, _), Value::Endpoint(b, _)) => a.cmp(b),
-        (Value::Age(a), Value::Age(b)) => a.cmp(b),
-        (Value::Each(ha, oa, get_a), Value::Each(hb, ob, get_b)) => {
-            compare(&get_a(oa.process(&ha[0]), ha[0].fd), &get_b(ob.process(&hb[0]), hb[0].fd))
-        }
-        (a, b) => {
-            let (mut left, mut right) = (String::new(), String::new());
-            write_raw(&mut left, Kind::Text, a);
-            write_raw(&mut right, Kind::Text, b);
-            left.cmp(&right)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,12 +224,5 @@ mod tests {
         assert_eq!(text(Value::Unlimited), ("unlimited".into(), "unlimited".into()));
         assert_eq!(text(Value::Number(0)), ("0".into(), "0".into()));
         assert_eq!(text(Value::Number(u64::MAX)).0, u64::MAX.to_string());
-    }
-
-    #[test]
-    fn what_is_not_known_sorts_last() {
-        let mut values = [Value::Unknown, Value::Unlimited, Value::Number(3), Value::Absent, Value::Number(1)];
-        values.sort_by(compare);
-        assert!(matches!(values, [Value::Number(1), Value::Number(3), Value::Unlimited, _, _]));
     }
 }

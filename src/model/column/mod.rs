@@ -4,9 +4,11 @@
 //! because the filter language uses it too.
 
 mod json;
+mod order;
 mod table;
 mod value;
 
+use std::fmt;
 use std::rc::Rc;
 
 use crate::model::cgroup::{self, Identity};
@@ -16,6 +18,7 @@ use crate::model::owner::{Holder, OwnerStatus, OwnerTable, Process};
 use crate::model::socket::Socket;
 
 pub use json::{Json, Type, Whole};
+pub use order::order;
 pub use table::COLUMNS;
 pub use value::{Kind, Value};
 
@@ -162,6 +165,12 @@ pub struct Column {
     pub json: Json,
     pub help: &'static str,
     pub get: for<'a> fn(&Row<'a>) -> Value<'a>,
+}
+
+impl fmt::Debug for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 /// Finds a column by name; `_` and `-` are the same, case does not matter.
