@@ -3,9 +3,9 @@
 //! The folders are the stages of one pipeline over one vocabulary:
 //!
 //! ```text
-//!   kernel ──> collect ──> aggregate ──> diagnose ──> render ──> terminal, script, monitoring
-//!                 │            │            │           │
-//!                 └────────────┴─── model ──┴───────────┘          cli: arguments, streams, exit codes
+//!   kernel ──> collect ──> aggregate ──> diagnose ──> watch ──> render ──> terminal, script, monitoring
+//!                 │            │            │           │          │
+//!                 └────────────┴─── model ──┴───────────┴──────────┘       cli: arguments, streams, exit codes
 //! ```
 //!
 //! Start reading at [`model::socket`] (what a row is), then [`collect`] (where it comes from).
@@ -23,6 +23,8 @@ pub mod collect;
 pub mod aggregate;
 
 pub mod diagnose;
+
+pub mod watch;
 
 pub mod render;
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
+use crate::model::sysctl::PORT_RANGE;
 use crate::model::{Endpoint, Family, Inode, NetnsId, RowKind, Socket, State};
 
 /// The part that a socket plays.
@@ -54,9 +55,12 @@ impl Listeners {
         Listeners { all: Vec::new(), by_port: FxHashMap::default(), ephemeral, ephemeral_of: FxHashMap::default() }
     }
 
-    /// Sets `ip_local_port_range` of one namespace.
-    pub fn set_ephemeral(&mut self, netns: Option<NetnsId>, range: (u16, u16)) {
-        self.ephemeral_of.insert(netns, range);
+    /// No listener yet, with `ip_local_port_range` of each namespace. That of the first holds for namespaces not named.
+    #[must_use]
+    pub fn within(ranges: Vec<(Option<NetnsId>, (u16, u16))>) -> Listeners {
+        let mut listeners = Listeners::new(ranges.first().map_or(PORT_RANGE, |(_, range)| *range));
+        listeners.ephemeral_of.extend(ranges.into_iter().skip(1));
+        listeners
     }
 
     /// Takes a LISTEN row; other rows are ignored.
@@ -175,7 +179,6 @@ pub fn is_local(socket: &Socket) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::sysctl::PORT_RANGE;
 
     fn row(state: State, local: &str, peer: &str) -> Socket {
         let endpoint = |text: &str| {

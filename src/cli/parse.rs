@@ -19,7 +19,7 @@ use crate::filter;
 use crate::model::column::{self, COLUMNS, Column};
 use crate::model::state::GROUPS;
 use crate::model::{State, StateSet};
-use crate::render::watch::GroupBy;
+use crate::watch::GROUP_KEYS;
 
 /// Longest list of words that an error prints whole.
 const LISTED: usize = 20;
@@ -106,9 +106,9 @@ pub(crate) fn key() -> OneOf<Key> {
 }
 
 /// A key of `watch --by`.
-pub(crate) fn group_by() -> OneOf<GroupBy> {
-    let words = || GroupBy::ALL.iter().map(|g| g.name()).collect();
-    let find = |word: &str| GroupBy::ALL.into_iter().find(|g| g.name() == plain(word));
+pub(crate) fn group_by() -> OneOf<Key> {
+    let words = || GROUP_KEYS.iter().map(|k| k.name()).collect();
+    let find = |word: &str| GROUP_KEYS.into_iter().find(|k| k.name() == plain(word));
     OneOf { kind: "a key", words, find, listed_by: "" }
 }
 

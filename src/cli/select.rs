@@ -6,7 +6,7 @@ use anyhow::{anyhow, bail};
 
 use crate::cli::args::Selection;
 use crate::collect::names::SystemNames;
-use crate::filter::{self, End, Expr, Test};
+use crate::filter::{self, End, Expr};
 use crate::model::{Family, StateSet};
 
 /// The expression that all flags and words together mean.
@@ -64,26 +64,6 @@ pub(crate) fn can_be_watched(expr: &Expr, owners: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same without what it says about states: a superset, whose members can be followed from state to state.
-pub(crate) fn whatever_state(expr: &Expr) -> Expr {
-    fn names_states(expr: &Expr) -> bool {
-        match expr {
-            Expr::And(parts) | Expr::Or(parts) => parts.iter().any(names_states),
-            Expr::Not(inner) => names_states(inner),
-            // These hold or not with the state: a remainder has no timer of another kind, no user, no cgroup.
-            Expr::Test(Test::Family(_) | Test::Port(..) | Test::Host(..) | Test::Interface(..)) => false,
-            Expr::Test(Test::Text(column, ..) | Test::Number(column, ..)) => !column.is_of_processes(),
-            Expr::Test(_) => true,
-        }
-    }
-    match expr {
-        Expr::And(parts) => Expr::and(parts.iter().map(whatever_state).collect()),
-        Expr::Or(parts) => Expr::or(parts.iter().map(whatever_state).collect()),
-        other if names_states(other) => Expr::all(),
-        other => other.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,16 +92,5 @@ mod tests {
         assert!(outcome("autobound and dport = 443", true).unwrap_err().contains("autobound"));
         assert!(outcome("process = nginx", false).unwrap_err().contains("--no-owners"));
         assert_eq!(outcome("process = nginx", true), Ok(()));
-    }
-
-    #[test]
-    fn without_states_it_matches_at_least_as_much() {
-        let wider = |text: &str| whatever_state(&parse(text).unwrap()).to_string();
-        assert_eq!(wider("state time-wait and dport = 443"), parse("dport = 443").unwrap().to_string());
-        assert!(whatever_state(&parse("state time-wait or dport = 443").unwrap()).is_all());
-        assert!(whatever_state(&parse("not (state listen and dport = 443)").unwrap()).is_all());
-        assert_eq!(wider("not dport = 443"), parse("not dport = 443").unwrap().to_string());
-        assert!(whatever_state(&parse("recv-q > 0").unwrap()).is_all());
-        assert_eq!(wider("process = nginx and cw"), parse("process = nginx").unwrap().to_string());
     }
 }

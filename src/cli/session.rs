@@ -138,11 +138,7 @@ impl Session {
 
     /// The listeners, by which roles are told.
     pub(crate) fn listeners(&mut self) -> anyhow::Result<Listeners> {
-        let ranges = self.live.ephemeral_ports();
-        let mut listeners = Listeners::new(ranges.first().map_or(PORT_RANGE, |(_, range)| *range));
-        for (netns, range) in ranges.into_iter().skip(1) {
-            listeners.set_ephemeral(netns, range);
-        }
+        let mut listeners = Listeners::within(self.live.ephemeral_ports());
         // What this pass could not see, the pass over all sockets reports too.
         self.live.sockets(&Query::states(StateSet::LISTEN), &mut Vec::new(), &mut |socket| {
             listeners.add(socket);

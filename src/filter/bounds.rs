@@ -8,6 +8,28 @@ use crate::model::column::Needs;
 use crate::model::{Family, StateSet};
 
 impl Expr {
+    /// The filter without its tests of the state: a superset, whose members can be followed from state to state.
+    #[must_use]
+    pub fn ignoring_state(&self) -> Expr {
+        match self {
+            Expr::And(parts) => Expr::and(parts.iter().map(Expr::ignoring_state).collect()),
+            Expr::Or(parts) => Expr::or(parts.iter().map(Expr::ignoring_state).collect()),
+            other if other.depends_on_state() => Expr::all(),
+            other => other.clone(),
+        }
+    }
+
+    fn depends_on_state(&self) -> bool {
+        match self {
+            Expr::And(parts) | Expr::Or(parts) => parts.iter().any(Expr::depends_on_state),
+            Expr::Not(inner) => inner.depends_on_state(),
+            Expr::Test(Test::Family(_) | Test::Port(..) | Test::Host(..) | Test::Interface(..)) => false,
+            Expr::Test(Test::Text(column, ..) | Test::Number(column, ..)) => !column.is_of_processes(),
+            // These hold or not with the state: a TIME_WAIT has no timer of another kind, no user, no cgroup.
+            Expr::Test(_) => true,
+        }
+    }
+
     /// Calls for every test in it.
     fn each(&self, visit: &mut dyn FnMut(&Test)) {
         match self {

@@ -1,28 +1,29 @@
 //! `tcpstate watch`: the state machine, live.
 //!
-//! Comes in: its arguments. Goes out: a full screen on a terminal; blocks of text or JSON lines elsewhere. Never here:
-//! how a screen is drawn.
+//! Input: its arguments. Output: a full screen on a terminal; blocks of text or JSON lines elsewhere. Not here: counting,
+//! judging, how a screen is drawn.
 
-mod detail;
-mod place;
-mod sampler;
 mod screen;
 mod signals;
-mod tracing;
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use clap::Args;
 
+use crate::aggregate::Key;
 use crate::cli::args::{Common, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
+use crate::cli::session::{self, Session};
 use crate::cli::{config, parse, select};
 use crate::collect::names::SystemNames;
-use crate::render::watch::{self as out, Frame, GroupBy, Sighting};
-use sampler::{Sampler, Want};
+use crate::diagnose::Thresholds;
+use crate::model::Gap;
+use crate::render::gap;
+use crate::render::watch as out;
+use crate::watch::{Config, Error, Frame, Request, Sampler, Sighting};
 use signals::Signals;
 
 const EXAMPLES: &str = "\
@@ -51,7 +52,7 @@ pub struct WatchArgs {
     pub count: Option<u64>,
     /// Largest groups by
     #[arg(long, value_name = "KEY", value_parser = parse::group_by(), help_heading = "Watching")]
-    pub by: Option<GroupBy>,
+    pub by: Option<Key>,
     /// How many groups in plain and JSON output
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Watching")]
     pub top: usize,
@@ -92,7 +93,7 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let filter = select::expression(&args.selection, &SystemNames::default())?;
     select::can_be_watched(&filter, !args.common.no_owners)?;
     let thresholds = config::files(env)?.thresholds;
-    let on_screen = by.unwrap_or(if args.common.no_owners { GroupBy::Listener } else { GroupBy::Process });
+    let on_screen = by.unwrap_or(if args.common.no_owners { Key::Listener } else { Key::Process });
     if let Some(path) = &args.screenshot_svg {
         return screen::picture(args, env, path, &filter, on_screen, interval, thresholds);
     }
@@ -100,15 +101,39 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if env.width.is_some() && !args.plain && !args.common.json && !dumb {
         return screen::run(args, env, filter, on_screen, interval, thresholds);
     }
-    let want = Want {
+    let request = Request {
         filter,
         interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
-        by: by.or((!args.common.no_owners).then_some(GroupBy::Process)),
+        by: by.or((!args.common.no_owners).then_some(Key::Process)),
         top: args.top,
-        lines: None,
+        rows: None,
         events: args.common.json,
     };
-    stream(args, env, &want, interval, Sampler::open(args, thresholds)?)
+    stream(args, env, &request, interval, open(args, thresholds)?)
+}
+
+/// Opens the source that the arguments name, to be sampled.
+fn open(args: &WatchArgs, thresholds: Thresholds) -> anyhow::Result<Sampler> {
+    let with_owners = !args.common.no_owners;
+    let Session { live, names, .. } = Session::open(&args.common)?;
+    let config = Config {
+        with_owners,
+        with_findings: with_owners && !args.no_findings,
+        trace: !args.no_trace,
+        insist_on_trace: args.trace,
+        track: args.track,
+        thresholds,
+        scope: session::scope(&args.common),
+    };
+    Sampler::new(live, names, config).map_err(complaint)
+}
+
+/// The one line of an error of the sampler.
+fn complaint(error: Error) -> anyhow::Error {
+    match error {
+        Error::Trace(why) => anyhow!("--trace: {}", gap::line(&why)),
+        other => other.into(),
+    }
 }
 
 /// Tells the allocator to give large blocks back to the system as soon as they are free. Left alone it learns from the
@@ -126,8 +151,8 @@ fn give_back_memory() {
     }
 }
 
-/// When to look: at whole intervals after the first look, whatever a look costs. What cannot be kept is left out, and
-/// counted.
+/// When samples are due: at whole intervals after the first, whatever a sample costs. One that cannot be taken in time is
+/// left out and counted.
 struct Schedule {
     start: Instant,
     interval: Duration,
@@ -139,12 +164,12 @@ impl Schedule {
         Schedule { start, interval, next: 1 }
     }
 
-    /// A look was taken out of turn: the next one is still the one that was due.
+    /// A sample was taken out of turn: the next one is still the one that was due.
     fn again(&mut self) {
         self.next = self.next.saturating_sub(1).max(1);
     }
 
-    /// How long to wait for the next look, and how many were left out before it.
+    /// How long to wait for the next sample, and how many were left out before it.
     fn next(&mut self, now: Instant) -> (Duration, u64) {
         let mut left_out = 0;
         loop {
@@ -166,7 +191,7 @@ impl Schedule {
 fn stream(
     args: &WatchArgs,
     env: &mut Env,
-    want: &Want,
+    request: &Request,
     interval: Duration,
     mut sampler: Sampler,
 ) -> anyhow::Result<Exit> {
@@ -177,7 +202,7 @@ fn stream(
     let mut gap_seen = false;
     let reason = loop {
         let started = Instant::now();
-        let frame = sampler.sample(want)?;
+        let frame = sampler.sample(request).map_err(complaint)?;
         gap_seen |= !frame.gaps.is_empty();
         if args.common.json {
             json(env, &frame, &mut told)?;
@@ -188,7 +213,7 @@ fn stream(
         }
         env.stdout.flush()?;
         if sampler.judge_is_due() {
-            let news = sampler.judge(frame.all().total())?;
+            let news = sampler.judge(frame.all().total()).map_err(complaint)?;
             if args.common.json {
                 findings(env, &news)?;
             }
@@ -208,12 +233,12 @@ fn stream(
     Ok(if args.common.strict && gap_seen { Exit::Failed } else { Exit::Done })
 }
 
-fn json(env: &mut Env, frame: &Frame, told: &mut Vec<crate::model::Gap>) -> anyhow::Result<()> {
+fn json(env: &mut Env, frame: &Frame, told: &mut Vec<Gap>) -> anyhow::Result<()> {
     out::snapshot_line(&mut env.stdout, frame)?;
     for event in &frame.events {
         out::transition_line(&mut env.stdout, frame, event)?;
     }
-    // A gap is told when it opens, not at every look.
+    // A gap is reported when it opens, and not with every sample.
     for gap in frame.gaps.iter().filter(|g| !told.contains(g)) {
         out::gap_line(&mut env.stdout, gap)?;
     }
@@ -239,8 +264,8 @@ mod tests {
         let ms = Duration::from_millis;
         let mut schedule = Schedule::new(start, ms(100));
         assert_eq!(schedule.next(start + ms(7)), (ms(93), 0));
-        assert_eq!(schedule.next(start + ms(150)), (ms(50), 0), "waking late does not move the next look");
+        assert_eq!(schedule.next(start + ms(150)), (ms(50), 0), "waking late does not move the next sample");
         assert_eq!(schedule.next(start + ms(310)), (ms(0), 0), "a little late is late");
-        assert_eq!(schedule.next(start + ms(960)), (ms(40), 6), "much too late leaves looks out");
+        assert_eq!(schedule.next(start + ms(960)), (ms(40), 6), "much too late leaves samples out");
     }
 }

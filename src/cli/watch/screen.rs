@@ -18,10 +18,9 @@ use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::layout::Rect;
 
-use super::Schedule;
-use super::WatchArgs;
-use super::sampler::{Sampler, Want, WantLines};
 use super::signals::Signals;
+use super::{Schedule, WatchArgs, complaint, open};
+use crate::aggregate::Key;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::select;
@@ -31,7 +30,7 @@ use crate::cores;
 use crate::diagnose::Thresholds;
 use crate::filter::Expr;
 use crate::render::tui::{self, App, Command, Theme};
-use crate::render::watch::{Frame, GroupBy};
+use crate::watch::{Frame, Request, RowRequest};
 
 /// Groups that a frame carries: more than a screen has lines, fewer than would make the history large.
 const GROUPS: usize = 60;
@@ -48,9 +47,9 @@ enum Event {
 }
 
 enum Order {
-    /// Look for this from now on, and at once.
-    Want(Box<Want>),
-    /// Look so often from now on.
+    /// Sample this from now on, and at once.
+    Request(Box<Request>),
+    /// Time between two samples from now on.
     Interval(Duration),
 }
 
@@ -150,7 +149,7 @@ pub(super) fn run(
     args: &WatchArgs,
     env: &mut Env,
     base: Expr,
-    by: GroupBy,
+    by: Key,
     interval: Duration,
     thresholds: Thresholds,
 ) -> anyhow::Result<Exit> {
@@ -159,14 +158,14 @@ pub(super) fn run(
     let mut app = App::new(interval_ms, by, !args.common.no_owners);
     app.scope = session::scope(&args.common);
     app.several = !args.common.origin.netns.is_empty();
-    // What cannot be opened is said before the screen is taken.
-    drop(Sampler::open(args, thresholds.clone())?);
     let theme = Theme { color: env.style(args.common.color).color };
-    let mut ui = Ui { base, filter: Expr::all(), names: SystemNames::default(), theme, page: 10 };
+    // An error is reported before the screen is taken. The sampler proper is opened by its own thread.
+    let names = open(args, thresholds.clone())?.into_names();
+    let mut ui = Ui { base, filter: Expr::all(), names, theme, page: 10 };
     let (events, inbox) = mpsc::channel();
     let (orders, outbox) = mpsc::channel();
     let mut screen = Screen::open(env)?;
-    let first = ui.want(&app);
+    let first = ui.request(&app);
     std::thread::scope(|scope| {
         let (to_us, from_us) = (events.clone(), outbox);
         cores::start(scope, move || sample(args, thresholds, first, interval, &from_us, &to_us)).context(NO_THREAD)?;
@@ -182,25 +181,25 @@ pub(super) fn run(
 fn sample(
     args: &WatchArgs,
     thresholds: Thresholds,
-    mut want: Want,
+    mut request: Request,
     interval: Duration,
     orders: &Receiver<Order>,
     events: &Sender<Event>,
 ) {
     let run = || -> anyhow::Result<()> {
-        let mut sampler = Sampler::open(args, thresholds)?;
+        let mut sampler = open(args, thresholds)?;
         let mut schedule: Option<Schedule> = None;
         let mut interval = interval;
         loop {
             let started = Instant::now();
-            let frame = sampler.sample(&want)?;
+            let frame = sampler.sample(&request).map_err(complaint)?;
             let total = frame.all().total();
             if events.send(Event::Frame(Box::new(frame))).is_err() {
                 return Ok(());
             }
             if sampler.judge_is_due() {
-                // What it found is shown with the next look.
-                sampler.judge(total)?;
+                // What is found is shown with the next sample.
+                sampler.judge(total).map_err(complaint)?;
             }
             let (wait, left_out) =
                 schedule.get_or_insert_with(|| Schedule::new(started, interval)).next(Instant::now());
@@ -216,13 +215,13 @@ fn sample(
                 match order {
                     Order::Interval(new) => {
                         interval = new;
-                        want.interval_ms = u64::try_from(new.as_millis()).unwrap_or(u64::MAX);
+                        request.interval_ms = u64::try_from(new.as_millis()).unwrap_or(u64::MAX);
                         schedule = None;
                     }
-                    Order::Want(new) => {
-                        let interval_ms = want.interval_ms;
-                        want = Want { interval_ms, ..*new };
-                        // The looks after this one keep their time.
+                    Order::Request(new) => {
+                        let interval_ms = request.interval_ms;
+                        request = Request { interval_ms, ..*new };
+                        // The samples after this one keep their time.
                         if let Some(schedule) = &mut schedule {
                             schedule.again();
                         }
@@ -251,8 +250,8 @@ struct Ui {
 
 impl Ui {
     /// What the screen needs of the next sample.
-    fn want(&self, app: &App) -> Want {
-        want(app, &self.base, &self.filter)
+    fn request(&self, app: &App) -> Request {
+        request(app, &self.base, &self.filter)
     }
 
     fn events(
@@ -281,7 +280,7 @@ impl Ui {
         })
         .context(NO_THREAD)?;
         let mut last_frame = Instant::now();
-        let mut looks = 0u64;
+        let mut samples = 0u64;
         if !self.draw(app, screen)? {
             return Ok(Exit::Done);
         }
@@ -300,9 +299,9 @@ impl Ui {
                     Event::Failed(error) => return Err(error),
                     Event::Frame(frame) => {
                         last_frame = Instant::now();
-                        looks += 1;
+                        samples += 1;
                         app.on_frame(*frame);
-                        if args.count.is_some_and(|n| looks >= n) {
+                        if args.count.is_some_and(|n| samples >= n) {
                             self.draw(app, screen)?;
                             return Ok(Exit::Done);
                         }
@@ -349,12 +348,12 @@ impl Ui {
         // A sampler that has failed says so itself.
         match command {
             Command::Quit => return Ok(true),
-            Command::Sample => drop(orders.send(Order::Want(Box::new(self.want(app))))),
+            Command::Sample => drop(orders.send(Order::Request(Box::new(self.request(app))))),
             Command::Interval(ms) => drop(orders.send(Order::Interval(Duration::from_millis(ms)))),
             Command::Filter(text) => {
                 let outcome = set_filter(&text, &mut self.filter, app.owners);
                 app.filter_set(&text, outcome);
-                drop(orders.send(Order::Want(Box::new(self.want(app)))));
+                drop(orders.send(Order::Request(Box::new(self.request(app)))));
             }
             Command::Copy(text) => {
                 // OSC 52: the terminal's own clipboard, through any number of ssh and tmux in between.
@@ -380,20 +379,20 @@ fn set_filter(text: &str, filter: &mut Expr, owners: bool) -> Result<(), String>
     Ok(())
 }
 
-fn want(app: &App, base: &Expr, filter: &Expr) -> Want {
-    let lines = app.drill.as_ref().map(|drill| WantLines {
+fn request(app: &App, base: &Expr, filter: &Expr) -> Request {
+    let rows = app.drill.as_ref().map(|drill| RowRequest {
         rows: drill.rows.clone(),
         group: drill.group.clone(),
         sort: app.sort,
         descending: app.descending,
         only: app.only().map(|s| Box::new(s.clone())),
     });
-    Want {
+    Request {
         filter: Expr::and(vec![base.clone(), filter.clone()]),
         interval_ms: app.interval_ms,
         by: Some(app.by),
         top: GROUPS,
-        lines,
+        rows,
         events: false,
     }
 }
@@ -411,13 +410,13 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// Takes the looks that `--count` asks for, presses the keys, and writes the screen as a picture.
+/// Takes the samples that `--count` asks for, presses the keys, and writes the screen as a picture.
 pub(super) fn picture(
     args: &WatchArgs,
     env: &Env,
     path: &std::path::Path,
     base: &Expr,
-    by: GroupBy,
+    by: Key,
     interval: Duration,
     thresholds: Thresholds,
 ) -> anyhow::Result<Exit> {
@@ -428,22 +427,22 @@ pub(super) fn picture(
     let mut app = App::new(interval_ms, by, !args.common.no_owners);
     app.scope = session::scope(&args.common);
     app.several = !args.common.origin.netns.is_empty();
-    let mut sampler = Sampler::open(args, thresholds)?;
+    let mut sampler = open(args, thresholds)?;
     let mut filter = Expr::all();
     let signals = Signals::block()?;
     let mut schedule = Schedule::new(Instant::now(), interval);
-    for look in 0..args.count.unwrap_or(3) {
-        if look > 0 {
+    for sample in 0..args.count.unwrap_or(3) {
+        if sample > 0 {
             let (wait, left_out) = schedule.next(Instant::now());
             sampler.skip(left_out);
             if signals.wait(Some(wait))? {
                 return Ok(Exit::Done);
             }
         }
-        if look > 0 && sampler.judge_is_due() {
-            sampler.judge(app.frame().map_or(0, |f| f.all().total()))?;
+        if sample > 0 && sampler.judge_is_due() {
+            sampler.judge(app.frame().map_or(0, |f| f.all().total())).map_err(complaint)?;
         }
-        app.on_frame(sampler.sample(&want(&app, base, &filter))?);
+        app.on_frame(sampler.sample(&request(&app, base, &filter)).map_err(complaint)?);
     }
     for word in args.screenshot_keys.iter().flat_map(|w| w.split(',')) {
         let Some(code) = key(word) else { anyhow::bail!("--screenshot-keys: `{word}` is not a key") };
@@ -455,7 +454,7 @@ pub(super) fn picture(
             Some(Command::Sample) => {}
             _ => continue,
         }
-        app.on_frame(sampler.sample(&want(&app, base, &filter))?);
+        app.on_frame(sampler.sample(&request(&app, base, &filter)).map_err(complaint)?);
     }
     let mut buffer = Buffer::empty(area);
     tui::draw(&app, sampler.names(), Theme { color: true }, area, &mut buffer);

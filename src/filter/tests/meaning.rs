@@ -232,3 +232,14 @@ fn names_of_the_row_and_numbers_of_tcp_info() {
         &["netns = red", "dev = eth*", "cgroup !~ docker", "user = root*", "rtt > 150ms", "last-data-sent > 700ms"],
     );
 }
+
+#[test]
+fn a_filter_that_ignores_the_state_matches_at_least_as_much() {
+    let wider = |text: &str| parsed(text).ignoring_state().to_string();
+    assert_eq!(wider("state time-wait and dport = 443"), parsed("dport = 443").to_string());
+    assert!(parsed("state time-wait or dport = 443").ignoring_state().is_all());
+    assert!(parsed("not (state listen and dport = 443)").ignoring_state().is_all());
+    assert_eq!(wider("not dport = 443"), parsed("not dport = 443").to_string());
+    assert!(parsed("recv-q > 0").ignoring_state().is_all());
+    assert_eq!(wider("process = nginx and cw"), parsed("process = nginx").to_string());
+}

@@ -95,7 +95,7 @@ pub fn draw(app: &App, names: &dyn Names, theme: Theme, area: Rect, buf: &mut Bu
             body.text(1, 1, "the first look is on its way", theme.dim());
         }
         Some(frame) if app.help => views::help(frame, &mut body),
-        Some(_) if app.detail.is_some() => views::detail(app, &mut body),
+        Some(_) if app.detail.is_some() => views::detail(app, names, &mut body),
         Some(frame) if app.drill.is_some() => views::sockets(app, frame, &mut body),
         Some(frame) => match app.tab {
             Tab::States => views::states(app, frame, names, &mut body),
@@ -145,7 +145,7 @@ fn head(app: &App, pen: &mut Pen<'_>) {
     let mut x = 0;
     for (i, tab) in Tab::ALL.into_iter().enumerate() {
         let here = tab == app.tab;
-        let findings = frame.findings.iter().filter(|s| !s.gone).count();
+        let findings = frame.findings.iter().filter(|s| !s.is_gone()).count();
         let count = if tab == Tab::Findings && findings > 0 { format!(" {findings}") } else { String::new() };
         let style = if here { theme.selected() } else { theme.dim() };
         x = pen.text(x, 1, &format!(" {} {}{count} ", i + 1, tab.name()), style);

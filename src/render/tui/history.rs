@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::model::State;
-use crate::render::watch::Frame;
+use crate::watch::Frame;
 
 /// Looks that are kept: five minutes of them at one a second, one at five a second. That many are there after the first
 /// minute of the busiest watch, whose memory does not grow from then on.
@@ -83,7 +83,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::watch::testkit;
+    use crate::watch::testkit;
 
     #[test]
     fn the_ring_is_bounded_and_old_looks_have_no_rows() {

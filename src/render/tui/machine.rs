@@ -9,8 +9,9 @@ use ratatui::style::Style;
 use super::draw::Pen;
 use crate::aggregate::Matrix;
 use crate::model::State;
-use crate::render::watch::{Frame, rate};
+use crate::render::watch::rate;
 use crate::text::grouped;
+use crate::watch::Frame;
 
 /// Cells that it takes.
 pub(super) const WIDTH: u16 = 80;
@@ -140,7 +141,7 @@ pub(super) fn draw(frame: &Frame, selected: Option<State>, pen: &mut Pen<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::watch::testkit;
+    use crate::watch::testkit;
 
     #[test]
     fn every_state_and_edge_has_its_place_in_80_columns() {

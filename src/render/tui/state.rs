@@ -5,12 +5,13 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use crate::aggregate::Key;
 use crate::diagnose::{Finding, Rows};
-use crate::model::column::Names;
+use crate::model::column::{self, Column, Names};
 use crate::model::{Socket, State, StateSet};
 use crate::render::tui::history::History;
-use crate::render::watch::{Frame, GroupBy, GroupId, Line, Sort};
 use crate::text;
+use crate::watch::{DEFAULT_SORT, Frame, GroupId, Line, SORT_COLUMNS, next_key};
 
 /// The four screens that stand side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl Tab {
 pub struct Drill {
     pub title: String,
     pub rows: Rows,
-    pub group: Option<(GroupBy, GroupId)>,
+    pub group: Option<(Key, GroupId)>,
     /// The same in the filter language, for the command to run next.
     pub filter: Vec<String>,
 }
@@ -75,9 +76,9 @@ pub struct App {
     pub drill_cursor: usize,
     pub detail: Option<Box<Line>>,
     pub detail_scroll: usize,
-    pub sort: Sort,
+    pub sort: &'static Column,
     pub descending: bool,
-    pub by: GroupBy,
+    pub by: Key,
     pub owners: bool,
     pub help: bool,
     /// The filter line while it is being typed.
@@ -100,7 +101,7 @@ pub struct App {
 
 impl App {
     #[must_use]
-    pub fn new(interval_ms: u64, by: GroupBy, owners: bool) -> App {
+    pub fn new(interval_ms: u64, by: Key, owners: bool) -> App {
         App {
             tab: Tab::States,
             cursors: [0; 4],
@@ -108,7 +109,7 @@ impl App {
             drill_cursor: 0,
             detail: None,
             detail_scroll: 0,
-            sort: Sort::State,
+            sort: DEFAULT_SORT,
             descending: false,
             by,
             owners,
@@ -236,13 +237,13 @@ impl App {
             KeyCode::End => self.set_cursor(usize::MAX),
             KeyCode::Enter => return self.enter(),
             KeyCode::Char('g') => {
-                self.by = self.by.next(self.owners);
+                self.by = next_key(self.by, self.owners);
                 self.cursors[Tab::Groups as usize] = 0;
                 return Some(Command::Sample);
             }
             KeyCode::Char('s') => {
-                let at = Sort::ALL.iter().position(|s| *s == self.sort).unwrap_or(0);
-                self.sort = Sort::ALL[(at + 1) % Sort::ALL.len()];
+                let at = SORT_COLUMNS.iter().position(|name| *name == self.sort.name).unwrap_or(0);
+                self.sort = column::find(SORT_COLUMNS[(at + 1) % SORT_COLUMNS.len()]).unwrap_or(DEFAULT_SORT);
                 return self.drill.is_some().then_some(Command::Sample);
             }
             KeyCode::Char('r') => {
@@ -441,13 +442,13 @@ fn of_state(state: State) -> Drill {
     }
 }
 
-fn of_group(by: GroupBy, id: &GroupId) -> Drill {
+fn of_group(by: Key, id: &GroupId) -> Drill {
     let text = |t: &str| format!("\"{}\"", t.replace('"', "*"));
     let name = |label: &str| text(label.split('(').next().unwrap_or(label));
     let filter = match (by, id) {
         (_, GroupId::Owner(label)) => format!("process = {}", name(label)),
         (_, GroupId::Nobody(status)) => format!("owner-status = {}", status.key().replace('_', "-")),
-        (GroupBy::Listener, GroupId::Endpoint(at, _)) => format!("sport = :{}", at.port),
+        (Key::Listener, GroupId::Endpoint(at, _)) => format!("sport = :{}", at.port),
         (_, GroupId::Endpoint(at, _)) => format!("dst {at}"),
         (_, GroupId::User(uid)) => format!("user = {uid}"),
         (_, GroupId::Text(value)) => format!("{} = {}", by.name(), text(value)),

@@ -8,14 +8,14 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::state::{App, Command, Tab};
 use super::{Theme, draw, svg};
-use crate::aggregate::{Flow, Matrix};
+use crate::aggregate::{Flow, Key, Matrix};
 use crate::model::column::NoNames;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::{Gap, State, StateSet};
-use crate::render::watch::{Attribution, Frame, GroupBy, Sort, Trace, testkit};
+use crate::watch::{Frame, TimeWaitOwners, Trace, testkit};
 
 fn app() -> App {
-    let mut app = App::new(1000, GroupBy::Process, true);
+    let mut app = App::new(1000, Key::Process, true);
     for seq in 1..=3 {
         let mut frame = testkit::frame();
         frame.seq = seq;
@@ -97,7 +97,7 @@ fn a_trace_shows_in_the_accounts_and_on_the_edges() {
     }
     frame.trace = Some(Trace { via: "bpf", changes: 190, lost: 0, matrix: Some(matrix) });
     frame.since_start.opened = Flow { seen: 40, traced: 160, unseen: Some(2) };
-    frame.attribution = Some(Attribution { exact: 20_017, traced: 17, likely: 400, unknown: 0 });
+    frame.time_wait_owners = Some(TimeWaitOwners { exact: 20_017, traced: 17, likely: 400, unknown: 0 });
     app.on_frame(frame);
     insta::assert_snapshot!("traced_states", screen(&app, 80, 24));
     press(&mut app, "2");
@@ -211,10 +211,10 @@ fn keys_ask_for_what_they_need() {
     assert_eq!(press(&mut app, "+"), [Command::Interval(2000)]);
     assert_eq!(press(&mut app, "- -"), [Command::Interval(1000), Command::Interval(500)]);
     assert_eq!(press(&mut app, "g"), [Command::Sample]);
-    assert_eq!(app.by, GroupBy::Listener);
+    assert_eq!(app.by, Key::Listener);
     assert_eq!(press(&mut app, "s"), [], "there is nothing to sort yet");
     assert_eq!(press(&mut app, "Enter s r"), [Command::Sample, Command::Sample, Command::Sample]);
-    assert_eq!((app.sort, app.descending), (Sort::Local, true));
+    assert_eq!((app.sort.name, app.descending), ("local", true));
     assert_eq!(press(&mut app, "Esc"), [Command::Sample], "rows are not asked for any longer");
     assert_eq!(press(&mut app, "Esc"), []);
     assert_eq!(press(&mut app, "q"), [Command::Quit]);
@@ -253,7 +253,7 @@ fn the_next_command_is_one_that_can_be_run() {
 
 #[test]
 fn foreign_text_cannot_move_the_cursor() {
-    let mut app = App::new(1000, GroupBy::Process, true);
+    let mut app = App::new(1000, Key::Process, true);
     let mut frame = testkit::frame();
     frame.host = "web\x1b[2J3".into();
     frame.filter = "process = \"\x07\"".into();

@@ -10,14 +10,15 @@ use super::draw::Pen;
 use super::machine as picture;
 use super::state::App;
 use crate::aggregate::{Counts, Flow};
-use crate::model::column::Names;
+use crate::model::column::{COLUMNS, Column, Names, Row, Value};
 use crate::model::{Endpoint, State};
 use crate::render::style::Style as Plain;
 use crate::render::value;
 use crate::render::watch::plain;
-use crate::render::watch::{Frame, GroupId, Groups, Line, Sort, clock, rate};
-use crate::render::{gap, report};
+use crate::render::watch::{clock, owner_reason, owner_text, rate};
+use crate::render::{gap, report, table};
 use crate::text::grouped;
+use crate::watch::{Detail, Frame, GroupId, Groups, Line};
 
 /// From here on a second column has room beside the states.
 const WIDE: u16 = 130;
@@ -50,7 +51,7 @@ pub(super) fn states(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<
         let (entered, left_it) = (frame.matrix.entered(*state), frame.matrix.left(*state));
         list.right(34, y, &flow(entered), if entered == 0 { theme.dim() } else { Style::new() });
         list.right(42, y, &flow(left_it), if left_it == 0 { theme.dim() } else { Style::new() });
-        if let Some(stay) = frame.stays.iter().find(|s| s.state == *state) {
+        if let Some(stay) = frame.times_in_state.iter().find(|s| s.state == *state) {
             list.right(52, y, &format!("<{}", value::millis(stay.median_ms.1)), theme.dim());
         }
         let room = usize::from(list.area.width.saturating_sub(55));
@@ -113,8 +114,8 @@ fn accounts(frame: &Frame) -> Vec<String> {
             )
         }));
     }
-    if let Some(a) = frame.attribution.filter(|a| a.total() > 0) {
-        lines.push(format!("TIME_WAIT owners: {}", plain::attribution(&a)));
+    if let Some(a) = frame.time_wait_owners.filter(|a| a.total() > 0) {
+        lines.push(format!("TIME_WAIT owners: {}", plain::time_wait_owners(&a)));
     }
     lines
 }
@@ -270,11 +271,11 @@ fn finding_list(frame: &Frame, pen: &mut Pen<'_>, top: u16, cursor: Option<usize
     let (first, shown) = window(frame.findings.len(), cursor.unwrap_or(0), rows);
     let mut y = top + 1;
     for (i, sighting) in frame.findings.iter().enumerate().skip(first).take(shown) {
-        let gone = sighting.gone;
+        let gone = sighting.is_gone();
         let word = if gone { "gone" } else { sighting.finding.severity.key() };
         let style = if gone { theme.dim() } else { theme.severity(sighting.finding.severity) };
         pen.text(1, y, word, style);
-        pen.text(10, y, &clock(sighting.first_ms), theme.dim());
+        pen.text(10, y, &clock(sighting.gone_ms.unwrap_or(sighting.first_ms)), theme.dim());
         pen.marked(21, y, &sighting.finding.summary, if gone { theme.dim() } else { Style::new() });
         if cursor == Some(i) {
             pen.select(y);
@@ -295,13 +296,13 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     let width = pen.area.width;
     let columns = socket_columns(width, &lines.lines);
     let mut x = 1;
-    for (sort, w, right) in &columns {
-        let mark = match (*sort == app.sort, app.descending) {
+    for (name, w, right) in &columns {
+        let mark = match (*name == app.sort.name, app.descending) {
             (true, false) => "+",
             (true, true) => "-",
             _ => "",
         };
-        let name = format!("{}{mark}", sort.name());
+        let name = format!("{}{mark}", name.to_ascii_uppercase());
         if *right {
             pen.right(x + w - 2, 0, &name, theme.heading());
         } else {
@@ -314,13 +315,13 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     for (i, line) in lines.lines.iter().enumerate().skip(first).take(shown) {
         let y = u16::try_from(i - first + 1).unwrap_or(u16::MAX);
         let mut x = 1;
-        for (sort, w, right) in &columns {
-            let (text, style) = socket_cell(*sort, line, frame.interval_ms, theme);
+        for (name, w, right) in &columns {
+            let (text, style) = socket_cell(name, line, frame.interval_ms, theme);
             let mut cell = pen.part(x, y, w - 1, 1);
             if *right {
                 let end = cell.area.width.saturating_sub(1);
                 cell.right(end, 0, &text, style);
-            } else if let Some(at) = endpoint(*sort, line) {
+            } else if let Some(at) = endpoint(name, line) {
                 let room = usize::from(cell.area.width);
                 cell.text(0, 0, &within(at, room), style);
             } else {
@@ -342,7 +343,7 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
 
 /// The columns that fit, with their widths and whether they are numbers. What does not fit costs the queues first, then
 /// the age, then the beginning of an address; a port is always whole.
-fn socket_columns(width: u16, lines: &[Line]) -> Vec<(Sort, u16, bool)> {
+fn socket_columns(width: u16, lines: &[Line]) -> Vec<(&'static str, u16, bool)> {
     // The smallest screens show whom a socket talks to, and whose it is.
     let narrow = width < 60;
     let longest = |get: fn(&Line) -> Endpoint| lines.iter().map(|l| get(l).to_string().len()).max().unwrap_or(0);
@@ -358,25 +359,25 @@ fn socket_columns(width: u16, lines: &[Line]) -> Vec<(Sort, u16, bool)> {
     let room = free - if age { 9 } else { 0 } - if queues { 18 } else { 0 };
     let peer = peer.min(room - local.min(room / 2));
     let local = local.min(room - peer);
-    let mut columns: Vec<(Sort, u16, bool)> = vec![(Sort::State, state, false)];
+    let mut columns = vec![("state", state, false)];
     if age {
-        columns.push((Sort::Age, 9, true));
+        columns.push(("age", 9, true));
     }
     if queues {
-        columns.extend([(Sort::RecvQ, 9, true), (Sort::SendQ, 9, true)]);
+        columns.extend([("recv-q", 9, true), ("send-q", 9, true)]);
     }
     if !narrow {
-        columns.push((Sort::Local, local, false));
+        columns.push(("local", local, false));
     }
-    columns.extend([(Sort::Peer, peer, false), (Sort::Owner, width, false)]);
+    columns.extend([("peer", peer, false), ("process", width, false)]);
     columns
 }
 
 /// The address that a column shows.
-fn endpoint(sort: Sort, line: &Line) -> Option<Endpoint> {
-    match sort {
-        Sort::Local => Some(line.socket.local),
-        Sort::Peer => Some(line.socket.peer),
+fn endpoint(column: &str, line: &Line) -> Option<Endpoint> {
+    match column {
+        "local" => Some(line.socket.local),
+        "peer" => Some(line.socket.peer),
         _ => None,
     }
 }
@@ -393,39 +394,36 @@ fn within(at: Endpoint, room: usize) -> String {
     format!("{}…{port}", &address[..kept.min(address.len())])
 }
 
-fn socket_cell(sort: Sort, line: &Line, interval_ms: u64, theme: super::Theme) -> (String, Style) {
+fn socket_cell(column: &str, line: &Line, interval_ms: u64, theme: super::Theme) -> (String, Style) {
     let s = &line.socket;
-    match sort {
-        Sort::State => (s.state.to_string(), theme.state(s.state)),
-        Sort::Age => (age(line, interval_ms), Style::new()),
-        Sort::Local => (s.local.to_string(), Style::new()),
-        Sort::Peer => (s.peer.to_string(), Style::new()),
-        Sort::Owner => {
-            let known = line.whose.confidence().is_some_and(|c| c > 0.97);
-            (line.whose.text(), if known { Style::new() } else { theme.dim() })
+    match column {
+        "state" => (s.state.to_string(), theme.state(s.state)),
+        "age" => (age(line, interval_ms), Style::new()),
+        "local" => (s.local.to_string(), Style::new()),
+        "peer" => (s.peer.to_string(), Style::new()),
+        "process" => {
+            let known = line.owner.confidence().is_some_and(|c| c > 0.97);
+            (owner_text(&line.owner), if known { Style::new() } else { theme.dim() })
         }
-        Sort::RecvQ => (s.recv_q_bytes.to_string(), Style::new()),
-        Sort::SendQ => (s.send_q_bytes.map_or_else(|| "?".into(), |n| n.to_string()), Style::new()),
+        "recv-q" => (s.recv_q_bytes.to_string(), Style::new()),
+        "send-q" => (s.send_q_bytes.map_or_else(|| "?".into(), |n| n.to_string()), Style::new()),
+        _ => (String::new(), Style::new()),
     }
 }
 
-/// How long in its state: what the kernel tells, if it is more than what was seen. What was seen entering it has no `+`.
+/// How long in its state. `+`: at least so long, as nobody saw it entering the state.
 fn age(line: &Line, interval_ms: u64) -> String {
-    let (seen, known) = line.in_state_ms;
-    match line.socket.state_age() {
-        Some(age) if known && age.min_ms > seen => value::millis(age.min_ms),
-        _ if known && seen == 0 => format!("<{}", value::millis(interval_ms)),
-        Some(age) if !known => {
-            let mut text = String::new();
-            value::write_age(&mut text, age);
-            text
-        }
-        _ => format!("{}{}", value::millis(seen), if known { "" } else { "+" }),
+    let age = line.age();
+    if age.is_exact() && age.min_ms == 0 {
+        return format!("<{}", value::millis(interval_ms));
     }
+    let mut text = String::new();
+    value::write_age(&mut text, age);
+    text
 }
 
 /// One socket with everything known of it.
-pub(super) fn detail(app: &App, pen: &mut Pen<'_>) {
+pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) {
     let theme = pen.theme;
     let Some(line) = &app.detail else { return };
     // Until the next look the rows are those of the list.
@@ -440,9 +438,9 @@ pub(super) fn detail(app: &App, pen: &mut Pen<'_>) {
         pen.text(x, 0, "  gone", theme.alert());
     }
     // These may be long: a line each, before the columns.
-    let mut first = vec![("whose", shown.whose.text())];
-    if let Some(confidence) = shown.whose.confidence() {
-        first.push(("certainty", format!("{confidence:.2}, {}", shown.whose.reason())));
+    let mut first = vec![("whose", owner_text(&shown.owner))];
+    if let Some(confidence) = shown.owner.confidence() {
+        first.push(("certainty", format!("{confidence:.2}, {}", owner_reason(&shown.owner))));
     }
     let interval_ms = app.frame().map_or(0, |f| f.interval_ms);
     let seen = format!("{}; first seen {} ago", age(shown, interval_ms), value::millis(shown.known_ms));
@@ -453,7 +451,7 @@ pub(super) fn detail(app: &App, pen: &mut Pen<'_>) {
         pen.foreign(18, top, value, Style::new());
         top += 1;
     }
-    let known = lines.map_or(&[][..], |l| &l.detail);
+    let known = lines.and_then(|l| l.detail.as_ref()).map(|detail| attributes(detail, names)).unwrap_or_default();
     if known.is_empty() {
         return;
     }
@@ -472,6 +470,30 @@ pub(super) fn detail(app: &App, pen: &mut Pen<'_>) {
         cell.text(1, 0, name, theme.dim());
         cell.foreign(18, 0, value, Style::new());
     }
+}
+
+/// Every column that says something about a socket, as name and value.
+fn attributes(detail: &Detail, names: &dyn Names) -> Vec<(&'static str, String)> {
+    // These are in the head of the view, where the owner of a TIME_WAIT is named too.
+    const ABOVE: [&str; 12] = [
+        "state",
+        "local",
+        "peer",
+        "process",
+        "owner-status",
+        "local-addr",
+        "local-port",
+        "peer-addr",
+        "peer-port",
+        "pid",
+        "comm",
+        "fd",
+    ];
+    let row = Row::new(&detail.socket, &detail.owners, names);
+    let says = |column: &&Column| {
+        !ABOVE.contains(&column.name) && !matches!((column.get)(&row), Value::Unknown | Value::Absent)
+    };
+    COLUMNS.iter().filter(says).map(|column| (column.name, table::cell(column, &row))).collect()
 }
 
 /// The keys, and what could not be seen.

@@ -1,16 +1,16 @@
 //! One JSON object per line: `snapshot`, `transition`, `finding`, `gap`, `end` (docs/watch.md).
 //!
-//! Comes in: a [`Frame`]. Goes out: lines. Never here: when to flush.
+//! Input: a [`Frame`]. Output: lines. Not here: when to flush.
 
 use std::io::{self, Write};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Attribution, Frame, GroupId, Sighting, Trace};
 use crate::aggregate::flows::{Flow, Ledger};
 use crate::aggregate::tracker::Transition;
 use crate::model::{Gap, NetnsId, State};
 use crate::render::{gap, json};
+use crate::watch::{Frame, GroupId, Sighting, TimeWaitOwners, Trace};
 
 fn stamp(ms: u64) -> Json {
     let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
@@ -44,7 +44,7 @@ pub fn snapshot_line(out: &mut dyn Write, frame: &Frame) -> io::Result<()> {
         .map(|(from, to, n)| json!({ "from": state(from), "to": state(to), "count": n * frame.scale }))
         .collect();
     let stays: Map<String, Json> = frame
-        .stays
+        .times_in_state
         .iter()
         .map(|s| {
             let median = json!({ "min": s.median_ms.0, "max": s.median_ms.1 });
@@ -80,7 +80,7 @@ pub fn snapshot_line(out: &mut dyn Write, frame: &Frame) -> io::Result<()> {
         "accounts": ledger(&frame.ledger),
         "since_start": ledger(&frame.since_start),
         "trace": frame.trace.as_ref().map(trace),
-        "time_wait_owners": frame.attribution.map(attribution),
+        "time_wait_owners": frame.time_wait_owners.map(time_wait_owners),
         "stays": stays,
         "groups": groups,
         "tracked": { "rows": frame.followed, "one_in": frame.scale },
@@ -92,7 +92,7 @@ fn trace(t: &Trace) -> Json {
     json!({ "via": t.via, "changes": t.changes, "lost": t.lost })
 }
 
-fn attribution(a: Attribution) -> Json {
+fn time_wait_owners(a: TimeWaitOwners) -> Json {
     json!({ "exact": a.exact, "traced": a.traced, "likely": a.likely, "unknown": a.unknown })
 }
 
@@ -148,15 +148,16 @@ pub fn transition_line(out: &mut dyn Write, frame: &Frame, event: &Transition) -
     json::line(out, "transition", map)
 }
 
-/// Writes the line of a finding that has come, or gone.
+/// Writes the line of a finding that has come, changed or gone.
 ///
 /// # Errors
 /// When the stream fails.
 pub fn finding_line(out: &mut dyn Write, sighting: &Sighting) -> io::Result<()> {
     let mut map = object(json!({
-        "event": if sighting.gone { "gone" } else { "seen" },
+        "event": if sighting.is_gone() { "gone" } else { "seen" },
         "first_seen": stamp(sighting.first_ms),
         "last_seen": stamp(sighting.last_ms),
+        "gone_at": sighting.gone_ms.map(stamp),
     }));
     map.extend(object(json::finding(&sighting.finding)));
     json::line(out, "finding", map)
@@ -183,7 +184,7 @@ pub fn end_line(out: &mut dyn Write, samples: u64, reason: &str, since_start: Op
 mod tests {
     use super::*;
     use crate::model::gap::{Missing, WayOut, Why};
-    use crate::render::watch::testkit;
+    use crate::watch::testkit;
 
     #[test]
     fn every_line_is_one_object_with_its_type_first() {
@@ -216,6 +217,13 @@ mod tests {
         let first: Json = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert_eq!(first["states"].as_object().unwrap().len(), State::ALL.len());
         assert_eq!(first["accounts"]["opened"], json!({ "seen": 20, "traced": 0, "unseen": 4, "total": 24 }));
+        let gone: Vec<Json> = text
+            .lines()
+            .map(|line| serde_json::from_str::<Json>(line).unwrap())
+            .filter(|line| line["type"] == "finding")
+            .map(|line| line["gone_at"].clone())
+            .collect();
+        assert_eq!(gone, [Json::Null, json!("2025-10-09T08:53:20Z")]);
         assert_eq!(first["changes"][0], json!({ "from": "established", "to": "time_wait", "count": 5 }));
     }
 }

@@ -1,18 +1,19 @@
 //! A timestamped block per interval, for a pipe, a log or `--plain`.
 //!
-//! Comes in: a [`Frame`]. Goes out: text that begins with the time and ends with an empty line. Never here: a cursor
-//! movement; what is printed stays.
+//! Input: a [`Frame`]. Output: text that begins with the time and ends with an empty line. Not here: a cursor movement; what
+//! is printed stays.
 
 use std::fmt::Write;
 
-use super::{Attribution, Frame, Trace, clock, group_label, rate};
+use super::{clock, group_label, rate};
 use crate::aggregate::Flow;
 use crate::model::State;
 use crate::model::column::Names;
 use crate::render::style::{self, Style};
-use crate::render::summary::{self};
+use crate::render::summary;
 use crate::render::{report, sanitize, value};
 use crate::text::grouped;
+use crate::watch::{Frame, Sighting, TimeWaitOwners, Trace};
 
 /// Appends one block.
 pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: Style) {
@@ -66,7 +67,7 @@ pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: St
             labelled("trace", &trace_text(trace));
         }
     }
-    if let Some(attribution) = frame.attribution.filter(|a| a.total() > 0) {
+    if let Some(attribution) = frame.time_wait_owners.filter(|a| a.total() > 0) {
         let share = |n: u64| format!("{} ({:.0}%)", grouped(n), n as f64 * 100.0 / attribution.total() as f64);
         let traced = if attribution.traced > 0 {
             format!(", of them {} traced", share(attribution.traced))
@@ -97,11 +98,18 @@ pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: St
             labelled(groups.by.name(), &format!("{n} more: {}", grouped(counts.total())));
         }
     }
-    for sighting in frame.findings.iter().filter(|s| !s.gone) {
-        let word = format!("{:9}", sighting.finding.severity.key());
-        let word = style.paint(report::severity_style(sighting.finding.severity), &word);
-        let text = sanitize::clean(&sighting.finding.summary);
-        let _ = writeln!(out, "{word} {} (since {})", fold(&text, width.saturating_sub(10)), clock(sighting.first_ms));
+    // What is gone is shown until the rules run again.
+    let shown = |s: &&Sighting| !s.is_gone() || s.gone_ms == frame.judged_at_ms;
+    for sighting in frame.findings.iter().filter(shown) {
+        let finding = &sighting.finding;
+        let word = match sighting.gone_ms {
+            None => style.paint(report::severity_style(finding.severity), &format!("{:9}", finding.severity.key())),
+            Some(_) => style.dim(&format!("{:9}", "gone")),
+        };
+        let until = sighting.gone_ms.map_or_else(String::new, |ms| format!(", gone at {}", clock(ms)));
+        let times = format!("(since {}{until})", clock(sighting.first_ms));
+        let text = fold(&format!("{} {times}", sanitize::clean(&finding.summary)), width.saturating_sub(10));
+        let _ = writeln!(out, "{word} {text}");
     }
     summary::write_gaps(out, &frame.gaps, style);
     out.push('\n');
@@ -159,7 +167,7 @@ pub fn hidden(flow: &Flow, unseen: u64) -> String {
 
 /// `20 exact (12 traced), 4 likely, 1 unknown`.
 #[must_use]
-pub fn attribution(a: &Attribution) -> String {
+pub fn time_wait_owners(a: &TimeWaitOwners) -> String {
     let traced = if a.traced > 0 { format!(" ({} traced)", grouped(a.traced)) } else { String::new() };
     format!("{} exact{traced}, {} likely, {} unknown", grouped(a.exact), grouped(a.likely), grouped(a.unknown))
 }
@@ -201,7 +209,7 @@ fn fold(text: &str, width: usize) -> String {
 mod tests {
     use super::*;
     use crate::model::column::NoNames;
-    use crate::render::watch::testkit;
+    use crate::watch::testkit;
 
     #[test]
     fn a_block_begins_with_the_time_and_ends_with_an_empty_line() {

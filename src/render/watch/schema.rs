@@ -98,6 +98,7 @@ fn finding() -> Json {
             "event": { "enum": ["seen", "gone"] },
             "first_seen": time(),
             "last_seen": time(),
+            "gone_at": { "type": ["string", "null"], "format": "date-time" },
             "rule": text(),
             "severity": { "enum": ["info", "warning", "high", "critical"] },
         },

@@ -1,17 +1,18 @@
-//! A trace beside the looks: who closed what, and what happened in between.
+//! A trace beside the samples: who closed what, and what happened in between.
 //!
-//! Comes in: whether it is wanted. Goes out: what was traced since it was asked last. Never here: what a change means.
+//! Input: whether it is wanted. Output: what was traced since the sample before. Not here: what a change means.
 //!
-//! A thread empties the kernel's ring a few times a second, however seldom somebody looks; it ends when the trace is
+//! A thread empties the kernel's ring a few times a second, however seldom a sample is taken; it ends when the trace is
 //! dropped. Unless asked for by name, a trace that costs more than it is worth is ended, and that is said.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
 use rustc_hash::FxHashMap;
 
+use super::Error;
+use super::frame::Trace;
 use crate::aggregate::owner::{OwnerId, SetId};
 use crate::aggregate::ownership::Ownership;
 use crate::aggregate::traced::CloserOf;
@@ -24,8 +25,6 @@ use crate::cores;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::transition::Actor;
 use crate::model::{Gap, NetnsId, Socket};
-use crate::render::gap as words;
-use crate::render::watch::Trace;
 
 /// Room for forty thousand changes, between two of the thread's rounds.
 const RING_BYTES: usize = 4 << 20;
@@ -37,17 +36,17 @@ const ROUND: Duration = Duration::from_millis(200);
 /// program about a microsecond each.
 const TOO_MANY: u64 = 20_000;
 
-/// The trace of a watch, wherever it stands.
+/// The trace of a watch, in whichever phase it is.
 pub(super) struct BackgroundTrace {
-    stands: Stands,
+    phase: Phase,
     /// Why there is none, where there should be one.
     gap: Option<Gap>,
-    /// Who was traced closing what, by namespace and cookie, and at which look that was learnt.
+    /// Who was traced closing what, by namespace and cookie, and in which sample that was learnt.
     closers: FxHashMap<(Option<NetnsId>, u64), (OwnerId, u64)>,
 }
 
-enum Stands {
-    /// To be begun with the first look; `true`: or the watch fails.
+enum Phase {
+    /// To be begun with the first sample; `true`: or the watch fails.
     Wanted(bool),
     On(Tracing),
     Off,
@@ -55,30 +54,30 @@ enum Stands {
 
 impl BackgroundTrace {
     pub(super) fn new(insisted: bool, wanted: bool) -> BackgroundTrace {
-        let stands = if insisted || wanted { Stands::Wanted(insisted) } else { Stands::Off };
-        BackgroundTrace { stands, gap: None, closers: FxHashMap::default() }
+        let phase = if insisted || wanted { Phase::Wanted(insisted) } else { Phase::Off };
+        BackgroundTrace { phase, gap: None, closers: FxHashMap::default() }
     }
 
     /// Begins, if it is to be begun.
-    pub(super) fn begin(&mut self, live: &Live) -> anyhow::Result<()> {
-        let Stands::Wanted(insisted) = self.stands else { return Ok(()) };
+    pub(super) fn begin(&mut self, live: &Live) -> Result<(), Error> {
+        let Phase::Wanted(insisted) = self.phase else { return Ok(()) };
         let spaces: Vec<Option<NetnsId>> = live.spaces().map(|s| s.inode).collect();
-        self.stands = match Tracing::begin(&spaces, insisted) {
-            Ok(trace) => Stands::On(trace),
-            Err(gap) if insisted => bail!("--trace: {}", words::line(&gap)),
+        self.phase = match Tracing::begin(&spaces, insisted) {
+            Ok(trace) => Phase::On(trace),
+            Err(gap) if insisted => return Err(Error::Trace(Box::new(gap))),
             Err(gap) => {
                 self.gap = Some(gap);
-                Stands::Off
+                Phase::Off
             }
         };
         Ok(())
     }
 
-    /// Takes over who was traced closing what, before the rows of a look are read.
-    pub(super) fn learn(&mut self, look: u64, root: &ProcRoot, ownership: &mut Ownership) {
-        let Stands::On(trace) = &self.stands else { return };
-        // A row takes it over at this look or, where the dump was ahead of the trace or missed the row, at the next two.
-        self.closers.retain(|_, (_, learnt)| *learnt <= look && *learnt + 2 >= look);
+    /// Takes over who was traced closing what, before the rows of a sample are read.
+    pub(super) fn learn(&mut self, sample: u64, root: &ProcRoot, ownership: &mut Ownership) {
+        let Phase::On(trace) = &self.phase else { return };
+        // A row takes it over with this sample or, where the dump was ahead of the trace or missed the row, with the next two.
+        self.closers.retain(|_, (_, learnt)| *learnt <= sample && *learnt + 2 >= sample);
         // One program closes thousands: it is looked up once.
         let mut known: FxHashMap<Actor, OwnerId> = FxHashMap::default();
         for CloserOf { netns, cookie, actor } in trace.closers() {
@@ -88,7 +87,7 @@ impl BackgroundTrace {
                 known.insert(actor, owner);
                 owner
             });
-            self.closers.insert((netns, cookie), (owner, look));
+            self.closers.insert((netns, cookie), (owner, sample));
         }
     }
 
@@ -104,34 +103,34 @@ impl BackgroundTrace {
     }
 
     pub(super) fn is_on(&self) -> bool {
-        matches!(self.stands, Stands::On(_))
+        matches!(self.phase, Phase::On(_))
     }
 
     /// Begins the sums anew.
     pub(super) fn restart(&mut self) {
-        if let Stands::On(trace) = &mut self.stands {
+        if let Phase::On(trace) = &mut self.phase {
             trace.restart();
         }
     }
 
     /// What was traced until now.
     pub(super) fn since(&mut self) -> Option<Since> {
-        match &mut self.stands {
-            Stands::On(trace) => Some(trace.since()),
-            Stands::Wanted(_) | Stands::Off => None,
+        match &mut self.phase {
+            Phase::On(trace) => Some(trace.since()),
+            Phase::Wanted(_) | Phase::Off => None,
         }
     }
 
     /// The same as it is shown, with what the trace cannot tell; ends it when it costs too much.
     pub(super) fn report(&mut self, since: Option<Since>, everything: bool, gaps: &mut Vec<Gap>) -> Option<Trace> {
         let mut report = None;
-        if let (Stands::On(trace), Some(since)) = (&self.stands, since) {
+        if let (Phase::On(trace), Some(since)) = (&self.phase, since) {
             gaps.extend(trace.gaps());
             let matrix = everything.then_some(since.matrix);
             report = Some(Trace { via: trace.via, changes: since.changes, lost: since.lost, matrix });
             if let Some(gap) = trace.too_costly() {
                 self.gap = Some(gap);
-                self.stands = Stands::Off;
+                self.phase = Phase::Off;
             }
         }
         gaps.extend(self.gap.clone());
@@ -139,7 +138,7 @@ impl BackgroundTrace {
     }
 }
 
-/// What the sampler asks for at a look.
+/// What was traced since the sample before.
 pub(super) struct Since {
     pub sums: TracedSums,
     pub matrix: Matrix,
@@ -173,12 +172,12 @@ struct Tracing {
     /// It was asked for, whatever it costs.
     insisted: bool,
     taken: Instant,
-    /// Looks in a row that brought too much.
+    /// Samples in a row that brought too much.
     busy: u32,
 }
 
 impl Tracing {
-    /// Begins, restricted to the namespaces that are looked at.
+    /// Begins, restricted to the namespaces that are watched.
     ///
     /// # Errors
     /// One line why it cannot be done here, with the way out.
@@ -252,7 +251,7 @@ impl Tracing {
         Since { sums: shared.traced.sums, matrix, changes, lost }
     }
 
-    /// Why it should end, if it should: nobody asked for it, and it has been costly at three looks in a row.
+    /// Why it should end, if it should: nobody asked for it, and it has been costly in three samples in a row.
     fn too_costly(&self) -> Option<Gap> {
         (self.busy >= 3 && !self.insisted)
             .then(|| Gap::new(Missing::TraceEnd, Why::TraceCost { per_second: TOO_MANY }, WayOut::InsistOnTrace))

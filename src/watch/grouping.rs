@@ -1,51 +1,72 @@
-//! Where one row of a sample goes: into the counts, the groups, the drill-down.
+//! Where one row of a sample goes: into the counts, the groups, the rows behind a line.
 //!
-//! Comes in: a row, what the tracker knew of it, its owner. Goes out: sums. Never here: asking the kernel.
+//! Input: a row, what the tracker knows of it, its owner. Output: sums. Not here: asking the kernel.
 #![allow(clippy::iter_over_hash_type, reason = "every entry is treated alike, in whichever order")]
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::sampler::{Want, WantLines};
+use super::frame::{Group, GroupId, Groups, Line, RowOwner, TimeWaitOwners};
+use super::rows::{Kept, RowRequest};
+use super::sampler::Request;
 use crate::aggregate::owner::{Owner, OwnerId, SetId};
 use crate::aggregate::ownership::{Known, Ownership};
 use crate::aggregate::tracker::Sight;
-use crate::aggregate::{Counts, Coverage, Listeners, Role, Tracker};
+use crate::aggregate::{Counts, Coverage, Key, Listeners, Role, Tracker};
 use crate::collect::names::SystemNames;
 use crate::filter::Expr;
 use crate::model::cgroup::Identity;
 use crate::model::column::{Names, Row};
 use crate::model::{Holder, OwnerStatus, OwnerTable, RowKind, Socket, State};
-use crate::render::watch::{Attribution, GroupBy, GroupId, Line, Whose};
 
-/// What a sample adds up to.
-pub(crate) struct Placed {
+/// The keys by which a watch can group, in the order in which a key press goes through them.
+pub const GROUP_KEYS: [Key; 8] =
+    [Key::Process, Key::Listener, Key::Destination, Key::User, Key::Unit, Key::Container, Key::Pod, Key::Netns];
+
+/// The key after this one; without owners, the next that needs none.
+#[must_use]
+pub fn next_key(key: Key, owners: bool) -> Key {
+    let at = GROUP_KEYS.iter().position(|k| *k == key).unwrap_or(0);
+    let usable = |k: &Key| owners || !k.needs_owners();
+    GROUP_KEYS.into_iter().cycle().skip(at + 1).take(GROUP_KEYS.len()).find(usable).unwrap_or(key)
+}
+
+/// The sums of a sample.
+pub(super) struct SampleTotals {
     pub counts: [Counts; 2],
     pub coverage: Coverage,
     pub groups: Option<FxHashMap<GroupId, Counts>>,
-    pub attribution: Attribution,
-    pub lines: Option<(Vec<Line>, u64)>,
-    most_lines: usize,
+    pub time_wait_owners: TimeWaitOwners,
+    pub rows: Option<Kept>,
     /// Labels by owner: the sum per owner is made by number and becomes text once.
     by_owner: FxHashMap<SetId, Counts>,
 }
 
-impl Placed {
-    pub(crate) fn new(want: &Want, most_lines: usize) -> Placed {
-        Placed {
+impl SampleTotals {
+    pub(super) fn new(request: &Request) -> SampleTotals {
+        SampleTotals {
             counts: [Counts::default(); 2],
             coverage: Coverage::default(),
-            groups: want.by.map(|_| FxHashMap::default()),
-            attribution: Attribution::default(),
-            lines: want.lines.as_ref().map(|_| (Vec::new(), 0)),
-            most_lines,
+            groups: request.by.map(|_| FxHashMap::default()),
+            time_wait_owners: TimeWaitOwners::default(),
+            rows: request.rows.as_ref().map(|_| Kept::default()),
             by_owner: FxHashMap::default(),
         }
     }
 
+    /// The largest groups, and the sum of the others.
+    pub(super) fn take_groups(&mut self, by: Option<Key>, top: usize) -> Option<Groups> {
+        let by = by?;
+        let mut rows: Vec<Group> = self.groups.take()?.into_iter().map(|(id, counts)| Group { id, counts }).collect();
+        rows.sort_unstable_by(|a, b| b.counts.total().cmp(&a.counts.total()).then_with(|| a.id.cmp(&b.id)));
+        let mut groups = Groups { by, rows, rest: None };
+        groups.keep(top);
+        Some(groups)
+    }
+
     /// Turns owners into labels.
-    pub(crate) fn name_owners(&mut self, ownership: &Ownership) {
+    pub(super) fn name_owners(&mut self, ownership: &Ownership) {
         let Some(groups) = &mut self.groups else { return };
         #[allow(clippy::iter_over_hash_type, reason = "sums are the same in any order")]
         for (owner, counts) in self.by_owner.drain() {
@@ -55,9 +76,9 @@ impl Placed {
     }
 }
 
-/// Everything that is needed to place a row.
-pub(crate) struct Place<'a> {
-    pub want: &'a Want,
+/// Routes each row of a sample into the sums that it belongs to.
+pub(super) struct RowRouter<'a> {
+    pub request: &'a Request,
     /// The selection whatever the state: who belongs to the population that is followed.
     pub members: &'a Expr,
     /// Every row is wanted.
@@ -71,9 +92,9 @@ pub(crate) struct Place<'a> {
     pub several: bool,
 }
 
-impl Place<'_> {
+impl RowRouter<'_> {
     /// Takes an owner that was just read.
-    pub(crate) fn own(&mut self, socket: &Socket, table: &OwnerTable, holders: &[Holder], sight: &Sight) -> OwnerId {
+    pub(super) fn own(&mut self, socket: &Socket, table: &OwnerTable, holders: &[Holder], sight: &Sight) -> OwnerId {
         let owner = self.ownership.remember(table, holders);
         if owner != sight.owner {
             self.tracker.own(socket, owner, false);
@@ -101,15 +122,15 @@ impl Place<'_> {
         }
     }
 
-    /// Counts a row everywhere it belongs.
-    pub(crate) fn put(&mut self, socket: &Socket, sight: &Sight, owner: OwnerId, placed: &mut Placed) {
+    /// Counts a row in every sum that it belongs to.
+    pub(super) fn count(&mut self, socket: &Socket, sight: &Sight, owner: OwnerId, totals: &mut SampleTotals) {
         let status = self.status(socket, owner);
         let (member, shown) = if self.everything {
             (true, true)
         } else {
             let holders = owner.set().map_or(&[][..], |set| self.ownership.holders(set));
             let row = Row { socket, status, holders, owners: self.ownership.table(), names: self.names };
-            (self.members.matches(&row), self.want.filter.matches(&row))
+            (self.members.matches(&row), self.request.filter.matches(&row))
         };
         let mut sight = *sight;
         sight.owner = owner;
@@ -117,13 +138,13 @@ impl Place<'_> {
         if !shown {
             return;
         }
-        placed.counts[super::sampler::family_index(socket.family)].add(socket.state);
-        placed.coverage.add(status);
+        totals.counts[socket.family as usize].add(socket.state);
+        totals.coverage.add(status);
         let remainder = socket.kind == RowKind::TimeWaitMini || socket.state == State::TimeWait;
-        let by = self.want.by;
-        let by_role = matches!(by, Some(GroupBy::Listener | GroupBy::Destination));
-        let lines = self.want.lines.as_ref();
-        let asks_role = by_role || lines.is_some();
+        let by = self.request.by;
+        let by_role = matches!(by, Some(Key::Listener | Key::Destination));
+        let wanted = self.request.rows.as_ref();
+        let asks_role = by_role || wanted.is_some();
         let set = owner.set();
         // Roles cost a look-up or two; only what is asked for pays them.
         let role = if asks_role || (remainder && set.is_none() && self.with_owners) {
@@ -134,13 +155,13 @@ impl Place<'_> {
         let known = if remainder && self.with_owners {
             let known = self.ownership.attribute(socket, (owner, sight.traced), role, self.listeners);
             match known {
-                Known::Exact(_) => placed.attribution.exact += 1,
+                Known::Exact(_) => totals.time_wait_owners.exact += 1,
                 Known::Closer(_) => {
-                    placed.attribution.exact += 1;
-                    placed.attribution.traced += 1;
+                    totals.time_wait_owners.exact += 1;
+                    totals.time_wait_owners.traced += 1;
                 }
-                Known::Likely { .. } => placed.attribution.likely += 1,
-                Known::Unknown => placed.attribution.unknown += 1,
+                Known::Likely { .. } => totals.time_wait_owners.likely += 1,
+                Known::Unknown => totals.time_wait_owners.unknown += 1,
             }
             known
         } else {
@@ -150,31 +171,28 @@ impl Place<'_> {
                 Some(set) => Known::Exact(set),
             }
         };
-        if let (Some(by), Some(groups)) = (by, &mut placed.groups) {
-            if let (GroupBy::Process, Some(owner)) = (by, known.owner()) {
-                placed.by_owner.entry(owner).or_default().add(socket.state);
+        if let (Some(by), Some(groups)) = (by, &mut totals.groups) {
+            if let (Key::Process, Some(owner)) = (by, known.owner()) {
+                totals.by_owner.entry(owner).or_default().add(socket.state);
             } else {
                 let id = self.group(by, socket, role, &known, status);
                 groups.entry(id).or_default().add(socket.state);
             }
         }
-        if let (Some(lines), Some((kept, total))) = (lines, &mut placed.lines)
-            && self.is_in(lines, socket, role, &known, status, owner)
+        if let (Some(wanted), Some(kept)) = (wanted, &mut totals.rows)
+            && self.is_in(wanted, socket, role, &known, status, owner)
         {
-            *total += 1;
-            if kept.len() < placed.most_lines {
-                let now_ms = sight.seen_ms;
-                kept.push(Line {
-                    socket: socket.clone(),
-                    whose: self.whose(socket, &known, status),
-                    in_state_ms: (now_ms - sight.since_ms, sight.since_known),
-                    known_ms: now_ms - sight.first_ms,
-                });
-            }
+            let now_ms = sight.seen_ms;
+            kept.add(|| Line {
+                socket: socket.clone(),
+                owner: self.row_owner(socket, &known, status),
+                in_state_ms: (now_ms - sight.since_ms, sight.since_known),
+                known_ms: now_ms - sight.first_ms,
+            });
         }
     }
 
-    fn group(&self, by: GroupBy, socket: &Socket, role: Role, known: &Known, status: OwnerStatus) -> GroupId {
+    fn group(&self, by: Key, socket: &Socket, role: Role, known: &Known, status: OwnerStatus) -> GroupId {
         let text = |get: for<'i> fn(&'i Identity) -> Option<&'i str>| {
             let held = known.owner().and_then(|owner| self.ownership.holders(owner).first());
             let id = |text: Option<&str>| text.map_or(GroupId::None, |t| GroupId::Text(Arc::from(t)));
@@ -186,38 +204,48 @@ impl Place<'_> {
         };
         let at = |endpoint| GroupId::Endpoint(endpoint, self.several.then_some(socket.netns).flatten());
         match by {
-            GroupBy::Process => match known {
+            Key::Process => match known {
                 Known::Exact(owner) | Known::Closer(owner) => {
                     self.ownership.label(*owner).map_or(GroupId::Nobody(status), GroupId::Owner)
                 }
                 Known::Likely { comm, .. } => GroupId::Likely(Arc::clone(comm)),
                 Known::Unknown => GroupId::Nobody(status),
             },
-            GroupBy::Listener => match role {
+            Key::Listener => match role {
                 Role::Listener(i) | Role::Server(i) => at(self.listeners.get(i).local),
                 Role::FormerServer => at(socket.local),
                 _ => GroupId::None,
             },
-            GroupBy::Destination => match role {
+            Key::Destination => match role {
                 Role::Client => at(socket.peer),
                 Role::Unknown if socket.state.has_peer() && socket.peer.port <= socket.local.port => at(socket.peer),
                 _ => GroupId::None,
             },
-            GroupBy::User => socket.uid.map_or(GroupId::None, GroupId::User),
-            GroupBy::Unit => text(|i| i.unit.as_deref()),
-            GroupBy::Container => text(Identity::container_label),
-            GroupBy::Pod => text(Identity::pod_label),
-            GroupBy::Netns => {
+            Key::User => socket.uid.map_or(GroupId::None, GroupId::User),
+            Key::Unit => text(|i| i.unit.as_deref()),
+            Key::Container => text(Identity::container_label),
+            Key::Pod => text(Identity::pod_label),
+            Key::Netns => {
                 let Some(id) = socket.netns else { return GroupId::Text(Arc::from("?")) };
                 let name = self.names.netns(id);
                 GroupId::Text(name.map_or_else(|| Arc::from(id.to_string()), |n| Arc::from(&*n)))
             }
+            // What `GROUP_KEYS` does not offer has no groups here.
+            Key::State
+            | Key::Family
+            | Key::Local
+            | Key::LocalAddr
+            | Key::LocalPort
+            | Key::Peer
+            | Key::PeerAddr
+            | Key::PeerPort
+            | Key::FourTuple => GroupId::None,
         }
     }
 
     fn is_in(
         &self,
-        wanted: &WantLines,
+        wanted: &RowRequest,
         socket: &Socket,
         role: Role,
         known: &Known,
@@ -225,27 +253,26 @@ impl Place<'_> {
         owner: OwnerId,
     ) -> bool {
         if let Some(only) = &wanted.only {
-            return match (only.cookie, socket.cookie) {
-                (Some(a), Some(b)) => a == b && only.netns == socket.netns,
-                _ => only.four_tuple() == socket.four_tuple() && only.netns == socket.netns,
-            };
+            return RowRequest::is_only(only, socket);
         }
-        let in_group = |(by, id): &(GroupBy, GroupId)| id.includes(&self.group(*by, socket, role, known, status));
+        let in_group = |(by, id): &(Key, GroupId)| id.includes(&self.group(*by, socket, role, known, status));
         let holders = owner.set().map_or(&[][..], |set| self.ownership.holders(set));
         let holders = holders.iter().map(|h| self.ownership.table().process(h).pid);
         wanted.rows.includes(socket, holders) && wanted.group.as_ref().is_none_or(in_group)
     }
 
-    fn whose(&self, socket: &Socket, known: &Known, status: OwnerStatus) -> Whose {
+    fn row_owner(&self, socket: &Socket, known: &Known, status: OwnerStatus) -> RowOwner {
         match known {
             Known::Exact(owner) => match self.ownership.label(*owner) {
-                Some(label) if socket.inode.is_some() => Whose::Now(label),
-                Some(label) => Whose::Before(label),
-                None => Whose::Nobody(status),
+                Some(label) if socket.inode.is_some() => RowOwner::Holds(label),
+                Some(label) => RowOwner::Held(label),
+                None => RowOwner::Unknown(status),
             },
-            Known::Closer(owner) => self.ownership.label(*owner).map_or(Whose::Nobody(status), Whose::Closer),
-            Known::Likely { comm, confidence, why } => Whose::Likely(Arc::clone(comm), *confidence, why),
-            Known::Unknown => Whose::Nobody(status),
+            Known::Closer(owner) => self.ownership.label(*owner).map_or(RowOwner::Unknown(status), RowOwner::Closed),
+            Known::Likely { comm, confidence, why } => {
+                RowOwner::Likely { comm: Arc::clone(comm), confidence: *confidence, why }
+            }
+            Known::Unknown => RowOwner::Unknown(status),
         }
     }
 }

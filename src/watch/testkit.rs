@@ -1,19 +1,26 @@
 //! A frame made by hand, for the tests of every output.
 //!
-//! Comes in: nothing. Goes out: the same frame every time. Never here: anything the product uses.
+//! Input: nothing. Output: the same frame every time. Not here: anything the product uses.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::*;
-use crate::aggregate::flows::Flow;
+use crate::aggregate::flows::{Flow, Ledger};
 use crate::aggregate::owner::SetId;
-use crate::diagnose::{Evidence, Severity, Subject};
-use crate::model::{FourTuple, Inode, NetnsId, RowKind, Timer, TimerKind};
+use crate::aggregate::tracker::{Matrix, Transition};
+use crate::aggregate::{Counts, Key};
+use crate::diagnose::{Evidence, Finding, Severity, Subject};
+use crate::model::{
+    Endpoint, FourTuple, Inode, NetnsId, OwnerStatus, RowKind, Socket, State, StateSet, Timer, TimerKind,
+};
 
 fn endpoint(text: &str) -> Endpoint {
     let at: std::net::SocketAddr = text.parse().unwrap();
     Endpoint::new(at.ip(), at.port())
 }
 
-fn line(state: State, local: &str, peer: &str, whose: Whose, in_state_ms: (u64, bool)) -> Line {
+fn line(state: State, local: &str, peer: &str, owner: RowOwner, in_state_ms: (u64, bool)) -> Line {
     let mini = state == State::TimeWait;
     Line {
         socket: Socket {
@@ -28,7 +35,7 @@ fn line(state: State, local: &str, peer: &str, whose: Whose, in_state_ms: (u64, 
             timer: mini.then_some(Timer { kind: TimerKind::TimeWait, remaining_ms: 41_200, retransmits: 0 }),
             ..Socket::default()
         },
-        whose,
+        owner,
         in_state_ms,
         known_ms: in_state_ms.0 + 900,
     }
@@ -47,7 +54,7 @@ fn finding(rule: &'static str, severity: Severity, summary: &str) -> Finding {
     }
 }
 
-/// A busy host at its third look.
+/// A busy host at its third sample.
 pub(crate) fn frame() -> Frame {
     let mut v4 = Counts::default();
     for (state, n) in [
@@ -121,9 +128,15 @@ pub(crate) fn frame() -> Frame {
         since_start,
         ledger_gap: None,
         trace: None,
-        stays: vec![Stay { state: State::Established, count: 11, mean_ms: 320, median_ms: (256, 512), max_ms: 900 }],
+        times_in_state: vec![TimeInState {
+            state: State::Established,
+            count: 11,
+            mean_ms: 320,
+            median_ms: (256, 512),
+            max_ms: 900,
+        }],
         groups: Some(Groups {
-            by: GroupBy::Process,
+            by: Key::Process,
             rows: vec![
                 group(GroupId::Owner("curl(4711)".into()), &[(State::TimeWait, 20_000), (State::Established, 3)]),
                 group(GroupId::Owner("nginx(80 +3)".into()), &[(State::Established, 1178), (State::Listen, 4)]),
@@ -133,50 +146,50 @@ pub(crate) fn frame() -> Frame {
             ],
             rest: Some((9, rest)),
         }),
-        attribution: Some(Attribution { exact: 20_000, traced: 0, likely: 400, unknown: 17 }),
+        time_wait_owners: Some(TimeWaitOwners { exact: 20_000, traced: 0, likely: 400, unknown: 17 }),
         findings: Arc::new(vec![
             Sighting {
                 finding: finding("close-wait-leak", Severity::High, "java(812) holds 34 sockets in CLOSE_WAIT"),
                 first_ms: 1_759_999_870_000,
                 last_ms: 1_760_000_000_000,
-                gone: false,
+                gone_ms: None,
             },
             Sighting {
                 finding: finding("time-wait-client-churn", Severity::Info, "curl leaves 9 TIME_WAIT a second"),
                 first_ms: 1_759_999_990_000,
                 last_ms: 1_759_999_995_000,
-                gone: true,
+                gone_ms: Some(1_760_000_000_000),
             },
         ]),
         judged_at_ms: Some(1_760_000_000_000),
         lines: Some(Arc::new(Lines {
             lines: vec![
-                line(State::CloseWait, "10.0.0.5:8080", "10.0.0.9:51234", Whose::Now(java), (250_000, false)),
+                line(State::CloseWait, "10.0.0.5:8080", "10.0.0.9:51234", RowOwner::Holds(java), (250_000, false)),
                 line(
                     State::TimeWait,
                     "10.0.0.5:41000",
                     "10.9.9.9:443",
-                    Whose::Before("curl(4711)".into()),
+                    RowOwner::Held("curl(4711)".into()),
                     (18_800, true),
                 ),
                 line(
                     State::TimeWait,
                     "10.0.0.5:41002",
                     "10.9.9.9:443",
-                    Whose::Likely(curl, 0.75, "the only one seen connecting there"),
+                    RowOwner::Likely { comm: curl, confidence: 0.75, why: "the only one seen connecting there" },
                     (2000, true),
                 ),
                 line(
                     State::Established,
                     "[fe80::1]:22",
                     "[fe80::2]:50000",
-                    Whose::Nobody(OwnerStatus::NotAccepted),
+                    RowOwner::Unknown(OwnerStatus::NotAccepted),
                     (10, true),
                 ),
             ],
             total: 20_455,
             only: false,
-            detail: Vec::new(),
+            detail: None,
         })),
         events: vec![Transition {
             netns: NetnsId::new(1),

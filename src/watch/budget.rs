@@ -1,0 +1,98 @@
+//! How much of the time the rules and the search for owners may take.
+//!
+//! Input: what a run has cost. Output: whether the next one is due. Not here: a clock.
+
+use std::time::Duration;
+
+/// When the rules run again: at an interval, and less often where they cost more than their share of the CPU. The cost is
+/// CPU time: on a loaded host a run takes long and still costs what it costs on an idle one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct JudgePace {
+    every: Duration,
+    /// The rules may take one part in this many of one CPU.
+    share: u32,
+    cpu_cost: Duration,
+}
+
+impl JudgePace {
+    pub(super) fn new(every: Duration, share: u32) -> JudgePace {
+        JudgePace { every, share, cpu_cost: Duration::ZERO }
+    }
+
+    /// Takes the CPU time of the latest run.
+    pub(super) fn spent(&mut self, cpu: Duration) {
+        self.cpu_cost = cpu;
+    }
+
+    /// Whether a run is due so long after the beginning of the latest one; `None` before the first.
+    pub(super) fn is_due(&self, since_latest: Option<Duration>) -> bool {
+        since_latest.is_none_or(|since| since >= self.every.max(self.cpu_cost * self.share))
+    }
+}
+
+/// Time that may be spent on a task: a share of the time that passes, of which some is saved up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Credit {
+    saved: Duration,
+    most: Duration,
+    /// What the latest run took.
+    pub cost: Duration,
+}
+
+impl Credit {
+    /// Half of what can be saved is there at the start.
+    pub(super) fn new(most: Duration) -> Credit {
+        Credit { saved: most / 2, most, cost: Duration::ZERO }
+    }
+
+    /// Adds a share of the time that has passed, and says whether a run like the latest fits.
+    pub(super) fn earn(&mut self, passed: Duration, share: u32) -> bool {
+        self.saved = (self.saved + passed / share).min(self.most);
+        self.saved >= self.cost
+    }
+
+    /// Takes the time of a run.
+    pub(super) fn spend(&mut self, cost: Duration) {
+        self.cost = cost;
+        self.saved = self.saved.saturating_sub(cost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn the_rules_keep_their_pace_until_they_cost_more_than_their_share_of_the_cpu() {
+        let mut pace = JudgePace::new(ms(5000), 200);
+        assert!(pace.is_due(None));
+        pace.spent(ms(25));
+        assert!(!pace.is_due(Some(ms(4999))));
+        assert!(
+            pace.is_due(Some(ms(5000))),
+            "25 ms of CPU are half a percent of 5 s, however long the run waited for it"
+        );
+        pace.spent(ms(100));
+        assert!(!pace.is_due(Some(ms(19_999))));
+        assert!(pace.is_due(Some(ms(20_000))));
+        pace.spent(ms(1));
+        assert!(pace.is_due(Some(ms(5000))), "a cheap run restores the pace");
+    }
+
+    #[test]
+    fn credit_is_saved_up_to_a_limit_and_spent() {
+        let mut credit = Credit::new(ms(1000));
+        credit.spend(ms(400));
+        assert!(!credit.earn(ms(1000), 50), "100 left of 500, and 20 earned");
+        assert!(credit.earn(ms(14_000), 50));
+        assert!(credit.earn(ms(3_600_000), 50));
+        credit.spend(ms(900));
+        assert!(!credit.earn(Duration::ZERO, 50), "never more than 1000 is saved");
+        credit.spend(ms(10));
+        assert!(credit.earn(Duration::ZERO, 50));
+    }
+}

@@ -1,0 +1,27 @@
+//! The live stage: samples of the sockets, one after another, as frames.
+//!
+//! Input: an open source, a [`Config`] and what each sample shall contain ([`Request`]). Output: a [`Frame`] per sample, with
+//! what changed since the one before, the largest groups, and the findings over time. Not here: output, arguments, waiting.
+#![allow(clippy::disallowed_methods, reason = "budgets of a live stage are measured time")]
+
+mod book;
+mod budget;
+mod detail;
+pub mod error;
+mod frame;
+mod grouping;
+mod owners;
+mod rows;
+mod sampler;
+mod sightings;
+#[cfg(test)]
+pub(crate) mod testkit;
+mod tracing;
+
+pub use error::Error;
+pub use frame::{
+    Detail, Frame, Group, GroupId, Groups, Line, Lines, RowOwner, Sighting, TimeInState, TimeWaitOwners, Trace,
+};
+pub use grouping::{GROUP_KEYS, next_key};
+pub use rows::{DEFAULT_SORT, RowRequest, SORT_COLUMNS};
+pub use sampler::{Config, Request, Sampler};

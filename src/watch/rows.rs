@@ -1,0 +1,141 @@
+//! The rows behind a state, a group or a finding: which they are, in what order, how many.
+//!
+//! Input: rows as they are counted. Output: the first of them, sorted by a column. Not here: how a cell is drawn.
+
+use std::cmp::Ordering;
+
+use super::frame::{GroupId, Line, RowOwner};
+use crate::aggregate::Key;
+use crate::diagnose::Rows;
+use crate::model::column::{self, COLUMNS, Column, NoNames, Row, Value};
+use crate::model::socket::AgeBracket;
+use crate::model::{OwnerStatus, OwnerTable, Socket};
+
+/// Rows that a frame carries; sorting happens before.
+const SENT: usize = 2000;
+/// Rows that are sorted.
+const SORTED: usize = 50_000;
+
+/// Names of the columns of these rows, each of which they can be sorted by.
+pub const SORT_COLUMNS: [&str; 7] = ["state", "age", "local", "peer", "process", "recv-q", "send-q"];
+
+/// The column that rows are sorted by at first.
+pub static DEFAULT_SORT: &Column = &COLUMNS[0];
+
+/// Which rows a frame shall carry.
+#[derive(Clone, Debug)]
+pub struct RowRequest {
+    pub rows: Rows,
+    pub group: Option<(Key, GroupId)>,
+    pub sort: &'static Column,
+    pub descending: bool,
+    /// This socket and no other, with every attribute.
+    pub only: Option<Box<Socket>>,
+}
+
+impl RowRequest {
+    /// Whether this is the one socket that is wanted.
+    pub(super) fn is_only(only: &Socket, socket: &Socket) -> bool {
+        only.netns == socket.netns
+            && match (only.cookie, socket.cookie) {
+                (Some(a), Some(b)) => a == b,
+                _ => only.four_tuple() == socket.four_tuple(),
+            }
+    }
+}
+
+/// The rows that are kept of a sample, and how many there are.
+#[derive(Default)]
+pub(super) struct Kept {
+    pub lines: Vec<Line>,
+    pub total: u64,
+}
+
+impl Kept {
+    /// Counts a row, and keeps it while there is room.
+    pub(super) fn add(&mut self, line: impl FnOnce() -> Line) {
+        self.total += 1;
+        if self.lines.len() < SORTED {
+            self.lines.push(line());
+        }
+    }
+
+    /// Sorts the rows and leaves the first of them.
+    pub(super) fn finish(&mut self, request: &RowRequest) {
+        let owners = OwnerTable::default();
+        self.lines.sort_by(|a, b| {
+            let order =
+                column::order(&a.value(request.sort, &owners), &b.value(request.sort, &owners), request.descending);
+            order.then_with(|| by_addresses(a, b))
+        });
+        self.lines.truncate(SENT);
+    }
+}
+
+fn by_addresses(a: &Line, b: &Line) -> Ordering {
+    (a.socket.local, a.socket.peer).cmp(&(b.socket.local, b.socket.peer))
+}
+
+impl Line {
+    /// How long the socket is in its state: what the kernel reports, else since this program saw it there.
+    #[must_use]
+    pub fn age(&self) -> AgeBracket {
+        let (seen_ms, entry_seen) = self.in_state_ms;
+        match self.socket.state_age() {
+            Some(age) if !entry_seen => age,
+            // It entered between two samples.
+            Some(age) if age.min_ms > seen_ms => AgeBracket::exact(age.min_ms),
+            _ if entry_seen => AgeBracket::exact(seen_ms),
+            _ => AgeBracket { min_ms: seen_ms, max_ms: None },
+        }
+    }
+
+    /// The value of a column. The owner and the age are those that the watch knows, and not only those of the row.
+    fn value<'a>(&'a self, column: &Column, owners: &'a OwnerTable) -> Value<'a> {
+        match column.name {
+            "process" => match &self.owner {
+                RowOwner::Unknown(_) => Value::Unknown,
+                owner => Value::Text(owner.label().unwrap_or_default().into()),
+            },
+            "age" => Value::Age(self.age()),
+            _ => {
+                let row = Row {
+                    socket: &self.socket,
+                    status: OwnerStatus::NotCollected,
+                    holders: &[],
+                    owners,
+                    names: &NoNames,
+                };
+                (column.get)(&row)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::testkit;
+
+    #[test]
+    fn rows_are_sorted_by_any_of_the_columns_and_the_unknown_come_last() {
+        let lines = testkit::frame().lines.unwrap().lines.clone();
+        let sorted = |name: &str, descending| {
+            let sort = column::find(name).unwrap_or_else(|| panic!("{name}"));
+            let mut kept = Kept { lines: lines.clone(), total: 4 };
+            kept.finish(&RowRequest { rows: Rows::default(), group: None, sort, descending, only: None });
+            kept.lines
+        };
+        let ages = |descending| sorted("age", descending).iter().map(|l| l.age().min_ms).collect::<Vec<_>>();
+        assert_eq!(ages(false), [10, 18_800, 18_800, 250_000]);
+        assert_eq!(ages(true), [250_000, 18_800, 18_800, 10]);
+        for descending in [false, true] {
+            let last = sorted("process", descending).pop().unwrap();
+            assert!(matches!(last.owner, RowOwner::Unknown(_)), "{:?}", last.owner);
+        }
+        for name in SORT_COLUMNS {
+            assert_eq!(sorted(name, true).len(), 4);
+        }
+        assert_eq!(DEFAULT_SORT.name, SORT_COLUMNS[0]);
+    }
+}

@@ -1,0 +1,504 @@
+//! Takes the samples: asks the kernel for what is wanted and no more, follows the rows, finds the owners of newcomers.
+//!
+//! Input: an open source and a [`Config`] once, a [`Request`] per sample. Output: a [`Frame`]. Not here: output, waiting.
+//!
+//! What the kernel is asked for:
+//!
+//! - the states that the selection names. Where owners are wanted, every connected state besides: a TIME_WAIT row has
+//!   the owner that its socket was seen with before, so its socket must have been seen;
+//! - with TIME_WAIT also FIN_WAIT2, whose small form becomes TIME_WAIT;
+//! - no attributes, but for the one socket that is shown with all of them;
+//! - owners only of sockets that are new, within a share of the time.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashSet;
+
+use super::book::Book;
+use super::budget::JudgePace;
+use super::frame::{Frame, Lines, Sighting, TimeInState};
+use super::grouping::{RowRouter, SampleTotals};
+use super::owners::Owners;
+use super::rows::{Kept, RowRequest};
+use super::sightings::Sightings;
+use super::tracing::BackgroundTrace;
+use super::{Error, detail};
+use crate::aggregate::owner::OwnerId;
+use crate::aggregate::tracker::Sight;
+use crate::aggregate::{Key, Ledger, Listeners, Reading, Tick, Tracker};
+use crate::collect::clock::{cpu_time, monotonic_ms};
+use crate::collect::names::SystemNames;
+use crate::collect::{Ahead, Families, Live, Query, plan};
+use crate::diagnose::{self, Thresholds};
+use crate::filter::{self, Abilities, Expr};
+use crate::model::gap::{Missing, WayOut, Why};
+use crate::model::sysctl::Sysctl;
+use crate::model::{Gap, Inode, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
+
+/// What holds for the whole watch.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub with_owners: bool,
+    /// Run the rules now and then.
+    pub with_findings: bool,
+    /// Trace changes where that is permitted and cheap.
+    pub trace: bool,
+    /// Fail where changes cannot be traced, and trace whatever it costs.
+    pub insist_on_trace: bool,
+    /// Sockets that are followed at most.
+    pub track: usize,
+    pub thresholds: Thresholds,
+    /// The options that make the next command of a finding read the same sockets.
+    pub scope: String,
+}
+
+/// What one sample shall contain beside counts.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub filter: Expr,
+    pub interval_ms: u64,
+    pub by: Option<Key>,
+    /// Groups that are kept; the others are summed.
+    pub top: usize,
+    pub rows: Option<RowRequest>,
+    /// Every change of one socket.
+    pub events: bool,
+}
+
+/// Newcomers without owner that are held back until the processes were read.
+const HELD_BACK: usize = 10_000;
+/// Minimum interval between runs of the rules, and the part of one CPU that they may take.
+const JUDGE: Duration = Duration::from_secs(5);
+const JUDGE_SHARE: u32 = 200;
+/// Sockets up to which the rules are run.
+const JUDGED_SOCKETS: u64 = 50_000;
+/// Listeners up to which roles are read anew for each sample when nobody asks for owners.
+const LISTENERS: usize = 4096;
+/// Below this size of the kernel's hash table (`tcp_ehash_entries`) a dump under churn misses rows.
+const SMALL_TABLE: u64 = 4096;
+
+/// The rules over time.
+struct Judge {
+    pace: JudgePace,
+    judged: Option<Instant>,
+    judged_at_ms: Option<u64>,
+    before: Option<Snapshot>,
+    sightings: Sightings,
+    gaps: Vec<Gap>,
+}
+
+/// Everything that lasts from sample to sample.
+pub struct Sampler {
+    live: Live,
+    names: SystemNames,
+    config: Config,
+    host: Arc<str>,
+    kernel: Arc<str>,
+    tracker: Tracker,
+    book: Book,
+    listeners: Listeners,
+    owners: Owners,
+    trace: BackgroundTrace,
+    judge: Judge,
+    samples: u64,
+    /// The filter that the rows were followed under; another one begins a new life.
+    followed: Option<Expr>,
+    skipped: u64,
+}
+
+/// When a sample began, and how long the kernel's table took.
+struct Timing {
+    taken_at_ms: u64,
+    started: Instant,
+    dump_us: u64,
+}
+
+impl Sampler {
+    /// Prepares to sample an open source.
+    ///
+    /// # Errors
+    /// When the listeners cannot be read.
+    pub fn new(mut live: Live, names: SystemNames, config: Config) -> Result<Sampler, Error> {
+        let listeners = listeners(&mut live)?;
+        live.cgroups = true;
+        let mut tracker = Tracker::new(config.track);
+        let entries = live.netns_facts().sysctl(Sysctl::Ipv4TcpEhashEntries);
+        tracker.tolerant = entries.is_some_and(|n| n < SMALL_TABLE);
+        let host = live.host().clone();
+        Ok(Sampler {
+            live,
+            names,
+            host: host.name.into(),
+            kernel: host.kernel.into(),
+            tracker,
+            book: Book::default(),
+            listeners,
+            owners: Owners::new(),
+            // Without owners and unasked it would be for the sums alone.
+            trace: BackgroundTrace::new(config.insist_on_trace, config.trace && config.with_owners),
+            judge: Judge {
+                pace: JudgePace::new(JUDGE, JUDGE_SHARE),
+                judged: None,
+                judged_at_ms: None,
+                before: None,
+                sightings: Sightings::default(),
+                gaps: Vec::new(),
+            },
+            samples: 0,
+            followed: None,
+            skipped: 0,
+            config,
+        })
+    }
+
+    /// Counts intervals that passed without a sample.
+    pub fn skip(&mut self, intervals: u64) {
+        self.skipped += intervals;
+    }
+
+    /// Samples taken under the present filter.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    #[must_use]
+    pub fn since_start(&self) -> &Ledger {
+        self.book.since_start()
+    }
+
+    /// The names without the sampler.
+    #[must_use]
+    pub fn into_names(self) -> SystemNames {
+        self.names
+    }
+
+    #[must_use]
+    pub fn names(&self) -> &SystemNames {
+        &self.names
+    }
+
+    /// The question to the kernel.
+    fn query(&self, filter: &Expr, followed: &Expr) -> Result<Query, Error> {
+        let compiled = filter::compile(followed, Abilities { mark: false, cgroup: false });
+        if let Some(why) = compiled.unpushable {
+            return Err(Error::Filter(why.to_string()));
+        }
+        let mut states = filter.state_bound();
+        if states.contains(State::TimeWait) {
+            states = states.union(StateSet::of(&[State::FinWait2]));
+        }
+        if self.config.with_owners {
+            states = states.union(StateSet::CONNECTED);
+        }
+        Ok(Query {
+            ahead: Ahead::No,
+            states,
+            families: filter.family_bound().map_or(Families::Both, Families::Only),
+            attributes: plan::attributes(filter.needs()),
+            bytecode: compiled.program,
+        })
+    }
+
+    /// Begins anew where the filter is another one.
+    fn follow(&mut self, filter: &Expr) {
+        if self.followed.as_ref() != Some(filter) {
+            let tracker = std::mem::replace(&mut self.tracker, Tracker::new(0));
+            self.tracker = tracker.renewed();
+            self.book = Book::default();
+            self.samples = 0;
+            self.followed = Some(filter.clone());
+        }
+    }
+
+    /// Takes a sample.
+    ///
+    /// # Errors
+    /// When the sockets or their owners cannot be read, or a trace was insisted on and cannot be started.
+    pub fn sample(&mut self, request: &Request) -> Result<Frame, Error> {
+        let started = Instant::now();
+        self.follow(&request.filter);
+        self.samples += 1;
+        let first = self.samples == 1;
+        let members = request.filter.ignoring_state();
+        let query = self.query(&request.filter, &members)?;
+        self.trace.begin(&self.live)?;
+        // LISTEN is a table of its own, and costs next to nothing.
+        if self.config.with_owners || self.listeners.all().len() <= LISTENERS {
+            self.listeners = listeners(&mut self.live)?;
+        }
+        self.trace.learn(self.samples, self.live.root(), &mut self.owners.known);
+        let fresh = if self.config.with_owners { self.owners.refresh(&mut self.live)? } else { None };
+        // Before the table: what begins in between is seen before it is counted.
+        let mut reading = if first { Reading::default() } else { Reading::of(&self.live.counters()) };
+        let taken_at_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+        self.tracker.keep_events = request.events;
+        self.tracker.begin(monotonic_ms());
+        let mut totals = SampleTotals::new(request);
+        let mut gaps = Vec::new();
+        let dump_started = Instant::now();
+        let (held, missing) = self.dump(request, &members, &query, fresh.as_ref(), &mut gaps, &mut totals)?;
+        let dump_us = micros(dump_started);
+        let found = self.owners.find(&mut self.live, &missing, first, self.trace.is_on())?;
+        self.settle(request, &members, held, found.as_ref(), &mut totals);
+        if first {
+            reading = Reading::of(&self.live.counters());
+        }
+        self.tracker.finish();
+        if first {
+            self.trace.restart();
+        }
+        totals.name_owners(&self.owners.known);
+        self.frame(request, &query, &reading, totals, gaps, &Timing { taken_at_ms, started, dump_us })
+    }
+
+    /// Counts the rows of the kernel's table. Returns the newcomers without owner, and their inodes.
+    fn dump(
+        &mut self,
+        request: &Request,
+        members: &Expr,
+        query: &Query,
+        fresh: Option<&OwnerTable>,
+        gaps: &mut Vec<Gap>,
+        totals: &mut SampleTotals,
+    ) -> Result<(Vec<(Socket, Sight)>, FxHashSet<Inode>), Error> {
+        let mut held: Vec<(Socket, Sight)> = Vec::new();
+        let mut missing: FxHashSet<Inode> = FxHashSet::default();
+        let several = self.live.spaces().len() > 1;
+        let (live, trace) = (&mut self.live, &self.trace);
+        let mut router = RowRouter {
+            request,
+            members,
+            everything: request.filter.is_all(),
+            tracker: &mut self.tracker,
+            ownership: &mut self.owners.known,
+            listeners: &self.listeners,
+            names: &self.names,
+            with_owners: self.config.with_owners,
+            several,
+        };
+        live.sockets(query, gaps, &mut |socket| {
+            let mut sight = router.tracker.see(socket);
+            if sight.repeated {
+                return ControlFlow::Continue(());
+            }
+            let mut owner = sight.owner;
+            if let (None, Some(closer)) = (owner.set(), trace.closer(socket)) {
+                (owner, sight.traced) = (closer, true);
+                router.tracker.own(socket, owner, true);
+            }
+            if router.with_owners && socket.inode.is_some() {
+                let holders = fresh.map_or(&[][..], |table| table.holders(socket.inode));
+                if let (Some(table), false) = (fresh, holders.is_empty()) {
+                    owner = router.own(socket, table, holders, &sight);
+                    sight.traced = false;
+                } else if owner == OwnerId::NOT_SOUGHT && held.len() < HELD_BACK {
+                    missing.extend(socket.inode);
+                    held.push((socket.clone(), sight));
+                    return ControlFlow::Continue(());
+                }
+            }
+            router.count(socket, &sight, owner, totals);
+            ControlFlow::Continue(())
+        })?;
+        Ok((held, missing))
+    }
+
+    /// Counts the newcomers, with the owners that were found.
+    fn settle(
+        &mut self,
+        request: &Request,
+        members: &Expr,
+        held: Vec<(Socket, Sight)>,
+        found: Option<&OwnerTable>,
+        totals: &mut SampleTotals,
+    ) {
+        let mut router = RowRouter {
+            request,
+            members,
+            everything: request.filter.is_all(),
+            tracker: &mut self.tracker,
+            ownership: &mut self.owners.known,
+            listeners: &self.listeners,
+            names: &self.names,
+            with_owners: self.config.with_owners,
+            several: self.live.spaces().len() > 1,
+        };
+        for (socket, sight) in held {
+            let mut owner = sight.owner;
+            if let Some(table) = found {
+                let holders = table.holders(socket.inode);
+                if holders.is_empty() {
+                    // Not searched for again before the next scan of all descriptors.
+                    owner = OwnerId::NOBODY;
+                    router.tracker.own(&socket, owner, false);
+                } else {
+                    owner = router.own(&socket, table, holders, &sight);
+                }
+            }
+            router.count(&socket, &sight, owner, totals);
+        }
+        let (tracker, trace) = (&self.tracker, &self.trace);
+        self.owners.known.forget(|mark| {
+            tracker.mark_owners(mark);
+            trace.mark_owners(mark);
+        });
+    }
+
+    /// What this sample cannot tell.
+    fn gaps(&self, query: &Query, totals: &SampleTotals, tick: &Tick, mut gaps: Vec<Gap>) -> Vec<Gap> {
+        gaps.extend(self.live.gaps(query));
+        if self.config.with_owners {
+            let root = rustix::process::geteuid().is_root();
+            gaps.extend(totals.coverage.gap(self.owners.known.table(), root));
+            let later = totals.coverage.get(OwnerStatus::NotCollected);
+            if later > 0 {
+                let why = Why::ScanCost { ms: self.owners.cost().as_millis() };
+                gaps.push(Gap::new(Missing::NewOwners { sockets: later }, why, WayOut::None));
+            }
+        }
+        if tick.shift > 0 {
+            gaps.push(Gap::new(Missing::Unfollowed { scale: tick.scale() }, Why::TrackLimit, WayOut::TrackOrFilter));
+        }
+        if tick.events_dropped > 0 {
+            let missing = Missing::ListedChanges { count: tick.events_dropped };
+            gaps.push(Gap::new(missing, Why::TooManyChanges, WayOut::IntervalOrFilter));
+        }
+        gaps.extend(self.judge.gaps.iter().cloned());
+        gaps
+    }
+
+    /// Puts the frame together.
+    fn frame(
+        &mut self,
+        request: &Request,
+        query: &Query,
+        reading: &Reading,
+        mut totals: SampleTotals,
+        gaps: Vec<Gap>,
+        timing: &Timing,
+    ) -> Result<Frame, Error> {
+        let filter = &request.filter;
+        let traced = self.trace.since();
+        let tick = self.tracker.take_tick();
+        let (ledger, ledger_gap) =
+            self.book.enter(filter, query, reading, &tick, traced.as_ref().map(|since| since.sums));
+        let owners = tick.events.iter().filter_map(|event| event.owner.set());
+        let labels = owners.filter_map(|set| Some((set, self.owners.known.label(set)?))).collect();
+        let mut gaps = self.gaps(query, &totals, &tick, gaps);
+        // The trace knows nothing of the selection.
+        let trace = self.trace.report(traced, filter.ignoring_state().is_all(), &mut gaps);
+        let bound_unseen = gaps.iter().any(|g| g.missing == Missing::BoundInactive);
+        let lines = match (&request.rows, totals.rows.take()) {
+            (Some(wanted), Some(kept)) => Some(Arc::new(self.lines(wanted, kept)?)),
+            _ => None,
+        };
+        Ok(Frame {
+            seq: self.samples,
+            taken_at_ms: timing.taken_at_ms,
+            interval_ms: request.interval_ms,
+            elapsed_ms: tick.elapsed_ms,
+            sample_us: micros(timing.started),
+            dump_us: timing.dump_us,
+            skipped: std::mem::take(&mut self.skipped),
+            source: self.live.source().key(),
+            host: Arc::clone(&self.host),
+            kernel: Arc::clone(&self.kernel),
+            filter: if filter.is_all() { "".into() } else { filter.to_string().into() },
+            shown: filter.state_bound(),
+            unseen: if bound_unseen { StateSet::of(&[State::BoundInactive]) } else { StateSet::EMPTY },
+            counts: totals.counts,
+            scale: tick.scale(),
+            followed: tick.followed,
+            ledger,
+            since_start: self.book.since_start().clone(),
+            ledger_gap,
+            trace,
+            times_in_state: self.times_in_state(),
+            groups: totals.take_groups(request.by, request.top),
+            time_wait_owners: self.config.with_owners.then_some(totals.time_wait_owners),
+            findings: self.judge.sightings.all(),
+            judged_at_ms: self.judge.judged_at_ms,
+            lines,
+            matrix: tick.matrix,
+            events: tick.events,
+            labels,
+            gaps,
+        })
+    }
+
+    fn times_in_state(&self) -> Vec<TimeInState> {
+        let times = State::ALL.into_iter().filter_map(|state| {
+            let dwell = &self.tracker.dwell[state.index()];
+            Some(TimeInState {
+                state,
+                count: dwell.count,
+                mean_ms: dwell.mean_ms()?,
+                median_ms: dwell.median_ms()?,
+                max_ms: dwell.max_ms,
+            })
+        });
+        times.collect()
+    }
+
+    /// The rows that were asked for, sorted and cut; one socket with every attribute.
+    fn lines(&mut self, wanted: &RowRequest, mut kept: Kept) -> Result<Lines, Error> {
+        kept.finish(wanted);
+        let only = wanted.only.is_some();
+        let detail = match kept.lines.first().filter(|_| only) {
+            Some(line) => Some(detail::of(&mut self.live, &line.socket, self.config.with_owners)?),
+            None => None,
+        };
+        Ok(Lines { lines: kept.lines, total: kept.total, only, detail })
+    }
+
+    /// Whether it is time to run the rules.
+    #[must_use]
+    pub fn judge_is_due(&self) -> bool {
+        self.config.with_findings && self.judge.pace.is_due(self.judge.judged.map(|at| at.elapsed()))
+    }
+
+    /// Runs the rules over a whole snapshot, and returns what has come, changed or gone since.
+    ///
+    /// # Errors
+    /// When there is no snapshot.
+    pub fn judge(&mut self, sockets: u64) -> Result<Vec<Sighting>, Error> {
+        let judge = &mut self.judge;
+        judge.gaps.clear();
+        judge.judged = Some(Instant::now());
+        if sockets > JUDGED_SOCKETS {
+            judge.gaps.push(Gap::new(Missing::Findings, Why::TooManySockets { sockets }, WayOut::RunDoctor));
+            judge.before = None;
+            return Ok(Vec::new());
+        }
+        let cpu_before = cpu_time();
+        let live = &mut self.live;
+        let mut now = live.snapshot(true)?;
+        let before = judge.before.as_ref();
+        let inspect = |snapshot: &Snapshot, pids: &[u32]| live.inspect(snapshot, pids);
+        let diagnosis = diagnose::examine(&mut now, before, None, &self.config.thresholds, inspect);
+        let diagnosis = diagnosis.within(&self.config.scope);
+        let at_ms = now.taken_at_ms;
+        judge.before = Some(now);
+        judge.judged_at_ms = Some(at_ms);
+        judge.pace.spent(cpu_time().saturating_sub(cpu_before));
+        Ok(judge.sightings.update(diagnosis.findings, at_ms))
+    }
+}
+
+/// The listeners, by which roles are told.
+fn listeners(live: &mut Live) -> Result<Listeners, Error> {
+    let mut listeners = Listeners::within(live.ephemeral_ports());
+    // What this pass cannot see, the pass over all sockets reports too.
+    live.sockets(&Query::states(StateSet::LISTEN), &mut Vec::new(), &mut |socket| {
+        listeners.add(socket);
+        ControlFlow::Continue(())
+    })?;
+    Ok(listeners)
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}

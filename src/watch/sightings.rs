@@ -1,0 +1,93 @@
+//! Findings over time: which condition is new, which lasts, which is gone and since when.
+//!
+//! Input: the findings of one run of the rules after another. Output: a [`Sighting`] for each condition. Not here: how a rule
+//! decides. A condition is recognised by [`Finding::id`], which holds no pid: that may be a guess, and change.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::frame::Sighting;
+use crate::diagnose::Finding;
+
+/// Sightings that are kept; those that are gone and weigh least are dropped first.
+const MOST: usize = 100;
+
+/// All sightings, the present ones first, the most severe first.
+#[derive(Default)]
+pub(super) struct Sightings {
+    all: Arc<Vec<Sighting>>,
+}
+
+impl Sightings {
+    pub(super) fn all(&self) -> Arc<Vec<Sighting>> {
+        Arc::clone(&self.all)
+    }
+
+    /// Takes what the rules found at this time, and returns what has come, changed its severity or gone.
+    pub(super) fn update(&mut self, findings: Vec<Finding>, at_ms: u64) -> Vec<Sighting> {
+        let mut news = Vec::new();
+        let mut all = self.all.as_ref().clone();
+        let mut findings: BTreeMap<String, Finding> = findings.into_iter().map(|f| (f.id.clone(), f)).collect();
+        for old in &mut all {
+            match findings.remove(&old.finding.id) {
+                Some(finding) => {
+                    let changed = old.is_gone() || finding.severity != old.finding.severity;
+                    let first_ms = if old.is_gone() { at_ms } else { old.first_ms };
+                    *old = Sighting { finding, first_ms, last_ms: at_ms, gone_ms: None };
+                    news.extend(changed.then(|| old.clone()));
+                }
+                None if !old.is_gone() => {
+                    old.gone_ms = Some(at_ms);
+                    news.push(old.clone());
+                }
+                None => {}
+            }
+        }
+        for finding in findings.into_values() {
+            let sighting = Sighting { finding, first_ms: at_ms, last_ms: at_ms, gone_ms: None };
+            news.push(sighting.clone());
+            all.push(sighting);
+        }
+        all.sort_by_key(|s| (s.is_gone(), Reverse(s.finding.severity), s.first_ms));
+        all.truncate(MOST);
+        self.all = Arc::new(all);
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::Severity;
+
+    fn finding(id: &str, pid: u32) -> Finding {
+        let mut finding = Finding::new("time-wait-server-churn", Severity::Info, 0.9, "9 TIME_WAIT a second");
+        finding.subject.pid = Some(pid);
+        Finding { id: id.into(), ..finding }
+    }
+
+    fn events(news: &[Sighting]) -> Vec<(&str, bool)> {
+        news.iter().map(|s| (&*s.finding.id, s.is_gone())).collect()
+    }
+
+    #[test]
+    fn what_is_gone_has_its_time_and_may_come_again() {
+        let mut sightings = Sightings::default();
+        sightings.update(vec![finding("a", 1), finding("b", 1)], 1000);
+        assert_eq!(events(&sightings.update(vec![finding("b", 1)], 2000)), [("a", true)]);
+        assert_eq!(events(&sightings.update(vec![finding("b", 2)], 3000)), []);
+        let all = sightings.all();
+        assert_eq!(events(&all), [("b", false), ("a", true)], "gone comes last");
+        assert_eq!((all[0].finding.subject.pid, all[0].first_ms, all[0].last_ms), (Some(2), 1000, 3000));
+        assert_eq!((all[1].last_ms, all[1].gone_ms), (1000, Some(2000)));
+        let back = sightings.update(vec![finding("a", 1), finding("b", 1)], 4000);
+        assert_eq!((back.len(), back[0].first_ms, back[0].gone_ms), (1, 4000, None));
+        let worse = Finding { severity: Severity::High, ..finding("a", 1) };
+        assert_eq!(events(&sightings.update(vec![worse, finding("b", 1)], 5000)), [("a", false)]);
+        assert_eq!(
+            events(&sightings.update(vec![finding("b#2", 1)], 6000)),
+            [("a", true), ("b", true), ("b#2", false)]
+        );
+    }
+}
