@@ -173,6 +173,10 @@ pub struct Inspection {
     pub threads_not_read: u32,
     /// Jars that it has open (their names) and libraries that it has mapped (name and folder), sorted.
     pub parts: Vec<String>,
+    /// Whether its executable or a library beside the C library imports `accept()`. `None` if not known: it is asked of
+    /// processes with one thread and no epoll set only, and no file is opened that may be on a server which does not
+    /// answer.
+    pub imports_accept: Option<bool>,
 }
 
 /// One target of one epoll set (`/proc/PID/fdinfo/EPFD`, `ep_show_fdinfo` in `fs/eventpoll.c`).

@@ -77,6 +77,45 @@ pub fn is_go(path: &Path) -> Option<bool> {
     Some(has_go_note(&head))
 }
 
+/// Larger files are not searched for the name of a function.
+const MOST_SEARCHED: u64 = 4 << 20;
+/// How the table of dynamic symbols has the functions that take a connection from a listener.
+const ACCEPT: [&[u8]; 2] = [b"\0accept\0", b"\0accept4\0"];
+
+/// The files that have code of a process, each once: the executable and the libraries, but not the C library, which has
+/// every call.
+#[must_use]
+pub fn code(maps: &str) -> BTreeSet<&str> {
+    let is_c_library = |name: &str| name.starts_with("libc.so") || name.starts_with("libc-") || name.starts_with("ld-");
+    maps.lines()
+        .filter(|line| line.split(' ').nth(1).is_some_and(|permissions| permissions.contains('x')))
+        .filter_map(|line| line.find('/').map(|at| &line[at..]))
+        .filter(|path| !path.rsplit('/').next().is_some_and(is_c_library))
+        .collect()
+}
+
+/// Whether the C library of a process is mapped: a static program has its calls under no name.
+#[must_use]
+pub fn is_dynamic(maps: &str) -> bool {
+    maps.lines().any(|line| {
+        let name = line.rsplit('/').next().unwrap_or_default();
+        line.contains('/') && (name.starts_with("libc.so") || name.starts_with("libc-"))
+    })
+}
+
+/// Whether a program or library imports `accept()`: whether its names have it. `None` when it cannot be read or is large.
+/// To open it may take forever: see [`super::mounts`].
+#[must_use]
+pub fn imports_accept(path: &Path) -> Option<bool> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).ok()?.take(MOST_SEARCHED + 1).read_to_end(&mut bytes).ok()?;
+    if bytes.len() as u64 > MOST_SEARCHED {
+        return None;
+    }
+    let has = |name: &&[u8]| bytes.windows(name.len()).any(|window| window == *name);
+    Some(ACCEPT.iter().any(has))
+}
+
 /// Looks through the notes that the program headers point to, in either class and byte order.
 fn has_go_note(elf: &[u8]) -> bool {
     let Some([0x7f, b'E', b'L', b'F', class, order]) = elf.first_chunk::<6>().copied() else { return false };
@@ -173,6 +212,28 @@ mod tests {
             bytes.resize(bytes.len().next_multiple_of(4), 0);
         }
         bytes
+    }
+
+    #[test]
+    fn a_program_that_can_accept_is_told_from_one_that_cannot() {
+        let maps = "00400000-00500000 r--p 00000000 08:01 12     /usr/bin/sleep\n\
+                    00500000-00600000 r-xp 00000000 08:01 12     /usr/bin/sleep\n\
+                    7f00-7f01 r-xp 00000000 08:01 13     /usr/lib/libc.so.6\n\
+                    7f02-7f03 r-xp 00000000 08:01 14     /usr/lib/ld-linux-x86-64.so.2\n\
+                    7f04-7f05 r-xp 00000000 08:01 15     /opt/my plugin.so\n7f06-7f07 rw-p 00000000 00:00 0 [heap]\n";
+        assert_eq!(code(maps).into_iter().collect::<Vec<_>>(), ["/opt/my plugin.so", "/usr/bin/sleep"]);
+        assert!(is_dynamic(maps) && !is_dynamic("00500000-00600000 r-xp 00000000 08:01 12     /srv/static\n"));
+        let file = std::env::temp_dir().join(format!("tcpstate-accept-{}", std::process::id()));
+        for (bytes, expected) in [
+            (&b"\0socket\0accept4\0listen\0"[..], true),
+            (b"\0socket\0accept\0", true),
+            (b"\0nanosleep\0may accept\0accepted\0", false),
+        ] {
+            std::fs::write(&file, bytes).unwrap();
+            assert_eq!(imports_accept(&file), Some(expected), "{bytes:?}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(imports_accept(&file), None);
     }
 
     #[test]

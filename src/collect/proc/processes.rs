@@ -119,18 +119,39 @@ pub fn inspect(
     inspection.parts.extend(parts::mapped(&maps));
     inspection.parts.sort_unstable();
     inspection.parts.dedup();
+    if inspection.epoll_sets == 0 && inspection.io_urings == 0 && tids.len() == 1 {
+        inspection.imports_accept = imports_accept(root, &folder, &maps);
+    }
     let is_go = parts::has_go_heap(&maps).or_else(|| is_go(root, &folder, &maps));
     Some((inspection, is_go))
+}
+
+/// Whether anything that the process runs imports `accept()`; `None` when a file is not on a local disk, or was replaced.
+fn imports_accept(root: &ProcRoot, folder: &Path, maps: &str) -> Option<bool> {
+    if !parts::is_dynamic(maps) {
+        return None;
+    }
+    let mut imports = false;
+    for path in parts::code(maps) {
+        let file = folder.join("root").join(path.trim_start_matches('/'));
+        imports |= is_on_disk(root, folder, maps, path).then(|| parts::imports_accept(&file)).flatten()?;
+    }
+    Some(imports)
 }
 
 /// Whether its executable is Go's; `None` also when that is on a file system that may not answer.
 fn is_go(root: &ProcRoot, folder: &Path, maps: &str) -> Option<bool> {
     let exe = folder.join("exe");
-    let device = mounts::device_of(maps, std::fs::read_link(&exe).ok()?.to_str()?)?;
+    let path = std::fs::read_link(&exe).ok()?;
+    if is_on_disk(root, folder, maps, path.to_str()?) { parts::is_go(&exe) } else { None }
+}
+
+/// Whether a mapped file is on a disk or in memory of this host.
+fn is_on_disk(root: &ProcRoot, folder: &Path, maps: &str, path: &str) -> bool {
+    let Some(device) = mounts::device_of(maps, path) else { return false };
     // A file in a container may be mapped from a file system that only the host has mounted.
     let of = |folder: &Path| mounts::is_local(&std::fs::read_to_string(folder.join("mountinfo")).ok()?, device);
-    let is_local = of(folder).or_else(|| of(&root.path().join("self")));
-    if is_local == Some(true) { parts::is_go(&exe) } else { None }
+    of(folder).or_else(|| of(&root.path().join("self"))) == Some(true)
 }
 
 /// Numbers without a descriptor that are tried before all descriptors are listed.
