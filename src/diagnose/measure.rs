@@ -6,9 +6,6 @@
 
 use std::fmt;
 
-use crate::diagnose::view::View;
-use crate::model::Socket;
-
 /// A number with its proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure<T> {
@@ -93,52 +90,6 @@ impl fmt::Display for Share {
             p if p < 1.0 => f.write_str("less than 1 %"),
             p if p > 99.0 && self.part < self.whole => f.write_str("more than 99 %"),
             p => write!(f, "{p:.0} %"),
-        }
-    }
-}
-
-/// Events that go on, per second. Made only from rows that appeared between the two samples: a rate from ages goes on
-/// for ever after the last event.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate {
-    events: u64,
-    interval_ms: u64,
-}
-
-impl Rate {
-    /// `None` when nothing happened, or no time passed: `0 a second` cannot be made.
-    #[must_use]
-    pub fn of(events: u64, interval_ms: u64) -> Option<Rate> {
-        (events > 0 && interval_ms > 0).then_some(Rate { events, interval_ms })
-    }
-
-    /// The rows that are new since the sample before: their cookie was not there. `None` without a second sample, or
-    /// when no row is new.
-    pub fn of_new_rows<'a>(view: &View<'_>, rows: impl IntoIterator<Item = &'a Socket>) -> Option<Rate> {
-        view.before?;
-        let new = rows.into_iter().filter(|s| view.earlier(s).is_none()).count() as u64;
-        Rate::of(new, view.interval_ms()?)
-    }
-
-    #[must_use]
-    pub fn per_second(self) -> f64 {
-        self.events as f64 * 1000.0 / self.interval_ms as f64
-    }
-
-    /// How long a stock lasts at this rate, in milliseconds.
-    #[must_use]
-    pub fn lasts_ms(self, stock: u64) -> u64 {
-        (stock as f64 * 1000.0 / self.per_second()) as u64
-    }
-}
-
-impl fmt::Display for Rate {
-    /// `1.4 a second`, `31 a second`, `2 in 10 s`: below one a second the events themselves are the honest number.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.per_second() {
-            r if r < 1.0 => write!(f, "{} in {:.0} s", self.events, self.interval_ms as f64 / 1000.0),
-            r if r < 10.0 => write!(f, "{r:.1} a second"),
-            r => write!(f, "{r:.0} a second"),
         }
     }
 }

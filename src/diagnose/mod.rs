@@ -26,6 +26,7 @@ pub mod ports;
 pub mod programs;
 pub mod queues;
 pub mod ranking;
+pub mod rate;
 pub mod retries;
 pub mod rule;
 pub mod rules;
