@@ -15,7 +15,7 @@ pub mod roles;
 pub mod traced;
 pub mod tracker;
 
-pub use census::{Census, Counts, Coverage};
+pub use census::{Census, Counts};
 pub use flows::{Accounts, Flow, Ledger, Reading};
 pub use groups::{Group, Grouping, Key, KeyValue};
 pub use roles::{Listeners, Role};

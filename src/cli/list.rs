@@ -3,7 +3,7 @@
 //! Input: its arguments. Output: rows in the chosen format, written as they arrive; only sorting keeps them. Not here:
 //! formatting a value.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::ops::ControlFlow;
 
 use anyhow::bail;
@@ -106,16 +106,16 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let mut session = Session::open(&args.common)?;
     let filter = select::expression(&args.selection, &session.names)?;
-    let mut work = session.plan(&filter, needs, &args.common)?;
-    if work.needs.owners && !args.common.no_owners {
-        session.look_for_owners(work.needs.cgroups, true);
-    }
+    let head = session.head("list");
+    let needs = needs.union(filter.needs());
+    let search = (needs.owners && !args.common.no_owners).then(|| session.live.search_owners(needs.cgroups, true));
+    let scan = session.scan(&filter, needs, search, &args.common)?;
     if args.explain_plan {
-        session.explain(&mut work, env)?;
+        env.stdout.write_all(scan.explain()?.as_bytes())?;
         return Ok(Exit::Done);
     }
     let mut writer = (format.writer)(Listing {
-        head: session.head("list"),
+        head,
         columns,
         chosen,
         style: env.style(args.common.color),
@@ -130,9 +130,8 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         writer.row(out, row)
     };
     let mut shown = 0u64;
-    let mut failed: Option<io::Error> = None;
     let mut kept: Vec<Socket> = Vec::new();
-    session.rows(&mut work, &mut |row| {
+    let (failed, scanned) = scan.rows(|row| {
         shown += 1;
         if args.sort.is_some() {
             kept.push(row.socket.clone());
@@ -140,18 +139,16 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         }
         match write(&mut env.stdout, row) {
             Ok(()) => ControlFlow::Continue(()),
-            Err(e) => {
-                failed = Some(e);
-                ControlFlow::Break(())
-            }
+            Err(e) => ControlFlow::Break(e),
         }
     })?;
     if let Some(error) = failed {
         return Err(error.into());
     }
+    session.keep(scanned);
     session.gaps.extend(session.live.lacks());
     if let Some(SortBy { column, descending }) = args.sort {
-        let (owners, names) = (session.owners(), &session.names);
+        let (owners, names) = (&session.owners, &session.names);
         kept.sort_by(|a, b| {
             let (a, b) = (Row::new(a, owners, names), Row::new(b, owners, names));
             column::order(&(column.get)(&a), &(column.get)(&b), descending)

@@ -18,6 +18,7 @@ use crate::cli::session::Session;
 use crate::cli::{config, parse};
 use crate::collect::owners::Search;
 use crate::collect::plan::{self, Plan};
+use crate::collect::scan;
 use crate::collect::{Ahead, Families};
 use crate::diagnose::Finding;
 use crate::model::column::Needs;
@@ -79,9 +80,8 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if args.counts && !filter.is_all() {
         bail!("--counts counts everything; without it a filter is applied");
     }
-    let mut work = session.plan(&filter, Needs::NONE, &args.common)?;
     let keys_want_owners = by.is_empty() || by.iter().any(|k| k.needs_owners());
-    let owners_wanted = !args.common.no_owners && !args.counts && (keys_want_owners || work.needs.owners);
+    let owners_wanted = !args.common.no_owners && !args.counts && (keys_want_owners || filter.needs().owners);
     if let Some(key) = by.iter().find(|k| args.common.no_owners && k.needs_owners()) {
         bail!("--by {} needs socket owners; remove --no-owners", key.name());
     }
@@ -103,18 +103,19 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         vec![Grouping::new(keys(&by))]
     };
     let judged = owners_wanted && by.is_empty() && filter.is_all();
-    if owners_wanted {
-        let cgroups = args.common.json || work.needs.cgroups || by.iter().any(|k| k.needs_cgroups());
+    let search = owners_wanted.then(|| {
+        let cgroups = args.common.json || filter.needs().cgroups || by.iter().any(|k| k.needs_cgroups());
         // The rules need descriptors, and judge small tables only.
-        let may_judge = by.is_empty() && filter.is_all() && session.live.large_tables() == 0;
-        session.look_for_owners(cgroups, work.needs.owners || may_judge);
-    }
+        let may_judge = judged && session.live.large_tables() == 0;
+        session.live.search_owners(cgroups, filter.needs().owners || may_judge)
+    });
     if args.explain_plan {
-        if args.counts && session.live.spaces().len() == 1 {
-            session.explain_plan(&counts_plan(), None, None, env)?;
+        let text = if args.counts && session.live.spaces().len() == 1 {
+            scan::explain(&mut session.live, &counts_plan(), None, None)
         } else {
-            session.explain(&mut work, env)?;
-        }
+            session.scan(&filter, Needs::NONE, search, &args.common)?.explain()?
+        };
+        env.stdout.write_all(text.as_bytes())?;
         if !groupings.is_empty() {
             env.stdout
                 .write_all(b"before: one question for the listeners, by which roles are told; it walks no table\n")?;
@@ -131,10 +132,12 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let listeners = if groupings.is_empty() { Listeners::new(PORT_RANGE) } else { session.listeners()? };
     let mut census = Census::new(listeners, groupings);
     if !args.counts || !count(&mut session, &mut census)? {
-        session.rows(&mut work, &mut |row| {
+        let scan = session.scan(&filter, Needs::NONE, search, &args.common)?;
+        let (_, scanned) = scan.rows(|row| {
             census.add(row);
-            ControlFlow::Continue(())
+            ControlFlow::<()>::Continue(())
         })?;
+        session.keep(scanned);
     }
     let findings = if judged { findings(&mut session, &census, env)? } else { Vec::new() };
     if args.common.json {
@@ -202,7 +205,7 @@ fn findings(session: &mut Session, census: &Census, env: &mut Env) -> anyhow::Re
     }
     let thresholds = config::files(env)?.thresholds;
     let owners = match &session.live.owner_route {
-        Some(route) if session.owners().knows_descriptors() => Search::known(session.owners().clone(), route.clone()),
+        Some(route) if session.owners.knows_descriptors() => Search::known(session.owners.clone(), route.clone()),
         _ => session.live.finder().start(),
     };
     let mut snapshot = session.live.snapshot_with(Some(owners))?;
@@ -227,13 +230,13 @@ fn print_json(
                 other.insert(name.into(), Json::Null);
                 continue;
             };
-            let (rows, rest) = out::grouping(grouping, args.top, session.owners(), &session.names, unseen);
+            let (rows, rest) = out::grouping(grouping, args.top, &session.owners, &session.names, unseen);
             groups.insert(name.into(), Json::Array(rows));
             other.insert(name.into(), rest);
         }
         groups.insert("other".into(), Json::Object(other));
     } else if let Some(grouping) = census.groupings.first() {
-        let (rows, rest) = out::grouping(grouping, args.top, session.owners(), &session.names, unseen);
+        let (rows, rest) = out::grouping(grouping, args.top, &session.owners, &session.names, unseen);
         let names: Vec<&str> = grouping.keys.iter().map(|k| k.name()).collect();
         groups.insert("by".into(), json!({ "keys": names, "rows": rows, "other": rest }));
     }
@@ -267,7 +270,7 @@ fn print_screen(
             .iter()
             .find(|(.., key)| by.is_empty() && grouping.keys.ends_with(&[*key]))
             .map_or_else(|| screen::title(&grouping.keys), |(_, title, _)| (*title).to_owned());
-        screen::write_groups(&mut text, &title, grouping, args.top, session.owners(), &session.names, style);
+        screen::write_groups(&mut text, &title, grouping, args.top, &session.owners, &session.names, style);
     }
     report::write_brief(&mut text, findings, style);
     env.stdout.write_all(text.as_bytes())?;

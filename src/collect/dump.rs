@@ -12,7 +12,7 @@ use crate::collect::proc::net_tcp;
 use crate::collect::query::{Ahead, Families, LARGE_TABLE, Query, Sink};
 use crate::cores;
 use crate::model::gap::{Missing, WayOut, Why};
-use crate::model::{Family, Gap, Source};
+use crate::model::{Family, Gap, Socket, Source};
 
 /// What may wait for a sink that does not take rows yet: less with many sockets, as the table of their owners takes
 /// memory at the same time.
@@ -43,6 +43,27 @@ impl Live {
             }
         }
         Ok(())
+    }
+
+    /// The same for a sink that stops with a value, which is returned.
+    ///
+    /// # Errors
+    /// As [`Live::sockets`].
+    pub fn sockets_until<B>(
+        &mut self,
+        query: &Query,
+        gaps: &mut Vec<Gap>,
+        mut sink: impl FnMut(&Socket) -> ControlFlow<B>,
+    ) -> Result<Option<B>, Error> {
+        let mut value = None;
+        self.sockets(query, gaps, &mut |socket| match sink(socket) {
+            ControlFlow::Continue(()) => ControlFlow::Continue(()),
+            ControlFlow::Break(broke) => {
+                value = Some(broke);
+                ControlFlow::Break(())
+            }
+        })?;
+        Ok(value)
     }
 
     /// The same for one namespace; true when the sink has enough.

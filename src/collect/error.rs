@@ -29,6 +29,11 @@ impl Error {
         self
     }
 
+    /// A filter that no source or not this one can answer.
+    pub fn unanswerable(why: impl Into<String>) -> Error {
+        Error::new("answer the filter", "", io::Error::new(io::ErrorKind::InvalidInput, why.into()))
+    }
+
     /// What the system said.
     #[must_use]
     pub fn why(&self) -> String {

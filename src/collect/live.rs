@@ -14,7 +14,7 @@ use crate::collect::error::Error;
 use crate::collect::netlink::Channel;
 use crate::collect::netns::{self, NetnsHandle};
 use crate::collect::netns_source::NetnsSource;
-use crate::collect::owners::{Finder, OwnerRoute, OwnersVia, Route};
+use crate::collect::owners::{Finder, OwnerRoute, OwnersVia, Route, Search};
 use crate::collect::probe::NetnsProbe;
 use crate::collect::proc::{self, ProcRoot};
 use crate::collect::query::Query;
@@ -303,6 +303,16 @@ impl Live {
             files: OnceLock::new(),
             without_descriptors: false,
         }
+    }
+
+    /// Begins to search for the processes that hold sockets, and for their cgroups if these are wanted. Without
+    /// descriptors, the table takes half the memory.
+    #[must_use]
+    pub fn search_owners(&mut self, cgroups: bool, descriptors: bool) -> Search {
+        self.cgroups = cgroups;
+        let mut finder = self.finder();
+        finder.without_descriptors = !descriptors;
+        finder.start()
     }
 
     /// Every process that holds a TCP socket (with the walk over `/proc`: any socket); with `wanted`, only of those inodes.

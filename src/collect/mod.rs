@@ -3,8 +3,8 @@
 //! Input: a [`Query`] (states, families, attributes). Output: sockets pushed into a sink, owners, and a
 //! [`Gap`](crate::model::Gap) for everything that could not be seen. Not here: counting, judging, printing.
 //!
-//! `live` is the source, `query` a question, `dump` how it is answered; `netns_source` and `probe` are a namespace and what
-//! one visit to it reads.
+//! `live` is the source, `query` a question, `dump` how it is answered, `scan` the rows with their owners; `netns_source`
+//! and `probe` are a namespace and what one visit to it reads.
 #![allow(clippy::disallowed_methods, reason = "this is the folder that may do I/O")]
 
 pub mod bpf;
@@ -26,6 +26,7 @@ pub mod poll;
 mod probe;
 pub mod proc;
 mod query;
+pub mod scan;
 pub mod snapshot;
 pub mod timewait;
 pub mod tracefs;

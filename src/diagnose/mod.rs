@@ -39,9 +39,8 @@ pub mod thresholds;
 pub mod view;
 pub mod wait_state;
 
-use crate::aggregate::Coverage;
 use crate::cores;
-use crate::model::StateSet;
+use crate::model::{Coverage, StateSet};
 use crate::text;
 pub use examine::examine;
 pub use finding::{Evidence, Finding, Rows, Severity, Subject, Topic};

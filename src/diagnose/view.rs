@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::aggregate::{Coverage, Listeners, Role};
+use crate::aggregate::{Listeners, Role};
 use crate::cores;
 use crate::diagnose::finding::Subject;
 use crate::diagnose::ports::{self, Route};
@@ -18,7 +18,7 @@ use crate::diagnose::thresholds::Thresholds;
 use crate::model::counter::Counter;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
 use crate::model::sysctl::PORT_RANGE;
-use crate::model::{FourTuple, Holder, NetnsId, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
+use crate::model::{Coverage, FourTuple, Holder, NetnsId, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
 
 /// Facts of processes that were inspected after the snapshot.
 pub type Inspected = OnceLock<BTreeMap<u32, ProcessFacts>>;

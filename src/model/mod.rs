@@ -8,6 +8,7 @@ pub mod addr;
 pub mod cgroup;
 pub mod column;
 pub mod counter;
+mod coverage;
 pub mod gap;
 pub mod id;
 pub mod kernel_user;
@@ -22,6 +23,7 @@ pub mod tcp_info;
 pub mod transition;
 
 pub use addr::{Endpoint, Family, FourTuple};
+pub use coverage::Coverage;
 pub use gap::Gap;
 pub use id::{Inode, NetnsId};
 pub use owner::{Holder, OwnerStatus, OwnerTable, Process, Unlisted};

@@ -13,12 +13,12 @@ use super::sampler::Request;
 use crate::aggregate::owner::{Owner, OwnerId, SetId};
 use crate::aggregate::ownership::{Known, Ownership};
 use crate::aggregate::tracker::Sight;
-use crate::aggregate::{Counts, Coverage, Key, Listeners, Role, Tracker};
+use crate::aggregate::{Counts, Key, Listeners, Role, Tracker};
 use crate::collect::names::SystemNames;
 use crate::filter::Expr;
 use crate::model::cgroup::Identity;
 use crate::model::column::{Names, Row};
-use crate::model::{Holder, OwnerStatus, OwnerTable, RowKind, Socket, State};
+use crate::model::{Coverage, Holder, OwnerStatus, OwnerTable, RowKind, Socket, State};
 
 /// The keys by which a watch can group, in the order in which a key press goes through them.
 pub const GROUP_KEYS: [Key; 8] =

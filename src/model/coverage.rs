@@ -1,0 +1,76 @@
+//! How many rows have an owner, and the gap where some have none.
+
+use super::gap::{Gap, Missing, WayOut, Why};
+use super::owner::{OwnerStatus, OwnerTable, Unlisted};
+
+/// How well the owners are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Coverage {
+    by_status: [u64; OwnerStatus::ALL.len()],
+}
+
+impl Coverage {
+    pub fn add(&mut self, status: OwnerStatus) {
+        self.by_status[status as usize] += 1;
+    }
+
+    #[must_use]
+    pub fn get(&self, status: OwnerStatus) -> u64 {
+        self.by_status[status as usize]
+    }
+
+    /// How many owners are unknown and why, if any is; `root`: more rights would not help.
+    #[must_use]
+    pub fn gap(&self, owners: &OwnerTable, root: bool) -> Option<Gap> {
+        let known = self.get(OwnerStatus::Known);
+        let hidden = self.get(OwnerStatus::NoPermission);
+        let raced = self.get(OwnerStatus::Raced);
+        let all = known + hidden + raced;
+        if hidden > 0 {
+            // Those that are not listed count as one.
+            let refused = owners.unreadable - u32::from(owners.unlisted.is_some()).min(owners.unreadable);
+            let way_out = match owners.unlisted {
+                None if root => WayOut::None,
+                None => WayOut::READ_DESCRIPTORS,
+                Some(Unlisted::NoProc) => WayOut::MountProc,
+                Some(Unlisted::Hidden) => WayOut::SeeHiddenProcesses,
+                Some(Unlisted::PidNamespace) => WayOut::HostProc,
+            };
+            let why = Why::Descriptors { refused, as_root: root, unlisted: owners.unlisted };
+            return Some(Gap::new(Missing::Owners { known, of: all }, why, way_out));
+        }
+        (raced > 0).then(|| Gap::new(Missing::Owners { known, of: all }, Why::Raced { sockets: raced }, WayOut::None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_has_what_is_hidden_before_what_raced() {
+        let mut coverage = Coverage::default();
+        let mut owners = OwnerTable::default();
+        assert_eq!(coverage.gap(&owners, false), None);
+        coverage.add(OwnerStatus::Known);
+        coverage.add(OwnerStatus::Kernel);
+        assert_eq!(coverage.gap(&owners, false), None);
+        coverage.add(OwnerStatus::Raced);
+        let gap = |of, why, way_out| Some(Gap::new(Missing::Owners { known: 1, of }, why, way_out));
+        assert_eq!(coverage.gap(&owners, false), gap(2, Why::Raced { sockets: 1 }, WayOut::None));
+        coverage.add(OwnerStatus::NoPermission);
+        owners.unreadable = 4;
+        let why = |refused, as_root, unlisted| Why::Descriptors { refused, as_root, unlisted };
+        assert_eq!(coverage.gap(&owners, false), gap(3, why(4, false, None), WayOut::READ_DESCRIPTORS));
+        assert_eq!(coverage.gap(&owners, true), gap(3, why(4, true, None), WayOut::None));
+        for (unlisted, way_out) in [
+            (Unlisted::NoProc, WayOut::MountProc),
+            (Unlisted::Hidden, WayOut::SeeHiddenProcesses),
+            (Unlisted::PidNamespace, WayOut::HostProc),
+        ] {
+            // Those that are not listed count as one of the unreadable.
+            owners.unlisted = Some(unlisted);
+            assert_eq!(coverage.gap(&owners, false), gap(3, why(3, false, Some(unlisted)), way_out));
+        }
+    }
+}
