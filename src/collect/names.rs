@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::collect::containers::Containers;
 use crate::collect::kernel_users;
 use crate::collect::netns::{self, NetnsHandle};
-use crate::collect::proc::ProcRoot;
+use crate::collect::proc::{ProcRoot, cgroups};
 use crate::filter::Resolver;
 use crate::model::cgroup::{self, Identity};
 use crate::model::column::Names;
@@ -131,16 +131,12 @@ impl Names for SystemNames {
     }
 }
 
-/// The mount of cgroup version 2: alone at `/sys/fs/cgroup`, or beside version 1 at `/sys/fs/cgroup/unified`.
+/// The mount of cgroup version 2, opened.
 fn cgroup_mount() -> Option<CgroupMount> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let at = text.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(netns::unescape))?
-    })?;
+    let at = cgroups::mount()?.at;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(&at, flags, Mode::empty()).ok()?;
-    Some(CgroupMount { at: at.into(), dir })
+    Some(CgroupMount { at, dir })
 }
 
 /// The path of a cgroup by its id, without walking the hierarchy: the id is the handle of its directory

@@ -14,7 +14,7 @@ use crate::collect::live::Live;
 use crate::collect::netlink::Attributes;
 use crate::collect::numbers::Numbers;
 use crate::collect::owners::Search;
-use crate::collect::proc::{counters, processes};
+use crate::collect::proc::{cgroups, counters, processes};
 use crate::collect::query::{Ahead, Query};
 use crate::cores;
 use crate::model::gap::{Missing, WayOut, Why};
@@ -158,6 +158,7 @@ impl Live {
         let mut gaps = Vec::new();
         let (mut refused, mut left_out) = (0, 0);
         let mut budget = DESCRIPTORS_INSPECTED;
+        let cgroups = if pids.is_empty() { None } else { cgroups::mount() };
         let mut sockets: BTreeMap<u32, FxHashSet<u32>> = pids.iter().map(|pid| (*pid, FxHashSet::default())).collect();
         for holder in snapshot.owners.all_holders() {
             if let Some(fds) = sockets.get_mut(&snapshot.owners.process(holder).pid) {
@@ -176,7 +177,8 @@ impl Live {
             let (inspection, is_go) = processes::inspect(self.root(), pid, &sockets, facts.fd_used).unzip();
             refused += u32::from(inspection.is_none());
             let is_go = is_go.flatten();
-            inspected.insert(pid, ProcessFacts { inspection, is_go, ..facts.clone() });
+            let frozen = cgroups.as_ref().and_then(|mount| cgroups::is_frozen(self.root(), mount, pid));
+            inspected.insert(pid, ProcessFacts { inspection, frozen, is_go, ..facts.clone() });
         }
         if refused > 0 {
             gaps.push(Gap::new(Missing::Inspection { processes: refused }, Why::ExitedOrRefused, WayOut::PTRACE));

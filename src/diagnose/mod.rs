@@ -35,8 +35,10 @@ pub mod syn_queue;
 #[allow(dead_code, reason = "a kit is wider than today's needs")]
 #[allow(clippy::needless_pass_by_value, reason = "rows are built by wrapping one call in another")]
 pub(crate) mod testkit;
+pub mod threads;
 pub mod thresholds;
 pub mod view;
+pub mod wait_class;
 pub mod wait_state;
 
 use crate::cores;

@@ -1,90 +1,19 @@
 //! What the owner is doing with a socket: whether anything would tell it that the socket needs attention, and where
 //! its threads stand meanwhile.
 //!
-//! Comes in: a view whose process was inspected, and sockets that need attention (unread bytes, an unread end of
-//! stream, a queue to accept from). Goes out: one [`WaitState`], the class of the bug. Never here: a guess where the kernel
-//! shows nothing; a set that is given to `poll` or `select` is not visible from outside, so nothing is said of it.
+//! Input: a view whose process was inspected, and sockets that need attention (unread bytes, an unread end of stream, a
+//! queue to accept from). Output: one [`WaitState`], the class of the bug. Where the kernel shows nothing, nothing is
+//! said: a set that is given to `poll` or `select` is not visible from outside.
 
 use rustc_hash::FxHashMap;
 
 use crate::diagnose::finding::{Evidence, Finding};
+use crate::diagnose::threads::{self, called_descriptor, is_poll, stand, stands};
 use crate::diagnose::view::View;
+pub use crate::diagnose::wait_class::Class;
+use crate::diagnose::wait_class::registration;
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadState};
 use crate::model::{Inode, OwnerTable, Socket, State};
-
-/// `EPOLL*` (`include/uapi/linux/eventpoll.h`), as `/proc/PID/fdinfo` shows them.
-const EPOLLIN: u32 = 0x1;
-const EPOLLRDNORM: u32 = 0x40;
-const EPOLLRDHUP: u32 = 0x2000;
-const EPOLLONESHOT: u32 = 1 << 30;
-const EPOLLET: u32 = 1 << 31;
-/// What stays of a one-shot registration that fired: `EP_PRIVATE_BITS` in `fs/eventpoll.c` (wake-up, one-shot, edge,
-/// exclusive).
-const PRIVATE: u32 = 0xf << 28;
-
-/// Groups of threads that are named.
-const GROUPS_NAMED: usize = 5;
-
-/// The class of the bug.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// State T or t: it runs no instruction until somebody continues it.
-    Stopped,
-    /// Every thread is in uninterruptible sleep.
-    Uninterruptible,
-    /// A thread stands in a system call on the very descriptor.
-    InCall,
-    /// In no epoll set, though the program has some.
-    Forgotten,
-    /// Armed, level-triggered, and no thread waits on the set: the loop does not turn.
-    LoopStuck,
-    /// Armed, level-triggered, and a thread does wait on the set: it is told at every turn and does not act.
-    LoopIgnores,
-    /// Edge-triggered: told once, and not read to the end.
-    EdgeNotDrained,
-    /// Edge-triggered and read to the end of the stream: nothing will ever be reported again.
-    EdgeSpent,
-    /// One-shot: fired once and was not armed again.
-    OneShotSpent,
-    /// Registered, but not for reading.
-    ReadingOff,
-    /// The program has no epoll set: threads, poll, select or io_uring.
-    NoEpoll,
-}
-
-impl Class {
-    pub const ALL: [Class; 11] = [
-        Class::Stopped,
-        Class::Uninterruptible,
-        Class::InCall,
-        Class::Forgotten,
-        Class::LoopStuck,
-        Class::LoopIgnores,
-        Class::EdgeNotDrained,
-        Class::EdgeSpent,
-        Class::OneShotSpent,
-        Class::ReadingOff,
-        Class::NoEpoll,
-    ];
-
-    /// The key that evidence shows.
-    #[must_use]
-    pub const fn key(self) -> &'static str {
-        match self {
-            Class::Stopped => "stopped",
-            Class::Uninterruptible => "uninterruptible",
-            Class::InCall => "in_call",
-            Class::Forgotten => "in_no_epoll_set",
-            Class::LoopStuck => "armed_loop_stuck",
-            Class::LoopIgnores => "armed_and_ignored",
-            Class::EdgeNotDrained => "edge_not_drained",
-            Class::EdgeSpent => "edge_spent",
-            Class::OneShotSpent => "oneshot_not_rearmed",
-            Class::ReadingOff => "reading_switched_off",
-            Class::NoEpoll => "no_epoll",
-        }
-    }
-}
 
 /// What a process is doing with some of its sockets.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +42,9 @@ pub fn doing(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<WaitState
     let facts = view.process(pid)?;
     if let Some(stopped) = stopped(facts) {
         return Some(stopped);
+    }
+    if is_frozen(facts) {
+        return Some(frozen(facts));
     }
     let inspection = facts.inspection.as_ref()?;
     if sockets.is_empty() {
@@ -219,6 +151,23 @@ fn stopped(facts: &ProcessFacts) -> Option<WaitState> {
     Some(WaitState { class: Class::Stopped, sentence: sentence.into(), evidence, confidence: 0.97 })
 }
 
+/// What ends it when the class is [`Class::Frozen`].
+pub const THAW: &str = "Thaw its control group: docker unpause, systemctl thaw, or write 0 to cgroup.freeze";
+
+/// Whether the freezer holds the process: its control group says so, or every thread waits in the freezer of version 1.
+#[must_use]
+pub fn is_frozen(facts: &ProcessFacts) -> bool {
+    facts.frozen == Some(true) || facts.inspection.as_ref().is_some_and(threads::all_in_freezer)
+}
+
+fn frozen(facts: &ProcessFacts) -> WaitState {
+    let sentence = "its control group is frozen (docker pause, systemctl freeze): it does nothing at all until it is \
+                    thawed";
+    let mut evidence = vec![("doing_class", Evidence::Text(Class::Frozen.key().into()))];
+    evidence.extend(facts.state.map(|letter| ("process_state", Evidence::Text(letter.to_string()))));
+    WaitState { class: Class::Frozen, sentence: sentence.into(), evidence, confidence: 0.97 }
+}
+
 fn uninterruptible(inspection: &Inspection) -> Option<WaitState> {
     let threads = &inspection.threads;
     if threads.is_empty() || threads.iter().any(|t| t.state != Some('D')) {
@@ -303,7 +252,7 @@ impl<'a> Registered<'a> {
     /// Whether a thread waits on one of these sets.
     fn waits_on(&self, sets: &[u32]) -> bool {
         self.inspection.threads.iter().any(|t| {
-            is_epoll_wait(t)
+            threads::is_epoll_wait(t)
                 && t.syscall_arg0.and_then(|a| u32::try_from(a).ok()).is_some_and(|a| sets.binary_search(&a).is_ok())
         })
     }
@@ -380,7 +329,7 @@ impl<'a> Registered<'a> {
                 let listens = sockets.iter().all(|s| s.state == State::Listen);
                 (self.without_epoll(&where_threads_stand, listens), 0.5)
             }
-            Class::Stopped | Class::Uninterruptible => (String::new(), 0.0),
+            Class::Stopped | Class::Frozen | Class::Uninterruptible => (String::new(), 0.0),
         };
         (sentence, confidence - numbers_only)
     }
@@ -398,128 +347,6 @@ impl<'a> Registered<'a> {
         };
         format!("the program has no epoll set; {how} (threads: {threads})")
     }
-}
-
-fn registration(events: u32, socket: &Socket) -> Class {
-    // EPOLLRDHUP tells of the peer's FIN, not of data and not of connections to accept.
-    let hears =
-        if socket.state == State::CloseWait { EPOLLIN | EPOLLRDNORM | EPOLLRDHUP } else { EPOLLIN | EPOLLRDNORM };
-    if events & EPOLLONESHOT != 0 && events & !PRIVATE == 0 {
-        Class::OneShotSpent
-    } else if events & hears == 0 {
-        Class::ReadingOff
-    } else if events & EPOLLET == 0 {
-        Class::LoopStuck
-    } else if socket.state == State::CloseWait && socket.recv_q_bytes == 0 {
-        Class::EdgeSpent
-    } else {
-        Class::EdgeNotDrained
-    }
-}
-
-/// Where the threads stand, alike ones together: `7 in futex (futex_do_wait)`.
-fn stands(inspection: &Inspection) -> Vec<String> {
-    let mut groups: Vec<(String, usize)> = Vec::new();
-    for thread in &inspection.threads {
-        let stand = stand(thread);
-        match groups.iter_mut().find(|(s, _)| *s == stand) {
-            Some((_, n)) => *n += 1,
-            None => groups.push((stand, 1)),
-        }
-    }
-    groups.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let others: usize = groups.iter().skip(GROUPS_NAMED).map(|(_, n)| n).sum();
-    let mut named: Vec<String> = groups.iter().take(GROUPS_NAMED).map(|(s, n)| format!("{n} {s}")).collect();
-    if others > 0 {
-        named.push(format!("{others} elsewhere"));
-    }
-    if inspection.threads_not_read > 0 {
-        named.push(format!("{} not looked at", inspection.threads_not_read));
-    }
-    named
-}
-
-fn stand(thread: &ThreadState) -> String {
-    let call = thread.syscall.map(|n| syscall_name(n).map_or_else(|| format!("system call {n}"), str::to_owned));
-    match (call, thread.wchan.as_deref(), thread.state) {
-        (Some(call), Some(wchan), _) => format!("in {call} ({wchan})"),
-        (Some(call), None, _) => format!("in {call}"),
-        (None, Some(wchan), _) => format!("asleep in the kernel ({wchan})"),
-        (None, None, Some('R')) => "running".into(),
-        (None, None, Some(state)) => format!("in state {state}"),
-        (None, None, None) => "not to be seen".into(),
-    }
-}
-
-/// The descriptor on which a thread stands in a call.
-fn called_descriptor(thread: &ThreadState) -> Option<u32> {
-    let name = syscall_name(thread.syscall?)?;
-    CALLS_ON_A_SOCKET.contains(&name).then(|| thread.syscall_arg0?.try_into().ok()).flatten()
-}
-
-fn is_epoll_wait(thread: &ThreadState) -> bool {
-    thread.syscall.and_then(syscall_name).is_some_and(|n| n.starts_with("epoll_"))
-}
-
-/// Whether it waits on a set that cannot be seen from outside.
-fn is_poll(thread: &ThreadState) -> bool {
-    let name = thread.syscall.and_then(syscall_name);
-    matches!(name, Some("poll" | "ppoll" | "select" | "pselect6" | "io_uring_enter" | "restart_syscall"))
-}
-
-/// Calls whose first argument is the descriptor of a socket.
-const CALLS_ON_A_SOCKET: [&str; 12] = [
-    "read", "readv", "recvfrom", "recvmsg", "recvmmsg", "write", "writev", "sendto", "sendmsg", "accept", "accept4",
-    "connect",
-];
-
-/// Names of the system calls in which a thread may stand for long. Numbers differ by architecture; those of a 32-bit
-/// process on a 64-bit kernel differ too and are not known here.
-const SYSCALLS: &[(libc::c_long, &str)] = &[
-    (libc::SYS_read, "read"),
-    (libc::SYS_readv, "readv"),
-    (libc::SYS_write, "write"),
-    (libc::SYS_writev, "writev"),
-    (libc::SYS_recvfrom, "recvfrom"),
-    (libc::SYS_recvmsg, "recvmsg"),
-    (libc::SYS_recvmmsg, "recvmmsg"),
-    (libc::SYS_sendto, "sendto"),
-    (libc::SYS_sendmsg, "sendmsg"),
-    (libc::SYS_accept, "accept"),
-    (libc::SYS_accept4, "accept4"),
-    (libc::SYS_connect, "connect"),
-    (libc::SYS_epoll_pwait, "epoll_pwait"),
-    (libc::SYS_epoll_pwait2, "epoll_pwait2"),
-    (libc::SYS_ppoll, "ppoll"),
-    (libc::SYS_pselect6, "pselect6"),
-    (libc::SYS_futex, "futex"),
-    (libc::SYS_nanosleep, "nanosleep"),
-    (libc::SYS_clock_nanosleep, "clock_nanosleep"),
-    (libc::SYS_wait4, "wait4"),
-    (libc::SYS_waitid, "waitid"),
-    (libc::SYS_rt_sigtimedwait, "rt_sigtimedwait"),
-    (libc::SYS_rt_sigsuspend, "rt_sigsuspend"),
-    (libc::SYS_io_uring_enter, "io_uring_enter"),
-    (libc::SYS_restart_syscall, "restart_syscall"),
-    (libc::SYS_flock, "flock"),
-    (libc::SYS_fcntl, "fcntl"),
-    (libc::SYS_fsync, "fsync"),
-    // Architectures younger than these calls do not have them.
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_epoll_wait, "epoll_wait"),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_poll, "poll"),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_select, "select"),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_pause, "pause"),
-];
-
-/// The name of a system call in which threads are found waiting.
-#[must_use]
-pub fn syscall_name(number: u64) -> Option<&'static str> {
-    let number = libc::c_long::try_from(number).ok()?;
-    SYSCALLS.iter().find(|(n, _)| *n == number).map(|(_, name)| *name)
 }
 
 #[cfg(test)]
@@ -610,6 +437,28 @@ mod tests {
     }
 
     #[test]
+    fn a_frozen_process_is_known_by_its_control_group_or_by_the_freezer_of_version_1() {
+        let loops = || with_epoll(Some(0x19), vec![thread(libc::SYS_epoll_pwait, 4)]);
+        let mut world = world(1, loops());
+        let class = |world: &World| classify(world).unwrap().class;
+        world.now.processes.get_mut(&812).unwrap().frozen = Some(false);
+        assert_eq!(class(&world), Class::LoopIgnores);
+        world.now.processes.get_mut(&812).unwrap().frozen = Some(true);
+        assert_eq!(class(&world), Class::Frozen);
+        // Stopped as well: SIGCONT alone would not wake it, nor would thawing, and the signal is told first.
+        world.now.processes.get_mut(&812).unwrap().state = Some('T');
+        assert_eq!(class(&world), Class::Stopped);
+        let facts = world.now.processes.get_mut(&812).unwrap();
+        (facts.state, facts.frozen) = (Some('D'), None);
+        let held = ThreadState { state: Some('D'), wchan: Some("__refrigerator".into()), ..thread(libc::SYS_futex, 0) };
+        facts.inspection.as_mut().unwrap().threads = vec![held.clone(), held];
+        assert_eq!(class(&world), Class::Frozen);
+        let inspection = world.now.processes.get_mut(&812).unwrap().inspection.as_mut().unwrap();
+        inspection.threads[1].wchan = Some("nfs_wait".into());
+        assert_eq!(class(&world), Class::Uninterruptible);
+    }
+
+    #[test]
     fn disk_sleep_counts_only_when_every_thread_is_in_it() {
         let asleep = |state| ThreadState { state: Some(state), ..thread(libc::SYS_fsync, 3) };
         let all = classify(&world(1, with_epoll(Some(0x19), vec![asleep('D'), asleep('D')]))).unwrap();
@@ -675,13 +524,5 @@ mod tests {
         assert_eq!(uses(with_epoll(Some(0x1c), vec![thread(libc::SYS_futex, 0)])), Some(true));
         assert_eq!(uses(threads(ThreadState { syscall: None, ..thread(0, 0) })), None, "it runs");
         assert_eq!(uses(Inspection::default()), None, "no thread was seen");
-    }
-
-    #[test]
-    fn the_calls_in_which_threads_wait_have_names() {
-        for call in [libc::SYS_futex, libc::SYS_accept4, libc::SYS_recvfrom, libc::SYS_wait4] {
-            assert!(syscall_name(u64::try_from(call).unwrap()).is_some());
-        }
-        assert_eq!(syscall_name(u64::MAX), None);
     }
 }

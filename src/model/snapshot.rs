@@ -152,6 +152,8 @@ pub struct ProcessFacts {
     pub cmdline: Vec<String>,
     /// What only processes named in a finding are asked for; `None` if not asked or not permitted.
     pub inspection: Option<Inspection>,
+    /// Whether its control group (version 2) is frozen; `None` if not known. Asked only with the inspection.
+    pub frozen: Option<bool>,
     /// Inode of its network namespace; `None` when it could not be read.
     pub netns: Option<NetnsId>,
     /// Whether it is a Go program; `None` if not known: only processes named in a finding are examined, and no file is opened

@@ -1,11 +1,13 @@
-//! Unit, container and pod of a process.
+//! Unit, container and pod of a process, and whether its control group is frozen.
 //!
-//! Comes in: a process that holds a socket. Goes out: the same with what its cgroup and, for docker-proxy, its arguments
-//! tell. Never here: what a path means; that is `model::cgroup`.
+//! Input: a process that holds a socket. Output: the same with what its cgroup and, for docker-proxy, its arguments
+//! say. What a path means is in `model::cgroup`.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use crate::collect::containers::Containers;
+use crate::collect::netns::unescape;
 use crate::collect::proc::ProcRoot;
 use crate::model::cgroup::Runtime;
 use crate::model::{Process, cgroup};
@@ -23,6 +25,48 @@ pub fn identify(root: &ProcRoot, containers: &Containers, process: &mut Process)
         process.identity.container = Some(id);
         process.identity.container_name = name;
         process.identity.runtime = Some(Runtime::Docker);
+    }
+}
+
+/// Where cgroup version 2 is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub at: PathBuf,
+    /// The cgroup that is at the mount, as seen from our cgroup namespace.
+    pub top: PathBuf,
+}
+
+/// The mount of version 2: alone at `/sys/fs/cgroup`, or beside version 1 at `/sys/fs/cgroup/unified`.
+#[must_use]
+pub fn mount() -> Option<Mount> {
+    mount_in(&std::fs::read_to_string("/proc/self/mountinfo").ok()?)
+}
+
+fn mount_in(mountinfo: &str) -> Option<Mount> {
+    mountinfo.lines().find_map(|line| {
+        // id, parent, device, root, mount point, options, tags ... - type, source, options.
+        let (left, right) = line.split_once(" - ")?;
+        let mut words = left.split(' ').skip(3);
+        let (top, at) = (words.next()?, words.next()?);
+        right.starts_with("cgroup2 ").then(|| Mount { at: unescape(at).into(), top: unescape(top).into() })
+    })
+}
+
+/// Whether the cgroup of a process, or one above it, is frozen (`cgroup.events`; the kernel answers from memory). `None`
+/// before Linux 5.2, and when the cgroup is not below the mount.
+#[must_use]
+pub fn is_frozen(root: &ProcRoot, mount: &Mount, pid: u32) -> Option<bool> {
+    let text = std::fs::read_to_string(root.path().join(format!("{pid}/cgroup"))).ok()?;
+    let path = Path::new(text.lines().find_map(|line| line.strip_prefix("0::"))?);
+    let below = path.strip_prefix(&mount.top).ok()?;
+    if below.components().any(|c| c == std::path::Component::ParentDir) {
+        return None;
+    }
+    let events = std::fs::read_to_string(mount.at.join(below).join("cgroup.events")).ok()?;
+    match events.lines().find_map(|line| line.strip_prefix("frozen "))?.trim() {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
     }
 }
 
@@ -56,6 +100,43 @@ mod tests {
         assert_eq!(behind(other).as_deref(), Some("[fd00::2]:80"));
         assert_eq!(behind_proxy(b"docker-proxy\0-container-ip\0"), None);
         assert_eq!(behind_proxy(b""), None);
+    }
+
+    #[test]
+    fn version_2_is_found_alone_beside_version_1_and_below_a_container() {
+        let mount = |line: &str| mount_in(line).map(|m| (m.at.display().to_string(), m.top.display().to_string()));
+        let found = |at: &str, top: &str| Some((at.to_owned(), top.to_owned()));
+        let line = "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n";
+        assert_eq!(mount(line), found("/sys/fs/cgroup", "/"));
+        let hybrid =
+            format!("29 24 0:25 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n{}", line.replace("cgroup rw", "c\\0402 rw"));
+        assert_eq!(mount(&hybrid), found("/sys/fs/c 2", "/"));
+        assert_eq!(mount(&line.replace(" / ", " /a/b ")), found("/sys/fs/cgroup", "/a/b"));
+        assert_eq!(mount("29 24 0:25 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids"), None);
+    }
+
+    #[test]
+    fn a_cgroup_is_frozen_when_its_events_say_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let frozen = |top: &str, cgroup: &str, events: &str| {
+            write("proc/7/cgroup", cgroup);
+            write("cgroup/web.service/cgroup.events", events);
+            let mount = Mount { at: folder.path().join("cgroup"), top: top.into() };
+            is_frozen(&ProcRoot::new(folder.path().join("proc")), &mount, 7)
+        };
+        let both = "6:freezer:/\n0::/web.service\n";
+        assert_eq!(frozen("/", both, "populated 1\nfrozen 1\n"), Some(true));
+        assert_eq!(frozen("/", both, "populated 1\nfrozen 0\n"), Some(false));
+        assert_eq!(frozen("/a", "0::/a/web.service\n", "populated 1\nfrozen 1\n"), Some(true));
+        assert_eq!(frozen("/", both, "populated 1\n"), None, "before 5.2");
+        assert_eq!(frozen("/", "6:freezer:/web.service\n", "frozen 1\n"), None, "version 1 alone");
+        assert_eq!(frozen("/", "0::/../web.service\n", "frozen 1\n"), None, "outside of our namespace");
+        assert_eq!(frozen("/b", both, "frozen 1\n"), None, "not below the mount");
     }
 
     #[test]

@@ -56,6 +56,7 @@ fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessF
         exe: process.exe().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned())),
         cmdline: if stat.state == UNINTERRUPTIBLE { Vec::new() } else { process.cmdline().unwrap_or_default() },
         inspection: None,
+        frozen: None,
         is_go: None,
         netns: std::fs::metadata(folder.join("ns/net"))
             .ok()
