@@ -3,6 +3,7 @@
 //! Comes in: sockets, one at a time, and an owner table. Goes out: counts per state, family and group, in memory that
 //! grows with the number of distinct groups and never with the number of sockets. Never here: I/O, a clock, output.
 
+pub mod attribution;
 pub mod census;
 pub mod counts;
 pub mod flows;

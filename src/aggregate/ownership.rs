@@ -9,16 +9,11 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::aggregate::attribution::{OwnerEvidence, Same};
 use crate::aggregate::groups::processes_label;
 use crate::aggregate::owner::{OwnerId, SetId};
 use crate::aggregate::roles::{Listeners, Role};
 use crate::model::{Endpoint, Holder, NetnsId, OwnerTable, Process, Socket};
-
-/// Confidence of an owner that was read while the socket still had one (diagnosis, section 3).
-pub const SEEN_BEFORE: f64 = 0.99;
-
-/// Confidence of an owner that was traced closing the socket (the same).
-pub const TRACED: f64 = 0.98;
 
 /// Destinations that are remembered at most.
 const DESTINATIONS: usize = 4096;
@@ -240,15 +235,20 @@ impl Ownership {
         if let Some(set) = owner.set() {
             return if traced { Known::Closer(set) } else { Known::Exact(set) };
         }
-        let likely = |comm: &Arc<str>, confidence, why| Known::Likely { comm: Arc::clone(comm), confidence, why };
+        let likely = |comm: &Arc<str>, evidence: OwnerEvidence, why| Known::Likely {
+            comm: Arc::clone(comm),
+            confidence: evidence.confidence(),
+            why,
+        };
+        let to = |seen: u32, share| OwnerEvidence::Destination { same: Same::HostAndPort, seen: seen.into(), share };
         match role {
             Role::Server(i) => {
                 let listener = listeners.get(i);
                 let Some(set) = self.listeners.get(&(socket.netns, listener.local)).and_then(|id| self.set(*id)) else {
                     return Known::Unknown;
                 };
-                let confidence = if listener.local.is_wildcard() { 0.88 } else { 0.92 };
-                likely(&set.comm, confidence, "holds the listener")
+                let evidence = OwnerEvidence::Listener { exact: !listener.local.is_wildcard() };
+                likely(&set.comm, evidence, "holds the listener")
             }
             Role::Client => {
                 let Some(names) = self.destinations.get(&(socket.netns, socket.peer.normalised())) else {
@@ -257,11 +257,11 @@ impl Ownership {
                 let all: u32 = names.iter().map(|caller| caller.came).sum();
                 match names.iter().max_by_key(|caller| caller.came) {
                     Some(Caller { comm, seen, .. }) if names.len() == 1 => {
-                        likely(comm, if *seen >= 3 { 0.75 } else { 0.6 }, "the only one seen connecting there")
+                        likely(comm, to(*seen, None), "the only one seen connecting there")
                     }
-                    Some(Caller { comm, came, .. }) if came * 2 > all => {
+                    Some(Caller { comm, seen, came }) if came * 2 > all => {
                         let share = f64::from(*came) / f64::from(all);
-                        likely(comm, share.min(0.6), "most often seen coming there")
+                        likely(comm, to(*seen, Some(share)), "most often seen coming there")
                     }
                     _ => Known::Unknown,
                 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value as Json, json};
 
+use crate::aggregate::attribution::OwnerEvidence;
 use crate::cli::args::Common;
 use crate::cli::config;
 use crate::cli::env::Env;
@@ -216,7 +217,7 @@ fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(Op
                 let owner = KnownOwner {
                     pid: actor.pid,
                     comm: actor.comm.clone(),
-                    confidence: 0.98,
+                    confidence: OwnerEvidence::Traced.confidence(),
                     reason: "it sent the first FIN, as traced".into(),
                 };
                 found.insert((t.netns, cookie), owner);

@@ -10,6 +10,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::aggregate::Role;
+use crate::aggregate::attribution::{OwnerEvidence, Same};
 use crate::diagnose::view::View;
 use crate::model::{Process, Socket, State};
 
@@ -91,8 +92,14 @@ fn seen_before(view: &View<'_>, rows: &[&Socket]) -> Vec<Candidate> {
         let Some(holder) = before.owners.of(earlier).1.first() else { continue };
         let process = before.owners.process(holder);
         let by_cookie = row.cookie.is_some() && row.cookie == earlier.cookie;
-        let (confidence, how) = if by_cookie { (0.99, "cookie") } else { (0.95, "four-tuple") };
-        let new = || candidate(process, 0.0, confidence, format!("it held the same connection before (same {how})"));
+        let (evidence, how) = if by_cookie {
+            (OwnerEvidence::SeenBefore, "cookie")
+        } else {
+            (OwnerEvidence::SameFourTuple, "four-tuple")
+        };
+        let new = || {
+            candidate(process, 0.0, evidence.confidence(), format!("it held the same connection before (same {how})"))
+        };
         by_pid.entry(process.pid).or_insert_with(|| (0, new())).0 += 1;
     }
     let mut found: Vec<Candidate> =
@@ -113,7 +120,7 @@ fn of_listener(view: &View<'_>, first: &Socket, rows: &[&Socket]) -> Vec<Candida
     match owners.as_slice() {
         [] => Vec::new(),
         [only] => {
-            let mut confidence: f64 = if exact { 0.92 } else { 0.88 };
+            let mut confidence = OwnerEvidence::Listener { exact }.confidence();
             let mut reason = format!("it owns the listener {at}{}", container_behind(only));
             let oldest = rows.iter().filter_map(|s| s.state_age()).map(|a| a.min_ms).max();
             let started = view.process(only.pid).and_then(|p| p.running_ms);
@@ -141,7 +148,7 @@ fn of_listener(view: &View<'_>, first: &Socket, rows: &[&Socket]) -> Vec<Candida
                 ..candidate(
                     lead,
                     1.0,
-                    0.9,
+                    OwnerEvidence::ListenerOfService.confidence(),
                     format!("{} processes own the listener {at} together; which one cannot be told", several.len()),
                 )
             })
@@ -183,11 +190,11 @@ fn of_destination(view: &View<'_>, first: &Socket) -> Vec<Candidate> {
     source_owners.sort_unstable();
     source_owners.dedup();
     let rungs = [
-        (exact, 0.75, format!("its live connections go to the same {peer}")),
-        (same_host, 0.4, format!("its live connections go to the same host {}", peer.addr)),
-        (same_port, 0.3, format!("its live connections go to the same port {}", peer.port)),
+        (exact, Same::HostAndPort, format!("its live connections go to the same {peer}")),
+        (same_host, Same::Host, format!("its live connections go to the same host {}", peer.addr)),
+        (same_port, Same::Port, format!("its live connections go to the same port {}", peer.port)),
     ];
-    for (owners, top, reason) in rungs {
+    for (owners, same, reason) in rungs {
         let total: usize = owners.values().map(|(n, _)| n).sum();
         if total == 0 {
             continue;
@@ -197,11 +204,8 @@ fn of_destination(view: &View<'_>, first: &Socket) -> Vec<Candidate> {
             .into_values()
             .map(|(n, process)| {
                 let share = n as f64 / total as f64;
-                let mut confidence = match (alone, n) {
-                    (true, 3..) => top,
-                    (true, _) => f64::min(top, 0.6),
-                    (false, _) => f64::min(share, f64::min(top, 0.6)),
-                };
+                let evidence = OwnerEvidence::Destination { same, seen: n as u64, share: (!alone).then_some(share) };
+                let mut confidence = evidence.confidence();
                 let mut reason = format!("{reason}{}", container_behind(process));
                 if alone && source_owners == [process.pid] {
                     confidence = f64::min(confidence + 0.1, 0.9);

@@ -117,7 +117,7 @@ impl Netns {
 pub struct KnownOwner {
     pub pid: u32,
     pub comm: String,
-    /// 0.99 when seen in a dump, 0.98 when seen closing.
+    /// 0 to 1, as `aggregate::attribution` has it for such evidence.
     pub confidence: f64,
     pub reason: String,
 }

@@ -5,10 +5,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::aggregate::attribution::OwnerEvidence;
 use crate::aggregate::flows::Ledger;
 use crate::aggregate::owner::SetId;
 use crate::aggregate::tracker::{Matrix, Transition};
-use crate::aggregate::{Counts, Key, ownership};
+use crate::aggregate::{Counts, Key};
 use crate::diagnose::Finding;
 use crate::model::{Endpoint, Family, Gap, NetnsId, OwnerStatus, OwnerTable, Socket, State, StateSet};
 
@@ -124,8 +125,8 @@ impl RowOwner {
     pub fn confidence(&self) -> Option<f64> {
         match self {
             RowOwner::Holds(_) => Some(1.0),
-            RowOwner::Held(_) => Some(ownership::SEEN_BEFORE),
-            RowOwner::Closed(_) => Some(ownership::TRACED),
+            RowOwner::Held(_) => Some(OwnerEvidence::SeenBefore.confidence()),
+            RowOwner::Closed(_) => Some(OwnerEvidence::Traced.confidence()),
             RowOwner::Likely { confidence, .. } => Some(*confidence),
             RowOwner::Unknown(_) => None,
         }
