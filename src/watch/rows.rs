@@ -4,12 +4,14 @@
 
 use std::cmp::Ordering;
 
+use rustc_hash::FxHashMap;
+
 use super::frame::{GroupId, Line, RowOwner};
 use crate::aggregate::Key;
 use crate::diagnose::Rows;
 use crate::model::column::{self, COLUMNS, Column, NoNames, Row, Value};
 use crate::model::socket::AgeBracket;
-use crate::model::{OwnerStatus, OwnerTable, Socket};
+use crate::model::{FourTuple, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
 
 /// Rows that a frame carries; sorting happens before.
 const SENT: usize = 2000;
@@ -58,6 +60,19 @@ impl Kept {
         if self.lines.len() < SORTED {
             self.lines.push(line());
         }
+    }
+
+    /// The rows of which `tcp_info` would tell the time in the state, by their place, and their states.
+    pub(super) fn without_age(&self) -> (StateSet, FxHashMap<(Option<NetnsId>, FourTuple), usize>) {
+        let tells = |s: &Socket| s.kind == RowKind::Full && (s.state == State::CloseWait || s.is_unaccepted());
+        let asked = self.lines.iter().enumerate().filter(|(_, l)| l.socket.info.is_none() && tells(&l.socket));
+        let mut states = StateSet::EMPTY;
+        let mut places = FxHashMap::default();
+        for (place, line) in asked {
+            states = states.union(StateSet::of(&[line.socket.state]));
+            places.insert((line.socket.netns, line.socket.four_tuple()), place);
+        }
+        (states, places)
     }
 
     /// Sorts the rows and leaves the first of them.
@@ -115,6 +130,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::TcpInfo;
     use crate::watch::testkit;
 
     #[test]
@@ -137,5 +153,27 @@ mod tests {
             assert_eq!(sorted(name, true).len(), 4);
         }
         assert_eq!(DEFAULT_SORT.name, SORT_COLUMNS[0]);
+    }
+
+    #[test]
+    fn the_kernel_knows_the_age_of_a_close_wait_that_was_there_before() {
+        let mut kept = Kept { lines: testkit::frame().lines.unwrap().lines.clone(), total: 4 };
+        let (states, places) = kept.without_age();
+        assert_eq!(
+            (states, places.values().copied().collect::<Vec<_>>()),
+            (StateSet::of(&[State::CloseWait]), vec![0])
+        );
+        let line = &mut kept.lines[0];
+        assert_eq!(line.age(), AgeBracket { min_ms: 250_000, max_ms: None }, "since it was first seen, at least");
+        let mut info = TcpInfo::default();
+        info.load(&[0; 280]);
+        for (field, ms) in
+            [("last_ack_recv_ms", 605_000), ("last_data_recv_ms", 605_000), ("last_data_sent_ms", 900_000)]
+        {
+            assert!(info.set(field, ms), "{field}");
+        }
+        line.socket.info = Some(info.into());
+        assert_eq!(line.age(), AgeBracket::exact(605_000));
+        assert!(kept.without_age().1.is_empty());
     }
 }

@@ -7,7 +7,7 @@
 //! - the states that the selection names. Where owners are wanted, every connected state besides: a TIME_WAIT row has
 //!   the owner that its socket was seen with before, so its socket must have been seen;
 //! - with TIME_WAIT also FIN_WAIT2, whose small form becomes TIME_WAIT;
-//! - no attributes, but for the one socket that is shown with all of them;
+//! - no attributes, but for the one socket that is shown with all of them, and `tcp_info` for rows whose age it tells;
 //! - owners only of sockets that are new, within a share of the time.
 
 use std::ops::ControlFlow;
@@ -33,6 +33,7 @@ use crate::collect::names::SystemNames;
 use crate::collect::{Ahead, Families, Live, Query, plan};
 use crate::diagnose::{self, Thresholds};
 use crate::filter::{self, Abilities, Expr};
+use crate::model::column::Needs;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::sysctl::Sysctl;
 use crate::model::{Gap, Inode, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
@@ -107,6 +108,9 @@ pub struct Sampler {
     followed: Option<Expr>,
     skipped: u64,
 }
+
+/// A row without owner that is counted last, and what the tracker knows of it.
+type Newcomer = (Socket, Sight);
 
 /// When a sample began, and how long the kernel's table took.
 struct Timing {
@@ -184,7 +188,7 @@ impl Sampler {
     fn query(&self, filter: &Expr, followed: &Expr) -> Result<Query, Error> {
         let compiled = filter::compile(followed, Abilities { mark: false, cgroup: false });
         if let Some(why) = compiled.unpushable {
-            return Err(Error::Filter(why.to_string()));
+            return Err(Error::Filter(why));
         }
         let mut states = filter.state_bound();
         if states.contains(State::TimeWait) {
@@ -263,8 +267,8 @@ impl Sampler {
         fresh: Option<&OwnerTable>,
         gaps: &mut Vec<Gap>,
         totals: &mut SampleTotals,
-    ) -> Result<(Vec<(Socket, Sight)>, FxHashSet<Inode>), Error> {
-        let mut held: Vec<(Socket, Sight)> = Vec::new();
+    ) -> Result<(Vec<Newcomer>, FxHashSet<Inode>), Error> {
+        let mut held: Vec<Newcomer> = Vec::new();
         let mut missing: FxHashSet<Inode> = FxHashSet::default();
         let several = self.live.spaces().len() > 1;
         let (live, trace) = (&mut self.live, &self.trace);
@@ -311,7 +315,7 @@ impl Sampler {
         &mut self,
         request: &Request,
         members: &Expr,
-        held: Vec<(Socket, Sight)>,
+        held: Vec<Newcomer>,
         found: Option<&OwnerTable>,
         totals: &mut SampleTotals,
     ) {
@@ -445,13 +449,37 @@ impl Sampler {
 
     /// The rows that were asked for, sorted and cut; one socket with every attribute.
     fn lines(&mut self, wanted: &RowRequest, mut kept: Kept) -> Result<Lines, Error> {
-        kept.finish(wanted);
         let only = wanted.only.is_some();
-        let detail = match kept.lines.first().filter(|_| only) {
-            Some(line) => Some(detail::of(&mut self.live, &line.socket, self.config.with_owners)?),
-            None => None,
-        };
+        let mut detail = None;
+        if !only {
+            self.read_ages(&mut kept)?;
+        } else if let Some(line) = kept.lines.first_mut() {
+            let all = detail::of(&mut self.live, &line.socket, self.config.with_owners)?;
+            line.socket = all.socket.clone();
+            detail = Some(all);
+        }
+        kept.finish(wanted);
         Ok(Lines { lines: kept.lines, total: kept.total, only, detail })
+    }
+
+    /// Reads `tcp_info` of the rows whose age it tells. The kernel is asked for their states alone.
+    fn read_ages(&mut self, kept: &mut Kept) -> Result<(), Error> {
+        let (states, mut places) = kept.without_age();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let attributes = plan::attributes(Needs::INFO);
+        let query = Query { attributes, ..Query::states(states) };
+        // What this pass cannot see, the pass over all sockets reports too.
+        self.live.sockets(&query, &mut Vec::new(), &mut |socket| {
+            if let Some(line) = places.remove(&(socket.netns, socket.four_tuple())).map(|place| &mut kept.lines[place])
+                && (line.socket.cookie, line.socket.state) == (socket.cookie, socket.state)
+            {
+                line.socket.info.clone_from(&socket.info);
+            }
+            if places.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(())
     }
 
     /// Whether it is time to run the rules.

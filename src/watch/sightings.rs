@@ -58,8 +58,12 @@ impl Sightings {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::diagnose::Severity;
+    use crate::diagnose::testkit::{World, listen, row, time_wait};
+    use crate::model::State;
 
     fn finding(id: &str, pid: u32) -> Finding {
         let mut finding = Finding::new("time-wait-server-churn", Severity::Info, 0.9, "9 TIME_WAIT a second");
@@ -69,6 +73,43 @@ mod tests {
 
     fn events(news: &[Sighting]) -> Vec<(&str, bool)> {
         news.iter().map(|s| (&*s.finding.id, s.is_gone())).collect()
+    }
+
+    /// nginx with four workers, of which this one has the most connections that are open.
+    fn four_workers(busiest: u32) -> World {
+        let mut world = World::new();
+        let mut inode = 0;
+        world.add(listen("0.0.0.0:80", 0, 511));
+        for worker in 900..904 {
+            world.hold(worker, "nginx", 6, 80 << 16);
+            for i in 0..if worker == busiest { 20 } else { 3 } {
+                let open = row(State::Established, "10.0.0.1:80", &format!("10.2.0.{}:{}", worker - 899, 2000 + inode));
+                let held = open.inode;
+                world.add(open).hold(worker, "nginx", 10 + i, held);
+                inode += 1;
+            }
+        }
+        for i in 0..500 {
+            world.add(time_wait("10.0.0.1:80", &format!("10.1.0.1:{}", 10_000 + i), 30_000));
+        }
+        world
+    }
+
+    #[test]
+    fn a_steady_condition_of_four_workers_does_not_flap() {
+        let mut sightings = Sightings::default();
+        let mut news = Vec::new();
+        let mut named = BTreeSet::new();
+        for run in 0..24u32 {
+            let findings = four_workers(900 + run * 7 % 4).diagnose().findings;
+            let churn = |f: &&Finding| f.rule == "time-wait-server-churn";
+            named.extend(findings.iter().filter(churn).map(|f| f.subject.pid));
+            news.extend(sightings.update(findings, u64::from(run) * 5000));
+        }
+        assert!(named.len() > 1, "the process that is named is a guess: {named:?}");
+        let churn: Vec<_> = news.iter().filter(|s| s.finding.rule == "time-wait-server-churn").collect();
+        assert_eq!(churn.iter().map(|s| (s.first_ms, s.gone_ms)).collect::<Vec<_>>(), [(0, None)]);
+        assert!(news.iter().all(|s| !s.is_gone()), "{news:#?}");
     }
 
     #[test]
