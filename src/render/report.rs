@@ -89,9 +89,10 @@ fn write_table(out: &mut String, diagnosis: &Diagnosis, incidents: &[&Incident],
             let title = diagnose::title(finding.rule);
             let what = if is_cause { title.to_owned() } else { format!("└ {title}") };
             let who = sanitize::clean(&who(&finding.subject));
-            let cells =
-                [finding.severity.key().to_owned(), what, who, time(finding.lasting_ms), time(finding.exhausted_in_ms)];
-            rows.push((label, finding.severity, cells));
+            // The line of an incident has its worst severity; what follows from it may be worse than the cause.
+            let severity = if is_cause { incident.severity } else { finding.severity };
+            let cells = [severity.key().to_owned(), what, who, time(finding.lasting_ms), time(finding.exhausted_in_ms)];
+            rows.push((label, severity, cells));
         }
     }
     let head = ["SEVERITY", "WHAT", "WHO", "SINCE", "LEFT"].map(str::to_owned);
@@ -287,7 +288,7 @@ pub fn write_brief(out: &mut String, findings: &[Finding], style: Style) {
 pub fn subject_text(subject: &Subject) -> String {
     let mut parts = Vec::new();
     match (&subject.comm, subject.pid) {
-        (Some(comm), Some(pid)) => parts.push(format!("{comm}({pid})")),
+        (Some(comm), Some(pid)) => parts.push(text::named(comm, pid).to_string()),
         (Some(comm), None) => parts.push(comm.clone()),
         (None, Some(pid)) => parts.push(format!("pid {pid}")),
         (None, None) => {}
@@ -449,6 +450,7 @@ mod tests {
             "   SEVERITY  WHAT",
             "\n1  critical  close-wait-leak",
             "\n   warning   └ fd-exhaustion",
+            "\n2  critical  close-wait-leak",
             "\n2  HIGH  java",
             "  because of this\n            warning: java (812) has no descriptor left\n",
             "oldest age 4 min",
