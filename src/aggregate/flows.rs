@@ -9,8 +9,8 @@
 //! `inet_twsk_schedule`), so the sums are exact. Counters and table cannot be read at one instant. Read *before* the
 //! table, a counter lacks what began in between and was seen nevertheless: counter less seen is then never more than what
 //! is truly unseen, and equal to it as soon as nothing happens in between. So the unseen part is the largest difference
-//! so far: it never has to be taken back, and nothing is ever said to be unseen that a later look shows. For the same
-//! reason the first reading must come *after* the first look at the table.
+//! so far: it never has to be taken back, and nothing is ever said to be unseen that a later sample shows. For the same
+//! reason the first reading must come *after* the first sample.
 
 use crate::aggregate::traced::TracedSums;
 use crate::aggregate::tracker::Tick;
@@ -57,11 +57,11 @@ impl Reading {
     }
 }
 
-/// One kind of event: how often a look showed it, how often only the trace did, and how often nobody saw it.
+/// One kind of event: how often a sample showed it, how often only the trace did, and how often nobody saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Flow {
     pub seen: u64,
-    /// In no look, and traced.
+    /// In no sample, and traced.
     pub traced: u64,
     /// `None`: cannot be known here.
     pub unseen: Option<u64>,
@@ -168,7 +168,7 @@ impl Accounts {
             let hidden = self.hidden[i].max(counted.saturating_sub(seen));
             let grown = hidden - self.hidden[i];
             self.hidden[i] = hidden;
-            // What is traced in excess of what was seen: begun since the counters were read, or in no look. Losses show
+            // What is traced in excess of what was seen: begun since the counters were read, or in no sample. Losses show
             // as the rest, and are never taken back either.
             let by_trace = traced.map_or(0, |t| t.saturating_sub(seen)).min(hidden);
             let unseen = (hidden - by_trace).saturating_sub(self.unseen[i]).min(grown);

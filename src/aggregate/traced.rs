@@ -1,7 +1,7 @@
-//! What a trace adds to the looks: who sent the first FIN, and how much happened between two looks.
+//! What a trace adds to the samples: who sent the first FIN, and how much happened between two samples.
 //!
 //! Comes in: [`Transition`]s of a source that misses none, or counts what it misses. Goes out: sums since the start, the
-//! changes since the last look, closers. Bounded: closers beyond the bound are only counted. Never here: a thread, a
+//! changes since the last sample, closers. Bounded: closers beyond the bound are only counted. Never here: a thread, a
 //! socket table.
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -10,7 +10,7 @@ use crate::aggregate::tracker::Matrix;
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{NetnsId, State};
 
-/// Closers that are kept from one look to the next: a few megabytes.
+/// Closers that are kept from one sample to the next: a few megabytes.
 const CLOSERS: usize = 50_000;
 
 /// Connections that a trace has seen since the start.
@@ -34,7 +34,7 @@ pub struct CloserOf {
 /// What has been traced and not been taken yet.
 #[derive(Debug, Default)]
 pub struct Traced {
-    /// Namespaces that are looked at; records of others are left alone. Empty: all are.
+    /// Namespaces that are watched; records of others are left alone. Empty: all are.
     netns: FxHashSet<Option<NetnsId>>,
     pub sums: TracedSums,
     /// Since it was last taken.

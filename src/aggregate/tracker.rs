@@ -1,4 +1,4 @@
-//! What changed between two looks at the table: who came, who went, who moved from which state to which.
+//! What changed between two samples of the table: who came, who went, who moved from which state to which.
 //!
 //! Comes in: every row of a sample, then the end of the sample. Goes out: the matrix of transitions, arrivals and
 //! departures, dwell times, and for each row what was known of it before (its owner above all). Never here: I/O, a clock
@@ -94,7 +94,7 @@ struct Entry {
 
 /// What is known of a row besides the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sight {
+pub struct Tracked {
     /// False for what is beyond the cap: nothing is known then.
     pub followed: bool,
     /// The dump gave this row before; it must not be counted twice.
@@ -116,10 +116,10 @@ pub struct Sight {
     left_after_ms: Option<u64>,
 }
 
-impl Sight {
+impl Tracked {
     /// It was not there at the sample before.
     #[must_use]
-    pub fn came(&self) -> bool {
+    pub fn is_new(&self) -> bool {
         self.was.is_none() && self.since_known && self.first_ms == self.seen_ms
     }
 }
@@ -273,9 +273,9 @@ impl Tracker {
     }
 
     /// Takes one row, and says what was known of it.
-    pub fn see(&mut self, socket: &Socket) -> Sight {
+    pub fn track(&mut self, socket: &Socket) -> Tracked {
         let key = self.key(socket);
-        let mut sight = Sight {
+        let mut tracked = Tracked {
             followed: false,
             repeated: false,
             was: None,
@@ -289,13 +289,13 @@ impl Tracker {
             left_after_ms: None,
         };
         if !key.is_followed(self.shift) {
-            return sight;
+            return tracked;
         }
         let phase = Phase::of(socket);
         let before = self.rows.get_mut(&key).map(|entry| {
             let old = *entry;
-            sight.repeated = old.seen == self.sample;
-            if sight.repeated {
+            tracked.repeated = old.seen == self.sample;
+            if tracked.repeated {
                 // Also where it has moved on meanwhile: one row per sample, or populations and changes would not agree.
                 return old;
             }
@@ -307,7 +307,7 @@ impl Tracker {
             }
             entry.state = socket.state;
             entry.phase = phase;
-            sight = Sight {
+            tracked = Tracked {
                 followed: true,
                 repeated: false,
                 was: Some(old.state),
@@ -323,11 +323,11 @@ impl Tracker {
             old
         });
         if before.is_none() {
-            sight.followed = true;
+            tracked.followed = true;
             if let Some(known) = self.retired.remove(&key) {
-                (sight.owner, sight.traced, sight.first_ms) = (known.owner, known.traced, known.first_ms);
+                (tracked.owner, tracked.traced, tracked.first_ms) = (known.owner, known.traced, known.first_ms);
                 if known.state == socket.state {
-                    (sight.since_ms, sight.since_known) = (known.since_ms, known.since_known);
+                    (tracked.since_ms, tracked.since_known) = (known.since_ms, known.since_known);
                 }
             }
             if self.keep_events {
@@ -338,28 +338,28 @@ impl Tracker {
                 Entry {
                     state: socket.state,
                     phase,
-                    since_known: sight.since_known,
+                    since_known: tracked.since_known,
                     member: true,
-                    traced: sight.traced,
+                    traced: tracked.traced,
                     missed: 0,
-                    owner: sight.owner,
+                    owner: tracked.owner,
                     seen: self.sample,
-                    since_ms: sight.since_ms,
-                    first_ms: sight.first_ms,
+                    since_ms: tracked.since_ms,
+                    first_ms: tracked.first_ms,
                 },
             );
             if self.rows.len() > self.cap {
                 self.thin_out();
             }
         }
-        if sight.repeated || self.sample == 1 || (self.admitting && before.is_none()) {
-            return sight;
+        if tracked.repeated || self.sample == 1 || (self.admitting && before.is_none()) {
+            return tracked;
         }
         let was = before.map_or(Phase::Idle, |b| b.phase);
         let counted = |p| matches!(p, Phase::Connection | Phase::Remainder);
         self.tick.opened += u64::from(counted(phase) && !counted(was));
         self.tick.remainders += u64::from(phase == Phase::Remainder && was != Phase::Remainder);
-        sight
+        tracked
     }
 
     /// Follows only half of the keys from now on.
@@ -373,26 +373,26 @@ impl Tracker {
     }
 
     /// Says whether a row that was just seen belongs to the sockets asked for, and counts the change if it does.
-    pub fn count(&mut self, socket: &Socket, sight: &Sight, member: bool) {
-        if !sight.followed || sight.repeated {
+    pub fn count(&mut self, socket: &Socket, tracked: &Tracked, member: bool) {
+        if !tracked.followed || tracked.repeated {
             return;
         }
-        if member != sight.was_member {
+        if member != tracked.was_member {
             let key = self.key(socket);
             if let Some(entry) = self.rows.get_mut(&key) {
                 entry.member = member;
             }
         }
-        let newcomer = sight.was.is_none();
+        let newcomer = tracked.was.is_none();
         if self.sample == 1 || (self.admitting && newcomer) {
             return;
         }
-        let from = sight.was.filter(|_| sight.was_member);
+        let from = tracked.was.filter(|_| tracked.was_member);
         let to = member.then_some(socket.state);
         if from == to {
             return;
         }
-        if let (Some(state), Some(ms)) = (from, sight.left_after_ms) {
+        if let (Some(state), Some(ms)) = (from, tracked.left_after_ms) {
             self.dwell[state.index()].add(ms);
         }
         self.tick.matrix.add(from, to, 1);
@@ -402,8 +402,8 @@ impl Tracker {
             tuple: socket.four_tuple(),
             from,
             to,
-            dwell_ms: sight.left_after_ms,
-            owner: sight.owner,
+            dwell_ms: tracked.left_after_ms,
+            owner: tracked.owner,
         });
     }
 
@@ -419,7 +419,7 @@ impl Tracker {
     }
 
     /// Remembers who owns a row, and whether a trace told.
-    pub fn own(&mut self, socket: &Socket, owner: OwnerId, traced: bool) {
+    pub fn set_owner(&mut self, socket: &Socket, owner: OwnerId, traced: bool) {
         let key = self.key(socket);
         if let Some(entry) = self.rows.get_mut(&key) {
             entry.owner = owner;

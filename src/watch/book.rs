@@ -36,7 +36,7 @@ impl Book {
             if !remainders {
                 reading.remainders = None;
             }
-            Some("not every state is looked at")
+            Some("not every state is sampled")
         } else if tick.shift > 0 {
             Some("more sockets than are followed")
         } else {

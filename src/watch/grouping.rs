@@ -12,7 +12,7 @@ use super::rows::{Kept, RowRequest};
 use super::sampler::Request;
 use crate::aggregate::owner::{Owner, OwnerId, SetId};
 use crate::aggregate::ownership::{Known, Ownership};
-use crate::aggregate::tracker::Sight;
+use crate::aggregate::tracker::Tracked;
 use crate::aggregate::{Counts, Key, Listeners, Role, Tracker};
 use crate::collect::names::SystemNames;
 use crate::filter::Expr;
@@ -94,12 +94,18 @@ pub(super) struct RowRouter<'a> {
 
 impl RowRouter<'_> {
     /// Takes an owner that was just read.
-    pub(super) fn own(&mut self, socket: &Socket, table: &OwnerTable, holders: &[Holder], sight: &Sight) -> OwnerId {
+    pub(super) fn set_owner(
+        &mut self,
+        socket: &Socket,
+        table: &OwnerTable,
+        holders: &[Holder],
+        tracked: &Tracked,
+    ) -> OwnerId {
         let owner = self.ownership.remember(table, holders);
-        if owner != sight.owner {
-            self.tracker.own(socket, owner, false);
+        if owner != tracked.owner {
+            self.tracker.set_owner(socket, owner, false);
             if let Some(set) = owner.set() {
-                self.ownership.learn(socket, self.listeners.role(socket), self.listeners, set, sight.came());
+                self.ownership.learn(socket, self.listeners.role(socket), self.listeners, set, tracked.is_new());
             }
         }
         owner
@@ -116,14 +122,14 @@ impl RowRouter<'_> {
             Owner::Nobody if self.ownership.table().unreadable > 0 => OwnerStatus::NoPermission,
             // There was no time for it yet.
             Owner::NotSought => OwnerStatus::NotCollected,
-            // Looked for once, while it may have been closing: whether it is the kernel's own is not known.
+            // Searched for once, while it may have been closing: whether it is the kernel's own is not known.
             Owner::Nobody => OwnerStatus::Raced,
             Owner::Set(_) => OwnerStatus::Known,
         }
     }
 
     /// Counts a row in every sum that it belongs to.
-    pub(super) fn count(&mut self, socket: &Socket, sight: &Sight, owner: OwnerId, totals: &mut SampleTotals) {
+    pub(super) fn count(&mut self, socket: &Socket, tracked: &Tracked, owner: OwnerId, totals: &mut SampleTotals) {
         let status = self.status(socket, owner);
         let (member, shown) = if self.everything {
             (true, true)
@@ -132,9 +138,9 @@ impl RowRouter<'_> {
             let row = Row { socket, status, holders, owners: self.ownership.table(), names: self.names };
             (self.members.matches(&row), self.request.filter.matches(&row))
         };
-        let mut sight = *sight;
-        sight.owner = owner;
-        self.tracker.count(socket, &sight, member);
+        let mut tracked = *tracked;
+        tracked.owner = owner;
+        self.tracker.count(socket, &tracked, member);
         if !shown {
             return;
         }
@@ -153,7 +159,7 @@ impl RowRouter<'_> {
             Role::Unknown
         };
         let known = if remainder && self.with_owners {
-            let known = self.ownership.attribute(socket, (owner, sight.traced), role, self.listeners);
+            let known = self.ownership.attribute(socket, (owner, tracked.traced), role, self.listeners);
             match known {
                 Known::Exact(_) => totals.time_wait_owners.exact += 1,
                 Known::Closer(_) => {
@@ -167,7 +173,7 @@ impl RowRouter<'_> {
         } else {
             match set {
                 None => Known::Unknown,
-                Some(set) if sight.traced => Known::Closer(set),
+                Some(set) if tracked.traced => Known::Closer(set),
                 Some(set) => Known::Exact(set),
             }
         };
@@ -182,12 +188,12 @@ impl RowRouter<'_> {
         if let (Some(wanted), Some(kept)) = (wanted, &mut totals.rows)
             && self.is_in(wanted, socket, role, &known, status, owner)
         {
-            let now_ms = sight.seen_ms;
+            let now_ms = tracked.seen_ms;
             kept.add(|| Line {
                 socket: socket.clone(),
                 owner: self.row_owner(socket, &known, status),
-                in_state_ms: (now_ms - sight.since_ms, sight.since_known),
-                known_ms: now_ms - sight.first_ms,
+                in_state_ms: (now_ms - tracked.since_ms, tracked.since_known),
+                known_ms: now_ms - tracked.first_ms,
             });
         }
     }

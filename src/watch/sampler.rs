@@ -26,7 +26,7 @@ use super::sightings::Sightings;
 use super::tracing::BackgroundTrace;
 use super::{Error, detail};
 use crate::aggregate::owner::OwnerId;
-use crate::aggregate::tracker::Sight;
+use crate::aggregate::tracker::Tracked;
 use crate::aggregate::{Key, Ledger, Listeners, Reading, Tick, Tracker};
 use crate::collect::clock::{cpu_time, monotonic_ms};
 use crate::collect::names::SystemNames;
@@ -110,7 +110,7 @@ pub struct Sampler {
 }
 
 /// A row without owner that is counted last, and what the tracker knows of it.
-type Newcomer = (Socket, Sight);
+type Newcomer = (Socket, Tracked);
 
 /// When a sample began, and how long the kernel's table took.
 struct Timing {
@@ -284,27 +284,27 @@ impl Sampler {
             several,
         };
         live.sockets(query, gaps, &mut |socket| {
-            let mut sight = router.tracker.see(socket);
-            if sight.repeated {
+            let mut tracked = router.tracker.track(socket);
+            if tracked.repeated {
                 return ControlFlow::Continue(());
             }
-            let mut owner = sight.owner;
+            let mut owner = tracked.owner;
             if let (None, Some(closer)) = (owner.set(), trace.closer(socket)) {
-                (owner, sight.traced) = (closer, true);
-                router.tracker.own(socket, owner, true);
+                (owner, tracked.traced) = (closer, true);
+                router.tracker.set_owner(socket, owner, true);
             }
             if router.with_owners && socket.inode.is_some() {
                 let holders = fresh.map_or(&[][..], |table| table.holders(socket.inode));
                 if let (Some(table), false) = (fresh, holders.is_empty()) {
-                    owner = router.own(socket, table, holders, &sight);
-                    sight.traced = false;
+                    owner = router.set_owner(socket, table, holders, &tracked);
+                    tracked.traced = false;
                 } else if owner == OwnerId::NOT_SOUGHT && held.len() < HELD_BACK {
                     missing.extend(socket.inode);
-                    held.push((socket.clone(), sight));
+                    held.push((socket.clone(), tracked));
                     return ControlFlow::Continue(());
                 }
             }
-            router.count(socket, &sight, owner, totals);
+            router.count(socket, &tracked, owner, totals);
             ControlFlow::Continue(())
         })?;
         Ok((held, missing))
@@ -330,19 +330,19 @@ impl Sampler {
             with_owners: self.config.with_owners,
             several: self.live.spaces().len() > 1,
         };
-        for (socket, sight) in held {
-            let mut owner = sight.owner;
+        for (socket, tracked) in held {
+            let mut owner = tracked.owner;
             if let Some(table) = found {
                 let holders = table.holders(socket.inode);
                 if holders.is_empty() {
                     // Not searched for again before the next scan of all descriptors.
                     owner = OwnerId::NOBODY;
-                    router.tracker.own(&socket, owner, false);
+                    router.tracker.set_owner(&socket, owner, false);
                 } else {
-                    owner = router.own(&socket, table, holders, &sight);
+                    owner = router.set_owner(&socket, table, holders, &tracked);
                 }
             }
-            router.count(&socket, &sight, owner, totals);
+            router.count(&socket, &tracked, owner, totals);
         }
         let (tracker, trace) = (&self.tracker, &self.trace);
         self.owners.known.forget(|mark| {

@@ -35,11 +35,11 @@ fn sample(tracker: &mut Tracker, now_ms: u64, rows: &[Socket]) -> (Tick, Counts)
     tracker.begin(now_ms);
     let mut counts = Counts::default();
     for socket in rows {
-        let sight = tracker.see(socket);
-        if !sight.repeated {
+        let tracked = tracker.track(socket);
+        if !tracked.repeated {
             counts.add(socket.state);
         }
-        tracker.count(socket, &sight, true);
+        tracker.count(socket, &tracked, true);
     }
     (tracker.finish().clone(), counts)
 }
@@ -52,22 +52,22 @@ fn owner() -> OwnerId {
 fn another_selection_keeps_what_was_known_for_a_while() {
     let mut tracker = Tracker::new(100);
     sample(&mut tracker, 1000, &[row(7, State::Established), row(8, State::TimeWait)]);
-    tracker.own(&row(8, State::TimeWait), owner(), true);
+    tracker.set_owner(&row(8, State::TimeWait), owner(), true);
     // First none of them, then both again.
     let mut tracker = tracker.renewed();
     sample(&mut tracker, 3000, &[]);
     let mut tracker = tracker.renewed();
     tracker.begin(4000);
-    let sight = tracker.see(&row(8, State::TimeWait));
-    assert_eq!((sight.owner, sight.traced, sight.since_ms, sight.first_ms), (owner(), true, 1000, 1000));
-    assert_eq!(tracker.see(&row(7, State::CloseWait)).since_ms, 4000, "another state is another stay");
+    let tracked = tracker.track(&row(8, State::TimeWait));
+    assert_eq!((tracked.owner, tracked.traced, tracked.since_ms, tracked.first_ms), (owner(), true, 1000, 1000));
+    assert_eq!(tracker.track(&row(7, State::CloseWait)).since_ms, 4000, "another state is another stay");
     tracker.finish();
     let mut marked = None;
     tracker.mark_owners(&mut |set| marked = Some(set));
     assert_eq!(marked, owner().set());
     let mut tracker = tracker.renewed();
     tracker.begin(4000 + ATTIC_MS + 1);
-    assert_eq!(tracker.see(&row(8, State::TimeWait)).owner, OwnerId::NOT_SOUGHT, "not for ever");
+    assert_eq!(tracker.track(&row(8, State::TimeWait)).owner, OwnerId::NOT_SOUGHT, "not for ever");
 }
 
 #[test]
@@ -98,16 +98,16 @@ fn a_life_is_followed_from_arrival_to_departure() {
 fn an_owner_is_remembered_into_time_wait_and_not_beyond() {
     let mut tracker = Tracker::new(100);
     tracker.begin(0);
-    tracker.see(&row(7, State::Established));
-    tracker.own(&row(7, State::Established), owner(), false);
+    tracker.track(&row(7, State::Established));
+    tracker.set_owner(&row(7, State::Established), owner(), false);
     tracker.finish();
     tracker.begin(1000);
-    assert_eq!(tracker.see(&row(7, State::TimeWait)).owner, owner());
+    assert_eq!(tracker.track(&row(7, State::TimeWait)).owner, owner());
     tracker.finish();
     tracker.begin(2000);
     tracker.finish();
     tracker.begin(3000);
-    assert_eq!(tracker.see(&row(7, State::Established)).owner, OwnerId::NOT_SOUGHT);
+    assert_eq!(tracker.track(&row(7, State::Established)).owner, OwnerId::NOT_SOUGHT);
 }
 
 #[test]
@@ -159,8 +159,8 @@ fn sockets_that_are_not_wanted_move_nothing_and_joining_is_an_arrival() {
     let mut tracker = Tracker::new(100);
     let mut look = |now, state, member| {
         tracker.begin(now);
-        let sight = tracker.see(&row(1, state));
-        tracker.count(&row(1, state), &sight, member);
+        let tracked = tracker.track(&row(1, state));
+        tracker.count(&row(1, state), &tracked, member);
         tracker.finish().matrix.changes()
     };
     look(0, State::Established, false);

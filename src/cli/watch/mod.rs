@@ -43,11 +43,11 @@ pub struct WatchArgs {
     pub common: Common,
     #[command(flatten)]
     pub selection: Selection,
-    /// Time between two looks, from 100ms
+    /// Time between two samples, from 100ms
     #[arg(long, short = 'i', value_name = "TIME", value_parser = parse::interval, default_value = "1s")]
     #[arg(help_heading = "Watching")]
     pub interval: Duration,
-    /// End after this many looks
+    /// End after this many samples
     #[arg(long, short = 'n', value_name = "N", value_parser = parse::at_least_one, help_heading = "Watching")]
     pub count: Option<u64>,
     /// Largest groups by
@@ -59,20 +59,20 @@ pub struct WatchArgs {
     /// Do not run the rules of the doctor
     #[arg(long, help_heading = "Watching")]
     pub no_findings: bool,
-    /// Trace beside the looks: fail if it is not permitted, and keep it however many changes there are [default: where
+    /// Trace changes between samples: fail if it is not permitted, and keep it however many changes there are [default: where
     /// permitted and cheap]
     #[arg(long, conflicts_with = "no_trace", help_heading = "Watching")]
     pub trace: bool,
-    /// Only look: what happens between two looks is counted and not seen
+    /// Do not trace: what happens between two samples is counted and not seen
     #[arg(long, help_heading = "Watching")]
     pub no_trace: bool,
     /// Follow at most this many sockets; above it, every second, fourth... of them
     #[arg(long, value_name = "N", default_value_t = crate::aggregate::tracker::DEFAULT_CAP, help_heading = "Watching")]
     pub track: usize,
-    /// A block of text per look instead of a full screen
+    /// A block of text per sample instead of a full screen
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub plain: bool,
-    /// Write the screen after the last look (see --count) as an SVG picture
+    /// Write the screen after the last sample (see --count) as an SVG picture
     #[arg(long, value_name = "FILE", hide = true)]
     pub screenshot_svg: Option<std::path::PathBuf>,
     /// Columns and lines of that picture

@@ -92,7 +92,7 @@ pub fn draw(app: &App, names: &dyn Names, theme: Theme, area: Rect, buf: &mut Bu
     let page = usize::from(body.area.height.saturating_sub(2));
     match app.frame() {
         None => {
-            body.text(1, 1, "the first look is on its way", theme.dim());
+            body.text(1, 1, "the first sample is on its way", theme.dim());
         }
         Some(frame) if app.help => views::help(frame, &mut body),
         Some(_) if app.detail.is_some() => views::detail(app, names, &mut body),
@@ -119,7 +119,7 @@ fn head(app: &App, pen: &mut Pen<'_>) {
     let (word, style) = if app.is_held() {
         (format!("HELD {} back (p: live)", value::millis(behind)), theme.alert())
     } else if app.stale || frame.is_late() {
-        (format!("STALE: a look takes {}", value::millis(frame.sample_us / 1000)), theme.alert())
+        (format!("STALE: a sample takes {}", value::millis(frame.sample_us / 1000)), theme.alert())
     } else {
         ("live".to_owned(), theme.dim())
     };

@@ -1,20 +1,20 @@
-//! The last looks, as far back as memory allows.
+//! The last samples, as far back as memory allows.
 //!
 //! Comes in: frames in their order. Goes out: any of them, and the curve of a state. Never here: a frame that grows
-//! older and keeps everything: the rows of a drill-down are kept for the newest looks only, of the groups the largest.
+//! older and keeps everything: the rows of a drill-down are kept for the newest samples only, of the groups the largest.
 
 use std::collections::VecDeque;
 
 use crate::model::State;
 use crate::watch::Frame;
 
-/// Looks that are kept: five minutes of them at one a second, one at five a second. That many are there after the first
+/// Samples that are kept: five minutes of them at one a second, one at five a second. That many are there after the first
 /// minute of the busiest watch, whose memory does not grow from then on.
-pub const LOOKS: usize = 300;
-/// Newest looks that keep the rows of a drill-down.
+pub const SAMPLES: usize = 300;
+/// Newest samples that keep the rows of a drill-down.
 const WITH_ROWS: usize = 2;
 
-/// Groups that an older look keeps: all looks together are a few megabytes, however many processes there are.
+/// Groups that an older sample keeps: all samples together are a few megabytes, however many processes there are.
 const OLD_GROUPS: usize = 20;
 
 /// The ring.
@@ -24,13 +24,13 @@ pub struct History {
 }
 
 impl History {
-    /// Takes the newest look.
+    /// Takes the newest sample.
     pub fn push(&mut self, frame: Frame) {
         // A new filter begins a new count: what was counted before is not comparable.
         if self.frames.back().is_some_and(|last| last.filter != frame.filter || frame.seq <= last.seq) {
             self.frames.clear();
         }
-        if self.frames.len() == LOOKS {
+        if self.frames.len() == SAMPLES {
             self.frames.pop_front();
         }
         self.frames.push_back(frame);
@@ -59,7 +59,7 @@ impl History {
         self.frames.back()
     }
 
-    /// The look with this number, or the nearest that is left.
+    /// The sample with this number, or the nearest that is left.
     #[must_use]
     pub fn at(&self, seq: u64) -> Option<&Frame> {
         self.frames.get(self.place(seq)?)
@@ -71,7 +71,7 @@ impl History {
         Some(offset.min(self.frames.len() - 1))
     }
 
-    /// How many sockets were in a state, at the `n` looks up to number `seq`, oldest first.
+    /// How many sockets were in a state, at the `n` samples up to number `seq`, oldest first.
     #[must_use]
     pub fn curve(&self, state: State, seq: u64, n: usize) -> Vec<u64> {
         let Some(end) = self.place(seq) else { return Vec::new() };
@@ -88,13 +88,13 @@ mod tests {
     #[test]
     fn the_ring_is_bounded_and_old_looks_have_no_rows() {
         let mut history = History::default();
-        for seq in 1..=LOOKS as u64 + 50 {
+        for seq in 1..=SAMPLES as u64 + 50 {
             let mut frame = Frame { seq, ..testkit::frame() };
             let groups = frame.groups.as_mut().unwrap();
             groups.rows = groups.rows.iter().cycle().take(60).cloned().collect();
             history.push(frame);
         }
-        assert_eq!(history.len(), LOOKS);
+        assert_eq!(history.len(), SAMPLES);
         let groups = |seq| history.at(seq).and_then(|f| f.groups.clone()).unwrap();
         let (old, new) = (groups(300), groups(350));
         assert_eq!((old.rows.len(), old.rest.unwrap().0, new.rows.len()), (20, 49, 60));

@@ -1,7 +1,7 @@
 //! The state machine as a picture: how many are in each state, how many take each edge per second.
 //!
-//! Comes in: the matrix of a look and its accounts, or the changes as traced. Goes out: cells. Never here: an edge that
-//! nobody took for certain, but for one: between two looks a socket may go from ESTABLISHED to TIME_WAIT by FIN_WAIT2 or
+//! Comes in: the matrix of a sample and its accounts, or the changes as traced. Goes out: cells. Never here: an edge that
+//! nobody took for certain, but for one: between two samples a socket may go from ESTABLISHED to TIME_WAIT by FIN_WAIT2 or
 //! by CLOSING, and the usual way is assumed. A trace has every step.
 
 use ratatui::style::Style;
@@ -59,7 +59,7 @@ fn traced(name: &str, frame: &Frame, m: &Matrix) -> Option<u64> {
     })
 }
 
-/// What took each edge between the two looks.
+/// What took each edge between the two samples.
 fn edge(name: &str, frame: &Frame) -> Option<u64> {
     use State::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent, TimeWait};
     let m = &frame.matrix;

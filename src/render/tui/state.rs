@@ -52,7 +52,7 @@ pub enum Command {
     Quit,
     /// Something else is wanted of the next sample: take it now.
     Sample,
-    /// Look so often from now on.
+    /// Time between two samples from now on.
     Interval(u64),
     /// Use this filter from now on.
     Filter(String),
@@ -88,12 +88,12 @@ pub struct App {
     /// The words of the filter that was typed on screen.
     pub typed_filter: String,
     pub history: History,
-    /// The look that is shown; `None` is the newest.
+    /// The sample that is shown; `None` is the newest.
     held: Option<u64>,
     pub interval_ms: u64,
-    /// The next look is overdue.
+    /// The next sample is overdue.
     pub stale: bool,
-    /// The options that make another command look at the same sockets.
+    /// The options that make another command read the same sockets.
     pub scope: String,
     /// Several network namespaces are watched.
     pub several: bool,
@@ -126,7 +126,7 @@ impl App {
         }
     }
 
-    /// Takes a look.
+    /// Takes a sample.
     pub fn on_frame(&mut self, frame: Frame) {
         if self.history.latest().is_some_and(|last| last.filter != frame.filter || last.seq >= frame.seq) {
             self.held = None;
@@ -136,7 +136,7 @@ impl App {
         self.clamp();
     }
 
-    /// The look on screen.
+    /// The sample on screen.
     #[must_use]
     pub fn frame(&self) -> Option<&Frame> {
         match self.held {
@@ -325,10 +325,10 @@ impl App {
         let Some(now) = self.frame().map(|f| f.seq) else { return };
         let wanted = now.saturating_add_signed(by);
         let last = self.history.latest().map_or(0, |f| f.seq);
-        // Past the newest look there is only the live one.
+        // Past the newest sample there is only the live one.
         self.held = if wanted > last { None } else { self.history.at(wanted).map(|f| f.seq) };
         if by < 0 && self.held == Some(now) {
-            self.notice = Some("this is the oldest look that is kept".into());
+            self.notice = Some("this is the oldest sample that is kept".into());
         }
         self.clamp();
     }
@@ -375,7 +375,7 @@ impl App {
         Some(Command::Sample)
     }
 
-    /// The socket that is looked at closely.
+    /// The socket that is shown with every attribute.
     #[must_use]
     pub fn only(&self) -> Option<&Socket> {
         self.detail.as_ref().map(|line| &line.socket)
@@ -427,7 +427,7 @@ impl App {
         }
     }
 
-    /// Labels need the names of users, which whoever draws can look up.
+    /// Labels need the names of users, which the one that draws has.
     pub(super) fn label(id: &GroupId, names: &dyn Names) -> String {
         crate::render::watch::group_label(id, names)
     }

@@ -123,13 +123,13 @@ fn held_and_stale_looks_say_so() {
     assert!(screen(&app, 100, 24).contains("HELD 1.0s back"), "{}", screen(&app, 100, 24));
     let before = screen(&app, 100, 24);
     app.on_frame(Frame { seq: 4, ..testkit::frame() });
-    assert_eq!(screen(&app, 100, 24).lines().nth(4), before.lines().nth(4), "a held look does not move");
+    assert_eq!(screen(&app, 100, 24).lines().nth(4), before.lines().nth(4), "a held sample does not move");
     press(&mut app, "Right Right Right");
     assert!(!app.is_held() && screen(&app, 100, 24).contains("live"));
     app.stale = true;
     assert!(screen(&app, 100, 24).contains("STALE"));
     app.on_frame(Frame { seq: 5, sample_us: 3_000_000, ..testkit::frame() });
-    assert!(screen(&app, 100, 24).contains("STALE: a look takes 3.0s"));
+    assert!(screen(&app, 100, 24).contains("STALE: a sample takes 3.0s"));
     press(&mut app, "p");
     assert!(app.is_held());
     press(&mut app, "p");

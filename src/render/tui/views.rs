@@ -1,6 +1,6 @@
 //! The views: states, machine, groups, findings, the sockets behind them, one socket, help.
 //!
-//! Comes in: the state of the screen and the look on it. Goes out: cells. Never here: what a key does.
+//! Comes in: the state of the screen and the frame on it. Goes out: cells. Never here: what a key does.
 
 use std::fmt::Write;
 
@@ -145,7 +145,7 @@ pub(super) fn machine(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
 pub(super) fn groups(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) {
     let theme = pen.theme;
     let Some(groups) = &frame.groups else {
-        pen.text(1, 1, "no groups: owners are not looked for", theme.dim());
+        pen.text(1, 1, "no groups: owners are not searched", theme.dim());
         return;
     };
     if groups.rows.is_empty() {
@@ -257,8 +257,8 @@ fn finding_list(frame: &Frame, pen: &mut Pen<'_>, top: u16, cursor: Option<usize
     let theme = pen.theme;
     pen.text(1, top, "FINDINGS", theme.heading());
     let judged = match frame.judged_at_ms {
-        None => "not looked for yet".to_owned(),
-        Some(at) => format!("looked for at {}", clock(at)),
+        None => "not run yet".to_owned(),
+        Some(at) => format!("as of {}", clock(at)),
     };
     pen.text(11, top, &judged, theme.dim());
     if frame.findings.is_empty() {
@@ -289,7 +289,7 @@ fn finding_list(frame: &Frame, pen: &mut Pen<'_>, top: u16, cursor: Option<usize
 pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     let theme = pen.theme;
     let Some(lines) = &frame.lines else {
-        let why = if app.is_held() { "rows are kept for the newest looks only" } else { "the rows are on their way" };
+        let why = if app.is_held() { "rows are kept for the newest samples only" } else { "the rows are on their way" };
         pen.text(1, 1, why, theme.dim());
         return;
     };
@@ -337,7 +337,7 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     if below > 0 {
         pen.text(1, pen.area.height - 1, &format!("{} more", grouped(below)), theme.dim());
     } else if lines.lines.is_empty() {
-        pen.text(1, 1, "none at this look", theme.dim());
+        pen.text(1, 1, "none in this sample", theme.dim());
     }
 }
 
@@ -426,7 +426,7 @@ fn age(line: &Line, interval_ms: u64) -> String {
 pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) {
     let theme = pen.theme;
     let Some(line) = &app.detail else { return };
-    // Until the next look the rows are those of the list.
+    // Until the next sample the rows are those of the list.
     let lines = app.frame().and_then(|f| f.lines.as_ref()).filter(|l| l.only);
     let now = lines.and_then(|l| l.lines.first());
     let shown = now.unwrap_or(line);
@@ -508,7 +508,7 @@ pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
         ("s  r", "sort the sockets by the next column; the other way round"),
         ("p  space", "pause, and go on; the counting goes on meanwhile"),
         ("left right", "step back through the last minutes, and forward"),
-        ("+ -", "look less often, more often"),
+        ("+ -", "sample less often, more often"),
         ("c", "copy the command at the foot of the screen"),
         ("ctrl-l  ctrl-z", "draw anew; stop"),
         ("?  q", "this page; quit"),
@@ -525,11 +525,11 @@ pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
         pen,
         17,
         y,
-        "unseen: lived and died between two looks, and not traced either; counted by the kernel, so that the sums are exact",
+        "unseen: lived and died between two samples, and not traced either; counted by the kernel, so that the sums are exact",
         Style::new(),
     );
     if !frame.changes_text().is_empty() {
-        y += paragraph(pen, 1, y, &format!("last look: {}", frame.changes_text()), theme.dim());
+        y += paragraph(pen, 1, y, &format!("last sample: {}", frame.changes_text()), theme.dim());
     }
     for gap in &frame.gaps {
         y += paragraph(pen, 1, y, &format!("note: {}", gap::line(gap)), theme.alert());

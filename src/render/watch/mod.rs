@@ -24,10 +24,10 @@ pub fn rate(per_second: Option<f64>) -> String {
     }
 }
 
-/// Why nobody is named. A watch that looks for owners does not look for those of every newcomer at once.
+/// Why nobody is named. A watch does not search for the owner of every newcomer at once.
 fn nobody(status: OwnerStatus) -> &'static str {
     match status {
-        OwnerStatus::NotCollected => "(not looked for yet)",
+        OwnerStatus::NotCollected => "(not searched yet)",
         other => other.words(),
     }
 }

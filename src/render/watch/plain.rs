@@ -19,12 +19,12 @@ use crate::watch::{Frame, Sighting, TimeWaitOwners, Trace};
 pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: Style) {
     let all = frame.all();
     let since = match frame.elapsed_ms {
-        None => "first look".to_owned(),
+        None => "first sample".to_owned(),
         Some(ms) => format!("after {}", value::millis(ms)),
     };
     let filter = if frame.filter.is_empty() { String::new() } else { format!(", {}", frame.filter) };
     let late = match (frame.is_late(), frame.skipped) {
-        (true, 0) => ", late: a look takes longer than the interval".to_owned(),
+        (true, 0) => ", late: a sample takes longer than the interval".to_owned(),
         (true, n) => format!(", late: {n} interval{} left out", if n == 1 { "" } else { "s" }),
         _ => String::new(),
     };
@@ -158,7 +158,7 @@ pub fn parts(flow: &Flow, unseen: u64) -> String {
     format!("{} seen, {}", grouped(flow.seen), hidden(flow, unseen))
 }
 
-/// `3 only traced, 1 unseen`, or `1 unseen`: what no look has shown.
+/// `3 only traced, 1 unseen`, or `1 unseen`: what no sample has shown.
 #[must_use]
 pub fn hidden(flow: &Flow, unseen: u64) -> String {
     let traced = if flow.traced > 0 { format!("{} only traced, ", grouped(flow.traced)) } else { String::new() };
