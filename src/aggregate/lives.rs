@@ -1,7 +1,8 @@
 //! Connections followed from change to change.
 //!
-//! Comes in: [`Transition`]s in their order. Goes out: how long each connection was in the state that it leaves, and a
-//! [`Life`] for each that has ended. Keeps a bounded number of connections. Never here: a clock, a socket table.
+//! Input: [`Transition`]s in their order. Output: how long each connection was in the state that it leaves, and a [`Life`]
+//! for each that has ended. Bounded: beyond the limit those that changed least recently are dropped. Not here: a clock, a
+//! socket table.
 
 use rustc_hash::FxHashMap;
 
@@ -12,7 +13,7 @@ use crate::model::{Endpoint, Family, NetnsId, State};
 pub const FOLLOWED: usize = 200_000;
 
 /// Who began a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opener {
     /// This end called connect().
     Local(Option<Actor>),
@@ -21,7 +22,7 @@ pub enum Opener {
 }
 
 /// Who ended a connection first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closer {
     /// This end sent the first FIN.
     Local(Option<Actor>),
@@ -66,7 +67,7 @@ pub struct Life {
     pub family: Family,
     pub local: Endpoint,
     pub peer: Endpoint,
-    /// `None`: it was there before the trace.
+    /// `None`: it existed before the trace.
     pub opened: Option<Opener>,
     /// `None`: not seen, or there was nothing to close.
     pub closed_first: Option<Closer>,
@@ -78,7 +79,7 @@ pub struct Life {
     pub duration_ns: Option<u64>,
     /// The states in the order in which they were entered.
     pub states: Vec<(State, u64)>,
-    /// What it carried, if the source told.
+    /// What it carried; `None`: the source does not report it.
     pub traffic: Option<Traffic>,
     /// Every change was seen: each began in the state in which the one before it ended.
     pub complete: bool,
@@ -101,7 +102,7 @@ struct Open {
 /// One socket among all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Key {
-    /// Where it is in the kernel's memory, which is another one's when it is closed.
+    /// Its address in the kernel's memory, which another socket may get once it is closed.
     Address(u64),
     /// Its namespace and its cookie.
     Cookie(Option<NetnsId>, u64),
@@ -128,22 +129,22 @@ impl Default for Lives {
 }
 
 impl Lives {
-    /// Follows so many connections at most.
+    /// Follows at most this many connections.
     #[must_use]
     pub fn new(limit: usize) -> Lives {
         Lives { open: FxHashMap::default(), limit: limit.max(2), forgotten: 0 }
     }
 
-    /// Connections that were given up to keep to the limit: those that changed least recently.
+    /// Connections dropped to keep to the limit: those that changed least recently.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
-    /// Takes one change. Gives the time spent in the old state, and the life if this was its end.
+    /// Applies one change. Returns the time spent in the old state, and the life if this was its end.
     pub fn add(&mut self, t: &Transition) -> (Option<u64>, Option<Life>) {
         let Some(key) = Key::of(t) else { return (None, None) };
-        // A listener is no connection, and has only the time for which it listened.
+        // A listener is not a connection: it has a time in LISTEN and no life.
         let ends = t.new == State::Close;
         if ends {
             let Some(mut open) = self.open.remove(&key) else { return (None, None) };
@@ -151,7 +152,7 @@ impl Lives {
             let life = (t.old != Some(State::Listen) && open.state != State::Listen).then(|| open.end(t));
             return (spent, life);
         }
-        // With these a socket begins; what is there under its key ended unseen.
+        // A socket begins with these; what is known under its key ended unseen.
         let begins = matches!((t.old, t.new), (Some(State::Close), _) | (Some(State::Listen), State::SynRecv));
         if begins {
             self.open.remove(&key);
@@ -180,7 +181,7 @@ impl Lives {
 
 impl Open {
     fn begin(t: &Transition) -> Open {
-        let process = || t.by.as_ref().and_then(By::actor).filter(|_| t.by_call).cloned();
+        let process = || t.by.as_ref().and_then(By::actor).filter(|_| t.by_call).copied();
         let opened = match (t.old, t.new) {
             (Some(State::Close), State::SynSent) => Some(Opener::Local(process())),
             (Some(State::Listen | State::SynRecv), _) => Some(Opener::Peer),
@@ -198,12 +199,12 @@ impl Open {
             peer: t.peer,
             states: Vec::new(),
         };
-        open.note(t);
+        open.observe(t);
         open
     }
 
-    /// What a change says, whatever was known before.
-    fn note(&mut self, t: &Transition) {
+    /// What a change shows, whatever was known before.
+    fn observe(&mut self, t: &Transition) {
         let seen = |s: State| {
             !matches!(s, State::SynSent | State::SynRecv | State::Close | State::Listen | State::BoundInactive)
         };
@@ -218,13 +219,13 @@ impl Open {
         if self.closed_first.is_some() {
             return;
         }
-        let process = || t.by.as_ref().and_then(By::actor).filter(|_| t.by_call).cloned();
+        let process = || t.by.as_ref().and_then(By::actor).filter(|_| t.by_call).copied();
         self.closed_first = match (t.old, t.new) {
             (Some(State::Established | State::SynRecv), State::FinWait1) => Some(Closer::Local(process())),
-            // Two looks can have missed the states between.
+            // Two samples may have missed the states between.
             (Some(State::Established), State::FinWait2 | State::Closing | State::TimeWait) => Some(Closer::Local(None)),
             (Some(State::Established | State::SynRecv), State::CloseWait | State::LastAck) => Some(Closer::Peer),
-            // To a poller a vanished socket says nothing of how it ended.
+            // A poller cannot know how a socket ended that has vanished.
             (Some(State::Established), State::Close) if t.by.is_some() => Some(Closer::Abort),
             _ => None,
         };
@@ -238,7 +239,7 @@ impl Open {
             None => self.complete = false,
         }
         self.last_ns = t.monotonic_ns;
-        self.note(t);
+        self.observe(t);
         spent
     }
 

@@ -1,8 +1,7 @@
-//! What a trace adds to the samples: who sent the first FIN, and how much happened between two samples.
+//! What a trace adds to the samples: who sent the first FIN, and what happened between two samples.
 //!
-//! Comes in: [`Transition`]s of a source that misses none, or counts what it misses. Goes out: sums since the start, the
-//! changes since the last sample, closers. Bounded: closers beyond the bound are only counted. Never here: a thread, a
-//! socket table.
+//! Input: [`Transition`]s of a source that misses none, or counts what it misses. Output: sums since the start, the changes
+//! since the last sample, closers. Bounded: closers beyond the bound are only counted. Not here: a thread, a socket table.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -24,7 +23,7 @@ pub struct TracedSums {
 }
 
 /// A process that closed a connection, by the cookie that what remains of the connection has too.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloserOf {
     pub netns: Option<NetnsId>,
     pub cookie: u64,
@@ -41,7 +40,10 @@ pub struct Traced {
     pub matrix: Matrix,
     pub changes: u64,
     pub closers: Vec<CloserOf>,
+    /// Closers beyond the bound.
     pub closers_dropped: u64,
+    /// Closers of sockets that ended without a cookie, so that no row can be found for them.
+    pub closers_without_cookie: u64,
     /// Closers of sockets whose cookie is not known before their end, by their address.
     nameless: FxHashMap<u64, Actor>,
 }
@@ -65,17 +67,26 @@ impl Traced {
             (Some(FinWait2 | Closing), Close) => self.sums.remainders += 1,
             // Only close, shutdown or the end of a process can do this (`tcp_close_state`).
             (Some(Established | SynRecv), FinWait1) | (Some(CloseWait), LastAck) if t.by_call => {
-                if let Some(By::Process(actor)) = &t.by {
-                    self.closed(t, actor.clone());
+                if let Some(By::Process(actor)) = t.by {
+                    self.closed(t, actor);
                 }
             }
             _ => {}
         }
-        if let (Close, Some(address)) = (t.new, t.address)
-            && let Some(actor) = self.nameless.remove(&address)
-            && t.cookie.is_some()
-        {
-            self.closed(t, actor);
+        if self.nameless.is_empty() {
+            return;
+        }
+        match (t.old, t.new, t.address) {
+            (_, Close, Some(address)) => match (self.nameless.remove(&address), t.cookie) {
+                (Some(actor), Some(_)) => self.closed(t, actor),
+                (Some(_), None) => self.closers_without_cookie += 1,
+                (None, _) => {}
+            },
+            // The end of the socket that was there before was lost.
+            (Some(Close), SynSent, Some(address)) | (Some(Listen), SynRecv, Some(address)) => {
+                self.nameless.remove(&address);
+            }
+            _ => {}
         }
     }
 
@@ -87,16 +98,17 @@ impl Traced {
             (None, Some(address)) if self.nameless.len() < CLOSERS => {
                 self.nameless.insert(address, actor);
             }
+            (None, None) => self.closers_without_cookie += 1,
             _ => self.closers_dropped += 1,
         }
     }
 
-    /// Hands out the closers.
+    /// The closers since this was last called.
     pub fn take_closers(&mut self) -> Vec<CloserOf> {
         std::mem::take(&mut self.closers)
     }
 
-    /// Hands out the changes since it was asked last.
+    /// The changes since this was last called.
     pub fn take_matrix(&mut self) -> (Matrix, u64) {
         (std::mem::take(&mut self.matrix), std::mem::take(&mut self.changes))
     }
@@ -149,7 +161,7 @@ mod tests {
             (1, FinWait2, Close, By::Network),
             (2, LastAck, Close, By::Network),
         ] {
-            traced.add(&change(1, cookie, old, new, by.clone()));
+            traced.add(&change(1, cookie, old, new, by));
             traced.add(&change(2, cookie, old, new, by));
         }
         assert_eq!(traced.sums, TracedSums { opened: 2, remainders: 1 }, "of one namespace alone");
@@ -171,6 +183,21 @@ mod tests {
         traced.add(&at(State::FinWait2, State::Close, By::Network, Some(9)));
         assert_eq!(traced.take_closers().iter().map(|c| (c.cookie, c.actor.pid)).collect::<Vec<_>>(), [(9, 7)]);
         assert!(traced.nameless.is_empty());
+    }
+
+    #[test]
+    fn a_socket_that_ends_without_a_cookie_is_counted_apart_from_those_beyond_the_bound() {
+        let curl = By::Process(Actor { pid: 7, comm: "curl".into() });
+        let at = |old, new, by| Transition { address: Some(0xa0), cookie: None, ..change(1, 0, old, new, by) };
+        let mut traced = Traced::default();
+        traced.add(&at(State::Established, State::FinWait1, curl));
+        traced.add(&at(State::FinWait2, State::Close, By::Network));
+        assert_eq!((traced.closers_without_cookie, traced.closers_dropped, traced.closers.len()), (1, 0, 0));
+        // The end of the first is lost, and another socket takes its place.
+        traced.add(&at(State::Established, State::FinWait1, curl));
+        traced.add(&at(State::Close, State::SynSent, curl));
+        traced.add(&Transition { cookie: Some(9), ..at(State::FinWait2, State::Close, By::Network) });
+        assert_eq!((traced.closers_without_cookie, traced.closers.len()), (1, 0));
     }
 
     #[test]

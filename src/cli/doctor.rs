@@ -17,7 +17,7 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
-use crate::collect::changes::Changes;
+use crate::collect::changes::{self, Scope};
 use crate::diagnose::{Diagnosis, RULES, Samples, Severity, Thresholds};
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::snapshot::KnownOwner;
@@ -199,8 +199,8 @@ fn examine(
 /// Who sent the first FIN of which connection, as traced for this time; a gap if it cannot be traced.
 fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(Option<NetnsId>, u64), KnownOwner>> {
     let mut found = BTreeMap::new();
-    let netns = session.live.netns().and_then(|id| u32::try_from(id.get()).ok());
-    let mut changes = match Changes::bpf(TRACE_RING_BYTES, netns) {
+    let scope = session.live.netns().map_or(Scope::Host, |id| Scope::Among(vec![Some(id)]));
+    let mut changes = match changes::bpf(TRACE_RING_BYTES, scope) {
         Ok(changes) => changes,
         Err(gap) => {
             session.gaps.push(gap);
@@ -211,12 +211,12 @@ fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(Op
     let started = Instant::now();
     loop {
         let left = time.saturating_sub(started.elapsed());
-        changes.next(left, &mut |t| {
+        changes.drain(left, &mut |t| {
             let closes = t.new == State::FinWait1 && t.by_call;
             if let (true, Some(cookie), Some(By::Process(actor))) = (closes, t.cookie, &t.by) {
                 let owner = KnownOwner {
                     pid: actor.pid,
-                    comm: actor.comm.clone(),
+                    comm: actor.comm.to_string(),
                     confidence: OwnerEvidence::Traced.confidence(),
                     reason: "it sent the first FIN, as traced".into(),
                 };

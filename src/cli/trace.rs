@@ -1,12 +1,13 @@
 //! `tcpstate trace`: every change of state as it happens.
 //!
-//! Comes in: its arguments. Goes out: a line for each change, or for each connection that ended, or one matrix; what the
-//! source cannot see, what was lost, and totals at the end. Never here: how a change is recorded.
+//! Input: its arguments. Output: a line for each change, or for each connection that ended, or one matrix; what the source
+//! cannot see, what was lost, and totals at the end. Not here: how a change is recorded.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, json};
 
@@ -16,31 +17,49 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::cli::{parse, select, signal};
-use crate::collect::bpf::trace::Lost;
-use crate::collect::changes::Changes;
+use crate::collect::changes::{self, Lost, Refusal, Request, Scope, Source};
 use crate::collect::names::SystemNames;
 use crate::collect::timewait::TimewaitLookup;
 use crate::filter::Expr;
-use crate::model::column::Row;
-use crate::model::gap::{Missing, Tracer, WayOut, Why};
-use crate::model::transition::{By, Transition};
-use crate::model::{Gap, Holder, NetnsId, OwnerStatus, OwnerTable, Process, Socket, State};
+use crate::model::column::Change;
+use crate::model::gap::{Missing, WayOut, Why};
+use crate::model::transition::{Transition, Via};
+use crate::model::{Gap, NetnsId, State};
 use crate::render::{gap as words, json as out, trace as lines};
 
-/// How long a wait for changes may last: a bound on how late losses are told.
+/// How long a wait for changes may last, which bounds how late losses are reported.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+/// Which source to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ViaArg {
-    /// The first of the following that works here
-    #[default]
     Auto,
-    /// A BPF program on the kernel's tracepoint, or fail
-    Bpf,
-    /// The same tracepoint through the trace file system, or fail
-    Tracefs,
-    /// Differences of two looks at the sockets
-    Poll,
+    One(Via),
+}
+
+impl ViaArg {
+    const ALL: [ViaArg; Via::ALL.len() + 1] = {
+        let mut all = [ViaArg::Auto; Via::ALL.len() + 1];
+        let mut i = 0;
+        while i < Via::ALL.len() {
+            all[i + 1] = ViaArg::One(Via::ALL[i]);
+            i += 1;
+        }
+        all
+    };
+}
+
+impl ValueEnum for ViaArg {
+    fn value_variants<'a>() -> &'a [ViaArg] {
+        const { &ViaArg::ALL }
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            ViaArg::Auto => PossibleValue::new("auto").help("The first of the following that works here"),
+            ViaArg::One(via) => PossibleValue::new(via.key()).help(via.help()),
+        })
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -51,7 +70,7 @@ Examples:
   tcpstate trace --summary 10s              which changes, and how many
   tcpstate trace --json --duration 1m       JSON lines
   tcpstate trace --netns web                one network namespace, from where you stand
-  tcpstate trace --poll --interval 100ms    without any right: differences of two looks
+  tcpstate trace --poll --interval 100ms    without privileges: differences of two samples
 
 A process in [brackets] held the socket while a packet was handled; without them it made the change by a system call.
 TIME_WAIT with an asterisk is inferred. Interrupt it for the totals.";
@@ -64,12 +83,12 @@ pub struct TraceArgs {
     #[command(flatten)]
     pub selection: Selection,
     /// How changes are seen
-    #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Trace")]
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW", help_heading = "Trace")]
     pub via: ViaArg,
     /// The same as --via poll
     #[arg(long, conflicts_with = "via", help_heading = "Trace")]
     pub poll: bool,
-    /// For polling: the time between two looks
+    /// For polling: the time between two samples
     #[arg(long, value_name = "TIME", value_parser = parse::interval, default_value = "200ms", help_heading = "Trace")]
     pub interval: Duration,
     /// This network namespace only; without it and without --netns, all of the host
@@ -105,27 +124,30 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let names = std::mem::take(&mut session.names);
     let filter = select::expression(&args.selection, &names)?;
     if filter.is_kernel_only() {
-        bail!("only the kernel's socket tables know `autobound`; a change of state does not tell it");
+        bail!("only the kernel's socket tables know `autobound`; a change of state does not have it");
     }
     let mut head = session.head("trace");
-    let place = place(args, &session)?;
+    let scope = scope(args, &session)?;
+    let timewait = args.life.then(|| TimewaitLookup::of(&session.live));
     let mut gaps = Vec::new();
-    let mut remains = None;
-    let mut changes = if let Some(changes) = traced(args, args.ring_size, &place, &filter, &mut gaps)? {
-        head.source = changes.via();
-        head.netns = place.one();
-        remains = args.life.then(|| TimewaitLookup::of(&session.live));
-        changes
-    } else {
-        if place == Place::Host && args.common.origin.netns.is_empty() {
+    let mut request = Request {
+        scope: scope.clone(),
+        ring_bytes: args.ring_size,
+        lives: args.life,
+        event_filter: filter.event_filter(),
+        live: Some(session.live),
+        interval: args.interval,
+    };
+    let mut changes = begin(if args.poll { ViaArg::One(Via::Poll) } else { args.via }, &mut request, &mut gaps)?;
+    let via = changes.via();
+    head.source = changes.source();
+    if via == Via::Poll {
+        if scope == Scope::Host && args.common.origin.netns.is_empty() {
             gaps.push(Gap::new(Missing::OtherNetns, Why::NoneNamed, WayOut::AllNetns));
         }
-        Changes::poll(session.live, args.interval)?
-    };
-    let where_ = match &changes {
-        Changes::Poll(poll) => poll.place(),
-        _ => place.words(),
-    };
+    } else {
+        head.netns = scope.one().map(NetnsId::get);
+    }
     gaps.extend(changes.gaps());
     let mut trace = Trace {
         args,
@@ -133,19 +155,20 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         names,
         layout: env.width.map_or(lines::Layout::Tabs, lines::Layout::Terminal),
         lives: Lives::default(),
-        remains,
+        // A poller sees TIME_WAIT itself.
+        timewait: timewait.filter(|_| via != Via::Poll),
         matrix: lines::Matrix::new(),
         shown: 0,
         seen: 0,
-        told_lost: 0,
+        reported_lost: 0,
         started: Instant::now(),
         text: String::new(),
         bytes: Vec::new(),
     };
     let mut head = out::head(&head);
-    head.insert("via".into(), json!(changes.via()));
-    trace.begin(env, head, &changes, &where_, &gaps)?;
-    let late = trace.follow(env, &mut changes, limit)?;
+    head.insert("via".into(), json!(via.key()));
+    trace.begin(env, head, &*changes, &gaps)?;
+    let late = trace.follow(env, &mut *changes, limit)?;
     let lost = changes.lost().map(|l| l.total());
     trace.end(env, lost, changes.unseen())?;
     let imperfect = !gaps.is_empty() || late || lost.is_some_and(|n| n > 0);
@@ -153,76 +176,44 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
 }
 
 /// The network namespaces to trace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
-    /// All of the host.
-    Host,
-    /// Those with these inodes.
-    Among(Vec<u32>),
-}
-
-impl Place {
-    /// The inode, if it is one.
-    fn one(&self) -> Option<u64> {
-        match self {
-            Place::Among(inodes) if inodes.len() == 1 => inodes.first().copied().map(u64::from),
-            _ => None,
-        }
-    }
-
-    fn words(&self) -> String {
-        match self {
-            Place::Host => "all network namespaces".into(),
-            Place::Among(inodes) if inodes.len() == 1 => "one network namespace".into(),
-            Place::Among(inodes) => format!("{} network namespaces", inodes.len()),
-        }
-    }
-}
-
-fn place(args: &TraceArgs, session: &Session) -> anyhow::Result<Place> {
+fn scope(args: &TraceArgs, session: &Session) -> anyhow::Result<Scope> {
     let all = args.common.origin.netns.iter().any(|word| word == "all");
     if all || (args.common.origin.netns.is_empty() && !args.this_netns) {
-        return Ok(Place::Host);
+        return Ok(Scope::Host);
     }
-    let inode = |id: Option<NetnsId>| u32::try_from(id?.get()).ok();
-    match session.live.spaces().map(|space| inode(space.inode)).collect() {
-        Some(inodes) => Ok(Place::Among(inodes)),
-        None => bail!("the network namespace of this process cannot be told; mount /proc"),
+    let inodes: Vec<Option<NetnsId>> = session.live.spaces().map(|space| space.inode).collect();
+    if inodes.contains(&None) {
+        bail!("cannot read the inode of this network namespace; mount /proc");
+    }
+    Ok(Scope::Among(inodes))
+}
+
+/// Where a trace is from, in words.
+fn scope_label(scope: &Scope) -> String {
+    match scope {
+        Scope::Host => "all network namespaces".into(),
+        Scope::Among(inodes) if inodes.len() == 1 => "one network namespace".into(),
+        Scope::Among(inodes) => format!("{} network namespaces", inodes.len()),
     }
 }
 
-/// The first source that works of those that record every change; `None` to poll. Why a better one does not work is a
-/// gap, or an error where it was demanded.
-fn traced(
-    args: &TraceArgs,
-    ring_bytes: usize,
-    place: &Place,
-    filter: &Expr,
-    gaps: &mut Vec<Gap>,
-) -> anyhow::Result<Option<Changes>> {
-    let via = if args.poll { ViaArg::Poll } else { args.via };
-    let bpf = || match place {
-        Place::Host => Changes::bpf(ring_bytes, None),
-        Place::Among(inodes) => Changes::bpf_among(ring_bytes, inodes),
-    };
-    let tracefs = || match place {
-        Place::Host => Changes::tracefs(ring_bytes, args.life, filter.event_filter().as_deref()),
-        Place::Among(_) => Err(Gap::new(Missing::Trace(Some(Tracer::Tracefs)), Why::TracefsScope, WayOut::None)),
-    };
-    let sources: &[&dyn Fn() -> Result<Changes, Gap>] = match via {
-        ViaArg::Auto => &[&bpf, &tracefs],
-        ViaArg::Bpf => &[&bpf],
-        ViaArg::Tracefs => &[&tracefs],
-        ViaArg::Poll => &[],
-    };
-    for open in sources {
-        match open() {
-            Ok(changes) => return Ok(Some(changes)),
-            Err(gap) if via != ViaArg::Auto => bail!("{}", words::line(&gap)),
-            Err(gap) => gaps.push(gap),
+/// The first source that works. Why a better one does not is a gap, or an error where that one was asked for.
+fn begin(via: ViaArg, request: &mut Request, gaps: &mut Vec<Gap>) -> anyhow::Result<Box<dyn Source>> {
+    let one = [match via {
+        ViaArg::Auto => Via::Poll,
+        ViaArg::One(via) => via,
+    }];
+    for via in if via == ViaArg::Auto { Via::ALL } else { &one } {
+        match changes::begin(*via, request) {
+            Ok(source) => return Ok(source),
+            Err(Refusal::Failed(error)) => return Err(error.into()),
+            Err(Refusal::Unavailable(gap)) => gaps.push(gap),
         }
     }
-    Ok(None)
+    match gaps.pop() {
+        Some(gap) => bail!("{}", words::line(&gap)),
+        None => bail!("no source of state changes"),
+    }
 }
 
 struct Trace<'a> {
@@ -231,11 +222,11 @@ struct Trace<'a> {
     names: SystemNames,
     layout: lines::Layout,
     lives: Lives,
-    remains: Option<TimewaitLookup>,
+    timewait: Option<TimewaitLookup>,
     matrix: lines::Matrix,
     shown: u64,
     seen: u64,
-    told_lost: u64,
+    reported_lost: u64,
     started: Instant,
     text: String,
     bytes: Vec<u8>,
@@ -250,32 +241,27 @@ impl Trace<'_> {
         &mut self,
         env: &mut Env,
         head: Map<String, serde_json::Value>,
-        changes: &Changes,
-        where_: &str,
+        changes: &dyn Source,
         gaps: &[Gap],
     ) -> anyhow::Result<()> {
         if self.json() {
             out::line(&mut env.stdout, "header", head)?;
         } else {
-            let what = match changes {
-                Changes::Bpf(_) => "a BPF program",
-                Changes::Tracefs(_) => "tracefs",
-                Changes::Poll(_) => "differences of two looks",
-            };
-            writeln!(env.stderr, "trace: from {what}, {where_}")?;
+            let (what, scope) = (changes.via().name(), scope_label(&changes.scope()));
+            writeln!(env.stderr, "trace: from {what}, {scope}")?;
             if self.args.summary.is_none() {
                 self.text.clear();
                 lines::write_header(&mut self.text, self.args.life, self.layout);
                 env.stdout.write_all(self.text.as_bytes())?;
             }
         }
-        self.tell(env, gaps)?;
+        self.report_gaps(env, gaps)?;
         env.stdout.flush()?;
         Ok(())
     }
 
-    /// Gaps, each as soon as it is known.
-    fn tell(&self, env: &mut Env, gaps: &[Gap]) -> anyhow::Result<()> {
+    /// Reports gaps, each as soon as it is known.
+    fn report_gaps(&self, env: &mut Env, gaps: &[Gap]) -> anyhow::Result<()> {
         for gap in gaps {
             if self.json() {
                 out::line(&mut env.stdout, "gap", words::object(gap))?;
@@ -286,26 +272,26 @@ impl Trace<'_> {
         Ok(())
     }
 
-    /// Shows changes until something ends it. Says whether anything went wrong on the way.
-    fn follow(&mut self, env: &mut Env, changes: &mut Changes, limit: Option<Duration>) -> anyhow::Result<bool> {
+    /// Shows changes until something ends it. Returns whether anything went wrong on the way.
+    fn follow(&mut self, env: &mut Env, changes: &mut dyn Source, limit: Option<Duration>) -> anyhow::Result<bool> {
         let mut late = false;
         loop {
-            // Asked before the last look, so that what came until then is in it.
+            // Read before the last drain, so that what came until then is in it.
             let interrupted = signal::interrupted();
             let left = limit.map_or(PATIENCE, |limit| limit.saturating_sub(self.started.elapsed()));
             let left = if interrupted { Duration::ZERO } else { left };
             let mut failed = None;
-            let troubles = changes.next(left.min(PATIENCE), &mut |t| {
+            let troubles = changes.drain(left.min(PATIENCE), &mut |t| {
                 if failed.is_none() && !self.is_full() {
-                    failed = self.take(env, &t).err();
+                    failed = self.apply(env, &t).err();
                 }
             })?;
             if let Some(error) = failed {
                 return Err(error);
             }
             late |= !troubles.is_empty();
-            self.tell(env, &troubles)?;
-            self.tell_lost(env, changes.lost())?;
+            self.report_gaps(env, &troubles)?;
+            self.report_lost(env, changes.lost())?;
             env.stdout.flush()?;
             if left.is_zero() || self.is_full() {
                 return Ok(late);
@@ -318,21 +304,21 @@ impl Trace<'_> {
     }
 
     /// One change: counted, and shown if it is wanted.
-    fn take(&mut self, env: &mut Env, t: &Transition) -> anyhow::Result<()> {
+    fn apply(&mut self, env: &mut Env, t: &Transition) -> anyhow::Result<()> {
         self.seen += 1;
         let (in_old_ns, life) = self.lives.add(t);
         if self.args.life {
             let Some(mut life) = life else { return Ok(()) };
-            // The end of a connection is judged by the addresses that it had.
-            let ended = Transition { local: life.local, peer: life.peer, ..t.clone() };
+            // At its end a connection may have lost its addresses.
+            let ended = Transition { local: life.local, peer: life.peer, ..*t };
             if !self.wants(&ended) {
                 return Ok(());
             }
             self.shown += 1;
             if life.inferred
-                && let (Some(remains), Some(cookie)) = (&mut self.remains, life.cookie)
+                && let (Some(timewait), Some(cookie)) = (&mut self.timewait, life.cookie)
             {
-                let found = remains.state(life.netns, life.family, (life.local, life.peer), cookie);
+                let found = timewait.state(life.netns, life.family, (life.local, life.peer), cookie);
                 life.inferred = found != Some(State::TimeWait);
             }
             if self.json() {
@@ -364,36 +350,18 @@ impl Trace<'_> {
         Ok(())
     }
 
-    /// Whether the filter wants it: its state is the new one, its owner the process that held it.
     fn wants(&self, t: &Transition) -> bool {
-        if self.filter.is_all() {
-            return true;
-        }
-        let socket = Socket {
-            netns: t.netns,
-            family: t.family,
-            state: t.new,
-            local: t.local,
-            peer: t.peer,
-            cookie: t.cookie,
-            ..Socket::default()
-        };
-        let actor = t.by.as_ref().and_then(By::actor);
-        let process = actor.map(|a| Process { pid: a.pid, comm: a.comm.clone(), ..Process::default() });
-        let holders: &[Holder] = if process.is_some() { &[Holder { inode: None, process: 0, fd: 0 }] } else { &[] };
-        let status = if process.is_some() { OwnerStatus::Known } else { OwnerStatus::NotCollected };
-        let owners = OwnerTable::new(process.into_iter().collect(), holders.to_vec(), 0);
-        self.filter.matches(&Row { socket: &socket, status, holders, owners: &owners, names: &self.names })
+        self.filter.is_all() || self.filter.matches(&Change { transition: t, names: &self.names })
     }
 
-    /// Says what was lost since the last time.
-    fn tell_lost(&mut self, env: &mut Env, lost: Option<Lost>) -> anyhow::Result<()> {
+    /// Reports what was lost since the last time.
+    fn report_lost(&mut self, env: &mut Env, lost: Option<Lost>) -> anyhow::Result<()> {
         let total = lost.map_or(0, |l| l.total());
-        let new = total.saturating_sub(self.told_lost);
+        let new = total.saturating_sub(self.reported_lost);
         if new == 0 {
             return Ok(());
         }
-        self.told_lost = total;
+        self.reported_lost = total;
         if self.json() {
             let mut map = Map::new();
             map.insert("records".into(), json!(new));
@@ -433,7 +401,7 @@ impl Trace<'_> {
         env.stdout.flush()?;
         let lost = match (lost, unseen) {
             (Some(n), _) => format!("{n} lost"),
-            (None, Some(n)) => format!("an unknown number not seen; {n} sockets came and went between two looks"),
+            (None, Some(n)) => format!("an unknown number not seen; {n} sockets came and went between two samples"),
             (None, None) => "an unknown number not seen".into(),
         };
         let time = lines::span(duration_ms.saturating_mul(1_000_000));

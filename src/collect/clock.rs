@@ -26,3 +26,22 @@ pub fn cpu_time() -> Duration {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(u64::try_from(used.tv_sec).unwrap_or(0), u32::try_from(used.tv_nsec).unwrap_or(0))
 }
+
+/// Both clocks, read together: the wall clock may be set while a trace runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    wall_us: i64,
+    pub monotonic_ns: u64,
+}
+
+impl Now {
+    pub fn read() -> Now {
+        Now { wall_us: jiff::Timestamp::now().as_microsecond(), monotonic_ns: monotonic_ns() }
+    }
+
+    /// The wall clock at a time of the monotonic one, in microseconds.
+    pub fn wall_us_at(self, monotonic_ns: u64) -> i64 {
+        let ago_us = self.monotonic_ns.saturating_sub(monotonic_ns) / 1000;
+        self.wall_us - i64::try_from(ago_us).unwrap_or(0)
+    }
+}

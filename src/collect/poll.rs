@@ -1,10 +1,10 @@
-//! Changes of state as the differences of two looks, without any right.
+//! Changes of state as the differences of two samples, for users without any privilege.
 //!
-//! Comes in: a source of dumps and how often to look. Goes out: [`Transition`]s, and how many connections were never seen.
-//! Never here: a change that no look shows.
+//! Input: a source of dumps, and the interval. Output: [`Transition`]s, and how many connections were never seen. Not here: a
+//! change that no sample shows.
 //!
-//! Between looks the kernel's last words are listened to ([`Farewells`]): they tell what a connection carried, and of
-//! connections that lived and ended between two looks that there were any.
+//! Between samples the kernel's destroy events are read ([`Farewells`]): they have the bytes of a connection, and count
+//! those that lived and ended between two samples.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -13,16 +13,18 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::changes::source::{Lost, Request, Scope, Source};
 use super::clock::monotonic_ns;
 use super::error::Error;
-use super::live::Live;
+use super::live::{Live, SourceChoice};
 use super::netlink::destroyed::{DestroyEvent, Farewells};
+use super::proc::ProcRoot;
 use super::query::Query;
 use crate::model::gap::{Missing, WayOut, Why};
-use crate::model::transition::{Traffic, Transition};
+use crate::model::transition::{Traffic, Transition, Via};
 use crate::model::{Endpoint, Family, Gap, NetnsId, RowKind, Socket, State, StateSet};
 
-/// A socket from one look to the next, in its namespace: its cookie, or its addresses where the source has no cookies.
+/// A socket from one sample to the next, in its namespace: its cookie, or its addresses where the source has no cookies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Identity {
     Cookie(Option<NetnsId>, u64),
@@ -47,121 +49,71 @@ pub struct Poll {
     interval: Duration,
     due_ns: u64,
     known: FxHashMap<Identity, Seen>,
-    /// TIME_WAIT objects that the last look showed for the first time: made without a cookie, they do not have that of the
-    /// socket that they remain of.
-    remains: FxHashMap<Tuple, Identity>,
+    /// TIME_WAIT sockets that are new in the last sample: made without a cookie, they do not have that of the connection.
+    timewait: FxHashMap<Tuple, Identity>,
     round: u64,
     troubles: Vec<Gap>,
-    farewells: Vec<Farewells>,
-    /// Farewells of connections that no look has shown so far; the next may show what remains of them.
+    destroy_events: Vec<Farewells>,
+    /// Destroyed connections that no sample has shown so far; the next may show their TIME_WAIT.
     strays: FxHashMap<Tuple, Option<Traffic>>,
     unseen: u64,
-    /// Farewells that found no room, as far as that was told.
+    /// Destroy events that found no room, as far as the kernel counts them.
     missed: u64,
 }
 
 impl Poll {
-    /// Looks for the first time.
+    /// Takes the first sample.
     ///
     /// # Errors
     /// When no dump can be taken.
-    pub fn begin(live: Live, interval: Duration) -> Result<Poll, Error> {
+    pub fn begin(request: &mut Request) -> Result<Poll, Error> {
+        let live = match request.live.take() {
+            Some(live) => live,
+            None => Live::open(SourceChoice::Auto, ProcRoot::default())?,
+        };
         let open =
             |space: &super::netns::NetnsHandle| space.inside(|| Farewells::open(space.inode)).and_then(|opened| opened);
-        // Without them traffic and what no look shows stay unknown.
-        let farewells: Option<Vec<Farewells>> = live.spaces().map(|space| open(space).ok()).collect();
+        // Without them traffic, and what no sample shows, stay unknown.
+        let destroy_events: Option<Vec<Farewells>> = live.spaces().map(|space| open(space).ok()).collect();
         let mut poll = Poll {
-            farewells: farewells.unwrap_or_default(),
+            destroy_events: destroy_events.unwrap_or_default(),
             live,
-            interval,
+            interval: request.interval,
             due_ns: 0,
             known: FxHashMap::default(),
-            remains: FxHashMap::default(),
+            timewait: FxHashMap::default(),
             round: 0,
             troubles: Vec::new(),
             strays: FxHashMap::default(),
             unseen: 0,
             missed: 0,
         };
-        poll.look(&mut |_| ())?;
-        // Whose end was before the first look is none that a look could have shown.
+        poll.sample(&mut |_| ())?;
+        // Sockets destroyed before the first dump are not counted as unseen.
         (poll.unseen, poll.troubles) = (0, Vec::new());
         Ok(poll)
     }
 
-    /// Where it looks.
-    #[must_use]
-    pub fn place(&self) -> String {
-        match self.live.spaces().len() {
-            1 => "one network namespace".into(),
-            n => format!("{n} network namespaces"),
-        }
-    }
-
-    /// What this source cannot see.
-    #[must_use]
-    pub fn gaps(&self) -> Vec<Gap> {
-        let mut gaps = vec![Gap::new(
-            Missing::ChangesBetweenSamples,
-            Why::Sampled { interval_ms: self.interval.as_millis() },
-            WayOut::BpfOrInterval,
-        )];
-        gaps.extend(self.live.gaps(&Query::states(StateSet::ALL)));
-        gaps.extend(self.live.lacks());
-        gaps
-    }
-
-    /// Waits up to `patience` for the next look, and hands out what it shows. With no patience it looks at once.
-    ///
-    /// # Errors
-    /// When the source fails.
-    pub fn next(&mut self, patience: Duration, each: &mut dyn FnMut(Transition)) -> io::Result<Vec<Gap>> {
-        let mut left = patience;
-        loop {
-            let due = Duration::from_nanos(self.due_ns.saturating_sub(monotonic_ns()));
-            if patience.is_zero() || due.is_zero() {
-                break;
-            }
-            if left.is_zero() {
-                return Ok(Vec::new());
-            }
-            let before = monotonic_ns();
-            // A signal ends the wait.
-            if !self.listen(due.min(left))? {
-                return Ok(Vec::new());
-            }
-            left = left.saturating_sub(Duration::from_nanos(monotonic_ns().saturating_sub(before)));
-        }
-        self.look(each).map_err(io::Error::other)?;
-        Ok(std::mem::take(&mut self.troubles))
-    }
-
-    /// Connections that were never seen; `None` if the kernel does not tell, or had no room to.
-    #[must_use]
-    pub fn unseen(&self) -> Option<u64> {
-        (!self.farewells.is_empty() && self.missed == 0).then_some(self.unseen)
-    }
-
-    /// Waits, and takes what is said meanwhile. False when a signal came.
-    fn listen(&mut self, time: Duration) -> io::Result<bool> {
+    /// Waits, and applies the destroy events that come meanwhile. False when a signal came.
+    fn wait(&mut self, time: Duration) -> io::Result<bool> {
         let time =
             Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), tv_nsec: time.subsec_nanos().into() };
-        let mut fds: Vec<PollFd<'_>> = self.farewells.iter().map(|f| PollFd::new(f, PollFlags::IN)).collect();
+        let mut fds: Vec<PollFd<'_>> = self.destroy_events.iter().map(|f| PollFd::new(f, PollFlags::IN)).collect();
         match poll(&mut fds, Some(&time)) {
             Err(rustix::io::Errno::INTR) => return Ok(false),
             other => other?,
         };
-        self.hear()?;
+        self.apply_destroyed()?;
         Ok(true)
     }
 
-    /// Takes what was said so far.
-    fn hear(&mut self) -> io::Result<()> {
-        let Poll { farewells, known, remains, strays, unseen, .. } = self;
-        for farewell in farewells {
-            farewell.drain(&mut |f| take(&f, known, remains, strays, unseen))?;
+    /// Applies the destroy events so far.
+    fn apply_destroyed(&mut self) -> io::Result<()> {
+        let Poll { destroy_events, known, timewait, strays, unseen, .. } = self;
+        for source in destroy_events {
+            source.drain(&mut |event| apply(&event, known, timewait, strays, unseen))?;
         }
-        let missed: u64 = self.farewells.iter().filter_map(Farewells::lost).sum();
+        let missed: u64 = self.destroy_events.iter().filter_map(Farewells::lost).sum();
         if missed > self.missed {
             self.troubles.push(Gap::new(
                 Missing::DestroyEvents { lost: missed - self.missed },
@@ -173,15 +125,15 @@ impl Poll {
         Ok(())
     }
 
-    /// Looks once and hands out what is different from the look before.
-    fn look(&mut self, each: &mut dyn FnMut(Transition)) -> Result<(), Error> {
-        self.hear().map_err(|e| Error::new("listen to destroyed sockets", "", e))?;
+    /// Takes a sample and reports what differs from the one before.
+    fn sample(&mut self, each: &mut dyn FnMut(Transition)) -> Result<(), Error> {
+        self.apply_destroyed().map_err(|e| Error::new("read destroy events of sockets", "", e))?;
         let now_ns = monotonic_ns();
         self.due_ns = now_ns + u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
         let at_us = jiff::Timestamp::now().as_microsecond();
         self.round += 1;
-        self.remains.clear();
-        let (round, known, remains, strays) = (self.round, &mut self.known, &mut self.remains, &mut self.strays);
+        self.timewait.clear();
+        let (round, known, timewait, strays) = (self.round, &mut self.known, &mut self.timewait, &mut self.strays);
         let change = |id: Identity, seen: &Seen, old: Option<State>, new: State| Transition {
             at_us,
             monotonic_ns: now_ns,
@@ -210,7 +162,7 @@ impl Poll {
                 let tuple = (s.netns, s.local, s.peer);
                 match strays.remove(&tuple) {
                     Some(carried) => traffic = carried,
-                    None => drop(remains.insert(tuple, id)),
+                    None => drop(timewait.insert(tuple, id)),
                 }
             }
             let (netns, family, local, peer) = (s.netns, s.family, s.local, s.peer);
@@ -238,11 +190,67 @@ impl Poll {
     }
 }
 
-/// Finds out whose last words these are.
-fn take(
+impl Source for Poll {
+    fn via(&self) -> Via {
+        Via::Poll
+    }
+
+    fn source(&self) -> &'static str {
+        self.live.source().key()
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Among(self.live.spaces().map(|space| space.inode).collect())
+    }
+
+    fn gaps(&self) -> Vec<Gap> {
+        let mut gaps = vec![Gap::new(
+            Missing::ChangesBetweenSamples,
+            Why::Sampled { interval_ms: self.interval.as_millis() },
+            WayOut::BpfOrInterval,
+        )];
+        gaps.extend(self.live.gaps(&Query::states(StateSet::ALL)));
+        gaps.extend(self.live.lacks());
+        gaps
+    }
+
+    /// Without patience it takes a sample at once.
+    fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Transition)) -> io::Result<Vec<Gap>> {
+        let mut left = patience;
+        loop {
+            let due = Duration::from_nanos(self.due_ns.saturating_sub(monotonic_ns()));
+            if patience.is_zero() || due.is_zero() {
+                break;
+            }
+            if left.is_zero() {
+                return Ok(Vec::new());
+            }
+            let before = monotonic_ns();
+            // A signal ends the wait.
+            if !self.wait(due.min(left))? {
+                return Ok(Vec::new());
+            }
+            left = left.saturating_sub(Duration::from_nanos(monotonic_ns().saturating_sub(before)));
+        }
+        self.sample(each).map_err(io::Error::other)?;
+        Ok(std::mem::take(&mut self.troubles))
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        None
+    }
+
+    /// `None` if the kernel sends no destroy events, or had no room for one.
+    fn unseen(&self) -> Option<u64> {
+        (!self.destroy_events.is_empty() && self.missed == 0).then_some(self.unseen)
+    }
+}
+
+/// Gives the traffic of a destroyed socket to the connection that it was.
+fn apply(
     f: &DestroyEvent,
     known: &mut FxHashMap<Identity, Seen>,
-    remains: &mut FxHashMap<Tuple, Identity>,
+    timewait: &mut FxHashMap<Tuple, Identity>,
     strays: &mut FxHashMap<Tuple, Option<Traffic>>,
     unseen: &mut u64,
 ) {
@@ -263,11 +271,11 @@ fn take(
         return;
     }
     let tuple = (f.netns, f.local, f.peer);
-    if let Some(seen) = remains.remove(&tuple).and_then(|id| known.get_mut(&id)) {
+    if let Some(seen) = timewait.remove(&tuple).and_then(|id| known.get_mut(&id)) {
         seen.traffic = traffic(seen.state);
         return;
     }
-    // Without addresses nothing can remain of it, and with those of another that one has nothing left.
+    // Without addresses no TIME_WAIT can be found for it, and of two with the same addresses one is never seen.
     let lost = f.peer.port == 0 || strays.insert(tuple, traffic(State::TimeWait)).is_some();
     *unseen += u64::from(lost);
 }

@@ -1,22 +1,84 @@
-//! Whether a row fulfils an expression.
+//! Whether a row, or a change of state, fulfils an expression.
 //!
-//! Comes in: an expression and a row. Goes out: yes or no. Never here: allocation (a name is compared where it lies).
+//! Input: an expression and a [`Subject`]. Output: yes or no. Not here: allocation (a name is compared where it is).
 //!
-//! Three rules make the meaning. What the source does not tell fulfils no comparison, not even `!=`. What does not exist
+//! Three rules make the meaning. What the source does not report fulfils no comparison, not even `!=`. What does not exist
 //! (no timer runs) fulfils `!=` and `!~` only. `not` turns a plain yes or no around, so `not pid = 1` holds where the
 //! owner is not known, while `pid != 1` does not.
 
 use std::cmp::Ordering;
 
 use super::expr::{Cmp, Col, End, Expr, Pattern, Test};
-use crate::model::column::{Kind, Row, Value};
+use crate::model::column::{Change, Column, Kind, Row, Value};
 use crate::model::socket::{AgeBracket, RowKind};
-use crate::model::{Endpoint, Socket};
+use crate::model::{Endpoint, Family, Socket, State};
+
+/// What an expression is about.
+pub trait Subject<'a> {
+    fn state(&self) -> State;
+    fn family(&self) -> Family;
+    fn local(&self) -> Endpoint;
+    fn peer(&self) -> Endpoint;
+    /// The socket itself; a change has none, so what only a socket has is not known.
+    fn socket(&self) -> Option<&'a Socket>;
+    fn value(&self, column: &Column) -> Value<'a>;
+    /// Whether an empty list of holders means that nobody holds it.
+    fn holders_are_known(&self) -> bool;
+}
+
+impl<'a> Subject<'a> for Row<'a> {
+    fn state(&self) -> State {
+        self.socket.state
+    }
+    fn family(&self) -> Family {
+        self.socket.family
+    }
+    fn local(&self) -> Endpoint {
+        self.socket.local
+    }
+    fn peer(&self) -> Endpoint {
+        self.socket.peer
+    }
+    fn socket(&self) -> Option<&'a Socket> {
+        Some(self.socket)
+    }
+    fn value(&self, column: &Column) -> Value<'a> {
+        (column.get)(self)
+    }
+    fn holders_are_known(&self) -> bool {
+        self.status.holders_are_known()
+    }
+}
+
+/// Its state is the new one, its process the one that held the socket.
+impl<'a> Subject<'a> for Change<'a> {
+    fn state(&self) -> State {
+        self.transition.new
+    }
+    fn family(&self) -> Family {
+        self.transition.family
+    }
+    fn local(&self) -> Endpoint {
+        self.transition.local
+    }
+    fn peer(&self) -> Endpoint {
+        self.transition.peer
+    }
+    fn socket(&self) -> Option<&'a Socket> {
+        None
+    }
+    fn value(&self, column: &Column) -> Value<'a> {
+        column.of_change(self)
+    }
+    fn holders_are_known(&self) -> bool {
+        false
+    }
+}
 
 impl Expr {
-    /// Whether the row is wanted. [`Test::Autobound`] is false here: only the kernel knows.
+    /// Whether the row or the change is wanted. [`Test::Autobound`] is false here: only the kernel knows.
     #[must_use]
-    pub fn matches(&self, row: &Row<'_>) -> bool {
+    pub fn matches<'a>(&self, row: &impl Subject<'a>) -> bool {
         match self {
             Expr::And(parts) => parts.iter().all(|p| p.matches(row)),
             Expr::Or(parts) => parts.iter().any(|p| p.matches(row)),
@@ -26,24 +88,44 @@ impl Expr {
     }
 }
 
-fn end_of(socket: &Socket, end: End) -> Endpoint {
+fn end_of<'a>(subject: &impl Subject<'a>, end: End) -> Endpoint {
     match end {
-        End::Local => socket.local,
-        End::Peer => socket.peer,
+        End::Local => subject.local(),
+        End::Peer => subject.peer(),
     }
 }
 
 impl Test {
-    fn matches(&self, row: &Row<'_>) -> bool {
-        let socket = row.socket;
+    fn matches<'a>(&self, subject: &impl Subject<'a>) -> bool {
         match self {
-            Test::States(set) => set.contains(socket.state),
-            Test::Family(family) => socket.family == *family,
-            Test::Port(end, cmp, port) => cmp.holds(end_of(socket, *end).port.cmp(port)),
+            Test::States(set) => set.contains(subject.state()),
+            Test::Family(family) => subject.family() == *family,
+            Test::Port(end, cmp, port) => cmp.holds(end_of(subject, *end).port.cmp(port)),
             Test::Host(end, net, port) => {
-                let at = end_of(socket, *end);
+                let at = end_of(subject, *end);
                 port.is_none_or(|p| p == at.port) && net.contains(at.addr)
             }
+            Test::Autobound => false,
+            Test::Number(column, cmp, value) => number(subject, *column, *cmp, *value, 1),
+            Test::Time(column, cmp, us) => {
+                let unit = if column.0.kind == Kind::Millis { 1000 } else { 1 };
+                number(subject, *column, *cmp, *us, unit)
+            }
+            Test::Flag(column, cmp, value) => match subject.value(column.0) {
+                Value::Flag(flag) => cmp.holds(flag.cmp(value)),
+                Value::Absent => cmp.is_negative(),
+                _ => false,
+            },
+            Test::Text(column, cmp, pattern) => text(subject, *column, *cmp, pattern),
+            Test::Interface(..) | Test::Mark(..) | Test::Cgroup(..) | Test::Age(..) => {
+                subject.socket().is_some_and(|socket| self.matches_socket(socket))
+            }
+        }
+    }
+
+    /// The tests of what only a socket has.
+    fn matches_socket(&self, socket: &Socket) -> bool {
+        match self {
             Test::Interface(cmp, index) => socket.ifindex.is_some_and(|i| cmp.holds(i.cmp(index))),
             Test::Mark(cmp, value, mask) => socket.mark.is_some_and(|m| cmp.holds((m & mask).cmp(value))),
             Test::Cgroup(cmp, id) => match (socket.cgroup, socket.kind) {
@@ -52,19 +134,8 @@ impl Test {
                 (None, RowKind::TimeWaitMini | RowKind::Request) => cmp.is_negative(),
                 (None, RowKind::Full | RowKind::BoundInactive) => false,
             },
-            Test::Autobound => false,
-            Test::Number(column, cmp, value) => number(row, *column, *cmp, *value, 1),
-            Test::Time(column, cmp, us) => {
-                let unit = if column.0.kind == Kind::Millis { 1000 } else { 1 };
-                number(row, *column, *cmp, *us, unit)
-            }
             Test::Age(cmp, us) => socket.state_age().is_some_and(|age| age_matches(age, *cmp, *us)),
-            Test::Flag(column, cmp, value) => match (column.0.get)(row) {
-                Value::Flag(flag) => cmp.holds(flag.cmp(value)),
-                Value::Absent => cmp.is_negative(),
-                _ => false,
-            },
-            Test::Text(column, cmp, pattern) => text(row, *column, *cmp, pattern),
+            _ => false,
         }
     }
 }
@@ -84,21 +155,26 @@ fn age_matches(age: AgeBracket, cmp: Cmp, us: u64) -> bool {
 }
 
 /// Applies a positive test to each of several values: `=` wants one of them, `!=` none.
-fn among<T>(row: &Row<'_>, cmp: Cmp, mut values: impl Iterator<Item = T>, hit: impl FnMut(T) -> bool) -> bool {
-    if row.holders.is_empty() {
-        return cmp.is_negative() && row.status.holders_are_known();
+fn among<'a, T>(
+    subject: &impl Subject<'a>,
+    cmp: Cmp,
+    mut values: impl ExactSizeIterator<Item = T>,
+    hit: impl FnMut(T) -> bool,
+) -> bool {
+    if values.len() == 0 {
+        return cmp.is_negative() && subject.holders_are_known();
     }
     values.any(hit) != cmp.is_negative()
 }
 
 /// `unit`: how much one of the column's numbers is of the value's.
-fn number(row: &Row<'_>, column: Col, cmp: Cmp, value: u64, unit: u64) -> bool {
+fn number<'a>(subject: &impl Subject<'a>, column: Col, cmp: Cmp, value: u64, unit: u64) -> bool {
     let holds = |cmp: Cmp, n: u64| cmp.holds(n.saturating_mul(unit).cmp(&value));
-    match (column.0.get)(row) {
+    match subject.value(column.0) {
         Value::Number(n) | Value::Named(n, _) => holds(cmp, n),
         Value::Each(holders, owners, get) => {
             let positive = if cmp == Cmp::Ne { Cmp::Eq } else { cmp };
-            among(row, cmp, holders.iter(), |holder| match get(owners.process(holder), holder.fd) {
+            among(subject, cmp, holders.iter(), |holder| match get(owners.process(holder), holder.fd) {
                 Value::Number(n) => holds(positive, n),
                 _ => false,
             })
@@ -110,22 +186,22 @@ fn number(row: &Row<'_>, column: Col, cmp: Cmp, value: u64, unit: u64) -> bool {
     }
 }
 
-fn text(row: &Row<'_>, column: Col, cmp: Cmp, pattern: &Pattern) -> bool {
+fn text<'a>(subject: &impl Subject<'a>, column: Col, cmp: Cmp, pattern: &Pattern) -> bool {
     let holds = |text: &str| pattern.holds(cmp, text) != cmp.is_negative();
-    match (column.0.get)(row) {
+    match subject.value(column.0) {
         Value::Text(text) => holds(&text),
         Value::Named(_, Some(name)) => holds(&name),
         Value::Named(n, None) | Value::Number(n) => holds(Digits::new(n).as_str()),
         Value::Each(holders, owners, get) => {
-            among(row, cmp, holders.iter(), |holder| match get(owners.process(holder), holder.fd) {
+            among(subject, cmp, holders.iter(), |holder| match get(owners.process(holder), holder.fd) {
                 Value::Text(text) => pattern.holds(cmp, &text),
                 _ => false,
             })
         }
         Value::Holders(holders, owners, _) => {
-            let by_pid = |pid: u32| matches!(cmp, Cmp::Eq | Cmp::Ne) && pattern.number == Some(pid.into());
-            among(row, cmp, holders.iter().map(|h| owners.process(h)), |p| pattern.holds(cmp, &p.comm) || by_pid(p.pid))
+            among(subject, cmp, holders.iter().map(|h| owners.process(h)), |p| pattern.names(cmp, &p.comm, p.pid))
         }
+        Value::Actor(actor) => pattern.names(cmp, &actor.comm.text(), actor.pid) != cmp.is_negative(),
         Value::Absent => cmp.is_negative(),
         _ => false,
     }
@@ -163,6 +239,13 @@ impl Pattern {
             _ if self.text.contains('*') => glob(self.text.as_bytes(), text.as_bytes()),
             _ => self.text.as_str().cmp(text) == Ordering::Equal,
         }
+    }
+}
+
+impl Pattern {
+    /// The same for a process: its name, or its pid.
+    fn names(&self, cmp: Cmp, comm: &str, pid: u32) -> bool {
+        self.holds(cmp, comm) || (matches!(cmp, Cmp::Eq | Cmp::Ne) && self.number == Some(pid.into()))
     }
 }
 

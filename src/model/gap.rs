@@ -4,6 +4,7 @@
 //! elsewhere: a name, a path, a kernel release, the text of an error.
 
 use crate::model::owner::Unlisted;
+use crate::model::transition::Via;
 
 /// Something that the answer lacks. A gap is data, not an error: it is printed with the result, and `--strict` turns
 /// it into a failure.
@@ -56,8 +57,8 @@ pub enum Missing {
     ClosedNetns { count: u32, names: Vec<String> },
     /// Network namespaces other than this one, in a trace.
     OtherNetns,
-    /// A trace from this tracer; `None`: from any.
-    Trace(Option<Tracer>),
+    /// A trace from this source; `None`: from any.
+    Trace(Option<Via>),
     /// Changes between two samples, and who made any change.
     ChangesBetweenSamples,
     /// Destroy events of sockets.
@@ -172,13 +173,6 @@ impl Attribute {
     }
 }
 
-/// What records every state change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Tracer {
-    Bpf,
-    Tracefs,
-}
-
 /// Why it is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
@@ -224,6 +218,8 @@ pub enum Why {
     NetnsUnknown,
     /// State changes were lost.
     ChangesLost { lost: u64 },
+    /// The kernel has no cookie for the sockets, so nothing leads from a change to what is left of the connection.
+    NoCookie,
     /// More changes in one interval than are kept.
     TooManyChanges,
     /// More changes a second than this cost too much.

@@ -1,14 +1,66 @@
-//! One change of state of one connection, whoever saw it.
+//! One change of state of one connection, and the sources that can report it.
 //!
-//! Comes in: what a tracer recorded, or the difference of two dumps. Goes out: facts, `None` for what the source does
-//! not tell. Never here: what a change means for the life of its connection ([`crate::aggregate::lives`]).
+//! Input: what a tracer recorded, or the difference of two dumps. Output: facts, `None` for what the source does not
+//! report. Not here: what a change means for the life of its connection ([`crate::aggregate::lives`]).
+
+use std::borrow::Cow;
+use std::fmt;
 
 use crate::model::addr::{Endpoint, Family};
 use crate::model::id::NetnsId;
 use crate::model::state::State;
 
+/// Declares the sources: variant, key, name in a sentence, help of the option.
+macro_rules! vias {
+    ($($(#[$doc:meta])* $Via:ident $key:literal, $name:literal, $help:literal;)*) => {
+        /// What reports changes of state (JSON: `via`).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Via {
+            $($(#[$doc])* $Via,)*
+        }
+
+        impl Via {
+            /// Every source, in the order in which `auto` tries them.
+            pub const ALL: &[Via] = &[$(Via::$Via,)*];
+
+            /// The key that JSON prints, and the value of `--via`.
+            #[must_use]
+            pub const fn key(self) -> &'static str {
+                match self {
+                    $(Via::$Via => $key,)*
+                }
+            }
+
+            /// As a sentence names it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Via::$Via => $name,)*
+                }
+            }
+
+            /// The help of the option.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self {
+                    $(Via::$Via => $help,)*
+                }
+            }
+        }
+    };
+}
+
+vias! {
+    /// A BPF program on `sock:inet_sock_set_state`.
+    Bpf "bpf", "a BPF program", "A BPF program on the kernel's tracepoint, or fail";
+    /// The same tracepoint through tracefs.
+    Tracefs "tracefs", "tracefs", "The same tracepoint through the trace file system, or fail";
+    /// Dumps, compared.
+    Poll "poll", "differences of two samples", "Differences of two samples of the sockets";
+}
+
 /// One change of state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// Microseconds since the epoch.
     pub at_us: i64,
@@ -17,13 +69,13 @@ pub struct Transition {
     /// Inode of the network namespace; `None` if it is not known.
     pub netns: Option<NetnsId>,
     pub cookie: Option<u64>,
-    /// Where the socket is in the kernel's memory: it tells one socket from the others until it is closed, where the
-    /// cookie is not known. `None`: the source does not tell.
+    /// Where the socket is in the kernel's memory: it identifies the socket until it is closed, with or without a
+    /// cookie. `None`: the source does not report it.
     pub address: Option<u64>,
     pub family: Family,
     pub local: Endpoint,
     pub peer: Endpoint,
-    /// `None`: the socket was not there at the look before.
+    /// `None`: the socket was not in the sample before.
     pub old: Option<State>,
     pub new: State,
     /// `None`: the source cannot tell.
@@ -56,8 +108,8 @@ pub const fn is_by_call(old: State, new: State) -> bool {
     )
 }
 
-/// In whose hands the socket was.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who held the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// A process held its lock.
     Process(Actor),
@@ -65,7 +117,7 @@ pub enum By {
     KernelThread(Actor),
     /// A packet or a timer.
     Network,
-    /// A task did, whose number means nothing here.
+    /// A task did, and its number means nothing in this pid namespace.
     UnknownProcess,
 }
 
@@ -92,9 +144,77 @@ impl By {
 }
 
 /// A task by number and name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Actor {
     pub pid: u32,
-    /// Name of the thread: foreign text.
-    pub comm: String,
+    pub comm: Comm,
+}
+
+/// The name of a thread as the kernel keeps it (`TASK_COMM_LEN`): up to 15 bytes, padded with 0. Foreign text, and not
+/// always UTF-8.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Comm([u8; 16]);
+
+impl Comm {
+    /// The bytes up to the first 0, 15 at most.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Comm {
+        let mut comm = Comm::default();
+        for (to, from) in comm.0.iter_mut().take(15).zip(bytes.iter().take_while(|b| **b != 0)) {
+            *to = *from;
+        }
+        comm
+    }
+
+    /// As text; only a name that is not UTF-8 is copied.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        let end = self.0.iter().position(|b| *b == 0).unwrap_or(self.0.len());
+        String::from_utf8_lossy(&self.0[..end])
+    }
+}
+
+impl From<&str> for Comm {
+    fn from(text: &str) -> Comm {
+        Comm::new(text.as_bytes())
+    }
+}
+
+impl fmt::Display for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text())
+    }
+}
+
+impl fmt::Debug for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.text(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_ends_at_its_first_zero_and_may_be_any_bytes() {
+        for (bytes, text) in [
+            (&b"java\0rest"[..], "java"),
+            (b"", ""),
+            (b"exactly-15-long", "exactly-15-long"),
+            (b"longer-than-the-kernel", "longer-than-the"),
+            (b"a\xff", "a\u{fffd}"),
+        ] {
+            assert_eq!(Comm::new(bytes).text(), text);
+        }
+        assert_eq!(Comm::from("curl").to_string(), "curl");
+    }
+
+    #[test]
+    fn only_a_call_can_open_or_close() {
+        let every = State::ALL.iter().flat_map(|old| State::ALL.iter().map(move |new| (*old, *new)));
+        let by_call: Vec<(State, State)> = every.filter(|(old, new)| is_by_call(*old, *new)).collect();
+        assert_eq!(by_call.len(), 6);
+        assert!(!by_call.contains(&(State::Established, State::Close)), "a reset does that too");
+    }
 }

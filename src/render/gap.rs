@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::model::gap::{CounterMismatch, Gap, Incomplete, Missing, Tracer, WayOut, Why};
+use crate::model::gap::{CounterMismatch, Gap, Incomplete, Missing, WayOut, Why};
 use crate::model::owner::Unlisted;
 
 /// A gap in one line: what, why, and what would help.
@@ -48,8 +48,6 @@ pub fn what(missing: &Missing) -> String {
         Missing::NetnsHeldByFd => "network namespaces that only a file descriptor keeps alive were not searched for",
         Missing::OtherNetns => "other network namespaces are not traced",
         Missing::Trace(None) => "no trace",
-        Missing::Trace(Some(Tracer::Bpf)) => "no trace from a BPF program",
-        Missing::Trace(Some(Tracer::Tracefs)) => "no trace from tracefs",
         Missing::ChangesBetweenSamples => "changes between two samples, and the processes behind changes, are not seen",
         Missing::TraceProcesses => "the trace does not name processes",
         Missing::TraceNetns => "the trace has no network namespaces, and no cookies of open sockets",
@@ -89,6 +87,7 @@ fn what_counted(missing: &Missing) -> String {
             let more = if *count as usize > names.len() { ", ..." } else { "" };
             format!("{count} network namespaces were not read ({}{more})", names.join(", "))
         }
+        Missing::Trace(Some(via)) => format!("no trace from {}", via.name()),
         Missing::DestroyEvents { lost: 1 } => "1 destroy event was lost".into(),
         Missing::DestroyEvents { lost } => format!("{lost} destroy events were lost"),
         Missing::TracedChanges { lost: 1 } => "1 state change was lost to the trace".into(),
@@ -132,6 +131,7 @@ pub fn why(why: &Why) -> String {
         Why::TracefsScope => "its records do not tell network namespaces apart, and only some are wanted".into(),
         Why::NetnsUnknown => "the inode of the network namespace is unknown".into(),
         Why::ChangesLost { lost } => format!("the trace lost {}", counted(*lost, "state change", "state changes")),
+        Why::NoCookie => "this kernel gave their sockets no cookie".into(),
         Why::TooManyChanges => "too many in one interval".into(),
         Why::TraceCost { per_second } => format!("more than {per_second} changes a second cost more than watch may"),
         Why::TrackLimit => "there are more sockets than --track allows".into(),
@@ -230,6 +230,7 @@ pub fn hint(way_out: WayOut) -> Option<String> {
 mod tests {
     use super::*;
     use crate::model::gap::{Attribute, Capability};
+    use crate::model::transition::Via;
 
     /// Values of an enum, at least one for each of its patterns; a variant without a pattern does not compile.
     macro_rules! every {
@@ -270,8 +271,9 @@ mod tests {
             Missing::OtherNetns => [Missing::OtherNetns],
             Missing::Trace(_) => [
                 Missing::Trace(None),
-                Missing::Trace(Some(Tracer::Bpf)),
-                Missing::Trace(Some(Tracer::Tracefs)),
+                Missing::Trace(Some(Via::Bpf)),
+                Missing::Trace(Some(Via::Tracefs)),
+                Missing::Trace(Some(Via::Poll)),
             ],
             Missing::ChangesBetweenSamples => [Missing::ChangesBetweenSamples],
             Missing::DestroyEvents { .. } => [Missing::DestroyEvents { lost: 1 }, Missing::DestroyEvents { lost: 5 }],
@@ -321,6 +323,7 @@ mod tests {
             Why::TracefsScope => [Why::TracefsScope],
             Why::NetnsUnknown => [Why::NetnsUnknown],
             Why::ChangesLost { .. } => [Why::ChangesLost { lost: 1 }, Why::ChangesLost { lost: 5 }],
+            Why::NoCookie => [Why::NoCookie],
             Why::TooManyChanges => [Why::TooManyChanges],
             Why::TraceCost { .. } => [Why::TraceCost { per_second: 20_000 }],
             Why::TrackLimit => [Why::TrackLimit],

@@ -160,7 +160,7 @@ pub fn span(ns: u64) -> String {
 
 fn named(actor: &Actor, bracketed: bool) -> Cell {
     let (open, close) = if bracketed { ("[", "]") } else { ("", "") };
-    Cell::Process { open, comm: sanitize::clean(&actor.comm), pid: format!("({})", actor.pid), close }
+    Cell::Process { open, comm: sanitize::clean(&actor.comm.text()), pid: format!("({})", actor.pid), close }
 }
 
 fn word(text: impl Into<String>) -> Cell {
@@ -366,7 +366,7 @@ fn actor(o: &mut Object<'_>, key: &'static str, actor: Option<&Actor>) -> io::Re
     };
     let mut inner = Object::begin(o.key(key));
     inner.value(key!("pid"), &actor.pid)?;
-    inner.value(key!("comm"), &actor.comm)?;
+    inner.value(key!("comm"), &*actor.comm.text())?;
     inner.end();
     Ok(())
 }
@@ -469,8 +469,11 @@ mod tests {
         for key in ["netns", "cookie", "old", "in_old_us", "by", "process"] {
             assert!(json[key].is_null() && json.get(key).is_some(), "{key}: {json}");
         }
-        let known =
-            Transition { by: Some(By::Process(Actor { pid: 7, comm: comm.clone() })), cookie: Some(31), ..unknown };
+        let known = Transition {
+            by: Some(By::Process(Actor { pid: 7, comm: comm.as_str().into() })),
+            cookie: Some(31),
+            ..unknown
+        };
         let json = parse(&known);
         assert_eq!((&json["process"], &json["by"]), (&json!({ "pid": 7, "comm": comm }), &json!("process")));
         assert_eq!((&json["cookie"], json["local"]["port"].as_u64()), (&json!("0x1f"), Some(0)));

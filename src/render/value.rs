@@ -46,6 +46,10 @@ pub fn write_human(out: &mut String, kind: Kind, value: &Value<'_>) {
                 write_human(out, kind, &value);
             });
         }
+        Value::Actor(actor) => {
+            sanitize::push(out, &actor.comm.text());
+            write_fmt(out, format_args!("({})", actor.pid));
+        }
         Value::Holders(holders, owners, status) => write_holders(out, holders, owners, *status, true),
     }
 }

@@ -18,7 +18,7 @@ use crate::aggregate::ownership::Ownership;
 use crate::aggregate::traced::CloserOf;
 use crate::aggregate::{Matrix, Traced, TracedSums};
 use crate::collect::Live;
-use crate::collect::changes::Changes;
+use crate::collect::changes::{self, Scope, Source};
 use crate::collect::error::reason;
 use crate::collect::proc::{ProcRoot, processes};
 use crate::cores;
@@ -28,6 +28,8 @@ use crate::model::{Gap, NetnsId, Socket};
 
 /// Room for forty thousand changes, between two of the thread's rounds.
 const RING_BYTES: usize = 4 << 20;
+/// The first kernel whose trace programs can give a socket its cookie.
+const COOKIE_SINCE: (u32, u32) = (5, 12);
 /// Namespaces that the kernel's program compares with.
 const FEW: usize = 16;
 /// How often the thread empties the ring.
@@ -83,7 +85,7 @@ impl BackgroundTrace {
         for CloserOf { netns, cookie, actor } in trace.closers() {
             let owner = known.get(&actor).copied().unwrap_or_else(|| {
                 let now = processes::name(root, actor.pid);
-                let owner = ownership.traced(actor.pid, &actor.comm, now);
+                let owner = ownership.traced(actor.pid, &actor.comm.text(), now);
                 known.insert(actor, owner);
                 owner
             });
@@ -147,7 +149,7 @@ pub(super) struct Since {
 }
 
 struct Shared {
-    changes: Changes,
+    changes: Box<dyn Source>,
     traced: Traced,
     failed: Option<String>,
 }
@@ -156,7 +158,7 @@ impl Shared {
     fn drain(&mut self) {
         let traced = &mut self.traced;
         if self.failed.is_none()
-            && let Err(error) = self.changes.next(Duration::ZERO, &mut |t| traced.add(&t))
+            && let Err(error) = self.changes.drain(Duration::ZERO, &mut |t| traced.add(&t))
         {
             self.failed = Some(error.to_string());
         }
@@ -186,10 +188,9 @@ impl Tracing {
             return Err(Gap::new(Missing::Trace(None), Why::NetnsUnknown, WayOut::MountProc));
         }
         // A few are told apart in the kernel; of many all are traced, and those of others left alone here.
-        let few: Vec<u32> = spaces.iter().flatten().filter_map(|n| u32::try_from(n.get()).ok()).collect();
-        let few = if few.len() == spaces.len() && few.len() <= FEW { &few[..] } else { &[] };
-        let changes = Changes::bpf_among(RING_BYTES, few)?;
-        let via = changes.via();
+        let scope = if spaces.len() <= FEW { Scope::Among(spaces.to_vec()) } else { Scope::Host };
+        let changes = changes::bpf(RING_BYTES, scope)?;
+        let via = changes.via().key();
         let traced = Traced::new(spaces.iter().copied());
         let shared = Arc::new(Mutex::new(Shared { changes, traced, failed: None }));
         let (stop, stopped) = channel();
@@ -217,6 +218,10 @@ impl Tracing {
         if shared.traced.closers_dropped > 0 {
             let missing = Missing::Closers { connections: Some(shared.traced.closers_dropped) };
             gaps.push(Gap::new(missing, Why::TooManyChanges, WayOut::ShorterInterval));
+        }
+        if shared.traced.closers_without_cookie > 0 {
+            let missing = Missing::Closers { connections: Some(shared.traced.closers_without_cookie) };
+            gaps.push(Gap::new(missing, Why::NoCookie, WayOut::Kernel { since: COOKIE_SINCE }));
         }
         if let Some(why) = &shared.failed {
             gaps.push(Gap::new(Missing::TraceEnd, Why::Error(why.clone()), WayOut::None));

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
-use tcpstate::model::gap::{Missing, Tracer};
+use tcpstate::model::gap::Missing;
+use tcpstate::model::transition::Via;
 use tcpstate::render::gap;
 
 use crate::harness::sock::Sock;
@@ -293,12 +294,12 @@ fn without_rights_it_says_so_and_polls() {
         assert!(ends.iter().all(|t| t["by"].is_null() && t["process"].is_null()));
         assert_eq!(lines.last().unwrap()["lost"], Json::Null, "a poller cannot know what it missed");
 
-        for (via, tracer) in [("bpf", Tracer::Bpf), ("tracefs", Tracer::Tracefs)] {
-            let (mut forced, _binary) = product::with_user(ns, 65534, &["trace", "--via", via]);
+        for via in [Via::Bpf, Via::Tracefs] {
+            let (mut forced, _binary) = product::with_user(ns, 65534, &["trace", "--via", via.key()]);
             let refused = crate::harness::finish(&mut forced);
             assert_eq!(refused.status.code(), Some(2));
             let said = String::from_utf8_lossy(&refused.stderr);
-            let what = gap::what(&Missing::Trace(Some(tracer)));
+            let what = gap::what(&Missing::Trace(Some(via)));
             assert!(said.lines().count() == 1 && said.contains(&format!("{what}: ")), "{said}");
         }
     });

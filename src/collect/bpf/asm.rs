@@ -76,8 +76,6 @@ impl Width {
 pub enum Helper {
     /// `u64 (void)`: `CLOCK_MONOTONIC`.
     KtimeGetNs = 5,
-    /// `u32 (void)`.
-    GetSmpProcessorId = 8,
     /// `u64 (void)`: thread group in the upper half, thread in the lower.
     GetCurrentPidTgid = 14,
     /// `long (buf, size)`.

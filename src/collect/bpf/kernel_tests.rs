@@ -18,8 +18,10 @@ use super::owners::{SocketFd, socket_holders};
 use super::testkit::{
     Child, gettid, in_private_netns, kernel_or_skip, pipe, unshare_descriptors, with_own_descriptors,
 };
-use super::trace::{Actor, Tracer, TransitionRecord};
-use crate::model::{Family, State};
+use super::trace::Tracer;
+use crate::collect::changes::source::Source;
+use crate::model::transition::{By, Transition};
+use crate::model::{Family, NetnsId, State};
 
 const V4: &str = "127.0.0.1:0";
 const V6: &str = "[::1]:0";
@@ -137,12 +139,12 @@ fn connect_and_close(listener: &TcpListener) -> (SocketAddr, SocketAddr) {
 }
 
 /// Drains until `enough` says so, or for at most 5 seconds.
-fn collect(tracer: &mut Tracer, enough: impl Fn(&[TransitionRecord]) -> bool) -> Vec<TransitionRecord> {
+fn collect(tracer: &mut Tracer, enough: impl Fn(&[Transition]) -> bool) -> Vec<Transition> {
     let end = Instant::now() + Duration::from_secs(5);
     let mut records = Vec::new();
     while !enough(&records) && Instant::now() < end {
-        tracer.poll(Duration::from_millis(20)).unwrap();
-        tracer.drain(&mut |r| records.push(r.clone()));
+        tracer.wait(Duration::from_millis(20)).unwrap();
+        tracer.take(&mut |t| records.push(t));
     }
     records
 }
@@ -157,8 +159,8 @@ const SERVER: [(State, State); 5] =
 fn every_transition_is_seen_once(address: &str, family: Family) {
     const CONNECTIONS: usize = 200;
     in_private_netns(|netns| {
-        let mut tracer = Tracer::open_netns(4 << 20, Some(netns)).unwrap();
-        assert!(tracer.processes_unknown().is_none());
+        let mut tracer = Tracer::open(4 << 20, &[netns]).unwrap();
+        assert!(tracer.gaps().is_empty());
         let listener = TcpListener::bind(address).unwrap();
         let addresses: Vec<_> = (0..CONNECTIONS).map(|_| connect_and_close(&listener)).collect();
         let server_addr = listener.local_addr().unwrap();
@@ -167,15 +169,18 @@ fn every_transition_is_seen_once(address: &str, family: Family) {
         assert_eq!(tracer.lost().total(), 0);
         assert_eq!(records.len(), CONNECTIONS * 10 + 2);
 
-        let mut by_cookie: BTreeMap<u64, Vec<&TransitionRecord>> = BTreeMap::new();
+        let mut by_cookie: BTreeMap<u64, Vec<&Transition>> = BTreeMap::new();
         for record in &records {
-            assert_eq!((record.netns, record.family), (netns, family));
-            by_cookie.entry(record.cookie.unwrap().get()).or_default().push(record);
+            assert_eq!((record.netns, record.family), (NetnsId::new(netns.into()), family));
+            by_cookie.entry(record.cookie.unwrap()).or_default().push(record);
         }
+        assert!(
+            by_cookie.values().all(|life| life.iter().all(|r| r.address.is_some() && r.address == life[0].address))
+        );
         assert_eq!(by_cookie.len(), 2 * CONNECTIONS + 1);
         let mut ends = BTreeSet::new();
         for (cookie, life) in &by_cookie {
-            let steps: Vec<_> = life.iter().map(|r| (r.old, r.new)).collect();
+            let steps: Vec<_> = life.iter().map(|r| (r.old.unwrap(), r.new)).collect();
             assert!(life.is_sorted_by_key(|r| r.monotonic_ns), "cookie {cookie:#x}");
             let last = life[life.len() - 1];
             let end = (last.local.addr, last.local.port, last.peer.port);
@@ -188,12 +193,12 @@ fn every_transition_is_seen_once(address: &str, family: Family) {
                 assert_eq!(steps, expected, "cookie {cookie:#x}");
                 assert!(ends.insert(end));
             }
-            for record in life.iter().filter(|r| r.is_by_call()) {
-                let Actor::Process(task) = record.actor else { panic!("{record:?}") };
-                assert_eq!((task.tgid, task.tid), (std::process::id(), gettid()), "{record:?}");
+            for record in life.iter().filter(|r| r.by_call) {
+                let Some(By::Process(actor)) = record.by else { panic!("{record:?}") };
+                assert_eq!(actor.pid, std::process::id(), "{record:?}");
             }
-            for record in life.iter().filter(|r| (r.old, r.new) == (Listen, SynRecv)) {
-                assert_eq!(record.actor, Actor::Network);
+            for record in life.iter().filter(|r| (r.old, r.new) == (Some(Listen), SynRecv)) {
+                assert_eq!(record.by, Some(By::Network));
             }
         }
         for (client, server) in addresses {
@@ -219,7 +224,7 @@ fn every_ipv6_transition_is_seen_once_with_its_maker() {
 fn the_closer_is_the_process_that_closed_last() {
     let Some(()) = kernel_or_skip("the_closer_is_the_process_that_closed_last") else { return };
     in_private_netns(|netns| {
-        let mut tracer = Tracer::open_netns(1 << 20, Some(netns)).unwrap();
+        let mut tracer = Tracer::open(1 << 20, &[netns]).unwrap();
         let listener = TcpListener::bind(V4).unwrap();
         let client: OwnedFd = TcpStream::connect(listener.local_addr().unwrap()).unwrap().into();
         let (mut server, peer) = listener.accept().unwrap();
@@ -229,20 +234,20 @@ fn the_closer_is_the_process_that_closed_last() {
         drop(client);
         drop(go);
         assert_eq!(server.read(&mut [0; 1]).unwrap(), 0);
-        let is_close = |r: &TransitionRecord| r.new == FinWait1 && r.local == endpoint(peer);
+        let is_close = |r: &Transition| r.new == FinWait1 && r.local == endpoint(peer);
         let records = collect(&mut tracer, |r| r.iter().any(is_close));
         let closes: Vec<_> = records.iter().filter(|r| is_close(r)).collect();
         assert_eq!(closes.len(), 1);
-        let Actor::Process(task) = closes[0].actor else { panic!("{:?}", closes[0]) };
-        assert_eq!((task.tgid, task.tid), (child.0.cast_unsigned(), child.0.cast_unsigned()));
+        let Some(By::Process(actor)) = closes[0].by else { panic!("{:?}", closes[0]) };
+        assert_eq!(actor.pid, child.0.cast_unsigned());
         // The child also has a copy of the server's end; once it is gone, the close is ours.
         drop(child);
         let server_end = endpoint(server.local_addr().unwrap());
         drop(server);
         let records = collect(&mut tracer, |r| r.iter().any(|r| r.new == LastAck));
         let last = records.iter().find(|r| r.new == LastAck && r.local == server_end).unwrap();
-        let Actor::Process(task) = last.actor else { panic!("{last:?}") };
-        assert_eq!(task.tgid, std::process::id());
+        let Some(By::Process(actor)) = last.by else { panic!("{last:?}") };
+        assert_eq!(actor.pid, std::process::id());
     });
 }
 
@@ -253,17 +258,18 @@ fn closing_a_listener_names_nobody_for_what_waited_in_its_queue() {
         let listener = TcpListener::bind(V4).unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (waiting, served) = (endpoint(client.peer_addr().unwrap()), endpoint(client.local_addr().unwrap()));
-        let mut tracer = Tracer::open_netns(1 << 20, Some(netns)).unwrap();
+        let mut tracer = Tracer::open(1 << 20, &[netns]).unwrap();
         drop(listener);
         let records = collect(&mut tracer, |r| r.len() >= 3);
         let find = |old, local, peer| {
-            let found = records.iter().find(|r| r.old == old && r.new == Close && (r.local, r.peer) == (local, peer));
-            found.unwrap_or_else(|| panic!("{records:?}")).actor
+            let found =
+                records.iter().find(|r| r.old == Some(old) && r.new == Close && (r.local, r.peer) == (local, peer));
+            found.unwrap_or_else(|| panic!("{records:?}")).by
         };
-        assert_eq!(find(Established, waiting, served), Actor::Network);
-        assert_eq!(find(Established, served, waiting), Actor::Network, "the reset that the other end receives");
-        let listening = records.iter().find(|r| r.old == Listen).unwrap();
-        assert!(matches!(listening.actor, Actor::Process(t) if t.tgid == std::process::id()));
+        assert_eq!(find(Established, waiting, served), Some(By::Network));
+        assert_eq!(find(Established, served, waiting), Some(By::Network), "the reset that the other end receives");
+        let listening = records.iter().find(|r| r.old == Some(Listen)).unwrap();
+        assert!(matches!(listening.by, Some(By::Process(actor)) if actor.pid == std::process::id()));
     });
 }
 
@@ -276,8 +282,8 @@ fn what_a_full_ring_loses_is_counted_exactly() {
     let Some(()) = kernel_or_skip("what_a_full_ring_loses_is_counted_exactly") else { return };
     const CONNECTIONS: usize = 300;
     in_private_netns(|netns| {
-        let mut all = Tracer::open_netns(4 << 20, Some(netns)).unwrap();
-        let mut few = Tracer::open_netns(1, Some(netns)).unwrap();
+        let mut all = Tracer::open(4 << 20, &[netns]).unwrap();
+        let mut few = Tracer::open(1, &[netns]).unwrap();
         let listener = TcpListener::bind(V4).unwrap();
         for _ in 0..CONNECTIONS {
             connect_and_close(&listener);
@@ -286,7 +292,7 @@ fn what_a_full_ring_loses_is_counted_exactly() {
         let complete = collect(&mut all, |r| r.len() >= made).len();
         assert_eq!((complete, all.lost().total()), (made, 0));
         let mut read = 0;
-        few.drain(&mut |_| read += 1);
+        few.take(&mut |_| read += 1);
         let lost = few.lost();
         assert!(lost.ring_full > 0 && read > 0, "{read} read, {lost:?}");
         assert_eq!(read + lost.total(), made as u64);
@@ -301,12 +307,12 @@ fn what_a_full_ring_loses_is_counted_exactly() {
 fn the_program_for_older_kernels_tells_the_same_story() {
     let Some(()) = kernel_or_skip("the_program_for_older_kernels_tells_the_same_story") else { return };
     in_private_netns(|netns| {
-        let mut older = Tracer::open_for_older_kernels(1 << 20, Some(netns)).unwrap();
-        let mut newer = Tracer::open_netns(1 << 20, Some(netns)).unwrap();
+        let mut older = Tracer::open_for_older_kernels(1 << 20, &[netns]).unwrap();
+        let mut newer = Tracer::open(1 << 20, &[netns]).unwrap();
         connect_and_close(&TcpListener::bind(V4).unwrap());
         let story = |tracer: &mut Tracer| {
             let records = collect(tracer, |r| r.len() >= 12);
-            records.into_iter().map(|r| (r.local, r.peer, r.old, r.new, r.actor, r.traffic)).collect::<Vec<_>>()
+            records.into_iter().map(|r| (r.local, r.peer, r.old, r.new, r.by, r.traffic, r.address)).collect::<Vec<_>>()
         };
         let (older, newer) = (story(&mut older), story(&mut newer));
         assert_eq!(older.len(), 12);

@@ -1,28 +1,28 @@
-//! The process that a thread belongs to, while it can still be asked.
+//! The process that a thread belongs to, while `/proc` still has it.
 //!
-//! Comes in: numbers of threads as the kernel records them, which are those of the first pid namespace. Goes out: process
-//! and name, `None` once the process has ended and nothing remembers it. Never here: whether the thread did anything.
+//! Input: numbers of threads as the kernel records them, which are those of the first pid namespace. Output: process and
+//! name, `None` once the process has ended and nothing remembers it. Not here: whether the thread did anything.
 
 use rustc_hash::FxHashMap;
 
 use super::instance::Instance;
-use crate::model::transition::Actor;
+use crate::model::transition::{Actor, Comm};
 
-/// For so long what was found is true: a number is given again only after all others.
+/// How long an answer is trusted: the kernel reuses a number only after all others.
 const FRESH_NS: u64 = 1_000_000_000;
-/// For so long at most it is believed of a thread that has ended.
+/// The same for a thread that has ended.
 const STALE_NS: u64 = 10_000_000_000;
-/// Threads that are remembered at most.
+/// Threads that are remembered.
 const REMEMBERED: usize = 20_000;
 
 /// A thread.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task {
     pub actor: Actor,
     pub kernel: bool,
 }
 
-/// Threads that were asked for.
+/// Threads that were read before.
 #[derive(Debug, Default)]
 pub struct Tasks {
     known: FxHashMap<u32, (u64, Option<Task>)>,
@@ -35,18 +35,18 @@ impl Tasks {
         if let Some((asked, task)) = before
             && at_ns.saturating_sub(*asked) < FRESH_NS
         {
-            return task.clone();
+            return *task;
         }
         let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok();
         let task = status
             .and_then(|text| parse(&text))
             .or_else(|| remembered(tid, instance))
             // It has ended, and is the one that acted before: numbers do not come again so soon.
-            .or_else(|| before.filter(|(asked, _)| at_ns.saturating_sub(*asked) < STALE_NS)?.1.clone());
+            .or_else(|| before.filter(|(asked, _)| at_ns.saturating_sub(*asked) < STALE_NS)?.1);
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }
-        self.known.insert(tid, (at_ns, task.clone()));
+        self.known.insert(tid, (at_ns, task));
         task
     }
 }
@@ -57,7 +57,7 @@ fn parse(status: &str) -> Option<Task> {
     let pid: u32 = field("Tgid")?.parse().ok()?;
     // kthreadd is process 2, and all kernel threads are its children.
     let kernel = pid == 2 || field("PPid") == Some("2");
-    Some(Task { actor: Actor { pid, comm: unescaped(field("Name")?) }, kernel })
+    Some(Task { actor: Actor { pid, comm: Comm::from(&*unescaped(field("Name")?)) }, kernel })
 }
 
 /// A newline and a backslash in a name are escaped in `/proc/PID/status`.
@@ -75,7 +75,7 @@ fn remembered(tid: u32, instance: &Instance) -> Option<Task> {
     };
     let pid = find(&instance.read_global("saved_tgids").ok()?)?.parse().ok()?;
     let comm = find(&instance.read_global("saved_cmdlines").ok()?)?;
-    Some(Task { actor: Actor { pid, comm }, kernel: false })
+    Some(Task { actor: Actor { pid, comm: Comm::from(&*comm) }, kernel: false })
 }
 
 #[cfg(test)]

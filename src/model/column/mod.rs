@@ -1,6 +1,6 @@
 //! The columns: every value of a row that can be shown, sorted by or filtered on.
 //!
-//! Input: a [`Row`]. Output: a [`Value`] of a known [`Kind`], in [`COLUMNS`]. The table is in the model and not in `render`
+//! Input: a [`Row`] or a [`Change`]. Output: a [`Value`] of a known [`Kind`], in [`COLUMNS`]. The table is in the model and not in `render`
 //! because the filter language uses it too.
 
 mod json;
@@ -16,6 +16,7 @@ use crate::model::id::NetnsId;
 use crate::model::kernel_user::{self, KernelUser};
 use crate::model::owner::{Holder, OwnerStatus, OwnerTable, Process};
 use crate::model::socket::Socket;
+use crate::model::transition::Transition;
 
 pub use json::{Json, Type, Whole};
 pub use order::order;
@@ -94,6 +95,13 @@ impl<'a> Row<'a> {
     }
 }
 
+/// A change of state, as columns see it.
+#[derive(Clone, Copy)]
+pub struct Change<'a> {
+    pub transition: &'a Transition,
+    pub names: &'a dyn Names,
+}
+
 /// What a column needs beyond the 72 bytes that every row has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Needs {
@@ -165,6 +173,16 @@ pub struct Column {
     pub json: Json,
     pub help: &'static str,
     pub get: for<'a> fn(&Row<'a>) -> Value<'a>,
+    /// The same of a change of state; `None`: a change does not have it.
+    pub of_change: Option<for<'a> fn(&Change<'a>) -> Value<'a>>,
+}
+
+impl Column {
+    /// The value of a change of state.
+    #[must_use]
+    pub fn of_change<'a>(&self, change: &Change<'a>) -> Value<'a> {
+        self.of_change.map_or(Value::Unknown, |get| get(change))
+    }
 }
 
 impl fmt::Debug for Column {

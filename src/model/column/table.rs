@@ -3,14 +3,15 @@
 use std::rc::Rc;
 
 use super::json::{Place, Type, apart, at, top};
-use super::{Column, Group, Kind, Needs, Row, Value};
+use super::{Change, Column, Group, Kind, Names, Needs, Row, Value};
 use crate::model::addr::Family;
 use crate::model::cgroup::{Identity, Runtime};
-use crate::model::id::Inode;
+use crate::model::id::{Inode, NetnsId};
 use crate::model::owner::OwnerStatus;
 use crate::model::socket::{Congestion, RowKind, Socket, TimerKind};
 use crate::model::state::State;
 use crate::model::tcp_info::{Reading, reading};
+use crate::model::transition::{Actor, By};
 
 const fn column(
     name: &'static str,
@@ -21,7 +22,14 @@ const fn column(
     help: &'static str,
     get: for<'a> fn(&Row<'a>) -> Value<'a>,
 ) -> Column {
-    Column { name, kind, group, needs, json: json.of(kind), help, get }
+    Column { name, kind, group, needs, json: json.of(kind), help, get, of_change: None }
+}
+
+impl Column {
+    /// The same column of a change of state.
+    const fn and_of_change(self, get: for<'a> fn(&Change<'a>) -> Value<'a>) -> Column {
+        Column { of_change: Some(get), ..self }
+    }
 }
 
 /// Whether the row is a connection with a `tcp_info`. A listener has the structure and no connection: what is in it are the
@@ -100,6 +108,16 @@ fn scope(row: &Row<'_>) -> Option<Rc<str>> {
     }
 }
 
+/// A namespace by its number and name.
+fn netns<'a>(id: Option<NetnsId>, names: &dyn Names) -> Value<'a> {
+    id.map_or(Value::Unknown, |id| Value::Named(id.get(), names.netns(id)))
+}
+
+/// The task that held the socket during a change.
+fn actor<'a>(change: &Change<'a>) -> Option<&'a Actor> {
+    change.transition.by.as_ref().and_then(By::actor)
+}
+
 /// What the socket's own cgroup tells where no process holds it: an orphan, or one that waits to be accepted.
 fn identity<'a>(row: &Row<'a>, part: for<'i> fn(&'i Identity) -> Option<&'i str>) -> Value<'a> {
     let identity = row.socket.cgroup.and_then(|id| row.names.identity(id));
@@ -123,7 +141,8 @@ macro_rules! whose {
 pub static COLUMNS: &[Column] = &[
     column("state", Kind::State, Group::Default, Needs::NONE, top("state"), "state of the TCP state machine", |r| {
         Value::State(r.socket.state)
-    }),
+    })
+    .and_of_change(|c| Value::State(c.transition.new)),
     column(
         "recv-q",
         Kind::Bytes,
@@ -144,10 +163,12 @@ pub static COLUMNS: &[Column] = &[
     ),
     column("local", Kind::Endpoint, Group::Default, Needs::NONE, top("local"), "local address and port", |r| {
         Value::Endpoint(r.socket.local, scope(r))
-    }),
+    })
+    .and_of_change(|c| Value::Endpoint(c.transition.local, None)),
     column("peer", Kind::Endpoint, Group::Default, Needs::NONE, top("peer"), "peer address and port", |r| {
         Value::Endpoint(r.socket.peer, None)
-    }),
+    })
+    .and_of_change(|c| Value::Endpoint(c.transition.peer, None)),
     column(
         "process",
         Kind::Text,
@@ -159,7 +180,8 @@ pub static COLUMNS: &[Column] = &[
             Some(user) => Value::Text(user.label().into()),
             None => Value::Holders(r.holders, r.owners, r.status),
         },
-    ),
+    )
+    .and_of_change(|c| actor(c).map_or(Value::Unknown, Value::Actor)),
     column(
         "local-addr",
         Kind::Address,
@@ -168,16 +190,20 @@ pub static COLUMNS: &[Column] = &[
         at("local_addr", "local.addr"),
         "local address",
         |r| Value::Addr(r.socket.local.addr),
-    ),
+    )
+    .and_of_change(|c| Value::Addr(c.transition.local.addr)),
     column("local-port", Kind::Port, Group::Other, Needs::NONE, at("local_port", "local.port"), "local port", |r| {
         Value::Number(r.socket.local.port.into())
-    }),
+    })
+    .and_of_change(|c| Value::Number(c.transition.local.port.into())),
     column("peer-addr", Kind::Address, Group::Other, Needs::NONE, at("peer_addr", "peer.addr"), "peer address", |r| {
         Value::Addr(r.socket.peer.addr)
-    }),
+    })
+    .and_of_change(|c| Value::Addr(c.transition.peer.addr)),
     column("peer-port", Kind::Port, Group::Other, Needs::NONE, at("peer_port", "peer.port"), "peer port", |r| {
         Value::Number(r.socket.peer.port.into())
-    }),
+    })
+    .and_of_change(|c| Value::Number(c.transition.peer.port.into())),
     column(
         "family",
         Kind::Text,
@@ -186,7 +212,8 @@ pub static COLUMNS: &[Column] = &[
         top("family").is(Type::Word(|| Family::ALL.map(Family::key).into())),
         "address family of the row: ipv4 or ipv6",
         |r| Value::Text(r.socket.family.key().into()),
-    ),
+    )
+    .and_of_change(|c| Value::Text(c.transition.family.key().into())),
     column(
         "kind",
         Kind::Text,
@@ -203,11 +230,9 @@ pub static COLUMNS: &[Column] = &[
         Needs::NONE,
         top("netns"),
         "network namespace (inode, or its name)",
-        |r| {
-            let Some(id) = r.socket.netns else { return Value::Unknown };
-            Value::Named(id.get(), r.names.netns(id))
-        },
-    ),
+        |r| netns(r.socket.netns, r.names),
+    )
+    .and_of_change(|c| netns(c.transition.netns, c.names)),
     column(
         "pid",
         Kind::Number,
@@ -216,7 +241,8 @@ pub static COLUMNS: &[Column] = &[
         at("pids", "owners[].pid").is(Type::Integers),
         "process ids that hold the socket",
         |r| Value::Each(r.holders, r.owners, |p, _| Value::Number(p.pid.into())),
-    ),
+    )
+    .and_of_change(|c| Value::number(actor(c).map(|a| a.pid))),
     column(
         "comm",
         Kind::Text,
@@ -225,7 +251,8 @@ pub static COLUMNS: &[Column] = &[
         at("comms", "owners[].comm").is(Type::Texts),
         "names of the processes that hold the socket",
         |r| Value::Each(r.holders, r.owners, |p, _| Value::Text(p.comm.as_str().into())),
-    ),
+    )
+    .and_of_change(|c| actor(c).map_or(Value::Unknown, |a| Value::Text(a.comm.text()))),
     column(
         "fd",
         Kind::Number,
@@ -383,7 +410,8 @@ pub static COLUMNS: &[Column] = &[
         top("cookie"),
         "socket cookie; it survives into TIME_WAIT",
         |r| Value::number(r.socket.cookie),
-    ),
+    )
+    .and_of_change(|c| Value::number(c.transition.cookie)),
     column(
         "shutdown",
         Kind::Number,

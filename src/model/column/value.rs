@@ -11,6 +11,7 @@ use crate::model::addr::Endpoint;
 use crate::model::owner::{Holder, OwnerStatus, OwnerTable, Process};
 use crate::model::socket::AgeBracket;
 use crate::model::state::State;
+use crate::model::transition::Actor;
 
 /// What a column gives for one row.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub enum Value<'a> {
     Age(AgeBracket),
     /// One value per holder of the socket.
     Each(&'a [Holder], &'a OwnerTable, fn(&'a Process, u32) -> Value<'a>),
+    /// The task that held the socket during a change.
+    Actor(&'a Actor),
     /// Every holder as `comm(pid,fd=N)`, or the reason for none.
     Holders(&'a [Holder], &'a OwnerTable, OwnerStatus),
 }

@@ -83,7 +83,9 @@ fn scalar(out: &mut Vec<u8>, ty: Type, value: &Value<'_>) -> io::Result<()> {
         }
         Value::Endpoint(endpoint, _) => object::write_endpoint(out, *endpoint)?,
         Value::Age(age) => part::<AgeBracket>(out, &AGE, age)?,
-        Value::Unknown | Value::Absent | Value::Unlimited | Value::Each(..) | Value::Holders(..) => null(out)?,
+        Value::Unknown | Value::Absent | Value::Unlimited | Value::Each(..) | Value::Holders(..) | Value::Actor(_) => {
+            null(out)?
+        }
     }
     Ok(())
 }

@@ -1,21 +1,24 @@
 //! The lines of `trace --json`.
 //!
-//! Comes in: nothing. Goes out: the fields of each line. Never here: their order in a stream.
+//! Output: the fields of each line. Not here: their order in a stream.
 
 use serde_json::{Value as Json, json};
 
 use super::{count, nullable, object, reference};
-use crate::model::State;
+use crate::model::transition::Via;
+use crate::model::{Source, State};
 
 /// The header: that of the documents, with how changes are seen.
 pub(super) fn head() -> Vec<(&'static str, Json)> {
     let mut fields = super::head("trace");
     for (name, schema) in &mut fields {
         if *name == "source" {
-            *schema = json!({ "enum": ["bpf", "tracefs", "netlink", "proc"] });
+            // A source that compares dumps names where they come from.
+            let tracers = Via::ALL.iter().filter(|via| **via != Via::Poll).map(|via| via.key());
+            *schema = json!({ "enum": tracers.chain(Source::ALL.map(Source::key)).collect::<Vec<_>>() });
         }
     }
-    fields.push(("via", json!({ "enum": ["bpf", "tracefs", "poll"] })));
+    fields.push(("via", json!({ "enum": Via::ALL.iter().map(|via| via.key()).collect::<Vec<_>>() })));
     fields
 }
 

@@ -1,0 +1,181 @@
+//! Every TCP state change of the host as it happens, with namespace, cookie and the process that made it.
+//!
+//! Input: a ring size, and the network namespaces to keep. Output: [`Transition`]s in the order in which the kernel wrote
+//! them, and an exact count of those that were lost. Not here: what a transition means; joining it with sockets.
+//!
+//! A program on the tracepoint `sock:inet_sock_set_state` (`inet_sk_state_store` and `inet_sk_set_state`,
+//! `net/ipv4/af_inet.c`) copies fields of the socket into a ring buffer. What the tracepoint reports and what it does not:
+//!
+//! * **No TIME_WAIT, no half-open request.** Those are other, smaller objects that never pass here. A socket that
+//!   becomes a TIME_WAIT object is reported as going to CLOSE (`tcp_time_wait` ends in `tcp_done`), normally from
+//!   FIN_WAIT2 or CLOSING; a request is first seen as the new socket that goes from LISTEN to SYN_RECV.
+//! * **The new socket of a handshake.** Older kernels (not 6.18) announce LISTEN -> SYN_RECV before the clone of the
+//!   listener gets its own addresses, and before its cookie is set (`inet_csk_clone_lock`). A cookie made then would be
+//!   overwritten, so the program makes none while the peer's port is 0, and the record has no cookie; its addresses are
+//!   still the listener's. Before Linux 5.12 the program can make no cookie at all. The address of the socket in the
+//!   kernel's memory identifies it in every record.
+//! * **The local port** is `inet_sport`, which outlives the binding; `skc_num` is already 0 when a socket goes to
+//!   CLOSE. Both are 0 in CLOSE -> SYN_SENT of an unbound socket: the port is chosen just after.
+//!
+//! ## Who did it
+//!
+//! `current` is whoever the CPU was running, often a bystander that a packet interrupted. What tells the two apart is
+//! the socket's own lock word, `sk->sk_lock.owned`: it is 1 exactly while a task holds the socket by `lock_sock()`
+//! (`lock_sock_nested`, `net/core/sock.c`), and then nobody else may change the state: packets go to the backlog
+//! (`tcp_v4_rcv`), timers put themselves off (`tcp_write_timer`, `tcp_keepalive_timer`), and `release_sock` works both
+//! off in the holder's own context, before it lets go. So with the word at 1, `current` is the task that was working on
+//! this socket, and with 0 the network or a timer did it, and `current` means nothing. This beats looking at the
+//! preemption count, which is where the question is usually asked: that sits in a different place on every architecture
+//! and for some kernel versions, reads differently with PREEMPT_RT, and still takes a VPN daemon that writes a packet
+//! to a tun device, or a thread that busy-polls, for the owner of the socket that the packet is for.
+//!
+//! Being the holder is not the same as wanting it: a reset from the peer that was waiting in the backlog also closes
+//! the socket in the holder's context. Only some transitions can come from nothing but a system call; see
+//! [`is_by_call`](crate::model::transition::is_by_call). One thing that a process does is attributed to nobody: connections still in the
+//! accept queue of a listener that is closed (`inet_csk_listen_stop` holds them by their spin lock only). No process
+//! ever had those.
+
+mod program;
+mod record;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use super::btf::Btf;
+use super::ring::{Counter, Ring};
+use super::sys::{self, Attach};
+use super::{Unavailable, kernel_btf, pids_are_ours};
+use crate::collect::changes::source::{Lost, Request, Scope, Source, processes_unknown};
+use crate::collect::clock::{GATHER, Now};
+use crate::model::gap::{Missing, WayOut, Why};
+use crate::model::transition::{Transition, Via};
+use crate::model::{Gap, NetnsId};
+use program::{Dialect, Layout};
+
+/// A running trace; dropping it detaches the program and frees everything.
+pub struct Tracer {
+    // Fields drop in this order: first the attachment, so that nothing is written to a ring that is going away.
+    attachment: OwnedFd,
+    program: OwnedFd,
+    ring: Ring,
+    ring_full: Counter,
+    pids_known: Result<(), Unavailable>,
+    scope: Scope,
+}
+
+impl Tracer {
+    /// The source as a trace asks for it.
+    ///
+    /// # Errors
+    /// One line why it cannot run here, with the way out.
+    pub fn begin(request: &Request) -> Result<Tracer, Gap> {
+        let gap = |why, way_out| Gap::new(Missing::Trace(Some(Via::Bpf)), why, way_out);
+        let inode = |id: &Option<NetnsId>| u32::try_from(id.as_ref()?.get()).ok();
+        let netns: Vec<u32> = match &request.scope {
+            Scope::Host => Vec::new(),
+            Scope::Among(ids) => {
+                let inodes: Option<Vec<u32>> = ids.iter().map(inode).collect();
+                inodes.ok_or_else(|| gap(Why::NetnsUnknown, WayOut::MountProc))?
+            }
+        };
+        let opened = Tracer::open(request.ring_bytes, &netns);
+        let mut tracer = opened.map_err(|why| gap(Why::Error(why.to_string()), why.way_out()))?;
+        tracer.scope = request.scope.clone();
+        Ok(tracer)
+    }
+
+    /// Begins to trace, in the kernel restricted to these network namespaces if any are given.
+    ///
+    /// A record takes 136 bytes in the ring; `ring_bytes` is rounded up to a power of two and at least one page.
+    ///
+    /// # Errors
+    /// Why it cannot be done here; also when there are more of them than fit a program.
+    pub fn open(ring_bytes: usize, netns: &[u32]) -> Result<Tracer, Unavailable> {
+        let layout = Layout::new(&mut Btf::parse(&kernel_btf()?)?)?;
+        match Tracer::start(&layout, Dialect::Typed, ring_bytes, netns) {
+            // Before Linux 5.12 the verifier does not know all of the helpers.
+            Err(Unavailable::Refused { .. }) => Tracer::start(&layout, Dialect::Plain, ring_bytes, netns),
+            result => result,
+        }
+    }
+
+    /// What [`Tracer::open`] falls back to, for tests on a kernel that does not need it.
+    #[cfg(test)]
+    pub(super) fn open_for_older_kernels(ring_bytes: usize, netns: &[u32]) -> Result<Tracer, Unavailable> {
+        let layout = Layout::new(&mut Btf::parse(&kernel_btf()?)?)?;
+        Tracer::start(&layout, Dialect::Plain, ring_bytes, netns)
+    }
+
+    fn start(layout: &Layout, dialect: Dialect, ring_bytes: usize, netns: &[u32]) -> Result<Tracer, Unavailable> {
+        let (ring, ring_full) = (Ring::new(ring_bytes)?, Counter::new()?);
+        let code = layout
+            .program(dialect, ring.map(), ring_full.map(), netns)
+            .map_err(|source| Unavailable::Assemble { program: "trace", source })?;
+        let program = sys::load_program("trace", &code, Attach::RawTracepoint, layout.tracepoint)?;
+        let attachment = sys::attach_tracepoint(program.as_fd())?;
+        Ok(Tracer { attachment, program, ring, ring_full, pids_known: pids_are_ours(), scope: Scope::Host })
+    }
+
+    /// Waits until there is something to drain. False when the time is over or a signal came.
+    ///
+    /// # Errors
+    /// When poll(2) fails.
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        self.ring.wait(timeout)
+    }
+
+    /// Takes what was recorded before this call and not taken yet. Never blocks.
+    pub fn take(&mut self, each: &mut dyn FnMut(Transition)) {
+        let (pids_known, now) = (self.pids_known.is_ok(), Now::read());
+        self.ring.drain(&mut |bytes| each(record::decode(bytes, pids_known, now)));
+    }
+
+    /// What was lost since the beginning.
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        Lost { ring_full: self.ring_full.get(), nested: sys::recursion_misses(self.program.as_fd()) }
+    }
+}
+
+impl Source for Tracer {
+    fn via(&self) -> Via {
+        Via::Bpf
+    }
+
+    fn scope(&self) -> Scope {
+        self.scope.clone()
+    }
+
+    fn gaps(&self) -> Vec<Gap> {
+        self.pids_known.as_ref().err().map(processes_unknown).into_iter().collect()
+    }
+
+    fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Transition)) -> io::Result<Vec<Gap>> {
+        if self.wait(patience)? {
+            std::thread::sleep(GATHER);
+        }
+        self.take(each);
+        Ok(Vec::new())
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        Some(Tracer::lost(self))
+    }
+}
+
+/// Readable when there is something to drain, for a caller with its own event loop.
+impl AsFd for Tracer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.map()
+    }
+}
+
+impl std::fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tracer")
+            .field("attachment", &self.attachment)
+            .field("lost", &self.lost())
+            .finish_non_exhaustive()
+    }
+}

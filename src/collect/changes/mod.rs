@@ -1,0 +1,58 @@
+//! Changes of state as a stream, from the best source that works here.
+//!
+//! Input: which sources may be used, and a [`Request`]. Output: a running [`Source`]. Not here: what a change means. A new
+//! source is a file that implements [`Source`], its names in [`Via`], and its arm in [`begin`].
+
+pub mod source;
+
+pub use source::{Lost, Request, Scope, Source};
+
+use super::bpf::trace::Tracer;
+use super::error::Error;
+use super::poll::Poll;
+use super::tracefs::Tracefs;
+use crate::model::Gap;
+use crate::model::transition::Via;
+
+/// Why a source cannot be used.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It does not work here; another one may.
+    Unavailable(Gap),
+    /// Nothing can be dumped, so no source is left.
+    Failed(Error),
+}
+
+impl From<Gap> for Refusal {
+    fn from(gap: Gap) -> Refusal {
+        Refusal::Unavailable(gap)
+    }
+}
+
+/// Begins to record with one source.
+///
+/// # Errors
+/// Why it cannot be used, with the way out.
+pub fn begin(via: Via, request: &mut Request) -> Result<Box<dyn Source>, Refusal> {
+    Ok(match via {
+        Via::Bpf => Box::new(Tracer::begin(request)?),
+        Via::Tracefs => Box::new(Tracefs::begin(request)?),
+        Via::Poll => Box::new(Poll::begin(request).map_err(Refusal::Failed)?),
+    })
+}
+
+/// Begins to record with the BPF program, for whoever needs every change of these namespaces and nothing else.
+///
+/// # Errors
+/// Why it cannot run here, with the way out.
+pub fn bpf(ring_bytes: usize, scope: Scope) -> Result<Box<dyn Source>, Gap> {
+    let request = Request {
+        scope,
+        ring_bytes,
+        lives: false,
+        event_filter: None,
+        live: None,
+        interval: std::time::Duration::ZERO,
+    };
+    Ok(Box::new(Tracer::begin(&request)?))
+}

@@ -1,0 +1,99 @@
+//! What a source of state changes is asked for, and what it answers.
+//!
+//! Input: a [`Request`]. Output: [`Source`], which `bpf`, `tracefs` and `poll` implement. Not here: which of them is taken.
+
+use std::io;
+use std::time::Duration;
+
+use crate::collect::Live;
+use crate::collect::bpf;
+use crate::model::gap::{Missing, Why};
+use crate::model::transition::{Transition, Via};
+use crate::model::{Gap, NetnsId};
+
+/// The network namespaces of a trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of the host.
+    Host,
+    /// These; `None`: its inode is not known.
+    Among(Vec<Option<NetnsId>>),
+}
+
+impl Scope {
+    /// The inode, if it is one namespace.
+    #[must_use]
+    pub fn one(&self) -> Option<NetnsId> {
+        match self {
+            Scope::Among(ids) if ids.len() == 1 => ids.first().copied().flatten(),
+            _ => None,
+        }
+    }
+}
+
+/// What a trace wants of its source.
+pub struct Request {
+    pub scope: Scope,
+    /// Room for changes that were not read yet.
+    pub ring_bytes: usize,
+    /// Whole connections are wanted: their cookies and bytes at the end.
+    pub lives: bool,
+    /// A filter for the event in the kernel that lets every wanted change pass.
+    pub event_filter: Option<String>,
+    /// For a source that compares dumps: what is dumped, and how often.
+    pub live: Option<Live>,
+    pub interval: Duration,
+}
+
+/// Changes that were not reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// The ring was full: the reader was too slow, or the ring too small.
+    pub ring_full: u64,
+    /// The kernel skipped the program because it was already running on that CPU: a packet arrived while the program
+    /// handled another socket. `None` where that is not counted.
+    pub nested: Option<u64>,
+}
+
+impl Lost {
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.ring_full + self.nested.unwrap_or(0)
+    }
+}
+
+/// A running source of changes; dropping it ends the trace.
+pub trait Source: Send {
+    fn via(&self) -> Via;
+
+    /// Where it gets what it compares (JSON: `source`).
+    fn source(&self) -> &'static str {
+        self.via().key()
+    }
+
+    /// The network namespaces that it sees.
+    fn scope(&self) -> Scope;
+
+    /// What it cannot report here.
+    fn gaps(&self) -> Vec<Gap>;
+
+    /// Waits up to `patience` for changes and reports those that came. A signal ends the wait. Returns what went wrong
+    /// on the way.
+    ///
+    /// # Errors
+    /// When the source fails.
+    fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Transition)) -> io::Result<Vec<Gap>>;
+
+    /// What was lost since the beginning; `None`: the source cannot know.
+    fn lost(&self) -> Option<Lost>;
+
+    /// Connections that came and went unseen; `None` where that is not known, and from sources that see every change.
+    fn unseen(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The gap of a source whose process numbers mean nothing here.
+pub(in crate::collect) fn processes_unknown(why: &bpf::Unavailable) -> Gap {
+    Gap::new(Missing::TraceProcesses, Why::Error(why.to_string()), why.way_out())
+}
