@@ -4,44 +4,9 @@
 
 use crate::aggregate::groups::Grouping;
 use crate::aggregate::roles::Listeners;
+use crate::aggregate::state_counts::Counts;
 use crate::model::column::Row;
-use crate::model::{Coverage, Family, State};
-
-/// Sockets per state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Counts([u64; State::SLOTS]);
-
-impl Counts {
-    pub fn add(&mut self, state: State) {
-        self.0[state.index()] += 1;
-    }
-
-    pub fn add_many(&mut self, state: State, n: u64) {
-        self.0[state.index()] += n;
-    }
-
-    pub fn merge(&mut self, other: &Counts) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
-            *mine += theirs;
-        }
-    }
-
-    #[must_use]
-    pub fn get(&self, state: State) -> u64 {
-        self.0[state.index()]
-    }
-
-    /// Sockets whose state number is newer than this program.
-    #[must_use]
-    pub fn unknown(&self) -> u64 {
-        self.0[State::SLOTS - 1]
-    }
-
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.0.iter().sum()
-    }
-}
+use crate::model::{Coverage, Family};
 
 /// Everything that `summary` counts.
 pub struct Census {
@@ -90,7 +55,7 @@ mod tests {
     use crate::aggregate::groups::{Key, KeyValue};
     use crate::model::column::NoNames;
     use crate::model::sysctl::PORT_RANGE;
-    use crate::model::{Endpoint, OwnerTable, Socket};
+    use crate::model::{Endpoint, OwnerTable, Socket, State};
 
     fn row(state: State, sport: u16, dport: u16) -> Socket {
         let addr = "10.0.0.1".parse().unwrap();

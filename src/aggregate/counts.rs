@@ -7,7 +7,7 @@
 //! `sockstat` counts every full socket that is hashed, per family (`sock_prot_inuse_add`). Either gives the number, and
 //! together they check each other and tell which kind of kernel it is.
 
-use crate::aggregate::census::Counts;
+use crate::aggregate::state_counts::Counts;
 use crate::model::counter::{Counter, SockStat};
 use crate::model::gap::CounterMismatch;
 use crate::model::snapshot::Netns;

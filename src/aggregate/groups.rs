@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::aggregate::census::Counts;
 use crate::aggregate::roles::{Listeners, Role};
+use crate::aggregate::state_counts::Counts;
 use crate::model::cgroup::Identity;
 use crate::model::column::Row;
 use crate::model::{Endpoint, Family, FourTuple, NetnsId, OwnerStatus, OwnerTable, State};

@@ -13,12 +13,14 @@ pub mod matrix;
 pub mod owner;
 pub mod ownership;
 pub mod roles;
+pub mod state_counts;
 pub mod traced;
 pub mod tracker;
 
-pub use census::{Census, Counts};
+pub use census::Census;
 pub use flows::{Accounts, Flow, Ledger, Reading};
 pub use groups::{Group, Grouping, Key, KeyValue};
 pub use roles::{Listeners, Role};
+pub use state_counts::Counts;
 pub use traced::{Traced, TracedSums};
 pub use tracker::{Dwell, Matrix, Tick, Tracker, Transition};

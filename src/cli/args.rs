@@ -2,6 +2,9 @@
 //!
 //! Input: words. Output: a [`Cli`] whose values are typed by the parsers in [`crate::cli::parse`]. A command's own arguments
 //! are in the file of the command. Not here: what needs the system, such as the name of a user.
+//!
+//! Circle with `doctor`, `explain`, `list`, `summary`, `trace`, `watch`: each command declares its own arguments, and those
+//! that several have are here.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 

@@ -2,6 +2,8 @@
 //!
 //! Comes in: `/etc/tcpstate/config.toml`, then the user's own, then `--threshold NAME=VALUE`; later ones win. Goes out:
 //! thresholds, each with its origin. A bad key or value is an error with file and line. Never here: a default.
+//!
+//! Circle with `doctor`: `--config` and `--threshold` are arguments of that command, which loads its thresholds here.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;

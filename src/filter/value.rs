@@ -1,6 +1,8 @@
 //! Values of the filter language: ports, endpoints, durations, sizes, names.
 //!
 //! Comes in: one word. Goes out: a number, a part of an expression, or the [`Problem`]. Never here: where the word stood.
+//!
+//! Circle with `expr`, `display`: a word is read into parts of an expression, with the units that its text has.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -2,6 +2,8 @@
 //!
 //! Input: rows, one after the other. Output: text of the chosen format, written as the rows arrive. Not here: how a format
 //! writes a row.
+//!
+//! Circle with `table`, `csv`, `json`: the list of formats names the file of each, and each has the trait that is here.
 
 use std::io::{self, Write};
 

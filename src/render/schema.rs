@@ -2,6 +2,8 @@
 //!
 //! Input: nothing. Output: a JSON Schema (2020-12), committed as `docs/schema/v1.json`. Not here: a field that no document
 //! has; the tests validate real output against it with nothing else allowed.
+//!
+//! Circle with `watch`, `json`: the schema is put together from those of the documents, which share its parts.
 
 use serde_json::{Map, Value as Json, json};
 

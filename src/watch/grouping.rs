@@ -1,6 +1,8 @@
 //! Where one row of a sample goes: into the counts, the groups, the rows behind a line.
 //!
 //! Input: a row, what the tracker knows of it, its owner. Output: sums. Not here: asking the kernel.
+//!
+//! Circle with `sampler`: the request of a sample says what to group, and the sampler puts every row here.
 #![allow(clippy::iter_over_hash_type, reason = "every entry is treated alike, in whichever order")]
 
 use std::sync::Arc;

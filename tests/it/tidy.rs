@@ -53,7 +53,7 @@ fn names(folder: &str, extension: &str) -> BTreeSet<String> {
 }
 
 /// The lines that end up in the program, with their numbers: no comments, and no modules of tests.
-fn program_lines(text: &str) -> Vec<(usize, &str)> {
+pub(crate) fn program_lines(text: &str) -> Vec<(usize, &str)> {
     let mut kept = Vec::new();
     let mut lines = text.lines().enumerate().peekable();
     while let Some((at, line)) = lines.next() {
@@ -80,7 +80,7 @@ fn program_lines(text: &str) -> Vec<(usize, &str)> {
 }
 
 /// Files that only tests compile: `#[cfg(test)]`, then `mod name;`.
-fn test_files(files: &[PathBuf]) -> BTreeSet<PathBuf> {
+pub(crate) fn test_files(files: &[PathBuf]) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     for file in files {
         let text = read(file);
@@ -274,28 +274,6 @@ fn no_rule_uses_another_rule() {
         }
     }
     assert!(breaches.is_empty(), "what two rules need is in a module of its own:\n{}", breaches.join("\n"));
-}
-
-#[test]
-fn the_modules_of_the_diagnosis_form_no_circle() {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for name in names("src/diagnose", "rs").iter().filter(|n| *n != "mod" && *n != "testkit") {
-        let text = read(format!("src/diagnose/{name}.rs"));
-        let lines = program_lines(&text);
-        let joined = lines.iter().map(|(_, l)| *l).collect::<Vec<_>>().join("\n");
-        let used = joined.split("crate::diagnose::").skip(1).map(|rest| rest.split(|c| !is_word(c)).next().unwrap());
-        uses.insert(name.clone(), used.map(str::to_owned).collect());
-    }
-    // What uses nothing that is left is no part of a circle.
-    loop {
-        let left: BTreeSet<String> = uses.keys().cloned().collect();
-        uses.retain(|name, used| used.iter().any(|u| u != name && left.contains(u)));
-        if uses.len() == left.len() {
-            break;
-        }
-    }
-    assert!(uses.is_empty(), "these use each other: {uses:#?}");
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //!
 //! Input: a process that holds a socket. Output: the same with what its cgroup and, for docker-proxy, its arguments
 //! say. What a path means is in `model::cgroup`.
+//!
+//! Circle with `containers`, `netns`: both read below a `ProcRoot`, which is in this folder; this file names the
+//! container of a process, and reads paths as the mount table writes them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

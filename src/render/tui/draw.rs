@@ -1,6 +1,8 @@
 //! The frame of every screen: the head, the tabs, the keys, the next command, and the view between them.
 //!
 //! Comes in: an [`App`]. Goes out: cells. Never here: a decision; the same state always gives the same cells.
+//!
+//! Circle with `views`: the frame draws the view inside it, and views use its lines and cells.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
