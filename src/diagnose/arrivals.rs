@@ -35,6 +35,19 @@ pub fn steady(ages_ms: &[u64], from_ms: u64) -> Option<Arrivals> {
     })
 }
 
+/// Whether rows arrived in each of the three last stretches of this length.
+#[must_use]
+pub fn fill_stretches(ages_ms: &[u64], width_ms: u64) -> bool {
+    let mut filled = [false; STRETCHES];
+    for age in ages_ms {
+        let stretch = usize::try_from(age / width_ms.max(1)).unwrap_or(usize::MAX);
+        if let Some(it) = filled.get_mut(stretch) {
+            *it = true;
+        }
+    }
+    filled.iter().all(|it| *it)
+}
+
 /// At how many different times rows arrived, taking those within `apart_ms` of the next as one.
 #[must_use]
 pub fn moments(ages_ms: &[u64], apart_ms: u64) -> usize {
@@ -70,6 +83,13 @@ mod tests {
         assert_eq!(steady(&every(10, 2), 60_000), None);
         assert_eq!(steady(&[], 60_000), None);
         assert_eq!(steady(&[1000, 2000, 3000], 60_000), None, "younger than asked for");
+    }
+
+    #[test]
+    fn stretches_are_filled_by_a_stream_and_not_by_a_burst() {
+        assert!(fill_stretches(&[100, 2500, 5900], 2000));
+        assert!(!fill_stretches(&[100, 500, 1900, 2100], 2000));
+        assert!(!fill_stretches(&[2500, 4500], 2000), "none of late");
     }
 
     #[test]

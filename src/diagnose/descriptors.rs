@@ -1,11 +1,16 @@
 //! What leaked sockets cost a process: its share of the descriptor limit, and when that limit will be met.
 //!
-//! Comes in: how many sockets of a process are leaked and how fast they become more. Goes out: numbers and the severity
-//! that follows. Never here: which socket is leaked.
+//! Input: how many sockets of a process are leaked and how fast they become more. Output: numbers and the severity that
+//! follows. Not here: which socket is leaked.
 
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::measure;
 use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::View;
+use crate::text;
+
+/// Percent of the limit from which on leaked sockets are why it is reached.
+const CAUSE_PERCENT: f64 = 10.0;
 
 /// Descriptors of a process, and what a leak does to them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -15,31 +20,39 @@ pub struct Share {
     pub fd_soft: Option<u64>,
     /// The leaked ones, percent of the limit.
     pub percent: Option<f64>,
-    /// Until no descriptor is left at this rate (EMFILE).
+    /// Until no descriptor is left (EMFILE), at a rate that two samples show.
     pub emfile_in_ms: Option<u64>,
 }
 
 impl Share {
-    /// The share of `leaked` sockets that become more at `per_second`.
+    /// The share of `leaked` sockets that become more at `per_second`, if two samples show so.
     #[must_use]
     pub fn new(view: &View<'_>, pid: u32, leaked: u64, per_second: Option<f64>) -> Share {
         let facts = view.process(pid);
         let (fd_used, fd_soft) = (facts.and_then(|f| f.fd_used), facts.and_then(|f| f.fd_soft));
         let percent = fd_soft.filter(|s| *s > 0).map(|soft| leaked as f64 * 100.0 / soft as f64);
-        let emfile_in_ms = fd_soft.zip(fd_used).and_then(|(soft, used)| emfile_in_ms(soft, used, per_second?));
-        Share { fd_used, fd_soft, percent, emfile_in_ms }
+        let share = Share { fd_used, fd_soft, percent, emfile_in_ms: None };
+        Share { emfile_in_ms: per_second.and_then(|rate| share.lasts_ms(rate)), ..share }
     }
 
-    /// The ladder of every leak of descriptors (diagnosis 2.2); nothing but the limit is the kernel's.
+    /// How long the free descriptors last at a rate.
+    #[must_use]
+    pub fn lasts_ms(&self, per_second: f64) -> Option<u64> {
+        emfile_in_ms(self.fd_soft?, self.fd_used?, per_second)
+    }
+
+    /// The ladder of every leak of descriptors: many of them harm nobody while they do not become more.
     #[must_use]
     pub fn severity(&self, grows: bool, thresholds: &Thresholds) -> Severity {
         let percent = self.percent.unwrap_or(0.0);
-        let within = |hours: f64| self.emfile_in_ms.is_some_and(|ms| (ms as f64) < hours * 3_600_000.0);
-        if percent >= thresholds.fd_crit_percent || within(thresholds.fd_eta_crit_hours) {
+        let full = self.fd_used.zip(self.fd_soft).is_some_and(|(used, soft)| used == soft);
+        let soon = self.emfile_in_ms.is_some_and(|ms| (ms as f64) < thresholds.fd_eta_high_hours * 3_600_000.0);
+        let much = percent >= thresholds.fd_high_percent;
+        if full && percent >= CAUSE_PERCENT {
             Severity::Critical
-        } else if percent >= thresholds.fd_high_percent || within(thresholds.fd_eta_high_hours) {
+        } else if grows && (much || soon) {
             Severity::High
-        } else if percent >= thresholds.fd_warn_percent || grows {
+        } else if grows || much {
             Severity::Warning
         } else {
             Severity::Info
@@ -59,13 +72,11 @@ impl Share {
         }
     }
 
-    /// `, 24.4 % of its 1024 descriptors`; nothing where the limit is not known.
+    /// `, 24 % of its 1,024 descriptors`; nothing where the limit is not known.
     #[must_use]
-    pub fn words(&self) -> String {
-        match (self.percent, self.fd_soft) {
-            (Some(percent), Some(soft)) => format!(", {percent:.1} % of its {soft} descriptors"),
-            _ => String::new(),
-        }
+    pub fn words(&self, leaked: u64) -> String {
+        let of = self.fd_soft.and_then(|soft| Some((measure::Share::of(leaked, soft)?, soft)));
+        of.map_or_else(String::new, |(share, soft)| format!(", {share} of its {} descriptors", text::grouped(soft)))
     }
 }
 
@@ -86,26 +97,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_step_of_the_ladder_is_reached_by_share_or_by_time() {
+    fn each_step_of_the_ladder_is_reached_by_growth_share_or_time() {
         let t = Thresholds::default();
-        let share = |percent, hours: Option<u64>| Share {
-            percent,
-            emfile_in_ms: hours.map(|h| h * 3_600_000),
-            ..Share::default()
+        let share = |percent, minutes: Option<u64>| Share {
+            percent: Some(percent),
+            emfile_in_ms: minutes.map(|m| m * 60_000),
+            fd_used: Some(1000),
+            fd_soft: Some(1024),
         };
-        for (percent, hours, grows, severity) in [
-            (Some(0.9), None, false, Severity::Info),
-            (None, None, false, Severity::Info),
-            (None, None, true, Severity::Warning),
-            (Some(1.0), None, false, Severity::Warning),
-            (Some(10.0), None, false, Severity::High),
-            (Some(0.1), Some(23), true, Severity::High),
-            (Some(0.1), Some(25), true, Severity::Warning),
-            (Some(50.0), None, false, Severity::Critical),
-            (Some(0.1), Some(0), true, Severity::Critical),
+        for (percent, minutes, grows, severity) in [
+            (0.9, None, false, Severity::Info),
+            (49.9, None, false, Severity::Info),
+            (50.0, None, false, Severity::Warning),
+            (0.9, None, true, Severity::Warning),
+            (49.9, Some(61), true, Severity::Warning),
+            (50.0, Some(61), true, Severity::High),
+            (0.9, Some(59), true, Severity::High),
         ] {
-            assert_eq!(share(percent, hours).severity(grows, &t), severity, "{percent:?} {hours:?} {grows}");
+            assert_eq!(share(percent, minutes).severity(grows, &t), severity, "{percent} {minutes:?} {grows}");
         }
+        let full = |percent| Share { fd_used: Some(1024), ..share(percent, None) };
+        assert_eq!(full(10.0).severity(false, &t), Severity::Critical);
+        assert_eq!(full(9.9).severity(false, &t), Severity::Info, "something else fills it");
+        assert_eq!(Share::default().severity(true, &t), Severity::Warning);
+    }
+
+    #[test]
+    fn a_share_is_told_only_of_a_known_limit() {
+        let share = Share { fd_soft: Some(1024), ..Share::default() };
+        assert_eq!(share.words(249), ", 24 % of its 1,024 descriptors");
+        assert_eq!((Share::default().words(5), share.words(2000)), (String::new(), String::new()));
     }
 
     #[test]

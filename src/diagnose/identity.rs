@@ -52,6 +52,7 @@ fn name(finding: &Finding, identity: Identity, snapshot: &Snapshot) -> String {
         (Identity::Listener | Identity::Place, Some(at)) => at.to_string(),
         (Identity::Listener | Identity::Program, _) => program(),
         (Identity::Place | Identity::Destination, _) => destination(),
+        (Identity::ProgramAndDestination, _) if subject.destination.is_none() => program(),
         (Identity::ProgramAndDestination, _) => format!("{} to {}", program(), destination()),
         (Identity::Object, _) => subject.object.clone().unwrap_or_default(),
     };

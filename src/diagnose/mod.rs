@@ -37,6 +37,7 @@ pub mod syn_queue;
 pub(crate) mod testkit;
 pub mod threads;
 pub mod thresholds;
+pub mod unclosed;
 pub mod view;
 pub mod wait_class;
 pub mod wait_state;

@@ -30,7 +30,8 @@ pub fn worst(mut findings: Vec<Finding>) -> Vec<Finding> {
 }
 
 /// Folds explanations of one rule about one program and one place into the first of them, from three on.
-fn alike(findings: Vec<Finding>) -> Vec<Finding> {
+#[must_use]
+pub fn alike(findings: Vec<Finding>) -> Vec<Finding> {
     let same = |a: &Finding, b: &Finding| {
         let (x, y) = (&a.subject, &b.subject);
         let whom = |s: &Subject| (s.netns, s.uid, s.listener, s.destination, s.source);

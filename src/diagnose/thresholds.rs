@@ -54,10 +54,8 @@ macro_rules! thresholds {
 
 thresholds! {
     fd_warn_percent "fd-warn-percent" = 1.0 in 0..100, "leaked sockets, percent of the descriptor limit: warning";
-    fd_high_percent "fd-high-percent" = 10.0 in 0..100, "leaked sockets, percent of the descriptor limit: high";
-    fd_crit_percent "fd-crit-percent" = 50.0 in 0..100, "leaked sockets, percent of the descriptor limit: critical";
-    fd_eta_high_hours "fd-eta-high-hours" = 24.0 in 0..8760, "time until descriptors run out, in hours: high";
-    fd_eta_crit_hours "fd-eta-crit-hours" = 1.0 in 0..8760, "time until descriptors run out, in hours: critical";
+    fd_high_percent "fd-high-percent" = 50.0 in 0..100, "leaked sockets, percent of the descriptor limit: warning, high on growth";
+    fd_eta_high_hours "fd-eta-high-hours" = 1.0 in 0..8760, "time until descriptors run out, in hours: high";
     port_eta_crit_seconds "port-eta-crit-seconds" = 10.0 in 0..60, "time until ports run out, in seconds: critical";
     queue_stuck_seconds "queue-stuck-seconds" = 10.0 in 0..86400, "data not read for so many seconds, from one sample";
     imbalance_sigma "imbalance-sigma" = 4.0 in 1..100, "deviation of one SO_REUSEPORT queue from its share, in sigma";

@@ -260,6 +260,9 @@ impl Default for Socket {
     }
 }
 
+/// What we sent is acknowledged within this time on nearly every path; what was lost is sent, and stamped, again.
+const ACKNOWLEDGED_WITHIN_MS: u64 = 1000;
+
 /// A duration known exactly, or only between two bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AgeBracket {
@@ -322,7 +325,7 @@ impl Socket {
     /// * TIME_WAIT: at least 60 s minus the remaining timer; a stray segment re-arms the timer
     ///   (`tcp_timewait_state_process`), so this is a lower bound.
     /// * CLOSE_WAIT: between `last_ack_recv` (the FIN carried an ACK) and `last_data_recv` (a bare FIN never counts
-    ///   as data); exact when no keepalive timer runs and nothing of ours was acknowledged after the FIN.
+    ///   as data); exact when no keepalive timer runs and nothing of ours can have been acknowledged after the FIN.
     /// * In an accept queue: `last_data_sent`, stamped when the child was created
     ///   (`tcp_create_openreq_child`).
     ///
@@ -344,8 +347,9 @@ impl Socket {
             let low = u64::from(info.last_ack_recv_ms()?);
             let high = u64::from(info.last_data_recv_ms()?);
             let keepalive = self.timer.is_some_and(|t| t.kind == TimerKind::Keepalive);
-            let sent_after_fin = u64::from(info.last_data_sent_ms()?) < low;
-            if !keepalive && !sent_after_fin {
+            // The last ACK may be that of what we sent then: it came after the FIN, or with it.
+            let may_be_ours = u64::from(info.last_data_sent_ms()?) < low + ACKNOWLEDGED_WITHIN_MS;
+            if !keepalive && (!may_be_ours || high <= low) {
                 return Some(AgeBracket::exact(low));
             }
             return Some(AgeBracket { min_ms: low.min(high), max_ms: Some(high.max(low)) });
@@ -429,6 +433,9 @@ mod tests {
         assert_eq!((keepalive.min_ms, keepalive.max_ms), (400, Some(4500)));
         let still_sending = close_wait(220, 1244, 200, None).state_age().unwrap();
         assert_eq!((still_sending.min_ms, still_sending.max_ms), (220, Some(1244)));
+        // FIN 136 s ago, a byte 66 s ago and its ACK at once: the ACK is no stamp of the FIN.
+        let answered = close_wait(66_000, 136_000, 66_001, None).state_age().unwrap();
+        assert_eq!((answered.min_ms, answered.max_ms), (66_000, Some(136_000)));
     }
 
     #[test]

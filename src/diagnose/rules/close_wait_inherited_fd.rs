@@ -67,7 +67,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             continue;
         }
         let Some(inherited) = holding.inherited(socket, role) else { continue };
-        match judge(view, &holding, socket, role, inherited) {
+        match judge(view, &holding, socket, inherited) {
             Verdict::No => continue,
             Verdict::Look => {
                 outcome.inspect.push(inherited.helper);
@@ -101,9 +101,9 @@ enum Verdict {
 
 /// A CLOSE_WAIT row of which the owner let go speaks for itself after a minute. Every other connection may be the
 /// helper's work: it counts only if the helper lasts and was seen to do nothing with it.
-fn judge(view: &View<'_>, holding: &FdInheritance<'_, '_>, socket: &Socket, role: Role, who: Inherited) -> Verdict {
+fn judge(view: &View<'_>, holding: &FdInheritance<'_, '_>, socket: &Socket, who: Inherited) -> Verdict {
     if socket.state == State::CloseWait {
-        return if counted(view, socket, role).is_some_and(|c| c.certain) { Verdict::Yes } else { Verdict::No };
+        return if counted(view, socket).is_some_and(|c| c.certain) { Verdict::Yes } else { Verdict::No };
     }
     let lasts = view.process(who.helper).and_then(|f| f.running_ms).is_some_and(|ms| ms >= FORGOTTEN_AFTER_MS);
     let idle_ms = socket.info.as_deref().and_then(|i| Some(i.last_data_sent_ms()?.min(i.last_data_recv_ms()?)));
@@ -306,10 +306,10 @@ mod tests {
             world.add(socket).hold(900, "sleep", 20 + client, inode);
         }
         let outcome = world.check(check);
-        assert_eq!(outcome.findings[0].severity, Severity::Warning, "11 of 1024");
+        assert_eq!(outcome.findings[0].severity, Severity::Info, "11 of 1024");
         assert!(outcome.findings[0].summary.contains("keeps them open though server (812) has closed them"));
-        world.now.processes.get_mut(&900).unwrap().fd_soft = Some(100);
-        assert_eq!(world.check(check).findings[0].severity, Severity::High);
+        world.now.processes.get_mut(&900).unwrap().fd_soft = Some(22);
+        assert_eq!(world.check(check).findings[0].severity, Severity::Warning);
     }
 
     #[test]

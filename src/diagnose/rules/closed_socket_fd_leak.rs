@@ -153,7 +153,7 @@ fn finding(view: &View<'_>, pid: u32, sockets: &BTreeMap<Option<Inode>, u32>, gr
     );
     let netns = view.process(pid).and_then(|f| f.netns);
     let finding = RULE
-        .finding(severity, confidence, format!("{who} keeps {descriptors}{}", share.words()))
+        .finding(severity, confidence, format!("{who} keeps {descriptors}{}", share.words(n)))
         .because(reason)
         .subject(process.map_or_else(Default::default, |p| view.subject_of(p, netns)))
         .evidence("closed_tcp", Evidence::Count(n))

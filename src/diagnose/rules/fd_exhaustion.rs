@@ -119,7 +119,7 @@ impl Use {
     /// Growth counts only above the first step: below it a server that accepts a few clients looks the same.
     fn severity(&self, t: &Thresholds) -> Option<Severity> {
         let percent = self.percent();
-        let soon = self.left_ms().is_some_and(|ms| (ms as f64) < t.fd_eta_crit_hours * 3_600_000.0);
+        let soon = self.left_ms().is_some_and(|ms| (ms as f64) < t.fd_eta_high_hours * 3_600_000.0);
         if percent >= t.fd_exhaustion_crit_percent || self.used >= self.limit {
             Some(Severity::Critical)
         } else if percent >= t.fd_exhaustion_high_percent || (soon && percent >= t.fd_exhaustion_warn_percent) {

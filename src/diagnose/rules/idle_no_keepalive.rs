@@ -103,7 +103,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
         text::count(n, "connection", "connections"),
         peers::with_whom(rows),
         text::duration(longest),
-        share.words()
+        share.words(n)
     );
     let finding = RULE
         .finding(severity, 0.9, summary)
@@ -153,8 +153,8 @@ mod tests {
         );
         assert_eq!(
             finding.summary,
-            "postgres (812) keeps 2 connections with 10.0.0.2 that nothing ever checks, silent for up to 3 h, 0.2 % of \
-             its 1024 descriptors"
+            "postgres (812) keeps 2 connections with 10.0.0.2 that nothing ever checks, silent for up to 3 h, \
+             less than 1 % of its 1,024 descriptors"
         );
         assert!(finding.evidence.contains(&("idle_min_ms", Evidence::Millis(LIMIT_MS))));
         let many = world((0..11).map(|n| idle(5000 + n, LIMIT_MS, LIMIT_MS))).check(check);
