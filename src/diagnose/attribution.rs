@@ -1,16 +1,13 @@
-//! Who most likely left a TIME_WAIT or an orphan behind, with how much certainty and why.
+//! Who most likely left TIME_WAIT rows of a listener behind, with how much certainty and why.
 //!
-//! Comes in: a view and the rows in question. Goes out: up to three [`Candidate`]s, the most certain first. Never here: a
-//! bare claim; the kernel keeps no owner for these rows, so every name comes with its evidence.
-//!
-//! The ladder (best evidence wins): seen before with an owner (by cookie, else by four-tuple); the owner of the listener
-//! that the row belongs to; the owner of the live connections to the same destination; to the same host; to the same
-//! port. Where one of several owners is meant, each has a share.
+//! Input: a view and the rows in question. Output: up to three [`Candidate`]s, the most certain first. The kernel keeps no
+//! owner for these rows, so every name has its evidence: seen before with an owner (by cookie, else by four-tuple), else the
+//! owner of the listener that the row belongs to. Who opens connections that go out is [`crate::diagnose::port_use`].
 
 use rustc_hash::FxHashMap;
 
 use crate::aggregate::Role;
-use crate::aggregate::attribution::{OwnerEvidence, Same};
+use crate::aggregate::attribution::OwnerEvidence;
 use crate::diagnose::view::View;
 use crate::model::{Process, Socket, State};
 
@@ -41,7 +38,6 @@ pub fn attribute(view: &View<'_>, rows: &[&Socket]) -> Vec<Candidate> {
     if exact < 0.999 {
         let guessed = match view.role(first) {
             Role::Server(_) => of_listener(view, first, rows),
-            Role::Client => of_destination(view, first),
             _ => Vec::new(),
         };
         for mut guess in guessed {
@@ -158,68 +154,6 @@ fn of_listener(view: &View<'_>, first: &Socket, rows: &[&Socket]) -> Vec<Candida
     }
 }
 
-/// The side that connected: owners of live connections to the same place.
-fn of_destination(view: &View<'_>, first: &Socket) -> Vec<Candidate> {
-    let (peer, source) = (first.peer.normalised(), first.local.normalised().addr);
-    let mut exact: FxHashMap<u32, (usize, &Process)> = FxHashMap::default();
-    let (mut same_host, mut same_port) = (exact.clone(), exact.clone());
-    let mut source_owners: Vec<u32> = Vec::new();
-    for socket in &view.now.sockets {
-        if socket.netns != first.netns || socket.inode.is_none() || !socket.state.has_peer() {
-            continue;
-        }
-        let to = socket.peer.normalised();
-        let (host, port) = (to.addr == peer.addr, to.port == peer.port);
-        let from_source = socket.local.normalised().addr == source;
-        if !host && !port && !from_source {
-            continue;
-        }
-        for process in view.processes(socket) {
-            if from_source {
-                source_owners.push(process.pid);
-            }
-            let into = match (host, port) {
-                (true, true) => &mut exact,
-                (true, false) => &mut same_host,
-                (false, true) => &mut same_port,
-                (false, false) => continue,
-            };
-            into.entry(process.pid).or_insert((0, process)).0 += 1;
-        }
-    }
-    source_owners.sort_unstable();
-    source_owners.dedup();
-    let rungs = [
-        (exact, Same::HostAndPort, format!("its live connections go to the same {peer}")),
-        (same_host, Same::Host, format!("its live connections go to the same host {}", peer.addr)),
-        (same_port, Same::Port, format!("its live connections go to the same port {}", peer.port)),
-    ];
-    for (owners, same, reason) in rungs {
-        let total: usize = owners.values().map(|(n, _)| n).sum();
-        if total == 0 {
-            continue;
-        }
-        let alone = owners.len() == 1;
-        let mut found: Vec<Candidate> = owners
-            .into_values()
-            .map(|(n, process)| {
-                let share = n as f64 / total as f64;
-                let evidence = OwnerEvidence::Destination { same, seen: n as u64, share: (!alone).then_some(share) };
-                let mut confidence = evidence.confidence();
-                let mut reason = format!("{reason}{}", container_behind(process));
-                if alone && source_owners == [process.pid] {
-                    confidence = f64::min(confidence + 0.1, 0.9);
-                    reason.push_str(", and nobody else uses that source address");
-                }
-                candidate(process, share, confidence, reason)
-            })
-            .collect();
-        found.sort_by_key(|c| c.pid);
-        return found;
-    }
-    Vec::new()
-}
-
 /// docker-proxy stands for a container.
 fn container_behind(process: &Process) -> String {
     match process.identity.container_label() {
@@ -253,28 +187,6 @@ mod tests {
         world.hold(813, "nginx", 3, 80 << 16);
         let found = first(&world, &left).unwrap();
         assert_eq!((found.pids.len(), found.confidence), (2, 0.9));
-    }
-
-    #[test]
-    fn the_owner_of_live_connections_to_the_same_place_left_what_the_client_closed() {
-        let mut world = World::new();
-        for port in 40_000..40_003u16 {
-            let live = row(State::Established, &format!("10.0.0.1:{port}"), "10.9.9.9:443");
-            let inode = live.inode;
-            world.add(live).hold(7, "java", u32::from(port), inode);
-        }
-        let left = [time_wait("10.0.0.1:41000", "10.9.9.9:443", 30_000)];
-        let found = first(&world, &left).unwrap();
-        assert!(found.pid == 7 && (found.confidence - 0.85).abs() < 1e-9, "one owner, one source: {found:?}");
-        let live = row(State::Established, "10.0.0.1:42000", "10.9.9.9:443");
-        let inode = live.inode;
-        world.add(live).hold(8, "curl", 3, inode);
-        let found = first(&world, &left).unwrap();
-        assert!(found.pid == 7 && found.confidence <= 0.6 && (found.share - 0.75).abs() < 1e-9, "{found:?}");
-        let elsewhere = [time_wait("10.0.0.1:41000", "10.9.9.9:80", 30_000)];
-        assert!(first(&world, &elsewhere).unwrap().confidence <= 0.4);
-        let nowhere = [time_wait("10.0.0.1:41000", "10.8.8.8:81", 30_000)];
-        assert_eq!(first(&world, &nowhere), None);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub mod incident;
 pub mod listener_owner;
 pub mod measure;
 pub mod peers;
+pub mod port_choice;
+pub mod port_use;
 pub mod ports;
 pub mod programs;
 pub mod queues;

@@ -1,19 +1,17 @@
-//! Ephemeral ports: how many one destination has used up, how fast, and when they run out.
+//! Ephemeral ports: how many of them one destination has taken, and when they run out at a given rate.
 //!
-//! Comes in: the rows of a snapshot, in one pass. Goes out: one [`Route`] per (namespace, source, destination, port) that
-//! is large enough to matter.
+//! Input: the rows of a snapshot, in one pass. Output: one [`Route`] per (namespace, source, destination, port) that is
+//! large enough to matter. How fast ports go and who takes them needs two samples: see [`crate::diagnose::port_use`].
 //!
 //! A connection is source and destination address and port; with a fixed source address and destination only the source
 //! port is left, so each route has the whole range for itself (`__inet_hash_connect` in `net/ipv4/inet_hashtables.c`).
-//! What somebody got through `bind()` is denied to every route.
+//! A port that a listener or a bound socket has is denied to every route.
 
 use std::net::IpAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::Role;
-use crate::diagnose::finding::Severity;
-use crate::diagnose::thresholds::Thresholds;
 use crate::model::snapshot::Netns;
 use crate::model::socket::TIME_WAIT_MS;
 use crate::model::sysctl::{Sysctl, TCP_TW_REUSE_DELAY_MS};
@@ -21,8 +19,6 @@ use crate::model::{Endpoint, NetnsId, Socket, State};
 
 /// Routes smaller than this part of the range are left alone.
 const WORTH: u32 = 16;
-/// The window over which a rate is taken, at most.
-const WINDOW_MS: u32 = 10_000;
 
 /// Connections of one source address to one destination.
 #[derive(Clone, Debug)]
@@ -42,8 +38,6 @@ pub struct Route<'a> {
     pub reusable: u32,
     /// Ports of the range that bind() took, whoever did.
     pub bound: u32,
-    /// TIME_WAIT entries per second.
-    pub rate: f64,
     /// The `tcp_tw_reuse` mode, and whether it helps this route.
     pub reuse_mode: Option<u64>,
     pub reuse_applies: bool,
@@ -52,7 +46,7 @@ pub struct Route<'a> {
 }
 
 impl Route<'_> {
-    /// Ports that are not to be had now.
+    /// Ports that connect() cannot take now.
     #[must_use]
     pub fn blocked(&self) -> u32 {
         self.live + self.fin_wait2_minis + self.time_wait + self.bound
@@ -71,15 +65,15 @@ impl Route<'_> {
         f64::from(self.usable.saturating_sub(self.live + self.bound)) * 1000.0 / f64::from(held_ms.max(1))
     }
 
-    /// When the range is used up, if it goes on like this: the first second at which what lives, what of today's
-    /// TIME_WAIT is still there, and what is added by then fill the range. `None` if it never does.
+    /// When the range is used up at so many new connections a second: the first tenth of a second at which what lives,
+    /// what of today's TIME_WAIT is still there, and what is added by then fill the range. `None` if it never does.
     #[must_use]
-    pub fn exhausted_in_ms(&self) -> Option<u64> {
+    pub fn exhausted_in_ms(&self, per_second: f64) -> Option<u64> {
         if self.blocked() >= self.usable {
             return Some(0);
         }
         let mut left: Vec<u32> =
-            self.rows.iter().filter(|s| blocks_for_a_while(s)).filter_map(|s| remaining(s)).collect();
+            self.rows.iter().filter(|s| s.state == State::TimeWait).filter_map(|s| remaining(s)).collect();
         left.sort_unstable();
         let life_ms = if self.reuse_applies { self.reuse_delay_ms } else { TIME_WAIT_MS };
         let base = self.live + self.bound;
@@ -88,7 +82,7 @@ impl Route<'_> {
             let gone_at =
                 if self.reuse_applies { at + TIME_WAIT_MS - self.reuse_delay_ms.min(TIME_WAIT_MS) } else { at };
             let still = left.len() - left.partition_point(|ms| *ms <= gone_at);
-            let added = self.rate * f64::from(at.min(life_ms)) / 1000.0;
+            let added = per_second * f64::from(at.min(life_ms)) / 1000.0;
             let blocked = f64::from(base) + still as f64 + added;
             (at > 0 && blocked >= f64::from(self.usable)).then(|| u64::from(at))
         })
@@ -97,33 +91,6 @@ impl Route<'_> {
 
 fn remaining(socket: &Socket) -> Option<u32> {
     socket.timer.map(|t| t.remaining_ms)
-}
-
-fn blocks_for_a_while(socket: &Socket) -> bool {
-    matches!(socket.state, State::TimeWait)
-}
-
-/// Past half of the range every connect() searches the used half in vain first (`__inet_hash_connect` takes the ports of
-/// the range's own parity first).
-const SECOND_HALF_PERCENT: f64 = 50.0;
-/// One TIME_WAIT life: what is exhausted within it cannot recover in time.
-const ONE_LIFE_MS: u64 = TIME_WAIT_MS as u64;
-/// A rate taken over less than this, with most of the range free, is a burst and no trend.
-const TREND_PERCENT: f64 = 25.0;
-
-/// How bad a route is; `None` when it is not short of ports.
-#[must_use]
-pub fn severity(route: &Route<'_>, thresholds: &Thresholds) -> Option<Severity> {
-    let end = route.exhausted_in_ms();
-    let soon_ms = thresholds.port_eta_crit_seconds * 1000.0;
-    let trend = route.fill_percent() >= TREND_PERCENT;
-    if route.blocked() >= route.usable || (trend && end.is_some_and(|ms| (ms as f64) < soon_ms)) {
-        return Some(Severity::Critical);
-    }
-    if trend && (end.is_some_and(|ms| ms < ONE_LIFE_MS) || route.rate > route.sustainable()) {
-        return Some(Severity::High);
-    }
-    (route.fill_percent() >= SECOND_HALF_PERCENT).then_some(Severity::Warning)
 }
 
 /// Every route worth a look, the fullest first.
@@ -237,7 +204,6 @@ fn route<'a>(
         time_wait: 0,
         reusable: 0,
         bound: 0,
-        rate: rate_of(&rows),
         reuse_mode,
         reuse_applies,
         reuse_delay_ms: delay,
@@ -263,18 +229,11 @@ fn route<'a>(
     route
 }
 
-/// TIME_WAIT entries per second over the last ten seconds, or over their own age if they are all younger.
+/// How long ago the newest of these entered TIME_WAIT.
 #[must_use]
-pub fn rate_of(rows: &[&Socket]) -> f64 {
-    let ages = || {
-        rows.iter()
-            .filter(|s| s.state == State::TimeWait)
-            .filter_map(|s| remaining(s))
-            .map(|ms| TIME_WAIT_MS.saturating_sub(ms))
-    };
-    let window = ages().max().unwrap_or(0).clamp(1000, WINDOW_MS);
-    let recent = ages().filter(|age| *age < window).count();
-    recent as f64 * 1000.0 / f64::from(window)
+pub fn youngest_ms(rows: &[&Socket]) -> Option<u64> {
+    let left = rows.iter().filter(|s| s.state == State::TimeWait).filter_map(|s| remaining(s)).max()?;
+    Some(u64::from(TIME_WAIT_MS.saturating_sub(left)))
 }
 
 /// Connections per second that the whole range sustains without reuse.
@@ -301,14 +260,14 @@ mod tests {
         let view = View::new(&world.now, None, &world.thresholds);
         let routes = routes(&world.now.netns, view.rows());
         assert_eq!(routes.len(), 1, "{routes:?}");
-        (routes[0].blocked(), routes[0].live, routes[0].reusable, routes[0].exhausted_in_ms())
+        (routes[0].blocked(), routes[0].live, routes[0].reusable, routes[0].exhausted_in_ms(10.0))
     }
 
     #[test]
     fn every_connection_to_one_destination_blocks_one_port() {
         let mut w = world(200);
         for i in 0..100u32 {
-            // Ten per second for ten seconds.
+            // The last ten seconds' worth at ten a second.
             w.add(time_wait(&format!("10.0.0.1:{}", 20_000 + i), "10.0.0.2:80", 60_000 - i * 100));
         }
         for i in 0..20 {

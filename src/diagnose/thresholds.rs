@@ -56,13 +56,13 @@ thresholds! {
     fd_warn_percent "fd-warn-percent" = 1.0 in 0..100, "leaked sockets, percent of the descriptor limit: warning";
     fd_high_percent "fd-high-percent" = 50.0 in 0..100, "leaked sockets, percent of the descriptor limit: warning, high on growth";
     fd_eta_high_hours "fd-eta-high-hours" = 1.0 in 0..8760, "time until descriptors run out, in hours: high";
-    port_eta_crit_seconds "port-eta-crit-seconds" = 10.0 in 0..60, "time until ports run out, in seconds: critical";
+    port_eta_high_seconds "port-eta-high-seconds" = 10.0 in 0..60, "time until ports run out, in seconds: high";
     queue_stuck_seconds "queue-stuck-seconds" = 10.0 in 0..86400, "data not read for so many seconds, from one sample";
     imbalance_sigma "imbalance-sigma" = 4.0 in 1..100, "deviation of one SO_REUSEPORT queue from its share, in sigma";
     abort_percent "abort-percent" = 5.0 in 0..100, "connections that end by reset, percent of those opened";
     abort_per_second "abort-per-second" = 1.0 in 0..1_000_000, "connections that end by reset, per second";
     bind_rows "bind-rows" = 16.0 in 1..65535, "connections of one owner before its port parity says anything";
-    bind_port_percent "bind-port-percent" = 25.0 in 0..100, "ports bound before connecting, percent of the range: warning";
+    bind_port_percent "bind-port-percent" = 75.0 in 0..100, "ports bound before connecting, percent of the range: warning";
     accept_wait_high_seconds "accept-wait-high-seconds" = 3.0 in 1..86400, "wait in an accept queue, in seconds: high";
     accept_wait_crit_seconds "accept-wait-crit-seconds" = 10.0 in 1..86400, "wait in an accept queue, in seconds: critical";
     zero_window_warn_seconds "zero-window-warn-seconds" = 10.0 in 0..86400, "peer does not read, in seconds: warning";

@@ -48,7 +48,8 @@ fn ports_towards_one_destination_are_counted_and_towards_many_are_not_added_up()
         wait_for_time_wait(ns, 120);
         let diagnosis = once(ns, &["ephemeral-port-exhaustion"]);
         let finding = only(&diagnosis);
-        assert!(finding.severity >= Severity::Warning, "{finding:#?}");
+        // Nobody takes ports any more.
+        assert_eq!(finding.severity, Severity::Info, "{finding:#?}");
         assert_eq!(finding.subject.destination.map(|d| d.port), Some(7000));
         assert_eq!((number(finding, "ports_usable"), number(finding, "time_wait")), (200, 120));
     });
@@ -82,8 +83,8 @@ fn client_churn_below_exhaustion_is_told_and_little_is_not() {
         own_address(ns);
         ns.set_sysctl("ipv4/ip_local_port_range", "20000 23999");
         let at = SocketAddr::from(([10, 9, 0, 1], 7000));
-        let _listener = churn(ns, at, 700);
-        wait_for_time_wait(ns, 700);
+        let _listener = churn(ns, at, 1100);
+        wait_for_time_wait(ns, 1100);
         let diagnosis = once(ns, &["time-wait-client-churn", "ephemeral-port-exhaustion"]);
         let finding = only(&diagnosis);
         assert_eq!((finding.rule, finding.subject.destination.map(|d| d.port)), ("time-wait-client-churn", Some(7000)));

@@ -1,24 +1,42 @@
 //! A program takes a whole local port for each outgoing connection, because it calls `bind()` with port 0 before
 //! `connect()`.
 //!
-//! Comes in: client rows with the parity of their ports. Goes out: one finding per process that burns whole ports. Never
-//! here: a claim stronger than parity allows.
+//! Input: client rows with their ports in the order in which they were taken. Output: one finding per program and source
+//! address. How the two calls are told apart: [`crate::diagnose::port_choice`].
 //!
 #![doc = include_str!("../../../docs/rules/bind-before-connect.md")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use rustc_hash::FxHashSet;
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
-use crate::diagnose::finding::{Evidence, Severity};
-use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::measure::Measure;
+use crate::diagnose::port_choice::{self, Choice};
+use crate::diagnose::rate::Rate;
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::{NetnsId, Socket};
+use crate::model::snapshot::Netns;
+use crate::model::{NetnsId, Process, Socket, State};
+use crate::text;
 
-pub(super) const RULE: Rule =
-    rule!("bind-before-connect", Ports, One, "a program takes a whole port per outgoing connection", check, [TEXT])
-        .cost(3);
+/// What is used up later than this leaves time to see it again.
+const SOON_MS: u64 = 600_000;
+
+pub(super) const RULE: Rule = rule!(
+    "bind-before-connect",
+    Ports,
+    OneOrTwo,
+    "a program takes a whole port per outgoing connection",
+    check,
+    [TEXT]
+)
+.title("ports bound one by one")
+.identity(Identity::Program)
+.cost(3);
 
 const TEXT: Text = Text {
     why: "bind() with port 0 must find a port that is free towards every destination and keeps it for itself; a port \
@@ -27,103 +45,223 @@ const TEXT: Text = Text {
         "Set IP_BIND_ADDRESS_NO_PORT on the socket before bind()",
         "Or don't bind: let routing choose the source address",
     ],
-    avoid: &["Don't set ip_autobind_reuse=1: it moves the failure from bind() to connect()"],
+    avoid: &[
+        "Don't set ip_autobind_reuse=1: it moves the failure from bind() to connect()",
+        "Don't spread over more destinations: a bound port is taken from all of them",
+    ],
 };
 
+/// Connections of one program from one address.
+struct Binder<'a> {
+    facts: &'a Netns,
+    source: IpAddr,
+    processes: Vec<&'a Process>,
+    rows: Vec<&'a Socket>,
+    choice: Choice,
+    /// Ports of the range that something on this address has, TIME_WAIT included: `bind()` finds none of them.
+    taken: usize,
+    /// Those that a held socket of this program, a listener or a bound socket has: `connect()` finds none of them.
+    denied: usize,
+}
+
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut by_owner: BTreeMap<(Option<NetnsId>, u32), Vec<&Socket>> = BTreeMap::new();
+    type Groups<'a> = BTreeMap<(Option<NetnsId>, IpAddr, &'a str), Vec<(&'a Socket, &'a Process)>>;
+    let mut groups: Groups<'_> = BTreeMap::new();
     for (socket, role) in view.rows() {
         if role != Role::Client || socket.inode.is_none() {
             continue;
         }
         if let Some(process) = view.holder(socket) {
-            by_owner.entry((socket.netns, process.pid)).or_default().push(socket);
+            let source = socket.local.normalised().addr;
+            groups.entry((socket.netns, source, &process.comm)).or_default().push((socket, process));
         }
     }
-    let mut findings = Vec::new();
-    for ((netns, pid), rows) in by_owner {
-        let Some(facts) = view.netns(netns) else { continue };
-        let (low, high) = facts.port_range();
-        let rows: Vec<&Socket> = rows.into_iter().filter(|s| (low..=high).contains(&s.local.port)).collect();
-        if (rows.len() as f64) < view.thresholds.bind_rows {
-            continue;
-        }
-        let other = |port: u16| port % 2 != low % 2;
-        let odd = rows.iter().filter(|s| other(s.local.port)).count();
-        if odd * 10 < rows.len() * 9 {
-            continue;
-        }
-        let own_parity = used_ports(view, netns).iter().filter(|p| !other(**p)).count();
-        let no_port = rows.iter().any(|s| s.bind_address_no_port() == Some(true));
-        let usable = facts.usable_ports();
-        // With the other half nearly full connect() takes these ports as well.
-        if own_parity * 2 >= usable as usize / 2 || no_port {
-            continue;
-        }
-        let Some(process) = view.holder(rows[0]) else { continue };
-        let share = rows.len() as f64 * 100.0 / f64::from(usable.max(1));
-        let severity = if share >= view.thresholds.bind_port_percent { Severity::Warning } else { Severity::Info };
-        findings.push(
-            RULE.finding(severity,
-                0.6,
-                format!(
-                    "{} ({pid}) seems to bind a port before it connects: each of its {} connections takes a port from everybody",
-                    process.comm,
-                    rows.len()
-                ),
-            )
-            .because("its ports have the parity that bind() gives out, not that of connect()")
-            .subject(view.subject_of(process, netns))
-            .evidence("connections", Evidence::Count(rows.len() as u64))
-            .evidence("ports_of_bind_parity", Evidence::Count(odd as u64))
-            .evidence("share_of_ports_percent", Evidence::Percent(share))
-            .evidence("ports_usable", Evidence::Count(usable.into()))
-            .next(format!("tcpstate list -c state,local,peer,bind-no-port --pid {pid}")),
-        );
-    }
-    Outcome::findings(ranking::worst(findings))
+    groups.retain(|_, rows| rows.len() as f64 >= view.thresholds.bind_rows);
+    let binders = groups.into_iter().filter_map(|((netns, source, _), rows)| binder(view, netns, source, &rows));
+    Outcome::findings(binders.map(|b| finding(view, &b)).collect())
 }
 
-/// The ports of all clients of a namespace that still hold theirs.
-fn used_ports(view: &View<'_>, netns: Option<NetnsId>) -> BTreeSet<u16> {
-    let clients = view.rows().filter(|(s, role)| *role == Role::Client && s.inode.is_some() && s.netns == netns);
-    clients.map(|(s, _)| s.local.port).collect()
+fn binder<'a>(
+    view: &View<'a>,
+    netns: Option<NetnsId>,
+    source: IpAddr,
+    held: &[(&'a Socket, &'a Process)],
+) -> Option<Binder<'a>> {
+    let facts = view.netns(netns)?;
+    let (low, high) = facts.port_range();
+    let in_range = |port: u16| (low..=high).contains(&port) && !facts.is_reserved(port);
+    let held: Vec<_> = held.iter().copied().filter(|(s, _)| in_range(s.local.port)).collect();
+    if (held.len() as f64) < view.thresholds.bind_rows {
+        return None;
+    }
+    let rows: Vec<&Socket> = held.iter().map(|(s, _)| *s).collect();
+    let (mut taken, mut denied) = (FxHashSet::default(), FxHashSet::default());
+    for socket in view.now.sockets.iter().filter(|s| s.netns == netns && in_range(s.local.port)) {
+        let is_any = socket.local.is_wildcard();
+        if is_any || socket.local.normalised().addr == source {
+            taken.insert(socket.local.port);
+            if matches!(socket.state, State::Listen | State::BoundInactive) {
+                denied.insert(socket.local.port);
+            }
+        }
+    }
+    denied.extend(rows.iter().map(|s| s.local.port));
+    let plain = taken.iter().filter(|port| *port % 2 == low % 2).count();
+    let choice = port_choice::choice(&rows, low, facts.usable_ports(), plain);
+    if !choice.is_bind() {
+        return None;
+    }
+    let mut processes: Vec<&Process> = held.iter().map(|(_, p)| *p).collect();
+    processes.sort_by_key(|p| p.pid);
+    processes.dedup_by_key(|p| p.pid);
+    Some(Binder { facts, source, processes, rows, choice, taken: taken.len(), denied: denied.len() })
+}
+
+fn finding(view: &View<'_>, of: &Binder<'_>) -> Finding {
+    let usable = of.facts.usable_ports() as usize;
+    let ports = of.rows.iter().map(|s| s.local.port).collect::<FxHashSet<u16>>().len();
+    let share = ports as f64 * 100.0 / usable.max(1) as f64;
+    let rate = Rate::of_new_rows(view, of.rows.iter().copied());
+    let left_ms = match usable.saturating_sub(of.taken) {
+        0 => Some(Measure::Exact(0)),
+        left => rate.map(|r| Measure::Estimate(r.lasts_ms(left as u64))),
+    };
+    let n = of.rows.len();
+    let sure = of.choice == Choice::Bind;
+    let lead = of.processes[0];
+    let who = match of.processes.len() {
+        1 => text::name(lead),
+        several => format!("{} ({several} processes)", lead.comm),
+    };
+    let source = of.source;
+    let (severity, summary) = match left_ms {
+        Some(Measure::Exact(_)) if of.denied >= usable => (
+            Severity::Critical,
+            format!("{who} has bound all {usable} ports of {source}: every bind() and connect() from there fails now"),
+        ),
+        Some(Measure::Exact(_)) => (
+            Severity::Critical,
+            format!(
+                "{who} binds a port before each connect(), and none of the {usable} ports of {source} is free: \
+                 its bind() fails now (EADDRINUSE)"
+            ),
+        ),
+        _ => {
+            let does = if sure { "binds" } else { "seems to bind" };
+            let head = format!(
+                "{who} {does} a port before it connects: its {n} connections from {source} take {ports} of {usable} \
+                 ports from everybody"
+            );
+            let soon = left_ms.filter(|left| left.low() < SOON_MS && sure);
+            match (soon, rate) {
+                (Some(left), Some(rate)) => {
+                    (Severity::Warning, format!("{head}, {rate} more; the rest lasts {}", left.text(text::duration)))
+                }
+                _ if share >= view.thresholds.bind_port_percent => (Severity::Warning, head),
+                _ => (Severity::Info, head),
+            }
+        }
+    };
+    let mut subject = view.subject_of(lead, of.facts.inode);
+    subject.source = Some(source);
+    subject.pids = of.processes.iter().map(|p| p.pid).collect();
+    if of.processes.len() > 1 {
+        subject.pid = None;
+    }
+    let reason = if sure {
+        "its ports have the parity that bind() prefers and follow each other at random, and those that connect() \
+         chooses go up in small steps"
+    } else {
+        "its ports have the parity that bind() prefers and connect() avoids"
+    };
+    RULE.finding(severity, if sure { 0.9 } else { 0.6 }, summary)
+        .because(reason)
+        .subject(subject)
+        .exhausted_in(left_ms.filter(|_| severity > Severity::Info))
+        .evidence("connections", Evidence::Count(n as u64))
+        .evidence("ports_bound", Evidence::Count(ports as u64))
+        .evidence("ports_taken_on_address", Evidence::Count(of.taken as u64))
+        .evidence("ports_usable", Evidence::Count(usable as u64))
+        .evidence("share_of_ports_percent", Evidence::Percent(share))
+        .next(match of.processes.len() {
+            1 => format!("tcpstate list -c state,local,peer,bind-no-port --pid {}", lead.pid),
+            _ => format!("tcpstate list -c state,local,peer,bind-no-port src {source}"),
+        })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, row};
-    use crate::model::State;
+    use crate::model::Inode;
     use crate::model::sysctl::Sysctl;
 
-    fn world(step: u16, count: u16, no_port: bool) -> World {
+    /// Ports as bind() finds them: odd ones of the range first, in an order without a pattern.
+    fn world(count: u16, no_port: bool) -> World {
         let mut world = World::new();
         world.sysctl(Sysctl::Ipv4IpLocalPortRange, &[20_000, 20_199]);
         for i in 0..count {
-            let mut socket = row(
-                State::Established,
-                &format!("10.0.0.1:{}", 20_001 + i * step),
-                &format!("10.9.0.{}:443", i % 9 + 1),
-            );
+            let (turn, n) = (i / 100, i % 100);
+            let port = 20_001 + n * 37 % 100 * 2 - turn;
+            let mut socket = row(State::Established, &format!("10.0.0.1:{port}"), &format!("10.9.0.{}:443", i % 2 + 1));
             socket.sockopt = Some(if no_port { 0x100 } else { 0 });
+            socket.inode = Inode::new(5000 + u64::from(i));
             let inode = socket.inode;
             world.add(socket).hold(5, "client", u32::from(i), inode);
         }
         world
     }
 
-    #[test]
-    fn ports_of_the_other_parity_give_it_away() {
-        let outcome = world(2, 20, false).check(check);
-        assert_eq!((outcome.findings[0].severity, outcome.findings[0].subject.pid), (Severity::Info, Some(5)));
-        assert_eq!(world(2, 60, false).check(check).findings[0].severity, Severity::Warning);
+    fn judged(world: &World) -> Option<Severity> {
+        let outcome = world.check(check);
+        assert!(outcome.findings.len() <= 1, "{outcome:?}");
+        outcome.findings.first().map(|f| {
+            assert_eq!(f.subject.pid, Some(5));
+            f.severity
+        })
     }
 
     #[test]
-    fn mixed_parity_few_rows_or_the_option_are_silent() {
-        for quiet in [world(1, 20, false), world(2, 15, false), world(2, 20, true)] {
-            assert_eq!(quiet.check(check), Outcome::default());
+    fn each_step_of_the_ladder_has_its_near_miss() {
+        assert_eq!(judged(&world(15, false)), None);
+        assert_eq!(judged(&world(16, false)), Some(Severity::Info));
+        assert_eq!(judged(&world(149, false)), Some(Severity::Info));
+        assert_eq!(judged(&world(150, false)), Some(Severity::Warning));
+        assert_eq!(judged(&world(199, false)), Some(Severity::Warning));
+        let outcome = world(200, false).check(check);
+        assert_eq!(outcome.findings[0].severity, Severity::Critical);
+        assert!(outcome.findings[0].summary.contains("all 200 ports of 10.0.0.1"), "{outcome:?}");
+    }
+
+    #[test]
+    fn ports_of_others_fill_the_range_for_bind_alone() {
+        use crate::diagnose::testkit::time_wait;
+        let mut world = world(100, false);
+        for i in 0..100 {
+            world.add(time_wait(&format!("10.0.0.1:{}", 20_000 + i * 2), "10.9.0.9:80", 30_000));
         }
+        let outcome = world.check(check);
+        assert_eq!(outcome.findings[0].severity, Severity::Critical);
+        assert!(outcome.findings[0].summary.contains("its bind() fails now"), "{outcome:?}");
+        // Another address has ports of its own.
+        world.now.sockets.iter_mut().skip(100).for_each(|s| s.local.addr = "10.0.0.7".parse().unwrap());
+        assert_eq!(judged(&world), Some(Severity::Info));
+    }
+
+    #[test]
+    fn a_rate_between_the_samples_makes_it_a_warning() {
+        let mut growing = world(60, false);
+        growing.later(2000);
+        let mut more = world(64, false);
+        more.before = growing.before.take();
+        more.now.monotonic_ms += 2000;
+        let outcome = more.check(check);
+        assert_eq!(outcome.findings[0].severity, Severity::Warning);
+        assert!(outcome.findings[0].exhausted_in_ms.is_some_and(|left| (60_000..75_000).contains(&left.low())));
+    }
+
+    #[test]
+    fn the_option_is_silent() {
+        assert_eq!(judged(&world(20, true)), None);
     }
 }

@@ -1,26 +1,30 @@
 //! New outgoing connections to one destination are about to fail, or already fail, because every local port that could
 //! be used for it is taken.
 //!
-//! Comes in: routes with their ports. Goes out: one finding per route that is short of them. Never here: the count of
-//! TIME_WAIT by itself.
+//! Input: routes with their ports. Output: one finding per route that is short of them. Not here: the count of TIME_WAIT
+//! by itself.
 //!
 #![doc = include_str!("../../../docs/rules/ephemeral-port-exhaustion.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::attribution::{self, Candidate};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
+use crate::diagnose::measure::Measure;
+use crate::diagnose::port_choice;
+use crate::diagnose::port_use::{self, Use, Users};
 use crate::diagnose::ports::{self, Route};
-use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rate::Rate;
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::Socket;
 use crate::model::counter::Counter;
 use crate::model::sysctl::Sysctl;
+use crate::model::{Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("ephemeral-port-exhaustion", Ports, OneOrTwo, "no local port is left for one destination", check, [TEXT])
         .topic(Topic::PortExhaustion)
+        .title("local ports run out")
+        .identity(Identity::Destination)
         .cost(4);
 
 const TEXT: Text = Text {
@@ -44,57 +48,63 @@ const TEXT: Text = Text {
     ],
 };
 
+/// Steps of the text that only a program that binds needs, and that do not help one.
+const FOR_BINDERS: usize = 2;
+const NOT_FOR_BINDERS: usize = 3;
+
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if view.now.netns.iter().all(|n| n.sysctl(Sysctl::Ipv4IpLocalPortRange).is_none()) {
         return Outcome::not_checked("ip_local_port_range could not be read");
     }
-    let mut findings = Vec::new();
+    let mut outcome = Outcome::default();
     for route in view.routes() {
-        let Some(severity) = ports::severity(route, view.thresholds) else { continue };
-        findings.push(finding(view, route, severity));
+        let used = port_use::of(view, route);
+        if used.wants_second {
+            outcome.wants_second.get_or_insert_with(|| {
+                format!(
+                    "{} of {} ports from {} to {} are in use; are more taken?",
+                    route.blocked(),
+                    route.usable,
+                    route.source,
+                    route.destination
+                )
+            });
+        }
+        if let Some(severity) = used.severity {
+            outcome.findings.push(finding(view, route, &used, severity));
+        }
     }
-    Outcome::findings(ranking::worst(findings))
+    outcome
 }
 
-fn finding(view: &View<'_>, route: &Route<'_>, severity: Severity) -> Finding {
-    let owners = owners(view, route);
-    let lead = owners.first();
-    let who = lead.map_or_else(|| "an unknown process".to_owned(), |c| text::named(&c.comm, c.pid).to_string());
-    let end = route.exhausted_in_ms();
-    let state = match end {
-        Some(0) => "no port is left: connect() fails with EADDRNOTAVAIL".to_owned(),
-        Some(ms) => format!("they run out in {} at {:.0} new ones a second", text::duration(ms), route.rate),
-        None => format!("{:.0} % of the range", route.fill_percent()),
-    };
+fn finding(view: &View<'_>, route: &Route<'_>, used: &Use, severity: Severity) -> Finding {
+    let users = port_use::users(view, route);
+    let lead = users.lead.as_ref();
     let (low, high) = view.netns(route.netns).map_or((0, 0), crate::model::snapshot::Netns::port_range);
-    let bound_style = parity_suggests_bind(route, low);
-    let (confidence, reason) = if bound_style {
-        (0.7, "the ports look as if bound before connecting, and such ports are denied to other destinations too")
-    } else {
-        (0.95, "every blocked port was counted against the range of this namespace")
+    let held: Vec<&Socket> = route.rows.iter().copied().filter(|s| s.inode.is_some()).collect();
+    let plain = route.rows.iter().filter(|s| s.local.port % 2 == low % 2).count();
+    let binds = held.len() * 2 > route.rows.len() && port_choice::choice(&held, low, route.usable, plain).is_bind();
+    let (confidence, reason) = match lead {
+        Some(user) => (user.confidence, format!("every port was counted against the range; {}", user.reason)),
+        None => (0.95, format!("every port was counted against the range; {}", users.unknown)),
     };
+    let steps = TEXT.remedy.iter().enumerate();
+    let steps = steps.filter(|(i, _)| *i != if binds { NOT_FOR_BINDERS } else { FOR_BINDERS }).map(|(_, step)| *step);
+    let left = used.left_ms.map(|ms| if ms == 0 { Measure::Exact(0) } else { Measure::Estimate(ms) });
     let mut finding = RULE
-        .finding(
-            severity,
-            confidence,
-            format!(
-                "{who} uses {} of {} ports from {} to {}: {state}",
-                route.blocked(),
-                route.usable,
-                route.source,
-                route.destination
-            ),
-        )
+        .finding(severity, confidence, summary(view, route, used, &users))
+        .steps(steps)
         .because(reason)
         .subject(Subject {
             netns: route.netns,
-            pid: lead.map(|c| c.pid),
-            comm: lead.map(|c| c.comm.clone()),
-            pids: owners.iter().map(|c| c.pid).collect(),
+            pid: lead.and_then(port_use::User::pid),
+            comm: lead.map(|user| user.comm.clone()),
+            pids: lead.map(|user| user.pids.clone()).unwrap_or_default(),
             source: Some(route.source),
             destination: Some(route.destination),
             ..Subject::default()
         })
+        .exhausted_in(left)
         .evidence("ports_blocked", Evidence::Count(route.blocked().into()))
         .evidence("ports_usable", Evidence::Count(route.usable.into()))
         .evidence("fill_percent", Evidence::Percent(route.fill_percent()))
@@ -103,59 +113,58 @@ fn finding(view: &View<'_>, route: &Route<'_>, severity: Severity) -> Finding {
         .evidence("fin_wait2_minis", Evidence::Count(route.fin_wait2_minis.into()))
         .evidence("bound_or_listening", Evidence::Count(route.bound.into()))
         .evidence("time_wait_reusable", Evidence::Count(route.reusable.into()))
-        .evidence("connects_per_second", Evidence::PerSecond(route.rate))
-        .evidence("sustainable_per_second", Evidence::PerSecond(route.sustainable()))
-        .evidence("exhausted_in_ms", Evidence::millis(end))
+        .evidence("youngest_time_wait_ms", Evidence::millis(ports::youngest_ms(&route.rows)));
+    if view.before.is_some() {
+        finding = finding
+            .evidence("new_per_second", Evidence::PerSecond(used.rate.map_or(0.0, Rate::per_second)))
+            .evidence("sustainable_per_second", Evidence::PerSecond(route.sustainable()))
+            .evidence("exhausted_in_ms", Evidence::millis(used.left_ms));
+    }
+    finding = finding
         .evidence("port_range", Evidence::Text(format!("{low}-{high}")))
         .evidence("tcp_tw_reuse", Evidence::count(route.reuse_mode))
         .evidence("reuse_applies", Evidence::Text(if route.reuse_applies { "yes" } else { "no" }.into()));
-    if !owners.is_empty() {
-        finding = finding.evidence("owners", Evidence::List(attribution::in_words(&owners)));
+    if !users.list.is_empty() {
+        finding = finding.evidence("programs", Evidence::List(users.list));
     }
     if let Some(recycled) = view.delta(route.netns, Counter::TcpExtTwRecycled) {
         finding = finding.evidence("time_wait_recycled", Evidence::Count(recycled));
     }
     finding.next(match lead {
         Some(_) => format!("tcpstate list -o --peer {}", route.destination),
-        // TIME_WAIT has no owner; who opens connections now does.
+        // TIME_WAIT has no owner; a trace sees who closes.
         None => "tcpstate doctor --trace 5s --rule ephemeral-port-exhaustion".to_owned(),
     })
 }
 
-/// Live rows name their owner; what is left behind is attributed.
-fn owners(view: &View<'_>, route: &Route<'_>) -> Vec<Candidate> {
-    let mut held: std::collections::BTreeMap<u32, (usize, String)> = std::collections::BTreeMap::new();
-    for row in route.rows.iter().filter(|s| s.inode.is_some()) {
-        for process in view.processes(row) {
-            held.entry(process.pid).or_insert((0, process.comm.clone())).0 += 1;
+fn summary(view: &View<'_>, route: &Route<'_>, used: &Use, users: &Users) -> String {
+    let who = users.lead.as_ref().map(|user| format!("{}: ", user.name())).unwrap_or_default();
+    let head = format!(
+        "{who}{} of {} ports from {} to {} are in use",
+        route.blocked(),
+        route.usable,
+        route.source,
+        route.destination
+    );
+    match (used.left_ms, used.rate) {
+        (Some(0), _) => format!("{head}: connect() to there fails now (EADDRNOTAVAIL)"),
+        (Some(ms), Some(rate)) => {
+            format!("{head}, {rate} more are taken, and the rest lasts about {}", text::duration(ms))
+        }
+        (_, Some(rate)) => format!("{head}; {rate} are taken, and as many become free in time"),
+        (_, None) if view.before.is_some() => format!("{head}; no more were taken in the last {}", interval(view)),
+        (_, None) => {
+            let left = route.rows.iter().filter(|s| s.state == State::TimeWait).count();
+            match left {
+                0 => head,
+                n => format!("{head}; at least {n} connections to there ended in the last minute"),
+            }
         }
     }
-    let left: Vec<&Socket> = route.rows.iter().copied().filter(|s| s.inode.is_none()).collect();
-    let total: usize = held.values().map(|(n, _)| n).sum();
-    if total > left.len() {
-        let mut owners: Vec<Candidate> = held
-            .into_iter()
-            .map(|(pid, (n, comm))| Candidate {
-                pid,
-                comm,
-                pids: vec![pid],
-                share: n as f64 / total as f64,
-                confidence: 0.97,
-                reason: format!("it holds {n} of these connections"),
-            })
-            .collect();
-        owners.sort_by(|a, b| b.share.total_cmp(&a.share));
-        owners.truncate(3);
-        return owners;
-    }
-    attribution::attribute(view, &left)
 }
 
-/// connect() takes the ports of the parity of the range's first one; bind(0) takes the others.
-fn parity_suggests_bind(route: &Route<'_>, low: u16) -> bool {
-    let other = route.rows.iter().filter(|s| s.local.port % 2 != low % 2).count();
-    let same = route.rows.len() - other;
-    route.rows.len() >= 16 && other * 10 >= route.rows.len() * 9 && same * 2 < route.usable as usize / 2
+fn interval(view: &View<'_>) -> String {
+    view.interval_ms().map(text::duration).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -164,34 +173,89 @@ mod tests {
     use crate::diagnose::testkit::{World, row, time_wait};
     use crate::model::State;
 
-    fn world(left: u32, per_second: u32, live: u32) -> World {
+    /// A range of 200 ports: `old` TIME_WAIT rows, then `new` that appeared in the last two seconds, and a pool.
+    fn world(old: u32, new: u32, live: u32) -> World {
         let mut world = World::new();
         world.sysctl(Sysctl::Ipv4IpLocalPortRange, &[20_000, 20_199]).sysctl(Sysctl::Ipv4TcpTwReuse, &[2]);
-        for i in 0..left {
-            let age = (i * 1000 / per_second).min(59_000);
-            world.add(time_wait(&format!("10.0.0.1:{}", 20_000 + i), "10.0.0.2:80", 60_000 - age));
+        for i in 0..old {
+            world.add(time_wait(
+                &format!("10.0.0.1:{}", 20_000 + i),
+                "10.0.0.2:80",
+                57_000 - i * (57_000 / old.max(1)),
+            ));
         }
         for i in 0..live {
             let socket = row(State::Established, &format!("10.0.0.1:{}", 20_199 - i), "10.0.0.2:80");
             let inode = socket.inode;
-            world.add(socket).hold(77, "load", 3 + i, inode);
+            world.add(socket).hold(77, "pool", 3 + i, inode);
+        }
+        world.later(2000);
+        for i in 0..new {
+            let at = format!("10.0.0.1:{}", 20_000 + old + i);
+            world.add(time_wait(&at, "10.0.0.2:80", 60_000 - i * 2000 / new));
         }
         world
     }
 
-    fn judged(world: &World) -> Option<(Severity, Option<u32>)> {
+    fn judged(world: &World) -> Option<Severity> {
         let outcome = world.check(check);
         assert!(outcome.findings.len() <= 1);
-        outcome.findings.first().map(|f| (f.severity, f.subject.pid))
+        outcome.findings.first().map(|f| f.severity)
     }
 
     #[test]
-    fn the_ladder_follows_fill_rate_and_time() {
-        assert_eq!(judged(&world(40, 4, 3)), None, "a fifth of the range at a rate that fits nearly");
-        assert_eq!(judged(&world(105, 2, 3)), Some((Severity::Warning, Some(77))), "past half");
-        assert_eq!(judged(&world(60, 5, 3)), Some((Severity::High, Some(77))), "out within a minute");
-        assert_eq!(judged(&world(150, 40, 3)), Some((Severity::Critical, Some(77))), "out within ten seconds");
-        assert_eq!(judged(&world(197, 200, 3)), Some((Severity::Critical, Some(77))), "used up");
+    fn the_ladder_follows_what_was_taken_between_the_samples() {
+        assert_eq!(judged(&world(90, 6, 3)), None, "below half, and 3 a second fit");
+        assert_eq!(judged(&world(98, 0, 2)), Some(Severity::Info), "half, and nothing is taken any more");
+        assert_eq!(judged(&world(96, 6, 2)), Some(Severity::Info), "half, and 3 a second fit");
+        assert_eq!(judged(&world(60, 16, 3)), Some(Severity::Warning), "out within a minute");
+        assert_eq!(judged(&world(100, 40, 3)), Some(Severity::High), "out within ten seconds");
+        assert_eq!(judged(&world(196, 0, 3)), Some(Severity::Info), "one is left and nobody wants it");
+        assert_eq!(judged(&world(193, 3, 3)), Some(Severity::Critical), "taken as soon as it expires");
+        assert_eq!(judged(&world(197, 0, 3)), Some(Severity::Critical), "none is left");
+        assert_eq!(judged(&world(0, 0, 179)), Some(Severity::Info), "a large pool");
+        assert_eq!(judged(&world(0, 0, 180)), Some(Severity::Warning), "no room");
+    }
+
+    #[test]
+    fn one_sample_proves_no_rate_and_asks_for_a_second() {
+        let mut once = world(90, 60, 3);
+        once.before = None;
+        let outcome = once.check(check);
+        assert!(outcome.wants_second.is_some());
+        let finding = &outcome.findings[0];
+        assert_eq!((finding.severity, finding.exhausted_in_ms), (Severity::Info, None));
+        assert!(finding.summary.contains("at least 150 connections"), "{}", finding.summary);
+        // The newest is three seconds old: a burst that has ended.
+        let mut over = world(150, 0, 3);
+        over.before = None;
+        assert_eq!(over.check(check).wants_second, None);
+    }
+
+    #[test]
+    fn a_burst_that_ended_between_the_samples_is_no_rate() {
+        let mut ended = world(60, 40, 3);
+        for row in ended.now.sockets.iter_mut().rev().take(40) {
+            row.timer.as_mut().unwrap().remaining_ms -= 1500;
+        }
+        assert_eq!(judged(&ended), Some(Severity::Info));
+    }
+
+    #[test]
+    fn who_turns_connections_over_is_named_and_not_who_has_a_pool() {
+        let mut world = world(100, 40, 30);
+        let unknown = world.check(check).findings.remove(0);
+        assert_eq!((unknown.subject.pid, unknown.subject.comm), (None, None));
+        assert!(unknown.confidence_reason.contains("not known which of pool (77)"), "{}", unknown.confidence_reason);
+        // Three that live are new, and in the hands of another.
+        for i in 0..3 {
+            let socket = row(State::Established, &format!("10.0.0.1:{}", 20_145 + i), "10.0.0.2:80");
+            let inode = socket.inode;
+            world.add(socket).hold(78, "bench", 3 + i, inode);
+        }
+        let named = world.check(check).findings.remove(0);
+        assert_eq!((named.subject.pid, named.subject.comm.as_deref()), (Some(78), Some("bench")));
+        assert!(named.summary.starts_with("bench (78): "), "{}", named.summary);
     }
 
     #[test]

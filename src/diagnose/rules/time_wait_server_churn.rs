@@ -1,7 +1,7 @@
 //! A server on this host closes connections first, so it keeps the TIME_WAIT that a client could have kept.
 //!
-//! Comes in: TIME_WAIT rows of our listeners. Goes out: one explanation per listener, a warning only where a peer or the
-//! kernel suffers. Never here: an alarm over a count.
+//! Input: TIME_WAIT rows of our listeners. Output: one explanation per listener. Not here: an alarm over a count; what
+//! harms is `timewait-syn-rejects` and `time-wait-bucket-overflow`.
 //!
 #![doc = include_str!("../../../docs/rules/time-wait-server-churn.md")]
 
@@ -14,17 +14,16 @@ use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::attribution;
 use crate::diagnose::finding::{Evidence, Severity, Subject, Topic};
-use crate::diagnose::ports;
-use crate::diagnose::ranking;
+use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::counter::Counter;
 use crate::model::{Endpoint, NetnsId, Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("time-wait-server-churn", Ports, One, "a server closes first and keeps the TIME_WAIT", check, [TEXT])
         .states(&[State::TimeWait])
+        .title("server closes first")
         .topic(Topic::TimeWaitServer);
 
 const TEXT: Text = Text {
@@ -42,8 +41,6 @@ const TEXT: Text = Text {
 
 /// Fewer are not worth a line.
 const WORTH: usize = 100;
-/// Half of the ports that a peer with the kernel's default range has: it is about to run out of its own.
-const PEER_LIMIT: usize = 14_116;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut by_listener: BTreeMap<(Option<NetnsId>, Endpoint), Vec<&Socket>> = BTreeMap::new();
@@ -64,45 +61,39 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
         let mut peers: Vec<(IpAddr, usize)> = peers.into_iter().collect();
         peers.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-        let crowded = peers.first().is_some_and(|(_, n)| *n > PEER_LIMIT);
-        let refused = [Counter::TcpExtPawsTimewait, Counter::TcpExtTcpAckSkippedTimeWait]
-            .iter()
-            .filter_map(|c| view.delta(netns, *c))
-            .sum::<u64>();
-        let severity = if crowded || refused > 0 { Severity::Warning } else { Severity::Info };
         let owners = attribution::attribute(view, &rows);
         let lead = owners.first();
-        let who = lead.map_or_else(|| "the owner".to_owned(), |c| text::named(&c.comm, c.pid).to_string());
-        let rate = ports::rate_of(&rows);
-        let harm = match (crowded, refused) {
-            (true, _) => format!("; {} holds {} of them and may run out of ports", peers[0].0, peers[0].1),
-            (_, 1..) => format!("; {refused} segments of new connections were refused meanwhile"),
-            _ => "; this needs no action".to_owned(),
+        let one = lead.filter(|c| c.pids.len() == 1);
+        let who = match lead {
+            Some(c) if c.pids.len() == 1 => text::named(&c.comm, c.pid).to_string(),
+            Some(c) => c.comm.clone(),
+            None => "the server".to_owned(),
         };
+        let rate = Rate::of_new_rows(view, rows.iter().copied());
+        let pace = rate.map_or_else(String::new, |rate| format!(", {rate} now"));
         findings.push(
             RULE.finding(
-                severity,
+                Severity::Info,
                 lead.map_or(0.5, |c| c.confidence),
                 format!(
-                    "{who} on {at} closes first and leaves {:.0} connections a second in TIME_WAIT ({} now){harm}",
-                    rate,
+                    "{who} on {at} closes its connections first: {} ended so in the last minute{pace}; this needs no \
+                     action",
                     rows.len()
                 ),
             )
             .because(lead.map_or_else(|| "no process owns the listener any more".to_owned(), |c| c.reason.clone()))
             .subject(Subject {
                 netns,
-                pid: lead.map(|c| c.pid),
+                pid: one.map(|c| c.pid),
                 comm: lead.map(|c| c.comm.clone()),
                 pids: lead.map(|c| c.pids.clone()).unwrap_or_default(),
                 listener: Some(at),
                 ..Subject::default()
             })
             .evidence("time_wait", Evidence::Count(rows.len() as u64))
-            .evidence("closes_per_second", Evidence::PerSecond(rate))
+            .evidence("new_per_second", rate.map_or(Evidence::Unknown, |r| Evidence::PerSecond(r.per_second())))
             .evidence("peers", Evidence::Count(peers.len() as u64))
             .evidence("top_peers", Evidence::List(peers.iter().take(3).map(|(a, n)| format!("{a}: {n}")).collect()))
-            .evidence("refused_segments", Evidence::Count(refused))
             .evidence("owners", Evidence::List(attribution::in_words(&owners)))
             .next(if at.addr.is_unspecified() {
                 format!("tcpstate summary --by peer-addr state time-wait and sport = :{}", at.port)
@@ -111,7 +102,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             }),
         );
     }
-    Outcome::findings(ranking::worst(findings))
+    Outcome::findings(findings)
 }
 
 #[cfg(test)]
@@ -140,10 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_runs_out_or_refused_connections_are_a_warning() {
-        assert_eq!(world(PEER_LIMIT + 1).check(check).findings[0].severity, Severity::Warning);
-        let mut refused = world(200);
-        refused.counter(Counter::TcpExtPawsTimewait, 5).later(2000).counter(Counter::TcpExtPawsTimewait, 6);
-        assert_eq!(refused.check(check).findings[0].severity, Severity::Warning);
+    fn no_count_makes_it_more_than_an_explanation() {
+        let outcome = world(40_000).check(check);
+        assert_eq!(outcome.findings[0].severity, Severity::Info);
+        assert!(outcome.findings[0].summary.starts_with("nginx (9) on 0.0.0.0:80"), "{outcome:?}");
+        // Workers share a listener: nobody can tell which of them closed.
+        let mut workers = world(200);
+        workers.hold(10, "nginx", 6, 80 << 16);
+        let finding = workers.check(check).findings.remove(0);
+        assert_eq!((finding.subject.pid, finding.subject.pids.len()), (None, 2));
     }
 }
