@@ -40,6 +40,8 @@ named! {
         TcpExtTcpRcvQDrop "TcpExt:TCPRcvQDrop";
         TcpExtTcpReqQFullDoCookies "TcpExt:TCPReqQFullDoCookies";
         TcpExtTcpReqQFullDrop "TcpExt:TCPReqQFullDrop";
+        /// Retransmissions that no device took: no route, a local firewall, a full queue.
+        TcpExtTcpRetransFail "TcpExt:TCPRetransFail";
         TcpExtTcpSynRetrans "TcpExt:TCPSynRetrans";
         TcpExtTcpTimeWaitOverflow "TcpExt:TCPTimeWaitOverflow";
         TcpExtTcpZeroWindowDrop "TcpExt:TCPZeroWindowDrop";

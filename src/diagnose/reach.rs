@@ -1,0 +1,202 @@
+//! Which destinations provably answer: connections whose peer was heard a known time ago.
+//!
+//! Input: the rows of a snapshot. Output: per destination those that were heard since some moment. An open connection
+//! proves nothing by itself: its peer may have died an hour ago.
+
+use std::net::IpAddr;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::diagnose::view::View;
+use crate::model::counter::Counter;
+use crate::model::{Endpoint, Family, NetnsId, RowKind, Socket, State, TimerKind};
+
+/// A connection and how long ago its peer was heard.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    pub socket: &'a Socket,
+    pub ms: u64,
+}
+
+/// How long ago the peer was last heard: data, an ACK, or what ended the connection. `None` where no row tells.
+#[must_use]
+pub fn heard_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
+    if !socket.state.has_peer() || matches!(socket.state, State::SynSent | State::SynRecv) {
+        return None;
+    }
+    if socket.kind == RowKind::TimeWaitMini {
+        // The timer starts with the peer's last segment.
+        return socket.state_age().map(|age| age.min_ms);
+    }
+    let info = socket.info.as_deref()?;
+    let stamp = u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?));
+    let segments = |s: &Socket| s.info.as_deref()?.segs_in();
+    let grew = view.earlier(socket).is_some_and(|e| segments(socket) > segments(e));
+    // A repeated SYN-ACK counts as a segment and moves no stamp.
+    Some(view.interval_ms().filter(|_| grew).map_or(stamp, |interval| stamp.min(interval)))
+}
+
+/// The connections of some destinations whose peer was heard, by address and by port.
+#[derive(Debug, Default)]
+pub struct Reach<'a> {
+    by_addr: FxHashMap<(Option<NetnsId>, IpAddr), Vec<Heard<'a>>>,
+    by_port: FxHashMap<(Option<NetnsId>, u16), Vec<Heard<'a>>>,
+    /// The latest word from beyond this host, per family.
+    latest: FxHashMap<(Option<NetnsId>, Family), u64>,
+}
+
+impl<'a> Reach<'a> {
+    /// Collects what concerns these destinations.
+    #[must_use]
+    pub fn new(view: &View<'a>, destinations: impl Iterator<Item = (Option<NetnsId>, Endpoint)>) -> Reach<'a> {
+        let (mut addrs, mut ports) = (FxHashSet::default(), FxHashSet::default());
+        for (netns, to) in destinations {
+            addrs.insert((netns, to.addr));
+            ports.insert((netns, to.port));
+        }
+        let mut reach = Reach::default();
+        for socket in &view.now.sockets {
+            let Some(ms) = heard_ms(view, socket) else { continue };
+            let peer = socket.peer.normalised();
+            let heard = Heard { socket, ms };
+            if addrs.contains(&(socket.netns, peer.addr)) {
+                reach.by_addr.entry((socket.netns, peer.addr)).or_default().push(heard);
+            }
+            if ports.contains(&(socket.netns, peer.port)) {
+                reach.by_port.entry((socket.netns, peer.port)).or_default().push(heard);
+            }
+            if !peer.addr.is_loopback() {
+                let latest = reach.latest.entry((socket.netns, family(peer.addr))).or_insert(u64::MAX);
+                *latest = ms.min(*latest);
+            }
+        }
+        reach
+    }
+
+    /// Connections to this very address and port that were heard within so many milliseconds.
+    pub fn to(&self, netns: Option<NetnsId>, to: Endpoint, within_ms: u64) -> impl Iterator<Item = &'a Socket> {
+        self.address(netns, to.addr, within_ms).filter(move |s| s.peer.port == to.port)
+    }
+
+    /// Connections to any port of this address.
+    pub fn address(&self, netns: Option<NetnsId>, addr: IpAddr, within_ms: u64) -> impl Iterator<Item = &'a Socket> {
+        let all = self.by_addr.get(&(netns, addr)).into_iter().flatten();
+        all.filter(move |h| h.ms <= within_ms).map(|h| h.socket)
+    }
+
+    /// Connections to the same port of other addresses.
+    pub fn elsewhere(&self, netns: Option<NetnsId>, to: Endpoint, within_ms: u64) -> impl Iterator<Item = &'a Socket> {
+        let all = self.by_port.get(&(netns, to.port)).into_iter().flatten();
+        all.filter(move |h| h.ms <= within_ms && h.socket.peer.normalised().addr != to.addr).map(|h| h.socket)
+    }
+
+    /// Whether anybody beyond this host was heard over the family of an address.
+    #[must_use]
+    pub fn family_works(&self, netns: Option<NetnsId>, addr: IpAddr, within_ms: u64) -> bool {
+        self.latest.get(&(netns, family(addr))).is_some_and(|ms| *ms <= within_ms)
+    }
+}
+
+/// The family that segments to an address have.
+#[must_use]
+pub fn family(addr: IpAddr) -> Family {
+    if addr.is_ipv4() { Family::V4 } else { Family::V6 }
+}
+
+/// What became of the segments that some rows repeated between the samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// So many were repeated, and each left this host.
+    Leaves(u64),
+    /// So many retransmissions of the namespace failed, no fewer than these rows made.
+    Fails(u64),
+    /// Nothing was repeated, or no second sample tells.
+    Unknown,
+}
+
+/// Whether the retransmissions of these rows leave this host (`TCPRetransFail`).
+#[must_use]
+pub fn leaving(view: &View<'_>, netns: Option<NetnsId>, rows: &[&Socket]) -> Leaving {
+    let count = |s: &Socket| s.timer.filter(|t| t.kind == TimerKind::Retransmit).map(|t| u64::from(t.retransmits));
+    let repeated: u64 = rows.iter().filter_map(|s| Some(count(s)?.saturating_sub(count(view.earlier(s)?)?))).sum();
+    match view.delta(netns, Counter::TcpExtTcpRetransFail) {
+        Some(0) if repeated > 0 => Leaving::Leaves(repeated),
+        Some(failed) if repeated > 0 && failed >= repeated => Leaving::Fails(failed),
+        _ => Leaving::Unknown,
+    }
+}
+
+/// The middle one of some times.
+#[must_use]
+pub fn median(times: impl Iterator<Item = u64>) -> Option<u64> {
+    let mut times: Vec<u64> = times.collect();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{NETNS, World, info, row, time_wait, timer};
+
+    fn at(text: &str) -> Endpoint {
+        let at: std::net::SocketAddr = text.parse().unwrap();
+        Endpoint::new(at.ip(), at.port())
+    }
+
+    fn heard(port: u16, to: &str, ms: u64) -> Socket {
+        let base = row(State::Established, &format!("10.0.0.1:{port}"), to);
+        info(base, &[("last_ack_recv_ms", ms), ("last_data_recv_ms", ms + 50)])
+    }
+
+    #[test]
+    fn only_what_was_heard_in_time_counts() {
+        let mut world = World::new();
+        world.add(heard(5000, "10.0.0.2:80", 900)).add(heard(5001, "10.0.0.2:80", 60_000));
+        world.add(heard(5002, "10.0.0.3:80", 10)).add(heard(5003, "10.0.0.2:22", 10));
+        world.add(row(State::SynSent, "10.0.0.1:5004", "10.0.0.2:80")).add(time_wait(
+            "10.0.0.1:5005",
+            "10.0.0.2:80",
+            59_500,
+        ));
+        let view = View::new(&world.now, None, &world.thresholds);
+        let reach = Reach::new(&view, [(NETNS, at("10.0.0.2:80"))].into_iter());
+        let ports = |rows: Vec<&Socket>| rows.iter().map(|s| s.local.port).collect::<Vec<_>>();
+        assert_eq!(ports(reach.to(NETNS, at("10.0.0.2:80"), 1000).collect()), [5000, 5005]);
+        assert_eq!(ports(reach.address(NETNS, at("10.0.0.2:80").addr, 100).collect()), [5003]);
+        assert_eq!(ports(reach.elsewhere(NETNS, at("10.0.0.2:80"), 100).collect()), [5002]);
+        assert!(reach.family_works(NETNS, at("10.0.0.9:1").addr, 10));
+        assert!(!reach.family_works(NETNS, at("[fd00::1]:1").addr, u64::MAX));
+    }
+
+    #[test]
+    fn a_segment_between_the_samples_is_heard_though_no_stamp_moved() {
+        let mut world = World::new();
+        world.add(heard(5000, "10.0.0.2:80", 60_000)).later(1000);
+        world.now.sockets[0] = info(
+            world.now.sockets[0].clone(),
+            &[("last_ack_recv_ms", 61_000), ("last_data_recv_ms", 61_000), ("segs_in", 3)],
+        );
+        let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
+        assert_eq!(heard_ms(&view, &world.now.sockets[0]), Some(1000));
+    }
+
+    #[test]
+    fn a_repeated_segment_left_or_failed_by_the_counter() {
+        let syn =
+            |repeats| timer(row(State::SynSent, "10.0.0.1:5000", "10.0.0.2:80"), TimerKind::Retransmit, 100, repeats);
+        let of = |repeats, failed: u64| {
+            let mut world = World::new();
+            world.add(syn(3)).counter(Counter::TcpExtTcpRetransFail, 7).later(1000);
+            world.now.sockets[0] = syn(repeats);
+            world.counter(Counter::TcpExtTcpRetransFail, 7 + failed);
+            let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
+            leaving(&view, NETNS, &[&world.now.sockets[0]])
+        };
+        assert_eq!(
+            (of(4, 0), of(4, 1), of(3, 1), of(3, 0)),
+            (Leaving::Leaves(1), Leaving::Fails(1), Leaving::Unknown, Leaving::Unknown)
+        );
+        assert_eq!(of(5, 1), Leaving::Unknown, "some left");
+    }
+}

@@ -1,0 +1,382 @@
+//! Why SYNs to one destination get no answer: the causes, and what the other connections of the host say of each.
+//!
+//! Input: the attempts to one destination. Output: the causes with their weights. Not here: how bad it is.
+
+use rustc_hash::FxHashSet;
+
+use crate::diagnose::callers;
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::queues::Queue;
+use crate::diagnose::reach::{self, Leaving, Reach};
+use crate::diagnose::view::View;
+use crate::model::{Endpoint, NetnsId, Socket};
+use crate::text;
+
+/// What makes attempts wait without an answer.
+pub const CAUSES: &[Cause] = &[
+    Cause {
+        id: "host-down",
+        text: "the host, or the way to it, is down",
+        predicts: "no port of the address answers",
+        refuted_by: "a segment from the address since the attempts began",
+        decided_by: "`ping` to the address, its neighbour entry (`ip neigh`), the console of that host",
+    },
+    Cause {
+        id: "port-filtered",
+        text: "a filter blocks this port",
+        predicts: "other ports of the address answer, this one never does",
+        refuted_by: "a connection to this very port that was answered since the attempts began",
+        decided_by: "`tcpdump` at the peer: the SYNs do not arrive, or no SYN-ACK leaves",
+    },
+    Cause {
+        id: "peer-accept-queue-full",
+        text: "the accept queue of the peer is full",
+        predicts: "the port answered as many connections as its queue holds, or answers one now and then; the host answers",
+        refuted_by: "the listener's own queue, where it can be read",
+        decided_by: "`ss -ltn` on the peer: Recv-Q above Send-Q, or ListenOverflows grows",
+    },
+    Cause {
+        id: "lossy-path",
+        text: "the path loses segments",
+        predicts: "some attempts are answered after a repeated SYN; data to the address is repeated too",
+        refuted_by: "very many SYNs of which none is answered, or much data to the address without a repetition",
+        decided_by: "`mtr -T` to the port; drops in `ip -s link` on both hosts",
+    },
+    Cause {
+        id: "address-family-broken",
+        text: "one address family does not work, the other does",
+        predicts: "the program reaches the port over the other family, and nobody is heard over this one",
+        refuted_by: "any connection over this family that is answered",
+        decided_by: "`curl -4` and `curl -6`, or `ip route get` of both addresses",
+    },
+    Cause {
+        id: "one-backend-down",
+        text: "this one of several backends does not answer",
+        predicts: "the program's connections to the same port of other addresses are answered",
+        refuted_by: "this address answers on the port, or no other address does",
+        decided_by: "the health check of the backend, or a connect to it from another host",
+    },
+    Cause {
+        id: "local-drop",
+        text: "the SYNs do not leave this host",
+        predicts: "TCPRetransFail grows with each repeated SYN",
+        refuted_by: "SYNs that were repeated while TCPRetransFail did not grow",
+        decided_by: "`ip route get`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`",
+    },
+];
+
+/// A word this long before the attempts began is nearly as good as one since: those that wait may have left nobody to
+/// call the others.
+const SAME_MOMENT_MS: u64 = 1000;
+/// So many lost SYNs of several attempts in a row are no loss: at 60 % it happens once in 2000 times.
+const SYNS_LOST: u64 = 15;
+const ATTEMPTS_LOST: usize = 3;
+/// So much data without one repetition is no path that loses SYNs repeatedly.
+const CLEAN_SEGMENTS: u64 = 100;
+
+/// What is known of the destination of some attempts.
+pub struct Facts<'v> {
+    to: Endpoint,
+    /// Connections to this very port whose peer was heard since the attempts began.
+    pub working: u64,
+    /// The same, heard in the second before.
+    pub just_before: u64,
+    /// Connections to other ports of the address that were heard since the attempts began, or just before.
+    other_ports: u64,
+    other_ports_before: u64,
+    /// Other addresses that answer the same programs on this port, in the same family.
+    pub backends: u64,
+    /// Connections of the same programs to this port over the other family.
+    other_family: u64,
+    family_works: bool,
+    /// Working connections whose SYN was repeated before it was answered.
+    repeated: u64,
+    /// Segments of data that went to the address between the samples.
+    segments: u64,
+    /// One percent or more of the bytes to the address were repeated: between the samples, or ever if there is only one.
+    loses_data: bool,
+    syns: u64,
+    attempts: usize,
+    leaving: Leaving,
+    /// The queue of the destination, where it can be read.
+    pub queue: Option<&'v Queue<'v>>,
+    overflows: bool,
+    /// The address is one of this host.
+    here: bool,
+}
+
+impl<'v> Facts<'v> {
+    /// `since_ms`: how long ago the attempts began.
+    #[must_use]
+    pub fn new<'a>(
+        view: &'v View<'a>,
+        reach: &Reach<'a>,
+        (netns, to): (Option<NetnsId>, Endpoint),
+        rows: &[&'a Socket],
+        since_ms: u64,
+    ) -> Facts<'v> {
+        let programs: FxHashSet<&str> = rows.iter().flat_map(|s| view.processes(s)).map(|p| p.comm.as_str()).collect();
+        let same_program =
+            |s: &&Socket| programs.is_empty() || view.processes(s).iter().any(|p| programs.contains(p.comm.as_str()));
+        let near_ms = since_ms + SAME_MOMENT_MS;
+        let working: Vec<&Socket> = reach.to(netns, to, since_ms).collect();
+        let others = |within| reach.address(netns, to.addr, within).filter(|s| s.peer.port != to.port).count() as u64;
+        let elsewhere: Vec<&Socket> = reach.elsewhere(netns, to, near_ms).filter(same_program).collect();
+        let is_same_family = |s: &&&Socket| reach::family(s.peer.normalised().addr) == reach::family(to.addr);
+        let backends: FxHashSet<_> =
+            elsewhere.iter().filter(is_same_family).map(|s| s.peer.normalised().addr).collect();
+        let info = |s: &Socket, value: fn(&crate::model::TcpInfo) -> Option<u64>| s.info.as_deref().and_then(value);
+        let repeats = |s: &&&Socket| {
+            info(s, |i| i.total_retrans().map(u64::from)).is_some_and(|n| n > 0)
+                && info(s, crate::model::TcpInfo::bytes_retrans) == Some(0)
+        };
+        let heard: Vec<&Socket> = reach.address(netns, to.addr, since_ms).collect();
+        let grown = |s: &Socket, value: fn(&crate::model::TcpInfo) -> Option<u64>| {
+            let before = view.earlier(s).map_or(Some(0), |e| info(e, value))?;
+            Some(info(s, value)?.saturating_sub(before))
+        };
+        let sum = |value| heard.iter().filter_map(|s| grown(s, value)).sum::<u64>();
+        let loses = sum(crate::model::TcpInfo::bytes_retrans);
+        let queue = rows.first().and_then(|s| callers::called(view, s));
+        let near = reach.to(netns, to, near_ms).count() as u64;
+        Facts {
+            to,
+            working: working.len() as u64,
+            just_before: near - working.len() as u64,
+            other_ports: others(since_ms),
+            other_ports_before: others(near_ms) - others(since_ms),
+            backends: backends.len() as u64,
+            other_family: elsewhere.iter().filter(|s| !is_same_family(s)).count() as u64,
+            family_works: reach.family_works(netns, to.addr, near_ms),
+            repeated: working.iter().filter(repeats).count() as u64,
+            segments: if view.before.is_some() { sum(|i| i.data_segs_out().map(u64::from)) } else { 0 },
+            loses_data: loses > 0 && loses * 100 >= sum(crate::model::TcpInfo::bytes_sent),
+            syns: rows.iter().filter_map(|s| s.timer).map(|t| u64::from(t.retransmits) + 1).sum(),
+            attempts: rows.len(),
+            leaving: reach::leaving(view, netns, rows),
+            queue,
+            overflows: queue.is_some_and(|q| callers::overflows(view, q)),
+            here: queue.is_some()
+                || to.addr.is_loopback()
+                || view.now.netns.iter().any(|n| n.addresses.contains(&to.addr)),
+        }
+    }
+
+    /// Which causes are left.
+    #[must_use]
+    pub fn weigh(&self) -> Weighed {
+        Weighed::of(CAUSES, |cause| match cause.id {
+            "host-down" => self.host_down(),
+            "port-filtered" => self.port_filtered(),
+            "peer-accept-queue-full" => self.queue_full(),
+            "lossy-path" => self.lossy_path(),
+            "address-family-broken" => self.family_broken(),
+            "one-backend-down" => self.backend_down(),
+            _ => self.local_drop(),
+        })
+    }
+
+    fn works(&self) -> Weight {
+        let n = text::count(self.working, "connection", "connections");
+        Weight::Refuted(format!("{n} to this very port were answered since the attempts began"))
+    }
+
+    fn host_down(&self) -> Weight {
+        match self {
+            _ if self.working > 0 => self.works(),
+            _ if self.other_ports > 0 => {
+                let n = text::count(self.other_ports, "connection", "connections");
+                Weight::Refuted(format!("{n} to other ports of the address were answered since the attempts began"))
+            }
+            _ if self.here => Weight::Refuted("the address is one of this host".into()),
+            _ if self.just_before > 0 || self.other_ports_before > 0 => Weight::Possible(0.1),
+            _ if self.backends > 0 || self.other_family > 0 => Weight::Possible(0.25),
+            _ => Weight::Possible(0.45),
+        }
+    }
+
+    fn port_filtered(&self) -> Weight {
+        match self {
+            _ if self.working > 0 => self.works(),
+            _ if self.just_before > 0 => Weight::Possible(0.1),
+            _ if self.other_ports > 0 => Weight::Possible(0.7),
+            _ if self.other_ports_before > 0 => Weight::Possible(0.5),
+            _ if self.here => Weight::Possible(0.7),
+            _ => Weight::Possible(0.3),
+        }
+    }
+
+    fn queue_full(&self) -> Weight {
+        match self.queue {
+            Some(_) if self.overflows => Weight::Proven,
+            Some(queue) => {
+                let limit = queue.capacity().map_or_else(String::new, |n| format!(" of {}", text::grouped(n)));
+                Weight::Refuted(format!("its queue has {}{limit}", text::grouped(queue.queued())))
+            }
+            None if self.here => Weight::Refuted("nobody on this host listens there".into()),
+            None if self.repeated > 0 || self.loses_data => Weight::Possible(0.3),
+            None if self.working > 0 || self.just_before > 0 => Weight::Possible(0.65),
+            None if self.other_ports > 0 || self.other_ports_before > 0 => Weight::Possible(0.25),
+            None => Weight::Possible(0.1),
+        }
+    }
+
+    fn lossy_path(&self) -> Weight {
+        match self {
+            _ if self.loses_data => Weight::Possible(0.7),
+            _ if self.segments >= CLEAN_SEGMENTS => Weight::Refuted(format!(
+                "{} segments of data went to the address between the samples and hardly one was repeated",
+                text::grouped(self.segments)
+            )),
+            _ if self.repeated > 0 => Weight::Possible(0.5),
+            _ if self.working > 0 || self.just_before > 0 => Weight::Possible(0.2),
+            _ if self.syns >= SYNS_LOST && self.attempts >= ATTEMPTS_LOST => {
+                Weight::Refuted(format!("none of {} SYNs was answered", text::grouped(self.syns)))
+            }
+            _ => Weight::Possible(0.1),
+        }
+    }
+
+    fn family_broken(&self) -> Weight {
+        let (this, other) = if self.to.addr.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+        match self {
+            _ if self.working > 0 => self.works(),
+            _ if self.family_works => Weight::Refuted(format!("other connections over {this} are answered")),
+            _ if self.other_family > 0 => Weight::Possible(0.7),
+            _ => Weight::Refuted(format!("no connection over {other} to this port shows that it works")),
+        }
+    }
+
+    fn backend_down(&self) -> Weight {
+        match self {
+            _ if self.working > 0 => self.works(),
+            _ if self.backends > 0 => Weight::Possible(0.7),
+            _ => Weight::Refuted(format!("no other address answers on port {}", self.to.port)),
+        }
+    }
+
+    fn local_drop(&self) -> Weight {
+        match self.leaving {
+            Leaving::Fails(_) => Weight::Proven,
+            Leaving::Leaves(n) => {
+                let syns = text::count(n, "SYN was", "SYNs were");
+                Weight::Refuted(format!("{syns} repeated between the samples and left this host"))
+            }
+            Leaving::Unknown if self.working > 0 => self.works(),
+            Leaving::Unknown => Weight::Possible(0.05),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{NETNS, World, info, listen, row, timer};
+    use crate::model::counter::Counter;
+    use crate::model::{State, TimerKind};
+
+    fn syn(port: u16, to: &str, repeats: u8) -> Socket {
+        let local = if to.starts_with('[') { format!("[fd00::1]:{port}") } else { format!("10.0.0.1:{port}") };
+        timer(row(State::SynSent, &local, to), TimerKind::Retransmit, 500, repeats)
+    }
+
+    fn heard(port: u16, to: &str, ms: u64, more: &[(&str, u64)]) -> Socket {
+        let local = if to.starts_with('[') { format!("[fd00::1]:{port}") } else { format!("10.0.0.1:{port}") };
+        let mut fields = vec![("last_ack_recv_ms", ms), ("last_data_recv_ms", ms)];
+        fields.extend(more);
+        info(row(State::Established, &local, to), &fields)
+    }
+
+    /// Attempts to one destination that began 5 s ago, beside other rows, all of one program.
+    fn weigh(attempts: u16, to: &str, others: impl IntoIterator<Item = Socket>) -> Weighed {
+        let mut world = World::new();
+        for socket in (0..attempts).map(|n| syn(40_000 + n, to, 4)).chain(others) {
+            world.hold(812, "client", u32::from(socket.local.port), socket.inode).add(socket);
+        }
+        weighed(&world)
+    }
+
+    fn weighed(world: &World) -> Weighed {
+        let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
+        let rows: Vec<&Socket> = world.now.sockets.iter().filter(|s| s.state == State::SynSent).collect();
+        let to = rows[0].peer.normalised();
+        let reach = Reach::new(&view, [(NETNS, to)].into_iter());
+        Facts::new(&view, &reach, (NETNS, to), &rows, 5000).weigh()
+    }
+
+    fn leads(weighed: &Weighed) -> &str {
+        weighed.left[0].cause.id
+    }
+
+    fn is_out(weighed: &Weighed, id: &str) -> bool {
+        weighed.ruled_out.iter().any(|(cause, _)| cause.id == id)
+    }
+
+    #[test]
+    fn nothing_known_leaves_several_and_names_none() {
+        let alone = weigh(2, "10.0.0.2:443", []);
+        assert_eq!((leads(&alone), alone.named()), ("host-down", None));
+        assert!(!is_out(&alone, "lossy-path") && is_out(&alone, "one-backend-down"));
+        assert!(is_out(&weigh(3, "10.0.0.2:443", []), "lossy-path"), "15 SYNs and no answer");
+    }
+
+    #[test]
+    fn answers_on_the_very_port_leave_queue_or_path() {
+        let old = weigh(6, "10.0.0.2:443", [heard(5000, "10.0.0.2:443", 6001, &[])]);
+        assert_eq!(leads(&old), "host-down", "heard before the attempts began proves nothing");
+        for ms in [5000, 5900] {
+            let some = weigh(6, "10.0.0.2:443", [heard(5000, "10.0.0.2:443", ms, &[])]);
+            assert_eq!(leads(&some), "peer-accept-queue-full", "{ms}");
+        }
+        let now = weigh(6, "10.0.0.2:443", [heard(5000, "10.0.0.2:443", 10, &[])]);
+        assert!(is_out(&now, "port-filtered") && is_out(&now, "host-down"));
+        let lossy = [("total_retrans", 3), ("bytes_retrans", 4000), ("bytes_sent", 400_000)];
+        assert_eq!(leads(&weigh(6, "10.0.0.2:443", [heard(5000, "10.0.0.2:443", 10, &lossy)])), "lossy-path");
+    }
+
+    #[test]
+    fn data_that_goes_through_now_excludes_loss_and_earlier_data_does_not() {
+        let busy =
+            |segments| heard(5000, "10.0.0.2:443", 10, &[("data_segs_out", segments), ("bytes_sent", segments * 99)]);
+        let mut world = World::new();
+        world.add(syn(40_000, "10.0.0.2:443", 4)).add(busy(1000));
+        assert!(!is_out(&weighed(&world), "lossy-path"));
+        world.later(1000);
+        world.now.sockets[1] = busy(1099);
+        assert!(!is_out(&weighed(&world), "lossy-path"));
+        world.now.sockets[1] = busy(1100);
+        assert_eq!(weighed(&world).named().map(|c| c.id), Some("peer-accept-queue-full"));
+    }
+
+    #[test]
+    fn other_ports_other_addresses_and_the_other_family_lead_elsewhere() {
+        let port = weigh(6, "10.0.0.2:443", [heard(5000, "10.0.0.2:22", 10, &[])]);
+        assert!(leads(&port) == "port-filtered" && is_out(&port, "host-down"));
+        let backend = weigh(6, "10.0.0.2:443", [heard(5000, "10.0.0.3:443", 10, &[])]);
+        assert!(leads(&backend) == "one-backend-down" && !is_out(&backend, "host-down"));
+        let family = weigh(6, "[fd00::2]:443", [heard(5000, "10.0.0.2:443", 10, &[])]);
+        assert_eq!(leads(&family), "address-family-broken");
+        let both = [heard(5000, "10.0.0.2:443", 10, &[]), heard(5001, "[fd00::3]:22", 10, &[])];
+        assert!(is_out(&weigh(6, "[fd00::2]:443", both), "address-family-broken"));
+    }
+
+    #[test]
+    fn the_queue_itself_and_the_counter_of_failures_decide() {
+        let mut world = World::new();
+        world.now.netns[0].addresses = vec!["10.0.0.2".parse().unwrap()];
+        world.add(syn(40_000, "10.0.0.2:80", 3)).add(listen("0.0.0.0:80", 6, 5));
+        assert_eq!(weighed(&world).named().map(|c| c.id), Some("peer-accept-queue-full"));
+        world.now.sockets[1] = listen("0.0.0.0:80", 5, 5);
+        let full = weighed(&world);
+        assert!(is_out(&full, "peer-accept-queue-full") && is_out(&full, "host-down"));
+        let counted = |failed: u64| {
+            let mut world = World::new();
+            world.add(syn(40_000, "10.0.0.2:80", 3)).counter(Counter::TcpExtTcpRetransFail, 4).later(1000);
+            world.now.sockets[0] = syn(40_000, "10.0.0.2:80", 4);
+            world.counter(Counter::TcpExtTcpRetransFail, 4 + failed);
+            weighed(&world)
+        };
+        assert_eq!(counted(1).named().map(|c| c.id), Some("local-drop"));
+        assert!(is_out(&counted(0), "local-drop"));
+    }
+}
