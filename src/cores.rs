@@ -1,12 +1,10 @@
-//! The cores of this machine, and work over long lists that all of them share.
-//!
-//! Comes in: a list and what to do with each of it. Goes out: the answers, in the order of the list. Never here: what the
-//! work is about.
+//! The cores of this machine, and loops over long lists that all of them share. What a loop works on is up to its
+//! caller.
 
 use std::io;
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
-/// Things in a list above which a second thread saves more than it costs.
+/// Lists longer than this are worth a second thread.
 pub const LARGE: usize = 10_000;
 
 /// Cores that this process may use.
@@ -15,11 +13,11 @@ pub fn count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Starts a thread of a scope.
+/// Starts a scoped thread.
 ///
 /// # Errors
-/// When no thread can be made: at a limit of the process, its user or its cgroup, or under a seccomp filter. The caller then
-/// does the work itself.
+/// When no thread can be made: at a limit of the process, its user or its cgroup, or under a seccomp filter. The
+/// caller then does the work itself.
 pub fn start<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
@@ -35,7 +33,7 @@ pub fn start_detached<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     Builder::new().spawn(work)
 }
 
-/// Applies `f` to everything in a list; to a long one on all cores.
+/// Applies `f` to every item, in order; a long list is shared by all cores.
 pub fn map<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let threads = if items.len() < LARGE { 1 } else { count() };
     if threads <= 1 {
@@ -60,10 +58,10 @@ pub fn map<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> 
     })
 }
 
-/// What happens where no thread can be made.
+/// For tests of what happens when no thread can be made.
 #[cfg(test)]
 pub(crate) mod testkit {
-    /// Runs something in a thread that can make no other.
+    /// Runs something in a thread that cannot start others.
     #[allow(unsafe_code, reason = "no crate in use installs a seccomp filter")]
     pub(crate) fn without_threads<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         const ERRNO: u32 = libc::SECCOMP_RET_ERRNO;
@@ -76,7 +74,7 @@ pub(crate) mod testkit {
             ]
         };
         let mut filter = vec![op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
-        // Without clone3 the C library uses clone.
+        // Without clone3 the C library falls back to clone.
         filter.extend(is(libc::SYS_clone3, libc::ENOSYS));
         filter.extend(is(libc::SYS_clone, libc::EAGAIN));
         filter.push(op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
@@ -84,7 +82,8 @@ pub(crate) mod testkit {
         let program = std::ptr::from_ref(&program) as usize;
         std::thread::scope(|scope| {
             let inside = move || {
-                // SAFETY: the filter outlives the call, which copies it; it holds for this thread alone, which ends here.
+                // SAFETY: the call copies the filter, which outlives it; it applies to this thread only, and the
+                // thread ends here.
                 let refused = unsafe {
                     libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
                         || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, program, 0, 0) != 0

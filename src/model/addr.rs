@@ -1,7 +1,6 @@
-//! Addresses: an endpoint, a family, a four-tuple.
+//! Addresses: an endpoint, a family, a four-tuple, and the normal form that pairs the two halves of a connection.
 //!
-//! Comes in: addresses as the kernel reports them. Goes out: the same, plus the normal form used to pair the two
-//! halves of a connection. Never here: name resolution.
+//! Names are not resolved.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -46,8 +45,8 @@ impl Endpoint {
 
     /// The same endpoint with an IPv4-mapped address (`::ffff:a.b.c.d`) as plain IPv4.
     ///
-    /// The IPv4 connections of a dual-stack listener are reported as IPv6 rows while the client's half is an IPv4
-    /// row, so pairing needs this form; what is shown stays as the kernel says it.
+    /// The IPv4 connections of a dual-stack listener are IPv6 rows while the client's half is an IPv4 row, so
+    /// pairing needs this form. Output keeps the kernel's form.
     #[must_use]
     pub fn normalised(self) -> Endpoint {
         Endpoint { addr: self.addr.to_canonical(), port: self.port }
@@ -81,7 +80,7 @@ pub fn write_endpoint(out: &mut String, endpoint: Endpoint, scope: Option<&str>)
     debug_assert!(written.is_ok(), "writing into a String cannot fail");
 }
 
-/// Local and peer endpoint with the interface they are tied to (0: none).
+/// Local and peer endpoint with the interface they are bound to (0: none).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FourTuple {
     pub local: Endpoint,
@@ -91,13 +90,13 @@ pub struct FourTuple {
 }
 
 impl FourTuple {
-    /// The form in which the two halves of one connection can be compared: IPv4-mapped addresses as IPv4.
+    /// The form in which the two halves of a connection compare equal: IPv4-mapped addresses as IPv4.
     #[must_use]
     pub fn normalised(self) -> FourTuple {
         FourTuple { local: self.local.normalised(), peer: self.peer.normalised(), ifindex: self.ifindex }
     }
 
-    /// The tuple as the other end has it.
+    /// The tuple as the other end sees it.
     #[must_use]
     pub fn swapped(self) -> FourTuple {
         FourTuple { local: self.peer, peer: self.local, ifindex: self.ifindex }

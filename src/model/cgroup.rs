@@ -1,9 +1,9 @@
-//! Who a process is, from the path of its cgroup: systemd unit, container, Kubernetes pod.
+//! What a process belongs to, from its cgroup path: systemd unit, container, Kubernetes pod.
 //!
-//! Comes in: the text of `/proc/PID/cgroup`, or one path. Goes out: an [`Identity`]. Never here: asking a daemon, or
-//! reading a file; a runtime that names its cgroups otherwise is not known, and nothing is guessed.
+//! Input: the text of `/proc/PID/cgroup`, or one path. Output: an [`Identity`]. No file is read and no daemon is
+//! asked; an unknown naming scheme yields nothing, never a guess.
 
-/// Who made a container.
+/// The runtime that made a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
     Docker,
@@ -12,12 +12,12 @@ pub enum Runtime {
     Podman,
     Lxc,
     Nspawn,
-    /// A container id without its maker's name, as kubelet's cgroupfs driver and ECS write it.
+    /// A container id without the name of its runtime, as kubelet's cgroupfs driver and ECS write it.
     Unnamed,
 }
 
 impl Runtime {
-    /// The word that tables and JSON print; a maker that did not say its name has none.
+    /// The name in tables and JSON; `None` where the path does not name the runtime.
     #[must_use]
     pub const fn key(self) -> Option<&'static str> {
         match self {
@@ -32,32 +32,32 @@ impl Runtime {
     }
 }
 
-/// What a cgroup path tells, and the names that belong to it.
+/// What a cgroup path says, and the names that belong to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The innermost service or scope of systemd.
     pub unit: Option<String>,
-    /// Id of the container, or its name where the runtime has names only (LXC, nspawn).
+    /// Id of the container, or its name where the runtime uses names only (LXC, nspawn).
     pub container: Option<String>,
     pub runtime: Option<Runtime>,
     /// Uid of the Kubernetes pod, with dashes.
     pub pod: Option<String>,
-    /// Uid of the user whose systemd instance or session it is in.
+    /// Uid of the user whose systemd instance or session this is.
     pub user: Option<u32>,
-    /// The name that people gave the container: no path has it, whoever reads the state of runtimes may add it.
+    /// The name that people gave the container. It is in no path; a reader of the runtime's state adds it.
     pub container_name: Option<String>,
-    /// `namespace/name` of the pod, in the same way.
+    /// `namespace/name` of the pod, likewise.
     pub pod_name: Option<String>,
 }
 
 impl Identity {
-    /// What to call the container: by its name, else by its id.
+    /// The container's name, or its id.
     #[must_use]
     pub fn container_label(&self) -> Option<&str> {
         self.container_name.as_deref().or(self.container.as_deref())
     }
 
-    /// What to call the pod: by its name, else by its uid.
+    /// The pod's name, or its uid.
     #[must_use]
     pub fn pod_label(&self) -> Option<&str> {
         self.pod_name.as_deref().or(self.pod.as_deref())
@@ -74,8 +74,8 @@ const PREFIXES: [(&str, Runtime); 6] = [
     ("podman-", Runtime::Podman),
 ];
 
-/// The identity in the text of `/proc/PID/cgroup`: the path of version 2 first, then that of systemd's own version 1
-/// hierarchy, then the others; what one does not tell the next may.
+/// The identity in the text of `/proc/PID/cgroup`: first the version 2 path, then systemd's version 1 hierarchy,
+/// then the others, each filling in what the ones before lack.
 #[must_use]
 pub fn of_process(text: &str) -> Identity {
     let mut lines: Vec<(u8, &str)> = text
@@ -111,7 +111,7 @@ pub fn of_path(path: &str) -> Identity {
     let mut found = Identity::default();
     let mut before = "";
     for part in path.split('/').filter(|p| !p.is_empty() && *p != "..") {
-        // systemd puts `_` before what the kernel would take for a file of its own (cg_escape).
+        // systemd escapes names that clash with the kernel's cgroup files with `_` (cg_escape).
         let part = part.strip_prefix('_').unwrap_or(part);
         found.take(part, before);
         before = part;
@@ -120,7 +120,7 @@ pub fn of_path(path: &str) -> Identity {
 }
 
 impl Identity {
-    /// Looks at one directory of the path; `before` is the one above. What is deeper inside replaces what is outside.
+    /// Takes one directory of the path; `before` is its parent. Inner directories override outer ones.
     fn take(&mut self, part: &str, before: &str) {
         if let Some(pod) = pod(part) {
             self.pod = Some(pod);
@@ -144,7 +144,8 @@ impl Identity {
             self.unit = Some(part.to_owned());
         }
         for (prefix, runtime) in PREFIXES {
-            // `crio-conmon-ID` and `libpod-conmon-ID` are the monitors outside, and no id follows the prefix.
+            // `crio-conmon-ID` and `libpod-conmon-ID` are the monitors outside the container; their prefix is not
+            // followed by an id.
             if let Some(id) = name.strip_prefix(prefix).filter(|id| is_id(id)) {
                 self.set(id, runtime);
                 return;
@@ -155,7 +156,7 @@ impl Identity {
         } else if let Some(name) = name.strip_prefix("systemd-nspawn@").filter(|_| is_unit) {
             self.set(&unescape(name), Runtime::Nspawn);
         } else if let Some(name) = name.strip_prefix("machine-").filter(|_| is_unit) {
-            // machined's names of virtual machines and of libvirt's containers begin otherwise.
+            // machined's names of virtual machines and of libvirt's containers begin differently.
             match unescape(name) {
                 name if name.starts_with("qemu-") => {}
                 name if name.starts_with("lxc-") => self.set(&name, Runtime::Lxc),
@@ -174,7 +175,7 @@ impl Identity {
     }
 }
 
-/// Runtimes of OCI containers make ids of 64 hexadecimal digits.
+/// OCI runtimes use ids of 64 hexadecimal digits.
 fn is_id(word: &str) -> bool {
     word.len() == 64 && word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

@@ -8,7 +8,7 @@ named! {
     /// A counter of `/proc/net/snmp` (`Tcp:`) or `/proc/net/netstat` (`TcpExt:`), cumulative since the namespace was made:
     /// only differences mean anything, except for [`Counter::TcpCurrEstab`].
     Counter,
-    /// The counters of one namespace; one that this kernel lacks, or that could not be read, has no value.
+    /// The counters of one namespace; those this kernel lacks, or that could not be read, have no value.
     Counters of u64 {
         TcpActiveOpens "Tcp:ActiveOpens";
         TcpAttemptFails "Tcp:AttemptFails";
@@ -52,7 +52,7 @@ named! {
 }
 
 impl Counters {
-    /// The sum of two namespaces, for each counter that both have.
+    /// The sum of two namespaces, for the counters that both have.
     #[must_use]
     pub fn plus(&self, other: &Counters) -> Counters {
         let both = Counter::ALL.iter().filter_map(|c| Some((*c, self.get(*c)?.saturating_add(*other.get(*c)?))));
@@ -63,15 +63,15 @@ impl Counters {
 named! {
     /// A count of `/proc/net/sockstat` or `sockstat6`.
     SockStat,
-    /// The counts that one namespace shows.
+    /// The counts of one namespace.
     SockStats of u64 {
         /// A kernel without IPv6 has no such line.
         Tcp6Inuse "TCP6:inuse";
         /// IPv4, full sockets of every state.
         TcpInuse "TCP:inuse";
-        /// Pages, of the whole host.
+        /// Pages, host-wide.
         TcpMem "TCP:mem";
-        /// Of the whole host.
+        /// Host-wide.
         TcpOrphan "TCP:orphan";
         /// Both families.
         TcpTw "TCP:tw";

@@ -3,7 +3,7 @@
 use super::gap::{Gap, Missing, WayOut, Why};
 use super::owner::{OwnerStatus, OwnerTable, Unlisted};
 
-/// How well the owners are known.
+/// How many owners are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Coverage {
     by_status: [u64; OwnerStatus::ALL.len()],
@@ -19,7 +19,7 @@ impl Coverage {
         self.by_status[status as usize]
     }
 
-    /// How many owners are unknown and why, if any is; `root`: more rights would not help.
+    /// The gap for unknown owners, if there are any; `root`: more privileges would not help.
     #[must_use]
     pub fn gap(&self, owners: &OwnerTable, root: bool) -> Option<Gap> {
         let known = self.get(OwnerStatus::Known);
@@ -27,7 +27,7 @@ impl Coverage {
         let raced = self.get(OwnerStatus::Raced);
         let all = known + hidden + raced;
         if hidden > 0 {
-            // Those that are not listed count as one.
+            // Processes that are not listed count as one.
             let refused = owners.unreadable - u32::from(owners.unlisted.is_some()).min(owners.unreadable);
             let way_out = match owners.unlisted {
                 None if root => WayOut::None,
@@ -68,7 +68,7 @@ mod tests {
             (Unlisted::Hidden, WayOut::SeeHiddenProcesses),
             (Unlisted::PidNamespace, WayOut::HostProc),
         ] {
-            // Those that are not listed count as one of the unreadable.
+            // Processes that are not listed count as one unreadable process.
             owners.unlisted = Some(unlisted);
             assert_eq!(coverage.gap(&owners, false), gap(3, why(3, false, Some(unlisted)), way_out));
         }

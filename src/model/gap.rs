@@ -1,7 +1,7 @@
 //! What an answer lacks, why, and what would help: as facts.
 //!
-//! Code decides by these types; `render::gap` is the only place that puts them into words. A string in here comes from
-//! elsewhere: a name, a path, a kernel release, the text of an error.
+//! Code decides by these types; `render::gap` alone puts them into words. A string in here is foreign text: a name,
+//! a path, a kernel release, the text of an error.
 
 use crate::model::owner::Unlisted;
 use crate::model::transition::Via;
@@ -25,13 +25,13 @@ impl Gap {
 /// What is missing or incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Missing {
-    /// `sock_diag`: `/proc/net/tcp` was read in its place.
+    /// `sock_diag`: `/proc/net/tcp` was read instead.
     SockDiag,
     /// These attributes, for every socket.
     Attributes(Vec<Attribute>),
-    /// What only `sock_diag` reports of every socket, asked or not: cookie, backlog limit, mark.
+    /// What only `sock_diag` reports of every socket: cookie, backlog limit, mark.
     SockDiagFields,
-    /// Sockets that are bound, and neither listen nor connect.
+    /// Sockets that are bound, but neither listening nor connected.
     BoundInactive,
     /// Every socket of one network namespace.
     NetnsSockets { netns: String },
@@ -41,17 +41,17 @@ pub enum Missing {
     Lines { missing: u64, of: u64 },
     /// Owners of sockets.
     Owners { known: u64, of: u64 },
-    /// Owners of sockets that are new since the last scan of processes.
+    /// Owners of sockets opened since the last scan of processes.
     NewOwners { sockets: u64 },
-    /// What processes named in findings do with their sockets.
+    /// What the processes named in findings do with their sockets.
     Inspection { processes: u32 },
     /// `SO_MARK`, which the filter tests.
     Marks,
-    /// Which network namespaces these processes are in.
+    /// The network namespaces of these processes.
     ProcessNetns { processes: u32 },
-    /// Network namespaces, how many is not known.
+    /// Network namespaces; how many is unknown.
     SomeNetns,
-    /// Network namespaces that only a descriptor keeps.
+    /// Network namespaces that only a descriptor keeps alive.
     NetnsHeldByFd,
     /// Network namespaces that exist and were not read; the first few by name.
     ClosedNetns { count: u32, names: Vec<String> },
@@ -59,7 +59,7 @@ pub enum Missing {
     OtherNetns,
     /// A trace from this source; `None`: from any.
     Trace(Option<Via>),
-    /// Changes between two samples, and who made any change.
+    /// Changes between two samples, and the process behind any change.
     ChangesBetweenSamples,
     /// Destroy events of sockets.
     DestroyEvents { lost: u64 },
@@ -69,13 +69,13 @@ pub enum Missing {
     TraceNetns,
     /// State changes in a trace.
     TracedChanges { lost: u64 },
-    /// Who closed connections; `None`: how many is not known.
+    /// Which process closed connections; `None`: how many is not known.
     Closers { connections: Option<u64> },
     /// The rest of a trace.
     TraceEnd,
-    /// Changes of sockets that are not followed: one in `scale` is.
+    /// Changes of sockets that are not tracked: one in `scale` is.
     Unfollowed { scale: u64 },
-    /// Single changes, which are only counted.
+    /// Single changes; they are only counted.
     ListedChanges { count: u64 },
     /// Findings: the rules did not run.
     Findings,
@@ -152,7 +152,7 @@ impl Missing {
     }
 }
 
-/// An attribute of a socket that has to be requested (`INET_DIAG_*`).
+/// An attribute that a request has to ask for (`INET_DIAG_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Attribute {
     TcpInfo,
@@ -176,35 +176,35 @@ impl Attribute {
 /// Why it is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
-    /// An operation failed: the text of its error.
+    /// An operation failed, with the text of its error.
     Error(String),
     /// `/proc/net/tcp` does not have it.
     ProcNetTcp,
-    /// This release of the kernel does not report it.
+    /// This kernel release does not report it.
     KernelTooOld { release: String },
-    /// The kernel shows it only to whoever has this capability.
+    /// The kernel shows it only with this capability.
     Capability(Capability),
     /// Descriptors of processes could not be read, or processes are not listed.
     Descriptors { refused: u32, as_root: bool, unlisted: Option<Unlisted> },
     /// Sockets opened or closed during the scan of processes.
     Raced { sockets: u64 },
-    /// Finding owners takes this long, so it is not done at every sample.
+    /// Finding owners takes this long, so not every sample does it.
     ScanCost { ms: u128 },
     /// The processes have exited, or may not be read.
     ExitedOrRefused,
     /// The processes have more descriptors than one run reads.
     TooManyDescriptors { limit: u64 },
-    /// More files are open on the host than a search reads.
+    /// The host has more open files than one scan reads.
     TooManyOpenFiles { limit: u64 },
-    /// A namespace may not be entered: the last error.
+    /// Entering a namespace is not permitted: the last error.
     EnterRefused { error: String },
-    /// No thread could be started: the error of the system.
+    /// No thread could be started: the system's error.
     NoThread { error: String },
     /// A dump is incomplete.
     Dump(Incomplete),
-    /// A file is truncated, or not in the format of the kernel.
+    /// A file is truncated, or not in the kernel's format.
     Malformed { path: String },
-    /// Polling reads the namespaces that are named, and none was.
+    /// Polling reads only namespaces given by name, and none was.
     NoneNamed,
     /// Sockets are sampled this often.
     Sampled { interval_ms: u128 },
@@ -212,21 +212,21 @@ pub enum Why {
     BufferFull,
     /// The kernel's tracepoint does not carry it.
     Tracepoint,
-    /// Records of tracefs do not tell namespaces apart, and only some are wanted.
+    /// tracefs records do not carry the namespace, and only some namespaces are wanted.
     TracefsScope,
     /// The inode of the network namespace is not known.
     NetnsUnknown,
     /// State changes were lost.
     ChangesLost { lost: u64 },
-    /// The kernel has no cookie for the sockets, so nothing leads from a change to what is left of the connection.
+    /// The sockets have no cookie yet, so a change cannot be matched to what is left of the connection.
     NoCookie,
     /// More changes in one interval than are kept.
     TooManyChanges,
     /// More changes a second than this cost too much.
     TraceCost { per_second: u64 },
-    /// More sockets than are followed.
+    /// More sockets than are tracked.
     TrackLimit,
-    /// The rules would take too long over that many sockets.
+    /// The rules would take too long over this many sockets.
     TooManySockets { sockets: u64 },
     /// The kernel's counters do not confirm each other.
     Counters(CounterMismatch),
@@ -274,14 +274,14 @@ pub enum Incomplete {
     Undecoded(String),
 }
 
-/// Where `CurrEstab` and `sockstat` do not confirm each other.
+/// How `CurrEstab` and `sockstat` fail to confirm each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CounterMismatch {
     NoCurrEstab,
     NoSockstat,
     /// `sockstat` counts fewer sockets than the table has.
     SockstatTooLow,
-    /// ESTABLISHED by `sockstat`, and `CurrEstab` with these in CLOSE_WAIT.
+    /// ESTABLISHED by `sockstat`, and `CurrEstab` less these in CLOSE_WAIT.
     Differ {
         sockstat: u64,
         curr_estab: u64,
@@ -292,7 +292,7 @@ pub enum CounterMismatch {
 /// What would help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WayOut {
-    /// Nothing that is known.
+    /// Nothing known.
     None,
     Root,
     /// Root in the initial user namespace.
@@ -300,13 +300,13 @@ pub enum WayOut {
     /// Root, or all of these.
     RootOr(&'static [Capability]),
     MountProc,
-    /// Out of `hidepid=`.
+    /// A /proc without `hidepid=`.
     SeeHiddenProcesses,
     /// The host's `/proc`, or its PID namespace.
     HostProc,
     /// The host's PID namespace alone.
     HostPidNamespace,
-    /// `--source netlink`, on this version of the kernel or a later one.
+    /// `--source netlink`, on this kernel version or a later one.
     SourceNetlink {
         since: Option<(u32, u32)>,
     },
@@ -323,7 +323,7 @@ pub enum WayOut {
     LoadInetDiag,
     RunAgain,
     RaiseOpenFiles,
-    /// A higher limit of threads.
+    /// A higher thread limit.
     MoreThreads,
     /// `--netns /proc/PID/fd/N`.
     NetnsByPath,
@@ -338,14 +338,14 @@ pub enum WayOut {
     /// A higher `--track`, or a filter.
     TrackOrFilter,
     RunDoctor,
-    /// `--rule`, or a look by hand.
+    /// `--rule`, or a manual check.
     OneRule,
     /// `--trace`.
     InsistOnTrace,
 }
 
 impl WayOut {
-    /// Root, or what reads descriptors of any process.
+    /// Root, or the privileges to read any process's descriptors.
     pub const READ_DESCRIPTORS: WayOut = WayOut::RootOr(&[Capability::SysPtrace, Capability::DacReadSearch]);
     pub const PTRACE: WayOut = WayOut::RootOr(&[Capability::SysPtrace]);
     pub const NET_ADMIN: WayOut = WayOut::RootOr(&[Capability::NetAdmin]);

@@ -1,7 +1,7 @@
-//! Numbers by which the kernel names things, none of which is ever 0.
+//! Numbers by which the kernel identifies things; none is ever 0.
 //!
-//! Input: a number as read. Output: the number as a type, `None` for 0, by which the kernel says that there is none.
-//! Not here: names, see [`crate::model::column::Names`].
+//! Input: a number as read. Output: a type, `None` for 0, which the kernel uses for "none". Names are in
+//! [`crate::model::column::Names`].
 
 use std::fmt;
 use std::num::NonZeroU64;

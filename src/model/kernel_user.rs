@@ -1,14 +1,14 @@
-//! What in the kernel itself uses a socket that no process holds: a network file system, a block device.
+//! What in the kernel uses a socket that no process holds: a network file system, a block device.
 //!
-//! Comes in: a socket, and what the kernel lists of its own connections. Goes out: a [`KernelUser`] with its reason, certain
-//! only where a list of the kernel has the very address and port. Never here: reading those lists.
+//! Input: a socket, and the kernel's lists of its own connections. Output: a [`KernelUser`] with its reason, certain
+//! only where such a list has this very address and port. Reading the lists is up to `collect`.
 
 use std::net::IpAddr;
 
 use crate::model::socket::Socket;
 
-/// Services whose connections the kernel itself opens or accepts, by the port of the server (IANA, and what the kernel's
-/// own sources take where IANA has none).
+/// Services whose connections the kernel itself opens or accepts, by server port (IANA, or the default in the
+/// kernel's sources where IANA has none).
 const PORTS: [(u16, &str); 15] = [
     (2049, "nfs"),
     (111, "nfs"),
@@ -27,16 +27,16 @@ const PORTS: [(u16, &str); 15] = [
     (21064, "dlm"),
 ];
 
-/// Confidence when nothing but a port speaks for it.
+/// Confidence with a port as the only evidence.
 const BY_PORT: f64 = 0.5;
-/// The same where something of that kind is in use on this host.
+/// The same, while something of that kind is in use on this host.
 const IN_USE: f64 = 0.7;
-/// A list of the kernel's has the address and the port.
+/// A kernel list has the address and the port.
 const LISTED: f64 = 0.97;
-/// The same while some process is closed to us, which might hold the socket.
+/// The same while some process cannot be read and might hold the socket.
 const LISTED_AND_HIDDEN: f64 = 0.9;
 
-/// Who in the kernel.
+/// Which part of the kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelUser {
     pub name: String,
@@ -46,40 +46,41 @@ pub struct KernelUser {
 }
 
 impl KernelUser {
-    /// What is left of it where some process may not be looked into: without a list it is that process's as likely.
+    /// The confidence that remains while some process cannot be read: without a list, that process is as likely an
+    /// owner.
     #[must_use]
     pub fn unless_hidden(self) -> Option<KernelUser> {
         let reason = self.reason.replace("no process holds it", "no process that may be looked into holds it");
         (self.confidence >= LISTED).then_some(KernelUser { confidence: LISTED_AND_HIDDEN, reason, ..self })
     }
 
-    /// In place of a process: what is not certain has a question mark.
+    /// The label in place of a process; uncertain ones have a question mark.
     #[must_use]
     pub fn label(&self) -> String {
         format!("(kernel: {}{})", self.name, if self.confidence >= LISTED { "" } else { "?" })
     }
 }
 
-/// One connection, or one port, that a list of the kernel's tells of.
+/// One connection, or one port, in a list of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub name: &'static str,
-    /// Of the server; `None` for our own port, on which the kernel serves.
+    /// The server's; `None` for a local port on which the kernel serves.
     pub addr: Option<IpAddr>,
-    /// `None` where the list does not tell.
+    /// `None` where the list does not have it.
     pub port: Option<u16>,
     /// The list, and the line in it.
     pub wherefrom: String,
 }
 
-/// The service that a port may mean, and which end has it.
+/// The service that a port may mean, and the end that has the port.
 #[must_use]
 pub fn by_port(socket: &Socket) -> Option<&'static str> {
     let of = |port: u16| PORTS.iter().find(|(p, _)| *p == port).map(|(_, name)| *name);
     of(socket.peer.port).or_else(|| of(socket.local.port))
 }
 
-/// Who uses a socket that nobody holds; `None` if nothing speaks for anybody.
+/// What in the kernel uses a socket that no process holds; `None` without evidence.
 #[must_use]
 pub fn find(socket: &Socket, listed: &[Listed]) -> Option<KernelUser> {
     let peer = socket.peer.addr.to_canonical();
@@ -96,7 +97,8 @@ pub fn find(socket: &Socket, listed: &[Listed]) -> Option<KernelUser> {
     if let Some(user) = listed.iter().find(exact) {
         return Some(certain(user));
     }
-    // The port is another one, or not told: the same server is still a sign, unless the port speaks for something else.
+    // The port differs, or is not listed: the same server is still a hint, unless the port points to another
+    // service.
     let port = by_port(socket);
     let near = |l: &&Listed| l.addr.is_some_and(|a| a.to_canonical() == peer) && port.is_none_or(|name| name == l.name);
     if let Some(user) = listed.iter().find(near) {

@@ -1,8 +1,7 @@
-//! What a TCP connection is: the vocabulary that every other folder speaks.
+//! What a TCP connection is: the vocabulary of every other folder.
 //!
-//! Comes in: nothing; these are plain values that `collect` fills. Goes out: the types below.
-//! Never here: I/O, a clock, serde, an environment variable. A type in this folder can be built in a test
-//! with a literal.
+//! Plain values that `collect` fills; no I/O, clock, serde or environment. A test can build every type with a
+//! literal.
 
 pub mod addr;
 pub mod cgroup;

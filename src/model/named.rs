@@ -1,8 +1,9 @@
 //! The macro behind the tables of names that the kernel prints: an enum, its names, and one value per name.
 //!
-//! A name that is misspelt where it is used does not compile, and `collect` reads exactly what such a table lists.
+//! A misspelt name does not compile, and `collect` reads exactly what a table lists.
 
-/// Declares an enum of names and a map from it that is an array: `named! { /// .. Key, Values of u64 { Variant "name"; } }`.
+/// Declares an enum of names and an array-backed map from it: `named! { /// .. Key, Values of u64 { Variant "name";
+/// } }`.
 macro_rules! named {
     (
         $(#[$key_doc:meta])* $Key:ident,

@@ -1,7 +1,7 @@
-//! Who holds a socket, or why nobody can be named.
+//! Which processes hold a socket, or why none can be named.
 //!
-//! Comes in: processes and (inode, process, fd) triples from `collect`. Goes out: for a socket, every holder or the
-//! reason why there is none. Never here: reading /proc.
+//! Input: processes and (inode, process, fd) triples from `collect`. Output: every holder of a socket, or the reason
+//! why there is none.
 
 use std::collections::HashMap;
 
@@ -14,11 +14,11 @@ use crate::model::state::State;
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Process {
     pub pid: u32,
-    /// `/proc/PID/comm`, at most 15 bytes, chosen by the process itself: sanitise on terminals.
+    /// `/proc/PID/comm`, at most 15 bytes, set by the process itself: sanitise it for terminals.
     pub comm: String,
     /// Real user id of the process; `None` when it could not be read.
     pub uid: Option<u32>,
-    /// Unit, container and pod, as far as they could be told. Of a docker-proxy, the container behind it.
+    /// Unit, container and pod, as far as known. For a docker-proxy, the container it forwards to.
     pub identity: Identity,
 }
 
@@ -32,27 +32,27 @@ pub struct Holder {
     pub fd: u32,
 }
 
-/// Why a socket has the owners it has, or none (JSON: `owner_status`).
+/// Why a socket has these owners, or none (JSON: `owner_status`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OwnerStatus {
     /// At least one process holds it.
     Known,
-    /// It waits in a listener's queue: no process has it yet.
+    /// It waits in a listener's queue; no process has it yet.
     NotAccepted,
     /// The application has closed it; the kernel finishes the connection.
     Orphaned,
     /// TIME_WAIT: the kernel keeps no owner.
     TimeWait,
-    /// A process holds it, but not every process may be looked into.
+    /// No readable process holds it, but not every process is readable.
     NoPermission,
     /// It is held from a network namespace that was not scanned.
     OtherNetns,
     /// No process holds it and it still exists: a kernel socket (NFS, CIFS), a descriptor in flight or an io_uring
     /// direct descriptor.
     Kernel,
-    /// It appeared or vanished between the two looks.
+    /// It appeared or vanished between the two scans.
     Raced,
-    /// Owners were not asked for.
+    /// Owners were not requested.
     NotCollected,
 }
 
@@ -85,7 +85,7 @@ impl OwnerStatus {
         }
     }
 
-    /// Whether an empty list of holders means that there is none, and not that they are unknown.
+    /// Whether an empty list means "no holder" and not "unknown".
     #[must_use]
     pub const fn holders_are_known(self) -> bool {
         match self {
@@ -100,7 +100,7 @@ impl OwnerStatus {
         }
     }
 
-    /// The words that tables print in place of a process.
+    /// What tables print in place of a process.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -116,11 +116,11 @@ impl OwnerStatus {
         }
     }
 
-    /// What the row alone says about its owner: `Some` when no process can hold it, whoever looks.
+    /// What the row alone says about its owner: `Some` when no process can hold it.
     #[must_use]
     pub fn without_holder(socket: &Socket) -> Option<OwnerStatus> {
         match socket.kind {
-            // What remains in FIN_WAIT2 is an orphan: the application has closed, the peer has not.
+            // A FIN_WAIT2 timewait socket is an orphan: the application has closed, the peer has not.
             RowKind::TimeWaitMini if socket.state == State::FinWait2 => return Some(OwnerStatus::Orphaned),
             RowKind::TimeWaitMini => return Some(OwnerStatus::TimeWait),
             RowKind::Request => return Some(OwnerStatus::NotAccepted),
@@ -130,7 +130,7 @@ impl OwnerStatus {
             return None;
         }
         Some(match (socket.state, socket.shutdown) {
-            // Closed by the application in both directions, or in a state that only its close() leads to.
+            // Closed by the application in both directions, or in a state that only close() leads to.
             (_, Some(3)) | (State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck, _) => {
                 OwnerStatus::Orphaned
             }
@@ -140,42 +140,42 @@ impl OwnerStatus {
     }
 }
 
-/// Why processes may exist of which the process list says nothing.
+/// Why processes may exist that the process list lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unlisted {
     /// There is no process list.
     NoProc,
-    /// The processes of others are left out (`hidepid`).
+    /// Other users' processes are hidden (`hidepid`).
     Hidden,
-    /// Only the processes of one PID namespace are in it, and not those around that.
+    /// It has the processes of one PID namespace only, not those of its ancestors.
     PidNamespace,
 }
 
-/// Every process that holds a socket, and which.
+/// Every process that holds a socket, and which sockets.
 #[derive(Clone, Debug, Default)]
 pub struct OwnerTable {
     pub processes: Vec<Process>,
     /// Sorted by inode, then process, then descriptor.
     holders: Vec<Holder>,
-    /// Open addressing from an inode to one more than the place of its first holder: a search in the sorted list costs
-    /// as many cache misses as it has steps, which was a quarter of a long list's time.
+    /// Open addressing from an inode to one more than the index of its first holder. A binary search costs one cache
+    /// miss a step, which was a quarter of the time of a long list.
     index: Vec<u32>,
-    /// In place of the two above, where descriptors do not matter.
+    /// Replaces the two above where descriptors do not matter.
     compact: Compact,
     /// Processes whose descriptors could not be read.
     pub unreadable: u32,
-    /// Why there may be more than were read; such processes count as one that is unreadable.
+    /// Why there may be more than were read; they count as one unreadable process.
     pub unlisted: Option<Unlisted>,
-    /// False when owners were not asked for at all.
+    /// False when owners were not requested.
     pub collected: bool,
-    /// Whether sockets without an owner were looked for a second time.
+    /// Whether a second scan tried to find the sockets without an owner.
     settled: bool,
-    /// Inodes that were looked for twice, still exist and belong to no process, sorted.
+    /// Inodes that two scans found without a holder though they still exist, sorted.
     unheld: Vec<Inode>,
 }
 
 impl OwnerTable {
-    /// Builds the table; the holders may come in any order.
+    /// Builds the table; holders come in any order.
     #[must_use]
     pub fn new(processes: Vec<Process>, mut holders: Vec<Holder>, unreadable: u32) -> OwnerTable {
         holders.sort_unstable();
@@ -184,8 +184,8 @@ impl OwnerTable {
         OwnerTable { processes, holders, index, unreadable, collected: true, ..OwnerTable::default() }
     }
 
-    /// Builds a table of half the size that knows processes and no descriptors: its holders have no inode, and
-    /// descriptor 0. The pairs are of an inode and the place of a process, and may come in any order.
+    /// Builds a table of half the size without descriptors: its holders have no inode, and descriptor 0. The pairs
+    /// are (inode, index of a process), in any order.
     #[must_use]
     pub fn of_processes(processes: Vec<Process>, pairs: Vec<(u32, u32)>, unreadable: u32) -> OwnerTable {
         let compact = Compact::new(pairs, processes.len());
@@ -198,10 +198,10 @@ impl OwnerTable {
         self.compact.entries.is_empty()
     }
 
-    /// Adds what a second look found, and remembers which inodes nobody holds though they still exist.
+    /// Adds what a second scan found, and records the inodes that exist and have no holder.
     pub fn settle(&mut self, later: OwnerTable, mut unheld: Vec<Inode>) {
         let known: HashMap<u32, u32> = self.processes.iter().map(|p| p.pid).zip(0..).collect();
-        // A process of the first look that is found again is the same process, else groups would split in two.
+        // A process that the second scan finds again is the same process; otherwise groups would split in two.
         let places: Vec<u32> = later
             .processes
             .into_iter()
@@ -217,14 +217,14 @@ impl OwnerTable {
         );
         self.holders.sort_unstable();
         self.holders.dedup();
-        // A compact table keeps what it has, and these few beside it.
+        // A compact table stays as it is and keeps these few beside it.
         self.index = index(&self.holders);
         self.unheld.append(&mut unheld);
         self.unheld.sort_unstable();
         self.settled = true;
     }
 
-    /// Whether this inode was looked for twice without finding a holder.
+    /// Whether two scans found no holder for this inode.
     #[must_use]
     pub fn is_settled(&self, inode: Option<Inode>) -> bool {
         self.settled && inode.is_some_and(|inode| self.unheld.binary_search(&inode).is_ok())
@@ -251,13 +251,13 @@ impl OwnerTable {
         }
     }
 
-    /// Every holder of every socket, sorted by inode; none for a table that knows no descriptors.
+    /// Every holder of every socket, sorted by inode; empty for a table without descriptors.
     #[must_use]
     pub fn all_holders(&self) -> &[Holder] {
         &self.holders
     }
 
-    /// The process of a holder of this table.
+    /// The process of a holder in this table.
     #[must_use]
     pub fn process(&self, holder: &Holder) -> &Process {
         &self.processes[holder.process as usize]
@@ -284,12 +284,12 @@ impl OwnerTable {
     }
 }
 
-/// Which processes hold an inode, in eight bytes an inode.
+/// Which processes hold an inode, in eight bytes per inode.
 #[derive(Clone, Debug, Default)]
 struct Compact {
-    /// Inode, and place of its set of holders; sorted.
+    /// Inode, and index of its set of holders; sorted.
     entries: Vec<(u32, u32)>,
-    /// Where the inodes of each bucket begin: a bucket is an inode less the first one, shifted.
+    /// Where the inodes of each bucket begin; the bucket is the offset from the first inode, shifted.
     buckets: Vec<u32>,
     shift: u32,
     /// One set per process, then the sets of several.
@@ -297,7 +297,7 @@ struct Compact {
 }
 
 impl Compact {
-    /// At least so many inodes per bucket, on average, and at most so many buckets.
+    /// Minimum mean number of inodes per bucket, and maximum number of buckets.
     const PER_BUCKET: usize = 4;
     const BUCKETS: usize = 1 << 17;
 
@@ -357,7 +357,7 @@ impl Compact {
     }
 }
 
-/// Where the search for an inode begins: a multiplicative hash, as inodes come in runs.
+/// Where the search for an inode begins: a multiplicative hash, because inodes come in runs.
 fn slot(inode: Inode, mask: usize) -> usize {
     let hash = inode.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     usize::try_from(hash).unwrap_or(0) & mask
@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn a_table_without_descriptors_names_the_same_processes() {
         let processes: Vec<Process> = (0..7).map(|pid| Process { pid, ..Process::default() }).collect();
-        // Runs as one program opens them, sockets that are shared, holes, and one far away.
+        // Runs as one program opens them, shared sockets, holes, and one far away.
         let mut holders: Vec<Holder> = (1..4000u32)
             .flat_map(|i| {
                 let inode = Inode::new(u64::from(i * 2 + i / 1000 * 50_000));

@@ -1,7 +1,7 @@
-//! Everything known at one moment: what the rules judge.
+//! Everything known at one moment: the input of the rules.
 //!
-//! Comes in: what `collect` read. Goes out: facts, each `None` or absent when it could not be read. Never here: rates,
-//! ages of anything but a row, judgement; those come from one or two snapshots and are computed, not stored.
+//! Facts only, each `None` or absent when it could not be read. Rates and judgements are computed from one or two
+//! snapshots and are not stored.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,12 +14,12 @@ use crate::model::socket::Socket;
 use crate::model::source::Source;
 use crate::model::sysctl::{PORT_RANGE, Sysctl, Sysctls};
 
-/// One look at one host.
+/// One snapshot of one host.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Milliseconds since the epoch.
     pub taken_at_ms: u64,
-    /// Milliseconds of the monotonic clock: intervals come from here.
+    /// Milliseconds of the monotonic clock, for intervals.
     pub monotonic_ms: u64,
     pub host: String,
     pub kernel: String,
@@ -30,13 +30,13 @@ pub struct Snapshot {
     pub owners: OwnerTable,
     /// What is known of processes that hold sockets, by pid.
     pub processes: BTreeMap<u32, ProcessFacts>,
-    /// Descriptors that are TCP sockets which no table of any scanned namespace lists; `None` if not looked for.
+    /// Descriptors of TCP sockets that no table of a scanned namespace lists; `None` if not scanned for.
     pub closed_tcp: Option<Vec<Holder>>,
     pub system: System,
     pub gaps: Vec<Gap>,
-    /// How many namespaces exist that could not be scanned.
+    /// How many namespaces exist that were not scanned.
     pub netns_not_scanned: u32,
-    /// Owners that somebody saw, by namespace and cookie, of sockets that have none any more.
+    /// Owners seen earlier of sockets that have none any more, by namespace and cookie.
     pub known_owners: BTreeMap<(Option<NetnsId>, u64), KnownOwner>,
 }
 
@@ -62,12 +62,12 @@ pub struct Netns {
     pub reserved_ports: Vec<(u16, u16)>,
     /// Addresses of the interfaces of the namespace.
     pub addresses: Vec<IpAddr>,
-    /// Rows of the namespace are missing: an incomplete dump.
+    /// Rows of the namespace are missing because of an incomplete dump.
     pub incomplete: bool,
 }
 
 impl Netns {
-    /// A counter, `None` when this kernel has no such counter or it could not be read.
+    /// A counter; `None` when this kernel lacks it or it could not be read.
     #[must_use]
     pub fn counter(&self, counter: Counter) -> Option<u64> {
         self.counters.get(counter).copied()
@@ -85,7 +85,7 @@ impl Netns {
         self.sysctls.get(sysctl)?.first().copied()
     }
 
-    /// `ip_local_port_range`, the kernel's default where it could not be read.
+    /// `ip_local_port_range`, or the kernel's default where it could not be read.
     #[must_use]
     pub fn port_range(&self) -> (u16, u16) {
         let port = |n: &u64| u16::try_from(*n).ok();
@@ -100,7 +100,7 @@ impl Netns {
         self.reserved_ports.iter().any(|(low, high)| (*low..=*high).contains(&port))
     }
 
-    /// How many ports connect() may choose from: the range without the reserved ones.
+    /// How many ports connect() can choose from: the range less the reserved ones.
     #[must_use]
     pub fn usable_ports(&self) -> u32 {
         let (low, high) = self.port_range();
@@ -112,17 +112,17 @@ impl Netns {
     }
 }
 
-/// Who held a socket while it still had an owner.
+/// The process that held a socket while it still had an owner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownOwner {
     pub pid: u32,
     pub comm: String,
-    /// 0 to 1, as `aggregate::attribution` has it for such evidence.
+    /// 0 to 1, as `aggregate::attribution` rates such evidence.
     pub confidence: f64,
     pub reason: String,
 }
 
-/// Numbers of the whole host.
+/// Host-wide numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct System {
     /// `fs.file-nr`: descriptors in use and the limit.
@@ -150,49 +150,49 @@ pub struct ProcessFacts {
     pub exe: Option<String>,
     /// Command line, its words.
     pub cmdline: Vec<String>,
-    /// What only processes named in a finding are asked for; `None` if not asked or not permitted.
+    /// Read only for processes named in a finding; `None` if not read or not permitted.
     pub inspection: Option<Inspection>,
-    /// Whether its control group (version 2) is frozen; `None` if not known. Asked only with the inspection.
+    /// Whether its control group (version 2) is frozen; `None` if not known. Read only with the inspection.
     pub frozen: Option<bool>,
     /// Inode of its network namespace; `None` when it could not be read.
     pub netns: Option<NetnsId>,
-    /// Whether it is a Go program; `None` if not known: only processes named in a finding are examined, and no file is opened
-    /// that may be on a server which does not answer.
+    /// Whether it is a Go program; `None` if not known. Only processes named in a finding are examined, and no file
+    /// is opened that may be on an unresponsive server.
     pub is_go: Option<bool>,
 }
 
 /// What a process does with its sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
-    /// How many epoll sets it has.
+    /// How many epoll instances it has.
     pub epoll_sets: u32,
-    /// Every target of every epoll set.
+    /// Every target of every epoll instance.
     pub watches: Vec<EpollWatch>,
     /// How many io_uring instances it has.
     pub io_urings: u32,
     pub threads: Vec<ThreadState>,
     /// Threads beyond those that were read.
     pub threads_not_read: u32,
-    /// Jars that it has open (their names) and libraries that it has mapped (name and folder), sorted.
+    /// Jars it has open (names) and libraries it has mapped (name and folder), sorted.
     pub parts: Vec<String>,
-    /// Whether its executable or a library beside the C library imports `accept()`. `None` if not known: it is asked of
-    /// processes with one thread and no epoll set only, and no file is opened that may be on a server which does not
-    /// answer.
+    /// Whether its executable, or a library other than the C library, imports `accept()`. `None` if not known: only
+    /// processes with one thread and no epoll instance are examined, and no file is opened that may be on an
+    /// unresponsive server.
     pub imports_accept: Option<bool>,
 }
 
-/// One target of one epoll set (`/proc/PID/fdinfo/EPFD`, `ep_show_fdinfo` in `fs/eventpoll.c`).
+/// One target of one epoll instance (`/proc/PID/fdinfo/EPFD`, `ep_show_fdinfo` in `fs/eventpoll.c`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpollWatch {
     pub epoll_fd: u32,
     pub target_fd: u32,
-    /// Inode of the target file; it must equal that of the socket, as descriptor numbers are used again.
+    /// Inode of the target file; it must match the socket's, because descriptor numbers are reused.
     pub inode: Option<Inode>,
     /// Mask as `epoll_ctl` keeps it: `EPOLLIN` 1, `EPOLLOUT` 4, `EPOLLRDHUP` 0x2000, `EPOLLONESHOT` 1<<30, `EPOLLET` 1<<31.
     pub events: u32,
 }
 
-/// Where a thread stands.
+/// Where a thread is blocked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadState {
     pub tid: u32,

@@ -1,25 +1,25 @@
-//! One row of the kernel's table: a socket, a request or a TIME_WAIT remainder.
+//! One row of the kernel's table: a socket, a request or a TIME_WAIT socket.
 //!
-//! Comes in: what a collector decoded. Goes out: facts, with `None` for what the source does not carry, plus the few
-//! derived values that are exact by the kernel's own rules (cited at each). Never here: owners (see
-//! [`crate::model::owner`]), judgement.
+//! Facts as a collector decoded them, `None` for what the source lacks, plus a few derived values that are exact by
+//! the kernel's own rules (cited at each). Owners are in [`crate::model::owner`].
 
 use crate::model::addr::{Endpoint, Family, FourTuple};
 use crate::model::id::{Inode, NetnsId};
 use crate::model::state::State;
 use crate::model::tcp_info::Info;
 
-/// `TCP_TIMEWAIT_LEN` (`include/net/tcp.h`): how long TIME_WAIT lasts, whatever `tcp_fin_timeout` says.
+/// `TCP_TIMEWAIT_LEN` (`include/net/tcp.h`): how long TIME_WAIT lasts, whatever the value of `tcp_fin_timeout`.
 pub const TIME_WAIT_MS: u32 = 60_000;
 
-/// What kind of kernel object a row is; it decides which fields mean anything.
+/// The kind of kernel object behind a row; it decides which fields mean anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RowKind {
     /// A full socket (`struct tcp_sock`).
     Full,
-    /// The small object that remains in TIME_WAIT, and in FIN_WAIT2 after the application has closed.
+    /// The small object left in TIME_WAIT, and in FIN_WAIT2 after the application has closed (`struct
+    /// inet_timewait_sock`).
     TimeWaitMini,
-    /// A request socket: a handshake that is not finished.
+    /// A request socket: an unfinished handshake.
     Request,
     /// Bound, but neither listening nor connected.
     BoundInactive,
@@ -28,11 +28,11 @@ pub enum RowKind {
 impl RowKind {
     pub const ALL: [RowKind; 4] = [RowKind::Full, RowKind::TimeWaitMini, RowKind::Request, RowKind::BoundInactive];
 
-    /// Decides the kind from what the kernel reports.
+    /// Derives the kind from what the kernel reports.
     ///
-    /// `INET_DIAG_SHUTDOWN` is put for every full socket and for nothing else
-    /// (`net/ipv4/inet_diag.c`, `inet_diag_msg_attrs_fill`); where the source has no attributes (`/proc/net/tcp`)
-    /// pass `has_shutdown: None` and the timer decides.
+    /// `INET_DIAG_SHUTDOWN` is sent for every full socket and for nothing else (`net/ipv4/inet_diag.c`,
+    /// `inet_diag_msg_attrs_fill`); where the source has no attributes (`/proc/net/tcp`) pass `has_shutdown: None`
+    /// and the timer decides.
     #[must_use]
     pub fn decide(state: State, timer: Option<TimerKind>, has_shutdown: Option<bool>) -> RowKind {
         let mini = has_shutdown != Some(true);
@@ -58,25 +58,25 @@ impl RowKind {
     }
 }
 
-/// Which timer of the socket runs (`idiag_timer`).
+/// The running timer of the socket (`idiag_timer`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TimerKind {
     /// 1: retransmission, RACK or tail loss probe.
     Retransmit,
     /// 2: keepalive, or the FIN_WAIT2 timer of an orphan.
     Keepalive,
-    /// 3: the remaining life of a TIME_WAIT or FIN_WAIT2 remainder.
+    /// 3: the remaining life of a TIME_WAIT or FIN_WAIT2 timewait socket.
     TimeWait,
     /// 4: zero-window probe (ss: `persist`).
     ZeroWindowProbe,
-    /// 5: delayed ACK, reported by kernels after 6.18; it can hide that no other timer runs.
+    /// 5: delayed ACK, reported by kernels after 6.18; it may hide that no other timer runs.
     DelayedAck,
     /// A number newer than this program.
     Unknown(u8),
 }
 
 impl TimerKind {
-    /// Every timer that has a name, and one for all that have none.
+    /// Every named timer, and one for all unnamed.
     pub const ALL: [TimerKind; 6] = [
         TimerKind::Retransmit,
         TimerKind::Keepalive,
@@ -113,7 +113,7 @@ impl TimerKind {
         }
     }
 
-    /// The word that ss prints, which people know.
+    /// The word that ss prints.
     #[must_use]
     pub const fn ss_name(self) -> &'static str {
         match self {
@@ -137,7 +137,7 @@ pub struct Timer {
     pub retransmits: u8,
 }
 
-/// Socket memory (`INET_DIAG_SKMEMINFO`, `sk_get_meminfo` in `net/core/sock.c`), in bytes but for the last.
+/// Socket memory (`INET_DIAG_SKMEMINFO`, `sk_get_meminfo` in `net/core/sock.c`), in bytes except the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct SkMem {
     pub rmem_alloc_bytes: u32,
@@ -168,10 +168,10 @@ pub struct Socket {
     /// The socket's cookie; it survives into TIME_WAIT. `None` if the source has no such field.
     pub cookie: Option<u64>,
     pub timer: Option<Timer>,
-    /// Unread bytes, a FIN counting as one; on LISTEN the connections that wait for `accept()`.
+    /// Unread bytes, a FIN counting as one; on LISTEN the connections waiting for `accept()`.
     pub recv_q_bytes: u32,
     /// Unacknowledged and unsent bytes, SYN and FIN counting as one each; on LISTEN the backlog limit, which
-    /// `/proc/net/tcp` does not tell (`None`).
+    /// `/proc/net/tcp` lacks (`None`).
     pub send_q_bytes: Option<u32>,
     /// Owner uid; `None` where the kernel keeps none (TIME_WAIT, request sockets).
     pub uid: Option<u32>,
@@ -180,7 +180,7 @@ pub struct Socket {
     /// Bit 0 receive side shut down, bit 1 send side (`INET_DIAG_SHUTDOWN`); full sockets only.
     pub shutdown: Option<u8>,
     pub v6only: Option<bool>,
-    /// `SO_MARK`; the kernel tells it only to `CAP_NET_ADMIN`.
+    /// `SO_MARK`; the kernel reports it only with `CAP_NET_ADMIN`.
     pub mark: Option<u32>,
     /// cgroup v2 id: the inode number of the cgroup directory.
     pub cgroup: Option<u64>,
@@ -205,7 +205,7 @@ pub struct Congestion {
 }
 
 impl Congestion {
-    /// Takes the bytes up to the first NUL; what is not ASCII is replaced by `?`.
+    /// Takes the bytes up to the first NUL; non-ASCII bytes become `?`.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Congestion {
         let mut name = [0; 15];
@@ -289,8 +289,8 @@ impl Socket {
         FourTuple { local: self.local, peer: self.peer, ifindex: self.ifindex.unwrap_or(0) }
     }
 
-    /// Whether the application has closed it and the kernel still works on it (diagnosis: `ino == 0`, closed both
-    /// ways, still a full socket).
+    /// Whether the application has closed it while the kernel still works on it (sock_diag: `ino == 0`, shut down
+    /// both ways, still a full socket).
     #[must_use]
     pub fn is_orphan(&self) -> bool {
         self.kind == RowKind::Full
@@ -299,7 +299,7 @@ impl Socket {
                 || matches!(self.state, State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck))
     }
 
-    /// Whether it waits in a listener's accept queue: established by the kernel, not yet taken by `accept()`.
+    /// Whether it waits in a listener's accept queue: established by the kernel, not yet returned by `accept()`.
     #[must_use]
     pub fn is_unaccepted(&self) -> bool {
         self.kind == RowKind::Full
@@ -308,7 +308,7 @@ impl Socket {
             && matches!(self.state, State::Established | State::CloseWait | State::SynRecv)
     }
 
-    /// For LISTEN: connections that wait for `accept()`.
+    /// For LISTEN: connections waiting for `accept()`.
     #[must_use]
     pub fn accept_queue(&self) -> Option<u32> {
         (self.state == State::Listen).then_some(self.recv_q_bytes)
@@ -360,22 +360,21 @@ impl Socket {
         None
     }
 
-    /// Bytes that the application has taken so far, a FIN counting as one:
-    /// `bytes_received - Recv-Q`.
+    /// Bytes the application has read so far, a FIN counting as one: `bytes_received - Recv-Q`.
     #[must_use]
     pub fn consumed_bytes(&self) -> Option<u64> {
         let received = self.info.as_deref()?.bytes_received()?;
         received.checked_sub(u64::from(self.recv_q_bytes))
     }
 
-    /// Whether kTLS or MPTCP sits on the socket; `None` where `tcp_info` was not asked for (`net/ipv4/inet_diag.c` calls
-    /// `idiag_get_aux` only with `INET_DIAG_INFO`).
+    /// Whether kTLS or MPTCP is attached to the socket; `None` where `tcp_info` was not requested
+    /// (`net/ipv4/inet_diag.c` calls `idiag_get_aux` only with `INET_DIAG_INFO`).
     #[must_use]
     pub fn has_ulp(&self) -> Option<bool> {
         (self.ulp || self.info.is_some()).then_some(self.ulp)
     }
 
-    /// Whether `IP_BIND_ADDRESS_NO_PORT` is set; `None` where the kernel does not say.
+    /// Whether `IP_BIND_ADDRESS_NO_PORT` is set; `None` where the kernel does not report it.
     #[must_use]
     pub fn bind_address_no_port(&self) -> Option<bool> {
         // struct inet_diag_sockopt: recverr, is_icsk, freebind, hdrincl, mc_loop, transparent, mc_all, nodefrag |

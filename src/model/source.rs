@@ -1,4 +1,4 @@
-//! Where the sockets of an answer come from.
+//! The source of a list of sockets.
 
 use std::fmt;
 

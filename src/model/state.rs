@@ -1,7 +1,7 @@
 //! The states of the TCP state machine as Linux numbers them, in every spelling people use.
 //!
-//! Comes in: a kernel number or a word. Goes out: a [`State`], a [`StateSet`]. Never here: what a state means for
-//! the user (that is `diagnose` and `docs`).
+//! Input: a kernel number or a word. Output: a [`State`] or a [`StateSet`]. What a state means for the user is in
+//! `diagnose` and the docs.
 
 use std::fmt;
 
@@ -45,7 +45,7 @@ impl State {
         State::BoundInactive,
     ];
 
-    /// How many slots [`State::index`] can give: the named states and one for all unknown numbers.
+    /// How many slots [`State::index`] needs: the named states, and one for all unknown numbers.
     pub const SLOTS: usize = 13;
 
     /// The state for a kernel number, 0 to 255.
@@ -138,7 +138,7 @@ impl State {
         }
     }
 
-    /// Reads one state in any spelling: `TIME_WAIT`, `time-wait`, `timewait`, `TIME WAIT`, `tw`.
+    /// Parses one state in any spelling: `TIME_WAIT`, `time-wait`, `timewait`, `TIME WAIT`, `tw`.
     #[must_use]
     pub fn parse(word: &str) -> Option<State> {
         Some(match normalise(word).as_str() {
@@ -182,7 +182,7 @@ fn normalise(word: &str) -> String {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StateSet(u32);
 
-/// The groups of states that `--state` and the filter language know, with what each is for.
+/// The groups of states that `--state` and the filter language accept, with what each is for.
 pub const GROUPS: [(&str, StateSet, &str); 8] = [
     ("all", StateSet::ALL, "every state"),
     ("connected", StateSet::CONNECTED, "every state except LISTEN and the two closed ones"),
@@ -196,7 +196,7 @@ pub const GROUPS: [(&str, StateSet, &str); 8] = [
 
 impl StateSet {
     pub const EMPTY: StateSet = StateSet(0);
-    /// Every bit, so that a state added to a later kernel is shown and not hidden.
+    /// Every bit, so that a state of a later kernel is shown, not hidden.
     pub const ALL: StateSet = StateSet(0xffff_ffff);
     pub const LISTEN: StateSet = StateSet::of(&[State::Listen]);
     pub const CONNECTED: StateSet = StateSet(!(StateSet::of(&[State::Listen, State::Close, State::BoundInactive]).0));
@@ -234,10 +234,10 @@ impl StateSet {
         }
     }
 
-    /// Reads a state or a group, in any spelling.
+    /// Parses a state or a group, in any spelling.
     ///
     /// # Errors
-    /// The word itself with the words that would have been right.
+    /// The word, with the words that are valid.
     pub fn parse(word: &str) -> Result<StateSet, String> {
         if let Some(state) = State::parse(word) {
             return Ok(StateSet::of(&[state]));
@@ -249,7 +249,7 @@ impl StateSet {
         Err(format!("`{word}` is not a TCP state; use one of {}", StateSet::vocabulary()))
     }
 
-    /// Reads a list of states and groups separated by commas.
+    /// Parses a comma-separated list of states and groups.
     ///
     /// # Errors
     /// As [`StateSet::parse`], for the first word that is neither.
@@ -264,7 +264,7 @@ impl StateSet {
         Ok(set)
     }
 
-    /// Every word that [`StateSet::parse`] understands, in its preferred spelling.
+    /// Every word that [`StateSet::parse`] accepts, in its preferred spelling.
     #[must_use]
     pub fn vocabulary() -> String {
         let mut words: Vec<String> = State::ALL.iter().map(|s| s.key().replace('_', "-")).collect();

@@ -25,14 +25,14 @@ macro_rules! sysctls {
         named! {
             /// A setting that is one number or several.
             Sysctl,
-            /// What the settings of one namespace are; one that this kernel lacks, or that could not be read, has no value.
+            /// The settings of one namespace; those this kernel lacks, or that could not be read, have no value.
             Sysctls of Vec<u64> {
                 $($(#[$doc])* $Variant $name;)*
             }
         }
 
         impl Sysctl {
-            /// What a kernel of today has unless told otherwise; `None` when it depends on the memory of the host.
+            /// The defaults of a current kernel; `None` when they depend on the host's memory.
             #[must_use]
             pub const fn default_values(self) -> Option<&'static [u64]> {
                 match self {
@@ -50,17 +50,17 @@ sysctls! {
     CoreSomaxconn "core/somaxconn" = [4096];
     Ipv4IpLocalPortRange "ipv4/ip_local_port_range" = [PORT_RANGE.0 as u64, PORT_RANGE.1 as u64];
     Ipv4TcpAbortOnOverflow "ipv4/tcp_abort_on_overflow" = [0];
-    /// Its value is a size, whether the table is shared with the parent namespace or not.
+    /// A size, also when the table is shared with the parent namespace.
     Ipv4TcpEhashEntries "ipv4/tcp_ehash_entries";
     /// Seconds.
     Ipv4TcpFinTimeout "ipv4/tcp_fin_timeout" = [TCP_FIN_TIMEOUT_MS / 1000];
     /// Seconds.
     Ipv4TcpKeepaliveTime "ipv4/tcp_keepalive_time" = [7200];
-    /// Only the initial namespace shows it.
+    /// Visible in the initial namespace only.
     Ipv4TcpMaxOrphans "ipv4/tcp_max_orphans";
     Ipv4TcpMaxSynBacklog "ipv4/tcp_max_syn_backlog";
     Ipv4TcpMaxTwBuckets "ipv4/tcp_max_tw_buckets";
-    /// Pages: low, pressure, high. Only the initial namespace shows it.
+    /// Pages: low, pressure, high. Visible in the initial namespace only.
     Ipv4TcpMem "ipv4/tcp_mem";
     /// Since Linux 5.14.
     Ipv4TcpMigrateReq "ipv4/tcp_migrate_req" = [0];
@@ -70,7 +70,7 @@ sysctls! {
     Ipv4TcpRetries2 "ipv4/tcp_retries2" = [15];
     /// Since Linux 6.15, a constant before.
     Ipv4TcpRtoMaxMs "ipv4/tcp_rto_max_ms" = [TCP_RTO_MAX_MS];
-    /// Since Linux 6.5; before, the first timeout doubles already.
+    /// Since Linux 6.5; before that the first timeout already doubles.
     Ipv4TcpSynLinearTimeouts "ipv4/tcp_syn_linear_timeouts" = [4];
     Ipv4TcpSynRetries "ipv4/tcp_syn_retries" = [6];
     Ipv4TcpSyncookies "ipv4/tcp_syncookies" = [1];

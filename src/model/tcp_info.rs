@@ -1,17 +1,17 @@
 //! `struct tcp_info`, read by length.
 //!
-//! Comes in: the bytes of `INET_DIAG_INFO`, of any kernel. Goes out: one accessor per field, `None` where this
-//! kernel's structure ends before it. Never here: interpretation; the rules do that.
+//! Input: the bytes of `INET_DIAG_INFO`, of any kernel. Output: one accessor per field, `None` where this kernel's
+//! structure ends before it. The rules interpret the values.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// Bytes kept, as many as Linux 6.18 sends. A longer structure is fine, its tail is not kept.
+/// Bytes kept: what Linux 6.18 sends. The tail of a longer structure is dropped.
 const CAPACITY: usize = 280;
 
-/// `struct tcp_info` (`include/uapi/linux/tcp.h`), kept as the bytes that came, so that decoding costs a copy and a
-/// shorter structure of an older kernel gives `None` and never a zero.
+/// `struct tcp_info` (`include/uapi/linux/tcp.h`), kept as raw bytes: decoding is a copy, and the shorter structure
+/// of an older kernel yields `None`, never zero.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TcpInfo {
     len: u16,
@@ -24,7 +24,7 @@ impl Default for TcpInfo {
     }
 }
 
-/// What a field says: some numbers of the kernel stand for none.
+/// The value of a field; the kernel uses some numbers for "none".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// This kernel's structure ends before the field.
@@ -46,7 +46,7 @@ impl Reading {
         }
     }
 
-    /// Whether there is no limit; `None` where this kernel does not say.
+    /// Whether there is no limit; `None` where this kernel does not report it.
     #[must_use]
     pub const fn is_unlimited(self) -> Option<bool> {
         match self {
@@ -59,7 +59,7 @@ impl Reading {
 
 macro_rules! fields {
     ($($(#[$doc:meta])* $name:ident: $kind:ident @ $offset:literal $($mark:ident $at:literal)?;)*) => {
-        /// One function per field: what it says, with the numbers that stand for none told apart.
+        /// One function per field, with the numbers that mean "none" decoded.
         pub mod reading {
             use super::{Reading, TcpInfo};
 
@@ -79,12 +79,12 @@ macro_rules! fields {
                 bytes.try_into().ok().map($kind::from_ne_bytes)
             })*
 
-            /// Every field with its name and what it says, in the order of the structure.
+            /// Every field with its name and decoded value, in the order of the structure.
             pub fn for_each_reading(&self, mut each: impl FnMut(&'static str, Reading)) {
                 $(each(stringify!($name), reading::$name(self));)*
             }
 
-            /// Every field with its name and its number as the kernel sent it, in the order of the structure.
+            /// Every field with its name and raw number, in the order of the structure.
             pub fn for_each(&self, mut each: impl FnMut(&'static str, Option<u64>)) {
                 $(each(stringify!($name), self.$name().map(u64::from));)*
             }
@@ -92,8 +92,8 @@ macro_rules! fields {
             /// Names of all fields, in the order of the structure.
             pub const FIELDS: &'static [&'static str] = &[$(stringify!($name)),*];
 
-            /// Sets a field by name, lengthening the structure to reach it; tests make rows with it.
-            /// False if there is no such field or the value does not fit.
+            /// Sets a field by name, extending the structure to reach it, for tests. False if there is no such field
+            /// or the value does not fit.
             pub fn set(&mut self, field: &str, value: u64) -> bool {
                 match field {
                     $(stringify!($name) => {
@@ -197,7 +197,7 @@ impl TcpInfo {
         self.len = length(len);
     }
 
-    /// The bytes as they came, up to what is kept.
+    /// The bytes as received, up to what is kept.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
@@ -222,15 +222,15 @@ impl fmt::Debug for TcpInfo {
     }
 }
 
-/// A length, which is never more than [`CAPACITY`].
+/// A length of at most [`CAPACITY`].
 const fn length(bytes: usize) -> u16 {
     #[allow(clippy::cast_possible_truncation, reason = "the capacity fits")]
     let len = bytes as u16;
     len
 }
 
-/// The `tcp_info` of a row: its own, or one of a list that the rows of a large table share, as a hundred thousand blocks of
-/// memory cost more than what is in them.
+/// The `tcp_info` of a row: its own, or an entry of a list shared by the rows of a large table, because a hundred
+/// thousand heap blocks cost more than their content.
 #[derive(Clone)]
 pub struct Info(Kept);
 
@@ -241,7 +241,7 @@ enum Kept {
 }
 
 impl Info {
-    /// The one at this place of a list, which has to be there.
+    /// The entry at this index of a list, which must exist.
     #[must_use]
     pub fn listed(list: &Arc<Vec<TcpInfo>>, place: u32) -> Info {
         Info(Kept::Listed(Arc::clone(list), place))
@@ -271,7 +271,7 @@ impl Deref for Info {
     }
 }
 
-/// What is in a list is shared, and is copied before it is changed.
+/// A shared entry is copied before it is changed.
 impl DerefMut for Info {
     fn deref_mut(&mut self) -> &mut TcpInfo {
         if let Kept::Listed(list, place) = &self.0 {

@@ -1,7 +1,7 @@
 //! One change of state of one connection, and the sources that can report it.
 //!
 //! Input: what a tracer recorded, or the difference of two dumps. Output: facts, `None` for what the source does not
-//! report. Not here: what a change means for the life of its connection ([`crate::aggregate::lives`]).
+//! report. What a change means for its connection is in [`crate::aggregate::lives`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -31,7 +31,7 @@ macro_rules! vias {
                 }
             }
 
-            /// As a sentence names it.
+            /// As sentences name it.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -64,25 +64,25 @@ vias! {
 pub struct Transition {
     /// Microseconds since the epoch.
     pub at_us: i64,
-    /// The monotonic clock: durations come from here.
+    /// The monotonic clock, for durations.
     pub monotonic_ns: u64,
     /// Inode of the network namespace; `None` if it is not known.
     pub netns: Option<NetnsId>,
     pub cookie: Option<u64>,
-    /// Where the socket is in the kernel's memory: it identifies the socket until it is closed, with or without a
-    /// cookie. `None`: the source does not report it.
+    /// The socket's kernel address: it identifies the socket until it is closed, with or without a cookie. `None`:
+    /// the source does not report it.
     pub address: Option<u64>,
     pub family: Family,
     pub local: Endpoint,
     pub peer: Endpoint,
-    /// `None`: the socket was not in the sample before.
+    /// `None`: the previous sample did not have the socket.
     pub old: Option<State>,
     pub new: State,
     /// `None`: the source cannot tell.
     pub by: Option<By>,
-    /// Only a system call, or the end of a process, can make this change.
+    /// Only a system call, or process exit, can make this change.
     pub by_call: bool,
-    /// Of a socket that goes to CLOSE; `None`: not known.
+    /// For a socket that goes to CLOSE; `None`: not known.
     pub traffic: Option<Traffic>,
 }
 
@@ -90,12 +90,12 @@ pub struct Transition {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     pub sent_bytes: u64,
-    /// `None`: the source's count may hold the peer's FIN as one byte, or not.
+    /// `None`: the source's count may or may not include the peer's FIN as one byte.
     pub received_bytes: Option<u64>,
 }
 
-/// Whether only a system call (or the exit of a process) can make this change, so that the process that held the socket
-/// is its cause: listen, connect, the end of a listener, and the first FIN of an end, which is `tcp_close_state`
+/// Whether only a system call (or process exit) can make this change, so that the process that held the socket
+/// caused it: listen, connect, the end of a listener, and the first FIN of an end, which is `tcp_close_state`
 /// (`net/ipv4/tcp.c`), called by close and shutdown alone.
 #[must_use]
 pub const fn is_by_call(old: State, new: State) -> bool {
@@ -108,16 +108,16 @@ pub const fn is_by_call(old: State, new: State) -> bool {
     )
 }
 
-/// Who held the socket.
+/// What held the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// A process held its lock.
     Process(Actor),
-    /// A kernel thread did.
+    /// A kernel thread held it.
     KernelThread(Actor),
     /// A packet or a timer.
     Network,
-    /// A task did, and its number means nothing in this pid namespace.
+    /// A task did, but its pid is not in this PID namespace.
     UnknownProcess,
 }
 
@@ -150,7 +150,7 @@ pub struct Actor {
     pub comm: Comm,
 }
 
-/// The name of a thread as the kernel keeps it (`TASK_COMM_LEN`): up to 15 bytes, padded with 0. Foreign text, and not
+/// The name of a thread as the kernel keeps it (`TASK_COMM_LEN`): up to 15 bytes, NUL-padded. Foreign text, not
 /// always UTF-8.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Comm([u8; 16]);
@@ -166,7 +166,7 @@ impl Comm {
         comm
     }
 
-    /// As text; only a name that is not UTF-8 is copied.
+    /// As text; only a non-UTF-8 name is copied.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
         let end = self.0.iter().position(|b| *b == 0).unwrap_or(self.0.len());

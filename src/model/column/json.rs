@@ -1,6 +1,5 @@
-//! What a column is in JSON: its key, its type, and its place in the whole socket.
-//!
-//! Input: nothing but the table. Output: the facts that the writer, the schema and the documents share. Not here: writing.
+//! A column in JSON: its key, its type, and its place in the whole socket. The writer, the schema and the documents
+//! share it.
 
 use super::Kind;
 
@@ -13,7 +12,7 @@ pub struct Json {
     pub whole: Whole,
 }
 
-/// Where the objects of `list` without `-c` have the value.
+/// Where `list` without `-c` puts the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whole {
     /// Keys joined by dots; `[]` stands for every element of a list.
@@ -26,7 +25,7 @@ pub enum Whole {
 #[derive(Clone, Copy, Debug)]
 pub enum Type {
     Text,
-    /// One word of a few.
+    /// One of a few words.
     Word(fn() -> Vec<&'static str>),
     Integer,
     Port,
@@ -50,19 +49,19 @@ pub enum Type {
     Integers,
 }
 
-/// What a line of the table says; the type follows from the kind unless it is named.
+/// Where a line of the table puts its column; the type follows from the kind unless it is given.
 pub(super) struct Place {
     key: &'static str,
     ty: Option<Type>,
     whole: Whole,
 }
 
-/// A key that the whole socket has too.
+/// A key that the whole socket has as well.
 pub(super) const fn top(key: &'static str) -> Place {
     at(key, key)
 }
 
-/// A key that is elsewhere in the whole socket.
+/// A key with another place in the whole socket.
 pub(super) const fn at(key: &'static str, path: &'static str) -> Place {
     Place { key, ty: None, whole: Whole::At(path) }
 }

@@ -23,7 +23,7 @@ pub use order::order;
 pub use table::COLUMNS;
 pub use value::{Kind, Value};
 
-/// Names for kernel numbers. The edge that may look them up implements it; the model only asks.
+/// Names for kernel numbers. `cli` looks them up; the model only asks.
 pub trait Names {
     /// Login name of a user id.
     fn user(&self, uid: u32) -> Option<Rc<str>>;
@@ -43,7 +43,7 @@ pub trait Names {
     }
 }
 
-/// Names nothing: numbers stay numbers.
+/// Resolves nothing: numbers stay numbers.
 pub struct NoNames;
 
 impl Names for NoNames {
@@ -78,7 +78,7 @@ impl<'a> Row<'a> {
         Row { socket, status, holders, owners, names }
     }
 
-    /// What in the kernel uses the socket, if no process does and something speaks for it.
+    /// What in the kernel uses the socket, if no process holds it and there is evidence.
     #[must_use]
     pub fn kernel_user(&self) -> Option<KernelUser> {
         match self.status {
@@ -88,7 +88,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The first holder's process: the one to name when there is room for one.
+    /// The first holder's process: the one to name when there is room for one only.
     #[must_use]
     pub fn first_process(&self) -> Option<&'a Process> {
         self.holders.first().map(|h| self.owners.process(h))
@@ -107,7 +107,7 @@ pub struct Change<'a> {
 pub struct Needs {
     /// `INET_DIAG_INFO` (`struct tcp_info`).
     pub info: bool,
-    /// The time in the state, for states where `tcp_info` tells it: CLOSE_WAIT.
+    /// The time in the state, for the one state whose age needs `tcp_info`: CLOSE_WAIT.
     pub age: bool,
     /// `INET_DIAG_SKMEMINFO`.
     pub skmem: bool,
@@ -145,7 +145,7 @@ impl Needs {
     }
 }
 
-/// Which letter of `list` adds a column.
+/// The letter of `list` that adds a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// Shown by default.
@@ -173,7 +173,7 @@ pub struct Column {
     pub json: Json,
     pub help: &'static str,
     pub get: for<'a> fn(&Row<'a>) -> Value<'a>,
-    /// The same of a change of state; `None`: a change does not have it.
+    /// The same for a change of state; `None`: a change does not have it.
     pub of_change: Option<for<'a> fn(&Change<'a>) -> Value<'a>>,
 }
 
@@ -191,22 +191,22 @@ impl fmt::Debug for Column {
     }
 }
 
-/// Finds a column by name; `_` and `-` are the same, case does not matter.
+/// Finds a column by name; `_` equals `-`, case is ignored.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Column> {
     let wanted = name.trim().to_ascii_lowercase().replace('_', "-");
     COLUMNS.iter().find(|c| c.name == wanted)
 }
 
-/// The column name most like a misspelt one, if any is near.
+/// The column name closest to a misspelt one, if any is close.
 #[must_use]
 pub fn nearest(name: &str) -> Option<&'static str> {
     let wanted = name.to_ascii_lowercase().replace('_', "-");
     similar(&wanted, COLUMNS.iter().map(|c| c.name))
 }
 
-/// The word that was probably meant: at most a quarter of the letters differ, or one of a few. Anything further off
-/// is another word (`uptime` is not `runtime`), and not a slip.
+/// The word that was probably meant: at most a quarter of the letters differ, or one letter of a short word.
+/// Anything further off is another word (`uptime` is not `runtime`), not a typo.
 pub fn similar<'a>(wanted: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let letters = wanted.chars().count();
     words
@@ -216,7 +216,7 @@ pub fn similar<'a>(wanted: &str, words: impl Iterator<Item = &'a str>) -> Option
         .map(|(_, word)| word)
 }
 
-/// Edit distance of two short words; two letters in the wrong order are one edit.
+/// Edit distance of two short words; a transposition counts as one edit.
 #[must_use]
 pub fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
@@ -302,7 +302,7 @@ mod tests {
             assert_eq!(shown(&socket, name), None, "{name}");
         }
         assert_eq!(shown(&socket, "cwnd"), Some(10));
-        // No limit is neither none nor unknown.
+        // "No limit" is a value of its own: neither absent nor unknown.
         assert_eq!(shown(&socket, "pacing-rate"), Some(u64::MAX));
         socket.state = State::Established;
         assert_eq!(shown(&socket, "last-data-sent"), Some(5));

@@ -1,6 +1,4 @@
-//! The order of rows that are sorted by a column.
-//!
-//! Input: two values of one column. Output: their order. Not here: which rows are kept.
+//! The order of rows sorted by a column.
 
 use std::cmp::Ordering;
 
@@ -16,7 +14,7 @@ fn is_missing(value: &Value<'_>) -> bool {
     }
 }
 
-/// The order of two values of one column, ascending or descending. A value that is missing comes last in both.
+/// The order of two values of one column, ascending or descending. Missing values come last in both.
 #[must_use]
 pub fn order(a: &Value<'_>, b: &Value<'_>, descending: bool) -> Ordering {
     match (is_missing(a), is_missing(b)) {
@@ -28,8 +26,8 @@ pub fn order(a: &Value<'_>, b: &Value<'_>, descending: bool) -> Ordering {
     }
 }
 
-/// The ascending order of two values that are there. Values of different kinds never meet in one column, but for a number
-/// and what is above every number.
+/// The ascending order of two values that exist. A column mixes kinds in one case only: numbers and
+/// [`Value::Unlimited`].
 fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
     match (a, b) {
         (Value::Unlimited, Value::Number(_)) => Ordering::Greater,
@@ -50,7 +48,7 @@ fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
     }
 }
 
-/// What holders are compared by: name, pid and descriptor of each.
+/// The sort key of holders: name, pid and descriptor of each.
 fn holders<'a>(holders: &'a [Holder], owners: &'a OwnerTable) -> impl Iterator<Item = (&'a str, u32, u32)> {
     holders.iter().map(|holder| {
         let process = owners.process(holder);

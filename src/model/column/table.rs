@@ -26,14 +26,14 @@ const fn column(
 }
 
 impl Column {
-    /// The same column of a change of state.
+    /// Also sets the getter for a change of state.
     const fn and_of_change(self, get: for<'a> fn(&Change<'a>) -> Value<'a>) -> Column {
         Column { of_change: Some(get), ..self }
     }
 }
 
-/// Whether the row is a connection with a `tcp_info`. A listener has the structure and no connection: what is in it are the
-/// values to begin with. What is not a full socket does not have the structure at all.
+/// Whether the row is a connection with a `tcp_info`. A listener's tcp_info holds initial values, not measurements;
+/// TIME_WAIT, request and bound sockets have none.
 fn is_connection(socket: &Socket) -> bool {
     let full = !matches!(socket.kind, RowKind::TimeWaitMini | RowKind::Request | RowKind::BoundInactive);
     full && socket.state != State::Listen
@@ -83,7 +83,7 @@ macro_rules! unlimited {
     };
 }
 
-/// Counted from a moment that has not been: the kernel subtracts zero from its clock.
+/// In SYN_SENT the kernel measures from time zero, so the value means nothing.
 const IN_SYN_SENT: fn(&Socket) -> bool = |socket| socket.state == State::SynSent;
 
 /// A column over a socket memory field.
@@ -118,13 +118,13 @@ fn actor<'a>(change: &Change<'a>) -> Option<&'a Actor> {
     change.transition.by.as_ref().and_then(By::actor)
 }
 
-/// What the socket's own cgroup tells where no process holds it: an orphan, or one that waits to be accepted.
+/// What the socket's own cgroup says when no process holds it: an orphan, or a connection waiting for `accept()`.
 fn identity<'a>(row: &Row<'a>, part: for<'i> fn(&'i Identity) -> Option<&'i str>) -> Value<'a> {
     let identity = row.socket.cgroup.and_then(|id| row.names.identity(id));
     identity.as_deref().and_then(part).map_or(Value::Absent, |name| Value::Text(name.to_owned().into()))
 }
 
-/// A part of the identity of every holder, else of the socket.
+/// One part of the identity of every holder, or of the socket if it has none.
 macro_rules! whose {
     ($row:expr, $part:expr) => {{
         if $row.holders.is_empty() {

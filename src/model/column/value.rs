@@ -1,7 +1,5 @@
-//! What a column returns for a row, and what kind of value that is.
-//!
-//! Input: a fact of a row. Output: a [`Value`] of a known [`Kind`]: alignment, unit and the operators of the filter language
-//! follow from the kind. Not here: formatting.
+//! What a column returns for a row, and of which kind: alignment, unit and the operators of the filter language
+//! follow from the kind. Formatting is in `render`.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,17 +11,17 @@ use crate::model::socket::AgeBracket;
 use crate::model::state::State;
 use crate::model::transition::Actor;
 
-/// What a column gives for one row.
+/// What a column returns for one row.
 #[derive(Clone)]
 pub enum Value<'a> {
-    /// The source does not tell: printed as `?`, `null` in JSON, sorted last.
+    /// The source does not report it: printed as `?`, `null` in JSON, sorted last.
     Unknown,
-    /// There is no such thing for this row (no timer runs): printed as `-`, `null` in JSON.
+    /// This row has no such thing (no timer runs): printed as `-`, `null` in JSON.
     Absent,
-    /// A rate without a limit: larger than every number, `null` in JSON.
+    /// A rate without a limit: above every number, `null` in JSON.
     Unlimited,
     Number(u64),
-    /// A number that has a name on this host, if it is found.
+    /// A number with its name on this host, if one was found.
     Named(u64, Option<Rc<str>>),
     Flag(bool),
     Text(Cow<'a, str>),
@@ -35,7 +33,7 @@ pub enum Value<'a> {
     Each(&'a [Holder], &'a OwnerTable, fn(&'a Process, u32) -> Value<'a>),
     /// The task that held the socket during a change.
     Actor(&'a Actor),
-    /// Every holder as `comm(pid,fd=N)`, or the reason for none.
+    /// Every holder as `comm(pid,fd=N)`, or why there is none.
     Holders(&'a [Holder], &'a OwnerTable, OwnerStatus),
 }
 
@@ -49,7 +47,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// What a value is: decides alignment, unit and filter operators.
+/// The type of a value: decides alignment, unit and filter operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Text,
@@ -63,7 +61,7 @@ pub enum Kind {
     Micros,
     BytesPerSecond,
     Flag,
-    /// A plain number that is not counted: pid, uid, inode.
+    /// A number that identifies and does not count: pid, uid, inode.
     Number,
     /// A 64-bit id, printed as hex.
     Id,
@@ -71,7 +69,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether tables align it to the right.
+    /// Whether tables right-align it.
     #[must_use]
     pub const fn is_numeric(self) -> bool {
         !matches!(self, Kind::Text | Kind::State | Kind::Endpoint | Kind::Address | Kind::Flag)
