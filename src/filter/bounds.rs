@@ -1,14 +1,12 @@
-//! What an expression says about itself before any row is seen.
-//!
-//! Comes in: an expression. Goes out: the facts it needs, the states and families it can match, its form with every
-//! `not` at a leaf. Never here: bytecode.
+//! What an expression says before any row is read: the facts it needs, the states and families it can match, and its
+//! form with every `not` at a leaf.
 
 use super::expr::{Expr, Net, Special, Test};
 use crate::model::column::Needs;
 use crate::model::{Family, StateSet};
 
 impl Expr {
-    /// The filter without its tests of the state: a superset, whose members can be followed from state to state.
+    /// The filter without its state tests: a superset, whose members can be tracked from state to state.
     #[must_use]
     pub fn ignoring_state(&self) -> Expr {
         match self {
@@ -25,12 +23,12 @@ impl Expr {
             Expr::Not(inner) => inner.depends_on_state(),
             Expr::Test(Test::Family(_) | Test::Port(..) | Test::Host(..) | Test::Interface(..)) => false,
             Expr::Test(Test::Text(column, ..) | Test::Number(column, ..)) => !column.is_of_processes(),
-            // These hold or not with the state: a TIME_WAIT has no timer of another kind, no user, no cgroup.
+            // These change with the state: a TIME_WAIT has no other timer, no user, no cgroup.
             Expr::Test(_) => true,
         }
     }
 
-    /// Calls for every test in it.
+    /// Calls `visit` for every test in it.
     fn each(&self, visit: &mut dyn FnMut(&Test)) {
         match self {
             Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|p| p.each(visit)),
@@ -55,7 +53,7 @@ impl Expr {
         needs
     }
 
-    /// Whether it has a test that only the kernel can answer ([`Test::Autobound`]).
+    /// Whether it has a test that only the kernel can run ([`Test::Autobound`]).
     #[must_use]
     pub fn is_kernel_only(&self) -> bool {
         let mut found = false;
@@ -63,7 +61,7 @@ impl Expr {
         found
     }
 
-    /// Whether it asks for `SO_MARK`, which only `CAP_NET_ADMIN` may see: without it no row matches `fwmark`.
+    /// Whether it tests `SO_MARK`, which needs `CAP_NET_ADMIN`: without it no row matches `fwmark`.
     #[must_use]
     pub fn uses_mark(&self) -> bool {
         let mut found = false;
@@ -77,7 +75,7 @@ impl Expr {
         found
     }
 
-    /// A set outside which no row matches; the mask to ask the kernel with.
+    /// A set outside which no row matches: the state mask of the request.
     #[must_use]
     pub fn state_bound(&self) -> StateSet {
         fn bound(expr: &Expr) -> StateSet {
@@ -91,7 +89,7 @@ impl Expr {
         bound(&self.nnf(false))
     }
 
-    /// The one family that can match; `None` for both. An IPv4 address does not bound: it also means IPv6 rows with
+    /// The one family that can match; `None` for both. An IPv4 address sets no bound: it also means IPv6 rows with
     /// mapped addresses.
     #[must_use]
     pub fn family_bound(&self) -> Option<Family> {
@@ -102,9 +100,9 @@ impl Expr {
         }
     }
 
-    /// The same expression with `not` at single tests only, and there only where the test has no opposite.
+    /// The same expression with `not` only at single tests that have no opposite.
     ///
-    /// `pid != 1` is not the opposite of `pid = 1`: neither holds where the owner is unknown.
+    /// `pid != 1` is not the opposite of `pid = 1`: where the owner is unknown, neither is true.
     pub(super) fn nnf(&self, negate: bool) -> Expr {
         match self {
             Expr::And(parts) | Expr::Or(parts) => {

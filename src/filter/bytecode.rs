@@ -1,13 +1,13 @@
 //! The part of an expression that the kernel can check, as `inet_diag` bytecode.
 //!
-//! Comes in: an expression, and what the kernel lets this process ask. Goes out: a program that lets every row pass that
-//! the expression wants, and what is left to check. Never here: a request.
+//! Input: an expression, and what the kernel lets this process ask. Output: a program that passes every row the
+//! expression matches, and what is left to check.
 //!
-//! The machine (`net/ipv4/inet_diag.c`, `inet_diag_bc_run`): each instruction has two forward distances, `yes` (8 bits)
-//! and `no` (16 bits); a row passes when it arrives exactly at the end of the program, and fails when it jumps 4 bytes
-//! beyond. `inet_diag_bc_audit` follows the `yes` distances and wants every `no` target on that path, so here `yes` is
-//! always the next instruction and only `no` and `JMP` (which always takes `no`) go elsewhere; that also keeps clear of
-//! the 252 bytes that `yes` can reach.
+//! The machine (`net/ipv4/inet_diag.c`, `inet_diag_bc_run`): each instruction has two forward distances, `yes` (8
+//! bits) and `no` (16 bits); a row passes when it arrives exactly at the end of the program, and fails when it jumps
+//! 4 bytes beyond. `inet_diag_bc_audit` follows the `yes` distances and requires every `no` target to be on that
+//! path. So `yes` is always the next instruction here, and only `no` and `JMP` (which always takes `no`) go
+//! elsewhere; this also stays clear of the 252-byte limit of `yes`.
 
 use std::net::Ipv6Addr;
 
@@ -33,38 +33,38 @@ const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// Longest program. The attribute could hold 64 KiB, but the audit follows the path from the start for every jump, and
+/// Longest program. The attribute could hold 64 KiB, but the audit walks the path from the start for every jump, and
 /// every row runs the program.
 pub const MAX_PROGRAM_BYTES: usize = 16 << 10;
 
 /// What the kernel lets this process ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abilities {
-    /// `INET_DIAG_BC_MARK_COND` (Linux 4.5) needs `CAP_NET_ADMIN`, else the whole request fails with `EPERM`.
+    /// `INET_DIAG_BC_MARK_COND` (Linux 4.5) needs `CAP_NET_ADMIN`; otherwise the request fails with `EPERM`.
     pub mark: bool,
-    /// `INET_DIAG_BC_CGROUP_COND` (Linux 5.9, `CONFIG_SOCK_CGROUP_DATA`), else the request fails with `EINVAL`.
+    /// `INET_DIAG_BC_CGROUP_COND` (Linux 5.9, `CONFIG_SOCK_CGROUP_DATA`); otherwise the request fails with `EINVAL`.
     pub cgroup: bool,
 }
 
-/// An expression divided between the kernel and this program.
+/// An expression split between the kernel and this program.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compiled {
-    /// Bytecode; empty when the kernel checks nothing but the states.
+    /// Bytecode; empty when the kernel checks only the states.
     pub program: Vec<u8>,
     /// What the program checks.
     pub pushed: Option<Expr>,
     /// Whether a dump with this program and `states` leaves nothing to check.
     pub exact: bool,
-    /// The state mask that the program counts on ([`Expr::state_bound`]).
+    /// The state mask that the program relies on ([`Expr::state_bound`]).
     pub states: StateSet,
-    /// What must still be checked on every row that comes.
+    /// What must still be checked on every row of the dump.
     pub residual: Option<Expr>,
-    /// Why the expression cannot be answered at all: it asks something that only the kernel knows, in a place where the
-    /// kernel cannot be asked.
+    /// Why the expression cannot be evaluated at all: it has a test that only the kernel can run, in a position that
+    /// cannot be pushed to the kernel.
     pub unpushable: Option<String>,
 }
 
-/// Divides an expression.
+/// Splits an expression.
 #[must_use]
 pub fn compile(expr: &Expr, abilities: Abilities) -> Compiled {
     let states = expr.state_bound();
@@ -73,11 +73,11 @@ pub fn compile(expr: &Expr, abilities: Abilities) -> Compiled {
         other => vec![other],
     };
     let mut residual = Vec::new();
-    // What the kernel checks, and what it stands for where it stands for it exactly.
+    // What the kernel checks, and the expression this is equal to, if any.
     let mut pushed: Vec<(Expr, Option<Expr>)> = Vec::new();
     for part in parts {
         if let Expr::Test(Test::States(set)) = &part {
-            // A row in kernel state 7 reads as BOUND_INACTIVE whichever bit selected it.
+            // A row in kernel state 7 reads as BOUND_INACTIVE, whichever bit selected it.
             if set.contains(State::Close) && !set.contains(State::BoundInactive) {
                 residual.push(part);
             }
@@ -115,8 +115,8 @@ pub fn compile(expr: &Expr, abilities: Abilities) -> Compiled {
     }
 }
 
-/// The strongest expression that the kernel can check and that holds wherever this one does, and whether the two are
-/// the same. Every `not` stands at a test.
+/// The strongest expression that the kernel can check and that is true wherever this one is, and whether the two are
+/// equal. Every `not` is at a test.
 fn relax(expr: &Expr, abilities: Abilities) -> (Expr, bool) {
     let parts = |parts: &[Expr], join: fn(Vec<Expr>) -> Expr| {
         let mut exact = true;
@@ -150,23 +150,23 @@ fn can_check(test: &Test, abilities: Abilities) -> bool {
     match test {
         Test::Family(_) | Test::Port(..) | Test::Host(..) | Test::Interface(..) | Test::Autobound => true,
         Test::Mark(..) => abilities.mark,
-        // Objects that have none compare as 0 in the kernel, and here as absent.
+        // Objects without one compare as 0 in the kernel, as absent here.
         Test::Cgroup(_, id) => abilities.cgroup && *id != 0,
         _ => false,
     }
 }
 
-/// A place in the program that is not yet known.
+/// A position in the program that is not known yet.
 #[derive(Clone, Copy)]
 struct Label(usize);
 
-/// Where a row that fails jumps to: 4 bytes beyond the end.
+/// Where a failing row jumps to: 4 bytes past the end.
 const FAIL: Label = Label(0);
 
 struct Assembler {
-    /// Instructions one behind the other, with `no` left open.
+    /// Instructions in sequence, with `no` left open.
     code: Vec<u8>,
-    /// Where an instruction starts whose `no` is open, and its target.
+    /// Start of each instruction whose `no` is open, and its target.
     open: Vec<(usize, Label)>,
     /// Offsets of the labels, once they are known.
     places: Vec<usize>,
@@ -190,7 +190,7 @@ impl Assembler {
         self.places[label.0] = self.code.len();
     }
 
-    /// An instruction that goes on when its condition holds and to `no` when not.
+    /// An instruction that falls through when its condition is true and jumps to `no` otherwise.
     fn instruction(&mut self, code: u8, operand: &[u8], no: Label) {
         self.open.push((self.code.len(), no));
         let size = u8::try_from(4 + operand.len()).unwrap_or(u8::MAX);
@@ -202,7 +202,7 @@ impl Assembler {
         self.instruction(op::JMP, &[], to);
     }
 
-    /// Code that arrives at its own end when the expression holds, and at `no` when not.
+    /// Code that reaches its own end when the expression is true, and jumps to `no` otherwise.
     fn expr(&mut self, expr: &Expr, no: Label) {
         match expr {
             Expr::And(parts) => parts.iter().for_each(|p| self.expr(p, no)),
@@ -244,8 +244,8 @@ impl Assembler {
                     }
                 }
             }
-            // A condition on all of IPv6 holds for every row of AF_INET6. One on all of IPv4 would take the IPv6 rows
-            // with mapped addresses too.
+            // A condition on all of IPv6 matches every AF_INET6 row. One on all of IPv4 would also match IPv6 rows
+            // with mapped addresses.
             Test::Family(Family::V6) => {
                 self.host(End::Local, AF_INET6, 0, -1, &Ipv6Addr::UNSPECIFIED.octets(), no);
             }
@@ -266,7 +266,7 @@ impl Assembler {
             Test::Cgroup(Cmp::Ne, id) => self.negated(&Expr::Test(Test::Cgroup(Cmp::Eq, *id)), no),
             Test::Cgroup(_, id) => self.instruction(op::CGROUP_COND, &id.to_ne_bytes(), no),
             Test::Autobound => self.instruction(op::AUTO, &[], no),
-            // `relax` lets nothing else through; a row passes what is not checked.
+            // `relax` keeps everything else out; an unchecked row passes.
             Test::States(_) | Test::Number(..) | Test::Time(..) | Test::Age(..) | Test::Flag(..) | Test::Text(..) => {}
         }
     }
@@ -277,7 +277,7 @@ impl Assembler {
             End::Peer => (op::D_GE, op::D_LE),
         };
         match cmp {
-            // S_EQ and D_EQ came with Linux 5.8 (and some distribution kernels lack them); a host condition without an
+            // S_EQ and D_EQ came with Linux 5.8 (some distribution kernels lack them); a host condition without an
             // address does the same everywhere.
             Cmp::Eq | Cmp::Has => self.host(end, AF_UNSPEC, 0, port.into(), &[], no),
             Cmp::Ne | Cmp::HasNot => self.negated(&Expr::Test(Test::Port(end, Cmp::Eq, port)), no),
@@ -294,7 +294,7 @@ impl Assembler {
         }
     }
 
-    /// The port stands in the `no` field of a second instruction that is never run.
+    /// The port is in the `no` field of a second instruction, which never runs.
     fn port_bound(&mut self, code: u8, port: u16, no: Label) {
         let port = port.to_ne_bytes();
         self.instruction(code, &[0, 0, port[0], port[1]], no);
@@ -316,7 +316,7 @@ impl Assembler {
     fn finish(mut self) -> Vec<u8> {
         self.places[FAIL.0] = self.code.len() + 4;
         for (at, label) in self.open {
-            // Too long for the field only when the program is too long anyway, and then it is thrown away.
+            // Overflows only when the program is too long anyway, and then it is discarded.
             let no = u16::try_from(self.places[label.0] - at).unwrap_or(u16::MAX);
             self.code[at + 2..at + 4].copy_from_slice(&no.to_ne_bytes());
         }

@@ -1,7 +1,4 @@
-//! An expression as text.
-//!
-//! Comes in: an [`Expr`]. Goes out: text that parses to the same expression, without any name to look up.
-//! Never here: words that the parser does not know.
+//! An expression as text that parses to the same expression, with no names to look up.
 
 use std::fmt::{self, Write};
 
@@ -99,7 +96,7 @@ fn write_test(f: &mut fmt::Formatter<'_>, test: &Test) -> fmt::Result {
     }
 }
 
-/// Units of time, largest first.
+/// Time units, largest first.
 pub(super) const TIME_UNITS: [(&str, u64); 6] =
     [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1000), ("us", 1)];
 
@@ -115,7 +112,7 @@ fn write_time(f: &mut fmt::Formatter<'_>, us: u64) -> fmt::Result {
     Ok(())
 }
 
-/// Sets that come from words hold all of the unnamed states or none, so one of the two forms says it.
+/// Sets built from words hold all unnamed states or none, so one of the two forms fits.
 fn write_states(f: &mut fmt::Formatter<'_>, set: StateSet) -> fmt::Result {
     if let Some((name, ..)) = GROUPS.iter().find(|(_, group, _)| *group == set) {
         return write!(f, "state {name}");
@@ -137,7 +134,7 @@ fn write_text(f: &mut fmt::Formatter<'_>, name: &str, cmp: Cmp, pattern: &Patter
     if !text.is_empty() && text.chars().all(is_word_char) {
         return f.write_str(text);
     }
-    // No escapes in the language: a text with both kinds of quotes is written in parts.
+    // The language has no escapes: a text with both kinds of quotes is written in parts.
     if !text.contains('"') {
         return write!(f, "\"{text}\"");
     }

@@ -1,10 +1,8 @@
-//! Whether a row, or a change of state, fulfils an expression.
+//! Whether a row, or a change of state, matches an expression. Allocates nothing: names are compared in place.
 //!
-//! Input: an expression and a [`Subject`]. Output: yes or no. Not here: allocation (a name is compared where it is).
-//!
-//! Three rules make the meaning. What the source does not report fulfils no comparison, not even `!=`. What does not exist
-//! (no timer runs) fulfils `!=` and `!~` only. `not` turns a plain yes or no around, so `not pid = 1` holds where the
-//! owner is not known, while `pid != 1` does not.
+//! Three rules define the meaning. What the source does not report matches no comparison, not even `!=`. What does
+//! not exist (no timer runs) matches `!=` and `!~` only. `not` inverts a plain yes or no, so `not pid = 1` is true
+//! where the owner is unknown, while `pid != 1` is not.
 
 use std::cmp::Ordering;
 
@@ -13,16 +11,16 @@ use crate::model::column::{Change, Column, Kind, Row, Value};
 use crate::model::socket::{AgeBracket, RowKind};
 use crate::model::{Endpoint, Family, Socket, State};
 
-/// What an expression is about.
+/// What an expression is tested against.
 pub trait Subject<'a> {
     fn state(&self) -> State;
     fn family(&self) -> Family;
     fn local(&self) -> Endpoint;
     fn peer(&self) -> Endpoint;
-    /// The socket itself; a change has none, so what only a socket has is not known.
+    /// The socket itself; a change has none, so socket-only facts are unknown.
     fn socket(&self) -> Option<&'a Socket>;
     fn value(&self, column: &Column) -> Value<'a>;
-    /// Whether an empty list of holders means that nobody holds it.
+    /// Whether an empty list of holders means that no process holds it.
     fn holders_are_known(&self) -> bool;
 }
 
@@ -50,7 +48,7 @@ impl<'a> Subject<'a> for Row<'a> {
     }
 }
 
-/// Its state is the new one, its process the one that held the socket.
+/// The state is the new one, the process the one that held the socket.
 impl<'a> Subject<'a> for Change<'a> {
     fn state(&self) -> State {
         self.transition.new
@@ -76,7 +74,7 @@ impl<'a> Subject<'a> for Change<'a> {
 }
 
 impl Expr {
-    /// Whether the row or the change is wanted. [`Test::Autobound`] is false here: only the kernel knows.
+    /// Whether the row or the change matches. [`Test::Autobound`] is false here: only the kernel knows.
     #[must_use]
     pub fn matches<'a>(&self, row: &impl Subject<'a>) -> bool {
         match self {
@@ -123,14 +121,14 @@ impl Test {
         }
     }
 
-    /// The tests of what only a socket has.
+    /// The tests of facts that only a socket has.
     fn matches_socket(&self, socket: &Socket) -> bool {
         match self {
             Test::Interface(cmp, index) => socket.ifindex.is_some_and(|i| cmp.holds(i.cmp(index))),
             Test::Mark(cmp, value, mask) => socket.mark.is_some_and(|m| cmp.holds((m & mask).cmp(value))),
             Test::Cgroup(cmp, id) => match (socket.cgroup, socket.kind) {
                 (Some(cgroup), _) => cmp.holds(cgroup.cmp(id)),
-                // diagnosis 1.j: these objects carry none, and the kernel compares them as 0.
+                // These objects have none, and the kernel compares them as 0.
                 (None, RowKind::TimeWaitMini | RowKind::Request) => cmp.is_negative(),
                 (None, RowKind::Full | RowKind::BoundInactive) => false,
             },
@@ -140,7 +138,7 @@ impl Test {
     }
 }
 
-/// True only when it holds wherever in the bracket the age is.
+/// True only when it is true for every age in the bracket.
 fn age_matches(age: AgeBracket, cmp: Cmp, us: u64) -> bool {
     let min = age.min_ms.saturating_mul(1000);
     let max = age.max_ms.map(|ms| ms.saturating_mul(1000));
@@ -154,7 +152,7 @@ fn age_matches(age: AgeBracket, cmp: Cmp, us: u64) -> bool {
     }
 }
 
-/// Applies a positive test to each of several values: `=` wants one of them, `!=` none.
+/// Applies a positive test to several values: `=` needs one match, `!=` none.
 fn among<'a, T>(
     subject: &impl Subject<'a>,
     cmp: Cmp,
@@ -167,7 +165,7 @@ fn among<'a, T>(
     values.any(hit) != cmp.is_negative()
 }
 
-/// `unit`: how much one of the column's numbers is of the value's.
+/// `unit`: the value's units per unit of the column.
 fn number<'a>(subject: &impl Subject<'a>, column: Col, cmp: Cmp, value: u64, unit: u64) -> bool {
     let holds = |cmp: Cmp, n: u64| cmp.holds(n.saturating_mul(unit).cmp(&value));
     match subject.value(column.0) {
@@ -179,7 +177,7 @@ fn number<'a>(subject: &impl Subject<'a>, column: Col, cmp: Cmp, value: u64, uni
                 _ => false,
             })
         }
-        // Larger than every number that can be written.
+        // Greater than every number that can be written.
         Value::Unlimited => holds(cmp, u64::MAX),
         Value::Absent => cmp.is_negative(),
         _ => false,
@@ -207,7 +205,7 @@ fn text<'a>(subject: &impl Subject<'a>, column: Col, cmp: Cmp, pattern: &Pattern
     }
 }
 
-/// A number as text, without the heap.
+/// A number as text, on the stack.
 struct Digits {
     buffer: [u8; 20],
     start: usize,
@@ -249,7 +247,7 @@ impl Pattern {
     }
 }
 
-/// `*` stands for any bytes. Goes back to the last star only, so it takes `pattern * text` steps at worst.
+/// `*` matches any bytes. Backtracks to the last star only, so it takes at most `pattern * text` steps.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

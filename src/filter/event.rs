@@ -1,17 +1,17 @@
 //! The part of an expression that the kernel's event filter can run on `sock:inet_sock_set_state`.
 //!
-//! Comes in: an expression. Goes out: text for the event's `filter` file, true at least for all changes of every socket
-//! that the expression can match: ports and families stay, states and all else change or are not in the record. Never
-//! here: exactness; whoever reads the records asks [`Expr::matches`].
+//! Input: an expression. Output: text for the event's `filter` file that passes at least all changes of every socket
+//! the expression can match. Only ports and families stay; states and everything else change or are not in the
+//! record. The filter is not exact: callers check each record with [`Expr::matches`].
 
 use super::expr::{Cmp, End, Expr, Test};
 use crate::model::{Family, State};
 
-/// Expressions of more than this are left to the reader: the kernel takes a page of text.
+/// Longer expressions are left to user space: the kernel takes one page of text.
 const LONGEST: usize = 2000;
 
 impl Expr {
-    /// The event filter, `None` when there is nothing in it that the kernel could tell.
+    /// The event filter; `None` when the kernel can check no part of it.
     #[must_use]
     pub fn event_filter(&self) -> Option<String> {
         wider(&self.nnf(false)).filter(|text| text.len() <= LONGEST)
@@ -20,7 +20,7 @@ impl Expr {
 
 fn wider(expr: &Expr) -> Option<String> {
     match expr {
-        // Without a part that the kernel cannot tell more is true.
+        // Dropping a part that the kernel cannot check widens the filter.
         Expr::And(parts) => join(&parts.iter().filter_map(wider).collect::<Vec<_>>(), "&&"),
         Expr::Or(parts) => join(&parts.iter().map(wider).collect::<Option<Vec<_>>>()?, "||"),
         Expr::Test(test) => of_test(test),
@@ -46,8 +46,9 @@ fn of_test(test: &Test) -> Option<String> {
     }
 }
 
-/// A port is 0 in a record where it is not chosen yet: that of connect() (see [`crate::collect::bpf::trace`]), and, in
-/// kernels where a new socket is announced before it has its addresses, that of its peer.
+/// A port is 0 in a record where it is not chosen yet: the local port in connect() (see
+/// [`crate::collect::bpf::trace`]), and the peer's in kernels that announce a new socket before it has its
+/// addresses.
 fn port_filter(end: End, cmp: Cmp, port: u16) -> Option<String> {
     let sign = match cmp {
         Cmp::Eq => "==",
@@ -82,7 +83,7 @@ mod tests {
         assert_eq!(compiled("dport = :443 and state close-wait and rtt > 5ms"), Some(peer(443)));
         assert_eq!(compiled("dport = :443 or sport = :443"), Some(format!("({} || {})", peer(443), local(443))));
         assert_eq!(compiled("dst 10.0.0.1:443"), Some(peer(443)));
-        // Either branch may match what the kernel cannot tell.
+        // Either branch may match what the kernel cannot check.
         for none in ["state close-wait", "dport = :443 or state close-wait", "src 10.0.0.1", "not (process = nginx)"] {
             assert_eq!(compiled(none), None, "{none}");
         }

@@ -1,8 +1,7 @@
 //! A filter as a tree.
 //!
-//! Comes in: parts, from the parser or from command-line flags. Goes out: an [`Expr`] in a normal form: nested `and` and
-//! `or` are flat, constants are folded, so that the text of an expression reads back as the same expression.
-//! Never here: parsing, evaluation.
+//! Input: parts, from the parser or from command-line flags. Output: an [`Expr`] in normal form: nested `and` and
+//! `or` are flat, constants are folded, so its text parses back to the same expression.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -30,7 +29,7 @@ pub enum Cmp {
 }
 
 impl Cmp {
-    /// The sign.
+    /// The operator as text.
     #[must_use]
     pub const fn sign(self) -> &'static str {
         match self {
@@ -45,7 +44,7 @@ impl Cmp {
         }
     }
 
-    /// Whether an order fulfils it.
+    /// Whether the comparison is true for this order.
     pub(super) fn holds(self, order: Ordering) -> bool {
         match self {
             Cmp::Eq | Cmp::Has => order.is_eq(),
@@ -57,12 +56,12 @@ impl Cmp {
         }
     }
 
-    /// `!=` and `!~`: what is absent fulfils them.
+    /// `!=` and `!~`: absent values match them.
     pub(super) const fn is_negative(self) -> bool {
         matches!(self, Cmp::Ne | Cmp::HasNot)
     }
 
-    /// The comparison that holds where this one does not.
+    /// The comparison that is true where this one is false.
     pub(super) const fn inverse(self) -> Cmp {
         match self {
             Cmp::Eq => Cmp::Ne,
@@ -86,8 +85,8 @@ pub enum End {
 
 /// A block of addresses.
 ///
-/// A v4 block holds the IPv4-mapped addresses (`::ffff:a.b.c.d`) of its members too; a v6 block holds what is inside it
-/// as the row reports it. That is what the kernel's `inet_diag_bc_run` does.
+/// A v4 block also holds the IPv4-mapped addresses (`::ffff:a.b.c.d`) of its members; a v6 block holds addresses as
+/// the row reports them. The kernel's `inet_diag_bc_run` does the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Net {
     V4(Ipv4Net),
@@ -95,7 +94,7 @@ pub enum Net {
 }
 
 impl Net {
-    /// The block of one address and prefix length, host bits cleared; an IPv4-mapped block becomes the IPv4 block.
+    /// The block of an address and prefix length, host bits cleared; an IPv4-mapped block becomes the IPv4 block.
     #[must_use]
     pub fn new(addr: IpAddr, prefix: u8) -> Option<Net> {
         match addr {
@@ -117,19 +116,19 @@ impl Net {
     }
 }
 
-/// A column of the table, with what the filter does differently for it: found once, when the expression is built.
+/// A column of the table and how the filter treats it, resolved once, when the expression is built.
 #[derive(Clone, Copy)]
 pub struct Col(pub(super) &'static Column, pub(super) Special);
 
-/// The columns that are not judged by their value alone.
+/// Columns that need more than a comparison of their value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Special {
-    /// Judged by its value.
+    /// Compared by value.
     None,
     /// `SO_MARK`, which the kernel may hide.
     Mark,
     IfIndex,
-    /// A fact of the processes that hold the socket, so the same in every state.
+    /// A fact about the processes that hold the socket, so the same in every state.
     Pid,
     Process,
     Comm,
@@ -153,7 +152,7 @@ impl Col {
         Some(Col(column, special.map_or(Special::None, |(_, special)| *special)))
     }
 
-    /// Whether it is a fact of the processes that hold the socket, and not of the socket.
+    /// Whether it is a fact about the processes that hold the socket, not about the socket.
     #[must_use]
     pub const fn is_of_processes(self) -> bool {
         matches!(self.1, Special::Pid | Special::Process | Special::Comm)
@@ -172,11 +171,11 @@ impl fmt::Debug for Col {
     }
 }
 
-/// A text to compare with; `*` stands for anything when compared with `=` or `!=`.
+/// A text to compare with; `*` matches anything under `=` and `!=`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     pub(super) text: String,
-    /// The text as a number: `process = 812` means the pid too.
+    /// The text as a number: `process = 812` also means the pid.
     pub(super) number: Option<u64>,
 }
 
@@ -192,17 +191,17 @@ impl Pattern {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Test {
     States(StateSet),
-    /// The family of the row, whatever its addresses are mapped from.
+    /// The family of the row, even if its addresses are IPv4-mapped.
     Family(Family),
     Port(End, Cmp, u16),
     Host(End, Net, Option<u16>),
-    /// The interface a socket is tied to; `=` or `!=`.
+    /// The interface a socket is bound to; `=` or `!=`.
     Interface(Cmp, u32),
     /// `mark & mask == value`; `=` or `!=`.
     Mark(Cmp, u32, u32),
     /// `=` or `!=`.
     Cgroup(Cmp, u64),
-    /// The local port was chosen by the kernel. Only the kernel can tell.
+    /// The kernel chose the local port. Only the kernel knows.
     Autobound,
     Number(Col, Cmp, u64),
     /// Microseconds.
@@ -215,12 +214,12 @@ pub enum Test {
     Text(Col, Cmp, Pattern),
 }
 
-/// A filter. Build it with the constructors: they keep the normal form that makes `parse(e.to_string()) == e`.
+/// A filter. Build it with the constructors: they keep the normal form that guarantees `parse(e.to_string()) == e`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
-    /// All of these; without members it is true.
+    /// All of these; true when empty.
     And(Vec<Expr>),
-    /// Any of these; without members it is false.
+    /// Any of these; false when empty.
     Or(Vec<Expr>),
     Not(Box<Expr>),
     Test(Test),
@@ -249,7 +248,7 @@ impl Expr {
         matches!(self, Expr::Or(v) if v.is_empty())
     }
 
-    /// Rows that fulfil every part.
+    /// Rows that match every part.
     #[must_use]
     pub fn and(parts: Vec<Expr>) -> Expr {
         let mut flat = Vec::with_capacity(parts.len());
@@ -263,7 +262,7 @@ impl Expr {
         single(flat, Expr::And)
     }
 
-    /// Rows that fulfil at least one part.
+    /// Rows that match at least one part.
     #[must_use]
     pub fn or(parts: Vec<Expr>) -> Expr {
         let mut flat = Vec::with_capacity(parts.len());
@@ -277,7 +276,7 @@ impl Expr {
         single(flat, Expr::Or)
     }
 
-    /// Rows that do not fulfil it.
+    /// Rows that do not match it.
     #[must_use]
     #[allow(clippy::should_implement_trait, reason = "it stands beside `and` and `or`, which are no operators")]
     pub fn not(expr: Expr) -> Expr {
@@ -288,8 +287,8 @@ impl Expr {
         }
     }
 
-    /// The same, with what ss adds to `autobound`: the port is one that the kernel chooses. The kernel's own test alone
-    /// holds for every accepted connection too, as its socket was never bound by anybody.
+    /// The same, with what ss adds to `autobound`: the port is in the ephemeral range. The kernel's own test alone
+    /// is also true for every accepted connection, because its socket was never bound explicitly.
     #[must_use]
     pub fn autobound_within(self, (low, high): (u16, u16)) -> Expr {
         let each = |parts: Vec<Expr>| parts.into_iter().map(|e| e.autobound_within((low, high))).collect();
@@ -332,7 +331,7 @@ impl Expr {
         on("pid", |column| Test::Number(column, Cmp::Eq, pid.into()))
     }
 
-    /// Rows held by a process of this name (`*` stands for anything), or with this pid.
+    /// Rows held by a process of this name (`*` matches anything), or with this pid.
     #[must_use]
     pub fn process(name: &str) -> Expr {
         on("process", |column| Test::Text(column, Cmp::Eq, Pattern::new(name)))
@@ -350,28 +349,28 @@ impl Expr {
     /// Rows with one of these ports at either end: `443`, `:ssh`, `80,443,8000-8100`.
     ///
     /// # Errors
-    /// The word that is no port, and what would be one.
+    /// The word that is not a port, with examples of valid ones.
     pub fn parse_port(list: &str, resolver: &dyn Resolver) -> Result<Expr, String> {
         let ranges = value::ports(list, resolver).map_err(super::Problem::one_line)?;
         Ok(value::either_port(Cmp::Eq, &ranges))
     }
 
-    /// Rows with this address or port at one end: `10.0.0.0/8`, `1.2.3.4:443`, `:443`, `[::1]:80`, `fe80::1%eth0`, or
-    /// a list of these separated by commas.
+    /// Rows with this address or port at one end: `10.0.0.0/8`, `1.2.3.4:443`, `:443`, `[::1]:80`, `fe80::1%eth0`,
+    /// or a comma-separated list of these.
     ///
     /// # Errors
-    /// The word that is no endpoint, and what would be one.
+    /// The word that is not an endpoint, with examples of valid ones.
     pub fn parse_endpoint(text: &str, end: End, resolver: &dyn Resolver) -> Result<Expr, String> {
         value::endpoints(text, end, resolver).map_err(super::Problem::one_line)
     }
 }
 
-/// A test on a column that this crate's own table has; false if it had not.
+/// A test on a column of this crate's own table; false if it lacked the column.
 fn on(name: &str, test: impl FnOnce(Col) -> Test) -> Expr {
     Col::find(name).map_or_else(Expr::none, |column| Expr::Test(test(column)))
 }
 
-/// One part stands for itself.
+/// A single part is returned as it is.
 fn single(mut parts: Vec<Expr>, wrap: fn(Vec<Expr>) -> Expr) -> Expr {
     match (parts.len(), parts.pop()) {
         (1, Some(only)) => only,

@@ -1,16 +1,14 @@
-//! Cuts the text of a filter into words and signs.
-//!
-//! Comes in: text. Goes out: tokens with their places. Never here: what a word means.
+//! Splits the text of a filter into words and operators, with their positions.
 
 use std::ops::Range;
 
 use super::Problem;
 use super::expr::Cmp;
 
-/// One word or sign.
+/// One word or operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Tok {
-    /// `quoted`: some of it stood in quotes, so that it is a value and never a keyword.
+    /// `quoted`: part of it was in quotes, so it is a value and never a keyword.
     Word {
         text: String,
         quoted: bool,
@@ -29,12 +27,12 @@ pub(super) struct Token {
     pub at: Range<usize>,
 }
 
-/// Whether a character can stand in a word without quotes.
+/// Whether a character can be in an unquoted word.
 pub(super) fn is_word_char(c: char) -> bool {
     !c.is_whitespace() && !matches!(c, '(' | ')' | '|' | '&' | '!' | '=' | '<' | '>' | '~' | '"' | '\'')
 }
 
-/// The sign at the start of the text with its length.
+/// The operator at the start of the text, with its length.
 fn sign(rest: &str) -> Option<(Tok, usize)> {
     const SIGNS: [(&str, Tok); 16] = [
         ("||", Tok::Or),
@@ -57,8 +55,8 @@ fn sign(rest: &str) -> Option<(Tok, usize)> {
     SIGNS.into_iter().find(|(text, _)| rest.starts_with(text)).map(|(text, tok)| (tok, text.len()))
 }
 
-/// Cuts the text. A word may mix bare and quoted parts, as in a shell; nothing is an escape, so that the `\x2d` of
-/// systemd's unit names needs no care.
+/// Splits the text. A word may mix bare and quoted parts, as in a shell; there are no escapes, so the `\x2d` of
+/// systemd's unit names needs no quoting.
 pub(super) fn lex(text: &str) -> Result<Vec<Token>, (Range<usize>, Problem)> {
     let mut tokens = Vec::new();
     let mut at = 0;

@@ -1,10 +1,9 @@
 //! The filter language: which rows the user wants.
 //!
-//! Comes in: text such as `state time-wait and dport = :443`. Goes out: an [`Expr`] that answers for a row, says what it
-//! needs to know, and compiles to the part of itself that the kernel can check. Never here: a look-up of names (the
-//! caller brings a [`Resolver`]), a socket, a request.
+//! Input: text such as `state time-wait and dport = :443`. Output: an [`Expr`] that matches rows, says what it needs
+//! to know, and compiles the part that the kernel can check. The caller brings a [`Resolver`] for names.
 //!
-//! The language contains that of ss. `docs/filter.md` describes it for users.
+//! The language is a superset of ss's. `docs/filter.md` describes it for users.
 
 mod bounds;
 pub mod bytecode;
@@ -26,7 +25,7 @@ pub use bytecode::{Abilities, Compiled, compile};
 pub use expr::{Cmp, Col, End, Expr, Net, Pattern, Test};
 pub use parse::{MAX_DEPTH, MAX_TEXT_BYTES, parse};
 
-/// Names to numbers. The edge that may look them up implements it; the parser only asks.
+/// Names to numbers. `cli` looks them up; the parser only asks.
 pub trait Resolver {
     /// The TCP port of a service (`/etc/services`).
     fn port(&self, service: &str) -> Option<u16>;
@@ -36,11 +35,11 @@ pub trait Resolver {
     fn user(&self, name: &str) -> Option<u32>;
     /// The id of a cgroup v2 directory, by its path below the cgroup mount.
     fn cgroup(&self, path: &str) -> Option<u64>;
-    /// The addresses of a host; none if it has none, or is not known.
+    /// The addresses of a host; empty if it has none or is not known.
     fn addresses(&self, host: &str) -> Vec<IpAddr>;
 }
 
-/// Knows no names.
+/// Resolves nothing.
 pub struct NoResolver;
 
 impl Resolver for NoResolver {
@@ -61,30 +60,30 @@ impl Resolver for NoResolver {
     }
 }
 
-/// Why a text is not a filter. It displays as three lines: the problem, the text, and a caret line under the word.
+/// Why a text is not a filter. Displays as three lines: the problem, the text, and a caret line under the word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
     /// The whole text.
     pub text: String,
-    /// The bytes of the text that are wrong; empty at the end of the text when something is missing.
+    /// The byte range that is wrong; empty at the end of the text when something is missing.
     pub at: Range<usize>,
     /// What is wrong, as a sentence without a full stop: `` `99999` is not a port ``.
     pub found: String,
-    /// What could stand there.
+    /// What would be valid there.
     pub expected: String,
 }
 
-/// Widest excerpt of the text that an error shows.
+/// Widest excerpt of the text in an error.
 const EXCERPT_CHARS: usize = 96;
 
 impl ParseError {
-    /// The same in one line, for logs and for commands that print one line per error.
+    /// The same in one line, for logs and commands that print one line per error.
     #[must_use]
     pub fn one_line(&self) -> String {
         format!("filter: {} (expected {})", self.found, self.expected)
     }
 
-    /// The excerpt with the number of characters before the error in it and under it.
+    /// The excerpt, with the number of characters before the error in it and under it.
     fn excerpt(&self) -> (String, usize, usize) {
         let clean = |part: &str| -> Vec<char> { part.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
         let start = floor(&self.text, self.at.start);
@@ -131,7 +130,7 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// A duration as filters have it: `500ms`, `10s`, `1h30m`.
+/// Parses a duration as filters spell it: `500ms`, `10s`, `1h30m`.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -139,7 +138,7 @@ pub fn duration(word: &str) -> Result<std::time::Duration, String> {
     value::duration_us(word).map(std::time::Duration::from_micros).map_err(Problem::one_line)
 }
 
-/// A size in bytes as filters have it: `4096`, `64k`, `1.5M`.
+/// Parses a size in bytes as filters spell it: `4096`, `64k`, `1.5M`.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -147,7 +146,7 @@ pub fn size(word: &str) -> Result<u64, String> {
     value::bytes(word).map_err(Problem::one_line)
 }
 
-/// What is wrong with one value, before it is known where in the text it stands.
+/// What is wrong with a value, before its position in the text is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Problem {
     found: String,
@@ -164,7 +163,7 @@ impl Problem {
     }
 }
 
-/// A word of the user in an error: quoted, short, without control characters.
+/// The user's word in an error: quoted, short, without control characters.
 fn show(word: &str) -> String {
     let mut shown: String = word.chars().take(48).map(|c| if c.is_control() { '?' } else { c }).collect();
     if word.chars().nth(48).is_some() {

@@ -1,7 +1,7 @@
 //! The grammar: text to expression.
 //!
-//! Comes in: the arguments of the command line joined by spaces, and a [`Resolver`] for names. Goes out: an [`Expr`] or
-//! a [`ParseError`]. Never here: a look-up of its own, a panic.
+//! Input: the command-line arguments joined by spaces, and a [`Resolver`] for names. Output: an [`Expr`] or a
+//! [`ParseError`]. It never panics.
 
 use std::ops::Range;
 
@@ -20,10 +20,10 @@ pub const MAX_DEPTH: usize = 200;
 const WORDS: [&str; 12] =
     ["src", "dst", "sport", "dport", "port", "fwmark", "autobound", "exclude", "excl", "all", "none", "not"];
 
-/// Reads a filter. Empty text is every row.
+/// Parses a filter. Empty text matches every row.
 ///
 /// # Errors
-/// What is wrong, where, and what could stand there.
+/// What is wrong, where, and what would be valid there.
 pub fn parse(text: &str, resolver: &dyn Resolver) -> Result<Expr, ParseError> {
     let fail = |at: Range<usize>, problem: Problem| ParseError {
         text: text.to_owned(),
@@ -58,7 +58,7 @@ enum Clause {
 }
 
 impl Clause {
-    /// The states of a run of clauses with nothing in between: `state A state B` is either, `exclude C` takes away.
+    /// The states of a run of adjacent clauses: `state A state B` is either, `exclude C` removes C.
     fn after(self, before: Option<StateSet>) -> StateSet {
         match (self, before) {
             (Clause::Only(set), None) => set,
@@ -72,7 +72,7 @@ impl Clause {
 struct Parser<'a> {
     tokens: &'a [Token],
     next: usize,
-    /// Where something missing would stand.
+    /// The position of something missing.
     end: usize,
     depth: usize,
     resolver: &'a dyn Resolver,
@@ -87,7 +87,7 @@ impl<'a> Parser<'a> {
         self.tokens.get(self.next + 1).map(|t| &t.tok)
     }
 
-    /// Takes the next token when it is this sign or this keyword.
+    /// Takes the next token if it is this operator or keyword.
     fn take(&mut self, sign: &Tok, word: &str) -> Option<Range<usize>> {
         let token = self.peek()?;
         let hit = match &token.tok {
@@ -106,7 +106,7 @@ impl<'a> Parser<'a> {
         self.peek().map_or(self.end..self.end, |t| t.at.clone())
     }
 
-    /// What stands next, for an error.
+    /// The next token, for an error.
     fn found(&self) -> String {
         match self.peek().map(|t| &t.tok) {
             None => "the filter ends too early".into(),
@@ -124,9 +124,9 @@ impl<'a> Parser<'a> {
         Err((self.here(), Problem::new(self.found(), expected)))
     }
 
-    /// The whole filter. In ss (`misc/ss.c`, main) the clauses about states in front are no part of the expression: they
-    /// hold for all of it, so that `state A x or y` is `state A and (x or y)`. With a word in between, as in
-    /// `state A and x or y`, which ss does not read, they bind as everything else.
+    /// The whole filter. In ss (`misc/ss.c`, main) the state clauses in front are not part of the expression: they
+    /// apply to all of it, so `state A x or y` is `state A and (x or y)`. With a word in between, as in `state A and
+    /// x or y`, which ss rejects, they bind like every other test.
     fn whole(&mut self) -> Parsed<Expr> {
         let mut states = None;
         while let Some(clause) = self.state_clause()? {
@@ -149,7 +149,7 @@ impl<'a> Parser<'a> {
         Ok(Expr::or(parts))
     }
 
-    /// Parts joined by `and` or by nothing. State clauses that follow each other without a word between them add up.
+    /// Parts joined by `and` or by nothing. Adjacent state clauses add up.
     fn and(&mut self) -> Parsed<Expr> {
         let mut parts = Vec::new();
         let mut run: Option<StateSet> = None;
@@ -217,7 +217,7 @@ impl<'a> Parser<'a> {
         self.predicate()
     }
 
-    /// A clause about states, if one stands next.
+    /// A state clause, if it is next.
     fn state_clause(&mut self) -> Parsed<Option<Clause>> {
         let Some(Token { tok: Tok::Word { text, quoted: false }, .. }) = self.peek() else { return Ok(None) };
         match text.to_ascii_lowercase().as_str() {
@@ -253,7 +253,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// The operator that stands next; without one, `=` where that is allowed.
+    /// The next operator; without one, `=` where that is allowed.
     fn operator(&mut self, name: &str, optional: bool, allowed: &[Cmp]) -> Parsed<(Cmp, Range<usize>)> {
         let at = self.here();
         let cmp = match self.peek().map(|t| &t.tok) {
@@ -288,7 +288,7 @@ impl<'a> Parser<'a> {
         self.operator(name, optional, &[Cmp::Eq, Cmp::Ne])
     }
 
-    /// The word that stands next, whatever it is.
+    /// The next word, whatever it is.
     fn value(&mut self, expected: &str) -> Parsed<(&'a str, Range<usize>)> {
         match self.peek() {
             Some(Token { tok: Tok::Word { text, .. }, at }) => {
@@ -357,7 +357,7 @@ impl<'a> Parser<'a> {
         let (word, at) = self.value("a port, such as 443, :443, :https or 8000-8100")?;
         let (family, rest) = value::family_prefix(word).map_err(|problem| (at.clone(), problem))?;
         let ranges = value::ports(rest, self.resolver).map_err(|problem| (at.clone(), problem))?;
-        // `!=` is decided at the end, so that `port != 80` means neither end, and a family goes with the port.
+        // `!=` is applied at the end, so that `port != 80` means neither end, and a family goes with the port.
         let positive = if cmp == Cmp::Ne && (ends.len() > 1 || family.is_some()) { Cmp::Eq } else { cmp };
         let mut parts = Vec::new();
         for end in ends {
@@ -372,7 +372,7 @@ impl<'a> Parser<'a> {
         Ok(if positive == cmp { expr } else { Expr::not(expr) })
     }
 
-    /// A column that is compared as a number when its name can be looked up, and as text by `~` or a pattern.
+    /// A column compared as a number when its name resolves, and as text by `~` or a pattern.
     fn text_or<N>(
         &mut self,
         name: &str,
@@ -388,7 +388,7 @@ impl<'a> Parser<'a> {
         Ok(Expr::Test(test(cmp, number)))
     }
 
-    /// Whether an operator and then something that is not a plain number follow.
+    /// Whether an operator follows, and then something that is not a plain number.
     fn next_value_is_text(&self) -> bool {
         match (self.peek().map(|t| &t.tok), self.peek_after()) {
             (Some(Tok::Op(Cmp::Has | Cmp::HasNot)), _) => true,
@@ -469,7 +469,7 @@ fn user_test(cmp: Cmp, uid: u32) -> Test {
     Col::find("uid").map_or(Test::States(StateSet::EMPTY), |column| Test::Number(column, cmp, uid.into()))
 }
 
-/// The key behind a word of a column that has a fixed vocabulary, in any spelling; other columns take any text.
+/// The key for a word of a column with a fixed vocabulary, in any spelling; other columns take any text.
 fn keyword(column: &str, word: &str) -> Result<String, Problem> {
     const TIMERS: [TimerKind; 5] = [
         TimerKind::Retransmit,
@@ -498,7 +498,7 @@ fn keyword(column: &str, word: &str) -> Result<String, Problem> {
     Err(Problem::new(format!("{} is no value of `{column}`", show(word)), expected))
 }
 
-/// The error for a word that is no predicate, with the nearest one that is.
+/// The error for a word that is not a predicate, with the nearest one that is.
 fn unknown_word(word: &str) -> Problem {
     let wanted = word.to_ascii_lowercase().replace('_', "-");
     let short: String = wanted.chars().take(48).collect();

@@ -1,8 +1,8 @@
 //! Values of the filter language: ports, endpoints, durations, sizes, names.
 //!
-//! Comes in: one word. Goes out: a number, a part of an expression, or the [`Problem`]. Never here: where the word stood.
+//! Input: one word. Output: a number, a part of an expression, or a [`Problem`] without a position.
 //!
-//! Circle with `expr`, `display`: a word is read into parts of an expression, with the units that its text has.
+//! Circle with `expr`, `display`: a word becomes a part of an expression, with the units of its text.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -54,7 +54,7 @@ pub(super) fn ports(list: &str, resolver: &dyn Resolver) -> Result<Vec<PortRange
     list.split(',').map(|word| port_range(word.trim(), resolver)).collect()
 }
 
-/// One end's port in these ranges; `None` when the comparison makes no sense of a list or a range.
+/// One end's port in these ranges; `None` when the comparison does not apply to a list or a range.
 pub(super) fn port(end: End, cmp: Cmp, ranges: &[PortRange]) -> Option<Expr> {
     let test = |cmp, port| Expr::Test(Test::Port(end, cmp, port));
     match (cmp, ranges) {
@@ -84,7 +84,7 @@ pub(super) fn either_port(cmp: Cmp, ranges: &[PortRange]) -> Expr {
     Expr::or([End::Local, End::Peer].into_iter().filter_map(|end| port(end, cmp, ranges)).collect())
 }
 
-/// Takes `inet:` or `inet6:` off. As in ss it is the family of the socket: an IPv4-mapped address is one of inet6.
+/// Strips `inet:` or `inet6:`. As in ss it is the family of the socket: an IPv4-mapped address is inet6.
 pub(super) fn family_prefix(word: &str) -> Result<(Option<Family>, &str), Problem> {
     if let Some(rest) = word.strip_prefix("inet:") {
         return Ok((Some(Family::V4), rest));
@@ -166,7 +166,7 @@ fn split_endpoint(word: &str) -> Option<Parts<'_>> {
     Some(parts)
 }
 
-/// An IPv4 block may leave out trailing zeroes, as ss allows: `193.233.7/24`.
+/// An IPv4 block may omit trailing zeroes, as in ss: `193.233.7/24`.
 fn short_v4(addr: &str) -> Option<IpAddr> {
     let mut octets = [0; 4];
     let mut parts = addr.split('.');
@@ -180,7 +180,7 @@ fn short_v4(addr: &str) -> Option<IpAddr> {
     (parts.next().is_none() && !addr.is_empty()).then(|| IpAddr::V4(octets.into()))
 }
 
-/// Letters, digits, dots and hyphens, at least one a letter: anything else is a slip of the pen and no name to be asked for.
+/// Letters, digits, dots and hyphens, with at least one letter: anything else is a typo and not a name to look up.
 fn is_host_name(word: &str) -> bool {
     word.contains(|c: char| c.is_ascii_alphabetic())
         && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
@@ -208,7 +208,7 @@ fn endpoint(word: &str, end: End, resolver: &dyn Resolver) -> Result<Expr, Probl
         Vec::new()
     } else {
         let mut nets = nets(&parts, rest, resolver)?;
-        // An IPv4 block under `inet6:` is meant for its mapped addresses, unless a host has others.
+        // An IPv4 block under `inet6:` means its mapped addresses, unless the host has others.
         let v6 = nets.iter().any(|net| matches!(net, Net::V6(_)));
         nets.retain(|net| match (family, net) {
             (Some(Family::V4), Net::V6(_)) => false,
@@ -240,7 +240,7 @@ fn of_mask(mask: Ipv4Addr) -> Option<u8> {
     (bits.leading_ones() + bits.trailing_zeros() >= 32).then(|| u8::try_from(bits.leading_ones()).unwrap_or(u8::MAX))
 }
 
-/// The block that is meant, or the addresses of the host.
+/// The block, or the addresses of the host.
 fn nets(parts: &Parts<'_>, word: &str, resolver: &dyn Resolver) -> Result<Vec<Net>, Problem> {
     let addr = match parts.addr.parse::<IpAddr>() {
         Ok(addr) => addr,
@@ -351,7 +351,7 @@ fn leading_number(text: &str) -> Option<(u128, &str)> {
     Some((billionths + u128::from(digits.parse::<u64>().ok()?) * scale, rest))
 }
 
-/// A duration in microseconds: `10s`, `1.5ms`, `1h30m`. Only zero needs no unit.
+/// A duration in microseconds: `10s`, `1.5ms`, `1h30m`. Only zero may omit the unit.
 pub(super) fn duration_us(word: &str) -> Result<u64, Problem> {
     const FORMS: &str = "a duration in us, ms, s, m, h or d, such as 500ms, 10s or 1h30m";
     let bad = || Problem::new(format!("{} is not a duration", show(word)), FORMS);
@@ -388,7 +388,7 @@ pub(super) fn duration_us(word: &str) -> Result<u64, Problem> {
     u64::try_from(total).map_err(|_| Problem::new(format!("{} is too long", show(word)), "less than 500000 years"))
 }
 
-/// A size in bytes: `65536`, `64k`, `1.5MiB`; `kB` and its kin are powers of 1000.
+/// A size in bytes: `65536`, `64k`, `1.5MiB`; `kB` and the like are powers of 1000.
 pub(super) fn bytes(word: &str) -> Result<u64, Problem> {
     let bad = || {
         Problem::new(format!("{} is not a size", show(word)), "bytes, such as 4096, 64k, 1.5M (1024) or 64kB (1000)")

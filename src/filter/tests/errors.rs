@@ -1,6 +1,4 @@
-//! What a user reads when a filter is wrong.
-//!
-//! Comes in: wrong filters. Goes out: assertions on the three lines. Never here: right filters.
+//! What a user reads when a filter is wrong: the three lines of an error.
 
 use super::*;
 

@@ -1,6 +1,4 @@
-//! What a text means, by the canonical text of what it reads as.
-//!
-//! Comes in: filters as people write them. Goes out: assertions. Never here: rows.
+//! What a text means, shown by the canonical text of its parse.
 
 use proptest::prelude::*;
 
@@ -105,7 +103,7 @@ fn states_in_front_hold_for_the_whole_filter_as_in_ss() {
     );
     reads("state established not sport 1 or sport 2", "state established and (not sport = 1 or sport = 2)");
     reads("state established sport 1", "state established and sport = 1");
-    // Not ss: a word stands behind the states, or something before them.
+    // Unlike ss: a word follows the states, or something precedes them.
     reads("state established and sport 1 or sport 2", "state established and sport = 1 or sport = 2");
     reads("state established or sport 2", "state established or sport = 2");
     reads("sport 1 state established or sport 2", "sport = 1 and state established or sport = 2");

@@ -1,7 +1,7 @@
-//! Programs against the kernel's machine, which is built again here from its description.
+//! Programs against the kernel's machine, re-implemented here from its description.
 //!
-//! Comes in: random expressions and random rows. Goes out: that no wanted row is lost, and that program, states and
-//! residual together are the expression. Never here: the kernel itself (that is `tests/filter_kernel.rs`).
+//! Input: random expressions and rows. Asserts that no wanted row is lost, and that program, states and residual
+//! together equal the expression. `tests/it/filter.rs` asks the kernel itself.
 
 use std::net::IpAddr;
 
@@ -81,7 +81,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             peer: Endpoint::new(fit(peer), dport),
             ifindex,
             mark,
-            // inet_diag_bc_sk: an object that is not a full socket has no user locks.
+            // inet_diag_bc_sk: an object other than a full socket has no user locks.
             autobound: auto || !full,
             cgroup: if full { cgroup } else { 0 },
             bit,
@@ -99,7 +99,7 @@ fn word(program: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(program[at..at + 4].try_into().unwrap())
 }
 
-/// How long an instruction is by its code, or what the audit of the kernel would say.
+/// The length of an instruction by its code, or the audit's error.
 fn size_of(program: &[u8], at: usize) -> Option<usize> {
     Some(match program[at] {
         1 | 6 => 4,
@@ -210,7 +210,7 @@ fn run(program: &[u8], entry: &Entry) -> bool {
     at == program.len()
 }
 
-/// The expression for a row of which it is known whether it is bound automatically.
+/// The expression for a row whose automatic binding is known.
 fn decided(expr: &Expr, autobound: bool) -> Expr {
     let all = |parts: &[Expr]| parts.iter().map(|p| decided(p, autobound)).collect();
     match expr {
@@ -249,7 +249,7 @@ fn check(expr: &Expr, entries: &[Entry], abilities: Abilities) -> Result<(), Tes
         let wanted = decided(expr, entry.autobound).matches(&row);
         let comes = compiled.states.bits() >> entry.bit & 1 == 1 && run(&compiled.program, entry);
         let kept = comes && compiled.residual.as_ref().is_none_or(|r| decided(r, entry.autobound).matches(&row));
-        // A row in state 7 is caught between two states and nobody's to promise, but never to invent.
+        // A row in state 7 is between two states: it may be missed, but never invented.
         if entry.bit != 7 {
             prop_assert!(!wanted || comes, "{} loses {:?}: {:?}", expr, entry, compiled);
         }
@@ -275,8 +275,8 @@ proptest! {
         mark in any::<bool>(),
         cgroup in any::<bool>(),
     ) {
-        // A process that may not filter on marks does not see them, and then a comparison with them is never true:
-        // here rows always carry them, which asks more.
+        // A process without the right to filter on marks does not see them, so comparing them is never true. Rows
+        // here always carry marks, which is the stricter test.
         check(&expr, &entries, Abilities { mark, cgroup })?;
     }
 

@@ -1,6 +1,4 @@
-//! Which rows a filter takes.
-//!
-//! Comes in: rows built by hand. Goes out: assertions. Never here: bytecode.
+//! Which rows a filter matches, on rows built by hand.
 
 use super::*;
 use crate::model::cgroup::Identity;

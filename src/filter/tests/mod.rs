@@ -1,7 +1,4 @@
-//! Tests of the filter language, by what they look at; here what they share.
-//!
-//! Comes in: nothing. Goes out: a resolver with a few names, strategies for expressions and for the text of filters.
-//! Never here: the system's own names.
+//! Shared parts of the filter tests: a resolver with a few names, strategies for expressions and for filter texts.
 
 mod errors;
 mod grammar;
@@ -136,7 +133,7 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Tests that only this program can make.
+/// Tests that only user space can run.
 fn user_test() -> impl Strategy<Value = Expr> {
     let free = ["comm", "process", "unit", "container", "pod", "congestion"];
     let fixed = ["kind", "owner-status", "timer", "user", "dev", "cgroup", "netns"];
@@ -161,7 +158,7 @@ fn user_test() -> impl Strategy<Value = Expr> {
     .prop_map(Expr::Test)
 }
 
-/// Expressions over all tests; `kernel` in ten leaves are such that the kernel can check.
+/// Expressions over all tests; `kernel` in ten leaves can be checked by the kernel.
 fn expr(kernel: u32) -> impl Strategy<Value = Expr> {
     let leaf = prop_oneof![
         kernel + 1 => kernel_test(),
