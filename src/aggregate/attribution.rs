@@ -1,27 +1,27 @@
-//! How certain the owner of a row is that has none any more (TIME_WAIT, an orphan): one ladder of evidence for all.
+//! How certain the lost owner of a row is (TIME_WAIT, an orphan): one scale of evidence for all callers.
 //!
-//! Input: what speaks for an owner. Output: a confidence, 0 to 1. Not here: finding the evidence, which a memory
-//! (`ownership`) and a pair of snapshots (`diagnose::attribution`) do each in their way.
+//! Input: the evidence for an owner. Output: a confidence, 0 to 1. The evidence is found by `ownership` (from
+//! memory) and `diagnose::attribution` (from two snapshots).
 
-/// What speaks for an owner, the best first.
+/// Evidence for an owner, strongest first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OwnerEvidence {
     /// It held a socket with the same cookie.
     SeenBefore,
     /// It was traced closing the socket.
     Traced,
-    /// It held a socket with the same four-tuple; the cookie is not known.
+    /// It held a socket with the same four-tuple; the cookie is unknown.
     SameFourTuple,
-    /// It holds the listener by which the connection came; `exact`: of that address, not of a wildcard.
+    /// It holds the listener that accepted the connection; `exact`: on that address, not a wildcard.
     Listener { exact: bool },
-    /// It is one of several processes that hold the listener together.
+    /// It is one of several processes that share the listener.
     ListenerOfService,
-    /// It has connections to where the row's went.
+    /// It has connections to the row's destination.
     Destination {
         same: Same,
         /// How many were seen.
         seen: u64,
-        /// Its part of all that were seen, 0 to 1; `None` when it alone was seen.
+        /// Its share of all that were seen, 0 to 1; `None` when it is the only one.
         share: Option<f64>,
     },
 }
@@ -34,9 +34,9 @@ pub enum Same {
     Port,
 }
 
-/// Connections by which a destination belongs to the only process that has any.
+/// From this many connections on, a destination belongs to the only process that connects to it.
 const ENOUGH: u64 = 3;
-/// The most that connections to the same destination prove if they are few, or of several processes.
+/// The most that connections to the same destination prove when they are few, or made by several processes.
 const DOUBTFUL: f64 = 0.6;
 
 impl OwnerEvidence {

@@ -1,6 +1,4 @@
-//! The census: how many sockets are in which state, family, group.
-//!
-//! Comes in: sockets, one at a time. Goes out: counts. Never here: keeping a socket.
+//! The census: how many sockets are in which state, family and group. Sockets arrive one at a time and are not kept.
 
 use crate::aggregate::groups::Grouping;
 use crate::aggregate::roles::Listeners;
@@ -22,7 +20,7 @@ impl Census {
         Census { counts: [Counts::default(); 2], coverage: Coverage::default(), groupings, listeners }
     }
 
-    /// Counts one socket everywhere.
+    /// Counts one socket in every table.
     pub fn add(&mut self, row: &Row<'_>) {
         self.counts[row.socket.family as usize].add(row.socket.state);
         self.coverage.add(row.status);

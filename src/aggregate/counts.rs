@@ -1,11 +1,11 @@
 //! ESTABLISHED without a dump of ESTABLISHED, from the kernel's own counters.
 //!
-//! Comes in: counts of all other states, the counters of the namespace. Goes out: how many are ESTABLISHED, or that the
-//! counters do not agree with each other. Never here: a number that two sources do not confirm.
+//! Input: counts of all other states, the counters of the namespace. Output: how many are ESTABLISHED, or why the
+//! counters do not agree. A number that two sources do not confirm is not returned.
 //!
 //! `CurrEstab` counts ESTABLISHED and CLOSE_WAIT (kernels before mid-2024: ESTABLISHED alone, `tcp_set_state`);
-//! `sockstat` counts every full socket that is hashed, per family (`sock_prot_inuse_add`). Either gives the number, and
-//! together they check each other and tell which kind of kernel it is.
+//! `sockstat` counts every hashed full socket, per family (`sock_prot_inuse_add`). Either yields the number;
+//! together they check each other and show which kind of kernel it is.
 
 use crate::aggregate::state_counts::Counts;
 use crate::model::counter::{Counter, SockStat};
@@ -15,7 +15,7 @@ use crate::model::{Family, State};
 
 /// ESTABLISHED per family, in the order of [`Family::ALL`], when both sources agree.
 ///
-/// `full` are the full sockets of all other states per family: no TIME_WAIT remainder, no request, no bound-inactive.
+/// `full` are the full sockets of all other states per family: no TIME_WAIT, request or bound-inactive rows.
 ///
 /// # Errors
 /// What the sources disagree about, or which of them this kernel lacks.
@@ -23,7 +23,7 @@ pub fn established(netns: &Netns, full: &[Counts; 2]) -> Result<[u64; 2], Counte
     let Some(current) = netns.counter(Counter::TcpCurrEstab) else { return Err(CounterMismatch::NoCurrEstab) };
     let in_use = |count| netns.sockstat(count);
     let Some(v4) = in_use(SockStat::TcpInuse) else { return Err(CounterMismatch::NoSockstat) };
-    // A kernel without IPv6 has no such line, and no such sockets.
+    // A kernel without IPv6 has neither this line nor such sockets.
     let v6 = in_use(SockStat::Tcp6Inuse).unwrap_or(0);
     let rest = |family: Family, all: u64| all.checked_sub(full[family as usize].total());
     let (Some(v4), Some(v6)) = (rest(Family::V4, v4), rest(Family::V6, v6)) else {

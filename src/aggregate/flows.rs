@@ -1,22 +1,22 @@
-//! The accounts: what the kernel's counters say happened, less what was seen, is what nobody saw.
+//! The accounts: what the kernel's counters report, less what samples showed, is what went unseen.
 //!
-//! Comes in: counters of a namespace and the [`Tick`] of a sample. Goes out: a [`Ledger`] per interval and since the
-//! start. Never here: a guess; where a counter is missing or only a share of the rows is followed, the unseen part is
+//! Input: counters of a namespace and the [`Tick`] of a sample. Output: a [`Ledger`] per interval and since the
+//! start. Nothing is guessed: where a counter is missing, or only a share of the rows is tracked, the unseen part is
 //! `None`.
 //!
 //! The kernel counts every connection once where it begins (`ActiveOpens` in `tcp_connect`, `PassiveOpens` in
 //! `tcp_create_openreq_child`) and every TIME_WAIT or small FIN_WAIT2 once where it is made (`TW` or `TWKilled` in
-//! `inet_twsk_schedule`), so the sums are exact. Counters and table cannot be read at one instant. Read *before* the
-//! table, a counter lacks what began in between and was seen nevertheless: counter less seen is then never more than what
-//! is truly unseen, and equal to it as soon as nothing happens in between. So the unseen part is the largest difference
-//! so far: it never has to be taken back, and nothing is ever said to be unseen that a later sample shows. For the same
-//! reason the first reading must come *after* the first sample.
+//! `inet_twsk_schedule`), so the sums are exact. Counters and table cannot be read at one instant. Counters read
+//! *before* the table lack what began in between and was seen, so counter less seen is never more than what is truly
+//! unseen, and equals it as soon as nothing happens in between. The unseen part is therefore the largest difference
+//! so far: it never shrinks, and nothing counts as unseen that a later sample shows. For the same reason the first
+//! reading must come *after* the first sample.
 
 use crate::aggregate::traced::TracedSums;
 use crate::aggregate::tracker::Tick;
 use crate::model::counter::{Counter, Counters};
 
-/// The counters that matter here, at one moment.
+/// The counters used here, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Reading {
     pub active: Option<u64>,
@@ -27,7 +27,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Takes what it needs from the counters of a namespace.
+    /// Takes the counters of a namespace that it needs.
     #[must_use]
     pub fn of(counters: &Counters) -> Reading {
         let get = |counter| counters.get(counter).copied();
@@ -36,7 +36,7 @@ impl Reading {
             passive: get(Counter::TcpPassiveOpens),
             failed: get(Counter::TcpAttemptFails),
             resets: get(Counter::TcpEstabResets),
-            // Both count the same event, by the length of the timer.
+            // Both count the same event, split by the length of the timer.
             remainders: get(Counter::TcpExtTw).zip(get(Counter::TcpExtTwKilled)).map(|(tw, killed)| tw + killed),
         }
     }
@@ -57,13 +57,13 @@ impl Reading {
     }
 }
 
-/// One kind of event: how often a sample showed it, how often only the trace did, and how often nobody saw it.
+/// One kind of event: how often samples showed it, how often only the trace did, and how often neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Flow {
     pub seen: u64,
-    /// In no sample, and traced.
+    /// In no sample, but traced.
     pub traced: u64,
-    /// `None`: cannot be known here.
+    /// `None`: cannot be known.
     pub unseen: Option<u64>,
 }
 
@@ -74,20 +74,20 @@ impl Flow {
     }
 }
 
-/// What happened to all connections of the namespace, in an interval or since the start.
+/// What happened to all connections of the namespace, in one interval or since the start.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Ledger {
     pub elapsed_ms: u64,
-    /// Connections that began: both ends of a local one.
+    /// Connections that began; both ends of a local one count.
     pub opened: Flow,
     /// Connections that became TIME_WAIT, or the small FIN_WAIT2 before it.
     pub time_wait: Flow,
-    /// Connections that ended otherwise: the last ACK came, a reset, a timeout, a failed attempt. What began less what
-    /// became TIME_WAIT less the growth of the population; in a single interval a late counter may make it negative.
+    /// Connections that ended otherwise: a last ACK, a reset, a timeout, a failed attempt. What began, less what
+    /// became TIME_WAIT, less the growth of the population; a late counter may make a single interval negative.
     pub ended: Option<i64>,
     pub active_opens: Option<u64>,
     pub passive_opens: Option<u64>,
-    /// ESTABLISHED or CLOSE_WAIT straight to the end (`tcp_set_state`): a reset at either side.
+    /// ESTABLISHED or CLOSE_WAIT straight to CLOSE (`tcp_set_state`): a reset by either side.
     pub resets: Option<u64>,
     pub attempt_fails: Option<u64>,
 }
@@ -102,7 +102,7 @@ impl Ledger {
                 _ => None,
             };
         };
-        // An empty sum takes over what the first interval knows; from then on unknown stays unknown.
+        // An empty sum takes what the first interval knows; after that, unknown stays unknown.
         let first = *self == Ledger::default();
         self.elapsed_ms += later.elapsed_ms;
         self.opened.seen += later.opened.seen;
@@ -123,22 +123,22 @@ impl Ledger {
     }
 }
 
-/// The books.
+/// The running accounts of a namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
     start: Option<Reading>,
     last: Reading,
     /// Largest difference between counters and rows so far.
     hidden: [u64; 2],
-    /// What of it was not traced either.
+    /// The part of it that was not traced either.
     unseen: [u64; 2],
     connections: u64,
     total: Ledger,
 }
 
 impl Accounts {
-    /// Enters a sample; the reading must have been taken before the rows, that of the first sample after them, and what
-    /// was traced since the first sample after the rows.
+    /// Enters a sample. The reading must be taken before the rows (for the first sample, after them), and what was
+    /// traced since the first sample after the rows.
     pub fn enter(&mut self, reading: &Reading, tick: &Tick, traced: Option<TracedSums>) -> Ledger {
         let Some(start) = self.start else {
             self.start = Some(*reading);
@@ -168,8 +168,8 @@ impl Accounts {
             let hidden = self.hidden[i].max(counted.saturating_sub(seen));
             let grown = hidden - self.hidden[i];
             self.hidden[i] = hidden;
-            // What is traced in excess of what was seen: begun since the counters were read, or in no sample. Losses show
-            // as the rest, and are never taken back either.
+            // Traced events beyond those seen began after the counters were read, or are in no sample. Lost records
+            // show up as the rest and are never taken back either.
             let by_trace = traced.map_or(0, |t| t.saturating_sub(seen)).min(hidden);
             let unseen = (hidden - by_trace).saturating_sub(self.unseen[i]).min(grown);
             self.unseen[i] += unseen;
@@ -196,7 +196,7 @@ impl Accounts {
         ledger
     }
 
-    /// Everything since the first sample.
+    /// The sum since the first sample.
     #[must_use]
     pub fn since_start(&self) -> &Ledger {
         &self.total

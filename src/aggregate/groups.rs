@@ -1,9 +1,9 @@
-//! Counts per group: states crossed with any part of the four-tuple, with owners and with roles.
+//! Counts per group: states crossed with any part of the four-tuple, owners or roles.
 //!
-//! Comes in: sockets with role and owners. Goes out: groups with counts per state, largest first, and everything below
-//! the cut as `other`, so that totals are always equal. Never here: output.
+//! Input: sockets with role and owners. Output: groups with counts per state, largest first, and everything below
+//! the cut as `other`, so that totals always match.
 //!
-//! A group's key is built as bytes in one reused buffer, so a socket of a known group costs no allocation.
+//! A group's key is built as bytes in one reused buffer, so a socket of a known group allocates nothing.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -58,7 +58,7 @@ impl Key {
         Key::Pod,
     ];
 
-    /// The word on the command line and in JSON.
+    /// The name on the command line and in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -96,19 +96,19 @@ impl Key {
         Key::ALL.into_iter().find(|k| k.name() == word)
     }
 
-    /// Whether the owners must be known.
+    /// Whether it needs socket owners.
     #[must_use]
     pub const fn needs_owners(self) -> bool {
         matches!(self, Key::Process | Key::Unit | Key::Container | Key::Pod)
     }
 
-    /// Whether equal values mean the same thing only within one network namespace.
+    /// Whether equal values mean the same only within one network namespace.
     #[must_use]
     pub const fn is_local(self) -> bool {
         matches!(self, Key::Local | Key::Peer | Key::FourTuple | Key::Listener | Key::Destination)
     }
 
-    /// The keys for rows of several namespaces: endpoints are told apart by theirs.
+    /// The keys for rows of several namespaces: endpoints get their namespace as a key.
     #[must_use]
     pub fn apart(keys: &[Key]) -> Vec<Key> {
         let told = keys.contains(&Key::Netns) || !keys.iter().any(|k| k.is_local());
@@ -116,7 +116,7 @@ impl Key {
         first.into_iter().chain(keys.iter().copied()).collect()
     }
 
-    /// Whether the cgroups of those processes must be known too.
+    /// Whether it also needs the cgroups of those processes.
     #[must_use]
     pub const fn needs_cgroups(self) -> bool {
         matches!(self, Key::Unit | Key::Container | Key::Pod)
@@ -132,7 +132,7 @@ pub enum KeyValue {
     Addr(IpAddr),
     Port(u16),
     Tuple(FourTuple),
-    /// The processes that hold the socket together, as indices into the owner table, sorted.
+    /// The processes that share the socket, as indices into the owner table, sorted.
     Processes(Vec<u32>),
     NoProcess(OwnerStatus),
     User(u32),
@@ -154,7 +154,7 @@ pub struct Grouping {
     pub keys: Vec<Key>,
     groups: HashMap<Box<[u8]>, Group, foldhash::fast::RandomState>,
     scratch: Vec<u8>,
-    /// Leave sockets out for which every key gives [`KeyValue::None`].
+    /// Skip sockets for which every key is [`KeyValue::None`].
     pub skip_none: bool,
 }
 
@@ -170,7 +170,7 @@ impl Grouping {
         let mut any = false;
         for key in &self.keys {
             let applies = write_key(*key, row, role, listeners, &mut self.scratch);
-            // The namespace that was put before another key always applies, and says nothing by itself.
+            // A namespace that was added before another key always applies, and means nothing alone.
             any |= applies && (*key != Key::Netns || self.keys.len() == 1);
         }
         if self.skip_none && !any {
@@ -196,7 +196,7 @@ impl Grouping {
         self.groups.is_empty()
     }
 
-    /// The `top` largest groups and the sum of all others; ties in the order of their values.
+    /// The `top` largest groups and the sum of all others; ties are ordered by value.
     #[must_use]
     pub fn top(&self, top: usize) -> (Vec<&Group>, Option<(usize, Counts)>) {
         let mut groups: Vec<&Group> = self.groups.values().collect();
@@ -214,7 +214,7 @@ impl Grouping {
     }
 }
 
-/// Which endpoint a socket came in by, if it was accepted.
+/// The endpoint that accepted the socket, if it was accepted.
 fn listener(row: &Row<'_>, role: Role, listeners: &Listeners) -> Option<Endpoint> {
     match role {
         Role::Listener(i) | Role::Server(i) => Some(listeners.get(i).local),
@@ -223,7 +223,7 @@ fn listener(row: &Row<'_>, role: Role, listeners: &Listeners) -> Option<Endpoint
     }
 }
 
-/// Where a socket connected to. Of two unknown ends the lower port is taken for the service.
+/// Where a socket connected to. If neither end is known, the lower port is taken for the service.
 fn destination(row: &Row<'_>, role: Role) -> Option<Endpoint> {
     let (local, peer) = (row.socket.local, row.socket.peer);
     match role {
@@ -270,7 +270,7 @@ fn write_key(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners, out: &m
             }
             let mut last = None;
             for holder in row.holders {
-                // Holders are sorted, so descriptors of one process follow each other.
+                // Holders are sorted, so descriptors of one process are adjacent.
                 if last.replace(holder.process) != Some(holder.process) {
                     out.extend_from_slice(&holder.process.to_ne_bytes());
                 }
@@ -311,7 +311,7 @@ fn write_addr(addr: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
-/// Unit, container or pod of the first process that holds the socket; where none does, those of the socket's own cgroup.
+/// Unit, container or pod of the first process that holds the socket; if none does, of the socket's own cgroup.
 fn text<'a>(key: Key, row: &Row<'a>) -> Option<Cow<'a, str>> {
     let part: for<'i> fn(&'i Identity) -> Option<&'i str> = match key {
         Key::Unit => |i| i.unit.as_deref(),
@@ -353,7 +353,8 @@ fn value(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners) -> KeyValue
     }
 }
 
-/// How a set of processes is called: `nginx(812)`, `nginx(812 +3)` for several of one name, `a(1) b(2)` for two names.
+/// The label of a set of processes: `nginx(812)`, `nginx(812 +3)` for several of one name, `a(1) b(2)` for two
+/// names.
 #[must_use]
 pub fn processes_label(indices: &[u32], owners: &OwnerTable) -> String {
     let mut label = String::new();

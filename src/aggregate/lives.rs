@@ -1,34 +1,33 @@
-//! Connections followed from change to change.
+//! Connections tracked from change to change.
 //!
-//! Input: [`Transition`]s in their order. Output: how long each connection was in the state that it leaves, and a [`Life`]
-//! for each that has ended. Bounded: beyond the limit those that changed least recently are dropped. Not here: a clock, a
-//! socket table.
+//! Input: [`Transition`]s in order. Output: how long each connection was in the state it leaves, and a [`Life`] for
+//! each that has ended. Bounded: beyond the limit, those that changed least recently are dropped.
 
 use rustc_hash::FxHashMap;
 
 use crate::model::transition::{Actor, By, Traffic, Transition};
 use crate::model::{Endpoint, Family, NetnsId, State};
 
-/// Connections that are followed at the same time; 200 bytes each.
+/// Connections tracked at the same time; 200 bytes each.
 pub const FOLLOWED: usize = 200_000;
 
-/// Who began a connection.
+/// Which end opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opener {
     /// This end called connect().
     Local(Option<Actor>),
-    /// A SYN arrived at a listener of this end.
+    /// A SYN arrived at a local listener.
     Peer,
 }
 
-/// Who ended a connection first.
+/// Which end closed a connection first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closer {
     /// This end sent the first FIN.
     Local(Option<Actor>),
     /// The peer did.
     Peer,
-    /// No FIN came first: a reset, sent or received, or a time-out.
+    /// No FIN came first: a reset, sent or received, or a timeout.
     Abort,
 }
 
@@ -37,11 +36,11 @@ pub enum Closer {
 pub enum End {
     /// It left a TIME_WAIT object: inferred from the state that went to CLOSE, unless that was TIME_WAIT itself.
     TimeWait,
-    /// The last ACK came: LAST_ACK went to CLOSE.
+    /// The last ACK arrived: LAST_ACK went to CLOSE.
     Closed,
-    /// It was cut off: a reset or a time-out.
+    /// It was aborted: a reset or a timeout.
     Cut,
-    /// It never was established.
+    /// It was never established.
     Failed,
 }
 
@@ -71,17 +70,17 @@ pub struct Life {
     pub opened: Option<Opener>,
     /// `None`: not seen, or there was nothing to close.
     pub closed_first: Option<Closer>,
-    /// `None`: a poller saw it vanish, from a state in which a connection can end in more than one way.
+    /// `None`: polling saw it vanish from a state in which a connection can end in more than one way.
     pub ended: Option<End>,
-    /// [`Life::ended`] is a conclusion and was not seen.
+    /// [`Life::ended`] is inferred, not observed.
     pub inferred: bool,
     /// From the first change to the last; `None` when the first was not seen.
     pub duration_ns: Option<u64>,
-    /// The states in the order in which they were entered.
+    /// The states in the order of entry.
     pub states: Vec<(State, u64)>,
-    /// What it carried; `None`: the source does not report it.
+    /// The traffic it carried; `None`: the source does not report it.
     pub traffic: Option<Traffic>,
-    /// Every change was seen: each began in the state in which the one before it ended.
+    /// Every change was seen: each began in the state in which the previous one ended.
     pub complete: bool,
 }
 
@@ -99,10 +98,10 @@ struct Open {
     states: Vec<(State, u64)>,
 }
 
-/// One socket among all.
+/// Identifies one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Key {
-    /// Its address in the kernel's memory, which another socket may get once it is closed.
+    /// Its kernel address, which another socket may reuse once it is closed.
     Address(u64),
     /// Its namespace and its cookie.
     Cookie(Option<NetnsId>, u64),
@@ -110,7 +109,7 @@ enum Key {
 
 impl Key {
     fn of(t: &Transition) -> Option<Key> {
-        // The cookie of a socket may become known only at its end.
+        // A socket may get its cookie only at its end.
         t.address.map(Key::Address).or_else(|| t.cookie.map(|cookie| Key::Cookie(t.netns, cookie)))
     }
 }
@@ -129,13 +128,13 @@ impl Default for Lives {
 }
 
 impl Lives {
-    /// Follows at most this many connections.
+    /// Tracks at most this many connections.
     #[must_use]
     pub fn new(limit: usize) -> Lives {
         Lives { open: FxHashMap::default(), limit: limit.max(2), forgotten: 0 }
     }
 
-    /// Connections dropped to keep to the limit: those that changed least recently.
+    /// Connections dropped to stay within the limit: those that changed least recently.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.forgotten
@@ -144,7 +143,7 @@ impl Lives {
     /// Applies one change. Returns the time spent in the old state, and the life if this was its end.
     pub fn add(&mut self, t: &Transition) -> (Option<u64>, Option<Life>) {
         let Some(key) = Key::of(t) else { return (None, None) };
-        // A listener is not a connection: it has a time in LISTEN and no life.
+        // A listener is not a connection: it has a time in LISTEN but no life.
         let ends = t.new == State::Close;
         if ends {
             let Some(mut open) = self.open.remove(&key) else { return (None, None) };
@@ -152,7 +151,7 @@ impl Lives {
             let life = (t.old != Some(State::Listen) && open.state != State::Listen).then(|| open.end(t));
             return (spent, life);
         }
-        // A socket begins with these; what is known under its key ended unseen.
+        // A socket begins with these; whatever is known under its key ended unseen.
         let begins = matches!((t.old, t.new), (Some(State::Close), _) | (Some(State::Listen), State::SynRecv));
         if begins {
             self.open.remove(&key);
@@ -203,7 +202,7 @@ impl Open {
         open
     }
 
-    /// What a change shows, whatever was known before.
+    /// Records what a change shows by itself, whatever is already known.
     fn observe(&mut self, t: &Transition) {
         let seen = |s: State| {
             !matches!(s, State::SynSent | State::SynRecv | State::Close | State::Listen | State::BoundInactive)
@@ -222,16 +221,16 @@ impl Open {
         let process = || t.by.as_ref().and_then(By::actor).filter(|_| t.by_call).copied();
         self.closed_first = match (t.old, t.new) {
             (Some(State::Established | State::SynRecv), State::FinWait1) => Some(Closer::Local(process())),
-            // Two samples may have missed the states between.
+            // The states between two samples may have been missed.
             (Some(State::Established), State::FinWait2 | State::Closing | State::TimeWait) => Some(Closer::Local(None)),
             (Some(State::Established | State::SynRecv), State::CloseWait | State::LastAck) => Some(Closer::Peer),
-            // A poller cannot know how a socket ended that has vanished.
+            // Polling cannot know how a vanished socket ended.
             (Some(State::Established), State::Close) if t.by.is_some() => Some(Closer::Abort),
             _ => None,
         };
     }
 
-    /// The time in the state that is left, if nothing was missed.
+    /// The time in the state that is left, if no change was missed.
     fn step(&mut self, t: &Transition) -> Option<u64> {
         let spent = (t.old == Some(self.state)).then(|| t.monotonic_ns.saturating_sub(self.last_ns));
         match spent {
@@ -262,7 +261,7 @@ impl Open {
             opened: self.opened,
             closed_first: self.closed_first,
             ended,
-            // A poller sees TIME_WAIT itself.
+            // Polling sees TIME_WAIT itself.
             inferred: match ended {
                 Some(End::TimeWait) => t.old != Some(State::TimeWait),
                 Some(_) => t.by.is_none(),
@@ -368,7 +367,7 @@ mod tests {
         let first = lives.add(&at(0xa0, 30, Established, Close, Some(7))).1.unwrap();
         assert_eq!((first.cookie, first.complete, first.duration_ns), (Some(7), true, Some(30)));
         assert_eq!(first.traffic, Some(Traffic { sent_bytes: 1, received_bytes: Some(2) }));
-        // The end of the second was lost, and its place taken by another.
+        // The end of the second was lost, and its slot reused.
         lives.add(&at(0xb0, 50, Close, SynSent, None));
         let third = lives.add(&at(0xb0, 60, SynSent, Close, None)).1.unwrap();
         assert_eq!((third.complete, third.duration_ns, third.ended), (true, Some(10), Some(End::Failed)));

@@ -1,14 +1,12 @@
-//! Changes by their two ends, and times by their length.
-//!
-//! Comes in: one change, one time. Goes out: sums. Never here: who changed.
+//! Changes by their two ends, and times by their length. Sums only.
 
 use crate::model::State;
 
-/// How often which change was seen. Of the two hundred that could be, a host shows some twenty, and a screen keeps hundreds
-/// of these.
+/// How often each change was seen. A host shows some twenty of the two hundred possible ones, and a screen keeps
+/// hundreds of these matrices.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Matrix {
-    /// By [`Matrix::place`], in its order, none of them 0.
+    /// Sorted by [`Matrix::place`]; no cell is 0.
     cells: Vec<((u8, u8), u64)>,
 }
 
@@ -81,7 +79,7 @@ impl Matrix {
     }
 
     /// Every change that was seen, in the order of the states; `None` is "did not exist" and "gone". Unknown state
-    /// numbers share one place and come as state 0.
+    /// numbers share one cell and appear as state 0.
     #[must_use]
     pub fn changes(&self) -> Vec<(Option<State>, Option<State>, u64)> {
         let state = |i: u8| match i {
@@ -92,7 +90,7 @@ impl Matrix {
     }
 }
 
-/// How long sockets stayed in a state, of those that were seen entering and leaving it.
+/// How long sockets stayed in a state, for those seen entering and leaving it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Dwell {
     pub count: u64,
@@ -116,7 +114,7 @@ impl Dwell {
         self.sum_ms.checked_div(self.count)
     }
 
-    /// Between which two durations the median lies.
+    /// The two durations between which the median lies.
     #[must_use]
     pub fn median_ms(&self) -> Option<(u64, u64)> {
         let half = self.count.div_ceil(2);

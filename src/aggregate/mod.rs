@@ -1,7 +1,7 @@
-//! From sockets to numbers: who plays which role, how many of what, and how well owners are known.
+//! From sockets to numbers: which socket plays which role, how many of what, and how many owners are known.
 //!
-//! Comes in: sockets, one at a time, and an owner table. Goes out: counts per state, family and group, in memory that
-//! grows with the number of distinct groups and never with the number of sockets. Never here: I/O, a clock, output.
+//! Input: sockets, one at a time, and an owner table. Output: counts per state, family and group. Memory grows with
+//! the number of distinct groups, never with the number of sockets.
 
 pub mod attribution;
 pub mod census;

@@ -1,16 +1,14 @@
-//! Whom a row belongs to, in the four bytes that a tracker keeps with each row.
-//!
-//! Input: the place of a set of processes in [`crate::aggregate::ownership::Ownership`]. Output: that, or which of the two
-//! kinds of nobody it is. Not here: the sets.
+//! The owner of a row, in the four bytes that a tracker keeps per row: a set of processes of
+//! [`crate::aggregate::ownership::Ownership`], or one of the two kinds of none.
 
-/// Place of a set of processes.
+/// Index of a set of processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SetId(u32);
 
 impl SetId {
     #[must_use]
     pub fn new(place: usize) -> SetId {
-        // More sets than that do not fit into memory.
+        // More sets than this do not fit into memory.
         SetId(u32::try_from(place).unwrap_or(u32::MAX).min(u32::MAX - 2))
     }
 
@@ -20,17 +18,17 @@ impl SetId {
     }
 }
 
-/// Whom a row belongs to.
+/// The owner of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// Nobody has searched for it yet.
+    /// No scan has looked for it yet.
     NotSought,
-    /// Searched for, and held by no process that could be read.
+    /// No readable process holds it.
     Nobody,
     Set(SetId),
 }
 
-/// An [`Owner`] in four bytes: a tracker keeps one for each row.
+/// An [`Owner`] in four bytes: a tracker keeps one per row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OwnerId(u32);
 

@@ -1,8 +1,8 @@
-//! Who owns what, remembered beyond the moment at which it could be read.
+//! Socket owners, remembered beyond the moment at which they could be read.
 //!
-//! Comes in: owner tables as they are read now and then. Goes out: a small number per set of processes that a tracker keeps
-//! with each row, so that a TIME_WAIT has the owner which its socket had; and for what was never seen before its
-//! TIME_WAIT, who it most likely was, and why. Never here: looking.
+//! Input: owner tables, as they are scanned from time to time. Output: a small number per set of processes, kept by
+//! a tracker with each row, so that a TIME_WAIT has the owner its socket had; and for a row first seen in TIME_WAIT,
+//! its likely owner and the reason.
 #![allow(clippy::iter_over_hash_type, reason = "every entry is treated alike, in whichever order")]
 
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use crate::aggregate::owner::{OwnerId, SetId};
 use crate::aggregate::roles::{Listeners, Role};
 use crate::model::{Endpoint, Holder, NetnsId, OwnerTable, Process, Socket};
 
-/// Destinations that are remembered at most.
+/// Most destinations remembered.
 const DESTINATIONS: usize = 4096;
 /// Names remembered per destination.
 const NAMES: usize = 8;
-/// Sets of processes that may be forgotten only when they are this many more than those in use.
+/// Unused sets are dropped only when they outnumber the used ones by this many.
 const SPARE: usize = 1024;
 
 /// How an owner is known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Known {
-    /// It was read from the socket itself, now or before it became a remainder.
+    /// It was read from the socket itself, now or before it became a timewait socket.
     Exact(SetId),
-    /// It closed the socket, as traced.
+    /// It was traced closing the socket.
     Closer(SetId),
-    /// Most likely a process of this name.
+    /// Probably a process of this name.
     Likely {
         comm: Arc<str>,
         confidence: f64,
@@ -39,37 +39,37 @@ pub enum Known {
 }
 
 struct Set {
-    /// Inode and descriptor are those of the first socket that was seen with this set: only the processes mean anything.
+    /// Inode and descriptor are those of the first socket seen with this set: only the processes mean anything.
     holders: Box<[Holder]>,
     label: Arc<str>,
     comm: Arc<str>,
 }
 
-/// A name that was seen connecting somewhere.
+/// A name that was seen connecting to a destination.
 struct Caller {
     comm: Arc<str>,
     seen: u32,
-    /// Of these, those that were seen to come. Who is merely there may be there for long: remainders are left by those
+    /// How many of these were seen to appear. Long-lived connections say little: timewait sockets come from those
     /// that come and go.
     came: u32,
 }
 
-/// The memory.
+/// The memory of owners.
 #[derive(Default)]
 pub struct Ownership {
     /// Processes of all sets; a table without holders of its own.
     table: OwnerTable,
-    /// Where a process (pid, name) stands in the table.
+    /// Index of a process (pid, name) in the table.
     places: FxHashMap<(u32, Arc<str>), u32>,
     sets: Vec<Option<Set>>,
     by_processes: FxHashMap<Box<[u32]>, SetId>,
-    /// Freed places.
+    /// Freed set ids.
     free_sets: Vec<SetId>,
     free_processes: Vec<u32>,
     in_use: usize,
     /// Owner of each listening endpoint, by namespace.
     listeners: FxHashMap<(Option<NetnsId>, Endpoint), SetId>,
-    /// Which names were seen connecting where.
+    /// Names seen connecting to each destination.
     destinations: FxHashMap<(Option<NetnsId>, Endpoint), Vec<Caller>>,
     names: FxHashSet<Arc<str>>,
 }
@@ -92,14 +92,14 @@ impl Ownership {
         &self.table
     }
 
-    /// Whether every process could be looked into the last time.
+    /// Takes from a scan whether every process could be read.
     pub fn looked(&mut self, table: &OwnerTable) {
         self.table.collected = true;
         self.table.unreadable = table.unreadable;
         self.table.unlisted = table.unlisted;
     }
 
-    /// The number for the processes of these holders, nobody for none.
+    /// The id for the processes of these holders; nobody for none.
     pub fn remember(&mut self, owners: &OwnerTable, holders: &[Holder]) -> OwnerId {
         let mut processes: Vec<u32> = Vec::with_capacity(holders.len());
         for holder in holders {
@@ -143,7 +143,7 @@ impl Ownership {
         id.into()
     }
 
-    /// One shared text per name: clients that live a moment come by the thousand under the same one.
+    /// One shared text per name: short-lived clients come by the thousand under the same one.
     fn name(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.names.get(name) {
             return Arc::clone(known);
@@ -153,8 +153,8 @@ impl Ownership {
         name
     }
 
-    /// The number for one process that was traced. `now` is its name as it can be read now, if it still lives; the name in
-    /// the trace is that of a thread.
+    /// The id for one traced process. `now` is its current name, if it still runs; the name in the trace is that of
+    /// a thread.
     pub fn traced(&mut self, pid: u32, thread: &str, now: Option<String>) -> OwnerId {
         let lived = || self.table.processes.iter().rev().find(|p| p.pid == pid && self.is_known(p)).cloned();
         let process = match now {
@@ -168,7 +168,7 @@ impl Ownership {
         self.remember(&OwnerTable::new(vec![process], vec![holder], 0), &[holder])
     }
 
-    /// Whether a process of the table is not just a place that may be used again.
+    /// Whether a process of the table is in use, and not a free slot.
     fn is_known(&self, process: &Process) -> bool {
         self.places.contains_key(&(process.pid, Arc::from(&*process.comm)))
     }
@@ -177,13 +177,13 @@ impl Ownership {
         self.sets.get(id.place())?.as_ref()
     }
 
-    /// The processes behind a number.
+    /// The processes behind an id.
     #[must_use]
     pub fn holders(&self, id: SetId) -> &[Holder] {
         self.set(id).map_or(&[], |s| &s.holders)
     }
 
-    /// How a set of processes is called: `nginx(812 +3)`.
+    /// The label of a set of processes: `nginx(812 +3)`.
     #[must_use]
     pub fn label(&self, id: SetId) -> Option<Arc<str>> {
         self.set(id).map(|s| Arc::clone(&s.label))
@@ -195,7 +195,7 @@ impl Ownership {
         self.set(id).map(|s| Arc::clone(&s.comm))
     }
 
-    /// Learns from a socket whose owner has just become known; `came`: it was not there at the look before.
+    /// Learns from a socket whose owner was just found; `came`: the previous sample did not have it.
     pub fn learn(&mut self, socket: &Socket, role: Role, listeners: &Listeners, owner: SetId, came: bool) {
         let Some(comm) = self.comm(owner) else { return };
         match role {
@@ -205,7 +205,7 @@ impl Ownership {
             Role::Client => {
                 let key = (socket.netns, socket.peer.normalised());
                 if self.destinations.len() >= DESTINATIONS && !self.destinations.contains_key(&key) {
-                    // Those that were seen once only are worth the least.
+                    // Names seen only once are worth the least.
                     self.destinations.retain(|_, names| names.iter().any(|caller| caller.seen > 1));
                     if self.destinations.len() >= DESTINATIONS {
                         return;
@@ -223,7 +223,7 @@ impl Ownership {
         }
     }
 
-    /// Who a row without holders belonged to.
+    /// The likely owner of a row without holders.
     #[must_use]
     pub fn attribute(
         &self,
@@ -270,7 +270,7 @@ impl Ownership {
         }
     }
 
-    /// Forgets sets that no row has any more, once there are many of them. `mark` is told to name every set in use.
+    /// Drops sets that no row has any more, once there are many. `each_in_use` must mark every set in use.
     pub fn forget(&mut self, each_in_use: impl FnOnce(&mut dyn FnMut(SetId))) {
         if self.in_use <= SPARE {
             return;
@@ -400,7 +400,7 @@ mod tests {
         assert_eq!(of("10.0.0.1:40001", "10.9.9.9:443", OwnerId::NOT_SOUGHT), "curl 0.6");
         assert_eq!(of("10.0.0.1:40001", "10.9.9.9:444", OwnerId::NOBODY), "Unknown");
         assert_eq!(of("10.0.0.1:40001", "10.9.9.9:444", client.into()), format!("Exact({client:?})"));
-        // A pool that is there for ever says nothing of who leaves remainders; who comes does.
+        // A permanent pool says nothing about the owner of timewait sockets; processes that come and go do.
         let pool = table(&[(9, "pool")]);
         let pool = ownership.remember(&pool, pool.holders(Inode::new(9))).set().unwrap();
         let to = |port| socket(State::Established, &format!("10.0.0.1:{port}"), "10.9.9.9:444");

@@ -1,6 +1,6 @@
 //! Which end of a connection a socket is: the one that listened or the one that connected.
 //!
-//! Comes in: the LISTEN rows, the ephemeral port range, a socket. Goes out: its [`Role`]. Never here: owners.
+//! Input: the LISTEN rows, the ephemeral port range, a socket. Output: its [`Role`].
 
 use std::net::IpAddr;
 
@@ -9,12 +9,12 @@ use rustc_hash::FxHashMap;
 use crate::model::sysctl::PORT_RANGE;
 use crate::model::{Endpoint, Family, Inode, NetnsId, RowKind, Socket, State};
 
-/// The part that a socket plays.
+/// The role of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It listens: index into [`Listeners::all`].
     Listener(u32),
-    /// It was accepted by (or waits for) a listener that is still there.
+    /// It was accepted by (or waits for) a listener that still exists.
     Server(u32),
     /// It was accepted on this port, whose listener is gone.
     FormerServer,
@@ -22,7 +22,7 @@ pub enum Role {
     Client,
     /// Neither listening nor connected.
     Bound,
-    /// Cannot be told.
+    /// Cannot be determined.
     Unknown,
 }
 
@@ -32,7 +32,7 @@ pub struct Listener {
     pub netns: Option<NetnsId>,
     pub family: Family,
     pub local: Endpoint,
-    /// `None` when the source does not say (`/proc`): then a `::` listener is taken for dual-stack.
+    /// `None` when the source does not report it (`/proc`): then a `::` listener is taken for dual-stack.
     pub v6only: Option<bool>,
     pub inode: Option<Inode>,
 }
@@ -44,7 +44,7 @@ pub struct Listeners {
     by_port: FxHashMap<u16, Vec<u32>>,
     /// `ip_local_port_range`, both ends included.
     pub ephemeral: (u16, u16),
-    /// The same of namespaces where it differs.
+    /// The same for namespaces where it differs.
     ephemeral_of: FxHashMap<Option<NetnsId>, (u16, u16)>,
 }
 
@@ -55,7 +55,7 @@ impl Listeners {
         Listeners { all: Vec::new(), by_port: FxHashMap::default(), ephemeral, ephemeral_of: FxHashMap::default() }
     }
 
-    /// No listener yet, with `ip_local_port_range` of each namespace. That of the first holds for namespaces not named.
+    /// No listener yet, with `ip_local_port_range` of each namespace. The first applies to namespaces not named.
     #[must_use]
     pub fn within(ranges: Vec<(Option<NetnsId>, (u16, u16))>) -> Listeners {
         let mut listeners = Listeners::new(ranges.first().map_or(PORT_RANGE, |(_, range)| *range));
@@ -84,7 +84,7 @@ impl Listeners {
         &self.all
     }
 
-    /// The listener of the index in a [`Role`].
+    /// The listener at the index in a [`Role`].
     #[must_use]
     pub fn get(&self, index: u32) -> &Listener {
         &self.all[index as usize]
@@ -133,7 +133,7 @@ impl Listeners {
         (low..=high).contains(&port)
     }
 
-    /// The role of a socket (diagnosis section 3, step 0).
+    /// The role of a socket.
     #[must_use]
     pub fn role(&self, socket: &Socket) -> Role {
         match (socket.state, socket.kind) {
@@ -169,7 +169,7 @@ impl Listeners {
     }
 }
 
-/// Whether the peer is this host, as far as one row shows it.
+/// Whether the peer is this host, as far as one row shows.
 #[must_use]
 pub fn is_local(socket: &Socket) -> bool {
     let peer = socket.peer.addr.to_canonical();

@@ -1,6 +1,4 @@
 //! How many sockets are in which state.
-//!
-//! Input: states, one at a time. Output: a count for each. Not here: groups.
 
 use crate::model::State;
 

@@ -1,7 +1,7 @@
-//! What a trace adds to the samples: who sent the first FIN, and what happened between two samples.
+//! What a trace adds to the samples: which process sent the first FIN, and what happened between two samples.
 //!
-//! Input: [`Transition`]s of a source that misses none, or counts what it misses. Output: sums since the start, the changes
-//! since the last sample, closers. Bounded: closers beyond the bound are only counted. Not here: a thread, a socket table.
+//! Input: [`Transition`]s of a source that misses none, or counts what it misses. Output: sums since the start, the
+//! changes since the last sample, closers. Bounded: closers beyond the bound are only counted.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -9,20 +9,20 @@ use crate::aggregate::tracker::Matrix;
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{NetnsId, State};
 
-/// Closers that are kept from one sample to the next: a few megabytes.
+/// Closers kept from one sample to the next: a few megabytes.
 const CLOSERS: usize = 50_000;
 
 /// Connections that a trace has seen since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct TracedSums {
-    /// That began: what `ActiveOpens` and `PassiveOpens` count.
+    /// Opened: what `ActiveOpens` and `PassiveOpens` count.
     pub opened: u64,
-    /// That left a TIME_WAIT or small FIN_WAIT2: what `TW` and `TWKilled` count. Concluded from the state that went to
-    /// CLOSE, as the kernel's tracepoint does not tell; a reset in FIN_WAIT2 is taken for one.
+    /// Left a TIME_WAIT or small FIN_WAIT2: what `TW` and `TWKilled` count. Inferred from the state that went to
+    /// CLOSE, because the kernel's tracepoint does not report it; a reset in FIN_WAIT2 counts as one.
     pub remainders: u64,
 }
 
-/// A process that closed a connection, by the cookie that what remains of the connection has too.
+/// A process that closed a connection, by the cookie that the connection's timewait socket has too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloserOf {
     pub netns: Option<NetnsId>,
@@ -33,7 +33,7 @@ pub struct CloserOf {
 /// What has been traced and not been taken yet.
 #[derive(Debug, Default)]
 pub struct Traced {
-    /// Namespaces that are watched; records of others are left alone. Empty: all are.
+    /// Namespaces that are watched; records of others are ignored. Empty: all.
     netns: FxHashSet<Option<NetnsId>>,
     pub sums: TracedSums,
     /// Since it was last taken.
@@ -42,9 +42,9 @@ pub struct Traced {
     pub closers: Vec<CloserOf>,
     /// Closers beyond the bound.
     pub closers_dropped: u64,
-    /// Closers of sockets that ended without a cookie, so that no row can be found for them.
+    /// Closers of sockets that ended without a cookie, so that they match no row.
     pub closers_without_cookie: u64,
-    /// Closers of sockets whose cookie is not known before their end, by their address.
+    /// Closers of sockets whose cookie is unknown until their end, by kernel address.
     nameless: FxHashMap<u64, Actor>,
 }
 
@@ -54,7 +54,7 @@ impl Traced {
         Traced { netns: netns.into_iter().collect(), ..Traced::default() }
     }
 
-    /// Takes one change.
+    /// Adds one change.
     pub fn add(&mut self, t: &Transition) {
         use State::{Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent};
         if !self.netns.is_empty() && !self.netns.contains(&t.netns) {
@@ -65,7 +65,7 @@ impl Traced {
         match (t.old, t.new) {
             (Some(Close), SynSent) | (Some(Listen), SynRecv) => self.sums.opened += 1,
             (Some(FinWait2 | Closing), Close) => self.sums.remainders += 1,
-            // Only close, shutdown or the end of a process can do this (`tcp_close_state`).
+            // Only close, shutdown or process exit does this (`tcp_close_state`).
             (Some(Established | SynRecv), FinWait1) | (Some(CloseWait), LastAck) if t.by_call => {
                 if let Some(By::Process(actor)) = t.by {
                     self.closed(t, actor);
@@ -82,7 +82,7 @@ impl Traced {
                 (Some(_), None) => self.closers_without_cookie += 1,
                 (None, _) => {}
             },
-            // The end of the socket that was there before was lost.
+            // The end of the previous socket at this address was lost.
             (Some(Close), SynSent, Some(address)) | (Some(Listen), SynRecv, Some(address)) => {
                 self.nameless.remove(&address);
             }
@@ -113,7 +113,7 @@ impl Traced {
         (std::mem::take(&mut self.matrix), std::mem::take(&mut self.changes))
     }
 
-    /// Begins the sums anew; closers stay.
+    /// Restarts the sums; closers stay.
     pub fn restart(&mut self) {
         self.sums = TracedSums::default();
         self.take_matrix();
@@ -193,7 +193,7 @@ mod tests {
         traced.add(&at(State::Established, State::FinWait1, curl));
         traced.add(&at(State::FinWait2, State::Close, By::Network));
         assert_eq!((traced.closers_without_cookie, traced.closers_dropped, traced.closers.len()), (1, 0, 0));
-        // The end of the first is lost, and another socket takes its place.
+        // The end of the first is lost, and another socket reuses its address.
         traced.add(&at(State::Established, State::FinWait1, curl));
         traced.add(&at(State::Close, State::SynSent, curl));
         traced.add(&Transition { cookie: Some(9), ..at(State::FinWait2, State::Close, By::Network) });

@@ -1,15 +1,15 @@
-//! What changed between two samples of the table: who came, who went, who moved from which state to which.
+//! What changed between two samples of the table: arrivals, departures, and changes of state.
 //!
-//! Comes in: every row of a sample, then the end of the sample. Goes out: the matrix of transitions, arrivals and
-//! departures, dwell times, and for each row what was known of it before (its owner above all). Never here: I/O, a clock
-//! (the time of a sample is given), output.
+//! Input: every row of a sample, then the end of the sample. Output: the matrix of transitions, arrivals and
+//! departures, dwell times, and what was known of each row before (above all its owner). The caller supplies the
+//! time of a sample.
 //!
-//! A row is recognised by its namespace and cookie, which the kernel copies from a request to the socket made of it
-//! (`inet_csk_clone_lock`) and from a socket to its TIME_WAIT (`inet_twsk_alloc`); a source without cookies is keyed by
-//! four-tuple. What happened and was undone between two samples is not here but in [`crate::aggregate::flows`].
+//! A row is identified by its namespace and cookie, which the kernel copies from a request to its socket
+//! (`inet_csk_clone_lock`) and from a socket to its TIME_WAIT (`inet_twsk_alloc`); a source without cookies is keyed
+//! by four-tuple. What happened and was undone between two samples is in [`crate::aggregate::flows`].
 //!
-//! Memory is bounded: above the cap only one key in 2, 4, 8... is tracked, chosen by its hash, so that those which stay
-//! are still followed from arrival to departure and rates can be scaled up instead of being wrong.
+//! Memory is bounded: above the cap only one key in 2, 4, 8... is tracked, chosen by its hash, so that tracked rows
+//! are still tracked from arrival to departure, and rates can be scaled up.
 #![allow(clippy::iter_over_hash_type, reason = "every entry is treated alike, in whichever order")]
 
 use rustc_hash::{FxHashMap, FxHasher};
@@ -19,17 +19,17 @@ pub use crate::aggregate::matrix::{Dwell, Matrix};
 use crate::aggregate::owner::{OwnerId, SetId};
 use crate::model::{FourTuple, NetnsId, RowKind, Socket, State};
 
-/// How many rows are followed at most, unless told otherwise: about 15 MB.
+/// Default limit of tracked rows: about 15 MB.
 pub const DEFAULT_CAP: usize = 200_000;
 
-/// Events that one sample keeps at most; more are only counted.
+/// Events kept per sample; more are only counted.
 const EVENTS: usize = 100_000;
 
-/// So long the rows of an earlier selection are remembered: twice the time of a TIME_WAIT.
+/// How long the rows of an earlier selection are remembered: twice the time of a TIME_WAIT.
 const ATTIC_MS: u64 = 120_000;
 
-/// What identifies a row from one sample to the next: the namespace, and the cookie or, where the source has none, a
-/// number given to its four-tuple. Small, as every row of every sample is looked up by it.
+/// Identifies a row across samples: the namespace, and the cookie or, where the source has none, a number assigned
+/// to its four-tuple. Small, because every row of every sample is looked up by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     netns: Option<NetnsId>,
@@ -37,7 +37,7 @@ struct Key {
 }
 
 impl Key {
-    /// Whether it is among the one in 2^shift that are followed.
+    /// Whether it is among the one in 2^shift that are tracked.
     fn is_followed(&self, shift: u32) -> bool {
         if shift == 0 {
             return true;
@@ -49,7 +49,7 @@ impl Key {
     }
 }
 
-/// What part of a connection's life a row is, as the kernel's counters see it.
+/// Which part of a connection's life a row is, as the kernel's counters see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// LISTEN, bound, closed: no connection.
@@ -78,13 +78,13 @@ impl Phase {
 struct Entry {
     state: State,
     phase: Phase,
-    /// The entry into the state was seen, and not only the state.
+    /// The entry into the state was seen, not only the state.
     since_known: bool,
-    /// Whether it belongs to the sockets that the user asked for.
+    /// Whether it is among the sockets that the user asked for.
     member: bool,
     /// Its owner is known from a trace.
     traced: bool,
-    /// Samples in a row without it.
+    /// Consecutive samples without it.
     missed: u8,
     owner: OwnerId,
     seen: u32,
@@ -95,29 +95,29 @@ struct Entry {
 /// What is known of a row besides the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracked {
-    /// False for what is beyond the cap: nothing is known then.
+    /// False beyond the cap: nothing is known then.
     pub followed: bool,
-    /// The dump gave this row before; it must not be counted twice.
+    /// The dump returned this row before; it must not be counted twice.
     pub repeated: bool,
-    /// The state at the last sample; `None` for a newcomer.
+    /// The state at the previous sample; `None` for a new row.
     pub was: Option<State>,
-    /// Whether it belonged to the wanted sockets at the last sample; newcomers do until told otherwise.
+    /// Whether it matched at the previous sample; new rows count as matching until shown otherwise.
     pub was_member: bool,
     pub owner: OwnerId,
-    /// The owner is the one that closed it, as traced.
+    /// The owner was traced closing it.
     pub traced: bool,
     /// The time of this sample.
     pub seen_ms: u64,
-    /// When it was first seen, and since when it is in its state.
+    /// When it was first seen, and since when it has been in its state.
     pub first_ms: u64,
     pub since_ms: u64,
-    /// Whether it was seen entering the state; else it is there since `since_ms` at the latest.
+    /// Whether it was seen entering the state; otherwise it entered at `since_ms` or earlier.
     pub since_known: bool,
     left_after_ms: Option<u64>,
 }
 
 impl Tracked {
-    /// It was not there at the sample before.
+    /// The previous sample did not have it.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.was.is_none() && self.since_known && self.first_ms == self.seen_ms
@@ -130,51 +130,51 @@ pub struct Transition {
     pub netns: Option<NetnsId>,
     pub cookie: Option<u64>,
     pub tuple: FourTuple,
-    /// `None`: it did not exist at the last sample.
+    /// `None`: the previous sample did not have it.
     pub from: Option<State>,
-    /// `None`: it exists no more.
+    /// `None`: it is gone.
     pub to: Option<State>,
-    /// How long it was in `from`, if it was seen entering it; right to within one interval at either end.
+    /// How long it was in `from`, if it was seen entering it; accurate to one interval at either end.
     pub dwell_ms: Option<u64>,
     pub owner: OwnerId,
 }
 
-/// What one sample showed beside the rows.
+/// What one sample showed besides the rows.
 #[derive(Clone, Debug, Default)]
 pub struct Tick {
-    /// Since the sample before; `None` for the first, which has nothing to compare with.
+    /// Since the previous sample; `None` for the first.
     pub elapsed_ms: Option<u64>,
     /// Changes of the sockets that were asked for.
     pub matrix: Matrix,
-    /// Connections that were not there before and are (whatever has become of them), asked for or not.
+    /// New connections, in any state by now, asked for or not.
     pub opened: u64,
-    /// Those that turned up as TIME_WAIT, or as the small FIN_WAIT2, asked for or not.
+    /// New rows in TIME_WAIT or in the small FIN_WAIT2, asked for or not.
     pub remainders: u64,
-    /// Full sockets with a peer at this sample, asked for or not.
+    /// Full sockets with a peer in this sample, asked for or not.
     pub connections: u64,
-    /// Rows that are followed.
+    /// Rows that are tracked.
     pub followed: u64,
-    /// One key in 2^shift is followed.
+    /// One key in 2^shift is tracked.
     pub shift: u32,
     pub events: Vec<Transition>,
-    /// Events beyond those kept.
+    /// Events beyond the limit.
     pub events_dropped: u64,
 }
 
 impl Tick {
-    /// By what counts of followed rows must be multiplied.
+    /// The factor for counts of tracked rows.
     #[must_use]
     pub fn scale(&self) -> u64 {
         1 << self.shift
     }
 }
 
-/// Everything that is followed.
+/// All tracked rows.
 pub struct Tracker {
     rows: FxHashMap<Key, Entry>,
     /// Addresses of the rows, kept only where events must name them after they are gone.
     tuples: FxHashMap<Key, FourTuple>,
-    /// Numbers of rows without a cookie.
+    /// Numbers assigned to rows without a cookie.
     numbers: FxHashMap<(Option<NetnsId>, FourTuple), u64>,
     last_number: u64,
     /// Rows have no cookies.
@@ -186,15 +186,15 @@ pub struct Tracker {
     before_ms: Option<u64>,
     tick: Tick,
     pub dwell: [Dwell; State::SLOTS],
-    /// Keep every change as an event; to be set before the first sample.
+    /// Keep every change as an event; set it before the first sample.
     pub keep_events: bool,
     /// The kernel's hash table is so small that a dump under churn misses rows (several share a bucket, and the dump
-    /// resumes by place in it): then only what is missing twice is gone.
+    /// resumes by position in it): then a row is gone only when two samples miss it.
     pub tolerant: bool,
-    /// Rows that were followed under another selection, until when: what was known of them still holds.
+    /// Rows that were tracked under another selection, until when: what was known of them is still valid.
     retired: FxHashMap<Key, Entry>,
     attic_until_ms: u64,
-    /// Newcomers of this sample are admitted without being arrivals: the share that is followed was just raised.
+    /// New rows of this sample are not arrivals: the tracked share was just raised.
     admitting: bool,
 }
 
@@ -222,8 +222,8 @@ impl Tracker {
         }
     }
 
-    /// An empty one with the same settings, for another selection. Rows that it meets again have the owner and the age that
-    /// they had; those without cookies cannot be recognised.
+    /// An empty tracker with the same settings, for another selection. Rows that it meets again keep their owner and
+    /// age; those without cookies cannot be recognised.
     #[must_use]
     pub fn renewed(self) -> Tracker {
         let mut retired = self.retired;
@@ -253,7 +253,7 @@ impl Tracker {
         let events = std::mem::take(&mut self.tick.events);
         self.tick = Tick { elapsed_ms: self.before_ms.map(|b| self.now_ms - b), events, ..Tick::default() };
         self.tick.events.clear();
-        // Well below the cap again: follow twice as many. The newcomers that this lets in are no arrivals.
+        // Well below the cap again: track twice as many. The new rows that this admits are not arrivals.
         self.admitting = self.shift > 0 && self.rows.len() < self.cap / 4;
         if self.admitting {
             self.shift -= 1;
@@ -272,7 +272,7 @@ impl Tracker {
         Key { netns, id }
     }
 
-    /// Takes one row, and says what was known of it.
+    /// Takes one row and returns what was known of it.
     pub fn track(&mut self, socket: &Socket) -> Tracked {
         let key = self.key(socket);
         let mut tracked = Tracked {
@@ -296,7 +296,7 @@ impl Tracker {
             let old = *entry;
             tracked.repeated = old.seen == self.sample;
             if tracked.repeated {
-                // Also where it has moved on meanwhile: one row per sample, or populations and changes would not agree.
+                // Even if it has changed since: one row per sample, or populations and changes would not match.
                 return old;
             }
             entry.missed = 0;
@@ -362,7 +362,7 @@ impl Tracker {
         tracked
     }
 
-    /// Follows only half of the keys from now on.
+    /// Tracks only half of the keys from now on.
     fn thin_out(&mut self) {
         while self.rows.len() > self.cap && self.shift < 20 {
             self.shift += 1;
@@ -372,7 +372,7 @@ impl Tracker {
         }
     }
 
-    /// Says whether a row that was just seen belongs to the sockets asked for, and counts the change if it does.
+    /// Records whether the row just taken matches, and counts the change if it does.
     pub fn count(&mut self, socket: &Socket, tracked: &Tracked, member: bool) {
         if !tracked.followed || tracked.repeated {
             return;
@@ -418,7 +418,7 @@ impl Tracker {
         }
     }
 
-    /// Remembers who owns a row, and whether a trace told.
+    /// Records the owner of a row, and whether it comes from a trace.
     pub fn set_owner(&mut self, socket: &Socket, owner: OwnerId, traced: bool) {
         let key = self.key(socket);
         if let Some(entry) = self.rows.get_mut(&key) {
@@ -427,7 +427,7 @@ impl Tracker {
         }
     }
 
-    /// Ends the sample: what was not seen is gone.
+    /// Ends the sample: rows that it lacked are gone.
     pub fn finish(&mut self) -> &Tick {
         let (sample, now_ms, tolerant, keep) = (self.sample, self.now_ms, self.tolerant, self.keep_events);
         let (tick, dwell, tuples, numbered) = (&mut self.tick, &mut self.dwell, &mut self.tuples, self.numbered);
@@ -469,12 +469,12 @@ impl Tracker {
             let rows = &self.rows;
             self.numbers.retain(|(netns, _), id| rows.contains_key(&Key { netns: *netns, id: *id }));
         }
-        // More than half full, a table that rows come to and leave doubles one day, by luck in a minute or an hour (its marks
-        // of deleted rows run out): better at once.
+        // A table more than half full, with rows coming and going, eventually doubles at a random moment, when its
+        // tombstones run out: better at once.
         if self.rows.len() > self.rows.capacity() / 2 {
             self.rows.reserve(self.rows.len());
         }
-        // A flood leaves a table many times as large as what remains.
+        // A flood leaves a table many times larger than its content.
         if self.rows.capacity() > 4096 && self.rows.len() < self.rows.capacity() / 8 {
             self.rows.shrink_to(self.rows.len() * 2);
         }
@@ -484,7 +484,7 @@ impl Tracker {
         tick
     }
 
-    /// What the last sample showed; it is handed out once.
+    /// Takes the result of the last sample; it is returned once.
     pub fn take_tick(&mut self) -> Tick {
         std::mem::take(&mut self.tick)
     }

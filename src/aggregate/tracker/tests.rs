@@ -1,6 +1,4 @@
-//! The tracker against a model that knows every life.
-//!
-//! Comes in: lives made by hand or at random. Goes out: sums that must agree. Never here: a real socket.
+//! The tracker against a model that knows every life, on lives made by hand or at random: sums must agree.
 
 use proptest::prelude::*;
 
@@ -30,7 +28,7 @@ fn row(cookie: u64, state: State) -> Socket {
     }
 }
 
-/// One sample of these rows, all of them wanted.
+/// One sample of these rows; all of them match.
 fn sample(tracker: &mut Tracker, now_ms: u64, rows: &[Socket]) -> (Tick, Counts) {
     tracker.begin(now_ms);
     let mut counts = Counts::default();
@@ -184,7 +182,7 @@ fn above_the_cap_a_share_is_followed_to_the_end_and_memory_stays_bounded() {
     let (tick, _) = sample(&mut tracker, 2, &moved);
     let estimate = tick.matrix.get(Some(State::Established), Some(State::TimeWait)) * tick.scale();
     assert!((12_000..20_000).contains(&estimate), "{estimate}");
-    // Back below: more is followed again, and nobody arrives by that.
+    // Below the cap again: more is tracked, and this counts as no arrival.
     let few: Vec<Socket> = (0..100).map(|i| row(i, State::TimeWait)).collect();
     for now in 3..12 {
         let (tick, _) = sample(&mut tracker, now, &few);
@@ -203,12 +201,12 @@ fn dwell_times_give_a_median_between_two_powers_of_two() {
     assert_eq!((dwell.median_ms(), dwell.max_ms), (Some((64, 128)), 100_000));
 }
 
-/// One connection of the model: when it opens, moves and ends, in steps.
+/// One connection of the model: the steps at which it opens, moves and ends.
 #[derive(Clone, Debug)]
 struct Life {
     opens: u32,
     lasts: u32,
-    /// Ends in TIME_WAIT (for so many steps) or plainly.
+    /// Ends in TIME_WAIT (for this many steps) or plainly.
     remains: Option<u32>,
 }
 
@@ -220,8 +218,8 @@ fn lives() -> impl Strategy<Value = Vec<Life>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever the lives and whenever the looks: arrivals less departures is the growth of the population, and what was
-    /// seen with what was not is what the counters say.
+    /// For all lives and sample times: arrivals less departures is the growth of the population, and seen plus
+    /// unseen is what the counters say.
     #[test]
     fn totals_are_conserved(
         lives in lives(),
@@ -253,10 +251,10 @@ proptest! {
         let mut sum = Matrix::default();
         while step < 110 {
             let (rows, now) = at(step);
-            // The counters may be read a step before the table, never after; at the first look never before.
+            // The counters may be read a step before the table, never after; for the first sample never before.
             let reading = if read_early && step > 0 { at(step - 1).1 } else { now };
             let (tick, counts) = sample(&mut tracker, u64::from(step) * 100, &rows);
-            // A trace is asked after the table; what it loses it lost before anything else.
+            // A trace is read after the table; what it loses, it lost before anything else.
             let traced = lost.map(|lost| TracedSums {
                 opened: now.active.unwrap().saturating_sub(lost),
                 remainders: now.remainders.unwrap().saturating_sub(lost),
@@ -279,7 +277,7 @@ proptest! {
         }
         let end = step - every;
         let (_, last) = at(end);
-        // Nobody opens or ends after step 92, so both readings are the same in the end.
+        // Nothing opens or ends after step 92, so both readings agree in the end.
         prop_assert_eq!(totals.opened.total(), last.active);
         prop_assert_eq!(totals.time_wait.total(), last.remainders);
         let plain = lives.iter().filter(|l| l.remains.is_none()).count();
