@@ -1,4 +1,4 @@
-//! How values read for people: durations, sizes, counts, processes, and arguments of a shell.
+//! How values read for people: durations, sizes, counts, processes, shortened words, and arguments of a shell.
 
 use std::fmt;
 
@@ -29,15 +29,128 @@ pub fn name(process: &Process) -> String {
     named(&process.comm, process.pid).to_string()
 }
 
-/// `0.4 s`, `12 s`, `4 min`, `3 h`.
+/// A duration in a sentence: `0.4 s`, `12 s`, `4 min 10 s`, `4 min`, `3 h`.
 #[must_use]
 pub fn duration(ms: u64) -> String {
     match ms {
         0..10_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
         10_000..120_000 => format!("{} s", ms / 1000),
-        120_000..7_200_000 => format!("{} min", ms / 60_000),
+        120_000..7_200_000 => minutes(ms / 1000),
         _ => format!("{} h", ms / 3_600_000),
     }
+}
+
+/// Minutes, and the seconds beyond them if there are any.
+fn minutes(seconds: u64) -> String {
+    match seconds % 60 {
+        0 => format!("{} min", seconds / 60),
+        rest => format!("{} min {rest} s", seconds / 60),
+    }
+}
+
+/// A duration in a table; it is written without the heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compact {
+    us: u64,
+    /// The source counts milliseconds, so less than one is not shown as microseconds.
+    millis: bool,
+}
+
+/// `350ms`, `4.2s`, `4m10s`, `3h05m`, `12d04h`.
+#[must_use]
+pub fn compact_ms(ms: u64) -> Compact {
+    Compact { us: ms.saturating_mul(1000), millis: true }
+}
+
+/// The same from microseconds, in three digits: `12us`, `3.45ms`, `34.5ms`, `345ms`, `4.2s`.
+#[must_use]
+pub fn compact_us(us: u64) -> Compact {
+    Compact { us, millis: false }
+}
+
+impl fmt::Display for Compact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (us, ms) = (self.us, self.us / 1000);
+        let seconds = ms / 1000;
+        match us {
+            0..1000 if !self.millis => return write!(f, "{us}us"),
+            1000..10_000 if !self.millis => return write!(f, "{ms}.{:02}ms", us % 1000 / 10),
+            10_000..100_000 if !self.millis => return write!(f, "{ms}.{}ms", us % 1000 / 100),
+            _ => {}
+        }
+        match seconds {
+            0 => write!(f, "{ms}ms"),
+            1..10 => write!(f, "{seconds}.{}s", ms % 1000 / 100),
+            10..60 => write!(f, "{seconds}s"),
+            60..3600 => write!(f, "{}m{:02}s", seconds / 60, seconds % 60),
+            3600..86_400 => write!(f, "{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+            _ => write!(f, "{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600),
+        }
+    }
+}
+
+/// The digits of a number, without the heap: the formatting machinery of the standard library is a large part of a long
+/// list's cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Digits {
+    buffer: [u8; 20],
+    start: usize,
+}
+
+impl Digits {
+    #[must_use]
+    pub fn new(mut n: u64) -> Digits {
+        let mut digits = Digits { buffer: [b'0'; 20], start: 20 };
+        loop {
+            digits.start -= 1;
+            digits.buffer[digits.start] = b'0' + u8::try_from(n % 10).unwrap_or(0);
+            n /= 10;
+            if n == 0 {
+                return digits;
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.buffer[self.start..]).unwrap_or("?")
+    }
+}
+
+/// Columns of text on a terminal, for the text that reaches us: addresses, numbers and clean names.
+#[must_use]
+pub fn width(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.chars().count() }
+}
+
+/// Cuts what was written from `from` on to so many columns, its end.
+pub fn cut_end(out: &mut String, from: usize, columns: usize) {
+    if width(&out[from..]) <= columns {
+        return;
+    }
+    let kept = out[from..].char_indices().nth(columns.saturating_sub(1)).map_or(0, |(at, _)| at);
+    out.truncate(from + kept);
+    out.push('…');
+}
+
+/// The text in so many columns, its beginning.
+#[must_use]
+pub fn shorten_end(text: &str, columns: usize) -> String {
+    let mut text = text.to_owned();
+    cut_end(&mut text, 0, columns);
+    text
+}
+
+/// The text in so many columns, its beginning and its end.
+#[must_use]
+pub fn shorten_middle(text: &str, columns: usize) -> String {
+    let len = width(text);
+    if len <= columns {
+        return text.to_owned();
+    }
+    let keep = columns.saturating_sub(1);
+    let front = keep / 2;
+    text.chars().take(front).chain(['…']).chain(text.chars().skip(len.saturating_sub(keep - front))).collect()
 }
 
 /// `512 bytes`, `64 KiB`, `3.2 MiB`.
@@ -53,7 +166,8 @@ pub fn bytes(n: u64) -> String {
 /// A number with its thousands set apart, which reads at a glance: `1,234,567`.
 #[must_use]
 pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
+    let digits = Digits::new(n);
+    let digits = digits.as_str();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, c) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i).is_multiple_of(3) {
@@ -117,13 +231,60 @@ mod tests {
 
     #[test]
     fn durations_and_counts_read_as_people_say_them() {
-        for (ms, text) in [(0, "0.0 s"), (1999, "1.9 s"), (10_000, "10 s"), (130_000, "2 min"), (7_200_000, "2 h")] {
+        for (ms, text) in [
+            (0, "0.0 s"),
+            (1999, "1.9 s"),
+            (10_000, "10 s"),
+            (130_000, "2 min 10 s"),
+            (240_000, "4 min"),
+            (7_500_000, "2 h"),
+        ] {
             assert_eq!(duration(ms), text);
         }
         assert_eq!(
             (count(1, "client", "clients"), count(0, "client", "clients")),
             ("1 client".into(), "0 clients".into())
         );
+    }
+
+    #[test]
+    fn durations_of_a_table_read_at_a_glance() {
+        for (ms, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (4250, "4.2s"),
+            (59_999, "59s"),
+            (250_000, "4m10s"),
+            (11_100_000, "3h05m"),
+            (1_051_200_000, "12d04h"),
+        ] {
+            assert_eq!(compact_ms(ms).to_string(), text);
+        }
+        let shown =
+            [0, 999, 3450, 34_599, 99_999, 345_678, 2_100_000, 125_000_000].map(|us| compact_us(us).to_string());
+        assert_eq!(shown, ["0us", "999us", "3.45ms", "34.5ms", "99.9ms", "345ms", "2.1s", "2m05s"]);
+    }
+
+    #[test]
+    fn digits_and_groups() {
+        for n in [0, 7, 10, 4_026_531_840, u64::MAX] {
+            assert_eq!(Digits::new(n).as_str(), n.to_string());
+        }
+        assert_eq!([0, 999, 1_234_567].map(grouped), ["0", "999", "1,234,567"]);
+    }
+
+    #[test]
+    fn shortened_words_keep_to_their_columns() {
+        for (columns, end, middle) in [(6, "abcdef", "abcdef"), (5, "abcd…", "ab…ef"), (2, "a…", "…f"), (1, "…", "…")]
+        {
+            assert_eq!(
+                (shorten_end("abcdef", columns), shorten_middle("abcdef", columns)),
+                (end.into(), middle.into())
+            );
+        }
+        let mut out = "x äöü".to_owned();
+        cut_end(&mut out, 2, 2);
+        assert_eq!(out, "x ä…");
     }
 
     #[test]

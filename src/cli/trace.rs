@@ -26,6 +26,7 @@ use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::transition::{Transition, Via};
 use crate::model::{Gap, NetnsId, State};
 use crate::render::{gap as words, json as out, trace as lines};
+use crate::text;
 
 /// How long a wait for changes may last, which bounds how late losses are reported.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -404,7 +405,7 @@ impl Trace<'_> {
             (None, Some(n)) => format!("an unknown number not seen; {n} sockets came and went between two samples"),
             (None, None) => "an unknown number not seen".into(),
         };
-        let time = lines::span(duration_ms.saturating_mul(1_000_000));
+        let time = text::compact_ms(duration_ms);
         writeln!(env.stderr, "trace: {} shown of {} changes in {time}, {lost}", self.shown, self.seen)?;
         if self.lives.forgotten() > 0 {
             writeln!(env.stderr, "note: {} connections were too many to follow", self.lives.forgotten())?;

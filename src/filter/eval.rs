@@ -10,6 +10,7 @@ use super::expr::{Cmp, Col, End, Expr, Pattern, Test};
 use crate::model::column::{Change, Column, Kind, Row, Value};
 use crate::model::socket::{AgeBracket, RowKind};
 use crate::model::{Endpoint, Family, Socket, State};
+use crate::text::Digits;
 
 /// What an expression is tested against.
 pub trait Subject<'a> {
@@ -205,30 +206,6 @@ fn text<'a>(subject: &impl Subject<'a>, column: Col, cmp: Cmp, pattern: &Pattern
     }
 }
 
-/// A number as text, on the stack.
-struct Digits {
-    buffer: [u8; 20],
-    start: usize,
-}
-
-impl Digits {
-    fn new(mut number: u64) -> Digits {
-        let mut digits = Digits { buffer: [b'0'; 20], start: 20 };
-        loop {
-            digits.start -= 1;
-            digits.buffer[digits.start] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-            number /= 10;
-            if number == 0 {
-                return digits;
-            }
-        }
-    }
-
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.buffer[self.start..]).unwrap_or("")
-    }
-}
-
 impl Pattern {
     /// The positive form of the comparison: equal for `=` and `!=`, contained for `~` and `!~`.
     fn holds(&self, cmp: Cmp, text: &str) -> bool {
@@ -287,13 +264,6 @@ mod tests {
             ("*aab", "aaab", true),
         ] {
             assert_eq!(Pattern::new(pattern).holds(Cmp::Eq, text), expected, "{pattern} {text}");
-        }
-    }
-
-    #[test]
-    fn digits() {
-        for n in [0, 7, 10, 4_026_531_840, u64::MAX] {
-            assert_eq!(Digits::new(n).as_str(), n.to_string());
         }
     }
 

@@ -8,8 +8,8 @@ use anstyle::{AnsiColor, Effects, Style as Ansi};
 
 use crate::diagnose::finding::confidence_word;
 use crate::diagnose::{self, Diagnosis, Evidence, Finding, Incident, Measure, Severity, Subject};
+use crate::render::sanitize;
 use crate::render::style::Style;
-use crate::render::{sanitize, value};
 use crate::text;
 
 /// The colour of a severity; its word is always there too.
@@ -83,7 +83,9 @@ fn write_table(out: &mut String, diagnosis: &Diagnosis, incidents: &[&Incident],
     for (number, incident) in incidents.iter().enumerate() {
         for i in incident.members() {
             let finding = &diagnosis.findings[i];
-            let time = |m: Option<Measure<u64>>| m.map_or_else(|| "-".to_owned(), |m| m.text(value::millis));
+            let time = |m: Option<Measure<u64>>| {
+                m.map_or_else(|| "-".to_owned(), |m| m.text(|ms| text::compact_ms(ms).to_string()))
+            };
             let is_cause = i == incident.cause;
             let label = if is_cause { (number + 1).to_string() } else { String::new() };
             let title = diagnose::title(finding.rule);
@@ -109,7 +111,7 @@ fn write_table(out: &mut String, diagnosis: &Diagnosis, incidents: &[&Incident],
     let mut push = |label: &str, cells: &[String; 5], severity: Option<Severity>| {
         let mut line = format!("{label:<3}");
         for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
-            let cell = cut(cell, width);
+            let cell = text::shorten_end(cell, width);
             let padded = format!("{cell}{}", " ".repeat(width - cell.chars().count()));
             line.push_str(&match severity {
                 Some(severity) if column == 0 => style.paint(severity_style(severity), &padded),
@@ -125,14 +127,6 @@ fn write_table(out: &mut String, diagnosis: &Diagnosis, incidents: &[&Incident],
     for (label, severity, cells) in &rows {
         push(label, cells, Some(*severity));
     }
-}
-
-/// A text in so many columns: what does not fit ends in an ellipsis.
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// Whom a finding is about, in one short phrase.
@@ -195,7 +189,7 @@ fn write_numbered(out: &mut String, finding: &Finding, label: &str, verbose: boo
     let mut headline = String::new();
     let bold = Ansi::new().effects(Effects::BOLD);
     let indent = label.len() + word.len() + 2;
-    push_wrapped(&mut headline, indent, &sanitize::clean(&finding.summary), style.width, style, bold);
+    style.push_wrapped(&mut headline, [indent; 2], &sanitize::clean(&finding.summary), bold);
     // Writing into a String cannot fail.
     let _ = write!(out, "{label}{}  {}", style.paint(severity_style(finding.severity), &word), headline.trim_start());
     let subject = subject_text(&finding.subject);
@@ -277,7 +271,7 @@ pub fn write_brief(out: &mut String, findings: &[Finding], style: Style) {
         let word = format!("{:8}", finding.severity.key());
         let label = style.paint(severity_style(finding.severity), &word);
         let mut text = String::new();
-        push_wrapped(&mut text, 9, &sanitize::clean(&finding.summary), style.width, style, Ansi::new());
+        style.push_wrapped(&mut text, [9; 2], &sanitize::clean(&finding.summary), Ansi::new());
         let _ = write!(out, "{label} {}", text.trim_start());
     }
     let _ = writeln!(out, "{}", style.dim("run `tcpstate doctor` for evidence and remedies"));
@@ -330,7 +324,7 @@ pub fn subject_text(subject: &Subject) -> String {
 pub fn evidence_text(evidence: &Evidence) -> String {
     match evidence {
         Evidence::Count(n) | Evidence::Bytes(n) => n.to_string(),
-        Evidence::Millis(ms) => format!("{ms} ({})", value::millis(*ms)),
+        Evidence::Millis(ms) => format!("{ms} ({})", text::duration(*ms)),
         Evidence::PerSecond(n) | Evidence::Percent(n) => decimal(*n),
         Evidence::Text(text) => text.clone(),
         Evidence::List(items) => format!("[{}]", items.join("; ")),
@@ -380,31 +374,8 @@ fn line(out: &mut String, label: &str, text: &str, style: Style, ansi: Ansi) {
     }
     out.push_str(&style.dim(label));
     let mut body = String::new();
-    push_wrapped(&mut body, label.chars().count(), &sanitize::clean(text), style.width, style, ansi);
+    style.push_wrapped(&mut body, [label.chars().count(); 2], &sanitize::clean(text), ansi);
     out.push_str(body.trim_start());
-}
-
-/// Appends text in lines that all begin at the same column.
-pub fn push_wrapped(out: &mut String, indent: usize, text: &str, width: Option<usize>, style: Style, ansi: Ansi) {
-    let room = width.map_or(usize::MAX, |w| w.saturating_sub(indent).max(20));
-    let blank = " ".repeat(indent);
-    let mut line = String::new();
-    let mut len = 0;
-    for word in text.split(' ').filter(|w| !w.is_empty()) {
-        let n = word.chars().count();
-        if len > 0 && len + 1 + n > room {
-            let _ = writeln!(out, "{blank}{}", style.paint(ansi, &line));
-            line.clear();
-            len = 0;
-        }
-        if len > 0 {
-            line.push(' ');
-            len += 1;
-        }
-        line.push_str(word);
-        len += n;
-    }
-    let _ = writeln!(out, "{blank}{}", style.paint(ansi, &line));
 }
 
 #[cfg(test)]
@@ -453,7 +424,7 @@ mod tests {
             "\n2  critical  close-wait-leak",
             "\n2  HIGH  java",
             "  because of this\n            warning: java (812) has no descriptor left\n",
-            "oldest age 4 min",
+            "oldest age 4 min 10 s",
             "fd share 24.41 %",
             "1. close on EOF",
             "2. restart",
@@ -470,7 +441,7 @@ mod tests {
         assert!(out.contains("\n             sentence"), "under itself: {out}");
         let mut raw = String::new();
         write_report(&mut raw, &diagnosis, Shown { verbose: true, ..shown }, Style::PLAIN);
-        assert!(raw.contains("oldest_age_ms 250000 (4m10s)"), "{raw}");
+        assert!(raw.contains("oldest_age_ms 250000 (4 min 10 s)"), "{raw}");
     }
 
     #[test]

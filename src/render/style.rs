@@ -6,6 +6,12 @@
 use anstyle::{AnsiColor, Effects, Style as Ansi};
 
 use crate::model::State;
+use crate::text::width;
+
+/// What is said beside the point.
+pub const DIM: Ansi = Ansi::new().effects(Effects::DIMMED);
+/// Wrapped text has at least this many columns.
+const NARROWEST: usize = 20;
 
 /// How to print on one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +41,34 @@ impl Style {
 
     #[must_use]
     pub fn dim(self, text: &str) -> String {
-        self.paint(Ansi::new().effects(Effects::DIMMED), text)
+        self.paint(DIM, text)
+    }
+
+    /// Appends text in lines that keep to the terminal; `indent` is that of the first line and of those after it.
+    pub fn push_wrapped(self, out: &mut String, indent: [usize; 2], text: &str, ansi: Ansi) {
+        let [mut before, rest] = indent;
+        let mut line = String::new();
+        let mut len = 0;
+        let mut end = |line: &str, before: usize| {
+            out.extend(std::iter::repeat_n(' ', before));
+            out.push_str(&self.paint(ansi, line));
+            out.push('\n');
+        };
+        for word in text.split(' ').filter(|word| !word.is_empty()) {
+            let room = self.width.map_or(usize::MAX, |width| width.saturating_sub(before).max(NARROWEST));
+            if len > 0 && len + 1 + width(word) > room {
+                end(&line, before);
+                line.clear();
+                (len, before) = (0, rest);
+            }
+            if len > 0 {
+                line.push(' ');
+                len += 1;
+            }
+            line.push_str(word);
+            len += width(word);
+        }
+        end(&line, before);
     }
 }
 

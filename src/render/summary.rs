@@ -11,7 +11,7 @@ use crate::aggregate::{Census, Counts, Group, Grouping, Key, KeyValue};
 use crate::model::column::Names;
 use crate::model::{Family, Gap, OwnerTable, State, StateSet};
 use crate::render::style::{self, Style};
-use crate::render::{gap, json::Unseen, sanitize, table};
+use crate::render::{gap, json::Unseen, sanitize};
 use crate::text;
 
 /// What a summary says besides its counts.
@@ -69,7 +69,8 @@ pub fn write_states(out: &mut String, header: &Header<'_>, census: &Census, unse
         push_table(out, &table);
     }
     if !none.is_empty() {
-        wrap(out, &format!("none in {}", none.join(", ")), style.width.unwrap_or(80), style);
+        let screen = Style { width: style.width.or(Some(80)), ..style };
+        screen.push_wrapped(out, [0, 2], &format!("none in {}", none.join(", ")), style::DIM);
     }
     for state in unseen.0.iter().filter(|s| all.get(*s) == 0) {
         let _ = writeln!(out, "{}", style.dim(&format!("{} could not be counted here", state.name())));
@@ -133,7 +134,7 @@ pub fn write_groups(
 pub fn write_gaps(out: &mut String, gaps: &[Gap], style: Style) {
     for gap in gaps {
         let text = format!("note: {}", sanitize::clean(&gap::line(gap)));
-        wrap(out, &text, style.width.unwrap_or(usize::MAX), style);
+        style.push_wrapped(out, [0, 2], &text, style::DIM);
     }
 }
 
@@ -200,7 +201,7 @@ fn shorten(label: &str, width: usize, style: Style) -> String {
     if style.width.is_none() || label.chars().count() <= width || width < 5 {
         return label.to_owned();
     }
-    table::shorten_middle(label, width)
+    text::shorten_middle(label, width)
 }
 
 /// The title of the table for some keys.
@@ -235,43 +236,11 @@ fn push_table(out: &mut String, table: &Table) {
     }
 }
 
-/// Appends text in lines of at most `width`, later lines indented.
-pub fn wrap(out: &mut String, text: &str, width: usize, style: Style) {
-    let mut line = String::new();
-    let mut first = true;
-    let mut flush = |line: &mut String, first: &mut bool| {
-        if !line.is_empty() {
-            let indent = if *first { "" } else { "  " };
-            let _ = writeln!(out, "{}", style.dim(&format!("{indent}{line}")));
-            *first = false;
-            line.clear();
-        }
-    };
-    for word in text.split(' ') {
-        let indent = if first { 0 } else { 2 };
-        if !line.is_empty() && indent + line.chars().count() + 1 + word.chars().count() > width {
-            flush(&mut line, &mut first);
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    flush(&mut line, &mut first);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::aggregate::Listeners;
     use crate::model::sysctl::PORT_RANGE;
-
-    #[test]
-    fn numbers_read_at_a_glance() {
-        assert_eq!(text::grouped(0), "0");
-        assert_eq!(text::grouped(999), "999");
-        assert_eq!(text::grouped(1_234_567), "1,234,567");
-    }
 
     #[test]
     fn the_screen_names_every_state_once() {

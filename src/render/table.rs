@@ -11,6 +11,7 @@ use crate::model::{Gap, State};
 use crate::render::rows::{Listing, RowWriter};
 use crate::render::style::{self, Style};
 use crate::render::value;
+use crate::text::{shorten_end, width};
 
 /// Rows that decide the widths.
 const MEASURED_ROWS: usize = 1000;
@@ -193,28 +194,9 @@ impl RowWriter for TableWriter {
     }
 }
 
-/// Columns of text on a terminal, for the text that reaches us: addresses, numbers and clean names.
-fn width(text: &str) -> usize {
-    if text.is_ascii() { text.len() } else { text.chars().count() }
-}
-
 /// Whether a cell of this column may be cut: a number that lost digits would be another number.
 fn may_cut(column: &Column) -> bool {
     column.kind == Kind::Text
-}
-
-/// The text in so many columns, its beginning.
-fn shorten_end(text: &str, width: usize) -> String {
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
-}
-
-/// The text in so many columns, its beginning and its end.
-#[must_use]
-pub fn shorten_middle(text: &str, width: usize) -> String {
-    let len = text.chars().count();
-    let keep = width.saturating_sub(1);
-    let front = keep / 2;
-    text.chars().take(front).chain(['…']).chain(text.chars().skip(len.saturating_sub(keep - front))).collect()
 }
 
 /// The cell of one column for people.

@@ -10,6 +10,7 @@ use crate::model::column::{Kind, Value};
 use crate::model::socket::AgeBracket;
 use crate::model::{Holder, OwnerStatus, OwnerTable};
 use crate::render::sanitize;
+use crate::text::{self, Digits};
 
 /// Appends a value for people: units, names without escapes, `?` for unknown, `-` for none.
 pub fn write_human(out: &mut String, kind: Kind, value: &Value<'_>) {
@@ -18,14 +19,14 @@ pub fn write_human(out: &mut String, kind: Kind, value: &Value<'_>) {
         Value::Absent => out.push('-'),
         Value::Unlimited => out.push_str("unlimited"),
         Value::Number(n) => match kind {
-            Kind::Millis => write_millis(out, *n),
-            Kind::Micros => write_micros(out, *n),
+            Kind::Millis => write_fmt(out, format_args!("{}", text::compact_ms(*n))),
+            Kind::Micros => write_fmt(out, format_args!("{}", text::compact_us(*n))),
             Kind::BytesPerSecond => write_scaled(out, *n, "/s"),
             Kind::Id => write_fmt(out, format_args!("{n:#x}")),
             _ => write_number(out, *n),
         },
         Value::Flag(flag) => out.push_str(if *flag { "yes" } else { "no" }),
-        Value::Text(text) => sanitize::push(out, text),
+        Value::Text(word) => sanitize::push(out, word),
         Value::Named(_, Some(name)) => sanitize::push(out, name),
         Value::Named(number, None) => write_number(out, *number),
         Value::State(state) => match state {
@@ -61,7 +62,7 @@ pub fn write_raw(out: &mut String, kind: Kind, value: &Value<'_>) {
         Value::Number(n) if kind == Kind::Id => write_fmt(out, format_args!("{n:#x}")),
         Value::Number(n) => write_number(out, *n),
         Value::Flag(flag) => out.push_str(if *flag { "true" } else { "false" }),
-        Value::Text(text) => out.push_str(text),
+        Value::Text(word) => out.push_str(word),
         Value::Named(_, Some(name)) => out.push_str(name),
         Value::State(state) => out.push_str(state.key()),
         Value::Age(age) => match (age.is_exact(), age.max_ms) {
@@ -116,48 +117,8 @@ fn write_fmt(out: &mut String, args: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(args);
 }
 
-/// Appends a number; the formatting machinery of the standard library is a large part of a long list's cost.
-pub fn write_number(out: &mut String, mut n: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(n % 10).unwrap_or(0);
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or("?"));
-}
-
-/// `350ms`, `4.2s`, `4m10s`, `3h05m`, `12d04h`.
-pub fn write_millis(out: &mut String, ms: u64) {
-    let seconds = ms / 1000;
-    match seconds {
-        0 => write_fmt(out, format_args!("{ms}ms")),
-        1..10 => write_fmt(out, format_args!("{seconds}.{}s", ms % 1000 / 100)),
-        10..60 => write_fmt(out, format_args!("{seconds}s")),
-        60..3600 => write_fmt(out, format_args!("{}m{:02}s", seconds / 60, seconds % 60)),
-        3600..86_400 => write_fmt(out, format_args!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60)),
-        _ => write_fmt(out, format_args!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600)),
-    }
-}
-
-/// The same as a value.
-#[must_use]
-pub fn millis(ms: u64) -> String {
-    let mut out = String::new();
-    write_millis(&mut out, ms);
-    out
-}
-
-fn write_micros(out: &mut String, us: u64) {
-    match us {
-        0..1000 => write_fmt(out, format_args!("{us}us")),
-        1000..1_000_000 => write_fmt(out, format_args!("{}.{:02}ms", us / 1000, us % 1000 / 10)),
-        _ => write_millis(out, us / 1000),
-    }
+fn write_number(out: &mut String, n: u64) {
+    out.push_str(Digits::new(n).as_str());
 }
 
 /// `17.2k/s`: three digits and a decimal prefix.
@@ -177,12 +138,12 @@ fn write_scaled(out: &mut String, n: u64, suffix: &str) {
 
 /// `4m10s` when exact, `10s..2h00m` when only bracketed, `45s+` when there is no upper bound.
 pub fn write_age(out: &mut String, age: AgeBracket) {
-    write_millis(out, age.min_ms);
+    write_fmt(out, format_args!("{}", text::compact_ms(age.min_ms)));
     match age.max_ms {
         None => out.push('+'),
         Some(max) if max != age.min_ms => {
             out.push_str("..");
-            write_millis(out, max);
+            write_fmt(out, format_args!("{}", text::compact_ms(max)));
         }
         Some(_) => {}
     }
@@ -193,18 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_at_a_glance() {
-        for (ms, text) in [
-            (0, "0ms"),
-            (999, "999ms"),
-            (4250, "4.2s"),
-            (59_999, "59s"),
-            (250_000, "4m10s"),
-            (11_100_000, "3h05m"),
-            (1_051_200_000, "12d04h"),
-        ] {
-            assert_eq!(millis(ms), text);
-        }
+    fn ages_read_at_a_glance() {
         let age = |min_ms, max_ms| {
             let mut out = String::new();
             write_age(&mut out, AgeBracket { min_ms, max_ms });

@@ -13,9 +13,8 @@ use super::theme::Theme;
 use super::views;
 use crate::model::column::Names;
 use crate::render::sanitize;
-use crate::render::value;
 use crate::render::watch::clock;
-use crate::text::grouped;
+use crate::text::{self, grouped};
 
 /// How to get out, and where the rest stands: seen at any width.
 const ALWAYS: &str = "? help  q quit";
@@ -119,9 +118,9 @@ fn head(app: &App, pen: &mut Pen<'_>) {
     let live = app.history.latest().map_or(0, |f| f.taken_at_ms);
     let behind = live.saturating_sub(frame.taken_at_ms);
     let (word, style) = if app.is_held() {
-        (format!("HELD {} back (p: live)", value::millis(behind)), theme.alert())
+        (format!("HELD {} back (p: live)", text::compact_ms(behind)), theme.alert())
     } else if app.stale || frame.is_late() {
-        (format!("STALE: a sample takes {}", value::millis(frame.sample_us / 1000)), theme.alert())
+        (format!("STALE: a sample takes {}", text::compact_ms(frame.sample_us / 1000)), theme.alert())
     } else {
         ("live".to_owned(), theme.dim())
     };
@@ -131,7 +130,7 @@ fn head(app: &App, pen: &mut Pen<'_>) {
         None => (String::new(), theme.dim()),
     };
     let sockets = format!("  {} sockets  ", grouped(frame.all().total()));
-    let when = format!("{} UTC  every {}  ", clock(frame.taken_at_ms), value::millis(app.interval_ms));
+    let when = format!("{} UTC  every {}  ", clock(frame.taken_at_ms), text::compact_ms(app.interval_ms));
     // Whether it is live matters most; the host's name and the time give way to it.
     let width = |text: &str| text.chars().count();
     let room = usize::from(pen.area.width).saturating_sub(width(&sockets) + width(&word) + width(&traced));

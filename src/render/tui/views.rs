@@ -17,7 +17,7 @@ use crate::render::value;
 use crate::render::watch::plain;
 use crate::render::watch::{clock, owner_reason, owner_text, rate};
 use crate::render::{gap, report, table};
-use crate::text::grouped;
+use crate::text::{self, grouped};
 use crate::watch::{Detail, Frame, GroupId, Groups, Line};
 
 /// From here on a second column has room beside the states.
@@ -52,7 +52,7 @@ pub(super) fn states(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<
         list.right(34, y, &flow(entered), if entered == 0 { theme.dim() } else { Style::new() });
         list.right(42, y, &flow(left_it), if left_it == 0 { theme.dim() } else { Style::new() });
         if let Some(stay) = frame.times_in_state.iter().find(|s| s.state == *state) {
-            list.right(52, y, &format!("<{}", value::millis(stay.median_ms.1)), theme.dim());
+            list.right(52, y, &format!("<{}", text::compact_ms(stay.median_ms.1)), theme.dim());
         }
         let room = usize::from(list.area.width.saturating_sub(55));
         list.text(54, y, &curve(&app.history.curve(*state, frame.seq, room)), theme.curve());
@@ -86,7 +86,7 @@ fn accounts(frame: &Frame) -> Vec<String> {
         let ledger = &frame.since_start;
         let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), grouped);
         let signed = |n: Option<i64>| n.map_or_else(|| "?".to_owned(), plain::signed);
-        let over = value::millis(ledger.elapsed_ms);
+        let over = text::compact_ms(ledger.elapsed_ms);
         let parts = |flow: &Flow| flow.unseen.map_or_else(|| "? unseen".into(), |unseen| plain::hidden(flow, unseen));
         match frame.ledger_gap {
             None => lines.push(format!(
@@ -415,7 +415,7 @@ fn socket_cell(column: &str, line: &Line, interval_ms: u64, theme: super::Theme)
 fn age(line: &Line, interval_ms: u64) -> String {
     let age = line.age();
     if age.is_exact() && age.min_ms == 0 {
-        return format!("<{}", value::millis(interval_ms));
+        return format!("<{}", text::compact_ms(interval_ms));
     }
     let mut text = String::new();
     value::write_age(&mut text, age);
@@ -443,7 +443,7 @@ pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) {
         first.push(("certainty", format!("{confidence:.2}, {}", owner_reason(&shown.owner))));
     }
     let interval_ms = app.frame().map_or(0, |f| f.interval_ms);
-    let seen = format!("{}; first seen {} ago", age(shown, interval_ms), value::millis(shown.known_ms));
+    let seen = format!("{}; first seen {} ago", age(shown, interval_ms), text::compact_ms(shown.known_ms));
     first.push(("in this state", seen));
     let mut top = 2;
     for (name, value) in &first {

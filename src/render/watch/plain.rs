@@ -11,8 +11,8 @@ use crate::model::State;
 use crate::model::column::Names;
 use crate::render::style::{self, Style};
 use crate::render::summary;
-use crate::render::{report, sanitize, value};
-use crate::text::grouped;
+use crate::render::{report, sanitize};
+use crate::text::{self, grouped};
 use crate::watch::{Frame, Sighting, TimeWaitOwners, Trace};
 
 /// Appends one block.
@@ -20,7 +20,7 @@ pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: St
     let all = frame.all();
     let since = match frame.elapsed_ms {
         None => "first sample".to_owned(),
-        Some(ms) => format!("after {}", value::millis(ms)),
+        Some(ms) => format!("after {}", text::compact_ms(ms)),
     };
     let filter = if frame.filter.is_empty() { String::new() } else { format!(", {}", frame.filter) };
     let late = match (frame.is_late(), frame.skipped) {
