@@ -315,7 +315,7 @@ mod tests {
         let curl = Some(Actor { pid: 7, comm: "curl".into() });
         let life =
             walk(&mut Lives::default(), &[Close, SynSent, Established, FinWait1, FinWait2, Close]).expect("a life");
-        assert_eq!(life.opened, Some(Opener::Local(curl.clone())));
+        assert_eq!(life.opened, Some(Opener::Local(curl)));
         assert_eq!(life.closed_first, Some(Closer::Local(curl)));
         assert_eq!((life.ended, life.inferred, life.complete), (Some(End::TimeWait), true, true));
         assert_eq!((life.duration_ns, life.local.port), (Some(40), 4000));

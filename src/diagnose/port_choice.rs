@@ -57,9 +57,8 @@ pub fn choice(rows: &[&Socket], low: u16, usable: u32, plain_ports: usize) -> Ch
     match median_step(&ordered, usable) {
         Some(step) if step.saturating_mul(RANDOM_PART) >= usable && step > STEP_MAX / 2 => Choice::Bind,
         Some(step) if step <= STEP_MAX / 2 => Choice::Connect,
-        Some(_) => Choice::Unknown,
         None if plain_ports * 4 < usable as usize => Choice::PerhapsBind,
-        None => Choice::Unknown,
+        _ => Choice::Unknown,
     }
 }
 

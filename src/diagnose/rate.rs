@@ -35,6 +35,7 @@ impl Rate {
 
     /// How long a stock lasts at this rate, in milliseconds.
     #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and the cast saturates")]
     pub fn lasts_ms(self, stock: u64) -> u64 {
         (stock as f64 * 1000.0 / self.per_second()) as u64
     }

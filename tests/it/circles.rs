@@ -78,7 +78,9 @@ fn circles(mut uses: BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTr
     loop {
         let before = uses.len();
         let left: BTreeSet<String> = uses.keys().cloned().collect();
-        uses.values_mut().for_each(|used| used.retain(|u| left.contains(u)));
+        for used in uses.values_mut() {
+            used.retain(|u| left.contains(u));
+        }
         let used: BTreeSet<String> = uses.values().flatten().cloned().collect();
         uses.retain(|name, to| !to.is_empty() && used.contains(name));
         if uses.len() == before {

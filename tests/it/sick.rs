@@ -30,7 +30,7 @@ fn refuse<'c>(command: &'c mut Command, calls: &[Refused]) -> &'c mut Command {
         filter
             .extend([load(0), equal(u32::try_from(*call).expect("a number"), if argument.is_some() { 3 } else { 1 })]);
         // The low half of args[0] of struct seccomp_data, on little-endian machines.
-        filter.extend(argument.into_iter().flat_map(|value| [load(16), equal(*value, 1)]));
+        filter.extend(argument.iter().flat_map(|value| [load(16), equal(*value, 1)]));
         filter.push(op(
             libc::BPF_RET | libc::BPF_K,
             0,

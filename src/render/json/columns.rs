@@ -84,7 +84,7 @@ fn scalar(out: &mut Vec<u8>, ty: Type, value: &Value<'_>) -> io::Result<()> {
         Value::Endpoint(endpoint, _) => object::write_endpoint(out, *endpoint)?,
         Value::Age(age) => part::<AgeBracket>(out, &AGE, age)?,
         Value::Unknown | Value::Absent | Value::Unlimited | Value::Each(..) | Value::Holders(..) | Value::Actor(_) => {
-            null(out)?
+            null(out)?;
         }
     }
     Ok(())

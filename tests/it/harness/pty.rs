@@ -68,9 +68,12 @@ pub fn hang_up(command: &mut Command, columns: u16, until: &str, controls: bool)
     if controls {
         // SAFETY: both calls may be made between fork and exec, and take no memory of this process.
         unsafe {
-            command.pre_exec(|| match libc::setsid() != -1 && libc::ioctl(0, libc::TIOCSCTTY, 0) == 0 {
-                true => Ok(()),
-                false => Err(std::io::Error::last_os_error()),
+            command.pre_exec(|| {
+                if libc::setsid() != -1 && libc::ioctl(0, libc::TIOCSCTTY, 0) == 0 {
+                    Ok(())
+                } else {
+                    Err(std::io::Error::last_os_error())
+                }
             });
         }
     }
@@ -95,13 +98,11 @@ pub fn hang_up(command: &mut Command, columns: u16, until: &str, controls: bool)
     }
     drop(near);
     loop {
-        match child.try_wait().expect("waitpid") {
-            Some(status) => return status,
-            None => {
-                end(&mut child, "did not end after its terminal was closed");
-                std::thread::sleep(Duration::from_millis(5));
-            }
+        if let Some(status) = child.try_wait().expect("waitpid") {
+            return status;
         }
+        end(&mut child, "did not end after its terminal was closed");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
