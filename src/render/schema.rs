@@ -60,7 +60,7 @@ fn documents() -> Json {
                 ("pod", nullable("string")),
                 ("owner_status", json!({ "type": "string" })),
             ], &["unit", "container", "pod", "owner_status"]),
-            "socket": object(socket(), &sometimes(&fields::SOCKET)),
+            "socket": object(socket(), &sometimes(fields::SOCKET)),
             "columns": object(columns(), &keys(&columns())),
             "finding": finding(),
             "summary": summary(),
@@ -80,7 +80,7 @@ fn documents() -> Json {
                 { "$ref": "#/$defs/trace_end_line" },
             ] },
             "header_line": line("header", head("list"), &[]),
-            "socket_line": line("socket", socket(), &sometimes(&fields::SOCKET)),
+            "socket_line": line("socket", socket(), &sometimes(fields::SOCKET)),
             "columns_line": line("socket", columns(), &keys(&columns())),
             "gap_line": line("gap", gap(), &[]),
             "end_line": line("end", vec![("total", count())], &[]),
@@ -306,7 +306,7 @@ fn states() -> Json {
 
 /// A socket, whole.
 fn socket() -> Vec<(&'static str, Json)> {
-    properties(&fields::SOCKET)
+    properties(fields::SOCKET)
 }
 
 /// The chosen columns of a socket.
@@ -314,16 +314,16 @@ fn columns() -> Vec<(&'static str, Json)> {
     COLUMNS.iter().map(|column| (column.json.key, of_type(column.json.ty, true))).collect()
 }
 
-fn properties<W>(table: &[Field<W>]) -> Vec<(&'static str, Json)> {
+fn properties(table: &[Field]) -> Vec<(&'static str, Json)> {
     table.iter().map(|field| (field.name(), of_type(field.ty, field.presence == Presence::OrNull))).collect()
 }
 
 /// The keys that are not always there.
-fn sometimes<W>(table: &[Field<W>]) -> Vec<&'static str> {
+fn sometimes(table: &[Field]) -> Vec<&'static str> {
     table.iter().filter(|field| field.presence == Presence::Sometimes).map(Field::name).collect()
 }
 
-fn part<W>(table: &[Field<W>]) -> Json {
+fn part(table: &[Field]) -> Json {
     object(properties(table), &sometimes(table))
 }
 
@@ -343,14 +343,14 @@ fn of_type(ty: Type, or_null: bool) -> Json {
             return json!({ "type": types, "pattern": "^0x[0-9a-f]+$" });
         }
         Type::Endpoint => reference("endpoint"),
-        Type::Age => part(&fields::AGE),
-        Type::Timer => part(&fields::TIMER),
-        Type::Owners => json!({ "type": "array", "items": part(&fields::OWNER) }),
-        Type::KernelUser => part(&fields::KERNEL_USER),
-        Type::SkMem => part(&fields::SKMEM),
+        Type::Age => part(fields::AGE),
+        Type::Timer => part(fields::TIMER),
+        Type::Owners => json!({ "type": "array", "items": part(fields::OWNER) }),
+        Type::KernelUser => part(fields::KERNEL_USER),
+        Type::SkMem => part(fields::SKMEM),
         Type::TcpInfo => {
             let mut all: Vec<_> = TcpInfo::FIELDS.iter().map(|name| (*name, nullable("integer"))).collect();
-            all.extend(properties(&fields::UNLIMITED));
+            all.extend(properties(fields::UNLIMITED));
             object(all, &[])
         }
         Type::Texts => json!({ "type": "array", "items": nullable("string") }),
@@ -443,7 +443,7 @@ mod tests {
         // And every value of a socket has a column, but for what has no meaning by itself.
         let shown: Vec<&str> =
             COLUMNS.iter().filter_map(|c| if let Whole::At(path) = c.json.whole { Some(path) } else { None }).collect();
-        for field in &fields::SOCKET {
+        for field in fields::SOCKET {
             let name = field.name();
             let inside = |path: &&str| path.starts_with(&format!("{name}."));
             assert!(name == "cgroup_id" || shown.contains(&name) || shown.iter().any(inside), "{name}");

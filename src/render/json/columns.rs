@@ -6,8 +6,7 @@ use std::io::{self, Write};
 
 use crate::model::Holder;
 use crate::model::column::{Column, Row, Type, Value};
-use crate::model::socket::AgeBracket;
-use crate::render::json::fields::{self, AGE, KERNEL_USER, part};
+use crate::render::json::fields::{self, part};
 use crate::render::json::object::{self, Object};
 
 /// Columns with their keys as they are written.
@@ -36,7 +35,7 @@ fn write(out: &mut Vec<u8>, ty: Type, value: &Value<'_>, row: &Row<'_>) -> io::R
     match ty {
         Type::Owners => fields::owners(out, row),
         Type::KernelUser => match &row.kernel_user() {
-            Some(user) => part(out, &KERNEL_USER, user),
+            Some(user) => part(out, |o| fields::kernel_user(o, user)),
             None => null(out),
         },
         Type::Texts | Type::Integers => match value {
@@ -82,7 +81,7 @@ fn scalar(out: &mut Vec<u8>, ty: Type, value: &Value<'_>) -> io::Result<()> {
             out.push(b'"');
         }
         Value::Endpoint(endpoint, _) => object::write_endpoint(out, *endpoint)?,
-        Value::Age(age) => part::<AgeBracket>(out, &AGE, age)?,
+        Value::Age(age) => part(out, |o| fields::age(o, age))?,
         Value::Unknown | Value::Absent | Value::Unlimited | Value::Each(..) | Value::Holders(..) | Value::Actor(_) => {
             null(out)?;
         }

@@ -5,7 +5,7 @@
 use std::io;
 
 use crate::model::column::Row;
-use crate::render::json::fields::SOCKET;
+use crate::render::json::fields;
 use crate::render::json::object::{Object, key};
 
 /// Appends a socket, with its `type` first if it is a line of its own.
@@ -14,9 +14,7 @@ pub(super) fn write(out: &mut Vec<u8>, kind: Option<&'static str>, row: &Row<'_>
     if let Some(kind) = kind {
         object.word(key!("type"), kind)?;
     }
-    for field in &SOCKET {
-        (field.write)(&mut object, field.key, row)?;
-    }
+    fields::socket(&mut object, row)?;
     object.end();
     Ok(())
 }
