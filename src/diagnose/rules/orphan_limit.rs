@@ -1,7 +1,7 @@
 //! So many sockets have no process any more that the kernel resets them, and their unsent data is lost.
 //!
-//! Comes in: the host's number of orphans and its limit. Goes out: one finding. Never here: why the orphans stay (their
-//! states have rules of their own).
+//! Input: the host's number of orphans and its limit. Output: one finding. Not here: why the orphans stay (their states
+//! have rules of their own).
 //!
 #![doc = include_str!("../../../docs/rules/orphan-limit.md")]
 
@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Place};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::{Socket, State};
+use crate::text;
 
 pub(super) const RULE: Rule = rule!(
     "orphan-limit",
@@ -23,6 +24,8 @@ pub(super) const RULE: Rule = rule!(
     check,
     [TEXT]
 )
+.title("orphans near limit")
+.identity(Identity::Object)
 .states(&[State::FinWait1, State::LastAck, State::Closing]);
 
 const TEXT: Text = Text {
@@ -57,9 +60,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let deltas: Vec<u64> = view.now.netns.iter().filter_map(|n| view.delta(n.inode, COUNTER)).collect();
     let aborts = (!deltas.is_empty()).then(|| deltas.iter().sum::<u64>());
     // `tcp_out_of_resources` compares the number shifted by 0, 1 or 2 with the limit.
-    let severity = if orphans >= limit || (aborts.is_some_and(|n| n > 0) && closing::orphans_near_limit(view)) {
+    let severity = if aborts.is_some_and(|n| n > 0) && closing::orphans_near_limit(view) {
         Severity::Critical
-    } else if orphans >= limit.div_ceil(2) {
+    } else if orphans >= limit {
         Severity::High
     } else if closing::orphans_near_limit(view) {
         Severity::Warning
@@ -68,8 +71,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     };
     let mut outcome = Outcome::findings(vec![finding(view, orphans, limit, aborts, severity)]);
     let ever = view.now.netns.iter().filter_map(|n| n.counter(COUNTER)).any(|n| n > 0);
-    if view.before.is_none() && ever && severity != Severity::Critical {
-        outcome.wants_second = Some("connections were aborted for want of memory since boot; are they still?".into());
+    if view.before.is_none() && (ever || severity > Severity::Warning) {
+        outcome.wants_second = Some("near the limit of orphans; does the kernel reset connections now?".into());
     }
     outcome
 }
@@ -83,9 +86,9 @@ fn finding(view: &View<'_>, orphans: u64, limit: u64, aborts: Option<u64>, sever
     let groups = closing::groups(view, Socket::is_orphan);
     let percent = orphans as f64 * 100.0 / limit as f64;
     let killed = match aborts {
-        Some(n) if n > 0 => format!(": the kernel reset {n} connections for want of memory"),
-        _ if severity == Severity::Critical => ": the kernel resets those that are closed now".to_owned(),
-        _ => ": the kernel begins to reset those whose peer is silent".to_owned(),
+        Some(n) if n > 0 => format!(": the kernel reset {} meanwhile", text::count(n, "connection", "connections")),
+        _ if severity == Severity::High => ": the kernel resets what is closed from now on".to_owned(),
+        _ => ": the kernel may reset those whose peer is silent".to_owned(),
     };
     let most = groups.first().map_or_else(String::new, |g| format!(", most {} ({})", g.place.words(), g.rows.len()));
     let mut subject = Subject { object: Some("net.ipv4.tcp_max_orphans".into()), ..Subject::default() };
@@ -139,13 +142,9 @@ mod tests {
     #[test]
     fn severity_follows_the_shifts_of_the_kernel_s_own_test() {
         assert_eq!(world(24).check(check), Outcome::default());
-        for (orphans, severity) in [
-            (25, Severity::Warning),
-            (49, Severity::Warning),
-            (50, Severity::High),
-            (99, Severity::High),
-            (100, Severity::Critical),
-        ] {
+        for (orphans, severity) in
+            [(25, Severity::Warning), (49, Severity::Warning), (99, Severity::Warning), (100, Severity::High)]
+        {
             assert_eq!(world(orphans).check(check).findings[0].severity, severity, "{orphans}");
         }
         let finding = world(25).check(check).findings.remove(0);

@@ -1,7 +1,7 @@
 //! A kernel setting on this host is dangerous for TCP, has no effect, or does not do what its name suggests.
 //!
-//! Comes in: the settings of the namespaces that were read. Goes out: one finding per dangerous or useless setting.
-//! Never here: a bundle of settings to copy; one hazard, one line.
+//! Input: the settings of the namespaces that were read, and what grew between two samples. Output: one finding per
+//! dangerous or useless setting. Not here: a bundle of settings to copy.
 //!
 #![doc = include_str!("../../../docs/rules/sysctl-hazard.md")]
 
@@ -9,19 +9,18 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
-use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::snapshot::Netns;
 use crate::model::sysctl::{RESERVED_PORTS, Sysctl, TCP_FIN_TIMEOUT_MS, TCP_RTO_MAX_MS};
-use crate::model::{NetnsId, Process, State};
+use crate::model::{Process, Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule = rule!(
     "sysctl-hazard",
     System,
-    One,
+    OneOrTwo,
     "a kernel setting is dangerous or has no effect",
     check,
     [
@@ -36,7 +35,9 @@ pub(super) const RULE: Rule = rule!(
         SOMAXCONN,
         SYN_BACKLOG
     ]
-);
+)
+.title("risky setting")
+.identity(Identity::Object);
 
 const FIND_IT: &str = "Find what sets it: `grep -rs {name} /etc/sysctl.conf /etc/sysctl.d /run/sysctl.d`";
 const ONE_CHANGE: &str = "Don't replace one bundle of settings with another: change one thing for one measured symptom";
@@ -136,91 +137,126 @@ const LISTENERS_NAMED: usize = 10;
 /// A setting that is dangerous, or that does nothing.
 struct Hazard {
     sysctl: Sysctl,
-    severity: Severity,
-    /// Of a value, its namespace and the view.
-    is_bad: fn(u64, &Netns, &View<'_>) -> bool,
+    /// Of a value and its namespace.
+    is_bad: fn(u64, &Netns) -> bool,
     /// After the name and the value.
     does: fn(u64) -> String,
+    harm: Harm,
     text: &'static Text,
+}
+
+/// What shows that a setting hurts now. Without it the finding is an explanation.
+enum Harm {
+    /// Nothing that can be seen here.
+    None,
+    /// It hurts clients of any server here.
+    Servers(Severity),
+    /// This counter grew: what it counts, one and many.
+    Counter(Counter, Severity, [&'static str; 2]),
+    /// A queue that the setting caps is over its limit.
+    CappedQueue(Severity),
 }
 
 const HAZARDS: &[Hazard] = &[
     Hazard {
         sysctl: Sysctl::Ipv4TcpTwRecycle,
-        severity: Severity::Critical,
-        is_bad: |value, _, _| value > 0,
+        is_bad: |value, _| value > 0,
         does: |_| "drops clients behind NAT".into(),
+        harm: Harm::Servers(Severity::Warning),
         text: &TW_RECYCLE,
     },
     Hazard {
         sysctl: Sysctl::Ipv4TcpTwReuse,
-        severity: Severity::Warning,
-        is_bad: |value, netns, _| value == 1 && netns.sysctl(Sysctl::Ipv4TcpTimestamps) == Some(0),
+        is_bad: |value, netns| value == 1 && netns.sysctl(Sysctl::Ipv4TcpTimestamps) == Some(0),
         does: |_| "has no effect, because tcp_timestamps is 0".into(),
+        harm: Harm::None,
         text: &TW_REUSE,
     },
     Hazard {
         sysctl: Sysctl::Ipv4TcpSyncookies,
-        severity: Severity::Warning,
-        is_bad: |value, _, _| value == 0,
+        is_bad: |value, _| value == 0,
         does: |_| "lets a full SYN queue drop real clients".into(),
+        harm: Harm::Counter(Counter::TcpExtTcpReqQFullDrop, Severity::High, ["SYN was dropped", "SYNs were dropped"]),
         text: &SYNCOOKIES,
     },
     Hazard {
         sysctl: Sysctl::Ipv4TcpMaxTwBuckets,
-        severity: Severity::Warning,
-        is_bad: |value, netns, _| half_of_buckets(netns).is_some_and(|half| value < half),
+        is_bad: |value, netns| half_of_buckets(netns).is_some_and(|half| value < half),
         does: |_| "makes connections lose their TIME_WAIT".into(),
+        // Its harm has a rule of its own.
+        harm: Harm::None,
         text: &TW_BUCKETS,
     },
     Hazard {
         sysctl: Sysctl::Ipv4TcpRetries2,
-        severity: Severity::Warning,
-        is_bad: |value, netns, _| {
+        is_bad: |value, netns| {
             value < RETRIES2_MIN && netns.sysctl(Sysctl::Ipv4TcpRtoMaxMs).is_none_or(|ms| ms == TCP_RTO_MAX_MS)
         },
-        does: |_| "kills connections in short outages".into(),
+        does: |_| "ends connections in short outages".into(),
+        harm: Harm::Counter(
+            Counter::TcpExtTcpAbortOnTimeout,
+            Severity::Warning,
+            ["connection was ended", "connections were ended"],
+        ),
         text: &RETRIES2,
     },
     Hazard {
         sysctl: Sysctl::Ipv4TcpFinTimeout,
-        severity: Severity::Info,
-        is_bad: |value, _, _| value > FIN_TIMEOUT_S,
+        is_bad: |value, _| value > FIN_TIMEOUT_S,
         does: |value| format!("lets closed sockets wait for about {} s and not {value} s", 2 * (value - FIN_TIMEOUT_S)),
+        harm: Harm::None,
         text: &FIN_TIMEOUT,
     },
     Hazard {
         sysctl: Sysctl::Ipv4TcpAbortOnOverflow,
-        severity: Severity::Info,
-        is_bad: |value, _, _| value > 0,
+        is_bad: |value, _| value > 0,
         does: |_| "resets clients that a moment later would have been accepted".into(),
+        harm: Harm::Counter(Counter::TcpExtListenOverflows, Severity::High, ["client was reset", "clients were reset"]),
         text: &ABORT_ON_OVERFLOW,
     },
     Hazard {
         sysctl: Sysctl::CoreSomaxconn,
-        severity: Severity::Warning,
-        is_bad: |value, netns, view| value <= OLD_SOMAXCONN && overflows(view, netns.inode),
-        does: |_| "caps the accept queues, and one of them is full".into(),
-        text: &SOMAXCONN,
-    },
-    Hazard {
-        sysctl: Sysctl::CoreSomaxconn,
-        severity: Severity::Info,
-        is_bad: |value, netns, view| value <= OLD_SOMAXCONN && !overflows(view, netns.inode),
+        is_bad: |value, _| value <= OLD_SOMAXCONN,
         does: |_| "caps every accept queue, whatever the programs ask for".into(),
+        harm: Harm::CappedQueue(Severity::Warning),
         text: &SOMAXCONN,
     },
     Hazard {
         sysctl: Sysctl::Ipv4TcpMaxSynBacklog,
-        severity: Severity::Info,
-        is_bad: |value, netns, _| {
+        is_bad: |value, netns| {
             netns.sysctl(Sysctl::Ipv4TcpSyncookies).is_some_and(|mode| mode > 0)
                 && default_syn_backlog(netns).is_some_and(|default| value > default)
         },
         does: |_| "was raised and has no effect while SYN cookies are on".into(),
+        harm: Harm::None,
         text: &SYN_BACKLOG,
     },
 ];
+
+impl Harm {
+    /// How bad it is now, and what shows it.
+    fn seen(&self, view: &View<'_>, netns: &Netns, value: u64) -> Option<(Severity, String)> {
+        let listeners = || view.active().filter(|s| s.state == State::Listen && s.netns == netns.inode);
+        match *self {
+            Harm::None => None,
+            Harm::Servers(severity) => {
+                let n = listeners().filter(|s| !s.local.addr.is_loopback()).count();
+                (n > 0).then(|| (severity, text::count(n as u64, "listener is concerned", "listeners are concerned")))
+            }
+            Harm::Counter(counter, severity, [one, many]) => {
+                let n = view.delta(netns.inode, counter).filter(|n| *n > 0)?;
+                let time = text::duration(view.interval_ms()?);
+                Some((severity, format!("{} in the last {time}", text::count(n, one, many))))
+            }
+            Harm::CappedQueue(severity) => {
+                // A queue with a smaller limit asked for that.
+                let full = |s: &&Socket| s.backlog().is_some_and(|max| u64::from(max) == value && s.recv_q_bytes > max);
+                let at = listeners().find(full)?.local;
+                Some((severity, format!("that of {at} is full")))
+            }
+        }
+    }
+}
 
 /// What the kernel gives each namespace: half of the hash buckets (`tcp_sk_init`).
 fn half_of_buckets(netns: &Netns) -> Option<u64> {
@@ -250,18 +286,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         findings.extend(HAZARDS.iter().filter_map(|hazard| finding(view, netns, hazard)));
         findings.extend(listeners_in_range(view, netns));
     }
-    Outcome::findings(ranking::worst(findings))
-}
-
-/// Whether an accept queue of the namespace is full now, or dropped between the samples.
-fn overflows(view: &View<'_>, netns: Option<NetnsId>) -> bool {
-    view.delta(netns, Counter::TcpExtListenOverflows).is_some_and(|n| n > 0)
-        || view
-            .now
-            .sockets
-            .iter()
-            .filter(|s| s.netns == netns && s.state == State::Listen)
-            .any(|s| s.backlog().is_some_and(|limit| s.recv_q_bytes > limit))
+    Outcome::findings(findings)
 }
 
 /// `net.ipv4.tcp_tw_reuse` for `ipv4/tcp_tw_reuse`.
@@ -270,13 +295,17 @@ fn dotted(file: &str) -> String {
 }
 
 fn finding(view: &View<'_>, netns: &Netns, hazard: &Hazard) -> Option<Finding> {
-    let value = netns.sysctl(hazard.sysctl).filter(|value| (hazard.is_bad)(*value, netns, view))?;
+    let value = netns.sysctl(hazard.sysctl).filter(|value| (hazard.is_bad)(*value, netns))?;
     let name = dotted(hazard.sysctl.name());
     let default = default_of(hazard.sysctl, netns);
     let usual = default.map_or_else(String::new, |d| format!(" (default {d})"));
-    let summary = format!("{name} = {value}{usual} {}", (hazard.does)(value));
+    let (severity, harm) = match hazard.harm.seen(view, netns, value) {
+        Some((severity, harm)) => (severity, format!(": {harm}")),
+        None => (Severity::Info, String::new()),
+    };
+    let summary = format!("{name} = {value}{usual} {}{harm}", (hazard.does)(value));
     let finding = RULE
-        .finding(hazard.severity, 0.99, summary)
+        .finding(severity, 0.99, summary)
         .text(hazard.text)
         .fill("name", &name)
         .because("the value was read inside the namespace that is diagnosed")
@@ -376,12 +405,12 @@ mod tests {
 
     #[test]
     fn each_hazard_has_its_severity_and_its_near_miss() {
-        use Severity::{Critical, Info, Warning};
+        use Severity::{Info, Warning};
         for (name, bad, near, severity) in [
-            (Sysctl::Ipv4TcpTwRecycle, 1, 0, Critical),
-            (Sysctl::Ipv4TcpSyncookies, 0, 2, Warning),
-            (Sysctl::Ipv4TcpMaxTwBuckets, 131_071, 131_072, Warning),
-            (Sysctl::Ipv4TcpRetries2, 7, 8, Warning),
+            (Sysctl::Ipv4TcpTwRecycle, 1, 0, Warning),
+            (Sysctl::Ipv4TcpSyncookies, 0, 2, Info),
+            (Sysctl::Ipv4TcpMaxTwBuckets, 131_071, 131_072, Info),
+            (Sysctl::Ipv4TcpRetries2, 7, 8, Info),
             (Sysctl::Ipv4TcpFinTimeout, 61, 5, Info),
             (Sysctl::Ipv4TcpAbortOnOverflow, 1, 0, Info),
             (Sysctl::CoreSomaxconn, 128, 129, Info),
@@ -398,7 +427,7 @@ mod tests {
         inert.sysctl(Sysctl::Ipv4TcpTwReuse, &[1]);
         assert_eq!(found(&inert), []);
         inert.sysctl(Sysctl::Ipv4TcpTimestamps, &[0]);
-        assert_eq!(found(&inert), [(Severity::Warning, "net.ipv4.tcp_tw_reuse".into())]);
+        assert_eq!(found(&inert), [(Severity::Info, "net.ipv4.tcp_tw_reuse".into())]);
         // A short maximum of the timeout was chosen with its number of retries.
         let mut deliberate = defaults();
         assert_eq!(
@@ -408,16 +437,42 @@ mod tests {
         // It counts when cookies are off, which is the worse hazard.
         let mut off = defaults();
         off.sysctl(Sysctl::Ipv4TcpMaxSynBacklog, &[8192]).sysctl(Sysctl::Ipv4TcpSyncookies, &[0]);
-        assert_eq!(found(&off), [(Severity::Warning, "net.ipv4.tcp_syncookies".into())]);
+        assert_eq!(found(&off), [(Severity::Info, "net.ipv4.tcp_syncookies".into())]);
     }
 
     #[test]
-    fn a_small_somaxconn_warns_beside_a_full_queue() {
+    fn a_small_somaxconn_warns_beside_a_full_queue_that_it_caps() {
         let mut world = defaults();
         world.sysctl(Sysctl::CoreSomaxconn, &[128]).now.sockets[0].recv_q_bytes = 129;
         assert_eq!(found(&world), [(Severity::Warning, "net.core.somaxconn".into())]);
         world.now.sockets[0].recv_q_bytes = 128;
         assert_eq!(found(&world)[0].0, Severity::Info);
+        // The program asked for 5.
+        world.now.sockets[0] = listen("0.0.0.0:80", 6, 5);
+        assert_eq!(found(&world)[0].0, Severity::Info);
+    }
+
+    #[test]
+    fn what_grows_between_the_samples_shows_the_harm() {
+        for (name, bad, counter, severity, said) in [
+            (Sysctl::Ipv4TcpSyncookies, 0, Counter::TcpExtTcpReqQFullDrop, Severity::High, "3 SYNs were dropped"),
+            (
+                Sysctl::Ipv4TcpRetries2,
+                5,
+                Counter::TcpExtTcpAbortOnTimeout,
+                Severity::Warning,
+                "3 connections were ended",
+            ),
+            (Sysctl::Ipv4TcpAbortOnOverflow, 1, Counter::TcpExtListenOverflows, Severity::High, "3 clients were reset"),
+        ] {
+            let mut world = defaults();
+            world.sysctl(name, &[bad]).counter(counter, 4).later(2000);
+            assert_eq!(found(&world)[0].0, Severity::Info, "{name:?} at rest");
+            world.counter(counter, 7);
+            let finding = world.check(check).findings.remove(0);
+            assert_eq!(finding.severity, severity, "{name:?}");
+            assert!(finding.summary.contains(&format!("{said} in the last 2.0 s")), "{}", finding.summary);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The buffers of all TCP sockets of this host together are near the limit, or over it.
 //!
-//! Comes in: the pages of all TCP buffers of the host, their three limits, the counters of the namespaces. Goes out:
-//! one finding for the host. Never here: UDP, and the limits of cgroups.
+//! Input: the pages of all TCP buffers of the host, their three limits, the counters of the namespaces. Output: one finding
+//! for the host. Not here: UDP, and the limits of cgroups.
 //!
 #![doc = include_str!("../../../docs/rules/tcp-memory-pressure.md")]
 
@@ -10,9 +10,10 @@ use std::net::IpAddr;
 use rustc_hash::FxHashMap;
 
 use crate::diagnose::Outcome;
+use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers::Peers;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::{Counter, SockStat};
 use crate::model::sysctl::Sysctl;
@@ -21,6 +22,8 @@ use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("tcp-memory-pressure", System, OneOrTwo, "the TCP buffers of the host are near their limit", check, [TEXT])
+        .title("TCP memory short")
+        .identity(Identity::Object)
         .cause();
 
 const TEXT: Text = Text {
@@ -41,6 +44,8 @@ const TEXT: Text = Text {
 };
 
 const TOP: usize = 5;
+/// From this part of the level of pressure on it is near.
+const NEAR_PERCENT: u64 = 90;
 /// Counters that grow when buffers are short, shown as evidence.
 const COUNTERS: [(&str, Counter); 4] = [
     ("prune_called", Counter::TcpExtPruneCalled),
@@ -60,24 +65,42 @@ struct Budget {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let grown = |counter| view.now.netns.iter().filter_map(|n| view.delta(n.inode, counter)).sum::<u64>();
-    let (entered, aborted) = (grown(Counter::TcpExtTcpMemoryPressures), grown(Counter::TcpExtTcpAbortOnMemory));
+    // The counter counts orphans too that were killed for their number.
+    let aborted = if closing::orphans_near_limit(view) { 0 } else { grown(Counter::TcpExtTcpAbortOnMemory) };
+    let harm = Harm {
+        entered: grown(Counter::TcpExtTcpMemoryPressures),
+        aborted,
+        thrown_away: COUNTERS.iter().map(|(_, counter)| grown(*counter)).sum(),
+    };
     let Some(budget) = budget(view) else {
         // Inside a container only the counters tell, and they need two samples.
-        if entered > 0 {
-            return Outcome::findings(vec![finding(view, None, entered, aborted)]);
+        if harm.entered > 0 {
+            return Outcome::findings(vec![finding(view, None, harm)]);
         }
         return Outcome::not_checked(
             "tcp_mem or the use of it cannot be read here: the initial network namespace alone shows the limits",
         );
     };
-    if budget.used <= budget.min && entered == 0 {
+    let near = budget.used * 100 >= budget.pressure * NEAR_PERCENT;
+    if !near && harm.entered == 0 && (harm.aborted == 0 || budget.used <= budget.min) {
         return Outcome::default();
     }
-    let mut outcome = Outcome::findings(vec![finding(view, Some(budget), entered, aborted)]);
+    let mut outcome = Outcome::findings(vec![finding(view, Some(budget), harm)]);
     if view.before.is_none() {
-        outcome.wants_second = Some("TCP buffers are above the level at which pressure ends".into());
+        outcome.wants_second = Some("TCP buffers are near the level of pressure; is data thrown away?".into());
     }
     outcome
+}
+
+/// What happened between the samples.
+#[derive(Clone, Copy)]
+struct Harm {
+    /// Times that the host came under pressure.
+    entered: u64,
+    /// Connections that were killed for memory.
+    aborted: u64,
+    /// Queues that were collapsed, pruned or dropped.
+    thrown_away: u64,
 }
 
 fn budget(view: &View<'_>) -> Option<Budget> {
@@ -87,19 +110,18 @@ fn budget(view: &View<'_>) -> Option<Budget> {
     (max > 0).then_some(Budget { used, min, pressure, max })
 }
 
-fn severity(budget: Option<Budget>, entered: u64, aborted: u64) -> Severity {
-    match budget {
-        // The counter also counts orphans that were killed for their number, which happens without any pressure.
-        Some(b) if b.used > b.max || (aborted > 0 && b.used > b.min) => Severity::Critical,
-        None if aborted > 0 => Severity::Critical,
-        Some(b) if b.used > b.pressure => Severity::High,
-        _ if entered > 0 => Severity::High,
-        _ => Severity::Warning,
+fn severity(budget: Option<Budget>, harm: Harm) -> Severity {
+    if harm.aborted > 0 || budget.is_some_and(|b| b.used > b.max) {
+        return Severity::Critical;
     }
+    let pressed = harm.entered > 0 || budget.is_some_and(|b| b.used > b.pressure);
+    // Below pressure a queue is pruned for its own limit, which has a rule of its own.
+    if pressed && harm.thrown_away > 0 { Severity::High } else { Severity::Warning }
 }
 
-fn finding(view: &View<'_>, budget: Option<Budget>, entered: u64, aborted: u64) -> Finding {
-    let severity = severity(budget, entered, aborted);
+fn finding(view: &View<'_>, budget: Option<Budget>, harm: Harm) -> Finding {
+    let severity = severity(budget, harm);
+    let Harm { entered, aborted, thrown_away } = harm;
     let page_bytes = view.now.system.page_bytes;
     let size = |pages: u64| match page_bytes {
         0 => format!("{pages} pages"),
@@ -115,15 +137,16 @@ fn finding(view: &View<'_>, budget: Option<Budget>, entered: u64, aborted: u64) 
             format!("TCP buffers of this host take {used}, above the limit of {max}: data is dropped{top}")
         }
         Some(b) if aborted > 0 => format!(
-            "the kernel killed {} for want of memory, TCP buffers of this host take {} of at most {}{top}",
+            "the kernel killed {} for lack of memory, TCP buffers of this host take {} of at most {}{top}",
             text::count(aborted, "connection", "connections"),
             size(b.used),
             size(b.max)
         ),
         Some(b) if b.used > b.pressure => format!(
-            "TCP buffers of this host take {}, above the pressure level of {}: windows shrink{top}",
+            "TCP buffers of this host take {}, above the pressure level of {}: {}{top}",
             size(b.used),
-            size(b.pressure)
+            size(b.pressure),
+            if thrown_away > 0 { "received data is thrown away" } else { "windows shrink" }
         ),
         Some(b) if entered > 0 => {
             let (used, max) = (size(b.used), size(b.max));
@@ -246,7 +269,7 @@ mod tests {
     #[test]
     fn each_limit_is_a_step_and_the_biggest_holder_is_named() {
         for (used, severity) in
-            [(401, Severity::Warning), (500, Severity::Warning), (501, Severity::High), (601, Severity::Critical)]
+            [(450, Severity::Warning), (501, Severity::Warning), (600, Severity::Warning), (601, Severity::Critical)]
         {
             let outcome = world(used).check(check);
             assert_eq!(outcome.findings[0].severity, severity, "{used} MiB");
@@ -268,26 +291,44 @@ mod tests {
     }
 
     #[test]
-    fn below_min_is_silent_and_old_counters_do_not_matter() {
-        let mut calm = world(400);
+    fn far_from_pressure_is_silent_and_old_counters_do_not_matter() {
+        let mut calm = world(449);
         calm.counter(Counter::TcpExtTcpMemoryPressures, 7).counter(Counter::TcpExtTcpAbortOnMemory, 7);
         assert_eq!(calm.check(check), Outcome::default());
         assert_eq!(calm.later(2000).check(check), Outcome::default());
-        // Orphans that were killed for their number, not for memory.
-        calm.counter(Counter::TcpExtTcpAbortOnMemory, 9);
-        assert_eq!(calm.check(check), Outcome::default());
+        // Below min the kernel kills orphans for their number, not for memory.
+        let mut few = world(400);
+        few.counter(Counter::TcpExtTcpAbortOnMemory, 7).later(2000).counter(Counter::TcpExtTcpAbortOnMemory, 9);
+        assert_eq!(few.check(check), Outcome::default());
     }
 
     #[test]
-    fn pressure_between_the_samples_is_high_and_kills_are_critical() {
-        let mut entered = world(300);
-        entered.counter(Counter::TcpExtTcpMemoryPressures, 1).later(2000).counter(Counter::TcpExtTcpMemoryPressures, 2);
-        assert_eq!(entered.check(check).findings[0].severity, Severity::High);
+    fn data_that_is_thrown_away_under_pressure_is_high() {
+        for (used, pressures, dropped, severity) in [
+            (501, 0, 0, Severity::Warning),
+            (501, 0, 1, Severity::High),
+            (499, 0, 1, Severity::Warning),
+            (300, 1, 0, Severity::Warning),
+            (300, 1, 1, Severity::High),
+        ] {
+            let mut world = world(used);
+            world.counter(Counter::TcpExtTcpMemoryPressures, 1).counter(Counter::TcpExtTcpRcvQDrop, 0).later(2000);
+            world
+                .counter(Counter::TcpExtTcpMemoryPressures, 1 + pressures)
+                .counter(Counter::TcpExtTcpRcvQDrop, dropped);
+            assert_eq!(world.check(check).findings[0].severity, severity, "{used} {pressures} {dropped}");
+        }
+    }
+
+    #[test]
+    fn killed_connections_are_critical_unless_orphans_can_be_the_reason() {
         let mut killed = world(450);
         killed.counter(Counter::TcpExtTcpAbortOnMemory, 1).later(2000).counter(Counter::TcpExtTcpAbortOnMemory, 4);
         let outcome = killed.check(check);
         assert_eq!(outcome.findings[0].severity, Severity::Critical);
         assert!(outcome.findings[0].summary.contains("killed 3 connections"), "{}", outcome.findings[0].summary);
+        killed.sysctl(Sysctl::Ipv4TcpMaxOrphans, &[100]).now.netns[0].sockstat.insert(SockStat::TcpOrphan, 25);
+        assert_eq!(killed.check(check).findings[0].severity, Severity::Warning);
     }
 
     #[test]
@@ -296,6 +337,6 @@ mod tests {
         inside.now.netns[0].sysctls = Sysctls::default();
         assert!(inside.check(check).not_checked.is_some());
         inside.counter(Counter::TcpExtTcpMemoryPressures, 1).later(2000).counter(Counter::TcpExtTcpMemoryPressures, 2);
-        assert_eq!(inside.check(check).findings[0].severity, Severity::High);
+        assert_eq!(inside.check(check).findings[0].severity, Severity::Warning);
     }
 }

@@ -1,20 +1,24 @@
 //! The kernel's table of TIME_WAIT sockets is full, so connections are closed without their TIME_WAIT.
 //!
-//! Comes in: sockstat, `tcp_max_tw_buckets` and counters of each namespace. Goes out: one finding per namespace at its
-//! limit. Never here: a recommendation to lower it.
+//! Input: sockstat, `tcp_max_tw_buckets` and counters of each namespace. Output: one finding per namespace at its limit.
+//! Not here: advice to lower it.
 //!
 #![doc = include_str!("../../../docs/rules/time-wait-bucket-overflow.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Severity, Subject};
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::measure::Measure;
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::{Counter, SockStat};
 use crate::model::sysctl::Sysctl;
 use crate::model::{NetnsId, State};
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("time-wait-bucket-overflow", Ports, OneOrTwo, "the table of TIME_WAIT sockets is full", check, [TEXT])
+        .title("TIME_WAIT table full")
+        .identity(Identity::Object)
         .states(&[State::TimeWait]);
 
 const TEXT: Text = Text {
@@ -39,38 +43,46 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let overflows = view.delta(netns.inode, Counter::TcpExtTcpTimeWaitOverflow);
         let rate = view.rate(netns.inode, Counter::TcpExtTw);
         let at_limit = limit > 0 && now >= limit;
-        let predicted = rate.is_some_and(|r| r * 60.0 >= limit as f64 && stay(view, netns.inode, now, r));
+        let filling = rate.filter(|r| r * 60.0 >= limit as f64 && stay(view, netns.inode, now, *r));
         let overflowing = overflows.is_some_and(|n| n > 0);
-        if !(at_limit || predicted || overflowing) {
-            let before = netns.counter(Counter::TcpExtTcpTimeWaitOverflow).unwrap_or(0);
-            if view.before.is_none() && limit > 0 && before > 0 && now * 2 >= limit {
-                outcome.wants_second =
-                    Some(format!("{now} of {limit} TIME_WAIT entries, and {before} did not fit since boot"));
-            }
+        let before = netns.counter(Counter::TcpExtTcpTimeWaitOverflow).unwrap_or(0);
+        if view.before.is_none() && limit > 0 && (at_limit || before > 0 && now * 2 >= limit) {
+            outcome.wants_second =
+                Some(format!("{now} of {limit} TIME_WAIT entries, and {before} did not fit since boot"));
+        }
+        if !(at_limit || filling.is_some() || overflowing) {
             continue;
         }
-        let resets = view.delta(netns.inode, Counter::TcpEstabResets).unwrap_or(0);
-        let severity = if overflowing && resets > 0 { Severity::High } else { Severity::Warning };
-        let lost =
-            overflows.filter(|n| *n > 0).map_or_else(String::new, |n| format!(", {n} closed without one meanwhile"));
+        // Connections end either way: without their TIME_WAIT they may meet late segments, and none fails.
+        let severity = if overflowing { Severity::Warning } else { Severity::Info };
+        let left_ms = filling.filter(|_| !at_limit).map(|r| ((limit - now) as f64 * 1000.0 / r) as u64);
+        let in_use = format!("{now} of {limit} TIME_WAIT entries are in use");
+        let summary = match (overflows.filter(|n| *n > 0), rate, left_ms) {
+            (Some(n), ..) => format!(
+                "{in_use}, and {} without TIME_WAIT in the last {}",
+                text::count(n, "connection ended", "connections ended"),
+                text::duration(view.interval_ms().unwrap_or(0))
+            ),
+            (None, Some(rate), Some(ms)) => {
+                format!("{in_use}, {rate:.0} a second are made, and the rest lasts about {}", text::duration(ms))
+            }
+            _ if overflows.is_some() => format!("{in_use}, and none did not fit between the samples"),
+            _ => format!("{in_use}: the next connection ends without one"),
+        };
         outcome.findings.push(
-            RULE.finding(severity,
-                if overflowing || at_limit { 0.97 } else { 0.85 },
-                if at_limit || overflowing {
-                    format!("{now} of {limit} TIME_WAIT entries are in use{lost}: connections end without their minute")
-                } else {
-                    let rate = rate.unwrap_or(0.0);
-                    format!("{rate:.0} connections a second enter TIME_WAIT; the limit of {limit} is reached within a minute")
-                },
-            )
-            .because("the kernel counts both the entries and what did not fit")
-            .subject(Subject { netns: netns.inode, object: Some("net.ipv4.tcp_max_tw_buckets".into()), ..Subject::default() })
-            .evidence("time_wait", Evidence::Count(now))
-            .evidence("limit", Evidence::Count(limit))
-            .evidence("overflows", Evidence::count(overflows))
-            .evidence("entries_per_second", rate.map_or(Evidence::Unknown, Evidence::PerSecond))
-            .evidence("resets", Evidence::Count(resets))
-            .next("tcpstate summary --by destination state time-wait"),
+            RULE.finding(severity, if overflowing || at_limit { 0.97 } else { 0.85 }, summary)
+                .exhausted_in(left_ms.map(Measure::Estimate))
+                .because("the kernel counts both the entries and what did not fit")
+                .subject(Subject {
+                    netns: netns.inode,
+                    object: Some("net.ipv4.tcp_max_tw_buckets".into()),
+                    ..Subject::default()
+                })
+                .evidence("time_wait", Evidence::Count(now))
+                .evidence("limit", Evidence::Count(limit))
+                .evidence("overflows", Evidence::count(overflows))
+                .evidence("entries_per_second", rate.map_or(Evidence::Unknown, Evidence::PerSecond))
+                .next("tcpstate summary --by destination state time-wait"),
         );
     }
     if !judged {
@@ -100,22 +112,30 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_reached_predicted_or_overflowing() {
-        assert_eq!(world(100, 100).check(check).findings[0].severity, Severity::Warning);
+    fn a_full_table_is_an_explanation_until_something_does_not_fit() {
+        let full = world(100, 100).check(check);
+        assert!(full.findings[0].severity == Severity::Info && full.wants_second.is_some());
         assert!(world(99, 100).check(check).findings.is_empty());
         let mut overflowing = world(90, 100);
-        overflowing.counter(Counter::TcpExtTcpTimeWaitOverflow, 5).counter(Counter::TcpEstabResets, 0);
+        overflowing.counter(Counter::TcpExtTcpTimeWaitOverflow, 5);
         assert!(overflowing.check(check).wants_second.is_some());
-        overflowing.later(2000).counter(Counter::TcpExtTcpTimeWaitOverflow, 9);
-        assert_eq!(overflowing.check(check).findings[0].severity, Severity::Warning);
-        overflowing.counter(Counter::TcpEstabResets, 3);
-        assert_eq!(overflowing.check(check).findings[0].severity, Severity::High);
+        overflowing.later(2000);
+        assert_eq!(overflowing.check(check), Outcome::default());
+        overflowing.counter(Counter::TcpExtTcpTimeWaitOverflow, 9);
+        let outcome = overflowing.check(check);
+        assert_eq!(outcome.findings[0].severity, Severity::Warning);
+        assert!(outcome.findings[0].summary.contains("4 connections ended without TIME_WAIT"), "{outcome:?}");
+        assert!(World::new().check(check).not_checked.is_some());
+    }
+
+    #[test]
+    fn a_table_that_fills_says_how_long_it_lasts() {
         let mut fast = world(10, 100);
         fast.counter(Counter::TcpExtTw, 0).later(2000).counter(Counter::TcpExtTw, 10);
         // As many leave as enter: ports that are used again at once.
         assert!(fast.check(check).findings.is_empty());
         fast.now.netns[0].sockstat.insert(SockStat::TcpTw, 20);
-        assert!(fast.check(check).findings[0].summary.contains("within a minute"));
-        assert!(World::new().check(check).not_checked.is_some());
+        let finding = fast.check(check).findings.remove(0);
+        assert_eq!((finding.severity, finding.exhausted_in_ms), (Severity::Info, Some(Measure::Estimate(16_000))));
     }
 }

@@ -1,22 +1,24 @@
 //! New connections are refused because their SYN runs into an old TIME_WAIT socket of the same four-tuple and looks
 //! older than it.
 //!
-//! Comes in: counters of refused segments, `tcp_tw_recycle`. Goes out: one finding per namespace. Never here: advice to
-//! switch timestamps off.
+//! Input: counters of refused segments. Output: one finding per namespace. Not here: `tcp_tw_recycle`, which is a
+//! `sysctl-hazard`.
 //!
 #![doc = include_str!("../../../docs/rules/timewait-syn-rejects.md")]
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Severity, Subject};
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::State;
 use crate::model::counter::Counter;
-use crate::model::sysctl::Sysctl;
+use crate::text;
 
 pub(super) const RULE: Rule =
-    rule!("timewait-syn-rejects", Ports, Two, "old TIME_WAIT sockets refuse new connections", check, [TEXT, RECYCLE])
+    rule!("timewait-syn-rejects", Ports, Two, "old TIME_WAIT sockets refuse new connections", check, [TEXT])
+        .title("TIME_WAIT refuses")
+        .identity(Identity::Object)
         .states(&[State::TimeWait]);
 
 const TEXT: Text = Text {
@@ -33,33 +35,14 @@ const TEXT: Text = Text {
     ],
 };
 
-const RECYCLE: Text = Text {
-    why: "With tcp_tw_recycle the kernel compares a SYN's timestamp with the last one of the same address. Clients \
-          behind one NAT have different clocks, so those that are behind are refused in silence.",
-    remedy: &["Set net.ipv4.tcp_tw_recycle=0 now"],
-    avoid: &["Don't set tcp_timestamps=0 in its place"],
-};
+/// Fewer may be segments that a slow path delivered late.
+const STRAY: u64 = 3;
 
 const COUNTERS: [Counter; 2] = [Counter::TcpExtPawsTimewait, Counter::TcpExtTcpAckSkippedTimeWait];
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     for netns in &view.now.netns {
-        let subject = || Subject { netns: netns.inode, ..Subject::default() };
-        if netns.sysctl(Sysctl::Ipv4TcpTwRecycle) == Some(1) {
-            outcome.findings.push(
-                RULE.finding(
-                    Severity::Critical,
-                    0.97,
-                    "tcp_tw_recycle is on: connections of clients behind one NAT address are dropped at random",
-                )
-                .text(&RECYCLE)
-                .because("the sysctl says so")
-                .subject(Subject { object: Some("net.ipv4.tcp_tw_recycle".into()), ..subject() })
-                .evidence("tcp_tw_recycle", Evidence::Count(1))
-                .next("tcpstate explain time-wait"),
-            );
-        }
         let refused: u64 = COUNTERS.iter().filter_map(|c| view.delta(netns.inode, *c)).sum();
         if refused == 0 {
             let ever: u64 = COUNTERS.iter().filter_map(|c| netns.counter(*c)).sum();
@@ -70,18 +53,19 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             }
             continue;
         }
+        let paws = view.delta(netns.inode, COUNTERS[0]);
+        // An answer that was not sent for its rate may have been for any old segment.
+        let severity = if paws.is_some_and(|n| n >= STRAY) { Severity::Warning } else { Severity::Info };
         outcome.findings.push(
             RULE.finding(
-                Severity::Warning,
+                severity,
                 0.7,
-                format!(
-                    "{refused} segments of new connections were refused because an old TIME_WAIT has their four-tuple"
-                ),
+                format!("TIME_WAIT sockets refused {} as too old", text::count(refused, "segment", "segments")),
             )
-            .because("the counter is exact; that clients notice is likely and not seen from here")
-            .subject(subject())
+            .because("the counter is exact; whether they were SYNs of clients is not seen from here")
+            .subject(Subject { netns: netns.inode, object: Some("TIME_WAIT".into()), ..Subject::default() })
             .evidence("refused", Evidence::Count(refused))
-            .evidence("paws_timewait", Evidence::count(view.delta(netns.inode, COUNTERS[0])))
+            .evidence("paws_timewait", Evidence::count(paws))
             .evidence("ack_skipped", Evidence::count(view.delta(netns.inode, COUNTERS[1])))
             .next("tcpstate summary --by peer-addr state time-wait"),
         );
@@ -104,13 +88,15 @@ mod tests {
         world.later(2000);
         assert_eq!(world.check(check), Outcome::default());
         world.counter(COUNTERS[0], 9);
+        assert_eq!(world.check(check).findings[0].severity, Severity::Info, "two may be late segments");
+        world.counter(COUNTERS[0], 10);
         assert_eq!(world.check(check).findings[0].severity, Severity::Warning);
     }
 
     #[test]
-    fn recycling_is_critical_by_itself() {
+    fn answers_that_were_not_sent_are_no_harm_by_themselves() {
         let mut world = World::new();
-        world.sysctl(Sysctl::Ipv4TcpTwRecycle, &[1]);
-        assert_eq!(world.check(check).findings[0].severity, Severity::Critical);
+        world.counter(COUNTERS[1], 0).later(2000).counter(COUNTERS[1], 50);
+        assert_eq!(world.check(check).findings[0].severity, Severity::Info);
     }
 }
