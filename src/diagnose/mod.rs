@@ -30,6 +30,7 @@ pub mod queues;
 pub mod ranking;
 pub mod rate;
 pub mod reach;
+pub mod reader;
 pub mod retries;
 pub mod rule;
 pub mod rules;

@@ -63,12 +63,55 @@ pub fn is_poll(thread: &ThreadState) -> bool {
     matches!(name, Some("poll" | "ppoll" | "select" | "pselect6" | "io_uring_enter" | "restart_syscall"))
 }
 
-/// Whether every thread waits in the freezer of control groups version 1, or of suspend (`kernel/freezer.c`).
+/// Whether every thread waits in the freezer: of version 1 and of suspend (`kernel/freezer.c`), or of version 2
+/// (`do_freezer_trap`, which compilers put into `get_signal`; a stopped thread waits there too, but in state T). It shows
+/// where the control groups are not mounted, as under `ip netns exec`.
 #[must_use]
 pub fn all_in_freezer(inspection: &Inspection) -> bool {
+    let held = |t: &ThreadState| match t.wchan.as_deref() {
+        Some("__refrigerator" | "do_freezer_trap") => true,
+        Some("get_signal") => t.state == Some('S'),
+        _ => false,
+    };
     let threads = &inspection.threads;
-    !threads.is_empty() && threads.iter().all(|t| t.wchan.as_deref() == Some("__refrigerator"))
+    !threads.is_empty() && threads.iter().all(held)
 }
+
+/// Whether the thread waits until somebody reads a pipe (`fs/pipe.c`).
+#[must_use]
+pub fn waits_for_pipe(thread: &ThreadState) -> bool {
+    let writes = matches!(thread.syscall.and_then(syscall_name), Some("write" | "writev") | None);
+    // `pipe_wait` was both ways before Linux 5.5.
+    writes
+        && matches!(
+            thread.wchan.as_deref(),
+            Some("anon_pipe_write" | "pipe_write" | "pipe_wait" | "pipe_wait_writable")
+        )
+}
+
+/// How many threads do something of their own: run, read a disk, sleep for a time, or wait in a call that is neither for
+/// a lock nor for events. A single thread in `poll` waits for the answer of somebody else: it would have been told of
+/// data in a queue.
+#[must_use]
+pub fn at_work(inspection: &Inspection) -> usize {
+    let alone = inspection.threads.len() == 1 && inspection.epoll_sets == 0;
+    let works = |t: &&ThreadState| match (t.state, t.syscall.and_then(syscall_name)) {
+        (Some('R' | 'D'), _) => true,
+        (_, Some(name)) => (alone && is_poll(t)) || !(is_poll(t) || is_epoll_wait(t) || WAITS.contains(&name)),
+        _ => false,
+    };
+    inspection.threads.iter().filter(works).count()
+}
+
+/// Whether every thread waits for a lock or a signal, or for somebody to connect.
+#[must_use]
+pub fn all_blocked(inspection: &Inspection) -> bool {
+    let blocked = |t: &ThreadState| t.syscall.and_then(syscall_name).is_some_and(|name| WAITS.contains(&name));
+    !inspection.threads.is_empty() && inspection.threads_not_read == 0 && inspection.threads.iter().all(blocked)
+}
+
+/// Calls that end when somebody else acts: a lock, a signal, a client. Whoever waits for a child is at work through it.
+const WAITS: [&str; 6] = ["futex", "accept", "accept4", "rt_sigtimedwait", "rt_sigsuspend", "pause"];
 
 /// Calls whose first argument is the descriptor of a socket.
 const CALLS_ON_A_SOCKET: [&str; 12] = [

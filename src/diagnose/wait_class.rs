@@ -31,6 +31,8 @@ pub enum Class {
     LoopIgnores,
     /// Edge-triggered: told once, and not read to the end.
     EdgeNotDrained,
+    /// Registered by a runtime that always does; its code does not ask for data.
+    NotAsked,
     /// Edge-triggered and read to the end of the stream: nothing will ever be reported again.
     EdgeSpent,
     /// One-shot: fired once and was not armed again.
@@ -42,7 +44,7 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Class; 12] = [
+    pub const ALL: [Class; 13] = [
         Class::Stopped,
         Class::Frozen,
         Class::Uninterruptible,
@@ -51,6 +53,7 @@ impl Class {
         Class::LoopStuck,
         Class::LoopIgnores,
         Class::EdgeNotDrained,
+        Class::NotAsked,
         Class::EdgeSpent,
         Class::OneShotSpent,
         Class::ReadingOff,
@@ -69,6 +72,7 @@ impl Class {
             Class::LoopStuck => "armed_loop_stuck",
             Class::LoopIgnores => "armed_and_ignored",
             Class::EdgeNotDrained => "edge_not_drained",
+            Class::NotAsked => "registered_by_runtime",
             Class::EdgeSpent => "edge_spent",
             Class::OneShotSpent => "oneshot_not_rearmed",
             Class::ReadingOff => "reading_switched_off",

@@ -69,7 +69,11 @@ pub fn doing(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<WaitState
     }
     let mut ranked: Vec<(Class, usize)> = counts.into_iter().collect();
     ranked.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-    let (class, n) = *ranked.first()?;
+    let (mut class, n) = *ranked.first()?;
+    // The runtime of Go registers every socket so: the mask says nothing of how the program reads.
+    if class == Class::EdgeNotDrained && facts.is_go == Some(true) {
+        class = Class::NotAsked;
+    }
     let (mut sentence, mut confidence) = registered.verdict(class, n, sockets);
     if class == Class::Forgotten
         && let Some(other) = watched_by_another(view, pid, sockets)
@@ -120,6 +124,16 @@ impl<'a> Uses<'a> {
             _ => Some(true),
         }
     }
+}
+
+/// How many threads of a process wait in a call on one of these sockets, and of how many; `None` when it was not inspected.
+#[must_use]
+pub fn in_calls(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<(usize, usize)> {
+    let inspection = view.process(pid)?.inspection.as_ref()?;
+    let registered = Registered::new(view, pid, inspection);
+    let fds: Vec<u32> = sockets.iter().flat_map(|s| registered.fds(s)).collect();
+    let waits = |t: &&ThreadState| called_descriptor(t).is_some_and(|fd| fds.contains(&fd));
+    Some((inspection.threads.iter().filter(waits).count(), inspection.threads.len()))
 }
 
 /// Another holder of one of the sockets that has it in an epoll set, or was not inspected.
@@ -306,10 +320,13 @@ impl<'a> Registered<'a> {
             ),
             Class::EdgeNotDrained => (
                 format!(
-                    "{of} registered edge-triggered: epoll told the program once, and it did not read until EAGAIN or \
-                     the end of the stream"
+                    "{of} registered edge-triggered: epoll told the program once, and it has not read to the end since"
                 ),
                 0.9,
+            ),
+            Class::NotAsked => (
+                format!("{of} registered by the Go runtime, and the goroutine that should read does not ask for data"),
+                0.8,
             ),
             Class::EdgeSpent => (
                 format!(
@@ -456,6 +473,13 @@ mod tests {
         let inspection = world.now.processes.get_mut(&812).unwrap().inspection.as_mut().unwrap();
         inspection.threads[1].wchan = Some("nfs_wait".into());
         assert_eq!(class(&world), Class::Uninterruptible);
+        let trapped = |state| ThreadState { state: Some(state), wchan: Some("get_signal".into()), ..thread(0, 0) };
+        let mut only = |state| {
+            world.now.processes.get_mut(&812).unwrap().inspection.as_mut().unwrap().threads = vec![trapped(state)];
+            world.now.processes.get_mut(&812).unwrap().state = Some(state);
+            class(&world)
+        };
+        assert_eq!((only('S'), only('T')), (Class::Frozen, Class::Stopped));
     }
 
     #[test]

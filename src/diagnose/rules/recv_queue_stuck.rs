@@ -1,47 +1,68 @@
 //! Bytes have arrived on this connection and the local program does not read them.
 //!
-//! Comes in: held connections with unread bytes. Goes out: one finding per process that does not read. Never here:
-//! CLOSE_WAIT (see `close-wait-leak`), and connections that nobody has accepted (see `accept-queue-stalled`).
+//! Input: held connections with unread bytes. Output: one finding per program and verdict. Not here: CLOSE_WAIT (see
+//! `close-wait-leak`), connections that nobody has accepted (see `accept-queue-stalled`), and why a process does not
+//! read (`reader`).
 //!
 #![doc = include_str!("../../../docs/rules/recv-queue-stuck.md")]
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
-use crate::diagnose::Outcome;
-use crate::diagnose::closing;
-use crate::diagnose::delivery;
+use crate::aggregate::Role;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::measure::Measure;
 use crate::diagnose::peers::{self, Group, Peers};
-use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::reader::{self, Reader, Unread, peer_is_blocked, untouched_ms};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::diagnose::wait_state::{self, Class};
-use crate::model::{Inode, Process, Socket, State, TcpInfo};
+use crate::diagnose::wait_state::{Class, THAW};
+use crate::diagnose::{Outcome, closing, delivery};
+use crate::model::{Process, Socket, State, TcpInfo};
 use crate::text;
 
 pub(super) const RULE: Rule =
-    rule!("recv-queue-stuck", Established, OneOrTwo, "the local program does not read", check, [TEXT]).states(&[
-        State::Established,
-        State::FinWait1,
-        State::FinWait2,
-    ]);
+    rule!("recv-queue-stuck", Established, OneOrTwo, "the local program does not read", check, [TEXT])
+        .states(&[State::Established, State::FinWait1, State::FinWait2])
+        .title("unread data")
+        .identity(Identity::Program)
+        .causes(reader::CAUSES);
 
 const PRESSED: &str = "Check the peer that the process cannot write to first: see zero-window-peer";
 const RESUME: &str = "Continue the process (SIGCONT), or end the debugger that holds it";
+const PIPE: &str =
+    "Find who should read the pipe that it writes to: a pager waits for a key, a log collector may be stuck";
+const BUSY: &str = "Nothing, if requests may take so long; else find what the worker is doing";
 const NOT_WATCHED: &str = "Put the descriptor into the epoll set, or close the connection that nobody needs";
 const DRAIN: &str = "With EPOLLET read until EAGAIN each time, or register without EPOLLET";
 const REARM: &str = "Arm the one-shot registration again after each event (EPOLL_CTL_MOD)";
 const READING_OFF: &str = "Find why reading was never switched on again: back-pressure that did not resume";
 const LOOP_STUCK: &str = "Find what keeps the event loop from turning: a blocking call, a lock, a long job";
-const BLOCKED: &str =
-    "Check where the threads of the owner are blocked: in a lock, in a full pool, stopped, or waiting for a disk";
+const TASKS: &str = "Dump the goroutines or tasks: the one that reads this connection waits for something else";
+const BLOCKED: &str = "Check where the threads of the owner are blocked: in a lock, in a full pool, waiting for a disk";
+const LONGER: &str = "Sample for longer: tcpstate doctor --interval 15s tells a slow reader from one that never reads";
 const STACK: &str = "Take a stack of the process, and find the work that blocks its loop or the pool that is used up";
 const LIMITS: &str = "If holding back is intended, give it an end: time limits, and a way to shed load";
 
 const TEXT: Text = Text {
     why: "The kernel acknowledges data and keeps it until recv(). When the buffer is full our window goes to zero \
           and the peer stops: there it looks like a slow network, while the request in the buffer is not worked on.",
-    remedy: &[PRESSED, RESUME, NOT_WATCHED, DRAIN, REARM, READING_OFF, LOOP_STUCK, BLOCKED, STACK, LIMITS],
+    remedy: &[
+        PRESSED,
+        RESUME,
+        THAW,
+        PIPE,
+        BUSY,
+        NOT_WATCHED,
+        DRAIN,
+        REARM,
+        READING_OFF,
+        LOOP_STUCK,
+        TASKS,
+        BLOCKED,
+        LONGER,
+        STACK,
+        LIMITS,
+    ],
     avoid: &[
         "Don't raise tcp_rmem or SO_RCVBUF: more data would wait",
         "Don't blame the network because the peer reports a shut window",
@@ -52,43 +73,34 @@ const TEXT: Text = Text {
 const STATES: [State; 3] = [State::Established, State::FinWait1, State::FinWait2];
 /// Data younger than this is on its way to its reader (diagnosis, guard G2).
 const TRANSIENT_MS: u64 = 1000;
-
-/// One row that is not read.
-#[derive(Clone, Copy)]
-struct Unread<'a> {
-    socket: &'a Socket,
-    /// Nothing was taken for at least so long.
-    at_least_ms: u64,
-    /// Whether two samples say so.
-    sure: bool,
-}
+/// So few bytes behind a request are its end, not the next one: a record, a line end, a close_notify.
+const TRAILING_BYTES: u32 = 64;
+/// A stopped client with so many connections is a service.
+const SERVICE_ROWS: usize = 5;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let mut unread = Vec::new();
-    let (mut suspects, mut without_times) = (0u64, 0u64);
-    let limit = view.thresholds.queue_stuck_seconds * 1000.0;
-    for socket in view.active().filter(|s| s.recv_q_bytes > 0 && peers::is_held(s, &STATES) && !s.ulp) {
-        // Without `tcp_info` the queue itself must tell, which takes two samples.
-        let last_data = socket.info.as_deref().and_then(TcpInfo::last_data_recv_ms).map(u64::from);
-        if view.before.is_none() {
-            match last_data {
-                Some(ms) if ms as f64 >= limit => unread.push(Unread { socket, at_least_ms: ms, sure: false }),
-                Some(ms) if ms >= TRANSIENT_MS => {}
-                Some(_) => continue,
-                None => {
-                    without_times += 1;
-                    continue;
-                }
+    let mut suspects = 0u64;
+    let held = |s: &Socket| s.recv_q_bytes > 0 && peers::is_held(s, &STATES) && !s.ulp;
+    for (socket, role) in view.restless_rows().filter(|(s, _)| held(s)) {
+        let waited_ms = socket.info.as_deref().and_then(TcpInfo::last_data_recv_ms).map(u64::from);
+        let accepted = matches!(role, Role::Server(_) | Role::FormerServer);
+        let row = Unread { socket, accepted, untouched_ms: None, waited_ms };
+        if view.before.is_some() {
+            if let Some(interval) = untouched_ms(view, socket, waited_ms) {
+                unread.push(Unread { untouched_ms: Some(interval), ..row });
             }
-            suspects += 1;
-        } else if let Some(at_least_ms) = unread_for_ms(view, socket, last_data) {
-            unread.push(Unread { socket, at_least_ms, sure: true });
+            continue;
+        }
+        // Without `tcp_info` the queue itself must tell, which takes two samples.
+        suspects += u64::from(waited_ms.is_none_or(|ms| ms >= TRANSIENT_MS));
+        if delivery::reaches(row.left_ms(), view.thresholds.queue_stuck_seconds) {
+            unread.push(row);
         }
     }
-    if suspects + without_times > 0 {
-        outcome.wants_second =
-            Some(format!("{} not read", text::count(suspects + without_times, "connection is", "connections are")));
+    if suspects > 0 {
+        outcome.wants_second = Some(format!("{} not read", text::count(suspects, "connection is", "connections are")));
     }
     if !unread.is_empty() {
         outcome.findings = findings(view, &unread);
@@ -96,128 +108,215 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     outcome
 }
 
-/// How long nothing was read, if two samples show that nothing was: what the application has taken is exact.
-fn unread_for_ms(view: &View<'_>, socket: &Socket, last_data: Option<u64>) -> Option<u64> {
-    let earlier = view.earlier(socket)?;
-    let interval = view.interval_ms()?;
-    let untouched = match (earlier.consumed_bytes(), socket.consumed_bytes()) {
-        (Some(before), Some(now)) => before == now,
-        // A queue of the same length may have been read and filled again: only if nothing came since.
-        _ => earlier.recv_q_bytes == socket.recv_q_bytes && last_data.is_none_or(|ms| ms >= interval),
-    };
-    (earlier.recv_q_bytes > 0 && untouched).then(|| interval.max(last_data.unwrap_or(0)))
-}
-
-/// Whether the peer can send no more: our buffer is full, or the window that we offer is shut.
-fn peer_is_blocked(socket: &Socket) -> bool {
-    let full = socket.skmem.is_some_and(|m| m.rcvbuf_bytes > 0 && m.rmem_alloc_bytes >= m.rcvbuf_bytes);
-    full || socket.info.as_deref().and_then(TcpInfo::rcv_wnd_bytes) == Some(0)
+/// The rows of one process, and what is thought of them.
+struct Judged<'a> {
+    group: Group<'a>,
+    unread: Vec<Unread<'a>>,
+    reader: Reader,
+    severity: Severity,
 }
 
 fn findings<'a>(view: &View<'a>, unread: &[Unread<'a>]) -> Vec<Finding> {
     let ends = Peers::new(view);
-    let groups = ends.groups(unread.iter().map(|u| u.socket), false);
-    // Who cannot write for want of a window has a reason not to read: relays stop on both sides.
-    let pressed: FxHashSet<u32> = view
-        .now
-        .sockets
-        .iter()
-        .filter(|s| delivery::is_window_shut(s))
-        .filter_map(|s| Some((ends.owner(s)?.pid, ends.other(s).map(|p| p.pid))))
-        // One that does not read what it writes itself has no such excuse.
-        .filter(|(pid, other)| *other != Some(*pid))
-        .map(|(pid, _)| pid)
-        .collect();
-    let by_inode: FxHashMap<Option<Inode>, &Unread<'a>> = unread.iter().map(|u| (u.socket.inode, u)).collect();
-    let judge = |group: &Group<'a>| {
-        let rows: Vec<&Unread<'a>> = group.rows.iter().filter_map(|s| by_inode.get(&s.inode).copied()).collect();
-        finding(view, &ends, group, &rows, group.owner.is_some_and(|p| pressed.contains(&p.pid)))
-    };
-    ranking::worst(groups.iter().map(judge).collect())
+    let by_place: FxHashMap<*const Socket, &Unread<'a>> =
+        unread.iter().map(|u| (std::ptr::from_ref(u.socket), u)).collect();
+    let pressed = pressed(view, &ends);
+    let judged = ends.groups(unread.iter().map(|u| u.socket), false).into_iter().map(|group| {
+        let rows: Vec<Unread<'a>> =
+            group.rows.iter().filter_map(|s| by_place.get(&std::ptr::from_ref(*s)).map(|u| **u)).collect();
+        let others = group.owner.and_then(|p| pressed.get(&p.pid)).copied().unwrap_or(0);
+        judge(view, group, rows, others)
+    });
+    // The workers of one program that do the same are one finding.
+    let mut merged: Vec<Vec<Judged<'a>>> = Vec::new();
+    for one in judged {
+        match merged.iter_mut().find(|m| is_same(&m[0], &one)) {
+            Some(same) => same.push(one),
+            None => merged.push(vec![one]),
+        }
+    }
+    merged.into_iter().map(|same| finding(view, &ends, &same)).collect()
 }
 
-fn finding(view: &View<'_>, ends: &Peers<'_, '_>, group: &Group<'_>, unread: &[&Unread<'_>], pressed: bool) -> Finding {
-    let rows = &group.rows;
-    let n = rows.len() as u64;
-    let age = unread.iter().map(|u| u.at_least_ms).max().unwrap_or(0);
-    let sure = unread.iter().any(|u| u.sure);
-    let blocked = rows.iter().filter(|s| peer_is_blocked(s)).count() as u64;
-    let long = age as f64 >= view.thresholds.queue_stuck_seconds * 1000.0;
-    let severity = match (long, blocked > 0, pressed) {
-        // A full buffer for a moment is flow control.
-        (false, ..) | (_, _, true) => Severity::Info,
-        (true, true, false) => Severity::High,
-        (true, false, false) => Severity::Warning,
+/// One program, one verdict and the same likeliest cause.
+fn is_same(a: &Judged<'_>, b: &Judged<'_>) -> bool {
+    let (Some(p), Some(q)) = (a.group.owner, b.group.owner) else { return false };
+    let cause = |j: &Judged<'_>| j.reader.causes.left.first().map(|h| h.cause.id);
+    (a.group.netns, a.severity, cause(a)) == (b.group.netns, b.severity, cause(b))
+        && (&p.comm, p.uid, &p.identity.unit) == (&q.comm, q.uid, &q.identity.unit)
+}
+
+/// How many connections each process has that do not take what it wrote: a relay that reads no more for that reason is
+/// held up itself.
+fn pressed(view: &View<'_>, ends: &Peers<'_, '_>) -> FxHashMap<u32, usize> {
+    let mut pids = FxHashMap::default();
+    let waits = |s: &Socket| {
+        let unsent = |s: &Socket| s.info.as_deref().and_then(TcpInfo::notsent_bytes).is_some_and(|n| n > 0);
+        delivery::is_window_shut(s) || (unsent(s) && view.earlier(s).is_some_and(unsent))
     };
+    for socket in view.active().filter(|s| s.send_q_bytes.is_some_and(|n| n > 0) && waits(s)) {
+        let Some(owner) = ends.owner(socket) else { continue };
+        // One that does not read what it writes itself has no such excuse.
+        if ends.other(socket).is_none_or(|other| other.pid != owner.pid) {
+            *pids.entry(owner.pid).or_default() += 1;
+        }
+    }
+    pids
+}
+
+fn judge<'a>(view: &View<'a>, group: Group<'a>, unread: Vec<Unread<'a>>, pressed: usize) -> Judged<'a> {
+    let accepted = unread.iter().filter(|u| u.accepted).count() * 2 >= unread.len();
+    let reader = Reader::of(view, group.owner, &group.rows, accepted, pressed >= unread.len());
+    let severity = severity(view, &reader, &unread, pressed >= unread.len());
+    Judged { group, unread, reader, severity }
+}
+
+/// Whom it hurts. See "Severity" on the page.
+fn severity(view: &View<'_>, reader: &Reader, unread: &[Unread<'_>], pressed: bool) -> Severity {
+    let limit = |ms: u64| delivery::reaches(ms, view.thresholds.queue_stuck_seconds);
+    let clients: Vec<&Unread<'_>> = unread.iter().filter(|u| u.accepted).collect();
+    if reader.is_halted() {
+        let waits = |u: &&Unread<'_>| limit(u.left_ms().max(u.waited_ms.unwrap_or(0)));
+        return match () {
+            () if clients.iter().any(waits) => Severity::High,
+            () if !clients.is_empty() || unread.len() >= SERVICE_ROWS => Severity::Warning,
+            // Somebody stopped a client of his own.
+            () => Severity::Info,
+        };
+    }
+    let requests = !clients.is_empty() && clients.iter().all(|u| u.socket.recv_q_bytes <= reader::SHORT_QUEUE_BYTES);
+    let in_call = reader.class() == Some(Class::InCall);
+    if pressed || in_call || reader.is_busy || (reader.pipe && !requests) {
+        return Severity::Info;
+    }
+    let stuck = matches!(reader.class(), Some(Class::LoopStuck | Class::OneShotSpent))
+        || (reader.is_blocked && reader.class() == Some(Class::NoEpoll));
+    let waiting: Vec<&&Unread<'_>> = clients.iter().filter(|u| limit(u.left_ms()) && u.is_unanswered()).collect();
+    let never_read = |u: &Unread<'_>| u.socket.consumed_bytes() == Some(0);
+    if !waiting.is_empty() {
+        // More wait than threads could be at work for, or something has never been read: no request is under way.
+        let starved = reader.class() == Some(Class::NoEpoll) && waiting.len() > reader.at_work;
+        let harmed = stuck || starved || waiting.iter().any(|u| never_read(u));
+        let trailing = waiting.len() == 1 && waiting[0].socket.recv_q_bytes <= TRAILING_BYTES;
+        return match (harmed, trailing) {
+            (true, _) if view.before.is_some() => Severity::High,
+            (false, true) => Severity::Info,
+            _ => Severity::Warning,
+        };
+    }
+    // What a client reads, and when, is its own choice, unless it is seen to be unable to.
+    let own = unread.iter().any(|u| !u.accepted && limit(u.left_ms()) && peer_is_blocked(u.socket));
+    if own && (stuck || (reader.class() == Some(Class::Forgotten) && unread.iter().all(never_read))) {
+        return Severity::Warning;
+    }
+    Severity::Info
+}
+
+fn finding(view: &View<'_>, ends: &Peers<'_, '_>, same: &[Judged<'_>]) -> Finding {
+    let first = &same[0];
+    let unread: Vec<&Unread<'_>> = same.iter().flat_map(|j| &j.unread).collect();
+    let rows: Vec<&Socket> = unread.iter().map(|u| u.socket).collect();
+    let group = Group { rows: rows.clone(), ..first.group.clone() };
     let bytes: u64 = rows.iter().map(|s| u64::from(s.recv_q_bytes)).sum();
-    let others = other_ends(ends, rows);
-    let far = others.first().map_or_else(String::new, |p| format!(", written by {} on this host", text::name(p)));
-    let stopped = match blocked {
-        0 => "",
-        _ if n == 1 => "; the buffer is full and the peer is stopped",
-        _ => "; buffers are full and peers are stopped",
-    };
-    let summary = format!(
-        "{} has not read {} on {} {} for {}{}{far}{stopped}",
-        group.name(view),
-        text::bytes(bytes),
-        text::count(n, "connection", "connections"),
-        peers::with_whom(rows),
-        if sure { "at least " } else { "perhaps " },
-        text::duration(age)
-    );
+    let blocked = rows.iter().filter(|s| peer_is_blocked(s)).count() as u64;
+    let left = unread.iter().map(|u| u.left_ms()).max().filter(|ms| *ms > 0).map(Measure::AtLeast);
+    let others = other_ends(ends, &rows);
     let mut subject = group.subject(view);
-    let mut pids: Vec<u32> = subject.pid.into_iter().chain(others.iter().map(|p| p.pid)).collect();
+    let mut pids: Vec<u32> =
+        same.iter().filter_map(|j| j.group.owner).map(|p| p.pid).chain(others.iter().map(|p| p.pid)).collect();
     pids.sort_unstable();
     pids.dedup();
     subject.pids = if pids.len() > 1 { pids } else { Vec::new() };
     let memory = rows.iter().filter_map(|s| s.skmem);
     let windows = rows.iter().filter_map(|s| s.info.as_deref()?.rcv_wnd_bytes());
+    let waited = unread.iter().filter_map(|u| u.waited_ms).max();
+    let two = view.before.is_some();
     let mut finding = RULE
-        .finding(severity, if sure { 0.95 } else { 0.6 }, summary)
-        .because(if sure {
+        .finding(first.severity, if two { 0.95 } else { 0.6 }, summary(view, same, &group, &unread, &others, left))
+        .because(if two {
             "what the application has taken is exact, and did not change between two samples while data waited"
         } else {
-            "one sample: data waits and none has come since, but a slow reader looks the same"
+            "one sample: a queue that one read would empty has waited, or nothing was ever read"
         })
         .subject(subject)
-        .evidence("count", Evidence::Count(n))
+        .causes(first.reader.causes.clone())
+        .lasting(left)
+        .evidence("count", Evidence::Count(rows.len() as u64))
         .evidence("unread_bytes", Evidence::Bytes(bytes))
-        .evidence("not_read_for_ms", Evidence::Millis(age))
+        .evidence("not_read_for_ms", Evidence::millis(left.map(Measure::low)))
+        .evidence("last_byte_arrived_ms_ago", Evidence::millis(waited))
+        .evidence("clients_waiting", Evidence::Count(unread.iter().filter(|u| u.accepted).count() as u64))
         .evidence("peers_blocked", Evidence::Count(blocked))
         .evidence("receive_memory_bytes", Evidence::Bytes(memory.clone().map(|m| u64::from(m.rmem_alloc_bytes)).sum()))
         .evidence("receive_buffer_bytes", Evidence::Bytes(memory.clone().map(|m| u64::from(m.rcvbuf_bytes)).sum()))
         .evidence("offered_window_min_bytes", windows.min().map_or(Evidence::Unknown, |w| Evidence::Bytes(w.into())))
         .evidence("drops", Evidence::count(memory.filter_map(|m| m.drops).map(u64::from).reduce(|a, b| a + b)))
-        .evidence("peers", closing::peers_evidence(rows));
-    if pressed {
-        let text = "the process itself cannot write to a peer that does not read, so it may hold back on purpose";
-        finding = finding.evidence("back_pressure", Evidence::Text(text.into()));
-    }
+        .evidence("peers", closing::peers_evidence(&rows));
     if let Some(state) = group.owner.and_then(|p| view.process(p.pid)?.state) {
         finding = finding.evidence("owner_state", Evidence::Text(state.into()));
     }
-    let doing = group.owner.and_then(|p| wait_state::doing(view, p.pid, rows));
-    let first = first_step(doing.as_ref().map(|d| d.class), pressed);
-    if let Some(doing) = doing {
+    if let Some(doing) = first.reader.doing.clone() {
         finding = doing.onto(finding);
     }
-    group
-        .inspect(finding)
-        .steps([first, STACK, LIMITS])
+    for judged in same {
+        finding = judged.group.inspect(finding);
+    }
+    let step = first.reader.causes.left.first().map_or(BLOCKED, |h| step(h.cause.id));
+    finding
+        .steps([step, STACK, LIMITS])
         .next(format!("tcpstate list --state established -m -i -p{}", group.selection()))
 }
 
-/// What to do first, by what the process is seen doing.
-fn first_step(class: Option<Class>, pressed: bool) -> &'static str {
-    match class {
-        _ if pressed => PRESSED,
-        Some(Class::Stopped) => RESUME,
-        Some(Class::Forgotten) => NOT_WATCHED,
-        Some(Class::EdgeNotDrained) => DRAIN,
-        Some(Class::OneShotSpent) => REARM,
-        Some(Class::ReadingOff) => READING_OFF,
-        Some(Class::LoopStuck) => LOOP_STUCK,
+/// `server (812) has left 200 bytes unread on 2 connections with 10.0.0.2, the oldest for at least 13 s`.
+fn summary(
+    view: &View<'_>,
+    same: &[Judged<'_>],
+    group: &Group<'_>,
+    unread: &[&Unread<'_>],
+    others: &[&Process],
+    left: Option<Measure<u64>>,
+) -> String {
+    let n = unread.len() as u64;
+    let bytes: u64 = unread.iter().map(|u| u64::from(u.socket.recv_q_bytes)).sum();
+    let name = match same.len() {
+        1 => group.name(view),
+        workers => format!("{} and {} more", group.name(view), workers - 1),
+    };
+    let lasted = left.map_or_else(String::new, |left| {
+        let whose = if n == 1 { "" } else { ", the oldest" };
+        format!("{whose} for {}", left.text(text::duration))
+    });
+    let far = others.first().map_or_else(String::new, |p| format!(", written by {} on this host", text::name(p)));
+    let blocked = unread.iter().filter(|u| peer_is_blocked(u.socket)).count();
+    let full = match blocked {
+        0 => "",
+        _ if n == 1 => "; the buffer is full and the peer waits",
+        _ => "; buffers are full and peers wait",
+    };
+    let why = same[0].reader.causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
+    format!(
+        "{name} has left {} unread on {} {}{lasted}{far}{full}{why}",
+        text::bytes(bytes),
+        text::count(n, "connection", "connections"),
+        peers::with_whom(&group.rows),
+    )
+}
+
+/// What to do first, by the likeliest cause.
+fn step(cause: &str) -> &'static str {
+    match cause {
+        "back-pressure" => PRESSED,
+        "stopped" => RESUME,
+        "frozen" => THAW,
+        "pipe-full" => PIPE,
+        "worker-busy" => BUSY,
+        "loop-stuck" => LOOP_STUCK,
+        "not-registered" => NOT_WATCHED,
+        "reading-paused" => READING_OFF,
+        "task-blocked" => TASKS,
+        "not-rearmed" => REARM,
+        "edge-not-drained" => DRAIN,
+        "slow-reader" => LONGER,
         _ => BLOCKED,
     }
 }
@@ -236,9 +335,9 @@ fn other_ends<'a>(ends: &Peers<'_, 'a>, rows: &[&Socket]) -> Vec<&'a Process> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{World, info, row, timer, unheld};
-    use crate::model::snapshot::{EpollWatch, Inspection};
-    use crate::model::{SkMem, TimerKind};
+    use crate::diagnose::testkit::{World, info, listen, row, timer, unheld};
+    use crate::model::snapshot::{EpollWatch, Inspection, ThreadState};
+    use crate::model::{Inode, SkMem, TimerKind};
 
     fn unread(port: u16, bytes: u32, taken: u64, last_data_ms: u64) -> Socket {
         let peer = format!("10.0.0.2:{port}");
@@ -246,6 +345,7 @@ mod tests {
         let fields = [
             ("bytes_received", taken + u64::from(bytes)),
             ("last_data_recv_ms", last_data_ms),
+            ("last_data_sent_ms", last_data_ms + 5),
             ("rcv_wnd_bytes", 9000),
         ];
         let skmem = SkMem { rmem_alloc_bytes: bytes * 2, rcvbuf_bytes: 131_072, ..SkMem::default() };
@@ -266,46 +366,154 @@ mod tests {
         for socket in &mut world.now.sockets {
             if let Some(info) = socket.info.as_mut() {
                 let age = u64::from(info.last_data_recv_ms().unwrap_or(0));
-                assert!(info.set("last_data_recv_ms", age + 2000));
+                assert!(info.set("last_data_recv_ms", age + 2000) && info.set("last_data_sent_ms", age + 2005));
             }
             then(socket);
         }
         world
     }
 
-    #[test]
-    fn two_samples_name_the_process_that_takes_nothing() {
-        let outcome = later(world([unread(5000, 100, 900, 11_000), unread(5001, 100, 0, 3000)]), |_| {}).check(check);
-        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
-        assert_eq!((finding.severity, finding.confidence, finding.subject.pid), (Severity::Warning, 0.95, Some(812)));
-        assert_eq!(
-            finding.summary,
-            "server (812) has not read 200 bytes on 2 connections with 10.0.0.2 for at least 13 s"
-        );
-        assert_eq!(finding.inspect, [(812, [5000, 5001].map(|n| Inode::new((80 << 16) + n).unwrap()).to_vec())]);
+    fn inspected(world: &mut World, threads: &[libc::c_long], watch: Option<EpollWatch>) {
+        let thread = |call: &libc::c_long| ThreadState {
+            tid: 812,
+            name: "main".into(),
+            state: Some('S'),
+            wchan: None,
+            syscall: u64::try_from(*call).ok(),
+            syscall_arg0: Some(3),
+        };
+        let inspection = Inspection {
+            epoll_sets: u32::from(watch.is_some()),
+            watches: watch.into_iter().collect(),
+            threads: threads.iter().map(thread).collect(),
+            ..Inspection::default()
+        };
+        let facts = world.now.processes.get_mut(&812).unwrap();
+        (facts.inspection, facts.frozen) = (Some(inspection), Some(false));
+    }
+
+    /// A listener on port 80, so that the rows of the others are accepted ones.
+    fn served(rows: impl IntoIterator<Item = Socket>) -> World {
+        let mut world = world(rows);
+        world.add(listen("10.0.0.1:80", 0, 128));
+        world
+    }
+
+    fn severity(world: &World) -> Option<Severity> {
+        world.check(check).findings.first().map(|f| f.severity)
     }
 
     #[test]
-    fn a_full_buffer_or_a_shut_window_is_a_step_worse() {
-        let severity = |age, change: fn(&mut Socket)| {
-            later(world([unread(5000, 100, 0, age)]), change).check(check).findings[0].severity
+    fn requests_that_nobody_ever_read_hurt_their_clients() {
+        let outcome = later(served([unread(5000, 100, 0, 11_000), unread(5001, 100, 0, 3000)]), |_| {}).check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.confidence, finding.subject.pid), (Severity::High, 0.95, Some(812)));
+        assert_eq!(
+            finding.summary,
+            "server (812) has left 200 bytes unread on 2 connections with 10.0.0.2, the oldest for at least 13 s"
+        );
+        assert_eq!(finding.lasting_ms, Some(Measure::AtLeast(13_000)));
+        assert_eq!(finding.inspect, [(812, [5000, 5001].map(|n| Inode::new((80 << 16) + n).unwrap()).to_vec())]);
+        // Just below, and answered since: a server that only writes.
+        assert_eq!(severity(&later(served([unread(5000, 100, 0, 7999)]), |_| {})), Some(Severity::Info));
+        assert_eq!(severity(&later(served([unread(5000, 100, 0, 8000)]), |_| {})), Some(Severity::High));
+        let answered = later(served([unread(5000, 100, 0, 11_000)]), |s| {
+            if let Some(info) = s.info.as_mut() {
+                assert!(info.set("last_data_sent_ms", 12_999));
+            }
+        });
+        assert_eq!(severity(&answered), Some(Severity::Info));
+    }
+
+    #[test]
+    fn a_long_queue_proves_no_more_than_the_interval() {
+        // Half a minute without a segment: a reader that takes 64 KiB every 5 s looks the same.
+        let row = || [unread(5000, 100_000, 900_000, 30_000)];
+        for slow in [served(row()), world(row())] {
+            let slow = later(slow, |s| {
+                s.skmem = Some(SkMem { rmem_alloc_bytes: 9, rcvbuf_bytes: 9, ..SkMem::default() });
+            });
+            let finding = &slow.check(check).findings[0];
+            assert_eq!((finding.severity, finding.lasting_ms), (Severity::Info, Some(Measure::AtLeast(2000))));
+        }
+        // Whoever reads takes four kilobytes at once.
+        let short = |bytes| severity(&later(served([unread(5000, bytes, 9000, 30_000)]), |_| {}));
+        assert_eq!((short(4096), short(4097)), (Some(Severity::Warning), Some(Severity::Info)));
+        let mut longer = served([unread(5000, 100_000, 900_000, 30_000)]);
+        longer.later(10_000);
+        assert_eq!(severity(&longer), Some(Severity::Warning), "ten seconds between the samples prove ten seconds");
+    }
+
+    #[test]
+    fn a_worker_at_work_and_the_end_of_a_request_are_information() {
+        let with = |n: u16, threads: &[libc::c_long]| {
+            let mut world = later(served((0..n).map(|p| unread(5000 + p, 100, 100, 20_000))), |_| {});
+            inspected(&mut world, threads, None);
+            severity(&world)
         };
-        let full: fn(&mut Socket) =
-            |s| s.skmem = Some(SkMem { rmem_alloc_bytes: 9, rcvbuf_bytes: 9, ..SkMem::default() });
-        let shut: fn(&mut Socket) = |s| assert!(s.info.as_mut().unwrap().set("rcv_wnd_bytes", 0));
-        assert_eq!((severity(20_000, full), severity(20_000, shut)), (Severity::High, Severity::High));
-        assert_eq!((severity(7000, full), severity(7000, |_| {})), (Severity::Info, Severity::Info));
-        assert_eq!(severity(8000, |_| {}), Severity::Warning);
+        assert_eq!(with(1, &[libc::SYS_clock_nanosleep]), Some(Severity::Info));
+        assert_eq!(with(2, &[libc::SYS_clock_nanosleep]), Some(Severity::High), "two wait for one thread");
+        assert_eq!(with(1, &[libc::SYS_futex]), Some(Severity::High), "a lock that nobody lets go");
+        let end = |bytes| severity(&later(served([unread(5000, bytes, 100, 20_000)]), |_| {}));
+        assert_eq!((end(64), end(65)), (Some(Severity::Info), Some(Severity::Warning)));
+    }
+
+    #[test]
+    fn workers_of_one_program_are_one_finding() {
+        let mut world = World::new();
+        world.add(listen("10.0.0.1:80", 0, 128));
+        for n in 0..6 {
+            let socket = unread(5000 + n, 8, 100, 20_000);
+            world.hold(812 + u32::from(n), "php-fpm", 4, socket.inode).add(socket);
+        }
+        let outcome = later(world, |_| {}).check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.subject.pids.len()), (Severity::Info, 6));
+        assert!(finding.summary.starts_with("php-fpm (812) and 5 more has left 48 bytes"), "{}", finding.summary);
+    }
+
+    #[test]
+    fn a_stopped_server_hurts_its_clients_and_a_stopped_client_nobody() {
+        let stopped = |accepted: bool, n: u16, waited| {
+            let rows = (0..n).map(|p| unread(5000 + p, 90_000, 500_000, waited));
+            let mut world = later(if accepted { served(rows) } else { world(rows) }, |_| {});
+            world.now.processes.get_mut(&812).unwrap().state = Some('T');
+            let finding = world.check(check).findings.remove(0);
+            assert!(finding.causes.is("stopped") && finding.remedy[0] == RESUME, "{finding:?}");
+            finding.severity
+        };
+        assert_eq!((stopped(true, 1, 8000), stopped(true, 1, 7999)), (Severity::High, Severity::Warning));
+        assert_eq!((stopped(false, 4, 90_000), stopped(false, 5, 90_000)), (Severity::Info, Severity::Warning));
+        let mut frozen = later(served([unread(5000, 100, 0, 20_000)]), |_| {});
+        frozen.now.processes.get_mut(&812).unwrap().frozen = Some(true);
+        let finding = frozen.check(check).findings.remove(0);
+        assert!(finding.severity == Severity::High && finding.causes.is("frozen") && finding.remedy[0] == THAW);
+    }
+
+    #[test]
+    fn a_client_that_cannot_read_is_a_warning_when_its_loop_is_stuck() {
+        let client = |threads: &[libc::c_long], full: bool| {
+            let mut world = later(world([unread(5000, 100, 0, 20_000)]), |s| {
+                assert!(s.info.as_mut().unwrap().set("rcv_wnd_bytes", if full { 0 } else { 9000 }));
+            });
+            let inode = Inode::new((80 << 16) + 5000);
+            inspected(&mut world, threads, Some(EpollWatch { epoll_fd: 4, target_fd: 5000, inode, events: 0x19 }));
+            severity(&world)
+        };
+        assert_eq!(client(&[libc::SYS_futex], true), Some(Severity::Warning));
+        assert_eq!(client(&[libc::SYS_futex], false), Some(Severity::Info), "the peer can still send");
     }
 
     #[test]
     fn one_sample_is_weak_and_asks_for_a_second() {
-        let outcome = world([unread(5000, 100, 0, 10_000)]).check(check);
+        let outcome = served([unread(5000, 100, 0, 10_000)]).check(check);
         assert_eq!((outcome.findings[0].severity, outcome.findings[0].confidence), (Severity::Warning, 0.6));
-        assert!(outcome.wants_second.is_some() && outcome.findings[0].summary.contains("perhaps"));
-        let young = world([unread(5000, 100, 0, 9_999)]).check(check);
-        assert!(young.findings.is_empty() && young.wants_second.is_some());
-        assert_eq!(world([unread(5000, 100, 0, 999)]).check(check), Outcome::default());
+        assert!(outcome.wants_second.is_some());
+        for row in [unread(5000, 100, 0, 9999), unread(5000, 90_000, 9, 99_000)] {
+            let silent = served([row]).check(check);
+            assert!(silent.findings.is_empty() && silent.wants_second.is_some());
+        }
+        assert_eq!(served([unread(5000, 100, 0, 999)]).check(check), Outcome::default());
     }
 
     #[test]
@@ -333,8 +541,8 @@ mod tests {
     fn a_relay_whose_own_peer_does_not_read_only_explains() {
         let full = Socket { send_q_bytes: Some(9), ..row(State::Established, "10.0.0.1:7000", "10.0.0.7:90") };
         let full = timer(info(full, &[]), TimerKind::ZeroWindowProbe, 200, 0);
-        let outcome = later(world([unread(5000, 100, 0, 20_000), full]), |_| {}).check(check);
-        assert_eq!(outcome.findings[0].severity, Severity::Info);
+        let outcome = later(served([unread(5000, 100, 0, 20_000), full]), |_| {}).check(check);
+        assert!(outcome.findings[0].severity == Severity::Info && outcome.findings[0].causes.is("back-pressure"));
         assert!(outcome.findings[0].remedy[0].contains("zero-window-peer"));
     }
 
