@@ -24,13 +24,20 @@ pub fn is_window_shut(socket: &Socket) -> bool {
         && socket.info.as_deref().is_none_or(|i| i.snd_wnd_bytes().is_none_or(|w| w == 0))
 }
 
-/// How long nothing could be sent: since the last data left (probes carry none), and not longer than the connection was
-/// ever limited by its peer's window, which keeps out one that was idle with a full peer and wrote only now.
+/// `TCP_RTO_MIN`, `TCP_RTO_MAX` (`include/net/tcp.h`) in milliseconds: the least and the longest wait between probes.
+const PROBE_MS: (u64, u64) = (200, 120_000);
+
+/// How long data has waited for the window to open, at least: the probes that were sent, each after twice the wait of the one
+/// before (`tcp_probe0_when`), and the part of the present wait that is over. Not longer than since data last left.
 #[must_use]
 pub fn window_shut_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
-    let since = u64::from(info.last_data_sent_ms()?);
-    Some(info.rwnd_limited_us().map_or(since, |us| since.min(us / 1000)))
+    let base = (u64::from(info.rto_us()?) / 1000).max(PROBE_MS.0);
+    let wait = |n: u32| base.checked_shl(n).map_or(PROBE_MS.1, |ms| ms.min(PROBE_MS.1));
+    let sent = u32::from(info.backoff()?);
+    let present = socket.timer.map_or(0, |t| wait(sent).saturating_sub(u64::from(t.remaining_ms)));
+    let probed = (0..sent).map(wait).sum::<u64>() + present;
+    Some(probed.min(u64::from(info.last_data_sent_ms()?)))
 }
 
 /// Whether a time is as long as a threshold in seconds.

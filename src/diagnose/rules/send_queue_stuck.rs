@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(found(&world([waiting(1, &[])], &[("bytes_acked", 701)])), None);
         assert_eq!(found(&world([waiting(1, &[("rto_us", 1_000_000)])], &[])), None, "2 s are two timeouts");
         let shut = timer(
-            waiting(1, &[("snd_wnd_bytes", 0), ("last_data_sent_ms", 20_000), ("rwnd_limited_us", 20_000_000)]),
+            waiting(1, &[("snd_wnd_bytes", 0), ("last_data_sent_ms", 20_000), ("backoff", 6)]),
             TimerKind::ZeroWindowProbe,
             100,
             0,

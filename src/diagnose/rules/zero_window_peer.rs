@@ -1,27 +1,28 @@
-//! The remote application has stopped reading, so its window is zero and our data cannot leave.
+//! The peer keeps its receive window shut, so that data written here cannot leave.
 //!
-//! Comes in: held connections whose window probe timer runs. Goes out: one finding per writer, and per reader when it
-//! is on this host. Never here: orphans with a shut window (see `fin-wait1-stuck`).
+//! Input: held connections whose window probe timer runs. Output: one finding per writing program, and per reader when it
+//! is on this host. Not here: orphans with a shut window (see `fin-wait1-stuck`).
 //!
 #![doc = include_str!("../../../docs/rules/zero-window-peer.md")]
 
-use crate::diagnose::Outcome;
-use crate::diagnose::closing;
+use crate::aggregate::Role;
 use crate::diagnose::delivery::{is_window_shut, reaches, window_shut_ms};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::measure::Measure;
 use crate::diagnose::peers::{self, Group, Peers};
-use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::reader::Reader;
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::{Socket, State, TcpInfo};
+use crate::diagnose::wait_state::{self, Class};
+use crate::diagnose::{Outcome, closing};
+use crate::model::{Process, Socket, State, TcpInfo};
 use crate::text;
 
 pub(super) const RULE: Rule =
-    rule!("zero-window-peer", Established, OneOrTwo, "the remote program does not read", check, [TEXT]).states(&[
-        State::Established,
-        State::CloseWait,
-        State::FinWait1,
-    ]);
+    rule!("zero-window-peer", Established, OneOrTwo, "the remote program does not read", check, [TEXT])
+        .states(&[State::Established, State::CloseWait, State::FinWait1])
+        .title("shut window")
+        .identity(Identity::ProgramAndDestination);
 
 const LOCAL_READER: &str = "Find out why {reader} does not read: see recv-queue-stuck for it";
 const REMOTE_READER: &str = "Find the reader on the other side and what blocks it";
@@ -31,7 +32,7 @@ const USER_TIMEOUT: &str =
     "Set TCP_USER_TIMEOUT: it also ends connections whose peer answers probes and never opens its window";
 
 const TEXT: Text = Text {
-    why: "A window of zero means that the peer's receive buffer is full because its application does not read. Our \
+    why: "A window of zero means that the peer's receive buffer is full: its application reads slowly or not at all. Our \
           kernel asks again and again, and goes on forever while the peer answers, so the writer blocks or buffers \
           without bound.",
     remedy: &[LOCAL_READER, REMOTE_READER, WRITE_TIMEOUT, BOUND_QUEUES, USER_TIMEOUT],
@@ -44,12 +45,22 @@ const TEXT: Text = Text {
 /// Probes without an answer from which on the peer counts as gone: one may be on its way.
 const UNANSWERED: u8 = 2;
 
+/// So much unsent data of one program is memory that others lack.
+const MUCH_BYTES: u64 = 32 << 20;
+/// So many clients at once are no choice of each.
+const MANY_CLIENTS: usize = 10;
+/// From so many blocked threads on a pool runs short, if they are half of it.
+const MANY_THREADS: usize = 4;
+
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut stuck = Vec::new();
     let mut without_times = 0u64;
     for socket in view.active().filter(|s| is_window_shut(s)) {
         match window_shut_ms(socket) {
-            Some(ms) if reaches(ms, view.thresholds.zero_window_warn_seconds) => stuck.push(socket),
+            // The other half with an empty queue has read: its window is about to open.
+            Some(ms) if reaches(ms, view.thresholds.zero_window_warn_seconds) => {
+                stuck.extend(view.mirror(socket).is_none_or(|m| m.recv_q_bytes > 0).then_some(socket));
+            }
             Some(_) => {}
             None => without_times += 1,
         }
@@ -63,34 +74,129 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             )),
         };
     }
-    let groups = Peers::new(view).groups(stuck, true);
-    Outcome::findings(ranking::worst(groups.iter().map(|g| finding(view, g)).collect()))
+    let mut programs: Vec<Vec<Group<'_>>> = Vec::new();
+    for group in Peers::new(view).groups(stuck, true) {
+        match programs.iter_mut().find(|p| is_same(view, &p[0], &group)) {
+            Some(same) => same.push(group),
+            None => programs.push(vec![group]),
+        }
+    }
+    Outcome::findings(programs.iter().map(|p| finding(view, p)).collect())
 }
 
-fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
-    let rows = &group.rows;
+/// One writing program, one reading program, and connections in the same direction.
+fn is_same(view: &View<'_>, a: &Group<'_>, b: &Group<'_>) -> bool {
+    let same = |p: Option<&Process>, q: Option<&Process>| match (p, q) {
+        (Some(p), Some(q)) => (&p.comm, p.uid, &p.identity.unit) == (&q.comm, q.uid, &q.identity.unit),
+        (None, None) => true,
+        _ => false,
+    };
+    a.netns == b.netns
+        && a.owner.is_some()
+        && same(a.owner, b.owner)
+        && same(a.other, b.other)
+        && is_accepted(view, a) == is_accepted(view, b)
+}
+
+/// Whether most of the rows were accepted: their peers are clients.
+fn is_accepted(view: &View<'_>, group: &Group<'_>) -> bool {
+    let accepted = |s: &&&Socket| matches!(view.role(s), Role::Server(_) | Role::FormerServer);
+    group.rows.iter().filter(accepted).count() * 2 > group.rows.len()
+}
+
+/// Threads of the writers that wait in a call on these connections, and of how many.
+fn blocked_threads(view: &View<'_>, groups: &[Group<'_>]) -> Option<(usize, usize)> {
+    let of = |g: &Group<'_>| wait_state::in_calls(view, g.owner?.pid, &g.rows);
+    groups.iter().map(of).try_fold((0, 0), |(blocked, all), one| one.map(|(b, n)| (blocked + b, all + n)))
+}
+
+/// Processes of the same program that can accept what these would: the workers that are left.
+fn other_workers(view: &View<'_>, groups: &[Group<'_>]) -> usize {
+    let listeners = groups.iter().flat_map(|g| &g.rows).flat_map(|s| view.listener_rows(s));
+    let mut holders: Vec<u32> = listeners.flat_map(|l| view.processes(l)).map(|p| p.pid).collect();
+    holders.sort_unstable();
+    holders.dedup();
+    holders.iter().filter(|pid| !groups.iter().any(|g| g.owner.is_some_and(|p| p.pid == **pid))).count()
+}
+
+/// Whom it hurts. See "Severity" on the page.
+fn severity(view: &View<'_>, groups: &[Group<'_>], lasted: u64, waiting_bytes: u64) -> Severity {
+    let long = reaches(lasted, view.thresholds.zero_window_high_seconds);
+    if let Some(other) = groups[0].other {
+        let mirrors: Vec<&Socket> = groups.iter().flat_map(|g| &g.rows).filter_map(|s| view.mirror(s)).collect();
+        let serves = mirrors.iter().any(|m| matches!(view.role(m), Role::Server(_) | Role::FormerServer));
+        let reader = Reader::of(view, Some(other), &mirrors, serves, false);
+        let never = mirrors.iter().all(|m| m.consumed_bytes() == Some(0));
+        let stuck = reader.is_halted() || reader.is_blocked || never || reader.class() == Some(Class::LoopStuck);
+        return match (serves && stuck, long) {
+            (true, true) => Severity::High,
+            (true, false) => Severity::Warning,
+            (false, _) => of_clients(view, groups, waiting_bytes),
+        };
+    }
+    if is_accepted(view, &groups[0]) {
+        return of_clients(view, groups, waiting_bytes);
+    }
+    // A server that takes nothing for a minute; before that it may be slow.
+    if long { Severity::Warning } else { Severity::Info }
+}
+
+/// A client reads when it likes; it hurts when it takes what others need.
+fn of_clients(view: &View<'_>, groups: &[Group<'_>], waiting_bytes: u64) -> Severity {
+    let rows = groups.iter().map(|g| g.rows.len()).sum::<usize>();
+    let many = rows >= MANY_CLIENTS || waiting_bytes >= MUCH_BYTES;
+    let (blocked, threads) = blocked_threads(view, groups).unwrap_or((0, 0));
+    let all = threads > 0 && blocked == threads;
+    let accepts = groups.iter().flat_map(|g| &g.rows).any(|s| matches!(view.role(s), Role::Server(_)));
+    let short = blocked >= MANY_THREADS && blocked * 2 >= threads;
+    // Whoever could accept the next client is blocked by these, or at least half of those.
+    let starved = all && accepts && groups.len() >= other_workers(view, groups);
+    let queued = || {
+        let mut listeners = groups.iter().flat_map(|g| &g.rows).flat_map(|s| view.listener_rows(s));
+        listeners.any(|l| l.recv_q_bytes > 0)
+    };
+    match starved {
+        true if queued() => Severity::High,
+        true => Severity::Warning,
+        false if many || (short && !all) => Severity::Warning,
+        false => Severity::Info,
+    }
+}
+
+fn finding(view: &View<'_>, groups: &[Group<'_>]) -> Finding {
+    let rows: Vec<&Socket> = groups.iter().flat_map(|g| g.rows.iter().copied()).collect();
+    let group = Group { rows: rows.clone(), ..groups[0].clone() };
     let n = rows.len() as u64;
     let lasted = rows.iter().filter_map(|s| window_shut_ms(s)).max().unwrap_or(0);
     let gone = rows.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits >= UNANSWERED)).count();
-    let high = reaches(lasted, view.thresholds.zero_window_high_seconds);
-    let severity = if high { Severity::High } else { Severity::Warning };
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
+    let severity = severity(view, groups, lasted, send_q.unwrap_or(0));
     let waiting = send_q.map_or_else(String::new, |b| format!(", {} waiting", text::bytes(b)));
     let doing = match (group.other, gone == rows.len()) {
         (Some(other), _) => format!("{} on this host does not read", text::name(other)),
         (None, true) => "the peer shut its window and no longer answers".to_owned(),
-        (None, false) => "the peer does not read".to_owned(),
+        (None, false) => "the peer keeps its window shut".to_owned(),
+    };
+    let lasting = Measure::AtLeast(lasted);
+    let name = match groups.len() {
+        1 => group.name(view),
+        workers => format!("{} and {} more", group.name(view), workers - 1),
     };
     let summary = format!(
-        "{} cannot send on {} {} for {}{waiting}: {doing}",
-        group.name(view),
+        "{name} cannot send on {} {} for {}{waiting}: {doing}",
         text::count(n, "connection", "connections"),
-        peers::with_whom(rows),
-        text::duration(lasted)
+        peers::with_whom(&rows),
+        lasting.text(text::duration)
     );
     let most = |value: fn(&TcpInfo) -> Option<u64>| rows.iter().filter_map(|s| value(s.info.as_deref()?)).max();
     let limited = |s: &&Socket| s.info.as_deref()?.rwnd_limited_us();
     let grown = rows.iter().filter_map(|s| Some(limited(s)?.saturating_sub(limited(&view.earlier(s)?)?) / 1000)).max();
+    let mut subject = group.subject(view);
+    let mut pids: Vec<u32> = groups.iter().flat_map(|g| peers::both(g.owner, g.other)).collect();
+    pids.extend(groups.iter().filter_map(|g| g.owner).map(|p| p.pid));
+    pids.sort_unstable();
+    pids.dedup();
+    subject.pids = if pids.len() > 1 { pids } else { Vec::new() };
     let mut finding = RULE
         .finding(severity, 0.95, summary)
         .because(if gone == rows.len() {
@@ -98,18 +204,30 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
         } else {
             "the kernel probes a shut window and the peer answers, so host and path are alive"
         })
-        .subject(group.subject(view))
+        .subject(subject)
+        .lasting(Some(lasting))
         .evidence("count", Evidence::Count(n))
         .evidence("lasted_ms", Evidence::Millis(lasted))
         .evidence("send_queue_bytes", send_q.map_or(Evidence::Unknown, Evidence::Bytes))
         .evidence("peers_that_do_not_answer", Evidence::Count(gone as u64))
-        .evidence("peer_silence_ms", Evidence::millis(closing::silence_ms(rows).map(|(longest, _)| longest)))
+        .evidence("peer_silence_ms", Evidence::millis(closing::silence_ms(&rows).map(|(longest, _)| longest)))
         .evidence("limited_by_window_ms", Evidence::millis(most(|i| i.rwnd_limited_us().map(|us| us / 1000))))
         .evidence("backoff_max", Evidence::count(most(|i| i.backoff().map(u64::from))))
         .evidence("send_memory_bytes", Evidence::Bytes(closing::send_memory_bytes(rows.iter().copied())))
-        .evidence("peers", closing::peers_evidence(rows));
+        .evidence("peers", closing::peers_evidence(&rows));
     if let Some(ms) = grown {
         finding = finding.evidence("limited_by_window_between_samples_ms", Evidence::Millis(ms));
+    }
+    if let Some((blocked, threads)) = blocked_threads(view, groups) {
+        finding = finding
+            .evidence("threads_blocked_in_send", Evidence::Count(blocked as u64))
+            .evidence("threads_of_writers", Evidence::Count(threads as u64));
+    }
+    for group in groups {
+        finding = group.inspect(finding);
+        if let Some(other) = group.other {
+            finding = finding.inspect(other.pid, &[]);
+        }
     }
     let (first, reader) = match group.other {
         Some(other) => (LOCAL_READER, text::name(other)),
@@ -125,22 +243,28 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{World, info, row, timer, unheld};
+    use crate::diagnose::testkit::{World, info, listen, row, timer, unheld};
     use crate::model::TimerKind;
+    use crate::model::snapshot::{Inspection, ThreadState};
 
+    /// Shut for so long, in a probe period of a minute or less.
     fn shut(port: u16, since_ms: u64, fields: &[(&str, u64)]) -> Socket {
         let base = Socket {
             send_q_bytes: Some(65_536),
             ..row(State::Established, &format!("10.0.0.1:{port}"), "10.0.0.2:9000")
         };
+        let waits = |n: u32| 200u64 << n;
+        let backoff = (0..9).find(|n| (0..=*n).map(waits).sum::<u64>() > since_ms).unwrap_or(9);
+        let left = (0..=backoff).map(waits).sum::<u64>().saturating_sub(since_ms);
         let mut all = vec![
-            ("last_data_sent_ms", since_ms),
+            ("last_data_sent_ms", since_ms + 50),
             ("rwnd_limited_us", (since_ms + 5) * 1000),
             ("last_ack_recv_ms", 300),
-            ("backoff", 5),
+            ("rto_us", 200_000),
+            ("backoff", u64::from(backoff)),
         ];
         all.extend(fields);
-        timer(info(base, &all), TimerKind::ZeroWindowProbe, 900, 0)
+        timer(info(base, &all), TimerKind::ZeroWindowProbe, u32::try_from(left).unwrap(), 0)
     }
 
     fn world(rows: impl IntoIterator<Item = Socket>) -> World {
@@ -153,35 +277,90 @@ mod tests {
 
     #[test]
     fn the_writer_is_named_with_how_long_and_how_much() {
-        let outcome = world([shut(5000, 12_000, &[]), shut(5001, 11_000, &[])]).check(check);
+        let outcome = world([shut(5000, 62_000, &[]), shut(5001, 11_000, &[])]).check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
         assert_eq!(
             finding.summary,
-            "writer (812) cannot send on 2 connections with 10.0.0.2:9000 for 12 s, 128 KiB waiting: the peer does not \
-             read"
+            "writer (812) cannot send on 2 connections with 10.0.0.2:9000 for at least 62 s, 128 KiB waiting: the peer \
+             keeps its window shut"
         );
-        assert!(finding.evidence.contains(&("lasted_ms", Evidence::Millis(12_000))));
+        assert_eq!(finding.lasting_ms, Some(Measure::AtLeast(62_000)));
     }
 
     #[test]
-    fn a_minute_is_high_and_unanswered_probes_are_said() {
-        assert_eq!(world([shut(5000, 59_999, &[])]).check(check).findings[0].severity, Severity::Warning);
-        assert_eq!(world([shut(5000, 60_000, &[])]).check(check).findings[0].severity, Severity::High);
-        let gone = timer(shut(5000, 20_000, &[]), TimerKind::ZeroWindowProbe, 900, 2);
+    fn a_server_that_takes_nothing_is_a_warning_after_a_minute() {
+        assert_eq!(world([shut(5000, 59_999, &[])]).check(check).findings[0].severity, Severity::Info);
+        assert_eq!(world([shut(5000, 60_000, &[])]).check(check).findings[0].severity, Severity::Warning);
+        let gone = shut(5000, 20_000, &[]);
+        let timer = gone.timer.map(|t| crate::model::Timer { retransmits: 2, ..t });
+        let gone = Socket { timer, ..gone };
         assert!(world([gone]).check(check).findings[0].summary.contains("no longer answers"));
+    }
+
+    /// A server on port 80 of which `n` clients do not read, with these calls of its threads.
+    fn clients(n: u16, send_q: u32, threads: &[(libc::c_long, u64)]) -> World {
+        let mut world = World::new();
+        world.add(listen("10.0.0.1:80", 0, 128)).hold(812, "server", 3, 80 << 16);
+        for port in 5000..5000 + n {
+            let at = |s: Socket| Socket { send_q_bytes: Some(send_q), ..s };
+            let base = row(State::Established, "10.0.0.1:80", &format!("10.0.0.2:{port}"));
+            let shut = shut(port, 90_000, &[]);
+            let socket = at(Socket { timer: shut.timer, info: shut.info.clone(), ..base });
+            world.hold(812, "server", u32::from(port), socket.inode).add(socket);
+        }
+        let thread = |(call, arg): &(libc::c_long, u64)| ThreadState {
+            tid: 812,
+            name: "main".into(),
+            state: Some('S'),
+            wchan: None,
+            syscall: u64::try_from(*call).ok(),
+            syscall_arg0: Some(*arg),
+        };
+        let inspection = Inspection { threads: threads.iter().map(thread).collect(), ..Inspection::default() };
+        world.now.processes.get_mut(&812).unwrap().inspection = Some(inspection);
+        world
+    }
+
+    #[test]
+    fn what_a_client_does_not_read_is_its_choice_until_it_takes_what_others_need() {
+        let severity = |world: &World| world.check(check).findings[0].severity;
+        let (poll, send) = ((libc::SYS_ppoll, 9), |port| (libc::SYS_sendto, port));
+        assert_eq!(severity(&clients(9, 1 << 20, &[poll])), Severity::Info);
+        assert_eq!(severity(&clients(10, 1 << 20, &[poll])), Severity::Warning, "many at once");
+        assert_eq!(severity(&clients(8, 4 << 20, &[poll])), Severity::Warning, "32 MiB");
+        assert_eq!(severity(&clients(1, 9, &[send(5000), poll])), Severity::Info, "a thread of its own");
+        let pool = [send(5000), send(5001), send(5002), send(5003), poll];
+        assert_eq!(severity(&clients(4, 9, &pool)), Severity::Warning, "four of five threads");
+        assert_eq!(severity(&clients(3, 9, &pool[1..])), Severity::Info);
+        let mut only = clients(1, 9, &[send(5000)]);
+        assert_eq!(severity(&only), Severity::Warning, "its only thread");
+        only.now.sockets[0].recv_q_bytes = 1;
+        assert_eq!(severity(&only), Severity::High, "and somebody waits to be accepted");
+        // Another worker is free to accept.
+        for pid in [813, 814] {
+            only.hold(pid, "server", 3, 80 << 16);
+        }
+        assert_eq!(severity(&only), Severity::Info);
     }
 
     #[test]
     fn a_reader_on_this_host_is_named_with_the_writer() {
         let mut world = world([shut(5000, 12_000, &[])]);
         let far = Socket { recv_q_bytes: 4000, ..row(State::Established, "10.0.0.2:9000", "10.0.0.1:5000") };
-        world.hold(900, "reader", 9, far.inode).add(far);
+        let far = info(far, &[("bytes_received", 9000)]);
+        world.hold(900, "reader", 9, far.inode).add(far).add(listen("10.0.0.2:9000", 0, 8));
+        assert_eq!(world.check(check).findings[0].severity, Severity::Info, "it reads, if slowly");
+        world.now.processes.get_mut(&900).unwrap().state = Some('T');
         let outcome = world.check(check);
+        assert_eq!(outcome.findings[0].severity, Severity::Warning);
         let finding = &outcome.findings[0];
         assert_eq!((finding.subject.pid, &finding.subject.pids[..]), (Some(812), &[812, 900][..]));
         assert!(finding.summary.ends_with("reader (900) on this host does not read"), "{}", finding.summary);
         assert_eq!(finding.next, "tcpstate list --pid 900 -o -i");
+        // Whose queue is empty has read.
+        world.now.sockets[1].recv_q_bytes = 0;
+        assert_eq!(world.check(check), Outcome::default());
     }
 
     #[test]
@@ -192,8 +371,8 @@ mod tests {
             // Corked: the timer runs, the window is open.
             shut(5001, 90_000, &[("snd_wnd_bytes", 1)]),
             orphan,
-            // The last data left long ago, and the window has limited it for two seconds only.
-            shut(5003, 90_000, &[("rwnd_limited_us", 2_000_000)]),
+            // The last data left long ago, and the first probe is still to come: it was written just now.
+            shut(5003, 90_000, &[("backoff", 0)]),
             Socket { send_q_bytes: Some(0), ..shut(5004, 90_000, &[]) },
         ];
         assert_eq!(world(rows).check(check), Outcome::default());
