@@ -34,6 +34,7 @@ pub mod reader;
 pub mod retries;
 pub mod rule;
 pub mod rules;
+pub mod silent_peer;
 pub mod syn_queue;
 #[cfg(test)]
 #[allow(dead_code, reason = "a kit is wider than today's needs")]

@@ -1,43 +1,57 @@
 //! Data was sent and no acknowledgement comes: the peer or the path to it is gone, and the kernel keeps trying.
 //!
-//! Comes in: held connections whose retransmission timer runs. Goes out: one finding per silent peer. Never here:
-//! orphans (see `fin-wait1-stuck`), and peers that answer with a shut window (see `zero-window-peer`).
+//! Input: connections whose retransmission timer runs, and those that their program closed meanwhile. Output: one finding
+//! per silent peer, with the causes that are left. Not here: peers that answer with a shut window (`zero-window-peer`).
 //!
 #![doc = include_str!("../../../docs/rules/dead-peer-retransmit.md")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::aggregate::Role;
 use crate::diagnose::Outcome;
-use crate::diagnose::callers;
 use crate::diagnose::closing;
 use crate::diagnose::delivery::{is_silent, repeats};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::hypothesis::Weighed;
+use crate::diagnose::measure::Measure;
 use crate::diagnose::peers::{self, Peers};
-use crate::diagnose::ranking;
+use crate::diagnose::reach::Reach;
 use crate::diagnose::retries;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::silent_peer::{self, CAUSES, Facts};
 use crate::diagnose::view::View;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Endpoint, NetnsId, Process, Socket, State};
+use crate::model::{Endpoint, NetnsId, Process, Socket, State, TimerKind};
 use crate::text;
 
 pub(super) const RULE: Rule =
-    rule!("dead-peer-retransmit", Established, One, "data sent, no acknowledgement", check, [TEXT]);
+    rule!("dead-peer-retransmit", Established, OneOrTwo, "data sent, no acknowledgement", check, [TEXT])
+        .title("peer does not acknowledge")
+        .identity(Identity::Destination)
+        .causes(CAUSES);
 
 const WAY_OUT: &str = "Check the way out: `ip route get {peer}`, the state of the interface, rules of OUTPUT";
 const TIMEOUTS: &str = "Set request and write timeouts in the application, and close the connection when they fire";
 const USER_TIMEOUT: &str = "Set TCP_USER_TIMEOUT on the sockets to the time after which an answer is of no use";
 const SHARED_PATH: &str =
     "Several peers are silent at once: check the path they share (VPN, security groups, a gateway, the MTU)";
-const ONE_HOST: &str = "Check that host and the path to it; large packets that alone get lost look like this too (MTU)";
+const ONE_HOST: &str = "Check that host and the path to it: `ping {peer}`, `ip route get {peer}`";
+const MTU: &str = "Set net.ipv4.tcp_mtu_probing = 1 on the sender, clamp the MSS on the tunnel or router (`tcp option \
+                   maxseg size set rt mtu`), and let ICMP \"fragmentation needed\" pass";
+const KEEPALIVE: &str = "Use keepalive with TCP_KEEPIDLE below the idle timeout of the NAT or firewall, or close idle \
+                         connections of the pool before it";
+const BACKEND: &str = "If that address is a load balancer's, check its backends and let it reset the connections of a dead \
+                       one";
+const LOSS: &str = "Measure loss to {peer}: `mtr -T {peer}`, drops in `ip -s link`";
+const QUEUE: &str = "On the peer compare Recv-Q and Send-Q of the listener (`ss -ltn`): its program accepts too slowly";
 const RETRIES2: &str = "Last, tcp_retries2 for the whole host, not below 8";
 
 const TEXT: Text = Text {
-    why: "Data was sent and not even a refusal comes back: a host that had merely restarted would answer with RST. \
-          The kernel doubles the wait after each repetition and goes on for about 15 minutes by default; until then \
+    why: "Data was sent and no acknowledgement comes back; a host that had merely restarted would answer with RST. The \
+          kernel doubles the wait after each repetition and goes on for about 15 minutes by default; until then \
           a write or a request without a time limit just waits.",
-    remedy: &[WAY_OUT, TIMEOUTS, USER_TIMEOUT, SHARED_PATH, ONE_HOST, RETRIES2],
+    remedy: &[WAY_OUT, MTU, KEEPALIVE, BACKEND, QUEUE, ONE_HOST, LOSS, SHARED_PATH, TIMEOUTS, USER_TIMEOUT, RETRIES2],
     avoid: &[
         "Don't set tcp_retries2 below 8: short outages would kill healthy connections (RFC 1122 asks for 100 s)",
         "Don't rely on keepalive: it does not run while data is unacknowledged",
@@ -47,19 +61,75 @@ const TEXT: Text = Text {
 /// 13 s of silence with the smallest timeout, on so many sockets to one peer (policy, as the page says).
 const BACKOFF_HIGH: u8 = 6;
 const BACKOFF_HIGH_SOCKETS: usize = 2;
+/// Accepted connections of one address: fewer are clients that vanished (policy).
+const CLIENTS: usize = 3;
 /// Silence that is high by itself (policy, as the page says).
 const SILENCE_HIGH_MS: u64 = 60_000;
 
+/// What helps against each cause.
+fn step(cause: &str) -> Option<&'static str> {
+    Some(match cause {
+        "host-down" => ONE_HOST,
+        "mtu-black-hole" => MTU,
+        "path-forgot-flow" => KEEPALIVE,
+        "one-backend-down" => BACKEND,
+        "lossy-path" => LOSS,
+        "peer-accept-queue-full" => QUEUE,
+        "local-drop" => WAY_OUT,
+        _ => return None,
+    })
+}
+
+/// The connections to one address that wait for an acknowledgement.
+#[derive(Default)]
+struct Silent<'a> {
+    held: Vec<&'a Socket>,
+    /// Closed by their program, which may have given up waiting: the kernel still tries to deliver.
+    orphans: Vec<&'a Socket>,
+    /// Attempts to the same address that have no answer yet.
+    attempts: Vec<&'a Socket>,
+}
+
+impl<'a> Silent<'a> {
+    fn rows(&self) -> Vec<&'a Socket> {
+        self.held.iter().chain(&self.orphans).copied().collect()
+    }
+}
+
+/// A connection of ours that its program closed with data or the FIN unacknowledged, and that is silent since.
+fn is_given_up(view: &View<'_>, socket: &Socket) -> bool {
+    let repeated = |s: &Socket| {
+        s.timer.is_some_and(|t| t.kind == TimerKind::Retransmit && u64::from(t.retransmits) >= peers::retries1(view, s))
+    };
+    socket.state == State::FinWait1
+        && socket.is_orphan()
+        && repeated(socket)
+        && view.role(socket) == Role::Client
+        && is_silent(socket) == Some(true)
+}
+
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut peers: BTreeMap<(Option<NetnsId>, IpAddr), Vec<&Socket>> = BTreeMap::new();
+    let mut peers: BTreeMap<(Option<NetnsId>, IpAddr), Silent<'_>> = BTreeMap::new();
     let mut without_ages = 0u64;
-    for socket in view.active().filter(|s| repeats(view, s)) {
-        match is_silent(socket) {
-            Some(true) => peers.entry((socket.netns, socket.peer.normalised().addr)).or_default().push(socket),
-            Some(false) => {}
-            None => without_ages += 1,
+    for socket in view.active() {
+        let at = (socket.netns, socket.peer.normalised().addr);
+        if is_given_up(view, socket) {
+            peers.entry(at).or_default().orphans.push(socket);
+        } else if repeats(view, socket) {
+            match is_silent(socket) {
+                Some(true) => peers.entry(at).or_default().held.push(socket),
+                Some(false) => {}
+                None => without_ages += 1,
+            }
         }
     }
+    for socket in view.active().filter(|s| s.state == State::SynSent) {
+        if let Some(silent) = peers.get_mut(&(socket.netns, socket.peer.normalised().addr)) {
+            silent.attempts.push(socket);
+        }
+    }
+    // What a program closed harms nobody, unless it calls again and waits.
+    peers.retain(|_, silent| !silent.held.is_empty() || silent.orphans.len() > 1 && !silent.attempts.is_empty());
     if peers.is_empty() {
         return match without_ages {
             0 => Outcome::default(),
@@ -70,10 +140,17 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         };
     }
     let ends = Peers::new(view);
+    let endpoint = |addr: &IpAddr, rows: &[&Socket]| peers::common_peer(rows).unwrap_or(Endpoint::new(*addr, 0));
+    let reach = Reach::new(view, peers.iter().map(|((netns, addr), s)| (*netns, endpoint(addr, &s.rows()))));
     let silent_peers = peers.len() as u64;
-    let findings =
-        peers.into_iter().map(|((netns, peer), rows)| finding(view, &ends, netns, peer, &rows, silent_peers));
-    Outcome::findings(ranking::worst(findings.collect()))
+    let findings: Vec<Finding> = peers
+        .into_iter()
+        .filter_map(|(place, silent)| finding(view, &ends, &reach, place, &silent, silent_peers))
+        .collect();
+    let undecided = findings.iter().any(|f| f.causes.left.len() > 1) && view.before.is_none();
+    let wants_second =
+        undecided.then(|| "which connections to the same address are heard meanwhile decides the cause".to_owned());
+    Outcome { findings, wants_second, ..Outcome::default() }
 }
 
 /// Until the kernel gives up (`retransmits_timed_out`), at least: `total_rto_time` also counts earlier recoveries, and
@@ -90,57 +167,91 @@ fn gives_up_in_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
     Some(all.saturating_sub(trying).max(socket.timer?.remaining_ms.into()))
 }
 
-fn finding(
-    view: &View<'_>,
-    ends: &Peers<'_, '_>,
-    netns: Option<NetnsId>,
-    peer: IpAddr,
-    rows: &[&Socket],
+/// Harm: a client that vanished harms nobody; a service that several connections and attempts wait for does.
+fn severity(view: &View<'_>, silent: &Silent<'_>, facts: &Facts<'_>, silence_ms: u64) -> Severity {
+    let rows = silent.rows();
+    let accepted = rows.iter().all(|s| matches!(view.role(s), Role::Server(_) | Role::FormerServer));
+    let backed_off = |s: &&&Socket| s.info.as_deref().and_then(crate::model::TcpInfo::backoff) >= Some(BACKOFF_HIGH);
+    let long = silence_ms >= SILENCE_HIGH_MS || rows.iter().filter(backed_off).count() >= BACKOFF_HIGH_SOCKETS;
+    let fails_now = rows.len() > 1 && !silent.attempts.is_empty() && facts.working == 0;
+    match (accepted, rows.len()) {
+        (true, ..CLIENTS) => Severity::Info,
+        (true, _) => Severity::Warning,
+        _ if long && !silent.held.is_empty() || fails_now => Severity::High,
+        _ => Severity::Warning,
+    }
+}
+
+/// The cause in the words of a headline, when it is known.
+fn named(facts: &Facts<'_>, causes: &Weighed) -> String {
+    match (causes.named(), facts.overflowing) {
+        (Some(cause), Some(queue)) if cause.id == "peer-accept-queue-full" => {
+            format!(": the accept queue of {} on this host overflows, and the server never heard of them", queue.local)
+        }
+        (Some(cause), _) => format!(": {}", cause.text),
+        (None, _) => String::new(),
+    }
+}
+
+fn who_of(view: &View<'_>, owners: &[(&Process, u64)], rows: &[&Socket]) -> String {
+    match owners {
+        [] => peers::nobody(view, rows.first().copied()),
+        [(process, _)] => text::name(process),
+        [(process, _), rest @ ..] => {
+            let others = text::count(rest.len() as u64, "other process", "other processes");
+            format!("{} and {others}", text::name(process))
+        }
+    }
+}
+
+fn finding<'a>(
+    view: &View<'a>,
+    ends: &Peers<'_, 'a>,
+    reach: &Reach<'a>,
+    (netns, peer): (Option<NetnsId>, IpAddr),
+    silent: &Silent<'a>,
     silent_peers: u64,
-) -> Finding {
-    let n = rows.len() as u64;
+) -> Option<Finding> {
+    let rows = &silent.rows();
+    let facts = Facts::new(view, reach, (netns, peer), rows);
+    if silent.held.is_empty() && facts.working > 0 {
+        return None;
+    }
     let info =
         |value: fn(&crate::model::TcpInfo) -> Option<u64>| rows.iter().filter_map(move |s| value(s.info.as_deref()?));
     let silence = closing::silence_ms(rows).map_or(0, |(longest, _)| longest);
-    let backed_off = info(|i| i.backoff().map(u64::from)).filter(|b| *b >= BACKOFF_HIGH.into()).count();
-    let high = silence >= SILENCE_HIGH_MS || backed_off >= BACKOFF_HIGH_SOCKETS;
-    let owners = owners(ends, rows);
+    let waiting = rows.iter().filter_map(|s| silent_peer::waiting_ms(s)).max();
+    let owners = owners(ends, if silent.held.is_empty() { &silent.attempts } else { &silent.held });
     let other = rows.iter().find_map(|s| ends.other(s));
     let first = owners.first().map(|(process, _)| *process);
-    let who = match (first, owners.len()) {
-        (Some(process), 1) => text::name(process),
-        (Some(process), n) => {
-            format!("{} and {}", text::name(process), text::count(n as u64 - 1, "other process", "other processes"))
-        }
-        (None, _) => peers::nobody(view, rows.first().copied()),
-    };
+    let who = who_of(view, &owners, rows);
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
-    let at_stake = send_q.map_or_else(String::new, |b| format!(", {} not acknowledged", text::bytes(b)));
+    let at_stake = send_q.map_or_else(String::new, |b| format!(", {} waiting", text::bytes(b)));
     let far = other.map_or_else(String::new, |p| format!(", held there by {} of this host,", text::name(p)));
-    // Of this host, and never accepted: the server's queue dropped the end of the handshake.
-    let unheard = |s: &&Socket| view.mirror(s).is_none_or(|m| m.state == State::SynRecv);
-    let overflowing = rows
-        .iter()
-        .copied()
-        .filter(unheard)
-        .find_map(|s| callers::called(view, s).filter(|q| callers::overflows(view, q)));
-    let kept = rows.iter().filter(|s| peers::cannot_leave(s)).count();
-    let cause = match overflowing {
-        Some(q) => {
-            format!("; the accept queue of {} on this host overflows, and the server never heard of them", q.local)
-        }
-        None if kept * 2 > rows.len() => {
-            "; our segments do not leave this host (no route, no interface, or a local firewall)".to_owned()
-        }
-        None => String::new(),
+    let endpoint = peers::common_peer(rows).unwrap_or(Endpoint::new(peer, 0));
+    let to = if endpoint.port == 0 { peer.to_string() } else { endpoint.to_string() };
+    let causes = facts.weigh();
+    let n = rows.len() as u64;
+    let given_up = match (silent.held.len(), silent.orphans.len()) {
+        (_, 0) => String::new(),
+        (0, _) => ", all closed by the program meanwhile".to_owned(),
+        (_, orphans) => format!(", {} of them closed by the program meanwhile", text::grouped(orphans as u64)),
     };
+    let beside = match (facts.working, silent.attempts.len() as u64) {
+        (0, 0) => String::new(),
+        (0, attempts) => {
+            format!(", and {} without an answer", text::count(attempts, "new attempt", "new attempts"))
+        }
+        (1, _) => ", while 1 other to it works".to_owned(),
+        (more, _) => format!(", while {} others to it work", text::grouped(more)),
+    };
+    let since = waiting.map_or_else(String::new, |ms| format!(" for at least {}", text::duration(ms)));
     let summary = format!(
-        "{} of {who} to {peer}{far} {} no answer: silent for {}{at_stake}{cause}",
+        "{} of {who} to {to}{far} {} no acknowledgement{since}{at_stake}{given_up}{beside}{}",
         text::count(n, "connection", "connections"),
         if n == 1 { "gets" } else { "get" },
-        text::duration(silence)
+        named(&facts, &causes)
     );
-    let endpoint = peers::common_peer(rows).unwrap_or(Endpoint::new(peer, 0));
     let mut pids: Vec<u32> = owners.iter().map(|(p, _)| p.pid).chain(other.map(|p| p.pid)).collect();
     pids.sort_unstable();
     pids.dedup();
@@ -154,29 +265,34 @@ fn finding(
     };
     let timeout = info(|i| i.rto_us().map(|us| u64::from(us) / 1000)).max();
     let timers = || rows.iter().filter_map(|s| s.timer);
+    let shared = (silent_peers > 2).then_some(SHARED_PATH);
+    let steps = causes.left.iter().filter_map(|h| step(h.cause.id)).take(3).chain(shared);
+    let steps: Vec<&str> = steps.chain([TIMEOUTS, USER_TIMEOUT, RETRIES2]).collect();
     let mut finding = RULE
-        .finding(if high { Severity::High } else { Severity::Warning }, 0.9, summary)
+        .finding(severity(view, silent, &facts, silence), 0.9, summary)
         .because("the same segment was repeated and no acknowledgement of any kind came in the meantime")
         .subject(subject)
+        .causes(causes)
+        .lasting(waiting.map(Measure::AtLeast))
         .evidence("count", Evidence::Count(n))
+        .evidence("closed_meanwhile", Evidence::Count(silent.orphans.len() as u64))
+        .evidence("attempts_without_answer", Evidence::Count(silent.attempts.len() as u64))
+        .evidence("connections_that_work", Evidence::Count(facts.working))
         .evidence("peer_silence_ms", Evidence::Millis(silence))
         .evidence("retransmissions_max", Evidence::count(timers().map(|t| t.retransmits.into()).max()))
         .evidence("backoff_max", Evidence::count(info(|i| i.backoff().map(u64::from)).max()))
-        .evidence("gives_up_in_ms", Evidence::millis(rows.iter().filter_map(|s| gives_up_in_ms(view, s)).min()))
+        .evidence("gives_up_in_ms", Evidence::millis(silent.held.iter().filter_map(|s| gives_up_in_ms(view, s)).min()))
         .evidence("send_queue_bytes", send_q.map_or(Evidence::Unknown, Evidence::Bytes))
         .evidence("unacknowledged_segments", Evidence::Count(info(|i| i.unacked().map(u64::from)).sum()))
         .evidence("retransmission_timeout_ms", Evidence::millis(timeout))
         .evidence("retransmitted_bytes", Evidence::Bytes(info(crate::model::TcpInfo::bytes_retrans).sum()))
-        .evidence("cannot_leave_this_host", Evidence::Count(kept as u64))
+        .evidence("cannot_leave_this_host", Evidence::Count(facts.kept))
         .evidence("silent_peers", Evidence::Count(silent_peers));
     if owners.len() > 1 {
         let list = owners.iter().take(5).map(|(p, n)| format!("{}: {n}", text::name(p))).collect();
         finding = finding.evidence("owners", Evidence::List(list));
     }
-    let way_out = (kept > 0).then_some(WAY_OUT);
-    let path = if silent_peers > 2 { SHARED_PATH } else { ONE_HOST };
-    let steps = way_out.into_iter().chain([TIMEOUTS, USER_TIMEOUT, path, RETRIES2]);
-    finding.steps(steps).fill("peer", peer).next(format!("tcpstate list -o -i -p --peer {peer}"))
+    Some(finding.steps(steps).fill("peer", peer).next(format!("tcpstate list -o -i -p --peer {peer}")))
 }
 
 /// The owners of rows, the one with most of them first.
@@ -227,7 +343,7 @@ mod tests {
         assert_eq!(finding.subject.destination.unwrap().to_string(), "10.0.0.2:5432");
         assert_eq!(
             finding.summary,
-            "1 connection of java (812) to 10.0.0.2 gets no answer: silent for 4.5 s, 100 bytes not acknowledged"
+            "1 connection of java (812) to 10.0.0.2:5432 gets no acknowledgement for at least 4.3 s, 100 bytes waiting"
         );
         assert!(finding.evidence.contains(&("gives_up_in_ms", Evidence::Millis(924_600 - 4300))), "{finding:?}");
         assert!(finding.evidence.contains(&("retransmissions_max", Evidence::Count(4))));
@@ -278,10 +394,10 @@ mod tests {
         world.add(listen("0.0.0.0:5432", 6, 5));
         let summary = |world: &World| world.check(check).findings[0].summary.clone();
         assert!(summary(&world).ends_with(
-            "; the accept queue of 0.0.0.0:5432 on this host overflows, and the server never heard of them"
+            ": the accept queue of 0.0.0.0:5432 on this host overflows, and the server never heard of them"
         ));
         world.now.sockets[1].recv_q_bytes = 5;
-        assert!(summary(&world).ends_with("not acknowledged"), "{}", summary(&world));
+        assert!(summary(&world).ends_with("100 bytes waiting"), "{}", summary(&world));
     }
 
     #[test]
@@ -292,6 +408,93 @@ mod tests {
         let outcome = world.check(check);
         assert_eq!(outcome.findings[0].subject.pids, [812, 900]);
         assert!(outcome.findings[0].summary.contains("postgres (900)"), "{}", outcome.findings[0].summary);
+    }
+
+    /// A connection of the same client that was heard just now.
+    fn works(port: u16, more: &[(&str, u64)]) -> Socket {
+        let base = row(State::Established, &format!("10.0.0.1:{port}"), "10.0.0.2:5432");
+        info(base, &[&[("last_ack_recv_ms", 50), ("last_data_recv_ms", 50)], more].concat())
+    }
+
+    fn with(socket: Socket, fields: &[(&str, u64)]) -> Socket {
+        let mut known = socket.info.as_deref().cloned().unwrap();
+        for (name, value) in fields {
+            assert!(known.set(name, *value), "{name}");
+        }
+        Socket { info: Some(known.into()), ..socket }
+    }
+
+    fn leads(rows: impl IntoIterator<Item = Socket>) -> (&'static str, Vec<&'static str>) {
+        let causes = world(rows).check(check).findings.remove(0).causes;
+        (causes.left[0].cause.id, causes.ruled_out.iter().map(|(c, _)| c.id).collect())
+    }
+
+    #[test]
+    fn rivals_of_a_dead_host_are_weighed() {
+        let heard = |port, idle: u64| {
+            with(
+                dead(port, 5, 9000 + idle),
+                &[
+                    ("bytes_received", 9),
+                    ("bytes_acked", 10),
+                    ("last_data_recv_ms", 9000 + idle),
+                    ("total_rto_time_ms", 9000),
+                    ("snd_mss_bytes", 1448),
+                    ("delivered", 3),
+                ],
+            )
+        };
+        let (first, out) = leads([heard(5000, 0), heard(5001, 0)]);
+        assert_eq!(first, "host-down");
+        assert!(out.contains(&"mtu-black-hole") && out.contains(&"one-backend-down") && out.contains(&"lossy-path"));
+        // New connections work: the idle ones were forgotten, those in use had another backend.
+        let (first, out) = leads([heard(5000, 3000), heard(5001, 3000), works(5002, &[])]);
+        assert!(first == "path-forgot-flow" && out.contains(&"host-down"), "{first}");
+        assert_eq!(leads([heard(5000, 2999), heard(5001, 2999), works(5002, &[])]).0, "one-backend-down");
+        // Full-size segments after small ones.
+        let large = |port| {
+            let size = [("snd_mss_bytes", 1448), ("unacked", 10), ("bytes_acked", 1001), ("delivered", 11)];
+            Socket { send_q_bytes: Some(14_480), ..with(heard(port, 0), &size) }
+        };
+        assert_eq!(leads([large(5000), large(5001)]).0, "mtu-black-hole");
+        let full_before = with(large(5000), &[("bytes_acked", 14_481)]);
+        assert_eq!(leads([full_before.clone()]).0, "host-down");
+        assert!(leads([large(5000), heard(5001, 0)]).1.contains(&"mtu-black-hole"), "one repeats a small segment");
+        assert!(leads([dead(5000, 5, 9000), works(5001, &[])]).0 == "peer-accept-queue-full", "never heard");
+    }
+
+    #[test]
+    fn what_the_program_gave_up_counts_while_it_calls_again() {
+        let given_up = |port| unheld(Socket { state: State::FinWait1, shutdown: Some(3), ..dead(port, 5, 7000) });
+        let mut world = world([given_up(45_000), given_up(45_001)]);
+        assert_eq!(world.check(check), Outcome::default(), "nobody calls");
+        let syn = timer(row(State::SynSent, "10.0.0.1:45002", "10.0.0.2:5432"), TimerKind::Retransmit, 300, 0);
+        world.hold(812, "java", 9, syn.inode).add(syn);
+        let outcome = world.check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::High, Some(812)));
+        assert_eq!(
+            finding.summary,
+            "2 connections of java (812) to 10.0.0.2:5432 get no acknowledgement for at least 6.8 s, 200 bytes waiting, \
+             all closed by the program meanwhile, and 1 new attempt without an answer"
+        );
+        world.add(works(45_003, &[]));
+        assert_eq!(world.check(check).findings, [], "others are answered");
+    }
+
+    #[test]
+    fn a_client_that_vanished_is_an_explanation_and_several_at_one_address_a_warning() {
+        let of = |n: u16| {
+            let mut world = World::new();
+            world.add(listen("0.0.0.0:80", 0, 128)).hold(900, "nginx", 3, 80 << 16);
+            for port in 5000..5000 + n {
+                let base = row(State::Established, "10.0.0.1:80", &format!("10.0.0.9:{port}"));
+                let socket = Socket { info: dead(port, 7, 70_000).info, timer: dead(port, 7, 0).timer, ..base };
+                world.hold(900, "nginx", u32::from(port), socket.inode).add(socket);
+            }
+            world.check(check).findings[0].severity
+        };
+        assert_eq!((of(2), of(3)), (Severity::Info, Severity::Warning));
     }
 
     #[test]
