@@ -68,9 +68,9 @@ thresholds! {
     zero_window_warn_seconds "zero-window-warn-seconds" = 10.0 in 0..86400, "peer does not read, in seconds: warning";
     zero_window_high_seconds "zero-window-high-seconds" = 60.0 in 0..86400, "peer does not read, in seconds: high";
     send_stuck_warn_seconds "send-stuck-warn-seconds" = 60.0 in 0..86400, "send queue does not move, in seconds: warning";
-    fd_exhaustion_warn_percent "fd-exhaustion-warn-percent" = 80.0 in 0..100, "descriptors in use, percent of the limit: warning";
-    fd_exhaustion_high_percent "fd-exhaustion-high-percent" = 90.0 in 0..100, "descriptors in use, percent of the limit: high";
-    fd_exhaustion_crit_percent "fd-exhaustion-crit-percent" = 98.0 in 0..100, "descriptors in use, percent of the limit: critical";
+    fd_exhaustion_warn_percent "fd-exhaustion-warn-percent" = 80.0 in 0..100, "descriptors in use, percent of it: warning on growth";
+    fd_exhaustion_high_percent "fd-exhaustion-high-percent" = 90.0 in 0..100, "descriptors in use, percent of it: warning, high if soon";
+    fd_exhaustion_crit_percent "fd-exhaustion-crit-percent" = 98.0 in 0..100, "descriptors in use, percent of the limit: high";
     syn_sent_high_count "syn-sent-high-count" = 5.0 in 1..65535, "unanswered connects to one destination: high";
     accept_wait_warn_seconds "accept-wait-warn-seconds" = 1.0 in 0..86400, "wait in an accept queue, in seconds: warning";
     orphan_warn_percent "orphan-warn-percent" = 25.0 in 0..100, "stuck orphans, percent of the limit that they share: warning";

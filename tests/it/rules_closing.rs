@@ -169,10 +169,10 @@ fn half_closed_connections_name_both_who_keeps_them_and_who_does_not_close() {
         let finding = only(&diagnosis);
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(client.pid())));
         assert_eq!((number(finding, "count"), number(finding, "with_keepalive")), (2, 0));
-        let end = format!("tcpstate-helper ({}) on this host does not close", backend.pid());
+        let end = format!("tcpstate-helper ({}) on this host has not closed", backend.pid());
         assert!(finding.summary.ends_with(&end), "{}", finding.summary);
-        // Two are one percent of 200 descriptors.
-        now.processes.get_mut(&client.pid()).expect("its facts").fd_soft = Some(200);
+        // Two are half of four descriptors.
+        now.processes.get_mut(&client.pid()).expect("its facts").fd_soft = Some(4);
         assert_eq!(only(&judge(&now, None, &rule)).severity, Severity::Warning);
         // A third one comes of age.
         client.ask(&format!("shutdown {}", rows[2].fd.expect("held")));

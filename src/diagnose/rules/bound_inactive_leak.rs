@@ -1,6 +1,6 @@
 //! A program binds sockets to ports and neither listens nor connects, so those ports are lost for everybody.
 //!
-//! Comes in: rows that are bound and do nothing. Goes out: one finding per owner. Never here: a socket on its way from
+//! Input: rows that are bound and do nothing. Output: one finding per owner. Not here: a socket on its way from
 //! bind() to connect().
 //!
 #![doc = include_str!("../../../docs/rules/bound-inactive-leak.md")]
@@ -10,14 +10,17 @@ use std::collections::BTreeMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Severity, Subject};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rate::Rate;
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::{NetnsId, Socket, Source, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("bound-inactive-leak", System, OneOrTwo, "ports are bound and not used", check, [TEXT])
-        .states(&[State::BoundInactive]);
+        .states(&[State::BoundInactive])
+        .title("ports kept bound")
+        .identity(Identity::Program);
 
 const TEXT: Text = Text {
     why: "The socket was bound and then neither listened nor connected. Its port is denied to everybody's connect() \
@@ -32,6 +35,10 @@ type Owner = (Option<NetnsId>, Option<u32>, Option<u32>);
 const RESERVERS: [&str; 3] = ["portreserve", "rpcbind", "systemd"];
 /// Percent of the usable ports from which on the loss matters.
 const SHARE_PERCENT: f64 = 1.0;
+/// Percent of the usable ports whose loss will hurt others.
+const MUCH_PERCENT: f64 = 25.0;
+/// New ones that are no chance: a socket on its way from bind() to connect() looks the same.
+const MORE: usize = 3;
 /// So many before growth is worth a second look.
 const SUSPECT: usize = 16;
 
@@ -59,7 +66,11 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         // Those that were bound at the first look and still are, and how many came on top.
         let stayed = rows.iter().filter(|s| view.earlier(s).is_some_and(|e| e.state == State::BoundInactive)).count();
         let growth = if view.before.is_some() { rows.len() - stayed } else { 0 };
-        let growing = view.before.is_some() && stayed >= SUSPECT && growth > 0;
+        let gone = view.before.map_or(0, |before| {
+            let same = |s: &&Socket| s.state == State::BoundInactive && (s.netns, s.uid) == (netns, uid);
+            before.sockets.iter().filter(same).count().saturating_sub(stayed)
+        });
+        let growing = stayed >= SUSPECT && growth >= MORE && gone * 4 <= growth;
         let many = share >= SHARE_PERCENT && inside >= SUSPECT;
         if !(many || growing) {
             if view.before.is_none() && rows.len() >= SUSPECT {
@@ -71,15 +82,17 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             || uid.map_or_else(|| "an unknown process".to_owned(), |uid| format!("a process of user {uid}")),
             text::name,
         );
+        let more = Some(growth as u64).filter(|_| growing).and_then(|n| Rate::of(n, view.interval_ms()?));
+        let more = more.map_or_else(String::new, |rate| format!(", {rate} more"));
         let mut ports: Vec<u16> = rows.iter().map(|s| s.local.port).collect();
         ports.sort_unstable();
         let subject =
             process.map_or_else(|| Subject { netns, uid, ..Subject::default() }, |p| view.subject_of(p, netns));
         findings.push(
             RULE.finding(
-                Severity::Warning,
-                0.95,
-                format!("{who} keeps {} ports bound that neither listen nor connect", rows.len()),
+                if growing || share >= MUCH_PERCENT { Severity::Warning } else { Severity::Info },
+                if growing { 0.9 } else { 0.8 },
+                format!("{who} keeps {} ports bound that neither listen nor connect{more}", rows.len()),
             )
             .because("the kernel lists them as bound and inactive")
             .subject(subject)
@@ -94,7 +107,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             )),
         );
     }
-    outcome.findings = ranking::worst(findings);
+    outcome.findings = ranking::alike(findings);
     outcome
 }
 
@@ -102,6 +115,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, row};
+    use crate::model::sysctl::Sysctl;
 
     fn bound(world: &mut World, ports: std::ops::Range<u16>, comm: &str) {
         for port in ports {
@@ -116,14 +130,23 @@ mod tests {
         let mut world = World::new();
         bound(&mut world, 40_000..40_300, "app");
         let outcome = world.check(check);
-        assert_eq!((outcome.findings[0].severity, outcome.findings[0].subject.pid), (Severity::Warning, Some(5)));
+        assert_eq!((outcome.findings[0].severity, outcome.findings[0].subject.pid), (Severity::Info, Some(5)));
+        let small = |world: &mut World, ports: u64| {
+            world.sysctl(Sysctl::Ipv4IpLocalPortRange, &[40_000, 39_999 + ports]);
+        };
+        small(&mut world, 1201);
+        assert_eq!(world.check(check).findings[0].severity, Severity::Info);
+        small(&mut world, 1200);
+        assert_eq!(world.check(check).findings[0].severity, Severity::Warning, "a quarter of the range");
         let mut world = World::new();
         bound(&mut world, 40_000..40_020, "app");
         assert!(world.check(check).wants_second.is_some());
         world.later(2000);
         assert!(world.check(check).findings.is_empty(), "neither many nor growing");
-        bound(&mut world, 40_020..40_025, "app");
-        assert_eq!(world.check(check).findings.len(), 1);
+        bound(&mut world, 40_020..40_022, "app");
+        assert!(world.check(check).findings.is_empty(), "two may be about to connect");
+        bound(&mut world, 40_022..40_025, "app");
+        assert_eq!(world.check(check).findings[0].severity, Severity::Warning);
     }
 
     #[test]

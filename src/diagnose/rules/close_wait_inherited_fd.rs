@@ -1,6 +1,6 @@
 //! A connection stays open because a child or helper process inherited its descriptor and still holds it.
 //!
-//! Comes in: connections and all their holders. Goes out: one finding per owner and program that merely inherited some. Never
+//! Input: connections and all their holders. Output: one finding per owner and program that merely inherited some. Never
 //! here: which holder is the owner; [`crate::diagnose::fd_inheritance`] knows.
 //!
 #![doc = include_str!("../../../docs/rules/close-wait-inherited-fd.md")]
@@ -14,7 +14,7 @@ use crate::diagnose::descriptors::Share;
 use crate::diagnose::fd_inheritance::{FdInheritance, Inherited};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic, most_frequent};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::{RowKind, Socket, State};
 use crate::text;
@@ -22,7 +22,9 @@ use crate::text;
 pub(super) const RULE: Rule =
     rule!("close-wait-inherited-fd", CloseWait, OneOrTwo, "a child process keeps the connection open", check, [TEXT])
         .states(&[State::CloseWait])
-        .topic(Topic::CloseWait);
+        .topic(Topic::CloseWait)
+        .title("inherited connections")
+        .identity(Identity::Program);
 
 const TEXT: Text = Text {
     why: "A connection is closed when its last descriptor is closed: while a child still has a copy, close() in the \
@@ -88,7 +90,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     outcome.inspect.sort_unstable();
     outcome.inspect.dedup();
     let findings = helpers.into_values().map(|held| finding(view, &holding, held));
-    outcome.findings = ranking::worst(findings.collect());
+    outcome.findings = ranking::alike(findings.collect());
     outcome
 }
 

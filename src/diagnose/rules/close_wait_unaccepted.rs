@@ -1,6 +1,6 @@
 //! Clients connected, waited, gave up and closed before the server called `accept()` for them.
 //!
-//! Comes in: CLOSE_WAIT rows without a file. Goes out: one finding per listener. Never here: who is to blame beyond the
+//! Input: CLOSE_WAIT rows without a file. Output: one finding per listener. Not here: who is to blame beyond the
 //! listener's owner.
 //!
 #![doc = include_str!("../../../docs/rules/close-wait-unaccepted.md")]
@@ -10,7 +10,7 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::{Socket, State};
 use crate::text;
@@ -18,7 +18,9 @@ use crate::text;
 pub(super) const RULE: Rule =
     rule!("close-wait-unaccepted", CloseWait, OneOrTwo, "clients gave up before `accept()`", check, [TEXT])
         .states(&[State::CloseWait])
-        .topic(Topic::AcceptQueue);
+        .topic(Topic::AcceptQueue)
+        .title("clients gave up")
+        .identity(Identity::Listener);
 
 const TEXT: Text = Text {
     why: "The kernel finished the handshake and queued the connection; the client then closed its end, so the queued \
@@ -52,7 +54,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             findings.push(finding(view, queue, &rows));
         }
     }
-    outcome.findings = ranking::worst(findings);
+    outcome.findings = ranking::alike(findings);
     outcome
 }
 

@@ -1,7 +1,7 @@
 //! A process, or the whole host, is about to run out of file descriptors.
 //!
-//! Comes in: descriptors in use and their limits, of processes with sockets and of the host. Goes out: one finding per
-//! process near its limit, one for the host. Never here: processes without a TCP socket, and those of a namespace that was
+//! Input: descriptors in use and their limits, of processes with sockets and of the host. Output: one finding per
+//! process near its limit, one for the host. Not here: processes without a TCP socket, and those of a namespace that was
 //! not read, unless they hold a socket of one that was.
 //!
 #![doc = include_str!("../../../docs/rules/fd-exhaustion.md")]
@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::descriptors::emfile_in_ms;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::measure::{Measure, Share};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::View;
 use crate::model::State;
@@ -20,6 +21,8 @@ use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("fd-exhaustion", CloseWait, OneOrTwo, "a process or the host runs out of descriptors", check, [TEXT, HOST])
+        .title("no descriptors left")
+        .identity(Identity::Program)
         .cause();
 
 const FIX_LEAK: &str = "Fix the leak: see close-wait-leak and closed-socket-fd-leak for this process";
@@ -68,7 +71,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let seen = near.iter().filter(|(pid, _)| kinds.get(pid).is_some_and(|k| !k.elsewhere || k.any()));
         findings.extend(seen.filter_map(|(pid, this)| of_process(view, *pid, this, kinds.get(pid))));
     }
-    let mut findings = ranking::worst(findings);
+    let mut findings = ranking::alike(findings);
     findings.extend(of_host(view));
     Outcome::findings(findings)
 }
@@ -116,18 +119,23 @@ impl Use {
         emfile_in_ms(self.limit, self.used, growth.per_second())
     }
 
+    fn grows(&self) -> bool {
+        self.growth.is_some_and(|g| g.by > 0)
+    }
+
+    /// A program that has many descriptors in use and no more than before harms nobody: its limit may be made to measure.
     /// Growth counts only above the first step: below it a server that accepts a few clients looks the same.
     fn severity(&self, t: &Thresholds) -> Option<Severity> {
         let percent = self.percent();
         let soon = self.left_ms().is_some_and(|ms| (ms as f64) < t.fd_eta_high_hours * 3_600_000.0);
-        if percent >= t.fd_exhaustion_crit_percent || self.used >= self.limit {
+        if self.used >= self.limit {
             Some(Severity::Critical)
-        } else if percent >= t.fd_exhaustion_high_percent || (soon && percent >= t.fd_exhaustion_warn_percent) {
+        } else if percent >= t.fd_exhaustion_crit_percent || (soon && percent >= t.fd_exhaustion_high_percent) {
             Some(Severity::High)
-        } else if percent >= t.fd_exhaustion_warn_percent {
+        } else if percent >= t.fd_exhaustion_high_percent || (self.grows() && percent >= t.fd_exhaustion_warn_percent) {
             Some(Severity::Warning)
         } else {
-            None
+            (percent >= t.fd_exhaustion_warn_percent).then_some(Severity::Info)
         }
     }
 }
@@ -180,20 +188,28 @@ fn kinds(view: &View<'_>, near: &BTreeMap<u32, Use>) -> BTreeMap<u32, Kinds> {
     kinds
 }
 
+/// `990 of 1,024`.
+fn of(used: u64, limit: u64) -> String {
+    format!("{} of {}", text::grouped(used), text::grouped(limit))
+}
+
 fn of_process(view: &View<'_>, pid: u32, this: &Use, kinds: Option<&Kinds>) -> Option<Finding> {
     let severity = this.severity(view.thresholds)?;
     let process = view.now.owners.processes.iter().find(|p| p.pid == pid);
     let who = process.map_or_else(|| format!("pid {pid}"), |p| text::named(&p.comm, pid).to_string());
-    let left = this.left_ms().map_or(String::new(), |ms| format!(", at this rate full in {}", text::duration(ms)));
+    let left_ms = this.left_ms().map(Measure::Estimate);
+    let left = left_ms.map_or_else(String::new, |m| format!(", full in {} at this rate", m.text(text::duration)));
+    let share = Share::of(this.used, this.limit).map_or_else(String::new, |share| format!(" ({share})"));
     let (used, limit) = (this.used, this.limit);
     let summary = if used >= limit {
-        format!("{who} has no descriptor left: {used} of {limit} are in use, and accept(), connect() and open() fail")
+        format!("{who} has no descriptor left: {} are in use, and accept(), connect() and open() fail", of(used, limit))
     } else {
-        format!("{who} has {used} of {limit} descriptors in use ({:.0} %){left}", this.percent())
+        format!("{who} has {} descriptors in use{share}{left}", of(used, limit))
     };
     let mut finding = RULE
         .finding(severity, 0.97, summary)
         .because("the kernel's own count against the kernel's own limit")
+        .exhausted_in(if used >= limit { Some(Measure::Exact(0)) } else { left_ms })
         .subject(process.map_or_else(
             || Subject { pid: Some(pid), ..Subject::default() },
             |p| view.subject_of(p, view.process(pid).and_then(|f| f.netns)),
@@ -244,6 +260,7 @@ fn of_host(view: &View<'_>) -> Option<Finding> {
     let before = view.before.and_then(|b| b.system.files_used);
     let this = Use { used, limit, hard: None, growth: Growth::new(view, used, before) };
     let severity = this.severity(view.thresholds)?;
+    let share = Share::of(used, limit).map_or_else(String::new, |share| format!(" ({share})"));
     // The biggest users among the processes that are known.
     let mut users: Vec<(u64, u32)> = view.now.processes.values().filter_map(|f| Some((f.fd_used?, f.pid))).collect();
     users.sort_unstable_by(|a, b| b.cmp(a));
@@ -253,7 +270,7 @@ fn of_host(view: &View<'_>) -> Option<Finding> {
     };
     let top = users.iter().take(3).map(|(n, pid)| format!("{} {n}", name(*pid))).collect();
     let mut finding = RULE
-        .finding(severity, 0.97, format!("the host has {used} of {limit} open files in use ({:.0} %)", this.percent()))
+        .finding(severity, 0.97, format!("the host has {} open files in use{share}", of(used, limit)))
         .because("the kernel's own count against the kernel's own limit")
         .text(&HOST)
         .subject(Subject { object: Some("fs.file-max".into()), ..Subject::default() })
@@ -294,15 +311,18 @@ mod tests {
     fn severity_follows_the_share_in_use() {
         for (used, expected) in [
             (799, None),
-            (800, Some(Severity::Warning)),
-            (900, Some(Severity::High)),
-            (980, Some(Severity::Critical)),
+            (800, Some(Severity::Info)),
+            (899, Some(Severity::Info)),
+            (900, Some(Severity::Warning)),
+            (979, Some(Severity::Warning)),
+            (980, Some(Severity::High)),
+            (999, Some(Severity::High)),
             (1000, Some(Severity::Critical)),
             (1001, None),
         ] {
             assert_eq!(severity(&world(used)), expected, "{used} of 1000");
         }
-        assert!(world(1000).check(check).findings[0].summary.contains("no descriptor left: 1000 of 1000"));
+        assert!(world(1000).check(check).findings[0].summary.contains("no descriptor left: 1,000 of 1,000"));
     }
 
     /// sshd at its login prompt: seven descriptors, and a limit of 1 that its sandbox has set since.
@@ -327,10 +347,11 @@ mod tests {
         };
         assert_eq!(severity(&grown(100, 140)), None, "a server that accepts clients");
         let outcome = grown(800, 820).check(check);
-        assert_eq!(outcome.findings[0].severity, Severity::High);
+        assert_eq!(outcome.findings[0].severity, Severity::Warning);
+        assert_eq!(severity(&grown(899, 901)), Some(Severity::High), "full within the hour");
         // 180 left at 10 a second.
         assert!(outcome.findings[0].evidence.contains(&("emfile_in_ms", Evidence::Millis(18_000))), "{outcome:?}");
-        assert_eq!(severity(&grown(820, 810)), Some(Severity::Warning), "it shrinks");
+        assert_eq!(severity(&grown(820, 810)), Some(Severity::Info), "it shrinks");
     }
 
     #[test]
@@ -375,8 +396,8 @@ mod tests {
         let mut world = world(10);
         (world.now.system.files_used, world.now.system.files_max) = (Some(9500), Some(10_000));
         let outcome = world.check(check);
-        assert_eq!(outcome.findings[0].severity, Severity::High);
-        assert_eq!(outcome.findings[0].summary, "the host has 9500 of 10000 open files in use (95 %)");
+        assert_eq!(outcome.findings[0].severity, Severity::Warning);
+        assert_eq!(outcome.findings[0].summary, "the host has 9,500 of 10,000 open files in use (95 %)");
         assert_eq!(outcome.findings[0].subject.object.as_deref(), Some("fs.file-max"));
         world.now.system.files_max = Some(u64::MAX >> 1);
         assert_eq!(world.check(check), Outcome::default());

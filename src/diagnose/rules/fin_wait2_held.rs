@@ -1,6 +1,6 @@
 //! A program shut down its sending side, keeps the socket open, and the peer never closes its side.
 //!
-//! Comes in: FIN_WAIT2 rows that a process holds. Goes out: one finding per process. Never here: remainders (see
+//! Input: FIN_WAIT2 rows that a process holds. Output: one finding per process. Not here: remainders (see
 //! `fin-wait2-orphan-pileup`).
 //!
 #![doc = include_str!("../../../docs/rules/fin-wait2-held.md")]
@@ -9,9 +9,12 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
-use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::descriptors::Share;
+use crate::diagnose::finding::{Evidence, Finding, Subject};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::measure::Measure;
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::sysctl::TCP_FIN_TIMEOUT_MS;
 use crate::model::{NetnsId, OwnerStatus, RowKind, Socket, State, TimerKind};
@@ -19,7 +22,28 @@ use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("fin-wait2-held", Closing, OneOrTwo, "a program waits forever for the peer's FIN", check, [TEXT])
-        .states(&[State::FinWait2]);
+        .states(&[State::FinWait2])
+        .title("half-closed and held")
+        .identity(Identity::Program)
+        .causes(CAUSES);
+
+const AWAITED: Cause = Cause {
+    id: "awaits-answer",
+    text: "the answer is still in the making, and the program waits for it",
+    predicts: "each row goes when its answer came",
+    refuted_by: "the other end is held by a program that has lost it",
+    decided_by: "the other end: does its program work on the request?",
+};
+const NEVER_CLOSED: Cause = Cause {
+    id: "peer-never-closes",
+    text: "the other side read our FIN, or never will, and does not close",
+    predicts: "rows that only come, and CLOSE_WAIT at the other end",
+    refuted_by: "rows that go",
+    decided_by: "close-wait-leak at the other end",
+};
+const CAUSES: &[Cause] = &[AWAITED, NEVER_CLOSED];
+/// Percent of the descriptors: what becomes more and has this share hurts, whatever the cause.
+const MUCH_PERCENT: f64 = 10.0;
 
 const TEXT: Text = Text {
     why: "The process called shutdown() for writing, the peer acknowledged the FIN and has not sent its own. For a \
@@ -42,7 +66,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         groups.entry((socket.netns, pid)).or_default().push(socket);
     }
     let findings = groups.into_iter().map(|((netns, pid), rows)| finding(view, netns, pid, &rows));
-    Outcome::findings(ranking::worst(findings.collect()))
+    Outcome::findings(ranking::alike(findings.collect()))
 }
 
 fn is_held(socket: &Socket) -> bool {
@@ -68,18 +92,20 @@ fn finding(view: &View<'_>, netns: Option<NetnsId>, pid: Option<u32>, rows: &[&S
         .map(|_| rows.iter().filter(|s| view.earlier(s).is_some_and(|e| is_held(e) && is_silent(e))).count() as u64);
     // One more that has come of age beside others: it grows. A first one is no growth.
     let grows = before.is_some_and(|b| b > 0 && n > b);
-    let limit = pid.and_then(|pid| view.process(pid)?.fd_soft);
-    let percent = limit.filter(|l| *l > 0).map(|limit| n as f64 * 100.0 / limit as f64);
-    let much = percent.is_some_and(|p| p >= view.thresholds.fd_warn_percent);
-    let severity = if grows || much { Severity::Warning } else { Severity::Info };
+    let share = pid.map_or_else(Share::default, |pid| Share::new(view, pid, n, None));
+    let percent = share.percent;
+    // A half-close is legal and may last: it hurts by its number.
+    let grows = grows && percent.is_some_and(|p| p >= MUCH_PERCENT);
+    let severity = share.severity(grows, view.thresholds);
+    let causes = Weighed::of(CAUSES, |_| Weight::Possible(0.5));
     let process = rows.iter().flat_map(|s| view.processes(s)).find(|p| Some(p.pid) == pid);
     let unknown = rows.first().map_or(OwnerStatus::NotCollected, |s| view.owners(s).0);
     let who = process.map_or_else(|| format!("a process that is not known {}", unknown.words()), text::name);
     let oldest = closing::silence_ms(rows).map(|(longest, _)| longest);
     let ends = closing::other_ends(view, rows);
     let peer = match ends.first() {
-        Some((end, _, _)) => format!("{} ({}) on this host does not close", end.comm, end.pid),
-        None => "their peers do not close".to_owned(),
+        Some((end, _, _)) => format!("{} ({}) on this host has not closed", end.comm, end.pid),
+        None => "their peers have not closed".to_owned(),
     };
     let silent = oldest.map_or_else(String::new, |ms| format!(", silent for up to {}", text::duration(ms)));
     let half = text::count(n, "half-closed connection", "half-closed connections");
@@ -89,8 +115,10 @@ fn finding(view: &View<'_>, netns: Option<NetnsId>, pid: Option<u32>, rows: &[&S
         None => Subject { netns, uid: rows[0].uid, ..Subject::default() },
     };
     let mut finding = RULE
-        .finding(severity, 0.9, format!("{who} keeps {half}{silent}: {peer}"))
+        .finding(severity, 0.8, format!("{who} keeps {half}{silent}: {peer}"))
         .because("the process sent its FIN, holds the socket, and nothing came for a minute or more")
+        .causes(causes)
+        .lasting(oldest.map(Measure::AtLeast))
         .subject(subject)
         .evidence("count", Evidence::Count(n))
         .evidence("oldest_at_least_ms", Evidence::millis(oldest))
@@ -109,6 +137,7 @@ fn finding(view: &View<'_>, netns: Option<NetnsId>, pid: Option<u32>, rows: &[&S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnose::Severity;
     use crate::diagnose::testkit::{World, info, row, unheld};
 
     fn held(client: u16, silent_ms: u64) -> Socket {
@@ -126,24 +155,27 @@ mod tests {
     }
 
     #[test]
-    fn one_percent_of_the_descriptors_is_a_warning() {
+    fn a_half_close_is_an_explanation_until_it_takes_half_of_the_descriptors() {
         let outcome = world(10, 90_000).check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(812)));
         assert_eq!(
             finding.summary,
-            "client (812) keeps 10 half-closed connections, silent for up to 90 s: their peers do not close"
+            "client (812) keeps 10 half-closed connections, silent for up to 90 s: their peers have not closed"
         );
-        assert_eq!(world(11, 90_000).check(check).findings[0].severity, Severity::Warning, "of 1024");
+        assert_eq!(world(511, 90_000).check(check).findings[0].severity, Severity::Info, "of 1024");
+        assert_eq!(world(512, 90_000).check(check).findings[0].severity, Severity::Warning, "of 1024");
     }
 
     #[test]
-    fn growth_is_a_warning_and_a_first_one_is_not() {
-        let mut grows = world(1, 70_000);
-        grows.later(2000);
-        let more = held(41_000, 60_500);
-        grows.hold(812, "client", 99, more.inode).add(more);
-        assert_eq!(grows.check(check).findings[0].severity, Severity::Warning);
+    fn growth_is_a_warning_from_a_tenth_of_the_descriptors_on() {
+        for (rows, severity) in [(101, Severity::Info), (102, Severity::Warning)] {
+            let mut grows = world(rows, 70_000);
+            grows.later(2000);
+            let more = held(41_000, 60_500);
+            grows.hold(812, "client", 999, more.inode).add(more);
+            assert_eq!(grows.check(check).findings[0].severity, severity, "one more than {rows} of 1024");
+        }
         let mut first = world(1, 59_000);
         first.later(2000).now.sockets[0] = held(40_000, 61_000);
         assert_eq!(first.check(check).findings[0].severity, Severity::Info);
@@ -164,7 +196,7 @@ mod tests {
         let mirror = row(State::CloseWait, "10.0.0.9:80", "10.0.0.1:40000");
         world.hold(900, "backend", 7, mirror.inode).add(mirror);
         let finding = world.check(check).findings.remove(0);
-        assert!(finding.summary.ends_with("backend (900) on this host does not close"), "{finding:?}");
+        assert!(finding.summary.ends_with("backend (900) on this host has not closed"), "{finding:?}");
         assert!(finding.evidence.contains(&("other_end", Evidence::Text("backend (900): 1 in CLOSE_WAIT".into()))));
     }
 }

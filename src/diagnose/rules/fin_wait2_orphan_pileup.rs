@@ -1,7 +1,7 @@
 //! Many connections that this host has closed completely wait for peers that do not close their side.
 //!
-//! Comes in: FIN_WAIT2 remainders, beside the TIME_WAIT of the same place. Goes out: one finding per listener or
-//! destination. Never here: the local process as the culprit (it has closed).
+//! Input: FIN_WAIT2 remainders, beside the TIME_WAIT of the same place. Output: one finding per listener or
+//! destination. Not here: the local process as the culprit (it has closed).
 //!
 #![doc = include_str!("../../../docs/rules/fin-wait2-orphan-pileup.md")]
 
@@ -11,7 +11,7 @@ use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
 use crate::model::{NetnsId, RowKind, Socket, State};
@@ -19,7 +19,9 @@ use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("fin-wait2-orphan-pileup", Closing, One, "many peers do not close after us", check, [TEXT])
-        .states(&[State::FinWait2]);
+        .states(&[State::FinWait2])
+        .title("peers do not close")
+        .identity(Identity::Place);
 
 const TEXT: Text = Text {
     why: "After our close() and the ACK of our FIN the kernel keeps a small entry until the peer's FIN comes, or \
@@ -67,7 +69,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let severity = if weighs(count) || (largest && weighs(total)) { Severity::Warning } else { Severity::Info };
         findings.push(finding(view, &group, time_wait, limit, severity));
     }
-    Outcome::findings(ranking::worst(findings))
+    Outcome::findings(ranking::alike(findings))
 }
 
 /// A remainder that has waited longer than a healthy peer lets it.

@@ -1,6 +1,6 @@
 //! Some sockets belong to a descriptor of somebody, but no process could be named for them.
 //!
-//! Comes in: sockets with an inode for which no process was found. Goes out: one finding, an explanation. Never here: an
+//! Input: sockets with an inode for which no process was found. Output: one finding, an explanation. Not here: an
 //! accusation.
 //!
 #![doc = include_str!("../../../docs/rules/unattributed-sockets.md")]
@@ -9,13 +9,15 @@ use std::collections::BTreeSet;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Severity, Subject, most_frequent};
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::{OwnerStatus, RowKind, Socket, kernel_user};
 use crate::text;
 
 pub(super) const RULE: Rule =
-    rule!("unattributed-sockets", System, One, "no process could be named for some sockets", check, [TEXT]);
+    rule!("unattributed-sockets", System, One, "no process could be named for some sockets", check, [TEXT])
+        .title("sockets of unknown owner")
+        .identity(Identity::Object);
 
 const PRIVILEGE: &str = "Run as root, or give the program CAP_SYS_PTRACE";
 const NAMESPACES: &str = "In a container, run in the pid and network namespace of the program, or on the host";
