@@ -1,10 +1,8 @@
 //! The kernel's clocks, and how long a reader of events waits for more of them.
-//!
-//! Output: times as the kernel stamps its events. Not here: how old a row is, which the kernel says itself.
 
 use std::time::Duration;
 
-/// After a wake-up the records of this time are taken together: one wake-up a record costs more than the record.
+/// After a wake-up, records of this span are read together: a wake-up per record costs more than the record.
 pub(super) const GATHER: Duration = Duration::from_millis(2);
 
 /// `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` reads it.
@@ -20,7 +18,7 @@ pub fn monotonic_ms() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
-/// CPU time of this process, all threads together.
+/// CPU time of this process, all threads.
 #[must_use]
 pub fn cpu_time() -> Duration {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);

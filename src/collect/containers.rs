@@ -1,10 +1,10 @@
 //! Names of containers and pods, from what their runtimes keep on disk.
 //!
-//! Comes in: an [`Identity`] that a cgroup path told. Goes out: the same with names, each container looked up once. Never
-//! here: asking a daemon; what cannot be read keeps its id.
+//! Input: an [`Identity`] from a cgroup path. Output: the same with names, each container looked up once. No daemon
+//! is asked; a container that cannot be read keeps its id.
 //!
-//! What a file holds was written by a runtime, not by the container, but its names were chosen by whoever started it:
-//! every read has a limit, and no link leads out of the root.
+//! The files were written by a runtime, but the names in them were chosen by the user of the container: every read
+//! has a limit, and no link leads out of the root.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -20,11 +20,11 @@ use serde::Deserialize;
 use crate::collect::proc::ProcRoot;
 use crate::model::cgroup::{Identity, Runtime};
 
-/// The largest file that is read: the settings of one container take some ten kilobytes, a list of all a kilobyte each.
+/// The largest file that is read: one container's settings take some ten kilobytes, a list of all a kilobyte each.
 const MOST_BYTES: u64 = 4 << 20;
-/// Docker containers and namespaces of containerd that are looked through.
+/// Most Docker containers and containerd namespaces scanned.
 const MOST_ENTRIES: usize = 2000;
-/// Where containerd keeps the bundles of running tasks: by itself, in k3s, and in the snap of `MicroK8s`.
+/// Where containerd keeps the bundles of running tasks: standalone, in k3s, and in the `MicroK8s` snap.
 const TASKS: [&str; 3] = [
     "run/containerd/io.containerd.runtime.v2.task",
     "run/k3s/containerd/io.containerd.runtime.v2.task",
@@ -34,7 +34,7 @@ const TASKS: [&str; 3] = [
 const STORAGE: [&str; 2] = ["run/containers/storage", "var/lib/containers/storage"];
 const DRIVERS: [&str; 3] = ["overlay-containers", "vfs-containers", "btrfs-containers"];
 
-/// The state that runtimes keep on disk, read lazily and remembered.
+/// The state that runtimes keep on disk, read lazily and cached.
 #[derive(Debug)]
 pub struct Containers {
     /// The root of the file system in which runtimes keep it.
@@ -43,7 +43,7 @@ pub struct Containers {
     behind: Mutex<Behind>,
 }
 
-/// What the state of one container tells.
+/// What the state of a container contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Named {
     runtime: Option<Runtime>,
@@ -55,23 +55,23 @@ struct Named {
 /// Docker containers by address, as of a moment.
 #[derive(Debug, Default)]
 struct Behind {
-    /// When the folder of containers was changed the last time before it was read.
+    /// Modification time of the folder of containers, before it was read.
     as_of: Option<(i64, u64)>,
     ids: HashMap<IpAddr, String>,
 }
 
 impl Containers {
-    /// The state of the host that `proc` tells of: of this one, or of one whose process 1 has its root there.
+    /// The state of the host behind `proc`: this one, or one whose process 1 has its root there.
     #[must_use]
     pub fn new(proc: &ProcRoot) -> Containers {
         let root = if proc.is_own() { "/".into() } else { proc.path().join("1/root").to_string_lossy().into_owned() };
         Containers { root, known: Mutex::default(), behind: Mutex::default() }
     }
 
-    /// Adds the names to what a path has told.
+    /// Adds the names to an identity.
     pub fn name(&self, identity: &mut Identity) {
         let Some(id) = &identity.container else { return };
-        // LXC and nspawn have names and no ids.
+        // LXC and nspawn have names but no ids.
         if matches!(identity.runtime, Some(Runtime::Lxc | Runtime::Nspawn) | None) {
             return;
         }
@@ -95,7 +95,7 @@ impl Containers {
     /// Id and name of the Docker container with that address.
     pub fn behind(&self, addr: IpAddr) -> Option<(String, Option<String>)> {
         let mut behind = self.behind.lock().ok()?;
-        // An address goes to another container when the first has ended, so what is remembered is read again.
+        // An address is reassigned when its container ends, so the cache is read again.
         let with_address = |id: &String| {
             let container: Docker = self.json(&[&self.docker(), "/", id, "/config.v2.json"].concat())?;
             let still_there = container.addresses().any(|a| a == addr);
@@ -150,7 +150,7 @@ impl Containers {
             .or_else(|| (is(Runtime::CriO) || is(Runtime::Podman)).then(storage).flatten())
     }
 
-    /// CRI-O writes the names into the settings of each container, Podman into the list of all.
+    /// CRI-O writes the names into each container's settings, Podman into one list.
     fn stored(&self, id: &str, folders: &[String], runtime: Option<Runtime>) -> Option<Named> {
         let settings = |folder: &String| self.json::<Oci>(&[folder, "/", id, "/userdata/config.json"].concat());
         let oci = folders.iter().find_map(settings);
@@ -181,7 +181,7 @@ impl Containers {
         [root.trim_matches('/'), "/containers"].concat()
     }
 
-    /// The home of a user, by the password file of that root.
+    /// The home of a user, from the password file of that root.
     fn home(&self, uid: Option<u32>) -> Option<String> {
         let uid = uid?.to_string();
         let text = self.read("etc/passwd")?;
@@ -194,9 +194,9 @@ impl Containers {
         serde_json::from_slice(&self.read(path)?).ok()
     }
 
-    /// A regular file below the root, if it is no larger than the limit.
+    /// A regular file below the root, if it is within the limit.
     fn read(&self, path: &str) -> Option<Vec<u8>> {
-        // A pipe that stands at such a path must not hold us up.
+        // A pipe at such a path must not block.
         let file = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let stat = rustix::fs::fstat(&file).ok()?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -227,7 +227,7 @@ fn names_in(folder: &OwnedFd) -> Vec<String> {
     names.filter(|name| !name.starts_with('.')).take(MOST_ENTRIES).collect()
 }
 
-/// `namespace/name`, as people name a pod.
+/// `namespace/name`, the usual name of a pod.
 fn pod(namespace: Option<&String>, name: Option<&String>) -> Option<String> {
     match (namespace, name) {
         (Some(namespace), Some(name)) => Some(format!("{namespace}/{name}")),
@@ -238,7 +238,7 @@ fn pod(namespace: Option<&String>, name: Option<&String>) -> Option<String> {
 
 type Labels = HashMap<String, String>;
 
-/// What kubelet calls a container and its pod, under the keys of whoever runs it.
+/// The container and pod names that kubelet sets, under the keys of each runtime.
 fn kubernetes(labels: &Labels) -> Named {
     let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).filter(|value| !value.is_empty());
     let container = first(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]);
@@ -263,7 +263,7 @@ impl Oci {
     fn named(self, runtime: Runtime) -> Named {
         let labels = self.annotations.unwrap_or_default();
         let mut named = Named { runtime: Some(runtime), ..kubernetes(&labels) };
-        // nerdctl hands its own labels on as annotations.
+        // nerdctl passes its own labels on as annotations.
         named.container = named.container.or_else(|| labels.get("nerdctl/name").filter(|n| !n.is_empty()).cloned());
         named
     }
@@ -321,7 +321,7 @@ struct Daemon {
     data_root: Option<String>,
 }
 
-/// One of the list of containers that containers/storage keeps.
+/// One entry of the containers/storage list.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Stored {
@@ -341,7 +341,7 @@ mod tests {
         digit.to_string().repeat(64)
     }
 
-    /// The root of a host, and what tells of it.
+    /// The root of a host.
     fn host() -> (tempfile::TempDir, Containers) {
         let proc = tempfile::tempdir().unwrap();
         let containers = Containers::new(&ProcRoot::new(proc.path()));
@@ -412,7 +412,7 @@ mod tests {
             (format!("{kube}/docker-{ui}.scope"), "docker", "ui", "prod/ui-0"),
             (format!("{user}/libpod-{home}.scope"), "podman", "mine", "-"),
             ("/lxc.payload.web/init.scope".into(), "lxc", "web", "-"),
-            // Of the runtime that made it nothing is there, and no other's names are taken.
+            // The runtime that made it has left nothing, and other runtimes' names are not used.
             (format!("{kube}/crio-{web}.scope"), "cri-o", &id('1'), POD),
         ] {
             let containers = containers_of(&containers);
@@ -439,14 +439,14 @@ mod tests {
         put(&proc, &file, r#"{"Name":"/late"}"#);
         assert_eq!(shown(&containers, &path).1, web, "known from before");
         assert_eq!(shown(&containers_of(&containers), &path).1, "late");
-        // A link is followed below the root, and not out of it.
+        // Links are followed below the root, never out of it.
         let outside = tempfile::tempdir().unwrap();
         write(outside.path().join("config.v2.json"), r#"{"Name":"/outside"}"#).unwrap();
         let linked = id('b');
         let at = proc.path().join(format!("1/root/var/lib/docker/containers/{linked}"));
         std::os::unix::fs::symlink(outside.path(), &at).unwrap();
         assert_eq!(shown(&containers, &format!("/docker/{linked}")).1, linked);
-        // What is no file holds nobody up.
+        // Non-files do not block.
         let pipe = id('c');
         let folder = proc.path().join(format!("1/root/var/lib/docker/containers/{pipe}"));
         create_dir_all(&folder).unwrap();
@@ -470,10 +470,10 @@ mod tests {
         put(&proc, &file, &settings("web", "172.17.0.2"));
         assert_eq!(containers.behind(one), Some((id('a'), Some("web".into()))));
         assert_eq!(containers.behind(two), Some((id('a'), Some("web".into()))));
-        // It was started anew and has another address.
+        // It was restarted and has another address.
         put(&proc, &file, &settings("web", "172.17.0.3"));
         assert_eq!(containers.behind(one), None);
-        // Another one came, which changes the folder.
+        // Another one started, which changes the folder.
         put(&proc, &format!("data/docker/containers/{}/config.v2.json", id('b')), &settings("new", "172.17.0.2"));
         assert_eq!(containers.behind(one), Some((id('b'), Some("new".into()))));
     }

@@ -1,6 +1,6 @@
-//! How one question is answered: from `sock_diag` or `/proc/net/tcp`, namespace by namespace, beside a thread or not.
+//! Runs one query: from `sock_diag` or `/proc/net/tcp`, namespace by namespace, with or without a thread.
 //!
-//! Input: a [`Query`]. Output: sockets pushed into a sink, and a [`Gap`] for what is missing. Not here: owners.
+//! Input: a [`Query`]. Output: sockets pushed into a sink, and a [`Gap`] for what is missing.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -14,16 +14,16 @@ use crate::cores;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::{Family, Gap, Socket, Source};
 
-/// What may wait for a sink that does not take rows yet: less with many sockets, as the table of their owners takes
+/// How much may queue for a sink that is not ready: less with many sockets, because the table of their owners takes
 /// memory at the same time.
 const WAITING_BYTES: u64 = 8 << 20;
 const OWNER_BYTES: u64 = 8;
 
 impl Live {
-    /// Pushes every socket that matches into the sink, and says what is missing.
+    /// Pushes every matching socket into the sink, and returns what is missing.
     ///
     /// # Errors
-    /// When the source gives nothing at all.
+    /// When the source returns nothing at all.
     pub fn sockets(&mut self, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<(), Error> {
         let mut given = false;
         for place in 0..self.spaces.len() {
@@ -34,7 +34,8 @@ impl Live {
             match result {
                 Ok(true) => break,
                 Ok(false) => given = true,
-                // Whoever asked can ask otherwise as long as nothing was given; later it would come twice.
+                // The caller may retry with another query as long as no row was pushed; after that, rows would
+                // repeat.
                 Err(e) if !given => return Err(e),
                 Err(e) => {
                     let netns = self.spaces[place].space.label();
@@ -80,7 +81,7 @@ impl Live {
                 given = true;
                 sink(socket)
             }) {
-                // With bytecode it may be the bytecode that is refused: whoever made it can make another.
+                // With bytecode, the kernel may have refused the bytecode: the caller can send another.
                 Err(e)
                     if self.choice == SourceChoice::Auto
                         && !given
@@ -138,7 +139,7 @@ impl Live {
                     self.spaces[place].keep_channel(channel);
                     return self.netlink_sockets(place, query, gaps, sink);
                 }
-                // The second family may not exist in this kernel.
+                // This kernel may lack the second family.
                 Err(e) if i > 0 && e.is_missing() => continue,
                 other => other?,
             };
@@ -147,7 +148,7 @@ impl Live {
                 gaps.push(Gap::new(Missing::Rows { netns }, Why::Dump(why), WayOut::RunAgain));
             }
             if report.stopped {
-                // What was asked for is still on its way in this channel; the next question opens another.
+                // The rest of the answer is still queued in this channel; the next query opens another.
                 return Ok(true);
             }
             self.spaces[place].keep_channel(channel);
@@ -155,10 +156,10 @@ impl Live {
         Ok(false)
     }
 
-    /// About how many sockets the namespace has, when they are so many that threads pay for themselves.
+    /// About how many sockets the namespace has, when they are enough to make threads worthwhile.
     pub(super) fn threads(&mut self, place: usize) -> Option<u64> {
         let place = &mut self.spaces[place];
-        // It need not be of now.
+        // A recent count will do.
         let size = match &place.seen {
             Some(seen) => seen.sockets,
             None => place.look(&self.root).map_or(0, |seen| seen.sockets),
@@ -174,7 +175,7 @@ impl Live {
         (0..self.spaces.len()).filter(|place| self.threads(*place).is_some()).count()
     }
 
-    /// The namespaces that have no socket, and are not asked.
+    /// The namespaces without sockets, which are skipped.
     #[must_use]
     pub fn empty_namespaces(&mut self) -> usize {
         if self.source() == Source::Proc {
@@ -190,7 +191,7 @@ impl Live {
             if !query.families.contains(family) {
                 continue;
             }
-            // The table belongs to the namespace of the thread that opens it, whoever reads it later.
+            // The table belongs to the namespace of the thread that opens it, whichever thread reads it later.
             let path = self.root.net().join(file);
             let opened = space.inside(|| std::fs::File::open(&path))?;
             let read = opened.and_then(|table| {
@@ -199,7 +200,7 @@ impl Live {
                 })
             });
             let table = match read {
-                // A kernel without IPv6 has no such table, and no such sockets.
+                // A kernel without IPv6 has neither this table nor such sockets.
                 Err(e) if family == Family::V6 && e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => {
                     return Err(

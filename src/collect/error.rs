@@ -1,7 +1,5 @@
-//! Why something could not be read.
-//!
-//! Comes in: an operation, its object, what the system said. Goes out: one line that names them and the way out.
-//! Never here: deciding whether that is fatal.
+//! Why something could not be read: one line that names the operation, its object, the system's error and the way
+//! out.
 
 use std::fmt;
 use std::io;
@@ -11,7 +9,7 @@ use std::io;
 pub struct Error {
     /// `ask sock_diag for a dump`
     operation: &'static str,
-    /// `/proc/net/tcp`; empty when the operation says it all.
+    /// `/proc/net/tcp`; empty when the operation is enough.
     object: String,
     source: io::Error,
     hint: &'static str,
@@ -29,12 +27,12 @@ impl Error {
         self
     }
 
-    /// A filter that no source or not this one can answer.
+    /// A filter that no source, or not this one, can run.
     pub fn unanswerable(why: impl Into<String>) -> Error {
         Error::new("answer the filter", "", io::Error::new(io::ErrorKind::InvalidInput, why.into()))
     }
 
-    /// What the system said.
+    /// The system's error.
     #[must_use]
     pub fn why(&self) -> String {
         reason(&self.source)
@@ -47,31 +45,31 @@ impl Error {
         self
     }
 
-    /// Whether no thread could be started.
+    /// Whether it is the failure to start a thread.
     #[must_use]
     pub fn is_no_thread(&self) -> bool {
         self.no_thread
     }
 
-    /// Whether a right is missing.
+    /// Whether a privilege is missing.
     #[must_use]
     pub fn is_permission(&self) -> bool {
         self.source.kind() == io::ErrorKind::PermissionDenied
     }
 
-    /// Whether there are no sockets of that family for this process.
+    /// Whether this process cannot have sockets of that family.
     #[must_use]
     pub fn is_unsupported_family(&self) -> bool {
         self.source.raw_os_error() == Some(libc::EAFNOSUPPORT)
     }
 
-    /// Whether the kernel does not understand the question.
+    /// Whether the kernel does not understand the request.
     #[must_use]
     pub fn is_invalid(&self) -> bool {
         self.source.raw_os_error() == Some(libc::EINVAL)
     }
 
-    /// Whether the thing does not exist: a file, or a facility that this kernel lacks.
+    /// Whether the object does not exist: a file, or a facility that this kernel lacks.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported)
@@ -82,7 +80,7 @@ impl Error {
     }
 }
 
-/// What the system said, without the number that Rust adds.
+/// The system's message, without the number that Rust adds.
 #[must_use]
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
@@ -108,5 +106,5 @@ impl fmt::Display for Error {
     }
 }
 
-/// Without a `source`: what the system said stands in the line already, and a chain would say it twice.
+/// Without a `source`: the system's message is in the line already, and a chain would repeat it.
 impl std::error::Error for Error {}

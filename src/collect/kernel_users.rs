@@ -1,7 +1,7 @@
 //! The kernel's own connections, as far as it lists them: mounts of network file systems, NFS servers, iSCSI, NVMe.
 //!
-//! Comes in: the root of a proc file system. Goes out: [`Listed`] connections; a list that is not there lists nothing. Never
-//! here: whose socket that is; that is `model::kernel_user`.
+//! Input: the root of a proc file system. Output: [`Listed`] connections; a missing list is empty.
+//! `model::kernel_user` matches them with sockets.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::model::kernel_user::Listed;
 pub fn listed(root: &ProcRoot) -> Vec<Listed> {
     let read = |path: &str| std::fs::read_to_string(root.path().join(path)).unwrap_or_default();
     let mut all = nfs_servers(&read("fs/nfsfs/servers"));
-    // Mounts of other mount namespaces than these two are not read.
+    // Only these two mount namespaces are read.
     for file in ["self/mounts", "1/mounts"] {
         all.extend(mounts(&read(file)));
     }
@@ -45,7 +45,7 @@ fn nfs_servers(text: &str) -> Vec<Listed> {
     text.lines().filter_map(of_line).collect()
 }
 
-/// Mounts of network file systems that say whom they talk to.
+/// Mounts of network file systems that name their server.
 fn mounts(text: &str) -> Vec<Listed> {
     let mut all = Vec::new();
     for line in text.lines() {
@@ -67,7 +67,7 @@ fn mounts(text: &str) -> Vec<Listed> {
         };
         match kind {
             // The monitors, by address: `a:6789,b:6789:/`, or as an option with `/` between. The ports of the other
-            // daemons are told nowhere.
+            // daemons are listed nowhere.
             "ceph" => {
                 let monitors = option("mon_addr").map_or_else(
                     || source.rsplit_once(":/").map_or("", |(monitors, _)| monitors).replace(',', "/"),
@@ -93,7 +93,7 @@ fn mounts(text: &str) -> Vec<Listed> {
     all
 }
 
-/// An address with or without brackets and scope.
+/// An address, with or without brackets and scope.
 fn address(word: &str) -> Option<IpAddr> {
     let word = word.trim_start_matches('[').trim_end_matches(']');
     word.split('%').next()?.parse().ok()

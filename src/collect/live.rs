@@ -1,7 +1,7 @@
 //! The running system as a source of sockets and owners.
 //!
-//! Input: which source and which namespaces. Output: what there is to ask, what it cannot show ([`Gap`]), and who holds
-//! sockets. Not here: how a question is answered (`dump`).
+//! Input: which source and which namespaces. Output: what can be queried, what it cannot show ([`Gap`]), and the
+//! owners of sockets. `dump` runs the queries.
 
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
@@ -23,7 +23,7 @@ use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::sysctl::PORT_RANGE;
 use crate::model::{Gap, Inode, NetnsId, OwnerTable, Source, State, StateSet};
 
-/// The first kernel that lists sockets which are bound and neither listen nor connect.
+/// The first kernel that lists sockets which are bound but neither listen nor connect.
 pub(super) const BOUND_INACTIVE_SINCE: (u32, u32) = (6, 8);
 
 /// Which source to use.
@@ -65,32 +65,32 @@ impl Host {
 pub struct Live {
     pub(super) root: ProcRoot,
     pub(super) choice: SourceChoice,
-    /// The namespaces to look into, each once.
+    /// The namespaces to scan, each once.
     pub(super) spaces: Vec<NetnsSource>,
-    /// Whether `sock_diag` answers.
+    /// Whether `sock_diag` works.
     pub(super) netlink: bool,
-    /// Why `/proc` is used although nobody asked for it.
+    /// Why `/proc` is used although it was not requested.
     pub(super) fallback: Option<Fallback>,
-    /// One dump for both families was refused; ask for each.
+    /// The kernel refused one dump for both families; request each.
     pub(super) two_passes: bool,
     pub(super) host: Host,
-    /// How many walks over a table of sockets the kernel was asked for.
+    /// How many walks over a socket table were requested.
     pub(super) dumps: u64,
-    /// What finding the namespaces could not see.
+    /// What the search for namespaces could not see.
     netns_gaps: Vec<Gap>,
     /// Namespaces that could not be entered.
     netns_not_scanned: u32,
     /// Whether to read the cgroups of processes that hold sockets.
     pub cgroups: bool,
-    /// What runtimes of containers keep on disk.
+    /// What container runtimes keep on disk.
     containers: Arc<Containers>,
-    /// How to look for owners.
+    /// How to find owners.
     pub owners_via: OwnersVia,
-    /// How the owners were found the last time.
+    /// How the owners were found last time.
     pub owner_route: Option<OwnerRoute>,
 }
 
-/// Why `/proc` stands in for `sock_diag`, and what to do about it.
+/// Why `/proc` replaces `sock_diag`, and what to do about it.
 pub(super) struct Fallback {
     error: String,
     way_out: WayOut,
@@ -98,7 +98,7 @@ pub(super) struct Fallback {
 
 impl Fallback {
     pub(super) fn new(error: &Error) -> Fallback {
-        // EAFNOSUPPORT is what a unit with RestrictAddressFamilies= gets, EPERM what a container's seccomp profile gives.
+        // A unit with RestrictAddressFamilies= returns EAFNOSUPPORT, a container's seccomp profile EPERM.
         let way_out = if error.is_permission() || error.is_unsupported_family() {
             WayOut::AllowNetlink
         } else {
@@ -133,7 +133,7 @@ impl Live {
             owners_via: OwnersVia::Auto,
             owner_route: None,
         };
-        // A host's /proc mounted elsewhere tells of the host; our own netlink socket would tell of us.
+        // A host's /proc mounted elsewhere shows the host; our own netlink socket would show our namespace.
         if choice == SourceChoice::Auto && !live.root.is_own() {
             live.choice = SourceChoice::Proc;
         }
@@ -150,7 +150,7 @@ impl Live {
         Ok(live)
     }
 
-    /// Where the sockets come from.
+    /// The source of the sockets.
     #[must_use]
     pub fn source(&self) -> Source {
         if self.netlink { Source::Netlink } else { Source::Proc }
@@ -167,16 +167,16 @@ impl Live {
         self.two_passes
     }
 
-    /// The names of containers, which rows without a process need too.
+    /// The names of containers, needed for rows without a process too.
     #[must_use]
     pub fn containers(&self) -> Arc<Containers> {
         Arc::clone(&self.containers)
     }
 
-    /// Looks into other namespaces than that of this process.
+    /// Switches to namespaces other than this process's own.
     ///
     /// # Errors
-    /// When one that is named does not exist or may not be entered.
+    /// When a named one does not exist or cannot be entered.
     pub fn enter(&mut self, wanted: &[netns::Wanted]) -> Result<(), Error> {
         let own = self.spaces.iter().find(|p| p.space.is_own()).and_then(|p| p.space.inode);
         let mut channel = self.spaces.iter_mut().find_map(|p| p.channel.take());
@@ -192,7 +192,7 @@ impl Live {
         Ok(())
     }
 
-    /// Inode of the network namespace that is seen; `None` if unknown, or if there are several.
+    /// Inode of the network namespace in view; `None` if unknown, or if there are several.
     #[must_use]
     pub fn netns(&self) -> Option<NetnsId> {
         match &self.spaces[..] {
@@ -201,18 +201,18 @@ impl Live {
         }
     }
 
-    /// The namespaces that are seen.
+    /// The namespaces in view.
     pub fn spaces(&self) -> impl ExactSizeIterator<Item = &NetnsHandle> {
         self.spaces.iter().map(|p| &p.space)
     }
 
-    /// Namespaces that exist and could not be entered.
+    /// Namespaces that exist but could not be entered.
     #[must_use]
     pub fn netns_not_scanned(&self) -> u32 {
         self.netns_not_scanned
     }
 
-    /// How many walks over a table of sockets the kernel was asked for so far.
+    /// How many walks over a socket table have been requested so far.
     #[must_use]
     pub fn dumps(&self) -> u64 {
         self.dumps
@@ -236,8 +236,8 @@ impl Live {
         self.spaces.first().map(|p| self.facts_of(&p.space)).unwrap_or_default()
     }
 
-    /// The counters alone, added up over the namespaces; empty when those of one cannot be read, as a sum without it would
-    /// be of something else.
+    /// The counters alone, summed over the namespaces; empty when one cannot be read, because a partial sum means
+    /// something else.
     #[must_use]
     pub fn counters(&self) -> Counters {
         let mut sum: Option<Counters> = None;
@@ -260,7 +260,7 @@ impl Live {
         })
     }
 
-    /// What this source cannot tell about such a query.
+    /// What this source cannot report for such a query.
     #[must_use]
     pub fn gaps(&self, query: &Query) -> Vec<Gap> {
         let mut gaps = self.netns_gaps.clone();
@@ -292,7 +292,7 @@ impl Live {
         (self.source() == Source::Proc).then(|| Gap::new(Missing::SockDiagFields, Why::ProcNetTcp, way_out))
     }
 
-    /// What finds owners; it needs nothing of this source, so a thread can run it beside a dump.
+    /// Finds owners; it needs nothing from this source, so a thread can run it beside a dump.
     #[must_use]
     pub fn finder(&self) -> Finder {
         Finder {
@@ -305,8 +305,8 @@ impl Live {
         }
     }
 
-    /// Begins to search for the processes that hold sockets, and for their cgroups if these are wanted. Without
-    /// descriptors, the table takes half the memory.
+    /// Starts the search for the processes that hold sockets, and for their cgroups if wanted. Without descriptors,
+    /// the table takes half the memory.
     #[must_use]
     pub fn search_owners(&mut self, cgroups: bool, descriptors: bool) -> Search {
         self.cgroups = cgroups;
@@ -315,18 +315,19 @@ impl Live {
         finder.start()
     }
 
-    /// Every process that holds a TCP socket (with the walk over `/proc`: any socket); with `wanted`, only of those inodes.
+    /// Every process that holds a TCP socket (with the walk over `/proc`: any socket); with `wanted`, only of those
+    /// inodes.
     ///
     /// # Errors
-    /// When the process list cannot be read, or BPF was demanded and is not to be had.
+    /// When the process list cannot be read, or BPF was required and is unavailable.
     pub fn owners(&mut self, wanted: Option<&FxHashSet<Inode>>) -> Result<OwnerTable, Error> {
         let (table, route) = self.finder().find(wanted)?;
         self.owner_route = Some(route);
         Ok(table)
     }
 
-    /// Looks once more for the holders of some sockets. Where `/proc` refused a process (even root is refused one or
-    /// two), BPF may still tell.
+    /// Scans again for the holders of some sockets. Where `/proc` refused a process (even root is refused one or
+    /// two), BPF may still see it.
     ///
     /// # Errors
     /// As [`Live::owners`].
@@ -341,11 +342,11 @@ impl Live {
         self.owners(Some(missing))
     }
 
-    /// Looks a second time for sockets that had no owner: who was late is found now, and what still exists without one
-    /// is told apart from what has vanished.
+    /// Scans a second time for sockets without an owner: late holders are found now, and sockets that still exist
+    /// without one are separated from those that have vanished.
     ///
     /// # Errors
-    /// When the kernel refuses the second question.
+    /// When the kernel refuses the second query.
     pub fn settle(&mut self, table: &mut OwnerTable, missing: &FxHashSet<Inode>) -> Result<(), Error> {
         let later = self.second_look(table.unreadable > 0, missing)?;
         let mut unheld: FxHashSet<Inode> = FxHashSet::default();
@@ -361,7 +362,7 @@ impl Live {
         })?;
         if !unheld.is_empty() && table.unreadable == 0 && self.owner_route.as_ref().is_some_and(|r| r.via == Route::Bpf)
         {
-            // What the one pass did not show may belong to a process that is closed to us: a few systems hide one.
+            // Sockets missing from the BPF pass may belong to a process hidden from us, as a few systems do.
             (table.unreadable, table.unlisted) = proc::owners::unreadable(&self.root)?;
         }
         table.settle(later, unheld.into_iter().collect());

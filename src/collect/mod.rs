@@ -1,10 +1,10 @@
-//! The only folder that asks the kernel, or reads a file.
+//! The only folder that queries the kernel or reads files.
 //!
 //! Input: a [`Query`] (states, families, attributes). Output: sockets pushed into a sink, owners, and a
-//! [`Gap`](crate::model::Gap) for everything that could not be seen. Not here: counting, judging, printing.
+//! [`Gap`](crate::model::Gap) for everything that could not be seen.
 //!
-//! `live` is the source, `query` a question, `dump` how it is answered, `scan` the rows with their owners; `netns_source`
-//! and `probe` are a namespace and what one visit to it reads.
+//! `live` is the source, `query` a question, `dump` runs it, `scan` yields the rows with their owners;
+//! `netns_source` and `probe` are a namespace and what one visit to it reads.
 #![allow(clippy::disallowed_methods, reason = "this is the folder that may do I/O")]
 
 pub mod bpf;

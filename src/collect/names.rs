@@ -1,7 +1,5 @@
-//! Names for kernel numbers: users, interfaces, cgroups and network namespaces.
-//!
-//! Comes in: a number. Goes out: its name, looked up once and remembered. Never here: a name service over the network
-//! that the system itself would not ask.
+//! Names for kernel numbers: users, interfaces, cgroups and network namespaces. Each is looked up once and cached;
+//! no network name service is used that the system would not use itself.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -34,23 +32,23 @@ pub struct SystemNames {
     interfaces: Cache<(Option<NetnsId>, u32)>,
     cgroups: Cache<u64>,
     identities: RefCell<FxHashMap<u64, Option<Rc<Identity>>>>,
-    /// Names of containers; without, they have their ids.
+    /// Names of containers; without them, their ids are used.
     containers: Option<Arc<Containers>>,
-    /// The kernel's own connections, once a row asked.
+    /// The kernel's own connections, loaded when a row first needs them.
     kernel: OnceCell<Vec<Listed>>,
     root: ProcRoot,
     namespaces: OnceCell<BTreeMap<NetnsId, String>>,
     cgroup_mount: OnceCell<Option<CgroupMount>>,
     /// Namespaces other than our own that rows come from.
     spaces: Vec<NetnsHandle>,
-    /// Whether no row comes from our own.
+    /// Whether no row is from our own.
     only_foreign: bool,
 }
 
 /// Where cgroup version 2 is mounted.
 struct CgroupMount {
     at: PathBuf,
-    /// An open directory of it, for `open_by_handle_at`.
+    /// An open directory in it, for `open_by_handle_at`.
     dir: OwnedFd,
 }
 
@@ -62,7 +60,7 @@ impl SystemNames {
         self
     }
 
-    /// Names that hold in these namespaces.
+    /// Names that are valid in these namespaces.
     #[must_use]
     pub fn of(spaces: impl Iterator<Item = NetnsHandle>) -> SystemNames {
         let spaces: Vec<NetnsHandle> = spaces.collect();
@@ -150,7 +148,7 @@ fn cgroup_path(mount: &CgroupMount, id: u64) -> Option<String> {
         id: [u8; 8],
     }
     let mut handle = Handle { bytes: 8, kind: 0xfe, id: id.to_ne_bytes() };
-    // SAFETY: the structure has the layout that the kernel reads, says its own size, and outlives the call.
+    // SAFETY: the structure has the layout that the kernel reads, states its own size, and outlives the call.
     #[allow(unsafe_code, reason = "no crate in use wraps open_by_handle_at(2)")]
     let fd = unsafe {
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
@@ -159,7 +157,7 @@ fn cgroup_path(mount: &CgroupMount, id: u64) -> Option<String> {
     if fd < 0 {
         return None;
     }
-    // SAFETY: the call returned a descriptor that nobody else has.
+    // SAFETY: the call returned a descriptor that nothing else has.
     #[allow(unsafe_code, reason = "the call gives a bare number")]
     let dir = unsafe { OwnedFd::from_raw_fd(fd) };
     let path = std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).ok()?;
@@ -191,8 +189,8 @@ impl Resolver for SystemNames {
 
     fn cgroup(&self, path: &str) -> Option<u64> {
         use std::os::unix::fs::MetadataExt;
-        // Below the mount, as tables show it, or in the file system, as ss wants it. Only the version 2 hierarchy has
-        // cgroup.procs and cgroup.controllers everywhere, and only its inodes are what sockets carry.
+        // Below the mount, as in tables, or in the file system, as in ss. Only the version 2 hierarchy has
+        // cgroup.procs and cgroup.controllers everywhere, and sockets carry inodes of that one only.
         let mount = &self.cgroup_mount.get_or_init(cgroup_mount).as_ref()?.at;
         let id = |path: PathBuf| {
             let within = path.join("cgroup.procs").is_file() && path.join("cgroup.controllers").is_file();
@@ -211,7 +209,7 @@ impl Resolver for SystemNames {
     }
 }
 
-/// Services that people name, for systems without `/etc/services` (small containers).
+/// Well-known services, for systems without `/etc/services` (small containers).
 const COMMON: [(&str, u16); 20] = [
     ("ftp", 21),
     ("ssh", 22),
@@ -273,7 +271,7 @@ fn login_name(uid: u32) -> Option<String> {
     .map(|entry| entry.1)
 }
 
-/// Runs a `getpw*_r` call with a buffer that grows as it asks; gives uid and name.
+/// Runs a `getpw*_r` call with a buffer that grows on demand; returns uid and name.
 fn with_entry(
     call: impl Fn(&mut libc::passwd, &mut [libc::c_char], &mut *mut libc::passwd) -> libc::c_int,
 ) -> Option<(u32, String)> {

@@ -1,10 +1,10 @@
-//! Network namespaces: which there are, and work done inside one.
+//! Network namespaces: finding them, and running work inside one.
 //!
-//! Comes in: `/proc/PID/ns/net`, `/proc/PID/task/TID/ns/net`, mounts of namespaces, descriptors that refer to one. Goes
-//! out: every distinct namespace once, with its name and a descriptor by which a thread can enter. Never here: dumping it.
+//! Input: `/proc/PID/ns/net`, `/proc/PID/task/TID/ns/net`, mounts of namespaces, descriptors that refer to one.
+//! Output: every distinct namespace once, with its name and a descriptor to enter it by.
 //!
-//! A thread that has entered another namespace is never used for anything else and ends: only so is it certain that no
-//! later question is asked of the wrong one.
+//! A thread that has entered another namespace does nothing else and ends: only this guarantees that no later query
+//! goes to the wrong one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,11 +22,12 @@ use crate::cores;
 use crate::model::gap::{Capability, Missing, WayOut, Why};
 use crate::model::{Gap, NetnsId};
 
-/// Where `ip netns` keeps names; the second is a link to the first on most systems.
+/// Where `ip netns` keeps names; the second is usually a link to the first.
 const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
-/// Open files of the host up to which descriptors are searched for namespaces that nothing else holds (3 us each).
+/// Up to this many open files on the host, descriptors are searched for namespaces that nothing else holds (3 us
+/// each).
 const FILES_SEARCHED: u64 = 50_000;
-/// Descriptors of our own beside one per namespace, and those of the namespaces found until the next look at the limit.
+/// Our own descriptors besides one per namespace, and those of the namespaces found until the limit is next checked.
 const SPARE_DESCRIPTORS: u64 = 384;
 
 /// The way out where no thread can be made.
@@ -39,7 +40,7 @@ pub struct NetnsHandle {
     pub inode: Option<NetnsId>,
     /// Name below `/run/netns`.
     pub name: Option<String>,
-    /// `None` for the namespace in which this process is, which nobody need enter.
+    /// `None` for the namespace of this process, which needs no entering.
     handle: Option<Arc<OwnedFd>>,
 }
 
@@ -50,16 +51,16 @@ impl NetnsHandle {
         NetnsHandle { inode, name: None, handle: None }
     }
 
-    /// Whether it is that of this process.
+    /// Whether it is the namespace of this process.
     #[must_use]
     pub fn is_own(&self) -> bool {
         self.handle.is_none()
     }
 
-    /// Runs something inside, in a thread of its own unless we are there already.
+    /// Runs something inside, in its own thread unless this is our namespace.
     ///
     /// # Errors
-    /// When the namespace may not be entered.
+    /// When the namespace cannot be entered.
     pub fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, Error> {
         let Some(handle) = &self.handle else { return Ok(work()) };
         let entered = std::thread::scope(|scope| {
@@ -75,14 +76,14 @@ impl NetnsHandle {
                 fail(e.into()).hint("that takes CAP_SYS_ADMIN in the user namespace that owns it; run as root")
             }),
             Ok(Err(_)) => Err(fail(io::Error::other("the thread inside was lost"))),
-            // This thread stays where it is: the way back takes a right that it may not have.
+            // This thread stays in its namespace: returning takes a privilege that it may lack.
             Err(e) => Err(fail(io::Error::other(format!("cannot start a thread: {}", error::reason(&e))))
                 .hint(NO_THREAD)
                 .no_thread()),
         }
     }
 
-    /// Its name, else its number.
+    /// Its name, or its number.
     #[must_use]
     pub fn label(&self) -> String {
         self.name.clone().unwrap_or_else(|| match self.inode {
@@ -92,7 +93,7 @@ impl NetnsHandle {
     }
 }
 
-/// What `--netns` asks for.
+/// What `--netns` selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     All,
@@ -100,12 +101,12 @@ pub enum Wanted {
     One(String),
 }
 
-/// The namespaces to look into, each with what was seen when it was entered, and what is missing.
+/// The namespaces to scan, each with what the visit read, and what is missing.
 #[derive(Debug)]
 pub struct Found<T> {
     pub spaces: Vec<(NetnsHandle, T)>,
     pub gaps: Vec<Gap>,
-    /// Namespaces that are known to exist and could not be entered.
+    /// Namespaces that exist but could not be entered.
     pub refused: u32,
 }
 
@@ -115,11 +116,11 @@ impl<T> Default for Found<T> {
     }
 }
 
-/// Finds what is asked for; each namespace once, and entered once to `look`. `own` is the inode of the namespace of this
-/// process.
+/// Finds the selected namespaces; each is returned once, and entered once to `look`. `own` is the inode of this
+/// process's namespace.
 ///
 /// # Errors
-/// When a namespace that was named does not exist or may not be entered.
+/// When a named namespace does not exist or cannot be entered.
 pub fn find<T: Send>(
     wanted: &[Wanted],
     root: &ProcRoot,
@@ -133,7 +134,7 @@ pub fn find<T: Send>(
             let Wanted::One(word) = one else { continue };
             let space = named(word, root, own, &names)?;
             if !found.spaces.iter().any(|(s, _)| s.inode == space.inode) {
-                // A name that cannot be entered is an error, as nothing else was asked for.
+                // A named one that cannot be entered is an error, because nothing else was requested.
                 let seen = space.inside(look)?;
                 found.spaces.push((space, seen));
             }
@@ -231,14 +232,14 @@ fn all<T: Send>(root: &ProcRoot, own: Option<NetnsId>, look: &(dyn Fn() -> T + S
 struct Search<'a> {
     /// Namespaces by inode; `None` for our own.
     handles: &'a mut BTreeMap<Option<NetnsId>, Option<OwnedFd>>,
-    /// Processes that we may not ask.
+    /// Processes whose links we may not read.
     closed: u32,
     /// Why something that exists could not be opened.
     broken: Option<String>,
 }
 
 impl Search<'_> {
-    /// Takes the namespace at a path; what is none, or has vanished, is nothing.
+    /// Adds the namespace at a path; anything else, or a vanished one, is skipped.
     fn take(&mut self, path: &Path) {
         if self.handles.len().is_multiple_of(256) {
             make_room(self.handles.len() as u64);
@@ -254,7 +255,7 @@ impl Search<'_> {
         }
     }
 
-    /// Takes what a link refers to, if it is a namespace not yet known; says whether the link could be read.
+    /// Adds the target of a link, if it is a new namespace; returns whether the link could be read.
     fn link(&mut self, path: &Path) -> io::Result<()> {
         let link = std::fs::read_link(path)?;
         if let Some(inode) = inode_of(&link)
@@ -275,7 +276,7 @@ impl Search<'_> {
             let folder = entry.path();
             match self.link(&folder.join("ns/net")) {
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                    // A kernel thread has no command line, and is in no namespace that matters.
+                    // A kernel thread has no command line, and its namespace does not matter.
                     let words = std::fs::read(folder.join("cmdline")).unwrap_or_default();
                     self.closed += u32::from(!words.is_empty());
                     continue;
@@ -283,7 +284,7 @@ impl Search<'_> {
                 Err(_) => continue,
                 Ok(()) => {}
             }
-            // A thread may be in a namespace of its own.
+            // A thread may have its own namespace.
             self.each(&folder.join("task"), "ns/net", true);
             if deep {
                 self.each(&folder.join("fd"), "", false);
@@ -294,12 +295,12 @@ impl Search<'_> {
 
     fn each(&mut self, folder: &Path, below: &str, skip_single: bool) {
         use std::os::unix::fs::MetadataExt;
-        // A link count of 3 is one thread, whose namespace is that of the process.
+        // A link count of 3 means one thread, in the namespace of the process.
         if skip_single && std::fs::metadata(folder).is_ok_and(|m| m.nlink() <= 3) {
             return;
         }
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            // What has ended or was closed meanwhile holds nothing.
+            // What has exited or was closed meanwhile holds nothing.
             let _ = if below.is_empty() { self.link(&entry.path()) } else { self.link(&entry.path().join(below)) };
         }
     }
@@ -307,10 +308,10 @@ impl Search<'_> {
 
 /// Opens a namespace file; `None` when it is another kind of file.
 fn open(path: &Path) -> io::Result<Option<(NetnsId, OwnedFd)>> {
-    // The kind is asked first: opening a pipe or a device that stands at such a path would not be harmless.
+    // The kind is checked first: opening a pipe or a device at such a path could have effects.
     let probe = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let this = format!("/proc/self/fd/{}", probe.as_raw_fd());
-    // A link that leads to a namespace reads `net:[N]`; a mounted one reads as its path, so the kernel is asked.
+    // A link to a namespace reads `net:[N]`; a mounted one reads as its path, so the kernel is asked.
     if rustix::fs::fstatfs(&probe)?.f_type != libc::NSFS_MAGIC {
         return Ok(None);
     }
@@ -382,11 +383,11 @@ pub(crate) fn unescape(text: &str) -> String {
     out
 }
 
-/// One descriptor per namespace may be more than the soft limit of 1024; the hard one is ours to use.
+/// One descriptor per namespace may exceed the soft limit of 1024; the hard limit may be used.
 fn make_room(used: u64) {
     let now = rustix::process::getrlimit(Resource::Nofile);
     if now.current.is_some_and(|soft| soft < used + SPARE_DESCRIPTORS) {
-        // Refused, it stays as it is, and what does not fit is a gap.
+        // If refused, the limit stays, and what does not fit is a gap.
         let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: now.maximum, ..now });
     }
 }

@@ -1,7 +1,6 @@
 //! A network namespace as a source: its channel, and what the last visit read.
 //!
-//! Input: a handle of the namespace. Output: a channel that sees it, or none where there is no socket. Not here: which
-//! namespaces there are (`netns`).
+//! Input: a handle of the namespace. Output: a channel into it, or none where there are no sockets.
 
 use crate::collect::error::Error;
 use crate::collect::netlink::Channel;
@@ -13,9 +12,9 @@ use crate::model::StateSet;
 /// A namespace to look into.
 pub(super) struct NetnsSource {
     pub(super) space: NetnsHandle,
-    /// Kept open in our own namespace; in others it lives as long as a dump, as there may be hundreds.
+    /// Kept open in our own namespace; in others it lives for one dump, because there may be hundreds.
     pub(super) channel: Option<Channel>,
-    /// What the last visit saw.
+    /// What the last visit read.
     pub(super) seen: Option<NetnsProbe>,
 }
 
@@ -24,7 +23,7 @@ impl NetnsSource {
         NetnsSource { space, channel: None, seen }
     }
 
-    /// What there is to see now.
+    /// Visits the namespace.
     pub(super) fn look(&mut self, root: &ProcRoot) -> Result<&NetnsProbe, Error> {
         let seen = match self.seen.take().filter(NetnsProbe::is_fresh) {
             Some(seen) => seen,
@@ -33,15 +32,15 @@ impl NetnsSource {
         Ok(self.seen.insert(seen))
     }
 
-    /// A channel that sees this namespace: the one that is open, else a new one; none if there is nothing to see. Only
-    /// other namespaces can be without a socket, as the channel is one. What a visit saw serves one question; that for
-    /// listeners alone, which goes before the one for all rows, leaves it.
+    /// A channel into this namespace: the open one, or a new one; none if there are no sockets. Only other
+    /// namespaces can be without a socket, because the channel is one. A visit serves one query; the query for
+    /// listeners alone, which precedes the one for all rows, does not use it up.
     pub(super) fn take_channel(&mut self, root: &ProcRoot, states: StateSet) -> Result<Option<Channel>, Error> {
         if let Some(channel) = self.channel.take() {
             return Ok(Some(channel));
         }
         let (inode, own) = (self.space.inode, self.space.is_own());
-        // A netlink socket belongs to the namespace of the thread that made it, whoever uses it later.
+        // A netlink socket belongs to the namespace of the thread that made it, whichever thread uses it later.
         let open = || Channel::open(inode).map(Some);
         if own {
             return open();
@@ -58,7 +57,7 @@ impl NetnsSource {
         channel
     }
 
-    /// Keeps a channel for the next question.
+    /// Keeps a channel for the next query.
     pub(super) fn keep_channel(&mut self, channel: Channel) {
         self.channel = self.space.is_own().then_some(channel);
     }

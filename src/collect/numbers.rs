@@ -1,15 +1,13 @@
-//! A set of numbers that come in runs, such as inodes and cookies: the kernel counts them up.
-//!
-//! Comes in: numbers. Goes out: whether one is there. Never here: what they number.
+//! A set of numbers that come in runs, such as inodes and cookies, which the kernel counts up.
 
 use rustc_hash::FxHashMap;
 
-/// 64 numbers to an entry, so that a run of a hundred thousand stays within the nearest cache.
+/// 64 numbers per entry, so that a run of a hundred thousand stays within the nearest cache.
 #[derive(Clone, Debug, Default)]
 pub struct Numbers(FxHashMap<u64, u64>);
 
 impl Numbers {
-    /// Adds a number; false if it was there.
+    /// Adds a number; false if it was present.
     pub fn insert(&mut self, number: u64) -> bool {
         let bits = self.0.entry(number >> 6).or_default();
         let bit = 1 << (number & 63);

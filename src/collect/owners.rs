@@ -1,7 +1,7 @@
-//! Finding the processes that hold sockets: which way, and the table that comes of it.
+//! Finding the processes that hold sockets: which method, and the resulting table.
 //!
-//! Comes in: how it may be done. Goes out: an [`OwnerTable`], and which way it was found. Never here: the walk itself
-//! (`proc::owners`, `bpf::owners`), or an open source of sockets, so that a thread can run this beside a dump.
+//! Output: an [`OwnerTable`], and the method that was used. The walks are `proc::owners` and `bpf::owners`; no open
+//! source of sockets is needed, so a thread can run this beside a dump.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -20,7 +20,7 @@ use crate::model::{Holder, Inode, OwnerTable, Process};
 /// How to find the processes that hold sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OwnersVia {
-    /// One BPF pass where many descriptors are open and it is permitted, else the walk over `/proc`.
+    /// One BPF pass where many descriptors are open and BPF is permitted, else the walk over `/proc`.
     #[default]
     Auto,
     Proc,
@@ -44,7 +44,7 @@ impl Route {
     }
 }
 
-/// How the owners were found, and why so, for `--explain-plan`.
+/// How the owners were found, and why that way, for `--explain-plan`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerRoute {
     pub via: Route,
@@ -55,23 +55,23 @@ pub struct OwnerRoute {
 /// descriptor).
 const FILES_FOR_BPF: u64 = 2000;
 
-/// A table of owners, and which way it was found.
+/// A table of owners, and how it was found.
 pub type Found = (OwnerTable, OwnerRoute);
 
-/// A search for owners: done, or in a thread beside whatever is done meanwhile.
+/// A search for owners: done, or running in a thread.
 pub enum Search {
     Done(Box<Result<Found, Error>>),
     Running(JoinHandle<Result<Found, Error>>),
 }
 
 impl Search {
-    /// A search whose answer is there already.
+    /// A search that is already done.
     #[must_use]
     pub fn known(table: OwnerTable, route: OwnerRoute) -> Search {
         Search::Done(Box::new(Ok((table, route))))
     }
 
-    /// Waits for the end of it.
+    /// Waits for its end.
     ///
     /// # Errors
     /// As [`Finder::find`].
@@ -85,7 +85,7 @@ impl Search {
     }
 }
 
-/// Descriptors for which room is set aside at once.
+/// Descriptors for which memory is reserved at once.
 const MOST_RESERVED: u64 = 4 << 20;
 
 /// What finds owners.
@@ -97,17 +97,18 @@ pub struct Finder {
     pub(super) cgroups: bool,
     pub(super) containers: Arc<Containers>,
     pub(super) files: OnceLock<Option<u64>>,
-    /// Whoever asked wants processes alone, and may have a table of half the size.
+    /// The caller needs processes only; a table of half the size will do.
     pub without_descriptors: bool,
 }
 
 impl Finder {
-    /// Open files of the host, as of the first time that it matters.
+    /// Open files of the host, read when first needed.
     fn files(&self) -> Option<u64> {
         *self.files.get_or_init(|| proc::counters::system(&self.root).files_used)
     }
 
-    /// Looks for the owners of all sockets; in a thread of its own when the host has so many open files that this pays.
+    /// Searches for the owners of all sockets; in its own thread when the host has so many open files that this
+    /// pays.
     #[must_use]
     pub fn start(self) -> Search {
         let many = self.files().is_some_and(|n| n >= LARGE_TABLE);
@@ -120,10 +121,11 @@ impl Finder {
         Search::Done(Box::new(self.find(None)))
     }
 
-    /// Every process that holds a TCP socket (with the walk over `/proc`: any socket); with `wanted`, only of those inodes.
+    /// Every process that holds a TCP socket (with the walk over `/proc`: any socket); with `wanted`, only of those
+    /// inodes.
     ///
     /// # Errors
-    /// When the process list cannot be read, or BPF was demanded and is not to be had.
+    /// When the process list cannot be read, or BPF was required and is unavailable.
     pub fn find(&self, wanted: Option<&FxHashSet<Inode>>) -> Result<Found, Error> {
         let files = self.files();
         let many = files.is_none_or(|n| n >= FILES_FOR_BPF);
@@ -162,13 +164,13 @@ impl Finder {
         Ok((table, OwnerRoute { via: Route::Proc, why: why_not }))
     }
 
-    /// The same in one BPF pass, or why it cannot be had.
+    /// The same in one BPF pass, or why BPF is unavailable.
     ///
     /// # Errors
     /// As [`bpf::owners::socket_holders`].
     pub fn by_bpf(&self, wanted: Option<&FxHashSet<Inode>>) -> Result<OwnerTable, bpf::Unavailable> {
-        // A descriptor is an open file, unless processes share one: the table need not grow while it is filled, and what
-        // it does not use is not there.
+        // A descriptor is an open file, unless processes share one: the table need not grow while it is filled, and
+        // its unused pages take no memory.
         let files = self.files().unwrap_or(0).min(MOST_RESERVED);
         let mut table = Table::new(self, usize::try_from(files).unwrap_or(0));
         bpf::owners::socket_holders(&mut |held| {
@@ -179,7 +181,7 @@ impl Finder {
         Ok(table.finish(0))
     }
 
-    /// Name and user of a process; what has vanished keeps its pid and an empty name.
+    /// Name and user of a process; a vanished one keeps its pid and an empty name.
     fn process(&self, pid: u32) -> Process {
         let folder = self.root.path().join(pid.to_string());
         let comm = std::fs::read(folder.join("comm")).unwrap_or_default();
@@ -194,7 +196,7 @@ impl Finder {
     }
 }
 
-/// A table in the making. Processes are named at the end: reading their files would hold up the walk.
+/// A table being built. Processes are named at the end: reading their files would slow the walk.
 struct Table<'f> {
     finder: &'f Finder,
     pids: Vec<u32>,
@@ -229,13 +231,13 @@ impl<'f> Table<'f> {
         if !self.finder.without_descriptors {
             self.holders.push(Holder { inode: Some(inode), process, fd });
         } else if let Ok(inode) = u32::try_from(inode.get()) {
-            // The kernel numbers sockets with 32 bits (get_next_ino in fs/inode.c), and tells 32 (idiag_inode).
+            // The kernel numbers sockets with 32 bits (get_next_ino in fs/inode.c), and reports 32 (idiag_inode).
             self.pairs.push((inode, process));
         }
     }
 
-    /// Puts processes in the order of their ids, so that the holders of a socket come in it too: several threads walk, and
-    /// two runs would name another one first.
+    /// Sorts processes by id, and with them the holders of a socket: several threads walk, and two runs would
+    /// otherwise name a different one first.
     fn order(&mut self) {
         if self.pids.is_sorted() {
             return;

@@ -1,11 +1,11 @@
-//! The planner: what a command needs in, the cheapest set of kernel questions out.
+//! The planner: from what a command needs to the cheapest set of kernel requests.
 //!
-//! Comes in: states, families, needs, and the part of a filter that the kernel can run. Goes out: passes in the order in
-//! which to run them, and the same in words. Never here: asking.
+//! Input: states, families, needs, and the part of a filter that the kernel can run. Output: passes in the order in
+//! which to run them, and the same as text.
 //!
-//! What it weighs (measured on 100,000 sockets): a pass whose mask matches nothing still walks the whole table (12.6 ms),
-//! a mask of LISTEN alone walks nothing (0.02 ms), `tcp_info` makes an answer four times as large and a dump a third
-//! slower. So: as few passes as possible, and `tcp_info` only for states whose rows need it.
+//! Measured on 100,000 sockets: a pass whose mask matches nothing still walks the whole table (12.6 ms), a mask of
+//! LISTEN alone walks nothing (0.02 ms), `tcp_info` makes an answer four times as large and a dump a third slower.
+//! So: as few passes as possible, and `tcp_info` only for states whose rows need it.
 
 use std::fmt::Write;
 
@@ -16,13 +16,13 @@ use crate::model::column::Needs;
 use crate::model::gap::Attribute;
 use crate::model::{Source, State, StateSet};
 
-/// The questions of one command.
+/// The requests of one command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub passes: Vec<Pass>,
 }
 
-/// One dump, and why it is one of its own.
+/// One dump, and why it is separate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pass {
     pub query: Query,
@@ -30,7 +30,7 @@ pub struct Pass {
 }
 
 impl Plan {
-    /// The same in one pass, for a source that is read whole anyway.
+    /// The same in one pass, for a source that is always read whole.
     #[must_use]
     pub fn in_one_pass(self) -> Plan {
         let one = self.passes.into_iter().reduce(|mut all, pass| {
@@ -42,7 +42,7 @@ impl Plan {
     }
 }
 
-/// Works out the passes.
+/// Computes the passes.
 #[must_use]
 pub fn plan(states: StateSet, families: Families, needs: Needs, program: &[u8]) -> Plan {
     let query =
@@ -68,7 +68,7 @@ pub fn plan(states: StateSet, families: Families, needs: Needs, program: &[u8]) 
     Plan { passes: vec![Pass { query: query(states, attributes), why: "one pass answers everything" }] }
 }
 
-/// The attributes that columns need of every row.
+/// The attributes that columns need for every row.
 #[must_use]
 pub fn attributes(needs: Needs) -> Attributes {
     let mut attributes = Attributes::NONE;
@@ -85,19 +85,19 @@ pub fn attributes(needs: Needs) -> Attributes {
     attributes
 }
 
-/// The namespaces that are asked.
+/// The namespaces that are queried.
 #[derive(Clone, Copy, Debug)]
 pub struct Namespaces {
     pub seen: usize,
     /// Of those, certainly without a socket.
     pub empty: usize,
-    /// Known, and closed to us.
+    /// Known, but not accessible.
     pub refused: u32,
-    /// With so many sockets that threads pay for themselves.
+    /// With enough sockets to make threads worthwhile.
     pub large: usize,
 }
 
-/// The plan in words, a line per question. Each namespace is asked every question once, unless it has no socket at all.
+/// The plan as text, a line per request. Each namespace gets every request once, unless it has no socket at all.
 #[must_use]
 pub fn explain(
     plan: &Plan,

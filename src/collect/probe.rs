@@ -1,7 +1,6 @@
 //! What one visit to a network namespace reads: the range of ports, and about how many sockets it has.
 //!
-//! Input: `/proc` as seen from within. Output: a [`NetnsProbe`], which serves a question that comes soon. Not here:
-//! entering a namespace.
+//! Input: `/proc` as seen from inside. Output: a [`NetnsProbe`], which serves the next query.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +8,10 @@ use crate::collect::proc::{self, ProcRoot};
 use crate::model::counter::SockStat;
 use crate::model::sysctl::{PORT_RANGE, Sysctl};
 
-/// How long it may be ago that a namespace was seen to have no socket: less than the time between any two looks of a watch.
+/// How long "no socket in this namespace" stays valid: less than the time between two samples of a watch.
 const FRESH: Duration = Duration::from_millis(50);
 
-/// What one visit to a namespace sees: entering costs more than reading, and there may be hundreds.
+/// What one visit to a namespace reads: entering costs more than reading, and there may be hundreds.
 #[derive(Debug)]
 pub(super) struct NetnsProbe {
     at: Instant,
@@ -22,12 +21,12 @@ pub(super) struct NetnsProbe {
     pub(super) sockets: u64,
     /// Certainly none, if the reader has none there.
     pub(super) empty: bool,
-    /// A question was answered by it.
+    /// A query has used it.
     pub(super) used: bool,
 }
 
 impl NetnsProbe {
-    /// Reads what is seen from within.
+    /// Reads it from inside.
     pub(super) fn look(root: &ProcRoot) -> NetnsProbe {
         let sockstat = proc::counters::sockstat(root);
         let range = std::fs::read_to_string(root.path().join("sys/net").join(Sysctl::Ipv4IpLocalPortRange.name()))
@@ -48,7 +47,7 @@ impl NetnsProbe {
         }
     }
 
-    /// Whether it is so new that a question may rely on it.
+    /// Whether it is recent enough for a query to rely on.
     pub(super) fn is_fresh(&self) -> bool {
         !self.used && self.at.elapsed() < FRESH
     }

@@ -1,6 +1,6 @@
-//! One question about sockets: what is asked of the kernel, and how it is answered.
+//! One query: what to request from the kernel, and how to receive it.
 //!
-//! Input: states, families, attributes, bytecode. Output: requests for one walk over a table. Not here: sending them.
+//! Input: states, families, attributes, bytecode. Output: requests for one walk over a table.
 
 use std::ops::ControlFlow;
 
@@ -30,22 +30,22 @@ impl Families {
     }
 }
 
-/// One question about sockets.
+/// One query for sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     pub states: StateSet,
     pub families: Families,
     pub attributes: Attributes,
-    /// Filter bytecode for the kernel; the sink must check again what it needs exactly.
+    /// Filter bytecode for the kernel; the sink must check again what has to be exact.
     pub bytecode: Vec<u8>,
-    /// What the sink does meanwhile, so whether receiving pays in a thread of its own.
+    /// What the sink does meanwhile, which decides whether a receiving thread pays.
     pub ahead: Ahead,
 }
 
 /// How far receiving may run ahead of the sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Ahead {
-    /// Not at all: the answer is expected to be short.
+    /// Not at all: the answer should be short.
     #[default]
     No,
     /// The sink takes its time with every row (it counts or formats them).
@@ -60,8 +60,8 @@ impl Query {
         Query { states, families: Families::Both, attributes: Attributes::NONE, bytecode: Vec::new(), ahead: Ahead::No }
     }
 
-    /// The states to ask for by themselves beside the rest, as (rest, these): the kernel walks the table of bound ports
-    /// first and the table of connections then, and asked twice it walks both at once.
+    /// Splits BOUND_INACTIVE into a second, parallel dump: one dump walks the bind hash, then the established hash;
+    /// two walk both at once. Returns (rest, bound).
     pub(super) fn beside(&self) -> Option<(StateSet, StateSet)> {
         let bound = StateSet::of(&[State::BoundInactive]);
         let rest = self.states.intersection(bound.complement());
@@ -74,5 +74,5 @@ impl Query {
     }
 }
 
-/// What takes the sockets.
+/// The receiver of the sockets.
 pub type Sink<'a> = &'a mut dyn FnMut(&Socket) -> ControlFlow<()>;

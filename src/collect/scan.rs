@@ -1,10 +1,10 @@
-//! Rows with owners, each exactly once: the passes that a filter and its needs take, and the second search for owners.
+//! Rows with owners, each exactly once: the passes for a filter and its needs, and the second search for owners.
 //!
-//! Input: a source, a filter, what the columns need. Output: matching rows as they arrive, then the owners and a [`Gap`]
-//! for what could not be seen. Not here: what is done with a row.
+//! Input: a source, a filter, what the columns need. Output: matching rows as they arrive, then the owners and a
+//! [`Gap`] for what could not be seen.
 //!
-//! A row whose owner is not known after the first walk is held back, searched for once more, and comes last: so `raced`
-//! and `kernel` are told apart without keeping all rows. The kernel may refuse a part of a filter (marks without
+//! A row without a known owner after the first walk is held back, searched for once more, and comes last: this
+//! separates `raced` from `kernel` without keeping all rows. The kernel may refuse part of a filter (marks without
 //! CAP_NET_ADMIN, cgroups before Linux 5.9); it does so before the first row, and the rest of the filter is tried.
 
 use std::ops::ControlFlow;
@@ -23,9 +23,9 @@ use crate::model::gap::{Capability, Missing, WayOut, Why};
 use crate::model::sysctl::PORT_RANGE;
 use crate::model::{Coverage, Gap, Inode, OwnerStatus, OwnerTable, RowKind, Socket, Source, State, StateSet};
 
-/// Rows without an owner that are held back until the second search; more than these are given as they are.
+/// Rows without an owner held back for the second search; any more are passed on as they are.
 const HELD_BACK: usize = 10_000;
-/// Up to so many unreadable processes, a second search is worth its time: even root is refused a process or two.
+/// Up to this many unreadable processes, a second search is worth its time: even root is refused one or two.
 const FEW_UNREADABLE: u32 = 4;
 
 /// One scan of a source.
@@ -34,21 +34,21 @@ pub struct Scan<'l> {
     names: &'l dyn Names,
     filter: Expr,
     needs: Needs,
-    /// What this kernel has turned out to understand of filters.
+    /// What this kernel turned out to support in filters.
     abilities: Abilities,
     owners: Owners,
     gaps: Vec<Gap>,
 }
 
-/// What a scan leaves beside its rows.
+/// The result of a scan besides its rows.
 #[derive(Debug, Default)]
 pub struct Scanned {
-    /// The owners that rows were given with; empty if none were asked for.
+    /// The owners of the rows; empty if none were requested.
     pub owners: OwnerTable,
     pub gaps: Vec<Gap>,
 }
 
-/// The owners, which a thread may still be searching for; they are waited for when the first row needs them.
+/// The owners, which a thread may still be searching for; the first row that needs them waits.
 #[derive(Default)]
 struct Owners {
     search: Option<Search>,
@@ -68,7 +68,7 @@ impl Owners {
     }
 }
 
-/// A filter divided between the kernel and this program.
+/// A filter split between the kernel and this program.
 struct Divided {
     plan: Plan,
     pushed: Option<Expr>,
@@ -83,10 +83,10 @@ struct Held {
 }
 
 impl<'l> Scan<'l> {
-    /// A scan for rows that match the filter, with what columns need beside what the filter needs.
+    /// A scan for rows that match the filter, with what columns need besides the filter.
     ///
     /// # Errors
-    /// When the filter asks what this source does not know.
+    /// When the filter needs something that this source lacks.
     pub fn new(live: &'l mut Live, names: &'l dyn Names, filter: &Expr, needs: Needs) -> Result<Scan<'l>, Error> {
         let mut filter = filter.clone();
         if filter.is_kernel_only() {
@@ -102,7 +102,7 @@ impl<'l> Scan<'l> {
         Ok(Scan { live, names, filter, needs, abilities, owners: Owners::default(), gaps: Vec::new() })
     }
 
-    /// Gives rows with the owners of this search, which may still run.
+    /// Uses the owners of this search, which may still run.
     #[must_use]
     pub fn with_owners(mut self, search: Search) -> Scan<'l> {
         self.owners.search = Some(search);
@@ -112,7 +112,7 @@ impl<'l> Scan<'l> {
     /// Calls `each` with every matching row once, until it breaks; returns the value it broke with.
     ///
     /// # Errors
-    /// When the source answers nothing at all, or the search for owners fails.
+    /// When the source returns nothing at all, or the search for owners fails.
     pub fn rows<E>(mut self, mut each: impl FnMut(&Row<'_>) -> ControlFlow<E>) -> Result<(Option<E>, Scanned), Error> {
         let (mut coverage, mut held) = (Coverage::default(), Held::default());
         let (divided, mut broke) = loop {
@@ -125,7 +125,7 @@ impl<'l> Scan<'l> {
             }
             match self.passes(&divided, &mut coverage, &mut held, &mut each) {
                 Ok(broke) => break (divided, broke),
-                // No row was given yet.
+                // No row was passed on yet.
                 Err(why) if self.lower(&why) => {}
                 Err(why) => return Err(why),
             }
@@ -142,7 +142,7 @@ impl<'l> Scan<'l> {
         Ok((broke, Scanned { owners: self.owners.table, gaps: self.gaps }))
     }
 
-    /// Gives every row of the passes whose owner needs no second search.
+    /// Passes on every row whose owner needs no second search.
     fn passes<E>(
         &mut self,
         divided: &Divided,
@@ -151,7 +151,7 @@ impl<'l> Scan<'l> {
         each: &mut impl FnMut(&Row<'_>) -> ControlFlow<E>,
     ) -> Result<Option<E>, Error> {
         let residual = divided.residual.as_ref();
-        // A filter over owners can only be judged when the owner is settled.
+        // A filter on owners can only be applied once the owner is settled.
         let (early, late) =
             if residual.is_some_and(|r| r.needs().owners) { (None, residual) } else { (residual, None) };
         let marks = residual.is_some_and(Expr::uses_mark);
@@ -159,7 +159,8 @@ impl<'l> Scan<'l> {
         let (owners, names) = (&mut self.owners, self.names);
         let started = Instant::now();
         for (i, pass) in divided.plan.passes.iter().enumerate() {
-            // A later pass sees what has moved into its states meanwhile, which an earlier one has given already.
+            // A later pass sees sockets that have moved into its states meanwhile, and that an earlier one has
+            // returned.
             let since_ms = if i == 0 { 0 } else { u64::try_from(started.elapsed().as_millis()).unwrap_or(0) };
             let stopped = self.live.sockets_until(&pass.query, &mut self.gaps, |socket| {
                 if i > 0 && socket.state_age().and_then(|a| a.max_ms).is_some_and(|ms| ms < since_ms) {
@@ -200,7 +201,7 @@ impl<'l> Scan<'l> {
         Ok(None)
     }
 
-    /// Searches once more for the owners of rows that were held back, and gives these.
+    /// Searches again for the owners of the rows held back, and passes them on.
     fn second_search<E>(
         &mut self,
         held: &Held,
@@ -225,12 +226,12 @@ impl<'l> Scan<'l> {
         Ok(None)
     }
 
-    /// What the kernel would be asked, in words.
+    /// The requests that would be sent, as text.
     ///
     /// # Errors
     /// As [`Scan::rows`].
     pub fn explain(mut self) -> Result<String, Error> {
-        // What the kernel refuses to check it refuses before the first row: a question for listeners shows it.
+        // The kernel refuses a filter before the first row, so a query for listeners shows it.
         let Divided { plan, pushed, residual } = loop {
             let divided = self.divide()?;
             let Some(pass) = divided.plan.passes.first().filter(|pass| !pass.query.bytecode.is_empty()) else {
@@ -255,11 +256,11 @@ impl<'l> Scan<'l> {
         Ok(())
     }
 
-    /// The passes and what is left to check, for this source and what the kernel understands.
+    /// The passes and what is left to check, for this source and this kernel.
     fn divide(&self) -> Result<Divided, Error> {
         let families = self.filter.family_bound().map_or(Families::Both, Families::Only);
         if self.live.source() != Source::Netlink {
-            // /proc/net/tcp is read whole whatever is asked of it, and tells no more the second time.
+            // /proc/net/tcp is always read whole, and shows no more the second time.
             let plan = plan::plan(self.filter.state_bound(), families, self.needs, &[]).in_one_pass();
             return Ok(Divided { plan, pushed: None, residual: (!self.filter.is_all()).then(|| self.filter.clone()) });
         }
@@ -271,7 +272,7 @@ impl<'l> Scan<'l> {
         Ok(Divided { plan, pushed: compiled.pushed, residual: compiled.residual })
     }
 
-    /// Asks for less, if it can be that which the kernel refused.
+    /// Retries with less, if that may be what the kernel refused.
     fn lower(&mut self, why: &Error) -> bool {
         let ability = match why {
             _ if why.is_permission() => &mut self.abilities.mark,
@@ -282,7 +283,7 @@ impl<'l> Scan<'l> {
     }
 }
 
-/// A plan in words, as this source carries it out.
+/// A plan as text, as this source executes it.
 pub fn explain(live: &mut Live, plan: &Plan, pushed: Option<&Expr>, residual: Option<&Expr>) -> String {
     let (large, empty) = (live.large_tables(), live.empty_namespaces());
     let words = |expr: Option<&Expr>| expr.map(ToString::to_string);
@@ -297,8 +298,8 @@ pub fn explain(live: &mut Live, plan: &Plan, pushed: Option<&Expr>, residual: Op
     )
 }
 
-/// Whether a second search can tell more of a row. A listener lives long: where some process may not be read, it is that
-/// one's, and not a newcomer that the first search missed.
+/// Whether a second search can find more about a row. A listener lives long: where some process cannot be read, it
+/// belongs to that one, not to a newcomer that the first search missed.
 fn may_settle(row: &Row<'_>) -> bool {
     match row.status {
         OwnerStatus::Raced => true,

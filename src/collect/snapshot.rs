@@ -1,6 +1,4 @@
 //! A whole snapshot: sockets with `tcp_info`, owners, processes, counters and sysctls of one moment.
-//!
-//! Comes in: an open source. Goes out: a [`Snapshot`]. Never here: judging it.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -23,19 +21,19 @@ use crate::model::{Gap, Info, Inode, Snapshot, Socket, State, StateSet, TcpInfo}
 
 /// Descriptors that one diagnosis reads to see what processes do with their sockets: about 60 ms.
 const DESCRIPTORS_INSPECTED: u64 = 20_000;
-/// So many that are known to be sockets are listed in the time of one that is read.
+/// This many descriptors known to be sockets are listed in the time it takes to read one.
 const KNOWN_PER_READ: u64 = 10;
 
 impl Live {
-    /// Takes a snapshot. Sockets whose owner is not known are looked at a second time.
+    /// Takes a snapshot. Sockets without a known owner are searched for a second time.
     ///
     /// # Errors
-    /// When there are no sockets to be had at all.
+    /// When no sockets can be read at all.
     pub fn snapshot(&mut self, with_owners: bool) -> Result<Snapshot, Error> {
         self.snapshot_with(with_owners.then(|| self.finder().start()))
     }
 
-    /// The same with owners that are being looked for, or none.
+    /// The same with a search for owners that already runs, or none.
     ///
     /// # Errors
     /// As [`Live::snapshot`].
@@ -52,11 +50,11 @@ impl Live {
             ahead: Ahead::Rows,
             ..Query::states(StateSet::ALL)
         };
-        // A dump may repeat a row of a bucket that changed while it was read, or show it before and after it has moved. A
-        // cookie is given once on a host (__sock_gen_cookie), and what inherits it is the same connection.
+        // A dump may repeat a row of a bucket that changed during the read, or return it before and after it has
+        // moved. A cookie is unique on a host (__sock_gen_cookie), and what inherits it is the same connection.
         let mut seen = Numbers::default();
         let many: u64 = (0..self.spaces.len()).filter_map(|place| self.threads(place)).sum();
-        // A few more may come meanwhile.
+        // A few more may arrive meanwhile.
         let many = usize::try_from(many).map_or(0, |many: usize| many + many / 16);
         snapshot.sockets = Vec::with_capacity(many);
         let mut infos = Infos::default();
@@ -78,7 +76,8 @@ impl Live {
                 }
                 Ok(_) => {}
             }
-            // Counters come right after the sockets, so that both tell of the same moment as nearly as can be.
+            // Counters are read right after the sockets, so that both describe the same moment as nearly as
+            // possible.
             let mut netns = self.facts_of(&self.spaces[place].space);
             netns.incomplete |= snapshot.gaps.len() > before;
             snapshot.netns.push(netns);
@@ -104,7 +103,7 @@ impl Live {
         let owners = &snapshot.owners;
         let is_missing = cores::map(&snapshot.sockets, |s| match owners.of(s).0 {
             Raced => !owners.is_settled(s.inode),
-            // A listener is no newcomer: it belongs to a process that is closed to us.
+            // A listener is not a newcomer: it belongs to a process that we cannot read.
             NoPermission => s.state != State::Listen && !owners.is_settled(s.inode),
             _ => false,
         });
@@ -116,8 +115,8 @@ impl Live {
         self.settle(&mut snapshot.owners, &missing)
     }
 
-    /// Descriptors that are TCP sockets but stand in no table: the connection is dead and the descriptor is not. Only of
-    /// processes whose own namespace was read: the live sockets of another's stand in tables that nobody looked into.
+    /// Descriptors of TCP sockets that are in no table: the connection is dead and the descriptor is open. Only of
+    /// processes whose own namespace was scanned: the live sockets of others are in tables that were not read.
     fn find_closed(&self, snapshot: &mut Snapshot) {
         let mut listed = Numbers::default();
         for inode in snapshot.sockets.iter().filter_map(|s| s.inode) {
@@ -149,9 +148,9 @@ impl Live {
         snapshot.closed_tcp = Some(closed);
     }
 
-    /// Looks into the processes that findings name, at what they do with their sockets, and gives their facts with that.
-    /// Every descriptor of a process that is not known to be a socket has to be read for that, so there is a limit, and what
-    /// it leaves out is a gap.
+    /// Examines what the processes named in findings do with their sockets, and returns their facts with it. This
+    /// reads every descriptor of a process that is not known to be a socket, so there is a limit, and what it leaves
+    /// out is a gap.
     #[must_use]
     pub fn inspect(&self, snapshot: &Snapshot, pids: &[u32]) -> (BTreeMap<u32, ProcessFacts>, Vec<Gap>) {
         let mut inspected = BTreeMap::new();
@@ -194,19 +193,19 @@ impl Live {
     }
 }
 
-/// The `tcp_info` of rows, in short lists: a block of memory for each row costs more, and a long list would be handed out
-/// when its rows have left the cache.
+/// The `tcp_info` of rows, in short lists: a heap block per row costs more, and a long list would be attached after
+/// its rows have left the cache.
 #[derive(Default)]
 struct Infos {
     list: Vec<TcpInfo>,
-    /// The rows that they belong to.
+    /// The rows they belong to.
     rows: Vec<usize>,
 }
 
 impl Infos {
     const LEN: usize = 64;
 
-    /// Adds a row whose `tcp_info` comes later.
+    /// Adds a row whose `tcp_info` follows later.
     fn push(&mut self, sockets: &mut Vec<Socket>, socket: &Socket) {
         if let Some(info) = socket.info.as_deref() {
             self.list.push(info.clone());

@@ -1,7 +1,6 @@
-//! What remains of a socket that was closed, asked for one by one.
+//! What is left of a closed socket, looked up one at a time.
 //!
-//! Comes in: namespaces, and the cookie and addresses of a socket. Goes out: the state of what the kernel's table has under
-//! them. Never here: a walk over the table.
+//! Input: namespaces, and the cookie and addresses of a socket. Output: the state of the table's entry for it.
 
 use rustc_hash::FxHashMap;
 
@@ -10,21 +9,21 @@ use super::netlink::{Attributes, Channel};
 use super::netns::NetnsHandle;
 use crate::model::{Endpoint, Family, FourTuple, NetnsId, State};
 
-/// Open channels into the namespaces that are looked into, each from its first question on.
+/// Open channels into the namespaces in view, each opened by its first look-up.
 pub struct TimewaitLookup {
     spaces: Vec<NetnsHandle>,
     channels: FxHashMap<Option<NetnsId>, Option<Channel>>,
 }
 
 impl TimewaitLookup {
-    /// Looks where `live` does.
+    /// Uses the namespaces of `live`.
     #[must_use]
     pub fn of(live: &Live) -> TimewaitLookup {
         TimewaitLookup { spaces: live.spaces().cloned().collect(), channels: FxHashMap::default() }
     }
 
-    /// The state of the object that has this cookie; `None` when there is none, or the namespace cannot be asked. A
-    /// TIME_WAIT object has the cookie of its socket (`inet_twsk_alloc`), so it is this one and no later one.
+    /// The state of the object with this cookie; `None` when there is none, or the namespace cannot be queried. A
+    /// TIME_WAIT object has the cookie of its socket (`inet_twsk_alloc`), so it is this one and not a later one.
     pub fn state(
         &mut self,
         netns: Option<NetnsId>,

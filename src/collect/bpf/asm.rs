@@ -1,10 +1,10 @@
 //! A small assembler, so that a BPF program in this crate reads like its listing.
 //!
-//! Comes in: instructions by name, labels, and fields as [`super::btf`] found them. Goes out: the instruction words
-//! that bpf(2) takes. Never here: loading them, or knowing what a program is for.
+//! Input: instructions by name, labels, and fields as [`super::btf`] found them. Output: the instruction words that
+//! bpf(2) takes.
 //!
-//! The encoding is `Documentation/bpf/standardization/instruction-set.rst`: an opcode, two register numbers, a 16-bit
-//! offset and a 32-bit immediate.
+//! The encoding is `Documentation/bpf/standardization/instruction-set.rst`: an opcode, two register numbers, a
+//! 16-bit offset and a 32-bit immediate.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -15,13 +15,13 @@ use super::btf::Field;
 #[repr(C)]
 pub struct Insn {
     pub code: u8,
-    /// Destination and source register, four bits each; which is the low half depends on the byte order.
+    /// Destination and source register, four bits each; the byte order decides which is the low half.
     pub registers: u8,
     pub offset: i16,
     pub immediate: i32,
 }
 
-/// A register: R0 results, R1 to R5 arguments (lost in a call), R6 to R9 kept, R10 the frame.
+/// A register: R0 results, R1 to R5 arguments (clobbered by a call), R6 to R9 preserved, R10 the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Reg {
@@ -35,7 +35,7 @@ pub enum Reg {
     R7,
     R8,
     R9,
-    /// The end of the 512 bytes of stack: everything on it has a negative offset.
+    /// The end of the 512-byte stack: everything on it has a negative offset.
     Frame,
 }
 
@@ -82,7 +82,7 @@ pub enum Helper {
     GetCurrentComm = 16,
     /// `u64 (void)`: the address of the current task as a plain number.
     GetCurrentTask = 35,
-    /// `u64 (sk)`: the socket's cookie, made now if it had none. In tracing programs since Linux 5.12.
+    /// `u64 (sk)`: the socket's cookie, generated now if it had none. In tracing programs since Linux 5.12.
     GetSocketCookie = 46,
     /// `long (dst, size, address)`.
     ProbeReadKernel = 113,
@@ -109,11 +109,11 @@ pub enum AsmError {
     UnboundLabel,
 }
 
-/// A place in a program, bound with [`Asm::bind`] before or after the jumps to it.
+/// A position in a program, bound with [`Asm::bind`] before or after the jumps to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Label(usize);
 
-/// A program in the making. The first thing that cannot be encoded is kept and returned by [`Asm::finish`].
+/// A program being built. The first thing that cannot be encoded is kept and returned by [`Asm::finish`].
 #[derive(Debug, Default)]
 pub struct Asm {
     insns: Vec<Insn>,
@@ -142,7 +142,7 @@ const JSGE_IMM: u8 = 0x75;
 const JNE32_IMM: u8 = 0x56;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
-/// In place of a source register of a 64-bit immediate: the immediate is a map's descriptor ...
+/// As the source register of a 64-bit immediate: the immediate is a map's descriptor ...
 const PSEUDO_MAP_FD: u8 = 1;
 /// ... or the address of the map's first value.
 const PSEUDO_MAP_VALUE: u8 = 2;
@@ -259,8 +259,8 @@ impl Asm {
         self.push(CALL, 0, 0, 0, helper as i32);
     }
 
-    /// Copies `base->field` to the stack at `frame_offset`, by its bare address: for pointers that have no type, or not
-    /// the one that has the field. Loses R0 to R5.
+    /// Copies `base->field` to the stack at `frame_offset`, by its address: for pointers without a type, or with one
+    /// that lacks the field. Clobbers R0 to R5.
     pub fn copy_from_kernel(&mut self, frame_offset: i32, base: Reg, field: Field) {
         self.address(Reg::R3, base, signed(field.offset));
         self.address(Reg::R1, Reg::Frame, frame_offset);
@@ -309,7 +309,7 @@ impl Asm {
     }
 }
 
-/// A field's place as an offset. BTF has 24 bits for it, so it fits; what does not, fits no instruction either.
+/// A field's offset. BTF has 24 bits for it; one that does not fit here fits no instruction either.
 #[must_use]
 pub fn signed(offset: u32) -> i32 {
     i32::try_from(offset).unwrap_or(i32::MAX)

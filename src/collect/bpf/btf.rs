@@ -1,22 +1,23 @@
 //! A reader for BTF, the kernel's compact type information: type ids by name, byte offsets of members by path.
 //!
-//! Comes in: the bytes of `/sys/kernel/btf/vmlinux` (`Documentation/bpf/btf.rst`). Goes out: the id of a function,
-//! typedef or structure, and the offset and size of a member, also through unnamed structures and unions. Never here:
-//! reading a file; a panic, whatever the bytes are; an allocation per type (there are more than 100,000).
+//! Input: the bytes of `/sys/kernel/btf/vmlinux` (`Documentation/bpf/btf.rst`). Output: the id of a function,
+//! typedef or structure, and the offset and size of a member, also through unnamed structures and unions. It never
+//! panics, whatever the bytes are, and allocates nothing per type (there are more than 100,000).
 //!
-//! A type's id is its position, so nothing can be found without counting through the types before it. The scan
-//! therefore happens once, for all wanted names together, stops when the last one is found, and leaves a waypoint every
-//! [`STRIDE`] types, so that a member's type can be reached by id afterwards.
+//! A type's id is its position, so finding one means counting through the types before it. The scan therefore
+//! happens once for all wanted names, stops at the last one, and leaves a waypoint every [`STRIDE`] types, so that a
+//! member's type can be reached by id afterwards.
 
 use std::fmt;
 
 /// The first two bytes of BTF (`BTF_MAGIC`, `include/uapi/linux/btf.h`).
 const MAGIC: u16 = 0xEB9F;
-/// A waypoint every so many types: small enough that a walk from one is short, large enough to keep the list small.
+/// Types per waypoint: small enough that a walk from one is short, large enough to keep the list small.
 const STRIDE: u32 = 32;
-/// How many typedefs, qualifiers or unnamed structures may be nested before the data counts as a cycle.
+/// How deep typedefs, qualifiers or unnamed structures may nest before the data counts as a cycle.
 const MAX_DEPTH: u32 = 32;
-/// How many members one look-up may visit, unnamed structures included; the largest structures have a few hundred.
+/// How many members one look-up may visit, including those of unnamed structures; the largest structures have a few
+/// hundred.
 const MAX_VISITS: u32 = 100_000;
 /// Every type starts with a name, a word of kind and count, and a size or another type (`struct btf_type`).
 const TYPE_HEADER: usize = 12;
@@ -70,7 +71,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What is wrong with the bytes, or what they lack.
+/// What is wrong with the bytes, or missing from them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BtfError {
     #[error("not BTF of this machine's byte order (starts with {0:#06x})")]
@@ -114,7 +115,7 @@ pub struct Field {
     pub size: u32,
 }
 
-/// One type as it lies in the data.
+/// One type in the data.
 #[derive(Clone, Copy)]
 struct Type {
     /// Position of the header.
@@ -125,7 +126,7 @@ struct Type {
     count: usize,
     /// Bit `kflag`: a member's offset word also holds a bit-field size.
     flag: bool,
-    /// A size or another type, as the kind has it.
+    /// A size or another type, depending on the kind.
     value: u32,
 }
 
@@ -196,8 +197,8 @@ impl<'a> Btf<'a> {
         }
     }
 
-    /// The offset and size of a member of structure `id`, given as a path: `__sk_common.skc_net.net`. Each part may lie
-    /// inside unnamed structures and unions.
+    /// The offset and size of a member of structure `id`, given as a path: `__sk_common.skc_net.net`. Each part may
+    /// be inside unnamed structures and unions.
     ///
     /// # Errors
     /// When there is no such member, when it is a bit field, or when the data is damaged.
@@ -219,7 +220,7 @@ impl<'a> Btf<'a> {
         Ok(Field { offset, size: self.size(id, 0)? })
     }
 
-    /// A member's offset in bits and its type. A bit field comes back with an odd offset, which no whole field has.
+    /// A member's offset in bits and its type. A bit field yields an odd offset, which no whole field has.
     fn member(
         &mut self,
         holder: &Type,
@@ -301,7 +302,7 @@ impl<'a> Btf<'a> {
         }
     }
 
-    /// Remembers the way: a waypoint where one is due, and how far the types are known.
+    /// Records a waypoint where one is due, and how far the types are known.
     fn pass(&mut self, id: u32, at: usize) {
         if id < self.frontier.0 {
             return;
@@ -498,7 +499,7 @@ mod tests {
         assert_eq!(field("next.owned"), Err(BtfError::NoField("next.owned".into())));
         assert_eq!(btf.field(ids[4], "int").map(|f| f.offset), Ok(0));
         assert_eq!(btf.field(ids[4], "short"), Err(BtfError::BitField("short".into())));
-        // A member can be asked for by id before any scan went that far.
+        // A member can be requested by id before any scan got that far.
         assert_eq!(Btf::parse(&bytes).unwrap().field(7, "lock.owned").map(|f| f.offset), Ok(28));
     }
 
@@ -511,7 +512,7 @@ mod tests {
         assert_eq!(Btf::parse(b"ELF and more").err(), Some(BtfError::Magic(u16::from_ne_bytes(*b"EL"))));
     }
 
-    /// Looks up everything in whatever bytes: the only thing asked is that it returns.
+    /// Looks up everything in arbitrary bytes: it only has to return.
     fn try_everything(bytes: &[u8]) -> bool {
         let Ok(mut btf) = Btf::parse(bytes) else { return false };
         let mut complete = true;
@@ -544,7 +545,7 @@ mod tests {
                 try_everything(&damaged);
             }
         }
-        // A type section that ends anywhere, under a header that says so.
+        // A type section cut anywhere, under a header that says so.
         let types = u32::from_ne_bytes(whole[12..16].try_into().unwrap());
         for len in 0..types {
             let mut short = whole.clone();
@@ -581,7 +582,7 @@ mod tests {
         let word = size_of::<usize>() as u32;
         assert_eq!(btf.field(list, "next"), Ok(Field { offset: 0, size: word }));
         assert_eq!(btf.field(list, "prev"), Ok(Field { offset: word, size: word }));
-        // Cut anywhere, it is refused; with a type section cut anywhere, nothing panics.
+        // Cut anywhere, the data is refused; with a type section cut anywhere, nothing panics.
         let types = u32::from_ne_bytes(bytes[12..16].try_into().unwrap());
         for i in 0..64_u32 {
             assert!(Btf::parse(&bytes[..(bytes.len() - 1) / 64 * i as usize]).is_err());

@@ -1,8 +1,7 @@
-//! The programs against the running kernel: owners against a walk of /proc, the trace against connections that the test
-//! makes itself, in private network namespaces.
+//! The programs against the running kernel: owners against a walk of /proc, the trace against connections that the
+//! test makes itself, in private network namespaces.
 //!
-//! Comes in: a kernel that allows BPF, or a printed reason why the test was skipped. Goes out: passed or failed. Never
-//! here: traffic outside a private namespace.
+//! A kernel that does not allow BPF skips them, with the reason printed. No traffic leaves a private namespace.
 #![allow(clippy::items_after_statements, reason = "a test declares a helper where it uses it")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,8 +124,7 @@ fn a_path_of_a_unix_socket_is_not_a_socket() {
     assert!(!holders_of(&BTreeSet::from([number])).iter().any(same_fd));
 }
 
-/// Makes one connection and closes it politely, the client first: ten transitions, in which no end can overtake the
-/// other.
+/// Makes one connection and closes it gracefully, the client first: ten transitions in a fixed order.
 fn connect_and_close(listener: &TcpListener) -> (SocketAddr, SocketAddr) {
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (mut server, client_addr) = listener.accept().unwrap();
@@ -138,7 +136,7 @@ fn connect_and_close(listener: &TcpListener) -> (SocketAddr, SocketAddr) {
     (client_addr, server_addr)
 }
 
-/// Drains until `enough` says so, or for at most 5 seconds.
+/// Drains until `enough` returns true, or for at most 5 seconds.
 fn collect(tracer: &mut Tracer, enough: impl Fn(&[Transition]) -> bool) -> Vec<Transition> {
     let end = Instant::now() + Duration::from_secs(5);
     let mut records = Vec::new();
@@ -296,7 +294,7 @@ fn what_a_full_ring_loses_is_counted_exactly() {
         let lost = few.lost();
         assert!(lost.ring_full > 0 && read > 0, "{read} read, {lost:?}");
         assert_eq!(read + lost.total(), made as u64);
-        // A ring that has been emptied takes up again where it stopped.
+        // A drained ring resumes where it stopped.
         drop(listener);
         assert_eq!(collect(&mut few, |r| !r.is_empty()).len(), 1);
         assert_eq!(few.lost(), lost);

@@ -1,20 +1,20 @@
 //! BPF without a compiler: small programs assembled at run time from the running kernel's own type information.
 //!
-//! Comes in: nothing but the kernel (`/sys/kernel/btf/vmlinux` and bpf(2)). Goes out: the holders of every TCP socket
-//! in one kernel pass ([`owners`]), and every TCP state change as it happens ([`trace`]); or [`Unavailable`], which
-//! says in one line why not, so that the caller can take the slower road and tell the user. Never here: a hard-wired
-//! structure offset, a prebuilt object file, a map or program that outlives its handle.
+//! Input: the kernel only (`/sys/kernel/btf/vmlinux` and bpf(2)). Output: the holders of every TCP socket in one
+//! kernel pass ([`owners`]), and every TCP state change as it happens ([`trace`]); or [`Unavailable`], one line on
+//! why not, so that the caller can fall back and report it. No structure offset is hard-wired, there is no prebuilt
+//! object file, and no map or program outlives its handle.
 //!
-//! How it fits together: [`btf`] finds field offsets and type ids in the kernel's BTF, [`asm`] turns a listing into
-//! instructions, `sys` hands them to the kernel, `ring` reads what the kernel writes.
+//! [`btf`] finds field offsets and type ids in the kernel's BTF, [`asm`] turns a listing into instructions, `sys`
+//! loads them, `ring` reads what the kernel writes.
 //!
 //! Two facts shape everything here:
 //!
-//! * Process numbers that a BPF program reads from a `task_struct` are those of the *initial* pid namespace, whoever
-//!   loads the program. In any other pid namespace they mean nothing (or, worse, somebody else), so [`owners`] refuses
-//!   and [`trace`] leaves them out; see [`pids_are_ours`].
-//! * A program that the verifier refuses has a reason, and the last line of the verifier's log is that reason. It is
-//!   asked for only on a second try, because logging makes loading slow.
+//! * Process numbers that a BPF program reads from a `task_struct` are those of the *initial* PID namespace,
+//!   wherever the program was loaded. In any other PID namespace they mean nothing or, worse, another process, so
+//!   [`owners`] refuses and [`trace`] leaves them out; see [`pids_are_ours`].
+//! * When the verifier refuses a program, the last line of its log is the reason. The log is requested only on a
+//!   second try, because logging makes loading slow.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -38,28 +38,28 @@ use rustix::thread::CapabilitySet;
 
 use crate::model::gap::WayOut;
 
-/// Where the kernel shows its own type information (`CONFIG_DEBUG_INFO_BTF`).
+/// Where the kernel exposes its type information (`CONFIG_DEBUG_INFO_BTF`).
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The inode of the initial pid namespace, fixed by the kernel (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// Why BPF cannot be used here and now. One line, lower case; [`Unavailable::way_out`] names the way out.
+/// Why BPF cannot be used here. One line, lower case; [`Unavailable::way_out`] names the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
     /// The kernel was built without BTF, or `/sys` is not mounted.
     #[error("cannot read the kernel's type information {KERNEL_BTF}: {0}")]
     NoBtf(#[source] io::Error),
-    /// The BTF is not what this program can read, or lacks something a program needs.
+    /// This program cannot read the BTF, or it lacks something a program needs.
     #[error("kernel type information: {0}")]
     Btf(#[from] btf::BtfError),
-    /// The kernel said EPERM.
+    /// The kernel returned EPERM.
     #[error("bpf: {operation} is not permitted: {why}")]
     NotPermitted { operation: &'static str, why: String },
     /// The kernel does not know this command, map or program type.
     #[error("bpf: {operation}: {source}; this needs Linux {since} or later with BPF enabled")]
     TooOld { operation: &'static str, since: &'static str, source: io::Error },
-    /// The verifier refused the program; `reason` is the last line that it wrote.
+    /// The verifier refused the program; `reason` is the last line of its log.
     #[error("bpf: the kernel refused the {program} program: {reason} ({source})")]
     Refused { program: &'static str, reason: String, source: io::Error },
     /// Process numbers would be those of another pid namespace.
@@ -92,10 +92,10 @@ fn kernel_btf() -> Result<Vec<u8>, Unavailable> {
     std::fs::read(KERNEL_BTF).map_err(Unavailable::NoBtf)
 }
 
-/// Checks that the process numbers of this process and those of the kernel are the same.
+/// Checks that this process and the kernel number processes alike.
 ///
 /// # Errors
-/// [`Unavailable::PidNamespace`] in any pid namespace but the initial one, and where that cannot be told.
+/// [`Unavailable::PidNamespace`] in any PID namespace but the initial one, and where this cannot be determined.
 pub fn pids_are_ours() -> Result<(), Unavailable> {
     match rustix::fs::stat("/proc/self/ns/pid") {
         Ok(stat) => same_pids(stat.st_ino),
@@ -112,7 +112,7 @@ fn same_pids(namespace_inode: u64) -> Result<(), Unavailable> {
     )))
 }
 
-/// Puts a failed bpf(2) call into the terms of the user.
+/// Explains a failed bpf(2) call in the user's terms.
 fn refusal(operation: &'static str, since: &'static str, source: io::Error) -> Unavailable {
     match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
@@ -124,8 +124,8 @@ fn refusal(operation: &'static str, since: &'static str, source: io::Error) -> U
     }
 }
 
-/// Names the capability that is missing, or what else can forbid bpf(2) (`bpf_capable` and `perfmon_capable` in
-/// `include/linux/capability.h`: either the fine capability or `CAP_SYS_ADMIN`, and always in the initial user
+/// Names the missing capability, or what else can forbid bpf(2) (`bpf_capable` and `perfmon_capable` in
+/// `include/linux/capability.h`: either the specific capability or `CAP_SYS_ADMIN`, and always in the initial user
 /// namespace).
 fn why_not_permitted(effective: Option<CapabilitySet>) -> String {
     let Some(held) = effective else {

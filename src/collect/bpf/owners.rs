@@ -1,29 +1,28 @@
-//! Who holds every TCP socket of the host, in one pass through the kernel's descriptor tables.
+//! Which processes hold each TCP socket of the host, in one pass through the kernel's descriptor tables.
 //!
-//! Comes in: nothing. Goes out: one [`SocketFd`] per descriptor of a TCP socket in any process, network namespace or
-//! mount namespace. Never here: names of processes (that is /proc's), a guess where the kernel cannot be asked.
+//! Output: one [`SocketFd`] per descriptor of a TCP socket in any process, network namespace or mount namespace.
+//! Process names come from /proc.
 //!
 //! The kernel walks all tasks and their files (`task_file` iterator, `kernel/bpf/task_iter.c`) and runs a program on
 //! each file; the program writes 24 bytes for a TCP socket and nothing for anything else. Facts that the code relies
 //! on:
 //!
-//! * **Pid namespaces.** The iterator visits the tasks of the pid namespace of whoever *creates* it (`init_seq_pidns`:
+//! * **PID namespaces.** The iterator visits the tasks of the PID namespace that *created* it (`init_seq_pidns`:
 //!   `task_active_pid_ns(current)`), so in a container it would see only the container. The numbers it reads,
-//!   `task->tgid` and `task->pid`, are nevertheless those of the initial namespace. Only in the initial namespace are
-//!   both right: the whole host, and numbers that /proc knows. Everywhere else this module refuses.
-//! * **Threads with a descriptor table of their own** (`unshare(CLONE_FILES)`) are visited: only threads that share
-//!   their leader's table are skipped (`skip_if_dup_files`), since Linux 5.11. The program does the same itself, for
-//!   the kernels before. Such a descriptor comes with `tid != tgid`, and is found under `/proc/TGID/task/TID/fd`.
-//! * **A thread group whose leader has exited** has no leader table to compare with, so each of its threads reports the
-//!   table that they share. These doubles are taken out here; see [`Stats::doubles`].
-//! * **Descriptors are not a snapshot.** The walk takes its time; a descriptor closed or opened meanwhile may be
-//!   missed. Inode numbers of sockets come from one counter for the whole host (`get_next_ino`), so they are not reused
-//!   meanwhile.
-//! * **What counts as TCP** is read from `struct socket` alone: a stream socket whose operations are of an internet
-//!   family. That takes in MPTCP, whose TCP subflows report its inode (`mptcp_subflow_create_socket`), and a rare SCTP
-//!   socket, which does no harm. Reading family, protocol and cookie from `struct sock` instead costs up to three cache
-//!   misses for every socket: measured, 49 ms in place of 31 ms for 100,000.
-//! * **A socket without a descriptor** is not here: in flight over a unix socket, or a direct descriptor of io_uring.
+//!   `task->tgid` and `task->pid`, are nevertheless those of the initial namespace. Only in the initial namespace
+//!   are both right: the whole host, and numbers that /proc knows. Everywhere else this module refuses.
+//! * **Threads with their own descriptor table** (`unshare(CLONE_FILES)`) are visited: only threads that share their
+//!   leader's table are skipped (`skip_if_dup_files`), since Linux 5.11. The program does the same for older
+//!   kernels. Such a descriptor has `tid != tgid`, and is found under `/proc/TGID/task/TID/fd`.
+//! * **A thread group whose leader has exited** has no leader table to compare with, so each of its threads reports
+//!   the table that they share. These duplicates are removed here; see [`Stats::doubles`].
+//! * **Descriptors are not a snapshot.** A descriptor closed or opened during the walk may be missed. Inode numbers
+//!   of sockets come from one counter for the whole host (`get_next_ino`), so they are not reused meanwhile.
+//! * **TCP** is decided from `struct socket` alone: a stream socket whose operations are of an internet family. That
+//!   includes MPTCP, whose TCP subflows report its inode (`mptcp_subflow_create_socket`), and a rare SCTP socket,
+//!   which does no harm. Reading family, protocol and cookie from `struct sock` instead costs up to three cache
+//!   misses per socket: 49 ms against 31 ms for 100,000, measured.
+//! * **A socket without a descriptor** is not found: in flight over a unix socket, or an io_uring direct descriptor.
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -40,24 +39,24 @@ pub struct SocketFd {
     pub inode: u64,
     /// The process.
     pub tgid: u32,
-    /// The thread whose table it is: the process's own number, except for a thread with a table of its own.
+    /// The thread whose table it is: the process itself, except for a thread with its own table.
     pub tid: u32,
     pub fd: u32,
 }
 
-/// What the pass did.
+/// Statistics of the pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Descriptors handed out.
+    /// Descriptors reported.
     pub descriptors: u64,
     /// Records dropped because another thread of the same process reported the same descriptor.
     pub doubles: u64,
-    /// Whether only stream sockets of the internet families were reported. Before Linux 5.11 it is every kind of
-    /// socket.
+    /// Whether only stream sockets of the internet families were reported. Before Linux 5.11 every kind of socket
+    /// is.
     pub tcp_only: bool,
 }
 
-/// What a record looks like: inode (8 bytes), tgid, tid, fd, nothing (4 bytes each).
+/// Layout of a record: inode (8 bytes), tgid, tid, fd, padding (4 bytes each).
 const RECORD: usize = 24;
 /// Where it begins on the program's stack.
 const BASE: i32 = -24;
@@ -70,17 +69,17 @@ const SOCK_STREAM: i32 = 1;
 /// The iterator's own buffer is 8 pages (`bpf_seq_read`), so a larger one would never fill.
 const READ_BYTES: usize = 32 * 1024;
 
-/// How the program tells a socket from another file.
+/// How the program recognises a socket among files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Prefilter {
-    /// `bpf_sock_from_file` leads to the socket, so its type and family can be read (Linux 5.11).
+    /// `bpf_sock_from_file` returns the socket, so its type and family can be read (Linux 5.11).
     Tcp,
-    /// The file's inode is of sockfs. Not the file type `S_IFSOCK`: the inode of a unix socket's path, held by an
-    /// `O_PATH` descriptor, has that too, and its number could be that of some socket.
+    /// The file's inode is on sockfs. `S_IFSOCK` would not do: the inode of a unix socket's path, held by an
+    /// `O_PATH` descriptor, has it too, and its number could be that of some socket.
     AnySocket,
 }
 
-/// The offsets that the running kernel has.
+/// The offsets in the running kernel.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
     iterator: u32,
@@ -131,7 +130,7 @@ impl Layout {
         let out = a.label();
 
         a.mov(R6, R1);
-        // Both are null in the last call, after the walk.
+        // Both are null in the final call, after the walk.
         a.load(Width::Double, R7, R6, 8); //            r7 = ctx->task
         a.jump_if_eq(R7, 0, out);
         a.load(Width::Double, R8, R6, 24); //           r8 = ctx->file
@@ -166,7 +165,7 @@ impl Layout {
         a.store(Width::Word, Frame, BASE + 8, R1);
         a.load_field(R2, R7, self.task_pid);
         a.store(Width::Word, Frame, BASE + 12, R2);
-        // A thread reports only a table that is not its leader's.
+        // A thread reports its table only if it is not its leader's.
         let report = a.label();
         a.load_field(R1, R7, self.task_leader);
         a.jump_if_same(R1, R7, report);
@@ -189,15 +188,15 @@ impl Layout {
     }
 }
 
-/// Hands out every descriptor of a TCP socket on the host, in no particular order.
+/// Reports every descriptor of a TCP socket on the host, in no particular order.
 ///
 /// # Errors
-/// Why it cannot be done here. Descriptors may have been handed out before: on an error, forget them.
+/// Why it cannot be done here. Descriptors may have been reported before an error: discard them.
 pub fn socket_holders(each: &mut dyn FnMut(SocketFd)) -> Result<Stats, Unavailable> {
     pids_are_ours()?;
     let layout = Layout::new(&mut Btf::parse(&kernel_btf()?)?)?;
     match walk(&layout, Prefilter::Tcp, each) {
-        // Nothing was handed out: the program did not load. Before Linux 5.11 the helper is unknown.
+        // Nothing was reported: the program did not load. Before Linux 5.11 the helper is unknown.
         Err(Unavailable::Refused { .. }) => walk(&layout, Prefilter::AnySocket, each),
         result => result,
     }
@@ -215,7 +214,7 @@ fn walk(layout: &Layout, prefilter: Prefilter, each: &mut dyn FnMut(SocketFd)) -
         let read = match iterator.read(&mut buffer[filled..]) {
             Ok(0) => break,
             Ok(bytes) => bytes,
-            // EAGAIN: a million files without a socket, and the kernel wants to come up for air (`bpf_seq_read`).
+            // EAGAIN: a million files without a socket; the kernel yields and wants another read (`bpf_seq_read`).
             Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => continue,
             Err(source) => return Err(Unavailable::Failed { operation: "walking the descriptors", source }),
         };
@@ -244,7 +243,7 @@ fn walk(layout: &Layout, prefilter: Prefilter, each: &mut dyn FnMut(SocketFd)) -
 
 /// What the threads reported, each descriptor of a process once, with the lowest thread.
 ///
-/// Two threads with tables of their own that hold the same socket under the same number also become one: the process
+/// Two threads with their own tables that hold the same socket under the same number also become one: the process
 /// holds it, and one of the two places is named.
 fn without_doubles(mut threads: Vec<SocketFd>) -> Vec<SocketFd> {
     threads.sort_unstable_by_key(|d| (d.tgid, d.fd, d.inode, d.tid));
@@ -286,7 +285,7 @@ mod tests {
         assert_eq!(decode(&record), expected);
     }
 
-    /// The road for kernels before 5.11 works on this one too, and sees at least the TCP sockets.
+    /// The fallback for kernels before 5.11 works on this one too, and sees at least the TCP sockets.
     #[test]
     fn both_prefilters_see_the_same_tcp_socket() {
         let Some(()) = kernel_or_skip("both_prefilters_see_the_same_tcp_socket") else { return };

@@ -1,11 +1,10 @@
 //! The reading side of a BPF ring buffer, and a counter shared with a program.
 //!
-//! Comes in: a map descriptor. Goes out: records, one at a time, copied out of the shared memory. Never here: what a
-//! record means.
+//! Input: a map descriptor. Output: records, one at a time, copied out of the shared memory.
 //!
-//! The kernel's side is `kernel/bpf/ringbuf.c`. The map shows one page with the reader's position (writable), one page
-//! with the writers' position, then the data twice in a row, so that a record is never cut at the end. Positions only
-//! grow; a record starts with a 32-bit length whose two upper bits say "still being written" and "thrown away".
+//! The kernel's side is `kernel/bpf/ringbuf.c`. The map has one page with the reader's position (writable), one page
+//! with the writers' position, then the data twice in a row, so that a record is never split at the end. Positions
+//! only grow; a record starts with a 32-bit length whose two upper bits mean "still being written" and "discarded".
 #![allow(unsafe_code, reason = "bpf(2), its ring buffer and the namespaces of its tests have no safe interface")]
 
 use std::io;
@@ -20,7 +19,7 @@ use super::{Unavailable, sys};
 
 /// `BPF_RINGBUF_BUSY_BIT`: the record is reserved but not written yet.
 const BUSY: u32 = 1 << 31;
-/// `BPF_RINGBUF_DISCARD_BIT`: the record was given up; skip it.
+/// `BPF_RINGBUF_DISCARD_BIT`: the record was discarded; skip it.
 const DISCARDED: u32 = 1 << 30;
 /// `BPF_RINGBUF_HDR_SZ`: the length and a page offset that only the kernel needs.
 const HEADER: u64 = 8;
@@ -46,8 +45,8 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     fn new(fd: BorrowedFd<'_>, offset: usize, bytes: usize, protection: ProtFlags) -> io::Result<Mapping> {
-        // SAFETY: no address is asked for, so the mapping replaces nothing; it is shared memory that this type alone
-        // hands out and unmaps.
+        // SAFETY: no address is requested, so the mapping replaces nothing; only this type shares and unmaps the
+        // memory.
         let start = unsafe { mmap(std::ptr::null_mut(), bytes, protection, MapFlags::SHARED, fd, offset as u64) }?;
         Ok(Mapping { start, bytes })
     }
@@ -62,13 +61,13 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made by `new` with this size, and nothing borrows from it any more.
-        // An error would only mean that it stays mapped.
+        // SAFETY: `new` made the mapping with this size, and nothing borrows from it any more. On an error it would
+        // just stay mapped.
         let _ = unsafe { munmap(self.start, self.bytes) };
     }
 }
 
-/// A ring buffer and this process's place in it.
+/// A ring buffer and this process's position in it.
 pub struct Ring {
     map: OwnedFd,
     /// The page that holds the reader's position: the only one that this process writes.
@@ -99,7 +98,7 @@ impl Ring {
         self.map.as_fd()
     }
 
-    /// Waits until there is something to read. False when the time is over or a signal came.
+    /// Waits until there is something to read. False on timeout or when a signal arrived.
     pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
         let timeout = Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
@@ -112,13 +111,13 @@ impl Ring {
         }
     }
 
-    /// Hands out every record of exactly `N` bytes that was there when the call began; returns how many.
+    /// Passes on every record of exactly `N` bytes that was there when the call began; returns how many.
     ///
-    /// What is written meanwhile waits for the next call, so a fast writer cannot hold the reader here for ever. That
-    /// loses no wake-up: poll(2) on a ring looks at the positions (`ringbuf_map_poll_user`).
+    /// Records written meanwhile wait for the next call, so a fast writer cannot keep the reader here. No wake-up is
+    /// lost: poll(2) on a ring compares the positions (`ringbuf_map_poll_user`).
     pub fn drain<const N: usize>(&mut self, each: &mut dyn FnMut(&[u8; N])) -> u64 {
         let reader = self.reader.cell(0);
-        // Only this reader writes it. `&mut self` keeps a second drain out.
+        // Only this reader writes it. `&mut self` rules out a second drain.
         let mut position = reader.load(Ordering::Relaxed);
         // Pairs with the kernel's release store in `__bpf_ringbuf_reserve`.
         let end = self.data.cell(0).load(Ordering::Acquire);
@@ -147,14 +146,14 @@ impl Ring {
                 records += 1;
             }
             position += (HEADER + bytes).next_multiple_of(8);
-            // Gives the space back, record by record, and only after the copy.
+            // Frees the space record by record, and only after the copy.
             reader.store(position, Ordering::Release);
         }
         records
     }
 }
 
-/// A number that a program counts up and this process reads.
+/// A number that a program increments and this process reads.
 pub struct Counter {
     map: OwnedFd,
     memory: Mapping,

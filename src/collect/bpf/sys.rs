@@ -1,8 +1,7 @@
 //! bpf(2): the system call, its argument structures, and descriptors that close themselves.
 //!
-//! Comes in: a finished program, a size. Goes out: owned descriptors of maps, programs, links and iterators, or the
-//! kernel's refusal in the user's terms. Never here: what a program does. This file and `ring.rs` hold all the unsafe
-//! code of the folder.
+//! Input: a finished program, a size. Output: owned descriptors of maps, programs, links and iterators, or the
+//! kernel's refusal in the user's terms. This file and `ring.rs` hold all the unsafe code of the folder.
 #![allow(unsafe_code, reason = "bpf(2), its ring buffer and the namespaces of its tests have no safe interface")]
 
 use std::io;
@@ -38,7 +37,7 @@ pub enum Attach {
 const LICENCE: &std::ffi::CStr = c"Dual MIT/GPL";
 /// Room for the verifier's log: some hundred instructions take a few tens of KiB at level 1.
 const LOG_BYTES: usize = 256 * 1024;
-/// How often a load is tried again when the kernel says EAGAIN: a signal was pending while the verifier ran.
+/// How often a load is retried on EAGAIN: a signal was pending while the verifier ran.
 const LOAD_TRIES: u32 = 5;
 
 #[repr(C)]
@@ -111,14 +110,14 @@ struct InfoByFd {
     info: u64,
 }
 
-/// The part of `struct bpf_prog_info` up to the field that is wanted; only that one is named.
+/// The part of `struct bpf_prog_info` up to the wanted field; only that one is named.
 #[repr(C)]
 struct ProgInfo {
     before: [u64; 26],
     recursion_misses: u64,
 }
 
-/// The command structures: each is plain numbers in `repr(C)` without padding, so every byte of it is initialised.
+/// The command structures: plain numbers in `repr(C)` without padding, so every byte is initialised.
 trait Attr {}
 impl Attr for MapCreate {}
 impl Attr for ProgLoad {}
@@ -127,7 +126,7 @@ impl Attr for LinkCreate {}
 impl Attr for IterCreate {}
 impl Attr for InfoByFd {}
 
-/// One bpf(2) call; a call that a signal interrupted is made again.
+/// One bpf(2) call, retried when a signal interrupts it.
 fn bpf<T: Attr>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
     loop {
         // SAFETY: `attr` is a live, initialised structure of the size given, and the kernel reads (for
@@ -146,13 +145,13 @@ fn bpf<T: Attr>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
 
 fn bpf_fd<T: Attr>(command: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
     let fd = bpf(command, attr)?;
-    // SAFETY: a command that creates an object returned a new descriptor (close-on-exec), which nobody else owns.
+    // SAFETY: a command that creates an object returned a new descriptor (close-on-exec), which nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn create_map(operation: &'static str, since: &'static str, attr: &mut MapCreate) -> Result<OwnedFd, Unavailable> {
     let mut created = bpf_fd(MAP_CREATE, attr);
-    // Before Linux 5.11 a map counts against RLIMIT_MEMLOCK, 64 KiB by default, and too much of it is EPERM.
+    // Before Linux 5.11 a map counts against RLIMIT_MEMLOCK, 64 KiB by default; beyond it the call fails with EPERM.
     if created.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::EPERM)) && raise_memlock() {
         created = bpf_fd(MAP_CREATE, attr);
     }
@@ -215,7 +214,7 @@ pub fn load_program(
         }
         Err(e) => e,
     };
-    // Once more, for the reason. This may also succeed: the first failure was then a passing one.
+    // Again, for the reason. This may also succeed: the first failure was then temporary.
     let mut log = vec![0_u8; LOG_BYTES];
     attr.log_level = 1;
     attr.log_size = LOG_BYTES as u32;
@@ -239,7 +238,7 @@ fn try_load(attr: &mut ProgLoad) -> io::Result<OwnedFd> {
     }
 }
 
-/// The last line of a verifier log that says something; after it come only statistics.
+/// The last meaningful line of a verifier log; only statistics follow it.
 fn last_words(log: &[u8]) -> Option<String> {
     let text = log.split(|b| *b == 0).next().map(String::from_utf8_lossy)?;
     let line = text.lines().map(str::trim).rfind(|l| !l.is_empty() && !l.starts_with("processed "))?;
@@ -248,7 +247,7 @@ fn last_words(log: &[u8]) -> Option<String> {
 
 /// Attaches a raw tracepoint program; it runs until the descriptor is closed.
 pub fn attach_tracepoint(program: BorrowedFd<'_>) -> Result<OwnedFd, Unavailable> {
-    // A program with a BTF type knows its tracepoint, so the name stays empty (`bpf_raw_tp_link_attach`).
+    // A program with a BTF type has its tracepoint, so the name stays empty (`bpf_raw_tp_link_attach`).
     let mut attr = RawTracepointOpen { prog_fd: number(program), ..RawTracepointOpen::default() };
     bpf_fd(RAW_TRACEPOINT_OPEN, &mut attr).map_err(|e| refusal("attaching to inet_sock_set_state", "5.8", e))
 }
@@ -272,7 +271,7 @@ pub fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
         info: address(std::ptr::from_mut(&mut info)),
     };
     bpf(OBJ_GET_INFO_BY_FD, &mut attr).ok()?;
-    // The kernel says how much of it it has filled in.
+    // The kernel reports how much of it it filled in.
     (attr.info_len as usize >= size_of::<ProgInfo>()).then_some(info.recursion_misses)
 }
 

@@ -1,13 +1,11 @@
-//! What the kernel tests of this folder share: skipping in the open, private network namespaces, small system calls.
-//!
-//! Comes in: nothing. Goes out: helpers. Never here: an assertion about the code under test.
+//! Helpers shared by the kernel tests of this folder: visible skips, private network namespaces, small system calls.
 #![allow(unsafe_code, reason = "bpf(2), its ring buffer and the namespaces of its tests have no safe interface")]
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// `Some` where the kernel lets this process use BPF. Otherwise prints why the test is skipped, or fails it when
-/// `TCPSTATE_TESTS_REQUIRE_KERNEL=1` says that it must run.
+/// `TCPSTATE_TESTS_REQUIRE_KERNEL=1` requires it to run.
 pub fn kernel_or_skip(test: &str) -> Option<()> {
     let why = if !rustix::process::geteuid().is_root() {
         "it needs root".to_string()
@@ -23,14 +21,14 @@ pub fn kernel_or_skip(test: &str) -> Option<()> {
     None
 }
 
-/// Runs `work` on a thread with a descriptor table of its own, empty but for the standard three.
+/// Runs `work` on a thread with its own descriptor table, empty except for the standard three.
 ///
-/// Other tests run in this process and may fork. A child would inherit the sockets made here, and then it would be the
-/// child that closes them last; and a child forked here would do that to theirs.
+/// Other tests run in this process and may fork. A child would inherit the sockets made here and then be the last to
+/// close them; a child forked here would do the same to theirs.
 pub fn with_own_descriptors<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            // SAFETY: closes the descriptors in this thread's new table only, where nobody uses them.
+            // SAFETY: closes the descriptors in this thread's new table only, where nothing uses them.
             let done = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, CLOSE_RANGE_UNSHARE) };
             assert_eq!(done, 0, "close_range: {}", io::Error::last_os_error());
             work()
@@ -42,7 +40,7 @@ pub fn with_own_descriptors<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 /// `include/uapi/linux/close_range.h`
 const CLOSE_RANGE_UNSHARE: libc::c_uint = 1 << 1;
 
-/// The same inside a new network namespace with `lo` up; gives `work` the namespace's inode.
+/// The same inside a new network namespace with `lo` up; passes the namespace's inode to `work`.
 pub fn in_private_netns<T: Send>(work: impl FnOnce(u32) -> T + Send) -> T {
     with_own_descriptors(|| {
         // SAFETY: a new network namespace for this thread alone; it touches no memory.
@@ -64,7 +62,7 @@ fn bring_loopback_up() -> io::Result<()> {
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }).map(drop)
 }
 
-/// A descriptor table of its own for the calling thread.
+/// Gives the calling thread its own descriptor table.
 pub fn unshare_descriptors() {
     // SAFETY: from here on the thread's table is a copy; the caller closes only what it opens afterwards.
     check(unsafe { libc::unshare(libc::CLONE_FILES) }).unwrap();
@@ -75,7 +73,7 @@ pub fn pipe() -> (OwnedFd, OwnedFd) {
     let mut fds = [0; 2];
     // SAFETY: pipe2 writes two descriptors into the array.
     check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) }).unwrap();
-    // SAFETY: both are new and owned by nobody else.
+    // SAFETY: both are new and nothing else owns them.
     unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) }
 }
 

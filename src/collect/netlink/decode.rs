@@ -1,7 +1,7 @@
 //! `struct inet_diag_msg` and its attributes, read in place.
 //!
-//! Comes in: the bytes of one answer, from any kernel. Goes out: a [`Socket`], or why the bytes are not one. Never
-//! here: a system call; nothing is allocated per socket except the first `tcp_info` of a scratch row.
+//! Input: the bytes of one message, from any kernel. Output: a [`Socket`], or why the bytes are not one. Nothing is
+//! allocated per socket except the first `tcp_info` of a scratch row.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -66,10 +66,10 @@ impl std::fmt::Display for Malformed {
     }
 }
 
-/// Reads one answer into `socket`, reusing what it has allocated.
+/// Decodes one message into `socket`, reusing its allocations.
 ///
 /// # Errors
-/// When the bytes are not an answer; `socket` is then undefined but valid.
+/// When the bytes are not a socket; `socket` is then unspecified but valid.
 pub fn decode_into(bytes: &[u8], netns: Option<NetnsId>, socket: &mut Socket) -> Result<(), Malformed> {
     let Ok((msg, mut rest)) = InetDiagMsg::ref_from_prefix(bytes) else {
         return Err(Malformed::Short(bytes.len()));
@@ -173,7 +173,7 @@ fn skmem(bytes: &[u8]) -> Option<SkMem> {
 pub(crate) mod tests {
     use super::*;
 
-    /// An answer of Linux 6.18 for a CLOSE_WAIT socket, attributes as they came.
+    /// A message of Linux 6.18 for a CLOSE_WAIT socket, with its original attributes.
     pub(crate) fn sample() -> Vec<u8> {
         let mut bytes = vec![2, 8, 2, 0];
         bytes.extend_from_slice(&443u16.to_be_bytes());

@@ -1,12 +1,12 @@
-//! The last words of sockets: what the kernel says of each when it is destroyed.
+//! Destroy events: what the kernel reports of each socket when it is freed.
 //!
-//! Comes in: messages of the multicast groups `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, of the network
-//! namespace in which the channel was opened. Goes out: a [`DestroyEvent`] for each, and how many found no room. Needs no
-//! right. Never here: whose socket it was.
+//! Input: messages of the multicast groups `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, of the
+//! network namespace in which the channel was opened. Output: a [`DestroyEvent`] for each, and how many were
+//! dropped. Needs no privilege.
 //!
-//! The kernel sends one when the memory of a full socket is freed (`sk_destruct`, `net/core/sock.c`): after the end of the
-//! connection, and not before the last descriptor is closed. TIME_WAIT objects and requests send none. The addresses may
-//! be gone by then; the cookie is not.
+//! The kernel sends one when the memory of a full socket is freed (`sk_destruct`, `net/core/sock.c`): after the
+//! connection has ended and the last descriptor is closed. TIME_WAIT objects and requests send none. The addresses
+//! may be gone by then; the cookie is not.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -23,13 +23,13 @@ const GROUPS: [u32; 2] = [1, 3];
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const HEADER_BYTES: usize = 16;
 const MESSAGE_BYTES: usize = 4096;
-/// Room for what was not read yet; without CAP_NET_ADMIN it is what `rmem_max` allows.
+/// Receive buffer for unread messages; without CAP_NET_ADMIN `rmem_max` limits it.
 const ROOM_BYTES: usize = 16 << 20;
-/// `SO_MEMINFO` and the place of `SK_MEMINFO_DROPS` in its answer, since Linux 4.12.
+/// `SO_MEMINFO` and the index of `SK_MEMINFO_DROPS` in its answer, since Linux 4.12.
 const SO_MEMINFO: libc::c_int = 55;
 const DROPS: usize = 8;
 
-/// What the kernel said of a socket at its end.
+/// What the kernel reported of a socket at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DestroyEvent {
     pub netns: Option<NetnsId>,
@@ -37,13 +37,13 @@ pub struct DestroyEvent {
     /// 0.0.0.0:0 when a reset ended it.
     pub local: Endpoint,
     pub peer: Endpoint,
-    /// Payload, without what was sent again.
+    /// Payload, without retransmissions.
     pub sent_bytes: u64,
-    /// Payload, and one more if the peer's FIN came.
+    /// Payload, plus one if the peer's FIN arrived.
     pub received_bytes: u64,
-    /// It was a connection, or tried to become one: a socket that only listened, or was never used, was not.
+    /// It was a connection, or an attempt: not a listener and not an unused socket.
     pub connected: bool,
-    /// Its counts were set to zero before (`tcp_disconnect` in `net/ipv4/tcp.c`): after a refused connect(), or when it was
+    /// Its counts were reset (`tcp_disconnect` in `net/ipv4/tcp.c`): after a refused connect(), or when it was
     /// closed with a reset.
     pub cleared: bool,
 }
@@ -57,10 +57,10 @@ pub struct Farewells {
 }
 
 impl Farewells {
-    /// Begins to listen in the network namespace of this thread, whose inode is `netns`.
+    /// Subscribes in the network namespace of this thread, whose inode is `netns`.
     ///
     /// # Errors
-    /// When the kernel has no such groups.
+    /// When the kernel lacks these groups.
     pub fn open(netns: Option<NetnsId>) -> Result<Farewells, Error> {
         let open = || -> io::Result<NetlinkSocket> {
             let mut socket = NetlinkSocket::new(NETLINK_SOCK_DIAG)?;
@@ -70,7 +70,7 @@ impl Farewells {
             }
             socket.set_non_blocking(true)?;
             if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, ROOM_BYTES).is_err() {
-                // Never more than allowed; what finds no room is counted.
+                // Limited to what is allowed; dropped messages are counted.
                 let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, ROOM_BYTES);
             }
             Ok(socket)
@@ -79,10 +79,10 @@ impl Farewells {
         Ok(Farewells { socket, buffer: vec![0; MESSAGE_BYTES], netns, scratch: Socket::default() })
     }
 
-    /// Hands out what has come. Never blocks.
+    /// Passes on the queued events. Never blocks.
     ///
     /// # Errors
-    /// What the system says, except that there was no room: see [`Farewells::lost`].
+    /// The system's error, except for a full buffer: see [`Farewells::lost`].
     pub fn drain(&mut self, each: &mut dyn FnMut(DestroyEvent)) -> io::Result<()> {
         loop {
             let mut room = &mut self.buffer[..];
@@ -98,7 +98,7 @@ impl Farewells {
         }
     }
 
-    /// How many messages found no room so far; `None` before Linux 4.12, which does not tell.
+    /// How many messages were dropped so far; `None` before Linux 4.12, which does not report it.
     #[must_use]
     pub fn lost(&self) -> Option<u64> {
         let mut facts = [0_u32; DROPS + 1];
@@ -114,14 +114,14 @@ impl Farewells {
     }
 }
 
-/// Readable when something has come.
+/// Readable when an event is queued.
 impl AsFd for Farewells {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// The messages of a datagram; what is of another kind or cut is left out.
+/// The messages of a datagram; other kinds and truncated ones are skipped.
 fn messages(mut bytes: &[u8], netns: Option<NetnsId>, scratch: &mut Socket, each: &mut dyn FnMut(DestroyEvent)) {
     while let Some((head, _)) = bytes.split_first_chunk::<HEADER_BYTES>() {
         let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]);
@@ -189,14 +189,14 @@ mod tests {
 
     #[test]
     fn a_message_reads_back_and_a_cut_one_is_none() {
-        // The two words of a cookie stand in this order on every machine.
+        // The two words of a cookie have this order on every machine.
         let cookie = u64::from(u32::MAX - 1);
         let bytes = message(cookie);
         let found = all(&bytes);
         assert_eq!((found[0].local.port, found[0].peer.port, found[0].netns), (443, 50_000, NetnsId::new(1)));
         assert_eq!((found[0].sent_bytes, found[0].received_bytes), (700, 31));
         assert_eq!((found[0].connected, found[0].cleared), (true, false));
-        // tcp_info begins after 72 bytes and the head of its attribute; segments in and out, and advmss.
+        // tcp_info begins after 72 bytes and its attribute header; segments in and out, and advmss.
         let facts = |segments: u32, advmss: u32| {
             let mut bytes = bytes.clone();
             let info = HEADER_BYTES + 72 + 4;

@@ -1,8 +1,7 @@
 //! `sock_diag` over netlink: the kernel's own table of TCP sockets.
 //!
-//! Comes in: a [`Request`] (states, families, attributes, filter bytecode). Goes out: every matching socket, pushed
-//! into a sink, and a [`Report`] that says whether the dump was complete. Never here: which question to ask (the
-//! planner's) and owners.
+//! Input: a [`Request`] (states, families, attributes, filter bytecode). Output: every matching socket, pushed into
+//! a sink, and a [`Report`] on whether the dump was complete. The planner decides what to request.
 
 pub mod decode;
 pub mod destroyed;

@@ -1,7 +1,6 @@
 //! Requests to `sock_diag`, as bytes.
 //!
-//! Comes in: which states, families, attributes and filter bytecode. Goes out: one netlink message. Never here: a
-//! socket.
+//! Input: states, families, attributes and filter bytecode. Output: one netlink message.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,13 +11,13 @@ use netlink_packet_sock_diag::{SockDiagMessage, constants};
 use crate::model::gap::Attribute;
 use crate::model::{Family, FourTuple, StateSet};
 
-/// `TCPDIAG_GETSOCK` (`include/uapi/linux/inet_diag.h`): the old request type, still answered, and the only one that
-/// walks the table once for both families (`inet_diag_dump_compat` asks with `AF_UNSPEC`).
+/// `TCPDIAG_GETSOCK` (`include/uapi/linux/inet_diag.h`): the old request type, still supported, and the only one
+/// that walks the table once for both families (`inet_diag_dump_compat` uses `AF_UNSPEC`).
 pub const TCPDIAG_GETSOCK: u16 = 18;
 /// `INET_DIAG_REQ_BYTECODE`.
 const REQ_BYTECODE: u16 = 1;
 
-/// Attributes to ask for: bit `n - 1` for attribute `n` (`idiag_ext`). What is not listed comes unasked or never.
+/// Attributes to request: bit `n - 1` for attribute `n` (`idiag_ext`). All others are sent always or never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Attributes(u8);
 
@@ -64,7 +63,7 @@ impl Attributes {
     }
 }
 
-/// Which families one dump walks.
+/// The families that one dump walks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
     /// Both in one pass, with the old request type.
@@ -130,7 +129,7 @@ impl Request {
     }
 }
 
-/// Asks for one socket by its four-tuple; the answer is one message, or `ENOENT`.
+/// Requests one socket by its four-tuple; the answer is one message, or `ENOENT`.
 #[must_use]
 pub fn encode_lookup(family: Family, tuple: FourTuple, cookie: u64, attributes: Attributes, sequence: u32) -> Vec<u8> {
     encode_inet(family, StateSet::ALL, attributes, socket_id(tuple, cookie), NLM_F_REQUEST, sequence)

@@ -1,7 +1,7 @@
 //! The dump loop: one request, many datagrams, every socket pushed into a sink.
 //!
-//! Comes in: a [`Request`] and a sink. Goes out: a [`Report`] that says how many rows came and, when the dump was not
-//! complete, why. Never here: what a row means.
+//! Input: a [`Request`] and a sink. Output: a [`Report`]: how many rows arrived and, when the dump was incomplete,
+//! why.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -17,13 +17,13 @@ use crate::cores;
 use crate::model::gap::Incomplete;
 use crate::model::{Family, FourTuple, NetnsId, Socket};
 
-/// The kernel fills at most 32 KiB per datagram (`netlink_dump`); twice that is room for kernels that fill more.
+/// The kernel fills at most 32 KiB per datagram (`netlink_dump`); twice that is headroom.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Datagrams that are handed on together when receiving runs ahead of the decoder: each time wakes a thread.
+/// Datagrams passed on together when receiving runs ahead of the decoder: each batch wakes a thread.
 const BATCH: usize = 8;
-/// Batches that may wait for the decoder at least.
+/// Minimum number of batches that may wait for the decoder.
 const FEWEST_AHEAD: usize = 2;
-/// Room for them: the kernel fills half a buffer, and the last one must fit whole.
+/// Size of their buffers: the kernel fills half a buffer, and the last one must fit whole.
 const BATCH_BYTES: usize = (BATCH + 1) * BUFFER_BYTES / 2;
 const HEADER_BYTES: usize = 16;
 const NLMSG_ERROR: u16 = 2;
@@ -31,7 +31,7 @@ const NLMSG_DONE: u16 = 3;
 /// The table changed under the dump (`NLM_F_DUMP_INTR`).
 const FLAG_INTERRUPTED: u16 = 0x10;
 
-/// What a dump gave.
+/// The result of a dump.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub rows: u64,
@@ -46,7 +46,7 @@ impl Report {
         self.incomplete.get_or_insert(why);
     }
 
-    /// Adds what a second dump gave.
+    /// Adds the result of a second dump.
     fn add(&mut self, more: Report) {
         self.rows += more.rows;
         self.stopped = more.stopped;
@@ -54,13 +54,13 @@ impl Report {
     }
 }
 
-/// Where datagrams come from: the kernel, or recorded bytes.
+/// The source of datagrams: the kernel, or recorded bytes.
 pub trait Datagrams {
-    /// Puts the next datagram or several into the buffer, or another buffer in its place, and returns their true length,
-    /// which is larger than the buffer when one was cut.
+    /// Puts the next datagrams into the buffer, or swaps in another buffer, and returns their true length, which
+    /// exceeds the buffer when one was truncated.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
 }
 
@@ -73,7 +73,7 @@ impl Datagrams for NetlinkSocket {
 /// Receives one datagram, and returns its true length.
 fn receive(socket: &NetlinkSocket, mut room: &mut [u8]) -> io::Result<usize> {
     loop {
-        // A slice, as a vector would be appended to.
+        // A slice, because a vector would be appended to.
         match socket.recv(&mut room, libc::MSG_TRUNC) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
@@ -104,7 +104,7 @@ impl Channel {
     /// Runs one dump.
     ///
     /// # Errors
-    /// When the kernel refuses the question; a dump that breaks off later is reported as incomplete instead.
+    /// When the kernel refuses the request; a dump that fails later is reported as incomplete instead.
     pub fn dump(
         &mut self,
         request: &Request,
@@ -118,8 +118,8 @@ impl Channel {
 
     /// Runs one dump with a thread that receives while this one decodes, so that the kernel's work and ours overlap.
     ///
-    /// Up to `bytes` of answers may wait for the decoder. A second question can be put `beside` the first, on a channel of
-    /// its own: the kernel answers both at once, and its rows come after those of the first.
+    /// Up to `bytes` of answers may wait for the decoder. A second request can run `beside` the first, on its own
+    /// channel: the kernel serves both at once, and its rows follow those of the first.
     ///
     /// # Errors
     /// As [`Channel::dump`].
@@ -138,7 +138,7 @@ impl Channel {
             let sequence = next(&mut channel.sequence);
             (&mut channel.socket, request.encode(sequence), sequence)
         });
-        // Without a thread one dump is taken after the other.
+        // Without a thread, the dumps run one after the other.
         let taken = std::thread::scope(|scope| {
             let Some(mut main) = Ahead::start(scope, socket, question, bytes) else { return Ok(None) };
             let second = second
@@ -147,7 +147,7 @@ impl Channel {
             let mut report = drain(&mut main, &mut buffer, sequence, self.netns, scratch, sink)?;
             let both = second.is_some();
             if let (Some((mut second, sequence)), false) = (second, report.stopped) {
-                // A buffer goes back to where it came from.
+                // A buffer returns to its thread.
                 let mut buffer = Vec::new();
                 report.add(drain(&mut second, &mut buffer, sequence, self.netns, scratch, sink)?);
             }
@@ -164,10 +164,10 @@ impl Channel {
         Ok(report)
     }
 
-    /// Looks one socket up by its four-tuple and cookie; `None` when it is gone.
+    /// Looks up one socket by its four-tuple and cookie; `None` when it is gone.
     ///
     /// # Errors
-    /// When the kernel refuses the question.
+    /// When the kernel refuses the request.
     pub fn lookup(
         &mut self,
         family: Family,
@@ -201,13 +201,13 @@ impl Channel {
     }
 }
 
-/// The number of the next question.
+/// The sequence number of the next request.
 fn next(sequence: &mut u32) -> u32 {
     *sequence = sequence.wrapping_add(1);
     *sequence
 }
 
-/// A buffer, and what receiving into it gave: the true length of one datagram, or that of several which all fit.
+/// A buffer and the result of receiving into it: the true length of one datagram, or of several that all fit.
 type Batch = (Vec<u8>, io::Result<usize>);
 
 /// Datagrams that another thread receives.
@@ -217,9 +217,9 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// Starts the thread; it ends with the dump, or when nobody takes what it receives. It also asks: the kernel looks for
-    /// the first datagram of the answer while the question is sent (`netlink_dump_start`), which may be a whole walk. `None`
-    /// when there can be no thread; then nothing was asked.
+    /// Starts the thread; it ends with the dump, or when its output is no longer taken. It also sends the request:
+    /// the kernel produces the first datagram while the request is sent (`netlink_dump_start`), which may be a whole
+    /// walk. `None` when no thread can be started; then nothing was sent.
     fn start<'scope>(
         scope: &'scope std::thread::Scope<'scope, '_>,
         socket: &'scope mut NetlinkSocket,
@@ -231,7 +231,7 @@ impl Ahead {
         let (back, empty) = mpsc::channel();
         cores::start(scope, move || match socket.send(&question, 0) {
             Ok(_) => receive_all(socket, buffers, &empty, &full),
-            // Nobody waits for it when it cannot be sent.
+            // Nothing waits for it when it cannot be sent.
             Err(e) => drop(full.send((Vec::new(), Err(e)))),
         })
         .ok()?;
@@ -242,7 +242,7 @@ impl Ahead {
 impl Datagrams for Ahead {
     fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         if !buffer.is_empty() {
-            // A receiver that has seen the end takes no buffer back.
+            // A receiver that has reached the end takes no buffer back.
             let _ = self.back.send(std::mem::take(buffer));
         }
         let Ok((next, received)) = self.arrivals.recv() else { return Ok(0) };
@@ -251,7 +251,7 @@ impl Datagrams for Ahead {
     }
 }
 
-/// Receives into so many buffers until the dump ends or nobody takes more.
+/// Receives into this many buffers until the dump ends or its output is no longer taken.
 fn receive_all(
     socket: &mut NetlinkSocket,
     buffers: usize,
@@ -281,15 +281,15 @@ fn receive_all(
     }
 }
 
-/// What follows a batch.
+/// What to do after a batch.
 enum End {
     More,
     Done,
     Error(io::Error),
 }
 
-/// Fills a buffer with whole datagrams, as long as another one fits. More than the buffer holds means that the last one was
-/// cut.
+/// Fills a buffer with whole datagrams while another one fits. A length beyond the buffer means that the last one
+/// was truncated.
 fn receive_batch(buffer: &mut [u8], mut receive: impl FnMut(&mut [u8]) -> io::Result<usize>) -> (usize, End) {
     let mut filled = 0;
     while filled + BUFFER_BYTES <= buffer.len() {
@@ -299,7 +299,7 @@ fn receive_batch(buffer: &mut [u8], mut receive: impl FnMut(&mut [u8]) -> io::Re
             Ok(0) => return (filled, End::Done),
             Ok(len) => {
                 let last = is_last(&room[..len.min(room.len())]);
-                // Messages begin at multiples of four.
+                // Messages are aligned to four bytes.
                 filled += if len > room.len() { len } else { len.next_multiple_of(4).min(room.len()) };
                 if last {
                     return (filled, End::Done);
@@ -310,7 +310,7 @@ fn receive_batch(buffer: &mut [u8], mut receive: impl FnMut(&mut [u8]) -> io::Re
     (filled, End::More)
 }
 
-/// Whether a datagram holds the end of a dump.
+/// Whether a datagram has the end of a dump.
 fn is_last(mut bytes: &[u8]) -> bool {
     while let Some(head) = bytes.first_chunk::<HEADER_BYTES>() {
         let len = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
@@ -376,7 +376,7 @@ fn scan(
             let code = || payload.first_chunk().map_or(0, |b| i32::from_ne_bytes(*b));
             match kind {
                 NLMSG_DONE => {
-                    // A dump that fails half-way says so only here.
+                    // A dump that fails half-way reports it only here.
                     if code() < 0 {
                         let why = io::Error::from_raw_os_error(-code());
                         if report.rows == 0 {
@@ -524,17 +524,17 @@ mod tests {
         assert!(matches!(end, End::Done) && filled == 2 * row.len() + done.len());
         let report = run(vec![buffer[..filled].to_vec()], BATCH_BYTES).unwrap();
         assert_eq!((report.rows, report.incomplete), (2, None));
-        // One that is not a multiple of four long does not shift the next.
+        // One whose length is not a multiple of four does not shift the next.
         let ragged = [&row[..], &[0; 2]].concat();
         let (filled, _, buffer, _) = batch(&[&ragged, &done], BATCH_BYTES);
         assert!(is_last(&buffer[row.len() + 4..filled]));
-        // An error comes after what came before it.
+        // An error follows what came before it.
         let (filled, end, ..) = batch(&[&row], BATCH_BYTES);
         assert!(matches!(end, End::Error(e) if e.kind() == io::ErrorKind::TimedOut) && filled == row.len());
         // The next one might not fit.
         let (filled, end, _, waiting) = batch(&[&row, &row], BUFFER_BYTES);
         assert!(matches!(end, End::More) && filled == row.len() && waiting == 1);
-        // One that did not fit is told by the sum.
+        // The sum shows one that did not fit.
         let long = vec![0; BUFFER_BYTES + 8];
         assert!(batch(&[&long], BUFFER_BYTES).0 > BUFFER_BYTES);
     }

@@ -35,7 +35,7 @@ pub fn identify(root: &ProcRoot, containers: &Containers, process: &mut Process)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     pub at: PathBuf,
-    /// The cgroup that is at the mount, as seen from our cgroup namespace.
+    /// The cgroup at the mount, as seen from our cgroup namespace.
     pub top: PathBuf,
 }
 
@@ -78,7 +78,7 @@ fn behind_proxy(cmdline: &[u8]) -> Option<SocketAddr> {
     let words: Vec<&str> = cmdline.split(|b| *b == 0).filter_map(|w| std::str::from_utf8(w).ok()).collect();
     let after = |name: &str| {
         words.iter().enumerate().find_map(|(at, word)| {
-            // Go takes one dash or two, and the value in the same word or the next.
+            // Go accepts one dash or two, and the value in the same word or the next.
             match word.strip_prefix('-')?.trim_start_matches('-').strip_prefix(name)? {
                 "" => words.get(at + 1).copied(),
                 rest => rest.strip_prefix('='),

@@ -1,7 +1,7 @@
-//! Counters and sysctls of a network namespace, and the few numbers of the whole host.
+//! Counters and sysctls of a network namespace, and the few host-wide numbers.
 //!
-//! Comes in: the text of `/proc/net/{snmp,netstat,sockstat,sockstat6}` and of the files below `/proc/sys/net`. Goes out:
-//! numbers by name; what this kernel does not have is absent. Never here: differences.
+//! Input: the text of `/proc/net/{snmp,netstat,sockstat,sockstat6}` and of the files below `/proc/sys/net`. Output:
+//! numbers by name; what this kernel lacks is absent.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -53,10 +53,10 @@ pub fn sockstat(root: &ProcRoot) -> SockStats {
     numbers
 }
 
-/// Whether the namespace of the reader certainly has no TCP socket of any kind, by counts that cost a fortieth of a walk
-/// over its tables: no socket that a process or the kernel holds (`sock_inuse_add` in net/core/sock.c), none in the tables,
-/// no TIME_WAIT. Requests for connections are counted nowhere, but without a segment that came there is none. The reader must
-/// have no socket there itself; where a count is of the whole host, as before Linux 4.16, the answer is no.
+/// Whether the reader's namespace certainly has no TCP socket of any kind, by counts that cost a fortieth of a walk
+/// over its tables: no socket held by a process or the kernel (`sock_inuse_add` in net/core/sock.c), none in the
+/// tables, no TIME_WAIT. Request sockets are counted nowhere, but without an incoming segment there are none. The
+/// reader must have no socket there itself; where a count is host-wide, as before Linux 4.16, the answer is no.
 #[must_use]
 pub fn is_without_sockets(root: &ProcRoot, sockstat: &SockStats) -> bool {
     let none = |count| sockstat.get(count) == Some(&0);
@@ -72,7 +72,7 @@ pub fn is_without_sockets(root: &ProcRoot, sockstat: &SockStats) -> bool {
     counters.get(Counter::TcpInSegs) == Some(&0)
 }
 
-/// The counters alone, for who reads them several times a second.
+/// The counters alone, for callers that read them several times a second.
 #[must_use]
 pub fn counters(root: &ProcRoot) -> Counters {
     let net = root.net();
@@ -83,7 +83,7 @@ pub fn counters(root: &ProcRoot) -> Counters {
     counters
 }
 
-/// Numbers of the whole host.
+/// Host-wide numbers.
 #[must_use]
 pub fn system(root: &ProcRoot) -> System {
     let text = std::fs::read_to_string(root.path().join("sys/fs/file-nr")).unwrap_or_default();
@@ -92,10 +92,10 @@ pub fn system(root: &ProcRoot) -> System {
     System { files_used: used, files_max: max, page_bytes: page_bytes() }
 }
 
-/// The size of a page.
+/// The page size.
 ///
-/// Not by `rustix::param`, which reads the auxiliary vector and panics before Linux 6.4 where `/proc/self/auxv` is closed: to a
-/// program with file capabilities, and where `/proc` is covered.
+/// Not by `rustix::param`, which reads the auxiliary vector and panics before Linux 6.4 where `/proc/self/auxv` is
+/// unreadable: for a program with file capabilities, and where `/proc` is covered.
 fn page_bytes() -> u64 {
     // SAFETY: sysconf takes a number and touches no memory of ours.
     #[allow(unsafe_code, reason = "no crate in use asks sysconf(3)")]
@@ -144,7 +144,7 @@ fn named_pairs(text: &str, out: &mut SockStats) {
     }
 }
 
-/// `Tcp:CurrEstab`, in a buffer that is used again.
+/// `Tcp:CurrEstab`, in a reused buffer.
 fn join<'a>(full: &'a mut String, group: &str, name: &str) -> &'a str {
     full.clear();
     full.push_str(group);

@@ -1,6 +1,5 @@
-//! What `/proc` tells: the socket table of kernels without `sock_diag`, and who holds which descriptor.
-//!
-//! Comes in: the root of a proc file system. Goes out: sockets, owners, counters. Never here: writing to it.
+//! What `/proc` provides: the socket table for kernels without `sock_diag`, descriptors and their holders, counters.
+//! Read only.
 
 pub mod cgroups;
 pub mod counters;
@@ -32,16 +31,16 @@ impl ProcRoot {
         &self.0
     }
 
-    /// Whether it is this system's own `/proc`, in which our own pids mean something.
+    /// Whether it is this system's own `/proc`, in which our own pids are valid.
     #[must_use]
     pub fn is_own(&self) -> bool {
         self.0 == Path::new("/proc")
     }
 
-    /// The folder with the network tables of the namespace in question.
+    /// The folder with the network tables of the namespace.
     ///
     /// Our own is `thread-self/net`: `/proc/net` is that of the main thread, whichever thread reads it. In a host's
-    /// proc mounted elsewhere `net` would be the reader's, so process 1 stands for the host.
+    /// proc mounted elsewhere `net` would be the reader's, so process 1 represents the host.
     #[must_use]
     pub fn net(&self) -> PathBuf {
         if self.is_own() {

@@ -1,11 +1,11 @@
-//! On which file system the executable of a process is, and whether that can keep a reader waiting forever.
+//! The file system that holds the executable of a process, and whether it can block a reader forever.
 //!
-//! Input: the text of `/proc/PID/maps` and `/proc/PID/mountinfo`, which the kernel answers from its memory. To open a file on
-//! a server that is gone (NFS, SMB, FUSE) never returns, and not even SIGKILL ends it: so only what is known to be on
-//! a disk or in memory of this host is opened.
+//! Input: the text of `/proc/PID/maps` and `/proc/PID/mountinfo`, which the kernel produces from memory. Opening a
+//! file on a dead server (NFS, SMB, FUSE) never returns, and not even SIGKILL ends it: so only files known to be on
+//! a local disk or in memory are opened.
 
-/// File systems that need no server and no other process. What is missing here is not read. `overlay` is: what is below it may
-/// be remote.
+/// File systems that need no server and no other process. Files on any other are not read. `overlay` is missing:
+/// what is below it may be remote.
 const LOCAL: [&str; 15] = [
     "bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "iso9660", "jfs", "ramfs", "rootfs", "squashfs",
     "tmpfs", "xfs", "zfs",
@@ -23,7 +23,7 @@ pub fn device_of(maps: &str, path: &str) -> Option<Device> {
     Some((u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?))
 }
 
-/// Whether a device is a local file system; `None` when it is not among the mounts.
+/// Whether a device is a local file system; `None` when it is not mounted.
 #[must_use]
 pub fn is_local(mountinfo: &str, device: Device) -> Option<bool> {
     mountinfo.lines().find_map(|line| {

@@ -1,8 +1,7 @@
 //! `/proc/net/tcp` and `/proc/net/tcp6`.
 //!
-//! Comes in: the text of a table. Goes out: sockets, and how many lines could not be read. Never here: deciding to use
-//! this source. It lacks cookie, interface, `tcp_info`, mark, cgroup and the backlog limit, and it repeats rows when the
-//! table changes while it is read.
+//! Input: the text of a table. Output: sockets, and how many lines could not be parsed. It lacks cookie, interface,
+//! `tcp_info`, mark, cgroup and the backlog limit, and it repeats rows when the table changes during the read.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,10 +11,10 @@ use std::path::Path;
 
 use crate::model::{Endpoint, Family, Inode, NetnsId, RowKind, Socket, State, Timer, TimerKind};
 
-/// The kernel gives at most a page per read; a larger buffer only saves nothing, a smaller one costs calls.
+/// The kernel returns at most a page per read; a larger buffer saves nothing, a smaller one costs calls.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// What reading a table gave.
+/// The result of reading a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     pub rows: u64,
@@ -77,8 +76,8 @@ pub fn parse(
         buffer.copy_within(start..filled, 0);
         filled -= start;
         if n == 0 || filled == buffer.len() {
-            // A last line without its end is a table that was cut, a line longer than the buffer is not a table, and
-            // neither is one without its header: the kernel writes it even when there is no socket.
+            // A last line without its end means a truncated table. A line longer than the buffer, or a missing
+            // header, means it is not a table: the kernel writes the header even when there is no socket.
             table.unreadable_lines += u64::from(filled > 0 || header);
             return Ok(table);
         }

@@ -1,10 +1,10 @@
-//! Who holds which socket: the walk over `/proc/PID/fd`.
+//! Which process holds which socket: the walk over `/proc/PID/fd`.
 //!
-//! Comes in: the root of a proc file system and, if only some matter, their inodes. Goes out: one record per descriptor
-//! that is a socket, and how many processes could not be looked into. Never here: naming processes that hold nothing.
+//! Input: the root of a proc file system and, if only some matter, their inodes. Output: one record per descriptor
+//! that is a socket, and how many processes could not be read.
 //!
-//! Processes come and go while this runs: what has vanished is not an error. A process whose threads do not share
-//! one descriptor table is walked thread by thread.
+//! Processes come and go while this runs: a vanished one is not an error. A process whose threads do not share one
+//! descriptor table is walked thread by thread.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,17 +26,17 @@ pub struct Record {
     pub inode: Inode,
 }
 
-/// What a walk found.
+/// The result of a walk.
 #[derive(Clone, Debug, Default)]
 pub struct Walked {
     pub records: Vec<Record>,
     /// Processes whose descriptors may not be read; kernel threads do not count.
     pub unreadable: u32,
-    /// Why there may be more processes than were listed; then these count as one that is unreadable.
+    /// Why there may be more processes than were listed; they count as one unreadable process.
     pub unlisted: Option<Unlisted>,
 }
 
-/// Directories that are processes, per worker, below which a second thread costs more than it saves.
+/// Process directories per worker below which a second thread costs more than it saves.
 const PROCESSES_PER_WORKER: usize = 8;
 /// `PF_KTHREAD` (`include/linux/sched.h`).
 const PF_KTHREAD: u64 = 0x0020_0000;
@@ -49,7 +49,7 @@ pub fn walk(root: &ProcRoot, wanted: Option<&FxHashSet<Inode>>) -> Result<Walked
     visit(root, wanted, false)
 }
 
-/// How many processes may not be looked into; one descriptor of each is tried.
+/// How many processes cannot be read; one descriptor of each is tried.
 ///
 /// # Errors
 /// As [`walk`].
@@ -63,7 +63,7 @@ fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<Inode>>, probe: bool) -> Res
         Error::new("read", root.path().display().to_string(), e.into()).hint("is a proc file system mounted there?")
     };
     let dir = match open_dir(rustix::fs::CWD, root.path()) {
-        // Sockets come from elsewhere, and are worth having without their owners.
+        // Sockets come from elsewhere, and are useful without their owners.
         Err(Errno::NOENT) if root.is_own() => {
             return Ok(Walked { unreadable: 1, unlisted: Some(Unlisted::NoProc), ..Walked::default() });
         }
@@ -82,14 +82,14 @@ fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<Inode>>, probe: bool) -> Res
     };
     let mut parts = Vec::with_capacity(workers);
     std::thread::scope(|scope| {
-        // Those that cannot be started leave their share to the others.
+        // Workers that cannot be started leave their share to the others.
         let others: Vec<_> = (1..workers).map_while(|_| cores::start(scope, work).ok()).collect();
         parts.push(work());
-        // A worker cannot fail; if one is lost its processes are a gap, not a blank.
+        // A worker cannot fail; if one is lost, its processes are a gap.
         parts.extend(others.into_iter().map(|t| t.join().unwrap_or(Walked { unreadable: 1, ..Walked::default() })));
     });
     let mut all = parts.pop().unwrap_or_default();
-    // How many are not listed nobody tells.
+    // How many are not listed is unknown.
     all.unlisted = unlisted(dir.as_fd(), &pids);
     all.unreadable += u32::from(all.unlisted.is_some());
     for part in parts {
@@ -99,19 +99,19 @@ fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<Inode>>, probe: bool) -> Res
     Ok(all)
 }
 
-/// Why the list of processes may not be that of all.
+/// Why the process list may be incomplete.
 fn unlisted(root: BorrowedFd<'_>, pids: &[u32]) -> Option<Unlisted> {
     /// The inode of the initial PID namespace (`PROC_PID_INIT_INO` in include/linux/proc_ns.h).
     const INITIAL: u64 = 0xefff_fffc;
     if pids.is_empty() {
         return Some(Unlisted::NoProc);
     }
-    // Every process namespace has its process 1. Where it is not listed (`hidepid`, proc_pid_readdir in fs/proc/base.c)
-    // others are not either.
+    // Every PID namespace has its process 1. Where it is not listed (`hidepid`, proc_pid_readdir in fs/proc/base.c),
+    // others are hidden too.
     if !pids.contains(&1) {
         return Some(Unlisted::Hidden);
     }
-    // The first of them may be closed to us; we are in the same one, unless /proc is that of others.
+    // The first of them may be unreadable; we are in the same namespace, unless /proc is that of others.
     let namespace = |of: &str| rustix::fs::statat(root, of, AtFlags::empty()).ok();
     let stat = namespace("1/ns/pid").or_else(|| namespace("self/ns/pid"))?;
     (stat.st_ino != INITIAL).then_some(Unlisted::PidNamespace)
@@ -121,7 +121,7 @@ struct Walker<'a> {
     root: BorrowedFd<'a>,
     own: bool,
     wanted: Option<&'a FxHashSet<Inode>>,
-    /// Only try whether descriptors may be read.
+    /// Only check whether descriptors can be read.
     probe: bool,
     found: Walked,
 }
@@ -150,7 +150,7 @@ impl Walker<'_> {
         }
     }
 
-    /// Walks the threads that have a descriptor table of their own (`unshare(CLONE_FILES)`).
+    /// Walks the threads that have their own descriptor table (`unshare(CLONE_FILES)`).
     fn threads(&mut self, pid: u32, before: usize) {
         let mut path = PathBuffer::default();
         let Ok(tasks) = open_dir(self.root, path.set(&[&pid, &"task"])) else { return };
@@ -165,7 +165,7 @@ impl Walker<'_> {
             return;
         }
         for tid in apart {
-            // The thread may be gone, which is no loss.
+            // The thread may be gone, which does not matter.
             let _ = self.descriptors(pid, path.set(&[&pid, &"task", &tid, &"fd"]));
         }
         self.found.records[before..].sort_unstable();
@@ -199,7 +199,7 @@ impl Walker<'_> {
         denied.map_or(Ok(()), Err)
     }
 
-    /// Kernel threads hold no descriptors; `stat` is readable by everybody, so they need not count as unreadable.
+    /// Kernel threads hold no descriptors; `stat` is world-readable, so they need not count as unreadable.
     fn is_kernel_thread(&self, pid: u32) -> bool {
         let mut path = PathBuffer::default();
         let Ok(file) =
@@ -209,7 +209,7 @@ impl Walker<'_> {
         };
         let mut text = [0; 512];
         let Ok(n) = rustix::io::read(&file, &mut text) else { return false };
-        // Fields after the name, which may hold anything: state is the first, flags the seventh.
+        // Fields after the name, which may contain anything: state is the first, flags the seventh.
         let Some(end) = text[..n].iter().rposition(|b| *b == b')') else { return false };
         std::str::from_utf8(&text[end + 1..n])
             .ok()
@@ -222,7 +222,7 @@ fn open_dir(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errn
     rustix::fs::openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Calls back for every entry whose name is a number.
+/// Calls `each` for every entry whose name is a number.
 fn numbers(dir: BorrowedFd<'_>, mut each: impl FnMut(u32, &std::ffi::CStr)) -> Result<(), Errno> {
     let mut buffer = [std::mem::MaybeUninit::uninit(); 16 * 1024];
     let mut entries = RawDir::new(dir, &mut buffer);
@@ -244,7 +244,7 @@ fn socket_inode(link: &[u8]) -> Option<Inode> {
     Inode::new(std::str::from_utf8(digits).ok()?.parse().ok()?)
 }
 
-/// Whether two threads use one descriptor table; true when the kernel does not say, which is the rule.
+/// Whether two threads share one descriptor table; true, the normal case, when the kernel does not say.
 fn share_descriptors(pid: u32, tid: u32) -> bool {
     const KCMP_FILES: libc::c_long = 2;
     let zero: libc::c_long = 0;
@@ -256,7 +256,7 @@ fn share_descriptors(pid: u32, tid: u32) -> bool {
     result <= 0
 }
 
-/// A short path built in place: a few numbers and words below the root.
+/// A short path built in place: numbers and words below the root.
 #[derive(Default)]
 struct PathBuffer(String);
 

@@ -1,13 +1,13 @@
-//! What a process is made of, as far as its open and mapped files tell: jars, libraries, the Go runtime.
+//! What a process is made of, by its open and mapped files: jars, libraries, the Go runtime.
 //!
-//! Comes in: links of descriptors, the text of `/proc/PID/maps`, the executable. Goes out: short names. Never here:
-//! which program that makes it.
+//! Input: links of descriptors, the text of `/proc/PID/maps`, the executable. Output: short names. Which program
+//! this makes it is up to `diagnose`.
 
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
-/// The head of an executable that is read; the linkers put the notes there.
+/// How much of an executable is read; linkers put the notes at the start.
 const HEAD: u64 = 64 * 1024;
 /// `PT_NOTE` (elf(5)).
 const PT_NOTE: u32 = 4;
@@ -46,8 +46,8 @@ pub fn mapped(maps: &str) -> BTreeSet<String> {
     found
 }
 
-/// Whether the mappings of a process are those of a Go runtime. `None`: nothing in them says so, which the heap of Go 1.26
-/// (at a random address) leaves open where the kernel keeps no names of mappings (`CONFIG_ANON_VMA_NAME`).
+/// Whether the mappings of a process are those of a Go runtime. `None`: undecided, as with the heap of Go 1.26 (at a
+/// random address) on a kernel that keeps no names of mappings (`CONFIG_ANON_VMA_NAME`).
 #[must_use]
 pub fn has_go_heap(maps: &str) -> Option<bool> {
     // Go names its mappings since 1.25.
@@ -68,7 +68,7 @@ pub fn has_go_heap(maps: &str) -> Option<bool> {
     (end > ARENA_BASE && (end - ARENA_BASE).is_multiple_of(ARENA_BYTES)).then_some(true)
 }
 
-/// Whether an executable carries Go's build id; `None` when it cannot be read. To open it may take forever: see
+/// Whether an executable has Go's build id; `None` when it cannot be read. Opening it may block forever: see
 /// [`super::mounts`].
 #[must_use]
 pub fn is_go(path: &Path) -> Option<bool> {
@@ -77,12 +77,12 @@ pub fn is_go(path: &Path) -> Option<bool> {
     Some(has_go_note(&head))
 }
 
-/// Larger files are not searched for the name of a function.
+/// Larger files are not searched for a function name.
 const MOST_SEARCHED: u64 = 4 << 20;
-/// How the table of dynamic symbols has the functions that take a connection from a listener.
+/// The names in the dynamic symbol table of the functions that accept a connection.
 const ACCEPT: [&[u8]; 2] = [b"\0accept\0", b"\0accept4\0"];
 
-/// The files that have code of a process, each once: the executable and the libraries, but not the C library, which has
+/// The files with code of a process, each once: the executable and the libraries, but not the C library, which has
 /// every call.
 #[must_use]
 pub fn code(maps: &str) -> BTreeSet<&str> {
@@ -94,7 +94,7 @@ pub fn code(maps: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Whether the C library of a process is mapped: a static program has its calls under no name.
+/// Whether the process maps the C library: a static program names its calls nowhere.
 #[must_use]
 pub fn is_dynamic(maps: &str) -> bool {
     maps.lines().any(|line| {
@@ -103,8 +103,8 @@ pub fn is_dynamic(maps: &str) -> bool {
     })
 }
 
-/// Whether a program or library imports `accept()`: whether its names have it. `None` when it cannot be read or is large.
-/// To open it may take forever: see [`super::mounts`].
+/// Whether a program or library imports `accept()`, by its symbol names. `None` when it cannot be read or is large.
+/// Opening it may block forever: see [`super::mounts`].
 #[must_use]
 pub fn imports_accept(path: &Path) -> Option<bool> {
     let mut bytes = Vec::new();
@@ -116,7 +116,7 @@ pub fn imports_accept(path: &Path) -> Option<bool> {
     Some(ACCEPT.iter().any(has))
 }
 
-/// Looks through the notes that the program headers point to, in either class and byte order.
+/// Scans the notes that the program headers point to, in either class and byte order.
 fn has_go_note(elf: &[u8]) -> bool {
     let Some([0x7f, b'E', b'L', b'F', class, order]) = elf.first_chunk::<6>().copied() else { return false };
     let wide = class == 2;
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!((jar("/app/lib/httpclient-4.5.jar.bak"), jar("socket:[1]")), (None, None));
     }
 
-    /// An ELF head with one program header, and notes behind it.
+    /// An ELF header with one program header, followed by notes.
     fn elf(wide: bool, notes: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; if wide { 64 + 56 } else { 52 + 32 }];
         bytes[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', if wide { 2 } else { 1 }, 1]);

@@ -1,7 +1,6 @@
 //! What is known of the processes that hold sockets, and, for those named in a finding, what they do with them.
 //!
-//! Comes in: pids. Goes out: [`ProcessFacts`] and [`Inspection`]; what could not be read is `None`. Never here: which
-//! process deserves a look.
+//! Input: pids. Output: [`ProcessFacts`] and [`Inspection`]; what could not be read is `None`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,21 +11,21 @@ use crate::collect::proc::{ProcRoot, mounts, parts};
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadState};
 use crate::model::{Inode, NetnsId};
 
-/// Threads of one process that are looked at; a pool is alike beyond that.
+/// Threads examined per process; a larger pool is more of the same.
 const THREADS_READ: usize = 64;
 
-/// Uninterruptible sleep (proc(5)). Such a thread may hold the lock of its address space, on which a reader of the command line
-/// or of the mappings would wait with it.
+/// Uninterruptible sleep (proc(5)). Such a thread may hold the lock of its address space, and a reader of the
+/// command line or the mappings would block on it.
 const UNINTERRUPTIBLE: char = 'D';
 
-/// Name of a process, if it is there.
+/// Name of a process, if it exists.
 #[must_use]
 pub fn name(root: &ProcRoot, pid: u32) -> Option<String> {
     let comm = std::fs::read(root.path().join(pid.to_string()).join("comm")).ok()?;
     Some(String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned())
 }
 
-/// Facts of some processes; what has vanished is left out.
+/// Facts of some processes; vanished ones are left out.
 #[must_use]
 pub fn facts(root: &ProcRoot, pids: impl Iterator<Item = u32>) -> BTreeMap<u32, ProcessFacts> {
     let uptime_ms = uptime_ms(root);
@@ -64,11 +63,11 @@ fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessF
     })
 }
 
-/// Descriptors in use: the size of the directory says it since Linux 6.2 (`proc_fd_getattr`), else they are counted.
+/// Descriptors in use: the size of the directory since Linux 6.2 (`proc_fd_getattr`), else a count.
 fn descriptors(folder: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
     let fd = folder.join("fd");
-    // Without the right to list it the size may still be told, and is as true.
+    // The size may be readable without the right to list, and is as accurate.
     match std::fs::metadata(&fd) {
         Ok(meta) if meta.size() > 0 => Some(meta.size()),
         _ => Some(std::fs::read_dir(&fd).ok()?.count() as u64),
@@ -83,8 +82,8 @@ fn uptime_ms(root: &ProcRoot) -> Option<u64> {
     Some((seconds * 1000.0) as u64)
 }
 
-/// What one process does with its sockets, and whether it is a Go program; `None` without the right to look, or when it
-/// is gone. Descriptors that are known to be `sockets`, of the so many in use, are nothing else, and are not read.
+/// What one process does with its sockets, and whether it is a Go program; `None` without permission, or when it is
+/// gone. Descriptors known to be `sockets`, out of all in use, are not read again.
 #[must_use]
 pub fn inspect(
     root: &ProcRoot,
@@ -114,7 +113,7 @@ pub fn inspect(
     tids.sort_unstable();
     inspection.threads_not_read = u32::try_from(tids.len().saturating_sub(THREADS_READ)).unwrap_or(u32::MAX);
     inspection.threads = tids.iter().take(THREADS_READ).map(|tid| thread(&folder, *tid)).collect();
-    // The list of mappings waits for the lock that a thread holds which maps a file of a dead server.
+    // Reading the mappings blocks on a lock that is held by a thread mapping a file of a dead server.
     let waits = inspection.threads.iter().any(|thread| thread.state == Some(UNINTERRUPTIBLE));
     let maps = if waits { None } else { std::fs::read_to_string(folder.join("maps")).ok() }.unwrap_or_default();
     inspection.parts.extend(parts::mapped(&maps));
@@ -127,7 +126,8 @@ pub fn inspect(
     Some((inspection, is_go))
 }
 
-/// Whether anything that the process runs imports `accept()`; `None` when a file is not on a local disk, or was replaced.
+/// Whether anything that the process runs imports `accept()`; `None` when a file is not on a local disk, or was
+/// replaced.
 fn imports_accept(root: &ProcRoot, folder: &Path, maps: &str) -> Option<bool> {
     if !parts::is_dynamic(maps) {
         return None;
@@ -140,14 +140,14 @@ fn imports_accept(root: &ProcRoot, folder: &Path, maps: &str) -> Option<bool> {
     Some(imports)
 }
 
-/// Whether its executable is Go's; `None` also when that is on a file system that may not answer.
+/// Whether its executable is Go's; `None` also when it is on a file system that may block.
 fn is_go(root: &ProcRoot, folder: &Path, maps: &str) -> Option<bool> {
     let exe = folder.join("exe");
     let path = std::fs::read_link(&exe).ok()?;
     if is_on_disk(root, folder, maps, path.to_str()?) { parts::is_go(&exe) } else { None }
 }
 
-/// Whether a mapped file is on a disk or in memory of this host.
+/// Whether a mapped file is on a local disk or in memory.
 fn is_on_disk(root: &ProcRoot, folder: &Path, maps: &str, path: &str) -> bool {
     let Some(device) = mounts::device_of(maps, path) else { return false };
     // A file in a container may be mapped from a file system that only the host has mounted.
@@ -155,13 +155,13 @@ fn is_on_disk(root: &ProcRoot, folder: &Path, maps: &str, path: &str) -> bool {
     of(folder).or_else(|| of(&root.path().join("self"))) == Some(true)
 }
 
-/// Numbers without a descriptor that are tried before all descriptors are listed.
+/// Free descriptor numbers tried before all descriptors are listed.
 const MOST_TRIED: usize = 4096;
-/// Numbers that are tried beyond the highest that is known.
+/// Numbers tried beyond the highest known one.
 const BEYOND: u32 = 64;
 
-/// What the descriptors are that are not known to be sockets. To list a table makes the kernel build an entry for each
-/// (2 us); numbers are given out from the lowest, so few are missing between those of the sockets, and these are tried.
+/// The descriptors not known to be sockets. Listing a table makes the kernel build an entry for each (2 us); numbers
+/// are allocated from the lowest, so few gaps exist between those of the sockets, and these are tried.
 fn others(folder: &Path, sockets: &FxHashSet<u32>, used: Option<u64>) -> Option<Vec<(u32, PathBuf)>> {
     let known = sockets.len() as u64;
     let highest = sockets.iter().max().copied().unwrap_or(0).saturating_add(BEYOND);
@@ -173,7 +173,7 @@ fn others(folder: &Path, sockets: &FxHashSet<u32>, used: Option<u64>) -> Option<
             return Some(found);
         }
     }
-    // More are known than the process has: a thread has a table of its own, and the numbers are not all of this one.
+    // More are known than the process has: a thread has its own table, and the numbers belong to several.
     let skip = used.is_none_or(|used| used >= known);
     let entries = std::fs::read_dir(folder).ok()?.flatten();
     let numbered = entries.filter_map(|e| Some((e.file_name().to_str()?.parse::<u32>().ok()?, e.path())));
@@ -219,13 +219,13 @@ fn thread(folder: &Path, tid: u32) -> ThreadState {
     }
 }
 
-/// Whether a descriptor of a process is still this socket, and a TCP one by the name of its protocol
-/// (`sockfs_xattr_get` in `net/socket.c`); `None` when it cannot be asked. An MPTCP socket is not: it lives on without
-/// subflows, and only subflows stand in the tables of TCP.
+/// Whether a descriptor of a process is still this socket, and a TCP one by its protocol name (`sockfs_xattr_get` in
+/// `net/socket.c`); `None` when it cannot be asked. An MPTCP socket is not: it outlives its subflows, and only
+/// subflows are in the TCP tables.
 #[must_use]
 pub fn is_tcp(root: &ProcRoot, pid: u32, fd: u32, inode: Inode) -> Option<bool> {
     let path = root.path().join(format!("{pid}/fd/{fd}"));
-    // A busy process gives the number to another file within microseconds; to ask one of a dead server would take forever.
+    // A busy process reuses the number within microseconds; asking a file of a dead server would block forever.
     let is_it = || {
         let link = std::fs::read_link(&path).ok()?;
         Some(link.as_os_str().as_encoded_bytes() == format!("socket:[{inode}]").as_bytes())
