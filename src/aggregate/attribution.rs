@@ -18,20 +18,11 @@ pub enum OwnerEvidence {
     ListenerOfService,
     /// It has connections to the row's destination.
     Destination {
-        same: Same,
         /// How many were seen.
         seen: u64,
         /// Its share of all that were seen, 0 to 1; `None` when it is the only one.
         share: Option<f64>,
     },
-}
-
-/// What two destinations have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Same {
-    HostAndPort,
-    Host,
-    Port,
 }
 
 /// From this many connections on, a destination belongs to the only process that connects to it.
@@ -49,18 +40,11 @@ impl OwnerEvidence {
             OwnerEvidence::Listener { exact: true } => 0.92,
             OwnerEvidence::ListenerOfService => 0.9,
             OwnerEvidence::Listener { exact: false } => 0.88,
-            OwnerEvidence::Destination { same, seen, share } => {
-                let most = match same {
-                    Same::HostAndPort => 0.75,
-                    Same::Host => 0.4,
-                    Same::Port => 0.3,
-                };
-                match share {
-                    None if seen >= ENOUGH => most,
-                    None => DOUBTFUL.min(most),
-                    Some(share) => share.min(most).min(DOUBTFUL),
-                }
-            }
+            OwnerEvidence::Destination { seen, share } => match share {
+                None if seen >= ENOUGH => 0.75,
+                None => DOUBTFUL,
+                Some(share) => share.min(DOUBTFUL),
+            },
         }
     }
 }
@@ -71,7 +55,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_counts_more_than_what_is_likely() {
-        let to = |same, seen, share| OwnerEvidence::Destination { same, seen, share };
+        let to = |seen, share| OwnerEvidence::Destination { seen, share };
         let ladder = [
             OwnerEvidence::SeenBefore,
             OwnerEvidence::Traced,
@@ -79,12 +63,9 @@ mod tests {
             OwnerEvidence::Listener { exact: true },
             OwnerEvidence::ListenerOfService,
             OwnerEvidence::Listener { exact: false },
-            to(Same::HostAndPort, 3, None),
-            to(Same::HostAndPort, 2, None),
-            to(Same::HostAndPort, 50, Some(0.55)),
-            to(Same::Host, 3, None),
-            to(Same::Port, 3, None),
-            to(Same::Port, 3, Some(0.1)),
+            to(3, None),
+            to(2, None),
+            to(50, Some(0.55)),
         ];
         let confidences: Vec<f64> = ladder.iter().map(|evidence| evidence.confidence()).collect();
         assert!(confidences.is_sorted_by(|a, b| a > b), "{confidences:?}");

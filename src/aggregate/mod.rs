@@ -3,19 +3,19 @@
 //! Input: sockets, one at a time, and an owner table. Output: counts per state, family and group. Memory grows with
 //! the number of distinct groups, never with the number of sockets.
 
-pub mod attribution;
-pub mod census;
-pub mod counts;
-pub mod flows;
-pub mod groups;
-pub mod lives;
-pub mod matrix;
-pub mod owner;
-pub mod ownership;
-pub mod roles;
-pub mod state_counts;
-pub mod traced;
-pub mod tracker;
+pub(crate) mod attribution;
+pub(crate) mod census;
+pub(crate) mod counts;
+pub(crate) mod flows;
+pub(crate) mod groups;
+pub(crate) mod lives;
+pub(crate) mod matrix;
+pub(crate) mod owner;
+pub(crate) mod ownership;
+pub(crate) mod roles;
+pub(crate) mod state_counts;
+pub(crate) mod traced;
+pub(crate) mod tracker;
 
 pub use census::Census;
 pub use flows::{Accounts, Flow, Ledger, Reading};

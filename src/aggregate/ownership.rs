@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::aggregate::attribution::{OwnerEvidence, Same};
+use crate::aggregate::attribution::OwnerEvidence;
 use crate::aggregate::groups::processes_label;
 use crate::aggregate::owner::{OwnerId, SetId};
 use crate::aggregate::roles::{Listeners, Role};
@@ -240,7 +240,7 @@ impl Ownership {
             confidence: evidence.confidence(),
             why,
         };
-        let to = |seen: u32, share| OwnerEvidence::Destination { same: Same::HostAndPort, seen: seen.into(), share };
+        let to = |seen: u32, share| OwnerEvidence::Destination { seen: seen.into(), share };
         match role {
             Role::Server(i) => {
                 let listener = listeners.get(i);
@@ -309,14 +309,9 @@ impl Ownership {
     }
 
     /// How many sets are remembered.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.in_use
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.in_use == 0
     }
 }
 

@@ -4,11 +4,11 @@
 //! judging; a command states its needs, drives the pipeline and hands the result to `render`.
 #![allow(clippy::disallowed_methods, reason = "this is the folder that owns clock and environment")]
 
-pub mod args;
+pub(crate) mod args;
 mod config;
 mod doctor;
-pub mod env;
-pub mod exit;
+pub(crate) mod env;
+pub(crate) mod exit;
 mod explain;
 mod generate;
 mod list;

@@ -9,27 +9,27 @@
 
 pub mod bpf;
 pub mod changes;
-pub mod clock;
-pub mod containers;
+pub(crate) mod clock;
+pub(crate) mod containers;
 mod dump;
-pub mod error;
-pub mod kernel_users;
+pub(crate) mod error;
+pub(crate) mod kernel_users;
 mod live;
-pub mod names;
+pub(crate) mod names;
 pub mod netlink;
 pub mod netns;
 mod netns_source;
-pub mod numbers;
+pub(crate) mod numbers;
 pub mod owners;
-pub mod plan;
-pub mod poll;
+pub(crate) mod plan;
+pub(crate) mod poll;
 mod probe;
 pub mod proc;
 mod query;
 pub mod scan;
-pub mod snapshot;
-pub mod timewait;
-pub mod tracefs;
+pub(crate) mod snapshot;
+pub(crate) mod timewait;
+pub(crate) mod tracefs;
 
 pub use error::Error;
 pub use live::{Host, Live, SourceChoice};

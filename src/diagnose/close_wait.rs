@@ -25,7 +25,6 @@ pub const LEAK_ROWS: usize = 16;
 /// A CLOSE_WAIT row that counts.
 #[derive(Clone, Copy)]
 pub struct Counted {
-    pub age: AgeBracket,
     /// Its age is 60 s or more; else 60 s is only inside what is possible.
     pub certain: bool,
 }
@@ -34,14 +33,14 @@ pub struct Counted {
 /// only known to be possibly that (our own keepalive draws ACKs) counts if it was there before.
 #[must_use]
 pub fn counted(view: &View<'_>, socket: &Socket) -> Option<Counted> {
-    let (age, certain) = old_enough(socket)?;
+    let (_, certain) = old_enough(socket)?;
     let earlier = view.earlier(socket);
     if earlier.is_some_and(|e| bytes_sent(e) < bytes_sent(socket)) {
         return None;
     }
     let was_there = earlier.is_some_and(|e| e.state == State::CloseWait);
     // Before there is a second sample the row is only a suspicion, which `check` tells apart.
-    (certain || was_there || view.before.is_none()).then_some(Counted { age, certain })
+    (certain || was_there || view.before.is_none()).then_some(Counted { certain })
 }
 
 /// The age, and whether it is certain to be that of a row that counts.

@@ -203,7 +203,7 @@ pub fn most_frequent(names: impl Iterator<Item = String>, n: usize) -> Vec<Strin
     ranked.into_iter().take(n).map(|(name, count)| format!("{name} ({count})")).collect()
 }
 
-/// What kind of advice a program-specific remedy may add (see [`crate::diagnose::programs`]).
+/// What kind of advice a program-specific remedy may add (see `diagnose::programs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topic {
     /// On connections that the program opened.
@@ -235,7 +235,7 @@ pub struct Text {
 /// One finding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// The same in every sample and run as long as the fault stays (see [`crate::diagnose::identity`]); empty before the
+    /// The same in every sample and run as long as the fault stays (see `diagnose::identity`); empty before the
     /// rules have all been run.
     pub id: String,
     /// Id of the rule: the name of its page.

@@ -102,6 +102,7 @@ const DETACH: &str = "Let the process continue in the debugger, or detach";
 const FREE_DESCRIPTORS: &str =
     "See fd-exhaustion for what takes the {limit} descriptors: no backlog and no worker helps before some are free";
 /// First steps of every rule on listeners: what keeps the owner from accepting is no matter of the rule.
+#[cfg(test)]
 pub const FIRST_AID: [&str; 3] = [CONTINUE, DETACH, FREE_DESCRIPTORS];
 
 /// What ends it at once, when what keeps the owner from accepting is known; the first step of a remedy.

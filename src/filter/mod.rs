@@ -6,7 +6,7 @@
 //! The language is a superset of ss's. `docs/filter.md` describes it for users.
 
 mod bounds;
-pub mod bytecode;
+pub(crate) mod bytecode;
 mod display;
 mod eval;
 mod event;

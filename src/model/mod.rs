@@ -3,14 +3,15 @@
 //! Plain values that `collect` fills; no I/O, clock, serde or environment. A test can build every type with a
 //! literal.
 
-pub mod addr;
+pub(crate) mod addr;
 pub mod cgroup;
+#[doc(hidden)]
 pub mod column;
 pub mod counter;
 mod coverage;
 pub mod gap;
-pub mod id;
-pub mod kernel_user;
+pub(crate) mod id;
+pub(crate) mod kernel_user;
 mod named;
 pub mod owner;
 pub mod snapshot;

@@ -1,7 +1,7 @@
 //! One change of state of one connection, and the sources that can report it.
 //!
 //! Input: what a tracer recorded, or the difference of two dumps. Output: facts, `None` for what the source does not
-//! report. What a change means for its connection is in [`crate::aggregate::lives`].
+//! report. What a change means for its connection is in `aggregate::lives`.
 
 use std::borrow::Cow;
 use std::fmt;

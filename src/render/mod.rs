@@ -3,21 +3,21 @@
 //! Comes in: rows, counts, findings. Goes out: text, written into whatever the caller gives. Never here: asking the
 //! kernel, owning a stream, deciding what is shown.
 
-pub mod csv;
-pub mod explain;
+pub(crate) mod csv;
+pub(crate) mod explain;
 pub mod gap;
 pub mod json;
-pub mod report;
-pub mod rows;
-pub mod rules;
-pub mod sanitize;
+pub(crate) mod report;
+pub(crate) mod rows;
+pub(crate) mod rules;
+pub(crate) mod sanitize;
 pub mod schema;
-pub mod style;
-pub mod summary;
-pub mod table;
-pub mod trace;
-pub mod tui;
-pub mod value;
-pub mod watch;
+pub(crate) mod style;
+pub(crate) mod summary;
+pub(crate) mod table;
+pub(crate) mod trace;
+pub(crate) mod tui;
+pub(crate) mod value;
+pub(crate) mod watch;
 
 pub use style::Style;

@@ -11,7 +11,7 @@ use crate::aggregate::owner::SetId;
 use crate::aggregate::tracker::{Matrix, Transition};
 use crate::aggregate::{Counts, Key};
 use crate::diagnose::Finding;
-use crate::model::{Endpoint, Family, Gap, NetnsId, OwnerStatus, OwnerTable, Socket, State, StateSet};
+use crate::model::{Endpoint, Gap, NetnsId, OwnerStatus, OwnerTable, Socket, State, StateSet};
 
 /// What identifies a group from one frame to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -261,11 +261,6 @@ impl Frame {
         let mut all = self.counts[0];
         all.merge(&self.counts[1]);
         all
-    }
-
-    #[must_use]
-    pub fn family(&self, family: Family) -> &Counts {
-        &self.counts[family as usize]
     }
 
     /// So many per second, if this frame can be compared with one before.

@@ -19,9 +19,7 @@ pub(crate) mod testkit;
 mod tracing;
 
 pub use error::Error;
-pub use frame::{
-    Detail, Frame, Group, GroupId, Groups, Line, Lines, RowOwner, Sighting, TimeInState, TimeWaitOwners, Trace,
-};
+pub use frame::{Detail, Frame, GroupId, Groups, Line, RowOwner, Sighting, TimeWaitOwners, Trace};
 pub use grouping::{GROUP_KEYS, next_key};
 pub use rows::{DEFAULT_SORT, RowRequest, SORT_COLUMNS};
 pub use sampler::{Config, Request, Sampler};

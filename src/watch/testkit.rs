@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::frame::{Group, Lines, TimeInState};
 use super::*;
 use crate::aggregate::flows::{Flow, Ledger};
 use crate::aggregate::owner::SetId;

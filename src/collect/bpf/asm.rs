@@ -30,6 +30,7 @@ pub enum Reg {
     R2,
     R3,
     R4,
+    #[expect(dead_code, reason = "no program has a call with five arguments")]
     R5,
     R6,
     R7,

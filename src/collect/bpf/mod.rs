@@ -1,18 +1,18 @@
 //! BPF without a compiler: small programs assembled at run time from the running kernel's own type information.
 //!
 //! Input: the kernel only (`/sys/kernel/btf/vmlinux` and bpf(2)). Output: the holders of every TCP socket in one
-//! kernel pass ([`owners`]), and every TCP state change as it happens ([`trace`]); or [`Unavailable`], one line on
+//! kernel pass ([`owners`]), and every TCP state change as it happens (`trace`); or [`Unavailable`], one line on
 //! why not, so that the caller can fall back and report it. No structure offset is hard-wired, there is no prebuilt
 //! object file, and no map or program outlives its handle.
 //!
-//! [`btf`] finds field offsets and type ids in the kernel's BTF, [`asm`] turns a listing into instructions, `sys`
+//! `btf` finds field offsets and type ids in the kernel's BTF, `asm` turns a listing into instructions, `sys`
 //! loads them, `ring` reads what the kernel writes.
 //!
 //! Two facts shape everything here:
 //!
 //! * Process numbers that a BPF program reads from a `task_struct` are those of the *initial* PID namespace,
 //!   wherever the program was loaded. In any other PID namespace they mean nothing or, worse, another process, so
-//!   [`owners`] refuses and [`trace`] leaves them out; see [`pids_are_ours`].
+//!   [`owners`] refuses and `trace` leaves them out; see [`pids_are_ours`].
 //! * When the verifier refuses a program, the last line of its log is the reason. The log is requested only on a
 //!   second try, because logging makes loading slow.
 #![allow(
@@ -21,8 +21,8 @@
     reason = "offsets into BTF, programs and rings are 32-bit fields of the kernel, and checked where they come in"
 )]
 
-pub mod asm;
-pub mod btf;
+pub(crate) mod asm;
+pub(crate) mod btf;
 #[cfg(test)]
 mod kernel_tests;
 pub mod owners;
@@ -30,7 +30,7 @@ mod ring;
 mod sys;
 #[cfg(test)]
 mod testkit;
-pub mod trace;
+pub(crate) mod trace;
 
 use std::io;
 

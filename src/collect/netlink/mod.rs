@@ -3,10 +3,10 @@
 //! Input: a [`Request`] (states, families, attributes, filter bytecode). Output: every matching socket, pushed into
 //! a sink, and a [`Report`] on whether the dump was complete. The planner decides what to request.
 
-pub mod decode;
-pub mod destroyed;
+pub(crate) mod decode;
+pub(crate) mod destroyed;
 pub mod request;
-pub mod stream;
+pub(crate) mod stream;
 
 pub use request::{Attributes, Request};
 pub use stream::{Channel, Report};

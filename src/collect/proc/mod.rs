@@ -1,13 +1,13 @@
 //! What `/proc` provides: the socket table for kernels without `sock_diag`, descriptors and their holders, counters.
 //! Read only.
 
-pub mod cgroups;
-pub mod counters;
-pub mod mounts;
-pub mod net_tcp;
-pub mod owners;
-pub mod parts;
-pub mod processes;
+pub(crate) mod cgroups;
+pub(crate) mod counters;
+pub(crate) mod mounts;
+pub(crate) mod net_tcp;
+pub(crate) mod owners;
+pub(crate) mod parts;
+pub(crate) mod processes;
 
 use std::path::{Path, PathBuf};
 

@@ -3,11 +3,9 @@
 //! Input: the text of a table. Output: sockets, and how many lines could not be parsed. It lacks cookie, interface,
 //! `tcp_info`, mark, cgroup and the backlog limit, and it repeats rows when the table changes during the read.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use crate::model::{Endpoint, Family, Inode, NetnsId, RowKind, Socket, State, Timer, TimerKind};
 
@@ -20,19 +18,6 @@ pub struct Table {
     pub rows: u64,
     pub unreadable_lines: u64,
     pub stopped: bool,
-}
-
-/// Reads one table.
-///
-/// # Errors
-/// When the file cannot be opened or read.
-pub fn read(
-    path: &Path,
-    family: Family,
-    netns: Option<NetnsId>,
-    sink: &mut dyn FnMut(&Socket) -> ControlFlow<()>,
-) -> io::Result<Table> {
-    parse(File::open(path)?, family, netns, sink)
 }
 
 /// Parses the text of a table.
