@@ -17,7 +17,7 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::cli::{parse, select, signal};
-use crate::collect::changes::{self, Lost, Refusal, Request, Scope, Source};
+use crate::collect::changes::{self, Lost, Request, Scope, Source};
 use crate::collect::names::SystemNames;
 use crate::collect::timewait::TimewaitLookup;
 use crate::filter::Expr;
@@ -130,7 +130,6 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut head = session.head("trace");
     let scope = scope(args, &session)?;
     let timewait = args.life.then(|| TimewaitLookup::of(&session.live));
-    let mut gaps = Vec::new();
     let mut request = Request {
         scope: scope.clone(),
         ring_bytes: args.ring_size,
@@ -139,7 +138,11 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         live: Some(session.live),
         interval: args.interval,
     };
-    let mut changes = begin(if args.poll { ViaArg::One(Via::Poll) } else { args.via }, &mut request, &mut gaps)?;
+    let (mut changes, mut gaps) = match args.via {
+        _ if args.poll => changes::begin_first(&[Via::Poll], &mut request)?,
+        ViaArg::Auto => changes::begin_first(Via::ALL, &mut request)?,
+        ViaArg::One(via) => changes::begin_first(&[via], &mut request)?,
+    };
     let via = changes.via();
     head.source = changes.source();
     if via == Via::Poll {
@@ -195,25 +198,6 @@ fn scope_label(scope: &Scope) -> String {
         Scope::Host => "all network namespaces".into(),
         Scope::Among(inodes) if inodes.len() == 1 => "one network namespace".into(),
         Scope::Among(inodes) => format!("{} network namespaces", inodes.len()),
-    }
-}
-
-/// The first source that works. Why a better one does not is a gap, or an error where that one was asked for.
-fn begin(via: ViaArg, request: &mut Request, gaps: &mut Vec<Gap>) -> anyhow::Result<Box<dyn Source>> {
-    let one = [match via {
-        ViaArg::Auto => Via::Poll,
-        ViaArg::One(via) => via,
-    }];
-    for via in if via == ViaArg::Auto { Via::ALL } else { &one } {
-        match changes::begin(*via, request) {
-            Ok(source) => return Ok(source),
-            Err(Refusal::Failed(error)) => return Err(error.into()),
-            Err(Refusal::Unavailable(gap)) => gaps.push(gap),
-        }
-    }
-    match gaps.pop() {
-        Some(gap) => bail!("{}", words::line(&gap)),
-        None => bail!("no source of state changes"),
     }
 }
 

@@ -109,6 +109,19 @@ impl<'l> Scan<'l> {
         self
     }
 
+    /// Calls `each` with every matching row once, in the order of the kernel; rows whose owner took a second search come
+    /// last.
+    ///
+    /// # Errors
+    /// When the source answers nothing at all, or the search for owners fails.
+    pub fn for_each(self, mut each: impl FnMut(&Row<'_>)) -> Result<Scanned, Error> {
+        let (_, scanned) = self.rows(|row| {
+            each(row);
+            ControlFlow::<()>::Continue(())
+        })?;
+        Ok(scanned)
+    }
+
     /// Calls `each` with every matching row once, until it breaks; returns the value it broke with.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ mod circles;
 mod cli;
 /// Containers and pods by name, and what stands behind a docker-proxy.
 mod containers;
+/// The programs of `examples/`: the library as others use it.
+mod examples;
 /// The filter language against the kernel's own machine.
 mod filter;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.

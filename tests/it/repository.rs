@@ -72,6 +72,7 @@ const PACKAGE: &[(&str, &str)] = &[
     ("docs/man/", ".1"),
     ("docs/pictures/", ".svg"),
     ("docs/schema/", ".json"),
+    ("examples/", ".rs"),
     ("rustfmt.toml", ""),
     ("src/", ".rs"),
     ("src/", ".snap"),
@@ -80,7 +81,7 @@ const PACKAGE: &[(&str, &str)] = &[
 ];
 
 /// What is published only where there is any.
-const PACKAGE_PERHAPS: &[(&str, &str)] = &[(".cargo_vcs_info.json", ""), ("examples/", ".rs")];
+const PACKAGE_PERHAPS: &[(&str, &str)] = &[(".cargo_vcs_info.json", "")];
 
 fn fits(path: &str, (start, end): (&str, &str)) -> bool {
     if end.is_empty() { path == start } else { path.starts_with(start) && path.ends_with(end) }

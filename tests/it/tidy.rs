@@ -225,7 +225,7 @@ fn imports_are_found_in_every_form() {
 
 /// Every Rust file of the repository.
 fn all_files() -> Vec<PathBuf> {
-    ["src", "tests", "benches"].iter().flat_map(|folder| rust_files(folder)).collect()
+    ["src", "tests", "benches", "examples"].iter().flat_map(|folder| rust_files(folder)).collect()
 }
 
 #[test]

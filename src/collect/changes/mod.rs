@@ -2,9 +2,12 @@
 //!
 //! Input: which sources may be used, and a [`Request`]. Output: a running [`Source`]. Not here: what a change means. A new
 //! source is a file that implements [`Source`], its names in [`Via`], and its arm in [`begin`].
+//!
+//! Circle with `bpf`, `poll`, `tracefs`: this file begins each of them, and each implements the trait of `source`.
 
-pub mod source;
+pub(crate) mod source;
 
+pub use crate::model::transition::{Actor, By, Comm, Traffic, Transition, Via};
 pub use source::{Lost, Request, Scope, Source};
 
 use super::bpf::trace::Tracer;
@@ -12,7 +15,7 @@ use super::error::Error;
 use super::poll::Poll;
 use super::tracefs::Tracefs;
 use crate::model::Gap;
-use crate::model::transition::Via;
+use crate::model::gap::{Missing, WayOut, Why};
 
 /// Why a source cannot be used.
 #[derive(Debug)]
@@ -39,6 +42,23 @@ pub fn begin(via: Via, request: &mut Request) -> Result<Box<dyn Source>, Refusal
         Via::Tracefs => Box::new(Tracefs::begin(request)?),
         Via::Poll => Box::new(Poll::begin(request).map_err(Refusal::Failed)?),
     })
+}
+
+/// Begins to record with the first of these sources that works here ([`Via::ALL`]: the best first), and returns it with
+/// a gap for each better one that does not.
+///
+/// # Errors
+/// Why the last one cannot be used, if none can.
+pub fn begin_first(vias: &[Via], request: &mut Request) -> Result<(Box<dyn Source>, Vec<Gap>), Refusal> {
+    let mut gaps = Vec::new();
+    for via in vias {
+        match begin(*via, request) {
+            Ok(source) => return Ok((source, gaps)),
+            Err(Refusal::Unavailable(gap)) => gaps.push(gap),
+            Err(failed) => return Err(failed),
+        }
+    }
+    Err(gaps.pop().unwrap_or_else(|| Gap::new(Missing::Trace(None), Why::NoneNamed, WayOut::None)).into())
 }
 
 /// Begins to record with the BPF program, for whoever needs every change of these namespaces and nothing else.

@@ -45,6 +45,27 @@ pub struct Request {
     pub interval: Duration,
 }
 
+/// Room for 60,000 changes that were not read yet.
+const RING_BYTES: usize = 8 << 20;
+/// Between two dumps, for a source that compares them.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+impl Request {
+    /// Every change in the network namespaces of an open host: a ring of 8 MiB, or a dump each 200 ms where the kernel
+    /// reports no changes. Change the fields before the trace begins.
+    #[must_use]
+    pub fn new(live: Live) -> Request {
+        Request {
+            scope: Scope::Among(live.spaces().map(|space| space.inode).collect()),
+            ring_bytes: RING_BYTES,
+            lives: false,
+            event_filter: None,
+            live: Some(live),
+            interval: INTERVAL,
+        }
+    }
+}
+
 /// Changes that were not reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
