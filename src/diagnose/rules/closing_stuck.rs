@@ -9,14 +9,16 @@ use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Evidence, Finding};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::{Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("closing-stuck", Closing, One, "both closed at once, our FIN is not acknowledged", check, [TEXT])
-        .states(&[State::Closing]);
+        .states(&[State::Closing])
+        .title("FIN unacknowledged")
+        .identity(Identity::Place);
 
 const TEXT: Text = Text {
     why: "Both ends sent a FIN before they received the other's. The peer's FIN arrived and the ACK of ours did not, \

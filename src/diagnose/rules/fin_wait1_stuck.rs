@@ -8,7 +8,7 @@ use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Socket, State};
@@ -16,7 +16,9 @@ use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("fin-wait1-stuck", Closing, One, "the peer does not acknowledge our FIN or data", check, [TEXT])
-        .states(&[State::FinWait1]);
+        .states(&[State::FinWait1])
+        .title("close not acknowledged")
+        .identity(Identity::Place);
 
 const TEXT: Text = Text {
     why: "close() returns at once; the FIN and the data before it are still to be delivered, and the kernel keeps \

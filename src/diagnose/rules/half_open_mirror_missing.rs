@@ -16,7 +16,8 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::reach;
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::snapshot::Snapshot;
 use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
@@ -25,6 +26,8 @@ use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("half-open-mirror-missing", Established, Two, "the other half on this host is gone", check, [TEXT])
+        .title("other half gone")
+        .identity(Identity::ProgramAndDestination)
         .topic(Topic::Keepalive)
         .cost(5);
 
@@ -68,6 +71,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     // A connection that is being made or ended is half in the table for a moment, and in no second sample.
     alone.retain(|s| view.earlier(s).is_some_and(|e| STATES.contains(&e.state) && view.mirror_before(s).is_none()));
+    drop_answered(view, &mut alone);
     // Their server never heard the end of the handshake: accept-queue-overflow has them.
     alone.retain(|s| !callers::called(view, s).is_some_and(|q| callers::overflows(view, q)));
     if alone.is_empty() {
@@ -76,6 +80,19 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let ends = Peers::new(view);
     let groups = ends.groups(alone, false);
     Outcome::findings(ranking::worst(groups.iter().map(|g| finding(view, &ends, g)).collect()))
+}
+
+/// Takes out what a peer answers, and all others of the same place: a half that is gone cannot acknowledge, so the halves
+/// have other names (DNAT and MASQUERADE of a published port).
+fn drop_answered(view: &View<'_>, alone: &mut Vec<&Socket>) {
+    let Some(interval) = view.interval_ms() else { return };
+    let is_answered = |s: &Socket| reach::heard_ms(view, s).is_some_and(|ms| ms <= interval);
+    let place = |s: &Socket| {
+        let end = if view.role(s) == Role::Client { s.peer } else { s.local };
+        (s.netns, end.normalised())
+    };
+    let answered: FxHashSet<_> = alone.iter().filter(|s| is_answered(s)).map(|s| place(s)).collect();
+    alone.retain(|s| !answered.contains(&place(s)));
 }
 
 /// A CLOSE_WAIT whose peer may be gone by now: its FIN_WAIT2 has ended by itself.
@@ -243,6 +260,18 @@ mod tests {
         world.before.as_mut().unwrap().sockets[0].recv_q_bytes = 128;
         world.now.sockets[0].recv_q_bytes = 128;
         assert_eq!(world.check(check).findings.len(), 1, "full and not over the limit");
+    }
+
+    #[test]
+    fn a_half_that_acknowledges_exists_under_another_name_and_so_do_its_siblings() {
+        let alive = |ms| {
+            let mut world = world([client(5000, State::Established), client(5001, State::Established)]);
+            world.later(2000);
+            let heard = [("last_ack_recv_ms", ms), ("last_data_recv_ms", 4000)];
+            world.now.sockets[1] = info(world.now.sockets[1].clone(), &heard);
+            world.check(check).findings.len()
+        };
+        assert_eq!((alive(2000), alive(2001)), (0, 1));
     }
 
     #[test]

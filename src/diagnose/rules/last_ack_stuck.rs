@@ -8,14 +8,16 @@ use crate::diagnose::Outcome;
 use crate::diagnose::closing::{self, Group};
 use crate::diagnose::finding::Finding;
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::State;
 use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("last-ack-stuck", Closing, One, "the peer closed first and does not acknowledge our FIN", check, [TEXT])
-        .states(&[State::LastAck]);
+        .states(&[State::LastAck])
+        .title("last FIN unacknowledged")
+        .identity(Identity::Place);
 
 const TEXT: Text = Text {
     why: "The peer closed first and we closed after it; the ACK of our FIN would end the connection. Without it the \
