@@ -131,7 +131,7 @@ impl Names for SystemNames {
 
 /// The mount of cgroup version 2, opened.
 fn cgroup_mount() -> Option<CgroupMount> {
-    let at = cgroups::mount()?.at;
+    let at = cgroups::mount(&ProcRoot::default())?.at;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(&at, flags, Mode::empty()).ok()?;
     Some(CgroupMount { at, dir })

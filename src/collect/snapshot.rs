@@ -157,7 +157,7 @@ impl Live {
         let mut gaps = Vec::new();
         let (mut refused, mut left_out) = (0, 0);
         let mut budget = DESCRIPTORS_INSPECTED;
-        let cgroups = if pids.is_empty() { None } else { cgroups::mount() };
+        let cgroups = if pids.is_empty() { None } else { cgroups::mount(self.root()) };
         let mut sockets: BTreeMap<u32, FxHashSet<u32>> = pids.iter().map(|pid| (*pid, FxHashSet::default())).collect();
         for holder in snapshot.owners.all_holders() {
             if let Some(fds) = sockets.get_mut(&snapshot.owners.process(holder).pid) {

@@ -39,10 +39,16 @@ pub struct Mount {
     pub top: PathBuf,
 }
 
-/// The mount of version 2: alone at `/sys/fs/cgroup`, or beside version 1 at `/sys/fs/cgroup/unified`.
+/// The mount of version 2: alone at `/sys/fs/cgroup`, or beside version 1 at `/sys/fs/cgroup/unified`. `ip netns exec`
+/// mounts a `/sys` of its own without it; then it is that of process 1.
 #[must_use]
-pub fn mount() -> Option<Mount> {
-    mount_in(&std::fs::read_to_string("/proc/self/mountinfo").ok()?)
+pub fn mount(root: &ProcRoot) -> Option<Mount> {
+    let of = |process: &str| mount_in(&std::fs::read_to_string(root.path().join(process).join("mountinfo")).ok()?);
+    of("self").or_else(|| {
+        let mount = of("1")?;
+        let at = root.path().join("1/root").join(mount.at.strip_prefix("/").unwrap_or(&mount.at));
+        Some(Mount { at, ..mount })
+    })
 }
 
 fn mount_in(mountinfo: &str) -> Option<Mount> {
