@@ -7,13 +7,15 @@ use rustc_hash::FxHashSet;
 
 use crate::diagnose::finding::{Evidence, Finding, Subject};
 use crate::diagnose::view::View;
-use crate::diagnose::wait_state::{self, Class};
+use crate::diagnose::wait_state::{self, Class, WaitState};
 use crate::model::{Endpoint, NetnsId, Process, Socket};
 use crate::text;
 
 /// Why an owner does not run.
 pub const STOPPED: &str = "stopped by a signal (state T)";
 pub const DEBUGGED: &str = "stopped by a debugger (state t)";
+pub const IN_KERNEL: &str = "stuck in the kernel (state D)";
+pub const FROZEN: &str = "frozen by its control group (docker pause, systemctl freeze)";
 
 /// Programs that hold a listener for somebody else until he is started.
 const ACTIVATORS: [&str; 4] = ["systemd", "inetd", "xinetd", "launchd"];
@@ -103,7 +105,7 @@ const FREE_DESCRIPTORS: &str =
     "See fd-exhaustion for what takes the {limit} descriptors: no backlog and no worker helps before some are free";
 /// First steps of every rule on listeners: what keeps the owner from accepting is no matter of the rule.
 #[cfg(test)]
-pub const FIRST_AID: [&str; 3] = [CONTINUE, DETACH, FREE_DESCRIPTORS];
+pub const FIRST_AID: [&str; 4] = [CONTINUE, DETACH, FREE_DESCRIPTORS, wait_state::THAW];
 
 /// What ends it at once, when what keeps the owner from accepting is known; the first step of a remedy.
 #[must_use]
@@ -112,6 +114,7 @@ pub fn first_aid(owner: Option<&Owner<'_>>) -> Option<String> {
     let pids: Vec<String> = owner.stopped.iter().map(ToString::to_string).collect();
     match (owner.halted, owner.no_descriptors) {
         _ if !pids.is_empty() => Some(CONTINUE.replace("{pids}", &pids.join(" "))),
+        (Some(FROZEN), _) => Some(wait_state::THAW.to_owned()),
         (Some(DEBUGGED), _) => Some(DETACH.to_owned()),
         (None, Some((_, limit))) => Some(FREE_DESCRIPTORS.replace("{limit}", &limit.to_string())),
         _ => None,
@@ -156,14 +159,18 @@ pub fn is_activator(process: &Process) -> bool {
     ACTIVATORS.contains(&process.comm.as_str())
 }
 
-/// Why a process cannot run, from the letter of its state.
+/// Why a process cannot run: its control group, else the letter of its state.
 fn halted(view: &View<'_>, pid: u32) -> Option<&'static str> {
-    match view.process(pid)?.state? {
+    let facts = view.process(pid)?;
+    if wait_state::is_frozen(facts) {
+        return Some(FROZEN);
+    }
+    match facts.state? {
         'T' => Some(STOPPED),
         't' => Some(DEBUGGED),
         // Any disk access passes through D: only one that lasts means something.
         'D' if view.before.is_none_or(|b| b.processes.get(&pid).is_some_and(|p| p.state == Some('D'))) => {
-            Some("stuck in the kernel (state D)")
+            Some(IN_KERNEL)
         }
         _ => None,
     }
@@ -199,8 +206,25 @@ pub fn owner_states(view: &View<'_>, owner: &Owner<'_>) -> Evidence {
     }
 }
 
-/// Holders of a listener that are looked at: a pool is alike beyond these.
-const MOST_INSPECTED: usize = 32;
+/// Holders of a listener that are inspected: a pool is alike beyond these.
+pub const MOST_INSPECTED: usize = 32;
+
+fn held_by<'s>(view: &View<'_>, pid: u32, listeners: &[&'s Socket]) -> Vec<&'s Socket> {
+    listeners.iter().copied().filter(|l| view.processes(l).iter().any(|p| p.pid == pid)).collect()
+}
+
+/// What a server does with the listeners that it holds; `None` when it was not inspected and is not stopped. A worker has
+/// the listeners of all others too, as its master made them: what it does with its own counts.
+#[must_use]
+pub fn does(view: &View<'_>, pid: u32, listeners: &[&Socket]) -> Option<WaitState> {
+    let mut theirs = held_by(view, pid, listeners);
+    if let Some(uses) = wait_state::Uses::new(view, pid)
+        && theirs.iter().any(|l| uses.of(l) == Some(true))
+    {
+        theirs.retain(|l| uses.of(l) == Some(true));
+    }
+    wait_state::doing(view, pid, &theirs)
+}
 
 /// Asks for a look at what the holders do with their listeners, and says of the server that the finding names what it
 /// does, once they were looked at. To tell a server from the master that forked it takes a look at both.
@@ -212,22 +236,10 @@ pub fn inspect_owners(
     owner: Option<&Owner<'_>>,
 ) -> Finding {
     let Some(owner) = owner else { return finding };
-    let held_by = |pid: u32| -> Vec<&Socket> {
-        listeners.iter().copied().filter(|l| view.processes(l).iter().any(|p| p.pid == pid)).collect()
-    };
     for pid in owner.holders.iter().take(MOST_INSPECTED) {
-        finding = finding.inspect(*pid, &held_by(*pid));
+        finding = finding.inspect(*pid, &held_by(view, *pid, listeners));
     }
-    // A worker has the listeners of all others too, as its master made them: what it does with its own counts.
-    let does = |pid: u32| {
-        let mut theirs = held_by(pid);
-        if let Some(uses) = wait_state::Uses::new(view, pid)
-            && theirs.iter().any(|l| uses.of(l) == Some(true))
-        {
-            theirs.retain(|l| uses.of(l) == Some(true));
-        }
-        wait_state::doing(view, pid, &theirs)
-    };
+    let does = |pid: u32| does(view, pid, listeners);
     let Some(mut doing) = does(owner.process.pid) else { return finding };
     let all: Vec<Class> = owner.pids.iter().take(MOST_INSPECTED).filter_map(|pid| Some(does(*pid)?.class)).collect();
     if all.len() > 1 {
@@ -347,6 +359,6 @@ mod tests {
         assert_eq!(asked, [10, 11, 12, 13]);
         let said: Vec<&Evidence> = finding.evidence.iter().filter(|(n, _)| *n == "doing").map(|(_, v)| v).collect();
         let [Evidence::Text(said)] = said[..] else { panic!("{finding:?}") };
-        assert!(said.ends_with("; the same in 2 of 3 processes") && said.contains("none stands in accept()"), "{said}");
+        assert!(said.ends_with("; the same in 2 of 3 processes") && said.contains("none waits in accept()"), "{said}");
     }
 }

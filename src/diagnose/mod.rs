@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub(crate) mod accepting;
 pub(crate) mod arrivals;
 pub(crate) mod attribution;
 pub(crate) mod callers;

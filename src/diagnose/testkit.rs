@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use crate::diagnose::accepting::STEPS;
 use crate::diagnose::listener_owner::FIRST_AID;
 use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::View;
@@ -105,7 +106,7 @@ fn uses_its_text(finding: &Finding) {
     };
     fits(rule.texts.iter().map(|t| t.why).collect(), &finding.why);
     for step in &finding.remedy {
-        fits(rule.texts.iter().flat_map(|t| t.remedy).chain(&FIRST_AID).copied().collect(), step);
+        fits(rule.texts.iter().flat_map(|t| t.remedy).chain(&FIRST_AID).chain(&STEPS).copied().collect(), step);
     }
     for line in &finding.avoid {
         fits(rule.texts.iter().flat_map(|t| t.avoid).copied().collect(), line);

@@ -64,7 +64,6 @@ thresholds! {
     bind_rows "bind-rows" = 16.0 in 1..65535, "connections of one owner before its port parity says anything";
     bind_port_percent "bind-port-percent" = 75.0 in 0..100, "ports bound before connecting, percent of the range: warning";
     accept_wait_high_seconds "accept-wait-high-seconds" = 3.0 in 1..86400, "wait in an accept queue, in seconds: high";
-    accept_wait_crit_seconds "accept-wait-crit-seconds" = 10.0 in 1..86400, "wait in an accept queue, in seconds: critical";
     zero_window_warn_seconds "zero-window-warn-seconds" = 10.0 in 0..86400, "peer does not read, in seconds: warning";
     zero_window_high_seconds "zero-window-high-seconds" = 60.0 in 0..86400, "peer does not read, in seconds: high";
     send_stuck_warn_seconds "send-stuck-warn-seconds" = 60.0 in 0..86400, "send queue does not move, in seconds: warning";

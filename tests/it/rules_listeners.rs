@@ -79,15 +79,16 @@ fn of_two_listeners_with_drops_only_the_one_that_drops_now_is_named() {
         let full = snapshot(ns);
         let diagnosis = judge(&full, Some(&empty), &rule);
         let finding = only(&diagnosis);
-        assert_eq!((finding.severity, finding.subject.pid), (Severity::High, Some(guilty.pid())));
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::Critical, Some(guilty.pid())), "drops now");
         assert_eq!(finding.subject.listener.map(|l| l.to_string()).as_deref(), Some("127.0.0.1:7000"));
         assert!((4..=8).contains(&number(finding, "new_drops")), "{finding:#?}");
         assert_eq!((number(finding, "accept_queue"), number(finding, "backlog")), (4, 3));
         assert_eq!(number(finding, "local_callers"), 4);
         assert_eq!(finding.inspect, [(guilty.pid(), vec![finding_inode(&full, 7000)])]);
         assert!(finding.confidence >= 0.97, "the drops are the listener's own");
+        pause(1100);
         let diagnosis = twice(ns, &rule, || {});
-        assert_eq!(only(&diagnosis).severity, Severity::Critical, "full in two samples");
+        assert!(only(&diagnosis).severity >= Severity::High, "full in two samples: {diagnosis:#?}");
 
         drop(kept);
         drop(innocent);

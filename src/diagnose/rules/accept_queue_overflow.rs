@@ -9,12 +9,13 @@
 use rustc_hash::FxHashMap;
 
 use crate::diagnose::Outcome;
+use crate::diagnose::accepting;
 use crate::diagnose::callers;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::sysctl::Sysctl;
@@ -24,6 +25,9 @@ use crate::text;
 pub(super) const RULE: Rule =
     rule!("accept-queue-overflow", Listeners, OneOrTwo, "the accept queue is full, clients are dropped", check, [TEXT])
         .topic(Topic::AcceptQueue)
+        .title("accept queue overflow")
+        .identity(Identity::Listener)
+        .causes(accepting::CAUSES)
         .cost(1);
 
 const TEXT: Text = Text {
@@ -93,12 +97,14 @@ fn suspicion(view: &View<'_>, queue: &Queue<'_>) -> Option<String> {
 fn stand<'a>(view: &View<'a>, queue: &Queue<'a>, row: &'a Socket) -> Option<Stand<'a>> {
     let backlog = row.backlog()?;
     let full = queues::is_over_limit(row);
+    let oldest = queue.oldest_wait_ms();
+    let waits_long = oldest.is_some_and(|ms| ms as f64 >= view.thresholds.accept_wait_high_seconds * 1000.0);
     // Rows younger than the first repetition of a SYN are a burst that the next accept() may take.
-    let lasting = queue.oldest_wait_ms().is_none_or(|ms| ms >= queues::INITIAL_RTO_MS);
+    let lasting = oldest.is_none_or(|ms| ms >= queues::INITIAL_RTO_MS);
     if view.before.is_none() {
         return (full && lasting).then_some(Stand {
             row,
-            severity: Severity::High,
+            severity: if waits_long { Severity::High } else { Severity::Info },
             new_drops: None,
             dropped: false,
             full,
@@ -119,11 +125,14 @@ fn stand<'a>(view: &View<'a>, queue: &Queue<'a>, row: &'a Socket) -> Option<Stan
     let full_before = earlier.is_some_and(queues::is_over_limit);
     let moves =
         !queue.waiting.is_empty() && !queue.waiting.iter().any(|s| view.earlier(s).is_some_and(Socket::is_unaccepted));
-    let severity = if full && full_before && !moves {
+    let grows = earlier.is_some_and(|e| row.recv_q_bytes > e.recv_q_bytes);
+    let severity = if dropped && full {
         Severity::Critical
-    } else if dropped || (full && (full_before || lasting)) {
+    } else if dropped || (full && full_before && !moves && lasting) || (full && waits_long) {
         Severity::High
-    } else if half_full(row) && earlier.is_some_and(half_full) {
+    } else if full && (full_before || lasting) {
+        Severity::Warning
+    } else if half_full(row) && earlier.is_some_and(half_full) && (grows || lasting) && !moves {
         Severity::Warning
     } else {
         return None;
@@ -151,14 +160,6 @@ fn unheard(view: &View<'_>, queue: &Queue<'_>) -> u64 {
     clients.filter(|s| callers::called(view, s).is_some_and(|q| q.local == queue.local)).count() as u64
 }
 
-/// How many of those who waited in the sample before wait no more: accepted, or dead before that.
-fn taken(view: &View<'_>, queue: &Queue<'_>) -> Option<u64> {
-    let before = view.queues_before()?.get(queue.netns, queue.local)?;
-    let still =
-        |s: &Socket| view.at(s.netns, s.four_tuple()).is_some_and(|now| now.is_unaccepted() && now.cookie == s.cookie);
-    Some(before.waiting.iter().filter(|s| !still(s)).count() as u64)
-}
-
 fn drops(row: &Socket) -> Option<u64> {
     row.skmem?.drops.map(u64::from)
 }
@@ -183,13 +184,13 @@ fn finding(
         let time = view.interval_ms().map_or_else(String::new, |ms| format!(" in {}", text::duration(ms)));
         format!("{}{time}", text::count(n, "SYN was dropped", "SYNs were dropped"))
     };
-    let taken = taken(view, queue);
-    let acts = listener_owner::acts(
+    let taken = accepting::taken(view, queue);
+    let why = accepting::why(view, owner.as_ref(), queue, &[worst.row]);
+    let acts = why.acts(
         owner.as_ref(),
-        &match (worst.severity, taken) {
-            (Severity::Critical, Some(0)) => "accepts nothing".to_owned(),
-            (Severity::Critical, Some(n)) => format!("took only {n} of those who waited"),
-            _ => "does not accept fast enough".to_owned(),
+        match (worst.full, taken) {
+            (true, Some(0)) => "accepts nothing",
+            _ => "does not accept fast enough",
         },
     );
     let summary = match worst.new_drops {
@@ -197,7 +198,7 @@ fn finding(
             format!("accept queue of {at} overflows ({filled}): {}, {acts}", drops_in(n))
         }
         Some(n) if worst.dropped => format!("accept queue of {at} overflowed ({filled} now): {}, {acts}", drops_in(n)),
-        _ if worst.full => format!("accept queue of {at} is full ({filled}) and {acts}: new clients are dropped"),
+        _ if worst.full => format!("accept queue of {at} is full ({filled}), the next client is dropped: {acts}"),
         _ => format!("accept queue of {at} is half full or more in two samples ({filled}): {acts}"),
     };
     let count = |counter| Evidence::count(view.delta(netns, counter));
@@ -232,8 +233,7 @@ fn finding(
             .evidence("listeners_in_trouble", Evidence::List(lines.collect()));
     }
     let rows: Vec<&Socket> = stands.iter().map(|s| s.row).collect();
-    listener_owner::inspect_owners(finding, view, &rows, Owner::of(view, &rows).as_ref())
-        .first(listener_owner::first_aid(owner.as_ref()))
+    why.onto(listener_owner::inspect_owners(finding, view, &rows, Owner::of(view, &rows).as_ref()), owner.as_ref())
         .next(format!("tcpstate list -l -e -m -p --local {at}"))
 }
 
@@ -284,13 +284,18 @@ mod tests {
     }
 
     #[test]
-    fn full_in_two_samples_is_critical_and_says_that_the_owner_is_stopped() {
+    fn full_in_two_samples_is_high_with_the_cause_and_critical_when_it_drops() {
         let mut world = world(5, 5000);
         world.later(2000).now.processes.get_mut(&812).unwrap().state = Some('T');
         let outcome = world.check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
-        assert_eq!(finding.severity, Severity::Critical);
+        assert_eq!(finding.severity, Severity::High);
+        assert!(finding.causes.is("stopped") && finding.remedy[0].contains("kill -CONT 812"), "{finding:?}");
         assert!(finding.summary.contains("5 of 5 places") && finding.summary.contains("stopped by a signal"));
+        drop_some(&mut world, 1);
+        assert_eq!(world.check(check).findings[0].severity, Severity::Critical);
+        world.now.sockets[0].recv_q_bytes = 4;
+        assert_eq!(world.check(check).findings[0].severity, Severity::High, "it has room again");
     }
 
     #[test]
@@ -302,7 +307,9 @@ mod tests {
         for socket in world.now.sockets.iter_mut().filter(|s| s.inode.is_none()).take(2) {
             socket.cookie = socket.cookie.map(|c| c + 1_000_000);
         }
-        assert!(summary(&world).contains("server (812) took only 2 of those who waited"), "{}", summary(&world));
+        let slow = "server (812) accepted only 2 of those who waited in 2.0 s";
+        assert!(summary(&world).contains(slow), "{}", summary(&world));
+        assert!(world.check(check).findings[0].causes.is("accepts-too-slow"));
         drop_some(&mut world, 3);
         world.now.sockets[0].recv_q_bytes = 0;
         world.now.sockets.retain(|s| s.inode.is_some());
@@ -310,19 +317,28 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_that_moves_is_high() {
+    fn a_full_queue_that_moves_warns() {
         let mut world = world(5, 1500);
         world.later(2000);
         for socket in world.now.sockets.iter_mut().filter(|s| s.inode.is_none()) {
             socket.cookie = socket.cookie.map(|c| c + 1_000_000);
         }
-        assert_eq!(world.check(check).findings[0].severity, Severity::High);
+        assert_eq!(world.check(check).findings[0].severity, Severity::Warning);
     }
 
     #[test]
-    fn half_full_in_both_samples_warns_and_in_one_does_not() {
-        let mut half = world(2, 100);
-        assert_eq!(half.later(2000).check(check).findings[0].severity, Severity::Warning);
+    fn a_queue_that_fills_warns_and_one_that_is_half_full_does_not() {
+        let mut half = world(2, 999);
+        assert_eq!(half.later(2000).check(check), Outcome::default(), "busy, and nobody waits long");
+        let mut waits = world(2, 1000);
+        assert_eq!(waits.later(2000).check(check).findings[0].severity, Severity::Warning);
+        let mut fills = world(2, 100);
+        fills.later(2000).now.sockets[0].recv_q_bytes = 3;
+        assert_eq!(fills.check(check).findings[0].severity, Severity::Warning);
+        for socket in fills.now.sockets.iter_mut().filter(|s| s.inode.is_none()) {
+            socket.cookie = socket.cookie.map(|c| c + 1_000_000);
+        }
+        assert_eq!(fills.check(check), Outcome::default(), "other connections: it is emptied");
         let mut once = world(1, 100);
         once.later(2000).now.sockets[0].recv_q_bytes = 2;
         assert_eq!(once.check(check), Outcome::default());
@@ -330,8 +346,9 @@ mod tests {
 
     #[test]
     fn one_sample_tells_a_lasting_full_queue_and_only_suspects_a_burst() {
-        let lasting = world(5, 1500).check(check);
-        assert_eq!(lasting.findings[0].severity, Severity::High);
+        for (wait, severity) in [(1500, Severity::Info), (2999, Severity::Info), (3000, Severity::High)] {
+            assert_eq!(world(5, wait).check(check).findings[0].severity, severity, "{wait}");
+        }
         let burst = world(5, 20).check(check);
         assert!(burst.findings.is_empty() && burst.wants_second.is_some());
     }

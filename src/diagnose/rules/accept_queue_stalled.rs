@@ -6,18 +6,22 @@
 #![doc = include_str!("../../../docs/rules/accept-queue-stalled.md")]
 
 use crate::diagnose::Outcome;
+use crate::diagnose::accepting;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::{Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("accept-queue-stalled", Listeners, Two, "connections wait a second or more for `accept()`", check, [TEXT])
-        .topic(Topic::AcceptQueue);
+        .topic(Topic::AcceptQueue)
+        .title("queue not accepted")
+        .identity(Identity::Listener)
+        .causes(accepting::CAUSES);
 
 const TEXT: Text = Text {
     why: "For its client such a connection is open and the request is sent; for the server it does not exist before \
@@ -107,8 +111,11 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
     let before = view.queues_before().and_then(|q| q.get(netns, at)).map(Queue::queued);
     let falls = before.is_some_and(|n| queue.queued() < n);
     let thresholds = view.thresholds;
-    let mut severity = if reaches(oldest, thresholds.accept_wait_crit_seconds) && !falls && before.is_some() {
-        Severity::Critical
+    let why = accepting::why(view, owner.as_ref(), queue, listeners);
+    let drains = falls && accepting::taken(view, queue) > Some(0) && !queue.is_over_limit();
+    let mut severity = if drains && before.is_some_and(|n| queue.queued() * 4 <= n * 3) {
+        // A burst: those who wait are accepted before long.
+        Severity::Info
     } else if reaches(oldest, thresholds.accept_wait_high_seconds) {
         Severity::High
     } else {
@@ -124,7 +131,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
         let who = listener_owner::name(owner.as_ref());
         format!("only {who} holds the listener: the service that it starts has not accepted")
     } else {
-        listener_owner::acts(owner.as_ref(), "does not pick them up")
+        why.acts(owner.as_ref(), "does not accept")
     };
     let n = waiting.len() as u64;
     let verb = if n == 1 { "waits" } else { "wait" };
@@ -156,8 +163,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
         .evidence("accept_queue", Evidence::Count(queue.queued()))
         .evidence("accept_queue_before", Evidence::count(before))
         .evidence("backlog", Evidence::count(limit));
-    listener_owner::inspect_owners(finding, view, listeners, owner.as_ref())
-        .first(listener_owner::first_aid(owner.as_ref()))
+    why.onto(listener_owner::inspect_owners(finding, view, listeners, owner.as_ref()), owner.as_ref())
         .next(format!("tcpstate list -l -e -p --local {at}"))
 }
 
@@ -198,7 +204,7 @@ mod tests {
 
     #[test]
     fn severity_follows_the_longest_wait_and_the_sentence_names_the_stopped_owner() {
-        for (wait, severity) in [(1000, Severity::High), (7990, Severity::High), (8000, Severity::Critical)] {
+        for (wait, severity) in [(999, Severity::Warning), (1000, Severity::High), (60_000, Severity::High)] {
             let outcome = aged(wait, 1).check(check);
             assert_eq!(outcome.findings[0].severity, severity, "{wait}");
         }
@@ -227,10 +233,23 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_gets_shorter_is_not_critical() {
-        let mut world = aged(12_000, 3);
-        world.now.sockets[0].recv_q_bytes = 2;
-        assert_eq!(world.check(check).findings[0].severity, Severity::High);
+    fn a_burst_that_drains_is_an_explanation() {
+        let mut world = aged(1500, 8);
+        let severity = |world: &World| world.check(check).findings[0].severity;
+        let accept = |world: &mut World, n: usize| {
+            let waiting = world.now.sockets.iter().position(|s| s.inode.is_none()).unwrap();
+            world.now.sockets.drain(waiting..waiting + n);
+            world.now.sockets[0].recv_q_bytes -= u32::try_from(n).unwrap();
+        };
+        assert_eq!(severity(&world), Severity::High);
+        accept(&mut world, 1);
+        assert_eq!(severity(&world), Severity::High, "one in eight is no draining");
+        accept(&mut world, 1);
+        assert_eq!(severity(&world), Severity::Info);
+        // Resets leave their places taken: nothing was accepted.
+        let mut reset = aged(1500, 8);
+        reset.now.sockets.truncate(6);
+        assert_eq!(severity(&reset), Severity::High);
     }
 
     #[test]
