@@ -52,11 +52,16 @@ const EXPLAINS: &[(&str, &[&str])] = &[
         &["accept-queue-stalled", "accept-queue-overflow", "close-wait-unaccepted", "accept-queue-dead-entries"],
     ),
     (
+        "inherited-listener",
+        &["accept-queue-stalled", "accept-queue-overflow", "close-wait-unaccepted", "accept-queue-dead-entries"],
+    ),
+    (
         "accept-queue-stalled",
         &[
             "accept-queue-overflow",
             "close-wait-unaccepted",
             "accept-queue-dead-entries",
+            "listener-drops-since-open",
             "syn-sent-pileup",
             "syn-queue-pressure",
             "fin-wait2-held",
@@ -70,6 +75,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
         &[
             "close-wait-unaccepted",
             "accept-queue-dead-entries",
+            "listener-drops-since-open",
             "syn-sent-pileup",
             "syn-queue-pressure",
             "fin-wait2-held",
@@ -79,7 +85,10 @@ const EXPLAINS: &[(&str, &[&str])] = &[
     ("close-wait-unaccepted", &["fin-wait2-held", "fin-wait2-orphan-pileup"]),
     ("recv-queue-stuck", &["zero-window-peer", "send-queue-stuck", "fin-wait1-stuck", "rcvbuf-pruning"]),
     ("zero-window-peer", &["send-queue-stuck", "fin-wait1-stuck", "last-ack-stuck"]),
-    ("syn-flood", &["syn-queue-pressure"]),
+    ("syn-flood", &["syn-queue-pressure", "listener-drops-since-open"]),
+    ("syn-ack-unanswered", &["syn-queue-pressure"]),
+    ("syn-queue-pressure", &["listener-drops-since-open"]),
+    ("reuseport-imbalance", &["accept-queue-stalled", "accept-queue-overflow", "listener-drops-since-open"]),
     ("bind-before-connect", &["ephemeral-port-exhaustion"]),
     ("time-wait-client-churn", &["ephemeral-port-exhaustion", "time-wait-bucket-overflow"]),
     (

@@ -28,9 +28,12 @@ rules! {
     accept_queue_overflow
     accept_queue_stalled
     accept_queue_dead_entries
+    inherited_listener
+    listener_drops_since_open
     reuseport_imbalance
     syn_queue_pressure
     syn_flood
+    syn_ack_unanswered
     syn_sent_pileup
     fin_wait1_stuck
     fin_wait2_held
