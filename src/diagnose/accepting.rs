@@ -374,9 +374,10 @@ impl Picture<'_, '_> {
         if self.all(&[Class::LoopStuck]) && !self.runs() {
             return Weight::Proven;
         }
-        match self.any(&[Class::NoEpoll, Class::LoopStuck, Class::Forgotten]) {
-            true => Weight::Possible(0.6),
-            false => Weight::Refuted("a thread waits for the listener".to_owned()),
+        if self.any(&[Class::NoEpoll, Class::LoopStuck, Class::Forgotten]) {
+            Weight::Possible(0.6)
+        } else {
+            Weight::Refuted("a thread waits for the listener".to_owned())
         }
     }
 

@@ -126,13 +126,12 @@ fn stand<'a>(view: &View<'a>, queue: &Queue<'a>, row: &'a Socket) -> Option<Stan
     let moves =
         !queue.waiting.is_empty() && !queue.waiting.iter().any(|s| view.earlier(s).is_some_and(Socket::is_unaccepted));
     let grows = earlier.is_some_and(|e| row.recv_q_bytes > e.recv_q_bytes);
+    let fills = half_full(row) && earlier.is_some_and(half_full) && (grows || lasting) && !moves;
     let severity = if dropped && full {
         Severity::Critical
     } else if dropped || (full && full_before && !moves && lasting) || (full && waits_long) {
         Severity::High
-    } else if full && (full_before || lasting) {
-        Severity::Warning
-    } else if half_full(row) && earlier.is_some_and(half_full) && (grows || lasting) && !moves {
+    } else if fills || (full && (full_before || lasting)) {
         Severity::Warning
     } else {
         return None;

@@ -91,9 +91,10 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, drops: &Drops) -> Finding {
         _ => format!("listener {at} of {who} dropped {n} since it was opened"),
     };
     let lasting = grown.and(view.interval_ms()).map(Measure::AtLeast);
-    let (confidence, because) = match hurts {
-        true => (0.85, "the listener's own counter grew, and those of its two queues did not"),
-        false => (0.97, "the counter is the listener's own"),
+    let (confidence, because) = if hurts {
+        (0.85, "the listener's own counter grew, and those of its two queues did not")
+    } else {
+        (0.97, "the counter is the listener's own")
     };
     RULE.finding(severity, confidence, summary)
         .because(because)
