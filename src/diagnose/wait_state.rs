@@ -358,7 +358,7 @@ impl<'a> Registered<'a> {
         } else if inspection.threads.iter().any(is_poll) {
             "it waits in poll or select, whose sets cannot be seen"
         } else if listens {
-            "its threads accept for themselves, and none stands in accept()"
+            "its threads accept for themselves, and none waits in accept() of this listener"
         } else {
             "its threads read for themselves"
         };
