@@ -1,10 +1,10 @@
-//! The command line as clap sees it: the commands, and the arguments that several of them have.
+//! The command line as clap sees it: the commands, and the arguments that several of them share.
 //!
-//! Input: words. Output: a [`Cli`] whose values are typed by the parsers in [`crate::cli::parse`]. A command's own arguments
-//! are in the file of the command. Not here: what needs the system, such as the name of a user.
+//! Input: words. Output: a [`Cli`] whose values are typed by the parsers in [`crate::cli::parse`]. A command's own
+//! arguments are in the file of the command.
 //!
-//! Circle with `doctor`, `explain`, `list`, `summary`, `trace`, `watch`: each command declares its own arguments, and those
-//! that several have are here.
+//! Circle with `doctor`, `explain`, `list`, `summary`, `trace`, `watch`: each command declares its own arguments,
+//! and the shared ones are here.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -12,7 +12,7 @@ use crate::cli::env::ColorChoice;
 use crate::cli::{doctor, explain, generate, list, parse, summary, trace, watch};
 use crate::model::StateSet;
 
-/// What are my TCP connections doing, which are in trouble, whose fault is it, and what do I do about it?
+/// What are my TCP connections doing, which are in trouble, which process is at fault, and what do I do about it?
 #[derive(Debug, Parser)]
 #[command(name = "tcpstate", version, about, max_term_width = 100, after_help = EXAMPLES)]
 #[command(propagate_version = true, subcommand_required = true)]
@@ -37,11 +37,11 @@ pub enum Command {
     Summary(summary::SummaryArgs),
     /// One row per socket
     List(list::ListArgs),
-    /// The diagnosis: what is wrong, with whom, how it is known, what to do
+    /// Diagnosis: what is wrong, which process, how it is known, what to do
     Doctor(doctor::DoctorArgs),
-    /// The state machine, live: a full screen, plain blocks, or JSON lines
+    /// The state machine, live: full screen, plain blocks, or JSON lines
     Watch(watch::WatchArgs),
-    /// Every change of state as it happens, and who made it
+    /// Every change of state as it happens, and the process behind it
     Trace(trace::TraceArgs),
     /// A state, a rule, a column, or the state machine with live counts
     Explain(explain::ExplainArgs),
@@ -55,7 +55,7 @@ pub struct Origin {
     /// Where sockets are read from
     #[arg(long, value_enum, default_value_t, value_name = "SOURCE", help_heading = "Source")]
     pub source: SourceArg,
-    /// A proc file system mounted elsewhere, such as a host's in a container
+    /// A proc file system mounted elsewhere, such as the host's in a container
     #[arg(long, value_name = "DIR", help_heading = "Source")]
     pub proc_root: Option<std::path::PathBuf>,
     /// Network namespaces: a name of `ip netns`, a process id, a path, or `all`; may be repeated
@@ -68,7 +68,7 @@ pub struct Origin {
 pub struct Common {
     #[command(flatten)]
     pub origin: Origin,
-    /// Do not look for the processes that hold the sockets
+    /// Do not search for the processes that hold the sockets
     #[arg(long, help_heading = "Source")]
     pub no_owners: bool,
     /// How to find the processes
@@ -80,7 +80,7 @@ pub struct Common {
     /// When to colour
     #[arg(long, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
     pub color: ColorChoice,
-    /// Fail with exit code 2 when something could not be seen
+    /// Exit with 2 when something could not be seen
     #[arg(long, help_heading = "Output")]
     pub strict: bool,
 }
@@ -132,17 +132,17 @@ pub struct Selection {
     /// Peer address: ADDR, CIDR, ADDR:PORT or :PORT
     #[arg(long, value_name = "ADDR", help_heading = "Selection")]
     pub peer: Option<String>,
-    /// Sockets that this process holds
+    /// Sockets held by this process
     #[arg(long, value_name = "PID", value_parser = parse::pid, allow_negative_numbers = true)]
     #[arg(help_heading = "Selection")]
     pub pid: Option<u32>,
-    /// Sockets of processes of this name; `*` stands for anything
+    /// Sockets held by processes of this name; `*` matches anything
     #[arg(long, value_name = "NAME", value_parser = parse::process, help_heading = "Selection")]
     pub process: Option<String>,
     /// Sockets of this user, by name or number
     #[arg(long, value_name = "USER", help_heading = "Selection")]
     pub user: Option<String>,
-    /// A filter expression, as in ss and beyond: state close-wait and dport = :443 and age > 10m
+    /// A filter expression, in the language of ss and more: state close-wait and dport = :443 and age > 10m
     #[arg(value_name = "FILTER", help_heading = "Selection")]
     pub filter: Vec<String>,
 }

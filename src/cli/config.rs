@@ -1,9 +1,10 @@
 //! The configuration file and the flags that override it.
 //!
-//! Comes in: `/etc/tcpstate/config.toml`, then the user's own, then `--threshold NAME=VALUE`; later ones win. Goes out:
-//! thresholds, each with its origin. A bad key or value is an error with file and line. Never here: a default.
+//! Input: `/etc/tcpstate/config.toml`, then the user's own, then `--threshold NAME=VALUE`; later ones win. Output:
+//! thresholds, each with its origin. A bad key or value is an error with file and line.
 //!
-//! Circle with `doctor`: `--config` and `--threshold` are arguments of that command, which loads its thresholds here.
+//! Circle with `doctor`: `--config` and `--threshold` are arguments of that command, which loads its thresholds
+//! here.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -19,7 +20,7 @@ use crate::collect::error::reason;
 use crate::diagnose::Thresholds;
 use crate::diagnose::thresholds::THRESHOLDS;
 
-/// Thresholds in force, and where each comes from.
+/// The thresholds in effect, and the origin of each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub thresholds: Thresholds,
@@ -56,8 +57,8 @@ pub(crate) fn load(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Settings>
     Ok(settings)
 }
 
-/// Reads the files that exist. What is wrong with the user's own file is an error; where that file belongs to somebody else, as
-/// under sudo with the HOME of the caller, it is reported on standard error and the file ignored.
+/// Reads the files that exist. A mistake in the user's own file is an error; where that file belongs to another
+/// user, as under sudo with the caller's HOME, it is reported on standard error and the file is ignored.
 pub(crate) fn files(env: &mut Env) -> anyhow::Result<Settings> {
     let mut settings = Settings::default();
     let system = PathBuf::from("/etc/tcpstate/config.toml");
@@ -90,8 +91,8 @@ fn file(settings: &mut Settings, path: &Path) -> anyhow::Result<()> {
     match read(path) {
         Ok(text) => apply(settings, path, &text),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Whoever becomes another user may keep a HOME that is closed to it: then nothing can be known of a file
-        // there. One that exists and may not be read is an error.
+        // After a change of user, HOME may be inaccessible: then a file there cannot be known. One that exists but
+        // cannot be read is an error.
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied && std::fs::metadata(path).is_err() => Ok(()),
         Err(e) => bail!("cannot read the configuration {}: {}", path.display(), reason(&e)),
     }

@@ -1,7 +1,6 @@
-//! `tcpstate doctor`: the diagnosis.
+//! `tcpstate doctor`: the diagnosis, as a report, JSON, or the line of a monitoring plugin.
 //!
-//! Comes in: its arguments. Goes out: a report, JSON, or the line of a monitoring plugin. Takes one snapshot, and a
-//! second one only if a rule that might fire needs it. Never here: a rule.
+//! Takes one snapshot, and a second one only if a rule that might fire needs it.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -25,7 +24,7 @@ use crate::model::transition::By;
 use crate::model::{Gap, NetnsId, Snapshot, State};
 use crate::render::{json as out, report};
 
-/// Room for 60,000 changes that were not read yet.
+/// Room for 60,000 unread changes.
 const TRACE_RING_BYTES: usize = 8 << 20;
 
 /// The pause between the two snapshots when none is given.
@@ -47,14 +46,15 @@ Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage or nothin
 pub struct DoctorArgs {
     #[command(flatten)]
     pub common: Common,
-    /// Take a second look after this time [default: 2s, and only if a rule needs it]
+    /// Take a second sample after this time [default: 2s, and only if a rule needs it]
     #[arg(long, value_name = "TIME", value_parser = parse::interval, conflicts_with = "once")]
     #[arg(help_heading = "Diagnosis")]
     pub interval: Option<Duration>,
-    /// One look only
+    /// Take one sample only
     #[arg(long, help_heading = "Diagnosis")]
     pub once: bool,
-    /// Trace for this time first, to know who closed what is in TIME_WAIT; needs the rights of `trace --via bpf`
+    /// Trace for this time first, to learn which end closed the connections in TIME_WAIT; needs the privileges of
+    /// `trace --via bpf`
     #[arg(long, value_name = "TIME", value_parser = parse::duration, help_heading = "Diagnosis")]
     pub trace: Option<Duration>,
     /// Only these rules, separated by commas
@@ -64,21 +64,21 @@ pub struct DoctorArgs {
     /// Set a threshold
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse::threshold, help_heading = "Diagnosis")]
     pub threshold: Vec<Assignment>,
-    /// Print every threshold, its value and where it comes from
+    /// Print every threshold, its value and its origin
     #[arg(long, help_heading = "Diagnosis")]
     pub show_thresholds: bool,
     /// Show findings at or above this severity
     #[arg(long, value_name = "SEVERITY", value_parser = parse::severity(), default_value = "info")]
     #[arg(help_heading = "Output")]
     pub min_severity: Severity,
-    /// Show every finding in full, with its evidence under the keys of JSON
+    /// Show every finding in full, with its evidence under the JSON keys
     #[arg(long, short = 'v', conflicts_with = "json", help_heading = "Output")]
     pub verbose: bool,
     /// Exit with 1 for findings at or above this severity
     #[arg(long, value_name = "SEVERITY", value_parser = parse::severity(), default_value = "warning")]
     #[arg(help_heading = "Output")]
     pub fail_on: Severity,
-    /// Print one line with perfdata and exit with 0 to 3, as monitoring plugins do
+    /// Print one line with perfdata and exit with 0 to 3, like a monitoring plugin
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub nagios: bool,
 }
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let result = examine(args, wanted.as_deref(), &settings.thresholds);
     let (mut session, mut diagnosis, snapshot) = match result {
         Ok(done) => done,
-        // A monitoring system asks for UNKNOWN when the check itself failed.
+        // A monitoring system expects UNKNOWN when the check itself failed.
         Err(error) if args.nagios => {
             writeln!(env.stdout, "TCPSTATE UNKNOWN - {error:#}")?;
             return Ok(Exit::Nagios(3));
@@ -137,12 +137,12 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if args.common.strict && !session.gaps.is_empty() {
         return Ok(Exit::Failed);
     }
-    // The process ends here: giving a hundred thousand rows back one by one first would take as long as a rule.
+    // The process ends here: freeing a hundred thousand rows one by one would take as long as a rule.
     std::mem::forget(snapshot);
     Ok(if diagnosis.findings.iter().any(|f| f.severity >= args.fail_on) { Exit::No } else { Exit::Done })
 }
 
-/// Among several namespaces, says of every finding where it is; JSON has it as `subject.netns`.
+/// With several namespaces, every finding shows its own; in JSON it is `subject.netns`.
 fn name_namespaces(diagnosis: &mut Diagnosis, session: &Session) {
     for finding in &mut diagnosis.findings {
         let Some(space) = session.live.spaces().find(|s| s.inode.is_some() && s.inode == finding.subject.netns) else {
@@ -196,7 +196,7 @@ fn examine(
     Ok((session, diagnosis, second))
 }
 
-/// Who sent the first FIN of which connection, as traced for this time; a gap if it cannot be traced.
+/// Which end sent the first FIN of each connection, traced for this time; a gap if it cannot be traced.
 fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(Option<NetnsId>, u64), KnownOwner>> {
     let mut found = BTreeMap::new();
     let scope = session.live.netns().map_or(Scope::Host, |id| Scope::Among(vec![Some(id)]));

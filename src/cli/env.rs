@@ -1,6 +1,4 @@
 //! The edge: streams, terminal width and environment, as one value that a test can replace.
-//!
-//! Comes in: the process. Goes out: [`Env`]. Never here: what is written.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,7 +13,7 @@ use crate::render::Style;
 pub struct Env {
     pub stdout: Box<dyn Write>,
     pub stderr: Box<dyn Write>,
-    /// Columns of the terminal on standard output; `None` when it is none.
+    /// Columns of the terminal on standard output; `None` when it is not a terminal.
     pub width: Option<usize>,
     pub stderr_is_terminal: bool,
     vars: Option<HashMap<String, String>>,
@@ -24,7 +22,7 @@ pub struct Env {
 /// When to colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR or TERM=dumb say otherwise.
+    /// On a terminal, unless NO_COLOR or TERM=dumb is set.
     #[default]
     Auto,
     Always,
@@ -37,7 +35,7 @@ impl Env {
     pub fn real() -> Env {
         let stdout = io::stdout();
         let width = stdout.is_terminal().then(|| terminal_width().unwrap_or(80));
-        // The standard library's own stream would look for line ends in every block.
+        // The standard library's own stream would search every block for line ends.
         let stream: Box<dyn Write> = match stdout.as_fd().try_clone_to_owned() {
             Ok(fd) => Box::new(File::from(fd)),
             Err(_) => Box::new(stdout),
@@ -67,7 +65,7 @@ impl Env {
         }
     }
 
-    /// Writes a file that an argument names.
+    /// Writes a file named by an argument.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -102,7 +100,7 @@ impl Env {
     }
 }
 
-/// Standard output, whose errors say what could not be done.
+/// Standard output; its errors name the operation that failed.
 struct Output(Box<dyn Write>);
 
 fn unwritten(error: &io::Error) -> io::Error {
@@ -119,7 +117,7 @@ impl Write for Output {
     }
 }
 
-/// Columns of the terminal; COLUMNS is the shell's and not exported, so the terminal itself is asked.
+/// Columns of the terminal. The shell does not export COLUMNS, so the terminal itself is asked.
 fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0).then_some(usize::from(size.ws_col))

@@ -1,15 +1,14 @@
-//! Exit codes: what a shell may rely on.
-//!
-//! Comes in: how a command ended. Goes out: a number. Never here: ending the process.
+//! Exit codes that scripts may rely on.
 
 use std::process::ExitCode;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: done. A closed pipe and partial data are also done.
+    /// 0: done. A closed pipe and partial data also count as done.
     Done,
-    /// 1: the answer is no. `doctor`: not healthy, a finding at or above `--fail-on`; `list --exists`: nothing matches.
+    /// 1: the answer is no. `doctor`: not healthy, a finding at or above `--fail-on`; `list --exists`: nothing
+    /// matches.
     No,
     /// 2: wrong usage, or nothing could be collected, or a gap under `--strict`.
     Failed,

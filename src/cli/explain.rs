@@ -1,6 +1,5 @@
-//! `tcpstate explain`: a state, a rule, a column, or the state machine with live counts.
-//!
-//! Comes in: a topic. Goes out: its page. Never here: the words of a page; they are in `docs/`.
+//! `tcpstate explain`: a state, a rule, a column, or the state machine with live counts. The text of the pages is in
+//! `docs/`.
 
 use std::io::Write;
 use std::ops::ControlFlow;

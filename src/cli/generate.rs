@@ -1,6 +1,4 @@
-//! `tcpstate generate`: manual, completions, JSON schema, column table.
-//!
-//! Input: which one. Output: its text, made from the same tables that the program runs on. Not here: the facts themselves.
+//! `tcpstate generate`: manual, completions, JSON schema, column table, from the tables that the program runs on.
 
 use std::io::Write;
 use std::path::Path;
@@ -104,7 +102,7 @@ fn columns(env: &mut Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The program, with the names that the pages of its commands have: `tcpstate-list`.
+/// The program, with its commands named as their pages are: `tcpstate-list`.
 fn manual() -> clap::Command {
     let mut command = super::command().disable_help_subcommand(true);
     command.build();
@@ -123,7 +121,7 @@ fn write_pages(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The page of one command. That of the program lists the others; each of those refers back to it.
+/// The page of one command. The program's page lists the others; each of them refers back to it.
 fn page(command: &clap::Command, out: &mut impl Write) -> std::io::Result<()> {
     let source = concat!("tcpstate ", env!("CARGO_PKG_VERSION"));
     clap_mangen::Man::new(command.clone()).source(source).render(out)?;

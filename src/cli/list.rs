@@ -1,7 +1,6 @@
 //! `tcpstate list`: one row per socket.
 //!
-//! Input: its arguments. Output: rows in the chosen format, written as they arrive; only sorting keeps them. Not here:
-//! formatting a value.
+//! Input: its arguments. Output: rows in the chosen format, written as they arrive; only sorting keeps them.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -20,7 +19,7 @@ use crate::model::Socket;
 use crate::model::column::{self, COLUMNS, Column, Group, Row};
 use crate::render::rows::{self, FORMATS, Format, Listing};
 
-/// Takes the name of a format of `list`.
+/// Parses the name of a format of `list`.
 fn format_name() -> impl TypedValueParser<Value = &'static Format> {
     let names = FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.help));
     PossibleValuesParser::new(names).try_map(|name| rows::find(&name).ok_or("no format of this name"))
@@ -61,13 +60,13 @@ pub struct ListArgs {
     /// No header line
     #[arg(long, short = 'H', help_heading = "Output")]
     pub no_header: bool,
-    /// Print what the kernel is asked, and exit
+    /// Show the query sent to the kernel, then exit
     #[arg(long, help_heading = "Output")]
     pub explain_plan: bool,
     /// Exit with 1 when no socket matches
     #[arg(long, help_heading = "Output")]
     pub exists: bool,
-    /// TCP sockets: the default, for fingers that know ss
+    /// Accepted for ss compatibility (TCP is all there is)
     #[arg(long, short = 't', help_heading = "Letters of ss")]
     pub tcp: bool,
     /// All states: the default
@@ -121,7 +120,8 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         style: env.style(args.common.color),
         header: !args.no_header,
     });
-    // Nothing is written before there is a row, or the certainty that there is none: an error leaves no half document.
+    // Nothing is written before the first row, or before it is certain that there is none: an error leaves no
+    // partial document.
     let mut begun = false;
     let mut write = |out: &mut dyn Write, row: &Row<'_>| {
         if !std::mem::replace(&mut begun, true) {

@@ -1,7 +1,7 @@
 //! The edge: arguments, streams, loops, exit codes.
 //!
-//! Comes in: the words of the command line and an [`Env`]. Goes out: an [`Exit`]. Never here: decoding, counting,
-//! judging; a command states its needs, drives the pipeline and hands the result to `render`.
+//! Input: the command line and an [`Env`]. Output: an [`Exit`]. A command states its needs, drives the pipeline and
+//! passes the result to `render`; decoding, counting and judging happen elsewhere.
 #![allow(clippy::disallowed_methods, reason = "this is the folder that owns clock and environment")]
 
 pub(crate) mod args;
@@ -46,7 +46,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: &mut Env) -> Exit {
         Ok(exit) => exit,
         Err(error) if is_closed_pipe(&error) => Exit::Done,
         Err(error) => {
-            // Nothing is left to tell if standard error is closed too.
+            // If standard error is closed too, the error cannot be reported.
             let _ = writeln!(env.stderr, "tcpstate: {error:#}");
             Exit::Failed
         }
@@ -78,11 +78,11 @@ fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// Help and version go to standard output; a complaint is one line on standard error.
+/// Help and version go to standard output; an error is one line on standard error.
 fn usage(error: &clap::Error, command: &str, env: &mut Env) -> Exit {
     if !error.use_stderr() {
         let text = error.render();
-        // The version is that of the program, whichever command is asked.
+        // The version is the program's, for every command.
         let written = if error.kind() == ErrorKind::DisplayVersion {
             writeln!(env.stdout, "tcpstate {}", env!("CARGO_PKG_VERSION"))
         } else if env.style(env::ColorChoice::Auto).color {
@@ -102,7 +102,7 @@ fn usage(error: &clap::Error, command: &str, env: &mut Env) -> Exit {
     Exit::Failed
 }
 
-/// What is wrong, on one line, with the help of the command in question as the way out.
+/// The error on one line, with the help of the command as the way out.
 fn complaint(error: &clap::Error, name: &str) -> String {
     let cli = Cli::command();
     let command = cli.find_subcommand(name);
@@ -117,7 +117,7 @@ fn reason(error: &clap::Error, command: &clap::Command) -> String {
         _ => None,
     };
     let arg = context(ContextKind::InvalidArg);
-    // `--top <N>`, without what stands for the value.
+    // `--top <N>`, without the placeholder.
     let flag = arg.map(|arg| arg.split(' ').next().unwrap_or(arg));
     let value = context(ContextKind::InvalidValue);
     let meant = |near: Option<&str>| near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
@@ -156,7 +156,7 @@ fn reason(error: &clap::Error, command: &clap::Command) -> String {
     }
 }
 
-/// What clap says of what has no form of its own here.
+/// clap's own text for errors without a form here.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let parts: Vec<&str> = text
@@ -168,7 +168,7 @@ fn one_line(error: &clap::Error) -> String {
     parts.join(" ")
 }
 
-/// Arguments that fingers bring along from ss, and what to do instead.
+/// Options that users know from ss, and what to use instead.
 const ELSEWHERE: [(&str, &str); 12] = [
     ("-u", TCP_ONLY),
     ("-w", TCP_ONLY),

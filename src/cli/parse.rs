@@ -1,8 +1,8 @@
-//! Value parsers: one word of the command line to what the program computes with.
+//! Value parsers: from a word of the command line to a typed value.
 //!
-//! Input: the value of an argument, as clap splits it off. Output: a typed value, or what is wrong with it and what was
-//! meant. A parser of a vocabulary also names its words, which shells complete. Not here: the filter language, and what
-//! must be looked up on the system, such as users.
+//! Input: the value of an argument, as clap splits it off. Output: a typed value, or an error with the word that was
+//! probably meant. A parser of a vocabulary also lists its words, for completions. The filter language, and names
+//! that the system has to look up, are parsed elsewhere.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -21,13 +21,13 @@ use crate::model::state::GROUPS;
 use crate::model::{State, StateSet};
 use crate::watch::GROUP_KEYS;
 
-/// Longest list of words that an error prints whole.
+/// Longest list of words that an error prints in full.
 const LISTED: usize = 20;
 
 /// Parser of a word from a vocabulary.
 #[derive(Clone)]
 pub(crate) struct OneOf<T: 'static> {
-    /// What such a word is, with an article.
+    /// The kind of word, with an article.
     kind: &'static str,
     words: fn() -> Vec<&'static str>,
     find: fn(&str) -> Option<T>,
@@ -40,7 +40,7 @@ impl<T> OneOf<T> {
         let word = word.trim();
         (self.find)(word).ok_or_else(|| {
             let words = (self.words)();
-            // `+age` and `-age` are signs on a word.
+            // `+age` and `-age` are a sign and a word.
             let word = word.trim_start_matches(['+', '-']);
             let found = format!("`{word}` is not {}", self.kind);
             match near(word, words.iter().copied()) {
@@ -120,7 +120,7 @@ fn column_words() -> Vec<&'static str> {
 #[derive(Clone, Copy)]
 pub struct Chosen {
     pub column: &'static Column,
-    /// `+NAME`: beside the default ones.
+    /// `+NAME`: in addition to the default ones.
     pub adds: bool,
 }
 
@@ -146,7 +146,7 @@ pub(crate) fn column() -> OneOf<Chosen> {
 #[derive(Clone, Copy)]
 pub struct SortBy {
     pub column: &'static Column,
-    /// `-NAME`: the largest first.
+    /// `-NAME`: largest first.
     pub descending: bool,
 }
 

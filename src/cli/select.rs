@@ -1,6 +1,4 @@
-//! Which sockets: the selection flags and the filter words as one expression.
-//!
-//! Comes in: a [`Selection`]. Goes out: an [`Expr`]. Never here: deciding who checks it, the kernel or we.
+//! Which sockets: the selection flags and the filter words as one [`Expr`].
 
 use anyhow::{anyhow, bail};
 
@@ -48,12 +46,12 @@ pub(crate) fn expression(selection: &Selection, names: &SystemNames) -> anyhow::
     Ok(Expr::and(parts))
 }
 
-/// A filter as somebody typed it into a line of its own.
+/// A filter as typed into an input line.
 pub(crate) fn parse(text: &str) -> anyhow::Result<Expr> {
     filter::parse(text, &SystemNames::default()).map_err(|e| anyhow!("{}", e.one_line()))
 }
 
-/// Whether a watch can follow it, which looks at rows again and again and not only at those that match.
+/// Whether a watch can track it: a watch must see rows that do not match, too.
 pub(crate) fn can_be_watched(expr: &Expr, owners: bool) -> anyhow::Result<()> {
     if expr.is_kernel_only() {
         bail!("filter: only the kernel knows `autobound`, and it cannot be followed; use `tcpstate list`");

@@ -1,6 +1,7 @@
-//! One run over the kernel: the source that the flags name, and what a document says of it.
+//! One run over the kernel: the source that the flags name, and the head of its documents.
 //!
-//! Input: the common flags. Output: the source, heads and notes. Not here: rows (`collect::scan`), findings (`diagnose`).
+//! Input: the common flags. Output: the source, heads and notes. Rows come from `collect::scan`, findings from
+//! `diagnose`.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -27,13 +28,13 @@ use crate::text;
 /// A source that was opened, and what is known besides sockets.
 pub(crate) struct Session {
     pub live: Live,
-    /// The owners that rows were given with; empty if none were asked for.
+    /// The owners of the rows; empty if none were requested.
     pub owners: OwnerTable,
     pub names: SystemNames,
     pub gaps: Vec<Gap>,
     /// Time between two snapshots, where two were taken.
     pub interval_ms: Option<u64>,
-    /// The options that make another command look at the same sockets.
+    /// The options that make another command read the same sockets.
     pub scope: String,
     taken_at: jiff::Timestamp,
 }
@@ -80,10 +81,10 @@ impl Session {
         })
     }
 
-    /// The listeners, by which roles are told.
+    /// The listeners, from which roles follow.
     pub(crate) fn listeners(&mut self) -> anyhow::Result<Listeners> {
         let mut listeners = Listeners::within(self.live.ephemeral_ports());
-        // What this pass could not see, the pass over all sockets reports too.
+        // Whatever this pass could not see, the pass over all sockets reports too.
         self.live.sockets(&Query::states(StateSet::LISTEN), &mut Vec::new(), &mut |socket| {
             listeners.add(socket);
             ControlFlow::Continue(())
@@ -109,7 +110,7 @@ impl Session {
         })
     }
 
-    /// Keeps what a scan leaves beside its rows.
+    /// Keeps the results of a scan besides its rows.
     pub(crate) fn keep(&mut self, scanned: Scanned) {
         self.owners = scanned.owners;
         for gap in scanned.gaps {
@@ -131,7 +132,7 @@ impl Session {
         diagnose::examine(now, before, wanted, thresholds, inspect).within(&self.scope)
     }
 
-    /// What every JSON document begins with.
+    /// The start of every JSON document.
     pub(crate) fn head(&self, command: &'static str) -> Head {
         let host = self.live.host();
         Head {
@@ -171,7 +172,7 @@ impl Session {
     }
 }
 
-/// The options by which a command looks elsewhere than here, as one types them.
+/// The options that select the namespaces or the host, as one types them.
 pub(crate) fn scope(common: &Common) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@".contains(c);
     let word = |text: &str| if text.chars().all(plain) { text.to_owned() } else { text::quoted(text) };

@@ -1,7 +1,7 @@
-//! An interrupt as a question that a loop asks.
+//! An interrupt as a flag that a loop polls.
 //!
-//! Comes in: SIGINT, SIGTERM and SIGHUP. Goes out: whether one came. Never here: ending the process; a second signal does that
-//! by itself, so that a loop that hangs in a write can still be ended.
+//! SIGINT, SIGTERM and SIGHUP set it. A second signal ends the process by itself, so that a loop stuck in a write
+//! can still be ended.
 #![allow(unsafe_code, reason = "sigaction(2) has no safe interface")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ extern "C" fn note(_: libc::c_int) {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
-/// Begins to take notice of the first SIGINT, SIGTERM and SIGHUP.
+/// Catches the first SIGINT, SIGTERM and SIGHUP.
 pub(crate) fn watch() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         // SAFETY: all-zero is a valid sigaction; the handler stores to an atomic, which is async-signal-safe. Without
@@ -27,7 +27,7 @@ pub(crate) fn watch() {
     }
 }
 
-/// Whether one has come.
+/// Whether one arrived.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }

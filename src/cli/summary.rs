@@ -1,6 +1,4 @@
-//! `tcpstate summary`: counts per state and family, the largest groups.
-//!
-//! Comes in: its arguments. Goes out: a screen or a JSON document. Never here: keeping sockets.
+//! `tcpstate summary`: counts per state and family, the largest groups. Sockets are counted, not kept.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -29,14 +27,14 @@ use crate::render::json::{self as out, Unseen};
 use crate::render::report;
 use crate::render::summary as screen;
 
-/// The groups that are shown when none are asked for: JSON name, title, key.
+/// The groups shown by default: JSON name, title, key.
 const DEFAULT_GROUPS: [(&str, &str, Key); 3] = [
     ("listeners", "LISTENERS", Key::Listener),
     ("destinations", "DESTINATIONS", Key::Destination),
     ("processes", "PROCESSES", Key::Process),
 ];
 
-/// Up to so many sockets, `summary` also runs the rules.
+/// Up to this many sockets, `summary` also runs the rules.
 const JUDGED_SOCKETS: u64 = 10_000;
 
 const EXAMPLES: &str = "\
@@ -57,13 +55,13 @@ pub struct SummaryArgs {
     /// Cross states with these keys, separated by commas
     #[arg(long, value_name = "KEYS", value_delimiter = ',', value_parser = parse::key(), help_heading = "Output")]
     pub by: Vec<Key>,
-    /// Only the counts per state: ESTABLISHED is taken from the kernel's counters and not read row by row
+    /// Count states only: ESTABLISHED is taken from the kernel's counters instead of being dumped
     #[arg(long, conflicts_with = "by", help_heading = "Output")]
     pub counts: bool,
-    /// Print what the kernel is asked, and exit
+    /// Show the query sent to the kernel, then exit
     #[arg(long, help_heading = "Output")]
     pub explain_plan: bool,
-    /// How many groups to show; the others are added up
+    /// How many groups to show; the rest are added up
     #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true, help_heading = "Output")]
     pub top: usize,
 }
@@ -105,7 +103,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let judged = owners_wanted && by.is_empty() && filter.is_all();
     let search = owners_wanted.then(|| {
         let cgroups = args.common.json || filter.needs().cgroups || by.iter().any(|k| k.needs_cgroups());
-        // The rules need descriptors, and judge small tables only.
+        // The rules need descriptors, and run on small tables only.
         let may_judge = judged && session.live.large_tables() == 0;
         session.live.search_owners(cgroups, filter.needs().owners || may_judge)
     });
@@ -128,7 +126,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         }
         return Ok(Exit::Done);
     }
-    // Who counts states alone needs no roles.
+    // Counting states needs no roles.
     let listeners = if groupings.is_empty() { Listeners::new(PORT_RANGE) } else { session.listeners()? };
     let mut census = Census::new(listeners, groupings);
     if !args.counts || !count(&mut session, &mut census)? {
@@ -149,7 +147,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     Ok(if args.common.strict && !session.gaps.is_empty() { Exit::Failed } else { Exit::Done })
 }
 
-/// Everything but ESTABLISHED.
+/// All states except ESTABLISHED.
 fn counts_plan() -> Plan {
     let mut plan = plan::plan(StateSet::of(&[State::Established]).complement(), Families::Both, Needs::NONE, &[]);
     for pass in &mut plan.passes {
@@ -159,15 +157,15 @@ fn counts_plan() -> Plan {
     plan
 }
 
-/// Counts without reading ESTABLISHED rows; false when the kernel's counters do not agree and rows must be read.
+/// Counts without dumping ESTABLISHED; false when the kernel's counters disagree and the rows must be read.
 fn count(session: &mut Session, census: &mut Census) -> anyhow::Result<bool> {
-    // The counters of many namespaces agree with their tables less often than one's; their rows are read.
+    // With many namespaces the counters agree with the tables less often; their rows are read.
     if session.live.source() != Source::Netlink || session.live.spaces().len() != 1 {
         return Ok(false);
     }
     let plan = counts_plan();
     let mut mismatch = CounterMismatch::NoCurrEstab;
-    // Connections come and go between the table and the counters; twice in a row is no coincidence.
+    // Connections open and close between the table and the counters; two equal results are not a coincidence.
     for _ in 0..3 {
         let mut counts = [Counts::default(); 2];
         let mut full = [Counts::default(); 2];
@@ -196,7 +194,7 @@ fn count(session: &mut Session, census: &mut Census) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-/// Findings of one look, as long as that costs little beside the summary itself.
+/// Findings from one sample, as long as they cost little beside the summary itself.
 fn findings(session: &mut Session, census: &Census, env: &mut Env) -> anyhow::Result<Vec<Finding>> {
     let total = census.all().total();
     if total > JUDGED_SOCKETS {

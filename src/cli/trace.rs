@@ -1,7 +1,7 @@
 //! `tcpstate trace`: every change of state as it happens.
 //!
-//! Input: its arguments. Output: a line for each change, or for each connection that ended, or one matrix; what the source
-//! cannot see, what was lost, and totals at the end. Not here: how a change is recorded.
+//! Input: its arguments. Output: a line for each change, or for each connection that ended, or one matrix; what the
+//! source cannot see, what was lost, and totals at the end.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ use crate::model::{Gap, NetnsId, State};
 use crate::render::{gap as words, json as out, trace as lines};
 use crate::text;
 
-/// How long a wait for changes may last, which bounds how late losses are reported.
+/// Longest wait for changes; it bounds how late losses are reported.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Which source to use.
@@ -83,7 +83,7 @@ pub struct TraceArgs {
     pub common: Common,
     #[command(flatten)]
     pub selection: Selection,
-    /// How changes are seen
+    /// How to observe changes
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW", help_heading = "Trace")]
     pub via: ViaArg,
     /// The same as --via poll
@@ -92,10 +92,10 @@ pub struct TraceArgs {
     /// For polling: the time between two samples
     #[arg(long, value_name = "TIME", value_parser = parse::interval, default_value = "200ms", help_heading = "Trace")]
     pub interval: Duration,
-    /// This network namespace only; without it and without --netns, all of the host
+    /// This network namespace only; without it and without --netns, the whole host
     #[arg(long, conflicts_with = "netns", help_heading = "Trace")]
     pub this_netns: bool,
-    /// Room for changes that were not read yet; a change takes 136 bytes
+    /// Buffer for unread changes; a change takes 136 bytes
     #[arg(long, value_name = "SIZE", value_parser = parse::ring_bytes, default_value = "8M", help_heading = "Trace")]
     pub ring_size: usize,
     /// A line per connection that has ended
@@ -104,7 +104,7 @@ pub struct TraceArgs {
     /// Count for this time, and print how often each change was seen
     #[arg(long, value_name = "TIME", value_parser = parse::duration, help_heading = "Output")]
     pub summary: Option<Duration>,
-    /// Stop after so many lines
+    /// Stop after this many lines
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub count: Option<u64>,
     /// Stop after this time
@@ -159,7 +159,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         names,
         layout: env.width.map_or(lines::Layout::Tabs, lines::Layout::Terminal),
         lives: Lives::default(),
-        // A poller sees TIME_WAIT itself.
+        // Polling sees TIME_WAIT itself.
         timewait: timewait.filter(|_| via != Via::Poll),
         matrix: lines::Matrix::new(),
         shown: 0,
@@ -192,7 +192,7 @@ fn scope(args: &TraceArgs, session: &Session) -> anyhow::Result<Scope> {
     Ok(Scope::Among(inodes))
 }
 
-/// Where a trace is from, in words.
+/// The origin of a trace, as text.
 fn scope_label(scope: &Scope) -> String {
     match scope {
         Scope::Host => "all network namespaces".into(),
@@ -245,7 +245,7 @@ impl Trace<'_> {
         Ok(())
     }
 
-    /// Reports gaps, each as soon as it is known.
+    /// Reports each gap as soon as it is known.
     fn report_gaps(&self, env: &mut Env, gaps: &[Gap]) -> anyhow::Result<()> {
         for gap in gaps {
             if self.json() {
@@ -257,11 +257,11 @@ impl Trace<'_> {
         Ok(())
     }
 
-    /// Shows changes until something ends it. Returns whether anything went wrong on the way.
+    /// Shows changes until something ends it. Returns whether anything failed on the way.
     fn follow(&mut self, env: &mut Env, changes: &mut dyn Source, limit: Option<Duration>) -> anyhow::Result<bool> {
         let mut late = false;
         loop {
-            // Read before the last drain, so that what came until then is in it.
+            // Read before the last drain, so that the drain has everything up to then.
             let interrupted = signal::interrupted();
             let left = limit.map_or(PATIENCE, |limit| limit.saturating_sub(self.started.elapsed()));
             let left = if interrupted { Duration::ZERO } else { left };
@@ -288,7 +288,7 @@ impl Trace<'_> {
         self.args.count.is_some_and(|n| self.shown >= n)
     }
 
-    /// One change: counted, and shown if it is wanted.
+    /// One change: counted, and shown if it matches.
     fn apply(&mut self, env: &mut Env, t: &Transition) -> anyhow::Result<()> {
         self.seen += 1;
         let (in_old_ns, life) = self.lives.add(t);
@@ -339,7 +339,7 @@ impl Trace<'_> {
         self.filter.is_all() || self.filter.matches(&Change { transition: t, names: &self.names })
     }
 
-    /// Reports what was lost since the last time.
+    /// Reports what was lost since the last report.
     fn report_lost(&mut self, env: &mut Env, lost: Option<Lost>) -> anyhow::Result<()> {
         let total = lost.map_or(0, |l| l.total());
         let new = total.saturating_sub(self.reported_lost);

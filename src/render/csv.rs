@@ -1,7 +1,5 @@
-//! CSV (RFC 4180): a header of column names, raw values.
-//!
-//! Input: columns and rows. Output: lines. Not here: units in cells; the unit is the column's, as `--list-columns` prints
-//! it.
+//! CSV (RFC 4180): a header of column names, raw values without units (`--list-columns` prints the unit of a
+//! column).
 
 use std::io::{self, Write};
 

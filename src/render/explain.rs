@@ -1,6 +1,6 @@
 //! Pages on a terminal, and the state machine with a live count on every state.
 //!
-//! Comes in: a page in Markdown, or counts. Goes out: text. Never here: where the page comes from.
+//! Input: a page in Markdown, or counts. Output: text.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::model::State;
 use crate::render::style::{self, Style};
 use crate::text::grouped;
 
-/// Appends a page: headings stand out, fences go, everything else stays as written.
+/// Appends a page: headings are highlighted, fences are dropped, everything else stays as written.
 pub fn write_page(out: &mut String, page: &str, style: Style) {
     let mut code = false;
     for line in page.lines() {
@@ -26,7 +26,7 @@ pub fn write_page(out: &mut String, page: &str, style: Style) {
     }
 }
 
-/// The picture: a `{name}` is replaced by the state and its count, centred in the width of the hole.
+/// The picture: a `{name}` is replaced by the state and its count, centred in the width of the placeholder.
 const MACHINE: &str = "                            {bound_inactive      }
                               | listen()       \\  connect(): send SYN
                {listen      }<-'                `->{syn_sent     }

@@ -1,11 +1,11 @@
-//! Gaps in words: the only place that has sentences for them.
+//! The sentences for gaps; no other file has any.
 
 use serde_json::{Map, Value as Json, json};
 
 use crate::model::gap::{CounterMismatch, Gap, Incomplete, Missing, WayOut, Why};
 use crate::model::owner::Unlisted;
 
-/// A gap in one line: what, why, and what would help.
+/// A gap in one line: what, why, and the way out.
 #[must_use]
 pub fn line(gap: &Gap) -> String {
     let line = format!("{}: {}", what(&gap.missing), why(&gap.why));
@@ -15,7 +15,7 @@ pub fn line(gap: &Gap) -> String {
     }
 }
 
-/// A gap as JSON: the words, and the key that stays when they change.
+/// A gap as JSON: the text, and the key that stays when the text changes.
 #[must_use]
 pub fn object(gap: &Gap) -> Map<String, Json> {
     let mut map = Map::new();
@@ -60,7 +60,7 @@ pub fn what(missing: &Missing) -> String {
     fixed.to_owned()
 }
 
-/// The same for what has numbers or names in it.
+/// The same for those with numbers or names.
 fn what_counted(missing: &Missing) -> String {
     match missing {
         Missing::Attributes(attributes) => {
@@ -182,7 +182,7 @@ fn counters(mismatch: CounterMismatch) -> String {
     format!("the kernel's own counters do not agree: {reason}")
 }
 
-/// What would help, where something is known.
+/// The way out, if one is known.
 #[must_use]
 pub fn hint(way_out: WayOut) -> Option<String> {
     let fixed = match way_out {
@@ -393,7 +393,7 @@ mod tests {
         )
     }
 
-    /// The one place that pins the words: nothing else may depend on them.
+    /// The one test that pins the sentences: nothing else may depend on them.
     #[test]
     fn every_sentence() {
         let mut table = String::new();

@@ -1,8 +1,8 @@
-//! JSON, schema `tcpstate/1`: the shape that scripts rely on (docs/json.md).
+//! JSON, schema `tcpstate/1`: the format that scripts rely on (docs/json.md).
 //!
-//! Comes in: rows, counts, gaps. Goes out: one document, or one object per line. Numbers are numbers, units are in the
-//! keys, unknown is `null`, 64-bit ids are hex strings. Within a schema number there are only additions. Never here: the
-//! model's own shape; the types below are the format, so that a rename in the model changes no script.
+//! Input: rows, counts, gaps. Output: one document, or one object per line. Numbers are numbers, units are in the
+//! keys, unknown is `null`, 64-bit ids are hex strings. A schema number only gets additions. The types below are the
+//! format, so that a rename in the model changes no script.
 
 mod columns;
 pub(crate) mod fields;
@@ -24,7 +24,7 @@ use crate::render::gap;
 /// The schema of every document.
 pub const SCHEMA: &str = "tcpstate/1";
 
-/// What every document begins with.
+/// The start of every document.
 #[derive(Clone, Debug, Serialize)]
 pub struct Head {
     pub schema: &'static str,
@@ -34,7 +34,7 @@ pub struct Head {
     pub taken_at: String,
     pub host: String,
     pub kernel: String,
-    /// `netlink` or `proc`; of a trace `bpf`, `tracefs` too.
+    /// `netlink` or `proc`; for a trace also `bpf`, `tracefs`.
     pub source: &'static str,
     /// Inode of the network namespace that was read.
     pub netns: Option<u64>,
@@ -207,7 +207,7 @@ pub fn finding(finding: &Finding) -> Json {
     })
 }
 
-/// A number with its proof: `{"kind": "at_least", "value": 5000}`; a range has `value` and `at_most`.
+/// A number with its precision: `{"kind": "at_least", "value": 5000}`; a range has `value` and `at_most`.
 fn measure(measure: Measure<u64>) -> Json {
     let mut map = Map::new();
     map.insert("kind".into(), json!(measure.kind()));
@@ -230,7 +230,7 @@ pub fn findings(diagnosis: &Diagnosis, at_least: Severity) -> Json {
         .collect()
 }
 
-/// The incidents at or above a severity; times follow from when the snapshot was taken.
+/// The incidents at or above a severity; times are relative to when the snapshot was taken.
 #[must_use]
 pub fn incidents(diagnosis: &Diagnosis, at_least: Severity, taken_at_ms: u64) -> Json {
     let time = |ms: u64| jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok().map(|t| t.to_string());
@@ -264,7 +264,7 @@ pub fn incidents(diagnosis: &Diagnosis, at_least: Severity, taken_at_ms: u64) ->
 fn evidence(value: &Evidence) -> Json {
     match value {
         Evidence::Count(n) | Evidence::Bytes(n) | Evidence::Millis(n) => json!(n),
-        // Two digits are all that such a number means.
+        // Two digits are all that such a number is good for.
         Evidence::PerSecond(n) | Evidence::Percent(n) => json!((n * 100.0).round() / 100.0),
         Evidence::Text(text) => json!(text),
         Evidence::List(items) => json!(items),
@@ -272,13 +272,13 @@ fn evidence(value: &Evidence) -> Json {
     }
 }
 
-/// The rules that could not be judged.
+/// The rules that could not be evaluated.
 #[must_use]
 pub fn not_checked(diagnosis: &Diagnosis) -> Json {
     diagnosis.not_checked.iter().map(|(rule, why)| json!({ "rule": rule, "why": why })).collect()
 }
 
-/// Writes a whole document, indented for people, and a line end.
+/// Writes a whole document, indented, and a line end.
 ///
 /// # Errors
 /// When the stream fails.

@@ -1,7 +1,6 @@
 //! From values to text: tables, reports, JSON, CSV.
 //!
-//! Comes in: rows, counts, findings. Goes out: text, written into whatever the caller gives. Never here: asking the
-//! kernel, owning a stream, deciding what is shown.
+//! Input: rows, counts, findings. Output: text, written into a buffer or stream of the caller.
 
 pub(crate) mod csv;
 pub(crate) mod explain;

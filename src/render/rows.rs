@@ -1,9 +1,9 @@
 //! The formats of `list`: one line of [`FORMATS`] and one file each.
 //!
-//! Input: rows, one after the other. Output: text of the chosen format, written as the rows arrive. Not here: how a format
-//! writes a row.
+//! Input: rows, one at a time. Output: text of the chosen format, written as the rows arrive.
 //!
-//! Circle with `table`, `csv`, `json`: the list of formats names the file of each, and each has the trait that is here.
+//! Circle with `table`, `csv`, `json`: the list of formats names the file of each, and each has the trait that is
+//! here.
 
 use std::io::{self, Write};
 
@@ -33,20 +33,20 @@ pub trait RowWriter {
     /// When the stream fails.
     fn finish(&mut self, out: &mut dyn Write, gaps: &[Gap]) -> io::Result<()>;
 
-    /// Whether the gaps are part of the output; otherwise they are notes for the standard error.
+    /// Whether the gaps are part of the output; otherwise they are notes on standard error.
     fn writes_gaps(&self) -> bool {
         false
     }
 }
 
-/// What is to be written.
+/// What to write.
 pub struct Listing {
     pub head: Head,
     pub columns: Vec<&'static Column>,
     /// Whether `-c` chose the columns.
     pub chosen: bool,
     pub style: Style,
-    /// Whether a format with a header line writes it.
+    /// Whether to write the header line, for formats that have one.
     pub header: bool,
 }
 
@@ -55,7 +55,7 @@ pub struct Listing {
 pub struct Format {
     pub name: &'static str,
     pub help: &'static str,
-    /// What it shows beyond the columns, which `-c` chose or not.
+    /// What it shows beyond the columns, with or without `-c`.
     pub needs: fn(columns: &[&Column], chosen: bool) -> Needs,
     pub writer: fn(Listing) -> Box<dyn RowWriter>,
 }

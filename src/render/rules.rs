@@ -1,4 +1,4 @@
-//! The index of the rules in Markdown: docs/rules/README.md, and the table of thresholds that goes with it.
+//! The index of the rules in Markdown: docs/rules/README.md, and its table of thresholds.
 
 use std::fmt::Write;
 
@@ -57,7 +57,7 @@ pub fn write_index(out: &mut String, rules: &[Rule]) {
     }
 }
 
-/// Whether a page says that its rule uses a threshold.
+/// Whether a page names a threshold of its rule.
 fn names(page: &str, threshold: &str) -> bool {
     page.contains(&format!("`{threshold}`"))
 }

@@ -1,7 +1,5 @@
-//! The JSON Schema of every document, made from the tables that the documents are made from.
-//!
-//! Input: nothing. Output: a JSON Schema (2020-12), committed as `docs/schema/v1.json`. Not here: a field that no document
-//! has; the tests validate real output against it with nothing else allowed.
+//! The JSON Schema (2020-12) of every document, made from the tables that the documents are made from and committed
+//! as `docs/schema/v1.json`. The tests validate real output against it, with no other fields allowed.
 //!
 //! Circle with `watch`, `json`: the schema is put together from those of the documents, which share its parts.
 
@@ -176,7 +174,7 @@ fn incident() -> Json {
     )
 }
 
-/// A number with its proof.
+/// A number with its precision.
 fn measure() -> Json {
     let kind = json!({ "enum": ["exact", "at_least", "range", "estimate"] });
     let known = object(vec![("kind", kind), ("value", count()), ("at_most", count())], &["at_most"]);
@@ -261,7 +259,7 @@ fn line(kind: &str, fields: Vec<(&'static str, Json)>, optional: &[&str]) -> Jso
     object(all, optional)
 }
 
-/// Where sockets are read.
+/// Where sockets were read.
 pub(crate) fn source() -> Json {
     json!({ "enum": Source::ALL.map(Source::key) })
 }
@@ -318,7 +316,7 @@ fn properties(table: &[Field]) -> Vec<(&'static str, Json)> {
     table.iter().map(|field| (field.name(), of_type(field.ty, field.presence == Presence::OrNull))).collect()
 }
 
-/// The keys that are not always there.
+/// The keys that are not always present.
 fn sometimes(table: &[Field]) -> Vec<&'static str> {
     table.iter().filter(|field| field.presence == Presence::Sometimes).map(Field::name).collect()
 }
@@ -440,7 +438,7 @@ mod tests {
             }
             assert_eq!((kind(&here), here.get("enum")), (kind(there), there.get("enum")), "{name}");
         }
-        // And every value of a socket has a column, but for what has no meaning by itself.
+        // And every value of a socket has a column, except those that mean nothing alone.
         let shown: Vec<&str> =
             COLUMNS.iter().filter_map(|c| if let Whole::At(path) = c.json.whole { Some(path) } else { None }).collect();
         for field in fields::SOCKET {

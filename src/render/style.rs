@@ -1,7 +1,4 @@
-//! Colours, and whether to use them.
-//!
-//! Comes in: whether the stream takes colour. Goes out: text with or without escapes. Never here: reading the
-//! environment. Colour never carries meaning alone: every severity and state has its word.
+//! Colours, and whether to use them. Colour never carries meaning alone: every severity and state has its word.
 
 use anstyle::{AnsiColor, Effects, Style as Ansi};
 
@@ -72,7 +69,7 @@ impl Style {
     }
 }
 
-/// The colour of a state: green for healthy, yellow for on its way, red for those that do not go away by themselves.
+/// The colour of a state: green for healthy, yellow for transient, red for those that do not go away by themselves.
 #[must_use]
 pub fn state(state: State) -> Ansi {
     let color = match state {

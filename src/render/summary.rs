@@ -1,6 +1,4 @@
-//! The screen of `summary`: counts per state, the largest groups, what could not be seen.
-//!
-//! Comes in: a census. Goes out: text that fits 80 columns. Never here: counting.
+//! The screen of `summary`: counts per state, the largest groups, what could not be seen, in 80 columns.
 
 use std::fmt::Write;
 
@@ -14,7 +12,7 @@ use crate::render::style::{self, Style};
 use crate::render::{gap, json::Unseen, sanitize};
 use crate::text;
 
-/// What a summary says besides its counts.
+/// What a summary shows besides its counts.
 pub struct Header<'a> {
     pub host: &'a str,
     pub kernel: &'a str,
@@ -140,7 +138,7 @@ pub fn write_gaps(out: &mut String, gaps: &[Gap], style: Style) {
 
 struct StateColumns {
     shown: Vec<State>,
-    /// Some states did not fit and are added up in one column.
+    /// Some states did not fit and share one column.
     rest: bool,
 }
 
@@ -196,7 +194,7 @@ fn label(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Na
     text
 }
 
-/// Cuts a label on a terminal, in the middle, where the least is lost.
+/// Cuts a label on a terminal in the middle, where the least is lost.
 fn shorten(label: &str, width: usize, style: Style) -> String {
     if style.width.is_none() || label.chars().count() <= width || width < 5 {
         return label.to_owned();
@@ -228,7 +226,7 @@ fn number(n: u64) -> Cell {
     right(&text::grouped(n))
 }
 
-/// Appends a table without the blanks that end its lines and the one that begins them.
+/// Appends a table without trailing blanks and without the one that begins its lines.
 fn push_table(out: &mut String, table: &Table) {
     for line in table.lines() {
         out.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());

@@ -1,8 +1,8 @@
-//! A list as a table, written as it comes.
+//! A list as a table, written as it arrives.
 //!
-//! Comes in: columns and rows. Goes out: lines. On a terminal the first rows decide the widths, and words are cut at the
-//! edge; numbers and addresses never are, nor a process before its pid: such a line is wrapped by the terminal. Elsewhere
-//! cells are separated by one tab and nothing is cut or padded. Never here: holding the whole table.
+//! On a terminal the first rows decide the widths, and text is cut at the edge; numbers and addresses never are, nor
+//! a process before its pid: the terminal wraps such a line. Elsewhere cells are separated by one tab and nothing is
+//! cut or padded.
 
 use std::io::{self, Write};
 
@@ -15,11 +15,12 @@ use crate::text::{shorten_end, width};
 
 /// Rows that decide the widths.
 const MEASURED_ROWS: usize = 1000;
-/// So much of a last column of text stays whatever the edge: a process with its pid.
+/// Minimum width of a last column of text, whatever the edge: a process with its pid.
 const LAST_MIN: usize = 24;
-/// No column of text becomes narrower than this.
+/// Minimum width of a column of text.
 const TEXT_MIN: usize = 10;
-/// Buffered rows take the cells as one string with this between them; it cannot occur in a cell, as all text is clean.
+/// Buffered rows keep their cells as one string, separated by this; it cannot occur in a cell, because all text is
+/// sanitised.
 const CELL_END: char = '\u{1f}';
 
 /// Rows as a table.
@@ -98,7 +99,7 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Makes the columns of text narrower, the widest first, until lines fit.
+    /// Narrows the columns of text, the widest first, until lines fit.
     fn narrow(&mut self) {
         let Some(last) = self.columns.len().checked_sub(1) else { return };
         let edge = self.style.width.unwrap_or(usize::MAX);
@@ -194,7 +195,7 @@ impl RowWriter for TableWriter {
     }
 }
 
-/// Whether a cell of this column may be cut: a number that lost digits would be another number.
+/// Whether a cell of this column may be cut: a number without some of its digits would be another number.
 fn may_cut(column: &Column) -> bool {
     column.kind == Kind::Text
 }

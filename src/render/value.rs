@@ -1,7 +1,6 @@
 //! Values as text: for people with units, for machines as plain numbers in the unit of the column.
 //!
-//! Comes in: a [`Value`] and the [`Kind`] of its column. Goes out: text appended to a buffer; an ordering for `--sort`.
-//! Never here: alignment.
+//! Input: a [`Value`] and the [`Kind`] of its column. Output: text appended to a buffer.
 
 use std::fmt::Write;
 
@@ -92,7 +91,7 @@ fn each<'a>(
     }
 }
 
-/// `nginx(812,fd=5) nginx(813,fd=5)`, or the reason for nobody.
+/// `nginx(812,fd=5) nginx(813,fd=5)`, or why there is no holder.
 fn write_holders(out: &mut String, holders: &[Holder], owners: &OwnerTable, status: OwnerStatus, clean: bool) {
     if holders.is_empty() {
         out.push_str(if clean || status == OwnerStatus::NotCollected { status.words() } else { status.key() });

@@ -1,7 +1,4 @@
-//! `tcpstate watch`: the state machine, live.
-//!
-//! Input: its arguments. Output: a full screen on a terminal; blocks of text or JSON lines elsewhere. Not here: counting,
-//! judging, how a screen is drawn.
+//! `tcpstate watch`: the state machine, live: full screen on a terminal, blocks of text or JSON lines elsewhere.
 
 mod screen;
 mod signals;
@@ -63,10 +60,10 @@ pub struct WatchArgs {
     /// permitted and cheap]
     #[arg(long, conflicts_with = "no_trace", help_heading = "Watching")]
     pub trace: bool,
-    /// Do not trace: what happens between two samples is counted and not seen
+    /// Do not trace: what happens between two samples is counted but not seen
     #[arg(long, help_heading = "Watching")]
     pub no_trace: bool,
-    /// Follow at most this many sockets; above it, every second, fourth... of them
+    /// Track at most this many sockets; above it, every second, fourth... of them
     #[arg(long, value_name = "N", default_value_t = crate::aggregate::tracker::DEFAULT_CAP, help_heading = "Watching")]
     pub track: usize,
     /// A block of text per sample instead of a full screen
@@ -128,7 +125,7 @@ fn open(args: &WatchArgs, thresholds: Thresholds) -> anyhow::Result<Sampler> {
     Sampler::new(live, names, config).map_err(complaint)
 }
 
-/// The one line of an error of the sampler.
+/// The sampler's error on one line.
 fn complaint(error: Error) -> anyhow::Error {
     match error {
         Error::Trace(why) => anyhow!("--trace: {}", gap::line(&why)),
@@ -136,14 +133,14 @@ fn complaint(error: Error) -> anyhow::Error {
     }
 }
 
-/// Tells the allocator to give large blocks back to the system as soon as they are free. Left alone it learns from the
-/// first snapshot that is judged to keep blocks of tens of megabytes in its heap, and a watch of hours is twice as large as
-/// what it holds. Nothing is lost where this does nothing.
+/// Makes the allocator return large blocks to the system as soon as they are free. By default it adapts to the first
+/// judged snapshot and keeps blocks of tens of megabytes in its heap, which doubles the size of a watch that runs
+/// for hours. It does no harm where it has no effect.
 fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     {
         const LARGE_BYTES: i32 = 128 << 10;
-        // SAFETY: sets a number of the allocator, and takes none.
+        // SAFETY: sets a number of the allocator, and passes no pointer.
         #[allow(unsafe_code, reason = "there is no safe interface to the allocator's settings")]
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
@@ -151,8 +148,8 @@ fn give_back_memory() {
     }
 }
 
-/// When samples are due: at whole intervals after the first, whatever a sample costs. One that cannot be taken in time is
-/// left out and counted.
+/// When samples are due: at whole intervals after the first, whatever a sample costs. One that cannot be taken in
+/// time is skipped and counted.
 struct Schedule {
     start: Instant,
     interval: Duration,
@@ -164,12 +161,12 @@ impl Schedule {
         Schedule { start, interval, next: 1 }
     }
 
-    /// A sample was taken out of turn: the next one is still the one that was due.
+    /// An extra sample was taken: the next one keeps its time.
     fn again(&mut self) {
         self.next = self.next.saturating_sub(1).max(1);
     }
 
-    /// How long to wait for the next sample, and how many were left out before it.
+    /// How long to wait for the next sample, and how many were skipped before it.
     fn next(&mut self, now: Instant) -> (Duration, u64) {
         let mut left_out = 0;
         loop {
@@ -178,7 +175,7 @@ impl Schedule {
             if due > now || self.next == u32::MAX {
                 return (due.saturating_duration_since(now), left_out);
             }
-            // One that is due right now is late, and not left out.
+            // One that is due right now is late, not skipped.
             if now - due < self.interval / 2 {
                 return (Duration::ZERO, left_out);
             }
@@ -187,7 +184,7 @@ impl Schedule {
     }
 }
 
-/// Blocks or lines, until the count is reached, a signal comes or nobody reads any more.
+/// Blocks or lines, until the count is reached, a signal arrives or the reader is gone.
 fn stream(
     args: &WatchArgs,
     env: &mut Env,
@@ -238,7 +235,7 @@ fn json(env: &mut Env, frame: &Frame, told: &mut Vec<Gap>) -> anyhow::Result<()>
     for event in &frame.events {
         out::transition_line(&mut env.stdout, frame, event)?;
     }
-    // A gap is reported when it opens, and not with every sample.
+    // A gap is reported when it appears, not with every sample.
     for gap in frame.gaps.iter().filter(|g| !told.contains(g)) {
         out::gap_line(&mut env.stdout, gap)?;
     }

@@ -1,7 +1,7 @@
 //! The full screen in a real terminal: threads for keys, samples and signals, one loop that draws.
 //!
-//! Input: events from all of them over one channel. Output: the screen; the terminal as it was before, however the watch
-//! ends: by a key, a signal, an error or a panic. Not here: what a key means, how a view looks.
+//! Input: events from all of them over one channel. Output: the screen; and the terminal as it was before, whether
+//! the watch ends by a key, a signal, an error or a panic.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -32,10 +32,10 @@ use crate::filter::Expr;
 use crate::render::tui::{self, App, Command, Theme};
 use crate::watch::{Frame, Request, RowRequest};
 
-/// Groups that a frame carries: more than a screen has lines, fewer than would make the history large.
+/// Groups in a frame: more than a screen has lines, few enough to keep the history small.
 const GROUPS: usize = 60;
 
-/// Keys, samples and signals each take a thread here.
+/// Keys, samples and signals have one thread each.
 const NO_THREAD: &str =
     "cannot start a thread for the screen; raise the limit of threads (pids.max, ulimit -u), or use --plain";
 
@@ -47,15 +47,14 @@ enum Event {
 }
 
 enum Order {
-    /// Sample this from now on, and at once.
+    /// Sample this from now on, starting now.
     Request(Box<Request>),
     /// Time between two samples from now on.
     Interval(Duration),
 }
 
-/// Standard output as the screen's terminal. When the terminal hangs up, what is written from then on goes nowhere and
-/// succeeds: nothing can be shown to anybody any more, and a destructor that fails to show the cursor again would end the
-/// process by a panic.
+/// Standard output as the screen's terminal. After the terminal hangs up, writes are discarded and succeed: nothing
+/// can be shown any more, and a destructor that fails to restore the cursor would end the process by a panic.
 struct Output<'e> {
     stdout: &'e mut Box<dyn Write>,
     gone: Rc<Cell<bool>>,
@@ -129,9 +128,9 @@ impl<'e> Screen<'e> {
         self.redraw()
     }
 
-    /// Draws every cell next time.
+    /// Redraws every cell next time.
     fn redraw(&mut self) -> anyhow::Result<()> {
-        // Not `clear`, which asks the terminal for the cursor: the answer would go to the thread that reads keys.
+        // Not `clear`, which queries the terminal for the cursor: the reply would go to the thread that reads keys.
         let size = self.terminal.size()?;
         self.terminal.resize(Rect::new(0, 0, size.width, size.height))?;
         Ok(())
@@ -170,14 +169,14 @@ pub(super) fn run(
         let (to_us, from_us) = (events.clone(), outbox);
         cores::start(scope, move || sample(args, thresholds, first, interval, &from_us, &to_us)).context(NO_THREAD)?;
         let exit = ui.events(args, &mut app, &mut screen, &inbox, &orders, (events, signals));
-        // The sampler ends when nobody gives it orders any more; nobody waits for the one that reads keys.
+        // The sampler ends when its channel closes; the thread that reads keys is not waited for.
         drop(orders);
         drop(screen);
         exit
     })
 }
 
-/// Takes samples until the orders end.
+/// Takes samples until the channel closes.
 fn sample(
     args: &WatchArgs,
     thresholds: Thresholds,
@@ -205,7 +204,7 @@ fn sample(
                 schedule.get_or_insert_with(|| Schedule::new(started, interval)).next(Instant::now());
             sampler.skip(left_out);
             let due = Instant::now() + wait;
-            // An order ends the wait; of several that have come the last counts.
+            // A request ends the wait; the last of several counts.
             let order = match orders.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(order) => Some(order),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -230,15 +229,15 @@ fn sample(
             }
         }
     };
-    // A panic has restored the terminal and said its words; the loop that draws must not go on behind them.
+    // A panic has restored the terminal and printed its message; the loop that draws must not continue.
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
     if let Err(error) = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("the sampler panicked"))) {
-        // Nobody listens if the screen has been closed meanwhile.
+        // The screen may have been closed meanwhile.
         let _ = events.send(Event::Failed(error));
     }
 }
 
-/// What the loop needs beside the state of the screen.
+/// What the loop needs besides the state of the screen.
 struct Ui {
     base: Expr,
     /// What was typed on screen.
@@ -249,7 +248,7 @@ struct Ui {
 }
 
 impl Ui {
-    /// What the screen needs of the next sample.
+    /// What the screen needs from the next sample.
     fn request(&self, app: &App) -> Request {
         request(app, &self.base, &self.filter)
     }
@@ -292,7 +291,7 @@ impl Ui {
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => return Ok(Exit::Done),
                 };
-            // Everything that has come meanwhile is drawn at once.
+            // Everything that arrived meanwhile is drawn at once.
             for event in first.into_iter().chain(inbox.try_iter()) {
                 match event {
                     Event::Signal => return Ok(Exit::Done),
@@ -329,7 +328,7 @@ impl Ui {
         let mut page = self.page;
         let drawn = screen.terminal.draw(|frame| page = tui::draw(app, names, theme, frame.area(), frame.buffer_mut()));
         self.page = page;
-        // A terminal that has hung up does not tell its size either.
+        // A terminal that has hung up does not report its size either.
         match drawn {
             Ok(_) => Ok(!screen.gone.get()),
             Err(_) if screen.gone.get() || rustix::termios::tcgetattr(io::stdin()).is_err() => Ok(false),
@@ -337,7 +336,7 @@ impl Ui {
         }
     }
 
-    /// Does what a key asked for; true ends the watch.
+    /// Carries out a key's command; true ends the watch.
     fn obey(
         &mut self,
         command: Command,
@@ -345,7 +344,7 @@ impl Ui {
         screen: &mut Screen<'_>,
         orders: &Sender<Order>,
     ) -> anyhow::Result<bool> {
-        // A sampler that has failed says so itself.
+        // A failed sampler reports it by itself.
         match command {
             Command::Quit => return Ok(true),
             Command::Sample => drop(orders.send(Order::Request(Box::new(self.request(app))))),
@@ -410,7 +409,7 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// Takes the samples that `--count` asks for, presses the keys, and writes the screen as a picture.
+/// Takes the samples of `--count`, presses the keys, and writes the screen as a picture.
 pub(super) fn picture(
     args: &WatchArgs,
     env: &Env,

@@ -1,7 +1,7 @@
-//! Signals as something to wait for: SIGINT, SIGTERM and SIGHUP end a watch in order.
+//! Signals as something to wait for: SIGINT, SIGTERM and SIGHUP end a watch cleanly.
 //!
-//! Comes in: nothing. Goes out: that a signal came, or that the time is over. Never here: a handler; the signals are
-//! blocked, in every thread that is started afterwards too, and read from a descriptor (`signalfd(2)`).
+//! There is no handler: the signals are blocked, in every thread that is started afterwards too, and read from a
+//! descriptor (`signalfd(2)`).
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -15,8 +15,8 @@ pub(crate) struct Signals(OwnedFd);
 impl Signals {
     /// Blocks the signals in this thread and those that it starts.
     pub(crate) fn block() -> io::Result<Signals> {
-        // SAFETY: all-zero is a valid set, which the calls below fill; no pointer outlives its call; the descriptor that
-        // `signalfd` returns belongs to nobody else.
+        // SAFETY: all-zero is a valid set, which the calls below fill; no pointer outlives its call; nothing else
+        // owns the descriptor that `signalfd` returns.
         #[allow(unsafe_code, reason = "rustix has no signalfd")]
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
@@ -36,7 +36,7 @@ impl Signals {
         }
     }
 
-    /// Waits for a signal, at most so long; `None` waits for ever. Says whether one came.
+    /// Waits for a signal, up to this long; `None` waits forever. Returns whether one arrived.
     pub(crate) fn wait(&self, at_most: Option<Duration>) -> io::Result<bool> {
         let timeout = at_most.map(|t| Timespec::try_from(t).unwrap_or(Timespec { tv_sec: 86_400, tv_nsec: 0 }));
         let mut ready = [PollFd::new(&self.0, PollFlags::IN)];

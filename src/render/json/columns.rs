@@ -1,6 +1,4 @@
-//! The chosen columns of a row as one flat object.
-//!
-//! Input: columns and a row. Output: its JSON: the key and the type of each are in the column table. Not here: whole sockets.
+//! The chosen columns of a row as one flat object. The column table has the key and type of each.
 
 use std::io::{self, Write};
 
@@ -17,7 +15,7 @@ impl Projection {
         Projection(columns.iter().map(|column| (format!(",\"{}\":", column.json.key), *column)).collect())
     }
 
-    /// Appends the object, with its `type` first if it is a line of its own.
+    /// Appends the object, with its `type` first if it has a line of its own.
     pub fn write(&self, out: &mut Vec<u8>, kind: Option<&'static str>, row: &Row<'_>) -> io::Result<()> {
         let mut object = Object::begin(out);
         if let Some(kind) = kind {
@@ -43,7 +41,7 @@ fn write(out: &mut Vec<u8>, ty: Type, value: &Value<'_>, row: &Row<'_>) -> io::R
                 let values = holders.iter().map(|holder: &Holder| get(owners.process(holder), holder.fd));
                 list(out, values, row)
             }
-            // Of the socket itself, which no process holds.
+            // From the socket itself, which no process holds.
             Value::Unknown | Value::Absent => list(out, [].into_iter(), row),
             one => list(out, [one.clone()].into_iter(), row),
         },
@@ -51,7 +49,7 @@ fn write(out: &mut Vec<u8>, ty: Type, value: &Value<'_>, row: &Row<'_>) -> io::R
     }
 }
 
-/// A list is `null` when it is empty only because nobody could be seen.
+/// A list is `null` when it is empty only because no process could be seen.
 fn list<'v>(out: &mut Vec<u8>, values: impl ExactSizeIterator<Item = Value<'v>>, row: &Row<'_>) -> io::Result<()> {
     if values.len() == 0 && !row.status.holders_are_known() {
         return null(out);
@@ -174,7 +172,7 @@ mod tests {
         for column in COLUMNS {
             let Whole::At(path) = column.json.whole else { continue };
             assert_eq!(flat[column.json.key], at(&whole, path), "{}", column.name);
-            // Who holds it is known here, so nothing in the kernel has to explain it; all else has a value.
+            // Its owner is known here, so the kernel user is empty; everything else has a value.
             let none = ["kernel_user"].contains(&column.json.key);
             assert_eq!(flat[column.json.key].is_null(), none, "{}", column.name);
         }

@@ -22,19 +22,19 @@ pub struct Field {
     pub presence: Presence,
 }
 
-/// Whether the key is there.
+/// Whether the key is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// With a value.
     Always,
     /// With a value or `null`.
     OrNull,
-    /// If it was asked for and the kernel reports it.
+    /// If it was requested and the kernel reports it.
     Sometimes,
 }
 
 impl Field {
-    /// The key without what is written around it.
+    /// The bare key.
     pub fn name(&self) -> &'static str {
         &self.key[2..self.key.len() - 2]
     }
@@ -162,7 +162,7 @@ table! {
 }
 
 table! {
-    /// What a field of `tcp_info` would lose as `null`: that there is no limit.
+    /// What a `tcp_info` field would lose as `null`: that there is no limit.
     UNLIMITED, unlimited(o, k, info: &TcpInfo):
     OrNull "pacing_rate_unlimited", Type::Flag => {
         o.value(k, &reading::pacing_rate_bytes_per_s(info).is_unlimited())

@@ -1,7 +1,6 @@
 //! A JSON object, appended to a buffer.
 //!
-//! Input: keys with their values. Output: its text. What is written many thousand times a second spends its own time here, so
-//! keys are written as they are (they need no escapes), and nothing is allocated. Not here: which keys.
+//! This is a hot path, so keys are written as they are (they need no escapes), and nothing is allocated.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -10,7 +9,7 @@ use serde::Serialize;
 
 use crate::model::{Endpoint, State};
 
-/// A key of the schema with what stands around it: one copy instead of three. None needs an escape.
+/// A key of the schema with its punctuation: one copy instead of three. None needs an escape.
 macro_rules! key {
     ($name:literal) => {
         concat!(",\"", $name, "\":")
@@ -18,7 +17,7 @@ macro_rules! key {
 }
 pub(crate) use key;
 
-/// An object in the making.
+/// An object being written.
 pub struct Object<'o> {
     out: &'o mut Vec<u8>,
     empty: bool,
@@ -34,7 +33,7 @@ impl<'o> Object<'o> {
         self.out.push(b'}');
     }
 
-    /// A key as [`key!`] writes it; its value is to be appended.
+    /// A key as [`key!`] writes it; the caller appends its value.
     #[inline]
     pub fn key(&mut self, key: &str) -> &mut Vec<u8> {
         self.out.extend_from_slice(if self.empty { &key.as_bytes()[1..] } else { key.as_bytes() });
@@ -42,7 +41,7 @@ impl<'o> Object<'o> {
         self.out
     }
 
-    /// A number under a name that is known only now.
+    /// A number under a key that is known only at run time.
     pub fn named(&mut self, name: &'static str, value: Option<u64>) -> io::Result<()> {
         self.out.extend_from_slice(if self.empty { b"\"" } else { b",\"" });
         self.empty = false;
@@ -51,7 +50,7 @@ impl<'o> Object<'o> {
         Ok(serde_json::to_writer(&mut *self.out, &value)?)
     }
 
-    /// A number, `null`, or a text that may hold anything.
+    /// A number, `null`, or a text that may contain anything.
     #[inline]
     pub fn value<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> io::Result<()> {
         Ok(serde_json::to_writer(self.key(key), value)?)
@@ -65,7 +64,7 @@ impl<'o> Object<'o> {
         Ok(())
     }
 
-    /// A state, which may be one that has no name yet.
+    /// A state, which may be an unnamed one.
     #[inline]
     pub fn state(&mut self, key: &'static str, state: State) -> io::Result<()> {
         write_state(self.key(key), state)
@@ -78,7 +77,7 @@ impl<'o> Object<'o> {
         Ok(())
     }
 
-    /// A 64-bit id: beyond what a JSON number keeps.
+    /// A 64-bit id: more than a JSON number can hold.
     #[inline]
     pub fn hex(&mut self, key: &'static str, id: Option<u64>) -> io::Result<()> {
         let Some(id) = id else { return self.null(key) };
@@ -127,7 +126,7 @@ pub fn write_endpoint(out: &mut Vec<u8>, endpoint: Endpoint) -> io::Result<()> {
 
 pub fn write_address(out: &mut Vec<u8>, addr: IpAddr) -> io::Result<()> {
     let IpAddr::V4(addr) = addr else { return write!(out, "{addr}") };
-    // The common case by hand: the formatter of the standard library costs more than all else in a row.
+    // The common case by hand: the standard formatter costs more than everything else in a row.
     for (i, octet) in addr.octets().into_iter().enumerate() {
         if i > 0 {
             out.push(b'.');

@@ -1,6 +1,4 @@
-//! The rows of `list` as JSON: one document, or one object per line.
-//!
-//! Input: rows. Output: what docs/json.md promises, in blocks. Not here: the keys of a socket.
+//! The rows of `list` as JSON: one document, or one object per line (docs/json.md), written in blocks.
 
 use std::io::{self, Write};
 
@@ -12,7 +10,8 @@ use crate::model::Gap;
 use crate::model::column::{Column, Group, Needs, Row, Type};
 use crate::render::rows::{Listing, RowWriter};
 
-/// What is asked for beyond the columns: a whole socket has the identity of its owners and its age; TOS comes with `-e`.
+/// What is needed beyond the columns: a whole socket has the identity of its owners and its age; TOS comes with
+/// `-e`.
 #[must_use]
 pub fn needs(columns: &[&Column], chosen: bool) -> Needs {
     if !chosen {
@@ -38,7 +37,7 @@ pub fn lines(listing: Listing) -> Box<dyn RowWriter> {
     Box::new(Lines { rows: Rows::new(&listing), head: listing.head })
 }
 
-/// The rows that are not in the stream yet, and how many there were.
+/// The rows not yet written to the stream, and how many there were.
 struct Rows {
     written: u64,
     buffer: Vec<u8>,
@@ -52,7 +51,7 @@ impl Rows {
         Rows { written: 0, buffer: Vec::with_capacity(BLOCK_BYTES + 4096), chosen }
     }
 
-    /// Appends one object, with its `type` first if it is a line of its own.
+    /// Appends one object, with its `type` first if it has a line of its own.
     fn push(&mut self, kind: Option<&'static str>, row: &Row<'_>) -> io::Result<()> {
         self.written += 1;
         match &self.chosen {
@@ -118,7 +117,7 @@ impl RowWriter for Lines {
         rows.pass_on(BLOCK_BYTES, out)
     }
 
-    /// Ends with the gaps and the total, by which a reader knows that the stream was complete.
+    /// Ends with the gaps and the total, so that a reader knows the stream was complete.
     fn finish(&mut self, out: &mut dyn Write, all_gaps: &[Gap]) -> io::Result<()> {
         self.rows.pass_on(0, out)?;
         for gap in all_gaps {

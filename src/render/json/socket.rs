@@ -1,6 +1,4 @@
-//! One socket of schema 1.
-//!
-//! Input: a row. Output: its JSON, appended to a buffer. Not here: which keys.
+//! One socket of schema 1, appended to a buffer.
 
 use std::io;
 
@@ -8,7 +6,7 @@ use crate::model::column::Row;
 use crate::render::json::fields;
 use crate::render::json::object::{Object, key};
 
-/// Appends a socket, with its `type` first if it is a line of its own.
+/// Appends a socket, with its `type` first if it has a line of its own.
 pub(super) fn write(out: &mut Vec<u8>, kind: Option<&'static str>, row: &Row<'_>) -> io::Result<()> {
     let mut object = Object::begin(out);
     if let Some(kind) = kind {

@@ -1,6 +1,4 @@
-//! The lines of `trace --json`.
-//!
-//! Output: the fields of each line. Not here: their order in a stream.
+//! The fields of the lines of `trace --json`.
 
 use serde_json::{Value as Json, json};
 
@@ -8,12 +6,12 @@ use super::{count, nullable, object, reference};
 use crate::model::transition::Via;
 use crate::model::{Source, State};
 
-/// The header: that of the documents, with how changes are seen.
+/// The header: the documents' own, with how changes are observed.
 pub(super) fn head() -> Vec<(&'static str, Json)> {
     let mut fields = super::head("trace");
     for (name, schema) in &mut fields {
         if *name == "source" {
-            // A source that compares dumps names where they come from.
+            // A source that compares dumps names the source of the dumps.
             let tracers = Via::ALL.iter().filter(|via| **via != Via::Poll).map(|via| via.key());
             *schema = json!({ "enum": tracers.chain(Source::ALL.map(Source::key)).collect::<Vec<_>>() });
         }
@@ -32,7 +30,7 @@ fn or_null(schema: &Json) -> Json {
     json!({ "anyOf": [schema, { "type": "null" }] })
 }
 
-/// Whose connection.
+/// The connection of a line.
 fn connection() -> Vec<(&'static str, Json)> {
     vec![
         ("at", json!({ "type": "string", "format": "date-time" })),

@@ -1,6 +1,6 @@
 //! The frame of every screen: the head, the tabs, the keys, the next command, and the view between them.
 //!
-//! Comes in: an [`App`]. Goes out: cells. Never here: a decision; the same state always gives the same cells.
+//! Input: an [`App`]. Output: cells; the same state always yields the same cells.
 //!
 //! Circle with `views`: the frame draws the view inside it, and views use its lines and cells.
 
@@ -16,7 +16,7 @@ use crate::render::sanitize;
 use crate::render::watch::clock;
 use crate::text::{self, grouped};
 
-/// How to get out, and where the rest stands: seen at any width.
+/// How to quit, and where the other keys are: visible at any width.
 const ALWAYS: &str = "? help  q quit";
 
 /// Below this there is no room for anything.
@@ -30,7 +30,7 @@ pub(super) struct Pen<'a> {
 }
 
 impl Pen<'_> {
-    /// Writes text at a place in the area, cut at its edge; gives the column behind it.
+    /// Writes text at a position in the area, cut at its edge; returns the column after it.
     pub(super) fn text(&mut self, x: u16, y: u16, text: &str, style: Style) -> u16 {
         if x >= self.area.width || y >= self.area.height {
             return x;
@@ -58,7 +58,7 @@ impl Pen<'_> {
         self.text(end.saturating_sub(width), y, text, style);
     }
 
-    /// Turns a line around.
+    /// Reverses a line.
     pub(super) fn select(&mut self, y: u16) {
         if y < self.area.height {
             let line = Rect { y: self.area.y + y, height: 1, ..self.area };
@@ -66,7 +66,7 @@ impl Pen<'_> {
         }
     }
 
-    /// The part of the area from one line on, of so many lines.
+    /// The part of the area from one line on, with this many lines.
     pub(super) fn part(&mut self, x: u16, y: u16, width: u16, height: u16) -> Pen<'_> {
         let (x, y) = (x.min(self.area.width), y.min(self.area.height));
         let area = Rect {
@@ -79,7 +79,7 @@ impl Pen<'_> {
     }
 }
 
-/// Draws everything; gives how many lines a page has.
+/// Draws everything; returns how many lines a page has.
 pub fn draw(app: &App, names: &dyn Names, theme: Theme, area: Rect, buf: &mut Buffer) -> usize {
     buf.set_style(area, Style::reset());
     let mut pen = Pen { buf, area, theme };
@@ -131,7 +131,7 @@ fn head(app: &App, pen: &mut Pen<'_>) {
     };
     let sockets = format!("  {} sockets  ", grouped(frame.all().total()));
     let when = format!("{} UTC  every {}  ", clock(frame.taken_at_ms), text::compact_ms(app.interval_ms));
-    // Whether it is live matters most; the host's name and the time give way to it.
+    // Whether it is live matters most; the host name and the time make room for it.
     let width = |text: &str| text.chars().count();
     let room = usize::from(pen.area.width).saturating_sub(width(&sockets) + width(&word) + width(&traced));
     let with_time = width(&frame.host) + width(&when) <= room;
@@ -183,7 +183,7 @@ fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {
         return;
     }
     if let Some(notice) = &app.notice {
-        // A long one, such as a command that the terminal may not have taken, gets the line of keys as well.
+        // A long one, such as a command that the terminal may not have copied, gets the line of keys as well.
         let width = usize::from(pen.area.width);
         let first: String = notice.chars().take(width).collect();
         let rest: String = notice.chars().skip(width).collect();

@@ -1,20 +1,18 @@
-//! The last samples, as far back as memory allows.
-//!
-//! Comes in: frames in their order. Goes out: any of them, and the curve of a state. Never here: a frame that grows
-//! older and keeps everything: the rows of a drill-down are kept for the newest samples only, of the groups the largest.
+//! The last samples, as far back as memory allows. Older frames shrink: only the newest keep the rows of a
+//! drill-down, and the others keep the largest groups only.
 
 use std::collections::VecDeque;
 
 use crate::model::State;
 use crate::watch::Frame;
 
-/// Samples that are kept: five minutes of them at one a second, one at five a second. That many are there after the first
-/// minute of the busiest watch, whose memory does not grow from then on.
+/// Samples that are kept: five minutes of them at one a second, one minute at five a second. After the first minute
+/// of the busiest watch the ring is full and memory stops growing.
 pub const SAMPLES: usize = 300;
 /// Newest samples that keep the rows of a drill-down.
 const WITH_ROWS: usize = 2;
 
-/// Groups that an older sample keeps: all samples together are a few megabytes, however many processes there are.
+/// Groups that an older sample keeps: all samples together take a few megabytes, however many processes there are.
 const OLD_GROUPS: usize = 20;
 
 /// The ring.
@@ -26,7 +24,7 @@ pub struct History {
 impl History {
     /// Takes the newest sample.
     pub fn push(&mut self, frame: Frame) {
-        // A new filter begins a new count: what was counted before is not comparable.
+        // A new filter starts a new count: earlier counts are not comparable.
         if self.frames.back().is_some_and(|last| last.filter != frame.filter || frame.seq <= last.seq) {
             self.frames.clear();
         }
@@ -54,7 +52,7 @@ impl History {
         self.frames.back()
     }
 
-    /// The sample with this number, or the nearest that is left.
+    /// The sample with this number, or the nearest one left.
     #[must_use]
     pub fn at(&self, seq: u64) -> Option<&Frame> {
         self.frames.get(self.place(seq)?)

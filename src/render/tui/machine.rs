@@ -1,8 +1,8 @@
-//! The state machine as a picture: how many are in each state, how many take each edge per second.
+//! The state machine as a picture: sockets in each state, and sockets per second on each edge.
 //!
-//! Comes in: the matrix of a sample and its accounts, or the changes as traced. Goes out: cells. Never here: an edge that
-//! nobody took for certain, but for one: between two samples a socket may go from ESTABLISHED to TIME_WAIT by FIN_WAIT2 or
-//! by CLOSING, and the usual way is assumed. A trace has every step.
+//! Input: the matrix of a sample and its accounts, or the changes as traced. Output: cells. An edge counts only if
+//! it was certainly taken, with one exception: between two samples a socket may go from ESTABLISHED to TIME_WAIT by
+//! FIN_WAIT2 or by CLOSING, and the usual way is assumed. A trace has every step.
 
 use ratatui::style::Style;
 
@@ -13,11 +13,11 @@ use crate::render::watch::rate;
 use crate::text::grouped;
 use crate::watch::Frame;
 
-/// Cells that it takes.
+/// Its size in cells.
 pub(super) const WIDTH: u16 = 80;
 pub(super) const HEIGHT: u16 = 20;
 
-/// `{state}` is a node, `[edge]` the rate of an edge; each is as wide as it stands here.
+/// `{state}` is a node, `[edge]` the rate of an edge; each is as wide as written here.
 const PICTURE: [&str; HEIGHT as usize] = [
     "                         {bound_inactive        }",
     "            listen()      /          \\   connect(): send SYN   [active    ]",
@@ -54,7 +54,7 @@ fn traced(name: &str, frame: &Frame, m: &Matrix) -> Option<u64> {
         "closed" => n(Established, CloseWait) + n(SynRecv, CloseWait),
         "lastack" => n(CloseWait, LastAck),
         "done" => n(LastAck, Close),
-        // What no socket takes the trace does not tell.
+        // The trace does not show steps that no socket takes.
         _ => return edge(name, frame),
     })
 }
@@ -73,7 +73,7 @@ fn edge(name: &str, frame: &Frame) -> Option<u64> {
         "active" => return frame.ledger.active_opens,
         "passive" => return frame.ledger.passive_opens,
         "resets" => return frame.ledger.resets,
-        // From SYN_SENT to anything that comes after ESTABLISHED.
+        // From SYN_SENT to anything after ESTABLISHED.
         "connected" => sum(&[s(SynSent)], &[Established, FinWait1, FinWait2, Closing, TimeWait, CloseWait, LastAck]),
         "close" => sum(&early, &ours),
         "ack" => sum(&early, &[FinWait2, TimeWait]) + sum(&[s(FinWait1)], &[FinWait2, TimeWait]),
@@ -120,7 +120,7 @@ pub(super) fn draw(frame: &Frame, selected: Option<State>, pen: &mut Pen<'_>) {
                 let text = match (took, frame.elapsed_ms) {
                     (_, None) => String::new(),
                     (None, _) => "?/s".into(),
-                    // Counters are of all sockets; the matrix may be of a share.
+                    // Counters cover all sockets; the matrix may cover a share.
                     (Some(n), Some(ms)) => {
                         let whole = matches!(name, "active" | "passive" | "resets");
                         let whole = whole || (matrix.is_some() && name != "expired");

@@ -1,7 +1,7 @@
 //! The full screen of `watch`.
 //!
-//! Comes in: keys and frames ([`state::App`]). Goes out: cells of a buffer (the function [`draw()`]), and commands for whoever samples.
-//! Never here: a terminal, a clock, a thread.
+//! Input: keys and frames ([`state::App`]). Output: cells of a buffer (the function [`draw()`]), and commands for
+//! the sampler. The terminal, the clock and the threads are in `cli::watch::screen`.
 
 mod draw;
 pub mod history;

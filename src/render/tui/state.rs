@@ -1,7 +1,6 @@
 //! What the screen shows and what a key does to it.
 //!
-//! Comes in: keys, frames. Goes out: the state that `draw` draws, and a [`Command`] where somebody else must act. Never
-//! here: drawing, sampling, time.
+//! Input: keys, frames. Output: the state that `draw` draws, and a [`Command`] for what only the caller can do.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -13,7 +12,7 @@ use crate::render::tui::history::History;
 use crate::text;
 use crate::watch::{DEFAULT_SORT, Frame, GroupId, Line, SORT_COLUMNS, next_key};
 
-/// The four screens that stand side by side.
+/// The four tabs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tab {
     States,
@@ -36,7 +35,7 @@ impl Tab {
     }
 }
 
-/// A list of sockets that was opened from one of them.
+/// A list of sockets opened from one of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drill {
     pub title: String,
@@ -46,11 +45,11 @@ pub struct Drill {
     pub filter: Vec<String>,
 }
 
-/// What whoever runs the screen must do.
+/// What the caller must do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     Quit,
-    /// Something else is wanted of the next sample: take it now.
+    /// The next sample needs something else: take it now.
     Sample,
     /// Time between two samples from now on.
     Interval(u64),
@@ -60,11 +59,11 @@ pub enum Command {
     Copy(String),
     /// Stop, as a shell's job control does.
     Suspend,
-    /// Draw everything anew.
+    /// Redraw everything.
     Redraw,
 }
 
-/// Intervals that `+` and `-` go through.
+/// Intervals that `+` and `-` step through.
 const INTERVALS_MS: [u64; 10] = [100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000];
 
 /// The screen.
@@ -88,7 +87,7 @@ pub struct App {
     /// The words of the filter that was typed on screen.
     pub typed_filter: String,
     pub history: History,
-    /// The sample that is shown; `None` is the newest.
+    /// The sample on screen; `None` is the newest.
     held: Option<u64>,
     pub interval_ms: u64,
     /// The next sample is overdue.
@@ -289,7 +288,7 @@ impl App {
         None
     }
 
-    /// The filter that was typed is in force, or why it is not.
+    /// The result of applying a typed filter, or why it failed.
     pub fn filter_set(&mut self, text: &str, outcome: Result<(), String>) {
         match outcome {
             Ok(()) => {
@@ -370,7 +369,7 @@ impl App {
         };
         self.drill = Some(drill);
         self.drill_cursor = 0;
-        // Rows are those of now.
+        // Rows are current, not historical.
         self.held = None;
         Some(Command::Sample)
     }
@@ -381,7 +380,7 @@ impl App {
         self.detail.as_ref().map(|line| &line.socket)
     }
 
-    /// The command that shows in full what is selected.
+    /// The command that shows the selection in full.
     #[must_use]
     pub fn command(&self) -> String {
         text::within(&self.bare_command(), &self.scope)
@@ -415,7 +414,7 @@ impl App {
             return finding.map_or_else(|| "tcpstate doctor".to_owned(), |s| s.finding.next.clone());
         }
         for part in drill.map(|d| d.filter).unwrap_or_default() {
-            // `watch --state TIME_WAIT` has said so already.
+            // `watch --state TIME_WAIT` has that condition already.
             if !parts.iter().any(|said| said.split(" and ").any(|word| word == part)) {
                 parts.push(part);
             }
@@ -427,7 +426,7 @@ impl App {
         }
     }
 
-    /// Labels need the names of users, which the one that draws has.
+    /// Labels need user names, which the drawing side has.
     pub(super) fn label(id: &GroupId, names: &dyn Names) -> String {
         crate::render::watch::group_label(id, names)
     }

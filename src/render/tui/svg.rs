@@ -1,7 +1,4 @@
-//! A screen as a picture.
-//!
-//! Comes in: the cells that a terminal would get. Goes out: SVG, text that stays text. Never here: another content than
-//! that of the cells.
+//! A screen as an SVG picture with the same cells; text stays text.
 
 use std::fmt::Write;
 
@@ -50,7 +47,7 @@ pub fn svg(buf: &Buffer) -> String {
     out
 }
 
-/// Cells of one look.
+/// Cells of one style.
 fn run(out: &mut String, x: u16, y: u16, cells: u16, text: &str, (fg, _, modifier): (Color, Color, Modifier)) {
     let reversed = modifier.contains(Modifier::REVERSED);
     let left = f64::from(MARGIN) + f64::from(x) * CELL_WIDTH;

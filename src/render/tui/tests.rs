@@ -1,6 +1,5 @@
-//! Every view at every size, without a terminal and without colour.
-//!
-//! Comes in: a frame made by hand, and keys. Goes out: screens, compared with those in `snapshots/`. Never here: time.
+//! Every view at every size, without a terminal and without colour: a frame made by hand and keys, compared with the
+//! screens in `snapshots/`.
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;

@@ -1,7 +1,5 @@
-//! Colours of the full screen: the sixteen that every terminal has, or none.
-//!
-//! Comes in: whether to colour. Goes out: styles. Never here: meaning by colour alone; every state and severity has its
-//! word, and the selected line is reversed.
+//! Colours of the full screen: the sixteen that every terminal has, or none. Colour never carries meaning alone:
+//! every state and severity has its word, and the selected line is reversed.
 #![allow(clippy::unused_self, reason = "a theme answers for every style, whether or not it depends on colour")]
 
 use ratatui::style::{Color, Modifier, Style};
@@ -21,7 +19,7 @@ impl Theme {
         if self.color { Style::new().fg(color) } else { Style::new() }
     }
 
-    /// Green for healthy, yellow for on its way, red for what does not go away by itself: as in `render::style`.
+    /// Green for healthy, yellow for transient, red for what does not go away by itself: as in `render::style`.
     pub(super) fn state(self, state: State) -> Style {
         match state {
             State::Established => self.foreground(Color::Green),

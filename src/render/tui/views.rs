@@ -1,6 +1,6 @@
 //! The views: states, machine, groups, findings, the sockets behind them, one socket, help.
 //!
-//! Comes in: the state of the screen and the frame on it. Goes out: cells. Never here: what a key does.
+//! Input: the state of the screen and the frame on it. Output: cells.
 
 use std::fmt::Write;
 
@@ -20,7 +20,7 @@ use crate::render::{gap, report, table};
 use crate::text::{self, grouped};
 use crate::watch::{Detail, Frame, GroupId, Groups, Line};
 
-/// From here on a second column has room beside the states.
+/// From this width on, a second column fits beside the states.
 const WIDE: u16 = 130;
 
 /// The counts of every state, how fast they change, and what they were.
@@ -79,7 +79,7 @@ pub(super) fn states(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<
     }
 }
 
-/// The books in sentences.
+/// The accounts in sentences.
 fn accounts(frame: &Frame) -> Vec<String> {
     let mut lines = Vec::new();
     if frame.elapsed_ms.is_some() {
@@ -103,7 +103,7 @@ fn accounts(frame: &Frame) -> Vec<String> {
                 grouped(ledger.time_wait.seen)
             )),
         }
-        // Of a selection the kernel counts nothing.
+        // The kernel has no counters for a selection.
         lines.extend(ledger.active_opens.or(ledger.resets).map(|_| {
             format!(
                 "namespace: {} active opens, {} passive, {} failed attempts, {} resets",
@@ -156,7 +156,7 @@ pub(super) fn groups(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<
     group_table(groups, names, pen, 0, rows, Some(app.cursor()));
 }
 
-/// Groups from a line on, at most so many; gives the line behind them.
+/// Groups from a line on, up to a limit; returns the next free line.
 fn group_table(
     groups: &Groups,
     names: &dyn Names,
@@ -190,7 +190,7 @@ fn group_table(
         end += cell(state);
         pen.right(end, top, short(*state), theme.heading());
     }
-    // The selected group stays in sight.
+    // The selected group stays visible.
     let (first, shown) = window(groups.rows.len(), cursor.unwrap_or(0), rows);
     let mut y = top + 1;
     for (i, group) in groups.rows.iter().enumerate().skip(first).take(shown) {
@@ -220,12 +220,12 @@ fn group_table(
     y
 }
 
-/// Where a list that is longer than its room begins, and how much of it is seen.
+/// Where a list that is longer than its room begins, and how much of it is visible.
 fn window(len: usize, cursor: usize, rows: usize) -> (usize, usize) {
     if len <= rows {
         return (0, len);
     }
-    // A line goes to the note that says how many more there are.
+    // One line is for the note with the number of the others.
     let rows = rows.saturating_sub(1).max(1);
     let first = (cursor + 1).saturating_sub(rows).min(len - rows);
     (first, rows)
@@ -344,7 +344,7 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
 /// The columns that fit, with their widths and whether they are numbers. What does not fit costs the queues first, then
 /// the age, then the beginning of an address; a port is always whole.
 fn socket_columns(width: u16, lines: &[Line]) -> Vec<(&'static str, u16, bool)> {
-    // The smallest screens show whom a socket talks to, and whose it is.
+    // The smallest screens show the peer of a socket, and its owner.
     let narrow = width < 60;
     let longest = |get: fn(&Line) -> Endpoint| lines.iter().map(|l| get(l).to_string().len()).max().unwrap_or(0);
     let need = |n: usize| u16::try_from(n).unwrap_or(u16::MAX).clamp(6, width) + 1;
@@ -382,8 +382,8 @@ fn endpoint(column: &str, line: &Line) -> Option<Endpoint> {
     }
 }
 
-/// An address in so many cells. Too long a one loses the end of the address, which an ellipsis marks, and never a digit
-/// of its port: that would be another port.
+/// An address in this many cells. One that is too long loses the end of the address, marked by an ellipsis, and
+/// never a digit of its port: that would be another port.
 fn within(at: Endpoint, room: usize) -> String {
     let text = at.to_string();
     if text.len() <= room {
@@ -411,7 +411,7 @@ fn socket_cell(column: &str, line: &Line, interval_ms: u64, theme: super::Theme)
     }
 }
 
-/// How long in its state. `+`: at least so long, as nobody saw it entering the state.
+/// How long it has been in its state. `+`: at least this long, because its entry into the state was not seen.
 fn age(line: &Line, interval_ms: u64) -> String {
     let age = line.age();
     if age.is_exact() && age.min_ms == 0 {
@@ -542,7 +542,7 @@ impl Frame {
     }
 }
 
-/// Text in lines that fit; gives how many.
+/// Wrapped text; returns the number of lines.
 fn paragraph(pen: &mut Pen<'_>, x: u16, y: u16, text: &str, style: Style) -> u16 {
     let room = usize::from(pen.area.width.saturating_sub(x + 1)).max(10);
     let mut lines = 0;

@@ -1,6 +1,4 @@
 //! One JSON object per line: `snapshot`, `transition`, `finding`, `gap`, `end` (docs/watch.md).
-//!
-//! Input: a [`Frame`]. Output: lines. Not here: when to flush.
 
 use std::io::{self, Write};
 
@@ -148,7 +146,7 @@ pub fn transition_line(out: &mut dyn Write, frame: &Frame, event: &Transition) -
     json::line(out, "transition", map)
 }
 
-/// Writes the line of a finding that has come, changed or gone.
+/// Writes the line of a finding that appeared, changed or disappeared.
 ///
 /// # Errors
 /// When the stream fails.
@@ -171,7 +169,7 @@ pub fn gap_line(out: &mut dyn Write, gap: &Gap) -> io::Result<()> {
     json::line(out, "gap", gap::object(gap))
 }
 
-/// Writes the last line, by which a reader knows that nothing is missing.
+/// Writes the last line, so that a reader knows that nothing is missing.
 ///
 /// # Errors
 /// When the stream fails.

@@ -1,6 +1,4 @@
-//! The forms of a sample of `watch` off a full screen: blocks for people, lines for programs.
-//!
-//! Input: a [`crate::watch::Frame`]. Output: text. Not here: sampling, counting, a terminal.
+//! A sample of `watch` without a full screen: blocks for people, lines for programs.
 
 mod lines;
 pub(crate) mod plain;
@@ -24,7 +22,7 @@ pub fn rate(per_second: Option<f64>) -> String {
     }
 }
 
-/// Why nobody is named. A watch does not search for the owner of every newcomer at once.
+/// Why there is no owner. A watch does not search for the owner of every new socket at once.
 fn nobody(status: OwnerStatus) -> &'static str {
     match status {
         OwnerStatus::NotCollected => "(not searched yet)",
@@ -44,7 +42,7 @@ pub fn owner_text(owner: &RowOwner) -> String {
     }
 }
 
-/// Why that process is named, in a few words.
+/// Why this process is named, in a few words.
 #[must_use]
 pub fn owner_reason(owner: &RowOwner) -> &'static str {
     match owner {

@@ -1,7 +1,5 @@
-//! A timestamped block per interval, for a pipe, a log or `--plain`.
-//!
-//! Input: a [`Frame`]. Output: text that begins with the time and ends with an empty line. Not here: a cursor movement; what
-//! is printed stays.
+//! A timestamped block per interval, for a pipe, a log or `--plain`. It begins with the time, ends with an empty
+//! line and moves no cursor.
 
 use std::fmt::Write;
 
@@ -98,7 +96,7 @@ pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: St
             labelled(groups.by.name(), &format!("{n} more: {}", grouped(counts.total())));
         }
     }
-    // What is gone is shown until the rules run again.
+    // Resolved findings are shown until the rules run again.
     let shown = |s: &&Sighting| !s.is_gone() || s.gone_ms == frame.judged_at_ms;
     for sighting in frame.findings.iter().filter(shown) {
         let finding = &sighting.finding;
@@ -152,13 +150,13 @@ pub fn accounts(frame: &Frame) -> String {
     text
 }
 
-/// `20 seen, 3 only traced, 1 unseen`; traced only where something is.
+/// `20 seen, 3 only traced, 1 unseen`; traced only where there is any.
 #[must_use]
 pub fn parts(flow: &Flow, unseen: u64) -> String {
     format!("{} seen, {}", grouped(flow.seen), hidden(flow, unseen))
 }
 
-/// `3 only traced, 1 unseen`, or `1 unseen`: what no sample has shown.
+/// `3 only traced, 1 unseen`, or `1 unseen`: what no sample showed.
 #[must_use]
 pub fn hidden(flow: &Flow, unseen: u64) -> String {
     let traced = if flow.traced > 0 { format!("{} only traced, ", grouped(flow.traced)) } else { String::new() };

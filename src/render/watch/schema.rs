@@ -1,7 +1,5 @@
-//! The JSON Schema of the lines of `watch`.
-//!
-//! Comes in: nothing. Goes out: definitions that `render::schema` puts beside its own. Never here: a field that no line
-//! has; the test validates real lines with nothing else allowed.
+//! The JSON Schema of the lines of `watch`: definitions that `render::schema` adds to its own. The tests validate
+//! real lines, with no other fields allowed.
 #![allow(clippy::needless_pass_by_value, reason = "schemas are made in place and handed on")]
 
 use serde_json::{Map, Value as Json, json};
@@ -89,7 +87,7 @@ fn transition() -> Json {
     )
 }
 
-/// The finding itself is that of `doctor`.
+/// The finding itself is the doctor's.
 fn finding() -> Json {
     json!({
         "type": "object",
