@@ -322,7 +322,7 @@ fn a_storm_of_resets_is_found_without_being_asked_for() {
             let (report, _) = doctor(ns, &[]);
             finding(&report, "abort-storm").cloned().ok_or_else(|| format!("{report:#}"))
         });
-        assert_eq!(storm["severity"], "warning", "{storm:#}");
+        assert_eq!(storm["severity"], "info", "{storm:#}");
         assert!(storm["evidence"]["closed_by_reset"].as_u64().is_some_and(|n| n > 0), "{storm:#}");
         drop(server);
     });

@@ -10,15 +10,18 @@ use std::collections::BTreeMap;
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::listener_owner;
+use crate::diagnose::measure::Share;
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::snapshot::Netns;
 use crate::model::{NetnsId, Process, State};
 use crate::text;
 
-pub(super) const RULE: Rule = rule!("abort-storm", System, Two, "many connections end by reset", check, [TEXT]);
+pub(super) const RULE: Rule = rule!("abort-storm", System, Two, "many connections end by reset", check, [TEXT])
+    .title("resets")
+    .identity(Identity::Object);
 
 const READ_TO_EOF: &str = "Read to EOF before close(): a server that answers an error without reading the rest of the request resets the \
      connection";
@@ -104,6 +107,8 @@ const CAUSES: [Cause; 5] = [
 const IN_USE_MS: u32 = 10_000;
 /// Resets since the namespace was made that ask for a second sample by themselves.
 const MANY_RESETS: u64 = 20;
+/// Connections lost within the interval that are no accident of one peer.
+const MANY_LOST: u64 = 5;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if view.before.is_none() {
@@ -143,7 +148,9 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     let resets = grown(Counter::TcpEstabResets)?;
     let per_second = view.rate(netns.inode, Counter::TcpEstabResets)?;
     let opened = grown(Counter::TcpActiveOpens)? + grown(Counter::TcpPassiveOpens)?;
-    let percent = if opened == 0 { 100.0 } else { resets as f64 * 100.0 / opened as f64 };
+    // Connections that were opened earlier may end now: more than were opened is no share of them.
+    let share = Share::of(resets, opened);
+    let percent = share.map_or(100.0, Share::percent);
     if resets == 0 || percent < view.thresholds.abort_percent || per_second < view.thresholds.abort_per_second {
         return None;
     }
@@ -153,13 +160,16 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     let ours: u64 = split.iter().map(|(_, n)| n).sum();
     let received = resets.saturating_sub(ours);
     let hard: u64 = split.iter().filter(|(cause, _)| cause.kind == Kind::Lost).map(|(_, n)| n).sum();
-    let mut severity = if hard * 2 > resets { Severity::High } else { Severity::Warning };
+    // What a program or a peer ends by reset may be meant so (health checks, load testers, TLS without its last word), and
+    // counters cannot tell; what the kernel had to give up was lost.
+    let severity = if hard * 2 > resets && hard >= MANY_LOST { Severity::High } else { Severity::Info };
     // Where both ends are on this host the same reset is sent by one and received by the other.
     let largest = split.iter().filter(|(_, n)| *n > 0 && *n * 10 >= received * 9).max_by_key(|(_, n)| *n);
     let largest = largest.map(|(cause, _)| *cause);
     let cause = largest.map_or("peers sent the resets", |cause| cause.label);
+    let of = share.map_or_else(String::new, |share| format!(", {share} of those opened"));
     let mut summary = format!(
-        "{} ended by reset in {} ({per_second:.1} per second, {percent:.0} % of those opened): mostly {cause}",
+        "{} ended by reset in {} ({per_second:.1} per second{of}): mostly {cause}",
         text::count(resets, "connection", "connections"),
         text::duration(view.interval_ms()?)
     );
@@ -171,7 +181,6 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     if let (Some(Cause { kind: Kind::Reset, .. }), Some(proxy)) =
         (largest, listening.iter().find(|p| p.comm == "haproxy"))
     {
-        severity = Severity::Info;
         first = Some(proxy);
         summary.push_str("; haproxy does so with idle connections to its servers, on purpose");
     } else if first.is_none()
@@ -192,7 +201,7 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
         .evidence("resets", Evidence::Count(resets))
         .evidence("resets_per_second", Evidence::PerSecond(per_second))
         .evidence("opened", Evidence::Count(opened))
-        .evidence("share_of_opened_percent", Evidence::Percent(percent))
+        .evidence("share_of_opened_percent", share.map_or(Evidence::Unknown, |s| Evidence::Percent(s.percent())))
         .evidence("received_or_unexplained", Evidence::Count(received));
     for (cause, n) in &split {
         finding = finding.evidence(cause.name, Evidence::Count(*n));
@@ -276,7 +285,7 @@ mod tests {
         world.add(time_wait("10.0.0.1:5001", "10.0.0.2:80", 59_000));
         let outcome = world.check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
-        assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(812)));
         assert_eq!(
             finding.summary,
             "30 connections ended by reset in 2.0 s (15.0 per second, 30 % of those opened): mostly local programs \
@@ -300,7 +309,12 @@ mod tests {
             let grown = [(Counter::TcpEstabResets, 30), (Counter::TcpExtTcpAbortOnTimeout, n)];
             world(&[], &grown).check(check).findings[0].severity
         };
-        assert_eq!((severity(15), severity(16)), (Severity::Warning, Severity::High));
+        assert_eq!((severity(15), severity(16)), (Severity::Info, Severity::High));
+        let few = |n| {
+            let grown = [(Counter::TcpEstabResets, n), (Counter::TcpExtTcpAbortOnTimeout, n)];
+            world(&[], &grown).check(check).findings[0].severity
+        };
+        assert_eq!((few(4), few(5)), (Severity::Info, Severity::High));
     }
 
     #[test]
@@ -323,7 +337,7 @@ mod tests {
         let counters =
             [(Counter::TcpEstabResets, 100), (Counter::TcpExtTcpAbortOnData, 100), (Counter::TcpActiveOpens, 100)];
         let mut world = world(&[], &counters);
-        assert_eq!(world.check(check).findings[0].severity, Severity::Warning);
+        assert!(!world.check(check).findings[0].summary.contains("haproxy"));
         for side in [Some(&mut world.now), world.before.as_mut()].into_iter().flatten() {
             side.sockets.push(listen("10.0.0.1:80", 0, 128));
         }

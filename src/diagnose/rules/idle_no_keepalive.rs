@@ -11,7 +11,7 @@ use crate::diagnose::descriptors::Share;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::sysctl::Sysctl;
 use crate::model::{NetnsId, Socket, State};
@@ -20,7 +20,9 @@ use crate::text;
 pub(super) const RULE: Rule =
     rule!("idle-no-keepalive", Established, One, "silent for hours and never checked", check, [TEXT])
         .states(&[State::Established])
-        .topic(Topic::Keepalive);
+        .topic(Topic::Keepalive)
+        .title("idle, no keepalive")
+        .identity(Identity::Program);
 
 const TEXT: Text = Text {
     why: "TCP has no heartbeat unless a program asks for one. If the peer lost power, or a NAT or firewall between \
@@ -95,7 +97,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
     let ages = || rows.iter().filter_map(|s| idle_ms(s));
     let (shortest, longest) = (ages().min().unwrap_or(0), ages().max().unwrap_or(0));
     let share = group.owner.map(|p| Share::new(view, p.pid, n, None)).unwrap_or_default();
-    let much = share.percent.is_some_and(|p| p >= view.thresholds.fd_warn_percent);
+    let much = share.percent.is_some_and(|p| p >= view.thresholds.fd_high_percent);
     let severity = if much { Severity::Warning } else { Severity::Info };
     let summary = format!(
         "{} keeps {} {} that nothing ever checks, silent for up to {}{}",
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_is_named_and_one_percent_of_its_descriptors_is_a_warning() {
+    fn the_owner_is_named_and_half_of_its_descriptors_is_a_warning() {
         let outcome = world([idle(5000, LIMIT_MS, 9_000_000), idle(5001, 10_800_000, 99_000_000)]).check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         assert_eq!(
@@ -157,8 +159,13 @@ mod tests {
              less than 1 % of its 1,024 descriptors"
         );
         assert!(finding.evidence.contains(&("idle_min_ms", Evidence::Millis(LIMIT_MS))));
-        let many = world((0..11).map(|n| idle(5000 + n, LIMIT_MS, LIMIT_MS))).check(check);
-        assert_eq!(many.findings[0].severity, Severity::Warning);
+        // 12 idle entries of a pool are no harm; half of 1024 descriptors is.
+        let severity = |n| {
+            let mut world = world((0..n).map(|n| idle(5000 + n, LIMIT_MS, LIMIT_MS)));
+            world.now.processes.get_mut(&812).unwrap().fd_used = Some(600);
+            world.check(check).findings[0].severity
+        };
+        assert_eq!((severity(511), severity(512)), (Severity::Info, Severity::Warning));
     }
 
     #[test]

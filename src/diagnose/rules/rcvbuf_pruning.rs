@@ -10,7 +10,7 @@ use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::{Counter, SockStat};
 use crate::model::snapshot::Netns;
@@ -19,7 +19,9 @@ use crate::model::{RowKind, Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
-    rule!("rcvbuf-pruning", System, Two, "the kernel dropped data that had arrived", check, [TEXT]);
+    rule!("rcvbuf-pruning", System, Two, "the kernel dropped data that had arrived", check, [TEXT])
+        .title("dropped on arrival")
+        .identity(Identity::Program);
 
 const HOST_IS_SHORT: &str =
     "Check tcp-memory-pressure first: the whole host is short of buffers, which hits every socket";

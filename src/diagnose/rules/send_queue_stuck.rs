@@ -13,14 +13,16 @@ use crate::diagnose::delivery;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::ranking;
-use crate::diagnose::rule::{Rule, Text, rule};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::{Socket, State, TcpInfo, TimerKind};
 use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("send-queue-stuck", Established, Two, "written bytes do not leave or are not acknowledged", check, [TEXT])
-        .states(&[State::Established, State::CloseWait, State::FinWait1]);
+        .states(&[State::Established, State::CloseWait, State::FinWait1])
+        .title("send queue stuck")
+        .identity(Identity::ProgramAndDestination);
 
 const READER: &str = "Check the reader on the other side; zero-window-peer reports it when it lasts";
 const PEER: &str = "Check the peer and the path; dead-peer-retransmit reports it after three repetitions";
