@@ -239,8 +239,8 @@ fn the_orphan_limit_is_judged_by_the_kernel_s_shifts() {
         for (limit, severity) in [
             (orphans * 4 + 1, None),
             (orphans * 4, Some(Severity::Warning)),
-            (orphans * 2, Some(Severity::High)),
-            (orphans, Some(Severity::Critical)),
+            (orphans + 1, Some(Severity::Warning)),
+            (orphans, Some(Severity::High)),
         ] {
             now.netns[0].sysctls.insert(Sysctl::Ipv4TcpMaxOrphans, vec![limit]);
             let diagnosis = judge(&now, None, &rule);

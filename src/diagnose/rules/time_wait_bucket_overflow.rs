@@ -8,6 +8,7 @@
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Severity, Subject};
 use crate::diagnose::measure::Measure;
+use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::{Counter, SockStat};
@@ -41,9 +42,11 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         };
         judged = true;
         let overflows = view.delta(netns.inode, Counter::TcpExtTcpTimeWaitOverflow);
-        let rate = view.rate(netns.inode, Counter::TcpExtTw);
+        let made = view.delta(netns.inode, Counter::TcpExtTw);
+        let rate = made.zip(view.interval_ms()).and_then(|(n, ms)| Rate::of(n, ms));
         let at_limit = limit > 0 && now >= limit;
-        let filling = rate.filter(|r| r * 60.0 >= limit as f64 && stay(view, netns.inode, now, *r));
+        let filling =
+            rate.filter(|r| r.per_second() * 60.0 >= limit as f64 && stay(view, netns.inode, now, r.per_second()));
         let overflowing = overflows.is_some_and(|n| n > 0);
         let before = netns.counter(Counter::TcpExtTcpTimeWaitOverflow).unwrap_or(0);
         if view.before.is_none() && limit > 0 && (at_limit || before > 0 && now * 2 >= limit) {
@@ -55,7 +58,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
         // Connections end either way: without their TIME_WAIT they may meet late segments, and none fails.
         let severity = if overflowing { Severity::Warning } else { Severity::Info };
-        let left_ms = filling.filter(|_| !at_limit).map(|r| ((limit - now) as f64 * 1000.0 / r) as u64);
+        let left_ms = filling.filter(|_| !at_limit).map(|r| r.lasts_ms(limit - now));
         let in_use = format!("{now} of {limit} TIME_WAIT entries are in use");
         let summary = match (overflows.filter(|n| *n > 0), rate, left_ms) {
             (Some(n), ..) => format!(
@@ -64,7 +67,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 text::duration(view.interval_ms().unwrap_or(0))
             ),
             (None, Some(rate), Some(ms)) => {
-                format!("{in_use}, {rate:.0} a second are made, and the rest lasts about {}", text::duration(ms))
+                format!("{in_use}, {rate} are made, and the rest lasts about {}", text::duration(ms))
             }
             _ if overflows.is_some() => format!("{in_use}, and none did not fit between the samples"),
             _ => format!("{in_use}: the next connection ends without one"),
@@ -81,7 +84,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 .evidence("time_wait", Evidence::Count(now))
                 .evidence("limit", Evidence::Count(limit))
                 .evidence("overflows", Evidence::count(overflows))
-                .evidence("entries_per_second", rate.map_or(Evidence::Unknown, Evidence::PerSecond))
+                .evidence("entries_per_second", rate.map_or(Evidence::Unknown, |r| Evidence::PerSecond(r.per_second())))
                 .next("tcpstate summary --by destination state time-wait"),
         );
     }
