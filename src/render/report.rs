@@ -419,9 +419,9 @@ mod tests {
         write_report(&mut out, &diagnosis, shown, Style { color: false, width: Some(80) });
         for part in [
             "   SEVERITY  WHAT",
-            "\n1  critical  close-wait-leak",
-            "\n   warning   └ fd-exhaustion",
-            "\n2  critical  close-wait-leak",
+            "\n1  critical  connection leak",
+            "\n   warning   └ no descriptors left",
+            "\n2  critical  connection leak",
             "\n2  HIGH  java",
             "  because of this\n            warning: java (812) has no descriptor left\n",
             "oldest age 4 min 10 s",
