@@ -24,7 +24,8 @@ pub(super) const RULE: Rule = rule!(
     check,
     [TEXT]
 )
-.topic(Topic::AcceptQueue);
+.topic(Topic::AcceptQueue)
+.title("dead queue entries");
 
 const TEXT: Text = Text {
     why: "A client that resets while it waits leaves every table at once, but its place in the queue is freed only \

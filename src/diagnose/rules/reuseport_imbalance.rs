@@ -22,7 +22,8 @@ use crate::text;
 pub(super) const RULE: Rule =
     rule!("reuseport-imbalance", Listeners, Two, "one of several listeners on a port is stuck", check, [TEXT])
         .states(&[State::Listen])
-        .topic(Topic::AcceptQueue);
+        .topic(Topic::AcceptQueue)
+        .title("stuck worker");
 
 const TEXT: Text = Text {
     why: "With SO_REUSEPORT the kernel hashes each connection to one listener and does not look at the queues. A \

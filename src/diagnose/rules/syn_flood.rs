@@ -16,7 +16,8 @@ use crate::model::State;
 
 pub(super) const RULE: Rule =
     rule!("syn-flood", Listeners, Two, "the half-open connections look like an attack", check, [TEXT])
-        .states(&[State::Listen, State::SynRecv]);
+        .states(&[State::Listen, State::SynRecv])
+        .title("SYN flood");
 
 const TEXT: Text = Text {
     why: "A SYN costs its sender one packet, often with a forged address, and the server an entry that waits for an \

@@ -15,7 +15,8 @@ use crate::model::State;
 
 pub(super) const RULE: Rule =
     rule!("syn-queue-pressure", Listeners, OneOrTwo, "half-open connections reach the listener's limit", check, [TEXT])
-        .states(&[State::Listen, State::SynRecv]);
+        .states(&[State::Listen, State::SynRecv])
+        .title("SYN queue full");
 
 const TEXT: Text = Text {
     why: "A half-open connection waits for the third packet of the handshake, normally one round trip. When the \
