@@ -25,7 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             let old = change.old.map_or("?", State::key);
             println!("{} > {}\t{old} > {}\t{by}", change.local, change.peer, change.new.key());
         })?;
-        late.iter().for_each(|gap| eprintln!("note: {gap}"));
+        for gap in late {
+            eprintln!("note: {gap}");
+        }
     }
     println!("lost {}", changes.lost().map_or("unknown".to_owned(), |lost| lost.total().to_string()));
     Ok(())

@@ -28,6 +28,7 @@ pub(super) const BOUND_INACTIVE_SINCE: (u32, u32) = (6, 8);
 
 /// Which source to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum SourceChoice {
     /// `sock_diag`, and `/proc` where there is none.
     #[default]
@@ -38,6 +39,7 @@ pub enum SourceChoice {
 
 /// The host and kernel that an answer is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Host {
     pub name: String,
     pub kernel: String,

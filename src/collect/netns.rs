@@ -95,6 +95,7 @@ impl NetnsHandle {
 
 /// What `--netns` selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Wanted {
     All,
     /// A name below `/run/netns`, a process id, or a path.

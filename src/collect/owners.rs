@@ -19,6 +19,7 @@ use crate::model::{Holder, Inode, OwnerTable, Process};
 
 /// How to find the processes that hold sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OwnersVia {
     /// One BPF pass where many descriptors are open and BPF is permitted, else the walk over `/proc`.
     #[default]
@@ -29,6 +30,7 @@ pub enum OwnersVia {
 
 /// How owners were found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Route {
     Bpf,
     Proc,

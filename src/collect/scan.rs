@@ -42,6 +42,7 @@ pub struct Scan<'l> {
 
 /// The result of a scan besides its rows.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Scanned {
     /// The owners of the rows; empty if none were requested.
     pub owners: OwnerTable,

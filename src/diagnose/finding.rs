@@ -69,6 +69,7 @@ pub fn confidence_word(confidence: f64) -> &'static str {
 
 /// Whom a finding is about; what does not apply is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Subject {
     pub netns: Option<NetnsId>,
     /// The process to look at first.
@@ -101,6 +102,7 @@ const HELD: StateSet = StateSet::of(&[
 
 /// Which sockets something is about; what does not narrow the selection is `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rows {
     pub states: Option<StateSet>,
     pub netns: Option<NetnsId>,
@@ -163,6 +165,7 @@ impl Rows {
 
 /// One number or word of evidence.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Evidence {
     Count(u64),
     Bytes(u64),
@@ -205,6 +208,7 @@ pub fn most_frequent(names: impl Iterator<Item = String>, n: usize) -> Vec<Strin
 
 /// What kind of advice a program-specific remedy may add (see `diagnose::programs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Topic {
     /// On connections that the program opened.
     CloseWait,
@@ -234,6 +238,7 @@ pub struct Text {
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Finding {
     /// The same in every sample and run as long as the fault stays (see `diagnose::identity`); empty before the
     /// rules have all been run.

@@ -6,6 +6,7 @@
 
 /// One cause that a rule's picture may have.
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Cause {
     /// Stable identifier for JSON and tests, kebab-case.
     pub id: &'static str,
@@ -21,6 +22,7 @@ pub struct Cause {
 
 /// What the facts say of one cause.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Weight {
     /// The facts show it; every rival that is not proven too is out.
     Proven,
@@ -32,6 +34,7 @@ pub enum Weight {
 
 /// A cause that is left, with its share of belief.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Hypothesis {
     pub cause: &'static Cause,
     /// 0 to 1; all that are left add up to 1.
@@ -40,6 +43,7 @@ pub struct Hypothesis {
 
 /// The causes of one finding after weighing.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Weighed {
     /// What is left, likeliest first. One entry: it is named. Empty: nothing is known of the cause.
     pub left: Vec<Hypothesis>,

@@ -12,6 +12,7 @@ use crate::model::{Endpoint, FourTuple, Socket};
 
 /// Findings of one fault, as indices into [`crate::diagnose::Diagnosis::findings`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Incident {
     /// The finding that explains the others.
     pub cause: usize,

@@ -8,6 +8,7 @@ use std::fmt;
 
 /// A number with its proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Measure<T> {
     /// A stamp or counter of the kernel says exactly this, or two samples do.
     Exact(T),

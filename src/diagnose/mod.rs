@@ -65,6 +65,7 @@ pub use view::View;
 
 /// What one rule says of a view.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Outcome {
     pub findings: Vec<Finding>,
     /// Something points to a finding that only a second sample can confirm: what.
@@ -96,6 +97,7 @@ impl Outcome {
 
 /// What all rules say.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Diagnosis {
     /// Most severe first, then what runs out, then most certain, then by rule.
     pub findings: Vec<Finding>,

@@ -35,6 +35,7 @@ impl Samples {
 
 /// The part of the index that a rule is listed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Chapter {
     Ports,
     CloseWait,
@@ -72,6 +73,7 @@ impl Chapter {
 
 /// What makes two findings of a rule the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Identity {
     /// The listener, else the program.
     Listener,
@@ -87,6 +89,7 @@ pub enum Identity {
 
 /// One rule.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Rule {
     /// Kebab-case, names the pattern and not the cure; printed so that people can cite it. The file and the page have the
     /// same name.

@@ -5,6 +5,7 @@
 
 /// One threshold.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Threshold {
     pub name: &'static str,
     pub default: f64,
@@ -17,6 +18,7 @@ macro_rules! thresholds {
     ($($field:ident $name:literal = $default:literal in $min:literal..$max:literal, $help:literal;)*) => {
         /// The values in force.
         #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
         pub struct Thresholds {
             $(#[doc = $help] pub $field: f64,)*
         }

@@ -189,6 +189,7 @@ impl Pattern {
 
 /// One test of one fact.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Test {
     States(StateSet),
     /// The family of the row, even if its addresses are IPv4-mapped.

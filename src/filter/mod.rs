@@ -62,6 +62,7 @@ impl Resolver for NoResolver {
 
 /// Why a text is not a filter. Displays as three lines: the problem, the text, and a caret line under the word.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ParseError {
     /// The whole text.
     pub text: String,

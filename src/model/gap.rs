@@ -9,6 +9,7 @@ use crate::model::transition::Via;
 /// Something that the answer lacks. A gap is data, not an error: it is printed with the result, and `--strict` turns
 /// it into a failure.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Gap {
     pub missing: Missing,
     pub why: Why,
@@ -24,6 +25,7 @@ impl Gap {
 
 /// What is missing or incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Missing {
     /// `sock_diag`: `/proc/net/tcp` was read instead.
     SockDiag,
@@ -154,6 +156,7 @@ impl Missing {
 
 /// An attribute that a request has to ask for (`INET_DIAG_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Attribute {
     TcpInfo,
     Congestion,
@@ -175,6 +178,7 @@ impl Attribute {
 
 /// Why it is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Why {
     /// An operation failed, with the text of its error.
     Error(String),
@@ -234,6 +238,7 @@ pub enum Why {
 
 /// A capability (`include/uapi/linux/capability.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Capability {
     NetAdmin,
     SysPtrace,
@@ -257,6 +262,7 @@ impl Capability {
 
 /// Why rows of a dump may be missing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Incomplete {
     /// The table changed while it was read: `NLM_F_DUMP_INTR`.
     Interrupted,
@@ -276,6 +282,7 @@ pub enum Incomplete {
 
 /// How `CurrEstab` and `sockstat` fail to confirm each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum CounterMismatch {
     NoCurrEstab,
     NoSockstat,
@@ -291,6 +298,7 @@ pub enum CounterMismatch {
 
 /// What would help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum WayOut {
     /// Nothing known.
     None,

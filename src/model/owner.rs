@@ -12,6 +12,7 @@ use crate::model::state::State;
 
 /// A process that holds at least one socket.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Process {
     pub pid: u32,
     /// `/proc/PID/comm`, at most 15 bytes, set by the process itself: sanitise it for terminals.
@@ -24,6 +25,7 @@ pub struct Process {
 
 /// One descriptor of one process that refers to a socket inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Holder {
     /// `None` where only the processes are known.
     pub inode: Option<Inode>,
@@ -34,6 +36,7 @@ pub struct Holder {
 
 /// Why a socket has these owners, or none (JSON: `owner_status`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum OwnerStatus {
     /// At least one process holds it.
     Known,
@@ -142,6 +145,7 @@ impl OwnerStatus {
 
 /// Why processes may exist that the process list lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Unlisted {
     /// There is no process list.
     NoProc,

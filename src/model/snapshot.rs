@@ -16,6 +16,7 @@ use crate::model::sysctl::{PORT_RANGE, Sysctl, Sysctls};
 
 /// One snapshot of one host.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// Milliseconds since the epoch.
     pub taken_at_ms: u64,
@@ -50,6 +51,7 @@ impl Snapshot {
 
 /// One network namespace.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Netns {
     pub inode: Option<NetnsId>,
     /// `/run/netns` name, where it has one.
@@ -114,6 +116,7 @@ impl Netns {
 
 /// The process that held a socket while it still had an owner.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct KnownOwner {
     pub pid: u32,
     pub comm: String,
@@ -124,6 +127,7 @@ pub struct KnownOwner {
 
 /// Host-wide numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct System {
     /// `fs.file-nr`: descriptors in use and the limit.
     pub files_used: Option<u64>,
@@ -133,6 +137,7 @@ pub struct System {
 
 /// What is known of one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProcessFacts {
     pub pid: u32,
     /// State letter of `/proc/PID/stat`: R, S, D, T, t, Z.
@@ -163,6 +168,7 @@ pub struct ProcessFacts {
 
 /// What a process does with its sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Inspection {
     /// How many epoll instances it has.
     pub epoll_sets: u32,
@@ -183,6 +189,7 @@ pub struct Inspection {
 
 /// One target of one epoll instance (`/proc/PID/fdinfo/EPFD`, `ep_show_fdinfo` in `fs/eventpoll.c`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EpollWatch {
     pub epoll_fd: u32,
     pub target_fd: u32,
@@ -194,6 +201,7 @@ pub struct EpollWatch {
 
 /// Where a thread is blocked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ThreadState {
     pub tid: u32,
     pub name: String,

@@ -13,6 +13,7 @@ pub const TIME_WAIT_MS: u32 = 60_000;
 
 /// The kind of kernel object behind a row; it decides which fields mean anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RowKind {
     /// A full socket (`struct tcp_sock`).
     Full,
@@ -139,6 +140,7 @@ pub struct Timer {
 
 /// Socket memory (`INET_DIAG_SKMEMINFO`, `sk_get_meminfo` in `net/core/sock.c`), in bytes except the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct SkMem {
     pub rmem_alloc_bytes: u32,
     pub rcvbuf_bytes: u32,

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// What lists sockets (JSON: `source`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Source {
     /// `sock_diag` over netlink.
     #[default]

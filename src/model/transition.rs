@@ -15,6 +15,7 @@ macro_rules! vias {
     ($($(#[$doc:meta])* $Via:ident $key:literal, $name:literal, $help:literal;)*) => {
         /// What reports changes of state (JSON: `via`).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
         pub enum Via {
             $($(#[$doc])* $Via,)*
         }
@@ -61,6 +62,7 @@ vias! {
 
 /// One change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Transition {
     /// Microseconds since the epoch.
     pub at_us: i64,
@@ -88,6 +90,7 @@ pub struct Transition {
 
 /// What a connection carried: payload, each byte once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Traffic {
     pub sent_bytes: u64,
     /// `None`: the source's count may or may not include the peer's FIN as one byte.
@@ -110,6 +113,7 @@ pub const fn is_by_call(old: State, new: State) -> bool {
 
 /// What held the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum By {
     /// A process held its lock.
     Process(Actor),

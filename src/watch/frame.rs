@@ -145,6 +145,7 @@ pub struct Line {
 }
 
 /// The sockets of a drill-down, as far as they are kept.
+#[allow(clippy::struct_field_names, reason = "the lines of the frame, beside what sums them up")]
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
     pub lines: Vec<Line>,

@@ -244,20 +244,19 @@ fn every_line_is_what_the_schema_says() {
 #[test]
 fn a_full_finding_is_what_the_schema_says() {
     let endpoint = Endpoint::new("192.0.2.1".parse().unwrap(), 443);
-    let subject = Subject {
-        netns: tcpstate::model::NetnsId::new(4_026_531_840),
-        pid: Some(1),
-        comm: Some("java".into()),
-        pids: vec![1, 2],
-        uid: Some(0),
-        unit: Some("a.service".into()),
-        container: Some("c".into()),
-        pod: Some("prod/web-0".into()),
-        listener: Some(endpoint),
-        destination: Some(endpoint),
-        source: Some(endpoint.addr),
-        object: Some("net.core.somaxconn".into()),
-    };
+    let mut subject = Subject::default();
+    subject.netns = tcpstate::model::NetnsId::new(4_026_531_840);
+    subject.pid = Some(1);
+    subject.comm = Some("java".into());
+    subject.pids = vec![1, 2];
+    subject.uid = Some(0);
+    subject.unit = Some("a.service".into());
+    subject.container = Some("c".into());
+    subject.pod = Some("prod/web-0".into());
+    subject.listener = Some(endpoint);
+    subject.destination = Some(endpoint);
+    subject.source = Some(endpoint.addr);
+    subject.object = Some("net.core.somaxconn".into());
     let validator = validator(Some("finding"));
     for (severity, subject) in
         Severity::ALL.into_iter().zip([Subject::default(), subject.clone(), subject.clone(), subject])
@@ -282,7 +281,8 @@ fn a_full_finding_is_what_the_schema_says() {
         assert_eq!(document["evidence"]["per_second"], 0.26);
         refuses_changes(&validator, &document, "finding", |place, _| place == "/evidence");
     }
-    let diagnosis = Diagnosis { not_checked: vec![("a", "why".into())], ..Diagnosis::default() };
+    let mut diagnosis = Diagnosis::default();
+    diagnosis.not_checked = vec![("a", "why".into())];
     assert_eq!(out::not_checked(&diagnosis), json!([{ "rule": "a", "why": "why" }]));
 }
 

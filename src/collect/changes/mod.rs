@@ -19,6 +19,7 @@ use crate::model::gap::{Missing, WayOut, Why};
 
 /// Why a source cannot be used.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Refusal {
     /// It does not work here; another one may.
     Unavailable(Gap),

@@ -13,6 +13,7 @@ use crate::model::{Gap, NetnsId};
 
 /// The network namespaces of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scope {
     /// All of the host.
     Host,
@@ -32,6 +33,7 @@ impl Scope {
 }
 
 /// What a trace wants of its source.
+#[non_exhaustive]
 pub struct Request {
     pub scope: Scope,
     /// Room for changes that were not read yet.
@@ -68,6 +70,7 @@ impl Request {
 
 /// Changes that were not reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lost {
     /// The ring was full: the reader was too slow, or the ring too small.
     pub ring_full: u64,

@@ -63,6 +63,7 @@ impl Names for NoNames {
 
 /// A socket with its owners, as columns see it.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Row<'a> {
     pub socket: &'a Socket,
     pub status: OwnerStatus,
@@ -97,6 +98,7 @@ impl<'a> Row<'a> {
 
 /// A change of state, as columns see it.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Change<'a> {
     pub transition: &'a Transition,
     pub names: &'a dyn Names,
