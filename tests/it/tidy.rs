@@ -237,8 +237,13 @@ fn every_file_says_what_it_is_and_none_is_too_long() {
             breaches.push(format!("{} does not begin with `//!`", file.display()));
         }
         let lines = text.lines().count();
-        if lines > 800 {
-            breaches.push(format!("{} has {lines} lines; 800 are too many already", file.display()));
+        let excused =
+            text.lines().take_while(|l| l.starts_with("//!")).any(|l| l.starts_with("//! Longer than 600 lines: "));
+        if lines > 600 && !excused {
+            breaches.push(format!(
+                "{} has {lines} lines; split it, or say why in its head: `//! Longer than 600 lines: ...`",
+                file.display()
+            ));
         }
         if let Some(line) = text.lines().position(|l| l.chars().count() > 140) {
             breaches.push(format!("{}:{}: a line of more than 140 characters", file.display(), line + 1));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +19,11 @@ use crate::harness::sock::Sock;
 use crate::harness::{Netns, PATIENCE, in_netns, skip, wait_for};
 use crate::json::{assert_valid, validator};
 use crate::product;
+
+/// How a trace ends, and how it goes on after its reader slept.
+mod ends;
+/// What each connection carried in its whole life.
+mod lives;
 
 /// A running trace that writes into memory; killed when dropped.
 struct Trace {
@@ -340,128 +345,6 @@ fn filters_counts_matrices_and_closed_pipes() {
     });
 }
 
-/// Payload from the client and from the server of connections that end in every way, by the port of the server.
-const CARRIED: [(u16, u64, u64); 4] = [(7010, 1000, 54_321), (7011, 3, 0), (7012, 0, 200_000), (7013, 70_000, 1)];
-
-/// Makes them: closed by the client, by the server, by both ends at once, and by a reset.
-fn carry() {
-    for (port, up, down) in CARRIED {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).expect("listen");
-        let mut client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connect");
-        let (mut server, _) = listener.accept().expect("accept");
-        let pour = |mut to: &TcpStream, bytes: u64| {
-            to.write_all(&vec![b'x'; usize::try_from(bytes).expect("a length")]).expect("write");
-        };
-        std::thread::scope(|scope| {
-            scope.spawn(|| pour(&client, up));
-            scope.spawn(|| pour(&server, down));
-            scope.spawn(|| (&client).take(down).read_to_end(&mut Vec::new()).expect("read"));
-            scope.spawn(|| (&server).take(up).read_to_end(&mut Vec::new()).expect("read"));
-        });
-        match port {
-            7010 => {
-                client.shutdown(Shutdown::Write).expect("shutdown");
-                assert_eq!(server.read(&mut [0]).expect("read"), 0);
-                drop(server);
-                assert_eq!(client.read(&mut [0]).expect("read"), 0);
-            }
-            7011 => {
-                drop(server);
-                assert_eq!(client.read(&mut [0]).expect("read"), 0);
-            }
-            7012 => {
-                // An orphan that is gone before the peer's FIN: nothing may be taken off for that one.
-                drop(client);
-                assert_eq!(server.read(&mut [0]).expect("read"), 0);
-            }
-            _ => {
-                rustix::net::sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO)).expect("linger");
-                drop(client);
-                assert!(server.read(&mut [0]).is_err(), "a reset");
-            }
-        }
-    }
-}
-
-#[test]
-fn lives_tell_how_much_was_carried_each_byte_once() {
-    in_netns(|ns| {
-        if !bpf_works(ns) {
-            return;
-        }
-        let trace = Trace::start(product::with(ns, &["trace", "--this-netns", "--json", "--life"]));
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                // SAFETY: this thread uses only descriptors that it opens itself.
-                unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.expect("a table");
-                carry();
-            });
-        });
-        let lines = trace.interrupt();
-        let lives = of(&lines, "life");
-        assert_eq!(lives.len(), 2 * CARRIED.len(), "{lives:?}");
-        for life in lives {
-            let client = life["opened_by"] == "local";
-            let port = life[if client { "peer" } else { "local" }]["port"].as_u64();
-            let (_, up, down) = CARRIED.into_iter().find(|(p, ..)| Some(u64::from(*p)) == port).expect("a server");
-            let (sent, received) = if client { (up, down) } else { (down, up) };
-            assert_eq!(
-                (life["sent_bytes"].as_u64(), life["received_bytes"].as_u64()),
-                (Some(sent), Some(received)),
-                "{life}"
-            );
-        }
-    });
-}
-
-/// A first closer and a reset are where the kernel's counts hold the peer's FIN, or nothing any more.
-#[test]
-fn lives_by_tracefs_have_true_counts_or_none() {
-    in_netns(|ns| {
-        if !works(ns, "tracefs") {
-            return;
-        }
-        // It hears all namespaces, and has counts of this one alone.
-        let words = ["trace", "--via", "tracefs", "--json", "--life", "--ring-size", "64M"];
-        let trace = Trace::start(product::with(ns, &words));
-        let reset = SocketAddr::from(([127, 0, 0, 1], 7700));
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                // SAFETY: this thread uses only descriptors that it opens itself.
-                unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.expect("a table");
-                carry();
-                let listener = Sock::listening(reset, 4);
-                let client = Sock::connected(reset, None);
-                let server = listener.accept();
-                client.send(1000);
-                server.receive(1000);
-                // Dropped without a close in order, it sends a reset.
-                drop(client);
-                std::thread::sleep(Duration::from_millis(100));
-                server.close();
-            });
-        });
-        std::thread::sleep(Duration::from_millis(500));
-        let lines = trace.interrupt();
-        let mut known = 0;
-        for life in of(&lines, "life") {
-            let client = life["opened_by"] == "local";
-            let port = life[if client { "peer" } else { "local" }]["port"].as_u64();
-            let carried = CARRIED.into_iter().find(|(p, ..)| Some(u64::from(*p)) == port);
-            let (up, down) = carried.map_or((1000, 0), |(_, up, down)| (up, down));
-            let (sent, received) = if client { (up, down) } else { (down, up) };
-            for (told, truth) in [(&life["sent_bytes"], sent), (&life["received_bytes"], received)] {
-                assert!(told.is_null() || told.as_u64() == Some(truth), "{life}");
-            }
-            known += u32::from(!life["sent_bytes"].is_null());
-            if carried.is_none() && client {
-                assert!(life["sent_bytes"].is_null(), "a reset has cleared the counts: {life}");
-            }
-        }
-        assert!(known > 0, "{lines:?}");
-    });
-}
-
 /// A refused connection leaves no row, and its socket no address and no count: it is unseen all the same.
 #[test]
 fn a_poller_counts_refused_connections_as_unseen() {
@@ -577,92 +460,6 @@ fn every_source_tells_the_same_of_the_same_connections() {
     });
 }
 
-/// A descriptor of tracefs, mounted for nobody else; `None` where that is not permitted.
-fn tracefs() -> Option<std::os::fd::OwnedFd> {
-    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
-    let fs = fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
-    fsconfig_create(&fs).ok()?;
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).ok()
-}
-
-/// Whether the instance of this process is there.
-fn has_instance(root: &std::os::fd::OwnedFd, pid: u32) -> bool {
-    rustix::fs::statat(root, format!("instances/tcpstate-{pid}"), rustix::fs::AtFlags::empty()).is_ok()
-}
-
-#[test]
-fn the_instance_goes_with_the_process_however_it_ends() {
-    in_netns(|ns| {
-        if !works(ns, "tracefs") {
-            return;
-        }
-        let root = tracefs().expect("tracefs, as the program has it");
-        let start = || Trace::start(product::with(ns, &["trace", "--json", "--via", "tracefs", "dport = :17030"]));
-        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-            let mut trace = start();
-            let pid = trace.child.id();
-            assert!(has_instance(&root, pid));
-            kill_process(Pid::from_child(&trace.child), signal).expect("signal");
-            assert!(exit(&mut trace.child).success(), "{signal:?}");
-            assert!(!has_instance(&root, pid), "{signal:?}");
-        }
-        // A killed one leaves its instance to the next run, which leaves those of the living alone.
-        let (living, mut killed) = (start(), start());
-        let pid = killed.child.id();
-        killed.child.kill().expect("kill");
-        exit(&mut killed.child);
-        let next = start();
-        assert!(!has_instance(&root, pid), "left behind");
-        assert!(has_instance(&root, living.child.id()) && has_instance(&root, next.child.id()));
-        let listener = TcpListener::bind("127.0.0.1:17030").expect("listen");
-        drop(TcpStream::connect("127.0.0.1:17030").expect("connect"));
-        drop(listener);
-        for trace in [living, next] {
-            let lines = trace.interrupt();
-            let changes = of(&lines, "transition");
-            assert!(changes.iter().any(|t| t["old"] == "close" && t["new"] == "syn_sent"), "{lines:?}");
-        }
-    });
-}
-
-/// What a suspended reader missed of the changes of one end is counted to the last one, by each source.
-#[test]
-fn a_suspended_reader_goes_on_and_tells_what_it_missed() {
-    in_netns(|ns| {
-        for (via, port) in [("bpf", 17_040), ("tracefs", 17_041)] {
-            if !works(ns, via) {
-                return;
-            }
-            let filter = format!("dport = :{port}");
-            // The kernel filters for tracefs, so that what is counted is ours alone; BPF is restricted to the namespace.
-            let words = ["trace", "--json", "--via", via, "--ring-size", "4k", &filter];
-            let here: &[&str] = if via == "bpf" { &["--this-netns"] } else { &[] };
-            let trace = Trace::start(product::with(ns, &[&words, here].concat()));
-            let address = SocketAddr::from(([127, 0, 0, 1], port));
-            let listeners = [(Closer::Client, TcpListener::bind(address).expect("listen"))];
-            kill_process(Pid::from_child(&trace.child), Signal::STOP).expect("suspend");
-            let count = 1000;
-            churn(&listeners, count);
-            kill_process(Pid::from_child(&trace.child), Signal::CONT).expect("resume");
-            wait_for("losses", || trace.text().contains("\"lost\"").then_some(()).ok_or_else(|| "none told".into()));
-            // The room is free again.
-            let shown = || trace.text().lines().filter(|l| l.contains("\"transition\"")).count();
-            let before = shown();
-            churn(&listeners, 2);
-            wait_for("more", || (shown() >= before + 2 * CHANGES / 2).then_some(()).ok_or_else(|| format!("{before}")));
-            let lines = trace.interrupt();
-            let end = lines.last().unwrap();
-            let (seen, missed) = (end["transitions"].as_u64().unwrap(), end["lost"].as_u64().unwrap());
-            assert!(missed > 0, "{via}: {end}");
-            // BPF sees both ends and the listener.
-            let made = if via == "bpf" { CHANGES * (count + 2) + 1 } else { CHANGES / 2 * (count + 2) };
-            // What the filter of tracefs would have dropped may count as lost: other tests change states too.
-            let spare = if via == "bpf" { 0 } else { 10 };
-            assert!((made as u64..=made as u64 + spare).contains(&(seen + missed)), "{via}, made {made}: {end}");
-        }
-    });
-}
-
 #[test]
 fn namespaces_that_are_named_are_traced_and_no_others() {
     in_netns(|outside| {
@@ -703,37 +500,5 @@ fn namespaces_that_are_named_are_traced_and_no_others() {
         let refused = crate::harness::finish(&mut product::with(outside, &words));
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(refused.status.code() == Some(2) && said.contains("do not tell network namespaces apart"), "{said}");
-    });
-}
-
-#[test]
-fn an_interrupt_prints_the_totals() {
-    in_netns(|ns| {
-        if !bpf_works(ns) {
-            return;
-        }
-        let listeners = listen();
-        for (words, shown) in [(&["state syn-sent"][..], 5), (&["--summary", "1h"], 5 * CHANGES), (&["--life"], 10)] {
-            let errors = File::from(memfd_create("errors", MemfdFlags::CLOEXEC).expect("memory"));
-            let mut command = product::with(ns, &[&["trace", "--this-netns"], words].concat());
-            command.stdout(Stdio::piped()).stderr(errors.try_clone().expect("dup"));
-            let mut child = command.spawn().expect("start the trace");
-            let text = || {
-                let mut bytes = vec![0; usize::try_from(errors.metadata().expect("stat").len()).expect("length")];
-                std::os::unix::fs::FileExt::read_exact_at(&errors, &mut bytes, 0).expect("read");
-                String::from_utf8(bytes).expect("text")
-            };
-            wait_for("the trace", || text().contains("one network namespace").then_some(()).ok_or_else(text));
-            churn(&listeners, 5);
-            kill_process(Pid::from_child(&child), Signal::INT).expect("interrupt");
-            assert!(exit(&mut child).success());
-            let totals = text();
-            let last = totals.lines().last().unwrap();
-            assert!(last.starts_with(&format!("trace: {shown} shown of {} changes in ", 5 * CHANGES)), "{totals}");
-            assert!(last.ends_with(", 0 lost"), "{totals}");
-            let mut out = String::new();
-            child.stdout.take().expect("a pipe").read_to_string(&mut out).expect("read");
-            assert!(out.lines().count() >= if words == ["--summary", "1h"] { CHANGES } else { shown }, "{out}");
-        }
     });
 }

@@ -1,0 +1,146 @@
+//! The words of the command line. Input: wrong words, durations, `--help`, requests of a shell. Output: one line that names
+//! the word, help, completions.
+
+use super::lossy;
+use crate::harness::{finish, in_netns};
+use crate::product;
+
+#[test]
+fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
+    in_netns(|ns| {
+        for (words, named, helps) in [
+            (&["lsit"][..], "`lsit`", "did you mean `list`? see `tcpstate --help`"),
+            (&["help", "lsit"], "`lsit`", "did you mean `list`? see `tcpstate --help`"),
+            (&["list", "--bogus"], "`--bogus`", "`list`; see `tcpstate list --help`"),
+            (&["list", "--kill"], "`--kill`", "`list`; see `tcpstate list --help`"),
+            (&["list", "--yaml"], "`--yaml`", "`list`; see `tcpstate list --help`"),
+            (&["list", "--colums", "state"], "`--colums`", "did you mean `--columns`? see `tcpstate list --help`"),
+            (&["--bogus"], "`--bogus`", "--help"),
+            (&["list", "-tuln"], "`-u`", "TCP only"),
+            (&["list", "-E"], "`-E`", "tcpstate trace"),
+            (&["list", "--from", "x"], "`--from`", "--source"),
+            (&["list", "--pid", "-1"], "`-1`", "a number such as 812"),
+            (&["list", "--process", ""], "--process", "nginx"),
+            (&["summary", "--top", "-1"], "`-1`", "a whole number such as 10"),
+            (&["summary", "--by", ""], "--by", "peer-addr"),
+            (&["list", "-c", "state,recvq"], "`recvq`", "`recv-q`"),
+            (&["list", "-c", "nosuchcolumn"], "`nosuchcolumn`", "--list-columns"),
+            (&["list", "-c", ""], "--columns", "--list-columns"),
+            (&["list", "--sort", "stat"], "`stat`", "`state`"),
+            (&["list", "--sort", "-stat"], "`stat`", "`state`"),
+            (&["list", "--format", "xml"], "`xml`", "jsonl"),
+            (&["list", "--json", "--format", "csv"], "--json", "--format"),
+            (&["list", "--source", "netstat"], "`netstat`", "proc"),
+            (&["list", "--color", "sometimes"], "`sometimes`", "never"),
+            (&["list", "-4", "-6"], "--ipv4", "--ipv6"),
+            (&["summary", "--by", "peer,colour"], "`colour`", "peer-addr"),
+            (&["summary", "--top", "many"], "`many`", "a whole number such as 10"),
+            (&["summary", "--by", "process", "--no-owners"], "--by process", "needs socket owners; remove --no-owners"),
+            (&["watch", "--by", "unit", "--no-owners"], "--by unit", "needs socket owners; remove --no-owners"),
+            (&["watch", "--by", "unti"], "`unti`", "`unit`"),
+            (&["watch", "--count", "0"], "`0`", "1 or more"),
+            (&["list", "--state", "LISTNE"], "`LISTNE`", "did you mean `listen`? see `tcpstate list --help`"),
+            (&["list", "process", "=", "x", "--no-owners"], "owners", "remove --no-owners"),
+            (&["trace", "--duration", "soon"], "--duration: `soon`", "seconds, such as 2"),
+            (&["trace", "--ring-size", "1"], "--ring-size: `1`", "4k to 1G"),
+            (&["doctor", "--rule", "nope"], "`nope`", "`tcpstate explain` lists all; see `tcpstate doctor --help`"),
+            (&["explain", "close-wait", "--json"], "`--json`", "tcpstate explain --help"),
+            (&["explain", "close-wait", "--source", "proc"], "--source", "explain machine"),
+            (&["doctor", "--rule", "close-wait-unacepted"], "`close-wait-unacepted`", "`close-wait-unaccepted`"),
+            (&["doctor", "--interval", "soon"], "`soon`", "500ms"),
+            (&["doctor", "--interval", "1us"], "`1us`", "100ms"),
+            (&["doctor", "--fail-on", "loud"], "`loud`", "warning"),
+            (&["doctor", "--min-severity", "loud"], "`loud`", "critical"),
+            (&["doctor", "--threshold", "fd-wran-percent=2"], "`fd-wran-percent`", "`fd-warn-percent`"),
+            (&["doctor", "--threshold", "fd-warn-percent"], "`fd-warn-percent`", "NAME=VALUE"),
+            (&["explain", "time-wiat"], "`time-wiat`", "explain"),
+            (&["generate", "poem"], "`poem`", "schema"),
+            (&["generate", "completions"], "<SHELL>", "--help"),
+        ] {
+            let output = finish(&mut product::with(ns, words));
+            let complaint = lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{words:?}: {complaint}");
+            assert_eq!(lossy(&output.stdout), "", "{words:?}");
+            assert!(complaint.starts_with("tcpstate: ") && complaint.ends_with('\n'), "{words:?}: {complaint}");
+            assert_eq!(complaint.lines().count(), 1, "{words:?}: {complaint}");
+            assert!(!complaint.contains("as a value"), "{words:?} is told to quote a mistake: {complaint}");
+            assert!(complaint.contains(named), "{words:?} does not name {named}: {complaint}");
+            assert!(complaint.contains(helps), "{words:?} does not say {helps}: {complaint}");
+        }
+    });
+}
+
+#[test]
+fn bare_seconds_are_a_time_everywhere() {
+    in_netns(|ns| {
+        for words in [
+            &["doctor", "--interval", "0.1", "--rule", "abort-storm"][..],
+            &["watch", "--plain", "--count", "1", "--interval", "5", "--no-trace"],
+            &["trace", "--poll", "--this-netns", "--interval", "1", "--duration", "1"],
+            &["trace", "--poll", "--this-netns", "--summary", "1"],
+        ] {
+            let output = finish(&mut product::with(ns, words));
+            assert_eq!(output.status.code(), Some(0), "{words:?}: {}", lossy(&output.stderr));
+        }
+    });
+}
+
+#[test]
+fn help_and_version_are_everywhere() {
+    in_netns(|ns| {
+        let version = format!("tcpstate {}\n", env!("CARGO_PKG_VERSION"));
+        for command in ["list", "summary", "doctor", "watch", "trace", "explain", "generate"] {
+            for flag in ["-V", "--version"] {
+                assert_eq!(product::text(ns, &[command, flag]), version, "{command} {flag}");
+            }
+            let help = product::text(ns, &["help", command]);
+            assert_eq!(help, product::text(ns, &[command, "--help"]), "{command}");
+            assert!(help.contains(&format!("Usage: tcpstate {command}")), "{help}");
+        }
+        assert_eq!(product::text(ns, &["-V"]), version);
+        assert_eq!(product::text(ns, &["help"]), product::text(ns, &["--help"]));
+    });
+}
+
+#[test]
+fn shells_complete_the_words_that_arguments_take() {
+    in_netns(|ns| {
+        // A word of each vocabulary, and the option whose value it is.
+        let words = [
+            ("state", "half-closed"),
+            ("columns", "congestion"),
+            ("sort", "congestion"),
+            ("by", "four-tuple"),
+            ("rule", "close-wait-leak"),
+            ("min-severity", "critical"),
+            ("fail-on", "critical"),
+        ];
+        let bash = product::text(ns, &["generate", "completions", "bash"]);
+        for (option, word) in words {
+            let offers = bash
+                .split(&format!("--{option})"))
+                .skip(1)
+                .any(|case| case.split("return 0").next().is_some_and(|c| c.contains("-W") && c.contains(word)));
+            assert!(offers, "bash: --{option} {word}");
+        }
+        let zsh = product::text(ns, &["generate", "completions", "zsh"]);
+        let fish = product::text(ns, &["generate", "completions", "fish"]);
+        for (option, word) in words {
+            let offers = |script: &str, flag: &str| script.lines().any(|l| l.contains(flag) && l.contains(word));
+            assert!(offers(&zsh, &format!("--{option}=")), "zsh: --{option} {word}");
+            // fish has a word a line.
+            let block = fish
+                .split(&format!(" -l {option} "))
+                .skip(1)
+                .any(|block| block.split("\ncomplete ").next().is_some_and(|block| block.contains(word)));
+            assert!(block, "fish: --{option} {word}");
+        }
+        // Topics of explain; fish completes no positional arguments.
+        let explain = bash.split("tcpstate__subcmd__explain)").last().and_then(|case| case.split(";;").next());
+        for topic in ["machine", "time-wait", "close-wait-leak", "recv-q"] {
+            assert!(explain.is_some_and(|case| case.contains(topic)), "bash: explain {topic}: {explain:?}");
+            let offers = zsh.lines().any(|l| l.contains("topic") && l.contains(topic));
+            assert!(offers, "zsh: explain {topic}");
+        }
+    });
+}

@@ -1,0 +1,98 @@
+//! `close-wait-inherited-fd` on the real kernel. Input: servers that start a child while they have a connection. Output: the
+//! child where only it keeps the connection, otherwise the server.
+
+use std::time::Duration;
+
+use tcpstate::diagnose::Severity;
+use tcpstate::model::State;
+
+use super::{RULES, Script, age, age_all, count, judge, list, only, snapshot};
+use crate::harness::helper::Helper;
+use crate::harness::{in_netns, wait_for};
+
+/// A server that starts a child while it has a connection, and closes the connection.
+/// Arguments: port, whether the child inherits it, whether the client closes too.
+const STARTS_A_CHILD: &str = r#"
+import os, socket, subprocess, sys
+port, inherits, closes = int(sys.argv[1]), sys.argv[2] == "inherits", sys.argv[3] == "closes"
+L = socket.socket(); L.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); L.bind(("127.0.0.1", port)); L.listen(16)
+c = socket.create_connection(L.getsockname()); a, _ = L.accept()
+os.set_inheritable(a.fileno(), inherits)
+child = subprocess.Popen(["sleep", "60"], close_fds=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+if inherits: a.close()
+if closes: c.close()
+print(child.pid, flush=True)
+sys.stdin.readline()
+child.kill(); child.wait()
+"#;
+
+/// The child has `exec`ed when it is called what it is.
+fn wait_for_name(pid: u32, name: &str) {
+    wait_for("the child's program", || {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if comm.trim_end() == name { Ok(()) } else { Err(comm) }
+    });
+}
+
+#[test]
+fn a_child_that_keeps_what_its_server_closed_is_named() {
+    in_netns(|ns| {
+        let Some(mut server) = Script::start(ns, STARTS_A_CHILD, &["7340", "inherits", "closes"]) else { return };
+        let helper: u32 = server.line().parse().expect("a process id");
+        wait_for_name(helper, "sleep");
+        let (live, mut now) = snapshot();
+        assert!(judge(&live, &mut now.clone(), None, &RULES[..3]).findings.is_empty(), "younger than a minute");
+        age_all(&mut now, Duration::from_secs(300));
+        let diagnosis = judge(&live, &mut now, None, &RULES[..3]);
+        let finding = only(&diagnosis);
+        assert_eq!((finding.rule, finding.subject.pid), ("close-wait-inherited-fd", Some(helper)));
+        assert_eq!((finding.severity, finding.confidence), (Severity::Info, 0.8), "{finding:#?}");
+        assert_eq!(count(finding, "close_wait"), 1);
+        assert!(list(finding, "owners")[0].contains(&server.pid().to_string()), "{finding:#?}");
+        assert_eq!(finding.subject.listener.map(|l| l.port), Some(7340));
+    });
+}
+
+#[test]
+fn a_connection_that_only_a_child_keeps_open_is_found_before_the_peer_closes() {
+    in_netns(|ns| {
+        let Some(mut server) = Script::start(ns, STARTS_A_CHILD, &["7341", "inherits", "stays"]) else { return };
+        let helper: u32 = server.line().parse().expect("a process id");
+        wait_for_name(helper, "sleep");
+        let (live, mut now) = snapshot();
+        let young = judge(&live, &mut now.clone(), None, &["close-wait-inherited-fd"]);
+        assert!(young.findings.is_empty(), "the child has only just begun: {young:#?}");
+        // Both have been as they are for ten minutes.
+        now.sockets.iter_mut().filter(|s| s.state == State::Established).for_each(|s| age(s, Duration::from_secs(600)));
+        for facts in now.processes.values_mut() {
+            facts.running_ms = facts.running_ms.map(|ms| ms + 600_000);
+        }
+        let diagnosis = judge(&live, &mut now, None, &["close-wait-inherited-fd"]);
+        let finding = only(&diagnosis);
+        assert_eq!((finding.subject.pid, count(finding, "established")), (Some(helper), 1), "{finding:#?}");
+    });
+}
+
+#[test]
+fn workers_of_one_program_and_close_on_exec_are_not_inheritance() {
+    in_netns(|ns| {
+        // The same program under another name: prefork.
+        let mut master = Helper::start(ns);
+        master.make("close_wait 7342 5 eof_read closed");
+        let worker = master.fork(Some(b"worker"));
+        // Close-on-exec: the server itself is the one that does not close.
+        let Some(mut server) = Script::start(ns, STARTS_A_CHILD, &["7343", "cloexec", "closes"]) else { return };
+        let child: u32 = server.line().parse().expect("a process id");
+        wait_for_name(child, "sleep");
+        let (live, mut now) = snapshot();
+        age_all(&mut now, Duration::from_secs(300));
+        let diagnosis = judge(&live, &mut now, None, &RULES[..3]);
+        let mut named: Vec<(&str, Option<u32>)> = diagnosis.findings.iter().map(|f| (f.rule, f.subject.pid)).collect();
+        named.sort_unstable();
+        let mut expected = [("close-wait-leak", Some(master.pid())), ("close-wait-leak", Some(server.pid()))];
+        expected.sort_unstable();
+        assert_eq!(named, expected, "{diagnosis:#?}");
+        let shared = diagnosis.findings.iter().find(|f| f.subject.pid == Some(master.pid())).expect("the master");
+        assert!(shared.subject.pids.contains(&worker), "{shared:#?}");
+    });
+}
