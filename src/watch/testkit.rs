@@ -57,34 +57,6 @@ fn finding(rule: &'static str, severity: Severity, summary: &str) -> Finding {
 
 /// A busy host at its third sample.
 pub(crate) fn frame() -> Frame {
-    let mut v4 = Counts::default();
-    for (state, n) in [
-        (State::Established, 1204),
-        (State::SynSent, 2),
-        (State::FinWait2, 3),
-        (State::TimeWait, 20_417),
-        (State::CloseWait, 34),
-        (State::LastAck, 1),
-        (State::Listen, 12),
-    ] {
-        v4.add_many(state, n);
-    }
-    let mut v6 = Counts::default();
-    v6.add_many(State::Established, 8);
-    v6.add_many(State::Listen, 4);
-    let mut matrix = Matrix::default();
-    for (from, to, n) in [
-        (None, Some(State::Established), 14),
-        (None, Some(State::SynSent), 2),
-        (None, Some(State::TimeWait), 4),
-        (Some(State::Established), Some(State::TimeWait), 5),
-        (Some(State::Established), Some(State::CloseWait), 1),
-        (Some(State::Established), None, 6),
-        (Some(State::TimeWait), None, 7),
-        (Some(State::SynSent), Some(State::Established), 3),
-    ] {
-        matrix.add(from, to, n);
-    }
     let ledger = Ledger {
         elapsed_ms: 1000,
         opened: Flow { seen: 20, traced: 0, unseen: Some(4) },
@@ -97,14 +69,6 @@ pub(crate) fn frame() -> Frame {
     };
     let mut since_start = ledger.clone();
     since_start.merge(&ledger);
-    let group = |id, counts: &[(State, u64)]| {
-        let mut sum = Counts::default();
-        for (state, n) in counts {
-            sum.add_many(*state, *n);
-        }
-        Group { id, counts: sum }
-    };
-    let rest = group(GroupId::None, &[(State::Established, 31)]).counts;
     let java: Arc<str> = "java(812)".into();
     let curl: Arc<str> = "curl".into();
     Frame {
@@ -121,8 +85,8 @@ pub(crate) fn frame() -> Frame {
         filter: "".into(),
         shown: StateSet::ALL,
         unseen: StateSet::EMPTY,
-        counts: [v4, v6],
-        matrix,
+        counts: counts(),
+        matrix: matrix(),
         scale: 1,
         followed: 21_685,
         ledger,
@@ -136,62 +100,11 @@ pub(crate) fn frame() -> Frame {
             median_ms: (256, 512),
             max_ms: 900,
         }],
-        groups: Some(Groups {
-            by: Key::Process,
-            rows: vec![
-                group(GroupId::Owner("curl(4711)".into()), &[(State::TimeWait, 20_000), (State::Established, 3)]),
-                group(GroupId::Owner("nginx(80 +3)".into()), &[(State::Established, 1178), (State::Listen, 4)]),
-                group(GroupId::Likely(Arc::clone(&curl)), &[(State::TimeWait, 400)]),
-                group(GroupId::Owner(Arc::clone(&java)), &[(State::CloseWait, 34)]),
-                group(GroupId::Nobody(OwnerStatus::TimeWait), &[(State::TimeWait, 17)]),
-            ],
-            rest: Some((9, rest)),
-        }),
+        groups: Some(groups(&java, &curl)),
         time_wait_owners: Some(TimeWaitOwners { exact: 20_000, traced: 0, likely: 400, unknown: 17 }),
-        findings: Arc::new(vec![
-            Sighting {
-                finding: finding("close-wait-leak", Severity::High, "java(812) holds 34 sockets in CLOSE_WAIT"),
-                first_ms: 1_759_999_870_000,
-                last_ms: 1_760_000_000_000,
-                gone_ms: None,
-            },
-            Sighting {
-                finding: finding("time-wait-client-churn", Severity::Info, "curl leaves 9 TIME_WAIT a second"),
-                first_ms: 1_759_999_990_000,
-                last_ms: 1_759_999_995_000,
-                gone_ms: Some(1_760_000_000_000),
-            },
-        ]),
+        findings: Arc::new(sightings()),
         judged_at_ms: Some(1_760_000_000_000),
-        lines: Some(Arc::new(Lines {
-            lines: vec![
-                line(State::CloseWait, "10.0.0.5:8080", "10.0.0.9:51234", RowOwner::Holds(java), (250_000, false)),
-                line(
-                    State::TimeWait,
-                    "10.0.0.5:41000",
-                    "10.9.9.9:443",
-                    RowOwner::Held("curl(4711)".into()),
-                    (18_800, true),
-                ),
-                line(
-                    State::TimeWait,
-                    "10.0.0.5:41002",
-                    "10.9.9.9:443",
-                    RowOwner::Likely { comm: curl, confidence: 0.75, why: "the only one seen connecting there" },
-                    (2000, true),
-                ),
-                line(
-                    State::Established,
-                    "[fe80::1]:22",
-                    "[fe80::2]:50000",
-                    RowOwner::Unknown(OwnerStatus::NotAccepted),
-                    (10, true),
-                ),
-            ],
-            total: 20_455,
-            only: false,
-            detail: None,
-        })),
+        lines: Some(Arc::new(lines(java, curl))),
         events: vec![Transition {
             netns: NetnsId::new(1),
             cookie: Some(7),
@@ -203,5 +116,117 @@ pub(crate) fn frame() -> Frame {
         }],
         labels: HashMap::from([(SetId::new(4), Arc::from("curl(4711)"))]),
         gaps: vec![],
+    }
+}
+
+/// Sockets by family and state.
+fn counts() -> [Counts; 2] {
+    let mut v4 = Counts::default();
+    for (state, n) in [
+        (State::Established, 1204),
+        (State::SynSent, 2),
+        (State::FinWait2, 3),
+        (State::TimeWait, 20_417),
+        (State::CloseWait, 34),
+        (State::LastAck, 1),
+        (State::Listen, 12),
+    ] {
+        v4.add_many(state, n);
+    }
+    let mut v6 = Counts::default();
+    v6.add_many(State::Established, 8);
+    v6.add_many(State::Listen, 4);
+    [v4, v6]
+}
+
+/// What changed in one interval.
+fn matrix() -> Matrix {
+    let mut matrix = Matrix::default();
+    for (from, to, n) in [
+        (None, Some(State::Established), 14),
+        (None, Some(State::SynSent), 2),
+        (None, Some(State::TimeWait), 4),
+        (Some(State::Established), Some(State::TimeWait), 5),
+        (Some(State::Established), Some(State::CloseWait), 1),
+        (Some(State::Established), None, 6),
+        (Some(State::TimeWait), None, 7),
+        (Some(State::SynSent), Some(State::Established), 3),
+    ] {
+        matrix.add(from, to, n);
+    }
+    matrix
+}
+
+/// Every kind of group, and the sum of the small ones.
+fn groups(java: &Arc<str>, curl: &Arc<str>) -> Groups {
+    let group = |id, counts: &[(State, u64)]| {
+        let mut sum = Counts::default();
+        for (state, n) in counts {
+            sum.add_many(*state, *n);
+        }
+        Group { id, counts: sum }
+    };
+    let rest = group(GroupId::None, &[(State::Established, 31)]).counts;
+    Groups {
+        by: Key::Process,
+        rows: vec![
+            group(GroupId::Owner("curl(4711)".into()), &[(State::TimeWait, 20_000), (State::Established, 3)]),
+            group(GroupId::Owner("nginx(80 +3)".into()), &[(State::Established, 1178), (State::Listen, 4)]),
+            group(GroupId::Likely(Arc::clone(curl)), &[(State::TimeWait, 400)]),
+            group(GroupId::Owner(Arc::clone(java)), &[(State::CloseWait, 34)]),
+            group(GroupId::Nobody(OwnerStatus::TimeWait), &[(State::TimeWait, 17)]),
+        ],
+        rest: Some((9, rest)),
+    }
+}
+
+/// A finding that lasts, and one that is gone.
+fn sightings() -> Vec<Sighting> {
+    vec![
+        Sighting {
+            finding: finding("close-wait-leak", Severity::High, "java(812) holds 34 sockets in CLOSE_WAIT"),
+            first_ms: 1_759_999_870_000,
+            last_ms: 1_760_000_000_000,
+            gone_ms: None,
+        },
+        Sighting {
+            finding: finding("time-wait-client-churn", Severity::Info, "curl leaves 9 TIME_WAIT a second"),
+            first_ms: 1_759_999_990_000,
+            last_ms: 1_759_999_995_000,
+            gone_ms: Some(1_760_000_000_000),
+        },
+    ]
+}
+
+/// A row with each kind of owner.
+fn lines(java: Arc<str>, curl: Arc<str>) -> Lines {
+    Lines {
+        lines: vec![
+            line(State::CloseWait, "10.0.0.5:8080", "10.0.0.9:51234", RowOwner::Holds(java), (250_000, false)),
+            line(
+                State::TimeWait,
+                "10.0.0.5:41000",
+                "10.9.9.9:443",
+                RowOwner::Held("curl(4711)".into()),
+                (18_800, true),
+            ),
+            line(
+                State::TimeWait,
+                "10.0.0.5:41002",
+                "10.9.9.9:443",
+                RowOwner::Likely { comm: curl, confidence: 0.75, why: "the only one seen connecting there" },
+                (2000, true),
+            ),
+            line(
+                State::Established,
+                "[fe80::1]:22",
+                "[fe80::2]:50000",
+                RowOwner::Unknown(OwnerStatus::NotAccepted),
+                (10, true),
+            ),
+        ],
+        total: 20_455,
+        only: false,
+        detail: None,
     }
 }

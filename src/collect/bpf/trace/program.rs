@@ -175,7 +175,26 @@ impl Layout {
 
         self.addresses(&mut a, R6, R9, out);
 
-        a.load_field(R1, R6, self.owned);
+        self.current_task(&mut a, R6, dialect);
+
+        a.map(R1, ring);
+        a.address(R2, Frame, BASE);
+        a.mov_imm(R3, -BASE);
+        a.mov_imm(R4, 0); //                            wake the reader when it has caught up
+        a.call(Helper::RingbufOutput);
+        a.jump_if_not_negative(R0, out);
+        a.map_value(R1, ring_full);
+        a.mov_imm(R2, 1);
+        a.atomic_add(R1, R2);
+        a.bind(out);
+        a.exit();
+        a.finish()
+    }
+
+    /// Writes the task that runs now, and whether a system call holds the socket.
+    fn current_task(&self, a: &mut Asm, sk: Reg, dialect: Dialect) {
+        use Reg::{Frame, R0, R1, R2};
+        a.load_field(R1, sk, self.owned);
         a.store(Width::Half, Frame, BASE + OWNED, R1);
         a.call(Helper::GetCurrentPidTgid);
         a.shift_right(R0, 32);
@@ -194,19 +213,6 @@ impl Layout {
                 a.copy_from_kernel(BASE + TASK_FLAGS, R0, self.task_flags);
             }
         }
-
-        a.map(R1, ring);
-        a.address(R2, Frame, BASE);
-        a.mov_imm(R3, -BASE);
-        a.mov_imm(R4, 0); //                            wake the reader when it has caught up
-        a.call(Helper::RingbufOutput);
-        a.jump_if_not_negative(R0, out);
-        a.map_value(R1, ring_full);
-        a.mov_imm(R2, 1);
-        a.atomic_add(R1, R2);
-        a.bind(out);
-        a.exit();
-        a.finish()
     }
 
     /// The addresses of socket `sk` by its `family`, four bytes or sixteen; another family leaves by `out`.
