@@ -115,8 +115,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         };
         env.stdout.write_all(text.as_bytes())?;
         if !groupings.is_empty() {
-            env.stdout
-                .write_all(b"before: one question for the listeners, by which roles are told; it walks no table\n")?;
+            env.stdout.write_all(b"before: one request for the listeners, which decide roles; it walks no table\n")?;
         }
         if judged {
             writeln!(

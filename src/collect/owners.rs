@@ -80,9 +80,9 @@ impl Search {
     pub fn finish(self) -> Result<Found, Error> {
         match self {
             Search::Done(found) => *found,
-            Search::Running(thread) => thread.join().unwrap_or_else(|_| {
-                Err(Error::new("find owners", "", io::Error::other("the thread that looked for them was lost")))
-            }),
+            Search::Running(thread) => thread
+                .join()
+                .unwrap_or_else(|_| Err(Error::new("find owners", "", io::Error::other("the search thread was lost")))),
         }
     }
 }
@@ -132,9 +132,9 @@ impl Finder {
         let files = self.files();
         let many = files.is_none_or(|n| n >= FILES_FOR_BPF);
         let why_not = match self.via {
-            OwnersVia::Proc => "it was asked for".into(),
+            OwnersVia::Proc => "it was requested".into(),
             OwnersVia::Auto if !self.root.is_own() => {
-                format!("BPF tells of this host, not of {}", self.root.path().display())
+                format!("BPF sees this host, not {}", self.root.path().display())
             }
             OwnersVia::Auto if !many => {
                 let files = files.map_or("few".into(), |n| n.to_string());
@@ -143,7 +143,7 @@ impl Finder {
             via => match self.by_bpf(wanted) {
                 Ok(table) => {
                     let why = if via == OwnersVia::Bpf {
-                        "it was asked for".into()
+                        "it was requested".into()
                     } else {
                         format!("{} open files on the host", files.unwrap_or(0))
                     };

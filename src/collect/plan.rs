@@ -56,16 +56,16 @@ pub fn plan(states: StateSet, families: Families, needs: Needs, program: &[u8]) 
     if needs.age && !needs.info && states.contains(State::CloseWait) {
         let with_info = attributes.union(Attributes::INFO);
         if others.is_empty() {
-            return Plan { passes: vec![Pass { query: query(states, with_info), why: "tcp_info tells the age" }] };
+            return Plan { passes: vec![Pass { query: query(states, with_info), why: "tcp_info has the age" }] };
         }
         return Plan {
             passes: vec![
                 Pass { query: query(others, attributes), why: "everything but CLOSE_WAIT, without tcp_info" },
-                Pass { query: query(aged, with_info), why: "CLOSE_WAIT, whose age tcp_info tells" },
+                Pass { query: query(aged, with_info), why: "CLOSE_WAIT, whose age is in tcp_info" },
             ],
         };
     }
-    Plan { passes: vec![Pass { query: query(states, attributes), why: "one pass answers everything" }] }
+    Plan { passes: vec![Pass { query: query(states, attributes), why: "one pass is enough" }] }
 }
 
 /// The attributes that columns need for every row.
@@ -112,7 +112,7 @@ pub fn explain(
     // Writing into a String cannot fail.
     let _ = writeln!(text, "source: {}", source.key());
     if plan.passes.is_empty() {
-        text.push_str("no question: nothing can match\n");
+        text.push_str("no request: nothing can match\n");
     }
     for (i, pass) in plan.passes.iter().enumerate() {
         let query = &pass.query;
@@ -139,14 +139,14 @@ pub fn explain(
     let more: usize = plan.passes.iter().filter(|p| beside(p)).map(walks).sum();
     let Namespaces { seen, empty, refused, large } = namespaces;
     let mut of = format!("namespaces: {seen}");
-    for (n, what) in [(u64::from(refused), "could not be entered"), (empty as u64, "without a socket, and not asked")] {
+    for (n, what) in [(u64::from(refused), "could not be entered"), (empty as u64, "without a socket, skipped")] {
         if n > 0 {
             let _ = write!(of, ", {n} {what}");
         }
     }
     let _ = writeln!(text, "{of} | walks of the table: {}", seen.saturating_sub(empty) * each + large * more);
     if large > 0 && each > 0 {
-        let asked = if more > 0 { "; bound_inactive is asked for on a channel of its own beside the rest" } else { "" };
+        let asked = if more > 0 { "; bound_inactive is dumped in parallel" } else { "" };
         let _ = writeln!(text, "threads: a second one receives in {large} of {seen}, whose tables are large{asked}");
     }
     let _ = writeln!(text, "kernel checks: {}", if pushed.is_empty() { "states only" } else { pushed });
@@ -155,7 +155,7 @@ pub fn explain(
         Some(route) => {
             let _ = writeln!(text, "owners: {} ({})", route.via.key(), route.why);
         }
-        None => text.push_str("owners: not asked for\n"),
+        None => text.push_str("owners: not requested\n"),
     }
     text
 }

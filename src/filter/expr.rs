@@ -279,7 +279,7 @@ impl Expr {
 
     /// Rows that do not match it.
     #[must_use]
-    #[allow(clippy::should_implement_trait, reason = "it stands beside `and` and `or`, which are no operators")]
+    #[allow(clippy::should_implement_trait, reason = "it belongs with `and` and `or`, which are not operators")]
     pub fn not(expr: Expr) -> Expr {
         match expr {
             e if e.is_all() => Expr::none(),

@@ -72,6 +72,8 @@ pub struct ParseError {
     pub found: String,
     /// What would be valid there.
     pub expected: String,
+    /// The word that was probably meant by a misspelt one.
+    pub meant: Option<String>,
 }
 
 /// Widest excerpt of the text in an error.
@@ -81,7 +83,15 @@ impl ParseError {
     /// The same in one line, for logs and commands that print one line per error.
     #[must_use]
     pub fn one_line(&self) -> String {
-        format!("filter: {} (expected {})", self.found, self.expected)
+        format!("filter: {} ({})", self.found, self.advice())
+    }
+
+    /// What to write instead.
+    fn advice(&self) -> String {
+        match &self.meant {
+            Some(word) => format!("did you mean `{word}`?"),
+            None => format!("expected {}", self.expected),
+        }
     }
 
     /// The excerpt, with the number of characters before the error in it and under it.
@@ -125,7 +135,7 @@ impl fmt::Display for ParseError {
         let (line, indent, width) = self.excerpt();
         writeln!(f, "filter: {}", self.found)?;
         writeln!(f, "  {line}")?;
-        write!(f, "  {:indent$}{} expected {}", "", "^".repeat(width), self.expected)
+        write!(f, "  {:indent$}{} {}", "", "^".repeat(width), self.advice())
     }
 }
 
@@ -152,11 +162,12 @@ pub fn size(word: &str) -> Result<u64, String> {
 struct Problem {
     found: String,
     expected: String,
+    meant: Option<String>,
 }
 
 impl Problem {
     fn new(found: impl Into<String>, expected: impl Into<String>) -> Problem {
-        Problem { found: found.into(), expected: expected.into() }
+        Problem { found: found.into(), expected: expected.into(), meant: None }
     }
 
     fn one_line(self) -> String {

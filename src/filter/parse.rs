@@ -30,6 +30,7 @@ pub fn parse(text: &str, resolver: &dyn Resolver) -> Result<Expr, ParseError> {
         at,
         found: problem.found,
         expected: problem.expected,
+        meant: problem.meant,
     };
     if text.len() > MAX_TEXT_BYTES {
         let found = format!("the filter is {} bytes long", text.len());
@@ -110,13 +111,13 @@ impl<'a> Parser<'a> {
     fn found(&self) -> String {
         match self.peek().map(|t| &t.tok) {
             None => "the filter ends too early".into(),
-            Some(Tok::Word { text, .. }) => format!("{} cannot stand here", show(text)),
-            Some(Tok::Open) => "`(` cannot stand here".into(),
-            Some(Tok::Close) => "`)` cannot stand here".into(),
-            Some(Tok::And) => "`and` cannot stand here".into(),
-            Some(Tok::Or) => "`or` cannot stand here".into(),
-            Some(Tok::Not) => "`not` cannot stand here".into(),
-            Some(Tok::Op(cmp)) => format!("`{}` cannot stand here", cmp.sign()),
+            Some(Tok::Word { text, .. }) => format!("{} is not expected here", show(text)),
+            Some(Tok::Open) => "`(` is not expected here".into(),
+            Some(Tok::Close) => "`)` is not expected here".into(),
+            Some(Tok::And) => "`and` is not expected here".into(),
+            Some(Tok::Or) => "`or` is not expected here".into(),
+            Some(Tok::Not) => "`not` is not expected here".into(),
+            Some(Tok::Op(cmp)) => format!("`{}` is not expected here", cmp.sign()),
         }
     }
 
@@ -495,7 +496,7 @@ fn keyword(column: &str, word: &str) -> Result<String, Problem> {
         return Ok(wanted);
     }
     let expected = keys.join(" ").replace('_', "-");
-    Err(Problem::new(format!("{} is no value of `{column}`", show(word)), expected))
+    Err(Problem::new(format!("{} is not a value of `{column}`", show(word)), expected))
 }
 
 /// The error for a word that is not a predicate, with the nearest one that is.
@@ -506,8 +507,8 @@ fn unknown_word(word: &str) -> Problem {
     let names = COLUMNS.iter().map(|c| c.name).chain(WORDS).chain(states.iter().map(String::as_str));
     let near = similar(&short, names);
     let found = format!("{} is neither a predicate nor a state", show(word));
-    match near {
-        Some(name) => Problem::new(found, format!("perhaps `{name}`")),
-        None => Problem::new(found, "src dst sport dport, a state, or a name from --list-columns"),
+    Problem {
+        meant: near.map(str::to_owned),
+        ..Problem::new(found, "src dst sport dport, a state, or a name from --list-columns")
     }
 }

@@ -50,7 +50,7 @@ impl KernelUser {
     /// owner.
     #[must_use]
     pub fn unless_hidden(self) -> Option<KernelUser> {
-        let reason = self.reason.replace("no process holds it", "no process that may be looked into holds it");
+        let reason = self.reason.replace("no process holds it", "no readable process holds it");
         (self.confidence >= LISTED).then_some(KernelUser { confidence: LISTED_AND_HIDDEN, reason, ..self })
     }
 
@@ -157,7 +157,7 @@ mod tests {
         let hidden = |lists: &[Listed]| find(&mount, lists).unwrap().unless_hidden();
         let user = hidden(&lists).unwrap();
         assert_eq!((user.label(), user.confidence), ("(kernel: nfs?)".into(), LISTED_AND_HIDDEN));
-        assert_eq!(user.reason, "no process that may be looked into holds it, and x says so");
+        assert_eq!(user.reason, "no readable process holds it, and x says so");
         assert_eq!(hidden(&[]), None);
         assert!(find(&mount, &[]).unwrap().reason.contains("its port"));
     }

@@ -331,7 +331,7 @@ impl Socket {
     /// * In an accept queue: `last_data_sent`, stamped when the child was created
     ///   (`tcp_create_openreq_child`).
     ///
-    /// `None` where one row cannot tell, or `tcp_info` was not asked for.
+    /// `None` where one row is not enough, or `tcp_info` was not requested.
     #[must_use]
     pub fn state_age(&self) -> Option<AgeBracket> {
         if self.kind == RowKind::TimeWaitMini {

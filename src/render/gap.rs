@@ -128,7 +128,7 @@ pub fn why(why: &Why) -> String {
         Why::Sampled { interval_ms } => format!("sockets are sampled every {interval_ms} ms"),
         Why::BufferFull => "the kernel's buffer was full".into(),
         Why::Tracepoint => "the kernel's tracepoint does not carry them".into(),
-        Why::TracefsScope => "its records do not tell network namespaces apart, and only some are wanted".into(),
+        Why::TracefsScope => "its records have no network namespace, and only some are wanted".into(),
         Why::NetnsUnknown => "the inode of the network namespace is unknown".into(),
         Why::ChangesLost { lost } => format!("the trace lost {}", counted(*lost, "state change", "state changes")),
         Why::NoCookie => "this kernel gave their sockets no cookie".into(),

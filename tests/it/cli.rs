@@ -81,7 +81,7 @@ fn another_user_gets_rows_and_one_gap() {
         let plan = product::text(ns, &["list", "--explain-plan", "mark = 1 and dport = 7000"]);
         assert!(plan.contains("left for user space: nothing"), "{plan}");
         let plan = product::text(ns, &["summary", "--no-owners", "--explain-plan"]);
-        assert!(plan.contains("before: one question for the listeners") && !plan.contains("after: "), "{plan}");
+        assert!(plan.contains("before: one request for the listeners") && !plan.contains("after: "), "{plan}");
         let plan = product::text(ns, &["summary", "--explain-plan", "--counts"]);
         assert!(!plan.contains("before: ") && !plan.contains("after: "), "{plan}");
         // Marks are told to the administrator only: that nothing matches is said to be no answer.

@@ -99,7 +99,7 @@ fn kernel_btf() -> Result<Vec<u8>, Unavailable> {
 pub fn pids_are_ours() -> Result<(), Unavailable> {
     match rustix::fs::stat("/proc/self/ns/pid") {
         Ok(stat) => same_pids(stat.st_ino),
-        Err(e) => Err(Unavailable::PidNamespace(format!("cannot look at /proc/self/ns/pid: {}", io::Error::from(e)))),
+        Err(e) => Err(Unavailable::PidNamespace(format!("cannot read /proc/self/ns/pid: {}", io::Error::from(e)))),
     }
 }
 

@@ -372,7 +372,7 @@ pub static COLUMNS: &[Column] = &[
         Group::Extended,
         Needs::INFO,
         top("state_age_ms"),
-        "time in the state, where one look can tell: exact, at least, or between two bounds",
+        "time in the state, if one sample shows it: exact, at least, or between two bounds",
         |r| r.socket.state_age().map_or(Value::Unknown, Value::Age),
     ),
     column(
@@ -462,9 +462,15 @@ pub static COLUMNS: &[Column] = &[
             Some(flag) => Value::Flag(flag),
         }
     }),
-    column("mark", Kind::Number, Group::Other, Needs::NONE, top("mark"), "SO_MARK; told only to CAP_NET_ADMIN", |r| {
-        Value::number(r.socket.mark)
-    }),
+    column(
+        "mark",
+        Kind::Number,
+        Group::Other,
+        Needs::NONE,
+        top("mark"),
+        "SO_MARK; visible only with CAP_NET_ADMIN",
+        |r| Value::number(r.socket.mark),
+    ),
     column(
         "bind-no-port",
         Kind::Flag,

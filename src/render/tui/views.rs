@@ -505,14 +505,14 @@ pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
         ("Esc", "back; from the first screen: drop the filter"),
         ("g", "group by process, listener, destination, user, unit, pod..."),
         ("/", "filter, in the language of `tcpstate list`"),
-        ("s  r", "sort the sockets by the next column; the other way round"),
-        ("p  space", "pause, and go on; the counting goes on meanwhile"),
+        ("s  r", "sort the sockets by the next column; reverse the order"),
+        ("p  space", "pause and resume; counting continues"),
         ("left right", "step back through the last minutes, and forward"),
-        ("+ -", "sample less often, more often"),
+        ("+ -", "sample more slowly, faster"),
         ("c", "copy the command at the foot of the screen"),
-        ("ctrl-l  ctrl-z", "draw anew; stop"),
+        ("ctrl-l  ctrl-z", "redraw; suspend"),
         ("?  q", "this page; quit"),
-        ("", "STAYS: half of those that left had stayed less than this"),
+        ("", "STAYS: median time in the state of those that left it"),
     ];
     let theme = pen.theme;
     let mut y = 0;
