@@ -1,6 +1,8 @@
 //! What a source of state changes is asked for, and what it answers.
 //!
 //! Input: a [`Request`]. Output: [`Source`], which `bpf`, `tracefs` and `poll` implement. Not here: which of them is taken.
+//!
+//! Circle with `bpf`: its reason for having no process numbers is what tracefs has too; `bpf::trace` implements the trait.
 
 use std::io;
 use std::time::Duration;
