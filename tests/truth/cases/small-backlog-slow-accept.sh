@@ -3,13 +3,13 @@
 #: needs = ["python3"]
 #: seconds = 9
 #: look_from = "s"
+#: also = ["accept-queue-stalled", "listener-drops-since-open"]
 #: [[expect]]
 #: rule = ["accept-queue-overflow"]
 #: comm = "python3"
 #: listener = "10.77.0.2:81"
 #: cause = "accepts-too-slow"
 #: severity_at_least = "high"
-#: also = ["accept-queue-stalled", "listener-drops-since-open"]
 pair
 bg $S python3 -c '
 import socket,time
