@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_kernel_give_the_number_and_disagreement_gives_none() {
+    fn both_kinds_of_kernel_yield_the_number_and_disagreement_none() {
         let mut full = [Counts::default(); 2];
         full[0].add_many(State::Listen, 2);
         full[0].add_many(State::CloseWait, 10);

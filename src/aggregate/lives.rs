@@ -100,23 +100,23 @@ struct Open {
 
 /// Identifies one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Key {
+enum SocketKey {
     /// Its kernel address, which another socket may reuse once it is closed.
     Address(u64),
     /// Its namespace and its cookie.
     Cookie(Option<NetnsId>, u64),
 }
 
-impl Key {
-    fn of(t: &Transition) -> Option<Key> {
+impl SocketKey {
+    fn of(t: &Transition) -> Option<SocketKey> {
         // A socket may get its cookie only at its end.
-        t.address.map(Key::Address).or_else(|| t.cookie.map(|cookie| Key::Cookie(t.netns, cookie)))
+        t.address.map(SocketKey::Address).or_else(|| t.cookie.map(|cookie| SocketKey::Cookie(t.netns, cookie)))
     }
 }
 
 /// All connections that have not ended.
 pub struct Lives {
-    open: FxHashMap<Key, Open>,
+    open: FxHashMap<SocketKey, Open>,
     limit: usize,
     forgotten: u64,
 }
@@ -142,7 +142,7 @@ impl Lives {
 
     /// Applies one change. Returns the time spent in the old state, and the life if this was its end.
     pub fn add(&mut self, t: &Transition) -> (Option<u64>, Option<Life>) {
-        let Some(key) = Key::of(t) else { return (None, None) };
+        let Some(key) = SocketKey::of(t) else { return (None, None) };
         // A listener is not a connection: it has a time in LISTEN but no life.
         let ends = t.new == State::Close;
         if ends {
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_change_is_told_and_makes_no_duration() {
+    fn a_missed_change_is_marked_and_has_no_duration() {
         use State::{Close, CloseWait, Established, LastAck, SynSent};
         let mut lives = Lives::default();
         lives.add(&change(9, 0, Close, SynSent));
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn without_cookies_the_address_tells_sockets_apart_and_may_come_again() {
+    fn without_cookies_the_address_identifies_sockets_and_may_be_reused() {
         use State::{Close, Established, SynSent};
         let mut lives = Lives::default();
         let at = |address, ns, old, new, cookie| Transition {
@@ -381,6 +381,6 @@ mod tests {
             assert!(lives.open.len() <= 10);
         }
         assert_eq!(lives.forgotten() + lives.open.len() as u64, 25);
-        assert!(lives.open.contains_key(&Key::Cookie(NetnsId::new(1), 24)));
+        assert!(lives.open.contains_key(&SocketKey::Cookie(NetnsId::new(1), 24)));
     }
 }

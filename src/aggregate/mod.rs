@@ -23,4 +23,4 @@ pub use groups::{Group, Grouping, Key, KeyValue};
 pub use roles::{Listeners, Role};
 pub use state_counts::Counts;
 pub use traced::{Traced, TracedSums};
-pub use tracker::{Dwell, Matrix, Tick, Tracker, Transition};
+pub use tracker::{Dwell, Matrix, StateChange, Tick, Tracker};

@@ -93,7 +93,7 @@ impl Ownership {
     }
 
     /// Takes from a scan whether every process could be read.
-    pub fn looked(&mut self, table: &OwnerTable) {
+    pub fn note_coverage(&mut self, table: &OwnerTable) {
         self.table.collected = true;
         self.table.unreadable = table.unreadable;
         self.table.unlisted = table.unlisted;

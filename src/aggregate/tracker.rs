@@ -126,7 +126,7 @@ impl Tracked {
 
 /// One change of one socket.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Transition {
+pub struct StateChange {
     pub netns: Option<NetnsId>,
     pub cookie: Option<u64>,
     pub tuple: FourTuple,
@@ -156,7 +156,7 @@ pub struct Tick {
     pub followed: u64,
     /// One key in 2^shift is tracked.
     pub shift: u32,
-    pub events: Vec<Transition>,
+    pub events: Vec<StateChange>,
     /// Events beyond the limit.
     pub events_dropped: u64,
 }
@@ -396,7 +396,7 @@ impl Tracker {
             self.dwell[state.index()].add(ms);
         }
         self.tick.matrix.add(from, to, 1);
-        self.event(Transition {
+        self.event(StateChange {
             netns: socket.netns,
             cookie: socket.cookie,
             tuple: socket.four_tuple(),
@@ -407,7 +407,7 @@ impl Tracker {
         });
     }
 
-    fn event(&mut self, event: Transition) {
+    fn event(&mut self, event: StateChange) {
         if !self.keep_events {
             return;
         }
@@ -450,7 +450,7 @@ impl Tracker {
                     dwell[entry.state.index()].add(ms);
                 }
                 if let Some(tuple) = tuple.filter(|_| tick.events.len() < EVENTS) {
-                    tick.events.push(Transition {
+                    tick.events.push(StateChange {
                         netns: key.netns,
                         cookie: (!numbered).then_some(key.id),
                         tuple,

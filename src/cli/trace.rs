@@ -153,7 +153,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         head.netns = scope.one().map(NetnsId::get);
     }
     gaps.extend(changes.gaps());
-    let mut trace = Trace {
+    let mut trace = TraceRun {
         args,
         filter,
         names,
@@ -201,7 +201,7 @@ fn scope_label(scope: &Scope) -> String {
     }
 }
 
-struct Trace<'a> {
+struct TraceRun<'a> {
     args: &'a TraceArgs,
     filter: Expr,
     names: SystemNames,
@@ -217,7 +217,7 @@ struct Trace<'a> {
     bytes: Vec<u8>,
 }
 
-impl Trace<'_> {
+impl TraceRun<'_> {
     fn json(&self) -> bool {
         self.args.common.json
     }

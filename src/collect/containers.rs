@@ -39,13 +39,13 @@ const DRIVERS: [&str; 3] = ["overlay-containers", "vfs-containers", "btrfs-conta
 pub struct Containers {
     /// The root of the file system in which runtimes keep it.
     root: String,
-    known: Mutex<FxHashMap<String, Option<Named>>>,
+    known: Mutex<FxHashMap<String, Option<NamedContainer>>>,
     behind: Mutex<Behind>,
 }
 
 /// What the state of a container contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Named {
+struct NamedContainer {
     runtime: Option<Runtime>,
     container: Option<String>,
     pod: Option<String>,
@@ -119,7 +119,7 @@ impl Containers {
         behind.ids.get(&addr).and_then(with_address)
     }
 
-    fn look_up(&self, id: &str, identity: &Identity) -> Option<Named> {
+    fn look_up(&self, id: &str, identity: &Identity) -> Option<NamedContainer> {
         let any = identity.runtime == Some(Runtime::Unnamed);
         let is = |runtime| any || identity.runtime == Some(runtime);
         let docker = || {
@@ -151,7 +151,7 @@ impl Containers {
     }
 
     /// CRI-O writes the names into each container's settings, Podman into one list.
-    fn stored(&self, id: &str, folders: &[String], runtime: Option<Runtime>) -> Option<Named> {
+    fn stored(&self, id: &str, folders: &[String], runtime: Option<Runtime>) -> Option<NamedContainer> {
         let settings = |folder: &String| self.json::<Oci>(&[folder, "/", id, "/userdata/config.json"].concat());
         let oci = folders.iter().find_map(settings);
         let runtime = match (runtime, &oci) {
@@ -167,7 +167,8 @@ impl Containers {
                 self.json::<Vec<Stored>>(&path)?.into_iter().find(|c| c.id == id)?.names?.into_iter().next()
             };
             if let Some(name) = paths.into_iter().find_map(listed) {
-                let named = named.get_or_insert_with(|| Named { runtime: Some(runtime), ..Named::default() });
+                let named =
+                    named.get_or_insert_with(|| NamedContainer { runtime: Some(runtime), ..NamedContainer::default() });
                 named.container = Some(name);
             }
         }
@@ -239,13 +240,13 @@ fn pod(namespace: Option<&String>, name: Option<&String>) -> Option<String> {
 type Labels = HashMap<String, String>;
 
 /// The container and pod names that kubelet sets, under the keys of each runtime.
-fn kubernetes(labels: &Labels) -> Named {
+fn kubernetes(labels: &Labels) -> NamedContainer {
     let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).filter(|value| !value.is_empty());
     let container = first(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]);
     let namespace = first(&["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"]);
     let name = first(&["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]);
     let uid = first(&["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"]);
-    Named { runtime: None, container: container.cloned(), pod: pod(namespace, name), pod_uid: uid.cloned() }
+    NamedContainer { runtime: None, container: container.cloned(), pod: pod(namespace, name), pod_uid: uid.cloned() }
 }
 
 /// `config.json` of an OCI bundle.
@@ -260,9 +261,9 @@ impl Oci {
         self.annotations.as_ref().is_some_and(|a| a.contains_key(key))
     }
 
-    fn named(self, runtime: Runtime) -> Named {
+    fn named(self, runtime: Runtime) -> NamedContainer {
         let labels = self.annotations.unwrap_or_default();
-        let mut named = Named { runtime: Some(runtime), ..kubernetes(&labels) };
+        let mut named = NamedContainer { runtime: Some(runtime), ..kubernetes(&labels) };
         // nerdctl passes its own labels on as annotations.
         named.container = named.container.or_else(|| labels.get("nerdctl/name").filter(|n| !n.is_empty()).cloned());
         named
@@ -306,10 +307,10 @@ impl Docker {
         endpoints.flat_map(|e| [e.v4.parse().ok(), e.v6.parse().ok()]).flatten()
     }
 
-    fn named(self) -> Named {
+    fn named(self) -> NamedContainer {
         let named = kubernetes(&self.config.and_then(|c| c.labels).unwrap_or_default());
         let own = Some(self.name.trim_start_matches('/').to_owned()).filter(|n| !n.is_empty());
-        Named { runtime: Some(Runtime::Docker), container: named.container.or(own), ..named }
+        NamedContainer { runtime: Some(Runtime::Docker), container: named.container.or(own), ..named }
     }
 }
 
@@ -348,7 +349,7 @@ mod tests {
         (proc, containers)
     }
 
-    fn put(proc: &tempfile::TempDir, path: &str, text: &str) {
+    fn write_file(proc: &tempfile::TempDir, path: &str, text: &str) {
         let path = proc.path().join("1/root").join(path);
         create_dir_all(path.parent().unwrap()).unwrap();
         write(path, text).unwrap();
@@ -366,22 +367,26 @@ mod tests {
     fn every_runtime_names_its_containers_on_disk() {
         let (proc, containers) = host();
         let (web, app, side, db, job, ui, home) = (id('1'), id('2'), id('3'), id('4'), id('5'), id('6'), id('7'));
-        put(&proc, &format!("var/lib/docker/containers/{web}/config.v2.json"), r#"{"Name":"/web-1","Config":null}"#);
-        put(
+        write_file(
+            &proc,
+            &format!("var/lib/docker/containers/{web}/config.v2.json"),
+            r#"{"Name":"/web-1","Config":null}"#,
+        );
+        write_file(
             &proc,
             &format!("run/containerd/io.containerd.runtime.v2.task/k8s.io/{app}/config.json"),
             r#"{"annotations":{"io.kubernetes.cri.container-name":"app","io.kubernetes.cri.sandbox-name":"shop-7d9",
                 "io.kubernetes.cri.sandbox-namespace":"prod"}}"#,
         );
         let nerd = r#"{"annotations":{"nerdctl/name":"side","nerdctl/namespace":"default"}}"#;
-        put(&proc, &format!("run/containerd/io.containerd.runtime.v2.task/default/{side}/config.json"), nerd);
-        put(
+        write_file(&proc, &format!("run/containerd/io.containerd.runtime.v2.task/default/{side}/config.json"), nerd);
+        write_file(
             &proc,
             &format!("run/containers/storage/overlay-containers/{db}/userdata/config.json"),
             r#"{"annotations":{"io.kubernetes.container.name":"db","io.kubernetes.pod.name":"db-0",
                 "io.kubernetes.pod.namespace":"prod","io.kubernetes.cri-o.ContainerType":"container"}}"#,
         );
-        put(
+        write_file(
             &proc,
             "var/lib/containers/storage/overlay-containers/containers.json",
             &format!(r#"[{{"id":"{}","names":["other"]}},{{"id":"{job}","names":["job"],"layer":"x"}}]"#, id('f')),
@@ -390,9 +395,9 @@ mod tests {
             r#"{{"Name":"/k8s_ui_ui-0_prod_{POD}_0","Config":{{"Labels":{{"io.kubernetes.container.name":"ui",
                 "io.kubernetes.pod.name":"ui-0","io.kubernetes.pod.namespace":"prod"}}}}}}"#
         );
-        put(&proc, &format!("var/lib/docker/containers/{ui}/config.v2.json"), &labels);
-        put(&proc, "etc/passwd", "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n");
-        put(
+        write_file(&proc, &format!("var/lib/docker/containers/{ui}/config.v2.json"), &labels);
+        write_file(&proc, "etc/passwd", "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n");
+        write_file(
             &proc,
             "home/ann/.local/share/containers/storage/overlay-containers/containers.json",
             &format!(r#"[{{"id":"{home}","names":["mine"]}}]"#),
@@ -431,12 +436,12 @@ mod tests {
         let path = format!("/docker/{web}");
         let file = format!("var/lib/docker/containers/{web}/config.v2.json");
         for broken in ["{", "[]", r#"{"Name":7}"#, r#"{"Name":"/"}"#, ""] {
-            put(&proc, &file, broken);
+            write_file(&proc, &file, broken);
             assert_eq!(shown(&containers_of(&containers), &path).1, web, "{broken}");
         }
-        put(&proc, &file, &format!(r#"{{"Name":"/{}"}}"#, "x".repeat(usize::try_from(MOST_BYTES).unwrap())));
+        write_file(&proc, &file, &format!(r#"{{"Name":"/{}"}}"#, "x".repeat(usize::try_from(MOST_BYTES).unwrap())));
         assert_eq!(shown(&containers, &path).1, web, "too large");
-        put(&proc, &file, r#"{"Name":"/late"}"#);
+        write_file(&proc, &file, r#"{"Name":"/late"}"#);
         assert_eq!(shown(&containers, &path).1, web, "known from before");
         assert_eq!(shown(&containers_of(&containers), &path).1, "late");
         // Links are followed below the root, never out of it.
@@ -459,7 +464,7 @@ mod tests {
         let (proc, containers) = host();
         let (one, two): (IpAddr, IpAddr) = ("172.17.0.2".parse().unwrap(), "fd00::2".parse().unwrap());
         assert_eq!(containers.behind(one), None);
-        put(&proc, "etc/docker/daemon.json", r#"{"data-root":"/data/docker"}"#);
+        write_file(&proc, "etc/docker/daemon.json", r#"{"data-root":"/data/docker"}"#);
         let settings = |name: &str, v4: &str| {
             format!(
                 r#"{{"Name":"/{name}","NetworkSettings":{{"Networks":{{"bridge":{{"IPAddress":"{v4}",
@@ -467,14 +472,18 @@ mod tests {
             )
         };
         let file = format!("data/docker/containers/{}/config.v2.json", id('a'));
-        put(&proc, &file, &settings("web", "172.17.0.2"));
+        write_file(&proc, &file, &settings("web", "172.17.0.2"));
         assert_eq!(containers.behind(one), Some((id('a'), Some("web".into()))));
         assert_eq!(containers.behind(two), Some((id('a'), Some("web".into()))));
         // It was restarted and has another address.
-        put(&proc, &file, &settings("web", "172.17.0.3"));
+        write_file(&proc, &file, &settings("web", "172.17.0.3"));
         assert_eq!(containers.behind(one), None);
         // Another one started, which changes the folder.
-        put(&proc, &format!("data/docker/containers/{}/config.v2.json", id('b')), &settings("new", "172.17.0.2"));
+        write_file(
+            &proc,
+            &format!("data/docker/containers/{}/config.v2.json", id('b')),
+            &settings("new", "172.17.0.2"),
+        );
         assert_eq!(containers.behind(one), Some((id('b'), Some("new".into()))));
     }
 }

@@ -162,7 +162,7 @@ impl Live {
         // A recent count will do.
         let size = match &place.seen {
             Some(seen) => seen.sockets,
-            None => place.look(&self.root).map_or(0, |seen| seen.sockets),
+            None => place.visit(&self.root).map_or(0, |seen| seen.sockets),
         };
         (size >= LARGE_TABLE && cores::count() > 1).then_some(size)
     }
@@ -182,7 +182,7 @@ impl Live {
             return 0;
         }
         let others = self.spaces.iter_mut().filter(|place| !place.space.is_own());
-        others.filter_map(|place| place.look(&self.root).ok().map(|seen| seen.empty)).filter(|empty| *empty).count()
+        others.filter_map(|place| place.visit(&self.root).ok().map(|seen| seen.empty)).filter(|empty| *empty).count()
     }
 
     fn proc_sockets(&self, place: usize, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<bool, Error> {

@@ -123,7 +123,7 @@ impl Live {
             containers: Arc::new(Containers::new(&root)),
             root,
             choice,
-            spaces: vec![NetnsSource::new(NetnsHandle::own(netns), None)],
+            spaces: vec![NetnsSource::new(NetnsHandle::current(netns), None)],
             netlink: false,
             fallback: None,
             two_passes: false,
@@ -182,7 +182,7 @@ impl Live {
     pub fn enter(&mut self, wanted: &[netns::Wanted]) -> Result<(), Error> {
         let own = self.spaces.iter().find(|p| p.space.is_own()).and_then(|p| p.space.inode);
         let mut channel = self.spaces.iter_mut().find_map(|p| p.channel.take());
-        let found = netns::find(wanted, &self.root, own, &|| NetnsProbe::look(&self.root))?;
+        let found = netns::find(wanted, &self.root, own, &|| NetnsProbe::read(&self.root))?;
         self.spaces = found.spaces.into_iter().map(|(space, seen)| NetnsSource::new(space, Some(seen))).collect();
         for place in &mut self.spaces {
             if place.space.is_own() {
@@ -229,7 +229,7 @@ impl Live {
     #[must_use]
     pub fn ephemeral_ports(&mut self) -> Vec<(Option<NetnsId>, (u16, u16))> {
         let places = self.spaces.iter_mut();
-        places.map(|p| (p.space.inode, p.look(&self.root).map_or(PORT_RANGE, |seen| seen.ephemeral))).collect()
+        places.map(|p| (p.space.inode, p.visit(&self.root).map_or(PORT_RANGE, |seen| seen.ephemeral))).collect()
     }
 
     /// Counters and sysctls of the namespace; of the first, if there are several.

@@ -47,7 +47,7 @@ pub struct NetnsHandle {
 impl NetnsHandle {
     /// The namespace of this process.
     #[must_use]
-    pub fn own(inode: Option<NetnsId>) -> NetnsHandle {
+    pub fn current(inode: Option<NetnsId>) -> NetnsHandle {
         NetnsHandle { inode, name: None, handle: None }
     }
 
@@ -398,7 +398,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_of_namespaces_are_told_from_other_mounts() {
+    fn mounts_of_namespaces_are_recognised() {
         let text = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
                     90 22 0:4 net:[4026532008] /run/netns/a\\040b rw shared:5 - nsfs nsfs rw\n\
                     91 22 0:4 mnt:[4026532009] /run/m rw - nsfs nsfs rw\nbad\n";

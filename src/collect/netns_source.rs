@@ -24,10 +24,10 @@ impl NetnsSource {
     }
 
     /// Visits the namespace.
-    pub(super) fn look(&mut self, root: &ProcRoot) -> Result<&NetnsProbe, Error> {
+    pub(super) fn visit(&mut self, root: &ProcRoot) -> Result<&NetnsProbe, Error> {
         let seen = match self.seen.take().filter(NetnsProbe::is_fresh) {
             Some(seen) => seen,
-            None => self.space.inside(|| NetnsProbe::look(root))?,
+            None => self.space.inside(|| NetnsProbe::read(root))?,
         };
         Ok(self.seen.insert(seen))
     }
@@ -49,7 +49,7 @@ impl NetnsSource {
         let channel = match seen.as_ref().filter(|s| s.is_fresh()).map(|s| s.empty) {
             Some(true) => Ok(None),
             Some(false) => self.space.inside(open)?,
-            None => self.space.inside(|| if seen.insert(NetnsProbe::look(root)).empty { Ok(None) } else { open() })?,
+            None => self.space.inside(|| if seen.insert(NetnsProbe::read(root)).empty { Ok(None) } else { open() })?,
         };
         if let Some(seen) = seen {
             seen.used |= states != StateSet::LISTEN;

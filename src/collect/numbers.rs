@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_ends_and_far_numbers_are_told_apart() {
+    fn runs_ends_and_far_numbers_are_distinct() {
         let mut set = Numbers::default();
         let numbers = [0, 1, 63, 64, 65, 1 << 40, u64::MAX];
         for n in numbers {

@@ -157,7 +157,7 @@ impl Finder {
             },
         };
         let walked = proc::owners::walk(&self.root, wanted)?;
-        let mut table = Table::new(self, walked.records.len());
+        let mut table = TableBuilder::new(self, walked.records.len());
         for record in &walked.records {
             table.add(record.inode, record.pid, record.fd);
         }
@@ -174,7 +174,7 @@ impl Finder {
         // A descriptor is an open file, unless processes share one: the table need not grow while it is filled, and
         // its unused pages take no memory.
         let files = self.files().unwrap_or(0).min(MOST_RESERVED);
-        let mut table = Table::new(self, usize::try_from(files).unwrap_or(0));
+        let mut table = TableBuilder::new(self, usize::try_from(files).unwrap_or(0));
         bpf::owners::socket_holders(&mut |held| {
             if let Some(inode) = Inode::new(held.inode).filter(|inode| wanted.is_none_or(|w| w.contains(inode))) {
                 table.add(inode, held.tgid, held.fd);
@@ -199,7 +199,7 @@ impl Finder {
 }
 
 /// A table being built. Processes are named at the end: reading their files would slow the walk.
-struct Table<'f> {
+struct TableBuilder<'f> {
     finder: &'f Finder,
     pids: Vec<u32>,
     index: FxHashMap<u32, u32>,
@@ -208,10 +208,10 @@ struct Table<'f> {
     pairs: Vec<(u32, u32)>,
 }
 
-impl<'f> Table<'f> {
-    fn new(finder: &'f Finder, capacity: usize) -> Table<'f> {
+impl<'f> TableBuilder<'f> {
+    fn new(finder: &'f Finder, capacity: usize) -> TableBuilder<'f> {
         let (holders, pairs) = if finder.without_descriptors { (0, capacity) } else { (capacity, 0) };
-        Table {
+        TableBuilder {
             finder,
             pids: Vec::new(),
             index: FxHashMap::default(),
@@ -283,7 +283,7 @@ mod tests {
         };
         for without_descriptors in [false, true] {
             finder.without_descriptors = without_descriptors;
-            let mut table = Table::new(&finder, 0);
+            let mut table = TableBuilder::new(&finder, 0);
             for (inode, pid) in [(7, 900_003), (7, 900_001), (8, 900_003), (7, 900_002), (8, 900_001)] {
                 table.add(Inode::new(inode).unwrap(), pid, 3);
             }

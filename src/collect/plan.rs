@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tcp_info_is_asked_for_only_where_it_tells_something() {
+    fn tcp_info_is_requested_only_where_it_is_needed() {
         let needs = Needs { age: true, ..Needs::NONE };
         let split = plan(StateSet::ALL, Families::Both, needs, &[]);
         let [rest, aged] = &split.passes[..] else { panic!("{split:?}") };

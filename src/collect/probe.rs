@@ -27,7 +27,7 @@ pub(super) struct NetnsProbe {
 
 impl NetnsProbe {
     /// Reads it from inside.
-    pub(super) fn look(root: &ProcRoot) -> NetnsProbe {
+    pub(super) fn read(root: &ProcRoot) -> NetnsProbe {
         let sockstat = proc::counters::sockstat(root);
         let range = std::fs::read_to_string(root.path().join("sys/net").join(Sysctl::Ipv4IpLocalPortRange.name()))
             .unwrap_or_default();

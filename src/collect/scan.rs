@@ -36,7 +36,7 @@ pub struct Scan<'l> {
     needs: Needs,
     /// What this kernel turned out to support in filters.
     abilities: Abilities,
-    owners: Owners,
+    owners: PendingOwners,
     gaps: Vec<Gap>,
 }
 
@@ -51,13 +51,13 @@ pub struct Scanned {
 
 /// The owners, which a thread may still be searching for; the first row that needs them waits.
 #[derive(Default)]
-struct Owners {
+struct PendingOwners {
     search: Option<Search>,
     route: Option<OwnerRoute>,
     table: OwnerTable,
 }
 
-impl Owners {
+impl PendingOwners {
     fn get(&mut self) -> Result<&mut OwnerTable, Error> {
         if self.search.is_some()
             && let Some(search) = self.search.take()
@@ -78,7 +78,7 @@ struct Divided {
 
 /// What the passes leave to the second search.
 #[derive(Default)]
-struct Held {
+struct DeferredRows {
     sockets: Vec<Socket>,
     missing: FxHashSet<Inode>,
 }
@@ -100,7 +100,7 @@ impl<'l> Scan<'l> {
         }
         let needs = needs.union(filter.needs());
         let abilities = Abilities { mark: true, cgroup: true };
-        Ok(Scan { live, names, filter, needs, abilities, owners: Owners::default(), gaps: Vec::new() })
+        Ok(Scan { live, names, filter, needs, abilities, owners: PendingOwners::default(), gaps: Vec::new() })
     }
 
     /// Uses the owners of this search, which may still run.
@@ -128,7 +128,7 @@ impl<'l> Scan<'l> {
     /// # Errors
     /// When the source returns nothing at all, or the search for owners fails.
     pub fn rows<E>(mut self, mut each: impl FnMut(&Row<'_>) -> ControlFlow<E>) -> Result<(Option<E>, Scanned), Error> {
-        let (mut coverage, mut held) = (Coverage::default(), Held::default());
+        let (mut coverage, mut held) = (Coverage::default(), DeferredRows::default());
         let (divided, mut broke) = loop {
             let mut divided = self.divide()?;
             for pass in &mut divided.plan.passes {
@@ -161,7 +161,7 @@ impl<'l> Scan<'l> {
         &mut self,
         divided: &Divided,
         coverage: &mut Coverage,
-        held: &mut Held,
+        held: &mut DeferredRows,
         each: &mut impl FnMut(&Row<'_>) -> ControlFlow<E>,
     ) -> Result<Option<E>, Error> {
         let residual = divided.residual.as_ref();
@@ -218,7 +218,7 @@ impl<'l> Scan<'l> {
     /// Searches again for the owners of the rows held back, and passes them on.
     fn second_search<E>(
         &mut self,
-        held: &Held,
+        held: &DeferredRows,
         residual: Option<&Expr>,
         coverage: &mut Coverage,
         each: &mut impl FnMut(&Row<'_>) -> ControlFlow<E>,

@@ -158,16 +158,16 @@ fn can_check(test: &Test, abilities: Abilities) -> bool {
 
 /// A position in the program that is not known yet.
 #[derive(Clone, Copy)]
-struct Label(usize);
+struct JumpTarget(usize);
 
 /// Where a failing row jumps to: 4 bytes past the end.
-const FAIL: Label = Label(0);
+const FAIL: JumpTarget = JumpTarget(0);
 
 struct Assembler {
     /// Instructions in sequence, with `no` left open.
     code: Vec<u8>,
     /// Start of each instruction whose `no` is open, and its target.
-    open: Vec<(usize, Label)>,
+    open: Vec<(usize, JumpTarget)>,
     /// Offsets of the labels, once they are known.
     places: Vec<usize>,
 }
@@ -181,29 +181,29 @@ fn assemble(parts: &[(Expr, Option<Expr>)]) -> Vec<u8> {
 }
 
 impl Assembler {
-    fn label(&mut self) -> Label {
+    fn label(&mut self) -> JumpTarget {
         self.places.push(0);
-        Label(self.places.len() - 1)
+        JumpTarget(self.places.len() - 1)
     }
 
-    fn place(&mut self, label: Label) {
+    fn place(&mut self, label: JumpTarget) {
         self.places[label.0] = self.code.len();
     }
 
     /// An instruction that falls through when its condition is true and jumps to `no` otherwise.
-    fn instruction(&mut self, code: u8, operand: &[u8], no: Label) {
+    fn instruction(&mut self, code: u8, operand: &[u8], no: JumpTarget) {
         self.open.push((self.code.len(), no));
         let size = u8::try_from(4 + operand.len()).unwrap_or(u8::MAX);
         self.code.extend_from_slice(&[code, size, 0, 0]);
         self.code.extend_from_slice(operand);
     }
 
-    fn jump(&mut self, to: Label) {
+    fn jump(&mut self, to: JumpTarget) {
         self.instruction(op::JMP, &[], to);
     }
 
     /// Code that reaches its own end when the expression is true, and jumps to `no` otherwise.
-    fn expr(&mut self, expr: &Expr, no: Label) {
+    fn expr(&mut self, expr: &Expr, no: JumpTarget) {
         match expr {
             Expr::And(parts) => parts.iter().for_each(|p| self.expr(p, no)),
             Expr::Or(parts) => {
@@ -223,14 +223,14 @@ impl Assembler {
         }
     }
 
-    fn negated(&mut self, expr: &Expr, no: Label) {
+    fn negated(&mut self, expr: &Expr, no: JumpTarget) {
         let holds_not = self.label();
         self.expr(expr, holds_not);
         self.jump(no);
         self.place(holds_not);
     }
 
-    fn test(&mut self, test: &Test, no: Label) {
+    fn test(&mut self, test: &Test, no: JumpTarget) {
         match test {
             Test::Port(end, cmp, port) => self.port(*end, *cmp, *port, no),
             Test::Host(end, net, port) => {
@@ -271,7 +271,7 @@ impl Assembler {
         }
     }
 
-    fn port(&mut self, end: End, cmp: Cmp, port: u16, no: Label) {
+    fn port(&mut self, end: End, cmp: Cmp, port: u16, no: JumpTarget) {
         let (least, most) = match end {
             End::Local => (op::S_GE, op::S_LE),
             End::Peer => (op::D_GE, op::D_LE),
@@ -295,13 +295,13 @@ impl Assembler {
     }
 
     /// The port is in the `no` field of a second instruction, which never runs.
-    fn port_bound(&mut self, code: u8, port: u16, no: Label) {
+    fn port_bound(&mut self, code: u8, port: u16, no: JumpTarget) {
         let port = port.to_ne_bytes();
         self.instruction(code, &[0, 0, port[0], port[1]], no);
     }
 
     /// `struct inet_diag_hostcond`: family, prefix length, two bytes of padding, port (-1: any), address.
-    fn host(&mut self, end: End, family: u8, prefix: u8, port: i32, addr: &[u8], no: Label) {
+    fn host(&mut self, end: End, family: u8, prefix: u8, port: i32, addr: &[u8], no: JumpTarget) {
         let mut operand = Vec::with_capacity(8 + addr.len());
         operand.extend_from_slice(&[family, prefix, 0, 0]);
         operand.extend_from_slice(&port.to_ne_bytes());

@@ -218,7 +218,7 @@ mod tests {
     const POD: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
 
     #[test]
-    fn every_runtime_is_told_by_the_path_it_makes() {
+    fn every_runtime_is_recognised_by_its_path() {
         use Runtime::{Containerd, CriO, Docker, Lxc, Nspawn, Podman, Unnamed};
         let pod_slice = POD.replace('-', "_");
         let kube = format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{pod_slice}.slice");

@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shorter_structure_gives_none_at_every_length() {
+    fn a_shorter_structure_yields_none_at_every_length() {
         let full: Vec<u8> = (0..CAPACITY).map(|i| u8::try_from(i % 251).unwrap()).collect();
         let mut info = TcpInfo::default();
         let mut known_before = 0;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::aggregate::attribution::OwnerEvidence;
 use crate::aggregate::flows::Ledger;
 use crate::aggregate::owner::SetId;
-use crate::aggregate::tracker::{Matrix, Transition};
+use crate::aggregate::tracker::{Matrix, StateChange};
 use crate::aggregate::{Counts, Key};
 use crate::diagnose::Finding;
 use crate::model::{Endpoint, Gap, NetnsId, OwnerStatus, OwnerTable, Socket, State, StateSet};
@@ -43,7 +43,7 @@ impl GroupId {
 
 /// One group.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Group {
+pub struct FrameGroup {
     pub id: GroupId,
     pub counts: Counts,
 }
@@ -52,7 +52,7 @@ pub struct Group {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Groups {
     pub by: Key,
-    pub rows: Vec<Group>,
+    pub rows: Vec<FrameGroup>,
     pub rest: Option<(usize, Counts)>,
 }
 
@@ -183,7 +183,7 @@ impl Sighting {
 
 /// What a trace saw since the sample before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trace {
+pub struct TraceStatus {
     /// Its source, as `trace` calls it.
     pub via: &'static str,
     pub changes: u64,
@@ -237,7 +237,7 @@ pub struct Frame {
     pub ledger: Ledger,
     pub since_start: Ledger,
     /// What a trace says; `None` without one.
-    pub trace: Option<Trace>,
+    pub trace: Option<TraceStatus>,
     /// Why the ledger does not say what is unseen.
     pub ledger_gap: Option<&'static str>,
     pub times_in_state: Vec<TimeInState>,
@@ -249,7 +249,7 @@ pub struct Frame {
     pub judged_at_ms: Option<u64>,
     /// Rows of the drill-down, where one is open.
     pub lines: Option<Arc<Lines>>,
-    pub events: Vec<Transition>,
+    pub events: Vec<StateChange>,
     /// Labels of the owners that the events name.
     pub labels: HashMap<SetId, Arc<str>>,
     pub gaps: Vec<Gap>,

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::frame::{Group, GroupId, Groups, Line, RowOwner, TimeWaitOwners};
+use super::frame::{FrameGroup, GroupId, Groups, Line, RowOwner, TimeWaitOwners};
 use super::rows::{Kept, RowRequest};
-use super::sampler::Request;
+use super::sampler::SampleRequest;
 use crate::aggregate::owner::{Owner, OwnerId, SetId};
 use crate::aggregate::ownership::{Known, Ownership};
 use crate::aggregate::tracker::Tracked;
@@ -46,7 +46,7 @@ pub(super) struct SampleTotals {
 }
 
 impl SampleTotals {
-    pub(super) fn new(request: &Request) -> SampleTotals {
+    pub(super) fn new(request: &SampleRequest) -> SampleTotals {
         SampleTotals {
             counts: [Counts::default(); 2],
             coverage: Coverage::default(),
@@ -60,7 +60,8 @@ impl SampleTotals {
     /// The largest groups, and the sum of the others.
     pub(super) fn take_groups(&mut self, by: Option<Key>, top: usize) -> Option<Groups> {
         let by = by?;
-        let mut rows: Vec<Group> = self.groups.take()?.into_iter().map(|(id, counts)| Group { id, counts }).collect();
+        let mut rows: Vec<FrameGroup> =
+            self.groups.take()?.into_iter().map(|(id, counts)| FrameGroup { id, counts }).collect();
         rows.sort_unstable_by(|a, b| b.counts.total().cmp(&a.counts.total()).then_with(|| a.id.cmp(&b.id)));
         let mut groups = Groups { by, rows, rest: None };
         groups.keep(top);
@@ -80,7 +81,7 @@ impl SampleTotals {
 
 /// Routes each row of a sample into the sums that it belongs to.
 pub(super) struct RowRouter<'a> {
-    pub request: &'a Request,
+    pub request: &'a SampleRequest,
     /// The selection whatever the state: who belongs to the population that is followed.
     pub members: &'a Expr,
     /// Every row is wanted.

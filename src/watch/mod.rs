@@ -1,6 +1,6 @@
 //! The live stage: samples of the sockets, one after another, as frames.
 //!
-//! Input: an open source, a [`Config`] and what each sample shall contain ([`Request`]). Output: a [`Frame`] per sample, with
+//! Input: an open source, a [`Config`] and what each sample shall contain ([`SampleRequest`]). Output: a [`Frame`] per sample, with
 //! what changed since the one before, the largest groups, and the findings over time. Not here: output, arguments, waiting.
 #![allow(clippy::disallowed_methods, reason = "budgets of a live stage are measured time")]
 
@@ -19,7 +19,7 @@ pub(crate) mod testkit;
 mod tracing;
 
 pub use error::Error;
-pub use frame::{Detail, Frame, GroupId, Groups, Line, RowOwner, Sighting, TimeWaitOwners, Trace};
+pub use frame::{Detail, Frame, GroupId, Groups, Line, RowOwner, Sighting, TimeWaitOwners, TraceStatus};
 pub use grouping::{GROUP_KEYS, next_key};
 pub use rows::{DEFAULT_SORT, RowRequest, SORT_COLUMNS};
-pub use sampler::{Config, Request, Sampler};
+pub use sampler::{Config, SampleRequest, Sampler};

@@ -42,7 +42,7 @@ impl Owners {
         let started = Instant::now();
         let table = live.owners(None).map_err(Error::Owners)?;
         self.credit.spend(started.elapsed());
-        self.known.looked(&table);
+        self.known.note_coverage(&table);
         self.refreshed = Some(Instant::now());
         Ok(Some(table))
     }

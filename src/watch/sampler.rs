@@ -1,6 +1,6 @@
 //! Takes the samples: asks the kernel for what is wanted and no more, follows the rows, finds the owners of newcomers.
 //!
-//! Input: an open source and a [`Config`] once, a [`Request`] per sample. Output: a [`Frame`]. Not here: output, waiting.
+//! Input: an open source and a [`Config`] once, a [`SampleRequest`] per sample. Output: a [`Frame`]. Not here: output, waiting.
 //!
 //! What the kernel is asked for:
 //!
@@ -57,7 +57,7 @@ pub struct Config {
 
 /// What one sample shall contain beside counts.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct SampleRequest {
     pub filter: Expr,
     pub interval_ms: u64,
     pub by: Option<Key>,
@@ -221,7 +221,7 @@ impl Sampler {
     ///
     /// # Errors
     /// When the sockets or their owners cannot be read, or a trace was insisted on and cannot be started.
-    pub fn sample(&mut self, request: &Request) -> Result<Frame, Error> {
+    pub fn sample(&mut self, request: &SampleRequest) -> Result<Frame, Error> {
         let started = Instant::now();
         self.follow(&request.filter);
         self.samples += 1;
@@ -261,7 +261,7 @@ impl Sampler {
     /// Counts the rows of the kernel's table. Returns the newcomers without owner, and their inodes.
     fn dump(
         &mut self,
-        request: &Request,
+        request: &SampleRequest,
         members: &Expr,
         query: &Query,
         fresh: Option<&OwnerTable>,
@@ -313,7 +313,7 @@ impl Sampler {
     /// Counts the newcomers, with the owners that were found.
     fn settle(
         &mut self,
-        request: &Request,
+        request: &SampleRequest,
         members: &Expr,
         held: Vec<Newcomer>,
         found: Option<&OwnerTable>,
@@ -377,7 +377,7 @@ impl Sampler {
     /// Puts the frame together.
     fn frame(
         &mut self,
-        request: &Request,
+        request: &SampleRequest,
         query: &Query,
         reading: &Reading,
         mut totals: SampleTotals,

@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::frame::{Group, Lines, TimeInState};
+use super::frame::{FrameGroup, Lines, TimeInState};
 use super::*;
 use crate::aggregate::flows::{Flow, Ledger};
 use crate::aggregate::owner::SetId;
-use crate::aggregate::tracker::{Matrix, Transition};
+use crate::aggregate::tracker::{Matrix, StateChange};
 use crate::aggregate::{Counts, Key};
 use crate::diagnose::{Evidence, Finding, Severity, Subject};
 use crate::model::{
@@ -105,7 +105,7 @@ pub(crate) fn frame() -> Frame {
         findings: Arc::new(sightings()),
         judged_at_ms: Some(1_760_000_000_000),
         lines: Some(Arc::new(lines(java, curl))),
-        events: vec![Transition {
+        events: vec![StateChange {
             netns: NetnsId::new(1),
             cookie: Some(7),
             tuple: FourTuple { local: endpoint("10.0.0.5:41000"), peer: endpoint("10.9.9.9:443"), ifindex: 0 },
@@ -164,7 +164,7 @@ fn groups(java: &Arc<str>, curl: &Arc<str>) -> Groups {
         for (state, n) in counts {
             sum.add_many(*state, *n);
         }
-        Group { id, counts: sum }
+        FrameGroup { id, counts: sum }
     };
     let rest = group(GroupId::None, &[(State::Established, 31)]).counts;
     Groups {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::Error;
-use super::frame::Trace;
+use super::frame::TraceStatus;
 use crate::aggregate::owner::{OwnerId, SetId};
 use crate::aggregate::ownership::Ownership;
 use crate::aggregate::traced::CloserOf;
@@ -40,14 +40,14 @@ const TOO_MANY: u64 = 20_000;
 
 /// The trace of a watch, in whichever phase it is.
 pub(super) struct BackgroundTrace {
-    phase: Phase,
+    phase: TracePhase,
     /// Why there is none, where there should be one.
     gap: Option<Gap>,
     /// Who was traced closing what, by namespace and cookie, and in which sample that was learnt.
     closers: FxHashMap<(Option<NetnsId>, u64), (OwnerId, u64)>,
 }
 
-enum Phase {
+enum TracePhase {
     /// To be begun with the first sample; `true`: or the watch fails.
     Wanted(bool),
     On(Tracing),
@@ -56,20 +56,20 @@ enum Phase {
 
 impl BackgroundTrace {
     pub(super) fn new(insisted: bool, wanted: bool) -> BackgroundTrace {
-        let phase = if insisted || wanted { Phase::Wanted(insisted) } else { Phase::Off };
+        let phase = if insisted || wanted { TracePhase::Wanted(insisted) } else { TracePhase::Off };
         BackgroundTrace { phase, gap: None, closers: FxHashMap::default() }
     }
 
     /// Begins, if it is to be begun.
     pub(super) fn begin(&mut self, live: &Live) -> Result<(), Error> {
-        let Phase::Wanted(insisted) = self.phase else { return Ok(()) };
+        let TracePhase::Wanted(insisted) = self.phase else { return Ok(()) };
         let spaces: Vec<Option<NetnsId>> = live.spaces().map(|s| s.inode).collect();
         self.phase = match Tracing::begin(&spaces, insisted) {
-            Ok(trace) => Phase::On(trace),
+            Ok(trace) => TracePhase::On(trace),
             Err(gap) if insisted => return Err(Error::Trace(Box::new(gap))),
             Err(gap) => {
                 self.gap = Some(gap);
-                Phase::Off
+                TracePhase::Off
             }
         };
         Ok(())
@@ -77,7 +77,7 @@ impl BackgroundTrace {
 
     /// Takes over who was traced closing what, before the rows of a sample are read.
     pub(super) fn learn(&mut self, sample: u64, root: &ProcRoot, ownership: &mut Ownership) {
-        let Phase::On(trace) = &self.phase else { return };
+        let TracePhase::On(trace) = &self.phase else { return };
         // A row takes it over with this sample or, where the dump was ahead of the trace or missed the row, with the next two.
         self.closers.retain(|_, (_, learnt)| *learnt <= sample && *learnt + 2 >= sample);
         // One program closes thousands: it is looked up once.
@@ -105,12 +105,12 @@ impl BackgroundTrace {
     }
 
     pub(super) fn is_on(&self) -> bool {
-        matches!(self.phase, Phase::On(_))
+        matches!(self.phase, TracePhase::On(_))
     }
 
     /// Begins the sums anew.
     pub(super) fn restart(&mut self) {
-        if let Phase::On(trace) = &mut self.phase {
+        if let TracePhase::On(trace) = &mut self.phase {
             trace.restart();
         }
     }
@@ -118,21 +118,26 @@ impl BackgroundTrace {
     /// What was traced until now.
     pub(super) fn since(&mut self) -> Option<Since> {
         match &mut self.phase {
-            Phase::On(trace) => Some(trace.since()),
-            Phase::Wanted(_) | Phase::Off => None,
+            TracePhase::On(trace) => Some(trace.since()),
+            TracePhase::Wanted(_) | TracePhase::Off => None,
         }
     }
 
     /// The same as it is shown, with what the trace cannot tell; ends it when it costs too much.
-    pub(super) fn report(&mut self, since: Option<Since>, everything: bool, gaps: &mut Vec<Gap>) -> Option<Trace> {
+    pub(super) fn report(
+        &mut self,
+        since: Option<Since>,
+        everything: bool,
+        gaps: &mut Vec<Gap>,
+    ) -> Option<TraceStatus> {
         let mut report = None;
-        if let (Phase::On(trace), Some(since)) = (&self.phase, since) {
+        if let (TracePhase::On(trace), Some(since)) = (&self.phase, since) {
             gaps.extend(trace.gaps());
             let matrix = everything.then_some(since.matrix);
-            report = Some(Trace { via: trace.via, changes: since.changes, lost: since.lost, matrix });
+            report = Some(TraceStatus { via: trace.via, changes: since.changes, lost: since.lost, matrix });
             if let Some(gap) = trace.too_costly() {
                 self.gap = Some(gap);
-                self.phase = Phase::Off;
+                self.phase = TracePhase::Off;
             }
         }
         gaps.extend(self.gap.clone());

@@ -155,17 +155,17 @@ fn rows_without_a_cookie_are_known_by_their_tuple() {
 #[test]
 fn sockets_that_are_not_wanted_move_nothing_and_joining_is_an_arrival() {
     let mut tracker = Tracker::new(100);
-    let mut look = |now, state, member| {
+    let mut sample_at = |now, state, member| {
         tracker.begin(now);
         let tracked = tracker.track(&row(1, state));
         tracker.count(&row(1, state), &tracked, member);
         tracker.finish().matrix.changes()
     };
-    look(0, State::Established, false);
-    assert_eq!(look(1, State::CloseWait, false), []);
-    assert_eq!(look(2, State::CloseWait, true), [(None, Some(State::CloseWait), 1)]);
-    assert_eq!(look(3, State::LastAck, true), [(Some(State::CloseWait), Some(State::LastAck), 1)]);
-    assert_eq!(look(4, State::LastAck, false), [(Some(State::LastAck), None, 1)]);
+    sample_at(0, State::Established, false);
+    assert_eq!(sample_at(1, State::CloseWait, false), []);
+    assert_eq!(sample_at(2, State::CloseWait, true), [(None, Some(State::CloseWait), 1)]);
+    assert_eq!(sample_at(3, State::LastAck, true), [(Some(State::CloseWait), Some(State::LastAck), 1)]);
+    assert_eq!(sample_at(4, State::LastAck, false), [(Some(State::LastAck), None, 1)]);
 }
 
 #[test]
@@ -203,16 +203,16 @@ fn dwell_times_give_a_median_between_two_powers_of_two() {
 
 /// One connection of the model: the steps at which it opens, moves and ends.
 #[derive(Clone, Debug)]
-struct Life {
+struct ModelLife {
     opens: u32,
     lasts: u32,
     /// Ends in TIME_WAIT (for this many steps) or plainly.
     remains: Option<u32>,
 }
 
-fn lives() -> impl Strategy<Value = Vec<Life>> {
+fn lives() -> impl Strategy<Value = Vec<ModelLife>> {
     let life = (0..60u32, 0..12u32, proptest::option::of(1..20u32));
-    proptest::collection::vec(life.prop_map(|(opens, lasts, remains)| Life { opens, lasts, remains }), 0..200)
+    proptest::collection::vec(life.prop_map(|(opens, lasts, remains)| ModelLife { opens, lasts, remains }), 0..200)
 }
 
 proptest! {

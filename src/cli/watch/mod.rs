@@ -20,7 +20,7 @@ use crate::diagnose::Thresholds;
 use crate::model::Gap;
 use crate::render::gap;
 use crate::render::watch as out;
-use crate::watch::{Config, Error, Frame, Request, Sampler, Sighting};
+use crate::watch::{Config, Error, Frame, SampleRequest, Sampler, Sighting};
 use signals::Signals;
 
 const EXAMPLES: &str = "\
@@ -98,7 +98,7 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if env.width.is_some() && !args.plain && !args.common.json && !dumb {
         return screen::run(args, env, filter, on_screen, interval, thresholds);
     }
-    let request = Request {
+    let request = SampleRequest {
         filter,
         interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
         by: by.or((!args.common.no_owners).then_some(Key::Process)),
@@ -188,7 +188,7 @@ impl Schedule {
 fn stream(
     args: &WatchArgs,
     env: &mut Env,
-    request: &Request,
+    request: &SampleRequest,
     interval: Duration,
     mut sampler: Sampler,
 ) -> anyhow::Result<Exit> {

@@ -30,7 +30,7 @@ use crate::cores;
 use crate::diagnose::Thresholds;
 use crate::filter::Expr;
 use crate::render::tui::{self, App, Command, Theme};
-use crate::watch::{Frame, Request, RowRequest};
+use crate::watch::{Frame, RowRequest, SampleRequest};
 
 /// Groups in a frame: more than a screen has lines, few enough to keep the history small.
 const GROUPS: usize = 60;
@@ -48,19 +48,19 @@ enum Event {
 
 enum Order {
     /// Sample this from now on, starting now.
-    Request(Box<Request>),
+    Request(Box<SampleRequest>),
     /// Time between two samples from now on.
     Interval(Duration),
 }
 
 /// Standard output as the screen's terminal. After the terminal hangs up, writes are discarded and succeed: nothing
 /// can be shown any more, and a destructor that fails to restore the cursor would end the process by a panic.
-struct Output<'e> {
+struct TerminalOutput<'e> {
     stdout: &'e mut Box<dyn Write>,
     gone: Rc<Cell<bool>>,
 }
 
-impl Output<'_> {
+impl TerminalOutput<'_> {
     fn hang_up<T>(&mut self, result: io::Result<T>, otherwise: T) -> T {
         result.unwrap_or_else(|_| {
             self.gone.set(true);
@@ -70,7 +70,7 @@ impl Output<'_> {
     }
 }
 
-impl Write for Output<'_> {
+impl Write for TerminalOutput<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.stdout.write(bytes);
         Ok(self.hang_up(written, bytes.len()))
@@ -85,7 +85,7 @@ impl Write for Output<'_> {
 
 /// The terminal, and its restoration.
 struct Screen<'e> {
-    terminal: Terminal<CrosstermBackend<Output<'e>>>,
+    terminal: Terminal<CrosstermBackend<TerminalOutput<'e>>>,
     gone: Rc<Cell<bool>>,
 }
 
@@ -100,7 +100,7 @@ impl<'e> Screen<'e> {
             message(panic);
         }));
         let gone = Rc::new(Cell::new(false));
-        let mut output = Output { stdout: &mut env.stdout, gone: Rc::clone(&gone) };
+        let mut output = TerminalOutput { stdout: &mut env.stdout, gone: Rc::clone(&gone) };
         let open = || {
             enable_raw_mode()?;
             execute!(output, EnterAlternateScreen)?;
@@ -180,7 +180,7 @@ pub(super) fn run(
 fn sample(
     args: &WatchArgs,
     thresholds: Thresholds,
-    mut request: Request,
+    mut request: SampleRequest,
     interval: Duration,
     orders: &Receiver<Order>,
     events: &Sender<Event>,
@@ -219,7 +219,7 @@ fn sample(
                     }
                     Order::Request(new) => {
                         let interval_ms = request.interval_ms;
-                        request = Request { interval_ms, ..*new };
+                        request = SampleRequest { interval_ms, ..*new };
                         // The samples after this one keep their time.
                         if let Some(schedule) = &mut schedule {
                             schedule.again();
@@ -249,7 +249,7 @@ struct Ui {
 
 impl Ui {
     /// What the screen needs from the next sample.
-    fn request(&self, app: &App) -> Request {
+    fn request(&self, app: &App) -> SampleRequest {
         request(app, &self.base, &self.filter)
     }
 
@@ -307,7 +307,7 @@ impl Ui {
                     }
                     Event::Input(Input::Key(key)) if key.kind != KeyEventKind::Release => {
                         if let Some(command) = app.on_key(key, self.page)
-                            && self.obey(command, app, screen, orders)?
+                            && self.apply(command, app, screen, orders)?
                         {
                             return Ok(Exit::Done);
                         }
@@ -337,7 +337,7 @@ impl Ui {
     }
 
     /// Carries out a key's command; true ends the watch.
-    fn obey(
+    fn apply(
         &mut self,
         command: Command,
         app: &mut App,
@@ -378,7 +378,7 @@ fn set_filter(text: &str, filter: &mut Expr, owners: bool) -> Result<(), String>
     Ok(())
 }
 
-fn request(app: &App, base: &Expr, filter: &Expr) -> Request {
+fn request(app: &App, base: &Expr, filter: &Expr) -> SampleRequest {
     let rows = app.drill.as_ref().map(|drill| RowRequest {
         rows: drill.rows.clone(),
         group: drill.group.clone(),
@@ -386,7 +386,7 @@ fn request(app: &App, base: &Expr, filter: &Expr) -> Request {
         descending: app.descending,
         only: app.only().map(|s| Box::new(s.clone())),
     });
-    Request {
+    SampleRequest {
         filter: Expr::and(vec![base.clone(), filter.clone()]),
         interval_ms: app.interval_ms,
         by: Some(app.by),

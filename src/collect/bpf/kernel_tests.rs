@@ -302,8 +302,8 @@ fn what_a_full_ring_loses_is_counted_exactly() {
 }
 
 #[test]
-fn the_program_for_older_kernels_tells_the_same_story() {
-    let Some(()) = kernel_or_skip("the_program_for_older_kernels_tells_the_same_story") else { return };
+fn the_program_for_older_kernels_reports_the_same() {
+    let Some(()) = kernel_or_skip("the_program_for_older_kernels_reports_the_same") else { return };
     in_private_netns(|netns| {
         let mut older = Tracer::open_for_older_kernels(1 << 20, &[netns]).unwrap();
         let mut newer = Tracer::open(1 << 20, &[netns]).unwrap();

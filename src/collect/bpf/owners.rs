@@ -81,7 +81,7 @@ enum Prefilter {
 
 /// The offsets in the running kernel.
 #[derive(Clone, Copy, Debug)]
-struct Layout {
+struct Offsets {
     iterator: u32,
     file_inode: Field,
     inode_number: Field,
@@ -96,8 +96,8 @@ struct Layout {
     ops_family: Field,
 }
 
-impl Layout {
-    fn new(btf: &mut Btf<'_>) -> Result<Layout, BtfError> {
+impl Offsets {
+    fn new(btf: &mut Btf<'_>) -> Result<Offsets, BtfError> {
         let [iterator, file, inode, sb, task, socket, ops] = btf.find([
             Wanted::new(Kind::Func, "bpf_iter_task_file"),
             Wanted::new(Kind::Struct, "file"),
@@ -107,7 +107,7 @@ impl Layout {
             Wanted::new(Kind::Struct, "socket"),
             Wanted::new(Kind::Struct, "proto_ops"),
         ])?;
-        Ok(Layout {
+        Ok(Offsets {
             iterator,
             file_inode: btf.field(file, "f_inode")?,
             inode_number: btf.field(inode, "i_ino")?,
@@ -194,7 +194,7 @@ impl Layout {
 /// Why it cannot be done here. Descriptors may have been reported before an error: discard them.
 pub fn socket_holders(each: &mut dyn FnMut(SocketFd)) -> Result<Stats, Unavailable> {
     pids_are_ours()?;
-    let layout = Layout::new(&mut Btf::parse(&kernel_btf()?)?)?;
+    let layout = Offsets::new(&mut Btf::parse(&kernel_btf()?)?)?;
     match walk(&layout, Prefilter::Tcp, each) {
         // Nothing was reported: the program did not load. Before Linux 5.11 the helper is unknown.
         Err(Unavailable::Refused { .. }) => walk(&layout, Prefilter::AnySocket, each),
@@ -202,7 +202,7 @@ pub fn socket_holders(each: &mut dyn FnMut(SocketFd)) -> Result<Stats, Unavailab
     }
 }
 
-fn walk(layout: &Layout, prefilter: Prefilter, each: &mut dyn FnMut(SocketFd)) -> Result<Stats, Unavailable> {
+fn walk(layout: &Offsets, prefilter: Prefilter, each: &mut dyn FnMut(SocketFd)) -> Result<Stats, Unavailable> {
     let code = layout.program(prefilter).map_err(|source| Unavailable::Assemble { program: "owners", source })?;
     let program = sys::load_program("owners", &code, Attach::Iterator, layout.iterator)?;
     let mut iterator = std::fs::File::from(sys::open_iterator(program.as_fd())?);
@@ -291,7 +291,7 @@ mod tests {
         let Some(()) = kernel_or_skip("both_prefilters_see_the_same_tcp_socket") else { return };
         let tcp = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let udp = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-        let layout = Layout::new(&mut Btf::parse(&kernel_btf().unwrap()).unwrap()).unwrap();
+        let layout = Offsets::new(&mut Btf::parse(&kernel_btf().unwrap()).unwrap()).unwrap();
         let ours = |prefilter| {
             let mut inodes = Vec::new();
             let stats = walk(&layout, prefilter, &mut |d: SocketFd| {

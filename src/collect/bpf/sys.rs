@@ -221,7 +221,7 @@ pub fn load_program(
     attr.log_buf = address(log.as_mut_ptr());
     match try_load(&mut attr) {
         Ok(fd) => Ok(fd),
-        Err(_) => Err(match last_words(&log) {
+        Err(_) => Err(match last_message(&log) {
             Some(reason) => Unavailable::Refused { program, reason, source },
             None => refusal("program load", "5.8", source),
         }),
@@ -239,7 +239,7 @@ fn try_load(attr: &mut ProgLoad) -> io::Result<OwnedFd> {
 }
 
 /// The last meaningful line of a verifier log; only statistics follow it.
-fn last_words(log: &[u8]) -> Option<String> {
+fn last_message(log: &[u8]) -> Option<String> {
     let text = log.split(|b| *b == 0).next().map(String::from_utf8_lossy)?;
     let line = text.lines().map(str::trim).rfind(|l| !l.is_empty() && !l.starts_with("processed "))?;
     Some(line.chars().filter(|c| !c.is_control()).collect())
@@ -301,8 +301,8 @@ mod tests {
     fn the_reason_is_the_last_line_that_is_not_statistics() {
         let log = b"0: R1=ctx()\n; 0: (79) r3 = *(u64 *)(r1 +24)\nR3 invalid mem access 'scalar'\n\
             processed 3 insns (limit 1000000)\n\0\0\0";
-        assert_eq!(last_words(log).as_deref(), Some("R3 invalid mem access 'scalar'"));
-        assert_eq!(last_words(b"\0\0"), None);
-        assert_eq!(last_words(b""), None);
+        assert_eq!(last_message(log).as_deref(), Some("R3 invalid mem access 'scalar'"));
+        assert_eq!(last_message(b"\0\0"), None);
+        assert_eq!(last_message(b""), None);
     }
 }

@@ -274,15 +274,15 @@ fn receive_all(
         let (filled, end) = receive_batch(&mut buffer, |room| receive(socket, room));
         let handed_on = (filled == 0 || full.send((buffer, Ok(filled))).is_ok()).then_some(end);
         match handed_on {
-            Some(End::More) => {}
-            Some(End::Error(why)) => return drop(full.send((Vec::new(), Err(why)))),
-            Some(End::Done) | None => return,
+            Some(DumpEnd::More) => {}
+            Some(DumpEnd::Error(why)) => return drop(full.send((Vec::new(), Err(why)))),
+            Some(DumpEnd::Done) | None => return,
         }
     }
 }
 
 /// What to do after a batch.
-enum End {
+enum DumpEnd {
     More,
     Done,
     Error(io::Error),
@@ -290,24 +290,24 @@ enum End {
 
 /// Fills a buffer with whole datagrams while another one fits. A length beyond the buffer means that the last one
 /// was truncated.
-fn receive_batch(buffer: &mut [u8], mut receive: impl FnMut(&mut [u8]) -> io::Result<usize>) -> (usize, End) {
+fn receive_batch(buffer: &mut [u8], mut receive: impl FnMut(&mut [u8]) -> io::Result<usize>) -> (usize, DumpEnd) {
     let mut filled = 0;
     while filled + BUFFER_BYTES <= buffer.len() {
         let room = &mut buffer[filled..];
         match receive(room) {
-            Err(why) => return (filled, End::Error(why)),
-            Ok(0) => return (filled, End::Done),
+            Err(why) => return (filled, DumpEnd::Error(why)),
+            Ok(0) => return (filled, DumpEnd::Done),
             Ok(len) => {
                 let last = is_last(&room[..len.min(room.len())]);
                 // Messages are aligned to four bytes.
                 filled += if len > room.len() { len } else { len.next_multiple_of(4).min(room.len()) };
                 if last {
-                    return (filled, End::Done);
+                    return (filled, DumpEnd::Done);
                 }
             }
         }
     }
-    (filled, End::More)
+    (filled, DumpEnd::More)
 }
 
 /// Whether a datagram has the end of a dump.
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_lose_rows_is_said() {
+    fn every_way_to_lose_rows_is_reported() {
         let row = message(20, 2, &sample());
         let done = |code: i32| message(NLMSG_DONE, 2, &code.to_ne_bytes());
         let short = decode::decode_into(&sample()[..40], None, &mut Socket::default()).unwrap_err().to_string();
@@ -521,7 +521,7 @@ mod tests {
             (filled, end, buffer, waiting.len())
         };
         let (filled, end, buffer, _) = batch(&[&row, &row, &done, &row], BATCH_BYTES);
-        assert!(matches!(end, End::Done) && filled == 2 * row.len() + done.len());
+        assert!(matches!(end, DumpEnd::Done) && filled == 2 * row.len() + done.len());
         let report = run(vec![buffer[..filled].to_vec()], BATCH_BYTES).unwrap();
         assert_eq!((report.rows, report.incomplete), (2, None));
         // One whose length is not a multiple of four does not shift the next.
@@ -530,10 +530,10 @@ mod tests {
         assert!(is_last(&buffer[row.len() + 4..filled]));
         // An error follows what came before it.
         let (filled, end, ..) = batch(&[&row], BATCH_BYTES);
-        assert!(matches!(end, End::Error(e) if e.kind() == io::ErrorKind::TimedOut) && filled == row.len());
+        assert!(matches!(end, DumpEnd::Error(e) if e.kind() == io::ErrorKind::TimedOut) && filled == row.len());
         // The next one might not fit.
         let (filled, end, _, waiting) = batch(&[&row, &row], BUFFER_BYTES);
-        assert!(matches!(end, End::More) && filled == row.len() && waiting == 1);
+        assert!(matches!(end, DumpEnd::More) && filled == row.len() && waiting == 1);
         // The sum shows one that did not fit.
         let long = vec![0; BUFFER_BYTES + 8];
         assert!(batch(&[&long], BUFFER_BYTES).0 > BUFFER_BYTES);

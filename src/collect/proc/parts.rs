@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_can_accept_is_told_from_one_that_cannot() {
+    fn a_program_that_can_accept_is_recognised() {
         let maps = "00400000-00500000 r--p 00000000 08:01 12     /usr/bin/sleep\n\
                     00500000-00600000 r-xp 00000000 08:01 12     /usr/bin/sleep\n\
                     7f00-7f01 r-xp 00000000 08:01 13     /usr/lib/libc.so.6\n\

@@ -16,7 +16,7 @@ const EVERYTHING: Abilities = Abilities { mark: true, cgroup: true };
 
 /// What the kernel compares (`struct inet_diag_entry`).
 #[derive(Clone, Debug)]
-struct Entry {
+struct DiagEntry {
     family: Family,
     local: Endpoint,
     peer: Endpoint,
@@ -31,7 +31,7 @@ struct Entry {
     inode: u64,
 }
 
-impl Entry {
+impl DiagEntry {
     /// The row as `collect` decodes it.
     fn socket(&self) -> Socket {
         let full = matches!(self.kind, RowKind::Full | RowKind::BoundInactive);
@@ -57,7 +57,7 @@ impl Entry {
     }
 }
 
-fn entry() -> impl Strategy<Value = Entry> {
+fn entry() -> impl Strategy<Value = DiagEntry> {
     let place = (any::<bool>(), address(), port(), address(), port());
     let rest = (0..3u32, 0..4u32, any::<bool>(), 1..3u64, 1..=14u8, any::<bool>(), select(vec![0u64, 5]));
     (place, rest).prop_map(|((v6, local, sport, peer, dport), (ifindex, mark, auto, cgroup, bit, mini, inode))| {
@@ -75,7 +75,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             _ => RowKind::Full,
         };
         let full = matches!(kind, RowKind::Full | RowKind::BoundInactive);
-        Entry {
+        DiagEntry {
             family,
             local: Endpoint::new(fit(local), sport),
             peer: Endpoint::new(fit(peer), dport),
@@ -160,7 +160,7 @@ fn prefix_equal(a: u128, b: u128, width: u32, prefix: u8) -> bool {
     if shift == 128 { true } else { a >> shift == b >> shift }
 }
 
-fn host_holds(program: &[u8], at: usize, entry: &Entry) -> bool {
+fn host_holds(program: &[u8], at: usize, entry: &DiagEntry) -> bool {
     let end = if program[at] == 7 { entry.local } else { entry.peer };
     let (family, prefix) = (program[at + 4], program[at + 5]);
     let port = word(program, at + 8);
@@ -188,7 +188,7 @@ fn host_holds(program: &[u8], at: usize, entry: &Entry) -> bool {
 }
 
 /// `inet_diag_bc_run`.
-fn run(program: &[u8], entry: &Entry) -> bool {
+fn run(program: &[u8], entry: &DiagEntry) -> bool {
     let mut at = 0;
     while at < program.len() {
         let operand = at + 4;
@@ -233,7 +233,7 @@ fn owners() -> OwnerTable {
     OwnerTable::new(vec![process], vec![Holder { inode: Inode::new(5), process: 0, fd: 3 }], 0)
 }
 
-fn check(expr: &Expr, entries: &[Entry], abilities: Abilities) -> Result<(), TestCaseError> {
+fn check(expr: &Expr, entries: &[DiagEntry], abilities: Abilities) -> Result<(), TestCaseError> {
     let compiled = compile(expr, abilities);
     prop_assert!(compiled.program.is_empty() || audit(&compiled.program), "{}: {:?}", expr, compiled);
     prop_assert!(compiled.program.len() <= MAX_PROGRAM_BYTES);

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_unlimited_are_null_and_told_apart() {
+    fn unknown_and_unlimited_are_null_and_distinct() {
         let mut info = TcpInfo::default();
         assert!(info.set("max_pacing_rate_bytes_per_s", u64::MAX) && info.set("snd_ssthresh", 0x7fff_ffff));
         let socket =

@@ -28,27 +28,27 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// One document.
 #[must_use]
 pub fn document(listing: Listing) -> Box<dyn RowWriter> {
-    Box::new(Document { rows: Rows::new(&listing), head: listing.head })
+    Box::new(Document { rows: RowBuffer::new(&listing), head: listing.head })
 }
 
 /// One object per line: `header`, `socket`..., `gap`..., `end`.
 #[must_use]
 pub fn lines(listing: Listing) -> Box<dyn RowWriter> {
-    Box::new(Lines { rows: Rows::new(&listing), head: listing.head })
+    Box::new(JsonLines { rows: RowBuffer::new(&listing), head: listing.head })
 }
 
 /// The rows not yet written to the stream, and how many there were.
-struct Rows {
+struct RowBuffer {
     written: u64,
     buffer: Vec<u8>,
     /// The columns of `-c`; without it sockets are written whole.
     chosen: Option<Projection>,
 }
 
-impl Rows {
-    fn new(listing: &Listing) -> Rows {
+impl RowBuffer {
+    fn new(listing: &Listing) -> RowBuffer {
         let chosen = listing.chosen.then(|| Projection::new(&listing.columns));
-        Rows { written: 0, buffer: Vec::with_capacity(BLOCK_BYTES + 4096), chosen }
+        RowBuffer { written: 0, buffer: Vec::with_capacity(BLOCK_BYTES + 4096), chosen }
     }
 
     /// Appends one object, with its `type` first if it has a line of its own.
@@ -72,7 +72,7 @@ impl Rows {
 
 struct Document {
     head: Head,
-    rows: Rows,
+    rows: RowBuffer,
 }
 
 impl RowWriter for Document {
@@ -100,12 +100,12 @@ impl RowWriter for Document {
     }
 }
 
-struct Lines {
+struct JsonLines {
     head: Head,
-    rows: Rows,
+    rows: RowBuffer,
 }
 
-impl RowWriter for Lines {
+impl RowWriter for JsonLines {
     fn begin(&mut self, out: &mut dyn Write) -> io::Result<()> {
         line(out, "header", head(&self.head))
     }

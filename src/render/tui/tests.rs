@@ -11,7 +11,7 @@ use crate::aggregate::{Flow, Key, Matrix};
 use crate::model::column::NoNames;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::{Gap, State, StateSet};
-use crate::watch::{Frame, TimeWaitOwners, Trace, testkit};
+use crate::watch::{Frame, TimeWaitOwners, TraceStatus, testkit};
 
 fn app() -> App {
     let mut app = App::new(1000, Key::Process, true);
@@ -94,7 +94,7 @@ fn a_trace_shows_in_the_accounts_and_on_the_edges() {
     ] {
         matrix.add(Some(from), Some(to), n);
     }
-    frame.trace = Some(Trace { via: "bpf", changes: 190, lost: 0, matrix: Some(matrix) });
+    frame.trace = Some(TraceStatus { via: "bpf", changes: 190, lost: 0, matrix: Some(matrix) });
     frame.since_start.opened = Flow { seen: 40, traced: 160, unseen: Some(2) };
     frame.time_wait_owners = Some(TimeWaitOwners { exact: 20_017, traced: 17, likely: 400, unknown: 0 });
     app.on_frame(frame);

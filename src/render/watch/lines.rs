@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use serde_json::{Map, Value as Json, json};
 
 use crate::aggregate::flows::{Flow, Ledger};
-use crate::aggregate::tracker::Transition;
+use crate::aggregate::tracker::StateChange;
 use crate::model::{Gap, NetnsId, State};
 use crate::render::{gap, json};
-use crate::watch::{Frame, GroupId, Sighting, TimeWaitOwners, Trace};
+use crate::watch::{Frame, GroupId, Sighting, TimeWaitOwners, TraceStatus};
 
 fn stamp(ms: u64) -> Json {
     let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
@@ -86,7 +86,7 @@ pub fn snapshot_line(out: &mut dyn Write, frame: &Frame) -> io::Result<()> {
     json::line(out, "snapshot", map)
 }
 
-fn trace(t: &Trace) -> Json {
+fn trace(t: &TraceStatus) -> Json {
     json!({ "via": t.via, "changes": t.changes, "lost": t.lost })
 }
 
@@ -130,7 +130,7 @@ fn group(id: &GroupId) -> Json {
 ///
 /// # Errors
 /// When the stream fails.
-pub fn transition_line(out: &mut dyn Write, frame: &Frame, event: &Transition) -> io::Result<()> {
+pub fn transition_line(out: &mut dyn Write, frame: &Frame, event: &StateChange) -> io::Result<()> {
     let map = object(json!({
         "taken_at": stamp(frame.taken_at_ms),
         "seq": frame.seq,

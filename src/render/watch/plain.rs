@@ -11,7 +11,7 @@ use crate::render::style::{self, Style};
 use crate::render::summary;
 use crate::render::{report, sanitize};
 use crate::text::{self, grouped};
-use crate::watch::{Frame, Sighting, TimeWaitOwners, Trace};
+use crate::watch::{Frame, Sighting, TimeWaitOwners, TraceStatus};
 
 /// Appends one block.
 pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: Style) {
@@ -172,7 +172,7 @@ pub fn time_wait_owners(a: &TimeWaitOwners) -> String {
 
 /// `by bpf: 1,204 changes, none lost`.
 #[must_use]
-pub fn trace_text(trace: &Trace) -> String {
+pub fn trace_text(trace: &TraceStatus) -> String {
     let lost =
         if trace.lost == 0 { "none lost".to_owned() } else { format!("{} LOST since the start", grouped(trace.lost)) };
     format!("by {}: {} changes, {lost}", trace.via, grouped(trace.changes))

@@ -312,7 +312,7 @@ pub fn serve() {
         let line = line.expect("read a command");
         let words: Vec<&str> = line.split_whitespace().collect();
         // A panic is an answer too: the factory's complaint belongs to the test that asked.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.obey(&words)));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.apply(&words)));
         let outcome = outcome.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             Err(text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
@@ -336,7 +336,7 @@ fn reply(text: &str) {
 }
 
 impl World {
-    fn obey(&mut self, words: &[&str]) -> Result<Answer, String> {
+    fn apply(&mut self, words: &[&str]) -> Result<Answer, String> {
         match *words {
             ["ready"] => {}
             ["make", ref situation @ ..] => return states::by_name(&Netns::current(), situation).map(|h| self.keep(h)),
