@@ -1,8 +1,6 @@
 //! Where one row of a sample goes: into the counts, the groups, the rows behind a line.
 //!
 //! Input: a row, what the tracker knows of it, its owner. Output: sums. Not here: asking the kernel.
-//!
-//! Circle with `sampler`: the request of a sample says what to group, and the sampler puts every row here.
 #![allow(clippy::iter_over_hash_type, reason = "every entry is treated alike, in whichever order")]
 
 use std::sync::Arc;
@@ -10,8 +8,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::frame::{FrameGroup, GroupId, Groups, Line, RowOwner, TimeWaitOwners};
+use super::request::SampleRequest;
 use super::rows::{Kept, RowRequest};
-use super::sampler::SampleRequest;
 use crate::aggregate::owner::{Owner, OwnerId, SetId};
 use crate::aggregate::ownership::{Known, Ownership};
 use crate::aggregate::tracker::Tracked;

@@ -21,13 +21,14 @@ use super::budget::JudgePace;
 use super::frame::{Frame, Lines, Sighting, TimeInState};
 use super::grouping::{RowRouter, SampleTotals};
 use super::owners::Owners;
+use super::request::SampleRequest;
 use super::rows::{Kept, RowRequest};
 use super::sightings::Sightings;
 use super::tracing::BackgroundTrace;
 use super::{Error, detail};
 use crate::aggregate::owner::OwnerId;
 use crate::aggregate::tracker::Tracked;
-use crate::aggregate::{Key, Ledger, Listeners, Reading, Tick, Tracker};
+use crate::aggregate::{Ledger, Listeners, Reading, Tick, Tracker};
 use crate::collect::clock::{cpu_time, monotonic_ms};
 use crate::collect::names::SystemNames;
 use crate::collect::{Ahead, Families, Live, Query, plan};
@@ -53,19 +54,6 @@ pub struct Config {
     pub thresholds: Thresholds,
     /// The options that make the next command of a finding read the same sockets.
     pub scope: String,
-}
-
-/// What one sample shall contain beside counts.
-#[derive(Clone, Debug)]
-pub struct SampleRequest {
-    pub filter: Expr,
-    pub interval_ms: u64,
-    pub by: Option<Key>,
-    /// Groups that are kept; the others are summed.
-    pub top: usize,
-    pub rows: Option<RowRequest>,
-    /// Every change of one socket.
-    pub events: bool,
 }
 
 /// Newcomers without owner that are held back until the processes were read.
