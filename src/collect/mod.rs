@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the folder that may do I/O")]
 
 pub mod bpf;
+pub(crate) mod change_source;
 pub mod changes;
 pub(crate) mod clock;
 pub(crate) mod containers;

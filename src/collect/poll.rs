@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::changes::source::{Lost, Request, Scope, Source};
+use super::change_source::{Lost, Request, Scope, Source};
 use super::clock::monotonic_ns;
 use super::error::Error;
 use super::live::{Live, SourceChoice};

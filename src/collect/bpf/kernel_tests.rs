@@ -18,7 +18,7 @@ use super::testkit::{
     Child, gettid, in_private_netns, kernel_or_skip, pipe, unshare_descriptors, with_own_descriptors,
 };
 use super::trace::Tracer;
-use crate::collect::changes::source::Source;
+use crate::collect::change_source::Source;
 use crate::model::transition::{By, Transition};
 use crate::model::{Family, NetnsId, State};
 

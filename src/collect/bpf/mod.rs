@@ -36,7 +36,8 @@ use std::io;
 
 use rustix::thread::CapabilitySet;
 
-use crate::model::gap::WayOut;
+use crate::model::Gap;
+use crate::model::gap::{Missing, WayOut, Why};
 
 /// Where the kernel exposes its type information (`CONFIG_DEBUG_INFO_BTF`).
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -74,6 +75,11 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
+    /// The gap of a trace whose process numbers mean nothing here.
+    pub(in crate::collect) fn processes_unknown(&self) -> Gap {
+        Gap::new(Missing::TraceProcesses, Why::Error(self.to_string()), self.way_out())
+    }
+
     /// The way out, for a gap.
     #[must_use]
     pub fn way_out(&self) -> WayOut {

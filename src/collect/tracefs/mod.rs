@@ -34,7 +34,7 @@ use rustc_hash::FxHashMap;
 use rustix::fs::OFlags;
 
 use super::bpf;
-use super::changes::source::{Lost, Request, Scope, Source, processes_unknown};
+use super::change_source::{Lost, Request, Scope, Source};
 use super::clock::{GATHER, Now, monotonic_ns};
 use super::error::reason;
 use super::netlink::destroyed::{DestroyEvent, Farewells};
@@ -335,7 +335,7 @@ impl Source for Tracefs {
 
     fn gaps(&self) -> Vec<Gap> {
         let mut gaps = vec![Gap::new(Missing::TraceNetns, Why::Tracepoint, WayOut::UseBpf)];
-        gaps.extend(self.pids_known.as_ref().err().map(processes_unknown));
+        gaps.extend(self.pids_known.as_ref().err().map(bpf::Unavailable::processes_unknown));
         gaps
     }
 

@@ -46,7 +46,7 @@ use super::btf::Btf;
 use super::ring::{Counter, Ring};
 use super::sys::{self, Attach};
 use super::{Unavailable, kernel_btf, pids_are_ours};
-use crate::collect::changes::source::{Lost, Request, Scope, Source, processes_unknown};
+use crate::collect::change_source::{Lost, Request, Scope, Source};
 use crate::collect::clock::{GATHER, Now};
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::transition::{Transition, Via};
@@ -148,7 +148,7 @@ impl Source for Tracer {
     }
 
     fn gaps(&self) -> Vec<Gap> {
-        self.pids_known.as_ref().err().map(processes_unknown).into_iter().collect()
+        self.pids_known.as_ref().err().map(Unavailable::processes_unknown).into_iter().collect()
     }
 
     fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Transition)) -> io::Result<Vec<Gap>> {

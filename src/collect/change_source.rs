@@ -8,8 +8,6 @@ use std::io;
 use std::time::Duration;
 
 use crate::collect::Live;
-use crate::collect::bpf;
-use crate::model::gap::{Missing, Why};
 use crate::model::transition::{Transition, Via};
 use crate::model::{Gap, NetnsId};
 
@@ -117,9 +115,4 @@ pub trait Source: Send {
     fn unseen(&self) -> Option<u64> {
         None
     }
-}
-
-/// The gap of a source whose process numbers mean nothing here.
-pub(in crate::collect) fn processes_unknown(why: &bpf::Unavailable) -> Gap {
-    Gap::new(Missing::TraceProcesses, Why::Error(why.to_string()), why.way_out())
 }

@@ -2,13 +2,9 @@
 //!
 //! Input: which sources may be used, and a [`Request`]. Output: a running [`Source`]. Not here: what a change means. A new
 //! source is a file that implements [`Source`], its names in [`Via`], and its arm in [`begin`].
-//!
-//! Circle with `bpf`, `poll`, `tracefs`: this file begins each of them, and each implements the trait of `source`.
 
-pub(crate) mod source;
-
+pub use super::change_source::{Lost, Request, Scope, Source};
 pub use crate::model::transition::{Actor, By, Comm, Traffic, Transition, Via};
-pub use source::{Lost, Request, Scope, Source};
 
 use super::bpf::trace::Tracer;
 use super::error::Error;
