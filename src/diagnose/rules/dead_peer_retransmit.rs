@@ -416,12 +416,13 @@ mod tests {
         info(base, &[&[("last_ack_recv_ms", 50), ("last_data_recv_ms", 50)], more].concat())
     }
 
-    fn with(socket: Socket, fields: &[(&str, u64)]) -> Socket {
+    fn with(mut socket: Socket, fields: &[(&str, u64)]) -> Socket {
         let mut known = socket.info.as_deref().cloned().unwrap();
         for (name, value) in fields {
             assert!(known.set(name, *value), "{name}");
         }
-        Socket { info: Some(known.into()), ..socket }
+        socket.info = Some(known.into());
+        socket
     }
 
     fn leads(rows: impl IntoIterator<Item = Socket>) -> (&'static str, Vec<&'static str>) {
