@@ -1,4 +1,4 @@
-//! How values read for people: durations, sizes, counts, processes, shortened words, and arguments of a shell.
+//! Values as people read them: durations, sizes, counts, processes, shortened words, and shell arguments.
 
 use std::fmt;
 
@@ -48,7 +48,7 @@ fn minutes(seconds: u64) -> String {
     }
 }
 
-/// A duration in a table; it is written without the heap.
+/// A duration in a table, written on the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compact {
     us: u64,
@@ -89,8 +89,7 @@ impl fmt::Display for Compact {
     }
 }
 
-/// The digits of a number, without the heap: the formatting machinery of the standard library is a large part of a long
-/// list's cost.
+/// The digits of a number, on the stack: the standard formatter would be a large part of the cost of a long list.
 #[derive(Clone, Copy, Debug)]
 pub struct Digits {
     buffer: [u8; 20],
@@ -117,13 +116,13 @@ impl Digits {
     }
 }
 
-/// Columns of text on a terminal, for the text that reaches us: addresses, numbers and clean names.
+/// Columns of a text on a terminal, for the text used here: addresses, numbers and sanitised names.
 #[must_use]
 pub fn width(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.chars().count() }
 }
 
-/// Cuts what was written from `from` on to so many columns, its end.
+/// Cuts the end of what was written from `from` on, to this many columns.
 pub fn cut_end(out: &mut String, from: usize, columns: usize) {
     if width(&out[from..]) <= columns {
         return;
@@ -133,7 +132,7 @@ pub fn cut_end(out: &mut String, from: usize, columns: usize) {
     out.push('…');
 }
 
-/// The text in so many columns, its beginning.
+/// The start of the text, in this many columns.
 #[must_use]
 pub fn shorten_end(text: &str, columns: usize) -> String {
     let mut text = text.to_owned();
@@ -141,7 +140,7 @@ pub fn shorten_end(text: &str, columns: usize) -> String {
     text
 }
 
-/// The text in so many columns, its beginning and its end.
+/// The start and the end of the text, in this many columns.
 #[must_use]
 pub fn shorten_middle(text: &str, columns: usize) -> String {
     let len = width(text);
@@ -163,7 +162,7 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// A number with its thousands set apart, which reads at a glance: `1,234,567`.
+/// A number with thousands separators: `1,234,567`.
 #[must_use]
 pub fn grouped(n: u64) -> String {
     let digits = Digits::new(n);
@@ -184,16 +183,16 @@ pub fn count(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-/// The words as one argument of a shell.
+/// The words as one shell argument.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// Commands that look at sockets, and can be told where.
+/// Commands that read sockets, and take the options that say where.
 const LOOKING: [&str; 5] = ["list", "summary", "doctor", "watch", "trace"];
 
-/// A command of this program, told where to look (`--netns blue`); any other stays as it is.
+/// A command of this program, with the options that say where (`--netns blue`); any other stays as it is.
 #[must_use]
 pub fn within(command: &str, scope: &str) -> String {
     let ours = command.strip_prefix("tcpstate ").map(|words| words.split_once(' ').unwrap_or((words, "")));

@@ -1,7 +1,7 @@
 //! The accounts of what was seen and what was not, over one sample and since the start.
 //!
-//! Input: the changes of a sample, the kernel's counters, the sums of a trace. Output: a [`Ledger`], and why it has no
-//! unseen part where the selection does not allow one. Not here: reading counters.
+//! Input: the changes of a sample, the kernel's counters, the sums of a trace. Output: a [`Ledger`], and why it has
+//! no unseen part where the selection does not allow one.
 
 use crate::aggregate::{Accounts, Ledger, Reading, Tick, TracedSums};
 use crate::collect::{Families, Query};
@@ -15,7 +15,7 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// Enters a sample. What cannot be known under this selection stays unknown, and the reason is returned.
+    /// Enters a sample. What cannot be known under this selection stays unknown; returns the reason.
     pub(super) fn enter(
         &mut self,
         filter: &Expr,

@@ -1,11 +1,11 @@
-//! How much of the time the rules and the search for owners may take.
+//! How much time the rules and the search for owners may take.
 //!
-//! Input: what a run has cost. Output: whether the next one is due. Not here: a clock.
+//! Input: the cost of a run. Output: whether the next one is due.
 
 use std::time::Duration;
 
-/// When the rules run again: at an interval, and less often where they cost more than their share of the CPU. The cost is
-/// CPU time: on a loaded host a run takes long and still costs what it costs on an idle one.
+/// When the rules run again: at an interval, and less often where they exceed their share of the CPU. The cost is
+/// CPU time: on a loaded host a run takes longer, but costs the same.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct JudgePace {
     every: Duration,
@@ -24,13 +24,13 @@ impl JudgePace {
         self.cpu_cost = cpu;
     }
 
-    /// Whether a run is due so long after the beginning of the latest one; `None` before the first.
+    /// Whether a run is due this long after the start of the latest one; `None` before the first.
     pub(super) fn is_due(&self, since_latest: Option<Duration>) -> bool {
         since_latest.is_none_or(|since| since >= self.every.max(self.cpu_cost * self.share))
     }
 }
 
-/// Time that may be spent on a task: a share of the time that passes, of which some is saved up.
+/// Time that may be spent on a task: a share of the elapsed time, part of which accumulates.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Credit {
     saved: Duration,
@@ -40,12 +40,12 @@ pub(super) struct Credit {
 }
 
 impl Credit {
-    /// Half of what can be saved is there at the start.
+    /// Half of the maximum is available at the start.
     pub(super) fn new(most: Duration) -> Credit {
         Credit { saved: most / 2, most, cost: Duration::ZERO }
     }
 
-    /// Adds a share of the time that has passed, and says whether a run like the latest fits.
+    /// Adds a share of the elapsed time, and returns whether a run like the latest fits.
     pub(super) fn earn(&mut self, passed: Duration, share: u32) -> bool {
         self.saved = (self.saved + passed / share).min(self.most);
         self.saved >= self.cost

@@ -1,6 +1,4 @@
-//! Every attribute of one socket.
-//!
-//! Input: a row. Output: the socket as the kernel reports it now, and its holders. Not here: how they are shown.
+//! Every attribute of one socket, as the kernel reports it now, and its holders.
 
 use std::ops::ControlFlow;
 
@@ -12,7 +10,7 @@ use crate::filter::{self, Abilities, End, Expr};
 use crate::model::column::Needs;
 use crate::model::{Endpoint, Inode, OwnerTable, Socket, StateSet};
 
-/// Asks the kernel for this one socket with every attribute, and for its holders.
+/// Requests this one socket with every attribute, and finds its holders.
 pub(super) fn of(live: &mut Live, wanted: &Socket, with_owners: bool) -> Result<Detail, collect::Error> {
     let needs = Needs { info: true, age: true, skmem: true, congestion: true, tos: true, owners: true, cgroups: true };
     let query = Query {
@@ -30,7 +28,7 @@ pub(super) fn of(live: &mut Live, wanted: &Socket, with_owners: bool) -> Result<
         }
         ControlFlow::Continue(())
     })?;
-    // It may have moved on since the row was read: then what was read is all there is.
+    // It may have changed since the row was read: then that row is all there is.
     let socket = found.unwrap_or_else(|| wanted.clone());
     let inodes: FxHashSet<Inode> = socket.inode.into_iter().collect();
     let owners = if inodes.is_empty() || !with_owners { OwnerTable::default() } else { live.owners(Some(&inodes))? };

@@ -1,6 +1,4 @@
-//! Why a sample could not be taken.
-//!
-//! Input: what a stage below reports. Output: one line with the way out. Not here: the words of a gap.
+//! Why a sample could not be taken: one line with the way out.
 
 use std::fmt;
 
@@ -15,7 +13,7 @@ pub enum Error {
     Owners(collect::Error),
     /// The filter has a part that only the kernel can check, in a place where it cannot.
     Filter(String),
-    /// A trace was insisted on and cannot be started.
+    /// A trace was required and cannot be started.
     Trace(Box<Gap>),
 }
 

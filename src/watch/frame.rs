@@ -1,6 +1,4 @@
-//! The model of one sample of `watch`: what every output of it draws.
-//!
-//! Input: counts, groups, rows and findings as the sampler has them. Output: a [`Frame`]. Not here: words.
+//! The model of one sample of `watch`, which every output draws. It has facts and no words.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,10 +16,10 @@ use crate::model::{Endpoint, Gap, NetnsId, OwnerStatus, OwnerTable, Socket, Stat
 pub enum GroupId {
     /// A process, or a set of them, by its label.
     Owner(Arc<str>),
-    /// Most likely a process of this name; the row itself has none.
+    /// Probably a process of this name; the row itself has none.
     Likely(Arc<str>),
     Nobody(OwnerStatus),
-    /// With its namespace, where several are watched: the same address in two of them is two places.
+    /// With its namespace, where several are watched: the same address in two of them means two places.
     Endpoint(Endpoint, Option<NetnsId>),
     User(u32),
     Text(Arc<str>),
@@ -29,7 +27,7 @@ pub enum GroupId {
 }
 
 impl GroupId {
-    /// Whether rows of the other group are wanted, where this one is; without a namespace it is the same place in any.
+    /// Whether rows of the other group match this one; without a namespace it matches in any.
     #[must_use]
     pub fn includes(&self, other: &GroupId) -> bool {
         match (self, other) {
@@ -79,7 +77,7 @@ pub struct TimeWaitOwners {
     pub exact: u64,
     /// Of these, those that were traced.
     pub traced: u64,
-    /// By its listener, or by who connects to the same place.
+    /// By its listener, or by the programs that connect to the same destination.
     pub likely: u64,
     pub unknown: u64,
 }
@@ -91,7 +89,7 @@ impl TimeWaitOwners {
     }
 }
 
-/// The process that a row belongs to, and how that is known.
+/// The process that a row belongs to, and how this is known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RowOwner {
     /// Holds the socket now.
@@ -100,7 +98,7 @@ pub enum RowOwner {
     Held(Arc<str>),
     /// Closed the socket, as traced.
     Closed(Arc<str>),
-    /// Most likely a process of this name; the row itself names none.
+    /// Probably a process of this name; the row itself names none.
     Likely {
         comm: Arc<str>,
         confidence: f64,
@@ -138,20 +136,20 @@ impl RowOwner {
 pub struct Line {
     pub socket: Socket,
     pub owner: RowOwner,
-    /// In its state for so long as far as this program has seen; `false`: at least that long.
+    /// Time in its state as this program has seen it; `false`: at least that long.
     pub in_state_ms: (u64, bool),
-    /// First seen so long ago.
+    /// Time since it was first seen.
     pub known_ms: u64,
 }
 
-/// The sockets of a drill-down, as far as they are kept.
+/// The sockets of a drill-down, up to a limit.
 #[allow(clippy::struct_field_names, reason = "the lines of the frame, beside what sums them up")]
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
     pub lines: Vec<Line>,
     /// How many there were.
     pub total: u64,
-    /// One socket was asked for: it is the only line, or gone.
+    /// One socket was requested: it is the only line, or gone.
     pub only: bool,
     /// That one with every attribute and its holders.
     pub detail: Option<Detail>,
@@ -181,7 +179,7 @@ impl Sighting {
     }
 }
 
-/// What a trace saw since the sample before.
+/// What a trace saw since the previous sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceStatus {
     /// Its source, as `trace` calls it.
@@ -204,16 +202,16 @@ pub struct TimeInState {
     pub max_ms: u64,
 }
 
-/// Everything that one sample has to say.
+/// The result of one sample.
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub seq: u64,
     /// Milliseconds since the epoch.
     pub taken_at_ms: u64,
     pub interval_ms: u64,
-    /// Since the sample before.
+    /// Since the previous sample.
     pub elapsed_ms: Option<u64>,
-    /// How long the sample took, and how much of it was the kernel's table.
+    /// How long the sample took, and the kernel's table alone.
     pub sample_us: u64,
     pub dump_us: u64,
     /// Intervals that passed without a sample before this one.
@@ -221,7 +219,7 @@ pub struct Frame {
     pub source: &'static str,
     pub host: Arc<str>,
     pub kernel: Arc<str>,
-    /// The filter in force, in its own language.
+    /// The filter in effect, in its own language.
     pub filter: Arc<str>,
     /// States that the selection shows.
     pub shown: StateSet,
@@ -229,20 +227,20 @@ pub struct Frame {
     pub unseen: StateSet,
     /// Sockets that the selection shows, by family.
     pub counts: [Counts; 2],
-    /// Changes of the sockets that match the selection, in whichever state.
+    /// Changes of the sockets that match the selection, in any state.
     pub matrix: Matrix,
-    /// By what the matrix is to be multiplied: 1 unless only a share of the sockets is followed.
+    /// The factor for the matrix: 1 unless only a share of the sockets is tracked.
     pub scale: u64,
     pub followed: u64,
     pub ledger: Ledger,
     pub since_start: Ledger,
-    /// What a trace says; `None` without one.
+    /// The state of the trace; `None` without one.
     pub trace: Option<TraceStatus>,
-    /// Why the ledger does not say what is unseen.
+    /// Why the ledger has no unseen part.
     pub ledger_gap: Option<&'static str>,
     pub times_in_state: Vec<TimeInState>,
     pub groups: Option<Groups>,
-    /// `None` where owners were not asked for.
+    /// `None` where owners were not requested.
     pub time_wait_owners: Option<TimeWaitOwners>,
     pub findings: Arc<Vec<Sighting>>,
     /// When rules were last run, milliseconds since the epoch; `None` before the first time.
@@ -264,7 +262,7 @@ impl Frame {
         all
     }
 
-    /// So many per second, if this frame can be compared with one before.
+    /// This many per second, if this frame can be compared with an earlier one.
     #[must_use]
     pub fn per_second(&self, n: u64) -> Option<f64> {
         let ms = self.elapsed_ms.filter(|ms| *ms > 0)?;

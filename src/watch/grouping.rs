@@ -20,11 +20,11 @@ use crate::model::cgroup::Identity;
 use crate::model::column::{Names, Row};
 use crate::model::{Coverage, Holder, OwnerStatus, OwnerTable, RowKind, Socket, State};
 
-/// The keys by which a watch can group, in the order in which a key press goes through them.
+/// The keys by which a watch can group, in the order of the key that switches them.
 pub const GROUP_KEYS: [Key; 8] =
     [Key::Process, Key::Listener, Key::Destination, Key::User, Key::Unit, Key::Container, Key::Pod, Key::Netns];
 
-/// The key after this one; without owners, the next that needs none.
+/// The next key; without owners, the next that needs none.
 #[must_use]
 pub fn next_key(key: Key, owners: bool) -> Key {
     let at = GROUP_KEYS.iter().position(|k| *k == key).unwrap_or(0);
@@ -80,9 +80,9 @@ impl SampleTotals {
 /// Routes each row of a sample into the sums that it belongs to.
 pub(super) struct RowRouter<'a> {
     pub request: &'a SampleRequest,
-    /// The selection whatever the state: who belongs to the population that is followed.
+    /// The selection without its states: the population that is tracked.
     pub members: &'a Expr,
-    /// Every row is wanted.
+    /// Every row matches.
     pub everything: bool,
     pub tracker: &'a mut Tracker,
     pub ownership: &'a mut Ownership,
@@ -94,7 +94,7 @@ pub(super) struct RowRouter<'a> {
 }
 
 impl RowRouter<'_> {
-    /// Takes an owner that was just read.
+    /// Takes an owner that was just found.
     pub(super) fn set_owner(
         &mut self,
         socket: &Socket,
@@ -123,7 +123,7 @@ impl RowRouter<'_> {
             Owner::Nobody if self.ownership.table().unreadable > 0 => OwnerStatus::NoPermission,
             // There was no time for it yet.
             Owner::NotSought => OwnerStatus::NotCollected,
-            // Searched for once, while it may have been closing: whether it is the kernel's own is not known.
+            // One search may have caught it while closing: whether it is the kernel's own is unknown.
             Owner::Nobody => OwnerStatus::Raced,
             Owner::Set(_) => OwnerStatus::Known,
         }
@@ -153,7 +153,7 @@ impl RowRouter<'_> {
         let wanted = self.request.rows.as_ref();
         let asks_role = by_role || wanted.is_some();
         let set = owner.set();
-        // Roles cost a look-up or two; only what is asked for pays them.
+        // Roles cost a look-up or two, so only sums that need them pay.
         let role = if asks_role || (remainder && set.is_none() && self.with_owners) {
             self.listeners.role(socket)
         } else {
@@ -205,7 +205,7 @@ impl RowRouter<'_> {
             let id = |text: Option<&str>| text.map_or(GroupId::None, |t| GroupId::Text(Arc::from(t)));
             match held {
                 Some(holder) => id(get(&self.ownership.table().process(holder).identity)),
-                // What no process holds has a cgroup of its own, unless it is in TIME_WAIT.
+                // A socket without a process has its own cgroup, unless it is in TIME_WAIT.
                 None => id(socket.cgroup.and_then(|c| self.names.identity(c)).as_deref().and_then(get)),
             }
         };
@@ -237,7 +237,7 @@ impl RowRouter<'_> {
                 let name = self.names.netns(id);
                 GroupId::Text(name.map_or_else(|| Arc::from(id.to_string()), |n| Arc::from(&*n)))
             }
-            // What `GROUP_KEYS` does not offer has no groups here.
+            // Keys that `GROUP_KEYS` lacks have no groups here.
             Key::State
             | Key::Family
             | Key::Local

@@ -1,7 +1,7 @@
-//! The live stage: samples of the sockets, one after another, as frames.
+//! The live stage: a series of samples of the sockets, as frames.
 //!
-//! Input: an open source, a [`Config`] and what each sample shall contain ([`SampleRequest`]). Output: a [`Frame`] per sample, with
-//! what changed since the one before, the largest groups, and the findings over time. Not here: output, arguments, waiting.
+//! Input: an open source, a [`Config`] and what each sample contains ([`SampleRequest`]). Output: a [`Frame`] per
+//! sample, with the changes since the previous one, the largest groups, and the findings over time.
 #![allow(clippy::disallowed_methods, reason = "budgets of a live stage are measured time")]
 
 mod book;

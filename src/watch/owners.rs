@@ -1,7 +1,7 @@
-//! The owners of newcomers, found within a share of the time.
+//! The owners of new sockets, found within a share of the time.
 //!
-//! Input: rows without an owner. Output: an owner table where there was time for it. Not here: who owned a TIME_WAIT, which
-//! [`Ownership`] remembers.
+//! Input: rows without an owner. Output: an owner table, if there was time for it. [`Ownership`] remembers the
+//! owners of TIME_WAIT.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ use crate::aggregate::ownership::Ownership;
 use crate::collect::Live;
 use crate::model::{Inode, OwnerTable};
 
-/// The search may take one part in this many of the time; what is not used is saved, up to a second.
+/// The search may take one part in this many of the time; unused time accumulates, up to a second.
 const SHARE: u32 = 50;
 const SAVED: Duration = Duration::from_secs(1);
 /// Minimum interval between scans of all descriptors, which may be passed between processes.
 const REFRESH: Duration = Duration::from_secs(10);
 
-/// What is known of owners, and what may still be spent on them.
+/// What is known of owners, and the time that may still be spent on them.
 pub(super) struct Owners {
     pub known: Ownership,
     credit: Credit,
@@ -33,7 +33,7 @@ impl Owners {
         Owners { known: Ownership::default(), credit, earned: Instant::now(), refreshed: None }
     }
 
-    /// Reads all owners, if it is time for it.
+    /// Scans for all owners, if it is due.
     pub(super) fn refresh(&mut self, live: &mut Live) -> Result<Option<OwnerTable>, Error> {
         let pause = REFRESH.max(self.credit.cost * SHARE * 2);
         if self.refreshed.is_some_and(|at| at.elapsed() < pause) {
@@ -47,7 +47,7 @@ impl Owners {
         Ok(Some(table))
     }
 
-    /// Reads the owners of these, if there is time for it or it `must` be.
+    /// Scans for the owners of these, if there is time for it or it `must` be.
     pub(super) fn find(
         &mut self,
         live: &mut Live,
@@ -67,7 +67,7 @@ impl Owners {
     /// Whether there is time for another search like the latest.
     fn may_search(&mut self, traced: bool) -> bool {
         let passed = std::mem::replace(&mut self.earned, Instant::now()).elapsed();
-        // A trace names the closers: what it costs is saved here.
+        // A trace names the closers, so its cost is saved here.
         self.credit.earn(passed, if traced { 2 * SHARE } else { SHARE })
     }
 

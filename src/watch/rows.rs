@@ -1,6 +1,6 @@
-//! The rows behind a state, a group or a finding: which they are, in what order, how many.
+//! The rows behind a state, a group or a finding: which, in what order, how many.
 //!
-//! Input: rows as they are counted. Output: the first of them, sorted by a column. Not here: how a cell is drawn.
+//! Input: rows as they are counted. Output: the first of them, sorted by a column.
 
 use std::cmp::Ordering;
 
@@ -13,7 +13,7 @@ use crate::model::column::{self, COLUMNS, Column, NoNames, Row, Value};
 use crate::model::socket::AgeBracket;
 use crate::model::{FourTuple, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
 
-/// Rows that a frame carries; sorting happens before.
+/// Rows in a frame; sorting happens first.
 const SENT: usize = 2000;
 /// Rows that are sorted.
 const SORTED: usize = 50_000;
@@ -21,22 +21,22 @@ const SORTED: usize = 50_000;
 /// Names of the columns of these rows, each of which they can be sorted by.
 pub const SORT_COLUMNS: [&str; 7] = ["state", "age", "local", "peer", "process", "recv-q", "send-q"];
 
-/// The column that rows are sorted by at first.
+/// The initial sort column.
 pub static DEFAULT_SORT: &Column = &COLUMNS[0];
 
-/// Which rows a frame shall carry.
+/// Which rows a frame has.
 #[derive(Clone, Debug)]
 pub struct RowRequest {
     pub rows: Rows,
     pub group: Option<(Key, GroupId)>,
     pub sort: &'static Column,
     pub descending: bool,
-    /// This socket and no other, with every attribute.
+    /// Only this socket, with every attribute.
     pub only: Option<Box<Socket>>,
 }
 
 impl RowRequest {
-    /// Whether this is the one socket that is wanted.
+    /// Whether this is the requested socket.
     pub(super) fn is_only(only: &Socket, socket: &Socket) -> bool {
         only.netns == socket.netns
             && match (only.cookie, socket.cookie) {
@@ -46,7 +46,7 @@ impl RowRequest {
     }
 }
 
-/// The rows that are kept of a sample, and how many there are.
+/// The rows kept of a sample, and how many there were.
 #[derive(Default)]
 pub(super) struct Kept {
     pub lines: Vec<Line>,
@@ -62,7 +62,7 @@ impl Kept {
         }
     }
 
-    /// The rows of which `tcp_info` would tell the time in the state, by their place, and their states.
+    /// The rows whose age needs `tcp_info`, by index, and their states.
     pub(super) fn without_age(&self) -> (StateSet, FxHashMap<(Option<NetnsId>, FourTuple), usize>) {
         let tells = |s: &Socket| s.kind == RowKind::Full && (s.state == State::CloseWait || s.is_unaccepted());
         let asked = self.lines.iter().enumerate().filter(|(_, l)| l.socket.info.is_none() && tells(&l.socket));
@@ -75,7 +75,7 @@ impl Kept {
         (states, places)
     }
 
-    /// Sorts the rows and leaves the first of them.
+    /// Sorts the rows and keeps the first of them.
     pub(super) fn finish(&mut self, request: &RowRequest) {
         let owners = OwnerTable::default();
         self.lines.sort_by(|a, b| {
@@ -92,7 +92,7 @@ fn by_addresses(a: &Line, b: &Line) -> Ordering {
 }
 
 impl Line {
-    /// How long the socket is in its state: what the kernel reports, else since this program saw it there.
+    /// How long the socket has been in its state: as the kernel reports it, else since this program saw it there.
     #[must_use]
     pub fn age(&self) -> AgeBracket {
         let (seen_ms, entry_seen) = self.in_state_ms;
@@ -105,7 +105,7 @@ impl Line {
         }
     }
 
-    /// The value of a column. The owner and the age are those that the watch knows, and not only those of the row.
+    /// The value of a column. Owner and age are those that the watch knows, not only those of the row.
     fn value<'a>(&'a self, column: &Column, owners: &'a OwnerTable) -> Value<'a> {
         match column.name {
             "process" => match &self.owner {

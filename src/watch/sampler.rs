@@ -1,14 +1,15 @@
-//! Takes the samples: asks the kernel for what is wanted and no more, follows the rows, finds the owners of newcomers.
+//! Takes the samples: requests only what is needed, tracks the rows, finds the owners of new sockets.
 //!
-//! Input: an open source and a [`Config`] once, a [`SampleRequest`] per sample. Output: a [`Frame`]. Not here: output, waiting.
+//! Input: an open source and a [`Config`] once, a [`SampleRequest`] per sample. Output: a [`Frame`].
 //!
 //! What the kernel is asked for:
 //!
-//! - the states that the selection names. Where owners are wanted, every connected state besides: a TIME_WAIT row has
-//!   the owner that its socket was seen with before, so its socket must have been seen;
+//! - the states of the selection. Where owners are needed, every connected state as well: a TIME_WAIT row has the
+//!   owner that its socket was seen with, so its socket must have been seen;
 //! - with TIME_WAIT also FIN_WAIT2, whose small form becomes TIME_WAIT;
-//! - no attributes, but for the one socket that is shown with all of them, and `tcp_info` for rows whose age it tells;
-//! - owners only of sockets that are new, within a share of the time.
+//! - no attributes, except for the one socket that is shown with all of them, and `tcp_info` for rows whose age
+//!   needs it;
+//! - owners of new sockets only, within a share of the time.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -39,31 +40,31 @@ use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::sysctl::Sysctl;
 use crate::model::{Gap, Inode, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
 
-/// What holds for the whole watch.
+/// Settings for the whole watch.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub with_owners: bool,
-    /// Run the rules now and then.
+    /// Run the rules periodically.
     pub with_findings: bool,
-    /// Trace changes where that is permitted and cheap.
+    /// Trace changes where this is permitted and cheap.
     pub trace: bool,
     /// Fail where changes cannot be traced, and trace whatever it costs.
     pub insist_on_trace: bool,
-    /// Sockets that are followed at most.
+    /// Maximum number of tracked sockets.
     pub track: usize,
     pub thresholds: Thresholds,
     /// The options that make the next command of a finding read the same sockets.
     pub scope: String,
 }
 
-/// Newcomers without owner that are held back until the processes were read.
+/// New sockets without an owner that are held back until the processes were scanned.
 const HELD_BACK: usize = 10_000;
 /// Minimum interval between runs of the rules, and the part of one CPU that they may take.
 const JUDGE: Duration = Duration::from_secs(5);
 const JUDGE_SHARE: u32 = 200;
 /// Sockets up to which the rules are run.
 const JUDGED_SOCKETS: u64 = 50_000;
-/// Listeners up to which roles are read anew for each sample when nobody asks for owners.
+/// Listeners up to which roles are read for each sample although no owners are requested.
 const LISTENERS: usize = 4096;
 /// Below this size of the kernel's hash table (`tcp_ehash_entries`) a dump under churn misses rows.
 const SMALL_TABLE: u64 = 4096;
@@ -92,7 +93,7 @@ pub struct Sampler {
     trace: BackgroundTrace,
     judge: Judge,
     samples: u64,
-    /// The filter that the rows were followed under; another one begins a new life.
+    /// The filter of the tracked rows; another one starts over.
     followed: Option<Expr>,
     skipped: u64,
 }
@@ -128,7 +129,7 @@ impl Sampler {
             book: Book::default(),
             listeners,
             owners: Owners::new(),
-            // Without owners and unasked it would be for the sums alone.
+            // Without owners, and not requested, it would serve the sums alone.
             trace: BackgroundTrace::new(config.insist_on_trace, config.trace && config.with_owners),
             judge: Judge {
                 pace: JudgePace::new(JUDGE, JUDGE_SHARE),
@@ -150,7 +151,7 @@ impl Sampler {
         self.skipped += intervals;
     }
 
-    /// Samples taken under the present filter.
+    /// Samples taken under the current filter.
     #[must_use]
     pub fn samples(&self) -> u64 {
         self.samples
@@ -172,7 +173,7 @@ impl Sampler {
         &self.names
     }
 
-    /// The question to the kernel.
+    /// The query to the kernel.
     fn query(&self, filter: &Expr, followed: &Expr) -> Result<Query, Error> {
         let compiled = filter::compile(followed, Abilities { mark: false, cgroup: false });
         if let Some(why) = compiled.unpushable {
@@ -194,7 +195,7 @@ impl Sampler {
         })
     }
 
-    /// Begins anew where the filter is another one.
+    /// Starts over when the filter has changed.
     fn follow(&mut self, filter: &Expr) {
         if self.followed.as_ref() != Some(filter) {
             let tracker = std::mem::replace(&mut self.tracker, Tracker::new(0));
@@ -208,7 +209,7 @@ impl Sampler {
     /// Takes a sample.
     ///
     /// # Errors
-    /// When the sockets or their owners cannot be read, or a trace was insisted on and cannot be started.
+    /// When the sockets or their owners cannot be read, or a trace was required and cannot be started.
     pub fn sample(&mut self, request: &SampleRequest) -> Result<Frame, Error> {
         let started = Instant::now();
         self.follow(&request.filter);
@@ -217,7 +218,7 @@ impl Sampler {
         let members = request.filter.ignoring_state();
         let query = self.query(&request.filter, &members)?;
         self.trace.begin(&self.live)?;
-        // LISTEN is a table of its own, and costs next to nothing.
+        // LISTEN has its own table, and costs next to nothing.
         if self.config.with_owners || self.listeners.all().len() <= LISTENERS {
             self.listeners = listeners(&mut self.live)?;
         }
@@ -246,7 +247,7 @@ impl Sampler {
         self.frame(request, &query, &reading, totals, gaps, &Timing { taken_at_ms, started, dump_us })
     }
 
-    /// Counts the rows of the kernel's table. Returns the newcomers without owner, and their inodes.
+    /// Counts the rows of the kernel's table. Returns the new ones without an owner, and their inodes.
     fn dump(
         &mut self,
         request: &SampleRequest,
@@ -298,7 +299,7 @@ impl Sampler {
         Ok((held, missing))
     }
 
-    /// Counts the newcomers, with the owners that were found.
+    /// Counts the new sockets, with the owners that were found.
     fn settle(
         &mut self,
         request: &SampleRequest,
@@ -339,7 +340,7 @@ impl Sampler {
         });
     }
 
-    /// What this sample cannot tell.
+    /// What this sample cannot report.
     fn gaps(&self, query: &Query, totals: &SampleTotals, tick: &Tick, mut gaps: Vec<Gap>) -> Vec<Gap> {
         gaps.extend(self.live.gaps(query));
         if self.config.with_owners {
@@ -362,7 +363,7 @@ impl Sampler {
         gaps
     }
 
-    /// Puts the frame together.
+    /// Assembles the frame.
     fn frame(
         &mut self,
         request: &SampleRequest,
@@ -380,7 +381,7 @@ impl Sampler {
         let owners = tick.events.iter().filter_map(|event| event.owner.set());
         let labels = owners.filter_map(|set| Some((set, self.owners.known.label(set)?))).collect();
         let mut gaps = self.gaps(query, &totals, &tick, gaps);
-        // The trace knows nothing of the selection.
+        // The trace does not know the selection.
         let trace = self.trace.report(traced, filter.ignoring_state().is_all(), &mut gaps);
         let bound_unseen = gaps.iter().any(|g| g.missing == Missing::BoundInactive);
         let lines = match (&request.rows, totals.rows.take()) {
@@ -435,7 +436,7 @@ impl Sampler {
         times.collect()
     }
 
-    /// The rows that were asked for, sorted and cut; one socket with every attribute.
+    /// The requested rows, sorted and cut; one socket with every attribute.
     fn lines(&mut self, wanted: &RowRequest, mut kept: Kept) -> Result<Lines, Error> {
         let only = wanted.only.is_some();
         let mut detail = None;
@@ -450,7 +451,7 @@ impl Sampler {
         Ok(Lines { lines: kept.lines, total: kept.total, only, detail })
     }
 
-    /// Reads `tcp_info` of the rows whose age it tells. The kernel is asked for their states alone.
+    /// Reads `tcp_info` of the rows whose age needs it, by a query for their states alone.
     fn read_ages(&mut self, kept: &mut Kept) -> Result<(), Error> {
         let (states, mut places) = kept.without_age();
         if places.is_empty() {
@@ -470,13 +471,13 @@ impl Sampler {
         Ok(())
     }
 
-    /// Whether it is time to run the rules.
+    /// Whether the rules are due.
     #[must_use]
     pub fn judge_is_due(&self) -> bool {
         self.config.with_findings && self.judge.pace.is_due(self.judge.judged.map(|at| at.elapsed()))
     }
 
-    /// Runs the rules over a whole snapshot, and returns what has come, changed or gone since.
+    /// Runs the rules over a whole snapshot, and returns the findings that appeared, changed or disappeared.
     ///
     /// # Errors
     /// When there is no snapshot.
@@ -504,7 +505,7 @@ impl Sampler {
     }
 }
 
-/// The listeners, by which roles are told.
+/// The listeners, which decide roles.
 fn listeners(live: &mut Live) -> Result<Listeners, Error> {
     let mut listeners = Listeners::within(live.ephemeral_ports());
     // What this pass cannot see, the pass over all sockets reports too.

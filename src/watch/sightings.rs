@@ -1,7 +1,7 @@
-//! Findings over time: which condition is new, which lasts, which is gone and since when.
+//! Findings over time: which is new, which lasts, which is gone and since when.
 //!
-//! Input: the findings of one run of the rules after another. Output: a [`Sighting`] for each condition. Not here: how a rule
-//! decides. A condition is recognised by [`Finding::id`], which holds no pid: that may be a guess, and change.
+//! Input: the findings of each run of the rules. Output: a [`Sighting`] for each condition, identified by
+//! [`Finding::id`], which has no pid: that may be a guess, and change.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::frame::Sighting;
 use crate::diagnose::Finding;
 
-/// Sightings that are kept; those that are gone and weigh least are dropped first.
+/// Sightings that are kept; resolved ones of the lowest severity are dropped first.
 const MOST: usize = 100;
 
 /// All sightings, the present ones first, the most severe first.
@@ -24,7 +24,7 @@ impl Sightings {
         Arc::clone(&self.all)
     }
 
-    /// Takes what the rules found at this time, and returns what has come, changed its severity or gone.
+    /// Takes the findings of a run, and returns those that appeared, changed severity or disappeared.
     pub(super) fn update(&mut self, findings: Vec<Finding>, at_ms: u64) -> Vec<Sighting> {
         let mut news = Vec::new();
         let mut all = self.all.as_ref().clone();

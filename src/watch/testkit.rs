@@ -1,6 +1,4 @@
 //! A frame made by hand, for the tests of every output.
-//!
-//! Input: nothing. Output: the same frame every time. Not here: anything the product uses.
 
 use std::collections::HashMap;
 use std::sync::Arc;

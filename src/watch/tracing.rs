@@ -1,9 +1,9 @@
-//! A trace beside the samples: who closed what, and what happened in between.
+//! A trace beside the samples: which process closed what, and what happened in between.
 //!
-//! Input: whether it is wanted. Output: what was traced since the sample before. Not here: what a change means.
+//! Input: whether it is wanted. Output: what was traced since the previous sample.
 //!
-//! A thread empties the kernel's ring a few times a second, however seldom a sample is taken; it ends when the trace is
-//! dropped. Unless asked for by name, a trace that costs more than it is worth is ended, and that is said.
+//! A thread empties the kernel's ring a few times a second, however rarely a sample is taken; it ends when the trace
+//! is dropped. Unless it was requested, a trace that costs too much is stopped, with a gap.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,29 +26,28 @@ use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::transition::Actor;
 use crate::model::{Gap, NetnsId, Socket};
 
-/// Room for forty thousand changes, between two of the thread's rounds.
+/// Room for forty thousand changes between two rounds of the thread.
 const RING_BYTES: usize = 4 << 20;
-/// The first kernel whose trace programs can give a socket its cookie.
+/// The first kernel whose trace programs can assign a socket its cookie.
 const COOKIE_SINCE: (u32, u32) = (5, 12);
-/// Namespaces that the kernel's program compares with.
+/// Maximum number of namespaces that the kernel's program compares.
 const FEW: usize = 16;
 /// How often the thread empties the ring.
 const ROUND: Duration = Duration::from_millis(200);
-/// More changes a second than this, and a trace that nobody asked for is ended: a change costs the kernel and this
-/// program about a microsecond each.
+/// An unrequested trace stops above this rate: a change costs the kernel and this program about a microsecond each.
 const TOO_MANY: u64 = 20_000;
 
-/// The trace of a watch, in whichever phase it is.
+/// The trace of a watch, and its phase.
 pub(super) struct BackgroundTrace {
     phase: TracePhase,
     /// Why there is none, where there should be one.
     gap: Option<Gap>,
-    /// Who was traced closing what, by namespace and cookie, and in which sample that was learnt.
+    /// The traced closers, by namespace and cookie, and the sample in which each was learnt.
     closers: FxHashMap<(Option<NetnsId>, u64), (OwnerId, u64)>,
 }
 
 enum TracePhase {
-    /// To be begun with the first sample; `true`: or the watch fails.
+    /// Starts with the first sample; `true`: or the watch fails.
     Wanted(bool),
     On(Tracing),
     Off,
@@ -60,7 +59,7 @@ impl BackgroundTrace {
         BackgroundTrace { phase, gap: None, closers: FxHashMap::default() }
     }
 
-    /// Begins, if it is to be begun.
+    /// Starts, if it is due.
     pub(super) fn begin(&mut self, live: &Live) -> Result<(), Error> {
         let TracePhase::Wanted(insisted) = self.phase else { return Ok(()) };
         let spaces: Vec<Option<NetnsId>> = live.spaces().map(|s| s.inode).collect();
@@ -75,10 +74,11 @@ impl BackgroundTrace {
         Ok(())
     }
 
-    /// Takes over who was traced closing what, before the rows of a sample are read.
+    /// Takes the traced closers before the rows of a sample are read.
     pub(super) fn learn(&mut self, sample: u64, root: &ProcRoot, ownership: &mut Ownership) {
         let TracePhase::On(trace) = &self.phase else { return };
-        // A row takes it over with this sample or, where the dump was ahead of the trace or missed the row, with the next two.
+        // A row takes it over with this sample or, where the dump was ahead of the trace or missed the row, with the
+        // next two.
         self.closers.retain(|_, (_, learnt)| *learnt <= sample && *learnt + 2 >= sample);
         // One program closes thousands: it is looked up once.
         let mut known: FxHashMap<Actor, OwnerId> = FxHashMap::default();
@@ -93,7 +93,7 @@ impl BackgroundTrace {
         }
     }
 
-    /// Who was traced closing this.
+    /// The process traced closing this.
     pub(super) fn closer(&self, socket: &Socket) -> Option<OwnerId> {
         self.closers.get(&(socket.netns, socket.cookie?)).map(|(owner, _)| *owner)
     }
@@ -108,7 +108,7 @@ impl BackgroundTrace {
         matches!(self.phase, TracePhase::On(_))
     }
 
-    /// Begins the sums anew.
+    /// Restarts the sums.
     pub(super) fn restart(&mut self) {
         if let TracePhase::On(trace) = &mut self.phase {
             trace.restart();
@@ -123,7 +123,7 @@ impl BackgroundTrace {
         }
     }
 
-    /// The same as it is shown, with what the trace cannot tell; ends it when it costs too much.
+    /// Its status, with what the trace cannot report; stops it when it costs too much.
     pub(super) fn report(
         &mut self,
         since: Option<Since>,
@@ -145,7 +145,7 @@ impl BackgroundTrace {
     }
 }
 
-/// What was traced since the sample before.
+/// What was traced since the previous sample.
 pub(super) struct Since {
     pub sums: TracedSums,
     pub matrix: Matrix,
@@ -176,23 +176,23 @@ struct Tracing {
     /// Dropping it ends the thread.
     _stop: Sender<()>,
     via: &'static str,
-    /// It was asked for, whatever it costs.
+    /// It was requested, whatever it costs.
     insisted: bool,
     taken: Instant,
-    /// Samples in a row that brought too much.
+    /// Consecutive samples with too many changes.
     busy: u32,
 }
 
 impl Tracing {
-    /// Begins, restricted to the namespaces that are watched.
+    /// Starts, restricted to the watched namespaces.
     ///
     /// # Errors
-    /// One line why it cannot be done here, with the way out.
+    /// One line on why it cannot be done here, with the way out.
     fn begin(spaces: &[Option<NetnsId>], insisted: bool) -> Result<Tracing, Gap> {
         if spaces.contains(&None) {
             return Err(Gap::new(Missing::Trace(None), Why::NetnsUnknown, WayOut::MountProc));
         }
-        // A few are told apart in the kernel; of many all are traced, and those of others left alone here.
+        // The kernel filters a few namespaces; with many, everything is traced and others are ignored here.
         let scope = if spaces.len() <= FEW { Scope::Among(spaces.to_vec()) } else { Scope::Host };
         let changes = changes::bpf(RING_BYTES, scope)?;
         let via = changes.via().key();
@@ -212,7 +212,7 @@ impl Tracing {
         Ok(Tracing { shared, _stop: stop, via, insisted, taken: Instant::now(), busy: 0 })
     }
 
-    /// What the source cannot tell, and what went wrong.
+    /// What the source cannot report, and what failed.
     fn gaps(&self) -> Vec<Gap> {
         let shared = lock(&self.shared);
         let mut gaps = shared.changes.gaps();
@@ -234,14 +234,14 @@ impl Tracing {
         gaps
     }
 
-    /// Who closed what until now.
+    /// The closers until now.
     fn closers(&self) -> Vec<CloserOf> {
         let mut shared = lock(&self.shared);
         shared.drain();
         shared.traced.take_closers()
     }
 
-    /// Begins the sums anew.
+    /// Restarts the sums.
     fn restart(&mut self) {
         let mut shared = lock(&self.shared);
         shared.drain();
@@ -261,14 +261,14 @@ impl Tracing {
         Since { sums: shared.traced.sums, matrix, changes, lost }
     }
 
-    /// Why it should end, if it should: nobody asked for it, and it has been costly in three samples in a row.
+    /// Why it should stop, if it should: it was not requested, and has been costly in three consecutive samples.
     fn too_costly(&self) -> Option<Gap> {
         (self.busy >= 3 && !self.insisted)
             .then(|| Gap::new(Missing::TraceEnd, Why::TraceCost { per_second: TOO_MANY }, WayOut::InsistOnTrace))
     }
 }
 
-/// A thread that panicked has left sums that are still sums.
+/// A thread that panicked has left valid sums.
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,4 @@
-//! Changes of state, lives and matrices as JSON.
-//!
-//! Input: transitions, lives, counts. Output: bytes appended to a line. Not here: deciding which are shown.
+//! Changes of state, lives and matrices as JSON, appended to a line.
 
 use std::io;
 
@@ -94,7 +92,7 @@ pub fn write_life_json(out: &mut Vec<u8>, life: &Life) -> io::Result<()> {
     Ok(())
 }
 
-/// Whose connection.
+/// The connection of a line.
 fn connection(
     o: &mut Object<'_>,
     at_us: i64,

@@ -1,7 +1,5 @@
-//! Lines of `trace`: changes of state, lives, the matrix of a summary.
-//!
-//! Input: transitions and lives. Output: a line of text or of JSON for each; nothing is allocated for one. Not here:
-//! deciding which are shown.
+//! Lines of `trace`: changes of state, lives, the matrix of a summary, as text or JSON. Nothing is allocated per
+//! line.
 
 mod json;
 
@@ -21,7 +19,7 @@ pub use json::{matrix_json, write_change_json, write_life_json};
 /// How often each change was seen.
 pub type Matrix = BTreeMap<(Option<u8>, u8), u64>;
 
-/// A change with the time that the socket was in the old state.
+/// A change with the time that the socket spent in the old state.
 struct Step {
     transition: Transition,
     in_old_ns: Option<u64>,
@@ -39,9 +37,9 @@ struct Cell<'a> {
 /// A column over changes, or over lives.
 struct Column<T> {
     name: &'static str,
-    /// Its width where there is room for everything; the last one ends the line.
+    /// Its width where everything has room; the last one ends the line.
     wide: usize,
-    /// Its width on a small terminal; `None`: left out there.
+    /// Its width on a small terminal; `None`: omitted there.
     narrow: Option<usize>,
     write: fn(&mut String, &T, &Cell<'_>),
 }
@@ -110,7 +108,7 @@ const LIFE: [Column<Life>; 11] = [
 /// Terminals with fewer columns are small: for changes, and for lives.
 const CHANGE_WIDE: usize = 120;
 const LIFE_WIDE: usize = 160;
-/// At least this much of the name of a process is shown.
+/// Minimum of a process name that is shown.
 const SHORTEST_NAME: usize = 2;
 
 /// How lines are laid out.
@@ -118,7 +116,7 @@ const SHORTEST_NAME: usize = 2;
 pub enum Layout {
     /// Not for a terminal: all cells, one tab between them.
     Tabs,
-    /// A terminal with so many columns.
+    /// A terminal with this many columns.
     Terminal(usize),
 }
 
@@ -164,7 +162,7 @@ pub fn write_header(out: &mut String, lives: bool, layout: Layout) {
     }
 }
 
-/// One change as a line. A process in brackets held the socket, and did not necessarily want the change.
+/// One change as a line. A process in brackets held the socket, but did not necessarily ask for the change.
 pub fn write_change(out: &mut String, t: &Transition, in_old_ns: Option<u64>, names: &dyn Names, layout: Layout) {
     line(out, &CHANGE, CHANGE_WIDE, Some(&Step { transition: *t, in_old_ns }), names, layout);
 }
@@ -210,7 +208,7 @@ fn local(out: &mut String, actor: Option<&Actor>, cell: &Cell<'_>) {
     }
 }
 
-/// A process, whose name gives way where there is not enough room.
+/// A process; its name is shortened where there is not enough room.
 fn named(out: &mut String, actor: &Actor, bracketed: bool, room: usize) {
     let pid = Digits::new(actor.pid.into());
     let (open, close) = if bracketed { ("[", "]") } else { ("", "") };
