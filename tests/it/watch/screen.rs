@@ -158,7 +158,7 @@ fn time_wait_is_watched_drilled_into_resized_and_left() {
         tmux.keys(&["p"]);
         tmux.see(&["HELD"]);
         tmux.keys(&["p", "?"]);
-        tmux.see(&["step back through the last minutes", "unseen: lived and died between two looks"]);
+        tmux.see(&["step back through the last minutes", "unseen: lived and died between two samples"]);
         tmux.keys(&["x", "q"]);
         // The screen of before is back, and the shell answers.
         let after = tmux.see(&["watch --state TIME_WAIT"]);
