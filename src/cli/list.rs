@@ -17,12 +17,13 @@ use crate::cli::select;
 use crate::cli::session::Session;
 use crate::model::Socket;
 use crate::model::column::{self, COLUMNS, Column, Group, Row};
-use crate::render::rows::{self, FORMATS, Format, Listing};
+use crate::render::rows::{Format, Listing};
+use crate::render::{self, FORMATS};
 
 /// Parses the name of a format of `list`.
 fn format_name() -> impl TypedValueParser<Value = &'static Format> {
     let names = FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.help));
-    PossibleValuesParser::new(names).try_map(|name| rows::find(&name).ok_or("no format of this name"))
+    PossibleValuesParser::new(names).try_map(|name| render::format(&name).ok_or("no format of this name"))
 }
 
 const EXAMPLES: &str = "\
@@ -174,7 +175,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
 }
 
 fn format(args: &ListArgs) -> anyhow::Result<&'static Format> {
-    let json = if args.common.json { rows::find("json") } else { None };
+    let json = if args.common.json { render::format("json") } else { None };
     match (json, args.format) {
         (Some(json), Some(format)) if json.name != format.name => {
             bail!("--json and --format say different things; give one")

@@ -20,3 +20,23 @@ pub(crate) mod value;
 pub(crate) mod watch;
 
 pub use style::Style;
+
+use crate::model::column::{Column, Needs};
+use rows::Format;
+
+fn nothing(_: &[&Column], _: bool) -> Needs {
+    Needs::NONE
+}
+
+/// Every format of `list`, the default one first: a new one is a file, its `mod` above and a line here.
+pub(crate) static FORMATS: [Format; 4] = [
+    Format { name: "table", help: "Columns for people", needs: nothing, writer: table::rows },
+    Format { name: "json", help: "One JSON document", needs: json::rows::needs, writer: json::rows::document },
+    Format { name: "jsonl", help: "One JSON object per line", needs: json::rows::needs, writer: json::rows::lines },
+    Format { name: "csv", help: "Comma-separated values", needs: nothing, writer: csv::rows },
+];
+
+/// The format of this name.
+pub(crate) fn format(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.name == name)
+}

@@ -1,17 +1,15 @@
-//! The formats of `list`: one line of [`FORMATS`] and one file each.
+//! What a format of `list` is: a [`Format`] in the table of `render`, and a [`RowWriter`] in a file of its own.
 //!
 //! Input: rows, one at a time. Output: text of the chosen format, written as the rows arrive.
 //!
-//! Circle with `table`, `csv`, `json`: the list of formats names the file of each, and each has the trait that is
-//! here.
+//! Circle with `json`: a listing has the head of the JSON documents, and the JSON formats are row writers.
 
 use std::io::{self, Write};
 
 use crate::model::Gap;
 use crate::model::column::{Column, Needs, Row};
-use crate::render::json::{self, Head};
+use crate::render::json::Head;
 use crate::render::style::Style;
-use crate::render::{csv, table};
 
 /// Writes rows in one format.
 pub trait RowWriter {
@@ -58,22 +56,4 @@ pub struct Format {
     /// What it shows beyond the columns, with or without `-c`.
     pub needs: fn(columns: &[&Column], chosen: bool) -> Needs,
     pub writer: fn(Listing) -> Box<dyn RowWriter>,
-}
-
-fn nothing(_: &[&Column], _: bool) -> Needs {
-    Needs::NONE
-}
-
-/// Every format, the default one first.
-pub static FORMATS: [Format; 4] = [
-    Format { name: "table", help: "Columns for people", needs: nothing, writer: table::rows },
-    Format { name: "json", help: "One JSON document", needs: json::rows::needs, writer: json::rows::document },
-    Format { name: "jsonl", help: "One JSON object per line", needs: json::rows::needs, writer: json::rows::lines },
-    Format { name: "csv", help: "Comma-separated values", needs: nothing, writer: csv::rows },
-];
-
-/// The format of this name.
-#[must_use]
-pub fn find(name: &str) -> Option<&'static Format> {
-    FORMATS.iter().find(|format| format.name == name)
 }
