@@ -1,53 +1,13 @@
-//! The command line as clap sees it: the commands, and the arguments that several of them share.
+//! The arguments that several commands share.
 //!
-//! Input: words. Output: a [`Cli`] whose values are typed by the parsers in [`crate::cli::parse`]. A command's own
-//! arguments are in the file of the command.
-//!
-//! Circle with `doctor`, `explain`, `list`, `summary`, `trace`, `watch`: each command declares its own arguments,
-//! and the shared ones are here.
+//! Input: words. Output: values typed by the parsers in [`crate::cli::parse`]. A command's own arguments are in the file
+//! of the command.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use crate::cli::env::ColorChoice;
-use crate::cli::{doctor, explain, generate, list, parse, summary, trace, watch};
+use crate::cli::parse;
 use crate::model::StateSet;
-
-/// What are my TCP connections doing, which are in trouble, which process is at fault, and what do I do about it?
-#[derive(Debug, Parser)]
-#[command(name = "tcpstate", version, about, max_term_width = 100, after_help = EXAMPLES)]
-#[command(propagate_version = true, subcommand_required = true)]
-pub struct Cli {
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-const EXAMPLES: &str = "\
-Examples:
-  tcpstate                            counts per state, top groups (the same as `summary`)
-  tcpstate list -tanop                one row per socket, with timers and processes, as in ss
-  tcpstate list --state CLOSE_WAIT    any spelling: close-wait, closewait, cw
-  tcpstate summary --by peer-addr,process --top 5
-  tcpstate list --port 443 --json | jq '.sockets[] | .owners'
-
-Exit codes: 0 done, 1 found or nothing matched (where asked for), 2 wrong usage or nothing could be read.";
-
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Counts per state and family, and the largest groups
-    Summary(summary::SummaryArgs),
-    /// One row per socket
-    List(list::ListArgs),
-    /// Diagnosis: what is wrong, which process, how it is known, what to do
-    Doctor(doctor::DoctorArgs),
-    /// The state machine, live: full screen, plain blocks, or JSON lines
-    Watch(watch::WatchArgs),
-    /// Every change of state as it happens, and the process behind it
-    Trace(trace::TraceArgs),
-    /// A state, a rule, a column, or the state machine with live counts
-    Explain(explain::ExplainArgs),
-    /// Print the man page, shell completions, the JSON schema or the list of columns
-    Generate(generate::GenerateArgs),
-}
 
 /// Where sockets come from.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]

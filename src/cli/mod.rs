@@ -24,9 +24,8 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use args::{Cli, Command};
 pub use env::Env;
 pub use exit::Exit;
 
@@ -51,6 +50,44 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: &mut Env) -> Exit {
             Exit::Failed
         }
     }
+}
+
+/// What are my TCP connections doing, which are in trouble, which process is at fault, and what do I do about it?
+#[derive(Debug, Parser)]
+#[command(name = "tcpstate", version, about, max_term_width = 100, after_help = EXAMPLES)]
+#[command(propagate_version = true, subcommand_required = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tcpstate                            counts per state, top groups (the same as `summary`)
+  tcpstate list -tanop                one row per socket, with timers and processes, as in ss
+  tcpstate list --state CLOSE_WAIT    any spelling: close-wait, closewait, cw
+  tcpstate summary --by peer-addr,process --top 5
+  tcpstate list --port 443 --json | jq '.sockets[] | .owners'
+
+Exit codes: 0 done, 1 found or nothing matched (where asked for), 2 wrong usage or nothing could be read.";
+
+/// A command: a file, its `mod` above, a line here and an arm of `dispatch`.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Counts per state and family, and the largest groups
+    Summary(summary::SummaryArgs),
+    /// One row per socket
+    List(list::ListArgs),
+    /// Diagnosis: what is wrong, which process, how it is known, what to do
+    Doctor(doctor::DoctorArgs),
+    /// The state machine, live: full screen, plain blocks, or JSON lines
+    Watch(watch::WatchArgs),
+    /// Every change of state as it happens, and the process behind it
+    Trace(trace::TraceArgs),
+    /// A state, a rule, a column, or the state machine with live counts
+    Explain(explain::ExplainArgs),
+    /// Print the man page, shell completions, the JSON schema or the list of columns
+    Generate(generate::GenerateArgs),
 }
 
 fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
