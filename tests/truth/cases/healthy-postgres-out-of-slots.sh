@@ -1,0 +1,19 @@
+#: title = "postgres answers 'too many clients already': TCP itself is well, and no rule of TCP may alarm"
+#: kind = "K2"
+#: needs = ["psql", "runuser"]
+#: seconds = 20
+#: look_from = "s"
+#: doctor = [[], ["--once"]]
+#: healthy = true
+pair
+B=$(echo /usr/lib/postgresql/*/bin); chmod 755 "$W"; install -d -o postgres -m 700 "$W/d"
+runuser -u postgres -- $B/initdb -D "$W/d" -A trust -N >>"$W/out" 2>&1 || exit 1
+echo 'host all all 10.77.0.0/24 trust' >>"$W/d/pg_hba.conf"
+bg $S runuser -u postgres -- $B/postgres -D "$W/d" -c listen_addresses=10.77.0.2 -c unix_socket_directories= -c fsync=off -c max_connections=10
+listens $S 5432; sleep 0.5
+for i in $(seq 10); do bg $C bash -c '{ echo "select 1;"; exec sleep 60; } | psql -h 10.77.0.2 -U postgres -q'; done
+sleep 2
+bg $C bash -c 'while :; do psql -h 10.77.0.2 -U postgres -c "select 1"; sleep 0.3; done'
+sleep 3
+grep -q 'too many clients' "$W/out" || { echo "postgres still has slots" >&2; exit 1; }
+ready
