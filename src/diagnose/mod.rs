@@ -20,6 +20,7 @@ pub(crate) mod finding;
 pub(crate) mod hypothesis;
 pub(crate) mod identity;
 pub(crate) mod incident;
+mod index;
 pub(crate) mod listener_owner;
 pub(crate) mod measure;
 pub(crate) mod peers;

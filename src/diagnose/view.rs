@@ -1,29 +1,25 @@
 //! What a rule sees: one snapshot, perhaps the one before, and the questions that many rules ask.
 //!
-//! Comes in: snapshots and thresholds. Goes out: roles, pairs, earlier rows, differences of counters; each index is made
-//! when the first rule asks. Never here: a rule's own decision.
+//! Input: snapshots and thresholds. Output: roles, pairs, earlier rows, differences of counters; each is computed when the
+//! first rule asks. Not here: the indices of one snapshot (`index`), a rule's own decision.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::OnceLock;
-
-use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::{Listeners, Role};
 use crate::cores;
 use crate::diagnose::finding::Subject;
+use crate::diagnose::index::Index;
 use crate::diagnose::ports::{self, Route};
 use crate::diagnose::queues::Queues;
 use crate::diagnose::thresholds::Thresholds;
 use crate::model::counter::Counter;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
 use crate::model::sysctl::PORT_RANGE;
-use crate::model::{Coverage, FourTuple, Holder, NetnsId, OwnerStatus, Process, RowKind, Socket, State, TimerKind};
+use crate::model::{Coverage, FourTuple, Holder, NetnsId, OwnerStatus, Process, Socket, State};
 
 /// Facts of processes that were inspected after the snapshot.
 pub type Inspected = OnceLock<BTreeMap<u32, ProcessFacts>>;
-
-type TupleIndex = FxHashMap<(Option<NetnsId>, FourTuple), u32>;
 
 /// A snapshot, or two, with indices.
 pub struct View<'a> {
@@ -32,18 +28,11 @@ pub struct View<'a> {
     pub before: Option<&'a Snapshot>,
     pub thresholds: &'a Thresholds,
     inspected: Option<&'a Inspected>,
-    listeners: FxHashMap<Option<NetnsId>, Listeners>,
+    index: Index<'a>,
+    index_before: Option<Index<'a>>,
     roles: OnceLock<Vec<Role>>,
-    active: OnceLock<Vec<u32>>,
     held: OnceLock<Vec<(OwnerStatus, &'a [Holder])>>,
-    tuples: OnceLock<TupleIndex>,
-    pairs: OnceLock<TupleIndex>,
-    cookies_before: OnceLock<FxHashMap<(Option<NetnsId>, u64), u32>>,
-    tuples_before: OnceLock<TupleIndex>,
-    pairs_before: OnceLock<TupleIndex>,
     empty: Listeners,
-    queues: OnceLock<Queues<'a>>,
-    queues_before: OnceLock<Queues<'a>>,
     routes: OnceLock<Vec<Route<'a>>>,
 }
 
@@ -55,18 +44,11 @@ impl<'a> View<'a> {
             before,
             thresholds,
             inspected: None,
-            listeners: listeners_of(now),
+            index: Index::new(now),
+            index_before: before.map(Index::new),
             roles: OnceLock::new(),
-            active: OnceLock::new(),
             held: OnceLock::new(),
-            tuples: OnceLock::new(),
-            pairs: OnceLock::new(),
-            cookies_before: OnceLock::new(),
-            tuples_before: OnceLock::new(),
-            pairs_before: OnceLock::new(),
             empty: Listeners::new(PORT_RANGE),
-            queues: OnceLock::new(),
-            queues_before: OnceLock::new(),
             routes: OnceLock::new(),
         }
     }
@@ -87,7 +69,7 @@ impl<'a> View<'a> {
     /// The listeners of a namespace.
     #[must_use]
     pub fn listeners(&self, netns: Option<NetnsId>) -> &Listeners {
-        self.listeners.get(&netns).unwrap_or(&self.empty)
+        self.index.listeners().get(&netns).unwrap_or(&self.empty)
     }
 
     /// Facts of the namespace of a row.
@@ -110,22 +92,19 @@ impl<'a> View<'a> {
     /// The rows in which something happens or waits: all but connections at rest, which are most of a busy host, and of
     /// which most rules need no row.
     pub fn active(&self) -> impl Iterator<Item = &'a Socket> + Clone {
-        self.restless_rows().map(|(socket, _)| socket)
+        self.index.active().map(|(socket, _)| socket)
     }
 
     /// The same with their roles.
     pub fn restless_rows(&self) -> impl Iterator<Item = (&'a Socket, Role)> + Clone {
-        let places = self.active.get_or_init(|| {
-            let rows = self.now.sockets.iter().zip(0u32..);
-            rows.filter(|(s, _)| !is_idle(s)).map(|(_, place)| place).collect()
-        });
-        places.iter().map(|place| (&self.now.sockets[*place as usize], self.roles()[*place as usize]))
+        let roles = self.roles();
+        self.index.active().map(|(socket, place)| (socket, roles[place]))
     }
 
     /// The role of one socket.
     #[must_use]
     pub fn role(&self, socket: &Socket) -> Role {
-        match self.listeners.get(&socket.netns) {
+        match self.index.listeners().get(&socket.netns) {
             Some(listeners) => listeners.role(socket),
             None => Listeners::new(self.netns(socket.netns).map_or(PORT_RANGE, Netns::port_range)).role(socket),
         }
@@ -151,14 +130,13 @@ impl<'a> View<'a> {
     /// The queues of every listener.
     #[must_use]
     pub fn queues(&self) -> &Queues<'a> {
-        self.queues.get_or_init(|| Queues::new(self.active(), &self.listeners))
+        self.index.queues()
     }
 
     /// The queues as they were in the snapshot before.
     #[must_use]
     pub fn queues_before(&self) -> Option<&Queues<'a>> {
-        let before = self.before?;
-        Some(self.queues_before.get_or_init(|| Queues::new(before.sockets.iter(), &listeners_of(before))))
+        self.index_before.as_ref().map(Index::queues)
     }
 
     /// Every route that is worth a look, the fullest first.
@@ -228,42 +206,32 @@ impl<'a> View<'a> {
     /// The same socket in the snapshot before, by cookie, else by four-tuple.
     #[must_use]
     pub fn earlier(&self, socket: &Socket) -> Option<&'a Socket> {
-        let before = self.before?;
-        let row = match socket.cookie {
-            Some(cookie) => *self
-                .cookies_before
-                .get_or_init(|| {
-                    let rows = before.sockets.iter().zip(0u32..);
-                    rows.filter_map(|(s, i)| Some(((s.netns, s.cookie?), i))).collect()
-                })
-                .get(&(socket.netns, cookie))?,
-            None => *self
-                .tuples_before
-                .get_or_init(|| tuple_index(&before.sockets))
-                .get(&(socket.netns, socket.four_tuple().normalised()))?,
-        };
-        before.sockets.get(row as usize)
+        let before = self.index_before.as_ref()?;
+        if let Some(cookie) = socket.cookie {
+            return before.with_cookie(socket.netns, cookie);
+        }
+        let tuple = socket.four_tuple();
+        // The index holds one row per four-tuple; link-local addresses can be the same on another interface.
+        before.at(socket.netns, tuple).filter(|earlier| earlier.four_tuple().ifindex == tuple.ifindex)
     }
 
     /// The other half of a connection whose both ends are seen: swapped four-tuple, IPv4-mapped as IPv4, first in the
     /// same namespace and then in every other one.
     #[must_use]
     pub fn mirror(&self, socket: &Socket) -> Option<&'a Socket> {
-        other_half(self.now, self.pairs.get_or_init(|| pair_index(&self.now.sockets)), socket)
+        self.index.other_half(socket)
     }
 
     /// The other half as it was in the snapshot before.
     #[must_use]
     pub fn mirror_before(&self, socket: &Socket) -> Option<&'a Socket> {
-        let before = self.before?;
-        other_half(before, self.pairs_before.get_or_init(|| pair_index(&before.sockets)), socket)
+        self.index_before.as_ref()?.other_half(socket)
     }
 
     /// The socket with this four-tuple now.
     #[must_use]
     pub fn at(&self, netns: Option<NetnsId>, tuple: FourTuple) -> Option<&'a Socket> {
-        let tuples = self.tuples.get_or_init(|| tuple_index(&self.now.sockets));
-        self.now.sockets.get(*tuples.get(&(netns, FourTuple { ifindex: 0, ..tuple.normalised() }))? as usize)
+        self.index.at(netns, tuple)
     }
 
     /// Growth of a counter of a namespace between the snapshots; `None` without a second one or such a counter.
@@ -306,27 +274,6 @@ impl<'a> View<'a> {
     }
 }
 
-fn listeners_of(snapshot: &Snapshot) -> FxHashMap<Option<NetnsId>, Listeners> {
-    let mut listeners: FxHashMap<Option<NetnsId>, Listeners> = FxHashMap::default();
-    for socket in snapshot.sockets.iter().filter(|s| s.state == State::Listen) {
-        listeners
-            .entry(socket.netns)
-            .or_insert_with(|| Listeners::new(snapshot.netns(socket.netns).map_or(PORT_RANGE, Netns::port_range)))
-            .add(socket);
-    }
-    listeners
-}
-
-/// Whether a connection is established, belongs to somebody, has nothing in its queues and no timer but that of keepalive.
-fn is_idle(socket: &Socket) -> bool {
-    socket.state == State::Established
-        && socket.kind == RowKind::Full
-        && socket.inode.is_some()
-        && socket.recv_q_bytes == 0
-        && socket.send_q_bytes == Some(0)
-        && socket.timer.is_none_or(|t| t.kind == TimerKind::Keepalive && t.retransmits == 0)
-}
-
 /// The place of a socket in a list that it is a part of.
 fn place(sockets: &[Socket], socket: &Socket) -> Option<usize> {
     let offset = std::ptr::from_ref(socket).addr().checked_sub(sockets.as_ptr().addr())?;
@@ -334,38 +281,20 @@ fn place(sockets: &[Socket], socket: &Socket) -> Option<usize> {
     sockets.get(place).filter(|row| std::ptr::eq(*row, socket)).map(|_| place)
 }
 
-/// Every connected row by its four-tuple.
-fn tuple_index(sockets: &[Socket]) -> TupleIndex {
-    index_of(sockets, |_| true)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::row;
 
-/// The rows that can be the other half of one: the address of their peer is the own address of some row.
-fn pair_index(sockets: &[Socket]) -> TupleIndex {
-    let mut own: FxHashSet<IpAddr> = FxHashSet::default();
-    let mut last = None;
-    for socket in sockets {
-        // Rows of one address often follow each other.
-        if last.replace(socket.local.addr) != Some(socket.local.addr) {
-            own.insert(socket.local.addr.to_canonical());
-        }
+    #[test]
+    fn a_row_without_cookie_is_found_again_on_its_own_interface_only() {
+        let on = |ifindex| {
+            let row = row(State::Established, "10.0.0.1:80", "10.0.0.2:5432");
+            Snapshot { sockets: vec![Socket { cookie: None, ifindex, ..row }], ..Snapshot::default() }
+        };
+        let (second, third, thresholds) = (on(Some(2)), on(Some(3)), Thresholds::default());
+        let view = View::new(&second, Some(&second), &thresholds);
+        assert!(view.earlier(&second.sockets[0]).is_some());
+        assert!(view.earlier(&third.sockets[0]).is_none());
     }
-    index_of(sockets, |s| own.contains(&s.peer.addr.to_canonical()))
-}
-
-fn other_half<'a>(of: &'a Snapshot, pairs: &TupleIndex, socket: &Socket) -> Option<&'a Socket> {
-    let wanted = FourTuple { ifindex: 0, ..socket.four_tuple().normalised().swapped() };
-    let own = pairs.get(&(socket.netns, wanted));
-    let row = own
-        .or_else(|| of.netns.iter().filter(|n| n.inode != socket.netns).find_map(|n| pairs.get(&(n.inode, wanted))))?;
-    of.sockets.get(*row as usize)
-}
-
-fn index_of(sockets: &[Socket], wanted: impl Fn(&Socket) -> bool + Sync) -> TupleIndex {
-    let wanted = cores::map(sockets, |s| s.state.has_peer() && wanted(s));
-    let mut index = TupleIndex::default();
-    index.reserve(wanted.iter().filter(|w| **w).count());
-    for ((socket, place), _) in sockets.iter().zip(0u32..).zip(wanted).filter(|(_, wanted)| *wanted) {
-        index.insert((socket.netns, FourTuple { ifindex: 0, ..socket.four_tuple().normalised() }), place);
-    }
-    index
 }
