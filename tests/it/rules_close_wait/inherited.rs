@@ -26,11 +26,12 @@ sys.stdin.readline()
 child.kill(); child.wait()
 "#;
 
-/// The child has `exec`ed when it is called what it is.
+/// The child has `exec`ed when it is called what it is, and has loaded its libraries when it sleeps.
 fn wait_for_name(pid: u32, name: &str) {
     wait_for("the child's program", || {
         let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if comm.trim_end() == name { Ok(()) } else { Err(comm) }
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if comm.trim_end() == name && stat.contains(") S ") { Ok(()) } else { Err(format!("{comm}{stat}")) }
     });
 }
 
