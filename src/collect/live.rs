@@ -328,6 +328,11 @@ impl Live {
         Ok(table)
     }
 
+    /// Whether BPF may be taken where `/proc` does not suffice.
+    pub(super) fn may_take_bpf(&self) -> bool {
+        self.owners_via == OwnersVia::Auto && self.root.is_own()
+    }
+
     /// Scans again for the holders of some sockets. Where `/proc` refused a process (even root is refused one or
     /// two), BPF may still see it.
     ///
@@ -335,8 +340,7 @@ impl Live {
     /// As [`Live::owners`].
     pub fn second_look(&mut self, refused: bool, missing: &FxHashSet<Inode>) -> Result<OwnerTable, Error> {
         if refused
-            && self.owners_via == OwnersVia::Auto
-            && self.root.is_own()
+            && self.may_take_bpf()
             && let Ok(table) = self.finder().by_bpf(Some(missing))
         {
             return Ok(table);

@@ -11,7 +11,7 @@ use crate::collect::error::Error;
 use crate::collect::live::Live;
 use crate::collect::netlink::Attributes;
 use crate::collect::numbers::Numbers;
-use crate::collect::owners::Search;
+use crate::collect::owners::{OwnerRoute, Route, Search};
 use crate::collect::proc::{cgroups, counters, processes};
 use crate::collect::query::{Ahead, Query};
 use crate::cores;
@@ -91,11 +91,36 @@ impl Live {
             let (owners, route) = owners.finish()?;
             snapshot.owners = owners;
             self.owner_route = Some(route);
+            self.find_other_holders(&mut snapshot);
             self.settle_snapshot(&mut snapshot)?;
             snapshot.processes = processes::facts(self.root(), snapshot.owners.processes.iter().map(|p| p.pid));
             self.find_closed(&mut snapshot);
         }
         Ok(snapshot)
+    }
+
+    /// Where `/proc` refused a process, as it does even to root, that one may be the server of a listener whose known
+    /// holders have no connection: one BPF pass sees the descriptors of all.
+    fn find_other_holders(&mut self, snapshot: &mut Snapshot) {
+        let owners = &snapshot.owners;
+        if owners.unreadable == 0 || owners.unlisted.is_some() || !self.may_take_bpf() {
+            return;
+        }
+        let mut connected = vec![false; owners.processes.len()];
+        for socket in snapshot.sockets.iter().filter(|s| s.state.has_peer()) {
+            owners.holders(socket.inode).iter().for_each(|h| connected[h.process as usize] = true);
+        }
+        let is_unserved = |s: &Socket| {
+            let holders = owners.holders(s.inode);
+            s.state == State::Listen && !holders.is_empty() && holders.iter().all(|h| !connected[h.process as usize])
+        };
+        if snapshot.sockets.iter().any(is_unserved)
+            && let Ok(all) = self.finder().by_bpf(None)
+        {
+            let why = format!("/proc refused {} of the processes, and a listener may be theirs", owners.unreadable);
+            snapshot.owners = all;
+            self.owner_route = Some(OwnerRoute { via: Route::Bpf, why });
+        }
     }
 
     fn settle_snapshot(&mut self, snapshot: &mut Snapshot) -> Result<(), Error> {

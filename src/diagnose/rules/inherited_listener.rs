@@ -33,18 +33,27 @@ const TEXT: Text = Text {
     ],
 };
 
-/// A helper that has just been started may be about to become the server (policy).
-const SETTLED_MS: u64 = 3000;
+/// A helper that has just been started may be about to become the server (policy); two samples are this far apart.
+const SETTLED_MS: u64 = 2000;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     // A process that cannot be read may hold the listener too.
-    if view.now.owners.unreadable > 0 || view.now.owners.unlisted.is_some() {
-        return Outcome::not_checked("some processes could not be read, and one of them may be the server");
-    }
+    let unseen = view.now.owners.unreadable > 0 || view.now.owners.unlisted.is_some();
     for queue in view.queues().all() {
         let holders = accepting::unique(queue.listeners.iter().flat_map(|l| view.processes(l)).collect());
-        if holders.is_empty() || !holders.iter().all(|p| is_helper(view, p)) {
+        if !holders.iter().all(|p| is_helper(view, p)) {
+            continue;
+        }
+        if unseen {
+            return Outcome::not_checked("some processes could not be read, and one of them may be the server");
+        }
+        if holders.is_empty() {
+            continue;
+        }
+        if let Some(young) = holders.iter().find(|p| !is_settled(view, p)) {
+            let why = || format!("{} holds {} alone and has just been started", text::name(young), queue.local);
+            outcome.wants_second = outcome.wants_second.or_else(|| view.before.is_none().then(why));
             continue;
         }
         match accepting::reach(view, &queue.listeners, &holders) {
@@ -56,11 +65,14 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     outcome
 }
 
-/// It may be one: it has no connection, and has run long enough to have become what it is.
+/// It may be one: it has no connection.
 fn is_helper(view: &View<'_>, process: &Process) -> bool {
-    let is_settled = view.process(process.pid).is_some_and(|facts| facts.running_ms.is_none_or(|ms| ms >= SETTLED_MS));
-    is_settled
-        && !view.now.sockets.iter().any(|s| is_connection(s) && view.processes(s).iter().any(|p| p.pid == process.pid))
+    !view.now.sockets.iter().any(|s| is_connection(s) && view.processes(s).iter().any(|p| p.pid == process.pid))
+}
+
+/// It has run long enough to have become what it is.
+fn is_settled(view: &View<'_>, process: &Process) -> bool {
+    view.process(process.pid).is_some_and(|facts| facts.running_ms.is_none_or(|ms| ms >= SETTLED_MS))
 }
 
 fn is_connection(socket: &Socket) -> bool {
@@ -153,11 +165,7 @@ mod tests {
         silent(&world("server", libc::SYS_clock_nanosleep, Some(true)));
         silent(&world("server", libc::SYS_clock_nanosleep, None));
         silent(&world("busybox", libc::SYS_ppoll, None));
-        // Activators, and what just began.
         silent(&world("systemd", libc::SYS_clock_nanosleep, Some(false)));
-        let mut young = world("sleep", libc::SYS_clock_nanosleep, Some(false));
-        young.now.processes.get_mut(&900).unwrap().running_ms = Some(SETTLED_MS - 1);
-        silent(&young);
         // The server lives beside its helper; a service manager holds the listener too.
         for comm in ["server", "systemd"] {
             let mut both = world("sleep", libc::SYS_clock_nanosleep, Some(false));
@@ -174,6 +182,28 @@ mod tests {
         let mut threads = world("sleep", libc::SYS_clock_nanosleep, Some(false));
         threads.now.processes.get_mut(&900).unwrap().threads = Some(2);
         silent(&threads);
+    }
+
+    #[test]
+    fn what_just_began_is_looked_at_again() {
+        let mut young = world("sleep", libc::SYS_clock_nanosleep, Some(false));
+        young.now.processes.get_mut(&900).unwrap().running_ms = Some(SETTLED_MS - 1);
+        let outcome = young.check(check);
+        assert!(outcome.findings.is_empty() && outcome.wants_second.is_some(), "{outcome:?}");
+        assert_eq!(young.later(1000).check(check), Outcome::default());
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_read_may_be_the_server() {
+        let mut world = world("sleep", libc::SYS_clock_nanosleep, Some(false));
+        world.now.owners.unreadable = 1;
+        assert!(world.check(check).not_checked.is_some());
+        // Of a server that is seen it is none.
+        let connection = row(State::Established, "10.0.0.1:80", "10.0.0.9:40000");
+        let inode = connection.inode;
+        world.add(connection).hold(900, "server", 4, inode);
+        world.now.owners.unreadable = 1;
+        assert_eq!(world.check(check), Outcome::default());
     }
 
     #[test]
