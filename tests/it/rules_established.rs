@@ -149,7 +149,7 @@ fn a_send_queue_that_stands_for_a_moment_is_explained_by_its_cause() {
         let diagnosis = twice(ns, &["send-queue-stuck"], || pause(800));
         let finding = only(&diagnosis);
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(writer.pid())), "{finding:#?}");
-        assert_eq!(words(finding, "cause"), "peer_window");
+        assert!(finding.causes.is("peer-window"), "{finding:#?}");
         assert!(number(finding, "not_sent_bytes") > 1000 && number(finding, "in_flight_bytes") == 0, "{finding:#?}");
         assert!(number(finding, "limited_by_window_between_samples_ms") >= 700, "{finding:#?}");
         drop(reader);

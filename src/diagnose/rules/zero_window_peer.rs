@@ -8,6 +8,7 @@
 use crate::aggregate::Role;
 use crate::diagnose::delivery::{is_window_shut, reaches, window_shut_ms};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::reader::Reader;
@@ -22,7 +23,8 @@ pub(super) const RULE: Rule =
     rule!("zero-window-peer", Established, OneOrTwo, "the remote program does not read", check, [TEXT])
         .states(&[State::Established, State::CloseWait, State::FinWait1])
         .title("shut window")
-        .identity(Identity::ProgramAndDestination);
+        .identity(Identity::ProgramAndDestination)
+        .causes(CAUSES);
 
 const LOCAL_READER: &str = "Find out why {reader} does not read: see recv-queue-stuck for it";
 const REMOTE_READER: &str = "Find the reader on the other side and what blocks it";
@@ -41,6 +43,44 @@ const TEXT: Text = Text {
         "Don't change keepalive settings: probes are sent already",
     ],
 };
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "reader-halted",
+        text: "the reader is stopped or frozen",
+        predicts: "state T, or frozen 1 in cgroup.events, at the process that holds the other end",
+        refuted_by: "a reader that runs, or took bytes between the samples",
+        decided_by: "the state in /proc/PID/stat of the reader; on another host `ps` there",
+    },
+    Cause {
+        id: "reader-stuck",
+        text: "the reader is stuck: its loop or its threads wait for something else",
+        predicts: "no thread of the reader waits for this connection, and nothing is taken",
+        refuted_by: "bytes that were taken between the samples",
+        decided_by: "a stack of the reader; recv-queue-stuck on its host",
+    },
+    Cause {
+        id: "reader-slow",
+        text: "the reader takes data, more slowly than it is written",
+        predicts: "the window opens from time to time: bytes are acknowledged between two samples",
+        refuted_by: "a reader that never took a byte",
+        decided_by: "a longer look: `tcpstate doctor --interval 60s --rule zero-window-peer`",
+    },
+    Cause {
+        id: "reader-holds-back",
+        text: "the reader holds back on purpose: a pager, a paused download, a relay whose own peer is slow",
+        predicts: "a reader that is alive, and takes nothing for as long as it likes",
+        refuted_by: "a reader that is stopped, frozen or stuck",
+        decided_by: "what the reader is; Send-Q of its other connections",
+    },
+    Cause {
+        id: "peer-gone",
+        text: "the peer, or the way to it, is gone since",
+        predicts: "two probes or more in a row without an answer",
+        refuted_by: "probes that are answered",
+        decided_by: "`ping`, or another connection to the same address",
+    },
+];
 
 /// Probes without an answer from which on the peer counts as gone: one may be on its way.
 const UNANSWERED: u8 = 2;
@@ -119,16 +159,75 @@ fn other_workers(view: &View<'_>, groups: &[Group<'_>]) -> usize {
     holders.iter().filter(|pid| !groups.iter().any(|g| g.owner.is_some_and(|p| p.pid == **pid))).count()
 }
 
-/// Whom it hurts. See "Severity" on the page.
-fn severity(view: &View<'_>, groups: &[Group<'_>], lasted: u64, waiting_bytes: u64) -> Severity {
-    let long = reaches(lasted, view.thresholds.zero_window_high_seconds);
-    if let Some(other) = groups[0].other {
+/// The reader at the other end, when it is on this host.
+struct Local {
+    reader: Reader,
+    /// It accepted these connections: others wait for it.
+    serves: bool,
+    /// It has never taken a byte of any of them.
+    never_read: bool,
+    /// It took some between the samples; `None` without a second one.
+    took: Option<bool>,
+}
+
+impl Local {
+    fn of(view: &View<'_>, groups: &[Group<'_>]) -> Option<Local> {
+        let other = groups[0].other?;
         let mirrors: Vec<&Socket> = groups.iter().flat_map(|g| &g.rows).filter_map(|s| view.mirror(s)).collect();
         let serves = mirrors.iter().any(|m| matches!(view.role(m), Role::Server(_) | Role::FormerServer));
-        let reader = Reader::of(view, Some(other), &mirrors, serves, false);
-        let never = mirrors.iter().all(|m| m.consumed_bytes() == Some(0));
-        let stuck = reader.is_halted() || reader.is_blocked || never || reader.class() == Some(Class::LoopStuck);
-        return match (serves && stuck, long) {
+        let took = |m: &&Socket| Some(m.consumed_bytes()? > view.earlier(m)?.consumed_bytes()?);
+        Some(Local {
+            reader: Reader::of(view, Some(other), &mirrors, serves, false),
+            serves,
+            never_read: mirrors.iter().all(|m| m.consumed_bytes() == Some(0)),
+            took: mirrors.iter().map(took).try_fold(false, |any, one| one.map(|t| any || t)),
+        })
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.reader.is_halted() || self.reader.is_blocked || self.never_read || self.waits_elsewhere()
+    }
+
+    fn waits_elsewhere(&self) -> bool {
+        self.reader.class() == Some(Class::LoopStuck)
+    }
+}
+
+/// Which causes are left.
+fn causes(view: &View<'_>, rows: &[&Socket], local: Option<&Local>) -> Weighed {
+    let refuted = |why: &str| Weight::Refuted(why.to_owned());
+    let gone = rows.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits >= UNANSWERED)).count();
+    let answered = rows.iter().all(|s| s.timer.is_some_and(|t| t.retransmits == 0));
+    let acked = |s: &&Socket| {
+        let bytes = |s: &Socket| s.info.as_deref()?.bytes_acked();
+        Some(bytes(s)? > bytes(view.earlier(s)?)?)
+    };
+    let moved = rows.iter().filter_map(acked).any(|moved| moved) || local.is_some_and(|l| l.took == Some(true));
+    Weighed::of(CAUSES, |cause| match (cause.id, local) {
+        ("peer-gone", None) if gone == rows.len() => Weight::Proven,
+        ("peer-gone", None) if gone > 0 => Weight::Possible(0.5),
+        ("peer-gone", None) if answered => refuted("every probe was answered"),
+        ("peer-gone", None) => Weight::Possible(0.1),
+        ("peer-gone", Some(_)) => refuted("the other half is on this host"),
+        ("reader-slow", _) if moved => Weight::Possible(0.8),
+        ("reader-slow", Some(l)) if l.never_read => refuted("it has never taken a byte"),
+        ("reader-slow", _) => Weight::Possible(0.3),
+        (_, _) if moved && cause.id != "reader-holds-back" => refuted("bytes were taken between the samples"),
+        ("reader-halted", Some(l)) if l.reader.is_halted() => Weight::Proven,
+        ("reader-halted", Some(l)) if l.reader.class().is_some() => refuted("the reader is neither stopped nor frozen"),
+        ("reader-halted", _) => Weight::Possible(0.1),
+        ("reader-stuck", Some(l)) if l.waits_elsewhere() || l.reader.is_blocked => Weight::Possible(0.9),
+        ("reader-stuck", _) => Weight::Possible(0.4),
+        (_, Some(l)) if l.waits_elsewhere() => refuted("the loop of the reader does not turn"),
+        _ => Weight::Possible(0.2),
+    })
+}
+
+/// Whom it hurts. See "Severity" on the page.
+fn severity(view: &View<'_>, groups: &[Group<'_>], local: Option<&Local>, lasted: u64, waiting_bytes: u64) -> Severity {
+    let long = reaches(lasted, view.thresholds.zero_window_high_seconds);
+    if let Some(local) = local {
+        return match (local.serves && local.is_stuck(), long) {
             (true, true) => Severity::High,
             (true, false) => Severity::Warning,
             (false, _) => of_clients(view, groups, waiting_bytes),
@@ -170,10 +269,15 @@ fn finding(view: &View<'_>, groups: &[Group<'_>]) -> Finding {
     let lasted = rows.iter().filter_map(|s| window_shut_ms(s)).max().unwrap_or(0);
     let gone = rows.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits >= UNANSWERED)).count();
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
-    let severity = severity(view, groups, lasted, send_q.unwrap_or(0));
+    let local = Local::of(view, groups);
+    let severity = severity(view, groups, local.as_ref(), lasted, send_q.unwrap_or(0));
+    let causes = causes(view, &rows, local.as_ref());
     let waiting = send_q.map_or_else(String::new, |b| format!(", {} waiting", text::bytes(b)));
     let doing = match (group.other, gone == rows.len()) {
-        (Some(other), _) => format!("{} on this host does not read", text::name(other)),
+        (Some(other), _) => {
+            let why = causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
+            format!("{} on this host does not read{why}", text::name(other))
+        }
         (None, true) => "the peer shut its window and no longer answers".to_owned(),
         (None, false) => "the peer keeps its window shut".to_owned(),
     };
@@ -205,6 +309,7 @@ fn finding(view: &View<'_>, groups: &[Group<'_>]) -> Finding {
             "the kernel probes a shut window and the peer answers, so host and path are alive"
         })
         .subject(subject)
+        .causes(causes)
         .lasting(Some(lasting))
         .evidence("count", Evidence::Count(n))
         .evidence("lasted_ms", Evidence::Millis(lasted))
@@ -356,11 +461,56 @@ mod tests {
         assert_eq!(outcome.findings[0].severity, Severity::Warning);
         let finding = &outcome.findings[0];
         assert_eq!((finding.subject.pid, &finding.subject.pids[..]), (Some(812), &[812, 900][..]));
-        assert!(finding.summary.ends_with("reader (900) on this host does not read"), "{}", finding.summary);
+        assert!(
+            finding.summary.ends_with("reader (900) on this host does not read: the reader is stopped or frozen"),
+            "{}",
+            finding.summary
+        );
+        assert!(finding.causes.is("reader-halted"));
         assert_eq!(finding.next, "tcpstate list --pid 900 -o -i");
         // Whose queue is empty has read.
         world.now.sockets[1].recv_q_bytes = 0;
         assert_eq!(world.check(check), Outcome::default());
+    }
+
+    #[test]
+    fn what_the_other_end_does_not_show_is_listed() {
+        let left = |rows: Vec<Socket>, acked: Option<u64>| -> Vec<&'static str> {
+            let mut world = world(rows);
+            if let Some(acked) = acked {
+                world.later(2000);
+                assert!(world.now.sockets[0].info.as_mut().unwrap().set("bytes_acked", acked));
+            }
+            world.check(check).findings[0].causes.left.iter().map(|h| h.cause.id).collect()
+        };
+        let one = || vec![shut(5000, 20_000, &[])];
+        assert_eq!(left(one(), None), ["reader-stuck", "reader-slow", "reader-holds-back", "reader-halted"]);
+        assert_eq!(left(one(), Some(0)), left(one(), None));
+        assert_eq!(left(one(), Some(1)), ["reader-slow", "reader-holds-back"], "the window opened in between");
+        let gone = |probes| {
+            let row = shut(5000, 20_000, &[]);
+            let timer = row.timer.map(|t| crate::model::Timer { retransmits: probes, ..t });
+            vec![Socket { timer, ..row }]
+        };
+        assert_eq!(left(gone(2), None), ["peer-gone"]);
+        assert!(left(gone(1), None).contains(&"peer-gone") && left(gone(1), None).len() == 5);
+    }
+
+    #[test]
+    fn a_stuck_server_on_this_host_is_high_after_a_minute() {
+        let severity = |since, taken: u64, serves: bool| {
+            let mut world = world([shut(5000, since, &[])]);
+            let far = Socket { recv_q_bytes: 4000, ..row(State::Established, "10.0.0.2:9000", "10.0.0.1:5000") };
+            let far = info(far, &[("bytes_received", 4000 + taken)]);
+            world.hold(900, "reader", 9, far.inode).add(far);
+            if serves {
+                world.add(listen("10.0.0.2:9000", 0, 8));
+            }
+            world.check(check).findings[0].severity
+        };
+        assert_eq!((severity(59_999, 0, true), severity(60_000, 0, true)), (Severity::Warning, Severity::High));
+        assert_eq!(severity(60_000, 1, true), Severity::Info, "it reads, if slowly");
+        assert_eq!(severity(60_000, 0, false), Severity::Info, "a client reads when it likes");
     }
 
     #[test]
