@@ -1,5 +1,5 @@
-//! `tcpstate explain`: a state, a rule, a column, or the state machine with live counts. The text of the pages is in
-//! `docs/`.
+//! `tcpstate explain`: an error, a state, a rule, a column, or the state machine with live counts. The text of the pages
+//! is in `docs/`.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -15,9 +15,10 @@ use crate::cli::parse;
 use crate::cli::session::Session;
 use crate::collect::Query;
 use crate::diagnose::RULES;
-use crate::model::column;
+use crate::model::column::{COLUMNS, Column};
 use crate::model::{State, StateSet};
-use crate::render::explain;
+use crate::render::topics::{TOPICS, Topic, first_sentence, squashed};
+use crate::render::{Style, explain};
 
 /// The page of each state.
 const STATES: [(State, &str); 12] = [
@@ -38,6 +39,7 @@ const STATES: [(State, &str); 12] = [
 const EXAMPLES: &str = "\
 Examples:
   tcpstate explain                          all topics
+  tcpstate explain EADDRINUSE               an error, a setting, a column: what people ask about it
   tcpstate explain CLOSE_WAIT               a state, in any spelling
   tcpstate explain close-wait-leak          a rule of the doctor
   tcpstate explain rtt                      a column of `list`
@@ -51,7 +53,7 @@ pub struct ExplainArgs {
     /// When to colour
     #[arg(long, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
     pub color: ColorChoice,
-    /// A state, a rule, a column or `machine`; without one, all topics
+    /// An error, a state, a rule, a column or `machine`; without one, all topics
     #[arg(value_parser = parse::topic(), hide_possible_values = true)]
     pub topic: Vec<String>,
 }
@@ -69,21 +71,43 @@ pub(crate) fn run(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
         topics(&mut text);
     } else if machine {
         explain::write_machine(&mut text, &count(args, env)?, style);
-    } else if let Some(state) = State::parse(topic) {
-        if let Some((_, page)) = STATES.iter().find(|(s, _)| *s == state) {
-            explain::write_page(&mut text, page, style);
-        }
-    } else if let Some(rule) = RULES.iter().find(|r| r.id == topic.to_ascii_lowercase().replace(['_', ' '], "-")) {
-        explain::write_page(&mut text, rule.page, style);
-    } else if let Some(column) = column::find(topic) {
-        text = format!("{} ({}): {}\n", column.name, column.kind.name(), column.help);
-    } else {
-        let hint = parse::near(topic, parse::topics().into_iter());
+    } else if !page(&mut text, topic, style) {
+        let words = parse::topics().into_iter().chain(TOPICS.iter().flat_map(|t| t.aliases.iter().copied()));
+        let hint = parse::near(&topic.replace(' ', "-"), words);
         let hint = hint.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
-        bail!("`{topic}` is not a state, rule or column; {hint}`tcpstate explain` lists all topics");
+        bail!("`{topic}` is no topic, state, rule or column; {hint}`tcpstate explain` lists all topics");
     }
     env.stdout.write_all(text.as_bytes())?;
     Ok(Exit::Done)
+}
+
+/// Appends what is known about a word: its page, or the line of a column and where to read on. False: nothing.
+fn page(text: &mut String, word: &str, style: Style) -> bool {
+    let column = COLUMNS.iter().find(|c| squashed(c.name) == squashed(word));
+    let line = |text: &mut String, column: &Column| {
+        text.push_str(&format!("{} ({}): {}\n", column.name, column.kind.name(), column.help));
+    };
+    if let Some((_, page)) = State::parse(word).and_then(|state| STATES.iter().find(|(s, _)| *s == state)) {
+        explain::write_page(text, page, style);
+    } else if let Some(topic) = TOPICS.iter().find(|t| t.is(word)) {
+        if let Some(column) = column {
+            line(text, column);
+            text.push('\n');
+        }
+        explain::write_page(text, topic.page, style);
+    } else if let Some(rule) = RULES.iter().find(|r| squashed(r.id) == squashed(word)) {
+        explain::write_page(text, rule.page, style);
+    } else if let Some(column) = column {
+        line(text, column);
+        if let Some(Topic { name, .. }) = TOPICS.iter().find(|t| t.is_also(word)) {
+            text.push_str(&format!("more: tcpstate explain {name}\n"));
+        }
+    } else if let Some(topic) = TOPICS.iter().find(|t| t.is_also(word)) {
+        explain::write_page(text, topic.page, style);
+    } else {
+        return false;
+    }
+    true
 }
 
 fn topics(text: &mut String) {
@@ -92,18 +116,15 @@ fn topics(text: &mut String) {
         text.push(' ');
         text.push_str(&state.key().replace('_', "-"));
     }
-    text.push_str("\n\nrules\n");
+    text.push_str("\n\nerrors, settings, words\n");
+    for topic in TOPICS {
+        text.push_str(&format!("  {:28} {}\n", topic.name, topic.lead()));
+    }
+    text.push_str("\nrules\n");
     for rule in RULES {
         text.push_str(&format!("  {:28} {}\n", rule.id, first_sentence(rule.page)));
     }
     text.push_str("\ncolumns\n  any name of `tcpstate list --list-columns`\n");
-}
-
-/// The first sentence below the title of a page.
-fn first_sentence(page: &str) -> String {
-    let paragraph = page.lines().skip_while(|l| l.is_empty() || l.starts_with('#')).take_while(|l| !l.is_empty());
-    let text = paragraph.collect::<Vec<_>>().join(" ");
-    text.find(". ").map_or(text.clone(), |end| text[..=end].to_owned())
 }
 
 fn count(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Counts> {
@@ -122,7 +143,11 @@ fn count(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Counts> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::{Cli, Command, select};
+    use crate::collect::names::SystemNames;
 
     #[test]
     fn every_state_has_a_page_under_its_own_name() {
@@ -130,6 +155,82 @@ mod tests {
             let title = page.lines().next().unwrap_or_default();
             assert_eq!(State::parse(title.trim_start_matches("# ")), Some(state), "{title}");
         }
+    }
+
+    /// The words of a command line, as a shell splits them; what follows a pipe, a redirection or a remark is not its own.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        let (mut word, mut quote) = (None::<String>, None);
+        for c in line.chars() {
+            match (quote, c) {
+                (Some(q), c) if c == q => quote = None,
+                (None, '\'' | '"') => {
+                    quote = Some(c);
+                    word.get_or_insert_default();
+                }
+                (None, '|' | '>' | '#') => break,
+                (None, c) if c.is_whitespace() => words.extend(word.take()),
+                (_, c) => word.get_or_insert_default().push(c),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    /// A command line of a page is one that the program takes: arguments, filters, topics.
+    fn check(page: &str, line: &str) {
+        let cli = Cli::try_parse_from(words(line)).unwrap_or_else(|error| panic!("{page}: {line}: {error}"));
+        let selection = match &cli.command {
+            Command::List(args) => &args.selection,
+            Command::Summary(args) => &args.selection,
+            Command::Watch(args) => &args.selection,
+            Command::Trace(args) => &args.selection,
+            Command::Explain(args) => {
+                let word = args.topic.join(" ");
+                let known =
+                    matches!(word.as_str(), "" | "machine") || super::page(&mut String::new(), &word, Style::PLAIN);
+                return assert!(known, "{page}: {line}: no such topic");
+            }
+            _ => return,
+        };
+        let filter = select::expression(selection, &SystemNames::default());
+        assert!(filter.is_ok(), "{page}: {line}: {:#}", filter.unwrap_err());
+    }
+
+    #[test]
+    fn every_command_on_a_page_is_one_that_works() {
+        let mut lines = 0;
+        let states = STATES.iter().map(|(state, page)| (state.name(), *page));
+        for (name, page) in TOPICS.iter().map(|t| (t.name, t.page)).chain(states) {
+            for (at, _) in page.match_indices("tcpstate ") {
+                // In a fence the line ends it, in a sentence the closing backtick.
+                let rest = page[at..].lines().next().unwrap_or_default();
+                let before = &page[..at];
+                let line = if before.ends_with('`') { rest.split('`').next().unwrap_or_default() } else { rest };
+                if before.ends_with('`') || before.rsplit('\n').next().is_some_and(|start| start.trim().is_empty()) {
+                    check(name, line);
+                    lines += 1;
+                }
+            }
+        }
+        assert!(lines > 80, "{lines}");
+    }
+
+    #[test]
+    fn a_word_is_answered_in_any_spelling() {
+        for (word, answer) in [
+            ("EADDRINUSE", "EADDRINUSE"),
+            ("Time_Wait", "TIME_WAIT"),
+            ("closewaitleak", "CLOSE-WAIT-LEAK"),
+            ("RECV_Q", "recv-q (bytes)"),
+            ("retransmits", "more: tcpstate explain retransmit"),
+            ("SO_REUSEADDR", "EADDRINUSE"),
+            ("net.core.somaxconn", "SOMAXCONN"),
+        ] {
+            let mut text = String::new();
+            assert!(page(&mut text, word, Style::PLAIN) && text.contains(answer), "{word}: {text}");
+        }
+        assert!(!page(&mut String::new(), "teapot", Style::PLAIN));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::diagnose::RULES;
 use crate::model::column::{COLUMNS, Column, Whole};
-use crate::render::{rules, schema};
+use crate::render::{rules, schema, topics};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +44,8 @@ pub enum Generated {
     Columns,
     /// The index of the rules, in Markdown
     Rules,
+    /// The index of the topics of `explain`, in Markdown
+    Topics,
 }
 
 pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
@@ -68,6 +70,11 @@ pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
         Generated::Rules => {
             let mut text = String::new();
             rules::write_index(&mut text, RULES);
+            env.stdout.write_all(text.as_bytes())?;
+        }
+        Generated::Topics => {
+            let mut text = String::new();
+            topics::write_index(&mut text);
             env.stdout.write_all(text.as_bytes())?;
         }
     }

@@ -84,7 +84,7 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Every change of state as it happens, and the process behind it
     Trace(trace::TraceArgs),
-    /// A state, a rule, a column, or the state machine with live counts
+    /// An error, a setting, a state, a rule, a column, or the state machine with live counts
     Explain(explain::ExplainArgs),
     /// Print the man page, shell completions, the JSON schema or the list of columns
     Generate(generate::GenerateArgs),

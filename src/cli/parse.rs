@@ -19,6 +19,7 @@ use crate::filter;
 use crate::model::column::{self, COLUMNS, Column};
 use crate::model::state::GROUPS;
 use crate::model::{State, StateSet};
+use crate::render::topics::TOPICS;
 use crate::watch::GROUP_KEYS;
 
 /// Longest list of words that an error prints in full.
@@ -176,8 +177,9 @@ pub(crate) fn topic() -> OneOf<String> {
 pub(crate) fn topics() -> Vec<&'static str> {
     let mut words = vec!["machine"];
     words.extend(state_words().into_iter().take(State::ALL.len()));
+    words.extend(TOPICS.iter().map(|t| t.name));
     words.extend(RULES.iter().map(|r| r.id));
-    words.extend(column_words());
+    words.extend(column_words().into_iter().filter(|c| TOPICS.iter().all(|t| t.name != *c)));
     words
 }
 

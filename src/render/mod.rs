@@ -14,6 +14,7 @@ pub mod schema;
 pub(crate) mod style;
 pub(crate) mod summary;
 pub(crate) mod table;
+pub(crate) mod topics;
 pub(crate) mod trace;
 pub(crate) mod tui;
 pub(crate) mod value;

@@ -379,9 +379,12 @@ fn generated(args: &[&str]) -> String {
 
 #[test]
 fn what_is_generated_and_committed_is_fresh() {
-    for (what, path) in
-        [("columns", "docs/columns.md"), ("rules", "docs/rules/README.md"), ("schema", "docs/schema/v1.json")]
-    {
+    for (what, path) in [
+        ("columns", "docs/columns.md"),
+        ("rules", "docs/rules/README.md"),
+        ("schema", "docs/schema/v1.json"),
+        ("topics", "docs/topics/README.md"),
+    ] {
         // Not assert_eq: nobody reads two schemas on one screen.
         let fresh = read(path) == generated(&[what]);
         assert!(fresh, "{path} is not what the program prints: run `cargo run -- generate {what} > {path}`");
@@ -420,7 +423,7 @@ fn the_manual_has_one_fresh_page_per_command_and_its_references_lead_somewhere()
 #[test]
 fn links_of_the_documents_lead_somewhere() {
     let mut documents: Vec<PathBuf> = ["README.md", "SECURITY.md", "CODE_OF_CONDUCT.md"].map(PathBuf::from).into();
-    for folder in ["docs", "docs/rules", "docs/states"] {
+    for folder in ["docs", "docs/rules", "docs/states", "docs/topics"] {
         documents.extend(names(folder, "md").into_iter().map(|name| Path::new(folder).join(format!("{name}.md"))));
     }
     let mut broken = Vec::new();
