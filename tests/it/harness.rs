@@ -34,6 +34,8 @@ pub mod oracle;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod pty;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
+pub mod script;
+#[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod sock;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod veth;

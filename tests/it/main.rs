@@ -42,6 +42,8 @@ mod owners;
 mod product;
 /// The doctor beside real programs with real faults: nginx, load generators, a leaking client, a stopped server.
 mod programs;
+/// The first remedy of each rule, tried on the fault that it is for.
+mod remedies;
 /// What belongs to the repository and to the package, and what does not.
 mod repository;
 /// The rules about CLOSE_WAIT and descriptors, on sockets, processes and epoll sets that are really in that state.

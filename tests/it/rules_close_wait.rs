@@ -5,13 +5,11 @@
 //! A row counts from 60 s on, a limit of the kernel's that no setting shortens. Where a test needs older rows it adds
 //! the time to the ages that the kernel reported (`age`); everything else is as it was read.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tcpstate::collect::proc::ProcRoot;
 use tcpstate::collect::{Live, SourceChoice};
 use tcpstate::diagnose::wait_state::{Class, doing};
@@ -19,8 +17,9 @@ use tcpstate::diagnose::{self, Diagnosis, Evidence, Finding, Measure, Severity, 
 use tcpstate::model::{Snapshot, Socket, State};
 
 use crate::harness::helper::{Helper, process_state};
+use crate::harness::script::Script;
 use crate::harness::sock::Sock;
-use crate::harness::{Netns, in_netns, oracle, skip, wait_for};
+use crate::harness::{in_netns, wait_for};
 
 /// Descriptors: of dead connections, near the limit, in flight.
 mod descriptors;
@@ -65,7 +64,7 @@ pub fn age(socket: &mut Socket, by: Duration) {
     }
 }
 
-fn age_all(snapshot: &mut Snapshot, by: Duration) {
+pub fn age_all(snapshot: &mut Snapshot, by: Duration) {
     for socket in snapshot.sockets.iter_mut().filter(|s| is_close_wait(s)) {
         age(socket, by);
     }
@@ -99,66 +98,6 @@ fn millis(finding: &Finding, name: &str) -> u64 {
 fn list<'a>(finding: &'a Finding, name: &str) -> &'a [String] {
     let Evidence::List(words) = evidence(finding, name) else { panic!("{name} is no list: {finding:#?}") };
     words
-}
-
-/// A Python program that tells when it has come so far, and ends with its input.
-struct Script {
-    child: Child,
-    output: BufReader<ChildStdout>,
-}
-
-impl Script {
-    /// Starts a program; `None` (and a skip) where there is no Python.
-    fn start(ns: &Netns, code: &str, args: &[&str]) -> Option<Script> {
-        if !oracle::installed("python3") {
-            skip("python3 is not installed");
-            return None;
-        }
-        let mut command = ns.command("python3");
-        command.arg("-c").arg(code).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
-        // SAFETY: one raw system call between fork and exec.
-        unsafe {
-            command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?));
-        }
-        let mut child = command.spawn().expect("start python3");
-        let output = BufReader::new(child.stdout.take().expect("its output"));
-        Some(Script { child, output })
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// The next line that it prints.
-    #[track_caller]
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.output.read_line(&mut line).expect("read from the script");
-        assert!(!line.is_empty(), "the script ended");
-        line.trim_end().to_owned()
-    }
-
-    /// Lets it go on to its next step.
-    #[track_caller]
-    fn go_on(&mut self) {
-        self.child.stdin.as_mut().expect("its input").write_all(b"\n").expect("write to the script");
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("signal our own child");
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        // Its own children end first, as it kills them when its input ends; a stopped one takes only the kill.
-        drop(self.child.stdin.take());
-        if process_state(self.pid()) != 'T' {
-            let _ = self.output.read_to_end(&mut Vec::new());
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// A client whose pool keeps every connection and never looks at one again.

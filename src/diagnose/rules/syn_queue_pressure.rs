@@ -18,16 +18,16 @@ pub(super) const RULE: Rule =
         .states(&[State::Listen, State::SynRecv])
         .title("SYN queue full");
 
+const ACCEPT: &str = "If the accept queue is full too, begin there: a server that does not accept fills both";
+const BURST: &str = "For a real burst, raise the backlog in the application and net.core.somaxconn, then restart it";
+const WAY_BACK: &str = "If clients never finish, check the way of our SYN-ACKs (routing, rp_filter, firewalls)";
+const COOKIES: &str = "Keep net.ipv4.tcp_syncookies=1";
+
 const TEXT: Text = Text {
     why: "A half-open connection waits for the third packet of the handshake, normally one round trip. When the \
           queue, as long as the listener's backlog, is full the kernel answers with SYN cookies, which may lose \
           options, or drops the SYN.",
-    remedy: &[
-        "If the accept queue is full too, begin there: a server that does not accept fills both",
-        "For a real burst, raise the backlog in the application and net.core.somaxconn, then restart it",
-        "If clients never finish, check the way of our SYN-ACKs (routing, rp_filter, firewalls)",
-        "Keep net.ipv4.tcp_syncookies=1",
-    ],
+    remedy: &[ACCEPT, BURST, WAY_BACK, COOKIES],
     avoid: &[
         "Don't raise tcp_max_syn_backlog while SYN cookies are on: it has no effect",
         "Don't switch SYN cookies off: the kernel then drops the SYNs that do not fit",
@@ -66,7 +66,13 @@ fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
         AttackKind::ReturnPath => "queue and limit are the kernel's; that it is the way back is less sure (0.6)",
         _ => "queue and limit are the kernel's; the counters are those of the namespace",
     });
-    evidence(view, finding, p, owner.as_ref()).next(next(at))
+    let steps: &[&str] = match p.flavour {
+        _ if p.severity == Severity::Critical => &[ACCEPT, BURST, WAY_BACK, COOKIES],
+        AttackKind::ReturnPath => &[WAY_BACK, COOKIES],
+        AttackKind::Burst => &[BURST, COOKIES],
+        AttackKind::Flood | AttackKind::Unclear => &[WAY_BACK, BURST, COOKIES],
+    };
+    evidence(view, finding.steps(steps.iter().copied()), p, owner.as_ref()).next(next(at))
 }
 
 #[cfg(test)]

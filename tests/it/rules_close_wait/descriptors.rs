@@ -6,8 +6,9 @@ use std::time::Duration;
 use tcpstate::diagnose::{Evidence, Severity};
 use tcpstate::model::{Snapshot, State};
 
-use super::{Script, count, evidence, judge, list, only, snapshot};
+use super::{count, evidence, judge, list, only, snapshot};
 use crate::harness::helper::Helper;
+use crate::harness::script::Script;
 use crate::harness::sock::Sock;
 use crate::harness::{in_netns, wait_for};
 

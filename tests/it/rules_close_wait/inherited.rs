@@ -6,8 +6,9 @@ use std::time::Duration;
 use tcpstate::diagnose::Severity;
 use tcpstate::model::State;
 
-use super::{RULES, Script, age, age_all, count, judge, list, only, snapshot};
+use super::{RULES, age, age_all, count, judge, list, only, snapshot};
 use crate::harness::helper::Helper;
+use crate::harness::script::Script;
 use crate::harness::{in_netns, wait_for};
 
 /// A server that starts a child while it has a connection, and closes the connection.

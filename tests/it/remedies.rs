@@ -1,0 +1,210 @@
+//! Remedies are tried: for every rule a test makes the fault, hears the first step that the finding shows, does exactly
+//! that, and finds the fault gone and the doctor silent. Comes in: real faults in private namespaces. Goes out: remedies that
+//! work, or pages that say why they cannot be tried. Never here: whether a finding is right (see `rules_*`).
+
+use std::time::Duration;
+
+use tcpstate::collect::proc::ProcRoot;
+use tcpstate::collect::{Live, SourceChoice};
+use tcpstate::diagnose::{self, Diagnosis, Finding, RULES, Severity, Thresholds};
+use tcpstate::model::{Snapshot, State};
+
+use crate::harness::{Netns, diag, finish, wait_for};
+use crate::rules_close_wait::age;
+
+/// Queues of listeners, and who should accept.
+mod listeners;
+
+/// How the first remedy of a rule is tried.
+enum Trial {
+    /// By these tests.
+    By(&'static [&'static str]),
+    /// By none: its page has this sentence.
+    Not(&'static str),
+}
+
+/// Names of tests, which must exist.
+macro_rules! by {
+    ($($test:path),+) => {
+        Trial::By(&[$({
+            const _: fn() = $test;
+            stringify!($test)
+        }),+])
+    };
+}
+
+/// Every rule, with the tests that try its first remedy or the reason why there is none.
+const TRIALS: &[(&str, Trial)] = &[
+    ("accept-queue-overflow", by![listeners::a_server_that_continues_empties_its_full_queue]),
+    ("accept-queue-stalled", by![listeners::slow_work_beside_the_accept_loop_keeps_nobody_waiting]),
+    ("accept-queue-dead-entries", by![listeners::a_server_that_accepts_at_once_keeps_no_dead_entries]),
+    ("close-wait-unaccepted", by![listeners::clients_that_left_are_let_go_when_the_server_continues]),
+    ("inherited-listener", by![listeners::without_its_helper_the_port_is_free_again]),
+    ("listener-drops-since-open", by![listeners::a_burst_that_fits_the_backlog_drops_nobody]),
+    ("reuseport-imbalance", by![listeners::a_new_worker_in_place_of_the_stuck_one_serves_its_share]),
+    ("syn-queue-pressure", by![listeners::syn_acks_that_arrive_again_empty_the_syn_queue]),
+    ("syn-ack-unanswered", by![listeners::a_mended_way_back_lets_the_clients_in]),
+    ("syn-flood", Trial::Not("the first step is a look, and no step on the attacked host makes others stop sending.")),
+];
+
+/// Rules whose remedies are not tried yet.
+const LATER: &[&str] = &[
+    "abort-storm",
+    "bind-before-connect",
+    "bound-inactive-leak",
+    "close-wait-inherited-fd",
+    "close-wait-leak",
+    "closed-socket-fd-leak",
+    "closing-stuck",
+    "dead-peer-retransmit",
+    "ephemeral-port-exhaustion",
+    "fd-exhaustion",
+    "fin-wait1-stuck",
+    "fin-wait2-held",
+    "fin-wait2-orphan-pileup",
+    "half-open-mirror-missing",
+    "idle-no-keepalive",
+    "last-ack-stuck",
+    "orphan-limit",
+    "rcvbuf-pruning",
+    "recv-queue-stuck",
+    "send-queue-stuck",
+    "syn-sent-pileup",
+    "sysctl-hazard",
+    "tcp-memory-pressure",
+    "time-wait-bucket-overflow",
+    "time-wait-client-churn",
+    "time-wait-server-churn",
+    "timewait-syn-rejects",
+    "unattributed-sockets",
+    "zero-window-peer",
+];
+
+#[test]
+fn every_remedy_is_tried_or_its_page_says_why_not() {
+    let mut rules: Vec<&str> = RULES.iter().map(|r| r.id).collect();
+    let mut listed: Vec<&str> = TRIALS.iter().map(|(rule, _)| *rule).chain(LATER.iter().copied()).collect();
+    rules.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(listed, rules);
+    let list = finish(std::process::Command::new("/proc/self/exe").arg("--list"));
+    let tests = String::from_utf8(list.stdout).expect("names of tests");
+    let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (rule, trial) in TRIALS {
+        let page = RULES.iter().find(|r| r.id == *rule).map(|r| plain(r.page)).expect("a rule");
+        match trial {
+            Trial::By(names) => {
+                for name in *names {
+                    assert!(tests.contains(&format!("remedies::{name}: test\n")), "{rule}: {name} does not run");
+                }
+                assert!(!page.contains("Not tried by a test"), "{rule} has a test");
+            }
+            Trial::Not(why) => {
+                let line = format!("Not tried by a test: {why}");
+                assert!(page.contains(&line), "docs/rules/{rule}.md does not say: {line}");
+            }
+        }
+    }
+}
+
+/// The doctor beside a namespace: all rules, and a look into the processes that they ask about.
+struct Doctor<'a> {
+    ns: &'a Netns,
+    thresholds: Thresholds,
+    older: Duration,
+}
+
+impl<'a> Doctor<'a> {
+    fn of(ns: &'a Netns) -> Doctor<'a> {
+        Doctor { ns, thresholds: Thresholds::default(), older: Duration::ZERO }
+    }
+
+    /// One look.
+    #[track_caller]
+    fn look(&self) -> Diagnosis {
+        self.judge(None)
+    }
+
+    /// Two looks, and something between them.
+    #[track_caller]
+    fn looks(&self, between: impl FnOnce()) -> Diagnosis {
+        let (_, before) = self.take();
+        between();
+        self.judge(Some(&before))
+    }
+
+    fn take(&self) -> (Live, Snapshot) {
+        self.ns.run(|| {
+            let mut live = Live::open(SourceChoice::Netlink, ProcRoot::default()).expect("netlink");
+            let mut snapshot = live.snapshot(true).expect("a snapshot");
+            // Whoever cannot be seen from a container has no socket of the test.
+            (snapshot.owners.unreadable, snapshot.owners.unlisted) = (0, None);
+            if self.older > Duration::ZERO {
+                let waits = |s: State| matches!(s, State::CloseWait | State::FinWait2);
+                for socket in snapshot.sockets.iter_mut().filter(|s| waits(s.state) && s.info.is_some()) {
+                    age(socket, self.older);
+                }
+            }
+            (live, snapshot)
+        })
+    }
+
+    fn judge(&self, before: Option<&Snapshot>) -> Diagnosis {
+        let (live, mut now) = self.take();
+        let mut diagnosis = self
+            .ns
+            .run(|| diagnose::examine(&mut now, before, None, &self.thresholds, |now, pids| live.inspect(now, pids)));
+        diagnosis.findings.retain(|finding| self.is_about_us(finding));
+        diagnosis
+    }
+
+    /// What other tests do beside this one is no matter: the descriptors of the whole host are looked at.
+    fn is_about_us(&self, finding: &Finding) -> bool {
+        let of_pid = |pid: u32| {
+            let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap_or_default();
+            link.to_string_lossy() == format!("net:[{}]", self.ns.inode())
+        };
+        finding.subject.netns.map_or_else(
+            || finding.subject.pid.is_none_or(of_pid),
+            |netns| netns.get() == self.ns.inode() || finding.subject.pid.is_some_and(of_pid),
+        )
+    }
+}
+
+/// The finding of a rule, whose first step is what the test does next.
+#[track_caller]
+fn told<'a>(diagnosis: &'a Diagnosis, rule: &str, first_step: &str) -> &'a Finding {
+    let found = diagnosis.findings.iter().find(|f| f.rule == rule);
+    let finding = found.unwrap_or_else(|| panic!("no {rule} in {diagnosis:#?}"));
+    let first = finding.remedy.first().map_or("", String::as_str);
+    assert!(first.starts_with(first_step), "the first step is `{first}` and not `{first_step}`: {finding:#?}");
+    finding
+}
+
+/// The fault is gone, and nothing else hurts.
+#[track_caller]
+fn cured(diagnosis: &Diagnosis, rule: &str) {
+    let left: Vec<&Finding> =
+        diagnosis.findings.iter().filter(|f| f.rule == rule || f.severity > Severity::Info).collect();
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+/// Waits until so many rows of a state are there.
+#[track_caller]
+fn wait_for_rows(ns: &Netns, state: State, count: usize) {
+    wait_for(&format!("{count} rows in {state}"), || {
+        let seen = ns.run(diag::dump).iter().filter(|r| r.state == state).count();
+        if seen == count { Ok(()) } else { Err(seen.to_string()) }
+    });
+}
+
+/// Waits until so many rows of a state have been repeated so often.
+#[track_caller]
+fn wait_for_repeats(ns: &Netns, state: State, count: usize, repeats: u8) {
+    wait_for("repeated segments", || {
+        let rows = ns.run(diag::dump);
+        let ready = |r: &&diag::Row| r.state == state && r.timer.is_some_and(|t| t.retransmits >= repeats);
+        let seen = rows.iter().filter(ready).count();
+        if seen >= count { Ok(()) } else { Err(format!("{seen} of {count} in {state}")) }
+    });
+}
