@@ -27,7 +27,7 @@ pub const CAUSES: &[Cause] = &[
         id: "mtu-black-hole",
         text: "the path loses full-size segments and passes small ones (MTU)",
         predicts: "small segments were acknowledged on the same connections, what is repeated is of full size",
-        refuted_by: "a small segment that is repeated too",
+        refuted_by: "a small segment that is repeated too, of these connections or of new attempts",
         decided_by: "`ping -M do -s 1472`; the connections recover with net.ipv4.tcp_mtu_probing = 1",
     },
     Cause {
@@ -92,6 +92,8 @@ pub struct Facts<'v> {
     here: bool,
     /// The queue of this host that dropped the end of their handshakes.
     pub overflowing: Option<&'v Queue<'v>>,
+    /// New attempts to the same address that repeated their SYN in vain, where nothing there works.
+    unanswered: u64,
     /// Rows whose segments do not leave: most of them.
     pub kept: u64,
     leaving: Leaving,
@@ -111,6 +113,7 @@ impl<'v> Facts<'v> {
         reach: &Reach<'a>,
         (netns, addr): (Option<NetnsId>, IpAddr),
         rows: &[&'a Socket],
+        attempts: &[&'a Socket],
     ) -> Facts<'v> {
         let since = reach::median(rows.iter().filter_map(|s| waiting_ms(s))).unwrap_or(0);
         let works = |s: &&Socket| !rows.iter().any(|r| std::ptr::eq(*r, *s));
@@ -126,12 +129,15 @@ impl<'v> Facts<'v> {
             .filter(unheard)
             .find_map(|s| callers::called(view, s).filter(|q| callers::overflows(view, q)));
         let count = |is: &dyn Fn(&Socket) -> bool| rows.iter().filter(|s| is(s)).count();
+        let repeated = |s: &&&Socket| s.timer.is_some_and(|t| t.retransmits > 0);
+        let unanswered = attempts.iter().filter(repeated).count() as u64;
         Facts {
             working: all.iter().filter(|s| s.peer.port == to.port).count() as u64,
             address_works: all.len() as u64,
             works_with_loss: lost > 0 && lost * 100 >= sum(TcpInfo::bytes_sent),
             here: rows.iter().any(|s| view.mirror(s).is_some()),
             overflowing,
+            unanswered: if all.is_empty() { unanswered } else { 0 },
             kept: count(&peers::cannot_leave) as u64,
             leaving: reach::leaving(view, netns, rows),
             full_size: count(&|s| segment_share(s).is_some_and(|share| share >= 0.9)),
@@ -164,12 +170,18 @@ impl<'v> Facts<'v> {
     /// Most rows repeat a full-size segment after small ones were acknowledged.
     #[must_use]
     pub fn is_about_size(&self) -> bool {
-        self.small == 0 && self.full_size > 0 && self.small_before == self.rows
+        self.unanswered == 0 && self.small == 0 && self.full_size > 0 && self.small_before == self.rows
     }
 
     fn works(n: u64) -> String {
         let n = text::count(n, "connection", "connections");
         format!("{n} to the same address were heard since the data was first repeated")
+    }
+
+    /// New attempts that get no answer either: their SYNs are small, and no flow of theirs could be forgotten.
+    fn new_ones_fail(&self) -> Option<Weight> {
+        let n = text::count(self.unanswered, "new attempt gets", "new attempts get");
+        (self.unanswered > 0).then(|| Weight::Refuted(format!("{n} no answer either")))
     }
 
     fn host_down(&self) -> Weight {
@@ -182,6 +194,9 @@ impl<'v> Facts<'v> {
     }
 
     fn black_hole(&self) -> Weight {
+        if let Some(refuted) = self.new_ones_fail().filter(|_| self.small == 0) {
+            return refuted;
+        }
         match self {
             _ if self.small > 0 => {
                 let n = text::count(self.small as u64, "connection repeats", "connections repeat");
@@ -194,6 +209,9 @@ impl<'v> Facts<'v> {
     }
 
     fn forgot_flow(&self) -> Weight {
+        if let Some(refuted) = self.new_ones_fail() {
+            return refuted;
+        }
         let idle = self.idle * 2 > self.rows;
         match (self.working > 0, idle) {
             (true, true) => Weight::Possible(0.8),

@@ -213,7 +213,7 @@ fn finding<'a>(
     silent_peers: u64,
 ) -> Option<Finding> {
     let rows = &silent.rows();
-    let facts = Facts::new(view, reach, (netns, peer), rows);
+    let facts = Facts::new(view, reach, (netns, peer), rows, &silent.attempts);
     if silent.held.is_empty() && facts.working > 0 {
         return None;
     }
@@ -462,6 +462,12 @@ mod tests {
         assert_eq!(leads([full_before.clone()]).0, "host-down");
         assert!(leads([large(5000), heard(5001, 0)]).1.contains(&"mtu-black-hole"), "one repeats a small segment");
         assert!(leads([dead(5000, 5, 9000), works(5001, &[])]).0 == "peer-accept-queue-full", "never heard");
+        // New attempts fail too: nothing was forgotten, and a SYN is small.
+        let syn =
+            |repeats| timer(row(State::SynSent, "10.0.0.1:5009", "10.0.0.2:5432"), TimerKind::Retransmit, 300, repeats);
+        let (first, out) = leads([large(5000), large(5001), syn(1)]);
+        assert!(first == "host-down" && out.contains(&"path-forgot-flow") && out.contains(&"mtu-black-hole"));
+        assert_eq!(leads([large(5000), large(5001), syn(0)]).0, "mtu-black-hole", "it may be answered yet");
     }
 
     #[test]
