@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use tcpstate::changes::{By, Request, Via, begin_first};
+use tcpstate::changes::{By, Event, Request, Via, begin_first};
 use tcpstate::{Live, State};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("from {}", changes.via().name());
     let end = Instant::now() + Duration::from_secs(3);
     while Instant::now() < end {
-        let late = changes.drain(end.saturating_duration_since(Instant::now()), &mut |change| {
+        let late = changes.drain(end.saturating_duration_since(Instant::now()), &mut |event| {
+            let Event::Change(change) = event else { return };
             let by = match &change.by {
                 Some(By::Process(task) | By::KernelThread(task)) => format!("{:?} ({})", task.comm, task.pid),
                 Some(By::Network) => "a packet or a timer".to_owned(),

@@ -298,6 +298,7 @@ mod tests {
             by: Some(by),
             by_call,
             traffic: None,
+            error: None,
         }
     }
 

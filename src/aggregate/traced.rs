@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::tracker::Matrix;
 use crate::model::transition::{Actor, By, Transition};
-use crate::model::{NetnsId, State};
+use crate::model::{Event, NetnsId, State};
 
 /// Closers kept from one sample to the next: a few megabytes.
 const CLOSERS: usize = 50_000;
@@ -52,6 +52,13 @@ impl Traced {
     #[must_use]
     pub fn new(netns: impl IntoIterator<Item = Option<NetnsId>>) -> Traced {
         Traced { netns: netns.into_iter().collect(), ..Traced::default() }
+    }
+
+    /// Adds one event.
+    pub fn observe(&mut self, event: &Event) {
+        if let Event::Change(change) = event {
+            self.add(change);
+        }
     }
 
     /// Adds one change.
@@ -141,6 +148,7 @@ mod tests {
             by_call: matches!(by, By::Process(_)),
             by: Some(by),
             traffic: None,
+            error: None,
         }
     }
 

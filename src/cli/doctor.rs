@@ -16,12 +16,12 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
-use crate::collect::changes::{self, Scope};
+use crate::collect::changes::{self, Faults, Scope};
 use crate::diagnose::{Diagnosis, RULES, Samples, Severity, Thresholds};
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::snapshot::KnownOwner;
 use crate::model::transition::By;
-use crate::model::{Gap, NetnsId, Snapshot, State};
+use crate::model::{Event, Gap, NetnsId, Snapshot, State};
 use crate::render::{json as out, report};
 
 /// Room for 60,000 unread changes.
@@ -200,7 +200,7 @@ fn examine(
 fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(Option<NetnsId>, u64), KnownOwner>> {
     let mut found = BTreeMap::new();
     let scope = session.live.netns().map_or(Scope::Host, |id| Scope::Among(vec![Some(id)]));
-    let mut changes = match changes::bpf(TRACE_RING_BYTES, scope) {
+    let mut changes = match changes::bpf(TRACE_RING_BYTES, scope, Faults::NONE) {
         Ok(changes) => changes,
         Err(gap) => {
             session.gaps.push(gap);
@@ -211,7 +211,8 @@ fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(Op
     let started = Instant::now();
     loop {
         let left = time.saturating_sub(started.elapsed());
-        changes.drain(left, &mut |t| {
+        changes.drain(left, &mut |event| {
+            let Event::Change(t) = event else { return };
             let closes = t.new == State::FinWait1 && t.by_call;
             if let (true, Some(cookie), Some(By::Process(actor))) = (closes, t.cookie, &t.by) {
                 let owner = KnownOwner {

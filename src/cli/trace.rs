@@ -17,14 +17,14 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::cli::{parse, select, signal};
-use crate::collect::changes::{self, Lost, Request, Scope, Source};
+use crate::collect::changes::{self, Faults, Lost, Request, Scope, Source};
 use crate::collect::names::SystemNames;
 use crate::collect::timewait::TimewaitLookup;
 use crate::filter::Expr;
 use crate::model::column::Change;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::transition::{Transition, Via};
-use crate::model::{Gap, NetnsId, State};
+use crate::model::{Event, Gap, NetnsId, State};
 use crate::render::{gap as words, json as out, trace as lines};
 use crate::text;
 
@@ -134,6 +134,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         scope: scope.clone(),
         ring_bytes: args.ring_size,
         lives: args.life,
+        faults: Faults::NONE,
         event_filter: filter.event_filter(),
         live: Some(session.live),
         interval: args.interval,
@@ -266,9 +267,9 @@ impl TraceRun<'_> {
             let left = limit.map_or(PATIENCE, |limit| limit.saturating_sub(self.started.elapsed()));
             let left = if interrupted { Duration::ZERO } else { left };
             let mut failed = None;
-            let troubles = changes.drain(left.min(PATIENCE), &mut |t| {
-                if failed.is_none() && !self.is_full() {
-                    failed = self.apply(env, &t).err();
+            let troubles = changes.drain(left.min(PATIENCE), &mut |event| {
+                if let (Event::Change(t), true) = (&event, failed.is_none() && !self.is_full()) {
+                    failed = self.apply(env, t).err();
                 }
             })?;
             if let Some(error) = failed {

@@ -8,8 +8,8 @@ use std::io;
 use std::time::Duration;
 
 use crate::collect::Live;
-use crate::model::transition::{Transition, Via};
-use crate::model::{Gap, NetnsId};
+use crate::model::transition::Via;
+use crate::model::{Event, Gap, NetnsId};
 
 /// The network namespaces of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +38,32 @@ pub struct Request {
     pub scope: Scope,
     /// Room for changes that were not read yet.
     pub ring_bytes: usize,
-    /// Whole connections are wanted: their cookies and bytes at the end.
+    /// Whole connections are wanted: their cookies, bytes and errors at the end.
     pub lives: bool,
+    /// What is wanted beside changes of state.
+    pub faults: Faults,
     /// A filter for the event in the kernel that lets every wanted change pass.
     pub event_filter: Option<String>,
     /// For a source that compares dumps: what is dumped, and how often.
     pub live: Option<Live>,
     pub interval: Duration,
+}
+
+/// Events beside changes of state; each costs a program of its own in the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Faults {
+    /// Resets, sent and received.
+    pub resets: bool,
+    /// Segments that are sent again.
+    pub retransmits: bool,
+}
+
+impl Faults {
+    pub const NONE: Faults = Faults { resets: false, retransmits: false };
+    pub const RESETS: Faults = Faults { resets: true, retransmits: false };
+    pub const RETRANSMITS: Faults = Faults { resets: false, retransmits: true };
+    pub const ALL: Faults = Faults { resets: true, retransmits: true };
 }
 
 /// Room for 60,000 changes that were not read yet.
@@ -61,6 +80,7 @@ impl Request {
             scope: Scope::Among(live.spaces().map(|space| space.inode).collect()),
             ring_bytes: RING_BYTES,
             lives: false,
+            faults: Faults::NONE,
             event_filter: None,
             live: Some(live),
             interval: INTERVAL,
@@ -101,12 +121,12 @@ pub trait Source: Send {
     /// What it cannot report here.
     fn gaps(&self) -> Vec<Gap>;
 
-    /// Waits up to `patience` for changes and reports those that came. A signal ends the wait. Returns what went wrong
+    /// Waits up to `patience` for events and reports those that came. A signal ends the wait. Returns what went wrong
     /// on the way.
     ///
     /// # Errors
     /// When the source fails.
-    fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Transition)) -> io::Result<Vec<Gap>>;
+    fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Event)) -> io::Result<Vec<Gap>>;
 
     /// What was lost since the beginning; `None`: the source cannot know.
     fn lost(&self) -> Option<Lost>;

@@ -3,7 +3,8 @@
 //! Input: which sources may be used, and a [`Request`]. Output: a running [`Source`]. Not here: what a change means. A new
 //! source is a file that implements [`Source`], its names in [`Via`], and its arm in [`begin`].
 
-pub use super::change_source::{Lost, Request, Scope, Source};
+pub use super::change_source::{Faults, Lost, Request, Scope, Source};
+pub use crate::model::event::{Event, ResetReason, ResetReceived, ResetSent, Retransmit, Sighting};
 pub use crate::model::transition::{Actor, By, Comm, Traffic, Transition, Via};
 
 use super::bpf::trace::Tracer;
@@ -58,15 +59,16 @@ pub fn begin_first(vias: &[Via], request: &mut Request) -> Result<(Box<dyn Sourc
     Err(gaps.pop().unwrap_or_else(|| Gap::new(Missing::Trace(None), Why::NoneNamed, WayOut::None)).into())
 }
 
-/// Begins to record with the BPF program, for whoever needs every change of these namespaces and nothing else.
+/// Begins to record with the BPF program, for whoever needs every event of these namespaces.
 ///
 /// # Errors
 /// Why it cannot run here, with the way out.
-pub fn bpf(ring_bytes: usize, scope: Scope) -> Result<Box<dyn Source>, Gap> {
+pub fn bpf(ring_bytes: usize, scope: Scope, faults: Faults) -> Result<Box<dyn Source>, Gap> {
     let request = Request {
         scope,
         ring_bytes,
         lives: false,
+        faults,
         event_filter: None,
         live: None,
         interval: std::time::Duration::ZERO,

@@ -22,7 +22,7 @@ use super::proc::ProcRoot;
 use super::query::Query;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::transition::{Traffic, Transition, Via};
-use crate::model::{Endpoint, Family, Gap, NetnsId, RowKind, Socket, State, StateSet};
+use crate::model::{Endpoint, Event, Family, Gap, NetnsId, RowKind, Socket, State, StateSet};
 
 /// A socket from one sample to the next, in its namespace: its cookie, or its addresses where the source has no cookies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,7 +126,7 @@ impl Poll {
     }
 
     /// Takes a sample and reports what differs from the one before.
-    fn sample(&mut self, each: &mut dyn FnMut(Transition)) -> Result<(), Error> {
+    fn sample(&mut self, each: &mut dyn FnMut(Event)) -> Result<(), Error> {
         self.apply_destroyed().map_err(|e| Error::new("read destroy events of sockets", "", e))?;
         let now_ns = monotonic_ns();
         self.due_ns = now_ns + u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
@@ -151,6 +151,7 @@ impl Poll {
             by: None,
             by_call: false,
             traffic: seen.traffic.filter(|_| new == State::Close),
+            error: None,
         };
         let mut gaps = Vec::new();
         self.live.sockets(&Query::states(StateSet::ALL), &mut gaps, &mut |s| {
@@ -168,7 +169,7 @@ impl Poll {
             let (netns, family, local, peer) = (s.netns, s.family, s.local, s.peer);
             let now = Seen { round, state: s.state, netns, family, local, peer, traffic };
             if state != Some(s.state) {
-                each(change(id, &now, state, s.state));
+                each(Event::Change(change(id, &now, state, s.state)));
             }
             known.insert(id, now);
             ControlFlow::Continue(())
@@ -180,7 +181,7 @@ impl Poll {
             known.retain(|id, seen| {
                 let there = seen.round == round;
                 if !there {
-                    each(change(*id, seen, Some(seen.state), State::Close));
+                    each(Event::Change(change(*id, seen, Some(seen.state), State::Close)));
                 }
                 there
             });
@@ -215,7 +216,7 @@ impl Source for Poll {
     }
 
     /// Without patience it takes a sample at once.
-    fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Transition)) -> io::Result<Vec<Gap>> {
+    fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Event)) -> io::Result<Vec<Gap>> {
         let mut left = patience;
         loop {
             let due = Duration::from_nanos(self.due_ns.saturating_sub(monotonic_ns()));

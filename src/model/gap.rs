@@ -69,6 +69,10 @@ pub enum Missing {
     TraceProcesses,
     /// Network namespaces in a trace, and cookies of sockets that are open.
     TraceNetns,
+    /// What this tracepoint reports.
+    Tracepoint { name: &'static str },
+    /// Why resets were sent, and those that answer a packet without a socket.
+    ResetReasons,
     /// State changes in a trace.
     TracedChanges { lost: u64 },
     /// Which process closed connections; `None`: how many is not known.
@@ -87,7 +91,7 @@ pub enum Missing {
 
 impl Missing {
     /// Every key, for the schema.
-    pub const KEYS: [&'static str; 28] = [
+    pub const KEYS: [&'static str; 30] = [
         "sock_diag",
         "attributes",
         "sock_diag_fields",
@@ -109,6 +113,8 @@ impl Missing {
         "destroy_events",
         "trace_processes",
         "trace_netns",
+        "tracepoint",
+        "reset_reasons",
         "traced_changes",
         "closers",
         "trace_end",
@@ -143,6 +149,8 @@ impl Missing {
             Missing::DestroyEvents { .. } => "destroy_events",
             Missing::TraceProcesses => "trace_processes",
             Missing::TraceNetns => "trace_netns",
+            Missing::Tracepoint { .. } => "tracepoint",
+            Missing::ResetReasons => "reset_reasons",
             Missing::TracedChanges { .. } => "traced_changes",
             Missing::Closers { .. } => "closers",
             Missing::TraceEnd => "trace_end",
@@ -216,6 +224,8 @@ pub enum Why {
     BufferFull,
     /// The kernel's tracepoint does not carry it.
     Tracepoint,
+    /// This kernel does not have it.
+    NotInKernel,
     /// tracefs records do not carry the namespace, and only some namespaces are wanted.
     TracefsScope,
     /// The inode of the network namespace is not known.

@@ -9,6 +9,8 @@ pub mod cgroup;
 pub mod column;
 pub mod counter;
 mod coverage;
+pub mod errno;
+pub mod event;
 pub mod gap;
 pub(crate) mod id;
 pub(crate) mod kernel_user;
@@ -24,6 +26,8 @@ pub mod transition;
 
 pub use addr::{Endpoint, Family, FourTuple};
 pub use coverage::Coverage;
+pub use errno::{Errno, LastError};
+pub use event::Event;
 pub use gap::Gap;
 pub use id::{Inode, NetnsId};
 pub use owner::{Holder, OwnerStatus, OwnerTable, Process, Unlisted};

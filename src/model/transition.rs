@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::model::addr::{Endpoint, Family};
+use crate::model::errno::LastError;
 use crate::model::id::NetnsId;
 use crate::model::state::State;
 
@@ -86,6 +87,8 @@ pub struct Transition {
     pub by_call: bool,
     /// For a socket that goes to CLOSE; `None`: not known.
     pub traffic: Option<Traffic>,
+    /// The error that a socket which goes to CLOSE ends with; `None`: not known.
+    pub error: Option<LastError>,
 }
 
 /// What a connection carried: payload, each byte once.

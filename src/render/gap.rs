@@ -51,6 +51,7 @@ pub fn what(missing: &Missing) -> String {
         Missing::ChangesBetweenSamples => "changes between two samples, and the processes behind changes, are not seen",
         Missing::TraceProcesses => "the trace does not name processes",
         Missing::TraceNetns => "the trace has no network namespaces, and no cookies of open sockets",
+        Missing::ResetReasons => "no reasons of resets, and no resets that answer a packet without a socket",
         Missing::Closers { connections: None } => "the process that closed some connections is unknown",
         Missing::TraceEnd => "the trace has ended",
         Missing::Findings => "the rules were not run",
@@ -88,6 +89,7 @@ fn what_counted(missing: &Missing) -> String {
             format!("{count} network namespaces were not read ({}{more})", names.join(", "))
         }
         Missing::Trace(Some(via)) => format!("no trace from {}", via.name()),
+        Missing::Tracepoint { name } => format!("nothing of {name} is traced"),
         Missing::DestroyEvents { lost: 1 } => "1 destroy event was lost".into(),
         Missing::DestroyEvents { lost } => format!("{lost} destroy events were lost"),
         Missing::TracedChanges { lost: 1 } => "1 state change was lost to the trace".into(),
@@ -128,6 +130,7 @@ pub fn why(why: &Why) -> String {
         Why::Sampled { interval_ms } => format!("sockets are sampled every {interval_ms} ms"),
         Why::BufferFull => "the kernel's buffer was full".into(),
         Why::Tracepoint => "the kernel's tracepoint does not carry them".into(),
+        Why::NotInKernel => "this kernel does not have it".into(),
         Why::TracefsScope => "its records have no network namespace, and only some are wanted".into(),
         Why::NetnsUnknown => "the inode of the network namespace is unknown".into(),
         Why::ChangesLost { lost } => format!("the trace lost {}", counted(*lost, "state change", "state changes")),
@@ -279,6 +282,8 @@ mod tests {
             Missing::DestroyEvents { .. } => [Missing::DestroyEvents { lost: 1 }, Missing::DestroyEvents { lost: 5 }],
             Missing::TraceProcesses => [Missing::TraceProcesses],
             Missing::TraceNetns => [Missing::TraceNetns],
+            Missing::Tracepoint { .. } => [Missing::Tracepoint { name: "tcp:tcp_receive_reset" }],
+            Missing::ResetReasons => [Missing::ResetReasons],
             Missing::TracedChanges { .. } => [Missing::TracedChanges { lost: 1 }, Missing::TracedChanges { lost: 5 }],
             Missing::Closers { .. } => [
                 Missing::Closers { connections: None },
@@ -320,6 +325,7 @@ mod tests {
             Why::Sampled { .. } => [Why::Sampled { interval_ms: 500 }],
             Why::BufferFull => [Why::BufferFull],
             Why::Tracepoint => [Why::Tracepoint],
+            Why::NotInKernel => [Why::NotInKernel],
             Why::TracefsScope => [Why::TracefsScope],
             Why::NetnsUnknown => [Why::NetnsUnknown],
             Why::ChangesLost { .. } => [Why::ChangesLost { lost: 1 }, Why::ChangesLost { lost: 5 }],

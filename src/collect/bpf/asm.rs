@@ -131,6 +131,7 @@ const STX_MEM: u8 = 0x63;
 const STX_ATOMIC: u8 = 0xC3;
 const LD_IMM_DOUBLE: u8 = 0x18;
 const ADD_IMM: u8 = 0x07;
+const ADD_REG: u8 = 0x0F;
 const RSH_IMM: u8 = 0x77;
 const MOV_IMM: u8 = 0xB7;
 const MOV_REG: u8 = 0xBF;
@@ -212,6 +213,11 @@ impl Asm {
         if offset != 0 {
             self.push(ADD_IMM, to as u8, 0, 0, offset);
         }
+    }
+
+    /// `to += amount`
+    pub fn add(&mut self, to: Reg, amount: Reg) {
+        self.push(ADD_REG, to as u8, amount as u8, 0, 0);
     }
 
     /// `reg >>= bits`

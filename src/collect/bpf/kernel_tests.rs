@@ -18,7 +18,7 @@ use super::testkit::{
     Child, gettid, in_private_netns, kernel_or_skip, pipe, unshare_descriptors, with_own_descriptors,
 };
 use super::trace::Tracer;
-use crate::collect::change_source::Source;
+use crate::collect::change_source::{Faults, Source};
 use crate::model::transition::{By, Transition};
 use crate::model::{Family, NetnsId, State};
 
@@ -142,7 +142,7 @@ fn collect(tracer: &mut Tracer, enough: impl Fn(&[Transition]) -> bool) -> Vec<T
     let mut records = Vec::new();
     while !enough(&records) && Instant::now() < end {
         tracer.wait(Duration::from_millis(20)).unwrap();
-        tracer.take(&mut |t| records.push(t));
+        tracer.take(&mut |event| records.extend(event.change().copied()));
     }
     records
 }
@@ -157,7 +157,7 @@ const SERVER: [(State, State); 5] =
 fn every_transition_is_seen_once(address: &str, family: Family) {
     const CONNECTIONS: usize = 200;
     in_private_netns(|netns| {
-        let mut tracer = Tracer::open(4 << 20, &[netns]).unwrap();
+        let mut tracer = Tracer::open(4 << 20, &[netns], Faults::NONE).unwrap();
         assert!(tracer.gaps().is_empty());
         let listener = TcpListener::bind(address).unwrap();
         let addresses: Vec<_> = (0..CONNECTIONS).map(|_| connect_and_close(&listener)).collect();
@@ -222,7 +222,7 @@ fn every_ipv6_transition_is_seen_once_with_its_maker() {
 fn the_closer_is_the_process_that_closed_last() {
     let Some(()) = kernel_or_skip("the_closer_is_the_process_that_closed_last") else { return };
     in_private_netns(|netns| {
-        let mut tracer = Tracer::open(1 << 20, &[netns]).unwrap();
+        let mut tracer = Tracer::open(1 << 20, &[netns], Faults::NONE).unwrap();
         let listener = TcpListener::bind(V4).unwrap();
         let client: OwnedFd = TcpStream::connect(listener.local_addr().unwrap()).unwrap().into();
         let (mut server, peer) = listener.accept().unwrap();
@@ -256,7 +256,7 @@ fn closing_a_listener_names_nobody_for_what_waited_in_its_queue() {
         let listener = TcpListener::bind(V4).unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (waiting, served) = (endpoint(client.peer_addr().unwrap()), endpoint(client.local_addr().unwrap()));
-        let mut tracer = Tracer::open(1 << 20, &[netns]).unwrap();
+        let mut tracer = Tracer::open(1 << 20, &[netns], Faults::NONE).unwrap();
         drop(listener);
         let records = collect(&mut tracer, |r| r.len() >= 3);
         let find = |old, local, peer| {
@@ -280,8 +280,8 @@ fn what_a_full_ring_loses_is_counted_exactly() {
     let Some(()) = kernel_or_skip("what_a_full_ring_loses_is_counted_exactly") else { return };
     const CONNECTIONS: usize = 300;
     in_private_netns(|netns| {
-        let mut all = Tracer::open(4 << 20, &[netns]).unwrap();
-        let mut few = Tracer::open(1, &[netns]).unwrap();
+        let mut all = Tracer::open(4 << 20, &[netns], Faults::NONE).unwrap();
+        let mut few = Tracer::open(1, &[netns], Faults::NONE).unwrap();
         let listener = TcpListener::bind(V4).unwrap();
         for _ in 0..CONNECTIONS {
             connect_and_close(&listener);
@@ -306,7 +306,7 @@ fn the_program_for_older_kernels_reports_the_same() {
     let Some(()) = kernel_or_skip("the_program_for_older_kernels_reports_the_same") else { return };
     in_private_netns(|netns| {
         let mut older = Tracer::open_for_older_kernels(1 << 20, &[netns]).unwrap();
-        let mut newer = Tracer::open(1 << 20, &[netns]).unwrap();
+        let mut newer = Tracer::open(1 << 20, &[netns], Faults::NONE).unwrap();
         connect_and_close(&TcpListener::bind(V4).unwrap());
         let story = |tracer: &mut Tracer| {
             let records = collect(tracer, |r| r.len() >= 12);

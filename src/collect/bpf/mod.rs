@@ -24,6 +24,8 @@
 pub(crate) mod asm;
 pub(crate) mod btf;
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod kernel_tests;
 pub mod owners;
 mod ring;

@@ -122,6 +122,7 @@ impl Change {
             by: None,
             by_call: is_by_call(old, new),
             traffic: None,
+            error: None,
         };
         // Thread 0 is an idle CPU.
         let tid = (tid != 0 && !interrupted).then_some(tid);

@@ -40,7 +40,7 @@ use super::error::reason;
 use super::netlink::destroyed::{DestroyEvent, Farewells};
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::transition::{By, Traffic, Transition, Via};
-use crate::model::{Gap, NetnsId, State};
+use crate::model::{Event, Gap, NetnsId, State};
 use event::{Change, Destroyed, Events, IPPROTO_TCP, Record, What};
 use format::{Format, FormatError, PageLayout};
 use instance::Instance;
@@ -228,7 +228,7 @@ impl Tracefs {
     }
 
     /// Waits up to `patience` for records and reports those that have been held long enough; without patience all of them.
-    fn next(&mut self, patience: Duration, each: &mut dyn FnMut(Transition)) -> io::Result<()> {
+    fn next(&mut self, patience: Duration, each: &mut dyn FnMut(Event)) -> io::Result<()> {
         let wait = if self.held.is_empty() { patience } else { patience.min(HOLD) };
         if self.pipes.wait(wait, monotonic_ns())? && !patience.is_zero() {
             std::thread::sleep(GATHER);
@@ -271,7 +271,7 @@ impl Tracefs {
     }
 
     /// Reports what is older than this time, in order.
-    fn report(&mut self, before_ns: u64, each: &mut dyn FnMut(Transition)) {
+    fn report(&mut self, before_ns: u64, each: &mut dyn FnMut(Event)) {
         // Almost sorted already: a run for each CPU.
         self.held.sort_by_key(|r| r.at_ns);
         let ripe = self.held.partition_point(|r| r.at_ns < before_ns);
@@ -301,7 +301,7 @@ impl Tracefs {
                 received_bytes: t.old.and_then(|old| received_bytes(old, event.received_bytes)),
             });
             let at_us = now.wall_us_at(record.at_ns);
-            each(Transition { at_us, cookie, by: Some(self.by(tid, record.at_ns)), traffic, ..t });
+            each(Event::Change(Transition { at_us, cookie, by: Some(self.by(tid, record.at_ns)), traffic, ..t }));
         }
     }
 
@@ -339,7 +339,7 @@ impl Source for Tracefs {
         gaps
     }
 
-    fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Transition)) -> io::Result<Vec<Gap>> {
+    fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Event)) -> io::Result<Vec<Gap>> {
         self.next(patience, each)?;
         Ok(Vec::new())
     }

@@ -164,6 +164,7 @@ mod tests {
             by: None,
             by_call: false,
             traffic: None,
+            error: None,
         };
         let parse = |t: &Transition| -> Json {
             let mut out = Vec::new();

@@ -257,6 +257,7 @@ mod tests {
             by: Some(By::Process(Actor { pid: 4_194_304, comm: "a-long-name\u{1b}".into() })),
             by_call: false,
             traffic: None,
+            error: None,
         };
         let line = |layout| {
             let mut text = String::new();

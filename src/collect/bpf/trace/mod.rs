@@ -1,7 +1,8 @@
-//! Every TCP state change of the host as it happens, with namespace, cookie and the process that made it.
+//! Every TCP state change of the host as it happens, with namespace, cookie and the process that made it; and, where they
+//! are wanted, resets and repeated segments.
 //!
-//! Input: a ring size, and the network namespaces to keep. Output: [`Transition`]s in the order in which the kernel wrote
-//! them, and an exact count of those that were lost. Not here: what a transition means; joining it with sockets.
+//! Input: a ring size, and the network namespaces to keep. Output: [`Event`]s in the order in which the kernel wrote
+//! them, and an exact count of those that were lost. Not here: what an event means; joining it with sockets.
 //!
 //! A program on the tracepoint `sock:inet_sock_set_state` (`inet_sk_state_store` and `inet_sk_set_state`,
 //! `net/ipv4/af_inet.c`) copies fields of the socket into a ring buffer. What the tracepoint reports and what it does not:
@@ -16,6 +17,17 @@
 //!   kernel's memory identifies it in every record.
 //! * **The local port** is `inet_sport`, which outlives the binding; `skc_num` is already 0 when a socket goes to
 //!   CLOSE. Both are 0 in CLOSE -> SYN_SENT of an unbound socket: the port is chosen just after.
+//!
+//! ## How it ended
+//!
+//! A change to CLOSE has `sk_err`: every path that ends a socket by an error sets it first (`tcp_done_with_error` since Linux
+//! 6.11; before, `tcp_reset`, `tcp_write_err`, `tcp_v4_err`), so the event `sock:inet_sk_error_report` would say nothing more.
+//! Before 6.11 the process may fetch the error (`SO_ERROR`) between the two, within microseconds; then there is none.
+//! connect() that finds no route fails before the socket changes its state, and is not seen.
+//!
+//! Each of the other tracepoints has a program of its own (`faults`), which writes to the same ring. One that the kernel
+//! lacks is a gap. Before Linux 6.10 resets have no reason, and those that answer a packet for which there is no socket are
+//! not reported.
 //!
 //! ## Who did it
 //!
@@ -35,6 +47,8 @@
 //! accept queue of a listener that is closed (`inet_csk_listen_stop` holds them by their spin lock only). No process
 //! ever had those.
 
+mod faults;
+mod layout;
 mod program;
 mod record;
 
@@ -46,21 +60,32 @@ use super::btf::Btf;
 use super::ring::{Counter, Ring};
 use super::sys::{self, Attach};
 use super::{Unavailable, kernel_btf, pids_are_ours};
-use crate::collect::change_source::{Lost, Request, Scope, Source};
+use crate::collect::change_source::{Faults, Lost, Request, Scope, Source};
 use crate::collect::clock::{GATHER, Now};
+use crate::model::event::ResetReason;
 use crate::model::gap::{Missing, WayOut, Why};
-use crate::model::transition::{Transition, Via};
-use crate::model::{Gap, NetnsId};
-use program::{Dialect, Layout};
+use crate::model::transition::Via;
+use crate::model::{Event, Gap, NetnsId};
+use layout::{Layout, REASON, Tracepoint};
+use program::Dialect;
+use record::Reading;
+
+/// The first kernel that passes the reason of a reset, and reports those without a socket.
+const REASONS_SINCE: (u32, u32) = (6, 10);
 
 /// A running trace; dropping it detaches the program and frees everything.
 pub struct Tracer {
     // Fields drop in this order: first the attachment, so that nothing is written to a ring that is going away.
-    attachment: OwnedFd,
-    program: OwnedFd,
+    attachments: Vec<OwnedFd>,
+    programs: Vec<OwnedFd>,
     ring: Ring,
     ring_full: Counter,
     pids_known: Result<(), Unavailable>,
+    /// What was wanted and is not there.
+    lacks: Vec<Gap>,
+    /// The kernel's reasons of resets by number; `None`: it passes none.
+    reasons: Option<Vec<(u32, ResetReason)>>,
+    failures: bool,
     scope: Scope,
 }
 
@@ -79,7 +104,7 @@ impl Tracer {
                 inodes.ok_or_else(|| gap(Why::NetnsUnknown, WayOut::MountProc))?
             }
         };
-        let opened = Tracer::open(request.ring_bytes, &netns);
+        let opened = Tracer::open(request.ring_bytes, &netns, request.faults);
         let mut tracer = opened.map_err(|why| gap(Why::Error(why.to_string()), why.way_out()))?;
         tracer.scope = request.scope.clone();
         Ok(tracer)
@@ -87,17 +112,56 @@ impl Tracer {
 
     /// Begins to trace, in the kernel restricted to these network namespaces if any are given.
     ///
-    /// A record takes 136 bytes in the ring; `ring_bytes` is rounded up to a power of two and at least one page.
+    /// What is wanted beside changes, and cannot be had, is a gap. A record takes 136 bytes in the ring; `ring_bytes` is
+    /// rounded up to a power of two and at least one page.
     ///
     /// # Errors
     /// Why it cannot be done here; also when there are more of them than fit a program.
-    pub fn open(ring_bytes: usize, netns: &[u32]) -> Result<Tracer, Unavailable> {
+    pub fn open(ring_bytes: usize, netns: &[u32], faults: Faults) -> Result<Tracer, Unavailable> {
         let layout = Layout::new(&mut Btf::parse(&kernel_btf()?)?)?;
-        match Tracer::start(&layout, Dialect::Typed, ring_bytes, netns) {
+        let mut tracer = match Tracer::start(&layout, Dialect::Typed, ring_bytes, netns) {
             // Before Linux 5.12 the verifier does not know all of the helpers.
-            Err(Unavailable::Refused { .. }) => Tracer::start(&layout, Dialect::Plain, ring_bytes, netns),
-            result => result,
+            Err(Unavailable::Refused { .. }) => Tracer::start(&layout, Dialect::Plain, ring_bytes, netns)?,
+            result => result?,
+        };
+        tracer.add_faults(&layout, netns, faults);
+        Ok(tracer)
+    }
+
+    /// Adds the programs for what is wanted beside changes.
+    fn add_faults(&mut self, layout: &Layout, netns: &[u32], faults: Faults) {
+        let points = &layout.faults;
+        for (wanted, kind, tracepoint, point) in [
+            (faults.resets, record::RESET_SENT, "tcp:tcp_send_reset", points.reset_sent),
+            (faults.resets, record::RESET_RECEIVED, "tcp:tcp_receive_reset", points.reset_received),
+            (faults.retransmits, record::RETRANSMIT, "tcp:tcp_retransmit_skb", points.retransmit),
+        ] {
+            let missing = Missing::Tracepoint { name: tracepoint };
+            match point {
+                _ if !wanted => {}
+                None => self.lacks.push(Gap::new(missing, Why::NotInKernel, WayOut::NewerKernel)),
+                Some(point) => {
+                    if let Err(why) = self.add(layout, kind, point, netns) {
+                        self.lacks.push(Gap::new(missing, Why::Error(why.to_string()), why.way_out()));
+                    }
+                }
+            }
         }
+        if faults.resets && points.reset_sent.is_some() && points.reasons.is_none() {
+            self.lacks.push(Gap::new(Missing::ResetReasons, Why::Tracepoint, WayOut::Kernel { since: REASONS_SINCE }));
+        }
+        self.reasons.clone_from(&points.reasons);
+        self.failures = points.retransmit.is_some_and(|p| p.arguments >= REASON);
+    }
+
+    fn add(&mut self, layout: &Layout, kind: i32, point: Tracepoint, netns: &[u32]) -> Result<(), Unavailable> {
+        let code = layout
+            .fault_program(kind, point, self.ring.map(), self.ring_full.map(), netns)
+            .map_err(|source| Unavailable::Assemble { program: "trace", source })?;
+        let program = sys::load_program("trace", &code, Attach::RawTracepoint, point.id)?;
+        self.attachments.push(sys::attach_tracepoint(program.as_fd())?);
+        self.programs.push(program);
+        Ok(())
     }
 
     /// What [`Tracer::open`] falls back to, for tests on a kernel that does not need it.
@@ -114,7 +178,17 @@ impl Tracer {
             .map_err(|source| Unavailable::Assemble { program: "trace", source })?;
         let program = sys::load_program("trace", &code, Attach::RawTracepoint, layout.tracepoint)?;
         let attachment = sys::attach_tracepoint(program.as_fd())?;
-        Ok(Tracer { attachment, program, ring, ring_full, pids_known: pids_are_ours(), scope: Scope::Host })
+        Ok(Tracer {
+            attachments: vec![attachment],
+            programs: vec![program],
+            ring,
+            ring_full,
+            pids_known: pids_are_ours(),
+            lacks: Vec::new(),
+            reasons: None,
+            failures: false,
+            scope: Scope::Host,
+        })
     }
 
     /// Waits until there is something to drain. False when the time is over or a signal came.
@@ -126,15 +200,21 @@ impl Tracer {
     }
 
     /// Takes what was recorded before this call and not taken yet. Never blocks.
-    pub fn take(&mut self, each: &mut dyn FnMut(Transition)) {
-        let (pids_known, now) = (self.pids_known.is_ok(), Now::read());
-        self.ring.drain(&mut |bytes| each(record::decode(bytes, pids_known, now)));
+    pub fn take(&mut self, each: &mut dyn FnMut(Event)) {
+        let reading = Reading {
+            pids_known: self.pids_known.is_ok(),
+            now: Now::read(),
+            reasons: self.reasons.as_deref(),
+            failures: self.failures,
+        };
+        self.ring.drain(&mut |bytes| each(record::decode(bytes, &reading)));
     }
 
     /// What was lost since the beginning.
     #[must_use]
     pub fn lost(&self) -> Lost {
-        Lost { ring_full: self.ring_full.get(), nested: sys::recursion_misses(self.program.as_fd()) }
+        let nested = self.programs.iter().map(|program| sys::recursion_misses(program.as_fd())).sum();
+        Lost { ring_full: self.ring_full.get(), nested }
     }
 }
 
@@ -148,10 +228,16 @@ impl Source for Tracer {
     }
 
     fn gaps(&self) -> Vec<Gap> {
-        self.pids_known.as_ref().err().map(Unavailable::processes_unknown).into_iter().collect()
+        self.pids_known
+            .as_ref()
+            .err()
+            .map(Unavailable::processes_unknown)
+            .into_iter()
+            .chain(self.lacks.clone())
+            .collect()
     }
 
-    fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Transition)) -> io::Result<Vec<Gap>> {
+    fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Event)) -> io::Result<Vec<Gap>> {
         if self.wait(patience)? {
             std::thread::sleep(GATHER);
         }
@@ -174,7 +260,7 @@ impl AsFd for Tracer {
 impl std::fmt::Debug for Tracer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tracer")
-            .field("attachment", &self.attachment)
+            .field("attachments", &self.attachments)
             .field("lost", &self.lost())
             .finish_non_exhaustive()
     }

@@ -1,16 +1,16 @@
 //! The trace program: assembled from the offsets that the running kernel has.
 //!
-//! Input: the kernel's type information, the namespaces to keep. Output: instructions that write one record (`record`) a
-//! change. Not here: loading them.
+//! Input: the layout of the kernel's types, the namespaces to keep. Output: instructions that write one record (`record`) a
+//! change; and the parts that the other programs share. Not here: loading them.
 
 use std::os::fd::BorrowedFd;
 
+use super::layout::Layout;
 use super::record::{
-    ADDRESS, AF_INET, AF_INET6, BASE, COMM, COMM_BYTES, COOKIE, DPORT, FAMILY, IPPROTO_TCP, LOCAL, NETNS, NEW, NUM,
-    OLD, OWNED, PEER, RECEIVED, RETRANSMITTED, SENT, SOCK_FLAGS, SPORT, TASK_FLAGS, TGID, TIME,
+    ADDRESS, AF_INET, AF_INET6, BASE, CHANGE, COMM, COMM_BYTES, COOKIE, DPORT, FAMILY, IPPROTO_TCP, KIND, LOCAL, NETNS,
+    NEW, NUM, OLD, OWNED, PEER, RECEIVED, RETRANSMITTED, SENT, SOCK_FLAGS, SPORT, TASK_FLAGS, TGID, TIME, VALUE,
 };
 use crate::collect::bpf::asm::{Asm, AsmError, Helper, Insn, Label, Reg, Width, signed};
-use crate::collect::bpf::btf::{Btf, BtfError, Field, Kind, Wanted};
 use crate::model::State;
 
 /// Which helpers the program uses.
@@ -23,68 +23,7 @@ pub(super) enum Dialect {
     Plain,
 }
 
-/// The offsets that the running kernel has.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
-    pub tracepoint: u32,
-    family: Field,
-    num: Field,
-    dport: Field,
-    /// 4-byte addresses.
-    local_v4: Field,
-    peer_v4: Field,
-    /// 16-byte addresses; absent from a kernel without IPv6.
-    v6: Option<(Field, Field)>,
-    net: Field,
-    net_inum: Field,
-    cookie: Field,
-    protocol: Field,
-    owned: Field,
-    sport: Field,
-    task_flags: Field,
-    sock_flags: Field,
-    /// In `struct tcp_sock`, and where a record has them.
-    traffic: [(Field, i32); 3],
-}
-
 impl Layout {
-    pub fn new(btf: &mut Btf<'_>) -> Result<Layout, BtfError> {
-        let [tracepoint, sock, tcp, net, task] = btf.find([
-            Wanted::new(Kind::Typedef, "btf_trace_inet_sock_set_state"),
-            Wanted::new(Kind::Struct, "sock"),
-            Wanted::new(Kind::Struct, "tcp_sock"),
-            Wanted::new(Kind::Struct, "net"),
-            Wanted::new(Kind::Struct, "task_struct"),
-        ])?;
-        let v6 = match (btf.field(sock, "__sk_common.skc_v6_rcv_saddr"), btf.field(sock, "__sk_common.skc_v6_daddr")) {
-            (Ok(local), Ok(peer)) => Some((local, peer)),
-            (Err(BtfError::NoField(_)), _) => None,
-            (Err(e), _) | (_, Err(e)) => return Err(e),
-        };
-        Ok(Layout {
-            tracepoint,
-            family: btf.field(sock, "__sk_common.skc_family")?,
-            num: btf.field(sock, "__sk_common.skc_num")?,
-            dport: btf.field(sock, "__sk_common.skc_dport")?,
-            local_v4: btf.field(sock, "__sk_common.skc_rcv_saddr")?,
-            peer_v4: btf.field(sock, "__sk_common.skc_daddr")?,
-            v6,
-            net: btf.field(sock, "__sk_common.skc_net.net")?,
-            net_inum: btf.field(net, "ns.inum")?,
-            cookie: btf.field(sock, "__sk_common.skc_cookie.counter")?,
-            protocol: btf.field(sock, "sk_protocol")?,
-            owned: btf.field(sock, "sk_lock.owned")?,
-            sport: btf.field(tcp, "inet_conn.icsk_inet.inet_sport")?,
-            task_flags: btf.field(task, "flags")?,
-            sock_flags: btf.field(sock, "__sk_common.skc_flags")?,
-            traffic: [
-                (btf.field(tcp, "bytes_sent")?, SENT),
-                (btf.field(tcp, "bytes_retrans")?, RETRANSMITTED),
-                (btf.field(tcp, "bytes_received")?, RECEIVED),
-            ],
-        })
-    }
-
     /// The program. Its context is the tracepoint's arguments, 8 bytes each: `sk`, `oldstate`, `newstate`.
     pub fn program(
         &self,
@@ -93,7 +32,7 @@ impl Layout {
         ring_full: BorrowedFd<'_>,
         netns: &[u32],
     ) -> Result<Vec<Insn>, AsmError> {
-        use Reg::{Frame, R0, R1, R2, R3, R4, R6, R7, R8, R9};
+        use Reg::{Frame, R0, R1, R6, R7, R8, R9};
         let mut a = Asm::new();
         let out = a.label();
 
@@ -104,17 +43,7 @@ impl Layout {
         a.jump_if_ne(R1, IPPROTO_TCP, out);
         a.load_field(R1, R6, self.net);
         a.load_field(R1, R1, self.net_inum);
-        let wanted = a.label();
-        for (i, inode) in netns.iter().enumerate() {
-            let next = if i + 1 == netns.len() { out } else { a.label() };
-            a.jump_if_ne_u32(R1, *inode, next);
-            if i + 1 < netns.len() {
-                a.jump(wanted);
-                a.bind(next);
-            }
-        }
-        a.bind(wanted);
-        a.store(Width::Word, Frame, BASE + NETNS, R1);
+        keep_netns(&mut a, netns, out);
 
         a.call(Helper::KtimeGetNs);
         a.store(Width::Double, Frame, BASE + TIME, R0);
@@ -127,6 +56,7 @@ impl Layout {
         for cell in [SENT, RETRANSMITTED, RECEIVED, SOCK_FLAGS] {
             a.store_imm(Width::Double, Frame, BASE + cell, 0);
         }
+        a.store_imm(Width::Byte, Frame, BASE + KIND, CHANGE);
         let no_tcp = a.label();
         match dialect {
             Dialect::Typed => {
@@ -150,7 +80,9 @@ impl Layout {
             }
         }
         a.load_field(R1, R6, self.sock_flags);
-        a.store(Width::Double, Frame, BASE + SOCK_FLAGS, R1);
+        a.store(Width::Word, Frame, BASE + SOCK_FLAGS, R1);
+        a.load_field(R1, R6, self.error);
+        a.store(Width::Word, Frame, BASE + VALUE, R1);
         a.bind(no_tcp);
         a.load_field(R1, R6, self.num);
         a.store(Width::Half, Frame, BASE + NUM, R1);
@@ -175,27 +107,18 @@ impl Layout {
 
         self.addresses(&mut a, R6, R9, out);
 
-        self.current_task(&mut a, R6, dialect);
-
-        a.map(R1, ring);
-        a.address(R2, Frame, BASE);
-        a.mov_imm(R3, -BASE);
-        a.mov_imm(R4, 0); //                            wake the reader when it has caught up
-        a.call(Helper::RingbufOutput);
-        a.jump_if_not_negative(R0, out);
-        a.map_value(R1, ring_full);
-        a.mov_imm(R2, 1);
-        a.atomic_add(R1, R2);
+        a.load_field(R1, R6, self.owned);
+        a.store(Width::Byte, Frame, BASE + OWNED, R1);
+        self.current_task(&mut a, dialect);
+        output(&mut a, ring, ring_full, out);
         a.bind(out);
         a.exit();
         a.finish()
     }
 
-    /// Writes the task that runs now, and whether a system call holds the socket.
-    fn current_task(&self, a: &mut Asm, sk: Reg, dialect: Dialect) {
+    /// Writes the task that runs now.
+    pub(super) fn current_task(&self, a: &mut Asm, dialect: Dialect) {
         use Reg::{Frame, R0, R1, R2};
-        a.load_field(R1, sk, self.owned);
-        a.store(Width::Half, Frame, BASE + OWNED, R1);
         a.call(Helper::GetCurrentPidTgid);
         a.shift_right(R0, 32);
         a.store(Width::Word, Frame, BASE + TGID, R0);
@@ -216,12 +139,9 @@ impl Layout {
     }
 
     /// The addresses of socket `sk` by its `family`, four bytes or sixteen; another family leaves by `out`.
-    fn addresses(&self, a: &mut Asm, sk: Reg, family: Reg, out: Label) {
+    pub(super) fn addresses(&self, a: &mut Asm, sk: Reg, family: Reg, out: Label) {
         use Reg::{Frame, R1};
-        for half in [0, 8] {
-            a.store_imm(Width::Double, Frame, BASE + LOCAL + half, 0);
-            a.store_imm(Width::Double, Frame, BASE + PEER + half, 0);
-        }
+        no_addresses(a);
         let (v6, addressed) = (a.label(), a.label());
         a.jump_if_ne(family, AF_INET, v6);
         for (field, cell) in [(self.local_v4, LOCAL), (self.peer_v4, PEER)] {
@@ -241,4 +161,40 @@ impl Layout {
         }
         a.bind(addressed);
     }
+}
+
+/// Goes on only with the namespaces to keep (none: all), whose inode is in R1, and writes it.
+pub(super) fn keep_netns(a: &mut Asm, netns: &[u32], out: Label) {
+    let wanted = a.label();
+    for (i, inode) in netns.iter().enumerate() {
+        let next = if i + 1 == netns.len() { out } else { a.label() };
+        a.jump_if_ne_u32(Reg::R1, *inode, next);
+        if i + 1 < netns.len() {
+            a.jump(wanted);
+            a.bind(next);
+        }
+    }
+    a.bind(wanted);
+    a.store(Width::Word, Reg::Frame, BASE + NETNS, Reg::R1);
+}
+
+pub(super) fn no_addresses(a: &mut Asm) {
+    for half in [0, 8] {
+        a.store_imm(Width::Double, Reg::Frame, BASE + LOCAL + half, 0);
+        a.store_imm(Width::Double, Reg::Frame, BASE + PEER + half, 0);
+    }
+}
+
+/// Writes the record to the ring, or counts it where there is no room.
+pub(super) fn output(a: &mut Asm, ring: BorrowedFd<'_>, ring_full: BorrowedFd<'_>, out: Label) {
+    use Reg::{Frame, R0, R1, R2, R3, R4};
+    a.map(R1, ring);
+    a.address(R2, Frame, BASE);
+    a.mov_imm(R3, -BASE);
+    a.mov_imm(R4, 0); //                            wake the reader when it has caught up
+    a.call(Helper::RingbufOutput);
+    a.jump_if_not_negative(R0, out);
+    a.map_value(R1, ring_full);
+    a.mov_imm(R2, 1);
+    a.atomic_add(R1, R2);
 }
