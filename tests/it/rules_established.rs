@@ -13,7 +13,7 @@ use crate::harness::helper::Helper;
 use crate::harness::sock::Sock;
 use crate::harness::veth::{Side, VethPair};
 use crate::harness::{Netns, diag, finish, in_netns, skip, wait_for};
-use crate::judge::{calm, judge, number, once, only, pause, silent, snapshot, twice, words};
+use crate::judge::{calm, judge, number, once, only, pause, silent, snapshot, twice};
 use crate::states::link::{self, Last};
 use crate::states::{self, Ports};
 

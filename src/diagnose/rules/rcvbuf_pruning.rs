@@ -1,15 +1,15 @@
 //! The kernel dropped data that had already arrived, because a receive buffer was full.
 //!
-//! Comes in: counters of data that was dropped for want of buffer, and the drops of single sockets. Goes out: one
-//! finding per process whose sockets dropped, else one for the namespace. Never here: drops of listeners.
+//! Input: counters of data that was dropped for want of buffer, and the drops of single sockets. Output: one finding per
+//! process whose sockets dropped, else one for the namespace. Not here: drops of listeners.
 //!
 #![doc = include_str!("../../../docs/rules/rcvbuf-pruning.md")]
 
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::peers::{self, Group, Peers};
-use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::{Counter, SockStat};
@@ -21,23 +21,77 @@ use crate::text;
 pub(super) const RULE: Rule =
     rule!("rcvbuf-pruning", System, Two, "the kernel dropped data that had arrived", check, [TEXT])
         .title("dropped on arrival")
-        .identity(Identity::Program);
+        .identity(Identity::Program)
+        .causes(CAUSES);
 
 const HOST_IS_SHORT: &str =
     "Check tcp-memory-pressure first: the whole host is short of buffers, which hits every socket";
 const FASTER_READER: &str = "Make the reader faster: recv-queue-stuck shows what blocks it";
+const PATH: &str = "Find what loses or reorders segments on the way: `mtr -T` to the peer, drops in `ip -s link`";
+const BATCH: &str = "Let the peer write in larger pieces: each small segment takes a buffer of its own";
 const RCVBUF: &str = "Remove a hard-coded SO_RCVBUF: it switches auto-tuning off and fixes the buffer";
 const RMEM: &str = "Last, raise the third number of net.ipv4.tcp_rmem, the maximum of auto-tuning";
 
 const TEXT: Text = Text {
     why: "When a receive buffer is full the kernel squeezes what is in it, then drops out-of-order data, then new \
           data. The peer must send again what was dropped, which costs time and bandwidth.",
-    remedy: &[HOST_IS_SHORT, FASTER_READER, RCVBUF, RMEM],
+    remedy: &[HOST_IS_SHORT, FASTER_READER, PATH, BATCH, RCVBUF, RMEM],
     avoid: &[
         "Don't set a huge minimum or default of tcp_rmem: every idle socket would count with it",
         "Don't give larger buffers to a reader that does not read",
     ],
 };
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "host-memory",
+        text: "the whole host is short of TCP memory",
+        predicts: "the pages in use are above the second number of tcp_mem",
+        refuted_by: "fewer pages in use",
+        decided_by: "`mem` in /proc/net/sockstat of the initial namespace against net.ipv4.tcp_mem",
+    },
+    Cause {
+        id: "not-read",
+        text: "the program does not read",
+        predicts: "data waits in both samples, and none was taken",
+        refuted_by: "bytes that were taken between the samples",
+        decided_by: "recv-queue-stuck, which shows what blocks it",
+    },
+    Cause {
+        id: "slow-reader",
+        text: "the program reads more slowly than data comes",
+        predicts: "bytes are taken, and the buffer is full all the same",
+        refuted_by: "no byte that was taken, or an empty queue",
+        decided_by: "Recv-Q over several looks: `tcpstate watch`",
+    },
+    Cause {
+        id: "small-segments",
+        text: "many small segments: their overhead fills the buffer before the window is used",
+        predicts: "the memory is many times the bytes in the queue",
+        refuted_by: "memory of less than four times the queue",
+        decided_by: "`rmem_alloc` against Recv-Q in `tcpstate list -m`",
+    },
+    Cause {
+        id: "out-of-order",
+        text: "loss or reordering on the way fills the buffer with data that has to wait",
+        predicts: "OfoPruned grows, and out-of-order segments come",
+        refuted_by: "no out-of-order segment between the samples",
+        decided_by: "`rcv_ooopack` in `tcpstate list -i`; `mtr -T` to the peer",
+    },
+    Cause {
+        id: "small-buffer",
+        text: "the receive buffer is too small: fixed by SO_RCVBUF, or by the maximum of tcp_rmem",
+        predicts: "a full buffer that does not grow, and a program that reads",
+        refuted_by: "a buffer that grew between the samples",
+        decided_by: "the buffer in `tcpstate list -m` against net.ipv4.tcp_rmem and SO_RCVBUF in the program",
+    },
+];
+
+/// So many segments that were dropped, and such a share of those that came, cost throughput (policy).
+const MANY_DROPS: u64 = 10;
+const DROPPED_PERCENT: u64 = 1;
+/// Memory of so many times the bytes in the queue is overhead.
+const OVERHEAD: u64 = 4;
 
 /// Evidence name, counter, and whether its growth means that data was thrown away which the peer must repeat.
 const COUNTERS: [(&str, Counter, bool); 6] = [
@@ -90,7 +144,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let groups = Peers::new(view).groups(dropping, false);
         findings.extend(groups.iter().map(|g| finding(view, netns, Some(g), &grown)));
     }
-    Outcome::findings(ranking::worst(findings))
+    Outcome::findings(findings)
 }
 
 fn is_connection(socket: &Socket) -> bool {
@@ -113,23 +167,125 @@ fn new_drops(view: &View<'_>, socket: &Socket) -> Option<u64> {
     Some(drops(socket)?.saturating_sub(before))
 }
 
-/// Whether the whole host is short of buffers, so that no single reader is to blame.
-fn host_is_short(view: &View<'_>) -> bool {
-    let used = view.now.netns.iter().find_map(|n| n.sockstat(SockStat::TcpMem));
-    let pressure = view.now.netns.iter().find_map(|n| n.sysctls.get(Sysctl::Ipv4TcpMem)?.get(1).copied());
-    matches!((used, pressure), (Some(used), Some(pressure)) if used > pressure)
+/// Whether the whole host is short of buffers, so that no single reader is to blame; `None` where a namespace does not
+/// show it.
+fn host_is_short(view: &View<'_>) -> Option<bool> {
+    let used = view.now.netns.iter().find_map(|n| n.sockstat(SockStat::TcpMem))?;
+    let pressure = view.now.netns.iter().find_map(|n| n.sysctls.get(Sysctl::Ipv4TcpMem)?.get(1).copied())?;
+    Some(used > pressure)
+}
+
+/// What two samples show of the connections that dropped.
+struct Picture {
+    host_is_short: Option<bool>,
+    /// The program took some bytes of them.
+    took: Option<bool>,
+    /// Data waits now.
+    waits: bool,
+    /// The memory is mostly overhead.
+    overhead: Option<bool>,
+    /// Segments out of order came.
+    disordered: Option<bool>,
+    /// A buffer grew.
+    grew: Option<bool>,
+    new_drops: u64,
+    /// Segments that came.
+    arrived: Option<u64>,
+}
+
+impl Picture {
+    fn new(view: &View<'_>, rows: &[&Socket], ofo_pruned: u64) -> Picture {
+        let pairs = || rows.iter().filter_map(|s| Some((*s, view.earlier(s)?)));
+        let some = |of: fn(&Socket) -> Option<u64>| {
+            pairs().filter_map(|(now, before)| Some(of(now)? > of(before)?)).reduce(|a, b| a || b)
+        };
+        let segments = |s: &Socket| s.info.as_deref()?.segs_in().map(u64::from);
+        let memory = rows.iter().filter_map(|s| s.skmem).map(|m| u64::from(m.rmem_alloc_bytes)).reduce(|a, b| a + b);
+        let queued: u64 = rows.iter().map(|s| u64::from(s.recv_q_bytes)).sum();
+        let disordered = some(|s| s.info.as_deref()?.rcv_ooopack().map(u64::from));
+        Picture {
+            host_is_short: host_is_short(view),
+            took: some(Socket::consumed_bytes),
+            waits: queued > 0,
+            overhead: memory.map(|bytes| bytes >= queued.saturating_mul(OVERHEAD)),
+            disordered: if ofo_pruned > 0 { Some(true) } else { disordered },
+            grew: some(|s| s.skmem.map(|m| m.rcvbuf_bytes.into())),
+            new_drops: rows.iter().filter_map(|s| new_drops(view, s)).sum(),
+            arrived: pairs()
+                .filter_map(|(now, before)| Some(segments(now)?.saturating_sub(segments(before)?)))
+                .reduce(|a, b| a + b),
+        }
+    }
+
+    /// See "Severity" on the page.
+    fn severity(&self, lost: u64) -> Severity {
+        let share = self.arrived.is_some_and(|n| self.new_drops * 100 >= n * DROPPED_PERCENT);
+        let many = self.new_drops >= MANY_DROPS && share && self.took == Some(true);
+        if lost > 0 && (many || self.host_is_short == Some(true)) { Severity::Warning } else { Severity::Info }
+    }
+
+    fn weigh(&self, cause: &'static Cause) -> Weight {
+        let refuted = |why: &str| Weight::Refuted(why.to_owned());
+        match cause.id {
+            "host-memory" => match self.host_is_short {
+                Some(true) => Weight::Proven,
+                Some(false) => refuted("the TCP memory in use is below the second number of tcp_mem"),
+                None => Weight::Possible(0.1),
+            },
+            "not-read" => match self.took {
+                Some(true) => refuted("bytes were taken between the samples"),
+                Some(false) if self.waits => Weight::Possible(0.9),
+                Some(false) => refuted("nothing waits to be read"),
+                None => Weight::Possible(0.3),
+            },
+            "slow-reader" => match self.took {
+                Some(true) if self.waits => Weight::Possible(0.6),
+                Some(true) => Weight::Possible(0.3),
+                Some(false) => refuted("no byte was taken between the samples"),
+                None => Weight::Possible(0.3),
+            },
+            "small-segments" => match self.overhead {
+                Some(true) => Weight::Possible(0.5),
+                Some(false) => refuted("the memory is less than four times the bytes in the queue"),
+                None => Weight::Possible(0.1),
+            },
+            "out-of-order" => match self.disordered {
+                Some(true) => Weight::Possible(0.6),
+                Some(false) => refuted("no segment came out of order"),
+                None => Weight::Possible(0.2),
+            },
+            _ => match (self.grew, self.took) {
+                (Some(true), _) => refuted("a buffer grew between the samples"),
+                (_, Some(false)) => refuted("a larger buffer would be full too, as nothing is read"),
+                _ => Weight::Possible(0.3),
+            },
+        }
+    }
+}
+
+/// What helps against each cause.
+fn step(cause: &str) -> &'static [&'static str] {
+    match cause {
+        "host-memory" => &[HOST_IS_SHORT],
+        "not-read" | "slow-reader" => &[FASTER_READER],
+        "small-segments" => &[BATCH],
+        "out-of-order" => &[PATH],
+        _ => &[RCVBUF, RMEM],
+    }
 }
 
 fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(&'static str, u64, bool)]) -> Finding {
     let lost: u64 = grown.iter().filter(|(_, _, lost)| *lost).map(|(_, n, _)| n).sum();
-    let severity = if lost > 0 { Severity::Warning } else { Severity::Info };
     let interval = text::duration(view.interval_ms().unwrap_or(0));
     let rows: &[&Socket] = group.map_or(&[], |g| &g.rows);
-    let drops: u64 = rows.iter().filter_map(|s| new_drops(view, s)).sum();
-    let host = host_is_short(view);
+    let ofo_pruned = grown.iter().find(|(name, ..)| *name == "out_of_order_pruned").map_or(0, |(_, n, _)| *n);
+    let picture = Picture::new(view, rows, ofo_pruned);
+    let drops = picture.new_drops;
+    let causes = Weighed::of(CAUSES, |cause| picture.weigh(cause));
+    let why = causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
     let summary = match group {
         Some(group) => format!(
-            "{} of {} {} dropped {} that had arrived in {interval}: the receive buffer was full",
+            "{} of {} {} dropped {} that had arrived in {interval}, for want of receive buffer{why}",
             text::count(rows.len() as u64, "connection", "connections"),
             group.name(view),
             peers::with_whom(rows),
@@ -150,13 +306,13 @@ fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(
         None => Subject { netns: netns.inode, ..Subject::default() },
     };
     let mut finding = RULE
-        .finding(severity, if group.is_some() { 0.8 } else { 0.5 }, summary)
+        .finding(picture.severity(lost), if group.is_some() { 0.8 } else { 0.5 }, summary)
         .because(match group {
-            Some(_) if host => "the sockets' own drop counters grew; the whole host is short of buffers, though",
             Some(_) => "the sockets' own drop counters grew together with the namespace's",
             None => "the namespace's counters grew and no socket that is still there has new drops",
         })
-        .subject(subject);
+        .subject(subject)
+        .causes(causes.clone());
     if group.is_some() {
         finding = finding
             .evidence("sockets_with_drops", Evidence::Count(rows.len() as u64))
@@ -170,9 +326,16 @@ fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(
     for (name, n, _) in grown {
         finding = finding.evidence(name, Evidence::Count(*n));
     }
-    let first = if host { HOST_IS_SHORT } else { FASTER_READER };
+    let mut steps: Vec<&'static str> = causes.left.iter().flat_map(|h| step(h.cause.id)).copied().collect();
+    let mut seen = Vec::new();
+    steps.retain(|s| {
+        !seen.contains(s) && {
+            seen.push(*s);
+            true
+        }
+    });
     let selection = group.map_or_else(String::new, Group::selection);
-    finding.steps([first, RCVBUF, RMEM]).next(format!("tcpstate list --state established -m -i{selection}"))
+    finding.steps(steps).next(format!("tcpstate list --state established -m -i{selection}"))
 }
 
 #[cfg(test)]
@@ -215,11 +378,11 @@ mod tests {
         set_drops(&mut world, 6);
         let outcome = world.check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
-        assert_eq!((finding.severity, finding.subject.pid, finding.confidence), (Severity::Warning, Some(812), 0.8));
+        assert_eq!((finding.severity, finding.subject.pid, finding.confidence), (Severity::Info, Some(812), 0.8));
         assert_eq!(
             finding.summary,
-            "1 connection of server (812) with 10.0.0.2:5000 dropped 5 segments that had arrived in 2.0 s: the receive \
-             buffer was full"
+            "1 connection of server (812) with 10.0.0.2:5000 dropped 5 segments that had arrived in 2.0 s, for want of \
+             receive buffer"
         );
         assert!(finding.evidence.contains(&("receive_queue_drops", Evidence::Count(2))));
         assert!(finding.evidence.contains(&("prune_called", Evidence::Count(6))));
@@ -231,12 +394,46 @@ mod tests {
         squeezed.later(2000).counter(Counter::TcpExtPruneCalled, 4);
         let outcome = squeezed.check(check);
         assert_eq!((outcome.findings[0].severity, outcome.findings[0].confidence), (Severity::Info, 0.5));
-        squeezed.counter(Counter::TcpExtOfoPruned, 4);
-        assert_eq!(squeezed.check(check).findings[0].severity, Severity::Warning);
-        // The host as a whole is short.
+        // The host as a whole is short: a warning from the first byte that was thrown away.
         squeezed.sysctl(Sysctl::Ipv4TcpMem, &[1, 2, 3]).now.netns[0].sockstat.insert(SockStat::TcpMem, 3);
         set_drops(&mut squeezed, 2);
-        assert!(squeezed.check(check).findings[0].remedy[0].contains("tcp-memory-pressure"));
+        assert_eq!(squeezed.check(check).findings[0].severity, Severity::Info);
+        squeezed.counter(Counter::TcpExtOfoPruned, 4);
+        let finding = &squeezed.check(check).findings[0];
+        assert!(finding.severity == Severity::Warning && finding.causes.is("host-memory"), "{finding:?}");
+        assert!(finding.remedy[0].contains("tcp-memory-pressure") && finding.remedy.len() == 1);
+        squeezed.now.netns[0].sockstat.insert(SockStat::TcpMem, 2);
+        assert_eq!(squeezed.check(check).findings[0].severity, Severity::Info);
+    }
+
+    /// So many of so many segments were dropped within two seconds, and so many bytes were taken.
+    fn dropped(drops: u32, segments: u64, taken: u64, unread: u32) -> Finding {
+        let mut world = world(true);
+        world.later(2000).counter(Counter::TcpExtTcpRcvQDrop, 3 + u64::from(drops));
+        set_drops(&mut world, 1 + drops);
+        let socket = &mut world.now.sockets[0];
+        socket.recv_q_bytes = unread;
+        let info = socket.info.as_mut().unwrap();
+        assert!(info.set("segs_in", segments) && info.set("bytes_received", taken + u64::from(unread)));
+        world.check(check).findings.remove(0)
+    }
+
+    #[test]
+    fn one_of_a_hundred_segments_of_a_program_that_reads_is_a_warning() {
+        let severity = |drops, segments, taken| dropped(drops, segments, taken, 60_000).severity;
+        assert_eq!((severity(9, 900, 1), severity(10, 1000, 1)), (Severity::Info, Severity::Warning));
+        assert_eq!(severity(10, 1001, 1), Severity::Info, "less than one of a hundred");
+        assert_eq!(severity(10, 1000, 0), Severity::Info, "it does not read: recv-queue-stuck says whom that hurts");
+    }
+
+    #[test]
+    fn the_reader_the_path_and_the_buffer_are_told_apart() {
+        let left = |f: &Finding| f.causes.left.iter().map(|h| h.cause.id).collect::<Vec<_>>();
+        assert_eq!(left(&dropped(10, 1000, 0, 60_000)), ["not-read", "host-memory"]);
+        assert_eq!(left(&dropped(10, 1000, 9, 60_000)), ["slow-reader", "small-buffer", "host-memory"]);
+        let overhead = dropped(10, 1000, 9, 100);
+        assert_eq!(left(&overhead), ["slow-reader", "small-segments", "small-buffer", "host-memory"]);
+        assert_eq!(overhead.remedy, [FASTER_READER, BATCH, RCVBUF, RMEM, HOST_IS_SHORT]);
     }
 
     #[test]
