@@ -1,7 +1,8 @@
 //! An unusual share of connections ends by reset instead of an orderly close.
 //!
-//! Comes in: the growth of the counters of resets and of new connections. Goes out: one finding per namespace, with the
-//! split by cause. Never here: a single reset; and whose connections they were is a guess, and said to be one.
+//! Input: the growth of the counters of resets and of new connections. Output: one finding per namespace, with the split
+//! by cause. Not here: a single reset; harm, which counters cannot tell; and whose connections they were is a guess, and
+//! said to be one.
 //!
 #![doc = include_str!("../../../docs/rules/abort-storm.md")]
 
@@ -9,9 +10,9 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::listener_owner;
 use crate::diagnose::measure::Share;
-use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
@@ -21,7 +22,8 @@ use crate::text;
 
 pub(super) const RULE: Rule = rule!("abort-storm", System, Two, "many connections end by reset", check, [TEXT])
     .title("resets")
-    .identity(Identity::Object);
+    .identity(Identity::Object)
+    .causes(CAUSES);
 
 const READ_TO_EOF: &str = "Read to EOF before close(): a server that answers an error without reading the rest of the request resets the \
      connection";
@@ -46,69 +48,76 @@ const TEXT: Text = Text {
     ],
 };
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A program closed.
-    Closed,
-    /// A program closed by reset, perhaps on purpose.
-    Reset,
-    /// Nobody closed: the connection was lost.
-    Lost,
-}
-
-/// Why this host ended connections by reset.
-struct Cause {
-    /// Of the evidence.
-    name: &'static str,
-    counter: Counter,
-    label: &'static str,
-    kind: Kind,
-    steps: &'static [&'static str],
-}
-
-const CAUSES: [Cause; 5] = [
+const CAUSES: &[Cause] = &[
     Cause {
-        name: "closed_with_unread_data",
-        counter: Counter::TcpExtTcpAbortOnClose,
-        label: "local programs closed with unread data",
-        kind: Kind::Closed,
-        steps: &[READ_TO_EOF, SHUTDOWN_FIRST],
+        id: "closed-unread",
+        text: "local programs closed with unread data",
+        predicts: "TCPAbortOnClose grows with the resets",
+        refuted_by: "TCPAbortOnClose does not grow",
+        decided_by: "`strace -e trace=read,recvfrom,close` of the program, or Recv-Q just before the end",
     },
     Cause {
-        name: "closed_by_reset",
-        counter: Counter::TcpExtTcpAbortOnData,
-        label: "local programs closed by reset (linger 0), or while data still came",
-        kind: Kind::Reset,
-        steps: &[NO_LINGER, ON_PURPOSE],
+        id: "closed-by-reset",
+        text: "local programs closed by reset (linger 0), or while data still came",
+        predicts: "TCPAbortOnData grows with the resets",
+        refuted_by: "TCPAbortOnData does not grow",
+        decided_by: "SO_LINGER in the program; health checks and load testers set it on purpose",
     },
     Cause {
-        name: "timed_out",
-        counter: Counter::TcpExtTcpAbortOnTimeout,
-        label: "peers stopped answering",
-        kind: Kind::Lost,
-        steps: &[VANISHED],
+        id: "peers-silent",
+        text: "peers stopped answering",
+        predicts: "TCPAbortOnTimeout grows",
+        refuted_by: "TCPAbortOnTimeout does not grow",
+        decided_by: "dead-peer-retransmit and fin-wait1-stuck, which name those peers",
     },
     Cause {
-        name: "no_memory",
-        counter: Counter::TcpExtTcpAbortOnMemory,
-        label: "the kernel had no memory, or too many orphans",
-        kind: Kind::Lost,
-        steps: &[NO_MEMORY],
+        id: "no-memory",
+        text: "the kernel had no memory, or too many orphans",
+        predicts: "TCPAbortOnMemory grows",
+        refuted_by: "TCPAbortOnMemory does not grow",
+        decided_by: "orphan-limit and tcp-memory-pressure",
     },
     Cause {
-        name: "linger_expired",
-        counter: Counter::TcpExtTcpAbortOnLinger,
-        label: "TCP_LINGER2 was negative",
-        kind: Kind::Closed,
-        steps: &[NO_LINGER2],
+        id: "linger-expired",
+        text: "TCP_LINGER2 was negative",
+        predicts: "TCPAbortOnLinger grows",
+        refuted_by: "TCPAbortOnLinger does not grow",
+        decided_by: "TCP_LINGER2 in the program",
+    },
+    Cause {
+        id: "peers-reset",
+        text: "peers sent the resets",
+        predicts: "more connections end by reset than the counters of this host explain",
+        refuted_by: "the counters of this host explain every reset",
+        decided_by: "`tcpdump 'tcp[tcpflags] & tcp-rst != 0'`, or the tracepoint tcp:tcp_receive_reset",
     },
 ];
+
+/// What this host counts when it ends a connection by reset: the name of the evidence, the counter, the cause.
+const COUNTERS: [(&str, Counter, &str); 5] = [
+    ("closed_with_unread_data", Counter::TcpExtTcpAbortOnClose, "closed-unread"),
+    ("closed_by_reset", Counter::TcpExtTcpAbortOnData, "closed-by-reset"),
+    ("timed_out", Counter::TcpExtTcpAbortOnTimeout, "peers-silent"),
+    ("no_memory", Counter::TcpExtTcpAbortOnMemory, "no-memory"),
+    ("linger_expired", Counter::TcpExtTcpAbortOnLinger, "linger-expired"),
+];
+
+/// What helps against each cause.
+fn steps(cause: &str) -> &'static [&'static str] {
+    match cause {
+        "closed-unread" => &[READ_TO_EOF, SHUTDOWN_FIRST],
+        "closed-by-reset" => &[NO_LINGER, ON_PURPOSE],
+        "peers-silent" => &[VANISHED],
+        "no-memory" => &[NO_MEMORY],
+        "linger-expired" => &[NO_LINGER2],
+        _ => &[PEERS, RETIRE],
+    }
+}
+
 /// A connection with data this recently, or one that is being made, shows that the namespace is in use.
 const IN_USE_MS: u32 = 10_000;
 /// Resets since the namespace was made that ask for a second sample by themselves.
 const MANY_RESETS: u64 = 20;
-/// Connections lost within the interval that are no accident of one peer.
-const MANY_LOST: u64 = 5;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if view.before.is_none() {
@@ -118,7 +127,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         };
     }
     let findings = view.now.netns.iter().filter_map(|n| finding(view, n));
-    Outcome::findings(ranking::worst(findings.collect()))
+    Outcome::findings(findings.collect())
 }
 
 /// What a single sample has: totals since the namespace was made, and whether anything goes on now.
@@ -154,19 +163,16 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     if resets == 0 || percent < view.thresholds.abort_percent || per_second < view.thresholds.abort_per_second {
         return None;
     }
-    let split: Vec<(&Cause, u64)> = CAUSES.iter().map(|cause| (cause, grown(cause.counter).unwrap_or(0))).collect();
+    let split = COUNTERS.map(|(name, counter, cause)| (name, cause, grown(counter)));
     // What no counter of ours explains came from the peers. One that timed out or was killed without memory need not
     // have been open, so that the parts may exceed the whole.
-    let ours: u64 = split.iter().map(|(_, n)| n).sum();
+    let ours: u64 = split.iter().filter_map(|(_, _, n)| *n).sum();
     let received = resets.saturating_sub(ours);
-    let hard: u64 = split.iter().filter(|(cause, _)| cause.kind == Kind::Lost).map(|(_, n)| n).sum();
-    // What a program or a peer ends by reset may be meant so (health checks, load testers, TLS without its last word), and
-    // counters cannot tell; what the kernel had to give up was lost.
-    let severity = if hard * 2 > resets && hard >= MANY_LOST { Severity::High } else { Severity::Info };
+    let causes = causes(&split, received);
     // Where both ends are on this host the same reset is sent by one and received by the other.
-    let largest = split.iter().filter(|(_, n)| *n > 0 && *n * 10 >= received * 9).max_by_key(|(_, n)| *n);
-    let largest = largest.map(|(cause, _)| *cause);
-    let cause = largest.map_or("peers sent the resets", |cause| cause.label);
+    let largest = split.iter().filter_map(|(_, cause, n)| Some((*cause, (*n)?))).max_by_key(|(_, n)| *n);
+    let largest = largest.filter(|(_, n)| *n > 0 && *n * 10 >= received * 9).map_or("peers-reset", |(cause, _)| cause);
+    let cause = CAUSES.iter().find(|c| c.id == largest).map_or("", |c| c.text);
     let of = share.map_or_else(String::new, |share| format!(", {share} of those opened"));
     let mut summary = format!(
         "{} ended by reset in {} ({per_second:.1} per second{of}): mostly {cause}",
@@ -178,9 +184,7 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     let mut first = suspects.first().map(|(process, _)| *process);
     let mut because = "the kernel's counters are exact; whose connections they were they do not say (0.5)".to_owned();
     // HAProxy closes connections to its servers with SO_LINGER 0 when nothing is under way on them, to spare its ports.
-    if let (Some(Cause { kind: Kind::Reset, .. }), Some(proxy)) =
-        (largest, listening.iter().find(|p| p.comm == "haproxy"))
-    {
+    if let ("closed-by-reset", Some(proxy)) = (largest, listening.iter().find(|p| p.comm == "haproxy")) {
         first = Some(proxy);
         summary.push_str("; haproxy does so with idle connections to its servers, on purpose");
     } else if first.is_none()
@@ -195,24 +199,42 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
         None => Subject { netns: netns.inode, ..Subject::default() },
     };
     let mut finding = RULE
-        .finding(severity, 0.8, summary)
+        .finding(Severity::Info, 0.8, summary)
         .because(because)
+        .causes(causes)
         .subject(subject)
         .evidence("resets", Evidence::Count(resets))
         .evidence("resets_per_second", Evidence::PerSecond(per_second))
         .evidence("opened", Evidence::Count(opened))
         .evidence("share_of_opened_percent", share.map_or(Evidence::Unknown, |s| Evidence::Percent(s.percent())))
         .evidence("received_or_unexplained", Evidence::Count(received));
-    for (cause, n) in &split {
-        finding = finding.evidence(cause.name, Evidence::Count(*n));
+    for (name, _, n) in split {
+        finding = finding.evidence(name, Evidence::count(n));
     }
     finding = finding.evidence("resets_sent", Evidence::count(grown(Counter::TcpOutRsts)));
     if !suspects.is_empty() {
         let list = suspects.iter().take(5).map(|(p, n)| format!("{}: {n}", text::name(p))).collect();
         finding = finding.evidence("vanished_without_time_wait", Evidence::List(list));
     }
-    let steps = largest.map_or(&[PEERS, RETIRE][..], |cause| cause.steps);
-    Some(finding.steps(steps.iter().copied()).next("tcpstate doctor --interval 10s --rule abort-storm"))
+    let steps = steps(largest).iter().copied();
+    Some(finding.steps(steps).next("tcpstate doctor --interval 10s --rule abort-storm"))
+}
+
+/// What each counter says of its cause: all that grew are left, each with its part.
+fn causes(split: &[(&str, &str, Option<u64>)], received: u64) -> Weighed {
+    Weighed::of(CAUSES, |cause| {
+        if cause.id == "peers-reset" {
+            return match received {
+                0 => Weight::Refuted("the counters of this host explain every reset".into()),
+                n => Weight::Possible(n as f64),
+            };
+        }
+        match split.iter().find(|(_, id, _)| *id == cause.id).and_then(|(_, _, n)| *n) {
+            Some(0) => Weight::Refuted("its counter did not grow".into()),
+            Some(n) => Weight::Possible(n as f64),
+            None => Weight::Possible(0.1),
+        }
+    })
 }
 
 /// The owners of the listeners of a namespace, in the order of their rows.
@@ -252,7 +274,7 @@ mod tests {
         {
             world.counter(counter, 1000);
         }
-        for Cause { counter, .. } in CAUSES {
+        for (_, counter, _) in COUNTERS {
             world.counter(counter, 1000);
         }
         for (counter, n) in before {
@@ -295,6 +317,9 @@ mod tests {
         let list = Evidence::List(vec!["client (812): 2".into()]);
         assert!(finding.evidence.contains(&("vanished_without_time_wait", list)), "{finding:?}");
         assert!(finding.remedy[0] == READ_TO_EOF);
+        let left: Vec<_> = finding.causes.left.iter().map(|h| (h.cause.id, (h.confidence * 30.0).round())).collect();
+        assert_eq!(left, [("closed-unread", 25.0), ("peers-reset", 5.0)]);
+        assert_eq!(finding.causes.ruled_out.len(), 4);
     }
 
     #[test]
@@ -304,17 +329,17 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_and_memory_are_high_when_they_are_most_of_it() {
-        let severity = |n| {
-            let grown = [(Counter::TcpEstabResets, 30), (Counter::TcpExtTcpAbortOnTimeout, n)];
-            world(&[], &grown).check(check).findings[0].severity
+    fn counters_name_a_cause_that_explains_all_and_never_tell_harm() {
+        let found = |counter, n| {
+            let grown = [(Counter::TcpEstabResets, 30), (counter, n)];
+            world(&[], &grown).check(check).findings.remove(0)
         };
-        assert_eq!((severity(15), severity(16)), (Severity::Info, Severity::High));
-        let few = |n| {
-            let grown = [(Counter::TcpEstabResets, n), (Counter::TcpExtTcpAbortOnTimeout, n)];
-            world(&[], &grown).check(check).findings[0].severity
-        };
-        assert_eq!((few(4), few(5)), (Severity::Info, Severity::High));
+        for (_, counter, cause) in COUNTERS {
+            let whole = found(counter, 30);
+            assert!(whole.severity == Severity::Info && whole.causes.is(cause), "{whole:?}");
+            let part = found(counter, 29);
+            assert!(part.severity == Severity::Info && part.causes.left.len() == 2, "{part:?}");
+        }
     }
 
     #[test]
