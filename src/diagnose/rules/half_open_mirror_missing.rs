@@ -1,7 +1,7 @@
 //! Both ends of this connection are on this host, and one of them no longer exists.
 //!
-//! Comes in: held connections between two addresses of this host. Goes out: one finding per owner of those whose other
-//! half is in no table that was read. Never here: connections whose addresses something may have rewritten.
+//! Input: held connections between two addresses of this host. Output: one finding per owner of those whose other half is in
+//! no table that was read. Not here: connections whose other half is seen under another name.
 //!
 #![doc = include_str!("../../../docs/rules/half-open-mirror-missing.md")]
 
@@ -13,15 +13,15 @@ use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::callers;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::peers::{self, Group, Peers};
-use crate::diagnose::ranking;
 use crate::diagnose::reach;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::snapshot::Snapshot;
 use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
-use crate::model::{Endpoint, NetnsId, Process, Socket, State};
+use crate::model::{Endpoint, NetnsId, Process, Socket, State, TcpInfo};
 use crate::text;
 
 pub(super) const RULE: Rule =
@@ -29,6 +29,7 @@ pub(super) const RULE: Rule =
         .title("other half gone")
         .identity(Identity::ProgramAndDestination)
         .topic(Topic::Keepalive)
+        .causes(CAUSES)
         .cost(5);
 
 const TEXT: Text = Text {
@@ -46,6 +47,33 @@ const TEXT: Text = Text {
         "Don't take it for a leak of the process before the other half is explained",
     ],
 };
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "half-gone",
+        text: "the other half ended, and its last word was lost or never sent",
+        predicts: "the address is served here, no lonely row carried the same bytes, or what we send is not answered",
+        refuted_by: "an acknowledgement between the samples",
+        decided_by: "a write or a keepalive probe: it is answered by RST, or by nothing",
+    },
+    Cause {
+        id: "renamed",
+        text: "both addresses were rewritten (DNAT with MASQUERADE, IPVS), and the half lives under another name",
+        predicts: "nobody listens at the address in this namespace",
+        refuted_by: "a listener at this very address, or data that nobody acknowledges",
+        decided_by: "`conntrack -L -p tcp`; `nft list ruleset`; `ipvsadm -Ln`",
+    },
+    Cause {
+        id: "handshake-dropped",
+        text: "a full accept queue dropped the end of the handshake, so that the half never was",
+        predicts: "a client that never received a byte, and a listener that has dropped some",
+        refuted_by: "bytes that were received, or a listener that never dropped any",
+        decided_by: "listener-drops-since-open and accept-queue-overflow of that listener",
+    },
+];
+
+/// One repetition may be an accident of time.
+const UNANSWERED: u8 = 2;
 
 const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait2];
 
@@ -72,6 +100,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     // A connection that is being made or ended is half in the table for a moment, and in no second sample.
     alone.retain(|s| view.earlier(s).is_some_and(|e| STATES.contains(&e.state) && view.mirror_before(s).is_none()));
     drop_answered(view, &mut alone);
+    drop_renamed(view, &mut alone);
     // Their server never heard the end of the handshake: accept-queue-overflow has them.
     alone.retain(|s| !callers::called(view, s).is_some_and(|q| callers::overflows(view, q)));
     if alone.is_empty() {
@@ -79,7 +108,14 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     let ends = Peers::new(view);
     let groups = ends.groups(alone, false);
-    Outcome::findings(ranking::worst(groups.iter().map(|g| finding(view, &ends, g)).collect()))
+    let mut findings = Vec::new();
+    for group in groups {
+        // What is proven is not made less by what is not.
+        let (proven, open) = group.rows.iter().partition(|s| is_proven(view, s));
+        let parts = [proven, open].into_iter().filter(|rows: &Vec<&Socket>| !rows.is_empty());
+        findings.extend(parts.map(|rows| finding(view, &ends, &Group { rows, ..group.clone() })));
+    }
+    Outcome::findings(findings)
 }
 
 /// Takes out what a peer answers, and all others of the same place: a half that is gone cannot acknowledge, so the halves
@@ -93,6 +129,67 @@ fn drop_answered(view: &View<'_>, alone: &mut Vec<&Socket>) {
     };
     let answered: FxHashSet<_> = alone.iter().filter(|s| is_answered(s)).map(|s| place(s)).collect();
     alone.retain(|s| !answered.contains(&place(s)));
+}
+
+/// Takes out the rows whose other half a lonely row of any namespace may be: it stands at the other end of a connection, and
+/// what it sent and received is what this one received and sent. Rewritten addresses leave the bytes as they are.
+fn drop_renamed(view: &View<'_>, alone: &mut Vec<&Socket>) {
+    if alone.is_empty() {
+        return;
+    }
+    let bytes = |s: &Socket| Some((s.info.as_deref()?.bytes_acked()?, s.info.as_deref()?.bytes_received()?));
+    let lonely: Vec<(&Socket, Role, (u64, u64))> = view
+        .rows()
+        .filter(|(s, _)| s.state.has_peer() && view.mirror(s).is_none())
+        .filter_map(|(s, role)| Some((s, role, bytes(s)?)))
+        .collect();
+    // A SYN and a FIN count as one byte each, at one of the ends.
+    let near = |a: u64, b: u64| a.abs_diff(b) <= 2;
+    alone.retain(|s| {
+        let (Some((acked, received)), role) = (bytes(s), view.role(s)) else { return true };
+        !lonely.iter().any(|(other, its, (a, r))| {
+            let opposite = *its != role || !matches!(role, Role::Client | Role::Server(_));
+            opposite && !std::ptr::eq(*other, *s) && near(acked, *r) && near(received, *a)
+        })
+    });
+}
+
+/// Whether the half is seen to be gone: the address is served in this namespace, so that nothing leads elsewhere, or what we
+/// send is not answered.
+fn is_proven(view: &View<'_>, socket: &Socket) -> bool {
+    let served = match view.role(socket) {
+        Role::Server(_) => true,
+        _ => callers::called(view, socket).is_some_and(|q| q.netns == socket.netns),
+    };
+    served || is_unanswered(socket)
+}
+
+/// A segment or a probe was repeated: a host that is its own peer loses none.
+fn is_unanswered(socket: &Socket) -> bool {
+    socket.timer.is_some_and(|t| t.retransmits >= UNANSWERED)
+}
+
+/// See `CAUSES`.
+fn causes(view: &View<'_>, rows: &[&Socket]) -> Weighed {
+    let refuted = |why: &str| Weight::Refuted(why.to_owned());
+    let queues: Vec<_> = rows.iter().filter_map(|s| callers::called(view, s)).collect();
+    let drops = queues.iter().flat_map(|q| &q.listeners).map(|l| l.skmem?.drops.map(u64::from)).sum::<Option<u64>>();
+    let received = rows.iter().any(|s| s.info.as_deref().and_then(TcpInfo::bytes_received).is_some_and(|n| n > 0));
+    let server = rows.iter().all(|s| matches!(view.role(s), Role::Server(_)));
+    Weighed::of(CAUSES, |cause| match cause.id {
+        "half-gone" => Weight::Possible(if is_proven(view, rows[0]) { 0.8 } else { 0.3 }),
+        "renamed" if rows.iter().all(|s| is_unanswered(s)) => refuted("nobody acknowledges what we send"),
+        "renamed" if rows.iter().all(|s| is_proven(view, s)) => refuted("the address is served in this namespace"),
+        "renamed" => Weight::Possible(0.7),
+        _ if received => refuted("bytes were received"),
+        _ if server => refuted("the connection was accepted"),
+        _ if queues.is_empty() => refuted("nobody listens at the address here"),
+        _ => match drops {
+            Some(0) => refuted("the listener never dropped any"),
+            Some(_) => Weight::Possible(0.6),
+            None => Weight::Possible(0.2),
+        },
+    })
 }
 
 /// A CLOSE_WAIT whose peer may be gone by now: its FIN_WAIT2 has ended by itself.
@@ -168,11 +265,13 @@ fn all_read(snapshot: &Snapshot) -> bool {
 fn finding<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, group: &Group<'_>) -> Finding {
     let rows = &group.rows;
     let n = rows.len() as u64;
-    let certain = rows.iter().all(|s| s.state == State::CloseWait);
+    let proven = is_proven(view, rows[0]);
+    let certain = proven && rows.iter().all(|s| s.state == State::CloseWait);
     let once = once_there(view, ends, rows[0]);
     let far = once.map_or_else(String::new, |p| format!(" ({} serves that end)", text::name(p)));
+    let what = if proven { "no longer exists" } else { "is not seen" };
     let summary = format!(
-        "{} holds {} {} on this host whose other half no longer exists{far}",
+        "{} holds {} {} on this host whose other half {what}{far}",
         group.name(view),
         text::count(n, "connection", "connections"),
         peers::with_whom(rows),
@@ -184,13 +283,19 @@ fn finding<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, group: &Group<'_>) -> Find
     let tuples = rows.iter().take(5).map(|s| s.four_tuple().to_string()).collect();
     let unacknowledged = rows.iter().filter_map(|s| s.send_q_bytes).map(u64::from).sum();
     let subject = group.subject(view);
+    let (severity, confidence, because) = match (proven, certain) {
+        (true, true) => (
+            Severity::Warning,
+            0.97,
+            "two samples without the other half, sooner than the kernel would have dropped it by itself",
+        ),
+        (true, false) => (Severity::Warning, 0.85, "two samples without the other half, where its address is served"),
+        _ => (Severity::Info, 0.6, "two samples without the other half; rewritten addresses would hide it"),
+    };
     let finding = RULE
-        .finding(Severity::Warning, if certain { 0.97 } else { 0.85 }, summary)
-        .because(if certain {
-            "two samples without the other half, sooner than the kernel would have dropped it by itself"
-        } else {
-            "two samples without the other half; only a rewriting of addresses could hide it"
-        })
+        .finding(severity, confidence, summary)
+        .because(because)
+        .causes(causes(view, rows))
         .subject(crate::diagnose::Subject { pids: peers::both(group.owner, once), ..subject })
         .evidence("count", Evidence::Count(n))
         .evidence("connections", Evidence::List(tuples))
@@ -213,8 +318,8 @@ fn once_there<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, socket: &Socket) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{NETNS, World, info, listen, row, time_wait, unheld};
-    use crate::model::RowKind;
+    use crate::diagnose::testkit::{NETNS, World, info, listen, row, time_wait, timer, unheld};
+    use crate::model::{RowKind, TimerKind};
 
     fn client(port: u16, state: State) -> Socket {
         let shutdown = Some(if state == State::FinWait2 { 2 } else { u8::from(state == State::CloseWait) });
@@ -274,6 +379,57 @@ mod tests {
         assert_eq!((alive(2000), alive(2001)), (0, 1));
     }
 
+    const QUIET: [(&str, u64); 2] = [("last_ack_recv_ms", 90_000), ("last_data_recv_ms", 90_000)];
+
+    /// A client of an address that nobody listens at here, such as a published port.
+    fn published(retransmits: u8) -> World {
+        let base = row(State::Established, "10.0.0.1:5000", "10.0.0.1:8080");
+        let base = info(base, &[QUIET[0], QUIET[1], ("bytes_acked", 301), ("bytes_received", 5000)]);
+        let mut world = world([timer(base, TimerKind::Keepalive, 9000, retransmits)]);
+        world.now.processes.values_mut().for_each(|p| p.netns = NETNS);
+        world
+    }
+
+    #[test]
+    fn an_idle_connection_to_a_published_port_is_information_until_nobody_answers() {
+        let found = |probes| published(probes).later(2000).check(check).findings.remove(0);
+        let idle = found(1);
+        assert_eq!((idle.severity, idle.confidence), (Severity::Info, 0.6));
+        assert!(idle.summary.contains("whose other half is not seen"), "{}", idle.summary);
+        let left: Vec<_> = idle.causes.left.iter().map(|h| h.cause.id).collect();
+        assert_eq!(left, ["renamed", "half-gone"]);
+        let unanswered = found(2);
+        assert!(unanswered.severity == Severity::Warning && unanswered.causes.is("half-gone"), "{unanswered:?}");
+    }
+
+    #[test]
+    fn a_lonely_row_that_carried_the_same_bytes_is_the_other_half() {
+        let with = |acked: u64, received: u64, at: &str| {
+            let mut world = published(2);
+            let far = row(State::Established, at, "172.17.0.1:5000");
+            let far = Socket { netns: NetnsId::new(2), ..far };
+            world.add(info(far, &[("bytes_acked", acked), ("bytes_received", received)]));
+            world.add(Socket { netns: NetnsId::new(2), ..listen("0.0.0.0:80", 0, 8) });
+            world.later(2000).check(check).findings.len()
+        };
+        assert_eq!((with(5000, 300, "172.17.0.2:80"), with(5002, 299, "172.17.0.2:80")), (0, 0));
+        assert_eq!((with(5003, 300, "172.17.0.2:80"), with(5000, 298, "172.17.0.2:80")), (1, 1));
+    }
+
+    #[test]
+    fn a_client_that_never_received_a_byte_may_never_have_been_accepted() {
+        let left = |drops, received| {
+            let mut world = world([client(5000, State::Established)]);
+            world.now.sockets[0].skmem = Some(crate::model::SkMem { drops: Some(drops), ..Default::default() });
+            assert!(world.now.sockets[1].info.as_mut().unwrap().set("bytes_received", received));
+            let finding = world.later(2000).check(check).findings.remove(0);
+            finding.causes.left.iter().map(|h| h.cause.id).collect::<Vec<_>>()
+        };
+        assert_eq!(left(3, 0), ["half-gone", "handshake-dropped"]);
+        assert_eq!(left(0, 0), ["half-gone"]);
+        assert_eq!(left(3, 9), ["half-gone"]);
+    }
+
     #[test]
     fn one_sample_only_suspects_and_a_half_that_was_there_before_is_silent() {
         let mut lonely = world([client(5000, State::Established)]);
@@ -315,7 +471,7 @@ mod tests {
     #[test]
     fn addresses_that_may_lead_elsewhere_count_only_when_every_namespace_was_read() {
         let own = || {
-            let mut world = world([row(State::Established, "10.0.0.1:5000", "10.0.0.1:7000")]);
+            let mut world = world([info(row(State::Established, "10.0.0.1:5000", "10.0.0.1:7000"), &QUIET)]);
             world.now.processes.values_mut().for_each(|p| p.netns = NETNS);
             world
         };
