@@ -1,7 +1,9 @@
 //! Connections that are on their way out: whose they are, and what keeps them.
 //!
-//! Comes in: rows after the first FIN. Goes out: groups by listener or destination, with the numbers that every rule on
-//! them shows.
+//! Input: rows after the first FIN. Output: groups by listener or destination, with the numbers that every rule on them
+//! shows, and how much they weigh. Not here: why they are stuck (`causes`).
+
+pub mod causes;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use crate::aggregate::Role;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::peers;
 use crate::diagnose::retries;
@@ -125,15 +128,42 @@ pub fn orphans_near_limit(view: &View<'_>) -> bool {
     matches!(orphans(view), (Some(n), Some(limit)) if limit > 0 && n >= limit.div_ceil(4))
 }
 
-/// How bad connections are that both ends have closed: info, or a warning when they are many to one peer or part of the
-/// reason why the host runs out of orphans.
-#[must_use]
-pub fn severity(view: &View<'_>, group: &Group<'_>) -> Severity {
-    let to_one = top_peers(&group.rows, 1).first().map_or(0, |(_, n)| *n);
-    if to_one as f64 >= view.thresholds.pileup_rows || orphans_near_limit(view) {
-        Severity::Warning
-    } else {
-        Severity::Info
+/// What such connections use up; `None` where a namespace does not show the host's limits.
+pub struct Limits {
+    pub orphans: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    orphan_percent: f64,
+}
+
+impl Limits {
+    #[must_use]
+    pub fn new(view: &View<'_>) -> Limits {
+        let pages = view.now.netns.iter().find_map(|n| n.sysctls.get(Sysctl::Ipv4TcpMem)?.get(2).copied());
+        let page_bytes = Some(view.now.system.page_bytes).filter(|b| *b > 0);
+        Limits {
+            orphans: orphans(view).1,
+            memory_bytes: pages.zip(page_bytes).map(|(pages, bytes)| pages.saturating_mul(bytes)),
+            orphan_percent: view.thresholds.orphan_warn_percent,
+        }
+    }
+
+    fn weigh<'a>(&self, rows: impl Iterator<Item = &'a Socket> + Clone) -> bool {
+        let orphans = rows.clone().filter(|s| s.is_orphan()).count() as f64;
+        let memory = send_memory_bytes(rows) as f64;
+        self.orphans.is_some_and(|limit| orphans > 0.0 && orphans * 100.0 >= limit as f64 * self.orphan_percent)
+            || self.memory_bytes.is_some_and(|limit| memory > 0.0 && memory * 100.0 >= limit as f64)
+    }
+
+    /// How bad each of the groups is, which come largest first: both ends have closed, so that nobody waits, unless they use up
+    /// what others need. The limits are the host's: when all of them together weigh, the largest is where to begin.
+    #[must_use]
+    pub fn severities(&self, groups: &[Group<'_>]) -> Vec<Severity> {
+        let together = self.weigh(groups.iter().flat_map(|g| g.rows.iter().copied()));
+        let of = |(place, group): (usize, &Group<'_>)| {
+            let weighs = self.weigh(group.rows.iter().copied()) || (together && place == 0);
+            if weighs { Severity::Warning } else { Severity::Info }
+        };
+        groups.iter().enumerate().map(of).collect()
     }
 }
 
@@ -227,23 +257,23 @@ pub fn evidence(view: &View<'_>, finding: Finding, group: &Group<'_>) -> Finding
         .evidence("peers", peers_evidence(rows))
 }
 
-/// `the peer does not read (window shut)`, `the peer has been silent for 12 s`: what keeps the rows.
+/// What is seen of the rows, and the cause when it is known: `the peer does not acknowledge the FIN and was last heard 12 s
+/// ago`.
 #[must_use]
-pub fn cause(view: &View<'_>, group: &Group<'_>) -> String {
-    let shut = group.rows.iter().filter(|s| is_window_shut(s)).count() * 2 > group.rows.len();
-    if group.rows.iter().filter(|s| peers::cannot_leave(s)).count() * 2 > group.rows.len() {
-        return "our segments do not leave this host (no route, no interface, or a local firewall)".into();
-    }
+pub fn words(view: &View<'_>, group: &Group<'_>, weighed: &Weighed) -> String {
+    let cause = weighed.named();
+    let shut = weighed.is("window-shut");
     let ends = other_ends(view, &group.rows);
-    let who = ends.first().map(|(process, _, _)| format!("{} ({}) on this host", process.comm, process.pid));
+    let who = ends.first().map(|(process, _, _)| format!("{} on this host", text::name(process)));
     let silence = silence_ms(&group.rows).map(|(longest, _)| text::duration(longest));
-    match (shut, who, silence) {
-        (true, Some(who), _) => format!("{who} does not read what is left (window shut)"),
-        (true, None, _) => "the peer does not read what is left (window shut)".into(),
-        (false, Some(who), _) => format!("{who} does not acknowledge the FIN"),
-        (false, None, Some(silence)) => {
+    match (cause, who, silence) {
+        (Some(_), Some(who), _) if shut => format!("{who} does not read what is left (window shut)"),
+        (Some(_), None, _) if shut => "the peer does not read what is left (window shut)".into(),
+        (Some(cause), _, _) => cause.text.to_owned(),
+        (None, Some(who), _) => format!("{who} does not acknowledge the FIN"),
+        (None, None, Some(silence)) => {
             format!("the peer does not acknowledge the FIN and was last heard {silence} ago")
         }
-        (false, None, None) => "the peer does not acknowledge the FIN".into(),
+        (None, None, None) => "the peer does not acknowledge the FIN".into(),
     }
 }

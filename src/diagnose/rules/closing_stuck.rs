@@ -1,24 +1,27 @@
 //! Both sides closed at the same time, and the peer does not acknowledge our FIN.
 //!
-//! Comes in: CLOSING rows. Goes out: one finding per listener or destination, with the direction in which packets are
-//! lost. Never here: ordinary loss.
+//! Input: CLOSING rows. Output: one finding per listener or destination, with the direction in which packets are lost. Not
+//! here: ordinary loss.
 //!
 #![doc = include_str!("../../../docs/rules/closing-stuck.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::closing::{self, Group};
-use crate::diagnose::finding::{Evidence, Finding};
+use crate::diagnose::closing::causes::{CAUSES, Facts, is_heard};
+use crate::diagnose::closing::{self, Group, Limits};
+use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::{Socket, State};
+use crate::model::State;
 use crate::text;
 
 pub(super) const RULE: Rule =
-    rule!("closing-stuck", Closing, One, "both closed at once, our FIN is not acknowledged", check, [TEXT])
+    rule!("closing-stuck", Closing, OneOrTwo, "both closed at once, our FIN is not acknowledged", check, [TEXT])
         .states(&[State::Closing])
         .title("FIN unacknowledged")
-        .identity(Identity::Place);
+        .identity(Identity::Place)
+        .causes(CAUSES);
 
 const TEXT: Text = Text {
     why: "Both ends sent a FIN before they received the other's. The peer's FIN arrived and the ACK of ours did not, \
@@ -38,31 +41,29 @@ const TEXT: Text = Text {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let groups = closing::groups(view, |s| s.state == State::Closing && closing::is_stuck(view, s));
-    Outcome::findings(ranking::worst(groups.iter().map(|group| finding(view, group)).collect()))
+    let facts = Facts::new(view, &groups);
+    let severities = Limits::new(view).severities(&groups);
+    let findings = groups.iter().zip(severities).map(|(group, s)| finding(view, group, s, facts.weigh(view, group)));
+    Outcome::findings(ranking::alike(findings.collect()))
 }
 
-/// Whether the peer was heard within our own timeout, which has backed off as its FIN's has: its segments arrive.
-fn is_heard(socket: &Socket) -> Option<bool> {
-    let info = socket.info.as_deref()?;
-    Some(u64::from(info.last_ack_recv_ms()?) * 1000 <= u64::from(info.rto_us()?))
-}
-
-fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
+fn finding(view: &View<'_>, group: &Group<'_>, severity: Severity, causes: Weighed) -> Finding {
     let heard: Vec<bool> = group.rows.iter().filter_map(|s| is_heard(s)).collect();
     let one_way = heard.iter().filter(|h| **h).count();
     let shut = group.rows.iter().any(|s| closing::is_window_shut(s));
-    let (cause, direction) = if one_way * 2 > heard.len() && !shut {
+    let (seen, direction) = if one_way * 2 > heard.len() && !shut {
         ("the peer's packets arrive and ours do not".to_owned(), "one way: ours are lost")
     } else if shut || heard.is_empty() {
-        (closing::cause(view, group), "unknown")
+        (closing::words(view, group, &causes), "unknown")
     } else {
-        (closing::cause(view, group), "both ways, or the peer is gone")
+        (closing::words(view, group, &causes), "both ways, or the peer is gone")
     };
     let n = text::count(group.rows.len() as u64, "connection", "connections");
-    let summary = format!("{n} {}, closed by both ends at once, cannot finish: {cause}", group.place.words());
+    let summary = format!("{n} {}, closed by both ends at once, cannot finish: {seen}", group.place.words());
     let finding = RULE
-        .finding(closing::severity(view, group), 0.9, summary)
+        .finding(severity, 0.9, summary)
         .because("our FIN was repeated or refused more often than loss explains")
+        .causes(causes)
         .subject(closing::subject(view, group))
         .evidence("loss", Evidence::Text(direction.into()));
     closing::evidence(view, finding, group)
@@ -72,9 +73,9 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::finding::Severity;
     use crate::diagnose::testkit::{World, info, row, timer, unheld};
-    use crate::model::TimerKind;
+    use crate::model::sysctl::Sysctl;
+    use crate::model::{Socket, TimerKind};
 
     fn world(retries: u8, last_ack_recv_ms: u64) -> World {
         let mut world = World::new();
@@ -92,6 +93,23 @@ mod tests {
         let finding = world(4, 9000).check(check).findings.remove(0);
         assert!(finding.summary.ends_with("was last heard 9.0 s ago"), "{finding:?}");
         assert_eq!(finding.subject.destination.unwrap().to_string(), "10.0.0.9:80");
+    }
+
+    #[test]
+    fn a_packet_heard_within_our_timeout_excludes_a_peer_that_is_gone() {
+        let left = |heard_ms| {
+            let finding = world(4, heard_ms).check(check).findings.remove(0);
+            finding.causes.left.iter().map(|h| h.cause.id).collect::<Vec<_>>()
+        };
+        assert_eq!(left(3200), ["ours-lost", "local-drop"]);
+        assert_eq!(left(3201), ["peer-gone", "flow-forgotten", "local-drop"]);
+    }
+
+    #[test]
+    fn a_quarter_of_the_orphan_limit_warns() {
+        let severity =
+            |limit| world(4, 9).sysctl(Sysctl::Ipv4TcpMaxOrphans, &[limit]).check(check).findings[0].severity;
+        assert_eq!((severity(4), severity(5)), (Severity::Warning, Severity::Info));
     }
 
     #[test]

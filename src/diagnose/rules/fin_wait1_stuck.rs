@@ -1,24 +1,26 @@
 //! This side has closed, and the peer does not acknowledge our FIN or refuses to take the data before it.
 //!
-//! Comes in: FIN_WAIT1 rows. Goes out: one finding per listener or destination. Never here: ordinary loss.
+//! Input: FIN_WAIT1 rows. Output: one finding per listener or destination. Not here: ordinary loss.
 //!
 #![doc = include_str!("../../../docs/rules/fin-wait1-stuck.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::closing::{self, Group};
+use crate::diagnose::closing::causes::{CAUSES, Facts};
+use crate::diagnose::closing::{self, Group, Limits};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::sysctl::Sysctl;
-use crate::model::{Socket, State};
+use crate::model::State;
 use crate::text;
 
 pub(super) const RULE: Rule =
-    rule!("fin-wait1-stuck", Closing, One, "the peer does not acknowledge our FIN or data", check, [TEXT])
+    rule!("fin-wait1-stuck", Closing, OneOrTwo, "the peer does not acknowledge our FIN or data", check, [TEXT])
         .states(&[State::FinWait1])
         .title("close not acknowledged")
-        .identity(Identity::Place);
+        .identity(Identity::Place)
+        .causes(CAUSES);
 
 const TEXT: Text = Text {
     why: "close() returns at once; the FIN and the data before it are still to be delivered, and the kernel keeps \
@@ -38,48 +40,22 @@ const TEXT: Text = Text {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let groups = closing::groups(view, |s| s.state == State::FinWait1 && closing::is_stuck(view, s));
-    let limits = Limits::new(view);
-    let total_weighs = limits.weigh(groups.iter().flat_map(|g| g.rows.iter().copied()));
-    // The limits are of the host: when all of them together weigh, the largest group is where to begin.
-    let findings = groups.iter().enumerate().map(|(place, group)| {
-        let weighs = limits.weigh(group.rows.iter().copied()) || (total_weighs && place == 0);
-        finding(view, group, &limits, if weighs { Severity::Warning } else { Severity::Info })
+    let (limits, facts) = (Limits::new(view), Facts::new(view, &groups));
+    let severities = limits.severities(&groups);
+    let findings = groups.iter().zip(severities).map(|(group, severity)| {
+        let causes = facts.weigh(view, group);
+        finding(view, group, &limits, severity, causes)
     });
-    Outcome::findings(ranking::worst(findings.collect()))
+    Outcome::findings(ranking::alike(findings.collect()))
 }
 
-/// What such connections use up; `None` where a namespace does not show the host's limits.
-struct Limits {
-    orphans: Option<u64>,
-    memory_bytes: Option<u64>,
-    orphan_percent: f64,
-}
-
-impl Limits {
-    fn new(view: &View<'_>) -> Limits {
-        let pages = view.now.netns.iter().find_map(|n| n.sysctls.get(Sysctl::Ipv4TcpMem)?.get(2).copied());
-        let page_bytes = Some(view.now.system.page_bytes).filter(|b| *b > 0);
-        Limits {
-            orphans: closing::orphans(view).1,
-            memory_bytes: pages.zip(page_bytes).map(|(pages, bytes)| pages.saturating_mul(bytes)),
-            orphan_percent: view.thresholds.orphan_warn_percent,
-        }
-    }
-
-    fn weigh<'a>(&self, rows: impl Iterator<Item = &'a Socket> + Clone) -> bool {
-        let orphans = rows.clone().filter(|s| s.is_orphan()).count() as f64;
-        let memory = closing::send_memory_bytes(rows) as f64;
-        self.orphans.is_some_and(|limit| orphans > 0.0 && orphans * 100.0 >= limit as f64 * self.orphan_percent)
-            || self.memory_bytes.is_some_and(|limit| memory > 0.0 && memory * 100.0 >= limit as f64)
-    }
-}
-
-fn finding(view: &View<'_>, group: &Group<'_>, limits: &Limits, severity: Severity) -> Finding {
+fn finding(view: &View<'_>, group: &Group<'_>, limits: &Limits, severity: Severity, causes: Weighed) -> Finding {
     let n = text::count(group.rows.len() as u64, "closed connection", "closed connections");
-    let summary = format!("{n} {} cannot finish: {}", group.place.words(), closing::cause(view, group));
+    let summary = format!("{n} {} cannot finish: {}", group.place.words(), closing::words(view, group, &causes));
     let mut finding = RULE
         .finding(severity, 0.9, summary)
         .because("the FIN, or data before it, was repeated or refused more often than loss explains")
+        .causes(causes)
         .subject(closing::subject(view, group));
     finding = closing::evidence(view, finding, group)
         .evidence("tcp_max_orphans", Evidence::count(limits.orphans))
@@ -97,7 +73,8 @@ fn finding(view: &View<'_>, group: &Group<'_>, limits: &Limits, severity: Severi
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, row, timer, unheld};
-    use crate::model::{SkMem, TimerKind};
+    use crate::model::sysctl::Sysctl;
+    use crate::model::{SkMem, Socket, TimerKind};
 
     fn orphan(client: u16, kind: TimerKind, retries: u8, backoff: u64) -> Socket {
         let base = unheld(row(State::FinWait1, "10.0.0.1:80", &format!("10.0.0.9:{client}")));
@@ -151,5 +128,28 @@ mod tests {
         assert_eq!(world(Sysctl::Ipv4TcpMaxOrphans, &[5]), Severity::Info);
         assert_eq!(world(Sysctl::Ipv4TcpMem, &[1, 1, 200]), Severity::Warning);
         assert_eq!(world(Sysctl::Ipv4TcpMem, &[1, 1, 201]), Severity::Info);
+    }
+
+    #[test]
+    fn no_place_is_cut_and_all_together_make_the_largest_a_warning() {
+        let mut world = World::new();
+        for place in 0..8u16 {
+            for n in 0..=u16::from(place == 7) {
+                let local = format!("10.0.0.1:{}", 40_000 + place * 10 + n);
+                let base = unheld(row(State::FinWait1, &local, &format!("10.0.0.{}:80", 20 + place)));
+                let base = Socket { shutdown: Some(3), ..base };
+                world.add(timer(info(base, &[("last_ack_recv_ms", 9000)]), TimerKind::Retransmit, 500, 3));
+            }
+        }
+        // Nine orphans are a quarter of 36, and no place has as many.
+        let mut severities = |limit| {
+            world.sysctl(Sysctl::Ipv4TcpMaxOrphans, &[limit]);
+            let found = world.check(check).findings;
+            found.iter().map(|f| (f.subject.destination.unwrap().addr.to_string(), f.severity)).collect::<Vec<_>>()
+        };
+        let warned = |found: &[(String, Severity)]| found.iter().filter(|(_, s)| *s == Severity::Warning).count();
+        let quarter = severities(36);
+        assert_eq!((quarter.len(), warned(&quarter), quarter[0].0.as_str()), (8, 1, "10.0.0.27"));
+        assert_eq!(warned(&severities(37)), 0);
     }
 }

@@ -8,8 +8,9 @@
 use rustc_hash::FxHashMap;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::closing::{self, Group};
+use crate::diagnose::closing::{self, Group, Place};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
@@ -21,22 +22,56 @@ pub(super) const RULE: Rule =
     rule!("fin-wait2-orphan-pileup", Closing, One, "many peers do not close after us", check, [TEXT])
         .states(&[State::FinWait2])
         .title("peers do not close")
-        .identity(Identity::Place);
+        .identity(Identity::Place)
+        .causes(CAUSES);
+
+const CLOSE: &str = "Fix the program at the other end: it does not close after our FIN";
+const ACCEPT: &str = "Find out why the program at the other end does not accept: accept-queue-stalled on its host";
+const PROXY: &str = "If a proxy or load balancer is the peer, check its half-close and idle timeouts";
+const VANISHED: &str = "Nothing, if clients come and go by radio: what vanished is forgotten after tcp_fin_timeout";
+const TABLE: &str = "Only when the table or the ports run out: fewer connections, then a larger tcp_max_tw_buckets";
 
 const TEXT: Text = Text {
     why: "After our close() and the ACK of our FIN the kernel keeps a small entry until the peer's FIN comes, or \
           until tcp_fin_timeout. A pile-up means that peers stay in CLOSE_WAIT: the missing close() is theirs.",
-    remedy: &[
-        "Fix the program at the other end: it does not close after our FIN",
-        "If a proxy or load balancer is the peer, check its half-close and idle timeouts",
-        "Only when the table or the ports run out: fewer connections, then a larger tcp_max_tw_buckets",
-    ],
+    remedy: &[CLOSE, ACCEPT, PROXY, VANISHED, TABLE],
     avoid: &[
         "Don't raise tcp_fin_timeout above 60: the kernel then counts it twice",
         "Don't lower tcp_max_tw_buckets: the entries that do not fit are dropped without TIME_WAIT",
         "Don't search in the local process: it has closed",
     ],
 };
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "peer-keeps-open",
+        text: "the program at the other end does not close",
+        predicts: "the other half is in CLOSE_WAIT, and a process holds it",
+        refuted_by: "another half that nobody has accepted",
+        decided_by: "close-wait-leak on the host of the peer",
+    },
+    Cause {
+        id: "not-accepted",
+        text: "the program at the other end has not accepted the connections",
+        predicts: "the other half waits in an accept queue, without a process",
+        refuted_by: "another half that a process holds; connections that we accepted",
+        decided_by: "accept-queue-stalled and close-wait-unaccepted on the host of the peer",
+    },
+    Cause {
+        id: "peer-timeout",
+        text: "a proxy or load balancer keeps its half until its own timeout",
+        predicts: "entries that all turn into TIME_WAIT at the same age",
+        refuted_by: "another half on this host that a program holds",
+        decided_by: "the half-close and idle timeouts of the device",
+    },
+    Cause {
+        id: "peers-vanish",
+        text: "clients vanish without closing: phones, laptops, machines that are switched off",
+        predicts: "accepted connections of many peers, each with a few",
+        refuted_by: "connections that we opened; most of them to one peer; another half that is there",
+        decided_by: "the addresses of the peers: mobile networks, or one program",
+    },
+];
 
 /// A peer that closes does so within a round trip.
 const SETTLED_MS: u64 = 1000;
@@ -105,6 +140,9 @@ fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64
             "a healthy peer closes within a round trip; these have waited longer",
         ),
     };
+    let causes = causes(view, group);
+    let steps: Vec<&str> = causes.left.iter().map(|h| step(h.cause.id)).chain([TABLE]).collect();
+    let who = if causes.is("not-accepted") { format!("{who}, not accepted") } else { who };
     let n = text::count(count, "connection", "connections");
     let mut finding = RULE
         .finding(
@@ -113,6 +151,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64
             format!("{n} {} closed here wait for the other side in FIN_WAIT2: {who}", group.place.words()),
         )
         .because(because)
+        .causes(causes)
         .subject(subject)
         .evidence("count", Evidence::Count(count))
         .evidence("time_wait", Evidence::Count(time_wait))
@@ -125,13 +164,49 @@ fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64
     for (end, mirror, _) in ends.iter().take(1) {
         finding = finding.inspect(end.pid, &[*mirror]);
     }
-    finding.next(format!("tcpstate list --state fin-wait2 -o {}", group.place.selection()))
+    finding.steps(steps).next(format!("tcpstate list --state fin-wait2 -o {}", group.place.selection()))
+}
+
+/// What helps against each cause.
+fn step(cause: &str) -> &'static str {
+    match cause {
+        "peer-keeps-open" => CLOSE,
+        "not-accepted" => ACCEPT,
+        "peer-timeout" => PROXY,
+        _ => VANISHED,
+    }
+}
+
+/// What the other halves show, where they are on this host, and who the peers are.
+fn causes(view: &View<'_>, group: &Group<'_>) -> Weighed {
+    let refuted = |why: &str| Weight::Refuted(why.to_owned());
+    let halves: Vec<&Socket> = group.rows.iter().filter_map(|s| view.mirror(s)).collect();
+    let queued = halves.iter().filter(|m| m.is_unaccepted()).count();
+    let held = halves.iter().filter(|m| m.inode.is_some()).count();
+    let seen = halves.len() == group.rows.len();
+    let opened = matches!(group.place, Place::Destination(_));
+    let to_one = closing::top_peers(&group.rows, 1).first().map_or(0, |(_, n)| *n);
+    Weighed::of(CAUSES, |cause| match cause.id {
+        "peer-keeps-open" if seen && held == halves.len() => Weight::Proven,
+        "peer-keeps-open" if seen && held == 0 => refuted("no process holds the other halves"),
+        "peer-keeps-open" => Weight::Possible(0.6),
+        "not-accepted" if seen && queued == halves.len() => Weight::Proven,
+        "not-accepted" if !opened => refuted("we accepted the connections"),
+        "not-accepted" if seen && queued == 0 => refuted("none of the other halves waits in an accept queue"),
+        "not-accepted" => Weight::Possible(0.2),
+        "peer-timeout" if seen => refuted("the other halves are on this host"),
+        "peer-timeout" => Weight::Possible(0.2),
+        _ if seen => refuted("the other halves are there"),
+        _ if opened => refuted("we opened the connections"),
+        _ if to_one * 2 > group.rows.len() as u64 => refuted("most of them are of one peer"),
+        _ => Weight::Possible(0.5),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{World, row, time_wait, timer};
+    use crate::diagnose::testkit::{World, listen, row, time_wait, timer, unheld};
     use crate::model::TimerKind;
 
     fn remainder(client: u16, remaining_ms: u32) -> Socket {
@@ -167,6 +242,8 @@ mod tests {
             "24 connections to 10.0.0.9:80 closed here wait for the other side in FIN_WAIT2: the peers got our FIN \
              and do not close"
         );
+        let left: Vec<_> = finding.causes.left.iter().map(|h| h.cause.id).collect();
+        assert_eq!(left, ["peer-keeps-open", "not-accepted", "peer-timeout"]);
         assert_eq!(world(25, 20).check(check).findings[0].severity, Severity::Warning);
     }
 
@@ -183,6 +260,32 @@ mod tests {
             finding.confidence >= 0.97 && finding.summary.contains("holds 12 of them in CLOSE_WAIT"),
             "{finding:?}"
         );
+    }
+
+    #[test]
+    fn other_halves_in_an_accept_queue_and_clients_that_vanish_are_told_apart() {
+        let mut queued = world(12, 0);
+        for n in 0..12u16 {
+            let mirror = row(State::CloseWait, "10.0.0.9:80", &format!("10.0.0.1:{}", 40_000 + n));
+            queued.add(unheld(mirror));
+        }
+        let finding = queued.check(check).findings.remove(0);
+        assert!(finding.causes.is("not-accepted"), "{finding:?}");
+        // Accepted from 12 addresses, or from one.
+        let left = |hosts: u16| {
+            let mut world = World::new();
+            world.add(listen("10.0.0.1:80", 0, 8));
+            for n in 0..12u16 {
+                let peer = format!("10.0.1.{}:{}", n % hosts, 40_000 + n);
+                let socket =
+                    Socket { kind: RowKind::TimeWaitMini, ..unheld(row(State::FinWait2, "10.0.0.1:80", &peer)) };
+                world.add(timer(socket, TimerKind::TimeWait, 30_000, 0));
+            }
+            let finding = world.check(check).findings.remove(0);
+            finding.causes.left.iter().map(|h| h.cause.id).collect::<Vec<_>>()
+        };
+        assert_eq!(left(12), ["peer-keeps-open", "peers-vanish", "peer-timeout"]);
+        assert_eq!(left(1), ["peer-keeps-open", "peer-timeout"]);
     }
 
     #[test]

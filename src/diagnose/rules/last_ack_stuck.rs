@@ -1,12 +1,14 @@
 //! Both sides have closed, and the peer does not acknowledge our FIN, the last segment that matters.
 //!
-//! Comes in: LAST_ACK rows. Goes out: one finding per listener or destination. Never here: ordinary loss.
+//! Input: LAST_ACK rows. Output: one finding per listener or destination. Not here: ordinary loss.
 //!
 #![doc = include_str!("../../../docs/rules/last-ack-stuck.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::closing::{self, Group};
-use crate::diagnose::finding::Finding;
+use crate::diagnose::closing::causes::{CAUSES, Facts};
+use crate::diagnose::closing::{self, Group, Limits};
+use crate::diagnose::finding::{Finding, Severity};
+use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
@@ -14,10 +16,11 @@ use crate::model::State;
 use crate::text;
 
 pub(super) const RULE: Rule =
-    rule!("last-ack-stuck", Closing, One, "the peer closed first and does not acknowledge our FIN", check, [TEXT])
+    rule!("last-ack-stuck", Closing, OneOrTwo, "the peer closed first and does not acknowledge our FIN", check, [TEXT])
         .states(&[State::LastAck])
         .title("last FIN unacknowledged")
-        .identity(Identity::Place);
+        .identity(Identity::Place)
+        .causes(CAUSES);
 
 const TEXT: Text = Text {
     why: "The peer closed first and we closed after it; the ACK of our FIN would end the connection. Without it the \
@@ -36,16 +39,23 @@ const TEXT: Text = Text {
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let groups = closing::groups(view, |s| s.state == State::LastAck && closing::is_stuck(view, s));
-    Outcome::findings(ranking::worst(groups.iter().map(|group| finding(view, group)).collect()))
+    let facts = Facts::new(view, &groups);
+    let severities = Limits::new(view).severities(&groups);
+    let findings = groups.iter().zip(severities).map(|(group, s)| finding(view, group, s, facts.weigh(view, group)));
+    Outcome::findings(ranking::alike(findings.collect()))
 }
 
-fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
+fn finding(view: &View<'_>, group: &Group<'_>, severity: Severity, causes: Weighed) -> Finding {
     let n = text::count(group.rows.len() as u64, "connection", "connections");
-    let summary =
-        format!("{n} {}, closed by both ends, cannot finish: {}", group.place.words(), closing::cause(view, group));
+    let summary = format!(
+        "{n} {}, closed by both ends, cannot finish: {}",
+        group.place.words(),
+        closing::words(view, group, &causes)
+    );
     let finding = RULE
-        .finding(closing::severity(view, group), 0.9, summary)
+        .finding(severity, 0.9, summary)
         .because("the last FIN was repeated or refused more often than loss explains")
+        .causes(causes)
         .subject(closing::subject(view, group));
     closing::evidence(view, finding, group)
         .next(format!("tcpstate list --state last-ack -o -i {}", group.place.selection()))
@@ -54,9 +64,8 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::finding::{Evidence, Severity};
+    use crate::diagnose::finding::Evidence;
     use crate::diagnose::testkit::{World, info, row, timer, unheld};
-    use crate::model::counter::SockStat;
     use crate::model::sysctl::Sysctl;
     use crate::model::{Socket, TimerKind};
 
@@ -75,26 +84,24 @@ mod tests {
     }
 
     #[test]
-    fn few_are_an_explanation_and_many_to_one_peer_a_warning() {
-        let outcome = world(9, 3).check(check);
+    fn they_are_an_explanation_however_many_go_to_one_peer() {
+        let outcome = world(40, 3).check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         assert_eq!(finding.severity, Severity::Info);
         assert_eq!(
             finding.summary,
-            "9 connections to 10.0.0.9:80, closed by both ends, cannot finish: the peer does not acknowledge the FIN \
+            "40 connections to 10.0.0.9:80, closed by both ends, cannot finish: the peer does not acknowledge the FIN \
              and was last heard 12 s ago"
         );
-        assert!(finding.evidence.contains(&("peers", Evidence::List(vec!["10.0.0.9: 9".into()]))));
-        assert_eq!(world(10, 3).check(check).findings[0].severity, Severity::Warning);
+        assert!(finding.evidence.contains(&("peers", Evidence::List(vec!["10.0.0.9: 40".into()]))));
+        assert_eq!(finding.causes.left.first().map(|h| h.cause.id), Some("peer-gone"));
     }
 
     #[test]
-    fn ordinary_loss_is_silent_and_the_orphan_limit_makes_few_matter() {
+    fn ordinary_loss_is_silent_and_a_quarter_of_the_orphan_limit_warns() {
         assert_eq!(world(20, 2).check(check), Outcome::default());
-        let mut limit = world(1, 4);
-        limit.sysctl(Sysctl::Ipv4TcpMaxOrphans, &[400]).now.netns[0].sockstat.insert(SockStat::TcpOrphan, 100);
-        assert_eq!(limit.check(check).findings[0].severity, Severity::Warning);
-        limit.now.netns[0].sockstat.insert(SockStat::TcpOrphan, 99);
-        assert_eq!(limit.check(check).findings[0].severity, Severity::Info);
+        let severity =
+            |limit| world(10, 3).sysctl(Sysctl::Ipv4TcpMaxOrphans, &[limit]).check(check).findings[0].severity;
+        assert_eq!((severity(40), severity(41)), (Severity::Warning, Severity::Info));
     }
 }
