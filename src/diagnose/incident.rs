@@ -91,6 +91,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
     ("syn-queue-pressure", &["listener-drops-since-open"]),
     ("reuseport-imbalance", &["accept-queue-stalled", "accept-queue-overflow", "listener-drops-since-open"]),
     ("bind-before-connect", &["ephemeral-port-exhaustion"]),
+    ("connection-pool-growth", &["fd-exhaustion", "ephemeral-port-exhaustion", "accept-queue-overflow"]),
     ("time-wait-client-churn", &["ephemeral-port-exhaustion", "time-wait-bucket-overflow"]),
     (
         "dead-peer-retransmit",

@@ -21,6 +21,7 @@ pub(crate) mod hypothesis;
 pub(crate) mod identity;
 pub(crate) mod incident;
 mod index;
+pub(crate) mod last_word;
 pub(crate) mod listener_owner;
 pub(crate) mod measure;
 pub(crate) mod peers;

@@ -58,6 +58,8 @@ mod rules_listeners;
 mod rules_ports;
 /// Rules on the real kernel: settings, resets, dropped data, memory.
 mod rules_system;
+/// Rules on the real kernel: what open connections are used for.
+mod rules_traffic;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
 mod selftest;
 /// A host without threads, without an auxiliary vector, with files that do not answer.

@@ -45,6 +45,7 @@ rules! {
     zero_window_peer
     recv_queue_stuck
     send_queue_stuck
+    connection_pool_growth
     idle_no_keepalive
     half_open_mirror_missing
     tcp_memory_pressure
