@@ -4,14 +4,23 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tcpstate::collect::proc::ProcRoot;
 use tcpstate::collect::{Live, SourceChoice};
 use tcpstate::diagnose::{self, Diagnosis, Finding, RULES, Severity, Thresholds};
 use tcpstate::model::{Snapshot, State};
 
+use crate::harness::helper::process_state;
+use crate::harness::script::Script;
 use crate::harness::{Netns, diag, finish, wait_for};
 use crate::rules_close_wait::age;
 
+/// Connections that cannot finish.
+mod closing;
+/// Attempts without an answer, and peers that fell silent.
+mod connecting;
+/// Open connections.
+mod established;
 /// Queues of listeners, and who should accept.
 mod listeners;
 
@@ -45,6 +54,37 @@ const TRIALS: &[(&str, Trial)] = &[
     ("syn-queue-pressure", by![listeners::syn_acks_that_arrive_again_empty_the_syn_queue]),
     ("syn-ack-unanswered", by![listeners::a_mended_way_back_lets_the_clients_in]),
     ("syn-flood", Trial::Not("the first step is a look, and no step on the attacked host makes others stop sending.")),
+    ("fin-wait1-stuck", by![closing::a_reader_that_continues_takes_what_the_orphans_have_left]),
+    ("fin-wait2-held", by![closing::a_time_limit_after_shutdown_ends_the_wait]),
+    ("fin-wait2-orphan-pileup", by![closing::a_peer_that_closes_too_leaves_no_remainders]),
+    (
+        "last-ack-stuck",
+        by![closing::a_few_last_acks_end_by_themselves, closing::many_last_acks_end_when_the_peer_is_back],
+    ),
+    (
+        "closing-stuck",
+        by![closing::a_few_in_closing_end_by_themselves, closing::many_in_closing_end_when_ours_arrive_again],
+    ),
+    (
+        "syn-sent-pileup",
+        by![
+            connecting::attempts_are_answered_when_the_host_is_back,
+            connecting::attempts_are_answered_when_the_server_accepts
+        ],
+    ),
+    (
+        "dead-peer-retransmit",
+        by![
+            connecting::data_is_acknowledged_when_the_host_is_back,
+            connecting::probing_for_the_mtu_carries_what_was_too_large,
+            connecting::time_limits_do_not_hide_a_dead_backend
+        ],
+    ),
+    ("zero-window-peer", by![established::a_reader_that_continues_frees_its_writer]),
+    ("recv-queue-stuck", by![established::a_reader_that_continues_frees_its_writer]),
+    ("send-queue-stuck", by![established::a_reader_that_continues_frees_its_writer]),
+    ("idle-no-keepalive", by![established::keepalive_on_the_idle_ones_is_enough]),
+    ("half-open-mirror-missing", by![established::a_survivor_with_keepalive_closes_its_half]),
 ];
 
 /// Rules whose remedies are not tried yet.
@@ -55,21 +95,11 @@ const LATER: &[&str] = &[
     "close-wait-inherited-fd",
     "close-wait-leak",
     "closed-socket-fd-leak",
-    "closing-stuck",
-    "dead-peer-retransmit",
+    "connection-pool-growth",
     "ephemeral-port-exhaustion",
     "fd-exhaustion",
-    "fin-wait1-stuck",
-    "fin-wait2-held",
-    "fin-wait2-orphan-pileup",
-    "half-open-mirror-missing",
-    "idle-no-keepalive",
-    "last-ack-stuck",
     "orphan-limit",
     "rcvbuf-pruning",
-    "recv-queue-stuck",
-    "send-queue-stuck",
-    "syn-sent-pileup",
     "sysctl-hazard",
     "tcp-memory-pressure",
     "time-wait-bucket-overflow",
@@ -77,7 +107,6 @@ const LATER: &[&str] = &[
     "time-wait-server-churn",
     "timewait-syn-rejects",
     "unattributed-sockets",
-    "zero-window-peer",
 ];
 
 #[test]
@@ -187,6 +216,41 @@ fn cured(diagnosis: &Diagnosis, rule: &str) {
     let left: Vec<&Finding> =
         diagnosis.findings.iter().filter(|f| f.rule == rule || f.severity > Severity::Info).collect();
     assert!(left.is_empty(), "{left:#?}");
+}
+
+/// A server that reads for as long as its clients send, and then closes. Argument: port.
+const READER: &str = r#"
+import socket, sys, threading
+L = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=8)
+def serve(a):
+    try:
+        while a.recv(65536): pass
+    except OSError: pass
+    a.close()
+def loop():
+    while True: threading.Thread(target=serve, args=(L.accept()[0],), daemon=True).start()
+threading.Thread(target=loop, daemon=True).start()
+print("ready", flush=True)
+sys.stdin.readline()
+"#;
+
+/// A reader, with buffers so small that a few kilobytes fill them.
+fn reader(ns: &Netns, port: u16) -> Option<Script> {
+    ns.set_sysctl("ipv4/tcp_rmem", "4096 8192 8192");
+    ns.set_sysctl("ipv4/tcp_wmem", "4096 65536 65536");
+    let mut script = Script::start(ns, READER, &[&port.to_string()])?;
+    assert_eq!(script.line(), "ready");
+    Some(script)
+}
+
+/// Stops a program as it stands.
+#[track_caller]
+fn stopped(script: &Script) {
+    script.signal(Signal::STOP);
+    wait_for("the program to stop", || match process_state(script.pid()) {
+        'T' => Ok(()),
+        other => Err(other.to_string()),
+    });
 }
 
 /// Waits until so many rows of a state are there.

@@ -311,7 +311,7 @@ fn silence_beyond_the_keepalive_time_is_found_where_nothing_checks() {
 }
 
 /// Makes a socket vanish without a word: closed in repair mode (`__tcp_close`).
-fn vanish(sock: Sock) {
+pub fn vanish(sock: Sock) {
     let on: libc::c_int = 1;
     set_option(&sock, libc::IPPROTO_TCP, libc::TCP_REPAIR, (&raw const on).cast(), size_of_val(&on));
     sock.close();

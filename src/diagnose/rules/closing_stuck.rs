@@ -23,16 +23,16 @@ pub(super) const RULE: Rule =
         .identity(Identity::Place)
         .causes(CAUSES);
 
+const FEW: &str = "Nothing, when they are few: they end by themselves";
+const OURS_LOST: &str = "If the peer's packets arrive, find what loses ours: an outgoing filter, asymmetric routing, a \
+                         firewall that dropped the flow after the first FIN, reverse-path checks at the peer";
+const ALL_LOST: &str = "If nothing arrives, the peer or the path is gone altogether";
+const CAPTURES: &str = "Compare packet captures of both ends";
+
 const TEXT: Text = Text {
     why: "Both ends sent a FIN before they received the other's. The peer's FIN arrived and the ACK of ours did not, \
           so that the kernel repeats ours until it gives up; normally this state is passed in one round trip.",
-    remedy: &[
-        "Nothing, when they are few",
-        "If the peer's packets arrive, find what loses ours: an outgoing filter, asymmetric routing, a firewall that \
-         dropped the flow after the first FIN, reverse-path checks at the peer",
-        "If nothing arrives, the peer or the path is gone altogether",
-        "Compare packet captures of both ends",
-    ],
+    remedy: &[FEW, OURS_LOST, ALL_LOST, CAPTURES],
     avoid: &[
         "Don't change tcp_fin_timeout or tcp_max_orphans: neither delivers a FIN",
         "Don't search in the application: both ends have closed",
@@ -51,7 +51,8 @@ fn finding(view: &View<'_>, group: &Group<'_>, severity: Severity, causes: Weigh
     let heard: Vec<bool> = group.rows.iter().filter_map(|s| is_heard(s)).collect();
     let one_way = heard.iter().filter(|h| **h).count();
     let shut = group.rows.iter().any(|s| closing::is_window_shut(s));
-    let (seen, direction) = if one_way * 2 > heard.len() && !shut {
+    let ours_lost = one_way * 2 > heard.len() && !shut;
+    let (seen, direction) = if ours_lost {
         ("the peer's packets arrive and ours do not".to_owned(), "one way: ours are lost")
     } else if shut || heard.is_empty() {
         (closing::words(view, group, &causes), "unknown")
@@ -60,8 +61,11 @@ fn finding(view: &View<'_>, group: &Group<'_>, severity: Severity, causes: Weigh
     };
     let n = text::count(group.rows.len() as u64, "connection", "connections");
     let summary = format!("{n} {}, closed by both ends at once, cannot finish: {seen}", group.place.words());
+    let few = (severity == Severity::Info).then_some(FEW);
+    let steps = few.into_iter().chain([if ours_lost { OURS_LOST } else { ALL_LOST }, CAPTURES]);
     let finding = RULE
         .finding(severity, 0.9, summary)
+        .steps(steps)
         .because("our FIN was repeated or refused more often than loss explains")
         .causes(causes)
         .subject(closing::subject(view, group))
@@ -107,9 +111,11 @@ mod tests {
 
     #[test]
     fn a_quarter_of_the_orphan_limit_warns() {
-        let severity =
-            |limit| world(4, 9).sysctl(Sysctl::Ipv4TcpMaxOrphans, &[limit]).check(check).findings[0].severity;
-        assert_eq!((severity(4), severity(5)), (Severity::Warning, Severity::Info));
+        let of = |limit| {
+            let finding = world(4, 9).sysctl(Sysctl::Ipv4TcpMaxOrphans, &[limit]).check(check).findings.remove(0);
+            (finding.severity, finding.remedy.iter().any(|step| step == FEW))
+        };
+        assert_eq!((of(4), of(5)), ((Severity::Warning, false), (Severity::Info, true)));
     }
 
     #[test]

@@ -52,8 +52,11 @@ fn finding(view: &View<'_>, group: &Group<'_>, severity: Severity, causes: Weigh
         group.place.words(),
         closing::words(view, group, &causes)
     );
+    // The first step is for few.
+    let steps = &TEXT.remedy[usize::from(severity > Severity::Info)..];
     let finding = RULE
         .finding(severity, 0.9, summary)
+        .steps(steps.iter().copied())
         .because("the last FIN was repeated or refused more often than loss explains")
         .causes(causes)
         .subject(closing::subject(view, group));

@@ -7,8 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tcpstate::diagnose::Severity;
 use tcpstate::model::State;
 
-use super::{Doctor, cured, told, wait_for_repeats, wait_for_rows};
-use crate::harness::helper::process_state;
+use super::{Doctor, cured, stopped, told, wait_for_repeats, wait_for_rows};
 use crate::harness::script::Script;
 use crate::harness::sock::Sock;
 use crate::harness::veth::{Side, VethPair};
@@ -57,14 +56,6 @@ fn attempts(ns: &Netns, port: u16, count: usize) -> Vec<Sock> {
     ns.run(|| (0..count).map(|_| Sock::connecting(loopback(port), None)).collect())
 }
 
-fn stop(server: &Script) {
-    server.signal(Signal::STOP);
-    wait_for("the server to stop", || match process_state(server.pid()) {
-        'T' => Ok(()),
-        other => Err(other.to_string()),
-    });
-}
-
 /// Waits until nothing waits to be accepted, and no attempt for an answer.
 #[track_caller]
 fn wait_for_an_empty_queue(ns: &Netns) {
@@ -79,7 +70,7 @@ fn wait_for_an_empty_queue(ns: &Netns) {
 pub fn a_server_that_continues_empties_its_full_queue() {
     in_netns(|ns| {
         let Some(server) = server(ns, 7000, 4, "at-once") else { return };
-        stop(&server);
+        stopped(&server);
         let mut held = clients(ns, 7000, 5);
         let load = || {
             let more = attempts(ns, 7000, 3);
@@ -138,7 +129,7 @@ pub fn a_server_that_accepts_at_once_keeps_no_dead_entries() {
 pub fn clients_that_left_are_let_go_when_the_server_continues() {
     in_netns(|ns| {
         let Some(server) = server(ns, 7030, 16, "at-once") else { return };
-        stop(&server);
+        stopped(&server);
         clients(ns, 7030, 3).into_iter().for_each(Sock::close);
         pause(1100);
         let ill = Doctor::of(ns).looks(|| pause(200));
@@ -202,7 +193,7 @@ pub fn a_burst_that_fits_the_backlog_drops_nobody() {
         for (port, backlog) in [(7050, 2), (7051, 64)] {
             let Some(server) = server(ns, port, backlog, "at-once") else { return };
             // A burst while it does something else for a moment.
-            stop(&server);
+            stopped(&server);
             let held = attempts(ns, port, 6);
             server.signal(Signal::CONT);
             wait_for_an_empty_queue(ns);
