@@ -186,7 +186,7 @@ mod tests {
             Endpoint::new(at.ip(), at.port())
         };
         let (local, peer) = (endpoint(local), endpoint(peer));
-        let family = if local.addr.is_ipv4() { Family::V4 } else { Family::V6 };
+        let family = Family::of(local.addr);
         Socket { family, state, local, peer, ..Socket::default() }
     }
 

@@ -4,6 +4,8 @@
 //! about the same process, listener, destination or connections (either end). Findings of one rule about one program
 //! are one incident too.
 
+use std::cell::OnceCell;
+
 use rustc_hash::FxHashSet;
 
 use crate::diagnose::finding::{Finding, Rows, Severity};
@@ -114,16 +116,14 @@ fn explains(cause: &Finding, other: &Finding) -> bool {
 #[must_use]
 pub fn incidents(view: &View<'_>, findings: &[Finding]) -> Vec<Incident> {
     let mut of: Vec<usize> = (0..findings.len()).collect();
-    let connections: Vec<FxHashSet<Pair>> = if has_candidates(findings) {
-        findings.iter().map(|f| connections_of(view, f)).collect()
-    } else {
-        vec![FxHashSet::default(); findings.len()]
-    };
+    // The rows are walked only for a pair that nothing else decides.
+    let sets: Vec<OnceCell<FxHashSet<Pair>>> = findings.iter().map(|_| OnceCell::new()).collect();
+    let connections = |i: usize| sets[i].get_or_init(|| connections_of(view, &findings[i]));
     for a in 0..findings.len() {
         for b in 0..findings.len() {
             let linked = a != b
                 && (explains(&findings[a], &findings[b])
-                    && (are_related(&findings[a], &findings[b]) || !connections[a].is_disjoint(&connections[b]))
+                    && (are_related(&findings[a], &findings[b]) || !connections(a).is_disjoint(connections(b)))
                     || a < b && are_alike(&findings[a], &findings[b]));
             if linked {
                 let (keep, join) = (of[a].min(of[b]), of[a].max(of[b]));
@@ -148,10 +148,6 @@ pub fn incidents(view: &View<'_>, findings: &[Finding]) -> Vec<Incident> {
     incidents
 }
 
-fn has_candidates(findings: &[Finding]) -> bool {
-    findings.iter().any(|a| findings.iter().any(|b| explains(a, b)))
-}
-
 /// Both ends of a connection give the same key.
 type Pair = FourTuple;
 
@@ -165,13 +161,9 @@ fn connections_of(view: &View<'_>, finding: &Finding) -> FxHashSet<Pair> {
     if rows.is_all() {
         return FxHashSet::default();
     }
-    let holders = |socket: &Socket| view.processes(socket).into_iter().map(|p| p.pid).collect::<Vec<_>>();
     view.active()
         .filter(|s| s.state.has_peer())
-        .filter(|s| {
-            let held = if rows.pids.is_empty() { Vec::new() } else { holders(s) };
-            rows.includes(s, held.into_iter())
-        })
+        .filter(|s| rows.includes(s, view.holding(s).map(|p| p.pid)))
         .map(pair)
         .collect()
 }

@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
-use crate::model::{Endpoint, Family, NetnsId, RowKind, Socket, State, TimerKind};
+use crate::model::{Endpoint, Family, NetnsId, Socket, TimerKind};
 
 /// A connection and how long ago its peer was heard.
 #[derive(Clone, Copy, Debug)]
@@ -18,56 +18,41 @@ pub struct Heard<'a> {
     pub ms: u64,
 }
 
-/// How long ago the peer was last heard: data, an ACK, or what ended the connection. `None` where no row tells.
-#[must_use]
-pub fn heard_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
-    if !socket.state.has_peer() || matches!(socket.state, State::SynSent | State::SynRecv) {
-        return None;
-    }
-    if socket.kind == RowKind::TimeWaitMini {
-        // The timer starts with the peer's last segment.
-        return socket.state_age().map(|age| age.min_ms);
-    }
-    let info = socket.info.as_deref()?;
-    let stamp = u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?));
-    let segments = |s: &Socket| s.info.as_deref()?.segs_in();
-    let grew = view.earlier(socket).is_some_and(|e| segments(socket) > segments(e));
-    // A repeated SYN-ACK counts as a segment and moves no stamp.
-    Some(view.interval_ms().filter(|_| grew).map_or(stamp, |interval| stamp.min(interval)))
-}
-
 /// The connections of some destinations whose peer was heard, by address and by port.
-#[derive(Debug, Default)]
-pub struct Reach<'a> {
+pub struct Reach<'v, 'a> {
+    view: &'v View<'a>,
     by_addr: FxHashMap<(Option<NetnsId>, IpAddr), Vec<Heard<'a>>>,
     by_port: FxHashMap<(Option<NetnsId>, u16), Vec<Heard<'a>>>,
-    /// The latest word from beyond this host, per family.
-    latest: FxHashMap<(Option<NetnsId>, Family), u64>,
 }
 
-impl<'a> Reach<'a> {
+impl<'v, 'a> Reach<'v, 'a> {
     /// Collects what concerns these destinations.
     #[must_use]
-    pub fn new(view: &View<'a>, destinations: impl Iterator<Item = (Option<NetnsId>, Endpoint)>) -> Reach<'a> {
+    pub fn new(view: &'v View<'a>, destinations: impl Iterator<Item = (Option<NetnsId>, Endpoint)>) -> Self {
         let (mut addrs, mut ports) = (FxHashSet::default(), FxHashSet::default());
         for (netns, to) in destinations {
             addrs.insert((netns, to.addr));
             ports.insert((netns, to.port));
         }
-        let mut reach = Reach::default();
+        let mut reach = Reach { view, by_addr: FxHashMap::default(), by_port: FxHashMap::default() };
+        if addrs.is_empty() {
+            return reach;
+        }
         for socket in &view.now.sockets {
-            let Some(ms) = heard_ms(view, socket) else { continue };
             let peer = socket.peer.normalised();
+            // Few rows lead there: what was heard is read for those only.
+            let is_addr = addrs.contains(&(socket.netns, peer.addr));
+            let is_port = ports.contains(&(socket.netns, peer.port));
+            if !is_addr && !is_port {
+                continue;
+            }
+            let Some(ms) = view.heard_ms(socket) else { continue };
             let heard = Heard { socket, ms };
-            if addrs.contains(&(socket.netns, peer.addr)) {
+            if is_addr {
                 reach.by_addr.entry((socket.netns, peer.addr)).or_default().push(heard);
             }
-            if ports.contains(&(socket.netns, peer.port)) {
+            if is_port {
                 reach.by_port.entry((socket.netns, peer.port)).or_default().push(heard);
-            }
-            if !peer.addr.is_loopback() {
-                let latest = reach.latest.entry((socket.netns, family(peer.addr))).or_insert(u64::MAX);
-                *latest = ms.min(*latest);
             }
         }
         reach
@@ -93,14 +78,8 @@ impl<'a> Reach<'a> {
     /// Whether anybody beyond this host was heard over the family of an address.
     #[must_use]
     pub fn family_works(&self, netns: Option<NetnsId>, addr: IpAddr, within_ms: u64) -> bool {
-        self.latest.get(&(netns, family(addr))).is_some_and(|ms| *ms <= within_ms)
+        self.view.latest_heard().get(&(netns, Family::of(addr))).is_some_and(|ms| *ms <= within_ms)
     }
-}
-
-/// The family that segments to an address have.
-#[must_use]
-pub fn family(addr: IpAddr) -> Family {
-    if addr.is_ipv4() { Family::V4 } else { Family::V6 }
 }
 
 /// What became of the segments that some rows repeated between the samples.
@@ -138,6 +117,7 @@ pub fn median(times: impl Iterator<Item = u64>) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{NETNS, World, info, row, time_wait, timer};
+    use crate::model::State;
 
     fn at(text: &str) -> Endpoint {
         let at: std::net::SocketAddr = text.parse().unwrap();
@@ -178,7 +158,7 @@ mod tests {
             &[("last_ack_recv_ms", 61_000), ("last_data_recv_ms", 61_000), ("segs_in", 3)],
         );
         let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
-        assert_eq!(heard_ms(&view, &world.now.sockets[0]), Some(1000));
+        assert_eq!(view.heard_ms(&world.now.sockets[0]), Some(1000));
     }
 
     #[test]

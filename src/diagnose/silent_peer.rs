@@ -110,7 +110,7 @@ impl<'v> Facts<'v> {
     #[must_use]
     pub fn new<'a>(
         view: &'v View<'a>,
-        reach: &Reach<'a>,
+        reach: &Reach<'_, 'a>,
         (netns, addr): (Option<NetnsId>, IpAddr),
         rows: &[&'a Socket],
         attempts: &[&'a Socket],

@@ -131,7 +131,7 @@ pub(crate) fn row(state: State, local: &str, peer: &str) -> Socket {
     let id = u64::from(local.port) << 16 | u64::from(peer.port);
     Socket {
         netns: NETNS,
-        family: if local.addr.is_ipv4() { Family::V4 } else { Family::V6 },
+        family: Family::of(local.addr),
         state,
         kind: RowKind::Full,
         local,

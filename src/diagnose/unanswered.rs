@@ -9,7 +9,7 @@ use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::queues::Queue;
 use crate::diagnose::reach::{self, Leaving, Reach};
 use crate::diagnose::view::View;
-use crate::model::{Endpoint, NetnsId, Socket};
+use crate::model::{Endpoint, Family, NetnsId, Socket};
 use crate::text;
 
 /// What makes attempts wait without an answer.
@@ -110,19 +110,19 @@ impl<'v> Facts<'v> {
     #[must_use]
     pub fn new<'a>(
         view: &'v View<'a>,
-        reach: &Reach<'a>,
+        reach: &Reach<'_, 'a>,
         (netns, to): (Option<NetnsId>, Endpoint),
         rows: &[&'a Socket],
         since_ms: u64,
     ) -> Facts<'v> {
         let programs: FxHashSet<&str> = rows.iter().flat_map(|s| view.processes(s)).map(|p| p.comm.as_str()).collect();
         let same_program =
-            |s: &&Socket| programs.is_empty() || view.processes(s).iter().any(|p| programs.contains(p.comm.as_str()));
+            |s: &&Socket| programs.is_empty() || view.holding(s).any(|p| programs.contains(p.comm.as_str()));
         let near_ms = since_ms + SAME_MOMENT_MS;
         let working: Vec<&Socket> = reach.to(netns, to, since_ms).collect();
         let others = |within| reach.address(netns, to.addr, within).filter(|s| s.peer.port != to.port).count() as u64;
         let elsewhere: Vec<&Socket> = reach.elsewhere(netns, to, near_ms).filter(same_program).collect();
-        let is_same_family = |s: &&&Socket| reach::family(s.peer.normalised().addr) == reach::family(to.addr);
+        let is_same_family = |s: &&&Socket| Family::of(s.peer.normalised().addr) == Family::of(to.addr);
         let backends: FxHashSet<_> =
             elsewhere.iter().filter(is_same_family).map(|s| s.peer.normalised().addr).collect();
         let info = |s: &Socket, value: fn(&crate::model::TcpInfo) -> Option<u64>| s.info.as_deref().and_then(value);

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use rustc_hash::FxHashMap;
+
 use crate::aggregate::{Listeners, Role};
 use crate::cores;
 use crate::diagnose::finding::Subject;
@@ -16,7 +18,7 @@ use crate::diagnose::thresholds::Thresholds;
 use crate::model::counter::Counter;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
 use crate::model::sysctl::PORT_RANGE;
-use crate::model::{Coverage, FourTuple, Holder, NetnsId, OwnerStatus, Process, Socket, State};
+use crate::model::{Coverage, Family, FourTuple, Holder, NetnsId, OwnerStatus, Process, RowKind, Socket, State};
 
 /// Facts of processes that were inspected after the snapshot.
 pub type Inspected = OnceLock<BTreeMap<u32, ProcessFacts>>;
@@ -32,6 +34,8 @@ pub struct View<'a> {
     index_before: Option<Index<'a>>,
     roles: OnceLock<Vec<Role>>,
     held: OnceLock<Vec<(OwnerStatus, &'a [Holder])>>,
+    heard: OnceLock<Vec<Option<u64>>>,
+    latest_heard: OnceLock<FxHashMap<(Option<NetnsId>, Family), u64>>,
     empty: Listeners,
     routes: OnceLock<Vec<Route<'a>>>,
 }
@@ -48,6 +52,8 @@ impl<'a> View<'a> {
             index_before: before.map(Index::new),
             roles: OnceLock::new(),
             held: OnceLock::new(),
+            heard: OnceLock::new(),
+            latest_heard: OnceLock::new(),
             empty: Listeners::new(PORT_RANGE),
             routes: OnceLock::new(),
         }
@@ -160,6 +166,33 @@ impl<'a> View<'a> {
         self.held.get_or_init(|| cores::map(&self.now.sockets, |s| self.now.owners.of(s)))
     }
 
+    /// How long ago the peer of a socket was last heard: read once, as several rules ask of most
+    /// rows and each answer misses the cache.
+    pub fn heard_ms(&self, socket: &Socket) -> Option<u64> {
+        let all = self.heard.get_or_init(|| cores::map(&self.now.sockets, |s| heard(self, s)));
+        match place(&self.now.sockets, socket) {
+            Some(row) => all[row],
+            None => heard(self, socket),
+        }
+    }
+
+    /// The latest word from beyond this host, over each family of a namespace.
+    pub fn latest_heard(&self) -> &FxHashMap<(Option<NetnsId>, Family), u64> {
+        self.latest_heard.get_or_init(|| {
+            let mut latest = FxHashMap::default();
+            for socket in &self.now.sockets {
+                let peer = socket.peer.addr.to_canonical();
+                if peer.is_loopback() {
+                    continue;
+                }
+                let Some(ms) = self.heard_ms(socket) else { continue };
+                let kept = latest.entry((socket.netns, Family::of(peer))).or_insert(u64::MAX);
+                *kept = ms.min(*kept);
+            }
+            latest
+        })
+    }
+
     /// The first process that holds a socket.
     #[must_use]
     pub fn holder(&self, socket: &Socket) -> Option<&'a Process> {
@@ -177,9 +210,15 @@ impl<'a> View<'a> {
     /// The processes that hold a socket, each once.
     #[must_use]
     pub fn processes(&self, socket: &Socket) -> Vec<&'a Process> {
-        let mut indices: Vec<u32> = self.owners(socket).1.iter().map(|h| h.process).collect();
-        indices.dedup();
-        indices.into_iter().map(|i| &self.now.owners.processes[i as usize]).collect()
+        self.holding(socket).collect()
+    }
+
+    /// The same one by one, for a walk over every socket.
+    pub fn holding(&self, socket: &Socket) -> impl Iterator<Item = &'a Process> + use<'a> {
+        let (holders, now) = (self.owners(socket).1, self.now);
+        let mut last = None;
+        let first = move |h: &&Holder| last.replace(h.process) != Some(h.process);
+        holders.iter().filter(first).map(move |h| now.owners.process(h))
     }
 
     /// What is known of a process.
@@ -272,6 +311,23 @@ impl<'a> View<'a> {
             ..Subject::default()
         }
     }
+}
+
+/// How long ago the peer was last heard: data, an ACK, or what ended the connection. `None` where no row tells.
+fn heard(view: &View<'_>, socket: &Socket) -> Option<u64> {
+    if !socket.state.has_peer() || matches!(socket.state, State::SynSent | State::SynRecv) {
+        return None;
+    }
+    if socket.kind == RowKind::TimeWaitMini {
+        // The timer starts with the peer's last segment.
+        return socket.state_age().map(|age| age.min_ms);
+    }
+    let info = socket.info.as_deref()?;
+    let stamp = u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?));
+    let segments = |s: &Socket| s.info.as_deref()?.segs_in();
+    let grew = view.earlier(socket).is_some_and(|e| segments(socket) > segments(e));
+    // A repeated SYN-ACK counts as a segment and moves no stamp.
+    Some(view.interval_ms().filter(|_| grew).map_or(stamp, |interval| stamp.min(interval)))
 }
 
 /// The place of a socket in a list that it is a part of.

@@ -15,6 +15,12 @@ pub enum Family {
 impl Family {
     pub const ALL: [Family; 2] = [Family::V4, Family::V6];
 
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(addr: IpAddr) -> Family {
+        if addr.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
     /// The key that JSON and metrics print.
     #[must_use]
     pub const fn key(self) -> &'static str {

@@ -58,16 +58,16 @@ pub const CAUSES: &[Cause] = &[
 const UNANSWERED: u8 = 2;
 
 /// Which addresses were heard while these rows were not.
-pub struct Facts<'a> {
-    reach: Reach<'a>,
+pub struct Facts<'v, 'a> {
+    reach: Reach<'v, 'a>,
 }
 
-impl<'a> Facts<'a> {
+impl<'v, 'a> Facts<'v, 'a> {
     #[must_use]
-    pub fn new(view: &View<'a>, groups: &[Group<'a>]) -> Facts<'a> {
+    pub fn new(view: &'v View<'a>, groups: &[Group<'a>]) -> Facts<'v, 'a> {
         let peers: FxHashSet<(Option<NetnsId>, Endpoint)> =
             groups.iter().flat_map(|g| &g.rows).map(|s| (s.netns, s.peer.normalised())).collect();
-        Facts { reach: if peers.is_empty() { Reach::default() } else { Reach::new(view, peers.into_iter()) } }
+        Facts { reach: Reach::new(view, peers.into_iter()) }
     }
 
     /// Which causes are left for the rows of a place.

@@ -207,7 +207,7 @@ fn who_of(view: &View<'_>, owners: &[(&Process, u64)], rows: &[&Socket]) -> Stri
 fn finding<'a>(
     view: &View<'a>,
     ends: &Peers<'_, 'a>,
-    reach: &Reach<'a>,
+    reach: &Reach<'_, 'a>,
     (netns, peer): (Option<NetnsId>, IpAddr),
     silent: &Silent<'a>,
     silent_peers: u64,

@@ -16,7 +16,6 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::peers::{self, Group, Peers};
-use crate::diagnose::reach;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::snapshot::Snapshot;
@@ -122,7 +121,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 /// have other names (DNAT and MASQUERADE of a published port).
 fn drop_answered(view: &View<'_>, alone: &mut Vec<&Socket>) {
     let Some(interval) = view.interval_ms() else { return };
-    let is_answered = |s: &Socket| reach::heard_ms(view, s).is_some_and(|ms| ms <= interval);
+    let is_answered = |s: &Socket| view.heard_ms(s).is_some_and(|ms| ms <= interval);
     let place = |s: &Socket| {
         let end = if view.role(s) == Role::Client { s.peer } else { s.local };
         (s.netns, end.normalised())

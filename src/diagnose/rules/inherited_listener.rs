@@ -67,7 +67,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 
 /// It may be one: it has no connection.
 fn is_helper(view: &View<'_>, process: &Process) -> bool {
-    !view.now.sockets.iter().any(|s| is_connection(s) && view.processes(s).iter().any(|p| p.pid == process.pid))
+    !view.now.sockets.iter().any(|s| is_connection(s) && view.holding(s).any(|p| p.pid == process.pid))
 }
 
 /// It has run long enough to have become what it is.

@@ -114,7 +114,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         return Outcome::default();
     }
     let mut held_by: FxHashMap<u32, u64> = FxHashMap::default();
-    for process in view.now.sockets.iter().flat_map(|s| view.processes(s)) {
+    for process in view.now.sockets.iter().flat_map(|s| view.holding(s)) {
         *held_by.entry(process.pid).or_default() += 1;
     }
     let reach = Reach::new(view, places.keys().copied());
@@ -145,7 +145,7 @@ fn owners<'a>(view: &View<'a>, rows: &[&'a Socket]) -> Vec<(&'a Process, u64)> {
 
 fn findings<'a>(
     view: &View<'a>,
-    reach: &Reach<'a>,
+    reach: &Reach<'_, 'a>,
     groups: &[Group<'a>],
     held_by: &FxHashMap<u32, u64>,
 ) -> Vec<Finding> {
@@ -238,7 +238,7 @@ fn severity(view: &View<'_>, group: &Group<'_>, working: u64, share: Option<f64>
 
 fn finding<'a>(
     view: &View<'a>,
-    reach: &Reach<'a>,
+    reach: &Reach<'_, 'a>,
     group: &Group<'a>,
     alike: usize,
     held_by: &FxHashMap<u32, u64>,
