@@ -200,6 +200,7 @@ pub fn within(command: &str, scope: &str) -> String {
         Some((name, rest)) if !scope.is_empty() && LOOKING.contains(&name) && !rest.starts_with(scope) => {
             format!("tcpstate {name} {scope} {rest}").trim_end().to_owned()
         }
+        Some(("explain", rest)) if !scope.is_empty() && rest.starts_with("bind ") => format!("{command} {scope}"),
         _ => command.to_owned(),
     }
 }
@@ -221,6 +222,7 @@ mod tests {
             ("tcpstate doctor", "tcpstate doctor --netns blue"),
             ("tcpstate list --netns blue -p", "tcpstate list --netns blue -p"),
             ("tcpstate explain time-wait", "tcpstate explain time-wait"),
+            ("tcpstate explain bind 0.0.0.0:80", "tcpstate explain bind 0.0.0.0:80 --netns blue"),
             ("sysctl net.ipv4.tcp_mem", "sysctl net.ipv4.tcp_mem"),
         ] {
             assert_eq!(within(command, scope), told);

@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::aggregate::Counts;
 use crate::cli::args::{Common, Origin};
+use crate::cli::bind;
 use crate::cli::env::{ColorChoice, Env};
 use crate::cli::exit::Exit;
 use crate::cli::parse;
@@ -43,6 +44,7 @@ Examples:
   tcpstate explain CLOSE_WAIT               a state, in any spelling
   tcpstate explain close-wait-leak          a rule of the doctor
   tcpstate explain rtt                      a column of `list`
+  tcpstate explain bind 0.0.0.0:8080        would bind() fail now, because of what, until when
   tcpstate explain machine                  the state machine with this host's counts on it";
 
 #[derive(Args, Debug)]
@@ -50,10 +52,13 @@ Examples:
 pub struct ExplainArgs {
     #[command(flatten)]
     pub origin: Origin,
+    /// Print JSON; for `bind`
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
     /// When to colour
     #[arg(long, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
     pub color: ColorChoice,
-    /// An error, a state, a rule, a column or `machine`; without one, all topics
+    /// An error, a state, a rule, a column, `machine`, or `bind ADDR:PORT`; without one, all topics
     #[arg(value_parser = parse::topic(), hide_possible_values = true)]
     pub topic: Vec<String>,
 }
@@ -63,9 +68,18 @@ pub(crate) fn run(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut text = String::new();
     let topic = args.topic.join(" ");
     let topic = topic.trim();
+    if let [verb, target] = &args.topic[..]
+        && verb.eq_ignore_ascii_case("bind")
+    {
+        let (origin, color) = (args.origin.clone(), args.color);
+        return bind::run(target, &Common { origin, color, json: args.json, ..Common::default() }, env);
+    }
+    if args.json {
+        bail!("`--json` is for `tcpstate explain bind ADDR:PORT`; see `tcpstate explain --help`");
+    }
     let machine = topic.eq_ignore_ascii_case("machine");
     if !machine && args.origin != Origin::default() {
-        bail!("only `tcpstate explain machine` reads sockets; leave --source, --proc-root and --netns out");
+        bail!("only `tcpstate explain machine` and `bind` read sockets; leave --source, --proc-root and --netns out");
     }
     if topic.is_empty() {
         topics(&mut text);
@@ -186,6 +200,11 @@ mod tests {
             Command::Watch(args) => &args.selection,
             Command::Trace(args) => &args.selection,
             Command::Explain(args) => {
+                if let [verb, target] = &args.topic[..]
+                    && verb == "bind"
+                {
+                    return assert!(bind::parse(target).is_ok(), "{page}: {line}: no address");
+                }
                 let word = args.topic.join(" ");
                 let known =
                     matches!(word.as_str(), "" | "machine") || super::page(&mut String::new(), &word, Style::PLAIN);

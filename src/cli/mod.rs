@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the folder that owns clock and environment")]
 
 pub(crate) mod args;
+mod bind;
 mod config;
 mod doctor;
 pub(crate) mod env;

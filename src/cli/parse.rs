@@ -175,7 +175,7 @@ pub(crate) fn topic() -> OneOf<String> {
 }
 
 pub(crate) fn topics() -> Vec<&'static str> {
-    let mut words = vec!["machine"];
+    let mut words = vec!["machine", "bind"];
     words.extend(state_words().into_iter().take(State::ALL.len()));
     words.extend(TOPICS.iter().map(|t| t.name));
     words.extend(RULES.iter().map(|r| r.id));

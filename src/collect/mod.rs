@@ -7,6 +7,7 @@
 //! `netns_source` and `probe` are a namespace and what one visit to it reads.
 #![allow(clippy::disallowed_methods, reason = "this is the folder that may do I/O")]
 
+pub(crate) mod bindable;
 pub mod bpf;
 pub(crate) mod change_source;
 pub mod changes;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) mod accepting;
 pub(crate) mod arrivals;
 pub(crate) mod attribution;
+pub(crate) mod binding;
 pub(crate) mod callers;
 pub(crate) mod close_wait;
 pub(crate) mod closing;

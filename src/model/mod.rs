@@ -4,6 +4,7 @@
 //! literal.
 
 pub(crate) mod addr;
+pub(crate) mod binding;
 pub mod cgroup;
 #[doc(hidden)]
 pub mod column;

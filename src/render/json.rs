@@ -17,7 +17,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::aggregate::{Census, Counts, Grouping, KeyValue};
 use crate::diagnose::{self, Diagnosis, Evidence, Finding, Measure, Severity};
-use crate::model::column::Names;
+use crate::model::column::{Names, Row};
 use crate::model::{Endpoint, Family, Gap, NetnsId, OwnerTable, State, StateSet};
 use crate::render::gap;
 
@@ -101,6 +101,16 @@ pub fn summary(
     map.insert("findings".into(), json!(findings));
     map.insert("gaps".into(), gaps(all_gaps));
     Json::Object(map)
+}
+
+/// A whole socket, as in `list`.
+///
+/// # Errors
+/// Never on sound data: the text of a socket is JSON.
+pub(crate) fn socket_value(row: &Row<'_>) -> io::Result<Json> {
+    let mut text = Vec::new();
+    socket::write(&mut text, None, row)?;
+    Ok(serde_json::from_slice(&text)?)
 }
 
 /// The groups of one crossing: the largest `top` and the rest.

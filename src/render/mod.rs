@@ -2,6 +2,7 @@
 //!
 //! Input: rows, counts, findings. Output: text, written into a buffer or stream of the caller.
 
+pub(crate) mod binding;
 pub(crate) mod csv;
 pub(crate) mod explain;
 pub mod gap;

@@ -12,9 +12,10 @@ use crate::model::gap::Missing;
 use crate::model::{Source, State, TcpInfo};
 use crate::render::json::fields::{self, Field, Presence};
 
+mod bind;
 mod trace;
 
-/// The schema of the documents of `summary`, `list` and `doctor`, and of the lines of
+/// The schema of the documents of `summary`, `list`, `doctor` and `explain bind`, and of the lines of
 /// `list --format jsonl` and `trace --json`.
 #[must_use]
 pub fn schema() -> Json {
@@ -33,6 +34,7 @@ fn documents() -> Json {
             { "$ref": "#/$defs/summary" },
             { "$ref": "#/$defs/list" },
             { "$ref": "#/$defs/doctor" },
+            { "$ref": "#/$defs/explain" },
         ],
         "$defs": {
             "gap": object(gap(), &[]),
@@ -64,6 +66,7 @@ fn documents() -> Json {
             "summary": summary(),
             "list": list(),
             "doctor": doctor(),
+            "explain": bind::explain(),
             "line": { "oneOf": [
                 { "$ref": "#/$defs/header_line" },
                 { "$ref": "#/$defs/socket_line" },

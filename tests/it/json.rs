@@ -59,6 +59,9 @@ fn documents(ns: &Netns) -> Vec<(String, Json)> {
         "doctor --once",
         "doctor --interval 100ms",
         "doctor --once --source proc --no-owners",
+        "explain bind 127.0.0.1:9",
+        "explain bind 0.0.0.0:43210",
+        "explain bind [::]:43210 --source proc",
     ]
     .iter()
     .map(|line| line.split(' ').collect())

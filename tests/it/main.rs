@@ -15,6 +15,8 @@
 
 /// Netlink, `/proc/net/tcp` and `ss` agree on every socket; known differences are a list.
 mod agree;
+/// `explain bind` beside what `bind()` does.
+mod bind;
 /// No two files of a folder use each other without a reason.
 mod circles;
 /// The command line, end to end: other users, hostile names, narrow terminals, closed pipes, wrong words.
