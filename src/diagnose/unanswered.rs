@@ -68,6 +68,8 @@ pub const CAUSES: &[Cause] = &[
 /// A word this long before the attempts began is nearly as good as one since: those that wait may have left nobody to
 /// call the others.
 const SAME_MOMENT_MS: u64 = 1000;
+/// A port that answered so long before the attempts began was no dead one then (policy).
+const LATELY_MS: u64 = 60_000;
 /// So many lost SYNs of several attempts in a row are no loss: at 60 % it happens once in 2000 times.
 const SYNS_LOST: u64 = 15;
 const ATTEMPTS_LOST: usize = 3;
@@ -81,6 +83,8 @@ pub struct Facts<'v> {
     pub working: u64,
     /// The same, heard in the second before.
     pub just_before: u64,
+    /// One at least was heard since the attempts began, or in the minute before.
+    pub answered_lately: bool,
     /// Connections to other ports of the address that were heard since the attempts began, or just before.
     other_ports: u64,
     other_ports_before: u64,
@@ -143,6 +147,7 @@ impl<'v> Facts<'v> {
             to,
             working: working.len() as u64,
             just_before: near - working.len() as u64,
+            answered_lately: reach.to(netns, to, since_ms + LATELY_MS).next().is_some(),
             other_ports: others(since_ms),
             other_ports_before: others(near_ms) - others(since_ms),
             backends: backends.len() as u64,

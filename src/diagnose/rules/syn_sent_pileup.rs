@@ -81,6 +81,12 @@ const SCAN: usize = 16;
 /// So many working connections for each waiting attempt make it ordinary loss (policy).
 const WORKING_PER_ATTEMPT: u64 = 10;
 
+/// For so long lost SYNs explain the attempts at a port that answered others in the last minute (policy): three or four in
+/// a row are lost on a path that loses many.
+const LOSS_MS: u64 = 5000;
+/// The same for a single attempt, and where others are answered meanwhile (policy).
+const LOSS_BESIDE_ANSWERS_MS: u64 = 10_000;
+
 /// Attempts to one destination that nobody answers.
 struct Group<'a> {
     netns: Option<NetnsId>,
@@ -224,9 +230,19 @@ fn subject(view: &View<'_>, group: &Group<'_>) -> Subject {
     Subject { destination: Some(group.to), source, pids, ..named }
 }
 
-fn severity(view: &View<'_>, group: &Group<'_>, working: u64, share: Option<f64>) -> Severity {
+/// Nobody is hurt yet that ordinary loss would not hurt: the port answers, or did a moment ago.
+fn may_be_loss(group: &Group<'_>, facts: &Facts<'_>, causes: &Weighed, oldest_ms: u64) -> bool {
+    let alone = group.rows.len() as u64 + group.young == 1;
+    let limit = if facts.working > 0 || alone { LOSS_BESIDE_ANSWERS_MS } else { LOSS_MS };
+    facts.answered_lately && oldest_ms < limit && causes.named().is_none_or(|cause| cause.id == "lossy-path")
+}
+
+fn severity(view: &View<'_>, group: &Group<'_>, working: u64, share: Option<f64>, may_be_loss: bool) -> Severity {
     let n = group.rows.len() as u64;
     let many = n as f64 >= view.thresholds.syn_sent_high_count;
+    if may_be_loss {
+        return Severity::Info;
+    }
     if many && working == 0 || n >= 2 && share.is_some_and(|s| s >= 50.0) {
         Severity::High
     } else if !many && working >= n * WORKING_PER_ATTEMPT {
@@ -274,7 +290,8 @@ fn finding<'a>(
     let timers = || group.rows.iter().filter_map(|s| s.timer);
     let grown = |counter| Evidence::count(view.delta(group.netns, counter));
     let steps: Vec<&str> = causes.left.iter().filter_map(|h| step(h.cause.id)).take(3).chain([TIMEOUT]).collect();
-    RULE.finding(severity(view, group, facts.working, share), 0.9, summary)
+    let may_be_loss = oldest.is_some_and(|ms| may_be_loss(group, &facts, &causes, ms));
+    RULE.finding(severity(view, group, facts.working, share, may_be_loss), 0.9, summary)
         .because("SYNs were repeated and not even a refusal came back")
         .subject(subject(view, group))
         .causes(causes)
@@ -370,15 +387,15 @@ mod tests {
     #[test]
     fn proven_success_lowers_the_severity_and_half_of_the_owner_s_sockets_raise_it() {
         let severity = |n, heard_ms: &[u64]| {
-            let mut world = world(n, "10.9.9.9:443", 2);
+            let mut world = world(n, "10.9.9.9:443", 6);
             for (client, ms) in (50_000..).zip(heard_ms) {
                 world.add(works(client, *ms));
             }
             world.check(check).findings[0].severity
         };
-        // The attempts began 2.5 s ago.
-        assert_eq!(severity(5, &[2501]), Severity::High, "silent since before the attempts");
-        assert_eq!(severity(5, &[2500]), Severity::Warning);
+        // The attempts began 10.5 s ago.
+        assert_eq!(severity(5, &[10_501]), Severity::High, "silent since before the attempts");
+        assert_eq!(severity(5, &[10_500]), Severity::Warning);
         assert_eq!(severity(1, &[10; 9]), Severity::Warning);
         assert_eq!(severity(1, &[10; 10]), Severity::Info, "one attempt beside ten that work");
         assert_eq!(severity(5, &[10; 50]), Severity::Warning, "five attempts");
@@ -389,6 +406,27 @@ mod tests {
         let only = attempt(40_000, "10.9.9.9:443", 3);
         single.hold(812, "curl", 3, only.inode).add(only);
         assert_eq!(single.check(check).findings[0].severity, Severity::Warning, "one attempt of one program");
+    }
+
+    #[test]
+    fn for_some_seconds_a_port_that_answered_may_be_behind_a_lossy_path() {
+        let severity = |n, repeats, heard_ms: Option<u64>| {
+            let mut world = world(n, "10.9.9.9:443", repeats);
+            world.now.sockets.extend(heard_ms.map(|ms| works(50_000, ms)));
+            world.check(check).findings[0].severity
+        };
+        // Two repetitions are 2.5 s, four 4.5 s, five 6.5 s, six 10.5 s.
+        assert_eq!(severity(9, 2, None), Severity::High, "nobody was ever answered");
+        assert_eq!(severity(9, 4, Some(20_000)), Severity::Info, "answered 20 s ago");
+        assert_eq!(severity(9, 4, Some(64_501)), Severity::High, "answered more than a minute before");
+        assert_eq!(severity(9, 5, Some(20_000)), Severity::High);
+        assert_eq!((severity(1, 5, Some(20_000)), severity(9, 5, Some(10))), (Severity::Info, Severity::Info));
+        assert_eq!((severity(1, 6, Some(20_000)), severity(9, 6, Some(10))), (Severity::Warning, Severity::Warning));
+        // A queue of this host that is full is no loss.
+        let mut full = world(2, "10.0.0.1:80", 2);
+        full.now.netns[0].addresses = vec!["10.0.0.1".parse().unwrap()];
+        full.add(listen("0.0.0.0:80", 5, 4)).add(time_wait("10.0.0.1:50000", "10.0.0.1:80", 59_900));
+        assert_eq!(full.check(check).findings[0].severity, Severity::Warning);
     }
 
     #[test]

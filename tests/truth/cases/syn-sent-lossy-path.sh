@@ -13,7 +13,7 @@ bg $C python3 -c "
 import socket,time
 l=[socket.create_connection(('10.77.0.2',80)) for i in range(20)]; time.sleep(90)"
 sleep .5
-ip netns exec $S iptables -A INPUT -p tcp --dport 80 --syn -m statistic --mode random --probability 0.6 -j DROP
-for i in $(seq 12); do bg $C curl -s -o /dev/null -m 30 http://10.77.0.2/; done
+ip netns exec $S iptables -A INPUT -p tcp --dport 80 --syn -m statistic --mode random --probability 0.75 -j DROP
+for i in $(seq 30); do bg $C curl -s -o /dev/null -m 30 http://10.77.0.2/; done
 sleep 4
 ready
