@@ -355,6 +355,13 @@ impl Finding {
         self
     }
 
+    /// Evidence that only some findings have.
+    #[must_use]
+    pub fn evidence_if(mut self, name: &'static str, value: Option<Evidence>) -> Finding {
+        self.evidence.extend(value.map(|value| (name, value)));
+        self
+    }
+
     #[must_use]
     pub fn why(mut self, why: impl Into<String>) -> Finding {
         self.why = why.into();

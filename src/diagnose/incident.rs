@@ -37,6 +37,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
         "tcp-memory-pressure",
         &["rcvbuf-pruning", "recv-queue-stuck", "send-queue-stuck", "zero-window-peer", "orphan-limit"],
     ),
+    ("conntrack-pressure", &["syn-sent-pileup", "dead-peer-retransmit"]),
     ("close-wait-inherited-fd", &["close-wait-leak", "fin-wait2-held", "fin-wait2-orphan-pileup"]),
     (
         "close-wait-leak",
@@ -103,6 +104,9 @@ const EXPLAINS: &[(&str, &[&str])] = &[
     ("orphan-limit", &["fin-wait1-stuck", "last-ack-stuck"]),
 ];
 
+/// Rules about a whole namespace, with the cause by which findings on connections name their fault.
+const NAMED_AS: &[(&str, &str)] = &[("conntrack-pressure", "conntrack-full")];
+
 /// Where a rule stands in [`EXPLAINS`]; what explains nothing comes last.
 fn rank(rule: &str) -> usize {
     EXPLAINS.iter().position(|(cause, _)| *cause == rule).unwrap_or(EXPLAINS.len())
@@ -123,7 +127,9 @@ pub fn incidents(view: &View<'_>, findings: &[Finding]) -> Vec<Incident> {
         for b in 0..findings.len() {
             let linked = a != b
                 && (explains(&findings[a], &findings[b])
-                    && (are_related(&findings[a], &findings[b]) || !connections(a).is_disjoint(connections(b)))
+                    && (are_related(&findings[a], &findings[b])
+                        || is_named_by(&findings[a], &findings[b])
+                        || !connections(a).is_disjoint(connections(b)))
                     || a < b && are_alike(&findings[a], &findings[b]));
             if linked {
                 let (keep, join) = (of[a].min(of[b]), of[a].max(of[b]));
@@ -166,6 +172,13 @@ fn connections_of(view: &View<'_>, finding: &Finding) -> FxHashSet<Pair> {
         .filter(|s| rows.includes(s, view.holding(s).map(|p| p.pid)))
         .map(pair)
         .collect()
+}
+
+/// The other finding has this one's fault as its likeliest cause.
+fn is_named_by(cause: &Finding, other: &Finding) -> bool {
+    let leads = other.causes.left.first().map(|h| h.cause.id);
+    cause.subject.netns == other.subject.netns
+        && NAMED_AS.iter().any(|(rule, id)| *rule == cause.rule && leads == Some(*id))
 }
 
 /// The same process, listener or destination; or one calls where the other listens.

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use crate::diagnose::callers;
+use crate::diagnose::conntrack;
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::peers;
 use crate::diagnose::queues::Queue;
@@ -65,6 +66,7 @@ pub const CAUSES: &[Cause] = &[
         refuted_by: "segments that were repeated while TCPRetransFail did not grow",
         decided_by: "`ip route get`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`",
     },
+    conntrack::FULL,
 ];
 
 /// A pause before the fatal write that a forgetful device could have used (policy).
@@ -97,6 +99,8 @@ pub struct Facts<'v> {
     /// Rows whose segments do not leave: most of them.
     pub kept: u64,
     leaving: Leaving,
+    /// What connection tracking of this host says.
+    tracking: Weight,
     full_size: usize,
     small: usize,
     small_before: usize,
@@ -128,6 +132,7 @@ impl<'v> Facts<'v> {
             .copied()
             .filter(unheard)
             .find_map(|s| callers::called(view, s).filter(|q| callers::overflows(view, q)));
+        let leaving = reach::leaving(view, netns, rows);
         let count = |is: &dyn Fn(&Socket) -> bool| rows.iter().filter(|s| is(s)).count();
         let repeated = |s: &&&Socket| s.timer.is_some_and(|t| t.retransmits > 0);
         let unanswered = attempts.iter().filter(repeated).count() as u64;
@@ -139,7 +144,8 @@ impl<'v> Facts<'v> {
             overflowing,
             unanswered: if all.is_empty() { unanswered } else { 0 },
             kept: count(&peers::cannot_leave) as u64,
-            leaving: reach::leaving(view, netns, rows),
+            leaving,
+            tracking: conntrack::weigh(view, netns, leaving),
             full_size: count(&|s| segment_share(s).is_some_and(|share| share >= 0.9)),
             small: count(&|s| segment_share(s).is_some_and(|share| share < 0.9)),
             small_before: count(&|s| acknowledged_share(s).is_some_and(|share| share < 0.5)),
@@ -163,6 +169,7 @@ impl<'v> Facts<'v> {
             "one-backend-down" => self.backend_down(),
             "lossy-path" => self.lossy_path(),
             "peer-accept-queue-full" => self.queue_full(),
+            "conntrack-full" => self.tracking.clone(),
             _ => self.local_drop(),
         })
     }
@@ -249,6 +256,7 @@ impl<'v> Facts<'v> {
 
     fn local_drop(&self) -> Weight {
         match self.leaving {
+            _ if self.tracking == Weight::Proven => Weight::Possible(0.05),
             _ if self.kept * 2 > self.rows as u64 => Weight::Proven,
             Leaving::Fails(_) => Weight::Proven,
             Leaving::Leaves(n) => {

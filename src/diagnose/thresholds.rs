@@ -75,6 +75,7 @@ thresholds! {
     syn_sent_high_count "syn-sent-high-count" = 5.0 in 1..65535, "unanswered connects to one destination: high";
     accept_wait_warn_seconds "accept-wait-warn-seconds" = 1.0 in 0..86400, "wait in an accept queue, in seconds: warning";
     orphan_warn_percent "orphan-warn-percent" = 25.0 in 0..100, "stuck orphans, percent of the limit that they share: warning";
+    conntrack_percent "conntrack-percent" = 90.0 in 1..100, "entries of connection tracking, percent of the limit: warning";
     pileup_rows "pileup-rows" = 10.0 in 1..1_000_000, "closing connections of one peer or listener that are a pile-up";
 }
 

@@ -5,6 +5,7 @@
 use rustc_hash::FxHashSet;
 
 use crate::diagnose::callers;
+use crate::diagnose::conntrack;
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::queues::Queue;
 use crate::diagnose::reach::{self, Leaving, Reach};
@@ -63,6 +64,7 @@ pub const CAUSES: &[Cause] = &[
         refuted_by: "SYNs that were repeated while TCPRetransFail did not grow",
         decided_by: "`ip route get`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`",
     },
+    conntrack::FULL,
 ];
 
 /// A word this long before the attempts began is nearly as good as one since: those that wait may have left nobody to
@@ -102,6 +104,8 @@ pub struct Facts<'v> {
     syns: u64,
     attempts: usize,
     leaving: Leaving,
+    /// What connection tracking of this host says.
+    tracking: Weight,
     /// The queue of the destination, where it can be read.
     pub queue: Option<&'v Queue<'v>>,
     overflows: bool,
@@ -143,6 +147,7 @@ impl<'v> Facts<'v> {
         let loses = sum(crate::model::TcpInfo::bytes_retrans);
         let queue = rows.first().and_then(|s| callers::called(view, s));
         let near = reach.to(netns, to, near_ms).count() as u64;
+        let leaving = reach::leaving(view, netns, rows);
         Facts {
             to,
             working: working.len() as u64,
@@ -158,7 +163,8 @@ impl<'v> Facts<'v> {
             loses_data: loses > 0 && loses * 100 >= sum(crate::model::TcpInfo::bytes_sent),
             syns: rows.iter().filter_map(|s| s.timer).map(|t| u64::from(t.retransmits) + 1).sum(),
             attempts: rows.len(),
-            leaving: reach::leaving(view, netns, rows),
+            leaving,
+            tracking: conntrack::weigh(view, netns, leaving),
             queue,
             overflows: queue.is_some_and(|q| callers::overflows(view, q)),
             here: queue.is_some()
@@ -177,6 +183,7 @@ impl<'v> Facts<'v> {
             "lossy-path" => self.lossy_path(),
             "address-family-broken" => self.family_broken(),
             "one-backend-down" => self.backend_down(),
+            "conntrack-full" => self.tracking.clone(),
             _ => self.local_drop(),
         })
     }
@@ -262,6 +269,7 @@ impl<'v> Facts<'v> {
 
     fn local_drop(&self) -> Weight {
         match self.leaving {
+            Leaving::Fails(_) if self.tracking == Weight::Proven => Weight::Possible(0.05),
             Leaving::Fails(_) => Weight::Proven,
             Leaving::Leaves(n) => {
                 let syns = text::count(n, "SYN was", "SYNs were");

@@ -8,6 +8,7 @@ pub(crate) mod binding;
 pub mod cgroup;
 #[doc(hidden)]
 pub mod column;
+pub mod conntrack;
 pub mod counter;
 mod coverage;
 pub mod errno;

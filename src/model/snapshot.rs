@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::model::conntrack::Conntrack;
 use crate::model::counter::{Counter, Counters, SockStat, SockStats};
 use crate::model::gap::Gap;
 use crate::model::id::{Inode, NetnsId};
@@ -64,6 +65,8 @@ pub struct Netns {
     pub reserved_ports: Vec<(u16, u16)>,
     /// Addresses of the interfaces of the namespace.
     pub addresses: Vec<IpAddr>,
+    /// Its table of tracked connections; `None` where the kernel has none.
+    pub conntrack: Option<Conntrack>,
     /// Rows of the namespace are missing because of an incomplete dump.
     pub incomplete: bool,
 }

@@ -5,14 +5,15 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tcpstate::diagnose::{Evidence, Severity};
+use tcpstate::diagnose::{self, Evidence, Severity, Thresholds, View};
 use tcpstate::model::State;
 use tcpstate::model::counter::{Counter, SockStat};
 use tcpstate::model::sysctl::Sysctl;
 
 use crate::harness::helper::Helper;
+use crate::harness::oracle::installed;
 use crate::harness::sock::Sock;
-use crate::harness::{Netns, diag, in_netns, kernel_at_least, skip, wait_for};
+use crate::harness::{Netns, diag, finish, in_netns, kernel_at_least, skip, wait_for};
 use crate::judge::{calm, judge, number, once, only, pause, silent, snapshot, twice, words};
 use crate::states::{self, First, Ports};
 
@@ -282,5 +283,46 @@ fn a_busy_namespace_is_calm() {
         });
         calm(&diagnosis);
         assert!(ns.run(diag::dump).len() >= 100);
+    });
+}
+
+#[test]
+fn the_tracking_table_is_read_and_warns_by_its_share() {
+    in_netns(|ns| {
+        let before = snapshot(ns);
+        let Some(limit) = before.netns[0].conntrack.and_then(|t| t.limit) else {
+            return skip("no connection tracking in this kernel");
+        };
+        if !installed("nft") {
+            return skip("nft is not installed");
+        }
+        // Nothing is tracked before a rule asks for it.
+        assert_eq!(before.netns[0].conntrack.and_then(|t| t.entries), Some(0));
+        let rule = "add table inet t; add chain inet t o { type filter hook output priority 0; }; \
+                    add rule inet t o ct state invalid counter";
+        assert!(finish(ns.command("nft").arg(rule)).status.success());
+        let thresholds = |percent| {
+            let mut thresholds = Thresholds::default();
+            thresholds.set("conntrack-percent", percent).expect("a percentage");
+            thresholds
+        };
+        let judged = |percent| {
+            let now = snapshot(ns);
+            diagnose::run(&View::new(&now, None, &thresholds(percent)), Some(&["conntrack-pressure"]))
+        };
+        // A flow per destination: one percent of the limit, and a little more.
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
+        for n in 0..limit / 100 + 8 {
+            let [.., high, low] = n.to_be_bytes();
+            let to = SocketAddr::from(([127, 1, high, low], 9));
+            // What the closed port answers is the next call's error.
+            let _ = socket.send_to(b"x", to);
+        }
+        let entries = snapshot(ns).netns[0].conntrack.and_then(|t| t.entries).expect("a count");
+        assert!((limit / 100 + 8..limit / 100 + 20).contains(&entries), "{entries} of {limit}");
+        let diagnosis = judged(1.0);
+        let finding = only(&diagnosis);
+        assert_eq!((finding.severity, number(finding, "entries")), (Severity::Warning, entries));
+        silent(&judged(2.0));
     });
 }

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use crate::collect::proc::ProcRoot;
+use crate::collect::proc::{ProcRoot, conntrack};
 use crate::model::NetnsId;
 use crate::model::counter::{Counter, Counters, SockStat, SockStats};
 use crate::model::snapshot::{Netns, System};
@@ -39,6 +39,7 @@ pub fn netns(root: &ProcRoot, inode: Option<NetnsId>, name: Option<String>) -> N
         sysctls,
         reserved_ports: port_ranges(&read(&below.join(RESERVED_PORTS))),
         addresses: addresses(&read(&net.join("fib_trie")), &read(&net.join("if_inet6"))),
+        conntrack: conntrack::read(root),
         incomplete: false,
     }
 }

@@ -2,6 +2,7 @@
 //! Read only.
 
 pub(crate) mod cgroups;
+pub(crate) mod conntrack;
 pub(crate) mod counters;
 pub(crate) mod mounts;
 pub(crate) mod net_tcp;

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::closing;
+use crate::diagnose::conntrack;
 use crate::diagnose::delivery::{is_silent, repeats};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::Weighed;
@@ -45,13 +46,28 @@ const BACKEND: &str = "If that address is a load balancer's, check its backends 
                        one";
 const LOSS: &str = "Measure loss to {peer}: `mtr -T {peer}`, drops in `ip -s link`";
 const QUEUE: &str = "On the peer compare Recv-Q and Send-Q of the listener (`ss -ltn`): its program accepts too slowly";
+const TRACKING: &str =
+    "Make room in the connection tracking table of this host: the finding conntrack-pressure says how";
 const RETRIES2: &str = "Last, tcp_retries2 for the whole host, not below 8";
 
 const TEXT: Text = Text {
     why: "Data was sent and no acknowledgement comes back; a host that had merely restarted would answer with RST. The \
           kernel doubles the wait after each repetition and goes on for about 15 minutes by default; until then \
           a write or a request without a time limit just waits.",
-    remedy: &[WAY_OUT, MTU, KEEPALIVE, BACKEND, QUEUE, ONE_HOST, LOSS, SHARED_PATH, TIMEOUTS, USER_TIMEOUT, RETRIES2],
+    remedy: &[
+        WAY_OUT,
+        MTU,
+        KEEPALIVE,
+        BACKEND,
+        QUEUE,
+        ONE_HOST,
+        LOSS,
+        TRACKING,
+        SHARED_PATH,
+        TIMEOUTS,
+        USER_TIMEOUT,
+        RETRIES2,
+    ],
     avoid: &[
         "Don't set tcp_retries2 below 8: short outages would kill healthy connections (RFC 1122 asks for 100 s)",
         "Don't rely on keepalive: it does not run while data is unacknowledged",
@@ -76,6 +92,7 @@ fn step(cause: &str) -> Option<&'static str> {
         "lossy-path" => LOSS,
         "peer-accept-queue-full" => QUEUE,
         "local-drop" => WAY_OUT,
+        "conntrack-full" => TRACKING,
         _ => return None,
     })
 }
@@ -288,6 +305,7 @@ fn finding<'a>(
         .evidence("retransmitted_bytes", Evidence::Bytes(info(crate::model::TcpInfo::bytes_retrans).sum()))
         .evidence("cannot_leave_this_host", Evidence::Count(facts.kept))
         .evidence("silent_peers", Evidence::Count(silent_peers));
+    finding = finding.evidence_if("connection_tracking", conntrack::evidence(view, netns));
     if owners.len() > 1 {
         let list = owners.iter().take(5).map(|(p, n)| format!("{}: {n}", text::name(p))).collect();
         finding = finding.evidence("owners", Evidence::List(list));

@@ -50,6 +50,7 @@ rules! {
     half_open_mirror_missing
     tcp_memory_pressure
     rcvbuf_pruning
+    conntrack_pressure
     abort_storm
     sysctl_hazard
 }

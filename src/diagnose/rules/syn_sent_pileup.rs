@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnose::Outcome;
+use crate::diagnose::conntrack;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::listener_owner;
@@ -40,12 +41,14 @@ const FAMILY: &str = "Mend the route of the family that does not work, or withdr
                       client try both at once (Happy Eyeballs)";
 const BACKEND: &str = "Take {addr} out of the list of backends until it answers; a health check does it by itself";
 const WAY_OUT: &str = "Check the way out: `ip route get {addr}`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`";
+const TRACKING: &str =
+    "Make room in the connection tracking table of this host: the finding conntrack-pressure says how";
 const TIMEOUT: &str = "Set a connect timeout of a few seconds in the application, and a circuit breaker or back-off";
 
 const TEXT: Text = Text {
     why: "A closed port answers a SYN with a reset at once; an attempt that stays in SYN_SENT got no answer. The SYN or \
           its answer was dropped somewhere, and each attempt blocks its caller until the kernel gives up.",
-    remedy: &[HOST, FILTER, QUEUE, LOSS, FAMILY, BACKEND, WAY_OUT, TIMEOUT],
+    remedy: &[HOST, FILTER, QUEUE, LOSS, FAMILY, BACKEND, WAY_OUT, TRACKING, TIMEOUT],
     avoid: &[
         "Don't raise tcp_syn_retries: callers only wait longer for the same silence",
         "Don't lower it for the whole host either: set the timeout in the application, or TCP_SYNCNT on the socket",
@@ -62,6 +65,7 @@ fn step(cause: &str) -> Option<&'static str> {
         "address-family-broken" => FAMILY,
         "one-backend-down" => BACKEND,
         "local-drop" => WAY_OUT,
+        "conntrack-full" => TRACKING,
         _ => return None,
     })
 }
@@ -291,7 +295,8 @@ fn finding<'a>(
     let grown = |counter| Evidence::count(view.delta(group.netns, counter));
     let steps: Vec<&str> = causes.left.iter().filter_map(|h| step(h.cause.id)).take(3).chain([TIMEOUT]).collect();
     let may_be_loss = oldest.is_some_and(|ms| may_be_loss(group, &facts, &causes, ms));
-    RULE.finding(severity(view, group, facts.working, share, may_be_loss), 0.9, summary)
+    let finding = RULE
+        .finding(severity(view, group, facts.working, share, may_be_loss), 0.9, summary)
         .because("SYNs were repeated and not even a refusal came back")
         .subject(subject(view, group))
         .causes(causes)
@@ -314,7 +319,8 @@ fn finding<'a>(
         .steps(steps)
         .fill("addr", group.to.addr)
         .fill("port", group.to.port)
-        .next(format!("tcpstate list --state syn-sent -o -p --peer {}", group.to))
+        .next(format!("tcpstate list --state syn-sent -o -p --peer {}", group.to));
+    finding.evidence_if("connection_tracking", conntrack::evidence(view, group.netns))
 }
 
 /// One program that tries many destinations once each: a scanner, peer-to-peer, or a client with a stale list.
