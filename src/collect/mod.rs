@@ -17,6 +17,7 @@ mod dump;
 pub(crate) mod error;
 pub(crate) mod kernel_users;
 mod live;
+pub(crate) mod machine;
 pub(crate) mod names;
 pub mod netlink;
 pub mod netns;

@@ -96,6 +96,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
     ("bind-before-connect", &["ephemeral-port-exhaustion"]),
     ("connection-pool-growth", &["fd-exhaustion", "ephemeral-port-exhaustion", "accept-queue-overflow"]),
     ("time-wait-client-churn", &["ephemeral-port-exhaustion", "time-wait-bucket-overflow"]),
+    ("path-idle-limit", &["dead-peer-retransmit", "idle-no-keepalive", "send-queue-stuck"]),
     (
         "dead-peer-retransmit",
         &["send-queue-stuck", "fin-wait1-stuck", "last-ack-stuck", "closing-stuck", "syn-sent-pileup"],

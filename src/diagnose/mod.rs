@@ -21,6 +21,7 @@ pub(crate) mod fd_inheritance;
 pub(crate) mod finding;
 pub(crate) mod hypothesis;
 pub(crate) mod identity;
+pub(crate) mod idle_limit;
 pub(crate) mod incident;
 mod index;
 pub(crate) mod last_word;

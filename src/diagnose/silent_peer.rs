@@ -75,13 +75,13 @@ const IDLE_MS: u64 = 3000;
 const REPEATS_LOST: u64 = 10;
 
 /// How long the oldest unacknowledged data of a row has waited, at least. The whole time of recovery is this one's when
-/// there was none before; else the doublings of the timeout add up to it.
+/// it is the first (the kernel counts the unfinished one too); else the doublings of the timeout add up to it.
 #[must_use]
 pub fn waiting_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     let silence = u64::from(info.last_ack_recv_ms()?);
     let doublings = || Some((u64::from(info.rto_us()?) / 1000).saturating_sub(peers::base_rto_ms(socket)?));
-    let recovery = info.total_rto_time_ms().filter(|_| info.total_rto_recoveries() == Some(0)).map(u64::from);
+    let recovery = info.total_rto_time_ms().filter(|_| info.total_rto_recoveries() == Some(1)).map(u64::from);
     Some(recovery.filter(|ms| *ms > 0).or_else(doublings)?.min(silence))
 }
 
@@ -286,7 +286,17 @@ fn acknowledged_share(socket: &Socket) -> Option<f64> {
     Some(bytes as f64 / (f64::from(segments) * f64::from(mss)))
 }
 
-/// How long the connection had been silent when the data that waits was sent.
+/// The same as [`idle_ms`], at least: recovery begins with the first timeout, before which there may be a loss probe. `None`
+/// where this kernel does not count the time of recovery (before Linux 6.7), or counts an earlier one with it.
+#[must_use]
+pub fn idle_at_least_ms(socket: &Socket) -> Option<u64> {
+    let info = socket.info.as_deref()?;
+    let recovery = info.total_rto_time_ms().filter(|_| info.total_rto_recoveries() == Some(1))?;
+    let heard = u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?));
+    Some(heard.saturating_sub(u64::from(recovery) + 3 * peers::base_rto_ms(socket)?))
+}
+
+/// How long the connection had been silent when the data that waits was sent, at most: how long that waited is a lower bound.
 fn idle_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     let heard = u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?));

@@ -76,6 +76,7 @@ thresholds! {
     accept_wait_warn_seconds "accept-wait-warn-seconds" = 1.0 in 0..86400, "wait in an accept queue, in seconds: warning";
     orphan_warn_percent "orphan-warn-percent" = 25.0 in 0..100, "stuck orphans, percent of the limit that they share: warning";
     conntrack_percent "conntrack-percent" = 90.0 in 1..100, "entries of connection tracking, percent of the limit: warning";
+    path_idle_seconds "path-idle-seconds" = 0.0 in 0..86400, "silence that the path forgets, in seconds; 0: as the cloud or this host says";
     pileup_rows "pileup-rows" = 10.0 in 1..1_000_000, "closing connections of one peer or listener that are a pile-up";
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::model::addr::Endpoint;
 use crate::model::conntrack::Conntrack;
 use crate::model::counter::{Counter, Counters, SockStat, SockStats};
 use crate::model::gap::Gap;
@@ -67,6 +68,8 @@ pub struct Netns {
     pub addresses: Vec<IpAddr>,
     /// Its table of tracked connections; `None` where the kernel has none.
     pub conntrack: Option<Conntrack>,
+    /// Where IPVS balances TCP connections.
+    pub virtual_services: Vec<Endpoint>,
     /// Rows of the namespace are missing because of an incomplete dump.
     pub incomplete: bool,
 }
@@ -136,6 +139,19 @@ pub struct System {
     pub files_used: Option<u64>,
     pub files_max: Option<u64>,
     pub page_bytes: u64,
+    pub machine: Machine,
+}
+
+/// What the firmware says of the machine (`/sys/class/dmi/id`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Machine {
+    /// `sys_vendor`: "Amazon EC2".
+    pub vendor: Option<String>,
+    /// `bios_version`.
+    pub bios: Option<String>,
+    /// `chassis_asset_tag`.
+    pub asset_tag: Option<String>,
 }
 
 /// What is known of one process.

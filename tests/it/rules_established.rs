@@ -369,3 +369,33 @@ fn halves_in_every_other_form_count() {
         drop(held);
     });
 }
+
+#[test]
+fn silence_beyond_the_path_s_limit_is_explained_unless_keepalive_comes_first() {
+    in_netns(|ns| {
+        let wire = match VethPair::new(ns) {
+            Ok(wire) => wire,
+            Err(why) => return skip(&why),
+        };
+        let server = wire.far.run(|| Sock::listening(Side::Far.at(7900), 8));
+        let (plain, watched) = (Sock::connected(Side::Far.at(7900), None), Sock::connected(Side::Far.at(7900), None));
+        // The kernel counts keepalive in seconds, and the limit is between one and two.
+        watched.set_keepalive(Duration::from_secs(1), Duration::from_secs(1));
+        pause(1600);
+        let of = |seconds: f64| {
+            let mut thresholds = Thresholds::default();
+            thresholds.set("path-idle-seconds", seconds).expect("a threshold");
+            let now = snapshot(ns);
+            diagnose::run(&View::new(&now, None, &thresholds), Some(&["path-idle-limit"]))
+        };
+        let diagnosis = of(1.5);
+        let finding = only(&diagnosis);
+        assert_eq!((finding.severity, number(finding, "count")), (Severity::Info, 1), "{finding:#?}");
+        assert_eq!((number(finding, "never_checked"), number(finding, "beyond_limit")), (1, 1));
+        assert!(number(finding, "idle_max_ms") >= 1600);
+        silent(&of(60.0));
+        silent(&of(0.0));
+        // It says nothing, and what it keeps open is answered.
+        drop((plain, watched, server));
+    });
+}

@@ -6,10 +6,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use crate::collect::proc::{ProcRoot, conntrack};
+use crate::collect::machine;
+use crate::collect::proc::{ProcRoot, conntrack, ipvs};
 use crate::model::NetnsId;
 use crate::model::counter::{Counter, Counters, SockStat, SockStats};
-use crate::model::snapshot::{Netns, System};
+use crate::model::snapshot::{Machine, Netns, System};
 use crate::model::sysctl::{RESERVED_PORTS, Sysctl, Sysctls};
 
 /// Reads everything about the namespace that `root.net()` shows. Sysctls are those of the reader's namespace, which is
@@ -40,6 +41,7 @@ pub fn netns(root: &ProcRoot, inode: Option<NetnsId>, name: Option<String>) -> N
         reserved_ports: port_ranges(&read(&below.join(RESERVED_PORTS))),
         addresses: addresses(&read(&net.join("fib_trie")), &read(&net.join("if_inet6"))),
         conntrack: conntrack::read(root),
+        virtual_services: ipvs::read(root),
         incomplete: false,
     }
 }
@@ -90,7 +92,8 @@ pub fn system(root: &ProcRoot) -> System {
     let text = std::fs::read_to_string(root.path().join("sys/fs/file-nr")).unwrap_or_default();
     let mut words = text.split_ascii_whitespace().map(|w| w.parse().ok());
     let (used, _, max) = (words.next().flatten(), words.next(), words.next().flatten());
-    System { files_used: used, files_max: max, page_bytes: page_bytes() }
+    let machine = if root.is_own() { machine::read() } else { Machine::default() };
+    System { files_used: used, files_max: max, page_bytes: page_bytes(), machine }
 }
 
 /// The page size.

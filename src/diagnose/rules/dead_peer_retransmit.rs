@@ -339,6 +339,7 @@ mod tests {
             ("rto_us", 200_000 << retransmits),
             ("last_ack_recv_ms", silence),
             ("total_rto_time_ms", silence.saturating_sub(200)),
+            ("total_rto_recoveries", 1),
             ("unacked", 1),
         ];
         timer(info(base, &fields), TimerKind::Retransmit, 900, retransmits)
@@ -458,6 +459,7 @@ mod tests {
                     ("bytes_acked", 10),
                     ("last_data_recv_ms", 9000 + idle),
                     ("total_rto_time_ms", 9000),
+                    ("total_rto_recoveries", 1),
                     ("snd_mss_bytes", 1448),
                     ("delivered", 3),
                 ],

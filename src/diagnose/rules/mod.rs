@@ -47,6 +47,7 @@ rules! {
     send_queue_stuck
     connection_pool_growth
     idle_no_keepalive
+    path_idle_limit
     half_open_mirror_missing
     tcp_memory_pressure
     rcvbuf_pruning
