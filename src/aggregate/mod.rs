@@ -10,6 +10,7 @@ pub(crate) mod flows;
 pub(crate) mod groups;
 pub(crate) mod lives;
 pub(crate) mod matrix;
+pub(crate) mod outcomes;
 pub(crate) mod owner;
 pub(crate) mod ownership;
 pub(crate) mod roles;

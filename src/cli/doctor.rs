@@ -2,30 +2,22 @@
 //!
 //! Takes one snapshot, and a second one only if a rule that might fire needs it.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value as Json, json};
 
-use crate::aggregate::attribution::OwnerEvidence;
 use crate::cli::args::Common;
 use crate::cli::config;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
+use crate::cli::interval::IntervalTrace;
 use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
-use crate::collect::changes::{self, Faults, Scope};
-use crate::diagnose::{Diagnosis, RULES, Samples, Severity, Thresholds};
-use crate::model::gap::{Missing, WayOut, Why};
-use crate::model::snapshot::KnownOwner;
-use crate::model::transition::By;
-use crate::model::{Event, Gap, NetnsId, Snapshot, State};
-use crate::render::{json as out, report};
-
-/// Room for 60,000 unread changes.
-const TRACE_RING_BYTES: usize = 8 << 20;
+use crate::diagnose::{Diagnosis, RULES, Rule, Samples, Severity, Thresholds};
+use crate::model::{Gap, Snapshot, State};
+use crate::render::{gap as words, json as out, report};
 
 /// The pause between the two snapshots when none is given.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
@@ -46,7 +38,7 @@ Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage or nothin
 pub struct DoctorArgs {
     #[command(flatten)]
     pub common: Common,
-    /// Take a second sample after this time [default: 2s, and only if a rule needs it]
+    /// Take a second sample after this time [default: 2s, and only if a rule needs it or a trace is permitted]
     #[arg(long, value_name = "TIME", value_parser = parse::interval, conflicts_with = "once")]
     #[arg(help_heading = "Diagnosis")]
     pub interval: Option<Duration>,
@@ -57,6 +49,9 @@ pub struct DoctorArgs {
     /// `trace --via bpf`
     #[arg(long, value_name = "TIME", value_parser = parse::duration, help_heading = "Diagnosis")]
     pub trace: Option<Duration>,
+    /// Do not trace between the two samples; without this option they are traced where that is permitted
+    #[arg(long, conflicts_with = "trace", help_heading = "Diagnosis")]
+    pub no_trace: bool,
     /// Only these rules, separated by commas
     #[arg(long, value_name = "RULES", value_delimiter = ',', value_parser = parse::rule())]
     #[arg(hide_possible_values = true, help_heading = "Diagnosis")]
@@ -117,6 +112,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         map.insert("rules".into(), json!(judged));
         map.insert("sockets".into(), json!(snapshot.sockets.len()));
         map.insert("interval_ms".into(), json!(session.interval_ms));
+        map.insert("traced".into(), out::traced(snapshot.traced.as_ref()));
         map.insert("findings".into(), out::findings(&diagnosis, min));
         map.insert("incidents".into(), out::incidents(&diagnosis, min, snapshot.taken_at_ms));
         map.insert("not_checked".into(), out::not_checked(&diagnosis));
@@ -161,16 +157,18 @@ fn examine(
     let mut session = Session::open(&args.common)?;
     let owners = !args.common.no_owners;
     session.live.cgroups = owners;
-    let closers = match args.trace {
-        Some(time) => closers(time, &mut session)?,
-        None => BTreeMap::new(),
+    let (trace, refused) = match begin_trace(args, &session, wanted) {
+        Ok(trace) => (trace, None),
+        Err(gap) => (None, Some(gap)),
     };
     let started = Instant::now();
     let mut first = session.live.snapshot(owners)?;
-    first.known_owners.extend(closers.clone());
+    first.known_owners.extend(trace.as_ref().map(IntervalTrace::closers).unwrap_or_default());
     let mut diagnosis = session.examine(&mut first, None, wanted, thresholds);
-    let worth = args.interval.is_some() || !diagnosis.wants_second.is_empty();
+    let worth = args.interval.is_some() || trace.is_some() || !diagnosis.wants_second.is_empty();
     if args.once || !worth {
+        tell_refusal(args, refused, wanted, &mut session, &mut diagnosis);
+        session.gaps.extend(trace.iter().flat_map(IntervalTrace::gaps));
         let suspects = std::mem::take(&mut diagnosis.wants_second);
         for (rule, why) in suspects {
             diagnosis.not_checked.push((rule, format!("needs a second sample: {why}")));
@@ -187,53 +185,56 @@ fn examine(
     }
     std::thread::sleep(args.interval.unwrap_or(DEFAULT_INTERVAL).saturating_sub(started.elapsed()));
     let mut second = session.live.snapshot(owners)?;
-    second.known_owners.extend(closers);
+    if let Some(trace) = trace {
+        second.known_owners.extend(trace.closers());
+        second.traced = Some(trace.interval());
+        session.gaps.extend(trace.gaps());
+    }
     session.interval_ms = Some(second.monotonic_ms.saturating_sub(first.monotonic_ms));
     let mut diagnosis = session.examine(&mut second, Some(&first), wanted, thresholds);
     for (rule, why) in std::mem::take(&mut diagnosis.wants_second) {
         diagnosis.not_checked.push((rule, format!("needs another sample: {why}")));
     }
+    tell_refusal(args, refused, wanted, &mut session, &mut diagnosis);
     Ok((session, diagnosis, second))
 }
 
-/// Which end sent the first FIN of each connection, traced for this time; a gap if it cannot be traced.
-fn closers(time: Duration, session: &mut Session) -> anyhow::Result<BTreeMap<(Option<NetnsId>, u64), KnownOwner>> {
-    let mut found = BTreeMap::new();
-    let scope = session.live.netns().map_or(Scope::Host, |id| Scope::Among(vec![Some(id)]));
-    let mut changes = match changes::bpf(TRACE_RING_BYTES, scope, Faults::NONE) {
-        Ok(changes) => changes,
-        Err(gap) => {
-            session.gaps.push(gap);
-            return Ok(found);
-        }
-    };
-    session.gaps.extend(changes.gaps());
-    let started = Instant::now();
-    loop {
-        let left = time.saturating_sub(started.elapsed());
-        changes.drain(left, &mut |event| {
-            let Event::Change(t) = event else { return };
-            let closes = t.new == State::FinWait1 && t.by_call;
-            if let (true, Some(cookie), Some(By::Process(actor))) = (closes, t.cookie, &t.by) {
-                let owner = KnownOwner {
-                    pid: actor.pid,
-                    comm: actor.comm.to_string(),
-                    confidence: OwnerEvidence::Traced.confidence(),
-                    reason: "it sent the first FIN, as traced".into(),
-                };
-                found.insert((t.netns, cookie), owner);
-            }
-        })?;
-        if left.is_zero() {
-            break;
-        }
+/// Begins to trace where it is wanted; why it cannot be done.
+fn begin_trace(args: &DoctorArgs, session: &Session, wanted: Option<&[&str]>) -> Result<Option<IntervalTrace>, Gap> {
+    // Another host's /proc shows sockets that no trace here sees.
+    let elsewhere = args.common.origin.proc_root.is_some();
+    let unwanted = args.no_trace || args.once || elsewhere || traced_rules(wanted).next().is_none();
+    if args.trace.is_none() && unwanted {
+        return Ok(None);
     }
-    let lost = changes.lost().map_or(0, |l| l.total());
-    if lost > 0 {
-        let missing = Missing::Closers { connections: None };
-        session.gaps.push(Gap::new(missing, Why::ChangesLost { lost }, WayOut::None));
+    let trace = IntervalTrace::begin(session)?;
+    std::thread::sleep(args.trace.unwrap_or_default());
+    trace.restart();
+    Ok(Some(trace))
+}
+
+/// The rules that judge what was traced.
+fn traced_rules(wanted: Option<&[&str]>) -> impl Iterator<Item = &'static Rule> {
+    RULES.iter().filter(move |r| r.reads_trace && wanted.is_none_or(|w| w.contains(&r.id)))
+}
+
+/// A trace that was asked for and cannot be is a gap; else the report says what it would add.
+fn tell_refusal(
+    args: &DoctorArgs,
+    refused: Option<Gap>,
+    wanted: Option<&[&str]>,
+    session: &mut Session,
+    diagnosis: &mut Diagnosis,
+) {
+    let Some(gap) = refused else { return };
+    if args.trace.is_some() {
+        session.gaps.push(gap);
+        return;
     }
-    Ok(found)
+    let why = format!("what fails between two samples, where and why, takes a trace: {}", words::why(&gap.why));
+    for rule in traced_rules(wanted) {
+        diagnosis.not_checked.push((rule.id, why.clone()));
+    }
 }
 
 fn perfdata(snapshot: &Snapshot) -> Vec<(String, u64)> {

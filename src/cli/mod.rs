@@ -12,6 +12,7 @@ pub(crate) mod env;
 pub(crate) mod exit;
 mod explain;
 mod generate;
+mod interval;
 mod list;
 mod parse;
 mod select;

@@ -17,7 +17,7 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::cli::{parse, select, signal};
-use crate::collect::changes::{self, Faults, Lost, Request, Scope, Source};
+use crate::collect::changes::{self, Changes, Faults, Lost, Request, Scope, Source};
 use crate::collect::names::SystemNames;
 use crate::collect::timewait::TimewaitLookup;
 use crate::filter::Expr;
@@ -134,6 +134,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         scope: scope.clone(),
         ring_bytes: args.ring_size,
         lives: args.life,
+        changes: Changes::All,
         faults: Faults::NONE,
         event_filter: filter.event_filter(),
         live: Some(session.live),

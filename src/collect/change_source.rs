@@ -40,6 +40,8 @@ pub struct Request {
     pub ring_bytes: usize,
     /// Whole connections are wanted: their cookies, bytes and errors at the end.
     pub lives: bool,
+    /// Which changes are wanted at least.
+    pub changes: Changes,
     /// What is wanted beside changes of state.
     pub faults: Faults,
     /// A filter for the event in the kernel that lets every wanted change pass.
@@ -47,6 +49,16 @@ pub struct Request {
     /// For a source that compares dumps: what is dumped, and how often.
     pub live: Option<Live>,
     pub interval: Duration,
+}
+
+/// Which changes a source must report; it may report more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Changes {
+    #[default]
+    All,
+    /// How connects begin and end, and the first FIN of this host: two or three of ten.
+    Connects,
 }
 
 /// Events beside changes of state; each costs a program of its own in the kernel.
@@ -80,6 +92,7 @@ impl Request {
             scope: Scope::Among(live.spaces().map(|space| space.inode).collect()),
             ring_bytes: RING_BYTES,
             lives: false,
+            changes: Changes::All,
             faults: Faults::NONE,
             event_filter: None,
             live: Some(live),

@@ -3,7 +3,7 @@
 //! Input: which sources may be used, and a [`Request`]. Output: a running [`Source`]. Not here: what a change means. A new
 //! source is a file that implements [`Source`], its names in [`Via`], and its arm in [`begin`].
 
-pub use super::change_source::{Faults, Lost, Request, Scope, Source};
+pub use super::change_source::{Changes, Faults, Lost, Request, Scope, Source};
 pub use crate::model::event::{Event, ResetReason, ResetReceived, ResetSent, Retransmit, Sighting};
 pub use crate::model::transition::{Actor, By, Comm, Traffic, Transition, Via};
 
@@ -63,11 +63,12 @@ pub fn begin_first(vias: &[Via], request: &mut Request) -> Result<(Box<dyn Sourc
 ///
 /// # Errors
 /// Why it cannot run here, with the way out.
-pub fn bpf(ring_bytes: usize, scope: Scope, faults: Faults) -> Result<Box<dyn Source>, Gap> {
+pub fn bpf(ring_bytes: usize, scope: Scope, changes: Changes, faults: Faults) -> Result<Box<dyn Source>, Gap> {
     let request = Request {
         scope,
         ring_bytes,
         lives: false,
+        changes,
         faults,
         event_filter: None,
         live: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub(super) const GATHER: Duration = Duration::from_millis(2);
 
 /// `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` reads it.
-pub(super) fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }

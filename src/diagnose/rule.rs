@@ -116,6 +116,8 @@ pub struct Rule {
     pub cost: u8,
     /// It is about what runs out: of equally severe findings these explain the others.
     pub is_cause: bool,
+    /// It judges what was traced between two samples.
+    pub reads_trace: bool,
 }
 
 impl Rule {
@@ -160,6 +162,11 @@ impl Rule {
     }
 
     #[must_use]
+    pub const fn traced(self) -> Rule {
+        Rule { reads_trace: true, ..self }
+    }
+
+    #[must_use]
     pub const fn cause(self) -> Rule {
         Rule { is_cause: true, ..self }
     }
@@ -183,6 +190,7 @@ macro_rules! rule {
             topic: None,
             cost: 0,
             is_cause: false,
+            reads_trace: false,
         }
     };
 }

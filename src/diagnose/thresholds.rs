@@ -77,6 +77,8 @@ thresholds! {
     orphan_warn_percent "orphan-warn-percent" = 25.0 in 0..100, "stuck orphans, percent of the limit that they share: warning";
     conntrack_percent "conntrack-percent" = 90.0 in 1..100, "entries of connection tracking, percent of the limit: warning";
     path_idle_seconds "path-idle-seconds" = 0.0 in 0..86400, "silence that the path forgets, in seconds; 0: as the cloud or this host says";
+    connect_failures "connect-failures" = 5.0 in 1..1_000_000, "failed connects of a program to a destination in one interval: warning";
+    connect_failure_percent "connect-failure-percent" = 10.0 in 0..100, "the same, percent of its connects there: warning";
     pileup_rows "pileup-rows" = 10.0 in 1..1_000_000, "closing connections of one peer or listener that are a pile-up";
 }
 

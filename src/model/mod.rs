@@ -24,6 +24,7 @@ pub mod source;
 pub mod state;
 pub mod sysctl;
 pub mod tcp_info;
+pub mod traced;
 pub mod transition;
 
 pub use addr::{Endpoint, Family, FourTuple};

@@ -15,6 +15,7 @@ use crate::model::owner::{Holder, OwnerTable};
 use crate::model::socket::Socket;
 use crate::model::source::Source;
 use crate::model::sysctl::{PORT_RANGE, Sysctl, Sysctls};
+use crate::model::traced::TracedInterval;
 
 /// One snapshot of one host.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub netns_not_scanned: u32,
     /// Owners seen earlier of sockets that have none any more, by namespace and cookie.
     pub known_owners: BTreeMap<(Option<NetnsId>, u64), KnownOwner>,
+    /// What a trace saw between the snapshot before and this one; `None`: nothing was traced.
+    pub traced: Option<TracedInterval>,
 }
 
 impl Snapshot {

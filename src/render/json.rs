@@ -9,6 +9,9 @@ pub(crate) mod fields;
 pub(crate) mod object;
 pub mod rows;
 mod socket;
+mod traced;
+
+pub use traced::traced;
 
 use std::io::{self, Write};
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::aggregate::Key;
 use crate::diagnose::Severity;
 use crate::model::column::{COLUMNS, Type};
+use crate::model::event::ResetReason;
 use crate::model::gap::Missing;
 use crate::model::{Source, State, TcpInfo};
 use crate::render::json::fields::{self, Field, Presence};
@@ -152,12 +153,66 @@ fn doctor() -> Json {
     fields.push(("rules", count()));
     fields.push(("sockets", count()));
     fields.push(("interval_ms", nullable("integer")));
+    fields.push(("traced", json!({ "oneOf": [{ "type": "null" }, traced()] })));
     fields.push(("findings", findings()));
     fields.push(("incidents", json!({ "type": "array", "items": incident() })));
     let not_checked = object(vec![("rule", json!({ "type": "string" })), ("why", json!({ "type": "string" }))], &[]);
     fields.push(("not_checked", json!({ "type": "array", "items": not_checked })));
     fields.push(("gaps", gaps()));
     object(fields, &[])
+}
+
+/// What was traced between the two samples.
+fn traced() -> Json {
+    let text = || json!({ "type": "string" });
+    let list = |fields: Vec<(&str, Json)>| json!({ "type": "array", "items": object(fields, &[]) });
+    let flag = || json!({ "type": "boolean" });
+    let process = || {
+        let process = object(vec![("comm", text()), ("pid", count()), ("processes", count())], &[]);
+        json!({ "oneOf": [{ "type": "null" }, process] })
+    };
+    let reasons: Vec<Json> = ResetReason::KEYS.iter().map(|key| json!(key)).chain([Json::Null]).collect();
+    object(
+        vec![
+            ("duration_ms", count()),
+            ("lost", count()),
+            ("not_grouped", count()),
+            ("closed_here_first", count()),
+            (
+                "connects",
+                list(vec![
+                    ("netns", nullable("integer")),
+                    ("destination", reference("endpoint")),
+                    ("process", process()),
+                    ("succeeded", count()),
+                    ("failed", list(vec![("how", text()), ("count", count())])),
+                ]),
+            ),
+            (
+                "resets",
+                list(vec![
+                    ("netns", nullable("integer")),
+                    ("service", reference("endpoint")),
+                    ("served_here", flag()),
+                    ("sent", flag()),
+                    ("reason", json!({ "enum": reasons })),
+                    ("process", process()),
+                    ("count", count()),
+                ]),
+            ),
+            (
+                "retransmits",
+                list(vec![
+                    ("netns", nullable("integer")),
+                    ("peer", text()),
+                    ("handshake", count()),
+                    ("segments", count()),
+                    ("failed", count()),
+                ]),
+            ),
+        ],
+        &[],
+    )
 }
 
 fn incident() -> Json {

@@ -18,7 +18,7 @@ use crate::aggregate::ownership::Ownership;
 use crate::aggregate::traced::CloserOf;
 use crate::aggregate::{Matrix, Traced, TracedSums};
 use crate::collect::Live;
-use crate::collect::changes::{self, Faults, Scope, Source};
+use crate::collect::changes::{self, Changes, Faults, Scope, Source};
 use crate::collect::error::reason;
 use crate::collect::proc::{ProcRoot, processes};
 use crate::cores;
@@ -194,7 +194,7 @@ impl Tracing {
         }
         // The kernel filters a few namespaces; with many, everything is traced and others are ignored here.
         let scope = if spaces.len() <= FEW { Scope::Among(spaces.to_vec()) } else { Scope::Host };
-        let changes = changes::bpf(RING_BYTES, scope, Faults::NONE)?;
+        let changes = changes::bpf(RING_BYTES, scope, Changes::All, Faults::NONE)?;
         let via = changes.via().key();
         let traced = Traced::new(spaces.iter().copied());
         let shared = Arc::new(Mutex::new(Shared { changes, traced, failed: None }));

@@ -35,6 +35,7 @@ rules! {
     syn_flood
     syn_ack_unanswered
     syn_sent_pileup
+    connect_failures
     fin_wait1_stuck
     fin_wait2_held
     fin_wait2_orphan_pileup

@@ -60,7 +60,7 @@ use super::btf::Btf;
 use super::ring::{Counter, Ring};
 use super::sys::{self, Attach};
 use super::{Unavailable, kernel_btf, pids_are_ours};
-use crate::collect::change_source::{Faults, Lost, Request, Scope, Source};
+use crate::collect::change_source::{Changes, Faults, Lost, Request, Scope, Source};
 use crate::collect::clock::{GATHER, Now};
 use crate::model::event::ResetReason;
 use crate::model::gap::{Missing, WayOut, Why};
@@ -104,10 +104,16 @@ impl Tracer {
                 inodes.ok_or_else(|| gap(Why::NetnsUnknown, WayOut::MountProc))?
             }
         };
-        let opened = Tracer::open(request.ring_bytes, &netns, request.faults);
+        let opened = Tracer::with(request.ring_bytes, &netns, request.changes, request.faults);
         let mut tracer = opened.map_err(|why| gap(Why::Error(why.to_string()), why.way_out()))?;
         tracer.scope = request.scope.clone();
         Ok(tracer)
+    }
+
+    /// Every change, for tests.
+    #[cfg(test)]
+    pub(super) fn open(ring_bytes: usize, netns: &[u32], faults: Faults) -> Result<Tracer, Unavailable> {
+        Tracer::with(ring_bytes, netns, Changes::All, faults)
     }
 
     /// Begins to trace, in the kernel restricted to these network namespaces if any are given.
@@ -117,11 +123,12 @@ impl Tracer {
     ///
     /// # Errors
     /// Why it cannot be done here; also when there are more of them than fit a program.
-    pub fn open(ring_bytes: usize, netns: &[u32], faults: Faults) -> Result<Tracer, Unavailable> {
+    fn with(ring_bytes: usize, netns: &[u32], changes: Changes, faults: Faults) -> Result<Tracer, Unavailable> {
         let layout = Layout::new(&mut Btf::parse(&kernel_btf()?)?)?;
-        let mut tracer = match Tracer::start(&layout, Dialect::Typed, ring_bytes, netns) {
+        let start = |dialect| Tracer::start(&layout, dialect, ring_bytes, netns, changes);
+        let mut tracer = match start(Dialect::Typed) {
             // Before Linux 5.12 the verifier does not know all of the helpers.
-            Err(Unavailable::Refused { .. }) => Tracer::start(&layout, Dialect::Plain, ring_bytes, netns)?,
+            Err(Unavailable::Refused { .. }) => start(Dialect::Plain)?,
             result => result?,
         };
         tracer.add_faults(&layout, netns, faults);
@@ -164,17 +171,23 @@ impl Tracer {
         Ok(())
     }
 
-    /// What [`Tracer::open`] falls back to, for tests on a kernel that does not need it.
+    /// What [`Tracer::with`] falls back to, for tests on a kernel that does not need it.
     #[cfg(test)]
     pub(super) fn open_for_older_kernels(ring_bytes: usize, netns: &[u32]) -> Result<Tracer, Unavailable> {
         let layout = Layout::new(&mut Btf::parse(&kernel_btf()?)?)?;
-        Tracer::start(&layout, Dialect::Plain, ring_bytes, netns)
+        Tracer::start(&layout, Dialect::Plain, ring_bytes, netns, Changes::All)
     }
 
-    fn start(layout: &Layout, dialect: Dialect, ring_bytes: usize, netns: &[u32]) -> Result<Tracer, Unavailable> {
+    fn start(
+        layout: &Layout,
+        dialect: Dialect,
+        ring_bytes: usize,
+        netns: &[u32],
+        changes: Changes,
+    ) -> Result<Tracer, Unavailable> {
         let (ring, ring_full) = (Ring::new(ring_bytes)?, Counter::new()?);
         let code = layout
-            .program(dialect, ring.map(), ring_full.map(), netns)
+            .program(dialect, changes, ring.map(), ring_full.map(), netns)
             .map_err(|source| Unavailable::Assemble { program: "trace", source })?;
         let program = sys::load_program("trace", &code, Attach::RawTracepoint, layout.tracepoint)?;
         let attachment = sys::attach_tracepoint(program.as_fd())?;

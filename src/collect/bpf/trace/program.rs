@@ -11,6 +11,7 @@ use super::record::{
     NEW, NUM, OLD, OWNED, PEER, RECEIVED, RETRANSMITTED, SENT, SOCK_FLAGS, SPORT, TASK_FLAGS, TGID, TIME, VALUE,
 };
 use crate::collect::bpf::asm::{Asm, AsmError, Helper, Insn, Label, Reg, Width, signed};
+use crate::collect::change_source::Changes;
 use crate::model::State;
 
 /// Which helpers the program uses.
@@ -28,6 +29,7 @@ impl Layout {
     pub fn program(
         &self,
         dialect: Dialect,
+        changes: Changes,
         ring: BorrowedFd<'_>,
         ring_full: BorrowedFd<'_>,
         netns: &[u32],
@@ -39,6 +41,13 @@ impl Layout {
         a.load(Width::Double, R6, R1, 0); //            r6 = sk
         a.load(Width::Double, R7, R1, 8); //            r7 = old state
         a.load(Width::Double, R8, R1, 16); //           r8 = new state
+        if changes == Changes::Connects {
+            let wanted = a.label();
+            a.jump_if_eq(R7, i32::from(State::SynSent.kernel()), wanted);
+            a.jump_if_eq(R8, i32::from(State::SynSent.kernel()), wanted);
+            a.jump_if_ne(R8, i32::from(State::FinWait1.kernel()), out);
+            a.bind(wanted);
+        }
         a.load_field(R1, R6, self.protocol);
         a.jump_if_ne(R1, IPPROTO_TCP, out);
         a.load_field(R1, R6, self.net);

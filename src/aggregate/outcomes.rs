@@ -1,0 +1,421 @@
+//! What became of connects, and who was reset and repeated to: events summed up by destination and process.
+//!
+//! Input: [`Event`]s in order. Output: a [`TracedInterval`]. Bounded: events of groups beyond the limit are only counted.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::model::event::{ResetReceived, ResetSent, Retransmit, Sighting};
+use crate::model::traced::{ConnectFailure, Connects, Program, Resets, Retransmits, SentFor, TracedInterval};
+use crate::model::transition::{Actor, By, Transition};
+use crate::model::{Endpoint, Errno, Event, LastError, NetnsId, State};
+
+/// Groups of each kind, and attempts that wait: a few hundred bytes each.
+const GROUPS: usize = 8192;
+
+type Place = (Option<NetnsId>, Endpoint);
+/// The service, whether it is here, why a reset was sent (`None`: it came), and by which process.
+type ResetGroup = (Place, bool, Option<SentFor>, Option<u32>);
+
+/// An attempt that waits for its answer.
+struct Attempt {
+    begun_ns: u64,
+    actor: Option<Actor>,
+    /// A RST came for it.
+    reset: bool,
+}
+
+#[derive(Default)]
+struct Sums {
+    actor: Option<Actor>,
+    succeeded: u64,
+    failed: FxHashMap<ConnectFailure, u64>,
+    waited_ns: Option<(u64, u64)>,
+    failed_at_ns: Option<(u64, u64)>,
+    succeeded_since: u64,
+}
+
+/// Sums since the beginning.
+#[derive(Default)]
+pub struct Outcomes {
+    /// Namespaces that are watched; events of others are ignored. Empty: all.
+    netns: FxHashSet<Option<NetnsId>>,
+    began_ns: u64,
+    /// By the socket's address in the kernel.
+    waiting: FxHashMap<u64, Attempt>,
+    connects: FxHashMap<(Place, Option<u32>), Sums>,
+    resets: FxHashMap<ResetGroup, (Option<Actor>, u64)>,
+    repeated: FxHashMap<(Option<NetnsId>, IpAddr), (u64, u64, u64)>,
+    closed_here_first: u64,
+    not_grouped: u64,
+}
+
+impl Outcomes {
+    /// Begins now, on the monotonic clock.
+    #[must_use]
+    pub fn new(netns: impl IntoIterator<Item = Option<NetnsId>>, began_ns: u64) -> Outcomes {
+        Outcomes { netns: netns.into_iter().collect(), began_ns, ..Outcomes::default() }
+    }
+
+    /// Adds one event.
+    pub fn add(&mut self, event: &Event) {
+        match event {
+            Event::Change(t) if self.is_watched(t.netns) => self.changed(t),
+            Event::ResetSent(ResetSent { at, reason }) if self.is_watched(at.netns) => {
+                self.reset(at, Some(reason.map_or(SentFor::Unknown, SentFor::Reason)));
+            }
+            Event::ResetReceived(ResetReceived { at }) if self.is_watched(at.netns) => {
+                match at.address.and_then(|address| self.waiting.get_mut(&address)) {
+                    Some(attempt) if at.state == Some(State::SynSent) => attempt.reset = true,
+                    _ => {}
+                }
+                self.reset(at, None);
+            }
+            Event::Retransmit(again) if self.is_watched(again.at.netns) => self.repeated(again),
+            _ => {}
+        }
+    }
+
+    fn is_watched(&self, netns: Option<NetnsId>) -> bool {
+        self.netns.is_empty() || self.netns.contains(&netns)
+    }
+
+    fn changed(&mut self, t: &Transition) {
+        let actor = t.by.as_ref().and_then(By::actor).copied();
+        match (t.old, t.new) {
+            (Some(State::Close), State::SynSent) => {
+                let Some(address) = t.address else { return };
+                if self.waiting.len() >= GROUPS {
+                    self.not_grouped += 1;
+                    return;
+                }
+                self.waiting.insert(address, Attempt { begun_ns: t.monotonic_ns, actor, reset: false });
+            }
+            (Some(State::SynSent), new) => {
+                let attempt = t.address.and_then(|address| self.waiting.remove(&address));
+                let failure = (new == State::Close).then(|| failure(t, attempt.as_ref()));
+                // Who closes a socket that began before the trace is who had opened it, or nobody knows.
+                let given_up = actor.filter(|_| failure == Some(ConnectFailure::GivenUp));
+                let caller = attempt.as_ref().and_then(|a| a.actor).or(given_up);
+                self.ended(t, caller, attempt.map(|a| a.begun_ns), failure);
+            }
+            (Some(State::Established | State::SynRecv), State::FinWait1) => self.closed_here_first += 1,
+            _ => {}
+        }
+    }
+
+    fn ended(&mut self, t: &Transition, caller: Option<Actor>, begun_ns: Option<u64>, failure: Option<ConnectFailure>) {
+        let key = ((t.netns, t.peer.normalised()), caller.map(|a| a.pid));
+        let Some(sums) = group(&mut self.connects, key, &mut self.not_grouped) else { return };
+        sums.actor = sums.actor.or(caller);
+        let Some(failure) = failure else {
+            sums.succeeded += 1;
+            sums.succeeded_since += 1;
+            return;
+        };
+        *sums.failed.entry(failure).or_default() += 1;
+        sums.succeeded_since = 0;
+        let at = t.monotonic_ns;
+        sums.failed_at_ns = Some(sums.failed_at_ns.map_or((at, at), |(first, _)| (first, at)));
+        if let Some(begun) = begun_ns {
+            let waited = at.saturating_sub(begun);
+            sums.waited_ns = Some(sums.waited_ns.map_or((waited, waited), |(a, b)| (a.min(waited), b.max(waited))));
+        }
+    }
+
+    fn reset(&mut self, at: &Sighting, sent: Option<SentFor>) {
+        // The well-known side has the lower port: which end is the service is not known of a socket that is gone.
+        let served_here = at.local.port < at.peer.port || at.state == Some(State::Listen);
+        let service = if served_here { at.local } else { at.peer }.normalised();
+        let actor = at.by.as_ref().and_then(By::actor).copied().filter(|_| sent.is_some());
+        let key = ((at.netns, service), served_here, sent, actor.map(|a| a.pid));
+        if let Some((known, count)) = group(&mut self.resets, key, &mut self.not_grouped) {
+            *known = known.or(actor);
+            *count += 1;
+        }
+    }
+
+    fn repeated(&mut self, again: &Retransmit) {
+        let key = (again.at.netns, again.at.peer.normalised().addr);
+        let Some((handshake, segments, failed)) = group(&mut self.repeated, key, &mut self.not_grouped) else { return };
+        let is_handshake = matches!(again.at.state, Some(State::SynSent | State::SynRecv));
+        *handshake += u64::from(is_handshake);
+        *segments += u64::from(!is_handshake);
+        *failed += u64::from(again.failed.is_some());
+    }
+
+    /// The sums so far. `name` is the name of a process; without one the name of its thread, as traced, stands for it.
+    #[must_use]
+    pub fn interval(
+        &self,
+        now_ns: u64,
+        lost: u64,
+        resets_traced: bool,
+        name: &dyn Fn(u32) -> Option<String>,
+    ) -> TracedInterval {
+        let mut names: FxHashMap<u32, String> = FxHashMap::default();
+        let mut program = |actor: Option<Actor>| {
+            let Actor { pid, comm } = actor?;
+            let comm = names.entry(pid).or_insert_with(|| name(pid).unwrap_or_else(|| comm.to_string())).clone();
+            Some(Program { pid, comm, processes: 1 })
+        };
+        let since = |ns: u64| ns.saturating_sub(self.began_ns) / 1_000_000;
+        let mut connects: Vec<Connects> = self
+            .connects
+            .iter()
+            .map(|(((netns, to), _), sums)| Connects {
+                netns: *netns,
+                to: *to,
+                program: program(sums.actor),
+                succeeded: sums.succeeded,
+                failed: sums.failed.iter().map(|(kind, n)| (*kind, *n)).collect(),
+                waited_ms: sums.waited_ns.map(|(a, b)| (a / 1_000_000, b / 1_000_000)),
+                failed_at_ms: sums.failed_at_ns.map(|(a, b)| (since(a), since(b))),
+                succeeded_since: sums.succeeded_since,
+            })
+            .collect();
+        connects.sort_by(|a, b| {
+            (a.netns, a.to, comm(a), a.program.as_ref().map(|p| p.pid)).cmp(&(
+                b.netns,
+                b.to,
+                comm(b),
+                b.program.as_ref().map(|p| p.pid),
+            ))
+        });
+        adopt(&mut connects);
+        connects.dedup_by(|later, first| {
+            let same = (first.netns, first.to, comm(first)) == (later.netns, later.to, comm(later));
+            if same {
+                merge(first, later);
+            }
+            same
+        });
+        for group in &mut connects {
+            group.failed.sort_by_key(|(kind, n)| (std::cmp::Reverse(*n), *kind));
+        }
+        let mut resets: Vec<Resets> = self
+            .resets
+            .iter()
+            .map(|(((netns, service), served_here, sent, _), (actor, count))| Resets {
+                netns: *netns,
+                service: *service,
+                served_here: *served_here,
+                sent: *sent,
+                program: program(*actor),
+                count: *count,
+            })
+            .collect();
+        resets.sort_by_key(|r| (std::cmp::Reverse(r.count), r.netns, r.service, r.sent));
+        let mut retransmits: Vec<Retransmits> = self
+            .repeated
+            .iter()
+            .map(|((netns, peer), (handshake, segments, failed))| Retransmits {
+                netns: *netns,
+                peer: *peer,
+                handshake: *handshake,
+                segments: *segments,
+                failed: *failed,
+            })
+            .collect();
+        retransmits.sort_by_key(|r| (std::cmp::Reverse(r.segments + r.handshake), r.netns, r.peer));
+        TracedInterval {
+            duration_ms: since(now_ns),
+            lost,
+            resets_traced,
+            connects,
+            resets,
+            retransmits,
+            closed_here_first: self.closed_here_first,
+            not_grouped: self.not_grouped,
+        }
+    }
+
+    /// Begins anew; attempts that wait stay.
+    pub fn restart(&mut self, now_ns: u64) {
+        let waiting = std::mem::take(&mut self.waiting);
+        *self = Outcomes { netns: std::mem::take(&mut self.netns), began_ns: now_ns, waiting, ..Outcomes::default() };
+    }
+}
+
+/// The sums of a key; `None`: there are too many groups.
+fn group<'a, K: Eq + Hash, V: Default>(map: &'a mut FxHashMap<K, V>, key: K, dropped: &mut u64) -> Option<&'a mut V> {
+    if map.len() >= GROUPS && !map.contains_key(&key) {
+        *dropped += 1;
+        return None;
+    }
+    Some(map.entry(key).or_default())
+}
+
+fn failure(t: &Transition, attempt: Option<&Attempt>) -> ConnectFailure {
+    match t.error {
+        Some(LastError::Errno(Errno::ECONNREFUSED)) if attempt.is_none_or(|a| a.reset) => ConnectFailure::Refused,
+        Some(LastError::Errno(errno)) => ConnectFailure::Errno(errno),
+        // connect() found no port: the socket never had one.
+        _ if t.local.port == 0 => ConnectFailure::NoPort,
+        _ => ConnectFailure::GivenUp,
+    }
+}
+
+fn comm(connects: &Connects) -> Option<&str> {
+    connects.program.as_ref().map(|p| p.comm.as_str())
+}
+
+/// Attempts that began before the trace belong to the program that calls this destination, if there is only one.
+fn adopt(connects: &mut [Connects]) {
+    for i in 0..connects.len() {
+        if connects[i].program.is_some() {
+            continue;
+        }
+        let (netns, to) = (connects[i].netns, connects[i].to);
+        let mut others = connects.iter().filter(|c| (c.netns, c.to) == (netns, to)).filter_map(|c| c.program.clone());
+        if let Some(first) = others.next()
+            && others.all(|other| other.comm == first.comm)
+        {
+            connects[i].program = Some(Program { processes: 0, ..first });
+        }
+    }
+}
+
+/// Adds what other processes of the same name did.
+fn merge(into: &mut Connects, other: &Connects) {
+    // Of two processes the one that failed last tells what came after.
+    let last = |c: &Connects| c.failed_at_ms.map(|(_, last)| last);
+    into.succeeded_since = match last(into).cmp(&last(other)) {
+        std::cmp::Ordering::Less => other.succeeded_since,
+        std::cmp::Ordering::Equal => into.succeeded_since + other.succeeded_since,
+        std::cmp::Ordering::Greater => into.succeeded_since,
+    };
+    into.succeeded += other.succeeded;
+    for (kind, n) in &other.failed {
+        match into.failed.iter_mut().find(|(known, _)| known == kind) {
+            Some((_, count)) => *count += n,
+            None => into.failed.push((*kind, *n)),
+        }
+    }
+    let span = |a: Option<(u64, u64)>, b: Option<(u64, u64)>| match (a, b) {
+        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+        (a, b) => a.or(b),
+    };
+    into.waited_ms = span(into.waited_ms, other.waited_ms);
+    into.failed_at_ms = span(into.failed_at_ms, other.failed_at_ms);
+    if let (Some(program), Some(more)) = (&mut into.program, &other.program) {
+        program.processes += more.processes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Family;
+
+    fn change(address: u64, ms: u64, (old, new): (State, State), pid: Option<u32>, error: Option<LastError>) -> Event {
+        let by = pid.map_or(By::Network, |pid| By::Process(Actor { pid, comm: "curl".into() }));
+        let port = if address == 0xf0 { 0 } else { 40_000 };
+        Event::Change(Transition {
+            at_us: 0,
+            monotonic_ns: ms * 1_000_000,
+            netns: NetnsId::new(1),
+            cookie: None,
+            address: Some(address),
+            family: Family::V4,
+            local: Endpoint::new([10, 0, 0, 1].into(), port),
+            peer: Endpoint::new("::ffff:10.0.0.9".parse().unwrap(), 443),
+            old: Some(old),
+            new,
+            by: Some(by),
+            by_call: pid.is_some(),
+            traffic: None,
+            error,
+        })
+    }
+
+    fn interval(events: &[Event]) -> TracedInterval {
+        let mut outcomes = Outcomes::new([NetnsId::new(1)], 0);
+        for event in events {
+            outcomes.add(event);
+        }
+        outcomes.interval(2_000_000_000, 0, true, &|_| None)
+    }
+
+    const OPENS: (State, State) = (State::Close, State::SynSent);
+    const WORKS: (State, State) = (State::SynSent, State::Established);
+    const FAILS: (State, State) = (State::SynSent, State::Close);
+
+    #[test]
+    fn processes_of_one_name_are_one_program_and_each_end_counts_once() {
+        let errno = |errno| Some(LastError::Errno(errno));
+        let reset = |event: &Event| match event {
+            Event::Change(t) => Event::ResetReceived(ResetReceived {
+                at: Sighting {
+                    at_us: 0,
+                    monotonic_ns: t.monotonic_ns,
+                    netns: t.netns,
+                    cookie: None,
+                    address: t.address,
+                    family: t.family,
+                    local: t.local,
+                    peer: t.peer,
+                    state: Some(State::SynSent),
+                    by: t.by,
+                },
+            }),
+            other => *other,
+        };
+        let refused = change(0xb0, 11, FAILS, None, errno(Errno::ECONNREFUSED));
+        let interval = interval(&[
+            change(0xa0, 0, OPENS, Some(7), None),
+            change(0xa0, 9, WORKS, None, None),
+            change(0xb0, 10, OPENS, Some(8), None),
+            reset(&refused),
+            refused,
+            // Without a RST it came by ICMP.
+            change(0xc0, 20, OPENS, Some(8), None),
+            change(0xc0, 21, FAILS, None, errno(Errno::ECONNREFUSED)),
+            // Its own timeout, of an attempt that began before the trace.
+            change(0xd0, 500, FAILS, Some(9), Some(LastError::Nothing)),
+            change(0xe0, 600, OPENS, Some(9), None),
+            change(0xe0, 1700, FAILS, None, errno(Errno::ETIMEDOUT)),
+            change(0xf0, 1800, OPENS, Some(9), None),
+            change(0xf0, 1800, FAILS, Some(9), Some(LastError::Nothing)),
+            // It had begun before, and nobody knows who.
+            change(0x10, 1900, FAILS, None, errno(Errno::ETIMEDOUT)),
+        ]);
+        assert_eq!(interval.connects.len(), 1, "{interval:#?}");
+        let connects = &interval.connects[0];
+        assert_eq!((connects.to.to_string(), connects.succeeded, connects.failures()), ("10.0.0.9:443".into(), 1, 6));
+        let program = connects.program.as_ref().unwrap();
+        assert_eq!((program.comm.as_str(), program.processes), ("curl", 3));
+        let count = |kind| connects.failed.iter().find(|(k, _)| *k == kind).map(|(_, n)| *n);
+        assert_eq!(count(ConnectFailure::Errno(Errno::ETIMEDOUT)), Some(2));
+        for kind in [
+            ConnectFailure::Refused,
+            ConnectFailure::Errno(Errno::ECONNREFUSED),
+            ConnectFailure::GivenUp,
+            ConnectFailure::NoPort,
+        ] {
+            assert_eq!(count(kind), Some(1), "{kind:?}");
+        }
+        assert_eq!((connects.waited_ms, connects.failed_at_ms), (Some((0, 1100)), Some((11, 1900))));
+        assert_eq!(interval.resets.iter().map(|r| (r.count, r.sent)).collect::<Vec<_>>(), [(1, None)]);
+    }
+
+    #[test]
+    fn successes_after_the_last_failure_are_counted_and_other_namespaces_are_not() {
+        let refused = Some(LastError::Errno(Errno::ECONNREFUSED));
+        let events = [
+            change(0xa0, 0, OPENS, Some(7), None),
+            change(0xa0, 1, FAILS, None, refused),
+            change(0xa0, 2, OPENS, Some(7), None),
+            change(0xa0, 3, WORKS, None, None),
+        ];
+        let connects = interval(&events).connects;
+        assert_eq!((connects[0].succeeded_since, connects[0].failures()), (1, 1));
+        let mut elsewhere = Outcomes::new([NetnsId::new(2)], 0);
+        for event in &events {
+            elsewhere.add(event);
+        }
+        assert!(elsewhere.interval(0, 0, true, &|_| None).connects.is_empty());
+    }
+}

@@ -1,0 +1,535 @@
+//! Connects of one program to one destination fail, and most leave no row that a look could find.
+//!
+//! Input: the sums of a trace between two samples; without one, rows in SYN_SENT of both and counters. Output: a finding per
+//! program and destination, with how they fail and what share of them.
+//!
+#![doc = include_str!("../../../docs/rules/connect-failures.md")]
+
+use std::collections::BTreeMap;
+
+use crate::diagnose::Outcome;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::measure::Share;
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::view::View;
+use crate::model::counter::Counter;
+use crate::model::traced::{ConnectFailure, Connects, TracedInterval};
+use crate::model::{Endpoint, Errno, NetnsId, Socket, State};
+use crate::text;
+
+pub(super) const RULE: Rule =
+    rule!("connect-failures", Connecting, Two, "connects to one destination fail", check, [TEXT, COUNTED])
+        .states(&[State::SynSent])
+        .title("failing connects")
+        .identity(Identity::ProgramAndDestination)
+        .causes(CAUSES)
+        .traced();
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "refused",
+        text: "nothing listens on that port there",
+        predicts: "a RST answers each SYN at once",
+        refuted_by: "a connect that is answered otherwise",
+        decided_by: "`ss -ltn` on the peer: a listener on this address and port",
+    },
+    Cause {
+        id: "rejected",
+        text: "a firewall or a router rejects them",
+        predicts: "ECONNREFUSED without a RST: an ICMP message did it",
+        refuted_by: "a RST for each attempt",
+        decided_by: "`tcpdump icmp or icmp6`: who sends the message; `nft list ruleset` there",
+    },
+    Cause {
+        id: "unreachable",
+        text: "the host or its network cannot be reached",
+        predicts: "EHOSTUNREACH, ENETUNREACH or EACCES: no neighbour answers, or a router says so",
+        refuted_by: "a segment of the peer",
+        decided_by: "`ip neigh`, `ip route get`, `tcpdump icmp or icmp6`",
+    },
+    Cause {
+        id: "no-answer",
+        text: "nothing answers",
+        predicts: "ETIMEDOUT, or the program closes the socket before the handshake ends",
+        refuted_by: "a RST or an ICMP message for each attempt",
+        decided_by: "`tcpdump` at the peer: whether the SYNs arrive, and whether a SYN-ACK leaves",
+    },
+    Cause {
+        id: "no-local-port",
+        text: "this host has no free port left for the destination",
+        predicts: "the socket never gets a local port",
+        refuted_by: "attempts with a local port",
+        decided_by: "`tcpstate explain ephemeral-port-exhaustion`",
+    },
+];
+
+const LISTENER: &str = "On {addr} check that the service runs and listens on port {port} of that address: `ss -ltnp`";
+const REJECT: &str =
+    "Find who rejects: `tcpdump -ni any icmp or icmp6`, then its rules (`nft list ruleset`, security groups)";
+const ROUTE: &str = "Check the way to {addr}: `ip route get {addr}`, `ip neigh show {addr}`";
+const SILENT: &str = "Check that {addr} runs and that nothing drops port {port}: security groups, firewalls, the accept queue of \
+                      the listener there (`ss -ltn`: Recv-Q above Send-Q)";
+const PORTS: &str = "Reuse connections, or spread them over more addresses: see ephemeral-port-exhaustion";
+const BACK_OFF: &str = "Let the program wait longer after each failure, with jitter, so that it does not meet a service that \
+                        comes back with a storm";
+const WHO: &str =
+    "Find the destination: run `doctor` as root, which traces failed connects, or `tcpstate trace` meanwhile";
+
+const TEXT: Text = Text {
+    why: "A connect that fails leaves no socket behind, so tables of sockets look healthy while every call of the program fails.",
+    remedy: &[LISTENER, REJECT, ROUTE, SILENT, PORTS, BACK_OFF],
+    avoid: &["Don't lengthen the connect timeout to cure this: callers wait longer for the same failure"],
+};
+
+const COUNTED: Text = Text {
+    why: "The kernel counts attempts that fail and not where they go; without a trace the destination is known only while a \
+          socket waits.",
+    remedy: &[WHO, SILENT],
+    avoid: &["Don't lengthen the connect timeout before the destination is known"],
+};
+
+/// What fails once belongs to the network.
+const FEW: u64 = 2;
+/// Failures that cost so little are hidden by an attempt at another address (policy).
+const QUICK_MS: u64 = 500;
+/// After this many times the usual pause between two failures, and at least so long, they are over (policy).
+const PAUSES: u64 = 10;
+const QUIET_MS: u64 = 200;
+/// A cause of fewer of the failures is not named (policy).
+const SHARE_OF_CAUSE: u64 = 10;
+/// Attempts that a counter must have seen fail, and their share of those begun, in percent (policy).
+const COUNTED_FAILURES: u64 = 20;
+const COUNTED_PERCENT: f64 = 90.0;
+
+fn check(view: &View<'_>) -> Outcome {
+    match &view.now.traced {
+        Some(traced) => Outcome::findings(traced_findings(view, traced)),
+        None if view.before.is_some() => Outcome::findings(untraced(view)),
+        None => Outcome { wants_second: suspicion(view), ..Outcome::default() },
+    }
+}
+
+/// The cause that a failure proves.
+fn cause_of(failure: ConnectFailure) -> &'static str {
+    match failure {
+        ConnectFailure::Refused => "refused",
+        ConnectFailure::NoPort => "no-local-port",
+        ConnectFailure::GivenUp | ConnectFailure::Errno(Errno::ETIMEDOUT) => "no-answer",
+        ConnectFailure::Errno(Errno::ECONNREFUSED) => "rejected",
+        ConnectFailure::Errno(_) => "unreachable",
+    }
+}
+
+fn step(cause: &str) -> &'static str {
+    match cause {
+        "refused" => LISTENER,
+        "rejected" => REJECT,
+        "unreachable" => ROUTE,
+        "no-local-port" => PORTS,
+        _ => SILENT,
+    }
+}
+
+fn traced_findings(view: &View<'_>, traced: &TracedInterval) -> Vec<Finding> {
+    let failing = traced.connects.iter().filter(|c| c.failures() >= FEW);
+    failing.map(|connects| traced_finding(view, traced, connects)).collect()
+}
+
+/// They have ended: the destination answers since, and none has failed for much longer than before.
+fn is_over(traced: &TracedInterval, connects: &Connects) -> bool {
+    let Some((first, last)) = connects.failed_at_ms else { return false };
+    let pause = (last - first) / (connects.failures() - 1).max(1);
+    let quiet = traced.duration_ms.saturating_sub(last);
+    connects.succeeded_since > 0 && quiet >= QUIET_MS.max(PAUSES * pause)
+}
+
+/// The same program reaches the same port at another address instead, and loses little time.
+fn falls_back(traced: &TracedInterval, connects: &Connects) -> bool {
+    let comm = |c: &Connects| c.program.as_ref().map(|p| p.comm.clone());
+    let elsewhere = |c: &&Connects| {
+        (c.netns, c.to.port) == (connects.netns, connects.to.port)
+            && c.to != connects.to
+            && comm(c).is_some()
+            && comm(c) == comm(connects)
+    };
+    let reached: u64 = traced.connects.iter().filter(elsewhere).map(|c| c.succeeded).sum();
+    reached * 2 >= connects.failures() && connects.waited_ms.is_some_and(|(_, longest)| longest <= QUICK_MS)
+}
+
+fn severity(view: &View<'_>, traced: &TracedInterval, connects: &Connects, cause: Option<&str>) -> Severity {
+    let (failed, thresholds) = (connects.failures(), view.thresholds);
+    let share = Share::of(failed, failed + connects.succeeded).map_or(100.0, Share::percent);
+    let some = failed as f64 >= thresholds.connect_failures && share >= thresholds.connect_failure_percent;
+    if !some || is_over(traced, connects) || falls_back(traced, connects) {
+        Severity::Info
+    } else if connects.succeeded == 0 && matches!(cause, Some("no-answer" | "unreachable" | "no-local-port")) {
+        // Each of them made its caller wait, and none came through.
+        Severity::High
+    } else {
+        Severity::Warning
+    }
+}
+
+/// Each failure proves its cause.
+fn weigh(connects: &Connects) -> Weighed {
+    let failed = connects.failures();
+    Weighed::of(CAUSES, |cause| {
+        let n: u64 = connects.failed.iter().filter(|(kind, _)| cause_of(*kind) == cause.id).map(|(_, n)| n).sum();
+        if n * SHARE_OF_CAUSE >= failed {
+            Weight::Proven
+        } else {
+            Weight::Refuted(format!("{n} of {} ended so", text::count(failed, "failure", "failures")))
+        }
+    })
+}
+
+/// How most of them ended, as half a sentence.
+fn manner(connects: &Connects) -> String {
+    let waited = connects.waited_ms.map_or_else(String::new, |(shortest, longest)| {
+        if shortest / 100 == longest / 100 {
+            format!(" after {}", text::duration(longest))
+        } else {
+            format!(" after {} to {}", text::duration(shortest), text::duration(longest))
+        }
+    });
+    match connects.failed.first().map(|(kind, _)| *kind) {
+        Some(ConnectFailure::Refused) => "were refused".into(),
+        Some(ConnectFailure::GivenUp) => format!("were given up by the program{waited} without an answer"),
+        Some(ConnectFailure::NoPort) => "found no free local port".into(),
+        Some(ConnectFailure::Errno(Errno::ECONNREFUSED)) => "were rejected by ICMP".into(),
+        Some(ConnectFailure::Errno(Errno::ETIMEDOUT)) => format!("timed out{waited}"),
+        Some(ConnectFailure::Errno(errno)) => match errno.text() {
+            Some(text) => format!("failed with {errno} ({text})"),
+            None => format!("failed with {errno}"),
+        },
+        None => "failed".into(),
+    }
+}
+
+fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> Finding {
+    let (failed, attempts) = (connects.failures(), connects.failures() + connects.succeeded);
+    let causes = weigh(connects);
+    let cause = connects.failed.first().map(|(kind, _)| cause_of(*kind));
+    let who = connects.program.as_ref().map_or_else(
+        || "a process that is not known".to_owned(),
+        |p| match p.processes {
+            0 | 1 => text::named(&p.comm, p.pid).to_string(),
+            more => format!("{} ({more} processes)", text::quoted(&p.comm)),
+        },
+    );
+    let past = if is_over(traced, connects) {
+        let (_, last) = connects.failed_at_ms.unwrap_or_default();
+        format!("; it works since {}", text::duration(traced.duration_ms.saturating_sub(last)))
+    } else if falls_back(traced, connects) {
+        "; the program reaches the port at another address at once".to_owned()
+    } else {
+        String::new()
+    };
+    let summary = format!(
+        "{} of {} of {who} to {} within {} {}{past}",
+        text::grouped(failed),
+        text::count(attempts, "connect", "connects"),
+        connects.to,
+        text::duration(traced.duration_ms),
+        manner(connects),
+    );
+    let steps: Vec<&str> = causes.left.iter().map(|h| step(h.cause.id)).take(2).chain([BACK_OFF]).collect();
+    let kinds = connects.failed.iter().map(|(kind, n)| format!("{} ({n})", kind.key())).collect();
+    let share = Share::of(failed, attempts).map_or(Evidence::Unknown, |s| Evidence::Percent(s.percent()));
+    let waited = |which: fn((u64, u64)) -> u64| Evidence::millis(connects.waited_ms.map(which));
+    let lost = traced.lost + traced.not_grouped;
+    let confidence = if lost == 0 { 0.95 } else { 0.8 };
+    let reason = if lost == 0 {
+        "each attempt and its end were traced".to_owned()
+    } else {
+        format!("attempts and their ends were traced; {} were lost to the trace", text::count(lost, "event", "events"))
+    };
+    RULE.finding(severity(view, traced, connects, cause), confidence, summary)
+        .because(reason)
+        .subject(subject(view, connects))
+        .causes(causes)
+        .evidence("failed", Evidence::Count(failed))
+        .evidence("succeeded", Evidence::Count(connects.succeeded))
+        .evidence("failed_percent", share)
+        .evidence("failed_with", Evidence::List(kinds))
+        .evidence("waited_min_ms", waited(|(shortest, _)| shortest))
+        .evidence("waited_max_ms", waited(|(_, longest)| longest))
+        .evidence("traced_ms", Evidence::Millis(traced.duration_ms))
+        .evidence("events_lost", Evidence::Count(lost))
+        .steps(steps)
+        .fill("addr", connects.to.addr)
+        .fill("port", connects.to.port)
+        .next(format!("tcpstate trace --life dst {}", connects.to))
+}
+
+fn subject(view: &View<'_>, connects: &Connects) -> Subject {
+    let place = Subject { netns: connects.netns, destination: Some(connects.to), ..Subject::default() };
+    let Some(program) = &connects.program else { return place };
+    match view.now.owners.processes.iter().find(|p| p.pid == program.pid) {
+        Some(process) => Subject { destination: Some(connects.to), ..view.subject_of(process, connects.netns) },
+        None => Subject { pid: Some(program.pid), comm: Some(program.comm.clone()), ..place },
+    }
+}
+
+/// Rows in SYN_SENT by destination.
+fn attempts<'a>(rows: &'a [Socket]) -> BTreeMap<(Option<NetnsId>, Endpoint), Vec<&'a Socket>> {
+    let mut places: BTreeMap<_, Vec<&'a Socket>> = BTreeMap::new();
+    for socket in rows.iter().filter(|s| s.state == State::SynSent && s.cookie.is_some()) {
+        places.entry((socket.netns, socket.peer.normalised())).or_default().push(socket);
+    }
+    places
+}
+
+/// Whether any connection to this destination was ever more than an attempt.
+fn is_reached(rows: &[Socket], (netns, to): (Option<NetnsId>, Endpoint)) -> bool {
+    let is_attempt = |s: &Socket| matches!(s.state, State::SynSent | State::Listen | State::Close);
+    rows.iter().any(|s| s.netns == netns && s.peer.normalised() == to && !is_attempt(s))
+}
+
+/// One look cannot know that attempts fail: what makes a second one worth its time.
+fn suspicion(view: &View<'_>) -> Option<String> {
+    let enough = view.thresholds.connect_failures;
+    let waits = attempts(&view.now.sockets)
+        .iter()
+        .any(|(place, rows)| rows.len() as f64 >= enough && !is_reached(&view.now.sockets, *place));
+    let counted = view.now.netns.iter().any(|netns| {
+        let count = |counter| netns.counter(counter);
+        let (Some(failed), Some(opened)) = (count(Counter::TcpAttemptFails), count(Counter::TcpActiveOpens)) else {
+            return false;
+        };
+        failed >= COUNTED_FAILURES && failed * 2 >= opened
+    });
+    (waits || counted)
+        .then(|| "whether attempts that wait are ever answered, and how many fail between two looks".to_owned())
+}
+
+/// What two samples tell: attempts of which none is the same, and none was answered; and counters.
+fn untraced(view: &View<'_>) -> Vec<Finding> {
+    let Some(before) = view.before else { return Vec::new() };
+    let earlier = attempts(&before.sockets);
+    let enough = view.thresholds.connect_failures;
+    let mut findings = Vec::new();
+    for (place, rows) in attempts(&view.now.sockets) {
+        let Some(old) = earlier.get(&place) else { continue };
+        let is_new = rows.iter().all(|s| old.iter().all(|o| o.cookie != s.cookie));
+        let many = old.len().min(rows.len()) as f64 >= enough;
+        let reached = is_reached(&view.now.sockets, place) || is_reached(&before.sockets, place);
+        if is_new && many && !reached {
+            findings.push(waiting_finding(view, place, old.len() as u64, &rows));
+        }
+    }
+    if findings.is_empty() {
+        findings.extend(view.now.netns.iter().filter_map(|netns| counted_finding(view, netns.inode)));
+    }
+    findings
+}
+
+fn waiting_finding(view: &View<'_>, (netns, to): (Option<NetnsId>, Endpoint), gone: u64, rows: &[&Socket]) -> Finding {
+    let holder = rows.iter().find_map(|s| view.holder(s));
+    let who = holder.map_or_else(String::new, |process| format!(" of {}", text::name(process)));
+    let subject = match holder {
+        Some(process) => Subject { destination: Some(to), ..view.subject_of(process, netns) },
+        None => Subject { netns, destination: Some(to), uid: rows[0].uid, ..Subject::default() },
+    };
+    let interval = view.interval_ms().unwrap_or_default();
+    let summary = format!(
+        "at least {}{who} to {to} ended unanswered within {}: none of them is left, {} new ones wait, and no connection to it exists",
+        text::count(gone, "connect", "connects"),
+        text::duration(interval),
+        text::grouped(rows.len() as u64),
+    );
+    let causes = Weighed::of(CAUSES, |cause| match cause.id {
+        "no-answer" => Weight::Proven,
+        "refused" | "rejected" => Weight::Refuted("an answer ends an attempt at once, and these waited".to_owned()),
+        _ => Weight::Refuted("they have a local port and were not refused a route".to_owned()),
+    });
+    RULE.finding(Severity::High, 0.7, summary)
+        .because("two looks found different attempts and nothing else; no trace shows their ends")
+        .text(&COUNTED)
+        .subject(subject)
+        .causes(causes)
+        .evidence("failed", Evidence::Count(gone))
+        .evidence("waiting", Evidence::Count(rows.len() as u64))
+        .evidence("failed_attempts", Evidence::count(view.delta(netns, Counter::TcpAttemptFails)))
+        .evidence("syn_retransmissions", Evidence::count(view.delta(netns, Counter::TcpExtTcpSynRetrans)))
+        .steps([SILENT])
+        .fill("addr", to.addr)
+        .fill("port", to.port)
+        .next(format!("sudo tcpstate trace --life dst {to}"))
+}
+
+/// Nearly everything that was tried failed.
+fn counted_finding(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
+    let failed = view.delta(netns, Counter::TcpAttemptFails).filter(|n| *n >= COUNTED_FAILURES)?;
+    let opened = view.delta(netns, Counter::TcpActiveOpens)?;
+    let share = Share::of(failed, opened).filter(|share| share.percent() >= COUNTED_PERCENT)?;
+    let summary = format!(
+        "{} of {} that this network namespace began within {} failed at once; where they go needs a trace",
+        text::grouped(failed),
+        text::count(opened, "connect", "connects"),
+        text::duration(view.interval_ms()?),
+    );
+    let finding = RULE
+        .finding(Severity::Warning, 0.6, summary)
+        .because("AttemptFails and ActiveOpens grew by nearly the same number")
+        .text(&COUNTED)
+        .subject(Subject { netns, ..Subject::default() })
+        .evidence("failed", Evidence::Count(failed))
+        .evidence("opened", Evidence::Count(opened))
+        .evidence("failed_percent", Evidence::Percent(share.percent()))
+        .steps([WHO])
+        .next("sudo tcpstate trace --life");
+    Some(finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{NETNS, World, row};
+    use crate::model::traced::Program;
+
+    fn to(text: &str) -> Endpoint {
+        let at: std::net::SocketAddr = text.parse().unwrap();
+        Endpoint::new(at.ip(), at.port())
+    }
+
+    fn connects(destination: &str, comm: &str, succeeded: u64, failed: &[(ConnectFailure, u64)]) -> Connects {
+        Connects {
+            netns: NETNS,
+            to: to(destination),
+            program: Some(Program { pid: 812, comm: comm.into(), processes: 1 }),
+            succeeded,
+            failed: failed.to_vec(),
+            waited_ms: Some((0, 1)),
+            failed_at_ms: Some((5, 1990)),
+            succeeded_since: 0,
+        }
+    }
+
+    fn traced(connects: Vec<Connects>) -> World {
+        let mut world = World::new();
+        world.later(2000);
+        world.now.traced = Some(TracedInterval { duration_ms: 2000, connects, ..TracedInterval::default() });
+        world
+    }
+
+    fn one(connects: Vec<Connects>) -> Finding {
+        let mut outcome = traced(connects).check(check);
+        assert_eq!(outcome.findings.len(), 1, "{outcome:#?}");
+        outcome.findings.remove(0)
+    }
+
+    use ConnectFailure::{Errno as Error, GivenUp, Refused};
+
+    #[test]
+    fn refused_connects_name_the_program_and_the_cause() {
+        let finding = one(vec![connects("10.0.0.9:443", "curl", 0, &[(Refused, 198)])]);
+        assert_eq!(finding.severity, Severity::Warning);
+        assert!(finding.causes.is("refused"));
+        assert_eq!(finding.summary, "198 of 198 connects of curl (812) to 10.0.0.9:443 within 2.0 s were refused");
+        assert_eq!(
+            (finding.subject.destination, finding.subject.comm.as_deref()),
+            (Some(to("10.0.0.9:443")), Some("curl"))
+        );
+    }
+
+    #[test]
+    fn a_timeout_of_the_program_with_no_success_is_high() {
+        let outage =
+            Connects { waited_ms: Some((1000, 1004)), ..connects("10.0.0.9:443", "java", 0, &[(GivenUp, 20)]) };
+        let finding = one(vec![outage]);
+        assert_eq!(finding.severity, Severity::High);
+        assert!(
+            finding.causes.is("no-answer") && finding.summary.contains("given up by the program after 1.0 s"),
+            "{finding:#?}"
+        );
+        let mixed =
+            connects("10.0.0.9:443", "java", 100, &[(Error(Errno::ETIMEDOUT), 20), (Error(Errno::EHOSTUNREACH), 5)]);
+        let finding = one(vec![mixed]);
+        assert_eq!((finding.severity, finding.causes.left.len()), (Severity::Warning, 2));
+        let rejected = one(vec![connects("10.0.0.9:443", "java", 0, &[(Error(Errno::ECONNREFUSED), 20)])]);
+        assert!(rejected.causes.is("rejected"), "{rejected:#?}");
+    }
+
+    #[test]
+    fn one_failure_is_nothing_and_a_few_are_an_explanation() {
+        assert!(traced(vec![connects("10.0.0.9:443", "haproxy", 0, &[(Refused, 1)])]).check(check).findings.is_empty());
+        assert_eq!(one(vec![connects("10.0.0.9:443", "haproxy", 0, &[(Refused, 4)])]).severity, Severity::Info);
+        // A few of very many.
+        assert_eq!(one(vec![connects("10.0.0.9:443", "haproxy", 900, &[(GivenUp, 9)])]).severity, Severity::Info);
+        assert!(traced(vec![connects("10.0.0.9:443", "haproxy", 900, &[])]).check(check).findings.is_empty());
+    }
+
+    #[test]
+    fn a_server_that_came_up_and_a_fallback_hurt_nobody() {
+        let up = Connects {
+            succeeded_since: 5,
+            failed_at_ms: Some((5, 900)),
+            ..connects("10.0.0.9:6379", "worker", 5, &[(Refused, 90)])
+        };
+        let finding = one(vec![up.clone()]);
+        assert_eq!(finding.severity, Severity::Info);
+        assert!(finding.summary.ends_with("it works since 1.1 s"), "{}", finding.summary);
+        // Failures and successes in turn are no end.
+        let flapping = Connects { failed_at_ms: Some((5, 1990)), ..up };
+        assert_eq!(one(vec![flapping]).severity, Severity::Warning);
+        let v4 = connects("127.0.0.1:8080", "curl", 40, &[]);
+        let v6 = connects("[::1]:8080", "curl", 0, &[(Refused, 40)]);
+        assert_eq!(one(vec![v4.clone(), v6.clone()]).severity, Severity::Info);
+        // Another program does not help this one, and a fallback after seconds helps nobody.
+        let other = connects("127.0.0.1:8080", "wget", 40, &[]);
+        assert_eq!(one(vec![other, v6.clone()]).severity, Severity::Warning);
+        assert_eq!(one(vec![v4, Connects { waited_ms: Some((900, 2000)), ..v6 }]).severity, Severity::Warning);
+    }
+
+    #[test]
+    fn lost_events_lower_the_confidence() {
+        let mut world = traced(vec![connects("10.0.0.9:443", "curl", 0, &[(Refused, 198)])]);
+        let sure = world.check(check).findings[0].confidence;
+        world.now.traced.as_mut().unwrap().lost = 3;
+        assert!(world.check(check).findings[0].confidence < sure);
+    }
+
+    /// Attempts from these ports, with the cookies of their ports.
+    fn waiting(world: &mut World, ports: std::ops::Range<u16>) {
+        for port in ports {
+            world.add(row(State::SynSent, &format!("10.0.0.1:{port}"), "10.0.0.9:443"));
+        }
+    }
+
+    #[test]
+    fn without_a_trace_new_attempts_in_both_looks_and_no_connection_are_an_outage() {
+        let mut world = World::new();
+        waiting(&mut world, 40_000..40_010);
+        assert!(world.check(check).wants_second.is_some());
+        world.later(2000).now.sockets.clear();
+        waiting(&mut world, 41_000..41_010);
+        let findings = world.check(check).findings;
+        assert_eq!((findings.len(), findings[0].severity), (1, Severity::High));
+        assert!(findings[0].causes.is("no-answer") && findings[0].confidence < 0.8);
+        // One that works, or one that waits since the first look, is another story.
+        world.add(row(State::Established, "10.0.0.1:5", "10.0.0.9:443"));
+        assert!(world.check(check).findings.is_empty());
+        world.now.sockets.pop();
+        waiting(&mut world, 40_000..40_001);
+        assert!(world.check(check).findings.is_empty());
+    }
+
+    #[test]
+    fn without_a_trace_counters_tell_that_nearly_everything_fails() {
+        let grown = |failed: u64, opened: u64| {
+            let mut world = World::new();
+            world.counter(Counter::TcpAttemptFails, 1000).counter(Counter::TcpActiveOpens, 1500);
+            assert!(world.check(check).wants_second.is_some());
+            world.later(2000);
+            world.counter(Counter::TcpAttemptFails, 1000 + failed).counter(Counter::TcpActiveOpens, 1500 + opened);
+            world.check(check).findings
+        };
+        assert_eq!(grown(198, 200).len(), 1);
+        // Half of them: curl that falls back from one family to the other.
+        assert!(grown(100, 200).is_empty() && grown(19, 19).is_empty());
+        // Attempts that others made fail too.
+        assert!(grown(200, 100).is_empty());
+    }
+}

@@ -1,0 +1,128 @@
+//! What a trace saw between two samples, summed up by destination: connects, resets, repeated segments.
+//!
+//! Input: sums of `aggregate::outcomes`. Output: facts of a snapshot. Not here: what they mean.
+
+use crate::model::addr::Endpoint;
+use crate::model::errno::Errno;
+use crate::model::event::ResetReason;
+use crate::model::id::NetnsId;
+
+/// What was traced up to a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TracedInterval {
+    pub duration_ms: u64,
+    /// Events that were lost: then the sums are lower bounds.
+    pub lost: u64,
+    /// Whether resets are traced too.
+    pub resets_traced: bool,
+    pub connects: Vec<Connects>,
+    pub resets: Vec<Resets>,
+    pub retransmits: Vec<Retransmits>,
+    /// Connections whose first FIN this host sent.
+    pub closed_here_first: u64,
+    /// Events that belong to none of the groups, of which only so many are kept.
+    pub not_grouped: u64,
+}
+
+/// What connect() calls a process made to one destination, and what became of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Connects {
+    pub netns: Option<NetnsId>,
+    /// IPv4-mapped addresses as IPv4.
+    pub to: Endpoint,
+    /// Who called; `None`: they had begun before the trace.
+    pub program: Option<Program>,
+    pub succeeded: u64,
+    /// How the others failed, most frequent first.
+    pub failed: Vec<(ConnectFailure, u64)>,
+    /// Of those that failed, how long the shortest and the longest had waited.
+    pub waited_ms: Option<(u64, u64)>,
+    /// The first failure and the last, since the trace began.
+    pub failed_at_ms: Option<(u64, u64)>,
+    /// How many succeeded after the last failure.
+    pub succeeded_since: u64,
+}
+
+impl Connects {
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failed.iter().map(|(_, n)| n).sum()
+    }
+}
+
+/// The process behind connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Program {
+    /// One of them.
+    pub pid: u32,
+    pub comm: String,
+    /// How many processes of this name.
+    pub processes: u64,
+}
+
+/// How a connect failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ConnectFailure {
+    /// A RST answered the SYN.
+    Refused,
+    /// Any other error; ECONNREFUSED without a RST came by ICMP.
+    Errno(Errno),
+    /// The process closed the socket before the handshake ended: its own timeout.
+    GivenUp,
+    /// No local port was free.
+    NoPort,
+}
+
+impl ConnectFailure {
+    /// The key that JSON prints: a word, or the name of the errno.
+    #[must_use]
+    pub fn key(self) -> String {
+        match self {
+            ConnectFailure::Refused => "refused".into(),
+            ConnectFailure::Errno(errno) => errno.to_string(),
+            ConnectFailure::GivenUp => "given_up".into(),
+            ConnectFailure::NoPort => "no_port".into(),
+        }
+    }
+}
+
+/// Resets of one kind at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Resets {
+    pub netns: Option<NetnsId>,
+    /// The service: the listener's address or port of connections that came in, the destination of those that went out.
+    pub service: Endpoint,
+    /// Whether the service is on this side of the connections.
+    pub served_here: bool,
+    /// `None`: the peer sent them.
+    pub sent: Option<SentFor>,
+    pub program: Option<Program>,
+    pub count: u64,
+}
+
+/// Why this host sent a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum SentFor {
+    Reason(ResetReason),
+    /// This kernel does not say.
+    Unknown,
+}
+
+/// Segments that were sent again to one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retransmits {
+    pub netns: Option<NetnsId>,
+    pub peer: std::net::IpAddr,
+    /// Of these SYNs, and SYN-ACKs of sockets.
+    pub handshake: u64,
+    pub segments: u64,
+    /// Of all, those that did not leave this host.
+    pub failed: u64,
+}
