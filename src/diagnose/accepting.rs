@@ -197,7 +197,8 @@ fn picture<'a, 'o>(view: &View<'a>, owner: &'o Owner<'a>, queue: &Queue<'_>, lis
         threads_elsewhere: 0,
         accepted,
         in_connection: 0,
-        taken: taken(view, queue),
+        // What waits is not known by listener: that others of the port accept says nothing of these.
+        taken: if listeners.len() < queue.listeners.len() { None } else { taken(view, queue) },
         interval_ms: view.interval_ms(),
         reach: reach(view, listeners, &unique(listeners.iter().flat_map(|l| view.processes(l)).collect())),
         is_thawed: owner.pids.iter().all(|pid| view.process(*pid).is_some_and(is_thawed)),

@@ -1,11 +1,12 @@
 //! Some connections in a listener's queue are already dead: their clients sent RST while they waited.
 //!
-//! Comes in: the length of each accept queue and the connections seen in it, twice. Goes out: one finding per listening
-//! endpoint. Never here: who reset them (no row is left to tell).
+//! Input: the length of each accept queue and the connections seen in it, twice. Output: one finding per listening endpoint,
+//! with why nobody accepts. Not here: who reset them (no row is left to tell).
 //!
 #![doc = include_str!("../../../docs/rules/accept-queue-dead-entries.md")]
 
 use crate::diagnose::Outcome;
+use crate::diagnose::accepting;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{Queue, Queues};
@@ -25,7 +26,8 @@ pub(super) const RULE: Rule = rule!(
     [TEXT]
 )
 .topic(Topic::AcceptQueue)
-.title("dead queue entries");
+.title("dead queue entries")
+.causes(accepting::CAUSES);
 
 const TEXT: Text = Text {
     why: "A client that resets while it waits leaves every table at once, but its place in the queue is freed only \
@@ -65,7 +67,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             findings.push(finding(view, queue, dead));
         }
     }
-    outcome.findings = ranking::worst(findings);
+    outcome.findings = ranking::alike(findings);
     outcome
 }
 
@@ -94,14 +96,15 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, dead: u64) -> Finding {
     let crowded = limit.is_some_and(|limit| queued * 2 > limit);
     let severity = if dead * 2 >= queued && crowded { Severity::Warning } else { Severity::Info };
     let owner = Owner::of(view, &queue.listeners);
-    let who = listener_owner::name(owner.as_ref());
+    let why = accepting::why(view, owner.as_ref(), queue, &queue.listeners);
+    let acts = why.acts(owner.as_ref(), "did not accept");
     let of = text::count(queued, "connection", "connections");
     let are = if dead == 1 { "is" } else { "are" };
     let finding = RULE
         .finding(
             severity,
             0.7,
-            format!("{dead} of {of} in the accept queue of {at} {are} already dead: reset while {who} did not accept"),
+            format!("{dead} of {of} in the accept queue of {at} {are} already dead, reset while they waited: {acts}"),
         )
         .because("the queue is longer than the connections seen in it, in two samples")
         .subject(listener_owner::subject(view, owner.as_ref(), queue.netns, at))
@@ -110,7 +113,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, dead: u64) -> Finding {
         .evidence("backlog", Evidence::count(limit))
         .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
         .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)));
-    listener_owner::inspect_owners(finding, view, &queue.listeners, owner.as_ref())
+    why.onto(listener_owner::inspect_owners(finding, view, &queue.listeners, owner.as_ref()), owner.as_ref())
         .next(format!("tcpstate list -l -e -p --local {at}"))
 }
 
@@ -136,8 +139,13 @@ mod tests {
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(812)));
         assert!(finding.summary.starts_with("2 of 3 connections in the accept queue of 0.0.0.0:80 are already dead"));
-        assert_eq!(world(3, 1, 4).later(2000).check(check).findings[0].severity, Severity::Warning);
-        assert_eq!(world(3, 2, 4).later(2000).check(check).findings[0].severity, Severity::Info);
+        let severity = |seen, backlog| world(3, seen, backlog).later(2000).check(check).findings[0].severity;
+        assert_eq!((severity(1, 5), severity(1, 6)), (Severity::Warning, Severity::Info), "above half of the limit");
+        assert_eq!((severity(1, 4), severity(2, 4)), (Severity::Warning, Severity::Info), "half of the queue");
+        let mut stopped = world(3, 1, 4);
+        stopped.now.processes.get_mut(&812).unwrap().state = Some('T');
+        let finding = stopped.later(2000).check(check).findings.remove(0);
+        assert!(finding.causes.is("stopped") && finding.summary.ends_with("(state T)"), "{finding:?}");
     }
 
     #[test]

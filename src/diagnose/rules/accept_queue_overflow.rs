@@ -1,8 +1,8 @@
 //! A listener's queue of finished connections is full and the kernel drops new ones, because the program does not call
 //! `accept()` fast enough.
 //!
-//! Comes in: LISTEN rows with their own drops, the namespace's counters. Goes out: one finding per listening endpoint.
-//! Never here: why the owner does not accept (that is what the inspection of its threads tells).
+//! Input: LISTEN rows with their own drops, the namespace's counters. Output: one finding per listening endpoint. Not here:
+//! why the owner does not accept (`accepting`).
 //!
 #![doc = include_str!("../../../docs/rules/accept-queue-overflow.md")]
 
@@ -78,7 +78,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
     }
     let callers = if found.is_empty() { FxHashMap::default() } else { callers::local_callers(view) };
-    outcome.findings = ranking::worst(found.iter().map(|(q, stands)| finding(view, q, stands, &callers)).collect());
+    outcome.findings = ranking::alike(found.iter().map(|(q, stands)| finding(view, q, stands, &callers)).collect());
     outcome
 }
 

@@ -1,7 +1,7 @@
 //! Connections have been waiting for `accept()` for a second or more: the server is not picking them up.
 //!
-//! Comes in: connections that wait in accept queues, with their wait. Goes out: one finding per listening endpoint.
-//! Never here: the limit of the queue.
+//! Input: connections that wait in accept queues, with their wait. Output: one finding per listening endpoint. Not here: the
+//! limit of the queue.
 //!
 #![doc = include_str!("../../../docs/rules/accept-queue-stalled.md")]
 
@@ -73,7 +73,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             findings.push(finding(view, queue, &waiting, oldest, exact));
         }
     }
-    outcome.findings = ranking::worst(findings);
+    outcome.findings = ranking::alike(findings);
     outcome
 }
 

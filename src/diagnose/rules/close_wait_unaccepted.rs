@@ -1,11 +1,11 @@
 //! Clients connected, waited, gave up and closed before the server called `accept()` for them.
 //!
-//! Input: CLOSE_WAIT rows without a file. Output: one finding per listener. Not here: who is to blame beyond the
-//! listener's owner.
+//! Input: CLOSE_WAIT rows without a file. Output: one finding per listener, with why nobody accepts. Not here: the clients.
 //!
 #![doc = include_str!("../../../docs/rules/close-wait-unaccepted.md")]
 
 use crate::diagnose::Outcome;
+use crate::diagnose::accepting;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
@@ -20,7 +20,8 @@ pub(super) const RULE: Rule =
         .states(&[State::CloseWait])
         .topic(Topic::AcceptQueue)
         .title("clients gave up")
-        .identity(Identity::Listener);
+        .identity(Identity::Listener)
+        .causes(accepting::CAUSES);
 
 const TEXT: Text = Text {
     why: "The kernel finished the handshake and queued the connection; the client then closed its end, so the queued \
@@ -67,6 +68,17 @@ fn has_waited(view: &View<'_>, socket: &Socket) -> bool {
     }
 }
 
+/// See "Severity" on the page.
+fn severity(owner: Option<&Owner<'_>>, full: bool, taken: Option<u64>) -> Severity {
+    // Whoever starts a service on demand, or holds it in a debugger, knows that it does not run.
+    let known = owner.is_some_and(|o| o.is_activator || o.halted == Some(listener_owner::DEBUGGED));
+    match (full, taken) {
+        (true, _) if !known => Severity::High,
+        (false, Some(1..)) => Severity::Info,
+        _ => Severity::Warning,
+    }
+}
+
 fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
     let (netns, at, listeners) = (queue.netns, queue.local, &queue.listeners);
     let owner = Owner::of(view, listeners);
@@ -75,19 +87,22 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
     let left = rows.iter().filter_map(|s| Some(s.state_age()?.min_ms)).max();
     let full = queue.is_over_limit();
     let them = if n == 1 { "had not accepted it" } else { "had not accepted them" };
-    let acts = listener_owner::acts(owner.as_ref(), them);
+    let why = accepting::why(view, owner.as_ref(), queue, listeners);
+    let acts = why.acts(owner.as_ref(), them);
+    let taken = accepting::taken(view, queue);
     let waited = oldest.map_or(String::new(), |ms| format!(", the oldest connected {} ago", text::duration(ms)));
     let summary = format!("{} of {at} gave up{waited}: {acts}", text::count(n, "client", "clients"));
     let drops: Option<u64> = listeners.iter().map(|l| l.skmem?.drops.map(u64::from)).sum();
     let limit: Option<u64> = listeners.iter().map(|l| l.backlog().map(u64::from)).sum();
     let mut finding = RULE
-        .finding(if full { Severity::High } else { Severity::Warning }, 0.97, summary)
+        .finding(severity(owner.as_ref(), full, taken), 0.97, summary)
         .because("a CLOSE_WAIT row without a socket file can only wait in an accept queue")
         .subject(listener_owner::subject(view, owner.as_ref(), netns, at))
         .evidence("count", Evidence::Count(n))
         .evidence("oldest_wait_ms", Evidence::millis(oldest))
         .evidence("left_since_ms", Evidence::millis(left))
         .evidence("accept_queue", Evidence::Count(queue.queued()))
+        .evidence("accepted_of_waiting", Evidence::count(taken))
         .evidence("backlog", Evidence::count(limit))
         .evidence("listener_drops", Evidence::count(drops))
         .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)));
@@ -96,8 +111,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
             .evidence("fd_used", Evidence::count(facts.fd_used))
             .evidence("fd_soft_limit", Evidence::count(facts.fd_soft));
     }
-    listener_owner::inspect_owners(finding, view, listeners, owner.as_ref())
-        .first(listener_owner::first_aid(owner.as_ref()))
+    why.onto(listener_owner::inspect_owners(finding, view, listeners, owner.as_ref()), owner.as_ref())
         .next(format!("tcpstate list -l -e -p --local {at}"))
 }
 
@@ -124,6 +138,36 @@ mod tests {
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
         assert!(finding.evidence.contains(&("oldest_wait_ms", Evidence::Millis(5000))));
         assert_eq!(world(5000, 5).later(2000).check(check).findings[0].severity, Severity::High);
+    }
+
+    #[test]
+    fn a_server_that_accepts_meanwhile_is_information() {
+        let severity = |gone: u16, queue: u32| {
+            let mut world = world(5000, queue);
+            for n in 0..gone {
+                world.add(info(
+                    unheld(row(State::Established, "10.0.0.1:80", &format!("10.0.0.3:{}", 40_000 + n))),
+                    &[("last_data_sent_ms", 6000)],
+                ));
+            }
+            world.later(2000).now.sockets.truncate(2);
+            world.before.as_mut().unwrap().sockets[0].recv_q_bytes = queue + u32::from(gone);
+            world.check(check).findings[0].severity
+        };
+        assert_eq!((severity(1, 1), severity(0, 1)), (Severity::Info, Severity::Warning));
+        assert_eq!(severity(1, 5), Severity::High, "over its limit of 4");
+        assert_eq!(severity(1, 4), Severity::Info);
+        let mut debugged = world(5000, 5);
+        debugged.now.processes.get_mut(&812).unwrap().state = Some('t');
+        assert_eq!(debugged.later(2000).check(check).findings[0].severity, Severity::Warning);
+    }
+
+    #[test]
+    fn why_nobody_accepts_is_named_when_it_is_seen() {
+        let mut world = world(5000, 1);
+        world.now.processes.get_mut(&812).unwrap().state = Some('T');
+        let finding = world.later(2000).check(check).findings.remove(0);
+        assert!(finding.causes.is("stopped"), "{finding:?}");
     }
 
     #[test]

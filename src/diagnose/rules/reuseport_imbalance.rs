@@ -1,13 +1,14 @@
 //! Several listeners share one port through SO_REUSEPORT and one of them is stuck while the others idle.
 //!
-//! Comes in: LISTEN rows that share one endpoint and device. Goes out: one finding per such group. Never here: a group
-//! whose every queue is in trouble (that is an overflow, not an imbalance).
+//! Input: LISTEN rows that share one endpoint and device. Output: one finding per such group, with why the stuck one does not
+//! accept. Not here: a group whose every queue is in trouble (that is an overflow, not an imbalance).
 //!
 #![doc = include_str!("../../../docs/rules/reuseport-imbalance.md")]
 
 use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
+use crate::diagnose::accepting;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
@@ -23,7 +24,8 @@ pub(super) const RULE: Rule =
     rule!("reuseport-imbalance", Listeners, Two, "one of several listeners on a port is stuck", check, [TEXT])
         .states(&[State::Listen])
         .topic(Topic::AcceptQueue)
-        .title("stuck worker");
+        .title("stuck worker")
+        .causes(accepting::CAUSES);
 
 const TEXT: Text = Text {
     why: "With SO_REUSEPORT the kernel hashes each connection to one listener and does not look at the queues. A \
@@ -74,7 +76,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             }
         }
     }
-    outcome.findings = ranking::worst(findings);
+    outcome.findings = ranking::alike(findings);
     outcome
 }
 
@@ -133,6 +135,18 @@ fn sign(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], row: &Socket) -> 
     (beyond_share(view, group, row) && beyond_share(view, &before, earlier)).then_some(Sign::Share)
 }
 
+/// See "Severity" on the page.
+fn severity(view: &View<'_>, queue: &Queue<'_>, sign: Sign, drops: u64) -> Severity {
+    let waited = queue.oldest_wait_ms().unwrap_or(0) as f64;
+    match sign {
+        _ if drops > 0 => Severity::High,
+        // Everything that waits is this listener's.
+        Sign::Waits if waited >= view.thresholds.accept_wait_high_seconds * 1000.0 => Severity::High,
+        Sign::Share if waited < view.thresholds.accept_wait_warn_seconds * 1000.0 => Severity::Info,
+        _ => Severity::Warning,
+    }
+}
+
 fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec<(&Socket, Sign)>) -> Finding {
     let dropped = |sign: &Sign| if let Sign::Drops(n) = sign { *n } else { 0 };
     stuck.sort_by_key(|(row, sign)| std::cmp::Reverse((dropped(sign), row.recv_q_bytes)));
@@ -140,7 +154,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
     let owner = Owner::of(view, &[worst]);
     let who = listener_owner::name(owner.as_ref());
     let drops: u64 = stuck.iter().map(|(_, sign)| dropped(sign)).sum();
-    let severity = if drops > 0 { Severity::High } else { Severity::Warning };
+    let severity = severity(view, queue, worst_sign, drops);
     let (confidence, because) = match worst_sign {
         Sign::Drops(_) | Sign::Full => (0.95, "the kernel tells queue and drops of each listener"),
         Sign::Waits => (0.9, "only one listener has a queue, in two samples"),
@@ -153,6 +167,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
         .max()
         .unwrap_or(0);
     let halted = owner.as_ref().and_then(|o| o.halted).map_or_else(String::new, |why| format!(" and is {why}"));
+    let why = accepting::why(view, owner.as_ref(), queue, &[worst]);
     let lost = if drops > 0 {
         format!(", {}", text::count(drops, "SYN was dropped", "SYNs were dropped"))
     } else {
@@ -194,8 +209,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
             Evidence::count(view.netns(queue.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpMigrateReq))),
         );
     let rows: Vec<&Socket> = stuck.iter().map(|(row, _)| *row).collect();
-    listener_owner::inspect_owners(finding, view, &rows, Owner::of(view, &rows).as_ref())
-        .first(listener_owner::first_aid(owner.as_ref()))
+    why.onto(listener_owner::inspect_owners(finding, view, &rows, Owner::of(view, &rows).as_ref()), owner.as_ref())
         .next(format!("tcpstate list -l -e -m -p --local {}", queue.local))
 }
 
@@ -274,6 +288,31 @@ mod tests {
         let outcome = world.check(check);
         assert_eq!(outcome.findings[0].severity, Severity::High);
         assert!(outcome.findings[0].evidence.contains(&("new_drops", Evidence::Count(12))));
+    }
+
+    #[test]
+    fn who_waits_for_three_seconds_is_hurt_and_a_longer_queue_alone_hurts_nobody() {
+        let waits = |ms| {
+            let mut world = world(&[0, 1, 0, 0]);
+            waiting(&mut world, ms);
+            let finding = world.later(2000).check(check).findings.remove(0);
+            (finding.severity, finding.causes.named().map(|c| c.id))
+        };
+        assert_eq!((waits(2999), waits(3000)), ((Severity::Warning, None), (Severity::High, None)));
+        let share = |ms| {
+            let mut world = world(&[1, 8, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+            world.now.sockets[1].send_q_bytes = Some(128);
+            waiting(&mut world, ms);
+            world.later(2000).check(check).findings.remove(0).severity
+        };
+        assert_eq!((share(999), share(1000)), (Severity::Info, Severity::Warning));
+    }
+
+    #[test]
+    fn a_stopped_worker_is_named_as_such() {
+        let mut world = world(&[0, 9, 1]);
+        world.now.processes.get_mut(&901).unwrap().state = Some('T');
+        assert!(world.later(2000).check(check).findings[0].causes.is("stopped"));
     }
 
     #[test]
