@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use rustc_hash::FxHashSet;
 
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::view::View;
@@ -27,6 +28,45 @@ const FEW_NETWORKS: usize = 2;
 const REPEATED_PERCENT: u64 = 80;
 /// Cookies between two samples of which one in ten or fewer came back (policy).
 const COOKIES_OF_A_FLOOD: u64 = 100;
+
+/// What fills a SYN queue. Both rules about it share them.
+pub const CAUSES: &[Cause] = &[
+    Cause {
+        id: "accept-queue-full",
+        text: "the accept queue is full as well, so that last ACKs are dropped too",
+        predicts: "the accept queue is over its limit in both samples",
+        refuted_by: "an accept queue with room",
+        decided_by: "accept-queue-overflow and accept-queue-stalled of this listener",
+    },
+    Cause {
+        id: "burst",
+        text: "the clients are real, and came in a burst",
+        predicts: "half of the cookies or more come back, or SYN-ACKs are answered at once",
+        refuted_by: "SYN-ACKs that were repeated without an answer on nearly all rows",
+        decided_by: "SyncookiesRecv beside SyncookiesSent in `nstat -az`",
+    },
+    Cause {
+        id: "return-path",
+        text: "our SYN-ACKs do not reach these clients",
+        predicts: "nearly all SYN-ACKs were repeated, and none of the sources has a connection that got through",
+        refuted_by: "one of these sources that got through, or cookies that come back",
+        decided_by: "tcpdump at a client; routes back, rp_filter, rules by direction",
+    },
+    Cause {
+        id: "scanner",
+        text: "a scanner or a broken client never finishes its handshakes",
+        predicts: "one or two networks, of which nobody got through",
+        refuted_by: "many networks",
+        decided_by: "who these addresses are",
+    },
+    Cause {
+        id: "flood",
+        text: "a SYN flood: sources that never finish, often forged",
+        predicts: "many sources of many networks, SYN-ACKs repeated without an answer, hardly a cookie comes back",
+        refuted_by: "few sources or networks, or cookies that come back",
+        decided_by: "whether the same addresses answer a SYN of ours; the packet rate upstream",
+    },
+];
 
 /// What the half-open connections look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +95,43 @@ pub struct Pressure<'v> {
     pub cookies_sent: u64,
     pub drops: u64,
     pub at_limit: bool,
+    /// Nearly all SYN-ACKs were repeated.
+    pub unanswered: bool,
+    /// One of the sources has a connection that got through.
+    pub finished: bool,
+    /// The accept queue was over its limit in both samples.
+    pub overflows: bool,
+}
+
+impl Pressure<'_> {
+    /// Which causes are left.
+    #[must_use]
+    pub fn causes(&self) -> Weighed {
+        Weighed::of(CAUSES, |cause| self.weigh(cause))
+    }
+
+    fn weigh(&self, cause: &'static Cause) -> Weight {
+        let refuted = |why: &str| Weight::Refuted(why.to_owned());
+        let burst = self.flavour == AttackKind::Burst;
+        let few_networks = self.networks <= FEW_NETWORKS;
+        match cause.id {
+            "accept-queue-full" if self.overflows => Weight::Proven,
+            "accept-queue-full" => refuted("the accept queue has room"),
+            "burst" if burst => Weight::Proven,
+            "burst" if self.unanswered => refuted("nearly all SYN-ACKs were repeated without an answer"),
+            "burst" => Weight::Possible(0.5),
+            _ if burst => refuted("half of the cookies or more came back"),
+            "return-path" | "scanner" if self.finished => refuted("one of these sources got through"),
+            "return-path" => Weight::Possible(if self.unanswered && few_networks { 0.6 } else { 0.3 }),
+            "scanner" if few_networks => Weight::Possible(0.2),
+            "scanner" => refuted("the sources are of many networks"),
+            _ if self.flavour == AttackKind::Flood => Weight::Possible(0.6),
+            _ if self.sources < FLOOD_SOURCES || self.networks < FLOOD_NETWORKS => {
+                refuted("the sources, or their networks, are too few")
+            }
+            _ => Weight::Possible(0.2),
+        }
+    }
 }
 
 /// What both rules make of a view.
@@ -176,6 +253,7 @@ fn pressure<'v>(
     // While a flood lasts the kernel drops old entries for new ones, so that many rows are too young to be judged; that
     // hardly any cookie comes back tells the same.
     let lost = cookies_sent >= COOKIES_OF_A_FLOOD && repeated * 2 >= fresh.len() as u64;
+    let finished = any_finished(view, queue, &sources);
     let flavour = if cookies_sent > 0 && cookies_received * 2 >= cookies_sent {
         AttackKind::Burst
     } else if (unanswered || lost)
@@ -185,7 +263,7 @@ fn pressure<'v>(
         && cookies_received * 10 <= cookies_sent
     {
         AttackKind::Flood
-    } else if unanswered && networks.len() <= FEW_NETWORKS && !any_finished(view, queue, &sources) {
+    } else if unanswered && networks.len() <= FEW_NETWORKS && !finished {
         AttackKind::ReturnPath
     } else {
         AttackKind::Unclear
@@ -202,6 +280,9 @@ fn pressure<'v>(
         cookies_sent,
         drops: if at_limit_drops { drops.max(own_drops.unwrap_or(listen_drops)) } else { drops },
         at_limit,
+        unanswered,
+        finished,
+        overflows,
     })
 }
 
@@ -240,6 +321,7 @@ pub fn evidence(view: &View<'_>, finding: Finding, p: &Pressure<'_>, owner: Opti
     }
     let grown = |counter| Evidence::count(view.delta(netns, counter));
     finding
+        .causes(p.causes())
         .subject(listener_owner::subject(view, owner, netns, queue.local))
         .evidence("half_open", Evidence::Count(queue.half_open.len() as u64))
         .evidence("limit", Evidence::Count(p.limit))

@@ -277,7 +277,9 @@ fn a_syn_queue_that_is_full_is_told_with_cookies_and_with_drops() {
             assert_eq!((number(finding, "half_open"), number(finding, "limit")), (8, 8));
             assert!(number(finding, counter) >= 12, "{finding:#?}");
             assert_eq!((number(finding, "sources"), number(finding, "syn_ack_repeated")), (1, 8));
-            assert!(finding.summary.contains("our SYN-ACKs seem not to reach these clients"), "{}", finding.summary);
+            assert!(finding.summary.ends_with("; 8 got no answer to a repeated SYN-ACK"), "{}", finding.summary);
+            let left: Vec<_> = finding.causes.left.iter().map(|h| h.cause.id).collect();
+            assert_eq!(left, ["return-path", "scanner"]);
             let mut others = Diagnosis::default();
             others.findings = diagnosis.findings[1..].to_vec();
             calm(&others);

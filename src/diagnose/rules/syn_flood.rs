@@ -1,7 +1,7 @@
 //! The half-open connections of a listener look like a SYN flood: many sources that never finish the handshake.
 //!
-//! Comes in: the pressure on each SYN queue. Goes out: one finding per listening endpoint whose pressure looks
-//! like an attack. Never here: pressure of any other kind.
+//! Input: the pressure on each SYN queue. Output: one finding per listening endpoint whose pressure looks like an attack. Not
+//! here: pressure of any other kind.
 //!
 #![doc = include_str!("../../../docs/rules/syn-flood.md")]
 
@@ -10,14 +10,15 @@ use crate::diagnose::finding::Finding;
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
-use crate::diagnose::syn_queue::{AttackKind, Pressure, assess, evidence, next, outcome_words};
+use crate::diagnose::syn_queue::{AttackKind, CAUSES, Pressure, assess, evidence, next, outcome_words};
 use crate::diagnose::view::View;
 use crate::model::State;
 
 pub(super) const RULE: Rule =
     rule!("syn-flood", Listeners, Two, "the half-open connections look like an attack", check, [TEXT])
         .states(&[State::Listen, State::SynRecv])
-        .title("SYN flood");
+        .title("SYN flood")
+        .causes(CAUSES);
 
 const TEXT: Text = Text {
     why: "A SYN costs its sender one packet, often with a forged address, and the server an entry that waits for an \
@@ -39,7 +40,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let assessment = assess(view);
     let floods = assessment.pressures.iter().filter(|p| p.flavour == AttackKind::Flood);
     Outcome {
-        findings: ranking::worst(floods.map(|p| finding(view, p)).collect()),
+        findings: ranking::alike(floods.map(|p| finding(view, p)).collect()),
         wants_second: assessment.wants_second,
         not_checked: assessment.not_checked,
         ..Outcome::default()
@@ -84,7 +85,26 @@ mod tests {
             "0.0.0.0:80 (server (812)) looks like the target of a SYN flood: 40 half-open connections from 40 \
              addresses, 40 of them without an answer to a repeated SYN-ACK; 500 SYNs were answered with a SYN cookie"
         );
+        let left: Vec<_> = finding.causes.left.iter().map(|h| h.cause.id).collect();
+        assert_eq!(left, ["flood", "return-path"], "they look alike from here");
         assert!(flood.check(syn_queue_pressure::check).findings.is_empty(), "told once");
+    }
+
+    #[test]
+    fn cookies_warn_drops_are_high_and_a_full_accept_queue_is_critical() {
+        let severity = |drops: u64, queued: u32| {
+            let mut flood = world(40, 1, true);
+            flood.now.sockets[0].recv_q_bytes = queued;
+            flood
+                .later(2000)
+                .counter(Counter::TcpExtSyncookiesSent, 500)
+                .counter(Counter::TcpExtTcpReqQFullDrop, drops);
+            let own = crate::model::SkMem { drops: Some(u32::try_from(drops).unwrap()), ..Default::default() };
+            flood.now.sockets[0].skmem = Some(own);
+            flood.check(check).findings[0].severity
+        };
+        assert_eq!((severity(0, 0), severity(1, 0)), (Severity::Warning, Severity::High));
+        assert_eq!((severity(0, 39), severity(0, 40)), (Severity::Warning, Severity::Critical));
     }
 
     #[test]

@@ -9,14 +9,15 @@ use crate::diagnose::finding::{Finding, Severity};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
-use crate::diagnose::syn_queue::{AttackKind, Pressure, assess, evidence, next, outcome_words};
+use crate::diagnose::syn_queue::{AttackKind, CAUSES, Pressure, assess, evidence, next, outcome_words};
 use crate::diagnose::view::View;
 use crate::model::State;
 
 pub(super) const RULE: Rule =
     rule!("syn-queue-pressure", Listeners, OneOrTwo, "half-open connections reach the listener's limit", check, [TEXT])
         .states(&[State::Listen, State::SynRecv])
-        .title("SYN queue full");
+        .title("SYN queue full")
+        .causes(CAUSES);
 
 const ACCEPT: &str = "If the accept queue is full too, begin there: a server that does not accept fills both";
 const BURST: &str = "For a real burst, raise the backlog in the application and net.core.somaxconn, then restart it";
@@ -39,7 +40,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let assessment = assess(view);
     let ours = assessment.pressures.iter().filter(|p| p.flavour != AttackKind::Flood);
     Outcome {
-        findings: ranking::worst(ours.map(|p| finding(view, p)).collect()),
+        findings: ranking::alike(ours.map(|p| finding(view, p)).collect()),
         wants_second: assessment.wants_second,
         not_checked: assessment.not_checked,
         ..Outcome::default()
@@ -49,11 +50,11 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
     let at = p.queue.local;
     let owner = Owner::of(view, &p.queue.listeners);
-    let flavour = match p.flavour {
-        AttackKind::ReturnPath => "; our SYN-ACKs seem not to reach these clients",
-        AttackKind::Burst => "; the clients are real, a burst",
-        _ if p.severity == Severity::Critical => "; the accept queue is full as well",
-        _ => "",
+    let causes = p.causes();
+    let flavour = match causes.named() {
+        Some(cause) => format!("; {}", cause.text),
+        None if p.unanswered => format!("; {} got no answer to a repeated SYN-ACK", p.repeated),
+        None => String::new(),
     };
     let summary = format!(
         "{} half-open connections stand before {at} ({}), of which {} fit: {}{flavour}",
@@ -62,17 +63,22 @@ fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
         p.limit,
         outcome_words(p)
     );
-    let finding = RULE.finding(p.severity, 0.8, summary).because(match p.flavour {
-        AttackKind::ReturnPath => "queue and limit are the kernel's; that it is the way back is less sure (0.6)",
-        _ => "queue and limit are the kernel's; the counters are those of the namespace",
-    });
-    let steps: &[&str] = match p.flavour {
-        _ if p.severity == Severity::Critical => &[ACCEPT, BURST, WAY_BACK, COOKIES],
-        AttackKind::ReturnPath => &[WAY_BACK, COOKIES],
-        AttackKind::Burst => &[BURST, COOKIES],
-        AttackKind::Flood | AttackKind::Unclear => &[WAY_BACK, BURST, COOKIES],
-    };
-    evidence(view, finding.steps(steps.iter().copied()), p, owner.as_ref()).next(next(at))
+    let finding = RULE
+        .finding(p.severity, 0.8, summary)
+        .because("queue and limit are the kernel's; the counters are those of the namespace");
+    let mut steps: Vec<&str> = causes.left.iter().map(|h| step(h.cause.id)).chain([COOKIES]).collect();
+    steps.dedup();
+    evidence(view, finding.steps(steps), p, owner.as_ref()).next(next(at))
+}
+
+/// What helps against each cause.
+fn step(cause: &str) -> &'static str {
+    match cause {
+        "accept-queue-full" => ACCEPT,
+        "burst" => BURST,
+        "flood" => COOKIES,
+        _ => WAY_BACK,
+    }
 }
 
 #[cfg(test)]
@@ -121,12 +127,24 @@ pub(super) mod tests {
         assert!(
             finding.summary.starts_with("20 half-open connections stand before 0.0.0.0:80 (server (812)), of which 40")
         );
-        assert!(finding.summary.ends_with("our SYN-ACKs seem not to reach these clients"), "{finding:?}");
+        let left: Vec<_> = finding.causes.left.iter().map(|h| h.cause.id).collect();
+        assert_eq!(left, ["return-path", "scanner"]);
+        assert!(finding.summary.ends_with("; 20 got no answer to a repeated SYN-ACK"), "{}", finding.summary);
+        assert_eq!(finding.remedy, [WAY_BACK, COOKIES]);
         let mut cookies = world(40, 1, false);
         cookies.later(2000).counter(Counter::TcpExtSyncookiesSent, 30).counter(Counter::TcpExtSyncookiesRecv, 29);
         let finding = cookies.check(check).findings.remove(0);
         assert_eq!(finding.severity, Severity::Warning);
         assert!(finding.summary.contains("30 SYNs were answered with a SYN cookie; the clients are real"));
+        assert!(finding.causes.is("burst"));
+        let half = |received| {
+            let mut half = world(40, 1, false);
+            half.later(2000)
+                .counter(Counter::TcpExtSyncookiesSent, 30)
+                .counter(Counter::TcpExtSyncookiesRecv, received);
+            half.check(check).findings.remove(0).causes.is("burst")
+        };
+        assert!(half(15) && !half(14), "half of the cookies");
     }
 
     #[test]
@@ -152,7 +170,8 @@ pub(super) mod tests {
         let mut both = world(40, 1, false);
         both.now.sockets[0].recv_q_bytes = 40;
         both.later(2000).counter(Counter::TcpExtSyncookiesSent, 5);
-        assert_eq!(both.check(check).findings[0].severity, Severity::Critical);
+        let finding = both.check(check).findings.remove(0);
+        assert!(finding.severity == Severity::Critical && finding.causes.is("accept-queue-full"), "{finding:?}");
     }
 
     #[test]
