@@ -14,6 +14,7 @@ use rustc_hash::FxHashSet;
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::port_choice::{self, Choice};
 use crate::diagnose::rate::Rate;
@@ -36,6 +37,7 @@ pub(super) const RULE: Rule = rule!(
 )
 .title("ports bound one by one")
 .identity(Identity::Program)
+.causes(CAUSES)
 .cost(3);
 
 const TEXT: Text = Text {
@@ -50,6 +52,42 @@ const TEXT: Text = Text {
         "Don't spread over more destinations: a bound port is taken from all of them",
     ],
 };
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "binds-to-port-0",
+        text: "the program calls bind() with port 0 before connect()",
+        predicts: "ports of the parity that bind() prefers, one after the other at random places",
+        refuted_by: "IP_BIND_ADDRESS_NO_PORT on one of the sockets, or ports that serve several connections",
+        decided_by: "`strace -e trace=bind,connect -p PID`",
+    },
+    Cause {
+        id: "connect-found-no-other",
+        text: "connect() took these, as the ports that it prefers are in use",
+        predicts: "most of the other half of the range is taken",
+        refuted_by: "three quarters of the other half free, or random places",
+        decided_by: "`strace -e trace=bind,connect -p PID`: no bind()",
+    },
+    Cause {
+        id: "chooses-itself",
+        text: "the program chooses each port itself",
+        predicts: "ports that go up or down one by one, or by a rule of its own",
+        refuted_by: "random places",
+        decided_by: "`strace -e trace=bind -p PID`: a port that is not 0",
+    },
+];
+
+/// Which causes are left: the order of the ports excludes the others, the parity alone does not.
+fn causes(sure: bool) -> Weighed {
+    let refuted = |why: &str| Weight::Refuted(why.to_owned());
+    Weighed::of(CAUSES, |cause| match cause.id {
+        "binds-to-port-0" => Weight::Possible(0.8),
+        "connect-found-no-other" if sure => refuted("its ports follow each other at random"),
+        "connect-found-no-other" => refuted("three quarters of the other half are free"),
+        _ if sure => refuted("its ports follow each other at random"),
+        _ => Weight::Possible(0.2),
+    })
+}
 
 /// Connections of one program from one address.
 struct Binder<'a> {
@@ -176,6 +214,7 @@ fn finding(view: &View<'_>, of: &Binder<'_>) -> Finding {
     };
     RULE.finding(severity, if sure { 0.9 } else { 0.6 }, summary)
         .because(reason)
+        .causes(causes(sure))
         .subject(subject)
         .exhausted_in(left_ms.filter(|_| severity > Severity::Info))
         .evidence("connections", Evidence::Count(n as u64))
@@ -219,6 +258,13 @@ mod tests {
             assert_eq!(f.subject.pid, Some(5));
             f.severity
         })
+    }
+
+    #[test]
+    fn the_order_of_the_ports_excludes_what_parity_alone_does_not() {
+        assert!(causes(true).is("binds-to-port-0"));
+        let left: Vec<_> = causes(false).left.iter().map(|h| h.cause.id).collect();
+        assert_eq!(left, ["binds-to-port-0", "chooses-itself"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Severity, Subject};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::ranking;
 use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
@@ -20,7 +21,8 @@ pub(super) const RULE: Rule =
     rule!("bound-inactive-leak", System, OneOrTwo, "ports are bound and not used", check, [TEXT])
         .states(&[State::BoundInactive])
         .title("ports kept bound")
-        .identity(Identity::Program);
+        .identity(Identity::Program)
+        .causes(CAUSES);
 
 const TEXT: Text = Text {
     why: "The socket was bound and then neither listened nor connected. Its port is denied to everybody's connect() \
@@ -28,6 +30,46 @@ const TEXT: Text = Text {
     remedy: &["Close the socket when connect() or listen() fails", "Bind late, or set IP_BIND_ADDRESS_NO_PORT"],
     avoid: &["Don't set SO_REUSEADDR everywhere: it allows conflicts and closes nothing"],
 };
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "leak",
+        text: "the program does not close the socket when connect() or listen() fails",
+        predicts: "the same rows stay, and more come",
+        refuted_by: "other rows at each look",
+        decided_by: "a second look: `tcpstate doctor --interval 60s --rule bound-inactive-leak`",
+    },
+    Cause {
+        id: "reserved",
+        text: "the program keeps the ports for later on purpose",
+        predicts: "the same rows at each look, and as many",
+        refuted_by: "rows that become more",
+        decided_by: "the configuration of the program: a range of ports that it hands out",
+    },
+    Cause {
+        id: "on-the-way",
+        text: "sockets on their way from bind() to connect()",
+        predicts: "other rows at each look",
+        refuted_by: "the same rows in two samples",
+        decided_by: "a second look",
+    },
+];
+
+/// Which causes are left: `stayed` of `rows` were bound before; nothing is known of it without a second sample.
+fn causes(stayed: Option<usize>, rows: usize, growing: bool) -> Weighed {
+    let refuted = |why: &str| Weight::Refuted(why.to_owned());
+    Weighed::of(CAUSES, |cause| match (cause.id, stayed) {
+        ("leak", Some(0)) => refuted("none of them was there before"),
+        ("leak", _) if growing => Weight::Possible(0.9),
+        ("leak", _) => Weight::Possible(0.4),
+        ("reserved", _) if growing => refuted("they become more"),
+        ("reserved", Some(0)) => refuted("none of them was there before"),
+        ("reserved", _) => Weight::Possible(0.4),
+        (_, Some(n)) if growing || n == rows => refuted("the same ones stay"),
+        (_, Some(0)) => Weight::Proven,
+        _ => Weight::Possible(0.2),
+    })
+}
 
 /// Namespace, process and user of a socket.
 type Owner = (Option<NetnsId>, Option<u32>, Option<u32>);
@@ -95,6 +137,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 format!("{who} keeps {} ports bound that neither listen nor connect{more}", rows.len()),
             )
             .because("the kernel lists them as bound and inactive")
+            .causes(causes(view.before.map(|_| stayed), rows.len(), growing))
             .subject(subject)
             .evidence("count", Evidence::Count(rows.len() as u64))
             .evidence("in_ephemeral_range", Evidence::Count(inside as u64))
@@ -123,6 +166,18 @@ mod tests {
             let inode = socket.inode;
             world.add(socket).hold(5, comm, u32::from(port), inode);
         }
+    }
+
+    #[test]
+    fn two_samples_tell_a_leak_from_ports_that_are_kept_and_from_passers_by() {
+        let left = |stayed, rows, growing| -> Vec<_> {
+            causes(stayed, rows, growing).left.iter().map(|h| h.cause.id).collect()
+        };
+        assert_eq!(left(None, 20, false), ["leak", "reserved", "on-the-way"]);
+        assert_eq!(left(Some(20), 23, true), ["leak"]);
+        assert_eq!(left(Some(20), 20, false), ["leak", "reserved"]);
+        assert_eq!(left(Some(19), 20, false), ["leak", "reserved", "on-the-way"]);
+        assert_eq!(left(Some(0), 20, false), ["on-the-way"]);
     }
 
     #[test]

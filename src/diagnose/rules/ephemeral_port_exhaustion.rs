@@ -8,7 +8,8 @@
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
-use crate::diagnose::measure::Measure;
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::measure::{Measure, Share};
 use crate::diagnose::port_choice;
 use crate::diagnose::port_use::{self, Use, Users};
 use crate::diagnose::ports::{self, Route};
@@ -25,6 +26,7 @@ pub(super) const RULE: Rule =
         .topic(Topic::PortExhaustion)
         .title("local ports run out")
         .identity(Identity::Destination)
+        .causes(CAUSES)
         .cost(4);
 
 const TEXT: Text = Text {
@@ -47,6 +49,69 @@ const TEXT: Text = Text {
         "Don't use SO_LINGER with a time of zero as a habit: it resets, and loses data",
     ],
 };
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "churn",
+        text: "connections are opened and closed faster than TIME_WAIT lets go of their ports",
+        predicts: "most of the blocked ports are in TIME_WAIT",
+        refuted_by: "less than a tenth of them is",
+        decided_by: "who closes: `tcpstate doctor --trace 5s --rule ephemeral-port-exhaustion`",
+    },
+    Cause {
+        id: "held",
+        text: "connections are kept open and become more: a pool without a limit, or a leak",
+        predicts: "most of the blocked ports belong to live connections",
+        refuted_by: "less than a tenth of them does",
+        decided_by: "the pool's limit beside the number of its connections; close-wait-leak",
+    },
+    Cause {
+        id: "peer-does-not-close",
+        text: "the peers do not close after us, and FIN_WAIT2 remainders keep the ports",
+        predicts: "most of the blocked ports are in FIN_WAIT2 without a process",
+        refuted_by: "less than a tenth of them is",
+        decided_by: "fin-wait2-orphan-pileup, which names the peers",
+    },
+    Cause {
+        id: "bound",
+        text: "ports of the range are bound or listened on",
+        predicts: "most of the blocked ports were taken by bind(), whoever did",
+        refuted_by: "less than a tenth of them was, and this program does not bind before it connects",
+        decided_by: "bind-before-connect and bound-inactive-leak; listeners inside the range",
+    },
+    Cause {
+        id: "small-range",
+        text: "the range of ports is small",
+        predicts: "fewer usable ports than half of the kernel's default of 28,232",
+        refuted_by: "as many or more",
+        decided_by: "net.ipv4.ip_local_port_range and ip_local_reserved_ports",
+    },
+];
+
+/// Usable ports of the default range, 32768 to 60999.
+const DEFAULT_PORTS: u32 = 28_232;
+/// Percent of the blocked ports below which a kind of them is no reason.
+const LITTLE_PERCENT: f64 = 10.0;
+
+/// What the blocked ports are: the kinds add up to all of them.
+fn causes(route: &Route<'_>, binds: bool) -> Weighed {
+    let share = |part: u32| Share::of(part.into(), route.blocked().into());
+    let of_kind = |part: u32, also: bool| match share(part) {
+        Some(s) if s.percent() >= LITTLE_PERCENT || also => Weight::Possible(s.percent().max(LITTLE_PERCENT)),
+        Some(s) => Weight::Refuted(format!("{s} of the blocked ports")),
+        None => Weight::Possible(LITTLE_PERCENT),
+    };
+    Weighed::of(CAUSES, |cause| match cause.id {
+        "churn" => of_kind(route.time_wait, false),
+        "held" => of_kind(route.live, false),
+        "peer-does-not-close" => of_kind(route.fin_wait2_minis, false),
+        "bound" => of_kind(route.bound, binds),
+        _ if route.usable >= DEFAULT_PORTS / 2 => {
+            Weight::Refuted(format!("{} ports are usable", text::grouped(route.usable.into())))
+        }
+        _ => Weight::Possible(20.0),
+    })
+}
 
 /// Steps of the text that only a program that binds needs, and that do not help one.
 const FOR_BINDERS: usize = 2;
@@ -95,6 +160,7 @@ fn finding(view: &View<'_>, route: &Route<'_>, used: &Use, severity: Severity) -
         .finding(severity, confidence, summary(view, route, used, &users))
         .steps(steps)
         .because(reason)
+        .causes(causes(route, binds))
         .subject(Subject {
             netns: route.netns,
             pid: lead.and_then(port_use::User::pid),
@@ -172,6 +238,18 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, row, time_wait};
     use crate::model::State;
+
+    #[test]
+    fn what_the_blocked_ports_are_is_the_cause() {
+        let left = |old, live| -> Vec<_> {
+            let finding = world(old, 0, live).check(check).findings.remove(0);
+            finding.causes.left.iter().map(|h| h.cause.id).collect()
+        };
+        assert_eq!(left(120, 0), ["churn", "small-range"]);
+        assert_eq!(left(0, 190), ["held", "small-range"]);
+        assert_eq!(left(90, 10), ["churn", "small-range", "held"], "a tenth of the blocked ports");
+        assert_eq!(left(100, 11), ["churn", "small-range"], "less than a tenth");
+    }
 
     /// A range of 200 ports: `old` TIME_WAIT rows, then `new` that appeared in the last two seconds, and a pool.
     fn world(old: u32, new: u32, live: u32) -> World {

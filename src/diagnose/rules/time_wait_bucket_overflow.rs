@@ -7,19 +7,21 @@
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Severity, Subject};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::{Counter, SockStat};
 use crate::model::sysctl::Sysctl;
-use crate::model::{NetnsId, State};
+use crate::model::{NetnsId, RowKind, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("time-wait-bucket-overflow", Ports, OneOrTwo, "the table of TIME_WAIT sockets is full", check, [TEXT])
         .title("TIME_WAIT table full")
         .identity(Identity::Object)
+        .causes(CAUSES)
         .states(&[State::TimeWait]);
 
 const TEXT: Text = Text {
@@ -31,6 +33,49 @@ const TEXT: Text = Text {
     ],
     avoid: &["Don't lower tcp_max_tw_buckets to get rid of TIME_WAIT: that is this very fault, made on purpose"],
 };
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "churn",
+        text: "more connections end within a minute than the table holds",
+        predicts: "entries that are made in a minute at the present rate are as many as the limit",
+        refuted_by: "fewer",
+        decided_by: "time-wait-client-churn and time-wait-server-churn, which name who closes",
+    },
+    Cause {
+        id: "small-limit",
+        text: "the limit is small: set by hand, or that of a namespace with a small hash table",
+        predicts: "a limit below 16,384",
+        refuted_by: "a limit of 16,384 or more",
+        decided_by: "net.ipv4.tcp_max_tw_buckets in /etc/sysctl.d; net.ipv4.tcp_ehash_entries",
+    },
+    Cause {
+        id: "peers-do-not-close",
+        text: "FIN_WAIT2 remainders take the places",
+        predicts: "half of the entries or more are in FIN_WAIT2",
+        refuted_by: "less than half",
+        decided_by: "fin-wait2-orphan-pileup, which names the peers",
+    },
+];
+
+/// A smaller limit is none that a kernel chooses for a host of today (policy).
+const SMALL_LIMIT: u64 = 16_384;
+
+/// Which causes are left; `minute`: entries that are made in a minute.
+fn causes(limit: u64, minute: Option<f64>, remainders: u64, entries: u64) -> Weighed {
+    let refuted = |why: &str| Weight::Refuted(why.to_owned());
+    Weighed::of(CAUSES, |cause| match cause.id {
+        "churn" => match minute {
+            Some(n) if n >= limit as f64 => Weight::Possible(0.7),
+            Some(_) => refuted("fewer are made in a minute"),
+            None => Weight::Possible(0.4),
+        },
+        "small-limit" if limit < SMALL_LIMIT => Weight::Possible(0.6),
+        "small-limit" => refuted("it is not small"),
+        _ if remainders > 0 && remainders * 2 >= entries => Weight::Possible(0.6),
+        _ => refuted("less than half of the entries are in FIN_WAIT2"),
+    })
+}
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
@@ -76,6 +121,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             RULE.finding(severity, if overflowing || at_limit { 0.97 } else { 0.85 }, summary)
                 .exhausted_in(left_ms.map(Measure::Estimate))
                 .because("the kernel counts both the entries and what did not fit")
+                .causes(causes(limit, rate.map(|r| r.per_second() * 60.0), remainders(view, netns.inode), now))
                 .subject(Subject {
                     netns: netns.inode,
                     object: Some("net.ipv4.tcp_max_tw_buckets".into()),
@@ -92,6 +138,13 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         return Outcome::not_checked("tcp_max_tw_buckets or sockstat could not be read");
     }
     outcome
+}
+
+/// FIN_WAIT2 remainders of a namespace, which share the table.
+fn remainders(view: &View<'_>, netns: Option<NetnsId>) -> u64 {
+    let is =
+        |s: &&crate::model::Socket| s.netns == netns && s.kind == RowKind::TimeWaitMini && s.state == State::FinWait2;
+    view.active().filter(is).count() as u64
 }
 
 /// Whether those that enter at this rate stay for their minute: the number grows as fast as they enter, at least by half.
@@ -112,6 +165,16 @@ mod tests {
         world.sysctl(Sysctl::Ipv4TcpMaxTwBuckets, &[limit]);
         world.now.netns[0].sockstat.insert(SockStat::TcpTw, now);
         world
+    }
+
+    #[test]
+    fn rate_limit_and_remainders_tell_what_fills_the_table() {
+        let left = |limit, minute, remainders| -> Vec<_> {
+            causes(limit, minute, remainders, 100).left.iter().map(|h| h.cause.id).collect()
+        };
+        assert_eq!(left(16_384, Some(16_384.0), 49), ["churn"]);
+        assert_eq!(left(16_383, Some(16_382.0), 50), ["small-limit", "peers-do-not-close"]);
+        assert_eq!(left(16_383, None, 0), ["small-limit", "churn"]);
     }
 
     #[test]

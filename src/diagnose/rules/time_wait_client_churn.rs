@@ -7,11 +7,13 @@
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Severity, Subject, Topic};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::port_use;
-use crate::diagnose::ports;
+use crate::diagnose::ports::{self, Route};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::State;
+use crate::model::counter::Counter;
 use crate::text;
 
 pub(super) const RULE: Rule =
@@ -19,7 +21,8 @@ pub(super) const RULE: Rule =
         .states(&[State::TimeWait])
         .title("client without reuse")
         .identity(Identity::Destination)
-        .topic(Topic::TimeWaitClient);
+        .topic(Topic::TimeWaitClient)
+        .causes(CAUSES);
 
 const TEXT: Text = Text {
     why: "The side that closes first keeps the connection in TIME_WAIT for 60 s, and with it one local port towards \
@@ -33,6 +36,52 @@ const TEXT: Text = Text {
         "Don't lower tcp_fin_timeout or tcp_max_tw_buckets: neither shortens TIME_WAIT",
     ],
 };
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "no-reuse",
+        text: "the client makes a connection for each request",
+        predicts: "no connection to the destination stays open",
+        refuted_by: "connections to it that are held in both samples",
+        decided_by: "`tcpstate trace`: how long each lives, and what it carries",
+    },
+    Cause {
+        id: "pool-overflows",
+        text: "a pool is too small, or its idle limit too short, and connections are made and closed around it",
+        predicts: "connections to the destination that stay open beside those that end",
+        refuted_by: "none that stays open",
+        decided_by: "the size of the pool against the requests at one time",
+    },
+    Cause {
+        id: "retries",
+        text: "the client repeats what fails",
+        predicts: "connection attempts that fail, or connections that end by reset, in the same time",
+        refuted_by: "none of either between the samples",
+        decided_by: "the errors in the client's log; AttemptFails and EstabResets in `nstat -az`",
+    },
+];
+
+/// Which causes are left.
+fn causes(view: &View<'_>, route: &Route<'_>) -> Weighed {
+    let refuted = |why: &str| Weight::Refuted(why.to_owned());
+    let open = |s: &&&crate::model::Socket| s.state == State::Established;
+    let stays = route.rows.iter().filter(open).any(|s| view.earlier(s).is_some());
+    let live = route.rows.iter().filter(open).count() > 0;
+    let failed = [Counter::TcpAttemptFails, Counter::TcpEstabResets].map(|c| view.delta(route.netns, c));
+    let failed = failed.into_iter().try_fold(0, |sum, n| n.map(|n| sum + n));
+    Weighed::of(CAUSES, |cause| match cause.id {
+        "no-reuse" if stays => refuted("connections to it stay open"),
+        "no-reuse" => Weight::Possible(0.7),
+        "pool-overflows" if !live => refuted("none is open"),
+        "pool-overflows" if view.before.is_some() && !stays => refuted("none stays open"),
+        "pool-overflows" => Weight::Possible(if stays { 0.6 } else { 0.2 }),
+        _ => match failed {
+            Some(0) => refuted("no attempt failed, and none ended by reset"),
+            Some(_) => Weight::Possible(0.3),
+            None => Weight::Possible(0.1),
+        },
+    })
+}
 
 /// Part of the ports in TIME_WAIT, and part of the rate that the range sustains, that are worth an explanation.
 const WORTH_PERCENT: f64 = 25.0;
@@ -63,6 +112,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         findings.push(
             RULE.finding(Severity::Info, lead.map_or(0.95, |user| user.confidence), summary)
                 .because(lead.map_or_else(|| users.unknown.clone(), |user| user.reason.clone()))
+                .causes(causes(view, route))
                 .subject(Subject {
                     netns: route.netns,
                     pid: lead.and_then(port_use::User::pid),
@@ -104,6 +154,23 @@ mod tests {
             ));
         }
         world
+    }
+
+    #[test]
+    fn connections_that_stay_and_attempts_that_fail_tell_why() {
+        let left = |pooled: bool, failed: u64| -> Vec<_> {
+            let mut world = world(400, 5);
+            if pooled {
+                world.add(crate::diagnose::testkit::row(State::Established, "10.0.0.1:21000", "10.0.0.2:80"));
+            }
+            world.counter(Counter::TcpAttemptFails, 7).counter(Counter::TcpEstabResets, 7).later(2000);
+            world.counter(Counter::TcpAttemptFails, 7 + failed);
+            let finding = world.check(check).findings.remove(0);
+            finding.causes.left.iter().map(|h| h.cause.id).collect()
+        };
+        assert_eq!(left(false, 0), ["no-reuse"]);
+        assert_eq!(left(false, 1), ["no-reuse", "retries"]);
+        assert_eq!(left(true, 0), ["pool-overflows"]);
     }
 
     #[test]

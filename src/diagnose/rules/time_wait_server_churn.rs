@@ -14,6 +14,7 @@ use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::attribution;
 use crate::diagnose::finding::{Evidence, Severity, Subject, Topic};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
@@ -24,7 +25,8 @@ pub(super) const RULE: Rule =
     rule!("time-wait-server-churn", Ports, One, "a server closes first and keeps the TIME_WAIT", check, [TEXT])
         .states(&[State::TimeWait])
         .title("server closes first")
-        .topic(Topic::TimeWaitServer);
+        .topic(Topic::TimeWaitServer)
+        .causes(CAUSES);
 
 const TEXT: Text = Text {
     why: "The side that closes first keeps TIME_WAIT for 60 s. On a server that costs a few hundred bytes each and \
@@ -38,6 +40,46 @@ const TEXT: Text = Text {
         "Don't set tcp_tw_recycle: it drops clients behind NAT",
     ],
 };
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "closes-after-answer",
+        text: "the server ends each connection after its answer",
+        predicts: "no accepted connection of the listener is at rest",
+        refuted_by: "accepted connections at rest in both samples",
+        decided_by: "the answers: `Connection: close`, HTTP/1.0, a limit of requests per connection",
+    },
+    Cause {
+        id: "idle-limit",
+        text: "its idle limit ends connections before the clients do",
+        predicts: "accepted connections at rest beside those that end",
+        refuted_by: "none at rest",
+        decided_by: "the server's keep-alive timeout against that of the clients or the load balancer",
+    },
+    Cause {
+        id: "probes",
+        text: "health checks connect anew each time",
+        predicts: "a few peers that make all of them",
+        refuted_by: "many peers",
+        decided_by: "the addresses of the peers, and the interval of their checks",
+    },
+];
+
+const RESTING_MS: u32 = 1000;
+/// So many peers are clients and no balancers that check.
+const FEW_PEERS: usize = 4;
+
+/// Which causes are left: `resting` accepted connections of the listener that did nothing for a while.
+fn causes(resting: usize, peers: usize) -> Weighed {
+    let refuted = |why: &str| Weight::Refuted(why.to_owned());
+    Weighed::of(CAUSES, |cause| match cause.id {
+        "closes-after-answer" => Weight::Possible(if resting == 0 { 0.7 } else { 0.3 }),
+        "idle-limit" if resting == 0 => refuted("no accepted connection is at rest"),
+        "idle-limit" => Weight::Possible(0.5),
+        _ if peers > FEW_PEERS => refuted("they are of many peers"),
+        _ => Weight::Possible(0.2),
+    })
+}
 
 /// Fewer are not worth a line.
 const WORTH: usize = 100;
@@ -82,6 +124,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 ),
             )
             .because(lead.map_or_else(|| "no process owns the listener any more".to_owned(), |c| c.reason.clone()))
+            .causes(causes(resting(view, netns, at), peers.len()))
             .subject(Subject {
                 netns,
                 pid: one.map(|c| c.pid),
@@ -105,6 +148,15 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     Outcome::findings(findings)
 }
 
+/// Accepted connections of a listener on which nothing came for a second.
+fn resting(view: &View<'_>, netns: Option<NetnsId>, at: Endpoint) -> usize {
+    let rests = |s: &Socket| s.info.as_deref().and_then(|i| i.last_data_recv_ms()).is_none_or(|ms| ms >= RESTING_MS);
+    let ours = |s: &&Socket| {
+        s.netns == netns && s.state == State::Established && s.local.port == at.port && s.inode.is_some() && rests(s)
+    };
+    view.now.sockets.iter().filter(ours).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +170,14 @@ mod tests {
             world.add(time_wait("10.0.0.1:80", &peer, 30_000));
         }
         world
+    }
+
+    #[test]
+    fn connections_at_rest_and_the_number_of_peers_tell_why() {
+        let left = |resting, peers| -> Vec<_> { causes(resting, peers).left.iter().map(|h| h.cause.id).collect() };
+        assert_eq!(left(0, 5), ["closes-after-answer"]);
+        assert_eq!(left(0, 4), ["closes-after-answer", "probes"]);
+        assert_eq!(left(1, 5), ["idle-limit", "closes-after-answer"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Severity, Subject, most_frequent};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::{OwnerStatus, RowKind, Socket, kernel_user};
@@ -17,7 +18,8 @@ use crate::text;
 pub(super) const RULE: Rule =
     rule!("unattributed-sockets", System, One, "no process could be named for some sockets", check, [TEXT])
         .title("sockets of unknown owner")
-        .identity(Identity::Object);
+        .identity(Identity::Object)
+        .causes(CAUSES);
 
 const PRIVILEGE: &str = "Run as root, or give the program CAP_SYS_PTRACE";
 const NAMESPACES: &str = "In a container, run in the pid and network namespace of the program, or on the host";
@@ -32,6 +34,44 @@ const TEXT: Text = Text {
         "Don't destroy them: connections of network file systems are among them",
     ],
 };
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "no-permission",
+        text: "their descriptors may not be read",
+        predicts: "processes whose descriptors are closed to us",
+        refuted_by: "every process could be read",
+        decided_by: "the same look as root, or with CAP_SYS_PTRACE",
+    },
+    Cause {
+        id: "kernel-socket",
+        text: "the kernel itself has them (NFS, CIFS, iSCSI, Ceph)",
+        predicts: "a port of such a service, and no process after a second look",
+        refuted_by: "a process that holds them, found with more rights",
+        decided_by: "`mount`, `iscsiadm -m session`: who is the peer",
+    },
+    Cause {
+        id: "mptcp-or-ktls",
+        text: "they are subflows of MPTCP, or carry TLS in the kernel",
+        predicts: "an upper layer protocol on the socket",
+        refuted_by: "none on any of them",
+        decided_by: "`ss -Mp`",
+    },
+    Cause {
+        id: "in-flight",
+        text: "the descriptor is in flight over a unix socket, or in a table of io_uring",
+        predicts: "no process after a second look, and a program that passes descriptors or uses io_uring",
+        refuted_by: "descriptors that may not be read explain them all",
+        decided_by: "uid and cgroup of the sockets: what that program does",
+    },
+    Cause {
+        id: "other-pid-namespace",
+        text: "a process of another pid namespace has them, or /proc hides it",
+        predicts: "a container, or /proc mounted with hidepid",
+        refuted_by: "descriptors that may not be read explain them all",
+        decided_by: "the same look on the host",
+    },
+];
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let owners = &view.now.owners;
@@ -62,7 +102,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         format!("no process could be named for {n} of {} that somebody holds", text::count(held, "socket", "sockets"));
     let mut finding = RULE
         .finding(Severity::Info, 0.97, summary)
-        .because("looked for twice; the reasons are a list, not a verdict")
+        .because("looked for twice; why is a list, not a verdict")
+        .causes(causes(owners.unreadable, &rows))
         .subject(Subject {
             netns: first.netns,
             uid: uids.first().copied().filter(|_| uids.len() == 1),
@@ -82,9 +123,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     if !services.is_empty() {
         finding = finding.evidence("kernel_services", Evidence::List(services));
     }
-    finding = finding
-        .evidence("sockets", Evidence::List(rows.iter().take(5).map(|(s, _)| tuple(s)).collect()))
-        .evidence("reasons", Evidence::List(reasons(view, &rows)));
+    finding = finding.evidence("sockets", Evidence::List(rows.iter().take(5).map(|(s, _)| tuple(s)).collect()));
     let mut steps = Vec::new();
     if owners.unreadable > 0 {
         steps.push(PRIVILEGE);
@@ -94,29 +133,24 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     Outcome::findings(vec![finding])
 }
 
-/// What is possible here; each only where it can apply.
-fn reasons(view: &View<'_>, rows: &[(&Socket, OwnerStatus)]) -> Vec<String> {
-    let owners = &view.now.owners;
-    let mut reasons = Vec::new();
-    if owners.unreadable > 0 {
-        let n = text::count(owners.unreadable.into(), "process", "processes");
-        reasons.push(format!("the descriptors of {n} may not be read (no CAP_SYS_PTRACE)"));
-    }
-    if rows.iter().any(|(s, _)| kernel_user::by_port(s).is_some()) {
-        reasons.push("a socket of the kernel itself (NFS, CIFS, iSCSI, Ceph)".into());
-    }
-    if rows.iter().any(|(s, _)| s.ulp) {
-        reasons.push("a subflow of MPTCP, or a socket with TLS in the kernel".into());
-    }
-    if rows.iter().any(|(_, status)| *status != OwnerStatus::NoPermission) {
-        reasons.push("a descriptor in flight over a unix socket (SCM_RIGHTS)".into());
-        reasons.push("a direct descriptor of io_uring, which is in no table".into());
-        reasons.push("a process of another pid namespace, or /proc mounted with hidepid".into());
-        if !rows.iter().any(|(s, _)| kernel_user::by_port(s).is_some()) {
-            reasons.push("a socket of the kernel itself".into());
-        }
-    }
-    reasons
+/// Which causes are left.
+fn causes(unreadable: u32, rows: &[(&Socket, OwnerStatus)]) -> Weighed {
+    let refuted = |why: &str| Weight::Refuted(why.to_owned());
+    let services = rows.iter().filter(|(s, _)| kernel_user::by_port(s).is_some()).count();
+    let layered = rows.iter().filter(|(s, _)| s.ulp).count();
+    // Where some process may not be read, it is the first to have them.
+    let hidden = rows.iter().all(|(_, status)| *status == OwnerStatus::NoPermission);
+    Weighed::of(CAUSES, |cause| match cause.id {
+        "no-permission" if unreadable == 0 => refuted("every process could be read"),
+        "no-permission" => Weight::Possible(if hidden { 3.0 } else { 0.5 }),
+        "kernel-socket" if services > 0 => Weight::Possible(0.6),
+        "kernel-socket" if hidden => refuted("no port is one of such a service"),
+        "kernel-socket" => Weight::Possible(0.2),
+        "mptcp-or-ktls" if layered > 0 => Weight::Possible(0.6),
+        "mptcp-or-ktls" => refuted("none has an upper layer protocol"),
+        _ if hidden => refuted("descriptors that may not be read explain them all"),
+        _ => Weight::Possible(0.2),
+    })
 }
 
 #[cfg(test)]
@@ -146,6 +180,8 @@ mod tests {
         assert_eq!(finding.summary, "no process could be named for 2 of 2 sockets that somebody holds");
         assert!(finding.evidence.contains(&("no_permission", Evidence::Count(2))));
         assert!(finding.remedy[0].contains("CAP_SYS_PTRACE"));
+        let left: Vec<_> = finding.causes.left.iter().map(|h| h.cause.id).collect();
+        assert_eq!(left, ["no-permission", "kernel-socket"], "one of the ports is that of NFS");
         assert!(finding.evidence.contains(&("kernel_services", Evidence::List(vec!["nfs (1)".into()]))), "{finding:?}");
     }
 
@@ -154,6 +190,8 @@ mod tests {
         let first = world(0, &[]).now.sockets[0].inode.unwrap();
         let outcome = world(0, &[first]).check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        let left: Vec<_> = finding.causes.left.iter().map(|h| h.cause.id).collect();
+        assert_eq!(left, ["kernel-socket", "in-flight", "other-pid-namespace"]);
         for (name, n) in [("count", 1), ("held_by_no_process", 1), ("came_or_went", 1), ("no_permission", 0)] {
             assert!(finding.evidence.contains(&(name, Evidence::Count(n))), "{name}: {:?}", finding.evidence);
         }
