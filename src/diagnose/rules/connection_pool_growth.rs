@@ -122,7 +122,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         .filter_map(|(key, rows)| Growth::of(view, *key, rows, before.get(key).map_or(0, Vec::len) as u64, &inbound))
         .collect();
     grown.sort_by_key(|g| (std::cmp::Reverse(g.unused.len()), g.rows.first().map(|s| s.four_tuple())));
-    Outcome::findings(ranking::worst(grown.iter().map(|g| g.finding(view)).collect()))
+    Outcome::findings(ranking::alike(grown.iter().map(|g| g.finding(view)).collect()))
 }
 
 /// The open connections of a snapshot by place.

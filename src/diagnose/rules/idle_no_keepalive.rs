@@ -68,7 +68,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         };
     }
     let groups = Peers::new(view).groups(idle, false);
-    Outcome::findings(ranking::worst(groups.iter().map(|g| finding(view, g)).collect()))
+    Outcome::findings(ranking::alike(groups.iter().map(|g| finding(view, g)).collect()))
 }
 
 /// No timer although nothing is under way: SO_KEEPALIVE is off (`tcp_set_keepalive`).

@@ -215,7 +215,7 @@ fn will_be_forgotten<'a>(view: &View<'a>, quiet: &[(&'a Socket, Quiet)]) -> Vec<
             .fill("limit", text::duration(first.limit_ms));
         Some(finding.next(format!("tcpstate list --state established -o -i{}", group.selection())))
     };
-    ranking::worst(groups.iter().filter_map(finding).collect())
+    ranking::alike(groups.iter().filter_map(finding).collect())
 }
 
 #[cfg(test)]

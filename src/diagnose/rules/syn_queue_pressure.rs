@@ -5,7 +5,7 @@
 #![doc = include_str!("../../../docs/rules/syn-queue-pressure.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::finding::{Finding, Severity};
+use crate::diagnose::finding::Finding;
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Rule, Text, rule};
@@ -84,7 +84,7 @@ fn step(cause: &str) -> &'static str {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::diagnose::finding::Evidence;
+    use crate::diagnose::finding::{Evidence, Severity};
     use crate::diagnose::testkit::{World, listen, row, timer};
     use crate::model::counter::Counter;
     use crate::model::sysctl::Sysctl;
