@@ -6,17 +6,21 @@ use std::io::{self, Write};
 use crate::model::Gap;
 use crate::model::column::{Column, Row};
 use crate::render::rows::{Listing, RowWriter};
-use crate::render::value;
+use crate::render::{sanitize, value};
 
 /// Rows as CSV.
 #[must_use]
 pub fn rows(listing: Listing) -> Box<dyn RowWriter> {
-    Box::new(Csv { columns: listing.columns, header: listing.header, line: String::new(), cell: String::new() })
+    let is_terminal = listing.style.width.is_some();
+    let Listing { columns, header, .. } = listing;
+    Box::new(Csv { columns, header, is_terminal, line: String::new(), cell: String::new() })
 }
 
 struct Csv {
     columns: Vec<&'static Column>,
     header: bool,
+    /// Text of others may not command a terminal.
+    is_terminal: bool,
     line: String,
     cell: String,
 }
@@ -38,6 +42,9 @@ impl RowWriter for Csv {
             }
             self.cell.clear();
             value::write_raw(&mut self.cell, column.kind, &(column.get)(row));
+            if self.is_terminal {
+                self.cell = sanitize::clean(&self.cell);
+            }
             push_cell(&mut self.line, &self.cell);
         }
         self.line.push('\n');

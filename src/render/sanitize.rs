@@ -1,7 +1,7 @@
 //! Foreign text on terminals: process names, cgroups, host names.
 //!
-//! Everything that could move the cursor, change colours or reorder letters becomes a visible escape. JSON and CSV
-//! keep the text as it is.
+//! Everything that could move the cursor, change colours or reorder letters becomes a visible escape. JSON, and CSV off
+//! a terminal, keep the text as it is.
 
 /// Appends `text`, with control, bidirectional, zero-width and invalid characters made visible as `\x1b` or `\u{202e}`.
 pub fn push(out: &mut String, text: &str) {

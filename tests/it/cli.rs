@@ -123,6 +123,8 @@ fn a_hostile_name_reaches_a_terminal_as_text_and_a_script_as_it_is() {
                 }
             }
         }
+        let screen = pty::run(&mut product::with(ns, &["list", "--format", "csv"]), 80);
+        assert!(screen.text.chars().all(|c| c == '\n' || !c.is_control()), "{:?}", screen.text);
         // A table in a pipe is cleaned too: it will be read on a terminal.
         let text = product::text(ns, &["list"]);
         assert!(text.contains(HARMLESS) && text.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()), "{text:?}");
