@@ -89,8 +89,8 @@ const RETRIES2: Text = Text {
     why: "It says how often a segment is repeated before the connection ends. RFC 1122 asks for 100 s at least, \
           which takes 8.",
     remedy: &[
-        "Set TCP_USER_TIMEOUT in the application that wants to know sooner",
         "Set tcp_retries2 to 8 or more, 15 by default",
+        "Set TCP_USER_TIMEOUT in the application that wants to know sooner",
         FIND_IT,
     ],
     avoid: &["Don't set tcp_retries2 below 8", ONE_CHANGE],
@@ -105,7 +105,7 @@ const FIN_TIMEOUT: Text = Text {
 
 const ABORT_ON_OVERFLOW: Text = Text {
     why: "When the accept queue is full the kernel otherwise ignores the client's ACK, and the client tries again.",
-    remedy: &["Make accept() faster: see accept-queue-overflow", "Set tcp_abort_on_overflow back to 0", FIND_IT],
+    remedy: &["Set tcp_abort_on_overflow back to 0", "Make accept() faster: see accept-queue-overflow", FIND_IT],
     avoid: &["Don't set tcp_abort_on_overflow as a fix for a full queue", ONE_CHANGE],
 };
 
@@ -123,7 +123,11 @@ const SOMAXCONN: Text = Text {
 const SYN_BACKLOG: Text = Text {
     why: "With cookies a SYN queue is limited by the backlog of its listener; this number counts only with cookies \
           off (tcp_conn_request).",
-    remedy: &["If the SYN queue is full raise the backlog and net.core.somaxconn: see syn-queue-pressure", FIND_IT],
+    remedy: &[
+        "Set tcp_max_syn_backlog back to the default: it changes nothing",
+        "If the SYN queue is full raise the backlog and net.core.somaxconn: see syn-queue-pressure",
+        FIND_IT,
+    ],
     avoid: &["Don't turn SYN cookies off so that it takes effect", ONE_CHANGE],
 };
 

@@ -83,7 +83,9 @@ pub fn a_time_limit_after_shutdown_ends_the_wait() {
                 cured(&doctor.look(), rule);
             }
             drop(client);
-            taken.iter().for_each(|row| backend.close(row));
+            for row in &taken {
+                backend.close(row);
+            }
             wait_for_rows(ns, State::FinWait2, 0);
         }
     });

@@ -60,6 +60,41 @@ pub fn attempts_are_answered_when_the_server_accepts() {
     });
 }
 
+/// A client that calls a service again and again. Argument: port.
+const CALLS: &str = r#"
+import socket, sys, threading, time
+def call():
+    while True:
+        try: socket.create_connection(("127.0.0.1", int(sys.argv[1]))).close()
+        except OSError: pass
+        time.sleep(0.02)
+threading.Thread(target=call, daemon=True).start()
+print("calls", flush=True)
+sys.stdin.readline()
+"#;
+
+#[test]
+pub fn attempts_succeed_when_the_service_runs() {
+    in_netns(|ns| {
+        let Some(mut client) = Script::start(ns, CALLS, &["8215"]) else { return };
+        assert_eq!(client.line(), "calls");
+        // The program itself, as it traces between its looks.
+        let doctor = || {
+            let output = finish(ns.product().args(["doctor", "--json", "--rule", "connect-failures"]));
+            serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+        };
+        let report = doctor();
+        let step = report["findings"][0]["remedy"][0].as_str().unwrap_or_else(|| panic!("{report:#}"));
+        let known = step.starts_with("On 127.0.0.1 check that the service runs and listens on port 8215");
+        // Without the right to trace only their number is known.
+        assert!(known || step.starts_with("Find the destination: run `doctor` as root"), "{report:#}");
+        let Some(service) = super::reader(ns, 8215) else { return };
+        let report = doctor();
+        assert_eq!(report["findings"], serde_json::json!([]), "{report:#}");
+        drop(service);
+    });
+}
+
 fn unacknowledged(ns: &Netns) -> u32 {
     ns.run(diag::dump).iter().filter(|r| r.state == State::Established).map(|r| r.send_q).sum()
 }
@@ -84,7 +119,9 @@ pub fn data_is_acknowledged_when_the_host_is_back() {
         let clients: Vec<Sock> = (0..2).map(|_| Sock::connected(Side::Far.at(8220), None)).collect();
         let servers: Vec<Sock> = (0..2).map(|_| listener.accept()).collect();
         wire.cut(Side::Far);
-        clients.iter().for_each(|c| c.send(100));
+        for c in &clients {
+            c.send(100);
+        }
         wait_for_repeats(ns, State::Established, 2, 3);
         told(
             &Doctor::of(ns).look(),
@@ -131,7 +168,9 @@ pub fn probing_for_the_mtu_carries_what_was_too_large() {
         let ill = Doctor::of(ns).looks(|| pause(100));
         told(&ill, rule, "Set net.ipv4.tcp_mtu_probing = 1 on the sender");
         ns.set_sysctl("ipv4/tcp_mtu_probing", "1");
-        servers.iter().for_each(|server| server.receive(8000));
+        for server in &servers {
+            server.receive(8000);
+        }
         wait_for_acknowledgements(ns);
         cured(&Doctor::of(ns).looks(|| pause(100)), rule);
     });
@@ -183,7 +222,9 @@ pub fn time_limits_do_not_hide_a_dead_backend() {
             }
             wire.cut(Side::Far);
             wire.cut(Side::Near);
-            servers.iter().for_each(|server| server.send_at_once(2));
+            for server in &servers {
+                server.send_at_once(2);
+            }
             wait_for("a dead backend in spite of the limits", || {
                 let diagnosis = Doctor::of(ns).look();
                 let dead = |f: &Finding| {

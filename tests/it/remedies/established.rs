@@ -73,12 +73,41 @@ pub fn keepalive_on_the_idle_ones_is_enough() {
         pause(1100);
         let step = "Turn SO_KEEPALIVE on in the application, with TCP_KEEPIDLE below the idle limit";
         told(&Doctor::of(ns).look(), "idle-no-keepalive", step);
-        clients.iter().for_each(|c| c.set_keepalive(Duration::from_secs(30), Duration::from_secs(10)));
+        for c in &clients {
+            c.set_keepalive(Duration::from_secs(30), Duration::from_secs(10));
+        }
         cured(&Doctor::of(ns).look(), "idle-no-keepalive");
         // And it finds a peer that is gone, which is what it is for.
-        clients.iter().for_each(|c| c.set_keepalive(Duration::from_secs(1), Duration::from_secs(1)));
+        for c in &clients {
+            c.set_keepalive(Duration::from_secs(1), Duration::from_secs(1));
+        }
         servers.into_iter().for_each(vanish);
         wait_for_rows(ns, State::Established, 0);
+    });
+}
+
+#[test]
+pub fn keepalive_below_the_limit_of_the_path_is_enough() {
+    in_netns(|ns| {
+        let wire = match VethPair::new(ns) {
+            Ok(wire) => wire,
+            Err(reason) => return skip(&reason),
+        };
+        let listener = wire.far.run(|| Sock::listening(Side::Far.at(8130), 8));
+        let clients: Vec<Sock> = (0..3).map(|_| Sock::connected(Side::Far.at(8130), None)).collect();
+        let servers: Vec<Sock> = (0..3).map(|_| listener.accept()).collect();
+        // Seconds instead of minutes.
+        let mut thresholds = Thresholds::default();
+        thresholds.set("path-idle-seconds", 2.0).expect("a threshold");
+        let doctor = Doctor { thresholds, ..Doctor::of(ns) };
+        pause(1200);
+        told(&doctor.look(), "path-idle-limit", "Turn SO_KEEPALIVE on in the application, with TCP_KEEPIDLE below");
+        for client in &clients {
+            client.set_keepalive(Duration::from_secs(1), Duration::from_secs(1));
+        }
+        pause(1200);
+        cured(&doctor.look(), "path-idle-limit");
+        drop(servers);
     });
 }
 

@@ -60,10 +60,7 @@ fn attempts(ns: &Netns, port: u16, count: usize) -> Vec<Sock> {
 #[track_caller]
 fn wait_for_an_empty_queue(ns: &Netns) {
     wait_for_rows(ns, State::SynSent, 0);
-    wait_for("the queue to be empty", || {
-        let waiting: u32 = ns.run(diag::dump).iter().filter(|r| r.state == State::Listen).map(|r| r.recv_q).sum();
-        if waiting == 0 { Ok(()) } else { Err(waiting.to_string()) }
-    });
+    super::wait_for_no_queue(ns);
 }
 
 #[test]
