@@ -21,6 +21,7 @@ use crate::diagnose::{self, Diagnosis, Thresholds};
 use crate::filter::Expr;
 use crate::model::column::Needs;
 use crate::model::gap::Missing;
+use crate::model::path::Asked;
 use crate::model::{Gap, NetnsId, OwnerTable, Snapshot, State, StateSet};
 use crate::render::json::Head;
 use crate::text;
@@ -128,7 +129,7 @@ impl Session {
         wanted: Option<&[&str]>,
         thresholds: &Thresholds,
     ) -> Diagnosis {
-        let inspect = |snapshot: &Snapshot, pids: &[u32]| self.live.inspect(snapshot, pids);
+        let inspect = |snapshot: &Snapshot, asked: &Asked| self.live.inspect(snapshot, asked);
         diagnose::examine(now, before, wanted, thresholds, inspect).within(&self.scope)
     }
 

@@ -1,6 +1,7 @@
 //! A whole snapshot: sockets with `tcp_info`, owners, processes, counters and sysctls of one moment.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -10,12 +11,14 @@ use crate::collect::clock::monotonic_ms;
 use crate::collect::error::Error;
 use crate::collect::live::Live;
 use crate::collect::netlink::Attributes;
+use crate::collect::netlink::route::Routes;
 use crate::collect::numbers::Numbers;
 use crate::collect::owners::{OwnerRoute, Route, Search};
 use crate::collect::proc::{cgroups, counters, processes};
 use crate::collect::query::{Ahead, Query};
 use crate::cores;
 use crate::model::gap::{Missing, WayOut, Why};
+use crate::model::path::{Answers, Asked};
 use crate::model::snapshot::ProcessFacts;
 use crate::model::{Gap, Info, Inode, Snapshot, Socket, State, StateSet, TcpInfo};
 
@@ -173,11 +176,33 @@ impl Live {
         snapshot.closed_tcp = Some(closed);
     }
 
+    /// Answers what rules ask about a snapshot: what processes do with their sockets, and over which neighbour silent
+    /// destinations are reached.
+    #[must_use]
+    pub fn inspect(&self, snapshot: &Snapshot, asked: &Asked) -> Answers {
+        let mut answers = Answers::default();
+        (answers.processes, answers.gaps) = self.inspect_processes(snapshot, &asked.pids);
+        for place in &self.spaces {
+            let wanted = asked.destinations.iter().filter(|(netns, _)| *netns == place.space.inode);
+            let wanted: Vec<IpAddr> = wanted.map(|(_, to)| *to).collect();
+            // In a host's /proc mounted elsewhere, the routes would be ours.
+            if wanted.is_empty() || !self.root.is_own() {
+                continue;
+            }
+            let look = || {
+                let mut routes = Routes::open().ok()?;
+                Some(wanted.iter().filter_map(|to| Some((*to, routes.next_hop(*to).ok()?))).collect::<Vec<_>>())
+            };
+            let found = place.space.inside(look).ok().flatten().unwrap_or_default();
+            answers.next_hops.extend(found.into_iter().map(|(to, hop)| ((place.space.inode, to), hop)));
+        }
+        answers
+    }
+
     /// Examines what the processes named in findings do with their sockets, and returns their facts with it. This
     /// reads every descriptor of a process that is not known to be a socket, so there is a limit, and what it leaves
     /// out is a gap.
-    #[must_use]
-    pub fn inspect(&self, snapshot: &Snapshot, pids: &[u32]) -> (BTreeMap<u32, ProcessFacts>, Vec<Gap>) {
+    fn inspect_processes(&self, snapshot: &Snapshot, pids: &[u32]) -> (BTreeMap<u32, ProcessFacts>, Vec<Gap>) {
         let mut inspected = BTreeMap::new();
         let mut gaps = Vec::new();
         let (mut refused, mut left_out) = (0, 0);

@@ -1,38 +1,38 @@
-//! The whole examination of a snapshot: the rules, the processes they ask about, and the rules again.
+//! The whole examination of a snapshot: the rules, what they ask about, and the rules again.
 //!
-//! Input: one snapshot or two, and a function that inspects processes of this host. Output: the [`Diagnosis`]. Not here:
-//! how a process is inspected, which is I/O and is done by `collect`.
-
-use std::collections::BTreeMap;
+//! Input: one snapshot or two, and a function that looks at processes and routes of this host. Output: the [`Diagnosis`]. Not here:
+//! how that is looked up, which is I/O and is done by `collect`.
 
 use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::{Inspected, View};
 use crate::diagnose::{Diagnosis, run};
-use crate::model::snapshot::ProcessFacts;
-use crate::model::{Gap, Snapshot};
+use crate::model::Snapshot;
+use crate::model::path::{Answers, Asked};
 
 /// Runs the rules that `wanted` names, or all. If some ask what a process does with its sockets, `inspect` is called
-/// once with these pids in ascending order, and the rules run again over the same view. What was inspected, and what
-/// could not be, becomes a part of `now`.
+/// once with these pids in ascending order and the silent destinations, and the rules run again over the same view. What
+/// was found out, and what could not be, becomes a part of `now`.
 pub fn examine(
     now: &mut Snapshot,
     before: Option<&Snapshot>,
     wanted: Option<&[&str]>,
     thresholds: &Thresholds,
-    inspect: impl FnOnce(&Snapshot, &[u32]) -> (BTreeMap<u32, ProcessFacts>, Vec<Gap>),
+    inspect: impl FnOnce(&Snapshot, &Asked) -> Answers,
 ) -> Diagnosis {
     let inspected = Inspected::new();
     let view = View::new(now, before, thresholds).with_inspected(&inspected);
     let mut diagnosis = run(&view, wanted);
-    let mut gaps = Vec::new();
-    if !diagnosis.inspect.is_empty() {
-        let (facts, missing) = inspect(now, &diagnosis.inspect);
-        gaps = missing;
-        inspected.get_or_init(|| facts);
+    let mut asked = Asked::default();
+    asked.pids.clone_from(&diagnosis.inspect);
+    asked.destinations.clone_from(&diagnosis.destinations);
+    if !asked.is_empty() {
+        inspected.get_or_init(|| inspect(now, &asked));
         diagnosis = run(&view, wanted);
     }
-    now.processes.extend(inspected.into_inner().unwrap_or_default());
-    now.gaps.extend(gaps);
+    let answers = inspected.into_inner().unwrap_or_default();
+    now.processes.extend(answers.processes);
+    now.next_hops.extend(answers.next_hops);
+    now.gaps.extend(answers.gaps);
     diagnosis
 }
 
@@ -42,8 +42,9 @@ mod tests {
 
     use super::*;
     use crate::diagnose::testkit::{World, info, listen, row};
-    use crate::model::State;
     use crate::model::gap::{Missing, WayOut, Why};
+    use crate::model::snapshot::ProcessFacts;
+    use crate::model::{Gap, State};
 
     /// A server that leaks a connection every 20 minutes.
     fn leaking() -> World {
@@ -63,10 +64,10 @@ mod tests {
         let World { mut now, thresholds, .. } = leaking();
         let gap = Gap::new(Missing::Inspection { processes: 1 }, Why::ExitedOrRefused, WayOut::PTRACE);
         let asked = RefCell::new(Vec::new());
-        let diagnosis = examine(&mut now, None, Some(&["close-wait-leak"]), &thresholds, |snapshot, pids| {
-            asked.borrow_mut().extend_from_slice(pids);
+        let diagnosis = examine(&mut now, None, Some(&["close-wait-leak"]), &thresholds, |snapshot, ask| {
+            asked.borrow_mut().extend_from_slice(&ask.pids);
             let facts = ProcessFacts { is_go: Some(true), ..snapshot.processes[&812].clone() };
-            ([(812, facts)].into(), vec![gap.clone()])
+            Answers { processes: [(812, facts)].into(), gaps: vec![gap.clone()], ..Answers::default() }
         });
         assert_eq!(asked.into_inner(), [812]);
         assert_eq!(diagnosis.findings.len(), 1, "{diagnosis:#?}");
@@ -78,8 +79,9 @@ mod tests {
     fn nothing_is_inspected_for_nothing() {
         let mut world = World::new();
         let thresholds = world.thresholds.clone();
-        let diagnosis =
-            examine(&mut world.now, None, None, &thresholds, |_, pids| panic!("{pids:?} inspected without a finding"));
+        let diagnosis = examine(&mut world.now, None, None, &thresholds, |_, asked| {
+            panic!("{asked:?} inspected without a finding")
+        });
         assert!(diagnosis.findings.is_empty(), "{diagnosis:#?}");
     }
 }

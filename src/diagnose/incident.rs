@@ -38,6 +38,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
         &["rcvbuf-pruning", "recv-queue-stuck", "send-queue-stuck", "zero-window-peer", "orphan-limit"],
     ),
     ("conntrack-pressure", &["syn-sent-pileup", "dead-peer-retransmit"]),
+    ("neighbour-failure", &["syn-sent-pileup", "dead-peer-retransmit"]),
     ("close-wait-inherited-fd", &["close-wait-leak", "fin-wait2-held", "fin-wait2-orphan-pileup"]),
     (
         "close-wait-leak",
@@ -106,7 +107,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
 ];
 
 /// Rules about a whole namespace, with the cause by which findings on connections name their fault.
-const NAMED_AS: &[(&str, &str)] = &[("conntrack-pressure", "conntrack-full")];
+const NAMED_AS: &[(&str, &str)] = &[("conntrack-pressure", "conntrack-full"), ("neighbour-failure", "gateway-down")];
 
 /// Where a rule stands in [`EXPLAINS`]; what explains nothing comes last.
 fn rank(rule: &str) -> usize {

@@ -27,6 +27,7 @@ mod index;
 pub(crate) mod last_word;
 pub(crate) mod listener_owner;
 pub(crate) mod measure;
+pub(crate) mod next_hop;
 pub(crate) mod peers;
 pub(crate) mod port_choice;
 pub(crate) mod port_use;
@@ -56,6 +57,7 @@ pub(crate) mod wait_class;
 pub mod wait_state;
 
 use crate::cores;
+use crate::model::path::Destination;
 use crate::model::{Coverage, StateSet};
 use crate::text;
 pub use examine::examine;
@@ -80,6 +82,8 @@ pub struct Outcome {
     /// Processes that the rule cannot judge before they were inspected. A finding asks for itself
     /// ([`Finding::inspect`]); this is for a rule that will not accuse anybody before it has looked.
     pub inspect: Vec<u32>,
+    /// Silent destinations whose next hop is worth a question to the kernel.
+    pub destinations: Vec<Destination>,
 }
 
 impl Outcome {
@@ -114,6 +118,8 @@ pub struct Diagnosis {
     pub wants_second: Vec<(&'static str, String)>,
     /// Processes that findings or rules ask to have inspected, sorted, each once.
     pub inspect: Vec<u32>,
+    /// Destinations whose next hop rules ask for, sorted, each once.
+    pub destinations: Vec<Destination>,
     /// How many sockets have an owner.
     pub coverage: Coverage,
 }
@@ -178,6 +184,7 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
     let mut diagnosis = Diagnosis { coverage: view.coverage(), ..Diagnosis::default() };
     for (rule, outcome) in rules.iter().zip(judge(view, &rules)) {
         diagnosis.inspect.extend(outcome.inspect);
+        diagnosis.destinations.extend(outcome.destinations);
         diagnosis.inspect.extend(outcome.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)));
         // What a program is made of (see `programs`) shows when it is inspected, which an explanation is not worth.
         let advised = outcome.findings.iter().filter(|f| f.topic.is_some() && f.severity > Severity::Info);
@@ -189,6 +196,8 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
     }
     diagnosis.inspect.sort_unstable();
     diagnosis.inspect.dedup();
+    diagnosis.destinations.sort_unstable();
+    diagnosis.destinations.dedup();
     for finding in &mut diagnosis.findings {
         view.complete(&mut finding.subject);
         programs::advise(finding, view);

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use crate::diagnose::callers;
 use crate::diagnose::conntrack;
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::next_hop::{self, Way};
 use crate::diagnose::peers;
 use crate::diagnose::queues::Queue;
 use crate::diagnose::reach::{self, Leaving, Reach};
@@ -67,6 +68,7 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "`ip route get`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`",
     },
     conntrack::FULL,
+    next_hop::GATEWAY,
 ];
 
 /// A pause before the fatal write that a forgetful device could have used (policy).
@@ -101,6 +103,8 @@ pub struct Facts<'v> {
     leaving: Leaving,
     /// What connection tracking of this host says.
     tracking: Weight,
+    /// The next hop, if the kernel was asked.
+    pub way: Way,
     full_size: usize,
     small: usize,
     small_before: usize,
@@ -145,6 +149,7 @@ impl<'v> Facts<'v> {
             unanswered: if all.is_empty() { unanswered } else { 0 },
             kept: count(&peers::cannot_leave) as u64,
             leaving,
+            way: Way::of(view, netns, addr, rows),
             tracking: conntrack::weigh(view, netns, leaving),
             full_size: count(&|s| segment_share(s).is_some_and(|share| share >= 0.9)),
             small: count(&|s| segment_share(s).is_some_and(|share| share < 0.9)),
@@ -170,6 +175,7 @@ impl<'v> Facts<'v> {
             "lossy-path" => self.lossy_path(),
             "peer-accept-queue-full" => self.queue_full(),
             "conntrack-full" => self.tracking.clone(),
+            "gateway-down" => self.way.weigh_gateway((self.address_works > 0).then(|| Self::works(self.address_works))),
             _ => self.local_drop(),
         })
     }
@@ -193,6 +199,7 @@ impl<'v> Facts<'v> {
 
     fn host_down(&self) -> Weight {
         match self {
+            _ if self.way.host_is_silent() => Weight::Proven,
             _ if self.address_works > 0 => Weight::Refuted(Self::works(self.address_works)),
             _ if self.here => Weight::Refuted("the other half is on this host".into()),
             _ if self.is_about_size() => Weight::Possible(if self.rows > 1 { 0.15 } else { 0.4 }),
@@ -256,7 +263,7 @@ impl<'v> Facts<'v> {
 
     fn local_drop(&self) -> Weight {
         match self.leaving {
-            _ if self.tracking == Weight::Proven => Weight::Possible(0.05),
+            _ if self.tracking == Weight::Proven || self.way.is_silent() => Weight::Possible(0.05),
             _ if self.kept * 2 > self.rows as u64 => Weight::Proven,
             Leaving::Fails(_) => Weight::Proven,
             Leaving::Leaves(n) => {

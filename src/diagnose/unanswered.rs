@@ -7,6 +7,7 @@ use rustc_hash::FxHashSet;
 use crate::diagnose::callers;
 use crate::diagnose::conntrack;
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::next_hop::{self, Way};
 use crate::diagnose::queues::Queue;
 use crate::diagnose::reach::{self, Leaving, Reach};
 use crate::diagnose::view::View;
@@ -65,6 +66,7 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "`ip route get`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`",
     },
     conntrack::FULL,
+    next_hop::GATEWAY,
 ];
 
 /// A word this long before the attempts began is nearly as good as one since: those that wait may have left nobody to
@@ -106,6 +108,8 @@ pub struct Facts<'v> {
     leaving: Leaving,
     /// What connection tracking of this host says.
     tracking: Weight,
+    /// The next hop, if the kernel was asked.
+    pub way: Way,
     /// The queue of the destination, where it can be read.
     pub queue: Option<&'v Queue<'v>>,
     overflows: bool,
@@ -164,6 +168,7 @@ impl<'v> Facts<'v> {
             syns: rows.iter().filter_map(|s| s.timer).map(|t| u64::from(t.retransmits) + 1).sum(),
             attempts: rows.len(),
             leaving,
+            way: Way::of(view, netns, to.addr, rows),
             tracking: conntrack::weigh(view, netns, leaving),
             queue,
             overflows: queue.is_some_and(|q| callers::overflows(view, q)),
@@ -184,6 +189,7 @@ impl<'v> Facts<'v> {
             "address-family-broken" => self.family_broken(),
             "one-backend-down" => self.backend_down(),
             "conntrack-full" => self.tracking.clone(),
+            "gateway-down" => self.gateway_down(),
             _ => self.local_drop(),
         })
     }
@@ -193,8 +199,16 @@ impl<'v> Facts<'v> {
         Weight::Refuted(format!("{n} to this very port were answered since the attempts began"))
     }
 
+    fn gateway_down(&self) -> Weight {
+        match self.works() {
+            Weight::Refuted(why) if self.working > 0 => self.way.weigh_gateway(Some(why)),
+            _ => self.way.weigh_gateway(None),
+        }
+    }
+
     fn host_down(&self) -> Weight {
         match self {
+            _ if self.way.host_is_silent() => Weight::Proven,
             _ if self.working > 0 => self.works(),
             _ if self.other_ports > 0 => {
                 let n = text::count(self.other_ports, "connection", "connections");
@@ -269,6 +283,7 @@ impl<'v> Facts<'v> {
 
     fn local_drop(&self) -> Weight {
         match self.leaving {
+            _ if self.way.is_silent() => Weight::Possible(0.05),
             Leaving::Fails(_) if self.tracking == Weight::Proven => Weight::Possible(0.05),
             Leaving::Fails(_) => Weight::Proven,
             Leaving::Leaves(n) => {

@@ -3,7 +3,7 @@
 //! Input: snapshots and thresholds. Output: roles, pairs, earlier rows, differences of counters; each is computed when the
 //! first rule asks. Not here: the indices of one snapshot (`index`), a rule's own decision.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use rustc_hash::FxHashMap;
@@ -16,12 +16,13 @@ use crate::diagnose::ports::{self, Route};
 use crate::diagnose::queues::Queues;
 use crate::diagnose::thresholds::Thresholds;
 use crate::model::counter::Counter;
+use crate::model::path::{Answers, Destination, NextHop};
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
 use crate::model::sysctl::PORT_RANGE;
 use crate::model::{Coverage, Family, FourTuple, Holder, NetnsId, OwnerStatus, Process, RowKind, Socket, State};
 
-/// Facts of processes that were inspected after the snapshot.
-pub type Inspected = OnceLock<BTreeMap<u32, ProcessFacts>>;
+/// What was found out after the snapshot.
+pub type Inspected = OnceLock<Answers>;
 
 /// A snapshot, or two, with indices.
 pub struct View<'a> {
@@ -224,8 +225,21 @@ impl<'a> View<'a> {
     /// What is known of a process.
     #[must_use]
     pub fn process(&self, pid: u32) -> Option<&'a ProcessFacts> {
-        let inspected = self.inspected.and_then(OnceLock::get).and_then(|facts| facts.get(&pid));
+        let inspected = self.inspected.and_then(OnceLock::get).and_then(|found| found.processes.get(&pid));
         inspected.or_else(|| self.now.processes.get(&pid))
+    }
+
+    /// Every next hop that is known, by destination.
+    pub fn next_hops(&self) -> impl Iterator<Item = (&Destination, &NextHop)> {
+        let asked = self.inspected.and_then(OnceLock::get).map(|found| found.next_hops.iter());
+        asked.into_iter().flatten().chain(&self.now.next_hops)
+    }
+
+    /// The next hop to a destination, if the kernel was asked.
+    #[must_use]
+    pub fn next_hop(&self, netns: Option<NetnsId>, to: IpAddr) -> Option<&NextHop> {
+        let asked = self.inspected.and_then(OnceLock::get).and_then(|found| found.next_hops.get(&(netns, to)));
+        asked.or_else(|| self.now.next_hops.get(&(netns, to)))
     }
 
     /// Whether two processes run the same program: by the file they execute, else by name.

@@ -18,6 +18,7 @@ pub(crate) mod id;
 pub(crate) mod kernel_user;
 mod named;
 pub mod owner;
+pub mod path;
 pub mod snapshot;
 pub mod socket;
 pub mod source;

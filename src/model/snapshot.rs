@@ -12,6 +12,7 @@ use crate::model::counter::{Counter, Counters, SockStat, SockStats};
 use crate::model::gap::Gap;
 use crate::model::id::{Inode, NetnsId};
 use crate::model::owner::{Holder, OwnerTable};
+use crate::model::path::{Destination, NextHop};
 use crate::model::socket::Socket;
 use crate::model::source::Source;
 use crate::model::sysctl::{PORT_RANGE, Sysctl, Sysctls};
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub known_owners: BTreeMap<(Option<NetnsId>, u64), KnownOwner>,
     /// What a trace saw between the snapshot before and this one; `None`: nothing was traced.
     pub traced: Option<TracedInterval>,
+    /// The next hop to destinations that are silent; others are not asked about.
+    pub next_hops: BTreeMap<Destination, NextHop>,
 }
 
 impl Snapshot {
@@ -143,6 +146,8 @@ pub struct System {
     pub files_max: Option<u64>,
     pub page_bytes: u64,
     pub machine: Machine,
+    /// Cumulative: neighbours that found no room in the table (`table_fulls`), of both families.
+    pub neighbour_table_full: Option<u64>,
 }
 
 /// What the firmware says of the machine (`/sys/class/dmi/id`).

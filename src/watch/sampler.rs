@@ -37,6 +37,7 @@ use crate::diagnose::{self, Thresholds};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::Needs;
 use crate::model::gap::{Missing, WayOut, Why};
+use crate::model::path::Asked;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Gap, Inode, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
 
@@ -494,7 +495,7 @@ impl Sampler {
         let live = &mut self.live;
         let mut now = live.snapshot(true)?;
         let before = judge.before.as_ref();
-        let inspect = |snapshot: &Snapshot, pids: &[u32]| live.inspect(snapshot, pids);
+        let inspect = |snapshot: &Snapshot, asked: &Asked| live.inspect(snapshot, asked);
         let diagnosis = diagnose::examine(&mut now, before, None, &self.config.thresholds, inspect);
         let diagnosis = diagnosis.within(&self.config.scope);
         let at_ms = now.taken_at_ms;

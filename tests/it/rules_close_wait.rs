@@ -14,6 +14,7 @@ use tcpstate::collect::proc::ProcRoot;
 use tcpstate::collect::{Live, SourceChoice};
 use tcpstate::diagnose::wait_state::{Class, doing};
 use tcpstate::diagnose::{self, Diagnosis, Evidence, Finding, Measure, Severity, Thresholds, View};
+use tcpstate::model::path::Asked;
 use tcpstate::model::{Snapshot, Socket, State};
 
 use crate::harness::helper::{Helper, process_state};
@@ -312,7 +313,9 @@ fn every_kind_of_epoll_registration_is_told_and_a_stopped_process_first() {
         });
         std::thread::sleep(Duration::from_millis(50));
         let (live, mut now) = snapshot();
-        let (facts, _) = live.inspect(&now, &[pid]);
+        let mut asked = Asked::default();
+        asked.pids = vec![pid];
+        let facts = live.inspect(&now, &asked).processes;
         now.processes.extend(facts);
         let thresholds = Thresholds::default();
         let said = |now: &Snapshot, name: &str| {

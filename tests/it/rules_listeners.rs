@@ -5,7 +5,9 @@
 
 use std::net::SocketAddr;
 
-use tcpstate::diagnose::{Diagnosis, Severity};
+use tcpstate::collect::proc::ProcRoot;
+use tcpstate::collect::{Live, SourceChoice};
+use tcpstate::diagnose::{self, Diagnosis, Severity, Thresholds};
 use tcpstate::model::State;
 
 use crate::harness::helper::Helper;
@@ -400,5 +402,57 @@ fn a_healthy_busy_host_gets_no_warning() {
             ));
         }
         assert!(busy.ask("calm").number > Some(50));
+    });
+}
+
+/// A gateway that nobody has: its address is never resolved.
+#[test]
+fn a_gateway_that_does_not_resolve_is_asked_about_and_named() {
+    in_netns(|ns| {
+        let wire = match VethPair::new(ns) {
+            Ok(wire) => wire,
+            Err(why) => return skip(&why),
+        };
+        let route = |line: &str| assert!(finish(ns.command("ip").args(line.split(' '))).status.success(), "{line}");
+        route("route add 10.78.0.0/16 via 10.77.0.254");
+        route("route add 10.79.0.0/16 via 10.77.0.2");
+        let rules = ["neighbour-failure", "syn-sent-pileup"];
+        let examined = || {
+            let (mut now, live) = ns.run(|| {
+                let mut live = Live::open(SourceChoice::Netlink, ProcRoot::default()).expect("open");
+                (live.snapshot(true).expect("a snapshot"), live)
+            });
+            ns.run(|| {
+                diagnose::examine(&mut now, None, Some(&rules), &Thresholds::default(), |now, asked| {
+                    live.inspect(now, asked)
+                })
+            })
+        };
+        // A connect fails after three seconds of asking for the address; a new one begins every second.
+        let mut attempts = Vec::new();
+        let found = wait_for("a finding", || {
+            attempts.push(ns.run(|| Sock::connecting("10.78.0.9:443".parse().expect("an address"), None)));
+            pause(900);
+            let diagnosis = examined();
+            let gateway = diagnosis.findings.iter().any(|f| f.rule == "neighbour-failure");
+            if gateway { Ok(diagnosis) } else { Err(format!("{diagnosis:#?}")) }
+        });
+        let finding = found.findings.iter().find(|f| f.rule == "neighbour-failure").expect("a finding");
+        assert!(finding.severity >= Severity::Warning, "{finding:#?}");
+        assert_eq!(finding.subject.destination.map(|d| d.addr.to_string()).as_deref(), Some("10.77.0.254"));
+        assert_eq!(words(finding, "interface"), "near0");
+        for attempt in attempts {
+            drop(attempt);
+        }
+        // The other gateway resolves; what is lost beyond it is not its fault.
+        wire.cut(Side::Near);
+        let lost = ns.run(|| Sock::connecting("10.79.0.9:443".parse().expect("an address"), None));
+        pause(2300);
+        let diagnosis = examined();
+        let rules: Vec<&str> = diagnosis.findings.iter().map(|f| f.rule).collect();
+        assert_eq!(rules, ["syn-sent-pileup"], "{diagnosis:#?}");
+        let out = &diagnosis.findings[0].causes.ruled_out;
+        assert!(out.iter().any(|(cause, _)| cause.id == "gateway-down"), "{out:#?}");
+        drop(lost);
     });
 }

@@ -6,6 +6,7 @@
 pub(crate) mod decode;
 pub(crate) mod destroyed;
 pub mod request;
+pub(crate) mod route;
 pub(crate) mod stream;
 
 pub use request::{Attributes, Request};

@@ -21,26 +21,23 @@ pub fn read(root: &ProcRoot) -> Option<Conntrack> {
     Some(table)
 }
 
-/// A line of names, then one of hexadecimal numbers per CPU.
 fn counters(text: &str) -> Conntrack {
-    let mut lines = text.lines();
-    let names: Vec<&str> = lines.next().unwrap_or_default().split_ascii_whitespace().collect();
-    let mut table = Conntrack::default();
-    for line in lines {
-        for (name, word) in names.iter().zip(line.split_ascii_whitespace()) {
-            let sum = match *name {
-                "drop" => &mut table.drop,
-                "early_drop" => &mut table.early_drop,
-                "insert_failed" => &mut table.insert_failed,
-                "invalid" => &mut table.invalid,
-                _ => continue,
-            };
-            if let Ok(value) = u64::from_str_radix(word, 16) {
-                *sum = Some(sum.unwrap_or(0).saturating_add(value));
-            }
-        }
+    Conntrack {
+        drop: column(text, "drop"),
+        early_drop: column(text, "early_drop"),
+        insert_failed: column(text, "insert_failed"),
+        invalid: column(text, "invalid"),
+        ..Conntrack::default()
     }
-    table
+}
+
+/// The sum of one column of a file below `/proc/net/stat`: a line of names, then one of hexadecimal numbers per CPU.
+#[must_use]
+pub fn column(text: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines();
+    let place = lines.next()?.split_ascii_whitespace().position(|n| n == name)?;
+    let values = lines.filter_map(|line| line.split_ascii_whitespace().nth(place));
+    values.filter_map(|word| u64::from_str_radix(word, 16).ok()).reduce(u64::saturating_add)
 }
 
 #[cfg(test)]

@@ -93,7 +93,25 @@ pub fn system(root: &ProcRoot) -> System {
     let mut words = text.split_ascii_whitespace().map(|w| w.parse().ok());
     let (used, _, max) = (words.next().flatten(), words.next(), words.next().flatten());
     let machine = if root.is_own() { machine::read() } else { Machine::default() };
-    System { files_used: used, files_max: max, page_bytes: page_bytes(), machine }
+    System {
+        files_used: used,
+        files_max: max,
+        page_bytes: page_bytes(),
+        machine,
+        neighbour_table_full: table_fulls(root),
+    }
+}
+
+/// Neighbours that found no room, of both families; every namespace shows the sum of the host.
+fn table_fulls(root: &ProcRoot) -> Option<u64> {
+    let of = |file: &str| {
+        let text = std::fs::read_to_string(root.net().join("stat").join(file)).ok()?;
+        conntrack::column(&text, "table_fulls")
+    };
+    match (of("arp_cache"), of("ndisc_cache")) {
+        (None, None) => None,
+        (four, six) => Some(four.unwrap_or(0).saturating_add(six.unwrap_or(0))),
+    }
 }
 
 /// The page size.

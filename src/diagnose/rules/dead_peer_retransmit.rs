@@ -46,6 +46,7 @@ const BACKEND: &str = "If that address is a load balancer's, check its backends 
                        one";
 const LOSS: &str = "Measure loss to {peer}: `mtr -T {peer}`, drops in `ip -s link`";
 const QUEUE: &str = "On the peer compare Recv-Q and Send-Q of the listener (`ss -ltn`): its program accepts too slowly";
+const GATEWAY: &str = "Look at the gateway that does not answer: the finding neighbour-failure names it";
 const TRACKING: &str =
     "Make room in the connection tracking table of this host: the finding conntrack-pressure says how";
 const RETRIES2: &str = "Last, tcp_retries2 for the whole host, not below 8";
@@ -63,6 +64,7 @@ const TEXT: Text = Text {
         ONE_HOST,
         LOSS,
         TRACKING,
+        GATEWAY,
         SHARED_PATH,
         TIMEOUTS,
         USER_TIMEOUT,
@@ -93,6 +95,7 @@ fn step(cause: &str) -> Option<&'static str> {
         "peer-accept-queue-full" => QUEUE,
         "local-drop" => WAY_OUT,
         "conntrack-full" => TRACKING,
+        "gateway-down" => GATEWAY,
         _ => return None,
     })
 }
@@ -306,6 +309,7 @@ fn finding<'a>(
         .evidence("cannot_leave_this_host", Evidence::Count(facts.kept))
         .evidence("silent_peers", Evidence::Count(silent_peers));
     finding = finding.evidence_if("connection_tracking", conntrack::evidence(view, netns));
+    finding = finding.evidence_if("next_hop", facts.way.words().map(Evidence::Text));
     if owners.len() > 1 {
         let list = owners.iter().take(5).map(|(p, n)| format!("{}: {n}", text::name(p))).collect();
         finding = finding.evidence("owners", Evidence::List(list));

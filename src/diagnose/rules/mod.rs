@@ -36,6 +36,7 @@ rules! {
     syn_ack_unanswered
     syn_sent_pileup
     connect_failures
+    neighbour_failure
     fin_wait1_stuck
     fin_wait2_held
     fin_wait2_orphan_pileup

@@ -41,6 +41,7 @@ const FAMILY: &str = "Mend the route of the family that does not work, or withdr
                       client try both at once (Happy Eyeballs)";
 const BACKEND: &str = "Take {addr} out of the list of backends until it answers; a health check does it by itself";
 const WAY_OUT: &str = "Check the way out: `ip route get {addr}`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`";
+const GATEWAY: &str = "Look at the gateway that does not answer: the finding neighbour-failure names it";
 const TRACKING: &str =
     "Make room in the connection tracking table of this host: the finding conntrack-pressure says how";
 const TIMEOUT: &str = "Set a connect timeout of a few seconds in the application, and a circuit breaker or back-off";
@@ -48,7 +49,7 @@ const TIMEOUT: &str = "Set a connect timeout of a few seconds in the application
 const TEXT: Text = Text {
     why: "A closed port answers a SYN with a reset at once; an attempt that stays in SYN_SENT got no answer. The SYN or \
           its answer was dropped somewhere, and each attempt blocks its caller until the kernel gives up.",
-    remedy: &[HOST, FILTER, QUEUE, LOSS, FAMILY, BACKEND, WAY_OUT, TRACKING, TIMEOUT],
+    remedy: &[HOST, FILTER, QUEUE, LOSS, FAMILY, BACKEND, WAY_OUT, TRACKING, GATEWAY, TIMEOUT],
     avoid: &[
         "Don't raise tcp_syn_retries: callers only wait longer for the same silence",
         "Don't lower it for the whole host either: set the timeout in the application, or TCP_SYNCNT on the socket",
@@ -66,6 +67,7 @@ fn step(cause: &str) -> Option<&'static str> {
         "one-backend-down" => BACKEND,
         "local-drop" => WAY_OUT,
         "conntrack-full" => TRACKING,
+        "gateway-down" => GATEWAY,
         _ => return None,
     })
 }
@@ -320,7 +322,9 @@ fn finding<'a>(
         .fill("addr", group.to.addr)
         .fill("port", group.to.port)
         .next(format!("tcpstate list --state syn-sent -o -p --peer {}", group.to));
-    finding.evidence_if("connection_tracking", conntrack::evidence(view, group.netns))
+    finding
+        .evidence_if("connection_tracking", conntrack::evidence(view, group.netns))
+        .evidence_if("next_hop", facts.way.words().map(Evidence::Text))
 }
 
 /// One program that tries many destinations once each: a scanner, peer-to-peer, or a client with a stale list.

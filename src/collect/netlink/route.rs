@@ -1,0 +1,318 @@
+//! The next hop to an address, and whether it answers: two questions to the kernel's routing tables.
+//!
+//! Input: an address, in the namespace of the calling thread. Output: [`NextHop`]. Requests and answers are functions of
+//! bytes.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_sys::Socket as NetlinkSocket;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+
+use crate::model::path::{Neighbour, NextHop, Resolution};
+
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_GETNEIGH: u16 = 30;
+const NLMSG_ERROR: u16 = 2;
+const NLM_F_REQUEST: u16 = 1;
+const HEADER: usize = 16;
+/// `struct rtmsg` and `struct ndmsg`.
+const BODY: usize = 12;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+/// A gateway of the other family: two bytes of family, then the address.
+const RTA_VIA: u16 = 18;
+const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+const NDA_DST: u16 = 1;
+const NDA_PROBES: u16 = 4;
+/// Where the count of requests begins while none was answered (`ucast_solicit`, 3 by default; `__neigh_event_send`).
+const FIRST_REQUEST: u32 = 3;
+/// An answer about one route or neighbour is far smaller.
+const BUFFER_BYTES: usize = 8192;
+
+/// Asks about destinations in the namespace of the thread that opened it.
+pub struct Routes {
+    socket: NetlinkSocket,
+    sequence: u32,
+}
+
+impl Routes {
+    /// # Errors
+    /// When the kernel has no `NETLINK_ROUTE`, or a sandbox forbids it.
+    pub fn open() -> io::Result<Routes> {
+        Ok(Routes { socket: NetlinkSocket::new(NETLINK_ROUTE)?, sequence: 0 })
+    }
+
+    /// The next hop to an address.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn next_hop(&mut self, to: IpAddr) -> io::Result<NextHop> {
+        let answer = self.ask(|sequence| route_request(to, sequence))?;
+        let route = match route(&answer) {
+            Answer::Is(route) => route,
+            Answer::Error(errno) => return Ok(NextHop::NoRoute { errno }),
+            Answer::Unreadable => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        if route.kind == RTN_LOCAL {
+            return Ok(NextHop::Local);
+        }
+        if route.kind != RTN_UNICAST {
+            return Ok(NextHop::NoRoute { errno: libc::EHOSTUNREACH });
+        }
+        let resolution = match route.device {
+            Some(device) => {
+                let answer = self.ask(|sequence| neighbour_request(route.gateway.unwrap_or(to), device, sequence))?;
+                match neighbour(&answer) {
+                    Answer::Is(resolution) => Some(resolution),
+                    // No entry, or a kernel before 5.0, which answers only dumps.
+                    Answer::Error(_) | Answer::Unreadable => None,
+                }
+            }
+            None => None,
+        };
+        let device = route.device.and_then(name);
+        Ok(NextHop::Neighbour(Neighbour { gateway: route.gateway, device, resolution }))
+    }
+
+    fn ask(&mut self, request: impl FnOnce(u32) -> Vec<u8>) -> io::Result<Vec<u8>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.socket.send(&request(self.sequence), 0)?;
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            // A slice, because a vector would be appended to.
+            match self.socket.recv(&mut &mut buffer[..], libc::MSG_TRUNC) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+                Ok(len) => {
+                    buffer.truncate(len.min(BUFFER_BYTES));
+                    return Ok(buffer);
+                }
+            }
+        }
+    }
+}
+
+/// The name of an interface in this thread's namespace.
+fn name(index: u32) -> Option<String> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
+    netdevice::index_to_name(socket, index).ok()
+}
+
+fn octets(addr: IpAddr) -> Vec<u8> {
+    match addr {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "2 and 10")]
+fn family(addr: IpAddr) -> u8 {
+    if addr.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
+}
+
+fn message(kind: u16, sequence: u32, body: [u8; BODY], attribute: u16, value: &[u8]) -> Vec<u8> {
+    let attribute_len = 4 + value.len();
+    let len = HEADER + BODY + attribute_len;
+    let mut bytes = Vec::with_capacity(len);
+    bytes.extend_from_slice(&u32::try_from(len).unwrap_or(0).to_ne_bytes());
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+    bytes.extend_from_slice(&sequence.to_ne_bytes());
+    bytes.extend_from_slice(&0u32.to_ne_bytes());
+    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(&u16::try_from(attribute_len).unwrap_or(0).to_ne_bytes());
+    bytes.extend_from_slice(&attribute.to_ne_bytes());
+    bytes.extend_from_slice(value);
+    bytes
+}
+
+fn route_request(to: IpAddr, sequence: u32) -> Vec<u8> {
+    let value = octets(to);
+    let mut body = [0; BODY];
+    body[0] = family(to);
+    body[1] = if to.is_ipv4() { 32 } else { 128 };
+    message(RTM_GETROUTE, sequence, body, RTA_DST, &value)
+}
+
+fn neighbour_request(of: IpAddr, device: u32, sequence: u32) -> Vec<u8> {
+    let mut body = [0; BODY];
+    body[0] = family(of);
+    body[4..8].copy_from_slice(&device.to_ne_bytes());
+    message(RTM_GETNEIGH, sequence, body, NDA_DST, &octets(of))
+}
+
+/// What an answer says.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer<T> {
+    Is(T),
+    /// The kernel refused: its error, positive.
+    Error(i32),
+    Unreadable,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Route {
+    kind: u8,
+    gateway: Option<IpAddr>,
+    device: Option<u32>,
+}
+
+/// The body of an answer of this kind and its attributes, or what it is instead.
+fn body(bytes: &[u8], kind: u16) -> Answer<(&[u8; BODY], &[u8])> {
+    let Some(head) = bytes.first_chunk::<HEADER>() else { return Answer::Unreadable };
+    let len = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    let found = u16::from_ne_bytes([head[4], head[5]]);
+    let Some(rest) = bytes.get(HEADER..len.min(bytes.len())) else { return Answer::Unreadable };
+    if found == NLMSG_ERROR {
+        return match rest.first_chunk::<4>() {
+            Some(code) => Answer::Error(i32::from_ne_bytes(*code).saturating_neg()),
+            None => Answer::Unreadable,
+        };
+    }
+    match rest.split_first_chunk::<BODY>() {
+        Some(parts) if found == kind => Answer::Is(parts),
+        _ => Answer::Unreadable,
+    }
+}
+
+/// Attributes: a length with its own four bytes, a number, a value, aligned to four bytes.
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let head = bytes.first_chunk::<4>()?;
+        let len = usize::from(u16::from_ne_bytes([head[0], head[1]]));
+        let number = u16::from_ne_bytes([head[2], head[3]]) & 0x3fff;
+        let value = bytes.get(4..len)?;
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((number, value))
+    })
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
+        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
+        _ => None,
+    }
+}
+
+fn number(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk::<4>().map(|b| u32::from_ne_bytes(*b))
+}
+
+fn route(bytes: &[u8]) -> Answer<Route> {
+    let (body, rest) = match body(bytes, RTM_NEWROUTE) {
+        Answer::Is(parts) => parts,
+        Answer::Error(errno) => return Answer::Error(errno),
+        Answer::Unreadable => return Answer::Unreadable,
+    };
+    let mut route = Route { kind: body[7], gateway: None, device: None };
+    for (kind, value) in attributes(rest) {
+        match kind {
+            RTA_OIF => route.device = number(value),
+            RTA_GATEWAY => route.gateway = address(value),
+            RTA_VIA => route.gateway = value.get(2..).and_then(address),
+            _ => {}
+        }
+    }
+    Answer::Is(route)
+}
+
+fn neighbour(bytes: &[u8]) -> Answer<Resolution> {
+    let (body, rest) = match body(bytes, RTM_NEWNEIGH) {
+        Answer::Is(parts) => parts,
+        Answer::Error(errno) => return Answer::Error(errno),
+        Answer::Unreadable => return Answer::Unreadable,
+    };
+    let requests = attributes(rest).find(|(kind, _)| *kind == NDA_PROBES).and_then(|(_, value)| number(value));
+    // NUD_INCOMPLETE, NUD_FAILED; NUD_REACHABLE, NUD_NOARP, NUD_PERMANENT.
+    match u16::from_ne_bytes([body[8], body[9]]) {
+        0x01 => Answer::Is(Resolution::Incomplete { requests: requests.unwrap_or(0).saturating_sub(FIRST_REQUEST) }),
+        0x20 => Answer::Is(Resolution::Failed),
+        0x02 | 0x40 | 0x80 => Answer::Is(Resolution::Known),
+        _ => Answer::Is(Resolution::Unconfirmed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(kind: u16, body: [u8; BODY], list: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(&body);
+        for (kind, value) in list {
+            bytes.extend_from_slice(&u16::try_from(4 + value.len()).unwrap().to_ne_bytes());
+            bytes.extend_from_slice(&kind.to_ne_bytes());
+            bytes.extend_from_slice(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        let len = u32::try_from(bytes.len()).unwrap();
+        bytes[..4].copy_from_slice(&len.to_ne_bytes());
+        bytes
+    }
+
+    fn neighbour_in(state: u16, requests: u32) -> Vec<u8> {
+        let mut body = [0; BODY];
+        body[8..10].copy_from_slice(&state.to_ne_bytes());
+        answer(RTM_NEWNEIGH, body, &[(NDA_DST, &[10, 0, 0, 1]), (NDA_PROBES, &requests.to_ne_bytes())])
+    }
+
+    #[test]
+    fn a_route_has_its_gateway_and_interface_also_across_families() {
+        let mut body = [0; BODY];
+        body[7] = RTN_UNICAST;
+        let index = 7u32.to_ne_bytes();
+        let plain = answer(RTM_NEWROUTE, body, &[(RTA_OIF, &index), (RTA_GATEWAY, &[10, 0, 0, 1])]);
+        let gateway = Some(IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(route(&plain), Answer::Is(Route { kind: RTN_UNICAST, gateway, device: Some(7) }));
+        let mut via = vec![10, 0];
+        via.extend_from_slice(&Ipv6Addr::LOCALHOST.octets());
+        let across = answer(RTM_NEWROUTE, body, &[(RTA_VIA, &via)]);
+        assert!(matches!(route(&across), Answer::Is(Route { gateway: Some(IpAddr::V6(_)), device: None, .. })));
+    }
+
+    #[test]
+    fn the_states_of_a_neighbour_and_refusals_are_told_apart() {
+        assert_eq!(neighbour(&neighbour_in(0x20, 0)), Answer::Is(Resolution::Failed));
+        assert_eq!(neighbour(&neighbour_in(0x01, 5)), Answer::Is(Resolution::Incomplete { requests: 2 }));
+        assert_eq!(neighbour(&neighbour_in(0x80, 0)), Answer::Is(Resolution::Known));
+        assert_eq!(neighbour(&neighbour_in(0x04, 0)), Answer::Is(Resolution::Unconfirmed));
+        let mut refused = vec![0; HEADER];
+        refused[0] = 36;
+        refused[4] = 2;
+        refused.extend_from_slice(&(-libc::ENOENT).to_ne_bytes());
+        refused.resize(36, 0);
+        assert_eq!(neighbour(&refused), Answer::Error(libc::ENOENT));
+        assert_eq!(route(&neighbour_in(0x20, 0)), Answer::Unreadable);
+    }
+
+    #[test]
+    fn bytes_cut_anywhere_never_panic() {
+        let mut body = [0; BODY];
+        body[7] = RTN_UNICAST;
+        let whole = answer(RTM_NEWROUTE, body, &[(RTA_OIF, &[1, 0, 0, 0]), (RTA_GATEWAY, &[10, 0, 0, 1])]);
+        for end in 0..whole.len() {
+            route(&whole[..end]);
+            neighbour(&whole[..end]);
+        }
+        let mut lying = whole.clone();
+        lying[HEADER + BODY] = 1;
+        assert_eq!(route(&lying), Answer::Is(Route { kind: RTN_UNICAST, gateway: None, device: None }));
+    }
+
+    #[test]
+    fn requests_have_the_layout_of_the_kernel_headers() {
+        let bytes = route_request([10, 0, 0, 9].into(), 7);
+        assert_eq!((bytes.len(), bytes[4], bytes[16], bytes[17]), (36, 26, 2, 32));
+        assert_eq!(&bytes[28..], &[8, 0, 1, 0, 10, 0, 0, 9]);
+        let bytes = neighbour_request(Ipv6Addr::LOCALHOST.into(), 3, 8);
+        assert_eq!((bytes.len(), bytes[4], bytes[16], bytes[20]), (48, 30, 10, 3));
+    }
+}
