@@ -157,6 +157,15 @@ impl Finder {
             },
         };
         let walked = proc::owners::walk(&self.root, wanted)?;
+        // The walk is faster, and is refused where BPF may be permitted: with file capabilities, and under hidepid.
+        if walked.unreadable > 0
+            && self.via == OwnersVia::Auto
+            && self.root.is_own()
+            && !many
+            && let Ok(table) = self.by_bpf(wanted)
+        {
+            return Ok((table, OwnerRoute { via: Route::Bpf, why: "/proc does not show every process".into() }));
+        }
         let mut table = TableBuilder::new(self, walked.records.len());
         for record in &walked.records {
             table.add(record.inode, record.pid, record.fd);

@@ -20,6 +20,7 @@ use tcpstate::model::state::State;
 use tcpstate::model::{StateSet, Unlisted};
 
 use crate::harness::helper::{Helper, wait_for_end};
+use crate::harness::oracle::installed;
 use crate::harness::sock::Sock;
 use crate::harness::{Netns, finish, in_netns, netns, skip};
 use crate::product::{self, Owner, Shown};
@@ -518,5 +519,27 @@ fn a_second_look_does_not_make_a_second_process() {
             let times = table.processes.iter().filter(|p| p.pid == helper.pid()).count();
             assert_eq!(times, 1, "one process, listed {times} times");
         });
+    });
+}
+
+/// A binary with the capabilities for BPF and without that for /proc, as the documentation of `trace` advises.
+#[test]
+fn where_proc_is_refused_and_bpf_is_permitted_owners_come_from_bpf() {
+    in_netns(|ns| {
+        if !netns::is_real_root() || bpf().is_err() || !installed("setpriv") {
+            return skip("no BPF here, or no setpriv");
+        }
+        let (mut helper, _, _) = start(ns, 1);
+        helper.make("listen 8800 8");
+        let listed = |capabilities: &[&str]| {
+            let mut command = ns.command("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(capabilities);
+            let output = finish(command.arg(env!("CARGO_BIN_EXE_tcpstate")).args(["list", "-l", "--json"]));
+            let text: String = String::from_utf8_lossy(&output.stdout).split_whitespace().collect();
+            assert!(text.contains("8800"), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+            text.contains(&format!("\"pid\":{}", helper.pid()))
+        };
+        assert!(!listed(&[]), "nobody may not read the helper");
+        assert!(listed(&["--inh-caps=+bpf,+perfmon", "--ambient-caps=+bpf,+perfmon"]));
     });
 }
