@@ -86,7 +86,7 @@ mod tests {
             for top in [0, 1, 3, 1000] {
                 let (groups, rest) = grouping.top(top);
                 let sum: u64 = groups.iter().map(|g| g.counts.total()).sum();
-                let rest = rest.map_or(0, |(_, counts)| counts.total());
+                let rest = rest.map_or(0, |rest| rest.counts.total());
                 assert_eq!(sum + rest, n, "{:?} top {top}", grouping.keys);
                 assert!(groups.len() <= top);
             }

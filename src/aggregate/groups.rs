@@ -6,11 +6,14 @@
 //! A group's key is built as bytes in one reused buffer, so a socket of a known group allocates nothing.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use crate::aggregate::prefix::Prefix;
 use crate::aggregate::roles::{Listeners, Role};
 use crate::aggregate::state_counts::Counts;
+use crate::aggregate::sums::{Amount, Sum, Sums};
 use crate::model::cgroup::Identity;
 use crate::model::column::Row;
 use crate::model::{Endpoint, Family, FourTuple, NetnsId, OwnerStatus, OwnerTable, State};
@@ -35,9 +38,14 @@ pub enum Key {
     Unit,
     Container,
     Pod,
+    /// `local-addr/24`: local addresses by prefix.
+    LocalNet(Prefix),
+    /// `peer-addr/24`: peer addresses by prefix.
+    PeerNet(Prefix),
 }
 
 impl Key {
+    /// Every key, of prefixes only what they are prefixes of.
     pub const ALL: [Key; 17] = [
         Key::State,
         Key::Family,
@@ -65,10 +73,10 @@ impl Key {
             Key::State => "state",
             Key::Family => "family",
             Key::Local => "local",
-            Key::LocalAddr => "local-addr",
+            Key::LocalAddr | Key::LocalNet(_) => "local-addr",
             Key::LocalPort => "local-port",
             Key::Peer => "peer",
-            Key::PeerAddr => "peer-addr",
+            Key::PeerAddr | Key::PeerNet(_) => "peer-addr",
             Key::PeerPort => "peer-port",
             Key::FourTuple => "four-tuple",
             Key::Process => "process",
@@ -85,6 +93,14 @@ impl Key {
     #[must_use]
     pub fn parse(word: &str) -> Option<Key> {
         let word = word.trim().to_ascii_lowercase().replace('_', "-");
+        if let Some((name, prefix)) = word.split_once('/') {
+            let prefix = Prefix::parse(prefix)?;
+            return match name {
+                "local-addr" => Some(Key::LocalNet(prefix)),
+                "peer-addr" => Some(Key::PeerNet(prefix)),
+                _ => None,
+            };
+        }
         let word = match word.as_str() {
             "src" => "local",
             "dst" => "peer",
@@ -94,6 +110,17 @@ impl Key {
             other => other,
         };
         Key::ALL.into_iter().find(|k| k.name() == word)
+    }
+
+    /// The name with its prefix, as typed.
+    #[must_use]
+    pub fn label(self) -> Cow<'static, str> {
+        match self {
+            Key::LocalNet(Prefix { v4, v6 }) | Key::PeerNet(Prefix { v4, v6 }) => {
+                Cow::Owned(format!("{}/{v4}/{v6}", self.name()))
+            }
+            _ => Cow::Borrowed(self.name()),
+        }
     }
 
     /// Whether it needs socket owners.
@@ -130,6 +157,8 @@ pub enum KeyValue {
     Family(Family),
     Endpoint(Endpoint),
     Addr(IpAddr),
+    /// A network and the length of its prefix.
+    Net(IpAddr, u8),
     Port(u16),
     Tuple(FourTuple),
     /// The processes that share the socket, as indices into the owner table, sorted.
@@ -147,6 +176,49 @@ pub enum KeyValue {
 pub struct Group {
     pub values: Vec<KeyValue>,
     pub counts: Counts,
+    /// What was summed; `None` where nothing was asked for.
+    pub sums: Option<Box<Sums>>,
+}
+
+/// The groups below the cut, together.
+#[derive(Clone, Debug)]
+pub struct Rest {
+    pub groups: usize,
+    pub counts: Counts,
+    pub sums: Option<Sums>,
+}
+
+/// What a crossing sums up besides counting, and by what its groups are ordered.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    pub sums: Vec<Sum>,
+    /// `None`: the largest first.
+    pub order: Option<(By, Direction)>,
+}
+
+/// What groups are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    Total,
+    Sum(Sum),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Ascending,
+    Descending,
+}
+
+impl Wanted {
+    /// Whether sums are needed at all, and round-trip times.
+    fn needed(&self) -> (bool, bool) {
+        let ordered = match self.order {
+            Some((By::Sum(sum), _)) => Some(sum),
+            _ => None,
+        };
+        let mut all = self.sums.iter().copied().chain(ordered).peekable();
+        (all.peek().is_some(), all.any(|sum| matches!(sum, Sum::RttMedian | Sum::RttP99)))
+    }
 }
 
 /// One crossing of keys, counted.
@@ -156,12 +228,31 @@ pub struct Grouping {
     scratch: Vec<u8>,
     /// Skip sockets for which every key is [`KeyValue::None`].
     pub skip_none: bool,
+    pub wanted: Wanted,
+    with_sums: bool,
+    with_rtt: bool,
 }
 
 impl Grouping {
     #[must_use]
     pub fn new(keys: Vec<Key>) -> Grouping {
-        Grouping { keys, groups: HashMap::default(), scratch: Vec::with_capacity(64), skip_none: false }
+        Grouping {
+            keys,
+            groups: HashMap::default(),
+            scratch: Vec::with_capacity(64),
+            skip_none: false,
+            wanted: Wanted::default(),
+            with_sums: false,
+            with_rtt: false,
+        }
+    }
+
+    /// Sums up too, and orders by what is wanted.
+    #[must_use]
+    pub fn wanting(mut self, wanted: Wanted) -> Grouping {
+        (self.with_sums, self.with_rtt) = wanted.needed();
+        self.wanted = wanted;
+        self
     }
 
     /// Counts a socket in its group.
@@ -178,12 +269,19 @@ impl Grouping {
         }
         if let Some(group) = self.groups.get_mut(self.scratch.as_slice()) {
             group.counts.add(row.socket.state);
+            if let Some(sums) = &mut group.sums {
+                sums.add(row.socket, self.with_rtt);
+            }
             return;
         }
         let values = self.keys.iter().map(|key| value(*key, row, role, listeners)).collect();
         let mut counts = Counts::default();
         counts.add(row.socket.state);
-        self.groups.insert(self.scratch.clone().into_boxed_slice(), Group { values, counts });
+        let mut sums = self.with_sums.then(Box::<Sums>::default);
+        if let Some(sums) = &mut sums {
+            sums.add(row.socket, self.with_rtt);
+        }
+        self.groups.insert(self.scratch.clone().into_boxed_slice(), Group { values, counts, sums });
     }
 
     #[must_use]
@@ -196,21 +294,53 @@ impl Grouping {
         self.groups.is_empty()
     }
 
-    /// The `top` largest groups and the sum of all others; ties are ordered by value.
+    /// The first `top` groups and the sum of all others; ties are ordered by size, then by value.
     #[must_use]
-    pub fn top(&self, top: usize) -> (Vec<&Group>, Option<(usize, Counts)>) {
+    pub fn top(&self, top: usize) -> (Vec<&Group>, Option<Rest>) {
         let mut groups: Vec<&Group> = self.groups.values().collect();
-        groups.sort_unstable_by(|a, b| b.counts.total().cmp(&a.counts.total()).then_with(|| a.values.cmp(&b.values)));
+        let larger = |a: &Group, b: &Group| b.counts.total().cmp(&a.counts.total());
+        let by_value = |a: &Group, b: &Group| a.values.cmp(&b.values);
+        match self.wanted.order {
+            None | Some((By::Total, Direction::Descending)) => {
+                groups.sort_unstable_by(|a, b| larger(a, b).then_with(|| by_value(a, b)));
+            }
+            Some((By::Total, Direction::Ascending)) => {
+                groups.sort_unstable_by(|a, b| larger(b, a).then_with(|| by_value(a, b)));
+            }
+            Some((By::Sum(sum), direction)) => {
+                // A quantile takes a sort of its own: once per group.
+                let mut valued: Vec<(Option<Amount>, &Group)> =
+                    groups.into_iter().map(|g| (g.sums.as_ref().and_then(|s| s.get(sum)), g)).collect();
+                valued.sort_by(|(a, ga), (b, gb)| {
+                    order(*a, *b, direction).then_with(|| larger(ga, gb)).then_with(|| by_value(ga, gb))
+                });
+                groups = valued.into_iter().map(|(_, group)| group).collect();
+            }
+        }
         if groups.len() <= top {
             return (groups, None);
         }
-        let mut rest = Counts::default();
+        let mut rest =
+            Rest { groups: groups.len() - top, counts: Counts::default(), sums: self.with_sums.then(Sums::default) };
         for group in &groups[top..] {
-            rest.merge(&group.counts);
+            rest.counts.merge(&group.counts);
+            if let (Some(mine), Some(theirs)) = (&mut rest.sums, &group.sums) {
+                mine.merge(theirs);
+            }
         }
-        let others = groups.len() - top;
         groups.truncate(top);
-        (groups, Some((others, rest)))
+        (groups, Some(rest))
+    }
+}
+
+/// What is unknown comes last in both directions.
+fn order(a: Option<Amount>, b: Option<Amount>, direction: Direction) -> Ordering {
+    match (a, b) {
+        (Some(a), Some(b)) => {
+            let ascending = a.partial_cmp(&b).unwrap_or(Ordering::Equal);
+            if direction == Direction::Ascending { ascending } else { ascending.reverse() }
+        }
+        (a, b) => b.is_some().cmp(&a.is_some()),
     }
 }
 
@@ -243,6 +373,8 @@ fn write_key(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners, out: &m
         Key::Peer => write_endpoint(s.peer, out),
         Key::LocalAddr => write_addr(s.local.addr, out),
         Key::PeerAddr => write_addr(s.peer.addr, out),
+        Key::LocalNet(prefix) => write_addr(prefix.of(s.local.addr).0, out),
+        Key::PeerNet(prefix) => write_addr(prefix.of(s.peer.addr).0, out),
         Key::LocalPort => out.extend_from_slice(&s.local.port.to_ne_bytes()),
         Key::PeerPort => out.extend_from_slice(&s.peer.port.to_ne_bytes()),
         Key::FourTuple => {
@@ -325,6 +457,10 @@ fn text<'a>(key: Key, row: &Row<'a>) -> Option<Cow<'a, str>> {
     }
 }
 
+fn net((addr, length): (IpAddr, u8)) -> KeyValue {
+    KeyValue::Net(addr, length)
+}
+
 fn value(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners) -> KeyValue {
     let s = row.socket;
     match key {
@@ -334,6 +470,8 @@ fn value(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners) -> KeyValue
         Key::Peer => KeyValue::Endpoint(s.peer),
         Key::LocalAddr => KeyValue::Addr(s.local.addr),
         Key::PeerAddr => KeyValue::Addr(s.peer.addr),
+        Key::LocalNet(prefix) => net(prefix.of(s.local.addr)),
+        Key::PeerNet(prefix) => net(prefix.of(s.peer.addr)),
         Key::LocalPort => KeyValue::Port(s.local.port),
         Key::PeerPort => KeyValue::Port(s.peer.port),
         Key::FourTuple => KeyValue::Tuple(s.four_tuple()),
@@ -375,4 +513,41 @@ pub fn processes_label(indices: &[u32], owners: &OwnerTable) -> String {
         label.push_str(&format!("{name}({}{more})", pids[0]));
     }
     label
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::column::NoNames;
+    use crate::model::sysctl::PORT_RANGE;
+    use crate::model::{Socket, TcpInfo};
+
+    #[test]
+    fn groups_are_ordered_by_a_sum_and_the_unknown_comes_last() {
+        let wanted =
+            Wanted { sums: vec![Sum::BytesSent], order: Some((By::Sum(Sum::BytesSent), Direction::Descending)) };
+        let mut grouping = Grouping::new(vec![Key::PeerPort]).wanting(wanted);
+        let (owners, listeners) = (OwnerTable::default(), Listeners::new(PORT_RANGE));
+        for (port, sent) in [(1, Some(10)), (2, None), (3, Some(500)), (3, Some(500)), (4, Some(20))] {
+            let mut info = TcpInfo::default();
+            info.load(&[0; 232]);
+            let info = sent.map(|sent| {
+                info.set("bytes_sent", sent);
+                info.into()
+            });
+            let state = if info.is_some() { State::Established } else { State::TimeWait };
+            let peer = Endpoint::new("10.0.0.1".parse().unwrap(), port);
+            let socket = Socket { state, peer, info, ..Socket::default() };
+            grouping.add(&Row::new(&socket, &owners, &NoNames), Role::Unknown, &listeners);
+        }
+        let (groups, rest) = grouping.top(10);
+        let ports: Vec<&KeyValue> = groups.iter().map(|g| &g.values[0]).collect();
+        assert_eq!(ports, [&KeyValue::Port(3), &KeyValue::Port(4), &KeyValue::Port(1), &KeyValue::Port(2)]);
+        assert!(rest.is_none());
+        let rest = grouping.top(1).1.unwrap();
+        assert_eq!((rest.groups, rest.counts.total()), (3, 3));
+        assert_eq!(rest.sums.unwrap().get(Sum::BytesSent), Some(Amount::Number(30)));
+        grouping.wanted.order = Some((By::Sum(Sum::BytesSent), Direction::Ascending));
+        assert_eq!(grouping.top(10).0[3].values, [KeyValue::Port(2)]);
+    }
 }

@@ -13,7 +13,7 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
 
-use crate::aggregate::Key;
+use crate::aggregate::{By, Direction, Key, Sum};
 use crate::diagnose::{RULES, Severity, Thresholds};
 use crate::filter;
 use crate::model::column::{self, COLUMNS, Column};
@@ -104,6 +104,38 @@ pub(crate) fn rule() -> OneOf<&'static str> {
 pub(crate) fn key() -> OneOf<Key> {
     let words = || Key::ALL.iter().map(|k| k.name()).collect();
     OneOf { kind: "a key", words, find: Key::parse, listed_by: "" }
+}
+
+/// A sum of `summary -c`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChosenSum {
+    pub sum: Sum,
+    /// `+NAME`: beside the states.
+    pub adds: bool,
+}
+
+pub(crate) fn sum() -> OneOf<ChosenSum> {
+    OneOf {
+        kind: "a column of groups",
+        words: || Sum::ALL.iter().map(|s| s.name()).collect(),
+        find: |word| Some(ChosenSum { sum: Sum::parse(word.trim_start_matches('+'))?, adds: word.starts_with('+') }),
+        listed_by: "",
+    }
+}
+
+/// What `summary --sort` orders groups by.
+pub(crate) fn group_order() -> OneOf<(By, Direction)> {
+    OneOf {
+        kind: "a column of groups",
+        words: || std::iter::once("total").chain(Sum::ALL.iter().map(|s| s.name())).collect(),
+        find: |word| {
+            let direction = if word.starts_with('-') { Direction::Descending } else { Direction::Ascending };
+            let name = word.trim_start_matches(['-', '+']);
+            let by = if plain(name) == "total" { By::Total } else { By::Sum(Sum::parse(name)?) };
+            Some((by, direction))
+        },
+        listed_by: "",
+    }
 }
 
 /// A key of `watch --by`.
@@ -282,6 +314,8 @@ mod tests {
             (of(severity().parse("loud").map(drop)), "use one of info warning high critical"),
             (of(key().parse("proces").map(drop)), "did you mean `process`?"),
             (of(group_by().parse("hat").map(drop)), "use one of process"),
+            (of(sum().parse("byte-sent").map(drop)), "did you mean `bytes-sent`?"),
+            (of(group_order().parse("-sent").map(drop)), "use one of total"),
             (of(column().parse("+uptime").map(drop)), "`uptime` is not a column; `tcpstate list --list-columns`"),
             (of(sort().parse("-stat").map(drop)), "did you mean `state`?"),
         ] {

@@ -7,10 +7,11 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
 
-use crate::aggregate::{Census, Counts, Grouping, Key, Listeners, counts};
+use crate::aggregate::{By, Census, Counts, Direction, Grouping, Key, Listeners, Sum, Wanted, counts};
 use crate::cli::args::{Common, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
+use crate::cli::parse::ChosenSum;
 use crate::cli::select;
 use crate::cli::session::Session;
 use crate::cli::{config, parse};
@@ -43,6 +44,7 @@ Examples:
   tcpstate summary --no-owners              without looking into processes: faster
   tcpstate summary --by peer-addr           who has how many connections, and in which states
   tcpstate summary --by listener,peer-addr --state established --top 20
+  tcpstate summary --by peer-addr/24 -c bytes-sent,retrans-share,rtt-p99 --sort -retrans-share
   tcpstate summary --json | jq .states.close_wait";
 
 #[derive(Args, Debug)]
@@ -52,9 +54,17 @@ pub struct SummaryArgs {
     pub common: Common,
     #[command(flatten)]
     pub selection: Selection,
-    /// Cross states with these keys, separated by commas
+    /// Cross states with these keys, separated by commas; addresses also by prefix, as in peer-addr/24 or peer-addr/24/48
     #[arg(long, value_name = "KEYS", value_delimiter = ',', value_parser = parse::key(), help_heading = "Output")]
     pub by: Vec<Key>,
+    /// Sum these up instead of the states, separated by commas; +NAME keeps the states
+    #[arg(long, short = 'c', value_name = "COLUMNS", value_delimiter = ',', value_parser = parse::sum())]
+    #[arg(conflicts_with = "counts", help_heading = "Output")]
+    pub columns: Vec<ChosenSum>,
+    /// Order groups by `total` or one of these columns; -NAME for the largest first
+    #[arg(long, value_name = "COLUMN", value_parser = parse::group_order(), allow_hyphen_values = true)]
+    #[arg(hide_possible_values = true, conflicts_with = "counts", help_heading = "Output")]
+    pub sort: Option<(By, Direction)>,
     /// Count states only: ESTABLISHED is taken from the kernel's counters instead of being dumped
     #[arg(long, conflicts_with = "by", help_heading = "Output")]
     pub counts: bool,
@@ -85,6 +95,11 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let several = session.live.spaces().len() > 1;
     let keys = |keys: &[Key]| if several { Key::apart(keys) } else { keys.to_vec() };
+    if let Some(twice) = by.iter().find(|k| by.iter().filter(|other| other.name() == k.name()).count() > 1) {
+        bail!("--by has {} twice; give one of them", twice.name());
+    }
+    let wanted = wanted(args);
+    let needs = needs(&wanted);
     let groupings = if args.counts {
         Vec::new()
     } else if by.is_empty() {
@@ -92,13 +107,13 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
             .iter()
             .filter(|(.., key)| owners_wanted || !key.needs_owners())
             .map(|(.., key)| {
-                let mut grouping = Grouping::new(keys(&[*key]));
+                let mut grouping = Grouping::new(keys(&[*key])).wanting(wanted.clone());
                 grouping.skip_none = true;
                 grouping
             })
             .collect()
     } else {
-        vec![Grouping::new(keys(&by))]
+        vec![Grouping::new(keys(&by)).wanting(wanted)]
     };
     let judged = owners_wanted && by.is_empty() && filter.is_all();
     let search = owners_wanted.then(|| {
@@ -111,7 +126,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         let text = if args.counts && session.live.spaces().len() == 1 {
             scan::explain(&mut session.live, &counts_plan(), None, None)
         } else {
-            session.scan(&filter, Needs::NONE, search, &args.common)?.explain()?
+            session.scan(&filter, needs, search, &args.common)?.explain()?
         };
         env.stdout.write_all(text.as_bytes())?;
         if !groupings.is_empty() {
@@ -129,7 +144,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let listeners = if groupings.is_empty() { Listeners::new(PORT_RANGE) } else { session.listeners()? };
     let mut census = Census::new(listeners, groupings);
     if !args.counts || !count(&mut session, &mut census)? {
-        let scan = session.scan(&filter, Needs::NONE, search, &args.common)?;
+        let scan = session.scan(&filter, needs, search, &args.common)?;
         let (_, scanned) = scan.rows(|row| {
             census.add(row);
             ControlFlow::<()>::Continue(())
@@ -144,6 +159,26 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         session.print_gaps(env, &args.common)?;
     }
     Ok(if args.common.strict && !session.gaps.is_empty() { Exit::Failed } else { Exit::Done })
+}
+
+/// What groups sum up, and by what they are ordered.
+fn wanted(args: &SummaryArgs) -> Wanted {
+    let mut sums: Vec<Sum> = Vec::new();
+    for ChosenSum { sum, .. } in &args.columns {
+        if !sums.contains(sum) {
+            sums.push(*sum);
+        }
+    }
+    Wanted { sums, order: args.sort }
+}
+
+/// What that needs of the kernel.
+fn needs(wanted: &Wanted) -> Needs {
+    let ordered = match wanted.order {
+        Some((By::Sum(sum), _)) => Some(sum),
+        _ => None,
+    };
+    wanted.sums.iter().copied().chain(ordered).fold(Needs::NONE, |needs, sum| needs.union(sum.needs()))
 }
 
 /// All states except ESTABLISHED.
@@ -234,7 +269,7 @@ fn print_json(
         groups.insert("other".into(), Json::Object(other));
     } else if let Some(grouping) = census.groupings.first() {
         let (rows, rest) = out::grouping(grouping, args.top, &session.owners, &session.names, unseen);
-        let names: Vec<&str> = grouping.keys.iter().map(|k| k.name()).collect();
+        let names: Vec<_> = grouping.keys.iter().map(|k| k.label()).collect();
         groups.insert("by".into(), json!({ "keys": names, "rows": rows, "other": rest }));
     }
     let findings: Vec<Json> = findings.iter().map(out::finding).collect();
@@ -267,7 +302,8 @@ fn print_screen(
             .iter()
             .find(|(.., key)| by.is_empty() && grouping.keys.ends_with(&[*key]))
             .map_or_else(|| screen::title(&grouping.keys), |(_, title, _)| (*title).to_owned());
-        screen::write_groups(&mut text, &title, grouping, args.top, &session.owners, &session.names, style);
+        let states = args.columns.first().is_none_or(|first| first.adds);
+        screen::write_groups(&mut text, &title, grouping, args.top, &session.owners, &session.names, states, style);
     }
     report::write_brief(&mut text, findings, style);
     env.stdout.write_all(text.as_bytes())?;

@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use crate::aggregate::{Census, Counts, Grouping, KeyValue};
+use crate::aggregate::{Amount, Census, Counts, Grouping, KeyValue, Sum, Sums};
 use crate::diagnose::{self, Diagnosis, Evidence, Finding, Measure, Severity};
 use crate::model::column::{Names, Row};
 use crate::model::{Endpoint, Family, Gap, NetnsId, OwnerTable, State, StateSet};
@@ -135,14 +135,35 @@ pub fn grouping(
             }
             map.insert("total".into(), json!(group.counts.total()));
             map.insert("states".into(), states(&group.counts, unseen.0));
+            insert_sums(&mut map, &grouping.wanted.sums, group.sums.as_deref());
             Json::Object(map)
         })
         .collect();
-    let rest = rest.map_or(
-        Json::Null,
-        |(n, counts)| json!({ "groups": n, "total": counts.total(), "states": states(&counts, unseen.0) }),
-    );
+    let rest = rest.map_or(Json::Null, |rest| {
+        let mut map = Map::new();
+        map.insert("groups".into(), json!(rest.groups));
+        map.insert("total".into(), json!(rest.counts.total()));
+        map.insert("states".into(), states(&rest.counts, unseen.0));
+        insert_sums(&mut map, &grouping.wanted.sums, rest.sums.as_ref());
+        Json::Object(map)
+    });
     (rows, rest)
+}
+
+fn insert_sums(map: &mut Map<String, Json>, chosen: &[Sum], sums: Option<&Sums>) {
+    if chosen.is_empty() {
+        return;
+    }
+    map.insert("measured".into(), json!(sums.map_or(0, Sums::measured)));
+    for sum in chosen {
+        let value = match sums.and_then(|s| s.get(*sum)) {
+            None => Json::Null,
+            Some(Amount::Number(n)) => json!(n),
+            // Six digits are all that such a number is good for.
+            Some(Amount::Share(share)) => json!((share * 1e6).round() / 1e6),
+        };
+        map.insert(sum.key().into(), value);
+    }
 }
 
 fn key_value(value: &KeyValue, owners: &OwnerTable, names: &dyn Names) -> Json {
@@ -152,6 +173,7 @@ fn key_value(value: &KeyValue, owners: &OwnerTable, names: &dyn Names) -> Json {
         KeyValue::Family(family) => json!(family.key()),
         KeyValue::Endpoint(at) => endpoint(*at),
         KeyValue::Addr(addr) => json!(addr.to_string()),
+        KeyValue::Net(addr, length) => json!(format!("{addr}/{length}")),
         KeyValue::Port(port) => json!(port),
         KeyValue::Tuple(tuple) => {
             json!({ "local": endpoint(tuple.local), "peer": endpoint(tuple.peer), "ifindex": tuple.ifindex })

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::aggregate::Key;
+use crate::aggregate::{Key, Sum};
 use crate::diagnose::Severity;
 use crate::model::column::{COLUMNS, Type};
 use crate::model::event::ResetReason;
@@ -48,11 +48,7 @@ fn documents() -> Json {
             ], &[]),
             "user": object(vec![("uid", count()), ("name", nullable("string"))], &[]),
             "group": group(),
-            "rest": { "oneOf": [ { "type": "null" }, object(vec![
-                ("groups", count()),
-                ("total", count()),
-                ("states", reference("states")),
-            ], &[]) ] },
+            "rest": rest(),
             "process": object(vec![
                 ("comm", nullable("string")),
                 ("pids", json!({ "type": "array", "items": count() })),
@@ -334,8 +330,27 @@ pub(crate) fn gap() -> Vec<(&'static str, Json)> {
 fn group() -> Json {
     let mut fields = vec![("total", count()), ("states", reference("states"))];
     fields.extend(Key::ALL.iter().map(|key| (key.name(), group_key(*key))));
-    let optional: Vec<&str> = Key::ALL.iter().map(|key| key.name()).collect();
+    fields.extend(sums());
+    let keys = Key::ALL.iter().map(|key| key.name());
+    let optional: Vec<&str> = keys.chain(sums().into_iter().map(|(key, _)| key)).collect();
     object(fields, &optional)
+}
+
+/// The chosen sums of a group.
+fn sums() -> Vec<(&'static str, Json)> {
+    let of = |sum: &Sum| match sum.kind() {
+        None => json!({ "type": ["number", "null"], "minimum": 0, "maximum": 1 }),
+        Some(_) => nullable("integer"),
+    };
+    let sums = Sum::ALL.iter().map(|sum| (sum.key(), of(sum)));
+    std::iter::once(("measured", count())).chain(sums).collect()
+}
+
+fn rest() -> Json {
+    let mut fields = vec![("groups", count()), ("total", count()), ("states", reference("states"))];
+    fields.extend(sums());
+    let optional: Vec<&str> = sums().into_iter().map(|(key, _)| key).collect();
+    json!({ "oneOf": [ { "type": "null" }, object(fields, &optional) ] })
 }
 
 fn group_key(key: Key) -> Json {
@@ -348,9 +363,15 @@ fn group_key(key: Key) -> Json {
         Key::Process => reference("process"),
         Key::User => json!({ "oneOf": [reference("user"), { "type": "null" }] }),
         Key::Netns => nullable("integer"),
-        Key::State | Key::Family | Key::LocalAddr | Key::PeerAddr | Key::Unit | Key::Container | Key::Pod => {
-            nullable("string")
-        }
+        Key::State
+        | Key::Family
+        | Key::LocalAddr
+        | Key::LocalNet(_)
+        | Key::PeerAddr
+        | Key::PeerNet(_)
+        | Key::Unit
+        | Key::Container
+        | Key::Pod => nullable("string"),
     }
 }
 

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use crate::aggregate::groups::processes_label;
-use crate::aggregate::{Census, Counts, Group, Grouping, Key, KeyValue};
-use crate::model::column::Names;
+use crate::aggregate::{Amount, Census, Counts, Group, Grouping, Key, KeyValue, Sum, Sums};
+use crate::model::column::{Kind, Names};
 use crate::model::{Family, Gap, OwnerTable, State, StateSet};
 use crate::render::style::{self, Style};
 use crate::render::{gap, json::Unseen, sanitize};
@@ -75,7 +75,8 @@ pub fn write_states(out: &mut String, header: &Header<'_>, census: &Census, unse
     }
 }
 
-/// Appends one crossing as a table: a line per group, a column per state that occurs in it.
+/// Appends one crossing as a table: a line per group, a column per chosen sum, and if wanted one per state that occurs.
+#[allow(clippy::too_many_arguments, reason = "a table is what it shows and how")]
 pub fn write_groups(
     out: &mut String,
     title: &str,
@@ -83,6 +84,7 @@ pub fn write_groups(
     top: usize,
     owners: &OwnerTable,
     names: &dyn Names,
+    with_states: bool,
     style: Style,
 ) {
     let (groups, rest) = grouping.top(top);
@@ -93,36 +95,45 @@ pub fn write_groups(
     for group in &groups {
         sum.merge(&group.counts);
     }
-    if let Some((_, counts)) = &rest {
-        sum.merge(counts);
+    if let Some(rest) = &rest {
+        sum.merge(&rest.counts);
     }
     let label_width = 40.min(style.width.unwrap_or(100) / 2);
     let labels: Vec<String> =
         groups.iter().map(|g| shorten(&label(g, grouping, owners, names), label_width, style)).collect();
-    let rest_label = rest.as_ref().map(|(n, _)| format!("other ({n} more)"));
+    let rest_label = rest.as_ref().map(|rest| format!("other ({} more)", rest.groups));
     let widest = labels.iter().chain(&rest_label).map(|l| l.chars().count()).max().unwrap_or(0).max(title.len());
-    let columns = columns_that_fit(&sum, widest, style.width.unwrap_or(160));
+    let chosen = &grouping.wanted.sums;
+    let cells = |sums: Option<&Sums>| chosen.iter().map(|sum| amount(*sum, sums)).collect::<Vec<String>>();
+    let measured: Vec<Vec<String>> =
+        groups.iter().map(|g| g.sums.as_deref()).chain(rest.iter().map(|r| r.sums.as_ref())).map(cells).collect();
+    let sum_width = |i: usize, sum: &Sum| {
+        2 + measured.iter().map(|cells| cells[i].chars().count()).max().unwrap_or(0).max(sum.name().len())
+    };
+    let taken: usize = chosen.iter().enumerate().map(|(i, sum)| sum_width(i, sum)).sum();
+    let columns = if with_states {
+        columns_that_fit(&sum, widest + taken, style.width.unwrap_or(160))
+    } else {
+        StateColumns { shown: Vec::new(), rest: false }
+    };
     let mut table = small_table(style);
     let mut head = vec![Cell::new(style.heading(title)), right(&style.heading("TOTAL"))];
+    head.extend(chosen.iter().map(|sum| right(&style.heading(&sum.name().to_ascii_uppercase()))));
     head.extend(columns.shown.iter().map(|s| right(&style.heading(short(*s)))));
     if columns.rest {
         head.push(right(&style.heading("OTHER")));
     }
     table.set_header(head);
-    let mut line = |label: String, counts: &Counts| {
+    let lines = groups.iter().map(|g| &g.counts).chain(rest.iter().map(|r| &r.counts));
+    for ((label, counts), sums) in labels.into_iter().chain(rest_label).zip(lines).zip(measured) {
         let mut row = vec![Cell::new(label), number(counts.total())];
+        row.extend(sums.iter().map(|text| right(text)));
         row.extend(columns.shown.iter().map(|s| number(counts.get(*s))));
         if columns.rest {
             let shown: u64 = columns.shown.iter().map(|s| counts.get(*s)).sum();
             row.push(number(counts.total() - shown));
         }
         table.add_row(row);
-    };
-    for (group, label) in groups.iter().zip(labels) {
-        line(label, &group.counts);
-    }
-    if let (Some((_, counts)), Some(label)) = (&rest, rest_label) {
-        line(label, counts);
     }
     out.push('\n');
     push_table(out, &table);
@@ -180,6 +191,7 @@ fn label(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Na
             KeyValue::Family(family) => family.key().to_owned(),
             KeyValue::Endpoint(endpoint) => endpoint.to_string(),
             KeyValue::Addr(addr) => addr.to_string(),
+            KeyValue::Net(addr, length) => format!("{addr}/{length}"),
             KeyValue::Port(port) => format!(":{port}"),
             KeyValue::Tuple(tuple) => tuple.to_string(),
             KeyValue::Processes(indices) => processes_label(indices, owners),
@@ -205,7 +217,20 @@ fn shorten(label: &str, width: usize, style: Style) -> String {
 /// The title of the table for some keys.
 #[must_use]
 pub fn title(keys: &[Key]) -> String {
-    keys.iter().map(|k| k.name().to_ascii_uppercase()).collect::<Vec<_>>().join(" / ")
+    keys.iter().map(|k| k.label().to_ascii_uppercase()).collect::<Vec<_>>().join(" / ")
+}
+
+/// A sum as text: `?` where no socket of the group has it.
+fn amount(sum: Sum, sums: Option<&Sums>) -> String {
+    match sums.and_then(|s| s.get(sum)) {
+        None => "?".into(),
+        Some(Amount::Share(share)) => format!("{:.2}%", share * 100.0),
+        Some(Amount::Number(n)) => match sum.kind() {
+            Some(Kind::Micros) => text::compact_us(n).to_string(),
+            Some(Kind::Bytes) => text::bytes(n),
+            _ => text::grouped(n),
+        },
+    }
 }
 
 fn small_table(style: Style) -> Table {

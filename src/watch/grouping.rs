@@ -242,6 +242,8 @@ impl RowRouter<'_> {
             | Key::Family
             | Key::Local
             | Key::LocalAddr
+            | Key::LocalNet(_)
+            | Key::PeerNet(_)
             | Key::LocalPort
             | Key::Peer
             | Key::PeerAddr

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jsonschema::Validator;
 use serde_json::{Map, Value as Json, json};
-use tcpstate::aggregate::Key;
+use tcpstate::aggregate::{Key, Sum};
 use tcpstate::diagnose::{Diagnosis, Evidence, Finding, Severity, Subject};
 use tcpstate::model::Endpoint;
 use tcpstate::model::column::{self, COLUMNS};
@@ -73,6 +73,20 @@ fn documents(ns: &Netns) -> Vec<(String, Json)> {
     lines.extend(keys.iter().map(|key| vec!["summary", "--top", "2", "--by", key]));
     let all = keys.join(",");
     lines.push(vec!["summary", "--by", &all]);
+    let sums = Sum::ALL.map(Sum::name).join(",");
+    lines.push(vec!["summary", "--top", "1", "-c", &sums]);
+    lines.push(vec![
+        "summary",
+        "--by",
+        "peer-addr/24,local-addr/16/48",
+        "-c",
+        &sums,
+        "--sort",
+        "-rtt-p99",
+        "--top",
+        "1",
+    ]);
+    lines.push(vec!["summary", "--by", "state", "-c", &sums, "--source", "proc"]);
     lines
         .into_iter()
         .map(|mut words| {

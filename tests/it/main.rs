@@ -68,6 +68,8 @@ mod selftest;
 mod sick;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.
 mod states;
+/// Sums per group beside the rows that they are sums of.
+mod sums;
 /// What no compiler checks: imports, documentation, generated files, the version of the compiler.
 mod tidy;
 /// `tcpstate watch`: exact accounts under churn, owners of TIME_WAIT, the screen in a terminal.
