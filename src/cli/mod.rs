@@ -11,6 +11,7 @@ mod doctor;
 pub(crate) mod env;
 pub(crate) mod exit;
 mod explain;
+mod fingers;
 mod generate;
 mod interval;
 mod list;
@@ -33,7 +34,18 @@ pub use exit::Exit;
 
 /// Runs one command line.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: &mut Env) -> Exit {
-    let words = with_default_command(args.into_iter().collect());
+    let words = match fingers::read(args.into_iter().collect()) {
+        Ok(read) => {
+            if read.without_udp {
+                let _ = writeln!(env.stderr, "tcpstate: -u: UDP is not shown, only TCP");
+            }
+            read.words
+        }
+        Err(instead) => {
+            let _ = writeln!(env.stderr, "tcpstate: {instead}");
+            return Exit::Failed;
+        }
+    };
     let command = words.get(1).and_then(|word| word.to_str()).unwrap_or_default().to_owned();
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
@@ -66,7 +78,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   tcpstate                            counts per state, top groups (the same as `summary`)
-  tcpstate list -tanop                one row per socket, with timers and processes, as in ss
+  tcpstate -tlnp                      letters of ss and netstat: the same as `list -tlnp`
   tcpstate list --state CLOSE_WAIT    any spelling: close-wait, closewait, cw
   tcpstate summary --by peer-addr,process --top 5
   tcpstate list --port 443 --json | jq '.sockets[] | .owners'
@@ -102,19 +114,6 @@ fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
         Command::Explain(args) => explain::run(&args, env),
         Command::Generate(args) => generate::run(&args, env),
     }
-}
-
-/// Without a command the command is `summary`.
-fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
-    let asks_for_itself = |word: &str| matches!(word, "-h" | "--help" | "-V" | "--version");
-    let is_command = match args.get(1).and_then(|a| a.to_str()) {
-        None => false,
-        Some(word) => !word.starts_with('-') || asks_for_itself(word),
-    };
-    if !is_command {
-        args.insert(args.len().min(1), "summary".into());
-    }
-    args
 }
 
 /// Help and version go to standard output; an error is one line on standard error.
@@ -257,17 +256,5 @@ mod tests {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Examples:\n  tcpstate "), "{}", command.get_name());
         }
-    }
-
-    #[test]
-    fn no_command_is_summary() {
-        let words = |args: &[&str]| {
-            let full = std::iter::once("tcpstate").chain(args.iter().copied()).map(OsString::from).collect();
-            with_default_command(full).into_iter().map(|a| a.into_string().unwrap()).collect::<Vec<_>>().join(" ")
-        };
-        assert_eq!(words(&[]), "tcpstate summary");
-        assert_eq!(words(&["--json"]), "tcpstate summary --json");
-        assert_eq!(words(&["--help"]), "tcpstate --help");
-        assert_eq!(words(&["list", "-l"]), "tcpstate list -l");
     }
 }

@@ -1,9 +1,13 @@
 //! Which sockets: the selection flags and the filter words as one [`Expr`].
 
+use std::io::Write;
+
 use anyhow::{anyhow, bail};
 
 use crate::cli::args::Selection;
+use crate::cli::env::Env;
 use crate::collect::names::SystemNames;
+use crate::collect::proc::processes;
 use crate::filter::{self, End, Expr};
 use crate::model::{Family, StateSet};
 
@@ -46,6 +50,51 @@ pub(crate) fn expression(selection: &Selection, names: &SystemNames) -> anyhow::
     Ok(Expr::and(parts))
 }
 
+/// The same for a command line, where one word that is no expression may still be clear: an address, a port, a process.
+/// Standard error says what it was taken for.
+pub(crate) fn of_command_line(selection: &Selection, names: &SystemNames, env: &mut Env) -> anyhow::Result<Expr> {
+    let error = match expression(selection, names) {
+        Ok(expr) => return Ok(expr),
+        Err(error) => error,
+    };
+    let [word] = selection.filter.as_slice() else { return Err(error) };
+    let Some(guess) = guess(word, names, processes::is_running) else { return Err(error) };
+    writeln!(env.stderr, "tcpstate: `{word}` is taken for {}", guess.said)?;
+    let rest = Selection { filter: Vec::new(), ..selection.clone() };
+    Ok(Expr::and(vec![expression(&rest, names)?, guess.expr]))
+}
+
+/// What a single word probably means.
+struct Guess {
+    expr: Expr,
+    said: String,
+}
+
+fn guess(word: &str, names: &SystemNames, is_running: impl Fn(&str) -> bool) -> Option<Guess> {
+    let ports = |text: &str| Expr::parse_port(text, names).ok();
+    if let Some(expr) = word.strip_prefix(':').and_then(ports) {
+        return Some(Guess { expr, said: format!("a port of either end: --port {}", &word[1..]) });
+    }
+    if let Ok(number) = word.parse::<u32>() {
+        let Ok(port) = u16::try_from(number) else {
+            return Some(Guess { expr: Expr::pid(number), said: format!("a process: --pid {number}") });
+        };
+        let said = format!("a port: --port {port}; for a process type --pid {port}");
+        return Some(Guess { expr: ports(word)?, said });
+    }
+    let is_address = |c: char| c.is_ascii_hexdigit() || ".:/[]*%".contains(c);
+    if word.contains(['.', ':']) && word.chars().all(is_address) {
+        let ends = [End::Local, End::Peer].map(|end| Expr::parse_endpoint(word, end, names).ok());
+        let [Some(local), Some(peer)] = ends else { return None };
+        return Some(Guess {
+            expr: Expr::or(vec![local, peer]),
+            said: format!("an address: src {word} or dst {word}"),
+        });
+    }
+    is_running(word)
+        .then(|| Guess { expr: Expr::process(word), said: format!("the name of a process: --process {word}") })
+}
+
 /// A filter as typed into an input line.
 pub(crate) fn parse(text: &str) -> anyhow::Result<Expr> {
     filter::parse(text, &SystemNames::default()).map_err(|e| anyhow!("{}", e.one_line()))
@@ -81,6 +130,33 @@ mod tests {
         assert!(expression(&Selection::default(), &SystemNames::default()).unwrap().is_all());
         let wrong = |selection: Selection| expression(&selection, &SystemNames::default()).unwrap_err().to_string();
         assert!(wrong(Selection { filter: vec!["dport".into()], ..Selection::default() }).contains("dport"));
+    }
+
+    #[test]
+    fn a_single_word_is_taken_for_what_it_looks_like() {
+        let names = SystemNames::default();
+        let meant = |word: &str| {
+            let guess = guess(word, &names, |name| name == "nginx")?;
+            Some((guess.expr, guess.said))
+        };
+        for (word, filter, said) in [
+            (":443", "sport = 443 or dport = 443", "--port 443"),
+            ("443", "sport = 443 or dport = 443", "--pid 443"),
+            ("70000", "pid = 70000", "--pid 70000"),
+            ("10.0.0.1", "src 10.0.0.1 or dst 10.0.0.1", "dst 10.0.0.1"),
+            ("10.0.0.0/8", "src 10.0.0.0/8 or dst 10.0.0.0/8", "src 10.0.0.0/8"),
+            ("10.0.0.1:443", "src 10.0.0.1:443 or dst 10.0.0.1:443", "an address"),
+            ("[fd00::1]:443", "src [fd00::1]:443 or dst [fd00::1]:443", "an address"),
+            ("nginx", "process = nginx", "--process nginx"),
+        ] {
+            let (expr, told) = meant(word).unwrap_or_else(|| panic!("{word}"));
+            assert_eq!(expr.to_string(), parse(filter).unwrap().to_string(), "{word}");
+            assert!(told.contains(said), "{word}: {told}");
+        }
+        // A misspelt predicate stays an error.
+        for word in ["recvq", "ngnix", "10.0.0.300", "state="] {
+            assert!(meant(word).is_none(), "{word}");
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         }
     }
     let mut session = Session::open(&args.common)?;
-    let filter = select::expression(&args.selection, &session.names)?;
+    let filter = select::of_command_line(&args.selection, &session.names, env)?;
     if args.counts && !filter.is_all() {
         bail!("--counts counts everything; without it a filter is applied");
     }

@@ -123,7 +123,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     signal::watch();
     let mut session = Session::open(&args.common)?;
     let names = std::mem::take(&mut session.names);
-    let filter = select::expression(&args.selection, &names)?;
+    let filter = select::of_command_line(&args.selection, &names, env)?;
     if filter.is_kernel_only() {
         bail!("only the kernel's socket tables know `autobound`; a change of state does not have it");
     }

@@ -25,6 +25,15 @@ pub fn name(root: &ProcRoot, pid: u32) -> Option<String> {
     Some(String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned())
 }
 
+/// Whether a process of this name runs on this host.
+#[must_use]
+pub fn is_running(comm: &str) -> bool {
+    let root = ProcRoot::default();
+    let folders = std::fs::read_dir(root.path()).into_iter().flatten().flatten();
+    let mut pids = folders.filter_map(|f| f.file_name().to_str()?.parse::<u32>().ok());
+    pids.any(|pid| name(&root, pid).is_some_and(|name| name == comm))
+}
+
 /// Facts of some processes; vanished ones are left out.
 #[must_use]
 pub fn facts(root: &ProcRoot, pids: impl Iterator<Item = u32>) -> BTreeMap<u32, ProcessFacts> {

@@ -12,11 +12,13 @@ fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
             (&["lsit"][..], "`lsit`", "did you mean `list`? see `tcpstate --help`"),
             (&["help", "lsit"], "`lsit`", "did you mean `list`? see `tcpstate --help`"),
             (&["list", "--bogus"], "`--bogus`", "`list`; see `tcpstate list --help`"),
-            (&["list", "--kill"], "`--kill`", "`list`; see `tcpstate list --help`"),
+            (&["list", "--kill"], "ends no connection", "`ss -K`"),
             (&["list", "--yaml"], "`--yaml`", "`list`; see `tcpstate list --help`"),
             (&["list", "--colums", "state"], "`--colums`", "did you mean `--columns`? see `tcpstate list --help`"),
             (&["--bogus"], "`--bogus`", "--help"),
-            (&["list", "-tuln"], "`-u`", "TCP only"),
+            (&["list", "-u"], "`-u`", "TCP only"),
+            (&["-nP", "-iTCP:443", "-sTCP:LISTEN"], "lsof", "type `tcpstate list --port 443 --state listen`"),
+            (&["list", "-K"], "no connection", "`ss -K`"),
             (&["list", "-E"], "`-E`", "tcpstate trace"),
             (&["list", "--from", "x"], "`--from`", "--source"),
             (&["list", "--pid", "-1"], "`-1`", "a number such as 812"),
@@ -67,6 +69,29 @@ fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
             assert!(complaint.contains(named), "{words:?} does not name {named}: {complaint}");
             assert!(complaint.contains(helps), "{words:?} does not say {helps}: {complaint}");
         }
+    });
+}
+
+#[test]
+fn a_word_that_is_no_filter_is_taken_for_what_it_looks_like() {
+    in_netns(|ns| {
+        let server = std::net::TcpListener::bind("127.0.0.1:7443").expect("bind");
+        let other = std::net::TcpListener::bind("127.0.0.2:7444").expect("bind");
+        for (words, said, rows) in [
+            (&["list", "-H", ":7443"][..], "--port 7443", 1),
+            (&["list", "-H", "7444"], "--pid 7444", 1),
+            (&["list", "-H", "127.0.0.2"], "src 127.0.0.2 or dst 127.0.0.2", 1),
+            (&["-tlnpH", "127.0.0.1:7443"], "an address", 1),
+            (&["-tulnpH"], "UDP is not shown", 2),
+            (&["-antupH"], "UDP is not shown", 2),
+        ] {
+            let output = finish(&mut product::with(ns, words));
+            let complaint = lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{words:?}: {complaint}");
+            assert_eq!(complaint.lines().filter(|l| l.contains(said)).count(), 1, "{words:?}: {complaint}");
+            assert_eq!(lossy(&output.stdout).lines().count(), rows, "{words:?}");
+        }
+        drop((server, other));
     });
 }
 
@@ -141,6 +166,22 @@ fn shells_complete_the_words_that_arguments_take() {
             assert!(explain.is_some_and(|case| case.contains(topic)), "bash: explain {topic}: {explain:?}");
             let offers = zsh.lines().any(|l| l.contains("topic") && l.contains(topic));
             assert!(offers, "zsh: explain {topic}");
+        }
+    });
+}
+
+#[test]
+fn every_line_of_the_phrasebook_runs() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/phrasebook.md")).expect("read");
+    let lines: Vec<&str> = page.lines().filter(|l| l.starts_with("| ") && l.contains("`tcpstate ")).collect();
+    assert!(lines.len() > 20, "{}", lines.len());
+    in_netns(|ns| {
+        for line in lines {
+            let cells: Vec<&str> = line.replace("\\|", "").leak().split('|').collect();
+            let typed = cells[2].trim().trim_matches('`');
+            let words: Vec<&str> = typed.split(' ').skip(1).collect();
+            let output = finish(&mut product::with(ns, &words));
+            assert_eq!(output.status.code(), Some(0), "{typed}: {}", lossy(&output.stderr));
         }
     });
 }
