@@ -5,8 +5,9 @@
 
 use rustc_hash::FxHashMap;
 
+use crate::model::event::{ResetReason, Sighting};
 use crate::model::transition::{Actor, By, Traffic, Transition};
-use crate::model::{Endpoint, Family, NetnsId, State};
+use crate::model::{Endpoint, Errno, Family, LastError, NetnsId, State};
 
 /// Connections tracked at the same time; 200 bytes each.
 pub const FOLLOWED: usize = 200_000;
@@ -57,6 +58,45 @@ impl End {
     }
 }
 
+/// What ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The FINs of both ends; who sent the first is [`Life::closed_first`].
+    Fin,
+    /// This host sent a RST.
+    ResetSent(Option<ResetReason>),
+    /// The peer sent one to a connection.
+    ResetReceived,
+    /// The peer sent one in answer to the SYN.
+    Refused,
+    /// The process closed the socket before the handshake ended.
+    GivenUp,
+    /// No local port was free.
+    NoPort,
+    /// Any other error: a timeout, ICMP.
+    Error(Errno),
+}
+
+impl EndedBy {
+    /// Every key, for the schema.
+    pub const KEYS: [&'static str; 7] =
+        ["fin", "reset_sent", "reset_received", "refused", "given_up", "no_port", "error"];
+
+    /// The key that JSON prints.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            EndedBy::Fin => "fin",
+            EndedBy::ResetSent(_) => "reset_sent",
+            EndedBy::ResetReceived => "reset_received",
+            EndedBy::Refused => "refused",
+            EndedBy::GivenUp => "given_up",
+            EndedBy::NoPort => "no_port",
+            EndedBy::Error(_) => "error",
+        }
+    }
+}
+
 /// A connection that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Life {
@@ -72,6 +112,8 @@ pub struct Life {
     pub closed_first: Option<Closer>,
     /// `None`: polling saw it vanish from a state in which a connection can end in more than one way.
     pub ended: Option<End>,
+    /// `None`: the source does not tell.
+    pub ended_by: Option<EndedBy>,
     /// [`Life::ended`] is inferred, not observed.
     pub inferred: bool,
     /// From the first change to the last; `None` when the first was not seen.
@@ -92,6 +134,8 @@ struct Open {
     opened: Option<Opener>,
     closed_first: Option<Closer>,
     established: bool,
+    /// A RST was sent for it, or came.
+    reset: Option<EndedBy>,
     complete: bool,
     local: Endpoint,
     peer: Endpoint,
@@ -168,6 +212,14 @@ impl Lives {
         (None, None)
     }
 
+    /// Notes a reset of a connection that has not ended yet.
+    pub fn reset(&mut self, at: &Sighting, by: EndedBy) {
+        let key = at.address.map(SocketKey::Address);
+        if let Some(open) = key.and_then(|key| self.open.get_mut(&key)) {
+            open.reset = Some(by);
+        }
+    }
+
     fn forget_half(&mut self) {
         let mut times: Vec<u64> = self.open.values().map(|o| o.last_ns).collect();
         let middle = times.len() / 2;
@@ -194,6 +246,7 @@ impl Open {
             opened,
             closed_first: None,
             established: false,
+            reset: None,
             local: t.local,
             peer: t.peer,
             states: Vec::new(),
@@ -242,14 +295,33 @@ impl Open {
         spent
     }
 
+    fn ended_by(&self, t: &Transition, ended: Option<End>, errno: Option<Errno>) -> Option<EndedBy> {
+        let attempt = t.old == Some(State::SynSent);
+        match (errno, ended) {
+            (Some(Errno::ECONNREFUSED), _) if attempt && self.reset.is_some() => Some(EndedBy::Refused),
+            (Some(Errno::ECONNRESET | Errno::EPIPE), _) => Some(EndedBy::ResetReceived),
+            // A keepalive that is not answered sends a RST too, and that is not what ended it.
+            (Some(errno), _) => Some(EndedBy::Error(errno)),
+            (None, _) if t.error.is_none() => None,
+            (None, Some(End::TimeWait | End::Closed)) => Some(EndedBy::Fin),
+            (None, _) if attempt && t.local.port == 0 => Some(EndedBy::NoPort),
+            (None, _) if attempt => Some(EndedBy::GivenUp),
+            (None, _) => self.reset,
+        }
+    }
+
     fn end(self, t: &Transition) -> Life {
+        let errno = if let Some(LastError::Errno(errno)) = t.error { Some(errno) } else { None };
         let ended = match t.old {
+            // An error ends it at once, and leaves nothing.
+            _ if errno.is_some() => Some(if self.established { End::Cut } else { End::Failed }),
             Some(State::FinWait2 | State::Closing | State::TimeWait) => Some(End::TimeWait),
             Some(State::LastAck) => Some(End::Closed),
             _ if t.by.is_none() => None,
             _ if !self.established => Some(End::Failed),
             _ => Some(End::Cut),
         };
+        let ended_by = self.ended_by(t, ended, errno);
         Life {
             at_us: t.at_us,
             netns: t.netns,
@@ -261,6 +333,7 @@ impl Open {
             opened: self.opened,
             closed_first: self.closed_first,
             ended,
+            ended_by,
             // Polling sees TIME_WAIT itself.
             inferred: match ended {
                 Some(End::TimeWait) => t.old != Some(State::TimeWait),
@@ -335,6 +408,56 @@ mod tests {
         let refused = walk(&mut lives, &[Close, SynSent, Close]).unwrap();
         assert_eq!((refused.closed_first, refused.ended), (None, Some(End::Failed)));
         assert_eq!(walk(&mut lives, &[Close, Listen, Close]), None, "a listener is no connection");
+    }
+
+    #[test]
+    fn an_error_and_a_reset_tell_what_ended_a_connection() {
+        use State::{Close, CloseWait, Established, FinWait1, FinWait2, LastAck, SynSent};
+        let end = |steps: &[State], error: LastError, reset: Option<EndedBy>| {
+            let mut lives = Lives::default();
+            let at = |old, new| Transition { address: Some(9), ..change(9, 0, old, new) };
+            for pair in steps.windows(2) {
+                lives.add(&at(pair[0], pair[1]));
+            }
+            let last = Transition { error: Some(error), ..at(steps[steps.len() - 1], Close) };
+            if let Some(reset) = reset {
+                let sighting = Sighting {
+                    at_us: 0,
+                    monotonic_ns: 0,
+                    netns: last.netns,
+                    cookie: None,
+                    address: Some(9),
+                    family: Family::V4,
+                    local: last.local,
+                    peer: last.peer,
+                    state: last.old,
+                    by: None,
+                };
+                lives.reset(&sighting, reset);
+            }
+            let life = lives.add(&last).1.unwrap();
+            (life.ended, life.ended_by)
+        };
+        let errno = LastError::Errno;
+        let came = Some(EndedBy::ResetReceived);
+        let attempt = [Close, SynSent];
+        assert_eq!(end(&attempt, errno(Errno::ECONNREFUSED), came), (Some(End::Failed), Some(EndedBy::Refused)));
+        let by_icmp = Some(EndedBy::Error(Errno::ECONNREFUSED));
+        assert_eq!(end(&attempt, errno(Errno::ECONNREFUSED), None), (Some(End::Failed), by_icmp));
+        assert_eq!(end(&attempt, LastError::Nothing, None), (Some(End::Failed), Some(EndedBy::GivenUp)));
+        let open = [Close, SynSent, Established];
+        assert_eq!(end(&open, errno(Errno::ECONNRESET), came), (Some(End::Cut), came));
+        let timeout = Some(EndedBy::Error(Errno::ETIMEDOUT));
+        assert_eq!(end(&open, errno(Errno::ETIMEDOUT), None), (Some(End::Cut), timeout));
+        let sent = Some(EndedBy::ResetSent(Some(ResetReason::AbortOnClose)));
+        assert_eq!(end(&open, LastError::Nothing, sent), (Some(End::Cut), sent));
+        assert_eq!(end(&open, LastError::Nothing, None), (Some(End::Cut), None));
+        let first = [Close, SynSent, Established, FinWait1, FinWait2];
+        assert_eq!(end(&first, LastError::Nothing, None), (Some(End::TimeWait), Some(EndedBy::Fin)));
+        // A reset in FIN_WAIT2 leaves no TIME_WAIT.
+        assert_eq!(end(&first, errno(Errno::ECONNRESET), came), (Some(End::Cut), came));
+        let second = [Close, SynSent, Established, CloseWait, LastAck];
+        assert_eq!(end(&second, LastError::Nothing, None), (Some(End::Closed), Some(EndedBy::Fin)));
     }
 
     #[test]

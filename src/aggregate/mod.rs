@@ -6,6 +6,7 @@
 pub(crate) mod attribution;
 pub(crate) mod census;
 pub(crate) mod counts;
+pub(crate) mod endings;
 pub(crate) mod flows;
 pub(crate) mod groups;
 pub(crate) mod lives;

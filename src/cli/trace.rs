@@ -11,7 +11,8 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, json};
 
-use crate::aggregate::lives::Lives;
+use crate::aggregate::endings::Endings;
+use crate::aggregate::lives::{End, EndedBy, Lives};
 use crate::cli::args::{Common, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
@@ -68,6 +69,8 @@ Examples:
   tcpstate trace                            a line per change, of all network namespaces
   tcpstate trace state close-wait           whose peers have closed
   tcpstate trace --life dport = :443        a line per connection that ended: who opened, who closed first
+  tcpstate trace --failed dport = :443      connects that fail: refused, timed out, given up
+  tcpstate trace --resets                   who sent a RST, and why
   tcpstate trace --summary 10s              which changes, and how many
   tcpstate trace --json --duration 1m       JSON lines
   tcpstate trace --netns web                one network namespace, from where you stand
@@ -101,6 +104,15 @@ pub struct TraceArgs {
     /// A line per connection that has ended
     #[arg(long, help_heading = "Output")]
     pub life: bool,
+    /// A line per connect that failed, with what ended it
+    #[arg(long, conflicts_with = "summary", help_heading = "Output")]
+    pub failed: bool,
+    /// A line per reset, sent or received, with the kernel's reason; needs BPF
+    #[arg(long, conflicts_with_all = ["summary", "life", "failed"], help_heading = "Output")]
+    pub resets: bool,
+    /// A line per segment that is sent again; needs BPF
+    #[arg(long, conflicts_with_all = ["summary", "life", "failed"], help_heading = "Output")]
+    pub retransmits: bool,
     /// Count for this time, and print how often each change was seen
     #[arg(long, value_name = "TIME", value_parser = parse::duration, help_heading = "Output")]
     pub summary: Option<Duration>,
@@ -110,6 +122,26 @@ pub struct TraceArgs {
     /// Stop after this time
     #[arg(long, value_name = "TIME", value_parser = parse::duration, help_heading = "Output")]
     pub duration: Option<Duration>,
+}
+
+impl TraceArgs {
+    /// What is printed a line for.
+    fn lines(&self) -> lines::Lines {
+        if self.life || self.failed {
+            lines::Lines::Lives
+        } else if self.resets || self.retransmits {
+            lines::Lines::Faults
+        } else {
+            lines::Lines::Changes
+        }
+    }
+
+    /// What is needed beside changes: lives tell the reset that ended them.
+    fn faults(&self) -> Faults {
+        let mut faults = if self.retransmits { Faults::RETRANSMITS } else { Faults::NONE };
+        faults.resets = self.resets || self.lines() == lines::Lines::Lives;
+        faults
+    }
 }
 
 pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
@@ -129,13 +161,14 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let mut head = session.head("trace");
     let scope = scope(args, &session)?;
-    let timewait = args.life.then(|| TimewaitLookup::of(&session.live));
+    let lives = args.lines() == lines::Lines::Lives;
+    let timewait = lives.then(|| TimewaitLookup::of(&session.live));
     let mut request = Request {
         scope: scope.clone(),
         ring_bytes: args.ring_size,
-        lives: args.life,
+        lives,
         changes: Changes::All,
-        faults: Faults::NONE,
+        faults: args.faults(),
         event_filter: filter.event_filter(),
         live: Some(session.live),
         interval: args.interval,
@@ -155,12 +188,18 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         head.netns = scope.one().map(NetnsId::get);
     }
     gaps.extend(changes.gaps());
+    if via != Via::Bpf {
+        let wanted = [("tcp:tcp_send_reset", args.resets), ("tcp:tcp_retransmit_skb", args.retransmits)];
+        let names = wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| name);
+        gaps.extend(names.map(|name| Gap::new(Missing::Tracepoint { name }, Why::OnlyBpf, WayOut::UseBpf)));
+    }
     let mut trace = TraceRun {
         args,
         filter,
         names,
         layout: env.width.map_or(lines::Layout::Tabs, lines::Layout::Terminal),
         lives: Lives::default(),
+        endings: Endings::default(),
         // Polling sees TIME_WAIT itself.
         timewait: timewait.filter(|_| via != Via::Poll),
         matrix: lines::Matrix::new(),
@@ -209,6 +248,7 @@ struct TraceRun<'a> {
     names: SystemNames,
     layout: lines::Layout,
     lives: Lives,
+    endings: Endings,
     timewait: Option<TimewaitLookup>,
     matrix: lines::Matrix,
     shown: u64,
@@ -238,7 +278,7 @@ impl TraceRun<'_> {
             writeln!(env.stderr, "trace: from {what}, {scope}")?;
             if self.args.summary.is_none() {
                 self.text.clear();
-                lines::write_header(&mut self.text, self.args.life, self.layout);
+                lines::write_header(&mut self.text, self.args.lines(), self.layout);
                 env.stdout.write_all(self.text.as_bytes())?;
             }
         }
@@ -269,10 +309,12 @@ impl TraceRun<'_> {
             let left = if interrupted { Duration::ZERO } else { left };
             let mut failed = None;
             let troubles = changes.drain(left.min(PATIENCE), &mut |event| {
-                if let (Event::Change(t), true) = (&event, failed.is_none() && !self.is_full()) {
-                    failed = self.apply(env, t).err();
+                if failed.is_none() && !self.is_full() {
+                    failed = self.apply(env, &event).err();
                 }
             })?;
+            self.endings.turn(left.is_zero());
+            self.write_lives(env)?;
             if let Some(error) = failed {
                 return Err(error);
             }
@@ -290,17 +332,88 @@ impl TraceRun<'_> {
         self.args.count.is_some_and(|n| self.shown >= n)
     }
 
-    /// One change: counted, and shown if it matches.
-    fn apply(&mut self, env: &mut Env, t: &Transition) -> anyhow::Result<()> {
-        self.seen += 1;
-        let (in_old_ns, life) = self.lives.add(t);
-        if self.args.life {
-            let Some(mut life) = life else { return Ok(()) };
-            // At its end a connection may have lost its addresses.
-            let ended = Transition { local: life.local, peer: life.peer, ..*t };
-            if !self.wants(&ended) {
-                return Ok(());
+    /// One event: counted, and shown if it matches.
+    fn apply(&mut self, env: &mut Env, event: &Event) -> anyhow::Result<()> {
+        match event {
+            Event::Change(t) => self.change(env, t),
+            _ if self.args.lines() == lines::Lines::Lives => {
+                match event {
+                    Event::ResetSent(reset) => {
+                        self.lives.reset(&reset.at, EndedBy::ResetSent(reset.reason));
+                        self.endings.reset(reset);
+                    }
+                    Event::ResetReceived(reset) => self.lives.reset(&reset.at, EndedBy::ResetReceived),
+                    _ => {}
+                }
+                self.write_lives(env)
             }
+            _ => self.fault(env, event),
+        }
+    }
+
+    /// A reset or a repeated segment, where they are shown.
+    fn fault(&mut self, env: &mut Env, event: &Event) -> anyhow::Result<()> {
+        let Some(fault) = lines::Fault::of(event).filter(|_| self.args.lines() == lines::Lines::Faults) else {
+            return Ok(());
+        };
+        if !self.wants(&fault.as_change()) {
+            return Ok(());
+        }
+        self.shown += 1;
+        self.bytes.clear();
+        self.text.clear();
+        if self.json() {
+            lines::write_fault_json(&mut self.bytes, &fault)?;
+            env.stdout.write_all(&self.bytes)?;
+        } else {
+            lines::write_fault(&mut self.text, &fault, &self.names, self.layout);
+            env.stdout.write_all(self.text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, env: &mut Env, t: &Transition) -> anyhow::Result<()> {
+        self.seen += 1;
+        self.endings.pass(t.monotonic_ns);
+        let (in_old_ns, life) = self.lives.add(t);
+        match self.args.lines() {
+            lines::Lines::Faults => return Ok(()),
+            lines::Lines::Lives => {
+                let Some(life) = life.filter(|l| !self.args.failed || l.ended == Some(End::Failed)) else {
+                    return Ok(());
+                };
+                // At its end a connection may have lost its addresses.
+                let ended = Transition { local: life.local, peer: life.peer, ..*t };
+                if self.wants(&ended) {
+                    self.endings.add(life, t);
+                }
+                return self.write_lives(env);
+            }
+            lines::Lines::Changes => {}
+        }
+        if !self.wants(t) {
+            return Ok(());
+        }
+        self.shown += 1;
+        if self.args.summary.is_some() {
+            *self.matrix.entry((t.old.map(State::kernel), t.new.kernel())).or_default() += 1;
+        } else if self.json() {
+            self.bytes.clear();
+            lines::write_change_json(&mut self.bytes, t, in_old_ns)?;
+            env.stdout.write_all(&self.bytes)?;
+        } else {
+            self.text.clear();
+            lines::write_change(&mut self.text, t, in_old_ns, &self.names, self.layout);
+            env.stdout.write_all(self.text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Shows the lives that wait for nothing more.
+    fn write_lives(&mut self, env: &mut Env) -> anyhow::Result<()> {
+        while !self.is_full()
+            && let Some(mut life) = self.endings.next()
+        {
             self.shown += 1;
             if life.inferred
                 && let (Some(timewait), Some(cookie)) = (&mut self.timewait, life.cookie)
@@ -317,22 +430,6 @@ impl TraceRun<'_> {
                 lines::write_life(&mut self.text, &life, &self.names, self.layout);
                 env.stdout.write_all(self.text.as_bytes())?;
             }
-            return Ok(());
-        }
-        if !self.wants(t) {
-            return Ok(());
-        }
-        self.shown += 1;
-        if self.args.summary.is_some() {
-            *self.matrix.entry((t.old.map(State::kernel), t.new.kernel())).or_default() += 1;
-        } else if self.json() {
-            self.bytes.clear();
-            lines::write_change_json(&mut self.bytes, t, in_old_ns)?;
-            env.stdout.write_all(&self.bytes)?;
-        } else {
-            self.text.clear();
-            lines::write_change(&mut self.text, t, in_old_ns, &self.names, self.layout);
-            env.stdout.write_all(self.text.as_bytes())?;
         }
         Ok(())
     }

@@ -226,6 +226,8 @@ pub enum Why {
     Tracepoint,
     /// This kernel does not have it.
     NotInKernel,
+    /// Only the BPF programs read it.
+    OnlyBpf,
     /// tracefs records do not carry the namespace, and only some namespaces are wanted.
     TracefsScope,
     /// The inode of the network namespace is not known.

@@ -260,7 +260,7 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
         .steps(steps)
         .fill("addr", connects.to.addr)
         .fill("port", connects.to.port)
-        .next(format!("tcpstate trace --life dst {}", connects.to))
+        .next(format!("tcpstate trace --failed dst {}", connects.to))
 }
 
 fn subject(view: &View<'_>, connects: &Connects) -> Subject {
@@ -356,7 +356,7 @@ fn waiting_finding(view: &View<'_>, (netns, to): (Option<NetnsId>, Endpoint), go
         .steps([SILENT])
         .fill("addr", to.addr)
         .fill("port", to.port)
-        .next(format!("sudo tcpstate trace --life dst {to}"))
+        .next(format!("sudo tcpstate trace --failed dst {to}"))
 }
 
 /// Nearly everything that was tried failed.
@@ -379,7 +379,7 @@ fn counted_finding(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
         .evidence("opened", Evidence::Count(opened))
         .evidence("failed_percent", Evidence::Percent(share.percent()))
         .steps([WHO])
-        .next("sudo tcpstate trace --life");
+        .next("sudo tcpstate trace --failed");
     Some(finding)
 }
 

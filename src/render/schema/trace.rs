@@ -3,6 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::{count, nullable, object, reference};
+use crate::aggregate::lives::EndedBy;
+use crate::model::event::ResetReason;
 use crate::model::transition::Via;
 use crate::model::{Source, State};
 
@@ -68,12 +70,33 @@ pub(super) fn life() -> Vec<(&'static str, Json)> {
         ("closed_first", json!({ "enum": ["local", "peer", "abort", null] })),
         ("closer", actor()),
         ("ended", json!({ "enum": ["time_wait", "closed", "cut", "failed", null] })),
+        ("ended_by", json!({ "enum": words(&EndedBy::KEYS) })),
+        ("errno", nullable("string")),
+        ("reset_reason", json!({ "enum": words(ResetReason::KEYS) })),
         ("inferred", json!({ "type": "boolean" })),
         ("duration_us", nullable("integer")),
         ("sent_bytes", nullable("integer")),
         ("received_bytes", nullable("integer")),
         ("states", json!({ "type": "array", "items": step })),
         ("complete", json!({ "type": "boolean" })),
+    ]);
+    fields
+}
+
+/// Some words, or null.
+fn words(words: &[&str]) -> Vec<Json> {
+    words.iter().map(|word| json!(word)).chain([Json::Null]).collect()
+}
+
+/// A reset or a repeated segment.
+pub(super) fn fault() -> Vec<(&'static str, Json)> {
+    let mut fields = connection();
+    fields.extend([
+        ("state", or_null(&state())),
+        ("reset_reason", json!({ "enum": words(ResetReason::KEYS) })),
+        ("errno", nullable("string")),
+        ("by", json!({ "enum": ["process", "kernel_thread", "network", "unknown_process", null] })),
+        ("process", actor()),
     ]);
     fields
 }

@@ -5,9 +5,10 @@ use std::io;
 use serde_json::{Map, Value as Json, json};
 
 use super::{Matrix, by_count};
-use crate::aggregate::lives::{Closer, End, Life, Opener};
+use crate::aggregate::lives::{Closer, End, EndedBy, Life, Opener};
+use crate::model::event::{ResetReason, Sighting};
 use crate::model::transition::{Actor, By, Transition};
-use crate::model::{Endpoint, Family, NetnsId, State};
+use crate::model::{Endpoint, Errno, Event, Family, NetnsId, State};
 use crate::render::json::object::{Object, key};
 
 fn state(state: State) -> Json {
@@ -70,6 +71,11 @@ pub fn write_life_json(out: &mut Vec<u8>, life: &Life) -> io::Result<()> {
     word_or_null(&mut o, key!("closed_first"), closed)?;
     actor(&mut o, key!("closer"), closer)?;
     word_or_null(&mut o, key!("ended"), life.ended.map(End::key))?;
+    word_or_null(&mut o, key!("ended_by"), life.ended_by.map(EndedBy::key))?;
+    let errno = if let Some(EndedBy::Error(errno)) = life.ended_by { Some(errno) } else { None };
+    o.value(key!("errno"), &errno.map(|errno| errno.to_string()))?;
+    let reason = if let Some(EndedBy::ResetSent(reason)) = life.ended_by { reason } else { None };
+    word_or_null(&mut o, key!("reset_reason"), reason.map(ResetReason::key))?;
     o.value(key!("inferred"), &life.inferred)?;
     o.value(key!("duration_us"), &life.duration_ns.map(|ns| ns / 1000))?;
     o.value(key!("sent_bytes"), &life.traffic.map(|t| t.sent_bytes))?;
@@ -87,6 +93,76 @@ pub fn write_life_json(out: &mut Vec<u8>, life: &Life) -> io::Result<()> {
     }
     states.push(b']');
     o.value(key!("complete"), &life.complete)?;
+    o.end();
+    out.push(b'\n');
+    Ok(())
+}
+
+/// What a line about a reset or a repeated segment says beside where it happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// `reset_sent`, `reset_received` or `retransmit`.
+    pub kind: &'static str,
+    pub at: Sighting,
+    pub reason: Option<ResetReason>,
+    pub errno: Option<Errno>,
+}
+
+impl Fault {
+    /// The fault that an event is; `None` for a change of state.
+    #[must_use]
+    pub fn of(event: &Event) -> Option<Fault> {
+        let fault = |kind, at: &Sighting| Fault { kind, at: *at, reason: None, errno: None };
+        match event {
+            Event::Change(_) => None,
+            Event::ResetSent(reset) => Some(Fault { reason: reset.reason, ..fault("reset_sent", &reset.at) }),
+            Event::ResetReceived(reset) => Some(fault("reset_received", &reset.at)),
+            Event::Retransmit(again) => Some(Fault { errno: again.failed, ..fault("retransmit", &again.at) }),
+        }
+    }
+}
+
+impl Fault {
+    /// As a filter judges it: a change to the state in which the socket is.
+    #[must_use]
+    pub fn as_change(&self) -> Transition {
+        let at = self.at;
+        Transition {
+            at_us: at.at_us,
+            monotonic_ns: at.monotonic_ns,
+            netns: at.netns,
+            cookie: at.cookie,
+            address: at.address,
+            family: at.family,
+            local: at.local,
+            peer: at.peer,
+            old: at.state,
+            new: at.state.unwrap_or(State::Close),
+            by: at.by,
+            by_call: false,
+            traffic: None,
+            error: None,
+        }
+    }
+}
+
+/// Appends a reset or a repeated segment as a JSON line.
+///
+/// # Errors
+/// Never: a buffer takes everything.
+pub fn write_fault_json(out: &mut Vec<u8>, fault: &Fault) -> io::Result<()> {
+    let at = &fault.at;
+    let mut o = Object::begin(out);
+    o.word(key!("type"), fault.kind)?;
+    connection(&mut o, at.at_us, at.netns, at.family, at.cookie, (at.local, at.peer))?;
+    match at.state {
+        Some(state) => o.state(key!("state"), state)?,
+        None => o.null(key!("state"))?,
+    }
+    word_or_null(&mut o, key!("reset_reason"), fault.reason.map(ResetReason::key))?;
+    o.value(key!("errno"), &fault.errno.map(|errno| errno.to_string()))?;
+    word_or_null(&mut o, key!("by"), at.by.as_ref().map(By::key))?;
+    actor(&mut o, key!("process"), at.by.as_ref().and_then(By::actor))?;
     o.end();
     out.push(b'\n');
     Ok(())

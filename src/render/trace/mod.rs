@@ -6,7 +6,7 @@ mod json;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::aggregate::lives::{Closer, End, Life, Opener};
+use crate::aggregate::lives::{Closer, End, EndedBy, Life, Opener};
 use crate::model::addr::write_endpoint;
 use crate::model::column::Names;
 use crate::model::transition::{Actor, By, Transition};
@@ -14,7 +14,7 @@ use crate::model::{Endpoint, NetnsId, State};
 use crate::render::sanitize;
 use crate::text::{self, Digits, width};
 
-pub use json::{matrix_json, write_change_json, write_life_json};
+pub use json::{Fault, matrix_json, write_change_json, write_fault_json, write_life_json};
 
 /// How often each change was seen.
 pub type Matrix = BTreeMap<(Option<u8>, u8), u64>;
@@ -67,17 +67,25 @@ const CHANGE: [Column<Step>; 8] = [
         Some(By::Process(actor) | By::KernelThread(actor)) => named(out, actor, !s.transition.by_call, cell.room),
     }),
 ];
-const LIFE: [Column<Life>; 11] = [
+const LIFE: [Column<Life>; 12] = [
     column("TIME", 15, Some(10), |out, life, cell| clock(out, life.at_us, cell.small)),
     column("NETNS", 10, None, |out, life, cell| netns(out, life.netns, cell.names)),
     column("LOCAL", 21, Some(15), |out, life, _| endpoint(out, life.local)),
     column("PEER", 21, Some(15), |out, life, _| endpoint(out, life.peer)),
     column("DURATION", 8, Some(8), |out, life, _| shown(out, life.duration_ns.map(|ns| text::compact_us(ns / 1000)))),
-    column("ENDED", 11, Some(11), |out, life, _| {
+    column("ENDED", 11, None, |out, life, _| {
         shown(out, life.ended.map(End::key));
         if life.ended.is_some() && life.inferred {
             out.push('*');
         }
+    }),
+    column("ENDED-BY", 25, Some(12), |out, life, cell| match life.ended_by {
+        Some(EndedBy::ResetSent(Some(reason))) if !cell.small => drop(write!(out, "RST sent: {}", reason.key())),
+        Some(EndedBy::ResetSent(_)) => out.push_str("RST sent"),
+        Some(EndedBy::ResetReceived) => out.push_str("RST received"),
+        Some(EndedBy::Error(errno)) => drop(write!(out, "{errno}")),
+        Some(by) => out.push_str(by.key()),
+        None => out.push('?'),
     }),
     column("OPENED", 14, None, |out, life, cell| match &life.opened {
         Some(Opener::Local(actor)) => local(out, actor.as_ref(), cell),
@@ -105,9 +113,38 @@ const LIFE: [Column<Life>; 11] = [
         }
     }),
 ];
-/// Terminals with fewer columns are small: for changes, and for lives.
+const FAULT: [Column<Fault>; 8] = [
+    column("TIME", 15, Some(10), |out, f, cell| clock(out, f.at.at_us, cell.small)),
+    column("NETNS", 10, None, |out, f, cell| netns(out, f.at.netns, cell.names)),
+    column("LOCAL", 21, Some(15), |out, f, _| endpoint(out, f.at.local)),
+    column("PEER", 21, Some(15), |out, f, _| endpoint(out, f.at.peer)),
+    column("STATE", 11, Some(11), |out, f, _| match f.at.state {
+        Some(state) => shown(out, Some(state)),
+        None => out.push('-'),
+    }),
+    column("EVENT", 12, Some(12), |out, f, _| {
+        out.push_str(match f.kind {
+            "reset_sent" => "RST sent",
+            "reset_received" => "RST received",
+            _ => "retransmit",
+        });
+    }),
+    column("WHY", 19, None, |out, f, _| match (f.kind, f.reason, f.errno) {
+        (_, Some(reason), _) => out.push_str(reason.key()),
+        (_, _, Some(errno)) => shown(out, Some(errno)),
+        ("reset_sent", None, None) => out.push('?'),
+        _ => out.push('-'),
+    }),
+    column("PROCESS", 0, Some(0), |out, f, cell| match &f.at.by {
+        None | Some(By::UnknownProcess) => out.push('?'),
+        Some(By::Network) => out.push('-'),
+        Some(By::Process(actor) | By::KernelThread(actor)) => named(out, actor, false, cell.room),
+    }),
+];
+/// Terminals with fewer columns are small: for changes, for faults, and for lives.
 const CHANGE_WIDE: usize = 120;
-const LIFE_WIDE: usize = 160;
+const FAULT_WIDE: usize = 140;
+const LIFE_WIDE: usize = 186;
 /// Minimum of a process name that is shown.
 const SHORTEST_NAME: usize = 2;
 
@@ -152,14 +189,27 @@ fn line<T>(out: &mut String, columns: &[Column<T>], wide: usize, of: Option<&T>,
     out.push('\n');
 }
 
+/// What a trace prints a line for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    Changes,
+    Lives,
+    Faults,
+}
+
 /// The names of the columns.
-pub fn write_header(out: &mut String, lives: bool, layout: Layout) {
+pub fn write_header(out: &mut String, of: Lines, layout: Layout) {
     let names = &crate::model::column::NoNames;
-    if lives {
-        line(out, &LIFE, LIFE_WIDE, None, names, layout);
-    } else {
-        line(out, &CHANGE, CHANGE_WIDE, None, names, layout);
+    match of {
+        Lines::Changes => line(out, &CHANGE, CHANGE_WIDE, None, names, layout),
+        Lines::Lives => line(out, &LIFE, LIFE_WIDE, None, names, layout),
+        Lines::Faults => line(out, &FAULT, FAULT_WIDE, None, names, layout),
     }
+}
+
+/// One reset or repeated segment as a line.
+pub fn write_fault(out: &mut String, fault: &Fault, names: &dyn Names, layout: Layout) {
+    line(out, &FAULT, FAULT_WIDE, Some(fault), names, layout);
 }
 
 /// One change as a line. A process in brackets held the socket, but did not necessarily ask for the change.
@@ -276,10 +326,10 @@ mod tests {
         let wide = line(Layout::Terminal(200));
         assert!(wide.contains("4026531840") && wide.contains("5us") && wide.starts_with("00:00:01.000001  "), "{wide}");
         assert_eq!(line(Layout::Tabs).split('\t').count(), CHANGE.len());
-        for width in [80, 120, 160, 200] {
-            for lives in [false, true] {
+        for width in [80, 120, 140, 160, 186, 200] {
+            for of in [Lines::Changes, Lines::Lives, Lines::Faults] {
                 let mut header = String::new();
-                write_header(&mut header, lives, Layout::Terminal(width));
+                write_header(&mut header, of, Layout::Terminal(width));
                 assert!(header.trim_end().chars().count() <= width, "{header}");
             }
         }

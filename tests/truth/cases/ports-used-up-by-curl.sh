@@ -3,6 +3,7 @@
 #: needs = ["curl", "nginx"]
 #: seconds = 14
 #: doctor = [[], ["--once"]]
+#: also = ["connect-failures"]
 #: [[expect]]
 #: rule = ["ephemeral-port-exhaustion"]
 #: destination = "10.77.0.2:80"

@@ -3,6 +3,7 @@
 #: needs = ["node"]
 #: seconds = 7
 #: doctor = [[], ["--once"]]
+#: also = ["connect-failures"]
 #: [[expect]]
 #: rule = ["ephemeral-port-exhaustion"]
 #: comm = "node"

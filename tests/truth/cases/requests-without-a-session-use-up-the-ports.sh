@@ -2,7 +2,7 @@
 #: kind = "K2"
 #: needs = ["nginx", "python3"]
 #: seconds = 20
-#: also = ["time-wait-client-churn"]
+#: also = ["time-wait-client-churn", "connect-failures"]
 #: doctor = [[], ["--once"]]
 #: [[expect]]
 #: rule = ["ephemeral-port-exhaustion"]

@@ -1,0 +1,158 @@
+//! Lives on their way out: a reset that this host sends comes just after the change that it explains.
+//!
+//! Input: lives in the order of their ends, and resets. Output: the same lives in the same order, with the reset. Not here:
+//! what a life is.
+
+use std::collections::VecDeque;
+
+use crate::aggregate::lives::{End, EndedBy, Life};
+use crate::model::event::ResetSent;
+use crate::model::transition::Transition;
+
+/// A life that waits.
+struct Held {
+    life: Life,
+    /// Of the socket, in the kernel's memory.
+    address: Option<u64>,
+    /// Its reset may still come.
+    waits: bool,
+    ended_ns: u64,
+    round: u64,
+}
+
+/// A reset is written this long after the change at most: both come from one call in the kernel.
+const APART_NS: u64 = 1_000_000;
+
+/// The lives that were not taken yet.
+#[derive(Default)]
+pub struct Endings {
+    held: VecDeque<Held>,
+    round: u64,
+}
+
+impl Endings {
+    /// Adds a life that has ended with this change. It waits where a reset may explain it: no error does, although the
+    /// source tells errors, or data that came after close() cut it off in FIN_WAIT2, which looks like TIME_WAIT.
+    pub fn add(&mut self, life: Life, t: &Transition) {
+        let open = life.ended_by.is_none() || life.inferred;
+        let waits = open && t.error.is_some() && t.address.is_some();
+        self.held.push_back(Held { life, address: t.address, waits, ended_ns: t.monotonic_ns, round: self.round });
+    }
+
+    /// Gives a reset to the life that it explains.
+    pub fn reset(&mut self, reset: &ResetSent) {
+        let waiting = self.held.iter_mut().filter(|h| h.waits && h.address == reset.at.address);
+        if let Some(held) = waiting.last() {
+            held.life.ended_by = Some(EndedBy::ResetSent(reset.reason));
+            (held.life.ended, held.life.inferred) = (Some(End::Cut), false);
+            held.waits = false;
+        }
+    }
+
+    /// Time goes on: what ended long before this waits no more.
+    pub fn pass(&mut self, now_ns: u64) {
+        let late = |h: &&mut Held| now_ns.saturating_sub(h.ended_ns) > APART_NS;
+        for held in self.held.iter_mut().take_while(late) {
+            held.waits = false;
+        }
+    }
+
+    /// The next life that needs not wait.
+    pub fn next(&mut self) -> Option<Life> {
+        if self.held.front()?.waits { None } else { self.held.pop_front().map(|h| h.life) }
+    }
+
+    /// Ends a round: what has waited for a whole one waits no more. `last`: nothing does.
+    pub fn turn(&mut self, last: bool) {
+        for held in self.held.iter_mut().filter(|h| last || h.round < self.round) {
+            held.waits = false;
+        }
+        self.round += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::{ResetReason, Sighting};
+    use crate::model::transition::By;
+    use crate::model::{Endpoint, Family, LastError, State};
+
+    fn end(address: u64, ns: u64, old: State, error: Option<LastError>) -> (Life, Transition) {
+        let at = Endpoint::new([10, 0, 0, 1].into(), 80);
+        let t = Transition {
+            at_us: 0,
+            monotonic_ns: ns,
+            netns: None,
+            cookie: None,
+            address: Some(address),
+            family: Family::V4,
+            local: at,
+            peer: at,
+            old: Some(old),
+            new: State::Close,
+            by: Some(By::Network),
+            by_call: false,
+            traffic: None,
+            error,
+        };
+        let mut lives = crate::aggregate::lives::Lives::default();
+        lives.add(&Transition { old: Some(State::Established), new: old, ..t });
+        (lives.add(&t).1.unwrap(), t)
+    }
+
+    fn reset(address: u64, ns: u64) -> ResetSent {
+        let (_, t) = end(address, ns, State::Established, None);
+        let at = Sighting {
+            at_us: 0,
+            monotonic_ns: ns,
+            netns: None,
+            cookie: None,
+            address: Some(address),
+            family: Family::V4,
+            local: t.local,
+            peer: t.peer,
+            state: Some(State::Close),
+            by: None,
+        };
+        ResetSent { at, reason: Some(ResetReason::AbortOnData) }
+    }
+
+    #[test]
+    fn a_reset_explains_the_life_before_it_and_the_order_stays() {
+        let nothing = Some(LastError::Nothing);
+        let mut endings = Endings::default();
+        for (life, t) in [
+            end(0xa0, 1, State::FinWait2, nothing),
+            end(0xb0, 2, State::Established, nothing),
+            end(0xc0, 3, State::LastAck, nothing),
+        ] {
+            endings.add(life, &t);
+        }
+        assert!(endings.next().is_none(), "the first may be a TIME_WAIT or not");
+        endings.reset(&reset(0xa0, 4));
+        let first = endings.next().unwrap();
+        assert_eq!(first.ended_by, Some(EndedBy::ResetSent(Some(ResetReason::AbortOnData))));
+        assert_eq!((first.ended, first.inferred), (Some(End::Cut), false));
+        assert!(endings.next().is_none());
+        endings.pass(APART_NS + 2);
+        assert!(endings.next().is_none());
+        endings.pass(APART_NS + 3);
+        assert_eq!(endings.next().unwrap().ended_by, None);
+        assert_eq!(endings.next().unwrap().ended_by, Some(EndedBy::Fin));
+        // Without later events the rounds release it.
+        let (life, t) = end(0xa0, 9, State::FinWait2, nothing);
+        endings.add(life.clone(), &t);
+        endings.turn(false);
+        assert!(endings.next().is_none());
+        endings.turn(false);
+        assert_eq!(endings.next().unwrap().ended, Some(End::TimeWait));
+        endings.add(life, &t);
+        endings.turn(true);
+        assert!(endings.next().is_some());
+        // A source that tells no errors has nothing to wait for.
+        let (life, t) = end(0xa0, 9, State::FinWait2, None);
+        endings.add(life, &t);
+        assert!(endings.next().is_some());
+    }
+}
