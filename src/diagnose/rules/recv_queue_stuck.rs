@@ -278,9 +278,9 @@ fn summary(
 ) -> String {
     let n = unread.len() as u64;
     let bytes: u64 = unread.iter().map(|u| u64::from(u.socket.recv_q_bytes)).sum();
-    let name = match same.len() {
-        1 => group.name(view),
-        workers => format!("{} and {} more", group.name(view), workers - 1),
+    let who = match same.len() {
+        1 => format!("{} has", group.name(view)),
+        workers => format!("{} and {} more have", group.name(view), workers - 1),
     };
     let lasted = left.map_or_else(String::new, |left| {
         let whose = if n == 1 { "" } else { ", the oldest" };
@@ -295,7 +295,7 @@ fn summary(
     };
     let why = same[0].reader.causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
     format!(
-        "{name} has left {} unread on {} {}{lasted}{far}{full}{why}",
+        "{who} left {} unread on {} {}{lasted}{far}{full}{why}",
         text::bytes(bytes),
         text::count(n, "connection", "connections"),
         peers::with_whom(&group.rows),
@@ -469,7 +469,7 @@ mod tests {
         let outcome = later(world, |_| {}).check(check);
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         assert_eq!((finding.severity, finding.subject.pids.len()), (Severity::Info, 6));
-        assert!(finding.summary.starts_with("php-fpm (812) and 5 more has left 48 bytes"), "{}", finding.summary);
+        assert!(finding.summary.starts_with("php-fpm (812) and 5 more have left 48 bytes"), "{}", finding.summary);
     }
 
     #[test]
