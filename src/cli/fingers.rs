@@ -24,7 +24,7 @@ const BESIDE_UDP: &str = "tanpl";
 ///
 /// # Errors
 /// What to type instead, where the words belong to lsof or to an action that does not exist here.
-pub(crate) fn read(args: Vec<OsString>) -> Result<Words, String> {
+pub(crate) fn read(args: &[OsString]) -> Result<Words, String> {
     let text: Vec<&str> = args.iter().skip(1).map(|a| a.to_str().unwrap_or("\u{fffd}")).collect();
     let command = text.first().copied().filter(|w| !w.starts_with('-'));
     if command.is_none_or(|c| c == "list") {
@@ -38,7 +38,7 @@ pub(crate) fn read(args: Vec<OsString>) -> Result<Words, String> {
                 .to_owned());
         }
     }
-    let mut words = args.clone();
+    let mut words = args.to_vec();
     let mut without_udp = false;
     if let Some(command) = command {
         if command == "list" {
@@ -198,8 +198,9 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Result<String, String> {
-        let args = std::iter::once("tcpstate").chain(text.split_whitespace()).map(OsString::from).collect();
-        let read = read(args)?;
+        let args: Vec<OsString> =
+            std::iter::once("tcpstate").chain(text.split_whitespace()).map(OsString::from).collect();
+        let read = read(&args)?;
         let joined: Vec<String> = read.words.into_iter().skip(1).map(|w| w.into_string().unwrap()).collect();
         Ok(joined.join(" ") + if read.without_udp { " (no udp)" } else { "" })
     }

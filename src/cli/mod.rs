@@ -34,7 +34,7 @@ pub use exit::Exit;
 
 /// Runs one command line.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: &mut Env) -> Exit {
-    let words = match fingers::read(args.into_iter().collect()) {
+    let words = match fingers::read(&args.into_iter().collect::<Vec<_>>()) {
         Ok(read) => {
             if read.without_udp {
                 let _ = writeln!(env.stderr, "tcpstate: -u: UDP is not shown, only TCP");

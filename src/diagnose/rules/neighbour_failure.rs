@@ -77,6 +77,9 @@ const CAUSES: &[Cause] = &[
 /// Destinations that are asked about in one examination.
 const ASKED: usize = 64;
 
+/// A next hop, and which silent destinations and rows are behind it.
+type Behind<'a> = (&'a Neighbour, Vec<Destination>, Vec<&'a Socket>);
+
 /// Destinations with a row that waits for an answer, and the rows.
 fn silent<'a>(view: &View<'a>) -> BTreeMap<Destination, Vec<&'a Socket>> {
     let mut silent: BTreeMap<Destination, Vec<&Socket>> = BTreeMap::new();
@@ -98,7 +101,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     outcome.findings.extend(table_full(view));
     let silent = silent(view);
     outcome.destinations = silent.keys().take(ASKED).copied().collect();
-    let mut hops: BTreeMap<(Option<NetnsId>, IpAddr), (&Neighbour, Vec<Destination>, Vec<&Socket>)> = BTreeMap::new();
+    let mut hops: BTreeMap<(Option<NetnsId>, IpAddr), Behind<'_>> = BTreeMap::new();
     for (to, rows) in &silent {
         let way = Way::of(view, to.0, to.1, rows);
         if let (true, Some(NextHop::Neighbour(neighbour))) = (way.is_silent(), view.next_hop(to.0, to.1)) {

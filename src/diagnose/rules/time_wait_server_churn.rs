@@ -18,7 +18,7 @@ use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::{Endpoint, NetnsId, Socket, State};
+use crate::model::{Endpoint, NetnsId, Socket, State, TcpInfo};
 use crate::text;
 
 pub(super) const RULE: Rule =
@@ -150,7 +150,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 
 /// Accepted connections of a listener on which nothing came for a second.
 fn resting(view: &View<'_>, netns: Option<NetnsId>, at: Endpoint) -> usize {
-    let rests = |s: &Socket| s.info.as_deref().and_then(|i| i.last_data_recv_ms()).is_none_or(|ms| ms >= RESTING_MS);
+    let rests = |s: &Socket| s.info.as_deref().and_then(TcpInfo::last_data_recv_ms).is_none_or(|ms| ms >= RESTING_MS);
     let ours = |s: &&Socket| {
         s.netns == netns && s.state == State::Established && s.local.port == at.port && s.inode.is_some() && rests(s)
     };
