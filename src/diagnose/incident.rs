@@ -52,6 +52,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
     ),
     ("closed-socket-fd-leak", &["fd-exhaustion"]),
     ("bound-inactive-leak", &["fd-exhaustion", "ephemeral-port-exhaustion"]),
+    ("connection-pool-growth", &["fd-exhaustion", "ephemeral-port-exhaustion", "accept-queue-overflow"]),
     (
         "fd-exhaustion",
         &["accept-queue-stalled", "accept-queue-overflow", "close-wait-unaccepted", "accept-queue-dead-entries"],
@@ -95,7 +96,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
     ("syn-queue-pressure", &["listener-drops-since-open"]),
     ("reuseport-imbalance", &["accept-queue-stalled", "accept-queue-overflow", "listener-drops-since-open"]),
     ("bind-before-connect", &["ephemeral-port-exhaustion"]),
-    ("connection-pool-growth", &["fd-exhaustion", "ephemeral-port-exhaustion", "accept-queue-overflow"]),
+    ("no-answer", &["fin-wait2-orphan-pileup"]),
     ("time-wait-client-churn", &["ephemeral-port-exhaustion", "time-wait-bucket-overflow"]),
     ("path-idle-limit", &["dead-peer-retransmit", "idle-no-keepalive", "send-queue-stuck"]),
     (

@@ -3,12 +3,16 @@
 //! numbers, and what stays silent.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tcpstate::diagnose::Severity;
+use tcpstate::diagnose::{self, Diagnosis, Severity, Thresholds, View};
+use tcpstate::model::Snapshot;
 
 use crate::harness::helper::Helper;
-use crate::harness::in_netns;
-use crate::judge::{number, once, only, pause, silent, twice};
+use crate::harness::sock::Sock;
+use crate::harness::veth::{Side, VethPair};
+use crate::harness::{Netns, diag, finish, in_netns, skip, wait_for};
+use crate::judge::{number, once, only, pause, silent, snapshot, twice};
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
@@ -47,3 +51,63 @@ fn a_pool_that_grows_beside_unused_connections_is_named_and_one_at_rest_is_not()
         }));
     });
 }
+
+/// Thresholds in seconds instead of several.
+#[test]
+fn an_address_that_answers_nobody_is_named_when_its_clients_give_up_and_another_answers() {
+    in_netns(|ns| {
+        let wire = match VethPair::new(ns) {
+            Ok(wire) => wire,
+            Err(reason) => return skip(&reason),
+        };
+        let rule = ["no-answer"];
+        let other = SocketAddr::from((Side::Far.v6(), 8310));
+        // The kernel of the far side takes the requests of both, a program answers those of the other address only.
+        let (silent_one, answering) =
+            wire.far.run(|| (Sock::listening(Side::Far.at(8310), 16), Sock::listening(other, 16)));
+        let ask = |to| {
+            let client = Sock::connected(to, None);
+            client.send(10);
+            client
+        };
+        let mut asked: Vec<Sock> = (0..4).map(|_| ask(Side::Far.at(8310))).collect();
+        let good: Vec<(Sock, Sock)> = (0..3).map(|_| (ask(other), answering.accept())).collect();
+        pause(1200);
+        // They wait, and that may be what they want.
+        silent(&once(ns, &rule));
+        for client in asked.drain(..3) {
+            client.close();
+        }
+        pause(1100);
+        silent(&once(ns, &rule));
+        for (client, server) in &good {
+            server.receive(10);
+            server.send(10);
+            client.receive(10);
+        }
+        let diagnosis = once(ns, &rule);
+        let finding = only(&diagnosis);
+        assert_eq!(
+            (finding.severity, finding.subject.pid),
+            (Severity::Warning, Some(std::process::id())),
+            "{finding:#?}"
+        );
+        assert_eq!(finding.subject.destination.map(|d| d.to_string()).as_deref(), Some("10.77.0.2:8310"));
+        let counts = ["waiting", "given_up", "answers_here", "answers_elsewhere"].map(|name| number(finding, name));
+        assert_eq!(counts, [1, 3, 0, 3], "{finding:#?}");
+        assert!((2300..20_000).contains(&number(finding, "longest_wait_ms")), "{finding:#?}");
+        // One answer, however late, and it is only slow.
+        let server = silent_one.accept();
+        server.send(1);
+        pause(50);
+        silent(&once(ns, &rule));
+    });
+}
+
+#[test]
+/// Sends without a pause until told to stop, to a reader that rests after each `most` bytes; ends when all of it is read.
+#[test]
+#[test]
+#[test]
+#[test]
+/// Waits until every segment that is repeated was repeated so often.

@@ -47,6 +47,7 @@ rules! {
     zero_window_peer
     recv_queue_stuck
     send_queue_stuck
+    no_answer
     connection_pool_growth
     idle_no_keepalive
     path_idle_limit

@@ -1,0 +1,376 @@
+//! Requests were acknowledged and nobody answers them, while others on the same port answer.
+//!
+//! Input: open connections on which we had the last word, what closed lately, and the other destinations of the port.
+//! Output: one finding per destination. Not here: requests that are not even acknowledged (`dead-peer-retransmit`), or a
+//! program on this host that does not read (`recv-queue-stuck`).
+//!
+#![doc = include_str!("../../../docs/rules/no-answer.md")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use rustc_hash::FxHashMap;
+
+use crate::aggregate::Role;
+use crate::diagnose::Outcome;
+use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::last_word::{self, By};
+use crate::diagnose::measure::Measure;
+use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::ranking;
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::view::View;
+use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
+use crate::model::{Endpoint, NetnsId, RowKind, Socket, State};
+use crate::text;
+
+pub(super) const RULE: Rule = rule!(
+    "no-answer",
+    Established,
+    One,
+    "requests are acknowledged and not answered while others on the port answer",
+    check,
+    [TEXT]
+)
+.states(&[State::Established, State::FinWait2])
+.title("no answer")
+.identity(Identity::ProgramAndDestination)
+.causes(CAUSES);
+
+const TAKE_OUT: &str = "Take the address out of the pool or the load balancer until it answers";
+const LOOK: &str =
+    "Look at the program behind it: stopped, frozen, out of workers, deadlocked; `tcpstate doctor` there";
+const CHECK: &str = "Let the health check ask for an answer of the application: a TCP connect succeeds at a program that \
+                     does nothing";
+const DEADLINE: &str = "Set a deadline per request and retry what is idempotent on another address";
+
+const TEXT: Text = Text {
+    why: "The peer's kernel acknowledges a request also when its program is stopped or stuck, so neither TCP nor a \
+          check that only connects finds out. Whoever is sent to this address waits for the client's own deadline.",
+    remedy: &[TAKE_OUT, LOOK, CHECK, DEADLINE],
+    avoid: &[
+        "Don't turn on keepalive for this: the peer's kernel answers the probes",
+        "Don't lower tcp_retries2 or set TCP_USER_TIMEOUT: nothing is unacknowledged",
+    ],
+};
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "program-stuck",
+        text: "the program behind the address is stopped, stuck or out of workers",
+        predicts: "no request to the address is answered, and it does not close what its clients gave up",
+        refuted_by: "an answer of the address since the requests were sent",
+        decided_by: "`tcpstate doctor` on that host; a request by hand with a deadline",
+    },
+    Cause {
+        id: "backend-behind-it",
+        text: "a balancer or proxy at that address waits for a backend of its own",
+        predicts: "some requests to the address are answered and others never",
+        refuted_by: "the address belongs to the program itself",
+        decided_by: "the balancer's list of backends and its log of timeouts",
+    },
+    Cause {
+        id: "long-request",
+        text: "the requests are long ones (a long poll, a blocking read, a heavy query)",
+        predicts: "the program waits and does not give up",
+        refuted_by: "it closed connections before an answer came",
+        decided_by: "what was asked: the program's log, or the query on the server",
+    },
+];
+
+/// An answer that comes within this is in time for everybody.
+const PROMPT_MS: u64 = 1000;
+/// For so long requests wait before their number alone is worth an explanation (policy).
+const LONG_MS: u64 = 10_000;
+/// Requests, and answers of others, that make a pattern.
+const SEVERAL: u64 = 3;
+
+type Places<'a> = BTreeMap<(Option<NetnsId>, Endpoint), To<'a>>;
+/// The addresses of each port.
+type ByPort<'p, 'a> = FxHashMap<(Option<NetnsId>, u16), Vec<(IpAddr, &'p To<'a>)>>;
+
+/// What is known of one destination.
+#[derive(Debug, Default)]
+struct To<'a> {
+    /// Acknowledged requests without an answer, each with its wait.
+    waiting: Vec<(&'a Socket, u64)>,
+    /// How long ago data came, or how long ago a connection was closed by both ends.
+    answers: Vec<u64>,
+    /// We closed, and the peer's program has not for so long.
+    given_up: Vec<u64>,
+}
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let places = places(view);
+    if places.values().all(|to| to.waiting.is_empty()) {
+        return Outcome::default();
+    }
+    let mut by_port: ByPort<'_, '_> = FxHashMap::default();
+    for ((netns, to), place) in &places {
+        by_port.entry((*netns, to.port)).or_default().push((to.addr, place));
+    }
+    let ends = Peers::new(view);
+    let mut findings = Vec::new();
+    for ((netns, to), place) in &places {
+        let all = by_port.get(&(*netns, to.port)).map_or(&[][..], Vec::as_slice);
+        let Some(case) = Case::of(place, to.addr, all) else { continue };
+        let groups = ends.groups(place.waiting.iter().map(|(s, _)| *s), false);
+        findings.extend(groups.first().map(|group| case.finding(view, group, *to)));
+    }
+    findings.sort_by(|a, b| a.summary.cmp(&b.summary));
+    Outcome::findings(ranking::alike(findings))
+}
+
+/// What this host's clients have open and closed lately, by destination.
+fn places<'a>(view: &View<'a>) -> Places<'a> {
+    let mut places = Places::default();
+    for (socket, role) in view.rows() {
+        if !matches!(role, Role::Client | Role::Unknown) || !socket.state.has_peer() {
+            continue;
+        }
+        let key = (socket.netns, socket.peer.normalised());
+        if let Some(ms) = given_up_ms(view, socket) {
+            places.entry(key).or_default().given_up.push(ms);
+        } else if let Some(ms) = answered_ms(socket) {
+            places.entry(key).or_default().answers.push(ms);
+        }
+        if let Some(ms) = waiting_ms(view, socket) {
+            places.entry(key).or_default().waiting.push((socket, ms));
+        }
+    }
+    places
+}
+
+/// For how long a request has been acknowledged and not answered. A program on this host that does not read has a rule
+/// of its own, and one that reads is at work.
+fn waiting_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
+    let last = last_word::of(socket)?;
+    let acknowledged = socket.send_q_bytes == Some(0) && socket.recv_q_bytes == 0;
+    let waits = last.by == By::Us && acknowledged && peers::is_held(socket, &[State::Established]);
+    (waits && view.mirror(socket).is_none()).then_some(last.ago_ms).filter(|ms| *ms >= PROMPT_MS)
+}
+
+/// How long ago the peer's program did anything: it sent data, or it closed its side.
+fn answered_ms(socket: &Socket) -> Option<u64> {
+    match socket.state {
+        State::TimeWait => socket.state_age().map(|age| age.min_ms),
+        _ if socket.kind == RowKind::Full => {
+            let info = socket.info.as_deref().filter(|i| i.bytes_received() > Some(0))?;
+            info.last_data_recv_ms().map(u64::from)
+        }
+        _ => None,
+    }
+}
+
+/// For how long a connection that nobody here holds any more has waited for the peer's program to close it.
+fn given_up_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
+    let closed_here = socket.state == State::FinWait2 && socket.inode.is_none();
+    let left = socket.timer.filter(|_| closed_here)?.remaining_ms;
+    let whole = view
+        .netns(socket.netns)
+        .and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout))
+        .map_or(TCP_FIN_TIMEOUT_MS, |seconds| seconds.saturating_mul(1000));
+    Some(whole.saturating_sub(left.into()))
+}
+
+/// A destination that does not answer while others do.
+struct Case<'p, 'a> {
+    place: &'p To<'a>,
+    longest_ms: u64,
+    given_up: u64,
+    answers_here: u64,
+    answers_elsewhere: u64,
+    /// Other addresses of the port that answered.
+    elsewhere: BTreeSet<IpAddr>,
+}
+
+impl<'p, 'a> Case<'p, 'a> {
+    fn of(place: &'p To<'a>, addr: IpAddr, all: &[(IpAddr, &To<'a>)]) -> Option<Case<'p, 'a>> {
+        let longest_ms = place.waiting.iter().map(|(_, ms)| *ms).max()?;
+        let given_up: Vec<u64> = place.given_up.iter().copied().filter(|ms| *ms >= PROMPT_MS).collect();
+        let since = given_up.iter().copied().max().unwrap_or(0).max(longest_ms);
+        let answers = |to: &To<'_>| to.answers.iter().filter(|ms| **ms < since).count() as u64;
+        let others = || all.iter().filter(|(other, to)| *other != addr && answers(to) > 0);
+        let case = Case {
+            place,
+            longest_ms,
+            given_up: given_up.len() as u64,
+            answers_here: answers(place),
+            answers_elsewhere: others().map(|(_, to)| answers(to)).sum(),
+            elsewhere: others().map(|(other, _)| *other).collect(),
+        };
+        (case.is_harm() || case.is_worth_a_word()).then_some(case)
+    }
+
+    /// Nothing answered here since the first of several was given up, and the other addresses did.
+    fn is_harm(&self) -> bool {
+        self.given_up >= SEVERAL && self.answers_here == 0 && self.answers_elsewhere >= SEVERAL
+    }
+
+    /// Several wait for long while as many were answered, here or elsewhere: this may be what was asked for.
+    fn is_worth_a_word(&self) -> bool {
+        let long = self.place.waiting.iter().filter(|(_, ms)| *ms >= LONG_MS).count() as u64;
+        long >= SEVERAL && self.answers_here + self.answers_elsewhere >= long
+    }
+
+    fn causes(&self) -> Weighed {
+        let gave_up = self.given_up >= SEVERAL;
+        Weighed::of(CAUSES, |cause| match cause.id {
+            "program-stuck" if self.answers_here > 0 => {
+                let n = text::count(self.answers_here, "answer", "answers");
+                Weight::Refuted(format!("{n} of the same address since then"))
+            }
+            "program-stuck" => Weight::Possible(if gave_up { 0.8 } else { 0.3 }),
+            "long-request" if gave_up => {
+                let n = text::count(self.given_up, "connection was", "connections were");
+                Weight::Refuted(format!("{n} closed before the peer's program did anything"))
+            }
+            "long-request" => Weight::Possible(0.6),
+            _ => Weight::Possible(if self.answers_here > 0 { 0.4 } else { 0.15 }),
+        })
+    }
+
+    fn finding(&self, view: &View<'_>, group: &Group<'_>, to: Endpoint) -> Finding {
+        let harm = self.is_harm();
+        let n = self.place.waiting.len() as u64;
+        let given_up = match self.given_up {
+            0 => String::new(),
+            n => format!(", {} given up and not closed by the peer", text::grouped(n)),
+        };
+        let others = match (self.elsewhere.len() as u64, self.answers_here) {
+            (0, here) => format!("{} it answered meanwhile", text::grouped(here)),
+            (1, 0) => format!("another address answered on port {} meanwhile", to.port),
+            (n, 0) => format!("{} other addresses answered on port {} meanwhile", text::grouped(n), to.port),
+            (_, here) => format!("it and others answered {} meanwhile", text::grouped(here + self.answers_elsewhere)),
+        };
+        let summary = format!(
+            "{} waits for an answer of {to} on {}, for up to {}{given_up}; {others}",
+            group.name(view),
+            text::count(n, "connection", "connections"),
+            text::duration(self.longest_ms),
+        );
+        let severity = if harm { Severity::Warning } else { Severity::Info };
+        let mut subject = group.subject(view);
+        subject.destination = Some(to);
+        RULE.finding(severity, if harm { 0.85 } else { 0.5 }, summary)
+            .because(if harm {
+                "the peer's kernel acknowledged the requests and the ends of connections, its program did nothing with \
+                 either; the others on the port prove that answers are quick"
+            } else {
+                "that nothing came is exact; whether an answer is due the program knows"
+            })
+            .causes(self.causes())
+            .lasting(Some(Measure::AtLeast(self.longest_ms)))
+            .subject(subject)
+            .evidence("waiting", Evidence::Count(n))
+            .evidence("longest_wait_ms", Evidence::Millis(self.longest_ms))
+            .evidence("given_up", Evidence::Count(self.given_up))
+            .evidence("answers_here", Evidence::Count(self.answers_here))
+            .evidence("answers_elsewhere", Evidence::Count(self.answers_elsewhere))
+            .evidence("answering", Evidence::List(self.elsewhere.iter().take(5).map(ToString::to_string).collect()))
+            .next(format!("tcpstate list -o -i -p --peer {to}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, info, row, time_wait, timer, unheld};
+    use crate::model::TimerKind;
+
+    const SILENT: &str = "10.0.0.4:80";
+
+    fn open(port: u16, to: &str, sent_ms: u64, received_ms: u64, received: u64) -> Socket {
+        let fields = [
+            ("last_data_sent_ms", sent_ms),
+            ("last_data_recv_ms", received_ms),
+            ("bytes_sent", 100),
+            ("bytes_received", received),
+        ];
+        info(row(State::Established, &format!("10.0.0.1:{port}"), to), &fields)
+    }
+
+    /// A request that waits for its first answer.
+    fn waits(port: u16, to: &str, ms: u64) -> Socket {
+        open(port, to, ms, ms + 50, 0)
+    }
+
+    /// Closed here `ms` ago, and not by the peer.
+    fn left(port: u16, to: &str, ms: u32) -> Socket {
+        let socket = unheld(row(State::FinWait2, &format!("10.0.0.1:{port}"), to));
+        Socket { kind: RowKind::TimeWaitMini, ..timer(socket, TimerKind::TimeWait, 60_000 - ms, 0) }
+    }
+
+    fn add(world: &mut World, socket: Socket) {
+        if socket.inode.is_some() {
+            world.hold(812, "proxy", u32::from(socket.local.port), socket.inode);
+        }
+        world.add(socket);
+    }
+
+    /// One of three addresses does not answer; three were given up.
+    fn one_silent() -> World {
+        let mut world = World::new();
+        add(&mut world, waits(40_000, SILENT, 1500));
+        for n in 0..3 {
+            add(&mut world, left(40_001 + n, SILENT, 3000 + 2000 * u32::from(n)));
+        }
+        add(&mut world, open(40_010, "10.0.0.2:80", 400, 390, 5000));
+        for n in 0..2 {
+            world.add(time_wait(&format!("10.0.0.1:{}", 40_020 + n), "10.0.0.3:80", 59_000));
+        }
+        world
+    }
+
+    #[test]
+    fn a_silent_backend_whose_clients_give_up_is_a_warning() {
+        let outcome = one_silent().check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
+        assert_eq!(
+            finding.summary,
+            "proxy (812) waits for an answer of 10.0.0.4:80 on 1 connection, for up to 1.5 s, 3 given up and not closed \
+             by the peer; 2 other addresses answered on port 80 meanwhile"
+        );
+        assert_eq!(finding.causes.left[0].cause.id, "program-stuck");
+        assert!(finding.causes.ruled_out.iter().any(|(cause, _)| cause.id == "long-request"));
+    }
+
+    #[test]
+    fn without_proof_that_somebody_is_hurt_nothing_is_a_warning() {
+        let silent = |world: &World| assert_eq!(world.check(check), Outcome::default());
+        // It answered since the first was given up; the others do not answer; too few gave up; they did so just now.
+        let mut answers = one_silent();
+        add(&mut answers, open(40_030, SILENT, 2000, 1990, 10));
+        silent(&answers);
+        let mut alone = one_silent();
+        alone.now.sockets.retain(|s| s.peer.to_string() == SILENT);
+        silent(&alone);
+        let mut few = one_silent();
+        few.now.sockets.remove(1);
+        silent(&few);
+        let mut now = one_silent();
+        now.now.sockets[1] = left(40_001, SILENT, 999);
+        silent(&now);
+        // A program on this host reads it and is at work.
+        let mut here = one_silent();
+        here.add(row(State::Established, SILENT, "10.0.0.1:40000"));
+        silent(&here);
+    }
+
+    #[test]
+    fn long_polls_and_blocking_reads_beside_quick_answers_are_an_explanation() {
+        let mut world = World::new();
+        for n in 0..3 {
+            add(&mut world, waits(40_000 + n, "10.0.0.2:6379", 30_000));
+            add(&mut world, open(40_100 + n, "10.0.0.2:6379", 40, 39, 5000));
+        }
+        let outcome = world.check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!(finding.severity, Severity::Info);
+        assert_eq!(finding.causes.left[0].cause.id, "long-request");
+        world.now.sockets.remove(0);
+        assert_eq!(world.check(check), Outcome::default(), "two are no pattern");
+    }
+}
