@@ -61,6 +61,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
         "inherited-listener",
         &["accept-queue-stalled", "accept-queue-overflow", "close-wait-unaccepted", "accept-queue-dead-entries"],
     ),
+    ("slow-requests", &["accept-queue-stalled", "accept-queue-overflow", "listener-drops-since-open"]),
     (
         "accept-queue-stalled",
         &[

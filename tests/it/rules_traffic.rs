@@ -53,6 +53,12 @@ fn a_pool_that_grows_beside_unused_connections_is_named_and_one_at_rest_is_not()
 }
 
 /// Thresholds in seconds instead of several.
+fn impatient(now: &Snapshot, before: Option<&Snapshot>, rule: &str) -> Diagnosis {
+    let mut thresholds = Thresholds::default();
+    thresholds.set("slow-request-seconds", 1.0).expect("a threshold");
+    diagnose::run(&View::new(now, before, &thresholds), Some(&[rule]))
+}
+
 #[test]
 fn an_address_that_answers_nobody_is_named_when_its_clients_give_up_and_another_answers() {
     in_netns(|ns| {
@@ -105,6 +111,47 @@ fn an_address_that_answers_nobody_is_named_when_its_clients_give_up_and_another_
 }
 
 #[test]
+fn requests_that_never_end_are_named_when_others_wait_behind_them() {
+    in_netns(|ns| {
+        let rule = "slow-requests";
+        let listener = Sock::listening(loopback(8320), 16);
+        let slow: Vec<(Sock, Sock)> =
+            (0..5).map(|_| (Sock::connected(loopback(8320), None), listener.accept())).collect();
+        let spare = (Sock::connected(loopback(8320), None), listener.accept());
+        for _ in 0..3 {
+            for (client, server) in &slow {
+                client.send(20);
+                server.receive(20);
+            }
+        }
+        pause(1100);
+        let before = snapshot(ns);
+        let early = impatient(&before, None, rule);
+        assert_eq!(early.findings, [], "nobody waits: {early:#?}");
+        let waiting: Vec<Sock> = (0..2).map(|_| Sock::connected(loopback(8320), None)).collect();
+        let fresh = impatient(&snapshot(ns), None, rule);
+        assert_eq!(fresh.findings, [], "they wait for a moment: {fresh:#?}");
+        pause(1100);
+        let diagnosis = impatient(&snapshot(ns), None, rule);
+        let finding = only(&diagnosis);
+        assert_eq!(
+            (finding.severity, finding.subject.pid),
+            (Severity::Warning, Some(std::process::id())),
+            "{finding:#?}"
+        );
+        assert_eq!(finding.subject.listener.map(|at| at.to_string()).as_deref(), Some("127.0.0.1:8320"));
+        let counts = ["unfinished", "accepted", "answered", "accept_queue"].map(|name| number(finding, name));
+        assert_eq!(counts, [5, 6, 0, 2], "{finding:#?}");
+        // With the thresholds of every day these are young.
+        silent(&once(ns, &[rule]));
+        // Two are answered: three are left.
+        slow[0].1.send(1);
+        slow[1].1.send(1);
+        assert_eq!(impatient(&snapshot(ns), None, rule).findings, []);
+        drop((waiting, spare));
+    });
+}
+
 /// Sends without a pause until told to stop, to a reader that rests after each `most` bytes; ends when all of it is read.
 #[test]
 #[test]

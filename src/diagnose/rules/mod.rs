@@ -48,6 +48,7 @@ rules! {
     recv_queue_stuck
     send_queue_stuck
     no_answer
+    slow_requests
     connection_pool_growth
     idle_no_keepalive
     path_idle_limit
