@@ -25,6 +25,7 @@ pub(crate) mod idle_limit;
 pub(crate) mod incident;
 mod index;
 pub(crate) mod last_word;
+pub(crate) mod limited;
 pub(crate) mod listener_owner;
 pub(crate) mod measure;
 pub(crate) mod next_hop;

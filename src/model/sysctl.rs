@@ -68,6 +68,8 @@ sysctls! {
     Ipv4TcpOrphanRetries "ipv4/tcp_orphan_retries" = [0];
     Ipv4TcpRetries1 "ipv4/tcp_retries1" = [TCP_RETR1];
     Ipv4TcpRetries2 "ipv4/tcp_retries2" = [15];
+    /// Bytes of a receive buffer: least, first, most.
+    Ipv4TcpRmem "ipv4/tcp_rmem";
     /// Since Linux 6.15, a constant before.
     Ipv4TcpRtoMaxMs "ipv4/tcp_rto_max_ms" = [TCP_RTO_MAX_MS];
     /// Since Linux 6.5; before that the first timeout already doubles.
@@ -81,6 +83,8 @@ sysctls! {
     Ipv4TcpTwReuse "ipv4/tcp_tw_reuse" = [2];
     /// Milliseconds. Since Linux 6.14, a constant before.
     Ipv4TcpTwReuseDelay "ipv4/tcp_tw_reuse_delay" = [TCP_TW_REUSE_DELAY_MS];
+    /// Bytes of a send buffer: least, first, most.
+    Ipv4TcpWmem "ipv4/tcp_wmem";
 }
 
 impl Sysctl {

@@ -153,8 +153,90 @@ fn requests_that_never_end_are_named_when_others_wait_behind_them() {
 }
 
 /// Sends without a pause until told to stop, to a reader that rests after each `most` bytes; ends when all of it is read.
+fn pump((from, to): &(Sock, Sock), stop: &AtomicBool, most: usize, rest_ms: u64) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                from.send(4096);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) || to.unread() > 0 {
+            match to.unread() as usize {
+                0 => pause(1),
+                n => {
+                    to.receive(n.min(most));
+                    pause(rest_ms);
+                }
+            }
+        }
+    });
+}
+
 #[test]
+fn a_transfer_to_a_slow_reader_waits_for_its_window_and_a_quick_exchange_for_nothing() {
+    in_netns(|ns| {
+        let rule = ["window-limited", "sndbuf-limited"];
+        let listener = Sock::listening(loopback(8330), 8);
+        listener.set_receive_buffer(8192);
+        let bulk = (Sock::connected(loopback(8330), None), listener.accept());
+        let quick = (Sock::connected(loopback(8330), None), listener.accept());
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| pump(&bulk, &stop, 4096, 5));
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    quick.0.send(512);
+                    quick.1.receive(512);
+                    pause(1);
+                }
+            });
+            pause(500);
+            let diagnosis = twice(ns, &rule, || pause(1000));
+            stop.store(true, Ordering::Relaxed);
+            let finding = only(&diagnosis);
+            assert_eq!((finding.rule, finding.severity), ("window-limited", Severity::Info), "{finding:#?}");
+            assert_eq!((number(finding, "transfers"), finding.subject.pid), (1, Some(std::process::id())));
+            assert!(number(finding, "moved_bytes") >= 64 * 1024, "{finding:#?}");
+            assert!(finding.causes.left.iter().any(|h| h.cause.id == "reader-slow"), "{finding:#?}");
+        });
+    });
+}
+
 #[test]
+fn a_tiny_send_buffer_is_told_with_what_else_makes_acknowledgements_late() {
+    in_netns(|ns| {
+        let wire = match VethPair::new(ns) {
+            Ok(wire) => wire,
+            Err(reason) => return skip(&reason),
+        };
+        ns.set_sysctl("ipv4/tcp_congestion_control", "cubic");
+        let listener = wire.far.run(|| Sock::listening(Side::Far.at(8340), 8));
+        listener.set_receive_buffer(200_000);
+        let pair = (Sock::connected(Side::Far.at(8340), None), listener.accept());
+        pair.0.set_send_buffer(9000);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| pump(&pair, &stop, 65_536, 2));
+            // How the kernel shares the time out between window and buffer differs from second to second.
+            let finding = wait_for("a transfer that its buffer limits", || {
+                let diagnosis = twice(ns, &["sndbuf-limited"], || pause(700));
+                diagnosis.findings.first().cloned().ok_or_else(|| "none".to_owned())
+            });
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(
+                (finding.severity, finding.subject.pid),
+                (Severity::Info, Some(std::process::id())),
+                "{finding:#?}"
+            );
+            assert!(!finding.causes.is("buffer-fixed"), "ACKs come late: {finding:#?}");
+            assert!(finding.causes.left.iter().any(|h| h.cause.id == "late-acknowledgements"), "{finding:#?}");
+            assert_eq!(number(&finding, "send_buffer_bytes"), 18_000, "{finding:#?}");
+        });
+    });
+}
+
 #[test]
 #[test]
 /// Waits until every segment that is repeated was repeated so often.

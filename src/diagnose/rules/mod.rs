@@ -47,6 +47,8 @@ rules! {
     zero_window_peer
     recv_queue_stuck
     send_queue_stuck
+    window_limited
+    sndbuf_limited
     no_answer
     slow_requests
     connection_pool_growth
