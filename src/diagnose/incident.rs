@@ -100,6 +100,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
     ("no-answer", &["fin-wait2-orphan-pileup"]),
     ("time-wait-client-churn", &["ephemeral-port-exhaustion", "time-wait-bucket-overflow"]),
     ("path-idle-limit", &["dead-peer-retransmit", "idle-no-keepalive", "send-queue-stuck"]),
+    ("mtu-black-hole", &["dead-peer-retransmit", "send-queue-stuck", "fin-wait1-stuck"]),
     (
         "dead-peer-retransmit",
         &["send-queue-stuck", "fin-wait1-stuck", "last-ack-stuck", "closing-stuck", "syn-sent-pileup"],

@@ -277,7 +277,8 @@ impl<'v> Facts<'v> {
 }
 
 /// What is in flight, as a share of full-size segments.
-fn segment_share(socket: &Socket) -> Option<f64> {
+#[must_use]
+pub fn segment_share(socket: &Socket) -> Option<f64> {
     let info = socket.info.as_deref()?;
     let (segments, mss) = (info.unacked().filter(|n| *n > 0)?, info.snd_mss_bytes().filter(|n| *n > 0)?);
     let bytes = socket.send_q_bytes?.checked_sub(info.notsent_bytes()?)?;
@@ -285,7 +286,8 @@ fn segment_share(socket: &Socket) -> Option<f64> {
 }
 
 /// How large the acknowledged segments were in the mean, as a share of full-size ones.
-fn acknowledged_share(socket: &Socket) -> Option<f64> {
+#[must_use]
+pub fn acknowledged_share(socket: &Socket) -> Option<f64> {
     let info = socket.info.as_deref()?;
     let (segments, mss) = (info.delivered().filter(|n| *n > 0)?, info.snd_mss_bytes().filter(|n| *n > 0)?);
     // The SYN counts as a byte.

@@ -36,6 +36,8 @@ named! {
         TcpExtTcpBacklogDrop "TcpExt:TCPBacklogDrop";
         TcpExtTcpMemoryPressures "TcpExt:TCPMemoryPressures";
         TcpExtTcpMemoryPressuresChrono "TcpExt:TCPMemoryPressuresChrono";
+        /// Probes of a larger segment that were lost (`net.ipv4.tcp_mtu_probing`).
+        TcpExtTcpMtupFail "TcpExt:TCPMTUPFail";
         TcpExtTcpRcvCollapsed "TcpExt:TCPRcvCollapsed";
         TcpExtTcpRcvQDrop "TcpExt:TCPRcvQDrop";
         TcpExtTcpReqQFullDoCookies "TcpExt:TCPReqQFullDoCookies";

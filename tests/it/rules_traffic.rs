@@ -238,5 +238,83 @@ fn a_tiny_send_buffer_is_told_with_what_else_makes_acknowledgements_late() {
 }
 
 #[test]
+fn full_size_segments_that_die_are_told_apart_from_a_host_that_died() {
+    in_netns(|ns| {
+        let wire = match VethPair::new(ns) {
+            Ok(wire) => wire,
+            Err(reason) => return skip(&reason),
+        };
+        let rules = "add table inet f; add chain inet f i { type filter hook input priority 0; }; \
+                     add rule inet f i meta length > 1200 drop";
+        if !finish(wire.far.command("nft").arg(rules)).status.success() {
+            return skip("nft cannot filter here");
+        }
+        let rule = ["mtu-black-hole"];
+        let listener = wire.far.run(|| Sock::listening(Side::Far.at(8350), 8));
+        let pairs: Vec<(Sock, Sock)> =
+            (0..2).map(|_| (Sock::connected(Side::Far.at(8350), None), listener.accept())).collect();
+        for _ in 0..5 {
+            for (server, client) in &pairs {
+                server.send(100);
+                client.receive(100);
+            }
+        }
+        pairs.iter().for_each(|(server, _)| server.send(20_000));
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // The client goes on: its small segments arrive.
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    pairs[0].1.send(10);
+                    pairs[0].0.receive(10);
+                    pause(100);
+                }
+            });
+            wait_for_repeats(ns, 4);
+            done.store(true, Ordering::Relaxed);
+        });
+        let diagnosis = once(ns, &rule);
+        let finding = only(&diagnosis);
+        assert_eq!(
+            (finding.severity, finding.subject.pid),
+            (Severity::Warning, Some(std::process::id())),
+            "{finding:#?}"
+        );
+        assert_eq!(finding.causes.left[0].cause.id, "mtu-black-hole", "{finding:#?}");
+        assert_eq!((number(finding, "count"), number(finding, "mtu_probing")), (2, 0), "{finding:#?}");
+        assert!(number(finding, "heard_on_them") >= 1, "{finding:#?}");
+        assert!((1400..=1460).contains(&number(finding, "segment_bytes")), "{finding:#?}");
+    });
+}
+
 #[test]
+fn a_host_that_died_before_a_large_answer_is_no_mtu_black_hole() {
+    in_netns(|ns| {
+        let wire = match VethPair::new(ns) {
+            Ok(wire) => wire,
+            Err(reason) => return skip(&reason),
+        };
+        let listener = wire.far.run(|| Sock::listening(Side::Far.at(8360), 8));
+        let (server, client) = (Sock::connected(Side::Far.at(8360), None), listener.accept());
+        for _ in 0..5 {
+            server.send(100);
+            client.receive(100);
+        }
+        wire.cut(Side::Far);
+        wire.cut(Side::Near);
+        server.send(20_000);
+        wait_for_repeats(ns, 4);
+        silent(&once(ns, &["mtu-black-hole"]));
+        assert_eq!(only(&once(ns, &["dead-peer-retransmit"])).rule, "dead-peer-retransmit");
+    });
+}
+
 /// Waits until every segment that is repeated was repeated so often.
+fn wait_for_repeats(ns: &Netns, repeats: u8) {
+    wait_for("repetitions", || {
+        pause(100);
+        let rows = ns.run(diag::dump);
+        let least = rows.iter().filter_map(|r| r.timer.filter(|t| t.kind == 1)).map(|t| t.retransmits).min();
+        if least >= Some(repeats) { Ok(()) } else { Err(format!("{least:?}")) }
+    });
+}

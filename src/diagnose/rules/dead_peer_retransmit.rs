@@ -16,6 +16,7 @@ use crate::diagnose::delivery::{is_silent, repeats};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::measure::Measure;
+use crate::diagnose::mtu;
 use crate::diagnose::peers::{self, Peers};
 use crate::diagnose::reach::Reach;
 use crate::diagnose::retries;
@@ -150,6 +151,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     // What a program closed harms nobody, unless it calls again and waits.
     peers.retain(|_, silent| !silent.held.is_empty() || silent.orphans.len() > 1 && !silent.attempts.is_empty());
+    // A peer that was heard since is no dead one.
+    let holes = if peers.is_empty() { BTreeMap::new() } else { mtu::black_holes(view) };
+    peers.retain(|place, silent| !silent.attempts.is_empty() || !holes.contains_key(place));
     if peers.is_empty() {
         return match without_ages {
             0 => Outcome::default(),

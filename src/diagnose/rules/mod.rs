@@ -44,6 +44,7 @@ rules! {
     closing_stuck
     orphan_limit
     dead_peer_retransmit
+    mtu_black_hole
     zero_window_peer
     recv_queue_stuck
     send_queue_stuck

@@ -1,0 +1,83 @@
+//! Which addresses lose full-size segments on the way while small ones pass, with the proof that they live.
+//!
+//! Input: connections that repeat a segment. Output: those of one address, when all of them repeat full-size segments
+//! after small ones were acknowledged, and the peer was heard since. Not here: an address that nobody hears.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::diagnose::delivery;
+use crate::diagnose::limited;
+use crate::diagnose::peers;
+use crate::diagnose::reach::Reach;
+use crate::diagnose::silent_peer;
+use crate::diagnose::view::View;
+use crate::model::{Endpoint, NetnsId, Socket, State, TcpInfo};
+
+/// An address to which full-size segments die.
+#[derive(Clone, Debug)]
+pub struct BlackHole<'a> {
+    pub rows: Vec<&'a Socket>,
+    /// Of the rows: the peer was heard on them since the first of them began to repeat.
+    pub heard: u64,
+    /// Others to the address that were heard since.
+    pub others: u64,
+}
+
+/// Every black hole that is proven, by address.
+#[must_use]
+pub fn black_holes<'a>(view: &View<'a>) -> BTreeMap<(Option<NetnsId>, IpAddr), BlackHole<'a>> {
+    let mut by_peer: BTreeMap<(Option<NetnsId>, IpAddr), Vec<&Socket>> = BTreeMap::new();
+    for socket in view.active().filter(|s| delivery::repeats(view, s) && view.mirror(s).is_none()) {
+        by_peer.entry((socket.netns, socket.peer.normalised().addr)).or_default().push(socket);
+    }
+    // One that repeats less than a full-size segment, or was acknowledged large ones, speaks against it.
+    by_peer.retain(|_, rows| rows.iter().all(|s| is_about_size(s)));
+    if by_peer.is_empty() {
+        return BTreeMap::new();
+    }
+    let reach = Reach::new(view, by_peer.keys().map(|(netns, addr)| (*netns, Endpoint::new(*addr, 0))));
+    by_peer.into_iter().filter_map(|(place, rows)| Some((place, proven(view, &reach, place, rows)?))).collect()
+}
+
+/// What is repeated is of full size, and what was acknowledged before was small.
+fn is_about_size(socket: &Socket) -> bool {
+    silent_peer::segment_share(socket).is_some_and(|share| share >= 0.9)
+        && silent_peer::acknowledged_share(socket).is_some_and(|share| share < 0.5)
+}
+
+/// For how long the segment has been repeated: the timeouts that have passed add up to this.
+#[must_use]
+pub fn repeated_ms(socket: &Socket) -> Option<u64> {
+    let now_ms = u64::from(socket.info.as_deref()?.rto_us()?) / 1000;
+    Some(now_ms.saturating_sub(peers::base_rto_ms(socket)?))
+}
+
+fn heard_ms(socket: &Socket) -> Option<u64> {
+    let info = socket.info.as_deref()?;
+    Some(u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?)))
+}
+
+fn proven<'a>(
+    view: &View<'a>,
+    reach: &Reach<'_, 'a>,
+    (netns, addr): (Option<NetnsId>, IpAddr),
+    rows: Vec<&'a Socket>,
+) -> Option<BlackHole<'a>> {
+    // The last word of the peer may have been on its way when the first repetition was.
+    let began = rows.iter().filter_map(|s| repeated_ms(s)?.checked_sub(peers::base_rto_ms(s)?)).max()?;
+    let heard = rows.iter().filter(|s| heard_ms(s).is_some_and(|ms| ms < began)).count() as u64;
+    let others: Vec<&Socket> = reach
+        .address(netns, addr, began)
+        .filter(|s| s.state == State::Established && !rows.iter().any(|r| std::ptr::eq(*r, *s)))
+        .collect();
+    // A full-size segment that another one got through refutes it.
+    let large = |s: &&Socket| {
+        let bytes = limited::grown(view, s, TcpInfo::bytes_acked)?;
+        let segments = limited::grown(view, s, |i| i.delivered().map(u64::from)).filter(|n| *n > 1)?;
+        Some(bytes * 10 >= segments * 9 * u64::from(s.info.as_deref()?.snd_mss_bytes()?))
+    };
+    let works_large = others.iter().any(|s| large(s) == Some(true));
+    let is_proven = !works_large && (heard > 0 || others.len() > 1 && rows.len() > 1);
+    is_proven.then_some(BlackHole { rows, heard, others: others.len() as u64 })
+}
