@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
+use crate::diagnose::listen_drops;
 use crate::diagnose::queues::Queue;
 use crate::diagnose::view::View;
 use crate::model::{Endpoint, NetnsId, Socket, State};
@@ -12,10 +13,9 @@ use crate::model::{Endpoint, NetnsId, Socket, State};
 #[must_use]
 pub fn overflows(view: &View<'_>, queue: &Queue<'_>) -> bool {
     let before = view.queues_before().and_then(|q| q.get(queue.netns, queue.local));
-    let drops = |l: &Socket| l.skmem.and_then(|m| m.drops);
     queue.is_over_limit()
         || before.is_some_and(Queue::is_over_limit)
-        || queue.listeners.iter().any(|l| view.earlier(l).is_some_and(|e| drops(l) > drops(e)))
+        || queue.listeners.iter().any(|l| listen_drops::between(view, l).is_some_and(|d| d.at_least > 0))
 }
 
 /// How many connection attempts that nobody answers each queue of this host has, from the callers' side.

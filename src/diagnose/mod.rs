@@ -26,6 +26,7 @@ pub(crate) mod incident;
 mod index;
 pub(crate) mod last_word;
 pub(crate) mod limited;
+pub(crate) mod listen_drops;
 pub(crate) mod listener_owner;
 pub(crate) mod measure;
 pub(crate) mod mtu;

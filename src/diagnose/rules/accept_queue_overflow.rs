@@ -12,6 +12,7 @@ use crate::diagnose::Outcome;
 use crate::diagnose::accepting;
 use crate::diagnose::callers;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::listen_drops;
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
 use crate::diagnose::ranking;
@@ -113,16 +114,14 @@ fn stand<'a>(view: &View<'a>, queue: &Queue<'a>, row: &'a Socket) -> Option<Stan
         });
     }
     let earlier = view.earlier(row).filter(|e| e.state == State::Listen);
-    // A listener that a cookie does not find in the sample before is new, and so are all its drops.
-    let new_drops = drops(row)
-        .and_then(|now| Some(now.saturating_sub(if earlier.is_none() { 0 } else { earlier.and_then(drops)? })))
-        .filter(|_| earlier.is_some() || row.cookie.is_some());
+    let full_before = earlier.is_some_and(queues::is_over_limit);
+    // A queue that was not seen full is blamed only for what no other listener can have dropped.
+    let new_drops = listen_drops::between(view, row).map(|d| if full || full_before { d.at_most } else { d.at_least });
     let overflows = view.delta(queue.netns, Counter::TcpExtListenOverflows);
     let dropped = match new_drops {
         Some(n) => n > 0 && overflows != Some(0),
         None => overflows.is_some_and(|n| n > 0) && row.recv_q_bytes >= backlog,
     };
-    let full_before = earlier.is_some_and(queues::is_over_limit);
     let moves =
         !queue.waiting.is_empty() && !queue.waiting.iter().any(|s| view.earlier(s).is_some_and(Socket::is_unaccepted));
     let grows = earlier.is_some_and(|e| row.recv_q_bytes > e.recv_q_bytes);
@@ -280,6 +279,18 @@ mod tests {
         assert!(finding.confidence >= 0.97 && finding.summary.contains("16 SYNs were dropped"), "{finding:?}");
         assert!(finding.evidence.contains(&("new_drops", Evidence::Count(16))));
         assert_eq!(finding.inspect, [(812, vec![crate::model::Inode::new(80 << 16).unwrap()])]);
+    }
+
+    #[test]
+    fn resets_at_a_listener_beside_one_that_overflows_are_no_drops() {
+        let mut world = world(5, 5000);
+        world.later(2000).now.sockets[1] = dropped(listen("0.0.0.0:81", 0, 4), 464);
+        drop_some(&mut world, 9);
+        world.now.sockets[1].cookie = world.before.as_ref().unwrap().sockets[1].cookie;
+        let outcome = world.check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!(finding.subject.listener.unwrap().to_string(), "0.0.0.0:80");
+        assert!(finding.summary.contains("9 SYNs were dropped"), "{}", finding.summary);
     }
 
     #[test]

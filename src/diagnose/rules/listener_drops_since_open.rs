@@ -7,6 +7,7 @@
 
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::listen_drops;
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::queues::Queue;
@@ -42,9 +43,12 @@ const TEXT: Text = Text {
     ],
 };
 
-/// How a listener's own counter stands.
+/// What a listener dropped: its own counter, which counts resets for connections that are over too, and at most what
+/// the namespace counts of handshakes alone.
 struct Drops {
     since_open: u64,
+    /// The listener's own counter is larger.
+    at_most: bool,
     /// Growth between the samples.
     new: Option<u64>,
 }
@@ -58,16 +62,19 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 /// The drops of an endpoint, when there are any.
 fn drops(view: &View<'_>, queue: &Queue<'_>) -> Option<Drops> {
     let of = |socket: &Socket| socket.skmem?.drops.map(u64::from);
-    let since_open: u64 = queue.listeners.iter().filter_map(|l| of(l)).sum();
-    let new = queue.listeners.iter().map(|l| Some(of(l)?.saturating_sub(of(view.earlier(l)?)?))).sum();
-    (since_open > 0).then_some(Drops { since_open, new })
+    let own: u64 = queue.listeners.iter().filter_map(|l| of(l)).sum();
+    let new = queue.listeners.iter().map(|l| Some(listen_drops::between(view, l)?.at_least)).sum();
+    let all = view.netns(queue.netns).and_then(|n| n.counter(Counter::TcpExtListenDrops));
+    let since_open = own.min(all.unwrap_or(own));
+    (since_open > 0).then_some(Drops { since_open, at_most: since_open < own, new })
 }
 
 fn finding(view: &View<'_>, queue: &Queue<'_>, drops: &Drops) -> Finding {
     let at = queue.local;
     let owner = Owner::of(view, &queue.listeners);
     let who = listener_owner::name(owner.as_ref());
-    let n = text::count(drops.since_open, "connection attempt", "connection attempts");
+    let at_most = if drops.at_most { "at most " } else { "" };
+    let n = format!("{at_most}{}", text::count(drops.since_open, "connection attempt", "connection attempts"));
     let delta = |counter| view.delta(queue.netns, counter);
     let grown = drops.new.filter(|new| *new > 0);
     // What other rules tell, with the cause, is no second alarm.
@@ -163,10 +170,25 @@ mod tests {
             grow(&mut full, 7, &[Counter::TcpExtListenDrops, other]);
             assert_eq!(full.check(check).findings[0].severity, Severity::Info);
         }
-        // What is no dropped handshake counts in the socket alone.
-        let mut filtered = world(3);
-        grow(&mut filtered, 7, &[]);
-        assert_eq!(filtered.check(check).findings[0].severity, Severity::Info);
+    }
+
+    #[test]
+    fn what_is_no_dropped_handshake_counts_in_the_socket_alone() {
+        // RSTs that come to the listener because their connection is over.
+        let mut resets = world(0);
+        grow(&mut resets, 3559, &[]);
+        assert_eq!(resets.check(check), Outcome::default());
+        let mut both = world(3);
+        grow(&mut both, 7, &[]);
+        let finding = &both.check(check).findings[0];
+        assert_eq!(finding.severity, Severity::Info);
+        assert!(
+            finding
+                .summary
+                .ends_with("dropped at most 3 connection attempts since it was opened, none of them in the last 2.0 s"),
+            "{}",
+            finding.summary
+        );
     }
 
     #[test]
