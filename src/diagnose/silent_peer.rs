@@ -26,6 +26,13 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "`ping` to the address, the console of that host",
     },
     Cause {
+        id: "port-filtered",
+        text: "a filter drops what goes to this port or comes from it",
+        predicts: "other ports of the address are heard, no connection to this one is, and no new one is made",
+        refuted_by: "a connection to the same address and port that is heard",
+        decided_by: "`tcpdump` at the peer: the segments do not arrive, or no answer leaves; `nft list ruleset` on both hosts",
+    },
+    Cause {
         id: "mtu-black-hole",
         text: "the path loses full-size segments and passes small ones (MTU)",
         predicts: "small segments were acknowledged on the same connections, what is repeated is of full size",
@@ -96,7 +103,8 @@ pub struct Facts<'v> {
     here: bool,
     /// The queue of this host that dropped the end of their handshakes.
     pub overflowing: Option<&'v Queue<'v>>,
-    /// New attempts to the same address that repeated their SYN in vain, where nothing there works.
+    /// New attempts that repeated their SYN in vain: to the same port where nothing there works, and to any port where
+    /// nothing of the address does.
     unanswered: u64,
     /// Rows whose segments do not leave: most of them.
     pub kept: u64,
@@ -138,15 +146,17 @@ impl<'v> Facts<'v> {
             .find_map(|s| callers::called(view, s).filter(|q| callers::overflows(view, q)));
         let leaving = reach::leaving(view, netns, rows);
         let count = |is: &dyn Fn(&Socket) -> bool| rows.iter().filter(|s| is(s)).count();
-        let repeated = |s: &&&Socket| s.timer.is_some_and(|t| t.retransmits > 0);
-        let unanswered = attempts.iter().filter(repeated).count() as u64;
+        let working = all.iter().filter(|s| s.peer.port == to.port).count() as u64;
+        let in_vain = |s: &&&Socket| {
+            s.timer.is_some_and(|t| t.retransmits > 0) && (all.is_empty() || working == 0 && s.peer.port == to.port)
+        };
         Facts {
-            working: all.iter().filter(|s| s.peer.port == to.port).count() as u64,
+            working,
             address_works: all.len() as u64,
             works_with_loss: lost > 0 && lost * 100 >= sum(TcpInfo::bytes_sent),
             here: rows.iter().any(|s| view.mirror(s).is_some()),
             overflowing,
-            unanswered: if all.is_empty() { unanswered } else { 0 },
+            unanswered: attempts.iter().filter(in_vain).count() as u64,
             kept: count(&peers::cannot_leave) as u64,
             leaving,
             way: Way::of(view, netns, addr, rows),
@@ -169,6 +179,7 @@ impl<'v> Facts<'v> {
     pub fn weigh(&self) -> Weighed {
         Weighed::of(CAUSES, |cause| match cause.id {
             "host-down" => self.host_down(),
+            "port-filtered" => self.port_filtered(),
             "mtu-black-hole" => self.black_hole(),
             "path-forgot-flow" => self.forgot_flow(),
             "one-backend-down" => self.backend_down(),
@@ -204,6 +215,16 @@ impl<'v> Facts<'v> {
             _ if self.here => Weight::Refuted("the other half is on this host".into()),
             _ if self.is_about_size() => Weight::Possible(if self.rows > 1 { 0.15 } else { 0.4 }),
             _ => Weight::Possible(0.6),
+        }
+    }
+
+    fn port_filtered(&self) -> Weight {
+        match self {
+            _ if self.working > 0 => Weight::Refuted("other connections to that address and port work".into()),
+            _ if self.address_works > 0 && self.unanswered > 0 => Weight::Possible(0.9),
+            _ if self.address_works > 0 && self.idle * 2 > self.rows => Weight::Possible(0.2),
+            _ if self.address_works > 0 => Weight::Possible(0.4),
+            _ => Weight::Possible(0.1),
         }
     }
 

@@ -45,6 +45,7 @@ const KEEPALIVE: &str = "Use keepalive with TCP_KEEPIDLE below the idle timeout 
                          connections of the pool before it";
 const BACKEND: &str = "If that address is a load balancer's, check its backends and let it reset the connections of a dead \
                        one";
+const FILTER: &str = "Check filters for that port of {peer}: firewalls here, at the peer and between, security groups";
 const LOSS: &str = "Measure loss to {peer}: `mtr -T {peer}`, drops in `ip -s link`";
 const QUEUE: &str = "On the peer compare Recv-Q and Send-Q of the listener (`ss -ltn`): its program accepts too slowly";
 const GATEWAY: &str = "Look at the gateway that does not answer: the finding neighbour-failure names it";
@@ -63,6 +64,7 @@ const TEXT: Text = Text {
         BACKEND,
         QUEUE,
         ONE_HOST,
+        FILTER,
         LOSS,
         TRACKING,
         GATEWAY,
@@ -89,6 +91,7 @@ const SILENCE_HIGH_MS: u64 = 60_000;
 fn step(cause: &str) -> Option<&'static str> {
     Some(match cause {
         "host-down" => ONE_HOST,
+        "port-filtered" => FILTER,
         "mtu-black-hole" => MTU,
         "path-forgot-flow" => KEEPALIVE,
         "one-backend-down" => BACKEND,
@@ -496,6 +499,14 @@ mod tests {
         let (first, out) = leads([large(5000), large(5001), syn(1)]);
         assert!(first == "host-down" && out.contains(&"path-forgot-flow") && out.contains(&"mtu-black-hole"));
         assert_eq!(leads([large(5000), large(5001), syn(0)]).0, "mtu-black-hole", "it may be answered yet");
+        // Another port of the address is heard, this one is not, and takes nothing new.
+        let elsewhere =
+            Socket { peer: row(State::Established, "10.0.0.1:5010", "10.0.0.2:80").peer, ..works(5010, &[]) };
+        let (first, out) = leads([heard(5000, 0), heard(5001, 0), syn(1), elsewhere.clone()]);
+        assert_eq!(first, "port-filtered");
+        assert!(out.contains(&"host-down") && out.contains(&"path-forgot-flow"), "{out:?}");
+        assert!(!leads([heard(5000, 0), syn(0), elsewhere]).1.contains(&"path-forgot-flow"), "it may be answered yet");
+        assert!(leads([heard(5000, 0), works(5002, &[])]).1.contains(&"port-filtered"));
     }
 
     #[test]
