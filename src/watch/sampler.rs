@@ -60,9 +60,10 @@ pub struct Config {
 
 /// New sockets without an owner that are held back until the processes were scanned.
 const HELD_BACK: usize = 10_000;
-/// Minimum interval between runs of the rules, and the part of one CPU that they may take.
-const JUDGE: Duration = Duration::from_secs(5);
-const JUDGE_SHARE: u32 = 200;
+/// Minimum interval between runs of the rules, and the part of one CPU that they may take. What needs two runs is
+/// named within 10 s, also where a run costs 80 ms.
+const JUDGE: Duration = Duration::from_secs(3);
+const JUDGE_SHARE: u32 = 50;
 /// Sockets up to which the rules are run.
 const JUDGED_SOCKETS: u64 = 50_000;
 /// Listeners up to which roles are read for each sample although no owners are requested.
