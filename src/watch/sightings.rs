@@ -1,7 +1,8 @@
 //! Findings over time: which is new, which lasts, which is gone and since when.
 //!
 //! Input: the findings of each run of the rules. Output: a [`Sighting`] for each condition, identified by
-//! [`Finding::id`], which has no pid: that may be a guess, and change.
+//! [`Finding::id`], which has no pid: that may be a guess, and change. What comes in bursts is one condition: it is gone
+//! when no run has found it for some seconds.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,11 +13,15 @@ use crate::diagnose::Finding;
 
 /// Sightings that are kept; resolved ones of the lowest severity are dropped first.
 const MOST: usize = 100;
+/// So long after the latest run that found it a condition is gone.
+const GONE_AFTER_MS: u64 = 10_000;
 
 /// All sightings, the present ones first, the most severe first.
 #[derive(Default)]
 pub(super) struct Sightings {
     all: Arc<Vec<Sighting>>,
+    /// Conditions that may be gone, by id, and the first run that did not find them.
+    absent: BTreeMap<String, u64>,
 }
 
 impl Sightings {
@@ -32,14 +37,19 @@ impl Sightings {
         for old in &mut all {
             match findings.remove(&old.finding.id) {
                 Some(finding) => {
+                    self.absent.remove(&finding.id);
                     let changed = old.is_gone() || finding.severity != old.finding.severity;
                     let first_ms = if old.is_gone() { at_ms } else { old.first_ms };
                     *old = Sighting { finding, first_ms, last_ms: at_ms, gone_ms: None };
                     news.extend(changed.then(|| old.clone()));
                 }
                 None if !old.is_gone() => {
-                    old.gone_ms = Some(at_ms);
-                    news.push(old.clone());
+                    let since = *self.absent.entry(old.finding.id.clone()).or_insert(at_ms);
+                    if at_ms.saturating_sub(old.last_ms) >= GONE_AFTER_MS {
+                        self.absent.remove(&old.finding.id);
+                        old.gone_ms = Some(since);
+                        news.push(old.clone());
+                    }
                 }
                 None => {}
             }
@@ -116,19 +126,37 @@ mod tests {
     fn what_is_gone_has_its_time_and_may_come_again() {
         let mut sightings = Sightings::default();
         sightings.update(vec![finding("a", 1), finding("b", 1)], 1000);
-        assert_eq!(events(&sightings.update(vec![finding("b", 1)], 2000)), [("a", true)]);
-        assert_eq!(events(&sightings.update(vec![finding("b", 2)], 3000)), []);
+        for at_ms in [4000, 7000, 10_000] {
+            assert_eq!(events(&sightings.update(vec![finding("b", 1)], at_ms)), [], "it may come again at once");
+        }
+        assert_eq!(events(&sightings.update(vec![finding("b", 1)], 13_000)), [("a", true)]);
+        assert_eq!(events(&sightings.update(vec![finding("b", 2)], 16_000)), []);
         let all = sightings.all();
         assert_eq!(events(&all), [("b", false), ("a", true)], "gone comes last");
-        assert_eq!((all[0].finding.subject.pid, all[0].first_ms, all[0].last_ms), (Some(2), 1000, 3000));
-        assert_eq!((all[1].last_ms, all[1].gone_ms), (1000, Some(2000)));
-        let back = sightings.update(vec![finding("a", 1), finding("b", 1)], 4000);
-        assert_eq!((back.len(), back[0].first_ms, back[0].gone_ms), (1, 4000, None));
+        assert_eq!((all[0].finding.subject.pid, all[0].first_ms, all[0].last_ms), (Some(2), 1000, 16_000));
+        assert_eq!((all[1].last_ms, all[1].gone_ms), (1000, Some(4000)), "the first run without it");
+        let back = sightings.update(vec![finding("a", 1), finding("b", 1)], 19_000);
+        assert_eq!((back.len(), back[0].first_ms, back[0].gone_ms), (1, 19_000, None));
         let worse = Finding { severity: Severity::High, ..finding("a", 1) };
-        assert_eq!(events(&sightings.update(vec![worse, finding("b", 1)], 5000)), [("a", false)]);
+        assert_eq!(events(&sightings.update(vec![worse, finding("b", 1)], 22_000)), [("a", false)]);
         assert_eq!(
-            events(&sightings.update(vec![finding("b#2", 1)], 6000)),
-            [("a", true), ("b", true), ("b#2", false)]
+            events(&sightings.update(vec![finding("b#2", 1)], 42_000)),
+            [("a", true), ("b", true), ("b#2", false)],
+            "where runs are rare one without it is enough"
         );
+    }
+
+    #[test]
+    fn bursts_are_one_condition() {
+        let mut sightings = Sightings::default();
+        let mut news = Vec::new();
+        for run in 0..40u64 {
+            let found = if run % 3 == 0 { vec![finding("resets", 1)] } else { Vec::new() };
+            news.extend(sightings.update(found, run * 3000));
+        }
+        assert_eq!(events(&news), [("resets", false)]);
+        sightings.update(Vec::new(), 120_000);
+        let gone = sightings.update(Vec::new(), 130_000);
+        assert_eq!((events(&gone), gone[0].gone_ms), (vec![("resets", true)], Some(120_000)));
     }
 }
