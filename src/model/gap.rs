@@ -21,6 +21,13 @@ impl Gap {
     pub const fn new(missing: Missing, why: Why, way_out: WayOut) -> Gap {
         Gap { missing, why, way_out }
     }
+
+    /// Whether both tell the same, numbers apart: a series of samples tells it once, however its size varies.
+    #[must_use]
+    pub fn is_like(&self, other: &Gap) -> bool {
+        let same_reason = std::mem::discriminant(&self.why) == std::mem::discriminant(&other.why);
+        same_reason && self.missing.uncounted() == other.missing.uncounted()
+    }
 }
 
 /// What is missing or incomplete.
@@ -90,6 +97,23 @@ pub enum Missing {
 }
 
 impl Missing {
+    /// The same without its numbers.
+    fn uncounted(&self) -> Missing {
+        match self {
+            Missing::Lines { .. } => Missing::Lines { missing: 0, of: 0 },
+            Missing::Owners { .. } => Missing::Owners { known: 0, of: 0 },
+            Missing::NewOwners { .. } => Missing::NewOwners { sockets: 0 },
+            Missing::Inspection { .. } => Missing::Inspection { processes: 0 },
+            Missing::ProcessNetns { .. } => Missing::ProcessNetns { processes: 0 },
+            Missing::DestroyEvents { .. } => Missing::DestroyEvents { lost: 0 },
+            Missing::TracedChanges { .. } => Missing::TracedChanges { lost: 0 },
+            Missing::Closers { .. } => Missing::Closers { connections: None },
+            Missing::Unfollowed { .. } => Missing::Unfollowed { scale: 0 },
+            Missing::ListedChanges { .. } => Missing::ListedChanges { count: 0 },
+            other => other.clone(),
+        }
+    }
+
     /// Every key, for the schema.
     pub const KEYS: [&'static str; 30] = [
         "sock_diag",
@@ -370,4 +394,20 @@ impl WayOut {
     pub const PTRACE: WayOut = WayOut::RootOr(&[Capability::SysPtrace]);
     pub const NET_ADMIN: WayOut = WayOut::RootOr(&[Capability::NetAdmin]);
     pub const BPF: WayOut = WayOut::RootOr(&[Capability::Bpf, Capability::Perfmon]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_make_no_other_gap() {
+        let raced =
+            |known, of| Gap::new(Missing::Owners { known, of }, Why::Raced { sockets: of - known }, WayOut::None);
+        assert!(raced(95, 97).is_like(&raced(101, 102)));
+        let refused = Gap { why: Why::Capability(Capability::SysPtrace), ..raced(95, 97) };
+        assert!(!raced(95, 97).is_like(&refused), "another reason");
+        let rows = |netns: &str| Gap { missing: Missing::Rows { netns: Some(netns.into()) }, ..refused.clone() };
+        assert!(!rows("a").is_like(&rows("b")));
+    }
 }

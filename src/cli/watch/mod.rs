@@ -235,11 +235,12 @@ fn json(env: &mut Env, frame: &Frame, told: &mut Vec<Gap>) -> anyhow::Result<()>
     for event in &frame.events {
         out::transition_line(&mut env.stdout, frame, event)?;
     }
-    // A gap is reported when it appears, not with every sample.
-    for gap in frame.gaps.iter().filter(|g| !told.contains(g)) {
-        out::gap_line(&mut env.stdout, gap)?;
+    for gap in &frame.gaps {
+        if !told.iter().any(|t| t.is_like(gap)) {
+            out::gap_line(&mut env.stdout, gap)?;
+            told.push(gap.clone());
+        }
     }
-    told.clone_from(&frame.gaps);
     Ok(())
 }
 
