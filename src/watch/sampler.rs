@@ -495,6 +495,7 @@ impl Sampler {
         let cpu_before = cpu_time();
         let live = &mut self.live;
         let mut now = live.snapshot(true)?;
+        now.traced = self.trace.outcomes(live.root());
         let before = judge.before.as_ref();
         let inspect = |snapshot: &Snapshot, asked: &Asked| live.inspect(snapshot, asked);
         let diagnosis = diagnose::examine(&mut now, before, None, &self.config.thresholds, inspect);

@@ -1,6 +1,7 @@
 //! A trace beside the samples: which process closed what, and what happened in between.
 //!
-//! Input: whether it is wanted. Output: what was traced since the previous sample.
+//! Input: whether it is wanted. Output: what was traced since the previous sample, and for the rules what became of connects
+//! since they ran.
 //!
 //! A thread empties the kernel's ring a few times a second, however rarely a sample is taken; it ends when the trace
 //! is dropped. Unless it was requested, a trace that costs too much is stopped, with a gap.
@@ -13,16 +14,19 @@ use rustc_hash::FxHashMap;
 
 use super::Error;
 use super::frame::TraceStatus;
+use crate::aggregate::outcomes::Outcomes;
 use crate::aggregate::owner::{OwnerId, SetId};
 use crate::aggregate::ownership::Ownership;
 use crate::aggregate::traced::CloserOf;
 use crate::aggregate::{Matrix, Traced, TracedSums};
 use crate::collect::Live;
 use crate::collect::changes::{self, Changes, Faults, Scope, Source};
+use crate::collect::clock::monotonic_ns;
 use crate::collect::error::reason;
 use crate::collect::proc::{ProcRoot, processes};
 use crate::cores;
 use crate::model::gap::{Missing, WayOut, Why};
+use crate::model::traced::TracedInterval;
 use crate::model::transition::Actor;
 use crate::model::{Gap, NetnsId, Socket};
 
@@ -34,7 +38,7 @@ const COOKIE_SINCE: (u32, u32) = (5, 12);
 const FEW: usize = 16;
 /// How often the thread empties the ring.
 const ROUND: Duration = Duration::from_millis(200);
-/// An unrequested trace stops above this rate: a change costs the kernel and this program about a microsecond each.
+/// An unrequested trace stops above this rate: an event costs the kernel and this program about a microsecond each.
 const TOO_MANY: u64 = 20_000;
 
 /// The trace of a watch, and its phase.
@@ -123,6 +127,14 @@ impl BackgroundTrace {
         }
     }
 
+    /// What became of connects since the latest call. It ends with a sample of the rules.
+    pub(super) fn outcomes(&mut self, root: &ProcRoot) -> Option<TracedInterval> {
+        match &mut self.phase {
+            TracePhase::On(trace) => Some(trace.outcomes(root)),
+            TracePhase::Wanted(_) | TracePhase::Off => None,
+        }
+    }
+
     /// Its status, with what the trace cannot report; stops it when it costs too much.
     pub(super) fn report(
         &mut self,
@@ -156,17 +168,30 @@ pub(super) struct Since {
 struct Shared {
     changes: Box<dyn Source>,
     traced: Traced,
+    outcomes: Outcomes,
+    /// Events that `outcomes` has no use for cost as much as others.
+    events: u64,
+    /// Events lost before the sums of `outcomes` began.
+    lost_before: u64,
     failed: Option<String>,
 }
 
 impl Shared {
     fn drain(&mut self) {
-        let traced = &mut self.traced;
-        if self.failed.is_none()
-            && let Err(error) = self.changes.drain(Duration::ZERO, &mut |event| traced.observe(&event))
-        {
-            self.failed = Some(error.to_string());
+        let Shared { changes, traced, outcomes, events, failed, .. } = self;
+        if failed.is_some() {
+            return;
         }
+        let drained = changes.drain(Duration::ZERO, &mut |event| {
+            *events += 1;
+            traced.observe(&event);
+            outcomes.add(&event);
+        });
+        *failed = drained.err().map(|e| e.to_string());
+    }
+
+    fn lost(&self) -> u64 {
+        self.changes.lost().map_or(0, |l| l.total())
     }
 }
 
@@ -194,10 +219,12 @@ impl Tracing {
         }
         // The kernel filters a few namespaces; with many, everything is traced and others are ignored here.
         let scope = if spaces.len() <= FEW { Scope::Among(spaces.to_vec()) } else { Scope::Host };
-        let changes = changes::bpf(RING_BYTES, scope, Changes::All, Faults::NONE)?;
+        let changes = changes::bpf(RING_BYTES, scope, Changes::All, Faults::RESETS)?;
         let via = changes.via().key();
         let traced = Traced::new(spaces.iter().copied());
-        let shared = Arc::new(Mutex::new(Shared { changes, traced, failed: None }));
+        let outcomes = Outcomes::new(spaces.iter().copied(), monotonic_ns());
+        let shared = Shared { changes, traced, outcomes, events: 0, lost_before: 0, failed: None };
+        let shared = Arc::new(Mutex::new(shared));
         let (stop, stopped) = channel();
         let theirs = Arc::clone(&shared);
         cores::start_detached(move || {
@@ -216,7 +243,7 @@ impl Tracing {
     fn gaps(&self) -> Vec<Gap> {
         let shared = lock(&self.shared);
         let mut gaps = shared.changes.gaps();
-        let lost = shared.changes.lost().map_or(0, |l| l.total());
+        let lost = shared.lost();
         if lost > 0 {
             gaps.push(Gap::new(Missing::TracedChanges { lost }, Why::BufferFull, WayOut::None));
         }
@@ -254,11 +281,25 @@ impl Tracing {
         let mut shared = lock(&self.shared);
         shared.drain();
         let (matrix, changes) = shared.traced.take_matrix();
-        let lost = shared.changes.lost().map_or(0, |l| l.total());
+        let lost = shared.lost();
+        let events = std::mem::take(&mut shared.events);
         let ms = u64::try_from(self.taken.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         self.taken = Instant::now();
-        self.busy = if changes.saturating_mul(1000) / ms > TOO_MANY { self.busy + 1 } else { 0 };
+        self.busy = if events.saturating_mul(1000) / ms > TOO_MANY { self.busy + 1 } else { 0 };
         Since { sums: shared.traced.sums, matrix, changes, lost }
+    }
+
+    /// What became of connects since the latest call.
+    fn outcomes(&self, root: &ProcRoot) -> TracedInterval {
+        let mut shared = lock(&self.shared);
+        shared.drain();
+        let resets = !shared.changes.gaps().iter().any(|gap| matches!(gap.missing, Missing::Tracepoint { .. }));
+        let (now_ns, lost) = (monotonic_ns(), shared.lost());
+        let name = |pid| processes::name(root, pid);
+        let outcomes = shared.outcomes.interval(now_ns, lost - shared.lost_before, resets, &name);
+        shared.outcomes.restart(now_ns);
+        shared.lost_before = lost;
+        outcomes
     }
 
     /// Why it should stop, if it should: it was not requested, and has been costly in three consecutive samples.

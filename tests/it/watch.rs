@@ -356,6 +356,29 @@ fn whose_time_wait(ns: &Netns, mode: &str) {
     assert_eq!(named, there, "{rows:?}");
 }
 
+/// A connect that is refused leaves no row, so no sample shows it.
+#[test]
+fn the_rules_judge_what_was_traced_between_their_runs() {
+    in_netns(|ns| {
+        if !bpf_works(ns) {
+            return;
+        }
+        let mut watch = Watch::start(ns, &["--interval", "500ms"]);
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 7009));
+        let finding = wait_for("the finding", || {
+            for _ in 0..10 {
+                assert!(std::net::TcpStream::connect(nobody).is_err());
+            }
+            watch.snapshots(1);
+            let is_it = |line: &&Json| line["type"] == "finding" && line["rule"] == "connect-failures";
+            watch.seen.iter().find(is_it).cloned().ok_or_else(|| "none yet".to_owned())
+        });
+        assert_eq!((&finding["event"], &finding["severity"]), (&"seen".into(), &"warning".into()), "{finding}");
+        assert_eq!(finding["subject"]["pid"], std::process::id(), "{finding}");
+        assert_eq!(finding["confidence"], 0.95, "the trace has it, and lost nothing: {finding}");
+    });
+}
+
 #[test]
 fn a_closed_pipe_is_success_and_count_ends_by_itself() {
     in_netns(|ns| {
