@@ -13,7 +13,7 @@ use crate::diagnose::Finding;
 
 /// Sightings that are kept; resolved ones of the lowest severity are dropped first.
 const MOST: usize = 100;
-/// So long after the latest run that found it a condition is gone.
+/// So long after the latest run that found it a condition is gone, and after the latest that found it as bad it is better.
 const GONE_AFTER_MS: u64 = 10_000;
 
 /// All sightings, the present ones first, the most severe first.
@@ -22,6 +22,8 @@ pub(super) struct Sightings {
     all: Arc<Vec<Sighting>>,
     /// Conditions that may be gone, by id, and the first run that did not find them.
     absent: BTreeMap<String, u64>,
+    /// By id, the latest run that found the severity that is shown, or a higher one.
+    confirmed: BTreeMap<String, u64>,
 }
 
 impl Sightings {
@@ -36,8 +38,15 @@ impl Sightings {
         let mut findings: BTreeMap<String, Finding> = findings.into_iter().map(|f| (f.id.clone(), f)).collect();
         for old in &mut all {
             match findings.remove(&old.finding.id) {
-                Some(finding) => {
+                Some(mut finding) => {
                     self.absent.remove(&finding.id);
+                    let confirmed = self.confirmed.entry(finding.id.clone()).or_insert(at_ms);
+                    let better = finding.severity < old.finding.severity && !old.is_gone();
+                    if better && at_ms.saturating_sub(*confirmed) < GONE_AFTER_MS {
+                        finding.severity = old.finding.severity;
+                    } else {
+                        *confirmed = at_ms;
+                    }
                     let changed = old.is_gone() || finding.severity != old.finding.severity;
                     let first_ms = if old.is_gone() { at_ms } else { old.first_ms };
                     *old = Sighting { finding, first_ms, last_ms: at_ms, gone_ms: None };
@@ -47,6 +56,7 @@ impl Sightings {
                     let since = *self.absent.entry(old.finding.id.clone()).or_insert(at_ms);
                     if at_ms.saturating_sub(old.last_ms) >= GONE_AFTER_MS {
                         self.absent.remove(&old.finding.id);
+                        self.confirmed.remove(&old.finding.id);
                         old.gone_ms = Some(since);
                         news.push(old.clone());
                     }
@@ -55,6 +65,7 @@ impl Sightings {
             }
         }
         for finding in findings.into_values() {
+            self.confirmed.insert(finding.id.clone(), at_ms);
             let sighting = Sighting { finding, first_ms: at_ms, last_ms: at_ms, gone_ms: None };
             news.push(sighting.clone());
             all.push(sighting);
@@ -144,6 +155,23 @@ mod tests {
             [("a", true), ("b", true), ("b#2", false)],
             "where runs are rare one without it is enough"
         );
+    }
+
+    #[test]
+    fn a_severity_at_a_limit_does_not_come_and_go() {
+        let mut sightings = Sightings::default();
+        let with = |severity| vec![Finding { severity, ..finding("leak", 1) }];
+        let mut told = Vec::new();
+        for run in 0..30u64 {
+            let severity = if run % 2 == 0 { Severity::High } else { Severity::Warning };
+            let news = sightings.update(with(severity), run * 3000);
+            told.extend(news.iter().map(|s| s.finding.severity));
+        }
+        assert_eq!(told, [Severity::High]);
+        let at_ms = |run: u64| 90_000 + run * 3000;
+        let better = (0..4).find(|run| !sightings.update(with(Severity::Warning), at_ms(*run)).is_empty());
+        assert_eq!(better.map(at_ms), Some(96_000), "12 s after the latest run that found it high");
+        assert_eq!(sightings.update(with(Severity::Critical), 99_000).len(), 1, "worse is told at once");
     }
 
     #[test]
