@@ -14,7 +14,7 @@ use crate::diagnose::Finding;
 /// Sightings that are kept; resolved ones of the lowest severity are dropped first.
 const MOST: usize = 100;
 /// So long after the latest run that found it a condition is gone, and after the latest that found it as bad it is better.
-const GONE_AFTER_MS: u64 = 10_000;
+const GONE_AFTER_MS: u64 = 15_000;
 
 /// All sightings, the present ones first, the most severe first.
 #[derive(Default)]
@@ -137,14 +137,14 @@ mod tests {
     fn what_is_gone_has_its_time_and_may_come_again() {
         let mut sightings = Sightings::default();
         sightings.update(vec![finding("a", 1), finding("b", 1)], 1000);
-        for at_ms in [4000, 7000, 10_000] {
+        for at_ms in [4000, 7000, 10_000, 13_000] {
             assert_eq!(events(&sightings.update(vec![finding("b", 1)], at_ms)), [], "it may come again at once");
         }
-        assert_eq!(events(&sightings.update(vec![finding("b", 1)], 13_000)), [("a", true)]);
-        assert_eq!(events(&sightings.update(vec![finding("b", 2)], 16_000)), []);
+        assert_eq!(events(&sightings.update(vec![finding("b", 1)], 16_000)), [("a", true)]);
+        assert_eq!(events(&sightings.update(vec![finding("b", 2)], 17_000)), []);
         let all = sightings.all();
         assert_eq!(events(&all), [("b", false), ("a", true)], "gone comes last");
-        assert_eq!((all[0].finding.subject.pid, all[0].first_ms, all[0].last_ms), (Some(2), 1000, 16_000));
+        assert_eq!((all[0].finding.subject.pid, all[0].first_ms, all[0].last_ms), (Some(2), 1000, 17_000));
         assert_eq!((all[1].last_ms, all[1].gone_ms), (1000, Some(4000)), "the first run without it");
         let back = sightings.update(vec![finding("a", 1), finding("b", 1)], 19_000);
         assert_eq!((back.len(), back[0].first_ms, back[0].gone_ms), (1, 19_000, None));
@@ -169,9 +169,9 @@ mod tests {
         }
         assert_eq!(told, [Severity::High]);
         let at_ms = |run: u64| 90_000 + run * 3000;
-        let better = (0..4).find(|run| !sightings.update(with(Severity::Warning), at_ms(*run)).is_empty());
-        assert_eq!(better.map(at_ms), Some(96_000), "12 s after the latest run that found it high");
-        assert_eq!(sightings.update(with(Severity::Critical), 99_000).len(), 1, "worse is told at once");
+        let better = (0..6).find(|run| !sightings.update(with(Severity::Warning), at_ms(*run)).is_empty());
+        assert_eq!(better.map(at_ms), Some(99_000), "15 s after the latest run that found it high");
+        assert_eq!(sightings.update(with(Severity::Critical), 102_000).len(), 1, "worse is told at once");
     }
 
     #[test]
@@ -179,12 +179,11 @@ mod tests {
         let mut sightings = Sightings::default();
         let mut news = Vec::new();
         for run in 0..40u64 {
-            let found = if run % 3 == 0 { vec![finding("resets", 1)] } else { Vec::new() };
+            let found = if run % 4 == 0 { vec![finding("resets", 1)] } else { Vec::new() };
             news.extend(sightings.update(found, run * 3000));
         }
         assert_eq!(events(&news), [("resets", false)]);
-        sightings.update(Vec::new(), 120_000);
-        let gone = sightings.update(Vec::new(), 130_000);
-        assert_eq!((events(&gone), gone[0].gone_ms), (vec![("resets", true)], Some(120_000)));
+        let gone = sightings.update(Vec::new(), 123_000);
+        assert_eq!((events(&gone), gone[0].gone_ms), (vec![("resets", true)], Some(111_000)), "the last was at 108 s");
     }
 }
