@@ -21,7 +21,7 @@ use crate::diagnose::{self, Diagnosis, Thresholds};
 use crate::filter::Expr;
 use crate::model::column::Needs;
 use crate::model::gap::Missing;
-use crate::model::path::Asked;
+use crate::model::snapshot::Asked;
 use crate::model::{Gap, NetnsId, OwnerTable, Snapshot, State, StateSet};
 use crate::render::json::Head;
 use crate::text;

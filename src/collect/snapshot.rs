@@ -18,8 +18,7 @@ use crate::collect::proc::{cgroups, counters, processes};
 use crate::collect::query::{Ahead, Query};
 use crate::cores;
 use crate::model::gap::{Missing, WayOut, Why};
-use crate::model::path::{Answers, Asked};
-use crate::model::snapshot::ProcessFacts;
+use crate::model::snapshot::{Answers, Asked, ProcessFacts};
 use crate::model::{Gap, Info, Inode, Snapshot, Socket, State, StateSet, TcpInfo};
 
 /// Descriptors that one diagnosis reads to see what processes do with their sockets: about 60 ms.

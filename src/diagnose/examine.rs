@@ -7,7 +7,7 @@ use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::{Inspected, View};
 use crate::diagnose::{Diagnosis, run};
 use crate::model::Snapshot;
-use crate::model::path::{Answers, Asked};
+use crate::model::snapshot::{Answers, Asked};
 
 /// Runs the rules that `wanted` names, or all. If some ask what a process does with its sockets, `inspect` is called
 /// once with these pids in ascending order and the silent destinations, and the rules run again over the same view. What
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, listen, row};
     use crate::model::gap::{Missing, WayOut, Why};
-    use crate::model::snapshot::ProcessFacts;
+    use crate::model::snapshot::{Answers, ProcessFacts};
     use crate::model::{Gap, State};
 
     /// A server that leaks a connection every 20 minutes.

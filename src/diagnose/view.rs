@@ -16,8 +16,8 @@ use crate::diagnose::ports::{self, Route};
 use crate::diagnose::queues::Queues;
 use crate::diagnose::thresholds::Thresholds;
 use crate::model::counter::Counter;
-use crate::model::path::{Answers, Destination, NextHop};
-use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
+use crate::model::path::{Destination, NextHop};
+use crate::model::snapshot::{Answers, Netns, ProcessFacts, Snapshot};
 use crate::model::sysctl::PORT_RANGE;
 use crate::model::{Coverage, Family, FourTuple, Holder, NetnsId, OwnerStatus, Process, RowKind, Socket, State};
 

@@ -1,40 +1,11 @@
-//! What is asked of the kernel only when a finding needs it: processes, and the next hop to a silent destination.
+//! The next hop to a destination, asked of the kernel only when a finding needs it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::model::gap::Gap;
 use crate::model::id::NetnsId;
-use crate::model::snapshot::ProcessFacts;
 
 /// A destination in a namespace.
 pub type Destination = (Option<NetnsId>, IpAddr);
-
-/// What rules ask about a snapshot; each list is sorted, without repeats.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Asked {
-    /// What these processes do with their sockets.
-    pub pids: Vec<u32>,
-    /// Over which neighbour these destinations are reached.
-    pub destinations: Vec<Destination>,
-}
-
-impl Asked {
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.pids.is_empty() && self.destinations.is_empty()
-    }
-}
-
-/// What was found out.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Answers {
-    pub processes: BTreeMap<u32, ProcessFacts>,
-    pub next_hops: BTreeMap<Destination, NextHop>,
-    pub gaps: Vec<Gap>,
-}
 
 /// Where the kernel sends what goes to an address (`RTM_GETROUTE`, without mark or rule by port).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,6 +18,32 @@ use crate::model::source::Source;
 use crate::model::sysctl::{PORT_RANGE, Sysctl, Sysctls};
 use crate::model::traced::TracedInterval;
 
+/// What rules ask about a snapshot; each list is sorted, without repeats.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Asked {
+    /// What these processes do with their sockets.
+    pub pids: Vec<u32>,
+    /// Over which neighbour these destinations are reached.
+    pub destinations: Vec<Destination>,
+}
+
+impl Asked {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pids.is_empty() && self.destinations.is_empty()
+    }
+}
+
+/// What was found out.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Answers {
+    pub processes: BTreeMap<u32, ProcessFacts>,
+    pub next_hops: BTreeMap<Destination, NextHop>,
+    pub gaps: Vec<Gap>,
+}
+
 /// One snapshot of one host.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

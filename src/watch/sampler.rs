@@ -37,7 +37,7 @@ use crate::diagnose::{self, Thresholds};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::Needs;
 use crate::model::gap::{Missing, WayOut, Why};
-use crate::model::path::Asked;
+use crate::model::snapshot::Asked;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Gap, Inode, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
 

@@ -123,6 +123,17 @@ const TRIALS: &[(&str, Trial)] = &[
     ("connect-failures", by![connecting::attempts_succeed_when_the_service_runs]),
     ("path-idle-limit", by![established::keepalive_below_the_limit_of_the_path_is_enough]),
     ("conntrack-pressure", Trial::Not("the limit is the whole host's, and no test may use it up or lower it.")),
+    ("mtu-black-hole", by![connecting::probing_for_the_mtu_carries_what_was_too_large]),
+    ("neighbour-failure", Trial::Not("the first step is a look at another host.")),
+    (
+        "no-answer",
+        Trial::Not(
+            "the first step is taken in a pool or a load balancer, each with its own settings, and none is tried yet.",
+        ),
+    ),
+    ("slow-requests", Trial::Not("the first step is a setting of each web server, and none is tried yet.")),
+    ("window-limited", Trial::Not("inside one host no round trip is long enough for a larger window to show.")),
+    ("sndbuf-limited", Trial::Not("inside one host no round trip is long enough for a larger buffer to show.")),
     ("orphan-limit", Trial::Not("the limit is the whole host's, and no test may use it up or lower it.")),
     ("tcp-memory-pressure", Trial::Not("the limits are the whole host's, and no test may use them up or lower them.")),
 ];
@@ -265,9 +276,12 @@ fn reader(ns: &Netns, port: u16) -> Option<Script> {
 #[track_caller]
 fn stopped(script: &Script) {
     script.signal(Signal::STOP);
-    wait_for("the program to stop", || match process_state(script.pid()) {
-        'T' => Ok(()),
-        other => Err(other.to_string()),
+    // Each thread stops by itself: one that accepts may go on for a moment after the first.
+    wait_for("every thread of the program to stop", || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", script.pid())).expect("list the threads");
+        let ids = threads.flatten().filter_map(|t| t.file_name().to_str()?.parse::<u32>().ok());
+        let states: String = ids.map(process_state).collect();
+        if states.chars().all(|state| state == 'T') { Ok(()) } else { Err(states) }
     });
 }
 

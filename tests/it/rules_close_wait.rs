@@ -14,7 +14,7 @@ use tcpstate::collect::proc::ProcRoot;
 use tcpstate::collect::{Live, SourceChoice};
 use tcpstate::diagnose::wait_state::{Class, doing};
 use tcpstate::diagnose::{self, Diagnosis, Evidence, Finding, Measure, Severity, Thresholds, View};
-use tcpstate::model::path::Asked;
+use tcpstate::model::snapshot::Asked;
 use tcpstate::model::{Snapshot, Socket, State};
 
 use crate::harness::helper::{Helper, process_state};

@@ -217,6 +217,8 @@ pub fn a_new_worker_in_place_of_the_stuck_one_serves_its_share() {
         // The hash is the kernel's: until the stuck one has some.
         wait_for("clients of the stuck worker", || {
             held.extend(clients(ns, 7060, 3));
+            // What the others have not accepted yet is gone by then.
+            pause(50);
             let queues = ns.run(diag::dump);
             let waiting: u32 = queues.iter().filter(|r| r.state == State::Listen).map(|r| r.recv_q).sum();
             if waiting >= 2 { Ok(()) } else { Err(waiting.to_string()) }
