@@ -32,6 +32,7 @@ mod query;
 pub mod scan;
 pub(crate) mod snapshot;
 pub(crate) mod timewait;
+pub(crate) mod trace_thread;
 pub(crate) mod tracefs;
 
 pub use error::Error;

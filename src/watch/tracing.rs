@@ -3,11 +3,8 @@
 //! Input: whether it is wanted. Output: what was traced since the previous sample, and for the rules what became of connects
 //! since they ran.
 //!
-//! A thread empties the kernel's ring a few times a second, however rarely a sample is taken; it ends when the trace
-//! is dropped. Unless it was requested, a trace that costs too much is stopped, with a gap.
+//! Unless it was requested, a trace that costs too much is stopped, with a gap.
 
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
@@ -20,24 +17,24 @@ use crate::aggregate::ownership::Ownership;
 use crate::aggregate::traced::CloserOf;
 use crate::aggregate::{Matrix, Traced, TracedSums};
 use crate::collect::Live;
-use crate::collect::changes::{self, Changes, Faults, Scope, Source};
+use crate::collect::changes::{Changes, Faults};
 use crate::collect::clock::monotonic_ns;
-use crate::collect::error::reason;
 use crate::collect::proc::{ProcRoot, processes};
-use crate::cores;
+use crate::collect::trace_thread::{EventSink, TraceSetup, TraceThread};
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::traced::TracedInterval;
 use crate::model::transition::Actor;
-use crate::model::{Gap, NetnsId, Socket};
+use crate::model::{Event, Gap, NetnsId, Socket};
 
 /// Room for forty thousand changes between two rounds of the thread.
-const RING_BYTES: usize = 4 << 20;
+const SETUP: TraceSetup = TraceSetup {
+    ring_bytes: 4 << 20,
+    round: Duration::from_millis(200),
+    changes: Changes::All,
+    faults: Faults::RESETS,
+};
 /// The first kernel whose trace programs can assign a socket its cookie.
 const COOKIE_SINCE: (u32, u32) = (5, 12);
-/// Maximum number of namespaces that the kernel's program compares.
-const FEW: usize = 16;
-/// How often the thread empties the ring.
-const ROUND: Duration = Duration::from_millis(200);
 /// An unrequested trace stops above this rate: an event costs the kernel and this program about a microsecond each.
 const TOO_MANY: u64 = 20_000;
 
@@ -165,41 +162,26 @@ pub(super) struct Since {
     pub lost: u64,
 }
 
-struct Shared {
-    changes: Box<dyn Source>,
+struct Sums {
     traced: Traced,
     outcomes: Outcomes,
     /// Events that `outcomes` has no use for cost as much as others.
     events: u64,
     /// Events lost before the sums of `outcomes` began.
     lost_before: u64,
-    failed: Option<String>,
 }
 
-impl Shared {
-    fn drain(&mut self) {
-        let Shared { changes, traced, outcomes, events, failed, .. } = self;
-        if failed.is_some() {
-            return;
-        }
-        let drained = changes.drain(Duration::ZERO, &mut |event| {
-            *events += 1;
-            traced.observe(&event);
-            outcomes.add(&event);
-        });
-        *failed = drained.err().map(|e| e.to_string());
-    }
-
-    fn lost(&self) -> u64 {
-        self.changes.lost().map_or(0, |l| l.total())
+impl EventSink for Sums {
+    fn add(&mut self, event: &Event) {
+        self.events += 1;
+        self.traced.observe(event);
+        self.outcomes.add(event);
     }
 }
 
 /// A running trace.
 struct Tracing {
-    shared: Arc<Mutex<Shared>>,
-    /// Dropping it ends the thread.
-    _stop: Sender<()>,
+    trace: TraceThread<Sums>,
     via: &'static str,
     /// It was requested, whatever it costs.
     insisted: bool,
@@ -214,92 +196,63 @@ impl Tracing {
     /// # Errors
     /// One line on why it cannot be done here, with the way out.
     fn begin(spaces: &[Option<NetnsId>], insisted: bool) -> Result<Tracing, Gap> {
-        if spaces.contains(&None) {
-            return Err(Gap::new(Missing::Trace(None), Why::NetnsUnknown, WayOut::MountProc));
-        }
-        // The kernel filters a few namespaces; with many, everything is traced and others are ignored here.
-        let scope = if spaces.len() <= FEW { Scope::Among(spaces.to_vec()) } else { Scope::Host };
-        let changes = changes::bpf(RING_BYTES, scope, Changes::All, Faults::RESETS)?;
-        let via = changes.via().key();
         let traced = Traced::new(spaces.iter().copied());
         let outcomes = Outcomes::new(spaces.iter().copied(), monotonic_ns());
-        let shared = Shared { changes, traced, outcomes, events: 0, lost_before: 0, failed: None };
-        let shared = Arc::new(Mutex::new(shared));
-        let (stop, stopped) = channel();
-        let theirs = Arc::clone(&shared);
-        cores::start_detached(move || {
-            while matches!(stopped.recv_timeout(ROUND), Err(RecvTimeoutError::Timeout)) {
-                lock(&theirs).drain();
-            }
-        })
-        .map_err(|e| {
-            let why = Why::NoThread { error: reason(&e) };
-            Gap::new(Missing::Trace(None), why, WayOut::MoreThreads)
-        })?;
-        Ok(Tracing { shared, _stop: stop, via, insisted, taken: Instant::now(), busy: 0 })
+        let sums = Sums { traced, outcomes, events: 0, lost_before: 0 };
+        let trace = TraceThread::begin(spaces, SETUP, sums)?;
+        Ok(Tracing { via: trace.via(), trace, insisted, taken: Instant::now(), busy: 0 })
     }
 
     /// What the source cannot report, and what failed.
     fn gaps(&self) -> Vec<Gap> {
-        let shared = lock(&self.shared);
-        let mut gaps = shared.changes.gaps();
-        let lost = shared.lost();
-        if lost > 0 {
-            gaps.push(Gap::new(Missing::TracedChanges { lost }, Why::BufferFull, WayOut::None));
-        }
-        if shared.traced.closers_dropped > 0 {
-            let missing = Missing::Closers { connections: Some(shared.traced.closers_dropped) };
+        let mut gaps = self.trace.gaps();
+        let (dropped, without_cookie) =
+            self.trace.peek(|sums| (sums.traced.closers_dropped, sums.traced.closers_without_cookie));
+        if dropped > 0 {
+            let missing = Missing::Closers { connections: Some(dropped) };
             gaps.push(Gap::new(missing, Why::TooManyChanges, WayOut::ShorterInterval));
         }
-        if shared.traced.closers_without_cookie > 0 {
-            let missing = Missing::Closers { connections: Some(shared.traced.closers_without_cookie) };
+        if without_cookie > 0 {
+            let missing = Missing::Closers { connections: Some(without_cookie) };
             gaps.push(Gap::new(missing, Why::NoCookie, WayOut::Kernel { since: COOKIE_SINCE }));
         }
-        if let Some(why) = &shared.failed {
-            gaps.push(Gap::new(Missing::TraceEnd, Why::Error(why.clone()), WayOut::None));
-        }
+        gaps.extend(self.trace.failure());
         gaps
     }
 
     /// The closers until now.
     fn closers(&self) -> Vec<CloserOf> {
-        let mut shared = lock(&self.shared);
-        shared.drain();
-        shared.traced.take_closers()
+        self.trace.with(|sums, _| sums.traced.take_closers())
     }
 
     /// Restarts the sums.
     fn restart(&mut self) {
-        let mut shared = lock(&self.shared);
-        shared.drain();
-        shared.traced.restart();
+        self.trace.with(|sums, _| sums.traced.restart());
         self.taken = Instant::now();
     }
 
     /// What happened until now.
     fn since(&mut self) -> Since {
-        let mut shared = lock(&self.shared);
-        shared.drain();
-        let (matrix, changes) = shared.traced.take_matrix();
-        let lost = shared.lost();
-        let events = std::mem::take(&mut shared.events);
+        let (since, events) = self.trace.with(|sums, lost| {
+            let (matrix, changes) = sums.traced.take_matrix();
+            (Since { sums: sums.traced.sums, matrix, changes, lost }, std::mem::take(&mut sums.events))
+        });
         let ms = u64::try_from(self.taken.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         self.taken = Instant::now();
         self.busy = if events.saturating_mul(1000) / ms > TOO_MANY { self.busy + 1 } else { 0 };
-        Since { sums: shared.traced.sums, matrix, changes, lost }
+        since
     }
 
     /// What became of connects since the latest call.
     fn outcomes(&self, root: &ProcRoot) -> TracedInterval {
-        let mut shared = lock(&self.shared);
-        shared.drain();
-        let resets = !shared.changes.gaps().iter().any(|gap| matches!(gap.missing, Missing::Tracepoint { .. }));
-        let (now_ns, lost) = (monotonic_ns(), shared.lost());
-        let name = |pid| processes::name(root, pid);
-        let outcomes = shared.outcomes.interval(now_ns, lost - shared.lost_before, resets, &name);
-        shared.outcomes.restart(now_ns);
-        shared.lost_before = lost;
-        outcomes
+        let (resets, name) = (self.trace.has_resets(), |pid| processes::name(root, pid));
+        self.trace.with(|sums, lost| {
+            let now_ns = monotonic_ns();
+            let outcomes = sums.outcomes.interval(now_ns, lost - sums.lost_before, resets, &name);
+            sums.outcomes.restart(now_ns);
+            sums.lost_before = lost;
+            outcomes
+        })
     }
 
     /// Why it should stop, if it should: it was not requested, and has been costly in three consecutive samples.
@@ -307,9 +260,4 @@ impl Tracing {
         (self.busy >= 3 && !self.insisted)
             .then(|| Gap::new(Missing::TraceEnd, Why::TraceCost { per_second: TOO_MANY }, WayOut::InsistOnTrace))
     }
-}
-
-/// A thread that panicked has left valid sums.
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
