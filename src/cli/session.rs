@@ -17,11 +17,10 @@ use crate::collect::owners::Search;
 use crate::collect::proc::ProcRoot;
 use crate::collect::scan::{Scan, Scanned};
 use crate::collect::{Live, OwnersVia, Query, SourceChoice};
-use crate::diagnose::{self, Diagnosis, Thresholds};
+use crate::diagnose::{Diagnosis, Thresholds};
 use crate::filter::Expr;
 use crate::model::column::Needs;
 use crate::model::gap::Missing;
-use crate::model::snapshot::Asked;
 use crate::model::{Gap, NetnsId, OwnerTable, Snapshot, State, StateSet};
 use crate::render::json::Head;
 use crate::text;
@@ -129,8 +128,7 @@ impl Session {
         wanted: Option<&[&str]>,
         thresholds: &Thresholds,
     ) -> Diagnosis {
-        let inspect = |snapshot: &Snapshot, asked: &Asked| self.live.inspect(snapshot, asked);
-        diagnose::examine(now, before, wanted, thresholds, inspect).within(&self.scope)
+        self.live.diagnose(now, before, wanted, thresholds).within(&self.scope)
     }
 
     /// The start of every JSON document.

@@ -33,11 +33,10 @@ use crate::aggregate::{Ledger, Listeners, Reading, Tick, Tracker};
 use crate::collect::clock::{cpu_time, monotonic_ms};
 use crate::collect::names::SystemNames;
 use crate::collect::{Ahead, Families, Live, Query, plan};
-use crate::diagnose::{self, Thresholds};
+use crate::diagnose::Thresholds;
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::Needs;
 use crate::model::gap::{Missing, WayOut, Why};
-use crate::model::snapshot::Asked;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Gap, Inode, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
 
@@ -496,9 +495,7 @@ impl Sampler {
         let live = &mut self.live;
         let mut now = live.snapshot(true)?;
         now.traced = self.trace.outcomes(live.root());
-        let before = judge.before.as_ref();
-        let inspect = |snapshot: &Snapshot, asked: &Asked| live.inspect(snapshot, asked);
-        let diagnosis = diagnose::examine(&mut now, before, None, &self.config.thresholds, inspect);
+        let diagnosis = live.diagnose(&mut now, judge.before.as_ref(), None, &self.config.thresholds);
         let diagnosis = diagnosis.within(&self.config.scope);
         let at_ms = now.taken_at_ms;
         judge.before = Some(now);
