@@ -210,14 +210,18 @@ pub enum Direction {
 }
 
 impl Wanted {
-    /// Whether sums are needed at all, and round-trip times.
-    fn needed(&self) -> (bool, bool) {
+    /// The sums that are shown or ordered by.
+    pub fn all(&self) -> impl Iterator<Item = Sum> {
         let ordered = match self.order {
             Some((By::Sum(sum), _)) => Some(sum),
             _ => None,
         };
-        let mut all = self.sums.iter().copied().chain(ordered).peekable();
-        (all.peek().is_some(), all.any(|sum| matches!(sum, Sum::RttMedian | Sum::RttP99)))
+        self.sums.iter().copied().chain(ordered)
+    }
+
+    /// Whether sums are needed at all, and round-trip times.
+    fn needed(&self) -> (bool, bool) {
+        (self.all().next().is_some(), self.all().any(|sum| matches!(sum, Sum::RttMedian | Sum::RttP99)))
     }
 }
 

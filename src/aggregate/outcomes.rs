@@ -176,17 +176,10 @@ impl Outcomes {
                 succeeded_since: sums.succeeded_since,
             })
             .collect();
-        connects.sort_by(|a, b| {
-            (a.netns, a.to, comm(a), a.program.as_ref().map(|p| p.pid)).cmp(&(
-                b.netns,
-                b.to,
-                comm(b),
-                b.program.as_ref().map(|p| p.pid),
-            ))
-        });
+        connects.sort_by(|a, b| order(a).cmp(&order(b)));
         adopt(&mut connects);
         connects.dedup_by(|later, first| {
-            let same = (first.netns, first.to, comm(first)) == (later.netns, later.to, comm(later));
+            let same = (first.netns, first.to, first.comm()) == (later.netns, later.to, later.comm());
             if same {
                 merge(first, later);
             }
@@ -258,22 +251,23 @@ fn failure(t: &Transition, attempt: Option<&Attempt>) -> ConnectFailure {
     }
 }
 
-fn comm(connects: &Connects) -> Option<&str> {
-    connects.program.as_ref().map(|p| p.comm.as_str())
+/// Destinations together, and in them the processes of one name.
+fn order(connects: &Connects) -> (Option<NetnsId>, Endpoint, Option<&str>, Option<u32>) {
+    (connects.netns, connects.to, connects.comm(), connects.program.as_ref().map(|p| p.pid))
 }
 
-/// Attempts that began before the trace belong to the program that calls this destination, if there is only one.
+/// Attempts that began before the trace belong to the program that calls this destination, if there is only one. They come
+/// in order.
 fn adopt(connects: &mut [Connects]) {
-    for i in 0..connects.len() {
-        if connects[i].program.is_some() {
+    for to_one in connects.chunk_by_mut(|a, b| (a.netns, a.to) == (b.netns, b.to)) {
+        let mut programs = to_one.iter().filter_map(|c| c.program.as_ref());
+        let Some(first) = programs.next() else { continue };
+        if programs.any(|other| other.comm != first.comm) {
             continue;
         }
-        let (netns, to) = (connects[i].netns, connects[i].to);
-        let mut others = connects.iter().filter(|c| (c.netns, c.to) == (netns, to)).filter_map(|c| c.program.clone());
-        if let Some(first) = others.next()
-            && others.all(|other| other.comm == first.comm)
-        {
-            connects[i].program = Some(Program { processes: 0, ..first });
+        let program = Program { processes: 0, ..first.clone() };
+        for unknown in to_one.iter_mut().filter(|c| c.program.is_none()) {
+            unknown.program = Some(program.clone());
         }
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn read(args: &[OsString]) -> Result<Words, String> {
             without_udp = clean(&mut words, 2);
         }
         Shorthand::Statistics => {
-            words = [words[0].clone(), "summary".into()].into_iter().chain(others(&words, 's')).collect();
+            words = [words[0].clone(), "summary".into()].into_iter().chain(families(&words)).collect();
         }
         Shorthand::Continuous => {
             words = vec![words[0].clone(), "watch".into(), "--plain".into()];
@@ -93,11 +93,9 @@ fn shorthand(text: &[&str]) -> Shorthand {
     }
     let is_list = |word: &&str| cluster(word).is_some_and(|l| l.contains(|c| LIST_LETTERS.contains(c)));
     let is_filter = |word: &&str| !word.starts_with('-');
-    match text.iter().any(is_list) {
-        true => Shorthand::List,
-        false if text.iter().all(|w| matches!(*w, "-4" | "-6") || is_filter(w)) && !text.is_empty() => Shorthand::List,
-        false => Shorthand::Summary,
-    }
+    let is_family = |word: &&str| matches!(*word, "-4" | "-6");
+    let only_families = !text.is_empty() && text.iter().all(|w| is_family(w) || is_filter(w));
+    if text.iter().any(is_list) || only_families { Shorthand::List } else { Shorthand::Summary }
 }
 
 /// The letters of `-tlnp`; `None` for a long flag and for letters that nobody joins.
@@ -135,12 +133,11 @@ fn clean(words: &mut Vec<OsString>, from: usize) -> bool {
     drops_udp
 }
 
-/// The words but the first without a letter.
-fn others(words: &[OsString], letter: char) -> Vec<OsString> {
+/// The words but the first; of letters only the families, which mean something to `summary`.
+fn families(words: &[OsString]) -> Vec<OsString> {
     let strip = |word: &OsString| match word.to_str().and_then(cluster) {
         Some(letters) => {
-            // Of the letters only the families mean something to `summary`.
-            let left: String = letters.chars().filter(|c| *c != letter && "46".contains(*c)).collect();
+            let left: String = letters.chars().filter(|c| "46".contains(*c)).collect();
             (!left.is_empty()).then(|| format!("-{left}").into())
         }
         None => Some(word.clone()),

@@ -99,7 +99,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         bail!("--by has {} twice; give one of them", twice.name());
     }
     let wanted = wanted(args);
-    let needs = needs(&wanted);
+    let needs = wanted.all().fold(Needs::NONE, |needs, sum| needs.union(sum.needs()));
     let groupings = if args.counts {
         Vec::new()
     } else if by.is_empty() {
@@ -170,15 +170,6 @@ fn wanted(args: &SummaryArgs) -> Wanted {
         }
     }
     Wanted { sums, order: args.sort }
-}
-
-/// What that needs of the kernel.
-fn needs(wanted: &Wanted) -> Needs {
-    let ordered = match wanted.order {
-        Some((By::Sum(sum), _)) => Some(sum),
-        _ => None,
-    };
-    wanted.sums.iter().copied().chain(ordered).fold(Needs::NONE, |needs, sum| needs.union(sum.needs()))
 }
 
 /// All states except ESTABLISHED.

@@ -50,6 +50,12 @@ impl Connects {
     pub fn failures(&self) -> u64 {
         self.failed.iter().map(|(_, n)| n).sum()
     }
+
+    /// The name of the program that called.
+    #[must_use]
+    pub fn comm(&self) -> Option<&str> {
+        self.program.as_ref().map(|p| p.comm.as_str())
+    }
 }
 
 /// The process behind connects.

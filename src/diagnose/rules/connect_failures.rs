@@ -146,12 +146,11 @@ fn is_over(traced: &TracedInterval, connects: &Connects) -> bool {
 
 /// The same program reaches the same port at another address instead, and loses little time.
 fn falls_back(traced: &TracedInterval, connects: &Connects) -> bool {
-    let comm = |c: &Connects| c.program.as_ref().map(|p| p.comm.clone());
     let elsewhere = |c: &&Connects| {
         (c.netns, c.to.port) == (connects.netns, connects.to.port)
             && c.to != connects.to
-            && comm(c).is_some()
-            && comm(c) == comm(connects)
+            && c.comm().is_some()
+            && c.comm() == connects.comm()
     };
     let reached: u64 = traced.connects.iter().filter(elsewhere).map(|c| c.succeeded).sum();
     reached * 2 >= connects.failures() && connects.waited_ms.is_some_and(|(_, longest)| longest <= QUICK_MS)
