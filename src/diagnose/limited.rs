@@ -22,18 +22,12 @@ pub const MOVED_BYTES: u64 = 64 * 1024;
 /// Percent of the interval from which on it is what limits.
 const MOST: u64 = 50;
 
-/// How much a counter of a row grew between the samples.
-pub fn grown(view: &View<'_>, socket: &Socket, field: fn(&TcpInfo) -> Option<u64>) -> Option<u64> {
-    let before = field(view.earlier(socket)?.info.as_deref()?)?;
-    Some(field(socket.info.as_deref()?)?.saturating_sub(before))
-}
-
 /// The transfers that one of the kernel's clocks says were held back by its reason for half of the interval.
 pub fn transfers<'a>(view: &View<'a>, clock: fn(&TcpInfo) -> Option<u64>) -> Vec<Limited<'a>> {
     let Some(interval_ms) = view.interval_ms() else { return Vec::new() };
     let of = |socket: &'a Socket| {
-        let percent = (grown(view, socket, clock)? / 10 / interval_ms).min(100);
-        let moved_bytes = grown(view, socket, TcpInfo::bytes_acked)?;
+        let percent = (view.grown(socket, clock)? / 10 / interval_ms).min(100);
+        let moved_bytes = view.grown(socket, TcpInfo::bytes_acked)?;
         let bytes_per_s = moved_bytes.saturating_mul(1000) / interval_ms;
         let limited = Limited { socket, percent, moved_bytes, bytes_per_s };
         (percent >= MOST && moved_bytes >= MOVED_BYTES).then_some(limited)

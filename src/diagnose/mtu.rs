@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::diagnose::delivery;
-use crate::diagnose::limited;
 use crate::diagnose::peers;
 use crate::diagnose::reach::Reach;
 use crate::diagnose::silent_peer;
@@ -73,8 +72,8 @@ fn proven<'a>(
         .collect();
     // A full-size segment that another one got through refutes it.
     let large = |s: &&Socket| {
-        let bytes = limited::grown(view, s, TcpInfo::bytes_acked)?;
-        let segments = limited::grown(view, s, |i| i.delivered().map(u64::from)).filter(|n| *n > 1)?;
+        let bytes = view.grown(s, TcpInfo::bytes_acked)?;
+        let segments = view.grown(s, |i| i.delivered().map(u64::from)).filter(|n| *n > 1)?;
         Some(bytes * 10 >= segments * 9 * u64::from(s.info.as_deref()?.snd_mss_bytes()?))
     };
     let works_large = others.iter().any(|s| large(s) == Some(true));

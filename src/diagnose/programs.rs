@@ -5,8 +5,10 @@
 //! has open or mapped, the port that it talks to).
 
 mod advice;
+mod limits;
 
 pub use advice::{ADVICE, Advice};
+pub use limits::connection_limit;
 
 use crate::diagnose::finding::{Finding, Topic};
 use crate::diagnose::view::View;

@@ -18,8 +18,10 @@ use crate::diagnose::thresholds::Thresholds;
 use crate::model::counter::Counter;
 use crate::model::path::{Destination, NextHop};
 use crate::model::snapshot::{Answers, Netns, ProcessFacts, Snapshot};
-use crate::model::sysctl::PORT_RANGE;
-use crate::model::{Coverage, Family, FourTuple, Holder, NetnsId, OwnerStatus, Process, RowKind, Socket, State};
+use crate::model::sysctl::{PORT_RANGE, Sysctl, TCP_FIN_TIMEOUT_MS};
+use crate::model::{
+    Coverage, Family, FourTuple, Holder, NetnsId, OwnerStatus, Process, RowKind, Socket, State, TcpInfo,
+};
 
 /// What was found out after the snapshot.
 pub type Inspected = OnceLock<Answers>;
@@ -292,6 +294,19 @@ impl<'a> View<'a> {
     pub fn delta(&self, netns: Option<NetnsId>, counter: Counter) -> Option<u64> {
         let before = self.before?.netns(netns)?.counter(counter)?;
         Some(self.netns(netns)?.counter(counter)?.saturating_sub(before))
+    }
+
+    /// How much a field of a row's `tcp_info` grew between the samples.
+    pub fn grown(&self, socket: &Socket, field: fn(&TcpInfo) -> Option<u64>) -> Option<u64> {
+        let before = field(self.earlier(socket)?.info.as_deref()?)?;
+        Some(field(socket.info.as_deref()?)?.saturating_sub(before))
+    }
+
+    /// For how long the remainder of a closed connection waits in FIN_WAIT2 (`tcp_fin_timeout`).
+    #[must_use]
+    pub fn fin_timeout_ms(&self, netns: Option<NetnsId>) -> u64 {
+        let set = self.netns(netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout));
+        set.map_or(TCP_FIN_TIMEOUT_MS, |seconds| seconds.saturating_mul(1000))
     }
 
     /// Growth of a counter per second.

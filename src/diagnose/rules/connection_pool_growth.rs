@@ -19,6 +19,7 @@ use crate::diagnose::last_word::{self, By};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::peers;
+use crate::diagnose::programs;
 use crate::diagnose::ranking;
 use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
@@ -109,41 +110,60 @@ enum Place {
 type Key = (Option<NetnsId>, Place);
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut groups = places(view, view.now);
+    let mut groups = places(view);
     groups.retain(|_, rows| rows.len() >= UNUSED);
     if groups.is_empty() {
         return Outcome::default();
     }
     let inbound = inbound(view);
     let Some(before) = view.before else { return suspects(view, &groups, &inbound) };
-    let before = places(view, before);
+    let before = counts(view, before, &groups);
     let mut grown: Vec<Growth<'_, '_>> = groups
         .iter()
-        .filter_map(|(key, rows)| Growth::of(view, *key, rows, before.get(key).map_or(0, Vec::len) as u64, &inbound))
+        .filter_map(|(key, rows)| Growth::of(view, *key, rows, before.get(key).copied().unwrap_or(0), &inbound))
         .collect();
     grown.sort_by_key(|g| (std::cmp::Reverse(g.unused.len()), g.rows.first().map(|s| s.four_tuple())));
     Outcome::findings(ranking::alike(grown.iter().map(|g| g.finding(view)).collect()))
 }
 
-/// The open connections of a snapshot by place.
-fn places<'s>(view: &View<'_>, snapshot: &'s Snapshot) -> FxHashMap<Key, Vec<&'s Socket>> {
+/// The place of an open connection; `holder` says which process holds it.
+fn place(view: &View<'_>, socket: &Socket, holder: impl FnOnce() -> Option<u32>) -> Option<Key> {
+    if !peers::is_held(socket, &[State::Established]) {
+        return None;
+    }
+    let place = match view.role(socket) {
+        Role::Client => Place::To { destination: socket.peer.normalised(), pid: holder() },
+        Role::Server(index) => Place::From {
+            listener: view.listeners(socket.netns).get(index).local,
+            client: socket.peer.addr.to_canonical(),
+        },
+        _ => return None,
+    };
+    Some((socket.netns, place))
+}
+
+/// The open connections by place.
+fn places<'a>(view: &View<'a>) -> FxHashMap<Key, Vec<&'a Socket>> {
     let mut groups: FxHashMap<Key, Vec<&Socket>> = FxHashMap::default();
-    for socket in snapshot.sockets.iter().filter(|s| peers::is_held(s, &[State::Established])) {
-        let place = match view.role(socket) {
-            Role::Client => {
-                let holder = snapshot.owners.of(socket).1.first();
-                let pid = holder.map(|h| snapshot.owners.process(h).pid);
-                Place::To { destination: socket.peer.normalised(), pid }
-            }
-            Role::Server(index) => Place::From {
-                listener: view.listeners(socket.netns).get(index).local,
-                client: socket.peer.addr.to_canonical(),
-            },
-            _ => continue,
-        };
-        groups.entry((socket.netns, place)).or_default().push(socket);
+    for socket in &view.now.sockets {
+        if let Some(key) = place(view, socket, || view.holder(socket).map(|p| p.pid)) {
+            groups.entry(key).or_default().push(socket);
+        }
     }
     groups
+}
+
+/// How many connections each of these places had in the earlier sample.
+fn counts(view: &View<'_>, before: &Snapshot, groups: &FxHashMap<Key, Vec<&Socket>>) -> FxHashMap<Key, u64> {
+    let mut counts = FxHashMap::default();
+    for socket in &before.sockets {
+        let owners = &before.owners;
+        let key = place(view, socket, || Some(owners.process(owners.of(socket).1.first()?).pid));
+        if let Some(key) = key.filter(|key| groups.contains_key(key)) {
+            *counts.entry(key).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// How many connections that it accepted each process has open: a relay has one for each that it opened.
@@ -231,8 +251,9 @@ impl<'v, 'a> Growth<'v, 'a> {
         if opened < OPENED || closed * 4 > opened {
             return None;
         }
-        let rested = |s: &&&Socket| rested_ms(&place, s).is_some_and(|ms| ms >= interval_ms + RESTED_MS);
-        let unused: Vec<&Socket> = rows.iter().filter(rested).copied().collect();
+        let rested: Vec<(&Socket, u64)> = rows.iter().filter_map(|s| Some((*s, rested_ms(&place, s)?))).collect();
+        let unused: Vec<&Socket> =
+            rested.iter().filter(|(_, ms)| *ms >= interval_ms + RESTED_MS).map(|(s, _)| *s).collect();
         // The client's end knows the program that opens them.
         let told_by_client =
             matches!(place, Place::From { .. }) && unused.first().is_some_and(|s| view.mirror(s).is_some());
@@ -242,7 +263,7 @@ impl<'v, 'a> Growth<'v, 'a> {
         if relays(&place, unused.len(), inbound) {
             return None;
         }
-        let stamps: Vec<u64> = rows.iter().filter_map(|s| rested_ms(&place, s)).collect();
+        let stamps: Vec<u64> = rested.iter().map(|(_, ms)| *ms).collect();
         let oldest_ms = stamps.iter().copied().max()?;
         Some(Growth {
             netns,
@@ -310,7 +331,7 @@ impl<'v, 'a> Growth<'v, 'a> {
     fn of_server(&self, view: &View<'a>, listener: Endpoint, client: IpAddr) -> Finding {
         let queue = view.queues().get(self.netns, listener);
         let owner = queue.and_then(|q| Owner::of(view, &q.listeners));
-        let limit = owner.as_ref().and_then(|o| told_limit(&view.process(o.process.pid)?.cmdline));
+        let limit = owner.as_ref().and_then(|o| programs::connection_limit(&view.process(o.process.pid)?.cmdline));
         let of_listener = view
             .rows()
             .filter(|(s, role)| {
@@ -384,25 +405,6 @@ impl<'v, 'a> Growth<'v, 'a> {
 fn is_steady(stamps: &[u64], oldest_ms: u64) -> bool {
     let part_of = |stamp: u64| (stamp * PARTS / (oldest_ms + 1)).min(PARTS - 1);
     (0..PARTS).all(|part| stamps.iter().any(|stamp| part_of(*stamp) == part))
-}
-
-/// The limit on connections that a server's command line has: `-c max_connections=90`, `--max-connections=90`,
-/// `--maxclients 90`.
-fn told_limit(cmdline: &[String]) -> Option<u64> {
-    const NAMES: [&str; 4] = ["maxconnections", "maxclients", "maxconn", "connlimit"];
-    let mut words = cmdline.iter().skip(1).peekable();
-    while let Some(word) = words.next() {
-        let (name, value) = match word.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (word.as_str(), words.peek().map(|w| w.as_str())),
-        };
-        // postgres takes its settings as `-c NAME=VALUE` and as `-cNAME=VALUE`.
-        let name = name.strip_prefix("-c").unwrap_or(name).trim_start_matches('-').replace(['-', '_'], "");
-        if NAMES.contains(&name.as_str()) {
-            return value?.parse().ok();
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -578,18 +580,5 @@ mod tests {
         let unknown = served(&["postgres", "-D", "/d"], false).check(check);
         assert_eq!(unknown.findings[0].severity, Severity::Info, "no limit is known");
         assert_eq!(served(&["postgres"], true).check(check).findings, [], "the client is here, and tells more");
-    }
-
-    #[test]
-    fn limits_are_read_from_the_forms_that_servers_take() {
-        let limit = |line: &str| told_limit(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
-        assert_eq!(limit("postgres -D /d -c max_connections=90"), Some(90));
-        assert_eq!(limit("postgres -cmax_connections=90"), Some(90));
-        assert_eq!(limit("mysqld --max-connections=151 --port=1"), Some(151));
-        assert_eq!(limit("redis-server --maxclients 500"), Some(500));
-        assert_eq!(
-            (limit("memcached --conn-limit"), limit("nginx -c 90"), limit("x --maxclients=a")),
-            (None, None, None)
-        );
     }
 }

@@ -14,7 +14,7 @@ use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
+use crate::model::sysctl::Sysctl;
 use crate::model::{NetnsId, RowKind, Socket, State};
 use crate::text;
 
@@ -112,8 +112,7 @@ fn is_settled(view: &View<'_>, socket: &Socket) -> bool {
     if socket.kind != RowKind::TimeWaitMini || socket.state != State::FinWait2 {
         return false;
     }
-    let set = view.netns(socket.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout));
-    let timeout_ms = set.map_or(TCP_FIN_TIMEOUT_MS, |seconds| seconds.saturating_mul(1000));
+    let timeout_ms = view.fin_timeout_ms(socket.netns);
     socket.timer.is_some_and(|t| u64::from(t.remaining_ms) + SETTLED_MS <= timeout_ms)
 }
 

@@ -19,7 +19,7 @@ use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::snapshot::Snapshot;
-use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
+use crate::model::sysctl::TCP_FIN_TIMEOUT_MS;
 use crate::model::{Endpoint, NetnsId, Process, Socket, State, TcpInfo};
 use crate::text;
 
@@ -193,10 +193,7 @@ fn causes(view: &View<'_>, rows: &[&Socket]) -> Weighed {
 
 /// A CLOSE_WAIT whose peer may be gone by now: its FIN_WAIT2 has ended by itself.
 fn is_forgotten(view: &View<'_>, socket: &Socket) -> bool {
-    let limit = view
-        .netns(socket.netns)
-        .and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout))
-        .map_or(TCP_FIN_TIMEOUT_MS, |s| s.saturating_mul(1000).min(TCP_FIN_TIMEOUT_MS));
+    let limit = view.fin_timeout_ms(socket.netns).min(TCP_FIN_TIMEOUT_MS);
     let oldest = |s: &Socket| s.state_age().and_then(|a| a.max_ms);
     // Without an age it may be any.
     socket.state == State::CloseWait && oldest(socket).is_none_or(|ms| ms >= limit)
@@ -318,6 +315,7 @@ fn once_there<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, socket: &Socket) -> Opt
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{NETNS, World, info, listen, row, time_wait, timer, unheld};
+    use crate::model::sysctl::Sysctl;
     use crate::model::{RowKind, TimerKind};
 
     fn client(port: u16, state: State) -> Socket {

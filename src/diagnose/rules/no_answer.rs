@@ -21,7 +21,6 @@ use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::sysctl::{Sysctl, TCP_FIN_TIMEOUT_MS};
 use crate::model::{Endpoint, NetnsId, RowKind, Socket, State};
 use crate::text;
 
@@ -167,11 +166,7 @@ fn answered_ms(socket: &Socket) -> Option<u64> {
 fn given_up_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
     let closed_here = socket.state == State::FinWait2 && socket.inode.is_none();
     let left = socket.timer.filter(|_| closed_here)?.remaining_ms;
-    let whole = view
-        .netns(socket.netns)
-        .and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout))
-        .map_or(TCP_FIN_TIMEOUT_MS, |seconds| seconds.saturating_mul(1000));
-    Some(whole.saturating_sub(left.into()))
+    Some(view.fin_timeout_ms(socket.netns).saturating_sub(left.into()))
 }
 
 /// A destination that does not answer while others do.

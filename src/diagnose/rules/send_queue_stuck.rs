@@ -171,7 +171,8 @@ fn causes(view: &View<'_>, socket: &Socket) -> Option<Weighed> {
         probes_failed: probing && socket.timer.is_some_and(|t| t.retransmits > 0),
         cannot_leave: peers::cannot_leave(socket),
         is_silent: delivery::is_silent(socket),
-        buffer_limited: grown(view, socket, TcpInfo::sndbuf_limited_us)
+        buffer_limited: view
+            .grown(socket, TcpInfo::sndbuf_limited_us)
             .map(|us| us / 1000 * 100 >= interval * NEARLY_ALL),
     };
     // Data that is not to be sent yet stays so for a moment (TCP_CORK's limit).
@@ -248,11 +249,6 @@ impl Picture {
     }
 }
 
-fn grown(view: &View<'_>, socket: &Socket, field: fn(&TcpInfo) -> Option<u64>) -> Option<u64> {
-    let before = field(view.earlier(socket)?.info.as_deref()?)?;
-    Some(field(socket.info.as_deref()?)?.saturating_sub(before))
-}
-
 /// How long it has been so, at least: the interval, or longer when neither data left nor an answer came for longer;
 /// data that was written later than that shows in the time that the connection had anything to send.
 fn lasted_ms(view: &View<'_>, socket: &Socket) -> u64 {
@@ -286,7 +282,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, causes: &Weighed) -> Finding {
     let least = |value: fn(&TcpInfo) -> Option<u64>| rows.iter().filter_map(|s| value(s.info.as_deref()?)).min();
     let unsent: u64 = rows.iter().filter_map(|s| s.info.as_deref()?.notsent_bytes()).map(u64::from).sum();
     let ms = |field: fn(&TcpInfo) -> Option<u64>| {
-        Evidence::millis(rows.iter().filter_map(|s| grown(view, s, field)).max().map(|us| us / 1000))
+        Evidence::millis(rows.iter().filter_map(|s| view.grown(s, field)).max().map(|us| us / 1000))
     };
     let window = least(|i| i.snd_wnd_bytes().map(u64::from));
     let timers = || rows.iter().filter_map(|s| s.timer);

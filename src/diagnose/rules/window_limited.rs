@@ -188,7 +188,7 @@ fn of_sender(view: &View<'_>, group: &Group<'_>, limited: &[Limited<'_>]) -> Fin
 fn receives_a_window(view: &View<'_>, socket: &Socket) -> bool {
     let is = || {
         let info = socket.info.as_deref().filter(|i| i.has_timestamps() == Some(true))?;
-        let received = limited::grown(view, socket, TcpInfo::bytes_received).filter(|n| *n >= MOVED_BYTES)?;
+        let received = view.grown(socket, TcpInfo::bytes_received).filter(|n| *n >= MOVED_BYTES)?;
         let Buffer::Fixed(buffer) = buffer(view, socket)? else { return None };
         let rate = received.saturating_mul(1000) / view.interval_ms()?;
         let percent = limited::window_percent(rate, info.rcv_rtt_us()?, info.rcv_wnd_bytes()?)?;
@@ -198,7 +198,7 @@ fn receives_a_window(view: &View<'_>, socket: &Socket) -> bool {
 }
 
 fn of_receiver(view: &View<'_>, group: &Group<'_>) -> Finding {
-    let received: u64 = group.rows.iter().filter_map(|s| limited::grown(view, s, TcpInfo::bytes_received)).sum();
+    let received: u64 = group.rows.iter().filter_map(|s| view.grown(s, TcpInfo::bytes_received)).sum();
     let rate = view.interval_ms().map_or(0, |ms| received.saturating_mul(1000) / ms);
     let first = group.rows.first();
     let buffer = first.and_then(|s| s.skmem).map(|m| u64::from(m.rcvbuf_bytes));

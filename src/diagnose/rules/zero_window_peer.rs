@@ -293,8 +293,7 @@ fn finding(view: &View<'_>, groups: &[Group<'_>]) -> Finding {
         lasting.text(text::duration)
     );
     let most = |value: fn(&TcpInfo) -> Option<u64>| rows.iter().filter_map(|s| value(s.info.as_deref()?)).max();
-    let limited = |s: &&Socket| s.info.as_deref()?.rwnd_limited_us();
-    let grown = rows.iter().filter_map(|s| Some(limited(s)?.saturating_sub(limited(&view.earlier(s)?)?) / 1000)).max();
+    let grown = rows.iter().filter_map(|s| Some(view.grown(s, TcpInfo::rwnd_limited_us)? / 1000)).max();
     let mut subject = group.subject(view);
     let mut pids: Vec<u32> = groups.iter().flat_map(|g| peers::both(g.owner, g.other)).collect();
     pids.extend(groups.iter().filter_map(|g| g.owner).map(|p| p.pid));

@@ -17,13 +17,13 @@ use super::record::{
 };
 use crate::collect::bpf::asm::{Asm, AsmError, Helper, Insn, Label, Reg, Width};
 use crate::collect::bpf::btf::Field;
+use crate::model::State;
 
 /// Below the record: room for an IPv6 header, and for one pointer.
 const HEADER: i32 = BASE - 40;
 const HEADER_BYTES: i32 = 40;
 const POINTER: i32 = HEADER - 8;
-const TIME_WAIT: i32 = 6;
-const LISTEN: i32 = 10;
+/// `TCP_NEW_SYN_RECV`, a request; it reads as SYN_RECV.
 const NEW_SYN_RECV: i32 = 12;
 
 impl Layout {
@@ -88,14 +88,14 @@ impl Layout {
         a.store(Width::Half, Frame, BASE + NUM, R1);
         a.load_field(R1, R6, self.dport);
         a.store(Width::Half, Frame, BASE + DPORT, R1);
-        a.jump_if_eq(R9, TIME_WAIT, found);
+        a.jump_if_eq(R9, i32::from(State::TimeWait.kernel()), found);
         a.jump_if_eq(R9, NEW_SYN_RECV, found);
         a.load_field(R1, R6, self.protocol);
         a.jump_if_ne(R1, IPPROTO_TCP, out);
         a.load_field(R1, R6, self.owned);
         a.store(Width::Byte, Frame, BASE + OWNED, R1);
         if let (RESET_SENT, Some(packet)) = (kind, self.faults.packet) {
-            a.jump_if_ne(R9, LISTEN, full);
+            a.jump_if_ne(R9, i32::from(State::Listen.kernel()), full);
             a.jump_if_eq(R7, 0, full);
             packet_addresses(&mut a, packet, out);
             a.jump(addressed);
