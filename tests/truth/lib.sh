@@ -27,6 +27,8 @@ filter() {
     ip netns exec "$1" nft "add table inet f; add chain inet f i { type filter hook input priority 0; }; add rule inet f i $2 drop"
 }
 unfilter() { ip netns exec "$1" nft "delete table inet f"; }
+# same CASE: makes the state of another case, to look at it from elsewhere or as somebody else.
+same() { . "${BASH_SOURCE[1]%/*}/$1.sh"; }
 # ready: the state is made. The runner diagnoses now, then says `cure` or ends the case.
 ready() {
     echo READY

@@ -5,14 +5,4 @@
 #: look_from = "c"
 #: doctor = [[], ["--once"]]
 #: healthy = true
-pair
-B=$(echo /usr/lib/postgresql/*/bin); chmod 755 "$W"; install -d -o postgres -m 700 "$W/d"
-runuser -u postgres -- $B/initdb -D "$W/d" -A trust -N >>"$W/out" 2>&1 || exit 1
-echo 'host all all 10.77.0.0/24 trust' >>"$W/d/pg_hba.conf"
-bg $S runuser -u postgres -- $B/postgres -D "$W/d" -c listen_addresses=10.77.0.2 -c unix_socket_directories= -c fsync=off
-listens $S 5432; sleep 0.5
-for i in $(seq 20); do bg $C bash -c '{ echo "select 1;"; exec sleep 60; } | psql -h 10.77.0.2 -U postgres -q'; done
-bg $C bash -c '{ echo "listen news;"; exec sleep 60; } | psql -h 10.77.0.2 -U postgres -q'
-bg $C psql -h 10.77.0.2 -U postgres -c 'select pg_sleep(60)'
-sleep 4
-ready
+same healthy-postgres-pool-of-20-idle

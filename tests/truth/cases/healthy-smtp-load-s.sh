@@ -5,9 +5,4 @@
 #: look_from = "s"
 #: doctor = [[], ["--once"]]
 #: healthy = true
-pair
-bg $S smtp-sink -u nobody 10.77.0.2:2525 256
-listens $S 2525
-bg $C smtp-source -s 10 -m 100000 -l 2000 10.77.0.2:2525
-sleep 2
-ready
+same healthy-smtp-load

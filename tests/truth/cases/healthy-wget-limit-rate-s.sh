@@ -6,8 +6,4 @@
 #: doctor = [[], ["--once"]]
 #: times = 2
 #: healthy = true
-pair; truncate -s 1G $W/big
-bg $S python3 -m http.server -d $W 8000; listens $S 8000
-bg $C wget -q --limit-rate=8k -O /dev/null http://10.77.0.2:8000/big
-sleep 16
-ready
+same healthy-wget-limit-rate
