@@ -12,7 +12,7 @@ use crate::harness::helper::Helper;
 use crate::harness::netns::is_real_root;
 use crate::harness::script::Script;
 use crate::harness::sock::Sock;
-use crate::harness::{Netns, finish, in_netns, skip};
+use crate::harness::{Netns, diag, finish, in_netns, skip, wait_for};
 use crate::judge::pause;
 
 fn loopback(port: u16) -> SocketAddr {
@@ -80,6 +80,12 @@ pub fn a_server_that_closes_at_eof_keeps_nothing() {
             clients(port, 8).into_iter().for_each(Sock::close);
             if how == "keeps" {
                 wait_for_rows(ns, State::CloseWait, 8);
+                super::wait_for_no_queue(ns);
+                // The end counts as one unread byte until the server has seen it.
+                wait_for("every end to be read", || {
+                    let unread = ns.run(diag::dump).iter().filter(|r| r.recv_q > 0).count();
+                    if unread == 0 { Ok(()) } else { Err(unread.to_string()) }
+                });
                 let step = "Close the connection when read() returns 0 and on every error";
                 told(&later(ns).look(), "close-wait-leak", step);
             } else {
