@@ -1,7 +1,7 @@
 //! The causes that make one picture, and which of them the evidence leaves.
 //!
 //! A rule whose picture has several causes lists them as data ([`Cause`]: what each predicts, what refutes it, what
-//! decides), weighs each against the facts, and [`Weighed::verdict`] names one only when its rivals are excluded. The
+//! decides), weighs each against the facts, and [`Weighed::named`] names one only when its rivals are excluded. The
 //! rule's page shows the same table.
 
 /// One cause that a rule's picture may have.
