@@ -102,6 +102,10 @@ const EXPLAINS: &[(&str, &[&str])] = &[
     ("path-idle-limit", &["dead-peer-retransmit", "idle-no-keepalive", "send-queue-stuck"]),
     ("mtu-black-hole", &["dead-peer-retransmit", "send-queue-stuck", "fin-wait1-stuck"]),
     (
+        "lossy-destination",
+        &["dead-peer-retransmit", "send-queue-stuck", "fin-wait1-stuck", "last-ack-stuck", "syn-ack-unanswered"],
+    ),
+    (
         "dead-peer-retransmit",
         &["send-queue-stuck", "fin-wait1-stuck", "last-ack-stuck", "closing-stuck", "syn-sent-pileup"],
     ),

@@ -28,6 +28,7 @@ pub(crate) mod last_word;
 pub(crate) mod limited;
 pub(crate) mod listen_drops;
 pub(crate) mod listener_owner;
+pub(crate) mod loss;
 pub(crate) mod measure;
 pub(crate) mod mtu;
 pub(crate) mod next_hop;

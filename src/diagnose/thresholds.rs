@@ -79,6 +79,7 @@ thresholds! {
     path_idle_seconds "path-idle-seconds" = 0.0 in 0..86400, "silence that the path forgets, in seconds; 0: as the cloud or this host says";
     connect_failures "connect-failures" = 5.0 in 1..1_000_000, "failed connects of a program to a destination in one interval: warning";
     connect_failure_percent "connect-failure-percent" = 10.0 in 0..100, "the same, percent of its connects there: warning";
+    loss_percent "loss-percent" = 5.0 in 0..100, "segments that are lost on the way to a peer, percent of those sent: warning";
     slow_request_seconds "slow-request-seconds" = 5.0 in 1..86400, "age of a request that does not end, in seconds";
     pileup_rows "pileup-rows" = 10.0 in 1..1_000_000, "closing connections of one peer or listener that are a pile-up";
 }

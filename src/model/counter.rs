@@ -16,7 +16,10 @@ named! {
         TcpEstabResets "Tcp:EstabResets";
         TcpInSegs "Tcp:InSegs";
         TcpOutRsts "Tcp:OutRsts";
+        /// Repetitions are not among them; bare ACKs are.
+        TcpOutSegs "Tcp:OutSegs";
         TcpPassiveOpens "Tcp:PassiveOpens";
+        TcpRetransSegs "Tcp:RetransSegs";
         TcpExtEmbryonicRsts "TcpExt:EmbryonicRsts";
         TcpExtListenDrops "TcpExt:ListenDrops";
         TcpExtListenOverflows "TcpExt:ListenOverflows";

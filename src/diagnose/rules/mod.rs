@@ -45,6 +45,7 @@ rules! {
     orphan_limit
     dead_peer_retransmit
     mtu_black_hole
+    lossy_destination
     zero_window_peer
     recv_queue_stuck
     send_queue_stuck

@@ -1,0 +1,109 @@
+//! What share of the segments to each peer was sent again between the samples, and what speaks for other reasons than loss.
+//!
+//! Input: `tcp_info` of connections in both samples, and of those that began between them. Output: sums per peer address.
+//! Not here: peers that answer nothing, whose every repetition is in vain, and what is bad.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::diagnose::delivery;
+use crate::diagnose::measure::Share;
+use crate::diagnose::view::View;
+use crate::model::{NetnsId, Socket, TcpInfo};
+
+/// What went to one address.
+#[derive(Clone, Debug, Default)]
+pub struct Sent<'a> {
+    /// Connections that sent data between the samples.
+    pub rows: Vec<&'a Socket>,
+    /// Segments with data, repetitions included (`data_segs_out`).
+    pub segments: u64,
+    /// Of these, repetitions (`total_retrans`).
+    pub repeated: u64,
+    /// Repetitions that the peer had already, as it said (`dsack_dups`).
+    pub needless: u64,
+    /// Timeouts: nothing was acknowledged for a whole one (`total_rto`); `None` before Linux 6.7.
+    pub timeouts: Option<u64>,
+}
+
+impl Sent<'_> {
+    /// Segments that the path lost, at most: they were repeated, and the peer did not say that it had them.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.repeated.saturating_sub(self.needless)
+    }
+
+    /// What share of all segments that is.
+    #[must_use]
+    pub fn share(&self) -> Option<Share> {
+        Share::of(self.lost(), self.segments)
+    }
+
+    /// Adds another address.
+    pub fn add(&mut self, other: &Self)
+    where
+        Self: Sized,
+    {
+        self.rows.extend_from_slice(&other.rows);
+        self.segments += other.segments;
+        self.repeated += other.repeated;
+        self.needless += other.needless;
+        self.timeouts = self.timeouts.zip(other.timeouts).map(|(a, b)| a + b);
+    }
+
+    /// Whether the round trip shows a queue: its median is twice the shortest one or more, and by milliseconds.
+    #[must_use]
+    pub fn queue_ms(&self) -> Option<(u64, u64)> {
+        let mut times: Vec<(u32, u32)> = self.rows.iter().filter_map(|s| round_trips(s)).collect();
+        times.sort_unstable();
+        let (now, least) = times.get(times.len() / 2)?;
+        Some((u64::from(*now) / 1000, u64::from(*least) / 1000))
+    }
+}
+
+fn round_trips(socket: &Socket) -> Option<(u32, u32)> {
+    let info = socket.info.as_deref()?;
+    Some((info.rtt_us().filter(|us| *us > 0)?, info.min_rtt_us().filter(|us| *us != u32::MAX)?))
+}
+
+/// How much a field grew between the samples; of a connection that began between them, all of it.
+fn between(view: &View<'_>, socket: &Socket, field: fn(&TcpInfo) -> Option<u64>) -> Option<u64> {
+    match view.earlier(socket) {
+        Some(_) => view.grown(socket, field),
+        None => field(socket.info.as_deref()?),
+    }
+}
+
+/// What went to each address, where something arrived too.
+#[must_use]
+pub fn by_address<'a>(view: &View<'a>) -> BTreeMap<(Option<NetnsId>, IpAddr), Sent<'a>> {
+    let mut sent: BTreeMap<_, Sent<'a>> = BTreeMap::new();
+    let Some(interval_ms) = view.interval_ms() else { return sent };
+    // One that has sent may be at rest by now, and most of those at rest have not.
+    let sends = |s: &&Socket| {
+        let ago_ms = s.info.as_deref().and_then(TcpInfo::last_data_sent_ms);
+        s.state.has_peer() && ago_ms.is_some_and(|ms| u64::from(ms) <= interval_ms)
+    };
+    for socket in view.now.sockets.iter().filter(sends) {
+        let Some(segments) = between(view, socket, |i| i.data_segs_out().map(u64::from)).filter(|n| *n > 0) else {
+            continue;
+        };
+        let grown = |field| between(view, socket, field);
+        let Some(repeated) = grown(|i| i.total_retrans().map(u64::from)) else { continue };
+        // Where nothing arrives, loss is no word for it: the peer is dead, or what leads to it.
+        let arrives = grown(|i| i.delivered().map(u64::from)).or_else(|| grown(TcpInfo::bytes_acked));
+        if arrives.is_none_or(|n| n == 0) || delivery::is_unanswered(view, socket) {
+            continue;
+        }
+        let to = sent
+            .entry((socket.netns, socket.peer.normalised().addr))
+            .or_insert_with(|| Sent { timeouts: Some(0), ..Sent::default() });
+        to.rows.push(socket);
+        to.segments += segments;
+        to.repeated += repeated.min(segments);
+        to.needless += grown(|i| i.dsack_dups().map(u64::from)).unwrap_or(0).min(repeated);
+        let timeouts = grown(|i| i.total_rto().map(u64::from));
+        to.timeouts = to.timeouts.zip(timeouts).map(|(a, b)| a + b);
+    }
+    sent
+}

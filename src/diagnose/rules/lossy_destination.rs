@@ -1,0 +1,492 @@
+//! The path to a peer loses segments: what share of them was sent again.
+//!
+//! Input: segments and repetitions per peer between two samples; with a trace the repetitions of connections that left no
+//! row. Output: a finding per peer, per prefix of peers, or for all peers of a namespace. Not here: peers that are silent
+//! (`dead-peer-retransmit`), and full-size segments that die (`mtu-black-hole`).
+//!
+#![doc = include_str!("../../../docs/rules/lossy-destination.md")]
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::aggregate::{Prefix, Role};
+use crate::diagnose::Outcome;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::loss::{self, Sent};
+use crate::diagnose::measure::Share;
+use crate::diagnose::mtu;
+use crate::diagnose::peers::{self, Peers};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::view::View;
+use crate::model::counter::Counter;
+use crate::model::{Endpoint, NetnsId, Socket};
+use crate::text;
+
+pub(super) const RULE: Rule =
+    rule!("lossy-destination", Established, Two, "segments to a peer are lost on the way", check, [TEXT])
+        .title("loss on the path")
+        .identity(Identity::Destination)
+        .causes(CAUSES)
+        .traced();
+
+const FIND: &str =
+    "Find where they are lost: `mtr -T -P {port} {addr}` in both directions, then the devices of that hop";
+const LOCAL: &str = "Look at this host's own end: `ip -s link` (errors, dropped), `tc -s qdisc` (dropped), `ethtool -S`, \
+                     `nstat -az | grep -i drop`";
+const QUEUE: &str = "Keep the queue short: fq_codel or cake at the bottleneck, fewer parallel transfers, or pacing (`tc qdisc \
+                     replace dev DEVICE root fq` with BBR)";
+const REORDER: &str = "Look for a path that reorders: bonding or ECMP that spreads one connection over several links";
+
+const TEXT: Text = Text {
+    why: "Each loss costs a round trip at best and a timeout of 200 ms or more at worst, and TCP sends more slowly after it: 1 % \
+          of loss cuts a transfer over a long path to a fraction, and 5 % makes requests hang for seconds.",
+    remedy: &[FIND, LOCAL, QUEUE, REORDER],
+    avoid: &[
+        "Don't raise buffers or windows: more segments under way lose more of them",
+        "Don't restart the programs: they do nothing wrong",
+    ],
+};
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "path",
+        text: "the path or a device on it drops segments",
+        predicts: "repetitions while the round trip stays near its shortest",
+        refuted_by: "the peer reports that it had what was repeated",
+        decided_by: "`mtr -T`, the counters of the devices on the way",
+    },
+    Cause {
+        id: "queue",
+        text: "the path is full, and its queue drops what comes on top",
+        predicts: "the round trip is twice the shortest one or more",
+        refuted_by: "a round trip near the shortest one",
+        decided_by: "rtt against min-rtt: `tcpstate list -i`; the loss ends when less is sent",
+    },
+    Cause {
+        id: "reordering",
+        text: "segments arrive late or in another order, and nothing is lost",
+        predicts: "the peer reports that it had what was repeated (DSACK)",
+        refuted_by: "no such report of peers that can send one",
+        decided_by: "dsack-dups and reord-seen: `tcpstate list -i`",
+    },
+    Cause {
+        id: "all-peers",
+        text: "this host's own link or its nearest hop loses for everybody",
+        predicts: "most peers lose",
+        refuted_by: "other peers, to which as much is sent, lose nothing",
+        decided_by: "`ip -s link`, `tc -s qdisc`, `ethtool -S`, the switch port",
+    },
+];
+
+/// So many lost segments are no chance (policy).
+const LOST: u64 = 10;
+/// From this share on it is worth an explanation, in percent (policy).
+const SOME_PERCENT: f64 = 1.0;
+/// So many segments tell that a peer loses none, at the shares that this rule reports.
+const MEASURED: u64 = 50;
+/// From so many lossy peers on they are told as one.
+const TOGETHER: usize = 3;
+/// What a prefix of peers is.
+const NETWORK: Prefix = Prefix { v4: 24, v6: 64 };
+/// A queue shows by so many milliseconds at least.
+const QUEUE_MS: u64 = 10;
+/// One sample: repetitions of a connection so far that make a second sample worth its time.
+const SUSPECTED: u32 = 5;
+
+/// The peers that a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Peer(IpAddr),
+    /// So many peers of one network.
+    Network(IpAddr, u8, usize),
+    /// So many of the peers that were sent to.
+    All(usize, usize),
+}
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    if view.before.is_none() {
+        return suspicion(view);
+    }
+    let mut by_address = loss::by_address(view);
+    // Full-size segments that die are not lost by chance.
+    let holes = mtu::black_holes(view);
+    by_address.retain(|place, _| !holes.contains_key(place));
+    let mut findings = Vec::new();
+    for netns in view.now.netns.iter().map(|n| n.inode) {
+        let sent: Vec<(IpAddr, &Sent<'_>)> =
+            by_address.iter().filter(|((of, _), _)| *of == netns).map(|((_, addr), sent)| (*addr, sent)).collect();
+        let places = places(&sent);
+        if places.is_empty() {
+            findings.extend(traced_only(view, netns));
+        }
+        findings.extend(places.into_iter().map(|(place, lossy)| finding(view, netns, place, &lossy, &sent)));
+    }
+    let destinations = by_address.iter().filter(|(_, sent)| is_lossy(sent)).map(|(place, _)| *place).take(8);
+    Outcome { destinations: destinations.collect(), ..Outcome::findings(findings) }
+}
+
+/// Connections that repeated more than chance does, so far.
+fn suspicion(view: &View<'_>) -> Outcome {
+    let is = |socket: &&Socket| {
+        let info = socket.info.as_deref()?;
+        let (repeated, segments) = (info.total_retrans()?, info.data_segs_out()?);
+        let lately = info.last_data_sent_ms()? < 5000;
+        Some(lately && repeated >= SUSPECTED && u64::from(repeated) * 100 >= u64::from(segments))
+    };
+    match view.now.sockets.iter().filter(|s| s.state.has_peer()).filter(|s| is(s) == Some(true)).count() {
+        0 => Outcome::default(),
+        n => Outcome::wants_second(format!(
+            "whether the path still loses what {} send",
+            text::count(n as u64, "connection", "connections")
+        )),
+    }
+}
+
+fn is_lossy(sent: &Sent<'_>) -> bool {
+    sent.repeated >= LOST && Share::of(sent.repeated, sent.segments).is_some_and(|s| s.percent() >= SOME_PERCENT)
+}
+
+/// The lossy peers of a namespace: all together when most peers are, else by network, else each for itself.
+fn places<'s, 'a>(sent: &[(IpAddr, &'s Sent<'a>)]) -> Vec<(Place, Vec<&'s Sent<'a>>)> {
+    let lossy: Vec<&(IpAddr, &Sent<'_>)> = sent.iter().filter(|(_, s)| is_lossy(s)).collect();
+    let measured =
+        |peers: &[&(IpAddr, &'s Sent<'a>)]| peers.iter().filter(|(_, s)| is_lossy(s) || s.segments >= MEASURED).count();
+    let all: Vec<&(IpAddr, &Sent<'_>)> = sent.iter().collect();
+    if lossy.len() >= TOGETHER && lossy.len() * 2 > measured(&all) {
+        return vec![(Place::All(lossy.len(), measured(&all)), lossy.iter().map(|(_, s)| *s).collect())];
+    }
+    let mut networks: BTreeMap<(IpAddr, u8), Vec<&(IpAddr, &Sent<'_>)>> = BTreeMap::new();
+    for peer in lossy {
+        networks.entry(NETWORK.of(peer.0)).or_default().push(peer);
+    }
+    let mut places = Vec::new();
+    for ((network, length), peers) in networks {
+        let beside: Vec<_> = sent.iter().filter(|(addr, _)| NETWORK.of(*addr) == (network, length)).collect();
+        if peers.len() >= TOGETHER && peers.len() * 2 > measured(&beside) {
+            let place = Place::Network(network, length, peers.len());
+            places.push((place, peers.iter().map(|(_, s)| *s).collect()));
+        } else {
+            places.extend(peers.iter().map(|(addr, s)| (Place::Peer(*addr), vec![*s])));
+        }
+    }
+    places
+}
+
+/// How many peers were sent to and lost nothing that counts.
+fn clean(all: &[(IpAddr, &Sent<'_>)]) -> u64 {
+    all.iter().filter(|(_, s)| !is_lossy(s) && s.segments >= MEASURED).count() as u64
+}
+
+fn weigh(place: Place, sum: &Sent<'_>, clean: u64) -> Weighed {
+    let queue = sum.queue_ms();
+    let has_queue = queue.is_some_and(|(now, least)| now >= (2 * least).max(QUEUE_MS));
+    Weighed::of(CAUSES, |cause| match cause.id {
+        "reordering" if sum.needless * 2 > sum.repeated => Weight::Proven,
+        _ if sum.needless * 2 > sum.repeated => Weight::Refuted(format!(
+            "the peer had {} of {} repeated segments already",
+            text::grouped(sum.needless),
+            text::grouped(sum.repeated)
+        )),
+        "reordering" => Weight::Refuted(match sum.needless {
+            0 => "the peer reports no segment that it had already".to_owned(),
+            n => format!("the peer had only {} of {}", text::grouped(n), text::grouped(sum.repeated)),
+        }),
+        "queue" => match queue {
+            Some((now, least)) if !has_queue => {
+                Weight::Refuted(format!("the round trip is {now} ms, {least} ms at its shortest"))
+            }
+            Some(_) => Weight::Possible(0.6),
+            None => Weight::Possible(0.3),
+        },
+        "all-peers" => match place {
+            Place::All(..) => Weight::Possible(0.6),
+            _ if clean > 0 => {
+                Weight::Refuted(format!("{} lose nothing", text::count(clean, "other peer", "other peers")))
+            }
+            _ => Weight::Possible(0.2),
+        },
+        _ if has_queue => Weight::Possible(0.3),
+        _ => Weight::Possible(0.7),
+    })
+}
+
+fn severity(view: &View<'_>, place: Place, sum: &Sent<'_>, causes: &Weighed, clean: u64) -> Severity {
+    let percent = sum.share().map_or(0.0, Share::percent);
+    let likeliest = causes.left.first().map(|h| h.cause.id);
+    let by_itself = matches!(likeliest, Some("reordering" | "queue"));
+    // Of many clients some always have a bad line; that is nobody's fault here.
+    let one_of_many = matches!(place, Place::Peer(_)) && clean >= 10 && sum.rows.iter().any(|s| is_client(view, s));
+    if sum.lost() < LOST || percent < view.thresholds.loss_percent || by_itself || one_of_many {
+        Severity::Info
+    } else {
+        Severity::Warning
+    }
+}
+
+/// Whether the peer called this host.
+fn is_client(view: &View<'_>, socket: &Socket) -> bool {
+    matches!(view.role(socket), Role::Server(_) | Role::FormerServer)
+}
+
+fn where_to(place: Place) -> String {
+    match place {
+        Place::Peer(addr) => addr.to_string(),
+        Place::Network(network, length, n) => format!("{n} peers of {network}/{length}"),
+        Place::All(n, of) if n == of => format!("all {n} peers that much was sent to"),
+        Place::All(n, of) => format!("{n} of {of} peers that much was sent to"),
+    }
+}
+
+fn finding<'a>(
+    view: &View<'a>,
+    netns: Option<NetnsId>,
+    place: Place,
+    lossy: &[&Sent<'a>],
+    all: &[(IpAddr, &Sent<'a>)],
+) -> Finding {
+    let mut sum = Sent { timeouts: Some(0), ..Sent::default() };
+    lossy.iter().for_each(|sent| sum.add(sent));
+    let clean = clean(all);
+    let causes = weigh(place, &sum, clean);
+    let level = severity(view, place, &sum, &causes, clean);
+    let ends = Peers::new(view);
+    let owner = sum.rows.first().and_then(|s| ends.owner(s));
+    let owner = owner.filter(|p| sum.rows.iter().all(|s| ends.owner(s).is_some_and(|o| o.pid == p.pid)));
+    let destination = peers::common_peer(&sum.rows);
+    let subject = match owner {
+        Some(process) => Subject { destination, ..view.subject_of(process, netns) },
+        None => Subject { netns, destination, ..Subject::default() },
+    };
+    let share = Share::of(sum.repeated, sum.segments);
+    let why = causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
+    let summary = format!(
+        "{} of {} to {} were sent again within {}{}{why}",
+        text::grouped(sum.repeated),
+        text::count(sum.segments, "segment", "segments"),
+        where_to(place),
+        text::duration(view.interval_ms().unwrap_or_default()),
+        share.map_or_else(String::new, |share| format!(" ({share})")),
+    );
+    let likeliest = causes.left.first().map(|h| h.cause.id);
+    let steps: &[&str] = match (likeliest, place) {
+        (Some("reordering"), _) => &[REORDER],
+        (Some("queue"), _) => &[QUEUE, LOCAL],
+        (_, Place::All(..)) => &[LOCAL, FIND],
+        _ => &[FIND, LOCAL],
+    };
+    let rows = sum.rows.len() as u64;
+    let (rtt, least) = sum.queue_ms().unzip();
+    let addr = match (place, sum.rows.first()) {
+        (Place::Peer(addr), _) => addr.to_string(),
+        (_, Some(first)) => first.peer.normalised().addr.to_string(),
+        _ => String::new(),
+    };
+    let port = destination.map_or(0, |to| to.port);
+    let traced = view.now.traced.as_ref().map(|traced| {
+        let of = |r: &&crate::model::traced::Retransmits| {
+            r.netns == netns && sum.rows.iter().any(|s| s.peer.normalised().addr == r.peer)
+        };
+        traced.retransmits.iter().filter(of).map(|r| r.handshake).sum()
+    });
+    RULE.finding(level, 0.9, summary)
+        .because("the kernel counts every segment and every repetition of each connection")
+        .causes(causes)
+        .subject(subject)
+        .steps(steps.iter().copied())
+        .fill("addr", addr)
+        .fill("port", if port == 0 { sum.rows.first().map_or(443, |s| s.peer.port) } else { port })
+        .evidence("connections", Evidence::Count(rows))
+        .evidence("segments", Evidence::Count(sum.segments))
+        .evidence("repeated", Evidence::Count(sum.repeated))
+        .evidence("repeated_percent", share.map_or(Evidence::Unknown, |s| Evidence::Percent(s.percent())))
+        .evidence("needless", Evidence::Count(sum.needless))
+        .evidence("timeouts", Evidence::count(sum.timeouts))
+        .evidence("handshakes_repeated", Evidence::count(traced))
+        .evidence("rtt_ms", Evidence::millis(rtt))
+        .evidence("min_rtt_ms", Evidence::millis(least))
+        .evidence("peers_without_loss", Evidence::Count(clean))
+        .next(match place {
+            Place::Peer(addr) => format!("tcpstate list -i -o -p --peer {addr}"),
+            _ => "tcpstate summary --by peer-addr/24 -c retrans-share,bytes-retrans --sort retrans-share".to_owned(),
+        })
+}
+
+/// Connections too short for two samples: the trace has what was repeated to whom, the kernel's counters have what was
+/// sent by the namespace, of which the peer's part is not known.
+fn traced_only(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
+    let traced = view.now.traced.as_ref()?;
+    let repeated = view.delta(netns, Counter::TcpRetransSegs)?;
+    let sent = view.delta(netns, Counter::TcpOutSegs)?;
+    let most = traced.retransmits.iter().filter(|r| r.netns == netns).max_by_key(|r| r.segments)?;
+    let answers = traced.connects.iter().any(|c| c.netns == netns && c.to.addr == most.peer && c.succeeded > 0);
+    // All that this namespace sent is more than what went to the peer, so that the true share is larger.
+    let share = Share::of(most.segments, sent + repeated)?;
+    let counts = most.segments >= LOST && share.percent() >= view.thresholds.loss_percent && most.failed == 0;
+    if !counts || !answers {
+        return None;
+    }
+    let summary = format!(
+        "{} to {} were sent again within {}, at least {share} of what went there, on connections too short to measure",
+        text::count(most.segments, "segment", "segments"),
+        most.peer,
+        text::duration(traced.duration_ms),
+    );
+    let port = traced.connects.iter().find(|c| c.to.addr == most.peer).map_or(443, |c| c.to.port);
+    let finding = RULE
+        .finding(Severity::Warning, 0.75, summary)
+        .because("each repetition was traced; what was sent is counted for the whole namespace")
+        .causes(Weighed::of(CAUSES, |cause| match cause.id {
+            "path" => Weight::Possible(0.5),
+            _ => Weight::Possible(0.2),
+        }))
+        .subject(Subject { netns, destination: Some(Endpoint::new(most.peer, 0)), ..Subject::default() })
+        .steps([FIND, LOCAL])
+        .fill("addr", most.peer)
+        .fill("port", port)
+        .evidence("repeated", Evidence::Count(most.segments))
+        .evidence("handshakes_repeated", Evidence::Count(most.handshake))
+        .evidence("sent_by_namespace", Evidence::Count(sent + repeated))
+        .next(format!("tcpstate trace --retransmits dst {}", most.peer));
+    Some(finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, info, listen, row};
+    use crate::model::State;
+    use crate::model::traced::{Connects, Retransmits, TracedInterval};
+
+    /// What a connection did in two seconds: segments, of these repeated, of these needless; and its round trips in ms.
+    #[derive(Clone, Copy)]
+    struct Flow(u64, u64, u64, (u64, u64));
+
+    fn world(flows: &[(&str, Flow)]) -> World {
+        let mut world = World::new();
+        world.add(listen("10.0.0.1:80", 0, 128)).hold(7, "nginx", 3, 80 << 16);
+        for (peer, Flow(_, _, _, (rtt, least))) in flows {
+            let fields = [
+                ("data_segs_out", 1000),
+                ("total_retrans", 3),
+                ("rtt_us", rtt * 1000),
+                ("min_rtt_us", least * 1000),
+                ("last_data_sent_ms", 10),
+                ("delivered", 990),
+            ];
+            let socket = info(row(State::Established, "10.0.0.1:80", peer), &fields);
+            world.hold(7, "nginx", u32::from(socket.peer.port), socket.inode).add(socket);
+        }
+        world.later(2000);
+        for (socket, (_, Flow(segments, repeated, needless, _))) in world.now.sockets[1..].iter_mut().zip(flows) {
+            let info = socket.info.as_mut().unwrap();
+            assert!(info.set("data_segs_out", 1000 + segments) && info.set("total_retrans", 3 + repeated));
+            assert!(info.set("dsack_dups", *needless) && info.set("delivered", 990 + segments - repeated));
+        }
+        world
+    }
+
+    fn one(flows: &[(&str, Flow)]) -> Finding {
+        let mut outcome = world(flows).check(check);
+        assert_eq!(outcome.findings.len(), 1, "{outcome:#?}");
+        outcome.findings.remove(0)
+    }
+
+    const STEADY: (u64, u64) = (30, 28);
+
+    #[test]
+    fn a_peer_that_loses_more_than_one_in_twenty_is_a_warning_with_its_share() {
+        let finding = one(&[("10.9.0.2:5000", Flow(500, 60, 0, STEADY)), ("10.9.0.3:5000", Flow(500, 0, 0, STEADY))]);
+        assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(7)));
+        assert_eq!(
+            finding.summary,
+            "60 of 500 segments to 10.9.0.2 were sent again within 2.0 s (12 %): the path or a device on it drops segments"
+        );
+        assert!(finding.causes.is("path") && finding.remedy[0].contains("mtr -T -P 5000 10.9.0.2"));
+    }
+
+    #[test]
+    fn few_a_small_share_a_dead_peer_and_another_interval_are_silent() {
+        for flow in [Flow(500, 9, 0, STEADY), Flow(5000, 49, 0, STEADY)] {
+            assert_eq!(world(&[("10.9.0.2:5000", flow)]).check(check).findings, []);
+        }
+        assert_eq!(world(&[("10.9.0.2:5000", Flow(20, 20, 0, STEADY))]).check(check).findings, [], "nothing arrives");
+        let mut rests = world(&[("10.9.0.2:5000", Flow(500, 60, 0, STEADY))]);
+        assert!(rests.now.sockets[1].info.as_mut().unwrap().set("last_data_sent_ms", 2001));
+        assert_eq!(rests.check(check).findings, []);
+        assert_eq!(one(&[("10.9.0.2:5000", Flow(1000, 20, 0, STEADY))]).severity, Severity::Info);
+    }
+
+    #[test]
+    fn a_queue_that_the_transfer_fills_and_reordering_hurt_less() {
+        let queue = one(&[("10.9.0.2:5000", Flow(500, 60, 0, (300, 28)))]);
+        assert_eq!((queue.severity, queue.causes.left[0].cause.id), (Severity::Info, "queue"));
+        let reordering = one(&[("10.9.0.2:5000", Flow(500, 60, 55, STEADY))]);
+        assert!(reordering.causes.is("reordering") && reordering.severity == Severity::Info);
+    }
+
+    #[test]
+    fn peers_of_one_network_are_one_and_most_peers_are_all() {
+        let bad = Flow(500, 60, 0, STEADY);
+        let good = Flow(500, 0, 0, STEADY);
+        let network = [("10.9.0.2:1", bad), ("10.9.0.3:1", bad), ("10.9.0.4:1", bad)];
+        let rest = [("10.8.1.2:1", good), ("10.8.2.2:1", good), ("10.8.3.2:1", good)];
+        let finding = one(&[&network[..], &rest[..]].concat());
+        assert!(finding.summary.contains("to 3 peers of 10.9.0.0/24 were"), "{}", finding.summary);
+        let all = one(&network);
+        assert!(all.summary.contains("to all 3 peers"), "{}", all.summary);
+        assert!(all.causes.left.iter().any(|h| h.cause.id == "all-peers") && all.remedy[0].contains("ip -s link"));
+    }
+
+    #[test]
+    fn one_bad_line_among_many_clients_is_an_explanation() {
+        let peers: Vec<String> = (0..11).map(|n| format!("10.{n}.0.2:5000")).collect();
+        let flows: Vec<(&str, Flow)> = peers
+            .iter()
+            .enumerate()
+            .map(|(n, p)| (p.as_str(), Flow(500, if n == 0 { 60 } else { 0 }, 0, STEADY)))
+            .collect();
+        assert_eq!(one(&flows).severity, Severity::Info);
+        assert_eq!(one(&flows[..10]).severity, Severity::Warning);
+    }
+
+    #[test]
+    fn one_sample_asks_for_a_second() {
+        let mut world = world(&[("10.9.0.2:5000", Flow(500, 60, 0, STEADY))]);
+        world.before = None;
+        assert!(world.check(check).wants_second.is_some());
+        assert!(world.now.sockets[1].info.as_mut().unwrap().set("total_retrans", 14));
+        assert_eq!(world.check(check), Outcome::default());
+    }
+
+    #[test]
+    fn short_connections_are_judged_by_the_trace_and_the_counters() {
+        let mut world = World::new();
+        world.counter(Counter::TcpOutSegs, 0).counter(Counter::TcpRetransSegs, 0);
+        world.later(2000).counter(Counter::TcpOutSegs, 450).counter(Counter::TcpRetransSegs, 50);
+        let peer: IpAddr = "10.9.0.2".parse().unwrap();
+        let repeated =
+            Retransmits { netns: crate::diagnose::testkit::NETNS, peer, handshake: 4, segments: 46, failed: 0 };
+        let reached = Connects {
+            netns: repeated.netns,
+            to: Endpoint::new(peer, 443),
+            program: None,
+            succeeded: 30,
+            failed: Vec::new(),
+            waited_ms: None,
+            failed_at_ms: None,
+            succeeded_since: 0,
+        };
+        let traced = TracedInterval {
+            duration_ms: 2000,
+            connects: vec![reached],
+            retransmits: vec![repeated],
+            ..TracedInterval::default()
+        };
+        world.now.traced = Some(traced);
+        let findings = world.check(check).findings;
+        assert!(findings[0].summary.contains("at least 9 %"), "{findings:#?}");
+        world.now.traced.as_mut().unwrap().connects.clear();
+        assert_eq!(world.check(check).findings, [], "nothing tells that it answers");
+    }
+}
