@@ -37,6 +37,14 @@ struct Sums {
     succeeded_since: u64,
 }
 
+#[derive(Default)]
+struct ResetSums {
+    actor: Option<Actor>,
+    count: u64,
+    open: u64,
+    unanswered: u64,
+}
+
 /// Sums since the beginning.
 #[derive(Default)]
 pub struct Outcomes {
@@ -46,7 +54,7 @@ pub struct Outcomes {
     /// By the socket's address in the kernel.
     waiting: FxHashMap<u64, Attempt>,
     connects: FxHashMap<(Place, Option<u32>), Sums>,
-    resets: FxHashMap<ResetGroup, (Option<Actor>, u64)>,
+    resets: FxHashMap<ResetGroup, ResetSums>,
     repeated: FxHashMap<(Option<NetnsId>, IpAddr), (u64, u64, u64)>,
     closed_here_first: u64,
     not_grouped: u64,
@@ -67,11 +75,11 @@ impl Outcomes {
                 self.reset(at, Some(reason.map_or(SentFor::Unknown, SentFor::Reason)));
             }
             Event::ResetReceived(ResetReceived { at }) if self.is_watched(at.netns) => {
-                match at.address.and_then(|address| self.waiting.get_mut(&address)) {
-                    Some(attempt) if at.state == Some(State::SynSent) => attempt.reset = true,
-                    _ => {}
+                if at.state != Some(State::SynSent) {
+                    self.reset(at, None);
+                } else if let Some(attempt) = at.address.and_then(|address| self.waiting.get_mut(&address)) {
+                    attempt.reset = true;
                 }
-                self.reset(at, None);
             }
             Event::Retransmit(again) if self.is_watched(again.at.netns) => self.repeated(again),
             _ => {}
@@ -102,6 +110,11 @@ impl Outcomes {
                 self.ended(t, caller, attempt.map(|a| a.begun_ns), failure);
             }
             (Some(State::Established | State::SynRecv), State::FinWait1) => self.closed_here_first += 1,
+            (Some(State::Established | State::CloseWait), State::Close)
+                if matches!(t.error, Some(LastError::Errno(Errno::ECONNRESET | Errno::EPIPE))) =>
+            {
+                self.cut(t);
+            }
             _ => {}
         }
     }
@@ -125,15 +138,23 @@ impl Outcomes {
         }
     }
 
+    /// A reset ended a connection that was open.
+    fn cut(&mut self, t: &Transition) {
+        let (service, served_here) = service(t.local, t.peer, t.old);
+        let key = ((t.netns, service), served_here, None, None);
+        let Some(sums) = group(&mut self.resets, key, &mut self.not_grouped) else { return };
+        sums.open += 1;
+        let unanswered = t.traffic.is_some_and(|of| of.sent_bytes > 0 && of.received_bytes == Some(0));
+        sums.unanswered += u64::from(unanswered);
+    }
+
     fn reset(&mut self, at: &Sighting, sent: Option<SentFor>) {
-        // The well-known side has the lower port: which end is the service is not known of a socket that is gone.
-        let served_here = at.local.port < at.peer.port || at.state == Some(State::Listen);
-        let service = if served_here { at.local } else { at.peer }.normalised();
+        let (service, served_here) = service(at.local, at.peer, at.state);
         let actor = at.by.as_ref().and_then(By::actor).copied().filter(|_| sent.is_some());
         let key = ((at.netns, service), served_here, sent, actor.map(|a| a.pid));
-        if let Some((known, count)) = group(&mut self.resets, key, &mut self.not_grouped) {
-            *known = known.or(actor);
-            *count += 1;
+        if let Some(sums) = group(&mut self.resets, key, &mut self.not_grouped) {
+            sums.actor = sums.actor.or(actor);
+            sums.count += 1;
         }
     }
 
@@ -191,13 +212,16 @@ impl Outcomes {
         let mut resets: Vec<Resets> = self
             .resets
             .iter()
-            .map(|(((netns, service), served_here, sent, _), (actor, count))| Resets {
+            .map(|(((netns, service), served_here, sent, _), sums)| Resets {
                 netns: *netns,
                 service: *service,
                 served_here: *served_here,
                 sent: *sent,
-                program: program(*actor),
-                count: *count,
+                program: program(sums.actor),
+                // Where the kernel reports no reset that came, those that cut a connection are known.
+                count: sums.count.max(sums.open),
+                open: sums.open,
+                unanswered: sums.unanswered,
             })
             .collect();
         resets.sort_by_key(|r| (std::cmp::Reverse(r.count), r.netns, r.service, r.sent));
@@ -239,6 +263,13 @@ fn group<'a, K: Eq + Hash, V: Default>(map: &'a mut FxHashMap<K, V>, key: K, dro
         return None;
     }
     Some(map.entry(key).or_default())
+}
+
+/// The end that is the service, and whether it is here. The well-known side has the lower port: which end it is cannot be
+/// known of a socket that is gone.
+fn service(local: Endpoint, peer: Endpoint, state: Option<State>) -> (Endpoint, bool) {
+    let served_here = local.port < peer.port || state == Some(State::Listen);
+    (if served_here { local } else { peer }.normalised(), served_here)
 }
 
 fn failure(t: &Transition, attempt: Option<&Attempt>) -> ConnectFailure {
@@ -303,6 +334,7 @@ fn merge(into: &mut Connects, other: &Connects) {
 mod tests {
     use super::*;
     use crate::model::Family;
+    use crate::model::transition::Traffic;
 
     fn change(address: u64, ms: u64, (old, new): (State, State), pid: Option<u32>, error: Option<LastError>) -> Event {
         let by = pid.map_or(By::Network, |pid| By::Process(Actor { pid, comm: "curl".into() }));
@@ -392,7 +424,22 @@ mod tests {
             assert_eq!(count(kind), Some(1), "{kind:?}");
         }
         assert_eq!((connects.waited_ms, connects.failed_at_ms), (Some((0, 1100)), Some((11, 1900))));
-        assert_eq!(interval.resets.iter().map(|r| (r.count, r.sent)).collect::<Vec<_>>(), [(1, None)]);
+        assert!(interval.resets.is_empty(), "a reset that answers a SYN is a refused connect");
+    }
+
+    #[test]
+    fn a_reset_that_cuts_an_open_connection_says_whether_an_answer_was_missing() {
+        let cut = |address, received| {
+            let error = Some(LastError::Errno(Errno::ECONNRESET));
+            let Event::Change(t) = change(address, 5, (State::Established, State::Close), None, error) else {
+                panic!()
+            };
+            Event::Change(Transition { traffic: Some(Traffic { sent_bytes: 90, received_bytes: received }), ..t })
+        };
+        let resets = interval(&[cut(0xa0, Some(0)), cut(0xb0, Some(7)), cut(0xc0, None)]).resets;
+        assert_eq!(resets.len(), 1, "{resets:#?}");
+        let of = &resets[0];
+        assert_eq!((of.count, of.open, of.unanswered, of.served_here, of.sent), (3, 3, 1, false, None));
     }
 
     #[test]

@@ -98,6 +98,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
     ("reuseport-imbalance", &["accept-queue-stalled", "accept-queue-overflow", "listener-drops-since-open"]),
     ("bind-before-connect", &["ephemeral-port-exhaustion"]),
     ("no-answer", &["fin-wait2-orphan-pileup"]),
+    ("reset-source", &["abort-storm"]),
     ("time-wait-client-churn", &["ephemeral-port-exhaustion", "time-wait-bucket-overflow"]),
     ("path-idle-limit", &["dead-peer-retransmit", "idle-no-keepalive", "send-queue-stuck"]),
     ("mtu-black-hole", &["dead-peer-retransmit", "send-queue-stuck", "fin-wait1-stuck"]),

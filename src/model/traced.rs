@@ -96,7 +96,7 @@ impl ConnectFailure {
     }
 }
 
-/// Resets of one kind at one place.
+/// Resets of one kind at one place. One that answers a SYN is a refused connect and no part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resets {
@@ -109,6 +109,10 @@ pub struct Resets {
     pub sent: Option<SentFor>,
     pub program: Option<Program>,
     pub count: u64,
+    /// Of those that came: the connection was open here, so that its process gets ECONNRESET.
+    pub open: u64,
+    /// Of these: this end had sent data, and nothing had come back yet.
+    pub unanswered: u64,
 }
 
 /// Why this host sent a reset.

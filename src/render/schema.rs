@@ -200,6 +200,8 @@ fn traced() -> Json {
                     ("reason", json!({ "enum": reasons })),
                     ("process", process()),
                     ("count", count()),
+                    ("open", count()),
+                    ("unanswered", count()),
                 ]),
             ),
             (

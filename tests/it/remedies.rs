@@ -133,6 +133,7 @@ const TRIALS: &[(&str, Trial)] = &[
     ),
     ("slow-requests", Trial::Not("the first step is a setting of each web server, and none is tried yet.")),
     ("lossy-destination", Trial::Not("the steps are looks at devices that no test host has.")),
+    ("reset-source", Trial::Not("the steps change the program that sends the resets.")),
     ("window-limited", Trial::Not("inside one host no round trip is long enough for a larger window to show.")),
     ("sndbuf-limited", Trial::Not("inside one host no round trip is long enough for a larger buffer to show.")),
     ("orphan-limit", Trial::Not("the limit is the whole host's, and no test may use it up or lower it.")),

@@ -1,4 +1,4 @@
-//! The path to a peer loses segments: what share of them was sent again.
+//! Segments to a peer are lost on the way: a notable share of them was sent again between two samples.
 //!
 //! Input: segments and repetitions per peer between two samples; with a trace the repetitions of connections that left no
 //! row. Output: a finding per peer, per prefix of peers, or for all peers of a namespace. Not here: peers that are silent
@@ -246,7 +246,9 @@ fn finding<'a>(
     all: &[(IpAddr, &Sent<'a>)],
 ) -> Finding {
     let mut sum = Sent { timeouts: Some(0), ..Sent::default() };
-    lossy.iter().for_each(|sent| sum.add(sent));
+    for sent in lossy {
+        sum.add(sent);
+    }
     let clean = clean(all);
     let causes = weigh(place, &sum, clean);
     let level = severity(view, place, &sum, &causes, clean);

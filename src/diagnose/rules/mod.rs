@@ -52,6 +52,7 @@ rules! {
     window_limited
     sndbuf_limited
     no_answer
+    reset_source
     slow_requests
     connection_pool_growth
     idle_no_keepalive

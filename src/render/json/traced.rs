@@ -46,6 +46,8 @@ pub fn traced(interval: Option<&TracedInterval>) -> Json {
                 "reason": reason,
                 "process": program(r.program.as_ref()),
                 "count": r.count,
+                "open": r.open,
+                "unanswered": r.unanswered,
             })
         })
         .collect();

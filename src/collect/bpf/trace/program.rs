@@ -45,7 +45,11 @@ impl Layout {
             let wanted = a.label();
             a.jump_if_eq(R7, i32::from(State::SynSent.kernel()), wanted);
             a.jump_if_eq(R8, i32::from(State::SynSent.kernel()), wanted);
-            a.jump_if_ne(R8, i32::from(State::FinWait1.kernel()), out);
+            a.jump_if_eq(R8, i32::from(State::FinWait1.kernel()), wanted);
+            a.jump_if_ne(R8, i32::from(State::Close.kernel()), out);
+            // Nothing but a reset, a timeout or an abort ends these at once.
+            a.jump_if_eq(R7, i32::from(State::Established.kernel()), wanted);
+            a.jump_if_ne(R7, i32::from(State::CloseWait.kernel()), out);
             a.bind(wanted);
         }
         a.load_field(R1, R6, self.protocol);

@@ -1,0 +1,396 @@
+//! Connections of one service end by reset: who sends the resets, and why.
+//!
+//! Input: traced resets by service, seen from each end. Output: a finding per service. Not here: connects that are refused
+//! (`connect-failures`), and counters alone (`abort-storm`).
+//!
+#![doc = include_str!("../../../docs/rules/reset-source.md")]
+
+use std::collections::BTreeMap;
+
+use crate::diagnose::Outcome;
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::listener_owner::Owner;
+use crate::diagnose::measure::Share;
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::view::View;
+use crate::model::event::ResetReason;
+use crate::model::traced::{Program, Resets, SentFor, TracedInterval};
+use crate::model::{Endpoint, NetnsId};
+use crate::text;
+
+pub(super) const RULE: Rule =
+    rule!("reset-source", Established, Two, "connections of one service end by reset", check, [TEXT])
+        .title("resets of one service")
+        .identity(Identity::Place)
+        .causes(CAUSES)
+        .traced();
+
+const READ: &str =
+    "In {sender}: read to EOF before close(), or shutdown() for writing, read what still comes, then close()";
+const LINGER: &str = "In {sender}: remove SO_LINGER with a time of 0, and close only when the peer sends no more";
+const FORGOTTEN: &str =
+    "Look whether {service} was restarted, or whether a NAT or a load balancer on the way forgot the connections";
+const KERNEL: &str =
+    "See orphan-limit and tcp-memory-pressure for what runs out, and the keepalive settings of {sender}";
+const OUTSIDE: &str = "Look on the other side who sends them: `tcpstate trace --resets` there; if nobody does, a device between sends them";
+const ON_PURPOSE: &str = "If a health check or a load tester does it on purpose, nothing is wrong";
+
+const TEXT: Text = Text {
+    why: "RST ends a connection at once: data under way, and data that was received and not yet read, is lost, and the program at \
+          the other end gets ECONNRESET.",
+    remedy: &[READ, LINGER, FORGOTTEN, KERNEL, OUTSIDE, ON_PURPOSE],
+    avoid: &["Don't drop RSTs in a firewall: the other side then waits for minutes"],
+};
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "closed-unread",
+        text: "its process closes with unread data",
+        predicts: "the kernel's reason is abort_on_close",
+        refuted_by: "another reason",
+        decided_by: "`strace -e trace=read,recvfrom,close` of the process",
+    },
+    Cause {
+        id: "cut-off",
+        text: "its process cuts them off, by SO_LINGER 0 or by closing while data still comes",
+        predicts: "the kernel's reason is disconnected or abort_on_data",
+        refuted_by: "another reason",
+        decided_by: "SO_LINGER in the program; health checks and load testers set it on purpose",
+    },
+    Cause {
+        id: "not-known",
+        text: "segments come for connections that it does not have, or a port where nothing listens",
+        predicts: "the kernel's reason is no_socket",
+        refuted_by: "another reason",
+        decided_by: "whether the port has a listener, and what was restarted",
+    },
+    Cause {
+        id: "kernel",
+        text: "the kernel gives them up: memory, orphans, keepalive, TCP_LINGER2",
+        predicts: "the kernel's reason is abort_on_memory, keepalive_timeout or abort_on_linger",
+        refuted_by: "another reason",
+        decided_by: "orphan-limit, tcp-memory-pressure, and the socket options of the program",
+    },
+    Cause {
+        id: "outside",
+        text: "the peer sends them, or a device between",
+        predicts: "they come, and no socket of this host sent them",
+        refuted_by: "this host sent as many",
+        decided_by: "`tcpstate trace --resets` on the other side",
+    },
+];
+
+/// Fewer in an interval are no pattern (policy).
+const MANY: u64 = 5;
+/// A cause of fewer is not named, in percent of the resets (policy).
+const SHARE_OF_CAUSE: u64 = 10;
+
+fn check(view: &View<'_>) -> Outcome {
+    let Some(traced) = &view.now.traced else { return Outcome::default() };
+    let mut stories: BTreeMap<(Option<NetnsId>, Endpoint), Story<'_>> = BTreeMap::new();
+    for resets in &traced.resets {
+        let story = stories.entry((home(view, resets), resets.service)).or_default();
+        if resets.sent.is_some() { &mut story.sent } else { &mut story.came }.push(resets);
+    }
+    let findings = stories.iter().filter(|(_, story)| story.count() >= MANY);
+    Outcome::findings(
+        findings.map(|((netns, service), story)| finding(view, traced, *netns, *service, story)).collect(),
+    )
+}
+
+/// The namespace that the service's address belongs to, so that what one namespace sends and another gets is one story.
+fn home(view: &View<'_>, resets: &Resets) -> Option<NetnsId> {
+    let addr = resets.service.addr;
+    if resets.served_here || addr.is_loopback() {
+        return resets.netns;
+    }
+    view.now.netns.iter().find(|n| n.addresses.contains(&addr)).map_or(resets.netns, |n| n.inode)
+}
+
+/// The resets of one service, from both sides as far as they are seen.
+#[derive(Debug, Default)]
+struct Story<'a> {
+    sent: Vec<&'a Resets>,
+    came: Vec<&'a Resets>,
+}
+
+impl<'a> Story<'a> {
+    fn sent(&self) -> u64 {
+        self.sent.iter().map(|r| r.count).sum()
+    }
+
+    fn came(&self) -> u64 {
+        self.came.iter().map(|r| r.count).sum()
+    }
+
+    /// A reset that one end sends and the other gets is seen twice.
+    fn count(&self) -> u64 {
+        self.sent().max(self.came())
+    }
+
+    fn unanswered(&self) -> u64 {
+        self.came.iter().map(|r| r.unanswered).sum()
+    }
+
+    /// Those that came, and that nobody here has sent.
+    fn outsiders(&self) -> u64 {
+        self.came().saturating_sub(self.sent())
+    }
+
+    /// Who sent most.
+    fn sender(&self) -> Option<&'a Resets> {
+        self.sent.iter().copied().max_by_key(|r| r.count)
+    }
+
+    /// How many were sent for reasons that prove a cause.
+    fn sent_for(&self, cause: &str) -> u64 {
+        self.sent.iter().filter(|r| cause_of(r.sent) == Some(cause)).map(|r| r.count).sum()
+    }
+}
+
+/// What the kernel's reason proves.
+fn cause_of(sent: Option<SentFor>) -> Option<&'static str> {
+    let Some(SentFor::Reason(reason)) = sent else { return None };
+    match reason {
+        ResetReason::AbortOnClose => Some("closed-unread"),
+        ResetReason::AbortOnData | ResetReason::Disconnected | ResetReason::DisconnectWithData => Some("cut-off"),
+        ResetReason::NoSocket | ResetReason::TimeWait => Some("not-known"),
+        ResetReason::AbortOnMemory | ResetReason::KeepaliveTimeout | ResetReason::AbortOnLinger => Some("kernel"),
+        _ => None,
+    }
+}
+
+fn weigh(story: &Story<'_>) -> Weighed {
+    let (all, outside) = (story.count(), story.outsiders());
+    let reasons_known = story.sent.iter().all(|r| matches!(r.sent, Some(SentFor::Reason(_))));
+    Weighed::of(CAUSES, |cause| {
+        let (n, certain) = match cause.id {
+            "outside" => (outside, false),
+            id => (story.sent_for(id), true),
+        };
+        match (n * 100 >= all * SHARE_OF_CAUSE, certain) {
+            (true, true) => Weight::Proven,
+            (true, false) => Weight::Possible(0.9),
+            (false, _) if !reasons_known && cause.id != "outside" => Weight::Possible(0.2),
+            (false, _) => Weight::Refuted(match cause.id {
+                "outside" => "this host sent as many as came".to_owned(),
+                _ if story.sent.is_empty() => "no socket of this host sent one".to_owned(),
+                _ => format!(
+                    "{} of {} that this host sent",
+                    text::grouped(n),
+                    text::count(story.sent(), "reset", "resets")
+                ),
+            }),
+        }
+    })
+}
+
+fn process(program: &Program) -> String {
+    match program.processes {
+        0 | 1 => text::named(&program.comm, program.pid).to_string(),
+        more => format!("{} ({more} processes)", text::quoted(&program.comm)),
+    }
+}
+
+/// The program behind the service, when it listens here.
+fn server<'a>(view: &View<'a>, netns: Option<NetnsId>, service: Endpoint) -> Option<Owner<'a>> {
+    let listeners = view.listeners(netns);
+    let at = listeners.get(listeners.matching(netns, service)?).local;
+    Owner::of(view, &view.queues().get(netns, at)?.listeners)
+}
+
+fn severity(view: &View<'_>, traced: &TracedInterval, service: Endpoint, story: &Story<'_>) -> Severity {
+    let unanswered = story.unanswered();
+    let reached: u64 = traced.connects.iter().filter(|c| c.to == service).map(|c| c.succeeded).sum();
+    let share = Share::of(unanswered, reached.max(unanswered)).map_or(0.0, Share::percent);
+    let no_memory =
+        story.sent.iter().any(|r| r.sent == Some(SentFor::Reason(ResetReason::AbortOnMemory)) && r.count >= MANY);
+    if unanswered >= MANY && share >= view.thresholds.connect_failure_percent || no_memory {
+        Severity::Warning
+    } else {
+        Severity::Info
+    }
+}
+
+fn finding(
+    view: &View<'_>,
+    traced: &TracedInterval,
+    netns: Option<NetnsId>,
+    service: Endpoint,
+    story: &Story<'_>,
+) -> Finding {
+    let server = server(view, netns, service);
+    let caller = traced.connects.iter().find(|c| c.to == service && c.program.is_some());
+    let caller = caller.and_then(|c| c.program.as_ref());
+    let causes = weigh(story);
+    let level = severity(view, traced, service, story);
+    let serves = server.as_ref().map_or_else(|| service.to_string(), |owner| format!("{} at {service}", owner.name()));
+    let sender = match story.sender() {
+        Some(sent) if story.outsiders() * 2 <= story.count() => Some(match (&sent.program, sent.served_here) {
+            (Some(program), _) => process(program),
+            (None, true) => "this host".to_owned(),
+            (None, false) => "a client on this host".to_owned(),
+        }),
+        _ => None,
+    };
+    let why = causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
+    let many = text::count(story.count(), "connection", "connections");
+    let within = text::duration(traced.duration_ms);
+    let served_here = story.sent.iter().chain(&story.came).any(|r| r.served_here);
+    let mut summary = match (&sender, caller) {
+        (Some(sender), _) => format!("{many} of {serves} were reset within {within} by {sender}{why}"),
+        (None, _) if served_here => format!("clients reset {many} to {serves} within {within}"),
+        (None, Some(caller)) => format!("{service} reset {many} of {} within {within}", process(caller)),
+        (None, None) => format!("{service} reset {many} of this host within {within}"),
+    };
+    if story.unanswered() > 0 {
+        let n = text::grouped(story.unanswered());
+        summary.push_str(&format!("; {n} of them waited for an answer to what they had sent"));
+    }
+    let lost = traced.lost + traced.not_grouped;
+    let steps: Vec<&str> = causes.left.iter().map(|h| step(h.cause.id)).take(2).chain([ON_PURPOSE]).collect();
+    let reasons = story.sent.iter().map(|r| match r.sent {
+        Some(SentFor::Reason(reason)) => format!("{} ({})", reason.key(), r.count),
+        _ => format!("not reported ({})", r.count),
+    });
+    let told = sender.clone().unwrap_or_else(|| "the program that sends them".to_owned());
+    let mut finding = RULE
+        .finding(level, if lost == 0 { 0.9 } else { 0.75 }, summary)
+        .because("each reset was traced, with the reason that the kernel gives")
+        .causes(causes)
+        .subject(subject(view, netns, service, server.as_ref(), caller))
+        .steps(steps)
+        .fill("sender", told)
+        .fill("service", service)
+        .evidence("resets", Evidence::Count(story.count()))
+        .evidence("sent_here", Evidence::Count(story.sent()))
+        .evidence("received", Evidence::Count(story.came()))
+        .evidence("open_when_received", Evidence::Count(story.came.iter().map(|r| r.open).sum()))
+        .evidence("unanswered", Evidence::Count(story.unanswered()))
+        .evidence("events_lost", Evidence::Count(lost));
+    if !story.sent.is_empty() {
+        finding = finding.evidence("reasons", Evidence::List(reasons.collect()));
+    }
+    finding.next("tcpstate trace --resets")
+}
+
+fn step(cause: &str) -> &'static str {
+    match cause {
+        "closed-unread" => READ,
+        "cut-off" => LINGER,
+        "not-known" => FORGOTTEN,
+        "kernel" => KERNEL,
+        _ => OUTSIDE,
+    }
+}
+
+fn subject(
+    view: &View<'_>,
+    netns: Option<NetnsId>,
+    service: Endpoint,
+    server: Option<&Owner<'_>>,
+    caller: Option<&Program>,
+) -> Subject {
+    match (server, caller) {
+        (Some(owner), _) => Subject { listener: Some(service), ..view.subject_of(owner.process, netns) },
+        (None, Some(caller)) => Subject {
+            netns,
+            destination: Some(service),
+            pid: Some(caller.pid),
+            comm: Some(caller.comm.clone()),
+            ..Subject::default()
+        },
+        (None, None) => Subject { netns, destination: Some(service), ..Subject::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{NETNS, World, listen};
+    use crate::model::traced::Connects;
+
+    fn at(text: &str) -> Endpoint {
+        let at: std::net::SocketAddr = text.parse().unwrap();
+        Endpoint::new(at.ip(), at.port())
+    }
+
+    fn resets(service: &str, served_here: bool, sent: Option<ResetReason>, count: u64) -> Resets {
+        let program = sent.map(|_| Program { pid: 7, comm: "app".into(), processes: 1 });
+        let sent = sent.map(SentFor::Reason);
+        Resets { netns: NETNS, service: at(service), served_here, sent, program, count, open: 0, unanswered: 0 }
+    }
+
+    fn world(resets: Vec<Resets>, succeeded: u64) -> World {
+        let mut world = World::new();
+        world.add(listen("10.0.0.1:80", 0, 128)).hold(7, "app", 3, 80 << 16).later(2000);
+        let connects = Connects {
+            netns: NETNS,
+            to: at("10.0.0.9:443"),
+            program: Some(Program { pid: 812, comm: "curl".into(), processes: 1 }),
+            succeeded,
+            failed: Vec::new(),
+            waited_ms: None,
+            failed_at_ms: None,
+            succeeded_since: 0,
+        };
+        let traced =
+            TracedInterval { duration_ms: 2000, resets, connects: vec![connects], ..TracedInterval::default() };
+        world.now.traced = Some(traced);
+        world
+    }
+
+    fn one(resets: Vec<Resets>, succeeded: u64) -> Finding {
+        let mut outcome = world(resets, succeeded).check(check);
+        assert_eq!(outcome.findings.len(), 1, "{outcome:#?}");
+        outcome.findings.remove(0)
+    }
+
+    #[test]
+    fn a_server_that_closes_with_unread_data_is_named_with_the_reason() {
+        let finding = one(vec![resets("10.0.0.1:80", true, Some(ResetReason::AbortOnClose), 40)], 0);
+        assert_eq!((finding.severity, finding.subject.listener), (Severity::Info, Some(at("10.0.0.1:80"))));
+        assert_eq!(
+            finding.summary,
+            "40 connections of app (7) at 10.0.0.1:80 were reset within 2.0 s by app (7): its process closes with unread \
+             data"
+        );
+        assert!(finding.causes.is("closed-unread") && finding.remedy[0].starts_with("In app (7): read to EOF"));
+    }
+
+    #[test]
+    fn a_peer_that_resets_before_it_answers_hurts_the_caller() {
+        let came = |unanswered| Resets { open: 20, unanswered, ..resets("10.0.0.9:443", false, None, 20) };
+        let finding = one(vec![came(20)], 20);
+        assert_eq!((finding.severity, finding.subject.comm.as_deref()), (Severity::Warning, Some("curl")));
+        assert!(finding.causes.is("outside"), "{finding:#?}");
+        assert!(finding.summary.starts_with("10.0.0.9:443 reset 20 connections of curl (812)"), "{}", finding.summary);
+        // After an answer, few, or a small part of all: an explanation at most.
+        assert_eq!(one(vec![came(0)], 20).severity, Severity::Info);
+        assert_eq!(one(vec![came(4)], 20).severity, Severity::Info);
+        assert_eq!(one(vec![came(20)], 201).severity, Severity::Info);
+        assert!(world(vec![resets("10.0.0.9:443", false, None, 4)], 4).check(check).findings.is_empty());
+    }
+
+    #[test]
+    fn what_one_end_sends_and_the_other_gets_is_one_story() {
+        let sent = resets("10.0.0.1:80", true, Some(ResetReason::AbortOnClose), 10);
+        let came = Resets { open: 10, unanswered: 10, ..resets("10.0.0.1:80", false, None, 10) };
+        let mut world = world(vec![sent, came], 0);
+        world.now.netns[0].addresses.push("10.0.0.1".parse().unwrap());
+        let findings = world.check(check).findings;
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        assert_eq!(findings[0].severity, Severity::Warning);
+        assert!(findings[0].causes.is("closed-unread"));
+    }
+
+    #[test]
+    fn a_kernel_without_reasons_leaves_the_causes_open_and_memory_is_a_warning() {
+        let unknown = Resets { sent: Some(SentFor::Unknown), ..resets("10.0.0.1:80", true, None, 10) };
+        let finding = one(vec![unknown], 0);
+        assert!(finding.causes.named().is_none() && finding.causes.left.len() > 2, "{finding:#?}");
+        let memory = one(vec![resets("10.0.0.1:80", true, Some(ResetReason::AbortOnMemory), 10)], 0);
+        assert_eq!(memory.severity, Severity::Warning);
+    }
+}
