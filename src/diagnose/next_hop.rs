@@ -14,7 +14,8 @@ use crate::model::{NetnsId, Socket};
 pub const GATEWAY: Cause = Cause {
     id: "gateway-down",
     text: "the gateway does not answer address resolution: it, or the link to it, is down",
-    predicts: "the neighbour entry of the gateway is FAILED, or INCOMPLETE after several requests",
+    predicts: "the neighbour entry of the gateway is FAILED, or INCOMPLETE after several requests, or the interface has no \
+               carrier",
     refuted_by: "a gateway whose address is known, or a destination on the link",
     decided_by: "`ip route get` the address, then `ip neigh show to` its gateway",
 };
@@ -85,7 +86,8 @@ impl Way {
                     Some(Resolution::Unconfirmed) => ", its address is not confirmed",
                     _ => ", without a neighbour entry",
                 };
-                Some(format!("{to}{device}{state}"))
+                let link = if n.has_carrier == Some(false) { ", no carrier" } else { "" };
+                Some(format!("{to}{device}{state}{link}"))
             }
         }
     }

@@ -30,6 +30,8 @@ pub struct Neighbour {
     pub device: Option<String>,
     /// Its link-layer address; `None` where the kernel has no entry, or cannot be asked for one.
     pub resolution: Option<Resolution>,
+    /// Whether the interface has a carrier; `None` where the kernel does not say.
+    pub has_carrier: Option<bool>,
 }
 
 /// State of a neighbour entry (`NUD_*` of `include/uapi/linux/neighbour.h`).
@@ -50,10 +52,11 @@ pub enum Resolution {
 const UNANSWERED: u32 = 2;
 
 impl Neighbour {
-    /// Whether nobody answers at that address.
+    /// Whether nobody answers at that address, or nothing can be asked there.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         match self.resolution {
+            _ if self.has_carrier == Some(false) => true,
             Some(Resolution::Failed) => true,
             Some(Resolution::Incomplete { requests }) => requests >= UNANSWERED,
             _ => false,

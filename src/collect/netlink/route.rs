@@ -1,4 +1,4 @@
-//! The next hop to an address, and whether it answers: two questions to the kernel's routing tables.
+//! The next hop to an address, whether it answers, and whether the link to it is up: three questions to the kernel.
 //!
 //! Input: an address, in the namespace of the calling thread. Output: [`NextHop`]. Requests and answers are functions of
 //! bytes.
@@ -12,6 +12,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with
 
 use crate::model::path::{Neighbour, NextHop, Resolution};
 
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
@@ -21,6 +23,8 @@ const NLM_F_REQUEST: u16 = 1;
 const HEADER: usize = 16;
 /// `struct rtmsg` and `struct ndmsg`.
 const BODY: usize = 12;
+/// `struct ifinfomsg`.
+const LINK_BODY: usize = 16;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
@@ -28,6 +32,9 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_VIA: u16 = 18;
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
+const IFLA_EXT_MASK: u16 = 29;
+/// Keeps the counters out of the answer.
+const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 const NDA_DST: u16 = 1;
 const NDA_PROBES: u16 = 4;
 /// Where the count of requests begins while none was answered (`ucast_solicit`, 3 by default; `__neigh_event_send`).
@@ -76,8 +83,12 @@ impl Routes {
             }
             None => None,
         };
+        let has_carrier = match route.device {
+            Some(device) => carrier(&self.ask(|sequence| link_request(device, sequence))?),
+            None => None,
+        };
         let device = route.device.and_then(name);
-        Ok(NextHop::Neighbour(Neighbour { gateway: route.gateway, device, resolution }))
+        Ok(NextHop::Neighbour(Neighbour { gateway: route.gateway, device, resolution, has_carrier }))
     }
 
     fn ask(&mut self, request: impl FnOnce(u32) -> Vec<u8>) -> io::Result<Vec<u8>> {
@@ -116,16 +127,16 @@ fn family(addr: IpAddr) -> u8 {
     if addr.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
 }
 
-fn message(kind: u16, sequence: u32, body: [u8; BODY], attribute: u16, value: &[u8]) -> Vec<u8> {
+fn message(kind: u16, sequence: u32, body: &[u8], attribute: u16, value: &[u8]) -> Vec<u8> {
     let attribute_len = 4 + value.len();
-    let len = HEADER + BODY + attribute_len;
+    let len = HEADER + body.len() + attribute_len;
     let mut bytes = Vec::with_capacity(len);
     bytes.extend_from_slice(&u32::try_from(len).unwrap_or(0).to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
     bytes.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
     bytes.extend_from_slice(&sequence.to_ne_bytes());
     bytes.extend_from_slice(&0u32.to_ne_bytes());
-    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(body);
     bytes.extend_from_slice(&u16::try_from(attribute_len).unwrap_or(0).to_ne_bytes());
     bytes.extend_from_slice(&attribute.to_ne_bytes());
     bytes.extend_from_slice(value);
@@ -137,14 +148,20 @@ fn route_request(to: IpAddr, sequence: u32) -> Vec<u8> {
     let mut body = [0; BODY];
     body[0] = family(to);
     body[1] = if to.is_ipv4() { 32 } else { 128 };
-    message(RTM_GETROUTE, sequence, body, RTA_DST, &value)
+    message(RTM_GETROUTE, sequence, &body, RTA_DST, &value)
 }
 
 fn neighbour_request(of: IpAddr, device: u32, sequence: u32) -> Vec<u8> {
     let mut body = [0; BODY];
     body[0] = family(of);
     body[4..8].copy_from_slice(&device.to_ne_bytes());
-    message(RTM_GETNEIGH, sequence, body, NDA_DST, &octets(of))
+    message(RTM_GETNEIGH, sequence, &body, NDA_DST, &octets(of))
+}
+
+fn link_request(device: u32, sequence: u32) -> Vec<u8> {
+    let mut body = [0; LINK_BODY];
+    body[4..8].copy_from_slice(&device.to_ne_bytes());
+    message(RTM_GETLINK, sequence, &body, IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes())
 }
 
 /// What an answer says.
@@ -239,6 +256,17 @@ fn neighbour(bytes: &[u8]) -> Answer<Resolution> {
     }
 }
 
+/// Whether the interface has a carrier (`IFF_LOWER_UP`); `None` where the kernel does not say.
+fn carrier(bytes: &[u8]) -> Option<bool> {
+    let (body, rest) = match body(bytes, RTM_NEWLINK) {
+        Answer::Is(parts) => parts,
+        Answer::Error(_) | Answer::Unreadable => return None,
+    };
+    rest.get(..LINK_BODY - BODY)?;
+    let flags = u32::from_ne_bytes([body[8], body[9], body[10], body[11]]);
+    Some(flags & libc::IFF_LOWER_UP.cast_unsigned() != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,10 +329,22 @@ mod tests {
         for end in 0..whole.len() {
             route(&whole[..end]);
             neighbour(&whole[..end]);
+            carrier(&whole[..end]);
         }
         let mut lying = whole.clone();
         lying[HEADER + BODY] = 1;
         assert_eq!(route(&lying), Answer::Is(Route { kind: RTN_UNICAST, gateway: None, device: None }));
+    }
+
+    #[test]
+    fn an_interface_without_carrier_is_told_from_one_that_nothing_is_known_of() {
+        let link = |flags: u32| {
+            let mut body = [0; BODY];
+            body[8..].copy_from_slice(&flags.to_ne_bytes());
+            answer(RTM_NEWLINK, body, &[(0, &[])])
+        };
+        assert_eq!((carrier(&link(0x1_1043)), carrier(&link(0x1003))), (Some(true), Some(false)));
+        assert_eq!(carrier(&neighbour_in(0x20, 0)), None);
     }
 
     #[test]
@@ -314,5 +354,7 @@ mod tests {
         assert_eq!(&bytes[28..], &[8, 0, 1, 0, 10, 0, 0, 9]);
         let bytes = neighbour_request(Ipv6Addr::LOCALHOST.into(), 3, 8);
         assert_eq!((bytes.len(), bytes[4], bytes[16], bytes[20]), (48, 30, 10, 3));
+        let bytes = link_request(3, 9);
+        assert_eq!((bytes.len(), bytes[4], bytes[20], bytes[34]), (40, 18, 3, 29));
     }
 }

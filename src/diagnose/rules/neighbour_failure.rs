@@ -61,7 +61,7 @@ const CAUSES: &[Cause] = &[
     Cause {
         id: "link-broken",
         text: "the link between is broken",
-        predicts: "other neighbours on the same interface are silent too",
+        predicts: "no carrier, or other neighbours on the same interface are silent too",
         refuted_by: "other neighbours on the same interface that answer",
         decided_by: "`ip -s link`, `ethtool` of the interface, the port of the switch",
     },
@@ -139,8 +139,14 @@ fn finding(
     } else {
         String::new()
     };
+    let has_carrier = neighbour.has_carrier != Some(false);
     let summary = format!(
-        "{what} does not answer address resolution, and {waiting}{beyond} {} for it",
+        "{what} {}, and {waiting}{beyond} {} for it",
+        if has_carrier {
+            "does not answer address resolution"
+        } else {
+            "cannot be reached: the interface has no carrier"
+        },
         if rows.len() == 1 { "waits" } else { "wait" }
     );
     let mut pids: Vec<u32> = rows.iter().flat_map(|s| view.processes(s)).map(|p| p.pid).collect();
@@ -148,6 +154,8 @@ fn finding(
     pids.dedup();
     let failing: FxHashSet<IpAddr> = silent_neighbours(view, netns, neighbour);
     let causes = Weighed::of(CAUSES, |cause| match cause.id {
+        "link-broken" if !has_carrier => Weight::Proven,
+        _ if !has_carrier => Weight::Refuted("the interface has no carrier, so that nobody can answer".into()),
         "link-broken" if failing.len() > 1 => Weight::Possible(0.6),
         "link-broken" => Weight::Possible(0.2),
         "next-hop-off" => Weight::Possible(0.5),
@@ -163,6 +171,12 @@ fn finding(
         .evidence("destinations", Evidence::List(most_frequent(rows.iter().map(|s| s.peer.to_string()), 5)))
         .evidence("is_gateway", Evidence::Text(if is_gateway { "yes" } else { "no" }.into()))
         .evidence("interface", Evidence::Text(device.into()))
+        .evidence(
+            "carrier",
+            neighbour
+                .has_carrier
+                .map_or(Evidence::Unknown, |has| Evidence::Text(if has { "yes" } else { "no" }.into())),
+        )
         .evidence("silent_neighbours", Evidence::Count(failing.len() as u64))
         .fill("hop", hop)
         .fill("device", device)
@@ -207,7 +221,8 @@ mod tests {
     }
 
     fn hop(gateway: Option<&str>, resolution: Option<Resolution>) -> NextHop {
-        NextHop::Neighbour(Neighbour { gateway: gateway.map(addr), device: Some("eth0".into()), resolution })
+        let device = Some("eth0".into());
+        NextHop::Neighbour(Neighbour { gateway: gateway.map(addr), device, resolution, has_carrier: Some(true) })
     }
 
     fn syn(port: u16, to: &str) -> Socket {
@@ -248,6 +263,18 @@ mod tests {
         let asking =
             |requests| world(Some("10.0.0.254"), Some(Resolution::Incomplete { requests })).check(check).findings;
         assert_eq!((asking(1).len(), asking(2).len()), (0, 1), "one request may be on its way");
+    }
+
+    #[test]
+    fn an_interface_without_carrier_proves_the_link() {
+        let mut world = world(Some("10.0.0.254"), Some(Resolution::Incomplete { requests: 0 }));
+        for hop in world.now.next_hops.values_mut() {
+            let NextHop::Neighbour(neighbour) = hop else { panic!() };
+            neighbour.has_carrier = Some(false);
+        }
+        let finding = world.check(check).findings.remove(0);
+        assert!(finding.causes.is("link-broken"), "{finding:#?}");
+        assert!(finding.summary.contains("cannot be reached: the interface has no carrier"), "{}", finding.summary);
     }
 
     #[test]
