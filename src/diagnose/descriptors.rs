@@ -45,7 +45,7 @@ impl Share {
     #[must_use]
     pub fn severity(&self, grows: bool, thresholds: &Thresholds) -> Severity {
         let percent = self.percent.unwrap_or(0.0);
-        let full = self.fd_used.zip(self.fd_soft).is_some_and(|(used, soft)| used == soft);
+        let full = self.fd_used.zip(self.fd_soft).is_some_and(|(used, soft)| used >= soft && !is_lowered(used, soft));
         let soon = self.emfile_in_ms.is_some_and(|ms| (ms as f64) < thresholds.fd_eta_high_hours * 3_600_000.0);
         let much = percent >= thresholds.fd_high_percent;
         if full && percent >= CAUSE_PERCENT {
@@ -90,6 +90,27 @@ pub fn emfile_in_ms(soft: u64, used: u64, per_second: f64) -> Option<u64> {
     // A century is long enough, and far inside the range of the type.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded above and below")]
     Some((seconds.min(3.2e9) * 1000.0) as u64)
+}
+
+/// Whether the limit was lowered while the process ran: no call opens a descriptor beyond it (`alloc_fd`), so use well above
+/// it was there before. A sandbox does that on purpose: sshd sets 1 before anybody has logged in. A few that a process
+/// inherited, with numbers beyond its limit, leave the limit as full as it is.
+#[must_use]
+pub fn is_lowered(used: u64, soft: u64) -> bool {
+    used > soft + soft / INHERITED_PART
+}
+
+/// Descriptors beyond the limit are fewer than this part of it when they were inherited (policy).
+const INHERITED_PART: u64 = 16;
+
+/// `990 of 1,024`; `all 1,024`.
+#[must_use]
+pub fn of(used: u64, limit: u64) -> String {
+    if used < limit {
+        format!("{} of {}", text::grouped(used), text::grouped(limit))
+    } else {
+        format!("all {}", text::grouped(limit))
+    }
 }
 
 #[cfg(test)]

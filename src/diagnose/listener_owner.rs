@@ -5,6 +5,7 @@
 
 use rustc_hash::FxHashSet;
 
+use crate::diagnose::descriptors;
 use crate::diagnose::finding::{Evidence, Finding, Subject};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class, WaitState};
@@ -89,7 +90,7 @@ pub fn acts(owner: Option<&Owner<'_>>, otherwise: &str) -> String {
     match owner {
         Some(Owner { halted: Some(why), .. }) => format!("{who} is {why}"),
         Some(Owner { no_descriptors: Some((used, limit)), .. }) => {
-            format!("{who} has no descriptor left ({used} of {limit}), so that accept() fails")
+            format!("{who} has no descriptor left ({} in use), so that accept() fails", descriptors::of(*used, *limit))
         }
         Some(Owner { stopped, pids, .. }) if !stopped.is_empty() => {
             let verb = if stopped.len() == 1 { "is" } else { "are" };
@@ -326,7 +327,10 @@ mod tests {
         }
         owner(&world, |o| {
             let words = acts(Some(&o), "sleeps");
-            assert_eq!(words, "nginx (11 and 2 more) has no descriptor left (1024 of 1024), so that accept() fails");
+            assert_eq!(
+                words,
+                "nginx (11 and 2 more) has no descriptor left (all 1,024 in use), so that accept() fails"
+            );
         });
         world.now.processes.get_mut(&13).unwrap().fd_used = Some(20);
         owner(&world, |o| assert_eq!(acts(Some(&o), "sleeps"), "nginx (11 and 2 more) sleeps"));

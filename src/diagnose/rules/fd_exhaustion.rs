@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::descriptors::emfile_in_ms;
+use crate::diagnose::descriptors::{emfile_in_ms, is_lowered, of};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::measure::{Measure, Share};
 use crate::diagnose::ranking;
@@ -74,12 +74,6 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut findings = ranking::alike(findings);
     findings.extend(of_host(view));
     Outcome::findings(findings)
-}
-
-/// Whether the limit was lowered while the process ran: no call opens a descriptor beyond it (`alloc_fd`), so use above it
-/// was there before. A sandbox does that on purpose: sshd sets 1 before anybody has logged in.
-fn is_lowered(used: u64, soft: u64) -> bool {
-    used > soft
 }
 
 /// Descriptors in use and the limit.
@@ -186,11 +180,6 @@ fn kinds(view: &View<'_>, near: &BTreeMap<u32, Use>) -> BTreeMap<u32, Kinds> {
         }
     }
     kinds
-}
-
-/// `990 of 1,024`.
-fn of(used: u64, limit: u64) -> String {
-    format!("{} of {}", text::grouped(used), text::grouped(limit))
 }
 
 fn of_process(view: &View<'_>, pid: u32, this: &Use, kinds: Option<&Kinds>) -> Option<Finding> {
@@ -318,11 +307,12 @@ mod tests {
             (980, Some(Severity::High)),
             (999, Some(Severity::High)),
             (1000, Some(Severity::Critical)),
-            (1001, None),
+            (1062, Some(Severity::Critical)),
+            (1063, None),
         ] {
             assert_eq!(severity(&world(used)), expected, "{used} of 1000");
         }
-        assert!(world(1000).check(check).findings[0].summary.contains("no descriptor left: 1,000 of 1,000"));
+        assert!(world(1000).check(check).findings[0].summary.contains("no descriptor left: all 1,000"));
     }
 
     /// sshd at its login prompt: seven descriptors, and a limit of 1 that its sandbox has set since.
