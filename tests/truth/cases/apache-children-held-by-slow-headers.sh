@@ -3,6 +3,7 @@
 #: needs = ["apache2", "python3"]
 #: seconds = 14
 #: look_from = "s"
+#: also = ["slow-requests"]
 #: [[expect]]
 #: rule = ["accept-queue-stalled"]
 #: comm = "apache2"
