@@ -55,6 +55,8 @@ pub struct Outcomes {
     waiting: FxHashMap<u64, Attempt>,
     connects: FxHashMap<(Place, Option<u32>), Sums>,
     resets: FxHashMap<ResetGroup, ResetSums>,
+    /// Sockets that their process cut off before it had sent anything, although something had come: their resets follow.
+    unanswered: FxHashSet<u64>,
     repeated: FxHashMap<(Option<NetnsId>, IpAddr), (u64, u64, u64)>,
     closed_here_first: u64,
     not_grouped: u64,
@@ -110,6 +112,12 @@ impl Outcomes {
                 self.ended(t, caller, attempt.map(|a| a.begun_ns), failure);
             }
             (Some(State::Established | State::SynRecv), State::FinWait1) => self.closed_here_first += 1,
+            (Some(State::Established | State::CloseWait), State::Close) if t.error == Some(LastError::Nothing) => {
+                let silent = t.traffic.is_some_and(|of| of.sent_bytes == 0 && of.received_bytes.is_some_and(|n| n > 0));
+                if let Some(address) = t.address.filter(|_| silent && self.unanswered.len() < GROUPS) {
+                    self.unanswered.insert(address);
+                }
+            }
             (Some(State::Established | State::CloseWait), State::Close)
                 if matches!(t.error, Some(LastError::Errno(Errno::ECONNRESET | Errno::EPIPE))) =>
             {
@@ -150,11 +158,13 @@ impl Outcomes {
 
     fn reset(&mut self, at: &Sighting, sent: Option<SentFor>) {
         let (service, served_here) = service(at.local, at.peer, at.state);
+        let silent = sent.is_some() && at.address.is_some_and(|address| self.unanswered.remove(&address));
         let actor = at.by.as_ref().and_then(By::actor).copied().filter(|_| sent.is_some());
         let key = ((at.netns, service), served_here, sent, actor.map(|a| a.pid));
         if let Some(sums) = group(&mut self.resets, key, &mut self.not_grouped) {
             sums.actor = sums.actor.or(actor);
             sums.count += 1;
+            sums.unanswered += u64::from(silent);
         }
     }
 
@@ -440,6 +450,34 @@ mod tests {
         assert_eq!(resets.len(), 1, "{resets:#?}");
         let of = &resets[0];
         assert_eq!((of.count, of.open, of.unanswered, of.served_here, of.sent), (3, 3, 1, false, None));
+    }
+
+    #[test]
+    fn a_server_that_resets_before_it_sends_leaves_its_client_without_an_answer() {
+        let aborts = |address, sent_bytes| {
+            let how = (State::Established, State::Close);
+            let Event::Change(t) = change(address, 5, how, Some(7), Some(LastError::Nothing)) else { panic!() };
+            Transition { traffic: Some(Traffic { sent_bytes, received_bytes: Some(90) }), ..t }
+        };
+        let reset = |t: &Transition| {
+            let at = Sighting {
+                at_us: 0,
+                monotonic_ns: t.monotonic_ns,
+                netns: t.netns,
+                cookie: None,
+                address: t.address,
+                family: t.family,
+                local: t.local,
+                peer: t.peer,
+                state: Some(State::Close),
+                by: t.by,
+            };
+            Event::ResetSent(ResetSent { at, reason: None })
+        };
+        let (silent, answered) = (aborts(0xa0, 0), aborts(0xb0, 200));
+        let events = [Event::Change(silent), reset(&silent), Event::Change(answered), reset(&answered), reset(&silent)];
+        let resets = interval(&events).resets;
+        assert_eq!(resets.iter().map(|r| (r.count, r.unanswered)).collect::<Vec<_>>(), [(3, 1)]);
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub struct Resets {
     pub count: u64,
     /// Of those that came: the connection was open here, so that its process gets ECONNRESET.
     pub open: u64,
-    /// Of these: this end had sent data, and nothing had come back yet.
+    /// Whoever got it had sent data, and nothing had come back yet.
     pub unanswered: u64,
 }
 

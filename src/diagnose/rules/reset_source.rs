@@ -14,6 +14,7 @@ use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::measure::Share;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
+use crate::model::counter::Counter;
 use crate::model::event::ResetReason;
 use crate::model::traced::{Program, Resets, SentFor, TracedInterval};
 use crate::model::{Endpoint, NetnsId};
@@ -129,8 +130,12 @@ impl<'a> Story<'a> {
         self.sent().max(self.came())
     }
 
+    /// Clients that had sent something and were reset before anything came back.
     fn unanswered(&self) -> u64 {
-        self.came.iter().map(|r| r.unanswered).sum()
+        let of = |all: &[&Resets], served_here| -> u64 {
+            all.iter().filter(|r| r.served_here == served_here).map(|r| r.unanswered).sum()
+        };
+        of(&self.came, false).max(of(&self.sent, true))
     }
 
     /// Those that came, and that nobody here has sent.
@@ -200,9 +205,17 @@ fn server<'a>(view: &View<'a>, netns: Option<NetnsId>, service: Endpoint) -> Opt
     Owner::of(view, &view.queues().get(netns, at)?.listeners)
 }
 
-fn severity(view: &View<'_>, traced: &TracedInterval, service: Endpoint, story: &Story<'_>) -> Severity {
+fn severity(
+    view: &View<'_>,
+    traced: &TracedInterval,
+    netns: Option<NetnsId>,
+    service: Endpoint,
+    story: &Story<'_>,
+) -> Severity {
     let unanswered = story.unanswered();
-    let reached: u64 = traced.connects.iter().filter(|c| c.to == service).map(|c| c.succeeded).sum();
+    let called: u64 = traced.connects.iter().filter(|c| c.to == service).map(|c| c.succeeded).sum();
+    let came = view.delta(netns, Counter::TcpPassiveOpens).filter(|_| story.sent.iter().any(|r| r.served_here));
+    let reached = called.max(came.unwrap_or(0));
     let share = Share::of(unanswered, reached.max(unanswered)).map_or(0.0, Share::percent);
     let no_memory =
         story.sent.iter().any(|r| r.sent == Some(SentFor::Reason(ResetReason::AbortOnMemory)) && r.count >= MANY);
@@ -210,6 +223,41 @@ fn severity(view: &View<'_>, traced: &TracedInterval, service: Endpoint, story: 
         Severity::Warning
     } else {
         Severity::Info
+    }
+}
+
+/// Who sends the resets, and the headline up to its end.
+fn told(
+    story: &Story<'_>,
+    server: Option<&Owner<'_>>,
+    caller: Option<&Program>,
+    service: Endpoint,
+) -> (String, String) {
+    let many = text::count(story.count(), "connection", "connections");
+    let named = |here: bool| {
+        let known = story.sent.iter().filter(|r| r.served_here == here && r.program.is_some()).max_by_key(|r| r.count);
+        known.and_then(|r| r.program.as_ref()).map(process)
+    };
+    let from_here = story.sender().filter(|_| story.outsiders() * 2 <= story.count());
+    match from_here.map(|sent| sent.served_here) {
+        // The kernel itself answers what comes for a socket that its process has closed.
+        Some(true) => {
+            let who = named(true).or_else(|| server.map(Owner::name)).unwrap_or_else(|| "this host".to_owned());
+            (who.clone(), format!("{who} reset {many} to {service}"))
+        }
+        Some(false) => {
+            let who =
+                named(false).or_else(|| caller.map(process)).unwrap_or_else(|| "a client on this host".to_owned());
+            (who.clone(), format!("{who} reset its {many} to {service}"))
+        }
+        None if story.came.iter().any(|r| r.served_here) => {
+            let serves = server.map_or_else(|| service.to_string(), |owner| format!("{} at {service}", owner.name()));
+            ("the clients".to_owned(), format!("clients reset {many} to {serves}"))
+        }
+        None => {
+            let of = caller.map_or_else(|| "this host".to_owned(), process);
+            (service.to_string(), format!("{service} reset {many} of {of}"))
+        }
     }
 }
 
@@ -224,29 +272,13 @@ fn finding(
     let caller = traced.connects.iter().find(|c| c.to == service && c.program.is_some());
     let caller = caller.and_then(|c| c.program.as_ref());
     let causes = weigh(story);
-    let level = severity(view, traced, service, story);
-    let serves = server.as_ref().map_or_else(|| service.to_string(), |owner| format!("{} at {service}", owner.name()));
-    let sender = match story.sender() {
-        Some(sent) if story.outsiders() * 2 <= story.count() => Some(match (&sent.program, sent.served_here) {
-            (Some(program), _) => process(program),
-            (None, true) => "this host".to_owned(),
-            (None, false) => "a client on this host".to_owned(),
-        }),
-        _ => None,
-    };
+    let level = severity(view, traced, netns, service, story);
+    let (who, summary) = told(story, server.as_ref(), caller, service);
     let why = causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
-    let many = text::count(story.count(), "connection", "connections");
-    let within = text::duration(traced.duration_ms);
-    let served_here = story.sent.iter().chain(&story.came).any(|r| r.served_here);
-    let mut summary = match (&sender, caller) {
-        (Some(sender), _) => format!("{many} of {serves} were reset within {within} by {sender}{why}"),
-        (None, _) if served_here => format!("clients reset {many} to {serves} within {within}"),
-        (None, Some(caller)) => format!("{service} reset {many} of {} within {within}", process(caller)),
-        (None, None) => format!("{service} reset {many} of this host within {within}"),
-    };
+    let mut summary = format!("{summary} within {}{why}", text::duration(traced.duration_ms));
     if story.unanswered() > 0 {
         let n = text::grouped(story.unanswered());
-        summary.push_str(&format!("; {n} of them waited for an answer to what they had sent"));
+        summary.push_str(&format!("; {n} of them had sent something and got no answer"));
     }
     let lost = traced.lost + traced.not_grouped;
     let steps: Vec<&str> = causes.left.iter().map(|h| step(h.cause.id)).take(2).chain([ON_PURPOSE]).collect();
@@ -254,14 +286,13 @@ fn finding(
         Some(SentFor::Reason(reason)) => format!("{} ({})", reason.key(), r.count),
         _ => format!("not reported ({})", r.count),
     });
-    let told = sender.clone().unwrap_or_else(|| "the program that sends them".to_owned());
     let mut finding = RULE
         .finding(level, if lost == 0 { 0.9 } else { 0.75 }, summary)
         .because("each reset was traced, with the reason that the kernel gives")
         .causes(causes)
         .subject(subject(view, netns, service, server.as_ref(), caller))
         .steps(steps)
-        .fill("sender", told)
+        .fill("sender", who)
         .fill("service", service)
         .evidence("resets", Evidence::Count(story.count()))
         .evidence("sent_here", Evidence::Count(story.sent()))
@@ -353,8 +384,7 @@ mod tests {
         assert_eq!((finding.severity, finding.subject.listener), (Severity::Info, Some(at("10.0.0.1:80"))));
         assert_eq!(
             finding.summary,
-            "40 connections of app (7) at 10.0.0.1:80 were reset within 2.0 s by app (7): its process closes with unread \
-             data"
+            "app (7) reset 40 connections to 10.0.0.1:80 within 2.0 s: its process closes with unread data"
         );
         assert!(finding.causes.is("closed-unread") && finding.remedy[0].starts_with("In app (7): read to EOF"));
     }
@@ -383,6 +413,18 @@ mod tests {
         assert_eq!(findings.len(), 1, "{findings:#?}");
         assert_eq!(findings[0].severity, Severity::Warning);
         assert!(findings[0].causes.is("closed-unread"));
+    }
+
+    #[test]
+    fn a_server_that_answers_a_part_of_its_clients_with_a_reset_alone_hurts_them() {
+        let sent = Resets { unanswered: 10, ..resets("10.0.0.1:80", true, Some(ResetReason::AbortOnClose), 10) };
+        let severity = |opened| {
+            let mut world = world(vec![sent.clone()], 0);
+            world.before.as_mut().unwrap().netns[0].counters.insert(Counter::TcpPassiveOpens, 0);
+            world.counter(Counter::TcpPassiveOpens, opened);
+            world.check(check).findings[0].severity
+        };
+        assert_eq!((severity(100), severity(101)), (Severity::Warning, Severity::Info));
     }
 
     #[test]
