@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use rustc_hash::FxHashSet;
 
 use crate::collect::containers::Containers;
+use crate::collect::drops;
 use crate::collect::error::Error;
 use crate::collect::netlink::Channel;
 use crate::collect::netns::{self, NetnsHandle};
@@ -253,7 +254,10 @@ impl Live {
     }
 
     pub(super) fn facts_of(&self, space: &NetnsHandle) -> crate::model::snapshot::Netns {
-        let read = || proc::counters::netns(&self.root, space.inode, space.name.clone());
+        let read = || {
+            let facts = proc::counters::netns(&self.root, space.inode, space.name.clone());
+            crate::model::snapshot::Netns { drops: drops::read(&self.root), ..facts }
+        };
         space.inside(read).unwrap_or_else(|_| crate::model::snapshot::Netns {
             inode: space.inode,
             name: space.name.clone(),

@@ -13,6 +13,7 @@ pub(crate) mod change_source;
 pub mod changes;
 pub(crate) mod clock;
 pub(crate) mod containers;
+pub(crate) mod drops;
 mod dump;
 pub(crate) mod error;
 pub(crate) mod kernel_users;

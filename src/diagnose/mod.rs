@@ -19,6 +19,7 @@ pub(crate) mod descriptors;
 mod examine;
 pub(crate) mod fd_inheritance;
 pub(crate) mod finding;
+pub(crate) mod host_drops;
 pub(crate) mod hypothesis;
 pub(crate) mod identity;
 pub(crate) mod idle_limit;

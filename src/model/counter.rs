@@ -14,6 +14,8 @@ named! {
         TcpAttemptFails "Tcp:AttemptFails";
         TcpCurrEstab "Tcp:CurrEstab";
         TcpEstabResets "Tcp:EstabResets";
+        /// Segments that were damaged on the way.
+        TcpInCsumErrors "Tcp:InCsumErrors";
         TcpInSegs "Tcp:InSegs";
         TcpOutRsts "Tcp:OutRsts";
         /// Repetitions are not among them; bare ACKs are.

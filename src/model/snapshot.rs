@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use crate::model::addr::Endpoint;
 use crate::model::conntrack::Conntrack;
 use crate::model::counter::{Counter, Counters, SockStat, SockStats};
+use crate::model::drops::DropPlace;
 use crate::model::gap::Gap;
 use crate::model::id::{Inode, NetnsId};
 use crate::model::owner::{Holder, OwnerTable};
@@ -102,6 +103,8 @@ pub struct Netns {
     pub conntrack: Option<Conntrack>,
     /// Where IPVS balances TCP connections.
     pub virtual_services: Vec<Endpoint>,
+    /// What its devices and queues have dropped, without what is 0; `None` where nothing could be read.
+    pub drops: Option<BTreeMap<DropPlace, u64>>,
     /// Rows of the namespace are missing because of an incomplete dump.
     pub incomplete: bool,
 }
@@ -174,6 +177,8 @@ pub struct System {
     pub machine: Machine,
     /// Cumulative: neighbours that found no room in the table (`table_fulls`), of both families.
     pub neighbour_table_full: Option<u64>,
+    /// Cumulative: packets for which the queue of a CPU had no room (`/proc/net/softnet_stat`), of all CPUs.
+    pub softnet_dropped: Option<u64>,
 }
 
 /// What the firmware says of the machine (`/sys/class/dmi/id`).

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_sys::Socket as NetlinkSocket;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
+use super::attribute::{attributes, device_name, number};
 use crate::model::path::{Neighbour, NextHop, Resolution};
 
 const RTM_NEWLINK: u16 = 16;
@@ -87,7 +87,7 @@ impl Routes {
             Some(device) => carrier(&self.ask(|sequence| link_request(device, sequence))?),
             None => None,
         };
-        let device = route.device.and_then(name);
+        let device = route.device.and_then(device_name);
         Ok(NextHop::Neighbour(Neighbour { gateway: route.gateway, device, resolution, has_carrier }))
     }
 
@@ -107,12 +107,6 @@ impl Routes {
             }
         }
     }
-}
-
-/// The name of an interface in this thread's namespace.
-fn name(index: u32) -> Option<String> {
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
-    netdevice::index_to_name(socket, index).ok()
 }
 
 fn octets(addr: IpAddr) -> Vec<u8> {
@@ -198,28 +192,12 @@ fn body(bytes: &[u8], kind: u16) -> Answer<(&[u8; BODY], &[u8])> {
     }
 }
 
-/// Attributes: a length with its own four bytes, a number, a value, aligned to four bytes.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let head = bytes.first_chunk::<4>()?;
-        let len = usize::from(u16::from_ne_bytes([head[0], head[1]]));
-        let number = u16::from_ne_bytes([head[2], head[3]]) & 0x3fff;
-        let value = bytes.get(4..len)?;
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((number, value))
-    })
-}
-
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
         16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
         _ => None,
     }
-}
-
-fn number(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk::<4>().map(|b| u32::from_ne_bytes(*b))
 }
 
 fn route(bytes: &[u8]) -> Answer<Route> {

@@ -42,6 +42,7 @@ pub fn netns(root: &ProcRoot, inode: Option<NetnsId>, name: Option<String>) -> N
         addresses: addresses(&read(&net.join("fib_trie")), &read(&net.join("if_inet6"))),
         conntrack: conntrack::read(root),
         virtual_services: ipvs::read(root),
+        drops: None,
         incomplete: false,
     }
 }
@@ -99,7 +100,16 @@ pub fn system(root: &ProcRoot) -> System {
         page_bytes: page_bytes(),
         machine,
         neighbour_table_full: table_fulls(root),
+        softnet_dropped: std::fs::read_to_string(root.net().join("softnet_stat"))
+            .ok()
+            .and_then(|t| softnet_dropped(&t)),
     }
+}
+
+/// The second column of each CPU's line, in hexadecimal (`softnet_seq_show`, `net/core/net-procfs.c`).
+fn softnet_dropped(text: &str) -> Option<u64> {
+    let of = |line: &str| u64::from_str_radix(line.split_ascii_whitespace().nth(1)?, 16).ok();
+    text.lines().map(of).sum()
 }
 
 /// Neighbours that found no room, of both families; every namespace shows the sum of the host.
@@ -228,6 +238,12 @@ mod tests {
         named_pairs("sockets: used 3\nTCP: inuse 5 orphan 1 tw 2 alloc 9 mem 4\nUDP: inuse 8\n", &mut out);
         assert_eq!((out.get(SockStat::TcpOrphan), out.get(SockStat::TcpMem)), (Some(&1), Some(&4)));
         assert_eq!((out.get(SockStat::TcpInuse), out.get(SockStat::Tcp6Inuse)), (Some(&5), None));
+    }
+
+    #[test]
+    fn the_drops_of_every_cpu_are_added() {
+        assert_eq!(softnet_dropped("0000fe21 00000010 00000003\n0000fe21 00000001 00000000\n"), Some(17));
+        assert_eq!(softnet_dropped("0000fe21\n"), None);
     }
 
     #[test]

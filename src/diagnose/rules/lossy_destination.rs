@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use crate::aggregate::{Prefix, Role};
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::host_drops;
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::loss::{self, Sent};
 use crate::diagnose::measure::Share;
@@ -69,6 +70,13 @@ const CAUSES: &[Cause] = &[
         predicts: "the peer reports that it had what was repeated (DSACK)",
         refuted_by: "no such report of peers that can send one",
         decided_by: "dsack-dups and reord-seen: `tcpstate list -i`",
+    },
+    Cause {
+        id: "this-host",
+        text: "this host itself drops them: the queue of a device, the device, or the backlog of a CPU",
+        predicts: "a counter of this host grows by as much as was repeated",
+        refuted_by: "no such counter grew",
+        decided_by: "`tc -s qdisc`, `ip -s link`, /proc/net/softnet_stat",
     },
     Cause {
         id: "all-peers",
@@ -178,7 +186,8 @@ fn clean(all: &[(IpAddr, &Sent<'_>)]) -> u64 {
     all.iter().filter(|(_, s)| !is_lossy(s) && s.segments >= MEASURED).count() as u64
 }
 
-fn weigh(place: Place, sum: &Sent<'_>, clean: u64) -> Weighed {
+fn weigh(place: Place, sum: &Sent<'_>, clean: u64, dropped: Option<u64>) -> Weighed {
+    let here = dropped.is_some_and(|n| n * 2 >= sum.lost());
     let queue = sum.queue_ms();
     let has_queue = queue.is_some_and(|(now, least)| now >= (2 * least).max(QUEUE_MS));
     Weighed::of(CAUSES, |cause| match cause.id {
@@ -192,6 +201,13 @@ fn weigh(place: Place, sum: &Sent<'_>, clean: u64) -> Weighed {
             0 => "the peer reports no segment that it had already".to_owned(),
             n => format!("the peer had only {} of {}", text::grouped(n), text::grouped(sum.repeated)),
         }),
+        "this-host" => match dropped {
+            Some(0) => Weight::Refuted("nothing that this host counts was dropped meanwhile".to_owned()),
+            Some(_) if here => Weight::Proven,
+            Some(_) => Weight::Possible(0.2),
+            None => Weight::Possible(0.1),
+        },
+        _ if here => Weight::Refuted("this host dropped about as many itself".to_owned()),
         "queue" => match queue {
             Some((now, least)) if !has_queue => {
                 Weight::Refuted(format!("the round trip is {now} ms, {least} ms at its shortest"))
@@ -250,7 +266,8 @@ fn finding<'a>(
         sum.add(sent);
     }
     let clean = clean(all);
-    let causes = weigh(place, &sum, clean);
+    let dropped = host_drops::grown(view, netns).map(|all| all.iter().map(|(_, n)| n).sum());
+    let causes = weigh(place, &sum, clean, dropped);
     let level = severity(view, place, &sum, &causes, clean);
     let ends = Peers::new(view);
     let owner = sum.rows.first().and_then(|s| ends.owner(s));
@@ -274,6 +291,7 @@ fn finding<'a>(
     let steps: &[&str] = match (likeliest, place) {
         (Some("reordering"), _) => &[REORDER],
         (Some("queue"), _) => &[QUEUE, LOCAL],
+        (Some("this-host"), _) => &[LOCAL, QUEUE],
         (_, Place::All(..)) => &[LOCAL, FIND],
         _ => &[FIND, LOCAL],
     };
@@ -291,7 +309,8 @@ fn finding<'a>(
         };
         traced.retransmits.iter().filter(of).map(|r| r.handshake).sum()
     });
-    RULE.finding(level, 0.9, summary)
+    let finding = RULE
+        .finding(level, 0.9, summary)
         .because("the kernel counts every segment and every repetition of each connection")
         .causes(causes)
         .subject(subject)
@@ -311,7 +330,8 @@ fn finding<'a>(
         .next(match place {
             Place::Peer(addr) => format!("tcpstate list -i -o -p --peer {addr}"),
             _ => "tcpstate summary --by peer-addr/24 -c retrans-share,bytes-retrans --sort retrans-share".to_owned(),
-        })
+        });
+    finding.evidence_if("dropped_by_this_host", host_drops::evidence(view, netns))
 }
 
 /// Connections too short for two samples: the trace has what was repeated to whom, the kernel's counters have what was
@@ -379,6 +399,7 @@ mod tests {
             let socket = info(row(State::Established, "10.0.0.1:80", peer), &fields);
             world.hold(7, "nginx", u32::from(socket.peer.port), socket.inode).add(socket);
         }
+        world.now.netns[0].drops = Some(std::collections::BTreeMap::new());
         world.later(2000);
         for (socket, (_, Flow(segments, repeated, needless, _))) in world.now.sockets[1..].iter_mut().zip(flows) {
             let info = socket.info.as_mut().unwrap();
