@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::aggregate::lives::{End, EndedBy, Life};
+use crate::model::State;
 use crate::model::event::ResetSent;
 use crate::model::transition::Transition;
 
@@ -32,9 +33,12 @@ pub struct Endings {
 
 impl Endings {
     /// Adds a life that has ended with this change. It waits where a reset may explain it: no error does, although the
-    /// source tells errors, or data that came after close() cut it off in FIN_WAIT2, which looks like TIME_WAIT.
+    /// source tells errors, or data that came after close() cut it off: in FIN_WAIT2 that looks like TIME_WAIT, and in
+    /// FIN_WAIT1 and FIN_WAIT2 also like a reset that came (`tcp_rcv_state_process` calls `tcp_reset`).
     pub fn add(&mut self, life: Life, t: &Transition) {
-        let open = life.ended_by.is_none() || life.inferred;
+        let closed = matches!(t.old, Some(State::FinWait1 | State::FinWait2));
+        let late_data = closed && life.ended_by == Some(EndedBy::ResetReceived);
+        let open = life.ended_by.is_none() || life.inferred || late_data;
         let waits = open && t.error.is_some() && t.address.is_some();
         self.held.push_back(Held { life, address: t.address, waits, ended_ns: t.monotonic_ns, round: self.round });
     }
@@ -76,7 +80,7 @@ mod tests {
     use super::*;
     use crate::model::event::{ResetReason, Sighting};
     use crate::model::transition::By;
-    use crate::model::{Endpoint, Family, LastError, State};
+    use crate::model::{Endpoint, Errno, Family, LastError};
 
     fn end(address: u64, ns: u64, old: State, error: Option<LastError>) -> (Life, Transition) {
         let at = Endpoint::new([10, 0, 0, 1].into(), 80);
@@ -150,6 +154,15 @@ mod tests {
         endings.add(life, &t);
         endings.turn(true);
         assert!(endings.next().is_some());
+        // The kernel ends it as if the peer had sent the reset.
+        let (life, t) = end(0xa0, 9, State::FinWait1, Some(LastError::Errno(Errno::ECONNRESET)));
+        assert_eq!(life.ended_by, Some(EndedBy::ResetReceived));
+        endings.add(life.clone(), &t);
+        endings.reset(&reset(0xa0, 10));
+        assert_eq!(endings.next().unwrap().ended_by, Some(EndedBy::ResetSent(Some(ResetReason::AbortOnData))));
+        endings.add(life, &t);
+        endings.turn(true);
+        assert_eq!(endings.next().unwrap().ended_by, Some(EndedBy::ResetReceived));
         // A source that tells no errors has nothing to wait for.
         let (life, t) = end(0xa0, 9, State::FinWait2, None);
         endings.add(life, &t);

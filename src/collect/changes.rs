@@ -9,6 +9,7 @@ pub use crate::model::transition::{Actor, By, Comm, Traffic, Transition, Via};
 
 use super::bpf::trace::Tracer;
 use super::error::Error;
+use super::late_data::WithoutLateData;
 use super::poll::Poll;
 use super::tracefs::Tracefs;
 use crate::model::Gap;
@@ -36,8 +37,8 @@ impl From<Gap> for Refusal {
 /// Why it cannot be used, with the way out.
 pub fn begin(via: Via, request: &mut Request) -> Result<Box<dyn Source>, Refusal> {
     Ok(match via {
-        Via::Bpf => Box::new(Tracer::begin(request)?),
-        Via::Tracefs => Box::new(Tracefs::begin(request)?),
+        Via::Bpf => Box::new(WithoutLateData::new(Tracer::begin(request)?)),
+        Via::Tracefs => Box::new(WithoutLateData::new(Tracefs::begin(request)?)),
         Via::Poll => Box::new(Poll::begin(request).map_err(Refusal::Failed)?),
     })
 }
@@ -74,5 +75,5 @@ pub fn bpf(ring_bytes: usize, scope: Scope, changes: Changes, faults: Faults) ->
         live: None,
         interval: std::time::Duration::ZERO,
     };
-    Ok(Box::new(Tracer::begin(&request)?))
+    Ok(Box::new(WithoutLateData::new(Tracer::begin(&request)?)))
 }

@@ -17,6 +17,7 @@ pub(crate) mod drops;
 mod dump;
 pub(crate) mod error;
 pub(crate) mod kernel_users;
+mod late_data;
 mod live;
 pub(crate) mod machine;
 pub(crate) mod names;
