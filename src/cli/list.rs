@@ -35,7 +35,8 @@ Examples:
   tcpstate list -tanop                      the letters of ss add their columns
   tcpstate list --format csv -c state,local,peer,rtt > sockets.csv
 
-On a terminal columns are aligned; in a pipe cells are separated by one tab. Run `tcpstate list --list-columns` for all columns.";
+Columns are aligned, on a terminal and in a pipe; `--format tsv` has one tab between cells. A full accept queue is red on a
+terminal: RECV-Q of a listener above SEND-Q. Run `tcpstate list --list-columns` for all columns.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]

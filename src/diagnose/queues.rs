@@ -54,7 +54,7 @@ impl Queue<'_> {
 /// Whether the accept queue of this listener is full.
 #[must_use]
 pub fn is_over_limit(listener: &Socket) -> bool {
-    listener.backlog().is_some_and(|limit| listener.recv_q_bytes > limit)
+    listener.has_full_accept_queue()
 }
 
 /// For how long a connection has waited to be accepted: nobody can have sent on it, so the stamp is that of its making

@@ -316,6 +316,12 @@ impl Socket {
         (self.state == State::Listen).then_some(self.recv_q_bytes)
     }
 
+    /// Whether no further connection fits into the accept queue (`sk_acceptq_is_full` in `include/net/sock.h`).
+    #[must_use]
+    pub fn has_full_accept_queue(&self) -> bool {
+        self.backlog().is_some_and(|limit| self.recv_q_bytes > limit)
+    }
+
     /// For LISTEN: the backlog limit, `min(listen() argument, somaxconn at that time)`; the queue holds one more.
     #[must_use]
     pub fn backlog(&self) -> Option<u32> {

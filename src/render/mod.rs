@@ -17,6 +17,7 @@ pub(crate) mod summary;
 pub(crate) mod table;
 pub(crate) mod topics;
 pub(crate) mod trace;
+pub(crate) mod tsv;
 pub(crate) mod tui;
 pub(crate) mod value;
 pub(crate) mod watch;
@@ -31,10 +32,11 @@ fn nothing(_: &[&Column], _: bool) -> Needs {
 }
 
 /// Every format of `list`, the default one first: a new one is a file, its `mod` above and a line here.
-pub(crate) static FORMATS: [Format; 4] = [
-    Format { name: "table", help: "Columns for people", needs: nothing, writer: table::rows },
+pub(crate) static FORMATS: [Format; 5] = [
+    Format { name: "table", help: "Aligned columns for people", needs: nothing, writer: table::rows },
     Format { name: "json", help: "One JSON document", needs: json::rows::needs, writer: json::rows::document },
     Format { name: "jsonl", help: "One JSON object per line", needs: json::rows::needs, writer: json::rows::lines },
+    Format { name: "tsv", help: "The cells of the table, one tab between them", needs: nothing, writer: tsv::rows },
     Format { name: "csv", help: "Comma-separated values", needs: nothing, writer: csv::rows },
 ];
 

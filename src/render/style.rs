@@ -7,6 +7,8 @@ use crate::text::width;
 
 /// What is said beside the point.
 pub const DIM: Ansi = Ansi::new().effects(Effects::DIMMED);
+/// A queue at its limit.
+pub const FULL: Ansi = Ansi::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red))).effects(Effects::BOLD);
 /// Wrapped text has at least this many columns.
 const NARROWEST: usize = 20;
 

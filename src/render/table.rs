@@ -1,8 +1,8 @@
 //! A list as a table, written as it arrives.
 //!
-//! On a terminal the first rows decide the widths, and text is cut at the edge; numbers and addresses never are, nor
-//! a process before its pid: the terminal wraps such a line. Elsewhere cells are separated by one tab and nothing is
-//! cut or padded.
+//! The first rows decide the widths, and a wider cell of a later row moves what follows it. On a terminal text is cut at
+//! the edge; numbers and addresses never are, nor a process before its pid: the terminal wraps such a line. Elsewhere
+//! nothing is cut.
 
 use std::io::{self, Write};
 
@@ -23,6 +23,13 @@ const TEXT_MIN: usize = 10;
 /// sanitised.
 const CELL_END: char = '\u{1f}';
 
+/// What a row of a table shows by colour, beside its cells.
+#[derive(Clone, Copy)]
+struct Mark {
+    state: State,
+    full_queue: bool,
+}
+
 /// Rows as a table.
 #[must_use]
 pub fn rows(listing: Listing) -> Box<dyn RowWriter> {
@@ -35,7 +42,7 @@ struct TableWriter {
     style: Style,
     header: bool,
     widths: Vec<usize>,
-    measured: Option<Vec<(String, State)>>,
+    measured: Option<Vec<(String, Mark)>>,
     line: String,
     cells: String,
 }
@@ -48,37 +55,10 @@ impl TableWriter {
             style,
             header,
             widths,
-            measured: style.width.is_some().then(Vec::new),
+            measured: Some(Vec::new()),
             line: String::new(),
             cells: String::new(),
         }
-    }
-
-    fn plain_row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
-        if std::mem::take(&mut self.header) {
-            self.plain_header(out)?;
-        }
-        self.line.clear();
-        for (i, column) in self.columns.iter().enumerate() {
-            if i > 0 {
-                self.line.push('\t');
-            }
-            if self.style.color && column.kind == Kind::State {
-                self.cells.clear();
-                value::write_human(&mut self.cells, column.kind, &(column.get)(row));
-                self.line.push_str(&self.style.paint(style::state(row.socket.state), &self.cells));
-                continue;
-            }
-            value::write_human(&mut self.line, column.kind, &(column.get)(row));
-        }
-        self.line.push('\n');
-        out.write_all(self.line.as_bytes())
-    }
-
-    fn plain_header(&self, out: &mut dyn Write) -> io::Result<()> {
-        let names: Vec<String> =
-            self.columns.iter().map(|c| self.style.heading(&c.name.to_ascii_uppercase())).collect();
-        writeln!(out, "{}", names.join("\t"))
     }
 
     /// Writes what was held back to measure it.
@@ -93,8 +73,8 @@ impl TableWriter {
             }
             self.aligned(out, &names, None)?;
         }
-        for (cells, state) in rows {
-            self.aligned(out, &cells, Some(state))?;
+        for (cells, mark) in rows {
+            self.aligned(out, &cells, Some(mark))?;
         }
         Ok(())
     }
@@ -114,14 +94,18 @@ impl TableWriter {
         }
     }
 
-    /// One line, padded; `state` is `None` for the header.
-    fn aligned(&mut self, out: &mut dyn Write, cells: &str, state: Option<State>) -> io::Result<()> {
+    /// One line, padded; `mark` is `None` for the header.
+    fn aligned(&mut self, out: &mut dyn Write, cells: &str, mark: Option<Mark>) -> io::Result<()> {
         let edge = self.style.width.unwrap_or(usize::MAX);
         self.line.clear();
         let mut used = 0;
         let last = self.columns.len().saturating_sub(1);
         let lens = cells.split_terminator(CELL_END).map(width);
-        let total = last + lens.zip(&self.widths).map(|(len, width)| len.max(*width)).sum::<usize>();
+        // Where nothing is cut it is not summed up.
+        let total = match self.style.width {
+            Some(_) => last + lens.zip(&self.widths).map(|(len, width)| len.max(*width)).sum::<usize>(),
+            None => 0,
+        };
         for (i, cell) in cells.split_terminator(CELL_END).enumerate() {
             if i > 0 {
                 self.line.push(' ');
@@ -137,9 +121,12 @@ impl TableWriter {
             if right {
                 self.line.extend(std::iter::repeat_n(' ', pad));
             }
-            match state {
-                Some(s) if column.kind == Kind::State => {
-                    self.line.push_str(&self.style.paint(style::state(s), cell));
+            match mark {
+                Some(mark) if self.style.color && column.kind == Kind::State => {
+                    self.line.push_str(&self.style.paint(style::state(mark.state), cell));
+                }
+                Some(Mark { full_queue: true, .. }) if is_queue(column) => {
+                    self.line.push_str(&self.style.paint(style::FULL, cell));
                 }
                 None => self.line.push_str(&self.style.heading(cell)),
                 _ => self.line.push_str(cell),
@@ -161,9 +148,7 @@ impl RowWriter for TableWriter {
     }
 
     fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
-        if self.style.width.is_none() {
-            return self.plain_row(out, row);
-        }
+        let mark = Mark { state: row.socket.state, full_queue: row.socket.has_full_accept_queue() };
         self.cells.clear();
         for (i, column) in self.columns.iter().enumerate() {
             let start = self.cells.len();
@@ -174,25 +159,24 @@ impl RowWriter for TableWriter {
             self.cells.push(CELL_END);
         }
         if let Some(rows) = &mut self.measured {
-            rows.push((self.cells.clone(), row.socket.state));
+            rows.push((self.cells.clone(), mark));
             return if rows.len() >= MEASURED_ROWS { self.release(out) } else { Ok(()) };
         }
         let cells = std::mem::take(&mut self.cells);
-        let result = self.aligned(out, &cells, Some(row.socket.state));
+        let result = self.aligned(out, &cells, Some(mark));
         self.cells = cells;
         result
     }
 
     /// Without a row only the header is written.
     fn finish(&mut self, out: &mut dyn Write, _: &[Gap]) -> io::Result<()> {
-        if self.style.width.is_some() {
-            return self.release(out);
-        }
-        if std::mem::take(&mut self.header) {
-            self.plain_header(out)?;
-        }
-        Ok(())
+        self.release(out)
     }
+}
+
+/// Whether the column shows the fill or the limit of an accept queue.
+fn is_queue(column: &Column) -> bool {
+    matches!(column.name, "recv-q" | "send-q")
 }
 
 /// Whether a cell of this column may be cut: a number without some of its digits would be another number.
@@ -274,11 +258,25 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_nothing_is_padded() {
-        assert_eq!(
-            render(Style::PLAIN, 2),
-            "STATE\tRECV-Q\tLOCAL\tPROCESS\nLISTEN\t0\t10.0.0.1:80\t-\nCLOSE_WAIT\t1000\t10.0.0.1:80\t-\n"
-        );
+    fn in_a_pipe_columns_are_aligned_too() {
+        assert_eq!(render(Style::PLAIN, 2), render(Style { color: false, width: Some(80) }, 2));
+    }
+
+    #[test]
+    fn a_full_accept_queue_is_painted_and_keeps_its_numbers() {
+        let columns = ["state", "recv-q", "send-q"].map(|n| find(n).unwrap()).to_vec();
+        let owners = OwnerTable::default();
+        let row = |color, recv_q_bytes| {
+            let mut table = TableWriter::new(columns.clone(), Style { color, width: None }, false);
+            let mut out = Vec::new();
+            let socket = Socket { state: State::Listen, recv_q_bytes, send_q_bytes: Some(5), ..Socket::default() };
+            table.row(&mut out, &Row::new(&socket, &owners, &NoNames)).unwrap();
+            table.finish(&mut out, &[]).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(row(false, 6), "LISTEN 6 5\n");
+        let full = format!("{}6{}", style::FULL.render(), style::FULL.render_reset());
+        assert!(row(true, 6).contains(&full) && !row(true, 5).contains(&full[..5]), "{:?}", row(true, 5));
     }
 
     #[test]

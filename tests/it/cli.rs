@@ -209,13 +209,19 @@ fn a_terminal_of_80_columns_is_enough() {
 }
 
 #[test]
-fn off_a_terminal_nothing_is_padded_or_cut() {
+fn off_a_terminal_columns_are_aligned_and_nothing_is_cut() {
     in_netns(|ns| {
         let mut helper = Helper::start(ns);
         helper.rename(b"server");
         let rows = helper.make("established 7000+17000/v6 2");
         let pid = helper.pid();
-        let text = product::text(ns, &["list", "--sort", "local-port"]);
+        let aligned = product::text(ns, &["list", "--sort", "local-port"]);
+        let text = product::text(ns, &["list", "--sort", "local-port", "--format", "tsv"]);
+        let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(squeezed(&aligned), squeezed(&text));
+        let at = |line: &str| line.find("server(").or_else(|| line.find("PROCESS"));
+        let begin = aligned.find("PROCESS");
+        assert!(aligned.lines().all(|l| at(l) == begin && !l.contains('\t')), "{aligned}");
         let listener = &rows.iter().find(|r| r.state == State::Listen).unwrap();
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("STATE\tRECV-Q\tSEND-Q\tLOCAL\tPEER\tPROCESS"));
@@ -252,7 +258,8 @@ fn columns_order_and_header_are_as_asked_for() {
         let mut helper = Helper::start(ns);
         helper.make("unread 7000+17000 3 7");
         helper.make("close_wait 7100+17100 1 eof_read closed");
-        let head = |args: &[&str]| product::text(ns, args).lines().next().unwrap_or_default().to_owned();
+        let tsv = |args: &[&str]| product::text(ns, &[args, &["--format", "tsv"]].concat());
+        let head = |args: &[&str]| tsv(args).lines().next().unwrap_or_default().to_owned();
         for (words, wanted) in [
             (&["list", "-c", "peer-port,state"][..], "PEER-PORT\tSTATE"),
             (&["list", "--columns=state,state, local "], "STATE\tLOCAL"),
@@ -267,17 +274,17 @@ fn columns_order_and_header_are_as_asked_for() {
             assert!(head(&["list", letters]).split('\t').count() > 8, "{letters}");
         }
         // No header, in any order of words; the rows are the same.
-        let with = product::text(ns, &["list", "-c", "state,local", "--sort", "local"]);
-        let without = product::text(ns, &["list", "-H", "-c", "state,local", "--sort", "local"]);
+        let with = tsv(&["list", "-c", "state,local", "--sort", "local"]);
+        let without = tsv(&["list", "-H", "-c", "state,local", "--sort", "local"]);
         assert_eq!(with, format!("STATE\tLOCAL\n{without}"));
-        assert_eq!(product::text(ns, &["list", "-Hc", "state,local", "--sort=local"]), without);
+        assert_eq!(tsv(&["list", "-Hc", "state,local", "--sort=local"]), without);
         let csv = product::text(ns, &["list", "-H", "--format", "csv", "-c", "state,local", "--sort", "local"]);
         assert_eq!(csv.to_uppercase(), without.replace('\t', ","));
 
         // Sorted by a number, both ways, and by a value that most rows do not have.
         let numbers = |sort: &str| -> Vec<u64> {
             let text = product::text(ns, &["list", "-H", "-c", "recv-q", "--sort", sort]);
-            text.lines().map(|l| l.parse().unwrap()).collect()
+            text.lines().map(|l| l.trim().parse().unwrap()).collect()
         };
         let mut up = numbers("recv-q");
         assert!(up.is_sorted() && up.last() == Some(&7), "{up:?}");
@@ -285,7 +292,7 @@ fn columns_order_and_header_are_as_asked_for() {
         up.reverse();
         assert_eq!(up, down);
         for sort in ["age", "-age"] {
-            let text = product::text(ns, &["list", "-H", "-c", "age,state", "--sort", sort]);
+            let text = tsv(&["list", "-H", "-c", "age,state", "--sort", sort]);
             let first = text.lines().next().unwrap();
             assert!(first.ends_with("\tCLOSE_WAIT") && !first.starts_with('?'), "{sort}: {text}");
         }
@@ -295,13 +302,13 @@ fn columns_order_and_header_are_as_asked_for() {
         assert!(names.len() > 60, "{columns}");
         let all = names.join(",");
         let rows = product::json(ns, &["list", "--json"])["total"].as_u64().unwrap();
-        for format in ["table", "csv"] {
+        for format in ["table", "tsv", "csv"] {
             let text = product::text(ns, &["list", "--format", format, "-c", &all]);
             assert_eq!(text.lines().count() as u64, rows + 1, "{format}");
         }
         for name in names {
             let text = product::text(ns, &["list", "-c", name, "--sort", name]);
-            assert_eq!(text.lines().next(), Some(name.to_ascii_uppercase().as_str()));
+            assert_eq!(text.lines().next().map(str::trim), Some(name.to_ascii_uppercase().as_str()));
             assert!(text.lines().skip(1).all(|l| !l.is_empty()), "{name}: {text}");
         }
     });
@@ -354,7 +361,7 @@ fn a_namespace_without_sockets_is_an_answer() {
             assert_eq!(summary["total"], 0, "{source}");
             assert_eq!(summary["states"].as_object().unwrap().len(), State::ALL.len(), "{source}");
         }
-        assert_eq!(product::text(ns, &["list"]), "STATE\tRECV-Q\tSEND-Q\tLOCAL\tPEER\tPROCESS\n");
+        assert_eq!(product::text(ns, &["list"]), "STATE RECV-Q SEND-Q LOCAL PEER PROCESS\n");
         assert_eq!(product::text(ns, &["list", "-H"]), "");
         let summary = product::text(ns, &["summary"]);
         assert!(summary.starts_with("0 TCP sockets on "), "{summary}");

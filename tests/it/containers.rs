@@ -96,7 +96,14 @@ fn a_host_in_files_shows_containers_and_pods_by_name() {
             assert!(output.status.success(), "{output:?}");
             String::from_utf8(output.stdout).expect("text")
         };
-        let shown = run(&["list", "-l", "-c", "local-port,comm,unit,container,container-id,runtime,pod,pod-uid"]);
+        let shown = run(&[
+            "list",
+            "-l",
+            "--format",
+            "tsv",
+            "-c",
+            "local-port,comm,unit,container,container-id,runtime,pod,pod-uid",
+        ]);
         let docker = format!("docker-{web}.scope");
         let wanted = [
             ["80", "nginx", &docker, "web-1", &web, "docker", "-", "-"],
@@ -108,7 +115,7 @@ fn a_host_in_files_shows_containers_and_pods_by_name() {
         assert_eq!(lines, wanted, "{shown}");
         // Filters and groups take the names, and the proxy counts with what it serves.
         let filtered = run(&["list", "-l", "-H", "-c", "local-port", "container = web-1"]);
-        assert_eq!(filtered.lines().collect::<Vec<_>>(), ["80", "8080"]);
+        assert_eq!(filtered.lines().map(str::trim).collect::<Vec<_>>(), ["80", "8080"]);
         let groups: Value = serde_json::from_str(&run(&["summary", "--json", "--by", "container"])).expect("JSON");
         let rows = groups["groups"]["by"]["rows"].as_array().expect("rows");
         let of: Vec<_> = rows.iter().map(|r| (r["container"].as_str(), r["total"].as_u64())).collect();
@@ -121,7 +128,7 @@ fn a_host_in_files_shows_containers_and_pods_by_name() {
         assert_eq!((&owner["pod"], &owner["pod_uid"]), (&"prod/shop-0".into(), &pod.into()), "{owner:#}");
         // Without the state of a runtime there is the id.
         fs::remove_dir_all(host.path().join("1/root")).expect("remove");
-        let shown = run(&["list", "-l", "-H", "-c", "local-port,container,runtime,pod"]);
+        let shown = run(&["list", "-l", "-H", "--format", "tsv", "-c", "local-port,container,runtime,pod"]);
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines[0], format!("80\t{web}\tdocker\t-"));
         assert_eq!(lines[1], "8080\t172.17.0.2:80\tdocker\t-");
@@ -145,7 +152,7 @@ fn a_connection_that_the_kernel_lists_is_its_own() {
     process(root, &Process { pid: 1, comm: "init", cgroup: "0::/init.scope\n", cmdline: "init ", inodes: &[] });
     in_netns(|ns| {
         let root = root.display().to_string();
-        let args = ["list", "-H", "-c", "peer-port,process,kernel-user", "--proc-root", &root];
+        let args = ["list", "-H", "--format", "tsv", "-c", "peer-port,process,kernel-user", "--proc-root", &root];
         let shown = String::from_utf8(finish(&mut product::with(ns, &args)).stdout).expect("text");
         let lines: Vec<&str> = shown.lines().collect();
         let nas = "nas:/export is mounted at /data";

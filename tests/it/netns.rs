@@ -377,7 +377,7 @@ fn a_cgroup_names_its_path_and_unit_also_of_what_nobody_accepted() {
         let mut helper = Helper::start(ns);
         cgroup.take(&helper);
         helper.make("accept_queue_full 7000 4 0");
-        let shown = text(ns, &["list", "-c", "state,cgroup,unit,owner-status"], &[]);
+        let shown = text(ns, &["list", "--format", "tsv", "-c", "state,cgroup,unit,owner-status"], &[]);
         let lines: Vec<&str> = shown.lines().skip(1).collect();
         assert_eq!(lines.len(), 11, "{shown}");
         for line in &lines {

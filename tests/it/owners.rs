@@ -311,7 +311,10 @@ fn a_socket_that_no_process_holds_is_the_kernels() {
         // A port is a sign and no proof; where a process is closed to us it is not even that.
         let document = product::json(ns, &["list", "--json"]);
         let row = document["sockets"].as_array().expect("rows").iter().find(|r| r["inode"] == inode).expect("the row");
-        let output = crate::harness::finish(&mut product::with(ns, &["list", "-l", "-H", "-c", "process,kernel-user"]));
+        let output = crate::harness::finish(&mut product::with(
+            ns,
+            &["list", "-l", "-H", "--format", "tsv", "-c", "process,kernel-user"],
+        ));
         let shown = String::from_utf8(output.stdout).expect("text");
         if row["owner_status"] == "kernel" {
             assert_eq!((&row["kernel_user"]["name"], &row["kernel_user"]["confidence"]), (&"nfs".into(), &0.5.into()));

@@ -108,10 +108,11 @@ fn a_proc_root_that_is_none_is_an_error_of_one_line() {
     });
 }
 
-const FORMATS: [&[&str]; 9] = [
+const FORMATS: [&[&str]; 10] = [
     &["list"],
     &["list", "--sort", "local"],
     &["list", "--format", "csv"],
+    &["list", "--format", "tsv"],
     &["list", "--format", "jsonl"],
     &["list", "--json", "-i"],
     &["summary"],
