@@ -4,8 +4,9 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use clap::Args;
+use serde_json::Value as Json;
 
 use crate::aggregate::Counts;
 use crate::cli::args::{Common, Origin};
@@ -16,10 +17,11 @@ use crate::cli::parse;
 use crate::cli::session::Session;
 use crate::collect::Query;
 use crate::diagnose::RULES;
-use crate::model::column::{COLUMNS, Column};
+use crate::model::column::COLUMNS;
 use crate::model::{State, StateSet};
-use crate::render::topics::{TOPICS, Topic, first_sentence, squashed};
-use crate::render::{Style, explain};
+use crate::render::explain::{self, Known};
+use crate::render::json as out;
+use crate::render::topics::{TOPICS, squashed};
 
 /// The page of each state.
 const STATES: [(State, &str); 12] = [
@@ -50,9 +52,7 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct ExplainArgs {
-    #[command(flatten)]
-    pub origin: Origin,
-    /// Print JSON; for `bind`
+    /// Print JSON
     #[arg(long, help_heading = "Output")]
     pub json: bool,
     /// When to colour
@@ -61,11 +61,11 @@ pub struct ExplainArgs {
     /// An error, a state, a rule, a column, `machine`, or `bind ADDR:PORT`; without one, all topics
     #[arg(value_parser = parse::topic(), hide_possible_values = true)]
     pub topic: Vec<String>,
+    #[command(flatten)]
+    pub origin: Origin,
 }
 
 pub(crate) fn run(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
-    let style = env.style(args.color);
-    let mut text = String::new();
     let topic = args.topic.join(" ");
     let topic = topic.trim();
     if let [verb, target] = &args.topic[..]
@@ -74,76 +74,94 @@ pub(crate) fn run(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
         let (origin, color) = (args.origin.clone(), args.color);
         return bind::run(target, &Common { origin, color, json: args.json, ..Common::default() }, env);
     }
-    if args.json {
-        bail!("`--json` is for `tcpstate explain bind ADDR:PORT`; see `tcpstate explain --help`");
+    if topic.eq_ignore_ascii_case("machine") {
+        return machine(args, env);
     }
-    let machine = topic.eq_ignore_ascii_case("machine");
-    if !machine && args.origin != Origin::default() {
+    if args.origin != Origin::default() {
         bail!("only `tcpstate explain machine` and `bind` read sockets; leave --source, --proc-root and --netns out");
     }
-    if topic.is_empty() {
-        topics(&mut text);
-    } else if machine {
-        explain::write_machine(&mut text, &count(args, env)?, style);
-    } else if !page(&mut text, topic, style) {
-        let words = parse::topics().into_iter().chain(TOPICS.iter().flat_map(|t| t.aliases.iter().copied()));
-        let hint = parse::near(&topic.replace(' ', "-"), words);
-        let hint = hint.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
-        bail!("`{topic}` is no topic, state, rule or column; {hint}`tcpstate explain` lists all topics");
+    let known = match topic {
+        "" => None,
+        word => Some(known(word).ok_or_else(|| unknown(word))?),
+    };
+    if args.json {
+        let document = match &known {
+            Some(known) => explain::page_document(known),
+            None => explain::topics_document(&all_topics()),
+        };
+        out::write_document(&mut env.stdout, &document)?;
+        return Ok(Exit::Done);
+    }
+    let style = env.style(args.color);
+    let mut text = String::new();
+    match &known {
+        Some(known) => explain::write(&mut text, known, style),
+        None => explain::write_topics(&mut text, &all_topics(), style),
     }
     env.stdout.write_all(text.as_bytes())?;
     Ok(Exit::Done)
 }
 
-/// Appends what is known about a word: its page, or the line of a column and where to read on. False: nothing.
-fn page(text: &mut String, word: &str, style: Style) -> bool {
+/// The error for a word without a page, with the one that was probably meant.
+fn unknown(word: &str) -> anyhow::Error {
+    let words = parse::topics().into_iter().chain(TOPICS.iter().flat_map(|t| t.aliases.iter().copied()));
+    let hint = parse::near(&word.replace(' ', "-"), words);
+    let hint = hint.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+    anyhow!("`{word}` is no topic, state, rule or column; {hint}`tcpstate explain` lists all topics")
+}
+
+/// What is known about a word: its page, or the line of a column and where to read on.
+fn known(word: &str) -> Option<Known> {
     let column = COLUMNS.iter().find(|c| squashed(c.name) == squashed(word));
-    let line = |text: &mut String, column: &Column| {
-        text.push_str(&format!("{} ({}): {}\n", column.name, column.kind.name(), column.help));
-    };
-    if let Some((_, page)) = State::parse(word).and_then(|state| STATES.iter().find(|(s, _)| *s == state)) {
-        explain::write_page(text, page, style);
-    } else if let Some(topic) = TOPICS.iter().find(|t| t.is(word)) {
-        if let Some(column) = column {
-            line(text, column);
-            text.push('\n');
-        }
-        explain::write_page(text, topic.page, style);
-    } else if let Some(rule) = RULES.iter().find(|r| squashed(r.id) == squashed(word)) {
-        explain::write_page(text, rule.page, style);
-    } else if let Some(column) = column {
-        line(text, column);
-        if let Some(Topic { name, .. }) = TOPICS.iter().find(|t| t.is_also(word)) {
-            text.push_str(&format!("more: tcpstate explain {name}\n"));
-        }
-    } else if let Some(topic) = TOPICS.iter().find(|t| t.is_also(word)) {
-        explain::write_page(text, topic.page, style);
-    } else {
-        return false;
+    let of = |kind, name, page| Known { kind, name, page: Some(page), column: None, more: None };
+    if let Some((state, page)) = State::parse(word).and_then(|state| STATES.iter().find(|(s, _)| *s == state)) {
+        return Some(of("state", state.key(), page));
     }
-    true
+    if let Some(topic) = TOPICS.iter().find(|t| t.is(word)) {
+        return Some(Known { column, ..of("topic", topic.name, topic.page) });
+    }
+    if let Some(rule) = RULES.iter().find(|r| squashed(r.id) == squashed(word)) {
+        return Some(of("rule", rule.id, rule.page));
+    }
+    let also = TOPICS.iter().find(|t| t.is_also(word));
+    match column {
+        Some(column) => {
+            let more = also.map(|topic| topic.name);
+            Some(Known { kind: "column", name: column.name, page: None, column: Some(column), more })
+        }
+        None => also.map(|topic| of("topic", topic.name, topic.page)),
+    }
 }
 
-fn topics(text: &mut String) {
-    text.push_str("machine\n  the TCP state machine with the live count on every state\n\nstates\n ");
-    for (state, _) in STATES {
-        text.push(' ');
-        text.push_str(&state.key().replace('_', "-"));
-    }
-    text.push_str("\n\nerrors, settings, words\n");
-    for topic in TOPICS {
-        text.push_str(&format!("  {:28} {}\n", topic.name, topic.lead()));
-    }
-    text.push_str("\nrules\n");
-    for rule in RULES {
-        text.push_str(&format!("  {:28} {}\n", rule.id, first_sentence(rule.page)));
-    }
-    text.push_str("\ncolumns\n  any name of `tcpstate list --list-columns`\n");
+/// Everything that has a page, in the order of the list.
+fn all_topics() -> Vec<Known> {
+    let of = |kind, name, page| Known { kind, name, page: Some(page), column: None, more: None };
+    let states = STATES.iter().map(|(state, page)| of("state", state.key(), page));
+    let topics = TOPICS.iter().map(|t| of("topic", t.name, t.page));
+    let rules = RULES.iter().map(|r| of("rule", r.id, r.page));
+    states.chain(topics).chain(rules).collect()
 }
 
-fn count(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Counts> {
+/// The state machine with the live count on every state.
+fn machine(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let common = Common { origin: args.origin.clone(), color: args.color, ..Common::default() };
     let mut session = Session::open(&common)?;
+    let counts = count(&mut session)?;
+    if args.json {
+        let mut document = out::head(&session.head("explain"));
+        document.insert("states".into(), out::states(&counts, session.unseen()));
+        document.insert("gaps".into(), out::gaps(&session.gaps));
+        out::write_document(&mut env.stdout, &Json::Object(document))?;
+        return Ok(Exit::Done);
+    }
+    let mut text = String::new();
+    explain::write_machine(&mut text, &counts, env.style(args.color));
+    env.stdout.write_all(text.as_bytes())?;
+    session.print_gaps(env, &common)?;
+    Ok(Exit::Done)
+}
+
+fn count(session: &mut Session) -> anyhow::Result<Counts> {
     let mut counts = Counts::default();
     let query = Query::states(StateSet::ALL);
     session.live.sockets(&query, &mut session.gaps, &mut |socket| {
@@ -151,7 +169,6 @@ fn count(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Counts> {
         ControlFlow::Continue(())
     })?;
     session.gaps.extend(session.live.gaps(&query));
-    session.print_gaps(env, &common)?;
     Ok(counts)
 }
 
@@ -162,6 +179,8 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command, select};
     use crate::collect::names::SystemNames;
+    use crate::render::Style;
+    use crate::render::topics::first_sentence;
 
     #[test]
     fn every_state_has_a_page_under_its_own_name() {
@@ -206,8 +225,7 @@ mod tests {
                     return assert!(bind::parse(target).is_ok(), "{page}: {line}: no address");
                 }
                 let word = args.topic.join(" ");
-                let known =
-                    matches!(word.as_str(), "" | "machine") || super::page(&mut String::new(), &word, Style::PLAIN);
+                let known = matches!(word.as_str(), "" | "machine") || super::known(&word).is_some();
                 return assert!(known, "{page}: {line}: no such topic");
             }
             _ => return,
@@ -247,9 +265,10 @@ mod tests {
             ("net.core.somaxconn", "SOMAXCONN"),
         ] {
             let mut text = String::new();
-            assert!(page(&mut text, word, Style::PLAIN) && text.contains(answer), "{word}: {text}");
+            explain::write(&mut text, &known(word).unwrap_or_else(|| panic!("{word}")), Style::PLAIN);
+            assert!(text.contains(answer), "{word}: {text}");
         }
-        assert!(!page(&mut String::new(), "teapot", Style::PLAIN));
+        assert!(known("teapot").is_none());
     }
 
     #[test]

@@ -1,51 +1,128 @@
-//! Pages on a terminal, and the state machine with a live count on every state.
+//! What is known about a word, the list of such words, and the state machine with a live count on every state.
 //!
-//! Input: a page in Markdown, or counts. Output: text.
+//! Input: pages in Markdown, columns, counts. Output: text, or JSON. Not here: finding the page of a word.
 
 use std::fmt::Write;
 
+use anstyle::Style as Ansi;
+use serde_json::{Value as Json, json};
+
 use crate::aggregate::Counts;
 use crate::model::State;
+use crate::model::column::Column;
+use crate::render::markdown;
 use crate::render::style::{self, Style};
+use crate::render::topics::first_sentence;
 use crate::text::grouped;
 
-/// Appends a page: headings are highlighted, fences are dropped, everything else stays as written.
-pub fn write_page(out: &mut String, page: &str, style: Style) {
-    let mut code = false;
-    for line in page.lines() {
-        if line.starts_with("```") {
-            code = !code;
-            continue;
+/// Width of the names in the list of topics.
+const NAMES: usize = 28;
+/// The chapters of the list: kind, title.
+const CHAPTERS: [(&str, &str); 3] = [("state", "states"), ("topic", "errors, settings, words"), ("rule", "rules")];
+
+/// What is known about a word.
+pub struct Known {
+    /// `state`, `topic`, `rule` or `column`.
+    pub kind: &'static str,
+    pub name: &'static str,
+    /// In Markdown.
+    pub page: Option<&'static str>,
+    pub column: Option<&'static Column>,
+    /// The topic that says more about a column.
+    pub more: Option<&'static str>,
+}
+
+impl Known {
+    /// One sentence.
+    fn summary(&self) -> String {
+        match (self.page, self.column) {
+            (Some(page), _) => first_sentence(page),
+            (None, column) => column.map_or_else(String::new, |c| c.help.to_owned()),
         }
-        // Writing into a String cannot fail.
-        let _ = match line.strip_prefix("## ").or_else(|| line.strip_prefix("# ")) {
-            Some(heading) if !code => writeln!(out, "{}", style.heading(&heading.to_uppercase())),
-            _ if code => writeln!(out, "    {line}"),
-            _ => writeln!(out, "{}", line.replace('`', if style.width.is_some() { "" } else { "`" })),
-        };
     }
+}
+
+/// Appends what is known.
+pub fn write(out: &mut String, known: &Known, style: Style) {
+    if let Some(column) = known.column {
+        // Writing into a String cannot fail.
+        let _ = writeln!(out, "{} ({}): {}", column.name, column.kind.name(), column.help);
+    }
+    if let Some(page) = known.page {
+        markdown::write(out, page, style);
+    }
+    if let Some(more) = known.more {
+        let _ = writeln!(out, "more: tcpstate explain {more}");
+    }
+}
+
+/// The same as JSON.
+#[must_use]
+pub fn page_document(known: &Known) -> Json {
+    let column =
+        known.column.map(|c| json!({ "name": c.name, "unit": c.kind.name(), "json_key": c.json.key, "help": c.help }));
+    document(
+        "topic",
+        &json!({
+            "kind": known.kind,
+            "name": known.name,
+            "summary": known.summary(),
+            "page": known.page,
+            "column": column,
+            "more": known.more,
+        }),
+    )
+}
+
+/// Appends the list of topics, each with a whole sentence.
+pub fn write_topics(out: &mut String, topics: &[Known], style: Style) {
+    let _ = writeln!(out, "{}", style.heading("machine"));
+    out.push_str("  the TCP state machine with the live count on every state\n");
+    for (kind, title) in CHAPTERS {
+        let _ = writeln!(out, "\n{}", style.heading(title));
+        for topic in topics.iter().filter(|t| t.kind == kind) {
+            let mut sentence = String::new();
+            style.push_wrapped(&mut sentence, [NAMES + 3; 2], &topic.summary(), Ansi::new());
+            let name = topic.name.replace('_', "-");
+            let _ = write!(out, "  {name:NAMES$} {}", sentence.trim_start());
+        }
+    }
+    let _ = writeln!(out, "\n{}", style.heading("columns"));
+    out.push_str("  any name of `tcpstate list --list-columns`\n");
+}
+
+/// The same as JSON.
+#[must_use]
+pub fn topics_document(topics: &[Known]) -> Json {
+    let of = |t: &Known| json!({ "kind": t.kind, "name": t.name, "summary": t.summary() });
+    document("topics", &topics.iter().map(of).collect())
+}
+
+/// A document that reads no socket: its head names only itself.
+fn document(key: &str, value: &Json) -> Json {
+    json!({ "schema": "tcpstate/1", "command": "explain", "version": env!("CARGO_PKG_VERSION"), key: value })
 }
 
 /// The picture: a `{name}` is replaced by the state and its count, centred in the width of the placeholder.
 const MACHINE: &str = "                            {bound_inactive      }
                               | listen()       \\  connect(): send SYN
-               {listen      }<-'                `->{syn_sent     }
+          {listen           }<-'                `->{syn_sent     }
                  | receive SYN, send SYN+ACK         |
                  v                                   | receive SYN+ACK, send ACK
-               {syn_recv    }                        |
+          {syn_recv         }                        |
                  | receive ACK                       |
                  `------->  {established        } <--'
                               |              |
    we close first: send FIN   |              |   peer closes first: receive FIN
                  .------------'              '------------.
                  v                                        v
-               {fin_wait1   }--receive FIN--.           {close_wait   }
+          {fin_wait1        }--receive FIN--.           {close_wait   }
                  | receive ACK              v             | close(): send FIN
                  v                        {closing   }    v
-               {fin_wait2   }               |           {last_ack     }
+          {fin_wait2        }               |           {last_ack     }
                  | receive FIN              |             | receive ACK
                  v                          |             v
-               {time_wait   }<--receive ACK-'           (gone)
+          {time_wait        }<--receive ACK-'           (gone)
                  | 60 s
                  v
                (gone)
@@ -92,17 +169,13 @@ mod tests {
                 assert!(out.contains(&format!("{} {}", state.name(), 100 + i)), "{state}\n{out}");
             }
         }
+        // A large count does not run into an arrow.
+        let mut large = Counts::default();
+        large.add_many(State::TimeWait, 262_144);
+        large.add_many(State::FinWait1, 65_536);
+        let mut picture = String::new();
+        write_machine(&mut picture, &large, Style::PLAIN);
+        assert!(picture.contains("TIME_WAIT 262,144  <--") && picture.contains("FIN_WAIT1 65,536   --"), "{picture}");
         assert!(!out.contains('{') && out.lines().all(|l| l.len() <= 80), "{out}");
-    }
-
-    #[test]
-    fn pages_lose_their_fences_and_keep_their_words() {
-        let mut out = String::new();
-        write_page(
-            &mut out,
-            "# time-wait\nsome `words`\n```sh\ntcpstate list\n```\n",
-            Style { color: false, width: Some(80) },
-        );
-        assert_eq!(out, "TIME-WAIT\nsome words\n    tcpstate list\n");
     }
 }

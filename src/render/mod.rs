@@ -7,6 +7,7 @@ pub(crate) mod csv;
 pub(crate) mod explain;
 pub mod gap;
 pub mod json;
+pub(crate) mod markdown;
 pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod rules;

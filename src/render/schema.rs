@@ -16,12 +16,13 @@ use crate::render::json::fields::{self, Field, Presence};
 mod bind;
 mod trace;
 
-/// The schema of the documents of `summary`, `list`, `doctor` and `explain bind`, and of the lines of
+/// The schema of the documents of `summary`, `list`, `doctor` and `explain`, and of the lines of
 /// `list --format jsonl` and `trace --json`.
 #[must_use]
 pub fn schema() -> Json {
     let mut schema = documents();
     if let Some(Json::Object(definitions)) = schema.get_mut("$defs") {
+        definitions.extend(bind::definitions().into_iter().map(|(name, schema)| (name.to_owned(), schema)));
         definitions.extend(crate::render::watch::schema::definitions());
     }
     schema
@@ -63,7 +64,6 @@ fn documents() -> Json {
             "summary": summary(),
             "list": list(),
             "doctor": doctor(),
-            "explain": bind::explain(),
             "line": { "oneOf": [
                 { "$ref": "#/$defs/header_line" },
                 { "$ref": "#/$defs/socket_line" },

@@ -1,15 +1,42 @@
-//! The schema of `explain bind`.
+//! The schema of `explain`: of `bind`, of `machine`, of a topic and of the list of topics.
 
 use serde_json::{Value as Json, json};
 
 use super::{count, gaps, head, nullable, object, reference};
 use crate::render::binding::assumptions;
 
-/// The document.
-pub(super) fn explain() -> Json {
-    let mut fields = head("explain");
-    fields.push(("bind", bind()));
-    fields.push(("gaps", gaps()));
+/// The documents, each by its name in `$defs`.
+pub(super) fn definitions() -> Vec<(&'static str, Json)> {
+    let names = ["explain_bind", "explain_machine", "explain_topic", "explain_topics"];
+    let any = json!({ "oneOf": names.map(reference) });
+    let mut bound = head("explain");
+    bound.extend([("bind", bind()), ("gaps", gaps())]);
+    let mut machine = head("explain");
+    machine.extend([("states", reference("states")), ("gaps", gaps())]);
+    let mut page = pages();
+    page.push(("topic", topic()));
+    let mut list = pages();
+    list.push(("topics", json!({ "type": "array", "items": object(about(), &[]) })));
+    let documents = [bound, machine, page, list].map(|fields| object(fields, &[]));
+    std::iter::once(("explain", any)).chain(names.into_iter().zip(documents)).collect()
+}
+
+/// The head of a document that reads no socket.
+fn pages() -> Vec<(&'static str, Json)> {
+    head("explain").into_iter().take(3).collect()
+}
+
+fn about() -> Vec<(&'static str, Json)> {
+    let text = || json!({ "type": "string" });
+    vec![("kind", json!({ "enum": ["state", "topic", "rule", "column"] })), ("name", text()), ("summary", text())]
+}
+
+fn topic() -> Json {
+    let text = || json!({ "type": "string" });
+    let mut column = object(vec![("name", text()), ("unit", text()), ("json_key", text()), ("help", text())], &[]);
+    column["type"] = json!(["object", "null"]);
+    let mut fields = about();
+    fields.extend([("page", nullable("string")), ("column", column), ("more", nullable("string"))]);
     object(fields, &[])
 }
 

@@ -46,7 +46,6 @@ fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
             (&["trace", "--duration", "soon"], "--duration: `soon`", "seconds, such as 2"),
             (&["trace", "--ring-size", "1"], "--ring-size: `1`", "4k to 1G"),
             (&["doctor", "--rule", "nope"], "`nope`", "`tcpstate explain` lists all; see `tcpstate doctor --help`"),
-            (&["explain", "close-wait", "--json"], "`--json`", "tcpstate explain --help"),
             (&["explain", "close-wait", "--source", "proc"], "--source", "explain machine"),
             (&["doctor", "--rule", "close-wait-unacepted"], "`close-wait-unacepted`", "`close-wait-unaccepted`"),
             (&["doctor", "--interval", "soon"], "`soon`", "500ms"),
