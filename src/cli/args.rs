@@ -99,6 +99,9 @@ pub struct Selection {
     /// Sockets held by processes of this name; `*` matches anything
     #[arg(long, value_name = "NAME", value_parser = parse::process, help_heading = "Selection")]
     pub process: Option<String>,
+    /// Sockets held by processes of this systemd unit, such as nginx.service; `*` matches anything
+    #[arg(long, value_name = "UNIT", value_parser = parse::unit, help_heading = "Selection")]
+    pub unit: Option<String>,
     /// Sockets of this user, by name or number
     #[arg(long, value_name = "USER", help_heading = "Selection")]
     pub user: Option<String>,

@@ -36,8 +36,6 @@ Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage or nothin
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct DoctorArgs {
-    #[command(flatten)]
-    pub common: Common,
     /// Take a second sample after this time [default: 2s, and only if a rule needs it or a trace is permitted]
     #[arg(long, value_name = "TIME", value_parser = parse::interval, conflicts_with = "once")]
     #[arg(help_heading = "Diagnosis")]
@@ -76,6 +74,8 @@ pub struct DoctorArgs {
     /// Print one line with perfdata and exit with 0 to 3, like a monitoring plugin
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub nagios: bool,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
+use crate::cli::complete;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::diagnose::RULES;
@@ -14,8 +15,9 @@ use crate::render::{rules, schema, topics};
 
 const EXAMPLES: &str = "\
 Examples:
-  tcpstate generate completions bash > /etc/bash_completion.d/tcpstate
   tcpstate generate man --dir /usr/local/share/man/man1
+  source <(tcpstate generate completions bash)      in ~/.bashrc; zsh alike
+  tcpstate generate completions fish | source       in ~/.config/fish/config.fish
   tcpstate generate schema | jq .
   tcpstate generate columns";
 
@@ -60,7 +62,7 @@ pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
         },
         Generated::Completions => {
             let shell = args.shell.unwrap_or(clap_complete::Shell::Bash);
-            clap_complete::generate(shell, &mut super::command(), "tcpstate", &mut env.stdout);
+            complete::script(shell, &mut env.stdout)?;
         }
         Generated::Schema => {
             serde_json::to_writer_pretty(&mut env.stdout, &schema::schema())?;
@@ -131,7 +133,58 @@ fn write_pages(dir: &Path) -> anyhow::Result<()> {
 /// The page of one command. The program's page lists the others; each of them refers back to it.
 fn page(command: &clap::Command, out: &mut impl Write) -> std::io::Result<()> {
     let source = concat!("tcpstate ", env!("CARGO_PKG_VERSION"));
-    clap_mangen::Man::new(command.clone()).source(source).render(out)?;
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_uppercase();
+    let man = clap_mangen::Man::new(command.clone()).title(name).date(MANUAL_DATE).source(source);
+    let mut text = Vec::new();
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    man.render_options_section(&mut text)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut text)?;
+    }
+    out.write_all(tidy(&String::from_utf8_lossy(&text)).as_bytes())?;
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    write_examples(&after, out)?;
     let others = if command.has_subcommands() { "\\fBss\\fR(8), \\fBnetstat\\fR(8)" } else { "\\fBtcpstate\\fR(1)" };
     writeln!(out, ".SH \"SEE ALSO\"\n{others}")
+}
+
+/// The date of the pages: that of the last change worth one, because a page must not change with the day it is made.
+const MANUAL_DATE: &str = "2026-11-29";
+
+/// The first lines of what clap prints for each section: which apostrophe this roff has.
+const PREAMBLE: [&str; 2] = [".ie \\n(.g .ds Aq \\(aq", ".el .ds Aq '"];
+
+/// The sections as one page, without what mandoc complains of: line breaks around an empty line, blanks at the end.
+fn tidy(text: &str) -> String {
+    let lines = text.lines().map(str::trim_end).enumerate();
+    let own = lines.filter(|(i, line)| *i < PREAMBLE.len() || !PREAMBLE.contains(line));
+    let joined: String = own.flat_map(|(_, line)| [line, "\n"]).collect();
+    joined.replace("\n.br\n\n.br\n", "\n.sp\n").replace("\n.br\n\n", "\n.sp\n").replace("\n\n.br\n", "\n.sp\n")
+}
+
+/// The examples line by line as they are, and the exit codes: sections of their own.
+fn write_examples(after: &str, out: &mut impl Write) -> std::io::Result<()> {
+    for part in after.split("\n\n").filter(|part| !part.trim().is_empty()) {
+        if let Some(examples) = part.strip_prefix("Examples:\n") {
+            writeln!(out, ".SH EXAMPLES\n.nf")?;
+            for line in examples.lines() {
+                writeln!(out, "{}", roff(line.strip_prefix("  ").unwrap_or(line)))?;
+            }
+            writeln!(out, ".fi")?;
+        } else if let Some(codes) = part.strip_prefix("Exit codes: ") {
+            writeln!(out, ".SH \"EXIT STATUS\"\n{}", roff(codes))?;
+        } else {
+            writeln!(out, ".SH NOTES\n{}", roff(part))?;
+        }
+    }
+    Ok(())
+}
+
+/// Text as roff takes it: no line of it is a request.
+fn roff(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+    if text.starts_with('.') { format!("\\&{text}") } else { text }
 }

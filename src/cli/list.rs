@@ -42,32 +42,7 @@ terminal: RECV-Q of a listener above SEND-Q. Run `tcpstate list --list-columns` 
 #[command(after_help = EXAMPLES)]
 pub struct ListArgs {
     #[command(flatten)]
-    pub common: Common,
-    #[command(flatten)]
     pub selection: Selection,
-    /// Output format
-    #[arg(long, value_parser = format_name(), value_name = "FORMAT", help_heading = "Output")]
-    pub format: Option<&'static Format>,
-    /// Columns to show, separated by commas; +NAME adds to the default ones
-    #[arg(long, short = 'c', value_name = "COLUMNS", value_delimiter = ',', value_parser = parse::column())]
-    #[arg(hide_possible_values = true, allow_hyphen_values = true, help_heading = "Output")]
-    pub columns: Vec<Chosen>,
-    /// Print every column with its kind and meaning
-    #[arg(long, help_heading = "Output")]
-    pub list_columns: bool,
-    /// Sort by a column; -NAME for the largest first
-    #[arg(long, value_name = "COLUMN", value_parser = parse::sort(), allow_hyphen_values = true)]
-    #[arg(hide_possible_values = true, help_heading = "Output")]
-    pub sort: Option<SortBy>,
-    /// No header line
-    #[arg(long, short = 'H', help_heading = "Output")]
-    pub no_header: bool,
-    /// Show the query sent to the kernel, then exit
-    #[arg(long, help_heading = "Output")]
-    pub explain_plan: bool,
-    /// Exit with 1 when no socket matches
-    #[arg(long, help_heading = "Output")]
-    pub exists: bool,
     /// Accepted for ss compatibility (TCP is all there is)
     #[arg(long, short = 't', help_heading = "Letters of ss")]
     pub tcp: bool,
@@ -92,6 +67,31 @@ pub struct ListArgs {
     /// Add age, user, inode, cookie, shutdown, cgroup
     #[arg(long, short = 'e', help_heading = "Letters of ss")]
     pub extended: bool,
+    /// Output format
+    #[arg(long, value_parser = format_name(), value_name = "FORMAT", help_heading = "Output")]
+    pub format: Option<&'static Format>,
+    /// Columns to show, separated by commas; +NAME adds to the default ones
+    #[arg(long, short = 'c', value_name = "COLUMNS", value_delimiter = ',', value_parser = parse::column())]
+    #[arg(hide_possible_values = true, allow_hyphen_values = true, help_heading = "Output")]
+    pub columns: Vec<Chosen>,
+    /// Print every column with its kind and meaning
+    #[arg(long, help_heading = "Output")]
+    pub list_columns: bool,
+    /// Sort by a column; -NAME for the largest first
+    #[arg(long, value_name = "COLUMN", value_parser = parse::sort(), allow_hyphen_values = true)]
+    #[arg(hide_possible_values = true, help_heading = "Output")]
+    pub sort: Option<SortBy>,
+    /// No header line
+    #[arg(long, short = 'H', help_heading = "Output")]
+    pub no_header: bool,
+    /// Show the query sent to the kernel, then exit
+    #[arg(long, help_heading = "Output")]
+    pub explain_plan: bool,
+    /// Exit with 1 when no socket matches
+    #[arg(long, help_heading = "Output")]
+    pub exists: bool,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {

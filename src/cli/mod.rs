@@ -6,6 +6,7 @@
 
 pub(crate) mod args;
 mod bind;
+mod complete;
 mod config;
 mod doctor;
 pub(crate) mod env;
@@ -34,7 +35,17 @@ pub use exit::Exit;
 
 /// Runs one command line.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: &mut Env) -> Exit {
-    let words = match fingers::read(&args.into_iter().collect::<Vec<_>>()) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(answered) = complete::answer(&args, env) {
+        return match answered {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                let _ = writeln!(env.stderr, "tcpstate: {error:#}");
+                Exit::Failed
+            }
+        };
+    }
+    let words = match fingers::read(&args) {
         Ok(read) => {
             if read.without_udp {
                 let _ = writeln!(env.stderr, "tcpstate: -u: UDP is not shown, only TCP");

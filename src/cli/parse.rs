@@ -82,7 +82,7 @@ pub(crate) fn states() -> OneOf<StateSet> {
     OneOf { kind: "a TCP state", words: state_words, find: |word| StateSet::parse(word).ok(), listed_by: "" }
 }
 
-fn state_words() -> Vec<&'static str> {
+pub(crate) fn state_words() -> Vec<&'static str> {
     static HYPHENATED: OnceLock<Vec<String>> = OnceLock::new();
     let states = HYPHENATED.get_or_init(|| State::ALL.iter().map(|s| s.key().replace('_', "-")).collect());
     states.iter().map(String::as_str).chain(GROUPS.iter().map(|(name, ..)| *name)).collect()
@@ -258,6 +258,14 @@ pub(crate) fn pid(text: &str) -> Result<u32, String> {
 pub(crate) fn process(text: &str) -> Result<String, String> {
     match text {
         "" => Err("no name given; use one such as nginx, or a pattern such as 'php*'".into()),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// The name of a systemd unit.
+pub(crate) fn unit(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("no unit given; use one such as nginx.service, or a pattern such as 'php*'".into()),
         name => Ok(name.to_owned()),
     }
 }

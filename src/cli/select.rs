@@ -41,6 +41,9 @@ pub(crate) fn expression(selection: &Selection, names: &SystemNames) -> anyhow::
     if let Some(process) = &selection.process {
         parts.push(Expr::process(process));
     }
+    if let Some(unit) = &selection.unit {
+        parts.push(Expr::unit(unit));
+    }
     if let Some(user) = &selection.user {
         parts.push(Expr::user(user, names).map_err(|e| anyhow!("--user: {e}"))?);
     }

@@ -51,8 +51,6 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct SummaryArgs {
     #[command(flatten)]
-    pub common: Common,
-    #[command(flatten)]
     pub selection: Selection,
     /// Cross states with these keys, separated by commas; addresses also by prefix, as in peer-addr/24 or peer-addr/24/48
     #[arg(long, value_name = "KEYS", value_delimiter = ',', value_parser = parse::key(), help_heading = "Output")]
@@ -74,6 +72,8 @@ pub struct SummaryArgs {
     /// How many groups to show; the rest are added up
     #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true, help_heading = "Output")]
     pub top: usize,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {

@@ -83,8 +83,6 @@ TIME_WAIT with an asterisk is inferred. Interrupt it for the totals.";
 #[command(after_help = EXAMPLES)]
 pub struct TraceArgs {
     #[command(flatten)]
-    pub common: Common,
-    #[command(flatten)]
     pub selection: Selection,
     /// How to observe changes
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW", help_heading = "Trace")]
@@ -122,6 +120,8 @@ pub struct TraceArgs {
     /// Stop after this time
     #[arg(long, value_name = "TIME", value_parser = parse::duration, help_heading = "Output")]
     pub duration: Option<Duration>,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 impl TraceArgs {

@@ -72,7 +72,7 @@ pub use incident::Incident;
 pub use measure::Measure;
 pub use rule::{Chapter, Identity, Rule, Samples, Text};
 pub use rules::RULES;
-pub use thresholds::Thresholds;
+pub use thresholds::{THRESHOLDS, Thresholds};
 pub use view::View;
 
 /// What one rule says of a view.

@@ -338,6 +338,12 @@ impl Expr {
         on("process", |column| Test::Text(column, Cmp::Eq, Pattern::new(name)))
     }
 
+    /// Rows held by a process of this systemd unit (`*` matches anything).
+    #[must_use]
+    pub fn unit(name: &str) -> Expr {
+        on("unit", |column| Test::Text(column, Cmp::Eq, Pattern::new(name)))
+    }
+
     /// Rows that belong to a user, by name or id.
     ///
     /// # Errors

@@ -14,7 +14,9 @@ use crate::states::{self, Ports};
 
 /// Files, pipes and disks that fail.
 mod faults;
-/// The words of the command line: refused, completed, explained.
+/// Completion in real shells, and the manual.
+mod shells;
+/// The words of the command line: refused, explained.
 mod words;
 
 /// A name that would colour a terminal, break a line, and is no text.

@@ -37,8 +37,6 @@ Off a terminal the output is plain blocks.";
 #[command(after_help = EXAMPLES)]
 pub struct WatchArgs {
     #[command(flatten)]
-    pub common: Common,
-    #[command(flatten)]
     pub selection: Selection,
     /// Time between two samples, from 100ms
     #[arg(long, short = 'i', value_name = "TIME", value_parser = parse::interval, default_value = "1s")]
@@ -78,6 +76,8 @@ pub struct WatchArgs {
     /// Keys to press before that picture is taken: `m`, `Down`, `Enter`, separated by commas
     #[arg(long, value_name = "KEYS", hide = true)]
     pub screenshot_keys: Option<String>,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {

@@ -2,14 +2,14 @@
 //!
 //! Input: pids. Output: [`ProcessFacts`] and [`Inspection`]; what could not be read is `None`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rustc_hash::FxHashSet;
 
 use crate::collect::proc::{ProcRoot, mounts, parts};
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadState};
-use crate::model::{Inode, NetnsId};
+use crate::model::{Inode, NetnsId, cgroup};
 
 /// Threads examined per process; a larger pool is more of the same.
 const THREADS_READ: usize = 64;
@@ -29,9 +29,36 @@ pub fn name(root: &ProcRoot, pid: u32) -> Option<String> {
 #[must_use]
 pub fn is_running(comm: &str) -> bool {
     let root = ProcRoot::default();
+    pids(&root).any(|pid| name(&root, pid).is_some_and(|name| name == comm))
+}
+
+/// The names of the processes that run on this host, with their pids.
+#[must_use]
+pub fn names() -> BTreeMap<String, Vec<u32>> {
+    let root = ProcRoot::default();
+    let mut names: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for pid in pids(&root) {
+        if let Some(name) = name(&root, pid) {
+            names.entry(name).or_default().push(pid);
+        }
+    }
+    names
+}
+
+/// The systemd units that have a process on this host.
+#[must_use]
+pub fn units() -> BTreeSet<String> {
+    let root = ProcRoot::default();
+    let unit = |pid: u32| {
+        let text = std::fs::read_to_string(root.path().join(pid.to_string()).join("cgroup")).ok()?;
+        cgroup::of_process(&text).unit
+    };
+    pids(&root).filter_map(unit).collect()
+}
+
+fn pids(root: &ProcRoot) -> impl Iterator<Item = u32> {
     let folders = std::fs::read_dir(root.path()).into_iter().flatten().flatten();
-    let mut pids = folders.filter_map(|f| f.file_name().to_str()?.parse::<u32>().ok());
-    pids.any(|pid| name(&root, pid).is_some_and(|name| name == comm))
+    folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok())
 }
 
 /// Facts of some processes; vanished ones are left out.

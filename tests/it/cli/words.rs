@@ -1,5 +1,4 @@
-//! The words of the command line. Input: wrong words, durations, `--help`, requests of a shell. Output: one line that names
-//! the word, help, completions.
+//! The words of the command line. Input: wrong words, durations, `--help`. Output: one line that names the word, help.
 
 use super::lossy;
 use crate::harness::{finish, in_netns};
@@ -123,49 +122,6 @@ fn help_and_version_are_everywhere() {
         }
         assert_eq!(product::text(ns, &["-V"]), version);
         assert_eq!(product::text(ns, &["help"]), product::text(ns, &["--help"]));
-    });
-}
-
-#[test]
-fn shells_complete_the_words_that_arguments_take() {
-    in_netns(|ns| {
-        // A word of each vocabulary, and the option whose value it is.
-        let words = [
-            ("state", "half-closed"),
-            ("columns", "congestion"),
-            ("sort", "congestion"),
-            ("by", "four-tuple"),
-            ("rule", "close-wait-leak"),
-            ("min-severity", "critical"),
-            ("fail-on", "critical"),
-        ];
-        let bash = product::text(ns, &["generate", "completions", "bash"]);
-        for (option, word) in words {
-            let offers = bash
-                .split(&format!("--{option})"))
-                .skip(1)
-                .any(|case| case.split("return 0").next().is_some_and(|c| c.contains("-W") && c.contains(word)));
-            assert!(offers, "bash: --{option} {word}");
-        }
-        let zsh = product::text(ns, &["generate", "completions", "zsh"]);
-        let fish = product::text(ns, &["generate", "completions", "fish"]);
-        for (option, word) in words {
-            let offers = |script: &str, flag: &str| script.lines().any(|l| l.contains(flag) && l.contains(word));
-            assert!(offers(&zsh, &format!("--{option}=")), "zsh: --{option} {word}");
-            // fish has a word a line.
-            let block = fish
-                .split(&format!(" -l {option} "))
-                .skip(1)
-                .any(|block| block.split("\ncomplete ").next().is_some_and(|block| block.contains(word)));
-            assert!(block, "fish: --{option} {word}");
-        }
-        // Topics of explain; fish completes no positional arguments.
-        let explain = bash.split("tcpstate__subcmd__explain)").last().and_then(|case| case.split(";;").next());
-        for topic in ["machine", "time-wait", "close-wait-leak", "recv-q"] {
-            assert!(explain.is_some_and(|case| case.contains(topic)), "bash: explain {topic}: {explain:?}");
-            let offers = zsh.lines().any(|l| l.contains("topic") && l.contains(topic));
-            assert!(offers, "zsh: explain {topic}");
-        }
     });
 }
 
