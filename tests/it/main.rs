@@ -27,6 +27,7 @@ mod containers;
 mod examples;
 /// The filter language against the kernel's own machine.
 mod filter;
+mod first_aid;
 /// What every test on the real kernel stands on: namespaces, sockets, helper processes, oracles, bounded waiting.
 mod harness;
 /// The JSON contract: documents, schema and manual page say the same.
