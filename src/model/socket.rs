@@ -196,6 +196,9 @@ pub struct Socket {
     /// Whether `INET_DIAG_ULP_INFO` is present: kTLS or an MPTCP subflow. The kernel sends it only beside `tcp_info`, see
     /// [`Socket::has_ulp`].
     pub ulp: bool,
+    /// Whether that names MPTCP: the socket is a subflow. It has the inode of its MPTCP socket, on Linux 6.18 also after that
+    /// was closed.
+    pub mptcp: bool,
     pub info: Option<Info>,
 }
 
@@ -257,6 +260,7 @@ impl Default for Socket {
             congestion: None,
             skmem: None,
             ulp: false,
+            mptcp: false,
             info: None,
         }
     }

@@ -12,6 +12,7 @@ use tcpstate::model::sysctl::Sysctl;
 
 use crate::harness::helper::Helper;
 use crate::harness::oracle::installed;
+use crate::harness::script::Script;
 use crate::harness::sock::Sock;
 use crate::harness::{Netns, diag, finish, in_netns, kernel_at_least, skip, wait_for};
 use crate::judge::{calm, judge, number, once, only, pause, silent, snapshot, twice, words};
@@ -324,5 +325,49 @@ fn the_tracking_table_is_read_and_warns_by_its_share() {
         let finding = only(&diagnosis);
         assert_eq!((finding.severity, number(finding, "entries")), (Severity::Warning, entries));
         silent(&judged(2.0));
+    });
+}
+
+/// Twenty MPTCP connections to itself, of which it then closes the client ends, and keeps the others.
+const MPTCP: &str = r#"
+import socket, sys
+def mptcp(): return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+L = mptcp(); L.bind(("127.0.0.1", 7390)); L.listen(64)
+pairs = []
+for _ in range(20):
+    c = mptcp(); c.connect(L.getsockname()); pairs.append((c, L.accept()[0]))
+print("open", flush=True)
+sys.stdin.readline()
+for c, _ in pairs: c.close()
+print("closed", flush=True)
+sys.stdin.readline()
+"#;
+
+#[test]
+fn subflows_of_mptcp_belong_to_their_process_or_to_nobody() {
+    in_netns(|ns| {
+        let enabled = ns.run(|| std::fs::read_to_string("/proc/sys/net/mptcp/enabled"));
+        if enabled.is_ok_and(|text| text.trim() != "1") || !Path::new("/proc/sys/net/mptcp").exists() {
+            return skip("no MPTCP in this kernel");
+        }
+        let Some(mut script) = Script::start(ns, MPTCP, &[]) else { return };
+        assert_eq!(script.line(), "open");
+        let pid = script.pid();
+        let owned = |now: &tcpstate::model::Snapshot| {
+            let rows = now.sockets.iter().filter(|s| s.mptcp && s.state == State::Established);
+            let is_its = |s: &&tcpstate::model::Socket| {
+                now.owners.of(s).1.iter().any(|holder| now.owners.process(holder).pid == pid)
+            };
+            (rows.clone().filter(is_its).count(), rows.count())
+        };
+        assert_eq!(owned(&snapshot(ns)), (40, 40), "a subflow has the inode of its MPTCP socket");
+        script.go_on();
+        assert_eq!(script.line(), "closed");
+        // TCP does not show that the peers have closed: that is MPTCP's own state.
+        let now = snapshot(ns);
+        assert_eq!(owned(&now), (20, 40), "{:#?}", now.sockets);
+        silent(&judge(&now, None, &["unattributed-sockets"]));
+        let all = diagnose::run(&View::new(&now, None, &Thresholds::default()), None);
+        assert!(all.findings.iter().all(|f| f.severity == Severity::Info), "{:#?}", all.findings);
     });
 }

@@ -42,6 +42,8 @@ const SHUTDOWN: u16 = 8;
 const SKV6ONLY: u16 = 11;
 const MARK: u16 = 15;
 const ULP_INFO: u16 = 19;
+/// Inside it, `INET_ULP_INFO_NAME`.
+const ULP_NAME: u16 = 1;
 const CGROUP_ID: u16 = 21;
 const SOCKOPT: u16 = 22;
 
@@ -106,7 +108,7 @@ pub fn decode_into(bytes: &[u8], netns: Option<NetnsId>, socket: &mut Socket) ->
     socket.tclass = None;
     socket.congestion = None;
     socket.skmem = None;
-    socket.ulp = false;
+    (socket.ulp, socket.mptcp) = (false, false);
     let mut has_info = false;
     while let Some((head, _)) = rest.split_first_chunk::<4>() {
         let len = usize::from(u16::from_ne_bytes([head[0], head[1]]));
@@ -129,7 +131,7 @@ pub fn decode_into(bytes: &[u8], netns: Option<NetnsId>, socket: &mut Socket) ->
             TCLASS => socket.tclass = payload.first().copied(),
             SKV6ONLY => socket.v6only = payload.first().map(|b| *b != 0),
             MARK => socket.mark = payload.first_chunk().map(|b| u32::from_ne_bytes(*b)),
-            ULP_INFO => socket.ulp = true,
+            ULP_INFO => (socket.ulp, socket.mptcp) = (true, is_mptcp(payload)),
             _ => {}
         }
         rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
@@ -144,6 +146,12 @@ pub fn decode_into(bytes: &[u8], netns: Option<NetnsId>, socket: &mut Socket) ->
         _ => Some(u32::from_ne_bytes(msg.uid)),
     };
     Ok(())
+}
+
+/// Whether `INET_ULP_INFO_NAME`, the first attribute inside, says `mptcp`.
+fn is_mptcp(ulp: &[u8]) -> bool {
+    let Some((head, name)) = ulp.split_first_chunk::<4>() else { return false };
+    u16::from_ne_bytes([head[2], head[3]]) == ULP_NAME && name.starts_with(b"mptcp\0")
 }
 
 fn address(family: Family, bytes: &[u8; 16]) -> IpAddr {
@@ -216,6 +224,23 @@ pub(crate) mod tests {
         assert_eq!(socket.info.as_ref().unwrap().rtt_us(), Some(0x0808_0808));
         assert_eq!(socket.skmem.unwrap().drops, Some(0x0101_0101));
         assert_eq!(socket.congestion.unwrap().as_str(), "cubic");
+    }
+
+    #[test]
+    fn a_subflow_is_told_by_the_name_of_its_protocol() {
+        let decoded = |name: &[u8]| {
+            let mut bytes = sample();
+            let name_len = u16::try_from(4 + name.len()).unwrap();
+            for word in [4 + name_len, ULP_INFO, name_len, ULP_NAME] {
+                bytes.extend_from_slice(&word.to_ne_bytes());
+            }
+            bytes.extend_from_slice(name);
+            let mut socket = Socket::default();
+            decode_into(&bytes, None, &mut socket).unwrap();
+            (socket.ulp, socket.mptcp)
+        };
+        assert_eq!(decoded(b"mptcp\0"), (true, true));
+        assert_eq!([decoded(b"tls\0"), decoded(b"mptcp2\0"), decoded(b"")], [(true, false); 3]);
     }
 
     #[test]

@@ -51,11 +51,11 @@ const CAUSES: &[Cause] = &[
         decided_by: "`mount`, `iscsiadm -m session`: who is the peer",
     },
     Cause {
-        id: "mptcp-or-ktls",
-        text: "they are subflows of MPTCP, or carry TLS in the kernel",
+        id: "ktls",
+        text: "they carry TLS in the kernel",
         predicts: "an upper layer protocol on the socket",
         refuted_by: "none on any of them",
-        decided_by: "`ss -Mp`",
+        decided_by: "`ss -ti`: `tcp-ulp-tls`",
     },
     Cause {
         id: "in-flight",
@@ -80,7 +80,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     let mut rows: Vec<(&Socket, OwnerStatus)> = Vec::new();
     let mut raced = 0u64;
-    for socket in view.now.sockets.iter().filter(|s| s.inode.is_some() && s.kind == RowKind::Full) {
+    // A subflow keeps the inode of an MPTCP socket that was closed, so its inode proves no holder.
+    let has_holder = |s: &&Socket| s.inode.is_some() && s.kind == RowKind::Full && !s.mptcp;
+    for socket in view.now.sockets.iter().filter(has_holder) {
         match view.owners(socket).0 {
             OwnerStatus::Raced => raced += 1,
             status @ (OwnerStatus::NoPermission | OwnerStatus::Kernel | OwnerStatus::OtherNetns) => {
@@ -96,7 +98,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let cgroups: BTreeSet<u64> = rows.iter().filter_map(|(s, _)| s.cgroup).collect();
     let tuple = |s: &Socket| format!("{} {} > {}", s.state, s.local, s.peer);
     let services = most_frequent(rows.iter().filter_map(|(s, _)| kernel_user::by_port(s)).map(str::to_owned), 3);
-    let held = view.now.sockets.iter().filter(|s| s.inode.is_some() && s.kind == RowKind::Full).count() as u64;
+    let held = view.now.sockets.iter().filter(has_holder).count() as u64;
     let n = rows.len() as u64;
     let summary =
         format!("no process could be named for {n} of {} that somebody holds", text::count(held, "socket", "sockets"));
@@ -146,8 +148,8 @@ fn causes(unreadable: u32, rows: &[(&Socket, OwnerStatus)]) -> Weighed {
         "kernel-socket" if services > 0 => Weight::Possible(0.6),
         "kernel-socket" if hidden => refuted("no port is one of such a service"),
         "kernel-socket" => Weight::Possible(0.2),
-        "mptcp-or-ktls" if layered > 0 => Weight::Possible(0.6),
-        "mptcp-or-ktls" => refuted("none has an upper layer protocol"),
+        "ktls" if layered > 0 => Weight::Possible(0.6),
+        "ktls" => refuted("none has an upper layer protocol"),
         _ if hidden => refuted("descriptors that may not be read explain them all"),
         _ => Weight::Possible(0.2),
     })
@@ -195,6 +197,16 @@ mod tests {
         for (name, n) in [("count", 1), ("held_by_no_process", 1), ("came_or_went", 1), ("no_permission", 0)] {
             assert!(finding.evidence.contains(&(name, Evidence::Count(n))), "{name}: {:?}", finding.evidence);
         }
+    }
+
+    #[test]
+    fn a_subflow_of_a_closed_mptcp_socket_is_held_by_nobody() {
+        let mut world = world(3, &[]);
+        world.now.sockets[0].mptcp = true;
+        let outcome = world.check(check);
+        assert_eq!(outcome.findings[0].summary, "no process could be named for 1 of 1 socket that somebody holds");
+        world.now.sockets[1].mptcp = true;
+        assert_eq!(world.check(check), Outcome::default());
     }
 
     #[test]
