@@ -3,8 +3,8 @@
 //! Comes in: options after `--`. Goes out: two tables, on standard output or in docs/PERFORMANCE.md. Never here: a pass or
 //! fail by time.
 //!
-//! A process of its own (`role:stage`) opens and closes connections over loopback in a private network namespace, at a
-//! given rate or as fast as one core can. Every tracer in turn watches the same load and writes to memory. What it says
+//! A process of its own (`stage`) opens and closes connections over loopback in a private network namespace, at a given rate
+//! or as fast as one core can. Every tracer in turn watches the same load and writes to memory. What it says
 //! that it saw and lost is compared with what was made. Its CPU is that of the whole process, less what the same process
 //! uses when nothing happens; what it costs in the kernel shows as CPU of the load.
 #![allow(
@@ -17,23 +17,22 @@
     unsafe_code,
     reason = "a command of its own, that asks the kernel and talks to people"
 )]
-#![allow(dead_code, reason = "netns serves another bench too")]
+#![allow(dead_code, reason = "netns and stage serve other benches too")]
 
 mod netns;
+mod stage;
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
+use stage::{Load, PATIENCE, Stage, median, wait};
 use tcpstate::text::grouped;
 
 /// Measures tcpstate trace and its peers under one load.
@@ -59,18 +58,10 @@ struct Options {
 
 const PERFORMANCE_PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/PERFORMANCE.md");
 const MARKS: [&str; 2] = ["<!-- trace:begin -->", "<!-- trace:end -->"];
-/// The port of the load's listener.
-const PORT: u16 = 7900;
-/// Addresses that it is reached at by turns, so that ports do not run out.
-const ADDRESSES: u32 = 4000;
-/// Changes of state that a connection makes at its two ends.
-const CHANGES: u64 = 10;
 /// Changes per second; 0 is as fast as one core can.
 const RATES: [u64; 4] = [50_000, 100_000, 200_000, 0];
 /// The rate at which CPU is compared: the project's target.
 const TARGET: u64 = 100_000;
-/// A tracer must be ready, and end, within this time.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A tracer, and how to read what it says.
 struct Subject {
@@ -141,7 +132,7 @@ const fn ours(name: &'static str, arguments: &'static [&'static str]) -> Subject
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let outcome = match arguments.get(1).map(String::as_str) {
-        Some("role:stage") => stage(),
+        Some("role:stage") => stage::play(),
         // `cargo test --all-targets` starts this as well: a test run is no place to measure.
         _ if !arguments.iter().any(|a| a == "--bench" || a == "--help") => {
             println!("nothing is measured in a test run; use `cargo bench --bench trace`");
@@ -155,101 +146,6 @@ fn main() -> ExitCode {
             eprintln!("trace: {error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// The load: reads `RATE SECONDS` from standard input, and answers what it did.
-fn stage() -> Result<()> {
-    netns::enter_private()?;
-    // Changes of state are counted and not what remains of them; a TIME_WAIT more than these is not made.
-    std::fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "20000").context("write tcp_max_tw_buckets")?;
-    let listener = TcpListener::bind(("0.0.0.0", PORT)).context("listen")?;
-    println!("ready");
-    for line in std::io::stdin().lock().lines() {
-        let line = line.context("read a request")?;
-        let (rate, seconds) = line.split_once(' ').context("read a request: RATE SECONDS")?;
-        let (rate, seconds): (f64, f64) = (rate.parse()?, seconds.parse()?);
-        let cpu = own_cpu_us();
-        let (start, mut made) = (Instant::now(), 0_u32);
-        while start.elapsed().as_secs_f64() < seconds {
-            if rate > 0.0 && f64::from(made) * CHANGES as f64 > rate * start.elapsed().as_secs_f64() {
-                std::thread::sleep(Duration::from_micros(500));
-                continue;
-            }
-            connect_and_close(&listener, made)?;
-            made += 1;
-        }
-        let took_us = start.elapsed().as_micros();
-        println!("changes={} us={took_us} cpu_us={}", u64::from(made) * CHANGES, own_cpu_us() - cpu);
-    }
-    Ok(())
-}
-
-fn connect_and_close(listener: &TcpListener, nth: u32) -> Result<()> {
-    let [_, a, b, c] = (nth % ADDRESSES + 1).to_be_bytes();
-    let client = TcpStream::connect(SocketAddr::from(([10, a + 1, b, c], PORT))).context("connect")?;
-    let (server, _) = listener.accept().context("accept")?;
-    let (first, second) = if nth.is_multiple_of(2) { (client, server) } else { (server, client) };
-    drop(first);
-    drop(second);
-    Ok(())
-}
-
-fn own_cpu_us() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
-}
-
-/// The stage, from outside.
-struct Stage {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    namespace: File,
-}
-
-/// What the stage did.
-#[derive(Clone, Copy, Debug)]
-struct Load {
-    changes: u64,
-    seconds: f64,
-    cpu_ms: f64,
-}
-
-impl Stage {
-    fn start() -> Result<Stage> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("role:stage").stdin(Stdio::piped()).stdout(Stdio::piped());
-        netns::tie_to_us(&mut command, None);
-        let mut child = command.spawn().context("start the load")?;
-        let (input, output) = child.stdin.take().zip(child.stdout.take()).context("talk to the load")?;
-        let mut output = BufReader::new(output);
-        let mut line = String::new();
-        output.read_line(&mut line).context("wait for the load")?;
-        if line.trim() != "ready" {
-            bail!("start the load: it says {line:?}");
-        }
-        let namespace = File::open(format!("/proc/{}/ns/net", child.id())).context("open its network namespace")?;
-        Ok(Stage { child, input, output, namespace })
-    }
-
-    fn play(&mut self, rate: u64, seconds: f64) -> Result<Load> {
-        writeln!(self.input, "{rate} {seconds}").context("ask for load")?;
-        let mut line = String::new();
-        self.output.read_line(&mut line).context("wait for load")?;
-        let number = |key| netns::number_of(&line, key);
-        Ok(Load {
-            changes: number("changes")?,
-            seconds: number("us")? as f64 / 1e6,
-            cpu_ms: number("cpu_us")? as f64 / 1e3,
-        })
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -284,7 +180,7 @@ fn run(subject: &Subject, stage: &mut Stage, rate: Option<u64>, seconds: f64) ->
     let mut child = command.spawn().context("start it")?;
     let since = Instant::now();
     loop {
-        let text = text_of(&out)? + &text_of(&errors)?;
+        let text = stage::text_of(&out)? + &stage::text_of(&errors)?;
         if ["trace: from", "\"type\":\"header\"", "ready\n", "SKADDR", "LADDR"].iter().any(|mark| text.contains(mark)) {
             break;
         }
@@ -307,39 +203,8 @@ fn run(subject: &Subject, stage: &mut Stage, rate: Option<u64>, seconds: f64) ->
     std::thread::sleep(Duration::from_millis(300));
     kill_process(Pid::from_child(&child), Signal::INT).context("interrupt it")?;
     let cpu_ms = wait(&child)?;
-    let (seen, lost) = judge(subject.program, &text_of(&out)?, &text_of(&errors)?);
+    let (seen, lost) = judge(subject.program, &stage::text_of(&out)?, &stage::text_of(&errors)?);
     Ok(Run { load, cpu_ms, seen, lost })
-}
-
-/// Waits for the end of a child, and gives its CPU time.
-fn wait(child: &Child) -> Result<f64> {
-    let pid = libc::pid_t::try_from(child.id())?;
-    let mut status = 0;
-    // SAFETY: `rusage` is a C struct of integers: all zeroes is a valid value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    let since = Instant::now();
-    loop {
-        // SAFETY: both pointers are to live variables of the right types, and the child has not been waited for yet.
-        let waited = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) };
-        if waited == pid {
-            break;
-        }
-        if waited < 0 {
-            return Err(std::io::Error::last_os_error()).context("wait for it");
-        }
-        if since.elapsed() > PATIENCE {
-            kill_process(Pid::from_child(child), Signal::KILL).context("end it")?;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let ms = |time: libc::timeval| time.tv_sec as f64 * 1e3 + time.tv_usec as f64 / 1e3;
-    Ok(ms(usage.ru_utime) + ms(usage.ru_stime))
-}
-
-fn text_of(memory: &File) -> Result<String> {
-    let mut bytes = vec![0; usize::try_from(memory.metadata()?.len())?];
-    memory.read_exact_at(&mut bytes, 0)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// How many changes it says it saw and lost.
@@ -365,15 +230,9 @@ fn judge(program: Program, out: &str, errors: &str) -> (u64, u64) {
     }
 }
 
-fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 fn measure(options: &Options) -> Result<()> {
     let mut stage = Stage::start()?;
-    let mut markdown = about();
+    let mut markdown = stage::about();
     let wanted = |subject: &&Subject| options.only.as_ref().is_none_or(|only| subject.name.contains(only.as_str()));
     let mut bare: Vec<Vec<Load>> = vec![Vec::new(); RATES.len()];
     let subjects: Vec<&Subject> = SUBJECTS.iter().filter(wanted).collect();
@@ -455,14 +314,7 @@ fn measure(options: &Options) -> Result<()> {
     }
     println!("{markdown}");
     if options.write_docs {
-        let page = std::fs::read_to_string(PERFORMANCE_PAGE).context("read docs/PERFORMANCE.md")?;
-        let [begin, end] = MARKS;
-        let parts = page.split_once(begin).and_then(|(left, rest)| Some((left, rest.split_once(end)?.1)));
-        let (left, right) =
-            parts.context("write docs/PERFORMANCE.md: the trace:begin and trace:end markers are not there")?;
-        std::fs::write(PERFORMANCE_PAGE, format!("{left}{begin}\n\n{markdown}\n{end}{right}"))
-            .context("write docs/PERFORMANCE.md")?;
-        eprintln!("wrote docs/PERFORMANCE.md");
+        stage::write_docs(PERFORMANCE_PAGE, MARKS, &markdown)?;
     }
     Ok(())
 }
@@ -479,10 +331,4 @@ fn share_lost(runs: &[Run]) -> String {
         (0, silent) => format!("0 said, {} missing", grouped(silent)),
         (lost, silent) => format!("{:.1} %, and {} missing", percent(lost), grouped(silent)),
     }
-}
-
-fn about() -> String {
-    let uname = rustix::system::uname();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("Linux {}, {cores} cores.\n\n", uname.release().to_string_lossy())
 }
