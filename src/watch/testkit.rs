@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::frame::{FrameGroup, Lines, TimeInState};
+use super::frame::{FrameGroup, Groups, Lines, TimeInState};
 use super::*;
 use crate::aggregate::flows::{Flow, Ledger};
 use crate::aggregate::owner::SetId;

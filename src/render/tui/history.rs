@@ -1,10 +1,12 @@
-//! The last samples, as far back as memory allows. Older frames shrink: only the newest keep the rows of a
-//! drill-down, and the others keep the largest groups only.
+//! The last samples, as far back as memory allows, and what a chart shows of them. Older frames shrink: only the newest
+//! keep the rows of a drill-down, and the others keep the largest groups only.
+//!
+//! Input: frames. Output: any of them again, and a value of each over time ([`Series`]). Not here: how it is drawn.
 
 use std::collections::VecDeque;
 
 use crate::model::State;
-use crate::watch::Frame;
+use crate::watch::{Frame, GroupId};
 
 /// Samples that are kept: five minutes of them at one a second, one minute at five a second. After the first minute
 /// of the busiest watch the ring is full and memory stops growing.
@@ -14,6 +16,62 @@ const WITH_ROWS: usize = 2;
 
 /// Groups that an older sample keeps: all samples together take a few megabytes, however many processes there are.
 const OLD_GROUPS: usize = 20;
+
+/// A change a second is a mean over this time: the kernel expires TIME_WAIT in bursts.
+const SMOOTHED_MS: u64 = 5000;
+
+/// A rate of all connections, as the kernel counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    Opened,
+    Failed,
+    Resets,
+}
+
+impl Rate {
+    pub const ALL: [Rate; 3] = [Rate::Opened, Rate::Failed, Rate::Resets];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Rate::Opened => "opened/s",
+            Rate::Failed => "failed/s",
+            Rate::Resets => "resets/s",
+        }
+    }
+}
+
+/// What a chart can show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Series {
+    State(State),
+    Group(GroupId),
+    Rate(Rate),
+}
+
+impl Series {
+    /// Its value in a sample; `None` where it is not known.
+    #[must_use]
+    pub fn value(&self, frame: &Frame) -> Option<f64> {
+        match self {
+            Series::State(state) => Some(frame.all().get(*state) as f64),
+            Series::Group(id) => {
+                let groups = frame.groups.as_ref()?;
+                let group = groups.rows.iter().find(|group| group.id == *id)?;
+                Some(group.counts.total() as f64)
+            }
+            Series::Rate(rate) => {
+                let ledger = &frame.ledger;
+                let n = match rate {
+                    Rate::Opened => ledger.opened.total(),
+                    Rate::Failed => ledger.attempt_fails,
+                    Rate::Resets => ledger.resets,
+                };
+                Some(n? as f64 * 1000.0 / frame.elapsed_ms.filter(|ms| *ms > 0)? as f64)
+            }
+        }
+    }
+}
 
 /// The ring.
 #[derive(Debug, Default)]
@@ -64,12 +122,45 @@ impl History {
         Some(offset.min(self.frames.len() - 1))
     }
 
-    /// How many sockets were in a state, at the `n` samples up to number `seq`, oldest first.
+    /// The samples up to number `seq`, at most `n`, oldest first.
+    fn until(&self, seq: u64, n: usize) -> impl DoubleEndedIterator<Item = &Frame> {
+        let end = self.place(seq).map_or(0, |place| place + 1);
+        self.frames.range(end.saturating_sub(n)..end)
+    }
+
+    /// A value at the `n` samples up to number `seq`, oldest first, with the time of each in milliseconds since the epoch.
     #[must_use]
-    pub fn curve(&self, state: State, seq: u64, n: usize) -> Vec<u64> {
-        let Some(end) = self.place(seq) else { return Vec::new() };
-        let start = (end + 1).saturating_sub(n);
-        self.frames.range(start..=end).map(|f| f.all().get(state)).collect()
+    pub fn curve(&self, series: &Series, seq: u64, n: usize) -> Vec<(u64, Option<f64>)> {
+        self.until(seq, n).map(|frame| (frame.taken_at_ms, series.value(frame))).collect()
+    }
+
+    /// Change of a value per second over the last seconds up to number `seq`; `None` before the second sample.
+    #[must_use]
+    pub fn slope(&self, series: &Series, seq: u64) -> Option<f64> {
+        let now = self.at(seq)?;
+        let near = |frame: &&Frame| now.taken_at_ms.saturating_sub(frame.taken_at_ms) <= SMOOTHED_MS;
+        let before = self.until(seq, SAMPLES).rev().skip(1).take_while(near).last().or_else(|| {
+            // Samples that are further apart than the mean is long.
+            self.until(seq, 2).next().filter(|frame| frame.seq != seq)
+        })?;
+        let ms = now.taken_at_ms.saturating_sub(before.taken_at_ms);
+        let change = series.value(now)? - series.value(before)?;
+        (ms > 0).then(|| change * 1000.0 / ms as f64)
+    }
+
+    /// Sockets per second that entered a state and that left it, over the same time.
+    #[must_use]
+    pub fn flow(&self, state: State, seq: u64) -> Option<(f64, f64)> {
+        let now = self.at(seq)?.taken_at_ms;
+        let near = |frame: &&Frame| frame.seq == seq || now.saturating_sub(frame.taken_at_ms) < SMOOTHED_MS;
+        let (mut entered, mut left, mut ms) = (0, 0, 0);
+        for frame in self.until(seq, SAMPLES).rev().take_while(near) {
+            let Some(elapsed_ms) = frame.elapsed_ms else { continue };
+            entered += frame.matrix.entered(state) * frame.scale;
+            left += frame.matrix.left(state) * frame.scale;
+            ms += elapsed_ms;
+        }
+        (ms > 0).then(|| (entered as f64 * 1000.0 / ms as f64, left as f64 * 1000.0 / ms as f64))
     }
 }
 
@@ -95,8 +186,28 @@ mod tests {
         assert_eq!(history.at(1).map(|f| f.seq), Some(51), "the oldest that is left");
         assert_eq!(history.at(300).map(|f| (f.seq, f.lines.is_some())), Some((300, false)));
         assert!(history.latest().is_some_and(|f| f.lines.is_some()));
-        assert_eq!(history.curve(State::CloseWait, 350, 3), [34, 34, 34]);
+        let curve = history.curve(&Series::State(State::CloseWait), 350, 3);
+        assert_eq!(curve.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [Some(34.0); 3]);
         history.push(Frame { seq: 1, filter: "dport = :443".into(), ..testkit::frame() });
         assert_eq!(history.len(), 1, "another filter is another count");
+    }
+    #[test]
+    fn a_leak_has_a_slope_and_what_is_unknown_has_none() {
+        let mut history = History::default();
+        let leak = Series::State(State::CloseWait);
+        for seq in 1..=20 {
+            let mut frame = Frame { seq, ..testkit::frame() };
+            frame.taken_at_ms += seq * 1000;
+            frame.counts[0].add_many(State::CloseWait, seq * 3);
+            frame.ledger.resets = None;
+            history.push(frame);
+        }
+        assert_eq!(history.slope(&leak, 20), Some(3.0));
+        assert_eq!(history.slope(&leak, 1), None, "nothing to compare with");
+        assert_eq!(history.slope(&Series::State(State::Established), 20), Some(0.0));
+        assert_eq!(history.slope(&Series::Rate(Rate::Resets), 20), None, "unknown is not zero");
+        assert_eq!(history.flow(State::CloseWait, 20), Some((1.0, 0.0)));
+        let group = Series::Group(GroupId::Text("none of this name".into()));
+        assert_eq!(history.curve(&group, 20, 2).iter().map(|(_, n)| *n).collect::<Vec<_>>(), [None, None]);
     }
 }

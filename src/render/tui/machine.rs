@@ -6,7 +6,7 @@
 
 use ratatui::style::Style;
 
-use super::draw::Pen;
+use super::pen::Pen;
 use crate::aggregate::Matrix;
 use crate::model::State;
 use crate::render::watch::rate;

@@ -3,9 +3,12 @@
 //! Input: keys and frames ([`state::App`]). Output: cells of a buffer (the function [`draw()`]), and commands for
 //! the sampler. The terminal, the clock and the threads are in `cli::watch::screen`.
 
+mod chart;
+mod dashboard;
 mod draw;
 pub mod history;
 mod machine;
+mod pen;
 pub mod state;
 mod svg;
 mod theme;

@@ -8,7 +8,7 @@ use crate::aggregate::Key;
 use crate::diagnose::{Finding, Rows};
 use crate::model::column::{self, Column, Names};
 use crate::model::{Socket, State, StateSet};
-use crate::render::tui::history::History;
+use crate::render::tui::history::{History, Rate, Series};
 use crate::text;
 use crate::watch::{DEFAULT_SORT, Frame, GroupId, Line, SORT_COLUMNS, next_key};
 
@@ -165,7 +165,8 @@ impl App {
             return frame.lines.as_ref().map_or(0, |l| l.lines.len());
         }
         match self.tab {
-            Tab::States | Tab::Machine => self.states().len(),
+            Tab::States => self.states().len() + Rate::ALL.len(),
+            Tab::Machine => self.states().len(),
             Tab::Groups => frame.groups.as_ref().map_or(0, |g| g.rows.len()),
             Tab::Findings => frame.findings.len(),
         }
@@ -175,6 +176,24 @@ impl App {
     #[must_use]
     pub fn cursor(&self) -> usize {
         if self.drill.is_some() { self.drill_cursor } else { self.cursors[self.tab as usize] }
+    }
+
+    /// The rate that is selected below the states.
+    #[must_use]
+    pub fn rate(&self) -> Option<Rate> {
+        let at = self.cursor().checked_sub(self.states().len())?;
+        Rate::ALL.get(at).copied().filter(|_| self.tab == Tab::States && self.drill.is_none())
+    }
+
+    /// What the chart shows: the selected state, group or rate.
+    #[must_use]
+    pub fn series(&self) -> Option<Series> {
+        if self.tab == Tab::Groups {
+            let groups = self.frame()?.groups.as_ref()?;
+            return Some(Series::Group(groups.rows.get(self.cursor())?.id.clone()));
+        }
+        let state = self.states().get(self.cursor()).copied();
+        state.map(Series::State).or_else(|| self.rate().map(Series::Rate))
     }
 
     fn set_cursor(&mut self, at: usize) {
@@ -347,6 +366,10 @@ impl App {
             return None;
         }
         let cursor = self.cursor();
+        if self.rate().is_some() {
+            self.notice = Some("a rate has no sockets; c copies the command that shows each event".into());
+            return None;
+        }
         if self.drill.is_some() {
             let line = self.frame()?.lines.as_ref()?.lines.get(cursor)?.clone();
             self.detail = Some(Box::new(line));
@@ -392,6 +415,12 @@ impl App {
             let filter = &*frame.filter;
             let whole = if filter.contains(" or ") { format!("({filter})") } else { filter.to_owned() };
             parts.extend((!filter.is_empty()).then_some(whole));
+        }
+        match self.rate() {
+            Some(Rate::Opened) => return "tcpstate trace".into(),
+            Some(Rate::Failed) => return "tcpstate trace --failed".into(),
+            Some(Rate::Resets) => return "tcpstate trace --resets".into(),
+            None => {}
         }
         if let Some(line) = &self.detail {
             let (local, peer) = (line.socket.local, line.socket.peer);

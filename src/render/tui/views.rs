@@ -6,130 +6,21 @@ use std::fmt::Write;
 
 use ratatui::style::{Modifier, Style};
 
-use super::draw::Pen;
+use super::chart::{self, Chart};
+use super::history::{SAMPLES, Series};
 use super::machine as picture;
+use super::pen::Pen;
 use super::state::App;
-use crate::aggregate::{Counts, Flow};
+use crate::aggregate::Counts;
 use crate::model::column::{COLUMNS, Column, Names, Row, Value};
 use crate::model::{Endpoint, State};
 use crate::render::style::Style as Plain;
 use crate::render::value;
 use crate::render::watch::plain;
-use crate::render::watch::{clock, owner_reason, owner_text, rate};
+use crate::render::watch::{clock, owner_reason, owner_text};
 use crate::render::{gap, report, table};
 use crate::text::{self, grouped};
-use crate::watch::{Detail, Frame, GroupId, Groups, Line};
-
-/// From this width on, a second column fits beside the states.
-const WIDE: u16 = 130;
-
-/// The counts of every state, how fast they change, and what they were.
-pub(super) fn states(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) {
-    let theme = pen.theme;
-    let (width, height) = (pen.area.width, pen.area.height);
-    let left = if width >= WIDE { 80 } else { width };
-    let mut list = pen.part(0, 0, left, height);
-    list.text(1, 0, "STATE", theme.heading());
-    list.right(26, 0, "COUNT", theme.heading());
-    list.right(34, 0, "IN/s", theme.heading());
-    list.right(42, 0, "OUT/s", theme.heading());
-    list.right(52, 0, "STAYS", theme.heading());
-    list.text(54, 0, "SO FAR", theme.heading());
-    let all = frame.all();
-    let states = app.states();
-    let mut y = 1;
-    for (i, state) in states.iter().enumerate() {
-        let n = all.get(*state);
-        let style = if n == 0 { theme.dim() } else { theme.state(*state) };
-        list.text(1, y, state.name(), style);
-        if frame.unseen.contains(*state) && n == 0 {
-            list.right(26, y, "?", theme.dim());
-        } else {
-            list.right(26, y, &grouped(n), if n == 0 { theme.dim() } else { Style::new() });
-        }
-        let flow = |n: u64| rate(frame.per_second(n));
-        let (entered, left_it) = (frame.matrix.entered(*state), frame.matrix.left(*state));
-        list.right(34, y, &flow(entered), if entered == 0 { theme.dim() } else { Style::new() });
-        list.right(42, y, &flow(left_it), if left_it == 0 { theme.dim() } else { Style::new() });
-        if let Some(stay) = frame.times_in_state.iter().find(|s| s.state == *state) {
-            list.right(52, y, &format!("<{}", text::compact_ms(stay.median_ms.1)), theme.dim());
-        }
-        let room = usize::from(list.area.width.saturating_sub(55));
-        list.text(54, y, &curve(&app.history.curve(*state, frame.seq, room)), theme.curve());
-        if i == app.cursor() {
-            list.select(y);
-        }
-        y += 1;
-    }
-    y += 1;
-    for text in accounts(frame) {
-        y += paragraph(&mut list, 1, y, &text, Style::new());
-    }
-    if left < width {
-        let mut side = pen.part(left + 2, 0, width - left - 2, height);
-        let mut below = 0;
-        if let Some(groups) = &frame.groups {
-            below = group_table(groups, names, &mut side, 0, usize::from(height / 2), None) + 1;
-        }
-        finding_list(frame, &mut side, below, None);
-    } else if let Some(groups) = &frame.groups
-        && y + 2 < height
-    {
-        group_table(groups, names, pen, y + 1, usize::from(height - y - 2), None);
-    }
-}
-
-/// The accounts in sentences.
-fn accounts(frame: &Frame) -> Vec<String> {
-    let mut lines = Vec::new();
-    if frame.elapsed_ms.is_some() {
-        let ledger = &frame.since_start;
-        let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), grouped);
-        let signed = |n: Option<i64>| n.map_or_else(|| "?".to_owned(), plain::signed);
-        let over = text::compact_ms(ledger.elapsed_ms);
-        let parts = |flow: &Flow| flow.unseen.map_or_else(|| "? unseen".into(), |unseen| plain::hidden(flow, unseen));
-        match frame.ledger_gap {
-            None => lines.push(format!(
-                "in {over}: opened {} ({}), into TIME_WAIT {} ({}), ended otherwise {}",
-                number(ledger.opened.total()),
-                parts(&ledger.opened),
-                number(ledger.time_wait.total()),
-                parts(&ledger.time_wait),
-                signed(ledger.ended)
-            )),
-            Some(why) => lines.push(format!(
-                "in {over}: opened {} seen, into TIME_WAIT {} seen; unseen: not known, {why}",
-                grouped(ledger.opened.seen),
-                grouped(ledger.time_wait.seen)
-            )),
-        }
-        // The kernel has no counters for a selection.
-        lines.extend(ledger.active_opens.or(ledger.resets).map(|_| {
-            format!(
-                "namespace: {} active opens, {} passive, {} failed attempts, {} resets",
-                number(ledger.active_opens),
-                number(ledger.passive_opens),
-                number(ledger.attempt_fails),
-                number(ledger.resets)
-            )
-        }));
-    }
-    if let Some(a) = frame.time_wait_owners.filter(|a| a.total() > 0) {
-        lines.push(format!("TIME_WAIT owners: {}", plain::time_wait_owners(&a)));
-    }
-    lines
-}
-
-/// A curve in eighths of a line, from zero to its own maximum.
-fn curve(values: &[u64]) -> String {
-    const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let max = values.iter().copied().max().unwrap_or(0);
-    let eighth = |n: &u64| {
-        let level = if max == 0 { 0 } else { (n * 8).div_ceil(max) };
-        EIGHTHS[usize::try_from(level).unwrap_or(8).min(8)]
-    };
-    values.iter().map(eighth).collect()
-}
+use crate::watch::{Detail, Frame, GroupId, Line};
 
 /// The state machine with counts and rates.
 pub(super) fn machine(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
@@ -152,20 +43,38 @@ pub(super) fn groups(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<
         pen.text(1, 1, &format!("no socket has a {}", groups.by.name()), theme.dim());
         return;
     }
-    let rows = usize::from(pen.area.height.saturating_sub(1));
-    group_table(groups, names, pen, 0, rows, Some(app.cursor()));
+    let (width, height) = (pen.area.width, pen.area.height);
+    // The chart gets a third, where that leaves room for a list.
+    let chart = if width >= 60 && height >= 24 { (height / 3).min(16) } else { 0 };
+    if let Some(series) = app.series().filter(|_| chart > 0) {
+        history(app, frame, &series, names, &mut pen.part(1, 0, width - 2, chart));
+    }
+    group_table(app, frame, names, &mut pen.part(0, chart, width, height - chart), Some(app.cursor()));
 }
 
-/// Groups from a line on, up to a limit; returns the next free line.
-fn group_table(
-    groups: &Groups,
-    names: &dyn Names,
-    pen: &mut Pen<'_>,
-    top: u16,
-    rows: usize,
-    cursor: Option<usize>,
-) -> u16 {
+/// The chart of a state, a group or a rate.
+pub(super) fn history(app: &App, frame: &Frame, series: &Series, names: &dyn Names, pen: &mut Pen<'_>) {
+    let values = app.history.curve(series, frame.seq, SAMPLES);
+    let mut note = String::new();
+    let (title, style) = match series {
+        Series::State(state) => {
+            if let Some(stay) = frame.times_in_state.iter().find(|s| s.state == *state) {
+                note = format!("half of those that left stayed <{}", text::compact_ms(stay.median_ms.1));
+            }
+            (state.name().to_owned(), pen.theme.state(*state))
+        }
+        Series::Group(id) => (App::label(id, names), pen.theme.curve()),
+        Series::Rate(rate) => (rate.name().to_owned(), pen.theme.curve()),
+    };
+    chart::draw(&Chart { title: &title, note: &note, values: &values, style, findings: &frame.findings }, pen);
+}
+
+/// The groups of a frame over the whole area, with the curve of each where there is room.
+pub(super) fn group_table(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>, cursor: Option<usize>) {
+    let Some(groups) = &frame.groups else { return };
     let theme = pen.theme;
+    let rows = usize::from(pen.area.height.saturating_sub(1));
+    let top = 0;
     let mut sum = groups.rest.as_ref().map_or_else(Counts::default, |(_, c)| *c);
     for group in &groups.rows {
         sum.merge(&group.counts);
@@ -190,6 +99,9 @@ fn group_table(
         end += cell(state);
         pen.right(end, top, short(*state), theme.heading());
     }
+    if width >= end + 24 {
+        pen.text(end + 2, top, "HISTORY", theme.heading());
+    }
     // The selected group stays visible.
     let (first, shown) = window(groups.rows.len(), cursor.unwrap_or(0), rows);
     let mut y = top + 1;
@@ -206,6 +118,10 @@ fn group_table(
             let n = group.counts.get(*state);
             pen.right(end, y, &grouped(n), if n == 0 { theme.dim() } else { theme.state(*state) });
         }
+        if width >= end + 24 {
+            let values = app.history.curve(&Series::Group(group.id.clone()), frame.seq, SAMPLES);
+            chart::line(&values, end + 2, y, theme.curve(), pen);
+        }
         if cursor == Some(i) {
             pen.select(y);
         }
@@ -215,9 +131,7 @@ fn group_table(
     let rest = groups.rest.as_ref().map_or(0, |(n, _)| *n) + below;
     if rest > 0 && y < pen.area.height {
         pen.text(1, y, &format!("{rest} more"), theme.dim());
-        y += 1;
     }
-    y
 }
 
 /// Where a list that is longer than its room begins, and how much of it is visible.
@@ -253,7 +167,7 @@ pub(super) fn findings(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     }
 }
 
-fn finding_list(frame: &Frame, pen: &mut Pen<'_>, top: u16, cursor: Option<usize>) -> u16 {
+pub(super) fn finding_list(frame: &Frame, pen: &mut Pen<'_>, top: u16, cursor: Option<usize>) -> u16 {
     let theme = pen.theme;
     pen.text(1, top, "FINDINGS", theme.heading());
     let judged = match frame.judged_at_ms {
@@ -275,8 +189,10 @@ fn finding_list(frame: &Frame, pen: &mut Pen<'_>, top: u16, cursor: Option<usize
         let word = if gone { "gone" } else { sighting.finding.severity.key() };
         let style = if gone { theme.dim() } else { theme.severity(sighting.finding.severity) };
         pen.text(1, y, word, style);
-        pen.text(10, y, &clock(sighting.gone_ms.unwrap_or(sighting.first_ms)), theme.dim());
-        pen.marked(21, y, &sighting.finding.summary, if gone { theme.dim() } else { Style::new() });
+        // How long it lasts, or has been gone.
+        let since = frame.taken_at_ms.saturating_sub(sighting.gone_ms.unwrap_or(sighting.first_ms));
+        pen.right(17, y, &text::compact_ms(since).to_string(), theme.dim());
+        pen.marked(19, y, &sighting.finding.summary, if gone { theme.dim() } else { Style::new() });
         if cursor == Some(i) {
             pen.select(y);
         }
@@ -512,7 +428,7 @@ pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
         ("c", "copy the command at the foot of the screen"),
         ("ctrl-l  ctrl-z", "redraw; suspend"),
         ("?  q", "this page; quit"),
-        ("", "STAYS: median time in the state of those that left it"),
+        ("", "CHANGE, IN, OUT: means of the last five seconds"),
     ];
     let theme = pen.theme;
     let mut y = 0;
@@ -543,7 +459,7 @@ impl Frame {
 }
 
 /// Wrapped text; returns the number of lines.
-fn paragraph(pen: &mut Pen<'_>, x: u16, y: u16, text: &str, style: Style) -> u16 {
+pub(super) fn paragraph(pen: &mut Pen<'_>, x: u16, y: u16, text: &str, style: Style) -> u16 {
     let room = usize::from(pen.area.width.saturating_sub(x + 1)).max(10);
     let mut lines = 0;
     let mut line = String::new();

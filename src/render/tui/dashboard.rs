@@ -1,0 +1,217 @@
+//! The first screen: states, what the selected line was over time, the largest groups, what is wrong.
+//!
+//! Input: the state of the screen and the frame on it. Output: cells. What is wrong always has a line, however small the
+//! screen is. Not here: the curves (`chart`), the lists that other views have too (`views`).
+
+use ratatui::style::Style;
+
+use super::history::{Rate, SAMPLES, Series};
+use super::pen::Pen;
+use super::state::App;
+use super::{chart, machine, views};
+use crate::aggregate::Flow;
+use crate::model::State;
+use crate::model::column::Names;
+use crate::render::watch::plain;
+use crate::render::watch::rate;
+use crate::text::{self, grouped};
+use crate::watch::{Frame, Sighting};
+
+/// From this width on, the chart stands beside the states.
+const WIDE: u16 = 100;
+/// From this width on, the states beside the chart have all their columns.
+const ROOMY: u16 = 150;
+/// From this width on, the machine stands beside the groups.
+const WITH_MACHINE: u16 = 170;
+
+/// Draws it.
+pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) {
+    let (width, height) = (pen.area.width, pen.area.height);
+    let present = frame.findings.iter().filter(|s| !s.is_gone()).count();
+    let wanted = u16::try_from(frame.findings.len()).unwrap_or(u16::MAX).saturating_add(1);
+    // A small screen has a line for the worst, a larger one a list.
+    let incidents = if height < 24 { 1 } else { wanted.clamp(2, height / 3) };
+    let main = height - incidents;
+    let lines = u16::try_from(app.states().len() + Rate::ALL.len() + 1).unwrap_or(u16::MAX);
+    let sentences = accounts(frame);
+    let below = if width >= WIDE {
+        let left = if width >= ROOMY { 82 } else { 56 };
+        let told: usize = sentences.iter().map(|s| s.chars().count().div_ceil(usize::from(left) - 6)).sum();
+        let groups = frame.groups.as_ref().map_or(0, |g| g.rows.len() + 2 + usize::from(g.rest.is_some()));
+        let groups = u16::try_from(groups).unwrap_or(u16::MAX).clamp(4, 20.max(main / 3));
+        let lower = if width >= WITH_MACHINE { groups.max(machine::HEIGHT + 1) } else { groups };
+        let needed = lines.saturating_add(u16::try_from(told + 1).unwrap_or(0)).min(main.saturating_sub(4));
+        let upper = main.saturating_sub(lower).max(needed).max(lines).min(main);
+        let mut list = pen.part(0, 0, left, upper);
+        let y = table(app, frame, &mut list);
+        write_accounts(&sentences, y + 1, &mut list);
+        history(app, frame, names, &mut pen.part(left + 1, 0, width - left - 2, upper));
+        upper
+    } else {
+        let tall = main >= lines + 24;
+        let y = table(app, frame, &mut pen.part(0, 0, width, main.min(lines)));
+        let y = write_accounts(&sentences, y + 1, &mut pen.part(0, 0, width, main));
+        if tall { y + history(app, frame, names, &mut pen.part(1, y + 1, width - 2, 10)) + 1 } else { y }
+    };
+    if below + 3 <= main {
+        let rest = main - below - 1;
+        let beside = width >= WITH_MACHINE && rest >= machine::HEIGHT;
+        let groups = if beside { width - machine::WIDTH - 3 } else { width };
+        let mut part = pen.part(0, below + 1, groups, rest);
+        if frame.groups.is_some() {
+            views::group_table(app, frame, names, &mut part, None);
+        }
+        if beside {
+            let selected = app.states().get(app.cursor()).copied();
+            machine::draw(frame, selected, &mut pen.part(groups + 1, below + 1, machine::WIDTH, rest));
+        }
+    }
+    let mut last = pen.part(0, main, width, incidents);
+    if incidents > 1 {
+        views::finding_list(frame, &mut last, 0, None);
+    } else {
+        worst(frame, present, &mut last);
+    }
+}
+
+/// The worst of what is wrong, in one line.
+fn worst(frame: &Frame, present: usize, pen: &mut Pen<'_>) {
+    let theme = pen.theme;
+    let Some(Sighting { finding, .. }) = frame.findings.iter().find(|s| !s.is_gone()) else {
+        let text = if frame.judged_at_ms.is_some() { "nothing wrong found" } else { "rules: not run yet" };
+        pen.text(1, 0, text, theme.dim());
+        return;
+    };
+    let more = if present > 1 { format!(" +{} under 4", present - 1) } else { String::new() };
+    let room = pen.area.width.saturating_sub(u16::try_from(more.len()).unwrap_or(0));
+    let mut part = pen.part(0, 0, room, 1);
+    let x = part.text(1, 0, finding.severity.key(), theme.severity(finding.severity));
+    part.marked(x + 1, 0, &finding.summary, Style::new());
+    pen.text(room, 0, &more, theme.dim());
+}
+
+/// States and rates: counts, changes, curves. Returns the next free line.
+fn table(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> u16 {
+    let theme = pen.theme;
+    let width = pen.area.width;
+    let flows = width >= 76;
+    let curve = if flows { 51 } else { 35 };
+    pen.text(1, 0, "STATE", theme.heading());
+    pen.right(24, 0, "COUNT", theme.heading());
+    pen.right(33, 0, "CHANGE/s", theme.heading());
+    if flows {
+        pen.right(41, 0, "IN/s", theme.heading());
+        pen.right(49, 0, "OUT/s", theme.heading());
+    }
+    pen.text(curve, 0, "HISTORY", theme.heading());
+    let states = app.states();
+    let total = states.len() + Rate::ALL.len();
+    let rows = usize::from(pen.area.height.saturating_sub(1));
+    let first = (app.cursor() + 1).saturating_sub(rows).min(total.saturating_sub(rows));
+    let mut y = 1;
+    for i in (first..total).take(rows) {
+        let (series, style) = match states.get(i) {
+            Some(state) => (Series::State(*state), theme.state(*state)),
+            None => (Series::Rate(Rate::ALL[i - states.len()]), theme.curve()),
+        };
+        match &series {
+            Series::State(state) => state_cells(app, frame, *state, flows, y, pen),
+            Series::Rate(of) => {
+                pen.text(1, y, of.name(), Style::new());
+                let now = series.value(frame);
+                pen.right(24, y, &now.map_or_else(|| "?".into(), |n| rate(Some(n))), Style::new());
+            }
+            Series::Group(_) => {}
+        }
+        let values = app.history.curve(&series, frame.seq, SAMPLES);
+        chart::line(&values, curve, y, style, pen);
+        if i == app.cursor() {
+            pen.select(y);
+        }
+        y += 1;
+    }
+    y
+}
+
+/// One state: its name, its count, what changes.
+fn state_cells(app: &App, frame: &Frame, state: State, flows: bool, y: u16, pen: &mut Pen<'_>) {
+    let theme = pen.theme;
+    let n = frame.all().get(state);
+    let quiet = |idle: bool| if idle { theme.dim() } else { Style::new() };
+    pen.text(1, y, state.name(), if n == 0 { theme.dim() } else { theme.state(state) });
+    let count = if frame.unseen.contains(state) && n == 0 { "?".into() } else { grouped(n) };
+    pen.right(24, y, &count, quiet(n == 0));
+    let slope = app.history.slope(&Series::State(state), frame.seq);
+    let still = slope.is_none_or(|s| s.abs() < 0.05);
+    let change = match slope {
+        None => "-".to_owned(),
+        Some(_) if still => "0".to_owned(),
+        Some(s) => format!("{}{}", if s < 0.0 { '-' } else { '+' }, rate(Some(s.abs()))),
+    };
+    pen.right(33, y, &change, quiet(still));
+    if flows {
+        let flow = app.history.flow(state, frame.seq);
+        for (end, n) in [(41, flow.map(|f| f.0)), (49, flow.map(|f| f.1))] {
+            pen.right(end, y, &rate(n), quiet(n.is_none_or(|n| n == 0.0)));
+        }
+    }
+}
+
+/// The chart of what is selected; returns its height.
+fn history(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) -> u16 {
+    if let Some(series) = app.series() {
+        views::history(app, frame, &series, names, pen);
+    }
+    pen.area.height
+}
+
+/// Writes the accounts from a line on, each if it has room; returns the next free line.
+fn write_accounts(sentences: &[String], mut y: u16, pen: &mut Pen<'_>) -> u16 {
+    for text in sentences {
+        if y < pen.area.height {
+            y += views::paragraph(pen, 1, y, text, Style::new());
+        }
+    }
+    y
+}
+
+/// The accounts in sentences.
+fn accounts(frame: &Frame) -> Vec<String> {
+    let mut lines = Vec::new();
+    if frame.elapsed_ms.is_some() {
+        let ledger = &frame.since_start;
+        let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), grouped);
+        let signed = |n: Option<i64>| n.map_or_else(|| "?".to_owned(), plain::signed);
+        let over = text::compact_ms(ledger.elapsed_ms);
+        let parts = |flow: &Flow| flow.unseen.map_or_else(|| "? unseen".into(), |unseen| plain::hidden(flow, unseen));
+        match frame.ledger_gap {
+            None => lines.push(format!(
+                "in {over}: opened {} ({}), into TIME_WAIT {} ({}), ended otherwise {}",
+                number(ledger.opened.total()),
+                parts(&ledger.opened),
+                number(ledger.time_wait.total()),
+                parts(&ledger.time_wait),
+                signed(ledger.ended)
+            )),
+            Some(why) => lines.push(format!(
+                "in {over}: opened {} seen, into TIME_WAIT {} seen; unseen: not known, {why}",
+                grouped(ledger.opened.seen),
+                grouped(ledger.time_wait.seen)
+            )),
+        }
+        // The kernel has no counters for a selection.
+        lines.extend(ledger.active_opens.or(ledger.resets).map(|_| {
+            format!(
+                "namespace: {} active opens, {} passive, {} failed attempts, {} resets",
+                number(ledger.active_opens),
+                number(ledger.passive_opens),
+                number(ledger.attempt_fails),
+                number(ledger.resets)
+            )
+        }));
+    }
+    if let Some(a) = frame.time_wait_owners.filter(|a| a.total() > 0) {
+        lines.push(format!("TIME_WAIT owners: {}", plain::time_wait_owners(&a)));
+    }
+    lines
+}
