@@ -21,8 +21,8 @@ struct Held {
     round: u64,
 }
 
-/// A reset is written this long after the change at most: both come from one call in the kernel.
-const APART_NS: u64 = 1_000_000;
+/// A reset is written this long after the change at most: both come from one call in the kernel, which may be preempted.
+const APART_NS: u64 = 25_000_000;
 
 /// The lives that were not taken yet.
 #[derive(Default)]
@@ -45,19 +45,18 @@ impl Endings {
 
     /// Gives a reset to the life that it explains.
     pub fn reset(&mut self, reset: &ResetSent) {
-        let waiting = self.held.iter_mut().filter(|h| h.waits && h.address == reset.at.address);
-        if let Some(held) = waiting.last() {
+        if let Some(held) = self.held.iter_mut().find(|h| h.waits && h.address == reset.at.address) {
             held.life.ended_by = Some(EndedBy::ResetSent(reset.reason));
             (held.life.ended, held.life.inferred) = (Some(End::Cut), false);
             held.waits = false;
         }
     }
 
-    /// Time goes on: what ended long before this waits no more.
-    pub fn pass(&mut self, now_ns: u64) {
-        let late = |h: &&mut Held| now_ns.saturating_sub(h.ended_ns) > APART_NS;
-        for held in self.held.iter_mut().take_while(late) {
-            held.waits = false;
+    /// A change comes: what ended long before it waits no more, nor what had its address, which is another socket's now.
+    pub fn pass(&mut self, t: &Transition) {
+        for held in &mut self.held {
+            let late = t.monotonic_ns.saturating_sub(held.ended_ns) > APART_NS;
+            held.waits &= !late && held.address != t.address;
         }
     }
 
@@ -139,9 +138,10 @@ mod tests {
         assert_eq!(first.ended_by, Some(EndedBy::ResetSent(Some(ResetReason::AbortOnData))));
         assert_eq!((first.ended, first.inferred), (Some(End::Cut), false));
         assert!(endings.next().is_none());
-        endings.pass(APART_NS + 2);
+        let later = |address, ns| end(address, ns, State::Established, nothing).1;
+        endings.pass(&later(0xd0, APART_NS + 2));
         assert!(endings.next().is_none());
-        endings.pass(APART_NS + 3);
+        endings.pass(&later(0xd0, APART_NS + 3));
         assert_eq!(endings.next().unwrap().ended_by, None);
         assert_eq!(endings.next().unwrap().ended_by, Some(EndedBy::Fin));
         // Without later events the rounds release it.
@@ -163,6 +163,12 @@ mod tests {
         endings.add(life, &t);
         endings.turn(true);
         assert_eq!(endings.next().unwrap().ended_by, Some(EndedBy::ResetReceived));
+        // The next socket has the same address, and sends a reset.
+        let (life, t) = end(0xa0, 9, State::FinWait2, nothing);
+        endings.add(life, &t);
+        endings.pass(&later(0xa0, 10));
+        endings.reset(&reset(0xa0, 11));
+        assert_eq!(endings.next().unwrap().ended, Some(End::TimeWait));
         // A source that tells no errors has nothing to wait for.
         let (life, t) = end(0xa0, 9, State::FinWait2, None);
         endings.add(life, &t);

@@ -207,6 +207,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         seen: 0,
         reported_lost: 0,
         started: Instant::now(),
+        turned: Instant::now(),
         text: String::new(),
         bytes: Vec::new(),
     };
@@ -255,6 +256,8 @@ struct TraceRun<'a> {
     seen: u64,
     reported_lost: u64,
     started: Instant,
+    /// When a round of [`Endings`] ended.
+    turned: Instant,
     text: String,
     bytes: Vec<u8>,
 }
@@ -313,7 +316,11 @@ impl TraceRun<'_> {
                     failed = self.apply(env, &event).err();
                 }
             })?;
-            self.endings.turn(left.is_zero());
+            // A round is long enough for a task that was preempted in the call that makes both.
+            if left.is_zero() || self.turned.elapsed() >= PATIENCE {
+                self.endings.turn(left.is_zero());
+                self.turned = Instant::now();
+            }
             self.write_lives(env)?;
             if let Some(error) = failed {
                 return Err(error);
@@ -374,7 +381,7 @@ impl TraceRun<'_> {
 
     fn change(&mut self, env: &mut Env, t: &Transition) -> anyhow::Result<()> {
         self.seen += 1;
-        self.endings.pass(t.monotonic_ns);
+        self.endings.pass(t);
         let (in_old_ns, life) = self.lives.add(t);
         match self.args.lines() {
             lines::Lines::Faults => return Ok(()),
