@@ -105,10 +105,10 @@ pub struct TraceArgs {
     /// A line per connect that failed, with what ended it
     #[arg(long, conflicts_with = "summary", help_heading = "Output")]
     pub failed: bool,
-    /// A line per reset, sent or received, with the kernel's reason; needs BPF
+    /// A line per reset, sent or received, with the kernel's reason; needs BPF or tracefs
     #[arg(long, conflicts_with_all = ["summary", "life", "failed"], help_heading = "Output")]
     pub resets: bool,
-    /// A line per segment that is sent again; needs BPF
+    /// A line per segment that is sent again; needs BPF or tracefs
     #[arg(long, conflicts_with_all = ["summary", "life", "failed"], help_heading = "Output")]
     pub retransmits: bool,
     /// Count for this time, and print how often each change was seen
@@ -188,10 +188,10 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         head.netns = scope.one().map(NetnsId::get);
     }
     gaps.extend(changes.gaps());
-    if via != Via::Bpf {
+    if via == Via::Poll {
         let wanted = [("tcp:tcp_send_reset", args.resets), ("tcp:tcp_retransmit_skb", args.retransmits)];
         let names = wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| name);
-        gaps.extend(names.map(|name| Gap::new(Missing::Tracepoint { name }, Why::OnlyBpf, WayOut::UseBpf)));
+        gaps.extend(names.map(|name| Gap::new(Missing::Tracepoint { name }, Why::OnlyTraced, WayOut::UseTrace)));
     }
     let mut trace = TraceRun {
         args,

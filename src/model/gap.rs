@@ -78,6 +78,8 @@ pub enum Missing {
     TraceNetns,
     /// What this tracepoint reports.
     Tracepoint { name: &'static str },
+    /// Errors of sockets that no process holds, in other network namespaces.
+    OrphanErrors,
     /// Why resets were sent, and those that answer a packet without a socket.
     ResetReasons,
     /// State changes in a trace.
@@ -115,7 +117,7 @@ impl Missing {
     }
 
     /// Every key, for the schema.
-    pub const KEYS: [&'static str; 30] = [
+    pub const KEYS: [&'static str; 31] = [
         "sock_diag",
         "attributes",
         "sock_diag_fields",
@@ -138,6 +140,7 @@ impl Missing {
         "trace_processes",
         "trace_netns",
         "tracepoint",
+        "orphan_errors",
         "reset_reasons",
         "traced_changes",
         "closers",
@@ -174,6 +177,7 @@ impl Missing {
             Missing::TraceProcesses => "trace_processes",
             Missing::TraceNetns => "trace_netns",
             Missing::Tracepoint { .. } => "tracepoint",
+            Missing::OrphanErrors => "orphan_errors",
             Missing::ResetReasons => "reset_reasons",
             Missing::TracedChanges { .. } => "traced_changes",
             Missing::Closers { .. } => "closers",
@@ -250,8 +254,8 @@ pub enum Why {
     Tracepoint,
     /// This kernel does not have it.
     NotInKernel,
-    /// Only the BPF programs read it.
-    OnlyBpf,
+    /// Two samples do not have it.
+    OnlyTraced,
     /// tracefs records do not carry the namespace, and only some namespaces are wanted.
     TracefsScope,
     /// The inode of the network namespace is not known.
@@ -374,6 +378,8 @@ pub enum WayOut {
     /// `--netns all`, or `--this-netns`.
     AllNetns,
     UseBpf,
+    /// BPF or tracefs.
+    UseTrace,
     /// BPF, or a shorter `--interval`.
     BpfOrInterval,
     ShorterInterval,

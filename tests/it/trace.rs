@@ -22,6 +22,8 @@ use crate::product;
 
 /// How a trace ends, and how it goes on after its reader slept.
 mod ends;
+/// What ended connections that fail in every way.
+mod failures;
 /// Data that comes after the socket was closed.
 mod late;
 /// What each connection carried in its whole life.

@@ -46,6 +46,8 @@ pub struct DestroyEvent {
     /// Its counts were reset (`tcp_disconnect` in `net/ipv4/tcp.c`): after a refused connect(), or when it was
     /// closed with a reset.
     pub cleared: bool,
+    /// Repetitions and probes since the peer last acknowledged anything; `None`: not reported, or cleared.
+    pub repeated: Option<u32>,
 }
 
 /// An open channel.
@@ -151,6 +153,7 @@ fn farewell(socket: &Socket) -> DestroyEvent {
         received_bytes: info.and_then(|i| i.bytes_received()).unwrap_or(0),
         connected,
         cleared: connected && !spoke,
+        repeated: info.filter(|_| spoke).and_then(|i| Some(u32::from(i.retransmits()?) + u32::from(i.probes()?))),
     }
 }
 
@@ -195,7 +198,7 @@ mod tests {
         let found = all(&bytes);
         assert_eq!((found[0].local.port, found[0].peer.port, found[0].netns), (443, 50_000, NetnsId::new(1)));
         assert_eq!((found[0].sent_bytes, found[0].received_bytes), (700, 31));
-        assert_eq!((found[0].connected, found[0].cleared), (true, false));
+        assert_eq!((found[0].connected, found[0].cleared, found[0].repeated), (true, false, Some(0)));
         // tcp_info begins after 72 bytes and its attribute header; segments in and out, and advmss.
         let facts = |segments: u32, advmss: u32| {
             let mut bytes = bytes.clone();
@@ -206,6 +209,9 @@ mod tests {
             (all(&bytes)[0].connected, all(&bytes)[0].cleared)
         };
         assert_eq!([facts(5, 0), facts(0, 1448), facts(0, 0)], [(true, false), (true, true), (false, false)]);
+        let mut repeated = bytes.clone();
+        repeated[HEADER_BYTES + 72 + 4 + 2] = 3;
+        assert_eq!(all(&repeated)[0].repeated, Some(3));
         for length in 0..bytes.len() {
             assert!(all(&bytes[..length]).is_empty(), "{length}");
         }

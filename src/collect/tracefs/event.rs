@@ -1,43 +1,38 @@
-//! The two events of a trace, `sock:inet_sock_set_state` and `tcp:tcp_destroy_sock`: their fields in a record.
+//! The events of a trace: their fields in a record.
 //!
-//! Input: the kernel's own description of both, and the bytes of a record. Output: a [`Record`]. Not here: order, and what
-//! is joined to a change later.
+//! Input: the kernel's own descriptions, and the bytes of a record. Output: a [`Record`]. Not here: order, and what is
+//! joined to a record later; the formats of errors, resets and repeated segments (`faults`).
+//!
+//! Circle with `faults`: an event of it becomes a [`Record`], and this knows which events there are.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
+use super::faults::{Layout, Seen};
+use super::fields::{Context, EndFields};
 use super::format::{Field, Format, FormatError, PageLayout};
+use crate::model::State;
 use crate::model::transition::{Transition, is_by_call};
-use crate::model::{Endpoint, Family, State};
 
-/// Bits of `common_flags`, `include/linux/trace_events.h`: hard interrupt, soft interrupt, NMI.
-const INTERRUPTS: u64 = 0x08 | 0x10 | 0x40;
 pub(super) const IPPROTO_TCP: u64 = 6;
-const AF_INET: u64 = 2;
-const AF_INET6: u64 = 10;
 
 /// The layout of what is traced.
 #[derive(Clone, Debug)]
 pub(super) struct Events {
     pub page: PageLayout,
+    /// Every event begins with its number.
+    pub kind: Field,
     pub change: Change,
     pub destroyed: Option<Destroyed>,
+    pub faults: Vec<Layout>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Change {
     id: u64,
-    kind: Field,
-    flags: Field,
-    pid: Field,
+    context: Context,
     address: Field,
     old: Field,
     new: Field,
-    sport: Field,
-    dport: Field,
-    family: Field,
     protocol: Field,
-    v4: [Field; 2],
-    v6: [Field; 2],
+    ends: EndFields,
 }
 
 #[derive(Clone, Debug)]
@@ -51,15 +46,15 @@ pub(super) struct Destroyed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub at_ns: u64,
-    /// Of the socket, in the kernel's memory.
+    /// Of the socket, in the kernel's memory; 0: not known.
     pub address: u64,
     pub what: What,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// A change, without what is joined to it later: the wall clock, who made it, the cookie and the bytes. `tid`: the
-    /// thread that ran outside of interrupts.
+    /// A change, without what is joined to it later: the wall clock, who made it, the cookie, the bytes and the error. `tid`:
+    /// the thread that ran outside of interrupts.
     Change {
         transition: Transition,
         tid: Option<u32>,
@@ -67,45 +62,29 @@ pub(super) enum What {
     Destroyed {
         cookie: u64,
     },
+    Fault(Seen),
 }
 
 impl Change {
     pub fn new(format: &Format) -> Result<Change, FormatError> {
         Ok(Change {
             id: format.id,
-            kind: format.number("common_type")?,
-            flags: format.number("common_flags")?,
-            pid: format.number("common_pid")?,
+            context: Context::new(format)?,
             address: format.number("skaddr")?,
             old: format.number("oldstate")?,
             new: format.number("newstate")?,
-            sport: format.number("sport")?,
-            dport: format.number("dport")?,
-            family: format.number("family")?,
             protocol: format.number("protocol")?,
-            v4: [format.array("saddr", 4)?, format.array("daddr", 4)?],
-            v6: [format.array("saddr_v6", 16)?, format.array("daddr_v6", 16)?],
+            ends: EndFields::new(format)?,
         })
     }
 
     fn record(&self, at_ns: u64, bytes: &[u8]) -> Option<Record> {
-        let port = |field: Field| u16::try_from(field.number(bytes)?).ok();
         let state = |field: Field| Some(State::from_kernel(u8::try_from(field.number(bytes)?).ok()?));
         // The filter has kept it out already, if the kernel took it.
         if self.protocol.number(bytes)? != IPPROTO_TCP {
             return None;
         }
-        let (family, [local, peer]) = match self.family.number(bytes)? {
-            AF_INET => {
-                (Family::V4, self.v4.map(|f| Some(IpAddr::V4(Ipv4Addr::from(*f.bytes(bytes)?.first_chunk::<4>()?)))))
-            }
-            AF_INET6 => {
-                (Family::V6, self.v6.map(|f| Some(IpAddr::V6(Ipv6Addr::from(*f.bytes(bytes)?.first_chunk::<16>()?)))))
-            }
-            _ => return None,
-        };
-        let tid = u32::try_from(self.pid.number(bytes)?).ok()?;
-        let interrupted = self.flags.number(bytes)? & INTERRUPTS != 0;
+        let (family, [local, peer]) = self.ends.read(bytes)?;
         let (old, new) = (state(self.old)?, state(self.new)?);
         let address = self.address.number(bytes)?;
         let transition = Transition {
@@ -115,8 +94,8 @@ impl Change {
             cookie: None,
             address: Some(address),
             family,
-            local: Endpoint::new(local?, port(self.sport)?),
-            peer: Endpoint::new(peer?, port(self.dport)?),
+            local,
+            peer,
             old: Some(old),
             new,
             by: None,
@@ -124,9 +103,7 @@ impl Change {
             traffic: None,
             error: None,
         };
-        // Thread 0 is an idle CPU.
-        let tid = (tid != 0 && !interrupted).then_some(tid);
-        Some(Record { at_ns, address, what: What::Change { transition, tid } })
+        Some(Record { at_ns, address, what: What::Change { transition, tid: self.context.tid(bytes) } })
     }
 }
 
@@ -140,9 +117,13 @@ impl Destroyed {
 impl Events {
     /// The record in these bytes, if it is one.
     pub fn record(&self, at_ns: u64, bytes: &[u8]) -> Option<Record> {
-        let id = self.change.kind.number(bytes)?;
+        let id = self.kind.number(bytes)?;
         if id == self.change.id {
             return self.change.record(at_ns, bytes);
+        }
+        if let Some(layout) = self.faults.iter().find(|layout| layout.id == id) {
+            let seen = layout.seen(at_ns, bytes)?;
+            return Some(Record { at_ns, address: seen.at.address.unwrap_or(0), what: What::Fault(seen) });
         }
         let destroyed = self.destroyed.as_ref().filter(|d| d.id == id)?;
         let cookie = destroyed.cookie.number(bytes)?;
@@ -153,6 +134,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Family;
 
     fn events() -> Events {
         let format = Format::parse("x", super::super::format::tests::EVENT_FORMAT).unwrap();
@@ -160,6 +142,8 @@ mod tests {
             Destroyed { id: 9, address: Field { offset: 8, size: 8 }, cookie: Field { offset: 16, size: 8 } };
         Events {
             page: super::super::page::tests::layout(),
+            kind: format.number("common_type").unwrap(),
+            faults: Vec::new(),
             change: Change::new(&format).unwrap(),
             destroyed: Some(destroyed),
         }

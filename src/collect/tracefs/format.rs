@@ -107,6 +107,16 @@ fn field(line: &str) -> Option<(&str, Field)> {
     Some((name, Field { offset: offset?, size: size? }))
 }
 
+/// The names of a field's numbers, of the kernel's instruction how to print the event:
+/// `__print_symbolic(REC->reason, { 0, "NOT_SPECIFIED" }, { 1, "NO_SOCKET" })`.
+pub fn symbols<'t>(text: &'t str, field: &str) -> impl Iterator<Item = (u32, &'t str)> {
+    let list = text.split_once(&format!("__print_symbolic(REC->{field},")).map_or("", |(_, rest)| rest);
+    list.split(')').next().unwrap_or_default().split('{').skip(1).filter_map(|part| {
+        let (number, name) = part.split_once(',')?;
+        Some((number.trim().parse().ok()?, name.split('"').nth(1)?))
+    })
+}
+
 /// How a page begins, and where its events are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageLayout {
@@ -218,6 +228,13 @@ pub(super) mod tests {
             let format = Format::parse("x", &format!("ID: 1\n{bad}\n")).unwrap();
             assert!(format.number("a").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn numbers_have_the_names_that_the_kernel_prints() {
+        let text = "print fmt: \"%s\", __print_symbolic(REC->a, { 1, \"X\" }), __print_symbolic(REC->b, { 2, \"Y\" }, { N, \"Z\" }, {";
+        assert_eq!(symbols(text, "b").collect::<Vec<_>>(), [(2, "Y")]);
+        assert_eq!(symbols(text, "c").count(), 0);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Every TCP state change of the host from the kernel's trace file system, where BPF is not available.
+//! Every TCP state change of the host from the kernel's trace file system, where BPF is not available; and, where they are
+//! wanted, resets and repeated segments.
 //!
-//! Input: room for records. Output: [`Transition`]s in the order of their times, and an exact count of those that were
-//! lost; or [`Unavailable`], which says in one line why not. Not here: what a change means; a trace that is not our own:
-//! everything happens in an instance that is made for this process and removed after it.
+//! Input: room for records. Output: [`Event`]s in the order of their times, and an exact count of those that were lost; or
+//! [`Unavailable`], which says in one line why not. Not here: what a change means; a trace that is not our own: everything
+//! happens in an instance that is made for this process and removed after it.
 //!
 //! The event is `sock:inet_sock_set_state`, the same that the BPF program is attached to. A record has the socket's address
 //! in memory, which identifies it until it is closed, and no namespace, no cookie and no lock word. So
@@ -13,18 +14,21 @@
 //!   and may have ended by then.
 //! * the cookie becomes known when the socket is destroyed, from the event `tcp:tcp_destroy_sock`, if that is soon enough;
 //!   the cookie leads to the destroy event of sock_diag ([`Farewells`]), which has the bytes of the connection.
+//! * the error of a socket is known from what happens around its end (`join`).
 //!
 //! Every CPU has its own ring, so records are held for a moment and sorted. A CPU that is brought up later has its directory
 //! from the beginning and its ring from then on.
 
 mod event;
+mod faults;
+mod fields;
 mod format;
 mod instance;
+mod join;
 mod page;
 mod pipes;
 mod tasks;
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -34,16 +38,19 @@ use rustc_hash::FxHashMap;
 use rustix::fs::OFlags;
 
 use super::bpf;
-use super::change_source::{Lost, Request, Scope, Source};
+use super::change_source::{Faults, Lost, Request, Scope, Source};
 use super::clock::{GATHER, Now, monotonic_ns};
 use super::error::reason;
 use super::netlink::destroyed::{DestroyEvent, Farewells};
+use crate::model::event::{ResetReceived, ResetSent, Retransmit, Sighting};
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::transition::{By, Traffic, Transition, Via};
 use crate::model::{Event, Gap, NetnsId, State};
 use event::{Change, Destroyed, Events, IPPROTO_TCP, Record, What};
+use faults::{Fault, Layout, Point, Seen};
 use format::{Format, FormatError, PageLayout};
 use instance::Instance;
+use join::{APART_NS, Join};
 use pipes::Pipes;
 use tasks::{Task, Tasks};
 
@@ -51,8 +58,8 @@ const EVENT: &str = "events/sock/inet_sock_set_state";
 const DESTROYED: &str = "events/tcp/tcp_destroy_sock";
 /// How long records are held, so that those of another CPU can be sorted before them.
 const HOLD: Duration = Duration::from_millis(4);
-/// The same where cookies are wanted: a socket is destroyed up to this long after its last change.
-const HOLD_FOR_COOKIE: Duration = Duration::from_millis(50);
+/// The same where ends are wanted: a socket is destroyed, or its error reported, up to this long after its last change.
+const HOLD_FOR_END: Duration = Duration::from_millis(50);
 /// Destroy events that no change asked for are kept this long at least, and twice as long at most.
 const KEEP_DESTROYED: Duration = Duration::from_secs(1);
 /// How often losses are counted while records come: one file for each CPU.
@@ -61,6 +68,8 @@ const COUNT_LOSSES: Duration = Duration::from_millis(100);
 const AT_ONCE: usize = 4 << 20;
 /// The smallest ring that the kernel makes: two pages.
 const SMALLEST_KIB: usize = 8;
+/// The first kernel that passes the reason of a reset, and reports those without a socket.
+const REASONS_SINCE: (u32, u32) = (6, 10);
 /// Why tracefs cannot be used here and now. One line, lower case; [`Unavailable::way_out`] names the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
@@ -101,7 +110,14 @@ pub struct Tracefs {
     events: Events,
     page: Vec<u8>,
     held: Vec<Record>,
+    /// Errors and resets that were passed on lately: what they explain may come after them.
+    passed: Vec<Record>,
     hold: Duration,
+    /// Whole connections are wanted.
+    ends: bool,
+    faults: Faults,
+    /// What was wanted and is not there.
+    lacks: Vec<Gap>,
     /// Of one CPU.
     ring_bytes: usize,
     destroy_events: Option<DestroyEvents>,
@@ -151,17 +167,17 @@ impl Tracefs {
         if request.scope != Scope::Host {
             return Err(gap(Why::TracefsScope, WayOut::None));
         }
-        Tracefs::open(request.ring_bytes, request.lives, request.event_filter.as_deref())
+        Tracefs::open(request.ring_bytes, request.lives, request.faults, request.event_filter.as_deref())
             .map_err(|why| gap(Why::Error(why.to_string()), why.way_out()))
     }
 
     /// Begins to trace all network namespaces. `ring_bytes` is the room of all CPUs together. With `ends`, sockets that end
-    /// have cookie and traffic; that takes one more record a socket, and patience. The filter is for the kernel, which may
-    /// let more pass.
+    /// have cookie, traffic and error; that takes one more record a socket, and patience. The filter is for the kernel, which
+    /// may let more pass. What is wanted beside changes, and cannot be had, is a gap.
     ///
     /// # Errors
     /// Why it cannot be done here.
-    pub fn open(ring_bytes: usize, ends: bool, filter: Option<&str>) -> Result<Tracefs, Unavailable> {
+    fn open(ring_bytes: usize, ends: bool, faults: Faults, filter: Option<&str>) -> Result<Tracefs, Unavailable> {
         let instance = Instance::make()?;
         let read = |path: &str| {
             instance.read(path).map_err(|source| Unavailable::Instance { what: format!("read {path}"), source })
@@ -178,7 +194,9 @@ impl Tracefs {
         } else {
             None
         };
-        let events = Events { change: Change::new(&format)?, page, destroyed };
+        let (layouts, mut lacks) = layouts(&instance, ends, faults);
+        let (kind, change) = (format.number("common_type")?, Change::new(&format)?);
+        let mut events = Events { change, kind, page, destroyed, faults: layouts };
         let cpus = instance.cpus().map_err(|source| Unavailable::Instance { what: "read per_cpu".into(), source })?;
         let own_netns = std::fs::metadata("/proc/thread-self/ns/net").ok().and_then(|m| NetnsId::new(m.ino()));
         let source = events.destroyed.as_ref().and_then(|_| Farewells::open(own_netns).ok());
@@ -210,13 +228,29 @@ impl Tracefs {
         if events.destroyed.is_some() {
             write(&format!("{DESTROYED}/enable"), "1")?;
         }
+        events.faults.retain(|layout| {
+            let path = layout.point().path();
+            // Other protocols are skipped if the kernel does not take it.
+            if layout.point() == Point::ErrorReport {
+                let _ = write(&format!("{path}/filter"), &protocol);
+            }
+            let begun = write(&format!("{path}/enable"), "1");
+            lacks.extend(
+                begun.as_ref().err().map(|why| lack(layout.point(), Why::Error(why.to_string()), why.way_out())),
+            );
+            begun.is_ok()
+        });
         write(&format!("{EVENT}/enable"), "1")?;
         Ok(Tracefs {
             page: vec![0; events.page.page_bytes()],
             pipes,
             instance,
             held: Vec::new(),
-            hold: if events.destroyed.is_some() { HOLD_FOR_COOKIE } else { HOLD },
+            passed: Vec::new(),
+            hold: if ends { HOLD_FOR_END } else { HOLD },
+            ends,
+            faults,
+            lacks,
             ring_bytes: kib * 1024,
             destroy_events,
             events,
@@ -265,7 +299,8 @@ impl Tracefs {
             });
             room = room.saturating_sub(length);
             if room == 0 {
-                return Ok(last_ns);
+                // What belongs to the last ones was not read yet.
+                return Ok(last_ns.map(|at_ns| at_ns.saturating_sub(APART_NS)));
             }
         }
     }
@@ -278,30 +313,53 @@ impl Tracefs {
         if ripe == 0 {
             return;
         }
-        // A socket is destroyed after its last change; what is still held counts too.
-        let mut ends: FxHashMap<u64, VecDeque<(u64, u64)>> = FxHashMap::default();
-        for record in &self.held {
-            if let What::Destroyed { cookie } = record.what {
-                ends.entry(record.address).or_default().push_back((record.at_ns, cookie));
-            }
-        }
+        // What is still held counts too.
+        let mut join = Join::of(self.passed.iter().chain(&self.held));
         let now = Now::read();
         let ripe: Vec<Record> = self.held.drain(..ripe).collect();
-        for record in ripe {
-            let What::Change { transition: t, tid } = record.what else { continue };
-            let cookie = ends.get_mut(&record.address).filter(|_| t.new == State::Close).and_then(|ends| {
-                while ends.front().is_some_and(|(at, _)| *at < record.at_ns) {
-                    ends.pop_front();
+        for record in &ripe {
+            match record.what {
+                What::Change { transition, tid } => {
+                    let at_us = now.wall_us_at(record.at_ns);
+                    let mut t = Transition { at_us, by: Some(self.by(tid, record.at_ns)), ..transition };
+                    if self.ends && t.new == State::Close {
+                        self.end(&mut t, record.address, &mut join);
+                    }
+                    each(Event::Change(t));
                 }
-                ends.front().map(|(_, cookie)| *cookie)
-            });
-            let destroyed = cookie.and_then(|cookie| self.destroy_events.as_mut()?.take(cookie));
-            let traffic = destroyed.filter(|event| !event.cleared).map(|event| Traffic {
-                sent_bytes: event.sent_bytes,
-                received_bytes: t.old.and_then(|old| received_bytes(old, event.received_bytes)),
-            });
-            let at_us = now.wall_us_at(record.at_ns);
-            each(Event::Change(Transition { at_us, cookie, by: Some(self.by(tid, record.at_ns)), traffic, ..t }));
+                What::Fault(seen) => {
+                    let state = seen.at.state.or_else(|| join.state_at_reset(record.address, record.at_ns));
+                    let (at_us, by) = (now.wall_us_at(record.at_ns), Some(self.by(seen.tid, record.at_ns)));
+                    self.fault(&seen, Sighting { at_us, state, by, ..seen.at }, each);
+                }
+                What::Destroyed { .. } => {}
+            }
+        }
+        let Some(last) = ripe.last() else { return };
+        self.passed.extend(ripe.iter().copied());
+        self.passed.retain(|record| join.may_explain(record, last.at_ns));
+    }
+
+    /// What is known of a socket that went to CLOSE.
+    fn end(&mut self, t: &mut Transition, address: u64, join: &mut Join) {
+        t.cookie = join.cookie(address, t.monotonic_ns);
+        let destroyed = t.cookie.and_then(|cookie| self.destroy_events.as_mut()?.take(cookie));
+        t.traffic = destroyed.filter(|event| !event.cleared).map(|event| Traffic {
+            sent_bytes: event.sent_bytes,
+            received_bytes: t.old.and_then(|old| received_bytes(old, event.received_bytes)),
+        });
+        if self.events.faults.iter().any(|layout| layout.point() == Point::ErrorReport) {
+            t.error = join.error(t, address, destroyed.and_then(|event| event.repeated));
+        }
+    }
+
+    /// Passes on a fault, if it was asked for.
+    fn fault(&self, seen: &Seen, at: Sighting, each: &mut dyn FnMut(Event)) {
+        match seen.fault {
+            Fault::ResetSent(reason) if self.faults.resets => each(Event::ResetSent(ResetSent { at, reason })),
+            Fault::ResetReceived if self.faults.resets => each(Event::ResetReceived(ResetReceived { at })),
+            Fault::Retransmit(failed) if self.faults.retransmits => each(Event::Retransmit(Retransmit { at, failed })),
+            _ => {}
         }
     }
 
@@ -335,6 +393,8 @@ impl Source for Tracefs {
 
     fn gaps(&self) -> Vec<Gap> {
         let mut gaps = vec![Gap::new(Missing::TraceNetns, Why::Tracepoint, WayOut::UseBpf)];
+        gaps.extend(self.ends.then(|| Gap::new(Missing::OrphanErrors, Why::Tracepoint, WayOut::UseBpf)));
+        gaps.extend(self.lacks.iter().cloned());
         gaps.extend(self.pids_known.as_ref().err().map(bpf::Unavailable::processes_unknown));
         gaps
     }
@@ -353,6 +413,40 @@ impl std::fmt::Debug for Tracefs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tracefs").field("instance", &self.instance).field("lost", &self.lost).finish_non_exhaustive()
     }
+}
+
+fn lack(point: Point, why: Why, way_out: WayOut) -> Gap {
+    Gap::new(Missing::Tracepoint { name: point.name() }, why, way_out)
+}
+
+/// The events that are wanted beside changes, and what of them this kernel lacks.
+fn layouts(instance: &Instance, ends: bool, faults: Faults) -> (Vec<Layout>, Vec<Gap>) {
+    let (mut layouts, mut lacks) = (Vec::new(), Vec::new());
+    for point in Point::ALL {
+        let wanted = match point {
+            Point::ErrorReport => ends,
+            Point::ResetReceived => ends || faults.resets,
+            Point::ResetSent => faults.resets,
+            Point::Retransmit => faults.retransmits,
+        };
+        if !wanted {
+            continue;
+        }
+        match instance.read(&format!("{}/format", point.path())) {
+            Ok(text) => match Layout::new(point, &text) {
+                Ok(layout) => layouts.push(layout),
+                Err(why) => lacks.push(lack(point, Why::Error(why.to_string()), WayOut::None)),
+            },
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                lacks.push(lack(point, Why::NotInKernel, WayOut::NewerKernel));
+            }
+            Err(e) => lacks.push(lack(point, Why::Error(reason(&e)), WayOut::None)),
+        }
+    }
+    if layouts.iter().any(|layout| layout.point() == Point::ResetSent && !layout.has_reasons()) {
+        lacks.push(Gap::new(Missing::ResetReasons, Why::Tracepoint, WayOut::Kernel { since: REASONS_SINCE }));
+    }
+    (layouts, lacks)
 }
 
 /// Payload, without the peer's FIN, which the kernel counts as a byte, of a socket that left its last state. From FIN_WAIT2 it
