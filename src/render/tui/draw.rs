@@ -13,6 +13,7 @@ use super::{dashboard, views};
 use crate::model::column::Names;
 use crate::render::watch::clock;
 use crate::text::{self, grouped};
+use crate::watch::Frame;
 
 /// How to quit, and where the other keys are: visible at any width.
 const ALWAYS: &str = "? help  q quit";
@@ -105,8 +106,23 @@ fn head(app: &App, pen: &mut Pen<'_>) {
     }
     if !frame.gaps.is_empty() {
         let n = frame.gaps.len();
-        pen.text(x, 1, &format!("  {n} gap{} (?)", if n == 1 { "" } else { "s" }), theme.alert());
+        x = pen.text(x, 1, &format!("  {n} gap{} (?)", if n == 1 { "" } else { "s" }), theme.alert());
     }
+    worst(app, frame, x + 2, pen);
+}
+
+/// The worst of what is wrong, beside the tabs of every view that does not list it.
+fn worst(app: &App, frame: &Frame, x: u16, pen: &mut Pen<'_>) {
+    let room = pen.area.width.saturating_sub(x);
+    let listed = app.drill.is_none() && matches!(app.tab, Tab::States | Tab::Findings);
+    let Some(sighting) = frame.findings.iter().find(|s| !s.is_gone()) else { return };
+    if listed || room < 24 {
+        return;
+    }
+    let style = pen.theme.severity(sighting.finding.severity);
+    let mut part = pen.part(x, 1, room, 1);
+    let x = part.text(0, 0, sighting.finding.severity.key(), style);
+    part.marked(x + 1, 0, &sighting.finding.summary, Style::new());
 }
 
 fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {

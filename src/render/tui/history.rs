@@ -77,14 +77,18 @@ impl Series {
 #[derive(Debug, Default)]
 pub struct History {
     frames: VecDeque<Frame>,
+    /// The samples of the filter that the watch began with, while another is in effect.
+    base: Option<VecDeque<Frame>>,
 }
 
 impl History {
-    /// Takes the newest sample.
-    pub fn push(&mut self, frame: Frame) {
-        // A new filter starts a new count: earlier counts are not comparable.
-        if self.frames.back().is_some_and(|last| last.filter != frame.filter || frame.seq <= last.seq) {
-            self.frames.clear();
+    /// Takes the newest sample. The sampler starts over with each filter; here numbers go on.
+    pub fn push(&mut self, mut frame: Frame) {
+        if self.frames.back().is_some_and(|last| last.filter != frame.filter) {
+            self.change_filter(&frame);
+        }
+        if let Some(last) = self.frames.back() {
+            frame.seq = last.seq + 1;
         }
         if self.frames.len() == SAMPLES {
             self.frames.pop_front();
@@ -97,6 +101,16 @@ impl History {
             if let Some(groups) = &mut frame.groups {
                 groups.keep(OLD_GROUPS);
             }
+        }
+    }
+
+    /// A new filter starts a new count, because earlier counts are not comparable; the first one finds its own again.
+    fn change_filter(&mut self, frame: &Frame) {
+        let left = std::mem::take(&mut self.frames);
+        match self.base.take() {
+            None => self.base = Some(left),
+            Some(base) if base.back().is_some_and(|last| last.filter == frame.filter) => self.frames = base,
+            base => self.base = base,
         }
     }
 
@@ -190,6 +204,13 @@ mod tests {
         assert_eq!(curve.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [Some(34.0); 3]);
         history.push(Frame { seq: 1, filter: "dport = :443".into(), ..testkit::frame() });
         assert_eq!(history.len(), 1, "another filter is another count");
+        history.push(Frame { seq: 1, filter: "dport = :80".into(), ..testkit::frame() });
+        assert_eq!(history.len(), 1);
+        history.push(Frame { seq: 1, ..testkit::frame() });
+        assert_eq!(history.len(), SAMPLES, "without a filter the history is as it was");
+        history.push(Frame { seq: 2, ..testkit::frame() });
+        assert_eq!(history.latest().map(|f| f.seq), Some(352));
+        assert_eq!(history.at(350).map(|f| f.seq), Some(350));
     }
     #[test]
     fn a_leak_has_a_slope_and_what_is_unknown_has_none() {

@@ -21,22 +21,22 @@ pub(super) const HEIGHT: u16 = 20;
 const PICTURE: [&str; HEIGHT as usize] = [
     "                         {bound_inactive        }",
     "            listen()      /          \\   connect(): send SYN   [active    ]",
-    " {listen           } <---'            '---> {syn_sent           }",
+    " {listen           } <---'            '---> {syn_sent         } -> CLOSE [csyn ]",
     "       |                                            |",
     "       | receive SYN, send SYN+ACK                  | receive SYN+ACK, send ACK",
     "       v                                            |   [connected  ]",
-    " {syn_recv           }                              |",
+    " {syn_recv           } -> CLOSE [crecv    ]         |",
     "       | receive ACK  [passive   ]                  |",
     "       '---------------->  {established         } <-'",
     "                             |     |     |",
     " we close: send FIN          |     |     |          the peer closes: receive FIN",
     "  [close     ]  .------------'   reset   '------------.  [closed    ]",
     "                v              [resets    ]           v",
-    " {fin_wait1           } --------.             {close_wait          }",
+    " {fin_wait1           } [both ]-.             {close_wait      } -> CLOSE [cut ]",
     "       | [ack       ]           v                     | close(): send FIN",
     "       v                 {closing           }         v   [lastack   ]",
     " {fin_wait2           }         | [closing   ] {last_ack            }",
-    "       | [fin       ]           v                     | receive ACK",
+    "       v [fin       ]           v                     | receive ACK",
     " {time_wait           } <-------'                     v   [done      ]",
     "       '---> 60 s, then gone    [expired   ]        gone",
 ];
@@ -51,6 +51,11 @@ fn traced(name: &str, frame: &Frame, m: &Matrix) -> Option<u64> {
         "ack" => n(FinWait1, FinWait2),
         "fin" => n(FinWait2, Close),
         "closing" => n(Closing, Close),
+        "both" => n(FinWait1, Closing),
+        // A reset of either end, a timeout, an abort.
+        "csyn" => n(SynSent, Close),
+        "crecv" => n(SynRecv, Close),
+        "cut" => n(CloseWait, Close),
         "closed" => n(Established, CloseWait) + n(SynRecv, CloseWait),
         "lastack" => n(CloseWait, LastAck),
         "done" => n(LastAck, Close),
@@ -79,6 +84,7 @@ fn edge(name: &str, frame: &Frame) -> Option<u64> {
         "ack" => sum(&early, &[FinWait2, TimeWait]) + sum(&[s(FinWait1)], &[FinWait2, TimeWait]),
         "fin" => sum(&early, &[TimeWait]) + sum(&[s(FinWait1), s(FinWait2)], &[TimeWait]),
         "closing" => sum(&[s(Closing)], &[TimeWait]),
+        "both" => sum(&early, &[Closing]) + sum(&[s(FinWait1)], &[Closing]),
         "closed" => sum(&early, &[CloseWait, LastAck]),
         "lastack" => sum(&early, &[LastAck]) + sum(&[s(CloseWait)], &[LastAck]),
         "done" => gone(m, LastAck),
@@ -153,7 +159,8 @@ mod tests {
         }
         for (at, _) in text.match_indices('[') {
             let name = text[at + 1..].split(']').next().unwrap().trim_end();
-            assert!(edge(name, &frame).is_some(), "{name}");
+            // What leaves between two samples may have taken several steps: only a trace sees each.
+            assert_eq!(edge(name, &frame).is_some(), !["csyn", "crecv", "cut"].contains(&name), "{name}");
             assert!(traced(name, &frame, &Matrix::default()).is_some(), "{name}");
         }
     }

@@ -127,7 +127,7 @@ impl App {
 
     /// Takes a sample.
     pub fn on_frame(&mut self, frame: Frame) {
-        if self.history.latest().is_some_and(|last| last.filter != frame.filter || last.seq >= frame.seq) {
+        if self.history.latest().is_some_and(|last| last.filter != frame.filter) {
             self.held = None;
         }
         self.history.push(frame);

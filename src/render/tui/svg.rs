@@ -90,7 +90,7 @@ fn run(out: &mut String, x: u16, y: u16, cells: u16, text: &str, (fg, _, modifie
 const fn ink(color: Color) -> &'static str {
     match color {
         Color::Green => "#8fce7a",
-        Color::Blue => "#7aa8f0",
+        Color::Blue | Color::LightBlue => "#7aa8f0",
         Color::Red => "#f07878",
         Color::Cyan => "#6cc7d1",
         Color::Magenta => "#cf8ee0",

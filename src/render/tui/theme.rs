@@ -23,7 +23,8 @@ impl Theme {
     pub(super) fn state(self, state: State) -> Style {
         match state {
             State::Established => self.foreground(Color::Green),
-            State::Listen => self.foreground(Color::Blue),
+            // Plain blue is hardly legible on black.
+            State::Listen => self.foreground(Color::LightBlue),
             State::CloseWait => self.foreground(Color::Red),
             State::TimeWait | State::BoundInactive | State::Close => self.foreground(Color::Cyan),
             State::Unknown(_) => self.foreground(Color::Magenta),

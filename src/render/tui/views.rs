@@ -44,8 +44,9 @@ pub(super) fn groups(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<
         return;
     }
     let (width, height) = (pen.area.width, pen.area.height);
-    // The chart gets a third, where that leaves room for a list.
-    let chart = if width >= 60 && height >= 24 { (height / 3).min(16) } else { 0 };
+    // The chart gets a third of a large screen, and what the list leaves free.
+    let lines = u16::try_from(groups.rows.len() + 2).unwrap_or(u16::MAX);
+    let chart = if width >= 60 && height >= 24 { height.saturating_sub(lines).max(height / 3) } else { 0 };
     if let Some(series) = app.series().filter(|_| chart > 0) {
         history(app, frame, &series, names, &mut pen.part(1, 0, width - 2, chart));
     }
@@ -214,8 +215,8 @@ pub(super) fn sockets(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     let mut x = 1;
     for (name, w, right) in &columns {
         let mark = match (*name == app.sort.name, app.descending) {
-            (true, false) => "+",
-            (true, true) => "-",
+            (true, false) => "▲",
+            (true, true) => "▼",
             _ => "",
         };
         let name = format!("{}{mark}", name.to_ascii_uppercase());
@@ -372,7 +373,10 @@ pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) {
         return;
     }
     let height = usize::from(pen.area.height.saturating_sub(top)).max(1);
-    let per_column: u16 = 40;
+    // A name is never overwritten by its value.
+    let longest = known.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let label = u16::try_from(longest).unwrap_or(u16::MAX).clamp(15, 40) + 3;
+    let per_column = label + 22;
     let columns = usize::from((pen.area.width / per_column).max(1));
     let rows = known.len().div_ceil(columns).max(height.min(known.len()));
     let scroll = app.detail_scroll.min(rows.saturating_sub(height));
@@ -384,7 +388,7 @@ pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) {
         let width = if last { pen.area.width.saturating_sub(x) } else { per_column };
         let mut cell = pen.part(x, y, width, 1);
         cell.text(1, 0, name, theme.dim());
-        cell.foreign(18, 0, value, Style::new());
+        cell.foreign(label, 0, value, Style::new());
     }
 }
 
