@@ -307,7 +307,9 @@ mod tests {
 
     #[test]
     fn a_missing_root_is_an_error_that_names_it() {
-        let error = walk(&ProcRoot::new("/nonexistent"), None).unwrap_err().to_string();
-        assert!(error.starts_with("cannot read /nonexistent: no such file or directory; "), "{error}");
+        let missing = std::env::temp_dir().join("tcpstate-has-no-such-folder");
+        let error = walk(&ProcRoot::new(&missing), None).unwrap_err().to_string();
+        let begins = format!("cannot read {}: no such file or directory; ", missing.display());
+        assert!(error.starts_with(&begins), "{error}");
     }
 }

@@ -8,6 +8,8 @@ use crate::harness::{finish, skip, wait_for};
 /// A shell in a terminal of its own.
 struct Shell {
     socket: String,
+    /// What a shell writes into its home goes away with it.
+    _home: tempfile::TempDir,
 }
 
 impl Shell {
@@ -26,11 +28,13 @@ impl Shell {
                 return None;
             }
         }
-        let shell = Shell { socket: format!("tcpstate-{name}-{}", std::process::id()) };
+        let home = tempfile::tempdir().expect("a folder");
         let binary = std::path::Path::new(env!("CARGO_BIN_EXE_tcpstate"));
         let folder = binary.parent().expect("a folder").display();
         let path = std::env::var("PATH").unwrap_or_default();
-        let start = format!("env PATH='{folder}:{path}' HOME=/nonexistent TERM=xterm-256color {command}");
+        let start =
+            format!("env PATH='{folder}:{path}' HOME='{}' TERM=xterm-256color {command}", home.path().display());
+        let shell = Shell { socket: format!("tcpstate-{name}-{}", std::process::id()), _home: home };
         shell.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "180", "-y", "50", &start]);
         shell.keys(setup);
         shell.keys("echo load''ed");
@@ -71,8 +75,9 @@ impl Shell {
         self.tmux(&["send-keys", "Tab"]);
         wait_for(&format!("`{typed}` to become `{wanted}`"), || {
             let screen = self.screen();
-            let line = screen.lines().find(|l| l.contains("tcpstate ")).unwrap_or_default();
-            if line.contains(wanted) { Ok(()) } else { Err(screen) }
+            // What is typed before the shell is ready, the terminal echoes on a line of its own.
+            let done = screen.lines().any(|line| line.contains("tcpstate ") && line.contains(wanted));
+            if done { Ok(()) } else { Err(screen) }
         });
     }
 }
