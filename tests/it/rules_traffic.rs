@@ -287,3 +287,49 @@ fn wait_for_repeats(ns: &Netns, repeats: u8) {
         if least >= Some(repeats) { Ok(()) } else { Err(format!("{least:?}")) }
     });
 }
+
+/// Loss that a queue of this host makes, and the same that the path makes: the counters of this host tell which.
+#[test]
+fn segments_that_a_queue_of_this_host_drops_are_told_from_those_that_the_path_loses() {
+    in_netns(|ns| {
+        let wire = match VethPair::new(ns) {
+            Ok(wire) => wire,
+            Err(reason) => return skip(&reason),
+        };
+        let rule = ["lossy-destination"];
+        let tc = |words: &str| finish(ns.command("tc").args(words.split(' '))).status.success();
+        let far = |rules: &str| finish(wire.far.command("nft").arg(rules)).status.success();
+        // A segment is cut into packets here, of which the short queue takes a few.
+        if !tc("qdisc add dev near0 root tbf rate 40mbit burst 8k limit 16k") {
+            return skip("tc cannot shape here");
+        }
+        let listener = wire.far.run(|| Sock::listening(Side::Far.at(8370), 8));
+        let transfer = |prepare: &dyn Fn()| {
+            let pair = (Sock::connected(Side::Far.at(8370), None), listener.accept());
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| pump(&pair, &stop, 65_536, 0));
+                prepare();
+                pause(300);
+                let diagnosis = twice(ns, &rule, || pause(1500));
+                stop.store(true, Ordering::Relaxed);
+                diagnosis
+            })
+        };
+        let diagnosis = transfer(&|| ());
+        let here = only(&diagnosis);
+        assert_eq!(here.causes.left[0].cause.id, "this-host", "{here:#?}");
+        let drops = format!("{:?}", here.evidence);
+        assert!(drops.contains("near0 qdisc drops"), "{here:#?}");
+        assert!(tc("qdisc del dev near0 root"));
+        if !far("add table inet f; add chain inet f i { type filter hook input priority 0; }") {
+            return skip("nft cannot filter here");
+        }
+        let diagnosis = transfer(&|| {
+            assert!(far("add rule inet f i tcp dport 8370 numgen random mod 20 == 0 drop"), "nft drops at random");
+        });
+        let path = only(&diagnosis);
+        assert!(path.causes.left.iter().all(|h| h.cause.id != "this-host"), "{path:#?}");
+        assert!(!format!("{:?}", path.evidence).contains("near0"), "{path:#?}");
+    });
+}
