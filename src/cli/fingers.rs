@@ -5,20 +5,45 @@
 
 use std::ffi::OsString;
 
+use crate::cli::habits;
+
 /// The words to parse.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Words {
     pub words: Vec<OsString>,
-    /// `-u` was left out.
-    pub without_udp: bool,
+    /// What was left out or taken for something else, for standard error.
+    pub notes: Vec<String>,
 }
 
 /// Letters that mean `list` when no command is given.
 const LIST_LETTERS: &str = "tanplimoeHcu";
 /// Letters of `list` that take no value: only a word made of these is a cluster of ss or netstat.
-const PLAIN_LETTERS: &str = "tanplimoeH46uWvs";
+const PLAIN_LETTERS: &str = "tanplimoeH46uWOvs";
 /// Letters that say which sockets or what to show: `-u` beside one of these is a habit, alone it is a wish for UDP.
 const BESIDE_UDP: &str = "tanpl";
+
+/// What is said when `-u` is left out.
+const WITHOUT_UDP: &str = "-u: UDP is not shown, only TCP";
+/// Long options that only `list` has and ss has too.
+const LIST_LONGS: [&str; 15] = [
+    "--tcp",
+    "--all",
+    "--listening",
+    "--numeric",
+    "--processes",
+    "--info",
+    "--memory",
+    "--options",
+    "--extended",
+    "--no-header",
+    "--format",
+    "--columns",
+    "--list-columns",
+    "--exists",
+    "--oneline",
+];
+/// Words that begin a filter.
+const FILTER_BEGINS: [&str; 9] = ["state", "exclude", "dst", "src", "dport", "sport", "dev", "(", "not"];
 
 /// Reads a command line.
 ///
@@ -26,31 +51,43 @@ const BESIDE_UDP: &str = "tanpl";
 /// What to type instead, where the words belong to lsof or to an action that does not exist here.
 pub(crate) fn read(args: &[OsString]) -> Result<Words, String> {
     let text: Vec<&str> = args.iter().skip(1).map(|a| a.to_str().unwrap_or("\u{fffd}")).collect();
+    if let Some(words) = help(args, &text) {
+        return Ok(Words { words, notes: Vec::new() });
+    }
+    if let [tool @ ("ss" | "netstat" | "lsof"), rest @ ..] = &text[..] {
+        let instead = if *tool == "lsof" { lsof(rest, true) } else { None };
+        let instead = instead.unwrap_or_else(|| format!("tcpstate {}", rest.join(" ")).trim_end().to_owned());
+        return Err(format!("`{tool}` is not a command; type `{instead}`"));
+    }
     let command = text.first().copied().filter(|w| !w.starts_with('-'));
     if command.is_none_or(|c| c == "list") {
         let own = &text[usize::from(command.is_some())..];
-        if let Some(instead) = lsof(own) {
+        let is_udp = |w: &str| w.to_ascii_lowercase().starts_with("udp");
+        if own.iter().any(|w| w.strip_prefix("-i").is_some_and(is_udp))
+            || own.windows(2).any(|w| w[0] == "-i" && is_udp(w[1]))
+        {
+            return Err("these are arguments of lsof for UDP, and tcpstate shows TCP only; leave them out".to_owned());
+        }
+        if let Some(instead) = lsof(own, false) {
             return Err(format!("these are arguments of lsof; type `{instead}`"));
         }
         if own.contains(&"-K") || own.contains(&"--kill") {
-            return Err("tcpstate ends no connection: end its process (`tcpstate list -p` names it), or type \
-                        `ss -K` with the same filter"
-                .to_owned());
+            return Err(habits::ENDS_NOTHING.to_owned());
         }
     }
     let mut words = args.to_vec();
-    let mut without_udp = false;
+    let mut notes = Vec::new();
     if let Some(command) = command {
         if command == "list" {
-            without_udp = clean(&mut words, 2);
+            clean(&mut words, 2, &mut notes);
         }
-        return Ok(Words { words, without_udp });
+        return Ok(Words { words, notes });
     }
     let at = 1.min(words.len());
     match shorthand(&text) {
         Shorthand::List => {
             words.insert(at, "list".into());
-            without_udp = clean(&mut words, 2);
+            clean(&mut words, 2, &mut notes);
         }
         Shorthand::Statistics => {
             words = [words[0].clone(), "summary".into()].into_iter().chain(families(&words)).collect();
@@ -61,7 +98,17 @@ pub(crate) fn read(args: &[OsString]) -> Result<Words, String> {
         Shorthand::Program => {}
         Shorthand::Summary => words.insert(at, "summary".into()),
     }
-    Ok(Words { words, without_udp })
+    Ok(Words { words, notes })
+}
+
+/// `COMMAND help` and `help --help`, which clap takes for a filter and a command.
+fn help(args: &[OsString], text: &[&str]) -> Option<Vec<OsString>> {
+    let command = match text {
+        ["help", "-h" | "--help" | "help"] => return Some(vec![args[0].clone(), "--help".into()]),
+        [command, "help"] if !command.starts_with('-') => *command,
+        _ => return None,
+    };
+    Some(vec![args[0].clone(), "help".into(), command.into()])
 }
 
 enum Shorthand {
@@ -87,11 +134,15 @@ fn shorthand(text: &[&str]) -> Shorthand {
         if letters.ends_with('c') && !value_after(at) {
             return Shorthand::Continuous;
         }
-        if letters.contains('s') && !value_after(at) && letters.chars().all(|c| "satnW46".contains(c)) {
+        if letters.contains('s') && !value_after(at) && letters.chars().all(|c| "satnuW46".contains(c)) {
             return Shorthand::Statistics;
         }
     }
-    let is_list = |word: &&str| cluster(word).is_some_and(|l| l.contains(|c| LIST_LETTERS.contains(c)));
+    let is_list = |word: &&str| {
+        cluster(word).is_some_and(|l| l.contains(|c| LIST_LETTERS.contains(c)))
+            || is_joined(word)
+            || LIST_LONGS.contains(&word.split('=').next().unwrap_or(word))
+    };
     let is_filter = |word: &&str| !word.starts_with('-');
     let is_family = |word: &&str| matches!(*word, "-4" | "-6");
     let only_families = !text.is_empty() && text.iter().all(|w| is_family(w) || is_filter(w));
@@ -104,13 +155,25 @@ fn cluster(word: &str) -> Option<&str> {
     letters.chars().all(|c| PLAIN_LETTERS.contains(c) || c == 'c').then_some(letters)
 }
 
-/// Takes letters out that say nothing here: `-W` and `-v` of netstat, which are always so, and `-u` beside TCP's. Says
-/// whether a `-u` went.
-fn clean(words: &mut Vec<OsString>, from: usize) -> bool {
+/// Letters of ss of which some are unknown here: `-tZ`.
+fn is_joined(word: &str) -> bool {
+    let letters = word.strip_prefix('-').unwrap_or_default();
+    let takes_value = |c: char| "Ncs".contains(c);
+    letters.len() > 1
+        && letters.bytes().all(|b| b.is_ascii_alphanumeric())
+        && !letters.starts_with(takes_value)
+        && letters.contains(|c| BESIDE_UDP.contains(c))
+}
+
+/// Takes letters out that say nothing here: `-W`, `-O` and `-v`, which are always so, and `-u` beside TCP's. `-p 812` is
+/// a process.
+fn clean(words: &mut Vec<OsString>, from: usize, notes: &mut Vec<String>) {
     let joined: String = words.iter().skip(from).filter_map(|w| w.to_str().and_then(cluster)).collect();
     let drops_udp = joined.contains('u') && joined.contains(|c| BESIDE_UDP.contains(c));
     let mut kept: Vec<OsString> = Vec::with_capacity(words.len());
-    for (at, word) in words.drain(..).enumerate() {
+    let is_number = |word: &OsString| word.to_str().is_some_and(|w| w.bytes().all(|b| b.is_ascii_digit()));
+    let mut typed = std::mem::take(words).into_iter().enumerate().peekable();
+    while let Some((at, word)) = typed.next() {
         // `-state` behind these is a column, the largest first.
         let is_value = kept.last().is_some_and(|w| w == "--sort" || w == "--columns" || w == "-c");
         let is_letters = |l: &&str| at >= from && !is_value && !l.contains('c');
@@ -121,16 +184,24 @@ fn clean(words: &mut Vec<OsString>, from: usize) -> bool {
         let mut seen = String::new();
         for letter in letters.chars() {
             // Twice is as good as once: `-ee`.
-            if !(matches!(letter, 'W' | 'v') || drops_udp && letter == 'u' || seen.contains(letter)) {
+            if !(matches!(letter, 'W' | 'v' | 'O') || drops_udp && letter == 'u' || seen.contains(letter)) {
                 seen.push(letter);
             }
         }
         if !seen.is_empty() {
             kept.push(format!("-{seen}").into());
         }
+        if letters.ends_with('p')
+            && let Some((_, pid)) = typed.next_if(|(_, next)| is_number(next))
+        {
+            notes.push(format!("`-p {0}` is taken for --pid {0}", pid.to_string_lossy()));
+            kept.extend(["--pid".into(), pid]);
+        }
     }
     *words = kept;
-    drops_udp
+    if drops_udp {
+        notes.push(WITHOUT_UDP.to_owned());
+    }
 }
 
 /// The words but the first; of letters only the families, which mean something to `summary`.
@@ -145,15 +216,14 @@ fn families(words: &[OsString]) -> Vec<OsString> {
     words.iter().skip(1).filter_map(strip).collect()
 }
 
-/// What to type instead of words of lsof.
-fn lsof(text: &[&str]) -> Option<String> {
+/// What to type instead of words of lsof; `is_lsof`: that they are is known.
+fn lsof(text: &[&str], mut is_lsof: bool) -> Option<String> {
     let is_internet = |w: &str| w.starts_with(':') || w.starts_with('@') || w.to_ascii_lowercase().starts_with("tcp");
-    let mut is_lsof = false;
     let (mut parts, mut at) = (vec!["tcpstate list".to_owned()], 0);
     while let Some(word) = text.get(at) {
         at += 1;
         let next = text.get(at).copied();
-        if matches!(*word, "-nP" | "-Pn" | "-P") {
+        if *word == "-P" || is_joined(word) && word.contains('P') && !next.is_some_and(is_internet) {
             is_lsof = true;
         } else if let Some(states) = word.strip_prefix("-sTCP:") {
             is_lsof = true;
@@ -171,9 +241,14 @@ fn lsof(text: &[&str]) -> Option<String> {
             at += 1;
             parts.push(format!("--pid {pid}"));
         } else if let Some(name) = next.filter(|next| *word == "-c" && !next.starts_with('-')) {
+            // With `-i` no column is meant.
+            is_lsof |= text.contains(&"-i");
             at += 1;
             parts.push(format!("--process {name}"));
-        } else if let Some(user) = next.filter(|next| *word == "-u" && !next.starts_with('-')) {
+        } else if let Some(user) =
+            next.filter(|next| *word == "-u" && !next.starts_with('-') && !FILTER_BEGINS.contains(next))
+        {
+            is_lsof = true;
             at += 1;
             parts.push(format!("--user {user}"));
         }
@@ -199,7 +274,8 @@ mod tests {
             std::iter::once("tcpstate").chain(text.split_whitespace()).map(OsString::from).collect();
         let read = read(&args)?;
         let joined: Vec<String> = read.words.into_iter().skip(1).map(|w| w.into_string().unwrap()).collect();
-        Ok(joined.join(" ") + if read.without_udp { " (no udp)" } else { "" })
+        let notes = read.notes.iter().map(|note| if note == WITHOUT_UDP { " (no udp)" } else { " (taken)" });
+        Ok(joined.join(" ") + &notes.collect::<String>())
     }
 
     #[test]
@@ -225,6 +301,17 @@ mod tests {
             ("list -t --sort -state", "list -t --sort -state"),
             ("-u", "list -u"),
             ("-tnW", "list -tn"),
+            ("-tnO", "list -tn"),
+            ("-tZ", "list -tZ"),
+            ("--tcp --numeric --listening", "list --tcp --numeric --listening"),
+            ("--columns=state", "list --columns=state"),
+            ("-Nall", "summary -Nall"),
+            ("-p 812", "list -p --pid 812 (taken)"),
+            ("list -tnp 812 -H", "list -tnp --pid 812 -H (taken)"),
+            ("list --sort -p 812", "list --sort -p 812"),
+            ("list help", "help list"),
+            ("help -h", "--help"),
+            ("-stu", "summary"),
             ("-tnee", "list -tne"),
             ("-s", "summary"),
             ("-st", "summary"),
@@ -250,6 +337,11 @@ mod tests {
             ("-nP -iTCP", "tcpstate list"),
             ("-nPi :22", "tcpstate list --port 22"),
             ("list -i :443", "tcpstate list --port 443"),
+            ("-nPi", "tcpstate list"),
+            ("-c nginx -i", "tcpstate list --process nginx"),
+            ("-u root -i", "tcpstate list --user root"),
+            ("lsof -p 812", "tcpstate list --pid 812"),
+            ("netstat -tlnp", "tcpstate -tlnp"),
             ("-i @10.0.0.1", "tcpstate list 'src 10.0.0.1 or dst 10.0.0.1'"),
             ("-nP -i TCP@10.0.0.1:443 -p 812", "tcpstate list 'src 10.0.0.1:443 or dst 10.0.0.1:443' --pid 812"),
         ] {

@@ -14,6 +14,7 @@ pub(crate) mod exit;
 mod explain;
 mod fingers;
 mod generate;
+mod habits;
 mod interval;
 mod list;
 mod parse;
@@ -47,8 +48,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: &mut Env) -> Exit {
     }
     let words = match fingers::read(&args) {
         Ok(read) => {
-            if read.without_udp {
-                let _ = writeln!(env.stderr, "tcpstate: -u: UDP is not shown, only TCP");
+            for note in &read.notes {
+                let _ = writeln!(env.stderr, "tcpstate: {note}");
             }
             read.words
         }
@@ -57,10 +58,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: &mut Env) -> Exit {
             return Exit::Failed;
         }
     };
-    let command = words.get(1).and_then(|word| word.to_str()).unwrap_or_default().to_owned();
-    let cli = match Cli::try_parse_from(words) {
+    let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, &command, env),
+        Err(error) => return usage(&error, &words, env),
     };
     let result = dispatch(cli, env).and_then(|exit| {
         env.stdout.flush()?;
@@ -128,7 +128,7 @@ fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
 }
 
 /// Help and version go to standard output; an error is one line on standard error.
-fn usage(error: &clap::Error, command: &str, env: &mut Env) -> Exit {
+fn usage(error: &clap::Error, words: &[OsString], env: &mut Env) -> Exit {
     if !error.use_stderr() {
         let text = error.render();
         // The version is the program's, for every command.
@@ -147,17 +147,36 @@ fn usage(error: &clap::Error, command: &str, env: &mut Env) -> Exit {
             _ => Exit::Done,
         };
     }
-    let _ = writeln!(env.stderr, "tcpstate: {}", complaint(error, command));
+    let _ = writeln!(env.stderr, "tcpstate: {}", complaint(error, words));
     Exit::Failed
 }
 
 /// The error on one line, with the help of the command as the way out.
-fn complaint(error: &clap::Error, name: &str) -> String {
+fn complaint(error: &clap::Error, words: &[OsString]) -> String {
     let cli = Cli::command();
-    let command = cli.find_subcommand(name);
+    let typed: Vec<&str> = words.iter().skip(1).filter_map(|word| word.to_str()).collect();
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(answer) = instead_of_command(&typed)
+    {
+        return answer;
+    }
+    let command = typed.first().and_then(|name| cli.find_subcommand(name));
     let help = command.map_or_else(|| "tcpstate --help".to_owned(), |c| format!("tcpstate {} --help", c.get_name()));
     let why = reason(error, command.unwrap_or(&cli));
     format!("{why}{} see `{help}`", if why.ends_with('?') { "" } else { ";" })
+}
+
+/// What to type, where the first word is a command of another tool or begins a filter.
+fn instead_of_command(typed: &[&str]) -> Option<String> {
+    let first = *typed.first()?;
+    if let Some(answer) = habits::command(first) {
+        return Some(format!("`{first}` is not a command; {answer}"));
+    }
+    let word = |word: &&str| {
+        if word.contains([' ', '(', ')', '!', '*', '<', '>']) { format!("'{word}'") } else { (*word).to_owned() }
+    };
+    let line: Vec<String> = typed.iter().map(word).collect();
+    select::is_filter(typed).then(|| format!("`{first}` is not a command; type `tcpstate list {}`", line.join(" ")))
 }
 
 fn reason(error: &clap::Error, command: &clap::Command) -> String {
@@ -172,8 +191,11 @@ fn reason(error: &clap::Error, command: &clap::Command) -> String {
     let meant = |near: Option<&str>| near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
     match (error.kind(), flag, value) {
         (ErrorKind::UnknownArgument, Some(word), _) => {
-            if let Some((_, way_out)) = ELSEWHERE.iter().find(|(letter, _)| *letter == word) {
+            if let Some(way_out) = habits::argument(command.get_name(), word) {
                 return format!("`{word}` is not an argument here: {way_out}");
+            }
+            if let Some(name) = word.strip_prefix("--").filter(|name| Cli::command().find_subcommand(name).is_some()) {
+                return format!("`{word}` is not an argument here: type `tcpstate {name}`");
             }
             let longs: Vec<String> =
                 command.get_arguments().filter_map(|a| Some(format!("--{}", a.get_long()?))).collect();
@@ -216,26 +238,6 @@ fn one_line(error: &clap::Error) -> String {
         .collect();
     parts.join(" ")
 }
-
-/// Options that users know from ss, and what to use instead.
-const ELSEWHERE: [(&str, &str); 12] = [
-    ("-u", TCP_ONLY),
-    ("-w", TCP_ONLY),
-    ("-x", TCP_ONLY),
-    ("-d", TCP_ONLY),
-    ("-S", TCP_ONLY),
-    ("-M", TCP_ONLY),
-    ("-A", TCP_ONLY),
-    ("-f", "for one family use -4 or -6"),
-    ("-r", "names are not resolved; `-c +user,unit,container` shows the names of this host"),
-    ("-E", "changes of state are shown by `tcpstate trace`"),
-    ("-O", "each socket is one line already"),
-    (
-        "--from",
-        "this version reads no saved captures, only this host and its namespaces; see --source, --netns and --proc-root",
-    ),
-];
-const TCP_ONLY: &str = "tcpstate shows TCP only; leave it out";
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {

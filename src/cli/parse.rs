@@ -14,6 +14,8 @@ use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
 
 use crate::aggregate::{By, Direction, Key, Sum};
+use crate::cli::habits;
+use crate::diagnose::thresholds::Refused;
 use crate::diagnose::{RULES, Severity, Thresholds};
 use crate::filter;
 use crate::model::column::{self, COLUMNS, Column};
@@ -44,9 +46,13 @@ impl<T> OneOf<T> {
             // `+age` and `-age` are a sign and a word.
             let word = word.trim_start_matches(['+', '-']);
             let found = format!("`{word}` is not {}", self.kind);
+            let begun = |word: &str| -> Vec<&str> {
+                words.iter().copied().filter(|known| word.len() > 2 && known.starts_with(&plain(word))).collect()
+            };
             match near(word, words.iter().copied()) {
                 Some(near) => format!("{found}; did you mean `{near}`?"),
                 None if words.len() <= LISTED => format!("{found}; use one of {}", words.join(" ")),
+                None if begun(word).len() > 1 => format!("{found}; use one of {}", begun(word).join(" ")),
                 None => format!("{found}; `{}` lists all", self.listed_by),
             }
         })
@@ -68,9 +74,12 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for OneOf<T> {
     }
 }
 
-/// The word that was probably meant.
+/// The word that was probably meant: what another tool calls so, the only one that begins so, or a close one.
 pub(crate) fn near<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    column::similar(&plain(word), words)
+    let (word, words) = (plain(word), words.collect::<Vec<&str>>());
+    let mut begun = words.iter().filter(|known| word.len() > 2 && known.starts_with(&word));
+    let only = begun.next().filter(|_| begun.next().is_none());
+    habits::meant(&word, &words).or(only.copied()).or_else(|| column::similar(&word, words.into_iter()))
 }
 
 fn plain(word: &str) -> String {
@@ -284,7 +293,12 @@ pub(crate) fn threshold(text: &str) -> Result<Assignment, String> {
     let Ok(value) = value.trim().parse() else {
         return Err(format!("`{}` in `{text}` is not a number", value.trim()));
     };
-    let name = Thresholds::default().set(name, value).map_err(|refused| refused.to_string())?;
+    let name = Thresholds::default().set(name, value).map_err(|refused| match refused {
+        Refused::UnknownName { nearest: None, .. } => {
+            format!("{refused}; `tcpstate doctor --show-thresholds` lists all")
+        }
+        _ => refused.to_string(),
+    })?;
     Ok(Assignment { name, value })
 }
 
@@ -324,7 +338,9 @@ mod tests {
             (of(group_by().parse("hat").map(drop)), "use one of process"),
             (of(sum().parse("byte-sent").map(drop)), "did you mean `bytes-sent`?"),
             (of(group_order().parse("-sent").map(drop)), "use one of total"),
-            (of(column().parse("+uptime").map(drop)), "`uptime` is not a column; `tcpstate list --list-columns`"),
+            (of(column().parse("+uptime").map(drop)), "did you mean `age`?"),
+            (of(column().parse("+colour").map(drop)), "`colour` is not a column; `tcpstate list --list-columns`"),
+            (of(rule().parse("close-wait").map(drop)), "use one of close-wait-unaccepted close-wait-leak"),
             (of(sort().parse("-stat").map(drop)), "did you mean `state`?"),
         ] {
             assert!(error.contains(hint), "{error}");

@@ -6,6 +6,7 @@ use anyhow::{anyhow, bail};
 
 use crate::cli::args::Selection;
 use crate::cli::env::Env;
+use crate::cli::habits;
 use crate::collect::names::SystemNames;
 use crate::collect::proc::processes;
 use crate::filter::{self, End, Expr};
@@ -61,10 +62,29 @@ pub(crate) fn of_command_line(selection: &Selection, names: &SystemNames, env: &
         Err(error) => error,
     };
     let [word] = selection.filter.as_slice() else { return Err(error) };
-    let Some(guess) = guess(word, names, processes::is_running) else { return Err(error) };
+    let Some(guess) = guess(word, names, processes::is_running) else {
+        if let Some(answer) = habits::filter(word) {
+            bail!("`{word}` is no filter: {answer}");
+        }
+        // Under a single word no caret is needed.
+        return Err(match error.downcast_ref::<filter::ParseError>() {
+            Some(e) if e.meant.is_none() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) => {
+                anyhow!("filter: {}, nor the name of a running process; see `tcpstate list --help`", e.found)
+            }
+            Some(e) => anyhow!("{}", e.one_line()),
+            None => error,
+        });
+    };
     writeln!(env.stderr, "tcpstate: `{word}` is taken for {}", guess.said)?;
     let rest = Selection { filter: Vec::new(), ..selection.clone() };
     Ok(Expr::and(vec![expression(&rest, names)?, guess.expr]))
+}
+
+/// Whether words that no command precedes are a filter, or one word that would be taken for one.
+pub(crate) fn is_filter(words: &[&str]) -> bool {
+    let names = SystemNames::default();
+    filter::parse(&words.join(" "), &names).is_ok()
+        || matches!(words, [word] if guess(word, &names, processes::is_running).is_some())
 }
 
 /// What a single word probably means.
@@ -75,7 +95,8 @@ struct Guess {
 
 fn guess(word: &str, names: &SystemNames, is_running: impl Fn(&str) -> bool) -> Option<Guess> {
     let ports = |text: &str| Expr::parse_port(text, names).ok();
-    if let Some(expr) = word.strip_prefix(':').and_then(ports) {
+    let is_address = |c: char| c.is_ascii_hexdigit() || ".:/[]*%".contains(c);
+    if let Some(expr) = word.strip_prefix(':').filter(|rest| !rest.contains(':')).and_then(ports) {
         return Some(Guess { expr, said: format!("a port of either end: --port {}", &word[1..]) });
     }
     if let Ok(number) = word.parse::<u32>() {
@@ -85,7 +106,6 @@ fn guess(word: &str, names: &SystemNames, is_running: impl Fn(&str) -> bool) -> 
         let said = format!("a port: --port {port}; for a process type --pid {port}");
         return Some(Guess { expr: ports(word)?, said });
     }
-    let is_address = |c: char| c.is_ascii_hexdigit() || ".:/[]*%".contains(c);
     if word.contains(['.', ':']) && word.chars().all(is_address) {
         let ends = [End::Local, End::Peer].map(|end| Expr::parse_endpoint(word, end, names).ok());
         let [Some(local), Some(peer)] = ends else { return None };
@@ -94,8 +114,18 @@ fn guess(word: &str, names: &SystemNames, is_running: impl Fn(&str) -> bool) -> 
             said: format!("an address: src {word} or dst {word}"),
         });
     }
-    is_running(word)
-        .then(|| Guess { expr: Expr::process(word), said: format!("the name of a process: --process {word}") })
+    if word.eq_ignore_ascii_case("localhost") {
+        let ends = ["127.0.0.0/8", "::1"].into_iter().flat_map(|net| [(net, End::Local), (net, End::Peer)]);
+        let parts = ends.filter_map(|(net, end)| Expr::parse_endpoint(net, end, names).ok()).collect();
+        return Some(Guess {
+            expr: Expr::or(parts),
+            said: "this host at either end: src or dst 127.0.0.0/8 or ::1".into(),
+        });
+    }
+    if is_running(word) {
+        return Some(Guess { expr: Expr::process(word), said: format!("the name of a process: --process {word}") });
+    }
+    Some(Guess { expr: ports(word)?, said: format!("a service: --port {word}") })
 }
 
 /// A filter as typed into an input line.
@@ -151,6 +181,8 @@ mod tests {
             ("10.0.0.1:443", "src 10.0.0.1:443 or dst 10.0.0.1:443", "an address"),
             ("[fd00::1]:443", "src [fd00::1]:443 or dst [fd00::1]:443", "an address"),
             ("nginx", "process = nginx", "--process nginx"),
+            ("::1", "src ::1 or dst ::1", "an address"),
+            ("localhost", "src 127.0.0.0/8 or dst 127.0.0.0/8 or src ::1 or dst ::1", "this host"),
         ] {
             let (expr, told) = meant(word).unwrap_or_else(|| panic!("{word}"));
             assert_eq!(expr.to_string(), parse(filter).unwrap().to_string(), "{word}");

@@ -208,14 +208,22 @@ pub fn nearest(name: &str) -> Option<&'static str> {
 }
 
 /// The word that was probably meant: at most a quarter of the letters differ, or one letter of a short word.
-/// Anything further off is another word (`uptime` is not `runtime`), not a typo.
+/// Anything further off is another word (`uptime` is not `runtime`), not a typo; so is a short word with another letter
+/// in it (`list` is not `lost`).
 pub fn similar<'a>(wanted: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let letters = wanted.chars().count();
     words
+        .filter(|word| letters > 4 || word.len() != wanted.len() || sorted(word) == sorted(wanted))
         .map(|word| (distance(wanted, word), word))
         .min()
         .filter(|(edits, _)| *edits < letters && *edits <= (letters / 4).max(1))
         .map(|(_, word)| word)
+}
+
+fn sorted(word: &str) -> Vec<char> {
+    let mut letters: Vec<char> = word.chars().collect();
+    letters.sort_unstable();
+    letters
 }
 
 /// Edit distance of two short words; a transposition counts as one edit.

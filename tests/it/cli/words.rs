@@ -12,7 +12,7 @@ fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
             (&["help", "lsit"], "`lsit`", "did you mean `list`? see `tcpstate --help`"),
             (&["list", "--bogus"], "`--bogus`", "`list`; see `tcpstate list --help`"),
             (&["list", "--kill"], "ends no connection", "`ss -K`"),
-            (&["list", "--yaml"], "`--yaml`", "`list`; see `tcpstate list --help`"),
+            (&["list", "--yaml"], "`--yaml`", "did you mean `--json`? see `tcpstate list --help`"),
             (&["list", "--colums", "state"], "`--colums`", "did you mean `--columns`? see `tcpstate list --help`"),
             (&["--bogus"], "`--bogus`", "--help"),
             (&["list", "-u"], "`-u`", "TCP only"),
@@ -66,6 +66,41 @@ fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
             assert!(!complaint.contains("as a value"), "{words:?} is told to quote a mistake: {complaint}");
             assert!(complaint.contains(named), "{words:?} does not name {named}: {complaint}");
             assert!(complaint.contains(helps), "{words:?} does not say {helps}: {complaint}");
+        }
+    });
+}
+
+/// The words of a line of `invocations.txt`; `'...'` is one word.
+fn typed(line: &str) -> Vec<&str> {
+    let quoted = line.split('\'').enumerate();
+    quoted.flat_map(|(i, part)| if i % 2 == 1 { vec![part] } else { part.split_whitespace().collect() }).collect()
+}
+
+#[test]
+fn every_habit_works_or_is_answered_in_one_line() {
+    let lines = include_str!("invocations.txt").lines().filter(|l| !l.is_empty() && !l.starts_with("# "));
+    let cases: Vec<(&str, Option<&str>)> =
+        lines.map(|l| l.split_once(" => ").map_or((l, None), |(typed, answer)| (typed, Some(answer)))).collect();
+    assert!(cases.len() >= 275, "{}", cases.len());
+    let commands = ["list", "summary", "doctor", "watch", "trace", "explain", "generate"];
+    in_netns(|ns| {
+        for (line, answer) in cases {
+            let words = typed(line);
+            let output = finish(&mut product::with(ns, &words));
+            let complaint = lossy(&output.stderr);
+            let Some(answer) = answer else {
+                assert_eq!(output.status.code(), Some(0), "{line}: {complaint}");
+                continue;
+            };
+            assert_eq!((output.status.code(), lossy(&output.stdout).as_str()), (Some(2), ""), "{line}: {complaint}");
+            assert_eq!(complaint.lines().count(), 1, "{line}: {complaint}");
+            assert!(complaint.contains(answer), "{line}: {complaint}");
+            // The help that it names is that of the command.
+            if let Some(command) = commands.iter().find(|c| words.first() == Some(c))
+                && complaint.contains("--help`")
+            {
+                assert!(complaint.contains(&format!("`tcpstate {command} --help`")), "{line}: {complaint}");
+            }
         }
     });
 }

@@ -1,0 +1,177 @@
+//! Words of other tools, and what they are called here.
+//!
+//! Input: a word that this program does not have. Output: the word or the command to type. Not here: letters of ss,
+//! which work (`fingers`), and misspellings, which are found by distance (`parse`).
+
+/// Other names of options, columns and keys; of several the first that the vocabulary has.
+const SYNONYMS: [(&str, &[&str]); 57] = [
+    ("remote", &["peer"]),
+    ("dst", &["peer"]),
+    ("destination-address", &["peer-addr"]),
+    ("src", &["local"]),
+    ("ip", &["peer-addr", "peer"]),
+    ("host", &["peer-addr", "peer"]),
+    ("address", &["peer-addr", "peer"]),
+    ("port", &["local-port"]),
+    ("ports", &["local-port", "port"]),
+    ("rport", &["peer-port"]),
+    ("lport", &["local-port"]),
+    ("pid", &["process"]),
+    ("proc", &["process"]),
+    ("program", &["process"]),
+    ("programs", &["process"]),
+    ("command", &["process"]),
+    ("comm", &["process"]),
+    ("cmd", &["process"]),
+    ("name", &["process"]),
+    ("app", &["process"]),
+    ("exe", &["process"]),
+    ("service", &["unit"]),
+    ("uid", &["user"]),
+    ("owner", &["user", "process"]),
+    ("ns", &["netns"]),
+    ("namespace", &["netns"]),
+    ("uptime", &["age"]),
+    ("since", &["age"]),
+    ("rq", &["recv-q"]),
+    ("rx", &["recv-q"]),
+    ("sq", &["send-q"]),
+    ("tx", &["send-q"]),
+    ("status", &["state", "summary"]),
+    ("open", &["connected"]),
+    ("group", &["by"]),
+    ("group-by", &["by"]),
+    ("order", &["sort"]),
+    ("order-by", &["sort"]),
+    ("cols", &["columns"]),
+    ("fields", &["columns"]),
+    ("output", &["format"]),
+    ("limit", &["top"]),
+    ("head", &["top"]),
+    ("severity", &["min-severity"]),
+    ("level", &["min-severity"]),
+    ("every", &["interval"]),
+    ("delay", &["interval"]),
+    ("iterations", &["count"]),
+    ("yaml", &["json"]),
+    ("ls", &["list"]),
+    ("ps", &["list"]),
+    ("show", &["list"]),
+    ("stats", &["summary"]),
+    ("stat", &["summary"]),
+    ("counts", &["summary"]),
+    ("events", &["trace"]),
+    ("man", &["generate"]),
+];
+
+/// The word of the vocabulary that another tool calls so.
+pub(crate) fn meant<'a>(word: &str, vocabulary: &[&'a str]) -> Option<&'a str> {
+    let (_, names) = SYNONYMS.iter().find(|(other, _)| *other == word)?;
+    names.iter().find_map(|name| vocabulary.iter().find(|known| *known == name)).copied()
+}
+
+/// Commands of other tools: the words, and what to type.
+const COMMANDS: [(&[&str], &str); 9] = [
+    (&["top", "htop", "monitor", "live", "follow", "tail"], "type `tcpstate watch`"),
+    (&["check", "diagnose", "diag", "health", "troubleshoot", "why"], "type `tcpstate doctor`"),
+    (&["count", "status"], "type `tcpstate summary`"),
+    (&["version"], "type `tcpstate --version`"),
+    (&["completion", "completions"], "type `tcpstate generate completions SHELL`"),
+    (&["kill", "close", "drop", "reset"], ENDS_NOTHING),
+    (&["export", "serve", "exporter"], "type `tcpstate watch --json`, or `tcpstate doctor --nagios` for monitoring"),
+    (&["record", "capture", "dump", "snapshot"], "type `tcpstate list --json`"),
+    (&["config", "settings"], "type `tcpstate doctor --show-thresholds`"),
+];
+
+/// Why `-K` is refused, and what to do.
+pub(crate) const ENDS_NOTHING: &str =
+    "tcpstate ends no connection: end its process (`tcpstate list -p` names it), or type `ss -K` with the same filter";
+
+/// What to type instead of a command that is not one.
+pub(crate) fn command(word: &str) -> Option<&'static str> {
+    COMMANDS.iter().find(|(words, _)| words.contains(&word)).map(|(_, answer)| *answer)
+}
+
+/// An option of another tool: its spellings, the commands that it is known for (all, if none is named), the answer.
+type Elsewhere = (&'static [&'static str], &'static [&'static str], &'static str);
+
+const ROWS: &[&str] = &["list", "summary"];
+const ELSEWHERE: [Elsewhere; 41] = [
+    (
+        &[
+            "-u", "-w", "-x", "-d", "-S", "-M", "-A", "-0", "--udp", "--unix", "--raw", "--sctp", "--dccp", "--mptcp",
+            "--packet", "--vsock", "--xdp", "--query",
+        ],
+        ROWS,
+        "tcpstate shows TCP only; leave it out",
+    ),
+    (&["-f", "--family", "--inet", "--inet6"], ROWS, "for one family use -4 or -6"),
+    (&["-r", "--resolve"], ROWS, "names are not resolved; `-c +user,unit,container` shows the names of this host"),
+    (&["-E"], ROWS, "changes of state are shown by `tcpstate trace`"),
+    (&["--events"], &[], "changes of state are shown by `tcpstate trace`"),
+    (&["-O", "--oneline"], ROWS, "each socket is one line already"),
+    (&["--wide", "--wrap", "--no-trunc"], ROWS, "off a terminal nothing is cut; leave it out"),
+    (&["-b", "--bpf"], ROWS, "socket filters are not shown; leave it out"),
+    (&["-Z", "-z", "--context", "--contexts"], ROWS, "security contexts are not shown; `-c +user,unit,cgroup` is near"),
+    (&["-D", "--diag"], ROWS, "raw dumps are not written; `--json` is for programs"),
+    (&["-F", "--filter", "--where"], &[], "write the filter behind the options: `tcpstate list 'dport = :443'`"),
+    (
+        &["--from"],
+        &[],
+        "this version reads no saved captures, only this host and its namespaces; see --source, --netns and --proc-root",
+    ),
+    (&["--route", "-R"], ROWS, "routes are shown by `ip route`"),
+    (&["-g", "--groups"], ROWS, "multicast groups are shown by `ip maddress`"),
+    (&["-I", "--interfaces"], ROWS, "interfaces are shown by `ip -s link`"),
+    (&["--stats", "--statistics"], &[], "totals are shown by `tcpstate summary`"),
+    (&["--follow", "--continuous"], ROWS, "`tcpstate watch` follows"),
+    (&["--limit", "--top", "--head", "--lines"], &["list"], "sort and cut: `tcpstate list --sort -age | head`"),
+    (&["--reverse", "--desc"], &["list"], "the largest first is `--sort -COLUMN`"),
+    (&["--quiet", "-q", "--silent"], &["list"], "`tcpstate list --exists ... > /dev/null` answers by its exit code"),
+    (&["--quiet", "-q", "--silent"], &["doctor"], "`tcpstate doctor > /dev/null` answers by its exit code"),
+    (&["--verbose", "-v"], ROWS, "`tcpstate doctor --verbose` shows all that is known of a finding"),
+    (&["--once", "-1"], &["watch"], "use `--count 1`"),
+    (&["--once", "-1"], ROWS, "it looks once; leave it out"),
+    (&["--count"], &["list"], "sockets are counted by `tcpstate summary`"),
+    (&["--no-color", "--no-colour", "--nocolor"], &[], "use `--color never`"),
+    (&["--colors", "--colour", "--colours"], &[], "use `--color always` or `--color never`"),
+    (&["-j"], &[], "use `--json`"),
+    (&["--csv"], &["list"], "use `--format csv`"),
+    (&["--tsv"], &["list"], "use `--format tsv`"),
+    (&["--jsonl", "--ndjson"], &["list"], "use `--format jsonl`"),
+    (&["--sport", "--dport"], &[], "use --port for both ends, or a filter: `tcpstate list dport = :443`"),
+    (&["--container", "--pod"], ROWS, "write it as a filter: `tcpstate list 'container = NAME'`"),
+    (&["-n"], &["summary"], "the number of groups is `--top N`"),
+    (&["-t", "-a"], &["summary"], "letters of ss are for `tcpstate list`; leave it out"),
+    (&["--list", "--list-rules", "--rules"], &["doctor"], "`tcpstate explain` lists the rules"),
+    (&["--explain"], &["doctor"], "`tcpstate explain RULE` explains one"),
+    (&["--fix", "--repair", "--apply"], &[], "tcpstate changes nothing; `tcpstate doctor` says what to do"),
+    (&["--interval", "-i"], &["list"], "`tcpstate watch --interval TIME` looks again"),
+    (&["-n"], &["doctor", "trace"], "addresses are numeric; leave it out"),
+    (&["--kill", "-K"], &[], ENDS_NOTHING),
+];
+
+/// What an option of another tool is here.
+pub(crate) fn argument(command: &str, option: &str) -> Option<&'static str> {
+    let known = |(options, commands, _): &&Elsewhere| {
+        options.contains(&option) && (commands.is_empty() || commands.contains(&command))
+    };
+    ELSEWHERE.iter().find(known).map(|(.., answer)| *answer)
+}
+
+/// Single words in the place of a filter.
+const WORDS: [(&[&str], &str); 7] = [
+    (&["udp", "unix", "raw", "sctp"], "tcpstate shows TCP only; leave it out"),
+    (&["tcp", "inet", "any"], "all rows are TCP; leave it out"),
+    (&["tcp4", "inet4", "ipv4"], "for one family use -4"),
+    (&["tcp6", "inet6", "ipv6"], "for one family use -6"),
+    (&["json", "jsonl"], "use `--json` or `--format jsonl`"),
+    (&["csv", "tsv"], "use `--format csv` or `--format tsv`"),
+    (&["sort", "by"], "use `--sort COLUMN`"),
+];
+
+/// What a single word that is no filter is here.
+pub(crate) fn filter(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase();
+    WORDS.iter().find(|(words, _)| words.contains(&word.as_str())).map(|(_, answer)| *answer)
+}
