@@ -33,6 +33,9 @@ pub struct Shown {
     pub verbose: bool,
 }
 
+/// Width of a report in a pipe: its lines are sentences, not records.
+const PIPE_WIDTH: usize = 100;
+
 /// Appends a table of incidents, then each in detail, then the rules that could not be judged.
 pub fn write_report(out: &mut String, diagnosis: &Diagnosis, shown: Shown, style: Style) {
     let incidents: Vec<&Incident> = diagnosis.incidents.iter().filter(|i| i.severity >= shown.at_least).collect();
@@ -40,6 +43,7 @@ pub fn write_report(out: &mut String, diagnosis: &Diagnosis, shown: Shown, style
         write_table(out, diagnosis, &incidents, style);
         out.push('\n');
     }
+    let style = Style { width: style.width.or(Some(PIPE_WIDTH)), ..style };
     for (number, incident) in incidents.iter().enumerate() {
         let mut label = String::new();
         if incidents.len() > 1 {
@@ -178,6 +182,8 @@ fn write_incident(
 
 /// Evidence that a person reads first.
 const FIRST_FACTS: usize = 6;
+/// Causes that a person reads of those that are left, and of those that are ruled out.
+const FIRST_CAUSES: usize = 3;
 
 /// Appends one finding.
 pub fn write_finding(out: &mut String, finding: &Finding, style: Style) {
@@ -196,7 +202,7 @@ fn write_numbered(out: &mut String, finding: &Finding, label: &str, verbose: boo
     if !subject.is_empty() {
         line(out, "  who       ", &subject, style, Ansi::new());
     }
-    write_causes(out, finding, style);
+    write_causes(out, finding, if verbose { usize::MAX } else { FIRST_CAUSES }, style);
     let known = finding.evidence.iter().filter(|(_, value)| verbose || *value != Evidence::Unknown);
     let facts: Vec<String> = if verbose {
         known.map(|(name, value)| format!("{name} {}", evidence_text(value))).collect()
@@ -227,23 +233,32 @@ fn write_numbered(out: &mut String, finding: &Finding, label: &str, verbose: boo
     line(out, "  more      ", &format!("tcpstate explain {}", finding.rule), style, Ansi::new());
 }
 
-/// The cause, or what is left of several with what decides; and what is ruled out.
-fn write_causes(out: &mut String, finding: &Finding, style: Style) {
+/// The cause, or what is left of several with what decides; and what is ruled out. Of each list only the first causes,
+/// and how many there are besides.
+fn write_causes(out: &mut String, finding: &Finding, most: usize, style: Style) {
+    let more = |out: &mut String, all: usize| {
+        if all > most {
+            let text = format!("and {} more: tcpstate explain {}", all - most, finding.rule);
+            line(out, "            ", &text, style, Ansi::new().effects(Effects::DIMMED));
+        }
+    };
     match &finding.causes.left[..] {
         [] => {}
         [one] => line(out, "  cause     ", one.cause.text, style, Ansi::new()),
         several => {
-            for (i, h) in several.iter().enumerate() {
+            for (i, h) in several.iter().take(most).enumerate() {
                 let label = if i == 0 { "  one of    " } else { "            " };
-                let text =
-                    format!("{} ({:.0} %); decided by: {}", h.cause.text, h.confidence * 100.0, h.cause.decided_by);
-                line(out, label, &text, style, Ansi::new());
+                line(out, label, &format!("{} ({:.0} %)", h.cause.text, h.confidence * 100.0), style, Ansi::new());
+                line(out, "              decided by ", h.cause.decided_by, style, Ansi::new());
             }
+            more(out, several.len());
         }
     }
-    let out_of: Vec<String> =
-        finding.causes.ruled_out.iter().map(|(cause, why)| format!("{} ({why})", cause.text)).collect();
-    line(out, "  ruled out ", &out_of.join("; "), style, Ansi::new());
+    for (i, (cause, why)) in finding.causes.ruled_out.iter().take(most).enumerate() {
+        let label = if i == 0 { "  ruled out " } else { "            " };
+        line(out, label, &format!("{}: {why}", cause.text), style, Ansi::new());
+    }
+    more(out, finding.causes.ruled_out.len());
 }
 
 /// `unread 1.1 MiB`: the key without its unit, and the value as people say it.
@@ -381,6 +396,7 @@ fn line(out: &mut String, label: &str, text: &str, style: Style, ansi: Ansi) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 
     fn finding(severity: Severity) -> Finding {
         Finding::new("close-wait-leak", severity, 0.95, "java (812) does not close 250 connections | really")
@@ -442,6 +458,55 @@ mod tests {
         let mut raw = String::new();
         write_report(&mut raw, &diagnosis, Shown { verbose: true, ..shown }, Style::PLAIN);
         assert!(raw.contains("oldest_age_ms 250000 (4 min 10 s)"), "{raw}");
+    }
+
+    #[test]
+    fn of_many_causes_the_first_three_are_shown_and_the_rest_is_counted() {
+        const fn cause(id: &'static str, text: &'static str) -> Cause {
+            Cause {
+                id,
+                text,
+                predicts: "",
+                refuted_by: "",
+                decided_by: "a stack trace of the thread that should accept",
+            }
+        }
+        static CAUSES: [Cause; 9] = [
+            cause("a", "the accept loop is stuck"),
+            cause("b", "the process is stopped"),
+            cause("c", "the process is frozen by its cgroup"),
+            cause("d", "a limit of the program itself"),
+            cause("e", "no descriptors are left"),
+            cause("f", "the workers are busy"),
+            cause("g", "the program computes"),
+            cause("h", "the backlog is small"),
+            cause("i", "a burst"),
+        ];
+        let mut many = finding(Severity::High);
+        many.causes = Weighed::of(&CAUSES, |cause| match cause.id {
+            "a" => Weight::Possible(3.0),
+            "b" | "c" | "d" => Weight::Possible(1.0),
+            _ => Weight::Refuted("a fact that is long enough to reach over the end of the line".into()),
+        });
+        let (mut terminal, mut pipe) = (String::new(), String::new());
+        let incident = Incident { cause: 0, consequences: vec![], severity: Severity::High };
+        let diagnosis = Diagnosis { findings: vec![many], incidents: vec![incident], ..Diagnosis::default() };
+        let shown = Shown { at_least: Severity::Info, sockets: 1, rules: 1, verbose: false };
+        write_report(&mut terminal, &diagnosis, shown, Style { color: false, width: Some(80) });
+        write_report(&mut pipe, &diagnosis, shown, Style::PLAIN);
+        for (text, width) in [(&terminal, 80), (&pipe, 100)] {
+            for part in [
+                "  one of    the accept loop is stuck (50 %)\n              decided by a stack",
+                "            and 1 more: tcpstate explain close-wait-leak\n",
+                "  ruled out no descriptors are left: a fact",
+                "            and 2 more: tcpstate explain close-wait-leak\n",
+            ] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+            assert!(!text.contains("the backlog is small") && text.lines().all(|l| l.len() <= width), "{text}");
+        }
+        write_report(&mut pipe, &diagnosis, Shown { verbose: true, ..shown }, Style::PLAIN);
+        assert!(pipe.contains("the backlog is small") && pipe.contains("a burst"), "{pipe}");
     }
 
     #[test]
