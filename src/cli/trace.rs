@@ -189,7 +189,11 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     gaps.extend(changes.gaps());
     if via == Via::Poll {
-        let wanted = [("tcp:tcp_send_reset", args.resets), ("tcp:tcp_retransmit_skb", args.retransmits)];
+        let wanted = [
+            ("sock:inet_sk_error_report", lives),
+            ("tcp:tcp_send_reset", args.resets),
+            ("tcp:tcp_retransmit_skb", args.retransmits),
+        ];
         let names = wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| name);
         gaps.extend(names.map(|name| Gap::new(Missing::Tracepoint { name }, Why::OnlyTraced, WayOut::UseTrace)));
     }

@@ -353,9 +353,11 @@ fn filters_counts_matrices_and_closed_pipes() {
 #[test]
 fn a_poller_counts_refused_connections_as_unseen() {
     in_netns(|ns| {
-        let trace = Trace::start(product::with(ns, &["trace", "--via", "poll", "--json", "--interval", "200ms"]));
-        for _ in 0..200 {
-            std::net::TcpStream::connect(("127.0.0.1", 7800)).expect_err("nobody listens");
+        let words = ["trace", "--via", "poll", "--json", "--interval", "200ms"];
+        let trace = Trace::start(product::with(ns, &words));
+        let failed = Trace::start(product::with(ns, &[&words[..], &["--failed"]].concat()));
+        for address in ["127.0.0.1", "::1"].iter().cycle().take(200) {
+            std::net::TcpStream::connect((*address, 7800)).expect_err("nobody listens");
         }
         // Neither was ever a connection.
         drop(Sock::new(SocketAddr::from(([127, 0, 0, 1], 7801))));
@@ -364,6 +366,12 @@ fn a_poller_counts_refused_connections_as_unseen() {
         let lines = trace.interrupt();
         let seen = of(&lines, "transition").iter().filter(|t| t["new"] == "syn_sent").count() as u64;
         assert_eq!(lines.last().unwrap()["unseen"].as_u64().expect("the kernel tells") + seen, 200, "{lines:?}");
+        // That none is shown as failed is said.
+        let failed = failed.interrupt();
+        let lacks = of(&failed, "gap").into_iter().filter(|gap| gap["missing"] == "tracepoint");
+        let said: Vec<&str> = lacks.map(|gap| gap["what"].as_str().expect("words")).collect();
+        assert!(of(&failed, "life").is_empty(), "{failed:?}");
+        assert_eq!(said, ["nothing of sock:inet_sk_error_report is traced"]);
     });
 }
 
