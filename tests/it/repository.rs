@@ -77,6 +77,7 @@ const PACKAGE: &[(&str, &str)] = &[
     ("src/", ".rs"),
     ("src/", ".snap"),
     ("tests/", ".rs"),
+    ("tests/it/", ".txt"),
     ("tests/truth/", ".py"),
     ("tests/truth/", ".sh"),
 ];
