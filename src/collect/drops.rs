@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::collect::netlink::attribute::device_name;
 use crate::collect::netlink::qdisc;
+use crate::collect::netlink::route::device_name;
 use crate::collect::proc::ProcRoot;
 use crate::model::drops::DropPlace;
 

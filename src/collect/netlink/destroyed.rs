@@ -16,12 +16,12 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use crate::collect::error::Error;
 use crate::collect::netlink::decode;
+use crate::collect::netlink::message::messages;
 use crate::model::{Endpoint, NetnsId, Socket};
 
 /// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, `include/uapi/linux/sock_diag.h`.
 const GROUPS: [u32; 2] = [1, 3];
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const HEADER_BYTES: usize = 16;
 const MESSAGE_BYTES: usize = 4096;
 /// Receive buffer for unread messages; without CAP_NET_ADMIN `rmem_max` limits it.
 const ROOM_BYTES: usize = 16 << 20;
@@ -91,7 +91,7 @@ impl Farewells {
             match self.socket.recv(&mut room, libc::MSG_DONTWAIT) {
                 Ok(length) => {
                     let bytes = self.buffer.get(..length).unwrap_or_default();
-                    messages(bytes, self.netns, &mut self.scratch, each);
+                    events(bytes, self.netns, &mut self.scratch, each);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted || e.raw_os_error() == Some(libc::ENOBUFS) => {}
@@ -123,16 +123,12 @@ impl AsFd for Farewells {
     }
 }
 
-/// The messages of a datagram; other kinds and truncated ones are skipped.
-fn messages(mut bytes: &[u8], netns: Option<NetnsId>, scratch: &mut Socket, each: &mut dyn FnMut(DestroyEvent)) {
-    while let Some((head, _)) = bytes.split_first_chunk::<HEADER_BYTES>() {
-        let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]);
-        let kind = u16::from_ne_bytes([head[4], head[5]]);
-        let Some(payload) = usize::try_from(length).ok().and_then(|n| bytes.get(HEADER_BYTES..n)) else { return };
+/// The events of a datagram; other kinds of messages and truncated ones are skipped.
+fn events(bytes: &[u8], netns: Option<NetnsId>, scratch: &mut Socket, each: &mut dyn FnMut(DestroyEvent)) {
+    for (kind, payload) in messages(bytes).flatten() {
         if kind == SOCK_DIAG_BY_FAMILY && decode::decode_into(payload, netns, scratch).is_ok() {
             each(farewell(scratch));
         }
-        bytes = bytes.get((HEADER_BYTES + payload.len()).next_multiple_of(4)..).unwrap_or_default();
     }
 }
 
@@ -160,6 +156,7 @@ fn farewell(socket: &Socket) -> DestroyEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::netlink::message::HEADER_BYTES;
 
     /// A message of a connection that sent 700 bytes, 200 of them twice, and received 30 and a FIN.
     fn message(cookie: u64) -> Vec<u8> {
@@ -186,7 +183,7 @@ mod tests {
 
     fn all(bytes: &[u8]) -> Vec<DestroyEvent> {
         let mut found = Vec::new();
-        messages(bytes, NetnsId::new(1), &mut Socket::default(), &mut |f| found.push(f));
+        events(bytes, NetnsId::new(1), &mut Socket::default(), &mut |f| found.push(f));
         found
     }
 

@@ -3,9 +3,9 @@
 //! Input: a [`Request`] (states, families, attributes, filter bytecode). Output: every matching socket, pushed into
 //! a sink, and a [`Report`] on whether the dump was complete. The planner decides what to request.
 
-pub(crate) mod attribute;
 pub(crate) mod decode;
 pub(crate) mod destroyed;
+mod message;
 pub(crate) mod qdisc;
 pub mod request;
 pub(crate) mod route;

@@ -7,15 +7,12 @@ use std::io;
 use netlink_sys::Socket as NetlinkSocket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::attribute::{attributes, number};
+use super::message::{HEADER_BYTES, NLMSG_DONE, NLMSG_ERROR, attributes, messages, number, receive};
 
 const RTM_NEWQDISC: u16 = 36;
 const RTM_GETQDISC: u16 = 38;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
-const HEADER: usize = 16;
 /// `struct tcmsg`.
 const BODY: usize = 20;
 const TC_H_ROOT: u32 = 0xffff_ffff;
@@ -35,21 +32,15 @@ pub fn drops() -> io::Result<Vec<(u32, u64)>> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut found = Vec::new();
     loop {
-        // A slice, because a vector would be appended to.
-        match socket.recv(&mut &mut buffer[..], libc::MSG_TRUNC) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-            Ok(len) => {
-                if messages(&buffer[..len.min(BUFFER_BYTES)], &mut found)? {
-                    return Ok(found);
-                }
-            }
+        let len = receive(&socket, &mut buffer)?;
+        if answers(&buffer[..len.min(BUFFER_BYTES)], &mut found)? {
+            return Ok(found);
         }
     }
 }
 
 fn request() -> Vec<u8> {
-    let mut bytes = vec![0; HEADER + BODY];
+    let mut bytes = vec![0; HEADER_BYTES + BODY];
     let len = u32::try_from(bytes.len()).unwrap_or(0);
     bytes[..4].copy_from_slice(&len.to_ne_bytes());
     bytes[4..6].copy_from_slice(&RTM_GETQDISC.to_ne_bytes());
@@ -58,11 +49,10 @@ fn request() -> Vec<u8> {
 }
 
 /// Adds what one datagram says; whether it was the last.
-fn messages(mut bytes: &[u8], found: &mut Vec<(u32, u64)>) -> io::Result<bool> {
-    while let Some(head) = bytes.first_chunk::<HEADER>() {
-        let len = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let Some(body) = bytes.get(HEADER..len) else { return Err(io::ErrorKind::InvalidData.into()) };
-        match u16::from_ne_bytes([head[4], head[5]]) {
+fn answers(bytes: &[u8], found: &mut Vec<(u32, u64)>) -> io::Result<bool> {
+    for message in messages(bytes) {
+        let (kind, body) = message.ok_or(io::ErrorKind::InvalidData)?;
+        match kind {
             NLMSG_DONE => return Ok(true),
             NLMSG_ERROR => {
                 let code = number(body).map_or(libc::EINVAL, |code| code.cast_signed().saturating_neg());
@@ -71,7 +61,6 @@ fn messages(mut bytes: &[u8], found: &mut Vec<(u32, u64)>) -> io::Result<bool> {
             RTM_NEWQDISC => found.extend(qdisc(body)),
             _ => {}
         }
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(false)
 }
@@ -100,8 +89,8 @@ mod tests {
     }
 
     fn message(kind: u16, body: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![0; HEADER];
-        bytes[..4].copy_from_slice(&u32::try_from(HEADER + body.len()).unwrap().to_ne_bytes());
+        let mut bytes = vec![0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&u32::try_from(HEADER_BYTES + body.len()).unwrap().to_ne_bytes());
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
         bytes.extend_from_slice(body);
         bytes
@@ -121,9 +110,9 @@ mod tests {
         let bytes =
             [discipline(2, TC_H_ROOT, 40), discipline(2, 0x8001_0000, 40), message(NLMSG_DONE, &[0; 4])].concat();
         let mut found = Vec::new();
-        assert!(messages(&bytes, &mut found).unwrap());
+        assert!(answers(&bytes, &mut found).unwrap());
         assert_eq!(found, [(2, 40)]);
-        assert!(!messages(&discipline(3, TC_H_ROOT, 1), &mut found).unwrap(), "more follows");
+        assert!(!answers(&discipline(3, TC_H_ROOT, 1), &mut found).unwrap(), "more follows");
     }
 
     #[test]
@@ -137,12 +126,12 @@ mod tests {
     #[test]
     fn a_refusal_is_an_error_and_cut_bytes_never_panic() {
         let refused = message(NLMSG_ERROR, &(-libc::EOPNOTSUPP).to_ne_bytes());
-        let error = messages(&refused, &mut Vec::new()).unwrap_err();
+        let error = answers(&refused, &mut Vec::new()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
         let whole = discipline(2, TC_H_ROOT, 40);
         for end in 0..whole.len() {
-            let _ = messages(&whole[..end], &mut Vec::new());
-            let _ = qdisc(whole[HEADER..].get(..end).unwrap_or_default());
+            let _ = answers(&whole[..end], &mut Vec::new());
+            let _ = qdisc(whole[HEADER_BYTES..].get(..end).unwrap_or_default());
         }
     }
 }

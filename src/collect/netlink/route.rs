@@ -8,8 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_sys::Socket as NetlinkSocket;
 use netlink_sys::protocols::NETLINK_ROUTE;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
-use super::attribute::{attributes, device_name, number};
+use super::message::{HEADER_BYTES, NLMSG_ERROR, attributes, number, receive};
 use crate::model::path::{Neighbour, NextHop, Resolution};
 
 const RTM_NEWLINK: u16 = 16;
@@ -18,9 +19,7 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_GETNEIGH: u16 = 30;
-const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
-const HEADER: usize = 16;
 /// `struct rtmsg` and `struct ndmsg`.
 const BODY: usize = 12;
 /// `struct ifinfomsg`.
@@ -95,18 +94,16 @@ impl Routes {
         self.sequence = self.sequence.wrapping_add(1);
         self.socket.send(&request(self.sequence), 0)?;
         let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            // A slice, because a vector would be appended to.
-            match self.socket.recv(&mut &mut buffer[..], libc::MSG_TRUNC) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-                Ok(len) => {
-                    buffer.truncate(len.min(BUFFER_BYTES));
-                    return Ok(buffer);
-                }
-            }
-        }
+        let len = receive(&self.socket, &mut buffer)?;
+        buffer.truncate(len.min(BUFFER_BYTES));
+        Ok(buffer)
     }
+}
+
+/// The name of an interface in this thread's namespace.
+pub(crate) fn device_name(index: u32) -> Option<String> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
+    netdevice::index_to_name(socket, index).ok()
 }
 
 fn octets(addr: IpAddr) -> Vec<u8> {
@@ -123,7 +120,7 @@ fn family(addr: IpAddr) -> u8 {
 
 fn message(kind: u16, sequence: u32, body: &[u8], attribute: u16, value: &[u8]) -> Vec<u8> {
     let attribute_len = 4 + value.len();
-    let len = HEADER + body.len() + attribute_len;
+    let len = HEADER_BYTES + body.len() + attribute_len;
     let mut bytes = Vec::with_capacity(len);
     bytes.extend_from_slice(&u32::try_from(len).unwrap_or(0).to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -176,10 +173,10 @@ struct Route {
 
 /// The body of an answer of this kind and its attributes, or what it is instead.
 fn body(bytes: &[u8], kind: u16) -> Answer<(&[u8; BODY], &[u8])> {
-    let Some(head) = bytes.first_chunk::<HEADER>() else { return Answer::Unreadable };
+    let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else { return Answer::Unreadable };
     let len = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
     let found = u16::from_ne_bytes([head[4], head[5]]);
-    let Some(rest) = bytes.get(HEADER..len.min(bytes.len())) else { return Answer::Unreadable };
+    let Some(rest) = bytes.get(HEADER_BYTES..len.min(bytes.len())) else { return Answer::Unreadable };
     if found == NLMSG_ERROR {
         return match rest.first_chunk::<4>() {
             Some(code) => Answer::Error(i32::from_ne_bytes(*code).saturating_neg()),
@@ -250,7 +247,7 @@ mod tests {
     use super::*;
 
     fn answer(kind: u16, body: [u8; BODY], list: &[(u16, &[u8])]) -> Vec<u8> {
-        let mut bytes = vec![0; HEADER];
+        let mut bytes = vec![0; HEADER_BYTES];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
         bytes.extend_from_slice(&body);
         for (kind, value) in list {
@@ -290,7 +287,7 @@ mod tests {
         assert_eq!(neighbour(&neighbour_in(0x01, 5)), Answer::Is(Resolution::Incomplete { requests: 2 }));
         assert_eq!(neighbour(&neighbour_in(0x80, 0)), Answer::Is(Resolution::Known));
         assert_eq!(neighbour(&neighbour_in(0x04, 0)), Answer::Is(Resolution::Unconfirmed));
-        let mut refused = vec![0; HEADER];
+        let mut refused = vec![0; HEADER_BYTES];
         refused[0] = 36;
         refused[4] = 2;
         refused.extend_from_slice(&(-libc::ENOENT).to_ne_bytes());
@@ -310,7 +307,7 @@ mod tests {
             carrier(&whole[..end]);
         }
         let mut lying = whole.clone();
-        lying[HEADER + BODY] = 1;
+        lying[HEADER_BYTES + BODY] = 1;
         assert_eq!(route(&lying), Answer::Is(Route { kind: RTN_UNICAST, gateway: None, device: None }));
     }
 

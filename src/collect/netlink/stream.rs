@@ -12,6 +12,7 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use crate::collect::error::{self, Error};
 use crate::collect::netlink::decode;
+use crate::collect::netlink::message::{HEADER_BYTES, NLMSG_DONE, NLMSG_ERROR, receive};
 use crate::collect::netlink::request::{self, Attributes, Request};
 use crate::cores;
 use crate::model::gap::Incomplete;
@@ -25,9 +26,6 @@ const BATCH: usize = 8;
 const FEWEST_AHEAD: usize = 2;
 /// Size of their buffers: the kernel fills half a buffer, and the last one must fit whole.
 const BATCH_BYTES: usize = (BATCH + 1) * BUFFER_BYTES / 2;
-const HEADER_BYTES: usize = 16;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 /// The table changed under the dump (`NLM_F_DUMP_INTR`).
 const FLAG_INTERRUPTED: u16 = 0x10;
 
@@ -67,17 +65,6 @@ pub trait Datagrams {
 impl Datagrams for NetlinkSocket {
     fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         receive(self, buffer)
-    }
-}
-
-/// Receives one datagram, and returns its true length.
-fn receive(socket: &NetlinkSocket, mut room: &mut [u8]) -> io::Result<usize> {
-    loop {
-        // A slice, because a vector would be appended to.
-        match socket.recv(&mut room, libc::MSG_TRUNC) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }
 
