@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::aggregate::lives::{End, EndedBy, Life};
 use crate::model::State;
-use crate::model::event::ResetSent;
+use crate::model::event::{ONE_CALL_NS, ResetSent};
 use crate::model::transition::Transition;
 
 /// A life that waits.
@@ -20,9 +20,6 @@ struct Held {
     ended_ns: u64,
     round: u64,
 }
-
-/// A reset is written this long after the change at most: both come from one call in the kernel, which may be preempted.
-const APART_NS: u64 = 25_000_000;
 
 /// The lives that were not taken yet.
 #[derive(Default)]
@@ -55,7 +52,7 @@ impl Endings {
     /// A change comes: what ended long before it waits no more, nor what had its address, which is another socket's now.
     pub fn pass(&mut self, t: &Transition) {
         for held in &mut self.held {
-            let late = t.monotonic_ns.saturating_sub(held.ended_ns) > APART_NS;
+            let late = t.monotonic_ns.saturating_sub(held.ended_ns) > ONE_CALL_NS;
             held.waits &= !late && held.address != t.address;
         }
     }
@@ -139,9 +136,9 @@ mod tests {
         assert_eq!((first.ended, first.inferred), (Some(End::Cut), false));
         assert!(endings.next().is_none());
         let later = |address, ns| end(address, ns, State::Established, nothing).1;
-        endings.pass(&later(0xd0, APART_NS + 2));
+        endings.pass(&later(0xd0, ONE_CALL_NS + 2));
         assert!(endings.next().is_none());
-        endings.pass(&later(0xd0, APART_NS + 3));
+        endings.pass(&later(0xd0, ONE_CALL_NS + 3));
         assert_eq!(endings.next().unwrap().ended_by, None);
         assert_eq!(endings.next().unwrap().ended_by, Some(EndedBy::Fin));
         // Without later events the rounds release it.

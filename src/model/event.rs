@@ -45,6 +45,10 @@ impl Event {
     }
 }
 
+/// What one call in the kernel reports of one socket, a change of state and a fault, lies this far apart at most: its task may
+/// be preempted in between.
+pub const ONE_CALL_NS: u64 = 25_000_000;
+
 /// When and where something happened to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -119,6 +123,13 @@ macro_rules! reasons {
                 }
             }
 
+            /// The reason by its number, given those that this kernel has.
+            #[must_use]
+            pub fn from_number(known: &[(u32, ResetReason)], number: u32) -> ResetReason {
+                let of = known.iter().find(|(n, _)| *n == number);
+                of.map_or(ResetReason::Unknown(number), |(_, reason)| *reason)
+            }
+
             /// The key that JSON prints.
             #[must_use]
             pub const fn key(self) -> &'static str {
@@ -176,6 +187,13 @@ reasons! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_the_kernel_does_not_name_stays_a_number() {
+        let known = [(7, ResetReason::NoSocket)];
+        assert_eq!(ResetReason::from_number(&known, 7), ResetReason::NoSocket);
+        assert_eq!(ResetReason::from_number(&known, 8), ResetReason::Unknown(8));
+    }
 
     #[test]
     fn a_reason_is_found_by_its_name_with_or_without_prefix() {

@@ -127,10 +127,10 @@ impl Layout {
         let value = self.value.and_then(|field| u32::try_from(field.number(bytes)?).ok());
         let fault = match self.point {
             Point::ErrorReport => Fault::Error(value?.cast_signed()),
-            Point::ResetSent => Fault::ResetSent(value.filter(|_| self.has_reasons()).map(|number| {
-                let of = self.reasons.iter().find(|(known, _)| *known == number);
-                of.map_or(ResetReason::Unknown(number), |(_, reason)| *reason)
-            })),
+            Point::ResetSent => {
+                let number = value.filter(|_| self.has_reasons());
+                Fault::ResetSent(number.map(|number| ResetReason::from_number(&self.reasons, number)))
+            }
             Point::ResetReceived => Fault::ResetReceived,
             Point::Retransmit => {
                 let error = value.unwrap_or(0).cast_signed().saturating_abs();

@@ -17,12 +17,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::event::{Record, What};
 use super::faults::{Fault, Seen};
+use crate::model::event::ONE_CALL_NS;
 use crate::model::transition::Transition;
 use crate::model::{Endpoint, Errno, LastError, State};
-
-/// A report, or a reset, is written this long before or after the change at most: one call does both, but a task may be
-/// preempted in between.
-pub(super) const APART_NS: u64 = 25_000_000;
 
 type Tuple = (Endpoint, Endpoint);
 
@@ -71,7 +68,7 @@ impl Join {
 
     /// The state in which a reset met the socket: that which it left next.
     pub fn state_at_reset(&self, address: u64, at_ns: u64) -> Option<State> {
-        let after = |(at, _): &&(u64, State)| *at >= at_ns && at - at_ns <= APART_NS;
+        let after = |(at, _): &&(u64, State)| *at >= at_ns && at - at_ns <= ONE_CALL_NS;
         self.closed.get(&address)?.iter().find(after).map(|(_, old)| *old)
     }
 
@@ -100,7 +97,7 @@ impl Join {
     fn report(&mut self, ends: &Tuple, at_ns: u64) -> Option<i32> {
         let reports = self.errors.get_mut(ends)?;
         // A message of ICMP is reported too, without an error, before it ends anything.
-        let tells = |at: u64, error: i32| at.abs_diff(at_ns) <= APART_NS && (error != 0 || at >= at_ns);
+        let tells = |at: u64, error: i32| at.abs_diff(at_ns) <= ONE_CALL_NS && (error != 0 || at >= at_ns);
         let near = reports.iter().enumerate().filter(|(_, (at, error))| tells(*at, *error));
         let (place, _) = near.min_by_key(|(_, (at, error))| (*error == 0, at.abs_diff(at_ns)))?;
         let (at, error) = reports.remove(place);
@@ -111,7 +108,7 @@ impl Join {
     /// Whether a reset met the socket just before; it explains this change only, as another socket may get the address.
     fn take_reset(&mut self, address: u64, at_ns: u64) -> bool {
         let Some(times) = self.resets.get_mut(&address) else { return false };
-        let Some(place) = times.iter().rposition(|at| *at <= at_ns && at_ns - at <= APART_NS) else { return false };
+        let Some(place) = times.iter().rposition(|at| *at <= at_ns && at_ns - at <= ONE_CALL_NS) else { return false };
         self.used.insert(times.remove(place));
         true
     }
@@ -119,7 +116,7 @@ impl Join {
     /// Whether a record may explain a change that comes after this time.
     pub fn may_explain(&self, record: &Record, after_ns: u64) -> bool {
         let of_end = matches!(record.what, What::Fault(Seen { fault: Fault::Error(_) | Fault::ResetReceived, .. }));
-        of_end && after_ns.saturating_sub(record.at_ns) <= APART_NS && !self.used.contains(&record.at_ns)
+        of_end && after_ns.saturating_sub(record.at_ns) <= ONE_CALL_NS && !self.used.contains(&record.at_ns)
     }
 }
 
@@ -182,7 +179,7 @@ mod tests {
         let told = |at| fault(0, at, Fault::Error(libc::ETIMEDOUT));
         assert_eq!(error(&[told(AT + 900)], State::SynSent, None), TIMED_OUT);
         assert_eq!(error(&[told(AT - 900)], State::Established, None), TIMED_OUT, "older kernels report it first");
-        assert_eq!(error(&[told(AT + APART_NS + 1)], State::SynSent, None), NOTHING);
+        assert_eq!(error(&[told(AT + ONE_CALL_NS + 1)], State::SynSent, None), NOTHING);
         let empty = |at| fault(0, at, Fault::Error(0));
         assert_eq!(error(&[empty(AT + 1)], State::SynSent, None), None, "it was taken already");
         assert_eq!(error(&[empty(AT - 1)], State::SynSent, None), NOTHING);

@@ -42,7 +42,7 @@ use super::change_source::{Faults, Lost, Request, Scope, Source};
 use super::clock::{GATHER, Now, monotonic_ns};
 use super::error::reason;
 use super::netlink::destroyed::{DestroyEvent, Farewells};
-use crate::model::event::{ResetReceived, ResetSent, Retransmit, Sighting};
+use crate::model::event::{ONE_CALL_NS, ResetReceived, ResetSent, Retransmit, Sighting};
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::transition::{By, Traffic, Transition, Via};
 use crate::model::{Event, Gap, NetnsId, State};
@@ -50,7 +50,7 @@ use event::{Change, Destroyed, Events, IPPROTO_TCP, Record, What};
 use faults::{Fault, Layout, Point, Seen};
 use format::{Format, FormatError, PageLayout};
 use instance::Instance;
-use join::{APART_NS, Join};
+use join::Join;
 use pipes::Pipes;
 use tasks::{Task, Tasks};
 
@@ -300,7 +300,7 @@ impl Tracefs {
             room = room.saturating_sub(length);
             if room == 0 {
                 // What belongs to the last ones was not read yet.
-                return Ok(last_ns.map(|at_ns| at_ns.saturating_sub(APART_NS)));
+                return Ok(last_ns.map(|at_ns| at_ns.saturating_sub(ONE_CALL_NS)));
             }
         }
     }

@@ -107,10 +107,7 @@ pub(super) fn decode(record: &[u8; RECORD], reading: &Reading<'_>) -> Event {
     };
     match i32::from(byte(KIND)) {
         RESET_SENT => {
-            let named = |number| move |(known, reason): &(u32, ResetReason)| (*known == number).then_some(*reason);
-            let reason = reading
-                .reasons
-                .map(|all| all.iter().find_map(named(word(VALUE))).unwrap_or(ResetReason::Unknown(word(VALUE))));
+            let reason = reading.reasons.map(|known| ResetReason::from_number(known, word(VALUE)));
             Event::ResetSent(ResetSent { at, reason })
         }
         RESET_RECEIVED => Event::ResetReceived(ResetReceived { at }),
