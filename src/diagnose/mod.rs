@@ -54,6 +54,7 @@ pub(crate) mod syn_queue;
 pub(crate) mod testkit;
 pub(crate) mod threads;
 pub(crate) mod thresholds;
+pub(crate) mod traced_program;
 pub(crate) mod unanswered;
 pub(crate) mod unclosed;
 pub(crate) mod view;

@@ -12,6 +12,7 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::measure::Share;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::traced::{ConnectFailure, Connects, TracedInterval};
@@ -210,13 +211,8 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
     let (failed, attempts) = (connects.failures(), connects.failures() + connects.succeeded);
     let causes = weigh(connects);
     let cause = connects.failed.first().map(|(kind, _)| cause_of(*kind));
-    let who = connects.program.as_ref().map_or_else(
-        || "a process that is not known".to_owned(),
-        |p| match p.processes {
-            0 | 1 => text::named(&p.comm, p.pid).to_string(),
-            more => format!("{} ({more} processes)", text::quoted(&p.comm)),
-        },
-    );
+    let program = connects.program.as_ref();
+    let who = program.map_or_else(|| "a process that is not known".to_owned(), traced_program::name);
     let past = if is_over(traced, connects) {
         let (_, last) = connects.failed_at_ms.unwrap_or_default();
         format!("; it works since {}", text::duration(traced.duration_ms.saturating_sub(last)))
@@ -246,7 +242,7 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
     };
     RULE.finding(severity(view, traced, connects, cause), confidence, summary)
         .because(reason)
-        .subject(subject(view, connects))
+        .subject(traced_program::caller(view, connects.netns, connects.to, program))
         .causes(causes)
         .evidence("failed", Evidence::Count(failed))
         .evidence("succeeded", Evidence::Count(connects.succeeded))
@@ -260,15 +256,6 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
         .fill("addr", connects.to.addr)
         .fill("port", connects.to.port)
         .next(format!("tcpstate trace --failed dst {}", connects.to))
-}
-
-fn subject(view: &View<'_>, connects: &Connects) -> Subject {
-    let place = Subject { netns: connects.netns, destination: Some(connects.to), ..Subject::default() };
-    let Some(program) = &connects.program else { return place };
-    match view.now.owners.processes.iter().find(|p| p.pid == program.pid) {
-        Some(process) => Subject { destination: Some(connects.to), ..view.subject_of(process, connects.netns) },
-        None => Subject { pid: Some(program.pid), comm: Some(program.comm.clone()), ..place },
-    }
 }
 
 /// Rows in SYN_SENT by destination.

@@ -13,6 +13,7 @@ use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::measure::Share;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::event::ResetReason;
@@ -91,13 +92,13 @@ fn check(view: &View<'_>) -> Outcome {
     let Some(traced) = &view.now.traced else { return Outcome::default() };
     let mut stories: BTreeMap<(Option<NetnsId>, Endpoint), Story<'_>> = BTreeMap::new();
     for resets in &traced.resets {
-        let story = stories.entry((home(view, resets), resets.service)).or_default();
+        let (netns, service) = (home(view, resets), resets.service);
+        let story = stories.entry((netns, service));
+        let story = story.or_insert_with(|| Story { netns, service, sent: Vec::new(), came: Vec::new() });
         if resets.sent.is_some() { &mut story.sent } else { &mut story.came }.push(resets);
     }
-    let findings = stories.iter().filter(|(_, story)| story.count() >= MANY);
-    Outcome::findings(
-        findings.map(|((netns, service), story)| finding(view, traced, *netns, *service, story)).collect(),
-    )
+    let many = stories.values().filter(|story| story.count() >= MANY);
+    Outcome::findings(many.map(|story| finding(view, traced, story)).collect())
 }
 
 /// The namespace that the service's address belongs to, so that what one namespace sends and another gets is one story.
@@ -110,8 +111,11 @@ fn home(view: &View<'_>, resets: &Resets) -> Option<NetnsId> {
 }
 
 /// The resets of one service, from both sides as far as they are seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Story<'a> {
+    /// Of the service.
+    netns: Option<NetnsId>,
+    service: Endpoint,
     sent: Vec<&'a Resets>,
     came: Vec<&'a Resets>,
 }
@@ -191,30 +195,18 @@ fn weigh(story: &Story<'_>) -> Weighed {
     })
 }
 
-fn process(program: &Program) -> String {
-    match program.processes {
-        0 | 1 => text::named(&program.comm, program.pid).to_string(),
-        more => format!("{} ({more} processes)", text::quoted(&program.comm)),
-    }
-}
-
 /// The program behind the service, when it listens here.
-fn server<'a>(view: &View<'a>, netns: Option<NetnsId>, service: Endpoint) -> Option<Owner<'a>> {
-    let listeners = view.listeners(netns);
-    let at = listeners.get(listeners.matching(netns, service)?).local;
-    Owner::of(view, &view.queues().get(netns, at)?.listeners)
+fn server<'a>(view: &View<'a>, story: &Story<'_>) -> Option<Owner<'a>> {
+    let listeners = view.listeners(story.netns);
+    let at = listeners.get(listeners.matching(story.netns, story.service)?).local;
+    Owner::of(view, &view.queues().get(story.netns, at)?.listeners)
 }
 
-fn severity(
-    view: &View<'_>,
-    traced: &TracedInterval,
-    netns: Option<NetnsId>,
-    service: Endpoint,
-    story: &Story<'_>,
-) -> Severity {
+fn severity(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Severity {
     let unanswered = story.unanswered();
-    let called: u64 = traced.connects.iter().filter(|c| c.to == service).map(|c| c.succeeded).sum();
-    let came = view.delta(netns, Counter::TcpPassiveOpens).filter(|_| story.sent.iter().any(|r| r.served_here));
+    let called: u64 = traced.connects.iter().filter(|c| c.to == story.service).map(|c| c.succeeded).sum();
+    let came = view.delta(story.netns, Counter::TcpPassiveOpens);
+    let came = came.filter(|_| story.sent.iter().any(|r| r.served_here));
     let reached = called.max(came.unwrap_or(0));
     let share = Share::of(unanswered, reached.max(unanswered)).map_or(0.0, Share::percent);
     let no_memory =
@@ -227,16 +219,12 @@ fn severity(
 }
 
 /// Who sends the resets, and the headline up to its end.
-fn told(
-    story: &Story<'_>,
-    server: Option<&Owner<'_>>,
-    caller: Option<&Program>,
-    service: Endpoint,
-) -> (String, String) {
+fn told(story: &Story<'_>, server: Option<&Owner<'_>>, caller: Option<&Program>) -> (String, String) {
+    let service = story.service;
     let many = text::count(story.count(), "connection", "connections");
     let named = |here: bool| {
         let known = story.sent.iter().filter(|r| r.served_here == here && r.program.is_some()).max_by_key(|r| r.count);
-        known.and_then(|r| r.program.as_ref()).map(process)
+        known.and_then(|r| r.program.as_ref()).map(traced_program::name)
     };
     let from_here = story.sender().filter(|_| story.outsiders() * 2 <= story.count());
     match from_here.map(|sent| sent.served_here) {
@@ -246,8 +234,9 @@ fn told(
             (who.clone(), format!("{who} reset {many} to {service}"))
         }
         Some(false) => {
-            let who =
-                named(false).or_else(|| caller.map(process)).unwrap_or_else(|| "a client on this host".to_owned());
+            let who = named(false)
+                .or_else(|| caller.map(traced_program::name))
+                .unwrap_or_else(|| "a client on this host".to_owned());
             (who.clone(), format!("{who} reset its {many} to {service}"))
         }
         None if story.came.iter().any(|r| r.served_here) => {
@@ -255,25 +244,23 @@ fn told(
             ("the clients".to_owned(), format!("clients reset {many} to {serves}"))
         }
         None => {
-            let of = caller.map_or_else(|| "this host".to_owned(), process);
+            let of = caller.map_or_else(|| "this host".to_owned(), traced_program::name);
             (service.to_string(), format!("{service} reset {many} of {of}"))
         }
     }
 }
 
-fn finding(
-    view: &View<'_>,
-    traced: &TracedInterval,
-    netns: Option<NetnsId>,
-    service: Endpoint,
-    story: &Story<'_>,
-) -> Finding {
-    let server = server(view, netns, service);
-    let caller = traced.connects.iter().find(|c| c.to == service && c.program.is_some());
-    let caller = caller.and_then(|c| c.program.as_ref());
+fn finding(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Finding {
+    let (netns, service) = (story.netns, story.service);
+    let server = server(view, story);
+    let caller = traced.connects.iter().filter(|c| c.to == service).find_map(|c| c.program.as_ref());
     let causes = weigh(story);
-    let level = severity(view, traced, netns, service, story);
-    let (who, summary) = told(story, server.as_ref(), caller, service);
+    let level = severity(view, traced, story);
+    let (who, summary) = told(story, server.as_ref(), caller);
+    let subject = match &server {
+        Some(owner) => Subject { listener: Some(service), ..view.subject_of(owner.process, netns) },
+        None => traced_program::caller(view, netns, service, caller),
+    };
     let why = causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
     let mut summary = format!("{summary} within {}{why}", text::duration(traced.duration_ms));
     if story.unanswered() > 0 {
@@ -290,7 +277,7 @@ fn finding(
         .finding(level, if lost == 0 { 0.9 } else { 0.75 }, summary)
         .because("each reset was traced, with the reason that the kernel gives")
         .causes(causes)
-        .subject(subject(view, netns, service, server.as_ref(), caller))
+        .subject(subject)
         .steps(steps)
         .fill("sender", who)
         .fill("service", service)
@@ -313,26 +300,6 @@ fn step(cause: &str) -> &'static str {
         "not-known" => FORGOTTEN,
         "kernel" => KERNEL,
         _ => OUTSIDE,
-    }
-}
-
-fn subject(
-    view: &View<'_>,
-    netns: Option<NetnsId>,
-    service: Endpoint,
-    server: Option<&Owner<'_>>,
-    caller: Option<&Program>,
-) -> Subject {
-    match (server, caller) {
-        (Some(owner), _) => Subject { listener: Some(service), ..view.subject_of(owner.process, netns) },
-        (None, Some(caller)) => Subject {
-            netns,
-            destination: Some(service),
-            pid: Some(caller.pid),
-            comm: Some(caller.comm.clone()),
-            ..Subject::default()
-        },
-        (None, None) => Subject { netns, destination: Some(service), ..Subject::default() },
     }
 }
 
