@@ -19,7 +19,7 @@ use crate::collect::owners::Search;
 use crate::collect::plan::{self, Plan};
 use crate::collect::scan;
 use crate::collect::{Ahead, Families};
-use crate::diagnose::Finding;
+use crate::diagnose::{self, Finding};
 use crate::model::column::Needs;
 use crate::model::gap::{CounterMismatch, Missing, WayOut, Why};
 use crate::model::sysctl::PORT_RANGE;
@@ -296,7 +296,7 @@ fn print_screen(
         let states = args.columns.first().is_none_or(|first| first.adds);
         screen::write_groups(&mut text, &title, grouping, args.top, &session.owners, &session.names, states, style);
     }
-    report::write_brief(&mut text, findings, style);
+    report::write_brief(&mut text, &diagnose::beyond(&session.gaps, findings), style);
     env.stdout.write_all(text.as_bytes())?;
     Ok(())
 }

@@ -63,8 +63,9 @@ pub(crate) mod wait_class;
 pub mod wait_state;
 
 use crate::cores;
+use crate::model::gap::{Missing, Why};
 use crate::model::path::Destination;
-use crate::model::{Coverage, StateSet};
+use crate::model::{Coverage, Gap, StateSet};
 use crate::text;
 pub use examine::examine;
 pub use finding::{Evidence, Finding, Rows, Severity, Subject, Topic};
@@ -152,6 +153,14 @@ impl Diagnosis {
 #[must_use]
 pub fn title(rule: &str) -> &str {
     RULES.iter().find(|r| r.id == rule).map_or(rule, |r| r.title)
+}
+
+/// The findings that say more than the gaps of the same answer: unknown owners are named once.
+pub(crate) fn beyond<'a>(gaps: &[Gap], findings: &'a [Finding]) -> Vec<&'a Finding> {
+    let is_told =
+        gaps.iter().any(|gap| matches!((&gap.missing, &gap.why), (Missing::Owners { .. }, Why::Descriptors { .. })));
+    let about_owners = |rule: &str| RULES.iter().any(|r| r.id == rule && r.is_about_owners);
+    findings.iter().filter(|f| !is_told || !about_owners(f.rule)).collect()
 }
 
 /// What each rule says, in their order. Rules do not see each other, so threads may share them out.

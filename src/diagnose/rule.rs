@@ -118,6 +118,8 @@ pub struct Rule {
     pub is_cause: bool,
     /// It judges what was traced between two samples.
     pub reads_trace: bool,
+    /// Where owners are unknown, a gap of the answer says so too.
+    pub is_about_owners: bool,
 }
 
 impl Rule {
@@ -170,6 +172,11 @@ impl Rule {
     pub const fn cause(self) -> Rule {
         Rule { is_cause: true, ..self }
     }
+
+    #[must_use]
+    pub const fn about_owners(self) -> Rule {
+        Rule { is_about_owners: true, ..self }
+    }
 }
 
 /// `rule!("last-ack-stuck", Closing, One, "what is wrong", check, [TEXT])`; the page is found by the id.
@@ -191,6 +198,7 @@ macro_rules! rule {
             cost: 0,
             is_cause: false,
             reads_trace: false,
+            is_about_owners: false,
         }
     };
 }

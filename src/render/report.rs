@@ -277,7 +277,7 @@ fn fact(name: &str, value: &Evidence) -> String {
 }
 
 /// One line per finding, for `summary`.
-pub fn write_brief(out: &mut String, findings: &[Finding], style: Style) {
+pub fn write_brief(out: &mut String, findings: &[&Finding], style: Style) {
     if findings.is_empty() {
         return;
     }

@@ -75,6 +75,10 @@ fn another_user_gets_rows_and_one_gap() {
         let (mut run, _binary) = product::with_user(ns, 65534, &["summary"]);
         let output = finish(run.env("HOME", closed.path()));
         assert_eq!(output.status.code(), Some(0), "{}", lossy(&output.stderr));
+        // Unknown owners are named once: as a note, not as a finding too.
+        let (text, notes) = (lossy(&output.stdout), lossy(&output.stderr));
+        assert!(!text.contains("no process could be named"), "{text}");
+        assert_eq!(notes.matches("owner unknown for").count(), 1, "{notes}");
         // The plan is what would be done, and not what could be done with more rights.
         let (mut run, _binary) =
             product::with_user(ns, 65534, &["list", "--explain-plan", "mark = 1 and dport = 7000"]);

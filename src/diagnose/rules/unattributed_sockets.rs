@@ -19,7 +19,8 @@ pub(super) const RULE: Rule =
     rule!("unattributed-sockets", System, One, "no process could be named for some sockets", check, [TEXT])
         .title("sockets of unknown owner")
         .identity(Identity::Object)
-        .causes(CAUSES);
+        .causes(CAUSES)
+        .about_owners();
 
 const PRIVILEGE: &str = "Run as root, or give the program CAP_SYS_PTRACE";
 const NAMESPACES: &str = "In a container, run in the pid and network namespace of the program, or on the host";
