@@ -152,13 +152,14 @@ pub fn shorten_middle(text: &str, columns: usize) -> String {
     text.chars().take(front).chain(['…']).chain(text.chars().skip(len.saturating_sub(keep - front))).collect()
 }
 
-/// `512 bytes`, `64 KiB`, `3.2 MiB`.
+/// `512 bytes`, `64 KiB`, `3.2 MiB`, `1.5 GiB`.
 #[must_use]
 pub fn bytes(n: u64) -> String {
     match n {
         0..1024 => count(n, "byte", "bytes"),
-        1024..1_048_576 => format!("{} KiB", n / 1024),
-        _ => format!("{:.1} MiB", n as f64 / 1_048_576.0),
+        1024..1_048_576 => format!("{} KiB", grouped(n / 1024)),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", n as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", n as f64 / 1_073_741_824.0),
     }
 }
 
@@ -177,10 +178,27 @@ pub fn grouped(n: u64) -> String {
     out
 }
 
-/// `1 client`, `3 clients`.
+/// The same of a number that is not whole and not negative, without what is behind the point: `1,235`.
+#[must_use]
+pub fn rounded(n: f64) -> String {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates, and the text is for people"
+    )]
+    grouped(n.round() as u64)
+}
+
+/// `1 client`, `3 clients`, `1,307 clients`.
 #[must_use]
 pub fn count(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
+    format!("{} {}", grouped(n), if n == 1 { one } else { many })
+}
+
+/// `2,044 of 28,232`.
+#[must_use]
+pub fn of(part: u64, whole: u64) -> String {
+    format!("{} of {}", grouped(part), grouped(whole))
 }
 
 /// The words as one shell argument.
@@ -243,9 +261,10 @@ mod tests {
             assert_eq!(duration(ms), text);
         }
         assert_eq!(
-            (count(1, "client", "clients"), count(0, "client", "clients")),
-            ("1 client".into(), "0 clients".into())
+            [1, 0, 1307].map(|n| count(n, "client", "clients")),
+            ["1 client", "0 clients", "1,307 clients"].map(str::to_owned)
         );
+        assert_eq!((of(2044, 28_232), rounded(1234.5)), ("2,044 of 28,232".into(), "1,235".into()));
     }
 
     #[test]
@@ -290,7 +309,9 @@ mod tests {
 
     #[test]
     fn sizes_read_as_people_say_them() {
-        for (n, text) in [(1, "1 byte"), (1023, "1023 bytes"), (65_536, "64 KiB"), (3_355_443, "3.2 MiB")] {
+        for (n, text) in
+            [(1, "1 byte"), (1023, "1,023 bytes"), (65_536, "64 KiB"), (3_355_443, "3.2 MiB"), (3 << 29, "1.5 GiB")]
+        {
             assert_eq!(bytes(n), text);
         }
     }

@@ -141,7 +141,7 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
             "workers-busy" => format!("every worker of {who} serves a connection"),
             "accepts-too-slow" => {
                 let time = text::duration(picture.interval_ms?);
-                format!("{who} accepted only {} of those who waited in {time}", picture.taken?)
+                format!("{who} accepted only {} of those who waited in {time}", text::grouped(picture.taken?))
             }
             _ => return None,
         })

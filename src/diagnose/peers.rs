@@ -147,7 +147,7 @@ pub fn with_whom(rows: &[&Socket]) -> String {
             let mut peers: Vec<_> = rows.iter().map(|s| s.peer.normalised().addr).collect();
             peers.sort_unstable();
             peers.dedup();
-            format!("with {} peers", peers.len())
+            format!("with {} peers", text::grouped(peers.len() as u64))
         }
     }
 }

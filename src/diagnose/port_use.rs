@@ -152,13 +152,13 @@ pub fn users(view: &View<'_>, route: &Route<'_>) -> Users {
     ranked.sort_by(|a, b| weight(&b.1).cmp(&weight(&a.1)).then_with(|| b.1.held.cmp(&a.1.held)));
     let total: usize = ranked.iter().map(|(_, d)| weight(d)).sum();
     let lead = ranked.first().filter(|(_, d)| weight(d) >= 2 && weight(d) * 3 >= total * 2).map(|(comm, d)| {
-        let n = weight(d);
+        let n = text::grouped(weight(d) as u64);
         let reason = if by_hold {
-            format!("it holds {n} of the {} connections", route.live)
+            format!("it holds {n} of the {} connections", text::grouped(route.live.into()))
         } else {
             format!("{n} connections to there that were opened or closed meanwhile were in its hands")
         };
-        let confidence = if by_hold || n >= 5 { 0.95 } else { 0.85 };
+        let confidence = if by_hold || weight(d) >= 5 { 0.95 } else { 0.85 };
         User { comm: (*comm).to_owned(), pids: d.pids.clone(), confidence, reason }
     });
     let named = |comm: &str, pids: &[u32]| match pids {
@@ -171,9 +171,12 @@ pub fn users(view: &View<'_>, route: &Route<'_>) -> Users {
         let names: Vec<String> = ranked.iter().take(3).map(|(comm, d)| named(comm, &d.pids)).collect();
         format!("TIME_WAIT has no owner: it is not known which of {}, or a process that has ended", names.join(", "))
     };
-    let line = |(comm, d): &(&str, Doings)| match d.turned {
-        0 => format!("{}: holds {}", named(comm, &d.pids), d.held),
-        n => format!("{}: holds {}, opened or closed {n}", named(comm, &d.pids), d.held),
+    let line = |(comm, d): &(&str, Doings)| {
+        let [held, turned] = [d.held, d.turned].map(|n| text::grouped(n as u64));
+        match d.turned {
+            0 => format!("{}: holds {held}", named(comm, &d.pids)),
+            _ => format!("{}: holds {held}, opened or closed {turned}", named(comm, &d.pids)),
+        }
     };
     Users { lead, unknown, list: ranked.iter().take(5).map(line).collect() }
 }

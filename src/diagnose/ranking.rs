@@ -1,6 +1,7 @@
 //! Explanations of one rule that are alike are told as one. Nothing is cut.
 
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::text;
 
 /// How many of those that are folded in the evidence names.
 const NAMED: usize = 10;
@@ -35,7 +36,8 @@ fn folded(mut group: Vec<Finding>) -> Vec<Finding> {
     let rest = group.split_off(1);
     let Some(first) = group.first_mut() else { return group };
     let comm = first.subject.comm.clone().unwrap_or_default();
-    first.summary = format!("{}; {} other processes of {comm} are alike", first.summary, rest.len());
+    let others = text::grouped(rest.len() as u64);
+    first.summary = format!("{}; {others} other processes of {comm} are alike", first.summary);
     let all = rest.iter().flat_map(|f| f.subject.pid.iter().chain(&f.subject.pids).copied());
     first.subject.pids.extend(all.chain(first.subject.pid));
     first.subject.pids.sort_unstable();

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::diagnose::view::View;
 use crate::model::Socket;
+use crate::text;
 
 /// Events that go on, per second. Made only from rows that appeared between the two samples: a rate from ages goes on
 /// for ever after the last event.
@@ -47,7 +48,7 @@ impl fmt::Display for Rate {
         match self.per_second() {
             r if r < 1.0 => write!(f, "{} in {:.0} s", self.events, self.interval_ms as f64 / 1000.0),
             r if r < 10.0 => write!(f, "{r:.1} a second"),
-            r => write!(f, "{r:.0} a second"),
+            r => write!(f, "{} a second", text::rounded(r)),
         }
     }
 }

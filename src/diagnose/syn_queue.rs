@@ -159,6 +159,7 @@ pub fn assess<'v>(view: &'v View<'_>) -> Assessment<'v> {
         if view.before.is_none() {
             if half(waiting) {
                 assessment.wants_second.get_or_insert_with(|| {
+                    let [waiting, limit] = [waiting, limit].map(text::grouped);
                     format!("{waiting} half-open connections of {}, of which {limit} fit", queue.local)
                 });
             }
@@ -351,7 +352,10 @@ pub fn outcome_words(p: &Pressure<'_>) -> String {
         (0, 0) => "none was turned away yet".into(),
         (0, n) => format!("{} answered with a SYN cookie", text::count(n, "SYN was", "SYNs were")),
         (n, 0) => format!("{} dropped", text::count(n, "SYN was", "SYNs were")),
-        (n, m) => format!("{} dropped and {m} answered with a SYN cookie", text::count(n, "SYN was", "SYNs were")),
+        (n, m) => {
+            let dropped = text::count(n, "SYN was", "SYNs were");
+            format!("{dropped} dropped and {} answered with a SYN cookie", text::grouped(m))
+        }
     }
 }
 

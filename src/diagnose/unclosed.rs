@@ -128,8 +128,8 @@ impl<'a> Case<'a> {
         match &places[..] {
             [] => String::new(),
             [(at, _)] => format!(" {way} {at}"),
-            several if self.class.outgoing => format!(" to {} destinations", several.len()),
-            several => format!(" on {} listeners", several.len()),
+            several if self.class.outgoing => format!(" to {} destinations", text::grouped(several.len() as u64)),
+            several => format!(" on {} listeners", text::grouped(several.len() as u64)),
         }
     }
 
@@ -139,10 +139,12 @@ impl<'a> Case<'a> {
             Unread::Nothing if self.class.answered => "they were answered and read to EOF, and not closed".into(),
             Unread::Nothing => "everything was read, EOF too".into(),
             Unread::Eof => "EOF is unread".into(),
-            Unread::LastWords if self.rows.len() == 1 => format!("the last {bytes} bytes and EOF are unread"),
+            Unread::LastWords if self.rows.len() == 1 => {
+                format!("the last {} and EOF are unread", text::count(bytes, "byte", "bytes"))
+            }
             Unread::LastWords => {
                 let most = self.rows.iter().map(|r| r.socket.recv_q_bytes.saturating_sub(1)).max().unwrap_or(0);
-                format!("the last {most} bytes or fewer of each and EOF are unread")
+                format!("the last {} bytes or fewer of each and EOF are unread", text::grouped(most.into()))
             }
             Unread::Data => format!("{} and EOF are unread", text::bytes(bytes)),
         }
@@ -158,8 +160,7 @@ impl<'a> Case<'a> {
         let oldest = self.oldest().map_or_else(String::new, |m| format!(", the oldest for {}", m.text(text::duration)));
         if !self.is_leak {
             let (count, which) = if self.of > self.rows.len() {
-                let of = text::grouped(self.of as u64);
-                (format!("{} of {of} connections", text::grouped(n)), ", those for a minute or more")
+                (format!("{} connections", text::of(n, self.of as u64)), ", those for a minute or more")
             } else {
                 (text::count(n, "connection", "connections"), "")
             };
@@ -332,5 +333,5 @@ fn per(per_second: f64) -> String {
         r => (r * 86_400.0, "day"),
     };
     let a = if unit == "hour" { "an" } else { "a" };
-    if rate >= 10.0 { format!("{rate:.0} {a} {unit}") } else { format!("{rate:.1} {a} {unit}") }
+    if rate >= 10.0 { format!("{} {a} {unit}", text::rounded(rate)) } else { format!("{rate:.1} {a} {unit}") }
 }

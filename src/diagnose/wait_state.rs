@@ -14,6 +14,7 @@ pub use crate::diagnose::wait_class::Class;
 use crate::diagnose::wait_class::registration;
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadState};
 use crate::model::{Inode, OwnerTable, Socket, State};
+use crate::text;
 
 /// What a process is doing with some of its sockets.
 #[derive(Clone, Debug, PartialEq)]
@@ -273,7 +274,11 @@ impl<'a> Registered<'a> {
 
     fn verdict(&self, class: Class, n: usize, sockets: &[&Socket]) -> (String, f64) {
         let inspection = self.inspection;
-        let of = if sockets.len() == 1 { "it is".to_owned() } else { format!("{n} of {} are", sockets.len()) };
+        let of = if sockets.len() == 1 {
+            "it is".to_owned()
+        } else {
+            format!("{} are", text::of(n as u64, sockets.len() as u64))
+        };
         let sets = inspection.epoll_sets;
         let where_threads_stand = stands(inspection).join(", ");
         let numbers_only = if self.by_fd.is_empty() { 0.0 } else { 0.1 };

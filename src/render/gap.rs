@@ -4,6 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::model::gap::{CounterMismatch, Gap, Incomplete, Missing, WayOut, Why};
 use crate::model::owner::Unlisted;
+use crate::text::{count, grouped};
 
 /// A gap in one line: what, why, and the way out.
 #[must_use]
@@ -26,14 +27,8 @@ pub fn object(gap: &Gap) -> Map<String, Json> {
     map
 }
 
-/// A number and its noun.
-fn counted(n: impl Into<u64>, one: &str, many: &str) -> String {
-    let n = n.into();
-    format!("{n} {}", if n == 1 { one } else { many })
-}
-
 fn processes(n: u32) -> String {
-    counted(n, "process", "processes")
+    count(n.into(), "process", "processes")
 }
 
 /// What is missing.
@@ -74,34 +69,37 @@ fn what_counted(missing: &Missing) -> String {
         Missing::Rows { netns: Some(netns) } => {
             format!("the list of sockets of network namespace {netns} is incomplete")
         }
-        Missing::Lines { missing, of } => format!("{missing} of {of} lines could not be read"),
+        Missing::Lines { missing, of } => {
+            format!("{} of {} could not be read", grouped(*missing), count(*of, "line", "lines"))
+        }
         Missing::Owners { known, of } => {
-            format!("owner unknown for {} of {}", of.saturating_sub(*known), counted(*of, "socket", "sockets"))
+            let unknown = grouped(of.saturating_sub(*known));
+            format!("owner unknown for {unknown} of {}", count(*of, "socket", "sockets"))
         }
         Missing::NewOwners { sockets } => {
-            format!("owner not yet known for {}", counted(*sockets, "new socket", "new sockets"))
+            format!("owner not yet known for {}", count(*sockets, "new socket", "new sockets"))
         }
-        Missing::Inspection { processes: 1 } => "1 process named in findings was not inspected".into(),
-        Missing::Inspection { processes } => format!("{processes} processes named in findings were not inspected"),
+        Missing::Inspection { processes: n } => {
+            count(u64::from(*n), "process named in findings was", "processes named in findings were") + " not inspected"
+        }
         Missing::ProcessNetns { processes: n } => format!("the network namespace of {} is unknown", processes(*n)),
-        Missing::ClosedNetns { count: 1, names } => format!("1 network namespace was not read ({})", names.join(", ")),
-        Missing::ClosedNetns { count, names } => {
-            let more = if *count as usize > names.len() { ", ..." } else { "" };
-            format!("{count} network namespaces were not read ({}{more})", names.join(", "))
+        Missing::ClosedNetns { count: n, names } => {
+            let more = if *n as usize > names.len() { ", ..." } else { "" };
+            let spaces = count(u64::from(*n), "network namespace was", "network namespaces were");
+            format!("{spaces} not read ({}{more})", names.join(", "))
         }
         Missing::Trace(Some(via)) => format!("no trace from {}", via.name()),
         Missing::Tracepoint { name } => format!("nothing of {name} is traced"),
-        Missing::DestroyEvents { lost: 1 } => "1 destroy event was lost".into(),
-        Missing::DestroyEvents { lost } => format!("{lost} destroy events were lost"),
-        Missing::TracedChanges { lost: 1 } => "1 state change was lost to the trace".into(),
-        Missing::TracedChanges { lost } => format!("{lost} state changes were lost to the trace"),
+        Missing::DestroyEvents { lost } => count(*lost, "destroy event was", "destroy events were") + " lost",
+        Missing::TracedChanges { lost } => {
+            count(*lost, "state change was", "state changes were") + " lost to the trace"
+        }
         Missing::Closers { connections } => {
-            let connections = counted(connections.unwrap_or(0), "connection", "connections");
+            let connections = count(connections.unwrap_or(0), "connection", "connections");
             format!("the process that closed {connections} was traced and not kept")
         }
         Missing::Unfollowed { scale } => format!("changes are those of one socket in {scale}, scaled up"),
-        Missing::ListedChanges { count: 1 } => "1 change was counted but not listed".into(),
-        Missing::ListedChanges { count } => format!("{count} changes were counted but not listed"),
+        Missing::ListedChanges { count: n } => count(*n, "change was", "changes were") + " counted but not listed",
         fixed => what(fixed),
     }
 }
@@ -116,11 +114,13 @@ pub fn why(why: &Why) -> String {
         Why::Capability(capability) => format!("visible only with {}", capability.name()),
         Why::Descriptors { refused, as_root, unlisted } => descriptors(*refused, *as_root, *unlisted),
         Why::Raced { sockets: 1 } => "it was opened or closed during the scan of processes".into(),
-        Why::Raced { sockets } => format!("{sockets} were opened or closed during the scan of processes"),
+        Why::Raced { sockets } => format!("{} were opened or closed during the scan of processes", grouped(*sockets)),
         Why::ScanCost { ms } => format!("a scan of processes takes {ms} ms"),
         Why::ExitedOrRefused => "they have exited, or permission is denied".into(),
-        Why::TooManyDescriptors { limit } => format!("they have more file descriptors than are read at once ({limit})"),
-        Why::TooManyOpenFiles { limit } => format!("more than {limit} files are open on this host"),
+        Why::TooManyDescriptors { limit } => {
+            format!("they have more file descriptors than are read at once ({})", grouped(*limit))
+        }
+        Why::TooManyOpenFiles { limit } => format!("more than {} files are open on this host", grouped(*limit)),
         Why::EnterRefused { error } => {
             format!("entering one takes CAP_SYS_ADMIN in the user namespace that owns it: {error}")
         }
@@ -135,12 +135,16 @@ pub fn why(why: &Why) -> String {
         Why::NotInKernel => "this kernel does not have it".into(),
         Why::TracefsScope => "its records have no network namespace, and only some are wanted".into(),
         Why::NetnsUnknown => "the inode of the network namespace is unknown".into(),
-        Why::ChangesLost { lost } => format!("the trace lost {}", counted(*lost, "state change", "state changes")),
+        Why::ChangesLost { lost } => format!("the trace lost {}", count(*lost, "state change", "state changes")),
         Why::NoCookie => "this kernel gave their sockets no cookie".into(),
         Why::TooManyChanges => "too many in one interval".into(),
-        Why::TraceCost { per_second } => format!("more than {per_second} changes a second cost more than watch may"),
+        Why::TraceCost { per_second } => {
+            format!("more than {} changes a second cost more than watch may", grouped(*per_second))
+        }
         Why::TrackLimit => "there are more sockets than --track allows".into(),
-        Why::TooManySockets { sockets } => format!("judging {sockets} sockets takes too long here"),
+        Why::TooManySockets { sockets } => {
+            format!("judging {} takes too long here", count(*sockets, "socket", "sockets"))
+        }
         Why::Counters(mismatch) => counters(*mismatch),
     }
 }
@@ -168,7 +172,11 @@ fn incomplete(reason: &Incomplete) -> String {
         Incomplete::Interrupted => "the table changed while it was read (NLM_F_DUMP_INTR)".into(),
         Incomplete::NoDone => "the dump ended without NLMSG_DONE".into(),
         Incomplete::Failed(error) => format!("the kernel aborted the dump: {error}"),
-        Incomplete::Truncated { bytes, room } => format!("datagrams of {bytes} bytes were truncated to {room}"),
+        Incomplete::Truncated { bytes, room } => format!(
+            "datagrams of {} were truncated to {}",
+            count(*bytes as u64, "byte", "bytes"),
+            grouped(*room as u64)
+        ),
         Incomplete::LongMessage => "a netlink message is longer than its datagram".into(),
         Incomplete::CutHeader => "a datagram ends inside a message header".into(),
         Incomplete::Undecoded(error) => error.clone(),
@@ -181,7 +189,8 @@ fn counters(mismatch: CounterMismatch) -> String {
         CounterMismatch::NoSockstat => "sockstat has no count of TCP sockets".into(),
         CounterMismatch::SockstatTooLow => "sockstat counts fewer sockets than the table has".into(),
         CounterMismatch::Differ { sockstat, curr_estab, close_wait } => {
-            format!("sockstat has {sockstat} ESTABLISHED, CurrEstab with {close_wait} CLOSE_WAIT has {curr_estab}")
+            let [sockstat, estab, close_wait] = [sockstat, curr_estab, close_wait].map(grouped);
+            format!("sockstat has {sockstat} ESTABLISHED, CurrEstab with {close_wait} CLOSE_WAIT has {estab}")
         }
     };
     format!("the kernel's own counters do not agree: {reason}")

@@ -55,12 +55,14 @@ pub fn write_report(out: &mut String, diagnosis: &Diagnosis, shown: Shown, style
     }
     let below = diagnosis.incidents.len() - incidents.len();
     let judged = shown.rules - diagnosis.not_checked.len();
-    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let verdict = match (incidents.len(), below) {
         (0, 0) => "nothing wrong found".to_owned(),
         (0, n) => format!("nothing at or above {}; {n} below it", shown.at_least.key()),
-        (n, 0) => count(n, "incident"),
-        (n, h) => format!("{}, {h} below {}", count(n, "incident"), shown.at_least.key()),
+        (n, 0) => text::count(n as u64, "incident", "incidents"),
+        (n, h) => {
+            let incidents = text::count(n as u64, "incident", "incidents");
+            format!("{incidents}, {h} below {}", shown.at_least.key())
+        }
     };
     let (rules, sockets) = (shown.rules, text::grouped(shown.sockets as u64));
     line(out, "", &format!("{verdict} ({judged} of {rules} rules judged {sockets} sockets)"), style, Ansi::new());

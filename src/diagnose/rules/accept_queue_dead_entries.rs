@@ -57,7 +57,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
         let Some(before) = view.queues_before() else {
             outcome.wants_second.get_or_insert_with(|| {
-                format!("{dead_now} connections in the accept queue of {} are not to be seen", queue.local)
+                let n = text::count(dead_now, "connection", "connections");
+                format!("{n} in the accept queue of {} cannot be seen", queue.local)
             });
             continue;
         };
@@ -99,12 +100,12 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, dead: u64) -> Finding {
     let why = accepting::why(view, owner.as_ref(), queue, &queue.listeners);
     let acts = why.acts(owner.as_ref(), "did not accept");
     let of = text::count(queued, "connection", "connections");
-    let are = if dead == 1 { "is" } else { "are" };
+    let (n, are) = (text::grouped(dead), if dead == 1 { "is" } else { "are" });
     let finding = RULE
         .finding(
             severity,
             0.7,
-            format!("{dead} of {of} in the accept queue of {at} {are} already dead, reset while they waited: {acts}"),
+            format!("{n} of {of} in the accept queue of {at} {are} already dead, reset while they waited: {acts}"),
         )
         .because("the queue is longer than the connections seen in it, in two samples")
         .subject(listener_owner::subject(view, owner.as_ref(), queue.netns, at))

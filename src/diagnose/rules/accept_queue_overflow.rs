@@ -91,8 +91,9 @@ fn suspicion(view: &View<'_>, queue: &Queue<'_>) -> Option<String> {
         let dropped_before = overflowed && drops(l) != Some(0);
         queues::is_over_limit(l) || half_full(l) || (dropped_before && l.recv_q_bytes > 0)
     });
-    let limit = queue.capacity().map_or_else(|| "?".to_owned(), |n| n.to_string());
-    suspect.then(|| format!("{} of {limit} places in the accept queue of {} are taken", queue.queued(), queue.local))
+    let limit = queue.capacity().map_or_else(|| "?".to_owned(), text::grouped);
+    let queued = text::grouped(queue.queued());
+    suspect.then(|| format!("{queued} of {limit} places in the accept queue of {} are taken", queue.local))
 }
 
 fn stand<'a>(view: &View<'a>, queue: &Queue<'a>, row: &'a Socket) -> Option<Stand<'a>> {
@@ -177,7 +178,7 @@ fn finding(
     let (at, netns) = (queue.local, queue.netns);
     let owner = Owner::of(view, &[worst.row]);
     let places = worst.row.backlog().map_or(0, |n| u64::from(n) + 1);
-    let filled = format!("{} of {places} places", worst.row.recv_q_bytes);
+    let filled = format!("{} places", text::of(worst.row.recv_q_bytes.into(), places));
     let drops_in = |n: u64| {
         let time = view.interval_ms().map_or_else(String::new, |ms| format!(" in {}", text::duration(ms)));
         format!("{}{time}", text::count(n, "SYN was dropped", "SYNs were dropped"))
@@ -223,8 +224,9 @@ fn finding(
     if queue.listeners.len() > 1 {
         let lines = stands.iter().take(16).map(|s| {
             let name = listener_owner::name(Owner::of(view, &[s.row]).as_ref());
-            let drops = s.new_drops.map_or_else(String::new, |n| format!(", {n} new drops"));
-            format!("{name}: {} waiting, limit {}{drops}", s.row.recv_q_bytes, s.row.backlog().unwrap_or(0))
+            let drops = s.new_drops.map_or_else(String::new, |n| format!(", {} new drops", text::grouped(n)));
+            let [waiting, limit] = [s.row.recv_q_bytes, s.row.backlog().unwrap_or(0)].map(|n| text::grouped(n.into()));
+            format!("{name}: {waiting} waiting, limit {limit}{drops}")
         });
         finding = finding
             .evidence("listeners_on_the_port", Evidence::Count(queue.listeners.len() as u64))

@@ -172,23 +172,26 @@ fn finding(view: &View<'_>, of: &Binder<'_>) -> Finding {
         several => format!("{} ({several} processes)", lead.comm),
     };
     let source = of.source;
+    let all = text::grouped(usable as u64);
+    let taken = text::of(ports as u64, usable as u64);
+    let connections = text::count(n as u64, "connection", "connections");
     let (severity, summary) = match left_ms {
         Some(Measure::Exact(_)) if of.denied >= usable => (
             Severity::Critical,
-            format!("{who} has bound all {usable} ports of {source}: every bind() and connect() from there fails now"),
+            format!("{who} has bound all {all} ports of {source}: every bind() and connect() from there fails now"),
         ),
         Some(Measure::Exact(_)) => (
             Severity::Critical,
             format!(
-                "{who} binds a port before each connect(), and none of the {usable} ports of {source} is free: \
+                "{who} binds a port before each connect(), and none of the {all} ports of {source} is free: \
                  its bind() fails now (EADDRINUSE)"
             ),
         ),
         _ => {
             let does = if sure { "binds" } else { "seems to bind" };
             let head = format!(
-                "{who} {does} a port before it connects: its {n} connections from {source} take {ports} of {usable} \
-                 ports from everybody"
+                "{who} {does} a port before it connects: its {connections} from {source} take {taken} ports \
+                 from everybody"
             );
             let soon = left_ms.filter(|left| left.low() < SOON_MS && sure);
             match (soon, rate) {

@@ -116,7 +116,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let many = share >= SHARE_PERCENT && inside >= SUSPECT;
         if !(many || growing) {
             if view.before.is_none() && rows.len() >= SUSPECT {
-                outcome.wants_second = Some(format!("{} sockets of one owner are bound and do nothing", rows.len()));
+                outcome.wants_second =
+                    Some(format!("{} sockets of one owner are bound and do nothing", text::grouped(rows.len() as u64)));
             }
             continue;
         }
@@ -134,7 +135,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             RULE.finding(
                 if growing || share >= MUCH_PERCENT { Severity::Warning } else { Severity::Info },
                 if growing { 0.9 } else { 0.8 },
-                format!("{who} keeps {} ports bound that neither listen nor connect{more}", rows.len()),
+                format!(
+                    "{who} keeps {} bound that neither listen nor connect{more}",
+                    text::count(rows.len() as u64, "port", "ports")
+                ),
             )
             .because("the kernel lists them as bound and inactive")
             .causes(causes(view.before.map(|_| stayed), rows.len(), growing))

@@ -180,7 +180,8 @@ fn wants_second(cells: &BTreeMap<(Culprit, Class, Option<Endpoint>), Vec<Row<'_>
         ages.len() >= AGED_ROWS && oldest.zip(youngest).is_some_and(|(o, y)| o - y >= TRANSIENT_MS)
     };
     let ages = by_culprit.values().find(spread)?;
-    Some(format!("{} CLOSE_WAIT sockets that came at different times may become more", ages.len()))
+    let n = text::grouped(ages.len() as u64);
+    Some(format!("{n} CLOSE_WAIT sockets that came at different times may become more"))
 }
 
 fn causes(case: &Case<'_>, view: &View<'_>, awaited: bool, doing: Option<&WaitState>) -> Weighed {

@@ -179,7 +179,7 @@ fn weigh(connects: &Connects) -> Weighed {
         if n * SHARE_OF_CAUSE >= failed {
             Weight::Proven
         } else {
-            Weight::Refuted(format!("{n} of {} ended so", text::count(failed, "failure", "failures")))
+            Weight::Refuted(format!("{} of {} ended so", text::grouped(n), text::count(failed, "failure", "failures")))
         }
     })
 }

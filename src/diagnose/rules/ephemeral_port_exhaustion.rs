@@ -127,9 +127,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         if used.wants_second {
             outcome.wants_second.get_or_insert_with(|| {
                 format!(
-                    "{} of {} ports from {} to {} are in use; are more taken?",
-                    route.blocked(),
-                    route.usable,
+                    "{} ports from {} to {} are in use; are more taken?",
+                    text::of(route.blocked().into(), route.usable.into()),
                     route.source,
                     route.destination
                 )
@@ -206,9 +205,8 @@ fn finding(view: &View<'_>, route: &Route<'_>, used: &Use, severity: Severity) -
 fn summary(view: &View<'_>, route: &Route<'_>, used: &Use, users: &Users) -> String {
     let who = users.lead.as_ref().map(|user| format!("{}: ", user.name())).unwrap_or_default();
     let head = format!(
-        "{who}{} of {} ports from {} to {} are in use",
-        route.blocked(),
-        route.usable,
+        "{who}{} ports from {} to {} are in use",
+        text::of(route.blocked().into(), route.usable.into()),
         route.source,
         route.destination
     );
@@ -223,7 +221,10 @@ fn summary(view: &View<'_>, route: &Route<'_>, used: &Use, users: &Users) -> Str
             let left = route.rows.iter().filter(|s| s.state == State::TimeWait).count();
             match left {
                 0 => head,
-                n => format!("{head}; at least {n} connections to there ended in the last minute"),
+                n => {
+                    let n = text::count(n as u64, "connection", "connections");
+                    format!("{head}; at least {n} to there ended in the last minute")
+                }
             }
         }
     }

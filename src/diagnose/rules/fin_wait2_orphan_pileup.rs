@@ -123,7 +123,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64
     let (subject, who, confidence, because) = match ends.first() {
         Some((end, mirror, n)) => (
             Subject { listener: place.listener, destination: place.destination, ..view.subject_of(end, mirror.netns) },
-            format!("{} ({}) on this host holds {n} of them in {}", end.comm, end.pid, mirror.state),
+            format!("{} on this host holds {} of them in {}", text::name(end), text::grouped(*n), mirror.state),
             0.97,
             "the other halves are on this host",
         ),

@@ -83,7 +83,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, drops: &Drops) -> Finding {
     let hurts = grown.is_some() && !is_told && delta(Counter::TcpExtListenDrops) > Some(0);
     let severity = if hurts { Severity::High } else { Severity::Info };
     let time = view.interval_ms().map(text::duration);
-    let summary = match (grown, time) {
+    let summary = match (grown.map(text::grouped), time) {
         (Some(new), Some(time)) if hurts => {
             format!(
                 "listener {at} of {who} dropped {new} in {time} although both its queues have room, {n} since it was opened"

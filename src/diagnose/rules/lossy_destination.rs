@@ -248,9 +248,9 @@ fn is_client(view: &View<'_>, socket: &Socket) -> bool {
 fn where_to(place: Place) -> String {
     match place {
         Place::Peer(addr) => addr.to_string(),
-        Place::Network(network, length, n) => format!("{n} peers of {network}/{length}"),
-        Place::All(n, of) if n == of => format!("all {n} peers that much was sent to"),
-        Place::All(n, of) => format!("{n} of {of} peers that much was sent to"),
+        Place::Network(network, length, n) => format!("{} peers of {network}/{length}", text::grouped(n as u64)),
+        Place::All(n, of) if n == of => format!("all {} peers that much was sent to", text::grouped(n as u64)),
+        Place::All(n, of) => format!("{} peers that much was sent to", text::of(n as u64, of as u64)),
     }
 }
 

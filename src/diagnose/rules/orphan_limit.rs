@@ -90,7 +90,9 @@ fn finding(view: &View<'_>, orphans: u64, limit: u64, aborts: Option<u64>, sever
         _ if severity == Severity::High => ": the kernel resets what is closed from now on".to_owned(),
         _ => ": the kernel may reset those whose peer is silent".to_owned(),
     };
-    let most = groups.first().map_or_else(String::new, |g| format!(", most {} ({})", g.place.words(), g.rows.len()));
+    let most = groups
+        .first()
+        .map_or_else(String::new, |g| format!(", most {} ({})", g.place.words(), text::grouped(g.rows.len() as u64)));
     let mut subject = Subject { object: Some("net.ipv4.tcp_max_orphans".into()), ..Subject::default() };
     if let Some(group) = groups.first() {
         match group.place {
@@ -104,7 +106,11 @@ fn finding(view: &View<'_>, orphans: u64, limit: u64, aborts: Option<u64>, sever
     RULE.finding(
         severity,
         0.97,
-        format!("{orphans} of at most {limit} orphaned sockets ({percent:.0} %){most}{killed}"),
+        format!(
+            "{} of at most {} orphaned sockets ({percent:.0} %){most}{killed}",
+            text::grouped(orphans),
+            text::grouped(limit)
+        ),
     )
     .because("both numbers are the kernel's own")
     .subject(subject)

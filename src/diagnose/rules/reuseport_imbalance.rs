@@ -166,6 +166,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
         .map(|l| l.recv_q_bytes)
         .max()
         .unwrap_or(0);
+    let rest = text::grouped(rest.into());
     let halted = owner.as_ref().and_then(|o| o.halted).map_or_else(String::new, |why| format!(" and is {why}"));
     let why = accepting::why(view, owner.as_ref(), queue, &[worst]);
     let lost = if drops > 0 {
@@ -187,10 +188,11 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
     let live = live_by_listener(view, queue, &order);
     let lines = order.iter().zip(&live).take(16).map(|(l, live)| {
         let drops = stuck.iter().find(|(s, _)| std::ptr::eq(*s, *l)).map_or(0, |(_, sign)| dropped(sign));
-        let live = live.map_or_else(String::new, |n| format!(", {n} accepted"));
-        let limit = l.backlog().map_or_else(|| "?".to_owned(), |n| n.to_string());
+        let live = live.map_or_else(String::new, |n| format!(", {} accepted", text::grouped(n)));
+        let limit = l.backlog().map_or_else(|| "?".to_owned(), |n| text::grouped(n.into()));
         let name = listener_owner::name(Owner::of(view, &[l]).as_ref());
-        format!("{name}: {} waiting, limit {limit}, {drops} new drops{live}", l.recv_q_bytes)
+        let [waiting, drops] = [l.recv_q_bytes.into(), drops].map(text::grouped);
+        format!("{name}: {waiting} waiting, limit {limit}, {drops} new drops{live}")
     });
     let finding = RULE
         .finding(severity, confidence, summary)

@@ -111,9 +111,12 @@ fn weigh(view: &View<'_>, socket: &Socket) -> Weighed {
         "late-acknowledgements" => path.clone(),
         "buffer-fixed" if !at_limit && buffer < fitted && path_has_room => Weight::Proven,
         "buffer-fixed" if !at_limit && buffer < fitted => Weight::Possible(0.5),
-        "buffer-fixed" => Weight::Refuted(format!("the buffer is {buffer} bytes, as large as the kernel makes it")),
+        "buffer-fixed" => {
+            let buffer = text::count(buffer, "byte", "bytes");
+            Weight::Refuted(format!("the buffer is {buffer}, as large as the kernel makes it"))
+        }
         "buffer-at-limit" if at_limit => Weight::Possible(0.8),
-        "buffer-at-limit" => Weight::Refuted(format!("the buffer is {buffer} of {most} bytes")),
+        "buffer-at-limit" => Weight::Refuted(format!("the buffer is {} bytes", text::of(buffer, most))),
         _ => Weight::Possible(0.3),
     })
 }

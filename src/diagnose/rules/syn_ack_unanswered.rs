@@ -144,7 +144,7 @@ fn finding(
     let waited = WAITED_MS[usize::from(most).min(WAITED_MS.len() - 1)];
     let whom = match rows {
         [first, ..] if sources == 1 => first.peer.addr.to_canonical().to_string(),
-        _ => format!("{sources} addresses"),
+        _ => format!("{} addresses", text::grouped(sources as u64)),
     };
     let summary = format!(
         "{} of {whom} to {at} ({}) never finish: our SYN-ACK was repeated {REPEATS} times or more without an ACK",

@@ -13,6 +13,7 @@ use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::syn_queue::{AttackKind, CAUSES, Pressure, assess, evidence, next, outcome_words};
 use crate::diagnose::view::View;
 use crate::model::State;
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("syn-flood", Listeners, Two, "the half-open connections look like an attack", check, [TEXT])
@@ -54,9 +55,9 @@ fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
         "{at} ({}) looks like the target of a SYN flood: {} half-open connections from {} addresses, {} of them \
          without an answer to a repeated SYN-ACK; {}",
         listener_owner::name(owner.as_ref()),
-        p.queue.half_open.len(),
-        p.sources,
-        p.repeated,
+        text::grouped(p.queue.half_open.len() as u64),
+        text::grouped(p.sources as u64),
+        text::grouped(p.repeated),
         outcome_words(p)
     );
     let finding = RULE

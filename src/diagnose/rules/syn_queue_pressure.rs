@@ -12,6 +12,7 @@ use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::syn_queue::{AttackKind, CAUSES, Pressure, assess, evidence, next, outcome_words};
 use crate::diagnose::view::View;
 use crate::model::State;
+use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("syn-queue-pressure", Listeners, OneOrTwo, "half-open connections reach the listener's limit", check, [TEXT])
@@ -53,14 +54,14 @@ fn finding(view: &View<'_>, p: &Pressure<'_>) -> Finding {
     let causes = p.causes();
     let flavour = match causes.named() {
         Some(cause) => format!("; {}", cause.text),
-        None if p.unanswered => format!("; {} got no answer to a repeated SYN-ACK", p.repeated),
+        None if p.unanswered => format!("; {} got no answer to a repeated SYN-ACK", text::grouped(p.repeated)),
         None => String::new(),
     };
     let summary = format!(
         "{} half-open connections stand before {at} ({}), of which {} fit: {}{flavour}",
-        p.queue.half_open.len(),
+        text::grouped(p.queue.half_open.len() as u64),
         listener_owner::name(owner.as_ref()),
-        p.limit,
+        text::grouped(p.limit),
         outcome_words(p)
     );
     let finding = RULE

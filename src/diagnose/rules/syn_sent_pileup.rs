@@ -337,7 +337,7 @@ fn scan(view: &View<'_>, groups: &[&Group<'_>]) -> Finding {
         "{} ({}) tries {} destinations once each and none of them answers",
         process.comm,
         process.pid,
-        groups.len()
+        text::grouped(groups.len() as u64)
     );
     RULE.finding(Severity::Info, 0.9, summary)
         .text(&SCANNER)

@@ -95,8 +95,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let overflowing = overflows.is_some_and(|n| n > 0);
         let before = netns.counter(Counter::TcpExtTcpTimeWaitOverflow).unwrap_or(0);
         if view.before.is_none() && limit > 0 && (at_limit || before > 0 && now * 2 >= limit) {
-            outcome.wants_second =
-                Some(format!("{now} of {limit} TIME_WAIT entries, and {before} did not fit since boot"));
+            let (used, before) = (text::of(now, limit), text::grouped(before));
+            outcome.wants_second = Some(format!("{used} TIME_WAIT entries, and {before} did not fit since boot"));
         }
         if !(at_limit || filling.is_some() || overflowing) {
             continue;
@@ -104,7 +104,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         // Connections end either way: without their TIME_WAIT they may meet late segments, and none fails.
         let severity = if overflowing { Severity::Warning } else { Severity::Info };
         let left_ms = filling.filter(|_| !at_limit).map(|r| r.lasts_ms(limit - now));
-        let in_use = format!("{now} of {limit} TIME_WAIT entries are in use");
+        let in_use = format!("{} TIME_WAIT entries are in use", text::of(now, limit));
         let summary = match (overflows.filter(|n| *n > 0), rate, left_ms) {
             (Some(n), ..) => format!(
                 "{in_use}, and {} without TIME_WAIT in the last {}",

@@ -101,8 +101,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let lead = users.lead.as_ref();
         let who = lead.map_or_else(|| "a client here".to_owned(), port_use::User::name);
         let so_far = format!(
-            "{who} closes its connections from {} to {} first: {left} ended so in the last minute",
-            route.source, route.destination
+            "{who} closes its connections from {} to {} first: {} ended so in the last minute",
+            route.source,
+            route.destination,
+            text::grouped(left as u64)
         );
         let summary = match (used.rate, ports::youngest_ms(&route.rows)) {
             (Some(rate), _) => format!("{so_far}, {rate} are opened"),

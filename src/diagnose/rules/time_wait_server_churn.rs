@@ -120,7 +120,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 format!(
                     "{who} on {at} closes its connections first: {} ended so in the last minute{pace}; this needs no \
                      action",
-                    rows.len()
+                    text::grouped(rows.len() as u64)
                 ),
             )
             .because(lead.map_or_else(|| "no process owns the listener any more".to_owned(), |c| c.reason.clone()))

@@ -49,7 +49,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             let server_side =
                 || view.restless_rows().any(|(s, role)| s.state == State::TimeWait && matches!(role, Role::Server(_)));
             if view.before.is_none() && ever > 0 && server_side() {
-                outcome.wants_second = Some(format!("{ever} segments were refused by TIME_WAIT since boot"));
+                outcome.wants_second = Some(format!(
+                    "{} refused by TIME_WAIT since boot",
+                    text::count(ever, "segment was", "segments were")
+                ));
             }
             continue;
         }

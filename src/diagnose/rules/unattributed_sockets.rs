@@ -101,8 +101,11 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let services = most_frequent(rows.iter().filter_map(|(s, _)| kernel_user::by_port(s)).map(str::to_owned), 3);
     let held = view.now.sockets.iter().filter(has_holder).count() as u64;
     let n = rows.len() as u64;
-    let summary =
-        format!("no process could be named for {n} of {} that somebody holds", text::count(held, "socket", "sockets"));
+    let summary = format!(
+        "no process could be named for {} of {} that somebody holds",
+        text::grouped(n),
+        text::count(held, "socket", "sockets")
+    );
     let mut finding = RULE
         .finding(Severity::Info, 0.97, summary)
         .because("looked for twice; why is a list, not a verdict")

@@ -142,10 +142,11 @@ fn weigh(view: &View<'_>, transfer: &Limited<'_>) -> Weighed {
         ("path-full", _) if whole => Weight::Refuted("a whole window is moved in the shortest round trip".into()),
         ("buffer-fixed", Buffer::Fixed(_)) | ("buffer-at-limit", Buffer::AtLimit(_)) if whole => Weight::Proven,
         ("buffer-fixed", Buffer::AtLimit(bytes)) => {
-            Weight::Refuted(format!("the buffer is the {bytes} bytes of tcp_rmem"))
+            Weight::Refuted(format!("the buffer is the {} of tcp_rmem", text::count(bytes.into(), "byte", "bytes")))
         }
         ("buffer-at-limit", Buffer::Fixed(bytes)) => {
-            Weight::Refuted(format!("the buffer is {bytes} bytes, below what a connection begins with"))
+            let bytes = text::count(bytes.into(), "byte", "bytes");
+            Weight::Refuted(format!("the buffer is {bytes}, below what a connection begins with"))
         }
         _ => Weight::Possible(0.3),
     })

@@ -23,7 +23,7 @@ pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: St
     let filter = if frame.filter.is_empty() { String::new() } else { format!(", {}", frame.filter) };
     let late = match (frame.is_late(), frame.skipped) {
         (true, 0) => ", late: a sample takes longer than the interval".to_owned(),
-        (true, n) => format!(", late: {n} interval{} left out", if n == 1 { "" } else { "s" }),
+        (true, n) => format!(", late: {} left out", text::count(n, "interval", "intervals")),
         _ => String::new(),
     };
     // Writing into a String cannot fail.
@@ -31,10 +31,9 @@ pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: St
         out,
         "{}  {}",
         style.heading(&format!(
-            "{} UTC  {} TCP socket{}",
+            "{} UTC  {}",
             clock(frame.taken_at_ms),
-            grouped(all.total()),
-            if all.total() == 1 { "" } else { "s" }
+            text::count(all.total(), "TCP socket", "TCP sockets")
         )),
         style.dim(&format!("{since}{}{late}", sanitize::clean(&filter)))
     );
