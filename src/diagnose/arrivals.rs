@@ -83,7 +83,4 @@ mod tests {
         assert!(!fill_stretches(&[100, 500, 1900, 2100], 2000));
         assert!(!fill_stretches(&[2500, 4500], 2000), "none of late");
     }
-
-    #[test]
-    fn rows_that_came_together_are_one_moment() {}
 }

@@ -10,7 +10,7 @@ use crate::diagnose::rate::Rate;
 use crate::diagnose::view::View;
 use crate::model::socket::AgeBracket;
 use crate::model::sysctl::TCP_FIN_TIMEOUT_MS;
-use crate::model::{Endpoint, NetnsId, RowKind, Socket, State, TcpInfo};
+use crate::model::{Endpoint, NetnsId, Process, RowKind, Socket, State, TcpInfo};
 
 /// `TCP_FIN_TIMEOUT` (`include/net/tcp.h`), the default: after it a Linux peer that closed has forgotten the connection.
 pub const FORGOTTEN_AFTER_MS: u64 = TCP_FIN_TIMEOUT_MS;
@@ -136,6 +136,8 @@ fn is_answered(socket: &Socket) -> bool {
 #[derive(Clone, Copy)]
 pub struct Row<'a> {
     pub socket: &'a Socket,
+    /// Whose it is; several processes may have it.
+    pub holder: Option<&'a Process>,
     pub role: Role,
     pub class: Class,
     /// Where it came in or went to; `None` when the role cannot be told.
@@ -149,7 +151,8 @@ pub struct Row<'a> {
     pub has_stayed: bool,
 }
 
-/// The row, unless something is being sent on it, was sent since the sample before, or its age is not known.
+/// The row, whose holder is for the caller to say, unless something is being sent on it, was sent since the sample before,
+/// or its age is not known.
 #[must_use]
 pub fn row<'a>(view: &View<'_>, socket: &'a Socket, role: Role) -> Option<Row<'a>> {
     if !is_held(socket) || socket.send_q_bytes.is_some_and(|q| q > 0) {
@@ -167,6 +170,7 @@ pub fn row<'a>(view: &View<'_>, socket: &'a Socket, role: Role) -> Option<Row<'a
     let was_there = earlier.is_some_and(|e| e.state == State::CloseWait);
     Some(Row {
         socket,
+        holder: None,
         role,
         class: Class::of(socket, role),
         at: place(view, socket, role),
@@ -216,35 +220,46 @@ impl Moves {
     }
 }
 
-/// Rows that were in CLOSE_WAIT and held in the sample before and are so no more, by class and place and by the
-/// processes that held them.
-#[derive(Default)]
-pub struct Gone {
-    rows: Vec<(Vec<u32>, Class, Option<Endpoint>)>,
+/// A row that was in CLOSE_WAIT and held in the sample before and is so no more.
+struct Left<'a> {
+    /// The processes that held it, and what they ran.
+    holders: Vec<(u32, &'a str)>,
+    class: Class,
+    at: Option<Endpoint>,
 }
 
-impl Gone {
+/// All rows that left, by class and place and by the processes that held them.
+#[derive(Default)]
+pub struct Gone<'a> {
+    rows: Vec<Left<'a>>,
+}
+
+impl<'a> Gone<'a> {
     #[must_use]
-    pub fn new(view: &View<'_>) -> Gone {
+    pub fn new(view: &View<'a>) -> Gone<'a> {
         let Some(before) = view.before else { return Gone::default() };
         let still: FxHashSet<(Option<NetnsId>, Option<u64>)> =
             view.active().filter(|s| is_held(s)).map(|s| (s.netns, s.cookie)).collect();
         let left = before.sockets.iter().filter(|s| is_held(s) && !still.contains(&(s.netns, s.cookie)));
         let rows = left.map(|socket| {
             let role = view.role(socket);
-            let pids = before.owners.of(socket).1.iter().map(|h| before.owners.process(h).pid).collect();
-            (pids, Class::of(socket, role), place(view, socket, role))
+            let holders = before.owners.of(socket).1.iter().map(|h| before.owners.process(h));
+            Left {
+                holders: holders.map(|p| (p.pid, before.program(p))).collect(),
+                class: Class::of(socket, role),
+                at: place(view, socket, role),
+            }
         });
         Gone { rows: rows.collect() }
     }
 
-    /// How many of one process (or of any, when it is not known) went from a class, and from a place if there is one.
+    /// How many with such holders (their numbers and programs) went from a class, and from a place if there is one.
     #[must_use]
-    pub fn count(&self, pid: Option<u32>, class: Class, at: Option<Endpoint>) -> u64 {
-        let same = |(pids, its_class, its_at): &&(Vec<u32>, Class, Option<Endpoint>)| {
-            pid.is_none_or(|pid| pids.contains(&pid))
-                && (its_class.outgoing, its_class.unread) == (class.outgoing, class.unread)
-                && (at.is_none() || at == *its_at)
+    pub fn count(&self, whose: impl Fn(&[(u32, &str)]) -> bool, class: Class, at: Option<Endpoint>) -> u64 {
+        let same = |left: &&Left<'_>| {
+            whose(&left.holders)
+                && (left.class.outgoing, left.class.unread) == (class.outgoing, class.unread)
+                && (at.is_none() || at == left.at)
         };
         self.rows.iter().filter(same).count() as u64
     }
@@ -345,7 +360,8 @@ mod tests {
         let view = View::new(&world.now, world.before.as_ref(), &thresholds);
         let gone = Gone::new(&view);
         let class = Class { outgoing: true, unread: Unread::Nothing, answered: false };
-        assert_eq!((gone.count(Some(7), class, None), gone.count(Some(8), class, None)), (1, 0));
+        let of = |wanted: u32| gone.count(|holders| holders == [(wanted, "client")], class, None);
+        assert_eq!((of(7), of(8)), (1, 0));
         let left = row(&view, &world.now.sockets[0], Role::Client).unwrap();
         assert!(left.has_stayed && !left.is_new && left.counted.is_none());
     }

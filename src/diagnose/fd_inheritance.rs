@@ -121,6 +121,17 @@ impl<'v, 'a> FdInheritance<'v, 'a> {
         Some(Inherited { helper, owner: owner.pid, alone })
     }
 
+    /// Whether the program that listens has the connection itself; also where nobody is known to listen.
+    #[must_use]
+    pub fn is_of_listener(&self, socket: &Socket, role: Role) -> bool {
+        let owners = self.listener_owners(socket, role);
+        let listens = |holder: &Process| {
+            let same = |pid: &u32| self.process(*pid).is_some_and(|owner| self.view.is_same_program(owner, holder));
+            owners.contains(&holder.pid) || owners.iter().any(same)
+        };
+        owners.is_empty() || self.view.holding(socket).any(listens)
+    }
+
     /// Whether a process uses a socket, as far as it shows (see [`Uses::of`]).
     #[must_use]
     pub fn uses(&self, pid: u32, socket: &Socket) -> Option<bool> {

@@ -17,6 +17,7 @@ pub(crate) mod conntrack;
 pub(crate) mod delivery;
 pub(crate) mod descriptors;
 mod examine;
+pub(crate) mod family;
 pub(crate) mod fd_inheritance;
 pub(crate) mod finding;
 pub(crate) mod host_drops;

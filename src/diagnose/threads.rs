@@ -106,9 +106,22 @@ pub fn at_work(inspection: &Inspection) -> usize {
 /// Whether every thread waits for a lock or a signal, or for somebody to connect.
 #[must_use]
 pub fn all_blocked(inspection: &Inspection) -> bool {
-    let blocked = |t: &ThreadState| t.syscall.and_then(syscall_name).is_some_and(|name| WAITS.contains(&name));
-    !inspection.threads.is_empty() && inspection.threads_not_read == 0 && inspection.threads.iter().all(blocked)
+    all_in(inspection, &WAITS)
 }
+
+/// Whether every thread waits for a lock, of memory or of a file.
+#[must_use]
+pub fn all_in_lock(inspection: &Inspection) -> bool {
+    all_in(inspection, &LOCKS)
+}
+
+fn all_in(inspection: &Inspection, calls: &[&str]) -> bool {
+    let stands = |t: &ThreadState| t.syscall.and_then(syscall_name).is_some_and(|name| calls.contains(&name));
+    !inspection.threads.is_empty() && inspection.threads_not_read == 0 && inspection.threads.iter().all(stands)
+}
+
+/// Calls in which a thread stands for long only while somebody else has the lock.
+const LOCKS: [&str; 3] = ["futex", "flock", "fcntl"];
 
 /// Calls that end when somebody else acts: a lock, a signal, a client. Whoever waits for a child is at work through it.
 const WAITS: [&str; 6] = ["futex", "accept", "accept4", "rt_sigtimedwait", "rt_sigsuspend", "pause"];

@@ -1,16 +1,22 @@
-//! Connections in CLOSE_WAIT of one process and kind: whether they only become more, how fast, and the words for it.
+//! Connections in CLOSE_WAIT of one process, or of one program in many, and of one kind: whether they only become more,
+//! how fast, and the words for it.
 //!
-//! Input: rows of one kind and what went from it. Output: a [`Case`]. Not here: causes and remedies, which are the rule's.
+//! Input: a view. Output: [`Case`]s. Not here: causes and remedies, which are the rule's.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::aggregate::Role;
 use crate::diagnose::arrivals::{self, Arrivals};
-use crate::diagnose::close_wait::{self, Class, LEAK_ROWS, Moves, Row, TRANSIENT_MS, Unread};
+use crate::diagnose::close_wait::{self, Class, Gone, LEAK_ROWS, Moves, Row, TRANSIENT_MS, Unread};
+use crate::diagnose::closing::Place;
 use crate::diagnose::descriptors::Share;
+use crate::diagnose::family::{Kin, Members};
+use crate::diagnose::fd_inheritance::FdInheritance;
 use crate::diagnose::finding::{Evidence, Finding, Subject, most_frequent};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::rate::Rate;
 use crate::diagnose::view::View;
-use crate::model::{Process, Socket, State};
+use crate::model::{Endpoint, Process, Socket, State};
 use crate::text;
 
 /// Rows of one place with only the FIN unread: a pool that fills up has fewer.
@@ -22,23 +28,171 @@ const MUCH_PERCENT: f64 = 10.0;
 /// Addresses and places that are named.
 const NAMED: usize = 3;
 /// Rows whose ages alone show that they arrive and stay.
-pub const AGED_ROWS: usize = 8;
+const AGED_ROWS: usize = 8;
 /// Rows between two samples that make a rate; fewer are chance.
 const ROWS_FOR_A_RATE: i64 = 3;
-/// The process, or where it is not known the user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+
+/// Whose connections they are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Culprit {
     Process(u32),
+    /// Several processes of one program, of which each has a few.
+    Family(Kin),
+    /// The process is not known.
     User(Option<u32>),
 }
 
 impl Culprit {
-    #[must_use]
-    pub fn pid(self) -> Option<u32> {
+    /// Whether one of these processes is meant.
+    fn is_one_of(&self, holders: &[(u32, &str)]) -> bool {
         match self {
-            Culprit::Process(pid) => Some(pid),
-            Culprit::User(_) => None,
+            Culprit::Process(pid) => holders.iter().any(|(holder, _)| holder == pid),
+            Culprit::Family(kin) => holders.iter().any(|(_, program)| *program == kin.program),
+            Culprit::User(_) => true,
         }
+    }
+}
+
+/// Whose, of which kind, and where.
+type Cell = (Culprit, Class, Option<Endpoint>);
+
+/// All rows on which nothing happens, but for those that only a helper has.
+#[derive(Default)]
+pub struct Cells<'a> {
+    by_process: BTreeMap<Cell, Vec<Row<'a>>>,
+}
+
+impl<'a> Cells<'a> {
+    #[must_use]
+    pub fn new(view: &View<'a>, holding: &FdInheritance<'_, 'a>) -> Cells<'a> {
+        let mut cells = Cells::default();
+        for (socket, role) in view.restless_rows() {
+            let Some(row) = close_wait::row(view, socket, role) else { continue };
+            if holding.inherited(socket, role).is_some_and(|i| i.alone) {
+                continue;
+            }
+            let holder = holding.principal(socket, role);
+            let culprit = holder.map_or(Culprit::User(socket.uid), |p| Culprit::Process(p.pid));
+            cells.by_process.entry((culprit, row.class, row.at)).or_default().push(Row { holder, ..row });
+        }
+        cells
+    }
+
+    /// What only a second sample can tell: whether rows become more, and how old those are that send keepalive probes.
+    #[must_use]
+    pub fn wants_second(&self, view: &View<'_>) -> Option<String> {
+        let rows = || self.by_process.values().flatten();
+        if rows().any(|r| r.counted.is_some_and(|c| !c.certain)) {
+            return Some("CLOSE_WAIT sockets with keepalive hide their age".into());
+        }
+        let mut alone: BTreeMap<(Culprit, bool), Vec<u64>> = BTreeMap::new();
+        let mut together: BTreeMap<(Kin, bool), Vec<u64>> = BTreeMap::new();
+        for ((culprit, class, at), rows) in &self.by_process {
+            let ages = rows.iter().map(|r| r.age.min_ms);
+            if let Some(kin) = kin(view, *class, *at, rows) {
+                together.entry((kin, class.outgoing)).or_default().extend(ages.clone());
+            }
+            alone.entry((culprit.clone(), class.outgoing)).or_default().extend(ages);
+        }
+        let spread = |ages: &&Vec<u64>| {
+            let (youngest, oldest) = (ages.iter().min().copied(), ages.iter().max().copied());
+            ages.len() >= AGED_ROWS && oldest.zip(youngest).is_some_and(|(o, y)| o - y >= TRANSIENT_MS)
+        };
+        let ages = alone.values().chain(together.values()).find(spread)?;
+        let n = text::grouped(ages.len() as u64);
+        Some(format!("{n} CLOSE_WAIT sockets that came at different times may become more"))
+    }
+
+    /// What becomes more at one place is told of that place; the rest by what is unread, over all places. What no process
+    /// shows alone, those of one program may show together.
+    #[must_use]
+    pub fn cases(self, view: &View<'a>) -> Vec<Case<'a>> {
+        let gone = Gone::new(view);
+        let judge = |(culprit, class, at): Cell, rows: Vec<Row<'a>>| {
+            let left = gone.count(|holders| culprit.is_one_of(holders), class, at);
+            Case::new(view, culprit, class, rows, left)
+        };
+        let mut leaks = Vec::new();
+        let mut others: Vec<(Cell, Vec<Row<'a>>)> = Vec::new();
+        for (cell, rows) in self.by_process {
+            let case = judge(cell.clone(), rows);
+            if case.is_leak {
+                leaks.push(case);
+            } else {
+                others.push((cell, case.rows));
+            }
+        }
+        let mut rest: BTreeMap<(Culprit, bool, Unread), Vec<Row<'a>>> = BTreeMap::new();
+        for ((culprit, class, at), mut rows) in by_family(view, others) {
+            if matches!(culprit, Culprit::Family(_)) {
+                let case = judge((culprit.clone(), class, at), rows);
+                if case.is_leak {
+                    leaks.push(case);
+                    continue;
+                }
+                rows = case.rows;
+            }
+            rest.entry((culprit, class.outgoing, class.unread)).or_default().extend(rows);
+        }
+        for ((culprit, outgoing, unread), rows) in rest {
+            let class = Class { outgoing, unread, answered: rows.iter().all(|r| r.class.answered) };
+            let whole = judge((culprit.clone(), class, None), rows);
+            if whole.is_leak {
+                leaks.push(whole);
+                continue;
+            }
+            let mut rows = whole.rows;
+            let of = rows.len();
+            // Rows whose age is only possibly a minute are a suspicion before there is a second sample.
+            rows.retain(|r| r.counted.is_some_and(|c| c.certain || view.before.is_some()));
+            if !rows.is_empty() {
+                leaks.push(Case { of, ..Case::new(view, culprit, class, rows, 0) });
+            }
+        }
+        leaks
+    }
+}
+
+/// The kin of the process behind the rows of a cell; `None` when they are so many that it speaks for itself.
+fn kin(view: &View<'_>, class: Class, at: Option<Endpoint>, rows: &[Row<'_>]) -> Option<Kin> {
+    let first = rows.first().filter(|_| rows.len() < LEAK_ROWS)?;
+    Some(Kin::of(view, first.holder?, first.socket.netns, at.filter(|_| !class.outgoing)))
+}
+
+/// Rows of processes of which each has a few, by family where there are several; all others by process as before.
+fn by_family<'a>(view: &View<'a>, cells: Vec<(Cell, Vec<Row<'a>>)>) -> BTreeMap<Cell, Vec<Row<'a>>> {
+    let kins: Vec<Option<Kin>> = cells.iter().map(|((_, class, at), rows)| kin(view, *class, *at, rows)).collect();
+    let mut culprits: BTreeMap<(&Kin, bool, Unread), BTreeSet<&Culprit>> = BTreeMap::new();
+    for (kin, ((culprit, class, _), _)) in kins.iter().zip(&cells) {
+        if let Some(kin) = kin {
+            culprits.entry((kin, class.outgoing, class.unread)).or_default().insert(culprit);
+        }
+    }
+    let is_family = |kin: &Kin, class: Class| culprits[&(kin, class.outgoing, class.unread)].len() > 1;
+    let whose: Vec<Option<Culprit>> = kins
+        .iter()
+        .zip(&cells)
+        .map(|(kin, ((_, class, _), _))| {
+            kin.as_ref().filter(|kin| is_family(kin, *class)).map(|kin| Culprit::Family(kin.clone()))
+        })
+        .collect();
+    let mut merged: BTreeMap<Cell, Vec<Row<'a>>> = BTreeMap::new();
+    for (family, ((culprit, class, at), rows)) in whose.into_iter().zip(cells) {
+        merged.entry((family.unwrap_or(culprit), class, at)).or_default().extend(rows);
+    }
+    merged
+}
+
+/// How many rows of a kind no pool of so many processes has, and no requests that are at work.
+fn enough(class: Class, rows: &[Row<'_>], processes: usize, much: bool) -> usize {
+    let several = rows.windows(2).any(|w| w[0].at != w[1].at);
+    match class.unread {
+        Unread::Nothing if class.outgoing => LEAK_ROWS * processes,
+        _ if class.is_plain() => LEAK_ROWS,
+        Unread::Eof | Unread::LastWords if class.outgoing && !several => POOL_ROWS * processes,
+        Unread::Eof | Unread::LastWords if class.outgoing => POOLS_ROWS * processes,
+        _ if much => LEAK_ROWS,
+        _ => usize::MAX,
     }
 }
 
@@ -47,12 +201,15 @@ pub struct Case<'a> {
     pub culprit: Culprit,
     pub class: Class,
     pub rows: Vec<Row<'a>>,
+    /// The processes behind them; none when they are not known.
+    pub members: Members<'a>,
     /// The rows of the kind, the younger ones included.
     pub of: usize,
     /// `None` without a second sample.
     pub moves: Option<Moves>,
     pub arrivals: Option<Arrivals>,
     pub rate: Option<Rate>,
+    /// Of the process that has most.
     pub share: Share,
     /// They only come.
     pub is_leak: bool,
@@ -68,38 +225,31 @@ impl<'a> Case<'a> {
             gone,
             over_ms,
         });
-        let leaked = rows.len() as u64;
-        let pid = culprit.pid();
-        let share = pid.map_or_else(Share::default, |pid| Share::new(view, pid, leaked, None));
-        let much = share.percent.is_some_and(|p| p >= MUCH_PERCENT);
-        let several = rows.windows(2).any(|w| w[0].at != w[1].at);
-        let enough = match class.unread {
-            _ if class.is_plain() => LEAK_ROWS,
-            Unread::Eof | Unread::LastWords if class.outgoing && !several => POOL_ROWS,
-            Unread::Eof | Unread::LastWords if class.outgoing => POOLS_ROWS,
-            _ if much => LEAK_ROWS,
-            _ => usize::MAX,
+        let members = Members::of(rows.iter().filter_map(|r| r.holder));
+        let alone = members.len() <= 1;
+        let share = |per_second| {
+            let of = |(p, n): (&Process, usize)| Share::new(view, p.pid, n as u64, per_second);
+            members.lead().map_or_else(Share::default, of)
         };
+        let much = share(None).percent.is_some_and(|p| p >= MUCH_PERCENT);
+        let enough = enough(class, &rows, members.len().max(1), much);
         let more = moves.filter(|m| {
             m.only_come() && m.stayed > 0 && rows.len() >= enough && close_wait::come_steadily(&rows, m.over_ms)
         });
         // Leaked rows never leave, so that their ages are the history, unless a second sample says otherwise.
         let exact: Vec<u64> = rows.iter().filter(|r| is_known(r)).map(|r| r.age.min_ms).collect();
-        let aged = exact.len() >= AGED_ROWS.min(enough) && exact.iter().any(|ms| *ms >= close_wait::FORGOTTEN_AFTER_MS);
+        let aged = exact.len() >= enough / (LEAK_ROWS / AGED_ROWS)
+            && exact.iter().any(|ms| *ms >= close_wait::FORGOTTEN_AFTER_MS);
         let stays = moves.is_none_or(|m| m.gone == 0 || m.only_come());
         let plain = class.is_plain() && aged && stays;
         let arrivals = if plain { arrivals::steady(&exact, 0) } else { None };
         let rate = more.and_then(Moves::rate);
-        let measured = rate.filter(|_| more.is_some_and(|m| m.net() >= ROWS_FOR_A_RATE)).map(Rate::per_second);
-        let share = pid.map_or(share, |pid| Share::new(view, pid, leaked, measured));
+        // How fast the descriptors of one process go is not known from a rate of several.
+        let measured = rate.filter(|_| alone && more.is_some_and(|m| m.net() >= ROWS_FOR_A_RATE)).map(Rate::per_second);
+        let share = share(measured);
         let is_leak = more.is_some() || arrivals.is_some();
         let of = rows.len();
-        Case { culprit, class, rows, of, moves, arrivals, rate, share, is_leak }
-    }
-
-    #[must_use]
-    pub fn sockets(&self) -> Vec<&'a Socket> {
-        self.rows.iter().map(|r| r.socket).collect()
+        Case { culprit, class, rows, members, of, moves, arrivals, rate, share, is_leak }
     }
 
     #[must_use]
@@ -114,11 +264,24 @@ impl<'a> Case<'a> {
         self.rows.iter().map(|r| u64::from(r.socket.recv_q_bytes.saturating_sub(1))).sum()
     }
 
-    /// When no descriptor is left at the rate of the samples, else at that of the ages.
+    /// When the process has no descriptor left at the rate of the samples, else at that of the ages.
     #[must_use]
     pub fn exhausted_in(&self) -> Option<Measure<u64>> {
+        if self.members.len() > 1 {
+            return None;
+        }
         let per_second = self.rate.map(Rate::per_second).or(self.arrivals.map(|a| a.per_second))?;
         self.share.lasts_ms(per_second).map(Measure::Estimate)
+    }
+
+    /// The options of `tcpstate list` that show the one place of all of them.
+    #[must_use]
+    pub fn selection(&self) -> Option<String> {
+        match close_wait::places(&self.rows)[..] {
+            [(at, _)] if self.class.outgoing => Some(Place::Destination(at).selection()),
+            [(at, _)] => Some(Place::Listener(at).selection()),
+            _ => None,
+        }
     }
 
     /// `to 10.0.0.9:443`, `on 0.0.0.0:80`, `to 4 destinations`.
@@ -155,7 +318,8 @@ impl<'a> Case<'a> {
         let n = self.rows.len() as u64;
         let place = self.place();
         let unread = self.unread_words();
-        let told = self.share.percent.is_some_and(|p| p >= 1.0);
+        let several = self.members.len() > 1;
+        let told = !several && self.share.percent.is_some_and(|p| p >= 1.0);
         let share = if told { self.share.words(n) } else { String::new() };
         let oldest = self.oldest().map_or_else(String::new, |m| format!(", the oldest for {}", m.text(text::duration)));
         if !self.is_leak {
@@ -164,8 +328,9 @@ impl<'a> Case<'a> {
             } else {
                 (text::count(n, "connection", "connections"), "")
             };
+            let keep = if several { "keep" } else { "keeps" };
             return format!(
-                "{who} keeps {count}{place} open that the other side closed{which}{oldest}{share}; {unread}"
+                "{who} {keep} {count}{place} open that the other side closed{which}{oldest}{share}; {unread}"
             );
         }
         let more = match (self.rate, self.arrivals) {
@@ -176,8 +341,9 @@ impl<'a> Case<'a> {
         let left = self
             .exhausted_in()
             .map_or_else(String::new, |m| format!(", out of descriptors in {}", m.text(text::duration)));
+        let does = if several { "do" } else { "does" };
         format!(
-            "{who} does not close connections{place} that the other side closed: {} in CLOSE_WAIT{more}{oldest}{share}\
+            "{who} {does} not close connections{place} that the other side closed: {} in CLOSE_WAIT{more}{oldest}{share}\
              {left}; {unread}",
             text::grouped(n)
         )
@@ -206,14 +372,36 @@ impl<'a> Case<'a> {
         self.rows.iter().filter(holds_on).count()
     }
 
+    /// The process to look at first.
+    #[must_use]
+    pub fn lead(&self) -> Option<&'a Process> {
+        self.members.lead().map(|(process, _)| process)
+    }
+
+    /// The sockets of that one.
+    #[must_use]
+    pub fn sockets_of_lead(&self) -> Vec<&'a Socket> {
+        let pid = self.lead().map(|p| p.pid);
+        self.rows.iter().filter(|r| r.holder.map(|p| p.pid) == pid).map(|r| r.socket).collect()
+    }
+
+    /// The name of the process, or how many of which program.
+    #[must_use]
+    pub fn who(&self, view: &View<'_>) -> String {
+        match &self.culprit {
+            Culprit::User(Some(uid)) => format!("a process of uid {uid}"),
+            _ => self.members.name(view),
+        }
+    }
+
     /// Whom it is about.
     #[must_use]
-    pub fn subject(&self, view: &View<'_>, process: Option<&Process>) -> Subject {
+    pub fn subject(&self, view: &View<'_>) -> Subject {
         let netns = self.rows.first().and_then(|r| r.socket.netns);
-        let mut subject = match (process, self.culprit) {
+        let mut subject = match (self.lead(), &self.culprit) {
             (Some(p), _) => view.subject_of(p, netns),
-            (None, Culprit::User(uid)) => Subject { netns, uid, ..Subject::default() },
-            (None, Culprit::Process(pid)) => Subject { pid: Some(pid), netns, ..Subject::default() },
+            (None, Culprit::User(uid)) => Subject { netns, uid: *uid, ..Subject::default() },
+            (None, _) => Subject { netns, ..Subject::default() },
         };
         // Every process that holds one of them, when there are several.
         let owners = &view.now.owners;
@@ -286,7 +474,8 @@ impl<'a> Case<'a> {
         if open > 0 {
             finding = finding.evidence("peers_half_closed", Evidence::Count(open as u64));
         }
-        places(view, self.share.onto(finding), rows, self.culprit.pid())
+        let finding = self.members.onto(view, self.share.onto(finding));
+        places(view, finding, rows, self.lead().map(|p| p.pid))
     }
 }
 

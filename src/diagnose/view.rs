@@ -247,11 +247,7 @@ impl<'a> View<'a> {
     /// Whether two processes run the same program: by the file they execute, else by name.
     #[must_use]
     pub fn is_same_program(&self, a: &Process, b: &Process) -> bool {
-        let exe = |p: &Process| {
-            let exe = self.process(p.pid)?.exe.as_deref()?;
-            // A program that was replaced on disk while it runs is still the same program.
-            Some(exe.strip_suffix(" (deleted)").unwrap_or(exe))
-        };
+        let exe = |p: &Process| self.process(p.pid)?.program();
         match (exe(a), exe(b)) {
             (Some(a), Some(b)) => a == b,
             _ => a.comm == b.comm,

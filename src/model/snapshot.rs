@@ -12,7 +12,7 @@ use crate::model::counter::{Counter, Counters, SockStat, SockStats};
 use crate::model::drops::DropPlace;
 use crate::model::gap::Gap;
 use crate::model::id::{Inode, NetnsId};
-use crate::model::owner::{Holder, OwnerTable};
+use crate::model::owner::{Holder, OwnerTable, Process};
 use crate::model::path::{Destination, NextHop};
 use crate::model::socket::Socket;
 use crate::model::source::Source;
@@ -81,6 +81,12 @@ impl Snapshot {
     #[must_use]
     pub fn netns(&self, inode: Option<NetnsId>) -> Option<&Netns> {
         self.netns.iter().find(|n| n.inode == inode)
+    }
+
+    /// The program that a process runs: the file that it executes, else its name.
+    #[must_use]
+    pub fn program<'a>(&'a self, process: &'a Process) -> &'a str {
+        self.processes.get(&process.pid).and_then(ProcessFacts::program).unwrap_or(&process.comm)
     }
 }
 
@@ -222,6 +228,14 @@ pub struct ProcessFacts {
     /// Whether it is a Go program; `None` if not known. Only processes named in a finding are examined, and no file
     /// is opened that may be on an unresponsive server.
     pub is_go: Option<bool>,
+}
+
+impl ProcessFacts {
+    /// The file that it executes. A program that was replaced on disk while it runs is still the same program.
+    #[must_use]
+    pub fn program(&self) -> Option<&str> {
+        self.exe.as_deref().map(|exe| exe.strip_suffix(" (deleted)").unwrap_or(exe))
+    }
 }
 
 /// What a process does with its sockets.

@@ -1,24 +1,23 @@
 //! The other side has closed connections that a program on this host keeps open.
 //!
-//! Input: CLOSE_WAIT rows that a process holds. Output: one finding per process, place and kind that only become more, and
-//! one per process and kind of the others. Not here: rows that nobody has accepted, or that only a helper holds; other
-//! rules have those.
+//! Input: CLOSE_WAIT rows that a process holds. Output: one finding per place and kind that only become more, and one per
+//! kind of the others: of a process, or of a program where many processes have a few each. Not here: rows that nobody has
+//! accepted, or that only a helper holds; other rules have those.
 //!
 #![doc = include_str!("../../../docs/rules/close-wait-leak.md")]
 
-use std::collections::BTreeMap;
-
 use crate::diagnose::Outcome;
-use crate::diagnose::close_wait::{self, Class, Gone, Row, TRANSIENT_MS, Unread};
+use crate::diagnose::close_wait::{self, Class, Unread};
 use crate::diagnose::fd_inheritance::FdInheritance;
 use crate::diagnose::finding::{Finding, Severity, Topic};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
-use crate::diagnose::unclosed::{AGED_ROWS, Case, Culprit};
+use crate::diagnose::threads;
+use crate::diagnose::unclosed::{Case, Cells};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class as Doing, WaitState};
-use crate::model::{Endpoint, State};
+use crate::model::State;
 use crate::text;
 
 pub(super) const RULE: Rule =
@@ -102,8 +101,8 @@ const AT_WORK: Cause = Cause {
 const INHERITED: Cause = Cause {
     id: "inherited",
     text: "the program closed its end and another process still has the descriptor",
-    predicts: "several processes hold the socket",
-    refuted_by: "one process alone holds it",
+    predicts: "several processes hold the socket, or another program than the one that listens",
+    refuted_by: "one process of the program that listens alone holds it",
     decided_by: "the holders: `tcpstate list --state close-wait -p`, and close-wait-inherited-fd",
 };
 const CAUSES: &[Cause] = &[LEAK, STALE_POOL, READER_STUCK, AT_WORK, INHERITED];
@@ -119,80 +118,34 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         );
     }
     let holding = FdInheritance::new(view);
-    let mut cells: BTreeMap<(Culprit, Class, Option<Endpoint>), Vec<Row<'_>>> = BTreeMap::new();
+    let cells = Cells::new(view, &holding);
     let mut outcome = Outcome::default();
-    for (socket, role) in view.restless_rows() {
-        let Some(row) = close_wait::row(view, socket, role) else { continue };
-        if holding.inherited(socket, role).is_some_and(|i| i.alone) {
-            continue;
-        }
-        let culprit = holding.principal(socket, role).map_or(Culprit::User(socket.uid), |p| Culprit::Process(p.pid));
-        cells.entry((culprit, row.class, row.at)).or_default().push(row);
-    }
     if view.before.is_none() {
-        outcome.wants_second = wants_second(&cells);
+        outcome.wants_second = cells.wants_second(view);
     }
-    let gone = Gone::new(view);
-    // What becomes more at one place is told of that place; the rest by what is unread, over all places.
-    let mut rest: BTreeMap<(Culprit, bool, Unread), Vec<Row<'_>>> = BTreeMap::new();
-    let mut findings = Vec::new();
-    for ((culprit, class, at), rows) in cells {
-        let case = Case::new(view, culprit, class, rows, gone.count(culprit.pid(), class, at));
-        if case.is_leak {
-            findings.push(finding(view, &holding, &case));
-        } else {
-            rest.entry((culprit, class.outgoing, class.unread)).or_default().extend(case.rows);
-        }
-    }
-    for ((culprit, outgoing, unread), mut rows) in rest {
-        let class = Class { outgoing, unread, answered: rows.iter().all(|r| r.class.answered) };
-        let whole = Case::new(view, culprit, class, rows, gone.count(culprit.pid(), class, None));
-        if whole.is_leak {
-            findings.push(finding(view, &holding, &whole));
-            continue;
-        }
-        rows = whole.rows;
-        let younger = rows.len();
-        // Rows whose age is only possibly a minute are a suspicion before there is a second sample.
-        rows.retain(|r| r.counted.is_some_and(|c| c.certain || view.before.is_some()));
-        if !rows.is_empty() {
-            let of = younger;
-            let case = Case { of, ..Case::new(view, culprit, class, rows, 0) };
-            findings.push(finding(view, &holding, &case));
-        }
-    }
-    outcome.findings = ranking::alike(findings);
+    let cases = cells.cases(view);
+    outcome.findings = ranking::alike(cases.iter().map(|case| finding(view, &holding, case)).collect());
     outcome
 }
 
-/// What only a second sample can tell: whether rows become more, and how old those are that send keepalive probes.
-fn wants_second(cells: &BTreeMap<(Culprit, Class, Option<Endpoint>), Vec<Row<'_>>>) -> Option<String> {
-    let hidden = |r: &&Row<'_>| r.counted.is_some_and(|c| !c.certain);
-    if cells.values().flatten().any(|r| hidden(&r)) {
-        return Some("CLOSE_WAIT sockets with keepalive hide their age".into());
-    }
-    let mut by_culprit: BTreeMap<(Culprit, bool), Vec<u64>> = BTreeMap::new();
-    for ((culprit, class, _), rows) in cells {
-        by_culprit.entry((*culprit, class.outgoing)).or_default().extend(rows.iter().map(|r| r.age.min_ms));
-    }
-    let spread = |ages: &&Vec<u64>| {
-        let (youngest, oldest) = (ages.iter().min().copied(), ages.iter().max().copied());
-        ages.len() >= AGED_ROWS && oldest.zip(youngest).is_some_and(|(o, y)| o - y >= TRANSIENT_MS)
-    };
-    let ages = by_culprit.values().find(spread)?;
-    let n = text::grouped(ages.len() as u64);
-    Some(format!("{n} CLOSE_WAIT sockets that came at different times may become more"))
-}
-
-fn causes(case: &Case<'_>, view: &View<'_>, awaited: bool, doing: Option<&WaitState>) -> Weighed {
+fn causes(
+    case: &Case<'_>,
+    view: &View<'_>,
+    holding: &FdInheritance<'_, '_>,
+    awaited: bool,
+    doing: Option<&WaitState>,
+) -> Weighed {
     let Class { outgoing, unread, answered } = case.class;
     let unheard = matches!(unread, Unread::Eof | Unread::LastWords);
+    let locked = case.lead().and_then(|p| view.process(p.pid)?.inspection.as_ref()).is_some_and(threads::all_in_lock);
     let blocked = doing.is_some_and(|d| {
-        use Doing::{EdgeNotDrained, LoopStuck, OneShotSpent, ReadingOff, Stopped};
-        matches!(d.class, Stopped | LoopStuck | EdgeNotDrained | OneShotSpent | ReadingOff)
+        use Doing::{EdgeNotDrained, LoopStuck, NoEpoll, OneShotSpent, ReadingOff, Stopped};
+        let unheard = matches!(d.class, Stopped | LoopStuck | EdgeNotDrained | OneShotSpent | ReadingOff);
+        unheard || (d.class == NoEpoll && locked)
     });
     let lost = doing.is_some_and(|d| d.class == Doing::Forgotten);
     let shared = case.rows.iter().any(|r| view.processes(r.socket).len() > 1);
+    let strangers = case.rows.iter().any(|r| !holding.is_of_listener(r.socket, r.role));
     let refuted = |why: &str| Weight::Refuted(why.to_owned());
     Weighed::of(CAUSES, |cause| match cause.id {
         "leak" if case.is_leak && case.class.is_plain() && unread == Unread::Nothing && !awaited => Weight::Proven,
@@ -214,23 +167,24 @@ fn causes(case: &Case<'_>, view: &View<'_>, awaited: bool, doing: Option<&WaitSt
         "half-closed-at-work" if outgoing => refuted("the program opened the connections itself"),
         "half-closed-at-work" if answered => refuted("our answer left before the FIN came"),
         "half-closed-at-work" => Weight::Possible(if awaited { 1.0 } else { 0.5 }),
-        _ if !shared => refuted("one process alone holds each of them"),
-        _ => Weight::Possible(0.1),
+        _ if shared => Weight::Possible(0.1),
+        _ if strangers => Weight::Possible(0.3),
+        _ => refuted("one process alone holds each of them"),
     })
 }
 
 fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, case: &Case<'_>) -> Finding {
-    let pid = case.culprit.pid();
-    let process = pid.and_then(|pid| holding.process(pid));
-    let sockets = case.sockets();
+    let pid = case.lead().map(|p| p.pid);
+    let sockets = case.sockets_of_lead();
     let doing = pid.and_then(|pid| wait_state::doing(view, pid, &sockets));
-    let who = match (process, case.culprit) {
-        (Some(p), _) => text::name(p),
-        (None, Culprit::User(Some(uid))) => format!("a process of uid {uid}"),
-        (None, _) => "an unknown process".into(),
-    };
-    let mut summary = case.summary(&who);
-    if doing.as_ref().is_some_and(|d| d.class == Doing::Stopped) {
+    let mut summary = case.summary(&case.who(view));
+    if case.members.len() > 1 {
+        let is_stopped = |pid: &u32| view.process(*pid).is_some_and(|f| matches!(f.state, Some('T' | 't')));
+        let stopped = case.members.pids().iter().filter(|pid| is_stopped(pid)).count();
+        if stopped > 0 {
+            summary.push_str(&format!("; {} stopped", text::count(stopped as u64, "process is", "processes are")));
+        }
+    } else if doing.as_ref().is_some_and(|d| d.class == Doing::Stopped) {
         summary.push_str("; the process is stopped");
     }
     // Clients on this host that only shut down their sending side and hold the rest wait for an answer, so that what their
@@ -238,13 +192,19 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, case: &Case<'_>) ->
     let awaited = !case.class.answered && case.peers_half_closed(view) * 2 > case.rows.len();
     let severity = if awaited { Severity::Info } else { case.share.severity(case.is_leak, view.thresholds) };
     let (confidence, reason) = case.confidence(awaited);
+    let subject = case.subject(view);
+    let next = match (pid, case.selection()) {
+        (Some(pid), _) if case.members.len() == 1 => format!("tcpstate list --state close-wait --pid {pid} -p -e -o"),
+        (Some(_), Some(place)) => format!("tcpstate list --state close-wait {place} -p -e -o"),
+        _ => "tcpstate list --state close-wait -p -e".to_owned(),
+    };
     let mut finding = RULE
         .finding(severity, confidence, summary)
         .because(reason)
-        .causes(causes(case, view, awaited, doing.as_ref()))
+        .causes(causes(case, view, holding, awaited, doing.as_ref()))
         .lasting(case.oldest())
         .exhausted_in(case.exhausted_in().filter(|_| case.is_leak))
-        .subject(case.subject(view, process));
+        .subject(subject);
     finding = case.onto(view, finding);
     if let Some(pid) = pid {
         finding = finding.inspect(pid, &sockets);
@@ -252,10 +212,7 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, case: &Case<'_>) ->
     finding = finding
         .topic(if case.class.outgoing { Topic::CloseWait } else { Topic::CloseWaitServer })
         .steps(remedy(case, doing.as_ref()))
-        .next(pid.map_or_else(
-            || "tcpstate list --state close-wait -p -e".to_owned(),
-            |pid| format!("tcpstate list --state close-wait --pid {pid} -p -e -o"),
-        ));
+        .next(next);
     match doing {
         Some(doing) => doing.onto(finding),
         None => finding,
@@ -301,7 +258,8 @@ mod tests {
     use super::*;
     use crate::diagnose::Evidence;
     use crate::diagnose::testkit::{World, info, listen, row, timer, unheld};
-    use crate::model::{Process, Socket, TimerKind, snapshot::Inspection};
+    use crate::model::snapshot::{Inspection, ThreadState};
+    use crate::model::{Process, Socket, TimerKind};
 
     /// A CLOSE_WAIT row whose FIN came so long ago, an answer of ours 5 s before it and the request just before that.
     fn gone_for(ms: u64, local: &str, peer: &str) -> Socket {
@@ -562,6 +520,27 @@ mod tests {
         let outcome = world.check(check);
         assert!(has(only(&outcome), "doing_class", &Evidence::Text("in_no_epoll_set".into())), "{outcome:?}");
         assert_eq!(only(&outcome).topic, Some(Topic::CloseWaitServer));
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_a_lock_is_why_a_request_stays_unread() {
+        let mut world = server(&[300_000]);
+        world.now.sockets[1].recv_q_bytes = 5000;
+        let thread = |call: libc::c_long| ThreadState {
+            tid: 812,
+            name: "server".into(),
+            state: Some('S'),
+            wchan: None,
+            syscall: u64::try_from(call).ok(),
+            syscall_arg0: Some(3),
+        };
+        for call in [libc::SYS_flock, libc::SYS_clock_nanosleep] {
+            let inspection = Inspection { threads: vec![thread(call)], ..Inspection::default() };
+            world.now.processes.get_mut(&812).unwrap().inspection = Some(inspection);
+            let outcome = world.check(check);
+            let certain = only(&outcome).causes.left[0].confidence > 0.7;
+            assert_eq!((leading(only(&outcome)), certain), ("reader-stuck", call == libc::SYS_flock), "{outcome:?}");
+        }
     }
 
     #[test]
