@@ -7,9 +7,30 @@ use crate::diagnose::view::View;
 use crate::model::NetnsId;
 use crate::model::counter::Counter;
 
-/// What grew, with by how much; `None` where nothing tells.
+/// What this host dropped: where, with how much, the most first.
+#[derive(Clone, Debug, Default)]
+pub struct Dropped(Vec<(String, u64)>);
+
+impl Dropped {
+    /// Segments in all places.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.0.iter().map(|(_, n)| n).sum()
+    }
+
+    /// The places, for a finding on silence or loss.
+    #[must_use]
+    pub fn evidence(self) -> Evidence {
+        if self.0.is_empty() {
+            return Evidence::Count(0);
+        }
+        Evidence::List(self.0.into_iter().map(|(place, n)| format!("{place}: {n}")).collect())
+    }
+}
+
+/// What grew between the samples; `None` where nothing tells.
 #[must_use]
-pub fn grown(view: &View<'_>, netns: Option<NetnsId>) -> Option<Vec<(String, u64)>> {
+pub fn dropped(view: &View<'_>, netns: Option<NetnsId>) -> Option<Dropped> {
     let (now, before) = (view.netns(netns)?.drops.as_ref()?, view.before?.netns(netns)?.drops.as_ref()?);
     let mut grown: Vec<(String, u64)> = now
         .iter()
@@ -24,17 +45,7 @@ pub fn grown(view: &View<'_>, netns: Option<NetnsId>) -> Option<Vec<(String, u64
     let damaged = view.delta(netns, Counter::TcpInCsumErrors).filter(|n| *n > 0);
     grown.extend(damaged.map(|n| ("segments with a wrong checksum".to_owned(), n)));
     grown.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-    Some(grown)
-}
-
-/// What grew, for a finding on silence or loss; `None` where nothing tells.
-#[must_use]
-pub fn evidence(view: &View<'_>, netns: Option<NetnsId>) -> Option<Evidence> {
-    let grown = grown(view, netns)?;
-    if grown.is_empty() {
-        return Some(Evidence::Count(0));
-    }
-    Some(Evidence::List(grown.into_iter().map(|(place, n)| format!("{place}: {n}")).collect()))
+    Some(Dropped(grown))
 }
 
 #[cfg(test)]
@@ -51,7 +62,10 @@ mod tests {
         world.now.netns[0].drops = Some([(qdisc(), 5), (errors, 9)].into_iter().collect());
         world.counter(Counter::TcpInCsumErrors, 1).later(2000).counter(Counter::TcpInCsumErrors, 3);
         world.now.netns[0].drops.as_mut().unwrap().insert(qdisc(), 45);
-        let of = |world: &World| grown(&View::new(&world.now, world.before.as_ref(), &world.thresholds), NETNS);
+        let of = |world: &World| {
+            let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
+            dropped(&view, NETNS).map(|dropped| dropped.0)
+        };
         let expected = [("eth0 qdisc drops".to_owned(), 40), ("segments with a wrong checksum".to_owned(), 2)];
         assert_eq!(of(&world).unwrap(), expected);
         world.before.as_mut().unwrap().netns[0].drops = None;

@@ -40,10 +40,7 @@ impl Sent<'_> {
     }
 
     /// Adds another address.
-    pub fn add(&mut self, other: &Self)
-    where
-        Self: Sized,
-    {
+    pub fn add(&mut self, other: &Self) {
         self.rows.extend_from_slice(&other.rows);
         self.segments += other.segments;
         self.repeated += other.repeated;
@@ -51,9 +48,9 @@ impl Sent<'_> {
         self.timeouts = self.timeouts.zip(other.timeouts).map(|(a, b)| a + b);
     }
 
-    /// Whether the round trip shows a queue: its median is twice the shortest one or more, and by milliseconds.
+    /// The median of the smoothed round trips, and the shortest round trip of that connection. Far apart, they show a queue.
     #[must_use]
-    pub fn queue_ms(&self) -> Option<(u64, u64)> {
+    pub fn round_trips_ms(&self) -> Option<(u64, u64)> {
         let mut times: Vec<(u32, u32)> = self.rows.iter().filter_map(|s| round_trips(s)).collect();
         times.sort_unstable();
         let (now, least) = times.get(times.len() / 2)?;

@@ -14,7 +14,7 @@ use crate::diagnose::closing;
 use crate::diagnose::conntrack;
 use crate::diagnose::delivery::{is_silent, repeats};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
-use crate::diagnose::host_drops;
+use crate::diagnose::host_drops::{self, Dropped};
 use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::measure::Measure;
 use crate::diagnose::mtu;
@@ -316,7 +316,7 @@ fn finding<'a>(
         .evidence("retransmitted_bytes", Evidence::Bytes(info(crate::model::TcpInfo::bytes_retrans).sum()))
         .evidence("cannot_leave_this_host", Evidence::Count(facts.kept))
         .evidence("silent_peers", Evidence::Count(silent_peers));
-    finding = finding.evidence_if("dropped_by_this_host", host_drops::evidence(view, netns));
+    finding = finding.evidence_if("dropped_by_this_host", host_drops::dropped(view, netns).map(Dropped::evidence));
     finding = finding.evidence_if("connection_tracking", conntrack::evidence(view, netns));
     finding = finding.evidence_if("next_hop", facts.way.words().map(Evidence::Text));
     if owners.len() > 1 {

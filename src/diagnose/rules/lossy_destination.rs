@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use crate::aggregate::{Prefix, Role};
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
-use crate::diagnose::host_drops;
+use crate::diagnose::host_drops::{self, Dropped};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::loss::{self, Sent};
 use crate::diagnose::measure::Share;
@@ -117,8 +117,12 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         return suspicion(view);
     }
     let mut by_address = loss::by_address(view);
+    if !by_address.values().any(is_lossy) {
+        return Outcome::findings(view.now.netns.iter().filter_map(|n| traced_only(view, n.inode)).collect());
+    }
     // Full-size segments that die are not lost by chance.
     let holes = mtu::black_holes(view);
+    let ends = Peers::new(view);
     by_address.retain(|place, _| !holes.contains_key(place));
     let mut findings = Vec::new();
     for netns in view.now.netns.iter().map(|n| n.inode) {
@@ -128,7 +132,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         if places.is_empty() {
             findings.extend(traced_only(view, netns));
         }
-        findings.extend(places.into_iter().map(|(place, lossy)| finding(view, netns, place, &lossy, &sent)));
+        findings.extend(places.into_iter().map(|(place, lossy)| finding(view, &ends, netns, place, &lossy, &sent)));
     }
     let destinations = by_address.iter().filter(|(_, sent)| is_lossy(sent)).map(|(place, _)| *place).take(8);
     Outcome { destinations: destinations.collect(), ..Outcome::findings(findings) }
@@ -188,7 +192,7 @@ fn clean(all: &[(IpAddr, &Sent<'_>)]) -> u64 {
 
 fn weigh(place: Place, sum: &Sent<'_>, clean: u64, dropped: Option<u64>) -> Weighed {
     let here = dropped.is_some_and(|n| n * 2 >= sum.lost());
-    let queue = sum.queue_ms();
+    let queue = sum.round_trips_ms();
     let has_queue = queue.is_some_and(|(now, least)| now >= (2 * least).max(QUEUE_MS));
     Weighed::of(CAUSES, |cause| match cause.id {
         "reordering" if sum.needless * 2 > sum.repeated => Weight::Proven,
@@ -256,6 +260,7 @@ fn where_to(place: Place) -> String {
 
 fn finding<'a>(
     view: &View<'a>,
+    ends: &Peers<'_, 'a>,
     netns: Option<NetnsId>,
     place: Place,
     lossy: &[&Sent<'a>],
@@ -266,10 +271,9 @@ fn finding<'a>(
         sum.add(sent);
     }
     let clean = clean(all);
-    let dropped = host_drops::grown(view, netns).map(|all| all.iter().map(|(_, n)| n).sum());
-    let causes = weigh(place, &sum, clean, dropped);
+    let dropped = host_drops::dropped(view, netns);
+    let causes = weigh(place, &sum, clean, dropped.as_ref().map(Dropped::sum));
     let level = severity(view, place, &sum, &causes, clean);
-    let ends = Peers::new(view);
     let owner = sum.rows.first().and_then(|s| ends.owner(s));
     let owner = owner.filter(|p| sum.rows.iter().all(|s| ends.owner(s).is_some_and(|o| o.pid == p.pid)));
     let destination = peers::common_peer(&sum.rows);
@@ -296,7 +300,7 @@ fn finding<'a>(
         _ => &[FIND, LOCAL],
     };
     let rows = sum.rows.len() as u64;
-    let (rtt, least) = sum.queue_ms().unzip();
+    let (rtt, least) = sum.round_trips_ms().unzip();
     let addr = match (place, sum.rows.first()) {
         (Place::Peer(addr), _) => addr.to_string(),
         (_, Some(first)) => first.peer.normalised().addr.to_string(),
@@ -331,7 +335,7 @@ fn finding<'a>(
             Place::Peer(addr) => format!("tcpstate list -i -o -p --peer {addr}"),
             _ => "tcpstate summary --by peer-addr/24 -c retrans-share,bytes-retrans --sort retrans-share".to_owned(),
         });
-    finding.evidence_if("dropped_by_this_host", host_drops::evidence(view, netns))
+    finding.evidence_if("dropped_by_this_host", dropped.map(Dropped::evidence))
 }
 
 /// Connections too short for two samples: the trace has what was repeated to whom, the kernel's counters have what was

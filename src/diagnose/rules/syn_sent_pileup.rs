@@ -13,7 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::diagnose::Outcome;
 use crate::diagnose::conntrack;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
-use crate::diagnose::host_drops;
+use crate::diagnose::host_drops::{self, Dropped};
 use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::listener_owner;
 use crate::diagnose::measure::Measure;
@@ -324,7 +324,7 @@ fn finding<'a>(
         .fill("port", group.to.port)
         .next(format!("tcpstate list --state syn-sent -o -p --peer {}", group.to));
     finding
-        .evidence_if("dropped_by_this_host", host_drops::evidence(view, group.netns))
+        .evidence_if("dropped_by_this_host", host_drops::dropped(view, group.netns).map(Dropped::evidence))
         .evidence_if("connection_tracking", conntrack::evidence(view, group.netns))
         .evidence_if("next_hop", facts.way.words().map(Evidence::Text))
 }
