@@ -152,6 +152,11 @@ impl<'a> Story<'a> {
         self.sent.iter().copied().max_by_key(|r| r.count)
     }
 
+    /// Whether the kernel gave the reason of all that were sent here.
+    fn reasons_known(&self) -> bool {
+        self.sent.iter().all(|r| matches!(r.sent, Some(SentFor::Reason(_))))
+    }
+
     /// How many were sent for reasons that prove a cause.
     fn sent_for(&self, cause: &str) -> u64 {
         self.sent.iter().filter(|r| cause_of(r.sent) == Some(cause)).map(|r| r.count).sum()
@@ -172,7 +177,7 @@ fn cause_of(sent: Option<SentFor>) -> Option<&'static str> {
 
 fn weigh(story: &Story<'_>) -> Weighed {
     let (all, outside) = (story.count(), story.outsiders());
-    let reasons_known = story.sent.iter().all(|r| matches!(r.sent, Some(SentFor::Reason(_))));
+    let reasons_known = story.reasons_known();
     Weighed::of(CAUSES, |cause| {
         let (n, certain) = match cause.id {
             "outside" => (outside, false),
@@ -273,9 +278,14 @@ fn finding(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Findi
         Some(SentFor::Reason(reason)) => format!("{} ({})", reason.key(), r.count),
         _ => format!("not reported ({})", r.count),
     });
+    let (confidence, because) = match (lost, story.reasons_known()) {
+        (0, true) => (0.9, "each reset was traced, with the reason that the kernel gives"),
+        (0, false) => (0.9, "each reset was traced; this kernel gives no reason for them"),
+        _ => (0.75, "resets were traced, and some events were lost"),
+    };
     let mut finding = RULE
-        .finding(level, if lost == 0 { 0.9 } else { 0.75 }, summary)
-        .because("each reset was traced, with the reason that the kernel gives")
+        .finding(level, confidence, summary)
+        .because(because)
         .causes(causes)
         .subject(subject)
         .steps(steps)
