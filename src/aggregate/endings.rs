@@ -103,19 +103,7 @@ mod tests {
 
     fn reset(address: u64, ns: u64) -> ResetSent {
         let (_, t) = end(address, ns, State::Established, None);
-        let at = Sighting {
-            at_us: 0,
-            monotonic_ns: ns,
-            netns: None,
-            cookie: None,
-            address: Some(address),
-            family: Family::V4,
-            local: t.local,
-            peer: t.peer,
-            state: Some(State::Close),
-            by: None,
-        };
-        ResetSent { at, reason: Some(ResetReason::AbortOnData) }
+        ResetSent { at: Sighting::of(&t), reason: Some(ResetReason::AbortOnData) }
     }
 
     #[test]

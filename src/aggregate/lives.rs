@@ -421,18 +421,7 @@ mod tests {
             }
             let last = Transition { error: Some(error), ..at(steps[steps.len() - 1], Close) };
             if let Some(reset) = reset {
-                let sighting = Sighting {
-                    at_us: 0,
-                    monotonic_ns: 0,
-                    netns: last.netns,
-                    cookie: None,
-                    address: Some(9),
-                    family: Family::V4,
-                    local: last.local,
-                    peer: last.peer,
-                    state: last.old,
-                    by: None,
-                };
+                let sighting = Sighting { state: last.old, ..Sighting::of(&last) };
                 lives.reset(&sighting, reset);
             }
             let life = lives.add(&last).1.unwrap();

@@ -112,17 +112,11 @@ impl Outcomes {
                 self.ended(t, caller, attempt.map(|a| a.begun_ns), failure);
             }
             (Some(State::Established | State::SynRecv), State::FinWait1) => self.closed_here_first += 1,
-            (Some(State::Established | State::CloseWait), State::Close) if t.error == Some(LastError::Nothing) => {
-                let silent = t.traffic.is_some_and(|of| of.sent_bytes == 0 && of.received_bytes.is_some_and(|n| n > 0));
-                if let Some(address) = t.address.filter(|_| silent && self.unanswered.len() < GROUPS) {
-                    self.unanswered.insert(address);
-                }
-            }
-            (Some(State::Established | State::CloseWait), State::Close)
-                if matches!(t.error, Some(LastError::Errno(Errno::ECONNRESET | Errno::EPIPE))) =>
-            {
-                self.cut(t);
-            }
+            (Some(State::Established | State::CloseWait), State::Close) => match t.error {
+                Some(LastError::Nothing) => self.closed_silently(t),
+                Some(LastError::Errno(Errno::ECONNRESET | Errno::EPIPE)) => self.cut(t),
+                _ => {}
+            },
             _ => {}
         }
     }
@@ -143,6 +137,14 @@ impl Outcomes {
         if let Some(begun) = begun_ns {
             let waited = at.saturating_sub(begun);
             sums.waited_ns = Some(sums.waited_ns.map_or((waited, waited), |(a, b)| (a.min(waited), b.max(waited))));
+        }
+    }
+
+    /// Remembers whose process ended it without a word although something had come: its reset follows.
+    fn closed_silently(&mut self, t: &Transition) {
+        let silent = t.traffic.is_some_and(|of| of.sent_bytes == 0 && of.received_bytes.is_some_and(|n| n > 0));
+        if let Some(address) = t.address.filter(|_| silent && self.unanswered.len() < GROUPS) {
+            self.unanswered.insert(address);
         }
     }
 
@@ -383,20 +385,9 @@ mod tests {
     fn processes_of_one_name_are_one_program_and_each_end_counts_once() {
         let errno = |errno| Some(LastError::Errno(errno));
         let reset = |event: &Event| match event {
-            Event::Change(t) => Event::ResetReceived(ResetReceived {
-                at: Sighting {
-                    at_us: 0,
-                    monotonic_ns: t.monotonic_ns,
-                    netns: t.netns,
-                    cookie: None,
-                    address: t.address,
-                    family: t.family,
-                    local: t.local,
-                    peer: t.peer,
-                    state: Some(State::SynSent),
-                    by: t.by,
-                },
-            }),
+            Event::Change(t) => {
+                Event::ResetReceived(ResetReceived { at: Sighting { state: Some(State::SynSent), ..Sighting::of(t) } })
+            }
             other => *other,
         };
         let refused = change(0xb0, 11, FAILS, None, errno(Errno::ECONNREFUSED));
@@ -459,21 +450,7 @@ mod tests {
             let Event::Change(t) = change(address, 5, how, Some(7), Some(LastError::Nothing)) else { panic!() };
             Transition { traffic: Some(Traffic { sent_bytes, received_bytes: Some(90) }), ..t }
         };
-        let reset = |t: &Transition| {
-            let at = Sighting {
-                at_us: 0,
-                monotonic_ns: t.monotonic_ns,
-                netns: t.netns,
-                cookie: None,
-                address: t.address,
-                family: t.family,
-                local: t.local,
-                peer: t.peer,
-                state: Some(State::Close),
-                by: t.by,
-            };
-            Event::ResetSent(ResetSent { at, reason: None })
-        };
+        let reset = |t: &Transition| Event::ResetSent(ResetSent { at: Sighting::of(t), reason: None });
         let (silent, answered) = (aborts(0xa0, 0), aborts(0xb0, 200));
         let events = [Event::Change(silent), reset(&silent), Event::Change(answered), reset(&answered), reset(&silent)];
         let resets = interval(&events).resets;

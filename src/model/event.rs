@@ -72,6 +72,25 @@ pub struct Sighting {
     pub by: Option<By>,
 }
 
+#[cfg(test)]
+impl Sighting {
+    /// Where and when a change of state was, with the state that it led to.
+    pub fn of(change: &Transition) -> Sighting {
+        Sighting {
+            at_us: change.at_us,
+            monotonic_ns: change.monotonic_ns,
+            netns: change.netns,
+            cookie: change.cookie,
+            address: change.address,
+            family: change.family,
+            local: change.local,
+            peer: change.peer,
+            state: Some(change.new),
+            by: change.by,
+        }
+    }
+}
+
 /// A RST that this host sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
