@@ -113,15 +113,14 @@ fn unknown(word: &str) -> anyhow::Error {
 /// What is known about a word: its page, or the line of a column and where to read on.
 fn known(word: &str) -> Option<Known> {
     let column = COLUMNS.iter().find(|c| squashed(c.name) == squashed(word));
-    let of = |kind, name, page| Known { kind, name, page: Some(page), column: None, more: None };
     if let Some((state, page)) = State::parse(word).and_then(|state| STATES.iter().find(|(s, _)| *s == state)) {
-        return Some(of("state", state.key(), page));
+        return Some(Known::paged("state", state.key(), page));
     }
     if let Some(topic) = TOPICS.iter().find(|t| t.is(word)) {
-        return Some(Known { column, ..of("topic", topic.name, topic.page) });
+        return Some(Known { column, ..Known::paged("topic", topic.name, topic.page) });
     }
     if let Some(rule) = RULES.iter().find(|r| squashed(r.id) == squashed(word)) {
-        return Some(of("rule", rule.id, rule.page));
+        return Some(Known::paged("rule", rule.id, rule.page));
     }
     let also = TOPICS.iter().find(|t| t.is_also(word));
     match column {
@@ -129,16 +128,15 @@ fn known(word: &str) -> Option<Known> {
             let more = also.map(|topic| topic.name);
             Some(Known { kind: "column", name: column.name, page: None, column: Some(column), more })
         }
-        None => also.map(|topic| of("topic", topic.name, topic.page)),
+        None => also.map(|topic| Known::paged("topic", topic.name, topic.page)),
     }
 }
 
 /// Everything that has a page, in the order of the list.
 fn all_topics() -> Vec<Known> {
-    let of = |kind, name, page| Known { kind, name, page: Some(page), column: None, more: None };
-    let states = STATES.iter().map(|(state, page)| of("state", state.key(), page));
-    let topics = TOPICS.iter().map(|t| of("topic", t.name, t.page));
-    let rules = RULES.iter().map(|r| of("rule", r.id, r.page));
+    let states = STATES.iter().map(|(state, page)| Known::paged("state", state.key(), page));
+    let topics = TOPICS.iter().map(|t| Known::paged("topic", t.name, t.page));
+    let rules = RULES.iter().map(|r| Known::paged("rule", r.id, r.page));
     states.chain(topics).chain(rules).collect()
 }
 

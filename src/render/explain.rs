@@ -33,6 +33,12 @@ pub struct Known {
 }
 
 impl Known {
+    /// Something with a page of its own.
+    #[must_use]
+    pub const fn paged(kind: &'static str, name: &'static str, page: &'static str) -> Known {
+        Known { kind, name, page: Some(page), column: None, more: None }
+    }
+
     /// One sentence.
     fn summary(&self) -> String {
         match (self.page, self.column) {

@@ -13,7 +13,7 @@ use crate::model::gap::Missing;
 use crate::model::{Source, State, TcpInfo};
 use crate::render::json::fields::{self, Field, Presence};
 
-mod bind;
+mod explain;
 mod trace;
 
 /// The schema of the documents of `summary`, `list`, `doctor` and `explain`, and of the lines of
@@ -22,7 +22,7 @@ mod trace;
 pub fn schema() -> Json {
     let mut schema = documents();
     if let Some(Json::Object(definitions)) = schema.get_mut("$defs") {
-        definitions.extend(bind::definitions().into_iter().map(|(name, schema)| (name.to_owned(), schema)));
+        definitions.extend(explain::definitions().into_iter().map(|(name, schema)| (name.to_owned(), schema)));
         definitions.extend(crate::render::watch::schema::definitions());
     }
     schema
