@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use crate::harness::{finish, netns, skip};
 
+#[path = "../truth/script.rs"]
+mod script;
+
 struct Fault {
     title: String,
     case: String,
@@ -74,18 +77,9 @@ struct Made {
 impl Made {
     fn start(case: &str, folder: &Path) -> Made {
         let name = format!("fa{}x{}", std::process::id(), case.len());
-        let mut script = Command::new("bash")
-            .args(["-c", ". \"$1\"; . \"$2\"", "first-aid"])
-            .arg(root().join("tests/truth/lib.sh"))
-            .arg(root().join(format!("tests/truth/cases/{case}.sh")))
-            .env("T", env!("CARGO_BIN_EXE_tcpstate"))
-            .env("W", folder)
-            .env("N", &name)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start bash");
+        let case_script = root().join(format!("tests/truth/cases/{case}.sh"));
+        let mut bash = script::command(&case_script, &name, folder);
+        let mut script = bash.stderr(Stdio::null()).spawn().expect("start bash");
         let output = script.stdout.take().expect("a pipe");
         // The script ends by itself when it cannot make the state: then the line does not come.
         let is_ready = BufReader::new(output).lines().map_while(Result::ok).any(|line| line == "READY");

@@ -12,6 +12,7 @@
 mod case;
 mod judge;
 mod run;
+mod script;
 mod table;
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,6 @@
 //! Makes the state of a case, and has the doctor look at it.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use serde_json::Value as Json;
 
 use crate::case::Case;
 use crate::judge::{Judged, Verdict, judge};
+use crate::script;
 
 /// What became of a case.
 pub enum Outcome {
@@ -31,20 +31,9 @@ impl Running {
         let name = format!("t{}x{number}", std::process::id());
         let folder = std::env::temp_dir().join(format!("tcpstate-truth-{name}"));
         std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
-        let lib = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/truth/lib.sh");
         let log = std::fs::File::create(folder.join("err")).map_err(|e| format!("cannot write a log: {e}"))?;
-        let mut child = Command::new("bash")
-            .args(["-c", ". \"$1\"; . \"$2\"", "truth"])
-            .arg(lib)
-            .arg(&case.script)
-            .env("T", env!("CARGO_BIN_EXE_tcpstate"))
-            .env("W", &folder)
-            .env("N", &name)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .map_err(|e| format!("cannot start bash: {e}"))?;
+        let mut bash = script::command(&case.script, &name, &folder);
+        let mut child = bash.stderr(log).spawn().map_err(|e| format!("cannot start bash: {e}"))?;
         let (sender, words) = channel();
         let input = child.stdin.take();
         if let Some(output) = child.stdout.take() {
