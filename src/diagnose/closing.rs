@@ -85,7 +85,7 @@ pub fn groups<'a>(view: &View<'a>, wanted: impl Fn(&Socket) -> bool) -> Vec<Grou
 }
 
 /// Whether the peer does not take the FIN, or the data before it: repeated as often as no loss explains, or refused by
-/// a shut window for so many probes.
+/// a zero window for so many probes.
 #[must_use]
 pub fn is_stuck(view: &View<'_>, socket: &Socket) -> bool {
     let limit = peers::retries1(view, socket);
@@ -101,9 +101,9 @@ pub fn is_stuck(view: &View<'_>, socket: &Socket) -> bool {
     }
 }
 
-/// Whether the peer refuses data: its window is shut and we probe. With an open one the probes do not even leave.
+/// Whether the peer refuses data: its window is zero and we probe. With an open one the probes do not even leave.
 #[must_use]
-pub fn is_window_shut(socket: &Socket) -> bool {
+pub fn is_zero_window(socket: &Socket) -> bool {
     socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe) && !peers::cannot_leave(socket)
 }
 
@@ -202,7 +202,7 @@ pub fn peers_evidence(rows: &[&Socket]) -> Evidence {
 }
 
 /// Whose the rows are: who holds them, or who listens where they came in. Nobody holds an orphan, and a uid of 0 is
-/// what kernels before 6.17 print for want of a better one (`sock_i_uid`).
+/// what kernels before 6.17 print instead (`sock_i_uid`).
 #[must_use]
 pub fn subject(view: &View<'_>, group: &Group<'_>) -> Subject {
     let mut holders: Vec<&Process> = group.rows.iter().flat_map(|s| view.processes(s)).collect();
@@ -250,7 +250,7 @@ pub fn evidence(view: &View<'_>, finding: Finding, group: &Group<'_>) -> Finding
         .evidence("retransmissions_max", Evidence::count(most(|s| s.timer.map(|t| t.retransmits.into()))))
         .evidence("backoff_max", Evidence::count(most(|s| s.info.as_deref()?.backoff().map(u64::from))))
         .evidence("peer_silence_ms", Evidence::millis(silence_ms(rows).map(|(longest, _)| longest)))
-        .evidence("window_shut", Evidence::Count(rows.iter().filter(|s| is_window_shut(s)).count() as u64))
+        .evidence("zero_window", Evidence::Count(rows.iter().filter(|s| is_zero_window(s)).count() as u64))
         .evidence("send_queue_bytes", send_q.map_or(Evidence::Unknown, Evidence::Bytes))
         .evidence("send_memory_bytes", Evidence::Bytes(send_memory_bytes(rows.iter().copied())))
         .evidence("ends_within_ms", Evidence::millis(ends))
@@ -262,13 +262,13 @@ pub fn evidence(view: &View<'_>, finding: Finding, group: &Group<'_>) -> Finding
 #[must_use]
 pub fn words(view: &View<'_>, group: &Group<'_>, weighed: &Weighed) -> String {
     let cause = weighed.named();
-    let shut = weighed.is("window-shut");
+    let shut = weighed.is("zero-window");
     let ends = other_ends(view, &group.rows);
     let who = ends.first().map(|(process, _, _)| format!("{} on this host", text::name(process)));
     let silence = silence_ms(&group.rows).map(|(longest, _)| text::duration(longest));
     match (cause, who, silence) {
-        (Some(_), Some(who), _) if shut => format!("{who} does not read what is left (window shut)"),
-        (Some(_), None, _) if shut => "the peer does not read what is left (window shut)".into(),
+        (Some(_), Some(who), _) if shut => format!("{who} does not read what is left (window at zero)"),
+        (Some(_), None, _) if shut => "the peer does not read what is left (window at zero)".into(),
         (Some(cause), _, _) => cause.text.to_owned(),
         (None, Some(who), _) => format!("{who} does not acknowledge the FIN"),
         (None, None, Some(silence)) => {

@@ -59,7 +59,7 @@ impl Table {
         self.entries as f64 * 100.0 / self.limit as f64
     }
 
-    /// Packets dropped between the samples for want of an entry; a lost race counts as a drop too.
+    /// Packets dropped between the samples because the table had no room; a lost race counts as a drop too.
     #[must_use]
     pub fn refused(&self) -> Option<u64> {
         Some(self.dropped?.saturating_sub(self.clashed?))

@@ -1,4 +1,4 @@
-//! What keeps written data from being delivered: a peer whose window is shut, or one that does not answer.
+//! What keeps written data from being delivered: a peer whose window is zero, or one that does not answer.
 
 use crate::diagnose::peers;
 use crate::diagnose::view::View;
@@ -10,14 +10,14 @@ const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait
 /// Whether the window has been shut for as long as `zero-window-peer` reports, so that others need not.
 #[must_use]
 pub fn lasts_shut(view: &View<'_>, socket: &Socket) -> bool {
-    is_window_shut(socket)
-        && window_shut_ms(socket).is_some_and(|ms| reaches(ms, view.thresholds.zero_window_warn_seconds))
+    is_zero_window(socket)
+        && zero_window_ms(socket).is_some_and(|ms| reaches(ms, view.thresholds.zero_window_warn_seconds))
 }
 
 /// The probe timer runs, data waits, and the peer offers no window. With a window that is open, however small, the
 /// timer means data that the application itself holds back (`tcp_check_probe_timer`).
 #[must_use]
-pub fn is_window_shut(socket: &Socket) -> bool {
+pub fn is_zero_window(socket: &Socket) -> bool {
     socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe)
         && socket.send_q_bytes.is_some_and(|n| n > 0)
         && peers::is_held(socket, &STATES)
@@ -30,7 +30,7 @@ const PROBE_MS: (u64, u64) = (200, 120_000);
 /// How long data has waited for the window to open, at least: the probes that were sent, each after twice the wait of the one
 /// before (`tcp_probe0_when`), and the part of the present wait that is over. Not longer than since data last left.
 #[must_use]
-pub fn window_shut_ms(socket: &Socket) -> Option<u64> {
+pub fn zero_window_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     let base = (u64::from(info.rto_us()?) / 1000).max(PROBE_MS.0);
     let wait = |n: u32| base.checked_shl(n).map_or(PROBE_MS.1, |ms| ms.min(PROBE_MS.1));

@@ -35,7 +35,7 @@ fn orphans_before_a_shut_window_name_who_does_not_read() {
         assert_eq!((finding.severity, finding.rule), (Severity::Info, "fin-wait1-stuck"));
         assert_eq!(finding.subject.destination.map(|d| d.to_string()).as_deref(), Some("127.0.0.1:8000"));
         let reader =
-            format!("tcpstate-helper ({}) on this host does not read what is left (window shut)", helper.pid());
+            format!("tcpstate-helper ({}) on this host does not read what is left (window at zero)", helper.pid());
         assert!(finding.summary.ends_with(&reader), "{}", finding.summary);
         assert!(number(finding, "orphans") == number(finding, "count") && number(finding, "send_queue_bytes") > 1000);
         assert!(number(finding, "backoff_max") >= 3 && number(finding, "other_end_unread_bytes") > 1000);

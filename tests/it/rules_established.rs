@@ -66,7 +66,7 @@ fn stuck_pair(ns: &Netns, port: u16) -> (Helper, Helper) {
     let client = writer.connect(loopback(port), 1).remove(0);
     reader.accept(&listener, 1);
     writer.ask(&format!("send {} 20000", client.fd.expect("held")));
-    wait_for("a shut window", || {
+    wait_for("a zero window", || {
         let shut = ns.run(diag::dump).iter().any(|r| r.timer.is_some_and(|t| t.kind == 4));
         if shut { Ok(()) } else { Err("no probe timer".into()) }
     });
@@ -80,7 +80,7 @@ fn a_reader_that_does_not_read_is_named_from_both_sides() {
     in_netns(|ns| {
         let started = Instant::now();
         let (reader, writer) = stuck_pair(ns, 8200);
-        // The window shut a moment ago: with the thresholds of every day nobody is alarmed.
+        // The window at zero a moment ago: with the thresholds of every day nobody is alarmed.
         calm(&twice(ns, &RULES, || pause(600)));
         pause(600);
         let before = snapshot(ns);
@@ -174,7 +174,7 @@ fn connections_in_use_are_silent() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             });
-            // The writer is always ahead of its reader: the window is shut most of the time.
+            // The writer is always ahead of its reader: the window is zero most of the time.
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     slow.0.send(2048);

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashSet;
 
-use super::{Group, is_window_shut, silence_ms};
+use super::{Group, is_zero_window, silence_ms};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::peers;
 use crate::diagnose::reach::{self, Leaving, Reach};
@@ -18,7 +18,7 @@ use crate::text;
 /// What keeps a FIN, or the data before it, from being acknowledged. Rules about closing states share them.
 pub const CAUSES: &[Cause] = &[
     Cause {
-        id: "window-shut",
+        id: "zero-window",
         text: "the program at the other end does not read what is left",
         predicts: "the window probe timer runs, and the peer offers no window",
         refuted_by: "a window above 0",
@@ -78,8 +78,8 @@ impl<'v, 'a> Facts<'v, 'a> {
         let heard = rows.iter().filter_map(|s| is_heard(s));
         let picture = Picture {
             // Probes without an answer point to a peer that is gone since.
-            shut: most(&|s| is_window_shut(s) && s.timer.is_some_and(|t| t.retransmits < UNANSWERED)),
-            any_shut: rows.iter().any(|s| is_window_shut(s)),
+            shut: most(&|s| is_zero_window(s) && s.timer.is_some_and(|t| t.retransmits < UNANSWERED)),
+            any_shut: rows.iter().any(|s| is_zero_window(s)),
             cannot_leave: most(&peers::cannot_leave),
             leaving: reach::leaving(view, group.netns, rows),
             heard: heard.clone().count() > 0 && heard.clone().all(|h| h),
@@ -108,7 +108,7 @@ pub fn is_heard(socket: &Socket) -> Option<bool> {
 }
 
 struct Picture {
-    /// Most of the rows have a shut window before them.
+    /// Most of the rows have a zero window before them.
     shut: bool,
     any_shut: bool,
     cannot_leave: bool,
@@ -125,9 +125,9 @@ impl Picture {
     fn weigh(&self, cause: &'static Cause) -> Weight {
         let refuted = |why: &str| Weight::Refuted(why.to_owned());
         match cause.id {
-            "window-shut" if self.shut => Weight::Proven,
-            "window-shut" if self.any_shut => Weight::Possible(0.3),
-            "window-shut" => refuted("the peers offer a window"),
+            "zero-window" if self.shut => Weight::Proven,
+            "zero-window" if self.any_shut => Weight::Possible(0.3),
+            "zero-window" => refuted("the peers offer a window"),
             "local-drop" if self.cannot_leave => Weight::Proven,
             "local-drop" => match self.leaving {
                 Leaving::Leaves(n) => Weight::Refuted(format!("{} left", text::count(n, "repetition", "repetitions"))),
@@ -210,7 +210,7 @@ mod tests {
             world.add(timer(crate::diagnose::testkit::info(socket, &info), TimerKind::ZeroWindowProbe, 500, probes));
             left(&world)
         };
-        assert_eq!((with(0, 1), with(9000, 3)), (vec!["window-shut"], vec!["local-drop"]));
-        assert!(with(0, 2).contains(&"window-shut") && with(0, 2).len() > 1, "probes that nobody answers");
+        assert_eq!((with(0, 1), with(9000, 3)), (vec!["zero-window"], vec!["local-drop"]));
+        assert!(with(0, 2).contains(&"zero-window") && with(0, 2).len() > 1, "probes that nobody answers");
     }
 }

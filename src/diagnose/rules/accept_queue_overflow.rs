@@ -380,7 +380,7 @@ mod tests {
         drop_some(&mut old, 90);
         assert_eq!(old.check(check), Outcome::default());
         assert_eq!(old.later(2000).check(check), Outcome::default());
-        // Drops for want of memory or of a route are not the accept queue's.
+        // Drops for lack of memory or of a route are not the accept queue's.
         let mut other = world(0, 0);
         other.later(2000);
         drop_some(&mut other, 3);

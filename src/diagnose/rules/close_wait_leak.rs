@@ -43,7 +43,7 @@ const VALIDATE: &str =
 const READ_OR_CLOSE: &str = "Find the objects that still own these connections and read, or close, them";
 const UNBLOCK: &str = "Find what blocks the reader: a lock, a full queue, back-pressure that never ended";
 const TIMEOUTS: &str = "Set read timeouts and register EPOLLRDHUP, so that a FIN is noticed while nobody reads";
-const RESTART: &str = "Restart the process for relief; the leak starts anew";
+const RESTART: &str = "Restart the process to buy time; the leak will start again";
 
 const TEXT: Text = Text {
     why: "The other side sent its FIN, and the kernel now waits for our close() without any timer. The program may \

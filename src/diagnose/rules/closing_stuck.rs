@@ -50,7 +50,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 fn finding(view: &View<'_>, group: &Group<'_>, severity: Severity, causes: Weighed) -> Finding {
     let heard: Vec<bool> = group.rows.iter().filter_map(|s| is_heard(s)).collect();
     let one_way = heard.iter().filter(|h| **h).count();
-    let shut = group.rows.iter().any(|s| closing::is_window_shut(s));
+    let shut = group.rows.iter().any(|s| closing::is_zero_window(s));
     let ours_lost = one_way * 2 > heard.len() && !shut;
     let (seen, direction) = if ours_lost {
         ("the peer's packets arrive and ours do not".to_owned(), "one way: ours are lost")

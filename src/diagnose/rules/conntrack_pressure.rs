@@ -160,7 +160,7 @@ fn pressure(view: &View<'_>, netns: &Netns, table: &Table) -> Option<Finding> {
     Some(finding.next("conntrack -S"))
 }
 
-/// Packets dropped for want of an entry since the namespace was made.
+/// Packets dropped because the table had no room since the namespace was made.
 fn dropped_ever(table: &Table) -> u64 {
     table.now.drop.unwrap_or(0).saturating_sub(table.now.insert_failed.unwrap_or(0))
 }

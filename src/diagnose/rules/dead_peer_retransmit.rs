@@ -1,7 +1,7 @@
 //! Data was sent and no acknowledgement comes: the peer or the path to it is gone, and the kernel keeps trying.
 //!
 //! Input: connections whose retransmission timer runs, and those that their program closed meanwhile. Output: one finding
-//! per silent peer, with the causes that are left. Not here: peers that answer with a shut window (`zero-window-peer`).
+//! per silent peer, with the causes that are left. Not here: peers that answer with a zero window (`zero-window-peer`).
 //!
 #![doc = include_str!("../../../docs/rules/dead-peer-retransmit.md")]
 
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
         assert!(finding.summary.ends_with("do not leave this host (no route, no interface, or a local firewall)"));
         assert!(finding.remedy[0].contains("ip route get 10.0.0.2"), "{:?}", finding.remedy);
-        assert_eq!(held_back(3, 0), Outcome::default(), "a shut window");
+        assert_eq!(held_back(3, 0), Outcome::default(), "a zero window");
         assert_eq!(held_back(2, 64_512), Outcome::default());
     }
 

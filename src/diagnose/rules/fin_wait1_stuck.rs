@@ -102,7 +102,7 @@ mod tests {
     fn a_shut_window_counts_by_its_backoff() {
         let mut world = World::new();
         world.add(orphan(40_000, TimerKind::ZeroWindowProbe, 0, 3));
-        assert!(world.check(check).findings[0].summary.contains("window shut"));
+        assert!(world.check(check).findings[0].summary.contains("window at zero"));
         let mut young = World::new();
         young.add(orphan(40_000, TimerKind::ZeroWindowProbe, 0, 2));
         assert_eq!(young.check(check), Outcome::default());

@@ -32,7 +32,7 @@ const TEXT: Text = Text {
     why: "A socket that the application has closed keeps its send buffer until the peer has taken it or the kernel \
           gives up. Beyond a limit for the whole host the kernel resets such connections and drops their data.",
     remedy: &[
-        "Find which they are: FIN_WAIT1 behind a shut window are slow readers, with retransmissions vanished peers",
+        "Find which they are: FIN_WAIT1 behind a zero window are slow readers, with retransmissions vanished peers",
         "In the application: write timeouts, and read to EOF with a time limit before close()",
         "Set TCP_USER_TIMEOUT on the sockets",
         "Then raise net.ipv4.tcp_max_orphans; each orphan may cost 64 KiB",

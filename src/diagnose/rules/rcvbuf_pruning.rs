@@ -1,6 +1,6 @@
 //! The kernel dropped data that had already arrived, because a receive buffer was full.
 //!
-//! Input: counters of data that was dropped for want of buffer, and the drops of single sockets. Output: one finding per
+//! Input: counters of data that was dropped because buffers were full, and the drops of single sockets. Output: one finding per
 //! process whose sockets dropped, else one for the namespace. Not here: drops of listeners.
 //!
 #![doc = include_str!("../../../docs/rules/rcvbuf-pruning.md")]
@@ -285,7 +285,7 @@ fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(
     let why = causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
     let summary = match group {
         Some(group) => format!(
-            "{} of {} {} dropped {} that had arrived in {interval}, for want of receive buffer{why}",
+            "{} of {} {} dropped {} that had arrived in {interval}, because the receive buffer was full{why}",
             text::count(rows.len() as u64, "connection", "connections"),
             group.name(view),
             peers::with_whom(rows),
@@ -381,8 +381,8 @@ mod tests {
         assert_eq!((finding.severity, finding.subject.pid, finding.confidence), (Severity::Info, Some(812), 0.8));
         assert_eq!(
             finding.summary,
-            "1 connection of server (812) with 10.0.0.2:5000 dropped 5 segments that had arrived in 2.0 s, for want of \
-             receive buffer"
+            "1 connection of server (812) with 10.0.0.2:5000 dropped 5 segments that had arrived in 2.0 s, because the \
+             receive buffer was full"
         );
         assert!(finding.evidence.contains(&("receive_queue_drops", Evidence::Count(2))));
         assert!(finding.evidence.contains(&("prune_called", Evidence::Count(6))));

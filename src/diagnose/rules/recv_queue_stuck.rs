@@ -65,7 +65,7 @@ const TEXT: Text = Text {
     ],
     avoid: &[
         "Don't raise tcp_rmem or SO_RCVBUF: more data would wait",
-        "Don't blame the network because the peer reports a shut window",
+        "Don't blame the network because the peer reports a zero window",
     ],
 };
 
@@ -152,7 +152,7 @@ fn pressed(view: &View<'_>, ends: &Peers<'_, '_>) -> FxHashMap<u32, usize> {
     let mut pids = FxHashMap::default();
     let waits = |s: &Socket| {
         let unsent = |s: &Socket| s.info.as_deref().and_then(TcpInfo::notsent_bytes).is_some_and(|n| n > 0);
-        delivery::is_window_shut(s) || (unsent(s) && view.earlier(s).is_some_and(unsent))
+        delivery::is_zero_window(s) || (unsent(s) && view.earlier(s).is_some_and(unsent))
     };
     for socket in view.active().filter(|s| s.send_q_bytes.is_some_and(|n| n > 0) && waits(s)) {
         let Some(owner) = ends.owner(socket) else { continue };

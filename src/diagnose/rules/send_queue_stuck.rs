@@ -58,7 +58,7 @@ const NEARLY_ALL: u64 = 90;
 const CAUSES: &[Cause] = &[
     Cause {
         id: "peer-window",
-        text: "the peer's window is shut",
+        text: "the peer's window is zero",
         predicts: "the window probe timer runs, and the peer offers no window",
         refuted_by: "a window above 0",
         decided_by: "`tcpstate list -o -i`: the timer and `snd_wnd`",
@@ -102,7 +102,7 @@ const CAUSES: &[Cause] = &[
         id: "held-back",
         text: "the program holds the data back (TCP_CORK, MSG_MORE)",
         predicts: "nothing in flight and an open window, no probe due yet",
-        refuted_by: "data in flight, a shut window, or a probe that failed",
+        refuted_by: "data in flight, a zero window, or a probe that failed",
         decided_by: "`strace -e trace=network -p PID`: TCP_CORK set, or MSG_MORE in each send",
     },
 ];
@@ -159,7 +159,7 @@ fn causes(view: &View<'_>, socket: &Socket) -> Option<Weighed> {
     let fired = |s: &Socket| s.timer.filter(|t| t.kind == TimerKind::Retransmit).map_or(0, |t| t.retransmits);
     let probing = socket.timer.is_some_and(|t| t.kind == TimerKind::ZeroWindowProbe);
     let picture = Picture {
-        shut: delivery::is_window_shut(socket),
+        shut: delivery::is_zero_window(socket),
         window_bytes: now.snd_wnd_bytes(),
         in_flight: now.unacked().map(|n| n > 0),
         fired: fired(socket) > 0,

@@ -1,12 +1,12 @@
-//! The peer keeps its receive window shut, so that data written here cannot leave.
+//! The peer keeps its receive window at zero, so that data written here cannot leave.
 //!
 //! Input: held connections whose window probe timer runs. Output: one finding per writing program, and per reader when it
-//! is on this host. Not here: orphans with a shut window (see `fin-wait1-stuck`).
+//! is on this host. Not here: orphans with a zero window (see `fin-wait1-stuck`).
 //!
 #![doc = include_str!("../../../docs/rules/zero-window-peer.md")]
 
 use crate::aggregate::Role;
-use crate::diagnose::delivery::{is_window_shut, reaches, window_shut_ms};
+use crate::diagnose::delivery::{is_zero_window, reaches, zero_window_ms};
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::measure::Measure;
@@ -22,7 +22,7 @@ use crate::text;
 pub(super) const RULE: Rule =
     rule!("zero-window-peer", Established, OneOrTwo, "the remote program does not read", check, [TEXT])
         .states(&[State::Established, State::CloseWait, State::FinWait1])
-        .title("shut window")
+        .title("zero window")
         .identity(Identity::ProgramAndDestination)
         .causes(CAUSES);
 
@@ -95,8 +95,8 @@ const MANY_THREADS: usize = 4;
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut stuck = Vec::new();
     let mut without_times = 0u64;
-    for socket in view.active().filter(|s| is_window_shut(s)) {
-        match window_shut_ms(socket) {
+    for socket in view.active().filter(|s| is_zero_window(s)) {
+        match zero_window_ms(socket) {
             // The other half with an empty queue has read: its window is about to open.
             Some(ms) if reaches(ms, view.thresholds.zero_window_warn_seconds) => {
                 stuck.extend(view.mirror(socket).is_none_or(|m| m.recv_q_bytes > 0).then_some(socket));
@@ -266,7 +266,7 @@ fn finding(view: &View<'_>, groups: &[Group<'_>]) -> Finding {
     let rows: Vec<&Socket> = groups.iter().flat_map(|g| g.rows.iter().copied()).collect();
     let group = Group { rows: rows.clone(), ..groups[0].clone() };
     let n = rows.len() as u64;
-    let lasted = rows.iter().filter_map(|s| window_shut_ms(s)).max().unwrap_or(0);
+    let lasted = rows.iter().filter_map(|s| zero_window_ms(s)).max().unwrap_or(0);
     let gone = rows.iter().filter(|s| s.timer.is_some_and(|t| t.retransmits >= UNANSWERED)).count();
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
     let local = Local::of(view, groups);
@@ -278,8 +278,8 @@ fn finding(view: &View<'_>, groups: &[Group<'_>]) -> Finding {
             let why = causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
             format!("{} on this host does not read{why}", text::name(other))
         }
-        (None, true) => "the peer shut its window and no longer answers".to_owned(),
-        (None, false) => "the peer keeps its window shut".to_owned(),
+        (None, true) => "the peer closed its receive window and no longer answers".to_owned(),
+        (None, false) => "the peer keeps its window at zero".to_owned(),
     };
     let lasting = Measure::AtLeast(lasted);
     let name = match groups.len() {
@@ -303,9 +303,9 @@ fn finding(view: &View<'_>, groups: &[Group<'_>]) -> Finding {
     let mut finding = RULE
         .finding(severity, 0.95, summary)
         .because(if gone == rows.len() {
-            "the window is shut and our probes go unanswered"
+            "the window is zero and our probes go unanswered"
         } else {
-            "the kernel probes a shut window and the peer answers, so host and path are alive"
+            "the kernel probes a zero window and the peer answers, so host and path are alive"
         })
         .subject(subject)
         .causes(causes)
@@ -387,7 +387,7 @@ mod tests {
         assert_eq!(
             finding.summary,
             "writer (812) cannot send on 2 connections with 10.0.0.2:9000 for at least 62 s, 128 KiB waiting: the peer \
-             keeps its window shut"
+             keeps its window at zero"
         );
         assert_eq!(finding.lasting_ms, Some(Measure::AtLeast(62_000)));
     }

@@ -159,7 +159,7 @@ impl Sock {
         assert_eq!(got, 0, "bytes where the end of the stream was expected");
     }
 
-    /// Writes until the peer's buffer is full: all that was sent is acknowledged, and more waits behind a shut window.
+    /// Writes until the peer's buffer is full: all that was sent is acknowledged, and more waits behind a zero window.
     #[track_caller]
     pub fn fill(&self) {
         Sock::fill_all([self]);
@@ -170,7 +170,7 @@ impl Sock {
     pub fn fill_all<'a>(socks: impl IntoIterator<Item = &'a Sock>) {
         // What each showed when last looked at.
         let mut open: Vec<(&Sock, u32)> = socks.into_iter().map(|sock| (sock, 0)).collect();
-        wait_for("shut windows", || {
+        wait_for("zero windows", || {
             open.retain_mut(|(sock, before)| {
                 sock.send_what_fits();
                 // tcpi_unacked and tcpi_notsent_bytes.

@@ -101,7 +101,7 @@ pub fn unread(ns: &Netns, ports: Ports, count: u16, bytes: u16) -> Held {
     })
 }
 
-/// Open connections whose server reads nothing until its window is shut: the client's data waits, and its timer probes.
+/// Open connections whose server reads nothing until its window is zero: the client's data waits, and its timer probes.
 #[track_caller]
 pub fn zero_window(ns: &Netns, ports: Ports, count: u16) -> Held {
     ns.run(|| {
