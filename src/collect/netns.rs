@@ -20,6 +20,7 @@ use crate::collect::error::{self, Error};
 use crate::collect::proc::{ProcRoot, counters};
 use crate::cores;
 use crate::model::gap::{Capability, Missing, WayOut, Why};
+use crate::model::id::netns_label;
 use crate::model::{Gap, NetnsId};
 
 /// Where `ip netns` keeps names; the second is usually a link to the first.
@@ -86,10 +87,7 @@ impl NetnsHandle {
     /// Its name, or its number.
     #[must_use]
     pub fn label(&self) -> String {
-        self.name.clone().unwrap_or_else(|| match self.inode {
-            Some(id) => format!("net:[{id}]"),
-            None => "net:[?]".into(),
-        })
+        netns_label(self.name.as_deref(), self.inode)
     }
 }
 

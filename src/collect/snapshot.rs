@@ -12,14 +12,16 @@ use crate::collect::error::Error;
 use crate::collect::live::Live;
 use crate::collect::netlink::Attributes;
 use crate::collect::netlink::route::Routes;
+use crate::collect::netlink::tracking::Tracking;
 use crate::collect::numbers::Numbers;
 use crate::collect::owners::{OwnerRoute, Route, Search};
 use crate::collect::proc::{cgroups, counters, processes};
 use crate::collect::query::{Ahead, Query};
 use crate::cores;
 use crate::model::gap::{Missing, WayOut, Why};
-use crate::model::snapshot::{Answers, Asked, ProcessFacts};
-use crate::model::{Gap, Info, Inode, Snapshot, Socket, State, StateSet, TcpInfo};
+use crate::model::path::{Destination, NextHop};
+use crate::model::snapshot::{Answers, Asked, ProcessFacts, TrackingAnswers};
+use crate::model::{FourTuple, Gap, Info, Inode, NetnsId, Snapshot, Socket, State, StateSet, TcpInfo};
 
 /// Descriptors that one diagnosis reads to see what processes do with their sockets: about 60 ms.
 const DESCRIPTORS_INSPECTED: u64 = 20_000;
@@ -175,25 +177,35 @@ impl Live {
         snapshot.closed_tcp = Some(closed);
     }
 
-    /// Answers what rules ask about a snapshot: what processes do with their sockets, and over which neighbour silent
-    /// destinations are reached.
+    /// Answers what rules ask about a snapshot: what processes do with their sockets, over which neighbour silent
+    /// destinations are reached, and what tracking tables have of connections.
     #[must_use]
     pub fn inspect(&self, snapshot: &Snapshot, asked: &Asked) -> Answers {
         let mut answers = Answers::default();
         (answers.processes, answers.gaps) = self.inspect_processes(snapshot, &asked.pids);
         for place in &self.spaces {
-            let wanted = asked.destinations.iter().filter(|(netns, _)| *netns == place.space.inode);
-            let wanted: Vec<IpAddr> = wanted.map(|(_, to)| *to).collect();
-            // In a host's /proc mounted elsewhere, the routes would be ours.
-            if wanted.is_empty() || !self.root.is_own() {
+            let netns = place.space.inode;
+            let mut wanted: Vec<IpAddr> =
+                asked.destinations.iter().filter(|(n, _)| *n == netns).map(|(_, to)| *to).collect();
+            let connections: Vec<FourTuple> =
+                asked.connections.iter().filter(|(n, _)| *n == netns).map(|(_, tuple)| *tuple).collect();
+            let ports = asked.translators.contains(&netns);
+            // In a host's /proc mounted elsewhere, the routes and the table would be ours.
+            if (wanted.is_empty() && connections.is_empty() && !ports) || !self.root.is_own() {
                 continue;
             }
-            let look = || {
-                let mut routes = Routes::open().ok()?;
-                Some(wanted.iter().filter_map(|to| Some((*to, routes.next_hop(*to).ok()?))).collect::<Vec<_>>())
+            let look = move || {
+                let tracking = tracked(netns, &connections, ports);
+                // Where a translation sends them is a destination too.
+                wanted.extend(tracking.entries.values().flatten().map(|entry| entry.sent_to.addr));
+                wanted.sort_unstable();
+                wanted.dedup();
+                (tracking, next_hops(netns, &wanted))
             };
-            let found = place.space.inside(look).ok().flatten().unwrap_or_default();
-            answers.next_hops.extend(found.into_iter().map(|(to, hop)| ((place.space.inode, to), hop)));
+            let Ok((tracking, hops)) = place.space.inside(look) else { continue };
+            answers.next_hops.extend(hops);
+            answers.tracking.entries.extend(tracking.entries);
+            answers.tracking.ports.extend(tracking.ports);
         }
         answers
     }
@@ -240,6 +252,28 @@ impl Live {
         }
         (inspected, gaps)
     }
+}
+
+/// The next hops to some addresses, in the namespace of this thread.
+fn next_hops(netns: Option<NetnsId>, wanted: &[IpAddr]) -> Vec<(Destination, NextHop)> {
+    let Ok(mut routes) = Routes::open() else { return Vec::new() };
+    wanted.iter().filter_map(|to| Some(((netns, *to), routes.next_hop(*to).ok()?))).collect()
+}
+
+/// What the tracking table of this thread's namespace has; nothing where it may not be read.
+fn tracked(netns: Option<NetnsId>, connections: &[FourTuple], ports: bool) -> TrackingAnswers {
+    let mut answers = TrackingAnswers::default();
+    if connections.is_empty() && !ports {
+        return answers;
+    }
+    let Ok(mut tracking) = Tracking::open() else { return answers };
+    // The first refusal holds for all of them.
+    let entries = connections.iter().map_while(|tuple| Some(((netns, *tuple), tracking.entry(*tuple).ok()?)));
+    answers.entries = entries.collect();
+    if ports && let Ok(taken) = tracking.nat_ports() {
+        answers.ports.insert(netns, taken);
+    }
+    answers
 }
 
 /// The `tcp_info` of rows, in short lists: a heap block per row costs more, and a long list would be attached after

@@ -1,10 +1,14 @@
-//! Clients on this host: which listener of it they call, and whether that one drops them.
+//! Clients on this host: which namespace has the address that they call, which listener they mean, and whether that one
+//! drops them.
+
+use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
 use crate::diagnose::listen_drops;
 use crate::diagnose::queues::Queue;
 use crate::diagnose::view::View;
+use crate::model::snapshot::Netns;
 use crate::model::{Endpoint, NetnsId, Socket, State};
 
 /// Whether a queue overflows or just did: it is over its limit in a sample, or one of its listeners dropped meanwhile. A
@@ -33,15 +37,30 @@ pub fn local_callers(view: &View<'_>) -> FxHashMap<(Option<NetnsId>, Endpoint), 
 /// The queue of this host that a socket's peer address leads to.
 #[must_use]
 pub fn called<'v>(view: &'v View<'_>, socket: &Socket) -> Option<&'v Queue<'v>> {
-    let peer = socket.peer.addr.to_canonical();
-    let own = crate::aggregate::roles::is_local(socket)
-        || view.netns(socket.netns).is_some_and(|n| n.addresses.contains(&peer));
-    let netns = if own {
+    let netns = if crate::aggregate::roles::is_local(socket) {
         socket.netns
     } else {
-        view.now.netns.iter().find(|n| n.addresses.contains(&peer) && !peer.is_loopback())?.inode
+        home(view, socket.netns, socket.peer.addr.to_canonical())?.inode
     };
+    listening(view, netns, socket.peer)
+}
+
+/// The queue of a namespace that takes what is sent to an address and port of it.
+#[must_use]
+pub fn listening<'v>(view: &'v View<'_>, netns: Option<NetnsId>, at: Endpoint) -> Option<&'v Queue<'v>> {
     let listeners = view.listeners(netns);
-    let at = listeners.get(listeners.matching(netns, socket.peer)?).local;
-    view.queues().get(netns, at)
+    let local = listeners.get(listeners.matching(netns, at)?).local;
+    view.queues().get(netns, local)
+}
+
+/// The namespace that has an address, as seen from one of them: that one itself, or the only other one that was read and has
+/// it. Where several have it (private networks repeat), none can be told.
+#[must_use]
+pub fn home<'a>(view: &View<'a>, from: Option<NetnsId>, addr: IpAddr) -> Option<&'a Netns> {
+    let own = view.netns(from);
+    if addr.is_loopback() || own.is_some_and(|n| n.addresses.contains(&addr)) {
+        return own;
+    }
+    let mut others = view.now.netns.iter().filter(|n| n.addresses.contains(&addr));
+    others.next().filter(|_| others.next().is_none())
 }

@@ -1,6 +1,7 @@
 //! The whole examination of a snapshot: the rules, what they ask about, and the rules again.
 //!
-//! Input: one snapshot or two, and a function that looks at processes and routes of this host. Output: the [`Diagnosis`]. Not here:
+//! Input: one snapshot or two, and a function that looks at processes, routes and tracked
+//! connections of this host. Output: the [`Diagnosis`]. Not here:
 //! how that is looked up, which is I/O and is done by `collect`.
 
 use crate::diagnose::thresholds::Thresholds;
@@ -22,16 +23,15 @@ pub fn examine(
     let inspected = Inspected::new();
     let view = View::new(now, before, thresholds).with_inspected(&inspected);
     let mut diagnosis = run(&view, wanted);
-    let mut asked = Asked::default();
-    asked.pids.clone_from(&diagnosis.inspect);
-    asked.destinations.clone_from(&diagnosis.destinations);
-    if !asked.is_empty() {
-        inspected.get_or_init(|| inspect(now, &asked));
+    if !diagnosis.asked.is_empty() {
+        inspected.get_or_init(|| inspect(now, &diagnosis.asked));
         diagnosis = run(&view, wanted);
     }
     let answers = inspected.into_inner().unwrap_or_default();
     now.processes.extend(answers.processes);
     now.next_hops.extend(answers.next_hops);
+    now.tracking.entries.extend(answers.tracking.entries);
+    now.tracking.ports.extend(answers.tracking.ports);
     now.gaps.extend(answers.gaps);
     diagnosis
 }

@@ -56,6 +56,7 @@ pub(crate) mod testkit;
 pub(crate) mod threads;
 pub(crate) mod thresholds;
 pub(crate) mod traced_program;
+pub(crate) mod translation;
 pub(crate) mod unanswered;
 pub(crate) mod unclosed;
 pub(crate) mod view;
@@ -65,7 +66,7 @@ pub mod wait_state;
 
 use crate::cores;
 use crate::model::gap::{Missing, Why};
-use crate::model::path::Destination;
+use crate::model::snapshot::Asked;
 use crate::model::{Coverage, Gap, StateSet};
 use crate::text;
 pub use examine::examine;
@@ -87,11 +88,9 @@ pub struct Outcome {
     pub wants_second: Option<String>,
     /// The rule could not be judged at all: why.
     pub not_checked: Option<String>,
-    /// Processes that the rule cannot judge before they were inspected. A finding asks for itself
-    /// ([`Finding::inspect`]); this is for a rule that will not accuse anybody before it has looked.
-    pub inspect: Vec<u32>,
-    /// Silent destinations whose next hop is worth a question to the kernel.
-    pub destinations: Vec<Destination>,
+    /// What is worth a look before the rule is judged again. A finding asks for processes itself ([`Finding::inspect`]);
+    /// here are those of a rule that will not accuse anybody before it has looked.
+    pub asked: Asked,
 }
 
 impl Outcome {
@@ -124,10 +123,8 @@ pub struct Diagnosis {
     pub not_checked: Vec<(&'static str, String)>,
     /// Rules that a second sample would let decide, with what they suspect.
     pub wants_second: Vec<(&'static str, String)>,
-    /// Processes that findings or rules ask to have inspected, sorted, each once.
-    pub inspect: Vec<u32>,
-    /// Destinations whose next hop rules ask for, sorted, each once.
-    pub destinations: Vec<Destination>,
+    /// What findings or rules ask.
+    pub asked: Asked,
     /// How many sockets have an owner.
     pub coverage: Coverage,
 }
@@ -199,21 +196,17 @@ pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
     let rules: Vec<&Rule> = RULES.iter().filter(|r| wanted.is_none_or(|w| w.contains(&r.id))).collect();
     let mut diagnosis = Diagnosis { coverage: view.coverage(), ..Diagnosis::default() };
     for (rule, outcome) in rules.iter().zip(judge(view, &rules)) {
-        diagnosis.inspect.extend(outcome.inspect);
-        diagnosis.destinations.extend(outcome.destinations);
-        diagnosis.inspect.extend(outcome.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)));
+        diagnosis.asked.extend(outcome.asked);
+        diagnosis.asked.pids.extend(outcome.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)));
         // What a program is made of (see `programs`) shows when it is inspected, which an explanation is not worth.
         let advised = outcome.findings.iter().filter(|f| f.topic.is_some() && f.severity > Severity::Info);
-        diagnosis.inspect.extend(advised.filter_map(|f| f.subject.pid));
+        diagnosis.asked.pids.extend(advised.filter_map(|f| f.subject.pid));
         let about = (rule.states != StateSet::EMPTY).then_some(rule.states);
         diagnosis.findings.extend(outcome.findings.into_iter().map(|f| Finding { states: about, ..f }));
         diagnosis.wants_second.extend(outcome.wants_second.map(|why| (rule.id, why)));
         diagnosis.not_checked.extend(outcome.not_checked.map(|why| (rule.id, why)));
     }
-    diagnosis.inspect.sort_unstable();
-    diagnosis.inspect.dedup();
-    diagnosis.destinations.sort_unstable();
-    diagnosis.destinations.dedup();
+    diagnosis.asked.tidy();
     for finding in &mut diagnosis.findings {
         view.complete(&mut finding.subject);
         programs::advise(finding, view);

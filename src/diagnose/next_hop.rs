@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::diagnose::hypothesis::{Cause, Weight};
 use crate::diagnose::view::View;
-use crate::model::path::{Neighbour, NextHop};
+use crate::model::path::{Neighbour, NextHop, Resolution};
 use crate::model::{NetnsId, Socket};
 
 /// The cause that findings on silence share: the way ends at the first router.
@@ -54,6 +54,22 @@ impl Way {
         self.neighbour().is_some_and(Neighbour::is_silent)
     }
 
+    /// As [`Way::is_silent`] for what has waited longer than an address takes to be resolved: no request that is under way
+    /// will be answered, and no route is none.
+    #[must_use]
+    pub fn is_unresolved(&self) -> bool {
+        self.is_silent()
+            || matches!(self.hop, Some(NextHop::NoRoute { .. }))
+            || self.neighbour().is_some_and(|n| matches!(n.resolution, Some(Resolution::Incomplete { .. })))
+    }
+
+    /// The destination is on the link, and its host was asked for its address and has one.
+    #[must_use]
+    pub fn host_is_resolved(&self) -> bool {
+        let known = |n: &Neighbour| matches!(n.resolution, Some(Resolution::Known | Resolution::Unconfirmed));
+        self.neighbour().is_some_and(|n| n.gateway.is_none() && known(n) && !n.is_silent())
+    }
+
     /// What the way says of [`GATEWAY`]; `heard` is what refutes it without asking.
     #[must_use]
     pub fn weigh_gateway(&self, heard: Option<String>) -> Weight {
@@ -76,7 +92,6 @@ impl Way {
             NextHop::Local => Some("this host".into()),
             NextHop::NoRoute { .. } => Some("no route".into()),
             NextHop::Neighbour(n) => {
-                use crate::model::path::Resolution;
                 let to = n.gateway.map_or_else(|| "on the link".to_owned(), |gateway| format!("via {gateway}"));
                 let device = n.device.as_ref().map_or_else(String::new, |d| format!(" on {d}"));
                 let state = match n.resolution {

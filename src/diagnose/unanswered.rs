@@ -2,72 +2,24 @@
 //!
 //! Input: the attempts to one destination. Output: the causes with their weights. Not here: how bad it is.
 
+/// The causes.
+mod causes;
+
 use rustc_hash::FxHashSet;
 
 use crate::diagnose::callers;
 use crate::diagnose::conntrack;
-use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
-use crate::diagnose::next_hop::{self, Way};
+use crate::diagnose::hypothesis::{Weighed, Weight};
+use crate::diagnose::next_hop::Way;
 use crate::diagnose::queues::Queue;
 use crate::diagnose::reach::{self, Leaving, Reach};
+use crate::diagnose::translation::{Tables, Translation};
 use crate::diagnose::view::View;
+use crate::model::errno::Errno;
+use crate::model::traced::{ConnectFailure, Connects};
 use crate::model::{Endpoint, Family, NetnsId, Socket};
 use crate::text;
-
-/// What makes attempts wait without an answer.
-pub const CAUSES: &[Cause] = &[
-    Cause {
-        id: "host-down",
-        text: "the host, or the way to it, is down",
-        predicts: "no port of the address answers",
-        refuted_by: "a segment from the address since the attempts began",
-        decided_by: "`ping` to the address, its neighbour entry (`ip neigh`), the console of that host",
-    },
-    Cause {
-        id: "port-filtered",
-        text: "a filter blocks this port",
-        predicts: "other ports of the address answer, this one never does",
-        refuted_by: "a connection to this very port that was answered since the attempts began",
-        decided_by: "`tcpdump` at the peer: the SYNs do not arrive, or no SYN-ACK leaves",
-    },
-    Cause {
-        id: "peer-accept-queue-full",
-        text: "the accept queue of the peer is full",
-        predicts: "the port answered as many connections as its queue holds, or answers one now and then; the host answers",
-        refuted_by: "the listener's own queue, where it can be read",
-        decided_by: "`ss -ltn` on the peer: Recv-Q above Send-Q, or ListenOverflows grows",
-    },
-    Cause {
-        id: "lossy-path",
-        text: "the path loses segments",
-        predicts: "some attempts are answered after a repeated SYN; data to the address is repeated too",
-        refuted_by: "very many SYNs of which none is answered, or much data to the address without a repetition",
-        decided_by: "`mtr -T` to the port; drops in `ip -s link` on both hosts",
-    },
-    Cause {
-        id: "address-family-broken",
-        text: "one address family does not work, the other does",
-        predicts: "the program reaches the port over the other family, and nobody is heard over this one",
-        refuted_by: "any connection over this family that is answered",
-        decided_by: "`curl -4` and `curl -6`, or `ip route get` of both addresses",
-    },
-    Cause {
-        id: "one-backend-down",
-        text: "this one of several backends does not answer",
-        predicts: "the program's connections to the same port of other addresses are answered",
-        refuted_by: "this address answers on the port, or no other address does",
-        decided_by: "the health check of the backend, or a connect to it from another host",
-    },
-    Cause {
-        id: "local-drop",
-        text: "the SYNs do not leave this host",
-        predicts: "TCPRetransFail grows with each repeated SYN",
-        refuted_by: "SYNs that were repeated while TCPRetransFail did not grow",
-        decided_by: "`ip route get`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`",
-    },
-    conntrack::FULL,
-    next_hop::GATEWAY,
-];
+pub use causes::CAUSES;
 
 /// A word this long before the attempts began is nearly as good as one since: those that wait may have left nobody to
 /// call the others.
@@ -77,6 +29,9 @@ const LATELY_MS: u64 = 60_000;
 /// So many lost SYNs of several attempts in a row are no loss: at 60 % it happens once in 2000 times.
 const SYNS_LOST: u64 = 15;
 const ATTEMPTS_LOST: usize = 3;
+/// An ICMP message after so long is no filter's, which answers at once: a router could not resolve the address (3 requests
+/// a second apart, `net/ipv4/arp.c`).
+const RESOLUTION_MS: u64 = 1000;
 /// So much data without one repetition is no path that loses SYNs repeatedly.
 const CLEAN_SEGMENTS: u64 = 100;
 
@@ -110,11 +65,15 @@ pub struct Facts<'v> {
     tracking: Weight,
     /// The next hop, if the kernel was asked.
     pub way: Way,
-    /// The queue of the destination, where it can be read.
+    /// Where the tracking tables of this host send them.
+    tables: Tables<'v>,
+    /// The queue where they arrive, if that can be read.
     pub queue: Option<&'v Queue<'v>>,
     overflows: bool,
     /// The address is one of this host.
     here: bool,
+    /// A router said that the host cannot be reached, and the address itself is on the link and resolved.
+    forwarded_in_vain: bool,
 }
 
 impl<'v> Facts<'v> {
@@ -149,7 +108,13 @@ impl<'v> Facts<'v> {
         };
         let sum = |value| heard.iter().filter_map(|s| grown(s, value)).sum::<u64>();
         let loses = sum(crate::model::TcpInfo::bytes_retrans);
-        let queue = rows.first().and_then(|s| callers::called(view, s));
+        let home = callers::home(view, netns, to.addr);
+        let tables = Tables::of(view, netns, to, rows, home);
+        let queue = match &tables.translation {
+            Some(translation) => translation.queue,
+            None => rows.first().and_then(|s| callers::called(view, s)),
+        };
+        let way = Way::of(view, netns, to.addr, rows);
         let near = reach.to(netns, to, near_ms).count() as u64;
         let leaving = reach::leaving(view, netns, rows);
         Facts {
@@ -168,13 +133,13 @@ impl<'v> Facts<'v> {
             syns: rows.iter().filter_map(|s| s.timer).map(|t| u64::from(t.retransmits) + 1).sum(),
             attempts: rows.len(),
             leaving,
-            way: Way::of(view, netns, to.addr, rows),
             tracking: conntrack::weigh(view, netns, leaving),
             queue,
             overflows: queue.is_some_and(|q| callers::overflows(view, q)),
-            here: queue.is_some()
-                || to.addr.is_loopback()
-                || view.now.netns.iter().any(|n| n.addresses.contains(&to.addr)),
+            here: to.addr.is_loopback() || home.is_some() || tables.translation.is_none() && queue.is_some(),
+            forwarded_in_vain: way.host_is_resolved() && is_unreachable(view, netns, to),
+            tables,
+            way,
         }
     }
 
@@ -190,6 +155,7 @@ impl<'v> Facts<'v> {
             "one-backend-down" => self.backend_down(),
             "conntrack-full" => self.tracking.clone(),
             "gateway-down" => self.gateway_down(),
+            "translated-elsewhere" => self.elsewhere(),
             _ => self.local_drop(),
         })
     }
@@ -214,7 +180,13 @@ impl<'v> Facts<'v> {
                 let n = text::count(self.other_ports, "connection", "connections");
                 Weight::Refuted(format!("{n} to other ports of the address were answered since the attempts began"))
             }
-            _ if self.here => Weight::Refuted("the address is one of this host".into()),
+            _ if self.is_resolved_elsewhere() => self.arrives(),
+            // What a host sends elsewhere may find nobody there.
+            _ if self.here && self.tables.excluded.is_none() => Weight::Possible(0.2),
+            _ if self.here => {
+                Weight::Refuted("the address is one of this host, which does not send them elsewhere".into())
+            }
+            _ if self.forwarded_in_vain => Weight::Possible(0.15),
             _ if self.just_before > 0 || self.other_ports_before > 0 => Weight::Possible(0.1),
             _ if self.backends > 0 || self.other_family > 0 => Weight::Possible(0.25),
             _ => Weight::Possible(0.45),
@@ -227,7 +199,10 @@ impl<'v> Facts<'v> {
             _ if self.just_before > 0 => Weight::Possible(0.1),
             _ if self.other_ports > 0 => Weight::Possible(0.7),
             _ if self.other_ports_before > 0 => Weight::Possible(0.5),
+            _ if self.translation().is_some() && self.queue.is_none() => Weight::Possible(0.2),
+            _ if self.here && self.may_be_translated() => Weight::Possible(0.5),
             _ if self.here => Weight::Possible(0.7),
+            _ if self.forwarded_in_vain => Weight::Possible(0.15),
             _ => Weight::Possible(0.3),
         }
     }
@@ -239,6 +214,10 @@ impl<'v> Facts<'v> {
                 let limit = queue.capacity().map_or_else(String::new, |n| format!(" of {}", text::grouped(n)));
                 Weight::Refuted(format!("its queue has {}{limit}", text::grouped(queue.queued())))
             }
+            None if self.translation().is_some_and(Translation::is_to_nobody_here) => {
+                Weight::Refuted("nobody on this host listens where they are sent".into())
+            }
+            None if self.translation().is_some() || self.here && self.may_be_translated() => Weight::Possible(0.05),
             None if self.here => Weight::Refuted("nobody on this host listens there".into()),
             None if self.repeated > 0 || self.loses_data => Weight::Possible(0.3),
             None if self.working > 0 || self.just_before > 0 => Weight::Possible(0.65),
@@ -281,6 +260,44 @@ impl<'v> Facts<'v> {
         }
     }
 
+    #[must_use]
+    pub fn translation(&self) -> Option<&Translation<'v>> {
+        self.tables.translation.as_ref()
+    }
+
+    /// Nothing excludes that the host of the address sends them elsewhere, and nobody listens at the address itself.
+    fn may_be_translated(&self) -> bool {
+        self.tables.excluded.is_none() && self.translation().is_none() && self.queue.is_none()
+    }
+
+    /// Tables prove that they came further than the host of the address, or that it answered.
+    fn is_resolved_elsewhere(&self) -> bool {
+        self.tables.is_answered || self.translation().is_some()
+    }
+
+    fn arrives(&self) -> Weight {
+        Weight::Refuted(match self.translation() {
+            Some(translation) => format!("they are sent to {} instead", translation.to),
+            None => "an answer came as far as the tracking table of this host".to_owned(),
+        })
+    }
+
+    fn elsewhere(&self) -> Weight {
+        match (self.translation(), &self.tables.excluded) {
+            (Some(translation), _) if translation.queue.is_some() => {
+                Weight::Refuted(format!("somebody on this host listens at {}, where they are sent", translation.to))
+            }
+            (Some(translation), _) if translation.leads_nowhere() => Weight::Proven,
+            // A host without a listener would refuse.
+            (Some(translation), _) if translation.is_to_nobody_here() => Weight::Possible(0.3),
+            (Some(_), _) => Weight::Possible(0.7),
+            (None, _) if self.tables.is_answered => self.arrives(),
+            (None, Some(why)) => Weight::Refuted(why.clone()),
+            (None, None) if self.here && self.queue.is_none() || self.forwarded_in_vain => Weight::Possible(0.5),
+            (None, None) => Weight::Possible(0.1),
+        }
+    }
+
     fn local_drop(&self) -> Weight {
         match self.leaving {
             _ if self.way.is_silent() => Weight::Possible(0.05),
@@ -296,6 +313,19 @@ impl<'v> Facts<'v> {
     }
 }
 
+/// Connects there failed because a router could not reach the host.
+fn is_unreachable(view: &View<'_>, netns: Option<NetnsId>, to: Endpoint) -> bool {
+    let failed = |c: &Connects| {
+        c.failed.iter().any(|(how, _)| *how == ConnectFailure::Errno(Errno::EHOSTUNREACH))
+            && c.waited_ms.is_some_and(|(_, longest)| longest >= RESOLUTION_MS)
+    };
+    let traced = view.now.traced.iter().flat_map(|t| &t.connects);
+    traced.filter(|c| c.netns == netns && c.to == to).any(failed)
+}
+
+#[cfg(test)]
+mod nat_tests;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,7 +333,7 @@ mod tests {
     use crate::model::counter::Counter;
     use crate::model::{State, TimerKind};
 
-    fn syn(port: u16, to: &str, repeats: u8) -> Socket {
+    pub(super) fn syn(port: u16, to: &str, repeats: u8) -> Socket {
         let local = if to.starts_with('[') { format!("[fd00::1]:{port}") } else { format!("10.0.0.1:{port}") };
         timer(row(State::SynSent, &local, to), TimerKind::Retransmit, 500, repeats)
     }
@@ -324,7 +354,7 @@ mod tests {
         weighed(&world)
     }
 
-    fn weighed(world: &World) -> Weighed {
+    pub(super) fn weighed(world: &World) -> Weighed {
         let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
         let rows: Vec<&Socket> = world.now.sockets.iter().filter(|s| s.state == State::SynSent).collect();
         let to = rows[0].peer.normalised();
@@ -332,11 +362,11 @@ mod tests {
         Facts::new(&view, &reach, (NETNS, to), &rows, 5000).weigh()
     }
 
-    fn leads(weighed: &Weighed) -> &str {
+    pub(super) fn leads(weighed: &Weighed) -> &str {
         weighed.left[0].cause.id
     }
 
-    fn is_out(weighed: &Weighed, id: &str) -> bool {
+    pub(super) fn is_out(weighed: &Weighed, id: &str) -> bool {
         weighed.ruled_out.iter().any(|(cause, _)| cause.id == id)
     }
 
@@ -373,7 +403,9 @@ mod tests {
         world.now.sockets[1] = busy(1099);
         assert!(!is_out(&weighed(&world), "lossy-path"));
         world.now.sockets[1] = busy(1100);
-        assert_eq!(weighed(&world).named().map(|c| c.id), Some("peer-accept-queue-full"));
+        let clean = weighed(&world);
+        assert!(leads(&clean) == "peer-accept-queue-full" && is_out(&clean, "lossy-path"));
+        assert_eq!(clean.named(), None, "one of several hosts behind a translation may be gone");
     }
 
     #[test]

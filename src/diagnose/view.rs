@@ -15,6 +15,7 @@ use crate::diagnose::index::Index;
 use crate::diagnose::ports::{self, Route};
 use crate::diagnose::queues::Queues;
 use crate::diagnose::thresholds::Thresholds;
+use crate::model::conntrack::{Connection, Tracked};
 use crate::model::counter::Counter;
 use crate::model::path::{Destination, NextHop};
 use crate::model::snapshot::{Answers, Netns, ProcessFacts, Snapshot};
@@ -242,6 +243,13 @@ impl<'a> View<'a> {
     pub fn next_hop(&self, netns: Option<NetnsId>, to: IpAddr) -> Option<&NextHop> {
         let asked = self.inspected.and_then(OnceLock::get).and_then(|found| found.next_hops.get(&(netns, to)));
         asked.or_else(|| self.now.next_hops.get(&(netns, to)))
+    }
+
+    /// What a tracking table has of a connection; `None`: it was not read.
+    #[must_use]
+    pub fn tracked(&self, connection: Connection) -> Option<Option<Tracked>> {
+        let asked = self.inspected.and_then(OnceLock::get).and_then(|found| found.tracking.entries.get(&connection));
+        asked.or_else(|| self.now.tracking.entries.get(&connection)).copied()
     }
 
     /// Whether two processes run the same program: by the file they execute, else by name.

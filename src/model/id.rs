@@ -26,6 +26,16 @@ impl NetnsId {
     }
 }
 
+/// What a network namespace is called: by its name, or by its number.
+#[must_use]
+pub fn netns_label(name: Option<&str>, inode: Option<NetnsId>) -> String {
+    match (name, inode) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(id)) => format!("net:[{id}]"),
+        (None, None) => "net:[?]".into(),
+    }
+}
+
 impl fmt::Display for NetnsId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

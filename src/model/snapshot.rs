@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::model::addr::Endpoint;
-use crate::model::conntrack::Conntrack;
+use crate::model::conntrack::{Connection, Conntrack, NatPorts, Tracked};
 use crate::model::counter::{Counter, Counters, SockStat, SockStats};
 use crate::model::drops::DropPlace;
 use crate::model::gap::Gap;
-use crate::model::id::{Inode, NetnsId};
+use crate::model::id::{Inode, NetnsId, netns_label};
 use crate::model::owner::{Holder, OwnerTable, Process};
 use crate::model::path::{Destination, NextHop};
 use crate::model::socket::Socket;
@@ -27,13 +27,47 @@ pub struct Asked {
     pub pids: Vec<u32>,
     /// Over which neighbour these destinations are reached.
     pub destinations: Vec<Destination>,
+    /// What tracking tables have of these connections.
+    pub connections: Vec<Connection>,
+    /// Which ports source translation has taken in these namespaces.
+    pub translators: Vec<Option<NetnsId>>,
 }
 
 impl Asked {
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.pids.is_empty() && self.destinations.is_empty()
+        *self == Asked::default()
     }
+
+    /// Adds what somebody else asks.
+    pub fn extend(&mut self, other: Asked) {
+        self.pids.extend(other.pids);
+        self.destinations.extend(other.destinations);
+        self.connections.extend(other.connections);
+        self.translators.extend(other.translators);
+    }
+
+    /// Sorts each list and drops repeats.
+    pub fn tidy(&mut self) {
+        fn tidy<T: Ord>(list: &mut Vec<T>) {
+            list.sort_unstable();
+            list.dedup();
+        }
+        tidy(&mut self.pids);
+        tidy(&mut self.destinations);
+        tidy(&mut self.connections);
+        tidy(&mut self.translators);
+    }
+}
+
+/// What tracking tables were asked and said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TrackingAnswers {
+    /// Entries of connections; `None`: the table was read and has none.
+    pub entries: BTreeMap<Connection, Option<Tracked>>,
+    /// The ports that source translation has taken, by namespace; the destination with the most first.
+    pub ports: BTreeMap<Option<NetnsId>, Vec<NatPorts>>,
 }
 
 /// What was found out.
@@ -42,6 +76,7 @@ impl Asked {
 pub struct Answers {
     pub processes: BTreeMap<u32, ProcessFacts>,
     pub next_hops: BTreeMap<Destination, NextHop>,
+    pub tracking: TrackingAnswers,
     pub gaps: Vec<Gap>,
 }
 
@@ -74,6 +109,8 @@ pub struct Snapshot {
     pub traced: Option<TracedInterval>,
     /// The next hop to destinations that are silent; others are not asked about.
     pub next_hops: BTreeMap<Destination, NextHop>,
+    /// What tracking tables say of connections that nobody answers.
+    pub tracking: TrackingAnswers,
 }
 
 impl Snapshot {
@@ -116,6 +153,12 @@ pub struct Netns {
 }
 
 impl Netns {
+    /// Its name, or its number.
+    #[must_use]
+    pub fn label(&self) -> String {
+        netns_label(self.name.as_deref(), self.inode)
+    }
+
     /// A counter; `None` when this kernel lacks it or it could not be read.
     #[must_use]
     pub fn counter(&self, counter: Counter) -> Option<u64> {

@@ -1,6 +1,7 @@
 //! Makes the state of a case, and has the doctor look at it.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -75,8 +76,21 @@ impl Running {
         }
         command.arg(env!("CARGO_BIN_EXE_tcpstate")).args(["doctor", "--json"]).args(arguments);
         let output = command.stdin(Stdio::null()).output().map_err(|e| format!("cannot start ip: {e}"))?;
-        serde_json::from_slice(&output.stdout)
-            .map_err(|_| format!("doctor: {}", String::from_utf8_lossy(&output.stderr).trim()))
+        let mut document: Json = serde_json::from_slice(&output.stdout)
+            .map_err(|_| format!("doctor: {}", String::from_utf8_lossy(&output.stderr).trim()))?;
+        if let Some(findings) = document["findings"].as_array_mut() {
+            findings.retain(|finding| self.is_ours(finding));
+        }
+        Ok(document)
+    }
+
+    /// What `--netns all` finds in the namespaces of other cases is none of this one.
+    fn is_ours(&self, finding: &Json) -> bool {
+        let Some(netns) = finding["subject"]["netns"].as_u64() else { return true };
+        ["c", "s", "r"].iter().any(|end| {
+            let path = format!("/run/netns/{}{end}", self.name);
+            std::fs::metadata(path).is_ok_and(|found| found.ino() == netns)
+        })
     }
 }
 

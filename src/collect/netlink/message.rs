@@ -1,7 +1,7 @@
 //! What every netlink message has: a header, and attributes behind a body.
 //!
-//! Input: a socket, or the bytes of a datagram. Output: datagrams, messages, attributes. Not here: what they mean; the rows of
-//! a dump, which are read without a step between (`stream`).
+//! Input: a socket, or the bytes of a datagram. Output: requests, datagrams, messages, attributes. Not here: what they mean; the
+//! rows of a dump, which are read without a step between (`stream`).
 
 use std::io;
 
@@ -11,6 +11,36 @@ use netlink_sys::Socket as NetlinkSocket;
 pub(super) const HEADER_BYTES: usize = 16;
 pub(super) const NLMSG_ERROR: u16 = 2;
 pub(super) const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 1;
+pub(super) const NLM_F_DUMP: u16 = 0x300;
+
+/// A request: a header, a body of a fixed length, attributes.
+pub(super) fn request(kind: u16, flags: u16, sequence: u32, body: &[u8], attributes: &[u8]) -> Vec<u8> {
+    let len = HEADER_BYTES + body.len() + attributes.len();
+    let mut bytes = Vec::with_capacity(len);
+    bytes.extend_from_slice(&u32::try_from(len).unwrap_or(0).to_ne_bytes());
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(&(NLM_F_REQUEST | flags).to_ne_bytes());
+    bytes.extend_from_slice(&sequence.to_ne_bytes());
+    bytes.extend_from_slice(&0u32.to_ne_bytes());
+    bytes.extend_from_slice(body);
+    bytes.extend_from_slice(attributes);
+    bytes
+}
+
+/// One attribute with its padding.
+pub(super) fn attribute(number: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = u16::try_from(4 + value.len()).unwrap_or(0).to_ne_bytes().to_vec();
+    bytes.extend_from_slice(&number.to_ne_bytes());
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// What a message of kind `NLMSG_ERROR` says: the error, positive; `None` when it is cut.
+pub(super) fn error_of(body: &[u8]) -> Option<i32> {
+    number(body).map(|code| code.cast_signed().saturating_neg())
+}
 
 /// Receives one datagram, and returns its true length.
 pub(super) fn receive(socket: &NetlinkSocket, mut room: &mut [u8]) -> io::Result<usize> {

@@ -10,6 +10,7 @@ pub(crate) mod qdisc;
 pub mod request;
 pub(crate) mod route;
 pub(crate) mod stream;
+pub(crate) mod tracking;
 
 pub use request::{Attributes, Request};
 pub use stream::{Channel, Report};

@@ -7,12 +7,10 @@ use std::io;
 use netlink_sys::Socket as NetlinkSocket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::message::{HEADER_BYTES, NLMSG_DONE, NLMSG_ERROR, attributes, messages, number, receive};
+use super::message::{NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, attributes, error_of, messages, number, receive, request};
 
 const RTM_NEWQDISC: u16 = 36;
 const RTM_GETQDISC: u16 = 38;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_DUMP: u16 = 0x300;
 /// `struct tcmsg`.
 const BODY: usize = 20;
 const TC_H_ROOT: u32 = 0xffff_ffff;
@@ -28,7 +26,7 @@ const BUFFER_BYTES: usize = 32 * 1024;
 /// When the kernel has no traffic control, or a sandbox forbids the question.
 pub fn drops() -> io::Result<Vec<(u32, u64)>> {
     let socket = NetlinkSocket::new(NETLINK_ROUTE)?;
-    socket.send(&request(), 0)?;
+    socket.send(&request(RTM_GETQDISC, NLM_F_DUMP, 0, &[0; BODY], &[]), 0)?;
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut found = Vec::new();
     loop {
@@ -39,15 +37,6 @@ pub fn drops() -> io::Result<Vec<(u32, u64)>> {
     }
 }
 
-fn request() -> Vec<u8> {
-    let mut bytes = vec![0; HEADER_BYTES + BODY];
-    let len = u32::try_from(bytes.len()).unwrap_or(0);
-    bytes[..4].copy_from_slice(&len.to_ne_bytes());
-    bytes[4..6].copy_from_slice(&RTM_GETQDISC.to_ne_bytes());
-    bytes[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    bytes
-}
-
 /// Adds what one datagram says; whether it was the last.
 fn answers(bytes: &[u8], found: &mut Vec<(u32, u64)>) -> io::Result<bool> {
     for message in messages(bytes) {
@@ -55,8 +44,7 @@ fn answers(bytes: &[u8], found: &mut Vec<(u32, u64)>) -> io::Result<bool> {
         match kind {
             NLMSG_DONE => return Ok(true),
             NLMSG_ERROR => {
-                let code = number(body).map_or(libc::EINVAL, |code| code.cast_signed().saturating_neg());
-                return Err(io::Error::from_raw_os_error(code));
+                return Err(io::Error::from_raw_os_error(error_of(body).unwrap_or(libc::EINVAL)));
             }
             RTM_NEWQDISC => found.extend(qdisc(body)),
             _ => {}
@@ -79,21 +67,11 @@ fn qdisc(bytes: &[u8]) -> Option<(u32, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::{HEADER_BYTES, attribute};
     use super::*;
 
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = u16::try_from(4 + value.len()).unwrap().to_ne_bytes().to_vec();
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(value);
-        bytes
-    }
-
     fn message(kind: u16, body: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![0; HEADER_BYTES];
-        bytes[..4].copy_from_slice(&u32::try_from(HEADER_BYTES + body.len()).unwrap().to_ne_bytes());
-        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(body);
-        bytes
+        request(kind, 0, 0, body, &[])
     }
 
     fn discipline(device: u32, parent: u32, drops: u32) -> Vec<u8> {

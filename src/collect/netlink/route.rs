@@ -10,7 +10,7 @@ use netlink_sys::Socket as NetlinkSocket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
-use super::message::{HEADER_BYTES, NLMSG_ERROR, attributes, number, receive};
+use super::message::{HEADER_BYTES, NLMSG_ERROR, attribute, attributes, error_of, number, receive, request};
 use crate::model::path::{Neighbour, NextHop, Resolution};
 
 const RTM_NEWLINK: u16 = 16;
@@ -19,7 +19,6 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_GETNEIGH: u16 = 30;
-const NLM_F_REQUEST: u16 = 1;
 /// `struct rtmsg` and `struct ndmsg`.
 const BODY: usize = 12;
 /// `struct ifinfomsg`.
@@ -106,7 +105,7 @@ pub(crate) fn device_name(index: u32) -> Option<String> {
     netdevice::index_to_name(socket, index).ok()
 }
 
-fn octets(addr: IpAddr) -> Vec<u8> {
+pub(super) fn octets(addr: IpAddr) -> Vec<u8> {
     match addr {
         IpAddr::V4(a) => a.octets().to_vec(),
         IpAddr::V6(a) => a.octets().to_vec(),
@@ -114,24 +113,8 @@ fn octets(addr: IpAddr) -> Vec<u8> {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "2 and 10")]
-fn family(addr: IpAddr) -> u8 {
+pub(super) fn family(addr: IpAddr) -> u8 {
     if addr.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
-}
-
-fn message(kind: u16, sequence: u32, body: &[u8], attribute: u16, value: &[u8]) -> Vec<u8> {
-    let attribute_len = 4 + value.len();
-    let len = HEADER_BYTES + body.len() + attribute_len;
-    let mut bytes = Vec::with_capacity(len);
-    bytes.extend_from_slice(&u32::try_from(len).unwrap_or(0).to_ne_bytes());
-    bytes.extend_from_slice(&kind.to_ne_bytes());
-    bytes.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
-    bytes.extend_from_slice(&sequence.to_ne_bytes());
-    bytes.extend_from_slice(&0u32.to_ne_bytes());
-    bytes.extend_from_slice(body);
-    bytes.extend_from_slice(&u16::try_from(attribute_len).unwrap_or(0).to_ne_bytes());
-    bytes.extend_from_slice(&attribute.to_ne_bytes());
-    bytes.extend_from_slice(value);
-    bytes
 }
 
 fn route_request(to: IpAddr, sequence: u32) -> Vec<u8> {
@@ -139,20 +122,20 @@ fn route_request(to: IpAddr, sequence: u32) -> Vec<u8> {
     let mut body = [0; BODY];
     body[0] = family(to);
     body[1] = if to.is_ipv4() { 32 } else { 128 };
-    message(RTM_GETROUTE, sequence, &body, RTA_DST, &value)
+    request(RTM_GETROUTE, 0, sequence, &body, &attribute(RTA_DST, &value))
 }
 
 fn neighbour_request(of: IpAddr, device: u32, sequence: u32) -> Vec<u8> {
     let mut body = [0; BODY];
     body[0] = family(of);
     body[4..8].copy_from_slice(&device.to_ne_bytes());
-    message(RTM_GETNEIGH, sequence, &body, NDA_DST, &octets(of))
+    request(RTM_GETNEIGH, 0, sequence, &body, &attribute(NDA_DST, &octets(of)))
 }
 
 fn link_request(device: u32, sequence: u32) -> Vec<u8> {
     let mut body = [0; LINK_BODY];
     body[4..8].copy_from_slice(&device.to_ne_bytes());
-    message(RTM_GETLINK, sequence, &body, IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes())
+    request(RTM_GETLINK, 0, sequence, &body, &attribute(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes()))
 }
 
 /// What an answer says.
@@ -178,10 +161,7 @@ fn body(bytes: &[u8], kind: u16) -> Answer<(&[u8; BODY], &[u8])> {
     let found = u16::from_ne_bytes([head[4], head[5]]);
     let Some(rest) = bytes.get(HEADER_BYTES..len.min(bytes.len())) else { return Answer::Unreadable };
     if found == NLMSG_ERROR {
-        return match rest.first_chunk::<4>() {
-            Some(code) => Answer::Error(i32::from_ne_bytes(*code).saturating_neg()),
-            None => Answer::Unreadable,
-        };
+        return error_of(rest).map_or(Answer::Unreadable, Answer::Error);
     }
     match rest.split_first_chunk::<BODY>() {
         Some(parts) if found == kind => Answer::Is(parts),
@@ -189,7 +169,7 @@ fn body(bytes: &[u8], kind: u16) -> Answer<(&[u8; BODY], &[u8])> {
     }
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
         16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
@@ -250,12 +230,7 @@ mod tests {
         let mut bytes = vec![0; HEADER_BYTES];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
         bytes.extend_from_slice(&body);
-        for (kind, value) in list {
-            bytes.extend_from_slice(&u16::try_from(4 + value.len()).unwrap().to_ne_bytes());
-            bytes.extend_from_slice(&kind.to_ne_bytes());
-            bytes.extend_from_slice(value);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-        }
+        bytes.extend(list.iter().flat_map(|(kind, value)| attribute(*kind, value)));
         let len = u32::try_from(bytes.len()).unwrap();
         bytes[..4].copy_from_slice(&len.to_ne_bytes());
         bytes

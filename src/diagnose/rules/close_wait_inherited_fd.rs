@@ -72,7 +72,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         match judge(view, &holding, socket, inherited) {
             Verdict::No => continue,
             Verdict::Look => {
-                outcome.inspect.push(inherited.helper);
+                outcome.asked.pids.push(inherited.helper);
                 continue;
             }
             Verdict::Yes => {}
@@ -87,10 +87,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
         held.owners.push(inherited.owner);
     }
-    outcome.inspect.sort_unstable();
-    outcome.inspect.dedup();
     let findings = helpers.into_values().map(|held| finding(view, &holding, held));
     outcome.findings = ranking::alike(findings.collect());
+    outcome.asked.tidy();
     outcome
 }
 
@@ -318,7 +317,7 @@ mod tests {
     fn an_established_connection_counts_only_after_a_look_at_the_helper() {
         let mut world = world(State::Established, 300);
         let outcome = world.check(check);
-        assert!(outcome.findings.is_empty() && outcome.inspect == [900], "{outcome:?}");
+        assert!(outcome.findings.is_empty() && outcome.asked.pids == [900], "{outcome:?}");
         inspect(&mut world, libc::SYS_clock_nanosleep, None);
         let outcome = world.check(check);
         assert!(outcome.findings[0].evidence.contains(&("established", Evidence::Count(1))), "{outcome:?}");

@@ -58,7 +58,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
         match accepting::reach(view, &queue.listeners, &holders) {
             Reach::MayAccept => {}
-            Reach::NotInspected => outcome.inspect.extend(holders.iter().map(|p| p.pid)),
+            Reach::NotInspected => outcome.asked.pids.extend(holders.iter().map(|p| p.pid)),
             reach => outcome.findings.push(finding(view, queue, &holders, reach)),
         }
     }
@@ -211,6 +211,6 @@ mod tests {
         let mut world = world("sleep", libc::SYS_clock_nanosleep, Some(false));
         world.now.processes.get_mut(&900).unwrap().inspection = None;
         let outcome = world.check(check);
-        assert_eq!((outcome.findings.len(), &outcome.inspect[..]), (0, &[900][..]));
+        assert_eq!((outcome.findings.len(), &outcome.asked.pids[..]), (0, &[900][..]));
     }
 }

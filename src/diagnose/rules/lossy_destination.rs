@@ -21,6 +21,7 @@ use crate::diagnose::peers::{self, Peers};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
+use crate::model::snapshot::Asked;
 use crate::model::{Endpoint, NetnsId, Socket};
 use crate::text;
 
@@ -135,7 +136,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         findings.extend(places.into_iter().map(|(place, lossy)| finding(view, &ends, netns, place, &lossy, &sent)));
     }
     let destinations = by_address.iter().filter(|(_, sent)| is_lossy(sent)).map(|(place, _)| *place).take(8);
-    Outcome { destinations: destinations.collect(), ..Outcome::findings(findings) }
+    let asked = Asked { destinations: destinations.collect(), ..Asked::default() };
+    Outcome { asked, ..Outcome::findings(findings) }
 }
 
 /// Connections that repeated more than chance does, so far.

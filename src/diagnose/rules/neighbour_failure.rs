@@ -100,7 +100,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     outcome.findings.extend(table_full(view));
     let silent = silent(view);
-    outcome.destinations = silent.keys().take(ASKED).copied().collect();
+    outcome.asked.destinations = silent.keys().take(ASKED).copied().collect();
     let mut hops: BTreeMap<(Option<NetnsId>, IpAddr), Behind<'_>> = BTreeMap::new();
     for (to, rows) in &silent {
         let way = Way::of(view, to.0, to.1, rows);
@@ -246,7 +246,7 @@ mod tests {
         world.add(syn(5000, "10.1.0.2:443")).add(row(State::Established, "10.0.0.1:5001", "10.1.0.3:443"));
         world.add(timer(row(State::SynSent, "10.0.0.1:5002", "10.1.0.4:443"), TimerKind::Retransmit, 500, 0));
         let outcome = world.check(check);
-        assert_eq!(outcome.destinations, [(NETNS, addr("10.1.0.2"))]);
+        assert_eq!(outcome.asked.destinations, [(NETNS, addr("10.1.0.2"))]);
         assert_eq!(outcome.findings, []);
     }
 

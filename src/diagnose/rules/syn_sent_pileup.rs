@@ -20,9 +20,11 @@ use crate::diagnose::measure::Measure;
 use crate::diagnose::reach::{self, Reach};
 use crate::diagnose::retries;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::translation;
 use crate::diagnose::unanswered::{CAUSES, Facts};
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
+use crate::model::snapshot::Asked;
 use crate::model::{Endpoint, NetnsId, Process, Socket, State};
 use crate::text;
 
@@ -45,12 +47,14 @@ const WAY_OUT: &str = "Check the way out: `ip route get {addr}`, rules of OUTPUT
 const GATEWAY: &str = "Look at the gateway that does not answer: the finding neighbour-failure names it";
 const TRACKING: &str =
     "Make room in the connection tracking table of this host: the finding conntrack-pressure says how";
+const TRANSLATION: &str = "On the host that has {addr} find the rule that sends port {port} elsewhere (`conntrack -L -p \
+                           tcp --orig-dst {addr}`, `nft list ruleset`): remove it, or start what it publishes";
 const TIMEOUT: &str = "Set a connect timeout of a few seconds in the application, and a circuit breaker or back-off";
 
 const TEXT: Text = Text {
     why: "A closed port answers a SYN with a reset at once; an attempt that stays in SYN_SENT got no answer. The SYN or \
           its answer was dropped somewhere, and each attempt blocks its caller until the kernel gives up.",
-    remedy: &[HOST, FILTER, QUEUE, LOSS, FAMILY, BACKEND, WAY_OUT, TRACKING, GATEWAY, TIMEOUT],
+    remedy: &[HOST, FILTER, QUEUE, LOSS, FAMILY, BACKEND, WAY_OUT, TRACKING, GATEWAY, TRANSLATION, TIMEOUT],
     avoid: &[
         "Don't raise tcp_syn_retries: callers only wait longer for the same silence",
         "Don't lower it for the whole host either: set the timeout in the application, or TCP_SYNCNT on the socket",
@@ -69,6 +73,7 @@ fn step(cause: &str) -> Option<&'static str> {
         "local-drop" => WAY_OUT,
         "conntrack-full" => TRACKING,
         "gateway-down" => GATEWAY,
+        "translated-elsewhere" => TRANSLATION,
         _ => return None,
     })
 }
@@ -143,7 +148,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let wants_second = (undecided && view.before.is_none()).then(|| {
         "which attempts are answered, and whether repeated SYNs leave this host, decides the cause".to_owned()
     });
-    Outcome { findings, wants_second, ..Outcome::default() }
+    let asked = groups.iter().flat_map(|g| translation::connections(view, &g.rows)).take(translation::ASKED);
+    let asked = Asked { connections: asked.collect(), ..Asked::default() };
+    Outcome { findings, wants_second, asked, ..Outcome::default() }
 }
 
 fn owners<'a>(view: &View<'a>, rows: &[&'a Socket]) -> Vec<(&'a Process, u64)> {
@@ -217,6 +224,10 @@ fn named(view: &View<'_>, facts: &Facts<'_>, causes: &Weighed) -> String {
             let owner = listener_owner::Owner::of(view, &queue.listeners);
             format!(": the accept queue of {} on this host is full", listener_owner::name(owner.as_ref()))
         }
+        (Some(cause), _) if cause.id == "translated-elsewhere" => facts.translation().map_or_else(
+            || format!(": {}", cause.text),
+            |translation| format!(": a translation (DNAT) sends them to {}, and nobody is there", translation.to),
+        ),
         (Some(cause), _) => format!(": {}", cause.text),
         (None, _) => String::new(),
     }
@@ -327,6 +338,7 @@ fn finding<'a>(
         .evidence_if("dropped_by_this_host", host_drops::dropped(view, group.netns).map(Dropped::evidence))
         .evidence_if("connection_tracking", conntrack::evidence(view, group.netns))
         .evidence_if("next_hop", facts.way.words().map(Evidence::Text))
+        .evidence_if("translated_to", facts.translation().map(|t| Evidence::Text(t.words())))
 }
 
 /// One program that tries many destinations once each: a scanner, peer-to-peer, or a client with a stale list.

@@ -1,0 +1,62 @@
+//! What makes attempts wait without an answer, as data.
+
+use crate::diagnose::conntrack;
+use crate::diagnose::hypothesis::Cause;
+use crate::diagnose::next_hop;
+use crate::diagnose::translation;
+
+/// What makes attempts wait without an answer.
+pub const CAUSES: &[Cause] = &[
+    Cause {
+        id: "host-down",
+        text: "the host, or the way to it, is down",
+        predicts: "no port of the address answers",
+        refuted_by: "a segment from the address since the attempts began",
+        decided_by: "`ping` to the address, its neighbour entry (`ip neigh`), the console of that host",
+    },
+    Cause {
+        id: "port-filtered",
+        text: "a filter blocks this port",
+        predicts: "other ports of the address answer, this one never does",
+        refuted_by: "a connection to this very port that was answered since the attempts began",
+        decided_by: "`tcpdump` at the peer: the SYNs do not arrive, or no SYN-ACK leaves",
+    },
+    Cause {
+        id: "peer-accept-queue-full",
+        text: "the accept queue of the peer is full",
+        predicts: "the port answered as many connections as its queue holds, or answers one now and then; the host answers",
+        refuted_by: "the listener's own queue, where it can be read",
+        decided_by: "`ss -ltn` on the peer: Recv-Q above Send-Q, or ListenOverflows grows",
+    },
+    Cause {
+        id: "lossy-path",
+        text: "the path loses segments",
+        predicts: "some attempts are answered after a repeated SYN; data to the address is repeated too",
+        refuted_by: "very many SYNs of which none is answered, or much data to the address without a repetition",
+        decided_by: "`mtr -T` to the port; drops in `ip -s link` on both hosts",
+    },
+    Cause {
+        id: "address-family-broken",
+        text: "one address family does not work, the other does",
+        predicts: "the program reaches the port over the other family, and nobody is heard over this one",
+        refuted_by: "any connection over this family that is answered",
+        decided_by: "`curl -4` and `curl -6`, or `ip route get` of both addresses",
+    },
+    Cause {
+        id: "one-backend-down",
+        text: "this one of several backends does not answer",
+        predicts: "the program's connections to the same port of other addresses are answered",
+        refuted_by: "this address answers on the port, or no other address does",
+        decided_by: "the health check of the backend, or a connect to it from another host",
+    },
+    Cause {
+        id: "local-drop",
+        text: "the SYNs do not leave this host",
+        predicts: "TCPRetransFail grows with each repeated SYN",
+        refuted_by: "SYNs that were repeated while TCPRetransFail did not grow",
+        decided_by: "`ip route get`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`",
+    },
+    conntrack::FULL,
+    next_hop::GATEWAY,
+    translation::ELSEWHERE,
+];
