@@ -35,9 +35,18 @@ pub fn steady(ages_ms: &[u64], from_ms: u64) -> Option<Arrivals> {
     })
 }
 
-/// Whether rows arrived in each of the three last stretches of this length.
+/// Whether rows came in each of the three last stretches of time: of the length of the interval, else at a coarser
+/// scale. A peer that goes away and takes all its connections along fills one.
 #[must_use]
-pub fn fill_stretches(ages_ms: &[u64], width_ms: u64) -> bool {
+pub fn keep_coming(ages_ms: &[u64], interval_ms: u64) -> bool {
+    fill_stretches(ages_ms, interval_ms.max(SHORTEST_MS)) || steady(ages_ms, 0).is_some()
+}
+
+/// A shorter stretch of time is one moment.
+const SHORTEST_MS: u64 = 1000;
+
+/// Whether rows arrived in each of the three last stretches of this length.
+fn fill_stretches(ages_ms: &[u64], width_ms: u64) -> bool {
     let mut filled = [false; STRETCHES];
     for age in ages_ms {
         let stretch = usize::try_from(age / width_ms.max(1)).unwrap_or(usize::MAX);

@@ -2,15 +2,16 @@
 //!
 //! Input: a view. Output: rows by [`Class`], and [`Moves`] between two samples. Not here: severity, causes and words.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::aggregate::Role;
-use crate::diagnose::arrivals;
+use crate::diagnose::departed::{Departed, departed};
+use crate::diagnose::family::Culprit;
 use crate::diagnose::rate::Rate;
 use crate::diagnose::view::View;
 use crate::model::socket::AgeBracket;
 use crate::model::sysctl::TCP_FIN_TIMEOUT_MS;
-use crate::model::{Endpoint, NetnsId, Process, RowKind, Socket, State, TcpInfo};
+use crate::model::{Endpoint, Process, RowKind, Socket, State, TcpInfo};
 
 /// `TCP_FIN_TIMEOUT` (`include/net/tcp.h`), the default: after it a Linux peer that closed has forgotten the connection.
 pub const FORGOTTEN_AFTER_MS: u64 = TCP_FIN_TIMEOUT_MS;
@@ -220,57 +221,33 @@ impl Moves {
     }
 }
 
-/// A row that was in CLOSE_WAIT and held in the sample before and is so no more.
-struct Left<'a> {
-    /// The processes that held it, and what they ran.
-    holders: Vec<(u32, &'a str)>,
-    class: Class,
-    at: Option<Endpoint>,
-}
-
-/// All rows that left, by class and place and by the processes that held them.
+/// Rows that were in CLOSE_WAIT and held in the sample before and are so no more, by class and place.
 #[derive(Default)]
 pub struct Gone<'a> {
-    rows: Vec<Left<'a>>,
+    rows: Vec<(Departed<'a>, Class, Option<Endpoint>)>,
 }
 
 impl<'a> Gone<'a> {
     #[must_use]
     pub fn new(view: &View<'a>) -> Gone<'a> {
-        let Some(before) = view.before else { return Gone::default() };
-        let still: FxHashSet<(Option<NetnsId>, Option<u64>)> =
-            view.active().filter(|s| is_held(s)).map(|s| (s.netns, s.cookie)).collect();
-        let left = before.sockets.iter().filter(|s| is_held(s) && !still.contains(&(s.netns, s.cookie)));
-        let rows = left.map(|socket| {
-            let role = view.role(socket);
-            let holders = before.owners.of(socket).1.iter().map(|h| before.owners.process(h));
-            Left {
-                holders: holders.map(|p| (p.pid, before.program(p))).collect(),
-                class: Class::of(socket, role),
-                at: place(view, socket, role),
-            }
-        });
-        Gone { rows: rows.collect() }
+        let classed = |left: Departed<'a>| {
+            let role = view.role(left.socket);
+            let (class, at) = (Class::of(left.socket, role), place(view, left.socket, role));
+            (left, class, at)
+        };
+        Gone { rows: departed(view, is_held).into_iter().map(classed).collect() }
     }
 
-    /// How many with such holders (their numbers and programs) went from a class, and from a place if there is one.
+    /// How many of somebody went from a class, and from a place if there is one.
     #[must_use]
-    pub fn count(&self, whose: impl Fn(&[(u32, &str)]) -> bool, class: Class, at: Option<Endpoint>) -> u64 {
-        let same = |left: &&Left<'_>| {
-            whose(&left.holders)
-                && (left.class.outgoing, left.class.unread) == (class.outgoing, class.unread)
-                && (at.is_none() || at == left.at)
+    pub fn count(&self, whose: &Culprit, class: Class, at: Option<Endpoint>) -> u64 {
+        let same = |(left, its_class, its_at): &&(Departed<'_>, Class, Option<Endpoint>)| {
+            left.was_of(whose)
+                && (its_class.outgoing, its_class.unread) == (class.outgoing, class.unread)
+                && (at.is_none() || at == *its_at)
         };
         self.rows.iter().filter(same).count() as u64
     }
-}
-
-/// Whether rows came in each of the three last stretches of time: of the length of the interval, else at a coarser
-/// scale. A peer that goes away and takes all its connections along fills one.
-#[must_use]
-pub fn come_steadily(rows: &[Row<'_>], interval_ms: u64) -> bool {
-    let ages: Vec<u64> = rows.iter().map(|r| r.age.min_ms).collect();
-    arrivals::fill_stretches(&ages, interval_ms.max(TRANSIENT_MS)) || arrivals::steady(&ages, 0).is_some()
 }
 
 /// How many rows lead to each place, the most first.
@@ -360,8 +337,8 @@ mod tests {
         let view = View::new(&world.now, world.before.as_ref(), &thresholds);
         let gone = Gone::new(&view);
         let class = Class { outgoing: true, unread: Unread::Nothing, answered: false };
-        let of = |wanted: u32| gone.count(|holders| holders == [(wanted, "client")], class, None);
-        assert_eq!((of(7), of(8)), (1, 0));
+        let of = |culprit| gone.count(&culprit, class, None);
+        assert_eq!((of(Culprit::Process(7)), of(Culprit::Process(8)), of(Culprit::User(None))), (1, 0, 1));
         let left = row(&view, &world.now.sockets[0], Role::Client).unwrap();
         assert!(left.has_stayed && !left.is_new && left.counted.is_none());
     }

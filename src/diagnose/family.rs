@@ -3,7 +3,7 @@
 //! Input: a process, and where its connections came in. Output: its [`Kin`], which is the same for all that belong
 //! together, and the words for them. Not here: what is wrong with their connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnose::finding::{Evidence, Finding};
 use crate::diagnose::view::View;
@@ -40,6 +40,33 @@ impl Kin {
         };
         Kin { netns, program: view.now.program(process).to_owned(), tie }
     }
+}
+
+/// Whose rows they are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Culprit {
+    Process(u32),
+    /// Several processes of one program, of which each has a few.
+    Family(Kin),
+    /// The process is not known.
+    User(Option<u32>),
+}
+
+/// Of groups of rows, each of one process, the kin that it shares with another process. What keeps groups apart
+/// otherwise is `K`; a group has no kin when it has so many rows that its process speaks for itself.
+pub fn of_several<K: Ord>(groups: impl Iterator<Item = (K, Option<(u32, Kin)>)>) -> Vec<Option<Kin>> {
+    let groups: Vec<(K, Option<(u32, Kin)>)> = groups.collect();
+    let mut pids: BTreeMap<(&K, &Kin), BTreeSet<u32>> = BTreeMap::new();
+    for (key, member) in &groups {
+        if let Some((pid, kin)) = member {
+            pids.entry((key, kin)).or_default().insert(*pid);
+        }
+    }
+    let shared = |(key, member): &(K, Option<(u32, Kin)>)| {
+        let (_, kin) = member.as_ref()?;
+        (pids[&(key, kin)].len() > 1).then(|| kin.clone())
+    };
+    groups.iter().map(shared).collect()
 }
 
 /// A container, or a unit that runs one service: a scope is a session, with whatever was typed there.

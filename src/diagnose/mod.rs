@@ -15,6 +15,7 @@ pub(crate) mod close_wait;
 pub(crate) mod closing;
 pub(crate) mod conntrack;
 pub(crate) mod delivery;
+pub(crate) mod departed;
 pub(crate) mod descriptors;
 mod examine;
 pub(crate) mod family;

@@ -3,14 +3,14 @@
 //!
 //! Input: a view. Output: [`Case`]s. Not here: causes and remedies, which are the rule's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::aggregate::Role;
 use crate::diagnose::arrivals::{self, Arrivals};
 use crate::diagnose::close_wait::{self, Class, Gone, LEAK_ROWS, Moves, Row, TRANSIENT_MS, Unread};
 use crate::diagnose::closing::Place;
 use crate::diagnose::descriptors::Share;
-use crate::diagnose::family::{Kin, Members};
+use crate::diagnose::family::{self, Culprit, Kin, Members};
 use crate::diagnose::fd_inheritance::FdInheritance;
 use crate::diagnose::finding::{Evidence, Finding, Subject, most_frequent};
 use crate::diagnose::measure::Measure;
@@ -31,27 +31,6 @@ const NAMED: usize = 3;
 const AGED_ROWS: usize = 8;
 /// Rows between two samples that make a rate; fewer are chance.
 const ROWS_FOR_A_RATE: i64 = 3;
-
-/// Whose connections they are.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Culprit {
-    Process(u32),
-    /// Several processes of one program, of which each has a few.
-    Family(Kin),
-    /// The process is not known.
-    User(Option<u32>),
-}
-
-impl Culprit {
-    /// Whether one of these processes is meant.
-    fn is_one_of(&self, holders: &[(u32, &str)]) -> bool {
-        match self {
-            Culprit::Process(pid) => holders.iter().any(|(holder, _)| holder == pid),
-            Culprit::Family(kin) => holders.iter().any(|(_, program)| *program == kin.program),
-            Culprit::User(_) => true,
-        }
-    }
-}
 
 /// Whose, of which kind, and where.
 type Cell = (Culprit, Class, Option<Endpoint>);
@@ -109,7 +88,7 @@ impl<'a> Cells<'a> {
     pub fn cases(self, view: &View<'a>) -> Vec<Case<'a>> {
         let gone = Gone::new(view);
         let judge = |(culprit, class, at): Cell, rows: Vec<Row<'a>>| {
-            let left = gone.count(|holders| culprit.is_one_of(holders), class, at);
+            let left = gone.count(&culprit, class, at);
             Case::new(view, culprit, class, rows, left)
         };
         let mut leaks = Vec::new();
@@ -161,24 +140,13 @@ fn kin(view: &View<'_>, class: Class, at: Option<Endpoint>, rows: &[Row<'_>]) ->
 
 /// Rows of processes of which each has a few, by family where there are several; all others by process as before.
 fn by_family<'a>(view: &View<'a>, cells: Vec<(Cell, Vec<Row<'a>>)>) -> BTreeMap<Cell, Vec<Row<'a>>> {
-    let kins: Vec<Option<Kin>> = cells.iter().map(|((_, class, at), rows)| kin(view, *class, *at, rows)).collect();
-    let mut culprits: BTreeMap<(&Kin, bool, Unread), BTreeSet<&Culprit>> = BTreeMap::new();
-    for (kin, ((culprit, class, _), _)) in kins.iter().zip(&cells) {
-        if let Some(kin) = kin {
-            culprits.entry((kin, class.outgoing, class.unread)).or_default().insert(culprit);
-        }
-    }
-    let is_family = |kin: &Kin, class: Class| culprits[&(kin, class.outgoing, class.unread)].len() > 1;
-    let whose: Vec<Option<Culprit>> = kins
-        .iter()
-        .zip(&cells)
-        .map(|(kin, ((_, class, _), _))| {
-            kin.as_ref().filter(|kin| is_family(kin, *class)).map(|kin| Culprit::Family(kin.clone()))
-        })
-        .collect();
+    let kins = family::of_several(cells.iter().map(|((_, class, at), rows)| {
+        let pid = rows.first().and_then(|r| r.holder).map(|p| p.pid);
+        ((class.outgoing, class.unread), pid.zip(kin(view, *class, *at, rows)))
+    }));
     let mut merged: BTreeMap<Cell, Vec<Row<'a>>> = BTreeMap::new();
-    for (family, ((culprit, class, at), rows)) in whose.into_iter().zip(cells) {
-        merged.entry((family.unwrap_or(culprit), class, at)).or_default().extend(rows);
+    for (kin, ((culprit, class, at), rows)) in kins.into_iter().zip(cells) {
+        merged.entry((kin.map_or(culprit, Culprit::Family), class, at)).or_default().extend(rows);
     }
     merged
 }
@@ -233,8 +201,9 @@ impl<'a> Case<'a> {
         };
         let much = share(None).percent.is_some_and(|p| p >= MUCH_PERCENT);
         let enough = enough(class, &rows, members.len().max(1), much);
+        let ages: Vec<u64> = rows.iter().map(|r| r.age.min_ms).collect();
         let more = moves.filter(|m| {
-            m.only_come() && m.stayed > 0 && rows.len() >= enough && close_wait::come_steadily(&rows, m.over_ms)
+            m.only_come() && m.stayed > 0 && rows.len() >= enough && arrivals::keep_coming(&ages, m.over_ms)
         });
         // Leaked rows never leave, so that their ages are the history, unless a second sample says otherwise.
         let exact: Vec<u64> = rows.iter().filter(|r| is_known(r)).map(|r| r.age.min_ms).collect();
