@@ -8,6 +8,7 @@ use tcpstate::model::sysctl::Sysctl;
 use tcpstate::model::{Snapshot, State};
 
 use crate::harness::helper::Helper;
+use crate::harness::script::Script;
 use crate::harness::sock::Sock;
 use crate::harness::veth::{Side, VethPair};
 use crate::harness::{Netns, diag, in_netns, skip, wait_for};
@@ -190,6 +191,63 @@ fn half_closed_connections_name_both_who_keeps_them_and_who_does_not_close() {
         later.processes.get_mut(&client.pid()).expect("its facts").fd_soft = Some(30);
         assert_eq!(only(&judge(&later, Some(&now), &rule)).severity, Severity::Warning, "it grows, to a tenth");
     });
+}
+
+/// Clients that read an answer, say with their FIN that they are done, and wait for the end. Arguments: port, seconds until the
+/// server closes, `fork` for a process per connection.
+const ASKS_AND_WAITS: &str = r#"
+import os, socket, sys, threading, time
+port, after = int(sys.argv[1]), float(sys.argv[2])
+L = socket.create_server(("127.0.0.1", port), backlog=64)
+def serve():
+    while 1:
+        c = L.accept()[0]; c.recv(9); c.sendall(b"answer")
+        threading.Timer(after, c.close).start()
+def ask():
+    s = socket.create_connection(("127.0.0.1", port)); s.sendall(b"request"); s.recv(9); s.shutdown(socket.SHUT_WR)
+    s.recv(9); s.close()
+children = []
+threading.Thread(target=serve, daemon=True).start()
+def clients():
+    for n in range(36):
+        if len(sys.argv) > 3:
+            pid = os.fork()
+            if pid == 0:
+                L.close(); ask(); os._exit(0)
+            children.append(pid)
+        else: threading.Thread(target=ask, daemon=True).start()
+        time.sleep(0.12)
+        if n == 27: print("grows", flush=True)
+threading.Thread(target=clients, daemon=True).start()
+sys.stdin.readline()
+for pid in children: os.kill(pid, 9)
+os._exit(0)
+"#;
+
+#[test]
+fn half_closed_connections_that_only_come_are_told_before_their_minute() {
+    for (after, fork, found) in [("60", false, true), ("60", true, true), ("0.5", false, false)] {
+        in_netns(|ns| {
+            let rule = ["fin-wait2-held"];
+            let args: &[&str] = if fork { &["8210", after, "fork"] } else { &["8210", after] };
+            let Some(mut script) = Script::start(ns, ASKS_AND_WAITS, args) else { return };
+            assert_eq!(script.line(), "grows");
+            let before = snapshot(ns);
+            pause(1000);
+            let diagnosis = judge(&snapshot(ns), Some(&before), &rule);
+            if !found {
+                return silent(&diagnosis);
+            }
+            let finding = only(&diagnosis);
+            assert_eq!((finding.severity, finding.causes.left[0].cause.id), (Severity::Warning, "peer-never-closes"));
+            assert!((16..=36).contains(&number(finding, "count")), "{finding:#?}");
+            assert_eq!(number(finding, "nothing_due"), number(finding, "count"));
+            let of =
+                if fork { format!(" (children of {})", script.pid()) } else { format!("python3 ({})", script.pid()) };
+            assert!(finding.summary.contains(&of) && finding.summary.contains("a second more"), "{}", finding.summary);
+            assert!(finding.summary.ends_with("on this host has not closed"), "{}", finding.summary);
+        });
+    }
 }
 
 #[test]
