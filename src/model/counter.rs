@@ -1,15 +1,22 @@
-//! Counters of a network namespace: `/proc/net/snmp`, `/proc/net/netstat` and `/proc/net/sockstat`.
+//! Counters of a network namespace: `/proc/net/snmp`, `snmp6`, `netstat` and `sockstat`.
 //!
 //! The tables list what some rule, column or command uses, and `collect` reads just that.
 
 use crate::model::named::named;
 
 named! {
-    /// A counter of `/proc/net/snmp` (`Tcp:`) or `/proc/net/netstat` (`TcpExt:`), cumulative since the namespace was made:
-    /// only differences mean anything, except for [`Counter::TcpCurrEstab`].
+    /// A counter of `/proc/net/snmp` (`Tcp:`, `Icmp:`), `/proc/net/snmp6` or `/proc/net/netstat` (`TcpExt:`), cumulative since
+    /// the namespace was made: only differences mean anything, except for [`Counter::TcpCurrEstab`].
     Counter,
     /// The counters of one namespace; those this kernel lacks, or that could not be read, have no value.
     Counters of u64 {
+        /// ICMP messages that say that a destination cannot be reached, of every protocol and code: type 3.
+        IcmpInDestUnreachs "Icmp:InDestUnreachs";
+        /// Those that this namespace sent, also to itself: a neighbour that does not answer makes one (`ipv4_link_failure`).
+        IcmpOutDestUnreachs "Icmp:OutDestUnreachs";
+        /// The same of IPv6: type 1.
+        Icmp6InDestUnreachs "Icmp6InDestUnreachs";
+        Icmp6OutDestUnreachs "Icmp6OutDestUnreachs";
         TcpActiveOpens "Tcp:ActiveOpens";
         TcpAttemptFails "Tcp:AttemptFails";
         TcpCurrEstab "Tcp:CurrEstab";

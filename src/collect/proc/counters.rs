@@ -1,6 +1,6 @@
 //! Counters and sysctls of a network namespace, and the few host-wide numbers.
 //!
-//! Input: the text of `/proc/net/{snmp,netstat,sockstat,sockstat6}` and of the files below `/proc/sys/net`. Output:
+//! Input: the text of `/proc/net/{snmp,snmp6,netstat,sockstat,sockstat6}` and of the files below `/proc/sys/net`. Output:
 //! numbers by name; what this kernel lacks is absent.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -84,6 +84,7 @@ pub fn counters(root: &ProcRoot) -> Counters {
     for file in ["snmp", "netstat"] {
         pairs_of_lines(&std::fs::read_to_string(net.join(file)).unwrap_or_default(), &mut counters);
     }
+    pairs(&std::fs::read_to_string(net.join("snmp6")).unwrap_or_default(), &mut counters);
     counters
 }
 
@@ -156,6 +157,18 @@ fn pairs_of_lines(text: &str, out: &mut Counters) {
             {
                 out.insert(counter, value);
             }
+        }
+    }
+}
+
+/// `Icmp6InDestUnreachs  5`, one in a line.
+fn pairs(text: &str, out: &mut Counters) {
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        if let (Some(name), Some(Ok(value))) = (words.next(), words.next().map(str::parse))
+            && let Some(counter) = Counter::from_name(name)
+        {
+            out.insert(counter, value);
         }
     }
 }

@@ -36,10 +36,17 @@ const CAUSES: &[Cause] = &[
         decided_by: "`ss -ltn` on the peer: a listener on this address and port",
     },
     Cause {
+        id: "refused-by-some",
+        text: "a part of them is refused: one of several hosts behind the address does not listen, or the service comes and goes",
+        predicts: "a RST answers some SYNs, and a handshake others",
+        refuted_by: "a RST for each, or no RST any more",
+        decided_by: "the listener and its age on each host behind the address; `ip neigh` for an address that two hosts have",
+    },
+    Cause {
         id: "rejected",
         text: "a firewall or a router rejects them",
-        predicts: "ECONNREFUSED without a RST: an ICMP message did it",
-        refuted_by: "a RST for each attempt",
+        predicts: "ECONNREFUSED without a RST, or as many ICMP messages (destination unreachable) as failures",
+        refuted_by: "a RST for each attempt, or no ICMP message",
         decided_by: "`tcpdump icmp or icmp6`: who sends the message; `nft list ruleset` there",
     },
     Cause {
@@ -57,6 +64,13 @@ const CAUSES: &[Cause] = &[
         decided_by: "`tcpdump` at the peer: whether the SYNs arrive, and whether a SYN-ACK leaves",
     },
     Cause {
+        id: "impatient",
+        text: "the program gives up before an answer can come",
+        predicts: "it closes the socket sooner than the SYN is repeated, which is after 1 s",
+        refuted_by: "attempts that waited for nearly a second or longer",
+        decided_by: "its connect timeout beside the round trip: `ping`, `tcpstate list -i`",
+    },
+    Cause {
         id: "no-local-port",
         text: "this host has no free port left for the destination",
         predicts: "the socket never gets a local port",
@@ -66,12 +80,15 @@ const CAUSES: &[Cause] = &[
 ];
 
 const LISTENER: &str = "On {addr} check that the service runs and listens on port {port} of that address: `ss -ltnp`";
+const BEHIND: &str =
+    "Find which of the hosts behind {addr} refuses, and look there: `ss -ltnp`, the restarts of the service";
 const REJECT: &str =
     "Find who rejects: `tcpdump -ni any icmp or icmp6`, then its rules (`nft list ruleset`, security groups)";
 const ROUTE: &str = "Check the way to {addr}: `ip route get {addr}`, `ip neigh show {addr}`";
 const SILENT: &str = "Check that {addr} runs and that nothing drops port {port}: security groups, firewalls, the accept queue of \
                       the listener there (`ss -ltn`: Recv-Q above Send-Q)";
 const PORTS: &str = "Reuse connections, or spread them over more addresses: see ephemeral-port-exhaustion";
+const PATIENCE: &str = "Compare the program's connect timeout with the round trip to {addr}; a timeout below 1 s does not survive one lost SYN";
 const BACK_OFF: &str = "Let the program wait longer after each failure, with jitter, so that it does not meet a service that \
                         comes back with a storm";
 const WHO: &str =
@@ -79,7 +96,7 @@ const WHO: &str =
 
 const TEXT: Text = Text {
     why: "A connect that fails leaves no socket behind, so tables of sockets look healthy while every call of the program fails.",
-    remedy: &[LISTENER, REJECT, ROUTE, SILENT, PORTS, BACK_OFF],
+    remedy: &[LISTENER, BEHIND, REJECT, ROUTE, SILENT, PATIENCE, PORTS, BACK_OFF],
     avoid: &["Don't lengthen the connect timeout to cure this: callers wait longer for the same failure"],
 };
 
@@ -97,6 +114,12 @@ const QUICK_MS: u64 = 500;
 /// After this many times the usual pause between two failures, and at least so long, they are over (policy).
 const PAUSES: u64 = 10;
 const QUIET_MS: u64 = 200;
+/// No program has a timeout so short: something told it (policy).
+const AT_ONCE_MS: u64 = 10;
+/// What two counts over about the same time may differ by (policy).
+const AS_MANY_PERCENT: u64 = 80;
+/// No usual round trip is longer (policy); the kernel repeats a SYN after 1 s.
+const PATIENT_MS: u64 = 900;
 /// A cause of fewer of the failures is not named (policy).
 const SHARE_OF_CAUSE: u64 = 10;
 /// Attempts that a counter must have seen fail, and their share of those begun, in percent (policy).
@@ -125,9 +148,11 @@ fn cause_of(failure: ConnectFailure) -> &'static str {
 fn step(cause: &str) -> &'static str {
     match cause {
         "refused" => LISTENER,
+        "refused-by-some" => BEHIND,
         "rejected" => REJECT,
         "unreachable" => ROUTE,
         "no-local-port" => PORTS,
+        "impatient" => PATIENCE,
         _ => SILENT,
     }
 }
@@ -171,21 +196,93 @@ fn severity(view: &View<'_>, traced: &TracedInterval, connects: &Connects, cause
     }
 }
 
-/// Each failure proves its cause.
-fn weigh(connects: &Connects) -> Weighed {
+/// Whether about as many ICMP messages (destination unreachable) came from elsewhere as attempts of this family ended by
+/// one, or may have.
+///
+/// While connect() still holds the socket, as with a router on the same host, the kernel only notes the error: the program
+/// learns it and closes the socket, and the trace sees a program that gave up (`tcp_v4_err`, `sk_err_soft`).
+fn icmp_came(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> bool {
+    let is_v4 = connects.to.addr.is_ipv4();
+    let (received, sent) = if is_v4 {
+        (Counter::IcmpInDestUnreachs, Counter::IcmpOutDestUnreachs)
+    } else {
+        (Counter::Icmp6InDestUnreachs, Counter::Icmp6OutDestUnreachs)
+    };
+    let of = |counter| view.delta(connects.netns, counter);
+    let (Some(received), Some(sent)) = (of(received), of(sent)) else { return false };
+    let alike = traced.connects.iter().filter(|c| c.netns == connects.netns && c.to.addr.is_ipv4() == is_v4);
+    let ended: u64 = alike.map(by_icmp_at_most).sum();
+    // The trace begins before the first sample and ends after the second.
+    let came = received.saturating_sub(sent) * traced.duration_ms;
+    ended > 0 && came * 100 >= ended * view.interval_ms().unwrap_or_default() * AS_MANY_PERCENT
+}
+
+/// Failures that an ICMP message may have caused.
+fn by_icmp_at_most(connects: &Connects) -> u64 {
+    let may = |kind: ConnectFailure| match kind {
+        ConnectFailure::Errno(errno) => errno != Errno::ETIMEDOUT,
+        ConnectFailure::GivenUp => ended_at_once(connects),
+        ConnectFailure::Refused | ConnectFailure::NoPort => false,
+    };
+    connects.failed.iter().filter(|(kind, _)| may(*kind)).map(|(_, n)| n).sum()
+}
+
+fn ended_at_once(connects: &Connects) -> bool {
+    connects.waited_ms.is_some_and(|(_, longest)| longest <= AT_ONCE_MS)
+}
+
+/// Most failures prove their cause. An ICMP message has two, a rule or a missing way; and who gives up early may have had no
+/// time for an answer.
+fn weigh(connects: &Connects, icmp: bool, over: bool) -> Weighed {
     let failed = connects.failures();
+    let told = icmp && ended_at_once(connects);
+    let waited = connects.waited_ms.map(|(_, longest)| longest);
+    let given_up: u64 =
+        connects.failed.iter().filter(|(kind, _)| *kind == ConnectFailure::GivenUp).map(|(_, n)| n).sum();
+    // The service was there meanwhile; if only before the last failure, it may just have ended.
+    let at_times = connects.succeeded >= FEW && !over;
+    let partly = at_times && (connects.succeeded * SHARE_OF_CAUSE >= failed || connects.succeeded_since > 0);
+    // Beside failures of another kind it stays the program's word.
+    let too_early = !told && waited.is_some_and(|ms| ms < PATIENT_MS) && given_up == failed;
     Weighed::of(CAUSES, |cause| {
-        let n: u64 = connects.failed.iter().filter(|(kind, _)| cause_of(*kind) == cause.id).map(|(_, n)| n).sum();
-        if n * SHARE_OF_CAUSE >= failed {
-            Weight::Proven
-        } else {
-            Weight::Refuted(format!("{} of {} ended so", text::grouped(n), text::count(failed, "failure", "failures")))
+        let of = |kind: &ConnectFailure| match (cause.id, *kind) {
+            ("refused", ConnectFailure::Refused) => !partly,
+            ("refused-by-some", ConnectFailure::Refused) => at_times,
+            ("rejected" | "unreachable", ConnectFailure::GivenUp) => told,
+            ("no-answer", ConnectFailure::GivenUp) => !told,
+            ("impatient", ConnectFailure::GivenUp) => too_early,
+            ("rejected", ConnectFailure::Errno(errno)) if errno != Errno::ETIMEDOUT => {
+                icmp || errno == Errno::ECONNREFUSED
+            }
+            (id, kind) => cause_of(kind) == id,
+        };
+        let n: u64 = connects.failed.iter().filter(|(kind, _)| of(kind)).map(|(_, n)| n).sum();
+        if n * SHARE_OF_CAUSE < failed {
+            return Weight::Refuted(match (cause.id, waited) {
+                ("refused", _) if partly => {
+                    format!("{} to it succeeded meanwhile", text::count(connects.succeeded, "connect", "connects"))
+                }
+                ("no-answer", _) if told => "as many ICMP messages came (destination unreachable)".to_owned(),
+                ("impatient", Some(ms)) if given_up > 0 && ms >= PATIENT_MS => {
+                    format!("it waits for {}", text::duration(ms))
+                }
+                _ => format!("{n} of {} ended so", text::count(failed, "failure", "failures")),
+            });
+        }
+        match cause.id {
+            "refused" if at_times => Weight::Possible(0.4),
+            "refused-by-some" if !partly => Weight::Possible(0.6),
+            "rejected" if icmp => Weight::Possible(0.6),
+            "unreachable" if icmp => Weight::Possible(0.4),
+            "no-answer" if too_early => Weight::Possible(0.7),
+            "impatient" => Weight::Possible(0.3),
+            _ => Weight::Proven,
         }
     })
 }
 
 /// How most of them ended, as half a sentence.
-fn manner(connects: &Connects) -> String {
+fn manner(connects: &Connects, icmp: bool) -> String {
     let waited = connects.waited_ms.map_or_else(String::new, |(shortest, longest)| {
         if shortest / 100 == longest / 100 {
             format!(" after {}", text::duration(longest))
@@ -195,6 +292,9 @@ fn manner(connects: &Connects) -> String {
     });
     match connects.failed.first().map(|(kind, _)| *kind) {
         Some(ConnectFailure::Refused) => "were refused".into(),
+        Some(ConnectFailure::GivenUp) if icmp && ended_at_once(connects) => {
+            "ended at once, while as many ICMP messages came (destination unreachable)".into()
+        }
         Some(ConnectFailure::GivenUp) => format!("were given up by the program{waited} without an answer"),
         Some(ConnectFailure::NoPort) => "found no free local port".into(),
         Some(ConnectFailure::Errno(Errno::ECONNREFUSED)) => "were rejected by ICMP".into(),
@@ -209,8 +309,13 @@ fn manner(connects: &Connects) -> String {
 
 fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> Finding {
     let (failed, attempts) = (connects.failures(), connects.failures() + connects.succeeded);
-    let causes = weigh(connects);
-    let cause = connects.failed.first().map(|(kind, _)| cause_of(*kind));
+    let icmp = icmp_came(view, traced, connects);
+    let causes = weigh(connects, icmp, is_over(traced, connects));
+    let cause = connects.failed.first().map(|(kind, _)| match kind {
+        ConnectFailure::GivenUp if icmp && ended_at_once(connects) => "rejected",
+        ConnectFailure::Errno(errno) if icmp && *errno != Errno::ETIMEDOUT => "rejected",
+        kind => cause_of(*kind),
+    });
     let program = connects.program.as_ref();
     let who = program.map_or_else(|| "a process that is not known".to_owned(), traced_program::name);
     let past = if is_over(traced, connects) {
@@ -227,7 +332,7 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
         text::count(attempts, "connect", "connects"),
         connects.to,
         text::duration(traced.duration_ms),
-        manner(connects),
+        manner(connects, icmp),
     );
     let steps: Vec<&str> = causes.left.iter().map(|h| step(h.cause.id)).take(2).chain([BACK_OFF]).collect();
     let kinds = connects.failed.iter().map(|(kind, n)| format!("{} ({n})", kind.key())).collect();
@@ -326,7 +431,9 @@ fn waiting_finding(view: &View<'_>, (netns, to): (Option<NetnsId>, Endpoint), go
         text::grouped(rows.len() as u64),
     );
     let causes = Weighed::of(CAUSES, |cause| match cause.id {
-        "no-answer" => Weight::Proven,
+        "no-answer" => Weight::Possible(0.85),
+        // For how long each waited is not known.
+        "impatient" => Weight::Possible(0.15),
         "refused" | "rejected" => Weight::Refuted("an answer ends an attempt at once, and these waited".to_owned()),
         _ => Weight::Refuted("they have a local port and were not refused a route".to_owned()),
     });
@@ -439,6 +546,67 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_refuses_a_part_listens_somewhere() {
+        let group = |succeeded| connects("10.0.0.9:6379", "redis-cli", succeeded, &[(Refused, 100)]);
+        assert!(one(vec![group(0)]).causes.is("refused"));
+        assert!(one(vec![group(1)]).causes.is("refused"));
+        let ended = one(vec![group(9)]);
+        assert_eq!(ended.causes.left.len(), 2, "{ended:#?}");
+        let partly = one(vec![group(90)]);
+        assert!(partly.causes.is("refused-by-some"), "{partly:#?}");
+        assert!(partly.remedy[0].contains("hosts behind 10.0.0.9"));
+        // It came up.
+        let up = Connects { failed_at_ms: Some((5, 500)), succeeded_since: 90, ..group(90) };
+        assert!(one(vec![up]).causes.is("refused"));
+    }
+
+    /// Connects that were given up after so long, while so many ICMP messages came, and left.
+    fn given_up(waited_ms: u64, received: u64, sent: u64) -> Finding {
+        let group =
+            Connects { waited_ms: Some((0, waited_ms)), ..connects("10.0.0.9:443", "psql", 0, &[(GivenUp, 16)]) };
+        let mut world = traced(vec![group]);
+        let counters = [(Counter::IcmpInDestUnreachs, received), (Counter::IcmpOutDestUnreachs, sent)];
+        for (counter, by) in counters {
+            world.counter(counter, 7 + by);
+            world.before.as_mut().expect("two samples").netns[0].counters.insert(counter, 7);
+        }
+        world.check(check).findings.remove(0)
+    }
+
+    #[test]
+    fn who_gives_up_at_once_while_icmp_comes_was_rejected_and_not_left_without_an_answer() {
+        let rejected = given_up(0, 17, 0);
+        let left: Vec<&str> = rejected.causes.left.iter().map(|h| h.cause.id).collect();
+        assert_eq!(left, ["rejected", "unreachable"]);
+        assert_eq!(rejected.severity, Severity::Warning);
+        assert!(
+            rejected.summary.contains("as many ICMP messages came") && !rejected.summary.contains("without an answer")
+        );
+        // Too few, of this host's own making, or after a time that a program waits.
+        for other in [given_up(0, 12, 0), given_up(0, 17, 9), given_up(300, 17, 0)] {
+            assert!(other.causes.left.iter().all(|h| h.cause.id != "rejected"), "{:?}", other.causes);
+            assert_eq!(other.causes.left[0].cause.id, "no-answer");
+            assert!(other.causes.left.iter().any(|h| h.cause.id == "impatient"));
+        }
+        assert!(given_up(1000, 0, 0).causes.is("no-answer"));
+    }
+
+    #[test]
+    fn no_way_to_a_host_and_a_rule_look_alike_when_icmp_comes_from_elsewhere() {
+        let group = || connects("10.0.0.9:443", "psql", 0, &[(Error(Errno::EHOSTUNREACH), 16)]);
+        let mut world = traced(vec![group()]);
+        for counter in [Counter::IcmpInDestUnreachs, Counter::IcmpOutDestUnreachs] {
+            world.counter(counter, 20);
+            world.before.as_mut().expect("two samples").netns[0].counters.insert(counter, 0);
+        }
+        // A neighbour that does not answer: this host tells itself.
+        assert!(world.check(check).findings[0].causes.is("unreachable"));
+        world.counter(Counter::IcmpOutDestUnreachs, 0);
+        let left: Vec<&str> = world.check(check).findings[0].causes.left.iter().map(|h| h.cause.id).collect();
+        assert_eq!(left, ["rejected", "unreachable"]);
+    }
+
+    #[test]
     fn one_failure_is_nothing_and_a_few_are_an_explanation() {
         assert!(traced(vec![connects("10.0.0.9:443", "haproxy", 0, &[(Refused, 1)])]).check(check).findings.is_empty());
         assert_eq!(one(vec![connects("10.0.0.9:443", "haproxy", 0, &[(Refused, 4)])]).severity, Severity::Info);
@@ -493,7 +661,8 @@ mod tests {
         waiting(&mut world, 41_000..41_010);
         let findings = world.check(check).findings;
         assert_eq!((findings.len(), findings[0].severity), (1, Severity::High));
-        assert!(findings[0].causes.is("no-answer") && findings[0].confidence < 0.8);
+        assert_eq!(findings[0].causes.left[0].cause.id, "no-answer");
+        assert!(findings[0].confidence < 0.8);
         // One that works, or one that waits since the first look, is another story.
         world.add(row(State::Established, "10.0.0.1:5", "10.0.0.9:443"));
         assert!(world.check(check).findings.is_empty());
