@@ -30,7 +30,8 @@ pub(super) const RULE: Rule =
 
 const READ: &str =
     "In {sender}: read to EOF before close(), or shutdown() for writing, read what still comes, then close()";
-const LINGER: &str = "In {sender}: remove SO_LINGER with a time of 0, and close only when the peer sends no more";
+const LINGER: &str = "In {sender}: remove SO_LINGER with a time of 0";
+const IDLE: &str = "Let clients end idle connections sooner than {sender} does: its keep-alive limit above theirs";
 const FORGOTTEN: &str =
     "Look whether {service} was restarted, or whether a NAT or a load balancer on the way forgot the connections";
 const KERNEL: &str =
@@ -41,7 +42,7 @@ const ON_PURPOSE: &str = "If a health check or a load tester does it on purpose,
 const TEXT: Text = Text {
     why: "RST ends a connection at once: data under way, and data that was received and not yet read, is lost, and the program at \
           the other end gets ECONNRESET.",
-    remedy: &[READ, LINGER, FORGOTTEN, KERNEL, OUTSIDE, ON_PURPOSE],
+    remedy: &[READ, LINGER, IDLE, FORGOTTEN, KERNEL, OUTSIDE, ON_PURPOSE],
     avoid: &["Don't drop RSTs in a firewall: the other side then waits for minutes"],
 };
 
@@ -55,10 +56,17 @@ const CAUSES: &[Cause] = &[
     },
     Cause {
         id: "cut-off",
-        text: "its process cuts them off, by SO_LINGER 0 or by closing while data still comes",
-        predicts: "the kernel's reason is disconnected or abort_on_data",
+        text: "its process cuts them off with SO_LINGER 0",
+        predicts: "the kernel's reason is disconnected",
         refuted_by: "another reason",
         decided_by: "SO_LINGER in the program; health checks and load testers set it on purpose",
+    },
+    Cause {
+        id: "closed-too-early",
+        text: "its process closes connections on which the other end still sends",
+        predicts: "the kernel's reason is abort_on_data",
+        refuted_by: "another reason",
+        decided_by: "the limits for idle connections of both ends; requests that are answered before they were read whole",
     },
     Cause {
         id: "not-known",
@@ -168,7 +176,8 @@ fn cause_of(sent: Option<SentFor>) -> Option<&'static str> {
     let Some(SentFor::Reason(reason)) = sent else { return None };
     match reason {
         ResetReason::AbortOnClose => Some("closed-unread"),
-        ResetReason::AbortOnData | ResetReason::Disconnected | ResetReason::DisconnectWithData => Some("cut-off"),
+        ResetReason::Disconnected | ResetReason::DisconnectWithData => Some("cut-off"),
+        ResetReason::AbortOnData => Some("closed-too-early"),
         ResetReason::NoSocket | ResetReason::TimeWait => Some("not-known"),
         ResetReason::AbortOnMemory | ResetReason::KeepaliveTimeout | ResetReason::AbortOnLinger => Some("kernel"),
         _ => None,
@@ -307,6 +316,7 @@ fn step(cause: &str) -> &'static str {
     match cause {
         "closed-unread" => READ,
         "cut-off" => LINGER,
+        "closed-too-early" => IDLE,
         "not-known" => FORGOTTEN,
         "kernel" => KERNEL,
         _ => OUTSIDE,
@@ -402,6 +412,16 @@ mod tests {
             world.check(check).findings[0].severity
         };
         assert_eq!((severity(100), severity(101)), (Severity::Warning, Severity::Info));
+    }
+
+    #[test]
+    fn data_that_came_after_the_close_is_told_from_a_cut() {
+        let cause = |reason| {
+            let finding = one(vec![resets("10.0.0.1:80", true, Some(reason), 10)], 0);
+            finding.causes.named().map(|cause| cause.id)
+        };
+        assert_eq!(cause(ResetReason::AbortOnData), Some("closed-too-early"));
+        assert_eq!(cause(ResetReason::Disconnected), Some("cut-off"));
     }
 
     #[test]
