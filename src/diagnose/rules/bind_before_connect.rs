@@ -106,7 +106,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     type Groups<'a> = BTreeMap<(Option<NetnsId>, IpAddr, &'a str), Vec<(&'a Socket, &'a Process)>>;
     let mut groups: Groups<'_> = BTreeMap::new();
     for (socket, role) in view.rows() {
-        if role != Role::Client || socket.inode.is_none() {
+        // The kernel itself binds the address of an MPTCP subflow (`__mptcp_subflow_connect`).
+        if role != Role::Client || socket.inode.is_none() || socket.mptcp {
             continue;
         }
         if let Some(process) = view.holder(socket) {
@@ -252,6 +253,14 @@ mod tests {
             world.add(socket).hold(5, "client", u32::from(i), inode);
         }
         world
+    }
+
+    #[test]
+    fn subflows_of_mptcp_are_bound_by_the_kernel() {
+        let mut world = world(160, false);
+        assert!(judged(&world).is_some());
+        world.now.sockets.iter_mut().for_each(|s| s.mptcp = true);
+        assert_eq!(judged(&world), None);
     }
 
     fn judged(world: &World) -> Option<Severity> {
