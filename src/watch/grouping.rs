@@ -55,14 +55,14 @@ impl SampleTotals {
         }
     }
 
-    /// The largest groups, and the sum of the others.
-    pub(super) fn take_groups(&mut self, by: Option<Key>, top: usize) -> Option<Groups> {
-        let by = by?;
+    /// The first of the groups as they were ordered, and the sum of the others.
+    pub(super) fn take_groups(&mut self, request: &SampleRequest) -> Option<Groups> {
+        let by = request.by?;
         let mut rows: Vec<FrameGroup> =
             self.groups.take()?.into_iter().map(|(id, counts)| FrameGroup { id, counts }).collect();
-        rows.sort_unstable_by(|a, b| b.counts.total().cmp(&a.counts.total()).then_with(|| a.id.cmp(&b.id)));
+        rows.sort_unstable_by(|a, b| request.order.compare(a, b));
         let mut groups = Groups { by, rows, rest: None };
-        groups.keep(top);
+        groups.keep(request.top);
         Some(groups)
     }
 

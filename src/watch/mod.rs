@@ -20,8 +20,8 @@ pub(crate) mod testkit;
 mod tracing;
 
 pub use error::Error;
-pub use frame::{Detail, Frame, GroupId, Line, RowOwner, Sighting, TimeWaitOwners, TraceStatus};
+pub use frame::{Detail, Frame, GroupId, Line, Lines, RowOwner, Sighting, TimeWaitOwners, TraceStatus};
 pub use grouping::{GROUP_KEYS, next_key};
-pub use request::SampleRequest;
-pub use rows::{DEFAULT_SORT, RowRequest, SORT_COLUMNS};
+pub use request::{GroupColumn, GroupOrder, SampleRequest};
+pub use rows::{DEFAULT_SORT, RowRequest, sort_columns};
 pub use sampler::{Config, Sampler};

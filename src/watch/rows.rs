@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::frame::{GroupId, Line, RowOwner};
 use crate::aggregate::Key;
 use crate::diagnose::Rows;
-use crate::model::column::{self, COLUMNS, Column, NoNames, Row, Value};
+use crate::model::column::{self, COLUMNS, Column, Needs, NoNames, Row, Value};
 use crate::model::socket::AgeBracket;
 use crate::model::{FourTuple, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
 
@@ -18,8 +18,10 @@ const SENT: usize = 2000;
 /// Rows that are sorted.
 const SORTED: usize = 50_000;
 
-/// Names of the columns of these rows, each of which they can be sorted by.
-pub const SORT_COLUMNS: [&str; 7] = ["state", "age", "local", "peer", "process", "recv-q", "send-q"];
+/// The columns that these rows can be sorted by: all that `list` has, with one for the process.
+pub fn sort_columns() -> impl Iterator<Item = &'static Column> {
+    COLUMNS.iter().filter(|column| column.name == "process" || !column.needs.owners)
+}
 
 /// The initial sort column.
 pub static DEFAULT_SORT: &Column = &COLUMNS[0];
@@ -36,6 +38,12 @@ pub struct RowRequest {
 }
 
 impl RowRequest {
+    /// What the rows are sorted by needs of the kernel. Ages have a way of their own, and a process is none of a row's
+    /// attributes.
+    pub(super) fn needs(&self) -> Needs {
+        if matches!(self.sort.name, "age" | "process") { Needs::NONE } else { self.sort.needs }
+    }
+
     /// Whether this is the requested socket.
     pub(super) fn is_only(only: &Socket, socket: &Socket) -> bool {
         only.netns == socket.netns
@@ -62,10 +70,12 @@ impl Kept {
         }
     }
 
-    /// The rows whose age needs `tcp_info`, by index, and their states.
-    pub(super) fn without_age(&self) -> (StateSet, FxHashMap<(Option<NetnsId>, FourTuple), usize>) {
+    /// The rows that lack what they are shown or sorted with, by index, and their states: `tcp_info` has the age of
+    /// some.
+    pub(super) fn incomplete(&self, more: Needs) -> (StateSet, FxHashMap<(Option<NetnsId>, FourTuple), usize>) {
         let tells = |s: &Socket| s.kind == RowKind::Full && (s.state == State::CloseWait || s.is_unaccepted());
-        let asked = self.lines.iter().enumerate().filter(|(_, l)| l.socket.info.is_none() && tells(&l.socket));
+        let lacks = |s: &Socket| more != Needs::NONE || s.info.is_none() && tells(s);
+        let asked = self.lines.iter().enumerate().filter(|(_, l)| lacks(&l.socket));
         let mut states = StateSet::EMPTY;
         let mut places = FxHashMap::default();
         for (place, line) in asked {
@@ -103,6 +113,13 @@ impl Line {
             _ if entry_seen => AgeBracket::exact(seen_ms),
             _ => AgeBracket { min_ms: seen_ms, max_ms: None },
         }
+    }
+
+    /// Whether its age is only the time since this program first saw it: the kernel reports none, and it was in the state
+    /// already.
+    #[must_use]
+    pub fn is_aged_by_sight(&self) -> bool {
+        !self.in_state_ms.1 && self.socket.state_age().is_none()
     }
 
     /// The value of a column. Owner and age are those that the watch knows, not only those of the row.
@@ -149,22 +166,23 @@ mod tests {
             let last = sorted("process", descending).pop().unwrap();
             assert!(matches!(last.owner, RowOwner::Unknown(_)), "{:?}", last.owner);
         }
-        for name in SORT_COLUMNS {
-            assert_eq!(sorted(name, true).len(), 4);
+        for column in sort_columns() {
+            assert_eq!(sorted(column.name, true).len(), 4);
         }
-        assert_eq!(DEFAULT_SORT.name, SORT_COLUMNS[0]);
+        assert_eq!(sort_columns().next().map(|column| column.name), Some(DEFAULT_SORT.name));
     }
 
     #[test]
     fn the_kernel_knows_the_age_of_a_close_wait_that_was_there_before() {
         let mut kept = Kept { lines: testkit::frame().lines.unwrap().lines.clone(), total: 4 };
-        let (states, places) = kept.without_age();
+        let (states, places) = kept.incomplete(Needs::NONE);
         assert_eq!(
             (states, places.values().copied().collect::<Vec<_>>()),
             (StateSet::of(&[State::CloseWait]), vec![0])
         );
         let line = &mut kept.lines[0];
         assert_eq!(line.age(), AgeBracket { min_ms: 250_000, max_ms: None }, "since it was first seen, at least");
+        assert!(line.is_aged_by_sight());
         let mut info = TcpInfo::default();
         info.load(&[0; 280]);
         for (field, ms) in
@@ -174,6 +192,8 @@ mod tests {
         }
         line.socket.info = Some(info.into());
         assert_eq!(line.age(), AgeBracket::exact(605_000));
-        assert!(kept.without_age().1.is_empty());
+        assert!(!line.is_aged_by_sight());
+        assert!(kept.incomplete(Needs::NONE).1.is_empty());
+        assert_eq!(kept.incomplete(Needs::SKMEM).1.len(), 4, "what rows are sorted by is read of all");
     }
 }

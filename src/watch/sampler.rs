@@ -7,8 +7,8 @@
 //! - the states of the selection. Where owners are needed, every connected state as well: a TIME_WAIT row has the
 //!   owner that its socket was seen with, so its socket must have been seen;
 //! - with TIME_WAIT also FIN_WAIT2, whose small form becomes TIME_WAIT;
-//! - no attributes, except for the one socket that is shown with all of them, and `tcp_info` for rows whose age
-//!   needs it;
+//! - no attributes, except for the one socket that is shown with all of them, `tcp_info` for rows whose age needs it, and
+//!   what rows are sorted by;
 //! - owners of new sockets only, within a share of the time.
 
 use std::ops::ControlFlow;
@@ -411,7 +411,7 @@ impl Sampler {
             ledger_gap,
             trace,
             times_in_state: self.times_in_state(),
-            groups: totals.take_groups(request.by, request.top),
+            groups: totals.take_groups(request),
             time_wait_owners: self.config.with_owners.then_some(totals.time_wait_owners),
             findings: self.judge.sightings.all(),
             judged_at_ms: self.judge.judged_at_ms,
@@ -442,7 +442,7 @@ impl Sampler {
         let only = wanted.only.is_some();
         let mut detail = None;
         if !only {
-            self.read_ages(&mut kept)?;
+            self.complete(wanted, &mut kept)?;
         } else if let Some(line) = kept.lines.first_mut() {
             let all = detail::of(&mut self.live, &line.socket, self.config.with_owners)?;
             line.socket = all.socket.clone();
@@ -452,20 +452,21 @@ impl Sampler {
         Ok(Lines { lines: kept.lines, total: kept.total, only, detail })
     }
 
-    /// Reads `tcp_info` of the rows whose age needs it, by a query for their states alone.
-    fn read_ages(&mut self, kept: &mut Kept) -> Result<(), Error> {
-        let (states, mut places) = kept.without_age();
+    /// Reads what rows are shown and sorted with, by a query for their states alone.
+    fn complete(&mut self, wanted: &RowRequest, kept: &mut Kept) -> Result<(), Error> {
+        let more = wanted.needs();
+        let (states, mut places) = kept.incomplete(more);
         if places.is_empty() {
             return Ok(());
         }
-        let attributes = plan::attributes(Needs::INFO);
+        let attributes = plan::attributes(Needs::INFO.union(more));
         let query = Query { attributes, ..Query::states(states) };
         // What this pass cannot see, the pass over all sockets reports too.
         self.live.sockets(&query, &mut Vec::new(), &mut |socket| {
             if let Some(line) = places.remove(&(socket.netns, socket.four_tuple())).map(|place| &mut kept.lines[place])
                 && (line.socket.cookie, line.socket.state) == (socket.cookie, socket.state)
             {
-                line.socket.info.clone_from(&socket.info);
+                line.socket.clone_from(socket);
             }
             if places.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;

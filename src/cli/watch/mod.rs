@@ -20,7 +20,7 @@ use crate::diagnose::Thresholds;
 use crate::model::Gap;
 use crate::render::gap;
 use crate::render::watch as out;
-use crate::watch::{Config, Error, Frame, SampleRequest, Sampler, Sighting};
+use crate::watch::{Config, Error, Frame, GroupOrder, SampleRequest, Sampler, Sighting};
 use signals::Signals;
 
 const EXAMPLES: &str = "\
@@ -103,6 +103,7 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
         interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
         by: by.or((!args.common.no_owners).then_some(Key::Process)),
         top: args.top,
+        order: GroupOrder::LARGEST,
         rows: None,
         events: args.common.json,
     };

@@ -29,6 +29,7 @@ use crate::collect::names::SystemNames;
 use crate::cores;
 use crate::diagnose::Thresholds;
 use crate::filter::Expr;
+use crate::render::tui::order::{Table, of_groups};
 use crate::render::tui::{self, App, Command, Theme};
 use crate::watch::{Frame, RowRequest, SampleRequest};
 
@@ -382,8 +383,8 @@ fn request(app: &App, base: &Expr, filter: &Expr) -> SampleRequest {
     let rows = app.drill.as_ref().map(|drill| RowRequest {
         rows: drill.rows.clone(),
         group: drill.group.clone(),
-        sort: app.sort,
-        descending: app.descending,
+        sort: app.sort(),
+        descending: app.order(Table::Sockets).descending,
         only: app.only().map(|s| Box::new(s.clone())),
     });
     SampleRequest {
@@ -391,6 +392,7 @@ fn request(app: &App, base: &Expr, filter: &Expr) -> SampleRequest {
         interval_ms: app.interval_ms,
         by: Some(app.by),
         top: GROUPS,
+        order: of_groups(app.order(Table::Groups)),
         rows,
         events: false,
     }

@@ -6,16 +6,18 @@
 use ratatui::style::Style;
 
 use super::history::{Rate, SAMPLES, Series};
+use super::list::Headings;
+use super::order::Table;
 use super::pen::Pen;
 use super::state::App;
-use super::{chart, machine, views};
+use super::{chart, findings, machine, views};
 use crate::aggregate::Flow;
 use crate::model::State;
 use crate::model::column::Names;
 use crate::render::watch::plain;
 use crate::render::watch::rate;
 use crate::text::{self, grouped};
-use crate::watch::{Frame, Sighting};
+use crate::watch::Frame;
 
 /// From this width on, the chart stands beside the states.
 const WIDE: u16 = 100;
@@ -68,26 +70,23 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
     }
     let mut last = pen.part(0, main, width, incidents);
     if incidents > 1 {
-        views::finding_list(frame, &mut last, 0, None);
+        findings::list(frame, &mut last, 0, None);
     } else {
         worst(frame, present, &mut last);
     }
 }
 
-/// The worst of what is wrong, in one line.
+/// The worst of what is wrong in one line, with the number of the others.
 fn worst(frame: &Frame, present: usize, pen: &mut Pen<'_>) {
     let theme = pen.theme;
-    let Some(Sighting { finding, .. }) = frame.findings.iter().find(|s| !s.is_gone()) else {
-        let text = if frame.judged_at_ms.is_some() { "nothing wrong found" } else { "rules: not run yet" };
-        pen.text(1, 0, text, theme.dim());
-        return;
-    };
     let more = if present > 1 { format!(" +{} under 4", present - 1) } else { String::new() };
     let room = pen.area.width.saturating_sub(u16::try_from(more.len()).unwrap_or(0));
-    let mut part = pen.part(0, 0, room, 1);
-    let x = part.text(1, 0, finding.severity.key(), theme.severity(finding.severity));
-    part.marked(x + 1, 0, &finding.summary, Style::new());
-    pen.text(room, 0, &more, theme.dim());
+    if findings::worst(frame, 1, &mut pen.part(0, 0, room, 1)) {
+        pen.text(room, 0, &more, theme.dim());
+    } else {
+        let text = if frame.judged_at_ms.is_some() { "nothing wrong found" } else { "rules: not run yet" };
+        pen.text(1, 0, text, theme.dim());
+    }
 }
 
 /// States and rates: counts, changes, curves. Returns the next free line.
@@ -96,12 +95,13 @@ fn table(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> u16 {
     let width = pen.area.width;
     let flows = width >= 76;
     let curve = if flows { 51 } else { 35 };
-    pen.text(1, 0, "STATE", theme.heading());
-    pen.right(24, 0, "COUNT", theme.heading());
-    pen.right(33, 0, "CHANGE/s", theme.heading());
+    let headings = Headings(app.order(Table::States));
+    headings.left(1, "state", "STATE", pen);
+    headings.right(24, "count", "COUNT", pen);
+    headings.right(33, "change", "CHANGE/s", pen);
     if flows {
-        pen.right(41, 0, "IN/s", theme.heading());
-        pen.right(49, 0, "OUT/s", theme.heading());
+        headings.right(41, "in", "IN/s", pen);
+        headings.right(49, "out", "OUT/s", pen);
     }
     pen.text(curve, 0, "HISTORY", theme.heading());
     let states = app.states();

@@ -6,14 +6,14 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
+use super::order::Table;
 use super::pen::Pen;
-use super::state::{App, Tab};
+use super::state::{App, Input, Tab};
 use super::theme::Theme;
-use super::{dashboard, views};
+use super::{dashboard, findings, sockets, views};
 use crate::model::column::Names;
 use crate::render::watch::clock;
 use crate::text::{self, grouped};
-use crate::watch::Frame;
 
 /// How to quit, and where the other keys are: visible at any width.
 const ALWAYS: &str = "? help  q quit";
@@ -38,13 +38,13 @@ pub fn draw(app: &App, names: &dyn Names, theme: Theme, area: Rect, buf: &mut Bu
             body.text(1, 1, "the first sample is on its way", theme.dim());
         }
         Some(frame) if app.help => views::help(frame, &mut body),
-        Some(_) if app.detail.is_some() => views::detail(app, names, &mut body),
-        Some(frame) if app.drill.is_some() => views::sockets(app, frame, &mut body),
+        Some(_) if app.detail.is_some() => sockets::detail(app, names, &mut body),
+        Some(frame) if app.drill.is_some() => sockets::draw(app, frame, names, &mut body),
         Some(frame) => match app.tab {
             Tab::States => dashboard::draw(app, frame, names, &mut body),
             Tab::Machine => views::machine(app, frame, &mut body),
             Tab::Groups => views::groups(app, frame, names, &mut body),
-            Tab::Findings => views::findings(app, frame, &mut body),
+            Tab::Findings => findings::draw(app, frame, &mut body),
         },
     }
     foot(app, &mut pen, bottom);
@@ -108,36 +108,19 @@ fn head(app: &App, pen: &mut Pen<'_>) {
         let n = frame.gaps.len();
         x = pen.text(x, 1, &format!("  {n} gap{} (?)", if n == 1 { "" } else { "s" }), theme.alert());
     }
-    worst(app, frame, x + 2, pen);
-}
-
-/// The worst of what is wrong, beside the tabs of every view that does not list it.
-fn worst(app: &App, frame: &Frame, x: u16, pen: &mut Pen<'_>) {
-    let room = pen.area.width.saturating_sub(x);
-    let listed = app.drill.is_none() && matches!(app.tab, Tab::States | Tab::Findings);
-    let Some(sighting) = frame.findings.iter().find(|s| !s.is_gone()) else { return };
-    if listed || room < 24 {
-        return;
+    // The worst of what is wrong, where the view does not list it.
+    let room = pen.area.width.saturating_sub(x + 2);
+    if room >= 24 && (app.drill.is_some() || !matches!(app.tab, Tab::States | Tab::Findings)) {
+        findings::worst(frame, 0, &mut pen.part(x + 2, 1, room, 1));
     }
-    let style = pen.theme.severity(sighting.finding.severity);
-    let mut part = pen.part(x, 1, room, 1);
-    let x = part.text(0, 0, sighting.finding.severity.key(), style);
-    part.marked(x + 1, 0, &sighting.finding.summary, Style::new());
 }
 
 fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {
     let theme = pen.theme;
-    if let Some(text) = &app.input {
-        let x = pen.text(0, y, "filter: ", theme.heading());
-        // The end of a long filter is what is being typed.
-        let room = usize::from(pen.area.width.saturating_sub(x + 1));
-        let long = text.chars().count().saturating_sub(room);
-        let shown: String = text.chars().skip(long).collect();
-        let end = pen.foreign(x, y, &shown, Style::new());
-        pen.text(end, y, " ", theme.selected());
-        let hint = app.notice.as_deref().unwrap_or("Enter: use it   Esc: leave it   empty: every socket");
-        pen.foreign(0, y + 1, hint, if app.notice.is_some() { theme.alert() } else { theme.dim() });
-        return;
+    match &app.input {
+        Some(Input::Filter(text)) => return filter_line(app, text, pen, y),
+        Some(Input::Sort(table, text, at)) => return sort_line(app, *table, (text, *at), pen, y),
+        None => {}
     }
     if let Some(notice) = &app.notice {
         // A long one, such as a command that the terminal may not have copied, gets the line of keys as well.
@@ -153,14 +136,64 @@ fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {
         let x = pen.text(0, y, "next: ", theme.dim());
         pen.marked(x, y, &app.command(), Style::new());
     }
-    let keys = if app.detail.is_some() {
-        "Esc back  arrows scroll  c copy  ? help  q quit"
+    let words: &[&str] = if app.detail.is_some() {
+        &["Esc back", "arrows scroll", "c copy"]
     } else if app.drill.is_some() {
-        "Enter socket  Esc back  s sort  r reverse  / filter  p pause  ? help  q quit"
+        &["Enter socket", "Esc back", "s sort", "r reverse", "/ filter", "p pause", "c copy"]
     } else {
-        "Enter rows  g group  / filter  p pause  arrows step  +- slower  ? help  q quit"
+        &["Enter rows", "g group", "/ filter", "s sort", "p pause", "arrows step", "c copy", "+- slower"]
     };
-    let fits = keys.len() <= usize::from(pen.area.width);
-    let keys = if fits { keys.to_owned() } else { format!("{ALWAYS}  {}", keys.trim_end_matches(ALWAYS)) };
+    let mut keys = String::new();
+    for word in words {
+        if keys.len() + word.len() + 2 + ALWAYS.len() <= usize::from(pen.area.width) {
+            keys.push_str(word);
+            keys.push_str("  ");
+        }
+    }
+    keys.push_str(ALWAYS);
     pen.text(0, y + 1, &keys, theme.dim());
+}
+
+/// The line of a filter that is being typed, and what it is for or what is wrong with it.
+fn filter_line(app: &App, text: &str, pen: &mut Pen<'_>, y: u16) {
+    let theme = pen.theme;
+    let x = pen.text(0, y, "filter: ", theme.heading());
+    // The end of a long filter is what is being typed.
+    let room = usize::from(pen.area.width.saturating_sub(x + 1));
+    let long = text.chars().count().saturating_sub(room);
+    let shown: String = text.chars().skip(long).collect();
+    let end = pen.foreign(x, y, &shown, Style::new());
+    pen.text(end, y, " ", theme.selected());
+    let hint = app.notice.as_deref().unwrap_or("Enter: use it   Esc: leave it   empty: every socket");
+    pen.foreign(0, y + 1, hint, if app.notice.is_some() { theme.alert() } else { theme.dim() });
+}
+
+/// The name of a column that is being typed, and the columns that it may mean.
+fn sort_line(app: &App, table: Table, (text, at): (&str, usize), pen: &mut Pen<'_>, y: u16) {
+    let theme = pen.theme;
+    let x = pen.text(0, y, "sort by: ", theme.heading());
+    let end = pen.foreign(x, y, text, Style::new());
+    let end = pen.text(end, y, " ", theme.selected());
+    pen.text(end + 2, y, "Enter: sort   Tab: the next   Esc: leave it", theme.dim());
+    if let Some(notice) = &app.notice {
+        pen.foreign(0, y + 1, notice, theme.alert());
+        return;
+    }
+    let matching = table.matching(text);
+    // The chosen one is in sight.
+    let width = usize::from(pen.area.width);
+    let mut first = at;
+    let mut used = matching.get(at).map_or(0, |name| name.len() + 2);
+    while first > 0 && used + matching[first - 1].len() + 2 <= width {
+        first -= 1;
+        used += matching[first].len() + 2;
+    }
+    let mut x = 0;
+    for (i, column) in matching.iter().enumerate().skip(first) {
+        if usize::from(x) + column.len() + 2 > width {
+            break;
+        }
+        let style = if i == at { theme.selected() } else { theme.dim() };
+        x = pen.text(x, y + 1, &format!(" {column} "), style);
+    }
 }

@@ -6,9 +6,15 @@
 mod chart;
 mod dashboard;
 mod draw;
+mod drill;
+mod findings;
 pub mod history;
+mod keys;
+mod list;
 mod machine;
+pub mod order;
 mod pen;
+mod sockets;
 pub mod state;
 mod svg;
 mod theme;

@@ -1,16 +1,16 @@
-//! What the screen shows and what a key does to it.
+//! What the screen shows.
 //!
-//! Input: keys, frames. Output: the state that `draw` draws, and a [`Command`] for what only the caller can do.
+//! Input: frames. Output: the state that `draw` draws, and the command that shows the same sockets. Not here: what a key
+//! changes (`keys`).
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-
+use super::drill::{Drill, of_group, of_state};
+use super::history::{History, Rate, Series};
+use super::order::{Order, Table};
 use crate::aggregate::Key;
-use crate::diagnose::{Finding, Rows};
-use crate::model::column::{self, Column, Names};
-use crate::model::{Socket, State, StateSet};
-use crate::render::tui::history::{History, Rate, Series};
+use crate::model::column::{self, Column};
+use crate::model::{FourTuple, NetnsId, Socket, State};
 use crate::text;
-use crate::watch::{DEFAULT_SORT, Frame, GroupId, Line, SORT_COLUMNS, next_key};
+use crate::watch::{DEFAULT_SORT, Frame, GroupId, Line};
 
 /// The four tabs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,16 +35,6 @@ impl Tab {
     }
 }
 
-/// A list of sockets opened from one of them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Drill {
-    pub title: String,
-    pub rows: Rows,
-    pub group: Option<(Key, GroupId)>,
-    /// The same in the filter language, for the command to run next.
-    pub filter: Vec<String>,
-}
-
 /// What the caller must do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
@@ -63,32 +53,58 @@ pub enum Command {
     Redraw,
 }
 
-/// Intervals that `+` and `-` step through.
-const INTERVALS_MS: [u64; 10] = [100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000];
+/// A line that is being typed at the foot of the screen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    Filter(String),
+    /// The name of a column, and which of those that match is chosen.
+    Sort(Table, String, usize),
+}
+
+/// What a line is about, to find it again in the next sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Subject {
+    State(State),
+    Rate(Rate),
+    Group(GroupId),
+    Finding(String),
+    Socket(Option<NetnsId>, Option<u64>, FourTuple),
+}
+
+/// The selected line of a list. One that was chosen stays selected when the list is sorted anew.
+#[derive(Clone, Debug, Default)]
+struct Cursor {
+    index: usize,
+    chosen: Option<Subject>,
+}
+
+/// The lists, by the number of their cursor.
+const STATES: usize = 0;
+const GROUPS: usize = 1;
+const FINDINGS: usize = 2;
+const SOCKETS: usize = 3;
 
 /// The screen.
 #[derive(Debug)]
 pub struct App {
     pub tab: Tab,
-    cursors: [usize; 4],
+    /// One for each list; see [`App::list`].
+    cursors: [Cursor; 4],
     pub drill: Option<Drill>,
-    pub drill_cursor: usize,
     pub detail: Option<Box<Line>>,
     pub detail_scroll: usize,
-    pub sort: &'static Column,
-    pub descending: bool,
+    orders: [Order; 3],
     pub by: Key,
     pub owners: bool,
     pub help: bool,
-    /// The filter line while it is being typed.
-    pub input: Option<String>,
-    /// What is wrong with the filter, or what was just done; until the next key.
+    pub input: Option<Input>,
+    /// What is wrong with what was typed, or what was just done; until the next key.
     pub notice: Option<String>,
     /// The words of the filter that was typed on screen.
     pub typed_filter: String,
     pub history: History,
     /// The sample on screen; `None` is the newest.
-    held: Option<u64>,
+    pub(super) held: Option<u64>,
     pub interval_ms: u64,
     /// The next sample is overdue.
     pub stale: bool,
@@ -103,13 +119,11 @@ impl App {
     pub fn new(interval_ms: u64, by: Key, owners: bool) -> App {
         App {
             tab: Tab::States,
-            cursors: [0; 4],
+            cursors: Default::default(),
             drill: None,
-            drill_cursor: 0,
             detail: None,
             detail_scroll: 0,
-            sort: DEFAULT_SORT,
-            descending: false,
+            orders: Table::FIRST,
             by,
             owners,
             help: false,
@@ -132,7 +146,7 @@ impl App {
         }
         self.history.push(frame);
         self.stale = false;
-        self.clamp();
+        self.follow();
     }
 
     /// The sample on screen.
@@ -149,20 +163,84 @@ impl App {
         self.held.is_some()
     }
 
-    /// The states that have a line on the first screen.
+    /// The states that have a line on the first screen, sorted.
     #[must_use]
     pub fn states(&self) -> Vec<State> {
         let Some(frame) = self.frame() else { return Vec::new() };
         let all = frame.all();
         let quiet = |s: &State| matches!(s, State::Close | State::BoundInactive) && all.get(*s) == 0;
-        State::ALL.into_iter().filter(|s| frame.shown.contains(*s) && !quiet(s)).collect()
+        let mut states: Vec<State> = State::ALL.into_iter().filter(|s| frame.shown.contains(*s) && !quiet(s)).collect();
+        let Order { column, descending } = self.order(Table::States);
+        let value = |state: State| match column {
+            "count" => Some(all.get(state) as f64),
+            "change" => self.history.slope(&Series::State(state), frame.seq),
+            "in" => self.history.flow(state, frame.seq).map(|flow| flow.0),
+            "out" => self.history.flow(state, frame.seq).map(|flow| flow.1),
+            _ => None,
+        };
+        if column != "state" {
+            states.sort_by_cached_key(|state| {
+                let value = value(*state).map(|n| if descending { -n } else { n });
+                // What is not known comes last. Thousandths tell rates apart.
+                #[allow(clippy::cast_possible_truncation, reason = "the order of what is too large does not matter")]
+                value.map_or(i64::MAX, |n| (n * 1000.0) as i64)
+            });
+        } else if descending {
+            states.reverse();
+        }
+        states
+    }
+
+    /// The order of a table.
+    #[must_use]
+    pub fn order(&self, table: Table) -> Order {
+        self.orders[table as usize]
+    }
+
+    /// Sets the order of a table; a long one begins at its top.
+    pub(super) fn set_order(&mut self, table: Table, order: Order) {
+        self.orders[table as usize] = order;
+        match table {
+            // A screen has all of them.
+            Table::States => self.follow(),
+            Table::Groups => self.cursors[GROUPS] = Cursor::default(),
+            Table::Sockets => self.cursors[SOCKETS] = Cursor::default(),
+        }
+    }
+
+    /// The column that the sockets are sorted by.
+    #[must_use]
+    pub fn sort(&self) -> &'static Column {
+        column::find(self.order(Table::Sockets).column).unwrap_or(DEFAULT_SORT)
+    }
+
+    /// The table on screen, if it can be sorted.
+    #[must_use]
+    pub fn table(&self) -> Option<Table> {
+        match self.tab {
+            _ if self.detail.is_some() => None,
+            _ if self.drill.is_some() => Some(Table::Sockets),
+            Tab::States => Some(Table::States),
+            Tab::Groups => Some(Table::Groups),
+            Tab::Machine | Tab::Findings => None,
+        }
+    }
+
+    /// The list on screen, by the number of its cursor. The machine is another picture of the states.
+    fn list(&self) -> usize {
+        match self.tab {
+            _ if self.drill.is_some() => SOCKETS,
+            Tab::States | Tab::Machine => STATES,
+            Tab::Groups => GROUPS,
+            Tab::Findings => FINDINGS,
+        }
     }
 
     /// Lines of the list on screen.
     fn len(&self) -> usize {
         let Some(frame) = self.frame() else { return 0 };
         if self.drill.is_some() {
-            return frame.lines.as_ref().map_or(0, |l| l.lines.len());
+            return self.lines().len();
         }
         match self.tab {
             Tab::States => self.states().len() + Rate::ALL.len(),
@@ -172,10 +250,34 @@ impl App {
         }
     }
 
+    /// The rows of the list of sockets. After a return from one socket the frame has only that one for a moment.
+    pub(super) fn lines(&self) -> &[Line] {
+        let lines = self.frame().and_then(|frame| frame.lines.as_ref());
+        lines.filter(|lines| !lines.only).map_or(&[], |lines| &lines.lines)
+    }
+
+    /// What a line of the list on screen is about.
+    fn subject(&self, index: usize) -> Option<Subject> {
+        if self.drill.is_some() {
+            let socket = &self.lines().get(index)?.socket;
+            return Some(Subject::Socket(socket.netns, socket.cookie, socket.four_tuple()));
+        }
+        let frame = self.frame()?;
+        match self.tab {
+            Tab::States | Tab::Machine => {
+                let states = self.states();
+                let rate = || Some(Subject::Rate(*Rate::ALL.get(index.checked_sub(states.len())?)?));
+                states.get(index).map(|state| Subject::State(*state)).or_else(rate)
+            }
+            Tab::Groups => Some(Subject::Group(frame.groups.as_ref()?.rows.get(index)?.id.clone())),
+            Tab::Findings => Some(Subject::Finding(frame.findings.get(index)?.finding.id.clone())),
+        }
+    }
+
     /// The selected line of the list on screen.
     #[must_use]
     pub fn cursor(&self) -> usize {
-        if self.drill.is_some() { self.drill_cursor } else { self.cursors[self.tab as usize] }
+        self.cursors[self.list()].index
     }
 
     /// The rate that is selected below the states.
@@ -196,115 +298,33 @@ impl App {
         state.map(Series::State).or_else(|| self.rate().map(Series::Rate))
     }
 
-    fn set_cursor(&mut self, at: usize) {
-        let at = at.min(self.len().saturating_sub(1));
-        if self.drill.is_some() {
-            self.drill_cursor = at;
-        } else {
-            self.cursors[self.tab as usize] = at;
-            if matches!(self.tab, Tab::States | Tab::Machine) {
-                self.cursors[Tab::States as usize] = at;
-                self.cursors[Tab::Machine as usize] = at;
-            }
-        }
+    /// Selects a line, which stays selected wherever it moves.
+    pub(super) fn choose(&mut self, index: usize) {
+        let index = index.min(self.len().saturating_sub(1));
+        self.cursors[self.list()] = Cursor { index, chosen: self.subject(index) };
     }
 
-    fn clamp(&mut self) {
+    /// Selects the first line, whichever it is.
+    pub(super) fn choose_first(&mut self) {
+        self.cursors[self.list()] = Cursor::default();
+    }
+
+    /// Finds the selected line again.
+    pub(super) fn follow(&mut self) {
+        let len = self.len();
         // A list that is empty for a moment keeps its place.
-        if self.len() > 0 {
-            self.set_cursor(self.cursor());
+        if len == 0 {
+            return;
         }
-    }
-
-    /// What a key does.
-    pub fn on_key(&mut self, key: KeyEvent, page: usize) -> Option<Command> {
-        self.notice = None;
-        let control = key.modifiers.contains(KeyModifiers::CONTROL);
-        match key.code {
-            KeyCode::Char('c') if control => return Some(Command::Quit),
-            KeyCode::Char('z') if control => return Some(Command::Suspend),
-            KeyCode::Char('l') if control => return Some(Command::Redraw),
-            _ => {}
-        }
-        if self.input.is_some() {
-            return self.type_filter(key.code, control);
-        }
-        if self.help {
-            self.help = false;
-            return (key.code == KeyCode::Char('q')).then_some(Command::Quit);
-        }
-        let detail_open = self.detail.is_some();
-        match key.code {
-            KeyCode::Char('q') => return Some(Command::Quit),
-            KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.help = true,
-            KeyCode::Char(c @ '1'..='4') => return self.open_tab(Tab::ALL[c as usize - '1' as usize]),
-            KeyCode::Char('m') => return self.open_tab(Tab::Machine),
-            KeyCode::Char('f') => return self.open_tab(Tab::Findings),
-            KeyCode::Tab => return self.open_tab(Tab::ALL[(self.tab as usize + 1) % 4]),
-            KeyCode::BackTab => return self.open_tab(Tab::ALL[(self.tab as usize + 3) % 4]),
-            KeyCode::Esc | KeyCode::Backspace => return self.back(),
-            KeyCode::Down | KeyCode::Char('j') if detail_open => self.detail_scroll += 1,
-            KeyCode::Up | KeyCode::Char('k') if detail_open => {
-                self.detail_scroll = self.detail_scroll.saturating_sub(1);
-            }
-            KeyCode::Down | KeyCode::Char('j') => self.set_cursor(self.cursor() + 1),
-            KeyCode::Up | KeyCode::Char('k') => self.set_cursor(self.cursor().saturating_sub(1)),
-            KeyCode::PageDown => self.set_cursor(self.cursor() + page.max(1)),
-            KeyCode::PageUp => self.set_cursor(self.cursor().saturating_sub(page.max(1))),
-            KeyCode::Home => self.set_cursor(0),
-            KeyCode::End => self.set_cursor(usize::MAX),
-            KeyCode::Enter => return self.enter(),
-            KeyCode::Char('g') => {
-                self.by = next_key(self.by, self.owners);
-                self.cursors[Tab::Groups as usize] = 0;
-                return Some(Command::Sample);
-            }
-            KeyCode::Char('s') => {
-                let at = SORT_COLUMNS.iter().position(|name| *name == self.sort.name).unwrap_or(0);
-                self.sort = column::find(SORT_COLUMNS[(at + 1) % SORT_COLUMNS.len()]).unwrap_or(DEFAULT_SORT);
-                return self.drill.is_some().then_some(Command::Sample);
-            }
-            KeyCode::Char('r') => {
-                self.descending = !self.descending;
-                return self.drill.is_some().then_some(Command::Sample);
-            }
-            KeyCode::Char(' ' | 'p') => {
-                self.held = match self.held {
-                    None => self.history.latest().map(|f| f.seq),
-                    Some(_) => None,
-                };
-            }
-            KeyCode::Left | KeyCode::Char('[') => self.step(-1),
-            KeyCode::Right | KeyCode::Char(']') => self.step(1),
-            KeyCode::Char('+' | '=') => return self.change_interval(1),
-            KeyCode::Char('-') => return self.change_interval(-1),
-            KeyCode::Char('/') => self.input = Some(self.typed_filter.clone()),
-            KeyCode::Char('c') => {
-                let command = self.command();
-                self.notice = Some(format!("copied, if the terminal allows it: {command}"));
-                return Some(Command::Copy(command));
-            }
-            _ => {}
-        }
-        None
-    }
-
-    fn type_filter(&mut self, code: KeyCode, control: bool) -> Option<Command> {
-        let text = self.input.as_mut()?;
-        match code {
-            KeyCode::Esc => self.input = None,
-            KeyCode::Enter => {
-                let text = self.input.take()?;
-                return Some(Command::Filter(text.trim().to_owned()));
-            }
-            KeyCode::Backspace => {
-                text.pop();
-            }
-            KeyCode::Char('u') if control => text.clear(),
-            KeyCode::Char(c) if !control && !c.is_control() && text.chars().count() < 500 => text.push(c),
-            _ => {}
-        }
-        None
+        let list = self.list();
+        let found = self.cursors[list].chosen.as_ref().and_then(|chosen| {
+            let is_chosen = |index: &usize| self.subject(*index).as_ref() == Some(chosen);
+            let before = self.cursors[list].index;
+            // Most samples have it where it was.
+            Some(before).filter(is_chosen).or_else(|| (0..len).find(is_chosen))
+        });
+        let cursor = &mut self.cursors[list];
+        cursor.index = found.unwrap_or(cursor.index).min(len - 1);
     }
 
     /// The result of applying a typed filter, or why it failed.
@@ -316,85 +336,9 @@ impl App {
             }
             Err(why) => {
                 self.notice = Some(why);
-                self.input = Some(text.to_owned());
+                self.input = Some(Input::Filter(text.to_owned()));
             }
         }
-    }
-
-    fn open_tab(&mut self, tab: Tab) -> Option<Command> {
-        let had_rows = self.drill.is_some();
-        self.tab = tab;
-        self.drill = None;
-        self.detail = None;
-        had_rows.then_some(Command::Sample)
-    }
-
-    fn back(&mut self) -> Option<Command> {
-        if self.detail.take().is_some() || self.drill.take().is_some() {
-            return Some(Command::Sample);
-        }
-        if self.held.take().is_none() && !self.typed_filter.is_empty() {
-            return Some(Command::Filter(String::new()));
-        }
-        None
-    }
-
-    fn step(&mut self, by: i64) {
-        let Some(now) = self.frame().map(|f| f.seq) else { return };
-        let wanted = now.saturating_add_signed(by);
-        let last = self.history.latest().map_or(0, |f| f.seq);
-        // Past the newest sample there is only the live one.
-        self.held = if wanted > last { None } else { self.history.at(wanted).map(|f| f.seq) };
-        if by < 0 && self.held == Some(now) {
-            self.notice = Some("this is the oldest sample that is kept".into());
-        }
-        self.clamp();
-    }
-
-    fn change_interval(&mut self, by: i32) -> Option<Command> {
-        let next = if by > 0 {
-            INTERVALS_MS.iter().find(|ms| **ms > self.interval_ms)
-        } else {
-            INTERVALS_MS.iter().rev().find(|ms| **ms < self.interval_ms)
-        };
-        self.interval_ms = *next?;
-        Some(Command::Interval(self.interval_ms))
-    }
-
-    fn enter(&mut self) -> Option<Command> {
-        if self.detail.is_some() {
-            return None;
-        }
-        let cursor = self.cursor();
-        if self.rate().is_some() {
-            self.notice = Some("a rate has no sockets; c copies the command that shows each event".into());
-            return None;
-        }
-        if self.drill.is_some() {
-            let line = self.frame()?.lines.as_ref()?.lines.get(cursor)?.clone();
-            self.detail = Some(Box::new(line));
-            self.detail_scroll = 0;
-            return Some(Command::Sample);
-        }
-        let drill = match self.tab {
-            Tab::States | Tab::Machine => of_state(*self.states().get(cursor)?),
-            Tab::Groups => {
-                let groups = self.frame()?.groups.as_ref()?;
-                of_group(groups.by, &groups.rows.get(cursor)?.id)
-            }
-            Tab::Findings => {
-                let Some(drill) = of_finding(&self.frame()?.findings.get(cursor)?.finding, self.several) else {
-                    self.notice = Some("this finding is about no particular socket; c copies its next command".into());
-                    return None;
-                };
-                drill
-            }
-        };
-        self.drill = Some(drill);
-        self.drill_cursor = 0;
-        // Rows are current, not historical.
-        self.held = None;
-        Some(Command::Sample)
     }
 
     /// The socket that is shown with every attribute.
@@ -454,53 +398,4 @@ impl App {
             format!("tcpstate list {}", text::quoted(&parts.join(" and ")))
         }
     }
-
-    /// Labels need user names, which the drawing side has.
-    pub(super) fn label(id: &GroupId, names: &dyn Names) -> String {
-        crate::render::watch::group_label(id, names)
-    }
-}
-
-fn of_state(state: State) -> Drill {
-    Drill {
-        title: state.name().to_owned(),
-        rows: Rows { states: Some(StateSet::of(&[state])), ..Rows::default() },
-        group: None,
-        filter: vec![format!("state {}", state.key().replace('_', "-"))],
-    }
-}
-
-fn of_group(by: Key, id: &GroupId) -> Drill {
-    let text = |t: &str| format!("\"{}\"", t.replace('"', "*"));
-    let name = |label: &str| text(label.split('(').next().unwrap_or(label));
-    let filter = match (by, id) {
-        (_, GroupId::Owner(label)) => format!("process = {}", name(label)),
-        (_, GroupId::Nobody(status)) => format!("owner-status = {}", status.key().replace('_', "-")),
-        (Key::Listener, GroupId::Endpoint(at, _)) => format!("sport = :{}", at.port),
-        (_, GroupId::Endpoint(at, _)) => format!("dst {at}"),
-        (_, GroupId::User(uid)) => format!("user = {uid}"),
-        (_, GroupId::Text(value)) => format!("{} = {}", by.name(), text(value)),
-        (_, GroupId::Likely(_) | GroupId::None) => String::new(),
-    };
-    let netns = match id {
-        GroupId::Endpoint(_, Some(inode)) => format!("netns = {inode}"),
-        _ => String::new(),
-    };
-    let title = match id {
-        GroupId::User(uid) => format!("user {uid}"),
-        other => format!("{} {}", by.name(), App::label(other, &crate::model::column::NoNames)),
-    };
-    Drill {
-        title,
-        rows: Rows::default(),
-        group: Some((by, id.clone())),
-        filter: [filter, netns].into_iter().filter(|part| !part.is_empty()).collect(),
-    }
-}
-
-/// The sockets of a finding; none if it is about a limit or a setting.
-fn of_finding(finding: &Finding, several: bool) -> Option<Drill> {
-    let rows = finding.rows();
-    let filter = rows.filter(several);
-    (!rows.is_all()).then(|| Drill { title: finding.rule.to_owned(), rows, group: None, filter })
 }

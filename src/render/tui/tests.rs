@@ -5,13 +5,14 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use super::order::Table;
 use super::state::{App, Command, Tab};
 use super::{Theme, draw, svg};
 use crate::aggregate::{Flow, Key, Matrix};
 use crate::model::column::NoNames;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::{Gap, State, StateSet};
-use crate::watch::{Frame, TimeWaitOwners, TraceStatus, testkit};
+use crate::watch::{Frame, Lines, TimeWaitOwners, TraceStatus, testkit};
 
 fn app() -> App {
     let mut app = App::new(1000, Key::Process, true);
@@ -32,6 +33,8 @@ fn press(app: &mut App, keys: &str) -> Vec<Command> {
             "Enter" => KeyCode::Enter,
             "Esc" => KeyCode::Esc,
             "Down" => KeyCode::Down,
+            "Up" => KeyCode::Up,
+            "Home" => KeyCode::Home,
             "Left" => KeyCode::Left,
             "Right" => KeyCode::Right,
             "End" => KeyCode::End,
@@ -211,9 +214,7 @@ fn keys_ask_for_what_they_need() {
     assert_eq!(press(&mut app, "- -"), [Command::Interval(1000), Command::Interval(500)]);
     assert_eq!(press(&mut app, "g"), [Command::Sample]);
     assert_eq!(app.by, Key::Listener);
-    assert_eq!(press(&mut app, "s"), [], "there is nothing to sort yet");
-    assert_eq!(press(&mut app, "Enter s r"), [Command::Sample, Command::Sample, Command::Sample]);
-    assert_eq!((app.sort.name, app.descending), ("local", true));
+    assert_eq!(press(&mut app, "Enter r"), [Command::Sample, Command::Sample]);
     assert_eq!(press(&mut app, "Esc"), [Command::Sample], "rows are not asked for any longer");
     assert_eq!(press(&mut app, "Esc"), []);
     assert_eq!(press(&mut app, "q"), [Command::Quit]);
@@ -226,6 +227,68 @@ fn keys_ask_for_what_they_need() {
     assert_eq!(press(&mut app, "Esc"), [Command::Filter(String::new())]);
     let control = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     assert_eq!(app.on_key(control, 1), Some(Command::Quit));
+}
+
+#[test]
+fn every_list_is_sorted_by_the_column_that_is_typed() {
+    let mut app = app();
+    let order = |app: &App, table| (app.order(table).column, app.order(table).descending);
+    assert_eq!(press(&mut app, "s u n Enter"), [], "a screen has every state");
+    assert_eq!(order(&app, Table::States), ("count", true), "a part of the name will do");
+    let text = screen(&app, 80, 24);
+    let line = |text: &str, n: usize| text.lines().nth(n).unwrap().to_owned();
+    assert!(line(&text, 2).contains("COUNT▼") && line(&text, 3).contains("TIME_WAIT"), "{text}");
+    assert_eq!(press(&mut app, "r"), []);
+    assert!(screen(&app, 80, 24).contains("COUNT▲"));
+    // The chosen state stays chosen wherever it moves.
+    press(&mut app, "End Up Up Up");
+    let chosen = app.states()[app.cursor()];
+    press(&mut app, "s s t a Enter");
+    assert_eq!((order(&app, Table::States), app.states()[app.cursor()]), (("state", false), chosen));
+
+    assert_eq!(press(&mut app, "3 s c l o s e Tab Enter"), [Command::Sample]);
+    assert_eq!(order(&app, Table::Groups), ("close_wait", true));
+    assert!(screen(&app, 120, 24).contains("CLOSE_WAIT▼"));
+
+    press(&mut app, "1 Home Enter");
+    assert_eq!(press(&mut app, "s a g e Enter"), [Command::Sample], "the sampler sorts rows");
+    assert_eq!(order(&app, Table::Sockets), ("age", true), "the oldest first");
+    for width in [40, 60, 80, 200] {
+        assert!(screen(&app, width, 24).contains("AGE▼"), "{}", screen(&app, width, 24));
+    }
+    assert_eq!(press(&mut app, "> < r"), [Command::Sample, Command::Sample, Command::Sample]);
+    // Any column of `list`: it is shown while rows are sorted by it.
+    press(&mut app, "s c o o k Enter");
+    let text = screen(&app, 80, 24);
+    assert!(text.contains("COOKIE▼") && text.contains("0x63567"), "{text}");
+    assert_eq!(press(&mut app, "s x y z"), []);
+    assert!(screen(&app, 80, 24).contains("sort by: xyz"));
+    press(&mut app, "Enter");
+    assert!(screen(&app, 80, 24).contains("no column is called `xyz`"), "the text stays, to be mended");
+    press(&mut app, "Esc 4 s");
+    assert!(app.input.is_none() && screen(&app, 80, 24).contains("has its own order"));
+}
+
+#[test]
+fn a_chosen_row_is_followed_and_the_way_back_ends_at_it() {
+    let mut app = app();
+    press(&mut app, "1 Enter Down");
+    let row = |app: &App| app.lines()[app.cursor()].socket.local;
+    let chosen = row(&app);
+    let mut frame = Frame { seq: 4, ..testkit::frame() };
+    let mut lines = frame.lines.as_deref().unwrap().clone();
+    lines.lines.reverse();
+    frame.lines = Some(lines.clone().into());
+    app.on_frame(frame.clone());
+    assert_eq!((row(&app), app.cursor()), (chosen, 2));
+    // One socket, and back: for a moment the frame has that one alone.
+    press(&mut app, "Enter");
+    let one = Lines { lines: vec![lines.lines[2].clone()], only: true, ..lines.clone() };
+    app.on_frame(Frame { seq: 5, lines: Some(one.into()), ..frame.clone() });
+    press(&mut app, "Esc");
+    assert!(screen(&app, 80, 24).contains("on their way"));
+    app.on_frame(Frame { seq: 6, ..frame });
+    assert_eq!((row(&app), app.cursor()), (chosen, 2));
 }
 
 #[test]

@@ -1,0 +1,71 @@
+//! What the doctor found: as a list with the selected finding in full, and the worst of it in one line.
+//!
+//! Input: the findings of a frame over time. Output: cells.
+
+use ratatui::style::Style;
+
+use super::list::window;
+use super::pen::Pen;
+use super::state::App;
+use crate::render::report;
+use crate::render::style::Style as Plain;
+use crate::render::watch::clock;
+use crate::text;
+use crate::watch::{Frame, Sighting};
+
+/// What the doctor found, and the selected finding in full.
+pub(super) fn draw(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
+    let y = list(frame, pen, 0, Some(app.cursor()));
+    let Some(sighting) = frame.findings.get(app.cursor()) else { return };
+    let mut text = String::new();
+    let room = usize::from(pen.area.width.saturating_sub(1));
+    report::write_finding(&mut text, &sighting.finding, Plain { color: false, width: Some(room) });
+    for (line, y) in text.lines().zip(y + 1..pen.area.height) {
+        let heading = line.starts_with(|c: char| c.is_ascii_uppercase());
+        let style = if heading { pen.theme.severity(sighting.finding.severity) } else { Style::new() };
+        pen.text(1, y, line, style);
+    }
+}
+
+/// The list alone; returns the next free line.
+pub(super) fn list(frame: &Frame, pen: &mut Pen<'_>, top: u16, cursor: Option<usize>) -> u16 {
+    let theme = pen.theme;
+    pen.text(1, top, "FINDINGS", theme.heading());
+    let judged = match frame.judged_at_ms {
+        None => "not run yet".to_owned(),
+        Some(at) => format!("as of {}", clock(at)),
+    };
+    pen.text(11, top, &judged, theme.dim());
+    if frame.findings.is_empty() {
+        if frame.judged_at_ms.is_some() {
+            pen.text(1, top + 1, "nothing wrong found", theme.dim());
+        }
+        return top + 2;
+    }
+    let rows = if cursor.is_some() { usize::from(pen.area.height / 3).max(3) } else { usize::from(pen.area.height) };
+    let (first, shown) = window(frame.findings.len(), cursor.unwrap_or(0), rows);
+    let mut y = top + 1;
+    for (i, sighting) in frame.findings.iter().enumerate().skip(first).take(shown) {
+        let gone = sighting.is_gone();
+        let word = if gone { "gone" } else { sighting.finding.severity.key() };
+        let style = if gone { theme.dim() } else { theme.severity(sighting.finding.severity) };
+        pen.text(1, y, word, style);
+        // How long it lasts, or has been gone.
+        let since = frame.taken_at_ms.saturating_sub(sighting.gone_ms.unwrap_or(sighting.first_ms));
+        pen.right(17, y, &text::compact_ms(since).to_string(), theme.dim());
+        pen.marked(19, y, &sighting.finding.summary, if gone { theme.dim() } else { Style::new() });
+        if cursor == Some(i) {
+            pen.select(y);
+        }
+        y += 1;
+    }
+    y
+}
+
+/// The worst of what is wrong, in one line from a column on; returns whether anything is.
+pub(super) fn worst(frame: &Frame, x: u16, pen: &mut Pen<'_>) -> bool {
+    let Some(Sighting { finding, .. }) = frame.findings.iter().find(|s| !s.is_gone()) else { return false };
+    let x = pen.text(x, 0, finding.severity.key(), pen.theme.severity(finding.severity));
+    pen.marked(x + 1, 0, &finding.summary, Style::new());
+    true
+}

@@ -1,0 +1,234 @@
+//! The sockets behind a line, and one of them with everything known of it.
+//!
+//! Input: the rows of a frame. Output: cells. A port is never cut: it would be another port.
+
+use ratatui::style::{Modifier, Style};
+
+use super::list::{Headings, window, within};
+use super::order::Table;
+use super::pen::Pen;
+use super::state::App;
+use super::theme::Theme;
+use crate::model::column::{COLUMNS, Column, Names, Row, Value};
+use crate::model::{Endpoint, OwnerStatus, OwnerTable};
+use crate::render::watch::{owner_reason, owner_text};
+use crate::render::{table, value};
+use crate::text::{self, grouped};
+use crate::watch::{Detail, Frame, Line};
+
+/// The sockets behind a state, a group or a finding.
+pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) {
+    let theme = pen.theme;
+    let Some(lines) = frame.lines.as_ref().filter(|lines| !lines.only) else {
+        let why = if app.is_held() { "rows are kept for the newest samples only" } else { "the rows are on their way" };
+        pen.text(1, 1, why, theme.dim());
+        return;
+    };
+    let sort = app.sort();
+    let columns = columns(pen.area.width, &lines.lines, sort, names);
+    let headings = Headings(app.order(Table::Sockets));
+    let mut x = 1;
+    for (name, w, right) in &columns {
+        let text = name.to_ascii_uppercase();
+        if *right {
+            headings.right(x + w - 2, name, &text, pen);
+        } else {
+            headings.left(x, name, &text, pen);
+        }
+        x += w;
+    }
+    let rows = usize::from(pen.area.height.saturating_sub(1));
+    let (first, shown) = window(lines.lines.len(), app.cursor(), rows);
+    for (i, line) in lines.lines.iter().enumerate().skip(first).take(shown) {
+        let y = u16::try_from(i - first + 1).unwrap_or(u16::MAX);
+        let mut x = 1;
+        for (name, w, right) in &columns {
+            let (text, style) = cell(name, line, frame.interval_ms, theme)
+                .unwrap_or_else(|| (attribute(sort, line, names), Style::new()));
+            let mut part = pen.part(x, y, w - 1, 1);
+            if *right {
+                let end = part.area.width.saturating_sub(1);
+                part.right(end, 0, &text, style);
+            } else if let Some(at) = endpoint(name, line) {
+                let room = usize::from(part.area.width);
+                part.text(0, 0, &within(at, room), style);
+            } else {
+                part.foreign(0, 0, &text, style);
+            }
+            x += w;
+        }
+        if i == app.cursor() {
+            pen.select(y);
+        }
+    }
+    let below = lines.total - (first + shown) as u64;
+    if below > 0 {
+        pen.text(1, pen.area.height - 1, &format!("{} more", grouped(below)), theme.dim());
+    } else if lines.lines.is_empty() {
+        pen.text(1, 1, "none in this sample", theme.dim());
+    }
+}
+
+/// The columns that fit, with their widths and whether they are numbers. The one that rows are sorted by is among them.
+/// What does not fit costs the queues first, then the age, then the beginning of an address; a port is always whole.
+fn columns(width: u16, lines: &[Line], sort: &'static Column, names: &dyn Names) -> Vec<(&'static str, u16, bool)> {
+    // The smallest screens show the peer of a socket, and its owner.
+    let narrow = width < 60;
+    let cells = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+    let longest = |text: &dyn Fn(&Line) -> String| lines.iter().map(|l| text(l).chars().count()).max().unwrap_or(0);
+    let address = |get: fn(&Line) -> Endpoint| cells(longest(&|l| get(l).to_string())).clamp(6, width) + 1;
+    let state = cells(longest(&|l| l.socket.state.to_string())).max(6) + 2;
+    // Any other column that rows are sorted by has its own place.
+    let other = !SHOWN.contains(&sort.name);
+    let extra = if other { cells(longest(&|l| attribute(sort, l, names)).max(sort.name.len())).min(24) + 2 } else { 0 };
+    // Room for the name of a process, however long addresses are.
+    let owner = if narrow { 8 } else { 14 };
+    let free = width.saturating_sub(1 + state + extra + owner);
+    let peer = address(|l| l.socket.peer);
+    let local = if narrow && sort.name != "local" { 0 } else { address(|l| l.socket.local) };
+    let age = sort.name == "age" || !narrow && (local + peer + 9 <= free || width >= 100);
+    let queues = width >= 110 && local + peer + 9 + 18 <= free;
+    let queue = |name: &str| if queues || sort.name == name { 9 } else { 0 };
+    let (received, sent) = (queue("recv-q"), queue("send-q"));
+    let room = free.saturating_sub(if age { 9 } else { 0 } + received + sent);
+    let peer = peer.min(room - local.min(room / 2));
+    let local = local.min(room - peer);
+    let all = [
+        ("state", state, false),
+        (sort.name, extra, sort.kind.is_numeric()),
+        ("age", if age { 9 } else { 0 }, true),
+        ("recv-q", received, true),
+        ("send-q", sent, true),
+        ("local", local, false),
+        ("peer", peer, false),
+        ("process", width, false),
+    ];
+    all.into_iter().filter(|(_, width, _)| *width > 0).collect()
+}
+
+/// The columns that are shown whatever rows are sorted by.
+const SHOWN: [&str; 7] = ["state", "age", "recv-q", "send-q", "local", "peer", "process"];
+
+/// A value that is shown only because rows are sorted by it.
+fn attribute(column: &Column, line: &Line, names: &dyn Names) -> String {
+    let (owners, status) = (OwnerTable::default(), OwnerStatus::NotCollected);
+    table::cell(column, &Row { socket: &line.socket, status, holders: &[], owners: &owners, names })
+}
+
+/// The address that a column shows.
+fn endpoint(column: &str, line: &Line) -> Option<Endpoint> {
+    match column {
+        "local" => Some(line.socket.local),
+        "peer" => Some(line.socket.peer),
+        _ => None,
+    }
+}
+
+/// What one of the usual columns shows.
+fn cell(column: &str, line: &Line, interval_ms: u64, theme: Theme) -> Option<(String, Style)> {
+    let s = &line.socket;
+    Some(match column {
+        "state" => (s.state.to_string(), theme.state(s.state)),
+        "age" => (age(line, interval_ms), Style::new()),
+        "local" => (s.local.to_string(), Style::new()),
+        "peer" => (s.peer.to_string(), Style::new()),
+        "process" => {
+            let known = line.owner.confidence().is_some_and(|c| c > 0.97);
+            (owner_text(&line.owner), if known { Style::new() } else { theme.dim() })
+        }
+        "recv-q" => (s.recv_q_bytes.to_string(), Style::new()),
+        "send-q" => (s.send_q_bytes.map_or_else(|| "?".into(), |n| n.to_string()), Style::new()),
+        _ => return None,
+    })
+}
+
+/// How long it has been in its state. `>`: since before it was first seen, which is as long ago as this.
+fn age(line: &Line, interval_ms: u64) -> String {
+    let age = line.age();
+    if line.is_aged_by_sight() {
+        return format!(">{}", text::compact_ms(age.min_ms));
+    }
+    if age.is_exact() && age.min_ms == 0 {
+        return format!("<{}", text::compact_ms(interval_ms));
+    }
+    let mut text = String::new();
+    value::write_age(&mut text, age);
+    text
+}
+
+/// One socket with everything known of it.
+pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) {
+    let theme = pen.theme;
+    let Some(line) = &app.detail else { return };
+    // Until the next sample the rows are those of the list.
+    let lines = app.frame().and_then(|f| f.lines.as_ref()).filter(|l| l.only);
+    let now = lines.and_then(|l| l.lines.first());
+    let shown = now.unwrap_or(line);
+    let s = &shown.socket;
+    let mut x = pen.text(1, 0, &s.state.to_string(), theme.state(s.state).add_modifier(Modifier::BOLD));
+    x = pen.text(x, 0, &format!("  {} > {}", s.local, s.peer), theme.heading());
+    let gone = now.is_none() && lines.is_some();
+    if gone {
+        pen.text(x, 0, "  gone", theme.alert());
+    }
+    // These may be long: a line each, before the columns.
+    let mut first = vec![("whose", owner_text(&shown.owner))];
+    if let Some(confidence) = shown.owner.confidence() {
+        first.push(("certainty", format!("{confidence:.2}, {}", owner_reason(&shown.owner))));
+    }
+    let interval_ms = app.frame().map_or(0, |f| f.interval_ms);
+    let seen = format!("{}; first seen {} ago", age(shown, interval_ms), text::compact_ms(shown.known_ms));
+    first.push(("in this state", seen));
+    let mut top = 2;
+    for (name, value) in &first {
+        pen.text(1, top, name, theme.dim());
+        pen.foreign(18, top, value, Style::new());
+        top += 1;
+    }
+    let known = lines.and_then(|l| l.detail.as_ref()).map(|detail| attributes(detail, names)).unwrap_or_default();
+    if known.is_empty() {
+        return;
+    }
+    let height = usize::from(pen.area.height.saturating_sub(top)).max(1);
+    // A name is never overwritten by its value.
+    let longest = known.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let label = u16::try_from(longest).unwrap_or(u16::MAX).clamp(15, 40) + 3;
+    let per_column = label + 22;
+    let columns = usize::from((pen.area.width / per_column).max(1));
+    let rows = known.len().div_ceil(columns).max(height.min(known.len()));
+    let scroll = app.detail_scroll.min(rows.saturating_sub(height));
+    for (i, (name, value)) in known.iter().enumerate() {
+        let (column, row) = (i / rows, i % rows);
+        let Some(y) = row.checked_sub(scroll).filter(|y| *y < height) else { continue };
+        let (x, y) = (u16::try_from(column).unwrap_or(0) * per_column, u16::try_from(y).unwrap_or(0) + top);
+        let last = column == (known.len() - 1) / rows;
+        let width = if last { pen.area.width.saturating_sub(x) } else { per_column };
+        let mut cell = pen.part(x, y, width, 1);
+        cell.text(1, 0, name, theme.dim());
+        cell.foreign(label, 0, value, Style::new());
+    }
+}
+
+/// Every column that says something about a socket, as name and value.
+fn attributes(detail: &Detail, names: &dyn Names) -> Vec<(&'static str, String)> {
+    // These are in the head of the view, where the owner of a TIME_WAIT is named too.
+    const ABOVE: [&str; 12] = [
+        "state",
+        "local",
+        "peer",
+        "process",
+        "owner-status",
+        "local-addr",
+        "local-port",
+        "peer-addr",
+        "peer-port",
+        "pid",
+        "comm",
+        "fd",
+    ];
+    let row = Row::new(&detail.socket, &detail.owners, names);
+    let says = |column: &&Column| {
+        !ABOVE.contains(&column.name) && !matches!((column.get)(&row), Value::Unknown | Value::Absent)
+    };
+    COLUMNS.iter().filter(says).map(|column| (column.name, table::cell(column, &row))).collect()
+}
