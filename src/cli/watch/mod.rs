@@ -67,6 +67,9 @@ pub struct WatchArgs {
     /// A block of text per sample instead of a full screen
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub plain: bool,
+    /// Leave the mouse to the terminal, which selects text with it; M on the screen takes it
+    #[arg(long, help_heading = "Output")]
+    pub no_mouse: bool,
     /// Write the screen after the last sample (see --count) as an SVG picture
     #[arg(long, value_name = "FILE", hide = true)]
     pub screenshot_svg: Option<std::path::PathBuf>,

@@ -15,6 +15,7 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{self, Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::execute;
+use ratatui::crossterm::style::Print;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::layout::Rect;
 
@@ -30,7 +31,7 @@ use crate::cores;
 use crate::diagnose::Thresholds;
 use crate::filter::Expr;
 use crate::render::tui::order::{Table, of_groups};
-use crate::render::tui::{self, App, Command, Theme};
+use crate::render::tui::{self, App, Command, Drawn, Theme};
 use crate::watch::{Frame, RowRequest, SampleRequest};
 
 /// Groups in a frame: more than a screen has lines, few enough to keep the history small.
@@ -84,6 +85,18 @@ impl Write for TerminalOutput<'_> {
     }
 }
 
+/// Clicks and the wheel, not movements: `EnableMouseCapture` of crossterm reports these too, a line of bytes for each
+/// cell that the pointer crosses.
+const MOUSE_ON: Print<&str> = Print("\x1b[?1000h\x1b[?1006h");
+const MOUSE_OFF: Print<&str> = Print("\x1b[?1006l\x1b[?1000l");
+
+/// Gives the terminal back.
+fn leave(out: &mut impl Write) {
+    // A terminal that has hung up cannot be restored.
+    let _ = disable_raw_mode();
+    let _ = execute!(out, MOUSE_OFF, LeaveAlternateScreen);
+}
+
 /// The terminal, and its restoration.
 struct Screen<'e> {
     terminal: Terminal<CrosstermBackend<TerminalOutput<'e>>>,
@@ -95,9 +108,8 @@ impl<'e> Screen<'e> {
         // A panic restores the terminal before its message is printed.
         let message = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let _ = disable_raw_mode();
             // The hook of a whole process cannot borrow the streams of `Env`.
-            let _ = execute!(io::stdout(), LeaveAlternateScreen);
+            leave(&mut io::stdout());
             message(panic);
         }));
         let gone = Rc::new(Cell::new(false));
@@ -117,15 +129,20 @@ impl<'e> Screen<'e> {
     }
 
     fn restore(&mut self) {
-        // A terminal that has hung up cannot be restored.
-        let _ = disable_raw_mode();
-        let _ = execute!(self.terminal.backend_mut(), LeaveAlternateScreen);
+        leave(self.terminal.backend_mut());
+    }
+
+    /// Takes the mouse, or leaves it to the terminal.
+    fn mouse(&mut self, taken: bool) -> anyhow::Result<()> {
+        execute!(self.terminal.backend_mut(), if taken { MOUSE_ON } else { MOUSE_OFF })?;
+        Ok(())
     }
 
     /// Takes the terminal again after [`Screen::restore`].
-    fn resume(&mut self) -> anyhow::Result<()> {
+    fn resume(&mut self, mouse: bool) -> anyhow::Result<()> {
         enable_raw_mode()?;
         execute!(self.terminal.backend_mut(), EnterAlternateScreen)?;
+        self.mouse(mouse)?;
         self.redraw()
     }
 
@@ -158,13 +175,17 @@ pub(super) fn run(
     let mut app = App::new(interval_ms, by, !args.common.no_owners);
     app.scope = session::scope(&args.common);
     app.several = !args.common.origin.netns.is_empty();
+    app.mouse = !args.no_mouse;
     let theme = Theme { color: env.style(args.common.color).color };
     // An error is reported before the screen is taken. The sampler proper is opened by its own thread.
     let names = open(args, thresholds.clone())?.into_names();
-    let mut ui = Ui { base, filter: Expr::all(), names, theme, page: 10 };
+    let mut ui = Ui { base, filter: Expr::all(), names, theme, drawn: Drawn::default() };
     let (events, inbox) = mpsc::channel();
     let (orders, outbox) = mpsc::channel();
     let mut screen = Screen::open(env)?;
+    if app.mouse {
+        screen.mouse(true)?;
+    }
     let first = ui.request(&app);
     std::thread::scope(|scope| {
         let (to_us, from_us) = (events.clone(), outbox);
@@ -245,7 +266,8 @@ struct Ui {
     filter: Expr,
     names: SystemNames,
     theme: Theme,
-    page: usize,
+    /// What is on the screen.
+    drawn: Drawn,
 }
 
 impl Ui {
@@ -306,14 +328,18 @@ impl Ui {
                             return Ok(Exit::Done);
                         }
                     }
-                    Event::Input(Input::Key(key)) if key.kind != KeyEventKind::Release => {
-                        if let Some(command) = app.on_key(key, self.page)
+                    Event::Input(input) => {
+                        let command = match input {
+                            Input::Key(key) if key.kind != KeyEventKind::Release => app.on_key(key, &self.drawn),
+                            Input::Mouse(mouse) => app.on_mouse(mouse, &self.drawn),
+                            _ => None,
+                        };
+                        if let Some(command) = command
                             && self.apply(command, app, screen, orders)?
                         {
                             return Ok(Exit::Done);
                         }
                     }
-                    Event::Input(_) => {}
                 }
             }
             app.stale = last_frame.elapsed() > overdue;
@@ -326,11 +352,12 @@ impl Ui {
     /// Draws the screen; false when the terminal has hung up.
     fn draw(&mut self, app: &App, screen: &mut Screen<'_>) -> anyhow::Result<bool> {
         let (names, theme) = (&self.names, self.theme);
-        let mut page = self.page;
-        let drawn = screen.terminal.draw(|frame| page = tui::draw(app, names, theme, frame.area(), frame.buffer_mut()));
-        self.page = page;
+        let mut drawn = Drawn::default();
+        let outcome =
+            screen.terminal.draw(|frame| drawn = tui::draw(app, names, theme, frame.area(), frame.buffer_mut()));
+        self.drawn = drawn;
         // A terminal that has hung up does not report its size either.
-        match drawn {
+        match outcome {
             Ok(_) => Ok(!screen.gone.get()),
             Err(_) if screen.gone.get() || rustix::termios::tcgetattr(io::stdin()).is_err() => Ok(false),
             Err(error) => Err(error).context("cannot draw"),
@@ -362,10 +389,11 @@ impl Ui {
                 out.flush()?;
             }
             Command::Redraw => screen.redraw()?,
+            Command::Mouse(taken) => screen.mouse(taken)?,
             Command::Suspend => {
                 screen.restore();
                 rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TSTP)?;
-                screen.resume()?;
+                screen.resume(app.mouse)?;
             }
         }
         Ok(false)
@@ -447,7 +475,7 @@ pub(super) fn picture(
     }
     for word in args.screenshot_keys.iter().flat_map(|w| w.split(',')) {
         let Some(code) = key(word) else { anyhow::bail!("--screenshot-keys: `{word}` is not a key") };
-        match app.on_key(KeyEvent::new(code, KeyModifiers::NONE), 10) {
+        match app.on_key(KeyEvent::new(code, KeyModifiers::NONE), &Drawn { page: 10, ..Drawn::default() }) {
             Some(Command::Filter(text)) => {
                 let outcome = set_filter(&text, &mut filter, app.owners);
                 app.filter_set(&text, outcome);
@@ -493,6 +521,14 @@ mod tests {
         for (text, code) in [("", ""), ("a", "YQ=="), ("ab", "YWI="), ("abc", "YWJj"), ("tcpstate", "dGNwc3RhdGU=")] {
             assert_eq!(base64(text.as_bytes()), code);
         }
+    }
+
+    #[test]
+    fn the_terminal_is_given_back_with_its_mouse() {
+        // The hook of a panic does the same.
+        let mut bytes = Vec::new();
+        leave(&mut bytes);
+        assert_eq!(String::from_utf8(bytes).unwrap(), "\x1b[?1006l\x1b[?1000l\x1b[?1049l");
     }
 
     #[test]

@@ -137,13 +137,15 @@ mod tests {
 
     use super::*;
     use crate::render::tui::Theme;
+    use crate::render::tui::hits::Hits;
 
     fn drawn(values: &[f64]) -> Vec<String> {
         let values: Vec<_> = values.iter().enumerate().map(|(i, n)| (i as u64 * 1000, Some(*n))).collect();
         let area = Rect::new(0, 0, 40, 8);
         let mut buf = Buffer::empty(area);
         let chart = Chart { title: "X", note: "", values: &values, style: Style::new(), findings: &[] };
-        draw(&chart, &mut Pen { buf: &mut buf, area, theme: Theme { color: false } });
+        let mut hits = Hits::default();
+        draw(&chart, &mut Pen { buf: &mut buf, hits: &mut hits, area, theme: Theme { color: false } });
         let row = |y| (0..40).map(|x| buf[(x, y)].symbol()).collect::<String>();
         (0..8).map(row).collect()
     }

@@ -6,10 +6,11 @@
 use ratatui::style::Style;
 
 use super::history::{Rate, SAMPLES, Series};
+use super::hits::Target;
 use super::list::Headings;
 use super::order::Table;
 use super::pen::Pen;
-use super::state::App;
+use super::state::{App, Tab};
 use super::{chart, findings, machine, views};
 use crate::aggregate::Flow;
 use crate::model::State;
@@ -65,7 +66,7 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
         }
         if beside {
             let selected = app.states().get(app.cursor()).copied();
-            machine::draw(frame, selected, &mut pen.part(groups + 1, below + 1, machine::WIDTH, rest));
+            machine::draw(frame, &app.states(), selected, &mut pen.part(groups + 1, below + 1, machine::WIDTH, rest));
         }
     }
     let mut last = pen.part(0, main, width, incidents);
@@ -95,7 +96,7 @@ fn table(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> u16 {
     let width = pen.area.width;
     let flows = width >= 76;
     let curve = if flows { 51 } else { 35 };
-    let headings = Headings(app.order(Table::States));
+    let headings = Headings(Table::States, app.order(Table::States));
     headings.left(1, "state", "STATE", pen);
     headings.right(24, "count", "COUNT", pen);
     headings.right(33, "change", "CHANGE/s", pen);
@@ -125,6 +126,7 @@ fn table(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> u16 {
         }
         let values = app.history.curve(&series, frame.seq, SAMPLES);
         chart::line(&values, curve, y, style, pen);
+        pen.target((0, y), (width, 1), Target::Line(Tab::States, i));
         if i == app.cursor() {
             pen.select(y);
         }

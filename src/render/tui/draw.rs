@@ -6,6 +6,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
+use super::hits::{Hits, Target};
 use super::order::Table;
 use super::pen::Pen;
 use super::state::{App, Input, Tab};
@@ -21,24 +22,35 @@ const ALWAYS: &str = "? help  q quit";
 /// Below this there is no room for anything.
 const SMALLEST: (u16, u16) = (40, 10);
 
-/// Draws everything; returns how many lines a page has.
-pub fn draw(app: &App, names: &dyn Names, theme: Theme, area: Rect, buf: &mut Buffer) -> usize {
+/// What was drawn, for the keys and the mouse.
+#[derive(Debug, Default)]
+pub struct Drawn {
+    /// Lines of a page.
+    pub page: usize,
+    /// How far what is on screen can be scrolled.
+    pub scroll: usize,
+    pub hits: Hits,
+}
+
+/// Draws everything.
+pub fn draw(app: &App, names: &dyn Names, theme: Theme, area: Rect, buf: &mut Buffer) -> Drawn {
     buf.set_style(area, Style::reset());
-    let mut pen = Pen { buf, area, theme };
+    let mut drawn = Drawn { page: 1, ..Drawn::default() };
+    let mut pen = Pen { buf, hits: &mut drawn.hits, area, theme };
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
         pen.text(0, 0, "too small: 40x10 at least", theme.alert());
-        return 1;
+        return drawn;
     }
     head(app, &mut pen);
     let bottom = area.height - 2;
     let mut body = pen.part(0, 2, area.width, bottom - 2);
-    let page = usize::from(body.area.height.saturating_sub(2));
+    drawn.page = usize::from(body.area.height.saturating_sub(2));
     match app.frame() {
         None => {
             body.text(1, 1, "the first sample is on its way", theme.dim());
         }
         Some(frame) if app.help => views::help(frame, &mut body),
-        Some(_) if app.detail.is_some() => sockets::detail(app, names, &mut body),
+        Some(_) if app.detail.is_some() => drawn.scroll = sockets::detail(app, names, &mut body),
         Some(frame) if app.drill.is_some() => sockets::draw(app, frame, names, &mut body),
         Some(frame) => match app.tab {
             Tab::States => dashboard::draw(app, frame, names, &mut body),
@@ -48,7 +60,7 @@ pub fn draw(app: &App, names: &dyn Names, theme: Theme, area: Rect, buf: &mut Bu
         },
     }
     foot(app, &mut pen, bottom);
-    page
+    drawn
 }
 
 fn head(app: &App, pen: &mut Pen<'_>) {
@@ -91,11 +103,17 @@ fn head(app: &App, pen: &mut Pen<'_>) {
         let findings = frame.findings.iter().filter(|s| !s.is_gone()).count();
         let count = if tab == Tab::Findings && findings > 0 { format!(" {findings}") } else { String::new() };
         let style = if here { theme.selected() } else { theme.dim() };
+        let from = x;
         x = pen.text(x, 1, &format!(" {} {}{count} ", i + 1, tab.name()), style);
+        pen.target((from, 1), (x - from, 1), Target::Tab(tab));
     }
     if let Some(drill) = &app.drill {
         x = pen.text(x, 1, " > ", theme.dim());
+        let from = x;
         x = pen.foreign(x, 1, &drill.title, theme.heading());
+        if app.detail.is_some() {
+            pen.target((from, 1), (x - from, 1), Target::Back);
+        }
     }
     if app.detail.is_some() {
         x = pen.text(x, 1, " > socket", theme.heading());
@@ -194,6 +212,8 @@ fn sort_line(app: &App, table: Table, (text, at): (&str, usize), pen: &mut Pen<'
             break;
         }
         let style = if i == at { theme.selected() } else { theme.dim() };
+        let from = x;
         x = pen.text(x, y + 1, &format!(" {column} "), style);
+        pen.target((from, y + 1), (x - from, 1), Target::Choice(i));
     }
 }

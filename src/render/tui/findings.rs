@@ -4,9 +4,10 @@
 
 use ratatui::style::Style;
 
+use super::hits::Target;
 use super::list::window;
 use super::pen::Pen;
-use super::state::App;
+use super::state::{App, Tab};
 use crate::render::report;
 use crate::render::style::Style as Plain;
 use crate::render::watch::clock;
@@ -54,6 +55,7 @@ pub(super) fn list(frame: &Frame, pen: &mut Pen<'_>, top: u16, cursor: Option<us
         let since = frame.taken_at_ms.saturating_sub(sighting.gone_ms.unwrap_or(sighting.first_ms));
         pen.right(17, y, &text::compact_ms(since).to_string(), theme.dim());
         pen.marked(19, y, &sighting.finding.summary, if gone { theme.dim() } else { Style::new() });
+        pen.target((0, y), (pen.area.width, 1), Target::Line(Tab::Findings, i));
         if cursor == Some(i) {
             pen.select(y);
         }

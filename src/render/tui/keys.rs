@@ -4,6 +4,7 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use super::draw::Drawn;
 use super::drill::{of_finding, of_group, of_state};
 use super::order::{Order, Table};
 use super::state::{App, Command, Input, Tab};
@@ -14,7 +15,7 @@ const INTERVALS_MS: [u64; 10] = [100, 200, 500, 1000, 2000, 5000, 10_000, 30_000
 
 impl App {
     /// What a key does.
-    pub fn on_key(&mut self, key: KeyEvent, page: usize) -> Option<Command> {
+    pub fn on_key(&mut self, key: KeyEvent, drawn: &Drawn) -> Option<Command> {
         self.notice = None;
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
@@ -42,14 +43,16 @@ impl App {
             KeyCode::Tab => return self.open_tab(Tab::ALL[(self.tab as usize + 1) % 4]),
             KeyCode::BackTab => return self.open_tab(Tab::ALL[(self.tab as usize + 3) % 4]),
             KeyCode::Esc | KeyCode::Backspace => return self.back(),
-            KeyCode::Down | KeyCode::Char('j') if detail_open => self.detail_scroll += 1,
+            KeyCode::Down | KeyCode::Char('j') if detail_open => {
+                self.detail_scroll = (self.detail_scroll + 1).min(drawn.scroll);
+            }
             KeyCode::Up | KeyCode::Char('k') if detail_open => {
                 self.detail_scroll = self.detail_scroll.saturating_sub(1);
             }
             KeyCode::Down | KeyCode::Char('j') => self.choose(self.cursor() + 1),
             KeyCode::Up | KeyCode::Char('k') => self.choose(self.cursor().saturating_sub(1)),
-            KeyCode::PageDown => self.choose(self.cursor() + page.max(1)),
-            KeyCode::PageUp => self.choose(self.cursor().saturating_sub(page.max(1))),
+            KeyCode::PageDown => self.choose(self.cursor() + drawn.page.max(1)),
+            KeyCode::PageUp => self.choose(self.cursor().saturating_sub(drawn.page.max(1))),
             KeyCode::Home => self.choose_first(),
             KeyCode::End => self.choose(usize::MAX),
             KeyCode::Enter => return self.enter(),
@@ -78,6 +81,7 @@ impl App {
             KeyCode::Char('+' | '=') => return self.change_interval(1),
             KeyCode::Char('-') => return self.change_interval(-1),
             KeyCode::Char('/') => self.input = Some(Input::Filter(self.typed_filter.clone())),
+            KeyCode::Char('M') => return Some(self.turn_mouse()),
             KeyCode::Char('c') => {
                 let command = self.command();
                 self.notice = Some(format!("copied, if the terminal allows it: {command}"));
@@ -86,6 +90,14 @@ impl App {
             _ => {}
         }
         None
+    }
+
+    /// Takes the mouse, or leaves it to the terminal.
+    fn turn_mouse(&mut self) -> Command {
+        self.mouse = !self.mouse;
+        let what = if self.mouse { "the mouse is ours" } else { "the mouse is the terminal's, to select text" };
+        self.notice = Some(format!("{what}; M changes it"));
+        Command::Mouse(self.mouse)
     }
 
     fn type_filter(&mut self, code: KeyCode, control: bool) -> Option<Command> {
@@ -112,16 +124,7 @@ impl App {
         let matching = table.matching(text);
         match code {
             KeyCode::Esc => self.input = None,
-            KeyCode::Enter => {
-                let table = *table;
-                let Some(column) = matching.get(*at) else {
-                    self.notice = Some(format!("no column is called `{text}`"));
-                    return None;
-                };
-                self.input = None;
-                let descending = table.descends(column);
-                return self.set_column(table, Order { column, descending });
-            }
+            KeyCode::Enter => return self.take_column(),
             KeyCode::Tab | KeyCode::Right | KeyCode::Down => *at = (*at + 1).min(matching.len().saturating_sub(1)),
             KeyCode::BackTab | KeyCode::Left | KeyCode::Up => *at = at.saturating_sub(1),
             KeyCode::Backspace => {
@@ -135,6 +138,18 @@ impl App {
             _ => {}
         }
         None
+    }
+
+    /// Sorts by the column that is chosen.
+    pub(super) fn take_column(&mut self) -> Option<Command> {
+        let Some(Input::Sort(table, text, at)) = &self.input else { return None };
+        let (table, column) = (*table, table.matching(text).get(*at).copied());
+        let Some(column) = column else {
+            self.notice = Some(format!("no column is called `{text}`"));
+            return None;
+        };
+        self.input = None;
+        self.set_column(table, Order { column, descending: table.descends(column) })
     }
 
     fn ask_for_column(&mut self) {
@@ -167,7 +182,7 @@ impl App {
         (table != Table::States).then_some(Command::Sample)
     }
 
-    fn open_tab(&mut self, tab: Tab) -> Option<Command> {
+    pub(super) fn open_tab(&mut self, tab: Tab) -> Option<Command> {
         let had_rows = self.drill.is_some();
         self.tab = tab;
         self.drill = None;
@@ -175,7 +190,7 @@ impl App {
         had_rows.then_some(Command::Sample)
     }
 
-    fn back(&mut self) -> Option<Command> {
+    pub(super) fn back(&mut self) -> Option<Command> {
         if self.detail.take().is_some() || self.drill.take().is_some() {
             self.follow();
             return Some(Command::Sample);
@@ -208,7 +223,7 @@ impl App {
         Some(Command::Interval(self.interval_ms))
     }
 
-    fn enter(&mut self) -> Option<Command> {
+    pub(super) fn enter(&mut self) -> Option<Command> {
         if self.detail.is_some() {
             return None;
         }

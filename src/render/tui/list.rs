@@ -1,27 +1,31 @@
 //! What lists have in common: which part is visible, the headings, and how an address fits into a column.
 
-use super::order::Order;
+use super::hits::Target;
+use super::order::{Order, Table};
 use super::pen::Pen;
 use crate::model::Endpoint;
 
 /// The headings of a table.
-pub(super) struct Headings(pub Order);
+pub(super) struct Headings(pub Table, pub Order);
 
 impl Headings {
     /// One that begins at a column.
-    pub(super) fn left(&self, x: u16, column: &str, text: &str, pen: &mut Pen<'_>) {
+    pub(super) fn left(&self, x: u16, column: &'static str, text: &str, pen: &mut Pen<'_>) {
         let end = pen.text(x, 0, text, pen.theme.heading());
-        self.mark(end, column, pen);
+        self.mark((x, end), column, pen);
     }
 
     /// One that ends at a column, as its numbers do.
-    pub(super) fn right(&self, end: u16, column: &str, text: &str, pen: &mut Pen<'_>) {
+    pub(super) fn right(&self, end: u16, column: &'static str, text: &str, pen: &mut Pen<'_>) {
         pen.right(end, 0, text, pen.theme.heading());
-        self.mark(end, column, pen);
+        let len = u16::try_from(text.len()).unwrap_or(end);
+        self.mark((end.saturating_sub(len), end), column, pen);
     }
 
-    fn mark(&self, x: u16, column: &str, pen: &mut Pen<'_>) {
-        pen.text(x, 0, self.0.mark(column), pen.theme.heading());
+    /// Says by which column the table is sorted; a click sorts by this one.
+    fn mark(&self, (x, end): (u16, u16), column: &'static str, pen: &mut Pen<'_>) {
+        pen.text(end, 0, self.1.mark(column), pen.theme.heading());
+        pen.target((x, 0), (end + 1 - x, 1), Target::Sort(self.0, column));
     }
 }
 

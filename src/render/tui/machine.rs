@@ -6,7 +6,9 @@
 
 use ratatui::style::Style;
 
+use super::hits::Target;
 use super::pen::Pen;
+use super::state::Tab;
 use crate::aggregate::Matrix;
 use crate::model::State;
 use crate::render::watch::rate;
@@ -97,8 +99,8 @@ fn gone(matrix: &Matrix, state: State) -> u64 {
     matrix.get(Some(state), None)
 }
 
-/// Draws the picture; the selected state is reversed.
-pub(super) fn draw(frame: &Frame, selected: Option<State>, pen: &mut Pen<'_>) {
+/// Draws the picture; the selected state is reversed. A click on a state selects it in the list of states.
+pub(super) fn draw(frame: &Frame, states: &[State], selected: Option<State>, pen: &mut Pen<'_>) {
     let theme = pen.theme;
     let all = frame.all();
     let left = pen.area.width.saturating_sub(80) / 2;
@@ -118,7 +120,10 @@ pub(super) fn draw(frame: &Frame, selected: Option<State>, pen: &mut Pen<'_>) {
                     let count = if asked { grouped(all.get(state)) } else { "-".into() };
                     let style = if all.get(state) == 0 { theme.dim() } else { theme.state(state) };
                     let style = if selected == Some(state) { style.patch(theme.selected()) } else { style };
-                    pen.text(x, y, &format!("{} {count}", state.name()), style);
+                    let end = pen.text(x, y, &format!("{} {count}", state.name()), style);
+                    if let Some(at) = states.iter().position(|s| *s == state) {
+                        pen.target((x, y), (end - x, 1), Target::Line(Tab::Machine, at));
+                    }
                 }
             } else {
                 let matrix = frame.trace.as_ref().and_then(|t| t.matrix.as_ref());

@@ -6,12 +6,14 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
+use super::hits::{Hits, Target};
 use super::theme::Theme;
 use crate::render::sanitize;
 
 /// Writes cells, and never beyond its area.
 pub(super) struct Pen<'a> {
     pub buf: &'a mut Buffer,
+    pub hits: &'a mut Hits,
     pub area: Rect,
     pub theme: Theme,
 }
@@ -45,6 +47,12 @@ impl Pen<'_> {
         self.text(end.saturating_sub(width), y, text, style);
     }
 
+    /// A click on these cells means this.
+    pub(super) fn target(&mut self, (x, y): (u16, u16), (width, height): (u16, u16), target: Target) {
+        let area = self.part(x, y, width, height).area;
+        self.hits.add(area, target);
+    }
+
     /// Reverses a line.
     pub(super) fn select(&mut self, y: u16) {
         if y < self.area.height {
@@ -62,6 +70,6 @@ impl Pen<'_> {
             width: width.min(self.area.width - x),
             height: height.min(self.area.height - y),
         };
-        Pen { buf: self.buf, area, theme: self.theme }
+        Pen { buf: self.buf, hits: self.hits, area, theme: self.theme }
     }
 }

@@ -4,6 +4,7 @@
 
 use ratatui::style::{Modifier, Style};
 
+use super::hits::Target;
 use super::list::{Headings, window, within};
 use super::order::Table;
 use super::pen::Pen;
@@ -26,7 +27,7 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
     };
     let sort = app.sort();
     let columns = columns(pen.area.width, &lines.lines, sort, names);
-    let headings = Headings(app.order(Table::Sockets));
+    let headings = Headings(Table::Sockets, app.order(Table::Sockets));
     let mut x = 1;
     for (name, w, right) in &columns {
         let text = name.to_ascii_uppercase();
@@ -57,6 +58,7 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
             }
             x += w;
         }
+        pen.target((0, y), (pen.area.width, 1), Target::Socket(i));
         if i == app.cursor() {
             pen.select(y);
         }
@@ -156,10 +158,10 @@ fn age(line: &Line, interval_ms: u64) -> String {
     text
 }
 
-/// One socket with everything known of it.
-pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) {
+/// One socket with everything known of it; returns how far it can be scrolled.
+pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) -> usize {
     let theme = pen.theme;
-    let Some(line) = &app.detail else { return };
+    let Some(line) = &app.detail else { return 0 };
     // Until the next sample the rows are those of the list.
     let lines = app.frame().and_then(|f| f.lines.as_ref()).filter(|l| l.only);
     let now = lines.and_then(|l| l.lines.first());
@@ -187,7 +189,7 @@ pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) {
     }
     let known = lines.and_then(|l| l.detail.as_ref()).map(|detail| attributes(detail, names)).unwrap_or_default();
     if known.is_empty() {
-        return;
+        return 0;
     }
     let height = usize::from(pen.area.height.saturating_sub(top)).max(1);
     // A name is never overwritten by its value.
@@ -196,7 +198,8 @@ pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) {
     let per_column = label + 22;
     let columns = usize::from((pen.area.width / per_column).max(1));
     let rows = known.len().div_ceil(columns).max(height.min(known.len()));
-    let scroll = app.detail_scroll.min(rows.saturating_sub(height));
+    let end = rows.saturating_sub(height);
+    let scroll = app.detail_scroll.min(end);
     for (i, (name, value)) in known.iter().enumerate() {
         let (column, row) = (i / rows, i % rows);
         let Some(y) = row.checked_sub(scroll).filter(|y| *y < height) else { continue };
@@ -207,6 +210,7 @@ pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) {
         cell.text(1, 0, name, theme.dim());
         cell.foreign(label, 0, value, Style::new());
     }
+    end
 }
 
 /// Every column that says something about a socket, as name and value.

@@ -51,6 +51,8 @@ pub enum Command {
     Suspend,
     /// Redraw everything.
     Redraw,
+    /// Take the mouse, or leave it to the terminal.
+    Mouse(bool),
 }
 
 /// A line that is being typed at the foot of the screen.
@@ -97,6 +99,8 @@ pub struct App {
     pub by: Key,
     pub owners: bool,
     pub help: bool,
+    /// Clicks come here; otherwise the terminal selects text with them.
+    pub mouse: bool,
     pub input: Option<Input>,
     /// What is wrong with what was typed, or what was just done; until the next key.
     pub notice: Option<String>,
@@ -127,6 +131,7 @@ impl App {
             by,
             owners,
             help: false,
+            mouse: true,
             input: None,
             notice: None,
             typed_filter: String::new(),

@@ -3,11 +3,13 @@
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::buffer::Buffer;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::layout::Rect;
 
 use super::order::Table;
 use super::state::{App, Command, Tab};
-use super::{Theme, draw, svg};
+use super::{Drawn, Theme, draw, svg};
 use crate::aggregate::{Flow, Key, Matrix};
 use crate::model::column::NoNames;
 use crate::model::gap::{Missing, WayOut, Why};
@@ -42,7 +44,9 @@ fn press(app: &mut App, keys: &str) -> Vec<Command> {
             "Tab" => KeyCode::Tab,
             one => KeyCode::Char(one.chars().next().unwrap()),
         };
-        commands.extend(app.on_key(KeyEvent::new(code, KeyModifiers::NONE), 10));
+        commands.extend(
+            app.on_key(KeyEvent::new(code, KeyModifiers::NONE), &Drawn { page: 10, scroll: 100, ..Drawn::default() }),
+        );
     }
     commands
 }
@@ -226,7 +230,7 @@ fn keys_ask_for_what_they_need() {
     assert_eq!(app.typed_filter, "cw");
     assert_eq!(press(&mut app, "Esc"), [Command::Filter(String::new())]);
     let control = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-    assert_eq!(app.on_key(control, 1), Some(Command::Quit));
+    assert_eq!(app.on_key(control, &Drawn::default()), Some(Command::Quit));
 }
 
 #[test]
@@ -267,6 +271,82 @@ fn every_list_is_sorted_by_the_column_that_is_typed() {
     assert!(screen(&app, 80, 24).contains("no column is called `xyz`"), "the text stays, to be mended");
     press(&mut app, "Esc 4 s");
     assert!(app.input.is_none() && screen(&app, 80, 24).contains("has its own order"));
+}
+
+/// Clicks on a text of the screen.
+fn click(app: &mut App, (width, height): (u16, u16), text: &str) -> Option<Command> {
+    let area = Rect::new(0, 0, width, height);
+    let mut buf = Buffer::empty(area);
+    let drawn = draw(app, &NoNames, Theme { color: false }, area, &mut buf);
+    let line = |y| (0..width).map(|x| buf[(x, y)].symbol()).collect::<String>();
+    let found = (0..height).find_map(|y| Some((line(y).find(text)?, y)));
+    let (at, row) = found.unwrap_or_else(|| panic!("{text} is on {}", screen(app, width, height)));
+    let column = u16::try_from(line(row)[..at].chars().count()).unwrap();
+    let kind = MouseEventKind::Down(MouseButton::Left);
+    app.on_mouse(MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE }, &drawn)
+}
+
+#[test]
+fn the_mouse_chooses_opens_sorts_and_goes_back() {
+    let mut app = app();
+    for size in [(80, 24), (200, 60)] {
+        // Not the title of the chart.
+        assert_eq!(click(&mut app, size, "CLOSE_WAIT     "), None);
+        assert_eq!(app.states()[app.cursor()], State::CloseWait, "chosen");
+        assert_eq!(click(&mut app, size, "CLOSE_WAIT     "), Some(Command::Sample), "opened");
+        assert_eq!(app.drill.as_ref().unwrap().title, "CLOSE_WAIT");
+        assert_eq!(click(&mut app, size, "AGE"), Some(Command::Sample));
+        assert_eq!((app.sort().name, app.order(Table::Sockets).descending), ("age", true));
+        assert_eq!(click(&mut app, size, "AGE"), Some(Command::Sample));
+        assert!(!app.order(Table::Sockets).descending, "the other way");
+        assert_eq!(click(&mut app, size, "10.0.0.5:41002"), None);
+        assert_eq!(click(&mut app, size, "10.0.0.5:41002"), Some(Command::Sample));
+        assert_eq!(app.only().unwrap().local.port, 41002);
+        assert_eq!(click(&mut app, size, "CLOSE_WAIT"), Some(Command::Sample), "the way back is in the head");
+        assert!(app.detail.is_none() && app.drill.is_some());
+        assert_eq!(click(&mut app, size, "2 machine"), Some(Command::Sample));
+        assert_eq!((app.tab, click(&mut app, size, "TIME_WAIT 3")), (Tab::Machine, None));
+        assert_eq!(app.states()[app.cursor()], State::TimeWait);
+        assert_eq!((click(&mut app, size, "3 groups"), app.tab), (None, Tab::Groups));
+        assert_eq!(click(&mut app, size, "TIME_WAIT  CLOSE_WAIT"), Some(Command::Sample), "by a state");
+        assert_eq!(app.order(Table::Groups).column, "time_wait");
+        click(&mut app, size, "1 states");
+        press(&mut app, "s");
+        assert_eq!((click(&mut app, size, " change "), app.order(Table::States).column), (None, "change"));
+        click(&mut app, size, "STATE");
+        app.set_order(Table::Groups, Table::FIRST[Table::Groups as usize]);
+    }
+    // What is below the states of a large screen leads to its own view.
+    assert_eq!(click(&mut app, (200, 60), "nginx(80 +3)"), None);
+    assert_eq!((app.tab, app.cursor()), (Tab::Groups, 1));
+    press(&mut app, "1");
+    assert_eq!(click(&mut app, (200, 60), "curl leaves 9"), None);
+    assert_eq!((app.tab, app.cursor()), (Tab::Findings, 1));
+    press(&mut app, "?");
+    assert_eq!((click(&mut app, (80, 24), "arrows"), app.help), (None, false));
+}
+
+#[test]
+fn the_wheel_moves_and_a_key_leaves_the_mouse_to_the_terminal() {
+    let mut app = app();
+    let drawn = Drawn { page: 10, scroll: 4, ..Drawn::default() };
+    let turn = |app: &mut App, kind| {
+        app.on_mouse(MouseEvent { kind, column: 0, row: 0, modifiers: KeyModifiers::NONE }, &drawn)
+    };
+    assert_eq!((turn(&mut app, MouseEventKind::ScrollDown), app.cursor()), (None, 3));
+    turn(&mut app, MouseEventKind::ScrollUp);
+    turn(&mut app, MouseEventKind::ScrollUp);
+    assert_eq!(app.cursor(), 0);
+    press(&mut app, "Enter Enter");
+    turn(&mut app, MouseEventKind::ScrollDown);
+    turn(&mut app, MouseEventKind::ScrollDown);
+    assert_eq!(app.detail_scroll, 4, "not beyond its end");
+    press(&mut app, "1 /");
+    assert_eq!((turn(&mut app, MouseEventKind::ScrollDown), app.cursor()), (None, 0));
+    press(&mut app, "Esc");
+    assert_eq!(press(&mut app, "M"), [Command::Mouse(false)]);
+    assert!(screen(&app, 80, 24).contains("to select text"));
+    assert_eq!(press(&mut app, "M"), [Command::Mouse(true)]);
 }
 
 #[test]
@@ -331,8 +411,8 @@ fn foreign_text_cannot_move_the_cursor() {
 #[test]
 fn colour_is_never_alone_and_only_of_the_sixteen() {
     let app = app();
-    let area = ratatui::layout::Rect::new(0, 0, 80, 24);
-    let mut plain = ratatui::buffer::Buffer::empty(area);
+    let area = Rect::new(0, 0, 80, 24);
+    let mut plain = Buffer::empty(area);
     let mut coloured = plain.clone();
     draw(&app, &NoNames, Theme { color: false }, area, &mut plain);
     draw(&app, &NoNames, Theme { color: true }, area, &mut coloured);

@@ -8,11 +8,12 @@ use ratatui::style::Style;
 
 use super::chart::{self, Chart};
 use super::history::{SAMPLES, Series};
+use super::hits::Target;
 use super::list::{Headings, window, within};
 use super::machine as picture;
 use super::order::Table;
 use super::pen::Pen;
-use super::state::App;
+use super::state::{App, Tab};
 use crate::aggregate::Counts;
 use crate::model::State;
 use crate::model::column::Names;
@@ -28,7 +29,8 @@ pub(super) fn machine(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
         paragraph(pen, 1, 1, text, pen.theme.dim());
         return;
     }
-    picture::draw(frame, app.states().get(app.cursor()).copied(), pen);
+    let states = app.states();
+    picture::draw(frame, &states, states.get(app.cursor()).copied(), pen);
 }
 
 /// The largest groups.
@@ -89,7 +91,7 @@ pub(super) fn group_table(app: &App, frame: &Frame, names: &dyn Names, pen: &mut
         used <= width
     });
     columns.sort_by_key(|s| s.index());
-    let headings = Headings(app.order(Table::Groups));
+    let headings = Headings(Table::Groups, app.order(Table::Groups));
     headings.left(1, "name", &format!("BY {}", groups.by.name().to_ascii_uppercase()), pen);
     let total_end = label_width + 8;
     headings.right(total_end, "total", "TOTAL", pen);
@@ -121,6 +123,7 @@ pub(super) fn group_table(app: &App, frame: &Frame, names: &dyn Names, pen: &mut
             let values = app.history.curve(&Series::Group(group.id.clone()), frame.seq, SAMPLES);
             chart::line(&values, end + 2, y, theme.curve(), pen);
         }
+        pen.target((0, y), (width, 1), Target::Line(Tab::Groups, i));
         if cursor == Some(i) {
             pen.select(y);
         }
@@ -143,7 +146,7 @@ const fn short(state: State) -> &'static str {
 
 /// The keys, and what could not be seen.
 pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
-    const KEYS: [(&str, &str); 15] = [
+    const KEYS: [(&str, &str); 16] = [
         ("1 2 3 4  Tab", "states, machine, groups, findings"),
         ("arrows  j k", "move; PgUp PgDn Home End too"),
         ("Enter", "the sockets behind the line; then everything about one"),
@@ -154,6 +157,7 @@ pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
         ("p  space", "pause and resume; counting continues"),
         ("left right", "step back through the last minutes, and forward"),
         ("+ -", "sample more slowly, faster"),
+        ("mouse", "click: choose, again: open; heading: sort; M: select text"),
         ("c", "copy the command at the foot of the screen"),
         ("ctrl-l  ctrl-z", "redraw; suspend"),
         ("?  q", "this page; quit"),

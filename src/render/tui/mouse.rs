@@ -1,0 +1,75 @@
+//! What the mouse does to the screen.
+//!
+//! Input: what was drawn where (`hits`), clicks and turns of the wheel. Output: another state of the screen, and a
+//! [`Command`] for what only the caller can do. What is drawn says itself what a click on it means, so that no second place
+//! knows the layout.
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::layout::Position;
+
+use super::draw::Drawn;
+use super::hits::Target;
+use super::state::{App, Command, Input, Tab};
+
+/// Lines that a turn of the wheel moves.
+const TURN: usize = 3;
+
+impl App {
+    /// What a click or a turn of the wheel does.
+    pub fn on_mouse(&mut self, event: MouseEvent, drawn: &Drawn) -> Option<Command> {
+        match event.kind {
+            MouseEventKind::Down(MouseButton::Left) => {
+                self.notice = None;
+                if self.input.is_none() && std::mem::take(&mut self.help) {
+                    return None;
+                }
+                self.click(drawn.hits.at(Position::new(event.column, event.row))?)
+            }
+            MouseEventKind::ScrollDown => self.turn(KeyCode::Down, drawn),
+            MouseEventKind::ScrollUp => self.turn(KeyCode::Up, drawn),
+            _ => None,
+        }
+    }
+
+    /// The wheel is the arrows, a few times.
+    fn turn(&mut self, code: KeyCode, drawn: &Drawn) -> Option<Command> {
+        if self.input.is_some() || self.help {
+            return None;
+        }
+        let turns = (0..TURN).map(|_| self.on_key(KeyEvent::new(code, KeyModifiers::NONE), drawn));
+        turns.fold(None, |last, command| command.or(last))
+    }
+
+    fn click(&mut self, target: Target) -> Option<Command> {
+        match (&mut self.input, target) {
+            (Some(Input::Sort(_, _, at)), Target::Choice(choice)) => {
+                *at = choice;
+                return self.take_column();
+            }
+            // What is being typed stays.
+            (Some(_), _) => return None,
+            (None, _) => {}
+        }
+        match target {
+            Target::Tab(tab) => self.open_tab(tab),
+            Target::Back => self.back(),
+            Target::Sort(table, column) => self.sort_by(table, column),
+            Target::Line(tab, index) => {
+                let states = |tab| matches!(tab, Tab::States | Tab::Machine);
+                let here = self.tab == tab || states(self.tab) && states(tab);
+                if here && self.cursor() == index {
+                    return self.enter();
+                }
+                let command = if here { None } else { self.open_tab(tab) };
+                self.choose(index);
+                command
+            }
+            Target::Socket(index) if self.cursor() == index => self.enter(),
+            Target::Socket(index) => {
+                self.choose(index);
+                None
+            }
+            Target::Choice(_) => None,
+        }
+    }
+}
