@@ -40,9 +40,10 @@ impl Matrix {
         }
     }
 
-    pub fn merge(&mut self, other: &Matrix) {
+    /// Adds each count of another this many times.
+    pub fn add_times(&mut self, other: &Matrix, times: u64) {
         for (place, n) in &other.cells {
-            self.add_at(*place, *n);
+            self.add_at(*place, *n * times);
         }
     }
 
@@ -144,7 +145,7 @@ mod tests {
         }
         let mut both = Matrix::default();
         both.add(Some(State::Unknown(99)), None, 5);
-        both.merge(&one);
+        both.add_times(&one, 1);
         assert_eq!((both.get(None, established), both.get(established, listen)), (2, 0));
         assert_eq!((both.arrivals(), both.departures()), (3, 8));
         assert_eq!((both.entered(State::Established), both.left(State::Established)), (2, 3));

@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::tracker::Matrix;
 use crate::model::transition::{Actor, By, Transition};
-use crate::model::{Event, NetnsId, State};
+use crate::model::{Event, LastError, NetnsId, State};
 
 /// Closers kept from one sample to the next: a few megabytes.
 const CLOSERS: usize = 50_000;
@@ -18,7 +18,8 @@ pub struct TracedSums {
     /// Opened: what `ActiveOpens` and `PassiveOpens` count.
     pub opened: u64,
     /// Left a TIME_WAIT or small FIN_WAIT2: what `TW` and `TWKilled` count. Inferred from the state that went to
-    /// CLOSE, because the kernel's tracepoint does not report it; a reset in FIN_WAIT2 counts as one.
+    /// CLOSE, because the kernel's tracepoint does not report it; a reset in FIN_WAIT2 counts as one where the source does
+    /// not know the error of the socket.
     pub remainders: u64,
 }
 
@@ -30,15 +31,25 @@ pub struct CloserOf {
     pub actor: Actor,
 }
 
+/// The changes since they were last taken.
+#[derive(Debug, Default)]
+pub struct Since {
+    pub matrix: Matrix,
+    pub changes: u64,
+    /// Of the sockets that went to CLOSE from a state in which the FINs of both ends would have ended them: those
+    /// that an error ended.
+    pub cut: Matrix,
+    /// Some of those did not say.
+    pub unsure: bool,
+}
+
 /// What has been traced and not been taken yet.
 #[derive(Debug, Default)]
 pub struct Traced {
     /// Namespaces that are watched; records of others are ignored. Empty: all.
     netns: FxHashSet<Option<NetnsId>>,
     pub sums: TracedSums,
-    /// Since it was last taken.
-    pub matrix: Matrix,
-    pub changes: u64,
+    since: Since,
     pub closers: Vec<CloserOf>,
     /// Closers beyond the bound.
     pub closers_dropped: u64,
@@ -67,11 +78,16 @@ impl Traced {
         if !self.netns.is_empty() && !self.netns.contains(&t.netns) {
             return;
         }
-        self.changes += 1;
-        self.matrix.add(t.old, Some(t.new), 1);
+        self.since.changes += 1;
+        self.since.matrix.add(t.old, Some(t.new), 1);
+        let cut = matches!(t.error, Some(LastError::Errno(_)));
+        if let (Some(FinWait2 | Closing | LastAck), Close) = (t.old, t.new) {
+            self.since.cut.add(t.old, Some(Close), u64::from(cut));
+            self.since.unsure |= t.error.is_none();
+        }
         match (t.old, t.new) {
             (Some(Close), SynSent) | (Some(Listen), SynRecv) => self.sums.opened += 1,
-            (Some(FinWait2 | Closing), Close) => self.sums.remainders += 1,
+            (Some(FinWait2 | Closing), Close) if !cut => self.sums.remainders += 1,
             // Only close, shutdown or process exit does this (`tcp_close_state`).
             (Some(Established | SynRecv), FinWait1) | (Some(CloseWait), LastAck) if t.by_call => {
                 if let Some(By::Process(actor)) = t.by {
@@ -116,21 +132,21 @@ impl Traced {
     }
 
     /// The changes since this was last called.
-    pub fn take_matrix(&mut self) -> (Matrix, u64) {
-        (std::mem::take(&mut self.matrix), std::mem::take(&mut self.changes))
+    pub fn take_since(&mut self) -> Since {
+        std::mem::take(&mut self.since)
     }
 
     /// Restarts the sums; closers stay.
     pub fn restart(&mut self) {
         self.sums = TracedSums::default();
-        self.take_matrix();
+        self.take_since();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Endpoint, Family, NetnsId};
+    use crate::model::{Endpoint, Errno, Family, NetnsId};
 
     fn change(netns: u64, cookie: u64, old: State, new: State, by: By) -> Transition {
         let at = |port| Endpoint::new([127, 0, 0, 1].into(), port);
@@ -175,10 +191,32 @@ mod tests {
         assert_eq!(traced.sums, TracedSums { opened: 2, remainders: 1 }, "of one namespace alone");
         let closers: Vec<(u64, u32)> = traced.take_closers().iter().map(|c| (c.cookie, c.actor.pid)).collect();
         assert_eq!(closers, [(1, 7), (2, 8)]);
-        assert_eq!(traced.take_matrix().1, 10);
-        assert_eq!(traced.take_matrix().1, 0);
+        assert_eq!(traced.take_since().changes, 10);
+        assert_eq!(traced.take_since().changes, 0);
         traced.restart();
         assert_eq!(traced.sums, TracedSums::default());
+    }
+
+    #[test]
+    fn what_an_error_ended_left_no_remainder() {
+        let end = |old, error| Transition { error, ..change(1, 1, old, State::Close, By::Network) };
+        let reset = Some(LastError::Errno(Errno::ECONNRESET));
+        let mut traced = Traced::default();
+        for (old, error) in [
+            (State::FinWait2, Some(LastError::Nothing)),
+            (State::FinWait2, reset),
+            (State::LastAck, reset),
+            (State::Established, reset),
+        ] {
+            traced.add(&end(old, error));
+        }
+        assert_eq!(traced.sums.remainders, 1);
+        let since = traced.take_since();
+        let cut = |old| since.cut.get(Some(old), Some(State::Close));
+        assert_eq!([cut(State::FinWait2), cut(State::LastAck), cut(State::Established)], [1, 1, 0]);
+        assert!(!since.unsure);
+        traced.add(&end(State::Closing, None));
+        assert!(traced.take_since().unsure && traced.sums.remainders == 2);
     }
 
     #[test]

@@ -189,6 +189,8 @@ pub struct TraceStatus {
     pub lost: u64,
     /// Every change, where the selection is everything.
     pub matrix: Option<Matrix>,
+    /// Of the ends in FIN_WAIT2, CLOSING and LAST_ACK those by an error; `None` where the source does not tell.
+    pub cut: Option<Matrix>,
 }
 
 /// Time that sockets spent in a state, of those seen entering and leaving it.

@@ -20,7 +20,9 @@ pub(crate) mod testkit;
 mod tracing;
 
 pub use error::Error;
-pub use frame::{Detail, Frame, GroupId, Line, Lines, RowOwner, Sighting, TimeWaitOwners, TraceStatus};
+#[cfg(test)]
+pub use frame::Lines;
+pub use frame::{Detail, Frame, GroupId, Line, RowOwner, Sighting, TimeWaitOwners, TraceStatus};
 pub use grouping::{GROUP_KEYS, next_key};
 pub use request::{GroupColumn, GroupOrder, SampleRequest};
 pub use rows::{DEFAULT_SORT, RowRequest, sort_columns};

@@ -14,8 +14,8 @@ use super::frame::TraceStatus;
 use crate::aggregate::outcomes::Outcomes;
 use crate::aggregate::owner::{OwnerId, SetId};
 use crate::aggregate::ownership::Ownership;
-use crate::aggregate::traced::CloserOf;
-use crate::aggregate::{Matrix, Traced, TracedSums};
+use crate::aggregate::traced::{self, CloserOf};
+use crate::aggregate::{Traced, TracedSums};
 use crate::collect::Live;
 use crate::collect::changes::{Changes, Faults};
 use crate::collect::clock::monotonic_ns;
@@ -142,8 +142,9 @@ impl BackgroundTrace {
         let mut report = None;
         if let (TracePhase::On(trace), Some(since)) = (&self.phase, since) {
             gaps.extend(trace.gaps());
-            let matrix = everything.then_some(since.matrix);
-            report = Some(TraceStatus { via: trace.via, changes: since.changes, lost: since.lost, matrix });
+            let cut = (everything && !since.traced.unsure).then_some(since.traced.cut);
+            let matrix = everything.then_some(since.traced.matrix);
+            report = Some(TraceStatus { via: trace.via, changes: since.traced.changes, lost: since.lost, matrix, cut });
             if let Some(gap) = trace.too_costly() {
                 self.gap = Some(gap);
                 self.phase = TracePhase::Off;
@@ -157,8 +158,7 @@ impl BackgroundTrace {
 /// What was traced since the previous sample.
 pub(super) struct Since {
     pub sums: TracedSums,
-    pub matrix: Matrix,
-    pub changes: u64,
+    pub traced: traced::Since,
     pub lost: u64,
 }
 
@@ -234,8 +234,8 @@ impl Tracing {
     /// What happened until now.
     fn since(&mut self) -> Since {
         let (since, events) = self.trace.with(|sums, lost| {
-            let (matrix, changes) = sums.traced.take_matrix();
-            (Since { sums: sums.traced.sums, matrix, changes, lost }, std::mem::take(&mut sums.events))
+            let traced = sums.traced.take_since();
+            (Since { sums: sums.traced.sums, traced, lost }, std::mem::take(&mut sums.events))
         });
         let ms = u64::try_from(self.taken.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         self.taken = Instant::now();

@@ -271,7 +271,7 @@ proptest! {
             }
             prop_assert!(ledger.opened.unseen.unwrap() < 1 << 32 && ledger.time_wait.unseen.unwrap() < 1 << 32);
             totals.merge(&ledger);
-            sum.merge(&tick.matrix);
+            sum.add_times(&tick.matrix, 1);
             before = Some(counts);
             step += every;
         }

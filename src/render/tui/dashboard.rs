@@ -65,8 +65,9 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
             views::group_table(app, frame, names, &mut part, None);
         }
         if beside {
-            let selected = app.states().get(app.cursor()).copied();
-            machine::draw(frame, &app.states(), selected, &mut pen.part(groups + 1, below + 1, machine::WIDTH, rest));
+            let states = app.states();
+            let shown = machine::Shown::new(app, frame, &states, true);
+            machine::draw(frame, &shown, &mut pen.part(groups + 1, below + 1, machine::WIDTH, rest));
         }
     }
     let mut last = pen.part(0, main, width, incidents);

@@ -54,7 +54,7 @@ pub fn draw(app: &App, names: &dyn Names, theme: Theme, area: Rect, buf: &mut Bu
         Some(frame) if app.drill.is_some() => sockets::draw(app, frame, names, &mut body),
         Some(frame) => match app.tab {
             Tab::States => dashboard::draw(app, frame, names, &mut body),
-            Tab::Machine => views::machine(app, frame, &mut body),
+            Tab::Machine => views::machine(app, frame, names, &mut body),
             Tab::Groups => views::groups(app, frame, names, &mut body),
             Tab::Findings => findings::draw(app, frame, &mut body),
         },
@@ -158,6 +158,8 @@ fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {
         &["Esc back", "arrows scroll", "c copy"]
     } else if app.drill.is_some() {
         &["Enter socket", "Esc back", "s sort", "r reverse", "/ filter", "p pause", "c copy"]
+    } else if app.tab == Tab::Machine {
+        &["Enter rows", "t minute or rate", "/ filter", "p pause", "arrows step", "c copy", "+- slower"]
     } else {
         &["Enter rows", "g group", "/ filter", "s sort", "p pause", "arrows step", "c copy", "+- slower"]
     };

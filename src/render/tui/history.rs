@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::aggregate::Matrix;
 use crate::model::State;
 use crate::watch::{Frame, GroupId};
 
@@ -18,7 +19,7 @@ const WITH_ROWS: usize = 2;
 const OLD_GROUPS: usize = 20;
 
 /// A change a second is a mean over this time: the kernel expires TIME_WAIT in bursts.
-const SMOOTHED_MS: u64 = 5000;
+pub const SMOOTHED_MS: u64 = 5000;
 
 /// A rate of all connections, as the kernel counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,61 @@ impl Series {
                 Some(n? as f64 * 1000.0 / frame.elapsed_ms.filter(|ms| *ms > 0)? as f64)
             }
         }
+    }
+}
+
+/// What moved between samples.
+#[derive(Clone, Debug, Default)]
+pub struct Moves {
+    /// As the samples show it.
+    pub seen: Matrix,
+    /// As traced; `None`: not all the time.
+    pub traced: Option<Matrix>,
+    /// Of these, the ends that were cut off; `None`: the trace does not tell.
+    pub cut: Option<Matrix>,
+    /// Connections that no sample showed; `None`: not known.
+    pub unseen: Option<u64>,
+    /// The kernel's own counts.
+    pub active: Option<u64>,
+    pub passive: Option<u64>,
+    pub resets: Option<u64>,
+    pub ms: u64,
+}
+
+impl Moves {
+    /// Between a sample and the one before it; `None` for the first.
+    #[must_use]
+    pub fn of(frame: &Frame) -> Option<Moves> {
+        let mut seen = Matrix::default();
+        seen.add_times(&frame.matrix, frame.scale);
+        let trace = frame.trace.as_ref();
+        Some(Moves {
+            seen,
+            traced: trace.and_then(|trace| trace.matrix.clone()),
+            cut: trace.and_then(|trace| trace.cut.clone()),
+            unseen: frame.ledger.opened.unseen,
+            active: frame.ledger.active_opens,
+            passive: frame.ledger.passive_opens,
+            resets: frame.ledger.resets,
+            ms: frame.elapsed_ms.filter(|ms| *ms > 0)?,
+        })
+    }
+
+    /// Adds what moved at another time. What is unknown for a part is unknown for the whole.
+    fn add(&mut self, other: &Moves) {
+        let both = |a: Option<u64>, b: Option<u64>| Some(a? + b?);
+        let merged = |a: &mut Option<Matrix>, b: &Option<Matrix>| match (a.as_mut(), b) {
+            (Some(a), Some(b)) => a.add_times(b, 1),
+            _ => *a = None,
+        };
+        self.seen.add_times(&other.seen, 1);
+        merged(&mut self.traced, &other.traced);
+        merged(&mut self.cut, &other.cut);
+        self.unseen = both(self.unseen, other.unseen);
+        self.active = both(self.active, other.active);
+        self.passive = both(self.passive, other.passive);
+        self.resets = both(self.resets, other.resets);
+        self.ms += other.ms;
     }
 }
 
@@ -162,13 +218,32 @@ impl History {
         (ms > 0).then(|| change * 1000.0 / ms as f64)
     }
 
+    /// The samples that reach back as far as this from number `seq`, newest first.
+    fn within(&self, seq: u64, ms: u64) -> impl Iterator<Item = &Frame> {
+        let now = self.at(seq).map_or(0, |frame| frame.taken_at_ms);
+        let near = move |frame: &&Frame| frame.seq == seq || now.saturating_sub(frame.taken_at_ms) < ms;
+        self.until(seq, SAMPLES).rev().take_while(near)
+    }
+
+    /// What moved in the time before number `seq`, or in as much of it as there are samples.
+    #[must_use]
+    pub fn moves(&self, seq: u64, ms: u64) -> Option<Moves> {
+        let mut all = self.within(seq, ms).filter_map(Moves::of);
+        let mut sum = all.next()?;
+        all.for_each(|moves| sum.add(&moves));
+        Some(sum)
+    }
+
+    /// What moved between each two of the `n` samples up to number `seq`, oldest first, with the time of the later.
+    pub fn each_moves(&self, seq: u64, n: usize) -> impl Iterator<Item = (u64, Option<Moves>)> {
+        self.until(seq, n).map(|frame| (frame.taken_at_ms, Moves::of(frame)))
+    }
+
     /// Sockets per second that entered a state and that left it, over the same time.
     #[must_use]
     pub fn flow(&self, state: State, seq: u64) -> Option<(f64, f64)> {
-        let now = self.at(seq)?.taken_at_ms;
-        let near = |frame: &&Frame| frame.seq == seq || now.saturating_sub(frame.taken_at_ms) < SMOOTHED_MS;
         let (mut entered, mut left, mut ms) = (0, 0, 0);
-        for frame in self.until(seq, SAMPLES).rev().take_while(near) {
+        for frame in self.within(seq, SMOOTHED_MS) {
             let Some(elapsed_ms) = frame.elapsed_ms else { continue };
             entered += frame.matrix.entered(state) * frame.scale;
             left += frame.matrix.left(state) * frame.scale;
@@ -181,7 +256,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::testkit;
+    use crate::watch::{TraceStatus, testkit};
 
     #[test]
     fn the_ring_is_bounded_and_old_looks_have_no_rows() {
@@ -212,6 +287,31 @@ mod tests {
         assert_eq!(history.latest().map(|f| f.seq), Some(352));
         assert_eq!(history.at(350).map(|f| f.seq), Some(350));
     }
+    #[test]
+    fn moves_are_summed_and_what_is_unknown_for_a_part_is_unknown() {
+        let mut history = History::default();
+        for seq in 1..=100 {
+            let mut frame = Frame { seq, ..testkit::frame() };
+            frame.taken_at_ms += seq * 1000;
+            frame.elapsed_ms = (seq > 1).then_some(1000);
+            frame.scale = if seq == 90 { 2 } else { 1 };
+            let matrix = Some(Matrix::default());
+            frame.trace =
+                (seq > 50).then_some(TraceStatus { via: "bpf", changes: 0, lost: 0, cut: matrix.clone(), matrix });
+            frame.ledger.resets = (seq != 60).then_some(2);
+            history.push(frame);
+        }
+        let five = history.moves(100, 5000).unwrap();
+        let closed = |moves: &Moves| moves.seen.get(Some(State::Established), Some(State::CloseWait));
+        assert_eq!((closed(&five), five.ms, five.resets, five.traced.is_some()), (5, 5000, Some(10), true));
+        let minute = history.moves(100, 60_000).unwrap();
+        assert_eq!((closed(&minute), minute.ms, minute.active), (61, 60_000, Some(18 * 60)));
+        assert!(minute.traced.is_none() && minute.cut.is_none() && minute.resets.is_none());
+        assert_eq!(history.moves(3, 60_000).unwrap().ms, 2000, "as much as there is");
+        assert!(history.moves(1, 60_000).is_none());
+        assert_eq!(history.each_moves(100, 2).filter_map(|(_, moves)| Some(closed(&moves?))).sum::<u64>(), 2);
+    }
+
     #[test]
     fn a_leak_has_a_slope_and_what_is_unknown_has_none() {
         let mut history = History::default();

@@ -7,6 +7,7 @@ mod chart;
 mod dashboard;
 mod draw;
 mod drill;
+mod edges;
 mod findings;
 pub mod history;
 mod hits;

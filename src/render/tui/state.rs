@@ -119,6 +119,8 @@ pub struct App {
 }
 
 impl App {
+    /// The machine shows rates; otherwise what happened within a minute.
+    pub per_second: bool,
     #[must_use]
     pub fn new(interval_ms: u64, by: Key, owners: bool) -> App {
         App {
@@ -151,6 +153,7 @@ impl App {
         }
         self.history.push(frame);
         self.stale = false;
+            per_second: false,
         self.follow();
     }
 

@@ -101,13 +101,21 @@ fn a_trace_shows_in_the_accounts_and_on_the_edges() {
     ] {
         matrix.add(Some(from), Some(to), n);
     }
-    frame.trace = Some(TraceStatus { via: "bpf", changes: 190, lost: 0, matrix: Some(matrix) });
+    let mut cut = Matrix::default();
+    cut.add(Some(State::LastAck), Some(State::Close), 2);
+    frame.trace = Some(TraceStatus { via: "bpf", changes: 190, lost: 0, matrix: Some(matrix), cut: Some(cut) });
     frame.since_start.opened = Flow { seen: 40, traced: 160, unseen: Some(2) };
     frame.time_wait_owners = Some(TimeWaitOwners { exact: 20_017, traced: 17, likely: 400, unknown: 0 });
     app.on_frame(frame);
     insta::assert_snapshot!("traced_states", screen(&app, 80, 24));
     press(&mut app, "2");
-    insta::assert_snapshot!("traced_machine", screen(&app, 80, 24));
+    // Not all of the minute was traced.
+    assert!(screen(&app, 80, 24).contains("in the last 4.0s") && screen(&app, 80, 24).contains("≥"));
+    press(&mut app, "t");
+    let mut only = App::new(1000, Key::Process, true);
+    only.on_frame(app.frame().unwrap().clone());
+    press(&mut only, "2");
+    insta::assert_snapshot!("traced_machine", screen(&only, 80, 24));
 }
 
 #[test]

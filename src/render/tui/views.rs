@@ -22,16 +22,37 @@ use crate::render::watch::{group_label, plain};
 use crate::text::{self, grouped};
 use crate::watch::{Frame, GroupId};
 
-/// The state machine with counts and rates.
-pub(super) fn machine(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
-    if pen.area.width < picture::WIDTH || pen.area.height < picture::HEIGHT {
-        let text = "the picture needs 80 columns and 24 lines; the same counts are under 1";
-        paragraph(pen, 1, 1, text, pen.theme.dim());
+/// The state machine: the picture, the edges as a table, and the selected state over time, as far as there is room.
+pub(super) fn machine(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) {
+    let (width, height) = (pen.area.width, pen.area.height);
+    if width < picture::WIDTH || height < picture::HEIGHT {
+        // The picture needs 80 columns and 24 lines.
+        picture::table(app, frame, pen);
         return;
     }
     let states = app.states();
-    picture::draw(frame, &states, states.get(app.cursor()).copied(), pen);
+    let shown = picture::Shown::new(app, frame, &states, app.per_second);
+    picture::draw(frame, &shown, &mut pen.part(0, 0, picture::WIDTH, picture::HEIGHT));
+    let beside = width >= picture::WIDTH + TABLE_WIDTH;
+    // The table has a line for each edge, if the chart below it then has room.
+    let upper = if beside && height >= picture::TABLE_HEIGHT + 8 { picture::TABLE_HEIGHT } else { picture::HEIGHT };
+    if beside {
+        let table = if height >= picture::TABLE_HEIGHT + 8 { upper } else { height };
+        picture::table(app, frame, &mut pen.part(picture::WIDTH + 1, 0, width, table));
+    }
+    let (top, left) = (upper + 1, if beside && upper == picture::HEIGHT { picture::WIDTH } else { width });
+    let rest = height.saturating_sub(top);
+    let Some(series) = app.series().filter(|_| rest >= 4) else { return };
+    if beside || rest < 16 {
+        history(app, frame, &series, names, &mut pen.part(1, top, left - 2, rest));
+    } else {
+        history(app, frame, &series, names, &mut pen.part(1, top, left - 2, rest / 2));
+        picture::table(app, frame, &mut pen.part(0, top + rest / 2 + 1, width, rest));
+    }
 }
+
+/// From this width on, a table stands beside the picture of the machine.
+const TABLE_WIDTH: u16 = 38;
 
 /// The largest groups.
 pub(super) fn groups(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) {
