@@ -1,7 +1,7 @@
 //! The configuration file and the flags that override it.
 //!
 //! Input: `/etc/tcpstate/config.toml`, then the user's own, then `--threshold NAME=VALUE`; later ones win. Output:
-//! thresholds, each with its origin. A bad key or value is an error with file and line.
+//! thresholds, each with its origin, and the look of `watch`. A bad key or value is an error with file and line.
 //!
 //! Circle with `doctor`: `--config` and `--threshold` are arguments of that command, which loads its thresholds
 //! here.
@@ -16,14 +16,24 @@ use anyhow::bail;
 
 use crate::cli::doctor::DoctorArgs;
 use crate::cli::env::Env;
+use crate::cli::parse;
 use crate::collect::error::reason;
 use crate::diagnose::Thresholds;
 use crate::diagnose::thresholds::THRESHOLDS;
+use crate::render::tui::Palette;
+
+/// What is set for the screen of `watch`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub theme: Option<Palette>,
+    pub mouse: Option<bool>,
+}
 
 /// The thresholds in effect, and the origin of each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub thresholds: Thresholds,
+    pub watch: Look,
     origins: BTreeMap<&'static str, String>,
 }
 
@@ -119,25 +129,48 @@ fn apply(settings: &mut Settings, path: &Path, text: &str) -> anyhow::Result<()>
         Err(e) => bail!("{}: {}", at(e.span().map_or(0, |s| s.start)), e.message().replace('\n', ", ")),
     };
     for (key, value) in table.get_ref() {
-        let place = at(key.span().start);
-        if key.get_ref() != "thresholds" {
-            bail!("{place}: `{}` is not a section; the only one is [thresholds]", key.get_ref());
+        let (name, place) = (key.get_ref(), at(key.span().start));
+        if !matches!(name.as_ref(), "thresholds" | "watch") {
+            bail!("{place}: `{name}` is not a section; there are [thresholds] and [watch]");
         }
         let toml::de::DeValue::Table(entries) = value.get_ref() else {
-            bail!("{place}: thresholds is a section: write [thresholds] on a line of its own");
+            bail!("{place}: {name} is a section: write [{name}] on a line of its own");
         };
-        for (name, value) in entries {
-            let place = at(name.span().start);
-            let number = match value.get_ref() {
-                toml::de::DeValue::Integer(n) => n.as_str().parse().ok(),
-                toml::de::DeValue::Float(n) => n.as_str().parse().ok(),
-                _ => None,
-            };
-            let Some(number) = number else { bail!("{place}: the value of `{}` is not a number", name.get_ref()) };
-            settings
-                .set(name.get_ref(), number, &place)
-                .map_err(|e| anyhow::anyhow!("{place}: {e}; see `tcpstate doctor --show-thresholds`"))?;
+        for (entry, value) in entries {
+            let place = at(entry.span().start);
+            if name == "watch" {
+                look(&mut settings.watch, entry.get_ref(), value.get_ref())
+                    .map_err(|why| anyhow::anyhow!("{place}: {why}"))?;
+            } else {
+                threshold(settings, &place, entry.get_ref(), value.get_ref())?;
+            }
         }
+    }
+    Ok(())
+}
+
+fn threshold(settings: &mut Settings, place: &str, name: &str, value: &toml::de::DeValue<'_>) -> anyhow::Result<()> {
+    let number = match value {
+        toml::de::DeValue::Integer(n) => n.as_str().parse().ok(),
+        toml::de::DeValue::Float(n) => n.as_str().parse().ok(),
+        _ => None,
+    };
+    let Some(number) = number else { bail!("{place}: the value of `{name}` is not a number") };
+    settings
+        .set(name, number, place)
+        .map_err(|e| anyhow::anyhow!("{place}: {e}; see `tcpstate doctor --show-thresholds`"))
+}
+
+fn look(look: &mut Look, name: &str, value: &toml::de::DeValue<'_>) -> Result<(), String> {
+    match (name, value) {
+        ("theme", toml::de::DeValue::String(word)) => {
+            let found = parse::theme().parse(word).map_err(|why| format!("theme: {why}"))?;
+            look.theme = Some(found);
+        }
+        ("theme", _) => return Err("the value of `theme` is not a word in quotes".into()),
+        ("mouse", toml::de::DeValue::Boolean(taken)) => look.mouse = Some(*taken),
+        ("mouse", _) => return Err("the value of `mouse` is neither true nor false".into()),
+        _ => return Err(format!("`{name}` is no setting of watch; there are theme and mouse")),
     }
     Ok(())
 }
@@ -160,6 +193,13 @@ mod tests {
     }
 
     #[test]
+    fn the_look_of_watch_is_taken() {
+        let watch = apply_text("[watch]\ntheme = \"color-blind\"\nmouse = false\n").unwrap().watch;
+        assert_eq!(watch, Look { theme: Some(Palette::ColorBlind), mouse: Some(false) });
+        assert_eq!(apply_text("").unwrap().watch, Look::default());
+    }
+
+    #[test]
     fn a_bad_key_or_value_names_file_and_line() {
         for (text, message) in [
             (
@@ -168,7 +208,12 @@ mod tests {
             ),
             ("[thresholds]\n\nfd-warn-percent = 200", "c.toml:3: fd-warn-percent = 200 is out of range; use 0 to 100"),
             ("[thresholds]\nfd-warn-percent = \"2\"", "c.toml:2: the value of `fd-warn-percent` is not a number"),
-            ("[rules]\n", "c.toml:1: `rules` is not a section"),
+            ("[rules]\n", "c.toml:1: `rules` is not a section; there are [thresholds] and [watch]"),
+            ("watch = 1", "c.toml:1: watch is a section: write [watch] on a line of its own"),
+            ("[watch]\ntheme = \"blue\"", "c.toml:2: theme: `blue` is not a theme; use one of default color-blind"),
+            ("[watch]\ntheme = 1", "c.toml:2: the value of `theme` is not a word in quotes"),
+            ("[watch]\nmouse = \"no\"", "c.toml:2: the value of `mouse` is neither true nor false"),
+            ("[watch]\ncolour = 1", "c.toml:2: `colour` is no setting of watch; there are theme and mouse"),
             ("[thresholds\n", "c.toml:1: "),
         ] {
             let error = apply_text(text).unwrap_err();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::collect::error::reason;
 use crate::render::Style;
@@ -121,6 +121,35 @@ impl Write for Output {
 fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+/// Names tried for a new file before it is given up.
+const TRIED: u32 = 100;
+
+/// Writes a file that did not exist, in the current directory: `STEM.EXTENSION`, or with a number if there is one of this
+/// name. Returns its path.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_new(stem: &str, extension: &str, bytes: &[u8]) -> io::Result<PathBuf> {
+    let dir = std::env::current_dir()?;
+    for n in 1..=TRIED {
+        let number = if n == 1 { String::new() } else { format!("-{n}") };
+        let path = dir.join(format!("{stem}{number}.{extension}"));
+        // Neither a file nor a link of that name is followed.
+        let mut file = match File::create_new(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) => return Err(error),
+        };
+        let written = file.write_all(bytes);
+        if written.is_err() {
+            // Half a file is worse than none.
+            let _ = std::fs::remove_file(&path);
+        }
+        return written.map(|()| path);
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "a hundred files of that name exist"))
 }
 
 #[cfg(test)]

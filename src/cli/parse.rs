@@ -22,6 +22,7 @@ use crate::model::column::{self, COLUMNS, Column};
 use crate::model::state::GROUPS;
 use crate::model::{State, StateSet};
 use crate::render::topics::TOPICS;
+use crate::render::tui::Palette;
 use crate::watch::GROUP_KEYS;
 
 /// Longest list of words that an error prints in full.
@@ -39,7 +40,7 @@ pub(crate) struct OneOf<T: 'static> {
 }
 
 impl<T> OneOf<T> {
-    fn parse(&self, word: &str) -> Result<T, String> {
+    pub(crate) fn parse(&self, word: &str) -> Result<T, String> {
         let word = word.trim();
         (self.find)(word).ok_or_else(|| {
             let words = (self.words)();
@@ -152,6 +153,12 @@ pub(crate) fn group_by() -> OneOf<Key> {
     let words = || GROUP_KEYS.iter().map(|k| k.name()).collect();
     let find = |word: &str| GROUP_KEYS.into_iter().find(|k| k.name() == plain(word));
     OneOf { kind: "a key", words, find, listed_by: "" }
+}
+
+/// The colours of `watch --theme`.
+pub(crate) fn theme() -> OneOf<Palette> {
+    let words = || Palette::ALL.map(Palette::key).into();
+    OneOf { kind: "a theme", words, find: |word| Palette::parse(&plain(word)), listed_by: "" }
 }
 
 fn column_words() -> Vec<&'static str> {
@@ -336,6 +343,7 @@ mod tests {
             (of(severity().parse("loud").map(drop)), "use one of info warning high critical"),
             (of(key().parse("proces").map(drop)), "did you mean `process`?"),
             (of(group_by().parse("hat").map(drop)), "use one of process"),
+            (of(theme().parse("colour-blind").map(drop)), "did you mean `color-blind`?"),
             (of(sum().parse("byte-sent").map(drop)), "did you mean `bytes-sent`?"),
             (of(group_order().parse("-sent").map(drop)), "use one of total"),
             (of(column().parse("+uptime").map(drop)), "did you mean `age`?"),

@@ -11,14 +11,16 @@ use clap::Args;
 
 use crate::aggregate::Key;
 use crate::cli::args::{Common, Selection};
+use crate::cli::config::{self, Settings};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::session::{self, Session};
-use crate::cli::{config, parse, select};
+use crate::cli::{parse, select};
 use crate::collect::names::SystemNames;
 use crate::diagnose::Thresholds;
 use crate::model::Gap;
 use crate::render::gap;
+use crate::render::tui::Palette;
 use crate::render::watch as out;
 use crate::watch::{Config, Error, Frame, GroupOrder, SampleRequest, Sampler, Sighting};
 use signals::Signals;
@@ -67,6 +69,9 @@ pub struct WatchArgs {
     /// A block of text per sample instead of a full screen
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub plain: bool,
+    /// Colours of the screen, all of which are legible on black and on white
+    #[arg(long, value_name = "THEME", value_parser = parse::theme(), help_heading = "Output")]
+    pub theme: Option<Palette>,
     /// Leave the mouse to the terminal, which selects text with it; M on the screen takes it
     #[arg(long, help_heading = "Output")]
     pub no_mouse: bool,
@@ -92,15 +97,19 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let filter = select::of_command_line(&args.selection, &SystemNames::default(), env)?;
     select::can_be_watched(&filter, !args.common.no_owners)?;
-    let thresholds = config::files(env)?.thresholds;
+    let Settings { thresholds, watch: look, .. } = config::files(env)?;
     let on_screen = by.unwrap_or(if args.common.no_owners { Key::Listener } else { Key::Process });
+    let palette = args.theme.or(look.theme).unwrap_or_default();
+    let mouse = !args.no_mouse && look.mouse.unwrap_or(true);
+    let setup = screen::Setup { base: filter, by: on_screen, interval, thresholds, palette, mouse };
     if let Some(path) = &args.screenshot_svg {
-        return screen::picture(args, env, path, &filter, on_screen, interval, thresholds);
+        return screen::picture(args, env, path, setup);
     }
     let dumb = env.var("TERM").is_none_or(|t| t.is_empty() || t == "dumb");
     if env.width.is_some() && !args.plain && !args.common.json && !dumb {
-        return screen::run(args, env, filter, on_screen, interval, thresholds);
+        return screen::run(args, env, setup);
     }
+    let screen::Setup { base: filter, thresholds, .. } = setup;
     let request = SampleRequest {
         filter,
         interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),

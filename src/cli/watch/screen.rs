@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::io::{self, Write};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -22,16 +23,17 @@ use ratatui::layout::Rect;
 use super::signals::Signals;
 use super::{Schedule, WatchArgs, complaint, open};
 use crate::aggregate::Key;
-use crate::cli::env::Env;
+use crate::cli::env::{self, Env};
 use crate::cli::exit::Exit;
 use crate::cli::select;
 use crate::cli::session;
+use crate::collect::error::reason;
 use crate::collect::names::SystemNames;
 use crate::cores;
 use crate::diagnose::Thresholds;
 use crate::filter::Expr;
 use crate::render::tui::order::{Table, of_groups};
-use crate::render::tui::{self, App, Command, Drawn, Theme};
+use crate::render::tui::{self, App, Command, Depth, Drawn, Format, Palette, Theme};
 use crate::watch::{Frame, RowRequest, SampleRequest};
 
 /// Groups in a frame: more than a screen has lines, few enough to keep the history small.
@@ -161,22 +163,43 @@ impl Drop for Screen<'_> {
     }
 }
 
+/// How the screen begins.
+pub(super) struct Setup {
+    pub base: Expr,
+    pub by: Key,
+    pub interval: Duration,
+    pub thresholds: Thresholds,
+    pub palette: Palette,
+    pub mouse: bool,
+}
+
+impl Setup {
+    fn app(&self, args: &WatchArgs) -> App {
+        let interval_ms = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX);
+        let mut app = App::new(interval_ms, self.by, !args.common.no_owners);
+        app.scope = session::scope(&args.common);
+        app.several = !args.common.origin.netns.is_empty();
+        app.mouse = self.mouse;
+        app
+    }
+}
+
+/// The colours of the terminal: `COLORTERM` says that it has all of them.
+fn depth(args: &WatchArgs, env: &Env) -> Depth {
+    let all = env.var("COLORTERM").is_some_and(|v| v == "truecolor" || v == "24bit");
+    match env.style(args.common.color).color {
+        false => Depth::None,
+        true if all => Depth::True,
+        true => Depth::Sixteen,
+    }
+}
+
 /// Runs the screen to its end.
-pub(super) fn run(
-    args: &WatchArgs,
-    env: &mut Env,
-    base: Expr,
-    by: Key,
-    interval: Duration,
-    thresholds: Thresholds,
-) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &WatchArgs, env: &mut Env, setup: Setup) -> anyhow::Result<Exit> {
     let signals = Signals::block()?;
-    let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-    let mut app = App::new(interval_ms, by, !args.common.no_owners);
-    app.scope = session::scope(&args.common);
-    app.several = !args.common.origin.netns.is_empty();
-    app.mouse = !args.no_mouse;
-    let theme = Theme { color: env.style(args.common.color).color };
+    let mut app = setup.app(args);
+    let theme = Theme { depth: depth(args, env), palette: setup.palette };
+    let Setup { base, interval, thresholds, .. } = setup;
     // An error is reported before the screen is taken. The sampler proper is opened by its own thread.
     let names = open(args, thresholds.clone())?.into_names();
     let mut ui = Ui { base, filter: Expr::all(), names, theme, drawn: Drawn::default() };
@@ -364,6 +387,23 @@ impl Ui {
         }
     }
 
+    /// Writes the screen to a new file, and says where it is.
+    fn export(&self, app: &App, area: Rect, format: Format) -> String {
+        let mut buf = Buffer::empty(area);
+        // A file has all colours, if it has any.
+        let depth = if self.theme.depth == Depth::None { Depth::None } else { Depth::True };
+        tui::draw(app, &self.names, Theme { depth, ..self.theme }, area, &mut buf);
+        let content = match format {
+            Format::Svg => tui::svg(&buf),
+            Format::Text => tui::text(&buf),
+        };
+        let at_ms = app.frame().map_or(0, |frame| frame.taken_at_ms);
+        match env::write_new(&format!("tcpstate-watch-{}", compact(at_ms)), format.extension(), content.as_bytes()) {
+            Ok(path) => format!("the screen is in {}", path.display()),
+            Err(why) => format!("cannot write the screen to a file: {}", reason(&why)),
+        }
+    }
+
     /// Carries out a key's command; true ends the watch.
     fn apply(
         &mut self,
@@ -389,6 +429,10 @@ impl Ui {
                 out.flush()?;
             }
             Command::Redraw => screen.redraw()?,
+            Command::Export(format) => {
+                let size = screen.terminal.size()?;
+                app.notice = Some(self.export(app, Rect::new(0, 0, size.width, size.height), format));
+            }
             Command::Mouse(taken) => screen.mouse(taken)?,
             Command::Suspend => {
                 screen.restore();
@@ -398,6 +442,12 @@ impl Ui {
         }
         Ok(false)
     }
+}
+
+/// A moment in the name of a file: `20261129T030207Z`.
+fn compact(ms: u64) -> String {
+    let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+    at.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 fn set_filter(text: &str, filter: &mut Expr, owners: bool) -> Result<(), String> {
@@ -440,22 +490,13 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// Takes the samples of `--count`, presses the keys, and writes the screen as a picture.
-pub(super) fn picture(
-    args: &WatchArgs,
-    env: &Env,
-    path: &std::path::Path,
-    base: &Expr,
-    by: Key,
-    interval: Duration,
-    thresholds: Thresholds,
-) -> anyhow::Result<Exit> {
+pub(super) fn picture(args: &WatchArgs, env: &Env, path: &Path, setup: Setup) -> anyhow::Result<Exit> {
     let Some(area) = size(&args.screenshot_size) else {
         anyhow::bail!("--screenshot-size: `{}` is not COLSxROWS, such as 110x34", args.screenshot_size);
     };
-    let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-    let mut app = App::new(interval_ms, by, !args.common.no_owners);
-    app.scope = session::scope(&args.common);
-    app.several = !args.common.origin.netns.is_empty();
+    let mut app = setup.app(args);
+    let theme = Theme { depth: Depth::True, palette: setup.palette };
+    let Setup { base, interval, thresholds, .. } = setup;
     let mut sampler = open(args, thresholds)?;
     let mut filter = Expr::all();
     let signals = Signals::block()?;
@@ -471,7 +512,7 @@ pub(super) fn picture(
         if sample > 0 && sampler.judge_is_due() {
             sampler.judge(app.frame().map_or(0, |f| f.all().total())).map_err(complaint)?;
         }
-        app.on_frame(sampler.sample(&request(&app, base, &filter)).map_err(complaint)?);
+        app.on_frame(sampler.sample(&request(&app, &base, &filter)).map_err(complaint)?);
     }
     for word in args.screenshot_keys.iter().flat_map(|w| w.split(',')) {
         let Some(code) = key(word) else { anyhow::bail!("--screenshot-keys: `{word}` is not a key") };
@@ -483,10 +524,10 @@ pub(super) fn picture(
             Some(Command::Sample) => {}
             _ => continue,
         }
-        app.on_frame(sampler.sample(&request(&app, base, &filter)).map_err(complaint)?);
+        app.on_frame(sampler.sample(&request(&app, &base, &filter)).map_err(complaint)?);
     }
     let mut buffer = Buffer::empty(area);
-    tui::draw(&app, sampler.names(), Theme { color: true }, area, &mut buffer);
+    tui::draw(&app, sampler.names(), theme, area, &mut buffer);
     env.write_file(path, tui::svg(&buffer).as_bytes())
         .with_context(|| format!("cannot write the picture {}", path.display()))?;
     Ok(Exit::Done)
@@ -529,6 +570,11 @@ mod tests {
         let mut bytes = Vec::new();
         leave(&mut bytes);
         assert_eq!(String::from_utf8(bytes).unwrap(), "\x1b[?1006l\x1b[?1000l\x1b[?1049l");
+    }
+
+    #[test]
+    fn files_are_named_after_the_moment_that_they_show() {
+        assert_eq!(compact(1_760_000_000_500), "20251009T085320Z");
     }
 
     #[test]

@@ -145,7 +145,7 @@ mod tests {
         let mut buf = Buffer::empty(area);
         let chart = Chart { title: "X", note: "", values: &values, style: Style::new(), findings: &[] };
         let mut hits = Hits::default();
-        draw(&chart, &mut Pen { buf: &mut buf, hits: &mut hits, area, theme: Theme { color: false } });
+        draw(&chart, &mut Pen { buf: &mut buf, hits: &mut hits, area, theme: Theme::PLAIN });
         let row = |y| (0..40).map(|x| buf[(x, y)].symbol()).collect::<String>();
         (0..8).map(row).collect()
     }

@@ -7,7 +7,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::draw::Drawn;
 use super::drill::{of_finding, of_group, of_state};
 use super::order::{Order, Table};
-use super::state::{App, Command, Input, Tab};
+use super::state::{App, Command, Format, Input, Tab};
 use crate::watch::next_key;
 
 /// Intervals that `+` and `-` step through.
@@ -81,6 +81,9 @@ impl App {
             KeyCode::Char('+' | '=') => return self.change_interval(1),
             KeyCode::Char('-') => return self.change_interval(-1),
             KeyCode::Char('/') => self.input = Some(Input::Filter(self.typed_filter.clone())),
+            KeyCode::Char('e') => return Some(Command::Export(Format::Svg)),
+            KeyCode::Char('E') => return Some(Command::Export(Format::Text)),
+            KeyCode::Char('t') if self.tab == Tab::Machine => self.per_second = !self.per_second,
             KeyCode::Char('M') => return Some(self.turn_mouse()),
             KeyCode::Char('c') => {
                 let command = self.command();

@@ -24,9 +24,9 @@ mod theme;
 mod views;
 
 pub use draw::{Drawn, draw};
-pub use state::{App, Command};
-pub use svg::svg;
-pub use theme::Theme;
+pub use state::{App, Command, Format};
+pub use svg::{svg, text};
+pub use theme::{Depth, Palette, Theme};
 
 #[cfg(test)]
 mod tests;

@@ -51,8 +51,28 @@ pub enum Command {
     Suspend,
     /// Redraw everything.
     Redraw,
+    /// Write the screen to a new file.
+    Export(Format),
     /// Take the mouse, or leave it to the terminal.
     Mouse(bool),
+}
+
+/// What a screen can be written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Svg,
+    Text,
+}
+
+impl Format {
+    /// The extension of its files.
+    #[must_use]
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Format::Svg => "svg",
+            Format::Text => "txt",
+        }
+    }
 }
 
 /// A line that is being typed at the foot of the screen.
@@ -99,6 +119,8 @@ pub struct App {
     pub by: Key,
     pub owners: bool,
     pub help: bool,
+    /// The machine shows rates; otherwise what happened within a minute.
+    pub per_second: bool,
     /// Clicks come here; otherwise the terminal selects text with them.
     pub mouse: bool,
     pub input: Option<Input>,
@@ -119,8 +141,6 @@ pub struct App {
 }
 
 impl App {
-    /// The machine shows rates; otherwise what happened within a minute.
-    pub per_second: bool,
     #[must_use]
     pub fn new(interval_ms: u64, by: Key, owners: bool) -> App {
         App {
@@ -133,6 +153,7 @@ impl App {
             by,
             owners,
             help: false,
+            per_second: false,
             mouse: true,
             input: None,
             notice: None,
@@ -153,7 +174,6 @@ impl App {
         }
         self.history.push(frame);
         self.stale = false;
-            per_second: false,
         self.follow();
     }
 

@@ -1,5 +1,6 @@
-//! A screen as an SVG picture with the same cells; text stays text.
+//! A screen as a file: an SVG picture with the same cells, whose text stays text, or the text alone.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use ratatui::buffer::Buffer;
@@ -10,6 +11,18 @@ const CELL_HEIGHT: u32 = 17;
 const MARGIN: u32 = 12;
 const PAPER: &str = "#16181d";
 const INK: &str = "#d7dae0";
+
+/// The text of the cells.
+#[must_use]
+pub fn text(buf: &Buffer) -> String {
+    let mut out = String::new();
+    for y in buf.area.rows() {
+        let line: String = y.positions().map(|at| buf[at].symbol()).collect();
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
 
 /// Draws the cells.
 #[must_use]
@@ -70,7 +83,7 @@ fn run(out: &mut String, x: u16, y: u16, cells: u16, text: &str, (fg, _, modifie
     let length = shown.chars().count() as f64 * CELL_WIDTH;
     let weight = if modifier.contains(Modifier::BOLD) { " font-weight=\"bold\"" } else { "" };
     let faint = if modifier.contains(Modifier::DIM) { " opacity=\"0.6\"" } else { "" };
-    let ink = if reversed { PAPER } else { ink };
+    let ink = if reversed { PAPER } else { &ink };
     let mut clean = String::with_capacity(shown.len());
     for c in shown.chars() {
         match c {
@@ -87,14 +100,12 @@ fn run(out: &mut String, x: u16, y: u16, cells: u16, text: &str, (fg, _, modifie
     );
 }
 
-const fn ink(color: Color) -> &'static str {
-    match color {
-        Color::Green => "#8fce7a",
-        Color::Blue | Color::LightBlue => "#7aa8f0",
-        Color::Red => "#f07878",
-        Color::Cyan => "#6cc7d1",
+fn ink(color: Color) -> Cow<'static, str> {
+    Cow::Borrowed(match color {
+        Color::Rgb(r, g, b) => return format!("#{r:02x}{g:02x}{b:02x}").into(),
+        Color::LightBlue => "#7aa8f0",
+        Color::LightRed => "#f07878",
         Color::Magenta => "#cf8ee0",
-        Color::Yellow => "#e6c35c",
         _ => INK,
-    }
+    })
 }

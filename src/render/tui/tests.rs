@@ -6,10 +6,11 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Rect;
+use ratatui::style::Color;
 
 use super::order::Table;
 use super::state::{App, Command, Tab};
-use super::{Drawn, Theme, draw, svg};
+use super::{Depth, Drawn, Format, Palette, Theme, draw, svg, text};
 use crate::aggregate::{Flow, Key, Matrix};
 use crate::model::column::NoNames;
 use crate::model::gap::{Missing, WayOut, Why};
@@ -55,7 +56,7 @@ fn screen(app: &App, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal
         .draw(|frame| {
-            draw(app, &NoNames, Theme { color: false }, frame.area(), frame.buffer_mut());
+            draw(app, &NoNames, Theme::PLAIN, frame.area(), frame.buffer_mut());
         })
         .unwrap();
     let text = terminal.backend().to_string();
@@ -229,6 +230,7 @@ fn keys_ask_for_what_they_need() {
     assert_eq!(press(&mut app, "Enter r"), [Command::Sample, Command::Sample]);
     assert_eq!(press(&mut app, "Esc"), [Command::Sample], "rows are not asked for any longer");
     assert_eq!(press(&mut app, "Esc"), []);
+    assert_eq!(press(&mut app, "e E"), [Command::Export(Format::Svg), Command::Export(Format::Text)]);
     assert_eq!(press(&mut app, "q"), [Command::Quit]);
     assert_eq!(press(&mut app, "/ c w Enter"), [Command::Filter("cw".into())]);
     app.filter_set("cw", Err("filter: bad".into()));
@@ -285,7 +287,7 @@ fn every_list_is_sorted_by_the_column_that_is_typed() {
 fn click(app: &mut App, (width, height): (u16, u16), text: &str) -> Option<Command> {
     let area = Rect::new(0, 0, width, height);
     let mut buf = Buffer::empty(area);
-    let drawn = draw(app, &NoNames, Theme { color: false }, area, &mut buf);
+    let drawn = draw(app, &NoNames, Theme::PLAIN, area, &mut buf);
     let line = |y| (0..width).map(|x| buf[(x, y)].symbol()).collect::<String>();
     let found = (0..height).find_map(|y| Some((line(y).find(text)?, y)));
     let (at, row) = found.unwrap_or_else(|| panic!("{text} is on {}", screen(app, width, height)));
@@ -417,21 +419,27 @@ fn foreign_text_cannot_move_the_cursor() {
 }
 
 #[test]
-fn colour_is_never_alone_and_only_of_the_sixteen() {
+fn colour_is_never_alone_and_no_more_than_the_terminal_has() {
     let app = app();
     let area = Rect::new(0, 0, 80, 24);
-    let mut plain = Buffer::empty(area);
-    let mut coloured = plain.clone();
-    draw(&app, &NoNames, Theme { color: false }, area, &mut plain);
-    draw(&app, &NoNames, Theme { color: true }, area, &mut coloured);
-    let mut colours = 0;
-    for (a, b) in plain.content.iter().zip(&coloured.content) {
-        assert_eq!(a.symbol(), b.symbol());
-        assert_eq!(a.fg, ratatui::style::Color::Reset);
-        assert!(!matches!(b.fg, ratatui::style::Color::Rgb(..) | ratatui::style::Color::Indexed(_)));
-        colours += usize::from(b.fg != ratatui::style::Color::Reset);
+    let drawn = |depth| {
+        let mut buf = Buffer::empty(area);
+        draw(&app, &NoNames, Theme { depth, palette: Palette::Usual }, area, &mut buf);
+        buf
+    };
+    let plain = drawn(Depth::None);
+    for (depth, rgb) in [(Depth::Sixteen, false), (Depth::True, true)] {
+        let coloured = drawn(depth);
+        let mut colours = 0;
+        for (a, b) in plain.content.iter().zip(&coloured.content) {
+            assert_eq!((a.symbol(), a.fg), (b.symbol(), Color::Reset));
+            assert!(b.fg == Color::Reset || matches!(b.fg, Color::Rgb(..)) == rgb, "{:?}", b.fg);
+            colours += usize::from(b.fg != Color::Reset);
+        }
+        assert!(colours > 0);
+        assert_eq!(text(&coloured).trim_end(), screen(&app, 80, 24).trim_end(), "without its colours");
+        let picture = svg(&coloured);
+        assert!(picture.starts_with("<svg ") && picture.contains("TIME_WAIT") && picture.ends_with("</svg>\n"));
+        assert_eq!(picture.contains("#1590a5"), rgb, "a picture has the colours of its screen");
     }
-    assert!(colours > 0);
-    let picture = svg(&coloured);
-    assert!(picture.starts_with("<svg ") && picture.contains("TIME_WAIT") && picture.ends_with("</svg>\n"));
 }

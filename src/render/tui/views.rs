@@ -167,12 +167,13 @@ const fn short(state: State) -> &'static str {
 
 /// The keys, and what could not be seen.
 pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
-    const KEYS: [(&str, &str); 16] = [
+    const KEYS: [(&str, &str); 18] = [
         ("1 2 3 4  Tab", "states, machine, groups, findings"),
         ("arrows  j k", "move; PgUp PgDn Home End too"),
         ("Enter", "the sockets behind the line; then everything about one"),
         ("Esc", "back; from the first screen: drop the filter"),
         ("g", "group by process, listener, destination, user, unit, pod..."),
+        ("t", "edges of the machine: of the last minute, or per second"),
         ("/", "filter, in the language of `tcpstate list`"),
         ("s  r  < >", "sort by a column; reverse; by the one beside it"),
         ("p  space", "pause and resume; counting continues"),
@@ -180,6 +181,7 @@ pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
         ("+ -", "sample more slowly, faster"),
         ("mouse", "click: choose, again: open; heading: sort; M: select text"),
         ("c", "copy the command at the foot of the screen"),
+        ("e  E", "write the screen to a new file: as SVG, as text"),
         ("ctrl-l  ctrl-z", "redraw; suspend"),
         ("?  q", "this page; quit"),
         ("", "CHANGE, IN, OUT: means of the last five seconds"),
