@@ -124,11 +124,14 @@ fn time_wait_is_watched_drilled_into_resized_and_left() {
         assert!(!whole.contains(" ESTABLISHED  "), "other states are not on the screen: {whole}");
         // The sockets, and one of them.
         tmux.keys(&["Enter"]);
-        let list = tmux.see(&["> TIME_WAIT", "PEER", "127.0.0.9:", "127.0.0.1:7000", "before", "Enter socket"]);
+        let list = tmux.see(&["> TIME_WAIT", "PEER", "127.0.0.9:", "127.0.0.1:7000", "Enter socket"]);
         assert_eq!(list.lines().filter(|l| l.starts_with(" TIME_WAIT ")).count(), 30, "{list}");
         tmux.keys(&["Down", "Enter"]);
-        let one = tmux.see(&["> socket", "0.99, seen before", "timer-remaining", "cookie"]);
-        assert!(one.contains(&format!("clientele({}) before", client.pid())), "{one}");
+        let one = tmux.see(&["> socket", "certainty", "timer-remaining", "cookie"]);
+        // On a busy machine a life may pass between two samples; then only the trace knows who closed it.
+        let owner = |how: &str| one.contains(&format!("clientele({}) {how}", client.pid()));
+        let seen = owner("before") && one.contains("0.99, seen before");
+        assert!(seen || owner("closed") && one.contains("0.98, traced"), "{one}");
         // Small, and large again.
         tmux.resize(80, 24);
         let small = tmux.see(&["> socket", "cookie", "? help"]);
@@ -154,7 +157,7 @@ fn time_wait_is_watched_drilled_into_resized_and_left() {
         tmux.keys(&["Escape"]);
         tmux.see(&[" 30 sockets"]);
         tmux.keys(&["2"]);
-        tmux.see(&["we close: send FIN", "TIME_WAIT 30"]);
+        tmux.see(&["in the last ", "└─► gone after 60 s", "TIME_WAIT 30"]);
         tmux.keys(&["p"]);
         tmux.see(&["HELD"]);
         tmux.keys(&["p", "?"]);
