@@ -5,27 +5,25 @@
 
 mod causes;
 mod holders;
+mod picture;
+mod workers;
 
 pub use causes::CAUSES;
 pub use holders::{Reach, reach};
+pub use picture::{taken, unique};
 
-use rustc_hash::FxHashMap;
-
-use crate::diagnose::finding::{Evidence, Finding};
-use crate::diagnose::hypothesis::{Weighed, Weight};
+use crate::diagnose::finding::{Evidence, Finding, most_frequent};
+use crate::diagnose::hypothesis::{Cause, Weighed};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::Queue;
-use crate::diagnose::rate::Rate;
-use crate::diagnose::threads::{self, syscall_name};
 use crate::diagnose::view::View;
-use crate::diagnose::wait_state::{self, Class};
-use crate::model::snapshot::{ProcessFacts, ThreadState};
-use crate::model::{Endpoint, Process, RowKind, Socket};
+use crate::model::{Process, Socket};
 use crate::text;
+use picture::Picture;
+use workers::Idle;
 
-/// A program that accepts fewer connections a second is slow, whatever comes: a loop that does nothing else accepts tens
-/// of thousands (policy).
-const SLOW_PER_SECOND: f64 = 100.0;
+/// Clients that are named as those who hold the workers.
+const CLIENTS_NAMED: usize = 3;
 
 /// What the holders of a listener show.
 pub struct Why {
@@ -60,9 +58,16 @@ pub const CLOSE_ON_EXEC: &str = "Open the listener with SOCK_CLOEXEC in the serv
 const OTHER_LISTENER: &str = "Give this listener a thread of its own: those in accept() serve {other}";
 const RAISE_LIMIT: &str = "Compare the connections that it has with its own limit of connections (maxconn, \
                            worker_connections): past that it stops accepting on purpose";
+const FREE_WORKERS: &str = "Let {client} close connections that it does not use, limit how many one client may have, and let \
+                            the server close idle ones sooner (idle or keep-alive timeout)";
+const CALL_THE_FUNCTION: &str = "Call the function and not the URL: as many requests that call their own server as it has \
+                                 workers are a deadlock";
+const POOL_FOR_CALLS: &str = "Where it must be a request, serve it from other workers on a listener of their own, and give the \
+                              call a time limit";
 /// Steps for a cause, before those of a rule.
 #[cfg(test)]
-pub const STEPS: [&str; 4] = [END_HELPER, CLOSE_ON_EXEC, OTHER_LISTENER, RAISE_LIMIT];
+pub const STEPS: [&str; 7] =
+    [END_HELPER, CLOSE_ON_EXEC, OTHER_LISTENER, RAISE_LIMIT, FREE_WORKERS, CALL_THE_FUNCTION, POOL_FOR_CALLS];
 
 /// The steps that free a listener from a helper that inherited it.
 #[must_use]
@@ -71,340 +76,95 @@ pub fn end_helper(holders: &[&Process]) -> Vec<String> {
     vec![END_HELPER.replace("{helper}", &names.join(" and ")), CLOSE_ON_EXEC.to_owned()]
 }
 
-/// How many connections at least were accepted between the samples: those that wait no more, without those that were
-/// reset while they waited, whose places stay taken.
-#[must_use]
-pub fn taken(view: &View<'_>, queue: &Queue<'_>) -> Option<u64> {
-    let before = view.queues_before()?.get(queue.netns, queue.local)?;
-    let still =
-        |s: &Socket| view.at(s.netns, s.four_tuple()).is_some_and(|now| now.is_unaccepted() && now.cookie == s.cookie);
-    let left = before.waiting.iter().filter(|s| !still(s)).count() as u64;
-    let dead = |q: &Queue<'_>| q.queued().saturating_sub(q.waiting.len() as u64);
-    Some(left.saturating_sub(dead(queue).saturating_sub(dead(before))))
-}
-
-/// What is seen of those who should accept.
-struct Picture<'a, 'o> {
-    owner: &'o Owner<'a>,
-    /// What each server that was inspected does with the listener.
-    classes: Vec<Class>,
-    /// Every thread of the servers that was seen.
-    threads: Vec<&'a ThreadState>,
-    /// Some server may wait in a way that does not show.
-    hidden: bool,
-    /// Other listeners in whose `accept()` threads wait.
-    elsewhere: Vec<Endpoint>,
-    /// Threads that wait there.
-    threads_elsewhere: usize,
-    /// Accepted connections of this listener by process.
-    accepted: FxHashMap<u32, u64>,
-    /// Whether a thread stands in a read or write on an accepted connection.
-    in_connection: usize,
-    taken: Option<u64>,
-    interval_ms: Option<u64>,
-    reach: Reach,
-    /// No control group of the servers is frozen.
-    is_thawed: bool,
-}
-
 /// Weighs the causes against what the servers of a listener do.
 #[must_use]
 pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, listeners: &[&Socket]) -> Why {
     let nothing = |weighed| Why { weighed, words: None, steps: Vec::new(), evidence: Vec::new() };
     let Some(owner) = owner.filter(|o| !o.is_activator) else { return nothing(Weighed::default()) };
-    let picture = picture(view, owner, queue, listeners);
-    let inspected = !picture.classes.is_empty();
-    let known = owner.halted.is_some() || owner.no_descriptors.is_some() || inspected || picture.taken > Some(0);
+    let picture = picture::picture(view, owner, queue, listeners);
+    let known =
+        owner.halted.is_some() || owner.no_descriptors.is_some() || picture.is_inspected() || picture.taken > Some(0);
     if !known {
         return nothing(Weighed::default());
     }
-    let weighed = Weighed::of(CAUSES, |cause| picture.weigh(cause.id));
-    let mut why = nothing(weighed);
+    let mut why = nothing(Weighed::of(CAUSES, |cause| picture.weigh(cause.id)));
     if picture.is_halted() {
         // What else it would do if it ran is no matter.
         why.weighed.ruled_out.clear();
     }
-    let who = owner.name();
-    let others: Vec<String> = picture.elsewhere.iter().map(ToString::to_string).collect();
-    why.words = why.weighed.named().and_then(|cause| {
-        Some(match cause.id {
-            "inherited-listener" => format!("{who} only inherited the listener and never accepts"),
-            "accepts-elsewhere" => format!(
-                "{} of {who} {} in accept() of {} and none here",
-                text::count(picture.threads_elsewhere as u64, "thread", "threads"),
-                if picture.threads_elsewhere == 1 { "waits" } else { "wait" },
-                others.join(", ")
-            ),
-            "accept-paused" => format!("{who} does not watch the listener: it is at a limit of its own, or forgot it"),
-            "busy-loop" => format!("{who} computes and does not come back to accept()"),
-            "loop-stuck" => format!("{who} waits for something else{}", picture.stand()),
-            "workers-busy" => format!("every worker of {who} serves a connection"),
-            "accepts-too-slow" => {
-                let time = text::duration(picture.interval_ms?);
-                format!("{who} accepted only {} of those who waited in {time}", text::grouped(picture.taken?))
-            }
-            _ => return None,
-        })
-    });
+    let idle = if picture.workers_busy() { workers::idle(&picture.workers) } else { None };
     if let Some(named) = why.weighed.named() {
+        why.words = words(&picture, named, &owner.name(), idle);
         why.steps = match named.id {
             "inherited-listener" => {
                 let holders: Vec<&Process> = listeners.iter().flat_map(|l| view.processes(l)).collect();
                 end_helper(&unique(holders))
             }
-            "accepts-elsewhere" => vec![OTHER_LISTENER.replace("{other}", &others.join(", "))],
+            "accepts-elsewhere" => vec![OTHER_LISTENER.replace("{other}", &picture.others().join(", "))],
             "accept-paused" => vec![RAISE_LIMIT.to_owned()],
+            "workers-busy" => idle.map(|idle| FREE_WORKERS.replace("{client}", &idle.client())).into_iter().collect(),
+            "calls-itself" => vec![CALL_THE_FUNCTION.to_owned(), POOL_FOR_CALLS.to_owned()],
             _ => Vec::new(),
         };
     }
-    if !others.is_empty() {
-        why.evidence.push(("accepts_elsewhere", Evidence::List(others)));
+    if !picture.elsewhere.is_empty() {
+        why.evidence.push(("accepts_elsewhere", Evidence::List(picture.others())));
     }
-    let accepted: u64 = picture.accepted.values().sum();
-    why.evidence.push(("accepted_connections", Evidence::Count(accepted)));
+    why.evidence.push(("accepted_connections", Evidence::Count(picture.accepted)));
+    if let Some(idle) = idle {
+        let clients = picture.workers.iter().flat_map(|w| &w.accepted).map(|s| s.peer.addr.to_canonical().to_string());
+        why.evidence.push(("workers_held_by", Evidence::List(most_frequent(clients, CLIENTS_NAMED))));
+        why.evidence.push(("workers_idle_at_least_ms", Evidence::Millis(idle.at_least_ms)));
+    }
+    if picture.own_calls() > 0 {
+        why.evidence.push(("own_calls_waiting", Evidence::Count(picture.own_calls())));
+    }
     why
 }
 
-/// Processes, each once.
-#[must_use]
-pub fn unique(mut processes: Vec<&Process>) -> Vec<&Process> {
-    processes.sort_by_key(|p| p.pid);
-    processes.dedup_by_key(|p| p.pid);
-    processes
-}
-
-fn picture<'a, 'o>(view: &View<'a>, owner: &'o Owner<'a>, queue: &Queue<'_>, listeners: &[&Socket]) -> Picture<'a, 'o> {
-    let mut accepted: FxHashMap<u32, u64> = FxHashMap::default();
-    let of_queue = view.now.sockets.iter().filter(|s| {
-        s.kind == RowKind::Full
-            && s.netns == queue.netns
-            && s.local.port == queue.local.port
-            && s.state.has_peer()
-            && s.inode.is_some()
-            && !s.is_unaccepted()
-    });
-    for socket in of_queue {
-        for process in view.processes(socket).iter().filter(|p| owner.holders.contains(&p.pid)) {
-            *accepted.entry(process.pid).or_default() += 1;
-        }
-    }
-    let mut picture = Picture {
-        owner,
-        classes: Vec::new(),
-        threads: Vec::new(),
-        hidden: false,
-        elsewhere: Vec::new(),
-        threads_elsewhere: 0,
-        accepted,
-        in_connection: 0,
-        // What waits is not known by listener: that others of the port accept says nothing of these.
-        taken: if listeners.len() < queue.listeners.len() { None } else { taken(view, queue) },
-        interval_ms: view.interval_ms(),
-        reach: reach(view, listeners, &unique(listeners.iter().flat_map(|l| view.processes(l)).collect())),
-        is_thawed: owner.pids.iter().all(|pid| view.process(*pid).is_some_and(is_thawed)),
+/// Who does what when this is the cause.
+fn words(picture: &Picture<'_, '_>, cause: &Cause, who: &str, idle: Option<Idle>) -> Option<String> {
+    let own = match picture.own_calls() {
+        0 => String::new(),
+        1 => "; 1 of those that wait is a call of its own".to_owned(),
+        n => format!("; {} of those that wait are calls of its own", text::grouped(n)),
     };
-    for pid in owner.pids.iter().take(listener_owner::MOST_INSPECTED) {
-        let Some(inspection) = view.process(*pid).and_then(|f| f.inspection.as_ref()) else { continue };
-        picture.classes.extend(listener_owner::does(view, *pid, listeners).map(|doing| doing.class));
-        picture.threads.extend(&inspection.threads);
-        picture.hidden |= inspection.io_urings > 0 || inspection.threads_not_read > 0;
-        for thread in &inspection.threads {
-            picture.place(view, *pid, thread, listeners);
-        }
-    }
-    picture.elsewhere.sort_unstable();
-    picture.elsewhere.dedup();
-    picture
-}
-
-/// Whether no freezer holds a process: its control group says so, or a thread sleeps in another place.
-fn is_thawed(facts: &ProcessFacts) -> bool {
-    let sleeps = || facts.inspection.as_ref().is_some_and(|i| i.threads.iter().any(|t| t.wchan.is_some()));
-    !wait_state::is_frozen(facts) && (facts.frozen == Some(false) || sleeps())
-}
-
-impl Picture<'_, '_> {
-    /// Notes in which socket's call a thread stands.
-    fn place(&mut self, view: &View<'_>, pid: u32, thread: &ThreadState, listeners: &[&Socket]) {
-        let Some(call) = thread.syscall.and_then(syscall_name) else { return };
-        let accepts = call.starts_with("accept");
-        let on_socket = accepts || ["read", "recv", "write", "send"].iter().any(|verb| call.starts_with(verb));
-        let Some(fd) = thread.syscall_arg0.filter(|_| on_socket) else { return };
-        let owners = &view.now.owners;
-        let held = owners.all_holders().iter().find(|h| u64::from(h.fd) == fd && owners.process(h).pid == pid);
-        let Some(inode) = held.and_then(|h| h.inode) else { return };
-        let Some(socket) = view.now.sockets.iter().find(|s| s.inode == Some(inode)) else { return };
-        if accepts && !listeners.iter().any(|l| l.inode == socket.inode) {
-            self.threads_elsewhere += 1;
-            self.elsewhere.push(socket.local);
-        } else if !accepts && listeners.iter().any(|l| l.local.port == socket.local.port) {
-            self.in_connection += 1;
-        }
-    }
-
-    /// Where the threads stand, when that is one call: ` (in clock_nanosleep)`.
-    fn stand(&self) -> String {
-        let mut calls: Vec<&str> = self.threads.iter().filter_map(|t| t.syscall.and_then(syscall_name)).collect();
-        calls.sort_unstable();
-        calls.dedup();
-        match calls[..] {
-            [one] => format!(" (in {one})"),
-            _ => String::new(),
-        }
-    }
-
-    fn all(&self, wanted: &[Class]) -> bool {
-        !self.classes.is_empty() && self.classes.iter().all(|class| wanted.contains(class))
-    }
-
-    fn any(&self, wanted: &[Class]) -> bool {
-        self.classes.iter().any(|class| wanted.contains(class))
-    }
-
-    fn runs(&self) -> bool {
-        self.threads.iter().any(|t| t.state == Some('R') && t.syscall.is_none())
-    }
-
-    /// The thread that runs the loop, in most programs the first one, is at work in the program itself.
-    fn main_runs(&self) -> bool {
-        let runs = |t: &&&ThreadState| t.state == Some('R') && t.syscall.is_none();
-        self.threads.iter().filter(runs).any(|t| self.owner.pids.contains(&t.tid))
-    }
-
-    /// Each server has a connection and none of them can take another one.
-    fn workers_busy(&self) -> bool {
-        let each_has_one = self.owner.pids.iter().all(|pid| self.accepted.get(pid).is_some_and(|n| *n > 0));
-        let several = self.owner.pids.len() > 1 && each_has_one;
-        let serves =
-            each_has_one && self.in_connection >= self.owner.pids.len() && self.threads.len() == self.in_connection;
-        (several || serves) && self.all(&[Class::NoEpoll])
-    }
-
-    fn is_halted(&self) -> bool {
-        self.owner.halted.is_some()
-    }
-
-    fn weigh(&self, id: &str) -> Weight {
-        let refuted = |why: &str| Weight::Refuted(why.to_owned());
-        match id {
-            "frozen" | "stopped" | "stuck-in-kernel" => self.weigh_halt(id),
-            _ if self.is_halted() => refuted("it does not run at all"),
-            "out-of-descriptors" if self.owner.no_descriptors.is_some() => Weight::Proven,
-            "out-of-descriptors" => refuted("descriptors are free"),
-            _ if self.owner.no_descriptors.is_some() => refuted("accept() fails without a free descriptor"),
-            "inherited-listener" => match self.reach {
-                Reach::CannotAccept | Reach::IsTool => Weight::Proven,
-                _ if self.accepted.values().any(|n| *n > 0) => refuted("it has accepted connections"),
-                _ if self.any(&[Class::InCall, Class::LoopStuck, Class::LoopIgnores]) || self.taken > Some(0) => {
-                    refuted("it watches the listener")
-                }
-                _ => Weight::Possible(0.1),
-            },
-            "accepts-elsewhere" if self.threads_elsewhere > 0 && !self.any(&[Class::InCall]) && !self.watches() => {
-                Weight::Proven
+    let every = if picture.workers.len() > 1 { "every worker of " } else { "" };
+    Some(match cause.id {
+        "inherited-listener" => format!("{who} only inherited the listener and never accepts"),
+        "accepts-elsewhere" => format!(
+            "{} of {who} {} in accept() of {} and none here",
+            text::count(picture.threads_elsewhere as u64, "thread", "threads"),
+            if picture.threads_elsewhere == 1 { "waits" } else { "wait" },
+            picture.others().join(", ")
+        ),
+        "accept-paused" => format!("{who} does not watch the listener: it is at a limit of its own, or forgot it"),
+        "busy-loop" => format!("{who} computes and does not come back to accept()"),
+        "loop-stuck" => format!("{who} waits for something else{}{own}", picture.stand()),
+        "calls-itself" => format!("{every}{who} waits for an answer of this very listener{own}"),
+        "workers-busy" => match idle {
+            Some(Idle { at_least_ms, from }) => {
+                let of = from.map_or_else(String::new, |addr| format!(" of {addr}"));
+                format!(
+                    "{every}{who} is held by a connection{of} that is idle for {} or more",
+                    text::duration(at_least_ms)
+                )
             }
-            "accepts-elsewhere" => refuted("no thread waits in accept() of another listener, or one does here"),
-            "accept-paused" => self.weigh_paused(),
-            "busy-loop" if !self.runs() => refuted("no thread runs"),
-            "busy-loop" if self.taken.is_none_or(|n| n == 0) && self.main_runs() => Weight::Proven,
-            "busy-loop" => Weight::Possible(0.3),
-            "workers-busy" if self.workers_busy() => Weight::Proven,
-            "workers-busy" if self.accepted.is_empty() => refuted("it holds no accepted connection"),
-            "workers-busy" if self.all(&[Class::NoEpoll]) => Weight::Possible(0.3),
-            "workers-busy" => refuted("an event loop serves several connections"),
-            "loop-stuck" => self.weigh_stuck(),
-            "accepts-too-slow" => self.weigh_slow(),
-            "arrivals-too-fast" => match self.rate() {
-                Some(rate) if rate > SLOW_PER_SECOND => Weight::Possible(0.6),
-                Some(_) => refuted("few were accepted, and a loop that only accepts takes thousands a second"),
-                None if self.taken == Some(0) => refuted("none was accepted"),
-                None => Weight::Possible(0.1),
-            },
-            _ => refuted("not seen"),
+            None => format!("every worker of {who} serves a connection{own}"),
+        },
+        "accepts-too-slow" => {
+            let time = text::duration(picture.interval_ms?);
+            format!("{who} accepted only {} of those who waited in {time}", text::grouped(picture.taken?))
         }
-    }
-
-    fn weigh_halt(&self, id: &str) -> Weight {
-        let words = match id {
-            "frozen" => [listener_owner::FROZEN, listener_owner::FROZEN],
-            "stopped" => [listener_owner::STOPPED, listener_owner::DEBUGGED],
-            _ => [listener_owner::IN_KERNEL, listener_owner::IN_KERNEL],
-        };
-        match self.owner.halted {
-            Some(halted) if words.contains(&halted) => Weight::Proven,
-            Some(halted) => Weight::Refuted(format!("it is {halted}")),
-            // Asked of inspected processes only, and not where version 2 of control groups is not seen.
-            None if id == "frozen" && !self.is_thawed && !self.runs() && self.taken.is_none_or(|n| n == 0) => {
-                Weight::Possible(0.1)
-            }
-            None => Weight::Refuted("it runs".to_owned()),
-        }
-    }
-
-    /// Whether an epoll set would report the listener.
-    fn watches(&self) -> bool {
-        self.any(&[Class::LoopStuck, Class::LoopIgnores, Class::EdgeNotDrained])
-    }
-
-    fn weigh_paused(&self) -> Weight {
-        let out = [Class::Forgotten, Class::ReadingOff, Class::OneShotSpent];
-        if !self.any(&out) {
-            return Weight::Refuted("the listener is armed, or there is no event loop".to_owned());
-        }
-        let sure =
-            self.all(&out) && !self.hidden && self.threads_elsewhere == 0 && (self.turns() || self.all(&out[1..]));
-        if sure { Weight::Proven } else { Weight::Possible(0.5) }
-    }
-
-    /// The event loop turns: a thread waits for events, and no other stands where an accept loop would be blocked.
-    fn turns(&self) -> bool {
-        let idle = |t: &&ThreadState| threads::is_epoll_wait(t) || t.syscall.and_then(syscall_name) == Some("futex");
-        self.threads.iter().any(|t| threads::is_epoll_wait(t)) && self.threads.iter().all(idle)
-    }
-
-    fn weigh_stuck(&self) -> Weight {
-        if self.workers_busy() {
-            return Weight::Refuted("each worker serves a connection".to_owned());
-        }
-        if self.main_runs() {
-            return Weight::Refuted("its thread runs".to_owned());
-        }
-        if self.rate().is_some() && !self.any(&[Class::LoopStuck]) {
-            return Weight::Refuted("it did accept meanwhile".to_owned());
-        }
-        if self.all(&[Class::LoopStuck]) && !self.runs() {
-            return Weight::Proven;
-        }
-        if self.any(&[Class::NoEpoll, Class::LoopStuck, Class::Forgotten]) {
-            Weight::Possible(0.6)
-        } else {
-            Weight::Refuted("a thread waits for the listener".to_owned())
-        }
-    }
-
-    fn rate(&self) -> Option<f64> {
-        Some(Rate::of(self.taken?, self.interval_ms?)?.per_second())
-    }
-
-    fn weigh_slow(&self) -> Weight {
-        match self.rate() {
-            _ if self.workers_busy() => Weight::Refuted("each worker serves a connection".to_owned()),
-            _ if self.all(&[Class::LoopStuck]) && !self.runs() => {
-                Weight::Refuted("its loop waits for something else".to_owned())
-            }
-            Some(rate) if rate <= SLOW_PER_SECOND => Weight::Proven,
-            Some(_) => Weight::Possible(0.4),
-            None if self.taken == Some(0) => Weight::Refuted("none was accepted".to_owned()),
-            None => Weight::Possible(0.2),
-        }
-    }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, listen, row, unheld};
-    use crate::model::snapshot::{EpollWatch, Inspection};
+    use crate::model::snapshot::{EpollWatch, Inspection, ThreadState};
     use crate::model::{Inode, State};
 
     const LISTENER: u64 = 80 << 16;
@@ -523,18 +283,149 @@ mod tests {
         assert!(!left(&world).contains(&"accepts-elsewhere"));
     }
 
+    /// Workers 10 and 11, each with one thread in this call and one accepted connection; the listener is in `sets` epoll
+    /// sets of each.
+    fn two_workers(call: libc::c_long, arg0: u64, sets: u32) -> World {
+        let mut world = world();
+        world.hold(11, "server", 6, LISTENER).later(2000);
+        for (pid, client) in [(10, 50_000), (11, 50_001)] {
+            let watched = (sets > 0).then_some(1);
+            inspect(&mut world, pid, watched, sets, vec![thread(pid, 'S', Some(call), arg0)]);
+            accepted(&mut world, pid, client);
+        }
+        world
+    }
+
     #[test]
     fn workers_are_busy_when_each_has_a_connection() {
-        let mut world = world();
-        world.hold(11, "server", 6, LISTENER);
-        world.later(2000);
-        for pid in [10, 11] {
-            inspect(&mut world, pid, None, 0, vec![thread(pid, 'S', Some(libc::SYS_clock_nanosleep), 0)]);
+        assert_eq!(left(&two_workers(libc::SYS_clock_nanosleep, 0, 0)), ["workers-busy"]);
+        let mut one_has_none = two_workers(libc::SYS_clock_nanosleep, 0, 0);
+        one_has_none.now.sockets.pop();
+        assert!(left(&one_has_none).len() > 1, "{:?}", left(&one_has_none));
+        // A worker polls its connection, and has the listener in an epoll set for later.
+        let polls = two_workers(libc::SYS_ppoll, 0, 1);
+        assert_eq!(left(&polls), ["workers-busy"]);
+        judged(&polls, |why, owner| {
+            assert_eq!(why.acts(Some(owner), ""), "every worker of server (10 and 1 more) serves a connection");
+        });
+    }
+
+    #[test]
+    fn a_loop_that_has_several_connections_is_no_busy_worker() {
+        // Those of an event loop are in an epoll set.
+        let mut watches = two_workers(libc::SYS_clock_nanosleep, 0, 1);
+        for (pid, socket) in [(10, 5), (11, 6)] {
+            let inode = watches.now.sockets[socket].inode;
+            let inspection = watches.now.processes.get_mut(&pid).unwrap().inspection.as_mut().unwrap();
+            inspection.watches.push(EpollWatch { epoll_fd: 4, target_fd: 9, inode, events: 1 });
         }
-        accepted(&mut world, 10, 50_000);
-        assert!(!left(&world).contains(&"workers-busy") || left(&world).len() > 1, "one has none");
-        accepted(&mut world, 11, 50_001);
+        assert_eq!(left(&watches), ["loop-stuck"]);
+        // Those of a loop over poll do not show, but are more than its threads.
+        let mut polls = two_workers(libc::SYS_ppoll, 0, 0);
+        accepted(&mut polls, 10, 50_002);
+        assert!(left(&polls).len() > 1, "{:?}", left(&polls));
+        let mut alone = world();
+        alone.later(2000);
+        inspect(&mut alone, 10, None, 0, vec![thread(10, 'S', Some(libc::SYS_ppoll), 0)]);
+        accepted(&mut alone, 10, 50_000);
+        assert_eq!(left(&alone), ["workers-busy"], "one thread, one connection");
+        accepted(&mut alone, 10, 50_001);
+        assert!(left(&alone).len() > 1, "{:?}", left(&alone));
+    }
+
+    #[test]
+    fn clients_that_hold_workers_and_are_silent_are_named() {
+        let mut world = two_workers(libc::SYS_ppoll, 0, 1);
+        let answered =
+            [("last_data_sent_ms", 9000), ("last_data_recv_ms", 9500), ("bytes_sent", 5), ("bytes_received", 5)];
+        for socket in &mut world.now.sockets[5..] {
+            *socket = info(socket.clone(), &answered);
+        }
+        judged(&world, |why, owner| {
+            let words = "every worker of server (10 and 1 more) is held by a connection of 10.0.0.9 that is idle for 9.0 s or more";
+            assert_eq!(why.acts(Some(owner), ""), words);
+            assert!(why.steps[0].starts_with("Let 10.0.0.9 close"), "{:?}", why.steps);
+            assert!(why.evidence.contains(&("workers_held_by", Evidence::List(vec!["10.0.0.9 (2)".into()]))));
+        });
+        // Nobody has said a word: the server may owe the first one, unless it reads.
+        let silent = world.now.sockets[5].clone();
+        for field in ["bytes_sent", "bytes_received"] {
+            assert!(world.now.sockets[5].info.as_mut().unwrap().set(field, 0));
+        }
+        judged(&world, |why, owner| assert!(why.acts(Some(owner), "").ends_with("serves a connection")));
+        let reads = thread(10, 'S', Some(libc::SYS_recvfrom), 9);
+        world.now.processes.get_mut(&10).unwrap().inspection.as_mut().unwrap().threads = vec![reads];
+        judged(&world, |why, owner| assert!(why.acts(Some(owner), "").ends_with("idle for 9.0 s or more")));
+        world.now.sockets[5] = silent;
+        // One asked, and has no answer.
+        assert!(world.now.sockets[6].info.as_mut().unwrap().set("last_data_recv_ms", 8000));
+        judged(&world, |why, owner| assert!(why.acts(Some(owner), "").ends_with("serves a connection")));
+    }
+
+    /// Somebody's end of a connection that waits in the queue.
+    fn calls(world: &mut World, pid: u32, comm: &str, fd: u32, client: u16) {
+        let here = format!("10.0.0.1:{client}");
+        world.add(info(unheld(row(State::Established, "10.0.0.1:80", &here)), &[("last_data_sent_ms", 5000)]));
+        let call = row(State::Established, &here, "10.0.0.1:80");
+        let inode = call.inode;
+        world.add(call).hold(pid, comm, fd, inode);
+        let before = world.before.as_mut().unwrap();
+        before.sockets.clone_from(&world.now.sockets);
+    }
+
+    #[test]
+    fn workers_that_wait_for_their_own_listener_are_told() {
+        let mut world = two_workers(libc::SYS_recvfrom, 12, 0);
+        calls(&mut world, 10, "server", 12, 41_000);
+        assert_eq!(left(&world), ["workers-busy"], "the other one has something else to wait for");
+        judged(&world, |why, owner| {
+            assert!(
+                why.acts(Some(owner), "").ends_with("serves a connection; 1 of those that wait is a call of its own")
+            );
+        });
+        calls(&mut world, 11, "server", 12, 41_001);
+        assert_eq!(left(&world), ["calls-itself"]);
+        judged(&world, |why, owner| {
+            let words = "every worker of server (10 and 1 more) waits for an answer of this very listener; 2 of those that \
+                         wait are calls of its own";
+            assert_eq!(why.acts(Some(owner), ""), words);
+            assert!(why.steps[0].starts_with("Call the function"), "{:?}", why.steps);
+            assert!(why.evidence.contains(&("own_calls_waiting", Evidence::Count(2))));
+        });
+        // A loop that was blocked in such a call is no other case, but one that would be told of the answer is.
+        let inode = world.now.sockets.last().unwrap().inode;
+        for pid in [10, 11] {
+            inspect(&mut world, pid, Some(1), 1, vec![thread(pid, 'S', Some(libc::SYS_ppoll), 0)]);
+        }
+        assert_eq!(left(&world), ["calls-itself"]);
+        let inspection = world.now.processes.get_mut(&11).unwrap().inspection.as_mut().unwrap();
+        inspection.watches.push(EpollWatch { epoll_fd: 4, target_fd: 12, inode, events: 1 });
+        assert!(!left(&world).contains(&"calls-itself"), "{:?}", left(&world));
+        // It made the call and stands elsewhere.
+        for pid in [10, 11] {
+            inspect(&mut world, pid, None, 0, vec![thread(pid, 'S', Some(libc::SYS_recvfrom), 12)]);
+        }
+        world.now.processes.get_mut(&11).unwrap().inspection.as_mut().unwrap().threads[0].syscall_arg0 = Some(9);
         assert_eq!(left(&world), ["workers-busy"]);
+    }
+
+    #[test]
+    fn a_child_calls_for_its_parent_and_a_check_of_its_own_health_calls_for_nobody() {
+        let mut world = two_workers(libc::SYS_wait4, 0, 0);
+        for (child, parent) in [(20, 10), (21, 11)] {
+            calls(&mut world, child, "curl", 5, 41_000 + u16::try_from(child).unwrap());
+            world.now.processes.get_mut(&child).unwrap().parent = Some(parent);
+        }
+        assert_eq!(left(&world), ["calls-itself"]);
+        world.now.processes.get_mut(&20).unwrap().parent = Some(1);
+        assert_eq!(left(&world), ["workers-busy"]);
+        let mut checked = self::world();
+        checked.later(2000);
+        let threads = vec![thread(10, 'S', Some(libc::SYS_futex), 0), thread(11, 'S', Some(libc::SYS_recvfrom), 12)];
+        inspect(&mut checked, 10, None, 0, threads);
+        accepted(&mut checked, 10, 50_000);
+        calls(&mut checked, 10, "server", 12, 41_000);
+        assert!(left(&checked).len() > 1 && left(&checked).contains(&"calls-itself"), "{:?}", left(&checked));
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub const PROGRAMS: &[Program] = &[
         ..NONE
     },
     runs("pgbouncer", "PgBouncer", &["pgbouncer"]),
+    // OpenBSD's mail server has processes of the same name.
+    Program { with: &["libpostfix-"], ..runs("postfix", "Postfix", &["smtpd"]) },
     runs("mysql-server", "MySQL", &["mysqld", "mariadbd"]),
     Program {
         id: "mysql-client",
@@ -291,7 +293,7 @@ mod tests {
 
     #[test]
     fn the_table_is_well_formed() {
-        assert_eq!(ADVICE.len(), 77);
+        assert_eq!(ADVICE.len(), 78);
         for advice in ADVICE {
             let program = PROGRAMS.iter().find(|p| p.id == advice.program);
             assert!(program.is_some(), "{} is recognised by nothing", advice.program);
@@ -396,6 +398,15 @@ mod tests {
         let mut finding = Finding::new("r", Severity::Info, 1.0, "s").remedy(["first"]).topic(Topic::CloseWait);
         advise(&mut finding, &View::new(&world.now, None, &world.thresholds));
         assert_eq!(finding.remedy, ["first"]);
+    }
+
+    #[test]
+    fn a_mail_server_is_told_by_its_libraries() {
+        let parts: &[&str] = &["postfix/libpostfix-global.so"];
+        let smtpd = Case { comm: "smtpd", exe: "smtpd", ..CASE };
+        assert_eq!(names(&Case { parts, ..smtpd }, Topic::AcceptQueue), ["Postfix"]);
+        let other = Case { comm: "smtpd", exe: "smtpd", ..CASE };
+        assert_eq!(names(&other, Topic::AcceptQueue), Vec::<String>::new());
     }
 
     #[test]

@@ -89,6 +89,12 @@ pub fn waits_for_pipe(thread: &ThreadState) -> bool {
         )
 }
 
+/// Whether the thread waits until a process that it started ends.
+#[must_use]
+pub fn waits_for_child(thread: &ThreadState) -> bool {
+    matches!(thread.syscall.and_then(syscall_name), Some("wait4" | "waitid"))
+}
+
 /// How many threads do something of their own: run, read a disk, sleep for a time, or wait in a call that is neither for
 /// a lock nor for events. A single thread in `poll` waits for the answer of somebody else: it would have been told of
 /// data in a queue.

@@ -68,6 +68,13 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "a stack trace of the language, twice",
     },
     Cause {
+        id: "calls-itself",
+        text: "its workers call their own listener and wait for themselves",
+        predicts: "a process of the server holds the other end of some that wait, and its threads wait for the answers",
+        refuted_by: "none of those that wait was made by the server or by what it started",
+        decided_by: "tcpstate list -p --peer LISTENER: which of its own processes call it",
+    },
+    Cause {
         id: "workers-busy",
         text: "every worker serves a connection and none is left to accept",
         predicts: "each worker holds an accepted connection and none waits for another",

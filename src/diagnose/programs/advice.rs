@@ -397,6 +397,14 @@ pub const ADVICE: &[Advice] = &[
         "PostgreSQL docs: libpq, Parameter Key Words; pgJDBC docs: Connection parameters",
     ),
     tip(
+        "postfix",
+        AcceptQueue,
+        "raise the process limit of smtpd in master.cf (default_process_limit, 100); lower smtpd_timeout (10 s under \
+         stress, unless main.cf sets a fixed value) and smtpd_client_connection_count_limit (50)",
+        "Postfix docs: STRESS_README; postconf(5): default_process_limit, smtpd_timeout, \
+         smtpd_client_connection_count_limit",
+    ),
+    tip(
         "pgbouncer",
         AcceptQueue,
         "raise listen_backlog (128) with net.core.somaxconn, max_client_conn and its file limit; one process is \

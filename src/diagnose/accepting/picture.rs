@@ -1,0 +1,325 @@
+//! What is seen of those who should accept on a listener, and what it says of each cause.
+//!
+//! Input: a view, the listener's queue and its owner. Output: a [`Picture`], which weighs a cause by its name. Not here: words and
+//! steps.
+
+use super::holders::{Reach, reach};
+use super::workers::{self, Worker};
+use crate::diagnose::hypothesis::Weight;
+use crate::diagnose::listener_owner::{self, Owner};
+use crate::diagnose::queues::Queue;
+use crate::diagnose::rate::Rate;
+use crate::diagnose::threads::{self, syscall_name};
+use crate::diagnose::view::View;
+use crate::diagnose::wait_state::{self, Class};
+use crate::model::snapshot::{ProcessFacts, ThreadState};
+use crate::model::{Endpoint, Process, Socket};
+
+/// A program that accepts fewer connections a second is slow, whatever comes: a loop that does nothing else accepts tens
+/// of thousands (policy).
+const SLOW_PER_SECOND: f64 = 100.0;
+
+/// How many connections at least were accepted between the samples: those that wait no more, without those that were
+/// reset while they waited, whose places stay taken.
+#[must_use]
+pub fn taken(view: &View<'_>, queue: &Queue<'_>) -> Option<u64> {
+    let before = view.queues_before()?.get(queue.netns, queue.local)?;
+    let still =
+        |s: &Socket| view.at(s.netns, s.four_tuple()).is_some_and(|now| now.is_unaccepted() && now.cookie == s.cookie);
+    let left = before.waiting.iter().filter(|s| !still(s)).count() as u64;
+    let dead = |q: &Queue<'_>| q.queued().saturating_sub(q.waiting.len() as u64);
+    Some(left.saturating_sub(dead(queue).saturating_sub(dead(before))))
+}
+
+/// What is seen of those who should accept.
+pub struct Picture<'a, 'o> {
+    owner: &'o Owner<'a>,
+    pub workers: Vec<Worker<'a>>,
+    /// Every thread of the servers that was seen.
+    threads: Vec<&'a ThreadState>,
+    /// Some server may wait in a way that does not show.
+    hidden: bool,
+    /// Other listeners in whose `accept()` threads wait.
+    pub elsewhere: Vec<Endpoint>,
+    /// Threads that wait there.
+    pub threads_elsewhere: usize,
+    /// Accepted connections of this listener that its holders have.
+    pub accepted: u64,
+    /// Threads that stand in a read or write on an accepted connection.
+    in_connection: usize,
+    pub taken: Option<u64>,
+    pub interval_ms: Option<u64>,
+    reach: Reach,
+    /// No control group of the servers is frozen.
+    is_thawed: bool,
+}
+
+/// Processes, each once.
+#[must_use]
+pub fn unique(mut processes: Vec<&Process>) -> Vec<&Process> {
+    processes.sort_by_key(|p| p.pid);
+    processes.dedup_by_key(|p| p.pid);
+    processes
+}
+
+#[must_use]
+pub fn picture<'a, 'o>(
+    view: &View<'a>,
+    owner: &'o Owner<'a>,
+    queue: &Queue<'_>,
+    listeners: &[&Socket],
+) -> Picture<'a, 'o> {
+    let accepted = workers::accepted(view, owner, queue);
+    let mut picture = Picture {
+        owner,
+        accepted: accepted.values().map(|held| held.len() as u64).sum(),
+        workers: workers::workers(view, owner, queue, listeners, accepted),
+        threads: Vec::new(),
+        hidden: false,
+        elsewhere: Vec::new(),
+        threads_elsewhere: 0,
+        in_connection: 0,
+        // What waits is not known by listener: that others of the port accept says nothing of these.
+        taken: if listeners.len() < queue.listeners.len() { None } else { taken(view, queue) },
+        interval_ms: view.interval_ms(),
+        reach: reach(view, listeners, &unique(listeners.iter().flat_map(|l| view.processes(l)).collect())),
+        is_thawed: owner.pids.iter().all(|pid| view.process(*pid).is_some_and(is_thawed)),
+    };
+    let inspected: Vec<_> = picture.workers.iter().filter_map(|w| Some((w.pid, w.inspection?))).collect();
+    for (pid, inspection) in inspected {
+        picture.threads.extend(&inspection.threads);
+        picture.hidden |= inspection.io_urings > 0 || inspection.threads_not_read > 0;
+        for thread in &inspection.threads {
+            picture.place(view, pid, thread, listeners);
+        }
+    }
+    picture.elsewhere.sort_unstable();
+    picture.elsewhere.dedup();
+    picture
+}
+
+/// Whether no freezer holds a process: its control group says so, or a thread sleeps in another place.
+fn is_thawed(facts: &ProcessFacts) -> bool {
+    let sleeps = || facts.inspection.as_ref().is_some_and(|i| i.threads.iter().any(|t| t.wchan.is_some()));
+    !wait_state::is_frozen(facts) && (facts.frozen == Some(false) || sleeps())
+}
+
+impl Picture<'_, '_> {
+    /// Notes in which socket's call a thread stands.
+    fn place(&mut self, view: &View<'_>, pid: u32, thread: &ThreadState, listeners: &[&Socket]) {
+        let Some(call) = thread.syscall.and_then(syscall_name) else { return };
+        let accepts = call.starts_with("accept");
+        let on_socket = accepts || ["read", "recv", "write", "send"].iter().any(|verb| call.starts_with(verb));
+        let Some(fd) = thread.syscall_arg0.filter(|_| on_socket) else { return };
+        let owners = &view.now.owners;
+        let held = owners.all_holders().iter().find(|h| u64::from(h.fd) == fd && owners.process(h).pid == pid);
+        let Some(inode) = held.and_then(|h| h.inode) else { return };
+        let Some(socket) = view.now.sockets.iter().find(|s| s.inode == Some(inode)) else { return };
+        if accepts && !listeners.iter().any(|l| l.inode == socket.inode) {
+            self.threads_elsewhere += 1;
+            self.elsewhere.push(socket.local);
+        } else if !accepts && listeners.iter().any(|l| l.local.port == socket.local.port) {
+            self.in_connection += 1;
+        }
+    }
+
+    /// The listeners in whose `accept()` threads wait, in words.
+    pub fn others(&self) -> Vec<String> {
+        self.elsewhere.iter().map(ToString::to_string).collect()
+    }
+
+    /// Where the threads stand, when that is one call: ` (in clock_nanosleep)`.
+    pub fn stand(&self) -> String {
+        let mut calls: Vec<&str> = self.threads.iter().filter_map(|t| t.syscall.and_then(syscall_name)).collect();
+        calls.sort_unstable();
+        calls.dedup();
+        match calls[..] {
+            [one] => format!(" (in {one})"),
+            _ => String::new(),
+        }
+    }
+
+    fn classes(&self) -> impl Iterator<Item = Class> {
+        self.workers.iter().filter_map(|w| w.class)
+    }
+
+    fn all(&self, wanted: &[Class]) -> bool {
+        self.is_inspected() && self.classes().all(|class| wanted.contains(&class))
+    }
+
+    fn any(&self, wanted: &[Class]) -> bool {
+        self.classes().any(|class| wanted.contains(&class))
+    }
+
+    /// Something is seen of what they do.
+    pub fn is_inspected(&self) -> bool {
+        self.classes().next().is_some()
+    }
+
+    fn runs(&self) -> bool {
+        self.threads.iter().any(|t| t.state == Some('R') && t.syscall.is_none())
+    }
+
+    /// The thread that runs the loop, in most programs the first one, is at work in the program itself.
+    fn main_runs(&self) -> bool {
+        self.mains_at_work() > 0
+    }
+
+    fn mains_at_work(&self) -> usize {
+        let runs = |t: &&&ThreadState| t.state == Some('R') && t.syscall.is_none();
+        self.threads.iter().filter(runs).filter(|t| self.owner.pids.contains(&t.tid)).count()
+    }
+
+    /// Each server has a connection and none of them can take another one.
+    pub fn workers_busy(&self) -> bool {
+        let workers = &self.workers;
+        let all_compute = self.mains_at_work() == workers.len();
+        if !self.is_inspected() || all_compute || !workers.iter().all(Worker::serves) {
+            return false;
+        }
+        match &workers[..] {
+            [one] => one.polls_alone() || (!self.threads.is_empty() && self.threads.len() == self.in_connection),
+            several => several.iter().all(Worker::has_one_per_thread),
+        }
+    }
+
+    /// Connections that wait and that the servers made themselves.
+    pub fn own_calls(&self) -> u64 {
+        self.workers.iter().map(|w| w.own_calls() as u64).sum()
+    }
+
+    /// Every server waits for an answer to its own call, which only one of them could give.
+    fn calls_itself(&self) -> bool {
+        let waits = |w: &Worker<'_>| w.is_away() && w.waits_for_itself();
+        self.is_inspected() && self.taken.is_none_or(|n| n == 0) && self.workers.iter().all(waits)
+    }
+
+    pub fn is_halted(&self) -> bool {
+        self.owner.halted.is_some()
+    }
+
+    /// What the facts say of a cause.
+    pub fn weigh(&self, id: &str) -> Weight {
+        let refuted = |why: &str| Weight::Refuted(why.to_owned());
+        match id {
+            "frozen" | "stopped" | "stuck-in-kernel" => self.weigh_halt(id),
+            _ if self.is_halted() => refuted("it does not run at all"),
+            "out-of-descriptors" if self.owner.no_descriptors.is_some() => Weight::Proven,
+            "out-of-descriptors" => refuted("descriptors are free"),
+            _ if self.owner.no_descriptors.is_some() => refuted("accept() fails without a free descriptor"),
+            "inherited-listener" => match self.reach {
+                Reach::CannotAccept | Reach::IsTool => Weight::Proven,
+                _ if self.accepted > 0 => refuted("it has accepted connections"),
+                _ if self.any(&[Class::InCall, Class::LoopStuck, Class::LoopIgnores]) || self.taken > Some(0) => {
+                    refuted("it watches the listener")
+                }
+                _ => Weight::Possible(0.1),
+            },
+            "accepts-elsewhere" if self.threads_elsewhere > 0 && !self.any(&[Class::InCall]) && !self.watches() => {
+                Weight::Proven
+            }
+            "accepts-elsewhere" => refuted("no thread waits in accept() of another listener, or one does here"),
+            "accept-paused" => self.weigh_paused(),
+            "busy-loop" if !self.runs() => refuted("no thread runs"),
+            "busy-loop" if self.taken.is_none_or(|n| n == 0) && self.main_runs() && !self.workers_busy() => {
+                Weight::Proven
+            }
+            "busy-loop" => Weight::Possible(0.3),
+            "calls-itself" if self.calls_itself() => Weight::Proven,
+            "calls-itself" if self.own_calls() > 0 => Weight::Possible(0.4),
+            "calls-itself" => refuted("none of those that wait was made by its own processes"),
+            "workers-busy" if self.calls_itself() => refuted("what its workers wait for is this listener"),
+            "workers-busy" if self.workers_busy() => Weight::Proven,
+            "workers-busy" if self.accepted == 0 => refuted("it holds no accepted connection"),
+            "workers-busy" if self.all(&[Class::NoEpoll]) => Weight::Possible(0.3),
+            "workers-busy" => refuted("an event loop serves several connections"),
+            "loop-stuck" => self.weigh_stuck(),
+            "accepts-too-slow" => self.weigh_slow(),
+            "arrivals-too-fast" => match self.rate() {
+                Some(rate) if rate > SLOW_PER_SECOND => Weight::Possible(0.6),
+                Some(_) => refuted("few were accepted, and a loop that only accepts takes thousands a second"),
+                None if self.taken == Some(0) => refuted("none was accepted"),
+                None => Weight::Possible(0.1),
+            },
+            _ => refuted("not seen"),
+        }
+    }
+
+    fn weigh_halt(&self, id: &str) -> Weight {
+        let words = match id {
+            "frozen" => [listener_owner::FROZEN, listener_owner::FROZEN],
+            "stopped" => [listener_owner::STOPPED, listener_owner::DEBUGGED],
+            _ => [listener_owner::IN_KERNEL, listener_owner::IN_KERNEL],
+        };
+        match self.owner.halted {
+            Some(halted) if words.contains(&halted) => Weight::Proven,
+            Some(halted) => Weight::Refuted(format!("it is {halted}")),
+            // Asked of inspected processes only, and not where version 2 of control groups is not seen.
+            None if id == "frozen" && !self.is_thawed && !self.runs() && self.taken.is_none_or(|n| n == 0) => {
+                Weight::Possible(0.1)
+            }
+            None => Weight::Refuted("it runs".to_owned()),
+        }
+    }
+
+    /// Whether an epoll set would report the listener.
+    fn watches(&self) -> bool {
+        self.any(&[Class::LoopStuck, Class::LoopIgnores, Class::EdgeNotDrained])
+    }
+
+    fn weigh_paused(&self) -> Weight {
+        let out = [Class::Forgotten, Class::ReadingOff, Class::OneShotSpent];
+        if !self.any(&out) {
+            return Weight::Refuted("the listener is armed, or there is no event loop".to_owned());
+        }
+        let sure =
+            self.all(&out) && !self.hidden && self.threads_elsewhere == 0 && (self.turns() || self.all(&out[1..]));
+        if sure { Weight::Proven } else { Weight::Possible(0.5) }
+    }
+
+    /// The event loop turns: a thread waits for events, and no other stands where an accept loop would be blocked.
+    fn turns(&self) -> bool {
+        let idle = |t: &&ThreadState| threads::is_epoll_wait(t) || t.syscall.and_then(syscall_name) == Some("futex");
+        self.threads.iter().any(|t| threads::is_epoll_wait(t)) && self.threads.iter().all(idle)
+    }
+
+    fn weigh_stuck(&self) -> Weight {
+        if self.calls_itself() {
+            return Weight::Refuted("what it waits for is this listener".to_owned());
+        }
+        if self.workers_busy() {
+            return Weight::Refuted("each worker serves a connection".to_owned());
+        }
+        if self.main_runs() {
+            return Weight::Refuted("its thread runs".to_owned());
+        }
+        if self.rate().is_some() && !self.any(&[Class::LoopStuck]) {
+            return Weight::Refuted("it did accept meanwhile".to_owned());
+        }
+        if self.all(&[Class::LoopStuck]) && !self.runs() {
+            return Weight::Proven;
+        }
+        if self.any(&[Class::NoEpoll, Class::LoopStuck, Class::Forgotten]) {
+            Weight::Possible(0.6)
+        } else {
+            Weight::Refuted("a thread waits for the listener".to_owned())
+        }
+    }
+
+    fn rate(&self) -> Option<f64> {
+        Some(Rate::of(self.taken?, self.interval_ms?)?.per_second())
+    }
+
+    fn weigh_slow(&self) -> Weight {
+        match self.rate() {
+            _ if self.workers_busy() => Weight::Refuted("each worker serves a connection".to_owned()),
+            _ if self.all(&[Class::LoopStuck]) && !self.runs() => {
+                Weight::Refuted("its loop waits for something else".to_owned())
+            }
+            Some(rate) if rate <= SLOW_PER_SECOND => Weight::Proven,
+            Some(_) => Weight::Possible(0.4),
+            None if self.taken == Some(0) => Weight::Refuted("none was accepted".to_owned()),
+            None => Weight::Possible(0.2),
+        }
+    }
+}
