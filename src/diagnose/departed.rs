@@ -21,9 +21,15 @@ impl Departed<'_> {
     pub fn was_of(&self, culprit: &Culprit) -> bool {
         match culprit {
             Culprit::Process(pid) => self.holders.iter().any(|(holder, _)| holder == pid),
-            Culprit::Family(kin) => self.holders.iter().any(|(_, program)| *program == kin.program),
+            Culprit::Family(kin) => self.ran(&kin.program),
             Culprit::User(_) => true,
         }
+    }
+
+    /// Whether one that ran this program held it.
+    #[must_use]
+    pub fn ran(&self, program: &str) -> bool {
+        self.holders.iter().any(|(_, held)| *held == program)
     }
 }
 

@@ -8,14 +8,15 @@
 use std::collections::BTreeMap;
 
 use crate::aggregate::Role;
-use crate::diagnose::Outcome;
-use crate::diagnose::close_wait::{FORGOTTEN_AFTER_MS, counted};
+use crate::diagnose::close_wait::{self, FORGOTTEN_AFTER_MS, LEAK_ROWS, Moves, Row, counted};
+use crate::diagnose::departed::{Departed, departed};
 use crate::diagnose::descriptors::Share;
 use crate::diagnose::fd_inheritance::{FdInheritance, Inherited};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic, most_frequent};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
+use crate::diagnose::{Outcome, arrivals};
 use crate::model::{RowKind, Socket, State};
 use crate::text;
 
@@ -54,6 +55,42 @@ struct Held<'a> {
     owners: Vec<u32>,
     /// The helpers, and how many sockets each holds.
     helpers: BTreeMap<u32, usize>,
+    /// CLOSE_WAIT that the owner has closed, less than a minute old, and who holds it.
+    young: Vec<(Row<'a>, Inherited)>,
+    /// Set when those in CLOSE_WAIT only come.
+    growth: Option<Moves>,
+}
+
+impl<'a> Held<'a> {
+    fn add(&mut self, socket: &'a Socket, inherited: Inherited) {
+        *self.helpers.entry(inherited.helper).or_default() += 1;
+        match (inherited.alone, socket.state) {
+            (false, _) => self.shared.push(socket),
+            (true, State::CloseWait) => self.alone.push(socket),
+            (true, _) => self.open.push(socket),
+        }
+        self.owners.push(inherited.owner);
+    }
+
+    /// Adds the young ones when they and the others only come, as `close-wait-leak` judges those of one process.
+    fn add_young(&mut self, view: &View<'a>, holding: &FdInheritance<'_, 'a>, departed: &[Departed<'_>]) {
+        let old = self.alone.iter().filter_map(|s| close_wait::row(view, s, view.role(s)));
+        let rows: Vec<Row<'_>> = old.chain(self.young.iter().map(|(row, _)| *row)).collect();
+        let Some(over_ms) = view.interval_ms().filter(|_| rows.len() >= LEAK_ROWS) else { return };
+        let helper = self.young.first().and_then(|(_, inherited)| holding.process(inherited.helper));
+        let Some(program) = helper.map(|p| view.now.program(p)) else { return };
+        let gone = departed.iter().filter(|d| d.ran(program)).count() as u64;
+        let count = |of: fn(&Row<'_>) -> bool| rows.iter().filter(|r| of(r)).count() as u64;
+        let (new, stayed) = (count(|r| r.is_new), count(|r| r.has_stayed));
+        let moves = Moves { new, stayed, gone, over_ms };
+        let ages: Vec<u64> = rows.iter().map(|r| r.age.min_ms).collect();
+        if moves.only_come() && moves.stayed > 0 && arrivals::keep_coming(&ages, over_ms) {
+            self.growth = Some(moves);
+            for (row, inherited) in std::mem::take(&mut self.young) {
+                self.add(row.socket, inherited);
+            }
+        }
+    }
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
@@ -69,8 +106,14 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             continue;
         }
         let Some(inherited) = holding.inherited(socket, role) else { continue };
+        let mut young = None;
         match judge(view, &holding, socket, inherited) {
-            Verdict::No => continue,
+            Verdict::No => {
+                young = close_wait::row(view, socket, role).filter(|row| inherited.alone && row.class.is_plain());
+                if young.is_none() {
+                    continue;
+                }
+            }
             Verdict::Look => {
                 outcome.asked.pids.push(inherited.helper);
                 continue;
@@ -79,14 +122,16 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         }
         let comm = holding.process(inherited.helper).map_or("", |p| p.comm.as_str());
         let held = helpers.entry((inherited.owner, comm)).or_default();
-        *held.helpers.entry(inherited.helper).or_default() += 1;
-        match (inherited.alone, socket.state) {
-            (false, _) => held.shared.push(socket),
-            (true, State::CloseWait) => held.alone.push(socket),
-            (true, _) => held.open.push(socket),
+        match young {
+            Some(row) => held.young.push((row, inherited)),
+            None => held.add(socket, inherited),
         }
-        held.owners.push(inherited.owner);
     }
+    let departed = departed(view, close_wait::is_held);
+    for held in helpers.values_mut() {
+        held.add_young(view, &holding, &departed);
+    }
+    helpers.retain(|_, held| !held.helpers.is_empty());
     let findings = helpers.into_values().map(|held| finding(view, &holding, held));
     outcome.findings = ranking::alike(findings.collect());
     outcome.asked.tidy();
@@ -140,11 +185,13 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, mut held: Held<'_>)
     let keep = if several { "keep" } else { "keeps" };
     let (summary, severity, share) = if kept > 0 {
         let share = Share::new(view, helper, of_helper, None);
-        let grew = view.before.is_some() && held.alone.iter().chain(&held.open).any(|s| view.earlier(s).is_none());
+        let came = held.alone.iter().chain(&held.open).any(|s| view.earlier(s).is_none());
+        let grew = held.growth.is_some() || (view.before.is_some() && came);
+        let more = held.growth.and_then(Moves::rate).map_or_else(String::new, |rate| format!(", {rate} more"));
         let n = text::count(kept as u64, "connection", "connections");
         (
             format!(
-                "{who} merely inherited {n} of {owner} and {keep} {} open though {owner} has closed {0}",
+                "{who} merely inherited {n} of {owner} and {keep} {} open though {owner} has closed {0}{more}",
                 them(kept)
             ),
             share.severity(grew, view.thresholds),
@@ -294,6 +341,38 @@ mod tests {
              (812) has closed them"
         );
         assert!(finding.evidence.contains(&("close_wait", Evidence::Count(10))));
+    }
+
+    #[test]
+    fn helpers_that_only_come_are_told_within_seconds_and_those_that_go_are_not() {
+        let requests = |gone: u16| {
+            let mut world = World::new();
+            world.add(listen("0.0.0.0:80", 0, 128)).hold(812, "server", 3, 80 << 16);
+            for n in 0..20 + gone {
+                let ms = 300 * u64::from(n);
+                let times = [
+                    ("last_ack_recv_ms", ms),
+                    ("last_data_recv_ms", ms + 20),
+                    ("last_data_sent_ms", ms + 10),
+                    ("bytes_sent", 9),
+                ];
+                let socket = info(row(State::CloseWait, "10.0.0.1:80", &format!("10.0.0.9:{}", 40_000 + n)), &times);
+                world.hold(900 + u32::from(n), "sleep", 7, socket.inode).add(socket);
+            }
+            world.later(2000);
+            let old = |s: &Socket| s.state_age().is_none_or(|age| age.min_ms >= 2000);
+            world.before.as_mut().unwrap().sockets.retain(old);
+            world.now.sockets.truncate(21);
+            world.check(check).findings
+        };
+        let [finding] = &requests(0)[..] else { panic!("one finding") };
+        assert_eq!((finding.severity, finding.subject.pids.len()), (Severity::Warning, 21));
+        assert_eq!(
+            finding.summary,
+            "sleep (900) and 19 more merely inherited 20 connections of server (812) and keep them open though server \
+             (812) has closed them, 3.5 a second more"
+        );
+        assert!(requests(3).is_empty(), "three for seven that came");
     }
 
     #[test]
