@@ -1,7 +1,8 @@
 //! A process keeps descriptors of TCP sockets that are in no table; no socket tool lists them.
 //!
-//! Input: descriptors that are TCP sockets and stand in no table, of two scans. Output: one finding per process. Not here:
-//! a verdict where one socket alone is seen; a dead connection and a socket that was never connected look the same.
+//! Input: descriptors that are TCP sockets and stand in no table, of two scans. Output: one finding per process, or per
+//! program where many processes have a few each. Not here: a verdict where one socket alone is seen; a dead connection and a
+//! socket that was never connected look the same.
 //!
 #![doc = include_str!("../../../docs/rules/closed-socket-fd-leak.md")]
 
@@ -11,7 +12,8 @@ use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::close_wait::Moves;
 use crate::diagnose::descriptors::Share;
-use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
+use crate::diagnose::family::{self, Kin, Members};
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject, Topic};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::ranking;
@@ -85,8 +87,10 @@ const APART_MS: u64 = 1500;
 /// Kernels that list sockets which are only bound (`TCPF_BOUND_INACTIVE`, Linux 6.8).
 const LISTS_BOUND: (u32, u32) = (6, 8);
 
-/// Inode to descriptor, by process.
-type Closed = BTreeMap<u32, BTreeMap<Option<Inode>, u32>>;
+/// Inode to descriptor.
+type Sockets = BTreeMap<Option<Inode>, u32>;
+/// The same by process.
+type Closed = BTreeMap<u32, Sockets>;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if !view.now.owners.collected {
@@ -108,49 +112,93 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let n = text::count(total as u64, "TCP descriptor", "TCP descriptors");
         outcome.wants_second = Some(format!("{n} of {} stand in no table", processes(now.len())));
     }
-    let findings = now.iter().filter_map(|(pid, sockets)| {
-        let Some(before) = &before else {
+    let Some(before) = before else {
+        let many = now.iter().filter_map(|(pid, sockets)| {
             // A few may be on their way to a connection; many are worth a word, with its doubt.
             let percent = Share::new(view, *pid, sockets.len() as u64, None).percent?;
-            let told = Told { sockets: sockets.clone(), ..Told::default() };
-            return (percent >= view.thresholds.fd_warn_percent).then(|| finding(view, *pid, &told));
-        };
-        let told = Told::new(view, sockets, before.get(pid)?);
-        (told.sockets.len() >= SPARE || told.grows()).then(|| finding(view, *pid, &told))
+            let told =
+                Told { sockets: sockets.clone(), members: members(view, [(*pid, sockets.len())]), ..Told::default() };
+            (percent >= view.thresholds.fd_warn_percent).then(|| finding(view, &told))
+        });
+        outcome.findings = ranking::alike(many.collect());
+        return outcome;
+    };
+    let families = families(view, &now, &before);
+    let is_told = |pid: &u32| families.iter().any(|told| told.members.pids().contains(pid));
+    let alone = now.iter().filter(|(pid, _)| !is_told(pid)).filter_map(|(pid, sockets)| {
+        let told = Told::new(view, &[(*pid, sockets)], &[before.get(pid)?]);
+        (told.sockets.len() >= SPARE || told.grows()).then(|| finding(view, &told))
     });
-    outcome.findings = ranking::alike(findings.collect());
+    outcome.findings = ranking::alike(families.iter().map(|told| finding(view, told)).chain(alone).collect());
     outcome
 }
 
-/// What one scan, or two, say of a process.
+/// Programs whose processes, of which each has a few, show together that they become more.
+fn families<'a>(view: &View<'a>, now: &Closed, before: &Closed) -> Vec<Told<'a>> {
+    let process = |pid: u32| view.now.owners.processes.iter().find(|p| p.pid == pid);
+    let kins = family::of_several(now.iter().map(|(pid, sockets)| {
+        let few = process(*pid).filter(|_| sockets.len() < LEAK);
+        let netns = view.process(*pid).and_then(|f| f.netns);
+        ((), few.map(|p| (*pid, Kin::of(view, p, netns, None))))
+    }));
+    let mut by_kin: BTreeMap<Kin, Vec<(u32, &Sockets)>> = BTreeMap::new();
+    for ((pid, sockets), kin) in now.iter().zip(kins) {
+        if let Some(kin) = kin {
+            by_kin.entry(kin).or_default().push((*pid, sockets));
+        }
+    }
+    let told = by_kin.into_iter().map(|(kin, held)| {
+        let was_kin = |pid: &u32| {
+            let then = view.before.and_then(|b| Some((b, b.owners.processes.iter().find(|p| p.pid == *pid)?)));
+            then.is_some_and(|(b, process)| b.program(process) == kin.program)
+        };
+        let was: Vec<&Sockets> = before.iter().filter(|(pid, _)| was_kin(pid)).map(|(_, sockets)| sockets).collect();
+        Told::new(view, &held, &was)
+    });
+    told.filter(Told::grows).collect()
+}
+
+fn members<'a>(view: &View<'a>, held: impl IntoIterator<Item = (u32, usize)>) -> Members<'a> {
+    let processes = &view.now.owners.processes;
+    let named = held.into_iter().filter_map(|(pid, n)| Some((processes.iter().find(|p| p.pid == pid)?, n)));
+    Members::of(named.flat_map(|(process, n)| std::iter::repeat_n(process, n)))
+}
+
+/// What one scan, or two, say of a process, or of several of one program.
 #[derive(Default)]
-struct Told {
+struct Told<'a> {
+    members: Members<'a>,
     /// In both scans; with one scan, all.
-    sockets: BTreeMap<Option<Inode>, u32>,
+    sockets: Sockets,
     moves: Option<Moves>,
     /// Of the new ones those that were connections in the sample before.
     died: u64,
 }
 
-impl Told {
-    fn new(view: &View<'_>, now: &BTreeMap<Option<Inode>, u32>, before: &BTreeMap<Option<Inode>, u32>) -> Told {
-        let sockets: BTreeMap<Option<Inode>, u32> =
-            now.iter().filter(|(inode, _)| before.contains_key(inode)).map(|(i, fd)| (*i, *fd)).collect();
-        let came: Vec<Option<Inode>> = now.keys().filter(|inode| !before.contains_key(inode)).copied().collect();
+impl<'a> Told<'a> {
+    fn new(view: &View<'a>, held: &[(u32, &Sockets)], was: &[&Sockets]) -> Told<'a> {
+        let was_there = |inode: &Option<Inode>| was.iter().any(|sockets| sockets.contains_key(inode));
+        let is_there = |inode: &Option<Inode>| held.iter().any(|(_, sockets)| sockets.contains_key(inode));
+        let all = || held.iter().flat_map(|(_, sockets)| sockets.iter());
+        let sockets: Sockets = all().filter(|(inode, _)| was_there(inode)).map(|(i, fd)| (*i, *fd)).collect();
+        let came: Vec<Option<Inode>> = all().map(|(inode, _)| *inode).filter(|inode| !was_there(inode)).collect();
         let died = if came.is_empty() { 0 } else { connections_before(view, &came) };
         let moves = view.interval_ms().map(|over_ms| Moves {
             new: came.len() as u64,
             stayed: sockets.len() as u64,
-            gone: before.keys().filter(|inode| !now.contains_key(inode)).count() as u64,
+            gone: was.iter().flat_map(|sockets| sockets.keys()).filter(|inode| !is_there(inode)).count() as u64,
             over_ms,
         });
-        Told { sockets, moves, died }
+        let stayed = held.iter().map(|(pid, all)| (*pid, all.keys().filter(|inode| was_there(inode)).count()));
+        Told { members: members(view, stayed), sockets, moves, died }
     }
 
-    /// All stay, and more come: refused connects that come and go are told from a leak by those that go.
+    /// All stay, and more come: refused connects that come and go are told from a leak by those that go. Every process may
+    /// have some to spare.
     fn grows(&self) -> bool {
         let more = |m: Moves| m.new >= MORE as u64 || self.died > 0;
-        self.sockets.len() >= LEAK && self.moves.is_some_and(|m| m.only_come() && more(m))
+        let spare = (SPARE - 1) * self.members.len().saturating_sub(1);
+        self.sockets.len() >= LEAK + spare && self.moves.is_some_and(|m| m.only_come() && more(m))
     }
 }
 
@@ -187,11 +235,15 @@ fn closed(snapshot: &Snapshot) -> Option<Closed> {
     Some(all)
 }
 
-fn finding(view: &View<'_>, pid: u32, told: &Told) -> Finding {
+fn finding(view: &View<'_>, told: &Told<'_>) -> Finding {
     let n = told.sockets.len() as u64;
     let grows = told.grows();
     let rate = told.moves.filter(|_| grows).and_then(Moves::rate);
-    let share = Share::new(view, pid, n, rate.map(Rate::per_second));
+    let (lead, of_lead) = told.members.lead().map_or((None, 0), |(process, n)| (Some(process), n as u64));
+    let alone = told.members.len() <= 1;
+    // How fast the descriptors of one process go is not known from a rate of several.
+    let per_second = rate.filter(|_| alone).map(Rate::per_second);
+    let share = lead.map_or_else(Share::default, |p| Share::new(view, p.pid, of_lead, per_second));
     // One scan does not tell a dead connection from a socket that is about to be used.
     let severity = if told.moves.is_none() { Severity::Info } else { share.severity(grows, view.thresholds) };
     let old_kernel = !lists_bound(&view.now.kernel);
@@ -213,8 +265,8 @@ fn finding(view: &View<'_>, pid: u32, told: &Told) -> Finding {
         _ if !old_kernel => Weight::Refuted("this kernel lists sockets that are only bound".into()),
         _ => Weight::Possible(0.3),
     });
-    let process = view.now.owners.processes.iter().find(|p| p.pid == pid);
-    let who = process.map_or_else(|| format!("pid {pid}"), |p| text::named(&p.comm, pid).to_string());
+    let who = told.members.name(view);
+    let keep = if alone { "keeps" } else { "keep" };
     let what = if all_died {
         "TCP connections that have ended"
     } else if old_kernel {
@@ -226,25 +278,29 @@ fn finding(view: &View<'_>, pid: u32, told: &Told) -> Finding {
     let left = share.emfile_in_ms.map_or_else(String::new, |ms| {
         format!(", out of descriptors in {}", Measure::Estimate(ms).text(text::duration))
     });
-    let part = if n * 100 >= share.fd_soft.unwrap_or(u64::MAX) { share.words(n) } else { String::new() };
+    let part = if alone && n * 100 >= share.fd_soft.unwrap_or(u64::MAX) { share.words(n) } else { String::new() };
     let descriptors = text::count(n, "descriptor", "descriptors");
     let growth = told.moves.map_or(Evidence::Unknown, |m| Evidence::Text(format!("{:+}", m.net())));
-    let netns = view.process(pid).and_then(|f| f.netns);
+    let subject = lead.map_or_else(Default::default, |p| {
+        let pids = if alone { Vec::new() } else { told.members.pids() };
+        Subject { pids, ..view.subject_of(p, view.process(p.pid).and_then(|f| f.netns)) }
+    });
     let finding = RULE
-        .finding(severity, confidence, format!("{who} keeps {descriptors} of {what}{more}{part}{left}"))
+        .finding(severity, confidence, format!("{who} {keep} {descriptors} of {what}{more}{part}{left}"))
         .because(reason)
         .causes(causes)
         .exhausted_in(share.emfile_in_ms.map(Measure::Estimate))
-        .subject(process.map_or_else(Default::default, |p| view.subject_of(p, netns)))
+        .subject(subject)
         .evidence("closed_tcp", Evidence::Count(n))
         .evidence("growth", growth)
         .evidence("were_connections", Evidence::Count(told.died));
     let fds: BTreeSet<u32> = told.sockets.values().copied().collect();
-    share
-        .onto(finding)
+    let only_accepts = lead.is_some_and(|p| only_accepts(view, p.pid));
+    told.members
+        .onto(view, share.onto(finding))
         .evidence("sample_fds", Evidence::List(fds.iter().take(5).map(ToString::to_string).collect()))
-        .evidence("close_wait", Evidence::Count(close_wait(view, pid)))
-        .topic(if only_accepts(view, pid) { Topic::CloseWaitServer } else { Topic::CloseWait })
+        .evidence("close_wait", Evidence::Count(close_wait(view, &told.members.pids())))
+        .topic(if only_accepts { Topic::CloseWaitServer } else { Topic::CloseWait })
         .next("tcpstate doctor --interval 10s --rule closed-socket-fd-leak,fd-exhaustion")
 }
 
@@ -265,10 +321,10 @@ fn only_accepts(view: &View<'_>, pid: u32) -> bool {
 }
 
 /// CLOSE_WAIT of the same process: with keepalive they become this.
-fn close_wait(view: &View<'_>, pid: u32) -> u64 {
+fn close_wait(view: &View<'_>, pids: &[u32]) -> u64 {
     let owners = &view.now.owners;
     let rows = view.active().filter(|s| s.state == State::CloseWait);
-    rows.filter(|s| view.owners(s).1.iter().any(|h| owners.process(h).pid == pid)).count() as u64
+    rows.filter(|s| view.owners(s).1.iter().any(|h| pids.contains(&owners.process(h).pid))).count() as u64
 }
 
 /// Whether a kernel of this release lists sockets that are only bound; true when the release cannot be read.
@@ -351,6 +407,37 @@ mod tests {
         // Refused connects, kept for a while, beside some that stay.
         assert_eq!(severity(&range(100, 115), &range(105, 122)), Some(Severity::Info));
         assert_eq!(severity(&range(100, 109), &[range(108, 120), vec![100]].concat()), None, "one stays");
+    }
+
+    #[test]
+    fn what_many_workers_keep_is_summed_up_beyond_what_each_may_have_to_spare() {
+        let workers = |each: u64, new: &[u64]| {
+            let mut world = World::new();
+            for pid in 813..=820u32 {
+                let inodes = (0..each).chain(new.iter().copied().filter(|n| *n == u64::from(pid)));
+                for n in inodes {
+                    world.hold(pid, "server", u32::try_from(10 + n % 800).unwrap(), u64::from(pid) * 1000 + n);
+                }
+                world.now.processes.get_mut(&pid).unwrap().parent = Some(812);
+            }
+            world.hold(812, "server", 3, 9);
+            let is_new = |h: &Holder| h.inode.is_some_and(|i| i.get() % 1000 >= 800);
+            let all: Vec<Holder> =
+                world.now.owners.all_holders().iter().copied().filter(|h| h.inode != Inode::new(9)).collect();
+            world.now.closed_tcp = Some(all.iter().copied().filter(|h| !is_new(h)).collect());
+            world.later(2000).now.closed_tcp = Some(all);
+            world.check(check).findings
+        };
+        let found = workers(3, &[813, 814, 815]);
+        let [finding] = &found[..] else { panic!("{found:#?}") };
+        assert_eq!((finding.severity, finding.subject.pids.len()), (Severity::Warning, 8));
+        assert_eq!(
+            finding.summary,
+            "8 processes of server (children of 812) keep 24 descriptors of TCP sockets that are in no table: dead, or never \
+             connected, 1.5 a second more"
+        );
+        assert!(workers(2, &[813, 814, 815]).is_empty(), "each has two to spare");
+        assert!(workers(3, &[813, 814]).iter().all(|f| f.severity == Severity::Info), "two are chance");
     }
 
     #[test]

@@ -89,6 +89,55 @@ fn descriptors_of_dead_connections_are_found_by_two_scans() {
     });
 }
 
+/// Six workers that keep three connections each which were reset; three of them get one more when told.
+const WORKERS_KEEP: &str = r#"
+import os, socket, struct, sys
+L = socket.create_server(("127.0.0.1", 7380), backlog=64)
+def reset(n):
+    for _ in range(n):
+        c = L.accept()[0]; c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); c.close()
+workers, pipes = [], []
+for n in range(6):
+    r, w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        L.close(); os.close(w)
+        kept = [socket.create_connection(("127.0.0.1", 7380)) for _ in range(3)]
+        while os.read(r, 1): kept.append(socket.create_connection(("127.0.0.1", 7380)))
+        os._exit(0)
+    os.close(r); workers.append(pid); pipes.append(w)
+reset(18)
+print("reset", flush=True)
+sys.stdin.readline()
+for w in pipes[:3]: os.write(w, b"x")
+reset(3)
+print("more", flush=True)
+sys.stdin.readline()
+for pid in workers: os.kill(pid, 9)
+"#;
+
+#[test]
+fn dead_descriptors_of_many_workers_are_summed_up() {
+    in_netns(|ns| {
+        let Some(mut script) = Script::start(ns, WORKERS_KEEP, &[]) else { return };
+        assert_eq!(script.line(), "reset");
+        let (_, first) = snapshot();
+        std::thread::sleep(Duration::from_millis(1600));
+        let (live, mut same) = snapshot();
+        let told = judge(&live, &mut same, Some(&first), &["closed-socket-fd-leak"]);
+        assert!(told.findings.iter().all(|f| f.severity == Severity::Info), "they do not grow: {told:#?}");
+        script.go_on();
+        assert_eq!(script.line(), "more");
+        let (live, mut second) = snapshot();
+        let diagnosis = judge(&live, &mut second, Some(&first), &["closed-socket-fd-leak"]);
+        let finding = only(&diagnosis);
+        assert_eq!((finding.severity, count(finding, "closed_tcp")), (Severity::Warning, 18), "{finding:#?}");
+        assert_eq!((count(finding, "processes"), finding.subject.pids.len()), (6, 6));
+        let who = format!("6 processes of python3 (children of {}) keep 18 descriptors", script.pid());
+        assert!(finding.summary.starts_with(&who), "{}", finding.summary);
+    });
+}
+
 /// Opens so many of 64 descriptors, four of them sockets in CLOSE_WAIT.
 const NEARLY_FULL: &str = r#"
 import os, resource, socket, sys
