@@ -40,7 +40,9 @@ pub fn write_index(out: &mut String, rules: &[Rule]) {
     out.push_str(
         "\n## Thresholds\n\n\
          A limit that the kernel sets is taken from the kernel. The rest is policy, and can be set in\n\
-         the table `[thresholds]` of the configuration file, or by `--threshold`:\n\n\
+         the table `[thresholds]` of `/etc/tcpstate/config.toml`, in that of\n\
+         `$XDG_CONFIG_HOME/tcpstate/config.toml` (`~/.config` without the variable), or by\n\
+         `--threshold`; the later ones win:\n\n\
          | key | default | meaning | rules |\n| --- | --- | --- | --- |\n",
     );
     for threshold in THRESHOLDS {
