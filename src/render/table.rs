@@ -23,11 +23,20 @@ const TEXT_MIN: usize = 10;
 /// sanitised.
 const CELL_END: char = '\u{1f}';
 
+/// A block of spaces: a copy of fixed length is one instruction.
+const SPACES: &str = "                ";
+
 /// What a row of a table shows by colour, beside its cells.
 #[derive(Clone, Copy)]
 struct Mark {
     state: State,
     full_queue: bool,
+}
+
+impl Mark {
+    fn of(row: &Row<'_>) -> Mark {
+        Mark { state: row.socket.state, full_queue: row.socket.has_full_accept_queue() }
+    }
 }
 
 /// Rows as a table.
@@ -139,6 +148,35 @@ impl TableWriter {
         self.line.push('\n');
         out.write_all(self.line.as_bytes())
     }
+
+    /// One line of a row that is neither cut nor coloured, each cell written in its place. False if a byte is not a column,
+    /// and the line is of no use: not all of it is ASCII.
+    fn streamed(&mut self, row: &Row<'_>) -> bool {
+        let line = &mut self.line;
+        line.clear();
+        let last = self.columns.len().saturating_sub(1);
+        for (i, (column, width)) in self.columns.iter().zip(&self.widths).enumerate() {
+            if i > 0 {
+                line.push(' ');
+            }
+            let start = line.len();
+            if column.kind.is_numeric() {
+                // Most numbers have one digit. What a longer one takes of the padding is taken out again.
+                let room = width.saturating_sub(1);
+                push_spaces(line, room);
+                value::write_human(line, column.kind, &(column.get)(row));
+                let over = (line.len() - start).saturating_sub(*width).min(room);
+                line.drain(start..start + over);
+            } else {
+                value::write_human(line, column.kind, &(column.get)(row));
+                if i < last {
+                    push_spaces(line, width.saturating_sub(line.len() - start));
+                }
+            }
+        }
+        line.push('\n');
+        line.is_ascii()
+    }
 }
 
 impl RowWriter for TableWriter {
@@ -148,7 +186,9 @@ impl RowWriter for TableWriter {
     }
 
     fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()> {
-        let mark = Mark { state: row.socket.state, full_queue: row.socket.has_full_accept_queue() };
+        if self.measured.is_none() && self.style == Style::PLAIN && self.streamed(row) {
+            return out.write_all(self.line.as_bytes());
+        }
         self.cells.clear();
         for (i, column) in self.columns.iter().enumerate() {
             let start = self.cells.len();
@@ -159,11 +199,11 @@ impl RowWriter for TableWriter {
             self.cells.push(CELL_END);
         }
         if let Some(rows) = &mut self.measured {
-            rows.push((self.cells.clone(), mark));
+            rows.push((self.cells.clone(), Mark::of(row)));
             return if rows.len() >= MEASURED_ROWS { self.release(out) } else { Ok(()) };
         }
         let cells = std::mem::take(&mut self.cells);
-        let result = self.aligned(out, &cells, Some(mark));
+        let result = self.aligned(out, &cells, Some(Mark::of(row)));
         self.cells = cells;
         result
     }
@@ -172,6 +212,14 @@ impl RowWriter for TableWriter {
     fn finish(&mut self, out: &mut dyn Write, _: &[Gap]) -> io::Result<()> {
         self.release(out)
     }
+}
+
+fn push_spaces(line: &mut String, count: usize) {
+    let end = line.len() + count;
+    while line.len() < end {
+        line.push_str(SPACES);
+    }
+    line.truncate(end);
 }
 
 /// Whether the column shows the fill or the limit of an accept queue.
@@ -277,6 +325,39 @@ mod tests {
         assert_eq!(row(false, 6), "LISTEN 6 5\n");
         let full = format!("{}6{}", style::FULL.render(), style::FULL.render_reset());
         assert!(row(true, 6).contains(&full) && !row(true, 5).contains(&full[..5]), "{:?}", row(true, 5));
+    }
+
+    #[test]
+    fn a_row_that_streams_is_the_same_as_one_that_is_measured() {
+        let columns = ["process", "recv-q", "state", "send-q", "local"].map(|n| find(n).unwrap()).to_vec();
+        let process = |comm: &str| Process { pid: 7, comm: comm.into(), ..Process::default() };
+        let holders = [1, 2].map(|n| Holder { inode: Inode::new(n), process: u32::try_from(n - 1).unwrap(), fd: 3 });
+        let owners = OwnerTable::new(vec![process("server"), process("sérvér")], holders.to_vec(), 0);
+        let lines = |width, rows: &mut dyn Iterator<Item = u32>| {
+            let mut table = TableWriter::new(columns.clone(), Style { color: false, width }, true);
+            let mut out = Vec::new();
+            for n in rows {
+                let socket = Socket {
+                    state: if n % 3 == 0 { State::Established } else { State::CloseWait },
+                    recv_q_bytes: 7u32.saturating_pow(n % 13),
+                    send_q_bytes: (n % 5 > 0).then_some(n % 17),
+                    local: Endpoint::new("10.0.0.1".parse().unwrap(), u16::try_from(n * 31).unwrap()),
+                    inode: Inode::new(u64::from(n % 4)),
+                    shutdown: Some(0),
+                    ..Socket::default()
+                };
+                table.row(&mut out, &Row::new(&socket, &owners, &NoNames)).unwrap();
+            }
+            table.finish(&mut out, &[]).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        // The widths are those of narrow rows at first, and then of all kinds of rows.
+        for first in [1, 13] {
+            let rows = || (0..MEASURED_ROWS).map(|n| u32::try_from(n % first).unwrap()).chain(0..200);
+            let (streamed, measured) = (lines(None, &mut rows()), lines(Some(10_000), &mut rows()));
+            assert!(streamed.contains("sérvér") && streamed.contains(" 4294967295 "), "{streamed}");
+            assert!(streamed == measured, "{first}");
+        }
     }
 
     #[test]
