@@ -8,9 +8,9 @@ use std::cmp::Ordering;
 
 use super::expr::{Cmp, Col, End, Expr, Pattern, Test};
 use crate::model::column::{Change, Column, Kind, Row, Value};
+use crate::model::digits::Digits;
 use crate::model::socket::{AgeBracket, RowKind};
 use crate::model::{Endpoint, Family, Socket, State};
-use crate::text::Digits;
 
 /// What an expression is tested against.
 pub trait Subject<'a> {

@@ -2,8 +2,10 @@
 //!
 //! Names are not resolved.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::model::digits::{Digits, Dotted};
 
 /// The address family of a row (`idiag_family`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,15 +77,22 @@ impl fmt::Display for Endpoint {
 
 /// Appends `addr:port` in the spelling of ss: `*` for no port, brackets around IPv6, `%scope` behind the address.
 pub fn write_endpoint(out: &mut String, endpoint: Endpoint, scope: Option<&str>) {
-    use fmt::Write;
-    let written = match (endpoint.addr, scope) {
-        (IpAddr::V4(a), None) => write!(out, "{a}:"),
-        (IpAddr::V4(a), Some(s)) => write!(out, "{a}%{s}:"),
-        (IpAddr::V6(a), None) => write!(out, "[{a}]:"),
-        (IpAddr::V6(a), Some(s)) => write!(out, "[{a}]%{s}:"),
+    match endpoint.addr {
+        IpAddr::V4(a) => out.push_str(Dotted::new(a).as_str()),
+        IpAddr::V6(a) => {
+            let written = write!(out, "[{a}]");
+            debug_assert!(written.is_ok(), "writing into a String cannot fail");
+        }
     }
-    .and_then(|()| if endpoint.port == 0 { out.write_char('*') } else { write!(out, "{}", endpoint.port) });
-    debug_assert!(written.is_ok(), "writing into a String cannot fail");
+    if let Some(scope) = scope {
+        out.push('%');
+        out.push_str(scope);
+    }
+    out.push(':');
+    match endpoint.port {
+        0 => out.push('*'),
+        port => out.push_str(Digits::new(port.into()).as_str()),
+    }
 }
 
 /// Local and peer endpoint with the interface they are bound to (0: none).

@@ -11,6 +11,7 @@ pub mod column;
 pub mod conntrack;
 pub mod counter;
 mod coverage;
+pub(crate) mod digits;
 pub(crate) mod drops;
 pub mod errno;
 pub mod event;

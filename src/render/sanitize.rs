@@ -6,6 +6,11 @@
 /// Appends `text`, with control, bidirectional, zero-width and invalid characters made visible as `\x1b` or `\u{202e}`.
 pub fn push(out: &mut String, text: &str) {
     use std::fmt::Write;
+    // Nearly every name.
+    if text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        out.push_str(text);
+        return;
+    }
     for c in text.chars() {
         if !is_hostile(c) {
             out.push(c);

@@ -6,10 +6,11 @@ use std::fmt::Write;
 
 use crate::model::addr::write_endpoint;
 use crate::model::column::{Kind, Value};
+use crate::model::digits::Digits;
 use crate::model::socket::AgeBracket;
 use crate::model::{Holder, OwnerStatus, OwnerTable};
 use crate::render::sanitize;
-use crate::text::{self, Digits};
+use crate::text;
 
 /// Appends a value for people: units, names without escapes, `?` for unknown, `-` for none.
 pub fn write_human(out: &mut String, kind: Kind, value: &Value<'_>) {
@@ -107,7 +108,11 @@ fn write_holders(out: &mut String, holders: &[Holder], owners: &OwnerTable, stat
         } else {
             out.push_str(&process.comm);
         }
-        write_fmt(out, format_args!("({},fd={})", process.pid, holder.fd));
+        out.push('(');
+        write_number(out, process.pid.into());
+        out.push_str(",fd=");
+        write_number(out, holder.fd.into());
+        out.push(')');
     }
 }
 

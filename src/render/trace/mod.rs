@@ -9,10 +9,11 @@ use std::fmt::Write;
 use crate::aggregate::lives::{Closer, End, EndedBy, Life, Opener};
 use crate::model::addr::write_endpoint;
 use crate::model::column::Names;
+use crate::model::digits::Digits;
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{Endpoint, NetnsId, State};
 use crate::render::sanitize;
-use crate::text::{self, Digits, width};
+use crate::text::{self, width};
 
 pub use json::{Fault, matrix_json, write_change_json, write_fault_json, write_life_json};
 
