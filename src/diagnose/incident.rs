@@ -38,6 +38,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
         &["rcvbuf-pruning", "recv-queue-stuck", "send-queue-stuck", "zero-window-peer", "orphan-limit"],
     ),
     ("conntrack-pressure", &["syn-sent-pileup", "dead-peer-retransmit"]),
+    ("nat-port-exhaustion", &["syn-sent-pileup"]),
     ("neighbour-failure", &["syn-sent-pileup", "dead-peer-retransmit"]),
     ("close-wait-inherited-fd", &["close-wait-leak", "fin-wait2-held", "fin-wait2-orphan-pileup"]),
     (
@@ -115,7 +116,11 @@ const EXPLAINS: &[(&str, &[&str])] = &[
 ];
 
 /// Rules about a whole namespace, with the cause by which findings on connections name their fault.
-const NAMED_AS: &[(&str, &str)] = &[("conntrack-pressure", "conntrack-full"), ("neighbour-failure", "gateway-down")];
+const NAMED_AS: &[(&str, &str)] = &[
+    ("conntrack-pressure", "conntrack-full"),
+    ("nat-port-exhaustion", "nat-exhausted"),
+    ("neighbour-failure", "gateway-down"),
+];
 
 /// Where a rule stands in [`EXPLAINS`]; what explains nothing comes last.
 fn rank(rule: &str) -> usize {
@@ -187,7 +192,10 @@ fn connections_of(view: &View<'_>, finding: &Finding) -> FxHashSet<Pair> {
 /// The other finding has this one's fault as its likeliest cause.
 fn is_named_by(cause: &Finding, other: &Finding) -> bool {
     let leads = other.causes.left.first().map(|h| h.cause.id);
-    cause.subject.netns == other.subject.netns
+    // A gateway is in a namespace of its own.
+    let same_destination =
+        cause.subject.destination.is_some() && cause.subject.destination == other.subject.destination;
+    (cause.subject.netns == other.subject.netns || same_destination)
         && NAMED_AS.iter().any(|(rule, id)| *rule == cause.rule && leads == Some(*id))
 }
 
@@ -220,6 +228,7 @@ fn are_alike(a: &Finding, b: &Finding) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnose::hypothesis::{Weighed, Weight};
     use crate::diagnose::testkit::World;
     use crate::diagnose::{RULES, Subject};
 
@@ -270,6 +279,20 @@ mod tests {
             finding("syn-sent-pileup", Severity::High, to("10.0.0.1:81")),
         ];
         assert_eq!(told(&findings), [(0, vec![1]), (2, vec![])]);
+    }
+
+    #[test]
+    fn a_gateway_explains_clients_of_another_namespace_that_name_it() {
+        let (gateway, client) = (crate::model::NetnsId::new(2), crate::model::NetnsId::new(1));
+        let at = |netns, to| Subject { netns, destination: Some(at(to)), ..Subject::default() };
+        let named = |to| {
+            let weigh = |_| Weight::Proven;
+            let causes = Weighed::of(std::slice::from_ref(&crate::diagnose::nat_ports::EXHAUSTED), weigh);
+            finding("syn-sent-pileup", Severity::High, at(client, to)).causes(causes)
+        };
+        let nat = finding("nat-port-exhaustion", Severity::High, at(gateway, "10.9.9.9:443"));
+        assert_eq!(told(&[named("10.9.9.9:443"), nat.clone()]), [(1, vec![0])]);
+        assert_eq!(told(&[named("10.9.9.9:80"), nat]), [(0, vec![]), (1, vec![])]);
     }
 
     #[test]

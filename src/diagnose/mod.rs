@@ -34,6 +34,7 @@ pub(crate) mod listener_owner;
 pub(crate) mod loss;
 pub(crate) mod measure;
 pub(crate) mod mtu;
+pub(crate) mod nat_ports;
 pub(crate) mod next_hop;
 pub(crate) mod peers;
 pub(crate) mod port_choice;

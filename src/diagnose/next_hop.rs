@@ -42,6 +42,18 @@ impl Way {
         }
     }
 
+    /// The first router on the way.
+    #[must_use]
+    pub fn gateway(&self) -> Option<IpAddr> {
+        self.neighbour().and_then(|n| n.gateway)
+    }
+
+    /// The destination is this host, or on the link.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        matches!(self.hop, Some(NextHop::Local)) || self.neighbour().is_some_and(|n| n.gateway.is_none())
+    }
+
     /// The destination itself is on the link and answers no request for its address.
     #[must_use]
     pub fn host_is_silent(&self) -> bool {

@@ -96,13 +96,19 @@ pub enum Leaving {
 /// Whether the retransmissions of these rows leave this host (`TCPRetransFail`).
 #[must_use]
 pub fn leaving(view: &View<'_>, netns: Option<NetnsId>, rows: &[&Socket]) -> Leaving {
-    let count = |s: &Socket| s.timer.filter(|t| t.kind == TimerKind::Retransmit).map(|t| u64::from(t.retransmits));
-    let repeated: u64 = rows.iter().filter_map(|s| Some(count(s)?.saturating_sub(count(view.earlier(s)?)?))).sum();
+    let repeated = repeated(view, rows);
     match view.delta(netns, Counter::TcpExtTcpRetransFail) {
         Some(0) if repeated > 0 => Leaving::Leaves(repeated),
         Some(failed) if repeated > 0 && failed >= repeated => Leaving::Fails(failed),
         _ => Leaving::Unknown,
     }
+}
+
+/// How many segments these rows repeated between the samples.
+#[must_use]
+pub fn repeated(view: &View<'_>, rows: &[&Socket]) -> u64 {
+    let count = |s: &Socket| s.timer.filter(|t| t.kind == TimerKind::Retransmit).map(|t| u64::from(t.retransmits));
+    rows.iter().filter_map(|s| Some(count(s)?.saturating_sub(count(view.earlier(s)?)?))).sum()
 }
 
 /// The middle one of some times.

@@ -10,6 +10,7 @@ use rustc_hash::FxHashSet;
 use crate::diagnose::callers;
 use crate::diagnose::conntrack;
 use crate::diagnose::hypothesis::{Weighed, Weight};
+use crate::diagnose::nat_ports::Nat;
 use crate::diagnose::next_hop::Way;
 use crate::diagnose::queues::Queue;
 use crate::diagnose::reach::{self, Leaving, Reach};
@@ -67,6 +68,10 @@ pub struct Facts<'v> {
     pub way: Way,
     /// Where the tracking tables of this host send them.
     tables: Tables<'v>,
+    /// What the tables say of NAT on the way.
+    pub nat: Nat<'v>,
+    /// Working connections that the program at the other end has served.
+    served: u64,
     /// The queue where they arrive, if that can be read.
     pub queue: Option<&'v Queue<'v>>,
     overflows: bool,
@@ -91,6 +96,7 @@ impl<'v> Facts<'v> {
             |s: &&Socket| programs.is_empty() || view.holding(s).any(|p| programs.contains(p.comm.as_str()));
         let near_ms = since_ms + SAME_MOMENT_MS;
         let working: Vec<&Socket> = reach.to(netns, to, since_ms).collect();
+        let open: Vec<&Socket> = reach.to(netns, to, u64::MAX).collect();
         let others = |within| reach.address(netns, to.addr, within).filter(|s| s.peer.port != to.port).count() as u64;
         let elsewhere: Vec<&Socket> = reach.elsewhere(netns, to, near_ms).filter(same_program).collect();
         let is_same_family = |s: &&&Socket| Family::of(s.peer.normalised().addr) == Family::of(to.addr);
@@ -115,6 +121,10 @@ impl<'v> Facts<'v> {
             None => rows.first().and_then(|s| callers::called(view, s)),
         };
         let way = Way::of(view, netns, to.addr, rows);
+        let is_served = |s: &&&Socket| {
+            s.info.is_none() || info(s, crate::model::TcpInfo::bytes_received).is_some_and(|bytes| bytes > 0)
+        };
+        let served = working.iter().filter(is_served).count() as u64;
         let near = reach.to(netns, to, near_ms).count() as u64;
         let leaving = reach::leaving(view, netns, rows);
         Facts {
@@ -136,6 +146,8 @@ impl<'v> Facts<'v> {
             tracking: conntrack::weigh(view, netns, leaving),
             queue,
             overflows: queue.is_some_and(|q| callers::overflows(view, q)),
+            nat: Nat::of(view, (netns, to), (rows, &open), &way, (working.len() as u64, served)),
+            served,
             here: to.addr.is_loopback() || home.is_some() || tables.translation.is_none() && queue.is_some(),
             forwarded_in_vain: way.host_is_resolved() && is_unreachable(view, netns, to),
             tables,
@@ -156,6 +168,7 @@ impl<'v> Facts<'v> {
             "conntrack-full" => self.tracking.clone(),
             "gateway-down" => self.gateway_down(),
             "translated-elsewhere" => self.elsewhere(),
+            "nat-exhausted" => self.nat.weight.clone(),
             _ => self.local_drop(),
         })
     }
@@ -220,6 +233,8 @@ impl<'v> Facts<'v> {
             None if self.translation().is_some() || self.here && self.may_be_translated() => Weight::Possible(0.05),
             None if self.here => Weight::Refuted("nobody on this host listens there".into()),
             None if self.repeated > 0 || self.loses_data => Weight::Possible(0.3),
+            // None of those that work waits in it.
+            None if self.working > 0 && self.served == self.working => Weight::Possible(0.45),
             None if self.working > 0 || self.just_before > 0 => Weight::Possible(0.65),
             None if self.other_ports > 0 || self.other_ports_before > 0 => Weight::Possible(0.25),
             None => Weight::Possible(0.1),
@@ -301,7 +316,9 @@ impl<'v> Facts<'v> {
     fn local_drop(&self) -> Weight {
         match self.leaving {
             _ if self.way.is_silent() => Weight::Possible(0.05),
-            Leaving::Fails(_) if self.tracking == Weight::Proven => Weight::Possible(0.05),
+            Leaving::Fails(_) if self.tracking == Weight::Proven || self.nat.weight == Weight::Proven => {
+                Weight::Possible(0.05)
+            }
             Leaving::Fails(_) => Weight::Proven,
             Leaving::Leaves(n) => {
                 let syns = text::count(n, "SYN was", "SYNs were");
@@ -338,7 +355,7 @@ mod tests {
         timer(row(State::SynSent, &local, to), TimerKind::Retransmit, 500, repeats)
     }
 
-    fn heard(port: u16, to: &str, ms: u64, more: &[(&str, u64)]) -> Socket {
+    pub(super) fn heard(port: u16, to: &str, ms: u64, more: &[(&str, u64)]) -> Socket {
         let local = if to.starts_with('[') { format!("[fd00::1]:{port}") } else { format!("10.0.0.1:{port}") };
         let mut fields = vec![("last_ack_recv_ms", ms), ("last_data_recv_ms", ms)];
         fields.extend(more);

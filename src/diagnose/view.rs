@@ -15,7 +15,7 @@ use crate::diagnose::index::Index;
 use crate::diagnose::ports::{self, Route};
 use crate::diagnose::queues::Queues;
 use crate::diagnose::thresholds::Thresholds;
-use crate::model::conntrack::{Connection, Tracked};
+use crate::model::conntrack::{Connection, NatPorts, Tracked};
 use crate::model::counter::Counter;
 use crate::model::path::{Destination, NextHop};
 use crate::model::snapshot::{Answers, Netns, ProcessFacts, Snapshot};
@@ -250,6 +250,13 @@ impl<'a> View<'a> {
     pub fn tracked(&self, connection: Connection) -> Option<Option<Tracked>> {
         let asked = self.inspected.and_then(OnceLock::get).and_then(|found| found.tracking.entries.get(&connection));
         asked.or_else(|| self.now.tracking.entries.get(&connection)).copied()
+    }
+
+    /// The ports that source translation of a namespace has taken, by destination, if its table was read.
+    #[must_use]
+    pub fn nat_ports(&self, netns: Option<NetnsId>) -> &[NatPorts] {
+        let asked = self.inspected.and_then(OnceLock::get).and_then(|found| found.tracking.ports.get(&netns));
+        asked.or_else(|| self.now.tracking.ports.get(&netns)).map_or(&[], Vec::as_slice)
     }
 
     /// Whether two processes run the same program: by the file they execute, else by name.

@@ -123,6 +123,7 @@ const TRIALS: &[(&str, Trial)] = &[
     ("connect-failures", by![connecting::attempts_succeed_when_the_service_runs]),
     ("path-idle-limit", by![established::keepalive_below_the_limit_of_the_path_is_enough]),
     ("conntrack-pressure", Trial::Not("the limit is the whole host's, and no test may use it up or lower it.")),
+    ("nat-port-exhaustion", by![ports::more_ports_of_a_translation_let_the_waiting_clients_in]),
     ("mtu-black-hole", by![connecting::probing_for_the_mtu_carries_what_was_too_large]),
     ("neighbour-failure", Trial::Not("the first step is a look at another host.")),
     (

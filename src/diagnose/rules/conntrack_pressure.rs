@@ -10,6 +10,7 @@ use crate::diagnose::conntrack::Table;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::measure::Measure;
+use crate::diagnose::nat_ports;
 use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
@@ -101,7 +102,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     for netns in &view.now.netns {
         let Some(table) = Table::of(view, netns.inode) else { continue };
         outcome.findings.extend(pressure(view, netns, &table));
-        outcome.findings.extend(clashes(netns, &table));
+        // Ports that are used up are no race, and have a rule of their own.
+        if nat_ports::exhausted(view, netns).next().is_none() {
+            outcome.findings.extend(clashes(netns, &table));
+        }
         if view.before.is_none() && table.percent() >= HALF_PERCENT {
             outcome.wants_second = Some("whether the tracking table drops packets now, and how fast it fills".into());
         }

@@ -61,6 +61,7 @@ rules! {
     tcp_memory_pressure
     rcvbuf_pruning
     conntrack_pressure
+    nat_port_exhaustion
     abort_storm
     sysctl_hazard
 }

@@ -17,6 +17,7 @@ use crate::diagnose::host_drops::{self, Dropped};
 use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::listener_owner;
 use crate::diagnose::measure::Measure;
+use crate::diagnose::nat_ports;
 use crate::diagnose::reach::{self, Reach};
 use crate::diagnose::retries;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
@@ -49,12 +50,14 @@ const TRACKING: &str =
     "Make room in the connection tracking table of this host: the finding conntrack-pressure says how";
 const TRANSLATION: &str = "On the host that has {addr} find the rule that sends port {port} elsewhere (`conntrack -L -p \
                            tcp --orig-dst {addr}`, `nft list ruleset`): remove it, or start what it publishes";
+const NAT: &str = "Look at the gateway that translates on the way: `conntrack -S` (insert_failed, drop), the ports of its rule (`nft list \
+                   ruleset`); until it has more, keep connections to {addr} open and use them again";
 const TIMEOUT: &str = "Set a connect timeout of a few seconds in the application, and a circuit breaker or back-off";
 
 const TEXT: Text = Text {
     why: "A closed port answers a SYN with a reset at once; an attempt that stays in SYN_SENT got no answer. The SYN or \
           its answer was dropped somewhere, and each attempt blocks its caller until the kernel gives up.",
-    remedy: &[HOST, FILTER, QUEUE, LOSS, FAMILY, BACKEND, WAY_OUT, TRACKING, GATEWAY, TRANSLATION, TIMEOUT],
+    remedy: &[HOST, FILTER, QUEUE, LOSS, FAMILY, BACKEND, WAY_OUT, TRACKING, GATEWAY, TRANSLATION, NAT, TIMEOUT],
     avoid: &[
         "Don't raise tcp_syn_retries: callers only wait longer for the same silence",
         "Don't lower it for the whole host either: set the timeout in the application, or TCP_SYNCNT on the socket",
@@ -74,6 +77,7 @@ fn step(cause: &str) -> Option<&'static str> {
         "conntrack-full" => TRACKING,
         "gateway-down" => GATEWAY,
         "translated-elsewhere" => TRANSLATION,
+        "nat-exhausted" => NAT,
         _ => return None,
     })
 }
@@ -148,8 +152,16 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let wants_second = (undecided && view.before.is_none()).then(|| {
         "which attempts are answered, and whether repeated SYNs leave this host, decides the cause".to_owned()
     });
-    let asked = groups.iter().flat_map(|g| translation::connections(view, &g.rows)).take(translation::ASKED);
-    let asked = Asked { connections: asked.collect(), ..Asked::default() };
+    // Those that are open show which tables are on the way.
+    let open = |g: &Group<'_>| reach.to(g.netns, g.to, u64::MAX).collect::<Vec<&Socket>>();
+    let has_open = |g: &Group<'_>| reach.to(g.netns, g.to, u64::MAX).next().is_some();
+    let connections =
+        |g: &Group<'_>| [translation::connections(view, &g.rows), translation::connections(view, &open(g))].concat();
+    let connections = groups.iter().flat_map(connections).take(translation::ASKED).collect();
+    // A NAT without a port lets the open ones go on.
+    let translators = view.now.netns.iter().filter(|n| nat_ports::ever_failed(n) && groups.iter().any(has_open));
+    let translators = translators.map(|n| n.inode).collect();
+    let asked = Asked { connections, translators, ..Asked::default() };
     Outcome { findings, wants_second, asked, ..Outcome::default() }
 }
 
@@ -228,6 +240,10 @@ fn named(view: &View<'_>, facts: &Facts<'_>, causes: &Weighed) -> String {
             || format!(": {}", cause.text),
             |translation| format!(": a translation (DNAT) sends them to {}, and nobody is there", translation.to),
         ),
+        (Some(cause), _) if cause.id == "nat-exhausted" => {
+            let words = facts.nat.exhausted.map_or_else(|| cause.text.to_owned(), |e| e.words());
+            format!(": {words}")
+        }
         (Some(cause), _) => format!(": {}", cause.text),
         (None, _) => String::new(),
     }
@@ -338,6 +354,7 @@ fn finding<'a>(
         .evidence_if("dropped_by_this_host", host_drops::dropped(view, group.netns).map(Dropped::evidence))
         .evidence_if("connection_tracking", conntrack::evidence(view, group.netns))
         .evidence_if("next_hop", facts.way.words().map(Evidence::Text))
+        .evidence_if("nat_ports", facts.nat.exhausted.map(|e| Evidence::Text(e.words())))
         .evidence_if("translated_to", facts.translation().map(|t| Evidence::Text(t.words())))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::diagnose::conntrack;
 use crate::diagnose::hypothesis::Cause;
+use crate::diagnose::nat_ports;
 use crate::diagnose::next_hop;
 use crate::diagnose::translation;
 
@@ -59,4 +60,5 @@ pub const CAUSES: &[Cause] = &[
     conntrack::FULL,
     next_hop::GATEWAY,
     translation::ELSEWHERE,
+    nat_ports::EXHAUSTED,
 ];

@@ -1,10 +1,11 @@
 //! What translations on the way make of attempts without an answer, on snapshots made by hand.
 
-use super::tests::{is_out, leads, syn, weighed};
+use super::tests::{heard, is_out, leads, syn, weighed};
 use super::*;
 use crate::diagnose::testkit::{NETNS, World, listen};
 use crate::diagnose::translation;
-use crate::model::conntrack::{Conntrack, Tracked};
+use crate::model::conntrack::{Conntrack, NatPorts, Tracked};
+use crate::model::counter::Counter;
 use crate::model::path::{Neighbour, NextHop, Resolution};
 use crate::model::snapshot::Netns;
 use crate::model::traced::TracedInterval;
@@ -119,4 +120,93 @@ fn a_host_that_answers_on_the_link_and_is_said_to_be_unreachable_forwards() {
         leads(&weighed(&world)).to_owned()
     };
     assert_eq!((of(3100).as_str(), of(20).as_str()), ("translated-elsewhere", "host-down"));
+}
+
+/// A working connection beside them, that has got so many bytes.
+fn works(world: &mut World, received: u64) {
+    let row = heard(50_000, "10.0.0.2:8080", 10, &[("bytes_received", received)]);
+    world.add(row);
+}
+
+/// They go through a gateway with this address.
+fn through(world: &mut World, gateway: &str) {
+    let resolution = Some(Resolution::Known);
+    let hop = Neighbour { gateway: Some(at(gateway).addr), device: None, resolution, has_carrier: Some(true) };
+    world.now.next_hops.insert((NETNS, at("10.0.0.2:0").addr), NextHop::Neighbour(hop));
+}
+
+fn attempts() -> World {
+    let mut world = World::new();
+    world.add(syn(40_000, "10.0.0.2:8080", 4)).add(syn(40_001, "10.0.0.2:8080", 4));
+    world
+}
+
+#[test]
+fn where_all_that_work_are_served_a_gateway_is_likelier_than_a_queue() {
+    let of = |received, gateway: bool| {
+        let mut world = attempts();
+        works(&mut world, received);
+        if gateway {
+            through(&mut world, "10.0.0.254:0");
+        }
+        weighed(&world)
+    };
+    assert_eq!(leads(&of(100, true)), "nat-exhausted");
+    assert_eq!(leads(&of(0, true)), "peer-accept-queue-full", "one may wait in the queue");
+    assert_eq!(leads(&of(100, false)), "peer-accept-queue-full");
+    let mut direct = attempts();
+    works(&mut direct, 100);
+    direct.now.next_hops.insert((NETNS, at("10.0.0.2:0").addr), NextHop::Local);
+    assert!(is_out(&weighed(&direct), "nat-exhausted"));
+}
+
+/// A second sample in which both were repeated once, and the gateway counts so many packets without an entry.
+fn later(world: &mut World, failed: u64) {
+    let address = vec![at("10.0.0.254:0").addr];
+    let table = |insert_failed| Conntrack {
+        entries: Some(17),
+        limit: Some(1000),
+        drop: Some(insert_failed),
+        insert_failed: Some(insert_failed),
+        ..Conntrack::default()
+    };
+    let conntrack = Some(table(7));
+    world.now.netns.push(Netns { inode: GATEWAY, addresses: address, conntrack, ..Netns::default() });
+    world.counter(Counter::TcpExtTcpRetransFail, 0).later(1000);
+    world.now.sockets[0] = syn(40_000, "10.0.0.2:8080", 5);
+    world.now.sockets[1] = syn(40_001, "10.0.0.2:8080", 5);
+    world.now.netns[1].conntrack = Some(table(7 + failed));
+}
+
+#[test]
+fn a_gateway_that_has_those_that_work_and_no_port_left_is_the_cause() {
+    let mut world = attempts();
+    works(&mut world, 100);
+    through(&mut world, "10.0.0.254:0");
+    later(&mut world, 2);
+    let (source, to) = (at("10.88.0.1:0").addr, at("10.0.0.2:8080"));
+    let ports = NatPorts { source, to, taken: 17, chosen: 17, lowest: 1024, highest: 1040 };
+    world.now.tracking.ports.insert(GATEWAY, vec![ports]);
+    let unproven = weighed(&world);
+    assert!(
+        leads(&unproven) == "nat-exhausted" && unproven.named().is_none(),
+        "it may be on another way: {unproven:?}"
+    );
+    let entry = Tracked { sent_to: to, sent_from: at("10.88.0.1:1024"), is_answered: true };
+    world.now.tracking.entries.insert((GATEWAY, world.now.sockets[2].four_tuple()), Some(entry));
+    assert_eq!(weighed(&world).named().map(|c| c.id), Some("nat-exhausted"));
+    for failed in [8, 7] {
+        world.now.netns[1].conntrack.as_mut().unwrap().insert_failed = Some(failed);
+        let fewer = weighed(&world);
+        assert!(leads(&fewer) == "nat-exhausted" && fewer.named().is_none(), "two SYNs were repeated: {fewer:?}");
+    }
+}
+
+#[test]
+fn a_gateway_that_dropped_nothing_is_excluded() {
+    let mut world = attempts();
+    works(&mut world, 100);
+    through(&mut world, "10.0.0.254:0");
+    later(&mut world, 0);
+    assert!(is_out(&weighed(&world), "nat-exhausted"));
 }

@@ -9,10 +9,12 @@ use tcpstate::diagnose::Diagnosis;
 use tcpstate::model::State;
 
 use super::{Doctor, cured, told, wait_for_rows};
+use crate::harness::oracle::installed;
 use crate::harness::script::Script;
 use crate::harness::sock::Sock;
 use crate::harness::veth::{Side, VethPair};
 use crate::harness::{Netns, finish, in_netns, kernel_at_least, skip};
+use crate::judge::pause;
 
 /// A client with its server. Arguments: how many requests, and how: `each` on a connection of its own that the client closes,
 /// `one` connection for all, or each on one that the `server` closes.
@@ -218,5 +220,44 @@ pub fn a_socket_that_is_closed_when_connect_fails_keeps_no_port() {
                 cured(&diagnosis, "bound-inactive-leak");
             }
         }
+    });
+}
+
+#[test]
+pub fn more_ports_of_a_translation_let_the_waiting_clients_in() {
+    in_netns(|ns| {
+        let rule = "nat-port-exhaustion";
+        if !installed("nft") {
+            return skip("nft is not installed");
+        }
+        let nft = |script: &str| finish(ns.command("nft").arg(script)).status.success();
+        let translate =
+            |ports: &str| nft(&format!("add rule ip n p ip daddr 127.0.0.2 tcp dport 7450 snat to 127.0.0.9:{ports}"));
+        let chain = "add table ip n; add chain ip n p { type nat hook postrouting priority 100; }";
+        if !nft(chain) || !translate("1024-1031") {
+            return skip("this kernel translates no source addresses");
+        }
+        let to = SocketAddr::from(([127, 0, 0, 2], 7450));
+        let listener = Sock::listening(to, 64);
+        let open: Vec<(Sock, Sock)> = (0..8)
+            .map(|_| {
+                let client = Sock::connected(to, None);
+                let server = listener.accept();
+                server.send(1);
+                client.receive(1);
+                (client, server)
+            })
+            .collect();
+        let waiting: Vec<Sock> = (0..3).map(|_| Sock::connecting(to, None)).collect();
+        pause(2300);
+        let ill = Doctor::of(ns).looks(|| pause(2300));
+        told(&ill, rule, "Widen the ports of the rule, or drop their limit");
+        let attempts = told(&ill, "syn-sent-pileup", "Look at the gateway that translates on the way");
+        assert!(attempts.summary.contains("8 of 8 of 127.0.0.9 are taken"), "{attempts:#?}");
+        assert!(nft("flush chain ip n p") && translate("1024-1099"));
+        waiting.iter().for_each(|client| client.wait(State::Established));
+        let well = Doctor::of(ns).looks(|| pause(500));
+        cured(&well, rule);
+        drop(open);
     });
 }

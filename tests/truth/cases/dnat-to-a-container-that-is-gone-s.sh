@@ -2,6 +2,7 @@
 #: kind = "K2"
 #: needs = ["curl", "iptables"]
 #: seconds = 16
+#: also = ["connect-failures"]
 #: doctor = [["--netns", "all"]]
 #: [[expect]]
 #: rule = ["syn-sent-pileup"]
