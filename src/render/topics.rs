@@ -51,7 +51,21 @@ topics! {
     "somaxconn": ["tcp-max-syn-backlog"],
     "conntrack": ["nf-conntrack", "table-full", "nat"],
     "ephemeral-ports": [
-        "ephemeral-port", "ip-local-port-range", "ip-local-reserved-ports", "ports", "port-range", "port-exhaustion", "snat",
+        "ephemeral-port", "ip-local-port-range", "ip-local-reserved-ports", "ports", "port-range", "port-exhaustion",
+    ],
+    "snat": [
+        "snat-port-exhaustion", "snat-ports", "nat-port", "nat-ports", "nat-gateway", "cloud-nat", "masquerade",
+        "errorportallocation", "out-of-resources",
+    ],
+    "cloud": [
+        "aws", "azure", "gcp", "ec2", "google-cloud", "amazon", "cloud-idle-timeout", "conntrack-allowance-exceeded",
+        "conntrack-allowance", "security-group", "security-groups",
+    ],
+    "ipvs": ["ipvsadm", "lvs", "kube-proxy", "keepalived", "virtual-server", "conn-reuse-mode", "expire-nodest-conn"],
+    "neighbour-table": [
+        "neighbour-table-overflow", "neighbor-table-overflow", "neighbor-table", "neighbour", "neighbor", "arp-cache", "arp",
+        "arp-table", "ndisc-cache", "ndisc", "gc-thresh", "gc-thresh1", "gc-thresh2", "gc-thresh3", "table-fulls",
+        "neighbour-arp-cache-neighbor-table-overflow", "arp-cache-neighbor-table-overflow",
     ],
     "tw-reuse": ["tcp-tw-reuse", "tcp-tw-recycle", "tw-recycle", "tcp-fin-timeout", "tcp-max-tw-buckets"],
     "orphans": [
@@ -156,6 +170,13 @@ mod tests {
             ("Recv-Q", "recv-q"),
             ("SO_KEEPALIVE", "keepalive"),
             ("nf_conntrack", "conntrack"),
+            ("neighbour: arp_cache: neighbor table overflow!", "neighbour-table"),
+            ("Neighbour table overflow", "neighbour-table"),
+            ("net.ipv4.neigh.default.gc_thresh3", "neighbour-table"),
+            ("SNAT port exhaustion", "snat"),
+            ("AWS", "cloud"),
+            ("Google Cloud", "cloud"),
+            ("net.ipv4.vs.conn_reuse_mode", "ipvs"),
         ] {
             let found: Vec<&str> = TOPICS.iter().filter(|t| t.is(word) || t.is_also(word)).map(|t| t.name).collect();
             assert_eq!(found, [name], "{word}");
