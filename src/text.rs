@@ -126,15 +126,16 @@ pub fn shorten_middle(text: &str, columns: usize) -> String {
     text.chars().take(front).chain(['…']).chain(text.chars().skip(len.saturating_sub(keep - front))).collect()
 }
 
-/// `512 bytes`, `64 KiB`, `3.2 MiB`, `1.5 GiB`.
+/// `512 bytes`, `64 KiB`, `3.2 MiB`, `714 MiB`, `1.5 GiB`.
 #[must_use]
 pub fn bytes(n: u64) -> String {
-    match n {
-        0..1024 => count(n, "byte", "bytes"),
-        1024..1_048_576 => format!("{} KiB", grouped(n / 1024)),
-        1_048_576..1_073_741_824 => format!("{:.1} MiB", n as f64 / 1_048_576.0),
-        _ => format!("{:.1} GiB", n as f64 / 1_073_741_824.0),
-    }
+    let (size, unit) = match n {
+        0..1024 => return count(n, "byte", "bytes"),
+        1024..1_048_576 => return format!("{} KiB", grouped(n / 1024)),
+        1_048_576..1_073_741_824 => (n as f64 / 1_048_576.0, "MiB"),
+        _ => (n as f64 / 1_073_741_824.0, "GiB"),
+    };
+    if size < 99.95 { format!("{size:.1} {unit}") } else { format!("{} {unit}", rounded(size)) }
 }
 
 /// A number with thousands separators: `1,234,567`.
@@ -173,6 +174,28 @@ pub fn count(n: u64, one: &str, many: &str) -> String {
 #[must_use]
 pub fn of(part: u64, whole: u64) -> String {
     format!("{} of {}", grouped(part), grouped(whole))
+}
+
+/// A rate in at most five characters: `0`, `3.2`, `140`, `12k`.
+#[must_use]
+pub fn rate(per_second: Option<f64>) -> String {
+    match per_second {
+        None => "-".into(),
+        Some(0.0) => "0".into(),
+        Some(r) if r < 9.95 => format!("{r:.1}"),
+        Some(r) if r < 9999.5 => format!("{r:.0}"),
+        Some(r) if r < 999_500.0 => format!("{:.0}k", r / 1e3),
+        Some(r) => format!("{:.1}M", r / 1e6),
+    }
+}
+
+/// The same of what grows or shrinks: `+1.4`, `-12`, `0`.
+#[must_use]
+pub fn signed_rate(per_second: f64) -> String {
+    match per_second {
+        r if r.abs() < 0.05 => "0".to_owned(),
+        r => format!("{}{}", if r < 0.0 { '-' } else { '+' }, rate(Some(r.abs()))),
+    }
 }
 
 /// The words as one shell argument.
@@ -260,6 +283,14 @@ mod tests {
     }
 
     #[test]
+    fn rates_take_five_characters() {
+        let shown = [0.0, 0.04, 3.24, 9.96, 140.4, 12_345.0, 2.5e6].map(|r| rate(Some(r)));
+        assert_eq!(shown, ["0", "0.0", "3.2", "10", "140", "12k", "2.5M"]);
+        assert_eq!([0.0, 0.04, 1.44, -12.0].map(signed_rate), ["0", "0", "+1.4", "-12"]);
+        assert_eq!(rate(None), "-");
+    }
+
+    #[test]
     fn long_numbers_are_grouped() {
         assert_eq!([0, 999, 1_234_567].map(grouped), ["0", "999", "1,234,567"]);
     }
@@ -280,9 +311,14 @@ mod tests {
 
     #[test]
     fn sizes_read_as_people_say_them() {
-        for (n, text) in
-            [(1, "1 byte"), (1023, "1,023 bytes"), (65_536, "64 KiB"), (3_355_443, "3.2 MiB"), (3 << 29, "1.5 GiB")]
-        {
+        for (n, text) in [
+            (1, "1 byte"),
+            (1023, "1,023 bytes"),
+            (65_536, "64 KiB"),
+            (3_355_443, "3.2 MiB"),
+            (501 << 20, "501 MiB"),
+            (3 << 29, "1.5 GiB"),
+        ] {
             assert_eq!(bytes(n), text);
         }
     }

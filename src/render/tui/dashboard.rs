@@ -16,8 +16,7 @@ use crate::aggregate::Flow;
 use crate::model::State;
 use crate::model::column::Names;
 use crate::render::watch::plain;
-use crate::render::watch::rate;
-use crate::text::{self, grouped};
+use crate::text::{self, grouped, rate, signed_rate};
 use crate::watch::Frame;
 
 /// From this width on, the chart stands beside the states.
@@ -146,11 +145,7 @@ fn state_cells(app: &App, frame: &Frame, state: State, flows: bool, y: u16, pen:
     pen.right(24, y, &count, quiet(n == 0));
     let slope = app.history.slope(&Series::State(state), frame.seq);
     let still = slope.is_none_or(|s| s.abs() < 0.05);
-    let change = match slope {
-        None => "-".to_owned(),
-        Some(_) if still => "0".to_owned(),
-        Some(s) => format!("{}{}", if s < 0.0 { '-' } else { '+' }, rate(Some(s.abs()))),
-    };
+    let change = slope.map_or_else(|| "-".to_owned(), signed_rate);
     pen.right(33, y, &change, quiet(still));
     if flows {
         let flow = app.history.flow(state, frame.seq);

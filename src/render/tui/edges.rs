@@ -7,8 +7,7 @@
 
 use super::history::Moves;
 use crate::model::State;
-use crate::render::watch::rate;
-use crate::text::grouped;
+use crate::text::{grouped, rate};
 
 /// One edge.
 pub(super) struct Edge {

@@ -9,19 +9,6 @@ use crate::watch::{GroupId, RowOwner};
 pub use lines::{end_line, finding_line, gap_line, snapshot_line, transition_line};
 pub use plain::write_block;
 
-/// A rate in at most five characters: `0`, `3.2`, `140`, `12k`.
-#[must_use]
-pub fn rate(per_second: Option<f64>) -> String {
-    match per_second {
-        None => "-".into(),
-        Some(0.0) => "0".into(),
-        Some(r) if r < 9.95 => format!("{r:.1}"),
-        Some(r) if r < 9999.5 => format!("{r:.0}"),
-        Some(r) if r < 999_500.0 => format!("{:.0}k", r / 1e3),
-        Some(r) => format!("{:.1}M", r / 1e6),
-    }
-}
-
 /// Why there is no owner. A watch does not search for the owner of every new socket at once.
 fn nobody(status: OwnerStatus) -> &'static str {
     match status {

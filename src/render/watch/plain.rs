@@ -3,14 +3,14 @@
 
 use std::fmt::Write;
 
-use super::{clock, group_label, rate};
+use super::{clock, group_label};
 use crate::aggregate::Flow;
 use crate::model::State;
 use crate::model::column::Names;
 use crate::render::style::{self, Style};
 use crate::render::summary;
 use crate::render::{report, sanitize};
-use crate::text::{self, grouped};
+use crate::text::{self, grouped, rate};
 use crate::watch::{Frame, Sighting, TimeWaitOwners, TraceStatus};
 
 /// Appends one block.
