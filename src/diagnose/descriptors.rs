@@ -7,6 +7,7 @@ use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::measure;
 use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::View;
+use crate::model::resources::is_lowered;
 use crate::text;
 
 /// Percent of the limit from which on leaked sockets are why it is reached.
@@ -92,25 +93,10 @@ pub fn emfile_in_ms(soft: u64, used: u64, per_second: f64) -> Option<u64> {
     Some((seconds.min(3.2e9) * 1000.0) as u64)
 }
 
-/// Whether the limit was lowered while the process ran: no call opens a descriptor beyond it (`alloc_fd`), so use well above
-/// it was there before. A sandbox does that on purpose: sshd sets 1 before anybody has logged in. A few that a process
-/// inherited, with numbers beyond its limit, leave the limit as full as it is.
-#[must_use]
-pub fn is_lowered(used: u64, soft: u64) -> bool {
-    used > soft + soft / INHERITED_PART
-}
-
-/// Descriptors beyond the limit are fewer than this part of it when they were inherited (policy).
-const INHERITED_PART: u64 = 16;
-
 /// `990 of 1,024`; `all 1,024`.
 #[must_use]
 pub fn of(used: u64, limit: u64) -> String {
-    if used < limit {
-        format!("{} of {}", text::grouped(used), text::grouped(limit))
-    } else {
-        format!("all {}", text::grouped(limit))
-    }
+    if used < limit { text::of(used, limit) } else { format!("all {}", text::grouped(limit)) }
 }
 
 #[cfg(test)]

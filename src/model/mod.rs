@@ -21,6 +21,7 @@ pub(crate) mod kernel_user;
 mod named;
 pub mod owner;
 pub mod path;
+pub mod resources;
 pub mod snapshot;
 pub mod socket;
 pub mod source;

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::descriptors::{emfile_in_ms, is_lowered, of};
+use crate::diagnose::descriptors::{emfile_in_ms, of};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::measure::{Measure, Share};
 use crate::diagnose::ranking;
@@ -17,6 +17,7 @@ use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::View;
 use crate::model::State;
+use crate::model::resources::is_lowered;
 use crate::text;
 
 pub(super) const RULE: Rule =

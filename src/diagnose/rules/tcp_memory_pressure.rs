@@ -15,8 +15,8 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::peers::Peers;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::counter::{Counter, SockStat};
-use crate::model::sysctl::Sysctl;
+use crate::model::counter::Counter;
+use crate::model::resources::{MemoryLimits, TcpMemory};
 use crate::model::{Process, Socket};
 use crate::text;
 
@@ -104,10 +104,9 @@ struct Harm {
 }
 
 fn budget(view: &View<'_>) -> Option<Budget> {
-    let used = view.now.netns.iter().find_map(|n| n.sockstat(SockStat::TcpMem))?;
-    let limits = view.now.netns.iter().find_map(|n| n.sysctls.get(Sysctl::Ipv4TcpMem))?;
-    let [min, pressure, max] = limits[..] else { return None };
-    (max > 0).then_some(Budget { used, min, pressure, max })
+    let TcpMemory { used, limits, .. } = TcpMemory::of(&view.now.netns)?;
+    let MemoryLimits { min, pressure, max, .. } = limits?;
+    Some(Budget { used, min, pressure, max })
 }
 
 fn severity(budget: Option<Budget>, harm: Harm) -> Severity {
@@ -125,7 +124,7 @@ fn finding(view: &View<'_>, budget: Option<Budget>, harm: Harm) -> Finding {
     let page_bytes = view.now.system.page_bytes;
     let size = |pages: u64| match page_bytes {
         0 => format!("{pages} pages"),
-        bytes => format!("{} MiB", pages.saturating_mul(bytes) / 1_048_576),
+        bytes => text::bytes(pages.saturating_mul(bytes)),
     };
     let holders = Holders::new(view);
     let top = holders.owners.first().map_or_else(String::new, |(name, bytes)| {
@@ -245,7 +244,8 @@ fn memory_bytes(socket: &Socket) -> u64 {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, row, unheld};
-    use crate::model::sysctl::Sysctls;
+    use crate::model::counter::SockStat;
+    use crate::model::sysctl::{Sysctl, Sysctls};
     use crate::model::{SkMem, State};
 
     /// A host of 4 KiB pages with limits of 400, 500 and 600 MiB.
