@@ -1,6 +1,7 @@
 //! The census: how many sockets are in which state, family and group. Sockets arrive one at a time and are not kept.
 
 use crate::aggregate::groups::Grouping;
+use crate::aggregate::local_ports::LocalPorts;
 use crate::aggregate::roles::Listeners;
 use crate::aggregate::state_counts::Counts;
 use crate::model::column::Row;
@@ -12,22 +13,27 @@ pub struct Census {
     pub coverage: Coverage,
     pub groupings: Vec<Grouping>,
     pub listeners: Listeners,
+    /// Counted where it is set.
+    pub ports: Option<LocalPorts>,
 }
 
 impl Census {
     #[must_use]
     pub fn new(listeners: Listeners, groupings: Vec<Grouping>) -> Census {
-        Census { counts: [Counts::default(); 2], coverage: Coverage::default(), groupings, listeners }
+        Census { counts: [Counts::default(); 2], coverage: Coverage::default(), groupings, listeners, ports: None }
     }
 
     /// Counts one socket in every table.
     pub fn add(&mut self, row: &Row<'_>) {
         self.counts[row.socket.family as usize].add(row.socket.state);
         self.coverage.add(row.status);
-        if self.groupings.is_empty() {
+        if self.groupings.is_empty() && self.ports.is_none() {
             return;
         }
         let role = self.listeners.role(row.socket);
+        if let Some(ports) = &mut self.ports {
+            ports.add(row.socket, role);
+        }
         for grouping in &mut self.groupings {
             grouping.add(row, role, &self.listeners);
         }
@@ -84,9 +90,9 @@ mod tests {
         assert_eq!(census.all().total(), n);
         for grouping in &census.groupings {
             for top in [0, 1, 3, 1000] {
-                let (groups, rest) = grouping.top(top);
+                let (groups, cut) = grouping.split(top);
                 let sum: u64 = groups.iter().map(|g| g.counts.total()).sum();
-                let rest = rest.map_or(0, |rest| rest.counts.total());
+                let rest = grouping.rest(&cut).map_or(0, |rest| rest.counts.total());
                 assert_eq!(sum + rest, n, "{:?} top {top}", grouping.keys);
                 assert!(groups.len() <= top);
             }
@@ -102,7 +108,7 @@ mod tests {
             census.add(&Row::new(&socket, &owners, &NoNames));
         }
         assert_eq!(census.groupings[0].len(), 1);
-        let (groups, _) = census.groupings[0].top(5);
+        let (groups, _) = census.groupings[0].split(5);
         assert_eq!(groups[0].values, [KeyValue::Port(443)]);
         assert_eq!(groups[0].counts.get(State::Established), 10_000);
     }

@@ -298,9 +298,33 @@ impl Grouping {
         self.groups.is_empty()
     }
 
-    /// The first `top` groups and the sum of all others; ties are ordered by size, then by value.
+    /// The first `top` groups, and those below the cut.
     #[must_use]
-    pub fn top(&self, top: usize) -> (Vec<&Group>, Option<Rest>) {
+    pub fn split(&self, top: usize) -> (Vec<&Group>, Vec<&Group>) {
+        let mut groups = self.ordered();
+        let cut = groups.split_off(top.min(groups.len()));
+        (groups, cut)
+    }
+
+    /// The sum of the groups below the cut; `None` when there are none.
+    #[must_use]
+    pub fn rest(&self, cut: &[&Group]) -> Option<Rest> {
+        if cut.is_empty() {
+            return None;
+        }
+        let mut rest = Rest { groups: cut.len(), counts: Counts::default(), sums: self.with_sums.then(Sums::default) };
+        for group in cut {
+            rest.counts.merge(&group.counts);
+            if let (Some(mine), Some(theirs)) = (&mut rest.sums, &group.sums) {
+                mine.merge(theirs);
+            }
+        }
+        Some(rest)
+    }
+
+    /// Every group in the order that was asked for; ties are ordered by size, then by value.
+    #[must_use]
+    pub fn ordered(&self) -> Vec<&Group> {
         let mut groups: Vec<&Group> = self.groups.values().collect();
         let larger = |a: &Group, b: &Group| b.counts.total().cmp(&a.counts.total());
         let by_value = |a: &Group, b: &Group| a.values.cmp(&b.values);
@@ -321,19 +345,7 @@ impl Grouping {
                 groups = valued.into_iter().map(|(_, group)| group).collect();
             }
         }
-        if groups.len() <= top {
-            return (groups, None);
-        }
-        let mut rest =
-            Rest { groups: groups.len() - top, counts: Counts::default(), sums: self.with_sums.then(Sums::default) };
-        for group in &groups[top..] {
-            rest.counts.merge(&group.counts);
-            if let (Some(mine), Some(theirs)) = (&mut rest.sums, &group.sums) {
-                mine.merge(theirs);
-            }
-        }
-        groups.truncate(top);
-        (groups, Some(rest))
+        groups
     }
 }
 
@@ -544,14 +556,14 @@ mod tests {
             let socket = Socket { state, peer, info, ..Socket::default() };
             grouping.add(&Row::new(&socket, &owners, &NoNames), Role::Unknown, &listeners);
         }
-        let (groups, rest) = grouping.top(10);
+        let (groups, cut) = grouping.split(10);
         let ports: Vec<&KeyValue> = groups.iter().map(|g| &g.values[0]).collect();
         assert_eq!(ports, [&KeyValue::Port(3), &KeyValue::Port(4), &KeyValue::Port(1), &KeyValue::Port(2)]);
-        assert!(rest.is_none());
-        let rest = grouping.top(1).1.unwrap();
+        assert!(grouping.rest(&cut).is_none());
+        let rest = grouping.rest(&grouping.split(1).1).unwrap();
         assert_eq!((rest.groups, rest.counts.total()), (3, 3));
         assert_eq!(rest.sums.unwrap().get(Sum::BytesSent), Some(Amount::Number(30)));
         grouping.wanted.order = Some((By::Sum(Sum::BytesSent), Direction::Ascending));
-        assert_eq!(grouping.top(10).0[3].values, [KeyValue::Port(2)]);
+        assert_eq!(grouping.split(10).0[3].values, [KeyValue::Port(2)]);
     }
 }

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
+use crate::aggregate::accept_queue::AcceptQueue;
+use crate::model::snapshot::Netns;
 use crate::model::sysctl::PORT_RANGE;
 use crate::model::{Endpoint, Family, Inode, NetnsId, RowKind, Socket, State};
 
@@ -35,6 +37,7 @@ pub struct Listener {
     /// `None` when the source does not report it (`/proc`): then a `::` listener is taken for dual-stack.
     pub v6only: Option<bool>,
     pub inode: Option<Inode>,
+    pub queue: AcceptQueue,
 }
 
 /// Every listener, by port. Several sockets on one endpoint (`SO_REUSEPORT`) are one listener here.
@@ -57,16 +60,19 @@ impl Listeners {
 
     /// No listener yet, with `ip_local_port_range` of each namespace. The first applies to namespaces not named.
     #[must_use]
-    pub fn within(ranges: Vec<(Option<NetnsId>, (u16, u16))>) -> Listeners {
-        let mut listeners = Listeners::new(ranges.first().map_or(PORT_RANGE, |(_, range)| *range));
-        listeners.ephemeral_of.extend(ranges.into_iter().skip(1));
+    pub fn within(namespaces: &[Netns]) -> Listeners {
+        let mut listeners = Listeners::new(namespaces.first().map_or(PORT_RANGE, Netns::port_range));
+        listeners.ephemeral_of.extend(namespaces.iter().skip(1).map(|n| (n.inode, n.port_range())));
         listeners
     }
 
     /// Takes a LISTEN row; other rows are ignored.
     pub fn add(&mut self, socket: &Socket) {
-        if socket.state != State::Listen || self.exact(socket).is_some() {
+        if socket.state != State::Listen {
             return;
+        }
+        if let Some(known) = self.exact(socket) {
+            return self.all[known as usize].queue.merge(&AcceptQueue::of(socket));
         }
         let index = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         self.all.push(Listener {
@@ -75,6 +81,7 @@ impl Listeners {
             local: socket.local,
             v6only: socket.v6only,
             inode: socket.inode,
+            queue: AcceptQueue::of(socket),
         });
         self.by_port.entry(socket.local.port).or_default().push(index);
     }
@@ -88,6 +95,14 @@ impl Listeners {
     #[must_use]
     pub fn get(&self, index: u32) -> &Listener {
         &self.all[index as usize]
+    }
+
+    /// What listens exactly there; `netns` where there are several.
+    #[must_use]
+    pub fn at(&self, netns: Option<NetnsId>, local: Endpoint) -> Option<&Listener> {
+        let candidates = self.by_port.get(&local.port)?;
+        let is_there = |l: &&Listener| l.local == local && (netns.is_none() || l.netns == netns);
+        candidates.iter().map(|i| self.get(*i)).find(is_there)
     }
 
     fn exact(&self, socket: &Socket) -> Option<u32> {

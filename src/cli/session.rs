@@ -3,6 +3,7 @@
 //! Input: the common flags. Output: the source, heads and notes. Rows come from `collect::scan`, findings from
 //! `diagnose`.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::ops::ControlFlow;
 
@@ -12,6 +13,7 @@ use crate::aggregate::Listeners;
 use crate::cli::args::{Common, OwnersArg, SourceArg};
 use crate::cli::env::Env;
 use crate::collect::names::SystemNames;
+use crate::collect::netlink::Attributes;
 use crate::collect::netns::Wanted;
 use crate::collect::owners::Search;
 use crate::collect::proc::ProcRoot;
@@ -21,6 +23,7 @@ use crate::diagnose::{Diagnosis, Thresholds};
 use crate::filter::Expr;
 use crate::model::column::Needs;
 use crate::model::gap::Missing;
+use crate::model::snapshot::Netns;
 use crate::model::{Gap, NetnsId, OwnerTable, Snapshot, State, StateSet};
 use crate::render::json::Head;
 use crate::text;
@@ -81,15 +84,35 @@ impl Session {
         })
     }
 
-    /// The listeners, from which roles follow.
-    pub(crate) fn listeners(&mut self) -> anyhow::Result<Listeners> {
-        let mut listeners = Listeners::within(self.live.ephemeral_ports());
-        // Whatever this pass could not see, the pass over all sockets reports too.
-        self.live.sockets(&Query::states(StateSet::LISTEN), &mut Vec::new(), &mut |socket| {
-            listeners.add(socket);
+    /// The listeners with their queues: roles follow from them. What they dropped costs no walk over a table.
+    pub(crate) fn listeners(&mut self, visits: &[Netns]) -> anyhow::Result<Listeners> {
+        let mut listeners = Listeners::within(visits);
+        let query = queues();
+        // A list that changes while it is read may show a row twice.
+        let mut seen = HashSet::new();
+        // Rows that this pass could not see, the pass over all sockets reports too.
+        self.live.sockets(&query, &mut Vec::new(), &mut |socket| {
+            if socket.cookie.is_none_or(|cookie| seen.insert(cookie)) {
+                listeners.add(socket);
+            }
             ControlFlow::Continue(())
         })?;
         Ok(listeners)
+    }
+
+    /// What this source cannot tell of the queues of listeners.
+    pub(crate) fn tell_queue_gaps(&mut self) {
+        let gaps = self.live.gaps(&queues()).into_iter().chain(self.live.lacks());
+        for gap in gaps {
+            if !self.gaps.contains(&gap) {
+                self.gaps.push(gap);
+            }
+        }
+    }
+
+    /// Documents and screens are of what is read from now on.
+    pub(crate) fn begin_again(&mut self) {
+        self.taken_at = jiff::Timestamp::now();
     }
 
     /// A scan for rows that match the filter.
@@ -146,6 +169,11 @@ impl Session {
         }
     }
 
+    /// When what is shown was read, in milliseconds since the epoch.
+    pub(crate) fn taken_at_ms(&self) -> u64 {
+        u64::try_from(self.taken_at.as_millisecond()).unwrap_or(0)
+    }
+
     /// The time of day in UTC, for the head line of a screen.
     pub(crate) fn clock(&self) -> String {
         self.taken_at.strftime("%H:%M:%S UTC").to_string()
@@ -169,6 +197,11 @@ impl Session {
         env.stderr.write_all(text.as_bytes())?;
         Ok(())
     }
+}
+
+/// The listeners with what they dropped.
+fn queues() -> Query {
+    Query { attributes: Attributes::SKMEM, ..Query::states(StateSet::LISTEN) }
 }
 
 /// The options that select the namespaces or the host, as one types them.

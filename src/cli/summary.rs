@@ -1,13 +1,18 @@
-//! `tcpstate summary`: counts per state and family, the largest groups. Sockets are counted, not kept.
+//! `tcpstate summary`: counts per state and family, the largest groups, what is limited, and what changed in an interval.
+//! Sockets are counted, not kept.
 
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
 
-use crate::aggregate::{By, Census, Counts, Direction, Grouping, Key, Listeners, Sum, Wanted, counts};
+use crate::aggregate::{
+    By, Census, Change, Counts, Direction, Grouping, HostResources, Key, Limits, Listeners, LocalPorts, Look,
+    Resources, Sum, Wanted, counts,
+};
 use crate::cli::args::{Common, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
@@ -15,18 +20,22 @@ use crate::cli::parse::ChosenSum;
 use crate::cli::select;
 use crate::cli::session::Session;
 use crate::cli::{config, parse};
+use crate::collect::clock::monotonic_ms;
 use crate::collect::owners::Search;
 use crate::collect::plan::{self, Plan};
 use crate::collect::scan;
 use crate::collect::{Ahead, Families};
-use crate::diagnose::{self, Finding};
+use crate::diagnose::{self, Diagnosis};
+use crate::filter::Expr;
 use crate::model::column::Needs;
 use crate::model::gap::{CounterMismatch, Missing, WayOut, Why};
+use crate::model::resources::TcpMemory;
+use crate::model::snapshot::Netns;
 use crate::model::sysctl::PORT_RANGE;
 use crate::model::{Gap, RowKind, Source, State, StateSet};
+use crate::render::groups::{self, GroupTable};
 use crate::render::json::{self as out, Unseen};
-use crate::render::report;
-use crate::render::summary as screen;
+use crate::render::summary::{self as screen, Header, Screen};
 
 /// The groups shown by default: JSON name, title, key.
 const DEFAULT_GROUPS: [(&str, &str, Key); 3] = [
@@ -41,6 +50,7 @@ const JUDGED_SOCKETS: u64 = 10_000;
 const EXAMPLES: &str = "\
 Examples:
   tcpstate summary                          states, listeners, destinations, processes
+  tcpstate summary --interval 1s            and what changed in a second: states, resets, retransmissions
   tcpstate summary --no-owners              without looking into processes: faster
   tcpstate summary --by peer-addr           who has how many connections, and in which states
   tcpstate summary --by listener,peer-addr --state established --top 20
@@ -66,6 +76,9 @@ pub struct SummaryArgs {
     /// Count states only: ESTABLISHED is taken from the kernel's counters instead of being dumped
     #[arg(long, conflicts_with = "by", help_heading = "Output")]
     pub counts: bool,
+    /// Look twice, so far apart, and show what changed per second
+    #[arg(long, value_name = "TIME", value_parser = parse::interval, help_heading = "Output")]
+    pub interval: Option<Duration>,
     /// Show the query sent to the kernel, then exit
     #[arg(long, help_heading = "Output")]
     pub explain_plan: bool,
@@ -77,88 +90,208 @@ pub struct SummaryArgs {
 }
 
 pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
-    let mut by: Vec<Key> = Vec::new();
-    for key in &args.by {
-        if !by.contains(key) {
-            by.push(*key);
-        }
-    }
     let mut session = Session::open(&args.common)?;
-    let filter = select::of_command_line(&args.selection, &session.names, env)?;
-    if args.counts && !filter.is_all() {
-        bail!("--counts counts everything; without it a filter is applied");
-    }
-    let keys_want_owners = by.is_empty() || by.iter().any(|k| k.needs_owners());
-    let owners_wanted = !args.common.no_owners && !args.counts && (keys_want_owners || filter.needs().owners);
-    if let Some(key) = by.iter().find(|k| args.common.no_owners && k.needs_owners()) {
-        bail!("--by {} needs socket owners; remove --no-owners", key.name());
-    }
-    let several = session.live.spaces().len() > 1;
-    let keys = |keys: &[Key]| if several { Key::apart(keys) } else { keys.to_vec() };
-    if let Some(twice) = by.iter().find(|k| by.iter().filter(|other| other.name() == k.name()).count() > 1) {
-        bail!("--by has {} twice; give one of them", twice.name());
-    }
-    let wanted = wanted(args);
-    let needs = wanted.all().fold(Needs::NONE, |needs, sum| needs.union(sum.needs()));
-    let groupings = if args.counts {
-        Vec::new()
-    } else if by.is_empty() {
-        DEFAULT_GROUPS
-            .iter()
-            .filter(|(.., key)| owners_wanted || !key.needs_owners())
-            .map(|(.., key)| {
-                let mut grouping = Grouping::new(keys(&[*key])).wanting(wanted.clone());
-                grouping.skip_none = true;
-                grouping
-            })
-            .collect()
-    } else {
-        vec![Grouping::new(keys(&by)).wanting(wanted)]
-    };
-    let judged = owners_wanted && by.is_empty() && filter.is_all();
-    let search = owners_wanted.then(|| {
-        let cgroups = args.common.json || filter.needs().cgroups || by.iter().any(|k| k.needs_cgroups());
-        // The rules need descriptors, and run on small tables only.
-        let may_judge = judged && session.live.large_tables() == 0;
-        session.live.search_owners(cgroups, filter.needs().owners || may_judge)
-    });
+    let job = Job::new(args, &session, env)?;
+    let mut groupings = job.groupings(&session);
     if args.explain_plan {
-        let text = if args.counts && session.live.spaces().len() == 1 {
+        job.explain(&mut session, !groupings.is_empty(), env)?;
+        return Ok(Exit::Done);
+    }
+    let before = match args.interval {
+        Some(interval) => {
+            let started = Instant::now();
+            let look = job.first_look(&mut session)?;
+            std::thread::sleep(interval.saturating_sub(started.elapsed()));
+            session.begin_again();
+            Some(look)
+        }
+        None => None,
+    };
+    let search = job.search(&mut session);
+    // Counting states needs no roles.
+    let visits = if groupings.is_empty() { Vec::new() } else { session.live.visits() };
+    let listeners = if groupings.is_empty() { Listeners::new(PORT_RANGE) } else { session.listeners(&visits)? };
+    let mut census = Census::new(listeners, std::mem::take(&mut groupings));
+    if job.is_whole() {
+        census.ports = Some(LocalPorts::new(&visits));
+    }
+    let mut look = before.as_ref().map(|_| begin(&session));
+    job.scan(&mut session, &mut census, search)?;
+    if job.is_default() {
+        session.tell_queue_gaps();
+    }
+    if let Some(look) = &mut look {
+        look.counts = census.all();
+    }
+    let change = before.zip(look).map(|(before, after)| Change::between(before, after));
+    let diagnosis = if job.judged { diagnosis(&mut session, &census, env)? } else { Diagnosis::default() };
+    let resources = if job.is_default() { Some(job.resources(&session, &census, &visits, env)?) } else { None };
+    let seen = Seen { census, resources, change, diagnosis };
+    if args.common.json {
+        print_json(&job, &session, &seen, env)?;
+    } else {
+        print_screen(&job, &session, &seen, env)?;
+        session.print_gaps(env, &args.common)?;
+    }
+    Ok(if args.common.strict && !session.gaps.is_empty() { Exit::Failed } else { Exit::Done })
+}
+
+/// What a summary is asked for.
+struct Job<'a> {
+    args: &'a SummaryArgs,
+    by: Vec<Key>,
+    filter: Expr,
+    needs: Needs,
+    owners_wanted: bool,
+    /// Whether rules may run.
+    judged: bool,
+}
+
+/// What a summary found.
+struct Seen {
+    census: Census,
+    resources: Option<Resources>,
+    change: Option<Change>,
+    diagnosis: Diagnosis,
+}
+
+impl<'a> Job<'a> {
+    fn new(args: &'a SummaryArgs, session: &Session, env: &mut Env) -> anyhow::Result<Job<'a>> {
+        let mut by: Vec<Key> = Vec::new();
+        for key in &args.by {
+            if !by.contains(key) {
+                by.push(*key);
+            }
+        }
+        let filter = select::of_command_line(&args.selection, &session.names, env)?;
+        if args.counts && !filter.is_all() {
+            bail!("--counts counts everything; without it a filter is applied");
+        }
+        let keys_want_owners = by.is_empty() || by.iter().any(|k| k.needs_owners());
+        let owners_wanted = !args.common.no_owners && !args.counts && (keys_want_owners || filter.needs().owners);
+        if let Some(key) = by.iter().find(|k| args.common.no_owners && k.needs_owners()) {
+            bail!("--by {} needs socket owners; remove --no-owners", key.name());
+        }
+        if let Some(twice) = by.iter().find(|k| by.iter().filter(|other| other.name() == k.name()).count() > 1) {
+            bail!("--by has {} twice; give one of them", twice.name());
+        }
+        let needs = wanted(args).all().fold(Needs::NONE, |needs, sum| needs.union(sum.needs()));
+        let judged = owners_wanted && by.is_empty() && filter.is_all();
+        Ok(Job { args, by, filter, needs, owners_wanted, judged })
+    }
+
+    /// Whether the groups are those that nobody chose.
+    fn is_default(&self) -> bool {
+        self.by.is_empty() && !self.args.counts
+    }
+
+    /// Whether every socket is counted in these groups.
+    fn is_whole(&self) -> bool {
+        self.is_default() && self.filter.is_all()
+    }
+
+    fn groupings(&self, session: &Session) -> Vec<Grouping> {
+        let several = session.live.spaces().len() > 1;
+        let keys = |keys: &[Key]| if several { Key::apart(keys) } else { keys.to_vec() };
+        let wanted = wanted(self.args);
+        if self.args.counts {
+            return Vec::new();
+        }
+        if !self.by.is_empty() {
+            return vec![Grouping::new(keys(&self.by)).wanting(wanted)];
+        }
+        let shown = DEFAULT_GROUPS.iter().filter(|(.., key)| self.owners_wanted || !key.needs_owners());
+        let grouping = |(.., key): &(&str, &str, Key)| {
+            let mut grouping = Grouping::new(keys(&[*key])).wanting(wanted.clone());
+            grouping.skip_none = true;
+            grouping
+        };
+        shown.map(grouping).collect()
+    }
+
+    /// Starts the search for owners, where they are wanted.
+    fn search(&self, session: &mut Session) -> Option<Search> {
+        if !self.owners_wanted {
+            return None;
+        }
+        let needs = self.filter.needs();
+        let cgroups = self.args.common.json || needs.cgroups || self.by.iter().any(|k| k.needs_cgroups());
+        // The rules need descriptors, and run on small tables only.
+        let may_judge = self.judged && session.live.large_tables() == 0;
+        Some(session.live.search_owners(cgroups, needs.owners || may_judge))
+    }
+
+    fn explain(&self, session: &mut Session, has_groups: bool, env: &mut Env) -> anyhow::Result<()> {
+        let text = if self.args.counts && session.live.spaces().len() == 1 {
             scan::explain(&mut session.live, &counts_plan(), None, None)
         } else {
-            session.scan(&filter, needs, search, &args.common)?.explain()?
+            let search = self.search(session);
+            session.scan(&self.filter, self.needs, search, &self.args.common)?.explain()?
         };
         env.stdout.write_all(text.as_bytes())?;
-        if !groupings.is_empty() {
+        if has_groups {
             env.stdout.write_all(b"before: one request for the listeners, which decide roles; it walks no table\n")?;
         }
-        if judged {
+        if self.judged {
             writeln!(
                 env.stdout,
                 "after: of up to {JUDGED_SOCKETS} sockets all attributes, for the rules of the doctor"
             )?;
         }
-        return Ok(Exit::Done);
+        Ok(())
     }
-    // Counting states needs no roles.
-    let listeners = if groupings.is_empty() { Listeners::new(PORT_RANGE) } else { session.listeners()? };
-    let mut census = Census::new(listeners, groupings);
-    if !args.counts || !count(&mut session, &mut census)? {
-        let scan = session.scan(&filter, needs, search, &args.common)?;
+
+    /// States and counters, to compare with.
+    fn first_look(&self, session: &mut Session) -> anyhow::Result<Look> {
+        let needs = self.filter.needs();
+        let search = needs.owners.then(|| session.live.search_owners(needs.cgroups, true));
+        let mut look = begin(session);
+        let mut census = Census::new(Listeners::new(PORT_RANGE), Vec::new());
+        let told = session.gaps.len();
+        self.scan(session, &mut census, search)?;
+        // What this look could not see, the second one reports.
+        session.gaps.truncate(told);
+        look.counts = census.all();
+        Ok(look)
+    }
+
+    /// Counts every row.
+    fn scan(&self, session: &mut Session, census: &mut Census, search: Option<Search>) -> anyhow::Result<()> {
+        if self.args.counts && count(session, census)? {
+            return Ok(());
+        }
+        let scan = session.scan(&self.filter, self.needs, search, &self.args.common)?;
         let (_, scanned) = scan.rows(|row| {
             census.add(row);
             ControlFlow::<()>::Continue(())
         })?;
         session.keep(scanned);
+        Ok(())
     }
-    let findings = if judged { findings(&mut session, &census, env)? } else { Vec::new() };
-    if args.common.json {
-        print_json(args, &by, &session, &census, &findings, env)?;
-    } else {
-        print_screen(args, &by, &session, &census, &findings, env)?;
-        session.print_gaps(env, &args.common)?;
+
+    /// What is limited. Nothing here walks a table.
+    fn resources(
+        &self,
+        session: &Session,
+        census: &Census,
+        visits: &[Netns],
+        env: &mut Env,
+    ) -> anyhow::Result<Resources> {
+        let descriptors = if self.owners_wanted { session.live.descriptors(&session.owners) } else { Vec::new() };
+        let near_percent = config::files(env)?.thresholds.fd_exhaustion_warn_percent;
+        let host = census.ports.as_ref().map(|ports| HostResources {
+            ports: ports.fullest(),
+            knows_ports: ports.is_known(),
+            memory: TcpMemory::of(visits),
+            page_bytes: session.live.page_bytes(),
+        });
+        Ok(Resources { descriptors, near_percent, host })
     }
-    Ok(if args.common.strict && !session.gaps.is_empty() { Exit::Failed } else { Exit::Done })
+}
+
+/// A look that begins now: the counters are read right before the rows.
+fn begin(session: &Session) -> Look {
+    Look { at_ms: monotonic_ms(), counts: Counts::default(), counters: session.live.counters() }
 }
 
 /// What groups sum up, and by what they are ordered.
@@ -220,11 +353,11 @@ fn count(session: &mut Session, census: &mut Census) -> anyhow::Result<bool> {
 }
 
 /// Findings from one sample, as long as they cost little beside the summary itself.
-fn findings(session: &mut Session, census: &Census, env: &mut Env) -> anyhow::Result<Vec<Finding>> {
+fn diagnosis(session: &mut Session, census: &Census, env: &mut Env) -> anyhow::Result<Diagnosis> {
     let total = census.all().total();
     if total > JUDGED_SOCKETS {
         session.gaps.push(Gap::new(Missing::Findings, Why::TooManySockets { sockets: total }, WayOut::RunDoctor));
-        return Ok(Vec::new());
+        return Ok(Diagnosis::default());
     }
     let thresholds = config::files(env)?.thresholds;
     let owners = match &session.live.owner_route {
@@ -232,71 +365,86 @@ fn findings(session: &mut Session, census: &Census, env: &mut Env) -> anyhow::Re
         _ => session.live.finder().start(),
     };
     let mut snapshot = session.live.snapshot_with(Some(owners))?;
-    Ok(session.examine(&mut snapshot, None, None, &thresholds).findings)
+    Ok(session.examine(&mut snapshot, None, None, &thresholds))
 }
 
-fn print_json(
-    args: &SummaryArgs,
-    by: &[Key],
-    session: &Session,
-    census: &Census,
-    findings: &[Finding],
-    env: &mut Env,
-) -> anyhow::Result<()> {
-    let unseen = Unseen(session.unseen());
+fn print_json(job: &Job<'_>, session: &Session, seen: &Seen, env: &mut Env) -> anyhow::Result<()> {
+    let (census, unseen) = (&seen.census, Unseen(session.unseen()));
+    let limits = limits(seen);
+    let rows =
+        |grouping: &Grouping| out::group_rows(grouping, job.args.top, &session.owners, &session.names, unseen, limits);
     let mut groups = Map::new();
-    if by.is_empty() {
+    if job.by.is_empty() {
         let mut other = Map::new();
         for (name, _, key) in DEFAULT_GROUPS {
-            let Some(grouping) = census.groupings.iter().find(|g| g.keys.ends_with(&[key])) else {
-                groups.insert(name.into(), Json::Null);
-                other.insert(name.into(), Json::Null);
-                continue;
-            };
-            let (rows, rest) = out::grouping(grouping, args.top, &session.owners, &session.names, unseen);
-            groups.insert(name.into(), Json::Array(rows));
+            let grouping = census.groupings.iter().find(|g| g.keys.ends_with(&[key]));
+            let (shown, rest) = grouping.map_or((Json::Null, Json::Null), |grouping| {
+                let (shown, rest) = rows(grouping);
+                (Json::Array(shown), rest)
+            });
+            groups.insert(name.into(), shown);
             other.insert(name.into(), rest);
         }
         groups.insert("other".into(), Json::Object(other));
     } else if let Some(grouping) = census.groupings.first() {
-        let (rows, rest) = out::grouping(grouping, args.top, &session.owners, &session.names, unseen);
+        let (rows, rest) = rows(grouping);
         let names: Vec<_> = grouping.keys.iter().map(|k| k.label()).collect();
         groups.insert("by".into(), json!({ "keys": names, "rows": rows, "other": rest }));
     }
-    let findings: Vec<Json> = findings.iter().map(out::finding).collect();
-    let document =
-        out::summary(&session.head("summary"), census, unseen, Json::Object(groups), &findings, &session.gaps);
-    out::write_document(&mut env.stdout, &document)?;
+    let summary = out::Summary {
+        census,
+        unseen,
+        groups: Json::Object(groups),
+        host: seen.resources.as_ref().and_then(|resources| resources.host.as_ref()),
+        change: seen.change.as_ref(),
+        diagnosis: &seen.diagnosis,
+        taken_at_ms: session.taken_at_ms(),
+        gaps: &session.gaps,
+    };
+    out::write_document(&mut env.stdout, &out::summary(&session.head("summary"), summary))?;
     Ok(())
 }
 
-fn print_screen(
-    args: &SummaryArgs,
-    by: &[Key],
-    session: &Session,
-    census: &Census,
-    findings: &[Finding],
-    env: &mut Env,
-) -> anyhow::Result<()> {
-    let style = env.style(args.common.color);
-    let mut text = String::new();
+fn print_screen(job: &Job<'_>, session: &Session, seen: &Seen, env: &mut Env) -> anyhow::Result<()> {
+    let style = env.style(job.args.common.color);
     let host = session.live.host();
-    let header = screen::Header {
-        host: &host.name,
-        kernel: &host.kernel,
-        source: session.live.source().key(),
-        time: &session.clock(),
+    let screen = Screen {
+        header: Header {
+            host: &host.name,
+            kernel: &host.kernel,
+            source: session.live.source().key(),
+            time: &session.clock(),
+        },
+        census: &seen.census,
+        unseen: Unseen(session.unseen()),
+        tables: seen.census.groupings.iter().map(|grouping| table(job, session, seen, grouping)).collect(),
+        host: seen.resources.as_ref().and_then(|resources| resources.host.as_ref()),
+        netns: (session.live.spaces().len() > 1).then_some(&session.names),
+        change: seen.change.as_ref(),
+        is_filtered: !job.filter.is_all(),
+        diagnosis: &seen.diagnosis,
+        incidents: diagnose::beyond(&session.gaps, &seen.diagnosis),
     };
-    screen::write_states(&mut text, &header, census, Unseen(session.unseen()), style);
-    for grouping in &census.groupings {
-        let title = DEFAULT_GROUPS
-            .iter()
-            .find(|(.., key)| by.is_empty() && grouping.keys.ends_with(&[*key]))
-            .map_or_else(|| screen::title(&grouping.keys), |(_, title, _)| (*title).to_owned());
-        let states = args.columns.first().is_none_or(|first| first.adds);
-        screen::write_groups(&mut text, &title, grouping, args.top, &session.owners, &session.names, states, style);
-    }
-    report::write_brief(&mut text, &diagnose::beyond(&session.gaps, findings), style);
+    let mut text = String::new();
+    screen::write(&mut text, &screen, style);
     env.stdout.write_all(text.as_bytes())?;
     Ok(())
+}
+
+fn table<'a>(job: &Job<'_>, session: &'a Session, seen: &'a Seen, grouping: &'a Grouping) -> GroupTable<'a> {
+    let named = DEFAULT_GROUPS.iter().find(|(.., key)| job.by.is_empty() && grouping.keys.ends_with(&[*key]));
+    GroupTable {
+        title: named.map_or_else(|| groups::title(&grouping.keys), |(_, title, _)| (*title).to_owned()),
+        grouping,
+        top: job.args.top,
+        owners: &session.owners,
+        names: &session.names,
+        with_states: job.args.columns.first().is_none_or(|first| first.adds),
+        limits: limits(seen),
+    }
+}
+
+fn limits(seen: &Seen) -> Option<Limits<'_>> {
+    let resources = seen.resources.as_ref()?;
+    Some(Limits { resources, listeners: &seen.census.listeners })
 }

@@ -21,7 +21,8 @@ use crate::collect::proc::{self, ProcRoot};
 use crate::collect::query::Query;
 use crate::model::counter::Counters;
 use crate::model::gap::{Missing, WayOut, Why};
-use crate::model::sysctl::PORT_RANGE;
+use crate::model::resources::Descriptors;
+use crate::model::snapshot::Netns;
 use crate::model::{Gap, Inode, NetnsId, OwnerTable, Source, State, StateSet};
 
 /// The first kernel that lists sockets which are bound but neither listen nor connect.
@@ -226,16 +227,31 @@ impl Live {
         &self.root
     }
 
-    /// `ip_local_port_range` of every namespace by its inode; the kernel's default where it cannot be read.
+    /// What one visit to every namespace reads: the settings of its ports, the memory of its sockets and the limits of it.
     #[must_use]
-    pub fn ephemeral_ports(&mut self) -> Vec<(Option<NetnsId>, (u16, u16))> {
-        let places = self.spaces.iter_mut();
-        places.map(|p| (p.space.inode, p.visit(&self.root).map_or(PORT_RANGE, |seen| seen.ephemeral))).collect()
+    pub fn visits(&mut self) -> Vec<Netns> {
+        let visit = |place: &mut NetnsSource| {
+            let facts = place.visit(&self.root).map(|seen| seen.facts.clone()).unwrap_or_default();
+            Netns { inode: place.space.inode, name: place.space.name.clone(), ..facts }
+        };
+        self.spaces.iter_mut().map(visit).collect()
+    }
+
+    /// Descriptors of the processes of an owner table, and their limits, in its order.
+    #[must_use]
+    pub fn descriptors(&self, owners: &OwnerTable) -> Vec<Descriptors> {
+        proc::processes::descriptors(&self.root, owners.processes.iter().map(|p| p.pid))
+    }
+
+    /// The size of a page of memory.
+    #[must_use]
+    pub fn page_bytes(&self) -> u64 {
+        proc::counters::page_bytes()
     }
 
     /// Counters and sysctls of the namespace; of the first, if there are several.
     #[must_use]
-    pub fn netns_facts(&self) -> crate::model::snapshot::Netns {
+    pub fn netns_facts(&self) -> Netns {
         self.spaces.first().map(|p| self.facts_of(&p.space)).unwrap_or_default()
     }
 
@@ -253,12 +269,12 @@ impl Live {
         sum.unwrap_or_default()
     }
 
-    pub(super) fn facts_of(&self, space: &NetnsHandle) -> crate::model::snapshot::Netns {
+    pub(super) fn facts_of(&self, space: &NetnsHandle) -> Netns {
         let read = || {
             let facts = proc::counters::netns(&self.root, space.inode, space.name.clone());
-            crate::model::snapshot::Netns { drops: drops::read(&self.root), ..facts }
+            Netns { drops: drops::read(&self.root), ..facts }
         };
-        space.inside(read).unwrap_or_else(|_| crate::model::snapshot::Netns {
+        space.inside(read).unwrap_or_else(|_| Netns {
             inode: space.inode,
             name: space.name.clone(),
             incomplete: true,

@@ -1,4 +1,4 @@
-//! What one visit to a network namespace reads: the range of ports, and about how many sockets it has.
+//! What one visit to a network namespace reads: the settings of its ports, and about how many sockets it has.
 //!
 //! Input: `/proc` as seen from inside. Output: a [`NetnsProbe`], which serves the next query.
 
@@ -6,17 +6,27 @@ use std::time::{Duration, Instant};
 
 use crate::collect::proc::{self, ProcRoot};
 use crate::model::counter::SockStat;
-use crate::model::sysctl::{PORT_RANGE, Sysctl};
+use crate::model::snapshot::Netns;
+use crate::model::sysctl::Sysctl;
 
 /// How long "no socket in this namespace" stays valid: less than the time between two samples of a watch.
 const FRESH: Duration = Duration::from_millis(50);
+
+/// The settings that decide which ports connect() may take, and the limits of memory.
+const SETTINGS: [Sysctl; 5] = [
+    Sysctl::Ipv4IpLocalPortRange,
+    Sysctl::Ipv4TcpTwReuse,
+    Sysctl::Ipv4TcpTwReuseDelay,
+    Sysctl::Ipv4TcpTimestamps,
+    Sysctl::Ipv4TcpMem,
+];
 
 /// What one visit to a namespace reads: entering costs more than reading, and there may be hundreds.
 #[derive(Debug)]
 pub(super) struct NetnsProbe {
     at: Instant,
-    /// `ip_local_port_range`.
-    pub(super) ephemeral: (u16, u16),
+    /// What a summary needs of the namespace; of one without a socket the range of ports alone.
+    pub(super) facts: Netns,
     /// About how many sockets there are.
     pub(super) sockets: u64,
     /// Certainly none, if the reader has none there.
@@ -29,21 +39,19 @@ impl NetnsProbe {
     /// Reads it from inside.
     pub(super) fn read(root: &ProcRoot) -> NetnsProbe {
         let sockstat = proc::counters::sockstat(root);
-        let range = std::fs::read_to_string(root.path().join("sys/net").join(Sysctl::Ipv4IpLocalPortRange.name()))
-            .unwrap_or_default();
-        let mut words = range.split_ascii_whitespace().map(str::parse);
+        let empty = proc::counters::is_without_sockets(root, &sockstat);
+        let sockets = [SockStat::TcpInuse, SockStat::TcpTw, SockStat::Tcp6Inuse];
         NetnsProbe {
             at: Instant::now(),
-            ephemeral: match (words.next(), words.next()) {
-                (Some(Ok(low)), Some(Ok(high))) => (low, high),
-                _ => PORT_RANGE,
-            },
-            sockets: [SockStat::TcpInuse, SockStat::TcpTw, SockStat::Tcp6Inuse]
-                .into_iter()
-                .filter_map(|n| sockstat.get(n))
-                .sum(),
-            empty: proc::counters::is_without_sockets(root, &sockstat),
+            sockets: sockets.into_iter().filter_map(|n| sockstat.get(n)).sum(),
+            empty,
             used: false,
+            facts: Netns {
+                sysctls: proc::counters::sysctls(root, if empty { &SETTINGS[..1] } else { &SETTINGS }),
+                reserved_ports: if empty { Vec::new() } else { proc::counters::reserved_ports(root) },
+                sockstat,
+                ..Netns::default()
+            },
         }
     }
 

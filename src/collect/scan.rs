@@ -20,6 +20,7 @@ use crate::collect::query::{Ahead, Families, Query};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::{Names, Needs, Row};
 use crate::model::gap::{Capability, Missing, WayOut, Why};
+use crate::model::snapshot::Netns;
 use crate::model::sysctl::PORT_RANGE;
 use crate::model::{Coverage, Gap, Inode, OwnerStatus, OwnerTable, RowKind, Socket, Source, State, StateSet};
 
@@ -95,7 +96,7 @@ impl<'l> Scan<'l> {
                 let why = format!("only the kernel knows `autobound`, and {} does not ask it", live.source().key());
                 return Err(Error::unanswerable(why).hint("use `--source netlink`"));
             }
-            let range = live.ephemeral_ports().first().map_or(PORT_RANGE, |(_, range)| *range);
+            let range = live.visits().first().map_or(PORT_RANGE, Netns::port_range);
             filter = filter.autobound_within(range);
         }
         let needs = needs.union(filter.needs());

@@ -155,12 +155,12 @@ pub fn title(rule: &str) -> &str {
     RULES.iter().find(|r| r.id == rule).map_or(rule, |r| r.title)
 }
 
-/// The findings that say more than the gaps of the same answer: unknown owners are named once.
-pub(crate) fn beyond<'a>(gaps: &[Gap], findings: &'a [Finding]) -> Vec<&'a Finding> {
-    let is_told =
-        gaps.iter().any(|gap| matches!((&gap.missing, &gap.why), (Missing::Owners { .. }, Why::Descriptors { .. })));
-    let about_owners = |rule: &str| RULES.iter().any(|r| r.id == rule && r.is_about_owners);
-    findings.iter().filter(|f| !is_told || !about_owners(f.rule)).collect()
+/// The incidents that say more than the gaps of the same answer: unknown owners are named once.
+pub(crate) fn beyond<'a>(gaps: &[Gap], diagnosis: &'a Diagnosis) -> Vec<&'a Incident> {
+    let is_owners = |gap: &Gap| matches!((&gap.missing, &gap.why), (Missing::Owners { .. }, Why::Descriptors { .. }));
+    let is_told = gaps.iter().any(is_owners);
+    let about_owners = |i: usize| RULES.iter().any(|r| r.id == diagnosis.findings[i].rule && r.is_about_owners);
+    diagnosis.incidents.iter().filter(|incident| !(is_told && incident.members().all(about_owners))).collect()
 }
 
 /// What each rule says, in their order. Rules do not see each other, so threads may share them out.

@@ -44,14 +44,14 @@ pub struct Use {
 #[must_use]
 pub fn of(view: &View<'_>, route: &Route<'_>) -> Use {
     let rate = going_on(view, route);
-    let fill = route.fill_percent();
+    let fill = route.ports.fill_percent();
     // Where ports are taken as soon as they expire, a few are free in every sample.
-    let slack = if rate.is_some() { route.usable / TURNOVER } else { 0 };
-    let is_used_up = route.blocked() + slack >= route.usable;
+    let slack = if rate.is_some() { route.ports.usable / TURNOVER } else { 0 };
+    let is_used_up = route.ports.blocked() + slack >= route.ports.usable;
     let forecast = rate.filter(|_| fill >= TREND_PERCENT).and_then(|r| route.exhausted_in_ms(r.per_second()));
     let left_ms = if is_used_up { Some(0) } else { forecast };
     let soon_ms = view.thresholds.port_eta_high_seconds * 1000.0;
-    let crowded = f64::from(route.live + route.bound) * 100.0 / f64::from(route.usable.max(1)) >= CROWDED_PERCENT;
+    let crowded = f64::from(route.held()) * 100.0 / f64::from(route.ports.usable.max(1)) >= CROWDED_PERCENT;
     let severity = match left_ms {
         Some(0) => Some(Severity::Critical),
         Some(ms) if (ms as f64) < soon_ms => Some(Severity::High),
@@ -146,7 +146,7 @@ pub fn users(view: &View<'_>, route: &Route<'_>) -> Users {
         doings.pids.dedup();
     }
     // What lives is held by somebody; what rests in TIME_WAIT was turned over.
-    let by_hold = route.live > route.time_wait + route.fin_wait2_minis;
+    let by_hold = route.ports.taken.live > route.ports.taken.time_wait + route.ports.taken.fin_wait2_minis;
     let weight = |d: &Doings| if by_hold { d.held } else { d.turned };
     let mut ranked: Vec<(&str, Doings)> = programs.into_iter().collect();
     ranked.sort_by(|a, b| weight(&b.1).cmp(&weight(&a.1)).then_with(|| b.1.held.cmp(&a.1.held)));
@@ -154,7 +154,7 @@ pub fn users(view: &View<'_>, route: &Route<'_>) -> Users {
     let lead = ranked.first().filter(|(_, d)| weight(d) >= 2 && weight(d) * 3 >= total * 2).map(|(comm, d)| {
         let n = text::grouped(weight(d) as u64);
         let reason = if by_hold {
-            format!("it holds {n} of the {} connections", text::grouped(route.live.into()))
+            format!("it holds {n} of the {} connections", text::grouped(route.ports.taken.live.into()))
         } else {
             format!("{n} connections to there that were opened or closed meanwhile were in its hands")
         };

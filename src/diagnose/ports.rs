@@ -3,18 +3,16 @@
 //! Input: the rows of a snapshot, in one pass. Output: one [`Route`] per (namespace, source, destination, port) that is
 //! large enough to matter. How fast ports go and who takes them needs two samples: see [`crate::diagnose::port_use`].
 //!
-//! A connection is source and destination address and port; with a fixed source address and destination only the source
-//! port is left, so each route has the whole range for itself (`__inet_hash_connect` in `net/ipv4/inet_hashtables.c`).
-//! A port that a listener or a bound socket has is denied to every route.
+//! What takes a port, and of what kind, is counted as in `aggregate::local_ports`, which counts every route of a table that
+//! streams by; here the rows of the large ones are kept.
 
 use std::net::IpAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::aggregate::Role;
+use crate::aggregate::{PortRules, PortUse, Role, Taken};
 use crate::model::snapshot::Netns;
 use crate::model::socket::TIME_WAIT_MS;
-use crate::model::sysctl::{Sysctl, TCP_TW_REUSE_DELAY_MS};
 use crate::model::{Endpoint, NetnsId, Socket, State};
 
 /// Routes smaller than this part of the range are left alone.
@@ -23,21 +21,9 @@ const WORTH: u32 = 16;
 /// Connections of one source address to one destination.
 #[derive(Clone, Debug)]
 pub struct Route<'a> {
-    pub netns: Option<NetnsId>,
-    pub source: IpAddr,
-    pub destination: Endpoint,
+    pub ports: PortUse,
     /// Every client row whose port lies in the range.
     pub rows: Vec<&'a Socket>,
-    /// Ports that connect() may choose from.
-    pub usable: u32,
-    /// Rows that block a port: live, FIN_WAIT2 remainders, TIME_WAIT that may not be used again.
-    pub live: u32,
-    pub fin_wait2_minis: u32,
-    pub time_wait: u32,
-    /// TIME_WAIT that connect() may take over already.
-    pub reusable: u32,
-    /// Ports of the range that bind() took, whoever did.
-    pub bound: u32,
     /// The `tcp_tw_reuse` mode, and whether it helps this route.
     pub reuse_mode: Option<u64>,
     pub reuse_applies: bool,
@@ -46,37 +32,31 @@ pub struct Route<'a> {
 }
 
 impl Route<'_> {
-    /// Ports that connect() cannot take now.
-    #[must_use]
-    pub fn blocked(&self) -> u32 {
-        self.live + self.fin_wait2_minis + self.time_wait + self.bound
-    }
-
-    /// Percent of the range.
-    #[must_use]
-    pub fn fill_percent(&self) -> f64 {
-        f64::from(self.blocked()) * 100.0 / f64::from(self.usable.max(1))
-    }
-
     /// How many connections per second fit in the long run.
     #[must_use]
     pub fn sustainable(&self) -> f64 {
         let held_ms = if self.reuse_applies { self.reuse_delay_ms } else { TIME_WAIT_MS };
-        f64::from(self.usable.saturating_sub(self.live + self.bound)) * 1000.0 / f64::from(held_ms.max(1))
+        f64::from(self.ports.usable.saturating_sub(self.held())) * 1000.0 / f64::from(held_ms.max(1))
+    }
+
+    /// Ports that no time gives back.
+    #[must_use]
+    pub fn held(&self) -> u32 {
+        self.ports.taken.live + self.ports.bound
     }
 
     /// When the range is used up at so many new connections a second: the first tenth of a second at which what lives,
     /// what of today's TIME_WAIT is still there, and what is added by then fill the range. `None` if it never does.
     #[must_use]
     pub fn exhausted_in_ms(&self, per_second: f64) -> Option<u64> {
-        if self.blocked() >= self.usable {
+        if self.ports.blocked() >= self.ports.usable {
             return Some(0);
         }
         let mut left: Vec<u32> =
             self.rows.iter().filter(|s| s.state == State::TimeWait).filter_map(|s| remaining(s)).collect();
         left.sort_unstable();
         let life_ms = if self.reuse_applies { self.reuse_delay_ms } else { TIME_WAIT_MS };
-        let base = self.live + self.bound;
+        let base = self.held();
         (0..=600u32).map(|tenth| tenth * 100).find_map(|at| {
             // With reuse a remainder blocks only until it may be taken over.
             let gone_at =
@@ -84,7 +64,7 @@ impl Route<'_> {
             let still = left.len() - left.partition_point(|ms| *ms <= gone_at);
             let added = per_second * f64::from(at.min(life_ms)) / 1000.0;
             let blocked = f64::from(base) + still as f64 + added;
-            (at > 0 && blocked >= f64::from(self.usable)).then(|| u64::from(at))
+            (at > 0 && blocked >= f64::from(self.ports.usable)).then(|| u64::from(at))
         })
     }
 }
@@ -98,22 +78,16 @@ fn remaining(socket: &Socket) -> Option<u32> {
 pub fn routes<'a>(namespaces: &[Netns], rows: impl Iterator<Item = (&'a Socket, Role)> + Clone) -> Vec<Route<'a>> {
     let mut groups: FxHashMap<(Option<NetnsId>, IpAddr, Endpoint), Vec<&Socket>> = FxHashMap::default();
     let mut bound: FxHashMap<Option<NetnsId>, FxHashSet<u16>> = FxHashMap::default();
-    let mut ranges: FxHashMap<Option<NetnsId>, ((u16, u16), u32)> = FxHashMap::default();
-    for netns in namespaces {
-        ranges.insert(netns.inode, (netns.port_range(), netns.usable_ports()));
-    }
-    let in_range = |socket: &Socket| {
-        ranges.get(&socket.netns).is_some_and(|((low, high), _)| (*low..=*high).contains(&socket.local.port))
-    };
-    let calls = |(socket, role): &(&Socket, Role)| {
-        matches!((role, socket.state), (Role::Client, _) | (Role::Unknown, State::TimeWait)) && in_range(socket)
-    };
-    let mut sieve = Sieve::new(ranges.values().map(|(_, usable)| fewest(*usable)).min().unwrap_or(0));
+    let rules: FxHashMap<Option<NetnsId>, PortRules> =
+        namespaces.iter().map(|netns| (netns.inode, PortRules::of(netns))).collect();
+    let calls =
+        |(socket, role): &(&Socket, Role)| rules.get(&socket.netns).is_some_and(|rules| rules.is_called(socket, *role));
+    let mut sieve = Sieve::new(rules.values().map(|rules| fewest(rules.usable)).min().unwrap_or(0));
     for (socket, _) in rows.clone().filter(calls) {
         sieve.add(socket.peer);
     }
     for (socket, role) in rows {
-        if matches!(socket.state, State::Listen | State::BoundInactive) && in_range(socket) {
+        if rules.get(&socket.netns).is_some_and(|rules| rules.is_bound(socket)) {
             bound.entry(socket.netns).or_default().insert(socket.local.port);
         } else if sieve.may_hold(socket.peer) && calls(&(socket, role)) {
             let key = (socket.netns, socket.local.normalised().addr, socket.peer.normalised());
@@ -123,20 +97,16 @@ pub fn routes<'a>(namespaces: &[Netns], rows: impl Iterator<Item = (&'a Socket, 
     let mut routes: Vec<Route<'_>> = groups
         .into_iter()
         .filter_map(|((netns, source, destination), rows)| {
-            let facts = namespaces.iter().find(|n| n.inode == netns)?;
-            let (_, usable) = *ranges.get(&netns)?;
-            let few = u32::try_from(rows.len()).unwrap_or(u32::MAX) < fewest(usable);
-            if few || usable == 0 {
+            let rules = rules.get(&netns)?;
+            let few = u32::try_from(rows.len()).unwrap_or(u32::MAX) < fewest(rules.usable);
+            if few || rules.usable == 0 {
                 return None;
             }
-            Some(route(facts, source, destination, rows, usable, bound.get(&netns)))
+            Some(route(rules, (netns, source, destination), rows, bound.get(&netns)))
         })
         .collect();
-    routes.sort_by(|a, b| {
-        b.blocked()
-            .cmp(&a.blocked())
-            .then_with(|| (a.netns, a.source, a.destination).cmp(&(b.netns, b.source, b.destination)))
-    });
+    let place = |r: &Route<'_>| (r.ports.netns, r.ports.source, r.ports.destination);
+    routes.sort_by(|a, b| b.ports.blocked().cmp(&a.ports.blocked()).then_with(|| place(a).cmp(&place(b))));
     routes
 }
 
@@ -180,53 +150,27 @@ impl Sieve {
 }
 
 fn route<'a>(
-    facts: &Netns,
-    source: IpAddr,
-    destination: Endpoint,
+    rules: &PortRules,
+    (netns, source, destination): (Option<NetnsId>, IpAddr, Endpoint),
     rows: Vec<&'a Socket>,
-    usable: u32,
     bound: Option<&FxHashSet<u16>>,
 ) -> Route<'a> {
-    let reuse_mode = facts.sysctl(Sysctl::Ipv4TcpTwReuse);
-    let timestamps = facts.sysctl(Sysctl::Ipv4TcpTimestamps) != Some(0);
-    let loopback = source.is_loopback() || destination.addr.is_loopback();
-    let reuse_applies = timestamps && (reuse_mode == Some(1) || (reuse_mode == Some(2) && loopback));
-    // A fixed second before Linux 6.14.
-    let delay = facts.sysctl(Sysctl::Ipv4TcpTwReuseDelay).unwrap_or(TCP_TW_REUSE_DELAY_MS);
-    let delay = u32::try_from(delay).unwrap_or(u32::MAX);
-    let mut route = Route {
-        netns: facts.inode,
-        source,
-        destination,
-        usable,
-        live: 0,
-        fin_wait2_minis: 0,
-        time_wait: 0,
-        reusable: 0,
-        bound: 0,
-        reuse_mode,
-        reuse_applies,
-        reuse_delay_ms: delay,
-        rows: Vec::new(),
-    };
-    let mut ports = FxHashSet::default();
+    let reuse_applies = rules.reuse_applies(source, destination.addr);
+    let mut taken = Taken::default();
+    let mut own = FxHashSet::default();
     for row in &rows {
-        if facts.is_reserved(row.local.port) {
-            continue;
-        }
-        ports.insert(row.local.port);
-        let age_ms = remaining(row).map_or(0, |ms| TIME_WAIT_MS.saturating_sub(ms));
-        match row.state {
-            State::TimeWait if reuse_applies && age_ms > delay => route.reusable += 1,
-            State::TimeWait => route.time_wait += 1,
-            State::FinWait2 if row.inode.is_none() && row.shutdown.is_none() => route.fin_wait2_minis += 1,
-            _ => route.live += 1,
-        }
+        taken.add(row, rules, reuse_applies);
+        own.insert(row.local.port);
     }
-    let others = bound.map_or(0, |b| b.iter().filter(|p| !ports.contains(p) && !facts.is_reserved(**p)).count());
-    route.bound = u32::try_from(others).unwrap_or(u32::MAX);
-    route.rows = rows;
-    route
+    let others = bound.map_or(0, |b| b.iter().filter(|p| !own.contains(p) && !rules.is_reserved(**p)).count());
+    let bound = u32::try_from(others).unwrap_or(u32::MAX);
+    Route {
+        ports: PortUse { netns, source, destination, taken, bound, usable: rules.usable },
+        rows,
+        reuse_mode: rules.reuse_mode,
+        reuse_applies,
+        reuse_delay_ms: rules.reuse_delay_ms,
+    }
 }
 
 /// How long ago the newest of these entered TIME_WAIT.
@@ -247,6 +191,7 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, row, time_wait};
     use crate::diagnose::view::View;
+    use crate::model::sysctl::Sysctl;
 
     fn world(range: u64) -> World {
         let mut world = World::new();
@@ -260,7 +205,8 @@ mod tests {
         let view = View::new(&world.now, None, &world.thresholds);
         let routes = routes(&world.now.netns, view.rows());
         assert_eq!(routes.len(), 1, "{routes:?}");
-        (routes[0].blocked(), routes[0].live, routes[0].reusable, routes[0].exhausted_in_ms(10.0))
+        let PortUse { taken, .. } = routes[0].ports;
+        (routes[0].ports.blocked(), taken.live, taken.reusable, routes[0].exhausted_in_ms(10.0))
     }
 
     #[test]

@@ -189,19 +189,24 @@ impl Netns {
 
     #[must_use]
     pub fn is_reserved(&self, port: u16) -> bool {
-        self.reserved_ports.iter().any(|(low, high)| (*low..=*high).contains(&port))
+        is_within(&self.reserved_ports, port)
     }
 
     /// How many ports connect() can choose from: the range less the reserved ones.
     #[must_use]
     pub fn usable_ports(&self) -> u32 {
         let (low, high) = self.port_range();
-        let mut usable = 0;
-        for port in low..=high {
-            usable += u32::from(!self.is_reserved(port));
-        }
-        usable
+        let ports = |low: u16, high: u16| (u32::from(high) + 1).saturating_sub(low.into());
+        // The kernel prints the reserved ports of a bitmap: no range overlaps another.
+        let reserved: u32 = self.reserved_ports.iter().map(|(from, to)| ports(low.max(*from), high.min(*to))).sum();
+        ports(low, high).saturating_sub(reserved)
     }
+}
+
+/// Whether the port lies in one of these ranges, both ends included.
+#[must_use]
+pub fn is_within(ranges: &[(u16, u16)], port: u16) -> bool {
+    ranges.iter().any(|(low, high)| (*low..=*high).contains(&port))
 }
 
 /// The process that held a socket while it still had an owner.

@@ -9,8 +9,10 @@ pub(crate) mod fields;
 pub(crate) mod object;
 pub mod rows;
 mod socket;
+mod summary;
 mod traced;
 
+pub use summary::{Summary, group_rows, summary};
 pub use traced::traced;
 
 use std::io::{self, Write};
@@ -18,10 +20,10 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use crate::aggregate::{Amount, Census, Counts, Grouping, KeyValue, Sum, Sums};
+use crate::aggregate::Counts;
 use crate::diagnose::{self, Diagnosis, Evidence, Finding, Measure, Severity};
-use crate::model::column::{Names, Row};
-use crate::model::{Endpoint, Family, Gap, NetnsId, OwnerTable, State, StateSet};
+use crate::model::column::Row;
+use crate::model::{Endpoint, Gap, NetnsId, State, StateSet};
 use crate::render::gap;
 
 /// The schema of every document.
@@ -83,29 +85,6 @@ pub fn head(head: &Head) -> Map<String, Json> {
 #[derive(Clone, Copy, Debug)]
 pub struct Unseen(pub StateSet);
 
-/// The document of `summary`.
-#[must_use]
-pub fn summary(
-    head_of: &Head,
-    census: &Census,
-    unseen: Unseen,
-    groups: Json,
-    findings: &[Json],
-    all_gaps: &[Gap],
-) -> Json {
-    let mut map = head(head_of);
-    let all = census.all();
-    map.insert("total".into(), json!(all.total()));
-    map.insert("states".into(), states(&all, unseen.0));
-    let families: Map<String, Json> =
-        Family::ALL.iter().map(|f| (f.key().to_owned(), states(census.family(*f), unseen.0))).collect();
-    map.insert("families".into(), Json::Object(families));
-    map.insert("groups".into(), groups);
-    map.insert("findings".into(), json!(findings));
-    map.insert("gaps".into(), gaps(all_gaps));
-    Json::Object(map)
-}
-
 /// A whole socket, as in `list`.
 ///
 /// # Errors
@@ -114,86 +93,6 @@ pub(crate) fn socket_value(row: &Row<'_>) -> io::Result<Json> {
     let mut text = Vec::new();
     socket::write(&mut text, None, row)?;
     Ok(serde_json::from_slice(&text)?)
-}
-
-/// The groups of one crossing: the largest `top` and the rest.
-#[must_use]
-pub fn grouping(
-    grouping: &Grouping,
-    top: usize,
-    owners: &OwnerTable,
-    names: &dyn Names,
-    unseen: Unseen,
-) -> (Vec<Json>, Json) {
-    let (groups, rest) = grouping.top(top);
-    let rows = groups
-        .iter()
-        .map(|group| {
-            let mut map = Map::new();
-            for (key, value) in grouping.keys.iter().zip(&group.values) {
-                map.insert(key.name().into(), key_value(value, owners, names));
-            }
-            map.insert("total".into(), json!(group.counts.total()));
-            map.insert("states".into(), states(&group.counts, unseen.0));
-            insert_sums(&mut map, &grouping.wanted.sums, group.sums.as_deref());
-            Json::Object(map)
-        })
-        .collect();
-    let rest = rest.map_or(Json::Null, |rest| {
-        let mut map = Map::new();
-        map.insert("groups".into(), json!(rest.groups));
-        map.insert("total".into(), json!(rest.counts.total()));
-        map.insert("states".into(), states(&rest.counts, unseen.0));
-        insert_sums(&mut map, &grouping.wanted.sums, rest.sums.as_ref());
-        Json::Object(map)
-    });
-    (rows, rest)
-}
-
-fn insert_sums(map: &mut Map<String, Json>, chosen: &[Sum], sums: Option<&Sums>) {
-    if chosen.is_empty() {
-        return;
-    }
-    map.insert("measured".into(), json!(sums.map_or(0, Sums::measured)));
-    for sum in chosen {
-        let value = match sums.and_then(|s| s.get(*sum)) {
-            None => Json::Null,
-            Some(Amount::Number(n)) => json!(n),
-            // Six digits are all that such a number is good for.
-            Some(Amount::Share(share)) => json!((share * 1e6).round() / 1e6),
-        };
-        map.insert(sum.key().into(), value);
-    }
-}
-
-fn key_value(value: &KeyValue, owners: &OwnerTable, names: &dyn Names) -> Json {
-    match value {
-        KeyValue::State(state @ State::Unknown(_)) => json!(state.to_string()),
-        KeyValue::State(state) => json!(state.key()),
-        KeyValue::Family(family) => json!(family.key()),
-        KeyValue::Endpoint(at) => endpoint(*at),
-        KeyValue::Addr(addr) => json!(addr.to_string()),
-        KeyValue::Net(addr, length) => json!(format!("{addr}/{length}")),
-        KeyValue::Port(port) => json!(port),
-        KeyValue::Tuple(tuple) => {
-            json!({ "local": endpoint(tuple.local), "peer": endpoint(tuple.peer), "ifindex": tuple.ifindex })
-        }
-        KeyValue::Processes(indices) => {
-            let processes: Vec<_> = indices.iter().map(|i| &owners.processes[*i as usize]).collect();
-            json!({
-                "comm": processes.first().map(|p| p.comm.as_str()),
-                "pids": processes.iter().map(|p| p.pid).collect::<Vec<_>>(),
-                "unit": processes.first().and_then(|p| p.identity.unit.as_deref()),
-                "container": processes.first().and_then(|p| p.identity.container_label()),
-                "pod": processes.first().and_then(|p| p.identity.pod_label()),
-            })
-        }
-        KeyValue::NoProcess(status) => json!({ "comm": null, "pids": [], "owner_status": status.key() }),
-        KeyValue::User(uid) => json!({ "uid": uid, "name": names.user(*uid).as_deref() }),
-        KeyValue::Netns(inode) => json!(inode.get()),
-        KeyValue::Text(text) => json!(text),
-        KeyValue::None => Json::Null,
-    }
 }
 
 /// A finding as JSON.

@@ -6,6 +6,8 @@ pub(crate) mod binding;
 pub(crate) mod csv;
 pub(crate) mod explain;
 pub mod gap;
+pub(crate) mod grid;
+pub(crate) mod groups;
 pub mod json;
 pub(crate) mod markdown;
 pub(crate) mod report;

@@ -278,18 +278,30 @@ fn fact(name: &str, value: &Evidence) -> String {
     }
 }
 
-/// One line per finding, for `summary`.
-pub fn write_brief(out: &mut String, findings: &[&Finding], style: Style) {
-    if findings.is_empty() {
+/// For `summary`: of each incident its cause, before it what hurts more, and how many findings go with them.
+pub fn write_brief(out: &mut String, diagnosis: &Diagnosis, incidents: &[&Incident], style: Style) {
+    if incidents.is_empty() {
         return;
     }
-    let _ = writeln!(out, "\n{}", style.heading("FINDINGS"));
-    for finding in findings {
-        let word = format!("{:8}", finding.severity.key());
-        let label = style.paint(severity_style(finding.severity), &word);
-        let mut text = String::new();
-        style.push_wrapped(&mut text, [9; 2], &sanitize::clean(&finding.summary), Ansi::new());
-        let _ = write!(out, "{label} {}", text.trim_start());
+    let _ = writeln!(out, "\n{}", style.heading("INCIDENTS"));
+    for incident in incidents {
+        let of = |i: usize| &diagnosis.findings[i];
+        let worse = incident.consequences.iter().copied().find(|i| of(*i).severity == incident.severity);
+        let worse = worse.filter(|_| of(incident.cause).severity < incident.severity);
+        let shown: Vec<usize> = worse.into_iter().chain([incident.cause]).collect();
+        let more = match incident.members().count() - shown.len() {
+            0 => String::new(),
+            n => format!(" (and {} more of the same)", text::grouped(n as u64)),
+        };
+        for (place, i) in shown.iter().enumerate() {
+            let finding = of(*i);
+            let label = style.paint(severity_style(finding.severity), &format!("{:8}", finding.severity.key()));
+            let more = if place + 1 == shown.len() { more.as_str() } else { "" };
+            let mut text = String::new();
+            let sentence = format!("{}{more}", sanitize::clean(&finding.summary));
+            style.push_wrapped(&mut text, [9; 2], &sentence, Ansi::new());
+            let _ = write!(out, "{label} {}", text.trim_start());
+        }
     }
     let _ = writeln!(out, "{}", style.dim("run `tcpstate doctor` for evidence and remedies"));
 }
@@ -460,6 +472,29 @@ mod tests {
         let mut raw = String::new();
         write_report(&mut raw, &diagnosis, Shown { verbose: true, ..shown }, Style::PLAIN);
         assert!(raw.contains("oldest_age_ms 250000 (4 min 10 s)"), "{raw}");
+    }
+
+    #[test]
+    fn a_brief_tells_what_hurts_and_then_its_cause() {
+        let of = |severity, summary: &str| Finding { summary: summary.into(), ..finding(severity) };
+        let findings = vec![
+            of(Severity::High, "nobody accepts"),
+            of(Severity::Info, "few descriptors are left"),
+            of(Severity::Info, "it drops"),
+        ];
+        let mut diagnosis = Diagnosis { findings, ..Diagnosis::default() };
+        let mut brief = |cause, consequences: Vec<usize>| {
+            diagnosis.incidents = vec![Incident { cause, consequences, severity: Severity::High }];
+            let mut out = String::new();
+            write_brief(&mut out, &diagnosis, &diagnosis.incidents.iter().collect::<Vec<_>>(), Style::PLAIN);
+            out.lines().skip(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let last = "run `tcpstate doctor` for evidence and remedies";
+        assert_eq!(
+            brief(1, vec![0, 2]),
+            ["high     nobody accepts", "info     few descriptors are left (and 1 more of the same)", last]
+        );
+        assert_eq!(brief(0, vec![1, 2]), ["high     nobody accepts (and 2 more of the same)", last]);
     }
 
     #[test]

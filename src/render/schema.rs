@@ -5,7 +5,6 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::aggregate::{Key, Sum};
 use crate::diagnose::Severity;
 use crate::model::column::{COLUMNS, Type};
 use crate::model::event::ResetReason;
@@ -14,6 +13,7 @@ use crate::model::{Source, State, TcpInfo};
 use crate::render::json::fields::{self, Field, Presence};
 
 mod explain;
+mod summary;
 mod trace;
 
 /// The schema of the documents of `summary`, `list`, `doctor` and `explain`, and of the lines of
@@ -48,8 +48,8 @@ fn documents() -> Json {
                 ("ifindex", nullable("integer")),
             ], &[]),
             "user": object(vec![("uid", count()), ("name", nullable("string"))], &[]),
-            "group": group(),
-            "rest": rest(),
+            "group": summary::group(),
+            "rest": summary::rest(),
             "process": object(vec![
                 ("comm", nullable("string")),
                 ("pids", json!({ "type": "array", "items": count() })),
@@ -61,7 +61,7 @@ fn documents() -> Json {
             "socket": object(socket(), &sometimes(fields::SOCKET)),
             "columns": object(columns(), &keys(&columns())),
             "finding": finding(),
-            "summary": summary(),
+            "summary": summary::summary(),
             "list": list(),
             "doctor": doctor(),
             "line": { "oneOf": [
@@ -109,45 +109,6 @@ fn head(command: &str) -> Vec<(&'static str, Json)> {
         ("source", source()),
         ("netns", nullable("integer")),
     ]
-}
-
-fn summary() -> Json {
-    let groups = |keys: &[&str]| {
-        let map: Map<String, Json> = keys
-            .iter()
-            .map(|k| {
-                let rows = json!({ "type": ["array", "null"], "items": reference("group") });
-                ((*k).to_owned(), rows)
-            })
-            .collect();
-        map
-    };
-    let names = ["listeners", "destinations", "processes"];
-    let mut properties = groups(&names);
-    let rest: Map<String, Json> = names.iter().map(|k| ((*k).to_owned(), reference("rest"))).collect();
-    properties.insert(
-        "other".into(),
-        json!({ "type": "object", "properties": rest, "required": names, "additionalProperties": false }),
-    );
-    properties.insert(
-        "by".into(),
-        object(
-            vec![
-                ("keys", json!({ "type": "array", "items": { "type": "string" } })),
-                ("rows", json!({ "type": "array", "items": reference("group") })),
-                ("other", reference("rest")),
-            ],
-            &[],
-        ),
-    );
-    let mut fields = head("summary");
-    fields.push(("total", count()));
-    fields.push(("states", reference("states")));
-    fields.push(("families", object(vec![("ipv4", reference("states")), ("ipv6", reference("states"))], &[])));
-    fields.push(("groups", json!({ "type": "object", "properties": properties, "additionalProperties": false })));
-    fields.push(("findings", findings()));
-    fields.push(("gaps", gaps()));
-    object(fields, &[])
 }
 
 fn doctor() -> Json {
@@ -333,54 +294,6 @@ pub(crate) fn gap() -> Vec<(&'static str, Json)> {
         ("why", json!({ "type": "string" })),
         ("hint", nullable("string")),
     ]
-}
-
-fn group() -> Json {
-    let mut fields = vec![("total", count()), ("states", reference("states"))];
-    fields.extend(Key::ALL.iter().map(|key| (key.name(), group_key(*key))));
-    fields.extend(sums());
-    let keys = Key::ALL.iter().map(|key| key.name());
-    let optional: Vec<&str> = keys.chain(sums().into_iter().map(|(key, _)| key)).collect();
-    object(fields, &optional)
-}
-
-/// The chosen sums of a group.
-fn sums() -> Vec<(&'static str, Json)> {
-    let of = |sum: &Sum| match sum.kind() {
-        None => json!({ "type": ["number", "null"], "minimum": 0, "maximum": 1 }),
-        Some(_) => nullable("integer"),
-    };
-    let sums = Sum::ALL.iter().map(|sum| (sum.key(), of(sum)));
-    std::iter::once(("measured", count())).chain(sums).collect()
-}
-
-fn rest() -> Json {
-    let mut fields = vec![("groups", count()), ("total", count()), ("states", reference("states"))];
-    fields.extend(sums());
-    let optional: Vec<&str> = sums().into_iter().map(|(key, _)| key).collect();
-    json!({ "oneOf": [ { "type": "null" }, object(fields, &optional) ] })
-}
-
-fn group_key(key: Key) -> Json {
-    match key {
-        Key::Local | Key::Peer | Key::Listener | Key::Destination => {
-            json!({ "oneOf": [reference("endpoint"), { "type": "null" }] })
-        }
-        Key::LocalPort | Key::PeerPort => port(),
-        Key::FourTuple => reference("four_tuple"),
-        Key::Process => reference("process"),
-        Key::User => json!({ "oneOf": [reference("user"), { "type": "null" }] }),
-        Key::Netns => nullable("integer"),
-        Key::State
-        | Key::Family
-        | Key::LocalAddr
-        | Key::LocalNet(_)
-        | Key::PeerAddr
-        | Key::PeerNet(_)
-        | Key::Unit
-        | Key::Container
-        | Key::Pod => nullable("string"),
-    }
 }
 
 fn states() -> Json {

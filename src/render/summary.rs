@@ -1,18 +1,34 @@
-//! The screen of `summary`: counts per state, the largest groups, what could not be seen, in 80 columns.
+//! The screen of `summary`: counts per state, the largest groups, what is limited, what changed, what is wrong.
+//!
+//! Input: what was counted and read. Output: text of 80 columns or less; from 120 columns on tables stand side by side.
 
 use std::fmt::Write;
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use anstyle::Style as Ansi;
+use comfy_table::Cell;
 
-use crate::aggregate::groups::processes_label;
-use crate::aggregate::{Amount, Census, Counts, Group, Grouping, Key, KeyValue, Sum, Sums};
-use crate::model::column::{Kind, Names};
-use crate::model::{Family, Gap, OwnerTable, State, StateSet};
+use crate::aggregate::{Census, Change, HostResources};
+use crate::diagnose::measure::Share;
+use crate::diagnose::{Diagnosis, Incident};
+use crate::model::column::Names;
+use crate::model::counter::Counter;
+use crate::model::{Family, Gap, State};
+use crate::render::grid::{lines_of, number, right, small_table, visible};
+use crate::render::groups::GroupTable;
 use crate::render::style::{self, Style};
-use crate::render::{gap, json::Unseen, sanitize};
+use crate::render::{gap, json::Unseen, report, sanitize};
 use crate::text;
 
-/// What a summary shows besides its counts.
+/// From this width on, tables stand side by side where two fit.
+const WIDE: usize = 120;
+/// Columns between two tables.
+const BETWEEN: usize = 4;
+/// From this share of a range of ports on it is marked.
+const NEAR_PERCENT: f64 = 80.0;
+/// Columns of the names before a sentence.
+const LABEL: usize = 13;
+
+/// Where the answer is from.
 pub struct Header<'a> {
     pub host: &'a str,
     pub kernel: &'a str,
@@ -20,123 +36,168 @@ pub struct Header<'a> {
     pub time: &'a str,
 }
 
-/// Appends the head line and the counts per state.
-pub fn write_states(out: &mut String, header: &Header<'_>, census: &Census, unseen: Unseen, style: Style) {
-    let all = census.all();
-    let title = format!("{} TCP socket{} on ", text::grouped(all.total()), if all.total() == 1 { "" } else { "s" });
+/// What a summary shows.
+pub struct Screen<'a> {
+    pub header: Header<'a>,
+    pub census: &'a Census,
+    pub unseen: Unseen,
+    pub tables: Vec<GroupTable<'a>>,
+    /// What whole namespaces and the host have.
+    pub host: Option<&'a HostResources>,
+    /// The names of namespaces, where there are several.
+    pub netns: Option<&'a dyn Names>,
+    /// Since an earlier look.
+    pub change: Option<&'a Change>,
+    /// Whether a filter chose the sockets; the kernel counts those of all.
+    pub is_filtered: bool,
+    pub diagnosis: &'a Diagnosis,
+    /// Those of the diagnosis that are shown.
+    pub incidents: Vec<&'a Incident>,
+}
+
+/// Appends the screen.
+pub fn write(out: &mut String, screen: &Screen<'_>, style: Style) {
+    let Header { host, kernel, source, time } = screen.header;
+    let total = text::count(screen.census.all().total(), "TCP socket", "TCP sockets");
     // Writing into a String cannot fail.
     let _ = writeln!(
         out,
         "{}{}  {}",
-        style.heading(&title),
-        style.heading(&sanitize::clean(header.host)),
-        style.dim(&format!("kernel {}, {}, {}", sanitize::clean(header.kernel), header.source, header.time))
+        style.heading(&format!("{total} on ")),
+        style.heading(&sanitize::clean(host)),
+        style.dim(&format!("kernel {}, {source}, {time}", sanitize::clean(kernel)))
     );
-    out.push('\n');
+    let states = states(screen, style);
+    let tables = screen.tables.iter().map(|table| table.lines(style));
+    push_blocks(out, std::iter::once(states).chain(tables).filter(|lines| !lines.is_empty()).collect(), style);
+    let mut sentences: Vec<(&str, String, Ansi)> = Vec::new();
+    sentences.extend(screen.change.map(|change| ("PER SECOND", per_second(change, screen.is_filtered), Ansi::new())));
+    if let Some(host) = screen.host {
+        sentences.extend(local_ports(host, screen.netns));
+        sentences.push(("TCP MEMORY", tcp_memory(host), Ansi::new()));
+    }
+    if !sentences.is_empty() {
+        out.push('\n');
+    }
+    for (label, sentence, ansi) in sentences {
+        let mut lines = String::new();
+        style.push_wrapped(&mut lines, [LABEL; 2], &sanitize::clean(&sentence), ansi);
+        out.push_str(&style.heading(label));
+        out.push_str(&lines[label.len()..]);
+    }
+    report::write_brief(out, screen.diagnosis, &screen.incidents, style);
+}
+
+/// Counts per state.
+fn states(screen: &Screen<'_>, style: Style) -> Vec<String> {
+    let (census, unseen) = (screen.census, screen.unseen.0);
+    let all = census.all();
     let mut table = small_table(style);
-    table.set_header(
-        [
-            ("STATE", CellAlignment::Left),
-            ("TOTAL", CellAlignment::Right),
-            ("IPV4", CellAlignment::Right),
-            ("IPV6", CellAlignment::Right),
-        ]
-        .map(|(text, align)| Cell::new(style.heading(text)).set_alignment(align)),
-    );
-    let mut none = Vec::new();
+    let mut head = vec![Cell::new(style.heading("STATE")), right(&style.heading("TOTAL"))];
+    head.extend(screen.change.map(|_| right(&style.heading("CHANGE/s"))));
+    head.extend(["IPV4", "IPV6"].map(|family| right(&style.heading(family))));
+    table.set_header(head);
+    let change = |by: i64| screen.change.map(|change| right(&text::signed_rate(change.per_second(by as f64))));
+    let (mut shown, mut none) = (0, 0);
     for state in State::ALL {
-        let n = all.get(state);
-        if n == 0 {
-            if !unseen.0.contains(state) {
-                none.push(state.name());
-            }
+        let (n, by) = (all.get(state), screen.change.map_or(0, |change| change.of(state)));
+        if n == 0 && by == 0 {
+            none += usize::from(!unseen.contains(state));
             continue;
         }
-        let mut row = vec![Cell::new(style.paint(style::state(state), state.name()))];
-        row.push(number(n));
+        shown += 1;
+        let mut row = vec![Cell::new(style.paint(style::state(state), state.name())), number(n)];
+        row.extend(change(by));
         row.extend(Family::ALL.iter().map(|f| number(census.family(*f).get(state))));
         table.add_row(row);
     }
     if all.unknown() > 0 {
-        let mut row = vec![Cell::new("UNKNOWN STATE")];
-        row.push(number(all.unknown()));
+        shown += 1;
+        let mut row = vec![Cell::new("UNKNOWN STATE"), number(all.unknown())];
+        row.extend(screen.change.map(|_| right("")));
         row.extend(Family::ALL.iter().map(|f| number(census.family(*f).unknown())));
         table.add_row(row);
     }
-    if all.total() > 0 {
-        push_table(out, &table);
+    let mut lines = if shown > 0 { lines_of(&table) } else { Vec::new() };
+    match (shown, none) {
+        (_, 0) => {}
+        (0, _) => lines.push(style.dim("none in any state")),
+        (_, 1) => lines.push(style.dim("none in 1 other state")),
+        (_, n) => lines.push(style.dim(&format!("none in {n} other states"))),
     }
-    if !none.is_empty() {
-        let screen = Style { width: style.width.or(Some(80)), ..style };
-        screen.push_wrapped(out, [0, 2], &format!("none in {}", none.join(", ")), style::DIM);
-    }
-    for state in unseen.0.iter().filter(|s| all.get(*s) == 0) {
-        let _ = writeln!(out, "{}", style.dim(&format!("{} could not be counted here", state.name())));
-    }
+    let hidden = unseen.iter().filter(|s| all.get(*s) == 0);
+    lines.extend(hidden.map(|state| style.dim(&format!("{} could not be counted here", state.name()))));
+    lines
 }
 
-/// Appends one crossing as a table: a line per group, a column per chosen sum, and if wanted one per state that occurs.
-#[allow(clippy::too_many_arguments, reason = "a table is what it shows and how")]
-pub fn write_groups(
-    out: &mut String,
-    title: &str,
-    grouping: &Grouping,
-    top: usize,
-    owners: &OwnerTable,
-    names: &dyn Names,
-    with_states: bool,
-    style: Style,
-) {
-    let (groups, rest) = grouping.top(top);
-    if groups.is_empty() && rest.is_none() {
-        return;
+/// What the kernel counted between two looks.
+fn per_second(change: &Change, is_filtered: bool) -> String {
+    let of = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| text::rate(Some(change.per_second(n as f64))));
+    let counted = |counter| of(change.counted(counter));
+    let share = change.retransmitted_share().filter(|share| *share > 0.0);
+    let share = share.map_or_else(String::new, |share| format!(" ({:.1} %)", share * 100.0));
+    format!(
+        "{}opened {}, failed {}, reset {}, RST sent {}, retransmitted {}{share}, dropped by listeners {}",
+        if is_filtered { "whatever the filter: " } else { "" },
+        of(change.opened()),
+        counted(Counter::TcpAttemptFails),
+        counted(Counter::TcpEstabResets),
+        counted(Counter::TcpOutRsts),
+        counted(Counter::TcpRetransSegs),
+        counted(Counter::TcpExtListenDrops)
+    )
+}
+
+/// The fullest range of local ports; nothing without a connection.
+fn local_ports(host: &HostResources, names: Option<&dyn Names>) -> Option<(&'static str, String, Ansi)> {
+    const NAME: &str = "LOCAL PORTS";
+    if !host.knows_ports {
+        return Some((NAME, "unknown".to_owned(), Ansi::new()));
     }
-    let mut sum = Counts::default();
-    for group in &groups {
-        sum.merge(&group.counts);
-    }
-    if let Some(rest) = &rest {
-        sum.merge(&rest.counts);
-    }
-    let label_width = 40.min(style.width.unwrap_or(100) / 2);
-    let labels: Vec<String> =
-        groups.iter().map(|g| shorten(&label(g, grouping, owners, names), label_width, style)).collect();
-    let rest_label = rest.as_ref().map(|rest| format!("other ({} more)", rest.groups));
-    let widest = labels.iter().chain(&rest_label).map(|l| l.chars().count()).max().unwrap_or(0).max(title.len());
-    let chosen = &grouping.wanted.sums;
-    let cells = |sums: Option<&Sums>| chosen.iter().map(|sum| amount(*sum, sums)).collect::<Vec<String>>();
-    let measured: Vec<Vec<String>> =
-        groups.iter().map(|g| g.sums.as_deref()).chain(rest.iter().map(|r| r.sums.as_ref())).map(cells).collect();
-    let sum_width = |i: usize, sum: &Sum| {
-        2 + measured.iter().map(|cells| cells[i].chars().count()).max().unwrap_or(0).max(sum.name().len())
+    let ports = host.ports?;
+    let (blocked, usable) = (ports.blocked().into(), ports.usable.into());
+    let share = Share::of(blocked, usable).map_or_else(String::new, |share| format!(" ({share})"));
+    let netns = names.zip(ports.netns).map_or_else(String::new, |(names, inode)| match names.netns(inode) {
+        Some(name) => format!("{name}: "),
+        None => format!("{inode}: "),
+    });
+    let (source, destination) = (ports.source, ports.destination);
+    let text = format!("{netns}{source} to {destination} has {} in use{share}", text::of(blocked, usable));
+    let ansi = if ports.fill_percent() >= NEAR_PERCENT { style::FULL } else { Ansi::new() };
+    Some((NAME, text, ansi))
+}
+
+/// What TCP has of its memory, and its three limits.
+fn tcp_memory(host: &HostResources) -> String {
+    let bytes = |pages: u64| text::bytes(pages.saturating_mul(host.page_bytes));
+    let Some(memory) = host.memory else { return "unknown".to_owned() };
+    let used = bytes(memory.used);
+    let Some(limits) = memory.limits else {
+        return format!("{used}; limits visible only in the initial network namespace");
     };
-    let taken: usize = chosen.iter().enumerate().map(|(i, sum)| sum_width(i, sum)).sum();
-    let columns = if with_states {
-        columns_that_fit(&sum, widest + taken, style.width.unwrap_or(160))
-    } else {
-        StateColumns { shown: Vec::new(), rest: false }
-    };
-    let mut table = small_table(style);
-    let mut head = vec![Cell::new(style.heading(title)), right(&style.heading("TOTAL"))];
-    head.extend(chosen.iter().map(|sum| right(&style.heading(&sum.name().to_ascii_uppercase()))));
-    head.extend(columns.shown.iter().map(|s| right(&style.heading(short(*s)))));
-    if columns.rest {
-        head.push(right(&style.heading("OTHER")));
-    }
-    table.set_header(head);
-    let lines = groups.iter().map(|g| &g.counts).chain(rest.iter().map(|r| &r.counts));
-    for ((label, counts), sums) in labels.into_iter().chain(rest_label).zip(lines).zip(measured) {
-        let mut row = vec![Cell::new(label), number(counts.total())];
-        row.extend(sums.iter().map(|text| right(text)));
-        row.extend(columns.shown.iter().map(|s| number(counts.get(*s))));
-        if columns.rest {
-            let shown: u64 = columns.shown.iter().map(|s| counts.get(*s)).sum();
-            row.push(number(counts.total() - shown));
+    let [min, pressure, max] = [limits.min, limits.pressure, limits.max].map(bytes);
+    format!("{used} of {max}; pressure from {pressure} until below {min}")
+}
+
+/// Appends tables, each below an empty line; where two fit beside each other, they stand so.
+fn push_blocks(out: &mut String, blocks: Vec<Vec<String>>, style: Style) {
+    let width = |lines: &[String]| lines.iter().map(|line| visible(line)).max().unwrap_or(0);
+    let mut blocks = blocks.into_iter().peekable();
+    while let Some(left) = blocks.next() {
+        out.push('\n');
+        let column = width(&left) + BETWEEN;
+        let beside = blocks.next_if(|right| style.width.is_some_and(|w| w >= WIDE && column + width(right) <= w));
+        let right = beside.unwrap_or_default();
+        for row in 0..left.len().max(right.len()) {
+            let (left, right) = (left.get(row).map_or("", String::as_str), right.get(row));
+            out.push_str(left);
+            if let Some(right) = right {
+                out.extend(std::iter::repeat_n(' ', column - visible(left)));
+                out.push_str(right);
+            }
+            out.push('\n');
         }
-        table.add_row(row);
     }
-    out.push('\n');
-    push_table(out, &table);
 }
 
 /// Appends what could not be seen.
@@ -147,136 +208,171 @@ pub fn write_gaps(out: &mut String, gaps: &[Gap], style: Style) {
     }
 }
 
-struct StateColumns {
-    shown: Vec<State>,
-    /// Some states did not fit and share one column.
-    rest: bool,
-}
-
-fn columns_that_fit(sum: &Counts, label: usize, width: usize) -> StateColumns {
-    let mut present: Vec<State> = StateSet::ALL.iter().filter(|s| sum.get(*s) > 0).collect();
-    let cost = |s: &State| 2 + short(*s).len().max(text::grouped(sum.get(*s)).len());
-    let total = label + 2 + text::grouped(sum.total()).len().max(5);
-    let all: usize = present.iter().map(cost).sum();
-    if total + all <= width && sum.unknown() == 0 {
-        return StateColumns { shown: present, rest: false };
-    }
-    let mut used = total + 2 + 7;
-    present.sort_by_key(|s| std::cmp::Reverse(sum.get(*s)));
-    present.retain(|s| {
-        used += cost(s);
-        used <= width
-    });
-    present.sort_unstable();
-    StateColumns { shown: present, rest: true }
-}
-
-/// The name of a state as a column head.
-const fn short(state: State) -> &'static str {
-    match state {
-        State::Established => "ESTAB",
-        State::BoundInactive => "BOUND",
-        other => other.name(),
-    }
-}
-
-fn label(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Names) -> String {
-    let mut text = String::new();
-    for (key, value) in grouping.keys.iter().zip(&group.values) {
-        if !text.is_empty() {
-            text.push_str("  ");
-        }
-        let part = match value {
-            KeyValue::State(state) => state.to_string(),
-            KeyValue::Family(family) => family.key().to_owned(),
-            KeyValue::Endpoint(endpoint) => endpoint.to_string(),
-            KeyValue::Addr(addr) => addr.to_string(),
-            KeyValue::Net(addr, length) => format!("{addr}/{length}"),
-            KeyValue::Port(port) => format!(":{port}"),
-            KeyValue::Tuple(tuple) => tuple.to_string(),
-            KeyValue::Processes(indices) => processes_label(indices, owners),
-            KeyValue::NoProcess(status) => status.words().to_owned(),
-            KeyValue::User(uid) => names.user(*uid).map_or_else(|| uid.to_string(), |n| n.to_string()),
-            KeyValue::Netns(inode) => names.netns(*inode).map_or_else(|| inode.to_string(), |n| n.to_string()),
-            KeyValue::Text(text) => text.clone(),
-            KeyValue::None => format!("(no {})", key.name()),
-        };
-        sanitize::push(&mut text, &part);
-    }
-    text
-}
-
-/// Cuts a label on a terminal in the middle, where the least is lost.
-fn shorten(label: &str, width: usize, style: Style) -> String {
-    if style.width.is_none() || label.chars().count() <= width || width < 5 {
-        return label.to_owned();
-    }
-    text::shorten_middle(label, width)
-}
-
-/// The title of the table for some keys.
-#[must_use]
-pub fn title(keys: &[Key]) -> String {
-    keys.iter().map(|k| k.label().to_ascii_uppercase()).collect::<Vec<_>>().join(" / ")
-}
-
-/// A sum as text: `?` where no socket of the group has it.
-fn amount(sum: Sum, sums: Option<&Sums>) -> String {
-    match sums.and_then(|s| s.get(sum)) {
-        None => "?".into(),
-        Some(Amount::Share(share)) => format!("{:.2}%", share * 100.0),
-        Some(Amount::Number(n)) => match sum.kind() {
-            Some(Kind::Micros) => text::compact_us(n).to_string(),
-            Some(Kind::Bytes) => text::bytes(n),
-            _ => text::grouped(n),
-        },
-    }
-}
-
-fn small_table(style: Style) -> Table {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Disabled);
-    if style.color {
-        table.enforce_styling();
-    }
-    table
-}
-
-fn right(text: &str) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
-}
-
-fn number(n: u64) -> Cell {
-    right(&text::grouped(n))
-}
-
-/// Appends a table without trailing blanks and without the one that begins its lines.
-fn push_table(out: &mut String, table: &Table) {
-    for line in table.lines() {
-        out.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
-        out.push('\n');
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::Listeners;
-    use crate::model::sysctl::PORT_RANGE;
+    use crate::aggregate::{Grouping, Key, Limits, Listeners, LocalPorts, Look, Resources};
+    use crate::diagnose::{Finding, Severity};
+    use crate::model::column::{NoNames, Row};
+    use crate::model::counter::SockStat;
+    use crate::model::resources::{Descriptors, TcpMemory};
+    use crate::model::snapshot::Netns;
+    use crate::model::sysctl::{PORT_RANGE, Sysctl};
+    use crate::model::{Endpoint, Holder, Inode, OwnerTable, Process, SkMem, Socket, StateSet};
+
+    fn end(addr: &str, port: u16) -> Endpoint {
+        Endpoint::new(addr.parse().unwrap(), port)
+    }
+
+    /// A host whose server does not accept, and whose client leaks connections.
+    struct World {
+        census: Census,
+        owners: OwnerTable,
+        resources: Resources,
+        diagnosis: Diagnosis,
+        change: Change,
+    }
+
+    fn world(memory_limits: &[u64]) -> World {
+        let listening = |port, waiting, limit, drops| Socket {
+            state: State::Listen,
+            local: end("0.0.0.0", port),
+            recv_q_bytes: waiting,
+            send_q_bytes: Some(limit),
+            skmem: Some(SkMem { drops: Some(drops), ..SkMem::default() }),
+            inode: Inode::new(u64::from(port)),
+            ..Socket::default()
+        };
+        let mut rows = vec![listening(443, 0, 511, 0), listening(8080, 129, 128, 1355)];
+        let open = |state, at: u16, peer: Endpoint, inode| Socket {
+            state,
+            local: end("10.0.0.5", at),
+            peer,
+            inode,
+            ..Socket::default()
+        };
+        let (server, client) = (Inode::new(443), Inode::new(77));
+        rows.extend((0..1200).map(|i| open(State::Established, 443, end("10.0.0.7", 1024 + i), server)));
+        rows.extend((0..60).map(|i| open(State::Established, 8080, end("10.0.0.8", 1024 + i), server)));
+        rows.extend((0..1032).map(|i| open(State::CloseWait, 33_000 + i, end("10.0.0.9", 5432), client)));
+        rows.extend((0..1012).map(|i| open(State::TimeWait, 36_000 + i, end("10.0.0.9", 5432), None)));
+        let mut netns = Netns::default();
+        netns.sysctls.insert(Sysctl::Ipv4IpLocalPortRange, vec![32_768, 60_999]);
+        netns.sysctls.insert(Sysctl::Ipv4TcpMem, memory_limits.to_vec());
+        netns.sockstat.insert(SockStat::TcpMem, 4000);
+        let process = |pid, comm: &str| Process { pid, comm: comm.into(), ..Process::default() };
+        let holder = |process, inode| Holder { inode, process, fd: 3 };
+        let holders = vec![holder(0, server), holder(0, Inode::new(8080)), holder(1, client)];
+        let owners = OwnerTable::new(vec![process(801, "nginx"), process(14_679, "orders-api")], holders, 0);
+        let mut listeners = Listeners::new(PORT_RANGE);
+        rows.iter().for_each(|row| listeners.add(row));
+        let grouping = |key| {
+            let mut grouping = Grouping::new(vec![key]);
+            grouping.skip_none = true;
+            grouping
+        };
+        let keys = [Key::Listener, Key::Destination, Key::Process];
+        let mut census = Census::new(listeners, keys.map(grouping).into());
+        census.ports = Some(LocalPorts::new([&netns]));
+        for row in &rows {
+            census.add(&Row::new(row, &owners, &NoNames));
+        }
+        let of = |used, soft| Descriptors { used: Some(used), soft: Some(soft), ..Descriptors::default() };
+        let host = HostResources {
+            ports: census.ports.as_ref().unwrap().fullest(),
+            knows_ports: true,
+            memory: TcpMemory::of(&[netns]),
+            page_bytes: 4096,
+        };
+        let resources =
+            Resources { descriptors: vec![of(4161, 65_536), of(1655, 2048)], near_percent: 80.0, host: Some(host) };
+        let finding = |severity, summary: &str| Finding::new("close-wait-leak", severity, 0.9, summary);
+        let diagnosis = Diagnosis {
+            findings: vec![
+                finding(
+                    Severity::High,
+                    "accept queue of 0.0.0.0:8080 is full (129 of 129 places), the next client is dropped",
+                ),
+                finding(Severity::Warning, "orders-api (14679) does not close connections"),
+                finding(Severity::Info, "it follows"),
+            ],
+            incidents: vec![
+                Incident { cause: 0, consequences: vec![], severity: Severity::High },
+                Incident { cause: 1, consequences: vec![2], severity: Severity::Warning },
+            ],
+            ..Diagnosis::default()
+        };
+        let counters = |n: u64| {
+            let counted = [
+                Counter::TcpActiveOpens,
+                Counter::TcpPassiveOpens,
+                Counter::TcpAttemptFails,
+                Counter::TcpEstabResets,
+                Counter::TcpOutRsts,
+                Counter::TcpOutSegs,
+                Counter::TcpRetransSegs,
+            ];
+            counted.into_iter().zip([31, 12, 3, 2, 1, 992, 8]).map(|(c, by)| (c, 1000 + n * by)).collect()
+        };
+        let mut before = census.all();
+        before.add_many(State::SynSent, 4);
+        let after = Look { at_ms: 3000, counts: census.all(), counters: counters(1) };
+        let change = Change::between(Look { at_ms: 2000, counts: before, counters: counters(0) }, after);
+        World { census, owners, resources, diagnosis, change }
+    }
+
+    fn drawn(world: &World, with_change: bool, width: Option<usize>) -> String {
+        let limits = Limits { resources: &world.resources, listeners: &world.census.listeners };
+        let titles = ["LISTENERS", "DESTINATIONS", "PROCESSES"];
+        let table = |(grouping, title): (_, &str)| GroupTable {
+            title: title.to_owned(),
+            grouping,
+            top: 10,
+            owners: &world.owners,
+            names: &NoNames,
+            with_states: true,
+            limits: Some(limits),
+        };
+        let screen = Screen {
+            header: Header { host: "h\x1b[31m", kernel: "6.18", source: "netlink", time: "11:00:00 UTC" },
+            census: &world.census,
+            unseen: Unseen(StateSet::of(&[State::BoundInactive])),
+            tables: world.census.groupings.iter().zip(titles).map(table).collect(),
+            host: world.resources.host.as_ref(),
+            netns: None,
+            change: with_change.then_some(&world.change),
+            is_filtered: false,
+            diagnosis: &world.diagnosis,
+            incidents: world.diagnosis.incidents.iter().collect(),
+        };
+        let mut out = String::new();
+        write(&mut out, &screen, Style { color: false, width });
+        assert!(out.lines().all(|l| !l.ends_with(' ') && !l.contains('\x1b')), "{out}");
+        assert!(width.is_none_or(|width| out.lines().all(|l| l.chars().count() <= width)), "{out}");
+        out
+    }
 
     #[test]
-    fn the_screen_names_every_state_once() {
-        let mut census = Census::new(Listeners::new(PORT_RANGE), Vec::new());
-        census.counts[0].add_many(State::Established, 72_000);
-        census.counts[1].add_many(State::CloseWait, 9);
-        let mut out = String::new();
-        let header = Header { host: "h\x1b[31m", kernel: "6.18", source: "netlink", time: "11:00:00" };
-        write_states(&mut out, &header, &census, Unseen(StateSet::of(&[State::BoundInactive])), Style::PLAIN);
-        for state in State::ALL {
-            assert_eq!(out.matches(state.name()).count() - usize::from(state == State::Close), 1, "{state}: {out}");
-        }
-        assert!(out.contains("72,000") && out.contains("h\\x1b[31m") && !out.contains('\x1b'), "{out}");
-        assert!(out.lines().all(|l| l.len() <= 80 && !l.ends_with(' ')), "{out}");
+    fn a_terminal_of_80_columns() {
+        insta::assert_snapshot!(drawn(&world(&[91_413, 121_886, 182_826]), false, Some(80)));
+    }
+
+    #[test]
+    fn on_a_wide_terminal_tables_stand_side_by_side() {
+        insta::assert_snapshot!(drawn(&world(&[]), true, Some(120)));
+    }
+
+    #[test]
+    fn in_a_pipe_sentences_are_lines() {
+        let text = drawn(&world(&[91_413, 121_886, 182_826]), true, None);
+        let line = |begin: &str| text.lines().find(|l| l.starts_with(begin)).unwrap_or_else(|| panic!("{text}"));
+        let words = |begin: &str| line(begin).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words("STATE"), ["STATE", "TOTAL", "CHANGE/s", "IPV4", "IPV6"]);
+        assert_eq!(words("SYN_SENT"), ["SYN_SENT", "0", "-4.0", "0", "0"], "what is gone has left");
+        assert_eq!(
+            line("PER SECOND"),
+            "PER SECOND   opened 43, failed 3.0, reset 2.0, RST sent 1.0, retransmitted 8.0 (0.8 %), dropped by listeners ?"
+        );
+        assert!(line("BOUND_INACTIVE").ends_with("could not be counted here"), "{text}");
     }
 }

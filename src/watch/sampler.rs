@@ -508,7 +508,7 @@ impl Sampler {
 
 /// The listeners, which decide roles.
 fn listeners(live: &mut Live) -> Result<Listeners, Error> {
-    let mut listeners = Listeners::within(live.ephemeral_ports());
+    let mut listeners = Listeners::within(&live.visits());
     // What this pass cannot see, the pass over all sockets reports too.
     live.sockets(&Query::states(StateSet::LISTEN), &mut Vec::new(), &mut |socket| {
         listeners.add(socket);

@@ -201,6 +201,7 @@ fn refuses_changes(
                 ["kernel_user", "congestion", "tos", "tclass", "skmem", "ulp", "tcp_info", "listeners", "destinations"];
             let sometimes = sometimes.contains(&key.as_str())
                 || ["processes", "other", "process", "listener", "destination"].contains(&key.as_str())
+                || ["accept_queue", "descriptors"].contains(&key.as_str())
                 || (place.contains("/process") && ["unit", "container", "pod", "owner_status"].contains(&key.as_str()));
             if !sometimes {
                 try_with(less, Some(key), format!("without `{key}`"));

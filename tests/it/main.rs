@@ -69,6 +69,8 @@ mod selftest;
 mod sick;
 /// The state factory: functions that make each TCP state and each situation on the real kernel, and hold it.
 mod states;
+/// What runs out and what changes, as the summary says it.
+mod summary;
 /// Sums per group beside the rows that they are sums of.
 mod sums;
 /// What no compiler checks: imports, documentation, generated files, the version of the compiler.

@@ -21,30 +21,42 @@ pub fn netns(root: &ProcRoot, inode: Option<NetnsId>, name: Option<String>) -> N
     let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
     let counters = counters(root);
     let sockstat = sockstat(root);
-    let below = root.path().join("sys/net");
-    let mut sysctls = Sysctls::default();
-    for sysctl in Sysctl::ALL {
-        let values: Result<Vec<u64>, _> =
-            read(&below.join(sysctl.name())).split_ascii_whitespace().map(signed).collect();
-        if let Ok(values) = values
-            && !values.is_empty()
-        {
-            sysctls.insert(*sysctl, values);
-        }
-    }
     Netns {
         inode,
         name,
         counters,
         sockstat,
-        sysctls,
-        reserved_ports: port_ranges(&read(&below.join(RESERVED_PORTS))),
+        sysctls: sysctls(root, Sysctl::ALL),
+        reserved_ports: reserved_ports(root),
         addresses: addresses(&read(&net.join("fib_trie")), &read(&net.join("if_inet6"))),
         conntrack: conntrack::read(root),
         virtual_services: ipvs::read(root),
         drops: None,
         incomplete: false,
     }
+}
+
+/// Some settings; those that this kernel lacks, or that cannot be read, are absent.
+#[must_use]
+pub fn sysctls(root: &ProcRoot, wanted: &[Sysctl]) -> Sysctls {
+    let below = root.path().join("sys/net");
+    let mut sysctls = Sysctls::default();
+    for sysctl in wanted {
+        let text = std::fs::read_to_string(below.join(sysctl.name())).unwrap_or_default();
+        let values: Result<Vec<u64>, _> = text.split_ascii_whitespace().map(signed).collect();
+        if let Ok(values) = values
+            && !values.is_empty()
+        {
+            sysctls.insert(*sysctl, values);
+        }
+    }
+    sysctls
+}
+
+/// `ip_local_reserved_ports`.
+#[must_use]
+pub fn reserved_ports(root: &ProcRoot) -> Vec<(u16, u16)> {
+    port_ranges(&std::fs::read_to_string(root.path().join("sys/net").join(RESERVED_PORTS)).unwrap_or_default())
 }
 
 /// `/proc/net/sockstat` and `sockstat6`.
@@ -129,7 +141,7 @@ fn table_fulls(root: &ProcRoot) -> Option<u64> {
 ///
 /// Not by `rustix::param`, which reads the auxiliary vector and panics before Linux 6.4 where `/proc/self/auxv` is
 /// unreadable: for a program with file capabilities, and where `/proc` is covered.
-fn page_bytes() -> u64 {
+pub fn page_bytes() -> u64 {
     // SAFETY: sysconf takes a number and touches no memory of ours.
     #[allow(unsafe_code, reason = "no crate in use asks sysconf(3)")]
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };

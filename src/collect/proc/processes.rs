@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustc_hash::FxHashSet;
 
 use crate::collect::proc::{ProcRoot, mounts, parts};
+use crate::model::resources::Descriptors;
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadState};
 use crate::model::{Inode, NetnsId, cgroup};
 
@@ -72,11 +73,7 @@ fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessF
     let folder = root.path().join(pid.to_string());
     let process = procfs::process::Process::new_with_root(folder.clone()).ok()?;
     let stat = process.stat().ok()?;
-    let limit = |value: procfs::process::LimitValue| match value {
-        procfs::process::LimitValue::Value(n) => Some(n),
-        procfs::process::LimitValue::Unlimited => None,
-    };
-    let files = process.limits().ok().map(|l| l.max_open_files);
+    let Descriptors { used, soft, hard, .. } = descriptors_of(&process, &folder, &mut { usize::MAX });
     // Start time counts clock ticks, 100 per second on every architecture that Linux reports to user space.
     let running_ms = uptime_ms.map(|up| up.saturating_sub(stat.starttime.saturating_mul(10)));
     Some(ProcessFacts {
@@ -85,9 +82,9 @@ fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessF
         threads: u32::try_from(stat.num_threads).ok(),
         parent: u32::try_from(stat.ppid).ok(),
         running_ms,
-        fd_used: descriptors(&folder),
-        fd_soft: files.as_ref().and_then(|f| limit(f.soft_limit)),
-        fd_hard: files.as_ref().and_then(|f| limit(f.hard_limit)),
+        fd_used: used,
+        fd_soft: soft,
+        fd_hard: hard,
         exe: process.exe().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned())),
         cmdline: if stat.state == UNINTERRUPTIBLE { Vec::new() } else { process.cmdline().unwrap_or_default() },
         inspection: None,
@@ -99,14 +96,49 @@ fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessF
     })
 }
 
-/// Descriptors in use: the size of the directory since Linux 6.2 (`proc_fd_getattr`), else a count.
-fn descriptors(folder: &Path) -> Option<u64> {
+/// Descriptors that one look at many processes counts where the kernel does not tell their number: about 10 ms.
+const DESCRIPTORS_COUNTED: usize = 10_000;
+
+/// Descriptors of some processes and their limits, in the same order; of a process that is gone nothing is known.
+#[must_use]
+pub fn descriptors(root: &ProcRoot, pids: impl Iterator<Item = u32>) -> Vec<Descriptors> {
+    let mut room = DESCRIPTORS_COUNTED;
+    let of = |pid: u32| {
+        let folder = root.path().join(pid.to_string());
+        let Ok(process) = procfs::process::Process::new_with_root(folder.clone()) else {
+            return Descriptors::default();
+        };
+        descriptors_of(&process, &folder, &mut room)
+    };
+    pids.map(of).collect()
+}
+
+fn descriptors_of(process: &procfs::process::Process, folder: &Path, room: &mut usize) -> Descriptors {
+    let limit = |value: procfs::process::LimitValue| match value {
+        procfs::process::LimitValue::Value(n) => Some(n),
+        procfs::process::LimitValue::Unlimited => None,
+    };
+    let files = process.limits().ok().map(|l| l.max_open_files);
+    Descriptors {
+        used: used_descriptors(&folder.join("fd"), room),
+        soft: files.as_ref().and_then(|f| limit(f.soft_limit)),
+        hard: files.as_ref().and_then(|f| limit(f.hard_limit)),
+    }
+}
+
+/// Descriptors in use: the size of the directory since Linux 6.2 (`proc_fd_getattr`), else a count, as long as there is
+/// room for it.
+fn used_descriptors(fd: &Path, room: &mut usize) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
-    let fd = folder.join("fd");
     // The size may be readable without the right to list, and is as accurate.
-    match std::fs::metadata(&fd) {
+    match std::fs::metadata(fd) {
         Ok(meta) if meta.size() > 0 => Some(meta.size()),
-        _ => Some(std::fs::read_dir(&fd).ok()?.count() as u64),
+        _ => {
+            let counted = std::fs::read_dir(fd).ok()?.take(room.saturating_add(1)).count();
+            let known = counted <= *room;
+            *room = room.saturating_sub(counted);
+            known.then_some(counted as u64)
+        }
     }
 }
 
@@ -323,7 +355,7 @@ mod tests {
         let last = std::fs::File::open("/dev/null").unwrap();
         let folder = ProcRoot::default().path().join(format!("{pid}/fd"));
         let ours: Vec<u32> = files.iter().chain([&last]).map(|f| u32::try_from(f.as_raw_fd()).unwrap()).collect();
-        let used = descriptors(&ProcRoot::default().path().join(pid.to_string()));
+        let used = super::descriptors(&ProcRoot::default(), [pid].into_iter())[0].used;
         for used in [used, None] {
             let found = others(&folder, &numbers, used).unwrap();
             assert!(ours.iter().all(|fd| found.iter().any(|(f, link)| f == fd && link.ends_with("null"))), "{found:?}");

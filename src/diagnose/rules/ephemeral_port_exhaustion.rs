@@ -95,19 +95,19 @@ const LITTLE_PERCENT: f64 = 10.0;
 
 /// What the blocked ports are: the kinds add up to all of them.
 fn causes(route: &Route<'_>, binds: bool) -> Weighed {
-    let share = |part: u32| Share::of(part.into(), route.blocked().into());
+    let share = |part: u32| Share::of(part.into(), route.ports.blocked().into());
     let of_kind = |part: u32, also: bool| match share(part) {
         Some(s) if s.percent() >= LITTLE_PERCENT || also => Weight::Possible(s.percent().max(LITTLE_PERCENT)),
         Some(s) => Weight::Refuted(format!("{s} of the blocked ports")),
         None => Weight::Possible(LITTLE_PERCENT),
     };
     Weighed::of(CAUSES, |cause| match cause.id {
-        "churn" => of_kind(route.time_wait, false),
-        "held" => of_kind(route.live, false),
-        "peer-does-not-close" => of_kind(route.fin_wait2_minis, false),
-        "bound" => of_kind(route.bound, binds),
-        _ if route.usable >= DEFAULT_PORTS / 2 => {
-            Weight::Refuted(format!("{} ports are usable", text::grouped(route.usable.into())))
+        "churn" => of_kind(route.ports.taken.time_wait, false),
+        "held" => of_kind(route.ports.taken.live, false),
+        "peer-does-not-close" => of_kind(route.ports.taken.fin_wait2_minis, false),
+        "bound" => of_kind(route.ports.bound, binds),
+        _ if route.ports.usable >= DEFAULT_PORTS / 2 => {
+            Weight::Refuted(format!("{} ports are usable", text::grouped(route.ports.usable.into())))
         }
         _ => Weight::Possible(20.0),
     })
@@ -128,9 +128,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             outcome.wants_second.get_or_insert_with(|| {
                 format!(
                     "{} ports from {} to {} are in use; are more taken?",
-                    text::of(route.blocked().into(), route.usable.into()),
-                    route.source,
-                    route.destination
+                    text::of(route.ports.blocked().into(), route.ports.usable.into()),
+                    route.ports.source,
+                    route.ports.destination
                 )
             });
         }
@@ -144,10 +144,11 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 fn finding(view: &View<'_>, route: &Route<'_>, used: &Use, severity: Severity) -> Finding {
     let users = port_use::users(view, route);
     let lead = users.lead.as_ref();
-    let (low, high) = view.netns(route.netns).map_or((0, 0), crate::model::snapshot::Netns::port_range);
+    let (low, high) = view.netns(route.ports.netns).map_or((0, 0), crate::model::snapshot::Netns::port_range);
     let held: Vec<&Socket> = route.rows.iter().copied().filter(|s| s.inode.is_some()).collect();
     let plain = route.rows.iter().filter(|s| s.local.port % 2 == low % 2).count();
-    let binds = held.len() * 2 > route.rows.len() && port_choice::choice(&held, low, route.usable, plain).is_bind();
+    let binds =
+        held.len() * 2 > route.rows.len() && port_choice::choice(&held, low, route.ports.usable, plain).is_bind();
     let (confidence, reason) = match lead {
         Some(user) => (user.confidence, format!("every port was counted against the range; {}", user.reason)),
         None => (0.95, format!("every port was counted against the range; {}", users.unknown)),
@@ -161,23 +162,23 @@ fn finding(view: &View<'_>, route: &Route<'_>, used: &Use, severity: Severity) -
         .because(reason)
         .causes(causes(route, binds))
         .subject(Subject {
-            netns: route.netns,
+            netns: route.ports.netns,
             pid: lead.and_then(port_use::User::pid),
             comm: lead.map(|user| user.comm.clone()),
             pids: lead.map(|user| user.pids.clone()).unwrap_or_default(),
-            source: Some(route.source),
-            destination: Some(route.destination),
+            source: Some(route.ports.source),
+            destination: Some(route.ports.destination),
             ..Subject::default()
         })
         .exhausted_in(left)
-        .evidence("ports_blocked", Evidence::Count(route.blocked().into()))
-        .evidence("ports_usable", Evidence::Count(route.usable.into()))
-        .evidence("fill_percent", Evidence::Percent(route.fill_percent()))
-        .evidence("time_wait", Evidence::Count(route.time_wait.into()))
-        .evidence("live", Evidence::Count(route.live.into()))
-        .evidence("fin_wait2_minis", Evidence::Count(route.fin_wait2_minis.into()))
-        .evidence("bound_or_listening", Evidence::Count(route.bound.into()))
-        .evidence("time_wait_reusable", Evidence::Count(route.reusable.into()))
+        .evidence("ports_blocked", Evidence::Count(route.ports.blocked().into()))
+        .evidence("ports_usable", Evidence::Count(route.ports.usable.into()))
+        .evidence("fill_percent", Evidence::Percent(route.ports.fill_percent()))
+        .evidence("time_wait", Evidence::Count(route.ports.taken.time_wait.into()))
+        .evidence("live", Evidence::Count(route.ports.taken.live.into()))
+        .evidence("fin_wait2_minis", Evidence::Count(route.ports.taken.fin_wait2_minis.into()))
+        .evidence("bound_or_listening", Evidence::Count(route.ports.bound.into()))
+        .evidence("time_wait_reusable", Evidence::Count(route.ports.taken.reusable.into()))
         .evidence("youngest_time_wait_ms", Evidence::millis(ports::youngest_ms(&route.rows)));
     if view.before.is_some() {
         finding = finding
@@ -192,11 +193,11 @@ fn finding(view: &View<'_>, route: &Route<'_>, used: &Use, severity: Severity) -
     if !users.list.is_empty() {
         finding = finding.evidence("programs", Evidence::List(users.list));
     }
-    if let Some(recycled) = view.delta(route.netns, Counter::TcpExtTwRecycled) {
+    if let Some(recycled) = view.delta(route.ports.netns, Counter::TcpExtTwRecycled) {
         finding = finding.evidence("time_wait_recycled", Evidence::Count(recycled));
     }
     finding.next(match lead {
-        Some(_) => format!("tcpstate list -o --peer {}", route.destination),
+        Some(_) => format!("tcpstate list -o --peer {}", route.ports.destination),
         // TIME_WAIT has no owner; a trace sees who closes.
         None => "tcpstate doctor --trace 5s --rule ephemeral-port-exhaustion".to_owned(),
     })
@@ -206,9 +207,9 @@ fn summary(view: &View<'_>, route: &Route<'_>, used: &Use, users: &Users) -> Str
     let who = users.lead.as_ref().map(|user| format!("{}: ", user.name())).unwrap_or_default();
     let head = format!(
         "{who}{} ports from {} to {} are in use",
-        text::of(route.blocked().into(), route.usable.into()),
-        route.source,
-        route.destination
+        text::of(route.ports.blocked().into(), route.ports.usable.into()),
+        route.ports.source,
+        route.ports.destination
     );
     match (used.left_ms, used.rate) {
         (Some(0), _) => format!("{head}: connect() to there fails now (EADDRNOTAVAIL)"),

@@ -67,7 +67,7 @@ fn causes(view: &View<'_>, route: &Route<'_>) -> Weighed {
     let open = |s: &&&crate::model::Socket| s.state == State::Established;
     let stays = route.rows.iter().filter(open).any(|s| view.earlier(s).is_some());
     let live = route.rows.iter().filter(open).count() > 0;
-    let failed = [Counter::TcpAttemptFails, Counter::TcpEstabResets].map(|c| view.delta(route.netns, c));
+    let failed = [Counter::TcpAttemptFails, Counter::TcpEstabResets].map(|c| view.delta(route.ports.netns, c));
     let failed = failed.into_iter().try_fold(0, |sum, n| n.map(|n| sum + n));
     Weighed::of(CAUSES, |cause| match cause.id {
         "no-reuse" if stays => refuted("connections to it stay open"),
@@ -91,9 +91,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut findings = Vec::new();
     for route in view.routes() {
         let left = route.rows.iter().filter(|s| s.state == State::TimeWait).count();
-        let share = left as f64 * 100.0 / f64::from(route.usable.max(1));
+        let share = left as f64 * 100.0 / f64::from(route.ports.usable.max(1));
         let used = port_use::of(view, route);
-        let busy = used.rate.is_some_and(|r| r.per_second() >= WORTH_RATE * ports::sustainable_of(route.usable));
+        let busy = used.rate.is_some_and(|r| r.per_second() >= WORTH_RATE * ports::sustainable_of(route.ports.usable));
         if used.severity.is_some() || left < 5 || !(busy || share >= WORTH_PERCENT) {
             continue;
         }
@@ -102,8 +102,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         let who = lead.map_or_else(|| "a client here".to_owned(), port_use::User::name);
         let so_far = format!(
             "{who} closes its connections from {} to {} first: {} ended so in the last minute",
-            route.source,
-            route.destination,
+            route.ports.source,
+            route.ports.destination,
             text::grouped(left as u64)
         );
         let summary = match (used.rate, ports::youngest_ms(&route.rows)) {
@@ -116,12 +116,12 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 .because(lead.map_or_else(|| users.unknown.clone(), |user| user.reason.clone()))
                 .causes(causes(view, route))
                 .subject(Subject {
-                    netns: route.netns,
+                    netns: route.ports.netns,
                     pid: lead.and_then(port_use::User::pid),
                     comm: lead.map(|user| user.comm.clone()),
                     pids: lead.map(|user| user.pids.clone()).unwrap_or_default(),
-                    source: Some(route.source),
-                    destination: Some(route.destination),
+                    source: Some(route.ports.source),
+                    destination: Some(route.ports.destination),
                     ..Subject::default()
                 })
                 .evidence("time_wait", Evidence::Count(left as u64))
@@ -131,9 +131,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 )
                 .evidence("sustainable_per_second", Evidence::PerSecond(route.sustainable()))
                 .evidence("share_of_ports_percent", Evidence::Percent(share))
-                .evidence("live", Evidence::Count(route.live.into()))
+                .evidence("live", Evidence::Count(route.ports.taken.live.into()))
                 .evidence("programs", Evidence::List(users.list))
-                .next(format!("tcpstate list -o state time-wait and dst {}", route.destination)),
+                .next(format!("tcpstate list -o state time-wait and dst {}", route.ports.destination)),
         );
     }
     Outcome::findings(findings)
