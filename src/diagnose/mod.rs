@@ -13,6 +13,7 @@ pub(crate) mod binding;
 pub(crate) mod callers;
 pub(crate) mod close_wait;
 pub(crate) mod closing;
+pub(crate) mod connect_causes;
 pub(crate) mod conntrack;
 pub(crate) mod delivery;
 pub(crate) mod departed;
