@@ -265,7 +265,9 @@ mod tests {
         let holders = vec![holder(0, server), holder(0, Inode::new(8080)), holder(1, client)];
         let owners = OwnerTable::new(vec![process(801, "nginx"), process(14_679, "orders-api")], holders, 0);
         let mut listeners = Listeners::new(PORT_RANGE);
-        rows.iter().for_each(|row| listeners.add(row));
+        for row in &rows {
+            listeners.add(row);
+        }
         let grouping = |key| {
             let mut grouping = Grouping::new(vec![key]);
             grouping.skip_none = true;

@@ -129,7 +129,7 @@ fn limit_descriptors(pid: u32, most: u64) {
     let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
     let pid = libc::pid_t::try_from(pid).expect("a pid");
     // SAFETY: the kernel reads one limit and writes none.
-    let done = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
+    let done = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
     assert_eq!(done, 0, "prlimit: {}", std::io::Error::last_os_error());
 }
 

@@ -39,10 +39,10 @@ pub(super) fn summary() -> Json {
     fields.push(("total", count()));
     fields.push(("states", reference("states")));
     fields.push(("families", object(vec![("ipv4", reference("states")), ("ipv6", reference("states"))], &[])));
-    fields.push(("change", or_null(change())));
+    fields.push(("change", or_null(&change())));
     fields.push(("groups", json!({ "type": "object", "properties": properties, "additionalProperties": false })));
-    fields.push(("local_ports", or_null(local_ports())));
-    fields.push(("tcp_memory", or_null(tcp_memory())));
+    fields.push(("local_ports", or_null(&local_ports())));
+    fields.push(("tcp_memory", or_null(&tcp_memory())));
     fields.push(("findings", findings()));
     fields.push(("incidents", json!({ "type": "array", "items": incident() })));
     fields.push(("gaps", gaps()));
@@ -115,7 +115,7 @@ fn limits() -> Vec<(&'static str, Json)> {
         ],
         &[],
     );
-    vec![("accept_queue", or_null(queue)), ("descriptors", or_null(descriptors))]
+    vec![("accept_queue", or_null(&queue)), ("descriptors", or_null(&descriptors))]
 }
 
 pub(super) fn group() -> Json {
@@ -143,16 +143,16 @@ pub(super) fn rest() -> Json {
     fields.extend(sums());
     fields.extend(limits());
     let optional: Vec<&str> = sums().into_iter().chain(limits()).map(|(key, _)| key).collect();
-    or_null(object(fields, &optional))
+    or_null(&object(fields, &optional))
 }
 
 fn group_key(key: Key) -> Json {
     match key {
-        Key::Local | Key::Peer | Key::Listener | Key::Destination => or_null(reference("endpoint")),
+        Key::Local | Key::Peer | Key::Listener | Key::Destination => or_null(&reference("endpoint")),
         Key::LocalPort | Key::PeerPort => port(),
         Key::FourTuple => reference("four_tuple"),
         Key::Process => reference("process"),
-        Key::User => or_null(reference("user")),
+        Key::User => or_null(&reference("user")),
         Key::Netns => nullable("integer"),
         Key::State
         | Key::Family
@@ -166,6 +166,6 @@ fn group_key(key: Key) -> Json {
     }
 }
 
-fn or_null(schema: Json) -> Json {
+fn or_null(schema: &Json) -> Json {
     json!({ "oneOf": [schema, { "type": "null" }] })
 }

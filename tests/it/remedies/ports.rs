@@ -255,7 +255,9 @@ pub fn more_ports_of_a_translation_let_the_waiting_clients_in() {
         let attempts = told(&ill, "syn-sent-pileup", "Look at the gateway that translates on the way");
         assert!(attempts.summary.contains("8 of 8 of 127.0.0.9 are taken"), "{attempts:#?}");
         assert!(nft("flush chain ip n p") && translate("1024-1099"));
-        waiting.iter().for_each(|client| client.wait(State::Established));
+        for client in &waiting {
+            client.wait(State::Established);
+        }
         let well = Doctor::of(ns).looks(|| pause(500));
         cured(&well, rule);
         drop(open);
