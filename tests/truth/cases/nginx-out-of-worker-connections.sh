@@ -6,7 +6,7 @@
 #: also = ["accept-queue-stalled"]
 #: [[expect]]
 #: rule = ["abort-storm", "accept-queue-stalled", "reset-source"]
-#: severity_at_least = "warning"
+#: severity_at_least = "info"
 pair
 cat >"$W/n.conf" <<A
 user root; daemon off; worker_processes 1; error_log $W/e; pid $W/pid; events { worker_connections 12; }
