@@ -10,6 +10,7 @@ use crate::model::counter::Counter;
 use crate::model::traced::{ConnectFailure, Connects, TracedInterval};
 use crate::text;
 
+/// What makes connects fail.
 pub const CAUSES: &[Cause] = &[
     Cause {
         id: "refused",
@@ -70,25 +71,119 @@ const AS_MANY_PERCENT: u64 = 80;
 const PATIENT_MS: u64 = 900;
 /// A cause of fewer of the failures is not named (policy).
 const SHARE_OF_CAUSE: u64 = 10;
-/// The cause that a failure proves.
-#[must_use]
-pub fn cause_of(failure: ConnectFailure) -> &'static str {
-    match failure {
-        ConnectFailure::Refused => "refused",
-        ConnectFailure::NoPort => "no-local-port",
-        ConnectFailure::GivenUp | ConnectFailure::Errno(Errno::ETIMEDOUT) => "no-answer",
-        ConnectFailure::Errno(Errno::ECONNREFUSED) => "rejected",
-        ConnectFailure::Errno(_) => "unreachable",
+
+/// How the connects to one destination ended, beside what else is known of that time.
+pub struct Ends<'a> {
+    connects: &'a Connects,
+    /// About as many ICMP messages (destination unreachable) came from elsewhere as attempts may have ended by.
+    icmp: bool,
+    /// Some succeeded, and it is not over: the service was there meanwhile.
+    at_times: bool,
+}
+
+/// Causes that a failure leaves, the likeliest first, each with its part of the belief. One alone is proven.
+type Left = &'static [(&'static str, f64)];
+
+impl<'a> Ends<'a> {
+    #[must_use]
+    pub fn new(view: &View<'_>, traced: &TracedInterval, connects: &'a Connects, over: bool) -> Ends<'a> {
+        let at_times = connects.succeeded > 1 && !over;
+        Ends { connects, icmp: icmp_came(view, traced, connects), at_times }
     }
+
+    /// Those that their program gave up were told by ICMP: at once, sooner than by any timeout.
+    ///
+    /// While connect() still holds the socket, as with a router on the same host, the kernel only notes the error: the
+    /// program learns it and closes the socket, and the trace sees a program that gave up (`tcp_v4_err`, `sk_err_soft`).
+    #[must_use]
+    pub fn told_by_icmp(&self) -> bool {
+        self.icmp && ended_at_once(self.connects)
+    }
+
+    /// For how long the longest waited.
+    fn waited_ms(&self) -> Option<u64> {
+        self.connects.waited_ms.map(|(_, longest)| longest)
+    }
+
+    fn left(&self, failure: ConnectFailure) -> Left {
+        let connects = self.connects;
+        // If it was there only before the last failure, it may just have ended.
+        let partly = connects.succeeded * SHARE_OF_CAUSE >= connects.failures() || connects.succeeded_since > 0;
+        // Beside failures of another kind it stays the program's word.
+        let alone = connects.failed.iter().all(|(kind, _)| *kind == ConnectFailure::GivenUp);
+        let too_early = alone && self.waited_ms().is_some_and(|ms| ms < PATIENT_MS);
+        match failure {
+            ConnectFailure::Refused if !self.at_times => &[("refused", 1.0)],
+            ConnectFailure::Refused if partly => &[("refused-by-some", 1.0)],
+            ConnectFailure::Refused => &[("refused-by-some", 0.6), ("refused", 0.4)],
+            ConnectFailure::NoPort => &[("no-local-port", 1.0)],
+            ConnectFailure::GivenUp if self.told_by_icmp() => BY_ICMP,
+            ConnectFailure::GivenUp if too_early => &[("no-answer", 0.7), ("impatient", 0.3)],
+            ConnectFailure::GivenUp | ConnectFailure::Errno(Errno::ETIMEDOUT) => &[("no-answer", 1.0)],
+            ConnectFailure::Errno(Errno::ECONNREFUSED) => &[("rejected", 1.0)],
+            ConnectFailure::Errno(_) if self.icmp => BY_ICMP,
+            ConnectFailure::Errno(_) => &[("unreachable", 1.0)],
+        }
+    }
+
+    /// The likeliest cause of most of the failures.
+    #[must_use]
+    pub fn leading(&self) -> Option<&'static str> {
+        let (kind, _) = self.connects.failed.first()?;
+        self.left(*kind).first().map(|(cause, _)| *cause)
+    }
+
+    /// The causes by their share of the failures. Where each failure proves one, so do all.
+    #[must_use]
+    pub fn weigh(&self) -> Weighed {
+        let failed = self.connects.failures();
+        let is_proof = self.connects.failed.iter().all(|(kind, _)| self.left(*kind).len() == 1);
+        Weighed::of(CAUSES, |cause| {
+            let (mut n, mut belief) = (0, 0.0);
+            for (kind, of_kind) in &self.connects.failed {
+                if let Some((_, part)) = self.left(*kind).iter().find(|(id, _)| *id == cause.id) {
+                    n += of_kind;
+                    belief += *of_kind as f64 * part;
+                }
+            }
+            if n * SHARE_OF_CAUSE < failed {
+                Weight::Refuted(self.excluded(cause.id, n))
+            } else if is_proof {
+                Weight::Proven
+            } else {
+                Weight::Possible(belief / failed as f64)
+            }
+        })
+    }
+
+    /// What excludes a cause that so many failures fit.
+    fn excluded(&self, cause: &str, n: u64) -> String {
+        let has = |wanted| self.connects.failed.iter().any(|(kind, _)| *kind == wanted);
+        match (cause, self.waited_ms()) {
+            ("refused", _) if self.at_times && has(ConnectFailure::Refused) => {
+                format!("{} to it succeeded meanwhile", text::count(self.connects.succeeded, "connect", "connects"))
+            }
+            ("no-answer", _) if self.told_by_icmp() => {
+                "as many ICMP messages came (destination unreachable)".to_owned()
+            }
+            ("impatient", Some(ms)) if has(ConnectFailure::GivenUp) && ms >= PATIENT_MS => {
+                format!("it waits for {}", text::duration(ms))
+            }
+            _ => format!("{n} of {} ended so", text::count(self.connects.failures(), "failure", "failures")),
+        }
+    }
+}
+
+/// The codes of ICMP messages are not counted: a rule that rejects, or a router that knows no way.
+const BY_ICMP: Left = &[("rejected", 0.6), ("unreachable", 0.4)];
+
+fn ended_at_once(connects: &Connects) -> bool {
+    connects.waited_ms.is_some_and(|(_, longest)| longest <= AT_ONCE_MS)
 }
 
 /// Whether about as many ICMP messages (destination unreachable) came from elsewhere as attempts of this family ended by
 /// one, or may have.
-///
-/// While connect() still holds the socket, as with a router on the same host, the kernel only notes the error: the program
-/// learns it and closes the socket, and the trace sees a program that gave up (`tcp_v4_err`, `sk_err_soft`).
-#[must_use]
-pub fn icmp_came(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> bool {
+fn icmp_came(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> bool {
     let is_v4 = connects.to.addr.is_ipv4();
     let (received, sent) = if is_v4 {
         (Counter::IcmpInDestUnreachs, Counter::IcmpOutDestUnreachs)
@@ -112,61 +207,4 @@ fn by_icmp_at_most(connects: &Connects) -> u64 {
         ConnectFailure::Refused | ConnectFailure::NoPort => false,
     };
     connects.failed.iter().filter(|(kind, _)| may(*kind)).map(|(_, n)| n).sum()
-}
-
-/// Sooner than any timeout.
-#[must_use]
-pub fn ended_at_once(connects: &Connects) -> bool {
-    connects.waited_ms.is_some_and(|(_, longest)| longest <= AT_ONCE_MS)
-}
-
-/// Most failures prove their cause. An ICMP message has two, a rule or a missing way; and who gives up early may have had no
-/// time for an answer.
-#[must_use]
-pub fn weigh(connects: &Connects, icmp: bool, over: bool) -> Weighed {
-    let failed = connects.failures();
-    let told = icmp && ended_at_once(connects);
-    let waited = connects.waited_ms.map(|(_, longest)| longest);
-    let given_up: u64 =
-        connects.failed.iter().filter(|(kind, _)| *kind == ConnectFailure::GivenUp).map(|(_, n)| n).sum();
-    // The service was there meanwhile; if only before the last failure, it may just have ended.
-    let at_times = connects.succeeded > 1 && !over;
-    let partly = at_times && (connects.succeeded * SHARE_OF_CAUSE >= failed || connects.succeeded_since > 0);
-    // Beside failures of another kind it stays the program's word.
-    let too_early = !told && waited.is_some_and(|ms| ms < PATIENT_MS) && given_up == failed;
-    Weighed::of(CAUSES, |cause| {
-        let of = |kind: &ConnectFailure| match (cause.id, *kind) {
-            ("refused", ConnectFailure::Refused) => !partly,
-            ("refused-by-some", ConnectFailure::Refused) => at_times,
-            ("rejected" | "unreachable", ConnectFailure::GivenUp) => told,
-            ("no-answer", ConnectFailure::GivenUp) => !told,
-            ("impatient", ConnectFailure::GivenUp) => too_early,
-            ("rejected", ConnectFailure::Errno(errno)) if errno != Errno::ETIMEDOUT => {
-                icmp || errno == Errno::ECONNREFUSED
-            }
-            (id, kind) => cause_of(kind) == id,
-        };
-        let n: u64 = connects.failed.iter().filter(|(kind, _)| of(kind)).map(|(_, n)| n).sum();
-        if n * SHARE_OF_CAUSE < failed {
-            return Weight::Refuted(match (cause.id, waited) {
-                ("refused", _) if partly => {
-                    format!("{} to it succeeded meanwhile", text::count(connects.succeeded, "connect", "connects"))
-                }
-                ("no-answer", _) if told => "as many ICMP messages came (destination unreachable)".to_owned(),
-                ("impatient", Some(ms)) if given_up > 0 && ms >= PATIENT_MS => {
-                    format!("it waits for {}", text::duration(ms))
-                }
-                _ => format!("{n} of {} ended so", text::count(failed, "failure", "failures")),
-            });
-        }
-        match cause.id {
-            "refused" if at_times => Weight::Possible(0.4),
-            "refused-by-some" if !partly => Weight::Possible(0.6),
-            "rejected" if icmp => Weight::Possible(0.6),
-            "unreachable" if icmp => Weight::Possible(0.4),
-            "no-answer" if too_early => Weight::Possible(0.7),
-            "impatient" => Weight::Possible(0.3),
-            _ => Weight::Proven,
-        }
-    })
 }

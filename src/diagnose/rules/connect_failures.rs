@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::connect_causes::{CAUSES, cause_of, ended_at_once, icmp_came, weigh};
+use crate::diagnose::connect_causes::{CAUSES, Ends};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::{Weighed, Weight};
 use crate::diagnose::measure::Share;
@@ -128,7 +128,7 @@ fn severity(view: &View<'_>, traced: &TracedInterval, connects: &Connects, cause
 }
 
 /// How most of them ended, as half a sentence.
-fn manner(connects: &Connects, icmp: bool) -> String {
+fn manner(connects: &Connects, ends: &Ends<'_>) -> String {
     let waited = connects.waited_ms.map_or_else(String::new, |(shortest, longest)| {
         if shortest / 100 == longest / 100 {
             format!(" after {}", text::duration(longest))
@@ -138,7 +138,7 @@ fn manner(connects: &Connects, icmp: bool) -> String {
     });
     match connects.failed.first().map(|(kind, _)| *kind) {
         Some(ConnectFailure::Refused) => "were refused".into(),
-        Some(ConnectFailure::GivenUp) if icmp && ended_at_once(connects) => {
+        Some(ConnectFailure::GivenUp) if ends.told_by_icmp() => {
             "ended at once, while as many ICMP messages came (destination unreachable)".into()
         }
         Some(ConnectFailure::GivenUp) => format!("were given up by the program{waited} without an answer"),
@@ -155,16 +155,13 @@ fn manner(connects: &Connects, icmp: bool) -> String {
 
 fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> Finding {
     let (failed, attempts) = (connects.failures(), connects.failures() + connects.succeeded);
-    let icmp = icmp_came(view, traced, connects);
-    let causes = weigh(connects, icmp, is_over(traced, connects));
-    let cause = connects.failed.first().map(|(kind, _)| match kind {
-        ConnectFailure::GivenUp if icmp && ended_at_once(connects) => "rejected",
-        ConnectFailure::Errno(errno) if icmp && *errno != Errno::ETIMEDOUT => "rejected",
-        kind => cause_of(*kind),
-    });
+    let over = is_over(traced, connects);
+    let ends = Ends::new(view, traced, connects, over);
+    let causes = ends.weigh();
+    let cause = ends.leading();
     let program = connects.program.as_ref();
     let who = program.map_or_else(|| "a process that is not known".to_owned(), traced_program::name);
-    let past = if is_over(traced, connects) {
+    let past = if over {
         let (_, last) = connects.failed_at_ms.unwrap_or_default();
         format!("; it works since {}", text::duration(traced.duration_ms.saturating_sub(last)))
     } else if falls_back(traced, connects) {
@@ -178,7 +175,7 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
         text::count(attempts, "connect", "connects"),
         connects.to,
         text::duration(traced.duration_ms),
-        manner(connects, icmp),
+        manner(connects, &ends),
     );
     let steps: Vec<&str> = causes.left.iter().map(|h| step(h.cause.id)).take(2).chain([BACK_OFF]).collect();
     let kinds = connects.failed.iter().map(|(kind, n)| format!("{} ({n})", kind.key())).collect();
@@ -406,16 +403,20 @@ mod tests {
         assert!(one(vec![up]).causes.is("refused"));
     }
 
+    /// So many ICMP messages (destination unreachable) came between the samples, and left.
+    fn icmp(world: &mut World, received: u64, sent: u64) {
+        for (counter, n) in [(Counter::IcmpInDestUnreachs, received), (Counter::IcmpOutDestUnreachs, sent)] {
+            world.counter(counter, 7 + n);
+            world.before.as_mut().expect("two samples").netns[0].counters.insert(counter, 7);
+        }
+    }
+
     /// Connects that were given up after so long, while so many ICMP messages came, and left.
     fn given_up(waited_ms: u64, received: u64, sent: u64) -> Finding {
         let group =
             Connects { waited_ms: Some((0, waited_ms)), ..connects("10.0.0.9:443", "psql", 0, &[(GivenUp, 16)]) };
         let mut world = traced(vec![group]);
-        let counters = [(Counter::IcmpInDestUnreachs, received), (Counter::IcmpOutDestUnreachs, sent)];
-        for (counter, by) in counters {
-            world.counter(counter, 7 + by);
-            world.before.as_mut().expect("two samples").netns[0].counters.insert(counter, 7);
-        }
+        icmp(&mut world, received, sent);
         world.check(check).findings.remove(0)
     }
 
@@ -441,15 +442,22 @@ mod tests {
     fn no_way_to_a_host_and_a_rule_look_alike_when_icmp_comes_from_elsewhere() {
         let group = || connects("10.0.0.9:443", "psql", 0, &[(Error(Errno::EHOSTUNREACH), 16)]);
         let mut world = traced(vec![group()]);
-        for counter in [Counter::IcmpInDestUnreachs, Counter::IcmpOutDestUnreachs] {
-            world.counter(counter, 20);
-            world.before.as_mut().expect("two samples").netns[0].counters.insert(counter, 0);
-        }
+        icmp(&mut world, 20, 20);
         // A neighbour that does not answer: this host tells itself.
         assert!(world.check(check).findings[0].causes.is("unreachable"));
-        world.counter(Counter::IcmpOutDestUnreachs, 0);
+        icmp(&mut world, 20, 0);
         let left: Vec<&str> = world.check(check).findings[0].causes.left.iter().map(|h| h.cause.id).collect();
         assert_eq!(left, ["rejected", "unreachable"]);
+    }
+
+    #[test]
+    fn failures_that_prove_a_cause_hide_none_that_leave_two() {
+        let kinds = [(Refused, 10), (Error(Errno::EHOSTUNREACH), 10)];
+        let mut world = traced(vec![connects("10.0.0.9:443", "psql", 0, &kinds)]);
+        icmp(&mut world, 20, 0);
+        let causes = world.check(check).findings.remove(0).causes;
+        let left: Vec<(&str, f64)> = causes.left.iter().map(|h| (h.cause.id, h.confidence)).collect();
+        assert_eq!(left, [("refused", 0.5), ("rejected", 0.3), ("unreachable", 0.2)]);
     }
 
     #[test]
