@@ -18,6 +18,28 @@ wire() {
     ip -n "$C" addr add 10.77.0.1/24 dev sat0; ip -n "$S" addr add 10.77.0.2/24 dev sat0
     for n in "$C" "$S"; do ip -n "$n" link set sat0 txqueuelen 4000; ip -n "$n" link set sat0 up; done
 }
+# routed: $C (10.77.1.1) and $S (10.77.2.2), each with a default route through a router, $R (.254).
+routed() {
+    R=${N}r; netns "$C"; netns "$S"; netns "$R"
+    ip link add "v${N}c" netns "$C" type veth peer name "v${N}x" netns "$R"
+    ip link add "v${N}s" netns "$S" type veth peer name "v${N}y" netns "$R"
+    ip -n "$C" addr add 10.77.1.1/24 dev "v${N}c"; ip -n "$R" addr add 10.77.1.254/24 dev "v${N}x"
+    ip -n "$S" addr add 10.77.2.2/24 dev "v${N}s"; ip -n "$R" addr add 10.77.2.254/24 dev "v${N}y"
+    for l in "$C v${N}c" "$S v${N}s" "$R v${N}x" "$R v${N}y"; do ip -n "${l% *}" link set "${l#* }" up; done
+    ip -n "$C" route add default via 10.77.1.254; ip -n "$S" route add default via 10.77.2.254
+    ip netns exec "$R" sysctl -qw net.ipv4.ip_forward=1
+}
+# internet: `pair`, and behind $S (192.0.2.2) a namespace $R from which `forge` sends, and in which answers end.
+internet() {
+    pair; R=${N}r; netns "$R"
+    ip link add "w${N}s" netns "$S" type veth peer name "v${N}r" netns "$R"
+    ip -n "$S" addr add 192.0.2.2/24 dev "w${N}s"; ip -n "$R" addr add 192.0.2.1/24 dev "v${N}r"
+    ip -n "$S" link set "w${N}s" up; ip -n "$R" link set "v${N}r" up
+    ip -n "$S" route add default via 192.0.2.1; ip -n "$R" route add 10.77.0.0/24 via 192.0.2.2
+    ip netns exec "$R" nft "add table inet f; add chain inet f i { type filter hook prerouting priority -300; }; add rule inet f i ip daddr 198.18.0.0/15 drop"
+}
+# forge ADDR PORT COUNT SECONDS: sends so many SYNs from forged addresses (198.18.0.0/15) in each such time.
+forge() { bg "$R" python3 "${BASH_SOURCE[0]%/*}/forge.py" "$@"; }
 # bg NAMESPACE COMMAND...: runs in the background until the case ends.
 bg() { local n=$1; shift; ip netns exec "$n" "$@" </dev/null >>"$W/out" 2>&1 & K+=($!); }
 # within NAMESPACE COMMAND...: runs and waits.

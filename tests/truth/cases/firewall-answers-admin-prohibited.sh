@@ -10,14 +10,8 @@
 #: cause = "rejected"
 #: never_cause = ["no-answer"]
 #: severity_at_least = "warning"
-netns "$C"; netns "$S"; netns "${N}r"; R=${N}r
-ip link add "v${N}c" netns "$C" type veth peer name "v${N}x" netns "$R"
-ip link add "v${N}s" netns "$S" type veth peer name "v${N}y" netns "$R"
-ip -n "$C" addr add 10.77.1.1/24 dev "v${N}c"; ip -n "$R" addr add 10.77.1.254/24 dev "v${N}x"
-ip -n "$S" addr add 10.77.2.2/24 dev "v${N}s"; ip -n "$R" addr add 10.77.2.254/24 dev "v${N}y"
-for l in "$C v${N}c" "$S v${N}s" "$R v${N}x" "$R v${N}y"; do ip -n "${l% *}" link set "${l#* }" up; done
-ip -n "$C" route add default via 10.77.1.254; ip -n "$S" route add default via 10.77.2.254
-ip netns exec "$R" sysctl -qw net.ipv4.ip_forward=1 net.ipv4.icmp_ratelimit=0 net.ipv4.icmp_msgs_per_sec=100000
+routed
+ip netns exec "$R" sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv4.icmp_msgs_per_sec=100000
 ip netns exec "$R" nft "add table inet f; add chain inet f w { type filter hook forward priority 0; }; add rule inet f w ct state established accept; add rule inet f w tcp dport 80 accept; add rule inet f w meta l4proto icmp accept; add rule inet f w reject with icmpx type admin-prohibited"
 cat >"$W/n.conf" <<A
 daemon off; worker_processes 1; error_log $W/e; pid $W/pid; events { worker_connections 512; }

@@ -16,7 +16,7 @@ signal.signal(signal.SIGCHLD,signal.SIG_IGN)
 l=socket.create_server(("10.77.0.2",2000),backlog=128)
 while 1:
     c=l.accept()[0]; c.set_inheritable(True); c.recv(9); c.sendall(b"answer")
-    subprocess.Popen(["sleep","300"],close_fds=False); c.close()'
+    subprocess.Popen(["sleep","'"${helper_seconds:-300}"'"],close_fds=False); c.close()'
 listens $S 2000
 bg $C python3 -c '
 import socket,time
