@@ -3,7 +3,6 @@
 //! Input: the common flags. Output: the source, heads and notes. Rows come from `collect::scan`, findings from
 //! `diagnose`.
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::ops::ControlFlow;
 
@@ -15,6 +14,7 @@ use crate::cli::env::Env;
 use crate::collect::names::SystemNames;
 use crate::collect::netlink::Attributes;
 use crate::collect::netns::Wanted;
+use crate::collect::numbers::Numbers;
 use crate::collect::owners::Search;
 use crate::collect::proc::ProcRoot;
 use crate::collect::scan::{Scan, Scanned};
@@ -89,10 +89,10 @@ impl Session {
         let mut listeners = Listeners::within(visits);
         let query = queues();
         // A list that changes while it is read may show a row twice.
-        let mut seen = HashSet::new();
+        let mut seen = Numbers::default();
         // Rows that this pass could not see, the pass over all sockets reports too.
         self.live.sockets(&query, &mut Vec::new(), &mut |socket| {
-            if socket.cookie.is_none_or(|cookie| seen.insert(cookie)) {
+            if seen.is_new(socket.cookie) {
                 listeners.add(socket);
             }
             ControlFlow::Continue(())
@@ -103,6 +103,11 @@ impl Session {
     /// What this source cannot tell of the queues of listeners.
     pub(crate) fn tell_queue_gaps(&mut self) {
         let gaps = self.live.gaps(&queues()).into_iter().chain(self.live.lacks());
+        self.tell(gaps);
+    }
+
+    /// Keeps gaps, each once.
+    fn tell(&mut self, gaps: impl IntoIterator<Item = Gap>) {
         for gap in gaps {
             if !self.gaps.contains(&gap) {
                 self.gaps.push(gap);
@@ -136,11 +141,7 @@ impl Session {
     /// Keeps the results of a scan besides its rows.
     pub(crate) fn keep(&mut self, scanned: Scanned) {
         self.owners = scanned.owners;
-        for gap in scanned.gaps {
-            if !self.gaps.contains(&gap) {
-                self.gaps.push(gap);
-            }
-        }
+        self.tell(scanned.gaps);
     }
 
     /// Examines a snapshot of this source.

@@ -25,7 +25,7 @@ use crate::collect::owners::Search;
 use crate::collect::plan::{self, Plan};
 use crate::collect::scan;
 use crate::collect::{Ahead, Families};
-use crate::diagnose::{self, Diagnosis};
+use crate::diagnose::{self, Diagnosis, Thresholds};
 use crate::filter::Expr;
 use crate::model::column::Needs;
 use crate::model::gap::{CounterMismatch, Missing, WayOut, Why};
@@ -76,7 +76,7 @@ pub struct SummaryArgs {
     /// Count states only: ESTABLISHED is taken from the kernel's counters instead of being dumped
     #[arg(long, conflicts_with = "by", help_heading = "Output")]
     pub counts: bool,
-    /// Look twice, so far apart, and show what changed per second
+    /// Look twice, TIME apart, and show what changed per second
     #[arg(long, value_name = "TIME", value_parser = parse::interval, help_heading = "Output")]
     pub interval: Option<Duration>,
     /// Show the query sent to the kernel, then exit
@@ -92,11 +92,12 @@ pub struct SummaryArgs {
 pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut session = Session::open(&args.common)?;
     let job = Job::new(args, &session, env)?;
-    let mut groupings = job.groupings(&session);
+    let groupings = job.groupings(&session);
     if args.explain_plan {
         job.explain(&mut session, !groupings.is_empty(), env)?;
         return Ok(Exit::Done);
     }
+    let thresholds = if job.is_default() { config::files(env)?.thresholds } else { Thresholds::default() };
     let before = match args.interval {
         Some(interval) => {
             let started = Instant::now();
@@ -109,14 +110,15 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     };
     let search = job.search(&mut session);
     // Counting states needs no roles.
-    let visits = if groupings.is_empty() { Vec::new() } else { session.live.visits() };
+    let mut visits = if groupings.is_empty() { Vec::new() } else { session.live.visits() };
     let listeners = if groupings.is_empty() { Listeners::new(PORT_RANGE) } else { session.listeners(&visits)? };
-    let mut census = Census::new(listeners, std::mem::take(&mut groupings));
+    let mut census = Census::new(listeners, groupings);
     if job.is_whole() {
+        session.live.add_limits(&mut visits);
         census.ports = Some(LocalPorts::new(&visits));
     }
     let mut look = before.as_ref().map(|_| begin(&session));
-    job.scan(&mut session, &mut census, search)?;
+    job.scan(&mut session, &mut census, job.needs, search)?;
     if job.is_default() {
         session.tell_queue_gaps();
     }
@@ -124,8 +126,8 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         look.counts = census.all();
     }
     let change = before.zip(look).map(|(before, after)| Change::between(before, after));
-    let diagnosis = if job.judged { diagnosis(&mut session, &census, env)? } else { Diagnosis::default() };
-    let resources = if job.is_default() { Some(job.resources(&session, &census, &visits, env)?) } else { None };
+    let diagnosis = if job.is_judged() { diagnosis(&mut session, &census, &thresholds)? } else { Diagnosis::default() };
+    let resources = job.is_default().then(|| job.resources(&session, &census, &visits, &thresholds));
     let seen = Seen { census, resources, change, diagnosis };
     if args.common.json {
         print_json(&job, &session, &seen, env)?;
@@ -143,8 +145,6 @@ struct Job<'a> {
     filter: Expr,
     needs: Needs,
     owners_wanted: bool,
-    /// Whether rules may run.
-    judged: bool,
 }
 
 /// What a summary found.
@@ -176,8 +176,7 @@ impl<'a> Job<'a> {
             bail!("--by has {} twice; give one of them", twice.name());
         }
         let needs = wanted(args).all().fold(Needs::NONE, |needs, sum| needs.union(sum.needs()));
-        let judged = owners_wanted && by.is_empty() && filter.is_all();
-        Ok(Job { args, by, filter, needs, owners_wanted, judged })
+        Ok(Job { args, by, filter, needs, owners_wanted })
     }
 
     /// Whether the groups are those that nobody chose.
@@ -188,6 +187,11 @@ impl<'a> Job<'a> {
     /// Whether every socket is counted in these groups.
     fn is_whole(&self) -> bool {
         self.is_default() && self.filter.is_all()
+    }
+
+    /// Whether rules may run.
+    fn is_judged(&self) -> bool {
+        self.owners_wanted && self.is_whole()
     }
 
     fn groupings(&self, session: &Session) -> Vec<Grouping> {
@@ -217,7 +221,7 @@ impl<'a> Job<'a> {
         let needs = self.filter.needs();
         let cgroups = self.args.common.json || needs.cgroups || self.by.iter().any(|k| k.needs_cgroups());
         // The rules need descriptors, and run on small tables only.
-        let may_judge = self.judged && session.live.large_tables() == 0;
+        let may_judge = self.is_judged() && session.live.large_tables() == 0;
         Some(session.live.search_owners(cgroups, needs.owners || may_judge))
     }
 
@@ -232,7 +236,7 @@ impl<'a> Job<'a> {
         if has_groups {
             env.stdout.write_all(b"before: one request for the listeners, which decide roles; it walks no table\n")?;
         }
-        if self.judged {
+        if self.is_judged() {
             writeln!(
                 env.stdout,
                 "after: of up to {JUDGED_SOCKETS} sockets all attributes, for the rules of the doctor"
@@ -248,7 +252,7 @@ impl<'a> Job<'a> {
         let mut look = begin(session);
         let mut census = Census::new(Listeners::new(PORT_RANGE), Vec::new());
         let told = session.gaps.len();
-        self.scan(session, &mut census, search)?;
+        self.scan(session, &mut census, Needs::NONE, search)?;
         // What this look could not see, the second one reports.
         session.gaps.truncate(told);
         look.counts = census.all();
@@ -256,11 +260,17 @@ impl<'a> Job<'a> {
     }
 
     /// Counts every row.
-    fn scan(&self, session: &mut Session, census: &mut Census, search: Option<Search>) -> anyhow::Result<()> {
+    fn scan(
+        &self,
+        session: &mut Session,
+        census: &mut Census,
+        needs: Needs,
+        search: Option<Search>,
+    ) -> anyhow::Result<()> {
         if self.args.counts && count(session, census)? {
             return Ok(());
         }
-        let scan = session.scan(&self.filter, self.needs, search, &self.args.common)?;
+        let scan = session.scan(&self.filter, needs, search, &self.args.common)?;
         let (_, scanned) = scan.rows(|row| {
             census.add(row);
             ControlFlow::<()>::Continue(())
@@ -270,22 +280,16 @@ impl<'a> Job<'a> {
     }
 
     /// What is limited. Nothing here walks a table.
-    fn resources(
-        &self,
-        session: &Session,
-        census: &Census,
-        visits: &[Netns],
-        env: &mut Env,
-    ) -> anyhow::Result<Resources> {
+    fn resources(&self, session: &Session, census: &Census, visits: &[Netns], thresholds: &Thresholds) -> Resources {
         let descriptors = if self.owners_wanted { session.live.descriptors(&session.owners) } else { Vec::new() };
-        let near_percent = config::files(env)?.thresholds.fd_exhaustion_warn_percent;
+        let near_percent = thresholds.fd_exhaustion_warn_percent;
         let host = census.ports.as_ref().map(|ports| HostResources {
             ports: ports.fullest(),
             knows_ports: ports.is_known(),
             memory: TcpMemory::of(visits),
             page_bytes: session.live.page_bytes(),
         });
-        Ok(Resources { descriptors, near_percent, host })
+        Resources { descriptors, near_percent, host }
     }
 }
 
@@ -353,19 +357,18 @@ fn count(session: &mut Session, census: &mut Census) -> anyhow::Result<bool> {
 }
 
 /// Findings from one sample, as long as they cost little beside the summary itself.
-fn diagnosis(session: &mut Session, census: &Census, env: &mut Env) -> anyhow::Result<Diagnosis> {
+fn diagnosis(session: &mut Session, census: &Census, thresholds: &Thresholds) -> anyhow::Result<Diagnosis> {
     let total = census.all().total();
     if total > JUDGED_SOCKETS {
         session.gaps.push(Gap::new(Missing::Findings, Why::TooManySockets { sockets: total }, WayOut::RunDoctor));
         return Ok(Diagnosis::default());
     }
-    let thresholds = config::files(env)?.thresholds;
     let owners = match &session.live.owner_route {
         Some(route) if session.owners.knows_descriptors() => Search::known(session.owners.clone(), route.clone()),
         _ => session.live.finder().start(),
     };
     let mut snapshot = session.live.snapshot_with(Some(owners))?;
-    Ok(session.examine(&mut snapshot, None, None, &thresholds))
+    Ok(session.examine(&mut snapshot, None, None, thresholds))
 }
 
 fn print_json(job: &Job<'_>, session: &Session, seen: &Seen, env: &mut Env) -> anyhow::Result<()> {

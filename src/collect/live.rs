@@ -23,7 +23,17 @@ use crate::model::counter::Counters;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::resources::Descriptors;
 use crate::model::snapshot::Netns;
+use crate::model::sysctl::Sysctl;
 use crate::model::{Gap, Inode, NetnsId, OwnerTable, Source, State, StateSet};
+
+/// The settings that decide which ports connect() may take, and the limits of memory.
+const LIMITS: [Sysctl; 5] = [
+    Sysctl::Ipv4IpLocalPortRange,
+    Sysctl::Ipv4TcpTwReuse,
+    Sysctl::Ipv4TcpTwReuseDelay,
+    Sysctl::Ipv4TcpTimestamps,
+    Sysctl::Ipv4TcpMem,
+];
 
 /// The first kernel that lists sockets which are bound but neither listen nor connect.
 pub(super) const BOUND_INACTIVE_SINCE: (u32, u32) = (6, 8);
@@ -227,7 +237,7 @@ impl Live {
         &self.root
     }
 
-    /// What one visit to every namespace reads: the settings of its ports, the memory of its sockets and the limits of it.
+    /// What one visit to every namespace reads: the range of its ports, and the counts and memory of its sockets.
     #[must_use]
     pub fn visits(&mut self) -> Vec<Netns> {
         let visit = |place: &mut NetnsSource| {
@@ -235,6 +245,17 @@ impl Live {
             Netns { inode: place.space.inode, name: place.space.name.clone(), ..facts }
         };
         self.spaces.iter_mut().map(visit).collect()
+    }
+
+    /// Adds to visits, where there are sockets, what else decides which ports connect() may take, and the limits of memory.
+    pub fn add_limits(&self, visits: &mut [Netns]) {
+        for (place, netns) in self.spaces.iter().zip(visits) {
+            let is_wanted = place.seen.as_ref().is_some_and(|seen| !seen.empty);
+            let read = || (proc::counters::sysctls(&self.root, &LIMITS), proc::counters::reserved_ports(&self.root));
+            if is_wanted && let Ok((sysctls, reserved_ports)) = place.space.inside(read) {
+                (netns.sysctls, netns.reserved_ports) = (sysctls, reserved_ports);
+            }
+        }
     }
 
     /// Descriptors of the processes of an owner table, and their limits, in its order.

@@ -16,6 +16,13 @@ impl Numbers {
         new
     }
 
+    /// Adds the cookie of a row; false if that row was there before. A dump may repeat a row, or return it before and
+    /// after it has moved. A cookie is unique on a host (`__sock_gen_cookie`), and what inherits it is the same connection;
+    /// without one, or with 0, nothing tells rows apart.
+    pub fn is_new(&mut self, cookie: Option<u64>) -> bool {
+        cookie.is_none_or(|cookie| cookie == 0 || self.insert(cookie))
+    }
+
     #[must_use]
     pub fn contains(&self, number: u64) -> bool {
         self.0.get(&(number >> 6)).is_some_and(|bits| bits & (1 << (number & 63)) != 0)
@@ -25,6 +32,13 @@ impl Numbers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_without_a_cookie_are_never_repetitions() {
+        let mut seen = Numbers::default();
+        let rows = [Some(7), None, Some(0), Some(7), None, Some(0)].map(|cookie| seen.is_new(cookie));
+        assert_eq!(rows, [true, true, true, false, true, true]);
+    }
 
     #[test]
     fn runs_ends_and_far_numbers_are_distinct() {

@@ -1,4 +1,4 @@
-//! What one visit to a network namespace reads: the settings of its ports, and about how many sockets it has.
+//! What one visit to a network namespace reads: the range of its ports, and about how many sockets it has.
 //!
 //! Input: `/proc` as seen from inside. Output: a [`NetnsProbe`], which serves the next query.
 
@@ -12,20 +12,11 @@ use crate::model::sysctl::Sysctl;
 /// How long "no socket in this namespace" stays valid: less than the time between two samples of a watch.
 const FRESH: Duration = Duration::from_millis(50);
 
-/// The settings that decide which ports connect() may take, and the limits of memory.
-const SETTINGS: [Sysctl; 5] = [
-    Sysctl::Ipv4IpLocalPortRange,
-    Sysctl::Ipv4TcpTwReuse,
-    Sysctl::Ipv4TcpTwReuseDelay,
-    Sysctl::Ipv4TcpTimestamps,
-    Sysctl::Ipv4TcpMem,
-];
-
 /// What one visit to a namespace reads: entering costs more than reading, and there may be hundreds.
 #[derive(Debug)]
 pub(super) struct NetnsProbe {
     at: Instant,
-    /// What a summary needs of the namespace; of one without a socket the range of ports alone.
+    /// The range of ports, and the counts of sockets.
     pub(super) facts: Netns,
     /// About how many sockets there are.
     pub(super) sockets: u64,
@@ -47,8 +38,7 @@ impl NetnsProbe {
             empty,
             used: false,
             facts: Netns {
-                sysctls: proc::counters::sysctls(root, if empty { &SETTINGS[..1] } else { &SETTINGS }),
-                reserved_ports: if empty { Vec::new() } else { proc::counters::reserved_ports(root) },
+                sysctls: proc::counters::sysctls(root, &[Sysctl::Ipv4IpLocalPortRange]),
                 sockstat,
                 ..Netns::default()
             },

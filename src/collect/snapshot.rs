@@ -54,8 +54,7 @@ impl Live {
             ahead: Ahead::Rows,
             ..Query::states(StateSet::ALL)
         };
-        // A dump may repeat a row of a bucket that changed during the read, or return it before and after it has
-        // moved. A cookie is unique on a host (__sock_gen_cookie), and what inherits it is the same connection.
+        // A dump may repeat a row of a bucket that changed during the read.
         let mut seen = Numbers::default();
         let many: u64 = (0..self.spaces.len()).filter_map(|place| self.threads(place)).sum();
         // A few more may arrive meanwhile.
@@ -66,7 +65,7 @@ impl Live {
             let before = snapshot.gaps.len();
             let sockets = &mut snapshot.sockets;
             let read = self.sockets_of(place, &query, &mut snapshot.gaps, &mut |socket| {
-                if socket.cookie.is_none_or(|cookie| cookie == 0 || seen.insert(cookie)) {
+                if seen.is_new(socket.cookie) {
                     infos.push(sockets, socket);
                 }
                 ControlFlow::Continue(())

@@ -19,7 +19,8 @@ use crate::model::sysctl::{RESERVED_PORTS, Sysctl, Sysctls};
 pub fn netns(root: &ProcRoot, inode: Option<NetnsId>, name: Option<String>) -> Netns {
     let net = root.net();
     let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-    let counters = counters(root);
+    let mut counters = counters(root);
+    pairs(&read(&net.join("snmp6")), &mut counters);
     let sockstat = sockstat(root);
     Netns {
         inode,
@@ -88,7 +89,7 @@ pub fn is_without_sockets(root: &ProcRoot, sockstat: &SockStats) -> bool {
     counters.get(Counter::TcpInSegs) == Some(&0)
 }
 
-/// The counters alone, for callers that read them several times a second.
+/// The counters of TCP and of ICMP over IPv4 alone, for callers that read them several times a second.
 #[must_use]
 pub fn counters(root: &ProcRoot) -> Counters {
     let net = root.net();
@@ -96,7 +97,6 @@ pub fn counters(root: &ProcRoot) -> Counters {
     for file in ["snmp", "netstat"] {
         pairs_of_lines(&std::fs::read_to_string(net.join(file)).unwrap_or_default(), &mut counters);
     }
-    pairs(&std::fs::read_to_string(net.join("snmp6")).unwrap_or_default(), &mut counters);
     counters
 }
 
