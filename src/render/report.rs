@@ -291,7 +291,7 @@ pub fn write_brief(out: &mut String, diagnosis: &Diagnosis, incidents: &[&Incide
         let shown: Vec<usize> = worse.into_iter().chain([incident.cause]).collect();
         let more = match incident.members().count() - shown.len() {
             0 => String::new(),
-            n => format!(" (and {} more of the same)", text::grouped(n as u64)),
+            n => format!("; {} to it", text::count(n as u64, "more finding belongs", "more findings belong")),
         };
         for (place, i) in shown.iter().enumerate() {
             let finding = of(*i);
@@ -492,9 +492,9 @@ mod tests {
         let last = "run `tcpstate doctor` for evidence and remedies";
         assert_eq!(
             brief(1, vec![0, 2]),
-            ["high     nobody accepts", "info     few descriptors are left (and 1 more of the same)", last]
+            ["high     nobody accepts", "info     few descriptors are left; 1 more finding belongs to it", last]
         );
-        assert_eq!(brief(0, vec![1, 2]), ["high     nobody accepts (and 2 more of the same)", last]);
+        assert_eq!(brief(0, vec![1, 2]), ["high     nobody accepts; 2 more findings belong to it", last]);
     }
 
     #[test]

@@ -137,8 +137,8 @@ fn per_second(change: &Change, is_filtered: bool) -> String {
     let share = change.retransmitted_share().filter(|share| *share > 0.0);
     let share = share.map_or_else(String::new, |share| format!(" ({:.1} %)", share * 100.0));
     format!(
-        "{}opened {}, failed {}, reset {}, RST sent {}, retransmitted {}{share}, dropped by listeners {}",
-        if is_filtered { "whatever the filter: " } else { "" },
+        "{}begun {}, failed {}, cut off {}, RST sent {}, retransmitted {}{share}, dropped by listeners {}",
+        if is_filtered { "all sockets, filter or not: " } else { "" },
         of(change.opened()),
         counted(Counter::TcpAttemptFails),
         counted(Counter::TcpEstabResets),
@@ -162,7 +162,7 @@ fn local_ports(host: &HostResources, names: Option<&dyn Names>) -> Option<(&'sta
         None => format!("{inode}: "),
     });
     let (source, destination) = (ports.source, ports.destination);
-    let text = format!("{netns}{source} to {destination} has {} in use{share}", text::of(blocked, usable));
+    let text = format!("{netns}fullest from {source} to {destination}: {} in use{share}", text::of(blocked, usable));
     let ansi = if ports.fill_percent() >= NEAR_PERCENT { style::FULL } else { Ansi::new() };
     Some((NAME, text, ansi))
 }
@@ -176,7 +176,7 @@ fn tcp_memory(host: &HostResources) -> String {
         return format!("{used}; limits visible only in the initial network namespace");
     };
     let [min, pressure, max] = [limits.min, limits.pressure, limits.max].map(bytes);
-    format!("{used} of {max}; pressure from {pressure} until below {min}")
+    format!("{used} of {max}; the kernel saves memory from {pressure} on, until it is below {min}")
 }
 
 /// Appends tables, each below an empty line; where two fit beside each other, they stand so.
@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(words("SYN_SENT"), ["SYN_SENT", "0", "-4.0", "0", "0"], "what is gone has left");
         assert_eq!(
             line("PER SECOND"),
-            "PER SECOND   opened 43, failed 3.0, reset 2.0, RST sent 1.0, retransmitted 8.0 (0.8 %), dropped by listeners ?"
+            "PER SECOND   begun 43, failed 3.0, cut off 2.0, RST sent 1.0, retransmitted 8.0 (0.8 %), dropped by listeners ?"
         );
         assert!(line("BOUND_INACTIVE").ends_with("could not be counted here"), "{text}");
     }

@@ -187,7 +187,7 @@ fn local_ports_are_counted_as_the_doctor_counts_them() {
             findings.iter().find(|f| f["rule"] == "ephemeral-port-exhaustion").expect("more than half is used");
         assert_eq!(of(&finding["evidence"]), of(ports));
         let screen = product::text(ns, &["summary"]);
-        let told = "LOCAL PORTS  10.9.0.1 to 10.9.0.1:7000 has 111 of 189 in use (59 %)";
+        let told = "LOCAL PORTS  fullest from 10.9.0.1 to 10.9.0.1:7000: 111 of 189 in use (59 %)";
         assert_eq!(line(&screen, "LOCAL PORTS"), told);
         // Of some sockets nothing can be said about all ports, nor with keys of one's own.
         for words in [&["summary", "--json", "state", "established"][..], &["summary", "--json", "--by", "state"]] {
@@ -261,10 +261,13 @@ fn an_interval_counts_what_happened_in_it() {
             assert_eq!(document["total"], 11, "{document}");
         }
         let screen = product::text(ns, &["summary", "--interval", "100ms"]);
-        let still = "PER SECOND   opened 0, failed 0, reset 0, RST sent 0, retransmitted 0, dropped by listeners 0";
+        let still = "PER SECOND   begun 0, failed 0, cut off 0, RST sent 0, retransmitted 0, dropped by listeners 0";
         assert_eq!(line(&screen, "PER SECOND"), still);
         let filtered = product::text(ns, &["summary", "--interval", "100ms", "state", "listen"]);
-        assert!(line(&filtered, "PER SECOND").starts_with("PER SECOND   whatever the filter: opened 0"), "{filtered}");
+        assert!(
+            line(&filtered, "PER SECOND").starts_with("PER SECOND   all sockets, filter or not: begun 0"),
+            "{filtered}"
+        );
         let head: Vec<&str> = line(&screen, "STATE").split_whitespace().collect();
         assert_eq!(head, ["STATE", "TOTAL", "CHANGE/s", "IPV4", "IPV6"]);
         assert!(product::json(ns, &["summary", "--json"])["change"].is_null(), "one look has no change");
