@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rustc_hash::{FxHashMap, FxHashSet};
+
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::close_wait::Moves;
@@ -20,7 +22,7 @@ use crate::diagnose::ranking;
 use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::{Inode, Snapshot, State};
+use crate::model::{Inode, Process, Snapshot, State};
 use crate::text;
 
 pub(super) const RULE: Rule = rule!(
@@ -89,7 +91,8 @@ const LISTS_BOUND: (u32, u32) = (6, 8);
 
 /// Inode to descriptor.
 type Sockets = BTreeMap<Option<Inode>, u32>;
-/// The same by process.
+type Inodes = FxHashSet<Option<Inode>>;
+/// Sockets by process.
 type Closed = BTreeMap<u32, Sockets>;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
@@ -123,10 +126,12 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         outcome.findings = ranking::alike(many.collect());
         return outcome;
     };
-    let families = families(view, &now, &before);
-    let is_told = |pid: &u32| families.iter().any(|told| told.members.pids().contains(pid));
-    let alone = now.iter().filter(|(pid, _)| !is_told(pid)).filter_map(|(pid, sockets)| {
-        let told = Told::new(view, &[(*pid, sockets)], &[before.get(pid)?]);
+    let there: Inodes = now.values().flat_map(BTreeMap::keys).copied().collect();
+    let families = families(view, &now, &before, &there);
+    let told: FxHashSet<u32> = families.iter().flat_map(|told| told.members.pids()).collect();
+    let alone = now.iter().filter(|(pid, _)| !told.contains(pid)).filter_map(|(pid, sockets)| {
+        let was = before.get(pid)?.keys().copied().collect();
+        let told = Told::new(view, &[(*pid, sockets)], &was, &there);
         (told.sockets.len() >= SPARE || told.grows()).then(|| finding(view, &told))
     });
     outcome.findings = ranking::alike(families.iter().map(|told| finding(view, told)).chain(alone).collect());
@@ -134,8 +139,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 }
 
 /// Programs whose processes, of which each has a few, show together that they become more.
-fn families<'a>(view: &View<'a>, now: &Closed, before: &Closed) -> Vec<Told<'a>> {
-    let process = |pid: u32| view.now.owners.processes.iter().find(|p| p.pid == pid);
+fn families<'a>(view: &View<'a>, now: &Closed, before: &Closed, there: &Inodes) -> Vec<Told<'a>> {
+    let processes: FxHashMap<u32, &Process> = view.now.owners.processes.iter().map(|p| (p.pid, p)).collect();
+    let process = |pid: u32| processes.get(&pid).copied();
     let kins = family::of_several(now.iter().map(|(pid, sockets)| {
         let few = process(*pid).filter(|_| sockets.len() < LEAK);
         let netns = view.process(*pid).and_then(|f| f.netns);
@@ -147,13 +153,16 @@ fn families<'a>(view: &View<'a>, now: &Closed, before: &Closed) -> Vec<Told<'a>>
             by_kin.entry(kin).or_default().push((*pid, sockets));
         }
     }
+    let mut was: FxHashMap<&str, Inodes> = FxHashMap::default();
+    for (snapshot, process) in view.before.iter().flat_map(|b| b.owners.processes.iter().map(move |p| (b, p))) {
+        if let Some(sockets) = before.get(&process.pid) {
+            was.entry(snapshot.program(process)).or_default().extend(sockets.keys());
+        }
+    }
+    let none = Inodes::default();
     let told = by_kin.into_iter().map(|(kin, held)| {
-        let was_kin = |pid: &u32| {
-            let then = view.before.and_then(|b| Some((b, b.owners.processes.iter().find(|p| p.pid == *pid)?)));
-            then.is_some_and(|(b, process)| b.program(process) == kin.program)
-        };
-        let was: Vec<&Sockets> = before.iter().filter(|(pid, _)| was_kin(pid)).map(|(_, sockets)| sockets).collect();
-        Told::new(view, &held, &was)
+        let was = was.get(kin.program.as_str()).unwrap_or(&none);
+        Told::new(view, &held, was, there)
     });
     told.filter(Told::grows).collect()
 }
@@ -176,17 +185,17 @@ struct Told<'a> {
 }
 
 impl<'a> Told<'a> {
-    fn new(view: &View<'a>, held: &[(u32, &Sockets)], was: &[&Sockets]) -> Told<'a> {
-        let was_there = |inode: &Option<Inode>| was.iter().any(|sockets| sockets.contains_key(inode));
-        let is_there = |inode: &Option<Inode>| held.iter().any(|(_, sockets)| sockets.contains_key(inode));
+    /// Of what some processes hold, with what they held in the scan before, and what anybody holds now.
+    fn new(view: &View<'a>, held: &[(u32, &Sockets)], was: &Inodes, there: &Inodes) -> Told<'a> {
+        let was_there = |inode: &Option<Inode>| was.contains(inode);
         let all = || held.iter().flat_map(|(_, sockets)| sockets.iter());
         let sockets: Sockets = all().filter(|(inode, _)| was_there(inode)).map(|(i, fd)| (*i, *fd)).collect();
-        let came: Vec<Option<Inode>> = all().map(|(inode, _)| *inode).filter(|inode| !was_there(inode)).collect();
+        let came: Inodes = all().map(|(inode, _)| *inode).filter(|inode| !was_there(inode)).collect();
         let died = if came.is_empty() { 0 } else { connections_before(view, &came) };
         let moves = view.interval_ms().map(|over_ms| Moves {
             new: came.len() as u64,
             stayed: sockets.len() as u64,
-            gone: was.iter().flat_map(|sockets| sockets.keys()).filter(|inode| !is_there(inode)).count() as u64,
+            gone: was.difference(there).count() as u64,
             over_ms,
         });
         let stayed = held.iter().map(|(pid, all)| (*pid, all.keys().filter(|inode| was_there(inode)).count()));
@@ -203,7 +212,7 @@ impl<'a> Told<'a> {
 }
 
 /// How many of these inodes were connections in the sample before.
-fn connections_before(view: &View<'_>, inodes: &[Option<Inode>]) -> u64 {
+fn connections_before(view: &View<'_>, inodes: &Inodes) -> u64 {
     let rows = view.before.map_or(&[][..], |b| &b.sockets);
     rows.iter().filter(|s| s.state.has_peer() && s.inode.is_some() && inodes.contains(&s.inode)).count() as u64
 }
@@ -411,8 +420,11 @@ mod tests {
 
     #[test]
     fn what_many_workers_keep_is_summed_up_beyond_what_each_may_have_to_spare() {
-        let workers = |each: u64, new: &[u64]| {
+        let beside = |each: u64, new: &[u64], of_one: u64| {
             let mut world = World::new();
+            for n in 0..of_one {
+                world.hold(900, "server", u32::try_from(10 + n).unwrap(), 900_000 + n);
+            }
             for pid in 813..=820u32 {
                 let inodes = (0..each).chain(new.iter().copied().filter(|n| *n == u64::from(pid)));
                 for n in inodes {
@@ -428,6 +440,7 @@ mod tests {
             world.later(2000).now.closed_tcp = Some(all);
             world.check(check).findings
         };
+        let workers = |each, new: &[u64]| beside(each, new, 0);
         let found = workers(3, &[813, 814, 815]);
         let [finding] = &found[..] else { panic!("{found:#?}") };
         assert_eq!((finding.severity, finding.subject.pids.len()), (Severity::Warning, 8));
@@ -438,6 +451,11 @@ mod tests {
         );
         assert!(workers(2, &[813, 814, 815]).is_empty(), "each has two to spare");
         assert!(workers(3, &[813, 814]).iter().all(|f| f.severity == Severity::Info), "two are chance");
+        let of_all = beside(3, &[813, 814, 815], 9);
+        assert!(
+            of_all.iter().any(|f| f.summary == finding.summary),
+            "one with many of its own hides none: {of_all:#?}"
+        );
     }
 
     #[test]
