@@ -158,10 +158,7 @@ impl<'a> Members<'a> {
         if self.len() < 2 {
             return finding;
         }
-        let name = |pid: u32| {
-            let known = view.now.owners.processes.iter().find(|p| p.pid == pid);
-            known.map_or_else(|| pid.to_string(), text::name)
-        };
+        let name = |pid: u32| view.named(pid).map_or_else(|| pid.to_string(), text::name);
         finding
             .evidence("processes", Evidence::Count(self.len() as u64))
             .evidence("most_of_one_process", Evidence::count(self.lead().map(|(_, n)| n as u64)))

@@ -12,7 +12,7 @@ use crate::aggregate::Role;
 use crate::diagnose::listener_owner::is_activator;
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::Uses;
-use crate::model::{NetnsId, Process, Socket, State};
+use crate::model::{Process, Socket};
 
 /// Programs that give a connection to another program of theirs on purpose (privilege separation).
 const SEPARATED: [&str; 2] = ["sshd", "dropbear"];
@@ -30,36 +30,23 @@ pub struct Inherited {
     pub alone: bool,
 }
 
-/// The owners of listeners, made once for many sockets.
+/// Looks at many sockets, and once at what each process uses.
 pub struct FdInheritance<'v, 'a> {
     view: &'v View<'a>,
-    /// Processes that hold a listener, by namespace and place in its list.
-    listeners: FxHashMap<(Option<NetnsId>, u32), Vec<u32>>,
-    processes: FxHashMap<u32, &'a Process>,
     uses: RefCell<FxHashMap<u32, Option<Uses<'a>>>>,
 }
 
 impl<'v, 'a> FdInheritance<'v, 'a> {
     #[must_use]
     pub fn new(view: &'v View<'a>) -> FdInheritance<'v, 'a> {
-        let mut listeners: FxHashMap<(Option<NetnsId>, u32), Vec<u32>> = FxHashMap::default();
-        for socket in view.active().filter(|s| s.state == State::Listen) {
-            if let Role::Listener(index) = view.role(socket) {
-                let owners = listeners.entry((socket.netns, index)).or_default();
-                owners.extend(view.processes(socket).iter().map(|p| p.pid));
-                owners.sort_unstable();
-                owners.dedup();
-            }
-        }
-        let processes = view.now.owners.processes.iter().map(|p| (p.pid, p)).collect();
-        FdInheritance { view, listeners, processes, uses: RefCell::default() }
+        FdInheritance { view, uses: RefCell::default() }
     }
 
     /// The processes that hold the listener of a connection; empty for an outgoing one, or when nobody is known.
     #[must_use]
     pub fn listener_owners(&self, socket: &Socket, role: Role) -> &[u32] {
         let Role::Server(index) = role else { return &[] };
-        self.listeners.get(&(socket.netns, index)).map_or(&[], Vec::as_slice)
+        self.view.listener_holders(socket.netns, index)
     }
 
     /// The holder to whom a socket belongs: one that also holds the listener, else the one that is not a child of
@@ -91,7 +78,7 @@ impl<'v, 'a> FdInheritance<'v, 'a> {
         let owner = if owners.is_empty() || owners.contains(&principal.pid) {
             principal
         } else {
-            owners.iter().filter_map(|pid| self.processes.get(pid).copied()).min_by_key(|p| is_activator(p))?
+            owners.iter().filter_map(|pid| self.view.named(*pid)).min_by_key(|p| is_activator(p))?
         };
         if is_activator(owner) || SEPARATED.iter().any(|name| owner.comm.starts_with(name)) {
             return None;
@@ -126,7 +113,7 @@ impl<'v, 'a> FdInheritance<'v, 'a> {
     pub fn is_of_listener(&self, socket: &Socket, role: Role) -> bool {
         let owners = self.listener_owners(socket, role);
         let listens = |holder: &Process| {
-            let same = |pid: &u32| self.process(*pid).is_some_and(|owner| self.view.is_same_program(owner, holder));
+            let same = |pid: &u32| self.view.named(*pid).is_some_and(|owner| self.view.is_same_program(owner, holder));
             owners.contains(&holder.pid) || owners.iter().any(same)
         };
         owners.is_empty() || self.view.holding(socket).any(listens)
@@ -141,11 +128,5 @@ impl<'v, 'a> FdInheritance<'v, 'a> {
             Entry::Vacant(free) => free.insert(Uses::new(self.view, pid)),
         };
         uses.as_ref()?.of(socket)
-    }
-
-    /// A process that holds a socket, by its number.
-    #[must_use]
-    pub fn process(&self, pid: u32) -> Option<&'a Process> {
-        self.processes.get(&pid).copied()
     }
 }

@@ -17,7 +17,7 @@ use crate::text;
 /// Sockets of a finding that its process is asked about: the others stand alike.
 const INSPECTED: usize = 64;
 
-/// Looks up owners; made once per rule, and only when it has rows to name.
+/// Looks up owners; made once per rule.
 pub struct Peers<'v, 'a> {
     view: &'v View<'a>,
     holding: FdInheritance<'v, 'a>,

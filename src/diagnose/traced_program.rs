@@ -22,7 +22,7 @@ pub fn name(program: &Program) -> String {
 pub fn caller(view: &View<'_>, netns: Option<NetnsId>, to: Endpoint, program: Option<&Program>) -> Subject {
     let place = Subject { netns, destination: Some(to), ..Subject::default() };
     let Some(program) = program else { return place };
-    match view.now.owners.processes.iter().find(|p| p.pid == program.pid) {
+    match view.named(program.pid) {
         Some(process) => Subject { destination: Some(to), ..view.subject_of(process, netns) },
         None => Subject { pid: Some(program.pid), comm: Some(program.comm.clone()), ..place },
     }

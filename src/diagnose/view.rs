@@ -27,6 +27,9 @@ use crate::model::{
 /// What was found out after the snapshot.
 pub type Inspected = OnceLock<Answers>;
 
+/// Processes by the listener that they hold: its namespace and its place in the list there.
+type ListenerHolders = FxHashMap<(Option<NetnsId>, u32), Vec<u32>>;
+
 /// A snapshot, or two, with indices.
 pub struct View<'a> {
     pub now: &'a Snapshot,
@@ -42,6 +45,8 @@ pub struct View<'a> {
     latest_heard: OnceLock<FxHashMap<(Option<NetnsId>, Family), u64>>,
     empty: Listeners,
     routes: OnceLock<Vec<Route<'a>>>,
+    by_pid: OnceLock<FxHashMap<u32, &'a Process>>,
+    listener_holders: OnceLock<ListenerHolders>,
 }
 
 impl<'a> View<'a> {
@@ -60,6 +65,8 @@ impl<'a> View<'a> {
             latest_heard: OnceLock::new(),
             empty: Listeners::new(PORT_RANGE),
             routes: OnceLock::new(),
+            by_pid: OnceLock::new(),
+            listener_holders: OnceLock::new(),
         }
     }
 
@@ -326,9 +333,34 @@ impl<'a> View<'a> {
         Some(self.delta(netns, counter)? as f64 * 1000.0 / self.interval_ms()? as f64)
     }
 
+    /// A process of the owner table.
+    #[must_use]
+    pub fn named(&self, pid: u32) -> Option<&'a Process> {
+        let by_pid = || self.now.owners.processes.iter().map(|p| (p.pid, p)).collect();
+        self.by_pid.get_or_init(by_pid).get(&pid).copied()
+    }
+
+    /// The processes that hold a listener, by its place in the list of its namespace.
+    #[must_use]
+    pub fn listener_holders(&self, netns: Option<NetnsId>, index: u32) -> &[u32] {
+        let all = self.listener_holders.get_or_init(|| {
+            let mut all = ListenerHolders::default();
+            for socket in self.active().filter(|s| s.state == State::Listen) {
+                if let Role::Listener(index) = self.role(socket) {
+                    let holders = all.entry((socket.netns, index)).or_default();
+                    holders.extend(self.processes(socket).iter().map(|p| p.pid));
+                    holders.sort_unstable();
+                    holders.dedup();
+                }
+            }
+            all
+        });
+        all.get(&(netns, index)).map_or(&[], Vec::as_slice)
+    }
+
     /// Adds what the owner table knows of a subject's process, so that no rule need think of it.
     pub fn complete(&self, subject: &mut Subject) {
-        let Some(process) = self.now.owners.processes.iter().find(|p| Some(p.pid) == subject.pid) else { return };
+        let Some(process) = subject.pid.and_then(|pid| self.named(pid)) else { return };
         let known = self.subject_of(process, None);
         subject.comm = subject.comm.take().or(known.comm);
         subject.uid = subject.uid.or(known.uid);

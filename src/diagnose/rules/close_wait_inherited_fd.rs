@@ -34,7 +34,7 @@ const TEXT: Text = Text {
         "Open the sockets of {owner} with close-on-exec: SOCK_CLOEXEC for socket() and accept4()",
         "Close what a started program does not need: close_fds, file actions of posix_spawn(), close_range()",
         "Call shutdown() before close() where a connection must end although a child may have it",
-        "End {helper} for relief",
+        "End {helper} to buy time",
     ],
     avoid: &[
         "Don't blame the close logic of {owner}, and don't restart it first: the holder survives it",
@@ -73,11 +73,11 @@ impl<'a> Held<'a> {
     }
 
     /// Adds the young ones when they and the others only come, as `close-wait-leak` judges those of one process.
-    fn add_young(&mut self, view: &View<'a>, holding: &FdInheritance<'_, 'a>, departed: &[Departed<'_>]) {
+    fn add_young(&mut self, view: &View<'a>, departed: &[Departed<'_>]) {
         let old = self.alone.iter().filter_map(|s| close_wait::row(view, s, view.role(s)));
         let rows: Vec<Row<'_>> = old.chain(self.young.iter().map(|(row, _)| *row)).collect();
         let Some(over_ms) = view.interval_ms().filter(|_| rows.len() >= LEAK_ROWS) else { return };
-        let helper = self.young.first().and_then(|(_, inherited)| holding.process(inherited.helper));
+        let helper = self.young.first().and_then(|(_, inherited)| view.named(inherited.helper));
         let Some(program) = helper.map(|p| view.now.program(p)) else { return };
         let gone = departed.iter().filter(|d| d.ran(program)).count() as u64;
         let count = |of: fn(&Row<'_>) -> bool| rows.iter().filter(|r| of(r)).count() as u64;
@@ -120,7 +120,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             }
             Verdict::Yes => {}
         }
-        let comm = holding.process(inherited.helper).map_or("", |p| p.comm.as_str());
+        let comm = view.named(inherited.helper).map_or("", |p| p.comm.as_str());
         let held = helpers.entry((inherited.owner, comm)).or_default();
         match young {
             Some(row) => held.young.push((row, inherited)),
@@ -129,7 +129,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     let departed = departed(view, close_wait::is_held);
     for held in helpers.values_mut() {
-        held.add_young(view, &holding, &departed);
+        held.add_young(view, &departed);
     }
     helpers.retain(|_, held| !held.helpers.is_empty());
     let findings = helpers.into_values().map(|held| finding(view, &holding, held));
@@ -173,7 +173,7 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, mut held: Held<'_>)
     let kept = held.alone.len() + held.open.len();
     let all: Vec<&Socket> = held.alone.iter().chain(&held.open).chain(&held.shared).copied().collect();
     let name = |pid: u32| {
-        let process = holding.process(pid).or_else(|| view.now.owners.processes.iter().find(|p| p.pid == pid));
+        let process = view.named(pid);
         process.map_or_else(|| format!("pid {pid}"), |p| text::named(&p.comm, pid).to_string())
     };
     let owner = held.owners.first().map_or_else(|| "its owner".into(), |pid| name(*pid));
@@ -214,7 +214,7 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, mut held: Held<'_>)
     } else {
         (0.6, "another program than the owner's; whether it serves them could not be seen")
     };
-    let mut subject = holding.process(helper).map_or_else(Default::default, |p| view.subject_of(p, all[0].netns));
+    let mut subject = view.named(helper).map_or_else(Default::default, |p| view.subject_of(p, all[0].netns));
     subject.pids = held.owners.iter().chain(held.helpers.keys()).copied().collect();
     subject.pids.sort_unstable();
     let oldest = held.alone.iter().filter_map(|s| Some(s.state_age()?.min_ms)).max();

@@ -22,7 +22,7 @@ use crate::diagnose::ranking;
 use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::{Inode, Process, Snapshot, State};
+use crate::model::{Inode, Snapshot, State};
 use crate::text;
 
 pub(super) const RULE: Rule = rule!(
@@ -69,7 +69,7 @@ const TEXT: Text = Text {
         "Close the descriptor on every error path: ECONNRESET, EPIPE, ETIMEDOUT, and a read of 0 bytes",
         "Look for code that drops a connection from its own table without closing it",
         "In languages with a garbage collector, close explicitly and not in a finaliser",
-        "Restart the process for relief",
+        "Restart the process to buy time",
     ],
     avoid: &[
         "Don't look for them with ss or netstat: they are not there",
@@ -140,10 +140,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 
 /// Programs whose processes, of which each has a few, show together that they become more.
 fn families<'a>(view: &View<'a>, now: &Closed, before: &Closed, there: &Inodes) -> Vec<Told<'a>> {
-    let processes: FxHashMap<u32, &Process> = view.now.owners.processes.iter().map(|p| (p.pid, p)).collect();
-    let process = |pid: u32| processes.get(&pid).copied();
     let kins = family::of_several(now.iter().map(|(pid, sockets)| {
-        let few = process(*pid).filter(|_| sockets.len() < LEAK);
+        let few = view.named(*pid).filter(|_| sockets.len() < LEAK);
         let netns = view.process(*pid).and_then(|f| f.netns);
         ((), few.map(|p| (*pid, Kin::of(view, p, netns, None))))
     }));
@@ -168,8 +166,7 @@ fn families<'a>(view: &View<'a>, now: &Closed, before: &Closed, there: &Inodes) 
 }
 
 fn members<'a>(view: &View<'a>, held: impl IntoIterator<Item = (u32, usize)>) -> Members<'a> {
-    let processes = &view.now.owners.processes;
-    let named = held.into_iter().filter_map(|(pid, n)| Some((processes.iter().find(|p| p.pid == pid)?, n)));
+    let named = held.into_iter().filter_map(|(pid, n)| Some((view.named(pid)?, n)));
     Members::of(named.flat_map(|(process, n)| std::iter::repeat_n(process, n)))
 }
 

@@ -185,7 +185,7 @@ fn kinds(view: &View<'_>, near: &BTreeMap<u32, Use>) -> BTreeMap<u32, Kinds> {
 
 fn of_process(view: &View<'_>, pid: u32, this: &Use, kinds: Option<&Kinds>) -> Option<Finding> {
     let severity = this.severity(view.thresholds)?;
-    let process = view.now.owners.processes.iter().find(|p| p.pid == pid);
+    let process = view.named(pid);
     let who = process.map_or_else(|| format!("pid {pid}"), |p| text::named(&p.comm, pid).to_string());
     let left_ms = this.left_ms().map(Measure::Estimate);
     let left = left_ms.map_or_else(String::new, |m| format!(", full in {} at this rate", m.text(text::duration)));
@@ -255,7 +255,7 @@ fn of_host(view: &View<'_>) -> Option<Finding> {
     let mut users: Vec<(u64, u32)> = view.now.processes.values().filter_map(|f| Some((f.fd_used?, f.pid))).collect();
     users.sort_unstable_by(|a, b| b.cmp(a));
     let name = |pid: u32| {
-        let process = view.now.owners.processes.iter().find(|p| p.pid == pid);
+        let process = view.named(pid);
         process.map_or_else(|| format!("pid {pid}"), |p| text::named(&p.comm, pid).to_string())
     };
     let top = users.iter().take(3).map(|(n, pid)| format!("{} {n}", name(*pid))).collect();

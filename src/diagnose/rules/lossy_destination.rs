@@ -118,11 +118,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         return suspicion(view);
     }
     let mut by_address = loss::by_address(view);
-    if !by_address.values().any(is_lossy) {
-        return Outcome::findings(view.now.netns.iter().filter_map(|n| traced_only(view, n.inode)).collect());
-    }
     // Full-size segments that die are not lost by chance.
-    let holes = mtu::black_holes(view);
+    let holes = if by_address.values().any(is_lossy) { mtu::black_holes(view) } else { BTreeMap::new() };
     let ends = Peers::new(view);
     by_address.retain(|place, _| !holes.contains_key(place));
     let mut findings = Vec::new();
