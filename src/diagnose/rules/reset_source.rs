@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::listener_owner::Owner;
@@ -15,6 +14,7 @@ use crate::diagnose::measure::Share;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
+use crate::diagnose::{Outcome, callers};
 use crate::model::counter::Counter;
 use crate::model::event::ResetReason;
 use crate::model::traced::{Program, Resets, SentFor, TracedInterval};
@@ -31,7 +31,8 @@ pub(super) const RULE: Rule =
 const READ: &str =
     "In {sender}: read to EOF before close(), or shutdown() for writing, read what still comes, then close()";
 const LINGER: &str = "In {sender}: remove SO_LINGER with a time of 0";
-const IDLE: &str = "Let clients end idle connections sooner than {sender} does: its keep-alive limit above theirs";
+const IDLE: &str = "In {sender}: close only when the other end sends no more; the limit for idle connections of a server must be \
+                    above that of its clients";
 const FORGOTTEN: &str =
     "Look whether {service} was restarted, or whether a NAT or a load balancer on the way forgot the connections";
 const KERNEL: &str =
@@ -111,11 +112,10 @@ fn check(view: &View<'_>) -> Outcome {
 
 /// The namespace that the service's address belongs to, so that what one namespace sends and another gets is one story.
 fn home(view: &View<'_>, resets: &Resets) -> Option<NetnsId> {
-    let addr = resets.service.addr;
-    if resets.served_here || addr.is_loopback() {
+    if resets.served_here {
         return resets.netns;
     }
-    view.now.netns.iter().find(|n| n.addresses.contains(&addr)).map_or(resets.netns, |n| n.inode)
+    callers::home(view, resets.netns, resets.service.addr).map_or(resets.netns, |n| n.inode)
 }
 
 /// The resets of one service, from both sides as far as they are seen.
@@ -211,9 +211,7 @@ fn weigh(story: &Story<'_>) -> Weighed {
 
 /// The program behind the service, when it listens here.
 fn server<'a>(view: &View<'a>, story: &Story<'_>) -> Option<Owner<'a>> {
-    let listeners = view.listeners(story.netns);
-    let at = listeners.get(listeners.matching(story.netns, story.service)?).local;
-    Owner::of(view, &view.queues().get(story.netns, at)?.listeners)
+    Owner::of(view, &callers::listening(view, story.netns, story.service)?.listeners)
 }
 
 fn severity(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Severity {
