@@ -58,10 +58,10 @@ pub const CLOSE_ON_EXEC: &str = "Open the listener with SOCK_CLOEXEC in the serv
 const OTHER_LISTENER: &str = "Give this listener a thread of its own: those in accept() serve {other}";
 const RAISE_LIMIT: &str = "Compare the connections that it has with its own limit of connections (maxconn, \
                            worker_connections): past that it stops accepting on purpose";
-const FREE_WORKERS: &str = "Let {client} close connections that it does not use, limit how many one client may have, and let \
-                            the server close idle ones sooner (idle or keep-alive timeout)";
-const CALL_THE_FUNCTION: &str = "Call the function and not the URL: as many requests that call their own server as it has \
-                                 workers are a deadlock";
+const FREE_WORKERS: &str = "Let {client} close unused connections, limit how many one client may have, and let the server close \
+                            idle ones sooner (idle or keep-alive timeout)";
+const CALL_THE_FUNCTION: &str = "Call the function and not the URL: once as many requests call their own server as it has \
+                                 workers, all wait for each other";
 const POOL_FOR_CALLS: &str = "Where it must be a request, serve it from other workers on a listener of their own, and give the \
                               call a time limit";
 /// Steps for a cause, before those of a rule.
@@ -141,7 +141,7 @@ fn words(picture: &Picture<'_, '_>, cause: &Cause, who: &str, idle: Option<Idle>
         "accept-paused" => format!("{who} does not watch the listener: it is at a limit of its own, or forgot it"),
         "busy-loop" => format!("{who} computes and does not come back to accept()"),
         "loop-stuck" => format!("{who} waits for something else{}{own}", picture.stand()),
-        "calls-itself" => format!("{every}{who} waits for an answer of this very listener{own}"),
+        "calls-itself" => format!("{every}{who} waits for an answer from its own listener{own}"),
         "workers-busy" => match idle {
             Some(Idle { at_least_ms, from }) => {
                 let of = from.map_or_else(String::new, |addr| format!(" of {addr}"));
@@ -386,7 +386,7 @@ mod tests {
         calls(&mut world, 11, "server", 12, 41_001);
         assert_eq!(left(&world), ["calls-itself"]);
         judged(&world, |why, owner| {
-            let words = "every worker of server (10 and 1 more) waits for an answer of this very listener; 2 of those that \
+            let words = "every worker of server (10 and 1 more) waits for an answer from its own listener; 2 of those that \
                          wait are calls of its own";
             assert_eq!(why.acts(Some(owner), ""), words);
             assert!(why.steps[0].starts_with("Call the function"), "{:?}", why.steps);

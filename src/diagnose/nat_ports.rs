@@ -91,7 +91,7 @@ impl Exhausted<'_> {
         let (taken, range) = (text::grouped(self.ports.taken.into()), text::grouped(range(self.ports).into()));
         let of = self.netns.label();
         format!(
-            "the NAT of network namespace {of} has no port left: {taken} of {range} of {} are taken",
+            "the NAT of network namespace {of} has no port left: {taken} of {range} ports of {} are taken",
             self.ports.source
         )
     }
@@ -146,7 +146,7 @@ fn unproven(
         (None, _) if way.is_direct() => Weight::Refuted("no gateway is on the way".into()),
         (Some(Some(gate)), _) if fails(gate) => Weight::Possible(0.6),
         (Some(Some(gate)), Leaving::Leaves(_)) if view.before.is_some() => Weight::Refuted(format!(
-            "the gateway, network namespace {}, dropped nothing for want of an entry",
+            "the gateway, network namespace {}, dropped no packet because an entry failed",
             gate.label()
         )),
         (Some(_), _) if working > 0 && served == working => Weight::Possible(0.6),

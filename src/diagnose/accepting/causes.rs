@@ -70,7 +70,7 @@ pub const CAUSES: &[Cause] = &[
     Cause {
         id: "calls-itself",
         text: "its workers call their own listener and wait for themselves",
-        predicts: "a process of the server holds the other end of some that wait, and its threads wait for the answers",
+        predicts: "a process of the server holds the other end of connections in the queue, and its threads wait for the answers",
         refuted_by: "none of those that wait was made by the server or by what it started",
         decided_by: "tcpstate list -p --peer LISTENER: which of its own processes call it",
     },

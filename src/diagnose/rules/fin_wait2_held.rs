@@ -48,7 +48,7 @@ const NEVER_CLOSED: Cause = Cause {
 const CAUSES: &[Cause] = &[AWAITED, NEVER_CLOSED];
 /// Percent of the descriptors: what becomes more and has this share hurts, whatever the cause.
 const MUCH_PERCENT: f64 = 10.0;
-/// For how long servers wait for the FIN of a client at most before they close (`lingering_time` of nginx,
+/// For how long servers wait by default for the FIN of a client, before they close (`lingering_time` of nginx,
 /// `MAX_SECS_TO_LINGER` of Apache).
 const LINGER_MS: u64 = 30_000;
 

@@ -253,7 +253,7 @@ pub fn more_ports_of_a_translation_let_the_waiting_clients_in() {
         let ill = Doctor::of(ns).looks(|| pause(2300));
         told(&ill, rule, "Widen the ports of the rule, or drop their limit");
         let attempts = told(&ill, "syn-sent-pileup", "Look at the gateway that translates on the way");
-        assert!(attempts.summary.contains("8 of 8 of 127.0.0.9 are taken"), "{attempts:#?}");
+        assert!(attempts.summary.contains("8 of 8 ports of 127.0.0.9 are taken"), "{attempts:#?}");
         assert!(nft("flush chain ip n p") && translate("1024-1099"));
         for client in &waiting {
             client.wait(State::Established);

@@ -9,7 +9,7 @@
 #: listener = "10.77.0.2:8000"
 #: cause = "calls-itself"
 #: never_cause = ["workers-busy", "loop-stuck", "stopped"]
-#: said = ["waits for an answer of this very listener"]
+#: said = ["waits for an answer from its own listener"]
 #: severity_at_least = "warning"
 #: [expect.numbers]
 #: waiting = [10, 28]
