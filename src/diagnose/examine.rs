@@ -6,13 +6,13 @@
 
 use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::{Inspected, View};
-use crate::diagnose::{Diagnosis, run};
+use crate::diagnose::{Diagnosis, asked, choose, conclude, judge, judge_again};
 use crate::model::Snapshot;
 use crate::model::snapshot::{Answers, Asked};
 
 /// Runs the rules that `wanted` names, or all. If some ask what a process does with its sockets, `inspect` is called
-/// once with these pids in ascending order and the silent destinations, and the rules run again over the same view. What
-/// was found out, and what could not be, becomes a part of `now`.
+/// once with these pids in ascending order and the silent destinations, and the rules that look at what it may find out run
+/// again over the same view. What was found out, and what could not be, becomes a part of `now`.
 pub fn examine(
     now: &mut Snapshot,
     before: Option<&Snapshot>,
@@ -22,11 +22,14 @@ pub fn examine(
 ) -> Diagnosis {
     let inspected = Inspected::new();
     let view = View::new(now, before, thresholds).with_inspected(&inspected);
-    let mut diagnosis = run(&view, wanted);
-    if !diagnosis.asked.is_empty() {
-        inspected.get_or_init(|| inspect(now, &diagnosis.asked));
-        diagnosis = run(&view, wanted);
+    let rules = choose(wanted);
+    let mut judged = judge(&view, &rules);
+    let asked = asked(&judged);
+    if !asked.is_empty() {
+        inspected.get_or_init(|| inspect(now, &asked));
+        judge_again(&view, &rules, &mut judged);
     }
+    let diagnosis = conclude(&view, &rules, judged);
     let answers = inspected.into_inner().unwrap_or_default();
     now.processes.extend(answers.processes);
     now.next_hops.extend(answers.next_hops);
@@ -41,6 +44,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+    use crate::diagnose::run;
     use crate::diagnose::testkit::{World, info, listen, row};
     use crate::model::gap::{Missing, WayOut, Why};
     use crate::model::snapshot::{Answers, ProcessFacts};
@@ -83,5 +87,27 @@ mod tests {
             panic!("{asked:?} inspected without a finding")
         });
         assert!(diagnosis.findings.is_empty(), "{diagnosis:#?}");
+    }
+
+    #[test]
+    fn rules_that_were_not_asked_again_would_say_the_same() {
+        let World { mut now, thresholds, .. } = leaking();
+        let facts = ProcessFacts { is_go: Some(true), state: Some('T'), ..now.processes[&812].clone() };
+        let answers = Answers { processes: [(812, facts)].into(), ..Answers::default() };
+        let inspected = Inspected::from(answers.clone());
+        let all = run(&View::new(&now, None, &thresholds).with_inspected(&inspected), None);
+        let without = run(&View::new(&now, None, &thresholds), None);
+        let diagnosis = examine(&mut now, None, None, &thresholds, |_, _| answers);
+        assert_eq!(diagnosis, all);
+        assert_ne!(diagnosis, without, "the inspection changes nothing, so this proves nothing");
+    }
+
+    #[test]
+    fn a_rule_is_asked_again_if_it_looked_at_what_an_inspection_may_change() {
+        let World { now, thresholds, .. } = leaking();
+        let view = View::new(&now, None, &thresholds);
+        let has_looked = |id: &str| judge(&view, &choose(Some(&[id])))[0].has_looked;
+        assert!(has_looked("close-wait-leak"));
+        assert!(!has_looked("closing-stuck"));
     }
 }

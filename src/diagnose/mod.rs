@@ -164,21 +164,41 @@ pub(crate) fn beyond<'a>(gaps: &[Gap], diagnosis: &'a Diagnosis) -> Vec<&'a Inci
     diagnosis.incidents.iter().filter(|incident| !(is_told && incident.members().all(about_owners))).collect()
 }
 
+/// What a rule says, and whether an inspection may change it.
+#[derive(Default)]
+struct Judged {
+    outcome: Outcome,
+    has_looked: bool,
+}
+
+impl Judged {
+    fn by(rule: &Rule, view: &View<'_>) -> Judged {
+        let view = view.for_one_rule();
+        let outcome = (rule.check)(&view);
+        Judged { outcome, has_looked: view.has_looked() }
+    }
+}
+
+/// The rules that `wanted` names, or all.
+fn choose(wanted: Option<&[&str]>) -> Vec<&'static Rule> {
+    RULES.iter().filter(|r| wanted.is_none_or(|w| w.contains(&r.id))).collect()
+}
+
 /// What each rule says, in their order. Rules do not see each other, so threads may share them out.
-fn judge(view: &View<'_>, rules: &[&Rule]) -> Vec<Outcome> {
+fn judge(view: &View<'_>, rules: &[&Rule]) -> Vec<Judged> {
     let large = view.now.sockets.len() >= cores::LARGE;
     let threads = if large { cores::count() } else { 1 };
     if threads.min(rules.len()) <= 1 {
-        return rules.iter().map(|rule| (rule.check)(view)).collect();
+        return rules.iter().map(|rule| Judged::by(rule, view)).collect();
     }
-    let outcomes: Vec<OnceLock<Outcome>> = rules.iter().map(|_| OnceLock::new()).collect();
+    let judged: Vec<OnceLock<Judged>> = rules.iter().map(|_| OnceLock::new()).collect();
     let mut order: Vec<usize> = (0..rules.len()).collect();
     order.sort_by_key(|i| std::cmp::Reverse(rules[*i].cost));
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(i) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             // Nobody else has this number.
-            drop(outcomes[*i].set((rules[*i].check)(view)));
+            drop(judged[*i].set(Judged::by(rules[*i], view)));
         }
     };
     std::thread::scope(|scope| {
@@ -190,26 +210,49 @@ fn judge(view: &View<'_>, rules: &[&Rule]) -> Vec<Outcome> {
         }
         work();
     });
-    outcomes.into_iter().map(|o| o.into_inner().unwrap_or_default()).collect()
+    judged.into_iter().map(|j| j.into_inner().unwrap_or_default()).collect()
+}
+
+/// Asks those rules again that looked at what an inspection may have changed.
+fn judge_again(view: &View<'_>, rules: &[&Rule], judged: &mut [Judged]) {
+    let again: Vec<usize> = (0..rules.len()).filter(|i| judged[*i].has_looked).collect();
+    let asked: Vec<&Rule> = again.iter().map(|i| rules[*i]).collect();
+    for (i, answer) in again.into_iter().zip(judge(view, &asked)) {
+        judged[i] = answer;
+    }
+}
+
+/// What rules and their findings ask.
+fn asked(judged: &[Judged]) -> Asked {
+    let mut asked = Asked::default();
+    for Judged { outcome, .. } in judged {
+        asked.extend(outcome.asked.clone());
+        asked.pids.extend(outcome.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)));
+        // What a program is made of (see `programs`) shows when it is inspected, which an explanation is not worth.
+        let advised = outcome.findings.iter().filter(|f| f.topic.is_some() && f.severity > Severity::Info);
+        asked.pids.extend(advised.filter_map(|f| f.subject.pid));
+    }
+    asked.tidy();
+    asked
 }
 
 /// Runs the rules that `wanted` names, or all.
 #[must_use]
 pub fn run(view: &View<'_>, wanted: Option<&[&str]>) -> Diagnosis {
-    let rules: Vec<&Rule> = RULES.iter().filter(|r| wanted.is_none_or(|w| w.contains(&r.id))).collect();
-    let mut diagnosis = Diagnosis { coverage: view.coverage(), ..Diagnosis::default() };
-    for (rule, outcome) in rules.iter().zip(judge(view, &rules)) {
-        diagnosis.asked.extend(outcome.asked);
-        diagnosis.asked.pids.extend(outcome.findings.iter().flat_map(|f| f.inspect.iter().map(|(pid, _)| *pid)));
-        // What a program is made of (see `programs`) shows when it is inspected, which an explanation is not worth.
-        let advised = outcome.findings.iter().filter(|f| f.topic.is_some() && f.severity > Severity::Info);
-        diagnosis.asked.pids.extend(advised.filter_map(|f| f.subject.pid));
+    let rules = choose(wanted);
+    let judged = judge(view, &rules);
+    conclude(view, &rules, judged)
+}
+
+/// The diagnosis that the judgements of the rules are together.
+fn conclude(view: &View<'_>, rules: &[&Rule], judged: Vec<Judged>) -> Diagnosis {
+    let mut diagnosis = Diagnosis { asked: asked(&judged), coverage: view.coverage(), ..Diagnosis::default() };
+    for (rule, Judged { outcome, .. }) in rules.iter().zip(judged) {
         let about = (rule.states != StateSet::EMPTY).then_some(rule.states);
         diagnosis.findings.extend(outcome.findings.into_iter().map(|f| Finding { states: about, ..f }));
         diagnosis.wants_second.extend(outcome.wants_second.map(|why| (rule.id, why)));
         diagnosis.not_checked.extend(outcome.not_checked.map(|why| (rule.id, why)));
     }
-    diagnosis.asked.tidy();
     for finding in &mut diagnosis.findings {
         view.complete(&mut finding.subject);
         programs::advise(finding, view);

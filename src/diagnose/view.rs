@@ -4,7 +4,8 @@
 //! first rule asks. Not here: the indices of one snapshot (`index`), a rule's own decision.
 
 use std::net::IpAddr;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustc_hash::FxHashMap;
 
@@ -37,6 +38,13 @@ pub struct View<'a> {
     pub before: Option<&'a Snapshot>,
     pub thresholds: &'a Thresholds,
     inspected: Option<&'a Inspected>,
+    /// Somebody asked for what an inspection may change.
+    has_looked: AtomicBool,
+    shared: Arc<Shared<'a>>,
+}
+
+/// What all views of the same snapshots share; nothing of it depends on an inspection.
+struct Shared<'a> {
     index: Index<'a>,
     index_before: Option<Index<'a>>,
     roles: OnceLock<Vec<Role>>,
@@ -52,11 +60,7 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     #[must_use]
     pub fn new(now: &'a Snapshot, before: Option<&'a Snapshot>, thresholds: &'a Thresholds) -> View<'a> {
-        View {
-            now,
-            before,
-            thresholds,
-            inspected: None,
+        let shared = Shared {
             index: Index::new(now),
             index_before: before.map(Index::new),
             roles: OnceLock::new(),
@@ -67,7 +71,25 @@ impl<'a> View<'a> {
             routes: OnceLock::new(),
             by_pid: OnceLock::new(),
             listener_holders: OnceLock::new(),
-        }
+        };
+        let has_looked = AtomicBool::new(false);
+        View { now, before, thresholds, inspected: None, has_looked, shared: Arc::new(shared) }
+    }
+
+    /// The same view for one rule, of which [`View::has_looked`] then speaks.
+    pub(super) fn for_one_rule(&self) -> View<'a> {
+        View { has_looked: AtomicBool::new(false), shared: Arc::clone(&self.shared), ..*self }
+    }
+
+    /// Whether somebody asked this view for what an inspection may change. What was concluded without it stays true.
+    pub(super) fn has_looked(&self) -> bool {
+        self.has_looked.load(Ordering::Relaxed)
+    }
+
+    /// What an inspection found out, if there was one.
+    fn answers(&self) -> Option<&'a Answers> {
+        self.has_looked.store(true, Ordering::Relaxed);
+        self.inspected?.get()
     }
 
     /// Takes what processes do from here as soon as it is there: no other answer of a view depends on it, so what was
@@ -86,7 +108,7 @@ impl<'a> View<'a> {
     /// The listeners of a namespace.
     #[must_use]
     pub fn listeners(&self, netns: Option<NetnsId>) -> &Listeners {
-        self.index.listeners().get(&netns).unwrap_or(&self.empty)
+        self.shared.index.listeners().get(&netns).unwrap_or(&self.shared.empty)
     }
 
     /// Facts of the namespace of a row.
@@ -98,7 +120,7 @@ impl<'a> View<'a> {
     /// The role of every socket, in the order of the rows.
     #[must_use]
     pub fn roles(&self) -> &[Role] {
-        self.roles.get_or_init(|| cores::map(&self.now.sockets, |s| self.role(s)))
+        self.shared.roles.get_or_init(|| cores::map(&self.now.sockets, |s| self.role(s)))
     }
 
     /// Every row with its role.
@@ -109,19 +131,19 @@ impl<'a> View<'a> {
     /// The rows in which something happens or waits: all but connections at rest, which are most of a busy host, and of
     /// which most rules need no row.
     pub fn active(&self) -> impl Iterator<Item = &'a Socket> + Clone {
-        self.index.active().map(|(socket, _)| socket)
+        self.shared.index.active().map(|(socket, _)| socket)
     }
 
     /// The same with their roles.
     pub fn restless_rows(&self) -> impl Iterator<Item = (&'a Socket, Role)> + Clone {
         let roles = self.roles();
-        self.index.active().map(|(socket, place)| (socket, roles[place]))
+        self.shared.index.active().map(|(socket, place)| (socket, roles[place]))
     }
 
     /// The role of one socket.
     #[must_use]
     pub fn role(&self, socket: &Socket) -> Role {
-        match self.index.listeners().get(&socket.netns) {
+        match self.shared.index.listeners().get(&socket.netns) {
             Some(listeners) => listeners.role(socket),
             None => Listeners::new(self.netns(socket.netns).map_or(PORT_RANGE, Netns::port_range)).role(socket),
         }
@@ -147,19 +169,19 @@ impl<'a> View<'a> {
     /// The queues of every listener.
     #[must_use]
     pub fn queues(&self) -> &Queues<'a> {
-        self.index.queues()
+        self.shared.index.queues()
     }
 
     /// The queues as they were in the snapshot before.
     #[must_use]
     pub fn queues_before(&self) -> Option<&Queues<'a>> {
-        self.index_before.as_ref().map(Index::queues)
+        self.shared.index_before.as_ref().map(Index::queues)
     }
 
     /// Every route that is worth a look, the fullest first.
     #[must_use]
     pub fn routes(&self) -> &[Route<'a>] {
-        self.routes.get_or_init(|| ports::routes(&self.now.netns, self.rows()))
+        self.shared.routes.get_or_init(|| ports::routes(&self.now.netns, self.rows()))
     }
 
     /// Owners of a socket, or why there is none.
@@ -174,13 +196,13 @@ impl<'a> View<'a> {
     /// The owners of every socket, in the order of the rows: looked up once, as each look-up of a long list misses the
     /// cache, and many rules ask.
     fn held(&self) -> &[(OwnerStatus, &'a [Holder])] {
-        self.held.get_or_init(|| cores::map(&self.now.sockets, |s| self.now.owners.of(s)))
+        self.shared.held.get_or_init(|| cores::map(&self.now.sockets, |s| self.now.owners.of(s)))
     }
 
     /// How long ago the peer of a socket was last heard: read once, as several rules ask of most
     /// rows and each answer misses the cache.
     pub fn heard_ms(&self, socket: &Socket) -> Option<u64> {
-        let all = self.heard.get_or_init(|| cores::map(&self.now.sockets, |s| heard(self, s)));
+        let all = self.shared.heard.get_or_init(|| cores::map(&self.now.sockets, |s| heard(self, s)));
         match place(&self.now.sockets, socket) {
             Some(row) => all[row],
             None => heard(self, socket),
@@ -189,7 +211,7 @@ impl<'a> View<'a> {
 
     /// The latest word from beyond this host, over each family of a namespace.
     pub fn latest_heard(&self) -> &FxHashMap<(Option<NetnsId>, Family), u64> {
-        self.latest_heard.get_or_init(|| {
+        self.shared.latest_heard.get_or_init(|| {
             let mut latest = FxHashMap::default();
             for socket in &self.now.sockets {
                 let peer = socket.peer.addr.to_canonical();
@@ -235,34 +257,34 @@ impl<'a> View<'a> {
     /// What is known of a process.
     #[must_use]
     pub fn process(&self, pid: u32) -> Option<&'a ProcessFacts> {
-        let inspected = self.inspected.and_then(OnceLock::get).and_then(|found| found.processes.get(&pid));
+        let inspected = self.answers().and_then(|found| found.processes.get(&pid));
         inspected.or_else(|| self.now.processes.get(&pid))
     }
 
     /// Every next hop that is known, by destination.
     pub fn next_hops(&self) -> impl Iterator<Item = (&Destination, &NextHop)> {
-        let asked = self.inspected.and_then(OnceLock::get).map(|found| found.next_hops.iter());
+        let asked = self.answers().map(|found| found.next_hops.iter());
         asked.into_iter().flatten().chain(&self.now.next_hops)
     }
 
     /// The next hop to a destination, if the kernel was asked.
     #[must_use]
     pub fn next_hop(&self, netns: Option<NetnsId>, to: IpAddr) -> Option<&NextHop> {
-        let asked = self.inspected.and_then(OnceLock::get).and_then(|found| found.next_hops.get(&(netns, to)));
+        let asked = self.answers().and_then(|found| found.next_hops.get(&(netns, to)));
         asked.or_else(|| self.now.next_hops.get(&(netns, to)))
     }
 
     /// What a tracking table has of a connection; `None`: it was not read.
     #[must_use]
     pub fn tracked(&self, connection: Connection) -> Option<Option<Tracked>> {
-        let asked = self.inspected.and_then(OnceLock::get).and_then(|found| found.tracking.entries.get(&connection));
+        let asked = self.answers().and_then(|found| found.tracking.entries.get(&connection));
         asked.or_else(|| self.now.tracking.entries.get(&connection)).copied()
     }
 
     /// The ports that source translation of a namespace has taken, by destination, if its table was read.
     #[must_use]
     pub fn nat_ports(&self, netns: Option<NetnsId>) -> &[NatPorts] {
-        let asked = self.inspected.and_then(OnceLock::get).and_then(|found| found.tracking.ports.get(&netns));
+        let asked = self.answers().and_then(|found| found.tracking.ports.get(&netns));
         asked.or_else(|| self.now.tracking.ports.get(&netns)).map_or(&[], Vec::as_slice)
     }
 
@@ -279,7 +301,7 @@ impl<'a> View<'a> {
     /// The same socket in the snapshot before, by cookie, else by four-tuple.
     #[must_use]
     pub fn earlier(&self, socket: &Socket) -> Option<&'a Socket> {
-        let before = self.index_before.as_ref()?;
+        let before = self.shared.index_before.as_ref()?;
         if let Some(cookie) = socket.cookie {
             return before.with_cookie(socket.netns, cookie);
         }
@@ -292,19 +314,19 @@ impl<'a> View<'a> {
     /// same namespace and then in every other one.
     #[must_use]
     pub fn mirror(&self, socket: &Socket) -> Option<&'a Socket> {
-        self.index.other_half(socket)
+        self.shared.index.other_half(socket)
     }
 
     /// The other half as it was in the snapshot before.
     #[must_use]
     pub fn mirror_before(&self, socket: &Socket) -> Option<&'a Socket> {
-        self.index_before.as_ref()?.other_half(socket)
+        self.shared.index_before.as_ref()?.other_half(socket)
     }
 
     /// The socket with this four-tuple now.
     #[must_use]
     pub fn at(&self, netns: Option<NetnsId>, tuple: FourTuple) -> Option<&'a Socket> {
-        self.index.at(netns, tuple)
+        self.shared.index.at(netns, tuple)
     }
 
     /// Growth of a counter of a namespace between the snapshots; `None` without a second one or such a counter.
@@ -337,13 +359,13 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn named(&self, pid: u32) -> Option<&'a Process> {
         let by_pid = || self.now.owners.processes.iter().map(|p| (p.pid, p)).collect();
-        self.by_pid.get_or_init(by_pid).get(&pid).copied()
+        self.shared.by_pid.get_or_init(by_pid).get(&pid).copied()
     }
 
     /// The processes that hold a listener, by its place in the list of its namespace.
     #[must_use]
     pub fn listener_holders(&self, netns: Option<NetnsId>, index: u32) -> &[u32] {
-        let all = self.listener_holders.get_or_init(|| {
+        let all = self.shared.listener_holders.get_or_init(|| {
             let mut all = ListenerHolders::default();
             for socket in self.active().filter(|s| s.state == State::Listen) {
                 if let Role::Listener(index) = self.role(socket) {
