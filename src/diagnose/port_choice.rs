@@ -39,10 +39,10 @@ const STEP_MAX: u32 = 48;
 const RANDOM_PART: u32 = 12;
 
 /// Judges the held connections of one program from one source address, whose ports lie in the range that begins with
-/// `low`. `plain_ports` is how many ports of the low end's parity anything holds: where `connect()` finds few of them
-/// free it takes the others too.
+/// `low`. `plain_ports`, asked only where it decides, is how many ports of the low end's parity anything holds: where
+/// `connect()` finds few of them free it takes the others too.
 #[must_use]
-pub fn choice(rows: &[&Socket], low: u16, usable: u32, plain_ports: usize) -> Choice {
+pub fn choice(rows: &[&Socket], low: u16, usable: u32, plain_ports: impl FnOnce() -> usize) -> Choice {
     if rows.iter().any(|s| s.bind_address_no_port() == Some(true)) || shares_ports(rows) {
         return Choice::Connect;
     }
@@ -57,15 +57,16 @@ pub fn choice(rows: &[&Socket], low: u16, usable: u32, plain_ports: usize) -> Ch
     match median_step(&ordered, usable) {
         Some(step) if step.saturating_mul(RANDOM_PART) >= usable && step > STEP_MAX / 2 => Choice::Bind,
         Some(step) if step <= STEP_MAX / 2 => Choice::Connect,
-        None if plain_ports * 4 < usable as usize => Choice::PerhapsBind,
+        None if plain_ports() * 4 < usable as usize => Choice::PerhapsBind,
         _ => Choice::Unknown,
     }
 }
 
 /// Whether several ports serve more than one connection of these, which only `connect()` does.
 fn shares_ports(rows: &[&Socket]) -> bool {
-    let ports: FxHashSet<(IpAddr, u16)> = rows.iter().map(|s| (s.local.addr.to_canonical(), s.local.port)).collect();
-    rows.len() - ports.len() >= 2
+    let mut ports: FxHashSet<(IpAddr, u16)> = FxHashSet::default();
+    let again = rows.iter().filter(|s| !ports.insert((s.local.addr.to_canonical(), s.local.port)));
+    again.take(2).count() == 2
 }
 
 /// The median distance between ports of connections to one destination that were made one after the other.
@@ -100,7 +101,7 @@ mod tests {
     }
 
     fn judged(sockets: &[Socket], plain_ports: usize) -> Choice {
-        choice(&sockets.iter().collect::<Vec<_>>(), 20_000, 400, plain_ports)
+        choice(&sockets.iter().collect::<Vec<_>>(), 20_000, 400, || plain_ports)
     }
 
     /// Odd ports in an order without a pattern.

@@ -6,6 +6,7 @@
 //!
 #![doc = include_str!("../../../docs/rules/bind-before-connect.md")]
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -127,33 +128,55 @@ fn binder<'a>(
     held: &[(&'a Socket, &'a Process)],
 ) -> Option<Binder<'a>> {
     let facts = view.netns(netns)?;
-    let (low, high) = facts.port_range();
-    let in_range = |port: u16| (low..=high).contains(&port) && !facts.is_reserved(port);
-    let held: Vec<_> = held.iter().copied().filter(|(s, _)| in_range(s.local.port)).collect();
+    let low = facts.port_range().0;
+    let held: Vec<_> = held.iter().copied().filter(|(s, _)| is_in_range(facts, s.local.port)).collect();
     if (held.len() as f64) < view.thresholds.bind_rows {
         return None;
     }
     let rows: Vec<&Socket> = held.iter().map(|(s, _)| *s).collect();
-    let (mut taken, mut denied) = (FxHashSet::default(), FxHashSet::default());
-    for socket in view.now.sockets.iter().filter(|s| s.netns == netns && in_range(s.local.port)) {
-        let is_any = socket.local.is_wildcard();
-        if is_any || socket.local.normalised().addr == source {
-            taken.insert(socket.local.port);
-            if matches!(socket.state, State::Listen | State::BoundInactive) {
-                denied.insert(socket.local.port);
-            }
-        }
-    }
-    denied.extend(rows.iter().map(|s| s.local.port));
-    let plain = taken.iter().filter(|port| *port % 2 == low % 2).count();
+    // Most programs leave the choice to connect(), which their own rows tell: no need to look at all others for these.
+    let on_address = LazyCell::new(|| OnAddress::new(view, facts, source));
+    let plain = || on_address.taken.iter().filter(|port| *port % 2 == low % 2).count();
     let choice = port_choice::choice(&rows, low, facts.usable_ports(), plain);
     if !choice.is_bind() {
         return None;
     }
+    let denied = on_address.denied.iter().copied().chain(rows.iter().map(|s| s.local.port));
+    let denied = denied.collect::<FxHashSet<u16>>().len();
     let mut processes: Vec<&Process> = held.iter().map(|(_, p)| *p).collect();
     processes.sort_by_key(|p| p.pid);
     processes.dedup_by_key(|p| p.pid);
-    Some(Binder { facts, source, processes, rows, choice, taken: taken.len(), denied: denied.len() })
+    Some(Binder { facts, source, processes, taken: on_address.taken.len(), denied, rows, choice })
+}
+
+/// The ports of the range of a namespace that somebody has on an address.
+struct OnAddress {
+    taken: FxHashSet<u16>,
+    /// Those that a bind() there cannot get, whatever its options.
+    denied: FxHashSet<u16>,
+}
+
+impl OnAddress {
+    fn new(view: &View<'_>, facts: &Netns, source: IpAddr) -> OnAddress {
+        let (mut taken, mut denied) = (FxHashSet::default(), FxHashSet::default());
+        for socket in &view.now.sockets {
+            if socket.netns != facts.inode || !is_in_range(facts, socket.local.port) {
+                continue;
+            }
+            if socket.local.is_wildcard() || socket.local.normalised().addr == source {
+                taken.insert(socket.local.port);
+                if matches!(socket.state, State::Listen | State::BoundInactive) {
+                    denied.insert(socket.local.port);
+                }
+            }
+        }
+        OnAddress { taken, denied }
+    }
+}
+
+fn is_in_range(facts: &Netns, port: u16) -> bool {
+    let (low, high) = facts.port_range();
+    (low..=high).contains(&port) && !facts.is_reserved(port)
 }
 
 fn finding(view: &View<'_>, of: &Binder<'_>) -> Finding {

@@ -146,7 +146,7 @@ fn finding(view: &View<'_>, route: &Route<'_>, used: &Use, severity: Severity) -
     let lead = users.lead.as_ref();
     let (low, high) = view.netns(route.ports.netns).map_or((0, 0), crate::model::snapshot::Netns::port_range);
     let held: Vec<&Socket> = route.rows.iter().copied().filter(|s| s.inode.is_some()).collect();
-    let plain = route.rows.iter().filter(|s| s.local.port % 2 == low % 2).count();
+    let plain = || route.rows.iter().filter(|s| s.local.port % 2 == low % 2).count();
     let binds =
         held.len() * 2 > route.rows.len() && port_choice::choice(&held, low, route.ports.usable, plain).is_bind();
     let (confidence, reason) = match lead {
