@@ -4,6 +4,10 @@
 
 /// The causes.
 mod causes;
+/// Keys that sign segments.
+mod keys;
+/// Filters that let a part through.
+mod partial;
 
 use rustc_hash::FxHashSet;
 
@@ -21,6 +25,7 @@ use crate::model::traced::{ConnectFailure, Connects};
 use crate::model::{Endpoint, Family, NetnsId, Socket};
 use crate::text;
 pub use causes::CAUSES;
+use partial::Beside;
 
 /// A word this long before the attempts began is nearly as good as one since: those that wait may have left nobody to
 /// call the others.
@@ -35,12 +40,20 @@ const ATTEMPTS_LOST: usize = 3;
 const RESOLUTION_MS: u64 = 1000;
 /// So much data without one repetition is no path that loses SYNs repeatedly.
 const CLEAN_SEGMENTS: u64 = 100;
+/// And so much beside [`SYNS_LOST`]: a path that loses half of all segments has both once in ten million times.
+const SOME_SEGMENTS: u64 = 20;
 
 /// What is known of the destination of some attempts.
 pub struct Facts<'v> {
     to: Endpoint,
     /// Connections to this very port whose peer was heard since the attempts began.
     pub working: u64,
+    /// How these stand beside the attempts.
+    pub beside: Beside,
+    /// Keys that sign segments.
+    keys: Weight,
+    /// Segments that the host of the address dropped for their signatures between the samples.
+    pub unsigned: Option<u64>,
     /// The same, heard in the second before.
     pub just_before: u64,
     /// One at least was heard since the attempts began, or in the minute before.
@@ -70,8 +83,6 @@ pub struct Facts<'v> {
     tables: Tables<'v>,
     /// What the tables say of NAT on the way.
     pub nat: Nat<'v>,
-    /// Working connections that the program at the other end has served.
-    served: u64,
     /// The queue where they arrive, if that can be read.
     pub queue: Option<&'v Queue<'v>>,
     overflows: bool,
@@ -121,10 +132,11 @@ impl<'v> Facts<'v> {
             None => rows.first().and_then(|s| callers::called(view, s)),
         };
         let way = Way::of(view, netns, to.addr, rows);
-        let is_served = |s: &&&Socket| {
-            s.info.is_none() || info(s, crate::model::TcpInfo::bytes_received).is_some_and(|bytes| bytes > 0)
+        let beside = Beside::of(view, rows, &working, &open);
+        let arrives_at = match &tables.translation {
+            Some(translation) => translation.queue.and_then(|q| view.netns(q.netns)),
+            None => home,
         };
-        let served = working.iter().filter(is_served).count() as u64;
         let near = reach.to(netns, to, near_ms).count() as u64;
         let leaving = reach::leaving(view, netns, rows);
         Facts {
@@ -146,8 +158,10 @@ impl<'v> Facts<'v> {
             tracking: conntrack::weigh(view, netns, leaving),
             queue,
             overflows: queue.is_some_and(|q| callers::overflows(view, q)),
-            nat: Nat::of(view, (netns, to), (rows, &open), &way, (working.len() as u64, served)),
-            served,
+            nat: Nat::of(view, (netns, to), (rows, &open), &way, (beside.working, beside.served)),
+            beside,
+            keys: keys::weigh(view, rows, &working, (arrives_at, queue)),
+            unsigned: keys::evidence(view, arrives_at),
             here: to.addr.is_loopback() || home.is_some() || tables.translation.is_none() && queue.is_some(),
             forwarded_in_vain: way.host_is_resolved() && is_unreachable(view, netns, to),
             tables,
@@ -169,6 +183,8 @@ impl<'v> Facts<'v> {
             "gateway-down" => self.gateway_down(),
             "translated-elsewhere" => self.elsewhere(),
             "nat-exhausted" => self.nat.weight.clone(),
+            "partly-filtered" => self.beside.weigh(self.queue.is_some() && !self.overflows),
+            "key-mismatch" => self.keys.clone(),
             _ => self.local_drop(),
         })
     }
@@ -233,9 +249,7 @@ impl<'v> Facts<'v> {
             None if self.translation().is_some() || self.here && self.may_be_translated() => Weight::Possible(0.05),
             None if self.here => Weight::Refuted("nobody on this host listens there".into()),
             None if self.repeated > 0 || self.loses_data => Weight::Possible(0.3),
-            // None of those that work waits in it.
-            None if self.working > 0 && self.served == self.working => Weight::Possible(0.45),
-            None if self.working > 0 || self.just_before > 0 => Weight::Possible(0.65),
+            None if self.working > 0 || self.just_before > 0 => self.beside.weigh_queue(self.just_before > 0),
             None if self.other_ports > 0 || self.other_ports_before > 0 => Weight::Possible(0.25),
             None => Weight::Possible(0.1),
         }
@@ -249,12 +263,22 @@ impl<'v> Facts<'v> {
                 text::grouped(self.segments)
             )),
             _ if self.repeated > 0 => Weight::Possible(0.5),
+            _ if self.segments >= SOME_SEGMENTS && self.are_many_syns() => Weight::Refuted(format!(
+                "none of {} SYNs was answered, and hardly one of {} segments of data to the address was repeated",
+                text::grouped(self.syns),
+                text::grouped(self.segments)
+            )),
             _ if self.working > 0 || self.just_before > 0 => Weight::Possible(0.2),
-            _ if self.syns >= SYNS_LOST && self.attempts >= ATTEMPTS_LOST => {
+            _ if self.are_many_syns() => {
                 Weight::Refuted(format!("none of {} SYNs was answered", text::grouped(self.syns)))
             }
             _ => Weight::Possible(0.1),
         }
+    }
+
+    /// So many that chance does not lose them all.
+    fn are_many_syns(&self) -> bool {
+        self.syns >= SYNS_LOST && self.attempts >= ATTEMPTS_LOST
     }
 
     fn family_broken(&self) -> Weight {
@@ -342,6 +366,8 @@ fn is_unreachable(view: &View<'_>, netns: Option<NetnsId>, to: Endpoint) -> bool
 
 #[cfg(test)]
 mod nat_tests;
+#[cfg(test)]
+mod partial_tests;
 
 #[cfg(test)]
 mod tests {

@@ -45,7 +45,17 @@ named! {
         TcpExtTcpAbortOnMemory "TcpExt:TCPAbortOnMemory";
         TcpExtTcpAbortOnTimeout "TcpExt:TCPAbortOnTimeout";
         TcpExtTcpAckSkippedTimeWait "TcpExt:TCPACKSkippedTimeWait";
+        /// Segments that were dropped for their signature (TCP-AO, RFC 5925): a wrong one, or one of an unknown key.
+        TcpExtTcpAoBad "TcpExt:TCPAOBad";
+        TcpExtTcpAoKeyNotFound "TcpExt:TCPAOKeyNotFound";
+        /// Unsigned ones from a peer that has to sign.
+        TcpExtTcpAoRequired "TcpExt:TCPAORequired";
         TcpExtTcpBacklogDrop "TcpExt:TCPBacklogDrop";
+        /// Segments that were dropped for their signature (`TCP_MD5SIG`, RFC 2385): a wrong one, none where a key is set, one
+        /// where none is.
+        TcpExtTcpMd5Failure "TcpExt:TCPMD5Failure";
+        TcpExtTcpMd5NotFound "TcpExt:TCPMD5NotFound";
+        TcpExtTcpMd5Unexpected "TcpExt:TCPMD5Unexpected";
         TcpExtTcpMemoryPressures "TcpExt:TCPMemoryPressures";
         TcpExtTcpMemoryPressuresChrono "TcpExt:TCPMemoryPressuresChrono";
         /// Probes of a larger segment that were lost (`net.ipv4.tcp_mtu_probing`).

@@ -193,6 +193,9 @@ pub struct Socket {
     /// Congestion control algorithm.
     pub congestion: Option<Congestion>,
     pub skmem: Option<SkMem>,
+    /// Whether a key is set that signs its segments (`TCP_MD5SIG`). The kernel tells it beside `tcp_info`, and only with
+    /// `CAP_NET_ADMIN`: `false` may mean unknown.
+    pub md5_key: bool,
     /// Whether `INET_DIAG_ULP_INFO` is present: kTLS or an MPTCP subflow. The kernel sends it only beside `tcp_info`, see
     /// [`Socket::has_ulp`].
     pub ulp: bool,
@@ -259,6 +262,7 @@ impl Default for Socket {
             tclass: None,
             congestion: None,
             skmem: None,
+            md5_key: false,
             ulp: false,
             mptcp: false,
             info: None,

@@ -41,6 +41,7 @@ const SKMEMINFO: u16 = 7;
 const SHUTDOWN: u16 = 8;
 const SKV6ONLY: u16 = 11;
 const MARK: u16 = 15;
+const MD5SIG: u16 = 18;
 const ULP_INFO: u16 = 19;
 /// Inside it, `INET_ULP_INFO_NAME`.
 const ULP_NAME: u16 = 1;
@@ -108,7 +109,7 @@ pub fn decode_into(bytes: &[u8], netns: Option<NetnsId>, socket: &mut Socket) ->
     socket.tclass = None;
     socket.congestion = None;
     socket.skmem = None;
-    (socket.ulp, socket.mptcp) = (false, false);
+    (socket.ulp, socket.mptcp, socket.md5_key) = (false, false, false);
     let mut has_info = false;
     while let Some((head, _)) = rest.split_first_chunk::<4>() {
         let len = usize::from(u16::from_ne_bytes([head[0], head[1]]));
@@ -131,6 +132,8 @@ pub fn decode_into(bytes: &[u8], netns: Option<NetnsId>, socket: &mut Socket) ->
             TCLASS => socket.tclass = payload.first().copied(),
             SKV6ONLY => socket.v6only = payload.first().map(|b| *b != 0),
             MARK => socket.mark = payload.first_chunk().map(|b| u32::from_ne_bytes(*b)),
+            // What the key is concerns nobody.
+            MD5SIG => socket.md5_key = true,
             ULP_INFO => (socket.ulp, socket.mptcp) = (true, is_mptcp(payload)),
             _ => {}
         }
@@ -241,6 +244,21 @@ pub(crate) mod tests {
         };
         assert_eq!(decoded(b"mptcp\0"), (true, true));
         assert_eq!([decoded(b"tls\0"), decoded(b"mptcp2\0"), decoded(b"")], [(true, false); 3]);
+    }
+
+    #[test]
+    fn a_key_is_told_and_not_what_it_is() {
+        let mut socket = Socket::default();
+        decode_into(&sample(), None, &mut socket).unwrap();
+        assert!(!socket.md5_key);
+        let mut bytes = sample();
+        bytes.extend_from_slice(&104u16.to_ne_bytes());
+        bytes.extend_from_slice(&MD5SIG.to_ne_bytes());
+        bytes.extend_from_slice(&[7; 100]);
+        decode_into(&bytes, None, &mut socket).unwrap();
+        assert!(socket.md5_key);
+        decode_into(&sample(), None, &mut socket).unwrap();
+        assert!(!socket.md5_key);
     }
 
     #[test]

@@ -52,12 +52,32 @@ const TRANSLATION: &str = "On the host that has {addr} find the rule that sends 
                            tcp --orig-dst {addr}`, `nft list ruleset`): remove it, or start what it publishes";
 const NAT: &str = "Look at the gateway that translates on the way: `conntrack -S` (insert_failed, drop), the ports of its rule (`nft list \
                    ruleset`); until it has more, keep connections to {addr} open and use them again";
+const PARTLY: &str = "Find the rule that lets only a part through, at the peer, between, and here: `nft -a list ruleset`, `iptables \
+                      -vnL` (limit, hashlimit, connlimit, ct count, a source); raise its limit, or keep connections to {addr} \
+                      open and use them again";
+const KEY: &str = "Set the same key on both sides, or on none (BGP: `password` of the neighbour); on the host of {addr} `nstat -az \
+                   'TcpExtTCPMD5*' 'TcpExtTCPAO*'` says which segments it drops";
 const TIMEOUT: &str = "Set a connect timeout of a few seconds in the application, and a circuit breaker or back-off";
 
 const TEXT: Text = Text {
     why: "A closed port answers a SYN with a reset at once; an attempt that stays in SYN_SENT got no answer. The SYN or \
           its answer was dropped somewhere, and each attempt blocks its caller until the kernel gives up.",
-    remedy: &[HOST, FILTER, QUEUE, LOSS, FAMILY, BACKEND, WAY_OUT, TRACKING, GATEWAY, TRANSLATION, NAT, TIMEOUT],
+    remedy: &[
+        HOST,
+        FILTER,
+        QUEUE,
+        LOSS,
+        FAMILY,
+        BACKEND,
+        WAY_OUT,
+        TRACKING,
+        GATEWAY,
+        TRANSLATION,
+        NAT,
+        PARTLY,
+        KEY,
+        TIMEOUT,
+    ],
     avoid: &[
         "Don't raise tcp_syn_retries: callers only wait longer for the same silence",
         "Don't lower it for the whole host either: set the timeout in the application, or TCP_SYNCNT on the socket",
@@ -78,6 +98,8 @@ fn step(cause: &str) -> Option<&'static str> {
         "gateway-down" => GATEWAY,
         "translated-elsewhere" => TRANSLATION,
         "nat-exhausted" => NAT,
+        "partly-filtered" => PARTLY,
+        "key-mismatch" => KEY,
         _ => return None,
     })
 }
@@ -334,6 +356,11 @@ fn finding<'a>(
         .evidence("count", Evidence::Count(n))
         .evidence("younger_attempts", Evidence::Count(group.young))
         .evidence("connections_that_work", Evidence::Count(facts.working))
+        .evidence("connections_served", Evidence::Count(facts.beside.served))
+        .evidence(
+            "served_between_samples",
+            view.before.map_or(Evidence::Unknown, |_| Evidence::Count(facts.beside.served_at_once)),
+        )
         .evidence("repeats_max", Evidence::count(timers().map(|t| t.retransmits.into()).max()))
         .evidence("oldest_ms", Evidence::millis(oldest))
         .evidence("next_syn_in_ms", Evidence::millis(timers().map(|t| t.remaining_ms.into()).min()))
@@ -355,6 +382,7 @@ fn finding<'a>(
         .evidence_if("connection_tracking", conntrack::evidence(view, group.netns))
         .evidence_if("next_hop", facts.way.words().map(Evidence::Text))
         .evidence_if("nat_ports", facts.nat.exhausted.map(|e| Evidence::Text(e.words())))
+        .evidence_if("dropped_for_signature", facts.unsigned.map(Evidence::Count))
         .evidence_if("translated_to", facts.translation().map(|t| Evidence::Text(t.words())))
 }
 
@@ -484,8 +512,9 @@ mod tests {
             "6 of 7 connection attempts of client (812) to 10.9.9.9:443 have no answer, the oldest after 3.5 s, while 1 \
              connection to it works"
         );
-        assert!(outcome.wants_second.is_some(), "queue or path");
-        assert!(finding.remedy[0].contains("Recv-Q") && finding.remedy[1].contains("mtr -T -P 443 10.9.9.9"));
+        assert!(outcome.wants_second.is_some(), "queue, filter or path");
+        assert!(finding.remedy[0].contains("Recv-Q") && finding.remedy[1].contains("lets only a part through"));
+        assert!(finding.remedy[2].contains("mtr -T -P 443 10.9.9.9"));
     }
 
     #[test]

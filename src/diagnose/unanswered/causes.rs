@@ -5,6 +5,7 @@ use crate::diagnose::hypothesis::Cause;
 use crate::diagnose::nat_ports;
 use crate::diagnose::next_hop;
 use crate::diagnose::translation;
+use crate::diagnose::unanswered::{keys, partial};
 
 /// What makes attempts wait without an answer.
 pub const CAUSES: &[Cause] = &[
@@ -17,15 +18,16 @@ pub const CAUSES: &[Cause] = &[
     },
     Cause {
         id: "port-filtered",
-        text: "a filter blocks this port",
+        text: "a filter blocks this whole port",
         predicts: "other ports of the address answer, this one never does",
         refuted_by: "a connection to this very port that was answered since the attempts began",
         decided_by: "`tcpdump` at the peer: the SYNs do not arrive, or no SYN-ACK leaves",
     },
+    partial::FILTER,
     Cause {
         id: "peer-accept-queue-full",
         text: "the accept queue of the peer is full",
-        predicts: "the port answered as many connections as its queue holds, or answers one now and then; the host answers",
+        predicts: "the port answered as many connections as its queue holds, and those get no data; or it answers one now and then",
         refuted_by: "the listener's own queue, where it can be read",
         decided_by: "`ss -ltn` on the peer: Recv-Q above Send-Q, or ListenOverflows grows",
     },
@@ -61,4 +63,5 @@ pub const CAUSES: &[Cause] = &[
     next_hop::GATEWAY,
     translation::ELSEWHERE,
     nat_ports::EXHAUSTED,
+    keys::MISMATCH,
 ];

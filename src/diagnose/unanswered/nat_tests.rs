@@ -153,7 +153,7 @@ fn where_all_that_work_are_served_a_gateway_is_likelier_than_a_queue() {
     };
     assert_eq!(leads(&of(100, true)), "nat-exhausted");
     assert_eq!(leads(&of(0, true)), "peer-accept-queue-full", "one may wait in the queue");
-    assert_eq!(leads(&of(100, false)), "peer-accept-queue-full");
+    assert_eq!(leads(&of(100, false)), "partly-filtered");
     let mut direct = attempts();
     works(&mut direct, 100);
     direct.now.next_hops.insert((NETNS, at("10.0.0.2:0").addr), NextHop::Local);
