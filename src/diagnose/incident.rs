@@ -122,9 +122,16 @@ const NAMED_AS: &[(&str, &str)] = &[
     ("neighbour-failure", "gateway-down"),
 ];
 
-/// Where a rule stands in [`EXPLAINS`]; what explains nothing comes last.
-fn rank(rule: &str) -> usize {
-    EXPLAINS.iter().position(|(cause, _)| *cause == rule).unwrap_or(EXPLAINS.len())
+/// Causes by which a finding says that the fault is another program's.
+const OF_OTHERS: &[(&str, &str)] = &[("close-wait-leak", "passed-on")];
+
+/// Where the rule of a finding stands in [`EXPLAINS`], behind findings of the same rule that blame nobody else; what explains
+/// nothing comes last.
+fn rank(finding: &Finding) -> (usize, bool) {
+    let named = finding.causes.named().map(|c| c.id);
+    let is_of_others = OF_OTHERS.iter().any(|(rule, id)| *rule == finding.rule && named == Some(*id));
+    let place = EXPLAINS.iter().position(|(cause, _)| *cause == finding.rule);
+    (place.unwrap_or(EXPLAINS.len()), is_of_others)
 }
 
 fn explains(cause: &Finding, other: &Finding) -> bool {
@@ -161,7 +168,7 @@ pub fn incidents(view: &View<'_>, findings: &[Finding]) -> Vec<Incident> {
         let mut members: Vec<usize> = (0..findings.len()).filter(|i| of[*i] == group).collect();
         let severity = members.iter().map(|i| findings[*i].severity).max().unwrap_or(Severity::Info);
         // A cause that harms nobody by itself still leads: what to do is written there.
-        let cause = members.iter().copied().min_by_key(|i| (rank(findings[*i].rule), *i)).unwrap_or(group);
+        let cause = members.iter().copied().min_by_key(|i| (rank(&findings[*i]), *i)).unwrap_or(group);
         members.retain(|i| *i != cause);
         incidents.push(Incident { cause, consequences: members, severity });
     }

@@ -47,6 +47,7 @@ pub(crate) mod ranking;
 pub(crate) mod rate;
 pub(crate) mod reach;
 pub(crate) mod reader;
+pub(crate) mod relay;
 pub(crate) mod retries;
 pub(crate) mod rule;
 pub(crate) mod rules;

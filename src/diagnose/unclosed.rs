@@ -3,6 +3,9 @@
 //!
 //! Input: a view. Output: [`Case`]s. Not here: causes and remedies, which are the rule's.
 
+/// The causes.
+mod causes;
+
 use std::collections::BTreeMap;
 
 use crate::aggregate::Role;
@@ -18,6 +21,7 @@ use crate::diagnose::rate::Rate;
 use crate::diagnose::view::View;
 use crate::model::{Endpoint, Process, Socket, State};
 use crate::text;
+pub use causes::CAUSES;
 
 /// Rows of one place with only the FIN unread: a pool that fills up has fewer.
 const POOL_ROWS: usize = 32;
@@ -282,11 +286,15 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// `waits_for`: whose end they wait for, when theirs was passed on.
     #[must_use]
-    pub fn summary(&self, who: &str) -> String {
+    pub fn summary(&self, who: &str, waits_for: Option<&str>) -> String {
         let n = self.rows.len() as u64;
         let place = self.place();
-        let unread = self.unread_words();
+        let unread = match waits_for {
+            Some(whom) => format!("it passed their end on and waits for {whom}, which has not ended its side"),
+            None => self.unread_words(),
+        };
         let several = self.members.len() > 1;
         let told = !several && self.share.percent.is_some_and(|p| p >= 1.0);
         let share = if told { self.share.words(n) } else { String::new() };
@@ -310,9 +318,14 @@ impl<'a> Case<'a> {
         let left = self
             .exhausted_in()
             .map_or_else(String::new, |m| format!(", out of descriptors in {}", m.text(text::duration)));
-        let does = if several { "do" } else { "does" };
+        let not_close = match (waits_for.is_some(), several) {
+            (true, true) => "have not closed",
+            (true, false) => "has not closed",
+            (false, true) => "do not close",
+            (false, false) => "does not close",
+        };
         format!(
-            "{who} {does} not close connections{place} that the other side closed: {} in CLOSE_WAIT{more}{oldest}{share}\
+            "{who} {not_close} connections{place} that the other side closed: {} in CLOSE_WAIT{more}{oldest}{share}\
              {left}; {unread}",
             text::grouped(n)
         )

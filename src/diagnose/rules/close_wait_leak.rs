@@ -10,11 +10,12 @@ use crate::diagnose::Outcome;
 use crate::diagnose::close_wait::{self, Class, Unread};
 use crate::diagnose::fd_inheritance::FdInheritance;
 use crate::diagnose::finding::{Finding, Severity, Topic};
-use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::hypothesis::{Weighed, Weight};
 use crate::diagnose::ranking;
+use crate::diagnose::relay::{self, Halves, PassedOn};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::threads;
-use crate::diagnose::unclosed::{Case, Cells};
+use crate::diagnose::unclosed::{CAUSES, Case, Cells};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class as Doing, WaitState};
 use crate::model::State;
@@ -43,6 +44,10 @@ const VALIDATE: &str =
 const READ_OR_CLOSE: &str = "Find the objects that still own these connections and read, or close, them";
 const UNBLOCK: &str = "Find what blocks the reader: a lock, a full queue, back-pressure that never ended";
 const TIMEOUTS: &str = "Set read timeouts and register EPOLLRDHUP, so that a FIN is noticed while nobody reads";
+const OTHER_SIDE: &str = "Find out why {whom} does not end its side: it has the same connections in CLOSE_WAIT; to close \
+                          those of the clients helps nobody there";
+const RELAY_LIMITS: &str = "Limit how long the relay waits for a side that does not end: `timeout client-fin` and `timeout \
+                            server-fin` (HAProxy), `proxy_timeout` (nginx), `idle_timeout` (Envoy)";
 const RESTART: &str = "Restart the process to buy time; the leak will start again";
 
 const TEXT: Text = Text {
@@ -61,6 +66,8 @@ const TEXT: Text = Text {
         READ_OR_CLOSE,
         UNBLOCK,
         TIMEOUTS,
+        OTHER_SIDE,
+        RELAY_LIMITS,
         RESTART,
     ],
     avoid: &[
@@ -69,43 +76,6 @@ const TEXT: Text = Text {
         "Don't raise the limit of open files as the fix: it only buys time",
     ],
 };
-
-const LEAK: Cause = Cause {
-    id: "leak",
-    text: "the program lost the connection and will never close it",
-    predicts: "rows that only come; in no epoll set, and no thread waits for them",
-    refuted_by: "rows that go, or bytes sent after the FIN",
-    decided_by: "a second look: `tcpstate doctor --interval 60s --rule close-wait-leak`",
-};
-const STALE_POOL: Cause = Cause {
-    id: "stale-pool",
-    text: "idle connections of a pool, which finds out at their next use",
-    predicts: "outgoing, as many as the pool is large, unread: the FIN and at most a few last words of the server",
-    refuted_by: "more rows than any pool has, or an answer that is unread",
-    decided_by: "the idle limit of the pool against the keep-alive timeout of the server",
-};
-const READER_STUCK: Cause = Cause {
-    id: "reader-stuck",
-    text: "the thread or loop that should read them waits for something else",
-    predicts: "data and the FIN are unread, and the owner stands elsewhere",
-    refuted_by: "everything was read, the FIN too",
-    decided_by: "where its threads stand: /proc/PID/task/TID/stack, or a thread dump",
-};
-const AT_WORK: Cause = Cause {
-    id: "half-closed-at-work",
-    text: "the client said with its FIN that the request is complete, and waits for an answer still in the making",
-    predicts: "accepted, the FIN came with the request, and each row goes when its answer is sent",
-    refuted_by: "the last data was ours and the FIN came after it, or the program opened the connection itself",
-    decided_by: "the other end: FIN_WAIT2 held by a process means that it waits",
-};
-const INHERITED: Cause = Cause {
-    id: "inherited",
-    text: "the program closed its end and another process still has the descriptor",
-    predicts: "several processes hold the socket, or another program than the one that listens",
-    refuted_by: "one process of the program that listens alone holds it",
-    decided_by: "the holders: `tcpstate list --state close-wait -p`, and close-wait-inherited-fd",
-};
-const CAUSES: &[Cause] = &[LEAK, STALE_POOL, READER_STUCK, AT_WORK, INHERITED];
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut all = view.active().filter(|s| close_wait::is_held(s)).peekable();
@@ -124,7 +94,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         outcome.wants_second = cells.wants_second(view);
     }
     let cases = cells.cases(view);
-    outcome.findings = ranking::alike(cases.iter().map(|case| finding(view, &holding, case)).collect());
+    let halves = if cases.is_empty() { Halves::default() } else { Halves::new(view) };
+    outcome.findings = ranking::alike(cases.iter().map(|case| finding(view, &holding, &halves, case)).collect());
     outcome
 }
 
@@ -134,6 +105,7 @@ fn causes(
     holding: &FdInheritance<'_, '_>,
     awaited: bool,
     doing: Option<&WaitState>,
+    passed: Option<&PassedOn<'_>>,
 ) -> Weighed {
     let Class { outgoing, unread, answered } = case.class;
     let unheard = matches!(unread, Unread::Eof | Unread::LastWords);
@@ -148,7 +120,11 @@ fn causes(
     let strangers = case.rows.iter().any(|r| !holding.is_of_listener(r.socket, r.role));
     let refuted = |why: &str| Weight::Refuted(why.to_owned());
     Weighed::of(CAUSES, |cause| match cause.id {
-        "leak" if case.is_leak && case.class.is_plain() && unread == Unread::Nothing && !awaited => Weight::Proven,
+        "leak"
+            if case.is_leak && case.class.is_plain() && unread == Unread::Nothing && !awaited && passed.is_none() =>
+        {
+            Weight::Proven
+        }
         "leak" if case.is_leak => Weight::Possible(0.7),
         "leak" => Weight::Possible(if awaited {
             0.1
@@ -167,17 +143,21 @@ fn causes(
         "half-closed-at-work" if outgoing => refuted("the program opened the connections itself"),
         "half-closed-at-work" if answered => refuted("our answer left before the FIN came"),
         "half-closed-at-work" => Weight::Possible(if awaited { 1.0 } else { 0.5 }),
+        "passed-on" => relay::weigh(passed),
         _ if shared => Weight::Possible(0.1),
         _ if strangers => Weight::Possible(0.3),
         _ => refuted("one process alone holds each of them"),
     })
 }
 
-fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, case: &Case<'_>) -> Finding {
+fn finding<'a>(view: &View<'a>, holding: &FdInheritance<'_, 'a>, halves: &Halves<'a>, case: &Case<'a>) -> Finding {
     let pid = case.lead().map(|p| p.pid);
     let sockets = case.sockets_of_lead();
     let doing = pid.and_then(|pid| wait_state::doing(view, pid, &sockets));
-    let mut summary = case.summary(&case.who(view));
+    let rows: Vec<_> = case.rows.iter().map(|r| (r.socket, r.holder)).collect();
+    let passed = halves.of(view, &rows);
+    let whom = passed.as_ref().filter(|p| p.is_proven()).map(PassedOn::whom);
+    let mut summary = case.summary(&case.who(view), whom.as_deref());
     if case.members.len() > 1 {
         let is_stopped = |pid: &u32| view.process(*pid).is_some_and(|f| matches!(f.state, Some('T' | 't')));
         let stopped = case.members.pids().iter().filter(|pid| is_stopped(pid)).count();
@@ -201,17 +181,21 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, case: &Case<'_>) ->
     let mut finding = RULE
         .finding(severity, confidence, summary)
         .because(reason)
-        .causes(causes(case, view, holding, awaited, doing.as_ref()))
+        .causes(causes(case, view, holding, awaited, doing.as_ref(), passed.as_ref()))
         .lasting(case.oldest())
         .exhausted_in(case.exhausted_in().filter(|_| case.is_leak))
         .subject(subject);
     finding = case.onto(view, finding);
+    if let Some(passed) = &passed {
+        finding = passed.onto(finding);
+    }
     if let Some(pid) = pid {
         finding = finding.inspect(pid, &sockets);
     }
     finding = finding
         .topic(if case.class.outgoing { Topic::CloseWait } else { Topic::CloseWaitServer })
-        .steps(remedy(case, doing.as_ref()))
+        .steps(if whom.is_some() { vec![OTHER_SIDE, RELAY_LIMITS] } else { remedy(case, doing.as_ref()) })
+        .fill("whom", whom.unwrap_or_default())
         .next(next);
     match doing {
         Some(doing) => doing.onto(finding),
