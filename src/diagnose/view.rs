@@ -55,6 +55,7 @@ struct Shared<'a> {
     routes: OnceLock<Vec<Route<'a>>>,
     by_pid: OnceLock<FxHashMap<u32, &'a Process>>,
     listener_holders: OnceLock<ListenerHolders>,
+    sockets_held: OnceLock<FxHashMap<u32, u64>>,
 }
 
 impl<'a> View<'a> {
@@ -71,6 +72,7 @@ impl<'a> View<'a> {
             routes: OnceLock::new(),
             by_pid: OnceLock::new(),
             listener_holders: OnceLock::new(),
+            sockets_held: OnceLock::new(),
         };
         let has_looked = AtomicBool::new(false);
         View { now, before, thresholds, inspected: None, has_looked, shared: Arc::new(shared) }
@@ -252,6 +254,28 @@ impl<'a> View<'a> {
         let mut last = None;
         let first = move |h: &&Holder| last.replace(h.process) != Some(h.process);
         holders.iter().filter(first).map(move |h| now.owners.process(h))
+    }
+
+    /// How many sockets a process holds.
+    #[must_use]
+    pub fn sockets_held(&self, pid: u32) -> u64 {
+        let all = self.shared.sockets_held.get_or_init(|| {
+            let processes = &self.now.owners.processes;
+            // By the place of the process in the table: no look-up for each row.
+            let mut counts = vec![0u64; processes.len()];
+            for (_, holders) in self.held() {
+                let mut last = None;
+                for holder in holders.iter().filter(|h| last.replace(h.process) != Some(h.process)) {
+                    counts[holder.process as usize] += 1;
+                }
+            }
+            let mut by_pid = FxHashMap::default();
+            for (process, count) in processes.iter().zip(counts) {
+                *by_pid.entry(process.pid).or_default() += count;
+            }
+            by_pid
+        });
+        all.get(&pid).copied().unwrap_or(0)
     }
 
     /// What is known of a process.

@@ -80,9 +80,10 @@ pub fn workers<'a>(
 pub fn accepted<'a>(view: &View<'a>, owner: &Owner<'_>, queue: &Queue<'_>) -> Accepted<'a> {
     let mut accepted = Accepted::default();
     let of_queue = view.now.sockets.iter().filter(|s| {
-        s.kind == RowKind::Full
+        // Few rows have the port, so nothing else is asked of most.
+        s.local.port == queue.local.port
             && s.netns == queue.netns
-            && s.local.port == queue.local.port
+            && s.kind == RowKind::Full
             && s.state.has_peer()
             && s.inode.is_some()
             && !s.is_unaccepted()

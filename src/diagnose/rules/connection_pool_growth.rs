@@ -6,9 +6,11 @@
 //!
 #![doc = include_str!("../../../docs/rules/connection-pool-growth.md")]
 
+use std::cell::OnceCell;
+use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
@@ -100,6 +102,9 @@ const MANY: usize = 1000;
 /// Into so many parts the time since the oldest stamp is cut, each of which must have one, for growth to be steady.
 const PARTS: u64 = 6;
 
+/// Places are sorted out by so many counts, far more than there are on most hosts.
+const SLOTS: usize = 1 << 16;
+
 /// What connections are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Place {
@@ -115,7 +120,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     if groups.is_empty() {
         return Outcome::default();
     }
-    let inbound = inbound(view);
+    let inbound = Inbound::new(view);
     let Some(before) = view.before else { return suspects(view, &groups, &inbound) };
     let before = counts(view, before, &groups);
     let mut grown: Vec<Growth<'_, '_>> = groups
@@ -126,13 +131,13 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     Outcome::findings(ranking::alike(grown.iter().map(|g| g.finding(view)).collect()))
 }
 
-/// The place of an open connection; `holder` says which process holds it.
-fn place(view: &View<'_>, socket: &Socket, holder: impl FnOnce() -> Option<u32>) -> Option<Key> {
+/// The place of an open connection without the process that holds it.
+fn place(view: &View<'_>, socket: &Socket, role: Role) -> Option<Key> {
     if !peers::is_held(socket, &[State::Established]) {
         return None;
     }
-    let place = match view.role(socket) {
-        Role::Client => Place::To { destination: socket.peer.normalised(), pid: holder() },
+    let place = match role {
+        Role::Client => Place::To { destination: socket.peer.normalised(), pid: None },
         Role::Server(index) => Place::From {
             listener: view.listeners(socket.netns).get(index).local,
             client: socket.peer.addr.to_canonical(),
@@ -142,15 +147,32 @@ fn place(view: &View<'_>, socket: &Socket, holder: impl FnOnce() -> Option<u32>)
     Some((socket.netns, place))
 }
 
-/// The open connections by place.
+/// Adds the process to a place that is counted by it.
+fn with_holder((netns, place): Key, holder: impl FnOnce() -> Option<u32>) -> Key {
+    match place {
+        Place::To { destination, .. } => (netns, Place::To { destination, pid: holder() }),
+        Place::From { .. } => (netns, place),
+    }
+}
+
+/// The open connections by place, of places that may have as many as matter.
 fn places<'a>(view: &View<'a>) -> FxHashMap<Key, Vec<&'a Socket>> {
+    let placed = |(socket, role)| Some((place(view, socket, role)?, socket));
+    // Most places of a busy host have a connection or two: counted by a hash first, they need no list.
+    let mut counts = vec![0u32; SLOTS];
+    for (key, _) in view.rows().filter_map(placed) {
+        counts[slot(&key)] += 1;
+    }
     let mut groups: FxHashMap<Key, Vec<&Socket>> = FxHashMap::default();
-    for socket in &view.now.sockets {
-        if let Some(key) = place(view, socket, || view.holder(socket).map(|p| p.pid)) {
-            groups.entry(key).or_default().push(socket);
-        }
+    for (key, socket) in view.rows().filter_map(placed).filter(|(key, _)| counts[slot(key)] as usize >= UNUSED) {
+        groups.entry(with_holder(key, || view.holder(socket).map(|p| p.pid))).or_default().push(socket);
     }
     groups
+}
+
+/// Where the connections of a place are counted.
+fn slot(key: &Key) -> usize {
+    usize::try_from(FxBuildHasher.hash_one(key) % SLOTS as u64).unwrap_or(0)
 }
 
 /// How many connections each of these places had in the earlier sample.
@@ -158,7 +180,8 @@ fn counts(view: &View<'_>, before: &Snapshot, groups: &FxHashMap<Key, Vec<&Socke
     let mut counts = FxHashMap::default();
     for socket in &before.sockets {
         let owners = &before.owners;
-        let key = place(view, socket, || Some(owners.process(owners.of(socket).1.first()?).pid));
+        let holder = || Some(owners.process(owners.of(socket).1.first()?).pid);
+        let key = place(view, socket, view.role(socket)).map(|key| with_holder(key, holder));
         if let Some(key) = key.filter(|key| groups.contains_key(key)) {
             *counts.entry(key).or_default() += 1;
         }
@@ -166,15 +189,30 @@ fn counts(view: &View<'_>, before: &Snapshot, groups: &FxHashMap<Key, Vec<&Socke
     counts
 }
 
-/// How many connections that it accepted each process has open: a relay has one for each that it opened.
-fn inbound(view: &View<'_>) -> FxHashMap<Option<u32>, usize> {
-    let mut inbound = FxHashMap::default();
-    for (socket, role) in view.rows() {
-        if matches!(role, Role::Server(_) | Role::FormerServer) && socket.state == State::Established {
-            *inbound.entry(view.holder(socket).map(|p| p.pid)).or_default() += 1;
-        }
+/// How many connections that it accepted each process has open, counted when it is first asked: a relay has one for each
+/// that it opened.
+struct Inbound<'v, 'a> {
+    view: &'v View<'a>,
+    counts: OnceCell<FxHashMap<Option<u32>, usize>>,
+}
+
+impl<'v, 'a> Inbound<'v, 'a> {
+    fn new(view: &'v View<'a>) -> Inbound<'v, 'a> {
+        Inbound { view, counts: OnceCell::new() }
     }
-    inbound
+
+    fn of(&self, pid: Option<u32>) -> usize {
+        let counts = self.counts.get_or_init(|| {
+            let mut counts = FxHashMap::default();
+            for (socket, role) in self.view.rows() {
+                if matches!(role, Role::Server(_) | Role::FormerServer) && socket.state == State::Established {
+                    *counts.entry(self.view.holder(socket).map(|p| p.pid)).or_default() += 1;
+                }
+            }
+            counts
+        });
+        counts.get(&pid).copied().unwrap_or(0)
+    }
 }
 
 /// Nothing is under way, and the end that would use it next is the one that asks: a request that waits for its answer
@@ -190,19 +228,15 @@ fn rested_ms(place: &Place, socket: &Socket) -> Option<u64> {
 }
 
 /// Whether the process relays: it has an accepted connection for each of these.
-fn relays(place: &Place, unused: usize, inbound: &FxHashMap<Option<u32>, usize>) -> bool {
+fn relays(place: &Place, unused: usize, inbound: &Inbound<'_, '_>) -> bool {
     match place {
-        Place::To { pid, .. } => inbound.get(pid).is_some_and(|n| *n >= unused),
+        Place::To { pid, .. } => inbound.of(*pid) >= unused,
         Place::From { .. } => false,
     }
 }
 
 /// What one sample cannot tell: whether they become more.
-fn suspects(
-    view: &View<'_>,
-    groups: &FxHashMap<Key, Vec<&Socket>>,
-    inbound: &FxHashMap<Option<u32>, usize>,
-) -> Outcome {
+fn suspects(view: &View<'_>, groups: &FxHashMap<Key, Vec<&Socket>>, inbound: &Inbound<'_, '_>) -> Outcome {
     let most = groups.iter().filter_map(|((_, place), rows)| {
         let rested: Vec<u64> = rows.iter().filter_map(|s| rested_ms(place, s)).collect();
         let unused = rested.iter().filter(|ms| **ms >= RESTED_MS).count();
@@ -242,7 +276,7 @@ impl<'v, 'a> Growth<'v, 'a> {
         (netns, place): Key,
         rows: &'v [&'a Socket],
         before: u64,
-        inbound: &FxHashMap<Option<u32>, usize>,
+        inbound: &Inbound<'_, '_>,
     ) -> Option<Growth<'v, 'a>> {
         let interval_ms = view.interval_ms()?;
         let kept = rows.iter().filter(|s| view.earlier(s).is_some()).count() as u64;

@@ -141,9 +141,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 fn suspicion(view: &View<'_>) -> Outcome {
     let is = |socket: &&Socket| {
         let info = socket.info.as_deref()?;
-        let (repeated, segments) = (info.total_retrans()?, info.data_segs_out()?);
+        // Most rows repeated nothing, which one field tells.
+        let repeated = info.total_retrans().filter(|n| *n >= SUSPECTED)?;
         let lately = info.last_data_sent_ms()? < 5000;
-        Some(lately && repeated >= SUSPECTED && u64::from(repeated) * 100 >= u64::from(segments))
+        Some(lately && u64::from(repeated) * 100 >= u64::from(info.data_segs_out()?))
     };
     match view.now.sockets.iter().filter(|s| s.state.has_peer()).filter(|s| is(s) == Some(true)).count() {
         0 => Outcome::default(),

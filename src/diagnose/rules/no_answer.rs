@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
@@ -101,10 +101,11 @@ struct To<'a> {
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let places = places(view);
-    if places.values().all(|to| to.waiting.is_empty()) {
+    let waiting = waiting(view);
+    if waiting.is_empty() {
         return Outcome::default();
     }
+    let places = places(view, waiting);
     let mut by_port: ByPort<'_, '_> = FxHashMap::default();
     for ((netns, to), place) in &places {
         by_port.entry((*netns, to.port)).or_default().push((to.addr, place));
@@ -121,11 +122,22 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     Outcome::findings(ranking::alike(findings))
 }
 
-/// What this host's clients have open and closed lately, by destination.
-fn places<'a>(view: &View<'a>) -> Places<'a> {
+/// Acknowledged requests without an answer by destination.
+fn waiting<'a>(view: &View<'a>) -> Places<'a> {
     let mut places = Places::default();
-    for (socket, role) in view.rows() {
-        if !matches!(role, Role::Client | Role::Unknown) || !socket.state.has_peer() {
+    for (socket, _) in view.rows().filter(is_ours) {
+        if let Some(ms) = waiting_ms(view, socket) {
+            places.entry((socket.netns, socket.peer.normalised())).or_default().waiting.push((socket, ms));
+        }
+    }
+    places
+}
+
+/// Adds what was answered and given up lately, at the same places and at other addresses of their ports.
+fn places<'a>(view: &View<'a>, mut places: Places<'a>) -> Places<'a> {
+    let ports: FxHashSet<(Option<NetnsId>, u16)> = places.keys().map(|(netns, to)| (*netns, to.port)).collect();
+    for (socket, _) in view.rows().filter(is_ours) {
+        if !ports.contains(&(socket.netns, socket.peer.port)) {
             continue;
         }
         let key = (socket.netns, socket.peer.normalised());
@@ -134,20 +146,24 @@ fn places<'a>(view: &View<'a>) -> Places<'a> {
         } else if let Some(ms) = answered_ms(socket) {
             places.entry(key).or_default().answers.push(ms);
         }
-        if let Some(ms) = waiting_ms(view, socket) {
-            places.entry(key).or_default().waiting.push((socket, ms));
-        }
     }
     places
+}
+
+/// A connection of a client of this host, as far as that can be told.
+fn is_ours((socket, role): &(&Socket, Role)) -> bool {
+    matches!(role, Role::Client | Role::Unknown) && socket.state.has_peer()
 }
 
 /// For how long a request has been acknowledged and not answered. A program on this host that does not read has a rule
 /// of its own, and one that reads is at work.
 fn waiting_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
-    let last = last_word::of(socket)?;
     let acknowledged = socket.send_q_bytes == Some(0) && socket.recv_q_bytes == 0;
-    let waits = last.by == By::Us && acknowledged && peers::is_held(socket, &[State::Established]);
-    (waits && view.mirror(socket).is_none()).then_some(last.ago_ms).filter(|ms| *ms >= PROMPT_MS)
+    if !acknowledged || !peers::is_held(socket, &[State::Established]) {
+        return None;
+    }
+    let last = last_word::of(socket)?;
+    (last.by == By::Us && last.ago_ms >= PROMPT_MS && view.mirror(socket).is_none()).then_some(last.ago_ms)
 }
 
 /// How long ago the peer's program did anything: it sent data, or it closed its side.

@@ -20,7 +20,7 @@ use crate::diagnose::peers;
 use crate::diagnose::queues::Queue;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::{Socket, State};
+use crate::model::{NetnsId, Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
@@ -82,23 +82,51 @@ const PER_SOURCE: usize = 4;
 const SHORT_RTT_US: u32 = 200_000;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut by_listener: FxHashMap<(Option<crate::model::NetnsId>, u32), Vec<&Socket>> = FxHashMap::default();
-    for (socket, role) in view.rows() {
-        if let Role::Server(index) = role
-            && peers::is_held(socket, &[State::Established])
-        {
-            by_listener.entry((socket.netns, index)).or_default().push(socket);
+    // Few listeners have unfinished requests: what else they accepted is looked at only for those.
+    let mut unfinished: FxHashMap<Place, Vec<(&Socket, u64)>> = FxHashMap::default();
+    for (socket, place) in accepted(view) {
+        if let Some(ms) = unfinished_ms(view, socket) {
+            unfinished.entry(place).or_default().push((socket, ms));
         }
     }
-    let mut findings: Vec<Finding> = by_listener
-        .iter()
-        .filter_map(|((netns, index), rows)| {
-            let at = view.listeners(*netns).get(*index).local;
-            Case::of(view, view.queues().get(*netns, at)?, rows).map(|case| case.finding(view))
+    unfinished.retain(|_, rows| rows.len() >= SOME);
+    if unfinished.is_empty() {
+        return Outcome::default();
+    }
+    let mut others: FxHashMap<Place, Accepted> = FxHashMap::default();
+    for (socket, place) in accepted(view).filter(|(_, place)| unfinished.contains_key(place)) {
+        let of_place = others.entry(place).or_default();
+        of_place.all += 1;
+        of_place.answered += usize::from(last_word::has_sent(socket) == Some(true));
+    }
+    let mut findings: Vec<Finding> = unfinished
+        .into_iter()
+        .filter_map(|(place, rows)| {
+            let (netns, index) = place;
+            let queue = view.queues().get(netns, view.listeners(netns).get(index).local)?;
+            let accepted = others.get(&place).copied().unwrap_or_default();
+            Case::of(view, queue, rows, accepted).map(|case| case.finding(view))
         })
         .collect();
     findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.summary.cmp(&b.summary)));
     Outcome::findings(findings)
+}
+
+/// A listener: its namespace, and its place in the list there.
+type Place = (Option<NetnsId>, u32);
+
+/// What a listener accepted and somebody holds.
+#[derive(Clone, Copy, Default)]
+struct Accepted {
+    all: usize,
+    answered: usize,
+}
+
+fn accepted<'v, 'a>(view: &'v View<'a>) -> impl Iterator<Item = (&'a Socket, Place)> + use<'v, 'a> {
+    view.rows().filter_map(|(socket, role)| match role {
+        Role::Server(index) if peers::is_held(socket, &[State::Established]) => Some((socket, (socket.netns, index))),
+        _ => None,
+    })
 }
 
 /// For how long a request has come in without an end: nobody answered it, so the stamp of our data is that of the
@@ -127,8 +155,14 @@ struct Case<'v, 'a> {
 }
 
 impl<'v, 'a> Case<'v, 'a> {
-    fn of(view: &View<'_>, queue: &'v Queue<'a>, accepted: &[&'a Socket]) -> Option<Case<'v, 'a>> {
-        let rows: Vec<&Socket> = accepted.iter().copied().filter(|s| unfinished_ms(view, s).is_some()).collect();
+    fn of(
+        view: &View<'_>,
+        queue: &'v Queue<'a>,
+        unfinished: Vec<(&'a Socket, u64)>,
+        accepted: Accepted,
+    ) -> Option<Case<'v, 'a>> {
+        let oldest_ms = unfinished.iter().map(|(_, ms)| *ms).max()?;
+        let rows: Vec<&Socket> = unfinished.into_iter().map(|(socket, _)| socket).collect();
         let mut addresses: Vec<IpAddr> = rows.iter().map(|s| s.peer.addr.to_canonical()).collect();
         addresses.sort_unstable();
         addresses.dedup();
@@ -136,9 +170,9 @@ impl<'v, 'a> Case<'v, 'a> {
         let waits = |ms: &u64| *ms as f64 >= view.thresholds.accept_wait_warn_seconds * 1000.0;
         let case = Case {
             queue,
-            accepted: accepted.len(),
-            answered: accepted.iter().filter(|s| last_word::has_sent(s) == Some(true)).count(),
-            oldest_ms: rows.iter().filter_map(|s| unfinished_ms(view, s)).max()?,
+            accepted: accepted.all,
+            answered: accepted.answered,
+            oldest_ms,
             sources: addresses.len(),
             others_wait_ms: queue.oldest_wait_ms().filter(waits).filter(|_| was_waiting != Some(false)),
             rows,

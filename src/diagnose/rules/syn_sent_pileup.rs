@@ -157,10 +157,6 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     if places.is_empty() {
         return Outcome::default();
     }
-    let mut held_by: FxHashMap<u32, u64> = FxHashMap::default();
-    for process in view.now.sockets.iter().flat_map(|s| view.holding(s)) {
-        *held_by.entry(process.pid).or_default() += 1;
-    }
     let reach = Reach::new(view, places.keys().copied());
     let groups: Vec<Group<'_>> = places
         .into_iter()
@@ -169,7 +165,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             Group { netns, to, rows, young, owners }
         })
         .collect();
-    let findings = findings(view, &reach, &groups, &held_by);
+    let findings = findings(view, &reach, &groups);
     let undecided = findings.iter().any(|f| f.causes.left.len() > 1);
     let wants_second = (undecided && view.before.is_none()).then(|| {
         "which attempts are answered, and whether repeated SYNs leave this host, decides the cause".to_owned()
@@ -197,12 +193,7 @@ fn owners<'a>(view: &View<'a>, rows: &[&'a Socket]) -> Vec<(&'a Process, u64)> {
     owners
 }
 
-fn findings<'a>(
-    view: &View<'a>,
-    reach: &Reach<'_, 'a>,
-    groups: &[Group<'a>],
-    held_by: &FxHashMap<u32, u64>,
-) -> Vec<Finding> {
+fn findings<'a>(view: &View<'a>, reach: &Reach<'_, 'a>, groups: &[Group<'a>]) -> Vec<Finding> {
     let mut singles: FxHashMap<u32, usize> = FxHashMap::default();
     for group in groups.iter().filter(|g| g.rows.len() == 1) {
         if let Some((process, _)) = group.owners.first() {
@@ -225,7 +216,7 @@ fn findings<'a>(
             scans.entry(pid).or_default().push(group);
         } else {
             let alike = networks.get(&(group.netns, network(group.to.addr))).map_or(1, FxHashSet::len);
-            out.push(finding(view, reach, group, alike, held_by));
+            out.push(finding(view, reach, group, alike));
         }
     }
     out.extend(scans.into_values().map(|groups| scan(view, &groups)));
@@ -308,16 +299,10 @@ fn severity(view: &View<'_>, group: &Group<'_>, working: u64, share: Option<f64>
     }
 }
 
-fn finding<'a>(
-    view: &View<'a>,
-    reach: &Reach<'_, 'a>,
-    group: &Group<'a>,
-    alike: usize,
-    held_by: &FxHashMap<u32, u64>,
-) -> Finding {
+fn finding<'a>(view: &View<'a>, reach: &Reach<'_, 'a>, group: &Group<'a>, alike: usize) -> Finding {
     let n = group.rows.len() as u64;
     let top = group.owners.first();
-    let share = top.and_then(|(process, count)| Some(*count as f64 * 100.0 / *held_by.get(&process.pid)? as f64));
+    let share = top.map(|(process, count)| *count as f64 * 100.0 / view.sockets_held(process.pid) as f64);
     let netns = view.netns(group.netns);
     let times: Vec<_> = group.rows.iter().map(|s| retries::syn_sent_ms(s, netns)).collect();
     let oldest = times.iter().filter_map(|(age, _)| *age).max();
