@@ -8,8 +8,8 @@ use std::ops::Range;
 use super::expr::{Cmp, Col, End, Expr, Pattern, Special, Test};
 use super::lex::{Tok, Token, lex};
 use super::{ParseError, Problem, Resolver, show, value};
-use crate::model::column::{COLUMNS, Kind, similar};
-use crate::model::{Family, OwnerStatus, RowKind, State, StateSet, TimerKind};
+use crate::model::column::{self, COLUMNS, Kind, Type, similar};
+use crate::model::{Family, State, StateSet, TimerKind};
 
 /// Longest text of a filter.
 pub const MAX_TEXT_BYTES: usize = 64 << 10;
@@ -472,24 +472,10 @@ fn user_test(cmp: Cmp, uid: u32) -> Test {
 
 /// The key for a word of a column with a fixed vocabulary, in any spelling; other columns take any text.
 fn keyword(column: &str, word: &str) -> Result<String, Problem> {
-    const TIMERS: [TimerKind; 5] = [
-        TimerKind::Retransmit,
-        TimerKind::Keepalive,
-        TimerKind::TimeWait,
-        TimerKind::ZeroWindowProbe,
-        TimerKind::DelayedAck,
-    ];
-    let keys: Vec<&str> = match column {
-        "kind" => [RowKind::Full, RowKind::TimeWaitMini, RowKind::Request, RowKind::BoundInactive]
-            .iter()
-            .map(|k| k.key())
-            .collect(),
-        "owner-status" => OwnerStatus::ALL.iter().map(|s| s.key()).collect(),
-        "timer" => TIMERS.iter().map(|t| t.key()).chain(["unknown"]).collect(),
-        _ => return Ok(word.to_owned()),
-    };
+    let Some(Type::Word(keys)) = column::find(column).map(|c| c.json.ty) else { return Ok(word.to_owned()) };
+    let keys = keys();
     let wanted = word.to_ascii_lowercase().replace('-', "_");
-    if let Some(timer) = TIMERS.iter().find(|t| column == "timer" && t.ss_name() == wanted) {
+    if let Some(timer) = TimerKind::ALL.iter().find(|t| column == "timer" && t.ss_name() == wanted) {
         return Ok(timer.key().to_owned());
     }
     if keys.contains(&wanted.as_str()) {

@@ -15,6 +15,7 @@ pub(crate) mod digits;
 pub(crate) mod drops;
 pub mod errno;
 pub mod event;
+pub(crate) mod exposure;
 pub mod gap;
 pub(crate) mod id;
 pub(crate) mod kernel_user;

@@ -197,8 +197,18 @@ fn refuses_changes(
             let mut less = original.clone();
             less.remove(key);
             // What a socket or a group tells only when asked for may be missing.
-            let sometimes =
-                ["kernel_user", "congestion", "tos", "tclass", "skmem", "ulp", "tcp_info", "listeners", "destinations"];
+            let sometimes = [
+                "kernel_user",
+                "exposure",
+                "congestion",
+                "tos",
+                "tclass",
+                "skmem",
+                "ulp",
+                "tcp_info",
+                "listeners",
+                "destinations",
+            ];
             let sometimes = sometimes.contains(&key.as_str())
                 || ["processes", "other", "process", "listener", "destination"].contains(&key.as_str())
                 || ["accept_queue", "descriptors"].contains(&key.as_str())

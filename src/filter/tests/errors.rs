@@ -92,6 +92,7 @@ fn every_mistake_names_the_word_and_the_way_out() {
         ("process > a", "`process` cannot be compared with `>`", "!~"),
         ("timer = foo", "`foo` is not a value of `timer`", "zero-window-probe"),
         ("owner-status = foo", "`foo` is not a value of `owner-status`", "not-accepted"),
+        ("exposure = world", "`world` is not a value of `exposure`", "loopback link-local private public"),
         ("family = 5", "`5` is not a family", "ipv4 or ipv6"),
         ("v6only = maybe", "`maybe` is neither yes nor no", "yes or no"),
         ("tiem-wait", "`tiem-wait` is neither a predicate nor a state", "did you mean `time-wait`?"),

@@ -206,6 +206,7 @@ fn columns_by_kind() {
         ("timer = *", "timer = *"),
         ("owner-status = not-accepted", "owner-status = not_accepted"),
         ("kind = time-wait-mini", "kind = time_wait_mini"),
+        ("exposure = Link-Local", "exposure = link_local"),
         ("family = inet6", "family = ipv6"),
         ("family != ipv6", "family = ipv4"),
         ("netns = 4026531840", "netns = 4026531840"),

@@ -136,7 +136,7 @@ fn text() -> impl Strategy<Value = String> {
 /// Tests that only user space can run.
 fn user_test() -> impl Strategy<Value = Expr> {
     let free = ["comm", "process", "unit", "container", "pod", "congestion"];
-    let fixed = ["kind", "owner-status", "timer", "user", "dev", "cgroup", "netns"];
+    let fixed = ["kind", "owner-status", "timer", "exposure", "user", "dev", "cgroup", "netns"];
     let find = |names: &[&str]| names.iter().map(|n| Col::find(n).unwrap()).collect::<Vec<_>>();
     let numbers = columns(&[Kind::Count, Kind::Bytes, Kind::BytesPerSecond, Kind::Number, Kind::Id]);
     let number = prop_oneof![0..4u64, any::<u64>()];

@@ -3,6 +3,7 @@
 //! Input: a [`Row`] or a [`Change`]. Output: a [`Value`] of a known [`Kind`], in [`COLUMNS`]. The table is in the model and not in `render`
 //! because the filter language uses it too.
 
+mod get;
 mod json;
 mod order;
 mod table;

@@ -1,17 +1,16 @@
 //! THE column table: a new column is one line of [`COLUMNS`].
 
-use std::rc::Rc;
-
+use super::get::{actor, identity, netns, scope};
 use super::json::{Place, Type, apart, at, top};
-use super::{Change, Column, Group, Kind, Names, Needs, Row, Value};
+use super::{Change, Column, Group, Kind, Needs, Row, Value};
 use crate::model::addr::Family;
 use crate::model::cgroup::{Identity, Runtime};
-use crate::model::id::{Inode, NetnsId};
+use crate::model::exposure::Exposure;
+use crate::model::id::Inode;
 use crate::model::owner::OwnerStatus;
 use crate::model::socket::{Congestion, RowKind, Socket, TimerKind};
 use crate::model::state::State;
 use crate::model::tcp_info::{Reading, reading};
-use crate::model::transition::{Actor, By};
 
 const fn column(
     name: &'static str,
@@ -99,29 +98,6 @@ macro_rules! skmem {
             |r| Value::number(r.socket.skmem.map(|m| m.$field)),
         )
     };
-}
-
-fn scope(row: &Row<'_>) -> Option<Rc<str>> {
-    match row.socket.ifindex {
-        None | Some(0) => None,
-        Some(index) => row.names.interface(row.socket.netns, index).or_else(|| Some(index.to_string().into())),
-    }
-}
-
-/// A namespace by its number and name.
-fn netns<'a>(id: Option<NetnsId>, names: &dyn Names) -> Value<'a> {
-    id.map_or(Value::Unknown, |id| Value::Named(id.get(), names.netns(id)))
-}
-
-/// The task that held the socket during a change.
-fn actor<'a>(change: &Change<'a>) -> Option<&'a Actor> {
-    change.transition.by.as_ref().and_then(By::actor)
-}
-
-/// What the socket's own cgroup says when no process holds it: an orphan, or a connection waiting for `accept()`.
-fn identity<'a>(row: &Row<'a>, part: for<'i> fn(&'i Identity) -> Option<&'i str>) -> Value<'a> {
-    let identity = row.socket.cgroup.and_then(|id| row.names.identity(id));
-    identity.as_deref().and_then(part).map_or(Value::Absent, |name| Value::Text(name.to_owned().into()))
 }
 
 /// One part of the identity of every holder, or of the socket if it has none.
@@ -462,6 +438,15 @@ pub static COLUMNS: &[Column] = &[
             Some(flag) => Value::Flag(flag),
         }
     }),
+    column(
+        "exposure",
+        Kind::Text,
+        Group::Other,
+        Needs::NONE,
+        top("exposure").is(Type::Word(|| Exposure::ALL.map(Exposure::key).into())),
+        "on LISTEN the range of its bound address, not what a firewall lets through",
+        |r| Exposure::of(r.socket).map_or(Value::Absent, |e| Value::Text(e.key().into())),
+    ),
     column(
         "mark",
         Kind::Number,

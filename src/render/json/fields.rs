@@ -8,6 +8,7 @@ use std::io;
 
 use crate::model::cgroup::Runtime;
 use crate::model::column::{Row, Type};
+use crate::model::exposure::Exposure;
 use crate::model::kernel_user::KernelUser;
 use crate::model::socket::{AgeBracket, SkMem, Timer};
 use crate::model::tcp_info::reading;
@@ -96,6 +97,10 @@ table! {
     };
     OrNull "shutdown", Type::Integer => o.value(k, &r.socket.shutdown);
     OrNull "v6only", Type::Flag => o.value(k, &r.socket.v6only);
+    Sometimes "exposure", Type::Word(|| Exposure::ALL.map(Exposure::key).into()) => match Exposure::of(r.socket) {
+        None => Ok(()),
+        Some(exposure) => o.word(k, exposure.key()),
+    };
     OrNull "bind_address_no_port", Type::Flag => o.value(k, &r.socket.bind_address_no_port());
     OrNull "mark", Type::Integer => o.value(k, &r.socket.mark);
     OrNull "cgroup_id", Type::Id => o.hex(k, r.socket.cgroup);
