@@ -16,6 +16,8 @@ pub struct Env {
     /// Columns of the terminal on standard output; `None` when it is not a terminal.
     pub width: Option<usize>,
     pub stderr_is_terminal: bool,
+    /// Whether all three streams are a terminal, so that a question is seen and answered.
+    pub can_ask: bool,
     vars: Option<HashMap<String, String>>,
 }
 
@@ -45,6 +47,7 @@ impl Env {
             stderr: Box::new(io::stderr()),
             width,
             stderr_is_terminal: io::stderr().is_terminal(),
+            can_ask: width.is_some() && io::stderr().is_terminal() && io::stdin().is_terminal(),
             vars: None,
         }
     }
@@ -53,7 +56,7 @@ impl Env {
     #[must_use]
     pub fn fake(stdout: Box<dyn Write>, stderr: Box<dyn Write>, width: Option<usize>, vars: &[(&str, &str)]) -> Env {
         let vars = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Env { stdout, stderr, width, stderr_is_terminal: false, vars: Some(vars) }
+        Env { stdout, stderr, width, stderr_is_terminal: false, can_ask: false, vars: Some(vars) }
     }
 
     /// A variable of the environment.

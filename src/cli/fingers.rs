@@ -72,7 +72,7 @@ pub(crate) fn read(args: &[OsString]) -> Result<Words, String> {
             return Err(format!("these are arguments of lsof; type `{instead}`"));
         }
         if own.contains(&"-K") || own.contains(&"--kill") {
-            return Err(habits::ENDS_NOTHING.to_owned());
+            return Err(habits::ENDS.to_owned());
         }
     }
     let mut words = args.to_vec();
@@ -348,6 +348,6 @@ mod tests {
             let answer = words(typed).unwrap_err();
             assert!(answer.ends_with(&format!("type `{instead}`")), "{typed}: {answer}");
         }
-        assert!(words("list -K dst 10.0.0.1").unwrap_err().contains("ss -K"));
+        assert!(words("list -K dst 10.0.0.1").unwrap_err().contains("tcpstate kill"));
     }
 }

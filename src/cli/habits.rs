@@ -77,15 +77,15 @@ const COMMANDS: [(&[&str], &str); 9] = [
     (&["count", "status"], "type `tcpstate summary`"),
     (&["version"], "type `tcpstate --version`"),
     (&["completion", "completions"], "type `tcpstate generate completions SHELL`"),
-    (&["kill", "close", "drop", "reset"], ENDS_NOTHING),
+    (&["close", "drop", "reset", "destroy"], ENDS),
     (&["export", "serve", "exporter"], "type `tcpstate watch --json`, or `tcpstate doctor --nagios` for monitoring"),
     (&["record", "capture", "dump", "snapshot"], "type `tcpstate list --json`"),
     (&["config", "settings"], "type `tcpstate doctor --show-thresholds`"),
 ];
 
-/// Why `-K` is refused, and what to do.
-pub(crate) const ENDS_NOTHING: &str =
-    "tcpstate ends no connection: end its process (`tcpstate list -p` names it), or type `ss -K` with the same filter";
+/// What to type instead of `-K`.
+pub(crate) const ENDS: &str =
+    "type `tcpstate kill` with the same filter: it shows what would go, and destroys it with --yes";
 
 /// What to type instead of a command that is not one.
 pub(crate) fn command(word: &str) -> Option<&'static str> {
@@ -145,10 +145,10 @@ const ELSEWHERE: [Elsewhere; 41] = [
     (&["-t", "-a"], &["summary"], "letters of ss are for `tcpstate list`; leave it out"),
     (&["--list", "--list-rules", "--rules"], &["doctor"], "`tcpstate explain` lists the rules"),
     (&["--explain"], &["doctor"], "`tcpstate explain RULE` explains one"),
-    (&["--fix", "--repair", "--apply"], &[], "tcpstate changes nothing; `tcpstate doctor` says what to do"),
+    (&["--fix", "--repair", "--apply"], &[], "nothing is repaired; `tcpstate doctor` says what to do"),
     (&["--interval", "-i"], &["list"], "`tcpstate watch --interval TIME` looks again"),
     (&["-n"], &["doctor", "trace"], "addresses are numeric; leave it out"),
-    (&["--kill", "-K"], &[], ENDS_NOTHING),
+    (&["--kill", "-K"], &[], ENDS),
 ];
 
 /// What an option of another tool is here.

@@ -16,6 +16,7 @@ mod fingers;
 mod generate;
 mod habits;
 mod interval;
+mod kill;
 mod list;
 mod parse;
 mod select;
@@ -111,6 +112,8 @@ enum Command {
     Trace(trace::TraceArgs),
     /// An error, a setting, a state, a rule, a column, or the state machine with live counts
     Explain(explain::ExplainArgs),
+    /// Destroy exactly the sockets that match, or show what that would be
+    Kill(kill::KillArgs),
     /// Print the man page, shell completions, the JSON schema or the list of columns
     Generate(generate::GenerateArgs),
 }
@@ -123,6 +126,7 @@ fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
         Command::Watch(args) => watch::run(&args, env),
         Command::Trace(args) => trace::run(&args, env),
         Command::Explain(args) => explain::run(&args, env),
+        Command::Kill(args) => kill::run(&args, env),
         Command::Generate(args) => generate::run(&args, env),
     }
 }

@@ -51,6 +51,12 @@ impl Error {
         self.no_thread
     }
 
+    /// The system's number of the error.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+
     /// Whether a privilege is missing.
     #[must_use]
     pub fn is_permission(&self) -> bool {

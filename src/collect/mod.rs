@@ -13,6 +13,7 @@ pub(crate) mod change_source;
 pub mod changes;
 pub(crate) mod clock;
 pub(crate) mod containers;
+pub mod destroy;
 pub(crate) mod drops;
 mod dump;
 pub(crate) mod error;

@@ -16,6 +16,8 @@ pub(crate) mod drops;
 pub mod errno;
 pub mod event;
 pub(crate) mod exposure;
+#[doc(hidden)]
+pub mod fate;
 pub mod gap;
 pub(crate) mod id;
 pub(crate) mod kernel_user;

@@ -9,6 +9,7 @@ pub mod gap;
 pub(crate) mod grid;
 pub(crate) mod groups;
 pub mod json;
+pub(crate) mod kill;
 pub(crate) mod markdown;
 pub(crate) mod report;
 pub(crate) mod rows;

@@ -13,10 +13,11 @@ use crate::model::{Source, State, TcpInfo};
 use crate::render::json::fields::{self, Field, Presence};
 
 mod explain;
+mod kill;
 mod summary;
 mod trace;
 
-/// The schema of the documents of `summary`, `list`, `doctor` and `explain`, and of the lines of
+/// The schema of the documents of `summary`, `list`, `doctor`, `explain` and `kill`, and of the lines of
 /// `list --format jsonl` and `trace --json`.
 #[must_use]
 pub fn schema() -> Json {
@@ -37,6 +38,7 @@ fn documents() -> Json {
             { "$ref": "#/$defs/list" },
             { "$ref": "#/$defs/doctor" },
             { "$ref": "#/$defs/explain" },
+            { "$ref": "#/$defs/kill" },
         ],
         "$defs": {
             "gap": object(gap(), &[]),
@@ -64,6 +66,7 @@ fn documents() -> Json {
             "summary": summary::summary(),
             "list": list(),
             "doctor": doctor(),
+            "kill": kill::kill(),
             "line": { "oneOf": [
                 { "$ref": "#/$defs/header_line" },
                 { "$ref": "#/$defs/socket_line" },

@@ -35,6 +35,8 @@ mod json;
 /// Rules on the real kernel, without the command line between.
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 mod judge;
+/// What `kill` destroys, and all that it does not.
+mod kill;
 /// Tables so large that threads read them: the same rows, none twice, none lost.
 mod large;
 /// Other network namespaces, units and containers, from one that is elsewhere.

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_packet_sock_diag::{SockDiagMessage, constants};
 
@@ -14,6 +14,8 @@ use crate::model::{Family, FourTuple, StateSet};
 /// `TCPDIAG_GETSOCK` (`include/uapi/linux/inet_diag.h`): the old request type, still supported, and the only one
 /// that walks the table once for both families (`inet_diag_dump_compat` uses `AF_UNSPEC`).
 pub const TCPDIAG_GETSOCK: u16 = 18;
+/// `SOCK_DESTROY` (`include/uapi/linux/sock_diag.h`).
+const SOCK_DESTROY: u16 = 21;
 /// `INET_DIAG_REQ_BYTECODE`.
 const REQ_BYTECODE: u16 = 1;
 
@@ -135,6 +137,16 @@ pub fn encode_lookup(family: Family, tuple: FourTuple, cookie: u64, attributes: 
     encode_inet(family, StateSet::ALL, attributes, socket_id(tuple, cookie), NLM_F_REQUEST, sequence)
 }
 
+/// Destroys one socket by its four-tuple and cookie; the answer is an acknowledgement or an error. The crate encodes the
+/// body, which is that of a look-up, and has no name for this type of message.
+#[must_use]
+pub fn encode_destroy(family: Family, tuple: FourTuple, cookie: u64, sequence: u32) -> Vec<u8> {
+    let id = socket_id(tuple, cookie);
+    let mut message = encode_inet(family, StateSet::ALL, Attributes::NONE, id, NLM_F_REQUEST | NLM_F_ACK, sequence);
+    message[4..6].copy_from_slice(&SOCK_DESTROY.to_ne_bytes());
+    message
+}
+
 fn socket_id(tuple: FourTuple, cookie: u64) -> SocketId {
     SocketId {
         source_port: tuple.local.port,
@@ -202,6 +214,19 @@ mod tests {
         assert_eq!(bytes[19], 2);
         assert_eq!(u32::from_ne_bytes(bytes[68..72].try_into().unwrap()), 1 << 8);
         assert_eq!(&bytes[76..84], &[8, 0, 1, 0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_socket_is_destroyed_by_addresses_ports_interface_and_cookie() {
+        use crate::model::Endpoint;
+        let at = |last, port| Endpoint::new([10, 0, 0, last].into(), port);
+        let tuple = FourTuple { local: at(1, 80), peer: at(2, 4000), ifindex: 3 };
+        let bytes = encode_destroy(Family::V4, tuple, 0x1_0000_0002, 9);
+        assert_eq!(bytes.len(), 16 + 56);
+        assert_eq!(&bytes[4..8], &[21, 0, 5, 0]);
+        assert_eq!((&bytes[16..18], &bytes[24..28]), (&[2, 6][..], &[0, 80, 15, 160][..]));
+        assert_eq!((&bytes[28..32], &bytes[44..48]), (&[10, 0, 0, 1][..], &[10, 0, 0, 2][..]));
+        assert_eq!((&bytes[60..64], &bytes[64..72]), (&[3, 0, 0, 0][..], &[2, 0, 0, 0, 1, 0, 0, 0][..]));
     }
 
     #[test]

@@ -162,29 +162,33 @@ impl Channel {
         cookie: u64,
         attributes: Attributes,
     ) -> Result<Option<Socket>, Error> {
-        let fail = |e| Error::new("look up a socket in sock_diag", tuple.to_string(), e);
+        match self.ask(|sequence| request::encode_lookup(family, tuple, cookie, attributes, sequence)) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),
+            other => other.map_err(|e| Error::new("look up a socket in sock_diag", tuple.to_string(), e)),
+        }
+    }
+
+    /// Destroys one socket by its four-tuple and cookie.
+    ///
+    /// # Errors
+    /// The kernel's; `ENOENT` when no socket has both.
+    pub fn destroy(&mut self, family: Family, tuple: FourTuple, cookie: u64) -> io::Result<()> {
+        self.ask(|sequence| request::encode_destroy(family, tuple, cookie, sequence)).map(drop)
+    }
+
+    /// Sends a request about one socket; its row, if the answer has one.
+    fn ask(&mut self, encode: impl FnOnce(u32) -> Vec<u8>) -> io::Result<Option<Socket>> {
         let sequence = next(&mut self.sequence);
-        let message = request::encode_lookup(family, tuple, cookie, attributes, sequence);
-        self.socket.send(&message, 0).map_err(fail)?;
-        let n = self.socket.receive(&mut self.buffer).map_err(fail)?;
+        self.socket.send(&encode(sequence), 0)?;
+        let n = self.socket.receive(&mut self.buffer)?;
+        let answer = &self.buffer[..n.min(self.buffer.len())];
         let mut found = None;
         let mut report = Report::default();
-        let outcome = scan(
-            &self.buffer[..n.min(self.buffer.len())],
-            sequence,
-            self.netns,
-            &mut self.scratch,
-            &mut report,
-            &mut |s| {
-                found = Some(s.clone());
-                ControlFlow::Continue(())
-            },
-        );
-        match outcome {
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),
-            Err(e) => Err(fail(e)),
-            Ok(_) => Ok(found),
-        }
+        let _end = scan(answer, sequence, self.netns, &mut self.scratch, &mut report, &mut |s| {
+            found = Some(s.clone());
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
     }
 }
 

@@ -11,13 +11,13 @@ fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
             (&["lsit"][..], "`lsit`", "did you mean `list`? see `tcpstate --help`"),
             (&["help", "lsit"], "`lsit`", "did you mean `list`? see `tcpstate --help`"),
             (&["list", "--bogus"], "`--bogus`", "`list`; see `tcpstate list --help`"),
-            (&["list", "--kill"], "ends no connection", "`ss -K`"),
+            (&["list", "--kill"], "same filter", "type `tcpstate kill`"),
             (&["list", "--yaml"], "`--yaml`", "did you mean `--json`? see `tcpstate list --help`"),
             (&["list", "--colums", "state"], "`--colums`", "did you mean `--columns`? see `tcpstate list --help`"),
             (&["--bogus"], "`--bogus`", "--help"),
             (&["list", "-u"], "`-u`", "TCP only"),
             (&["-nP", "-iTCP:443", "-sTCP:LISTEN"], "lsof", "type `tcpstate list --port 443 --state listen`"),
-            (&["list", "-K"], "no connection", "`ss -K`"),
+            (&["list", "-K"], "same filter", "type `tcpstate kill`"),
             (&["list", "-E"], "`-E`", "tcpstate trace"),
             (&["list", "--from", "x"], "`--from`", "--source"),
             (&["list", "--pid", "-1"], "`-1`", "a number such as 812"),
@@ -82,7 +82,7 @@ fn every_habit_works_or_is_answered_in_one_line() {
     let cases: Vec<(&str, Option<&str>)> =
         lines.map(|l| l.split_once(" => ").map_or((l, None), |(typed, answer)| (typed, Some(answer)))).collect();
     assert!(cases.len() >= 275, "{}", cases.len());
-    let commands = ["list", "summary", "doctor", "watch", "trace", "explain", "generate"];
+    let commands = ["list", "summary", "doctor", "watch", "trace", "explain", "kill", "generate"];
     in_netns(|ns| {
         for (line, answer) in cases {
             let words = typed(line);
@@ -147,7 +147,7 @@ fn bare_seconds_are_a_time_everywhere() {
 fn help_and_version_are_everywhere() {
     in_netns(|ns| {
         let version = format!("tcpstate {}\n", env!("CARGO_PKG_VERSION"));
-        for command in ["list", "summary", "doctor", "watch", "trace", "explain", "generate"] {
+        for command in ["list", "summary", "doctor", "watch", "trace", "explain", "kill", "generate"] {
             for flag in ["-V", "--version"] {
                 assert_eq!(product::text(ns, &[command, flag]), version, "{command} {flag}");
             }
