@@ -436,30 +436,43 @@ impl<'a> Parser<'a> {
             Kind::Bytes | Kind::BytesPerSecond => "a size, such as 64k",
             _ => "a number",
         })?;
-        let number = match kind {
-            Kind::Age | Kind::Millis | Kind::Micros => value::duration_us(word),
-            Kind::Bytes => value::bytes(word),
-            Kind::BytesPerSecond => value::bytes(word.strip_suffix("/s").unwrap_or(word)),
-            Kind::Id => match word.strip_prefix("sk:") {
-                Some(hex) => value::integer(&format!("0x{hex}")),
-                None => value::integer(word),
-            },
-            _ => value::integer(word),
+        let parts: Vec<&str> = word.split(',').collect();
+        let several = parts.len() > 1;
+        if several && !matches!(cmp, Cmp::Eq | Cmp::Ne) {
+            let found = format!("`{}` cannot compare with several values", cmp.sign());
+            return Err((at, Problem::new(found, "one value, or = or !=")));
         }
-        .map_err(|problem| (at, problem))?;
-        Ok(Expr::Test(match (kind, column.1, cmp) {
-            (Kind::Age, ..) => Test::Age(cmp, number),
-            (Kind::Millis | Kind::Micros, ..) => Test::Time(column, cmp, number),
-            // The same fact as `fwmark` and `dev`, which the kernel can check.
-            (_, Special::Mark, Cmp::Eq | Cmp::Ne) if u32::try_from(number).is_ok() => {
-                Test::Mark(cmp, u32::try_from(number).unwrap_or_default(), u32::MAX)
-            }
-            (_, Special::IfIndex, Cmp::Eq | Cmp::Ne) if u32::try_from(number).is_ok() => {
-                Test::Interface(cmp, u32::try_from(number).unwrap_or_default())
-            }
-            _ => Test::Number(column, cmp, number),
-        }))
+        let tests = parts.iter().map(|part| number_test(column, cmp, part));
+        let tests = tests.collect::<Result<Vec<_>, _>>().map_err(|problem| (at, problem))?;
+        Ok(if cmp == Cmp::Ne { Expr::and(tests) } else { Expr::or(tests) })
     }
+}
+
+/// The test of a column against one value, by the kind of the column.
+fn number_test(column: Col, cmp: Cmp, word: &str) -> Result<Expr, Problem> {
+    let kind = column.0.kind;
+    let number = match kind {
+        Kind::Age | Kind::Millis | Kind::Micros => value::duration_us(word),
+        Kind::Bytes => value::bytes(word),
+        Kind::BytesPerSecond => value::bytes(word.strip_suffix("/s").unwrap_or(word)),
+        Kind::Id => match word.strip_prefix("sk:") {
+            Some(hex) => value::integer(&format!("0x{hex}")),
+            None => value::integer(word),
+        },
+        _ => value::integer(word),
+    }?;
+    Ok(Expr::Test(match (kind, column.1, cmp) {
+        (Kind::Age, ..) => Test::Age(cmp, number),
+        (Kind::Millis | Kind::Micros, ..) => Test::Time(column, cmp, number),
+        // The same fact as `fwmark` and `dev`, which the kernel can check.
+        (_, Special::Mark, Cmp::Eq | Cmp::Ne) if u32::try_from(number).is_ok() => {
+            Test::Mark(cmp, u32::try_from(number).unwrap_or_default(), u32::MAX)
+        }
+        (_, Special::IfIndex, Cmp::Eq | Cmp::Ne) if u32::try_from(number).is_ok() => {
+            Test::Interface(cmp, u32::try_from(number).unwrap_or_default())
+        }
+        _ => Test::Number(column, cmp, number),
+    }))
 }
 
 fn column(name: &str, test: impl FnOnce(Col) -> Test) -> Expr {

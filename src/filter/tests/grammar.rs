@@ -220,6 +220,8 @@ fn columns_by_kind() {
         ("mark = 5", "fwmark = 0x5"),
         ("cookie = 0x1f", "cookie = 0x1f"),
         ("cookie = sk:1f", "cookie = 0x1f"),
+        ("cookie = 0x1f,sk:20", "cookie = 0x1f or cookie = 0x20"),
+        ("pid != 1,2", "pid != 1 and pid != 2"),
         ("inode = 0", "inode = 0"),
         ("tos = 0x10", "tos = 16"),
         ("congestion = bbr", "congestion = bbr"),
