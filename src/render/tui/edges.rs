@@ -1,9 +1,9 @@
 //! The edges of the state machine, and how many sockets took each.
 //!
 //! Input: what moved in a time ([`Moves`]). Output: a count, with what is known of it. The edges are those of RFC 9293
-//! (figure 5, and the resets of section 3.10.7). One counts only if it was certainly taken, with one exception: between two
-//! samples a socket may go from ESTABLISHED to TIME_WAIT by FIN_WAIT2 or by CLOSING, and the usual way is assumed. A trace
-//! has every step.
+//! (figure 5, and the resets of section 3.10.7) that Linux takes. One counts only if it was certainly taken, with one
+//! exception: between two samples a socket may go from ESTABLISHED to TIME_WAIT by FIN_WAIT2 or by CLOSING, and the usual
+//! way is assumed. A trace has every step. A number is exact only where no socket can have taken the edge unseen.
 
 use super::history::Moves;
 use crate::model::State;
@@ -22,11 +22,10 @@ const fn edge(key: &'static str, from: &'static str, to: &'static str, when: &'s
 }
 
 /// All of them, in the order of a connection's life.
-pub(super) const EDGES: [Edge; 27] = [
+pub(super) const EDGES: [Edge; 25] = [
     edge("listened", "CLOSE", "LISTEN", "listen()"),
     edge("unlisten", "LISTEN", "CLOSE", "close()"),
     edge("active", "CLOSE", "SYN_SENT", "connect(): send SYN"),
-    edge("send", "LISTEN", "SYN_SENT", "send(): not in Linux"),
     edge("syn", "LISTEN", "SYN_RECV", "receive SYN, send SYN+ACK"),
     edge("bcall", "SYN_SENT", "SYN_RECV", "receive SYN: both ends call"),
     edge("cut_ss", "SYN_SENT", "CLOSE", "refused, timeout, close()"),
@@ -39,13 +38,12 @@ pub(super) const EDGES: [Edge; 27] = [
     edge("cut_es", "ESTABLISHED", "CLOSE", "reset, timeout, abort"),
     edge("ack", "FIN_WAIT1", "FIN_WAIT2", "receive ACK of FIN"),
     edge("bclose", "FIN_WAIT1", "CLOSING", "receive FIN: both ends close"),
-    edge("at_once", "FIN_WAIT1", "TIME_WAIT", "receive FIN+ACK: Linux passes FIN_WAIT2"),
     edge("cut_f1", "FIN_WAIT1", "CLOSE", "reset, timeout"),
     edge("fin", "FIN_WAIT2", "TIME_WAIT", "receive FIN, send ACK"),
     edge("cut_f2", "FIN_WAIT2", "CLOSE", "reset, timeout"),
     edge("closing", "CLOSING", "TIME_WAIT", "receive ACK of FIN"),
     edge("cut_cg", "CLOSING", "CLOSE", "reset, timeout"),
-    edge("expired", "TIME_WAIT", "CLOSE", "after 60 s"),
+    edge("expired", "TIME_WAIT", "CLOSE", "after 60 s, or reused before"),
     edge("last_ack", "CLOSE_WAIT", "LAST_ACK", "close(): send FIN"),
     edge("cut_cw", "CLOSE_WAIT", "CLOSE", "reset, timeout, abort"),
     edge("done", "LAST_ACK", "CLOSE", "receive ACK of FIN"),
@@ -59,16 +57,23 @@ pub(super) enum Count {
     AtLeast(u64),
     AtMost(u64),
     Unknown,
-    /// RFC 9293 has the edge, and Linux never takes it.
-    Never,
 }
 
 impl Count {
+    /// The same where others may have taken the edge unseen.
+    fn or_more(self) -> Count {
+        match self {
+            Count::Exact(n) | Count::AtLeast(n) => Count::AtLeast(n),
+            // At most so many of those that were seen are no bound of all.
+            Count::AtMost(_) | Count::Unknown => Count::Unknown,
+        }
+    }
+
     /// A number to compare by.
     pub(super) fn number(self) -> u64 {
         match self {
             Count::Exact(n) | Count::AtLeast(n) | Count::AtMost(n) => n,
-            Count::Unknown | Count::Never => 0,
+            Count::Unknown => 0,
         }
     }
 
@@ -80,7 +85,6 @@ impl Count {
             Count::AtLeast(0) | Count::Unknown => return "?".into(),
             Count::AtLeast(_) => "≥",
             Count::AtMost(_) => "≤",
-            Count::Never => return String::new(),
         };
         let n = self.number();
         if let Some(ms) = per {
@@ -96,19 +100,40 @@ impl Count {
 pub(super) fn count(key: &str, moves: &Moves) -> Count {
     let counter = |n: Option<u64>| n.map_or(Count::Unknown, Count::Exact);
     match key {
-        "send" | "at_once" => Count::Never,
         "active" => counter(moves.active),
         "passive" => counter(moves.passive),
         // The trace does not show steps that no socket takes.
         "syn" => {
-            let ended = moves.seen.get(Some(State::SynRecv), None);
+            let ended = if moves.sampled { 0 } else { moves.seen.get(Some(State::SynRecv), None) };
             moves.passive.map_or(Count::Unknown, |n| Count::AtLeast(n + ended))
         }
-        "expired" => Count::Exact(moves.seen.get(Some(State::TimeWait), None)),
+        // The trace does not show the end of a TIME_WAIT.
+        "expired" => between(moves, moves.seen.get(Some(State::TimeWait), None)),
         _ => match &moves.traced {
+            Some(_) if moves.lost => traced(key, moves).or_more(),
             Some(_) => traced(key, moves),
             None => seen(key, moves),
         },
+    }
+}
+
+/// A number that the samples show. It is exact only if every connection was seen, and none of them vanished: it may have
+/// taken any number of steps before it did. From LAST_ACK there is only one.
+fn between(moves: &Moves, n: u64) -> Count {
+    const STEPS_LEFT: [State; 7] = [
+        State::SynSent,
+        State::SynRecv,
+        State::Established,
+        State::FinWait1,
+        State::FinWait2,
+        State::Closing,
+        State::CloseWait,
+    ];
+    let vanished = STEPS_LEFT.iter().any(|state| moves.seen.get(Some(*state), None) > 0);
+    match moves.unseen {
+        _ if moves.sampled => Count::Unknown,
+        Some(0) if !vanished => Count::Exact(n),
+        _ => Count::AtLeast(n),
     }
 }
 
@@ -166,8 +191,9 @@ fn seen(key: &str, moves: &Moves) -> Count {
     let early = [None, s(SynSent), s(SynRecv), s(Established)];
     let ours = [FinWait1, FinWait2, Closing, TimeWait];
     let n = match key {
-        "listened" => sum(&[None, s(Close), s(BoundInactive)], &[Listen]),
-        "unlisten" => moves.seen.get(s(Listen), None),
+        // A listener that is closed before the next sample is counted nowhere.
+        "listened" => return between(moves, sum(&[None, s(Close), s(BoundInactive)], &[Listen])).or_more(),
+        "unlisten" => return between(moves, moves.seen.get(s(Listen), None)).or_more(),
         "bcall" => sum(&[s(SynSent)], &[SynRecv]),
         // From SYN_SENT to anything after ESTABLISHED.
         "connected" => sum(&[s(SynSent)], &[Established, FinWait1, FinWait2, Closing, TimeWait, CloseWait, LastAck]),
@@ -178,7 +204,9 @@ fn seen(key: &str, moves: &Moves) -> Count {
         "bclose" => sum(&early, &[Closing]) + sum(&[s(FinWait1)], &[Closing]),
         "closed" => sum(&early, &[CloseWait, LastAck]),
         "last_ack" => sum(&early, &[LastAck]) + sum(&[s(CloseWait)], &[LastAck]),
-        "done" => moves.seen.get(s(LastAck), None),
+        // What went from there may have been cut off as well.
+        "done" if moves.seen.get(s(LastAck), None) > 0 => return Count::Unknown,
+        "done" => 0,
         // `EstabResets` counts both.
         "cut_es" | "cut_cw" => {
             return match moves.resets {
@@ -190,7 +218,7 @@ fn seen(key: &str, moves: &Moves) -> Count {
         // What leaves between two samples may have taken several steps: only a trace sees each.
         _ => return Count::Unknown,
     };
-    if moves.unseen == Some(0) { Count::Exact(n) } else { Count::AtLeast(n) }
+    between(moves, n)
 }
 
 #[cfg(test)]
@@ -229,6 +257,36 @@ mod tests {
         assert_eq!(took(&moves)[0], Count::AtLeast(7), "others may have taken it unseen");
         assert_eq!(Count::AtLeast(0).text(9, None), "?");
         assert_eq!(Count::AtLeast(7).text(9, Some(2000)), "≥3.5/s");
+    }
+
+    #[test]
+    fn what_is_not_proven_does_not_look_exact() {
+        let mut moves = Moves { unseen: Some(0), ..Moves::default() };
+        moves.seen.add(Some(State::Established), Some(State::CloseWait), 5);
+        moves.seen.add(Some(State::TimeWait), None, 4);
+        moves.seen.add(None, Some(State::Listen), 2);
+        let told = |moves: &Moves| ["closed", "expired", "listened", "unlisten"].map(|key| count(key, moves));
+        let (exact, least) = (Count::Exact, Count::AtLeast);
+        assert_eq!(told(&moves), [exact(5), exact(4), least(2), least(0)]);
+        // It may have taken other edges between the samples, or have been cut off.
+        let mut vanished = moves.clone();
+        vanished.seen.add(Some(State::Established), None, 1);
+        assert_eq!(told(&vanished), [least(5), least(4), least(2), least(0)]);
+        // From LAST_ACK there is one step; which of the two it was is not known.
+        assert_eq!(count("done", &moves), exact(0));
+        moves.seen.add(Some(State::LastAck), None, 3);
+        assert_eq!((told(&moves)[0], count("done", &moves)), (exact(5), Count::Unknown));
+        let sampled = Moves { sampled: true, ..moves.clone() };
+        assert_eq!(told(&sampled), [Count::Unknown, Count::Unknown, Count::Unknown, Count::Unknown]);
+        // A trace tells, whatever share of the sockets is tracked; one that lost records tells the least.
+        let mut matrix = Matrix::default();
+        matrix.add(Some(State::Established), Some(State::CloseWait), 9);
+        matrix.add(Some(State::FinWait2), Some(State::Close), 8);
+        let mut traced = Moves { traced: Some(matrix), sampled: true, ..moves };
+        let told = |moves: &Moves| ["closed", "fin", "bcall"].map(|key| count(key, moves));
+        assert_eq!(told(&traced), [exact(9), Count::AtMost(8), exact(0)]);
+        traced.lost = true;
+        assert_eq!(told(&traced), [least(9), Count::Unknown, least(0)]);
     }
 
     #[test]

@@ -83,30 +83,38 @@ pub struct Moves {
     pub traced: Option<Matrix>,
     /// Of these, the ends that were cut off; `None`: the trace does not tell.
     pub cut: Option<Matrix>,
-    /// Connections that no sample showed; `None`: not known.
+    /// Connections that no sample showed, traced or not; `None`: not known.
     pub unseen: Option<u64>,
     /// The kernel's own counts.
     pub active: Option<u64>,
     pub passive: Option<u64>,
     pub resets: Option<u64>,
+    /// Only a share of the sockets was tracked: what the samples show is an estimate.
+    pub sampled: bool,
+    /// Records of the trace were lost.
+    pub lost: bool,
     pub ms: u64,
 }
 
 impl Moves {
     /// Between a sample and the one before it; `None` for the first.
-    #[must_use]
-    pub fn of(frame: &Frame) -> Option<Moves> {
+    fn of(frame: &Frame, before: Option<&Frame>) -> Option<Moves> {
         let mut seen = Matrix::default();
         seen.add_times(&frame.matrix, frame.scale);
         let trace = frame.trace.as_ref();
+        // Counted since a trace began: one that began anew may have lost fewer.
+        let lost = |frame: &Frame| frame.trace.as_ref().map_or(0, |trace| trace.lost);
+        let opened = &frame.ledger.opened;
         Some(Moves {
             seen,
             traced: trace.and_then(|trace| trace.matrix.clone()),
             cut: trace.and_then(|trace| trace.cut.clone()),
-            unseen: frame.ledger.opened.unseen,
+            unseen: opened.unseen.map(|unseen| unseen + opened.traced),
             active: frame.ledger.active_opens,
             passive: frame.ledger.passive_opens,
             resets: frame.ledger.resets,
+            sampled: frame.scale > 1,
+            lost: lost(frame) > 0 && before.is_none_or(|before| lost(before) != lost(frame)),
             ms: frame.elapsed_ms.filter(|ms| *ms > 0)?,
         })
     }
@@ -125,6 +133,8 @@ impl Moves {
         self.active = both(self.active, other.active);
         self.passive = both(self.passive, other.passive);
         self.resets = both(self.resets, other.resets);
+        self.sampled |= other.sampled;
+        self.lost |= other.lost;
         self.ms += other.ms;
     }
 }
@@ -225,10 +235,16 @@ impl History {
         self.until(seq, SAMPLES).rev().take_while(near)
     }
 
+    /// What moved between a sample and the one before it.
+    fn moved(&self, frame: &Frame) -> Option<Moves> {
+        let before = self.place(frame.seq).and_then(|place| self.frames.get(place.checked_sub(1)?));
+        Moves::of(frame, before)
+    }
+
     /// What moved in the time before number `seq`, or in as much of it as there are samples.
     #[must_use]
     pub fn moves(&self, seq: u64, ms: u64) -> Option<Moves> {
-        let mut all = self.within(seq, ms).filter_map(Moves::of);
+        let mut all = self.within(seq, ms).filter_map(|frame| self.moved(frame));
         let mut sum = all.next()?;
         all.for_each(|moves| sum.add(&moves));
         Some(sum)
@@ -236,7 +252,7 @@ impl History {
 
     /// What moved between each two of the `n` samples up to number `seq`, oldest first, with the time of the later.
     pub fn each_moves(&self, seq: u64, n: usize) -> impl Iterator<Item = (u64, Option<Moves>)> {
-        self.until(seq, n).map(|frame| (frame.taken_at_ms, Moves::of(frame)))
+        self.until(seq, n).map(|frame| (frame.taken_at_ms, self.moved(frame)))
     }
 
     /// Sockets per second that entered a state and that left it, over the same time.

@@ -44,7 +44,7 @@ const PICTURE: [&str; HEIGHT as usize] = [
     "┆    │ receive FIN                     │ × [cut_cg]  │ receive ACK",
     "┆    ▼ [fin       ]                    │ receive ACK ▼ [done      ]",
     "└┄►{time_wait        }◄────────────────┘ [closing  ] gone",
-    "     └─► gone after 60 s [expired  ]    × reset, timeout, abort   ┄ not in Linux",
+    "     └─► gone after 60 s or reused [expired] × reset, timeout, abort ┄ not Linux",
 ];
 
 /// What the picture shows besides the frame.
@@ -182,7 +182,6 @@ pub(super) fn table(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     }
     let each: Vec<(u64, Option<Moves>)> = app.history.each_moves(frame.seq, SAMPLES).collect();
     let mut edges: Vec<_> = EDGES.iter().map(|edge| (edge, count(edge.key, moves))).collect();
-    edges.retain(|(_, count)| *count != Count::Never);
     edges.sort_by_key(|(_, count)| std::cmp::Reverse(count.number()));
     for ((edge, took), y) in edges.into_iter().zip(1..pen.area.height) {
         let style = if took.number() == 0 { theme.dim() } else { Style::new() };
@@ -197,7 +196,7 @@ pub(super) fn table(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
             pen.right(RATE, y, now.text(7, Some(lately.ms)).trim_end_matches("/s"), style);
         }
         let value = |moves: &Moves| match count(edge.key, moves) {
-            Count::Unknown | Count::Never | Count::AtLeast(0) => None,
+            Count::Unknown | Count::AtLeast(0) => None,
             count => Some(count.number() as f64 * 1000.0 / moves.ms as f64),
         };
         if curve > 0 {
@@ -222,11 +221,11 @@ mod tests {
         }
         for edge in &EDGES {
             let holes = all.iter().filter(|h| !h.is_node && h.name == edge.key).count();
-            // What Linux does not do has a line and no number.
-            assert_eq!(holes, usize::from(!["send", "at_once"].contains(&edge.key)), "{}", edge.key);
+            assert_eq!(holes, 1, "{}", edge.key);
         }
-        assert_eq!(usize::from(TABLE_HEIGHT), EDGES.len() - 2 + 1);
-        assert_eq!(all.len(), State::ALL.len() - 1 + EDGES.len() - 2, "and nothing else");
+        assert_eq!(usize::from(TABLE_HEIGHT), EDGES.len() + 1);
+        // What Linux does not do has a line and no number.
+        assert_eq!(all.len(), State::ALL.len() - 1 + EDGES.len(), "and nothing else");
         assert!(text.contains("send()") && text.contains("└┄►"));
     }
 }
