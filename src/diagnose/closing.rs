@@ -245,6 +245,7 @@ pub fn evidence(view: &View<'_>, finding: Finding, group: &Group<'_>) -> Finding
     let ends = rows.iter().filter_map(|s| retries::closing_ends_in_ms(s, netns)).max();
     let send_q = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
     finding
+        .about(rows.iter().copied())
         .evidence("count", Evidence::Count(rows.len() as u64))
         .evidence("orphans", Evidence::Count(orphans))
         .evidence("retransmissions_max", Evidence::count(most(|s| s.timer.map(|t| t.retransmits.into()))))

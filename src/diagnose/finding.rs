@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::measure::Measure;
+use crate::diagnose::sockets::Sockets;
 use crate::model::{Endpoint, Inode, NetnsId, Socket, State, StateSet};
 
 /// How bad it is (diagnosis 0.3).
@@ -255,6 +256,8 @@ pub struct Finding {
     pub subject: Subject,
     /// States of the sockets it is about; `None` when the state does not matter.
     pub states: Option<StateSet>,
+    /// The sockets it is about; none where it is about a setting, a counter, or what is gone.
+    pub sockets: Sockets,
     /// What may have caused it, when the rule has several causes.
     pub causes: Weighed,
     /// How long it has lasted, in milliseconds.
@@ -290,6 +293,7 @@ impl Finding {
             summary: summary.into(),
             subject: Subject::default(),
             states: None,
+            sockets: Sockets::default(),
             causes: Weighed::default(),
             lasting_ms: None,
             exhausted_in_ms: None,
@@ -303,7 +307,14 @@ impl Finding {
         }
     }
 
-    /// The sockets to show to somebody who wants to see what the finding is about.
+    /// Names the sockets it is about.
+    #[must_use]
+    pub fn about<'s>(mut self, rows: impl IntoIterator<Item = &'s Socket>) -> Finding {
+        self.sockets = Sockets::of(rows);
+        self
+    }
+
+    /// What its sockets have in common. Others may have it too: [`Finding::sockets`] are the very ones.
     #[must_use]
     pub fn rows(&self) -> Rows {
         let subject = &self.subject;

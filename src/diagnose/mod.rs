@@ -52,6 +52,7 @@ pub(crate) mod retries;
 pub(crate) mod rule;
 pub(crate) mod rules;
 pub(crate) mod silent_peer;
+pub(crate) mod sockets;
 pub(crate) mod syn_queue;
 #[cfg(test)]
 #[allow(dead_code, reason = "a kit is wider than today's needs")]
@@ -80,6 +81,7 @@ pub use incident::Incident;
 pub use measure::Measure;
 pub use rule::{Chapter, Identity, Rule, Samples, Text};
 pub use rules::RULES;
+pub use sockets::Sockets;
 pub use thresholds::{THRESHOLDS, Thresholds};
 pub use view::View;
 

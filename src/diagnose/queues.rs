@@ -24,7 +24,12 @@ pub struct Queue<'a> {
     pub half_open: Vec<&'a Socket>,
 }
 
-impl Queue<'_> {
+impl<'a> Queue<'a> {
+    /// The listeners, and the connections that wait for `accept()`.
+    pub fn entries(&self) -> impl Iterator<Item = &'a Socket> {
+        self.listeners.iter().chain(&self.waiting).copied()
+    }
+
     /// Connections that the listeners say wait, dead ones included.
     #[must_use]
     pub fn queued(&self) -> u64 {

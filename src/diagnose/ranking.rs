@@ -40,6 +40,7 @@ fn folded(mut group: Vec<Finding>) -> Vec<Finding> {
     first.summary = format!("{}; {others} other processes of {comm} are alike", first.summary);
     let all = rest.iter().flat_map(|f| f.subject.pid.iter().chain(&f.subject.pids).copied());
     first.subject.pids.extend(all.chain(first.subject.pid));
+    first.sockets = rest.iter().fold(first.sockets.clone(), |all, f| all.union(&f.sockets));
     first.subject.pids.sort_unstable();
     first.subject.pids.dedup();
     let mut named: Vec<String> = rest.iter().take(NAMED).map(|f| f.summary.clone()).collect();

@@ -324,6 +324,7 @@ pub fn evidence(view: &View<'_>, finding: Finding, p: &Pressure<'_>, owner: Opti
     finding
         .causes(p.causes())
         .subject(listener_owner::subject(view, owner, netns, queue.local))
+        .about(queue.listeners.iter().chain(&queue.half_open).copied())
         .evidence("half_open", Evidence::Count(queue.half_open.len() as u64))
         .evidence("limit", Evidence::Count(p.limit))
         .evidence("sources", Evidence::Count(p.sources as u64))

@@ -8,12 +8,13 @@ use crate::diagnose::accepting::STEPS;
 use crate::diagnose::listener_owner::FIRST_AID;
 use crate::diagnose::thresholds::Thresholds;
 use crate::diagnose::view::View;
-use crate::diagnose::{Diagnosis, Finding, Outcome, RULES};
+use crate::diagnose::{Diagnosis, Evidence, Finding, Outcome, RULES};
 use crate::model::counter::Counter;
 use crate::model::snapshot::{Netns, ProcessFacts, Snapshot};
 use crate::model::sysctl::Sysctl;
 use crate::model::{
-    Endpoint, Family, Holder, Inode, NetnsId, OwnerTable, Process, RowKind, Socket, State, TcpInfo, Timer, TimerKind,
+    Endpoint, Family, Holder, Inode, NetnsId, OwnerTable, Process, RowKind, Socket, State, StateSet, TcpInfo, Timer,
+    TimerKind,
 };
 
 /// The namespace of every row that says nothing else.
@@ -88,6 +89,7 @@ impl World {
     pub(crate) fn check(&self, rule: fn(&View<'_>) -> Outcome) -> Outcome {
         let outcome = rule(&View::new(&self.now, self.before.as_ref(), &self.thresholds));
         outcome.findings.iter().for_each(uses_its_text);
+        outcome.findings.iter().for_each(|f| has_its_sockets(f, &self.now));
         outcome
     }
 
@@ -111,6 +113,50 @@ fn uses_its_text(finding: &Finding) {
     for line in &finding.avoid {
         fits(rule.texts.iter().flat_map(|t| t.avoid).copied().collect(), line);
     }
+}
+
+/// Kinds about what no table has: counters, descriptors of dead sockets, connections of others, or what has ended.
+const WITHOUT_SOCKETS: [&str; 7] = [
+    "abort-storm",
+    "closed-socket-fd-leak",
+    "conntrack-pressure",
+    "nat-port-exhaustion",
+    "reset-source",
+    "tcp-memory-pressure",
+    "timewait-syn-rejects",
+];
+/// Kinds of which some findings are about a setting, a limit of the host, or a counter alone.
+const SOME_WITHOUT: [&str; 8] = [
+    "connect-failures",
+    "fd-exhaustion",
+    "lossy-destination",
+    "neighbour-failure",
+    "orphan-limit",
+    "rcvbuf-pruning",
+    "sysctl-hazard",
+    "time-wait-bucket-overflow",
+];
+
+/// The sockets of a finding are rows of the snapshot, at least as many as it says, in the states of its rule; in a queue
+/// stand others beside the listener, a table is full of FIN_WAIT2 too, and what is inherited may be open.
+fn has_its_sockets(finding: &Finding, now: &Snapshot) {
+    let rule = RULES.iter().find(|r| r.id == finding.rule).unwrap();
+    let of: Vec<&Socket> = now.sockets.iter().filter(|s| finding.sockets.contains(s)).collect();
+    assert!(of.len() >= finding.sockets.len(), "{}: rows of the snapshot", finding.rule);
+    if WITHOUT_SOCKETS.contains(&finding.rule) || SOME_WITHOUT.contains(&finding.rule) && of.is_empty() {
+        assert!(of.is_empty(), "{}", finding.rule);
+        return;
+    }
+    assert!(!of.is_empty(), "{} names no socket: {}", finding.rule, finding.summary);
+    let says = finding.evidence.iter().find(|(name, _)| *name == "count");
+    if let Some((_, Evidence::Count(n))) = says {
+        assert!(of.len() as u64 >= *n, "{}: {} of {n}", finding.rule, of.len());
+    }
+    let queue = rule.states.contains(State::Listen) || rule.id == "time-wait-bucket-overflow";
+    let may_be_open = rule.id == "close-wait-inherited-fd";
+    let any = rule.states == StateSet::EMPTY || may_be_open;
+    let fits = |s: &&Socket| any || rule.states.contains(s.state);
+    assert!(if queue { of.iter().any(fits) } else { of.iter().all(fits) }, "{}: {:?}", finding.rule, rule.states);
 }
 
 /// Whether a line is this template with something in each of its holes.

@@ -153,6 +153,17 @@ pub struct Lines {
     pub only: bool,
     /// That one with every attribute and its holders.
     pub detail: Option<Detail>,
+    /// Set where they are those of a finding.
+    pub of_finding: Option<OfFinding>,
+}
+
+/// What the rows of a finding are to the finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfFinding {
+    /// How many sockets the rules found; some may be gone since.
+    pub sockets: u64,
+    /// What they have in common selects these rows and no others.
+    pub is_selection: bool,
 }
 
 /// One socket with every attribute that the kernel reports, and its holders.

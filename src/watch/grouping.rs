@@ -15,6 +15,7 @@ use crate::aggregate::ownership::{Known, Ownership};
 use crate::aggregate::tracker::Tracked;
 use crate::aggregate::{Counts, Key, Listeners, Role, Tracker};
 use crate::collect::names::SystemNames;
+use crate::diagnose::Sockets;
 use crate::filter::Expr;
 use crate::model::cgroup::Identity;
 use crate::model::column::{Names, Row};
@@ -91,6 +92,8 @@ pub(super) struct RowRouter<'a> {
     pub with_owners: bool,
     /// Several namespaces are watched.
     pub several: bool,
+    /// The sockets of the finding whose rows are requested.
+    pub of_finding: Option<&'a Sockets>,
 }
 
 impl RowRouter<'_> {
@@ -186,9 +189,16 @@ impl RowRouter<'_> {
                 groups.entry(id).or_default().add(socket.state);
             }
         }
-        if let (Some(wanted), Some(kept)) = (wanted, &mut totals.rows)
-            && self.is_in(wanted, socket, role, &known, status, owner)
-        {
+        if let (Some(wanted), Some(kept)) = (wanted, &mut totals.rows) {
+            let mut is_in = self.is_in(wanted, socket, role, &known, status, owner);
+            if let (Some(sockets), None) = (self.of_finding, &wanted.only) {
+                let is_told = sockets.contains(socket);
+                kept.differs |= is_told != is_in;
+                is_in = is_told;
+            }
+            if !is_in {
+                return;
+            }
             let now_ms = tracked.seen_ms;
             kept.add(|| Line {
                 socket: socket.clone(),

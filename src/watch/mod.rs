@@ -21,8 +21,8 @@ mod tracing;
 
 pub use error::Error;
 #[cfg(test)]
-pub use frame::Lines;
-pub use frame::{Detail, Frame, GroupId, Line, RowOwner, Sighting, TimeWaitOwners, TraceStatus};
+pub use frame::OfFinding;
+pub use frame::{Detail, Frame, GroupId, Line, Lines, RowOwner, Sighting, TimeWaitOwners, TraceStatus};
 pub use grouping::{GROUP_KEYS, next_key};
 pub use request::{GroupColumn, GroupOrder, SampleRequest};
 pub use rows::{DEFAULT_SORT, RowRequest, sort_columns};

@@ -31,6 +31,8 @@ pub static DEFAULT_SORT: &Column = &COLUMNS[0];
 pub struct RowRequest {
     pub rows: Rows,
     pub group: Option<(Key, GroupId)>,
+    /// The very sockets of the finding of this id, as the rules found it last.
+    pub finding: Option<String>,
     pub sort: &'static Column,
     pub descending: bool,
     /// Only this socket, with every attribute.
@@ -59,6 +61,8 @@ impl RowRequest {
 pub(super) struct Kept {
     pub lines: Vec<Line>,
     pub total: u64,
+    /// Of a finding: what its sockets have in common selects others too, or not all of them.
+    pub differs: bool,
 }
 
 impl Kept {
@@ -155,8 +159,9 @@ mod tests {
         let lines = testkit::frame().lines.unwrap().lines.clone();
         let sorted = |name: &str, descending| {
             let sort = column::find(name).unwrap_or_else(|| panic!("{name}"));
-            let mut kept = Kept { lines: lines.clone(), total: 4 };
-            kept.finish(&RowRequest { rows: Rows::default(), group: None, sort, descending, only: None });
+            let mut kept = Kept { lines: lines.clone(), total: 4, differs: false };
+            let rows = Rows::default();
+            kept.finish(&RowRequest { rows, group: None, finding: None, sort, descending, only: None });
             kept.lines
         };
         let ages = |descending| sorted("age", descending).iter().map(|l| l.age().min_ms).collect::<Vec<_>>();
@@ -174,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_kernel_knows_the_age_of_a_close_wait_that_was_there_before() {
-        let mut kept = Kept { lines: testkit::frame().lines.unwrap().lines.clone(), total: 4 };
+        let mut kept = Kept { lines: testkit::frame().lines.unwrap().lines.clone(), total: 4, differs: false };
         let (states, places) = kept.incomplete(Needs::NONE);
         assert_eq!(
             (states, places.values().copied().collect::<Vec<_>>()),

@@ -19,7 +19,7 @@ use rustc_hash::FxHashSet;
 
 use super::book::Book;
 use super::budget::JudgePace;
-use super::frame::{Frame, Lines, Sighting, TimeInState};
+use super::frame::{Frame, Lines, OfFinding, Sighting, TimeInState};
 use super::grouping::{RowRouter, SampleTotals};
 use super::owners::Owners;
 use super::request::SampleRequest;
@@ -33,7 +33,7 @@ use crate::aggregate::{Ledger, Listeners, Reading, Tick, Tracker};
 use crate::collect::clock::{cpu_time, monotonic_ms};
 use crate::collect::names::SystemNames;
 use crate::collect::{Ahead, Families, Live, Query, plan};
-use crate::diagnose::Thresholds;
+use crate::diagnose::{Sockets, Thresholds};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::Needs;
 use crate::model::gap::{Missing, WayOut, Why};
@@ -78,6 +78,14 @@ struct Judge {
     before: Option<Snapshot>,
     sightings: Sightings,
     gaps: Vec<Gap>,
+}
+
+impl Judge {
+    /// The sockets of the finding whose rows are requested; none when nothing is known of it any more.
+    fn sockets(&self, request: &SampleRequest) -> Option<Sockets> {
+        let id = request.rows.as_ref()?.finding.as_deref()?;
+        Some(self.sightings.sockets(id))
+    }
 }
 
 /// Everything that lasts from sample to sample.
@@ -261,6 +269,7 @@ impl Sampler {
         let mut held: Vec<Newcomer> = Vec::new();
         let mut missing: FxHashSet<Inode> = FxHashSet::default();
         let several = self.live.spaces().len() > 1;
+        let of_finding = self.judge.sockets(request);
         let (live, trace) = (&mut self.live, &self.trace);
         let mut router = RowRouter {
             request,
@@ -272,6 +281,7 @@ impl Sampler {
             names: &self.names,
             with_owners: self.config.with_owners,
             several,
+            of_finding: of_finding.as_ref(),
         };
         live.sockets(query, gaps, &mut |socket| {
             let mut tracked = router.tracker.track(socket);
@@ -309,6 +319,7 @@ impl Sampler {
         found: Option<&OwnerTable>,
         totals: &mut SampleTotals,
     ) {
+        let of_finding = self.judge.sockets(request);
         let mut router = RowRouter {
             request,
             members,
@@ -319,6 +330,7 @@ impl Sampler {
             names: &self.names,
             with_owners: self.config.with_owners,
             several: self.live.spaces().len() > 1,
+            of_finding: of_finding.as_ref(),
         };
         for (socket, tracked) in held {
             let mut owner = tracked.owner;
@@ -386,7 +398,7 @@ impl Sampler {
         let trace = self.trace.report(traced, filter.ignoring_state().is_all(), &mut gaps);
         let bound_unseen = gaps.iter().any(|g| g.missing == Missing::BoundInactive);
         let lines = match (&request.rows, totals.rows.take()) {
-            (Some(wanted), Some(kept)) => Some(Arc::new(self.lines(wanted, kept)?)),
+            (Some(wanted), Some(kept)) => Some(Arc::new(self.lines(request, wanted, kept)?)),
             _ => None,
         };
         Ok(Frame {
@@ -438,8 +450,10 @@ impl Sampler {
     }
 
     /// The requested rows, sorted and cut; one socket with every attribute.
-    fn lines(&mut self, wanted: &RowRequest, mut kept: Kept) -> Result<Lines, Error> {
+    fn lines(&mut self, request: &SampleRequest, wanted: &RowRequest, mut kept: Kept) -> Result<Lines, Error> {
         let only = wanted.only.is_some();
+        let of_finding = self.judge.sockets(request).filter(|_| !only);
+        let of_finding = of_finding.map(|found| OfFinding { sockets: found.len() as u64, is_selection: !kept.differs });
         let mut detail = None;
         if !only {
             self.complete(wanted, &mut kept)?;
@@ -449,7 +463,7 @@ impl Sampler {
             detail = Some(all);
         }
         kept.finish(wanted);
-        Ok(Lines { lines: kept.lines, total: kept.total, only, detail })
+        Ok(Lines { lines: kept.lines, total: kept.total, only, detail, of_finding })
     }
 
     /// Reads what rows are shown and sorted with, by a query for their states alone.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::frame::Sighting;
-use crate::diagnose::Finding;
+use crate::diagnose::{Finding, Sockets};
 
 /// Sightings that are kept; resolved ones of the lowest severity are dropped first.
 const MOST: usize = 100;
@@ -29,6 +29,11 @@ pub(super) struct Sightings {
 impl Sightings {
     pub(super) fn all(&self) -> Arc<Vec<Sighting>> {
         Arc::clone(&self.all)
+    }
+
+    /// The sockets of the finding of this id, as it was found last.
+    pub(super) fn sockets(&self, id: &str) -> Sockets {
+        self.all.iter().find(|s| s.finding.id == id).map_or_else(Sockets::default, |s| s.finding.sockets.clone())
     }
 
     /// Takes the findings of a run, and returns those that appeared, changed severity or disappeared.

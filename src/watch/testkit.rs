@@ -226,5 +226,6 @@ fn lines(java: Arc<str>, curl: Arc<str>) -> Lines {
         total: 20_455,
         only: false,
         detail: None,
+        of_finding: None,
     }
 }

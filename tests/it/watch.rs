@@ -17,8 +17,14 @@ use crate::trace::bpf_works;
 
 /// The screen in a real terminal.
 mod screen;
+/// Every view in every size of a window.
+mod sizes;
 /// Hours in a minute: many sockets, many looks.
 mod soak;
+/// The sockets of a finding, by cookie.
+mod sockets;
+/// The real terminal.
+mod tmux;
 
 /// A running `watch --json`; killed when dropped.
 struct Watch {

@@ -14,13 +14,14 @@ use anyhow::Context;
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::buffer::Buffer;
+use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::style::Print;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::layout::Rect;
 
-use super::signals::Signals;
+use super::signals::{self, Caught, Signals};
 use super::{Schedule, WatchArgs, complaint, open};
 use crate::aggregate::Key;
 use crate::cli::env::{self, Env};
@@ -47,7 +48,7 @@ enum Event {
     Input(Input),
     Frame(Box<Frame>),
     Failed(anyhow::Error),
-    Signal,
+    Signal(Caught),
 }
 
 enum Order {
@@ -92,11 +93,11 @@ impl Write for TerminalOutput<'_> {
 const MOUSE_ON: Print<&str> = Print("\x1b[?1000h\x1b[?1006h");
 const MOUSE_OFF: Print<&str> = Print("\x1b[?1006l\x1b[?1000l");
 
-/// Gives the terminal back.
+/// Gives the terminal back. The mouse first: a click that is reported in between would be echoed as text.
 fn leave(out: &mut impl Write) {
     // A terminal that has hung up cannot be restored.
+    let _ = execute!(out, MOUSE_OFF, LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
-    let _ = execute!(out, MOUSE_OFF, LeaveAlternateScreen);
 }
 
 /// The terminal, and its restoration.
@@ -124,7 +125,8 @@ impl<'e> Screen<'e> {
         match open() {
             Ok(terminal) => Ok(Screen { terminal, gone }),
             Err(error) => {
-                let _ = disable_raw_mode();
+                // The stream of `Env` went into what could not be opened.
+                leave(&mut io::stdout());
                 Err(error).context("cannot take over the terminal; use --plain")
             }
         }
@@ -196,7 +198,7 @@ fn depth(args: &WatchArgs, env: &Env) -> Depth {
 
 /// Runs the screen to its end.
 pub(super) fn run(args: &WatchArgs, env: &mut Env, setup: Setup) -> anyhow::Result<Exit> {
-    let signals = Signals::block()?;
+    let signals = Signals::block_with_stop()?;
     let mut app = setup.app(args);
     let theme = Theme { depth: depth(args, env), palette: setup.palette };
     let Setup { base, interval, thresholds, .. } = setup;
@@ -311,8 +313,10 @@ impl Ui {
         let for_signals = events.clone();
         // Neither thread can be woken to end; both end with the process.
         cores::start_detached(move || {
-            if matches!(signals.wait(None), Ok(true)) {
-                let _ = for_signals.send(Event::Signal);
+            while let Ok(caught) = signals.next() {
+                if for_signals.send(Event::Signal(caught)).is_err() {
+                    break;
+                }
             }
         })
         .context(NO_THREAD)?;
@@ -340,7 +344,8 @@ impl Ui {
             // Everything that arrived meanwhile is drawn at once.
             for event in first.into_iter().chain(inbox.try_iter()) {
                 match event {
-                    Event::Signal => return Ok(Exit::Done),
+                    Event::Signal(Caught::End) => return Ok(Exit::Done),
+                    Event::Signal(Caught::Stop) => drop(self.apply(Command::Suspend, app, screen, orders)?),
                     Event::Failed(error) => return Err(error),
                     Event::Frame(frame) => {
                         last_frame = Instant::now();
@@ -436,7 +441,7 @@ impl Ui {
             Command::Mouse(taken) => screen.mouse(taken)?,
             Command::Suspend => {
                 screen.restore();
-                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TSTP)?;
+                signals::stop()?;
                 screen.resume(app.mouse)?;
             }
         }
@@ -461,6 +466,7 @@ fn request(app: &App, base: &Expr, filter: &Expr) -> SampleRequest {
     let rows = app.drill.as_ref().map(|drill| RowRequest {
         rows: drill.rows.clone(),
         group: drill.group.clone(),
+        finding: drill.finding.clone(),
         sort: app.sort(),
         descending: app.order(Table::Sockets).descending,
         only: app.only().map(|s| Box::new(s.clone())),
@@ -569,7 +575,7 @@ mod tests {
         // The hook of a panic does the same.
         let mut bytes = Vec::new();
         leave(&mut bytes);
-        assert_eq!(String::from_utf8(bytes).unwrap(), "\x1b[?1006l\x1b[?1000l\x1b[?1049l");
+        assert_eq!(String::from_utf8(bytes).unwrap(), "\x1b[?1006l\x1b[?1000l\x1b[?1049l\x1b[?25h");
     }
 
     #[test]

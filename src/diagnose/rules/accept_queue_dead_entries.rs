@@ -109,6 +109,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, dead: u64) -> Finding {
         )
         .because("the queue is longer than the connections seen in it, in two samples")
         .subject(listener_owner::subject(view, owner.as_ref(), queue.netns, at))
+        .about(queue.entries())
         .evidence("dead", Evidence::Count(dead))
         .evidence("accept_queue", Evidence::Count(queued))
         .evidence("backlog", Evidence::count(limit))

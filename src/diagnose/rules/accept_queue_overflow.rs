@@ -207,6 +207,7 @@ fn finding(
         .finding(worst.severity, worst.confidence, summary)
         .because(worst.because)
         .subject(listener_owner::subject(view, owner.as_ref(), netns, at))
+        .about(stands.iter().map(|s| s.row).chain(queue.waiting.iter().copied()))
         .evidence("accept_queue", Evidence::Count(worst.row.recv_q_bytes.into()))
         .evidence("backlog", Evidence::count(worst.row.backlog().map(u64::from)))
         .evidence("new_drops", Evidence::count(worst.new_drops))

@@ -155,6 +155,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
             "the same rows waited in both samples; this source does not tell for how long"
         })
         .subject(listener_owner::subject(view, owner.as_ref(), netns, at))
+        .about(listeners.iter().chain(waiting).copied())
         .evidence("oldest_wait_ms", Evidence::Millis(oldest))
         .evidence("waiting", Evidence::Count(n))
         .evidence("clients_gone", Evidence::Count(gone as u64))

@@ -243,6 +243,7 @@ fn finding(view: &View<'_>, of: &Binder<'_>) -> Finding {
         .because(reason)
         .causes(causes(sure))
         .subject(subject)
+        .about(of.rows.iter().copied())
         .exhausted_in(left_ms.filter(|_| severity > Severity::Info))
         .evidence("connections", Evidence::Count(n as u64))
         .evidence("ports_bound", Evidence::Count(ports as u64))

@@ -143,6 +143,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             .because("the kernel lists them as bound and inactive")
             .causes(causes(view.before.map(|_| stayed), rows.len(), growing))
             .subject(subject)
+            .about(rows.iter().copied())
             .evidence("count", Evidence::Count(rows.len() as u64))
             .evidence("in_ephemeral_range", Evidence::Count(inside as u64))
             .evidence("share_of_ports_percent", Evidence::Percent(share))

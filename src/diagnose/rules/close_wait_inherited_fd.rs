@@ -221,6 +221,7 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, mut held: Held<'_>)
     let mut finding = RULE
         .finding(severity, confidence, summary)
         .because(reason)
+        .about(all.iter().copied())
         .evidence("close_wait", Evidence::Count(held.alone.len() as u64))
         .evidence("established", Evidence::Count(held.open.len() as u64))
         .evidence("shared_with_owner", Evidence::Count(held.shared.len() as u64))

@@ -184,7 +184,8 @@ fn finding<'a>(view: &View<'a>, holding: &FdInheritance<'_, 'a>, halves: &Halves
         .causes(causes(case, view, holding, awaited, doing.as_ref(), passed.as_ref()))
         .lasting(case.oldest())
         .exhausted_in(case.exhausted_in().filter(|_| case.is_leak))
-        .subject(subject);
+        .subject(subject)
+        .about(case.rows.iter().map(|r| r.socket));
     finding = case.onto(view, finding);
     if let Some(passed) = &passed {
         finding = passed.onto(finding);

@@ -98,6 +98,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
         .finding(severity(owner.as_ref(), full, taken), 0.97, summary)
         .because("a CLOSE_WAIT row without a socket file can only wait in an accept queue")
         .subject(listener_owner::subject(view, owner.as_ref(), netns, at))
+        .about(rows.iter().copied())
         .evidence("count", Evidence::Count(n))
         .evidence("oldest_wait_ms", Evidence::millis(oldest))
         .evidence("left_since_ms", Evidence::millis(left))

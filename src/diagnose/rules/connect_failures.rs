@@ -284,6 +284,7 @@ fn waiting_finding(view: &View<'_>, (netns, to): (Option<NetnsId>, Endpoint), go
         .because("two looks found different attempts and nothing else; no trace shows their ends")
         .text(&COUNTED)
         .subject(subject)
+        .about(rows.iter().copied())
         .causes(causes)
         .evidence("failed", Evidence::Count(gone))
         .evidence("waiting", Evidence::Count(rows.len() as u64))

@@ -408,6 +408,7 @@ impl<'v, 'a> Growth<'v, 'a> {
                  does not show",
             )
             .causes(self.causes())
+            .about(self.rows.iter().copied())
             .lasting(view.interval_ms().map(|interval| Measure::AtLeast(interval.max(self.steady_ms))))
             .exhausted_in(left_ms.filter(|_| soon).map(Measure::Estimate))
             .evidence("connections", Evidence::Count(self.rows.len() as u64))

@@ -300,6 +300,7 @@ fn finding<'a>(
         .finding(severity(view, silent, &facts, silence), 0.9, summary)
         .because("the same segment was repeated and no acknowledgement of any kind came in the meantime")
         .subject(subject)
+        .about(rows.iter().copied())
         .causes(causes)
         .lasting(waiting.map(Measure::AtLeast))
         .evidence("count", Evidence::Count(n))

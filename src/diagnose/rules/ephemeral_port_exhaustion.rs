@@ -161,6 +161,7 @@ fn finding(view: &View<'_>, route: &Route<'_>, used: &Use, severity: Severity) -
         .steps(steps)
         .because(reason)
         .causes(causes(route, binds))
+        .about(route.rows.iter().copied())
         .subject(Subject {
             netns: route.ports.netns,
             pid: lead.and_then(port_use::User::pid),

@@ -200,6 +200,7 @@ fn of_process(view: &View<'_>, pid: u32, this: &Use, kinds: Option<&Kinds>) -> O
         .finding(severity, 0.97, summary)
         .because("the kernel's own count against the kernel's own limit")
         .exhausted_in(if used >= limit { Some(Measure::Exact(0)) } else { left_ms })
+        .about(view.now.sockets.iter().filter(|s| view.holding(s).any(|p| p.pid == pid)))
         .subject(process.map_or_else(
             || Subject { pid: Some(pid), ..Subject::default() },
             |p| view.subject_of(p, view.process(pid).and_then(|f| f.netns)),

@@ -261,6 +261,7 @@ impl<'a> Case<'a> {
             .causes(self.causes())
             .lasting(oldest.map(Measure::AtLeast))
             .subject(self.subject(view))
+            .about(rows.iter().copied())
             .evidence("count", Evidence::Count(n))
             .evidence("nothing_due", Evidence::Count(if self.is_over { n } else { 0 }))
             .evidence("oldest_at_least_ms", Evidence::millis(oldest))

@@ -152,6 +152,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64
         .because(because)
         .causes(causes)
         .subject(subject)
+        .about(group.rows.iter().copied())
         .evidence("count", Evidence::Count(count))
         .evidence("time_wait", Evidence::Count(time_wait))
         .evidence("tcp_max_tw_buckets", Evidence::count(limit))

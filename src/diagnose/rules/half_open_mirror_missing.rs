@@ -292,6 +292,7 @@ fn finding<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, group: &Group<'_>) -> Find
         .finding(severity, confidence, summary)
         .because(because)
         .causes(causes(view, rows))
+        .about(rows.iter().copied())
         .subject(crate::diagnose::Subject { pids: peers::both(group.owner, once), ..subject })
         .evidence("count", Evidence::Count(n))
         .evidence("connections", Evidence::List(tuples))

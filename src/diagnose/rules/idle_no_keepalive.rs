@@ -114,6 +114,7 @@ fn finding(view: &View<'_>, group: &Group<'_>) -> Finding {
                   peer is gone is not known (0.4)",
         )
         .subject(group.subject(view))
+        .about(rows.iter().copied())
         .evidence("count", Evidence::Count(n))
         .evidence("idle_max_ms", Evidence::Millis(longest))
         .evidence("idle_min_ms", Evidence::Millis(shortest))

@@ -106,6 +106,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, holders: &[&Process], reach: Reac
         .because(because)
         .fill("helper", &who)
         .subject(listener_owner::subject(view, owner.as_ref(), queue.netns, at))
+        .about(queue.entries())
         .evidence("waiting", Evidence::Count(waiting))
         .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
         .evidence("holder_calls", Evidence::List(calls))

@@ -107,6 +107,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, drops: &Drops) -> Finding {
         .because(because)
         .lasting(lasting)
         .subject(listener_owner::subject(view, owner.as_ref(), queue.netns, at))
+        .about(queue.listeners.iter().copied())
         .evidence("drops_since_open", Evidence::Count(drops.since_open))
         .evidence("new_drops", Evidence::count(drops.new))
         .evidence("accept_queue", Evidence::Count(queue.queued()))

@@ -318,6 +318,7 @@ fn finding<'a>(
         .because("the kernel counts every segment and every repetition of each connection")
         .causes(causes)
         .subject(subject)
+        .about(sum.rows.iter().copied())
         .steps(steps.iter().copied())
         .fill("addr", addr)
         .fill("port", if port == 0 { sum.rows.first().map_or(443, |s| s.peer.port) } else { port })

@@ -134,6 +134,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, addr: IpAddr, hole: &BlackHole<'_
         .causes(causes)
         .lasting(longest.map(Measure::AtLeast))
         .subject(subject)
+        .about(rows.iter().copied())
         .steps(steps.iter().copied())
         .fill("peer", addr)
         .evidence("count", Evidence::Count(n))

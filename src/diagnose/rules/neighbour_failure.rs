@@ -165,6 +165,7 @@ fn finding(
     RULE.finding(severity, 0.95, summary)
         .because("the kernel's own neighbour entry says so")
         .subject(subject)
+        .about(rows.iter().copied())
         .causes(causes)
         .evidence("waiting_connections", Evidence::Count(rows.len() as u64))
         .evidence("silent_destinations", Evidence::Count(to.len() as u64))

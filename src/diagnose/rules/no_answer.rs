@@ -274,6 +274,7 @@ impl<'p, 'a> Case<'p, 'a> {
             .causes(self.causes())
             .lasting(Some(Measure::AtLeast(self.longest_ms)))
             .subject(subject)
+            .about(self.place.waiting.iter().map(|(s, _)| *s))
             .evidence("waiting", Evidence::Count(n))
             .evidence("longest_wait_ms", Evidence::Millis(self.longest_ms))
             .evidence("given_up", Evidence::Count(self.given_up))

@@ -114,6 +114,7 @@ fn finding(view: &View<'_>, orphans: u64, limit: u64, aborts: Option<u64>, sever
     )
     .because("both numbers are the kernel's own")
     .subject(subject)
+    .about(rows.iter().copied())
     .evidence("orphans", Evidence::Count(orphans))
     .evidence("tcp_max_orphans", Evidence::Count(limit))
     .evidence("percent", Evidence::Percent(percent))

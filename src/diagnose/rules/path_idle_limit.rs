@@ -151,6 +151,7 @@ fn died<'a>(view: &View<'a>, dead: BTreeMap<(Option<NetnsId>, Endpoint), Vec<&'a
                     "only connections that had been silent for long are dead; the device that forgot them is not seen",
                 )
                 .subject(Subject { destination: Some(to), ..group.subject(view) })
+                .about(group.rows.iter().copied())
                 .lasting(group.rows.iter().filter_map(|s| silent_peer::waiting_ms(s)).max().map(Measure::AtLeast))
                 .evidence("count", Evidence::Count(n))
                 .evidence("idle_before_min_ms", Evidence::Millis(shortest))
@@ -204,6 +205,7 @@ fn will_be_forgotten<'a>(view: &View<'a>, quiet: &[(&'a Socket, Quiet)]) -> Vec<
                 _ => "the limit is known, and neither traffic nor a probe comes in time",
             })
             .subject(Subject { destination: None, ..group.subject(view) })
+            .about(group.rows.iter().copied())
             .evidence("count", Evidence::Count(n))
             .evidence("beyond_limit", Evidence::Count(beyond))
             .evidence("never_checked", Evidence::Count(unwatched))

@@ -312,6 +312,7 @@ fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(
             None => "the namespace's counters grew and no socket that is still there has new drops",
         })
         .subject(subject)
+        .about(rows.iter().copied())
         .causes(causes.clone());
     if group.is_some() {
         finding = finding

@@ -239,6 +239,7 @@ fn finding(view: &View<'_>, ends: &Peers<'_, '_>, same: &[Judged<'_>]) -> Findin
             "one sample: a queue that one read would empty has waited, or nothing was ever read"
         })
         .subject(subject)
+        .about(rows.iter().copied())
         .causes(first.reader.causes.clone())
         .lasting(left)
         .evidence("count", Evidence::Count(rows.len() as u64))

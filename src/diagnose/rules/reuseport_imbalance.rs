@@ -198,6 +198,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, group: &[&Socket], mut stuck: Vec
         .finding(severity, confidence, summary)
         .because(because)
         .subject(listener_owner::subject(view, owner.as_ref(), queue.netns, queue.local))
+        .about(group.iter().chain(&queue.waiting).copied())
         .evidence("stuck_listeners", Evidence::Count(stuck.len() as u64))
         .evidence("listeners", Evidence::Count(group.len() as u64))
         .evidence("accept_queue", Evidence::Count(worst.recv_q_bytes.into()))

@@ -292,6 +292,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, causes: &Weighed) -> Finding {
         .causes(causes.clone())
         .lasting(Some(lasted))
         .subject(group.subject(view))
+        .about(rows.iter().copied())
         .evidence("count", Evidence::Count(n))
         .evidence("lasted_ms", Evidence::Millis(lasted.low()))
         .evidence("send_queue_bytes", send_q.map_or(Evidence::Unknown, Evidence::Bytes))

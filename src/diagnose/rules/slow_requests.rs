@@ -246,6 +246,7 @@ impl<'v, 'a> Case<'v, 'a> {
             .causes(self.causes())
             .lasting(Some(Measure::AtLeast(self.oldest_ms)))
             .subject(subject)
+            .about(self.rows.iter().copied())
             .evidence("unfinished", Evidence::Count(n))
             .evidence("accepted", Evidence::Count(self.accepted as u64))
             .evidence("answered", Evidence::Count(self.answered as u64))

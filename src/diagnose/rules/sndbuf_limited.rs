@@ -150,6 +150,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, limited: &[Limited<'_>]) -> Findi
         .causes(causes)
         .steps([step])
         .subject(group.subject(view))
+        .about(group.rows.iter().copied())
         .evidence("transfers", Evidence::Count(n))
         .evidence("limited_percent", Evidence::Percent(percent as f64))
         .evidence("moved_bytes", Evidence::Bytes(moved))

@@ -158,6 +158,7 @@ fn finding(
         .causes(weighed)
         .lasting(Some(Measure::AtLeast(waited)))
         .subject(subject)
+        .about(rows.iter().copied())
         .evidence("unanswered", Evidence::Count(rows.len() as u64))
         .evidence("half_open", Evidence::Count(queue.half_open.len() as u64))
         .evidence("sources", Evidence::List(most_frequent(rows.iter().map(|s| s.peer.addr.to_string()), 5)))

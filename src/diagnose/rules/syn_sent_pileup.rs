@@ -336,6 +336,7 @@ fn finding<'a>(view: &View<'a>, reach: &Reach<'_, 'a>, group: &Group<'a>, alike:
         .finding(severity(view, group, facts.working, share, may_be_loss), 0.9, summary)
         .because("SYNs were repeated and not even a refusal came back")
         .subject(subject(view, group))
+        .about(group.rows.iter().copied())
         .causes(causes)
         .lasting(oldest.map(Measure::Exact))
         .evidence("count", Evidence::Count(n))
@@ -387,6 +388,7 @@ fn scan(view: &View<'_>, groups: &[&Group<'_>]) -> Finding {
             "SYNs were repeated and nothing came back; single attempts to many addresses are usual for some programs",
         )
         .subject(view.subject_of(process, groups[0].netns))
+        .about(groups.iter().flat_map(|g| g.rows.iter().copied()))
         .evidence("destinations", Evidence::Count(groups.len() as u64))
         .evidence("some_of_them", Evidence::List(some))
         .next(format!("tcpstate list --state syn-sent -o --pid {}", process.pid))

@@ -327,12 +327,14 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     netns.sysctls.get(Sysctl::Ipv4IpLocalPortRange)?;
     let (low, high) = netns.port_range();
     let mut listeners: BTreeMap<u16, Option<&Process>> = BTreeMap::new();
+    let mut rows = Vec::new();
     for socket in view.active().filter(|s| s.state == State::Listen && s.netns == netns.inode) {
         let port = socket.local.port;
         if (low..=high).contains(&port) && !netns.is_reserved(port) {
             let owner = view.holder(socket);
             let known = listeners.entry(port).or_insert(owner);
             *known = known.or(owner);
+            rows.push(socket);
         }
     }
     let (first, owner) = listeners.first_key_value()?;
@@ -359,6 +361,7 @@ fn listeners_in_range(view: &View<'_>, netns: &Netns) -> Option<Finding> {
                   not known",
         )
         .subject(Subject { netns: netns.inode, object: Some(object), ..Subject::default() })
+        .about(rows)
         .evidence("count", Evidence::Count(n))
         .evidence("listeners", Evidence::List(list))
         .evidence("port_range", Evidence::Text(format!("{low}-{high}")))

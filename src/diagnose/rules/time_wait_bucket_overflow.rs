@@ -14,7 +14,7 @@ use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::{Counter, SockStat};
 use crate::model::sysctl::Sysctl;
-use crate::model::{NetnsId, RowKind, State};
+use crate::model::{NetnsId, RowKind, Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
@@ -121,6 +121,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             RULE.finding(severity, if overflowing || at_limit { 0.97 } else { 0.85 }, summary)
                 .exhausted_in(left_ms.map(Measure::Estimate))
                 .because("the kernel counts both the entries and what did not fit")
+                .about(entries(view, netns.inode))
                 .causes(causes(limit, rate.map(|r| r.per_second() * 60.0), remainders(view, netns.inode), now))
                 .subject(Subject {
                     netns: netns.inode,
@@ -140,11 +141,14 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     outcome
 }
 
+/// What stands in the table of a namespace.
+fn entries<'a>(view: &View<'a>, netns: Option<NetnsId>) -> impl Iterator<Item = &'a Socket> {
+    view.active().filter(move |s| s.netns == netns && s.kind == RowKind::TimeWaitMini)
+}
+
 /// FIN_WAIT2 remainders of a namespace, which share the table.
 fn remainders(view: &View<'_>, netns: Option<NetnsId>) -> u64 {
-    let is =
-        |s: &&crate::model::Socket| s.netns == netns && s.kind == RowKind::TimeWaitMini && s.state == State::FinWait2;
-    view.active().filter(is).count() as u64
+    entries(view, netns).filter(|s| s.state == State::FinWait2).count() as u64
 }
 
 /// Whether those that enter at this rate stay for their minute: the number grows as fast as they enter, at least by half.

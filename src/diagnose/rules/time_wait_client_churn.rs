@@ -115,6 +115,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             RULE.finding(Severity::Info, lead.map_or(0.95, |user| user.confidence), summary)
                 .because(lead.map_or_else(|| users.unknown.clone(), |user| user.reason.clone()))
                 .causes(causes(view, route))
+                .about(route.rows.iter().copied().filter(|s| s.state == State::TimeWait))
                 .subject(Subject {
                     netns: route.ports.netns,
                     pid: lead.and_then(port_use::User::pid),

@@ -125,6 +125,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             )
             .because(lead.map_or_else(|| "no process owns the listener any more".to_owned(), |c| c.reason.clone()))
             .causes(causes(resting(view, netns, at), peers.len()))
+            .about(rows.iter().copied())
             .subject(Subject {
                 netns,
                 pid: one.map(|c| c.pid),

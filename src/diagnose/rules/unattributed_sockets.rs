@@ -109,6 +109,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut finding = RULE
         .finding(Severity::Info, 0.97, summary)
         .because("looked for twice; why is a list, not a verdict")
+        .about(rows.iter().map(|(s, _)| *s))
         .causes(causes(owners.unreadable, &rows))
         .subject(Subject {
             netns: first.netns,

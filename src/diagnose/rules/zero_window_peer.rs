@@ -308,6 +308,7 @@ fn finding(view: &View<'_>, groups: &[Group<'_>]) -> Finding {
             "the kernel probes a zero window and the peer answers, so host and path are alive"
         })
         .subject(subject)
+        .about(rows.iter().copied())
         .causes(causes)
         .lasting(Some(lasting))
         .evidence("count", Evidence::Count(n))

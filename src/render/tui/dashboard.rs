@@ -13,8 +13,8 @@ use super::pen::Pen;
 use super::state::{App, Tab};
 use super::{chart, findings, machine, views};
 use crate::aggregate::Flow;
-use crate::model::State;
 use crate::model::column::Names;
+use crate::model::{State, StateSet};
 use crate::render::watch::plain;
 use crate::text::{self, grouped, rate, signed_rate};
 use crate::watch::Frame;
@@ -23,6 +23,8 @@ use crate::watch::Frame;
 const WIDE: u16 = 100;
 /// From this width on, the states beside the chart have all their columns.
 const ROOMY: u16 = 150;
+/// So many lines of edges say something.
+const EDGES: u16 = 5;
 /// From this width on, the machine stands beside the groups.
 const WITH_MACHINE: u16 = 170;
 
@@ -32,7 +34,7 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
     let present = frame.findings.iter().filter(|s| !s.is_gone()).count();
     let wanted = u16::try_from(frame.findings.len()).unwrap_or(u16::MAX).saturating_add(1);
     // A small screen has a line for the worst, a larger one a list.
-    let incidents = if height < 24 { 1 } else { wanted.clamp(2, height / 3) };
+    let incidents = if height < 24 { 1 } else { wanted.clamp(2, (height / 4).max(6)) };
     let main = height - incidents;
     let lines = u16::try_from(app.states().len() + Rate::ALL.len() + 1).unwrap_or(u16::MAX);
     let sentences = accounts(frame);
@@ -42,11 +44,15 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
         let groups = frame.groups.as_ref().map_or(0, |g| g.rows.len() + 2 + usize::from(g.rest.is_some()));
         let groups = u16::try_from(groups).unwrap_or(u16::MAX).clamp(4, 20.max(main / 3));
         let lower = if width >= WITH_MACHINE { groups.max(machine::HEIGHT + 1) } else { groups };
-        let needed = lines.saturating_add(u16::try_from(told + 1).unwrap_or(0)).min(main.saturating_sub(4));
+        let needed = lines.saturating_add(u16::try_from(told + 1).unwrap_or(0)).min(main.saturating_sub(8));
         let upper = main.saturating_sub(lower).max(needed).max(lines).min(main);
         let mut list = pen.part(0, 0, left, upper);
         let y = table(app, frame, &mut list);
-        write_accounts(&sentences, y + 1, &mut list);
+        let y = write_accounts(&sentences, y + 1, &mut list) + 1;
+        // What is left beside a tall chart shows who went where; a selection of states has no edges of its own.
+        if frame.shown == StateSet::ALL && y + EDGES <= upper {
+            machine::table(app, frame, &mut pen.part(0, y, left, upper - y));
+        }
         history(app, frame, names, &mut pen.part(left + 1, 0, width - left - 2, upper));
         upper
     } else {
@@ -104,7 +110,9 @@ fn table(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> u16 {
         headings.right(41, "in", "IN/s", pen);
         headings.right(49, "out", "OUT/s", pen);
     }
-    pen.text(curve, 0, "HISTORY", theme.heading());
+    if width >= curve + 7 {
+        pen.text(curve, 0, "HISTORY", theme.heading());
+    }
     let states = app.states();
     let total = states.len() + Rate::ALL.len();
     let rows = usize::from(pen.area.height.saturating_sub(1));
@@ -163,10 +171,11 @@ fn history(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) -> u1
     pen.area.height
 }
 
-/// Writes the accounts from a line on, each if it has room; returns the next free line.
+/// Writes the accounts from a line on, each that has room as a whole; returns the next free line.
 fn write_accounts(sentences: &[String], mut y: u16, pen: &mut Pen<'_>) -> u16 {
     for text in sentences {
-        if y < pen.area.height {
+        let lines = views::lines(pen, 1, text);
+        if y + lines <= pen.area.height {
             y += views::paragraph(pen, 1, y, text, Style::new());
         }
     }

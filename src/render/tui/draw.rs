@@ -15,6 +15,7 @@ use super::{dashboard, findings, sockets, views};
 use crate::model::column::Names;
 use crate::render::watch::clock;
 use crate::text::{self, grouped};
+use crate::watch::Frame;
 
 /// How to quit, and where the other keys are: visible at any width.
 const ALWAYS: &str = "? help  q quit";
@@ -49,7 +50,8 @@ pub fn draw(app: &App, names: &dyn Names, theme: Theme, area: Rect, buf: &mut Bu
         None => {
             body.text(1, 1, "the first sample is on its way", theme.dim());
         }
-        Some(frame) if app.help => views::help(frame, &mut body),
+        Some(frame) if app.help => drawn.scroll = views::help(app, frame, &mut body),
+        Some(frame) if app.full => drawn.scroll = findings::full(app, frame, &mut body),
         Some(_) if app.detail.is_some() => drawn.scroll = sockets::detail(app, names, &mut body),
         Some(frame) if app.drill.is_some() => sockets::draw(app, frame, names, &mut body),
         Some(frame) => match app.tab {
@@ -95,22 +97,44 @@ fn head(app: &App, pen: &mut Pen<'_>) {
     if with_time {
         x = pen.text(x, 0, &when, theme.dim());
     }
-    x = pen.text(x, 0, &word, style);
-    pen.text(x, 0, &traced, traced_style);
+    x = pen.marked(x, 0, &word, style);
+    pen.marked(x, 0, &traced, traced_style);
+    path(app, frame, pen);
+}
+
+/// The second line: the tabs, what is open, how much is not seen, the filter, what is wrong.
+fn path(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
+    let theme = pen.theme;
+    let findings = frame.findings.iter().filter(|s| !s.is_gone()).count();
+    let count = if findings > 0 { format!(" {findings}") } else { String::new() };
+    let gaps = match frame.gaps.len() {
+        0 => String::new(),
+        1 => "  1 gap (?)".to_owned(),
+        n => format!("  {n} gaps (?)"),
+    };
+    let open = app.drill.as_ref().map_or(0, |drill| drill.title.chars().count() + 3) + gaps.len();
+    let open = open + if app.detail.is_some() { " > socket".len() } else { 0 };
+    let all: usize = Tab::ALL.iter().map(|tab| tab.name().len() + 4).sum::<usize>() + count.len();
+    // Where there is no room for all names, the others are numbers; where there is none for those either, only this tab.
+    let room = usize::from(pen.area.width).saturating_sub(open);
+    let few = 9 + app.tab.name().len() + 4 + count.len();
     let mut x = 0;
     for (i, tab) in Tab::ALL.into_iter().enumerate() {
         let here = tab == app.tab;
-        let findings = frame.findings.iter().filter(|s| !s.is_gone()).count();
-        let count = if tab == Tab::Findings && findings > 0 { format!(" {findings}") } else { String::new() };
+        if !here && room < few && room < all {
+            continue;
+        }
+        let count = if tab == Tab::Findings { count.as_str() } else { "" };
+        let name = if here || room >= all { format!(" {}{count}", tab.name()) } else { String::new() };
         let style = if here { theme.selected() } else { theme.dim() };
         let from = x;
-        x = pen.text(x, 1, &format!(" {} {}{count} ", i + 1, tab.name()), style);
+        x = pen.text(x, 1, &format!(" {}{name} ", i + 1), style);
         pen.target((from, 1), (x - from, 1), Target::Tab(tab));
     }
     if let Some(drill) = &app.drill {
         x = pen.text(x, 1, " > ", theme.dim());
         let from = x;
-        x = pen.foreign(x, 1, &drill.title, theme.heading());
+        x = pen.marked(x, 1, &drill.title, theme.heading());
         if app.detail.is_some() {
             pen.target((from, 1), (x - from, 1), Target::Back);
         }
@@ -118,13 +142,11 @@ fn head(app: &App, pen: &mut Pen<'_>) {
     if app.detail.is_some() {
         x = pen.text(x, 1, " > socket", theme.heading());
     }
+    // Before a filter, which may be long.
+    x = pen.text(x, 1, &gaps, theme.alert());
     if !frame.filter.is_empty() {
-        x = pen.text(x, 1, "  filter: ", theme.dim());
-        x = pen.foreign(x, 1, &frame.filter, theme.heading());
-    }
-    if !frame.gaps.is_empty() {
-        let n = frame.gaps.len();
-        x = pen.text(x, 1, &format!("  {n} gap{} (?)", if n == 1 { "" } else { "s" }), theme.alert());
+        x = pen.marked(x, 1, "  filter: ", theme.dim());
+        x = pen.marked(x, 1, &frame.filter, theme.heading());
     }
     // The worst of what is wrong, where the view does not list it.
     let room = pen.area.width.saturating_sub(x + 2);
@@ -147,19 +169,21 @@ fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {
         let rest: String = notice.chars().skip(width).collect();
         pen.foreign(0, y, &first, theme.alert());
         if !rest.is_empty() {
-            pen.foreign(0, y + 1, &rest, theme.alert());
+            pen.marked(0, y + 1, &rest, theme.alert());
             return;
         }
     } else {
         let x = pen.text(0, y, "next: ", theme.dim());
         pen.marked(x, y, &app.command(), Style::new());
     }
-    let words: &[&str] = if app.detail.is_some() {
+    let words: &[&str] = if app.detail.is_some() || app.full {
         &["Esc back", "arrows scroll", "c copy"]
     } else if app.drill.is_some() {
         &["Enter socket", "Esc back", "s sort", "r reverse", "/ filter", "p pause", "c copy"]
     } else if app.tab == Tab::Machine {
         &["Enter rows", "t minute or rate", "/ filter", "p pause", "arrows step", "c copy", "+- slower"]
+    } else if app.tab == Tab::Findings {
+        &["Enter its sockets", "d in full", "/ filter", "p pause", "arrows step", "c copy", "+- slower"]
     } else {
         &["Enter rows", "g group", "/ filter", "s sort", "p pause", "arrows step", "c copy", "+- slower"]
     };
@@ -185,7 +209,7 @@ fn filter_line(app: &App, text: &str, pen: &mut Pen<'_>, y: u16) {
     let end = pen.foreign(x, y, &shown, Style::new());
     pen.text(end, y, " ", theme.selected());
     let hint = app.notice.as_deref().unwrap_or("Enter: use it   Esc: leave it   empty: every socket");
-    pen.foreign(0, y + 1, hint, if app.notice.is_some() { theme.alert() } else { theme.dim() });
+    pen.marked(0, y + 1, hint, if app.notice.is_some() { theme.alert() } else { theme.dim() });
 }
 
 /// The name of a column that is being typed, and the columns that it may mean.
@@ -194,9 +218,9 @@ fn sort_line(app: &App, table: Table, (text, at): (&str, usize), pen: &mut Pen<'
     let x = pen.text(0, y, "sort by: ", theme.heading());
     let end = pen.foreign(x, y, text, Style::new());
     let end = pen.text(end, y, " ", theme.selected());
-    pen.text(end + 2, y, "Enter: sort   Tab: the next   Esc: leave it", theme.dim());
+    pen.marked(end + 2, y, "Enter: sort   Tab: the next   Esc: leave it", theme.dim());
     if let Some(notice) = &app.notice {
-        pen.foreign(0, y + 1, notice, theme.alert());
+        pen.marked(0, y + 1, notice, theme.alert());
         return;
     }
     let matching = table.matching(text);

@@ -1,13 +1,14 @@
 //! The sockets behind a line: which they are, and the same in the filter language.
 //!
-//! Input: a state, a group or a finding. Output: a [`Drill`]. Not here: reading them.
+//! Input: a state, a group or a finding. Output: a [`Drill`], and the conditions of the command that lists the same. Not
+//! here: reading them.
 
 use crate::aggregate::Key;
 use crate::diagnose::{Finding, Rows};
 use crate::model::column::NoNames;
 use crate::model::{State, StateSet};
 use crate::render::watch::group_label;
-use crate::watch::GroupId;
+use crate::watch::{Frame, GroupId};
 
 /// A list of sockets, opened from a line.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,8 +16,32 @@ pub struct Drill {
     pub title: String,
     pub rows: Rows,
     pub group: Option<(Key, GroupId)>,
-    /// The same in the filter language, for the command to run next.
+    /// The id of a finding: its very sockets.
+    pub finding: Option<String>,
+    /// The same in the filter language, for the command to run next; of a finding, what its sockets have in common.
     pub filter: Vec<String>,
+}
+
+/// The longest list of cookies that a filter may be (see docs/filter.md).
+const LONGEST: usize = 60_000;
+
+impl Drill {
+    /// The conditions of the command that lists the same sockets; `false`: it lists others too. What the sockets of a
+    /// finding have in common serves where it selects just them, else their cookies do.
+    pub(super) fn conditions(&self, frame: Option<&Frame>) -> (Vec<String>, bool) {
+        let Some(id) = &self.finding else { return (self.filter.clone(), true) };
+        let of_finding = frame.and_then(|f| f.lines.as_ref()?.of_finding);
+        if of_finding.is_some_and(|of| of.is_selection) {
+            return (self.filter.clone(), true);
+        }
+        let sighting = frame.and_then(|f| f.findings.iter().find(|s| s.finding.id == *id));
+        let cookies = sighting.and_then(|s| s.finding.sockets.cookies());
+        let list = cookies.map(|all| all.iter().map(|cookie| format!("{cookie:#x}")).collect::<Vec<_>>().join(","));
+        match list.filter(|list| list.len() <= LONGEST) {
+            Some(list) => (vec![format!("cookie = {list}")], true),
+            None => (self.filter.clone(), false),
+        }
+    }
 }
 
 /// The sockets in a state.
@@ -25,6 +50,7 @@ pub(super) fn of_state(state: State) -> Drill {
         title: state.name().to_owned(),
         rows: Rows { states: Some(StateSet::of(&[state])), ..Rows::default() },
         group: None,
+        finding: None,
         filter: vec![format!("state {}", state.key().replace('_', "-"))],
     }
 }
@@ -54,13 +80,15 @@ pub(super) fn of_group(by: Key, id: &GroupId) -> Drill {
         title,
         rows: Rows::default(),
         group: Some((by, id.clone())),
+        finding: None,
         filter: [filter, netns].into_iter().filter(|part| !part.is_empty()).collect(),
     }
 }
 
-/// The sockets of a finding; none if it is about a limit or a setting.
+/// The sockets of a finding; none if it is about a setting, a counter, or what is gone.
 pub(super) fn of_finding(finding: &Finding, several: bool) -> Option<Drill> {
     let rows = finding.rows();
     let filter = rows.filter(several);
-    (!rows.is_all()).then(|| Drill { title: finding.rule.to_owned(), rows, group: None, filter })
+    let id = (!finding.sockets.is_empty()).then(|| finding.id.clone())?;
+    Some(Drill { title: finding.rule.to_owned(), rows, group: None, finding: Some(id), filter })
 }

@@ -14,18 +14,43 @@ use crate::render::watch::clock;
 use crate::text;
 use crate::watch::{Frame, Sighting};
 
-/// What the doctor found, and the selected finding in full.
+/// What the doctor found, and the report of the selected finding.
 pub(super) fn draw(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
-    let y = list(frame, pen, 0, Some(app.cursor()));
+    let y = list(frame, pen, 0, Some(app.cursor())) + 1;
     let Some(sighting) = frame.findings.get(app.cursor()) else { return };
+    let height = pen.area.height.saturating_sub(y);
+    let below = report(sighting, 0, &mut pen.part(0, y, pen.area.width, height));
+    if below > 0 {
+        let more = format!("{} more: d shows all of it", text::count(below as u64, "line", "lines"));
+        pen.marked(1, pen.area.height - 1, &more, pen.theme.selected());
+    }
+}
+
+/// One finding on the whole screen; returns how far it can be scrolled.
+pub(super) fn full(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> usize {
+    let Some(sighting) = frame.findings.get(app.cursor()) else { return 0 };
+    let below = report(sighting, app.detail_scroll, pen);
+    if below > 0 {
+        let more = format!("{} more below: arrows, PgDn", text::count(below as u64, "line", "lines"));
+        pen.marked(1, pen.area.height - 1, &more, pen.theme.selected());
+    }
+    app.detail_scroll + below
+}
+
+/// The report of a finding from a line on; returns how many lines are below. The last line of the area is free then.
+fn report(sighting: &Sighting, scroll: usize, pen: &mut Pen<'_>) -> usize {
     let mut text = String::new();
     let room = usize::from(pen.area.width.saturating_sub(1));
     report::write_finding(&mut text, &sighting.finding, Plain { color: false, width: Some(room) });
-    for (line, y) in text.lines().zip(y + 1..pen.area.height) {
+    let lines: Vec<&str> = text.lines().skip(scroll).collect();
+    let height = usize::from(pen.area.height);
+    let shown = if lines.len() > height { height.saturating_sub(1) } else { lines.len() };
+    for (line, y) in lines.iter().take(shown).zip(0..) {
         let heading = line.starts_with(|c: char| c.is_ascii_uppercase());
         let style = if heading { pen.theme.severity(sighting.finding.severity) } else { Style::new() };
-        pen.text(1, y, line, style);
+        pen.marked(1, y, line, style);
     }
+    lines.len() - shown
 }
 
 /// The list alone; returns the next free line.

@@ -13,7 +13,52 @@ use crate::watch::next_key;
 /// Intervals that `+` and `-` step through.
 const INTERVALS_MS: [u64; 10] = [100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000];
 
+/// A way to move: in the list on screen, or in a page that is longer than the screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Move {
+    Lines(isize),
+    Pages(isize),
+    First,
+    Last,
+}
+
+impl Move {
+    fn of(code: KeyCode) -> Option<Move> {
+        Some(match code {
+            KeyCode::Down | KeyCode::Char('j') => Move::Lines(1),
+            KeyCode::Up | KeyCode::Char('k') => Move::Lines(-1),
+            KeyCode::PageDown => Move::Pages(1),
+            KeyCode::PageUp => Move::Pages(-1),
+            KeyCode::Home => Move::First,
+            KeyCode::End => Move::Last,
+            _ => return None,
+        })
+    }
+}
+
 impl App {
+    /// Moves in what is on screen. One socket, one finding and the help are read; only in a list does a move choose.
+    pub(super) fn go(&mut self, to: Move, drawn: &Drawn) {
+        let (now, last) = match (self.help, self.detail.is_some() || self.full) {
+            (true, _) => (self.help_scroll, drawn.scroll),
+            (_, true) => (self.detail_scroll, drawn.scroll),
+            _ => (self.cursor(), self.len().saturating_sub(1)),
+        };
+        let lines = |n: isize| now.saturating_add_signed(n).min(last);
+        let place = match to {
+            Move::Lines(n) => lines(n),
+            Move::Pages(n) => lines(n.saturating_mul(isize::try_from(drawn.page.max(1)).unwrap_or(1))),
+            Move::First => 0,
+            Move::Last => last,
+        };
+        match (self.help, self.detail.is_some() || self.full) {
+            (true, _) => self.help_scroll = place,
+            (_, true) => self.detail_scroll = place,
+            _ if to == Move::First => self.choose_first(),
+            _ => self.choose(place),
+        }
+    }
+
     /// What a key does.
     pub fn on_key(&mut self, key: KeyEvent, drawn: &Drawn) -> Option<Command> {
         self.notice = None;
@@ -29,32 +74,23 @@ impl App {
             Some(Input::Sort(..)) => return self.type_column(key.code, control),
             None => {}
         }
+        if let Some(to) = Move::of(key.code) {
+            self.go(to, drawn);
+            return None;
+        }
         if self.help {
             self.help = false;
             return (key.code == KeyCode::Char('q')).then_some(Command::Quit);
         }
-        let detail_open = self.detail.is_some();
         match key.code {
             KeyCode::Char('q') => return Some(Command::Quit),
-            KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.help = true,
+            KeyCode::Char('?' | 'h') | KeyCode::F(1) => (self.help, self.help_scroll) = (true, 0),
             KeyCode::Char(c @ '1'..='4') => return self.open_tab(Tab::ALL[c as usize - '1' as usize]),
             KeyCode::Char('m') => return self.open_tab(Tab::Machine),
             KeyCode::Char('f') => return self.open_tab(Tab::Findings),
             KeyCode::Tab => return self.open_tab(Tab::ALL[(self.tab as usize + 1) % 4]),
             KeyCode::BackTab => return self.open_tab(Tab::ALL[(self.tab as usize + 3) % 4]),
             KeyCode::Esc | KeyCode::Backspace => return self.back(),
-            KeyCode::Down | KeyCode::Char('j') if detail_open => {
-                self.detail_scroll = (self.detail_scroll + 1).min(drawn.scroll);
-            }
-            KeyCode::Up | KeyCode::Char('k') if detail_open => {
-                self.detail_scroll = self.detail_scroll.saturating_sub(1);
-            }
-            KeyCode::Down | KeyCode::Char('j') => self.choose(self.cursor() + 1),
-            KeyCode::Up | KeyCode::Char('k') => self.choose(self.cursor().saturating_sub(1)),
-            KeyCode::PageDown => self.choose(self.cursor() + drawn.page.max(1)),
-            KeyCode::PageUp => self.choose(self.cursor().saturating_sub(drawn.page.max(1))),
-            KeyCode::Home => self.choose_first(),
-            KeyCode::End => self.choose(usize::MAX),
             KeyCode::Enter => return self.enter(),
             KeyCode::Char('g') => {
                 self.by = next_key(self.by, self.owners);
@@ -84,10 +120,17 @@ impl App {
             KeyCode::Char('e') => return Some(Command::Export(Format::Svg)),
             KeyCode::Char('E') => return Some(Command::Export(Format::Text)),
             KeyCode::Char('t') if self.tab == Tab::Machine => self.per_second = !self.per_second,
+            KeyCode::Char('d') if self.tab == Tab::Findings && self.drill.is_none() => {
+                self.full = self.frame().is_some_and(|frame| !frame.findings.is_empty());
+                self.detail_scroll = 0;
+                // It stays this one.
+                self.choose(self.cursor());
+            }
             KeyCode::Char('M') => return Some(self.turn_mouse()),
             KeyCode::Char('c') => {
                 let command = self.command();
-                self.notice = Some(format!("copied, if the terminal allows it: {command}"));
+                let more = if self.is_command_exact() { "" } else { " (it lists others too)" };
+                self.notice = Some(format!("copied, if the terminal allows it{more}: {command}"));
                 return Some(Command::Copy(command));
             }
             _ => {}
@@ -190,10 +233,16 @@ impl App {
         self.tab = tab;
         self.drill = None;
         self.detail = None;
+        self.full = false;
+        // The list may have been sorted anew while another was on screen.
+        self.follow();
         had_rows.then_some(Command::Sample)
     }
 
     pub(super) fn back(&mut self) -> Option<Command> {
+        if std::mem::take(&mut self.full) {
+            return None;
+        }
         if self.detail.take().is_some() || self.drill.take().is_some() {
             self.follow();
             return Some(Command::Sample);
@@ -230,6 +279,7 @@ impl App {
         if self.detail.is_some() {
             return None;
         }
+        self.full = false;
         let cursor = self.cursor();
         if self.rate().is_some() {
             self.notice = Some("a rate has no sockets; c copies the command that shows each event".into());

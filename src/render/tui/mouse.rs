@@ -4,15 +4,16 @@
 //! [`Command`] for what only the caller can do. What is drawn says itself what a click on it means, so that no second place
 //! knows the layout.
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position;
 
 use super::draw::Drawn;
 use super::hits::Target;
+use super::keys::Move;
 use super::state::{App, Command, Input, Tab};
 
 /// Lines that a turn of the wheel moves.
-const TURN: usize = 3;
+const TURN: isize = 3;
 
 impl App {
     /// What a click or a turn of the wheel does.
@@ -25,19 +26,18 @@ impl App {
                 }
                 self.click(drawn.hits.at(Position::new(event.column, event.row))?)
             }
-            MouseEventKind::ScrollDown => self.turn(KeyCode::Down, drawn),
-            MouseEventKind::ScrollUp => self.turn(KeyCode::Up, drawn),
+            MouseEventKind::ScrollDown => self.turn(TURN, drawn),
+            MouseEventKind::ScrollUp => self.turn(-TURN, drawn),
             _ => None,
         }
     }
 
-    /// The wheel is the arrows, a few times.
-    fn turn(&mut self, code: KeyCode, drawn: &Drawn) -> Option<Command> {
-        if self.input.is_some() || self.help {
-            return None;
+    fn turn(&mut self, lines: isize, drawn: &Drawn) -> Option<Command> {
+        if self.input.is_none() {
+            self.notice = None;
+            self.go(Move::Lines(lines), drawn);
         }
-        let turns = (0..TURN).map(|_| self.on_key(KeyEvent::new(code, KeyModifiers::NONE), drawn));
-        turns.fold(None, |last, command| command.or(last))
+        None
     }
 
     fn click(&mut self, target: Target) -> Option<Command> {

@@ -15,7 +15,7 @@ use crate::model::{Endpoint, OwnerStatus, OwnerTable};
 use crate::render::watch::{owner_reason, owner_text};
 use crate::render::{table, value};
 use crate::text::{self, grouped};
-use crate::watch::{Detail, Frame, Line};
+use crate::watch::{Detail, Frame, Line, Lines};
 
 /// The sockets behind a state, a group or a finding.
 pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) {
@@ -38,7 +38,12 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
         }
         x += w;
     }
-    let rows = usize::from(pen.area.height.saturating_sub(1));
+    let note = absent(frame, lines);
+    let height = pen.area.height.saturating_sub(u16::from(note.is_some()));
+    if let Some(note) = note {
+        pen.marked(1, height, &note, theme.alert());
+    }
+    let rows = usize::from(height.saturating_sub(1));
     let (first, shown) = window(lines.lines.len(), app.cursor(), rows);
     for (i, line) in lines.lines.iter().enumerate().skip(first).take(shown) {
         let y = u16::try_from(i - first + 1).unwrap_or(u16::MAX);
@@ -54,7 +59,7 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
                 let room = usize::from(part.area.width);
                 part.text(0, 0, &within(at, room), style);
             } else {
-                part.foreign(0, 0, &text, style);
+                part.marked(0, 0, &text, style);
             }
             x += w;
         }
@@ -65,10 +70,19 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
     }
     let below = lines.total - (first + shown) as u64;
     if below > 0 {
-        pen.text(1, pen.area.height - 1, &format!("{} more", grouped(below)), theme.dim());
+        pen.text(1, height - 1, &format!("{} more", grouped(below)), theme.dim());
     } else if lines.lines.is_empty() {
         pen.text(1, 1, "none in this sample", theme.dim());
     }
+}
+
+/// How many of the sockets of a finding are not listed, and why.
+fn absent(frame: &Frame, lines: &Lines) -> Option<String> {
+    let sockets = lines.of_finding?.sockets;
+    let n = grouped(sockets.checked_sub(lines.total).filter(|n| *n > 0)?);
+    // What does not match may not even have been asked for.
+    let why = if frame.filter.is_empty() { "gone" } else { "gone, or not among what the filter selects" };
+    Some(format!("{n} of the {} that it is about are {why}", text::count(sockets, "socket", "sockets")))
 }
 
 /// The columns that fit, with their widths and whether they are numbers. The one that rows are sorted by is among them.
@@ -158,6 +172,9 @@ fn age(line: &Line, interval_ms: u64) -> String {
     text
 }
 
+/// Where the values begin that have a line each.
+const VALUES: u16 = 15;
+
 /// One socket with everything known of it; returns how far it can be scrolled.
 pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) -> usize {
     let theme = pen.theme;
@@ -168,23 +185,30 @@ pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) -> usize {
     let shown = now.unwrap_or(line);
     let s = &shown.socket;
     let mut x = pen.text(1, 0, &s.state.to_string(), theme.state(s.state).add_modifier(Modifier::BOLD));
-    x = pen.text(x, 0, &format!("  {} > {}", s.local, s.peer), theme.heading());
-    let gone = now.is_none() && lines.is_some();
-    if gone {
-        pen.text(x, 0, "  gone", theme.alert());
+    if now.is_none() && lines.is_some() {
+        x = pen.text(x, 0, "  gone", theme.alert());
     }
+    let ends = format!("{} > {}", s.local, s.peer);
+    let on_one_line = usize::from(pen.area.width.saturating_sub(x + 2)) >= ends.len();
     // These may be long: a line each, before the columns.
-    let mut first = vec![("whose", owner_text(&shown.owner))];
+    let mut first = Vec::new();
+    if on_one_line {
+        pen.text(x + 2, 0, &ends, theme.heading());
+    } else {
+        let room = usize::from(pen.area.width.saturating_sub(VALUES));
+        first.extend([("local", within(s.local, room)), ("peer", within(s.peer, room))]);
+    }
+    first.push(("whose", owner_text(&shown.owner)));
     if let Some(confidence) = shown.owner.confidence() {
         first.push(("certainty", format!("{confidence:.2}, {}", owner_reason(&shown.owner))));
     }
     let interval_ms = app.frame().map_or(0, |f| f.interval_ms);
     let seen = format!("{}; first seen {} ago", age(shown, interval_ms), text::compact_ms(shown.known_ms));
     first.push(("in this state", seen));
-    let mut top = 2;
+    let mut top = if on_one_line { 2 } else { 1 };
     for (name, value) in &first {
         pen.text(1, top, name, theme.dim());
-        pen.foreign(18, top, value, Style::new());
+        pen.marked(VALUES, top, value, Style::new());
         top += 1;
     }
     let known = lines.and_then(|l| l.detail.as_ref()).map(|detail| attributes(detail, names)).unwrap_or_default();
@@ -208,7 +232,7 @@ pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) -> usize {
         let width = if last { pen.area.width.saturating_sub(x) } else { per_column };
         let mut cell = pen.part(x, y, width, 1);
         cell.text(1, 0, name, theme.dim());
-        cell.foreign(label, 0, value, Style::new());
+        cell.marked(label, 0, value, Style::new());
     }
     end
 }

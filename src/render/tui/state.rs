@@ -114,11 +114,15 @@ pub struct App {
     cursors: [Cursor; 4],
     pub drill: Option<Drill>,
     pub detail: Option<Box<Line>>,
+    /// How far one socket, or one finding, is scrolled.
     pub detail_scroll: usize,
+    /// One finding has the whole screen.
+    pub full: bool,
     orders: [Order; 3],
     pub by: Key,
     pub owners: bool,
     pub help: bool,
+    pub help_scroll: usize,
     /// The machine shows rates; otherwise what happened within a minute.
     pub per_second: bool,
     /// Clicks come here; otherwise the terminal selects text with them.
@@ -149,10 +153,12 @@ impl App {
             drill: None,
             detail: None,
             detail_scroll: 0,
+            full: false,
             orders: Table::FIRST,
             by,
             owners,
             help: false,
+            help_scroll: 0,
             per_second: false,
             mouse: true,
             input: None,
@@ -246,7 +252,7 @@ impl App {
     #[must_use]
     pub fn table(&self) -> Option<Table> {
         match self.tab {
-            _ if self.detail.is_some() => None,
+            _ if self.detail.is_some() || self.full => None,
             _ if self.drill.is_some() => Some(Table::Sockets),
             Tab::States => Some(Table::States),
             Tab::Groups => Some(Table::Groups),
@@ -265,7 +271,7 @@ impl App {
     }
 
     /// Lines of the list on screen.
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         let Some(frame) = self.frame() else { return 0 };
         if self.drill.is_some() {
             return self.lines().len();
@@ -375,6 +381,25 @@ impl App {
         self.detail.as_ref().map(|line| &line.socket)
     }
 
+    /// The conditions that select what the cursor is on, or what is open; `false`: they select more.
+    fn conditions(&self) -> (Vec<String>, bool) {
+        let drill = self.drill.clone().or_else(|| match self.tab {
+            Tab::States | Tab::Machine => self.states().get(self.cursor()).map(|s| of_state(*s)),
+            Tab::Groups => {
+                let groups = self.frame()?.groups.as_ref()?;
+                groups.rows.get(self.cursor()).map(|g| of_group(groups.by, &g.id))
+            }
+            Tab::Findings => None,
+        });
+        drill.map_or((Vec::new(), true), |drill| drill.conditions(self.frame()))
+    }
+
+    /// Whether [`App::command`] lists the sockets that are open and no others.
+    #[must_use]
+    pub(super) fn is_command_exact(&self) -> bool {
+        self.detail.is_some() || self.conditions().1
+    }
+
     /// The command that shows the selection in full.
     #[must_use]
     pub fn command(&self) -> String {
@@ -402,19 +427,11 @@ impl App {
             }
             return format!("tcpstate list -tanopiem {}", text::quoted(&parts.join(" and ")));
         }
-        let drill = self.drill.clone().or_else(|| match self.tab {
-            Tab::States | Tab::Machine => self.states().get(self.cursor()).map(|s| of_state(*s)),
-            Tab::Groups => {
-                let groups = self.frame()?.groups.as_ref()?;
-                groups.rows.get(self.cursor()).map(|g| of_group(groups.by, &g.id))
-            }
-            Tab::Findings => None,
-        });
         if self.tab == Tab::Findings && self.drill.is_none() {
             let finding = self.frame().and_then(|f| f.findings.get(self.cursor()));
             return finding.map_or_else(|| "tcpstate doctor".to_owned(), |s| s.finding.next.clone());
         }
-        for part in drill.map(|d| d.filter).unwrap_or_default() {
+        for part in self.conditions().0 {
             // `watch --state TIME_WAIT` has that condition already.
             if !parts.iter().any(|said| said.split(" and ").any(|word| word == part)) {
                 parts.push(part);

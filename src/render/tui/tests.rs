@@ -12,10 +12,11 @@ use super::order::Table;
 use super::state::{App, Command, Tab};
 use super::{Depth, Drawn, Format, Palette, Theme, draw, svg, text};
 use crate::aggregate::{Flow, Key, Matrix};
+use crate::diagnose::Sockets;
 use crate::model::column::NoNames;
 use crate::model::gap::{Missing, WayOut, Why};
-use crate::model::{Gap, State, StateSet};
-use crate::watch::{Frame, Lines, TimeWaitOwners, TraceStatus, testkit};
+use crate::model::{Gap, Socket, State, StateSet};
+use crate::watch::{Frame, Lines, OfFinding, TimeWaitOwners, TraceStatus, testkit};
 
 fn app() -> App {
     let mut app = App::new(1000, Key::Process, true);
@@ -199,25 +200,116 @@ fn a_port_is_never_cut() {
 fn a_finding_opens_the_sockets_it_is_about() {
     let mut app = app();
     let mut frame = Frame { seq: 4, ..testkit::frame() };
+    let rows: Vec<Socket> = frame.lines.as_ref().unwrap().lines.iter().map(|l| l.socket.clone()).collect();
     let mut findings = frame.findings.to_vec();
     findings.truncate(1);
     let queue = findings[0].clone();
     findings[0].finding.states = Some(StateSet::of(&[State::CloseWait]));
+    findings[0].finding.sockets = Sockets::of(&rows[..1]);
     findings.push(queue.clone());
-    let listener = crate::model::Endpoint::new("0.0.0.0".parse().unwrap(), 80);
-    findings[1].finding.subject.listener = Some(listener);
+    findings[1].finding.id = "accept-queue-overflow:0.0.0.0:80".into();
+    findings[1].finding.subject.listener = Some(crate::model::Endpoint::new("0.0.0.0".parse().unwrap(), 80));
+    findings[1].finding.sockets = Sockets::of(&[Socket { cookie: Some(7), ..rows[0].clone() }, rows[0].clone()]);
     findings.push(queue);
     findings[2].finding.subject = crate::diagnose::Subject { object: Some("fs.file-max".into()), ..Default::default() };
     frame.findings = findings.into();
-    app.on_frame(frame);
+    app.on_frame(frame.clone());
     assert_eq!(press(&mut app, "4 Enter"), [Command::Sample]);
-    assert_eq!(app.drill.as_ref().unwrap().rows.states, Some(StateSet::of(&[State::CloseWait])));
+    let drill = |app: &App| app.drill.as_ref().and_then(|drill| drill.finding.clone());
+    assert_eq!(drill(&app).as_deref(), Some(""), "by its id");
+    // Before its rows are there nobody knows what else its facts select.
+    assert_eq!(app.command(), "tcpstate list 'cookie = 0x63567'");
+    let told = |app: &mut App, of_finding| {
+        let lines = Lines { of_finding: Some(of_finding), total: 4, ..frame.lines.as_deref().unwrap().clone() };
+        let seq = app.frame().unwrap().seq + 1;
+        app.on_frame(Frame { lines: Some(lines.into()), seq, ..frame.clone() });
+    };
+    told(&mut app, OfFinding { sockets: 4, is_selection: true });
     assert_eq!(app.command(), "tcpstate list 'state close-wait and pid = 812'");
+    told(&mut app, OfFinding { sockets: 9, is_selection: false });
+    assert_eq!(app.command(), "tcpstate list 'cookie = 0x63567'", "its facts select others too");
+    let text = screen(&app, 80, 24);
+    assert!(text.contains("5 of the 9 sockets that it is about are gone"), "{text}");
     press(&mut app, "Esc Down Enter");
-    assert_eq!(app.drill.as_ref().unwrap().rows.listener, Some(listener));
+    assert_eq!(drill(&app).as_deref(), Some("accept-queue-overflow:0.0.0.0:80"));
+    assert_eq!(app.command(), "tcpstate list 'cookie = 0x7,0x63567'");
+    told(&mut app, OfFinding { sockets: 2, is_selection: true });
     assert_eq!(app.command(), "tcpstate list 'sport = :80'");
     assert_eq!(press(&mut app, "Esc Down Enter"), [Command::Sample], "Esc closes the rows; a limit has none");
     assert!(app.drill.is_none() && screen(&app, 80, 24).contains("no particular socket"));
+}
+
+#[test]
+fn the_cookies_of_many_sockets_are_too_many_for_a_command() {
+    let mut app = app();
+    let mut frame = Frame { seq: 4, ..testkit::frame() };
+    let row = frame.lines.as_ref().unwrap().lines[0].socket.clone();
+    let rows: Vec<Socket> = (0..20_000).map(|i| Socket { cookie: Some(1 << 30 | i), ..row.clone() }).collect();
+    let mut findings = frame.findings.to_vec();
+    findings[0].finding.sockets = Sockets::of(&rows);
+    frame.findings = findings.into();
+    app.on_frame(frame);
+    press(&mut app, "4 Enter c");
+    let text = screen(&app, 120, 24);
+    assert!(text.contains("(it lists others too): tcpstate list 'pid = 812'"), "{text}");
+}
+
+#[test]
+fn the_help_begins_with_what_is_not_seen_and_scrolls_to_its_end() {
+    let mut app = app();
+    let mut frame = Frame { seq: 4, ..testkit::frame() };
+    frame.gaps.push(Gap::new(Missing::Trace(None), Why::Error("not permitted".into()), WayOut::None));
+    app.on_frame(frame);
+    for (width, height) in [(40, 10), (80, 24)] {
+        let drawn = |app: &App| {
+            let area = Rect::new(0, 0, width, height);
+            draw(app, &NoNames, Theme::PLAIN, area, &mut Buffer::empty(area))
+        };
+        let key = |app: &mut App, code| {
+            let drawn = drawn(app);
+            app.on_key(KeyEvent::new(code, KeyModifiers::NONE), &drawn)
+        };
+        press(&mut app, "?");
+        let first = screen(&app, width, height);
+        assert!(first.lines().nth(2).unwrap().contains("note: ") && first.contains("more below"), "{first}");
+        assert!(!first.contains("the sums are"), "{first}");
+        key(&mut app, KeyCode::PageDown);
+        assert!(app.help && app.help_scroll > 0);
+        key(&mut app, KeyCode::End);
+        let last = screen(&app, width, height);
+        assert!(last.contains("the end") && !last.contains("note: "), "{last}");
+        key(&mut app, KeyCode::Home);
+        assert_eq!(screen(&app, width, height), first);
+        key(&mut app, KeyCode::Char('x'));
+        assert!(!app.help, "any other key closes it");
+    }
+}
+
+#[test]
+fn the_keys_that_scroll_one_socket_leave_the_list_where_it_was() {
+    let mut app = app();
+    press(&mut app, "1 Enter Down Enter");
+    let chosen = app.cursor();
+    press(&mut app, "PgDn");
+    assert_eq!((app.detail_scroll, app.cursor()), (10, chosen));
+    press(&mut app, "End");
+    assert_eq!((app.detail_scroll, app.cursor()), (100, chosen));
+    press(&mut app, "Home");
+    assert_eq!((app.detail_scroll, app.cursor()), (0, chosen));
+}
+
+#[test]
+fn a_group_that_was_chosen_is_found_again_after_another_tab() {
+    let mut app = app();
+    press(&mut app, "3 Down Down");
+    let named = |app: &App| app.frame().unwrap().groups.as_ref().unwrap().rows[app.cursor()].id.clone();
+    let chosen = named(&app);
+    press(&mut app, "1");
+    let mut frame = Frame { seq: 4, ..testkit::frame() };
+    frame.groups.as_mut().unwrap().rows.reverse();
+    app.on_frame(frame);
+    press(&mut app, "3");
+    assert_eq!(named(&app), chosen);
 }
 
 #[test]

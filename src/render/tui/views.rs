@@ -2,8 +2,6 @@
 //!
 //! Input: the state of the screen and the frame on it. Output: cells.
 
-use std::fmt::Write;
-
 use ratatui::style::Style;
 
 use super::chart::{self, Chart};
@@ -165,8 +163,8 @@ const fn short(state: State) -> &'static str {
     }
 }
 
-/// The keys, and what could not be seen.
-pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
+/// What could not be seen, then the keys; returns how far it can be scrolled.
+pub(super) fn help(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> usize {
     const KEYS: [(&str, &str); 18] = [
         ("1 2 3 4  Tab", "states, machine, groups, findings"),
         ("arrows  j k", "move; PgUp PgDn Home End too"),
@@ -187,27 +185,46 @@ pub(super) fn help(frame: &Frame, pen: &mut Pen<'_>) {
         ("", "CHANGE, IN, OUT: means of the last five seconds"),
         ("", "AGE >9s: in the state before it was seen, 9s ago; 9s+: at least"),
     ];
+    const UNSEEN: &str = "unseen: lived and died between two samples, and not traced either; counted by the kernel, so that \
+                          the sums are exact";
     let theme = pen.theme;
-    let mut y = 0;
-    for (key, what) in KEYS {
-        pen.text(1, y, key, theme.heading());
-        pen.text(17, y, what, Style::new());
-        y += 1;
-    }
-    y += paragraph(
-        pen,
-        17,
-        y,
-        "unseen: lived and died between two samples, and not traced either; counted by the kernel, so that the sums are exact",
-        Style::new(),
-    );
-    if !frame.changes_text().is_empty() {
-        y += paragraph(pen, 1, y, &format!("last sample: {}", frame.changes_text()), theme.dim());
-    }
+    let (width, height) = (usize::from(pen.area.width), usize::from(pen.area.height));
+    let mut lines: Vec<(&str, String, Style)> = Vec::new();
     for gap in &frame.gaps {
-        y += paragraph(pen, 1, y, &format!("note: {}", gap::line(gap)), theme.alert());
+        let note = format!("note: {}", gap::line(gap));
+        lines.extend(wrapped(&note, width - 2).into_iter().map(|line| ("", line, theme.alert())));
     }
+    if !frame.gaps.is_empty() {
+        lines.push(("", String::new(), Style::new()));
+    }
+    let notes = lines.len();
+    let keys = KEYS.into_iter().chain([("", UNSEEN)]);
+    for (key, what) in keys {
+        let parts = wrapped(what, width.saturating_sub(usize::from(BESIDE_KEY) + 1).max(10)).into_iter().enumerate();
+        lines.extend(parts.map(|(i, part)| (if i == 0 { key } else { "" }, part, Style::new())));
+    }
+    let changes = frame.changes_text();
+    let last = if changes.is_empty() { String::new() } else { format!("last sample: {changes}") };
+    let keys = lines.len();
+    lines.extend(wrapped(&last, width - 2).into_iter().map(|line| ("", line, theme.dim())));
+    // The last line says that there is more, where there is.
+    let room = if lines.len() > height { height - 1 } else { height };
+    let end = lines.len().saturating_sub(room);
+    let scroll = app.help_scroll.min(end);
+    for (y, (i, (key, what, style))) in (0..).zip(lines.iter().enumerate().skip(scroll).take(room)) {
+        pen.text(1, y, key, theme.heading());
+        pen.foreign(if (notes..keys).contains(&i) { BESIDE_KEY } else { 1 }, y, what, *style);
+    }
+    if end > 0 {
+        let below = end - scroll;
+        let more = if below > 0 { format!("{below} more below: arrows, PgDn") } else { "the end: arrows, PgUp".into() };
+        pen.text(1, pen.area.height - 1, &more, theme.selected());
+    }
+    end
 }
+
+/// Where the meaning of a key begins.
+const BESIDE_KEY: u16 = 17;
 
 impl Frame {
     fn changes_text(&self) -> String {
@@ -215,28 +232,45 @@ impl Frame {
     }
 }
 
+/// A text in lines of so many cells, broken between words; a word that is longer is broken too.
+fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let room = room.max(1);
+    let mut lines: Vec<String> = Vec::new();
+    let mut used = 0;
+    for word in text.split_whitespace() {
+        let mut word: Vec<char> = word.chars().collect();
+        if used > 0 && used + 1 + word.len() > room {
+            used = 0;
+        }
+        while !word.is_empty() {
+            if let Some(line) = lines.last_mut().filter(|_| used > 0) {
+                line.push(' ');
+                line.extend(&word);
+                used += 1 + word.len();
+                word.clear();
+            } else {
+                let rest = word.split_off(word.len().min(room));
+                used = if rest.is_empty() { word.len() } else { 0 };
+                lines.push(word.into_iter().collect());
+                word = rest;
+            }
+        }
+    }
+    lines
+}
+
+/// How many lines wrapped text takes.
+pub(super) fn lines(pen: &Pen<'_>, x: u16, text: &str) -> u16 {
+    let room = usize::from(pen.area.width.saturating_sub(x + 1)).max(10);
+    u16::try_from(wrapped(text, room).len()).unwrap_or(u16::MAX)
+}
+
 /// Wrapped text; returns the number of lines.
 pub(super) fn paragraph(pen: &mut Pen<'_>, x: u16, y: u16, text: &str, style: Style) -> u16 {
     let room = usize::from(pen.area.width.saturating_sub(x + 1)).max(10);
-    let mut lines = 0;
-    let mut line = String::new();
-    let flush = |line: &mut String, lines: &mut u16, pen: &mut Pen<'_>| {
-        if !line.is_empty() {
-            pen.foreign(x, y + *lines, line, style);
-            *lines += 1;
-            line.clear();
-        }
-    };
-    for word in text.split(' ') {
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
-            flush(&mut line, &mut lines, pen);
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        // Writing into a String cannot fail.
-        let _ = write!(line, "{word}");
+    let lines = wrapped(text, room);
+    for (line, y) in lines.iter().zip(y..) {
+        pen.foreign(x, y, line, style);
     }
-    flush(&mut line, &mut lines, pen);
-    lines
+    u16::try_from(lines.len()).unwrap_or(u16::MAX)
 }

@@ -1,107 +1,15 @@
-//! The screen in tmux. Comes in: keys and sizes. Goes out: what a person would see. Never here: a sleep that hopes.
+//! The screen in tmux: keys, signals, the way back to the shell. Comes in: keys and sizes. Goes out: what a person would see.
+//! Never here: a sleep that hopes.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::tmux::{Tmux, product, watch_pid, without_tmux};
 use crate::harness::helper::{Helper, process_state};
-use crate::harness::oracle::installed;
 use crate::harness::pty;
 use crate::harness::sock::Sock;
-use crate::harness::{Netns, finish, in_netns, skip, wait_for};
-
-/// A tmux server of its own, with one window, inside the namespace.
-struct Tmux<'a> {
-    ns: &'a Netns,
-    socket: tempfile::TempDir,
-}
-
-impl<'a> Tmux<'a> {
-    #[track_caller]
-    fn start(ns: &'a Netns, columns: u16, rows: u16, command: &str) -> Tmux<'a> {
-        let tmux = Tmux { ns, socket: tempfile::tempdir().expect("a directory") };
-        let (columns, rows) = (columns.to_string(), rows.to_string());
-        tmux.ask(&["new-session", "-d", "-x", &columns, "-y", &rows, "-s", "t", "sh"]);
-        tmux.ask(&["set-option", "-g", "window-size", "manual"]);
-        tmux.ask(&["set-option", "-g", "set-clipboard", "on"]);
-        tmux.keys(&[command, "Enter"]);
-        tmux
-    }
-
-    fn path(&self) -> PathBuf {
-        self.socket.path().join("socket")
-    }
-
-    fn try_ask(&self, args: &[&str]) -> Output {
-        let mut command: Command = self.ns.command("tmux");
-        command.env("LC_ALL", "C.UTF-8").env("TERM", "xterm-256color").env_remove("TMUX");
-        finish(command.arg("-u").arg("-f/dev/null").arg("-S").arg(self.path()).args(args))
-    }
-
-    #[track_caller]
-    fn ask(&self, args: &[&str]) -> String {
-        let output = self.try_ask(args);
-        assert!(output.status.success(), "tmux {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    #[track_caller]
-    fn keys(&self, keys: &[&str]) {
-        self.ask(&[&["send-keys", "-t", "t"], keys].concat());
-    }
-
-    #[track_caller]
-    fn resize(&self, columns: u16, rows: u16) {
-        self.ask(&["resize-window", "-t", "t", "-x", &columns.to_string(), "-y", &rows.to_string()]);
-    }
-
-    #[track_caller]
-    fn screen(&self) -> String {
-        self.ask(&["capture-pane", "-p", "-t", "t"])
-    }
-
-    /// Waits until the screen has all of these, and returns it.
-    #[track_caller]
-    fn see(&self, all: &[&str]) -> String {
-        wait_for(&format!("{all:?} on the screen"), || {
-            let screen = self.screen();
-            if all.iter().all(|part| screen.contains(part)) { Ok(screen) } else { Err(screen) }
-        })
-    }
-
-    fn pane_pid(&self) -> u32 {
-        self.ask(&["list-panes", "-t", "t", "-F", "#{pane_pid}"]).trim().parse().expect("a process id")
-    }
-}
-
-impl Drop for Tmux<'_> {
-    fn drop(&mut self) {
-        let _ = self.try_ask(&["kill-server"]);
-    }
-}
-
-fn without_tmux() -> bool {
-    let missing = !installed("tmux");
-    if missing {
-        skip("tmux is not installed");
-    }
-    missing
-}
-
-fn product() -> &'static str {
-    env!("CARGO_BIN_EXE_tcpstate")
-}
-
-/// The child of the shell in the pane that is the product.
-fn watch_pid(tmux: &Tmux<'_>) -> u32 {
-    let shell = tmux.pane_pid();
-    wait_for("the watch to run", || {
-        let path = format!("/proc/{shell}/task/{shell}/children");
-        let children = std::fs::read_to_string(&path).map_err(|e| e.to_string())?;
-        children.split_whitespace().next().and_then(|c| c.parse().ok()).ok_or("no child".into())
-    })
-}
+use crate::harness::{in_netns, wait_for};
 
 #[test]
 fn time_wait_is_watched_drilled_into_resized_and_left() {
@@ -200,10 +108,24 @@ fn a_signal_restores_the_terminal_and_ctrl_z_stops_it() {
             tmux.keys(&[&format!("clear; {} watch", product()), "Enter"]);
             tmux.see(&["STATE", "live"]);
         }
-        tmux.keys(&["C-z"]);
-        tmux.see(&["topped"]);
-        tmux.keys(&["fg", "Enter"]);
-        tmux.see(&["STATE", "live"]);
+        // By its key, and by a signal from elsewhere: the shell has its screen, its cursor and its echo.
+        for from_outside in [false, true] {
+            if from_outside {
+                let process = i32::try_from(watch_pid(&tmux)).ok().and_then(Pid::from_raw).expect("a process id");
+                kill_process(process, Signal::TSTP).expect("signal watch");
+            } else {
+                tmux.keys(&["C-z"]);
+            }
+            let stopped = tmux.see(&["topped"]);
+            assert!(!stopped.contains("COUNT"), "{stopped}");
+            tmux.keys(&["echo typed"]);
+            tmux.see(&["echo typed"]);
+            let flags =
+                tmux.ask(&["display-message", "-p", "-t", "t", "#{cursor_flag} #{mouse_any_flag} #{alternate_on}"]);
+            assert_eq!(flags.trim(), "1 0 0", "the cursor is shown, the mouse and the screen are the shell's");
+            tmux.keys(&["C-u", "clear; fg", "Enter"]);
+            tmux.see(&["STATE", "live"]);
+        }
         tmux.keys(&["C-l"]);
         tmux.keys(&["3"]);
         tmux.see(&["live", "no socket has a process"]);
