@@ -8,7 +8,7 @@ use crate::aggregate::flows::Ledger;
 use crate::aggregate::owner::SetId;
 use crate::aggregate::tracker::{Matrix, StateChange};
 use crate::aggregate::{Counts, Key};
-use crate::diagnose::Finding;
+use crate::diagnose::{Finding, Rows};
 use crate::model::{Endpoint, Gap, NetnsId, OwnerStatus, OwnerTable, Socket, State, StateSet};
 
 /// What identifies a group from one frame to the next.
@@ -155,6 +155,17 @@ pub struct Lines {
     pub detail: Option<Detail>,
     /// Set where they are those of a finding.
     pub of_finding: Option<OfFinding>,
+    /// What they are the rows of; `None`: of whatever is open.
+    pub of: Option<Box<RowsOf>>,
+}
+
+/// What rows are of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RowsOf {
+    pub rows: Rows,
+    pub group: Option<(Key, GroupId)>,
+    /// The very sockets of the finding of this id, as the rules found it last.
+    pub finding: Option<String>,
 }
 
 /// What the rows of a finding are to the finding.

@@ -277,7 +277,7 @@ impl RowRouter<'_> {
         let in_group = |(by, id): &(Key, GroupId)| id.includes(&self.group(*by, socket, role, known, status));
         let holders = owner.set().map_or(&[][..], |set| self.ownership.holders(set));
         let holders = holders.iter().map(|h| self.ownership.table().process(h).pid);
-        wanted.rows.includes(socket, holders) && wanted.group.as_ref().is_none_or(in_group)
+        wanted.of.rows.includes(socket, holders) && wanted.of.group.as_ref().is_none_or(in_group)
     }
 
     fn row_owner(&self, socket: &Socket, known: &Known, status: OwnerStatus) -> RowOwner {

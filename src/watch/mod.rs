@@ -22,7 +22,7 @@ mod tracing;
 pub use error::Error;
 #[cfg(test)]
 pub use frame::OfFinding;
-pub use frame::{Detail, Frame, GroupId, Line, Lines, RowOwner, Sighting, TimeWaitOwners, TraceStatus};
+pub use frame::{Detail, Frame, GroupId, Line, Lines, RowOwner, RowsOf, Sighting, TimeWaitOwners, TraceStatus};
 pub use grouping::{GROUP_KEYS, next_key};
 pub use request::{GroupColumn, GroupOrder, SampleRequest};
 pub use rows::{DEFAULT_SORT, RowRequest, sort_columns};

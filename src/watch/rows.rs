@@ -6,9 +6,7 @@ use std::cmp::Ordering;
 
 use rustc_hash::FxHashMap;
 
-use super::frame::{GroupId, Line, RowOwner};
-use crate::aggregate::Key;
-use crate::diagnose::Rows;
+use super::frame::{Line, RowOwner, RowsOf};
 use crate::model::column::{self, COLUMNS, Column, Needs, NoNames, Row, Value};
 use crate::model::socket::AgeBracket;
 use crate::model::{FourTuple, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
@@ -29,10 +27,7 @@ pub static DEFAULT_SORT: &Column = &COLUMNS[0];
 /// Which rows a frame has.
 #[derive(Clone, Debug)]
 pub struct RowRequest {
-    pub rows: Rows,
-    pub group: Option<(Key, GroupId)>,
-    /// The very sockets of the finding of this id, as the rules found it last.
-    pub finding: Option<String>,
+    pub of: RowsOf,
     pub sort: &'static Column,
     pub descending: bool,
     /// Only this socket, with every attribute.
@@ -160,8 +155,7 @@ mod tests {
         let sorted = |name: &str, descending| {
             let sort = column::find(name).unwrap_or_else(|| panic!("{name}"));
             let mut kept = Kept { lines: lines.clone(), total: 4, differs: false };
-            let rows = Rows::default();
-            kept.finish(&RowRequest { rows, group: None, finding: None, sort, descending, only: None });
+            kept.finish(&RowRequest { of: RowsOf::default(), sort, descending, only: None });
             kept.lines
         };
         let ages = |descending| sorted("age", descending).iter().map(|l| l.age().min_ms).collect::<Vec<_>>();

@@ -83,7 +83,7 @@ struct Judge {
 impl Judge {
     /// The sockets of the finding whose rows are requested; none when nothing is known of it any more.
     fn sockets(&self, request: &SampleRequest) -> Option<Sockets> {
-        let id = request.rows.as_ref()?.finding.as_deref()?;
+        let id = request.rows.as_ref()?.of.finding.as_deref()?;
         Some(self.sightings.sockets(id))
     }
 }
@@ -463,7 +463,8 @@ impl Sampler {
             detail = Some(all);
         }
         kept.finish(wanted);
-        Ok(Lines { lines: kept.lines, total: kept.total, only, detail, of_finding })
+        let of = Some(Box::new(wanted.of.clone()));
+        Ok(Lines { lines: kept.lines, total: kept.total, only, detail, of_finding, of })
     }
 
     /// Reads what rows are shown and sorted with, by a query for their states alone.

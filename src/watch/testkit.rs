@@ -227,5 +227,6 @@ fn lines(java: Arc<str>, curl: Arc<str>) -> Lines {
         only: false,
         detail: None,
         of_finding: None,
+        of: None,
     }
 }

@@ -464,9 +464,7 @@ fn set_filter(text: &str, filter: &mut Expr, owners: bool) -> Result<(), String>
 
 fn request(app: &App, base: &Expr, filter: &Expr) -> SampleRequest {
     let rows = app.drill.as_ref().map(|drill| RowRequest {
-        rows: drill.rows.clone(),
-        group: drill.group.clone(),
-        finding: drill.finding.clone(),
+        of: drill.of.clone(),
         sort: app.sort(),
         descending: app.order(Table::Sockets).descending,
         only: app.only().map(|s| Box::new(s.clone())),

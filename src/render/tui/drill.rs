@@ -8,16 +8,13 @@ use crate::diagnose::{Finding, Rows};
 use crate::model::column::NoNames;
 use crate::model::{State, StateSet};
 use crate::render::watch::group_label;
-use crate::watch::{Frame, GroupId};
+use crate::watch::{Frame, GroupId, Lines, RowsOf};
 
 /// A list of sockets, opened from a line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drill {
     pub title: String,
-    pub rows: Rows,
-    pub group: Option<(Key, GroupId)>,
-    /// The id of a finding: its very sockets.
-    pub finding: Option<String>,
+    pub of: RowsOf,
     /// The same in the filter language, for the command to run next; of a finding, what its sockets have in common.
     pub filter: Vec<String>,
 }
@@ -26,11 +23,17 @@ pub struct Drill {
 const LONGEST: usize = 60_000;
 
 impl Drill {
+    /// Whether these are its rows. For a moment after another list was opened the frame still has those of the one before.
+    pub(super) fn has(&self, lines: &Lines) -> bool {
+        lines.of.as_ref().is_none_or(|of| **of == self.of)
+    }
+
     /// The conditions of the command that lists the same sockets; `false`: it lists others too. What the sockets of a
     /// finding have in common serves where it selects just them, else their cookies do.
     pub(super) fn conditions(&self, frame: Option<&Frame>) -> (Vec<String>, bool) {
-        let Some(id) = &self.finding else { return (self.filter.clone(), true) };
-        let of_finding = frame.and_then(|f| f.lines.as_ref()?.of_finding);
+        let Some(id) = &self.of.finding else { return (self.filter.clone(), true) };
+        let lines = frame.and_then(|f| f.lines.as_ref()).filter(|lines| self.has(lines));
+        let of_finding = lines.and_then(|lines| lines.of_finding);
         if of_finding.is_some_and(|of| of.is_selection) {
             return (self.filter.clone(), true);
         }
@@ -48,9 +51,7 @@ impl Drill {
 pub(super) fn of_state(state: State) -> Drill {
     Drill {
         title: state.name().to_owned(),
-        rows: Rows { states: Some(StateSet::of(&[state])), ..Rows::default() },
-        group: None,
-        finding: None,
+        of: RowsOf { rows: Rows { states: Some(StateSet::of(&[state])), ..Rows::default() }, ..RowsOf::default() },
         filter: vec![format!("state {}", state.key().replace('_', "-"))],
     }
 }
@@ -78,9 +79,7 @@ pub(super) fn of_group(by: Key, id: &GroupId) -> Drill {
     };
     Drill {
         title,
-        rows: Rows::default(),
-        group: Some((by, id.clone())),
-        finding: None,
+        of: RowsOf { group: Some((by, id.clone())), ..RowsOf::default() },
         filter: [filter, netns].into_iter().filter(|part| !part.is_empty()).collect(),
     }
 }
@@ -90,5 +89,5 @@ pub(super) fn of_finding(finding: &Finding, several: bool) -> Option<Drill> {
     let rows = finding.rows();
     let filter = rows.filter(several);
     let id = (!finding.sockets.is_empty()).then(|| finding.id.clone())?;
-    Some(Drill { title: finding.rule.to_owned(), rows, group: None, finding: Some(id), filter })
+    Some(Drill { title: finding.rule.to_owned(), of: RowsOf { rows, group: None, finding: Some(id) }, filter })
 }

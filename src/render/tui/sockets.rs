@@ -20,7 +20,7 @@ use crate::watch::{Detail, Frame, Line, Lines};
 /// The sockets behind a state, a group or a finding.
 pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) {
     let theme = pen.theme;
-    let Some(lines) = frame.lines.as_ref().filter(|lines| !lines.only) else {
+    let Some(lines) = app.open_lines() else {
         let why = if app.is_held() { "rows are kept for the newest samples only" } else { "the rows are on their way" };
         pen.text(1, 1, why, theme.dim());
         return;

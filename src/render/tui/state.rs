@@ -10,7 +10,7 @@ use crate::aggregate::Key;
 use crate::model::column::{self, Column};
 use crate::model::{FourTuple, NetnsId, Socket, State};
 use crate::text;
-use crate::watch::{DEFAULT_SORT, Frame, GroupId, Line};
+use crate::watch::{DEFAULT_SORT, Frame, GroupId, Line, Lines};
 
 /// The four tabs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,8 +286,14 @@ impl App {
 
     /// The rows of the list of sockets. After a return from one socket the frame has only that one for a moment.
     pub(super) fn lines(&self) -> &[Line] {
-        let lines = self.frame().and_then(|frame| frame.lines.as_ref());
-        lines.filter(|lines| !lines.only).map_or(&[], |lines| &lines.lines)
+        self.open_lines().map_or(&[], |lines| &lines.lines)
+    }
+
+    /// The same with what is known of all of them.
+    pub(super) fn open_lines(&self) -> Option<&Lines> {
+        let lines = self.frame()?.lines.as_ref()?;
+        let is_open = |drill: &Drill| drill.has(lines);
+        (!lines.only && self.drill.as_ref().is_none_or(is_open)).then_some(lines)
     }
 
     /// What a line of the list on screen is about.

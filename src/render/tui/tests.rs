@@ -215,7 +215,7 @@ fn a_finding_opens_the_sockets_it_is_about() {
     frame.findings = findings.into();
     app.on_frame(frame.clone());
     assert_eq!(press(&mut app, "4 Enter"), [Command::Sample]);
-    let drill = |app: &App| app.drill.as_ref().and_then(|drill| drill.finding.clone());
+    let drill = |app: &App| app.drill.as_ref().and_then(|drill| drill.of.finding.clone());
     assert_eq!(drill(&app).as_deref(), Some(""), "by its id");
     // Before its rows are there nobody knows what else its facts select.
     assert_eq!(app.command(), "tcpstate list 'cookie = 0x63567'");
@@ -237,6 +237,20 @@ fn a_finding_opens_the_sockets_it_is_about() {
     assert_eq!(app.command(), "tcpstate list 'sport = :80'");
     assert_eq!(press(&mut app, "Esc Down Enter"), [Command::Sample], "Esc closes the rows; a limit has none");
     assert!(app.drill.is_none() && screen(&app, 80, 24).contains("no particular socket"));
+}
+
+#[test]
+fn rows_of_what_was_open_before_are_not_shown_under_another_title() {
+    let mut app = app();
+    press(&mut app, "1 Enter");
+    let of = app.drill.as_ref().unwrap().of.clone();
+    let frame = Frame { seq: 4, ..testkit::frame() };
+    let lines = Lines { of: Some(Box::new(of)), ..frame.lines.as_deref().unwrap().clone() };
+    app.on_frame(Frame { lines: Some(lines.into()), ..frame });
+    assert!(screen(&app, 80, 24).contains("10.0.0.5:8080"));
+    press(&mut app, "Esc Down Enter");
+    let text = screen(&app, 80, 24);
+    assert!(text.contains("on their way") && !text.contains("10.0.0.5:8080"), "{text}");
 }
 
 #[test]

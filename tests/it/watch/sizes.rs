@@ -92,7 +92,7 @@ impl Window<'_, '_> {
         self.go(&["?"], &["1 2 3 4  Tab"]);
         self.tmux.keys(&["End"]);
         // The last lines of the help, wherever they stand.
-        let end = ["the end: arrows", "last sample: ", "the sums are exact"];
+        let end = ["the end: arrows", "unseen: lived"];
         wait_for("the end of the help", || {
             let screen = self.tmux.screen();
             if end.iter().any(|part| screen.contains(part)) { Ok(()) } else { Err(screen) }
