@@ -34,7 +34,8 @@ pub const CAUSES: &[Cause] = &[
     Cause {
         id: "accept-queue-full",
         text: "the accept queue is full as well, so that last ACKs are dropped too",
-        predicts: "the accept queue is over its limit in both samples",
+        predicts: "the accept queue is over its limit in both samples, or this listener dropped connections between them \
+                   because it was",
         refuted_by: "an accept queue with room",
         decided_by: "accept-queue-overflow and accept-queue-stalled of this listener",
     },
@@ -99,7 +100,7 @@ pub struct Pressure<'v> {
     pub unanswered: bool,
     /// One of the sources has a connection that got through.
     pub finished: bool,
-    /// The accept queue was over its limit in both samples.
+    /// The accept queue was over its limit in both samples, or connections were dropped for it between them.
     pub overflows: bool,
 }
 
@@ -117,6 +118,7 @@ impl Pressure<'_> {
         match cause.id {
             "accept-queue-full" if self.overflows => Weight::Proven,
             "accept-queue-full" => refuted("the accept queue has room"),
+            "burst" if self.overflows => refuted("the accept queue is full: those that got through wait there"),
             "burst" if burst => Weight::Proven,
             "burst" if self.unanswered => refuted("nearly all SYN-ACKs were repeated without an answer"),
             "burst" => Weight::Possible(0.5),
@@ -231,8 +233,15 @@ fn pressure<'v>(
     let at_limit_drops = at_limit && listen_drops > 0 && own_drops != Some(0);
     let pressed = cookies_sent > 0 || drops > 0 || at_limit_drops;
     let before = view.queues_before().and_then(|q| q.get(queue.netns, queue.local));
-    let overflows = queue.is_over_limit() && before.is_some_and(Queue::is_over_limit);
-    let severity = if pressed && overflows {
+    let over = [queue.is_over_limit(), before.is_some_and(Queue::is_over_limit)];
+    let stays_over = over == [true; 2];
+    // An overflow is counted beside the drop (`tcp_conn_request`, `tcp_v4_syn_recv_sock`). A server that accepts now and
+    // then has a place free at the instant of a sample.
+    let overflowed = delta(Counter::TcpExtListenOverflows);
+    let dropped_for_it = own_drops > Some(0)
+        && overflowed > 0
+        && (over.contains(&true) || overflowed == delta(Counter::TcpExtListenDrops));
+    let severity = if pressed && stays_over {
         Severity::Critical
     } else if drops > 0 || at_limit_drops {
         Severity::High
@@ -283,7 +292,7 @@ fn pressure<'v>(
         at_limit,
         unanswered,
         finished,
-        overflows,
+        overflows: stays_over || dropped_for_it,
     })
 }
 

@@ -114,6 +114,7 @@ pub(super) mod tests {
             Counter::TcpExtSyncookiesRecv,
             Counter::TcpExtTcpReqQFullDrop,
             Counter::TcpExtListenDrops,
+            Counter::TcpExtListenOverflows,
         ] {
             world.counter(counter, 0);
         }
@@ -173,6 +174,21 @@ pub(super) mod tests {
         both.later(2000).counter(Counter::TcpExtSyncookiesSent, 5);
         let finding = both.check(check).findings.remove(0);
         assert!(finding.severity == Severity::Critical && finding.causes.is("accept-queue-full"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_queue_with_a_place_free_just_now_is_no_burst() {
+        let cause = |dropped: u32, overflowed: u64, drops: u64| {
+            let mut world = world(40, 1, false);
+            world.later(2000).counter(Counter::TcpExtSyncookiesSent, 10).counter(Counter::TcpExtSyncookiesRecv, 10);
+            world.counter(Counter::TcpExtListenOverflows, overflowed).counter(Counter::TcpExtListenDrops, drops);
+            world.now.sockets[0].skmem = Some(SkMem { drops: Some(dropped), ..SkMem::default() });
+            let finding = world.check(check).findings.remove(0);
+            (finding.causes.named().map(|cause| cause.id), finding.severity)
+        };
+        assert_eq!(cause(12, 12, 12).0, Some("accept-queue-full"), "each drop was an overflow");
+        assert_eq!(cause(0, 12, 12), (Some("burst"), Severity::Warning), "another listener's");
+        assert_eq!(cause(12, 0, 12).0, Some("burst"), "dropped for another reason");
     }
 
     #[test]

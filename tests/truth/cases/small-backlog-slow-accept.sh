@@ -3,7 +3,7 @@
 #: needs = ["python3"]
 #: seconds = 9
 #: look_from = "s"
-#: also = ["accept-queue-stalled", "listener-drops-since-open"]
+#: also = ["accept-queue-stalled", "listener-drops-since-open", "syn-queue-pressure"]
 #: [[expect]]
 #: rule = ["accept-queue-overflow"]
 #: comm = "python3"
