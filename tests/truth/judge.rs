@@ -41,6 +41,8 @@ impl Verdict {
 pub struct Said {
     pub confidence: f64,
     pub is_true: bool,
+    /// Its rule and headline, as the page lists what was said and is not true.
+    pub words: String,
 }
 
 /// A judged document of the doctor.
@@ -58,7 +60,7 @@ pub fn judge(case: &Case, document: &Json) -> Judged {
     let none = Vec::new();
     let findings = document["findings"].as_array().unwrap_or(&none);
     let mut why = Vec::new();
-    let mut is_true = vec![false; findings.len()];
+    let (mut is_true, mut is_off) = (vec![false; findings.len()], vec![false; findings.len()]);
     let (mut met, mut touched, mut contradicted) = (0, false, false);
     for expect in &case.header.expect {
         let candidates: Vec<usize> = (0..findings.len()).filter(|i| names_rule(expect, &findings[*i])).collect();
@@ -77,25 +79,29 @@ pub fn judge(case: &Case, document: &Json) -> Judged {
                     met += 1;
                     is_true[i] = true;
                 }
-                contradicted |= off.iter().any(|o| o.is_wrong_cause);
+                is_off[i] |= !off.is_empty();
+                contradicted |= off.iter().any(|o| o.kind == OffKind::WrongCause);
                 why.extend(off.into_iter().map(|o| format!("{}: {}", text(&findings[i]["rule"]), o.what)));
             }
         }
     }
     let mut untrue = false;
     let mut said = Vec::new();
-    for (finding, is_true) in findings.iter().zip(is_true) {
+    for ((finding, is_true), is_off) in findings.iter().zip(is_true).zip(is_off) {
         if severity(finding) < Some(Severity::Warning) {
             continue;
         }
         let rule = text(&finding["rule"]).to_owned();
         let expected = case.header.expect.iter().any(|e| names_rule(e, finding));
-        let is_true = is_true || case.header.also.contains(&rule);
+        let is_true = is_true
+            || case.header.also.contains(&rule)
+            || !is_off && case.header.expect.iter().any(|e| names_rule(e, finding) && says_the_same(e, finding));
+        let words = format!("{rule}: {}", text(&finding["summary"]));
         if !is_true && !expected {
             untrue = true;
-            why.push(format!("untrue: {} {}: {}", text(&finding["severity"]), rule, text(&finding["summary"])));
+            why.push(format!("untrue: {} {words}", text(&finding["severity"])));
         }
-        said.push(Said { confidence: finding["confidence"].as_f64().unwrap_or(0.0), is_true });
+        said.push(Said { confidence: finding["confidence"].as_f64().unwrap_or(0.0), is_true, words });
     }
     let verdict = match (case.header.healthy, untrue) {
         (true, true) => Verdict::FalseAlarm,
@@ -118,8 +124,22 @@ pub fn judge(case: &Case, document: &Json) -> Judged {
 /// What one finding has otherwise than expected.
 struct Off {
     what: String,
+    kind: OffKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OffKind {
     /// It names a cause that is not the cause, or says what sends a person the wrong way.
-    is_wrong_cause: bool,
+    WrongCause,
+    /// It is about another destination, listener or amount: true of a further finding about the same fault.
+    Elsewhere,
+    Detail,
+}
+
+/// Whether a further finding of an expected rule says of another place what is expected of this one: the same process,
+/// severity and cause.
+fn says_the_same(expect: &Expect, finding: &Json) -> bool {
+    differences(expect, finding).iter().all(|off| off.kind == OffKind::Elsewhere)
 }
 
 fn names_rule(expect: &Expect, finding: &Json) -> bool {
@@ -128,43 +148,46 @@ fn names_rule(expect: &Expect, finding: &Json) -> bool {
 
 fn differences(expect: &Expect, finding: &Json) -> Vec<Off> {
     let mut off = Vec::new();
-    let mut note = |what: String, is_wrong_cause: bool| off.push(Off { what, is_wrong_cause });
+    let mut note = |what: String, kind: OffKind| off.push(Off { what, kind });
     let subject = &finding["subject"];
     if let Some(comm) = expect.comm.as_deref().filter(|comm| *comm != text(&subject["comm"])) {
-        note(format!("names {} and not {comm}", subject["comm"]), false);
+        note(format!("names {} and not {comm}", subject["comm"]), OffKind::Detail);
     }
     for (key, wanted) in [("destination", &expect.destination), ("listener", &expect.listener)] {
         if let Some(wanted) = wanted.as_deref().filter(|w| !is_endpoint(w, &subject[key])) {
-            note(format!("{key} {} and not {wanted}", subject[key]), false);
+            note(format!("{key} {} and not {wanted}", subject[key]), OffKind::Elsewhere);
         }
     }
     let level = severity(finding);
     let bound = |word: &Option<String>| word.as_deref().and_then(Severity::parse);
     if let Some(least) = bound(&expect.severity_at_least).filter(|least| level < Some(*least)) {
-        note(format!("{} and not at least {}", text(&finding["severity"]), least.key()), false);
+        note(format!("{} and not at least {}", text(&finding["severity"]), least.key()), OffKind::Detail);
     }
     if let Some(most) = bound(&expect.severity_at_most).filter(|most| level > Some(*most)) {
-        note(format!("{} and not at most {}", text(&finding["severity"]), most.key()), false);
+        note(format!("{} and not at most {}", text(&finding["severity"]), most.key()), OffKind::Detail);
     }
     let led = leading_cause(finding);
     if let Some(cause) = expect.cause.as_deref().filter(|cause| led != Some(*cause)) {
         let sure = finding["hypotheses"].as_array().is_some_and(|h| h.len() == 1);
-        note(format!("cause {} and not {cause}", led.unwrap_or("?")), sure);
+        note(
+            format!("cause {} and not {cause}", led.unwrap_or("?")),
+            if sure { OffKind::WrongCause } else { OffKind::Detail },
+        );
     }
     if let Some(cause) = led.filter(|cause| expect.never_cause.iter().any(|never| never == cause)) {
-        note(format!("names the cause {cause}"), true);
+        note(format!("names the cause {cause}"), OffKind::WrongCause);
     }
     let sentences = sentences(finding);
     for phrase in expect.never_said.iter().filter(|phrase| sentences.contains(phrase.as_str())) {
-        note(format!("says `{phrase}`"), true);
+        note(format!("says `{phrase}`"), OffKind::WrongCause);
     }
     if !expect.said.is_empty() && !expect.said.iter().any(|phrase| sentences.contains(phrase.as_str())) {
-        note(format!("says none of {:?}", expect.said), false);
+        note(format!("says none of {:?}", expect.said), OffKind::Detail);
     }
     for (key, [from, to]) in &expect.numbers {
         let value = finding["evidence"][key].as_f64();
         if value.is_none_or(|v| v < *from || v > *to) {
-            note(format!("{key} is {} and not {from} to {to}", finding["evidence"][key]), false);
+            note(format!("{key} is {} and not {from} to {to}", finding["evidence"][key]), OffKind::Elsewhere);
         }
     }
     off

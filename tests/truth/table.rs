@@ -93,6 +93,14 @@ pub fn page(rows: &[Row]) -> String {
         let share = right as f64 / said.len() as f64;
         let _ = writeln!(out, "| {from:.2} to {to:.2} | {} | {mean:.2} | {share:.2} |", said.len());
     }
+    out.push_str(UNTRUE);
+    for row in rows {
+        let mut untrue: Vec<&Said> = row.result.iter().flat_map(|j| &j.said).filter(|said| !said.is_true).collect();
+        untrue.dedup_by(|a, b| a.words == b.words);
+        for said in untrue {
+            let _ = writeln!(out, "| {} | {:.2} | {} |", row.name, said.confidence, said.words.replace('|', "/"));
+        }
+    }
     out.push_str(CASES);
     for row in rows {
         let why = match &row.result {
@@ -113,6 +121,8 @@ const HEAD: &str = "# How true the diagnosis is\n\n\
 const CALIBRATION: &str = "## Calibration\n\n\
     Of the findings at warning and above that were said with a confidence in this range, the share that was true.\n\n\
     | confidence | findings | mean | true |\n| --- | --- | --- | --- |\n";
+const UNTRUE: &str = "\nWhat was said and is not true, or not wholly: a finding that no case expects, or one with another process, \
+    severity or cause than expected.\n\n| case | confidence | finding |\n| --- | --- | --- |\n";
 const CASES: &str = "\n## Cases\n\n| case | kind | verdict | what | why |\n| --- | --- | --- | --- | --- |\n";
 
 fn bins(rows: &[Row]) -> Vec<(f64, f64, Vec<&Said>)> {
