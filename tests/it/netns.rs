@@ -11,6 +11,7 @@ use serde_json::Value;
 use tcpstate::collect::netns::Wanted;
 use tcpstate::collect::proc::ProcRoot;
 use tcpstate::collect::{Live, Query, SourceChoice};
+use tcpstate::model::gap::Why;
 use tcpstate::model::{State, StateSet};
 
 use crate::harness::helper::Helper;
@@ -141,7 +142,10 @@ fn two_hundred_empty_namespaces_cost_no_walk_and_the_plan_says_so() {
         let found: Vec<u64> = live.spaces().filter_map(|s| Some(s.inode?.get())).collect();
         let distinct: BTreeSet<u64> = found.iter().copied().collect();
         assert_eq!(distinct.len(), found.len(), "each once");
-        assert!(spaces.iter().all(|ns| distinct.contains(&ns.inode())));
+        // On a host with very many open files descriptors are not searched, and that is said.
+        let gaps = live.gaps(&Query::states(StateSet::ALL));
+        let unsearched = gaps.iter().any(|gap| matches!(gap.why, Why::TooManyOpenFiles { .. }));
+        assert!(unsearched || spaces.iter().all(|ns| distinct.contains(&ns.inode())), "{gaps:?}");
         assert_eq!(found[0], outside.inode(), "our own comes first");
         let plan = text(outside, &["list", "--explain-plan"], &flags(&spaces.iter().collect::<Vec<_>>()));
         assert_eq!(planned(&plan), (200, 0), "{plan}");
