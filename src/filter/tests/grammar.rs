@@ -236,7 +236,7 @@ fn columns_by_kind() {
 fn every_column_is_a_predicate() {
     for column in COLUMNS {
         let name = column.name;
-        let candidates = ["1", "1s", "yes", "10.0.0.1", "listen", "ipv4", "known", "full", "keepalive"];
+        let candidates = ["1", "1s", "yes", "10.0.0.1", "listen", "ipv4", "known", "full", "keepalive", "any"];
         let found = candidates.iter().find_map(|v| parse(&format!("{name} = {v}"), &Names).ok());
         let expr = found.unwrap_or_else(|| panic!("nothing compares with {name}"));
         assert_eq!(parse(&expr.to_string(), &NoResolver).unwrap(), expr, "{name}");

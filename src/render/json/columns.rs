@@ -172,12 +172,18 @@ mod tests {
         for column in COLUMNS {
             let Whole::At(path) = column.json.whole else { continue };
             assert_eq!(flat[column.json.key], at(&whole, path), "{}", column.name);
-            // Its owner is known here, so the kernel user is empty; everything else has a value.
-            let none = ["kernel_user"].contains(&column.json.key);
+            // Its owner is known here, so the kernel user is empty, and it does not listen; everything else has a value.
+            let none = ["kernel_user", "exposure"].contains(&column.json.key);
             assert_eq!(flat[column.json.key].is_null(), none, "{}", column.name);
         }
         assert_eq!((&flat["pids"], &flat["units"]), (&json!([1, 2]), &json!([null, null])));
         assert_eq!(flat["snd_cwnd"], at(&whole, "tcp_info.snd_cwnd"));
+        let listener = Socket { state: State::Listen, ..socket };
+        let row = Row::new(&listener, &owners, &NoNames);
+        out.clear();
+        socket::write(&mut out, None, &row).unwrap();
+        let exposure = json!("reserved");
+        assert_eq!((&parse(&out)["exposure"], &chosen(&row, &["exposure"])["exposure"]), (&exposure, &exposure));
     }
 
     #[test]
