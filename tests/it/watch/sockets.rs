@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use tcpstate::Live;
@@ -12,7 +12,7 @@ use tcpstate::diagnose::Thresholds;
 use super::tmux::{Tmux, product, without_tmux};
 use crate::harness::helper::Helper;
 use crate::harness::sock::Sock;
-use crate::harness::{Netns, finish, in_netns, wait_for};
+use crate::harness::{Netns, PATIENCE, finish, in_netns, wait_for};
 
 type Cookies = BTreeSet<u64>;
 
@@ -91,12 +91,18 @@ fn enter_on_a_finding_lists_its_very_sockets_and_so_does_the_command() {
         tmux.keys(&["4"]);
         tmux.see(&["FINDINGS", "accept queue of 127.0.0.1:7000 ", "have no answer", "in the range of outgoing"]);
         let mut left: BTreeSet<&str> = WANTED.into_iter().collect();
-        // Findings may change places between two looks, so that a pass can miss one.
-        for line in (0..12).cycle().take(48) {
-            tmux.keys(&["4", "Home"]);
-            tmux.keys(&vec!["Down"; line]);
-            tmux.keys(&["Enter"]);
-            if !tmux.screen().contains(" > ") && tmux.see(&["next: "]).contains("no particular socket") {
+        // Findings may change places between two looks, so that a pass can miss one; some come with the second run of the rules.
+        let begun = Instant::now();
+        for line in (0..12).cycle().take_while(|_| begun.elapsed() < PATIENCE) {
+            tmux.keys(&["4"]);
+            tmux.see(&["FINDINGS", "d in full"]);
+            tmux.keys(&[&["Home"][..], &vec!["Down"; line], &["Enter"]].concat());
+            let is_open = wait_for("the rows of a finding, or that it has none", || {
+                let screen = tmux.screen();
+                let (open, none) = (screen.contains("Enter socket"), screen.contains("no particular socket"));
+                if open || none { Ok(open) } else { Err(screen) }
+            });
+            if !is_open {
                 continue;
             }
             tmux.keys(&["s", "cookie", "Enter"]);
