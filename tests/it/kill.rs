@@ -17,7 +17,7 @@ use tcpstate::model::{Endpoint, Family, FourTuple, Socket};
 use crate::harness::diag::{self, Row};
 use crate::harness::helper::Helper;
 use crate::harness::sock::Sock;
-use crate::harness::{Netns, finish, in_netns, oracle, skip};
+use crate::harness::{Netns, finish, in_netns, oracle, skip, wait_for};
 use crate::json::{assert_valid, validator};
 use crate::product;
 use crate::states::{self, Ports};
@@ -83,12 +83,18 @@ fn the_leak_of_one_process_goes_and_a_thousand_others_pass_data() {
     });
 }
 
+const NONE: Attributes = Attributes::NONE;
+
+fn cookie(socket: &Socket) -> u64 {
+    socket.cookie.expect("sock_diag tells it")
+}
+
 /// How the kernel shows a socket of a test now.
 #[track_caller]
 fn listed(channel: &mut Channel, sock: &Sock) -> Socket {
     let endpoint = |at: SocketAddr| Endpoint::new(at.ip(), at.port());
     let tuple = FourTuple { local: endpoint(sock.local()), peer: endpoint(sock.peer()), ifindex: 0 };
-    let found = channel.lookup(Family::V4, tuple, sock.cookie(), Attributes::NONE).expect("a look-up");
+    let found = channel.lookup(Family::V4, tuple, sock.cookie(), NONE).expect("a look-up");
     found.expect("a row of the socket")
 }
 
@@ -113,6 +119,13 @@ fn a_later_socket_with_the_same_addresses_and_ports_is_never_destroyed() {
             // Either end may be the one that is listed; each is in place of another by the time that it is to go.
             let old = listed(&mut channel, if round % 2 == 0 { &accepted } else { &client });
             drop((client, accepted));
+            // A child that a parallel test starts holds both ends until its `exec`.
+            wait_for("the end of the old socket", || {
+                match channel.lookup(Family::V4, old.four_tuple(), cookie(&old), NONE) {
+                    Ok(None) => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            });
             (client, accepted) = pair();
             assert_eq!(destroyer.destroy(&old), Fate::Gone, "round {round}");
             client.send(1);
