@@ -7,10 +7,9 @@
 #![doc = include_str!("../../../docs/rules/connection-pool-growth.md")]
 
 use std::cell::OnceCell;
-use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxHashMap;
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
@@ -21,12 +20,12 @@ use crate::diagnose::last_word::{self, By};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::peers;
+use crate::diagnose::places::{self, Key, Place};
 use crate::diagnose::programs;
 use crate::diagnose::ranking;
 use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::snapshot::Snapshot;
 use crate::model::{Endpoint, NetnsId, Socket, State};
 use crate::text;
 
@@ -102,91 +101,20 @@ const MANY: usize = 1000;
 /// Into so many parts the time since the oldest stamp is cut, each of which must have one, for growth to be steady.
 const PARTS: u64 = 6;
 
-/// Places are sorted out by so many counts, far more than there are on most hosts.
-const SLOTS: usize = 1 << 16;
-
-/// What connections are counted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Place {
-    To { destination: Endpoint, pid: Option<u32> },
-    From { listener: Endpoint, client: IpAddr },
-}
-
-type Key = (Option<NetnsId>, Place);
-
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut groups = places(view);
-    groups.retain(|_, rows| rows.len() >= UNUSED);
+    let groups = places::with_at_least(view, UNUSED);
     if groups.is_empty() {
         return Outcome::default();
     }
     let inbound = Inbound::new(view);
     let Some(before) = view.before else { return suspects(view, &groups, &inbound) };
-    let before = counts(view, before, &groups);
+    let before = places::counts(view, before, &groups);
     let mut grown: Vec<Growth<'_, '_>> = groups
         .iter()
         .filter_map(|(key, rows)| Growth::of(view, *key, rows, before.get(key).copied().unwrap_or(0), &inbound))
         .collect();
     grown.sort_by_key(|g| (std::cmp::Reverse(g.unused.len()), g.rows.first().map(|s| s.four_tuple())));
     Outcome::findings(ranking::alike(grown.iter().map(|g| g.finding(view)).collect()))
-}
-
-/// The place of an open connection without the process that holds it.
-fn place(view: &View<'_>, socket: &Socket, role: Role) -> Option<Key> {
-    if !peers::is_held(socket, &[State::Established]) {
-        return None;
-    }
-    let place = match role {
-        Role::Client => Place::To { destination: socket.peer.normalised(), pid: None },
-        Role::Server(index) => Place::From {
-            listener: view.listeners(socket.netns).get(index).local,
-            client: socket.peer.addr.to_canonical(),
-        },
-        _ => return None,
-    };
-    Some((socket.netns, place))
-}
-
-/// Adds the process to a place that is counted by it.
-fn with_holder((netns, place): Key, holder: impl FnOnce() -> Option<u32>) -> Key {
-    match place {
-        Place::To { destination, .. } => (netns, Place::To { destination, pid: holder() }),
-        Place::From { .. } => (netns, place),
-    }
-}
-
-/// The open connections by place, of places that may have as many as matter.
-fn places<'a>(view: &View<'a>) -> FxHashMap<Key, Vec<&'a Socket>> {
-    let placed = |(socket, role)| Some((place(view, socket, role)?, socket));
-    // Most places of a busy host have a connection or two: counted by a hash first, they need no list.
-    let mut counts = vec![0u32; SLOTS];
-    for (key, _) in view.rows().filter_map(placed) {
-        counts[slot(&key)] += 1;
-    }
-    let mut groups: FxHashMap<Key, Vec<&Socket>> = FxHashMap::default();
-    for (key, socket) in view.rows().filter_map(placed).filter(|(key, _)| counts[slot(key)] as usize >= UNUSED) {
-        groups.entry(with_holder(key, || view.holder(socket).map(|p| p.pid))).or_default().push(socket);
-    }
-    groups
-}
-
-/// Where the connections of a place are counted.
-fn slot(key: &Key) -> usize {
-    usize::try_from(FxBuildHasher.hash_one(key) % SLOTS as u64).unwrap_or(0)
-}
-
-/// How many connections each of these places had in the earlier sample.
-fn counts(view: &View<'_>, before: &Snapshot, groups: &FxHashMap<Key, Vec<&Socket>>) -> FxHashMap<Key, u64> {
-    let mut counts = FxHashMap::default();
-    for socket in &before.sockets {
-        let owners = &before.owners;
-        let holder = || Some(owners.process(owners.of(socket).1.first()?).pid);
-        let key = place(view, socket, view.role(socket)).map(|key| with_holder(key, holder));
-        if let Some(key) = key.filter(|key| groups.contains_key(key)) {
-            *counts.entry(key).or_default() += 1;
-        }
-    }
-    counts
 }
 
 /// How many connections that it accepted each process has open, counted when it is first asked: a relay has one for each
