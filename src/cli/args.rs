@@ -18,9 +18,30 @@ pub struct Origin {
     /// A proc file system mounted elsewhere, such as the host's in a container
     #[arg(long, value_name = "DIR", help_heading = "Source")]
     pub proc_root: Option<std::path::PathBuf>,
-    /// Network namespaces: a name of `ip netns`, a process id, a path, or `all`; may be repeated
+    /// Network namespaces: a name of `ip netns`, a process id, an inode, a path, a container or pod, or `all`; may be
+    /// repeated
     #[arg(long, short = 'N', value_name = "NAME|PID|PATH|all", help_heading = "Source")]
     pub netns: Vec<String>,
+    /// What belongs to this container, by name or id, in its network namespace; `*` matches anything
+    #[arg(long, value_name = "NAME", help_heading = "Source")]
+    pub container: Option<String>,
+    /// What belongs to the containers of this pod, likewise
+    #[arg(long, value_name = "NAME", help_heading = "Source")]
+    pub pod: Option<String>,
+}
+
+impl Origin {
+    /// Whether network namespaces are named, and with them perhaps others than that of this process.
+    #[must_use]
+    pub fn names_netns(&self) -> bool {
+        !self.netns.is_empty() || self.names_members()
+    }
+
+    /// Whether a container or a pod is named.
+    #[must_use]
+    pub fn names_members(&self) -> bool {
+        self.container.is_some() || self.pod.is_some()
+    }
 }
 
 /// Where the data comes from and how it is printed.

@@ -18,6 +18,7 @@ use crate::collect::netns;
 use crate::collect::proc::processes;
 use crate::diagnose::{self, RULES, THRESHOLDS};
 use crate::model::column;
+use crate::model::id::HOST;
 
 /// The variable by which a script asks. Its own name: another program's `COMPLETE` is none of ours.
 const ASKED: &str = "TCPSTATE_COMPLETE";
@@ -122,7 +123,7 @@ fn filter_words() -> Vec<(String, String)> {
 }
 
 fn namespaces() -> Vec<(String, String)> {
-    let names = netns::names().into_values().map(|name| (name, String::new()));
+    let names = netns::names().into_values().filter(|name| name != HOST).map(|name| (name, String::new()));
     std::iter::once(("all".to_owned(), "every namespace of this host".to_owned())).chain(names).collect()
 }
 

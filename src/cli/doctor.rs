@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value as Json, json};
 
-use crate::cli::args::Common;
+use crate::cli::args::{Common, Origin};
 use crate::cli::config;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
@@ -16,6 +16,7 @@ use crate::cli::interval::IntervalTrace;
 use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
 use crate::diagnose::{Diagnosis, RULES, Rule, Samples, Severity, Thresholds};
+use crate::model::cgroup::Identity;
 use crate::model::{Gap, Snapshot, State};
 use crate::render::{gap as words, json as out, report};
 
@@ -101,6 +102,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         let root = rustix::process::geteuid().is_root();
         session.gaps.extend(diagnosis.coverage.gap(&snapshot.owners, root));
     }
+    diagnosis = of_members(diagnosis, &args.common.origin, &snapshot);
     let judged = wanted.as_ref().map_or(RULES.len(), Vec::len);
     if args.nagios {
         let (code, text) = report::nagios(&diagnosis, &perfdata(&snapshot));
@@ -136,6 +138,25 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     // The process ends here: freeing a hundred thousand rows one by one would take as long as a rule.
     std::mem::forget(snapshot);
     Ok(if diagnosis.findings.iter().any(|f| f.severity >= args.fail_on) { Exit::No } else { Exit::Done })
+}
+
+/// With a container or a pod named, what is found of its processes, and what has no process: a network namespace may be
+/// that of others too.
+fn of_members(diagnosis: Diagnosis, origin: &Origin, snapshot: &Snapshot) -> Diagnosis {
+    if !origin.names_members() {
+        return diagnosis;
+    }
+    let is_member = |identity: &Identity| {
+        origin.container.as_deref().is_none_or(|word| identity.is_container(word))
+            && origin.pod.as_deref().is_none_or(|word| identity.is_pod(word))
+    };
+    let members: Vec<u32> =
+        snapshot.owners.processes.iter().filter(|p| is_member(&p.identity)).map(|p| p.pid).collect();
+    diagnosis.retain(|finding| {
+        let subject = &finding.subject;
+        let mut pids = subject.pid.iter().chain(&subject.pids).peekable();
+        pids.peek().is_none() || pids.any(|pid| members.contains(pid))
+    })
 }
 
 /// With several namespaces, every finding shows its own; in JSON it is `subject.netns`.

@@ -96,7 +96,7 @@ pub(crate) fn command(word: &str) -> Option<&'static str> {
 type Elsewhere = (&'static [&'static str], &'static [&'static str], &'static str);
 
 const ROWS: &[&str] = &["list", "summary"];
-const ELSEWHERE: [Elsewhere; 41] = [
+const ELSEWHERE: [Elsewhere; 40] = [
     (
         &[
             "-u", "-w", "-x", "-d", "-S", "-M", "-A", "-0", "--udp", "--unix", "--raw", "--sctp", "--dccp", "--mptcp",
@@ -140,7 +140,6 @@ const ELSEWHERE: [Elsewhere; 41] = [
     (&["--tsv"], &["list"], "use `--format tsv`"),
     (&["--jsonl", "--ndjson"], &["list"], "use `--format jsonl`"),
     (&["--sport", "--dport"], &[], "use --port for both ends, or a filter: `tcpstate list dport = :443`"),
-    (&["--container", "--pod"], ROWS, "write it as a filter: `tcpstate list 'container = NAME'`"),
     (&["-n"], &["summary"], "the number of groups is `--top N`"),
     (&["-t", "-a"], &["summary"], "letters of ss are for `tcpstate list`; leave it out"),
     (&["--list", "--list-rules", "--rules"], &["doctor"], "`tcpstate explain` lists the rules"),

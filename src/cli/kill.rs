@@ -61,7 +61,7 @@ pub(crate) fn run(args: &KillArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if session.live.source() != Source::Netlink {
         bail!("kill needs sock_diag, and it is not to be had here; `tcpstate list` says why");
     }
-    let filter = select::of_command_line(&args.selection, &session.names, env)?;
+    let filter = select::of_command_line(&args.selection, &common.origin, &session.names, env)?;
     if filter.is_all() {
         bail!(
             "kill without a filter would destroy every socket; name those that are to go: `tcpstate kill dst 10.0.0.7`"

@@ -106,7 +106,7 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         needs = needs.union(column.needs);
     }
     let mut session = Session::open(&args.common)?;
-    let filter = select::of_command_line(&args.selection, &session.names, env)?;
+    let filter = select::of_command_line(&args.selection, &args.common.origin, &session.names, env)?;
     let head = session.head("list");
     let needs = needs.union(filter.needs());
     let search = (needs.owners && !args.common.no_owners).then(|| session.live.search_owners(needs.cgroups, true));

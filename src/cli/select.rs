@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{anyhow, bail};
 
-use crate::cli::args::Selection;
+use crate::cli::args::{Origin, Selection};
 use crate::cli::env::Env;
 use crate::cli::habits;
 use crate::collect::names::SystemNames;
@@ -56,7 +56,19 @@ pub(crate) fn expression(selection: &Selection, names: &SystemNames) -> anyhow::
 
 /// The same for a command line, where one word that is no expression may still be clear: an address, a port, a process.
 /// Standard error says what it was taken for.
-pub(crate) fn of_command_line(selection: &Selection, names: &SystemNames, env: &mut Env) -> anyhow::Result<Expr> {
+pub(crate) fn of_command_line(
+    selection: &Selection,
+    origin: &Origin,
+    names: &SystemNames,
+    env: &mut Env,
+) -> anyhow::Result<Expr> {
+    let members = [origin.container.as_deref().map(Expr::container), origin.pod.as_deref().map(Expr::pod)];
+    let mut parts: Vec<Expr> = members.into_iter().flatten().collect();
+    parts.push(of_words(selection, names, env)?);
+    Ok(Expr::and(parts))
+}
+
+fn of_words(selection: &Selection, names: &SystemNames, env: &mut Env) -> anyhow::Result<Expr> {
     let error = match expression(selection, names) {
         Ok(expr) => return Ok(expr),
         Err(error) => error,

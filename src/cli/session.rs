@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use anyhow::bail;
 
 use crate::aggregate::Listeners;
-use crate::cli::args::{Common, OwnersArg, SourceArg};
+use crate::cli::args::{Common, Origin, OwnersArg, SourceArg};
 use crate::cli::env::Env;
 use crate::collect::names::SystemNames;
 use crate::collect::netlink::Attributes;
@@ -57,21 +57,16 @@ impl Session {
             OwnersArg::Proc => OwnersVia::Proc,
             OwnersArg::Bpf => OwnersVia::Bpf,
         };
-        if !common.origin.netns.is_empty() {
-            if common.origin.proc_root.is_some() {
-                bail!("--netns enters namespaces of this host, and --proc-root shows another's; give one");
-            }
-            let wanted = |word: &String| match word.as_str() {
-                "all" => Wanted::All,
-                _ => Wanted::One(word.clone()),
-            };
-            live.enter(&common.origin.netns.iter().map(wanted).collect::<Vec<_>>())?;
+        let origin = &common.origin;
+        if !origin.netns.is_empty() && origin.proc_root.is_some() {
+            bail!("--netns enters namespaces of this host, and --proc-root shows another's; give one");
         }
-        let names = if common.origin.netns.is_empty() {
-            SystemNames::default()
-        } else {
-            SystemNames::of(live.spaces().cloned())
-        };
+        // Another host's namespaces cannot be entered; there the two only select rows.
+        let enters = origin.names_netns() && origin.proc_root.is_none();
+        if enters {
+            live.enter(&wanted(origin))?;
+        }
+        let names = if enters { SystemNames::of(live.spaces().cloned()) } else { SystemNames::default() };
         let names = names.with_owners(live.containers(), live.root().clone());
         Ok(Session {
             live,
@@ -200,6 +195,15 @@ impl Session {
     }
 }
 
+/// The namespaces that the options name.
+fn wanted(origin: &Origin) -> Vec<Wanted> {
+    if origin.netns.is_empty() {
+        return vec![Wanted::Members { container: origin.container.clone(), pod: origin.pod.clone() }];
+    }
+    let one = |word: &String| if word == "all" { Wanted::All } else { Wanted::One(word.clone()) };
+    origin.netns.iter().map(one).collect()
+}
+
 /// The listeners with what they dropped.
 fn queues() -> Query {
     Query { attributes: Attributes::SKMEM, ..Query::states(StateSet::LISTEN) }
@@ -209,7 +213,11 @@ fn queues() -> Query {
 pub(crate) fn scope(common: &Common) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@".contains(c);
     let word = |text: &str| if text.chars().all(plain) { text.to_owned() } else { text::quoted(text) };
-    let spaces = common.origin.netns.iter().map(|name| format!("--netns {}", word(name)));
-    let root = common.origin.proc_root.iter().map(|path| format!("--proc-root {}", word(&path.display().to_string())));
-    spaces.chain(root).collect::<Vec<_>>().join(" ")
+    let origin = &common.origin;
+    let spaces = origin.netns.iter().map(|name| format!("--netns {}", word(name)));
+    let member =
+        |option: &'static str, name: &Option<String>| name.as_ref().map(|name| format!("{option} {}", word(name)));
+    let members = [member("--container", &origin.container), member("--pod", &origin.pod)].into_iter().flatten();
+    let root = origin.proc_root.iter().map(|path| format!("--proc-root {}", word(&path.display().to_string())));
+    spaces.chain(members).chain(root).collect::<Vec<_>>().join(" ")
 }

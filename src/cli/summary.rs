@@ -163,7 +163,7 @@ impl<'a> Job<'a> {
                 by.push(*key);
             }
         }
-        let filter = select::of_command_line(&args.selection, &session.names, env)?;
+        let filter = select::of_command_line(&args.selection, &args.common.origin, &session.names, env)?;
         if args.counts && !filter.is_all() {
             bail!("--counts counts everything; without it a filter is applied");
         }

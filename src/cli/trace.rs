@@ -94,7 +94,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "TIME", value_parser = parse::interval, default_value = "200ms", help_heading = "Trace")]
     pub interval: Duration,
     /// This network namespace only; without it and without --netns, the whole host
-    #[arg(long, conflicts_with = "netns", help_heading = "Trace")]
+    #[arg(long, conflicts_with_all = ["netns", "container", "pod"], help_heading = "Trace")]
     pub this_netns: bool,
     /// Buffer for unread changes; a change takes 136 bytes
     #[arg(long, value_name = "SIZE", value_parser = parse::ring_bytes, default_value = "8M", help_heading = "Trace")]
@@ -155,7 +155,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     signal::watch();
     let mut session = Session::open(&args.common)?;
     let names = std::mem::take(&mut session.names);
-    let filter = select::of_command_line(&args.selection, &names, env)?;
+    let filter = select::of_command_line(&args.selection, &args.common.origin, &names, env)?;
     if filter.is_kernel_only() {
         bail!("only the kernel's socket tables know `autobound`; a change of state does not have it");
     }
@@ -181,7 +181,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let via = changes.via();
     head.source = changes.source();
     if via == Via::Poll {
-        if scope == Scope::Host && args.common.origin.netns.is_empty() {
+        if scope == Scope::Host && !args.common.origin.names_netns() {
             gaps.push(Gap::new(Missing::OtherNetns, Why::NoneNamed, WayOut::AllNetns));
         }
     } else {
@@ -228,7 +228,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
 /// The network namespaces to trace.
 fn scope(args: &TraceArgs, session: &Session) -> anyhow::Result<Scope> {
     let all = args.common.origin.netns.iter().any(|word| word == "all");
-    if all || (args.common.origin.netns.is_empty() && !args.this_netns) {
+    if all || (!args.common.origin.names_netns() && !args.this_netns) {
         return Ok(Scope::Host);
     }
     let inodes: Vec<Option<NetnsId>> = session.live.spaces().map(|space| space.inode).collect();
@@ -446,7 +446,7 @@ impl TraceRun<'_> {
     }
 
     fn wants(&self, t: &Transition) -> bool {
-        self.filter.is_all() || self.filter.matches(&Change { transition: t, names: &self.names })
+        self.filter.is_all() || self.filter.matches(&Change { transition: t, names: &self.names, identity: None })
     }
 
     /// Reports what was lost since the last report.

@@ -194,7 +194,7 @@ impl Live {
     pub fn enter(&mut self, wanted: &[netns::Wanted]) -> Result<(), Error> {
         let own = self.spaces.iter().find(|p| p.space.is_own()).and_then(|p| p.space.inode);
         let mut channel = self.spaces.iter_mut().find_map(|p| p.channel.take());
-        let found = netns::find(wanted, &self.root, own, &|| NetnsProbe::read(&self.root))?;
+        let found = netns::find(wanted, &self.root, own, &self.containers, &|| NetnsProbe::read(&self.root))?;
         self.spaces = found.spaces.into_iter().map(|(space, seen)| NetnsSource::new(space, Some(seen))).collect();
         for place in &mut self.spaces {
             if place.space.is_own() {

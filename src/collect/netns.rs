@@ -16,15 +16,17 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::collect::containers::Containers;
 use crate::collect::error::{self, Error};
+use crate::collect::netns_words::Lookup;
 use crate::collect::proc::{ProcRoot, counters};
 use crate::cores;
 use crate::model::gap::{Capability, Missing, WayOut, Why};
-use crate::model::id::netns_label;
+use crate::model::id::{HOST, netns_label};
 use crate::model::{Gap, NetnsId};
 
 /// Where `ip netns` keeps names; the second is usually a link to the first.
-const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
+pub(super) const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
 /// Up to this many open files on the host, descriptors are searched for namespaces that nothing else holds (3 us
 /// each).
 const FILES_SEARCHED: u64 = 50_000;
@@ -39,7 +41,7 @@ const NO_THREAD: &str =
 #[derive(Clone, Debug)]
 pub struct NetnsHandle {
     pub inode: Option<NetnsId>,
-    /// Name below `/run/netns`.
+    /// Name below `/run/netns`; the host's has one too.
     pub name: Option<String>,
     /// `None` for the namespace of this process, which needs no entering.
     handle: Option<Arc<OwnedFd>>,
@@ -50,6 +52,15 @@ impl NetnsHandle {
     #[must_use]
     pub fn current(inode: Option<NetnsId>) -> NetnsHandle {
         NetnsHandle { inode, name: None, handle: None }
+    }
+
+    /// Another one, with the descriptor to enter it by; without one, that of this process.
+    pub(super) fn opened(inode: NetnsId, handle: Option<Arc<OwnedFd>>) -> NetnsHandle {
+        NetnsHandle { inode: Some(inode), name: None, handle }
+    }
+
+    pub(super) fn named(self, name: Option<String>) -> NetnsHandle {
+        NetnsHandle { name, ..self }
     }
 
     /// Whether it is the namespace of this process.
@@ -96,8 +107,13 @@ impl NetnsHandle {
 #[non_exhaustive]
 pub enum Wanted {
     All,
-    /// A name below `/run/netns`, a process id, or a path.
+    /// A name below `/run/netns`, a process id, an inode, a path, or a container or pod.
     One(String),
+    /// Those of the containers and pods that match both words; `*` matches anything.
+    Members {
+        container: Option<String>,
+        pod: Option<String>,
+    },
 }
 
 /// The namespaces to scan, each with what the visit read, and what is missing.
@@ -124,65 +140,36 @@ pub fn find<T: Send>(
     wanted: &[Wanted],
     root: &ProcRoot,
     own: Option<NetnsId>,
+    containers: &Containers,
     look: &(dyn Fn() -> T + Sync),
 ) -> Result<Found<T>, Error> {
-    if !wanted.contains(&Wanted::All) {
-        let names = names();
-        let mut found = Found::default();
-        for one in wanted {
-            let Wanted::One(word) = one else { continue };
-            let space = named(word, root, own, &names)?;
+    if wanted.contains(&Wanted::All) {
+        return all(root, own, look);
+    }
+    let names = names();
+    let lookup = Lookup { root, own, names: &names, containers };
+    let mut found = Found::default();
+    for one in wanted {
+        let spaces = match one {
+            Wanted::One(word) => lookup.named(word)?,
+            Wanted::Members { container, pod } => lookup.of(container.as_deref(), pod.as_deref())?,
+            Wanted::All => Vec::new(),
+        };
+        for space in spaces {
             if !found.spaces.iter().any(|(s, _)| s.inode == space.inode) {
                 // A named one that cannot be entered is an error, because nothing else was requested.
                 let seen = space.inside(look)?;
                 found.spaces.push((space, seen));
             }
         }
-        return Ok(found);
     }
-    all(root, own, look)
-}
-
-fn named(
-    word: &str,
-    root: &ProcRoot,
-    own: Option<NetnsId>,
-    names: &BTreeMap<NetnsId, String>,
-) -> Result<NetnsHandle, Error> {
-    let below = |folder: &str| Path::new(folder).join(word);
-    let path = if word.contains('/') {
-        PathBuf::from(word)
-    } else if let Some(path) = NAMED.iter().map(|f| below(f)).find(|p| p.exists()) {
-        path
-    } else if word.parse::<u32>().is_ok() {
-        root.path().join(word).join("ns/net")
-    } else {
-        return Err(Error::new("find the network namespace", word, io::Error::other("there is none of that name"))
-            .hint("give a name of `ip netns list`, a process id, a path or `all`"));
-    };
-    let opened = open(&path).map_err(|e| {
-        Error::new("open the network namespace", path.display().to_string(), e)
-            .hint("give a name of `ip netns list`, a process id, a path or `all`; other users' processes take root")
-    })?;
-    let Some((inode, handle)) = opened else {
-        return Err(Error::new("use", path.display().to_string(), io::Error::other("it is not a network namespace"))
-            .hint("give a name of `ip netns list`, a process id, a path or `all`"));
-    };
-    let name = names.get(&inode).cloned();
-    Ok(NetnsHandle { inode: Some(inode), name, handle: (Some(inode) != own).then(|| Arc::new(handle)) })
+    Ok(found)
 }
 
 fn all<T: Send>(root: &ProcRoot, own: Option<NetnsId>, look: &(dyn Fn() -> T + Sync)) -> Result<Found<T>, Error> {
     let mut found = Found::default();
-    let mut handles: BTreeMap<Option<NetnsId>, Option<OwnedFd>> = BTreeMap::from([(own, None)]);
     let names = names();
-    let mut search = Search { handles: &mut handles, closed: 0, broken: None };
-    for path in mounts(root) {
-        search.take(&path);
-    }
-    let deep = counters::system(root).files_used.is_some_and(|n| n <= FILES_SEARCHED);
-    search.processes(root, deep)?;
-    let Search { closed, broken, .. } = search;
+    let (Search { handles, closed, broken }, deep) = Search::everywhere(root, own)?;
     if closed > 0 {
         found.gaps.push(Gap::new(
             Missing::ProcessNetns { processes: closed },
@@ -228,16 +215,37 @@ fn all<T: Send>(root: &ProcRoot, own: Option<NetnsId>, look: &(dyn Fn() -> T + S
     Ok(found)
 }
 
-struct Search<'a> {
+/// The namespace with this number, if something that may be read leads to it.
+///
+/// # Errors
+/// When the processes cannot be listed.
+pub(super) fn by_inode(root: &ProcRoot, inode: NetnsId) -> Result<Option<OwnedFd>, Error> {
+    let (mut search, _) = Search::everywhere(root, None)?;
+    Ok(search.handles.remove(&Some(inode)).flatten())
+}
+
+struct Search {
     /// Namespaces by inode; `None` for our own.
-    handles: &'a mut BTreeMap<Option<NetnsId>, Option<OwnedFd>>,
+    handles: BTreeMap<Option<NetnsId>, Option<OwnedFd>>,
     /// Processes whose links we may not read.
     closed: u32,
     /// Why something that exists could not be opened.
     broken: Option<String>,
 }
 
-impl Search<'_> {
+impl Search {
+    /// Looks wherever a namespace can be held: mounts, processes, threads, and descriptors unless there are too many (then
+    /// the second is false).
+    fn everywhere(root: &ProcRoot, own: Option<NetnsId>) -> Result<(Search, bool), Error> {
+        let mut search = Search { handles: BTreeMap::from([(own, None)]), closed: 0, broken: None };
+        for path in mounts(root) {
+            search.take(&path);
+        }
+        let deep = counters::system(root).files_used.is_some_and(|n| n <= FILES_SEARCHED);
+        search.processes(root, deep)?;
+        Ok((search, deep))
+    }
+
     /// Adds the namespace at a path; anything else, or a vanished one, is skipped.
     fn take(&mut self, path: &Path) {
         if self.handles.len().is_multiple_of(256) {
@@ -256,8 +264,7 @@ impl Search<'_> {
 
     /// Adds the target of a link, if it is a new namespace; returns whether the link could be read.
     fn link(&mut self, path: &Path) -> io::Result<()> {
-        let link = std::fs::read_link(path)?;
-        if let Some(inode) = inode_of(&link)
+        if let Some(inode) = link_inode(path)?
             && !self.handles.contains_key(&Some(inode))
         {
             self.take(path);
@@ -306,7 +313,7 @@ impl Search<'_> {
 }
 
 /// Opens a namespace file; `None` when it is another kind of file.
-fn open(path: &Path) -> io::Result<Option<(NetnsId, OwnedFd)>> {
+pub(super) fn open(path: &Path) -> io::Result<Option<(NetnsId, OwnedFd)>> {
     // The kind is checked first: opening a pipe or a device at such a path could have effects.
     let probe = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let this = format!("/proc/self/fd/{}", probe.as_raw_fd());
@@ -329,14 +336,31 @@ fn is_network(handle: &OwnedFd) -> bool {
 }
 
 /// The inode in `net:[4026531840]`.
-fn inode_of(link: &Path) -> Option<NetnsId> {
-    NetnsId::new(link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()?)
+pub(super) fn inode_of(link: &str) -> Option<NetnsId> {
+    NetnsId::new(link.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()?)
 }
 
-/// Names below `/run/netns` by inode.
+/// The inode that a link such as `/proc/1/ns/net` names.
+pub(super) fn link_inode(path: &Path) -> io::Result<Option<NetnsId>> {
+    Ok(std::fs::read_link(path)?.to_str().and_then(inode_of))
+}
+
+/// The namespace that the host began with: that of process 1 of the initial PID namespace (`PROC_PID_INIT_INO` of
+/// include/linux/proc_ns.h). `None` inside a container.
+fn host() -> Option<NetnsId> {
+    use std::os::unix::fs::MetadataExt;
+    const PID_NS_INIT_INO: u64 = 0xefff_fffc;
+    let inode = |path: &str| std::fs::metadata(path).ok().map(|m| m.ino());
+    (inode("/proc/self/ns/pid") == Some(PID_NS_INIT_INO)).then(|| NetnsId::new(inode("/proc/1/ns/net")?))?
+}
+
+/// Names below `/run/netns` by inode, and that of the host's.
 #[must_use]
 pub fn names() -> BTreeMap<NetnsId, String> {
+    /// Its number since Linux 6.18; others are above.
+    const NET_NS_INIT_INO: u64 = 0xefff_fff9;
     let mut names = BTreeMap::new();
+    names.extend([NetnsId::new(NET_NS_INIT_INO), host()].into_iter().flatten().map(|inode| (inode, HOST.to_owned())));
     for folder in NAMED {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             if let Ok(Some((inode, _))) = open(&entry.path()) {
@@ -402,24 +426,26 @@ mod tests {
                     91 22 0:4 mnt:[4026532009] /run/m rw - nsfs nsfs rw\nbad\n";
         assert_eq!(mounted(text), [PathBuf::from("/run/netns/a b")]);
         assert_eq!(unescape("a\\\\b\\134"), "a\\\\b\\");
-        assert_eq!(inode_of(Path::new("net:[12]")), NetnsId::new(12));
-        assert_eq!(inode_of(Path::new("mnt:[12]")), None);
+        assert_eq!(inode_of("net:[12]"), NetnsId::new(12));
+        assert_eq!(inode_of("mnt:[12]"), None);
     }
 
     #[test]
     fn our_own_namespace_is_found_once_and_needs_no_entering() {
         use std::os::unix::fs::MetadataExt;
         let own = NetnsId::new(std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino());
-        let pid = std::process::id().to_string();
+        let (pid, containers) = (std::process::id().to_string(), Containers::new(&ProcRoot::default()));
         let wanted = [Wanted::One(pid), Wanted::One("/proc/self/ns/net".into())];
-        let found = find(&wanted, &ProcRoot::default(), own, &|| ()).unwrap();
+        let found = find(&wanted, &ProcRoot::default(), own, &containers, &|| ()).unwrap();
         assert_eq!(found.spaces.len(), 1);
         assert!(found.spaces[0].0.is_own() && found.spaces[0].0.inode == own && found.gaps.is_empty());
         for (word, why) in [("no-such-name", "cannot find"), ("/dev/null", "it is not a network namespace")] {
-            let error = find(&[Wanted::One(word.into())], &ProcRoot::default(), own, &|| ()).unwrap_err().to_string();
+            let error = find(&[Wanted::One(word.into())], &ProcRoot::default(), own, &containers, &|| ())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(why), "{error}");
         }
-        let mnt = find(&[Wanted::One("/proc/self/ns/mnt".into())], &ProcRoot::default(), own, &|| ());
+        let mnt = find(&[Wanted::One("/proc/self/ns/mnt".into())], &ProcRoot::default(), own, &containers, &|| ());
         assert!(mnt.unwrap_err().to_string().contains("it is not a network namespace"));
     }
 }

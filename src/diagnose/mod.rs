@@ -144,6 +144,32 @@ impl Diagnosis {
             || self.incidents.iter().any(|i| i.cause == finding && i.severity >= at_least)
     }
 
+    /// The same with the incidents that have a finding for which `wanted` is true, and with all of their findings.
+    #[must_use]
+    pub fn retain(mut self, wanted: impl Fn(&Finding) -> bool) -> Diagnosis {
+        let wanted: Vec<bool> = self.findings.iter().map(wanted).collect();
+        self.incidents.retain(|incident| incident.members().any(|i| wanted[i]));
+        let mut kept = vec![false; wanted.len()];
+        for i in self.incidents.iter().flat_map(Incident::members) {
+            kept[i] = true;
+        }
+        let mut count = 0;
+        let places: Vec<usize> = kept
+            .iter()
+            .map(|kept| {
+                count += usize::from(*kept);
+                count.saturating_sub(1)
+            })
+            .collect();
+        for incident in &mut self.incidents {
+            incident.cause = places[incident.cause];
+            incident.consequences.iter_mut().for_each(|i| *i = places[*i]);
+        }
+        let mut kept = kept.into_iter();
+        self.findings.retain(|_| kept.next().unwrap_or(false));
+        self
+    }
+
     /// The same with commands that look where this one did: `scope` is the options that say where (`--netns blue`).
     #[must_use]
     pub fn within(mut self, scope: &str) -> Diagnosis {

@@ -11,6 +11,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::{Resolver, value};
 use crate::model::column::{self, Column};
+use crate::model::pattern;
 use crate::model::{Family, StateSet};
 
 /// A comparison.
@@ -177,13 +178,19 @@ pub struct Pattern {
     pub(super) text: String,
     /// The text as a number: `process = 812` also means the pid.
     pub(super) number: Option<u64>,
+    /// It can be the beginning of an id.
+    pub(super) is_short_id: bool,
 }
 
 impl Pattern {
     #[must_use]
     pub fn new(text: &str) -> Pattern {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        Pattern { text: text.to_owned(), number: if digits { text.parse().ok() } else { None } }
+        Pattern {
+            text: text.to_owned(),
+            number: if digits { text.parse().ok() } else { None },
+            is_short_id: pattern::is_short_id(text),
+        }
     }
 }
 
@@ -342,6 +349,19 @@ impl Expr {
     #[must_use]
     pub fn unit(name: &str) -> Expr {
         on("unit", |column| Test::Text(column, Cmp::Eq, Pattern::new(name)))
+    }
+
+    /// Rows of a container, by its name, its id or the first 12 digits of that (`*` matches anything).
+    #[must_use]
+    pub fn container(word: &str) -> Expr {
+        on("container", |column| Test::Text(column, Cmp::Eq, Pattern::new(word)))
+    }
+
+    /// Rows of a pod, by its name with or without its namespace, or by its id (`*` matches anything).
+    #[must_use]
+    pub fn pod(word: &str) -> Expr {
+        let of = |word: &str| on("pod", |column| Test::Text(column, Cmp::Eq, Pattern::new(word)));
+        if word.contains('/') { of(word) } else { Expr::or(vec![of(word), of(&format!("*/{word}"))]) }
     }
 
     /// Rows that belong to a user, by name or id.

@@ -3,6 +3,8 @@
 //! Input: the text of `/proc/PID/cgroup`, or one path. Output: an [`Identity`]. No file is read and no daemon is
 //! asked; an unknown naming scheme yields nothing, never a guess.
 
+use crate::model::pattern::{self, is_id};
+
 /// The runtime that made a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
@@ -61,6 +63,30 @@ impl Identity {
     #[must_use]
     pub fn pod_label(&self) -> Option<&str> {
         self.pod_name.as_deref().or(self.pod.as_deref())
+    }
+
+    /// Whether a word means its container: the name, the id, or the first digits of the id; with `*`, or not.
+    #[must_use]
+    pub fn is_container(&self, word: &str) -> bool {
+        let is = |text: &str| pattern::is(word, text) || pattern::begins_id(word, text);
+        self.container_name.as_deref().is_some_and(|name| pattern::is(word, name))
+            || self.container.as_deref().is_some_and(is)
+    }
+
+    /// Whether a word means its pod: the name with or without its namespace, or the id likewise.
+    #[must_use]
+    pub fn is_pod(&self, word: &str) -> bool {
+        let by_name = |name: &str| {
+            pattern::is(word, name) || name.rsplit_once('/').is_some_and(|(_, name)| pattern::is(word, name))
+        };
+        let by_id = |id: &str| pattern::is(word, id) || pattern::begins_id(word, id);
+        self.pod_name.as_deref().is_some_and(by_name) || self.pod.as_deref().is_some_and(by_id)
+    }
+
+    /// Whether it is `POD/CONTAINER`.
+    #[must_use]
+    pub fn is_in_pod(&self, word: &str) -> bool {
+        word.rsplit_once('/').is_some_and(|(pod, container)| self.is_pod(pod) && self.is_container(container))
     }
 }
 
@@ -173,11 +199,6 @@ impl Identity {
         self.container = Some(id.to_owned());
         self.runtime = Some(runtime);
     }
-}
-
-/// OCI runtimes use ids of 64 hexadecimal digits.
-fn is_id(word: &str) -> bool {
-    word.len() == 64 && word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// `pod<uid>` of cgroupfs and `kubepods-burstable-pod<uid>.slice` of systemd, which writes `_` for `-`; a static pod's uid

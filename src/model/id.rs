@@ -26,6 +26,9 @@ impl NetnsId {
     }
 }
 
+/// What the network namespace is called that the host began with.
+pub const HOST: &str = "(host)";
+
 /// What a network namespace is called: by its name, or by its number.
 #[must_use]
 pub fn netns_label(name: Option<&str>, inode: Option<NetnsId>) -> String {

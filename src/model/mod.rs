@@ -24,6 +24,7 @@ pub(crate) mod kernel_user;
 mod named;
 pub mod owner;
 pub mod path;
+pub mod pattern;
 pub mod resources;
 pub mod snapshot;
 pub mod socket;

@@ -23,6 +23,8 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
+pub mod cgroup;
+#[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod diag;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod fuse;

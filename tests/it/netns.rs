@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,6 +13,7 @@ use tcpstate::collect::{Live, Query, SourceChoice};
 use tcpstate::model::gap::Why;
 use tcpstate::model::{State, StateSet};
 
+use crate::harness::cgroup::{Cgroup, hierarchies};
 use crate::harness::helper::Helper;
 use crate::harness::veth::{Side, VethPair};
 use crate::harness::{Netns, finish, in_netns, netns, skip, wait_for};
@@ -197,46 +197,6 @@ fn a_namespace_is_only_left_out_when_it_is_certainly_empty() {
             seen => Err(format!("{seen:?}")),
         });
     });
-}
-
-/// A cgroup that ends with the test.
-struct Cgroup(PathBuf);
-
-/// The roots in which a process can be given a unit: version 2, and beside or instead of it systemd's own of version 1.
-fn hierarchies() -> Vec<PathBuf> {
-    let roots = [
-        ("/sys/fs/cgroup", "cgroup.controllers"),
-        ("/sys/fs/cgroup/unified", "cgroup.controllers"),
-        ("/sys/fs/cgroup/systemd", "cgroup.clone_children"),
-    ];
-    roots.iter().filter(|(root, file)| Path::new(root).join(file).is_file()).map(|(root, _)| root.into()).collect()
-}
-
-impl Cgroup {
-    fn new(root: &Path, name: &str) -> Result<Cgroup, String> {
-        let path = root.join(name);
-        std::fs::create_dir(&path).map_err(|e| format!("cannot make {}: {e}", path.display()))?;
-        Ok(Cgroup(path))
-    }
-
-    /// Version 2, whose id sockets carry.
-    fn version_two(name: &str) -> Result<Cgroup, String> {
-        let roots = hierarchies();
-        let root = roots.iter().find(|r| r.join("cgroup.controllers").is_file()).ok_or("no cgroup version 2 here")?;
-        Cgroup::new(root, name)
-    }
-
-    #[track_caller]
-    fn take(&self, helper: &Helper) {
-        std::fs::write(self.0.join("cgroup.procs"), helper.pid().to_string()).expect("move the helper");
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // Busy until the last process in it is reaped, which its helper's end waits for.
-        let _ = std::fs::remove_dir(&self.0);
-    }
 }
 
 #[test]
@@ -498,7 +458,10 @@ fn a_namespace_that_only_a_thread_is_in_is_found_and_can_be_named() {
 #[test]
 fn a_word_that_names_no_namespace_is_an_error() {
     in_netns(|ns| {
-        for (word, why) in [("no-such-name", "none of that name"), ("/dev/null", "not a network namespace")] {
+        for (word, why) in [
+            ("no-such-name", "no namespace, container or pod is called that"),
+            ("/dev/null", "not a network namespace"),
+        ] {
             let output = finish(&mut product::with(ns, &["summary", "--netns", word]));
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(2), "{said}");

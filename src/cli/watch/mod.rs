@@ -95,7 +95,7 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if let Some(by) = by.filter(|by| args.common.no_owners && by.needs_owners()) {
         bail!("--by {} needs socket owners; remove --no-owners", by.name());
     }
-    let filter = select::of_command_line(&args.selection, &SystemNames::default(), env)?;
+    let filter = select::of_command_line(&args.selection, &args.common.origin, &SystemNames::default(), env)?;
     select::can_be_watched(&filter, !args.common.no_owners)?;
     let Settings { thresholds, watch: look, .. } = config::files(env)?;
     let on_screen = by.unwrap_or(if args.common.no_owners { Key::Listener } else { Key::Process });

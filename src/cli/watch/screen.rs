@@ -180,7 +180,7 @@ impl Setup {
         let interval_ms = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX);
         let mut app = App::new(interval_ms, self.by, !args.common.no_owners);
         app.scope = session::scope(&args.common);
-        app.several = !args.common.origin.netns.is_empty();
+        app.several = args.common.origin.names_netns();
         app.mouse = self.mouse;
         app
     }

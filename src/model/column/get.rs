@@ -5,7 +5,6 @@
 use std::rc::Rc;
 
 use super::{Change, Names, Row, Value};
-use crate::model::cgroup::Identity;
 use crate::model::id::NetnsId;
 use crate::model::transition::{Actor, By};
 
@@ -25,10 +24,4 @@ pub(super) fn netns<'a>(id: Option<NetnsId>, names: &dyn Names) -> Value<'a> {
 /// The task that held the socket during a change.
 pub(super) fn actor<'a>(change: &Change<'a>) -> Option<&'a Actor> {
     change.transition.by.as_ref().and_then(By::actor)
-}
-
-/// What the socket's own cgroup says when no process holds it: an orphan, or a connection waiting for `accept()`.
-pub(super) fn identity<'a>(row: &Row<'a>, part: for<'i> fn(&'i Identity) -> Option<&'i str>) -> Value<'a> {
-    let identity = row.socket.cgroup.and_then(|id| row.names.identity(id));
-    identity.as_deref().and_then(part).map_or(Value::Absent, |name| Value::Text(name.to_owned().into()))
 }

@@ -4,6 +4,7 @@
 //! because the filter language uses it too.
 
 mod get;
+mod identity;
 mod json;
 mod order;
 mod table;
@@ -103,6 +104,8 @@ impl<'a> Row<'a> {
 pub struct Change<'a> {
     pub transition: &'a Transition,
     pub names: &'a dyn Names,
+    /// Unit, container and pod of the process, else of the namespace; `None`: not known.
+    pub identity: Option<&'a Identity>,
 }
 
 /// What a column needs beyond the 72 bytes that every row has.
@@ -178,7 +181,12 @@ pub struct Column {
     pub get: for<'a> fn(&Row<'a>) -> Value<'a>,
     /// The same for a change of state; `None`: a change does not have it.
     pub of_change: Option<for<'a> fn(&Change<'a>) -> Value<'a>>,
+    /// The ids of what the column names, of a row and of a change, where names have ids.
+    pub id: Option<IdGetters>,
 }
+
+/// What returns the id of a row, and of a change.
+pub type IdGetters = (for<'a> fn(&Row<'a>) -> Value<'a>, for<'a> fn(&Change<'a>) -> Value<'a>);
 
 impl Column {
     /// The value of a change of state.

@@ -1,10 +1,10 @@
 //! THE column table: a new column is one line of [`COLUMNS`].
 
-use super::get::{actor, identity, netns, scope};
+use super::get::{actor, netns, scope};
+use super::identity;
 use super::json::{Place, Type, apart, at, top};
-use super::{Change, Column, Group, Kind, Needs, Row, Value};
+use super::{Change, Column, Group, IdGetters, Kind, Needs, Row, Value};
 use crate::model::addr::Family;
-use crate::model::cgroup::{Identity, Runtime};
 use crate::model::exposure::Exposure;
 use crate::model::id::Inode;
 use crate::model::owner::OwnerStatus;
@@ -21,13 +21,18 @@ const fn column(
     help: &'static str,
     get: for<'a> fn(&Row<'a>) -> Value<'a>,
 ) -> Column {
-    Column { name, kind, group, needs, json: json.of(kind), help, get, of_change: None }
+    Column { name, kind, group, needs, json: json.of(kind), help, get, of_change: None, id: None }
 }
 
 impl Column {
     /// Also sets the getter for a change of state.
     const fn and_of_change(self, get: for<'a> fn(&Change<'a>) -> Value<'a>) -> Column {
         Column { of_change: Some(get), ..self }
+    }
+
+    /// Also sets the getters for the ids of what it names.
+    const fn and_id(self, ids: IdGetters) -> Column {
+        Column { id: Some(ids), ..self }
     }
 }
 
@@ -98,19 +103,6 @@ macro_rules! skmem {
             |r| Value::number(r.socket.skmem.map(|m| m.$field)),
         )
     };
-}
-
-/// One part of the identity of every holder, or of the socket if it has none.
-macro_rules! whose {
-    ($row:expr, $part:expr) => {{
-        if $row.holders.is_empty() {
-            return identity($row, $part);
-        }
-        Value::Each($row.holders, $row.owners, |p, _| {
-            let part: for<'i> fn(&'i Identity) -> Option<&'i str> = $part;
-            part(&p.identity).map_or(Value::Absent, |text| Value::Text(text.into()))
-        })
-    }};
 }
 
 /// Every column, in the order in which `--list-columns` and `-i`, `-m`, `-e` show them.
@@ -245,8 +237,9 @@ pub static COLUMNS: &[Column] = &[
         Needs::CGROUPS,
         at("units", "owners[].unit").is(Type::Texts),
         "systemd unit of the process, else of the socket",
-        |r| whose!(r, |i| i.unit.as_deref()),
-    ),
+        identity::unit,
+    )
+    .and_of_change(identity::unit_of_change),
     column(
         "container",
         Kind::Text,
@@ -254,8 +247,10 @@ pub static COLUMNS: &[Column] = &[
         Needs::CGROUPS,
         at("containers", "owners[].container").is(Type::Texts),
         "container of the process, else of the socket, by name or id (of a docker-proxy: behind it)",
-        |r| whose!(r, Identity::container_label),
-    ),
+        identity::container,
+    )
+    .and_of_change(identity::container_of_change)
+    .and_id((identity::container_id, identity::container_id_of_change)),
     column(
         "container-id",
         Kind::Text,
@@ -263,8 +258,10 @@ pub static COLUMNS: &[Column] = &[
         Needs::CGROUPS,
         at("container_ids", "owners[].container_id").is(Type::Texts),
         "the same by its id",
-        |r| whose!(r, |i| i.container.as_deref()),
-    ),
+        identity::container_id,
+    )
+    .and_of_change(identity::container_id_of_change)
+    .and_id((identity::container_id, identity::container_id_of_change)),
     column(
         "runtime",
         Kind::Text,
@@ -272,8 +269,9 @@ pub static COLUMNS: &[Column] = &[
         Needs::CGROUPS,
         at("runtimes", "owners[].runtime").is(Type::Texts),
         "runtime that made the container",
-        |r| whose!(r, |i| i.runtime.and_then(Runtime::key)),
-    ),
+        identity::runtime,
+    )
+    .and_of_change(identity::runtime_of_change),
     column(
         "pod",
         Kind::Text,
@@ -281,8 +279,10 @@ pub static COLUMNS: &[Column] = &[
         Needs::CGROUPS,
         at("pods", "owners[].pod").is(Type::Texts),
         "Kubernetes pod of the process, else of the socket: namespace and name, or uid",
-        |r| whose!(r, Identity::pod_label),
-    ),
+        identity::pod,
+    )
+    .and_of_change(identity::pod_of_change)
+    .and_id((identity::pod_uid, identity::pod_uid_of_change)),
     column(
         "pod-uid",
         Kind::Text,
@@ -290,8 +290,10 @@ pub static COLUMNS: &[Column] = &[
         Needs::CGROUPS,
         at("pod_uids", "owners[].pod_uid").is(Type::Texts),
         "the same by its uid",
-        |r| whose!(r, |i| i.pod.as_deref()),
-    ),
+        identity::pod_uid,
+    )
+    .and_of_change(identity::pod_uid_of_change)
+    .and_id((identity::pod_uid, identity::pod_uid_of_change)),
     column(
         "kernel-user",
         Kind::Text,
