@@ -459,7 +459,8 @@ fn write_addr(addr: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
-/// Unit, container or pod of the first process that holds the socket; if none does, of the socket's own cgroup.
+/// Unit, container or pod of the first process that holds the socket; if none does, of the socket's own cgroup or of its
+/// namespace.
 fn text<'a>(key: Key, row: &Row<'a>) -> Option<Cow<'a, str>> {
     let part: for<'i> fn(&'i Identity) -> Option<&'i str> = match key {
         Key::Unit => |i| i.unit.as_deref(),
@@ -469,7 +470,7 @@ fn text<'a>(key: Key, row: &Row<'a>) -> Option<Cow<'a, str>> {
     };
     match row.first_process() {
         Some(process) => part(&process.identity).map(Cow::Borrowed),
-        None => part(row.names.identity(row.socket.cgroup?)?.as_ref()).map(|text| Cow::Owned(text.to_owned())),
+        None => part(row.names.unheld_identity(row.socket)?.as_ref()).map(|text| Cow::Owned(text.to_owned())),
     }
 }
 

@@ -3,8 +3,11 @@
 //! Input: [`Transition`]s in order. Output: how long each connection was in the state it leaves, and a [`Life`] for
 //! each that has ended. Bounded: beyond the limit, those that changed least recently are dropped.
 
+use std::rc::Rc;
+
 use rustc_hash::FxHashMap;
 
+use crate::model::cgroup::Identity;
 use crate::model::event::{ResetReason, Sighting};
 use crate::model::transition::{Actor, By, Traffic, Transition};
 use crate::model::{Endpoint, Errno, Family, LastError, NetnsId, State};
@@ -124,6 +127,8 @@ pub struct Life {
     pub traffic: Option<Traffic>,
     /// Every change was seen: each began in the state in which the previous one ended.
     pub complete: bool,
+    /// Unit, container and pod of this end, where the caller knows them.
+    pub identity: Option<Rc<Identity>>,
 }
 
 /// One connection that has not ended.
@@ -343,6 +348,7 @@ impl Open {
             states: self.states,
             traffic: t.traffic,
             complete: self.complete,
+            identity: None,
         }
     }
 }

@@ -69,6 +69,11 @@ impl Outcomes {
         Outcomes { netns: netns.into_iter().collect(), began_ns, ..Outcomes::default() }
     }
 
+    /// Another namespace that is watched.
+    pub fn watch(&mut self, netns: Option<NetnsId>) {
+        self.netns.insert(netns);
+    }
+
     /// Adds one event.
     pub fn add(&mut self, event: &Event) {
         match event {

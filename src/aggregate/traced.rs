@@ -65,6 +65,11 @@ impl Traced {
         Traced { netns: netns.into_iter().collect(), ..Traced::default() }
     }
 
+    /// Another namespace that is watched.
+    pub fn watch(&mut self, netns: Option<NetnsId>) {
+        self.netns.insert(netns);
+    }
+
     /// Adds one event.
     pub fn observe(&mut self, event: &Event) {
         if let Event::Change(change) = event {

@@ -23,6 +23,7 @@ const SETUP: TraceSetup = TraceSetup {
     round: Duration::from_millis(100),
     changes: Changes::Connects,
     faults: Faults::ALL,
+    follows: false,
 };
 /// Closers that are kept: a few megabytes.
 const CLOSERS: usize = 50_000;

@@ -4,6 +4,7 @@
 //! source cannot see, what was lost, and totals at the end.
 
 use std::io::Write;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -12,7 +13,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, json};
 
 use crate::aggregate::endings::Endings;
-use crate::aggregate::lives::{End, EndedBy, Lives};
+use crate::aggregate::lives::{Closer, End, EndedBy, Life, Lives, Opener};
 use crate::cli::args::{Common, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
@@ -22,9 +23,10 @@ use crate::collect::changes::{self, Changes, Faults, Lost, Request, Scope, Sourc
 use crate::collect::names::SystemNames;
 use crate::collect::timewait::TimewaitLookup;
 use crate::filter::Expr;
+use crate::model::cgroup::Identity;
 use crate::model::column::Change;
 use crate::model::gap::{Missing, WayOut, Why};
-use crate::model::transition::{Transition, Via};
+use crate::model::transition::{By, Transition, Via};
 use crate::model::{Event, Gap, NetnsId, State};
 use crate::render::{gap as words, json as out, trace as lines};
 use crate::text;
@@ -159,8 +161,12 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if filter.is_kernel_only() {
         bail!("only the kernel's socket tables know `autobound`; a change of state does not have it");
     }
+    if let Some(column) = filter.unmatched_by_changes() {
+        bail!("filter: a change of state has no `{column}`, so that none would match; `tcpstate list` can test it");
+    }
     let mut head = session.head("trace");
     let scope = scope(args, &session)?;
+    let has_members = scope != Scope::Among(vec![session.live.own_netns()]) && session.live.has_members();
     let lives = args.lines() == lines::Lines::Lives;
     let timewait = lives.then(|| TimewaitLookup::of(&session.live));
     let mut request = Request {
@@ -197,6 +203,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         let names = wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| name);
         gaps.extend(names.map(|name| Gap::new(Missing::Tracepoint { name }, Why::OnlyTraced, WayOut::UseTrace)));
     }
+    let members = filter.needs().cgroups || has_members;
     let mut trace = TraceRun {
         args,
         filter,
@@ -207,6 +214,8 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         // Polling sees TIME_WAIT itself.
         timewait: timewait.filter(|_| via != Via::Poll),
         matrix: lines::Matrix::new(),
+        identifies: args.common.json || members,
+        members,
         shown: 0,
         seen: 0,
         reported_lost: 0,
@@ -227,8 +236,10 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
 
 /// The network namespaces to trace.
 fn scope(args: &TraceArgs, session: &Session) -> anyhow::Result<Scope> {
-    let all = args.common.origin.netns.iter().any(|word| word == "all");
-    if all || (!args.common.origin.names_netns() && !args.this_netns) {
+    let origin = &args.common.origin;
+    // A container that restarts has another namespace: then its changes are told by the filter.
+    let all = origin.netns.iter().any(|word| word == "all") || (origin.netns.is_empty() && origin.names_members());
+    if all || (!origin.names_netns() && !args.this_netns) {
         return Ok(Scope::Host);
     }
     let inodes: Vec<Option<NetnsId>> = session.live.spaces().map(|space| space.inode).collect();
@@ -256,6 +267,10 @@ struct TraceRun<'a> {
     endings: Endings,
     timewait: Option<TimewaitLookup>,
     matrix: lines::Matrix,
+    /// Whether anything asks what a change belongs to.
+    identifies: bool,
+    /// Whether lines have a column for it.
+    members: bool,
     shown: u64,
     seen: u64,
     reported_lost: u64,
@@ -285,7 +300,7 @@ impl TraceRun<'_> {
             writeln!(env.stderr, "trace: from {what}, {scope}")?;
             if self.args.summary.is_none() {
                 self.text.clear();
-                lines::write_header(&mut self.text, self.args.lines(), self.layout);
+                lines::write_header(&mut self.text, self.args.lines(), self.layout, self.members);
                 env.stdout.write_all(self.text.as_bytes())?;
             }
         }
@@ -367,17 +382,20 @@ impl TraceRun<'_> {
         let Some(fault) = lines::Fault::of(event).filter(|_| self.args.lines() == lines::Lines::Faults) else {
             return Ok(());
         };
-        if !self.wants(&fault.as_change()) {
+        let identity = self.identity(fault.at.netns, fault.at.by.as_ref());
+        if !self.wants(&fault.as_change(), identity.as_deref()) {
             return Ok(());
         }
         self.shown += 1;
         self.bytes.clear();
         self.text.clear();
         if self.json() {
-            lines::write_fault_json(&mut self.bytes, &fault)?;
+            lines::write_fault_json(&mut self.bytes, &fault, identity.as_deref())?;
             env.stdout.write_all(&self.bytes)?;
         } else {
-            lines::write_fault(&mut self.text, &fault, &self.names, self.layout);
+            let mut text = std::mem::take(&mut self.text);
+            lines::write_fault(&mut text, &fault, &self.line(identity.as_deref()));
+            self.text = text;
             env.stdout.write_all(self.text.as_bytes())?;
         }
         Ok(())
@@ -386,6 +404,8 @@ impl TraceRun<'_> {
     fn change(&mut self, env: &mut Env, t: &Transition) -> anyhow::Result<()> {
         self.seen += 1;
         self.endings.pass(t);
+        // Now, because a process may be gone when its connection ends.
+        let identity = self.identity(t.netns, t.by.as_ref());
         let (in_old_ns, life) = self.lives.add(t);
         match self.args.lines() {
             lines::Lines::Faults => return Ok(()),
@@ -395,14 +415,15 @@ impl TraceRun<'_> {
                 };
                 // At its end a connection may have lost its addresses.
                 let ended = Transition { local: life.local, peer: life.peer, ..*t };
-                if self.wants(&ended) {
-                    self.endings.add(life, t);
+                let identity = self.of_life(&life);
+                if self.wants(&ended, identity.as_deref()) {
+                    self.endings.add(Life { identity, ..life }, t);
                 }
                 return self.write_lives(env);
             }
             lines::Lines::Changes => {}
         }
-        if !self.wants(t) {
+        if !self.wants(t, identity.as_deref()) {
             return Ok(());
         }
         self.shown += 1;
@@ -410,11 +431,13 @@ impl TraceRun<'_> {
             *self.matrix.entry((t.old.map(State::kernel), t.new.kernel())).or_default() += 1;
         } else if self.json() {
             self.bytes.clear();
-            lines::write_change_json(&mut self.bytes, t, in_old_ns)?;
+            lines::write_change_json(&mut self.bytes, t, in_old_ns, identity.as_deref())?;
             env.stdout.write_all(&self.bytes)?;
         } else {
             self.text.clear();
-            lines::write_change(&mut self.text, t, in_old_ns, &self.names, self.layout);
+            let mut text = std::mem::take(&mut self.text);
+            lines::write_change(&mut text, t, in_old_ns, &self.line(identity.as_deref()));
+            self.text = text;
             env.stdout.write_all(self.text.as_bytes())?;
         }
         Ok(())
@@ -438,15 +461,36 @@ impl TraceRun<'_> {
                 env.stdout.write_all(&self.bytes)?;
             } else {
                 self.text.clear();
-                lines::write_life(&mut self.text, &life, &self.names, self.layout);
+                let mut text = std::mem::take(&mut self.text);
+                text.clear();
+                lines::write_life(&mut text, &life, &self.line(life.identity.as_deref()));
+                self.text = text;
                 env.stdout.write_all(self.text.as_bytes())?;
             }
         }
         Ok(())
     }
 
-    fn wants(&self, t: &Transition) -> bool {
-        self.filter.is_all() || self.filter.matches(&Change { transition: t, names: &self.names, identity: None })
+    /// What a change belongs to, while that can be read; nothing where nobody asks.
+    fn identity(&self, netns: Option<NetnsId>, by: Option<&By>) -> Option<Rc<Identity>> {
+        self.identifies.then(|| self.names.belongs(netns, by.and_then(By::actor).map(|actor| actor.pid))).flatten()
+    }
+
+    /// The same of a connection that has ended: by the process of this end that closed or opened it.
+    fn of_life(&self, life: &Life) -> Option<Rc<Identity>> {
+        let actor = match (&life.closed_first, &life.opened) {
+            (Some(Closer::Local(Some(actor))), _) | (_, Some(Opener::Local(Some(actor)))) => Some(actor.pid),
+            _ => None,
+        };
+        self.identifies.then(|| self.names.belongs(life.netns, actor)).flatten()
+    }
+
+    fn line<'l>(&'l self, identity: Option<&'l Identity>) -> lines::Line<'l> {
+        lines::Line { names: &self.names, layout: self.layout, identity, members: self.members }
+    }
+
+    fn wants(&self, t: &Transition, identity: Option<&Identity>) -> bool {
+        self.filter.is_all() || self.filter.matches(&Change { transition: t, names: &self.names, identity })
     }
 
     /// Reports what was lost since the last report.

@@ -12,8 +12,10 @@ use rustc_hash::FxHashSet;
 use crate::collect::containers::Containers;
 use crate::collect::drops;
 use crate::collect::error::Error;
+use crate::collect::members::members;
 use crate::collect::netlink::Channel;
 use crate::collect::netns::{self, NetnsHandle};
+use crate::collect::netns_follow::Following;
 use crate::collect::netns_source::NetnsSource;
 use crate::collect::owners::{Finder, OwnerRoute, OwnersVia, Route, Search};
 use crate::collect::probe::NetnsProbe;
@@ -92,6 +94,8 @@ pub struct Live {
     pub(super) dumps: u64,
     /// What the search for namespaces could not see.
     netns_gaps: Vec<Gap>,
+    /// What is looked for again.
+    pub(super) following: Following,
     /// Namespaces that could not be entered.
     netns_not_scanned: u32,
     /// Whether to read the cgroups of processes that hold sockets.
@@ -142,6 +146,7 @@ impl Live {
             host: Host::here(),
             dumps: 0,
             netns_gaps: Vec::new(),
+            following: Following::default(),
             netns_not_scanned: 0,
             cgroups: false,
             owners_via: OwnersVia::Auto,
@@ -202,6 +207,7 @@ impl Live {
             }
         }
         self.netns_gaps = found.gaps;
+        self.following = Following::of(wanted);
         self.netns_not_scanned = found.refused;
         Ok(())
     }
@@ -213,6 +219,18 @@ impl Live {
             [one] => one.space.inode,
             _ => None,
         }
+    }
+
+    /// The network namespace of this process; `None` if unknown, or if it is not in view.
+    #[must_use]
+    pub fn own_netns(&self) -> Option<NetnsId> {
+        self.spaces.iter().find(|p| p.space.is_own()).and_then(|p| p.space.inode)
+    }
+
+    /// Whether any process is in a container or a pod.
+    #[must_use]
+    pub fn has_members(&self) -> bool {
+        !members(&self.root, &self.containers).is_empty()
     }
 
     /// The namespaces in view.
@@ -276,11 +294,12 @@ impl Live {
         self.spaces.first().map(|p| self.facts_of(&p.space)).unwrap_or_default()
     }
 
-    /// The counters alone, summed over the namespaces; empty when one cannot be read, because a partial sum means
+    /// The counters alone, summed over the namespaces, with those that have ended since; empty when one cannot be
+    /// read, because a partial sum means
     /// something else.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let mut sum: Option<Counters> = None;
+        let mut sum = self.following.ended().cloned();
         for space in self.spaces() {
             let Ok(counters) = space.inside(|| proc::counters::counters(&self.root)) else {
                 return Counters::default();

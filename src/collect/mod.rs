@@ -25,6 +25,8 @@ pub(crate) mod members;
 pub(crate) mod names;
 pub mod netlink;
 pub mod netns;
+mod netns_follow;
+mod netns_owners;
 mod netns_source;
 mod netns_words;
 pub(crate) mod numbers;

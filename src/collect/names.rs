@@ -2,12 +2,12 @@
 //! no network name service is used that the system would not use itself.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use rustix::fs::{Mode, OFlags};
@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::collect::containers::Containers;
 use crate::collect::kernel_users;
 use crate::collect::netns::{self, NetnsHandle};
+use crate::collect::netns_owners;
 use crate::collect::proc::{ProcRoot, cgroups};
 use crate::filter::Resolver;
 use crate::model::cgroup::{self, Identity};
@@ -22,6 +23,8 @@ use crate::model::column::Names;
 use crate::model::kernel_user::{self, KernelUser, Listed};
 use crate::model::{NetnsId, Socket};
 
+/// What a process belongs to, and when that was read.
+type Known = (Instant, Option<Rc<Identity>>);
 type Cache<K> = RefCell<FxHashMap<K, Option<Rc<str>>>>;
 
 /// The names of this system.
@@ -37,13 +40,31 @@ pub struct SystemNames {
     /// The kernel's own connections, loaded when a row first needs them.
     kernel: OnceCell<Vec<Listed>>,
     root: ProcRoot,
-    namespaces: OnceCell<BTreeMap<NetnsId, String>>,
+    /// Read again for one that is not in it: namespaces come while a watch runs.
+    namespaces: RefCell<FxHashMap<NetnsId, Option<Rc<str>>>>,
+    /// Whose namespaces are.
+    owners: RefCell<Option<NetnsOwners>>,
+    /// What processes belong to.
+    processes: RefCell<FxHashMap<u32, Known>>,
     cgroup_mount: OnceCell<Option<CgroupMount>>,
     /// Namespaces other than our own that rows come from.
     spaces: Vec<NetnsHandle>,
     /// Whether no row is from our own.
     only_foreign: bool,
 }
+
+/// Whose namespaces are: one walk over the processes, good for some time.
+struct NetnsOwners {
+    until: Instant,
+    of: FxHashMap<NetnsId, Rc<Identity>>,
+}
+
+/// How long it holds what a process or a namespace belongs to: numbers are given again.
+const FRESH: Duration = Duration::from_secs(1);
+/// A walk over the processes is good for as many times as long as it took.
+const WALKS_APART: u32 = 20;
+/// Processes of which it is remembered at most.
+const MOST_PROCESSES: usize = 10_000;
 
 /// Where cgroup version 2 is mounted.
 struct CgroupMount {
@@ -63,9 +84,47 @@ impl SystemNames {
     /// Names that are valid in these namespaces.
     #[must_use]
     pub fn of(spaces: impl Iterator<Item = NetnsHandle>) -> SystemNames {
+        let mut names = SystemNames::default();
+        names.follow(spaces);
+        names
+    }
+
+    /// What a change belongs to: its process, while that can be read, else the one container or pod of the namespace.
+    pub fn belongs(&self, netns: Option<NetnsId>, pid: Option<u32>) -> Option<Rc<Identity>> {
+        pid.and_then(|pid| self.of_process(pid)).or_else(|| self.netns_identity(netns?))
+    }
+
+    fn of_process(&self, pid: u32) -> Option<Rc<Identity>> {
+        let mut known = self.processes.borrow_mut();
+        if let Some((at, identity)) = known.get(&pid)
+            && at.elapsed() < FRESH
+        {
+            return identity.clone();
+        }
+        let text = std::fs::read_to_string(self.root.path().join(format!("{pid}/cgroup"))).ok();
+        let identity = match text {
+            Some(text) => {
+                let mut identity = cgroup::of_process(&text);
+                if let Some(containers) = &self.containers {
+                    containers.name(&mut identity);
+                }
+                Some(Rc::new(identity))
+            }
+            // It has ended: what was read before is still true of it.
+            None => known.get(&pid).and_then(|(_, identity)| identity.clone()),
+        };
+        if known.len() >= MOST_PROCESSES {
+            known.retain(|_, (at, _)| at.elapsed() < FRESH);
+        }
+        known.insert(pid, (Instant::now(), identity.clone()));
+        identity
+    }
+
+    /// The same from now on in these namespaces.
+    pub fn follow(&mut self, spaces: impl Iterator<Item = NetnsHandle>) {
         let spaces: Vec<NetnsHandle> = spaces.collect();
-        let only_foreign = !spaces.iter().any(NetnsHandle::is_own);
-        SystemNames { spaces: spaces.into_iter().filter(|s| !s.is_own()).collect(), only_foreign, ..Default::default() }
+        self.only_foreign = !spaces.iter().any(NetnsHandle::is_own);
+        self.spaces = spaces.into_iter().filter(|s| !s.is_own()).collect();
     }
 }
 
@@ -120,8 +179,26 @@ impl Names for SystemNames {
         identity
     }
 
+    fn netns_identity(&self, inode: NetnsId) -> Option<Rc<Identity>> {
+        let containers = self.containers.as_ref()?;
+        let mut known = self.owners.borrow_mut();
+        let started = Instant::now();
+        if let Some(owners) = known.as_ref().filter(|owners| started < owners.until) {
+            return owners.of.get(&inode).cloned();
+        }
+        let found = netns_owners::owners(&self.root, containers);
+        let of = found.into_iter().map(|(inode, identity)| (inode, Rc::new(identity))).collect();
+        let until = Instant::now() + FRESH.max(started.elapsed() * WALKS_APART);
+        known.insert(NetnsOwners { until, of }).of.get(&inode).cloned()
+    }
+
     fn netns(&self, inode: NetnsId) -> Option<Rc<str>> {
-        self.namespaces.get_or_init(netns::names).get(&inode).map(|name| Rc::from(name.as_str()))
+        if let Some(known) = self.namespaces.borrow().get(&inode) {
+            return known.clone();
+        }
+        let mut known = self.namespaces.borrow_mut();
+        known.extend(netns::names().into_iter().map(|(inode, name)| (inode, Some(Rc::from(name)))));
+        known.entry(inode).or_insert(None).clone()
     }
 
     fn kernel_user(&self, socket: &Socket) -> Option<KernelUser> {

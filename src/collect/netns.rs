@@ -8,17 +8,18 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::collect::containers::Containers;
 use crate::collect::error::{self, Error};
-use crate::collect::netns_words::Lookup;
+use crate::collect::netns_words::{self, Lookup};
 use crate::collect::proc::{ProcRoot, counters};
 use crate::cores;
 use crate::model::gap::{Capability, Missing, WayOut, Why};
@@ -116,6 +117,17 @@ pub enum Wanted {
     },
 }
 
+impl Wanted {
+    /// Whether it may mean another namespace later. Numbers and paths mean one for good: a process id may be given again.
+    #[must_use]
+    pub fn may_change(&self) -> bool {
+        match self {
+            Wanted::All | Wanted::Members { .. } => true,
+            Wanted::One(word) => netns_words::is_name(word),
+        }
+    }
+}
+
 /// The namespaces to scan, each with what the visit read, and what is missing.
 #[derive(Debug)]
 pub struct Found<T> {
@@ -166,10 +178,66 @@ pub fn find<T: Send>(
     Ok(found)
 }
 
+/// Finds them again: those that are held are kept while anything else leads to them.
+///
+/// # Errors
+/// When the processes cannot be listed.
+pub(super) fn find_again(
+    wanted: &[Wanted],
+    root: &ProcRoot,
+    own: Option<NetnsId>,
+    containers: &Containers,
+    held: &[NetnsHandle],
+) -> Result<Vec<NetnsHandle>, Error> {
+    let names = names();
+    let ours = held.iter().filter_map(|s| s.handle.as_ref().map(AsRawFd::as_raw_fd)).collect();
+    let mut search = Search { ours, program: program(Path::new("/proc/self")), ..Search::new(None) };
+    for path in mounts(root) {
+        search.take(&path);
+    }
+    search.processes(root, false)?;
+    let is_found = |search: &Search, space: &NetnsHandle| space.is_own() || search.handles.contains_key(&space.inode);
+    if held.iter().any(|s| !is_found(&search, s)) && may_search_files(root) {
+        search.processes(root, true)?;
+    }
+    let mut now: Vec<NetnsHandle> = held.iter().filter(|s| is_found(&search, s)).cloned().collect();
+    let is_new = |now: &[NetnsHandle], inode: NetnsId| now.iter().all(|s| s.inode != Some(inode)) && Some(inode) != own;
+    if wanted.contains(&Wanted::All) {
+        for (inode, handle) in search.handles {
+            if let (Some(inode), Some(handle)) = (inode, handle)
+                && is_new(&now, inode)
+            {
+                now.push(NetnsHandle::opened(inode, Some(Arc::new(handle))).named(names.get(&inode).cloned()));
+            }
+        }
+        return Ok(now);
+    }
+    let lookup = Lookup { root, own, names: &names, containers };
+    for one in wanted {
+        let found = match one {
+            Wanted::One(word) => lookup.named(word),
+            Wanted::Members { container, pod } => lookup.of(container.as_deref(), pod.as_deref()),
+            Wanted::All => continue,
+        };
+        // A container that does not run at this moment has none.
+        for space in found.unwrap_or_default() {
+            if space.inode.is_some_and(|inode| is_new(&now, inode)) {
+                now.push(space);
+            }
+        }
+    }
+    Ok(now)
+}
+
+/// Whether descriptors may be searched too.
+fn may_search_files(root: &ProcRoot) -> bool {
+    counters::system(root).files_used.is_some_and(|n| n <= FILES_SEARCHED)
+}
+
 fn all<T: Send>(root: &ProcRoot, own: Option<NetnsId>, look: &(dyn Fn() -> T + Sync)) -> Result<Found<T>, Error> {
     let mut found = Found::default();
     let names = names();
-    let (Search { handles, closed, broken }, deep) = Search::everywhere(root, own)?;
+    let (Search { handles, closed, broken, .. }, deep) = Search::everywhere(root, own)?;
     if closed > 0 {
         found.gaps.push(Gap::new(
             Missing::ProcessNetns { processes: closed },
@@ -231,17 +299,31 @@ struct Search {
     closed: u32,
     /// Why something that exists could not be opened.
     broken: Option<String>,
+    /// Descriptors of this process by which it holds namespaces itself.
+    ours: FxHashSet<RawFd>,
+    /// The file of this program, where what other processes of it hold does not count: they look too.
+    program: Option<(u64, u64)>,
 }
 
 impl Search {
+    fn new(own: Option<NetnsId>) -> Search {
+        Search {
+            handles: BTreeMap::from([(own, None)]),
+            closed: 0,
+            broken: None,
+            ours: FxHashSet::default(),
+            program: None,
+        }
+    }
+
     /// Looks wherever a namespace can be held: mounts, processes, threads, and descriptors unless there are too many (then
     /// the second is false).
     fn everywhere(root: &ProcRoot, own: Option<NetnsId>) -> Result<(Search, bool), Error> {
-        let mut search = Search { handles: BTreeMap::from([(own, None)]), closed: 0, broken: None };
+        let mut search = Search::new(own);
         for path in mounts(root) {
             search.take(&path);
         }
-        let deep = counters::system(root).files_used.is_some_and(|n| n <= FILES_SEARCHED);
+        let deep = may_search_files(root);
         search.processes(root, deep)?;
         Ok((search, deep))
     }
@@ -274,6 +356,7 @@ impl Search {
 
     fn processes(&mut self, root: &ProcRoot, deep: bool) -> Result<(), Error> {
         let fail = |e| Error::new("read", root.path().display().to_string(), e);
+        let this = std::process::id().to_string();
         for entry in std::fs::read_dir(root.path()).map_err(fail)?.flatten() {
             let name = entry.file_name();
             if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
@@ -290,26 +373,40 @@ impl Search {
                 Err(_) => continue,
                 Ok(()) => {}
             }
+            let is_this = name.to_str() == Some(&this);
+            if !is_this && self.program.is_some() && program(&folder) == self.program {
+                continue;
+            }
             // A thread may have its own namespace.
-            self.each(&folder.join("task"), "ns/net", true);
+            self.each(&folder.join("task"), "ns/net", false, true);
             if deep {
-                self.each(&folder.join("fd"), "", false);
+                self.each(&folder.join("fd"), "", is_this, false);
             }
         }
         Ok(())
     }
 
-    fn each(&mut self, folder: &Path, below: &str, skip_single: bool) {
+    fn each(&mut self, folder: &Path, below: &str, of_ours: bool, skip_single: bool) {
         use std::os::unix::fs::MetadataExt;
         // A link count of 3 means one thread, in the namespace of the process.
         if skip_single && std::fs::metadata(folder).is_ok_and(|m| m.nlink() <= 3) {
             return;
         }
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let number = || entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if of_ours && number().is_some_and(|fd: RawFd| self.ours.contains(&fd)) {
+                continue;
+            }
             // What has exited or was closed meanwhile holds nothing.
             let _ = if below.is_empty() { self.link(&entry.path()) } else { self.link(&entry.path().join(below)) };
         }
     }
+}
+
+/// Device and inode of the file that a process runs, if that may be read.
+fn program(process: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(process.join("exe")).ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// Opens a namespace file; `None` when it is another kind of file.

@@ -27,6 +27,13 @@ const FORMS: &str = "give a name of `ip netns list`, a process id, an inode, a p
                      `tcpstate summary --netns all --by netns,container` shows them";
 const OTHERS: &str = "other users' processes take root";
 
+/// Whether a word is looked up as a name: not a path, a number, or the host's.
+pub(super) fn is_name(word: &str) -> bool {
+    let is_number = word.parse::<u64>().is_ok() || netns::inode_of(word).is_some();
+    let is_path = word.starts_with(['/', '.']) || (word.contains('/') && Path::new(word).exists());
+    !(is_number || is_path || word == HOST)
+}
+
 /// What words are looked up in.
 pub(super) struct Lookup<'a> {
     pub root: &'a ProcRoot,

@@ -71,8 +71,6 @@ impl Poll {
             Some(live) => live,
             None => Live::open(SourceChoice::Auto, ProcRoot::default())?,
         };
-        let open =
-            |space: &super::netns::NetnsHandle| space.inside(|| Farewells::open(space.inode)).and_then(|opened| opened);
         // Without them traffic, and what no sample shows, stay unknown.
         let destroy_events: Option<Vec<Farewells>> = live.spaces().map(|space| open(space).ok()).collect();
         let mut poll = Poll {
@@ -125,9 +123,32 @@ impl Poll {
         Ok(())
     }
 
+    /// Follows the namespaces that came, and leaves those that ended.
+    fn look_again(&mut self) {
+        let news = self.live.look_again();
+        if news.is_empty() {
+            return;
+        }
+        self.troubles.extend(news);
+        let had_events = !self.destroy_events.is_empty();
+        let live = &self.live;
+        self.destroy_events.retain(|of| live.spaces().any(|space| space.inode == of.netns()));
+        for space in live.spaces().filter(|_| had_events) {
+            if self.destroy_events.iter().any(|of| of.netns() == space.inode) {
+                continue;
+            }
+            match open(space) {
+                Ok(events) => self.destroy_events.push(events),
+                // A part of them would be taken for all.
+                Err(_) => return self.destroy_events.clear(),
+            }
+        }
+    }
+
     /// Takes a sample and reports what differs from the one before.
     fn sample(&mut self, each: &mut dyn FnMut(Event)) -> Result<(), Error> {
         self.apply_destroyed().map_err(|e| Error::new("read destroy events of sockets", "", e))?;
+        self.look_again();
         let now_ns = monotonic_ns();
         self.due_ns = now_ns + u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
         let at_us = jiff::Timestamp::now().as_microsecond();
@@ -189,6 +210,11 @@ impl Poll {
         self.troubles.extend(gaps);
         Ok(())
     }
+}
+
+/// The destroy events of a namespace.
+fn open(space: &super::netns::NetnsHandle) -> Result<Farewells, Error> {
+    space.inside(|| Farewells::open(space.inode)).and_then(|opened| opened)
 }
 
 impl Source for Poll {

@@ -30,6 +30,8 @@ pub struct TraceSetup {
     pub round: Duration,
     pub changes: Changes,
     pub faults: Faults,
+    /// Namespaces may come later, so that the whole host is traced.
+    pub follows: bool,
 }
 
 struct Shared<S> {
@@ -64,7 +66,7 @@ impl<S: EventSink> TraceThread<S> {
         if spaces.contains(&None) {
             return Err(Gap::new(Missing::Trace(None), Why::NetnsUnknown, WayOut::MountProc));
         }
-        let scope = if spaces.len() <= FEW { Scope::Among(spaces.to_vec()) } else { Scope::Host };
+        let scope = if spaces.len() <= FEW && !setup.follows { Scope::Among(spaces.to_vec()) } else { Scope::Host };
         let source = changes::bpf(setup.ring_bytes, scope, setup.changes, setup.faults)?;
         let shared = Arc::new(Mutex::new(Shared { source, sink, failed: None }));
         let (stop, stopped) = channel();

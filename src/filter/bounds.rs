@@ -53,6 +53,26 @@ impl Expr {
         needs
     }
 
+    /// A column for which no change of state can match: changes do not have it, and nothing else would do.
+    #[must_use]
+    pub fn unmatched_by_changes(&self) -> Option<&'static str> {
+        match self {
+            Expr::And(parts) => parts.iter().find_map(Expr::unmatched_by_changes),
+            Expr::Or(parts) => {
+                let each: Option<Vec<_>> = parts.iter().map(Expr::unmatched_by_changes).collect();
+                each.and_then(|each| each.first().copied())
+            }
+            Expr::Test(
+                Test::Number(column, ..) | Test::Time(column, ..) | Test::Flag(column, ..) | Test::Text(column, ..),
+            ) if column.0.of_change.is_none() => Some(column.0.name),
+            Expr::Test(Test::Interface(..)) => Some("dev"),
+            Expr::Test(Test::Mark(..)) => Some("fwmark"),
+            Expr::Test(Test::Cgroup(..)) => Some("cgroup"),
+            Expr::Test(Test::Age(..)) => Some("age"),
+            Expr::Not(_) | Expr::Test(_) => None,
+        }
+    }
+
     /// Whether it has a test that only the kernel can run ([`Test::Autobound`]).
     #[must_use]
     pub fn is_kernel_only(&self) -> bool {

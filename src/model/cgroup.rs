@@ -59,6 +59,12 @@ impl Identity {
         self.container_name.as_deref().or(self.container.as_deref())
     }
 
+    /// The same, with an id as runtimes print it.
+    #[must_use]
+    pub fn short_label(&self) -> Option<&str> {
+        self.container_label().map(pattern::shortened)
+    }
+
     /// The pod's name, or its uid.
     #[must_use]
     pub fn pod_label(&self) -> Option<&str> {

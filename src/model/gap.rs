@@ -64,6 +64,10 @@ pub enum Missing {
     NetnsHeldByFd,
     /// Network namespaces that exist and were not read; the first few by name.
     ClosedNetns { count: u32, names: Vec<String> },
+    /// What network namespaces had before they were found; the first few by name.
+    NetnsBefore { count: u32, names: Vec<String> },
+    /// What would come of network namespaces that have ended; the first few by name.
+    NetnsAfter { count: u32, names: Vec<String> },
     /// Network namespaces other than this one, in a trace.
     OtherNetns,
     /// A trace from this source; `None`: from any.
@@ -117,7 +121,7 @@ impl Missing {
     }
 
     /// Every key, for the schema.
-    pub const KEYS: [&'static str; 31] = [
+    pub const KEYS: [&'static str; 33] = [
         "sock_diag",
         "attributes",
         "sock_diag_fields",
@@ -133,6 +137,8 @@ impl Missing {
         "some_netns",
         "netns_held_by_fd",
         "closed_netns",
+        "netns_before",
+        "netns_after",
         "other_netns",
         "trace",
         "changes_between_samples",
@@ -170,6 +176,8 @@ impl Missing {
             Missing::SomeNetns => "some_netns",
             Missing::NetnsHeldByFd => "netns_held_by_fd",
             Missing::ClosedNetns { .. } => "closed_netns",
+            Missing::NetnsBefore { .. } => "netns_before",
+            Missing::NetnsAfter { .. } => "netns_after",
             Missing::OtherNetns => "other_netns",
             Missing::Trace(_) => "trace",
             Missing::ChangesBetweenSamples => "changes_between_samples",
@@ -244,6 +252,10 @@ pub enum Why {
     Dump(Incomplete),
     /// A file is truncated, or not in the kernel's format.
     Malformed { path: String },
+    /// It was made, or its container started, after this program.
+    NetnsCame,
+    /// No process is in it and no mount holds it any more.
+    NetnsEnded,
     /// Polling reads only namespaces given by name, and none was.
     NoneNamed,
     /// Sockets are sampled this often.

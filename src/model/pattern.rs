@@ -52,6 +52,12 @@ pub fn is_id(word: &str) -> bool {
     word.len() == 64 && is_short_id(word)
 }
 
+/// An id as runtimes print it; anything else as it is.
+#[must_use]
+pub fn shortened(name: &str) -> &str {
+    if is_id(name) { &name[..SHORT_ID] } else { name }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,6 +57,18 @@ pub fn what(missing: &Missing) -> String {
     fixed.to_owned()
 }
 
+/// A sentence on namespaces of which the first few have names: what it says of one, and of several.
+fn some_netns(number: u32, names: &[String], [of_one, of_several]: [&str; 2]) -> String {
+    let (spaces, end) = if number == 1 { ("network namespace", of_one) } else { ("network namespaces", of_several) };
+    let more = (number as usize).saturating_sub(names.len());
+    let names = names.join(", ");
+    match (number, more) {
+        (1, _) => format!("{spaces} {names} {end}"),
+        (_, 0) => format!("{number} {spaces} ({names}) {end}"),
+        _ => format!("{number} {spaces} ({names} and {more} more) {end}"),
+    }
+}
+
 /// The same for those with numbers or names.
 fn what_counted(missing: &Missing) -> String {
     match missing {
@@ -88,6 +100,16 @@ fn what_counted(missing: &Missing) -> String {
             let spaces = count(u64::from(*n), "network namespace was", "network namespaces were");
             format!("{spaces} not read ({}{more})", names.join(", "))
         }
+        Missing::NetnsBefore { count, names } => some_netns(
+            *count,
+            names,
+            ["is new: nothing of it was seen before", "are new: nothing of them was seen before"],
+        ),
+        Missing::NetnsAfter { count, names } => some_netns(
+            *count,
+            names,
+            ["has ended: nothing more of it is seen", "have ended: nothing more of them is seen"],
+        ),
         Missing::Trace(Some(via)) => format!("no trace from {}", via.name()),
         Missing::Tracepoint { name } => format!("nothing of {name} is traced"),
         Missing::DestroyEvents { lost } => count(*lost, "destroy event was", "destroy events were") + " lost",
@@ -127,6 +149,8 @@ pub fn why(why: &Why) -> String {
         Why::NoThread { error } => format!("cannot start a thread: {error}"),
         Why::Dump(reason) => incomplete(reason),
         Why::Malformed { path } => format!("{path} is cut or not in the format of the kernel"),
+        Why::NetnsCame => "made after the start".into(),
+        Why::NetnsEnded => "no process or mount is left".into(),
         Why::NoneNamed => "polling covers only the namespaces that are named".into(),
         Why::Sampled { interval_ms } => format!("sockets are sampled every {interval_ms} ms"),
         Why::BufferFull => "the kernel's buffer was full".into(),
@@ -283,6 +307,14 @@ mod tests {
                 Missing::ClosedNetns { count: 1, names: vec!["blue".into()] },
                 Missing::ClosedNetns { count: 7, names: vec!["blue".into(), "net:[4026532300]".into()] },
             ],
+            Missing::NetnsBefore { .. } => [
+                Missing::NetnsBefore { count: 1, names: vec!["blue".into()] },
+                Missing::NetnsBefore { count: 2, names: vec!["blue".into(), "red".into()] },
+            ],
+            Missing::NetnsAfter { .. } => [
+                Missing::NetnsAfter { count: 1, names: vec!["net:[4026532300] of container web".into()] },
+                Missing::NetnsAfter { count: 12, names: vec!["blue".into(), "red".into(), "green".into()] },
+            ],
             Missing::OtherNetns => [Missing::OtherNetns],
             Missing::Trace(_) => [
                 Missing::Trace(None),
@@ -334,6 +366,8 @@ mod tests {
             Why::NoThread { .. } => [Why::NoThread { error: "resource temporarily unavailable".into() }],
             Why::Dump(_) => [Why::Dump(Incomplete::Interrupted)],
             Why::Malformed { .. } => [Why::Malformed { path: "/proc/net/tcp".into() }],
+            Why::NetnsCame => [Why::NetnsCame],
+            Why::NetnsEnded => [Why::NetnsEnded],
             Why::NoneNamed => [Why::NoneNamed],
             Why::Sampled { .. } => [Why::Sampled { interval_ms: 500 }],
             Why::BufferFull => [Why::BufferFull],

@@ -292,7 +292,7 @@ pub(crate) fn source() -> Json {
 
 pub(crate) fn gap() -> Vec<(&'static str, Json)> {
     vec![
-        ("missing", json!({ "enum": Missing::KEYS })),
+        ("missing", json!({ "enum": Missing::KEYS.as_slice() })),
         ("what", json!({ "type": "string" })),
         ("why", json!({ "type": "string" })),
         ("hint", nullable("string")),

@@ -215,8 +215,7 @@ impl RowRouter<'_> {
             let id = |text: Option<&str>| text.map_or(GroupId::None, |t| GroupId::Text(Arc::from(t)));
             match held {
                 Some(holder) => id(get(&self.ownership.table().process(holder).identity)),
-                // A socket without a process has its own cgroup, unless it is in TIME_WAIT.
-                None => id(socket.cgroup.and_then(|c| self.names.identity(c)).as_deref().and_then(get)),
+                None => id(self.names.unheld_identity(socket).as_deref().and_then(get)),
             }
         };
         let at = |endpoint| GroupId::Endpoint(endpoint, self.several.then_some(socket.netns).flatten());

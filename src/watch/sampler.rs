@@ -226,6 +226,11 @@ impl Sampler {
         let first = self.samples == 1;
         let members = request.filter.ignoring_state();
         let query = self.query(&request.filter, &members)?;
+        let mut gaps = self.live.look_again();
+        if !gaps.is_empty() {
+            self.names.follow(self.live.spaces().cloned());
+            self.trace.watch(&self.live);
+        }
         self.trace.begin(&self.live)?;
         // LISTEN has its own table, and costs next to nothing.
         if self.config.with_owners || self.listeners.all().len() <= LISTENERS {
@@ -239,7 +244,6 @@ impl Sampler {
         self.tracker.keep_events = request.events;
         self.tracker.begin(monotonic_ms());
         let mut totals = SampleTotals::new(request);
-        let mut gaps = Vec::new();
         let dump_started = Instant::now();
         let (held, missing) = self.dump(request, &members, &query, fresh.as_ref(), &mut gaps, &mut totals)?;
         let dump_us = micros(dump_started);
@@ -268,7 +272,7 @@ impl Sampler {
     ) -> Result<(Vec<Newcomer>, FxHashSet<Inode>), Error> {
         let mut held: Vec<Newcomer> = Vec::new();
         let mut missing: FxHashSet<Inode> = FxHashSet::default();
-        let several = self.live.spaces().len() > 1;
+        let several = self.live.spaces().len() > 1 || self.live.follows_netns();
         let of_finding = self.judge.sockets(request);
         let (live, trace) = (&mut self.live, &self.trace);
         let mut router = RowRouter {
@@ -329,7 +333,7 @@ impl Sampler {
             listeners: &self.listeners,
             names: &self.names,
             with_owners: self.config.with_owners,
-            several: self.live.spaces().len() > 1,
+            several: self.live.spaces().len() > 1 || self.live.follows_netns(),
             of_finding: of_finding.as_ref(),
         };
         for (socket, tracked) in held {

@@ -32,6 +32,7 @@ const SETUP: TraceSetup = TraceSetup {
     round: Duration::from_millis(200),
     changes: Changes::All,
     faults: Faults::RESETS,
+    follows: false,
 };
 /// The first kernel whose trace programs can assign a socket its cookie.
 const COOKIE_SINCE: (u32, u32) = (5, 12);
@@ -64,7 +65,7 @@ impl BackgroundTrace {
     pub(super) fn begin(&mut self, live: &Live) -> Result<(), Error> {
         let TracePhase::Wanted(insisted) = self.phase else { return Ok(()) };
         let spaces: Vec<Option<NetnsId>> = live.spaces().map(|s| s.inode).collect();
-        self.phase = match Tracing::begin(&spaces, insisted) {
+        self.phase = match Tracing::begin(&spaces, live.follows_netns(), insisted) {
             Ok(trace) => TracePhase::On(trace),
             Err(gap) if insisted => return Err(Error::Trace(Box::new(gap))),
             Err(gap) => {
@@ -73,6 +74,17 @@ impl BackgroundTrace {
             }
         };
         Ok(())
+    }
+
+    /// Counts what happens in these namespaces too.
+    pub(super) fn watch(&self, live: &Live) {
+        let TracePhase::On(trace) = &self.phase else { return };
+        trace.trace.with(|sums, _| {
+            for space in live.spaces() {
+                sums.traced.watch(space.inode);
+                sums.outcomes.watch(space.inode);
+            }
+        });
     }
 
     /// Takes the traced closers before the rows of a sample are read.
@@ -195,11 +207,11 @@ impl Tracing {
     ///
     /// # Errors
     /// One line on why it cannot be done here, with the way out.
-    fn begin(spaces: &[Option<NetnsId>], insisted: bool) -> Result<Tracing, Gap> {
+    fn begin(spaces: &[Option<NetnsId>], follows: bool, insisted: bool) -> Result<Tracing, Gap> {
         let traced = Traced::new(spaces.iter().copied());
         let outcomes = Outcomes::new(spaces.iter().copied(), monotonic_ns());
         let sums = Sums { traced, outcomes, events: 0, lost_before: 0 };
-        let trace = TraceThread::begin(spaces, SETUP, sums)?;
+        let trace = TraceThread::begin(spaces, TraceSetup { follows, ..SETUP }, sums)?;
         Ok(Tracing { via: trace.via(), trace, insisted, taken: Instant::now(), busy: 0 })
     }
 

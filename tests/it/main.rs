@@ -21,6 +21,8 @@ mod bind;
 mod circles;
 /// The command line, end to end: other users, hostile names, narrow terminals, closed pipes, wrong words.
 mod cli;
+/// Containers that come, restart and end while a watch or a trace runs.
+mod container_follow;
 /// Containers without a runtime: cgroups and namespaces in the shape of podman's.
 mod container_words;
 /// Containers and pods by name, and what stands behind a docker-proxy.

@@ -130,6 +130,7 @@ fn eight_namespaces_with_the_same_four_tuples_stay_apart() {
 
 #[test]
 fn two_hundred_empty_namespaces_cost_no_walk_and_the_plan_says_so() {
+    let _undisturbed = netns::undisturbed();
     in_netns(|outside| {
         let spaces: Vec<Netns> = (0..200).map(|_| Netns::new()).collect();
         let mut live = Live::open(SourceChoice::Netlink, ProcRoot::default()).expect("a source");
@@ -166,6 +167,7 @@ fn walked(live: &mut Live) -> (u64, u64) {
 
 #[test]
 fn a_namespace_is_only_left_out_when_it_is_certainly_empty() {
+    let _undisturbed = netns::undisturbed();
     in_netns(|_| {
         let other = Netns::new();
         let mut live = Live::open(SourceChoice::Netlink, ProcRoot::default()).expect("a source");

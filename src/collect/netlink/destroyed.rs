@@ -59,6 +59,12 @@ pub struct Farewells {
 }
 
 impl Farewells {
+    /// Whose events these are.
+    #[must_use]
+    pub fn netns(&self) -> Option<NetnsId> {
+        self.netns
+    }
+
     /// Subscribes in the network namespace of this thread, whose inode is `netns`.
     ///
     /// # Errors

@@ -5,9 +5,10 @@
 use super::{Change, Row, Value};
 use crate::model::cgroup::{Identity, Runtime};
 
-/// What the socket's own cgroup says when no process holds it: an orphan, or a connection waiting for `accept()`.
+/// What the socket's own cgroup says when no process holds it: an orphan, or a connection waiting for `accept()`. Without one,
+/// as TIME_WAIT is, it belongs to whoever alone uses its namespace.
 fn of_socket<'a>(row: &Row<'a>, part: for<'i> fn(&'i Identity) -> Option<&'i str>) -> Value<'a> {
-    let identity = row.socket.cgroup.and_then(|id| row.names.identity(id));
+    let identity = row.names.unheld_identity(row.socket);
     identity.as_deref().and_then(part).map_or(Value::Absent, |name| Value::Text(name.to_owned().into()))
 }
 

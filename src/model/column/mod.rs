@@ -37,6 +37,19 @@ pub trait Names {
     fn identity(&self, id: u64) -> Option<Rc<Identity>> {
         self.cgroup(id).map(|path| Rc::new(cgroup::of_path(&path)))
     }
+    /// The container or pod that alone uses a network namespace.
+    fn netns_identity(&self, _: NetnsId) -> Option<Rc<Identity>> {
+        None
+    }
+    /// The same of a row that no process holds: by its own cgroup, else by its namespace.
+    fn unheld_identity(&self, socket: &Socket) -> Option<Rc<Identity>> {
+        let is_told = |identity: &Rc<Identity>| identity.container.is_some() || identity.pod.is_some();
+        let own = socket.cgroup.and_then(|id| self.identity(id));
+        if own.as_ref().is_some_and(is_told) {
+            return own;
+        }
+        socket.netns.and_then(|netns| self.netns_identity(netns)).or(own)
+    }
     /// Name of a network namespace by its inode.
     fn netns(&self, inode: NetnsId) -> Option<Rc<str>>;
     /// What in the kernel uses a socket that no process holds.

@@ -44,6 +44,11 @@ fn connection() -> Vec<(&'static str, Json)> {
     ]
 }
 
+/// Whose it is.
+fn member() -> Vec<(&'static str, Json)> {
+    ["unit", "container", "container_id", "pod"].map(|key| (key, nullable("string"))).into()
+}
+
 fn actor() -> Json {
     or_null(&object(vec![("pid", count()), ("comm", json!({ "type": "string" }))], &[]))
 }
@@ -58,6 +63,7 @@ pub(super) fn transition() -> Vec<(&'static str, Json)> {
         ("by_call", json!({ "type": "boolean" })),
         ("process", actor()),
     ]);
+    fields.extend(member());
     fields
 }
 
@@ -80,6 +86,7 @@ pub(super) fn life() -> Vec<(&'static str, Json)> {
         ("states", json!({ "type": "array", "items": step })),
         ("complete", json!({ "type": "boolean" })),
     ]);
+    fields.extend(member());
     fields
 }
 
@@ -98,6 +105,7 @@ pub(super) fn fault() -> Vec<(&'static str, Json)> {
         ("by", json!({ "enum": ["process", "kernel_thread", "network", "unknown_process", null] })),
         ("process", actor()),
     ]);
+    fields.extend(member());
     fields
 }
 

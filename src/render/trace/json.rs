@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{Matrix, by_count};
 use crate::aggregate::lives::{Closer, End, EndedBy, Life, Opener};
+use crate::model::cgroup::Identity;
 use crate::model::event::{ResetReason, Sighting};
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{Endpoint, Errno, Event, Family, NetnsId, State};
@@ -29,7 +30,12 @@ fn object(value: Json) -> Map<String, Json> {
 ///
 /// # Errors
 /// Never: a buffer takes everything.
-pub fn write_change_json(out: &mut Vec<u8>, t: &Transition, in_old_ns: Option<u64>) -> io::Result<()> {
+pub fn write_change_json(
+    out: &mut Vec<u8>,
+    t: &Transition,
+    in_old_ns: Option<u64>,
+    identity: Option<&Identity>,
+) -> io::Result<()> {
     let mut o = Object::begin(out);
     o.word(key!("type"), "transition")?;
     connection(&mut o, t.at_us, t.netns, t.family, t.cookie, (t.local, t.peer))?;
@@ -42,6 +48,7 @@ pub fn write_change_json(out: &mut Vec<u8>, t: &Transition, in_old_ns: Option<u6
     word_or_null(&mut o, key!("by"), t.by.as_ref().map(By::key))?;
     o.value(key!("by_call"), &t.by_call)?;
     actor(&mut o, key!("process"), t.by.as_ref().and_then(By::actor))?;
+    member(&mut o, identity)?;
     o.end();
     out.push(b'\n');
     Ok(())
@@ -93,6 +100,7 @@ pub fn write_life_json(out: &mut Vec<u8>, life: &Life) -> io::Result<()> {
     }
     states.push(b']');
     o.value(key!("complete"), &life.complete)?;
+    member(&mut o, life.identity.as_deref())?;
     o.end();
     out.push(b'\n');
     Ok(())
@@ -150,7 +158,7 @@ impl Fault {
 ///
 /// # Errors
 /// Never: a buffer takes everything.
-pub fn write_fault_json(out: &mut Vec<u8>, fault: &Fault) -> io::Result<()> {
+pub fn write_fault_json(out: &mut Vec<u8>, fault: &Fault, identity: Option<&Identity>) -> io::Result<()> {
     let at = &fault.at;
     let mut o = Object::begin(out);
     o.word(key!("type"), fault.kind)?;
@@ -163,9 +171,18 @@ pub fn write_fault_json(out: &mut Vec<u8>, fault: &Fault) -> io::Result<()> {
     o.value(key!("errno"), &fault.errno.map(|errno| errno.to_string()))?;
     word_or_null(&mut o, key!("by"), at.by.as_ref().map(By::key))?;
     actor(&mut o, key!("process"), at.by.as_ref().and_then(By::actor))?;
+    member(&mut o, identity)?;
     o.end();
     out.push(b'\n');
     Ok(())
+}
+
+/// Unit, container and pod of this end; null where there is none, or none is known.
+fn member(o: &mut Object<'_>, identity: Option<&Identity>) -> io::Result<()> {
+    o.value(key!("unit"), &identity.and_then(|i| i.unit.as_deref()))?;
+    o.value(key!("container"), &identity.and_then(Identity::container_label))?;
+    o.value(key!("container_id"), &identity.and_then(|i| i.container.as_deref()))?;
+    o.value(key!("pod"), &identity.and_then(Identity::pod_label))
 }
 
 /// The connection of a line.
@@ -244,7 +261,7 @@ mod tests {
         };
         let parse = |t: &Transition| -> Json {
             let mut out = Vec::new();
-            write_change_json(&mut out, t, None).unwrap();
+            write_change_json(&mut out, t, None, None).unwrap();
             assert_eq!(out.pop(), Some(b'\n'));
             serde_json::from_slice(&out).unwrap()
         };
@@ -253,7 +270,7 @@ mod tests {
             (&json["at"], &json["new"]),
             (&json!("1970-01-01T00:00:00Z"), &json!(State::Unknown(14).to_string()))
         );
-        for key in ["netns", "cookie", "old", "in_old_us", "by", "process"] {
+        for key in ["netns", "cookie", "old", "in_old_us", "by", "process", "container", "pod", "unit"] {
             assert!(json[key].is_null() && json.get(key).is_some(), "{key}: {json}");
         }
         let known = Transition {

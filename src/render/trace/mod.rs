@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use crate::aggregate::lives::{Closer, End, EndedBy, Life, Opener};
 use crate::model::addr::write_endpoint;
+use crate::model::cgroup::Identity;
 use crate::model::column::Names;
 use crate::model::digits::Digits;
 use crate::model::transition::{Actor, By, Transition};
@@ -29,6 +30,7 @@ struct Step {
 /// What a cell may use.
 struct Cell<'a> {
     names: &'a dyn Names,
+    identity: Option<&'a Identity>,
     /// The terminal is small.
     small: bool,
     /// Columns that are left, for the last cell.
@@ -42,6 +44,8 @@ struct Column<T> {
     wide: usize,
     /// Its width on a small terminal; `None`: omitted there.
     narrow: Option<usize>,
+    /// Only where containers run.
+    member: bool,
     write: fn(&mut String, &T, &Cell<'_>),
 }
 
@@ -51,12 +55,30 @@ const fn column<T>(
     narrow: Option<usize>,
     write: fn(&mut String, &T, &Cell<'_>),
 ) -> Column<T> {
-    Column { name, wide, narrow, write }
+    Column { name, wide, narrow, member: false, write }
 }
 
-const CHANGE: [Column<Step>; 8] = [
+/// The container, or the pod where it is one of several.
+const fn container<T>() -> Column<T> {
+    Column {
+        name: "CONTAINER",
+        wide: MEMBER,
+        narrow: None,
+        member: true,
+        write: |out, _, cell| match cell.identity {
+            None => out.push('?'),
+            Some(identity) => match identity.short_label().or(identity.pod_label()) {
+                Some(name) => sanitize::push(out, name),
+                None => out.push('-'),
+            },
+        },
+    }
+}
+
+const CHANGE: [Column<Step>; 9] = [
     column("TIME", 15, Some(10), |out, s, cell| clock(out, s.transition.at_us, cell.small)),
     column("NETNS", 10, None, |out, s, cell| netns(out, s.transition.netns, cell.names)),
+    container(),
     column("LOCAL", 21, Some(15), |out, s, _| endpoint(out, s.transition.local)),
     column("PEER", 21, Some(15), |out, s, _| endpoint(out, s.transition.peer)),
     column("OLD", 11, Some(11), |out, s, _| shown(out, s.transition.old)),
@@ -68,9 +90,10 @@ const CHANGE: [Column<Step>; 8] = [
         Some(By::Process(actor) | By::KernelThread(actor)) => named(out, actor, !s.transition.by_call, cell.room),
     }),
 ];
-const LIFE: [Column<Life>; 12] = [
+const LIFE: [Column<Life>; 13] = [
     column("TIME", 15, Some(10), |out, life, cell| clock(out, life.at_us, cell.small)),
     column("NETNS", 10, None, |out, life, cell| netns(out, life.netns, cell.names)),
+    container(),
     column("LOCAL", 21, Some(15), |out, life, _| endpoint(out, life.local)),
     column("PEER", 21, Some(15), |out, life, _| endpoint(out, life.peer)),
     column("DURATION", 8, Some(8), |out, life, _| shown(out, life.duration_ns.map(|ns| text::compact_us(ns / 1000)))),
@@ -114,9 +137,10 @@ const LIFE: [Column<Life>; 12] = [
         }
     }),
 ];
-const FAULT: [Column<Fault>; 8] = [
+const FAULT: [Column<Fault>; 9] = [
     column("TIME", 15, Some(10), |out, f, cell| clock(out, f.at.at_us, cell.small)),
     column("NETNS", 10, None, |out, f, cell| netns(out, f.at.netns, cell.names)),
+    container(),
     column("LOCAL", 21, Some(15), |out, f, _| endpoint(out, f.at.local)),
     column("PEER", 21, Some(15), |out, f, _| endpoint(out, f.at.peer)),
     column("STATE", 11, Some(11), |out, f, _| match f.at.state {
@@ -146,6 +170,8 @@ const FAULT: [Column<Fault>; 8] = [
 const CHANGE_WIDE: usize = 120;
 const FAULT_WIDE: usize = 140;
 const LIFE_WIDE: usize = 186;
+/// What the column of containers takes, with the gap before it.
+const MEMBER: usize = 14;
 /// Minimum of a process name that is shown.
 const SHORTEST_NAME: usize = 2;
 
@@ -158,15 +184,26 @@ pub enum Layout {
     Terminal(usize),
 }
 
+/// How a line is written, and what it belongs to.
+#[derive(Clone, Copy)]
+pub struct Line<'a> {
+    pub names: &'a dyn Names,
+    pub layout: Layout,
+    pub identity: Option<&'a Identity>,
+    /// Containers have a column.
+    pub members: bool,
+}
+
 /// A line of cells; `None`: the names of the columns.
-fn line<T>(out: &mut String, columns: &[Column<T>], wide: usize, of: Option<&T>, names: &dyn Names, layout: Layout) {
-    let (small, gap, terminal) = match layout {
+fn line<T>(out: &mut String, columns: &[Column<T>], wide: usize, of: Option<&T>, how: &Line<'_>) {
+    let wide = if how.members { wide + MEMBER + 2 } else { wide };
+    let (small, gap, terminal) = match how.layout {
         Layout::Tabs => (false, "\t", None),
         Layout::Terminal(width) if width < wide => (true, " ", Some(width)),
         Layout::Terminal(width) => (false, "  ", Some(width)),
     };
     let mut used = 0;
-    for column in columns {
+    for column in columns.iter().filter(|c| how.members || !c.member) {
         let Some(padded) = (if small { column.narrow } else { Some(column.wide) }) else { continue };
         if used > 0 {
             out.push_str(gap);
@@ -176,7 +213,9 @@ fn line<T>(out: &mut String, columns: &[Column<T>], wide: usize, of: Option<&T>,
         let room = terminal.filter(|_| last).map_or(usize::MAX, |terminal| terminal.saturating_sub(used));
         let start = out.len();
         match of {
-            Some(of) => (column.write)(out, of, &Cell { names, small, room }),
+            Some(of) => {
+                (column.write)(out, of, &Cell { names: how.names, identity: how.identity, small, room });
+            }
             None => out.push_str(column.name),
         }
         let written = width(&out[start..]);
@@ -199,28 +238,28 @@ pub enum Lines {
 }
 
 /// The names of the columns.
-pub fn write_header(out: &mut String, of: Lines, layout: Layout) {
-    let names = &crate::model::column::NoNames;
+pub fn write_header(out: &mut String, of: Lines, layout: Layout, members: bool) {
+    let how = &Line { names: &crate::model::column::NoNames, layout, identity: None, members };
     match of {
-        Lines::Changes => line(out, &CHANGE, CHANGE_WIDE, None, names, layout),
-        Lines::Lives => line(out, &LIFE, LIFE_WIDE, None, names, layout),
-        Lines::Faults => line(out, &FAULT, FAULT_WIDE, None, names, layout),
+        Lines::Changes => line(out, &CHANGE, CHANGE_WIDE, None, how),
+        Lines::Lives => line(out, &LIFE, LIFE_WIDE, None, how),
+        Lines::Faults => line(out, &FAULT, FAULT_WIDE, None, how),
     }
 }
 
 /// One reset or repeated segment as a line.
-pub fn write_fault(out: &mut String, fault: &Fault, names: &dyn Names, layout: Layout) {
-    line(out, &FAULT, FAULT_WIDE, Some(fault), names, layout);
+pub fn write_fault(out: &mut String, fault: &Fault, how: &Line<'_>) {
+    line(out, &FAULT, FAULT_WIDE, Some(fault), how);
 }
 
 /// One change as a line. A process in brackets held the socket, but did not necessarily ask for the change.
-pub fn write_change(out: &mut String, t: &Transition, in_old_ns: Option<u64>, names: &dyn Names, layout: Layout) {
-    line(out, &CHANGE, CHANGE_WIDE, Some(&Step { transition: *t, in_old_ns }), names, layout);
+pub fn write_change(out: &mut String, t: &Transition, in_old_ns: Option<u64>, how: &Line<'_>) {
+    line(out, &CHANGE, CHANGE_WIDE, Some(&Step { transition: *t, in_old_ns }), how);
 }
 
 /// One life as a line.
-pub fn write_life(out: &mut String, life: &Life, names: &dyn Names, layout: Layout) {
-    line(out, &LIFE, LIFE_WIDE, Some(life), names, layout);
+pub fn write_life(out: &mut String, life: &Life, how: &Line<'_>) {
+    line(out, &LIFE, LIFE_WIDE, Some(life), how);
 }
 
 /// The time of day, in UTC; to the tenth of a second on a small terminal.
@@ -310,13 +349,18 @@ mod tests {
             traffic: None,
             error: None,
         };
-        let line = |layout| {
+        let line_with = |layout, members| {
             let mut text = String::new();
-            write_change(&mut text, &t, Some(5000), &crate::model::column::NoNames, layout);
+            let names = &crate::model::column::NoNames;
+            let identity = Identity { container: Some("c".repeat(64)), ..Identity::default() };
+            let how = Line { names, layout, identity: Some(&identity), members };
+            write_change(&mut text, &t, Some(5000), &how);
             assert_eq!(text.pop(), Some('\n'));
             text
         };
+        let line = |layout| line_with(layout, false);
         let small = line(Layout::Terminal(80));
+        assert_eq!(line_with(Layout::Terminal(80), true), small);
         assert_eq!(small, "00:00:01.0 127.0.0.1:34916 127.0.0.1:443   ESTABLISHED FIN_WAIT1   [a…(4194304)]");
         assert_eq!(small.chars().count(), 80);
         let roomy = line(Layout::Terminal(100));
@@ -326,12 +370,16 @@ mod tests {
         );
         let wide = line(Layout::Terminal(200));
         assert!(wide.contains("4026531840") && wide.contains("5us") && wide.starts_with("00:00:01.000001  "), "{wide}");
-        assert_eq!(line(Layout::Tabs).split('\t').count(), CHANGE.len());
+        assert_eq!(line_with(Layout::Tabs, true).split('\t').count(), CHANGE.len());
+        assert_eq!(line_with(Layout::Tabs, true).split('\t').nth(2), Some("cccccccccccc"));
+        assert_eq!(line(Layout::Tabs).split('\t').count(), CHANGE.len() - 1);
         for width in [80, 120, 140, 160, 186, 200] {
             for of in [Lines::Changes, Lines::Lives, Lines::Faults] {
-                let mut header = String::new();
-                write_header(&mut header, of, Layout::Terminal(width));
-                assert!(header.trim_end().chars().count() <= width, "{header}");
+                for members in [false, true] {
+                    let mut header = String::new();
+                    write_header(&mut header, of, Layout::Terminal(width), members);
+                    assert!(header.trim_end().chars().count() <= width, "{header}");
+                }
             }
         }
     }

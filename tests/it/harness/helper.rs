@@ -17,6 +17,7 @@
 //! | `rename HEX` | changes the process's name to these bytes |
 //! | `fork [HEX]` | a child that shares every socket, under this name if one is given |
 //! | `churn PORT`, `calm` | opens and resets connections without pause; stops, with how many there were |
+//! | `beat PORT` | the same a few hundred times a second |
 //! | `serve PORT` | accepts in a thread, and closes each connection after its peer has |
 //! | `lives ADDRESS FROM COUNT LIFE_MS EVERY_MS` | opens a connection every so often, closes each after its life |
 //! | `exit_after MS` | ends by itself, wherever the test then is |
@@ -359,7 +360,8 @@ impl World {
             ["rename", name] => rename(&from_hex(name)?)?,
             ["fork"] => return fork(None),
             ["fork", name] => return fork(Some(&from_hex(name)?)),
-            ["churn", port] => self.start_churn(number(port)?),
+            ["churn", port] => self.start_churn(number(port)?, Duration::ZERO),
+            ["beat", port] => self.start_churn(number(port)?, Duration::from_millis(3)),
             ["calm"] => {
                 let (stop, thread) = self.churn.take().ok_or("nothing to calm")?;
                 stop.store(true, Ordering::Relaxed);
@@ -398,7 +400,7 @@ impl World {
         self.socks.remove(&number(fd)?).ok_or_else(|| format!("no socket {fd}"))
     }
 
-    fn start_churn(&mut self, port: u16) {
+    fn start_churn(&mut self, port: u16, pause: Duration) {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let listener = Sock::listening(SocketAddr::from(([127, 0, 0, 1], port)), 128);
@@ -408,6 +410,7 @@ impl World {
                 // Dropped at once: reset, so that ports and TIME_WAIT do not run out.
                 drop((Sock::connected(listener.local(), None), listener.accept()));
                 count += 1;
+                std::thread::sleep(pause);
             }
             count
         });

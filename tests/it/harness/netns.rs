@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
@@ -17,6 +18,19 @@ use super::{diag, finish, skip};
 
 /// Set in a copy of the test binary that already runs inside a user namespace of its own.
 const IN_USERNS: &str = "TCPSTATE_TESTS_IN_USERNS";
+
+/// A program that follows every namespace of the host keeps a socket in each, in those of other tests too.
+static FOLLOWED: RwLock<()> = RwLock::new(());
+
+/// While this is held, no test follows all namespaces: an empty one stays empty.
+pub fn undisturbed() -> RwLockReadGuard<'static, ()> {
+    FOLLOWED.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by a test that follows all namespaces.
+pub fn following_all() -> RwLockWriteGuard<'static, ()> {
+    FOLLOWED.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A network namespace that lives as long as this value (or a socket in it).
 pub struct Netns {
