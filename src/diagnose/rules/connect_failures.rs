@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn who_gives_up_at_once_while_icmp_comes_was_rejected_and_not_left_without_an_answer() {
-        let rejected = given_up(0, 17, 0);
+        let rejected = given_up(24, 17, 0);
         let left: Vec<&str> = rejected.causes.left.iter().map(|h| h.cause.id).collect();
         assert_eq!(left, ["rejected", "unreachable"]);
         assert_eq!(rejected.severity, Severity::Warning);
