@@ -23,12 +23,14 @@ while True:
             key.fileobj.send(key.fileobj.recv(100))'
 listens $C 9000; P=$(ip netns pids $C | head -1)
 bg $C python3 -c '
-import socket,time
+import os,socket,sys,time
+w=sys.argv[1]
 k=[socket.create_connection(("127.0.0.1",9000)) for i in range(3)]
 for s in k: s.sendall(b"one"); s.recv(10)
-time.sleep(1)
+open(w+"/served","w")
+while not os.path.exists(w+"/frozen"): time.sleep(0.05)
 for s in k: s.sendall(b"two")
-time.sleep(60)'
-sleep 0.8; echo $P >$G/cgroup.procs; echo 1 >$G/cgroup.freeze
+time.sleep(60)' "$W"
+for _ in $(seq 100); do [ -e "$W/served" ] && break; sleep 0.1; done; echo $P >$G/cgroup.procs; echo 1 >$G/cgroup.freeze; touch "$W/frozen"
 sleep 12
 ready
