@@ -59,7 +59,7 @@ pub(crate) fn run(args: &KillArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let mut session = Session::open(common)?;
     if session.live.source() != Source::Netlink {
-        bail!("kill needs sock_diag, and it is not to be had here; `tcpstate list` says why");
+        bail!("kill needs sock_diag, which this host does not offer; `tcpstate list` says why");
     }
     let filter = select::of_command_line(&args.selection, &common.origin, &session.names, env)?;
     if filter.is_all() {
