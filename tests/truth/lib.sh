@@ -59,6 +59,17 @@ filter() {
 unfilter() { ip netns exec "$1" nft "delete table inet f"; }
 # same CASE: makes the state of another case, to look at it from elsewhere or as somebody else.
 same() { . "${BASH_SOURCE[1]%/*}/$1.sh"; }
+# relay BACKEND: haproxy in $C passes what comes to 127.0.0.1:8081 on to BACKEND; clients close a while after their answer.
+relay() {
+    printf 'defaults\n mode tcp\n timeout client 1h\n timeout server 1h\n timeout connect 5s
+listen f\n bind 127.0.0.1:8081\n server s %s\n' "$1" >"$W/c"
+    bg $C haproxy -db -f "$W/c"
+    listens $C 8081
+    bg $C python3 -c '
+import socket,random,time
+while 1:
+    s=socket.create_connection(("127.0.0.1",8081)); s.sendall(b"request"); s.recv(99); time.sleep(random.random()/9); s.close(); time.sleep(random.random()/9)'
+}
 # ready: the state is made. The runner diagnoses now, then says `cure` or ends the case.
 ready() {
     echo READY

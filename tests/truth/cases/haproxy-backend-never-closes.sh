@@ -17,19 +17,12 @@
 #: said = ["waits for python3"]
 #: never_said = ["does not close connections"]
 one
-printf 'defaults\n mode tcp\n timeout client 1h\n timeout server 1h\n timeout connect 5s
-listen f\n bind 127.0.0.1:8081\n server s 127.0.0.1:9000\n' >"$W/c"
 bg $C python3 -c '
 import socket
 l=socket.create_server(("127.0.0.1",9000),backlog=128); k=[]
 while 1:
     c=l.accept()[0]; c.recv(99); c.sendall(b"answer"); k.append(c)'
 listens $C 9000
-bg $C haproxy -db -f "$W/c"
-listens $C 8081
-bg $C python3 -c '
-import socket,random,time
-while 1:
-    s=socket.create_connection(("127.0.0.1",8081)); s.sendall(b"request"); s.recv(99); time.sleep(random.random()/9); s.close(); time.sleep(random.random()/9)'
+relay 127.0.0.1:9000
 sleep 7
 ready
