@@ -16,7 +16,6 @@ use crate::cli::interval::IntervalTrace;
 use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
 use crate::diagnose::{Diagnosis, RULES, Rule, Samples, Severity, Thresholds};
-use crate::model::cgroup::Identity;
 use crate::model::{Gap, Snapshot, State};
 use crate::render::{gap as words, json as out, report};
 
@@ -146,12 +145,9 @@ fn of_members(diagnosis: Diagnosis, origin: &Origin, snapshot: &Snapshot) -> Dia
     if !origin.names_members() {
         return diagnosis;
     }
-    let is_member = |identity: &Identity| {
-        origin.container.as_deref().is_none_or(|word| identity.is_container(word))
-            && origin.pod.as_deref().is_none_or(|word| identity.is_pod(word))
-    };
-    let members: Vec<u32> =
-        snapshot.owners.processes.iter().filter(|p| is_member(&p.identity)).map(|p| p.pid).collect();
+    let (container, pod) = (origin.container.as_deref(), origin.pod.as_deref());
+    let processes = snapshot.owners.processes.iter().filter(|p| p.identity.is_member(container, pod));
+    let members: Vec<u32> = processes.map(|p| p.pid).collect();
     diagnosis.retain(|finding| {
         let subject = &finding.subject;
         let mut pids = subject.pid.iter().chain(&subject.pids).peekable();

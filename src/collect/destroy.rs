@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::error::Error;
 use super::live::Live;
 use super::netlink::request::Walk;
-use super::netlink::{Attributes, Channel, Request};
+use super::netlink::{Attributes, Channel, Request, is_gone};
 use crate::model::fate::{Fate, Spared};
 use crate::model::{Endpoint, Errno, Family, FourTuple, NetnsId, Socket, State, StateSet};
 
@@ -89,7 +89,7 @@ fn one(channel: &mut Channel, socket: &Socket, tuple: FourTuple, cookie: u64) ->
     }
     match channel.destroy(socket.family, tuple, cookie) {
         Ok(()) => Fate::Destroyed,
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => Fate::Gone,
+        Err(e) if is_gone(&e) => Fate::Gone,
         Err(e) => Fate::Refused(errno(e.raw_os_error())),
     }
 }
@@ -118,7 +118,7 @@ fn is_listening(channel: &mut Channel, family: Family, cookie: u64) -> Result<bo
 fn is_supported(channel: &mut Channel) -> io::Result<()> {
     let nobody = FourTuple { local: Endpoint::UNSPECIFIED_V4, peer: Endpoint::UNSPECIFIED_V4, ifindex: 0 };
     match channel.destroy(Family::V4, nobody, 0) {
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => Ok(()),
+        Err(e) if is_gone(&e) => Ok(()),
         // Before Linux 4.5 the request is unknown.
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
         Err(e) => Err(e),

@@ -295,8 +295,7 @@ impl Live {
     }
 
     /// The counters alone, summed over the namespaces, with those that have ended since; empty when one cannot be
-    /// read, because a partial sum means
-    /// something else.
+    /// read, because a partial sum means something else.
     #[must_use]
     pub fn counters(&self) -> Counters {
         let mut sum = self.following.ended().cloned();

@@ -162,12 +162,7 @@ pub fn find<T: Send>(
     let lookup = Lookup { root, own, names: &names, containers };
     let mut found = Found::default();
     for one in wanted {
-        let spaces = match one {
-            Wanted::One(word) => lookup.named(word)?,
-            Wanted::Members { container, pod } => lookup.of(container.as_deref(), pod.as_deref())?,
-            Wanted::All => Vec::new(),
-        };
-        for space in spaces {
+        for space in lookup.wanted(one)? {
             if !found.spaces.iter().any(|(s, _)| s.inode == space.inode) {
                 // A named one that cannot be entered is an error, because nothing else was requested.
                 let seen = space.inside(look)?;
@@ -214,13 +209,8 @@ pub(super) fn find_again(
     }
     let lookup = Lookup { root, own, names: &names, containers };
     for one in wanted {
-        let found = match one {
-            Wanted::One(word) => lookup.named(word),
-            Wanted::Members { container, pod } => lookup.of(container.as_deref(), pod.as_deref()),
-            Wanted::All => continue,
-        };
         // A container that does not run at this moment has none.
-        for space in found.unwrap_or_default() {
+        for space in lookup.wanted(one).unwrap_or_default() {
             if space.inode.is_some_and(|inode| is_new(&now, inode)) {
                 now.push(space);
             }

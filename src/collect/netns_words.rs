@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::collect::containers::Containers;
 use crate::collect::error::Error;
 use crate::collect::members::{Member, members};
-use crate::collect::netns::{self, NAMED, NetnsHandle};
+use crate::collect::netns::{self, NAMED, NetnsHandle, Wanted};
 use crate::collect::proc::ProcRoot;
 use crate::model::NetnsId;
 use crate::model::cgroup::Identity;
@@ -44,11 +44,23 @@ pub(super) struct Lookup<'a> {
 }
 
 impl Lookup<'_> {
+    /// The namespaces that a part of the selection means; of all namespaces none, which are searched for otherwise.
+    ///
+    /// # Errors
+    /// When there are none, or none can be opened.
+    pub(super) fn wanted(&self, one: &Wanted) -> Result<Vec<NetnsHandle>, Error> {
+        match one {
+            Wanted::One(word) => self.named(word),
+            Wanted::Members { container, pod } => self.of(container.as_deref(), pod.as_deref()),
+            Wanted::All => Ok(Vec::new()),
+        }
+    }
+
     /// The namespaces that a word means: one, unless the processes of a container have several.
     ///
     /// # Errors
     /// When nothing has that name, several containers have, or it cannot be opened.
-    pub(super) fn named(&self, word: &str) -> Result<Vec<NetnsHandle>, Error> {
+    fn named(&self, word: &str) -> Result<Vec<NetnsHandle>, Error> {
         let below = |folder: &&str| Path::new(folder).join(word);
         if word == HOST
             && let Some((inode, _)) = self.names.iter().find(|(_, name)| *name == HOST)
@@ -85,11 +97,9 @@ impl Lookup<'_> {
     ///
     /// # Errors
     /// When there are none, or none can be opened.
-    pub(super) fn of(&self, container: Option<&str>, pod: Option<&str>) -> Result<Vec<NetnsHandle>, Error> {
+    fn of(&self, container: Option<&str>, pod: Option<&str>) -> Result<Vec<NetnsHandle>, Error> {
         let mut found = members(self.root, self.containers);
-        found.retain(|m| {
-            container.is_none_or(|word| m.identity.is_container(word)) && pod.is_none_or(|word| m.identity.is_pod(word))
-        });
+        found.retain(|m| m.identity.is_member(container, pod));
         let what = match (container, pod) {
             (Some(container), Some(pod)) => format!("{container} in pod {pod}"),
             (one, other) => one.or(other).unwrap_or_default().to_owned(),

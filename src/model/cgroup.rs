@@ -71,6 +71,12 @@ impl Identity {
         self.pod_name.as_deref().or(self.pod.as_deref())
     }
 
+    /// Whether it belongs to the container and to the pod that are named; `None` names none.
+    #[must_use]
+    pub fn is_member(&self, container: Option<&str>, pod: Option<&str>) -> bool {
+        container.is_none_or(|word| self.is_container(word)) && pod.is_none_or(|word| self.is_pod(word))
+    }
+
     /// Whether a word means its container: the name, the id, or the first digits of the id; with `*`, or not.
     #[must_use]
     pub fn is_container(&self, word: &str) -> bool {

@@ -13,4 +13,5 @@ pub(crate) mod stream;
 pub(crate) mod tracking;
 
 pub use request::{Attributes, Request};
+pub(super) use stream::is_gone;
 pub use stream::{Channel, Report};

@@ -163,7 +163,7 @@ impl Channel {
         attributes: Attributes,
     ) -> Result<Option<Socket>, Error> {
         match self.ask(|sequence| request::encode_lookup(family, tuple, cookie, attributes, sequence)) {
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),
+            Err(e) if is_gone(&e) => Ok(None),
             other => other.map_err(|e| Error::new("look up a socket in sock_diag", tuple.to_string(), e)),
         }
     }
@@ -400,6 +400,11 @@ fn scan(
         report.incomplete(Incomplete::CutHeader);
     }
     Ok(ControlFlow::Continue(()))
+}
+
+/// Whether the kernel finds no socket with these addresses, ports and cookie (`inet_diag_find_one_icsk`).
+pub(in crate::collect) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE))
 }
 
 #[cfg(test)]
