@@ -47,35 +47,71 @@ use Way::{
     TimedOut, Unanswered, UnreadByClient, UnreadByServer,
 };
 
-/// Each, with the port of its server.
-const WAYS: [(Way, u16); 12] = [
-    (Refused, 17_500),
-    (RefusedByFirewall, 17_501),
-    (TimedOut, 17_502),
-    (GivenUp, 17_503),
-    (HostUnreachable, 17_504),
-    (PortUnreachable, 17_505),
-    (CutByServer, 17_506),
-    (CutByClient, 17_507),
-    (UnreadByServer, 17_508),
-    (UnreadByClient, 17_509),
-    (CutByFirewall, 17_510),
-    (Unanswered, 17_511),
+const WAYS: [Way; 12] = [
+    Refused,
+    RefusedByFirewall,
+    TimedOut,
+    GivenUp,
+    HostUnreachable,
+    PortUnreachable,
+    CutByServer,
+    CutByClient,
+    UnreadByServer,
+    UnreadByClient,
+    CutByFirewall,
+    Unanswered,
 ];
-/// No other test uses these: a trace by tracefs hears all namespaces.
-const OURS: &str = "(dport >= :17500 and dport <= :17519 or sport >= :17500 and sport <= :17519) \
-                    and (src 127.67.0.1 or dst 127.67.0.1 or src ::1)";
-const RULES: &str = "table inet f {
-chain i {
-    type filter hook input priority 0;
-    tcp dport 17501 reject with tcp reset
-    tcp dport { 17502, 17503 } drop
-    tcp dport 17504 reject with icmpx type host-unreachable
-    tcp dport 17505 reject with icmpx type port-unreachable
-    tcp dport 17510 tcp flags & psh == psh reject with tcp reset
-    tcp dport 17511 tcp flags & psh == psh drop
+/// Ports of one run of the tests: those of the ways, then that of connections that succeed.
+const PORTS: u16 = 13;
+
+/// The first of our ports. A trace by tracefs hears all namespaces, also those of another run on this host: no other test
+/// uses these, and each run has its own.
+fn first_port() -> u16 {
+    let run = u16::try_from(std::process::id() % 1_500).expect("below 1,500");
+    10_000 + run * PORTS
 }
-}";
+
+/// Each, with the port of its server.
+fn ways() -> impl Iterator<Item = (Way, u16)> {
+    WAYS.into_iter().zip(first_port()..)
+}
+
+fn port_of(way: Way) -> u16 {
+    ways().find(|(w, _)| *w == way).expect("a way").1
+}
+
+/// Where connections succeed.
+fn healthy_port() -> u16 {
+    first_port() + PORTS - 1
+}
+
+/// Matches our connections with servers on these ports.
+fn ours(first: u16, last: u16) -> String {
+    format!(
+        "(dport >= :{first} and dport <= :{last} or sport >= :{first} and sport <= :{last}) \
+         and (src 127.67.0.1 or dst 127.67.0.1 or src ::1)"
+    )
+}
+
+fn rules() -> String {
+    let [by_firewall, timed_out, given_up, host, port, cut, unanswered] =
+        [RefusedByFirewall, TimedOut, GivenUp, HostUnreachable, PortUnreachable, CutByFirewall, Unanswered]
+            .map(port_of);
+    format!(
+        "table inet f {{
+chain i {{
+    type filter hook input priority 0;
+    tcp dport {by_firewall} reject with tcp reset
+    tcp dport {{ {timed_out}, {given_up} }} drop
+    tcp dport {host} reject with icmpx type host-unreachable
+    tcp dport {port} reject with icmpx type port-unreachable
+    tcp dport {cut} tcp flags & psh == psh reject with tcp reset
+    tcp dport {unanswered} tcp flags & psh == psh drop
+}}
+}}"
+    )
+}
+
 /// So many sockets of one kind are open at a time.
 const AT_ONCE: usize = 200;
 
@@ -226,7 +262,7 @@ fn make_all(each: usize) {
             // SAFETY: this thread uses only descriptors that it opens itself.
             unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.expect("a table");
             for address in families() {
-                for (way, port) in WAYS {
+                for (way, port) in ways() {
                     let mut left = each;
                     while left > 0 {
                         let now = left.min(AT_ONCE);
@@ -245,7 +281,7 @@ fn firewall(ns: &Netns) -> bool {
         skip("nft is not installed");
         return false;
     }
-    if !finish(ns.command("nft").arg(RULES)).status.success() {
+    if !finish(ns.command("nft").arg(rules())).status.success() {
         skip("nft cannot filter here");
         return false;
     }
@@ -256,14 +292,14 @@ fn firewall(ns: &Netns) -> bool {
 }
 
 fn way_at(port: u64) -> Way {
-    let found = WAYS.iter().find(|(_, at)| u64::from(*at) == port);
+    let found = ways().find(|(_, at)| u64::from(*at) == port);
     found.unwrap_or_else(|| panic!("no server has port {port}")).0
 }
 
 /// The way of a connection, and whether this is its client.
 fn way_of(line: &Json) -> (Way, bool) {
     let [local, peer] = ["local", "peer"].map(|end| line[end]["port"].as_u64().expect("a port"));
-    let is_client = (17_500..17_520).contains(&peer);
+    let is_client = (first_port()..healthy_port()).any(|port| u64::from(port) == peer);
     (way_at(if is_client { peer } else { local }), is_client)
 }
 
@@ -276,11 +312,10 @@ fn check_lives(via: &str, lines: &[Json], each: usize, only_failed: bool) {
         end.unwrap_or_else(|| panic!("{way:?} has no server: {life}")).check(way, via, life);
         let opener = life["opener"]["pid"].as_u64();
         assert_eq!(opener, is_client.then(|| std::process::id().into()), "{via}, {way:?}: {life}");
-        let port = WAYS.iter().find(|(w, _)| *w == way).expect("a way").1;
-        *counts.entry((port, life["family"].to_string(), is_client)).or_default() += 1;
+        *counts.entry((port_of(way), life["family"].to_string(), is_client)).or_default() += 1;
     }
     let mut wanted = BTreeMap::new();
-    for (way, port) in WAYS {
+    for (way, port) in ways() {
         let (client, server) = way.ends();
         for family in ["\"ipv4\"", "\"ipv6\""] {
             if !only_failed || client.ended == "failed" {
@@ -295,7 +330,7 @@ fn check_lives(via: &str, lines: &[Json], each: usize, only_failed: bool) {
 }
 
 fn check_faults(via: &str, lines: &[Json], each: usize) {
-    for (way, port) in WAYS {
+    for (way, port) in ways() {
         let ours = |line: &&&Json| ["local", "peer"].iter().any(|end| line[end]["port"].as_u64() == Some(port.into()));
         let (reason, received) = way.resets();
         let all = of(lines, "reset_sent");
@@ -337,7 +372,8 @@ fn what_ended_a_connection_is_exact_whichever_way_it_fails() {
         let each = count.div_ceil(2 * WAYS.len());
         let start = |via: &str, words: &[&str]| {
             let here: &[&str] = if via == "bpf" { &["--this-netns"] } else { &[] };
-            let all = [&["trace", "--json", "--ring-size", "64M", "--via", via], here, words, &[OURS]].concat();
+            let ours = ours(first_port(), healthy_port() - 1);
+            let all = [&["trace", "--json", "--ring-size", "64M", "--via", via], here, words, &[&ours]].concat();
             Trace::start(product::with(ns, &all))
         };
         let views: [&[&str]; 3] = [&["--life"], &["--failed"], &["--resets", "--retransmits"]];
@@ -371,8 +407,8 @@ fn a_connection_of_nine_milliseconds_that_succeeds_is_a_success() {
             return;
         }
         let start = |via: &str, words: &[&str]| {
-            let filter = "(dport = :17530 or sport = :17530) and (src 127.67.0.1 or dst 127.67.0.1 or src ::1)";
-            Trace::start(product::with(ns, &[&["trace", "--json", "--via", via], words, &[filter]].concat()))
+            let ours = ours(healthy_port(), healthy_port());
+            Trace::start(product::with(ns, &[&["trace", "--json", "--via", via], words, &[&ours]].concat()))
         };
         let traces = ["bpf", "tracefs"].map(|via| (via, start(via, &["--life"]), start(via, &["--failed"])));
         std::thread::scope(|scope| {
@@ -380,7 +416,7 @@ fn a_connection_of_nine_milliseconds_that_succeeds_is_a_success() {
                 // SAFETY: this thread uses only descriptors that it opens itself.
                 unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.expect("a table");
                 for address in families() {
-                    let listener = Sock::listening(SocketAddr::new(address, 17_530), 8);
+                    let listener = Sock::listening(SocketAddr::new(address, healthy_port()), 8);
                     for i in 0..EACH {
                         let client = Sock::connecting(listener.local(), None);
                         let server = listener.accept();
