@@ -28,7 +28,7 @@ type Tuple = (Endpoint, Endpoint);
 pub(super) struct Join {
     destroyed: FxHashMap<u64, VecDeque<(u64, u64)>>,
     errors: FxHashMap<Tuple, Vec<(u64, i32)>>,
-    resets: FxHashMap<u64, Vec<u64>>,
+    resets: FxHashMap<(u64, Tuple), Vec<u64>>,
     closed: FxHashMap<u64, Vec<(u64, State)>>,
     /// Times of reports and resets that explained a change: they explain no other.
     used: FxHashSet<u64>,
@@ -49,7 +49,9 @@ impl Join {
                     Fault::Error(error) => {
                         join.errors.entry((seen.at.local, seen.at.peer)).or_default().push((at, error));
                     }
-                    Fault::ResetReceived => join.resets.entry(address).or_default().push(at),
+                    Fault::ResetReceived => {
+                        join.resets.entry((address, (seen.at.local, seen.at.peer))).or_default().push(at);
+                    }
                     Fault::ResetSent(_) | Fault::Retransmit(_) => {}
                 },
             }
@@ -75,7 +77,7 @@ impl Join {
     /// The error of a socket that went to CLOSE; `None`: not known. `repeated`: how much of what it sent last was sent again.
     pub fn error(&mut self, t: &Transition, address: u64, repeated: Option<u32>) -> Option<LastError> {
         let at_ns = t.monotonic_ns;
-        let was_reset = self.take_reset(address, at_ns);
+        let was_reset = self.take_reset(address, (t.local, t.peer), at_ns);
         if let Some(error) = self.report(&(t.local, t.peer), at_ns) {
             return (error != 0).then_some(LastError::Errno(Errno(error)));
         }
@@ -105,9 +107,10 @@ impl Join {
         Some(error)
     }
 
-    /// Whether a reset met the socket just before; it explains this change only, as another socket may get the address.
-    fn take_reset(&mut self, address: u64, at_ns: u64) -> bool {
-        let Some(times) = self.resets.get_mut(&address) else { return false };
+    /// Whether a reset met the socket just before. It explains this change only, and only one of the same ends: another
+    /// socket may get the place in memory within a millisecond.
+    fn take_reset(&mut self, address: u64, ends: Tuple, at_ns: u64) -> bool {
+        let Some(times) = self.resets.get_mut(&(address, ends)) else { return false };
         let Some(place) = times.iter().rposition(|at| *at <= at_ns && at_ns - at <= ONE_CALL_NS) else { return false };
         self.used.insert(times.remove(place));
         true
@@ -214,6 +217,10 @@ mod tests {
         join.error(&change(9, AT, State::SynSent), 9, None);
         assert!(!join.may_explain(&reset[0], AT));
         assert_eq!(join.error(&change(9, AT + 9, State::Established), 9, None), NOTHING);
+        // And it may end before the reset is taken, as one of a namespace that is filtered out is not.
+        let mut join = Join::of(reset.iter());
+        let next = Transition { local: end(1, 5001), ..change(9, AT, State::LastAck) };
+        assert_eq!(join.error(&next, 9, Some(0)), NOTHING);
         let closed = Record {
             at_ns: AT,
             address: 9,
