@@ -71,6 +71,8 @@ pub(crate) mod watch;
 #[doc(hidden)]
 pub mod aggregate;
 #[doc(hidden)]
+pub mod capture;
+#[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
 pub mod collect;

@@ -212,6 +212,8 @@ const LOOKING: [&str; 5] = ["list", "summary", "doctor", "watch", "trace"];
 pub fn within(command: &str, scope: &str) -> String {
     let ours = command.strip_prefix("tcpstate ").map(|words| words.split_once(' ').unwrap_or((words, "")));
     match ours {
+        // A capture is not read by these.
+        Some(("watch" | "trace", _)) if scope.starts_with("--from ") => command.to_owned(),
         Some((name, rest)) if !scope.is_empty() && LOOKING.contains(&name) && !rest.starts_with(scope) => {
             format!("tcpstate {name} {scope} {rest}").trim_end().to_owned()
         }

@@ -6,6 +6,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::cli::env::ColorChoice;
+use crate::cli::history::{self, Moment};
 use crate::cli::parse;
 use crate::model::StateSet;
 
@@ -44,11 +45,37 @@ impl Origin {
     }
 }
 
+/// A recording in place of this host.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Replay {
+    /// Read a capture that `record` wrote, or the newest of a folder, instead of this host
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "proc_root"], help_heading = "Source")]
+    pub from: Option<std::path::PathBuf>,
+    /// The moment of the capture: -5m before its end, 12:30:00 (UTC), 2026-11-29T12:30:00Z [default: its end]
+    #[arg(long, value_name = "MOMENT", value_parser = history::moment, allow_hyphen_values = true, requires = "from")]
+    #[arg(help_heading = "Source")]
+    pub at: Option<Moment>,
+}
+
+impl Replay {
+    /// The error of a command that reads only the running system.
+    pub(crate) fn refuse(&self, command: &str) -> anyhow::Result<()> {
+        match self.from {
+            Some(_) => {
+                anyhow::bail!("{command} needs the running system; summary, list, doctor and explain read --from")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// Where the data comes from and how it is printed.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Common {
     #[command(flatten)]
     pub origin: Origin,
+    #[command(flatten)]
+    pub replay: Replay,
     /// Do not search for the processes that hold the sockets
     #[arg(long, help_heading = "Source")]
     pub no_owners: bool,

@@ -24,6 +24,7 @@ use crate::render::binding::{self as words, Bind};
 use crate::render::json as out;
 
 pub(crate) fn run(target: &str, common: &Common, env: &mut Env) -> anyhow::Result<Exit> {
+    common.replay.refuse("explain bind")?;
     let (addr, port, zone) = parse(target)?;
     let mut session = Session::open(common)?;
     if session.live.spaces().len() != 1 {

@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::Args;
 use serde_json::{Value as Json, json};
 
@@ -174,6 +175,9 @@ fn examine(
     let mut session = Session::open(&args.common)?;
     let owners = !args.common.no_owners;
     session.live.cgroups = owners;
+    if session.history.is_some() {
+        return replayed(args, session, wanted, thresholds);
+    }
     let (trace, refused) = match begin_trace(args, &session, wanted) {
         Ok(trace) => (trace, None),
         Err(gap) => (None, Some(gap)),
@@ -214,6 +218,27 @@ fn examine(
     }
     tell_refusal(args, refused, wanted, &mut session, &mut diagnosis);
     Ok((session, diagnosis, second))
+}
+
+/// The same over a recording: the snapshot of the moment, and the one before it.
+fn replayed(
+    args: &DoctorArgs,
+    mut session: Session,
+    wanted: Option<&[&str]>,
+    thresholds: &Thresholds,
+) -> anyhow::Result<(Session, Diagnosis, Snapshot)> {
+    if args.trace.is_some() {
+        bail!("--trace needs the running system; a capture has what was traced when it was recorded");
+    }
+    let mut now = session.live.snapshot(true)?;
+    let earlier = session.history.as_mut().filter(|_| !args.once).and_then(|history| history.before(args.interval));
+    let before = earlier.map(|recorded| recorded.snapshot);
+    session.interval_ms = before.as_ref().map(|before| now.monotonic_ms.saturating_sub(before.monotonic_ms));
+    let mut diagnosis = session.examine(&mut now, before.as_ref(), wanted, thresholds);
+    for (rule, why) in std::mem::take(&mut diagnosis.wants_second) {
+        diagnosis.not_checked.push((rule, format!("needs another sample: {why}")));
+    }
+    Ok((session, diagnosis, now))
 }
 
 /// Begins to trace where it is wanted; why it cannot be done.

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::Value as Json;
 
 use crate::aggregate::Counts;
-use crate::cli::args::{Common, Origin};
+use crate::cli::args::{Common, Origin, Replay};
 use crate::cli::bind;
 use crate::cli::env::{ColorChoice, Env};
 use crate::cli::exit::Exit;
@@ -63,6 +63,8 @@ pub struct ExplainArgs {
     pub topic: Vec<String>,
     #[command(flatten)]
     pub origin: Origin,
+    #[command(flatten)]
+    pub replay: Replay,
 }
 
 pub(crate) fn run(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
@@ -71,14 +73,16 @@ pub(crate) fn run(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if let [verb, target] = &args.topic[..]
         && verb.eq_ignore_ascii_case("bind")
     {
-        let (origin, color) = (args.origin.clone(), args.color);
-        return bind::run(target, &Common { origin, color, json: args.json, ..Common::default() }, env);
+        let (origin, replay, color) = (args.origin.clone(), args.replay.clone(), args.color);
+        return bind::run(target, &Common { origin, replay, color, json: args.json, ..Common::default() }, env);
     }
     if topic.eq_ignore_ascii_case("machine") {
         return machine(args, env);
     }
-    if args.origin != Origin::default() {
-        bail!("only `tcpstate explain machine` and `bind` read sockets; leave --source, --proc-root and --netns out");
+    if args.origin != Origin::default() || args.replay.from.is_some() {
+        bail!(
+            "only `tcpstate explain machine` and `bind` read sockets; leave --source, --proc-root, --netns and --from out"
+        );
     }
     let known = match topic {
         "" => None,
@@ -142,7 +146,8 @@ fn all_topics() -> Vec<Known> {
 
 /// The state machine with the live count on every state.
 fn machine(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
-    let common = Common { origin: args.origin.clone(), color: args.color, ..Common::default() };
+    let (origin, replay) = (args.origin.clone(), args.replay.clone());
+    let common = Common { origin, replay, color: args.color, ..Common::default() };
     let mut session = Session::open(&common)?;
     let counts = count(&mut session)?;
     if args.json {

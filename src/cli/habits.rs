@@ -79,7 +79,7 @@ const COMMANDS: [(&[&str], &str); 9] = [
     (&["completion", "completions"], "type `tcpstate generate completions SHELL`"),
     (&["close", "drop", "reset", "destroy"], ENDS),
     (&["export", "serve", "exporter"], "type `tcpstate watch --json`, or `tcpstate doctor --nagios` for monitoring"),
-    (&["record", "capture", "dump", "snapshot"], "type `tcpstate list --json`"),
+    (&["capture", "dump", "snapshot", "save"], "type `tcpstate record FILE`, or `tcpstate list --json` for one look"),
     (&["config", "settings"], "type `tcpstate doctor --show-thresholds`"),
 ];
 

@@ -15,7 +15,7 @@ use crate::collect::trace_thread::{EventSink, TraceSetup, TraceThread};
 use crate::model::snapshot::KnownOwner;
 use crate::model::traced::TracedInterval;
 use crate::model::transition::By;
-use crate::model::{Event, Gap, NetnsId, State};
+use crate::model::{Event, Gap, NetnsId, Snapshot, State};
 
 /// Room for 60,000 unread events.
 const SETUP: TraceSetup = TraceSetup {
@@ -83,6 +83,13 @@ impl IntervalTrace {
     /// Who sent the first FIN of which connection, so far.
     pub(crate) fn closers(&self) -> Closers {
         self.trace.with(|sums, _| sums.closers.clone())
+    }
+
+    /// The same of the connections in a snapshot that nothing holds any more.
+    pub(crate) fn closers_of(&self, snapshot: &Snapshot) -> Closers {
+        let unheld = snapshot.sockets.iter().filter(|socket| socket.inode.is_none());
+        let keys = unheld.filter_map(|socket| Some((socket.netns, socket.cookie?)));
+        self.trace.with(|sums, _| keys.filter_map(|key| Some((key, sums.closers.get(&key)?.clone()))).collect())
     }
 
     /// Begins the sums anew.

@@ -54,6 +54,7 @@ pub struct KillArgs {
 
 pub(crate) fn run(args: &KillArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let common = &args.common;
+    common.replay.refuse("kill")?;
     if common.origin.source == SourceArg::Proc || common.origin.proc_root.is_some() {
         bail!("kill needs sock_diag of this host: only it knows cookies; leave out --source and --proc-root");
     }

@@ -15,10 +15,13 @@ mod explain;
 mod fingers;
 mod generate;
 mod habits;
+mod history;
 mod interval;
 mod kill;
 mod list;
 mod parse;
+mod record;
+mod recording;
 mod select;
 mod session;
 mod signal;
@@ -112,6 +115,8 @@ enum Command {
     Trace(trace::TraceArgs),
     /// An error, a setting, a state, a rule, a column, or the state machine with live counts
     Explain(explain::ExplainArgs),
+    /// Write snapshots into a file, for `--from` of the other commands
+    Record(record::RecordArgs),
     /// Destroy exactly the sockets that match, or show what that would be
     Kill(kill::KillArgs),
     /// Print the man page, shell completions, the JSON schema or the list of columns
@@ -126,6 +131,7 @@ fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
         Command::Watch(args) => watch::run(&args, env),
         Command::Trace(args) => trace::run(&args, env),
         Command::Explain(args) => explain::run(&args, env),
+        Command::Record(args) => record::run(&args, env),
         Command::Kill(args) => kill::run(&args, env),
         Command::Generate(args) => generate::run(&args, env),
     }

@@ -8,9 +8,13 @@ use std::ops::ControlFlow;
 
 use anyhow::bail;
 
+use jiff::Timestamp;
+
 use crate::aggregate::Listeners;
+use crate::capture::Recorded;
 use crate::cli::args::{Common, Origin, OwnersArg, SourceArg};
 use crate::cli::env::Env;
+use crate::cli::history::History;
 use crate::collect::names::SystemNames;
 use crate::collect::netlink::Attributes;
 use crate::collect::netns::Wanted;
@@ -37,6 +41,10 @@ pub(crate) struct Session {
     pub gaps: Vec<Gap>,
     /// Time between two snapshots, where two were taken.
     pub interval_ms: Option<u64>,
+    /// What is read instead of this host.
+    pub history: Option<History>,
+    /// What of it could not be read, in sentences.
+    pub notes: Vec<String>,
     /// The options that make another command read the same sockets.
     pub scope: String,
     taken_at: jiff::Timestamp,
@@ -45,6 +53,9 @@ pub(crate) struct Session {
 impl Session {
     /// Opens the source that the flags name.
     pub(crate) fn open(common: &Common) -> anyhow::Result<Session> {
+        if let Some(path) = &common.replay.from {
+            return Session::replay(History::open(path, common.replay.at)?, common);
+        }
         let choice = match common.origin.source {
             SourceArg::Auto => SourceChoice::Auto,
             SourceArg::Netlink => SourceChoice::Netlink,
@@ -74,8 +85,42 @@ impl Session {
             names,
             gaps: Vec::new(),
             interval_ms: None,
+            history: None,
+            notes: Vec::new(),
             scope: scope(common),
             taken_at: jiff::Timestamp::now(),
+        })
+    }
+
+    /// Opens a recording.
+    fn replay(mut history: History, common: &Common) -> anyhow::Result<Session> {
+        let (Recorded { snapshot, names }, notes) = history.now()?;
+        let taken_at = i64::try_from(snapshot.taken_at_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let taken_at = taken_at.unwrap_or_default();
+        let mut scope = scope(common);
+        if common.replay.at.is_some() {
+            scope += &format!(" --at {taken_at}");
+        }
+        let mut live = Live::replay(snapshot);
+        let words = &common.origin.netns;
+        if !words.is_empty() && !words.iter().any(|word| word == "all") {
+            let known = live.recorded_namespaces();
+            let unknown = live.keep_namespaces(words);
+            if let Some(word) = unknown.first() {
+                let known = known.join(", ");
+                bail!("--netns {word}: the capture has no such network namespace; it has {known}");
+            }
+        }
+        Ok(Session {
+            live,
+            owners: OwnerTable::default(),
+            names: SystemNames::recorded(names),
+            gaps: Vec::new(),
+            interval_ms: None,
+            history: Some(history),
+            notes,
+            scope,
+            taken_at,
         })
     }
 
@@ -191,6 +236,9 @@ impl Session {
         crate::render::summary::write_gaps(&mut text, &self.gaps, style);
         env.stdout.flush()?;
         env.stderr.write_all(text.as_bytes())?;
+        for note in &self.notes {
+            writeln!(env.stderr, "note: {note}")?;
+        }
         Ok(())
     }
 }
@@ -215,9 +263,10 @@ pub(crate) fn scope(common: &Common) -> String {
     let word = |text: &str| if text.chars().all(plain) { text.to_owned() } else { text::quoted(text) };
     let origin = &common.origin;
     let spaces = origin.netns.iter().map(|name| format!("--netns {}", word(name)));
+    let from = common.replay.from.iter().map(|path| format!("--from {}", word(&path.display().to_string())));
     let member =
         |option: &'static str, name: &Option<String>| name.as_ref().map(|name| format!("{option} {}", word(name)));
     let members = [member("--container", &origin.container), member("--pod", &origin.pod)].into_iter().flatten();
     let root = origin.proc_root.iter().map(|path| format!("--proc-root {}", word(&path.display().to_string())));
-    spaces.chain(members).chain(root).collect::<Vec<_>>().join(" ")
+    from.chain(spaces).chain(members).chain(root).collect::<Vec<_>>().join(" ")
 }

@@ -90,6 +90,9 @@ pub struct SummaryArgs {
 }
 
 pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
+    if args.interval.is_some() {
+        args.common.replay.refuse("summary --interval")?;
+    }
     let mut session = Session::open(&args.common)?;
     let job = Job::new(args, &session, env)?;
     let groupings = job.groupings(&session);

@@ -154,6 +154,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if args.summary.is_some() && args.life {
         bail!("--summary and --life are two outputs; give one");
     }
+    args.common.replay.refuse("trace")?;
     signal::watch();
     let mut session = Session::open(&args.common)?;
     let names = std::mem::take(&mut session.names);

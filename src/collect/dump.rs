@@ -25,6 +25,10 @@ impl Live {
     /// # Errors
     /// When the source returns nothing at all.
     pub fn sockets(&mut self, query: &Query, gaps: &mut Vec<Gap>, sink: Sink<'_>) -> Result<(), Error> {
+        if let Some(recorded) = &self.recorded {
+            Live::recorded_sockets(recorded, query, sink);
+            return Ok(());
+        }
         let mut given = false;
         for place in 0..self.spaces.len() {
             let result = self.sockets_of(place, query, gaps, &mut |socket| {
@@ -169,7 +173,7 @@ impl Live {
 
     /// The namespaces whose tables are so large that threads receive ahead of the decoder.
     pub fn large_tables(&mut self) -> usize {
-        if self.source() == Source::Proc {
+        if self.source() != Source::Netlink {
             return 0;
         }
         (0..self.spaces.len()).filter(|place| self.threads(*place).is_some()).count()
@@ -178,7 +182,7 @@ impl Live {
     /// The namespaces without sockets, which are skipped.
     #[must_use]
     pub fn empty_namespaces(&mut self) -> usize {
-        if self.source() == Source::Proc {
+        if self.source() != Source::Netlink {
             return 0;
         }
         let others = self.spaces.iter_mut().filter(|place| !place.space.is_own());

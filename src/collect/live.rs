@@ -26,7 +26,7 @@ use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::resources::Descriptors;
 use crate::model::snapshot::Netns;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Gap, Inode, NetnsId, OwnerTable, Source, State, StateSet};
+use crate::model::{Gap, Inode, NetnsId, OwnerTable, Snapshot, Source, State, StateSet};
 
 /// The settings that decide which ports connect() may take, and the limits of memory.
 const LIMITS: [Sysctl; 5] = [
@@ -106,6 +106,10 @@ pub struct Live {
     pub owners_via: OwnersVia,
     /// How the owners were found last time.
     pub owner_route: Option<OwnerRoute>,
+    /// Snapshots have every attribute of a row, not only what the rules read.
+    pub(crate) every_attribute: bool,
+    /// What is replayed instead of the running system.
+    pub(super) recorded: Option<Box<Snapshot>>,
 }
 
 /// Why `/proc` replaces `sock_diag`, and what to do about it.
@@ -132,26 +136,8 @@ impl Live {
     /// # Errors
     /// When the chosen source does not exist here.
     pub fn open(choice: SourceChoice, root: ProcRoot) -> Result<Live, Error> {
-        let netns_link =
-            if root.is_own() { root.path().join("thread-self/ns/net") } else { root.path().join("1/ns/net") };
-        let netns = std::fs::metadata(netns_link).ok().and_then(|m| NetnsId::new(m.ino()));
-        let mut live = Live {
-            containers: Arc::new(Containers::new(&root)),
-            root,
-            choice,
-            spaces: vec![NetnsSource::new(NetnsHandle::current(netns), None)],
-            netlink: false,
-            fallback: None,
-            two_passes: false,
-            host: Host::here(),
-            dumps: 0,
-            netns_gaps: Vec::new(),
-            following: Following::default(),
-            netns_not_scanned: 0,
-            cgroups: false,
-            owners_via: OwnersVia::Auto,
-            owner_route: None,
-        };
+        let mut live = Live::closed(choice, root);
+        let netns = live.spaces.first().and_then(|place| place.space.inode);
         // A host's /proc mounted elsewhere shows the host; our own netlink socket would show our namespace.
         if choice == SourceChoice::Auto && !live.root.is_own() {
             live.choice = SourceChoice::Proc;
@@ -169,10 +155,40 @@ impl Live {
         Ok(live)
     }
 
+    /// A source that nothing was asked of yet.
+    pub(super) fn closed(choice: SourceChoice, root: ProcRoot) -> Live {
+        let netns_link =
+            if root.is_own() { root.path().join("thread-self/ns/net") } else { root.path().join("1/ns/net") };
+        let netns = std::fs::metadata(netns_link).ok().and_then(|m| NetnsId::new(m.ino()));
+        Live {
+            containers: Arc::new(Containers::new(&root)),
+            root,
+            choice,
+            spaces: vec![NetnsSource::new(NetnsHandle::current(netns), None)],
+            netlink: false,
+            fallback: None,
+            two_passes: false,
+            host: Host::here(),
+            dumps: 0,
+            netns_gaps: Vec::new(),
+            following: Following::default(),
+            netns_not_scanned: 0,
+            cgroups: false,
+            owners_via: OwnersVia::Auto,
+            owner_route: None,
+            every_attribute: false,
+            recorded: None,
+        }
+    }
+
     /// The source of the sockets.
     #[must_use]
     pub fn source(&self) -> Source {
-        if self.netlink { Source::Netlink } else { Source::Proc }
+        match (&self.recorded, self.netlink) {
+            (Some(_), _) => Source::Capture,
+            (None, true) => Source::Netlink,
+            (None, false) => Source::Proc,
+        }
     }
 
     #[must_use]
@@ -258,6 +274,9 @@ impl Live {
     /// What one visit to every namespace reads: the range of its ports, and the counts and memory of its sockets.
     #[must_use]
     pub fn visits(&mut self) -> Vec<Netns> {
+        if let Some(recorded) = &self.recorded {
+            return recorded.netns.clone();
+        }
         let visit = |place: &mut NetnsSource| {
             let facts = place.visit(&self.root).map(|seen| seen.facts.clone()).unwrap_or_default();
             Netns { inode: place.space.inode, name: place.space.name.clone(), ..facts }
@@ -267,6 +286,9 @@ impl Live {
 
     /// Adds to visits, where there are sockets, what else decides which ports connect() may take, and the limits of memory.
     pub fn add_limits(&self, visits: &mut [Netns]) {
+        if self.recorded.is_some() {
+            return;
+        }
         for (place, netns) in self.spaces.iter().zip(visits) {
             let is_wanted = place.seen.as_ref().is_some_and(|seen| !seen.empty);
             let read = || (proc::counters::sysctls(&self.root, &LIMITS), proc::counters::reserved_ports(&self.root));
@@ -279,18 +301,24 @@ impl Live {
     /// Descriptors of the processes of an owner table, and their limits, in its order.
     #[must_use]
     pub fn descriptors(&self, owners: &OwnerTable) -> Vec<Descriptors> {
+        if let Some(recorded) = &self.recorded {
+            return Live::recorded_descriptors(recorded, owners);
+        }
         proc::processes::descriptors(&self.root, owners.processes.iter().map(|p| p.pid))
     }
 
     /// The size of a page of memory.
     #[must_use]
     pub fn page_bytes(&self) -> u64 {
-        proc::counters::page_bytes()
+        self.recorded.as_ref().map_or_else(proc::counters::page_bytes, |recorded| recorded.system.page_bytes)
     }
 
     /// Counters and sysctls of the namespace; of the first, if there are several.
     #[must_use]
     pub fn netns_facts(&self) -> Netns {
+        if let Some(recorded) = &self.recorded {
+            return recorded.netns.first().cloned().unwrap_or_default();
+        }
         self.spaces.first().map(|p| self.facts_of(&p.space)).unwrap_or_default()
     }
 
@@ -298,6 +326,9 @@ impl Live {
     /// read, because a partial sum means something else.
     #[must_use]
     pub fn counters(&self) -> Counters {
+        if let Some(recorded) = &self.recorded {
+            return Live::recorded_counters(recorded);
+        }
         let mut sum = self.following.ended().cloned();
         for space in self.spaces() {
             let Ok(counters) = space.inside(|| proc::counters::counters(&self.root)) else {
@@ -324,6 +355,9 @@ impl Live {
     /// What this source cannot report for such a query.
     #[must_use]
     pub fn gaps(&self, query: &Query) -> Vec<Gap> {
+        if let Some(recorded) = &self.recorded {
+            return Live::recorded_gaps(recorded, query);
+        }
         let mut gaps = self.netns_gaps.clone();
         if let Some(Fallback { error, way_out }) = &self.fallback {
             gaps.push(Gap::new(Missing::SockDiag, Why::Error(error.clone()), *way_out));
@@ -349,6 +383,9 @@ impl Live {
     /// What every row of this source lacks.
     #[must_use]
     pub fn lacks(&self) -> Option<Gap> {
+        if let Some(recorded) = &self.recorded {
+            return Live::recorded_lacks(recorded);
+        }
         let way_out = WayOut::SourceNetlink { since: None };
         (self.source() == Source::Proc).then(|| Gap::new(Missing::SockDiagFields, Why::ProcNetTcp, way_out))
     }
@@ -370,6 +407,9 @@ impl Live {
     /// the table takes half the memory.
     #[must_use]
     pub fn search_owners(&mut self, cgroups: bool, descriptors: bool) -> Search {
+        if let Some(search) = self.recorded_search() {
+            return search;
+        }
         self.cgroups = cgroups;
         let mut finder = self.finder();
         finder.without_descriptors = !descriptors;
@@ -413,6 +453,9 @@ impl Live {
     /// # Errors
     /// When the kernel refuses the second query.
     pub fn settle(&mut self, table: &mut OwnerTable, missing: &FxHashSet<Inode>) -> Result<(), Error> {
+        if self.recorded.is_some() {
+            return Ok(());
+        }
         let later = self.second_look(table.unreadable > 0, missing)?;
         let mut unheld: FxHashSet<Inode> = FxHashSet::default();
         let query = Query::states(StateSet::BIG);

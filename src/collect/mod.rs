@@ -36,6 +36,7 @@ pub(crate) mod poll;
 mod probe;
 pub mod proc;
 mod query;
+pub(crate) mod replay;
 pub mod scan;
 pub(crate) mod snapshot;
 pub(crate) mod timewait;

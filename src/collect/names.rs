@@ -21,6 +21,7 @@ use crate::filter::Resolver;
 use crate::model::cgroup::{self, Identity};
 use crate::model::column::Names;
 use crate::model::kernel_user::{self, KernelUser, Listed};
+use crate::model::names::NameTable;
 use crate::model::{NetnsId, Socket};
 
 /// What a process belongs to, and when that was read.
@@ -51,6 +52,8 @@ pub struct SystemNames {
     spaces: Vec<NetnsHandle>,
     /// Whether no row is from our own.
     only_foreign: bool,
+    /// The names that a capture has; nothing is looked up here then.
+    recorded: Option<Box<NameTable>>,
 }
 
 /// Whose namespaces are: one walk over the processes, good for some time.
@@ -79,6 +82,12 @@ impl SystemNames {
     pub fn with_owners(mut self, containers: Arc<Containers>, root: ProcRoot) -> SystemNames {
         (self.containers, self.root) = (Some(containers), root);
         self
+    }
+
+    /// The names that were recorded.
+    #[must_use]
+    pub fn recorded(table: NameTable) -> SystemNames {
+        SystemNames { recorded: Some(Box::new(table)), ..SystemNames::default() }
     }
 
     /// Names that are valid in these namespaces.
@@ -143,11 +152,17 @@ fn cached<K: Copy + Eq + std::hash::Hash>(
 
 impl Names for SystemNames {
     fn user(&self, uid: u32) -> Option<Rc<str>> {
-        cached(&self.users, uid, || login_name(uid))
+        cached(&self.users, uid, || match &self.recorded {
+            Some(table) => table.users.get(&uid).cloned(),
+            None => login_name(uid),
+        })
     }
 
     fn interface(&self, netns: Option<NetnsId>, ifindex: u32) -> Option<Rc<str>> {
         cached(&self.interfaces, (netns, ifindex), || {
+            if let Some(table) = &self.recorded {
+                return table.interfaces.get(&(netns, ifindex)).cloned();
+            }
             let look_up = || {
                 let socket =
                     rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None).ok()?;
@@ -161,10 +176,16 @@ impl Names for SystemNames {
     }
 
     fn cgroup(&self, id: u64) -> Option<Rc<str>> {
-        cached(&self.cgroups, id, || cgroup_path(self.cgroup_mount.get_or_init(cgroup_mount).as_ref()?, id))
+        cached(&self.cgroups, id, || match &self.recorded {
+            Some(table) => table.cgroups.get(&id).cloned(),
+            None => cgroup_path(self.cgroup_mount.get_or_init(cgroup_mount).as_ref()?, id),
+        })
     }
 
     fn identity(&self, id: u64) -> Option<Rc<Identity>> {
+        if let Some(table) = &self.recorded {
+            return table.identities.get(&id).cloned().map(Rc::new);
+        }
         if let Some(known) = self.identities.borrow().get(&id) {
             return known.clone();
         }
@@ -180,6 +201,9 @@ impl Names for SystemNames {
     }
 
     fn netns_identity(&self, inode: NetnsId) -> Option<Rc<Identity>> {
+        if let Some(table) = &self.recorded {
+            return table.netns_identities.get(&inode).cloned().map(Rc::new);
+        }
         let containers = self.containers.as_ref()?;
         let mut known = self.owners.borrow_mut();
         let started = Instant::now();
@@ -196,13 +220,17 @@ impl Names for SystemNames {
         if let Some(known) = self.namespaces.borrow().get(&inode) {
             return known.clone();
         }
+        if let Some(table) = &self.recorded {
+            return table.netns.get(&inode).map(|name| Rc::from(name.as_str()));
+        }
         let mut known = self.namespaces.borrow_mut();
         known.extend(netns::names().into_iter().map(|(inode, name)| (inode, Some(Rc::from(name)))));
         known.entry(inode).or_insert(None).clone()
     }
 
     fn kernel_user(&self, socket: &Socket) -> Option<KernelUser> {
-        kernel_user::find(socket, self.kernel.get_or_init(|| kernel_users::listed(&self.root)))
+        let listed = || if self.recorded.is_some() { Vec::new() } else { kernel_users::listed(&self.root) };
+        kernel_user::find(socket, self.kernel.get_or_init(listed))
     }
 }
 
@@ -249,6 +277,9 @@ impl Resolver for SystemNames {
     }
 
     fn interface(&self, name: &str) -> Option<u32> {
+        if let Some(table) = &self.recorded {
+            return table.interfaces.iter().find(|(_, known)| *known == name).map(|((_, index), _)| *index);
+        }
         let look_up = || {
             let socket =
                 rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None).ok()?;
@@ -261,11 +292,19 @@ impl Resolver for SystemNames {
     }
 
     fn user(&self, name: &str) -> Option<u32> {
+        if let Some(table) = &self.recorded {
+            let number = || name.parse().ok();
+            return table.users.iter().find(|(_, known)| *known == name).map(|(uid, _)| *uid).or_else(number);
+        }
         user_id(name)
     }
 
     fn cgroup(&self, path: &str) -> Option<u64> {
         use std::os::unix::fs::MetadataExt;
+        if let Some(table) = &self.recorded {
+            let path = format!("/{}", path.trim_start_matches('/'));
+            return table.cgroups.iter().find(|(_, known)| **known == path).map(|(id, _)| *id);
+        }
         // Below the mount, as in tables, or in the file system, as in ss. Only the version 2 hierarchy has
         // cgroup.procs and cgroup.controllers everywhere, and sockets carry inodes of that one only.
         let mount = &self.cgroup_mount.get_or_init(cgroup_mount).as_ref()?.at;

@@ -209,6 +209,7 @@ impl<'l> Scan<'l> {
         if unmarked {
             let (why, way_out) = match self.live.source() {
                 Source::Netlink => (Why::Capability(Capability::NetAdmin), WayOut::NET_ADMIN),
+                Source::Capture => (Why::Capability(Capability::NetAdmin), WayOut::None),
                 Source::Proc => (Why::ProcNetTcp, WayOut::SourceNetlink { since: None }),
             };
             self.gaps.push(Gap::new(Missing::Marks, why, way_out));

@@ -34,7 +34,8 @@ impl Live {
     /// # Errors
     /// When no sockets can be read at all.
     pub fn snapshot(&mut self, with_owners: bool) -> Result<Snapshot, Error> {
-        self.snapshot_with(with_owners.then(|| self.finder().start()))
+        let search = (with_owners && self.recorded.is_none()).then(|| self.finder().start());
+        self.snapshot_with(search)
     }
 
     /// The same with a search for owners that already runs, or none.
@@ -42,6 +43,9 @@ impl Live {
     /// # Errors
     /// As [`Live::snapshot`].
     pub fn snapshot_with(&mut self, owners: Option<Search>) -> Result<Snapshot, Error> {
+        if let Some(recorded) = &self.recorded {
+            return Ok((**recorded).clone());
+        }
         let mut snapshot = Snapshot {
             taken_at_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0),
             monotonic_ms: monotonic_ms(),
@@ -49,11 +53,8 @@ impl Live {
             kernel: self.host().kernel.clone(),
             ..Snapshot::default()
         };
-        let query = Query {
-            attributes: Attributes::INFO.union(Attributes::SKMEM),
-            ahead: Ahead::Rows,
-            ..Query::states(StateSet::ALL)
-        };
+        let query =
+            Query { attributes: self.snapshot_attributes(), ahead: Ahead::Rows, ..Query::states(StateSet::ALL) };
         // A dump may repeat a row of a bucket that changed during the read.
         let mut seen = Numbers::default();
         let many: u64 = (0..self.spaces.len()).filter_map(|place| self.threads(place)).sum();
@@ -100,6 +101,11 @@ impl Live {
             self.find_closed(&mut snapshot);
         }
         Ok(snapshot)
+    }
+
+    fn snapshot_attributes(&self) -> Attributes {
+        let judged = Attributes::INFO.union(Attributes::SKMEM);
+        if self.every_attribute { judged.union(Attributes::CONGESTION).union(Attributes::TOS) } else { judged }
     }
 
     /// Where `/proc` refused a process, as it does even to root, that one may be the server of a listener whose known
@@ -180,6 +186,10 @@ impl Live {
     /// destinations are reached, and what tracking tables have of connections.
     #[must_use]
     pub fn inspect(&self, snapshot: &Snapshot, asked: &Asked) -> Answers {
+        // What was found out then is in the snapshot.
+        if self.recorded.is_some() {
+            return Answers::default();
+        }
         let mut answers = Answers::default();
         (answers.processes, answers.gaps) = self.inspect_processes(snapshot, &asked.pids);
         for place in &self.spaces {

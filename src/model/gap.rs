@@ -286,6 +286,8 @@ pub enum Why {
     TooManySockets { sockets: u64 },
     /// The kernel's counters do not confirm each other.
     Counters(CounterMismatch),
+    /// Only what matched this filter was recorded.
+    Recorded { filter: String },
 }
 
 /// A capability (`include/uapi/linux/capability.h`).

@@ -22,6 +22,7 @@ pub mod gap;
 pub(crate) mod id;
 pub(crate) mod kernel_user;
 mod named;
+pub(crate) mod names;
 pub mod owner;
 pub mod path;
 pub mod pattern;

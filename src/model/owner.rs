@@ -234,6 +234,12 @@ impl OwnerTable {
         self.settled && inode.is_some_and(|inode| self.unheld.binary_search(&inode).is_ok())
     }
 
+    /// The inodes that two scans found without a holder though they still exist; `None`: there was no second scan.
+    #[must_use]
+    pub fn unheld(&self) -> Option<&[Inode]> {
+        self.settled.then_some(&self.unheld)
+    }
+
     /// Every holder of a socket inode.
     #[must_use]
     pub fn holders(&self, inode: Option<Inode>) -> &[Holder] {

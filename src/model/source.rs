@@ -11,11 +11,13 @@ pub enum Source {
     Netlink,
     /// `/proc/net/tcp` and `/proc/net/tcp6`.
     Proc,
+    /// A capture that `record` wrote.
+    Capture,
 }
 
 impl Source {
     /// Every source, for the schema.
-    pub const ALL: [Source; 2] = [Source::Netlink, Source::Proc];
+    pub const ALL: [Source; 3] = [Source::Netlink, Source::Proc, Source::Capture];
 
     /// The key that JSON prints.
     #[must_use]
@@ -23,6 +25,7 @@ impl Source {
         match self {
             Source::Netlink => "netlink",
             Source::Proc => "proc",
+            Source::Capture => "capture",
         }
     }
 }

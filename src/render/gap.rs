@@ -170,6 +170,7 @@ pub fn why(why: &Why) -> String {
             format!("judging {} takes too long here", count(*sockets, "socket", "sockets"))
         }
         Why::Counters(mismatch) => counters(*mismatch),
+        Why::Recorded { filter } => format!("only what matches `{filter}` was recorded"),
     }
 }
 
@@ -383,6 +384,7 @@ mod tests {
             Why::TrackLimit => [Why::TrackLimit],
             Why::TooManySockets { .. } => [Why::TooManySockets { sockets: 12_000 }],
             Why::Counters(_) => [Why::Counters(CounterMismatch::NoCurrEstab)],
+            Why::Recorded { .. } => [Why::Recorded { filter: "dport = 443".into() }],
         );
         whys.extend(
             every!(Incomplete:

@@ -51,6 +51,8 @@ mod owners;
 mod product;
 /// The doctor beside real programs with real faults: nginx, load generators, a leaking client, a stopped server.
 mod programs;
+/// Recordings: what is read is what was seen; files that were cut, damaged, killed, without room.
+mod record;
 /// The first remedy of each rule, tried on the fault that it is for.
 mod remedies;
 /// What belongs to the repository and to the package, and what does not.

@@ -124,6 +124,7 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
 
 /// Opens the source that the arguments name, to be sampled.
 fn open(args: &WatchArgs, thresholds: Thresholds) -> anyhow::Result<Sampler> {
+    args.common.replay.refuse("watch")?;
     let with_owners = !args.common.no_owners;
     let Session { live, names, .. } = Session::open(&args.common)?;
     let config = Config {

@@ -19,7 +19,7 @@ fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
             (&["-nP", "-iTCP:443", "-sTCP:LISTEN"], "lsof", "type `tcpstate list --port 443 --state listen`"),
             (&["list", "-K"], "same filter", "type `tcpstate kill`"),
             (&["list", "-E"], "`-E`", "tcpstate trace"),
-            (&["list", "--from", "x"], "`--from`", "--source"),
+            (&["list", "--from", "x"], "cannot open x", "no such file"),
             (&["list", "--pid", "-1"], "`-1`", "a number such as 812"),
             (&["list", "--process", ""], "--process", "nginx"),
             (&["summary", "--top", "-1"], "`-1`", "a whole number such as 10"),
