@@ -7,7 +7,9 @@ use crate::model::cgroup::{Identity, Runtime};
 use crate::model::conntrack::{NatPorts, Tracked};
 use crate::model::event::ResetReason;
 use crate::model::path::{Neighbour, NextHop, Resolution};
-use crate::model::snapshot::{EpollWatch, Inspection, KnownOwner, ProcessFacts, ThreadState, TrackingAnswers};
+use crate::model::snapshot::{
+    CpuQuota, EpollWatch, Inspection, KnownOwner, ProcessFacts, ThreadState, TrackingAnswers,
+};
 use crate::model::traced::{ConnectFailure, Connects, Program, Resets, Retransmits, SentFor, TracedInterval};
 use crate::model::{Errno, FourTuple, Process};
 
@@ -15,8 +17,10 @@ structs! {
     Process { pid, comm, uid, identity }
     Identity { unit, container, runtime, pod, user, container_name, pod_name }
     ProcessFacts {
-        pid, state, threads, parent, running_ms, fd_used, fd_soft, fd_hard, exe, cmdline, inspection, frozen, netns, is_go,
+        pid, state, threads, parent, running_ms, fd_used, fd_soft, fd_hard, exe, cmdline, inspection, frozen, cpu_quota,
+        is_activated, netns, is_go,
     }
+    CpuQuota { periods, throttled }
     Inspection { epoll_sets, watches, io_urings, threads, threads_not_read, parts, imports_accept }
     EpollWatch { epoll_fd, target_fd, inode, events }
     ThreadState { tid, name, state, wchan, syscall, syscall_arg0 }

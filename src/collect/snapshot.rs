@@ -20,7 +20,7 @@ use crate::collect::query::{Ahead, Query};
 use crate::cores;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::path::{Destination, NextHop};
-use crate::model::snapshot::{Answers, Asked, ProcessFacts, TrackingAnswers};
+use crate::model::snapshot::{Answers, Asked, Inspection, ProcessFacts, TrackingAnswers};
 use crate::model::{FourTuple, Gap, Info, Inode, NetnsId, Snapshot, Socket, State, StateSet, TcpInfo};
 
 /// Descriptors that one diagnosis reads to see what processes do with their sockets: about 60 ms.
@@ -247,7 +247,13 @@ impl Live {
             refused += u32::from(inspection.is_none());
             let is_go = is_go.flatten();
             let frozen = cgroups.as_ref().and_then(|mount| cgroups::is_frozen(self.root(), mount, pid));
-            inspected.insert(pid, ProcessFacts { inspection, frozen, is_go, ..facts.clone() });
+            let cpu_quota = cgroups::cpu_quota(self.root(), pid);
+            // The environment is behind the lock that a thread in uninterruptible sleep may hold.
+            let is_waiting = |i: &Inspection| i.threads.iter().any(|t| t.state == Some('D'));
+            let is_readable = inspection.as_ref().is_some_and(|i| !is_waiting(i));
+            let is_activated = if is_readable { processes::is_activated(self.root(), pid) } else { None };
+            let facts = ProcessFacts { inspection, frozen, cpu_quota, is_activated, is_go, ..facts.clone() };
+            inspected.insert(pid, facts);
         }
         if refused > 0 {
             gaps.push(Gap::new(Missing::Inspection { processes: refused }, Why::ExitedOrRefused, WayOut::PTRACE));

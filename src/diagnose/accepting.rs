@@ -10,13 +10,14 @@ mod workers;
 
 pub use causes::CAUSES;
 pub use holders::{Reach, reach};
-pub use picture::{taken, unique};
+pub use picture::{Taken, taken, unique};
 
 use crate::diagnose::finding::{Evidence, Finding, most_frequent};
 use crate::diagnose::hypothesis::{Cause, Weighed};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::Queue;
 use crate::diagnose::view::View;
+use crate::model::sysctl::Sysctl;
 use crate::model::{Process, Socket};
 use crate::text;
 use picture::Picture;
@@ -56,6 +57,13 @@ pub const END_HELPER: &str =
 pub const CLOSE_ON_EXEC: &str = "Open the listener with SOCK_CLOEXEC in the server, or set FD_CLOEXEC on it before it starts \
                              other programs";
 const OTHER_LISTENER: &str = "Give this listener a thread of its own: those in accept() serve {other}";
+/// What a process that got a listener by socket activation and does not accept needs.
+pub const CHECK_SERVICE: &str = "See which program the service behind the socket unit starts (ExecStart=): {helper} does not \
+                                 take what it was given; it must call accept() on descriptor 3 (sd_listen_fds(3))";
+const RAISE_QUOTA: &str = "Raise the quota of the control group (cpu.max, CPUQuota=, limits.cpu) or take load away: more \
+                           workers under the same quota do not help";
+const FIT_BURST: &str = "Let the queue hold a burst: raise the backlog of listen() in the application and net.core.somaxconn \
+                         ({somaxconn}), then restart it, as the limit is taken when listen() is called";
 const RAISE_LIMIT: &str = "Compare the connections that it has with its own limit of connections (maxconn, \
                            worker_connections): past that it stops accepting on purpose";
 const FREE_WORKERS: &str = "Let {client} close unused connections, limit how many one client may have, and let the server close \
@@ -66,8 +74,18 @@ const POOL_FOR_CALLS: &str = "Where it must be a request, serve it from other wo
                               call a time limit";
 /// Steps for a cause, before those of a rule.
 #[cfg(test)]
-pub const STEPS: [&str; 7] =
-    [END_HELPER, CLOSE_ON_EXEC, OTHER_LISTENER, RAISE_LIMIT, FREE_WORKERS, CALL_THE_FUNCTION, POOL_FOR_CALLS];
+pub const STEPS: [&str; 10] = [
+    END_HELPER,
+    CLOSE_ON_EXEC,
+    CHECK_SERVICE,
+    OTHER_LISTENER,
+    RAISE_QUOTA,
+    FIT_BURST,
+    RAISE_LIMIT,
+    FREE_WORKERS,
+    CALL_THE_FUNCTION,
+    POOL_FOR_CALLS,
+];
 
 /// The steps that free a listener from a helper that inherited it.
 #[must_use]
@@ -76,14 +94,23 @@ pub fn end_helper(holders: &[&Process]) -> Vec<String> {
     vec![END_HELPER.replace("{helper}", &names.join(" and ")), CLOSE_ON_EXEC.to_owned()]
 }
 
+/// The first step for a holder that was given the listener and does not accept.
+#[must_use]
+pub fn check_service(holders: &[&Process]) -> String {
+    let names: Vec<String> = holders.iter().map(|p| text::name(p)).collect();
+    CHECK_SERVICE.replace("{helper}", &names.join(" and "))
+}
+
 /// Weighs the causes against what the servers of a listener do.
 #[must_use]
 pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, listeners: &[&Socket]) -> Why {
     let nothing = |weighed| Why { weighed, words: None, steps: Vec::new(), evidence: Vec::new() };
     let Some(owner) = owner.filter(|o| !o.is_activator) else { return nothing(Weighed::default()) };
     let picture = picture::picture(view, owner, queue, listeners);
-    let known =
-        owner.halted.is_some() || owner.no_descriptors.is_some() || picture.is_inspected() || picture.taken > Some(0);
+    let known = owner.halted.is_some()
+        || owner.no_descriptors.is_some()
+        || picture.is_inspected()
+        || picture.taken.is_some_and(|t| t.at_least > 0);
     if !known {
         return nothing(Weighed::default());
     }
@@ -97,9 +124,10 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
         why.words = words(&picture, named, &owner.name(), idle);
         why.steps = match named.id {
             "inherited-listener" => {
-                let holders: Vec<&Process> = listeners.iter().flat_map(|l| view.processes(l)).collect();
-                end_helper(&unique(holders))
+                let holders = unique(listeners.iter().flat_map(|l| view.processes(l)).collect());
+                if picture.is_activated { vec![check_service(&holders)] } else { end_helper(&holders) }
             }
+            "cpu-throttled" => vec![RAISE_QUOTA.to_owned()],
             "accepts-elsewhere" => vec![OTHER_LISTENER.replace("{other}", &picture.others().join(", "))],
             "accept-paused" => vec![RAISE_LIMIT.to_owned()],
             "workers-busy" => idle.map(|idle| FREE_WORKERS.replace("{client}", &idle.client())).into_iter().collect(),
@@ -107,6 +135,13 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
             _ => Vec::new(),
         };
     }
+    if why.weighed.left.first().is_some_and(|likeliest| likeliest.cause.id == "arrivals-too-fast") {
+        let limit = view.netns(queue.netns).and_then(|n| n.sysctl(Sysctl::CoreSomaxconn));
+        let now = limit.map_or_else(|| "not known here".to_owned(), |n| format!("now {}", text::grouped(n)));
+        why.steps.push(FIT_BURST.replace("{somaxconn}", &now));
+    }
+    why.evidence.extend(picture.cpu_quota.map(|quota| ("cpu_periods", Evidence::Count(quota.periods))));
+    why.evidence.extend(picture.cpu_quota.map(|quota| ("cpu_periods_throttled", Evidence::Count(quota.throttled))));
     if !picture.elsewhere.is_empty() {
         why.evidence.push(("accepts_elsewhere", Evidence::List(picture.others())));
     }
@@ -131,7 +166,17 @@ fn words(picture: &Picture<'_, '_>, cause: &Cause, who: &str, idle: Option<Idle>
     };
     let every = if picture.workers.len() > 1 { "every worker of " } else { "" };
     Some(match cause.id {
+        "inherited-listener" if picture.is_activated => {
+            format!("{who} was given the listener by socket activation and never accepts")
+        }
         "inherited-listener" => format!("{who} only inherited the listener and never accepts"),
+        "cpu-throttled" => {
+            let quota = picture.cpu_quota?;
+            format!(
+                "{who} is short of CPU: the quota of its control group was used up in {} periods",
+                text::of(quota.throttled, quota.periods)
+            )
+        }
         "accepts-elsewhere" => format!(
             "{} of {who} {} in accept() of {} and none here",
             text::count(picture.threads_elsewhere as u64, "thread", "threads"),
@@ -154,7 +199,7 @@ fn words(picture: &Picture<'_, '_>, cause: &Cause, who: &str, idle: Option<Idle>
         },
         "accepts-too-slow" => {
             let time = text::duration(picture.interval_ms?);
-            format!("{who} accepted only {} of those who waited in {time}", text::grouped(picture.taken?))
+            format!("{who} accepted only {} of those who waited in {time}", text::grouped(picture.taken?.at_least))
         }
         _ => return None,
     })
@@ -164,7 +209,7 @@ fn words(picture: &Picture<'_, '_>, cause: &Cause, who: &str, idle: Option<Idle>
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, listen, row, unheld};
-    use crate::model::snapshot::{EpollWatch, Inspection, ThreadState};
+    use crate::model::snapshot::{CpuQuota, EpollWatch, Inspection, ThreadState};
     use crate::model::{Inode, State};
 
     const LISTENER: u64 = 80 << 16;
@@ -443,5 +488,44 @@ mod tests {
         // A reset leaves its place taken.
         world.now.sockets[0].recv_q_bytes = 4;
         assert!(!left(&world).contains(&"accepts-too-slow"));
+    }
+
+    #[test]
+    fn a_queue_that_was_emptied_is_no_program_that_does_not_accept() {
+        let mut world = world();
+        world.later(2000);
+        inspect(&mut world, 10, Some(1), 1, vec![thread(10, 'R', None, 0)]);
+        // All four were accepted, and nobody waits now: a burst, or a moment in which accept() was late.
+        world.now.sockets.truncate(1);
+        world.now.sockets[0].recv_q_bytes = 0;
+        assert_eq!(left(&world), ["arrivals-too-fast", "accepts-too-slow"]);
+        judged(&world, |why, _| assert!(why.steps[0].starts_with("Let the queue hold a burst"), "{:?}", why.steps));
+        // Nobody waited in either sample: whether anything was accepted is not known, and so not "nothing".
+        let mut empty = world;
+        empty.before.as_mut().unwrap().sockets.truncate(1);
+        judged(&empty, |why, _| assert!(why.weighed.named().is_none(), "{:?}", why.weighed));
+    }
+
+    #[test]
+    fn a_quota_that_is_used_up_is_named_before_what_the_threads_do() {
+        let mut world = world();
+        world.later(2000);
+        inspect(&mut world, 10, Some(1), 1, vec![thread(10, 'R', None, 0)]);
+        let mut throttle = |periods, throttled| {
+            world.now.processes.get_mut(&10).unwrap().cpu_quota = Some(CpuQuota { periods, throttled });
+            left(&world)
+        };
+        assert_eq!(throttle(364, 363), ["cpu-throttled"]);
+        assert_eq!(throttle(364, 0), ["busy-loop"]);
+        assert_eq!(throttle(10, 10), ["busy-loop"], "too few to be a share");
+        throttle(364, 363);
+        judged(&world, |why, owner| {
+            let words = "server (10) is short of CPU: the quota of its control group was used up in 363 of 364 periods";
+            assert_eq!(why.acts(Some(owner), ""), words);
+            assert!(why.steps[0].starts_with("Raise the quota"), "{:?}", why.steps);
+        });
+        // Nothing wants to run: it waits for something else.
+        inspect(&mut world, 10, Some(1), 1, vec![thread(10, 'S', Some(libc::SYS_clock_nanosleep), 0)]);
+        assert!(!left(&world).is_empty() && left(&world)[0] != "cpu-throttled", "{:?}", left(&world));
     }
 }

@@ -224,6 +224,8 @@ pub fn does(view: &View<'_>, pid: u32, listeners: &[&Socket]) -> Option<WaitStat
     {
         theirs.retain(|l| uses.of(l) == Some(true));
     }
+    // A listener at which nobody waits needs nothing, and whoever waits for events does its duty.
+    theirs.retain(|l| l.recv_q_bytes > 0);
     wait_state::doing(view, pid, &theirs)
 }
 

@@ -12,6 +12,9 @@ use crate::model::{Process, Socket, TcpInfo};
 
 /// A queue that one `recv()` of any common program takes whole: what is left of it was left on purpose, or nobody reads.
 pub const SHORT_QUEUE_BYTES: u32 = 4096;
+/// The share of throttled periods from which on a quota is what slows a program, and from which on it may be (policy).
+pub const MOSTLY: f64 = 0.5;
+pub const SOMETIMES: f64 = 0.05;
 
 /// What makes a process leave bytes unread.
 pub const CAUSES: &[Cause] = &[
@@ -28,6 +31,13 @@ pub const CAUSES: &[Cause] = &[
         predicts: "frozen 1 in cgroup.events",
         refuted_by: "frozen 0, or a thread that runs",
         decided_by: "cgroup.events of its control group",
+    },
+    Cause {
+        id: "cpu-throttled",
+        text: "the CPU quota of its control group is used up",
+        predicts: "half of the periods or more throttled in cpu.stat, and a thread that wants to run",
+        refuted_by: "no quota, or nr_throttled 0",
+        decided_by: "cpu.stat of its control group, twice",
     },
     Cause {
         id: "pipe-full",
@@ -59,8 +69,8 @@ pub const CAUSES: &[Cause] = &[
     },
     Cause {
         id: "threads-blocked",
-        text: "all its threads wait for a lock or a signal",
-        predicts: "every thread in futex or a wait of its kind",
+        text: "all its threads wait for a lock, a signal or a new client",
+        predicts: "every thread in futex, accept() or a wait of their kind",
         refuted_by: "a thread that runs, sleeps for a time or waits for events",
         decided_by: "a stack of all threads",
     },
@@ -100,9 +110,16 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "whether the code reads until EAGAIN",
     },
     Cause {
+        id: "reader-elsewhere",
+        text: "the thread that should read is at something else: a sleep, a computation, a call to somebody else",
+        predicts: "no event loop, no thread in a read of it or in poll(), and nothing taken between two samples",
+        refuted_by: "an event loop, a thread in poll(), or bytes taken between two samples",
+        decided_by: "a stack of all threads",
+    },
+    Cause {
         id: "slow-reader",
         text: "it reads, more slowly than data comes",
-        predicts: "a long queue of which parts are taken from time to time",
+        predicts: "a long queue of which parts are taken between two samples",
         refuted_by: "nothing was ever read, or a queue so short that one read takes it",
         decided_by: "tcpstate doctor with a longer --interval",
     },
@@ -174,6 +191,8 @@ pub struct Reader {
     pub is_blocked: bool,
     /// Threads that do something of their own.
     pub at_work: usize,
+    /// Whether something was taken between the samples; `None` without two.
+    pub takes: Option<bool>,
     pub causes: Weighed,
 }
 
@@ -192,6 +211,7 @@ impl Reader {
             pipe: inspection.is_some_and(|i| i.threads.iter().any(threads::waits_for_pipe)),
             is_blocked: inspection.is_some_and(threads::all_blocked),
             at_work,
+            takes: takes(view, rows),
             causes: Weighed::default(),
         };
         let short = rows.iter().all(|s| s.recv_q_bytes <= SHORT_QUEUE_BYTES || s.consumed_bytes() == Some(0));
@@ -210,6 +230,13 @@ impl Reader {
     pub fn is_halted(&self) -> bool {
         matches!(self.class(), Some(Class::Stopped | Class::Frozen))
     }
+}
+
+/// Whether something of any row was taken between the samples.
+fn takes(view: &View<'_>, rows: &[&Socket]) -> Option<bool> {
+    let took = |s: &&Socket| Some(view.earlier(s)?.consumed_bytes()? < s.consumed_bytes()?);
+    let known: Vec<bool> = rows.iter().filter_map(took).collect();
+    known.iter().copied().reduce(|a, b| a || b)
 }
 
 struct Picture<'a> {
@@ -240,6 +267,11 @@ impl Picture<'_> {
                 Some(state) => Weight::Refuted(format!("its state is {state}")),
                 None => Weight::Possible(0.1),
             },
+            "cpu-throttled" => match self.throttled_share() {
+                share if share >= MOSTLY && self.runs() => Weight::Proven,
+                share if share >= SOMETIMES && self.runs() => Weight::Possible(share),
+                _ => Weight::Refuted("no quota of a control group is seen to keep a thread from running".into()),
+            },
             "frozen" => proven(Class::Frozen, "its control group is not frozen"),
             "pipe-full" => match self.inspection {
                 Some(i) if reader.pipe && i.threads.len() == 1 => Weight::Proven,
@@ -252,6 +284,9 @@ impl Picture<'_> {
             "worker-busy" if reader.is_busy => Weight::Possible(0.9),
             "worker-busy" if self.inspection.is_none() => Weight::Possible(0.1),
             "worker-busy" => Weight::Refuted("no thread is at work for each connection that waits".into()),
+            "loop-stuck" if self.throttled_share() >= MOSTLY && self.runs() => {
+                Weight::Refuted("it gets no more CPU time".into())
+            }
             "loop-stuck" => proven(Class::LoopStuck, "its loop turns, or it has none for these sockets"),
             "threads-blocked" if reader.is_blocked && class == Some(Class::NoEpoll) => Weight::Possible(0.9),
             "threads-blocked" if self.inspection.is_none() => Weight::Possible(0.1),
@@ -272,9 +307,26 @@ impl Picture<'_> {
             "not-rearmed" => proven(Class::OneShotSpent, "no registration of it is spent"),
             "edge-not-drained" if go => Weight::Refuted("the Go runtime registers every socket edge-triggered".into()),
             "edge-not-drained" => is(Class::EdgeNotDrained, 0.4, "it is not registered edge-triggered"),
+            "reader-elsewhere" => match (class, self.inspection) {
+                _ if reader.takes == Some(true) => Weight::Refuted("some was taken between the samples".into()),
+                _ if self.short => Weight::Refuted("one read would take a queue this short".into()),
+                (Some(Class::NoEpoll), Some(i)) if !i.threads.iter().any(threads::is_poll) => Weight::Possible(0.7),
+                (Some(_), _) => Weight::Refuted("an event loop, poll() or the call itself waits for it".into()),
+                (None, _) => Weight::Possible(0.1),
+            },
             _ if self.short => Weight::Refuted("one read would take a queue this short".into()),
+            _ if reader.takes == Some(false) => Weight::Possible(0.3),
             _ => Weight::Possible(0.5),
         }
+    }
+
+    fn throttled_share(&self) -> f64 {
+        self.facts.and_then(|f| f.cpu_quota?.share()).unwrap_or(0.0)
+    }
+
+    /// A thread runs or wants to.
+    fn runs(&self) -> bool {
+        self.inspection.is_some_and(|i| i.threads.iter().any(|t| t.state == Some('R')))
     }
 }
 

@@ -109,7 +109,7 @@ pub fn at_work(inspection: &Inspection) -> usize {
     inspection.threads.iter().filter(works).count()
 }
 
-/// Whether every thread waits for a lock or a signal, or for somebody to connect.
+/// Whether every thread waits for a lock, a signal or a new client.
 #[must_use]
 pub fn all_blocked(inspection: &Inspection) -> bool {
     all_in(inspection, &WAITS)

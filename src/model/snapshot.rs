@@ -271,6 +271,12 @@ pub struct ProcessFacts {
     pub inspection: Option<Inspection>,
     /// Whether its control group (version 2) is frozen; `None` if not known. Read only with the inspection.
     pub frozen: Option<bool>,
+    /// How often the quota of its control groups kept it from running; `None` without a quota, or if not known. Read only
+    /// with the inspection.
+    pub cpu_quota: Option<CpuQuota>,
+    /// Whether its listeners were handed to it by socket activation (`LISTEN_PID` of sd_listen_fds(3)); `None` if not
+    /// known. Read only with the inspection.
+    pub is_activated: Option<bool>,
     /// Inode of its network namespace; `None` when it could not be read.
     pub netns: Option<NetnsId>,
     /// Whether it is a Go program; `None` if not known. Only processes named in a finding are examined, and no file
@@ -283,6 +289,25 @@ impl ProcessFacts {
     #[must_use]
     pub fn program(&self) -> Option<&str> {
         self.exe.as_deref().map(|exe| exe.strip_suffix(" (deleted)").unwrap_or(exe))
+    }
+}
+
+/// What `cpu.stat` says of a control group with a quota (`cpu.max`, `cpu.cfs_quota_us`), since the group exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CpuQuota {
+    /// Periods in which something of the group wanted to run.
+    pub periods: u64,
+    /// Those of them in which the quota was used up, so that it had to wait for the next one.
+    pub throttled: u64,
+}
+
+impl CpuQuota {
+    /// The share of periods that were throttled, 0 to 1; `None` of too few periods to be a share.
+    #[must_use]
+    pub fn share(self) -> Option<f64> {
+        const FEWEST: u64 = 20;
+        (self.periods >= FEWEST).then(|| self.throttled as f64 / self.periods as f64)
     }
 }
 

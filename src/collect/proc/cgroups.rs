@@ -1,4 +1,4 @@
-//! Unit, container and pod of a process, and whether its control group is frozen.
+//! Unit, container and pod of a process, and whether its control group is frozen or short of CPU.
 //!
 //! Input: a process that holds a socket. Output: the same with what its cgroup and, for docker-proxy, its arguments
 //! say. What a path means is in `model::cgroup`.
@@ -13,6 +13,7 @@ use crate::collect::containers::Containers;
 use crate::collect::netns::unescape;
 use crate::collect::proc::ProcRoot;
 use crate::model::cgroup::Runtime;
+use crate::model::snapshot::CpuQuota;
 use crate::model::{Process, cgroup};
 
 /// Reads the cgroup of a process into it. What cannot be read stays unknown.
@@ -79,6 +80,61 @@ pub fn is_frozen(root: &ProcRoot, mount: &Mount, pid: u32) -> Option<bool> {
     }
 }
 
+/// What kept a process from running, of all its control groups that have a quota the one that was throttled most
+/// (`cpu.stat`, version 2 and 1). `None` without a quota, or where none of the groups is seen.
+#[must_use]
+pub fn cpu_quota(root: &ProcRoot, pid: u32) -> Option<CpuQuota> {
+    let groups = std::fs::read_to_string(root.path().join(format!("{pid}/cgroup"))).ok()?;
+    let quota = |process: &str, base: &Path| {
+        let text = std::fs::read_to_string(root.path().join(process).join("mountinfo")).ok()?;
+        let of = |mount: Mount, path: &str| most_throttled(&base.join(relative(&mount.at)), &mount.top, path);
+        let second = || of(mount_in(&text)?, groups.lines().find_map(|line| line.strip_prefix("0::"))?);
+        let first = || of(cpu_mount_in(&text)?, groups.lines().find_map(cpu_group)?);
+        second().or_else(first)
+    };
+    quota("self", Path::new("/")).or_else(|| quota("1", &root.path().join("1/root")))
+}
+
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+/// The path of a process in the hierarchy of version 1 that has the controller `cpu`: `4:cpu,cpuacct:/web`.
+fn cpu_group(line: &str) -> Option<&str> {
+    let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+    controllers.split(',').any(|c| c == "cpu").then_some(path)
+}
+
+/// Where version 1 has the controller `cpu`.
+fn cpu_mount_in(mountinfo: &str) -> Option<Mount> {
+    mountinfo.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut kind = right.split(' ');
+        let is_cpu = kind.next()? == "cgroup" && kind.nth(1)?.split(',').any(|option| option == "cpu");
+        let mut words = left.split(' ').skip(3);
+        let (top, at) = (words.next()?, words.next()?);
+        is_cpu.then(|| Mount { at: unescape(at).into(), top: unescape(top).into() })
+    })
+}
+
+/// The group of this path and those above it: a quota of any of them holds.
+fn most_throttled(at: &Path, top: &Path, path: &str) -> Option<CpuQuota> {
+    let below = Path::new(path).strip_prefix(top).ok()?;
+    if below.components().any(|c| c == std::path::Component::ParentDir) {
+        return None;
+    }
+    let quota = |group: &Path| cpu_stat(&std::fs::read_to_string(at.join(group).join("cpu.stat")).ok()?);
+    let quotas = below.ancestors().filter_map(quota);
+    quotas.max_by(|a, b| a.share().unwrap_or(0.0).total_cmp(&b.share().unwrap_or(0.0)))
+}
+
+/// `None` of a group without a quota: its periods are not counted.
+fn cpu_stat(text: &str) -> Option<CpuQuota> {
+    let of = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
+    let quota = CpuQuota { periods: of("nr_periods ")?, throttled: of("nr_throttled ")? };
+    (quota.periods > 0).then_some(quota)
+}
+
 /// The container that a docker-proxy forwards to, by its address: `-container-ip 172.17.0.2 -container-port 80`.
 fn behind_proxy(cmdline: &[u8]) -> Option<SocketAddr> {
     let words: Vec<&str> = cmdline.split(|b| *b == 0).filter_map(|w| std::str::from_utf8(w).ok()).collect();
@@ -97,6 +153,35 @@ fn behind_proxy(cmdline: &[u8]) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_quota_of_any_group_above_holds_in_both_versions() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let stat = |periods: u64, throttled: u64| {
+            format!("usage_usec 5\nnr_periods {periods}\nnr_throttled {throttled}\nthrottled_usec 9\n")
+        };
+        write("two/web/cpu.stat", &stat(100, 90));
+        write("two/web/app/cpu.stat", &stat(0, 0));
+        write("two/free/cpu.stat", "usage_usec 5\n");
+        let two = dir.path().join("two");
+        let quota = |path: &str| most_throttled(&two, Path::new("/"), path).map(|q| (q.periods, q.throttled));
+        assert_eq!([quota("/web/app"), quota("/free"), quota("/gone")], [Some((100, 90)), None, None]);
+        assert_eq!(quota("/../web"), None, "outside of what is mounted");
+        let line = |at: &str, kind: &str, options: &str| format!("30 24 0:26 / {at} rw - {kind} {kind} rw,{options}\n");
+        let cpu = line("/sys/fs/cgroup/cpu", "cgroup", "cpu,cpuacct");
+        let found = cpu_mount_in(&(line("/sys/fs/cgroup/cpuset", "cgroup", "cpuset") + &cpu)).unwrap();
+        assert_eq!(found.at, Path::new("/sys/fs/cgroup/cpu"));
+        assert!(cpu_mount_in(&line("/sys/fs/cgroup", "cgroup2", "nsdelegate")).is_none());
+        assert_eq!(cpu_group("4:cpu,cpuacct:/web"), Some("/web"));
+        assert_eq!([cpu_group("5:cpuset:/web"), cpu_group("0::/web")], [None, None]);
+        let few = CpuQuota { periods: 5, throttled: 5 };
+        assert_eq!([few.share(), cpu_stat(&stat(40, 10)).unwrap().share()], [None, Some(0.25)]);
+    }
 
     #[test]
     fn the_container_behind_a_proxy_is_in_its_arguments() {

@@ -89,6 +89,8 @@ fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessF
         cmdline: if stat.state == UNINTERRUPTIBLE { Vec::new() } else { process.cmdline().unwrap_or_default() },
         inspection: None,
         frozen: None,
+        cpu_quota: None,
+        is_activated: None,
         is_go: None,
         netns: std::fs::metadata(folder.join("ns/net"))
             .ok()
@@ -119,11 +121,31 @@ fn descriptors_of(process: &procfs::process::Process, folder: &Path, room: &mut 
         procfs::process::LimitValue::Unlimited => None,
     };
     let files = process.limits().ok().map(|l| l.max_open_files);
+    let soft = files.as_ref().and_then(|f| limit(f.soft_limit));
+    let fd = folder.join("fd");
+    let used = used_descriptors(&fd, room);
     Descriptors {
-        used: used_descriptors(&folder.join("fd"), room),
-        soft: files.as_ref().and_then(|f| limit(f.soft_limit)),
+        used: used
+            .map(|used| soft.filter(|soft| used >= *soft).and_then(|soft| within(&fd, used, soft)).unwrap_or(used)),
+        soft,
         hard: files.as_ref().and_then(|f| limit(f.hard_limit)),
     }
+}
+
+/// Descriptors with numbers below the limit, if some of these are free: the limit is one of numbers (`alloc_fd`), and a
+/// process may inherit higher ones.
+fn within(fd: &Path, used: u64, soft: u64) -> Option<u64> {
+    use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
+    let folder = rustix::fs::open(fd, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    // The offset of a number is itself and two, for `.` and `..` (`proc_readfd_common`): those below are not listed.
+    rustix::fs::seek(&folder, SeekFrom::Start(soft + 2)).ok()?;
+    let mut buffer = Vec::with_capacity(8192);
+    let mut entries = RawDir::new(&folder, buffer.spare_capacity_mut());
+    let mut beyond = 0;
+    while let Some(entry) = entries.next() {
+        beyond += u64::from(entry.ok()?.file_name().to_bytes().first().is_some_and(u8::is_ascii_digit));
+    }
+    Some(used.saturating_sub(beyond)).filter(|within| *within < soft)
 }
 
 /// Descriptors in use: the size of the directory since Linux 6.2 (`proc_fd_getattr`), else a count, as long as there is
@@ -287,6 +309,14 @@ fn thread(folder: &Path, tid: u32) -> ThreadState {
     }
 }
 
+/// Whether the environment says that listeners were handed to this very process: `LISTEN_PID` of sd_listen_fds(3).
+#[must_use]
+pub fn is_activated(root: &ProcRoot, pid: u32) -> Option<bool> {
+    let environment = std::fs::read(root.path().join(format!("{pid}/environ"))).ok()?;
+    let wanted = format!("LISTEN_PID={pid}");
+    Some(environment.split(|b| *b == 0).any(|word| word == wanted.as_bytes()))
+}
+
 /// Whether a descriptor of a process is still this socket, and a TCP one by its protocol name (`sockfs_xattr_get` in
 /// `net/socket.c`); `None` when it cannot be asked. An MPTCP socket is not: it outlives its subflows, and only
 /// subflows are in the TCP tables.
@@ -323,6 +353,25 @@ mod tests {
         assert_eq!(watch(4, "tfd: 9 events: 1 data: 9").map(|w| w.inode), Some(None));
         assert_eq!(watch(4, "pos: 0"), None);
         assert_eq!(watch(4, "tfd: x events:"), None);
+    }
+
+    #[test]
+    fn numbers_beyond_the_limit_do_not_fill_it() {
+        // Every number of the listing is one in use, so all limits are tried on our own table.
+        let fd = Path::new("/proc/thread-self/fd");
+        let numbers: Vec<u64> =
+            std::fs::read_dir(fd).unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok()).collect();
+        let high = numbers.iter().max().unwrap() + 40;
+        let file = std::fs::File::open("/proc/self/stat").unwrap();
+        let copy = rustix::io::fcntl_dupfd_cloexec(&file, i32::try_from(high).unwrap()).unwrap();
+        let at = u64::try_from(copy.as_raw_fd()).unwrap();
+        // Tests beside this one open and close files.
+        let used = numbers.len() as u64 + 1;
+        let found = within(fd, used, at).expect("numbers below the limit are free");
+        assert!(found < used, "{found}: number {at} is beyond a limit of {at}");
+        assert_eq!(within(fd, at + 1000, at + 1000), None, "as many in use as there are numbers");
+        let me = std::process::id();
+        assert_eq!(is_activated(&ProcRoot::default(), me), Some(false));
     }
 
     #[test]

@@ -26,6 +26,13 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "cat /proc/PID/stack",
     },
     Cause {
+        id: "cpu-throttled",
+        text: "the CPU quota of its control group is used up",
+        predicts: "cpu.stat counts half of the periods or more as throttled, and a thread wants to run",
+        refuted_by: "no quota, or nr_throttled 0",
+        decided_by: "cat /sys/fs/cgroup/$(cut -d: -f3 /proc/PID/cgroup)/cpu.stat, twice",
+    },
+    Cause {
         id: "out-of-descriptors",
         text: "the process has no free descriptor, so that accept() fails",
         predicts: "descriptors in use equal the soft limit",
@@ -84,15 +91,15 @@ pub const CAUSES: &[Cause] = &[
     Cause {
         id: "accepts-too-slow",
         text: "it accepts, but more slowly than clients come",
-        predicts: "few connections leave the queue between two samples",
-        refuted_by: "none leaves it",
+        predicts: "some who waited before still wait, and few left the queue since",
+        refuted_by: "none left it, or it was emptied between two samples",
         decided_by: "two samples",
     },
     Cause {
         id: "arrivals-too-fast",
         text: "clients come in a burst, faster than a healthy loop accepts",
-        predicts: "hundreds a second leave the queue and it stays full",
-        refuted_by: "fewer leave it, or none",
+        predicts: "the queue is emptied between two samples, or hundreds a second leave it",
+        refuted_by: "some who waited before still wait, and few left the queue since",
         decided_by: "two samples during the burst",
     },
 ];

@@ -5,30 +5,84 @@
 
 use super::holders::{Reach, reach};
 use super::workers::{self, Worker};
+use crate::diagnose::callers;
 use crate::diagnose::hypothesis::Weight;
+use crate::diagnose::listen_drops;
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::Queue;
 use crate::diagnose::rate::Rate;
+use crate::diagnose::reader::{MOSTLY, SOMETIMES};
 use crate::diagnose::threads::{self, syscall_name};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class};
-use crate::model::snapshot::{ProcessFacts, ThreadState};
-use crate::model::{Endpoint, Process, Socket};
+use crate::model::counter::Counter;
+use crate::model::snapshot::{CpuQuota, ProcessFacts, ThreadState};
+use crate::model::{Endpoint, Process, RowKind, Socket};
 
 /// A program that accepts fewer connections a second is slow, whatever comes: a loop that does nothing else accepts tens
 /// of thousands (policy).
 const SLOW_PER_SECOND: f64 = 100.0;
 
-/// How many connections at least were accepted between the samples: those that wait no more, without those that were
-/// reset while they waited, whose places stay taken.
+/// How many connections of a queue were accepted between two samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub at_least: u64,
+    /// There were no more: some of those who waited before still wait, and a queue is first in, first out.
+    pub is_exact: bool,
+    /// Of those who waited before nobody does.
+    pub is_emptied: bool,
+}
+
+impl Taken {
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self.is_exact && self.at_least == 0
+    }
+}
+
+/// How many connections were accepted between the samples: those that wait no more, without those that were reset while
+/// they waited, whose places stay taken; and where nobody waits since before, also those that came and were accepted
+/// meanwhile, and the places that a queue which was full in between has free now. `None`: not known, as of a queue where
+/// nobody waited.
 #[must_use]
-pub fn taken(view: &View<'_>, queue: &Queue<'_>) -> Option<u64> {
+pub fn taken(view: &View<'_>, queue: &Queue<'_>) -> Option<Taken> {
     let before = view.queues_before()?.get(queue.netns, queue.local)?;
     let still =
         |s: &Socket| view.at(s.netns, s.four_tuple()).is_some_and(|now| now.is_unaccepted() && now.cookie == s.cookie);
-    let left = before.waiting.iter().filter(|s| !still(s)).count() as u64;
+    let left = before.waiting.iter().filter(|s| !still(s)).count();
     let dead = |q: &Queue<'_>| q.queued().saturating_sub(q.waiting.len() as u64);
-    Some(left.saturating_sub(dead(queue).saturating_sub(dead(before))))
+    let of_waiting = (left as u64).saturating_sub(dead(queue).saturating_sub(dead(before)));
+    let stands = left < before.waiting.len();
+    let is_emptied = !stands;
+    // Of several listeners some may be stuck and others accept.
+    let came = if stands && queue.listeners.len() == 1 { 0 } else { came_and_accepted(view, queue) };
+    let drained = if stands { 0 } else { drained(view, queue) };
+    let at_least = (of_waiting + came).max(drained);
+    (stands || at_least > 0).then_some(Taken { at_least, is_exact: stands && came == 0, is_emptied })
+}
+
+/// Connections of the listener that somebody has accepted and that did not exist before.
+fn came_and_accepted(view: &View<'_>, queue: &Queue<'_>) -> u64 {
+    let is_new = |s: &&Socket| {
+        s.local.port == queue.local.port
+            && s.netns == queue.netns
+            && s.kind == RowKind::Full
+            && s.state.has_peer()
+            && s.cookie.is_some()
+            && s.inode.is_some()
+            && !s.is_unaccepted()
+            && view.earlier(s).is_none()
+            && callers::listening(view, s.netns, s.local).is_some_and(|at| at.local == queue.local)
+    };
+    view.now.sockets.iter().filter(is_new).count() as u64
+}
+
+/// The places that are free now in a queue that was full since the sample before: it dropped handshakes.
+fn drained(view: &View<'_>, queue: &Queue<'_>) -> u64 {
+    let [listener] = queue.listeners[..] else { return 0 };
+    let overflowed = view.delta(queue.netns, Counter::TcpExtListenOverflows).is_some_and(|n| n > 0);
+    let dropped = listen_drops::between(view, listener).is_some_and(|drops| drops.at_least > 0);
+    if overflowed && dropped { queue.capacity().unwrap_or(0).saturating_sub(queue.queued()) } else { 0 }
 }
 
 /// What is seen of those who should accept.
@@ -47,11 +101,15 @@ pub struct Picture<'a, 'o> {
     pub accepted: u64,
     /// Threads that stand in a read or write on an accepted connection.
     in_connection: usize,
-    pub taken: Option<u64>,
+    pub taken: Option<Taken>,
     pub interval_ms: Option<u64>,
     reach: Reach,
     /// No control group of the servers is frozen.
     is_thawed: bool,
+    /// How often a quota kept the servers from running: the one that was throttled least.
+    pub cpu_quota: Option<CpuQuota>,
+    /// Those who hold it got the listener by socket activation.
+    pub is_activated: bool,
 }
 
 /// Processes, each once.
@@ -84,6 +142,8 @@ pub fn picture<'a, 'o>(
         interval_ms: view.interval_ms(),
         reach: reach(view, listeners, &unique(listeners.iter().flat_map(|l| view.processes(l)).collect())),
         is_thawed: owner.pids.iter().all(|pid| view.process(*pid).is_some_and(is_thawed)),
+        cpu_quota: cpu_quota(view, &owner.pids),
+        is_activated: owner.holders.iter().any(|pid| view.process(*pid).is_some_and(|f| f.is_activated == Some(true))),
     };
     let inspected: Vec<_> = picture.workers.iter().filter_map(|w| Some((w.pid, w.inspection?))).collect();
     for (pid, inspection) in inspected {
@@ -96,6 +156,12 @@ pub fn picture<'a, 'o>(
     picture.elsewhere.sort_unstable();
     picture.elsewhere.dedup();
     picture
+}
+
+/// The quota of the process that was throttled least; `None` when one of them has none.
+fn cpu_quota(view: &View<'_>, pids: &[u32]) -> Option<CpuQuota> {
+    let quotas: Option<Vec<CpuQuota>> = pids.iter().map(|pid| view.process(*pid)?.cpu_quota).collect();
+    quotas?.into_iter().min_by(|a, b| a.share().unwrap_or(0.0).total_cmp(&b.share().unwrap_or(0.0)))
 }
 
 /// Whether no freezer holds a process: its control group says so, or a thread sleeps in another place.
@@ -191,7 +257,21 @@ impl Picture<'_, '_> {
     /// Every server waits for an answer to its own call, which only one of them could give.
     fn calls_itself(&self) -> bool {
         let waits = |w: &Worker<'_>| w.is_away() && w.waits_for_itself();
-        self.is_inspected() && self.taken.is_none_or(|n| n == 0) && self.workers.iter().all(waits)
+        self.is_inspected() && self.may_take_none() && self.workers.iter().all(waits)
+    }
+
+    /// Nothing shows that some connection was accepted between the samples.
+    fn may_take_none(&self) -> bool {
+        self.taken.is_none_or(Taken::is_none)
+    }
+
+    /// A thread wants to run, and the quota of its control group kept it from that in half of all periods or more.
+    fn is_throttled(&self) -> bool {
+        self.throttled_share() >= MOSTLY && self.threads.iter().any(|t| t.state == Some('R'))
+    }
+
+    fn throttled_share(&self) -> f64 {
+        self.cpu_quota.and_then(CpuQuota::share).unwrap_or(0.0)
     }
 
     pub fn is_halted(&self) -> bool {
@@ -204,13 +284,24 @@ impl Picture<'_, '_> {
         match id {
             "frozen" | "stopped" | "stuck-in-kernel" => self.weigh_halt(id),
             _ if self.is_halted() => refuted("it does not run at all"),
+            "cpu-throttled" => match self.throttled_share() {
+                _ if self.is_throttled() => Weight::Proven,
+                share if share >= SOMETIMES => Weight::Possible(share),
+                _ if self.cpu_quota.is_some() => refuted("its quota is seldom used up"),
+                _ => refuted("no quota is seen on its control group"),
+            },
             "out-of-descriptors" if self.owner.no_descriptors.is_some() => Weight::Proven,
             "out-of-descriptors" => refuted("descriptors are free"),
             _ if self.owner.no_descriptors.is_some() => refuted("accept() fails without a free descriptor"),
+            "busy-loop" | "loop-stuck" | "workers-busy" | "accepts-too-slow" | "arrivals-too-fast"
+                if self.is_throttled() =>
+            {
+                refuted("it gets no more CPU time")
+            }
             "inherited-listener" => match self.reach {
                 Reach::CannotAccept | Reach::IsTool => Weight::Proven,
                 _ if self.accepted > 0 => refuted("it has accepted connections"),
-                _ if self.any(&[Class::InCall, Class::LoopStuck, Class::LoopIgnores]) || self.taken > Some(0) => {
+                _ if self.any(&[Class::InCall, Class::LoopStuck, Class::LoopIgnores]) || !self.may_take_none() => {
                     refuted("it watches the listener")
                 }
                 _ => Weight::Possible(0.1),
@@ -221,8 +312,10 @@ impl Picture<'_, '_> {
             "accepts-elsewhere" => refuted("no thread waits in accept() of another listener, or one does here"),
             "accept-paused" => self.weigh_paused(),
             "busy-loop" if !self.runs() => refuted("no thread runs"),
-            "busy-loop" if self.taken.is_none_or(|n| n == 0) && self.main_runs() && !self.workers_busy() => {
-                Weight::Proven
+            "busy-loop" if self.emptied() => refuted("the queue was emptied meanwhile"),
+            "busy-loop" if self.may_take_none() && self.main_runs() && !self.workers_busy() => {
+                // One look shows a thread that runs, and not that it does not come back.
+                if self.taken.is_some() { Weight::Proven } else { Weight::Possible(0.6) }
             }
             "busy-loop" => Weight::Possible(0.3),
             "calls-itself" if self.calls_itself() => Weight::Proven,
@@ -235,11 +328,13 @@ impl Picture<'_, '_> {
             "workers-busy" => refuted("an event loop serves several connections"),
             "loop-stuck" => self.weigh_stuck(),
             "accepts-too-slow" => self.weigh_slow(),
-            "arrivals-too-fast" => match self.rate() {
-                Some(rate) if rate > SLOW_PER_SECOND => Weight::Possible(0.6),
-                Some(_) => refuted("few were accepted, and a loop that only accepts takes thousands a second"),
-                None if self.taken == Some(0) => refuted("none was accepted"),
-                None => Weight::Possible(0.1),
+            "arrivals-too-fast" => match self.taken {
+                Some(taken) if taken.is_none() => refuted("those who waited before still wait"),
+                _ if self.rate().is_some_and(|rate| rate > SLOW_PER_SECOND) || self.emptied() => Weight::Possible(0.6),
+                Some(taken) if taken.is_exact => refuted(
+                    "few were accepted while others waited, and a loop that only accepts takes thousands a second",
+                ),
+                _ => Weight::Possible(0.1),
             },
             _ => refuted("not seen"),
         }
@@ -255,9 +350,7 @@ impl Picture<'_, '_> {
             Some(halted) if words.contains(&halted) => Weight::Proven,
             Some(halted) => Weight::Refuted(format!("it is {halted}")),
             // Asked of inspected processes only, and not where version 2 of control groups is not seen.
-            None if id == "frozen" && !self.is_thawed && !self.runs() && self.taken.is_none_or(|n| n == 0) => {
-                Weight::Possible(0.1)
-            }
+            None if id == "frozen" && !self.is_thawed && !self.runs() && self.may_take_none() => Weight::Possible(0.1),
             None => Weight::Refuted("it runs".to_owned()),
         }
     }
@@ -293,6 +386,9 @@ impl Picture<'_, '_> {
         if self.main_runs() {
             return Weight::Refuted("its thread runs".to_owned());
         }
+        if self.emptied() {
+            return Weight::Refuted("the queue was emptied meanwhile".to_owned());
+        }
         if self.rate().is_some() && !self.any(&[Class::LoopStuck]) {
             return Weight::Refuted("it did accept meanwhile".to_owned());
         }
@@ -306,8 +402,14 @@ impl Picture<'_, '_> {
         }
     }
 
+    /// Connections that were accepted a second: at least so many.
     fn rate(&self) -> Option<f64> {
-        Some(Rate::of(self.taken?, self.interval_ms?)?.per_second())
+        Some(Rate::of(self.taken?.at_least, self.interval_ms?)?.per_second())
+    }
+
+    /// Nobody waits who waited before, and some were accepted.
+    pub fn emptied(&self) -> bool {
+        self.taken.is_some_and(|taken| taken.is_emptied && taken.at_least > 0)
     }
 
     fn weigh_slow(&self) -> Weight {
@@ -316,9 +418,11 @@ impl Picture<'_, '_> {
             _ if self.all(&[Class::LoopStuck]) && !self.runs() => {
                 Weight::Refuted("its loop waits for something else".to_owned())
             }
+            // The slower it is, the longer somebody has waited: whoever has emptied the queue may have been late once.
+            _ if self.emptied() => Weight::Possible(0.3),
             Some(rate) if rate <= SLOW_PER_SECOND => Weight::Proven,
             Some(_) => Weight::Possible(0.4),
-            None if self.taken == Some(0) => Weight::Refuted("none was accepted".to_owned()),
+            None if self.taken.is_some_and(Taken::is_none) => Weight::Refuted("none was accepted".to_owned()),
             None => Weight::Possible(0.2),
         }
     }

@@ -187,8 +187,9 @@ fn finding(
     let why = accepting::why(view, owner.as_ref(), queue, &[worst.row]);
     let acts = why.acts(
         owner.as_ref(),
-        match (worst.full, taken) {
-            (true, Some(0)) => "accepts nothing",
+        match taken {
+            Some(taken) if taken.is_none() => "accepted none of them meanwhile",
+            Some(taken) if taken.is_emptied => "did not accept fast enough",
             _ => "does not accept fast enough",
         },
     );
@@ -212,7 +213,7 @@ fn finding(
         .evidence("backlog", Evidence::count(worst.row.backlog().map(u64::from)))
         .evidence("new_drops", Evidence::count(worst.new_drops))
         .evidence("drops_since_listen", Evidence::count(drops(worst.row)))
-        .evidence("accepted_of_waiting", Evidence::count(taken))
+        .evidence("accepted_at_least", Evidence::count(taken.map(|t| t.at_least)))
         .evidence("oldest_wait_ms", Evidence::millis(queue.oldest_wait_ms()))
         .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)))
         .evidence("netns_listen_overflows", count(Counter::TcpExtListenOverflows))
@@ -316,7 +317,7 @@ mod tests {
         let mut world = world(5, 5000);
         world.later(2000);
         let summary = |world: &World| world.check(check).findings[0].summary.clone();
-        assert!(summary(&world).contains("server (812) accepts nothing"), "{}", summary(&world));
+        assert!(summary(&world).contains("server (812) accepted none of them meanwhile"), "{}", summary(&world));
         for socket in world.now.sockets.iter_mut().filter(|s| s.inode.is_none()).take(2) {
             socket.cookie = socket.cookie.map(|c| c + 1_000_000);
         }

@@ -6,7 +6,7 @@
 #![doc = include_str!("../../../docs/rules/accept-queue-stalled.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::accepting;
+use crate::diagnose::accepting::{self, Taken};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
@@ -112,7 +112,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
     let falls = before.is_some_and(|n| queue.queued() < n);
     let thresholds = view.thresholds;
     let why = accepting::why(view, owner.as_ref(), queue, listeners);
-    let drains = falls && accepting::taken(view, queue) > Some(0) && !queue.is_over_limit();
+    let drains = falls && accepting::taken(view, queue).is_some_and(|t| t.at_least > 0) && !queue.is_over_limit();
     let mut severity = if drains && before.is_some_and(|n| queue.queued() * 4 <= n * 3) {
         // A burst: those who wait are accepted before long.
         Severity::Info
@@ -131,7 +131,8 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
         let who = listener_owner::name(owner.as_ref());
         format!("only {who} holds the listener: the service that it starts has not accepted")
     } else {
-        why.acts(owner.as_ref(), "does not accept")
+        let meanwhile = accepting::taken(view, queue).is_some_and(Taken::is_none);
+        why.acts(owner.as_ref(), if meanwhile { "accepted none meanwhile" } else { "has not accepted them" })
     };
     let n = waiting.len() as u64;
     let verb = if n == 1 { "waits" } else { "wait" };

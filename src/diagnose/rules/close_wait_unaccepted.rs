@@ -5,7 +5,7 @@
 #![doc = include_str!("../../../docs/rules/close-wait-unaccepted.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::accepting;
+use crate::diagnose::accepting::{self, Taken};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
@@ -69,12 +69,12 @@ fn has_waited(view: &View<'_>, socket: &Socket) -> bool {
 }
 
 /// See "Severity" on the page.
-fn severity(owner: Option<&Owner<'_>>, full: bool, taken: Option<u64>) -> Severity {
+fn severity(owner: Option<&Owner<'_>>, full: bool, taken: Option<Taken>) -> Severity {
     // Whoever starts a service on demand, or holds it in a debugger, knows that it does not run.
     let known = owner.is_some_and(|o| o.is_activator || o.halted == Some(listener_owner::DEBUGGED));
     match (full, taken) {
         (true, _) if !known => Severity::High,
-        (false, Some(1..)) => Severity::Info,
+        (false, Some(Taken { at_least: 1.., .. })) => Severity::Info,
         _ => Severity::Warning,
     }
 }
@@ -103,7 +103,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
         .evidence("oldest_wait_ms", Evidence::millis(oldest))
         .evidence("left_since_ms", Evidence::millis(left))
         .evidence("accept_queue", Evidence::Count(queue.queued()))
-        .evidence("accepted_of_waiting", Evidence::count(taken))
+        .evidence("accepted_at_least", Evidence::count(taken.map(|t| t.at_least)))
         .evidence("backlog", Evidence::count(limit))
         .evidence("listener_drops", Evidence::count(drops))
         .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)));

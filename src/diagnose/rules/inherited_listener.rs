@@ -86,7 +86,9 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, holders: &[&Process], reach: Reac
     let verb = if names.len() == 1 { "holds" } else { "hold" };
     let who = names.join(" and ");
     let waiting = queue.queued();
+    let activated = holders.iter().any(|p| view.process(p.pid).is_some_and(|f| f.is_activated == Some(true)));
     let hurt = match waiting {
+        0 if activated => "clients will wait in vain".to_owned(),
         0 => "a restart of the server fails with EADDRINUSE".to_owned(),
         n => format!("{} in vain for accept()", text::count(n, "connection waits", "connections wait")),
     };
@@ -97,11 +99,12 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, holders: &[&Process], reach: Reac
     let calls = holders.iter().filter_map(|p| view.process(p.pid)?.inspection.as_ref()).flat_map(|i| &i.threads);
     let calls: Vec<String> = calls.filter_map(|t| t.syscall.and_then(syscall_name)).map(str::to_owned).collect();
     let running = holders.iter().filter_map(|p| view.process(p.pid)?.running_ms).min();
+    let how = if activated { "it was given it by socket activation" } else { "the descriptor is inherited" };
     let mut finding = RULE
         .finding(
             Severity::Warning,
             confidence,
-            format!("only {who} {verb} the listener {at} and cannot accept, the descriptor is inherited: {hurt}"),
+            format!("only {who} {verb} the listener {at} and cannot accept, {how}: {hurt}"),
         )
         .because(because)
         .fill("helper", &who)
@@ -113,6 +116,9 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, holders: &[&Process], reach: Reac
         .evidence("holder_running_ms", Evidence::millis(running));
     for process in holders {
         finding = finding.inspect(process.pid, &queue.listeners);
+    }
+    if activated {
+        finding.remedy = vec![accepting::check_service(holders)];
     }
     finding.next(format!("tcpstate list -l -p --local {at}"))
 }
@@ -153,6 +159,11 @@ mod tests {
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(900)));
         assert!(finding.confidence >= 0.95 && finding.remedy[0].contains("sleep (900)"), "{finding:?}");
         assert!(finding.remedy[1].contains("SOCK_CLOEXEC"));
+        let mut given = world("sleep", libc::SYS_clock_nanosleep, Some(false));
+        given.now.processes.get_mut(&900).unwrap().is_activated = Some(true);
+        let given = &given.check(check).findings[0];
+        assert!(given.summary.contains("socket activation") && given.remedy[0].contains("ExecStart"), "{given:?}");
+        assert_eq!(given.remedy.len(), 1, "its descriptor must stay open across exec");
         // A tool in a container, whose file is not read: less sure. `tail -f` waits in poll(), and accepts nothing either.
         let tool = world("sleep", libc::SYS_clock_nanosleep, None).check(check);
         assert!(tool.findings[0].confidence < 0.9);
