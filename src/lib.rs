@@ -43,9 +43,9 @@
 //!
 //! # Features and stability
 //!
-//! Linux only, no cargo features, no async runtime: calls block, and none may be made from two threads at once on one
-//! [`Live`]. Enums and structs that will grow are `#[non_exhaustive]`. What the documentation does not show is for the
-//! binary, the tests and the benchmarks of this package, and may change in any release.
+//! Linux only, no cargo features, no async runtime but for `export` of the binary: calls block, and none may be made from two
+//! threads at once on one [`Live`]. Enums and structs that will grow are `#[non_exhaustive]`. What the documentation does not show
+//! is for the binary, the tests and the benchmarks of this package, and may change in any release.
 //!
 //! # Inside
 //!

@@ -7,6 +7,7 @@
 //! port is left, so each pair of them has the whole range for itself (`__inet_hash_connect` in
 //! `net/ipv4/inet_hashtables.c`). A port that a listener or a bound socket has is denied to all.
 
+use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
@@ -185,24 +186,40 @@ impl LocalPorts {
     /// besides is left out: then it is more by so many.
     #[must_use]
     pub fn fullest(&self) -> Option<PortUse> {
+        self.uses().max_by(|a, b| fuller(b, a))
+    }
+
+    /// The fullest first, at most so many; as [`LocalPorts::fullest`].
+    #[must_use]
+    pub fn fullest_of(&self, most: usize) -> Vec<PortUse> {
+        let mut all: Vec<PortUse> = self.uses().collect();
+        if all.len() > most {
+            all.select_nth_unstable_by(most, fuller);
+            all.truncate(most);
+        }
+        all.sort_unstable_by(fuller);
+        all
+    }
+
+    fn uses(&self) -> impl Iterator<Item = PortUse> {
         let bound = |space: &Space| {
             let denied = |port: u16| !space.called.contains(port) && !space.rules.is_reserved(port);
             u32::try_from(space.bound.ports().filter(|port| denied(*port)).count()).unwrap_or(u32::MAX)
         };
         let bound: FxHashMap<Option<NetnsId>, u32> =
             self.spaces.iter().map(|(netns, space)| (*netns, bound(space))).collect();
-        let of = |((netns, source, destination), taken): (&Route, &Taken)| {
+        self.routes.iter().filter_map(move |((netns, source, destination), taken)| {
             let (bound, usable) = (*bound.get(netns)?, self.spaces.get(netns)?.rules.usable);
             let (netns, source, destination, taken) = (*netns, *source, *destination, *taken);
             Some(PortUse { netns, source, destination, taken, bound, usable })
-        };
-        let place = |ports: &PortUse| (ports.netns, ports.source, ports.destination);
-        // Of two that are alike the first by address, so that the same table gives the same answer.
-        self.routes
-            .iter()
-            .filter_map(of)
-            .max_by(|a, b| a.fill_percent().total_cmp(&b.fill_percent()).then_with(|| place(b).cmp(&place(a))))
+        })
     }
+}
+
+/// The fuller one first; of two that are alike the first by address, so that the same table gives the same answer.
+fn fuller(a: &PortUse, b: &PortUse) -> Ordering {
+    let place = |ports: &PortUse| (ports.netns, ports.source, ports.destination);
+    b.fill_percent().total_cmp(&a.fill_percent()).then_with(|| place(a).cmp(&place(b)))
 }
 
 /// A set of ports, in 8 KiB once it has one.
@@ -269,6 +286,10 @@ mod tests {
         assert_eq!((fullest.source, fullest.destination.port), ("10.0.0.1".parse().unwrap(), 80));
         assert_eq!((fullest.taken.live, fullest.bound, fullest.usable), (21, 2, 90));
         assert_eq!(fullest.blocked(), 23);
+        let all = ports.fullest_of(9);
+        assert_eq!(all.iter().map(PortUse::blocked).collect::<Vec<_>>(), [23, 12], "the fullest first");
+        assert_eq!(ports.fullest_of(1), [fullest]);
+        assert_eq!(ports.fullest_of(0), []);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::diagnose::RULES;
 use crate::model::column::{COLUMNS, Column, Whole};
-use crate::render::{rules, schema, topics};
+use crate::render::{metrics, rules, schema, topics};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,6 +48,8 @@ pub enum Generated {
     Rules,
     /// The index of the topics of `explain`, in Markdown
     Topics,
+    /// The table of metrics of `export`, in Markdown
+    Metrics,
 }
 
 pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
@@ -77,6 +79,11 @@ pub(crate) fn run(args: &GenerateArgs, env: &mut Env) -> anyhow::Result<Exit> {
         Generated::Topics => {
             let mut text = String::new();
             topics::write_index(&mut text);
+            env.stdout.write_all(text.as_bytes())?;
+        }
+        Generated::Metrics => {
+            let mut text = String::new();
+            metrics::write_page(&mut text);
             env.stdout.write_all(text.as_bytes())?;
         }
     }

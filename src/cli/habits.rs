@@ -78,7 +78,10 @@ const COMMANDS: [(&[&str], &str); 9] = [
     (&["version"], "type `tcpstate --version`"),
     (&["completion", "completions"], "type `tcpstate generate completions SHELL`"),
     (&["close", "drop", "reset", "destroy"], ENDS),
-    (&["export", "serve", "exporter"], "type `tcpstate watch --json`, or `tcpstate doctor --nagios` for monitoring"),
+    (
+        &["serve", "exporter", "metrics", "prometheus"],
+        "type `tcpstate export`, or `tcpstate doctor --nagios` for monitoring",
+    ),
     (&["capture", "dump", "snapshot", "save"], "type `tcpstate record FILE`, or `tcpstate list --json` for one look"),
     (&["config", "settings"], "type `tcpstate doctor --show-thresholds`"),
 ];

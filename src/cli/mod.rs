@@ -12,6 +12,7 @@ mod doctor;
 pub(crate) mod env;
 pub(crate) mod exit;
 mod explain;
+mod export;
 mod fingers;
 mod generate;
 mod habits;
@@ -117,6 +118,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Write snapshots into a file, for `--from` of the other commands
     Record(record::RecordArgs),
+    /// Metrics for Prometheus: states, queues, limits and findings, over HTTP or in a file
+    Export(export::ExportArgs),
     /// Destroy exactly the sockets that match, or show what that would be
     Kill(kill::KillArgs),
     /// Print the man page, shell completions, the JSON schema or the list of columns
@@ -132,6 +135,7 @@ fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
         Command::Trace(args) => trace::run(&args, env),
         Command::Explain(args) => explain::run(&args, env),
         Command::Record(args) => record::run(&args, env),
+        Command::Export(args) => export::run(&args, env),
         Command::Kill(args) => kill::run(&args, env),
         Command::Generate(args) => generate::run(&args, env),
     }

@@ -11,6 +11,7 @@ pub(crate) mod groups;
 pub mod json;
 pub(crate) mod kill;
 pub(crate) mod markdown;
+pub mod metrics;
 pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod rules;

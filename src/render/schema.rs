@@ -13,11 +13,12 @@ use crate::model::{Source, State, TcpInfo};
 use crate::render::json::fields::{self, Field, Presence};
 
 mod explain;
+mod export;
 mod kill;
 mod summary;
 mod trace;
 
-/// The schema of the documents of `summary`, `list`, `doctor`, `explain` and `kill`, and of the lines of
+/// The schema of the documents of `summary`, `list`, `doctor`, `explain`, `kill` and `export`, and of the lines of
 /// `list --format jsonl` and `trace --json`.
 #[must_use]
 pub fn schema() -> Json {
@@ -39,6 +40,7 @@ fn documents() -> Json {
             { "$ref": "#/$defs/doctor" },
             { "$ref": "#/$defs/explain" },
             { "$ref": "#/$defs/kill" },
+            { "$ref": "#/$defs/export" },
         ],
         "$defs": {
             "gap": object(gap(), &[]),
@@ -67,6 +69,7 @@ fn documents() -> Json {
             "list": list(),
             "doctor": doctor(),
             "kill": kill::kill(),
+            "export": export::export(),
             "line": { "oneOf": [
                 { "$ref": "#/$defs/header_line" },
                 { "$ref": "#/$defs/socket_line" },
@@ -238,6 +241,7 @@ fn finding() -> Json {
         ],
         &[],
     );
+    let time = || json!({ "type": "string", "format": "date-time" });
     let ruled_out = object(vec![("cause", text()), ("why", text())], &[]);
     // Each rule has its own names; its page lists them.
     let evidence = json!({
@@ -263,8 +267,11 @@ fn finding() -> Json {
             ("remedy", steps()),
             ("avoid", steps()),
             ("next", text()),
+            ("first_seen", time()),
+            ("last_seen", time()),
         ],
-        &[],
+        // What looks again and again has them.
+        &["first_seen", "last_seen"],
     )
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::measures::Measures;
 use crate::aggregate::attribution::OwnerEvidence;
 use crate::aggregate::flows::Ledger;
 use crate::aggregate::owner::SetId;
@@ -274,6 +275,8 @@ pub struct Frame {
     pub events: Vec<StateChange>,
     /// Labels of the owners that the events name.
     pub labels: HashMap<SetId, Arc<str>>,
+    /// `None` where they were not requested.
+    pub measures: Option<Box<Measures>>,
     pub gaps: Vec<Gap>,
 }
 

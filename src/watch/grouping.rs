@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::frame::{FrameGroup, GroupId, Groups, Line, RowOwner, TimeWaitOwners};
+use super::measures::MeasureSums;
 use super::request::SampleRequest;
 use super::rows::{Kept, RowRequest};
 use crate::aggregate::owner::{Owner, OwnerId, SetId};
@@ -40,18 +41,20 @@ pub(super) struct SampleTotals {
     pub groups: Option<FxHashMap<GroupId, Counts>>,
     pub time_wait_owners: TimeWaitOwners,
     pub rows: Option<Kept>,
+    pub measures: Option<MeasureSums>,
     /// Labels by owner: the sum per owner is made by number and becomes text once.
     by_owner: FxHashMap<SetId, Counts>,
 }
 
 impl SampleTotals {
-    pub(super) fn new(request: &SampleRequest) -> SampleTotals {
+    pub(super) fn new(request: &SampleRequest, measures: Option<MeasureSums>) -> SampleTotals {
         SampleTotals {
             counts: [Counts::default(); 2],
             coverage: Coverage::default(),
             groups: request.by.map(|_| FxHashMap::default()),
             time_wait_owners: TimeWaitOwners::default(),
             rows: request.rows.as_ref().map(|_| Kept::default()),
+            measures,
             by_owner: FxHashMap::default(),
         }
     }
@@ -154,7 +157,7 @@ impl RowRouter<'_> {
         let by = self.request.by;
         let by_role = matches!(by, Some(Key::Listener | Key::Destination));
         let wanted = self.request.rows.as_ref();
-        let asks_role = by_role || wanted.is_some();
+        let asks_role = by_role || wanted.is_some() || totals.measures.is_some();
         let set = owner.set();
         // Roles cost a look-up or two, so only sums that need them pay.
         let role = if asks_role || (remainder && set.is_none() && self.with_owners) {
@@ -181,6 +184,9 @@ impl RowRouter<'_> {
                 Some(set) => Known::Exact(set),
             }
         };
+        if let Some(measures) = &mut totals.measures {
+            measures.add(socket, &tracked, role, &known, status);
+        }
         if let (Some(by), Some(groups)) = (by, &mut totals.groups) {
             if let (Key::Process, Some(owner)) = (by, known.owner()) {
                 totals.by_owner.entry(owner).or_default().add(socket.state);

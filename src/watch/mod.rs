@@ -6,10 +6,13 @@
 
 mod book;
 mod budget;
+mod config;
 mod detail;
 pub mod error;
 mod frame;
 mod grouping;
+mod judge;
+pub(crate) mod measures;
 mod owners;
 mod request;
 mod rows;
@@ -19,11 +22,18 @@ mod sightings;
 pub(crate) mod testkit;
 mod tracing;
 
+pub use config::Config;
 pub use error::Error;
 #[cfg(test)]
 pub use frame::OfFinding;
 pub use frame::{Detail, Frame, GroupId, Line, Lines, RowOwner, RowsOf, Sighting, TimeWaitOwners, TraceStatus};
 pub use grouping::{GROUP_KEYS, next_key};
+pub use judge::Verdicts;
+#[cfg(test)]
+pub use judge::{OpenIncident, Traffic};
+#[cfg(test)]
+pub use measures::Limits;
+pub use measures::{Held, ListenerSum, Measures, Whose};
 pub use request::{GroupColumn, GroupOrder, SampleRequest};
 pub use rows::{DEFAULT_SORT, RowRequest, sort_columns};
-pub use sampler::{Config, Sampler};
+pub use sampler::Sampler;

@@ -22,6 +22,8 @@ pub struct SampleRequest {
     pub rows: Option<RowRequest>,
     /// Every change of one socket.
     pub events: bool,
+    /// Sums for outputs that keep series, of each kind the largest, at most so many.
+    pub measures: Option<usize>,
 }
 
 /// What groups can be ordered by.

@@ -13,80 +13,42 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustc_hash::FxHashSet;
 
 use super::book::Book;
-use super::budget::JudgePace;
-use super::frame::{Frame, Lines, OfFinding, Sighting, TimeInState};
+use super::config::Config;
+use super::frame::{Frame, Lines, OfFinding, Sighting, TimeInState, TraceStatus};
 use super::grouping::{RowRouter, SampleTotals};
+use super::judge::{Judge, Verdicts};
+use super::measures::{MeasureSums, Measures};
 use super::owners::Owners;
 use super::request::SampleRequest;
 use super::rows::{Kept, RowRequest};
-use super::sightings::Sightings;
 use super::tracing::BackgroundTrace;
 use super::{Error, detail};
 use crate::aggregate::owner::OwnerId;
 use crate::aggregate::tracker::Tracked;
-use crate::aggregate::{Ledger, Listeners, Reading, Tick, Tracker};
-use crate::collect::clock::{cpu_time, monotonic_ms};
+use crate::aggregate::{Ledger, Listeners, Matrix, Reading, Tick, Tracker};
+use crate::collect::clock::monotonic_ms;
 use crate::collect::names::SystemNames;
+use crate::collect::netlink::Attributes;
+use crate::collect::numbers::Numbers;
 use crate::collect::{Ahead, Families, Live, Query, plan};
-use crate::diagnose::{Sockets, Thresholds};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::Needs;
+use crate::model::counter::Counters;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::sysctl::Sysctl;
-use crate::model::{Gap, Inode, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
-
-/// Settings for the whole watch.
-#[derive(Clone, Debug)]
-pub struct Config {
-    pub with_owners: bool,
-    /// Run the rules periodically.
-    pub with_findings: bool,
-    /// Trace changes where this is permitted and cheap.
-    pub trace: bool,
-    /// Fail where changes cannot be traced, and trace whatever it costs.
-    pub insist_on_trace: bool,
-    /// Maximum number of tracked sockets.
-    pub track: usize,
-    pub thresholds: Thresholds,
-    /// The options that make the next command of a finding read the same sockets.
-    pub scope: String,
-}
+use crate::model::{Gap, Inode, OwnerStatus, OwnerTable, Socket, State, StateSet};
 
 /// New sockets without an owner that are held back until the processes were scanned.
 const HELD_BACK: usize = 10_000;
-/// Minimum interval between runs of the rules, and the part of one CPU that they may take. What needs two runs is
-/// named within 10 s, also where a run costs 80 ms.
-const JUDGE: Duration = Duration::from_secs(3);
-const JUDGE_SHARE: u32 = 50;
-/// Sockets up to which the rules are run.
-const JUDGED_SOCKETS: u64 = 50_000;
 /// Listeners up to which roles are read for each sample although no owners are requested.
 const LISTENERS: usize = 4096;
 /// Below this size of the kernel's hash table (`tcp_ehash_entries`) a dump under churn misses rows.
 const SMALL_TABLE: u64 = 4096;
-
-/// The rules over time.
-struct Judge {
-    pace: JudgePace,
-    judged: Option<Instant>,
-    judged_at_ms: Option<u64>,
-    before: Option<Snapshot>,
-    sightings: Sightings,
-    gaps: Vec<Gap>,
-}
-
-impl Judge {
-    /// The sockets of the finding whose rows are requested; none when nothing is known of it any more.
-    fn sockets(&self, request: &SampleRequest) -> Option<Sockets> {
-        let id = request.rows.as_ref()?.of.finding.as_deref()?;
-        Some(self.sightings.sockets(id))
-    }
-}
 
 /// Everything that lasts from sample to sample.
 pub struct Sampler {
@@ -101,6 +63,8 @@ pub struct Sampler {
     owners: Owners,
     trace: BackgroundTrace,
     judge: Judge,
+    /// Every traced change since the first sample.
+    transitions: Matrix,
     samples: u64,
     /// The filter of the tracked rows; another one starts over.
     followed: Option<Expr>,
@@ -140,14 +104,8 @@ impl Sampler {
             owners: Owners::new(),
             // Without owners, and not requested, it would serve the sums alone.
             trace: BackgroundTrace::new(config.insist_on_trace, config.trace && config.with_owners),
-            judge: Judge {
-                pace: JudgePace::new(JUDGE, JUDGE_SHARE),
-                judged: None,
-                judged_at_ms: None,
-                before: None,
-                sightings: Sightings::default(),
-                gaps: Vec::new(),
-            },
+            judge: Judge::new(),
+            transitions: Matrix::default(),
             samples: 0,
             followed: None,
             skipped: 0,
@@ -239,25 +197,26 @@ impl Sampler {
         self.trace.learn(self.samples, self.live.root(), &mut self.owners.known);
         let fresh = if self.config.with_owners { self.owners.refresh(&mut self.live)? } else { None };
         // Before the table: what begins in between is seen before it is counted.
-        let mut reading = if first { Reading::default() } else { Reading::of(&self.live.counters()) };
+        let mut counters = if first { Counters::default() } else { self.live.counters() };
         let taken_at_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
         self.tracker.keep_events = request.events;
         self.tracker.begin(monotonic_ms());
-        let mut totals = SampleTotals::new(request);
+        let measures = request.measures.map(|_| self.begin_measures());
+        let mut totals = SampleTotals::new(request, measures);
         let dump_started = Instant::now();
         let (held, missing) = self.dump(request, &members, &query, fresh.as_ref(), &mut gaps, &mut totals)?;
         let dump_us = micros(dump_started);
         let found = self.owners.find(&mut self.live, &missing, first, self.trace.is_on())?;
         self.settle(request, &members, held, found.as_ref(), &mut totals);
         if first {
-            reading = Reading::of(&self.live.counters());
+            counters = self.live.counters();
         }
         self.tracker.finish();
         if first {
             self.trace.restart();
         }
         totals.name_owners(&self.owners.known);
-        self.frame(request, &query, &reading, totals, gaps, &Timing { taken_at_ms, started, dump_us })
+        self.frame(request, &query, counters, totals, gaps, &Timing { taken_at_ms, started, dump_us })
     }
 
     /// Counts the rows of the kernel's table. Returns the new ones without an owner, and their inodes.
@@ -385,7 +344,7 @@ impl Sampler {
         &mut self,
         request: &SampleRequest,
         query: &Query,
-        reading: &Reading,
+        counters: Counters,
         mut totals: SampleTotals,
         gaps: Vec<Gap>,
         timing: &Timing,
@@ -394,12 +353,13 @@ impl Sampler {
         let traced = self.trace.since();
         let tick = self.tracker.take_tick();
         let (ledger, ledger_gap) =
-            self.book.enter(filter, query, reading, &tick, traced.as_ref().map(|since| since.sums));
+            self.book.enter(filter, query, &Reading::of(&counters), &tick, traced.as_ref().map(|since| since.sums));
         let owners = tick.events.iter().filter_map(|event| event.owner.set());
         let labels = owners.filter_map(|set| Some((set, self.owners.known.label(set)?))).collect();
         let mut gaps = self.gaps(query, &totals, &tick, gaps);
         // The trace does not know the selection.
         let trace = self.trace.report(traced, filter.ignoring_state().is_all(), &mut gaps);
+        let measures = self.measures(request, &mut totals, counters, trace.as_ref());
         let bound_unseen = gaps.iter().any(|g| g.missing == Missing::BoundInactive);
         let lines = match (&request.rows, totals.rows.take()) {
             (Some(wanted), Some(kept)) => Some(Arc::new(self.lines(request, wanted, kept)?)),
@@ -435,8 +395,32 @@ impl Sampler {
             matrix: tick.matrix,
             events: tick.events,
             labels,
+            measures,
             gaps,
         })
+    }
+
+    /// The settings that decide which local ports are left.
+    fn begin_measures(&mut self) -> MeasureSums {
+        let mut visits = self.live.visits();
+        self.live.add_limits(&mut visits);
+        MeasureSums::new(&visits)
+    }
+
+    fn measures(
+        &mut self,
+        request: &SampleRequest,
+        totals: &mut SampleTotals,
+        counters: Counters,
+        trace: Option<&TraceStatus>,
+    ) -> Option<Box<Measures>> {
+        let (most, sums) = (request.measures?, totals.measures.take()?);
+        let mut measures = sums.finish(most, &self.owners.known, &self.listeners, &self.live, counters);
+        if let Some(matrix) = trace.and_then(|trace| trace.matrix.as_ref()) {
+            self.transitions.add_times(matrix, 1);
+            measures.transitions = Some(self.transitions.clone());
+        }
+        Some(Box::new(measures))
     }
 
     fn times_in_state(&self) -> Vec<TimeInState> {
@@ -495,7 +479,7 @@ impl Sampler {
     /// Whether the rules are due.
     #[must_use]
     pub fn judge_is_due(&self) -> bool {
-        self.config.with_findings && self.judge.pace.is_due(self.judge.judged.map(|at| at.elapsed()))
+        self.config.with_findings && self.judge.is_due()
     }
 
     /// Runs the rules over a whole snapshot, and returns the findings that appeared, changed or disappeared.
@@ -503,25 +487,13 @@ impl Sampler {
     /// # Errors
     /// When there is no snapshot.
     pub fn judge(&mut self, sockets: u64) -> Result<Vec<Sighting>, Error> {
-        let judge = &mut self.judge;
-        judge.gaps.clear();
-        judge.judged = Some(Instant::now());
-        if sockets > JUDGED_SOCKETS {
-            judge.gaps.push(Gap::new(Missing::Findings, Why::TooManySockets { sockets }, WayOut::RunDoctor));
-            judge.before = None;
-            return Ok(Vec::new());
-        }
-        let cpu_before = cpu_time();
-        let live = &mut self.live;
-        let mut now = live.snapshot(true)?;
-        now.traced = self.trace.outcomes(live.root());
-        let diagnosis = live.diagnose(&mut now, judge.before.as_ref(), None, &self.config.thresholds);
-        let diagnosis = diagnosis.within(&self.config.scope);
-        let at_ms = now.taken_at_ms;
-        judge.before = Some(now);
-        judge.judged_at_ms = Some(at_ms);
-        judge.pace.spent(cpu_time().saturating_sub(cpu_before));
-        Ok(judge.sightings.update(diagnosis.findings, at_ms))
+        self.judge.run(&mut self.live, &mut self.trace, &self.config, sockets)
+    }
+
+    /// What the rules say by now.
+    #[must_use]
+    pub fn verdicts(&self) -> Verdicts {
+        self.judge.verdicts()
     }
 }
 
@@ -529,8 +501,13 @@ impl Sampler {
 fn listeners(live: &mut Live) -> Result<Listeners, Error> {
     let mut listeners = Listeners::within(&live.visits());
     // What this pass cannot see, the pass over all sockets reports too.
-    live.sockets(&Query::states(StateSet::LISTEN), &mut Vec::new(), &mut |socket| {
-        listeners.add(socket);
+    let query = Query { attributes: Attributes::SKMEM, ..Query::states(StateSet::LISTEN) };
+    // A list that changes while it is read may show a row twice.
+    let mut seen = Numbers::default();
+    live.sockets(&query, &mut Vec::new(), &mut |socket| {
+        if seen.is_new(socket.cookie) {
+            listeners.add(socket);
+        }
         ControlFlow::Continue(())
     })?;
     Ok(listeners)

@@ -113,6 +113,7 @@ pub(crate) fn frame() -> Frame {
             owner: SetId::new(4).into(),
         }],
         labels: HashMap::from([(SetId::new(4), Arc::from("curl(4711)"))]),
+        measures: None,
         gaps: vec![],
     }
 }

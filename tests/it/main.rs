@@ -29,6 +29,8 @@ mod container_words;
 mod containers;
 /// The programs of `examples/`: the library as others use it.
 mod examples;
+/// Metrics for Prometheus: by `promtool`, by a real Prometheus, and beside clients that mean no good.
+mod export;
 /// The filter language against the kernel's own machine.
 mod filter;
 mod first_aid;

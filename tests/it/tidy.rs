@@ -381,6 +381,7 @@ fn generated(args: &[&str]) -> String {
 fn what_is_generated_and_committed_is_fresh() {
     for (what, path) in [
         ("columns", "docs/columns.md"),
+        ("metrics", "docs/metrics.md"),
         ("rules", "docs/rules/README.md"),
         ("schema", "docs/schema/v1.json"),
         ("topics", "docs/topics/README.md"),

@@ -1,7 +1,7 @@
 //! `tcpstate watch`: the state machine, live: full screen on a terminal, blocks of text or JSON lines elsewhere.
 
 mod screen;
-mod signals;
+pub(super) mod signals;
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -118,6 +118,7 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
         order: GroupOrder::LARGEST,
         rows: None,
         events: args.common.json,
+        measures: None,
     };
     stream(args, env, &request, interval, open(args, thresholds)?)
 }
@@ -140,7 +141,7 @@ fn open(args: &WatchArgs, thresholds: Thresholds) -> anyhow::Result<Sampler> {
 }
 
 /// The sampler's error on one line.
-fn complaint(error: Error) -> anyhow::Error {
+pub(super) fn complaint(error: Error) -> anyhow::Error {
     match error {
         Error::Trace(why) => anyhow!("--trace: {}", gap::line(&why)),
         other => other.into(),
@@ -150,7 +151,7 @@ fn complaint(error: Error) -> anyhow::Error {
 /// Makes the allocator return large blocks to the system as soon as they are free. By default it adapts to the first
 /// judged snapshot and keeps blocks of tens of megabytes in its heap, which doubles the size of a watch that runs
 /// for hours. It does no harm where it has no effect.
-fn give_back_memory() {
+pub(super) fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     {
         const LARGE_BYTES: i32 = 128 << 10;
@@ -164,14 +165,14 @@ fn give_back_memory() {
 
 /// When samples are due: at whole intervals after the first, whatever a sample costs. One that cannot be taken in
 /// time is skipped and counted.
-struct Schedule {
+pub(super) struct Schedule {
     start: Instant,
     interval: Duration,
     next: u32,
 }
 
 impl Schedule {
-    fn new(start: Instant, interval: Duration) -> Schedule {
+    pub(super) fn new(start: Instant, interval: Duration) -> Schedule {
         Schedule { start, interval, next: 1 }
     }
 
@@ -181,7 +182,7 @@ impl Schedule {
     }
 
     /// How long to wait for the next sample, and how many were skipped before it.
-    fn next(&mut self, now: Instant) -> (Duration, u64) {
+    pub(super) fn next(&mut self, now: Instant) -> (Duration, u64) {
         let mut left_out = 0;
         loop {
             let due = self.start + self.interval * self.next;

@@ -477,6 +477,7 @@ fn request(app: &App, base: &Expr, filter: &Expr) -> SampleRequest {
         order: of_groups(app.order(Table::Groups)),
         rows,
         events: false,
+        measures: None,
     }
 }
 

@@ -1,0 +1,31 @@
+//! `/findings.json`: what the rules say by now, as one document.
+
+use serde_json::{Value as Json, json};
+
+use crate::model::Gap;
+use crate::render::json::{self, Head};
+use crate::watch::{Sighting, Verdicts};
+
+/// The document; `None` where the rules are not run, or failed.
+#[must_use]
+pub fn document(head: &Head, verdicts: Option<&Verdicts>, gaps: &[Gap]) -> Json {
+    let mut map = json::head(head);
+    let current = verdicts.filter(|v| v.judged_at_ms.is_some());
+    map.insert("judged_at".into(), current.and_then(|v| v.judged_at_ms).map_or(Json::Null, stamp));
+    let present = current.iter().flat_map(|v| v.sightings.iter()).filter(|s| !s.is_gone());
+    map.insert("findings".into(), present.map(finding).collect());
+    map.insert("gaps".into(), json::gaps(gaps));
+    Json::Object(map)
+}
+
+fn finding(sighting: &Sighting) -> Json {
+    let mut finding = json::finding(&sighting.finding);
+    finding["first_seen"] = stamp(sighting.first_ms);
+    finding["last_seen"] = stamp(sighting.last_ms);
+    finding
+}
+
+fn stamp(ms: u64) -> Json {
+    let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    at.map_or(Json::Null, |at| json!(at.to_string()))
+}
