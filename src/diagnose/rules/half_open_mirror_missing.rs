@@ -59,7 +59,8 @@ const CAUSES: &[Cause] = &[
         id: "renamed",
         text: "both addresses were rewritten (DNAT with MASQUERADE, IPVS), and the half lives under another name",
         predicts: "nobody listens at the address in this namespace",
-        refuted_by: "a listener at this very address, or data that nobody acknowledges",
+        refuted_by: "a listener at this very address, siblings whose halves are where the address is, or data that nobody \
+                     acknowledges",
         decided_by: "`conntrack -L -p tcp`; `nft list ruleset`; `ipvsadm -Ln`",
     },
     Cause {
@@ -78,7 +79,7 @@ const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let places = Places::new(view);
-    let candidates = view.now.sockets.iter().filter(|s| peers::is_held(s, &STATES) && places.is_local(s));
+    let candidates = view.now.sockets.iter().filter(|s| peers::is_held(s, &STATES) && places.leads_here(s));
     let mut alone: Vec<&Socket> = candidates.filter(|s| view.mirror(s).is_none() && !is_forgotten(view, s)).collect();
     if alone.is_empty() {
         return Outcome::default();
@@ -110,9 +111,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut findings = Vec::new();
     for group in groups {
         // What is proven is not made less by what is not.
-        let (proven, open) = group.rows.iter().partition(|s| is_proven(view, s));
+        let (proven, open) = group.rows.iter().partition(|s| is_proven(view, &places, s));
         let parts = [proven, open].into_iter().filter(|rows: &Vec<&Socket>| !rows.is_empty());
-        findings.extend(parts.map(|rows| finding(view, &ends, &Group { rows, ..group.clone() })));
+        findings.extend(parts.map(|rows| finding(view, &ends, &places, &Group { rows, ..group.clone() })));
     }
     Outcome::findings(findings)
 }
@@ -153,10 +154,11 @@ fn drop_renamed(view: &View<'_>, alone: &mut Vec<&Socket>) {
     });
 }
 
-/// Whether the half is seen to be gone: the address is served in this namespace, so that nothing leads elsewhere, or what we
-/// send is not answered.
-fn is_proven(view: &View<'_>, socket: &Socket) -> bool {
+/// Whether the half is seen to be gone: the address is served in this namespace, so that nothing leads elsewhere, its siblings
+/// have their halves where the address is, or what we send is not answered.
+fn is_proven(view: &View<'_>, places: &Places, socket: &Socket) -> bool {
     let served = match view.role(socket) {
+        _ if places.is_beside_pairs(socket) => true,
         Role::Server(_) => true,
         _ => callers::called(view, socket).is_some_and(|q| q.netns == socket.netns),
     };
@@ -169,16 +171,21 @@ fn is_unanswered(socket: &Socket) -> bool {
 }
 
 /// See `CAUSES`.
-fn causes(view: &View<'_>, rows: &[&Socket]) -> Weighed {
+fn causes(view: &View<'_>, places: &Places, rows: &[&Socket]) -> Weighed {
     let refuted = |why: &str| Weight::Refuted(why.to_owned());
     let queues: Vec<_> = rows.iter().filter_map(|s| callers::called(view, s)).collect();
     let drops = queues.iter().flat_map(|q| &q.listeners).map(|l| l.skmem?.drops.map(u64::from)).sum::<Option<u64>>();
     let received = rows.iter().any(|s| s.info.as_deref().and_then(TcpInfo::bytes_received).is_some_and(|n| n > 0));
     let server = rows.iter().all(|s| matches!(view.role(s), Role::Server(_)));
     Weighed::of(CAUSES, |cause| match cause.id {
-        "half-gone" => Weight::Possible(if is_proven(view, rows[0]) { 0.8 } else { 0.3 }),
+        "half-gone" => Weight::Possible(if is_proven(view, places, rows[0]) { 0.8 } else { 0.3 }),
         "renamed" if rows.iter().all(|s| is_unanswered(s)) => refuted("nobody acknowledges what we send"),
-        "renamed" if rows.iter().all(|s| is_proven(view, s)) => refuted("the address is served in this namespace"),
+        "renamed" if rows.iter().any(|s| places.is_beside_pairs(s)) => {
+            refuted("others to the same address and port have their halves in the namespace of the address")
+        }
+        "renamed" if rows.iter().all(|s| is_proven(view, places, s)) => {
+            refuted("the address is served in this namespace")
+        }
         "renamed" => Weight::Possible(0.7),
         _ if received => refuted("bytes were received"),
         _ if server => refuted("the connection was accepted"),
@@ -204,6 +211,8 @@ struct Places {
     local: FxHashSet<(Option<NetnsId>, IpAddr)>,
     /// Every namespace that a known process lives in was read.
     all_read: bool,
+    /// Destinations, each as a namespace calls it, that are seen to lead straight into another one.
+    pairs: FxHashSet<(Option<NetnsId>, Endpoint)>,
 }
 
 impl Places {
@@ -212,7 +221,18 @@ impl Places {
             let inode = n.inode;
             n.addresses.iter().map(move |a| (inode, a.to_canonical())).collect::<Vec<_>>()
         };
-        Places { local: view.now.netns.iter().flat_map(of).collect(), all_read: all_read(view.now) }
+        let local = view.now.netns.iter().flat_map(of).collect();
+        Places { pairs: pairs(view, &local), all_read: all_read(view.now), local }
+    }
+
+    /// Whether the other half, if there is one, is in a table that was read.
+    fn leads_here(&self, socket: &Socket) -> bool {
+        self.is_local(socket) || self.is_beside_pairs(socket)
+    }
+
+    /// Whether other connections to the same place have their halves in another namespace that was read.
+    fn is_beside_pairs(&self, socket: &Socket) -> bool {
+        self.pairs.contains(&(socket.netns, socket.peer.normalised()))
     }
 
     /// Whether the peer's address is one of the row's own namespace. An address of another one proves nothing: the same
@@ -250,6 +270,29 @@ impl Places {
     }
 }
 
+/// The destinations to which a connection leads into the namespace that has their address, under its own name and with the
+/// bytes of its half: nothing rewrites what goes there, and the halves of its siblings are in that table too.
+fn pairs(view: &View<'_>, local: &FxHashSet<(Option<NetnsId>, IpAddr)>) -> FxHashSet<(Option<NetnsId>, Endpoint)> {
+    if view.now.netns.len() < 2 {
+        return FxHashSet::default();
+    }
+    let is_pair = |s: &Socket| {
+        let Some(half) = view.mirror(s).filter(|half| half.netns != s.netns) else { return false };
+        local.contains(&(half.netns, s.peer.addr.to_canonical())) && is_same_talk(s, half)
+    };
+    let opened = view.rows().filter(|(s, role)| {
+        s.state == State::Established && matches!(role, Role::Client | Role::Unknown) && !s.peer.addr.is_loopback()
+    });
+    opened.filter(|(s, _)| is_pair(s)).map(|(s, _)| (s.netns, s.peer.normalised())).collect()
+}
+
+/// Whether two halves of equal names belong together: each received no more than the other sent.
+fn is_same_talk(one: &Socket, other: &Socket) -> bool {
+    let (Some(a), Some(b)) = (one.info.as_deref(), other.info.as_deref()) else { return false };
+    let fits = |received: Option<u64>, sent: Option<u64>| received.zip(sent).is_some_and(|(r, s)| 0 < r && r <= s);
+    fits(a.bytes_received(), b.bytes_sent()) && fits(b.bytes_received(), a.bytes_sent())
+}
+
 /// Whether no process that is known, and none that may not be looked into, can be in a namespace that was not read.
 fn all_read(snapshot: &Snapshot) -> bool {
     snapshot.netns_not_scanned == 0
@@ -258,10 +301,10 @@ fn all_read(snapshot: &Snapshot) -> bool {
         && snapshot.processes.values().all(|p| p.netns.is_some_and(|n| snapshot.netns(Some(n)).is_some()))
 }
 
-fn finding<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, group: &Group<'_>) -> Finding {
+fn finding<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, places: &Places, group: &Group<'_>) -> Finding {
     let rows = &group.rows;
     let n = rows.len() as u64;
-    let proven = is_proven(view, rows[0]);
+    let proven = is_proven(view, places, rows[0]);
     let certain = proven && rows.iter().all(|s| s.state == State::CloseWait);
     let once = once_there(view, ends, rows[0]);
     let far = once.map_or_else(String::new, |p| format!(" ({} serves that end)", text::name(p)));
@@ -285,13 +328,18 @@ fn finding<'a>(view: &View<'a>, ends: &Peers<'_, 'a>, group: &Group<'_>) -> Find
             0.97,
             "two samples without the other half, sooner than the kernel would have dropped it by itself",
         ),
+        (true, false) if places.is_beside_pairs(rows[0]) => (
+            Severity::Warning,
+            0.85,
+            "two samples without the other half in the namespace where others to the same address have theirs",
+        ),
         (true, false) => (Severity::Warning, 0.85, "two samples without the other half, where its address is served"),
         _ => (Severity::Info, 0.6, "two samples without the other half; rewritten addresses would hide it"),
     };
     let finding = RULE
         .finding(severity, confidence, summary)
         .because(because)
-        .causes(causes(view, rows))
+        .causes(causes(view, places, rows))
         .about(rows.iter().copied())
         .subject(crate::diagnose::Subject { pids: peers::both(group.owner, once), ..subject })
         .evidence("count", Evidence::Count(n))
@@ -483,6 +531,40 @@ mod tests {
         let mut closed = own();
         closed.now.netns_not_scanned = 1;
         assert_eq!(closed.later(2000).check(check), Outcome::default());
+    }
+
+    /// A connection of 10.0.0.1 to a service in another namespace, and its half there.
+    fn far_pair(port: u16, received: u64) -> [Socket; 2] {
+        let bytes = |sent: u64, received: u64| [("bytes_sent", sent), ("bytes_received", received)];
+        let here = row(State::Established, &format!("10.0.0.1:{port}"), "10.9.0.2:6379");
+        let there = row(State::Established, "10.9.0.2:6379", &format!("10.0.0.1:{port}"));
+        let there = Socket { netns: NetnsId::new(2), ..info(there, &bytes(received, 40)) };
+        [info(here, &bytes(40, received)), there]
+    }
+
+    #[test]
+    fn beside_a_pair_across_namespaces_a_lonely_half_is_half_open() {
+        let found = |pair: &[Socket]| {
+            let lonely = row(State::Established, "10.0.0.1:45000", "10.9.0.2:6379");
+            let mut world = world([info(lonely, &QUIET)]);
+            let far = crate::model::snapshot::Netns {
+                inode: NetnsId::new(2),
+                addresses: vec!["10.9.0.2".parse().unwrap()],
+                ..Default::default()
+            };
+            world.now.netns.push(far);
+            for socket in pair {
+                world.add(socket.clone());
+            }
+            world.later(2000).check(check).findings
+        };
+        let [finding] = &found(&far_pair(45_001, 9))[..] else { panic!("no finding") };
+        assert_eq!((finding.severity, finding.evidence[0].1.clone()), (Severity::Warning, Evidence::Count(1)));
+        assert!(finding.causes.is("half-gone"), "{:?}", finding.causes);
+        assert!(found(&[]).is_empty(), "the same address may be elsewhere");
+        assert!(found(&far_pair(45_001, 0)).is_empty(), "a pair by name alone may be two strangers");
+        let elsewhere = Socket { netns: NetnsId::new(3), ..far_pair(45_001, 9)[1].clone() };
+        assert!(found(&[far_pair(45_001, 9)[0].clone(), elsewhere]).is_empty(), "not where the address is");
     }
 
     #[test]
