@@ -8,6 +8,7 @@ pub(crate) mod attribution;
 pub(crate) mod census;
 pub(crate) mod change;
 pub(crate) mod counts;
+pub(crate) mod difference;
 pub(crate) mod endings;
 pub(crate) mod flows;
 pub(crate) mod groups;

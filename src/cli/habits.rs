@@ -118,11 +118,7 @@ const ELSEWHERE: [Elsewhere; 40] = [
     (&["-Z", "-z", "--context", "--contexts"], ROWS, "security contexts are not shown; `-c +user,unit,cgroup` is near"),
     (&["-D", "--diag"], ROWS, "raw dumps are not written; `--json` is for programs"),
     (&["-F", "--filter", "--where"], &[], "write the filter behind the options: `tcpstate list 'dport = :443'`"),
-    (
-        &["--from"],
-        &[],
-        "this version reads no saved captures, only this host and its namespaces; see --source, --netns and --proc-root",
-    ),
+    (&["--from"], &[], "captures are read by summary, list, doctor and explain"),
     (&["--route", "-R"], ROWS, "routes are shown by `ip route`"),
     (&["-g", "--groups"], ROWS, "multicast groups are shown by `ip maddress`"),
     (&["-I", "--interfaces"], ROWS, "interfaces are shown by `ip -s link`"),

@@ -8,6 +8,7 @@ pub(crate) mod args;
 mod bind;
 mod complete;
 mod config;
+mod diff;
 mod doctor;
 pub(crate) mod env;
 pub(crate) mod exit;
@@ -120,6 +121,8 @@ enum Command {
     Record(record::RecordArgs),
     /// Metrics for Prometheus: states, queues, limits and findings, over HTTP or in a file
     Export(export::ExportArgs),
+    /// What appeared, vanished, moved or grew between two moments
+    Diff(diff::DiffArgs),
     /// Destroy exactly the sockets that match, or show what that would be
     Kill(kill::KillArgs),
     /// Print the man page, shell completions, the JSON schema or the list of columns
@@ -136,6 +139,7 @@ fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
         Command::Explain(args) => explain::run(&args, env),
         Command::Record(args) => record::run(&args, env),
         Command::Export(args) => export::run(&args, env),
+        Command::Diff(args) => diff::run(&args, env),
         Command::Kill(args) => kill::run(&args, env),
         Command::Generate(args) => generate::run(&args, env),
     }

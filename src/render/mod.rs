@@ -4,6 +4,7 @@
 
 pub(crate) mod binding;
 pub(crate) mod csv;
+pub(crate) mod difference;
 pub(crate) mod explain;
 pub mod gap;
 pub(crate) mod grid;

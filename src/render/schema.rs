@@ -12,6 +12,7 @@ use crate::model::gap::Missing;
 use crate::model::{Source, State, TcpInfo};
 use crate::render::json::fields::{self, Field, Presence};
 
+mod diff;
 mod explain;
 mod export;
 mod kill;
@@ -41,6 +42,7 @@ fn documents() -> Json {
             { "$ref": "#/$defs/explain" },
             { "$ref": "#/$defs/kill" },
             { "$ref": "#/$defs/export" },
+            { "$ref": "#/$defs/diff" },
         ],
         "$defs": {
             "gap": object(gap(), &[]),
@@ -70,6 +72,7 @@ fn documents() -> Json {
             "doctor": doctor(),
             "kill": kill::kill(),
             "export": export::export(),
+            "diff": diff::diff(),
             "line": { "oneOf": [
                 { "$ref": "#/$defs/header_line" },
                 { "$ref": "#/$defs/socket_line" },

@@ -150,9 +150,9 @@ fn every_reading_command_reads_a_recording() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("a.tcps.zst");
         let file = file.to_str().expect("a path");
-        let output = finish(&mut product::with(ns, &["record", file, "--interval", "200ms", "--duration", "600ms"]));
+        let output = finish(&mut product::with(ns, &["record", file, "--interval", "200ms", "--duration", "2s"]));
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.contains("recorded 3 snapshots"), "{said}");
+        assert!(output.status.success() && said.contains("tcpstate: recorded "), "{said}");
         let json = |args: &[&str]| {
             let output = finish(&mut product::with(ns, args));
             document(&output)
@@ -185,10 +185,10 @@ fn every_reading_command_reads_a_recording() {
         assert!(!ids(&doctor).is_empty());
         let machine = json(&["explain", "machine", "--from", file, "--json"]);
         assert_eq!(machine["states"], summary["states"]);
-        // The first moment, by its own time.
-        let at = json(&["list", "--from", file, "--json", "--at", "-400ms"]);
-        let again = json(&["list", "--from", file, "--json", "--at", at["taken_at"].as_str().expect("a time")]);
-        assert_eq!(at, again);
+        let again = json(&["list", "--from", file, "--json", "--at", list["taken_at"].as_str().expect("a time")]);
+        assert_eq!(again, list);
+        let before = json(&["list", "--from", file, "--json", "--at", "-1ms"]);
+        assert!(before["taken_at"].as_str() < list["taken_at"].as_str(), "{}", before["taken_at"]);
         for args in [
             &["watch", "--from", file][..],
             &["trace", "--from", file],
@@ -206,6 +206,43 @@ fn every_reading_command_reads_a_recording() {
             assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{args:?}: {said}");
             assert!(output.stdout.is_empty(), "{args:?}");
         }
+    });
+}
+
+#[test]
+fn a_difference_is_of_what_was_done_in_between() {
+    in_netns(|ns| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a.tcps.zst");
+        let file = file.to_str().expect("a path");
+        let _stays = states::established(ns, Ports::server(7800), 2);
+        let leaves = states::listen(ns, Ports::server(7801), 5);
+        let record = product::with(ns, &["record", file, "--duration", "100ms"]).output().expect("record");
+        assert!(record.status.success(), "{}", String::from_utf8_lossy(&record.stderr));
+        let same = finish(&mut product::with(ns, &["diff", file, file, "--json"]));
+        let found = document(&same);
+        assert_eq!((same.status.code(), &found["changed"]), (Some(0), &Json::Bool(false)), "{found}");
+        drop(leaves);
+        let _comes =
+            states::close_wait(ns, Ports::server(7802), 3, states::CloseWait::EofRead, states::PeerEnd::HalfClosed);
+        let output = finish(&mut product::with(ns, &["diff", file, "--json"]));
+        let found = document(&output);
+        crate::json::assert_valid(&crate::json::validator(Some("diff")), &found, "diff");
+        assert_eq!((output.status.code(), &found["changed"]), (Some(1), &Json::Bool(true)), "{found}");
+        let ports = |kind: &str, state: &str| {
+            let of = found[kind].as_array().expect("a list").iter().filter(|s| s["state"] == state);
+            of.map(|s| s["local"]["port"].as_u64().expect("a port")).collect::<Vec<_>>()
+        };
+        assert_eq!(ports("vanished", "listen"), [7801]);
+        assert_eq!(ports("appeared", "listen"), [7802]);
+        assert_eq!(ports("appeared", "close_wait"), [7802; 3]);
+        assert_eq!(
+            (&found["moves"], found["states"]["close_wait"]["after"].as_u64()),
+            (&Json::Array(Vec::new()), Some(3))
+        );
+        let text = finish(&mut product::with(ns, &["diff", file]));
+        let text = String::from_utf8_lossy(&text.stdout);
+        assert!(text.contains("APPEARED") && text.contains("VANISHED 1") && text.contains("CLOSE_WAIT"), "{text}");
     });
 }
 
