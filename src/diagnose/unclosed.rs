@@ -237,6 +237,19 @@ impl<'a> Case<'a> {
         self.rows.iter().map(|r| u64::from(r.socket.recv_q_bytes.saturating_sub(1))).sum()
     }
 
+    /// Accepted connections with a request of which no byte was ever read: no worker has taken any of them.
+    #[must_use]
+    pub fn is_untaken(&self) -> bool {
+        let untaken = |r: &Row<'_>| r.socket.recv_q_bytes > 1 && r.socket.consumed_bytes() == Some(0);
+        !self.class.outgoing && self.class.unread == Unread::Data && self.rows.iter().all(untaken)
+    }
+
+    /// Of those that came since the sample before some were read.
+    #[must_use]
+    pub fn reads_new_ones(&self) -> bool {
+        self.rows.iter().any(|r| r.is_new && r.socket.consumed_bytes().is_some_and(|n| n > 0))
+    }
+
     /// When the process has no descriptor left at the rate of the samples, else at that of the ages.
     #[must_use]
     pub fn exhausted_in(&self) -> Option<Measure<u64>> {

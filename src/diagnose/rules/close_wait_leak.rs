@@ -119,12 +119,17 @@ fn causes(
     let shared = case.rows.iter().any(|r| view.processes(r.socket).len() > 1);
     let strangers = case.rows.iter().any(|r| !holding.is_of_listener(r.socket, r.role));
     let refuted = |why: &str| Weight::Refuted(why.to_owned());
+    let untaken = case.is_untaken();
+    // Whoever reads the answers of new connections does not wait for something else.
+    let reads_others = outgoing && unread != Unread::Data && case.reads_new_ones();
     Weighed::of(CAUSES, |cause| match cause.id {
         "leak"
             if case.is_leak && case.class.is_plain() && unread == Unread::Nothing && !awaited && passed.is_none() =>
         {
             Weight::Proven
         }
+        "leak" if untaken => Weight::Possible(0.2),
+        "leak" if case.is_leak && reads_others => Weight::Possible(1.5),
         "leak" if case.is_leak => Weight::Possible(0.7),
         "leak" => Weight::Possible(if awaited {
             0.1
@@ -138,7 +143,8 @@ fn causes(
         "stale-pool" if case.is_leak => Weight::Possible(0.3),
         "stale-pool" => Weight::Possible(if unheard { 1.2 } else { 0.4 }),
         "reader-stuck" if unread == Unread::Nothing => refuted("everything was read, EOF too"),
-        "reader-stuck" if blocked => Weight::Possible(2.0),
+        "reader-stuck" if reads_others => Weight::Possible(0.2),
+        "reader-stuck" if blocked || untaken => Weight::Possible(2.0),
         "reader-stuck" => Weight::Possible(if unread == Unread::Data { 0.6 } else { 0.2 }),
         "half-closed-at-work" if outgoing => refuted("the program opened the connections itself"),
         "half-closed-at-work" if answered => refuted("our answer left before the FIN came"),
@@ -207,6 +213,8 @@ fn finding<'a>(view: &View<'a>, holding: &FdInheritance<'_, 'a>, halves: &Halves
 fn remedy(case: &Case<'_>, doing: Option<&WaitState>) -> Vec<&'static str> {
     let first = match doing.map(|d| d.class) {
         Some(Doing::Stopped) => Some(RESUME),
+        // A request that waits for a free worker is often in no set.
+        Some(Doing::Forgotten) if case.is_untaken() => None,
         Some(Doing::Forgotten) => Some(NOT_WATCHED),
         Some(Doing::LoopStuck) => Some(LOOP_STUCK),
         Some(Doing::LoopIgnores) => Some(LOOP_IGNORES),
@@ -338,6 +346,36 @@ mod tests {
             assert!(leak.summary.contains("out of descriptors in about 51 s"), "{}", leak.summary);
             assert_eq!((leak.severity, leading(leak)), (Severity::High, "leak"), "EMFILE within the hour");
         }
+    }
+
+    #[test]
+    fn what_the_rows_show_tells_a_leak_from_a_reader_that_is_stuck() {
+        let ages: Vec<u64> = (1..120).map(|n| n * 50).collect();
+        let locked = |world: &mut World, pid: u32| {
+            let thread = ThreadState {
+                tid: pid,
+                name: "main".into(),
+                state: Some('S'),
+                wchan: None,
+                syscall: u64::try_from(libc::SYS_futex).ok(),
+                syscall_arg0: Some(0),
+            };
+            let facts = world.now.processes.get_mut(&pid).unwrap();
+            facts.inspection = Some(Inspection { threads: vec![thread], ..Inspection::default() });
+        };
+        // The answers of new connections were read: it does not wait for something else, whatever its threads show.
+        let mut reads = client(&ages, 1);
+        locked(&mut reads, 700);
+        assert_eq!(leading(only(&twice(reads).check(check))), "leak");
+        // Requests of which no byte was ever read: no worker has taken them.
+        let mut untaken = server(&ages);
+        for socket in untaken.now.sockets.iter_mut().filter(|s| s.state == State::CloseWait) {
+            socket.recv_q_bytes = 900;
+            assert!(socket.info.as_mut().unwrap().set("bytes_sent", 0));
+        }
+        let outcome = twice(untaken).check(check);
+        assert_eq!(leading(only(&outcome)), "reader-stuck", "{:#?}", only(&outcome).causes.left);
+        assert!(only(&outcome).remedy[0].starts_with("Find what blocks the reader"), "{:?}", only(&outcome).remedy);
     }
 
     #[test]

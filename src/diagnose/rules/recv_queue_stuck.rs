@@ -245,7 +245,7 @@ fn finding(view: &View<'_>, ends: &Peers<'_, '_>, same: &[Judged<'_>]) -> Findin
         .evidence("count", Evidence::Count(rows.len() as u64))
         .evidence("unread_bytes", Evidence::Bytes(bytes))
         .evidence("not_read_for_ms", Evidence::millis(left.map(Measure::low)))
-        .evidence("last_byte_arrived_ms_ago", Evidence::millis(waited))
+        .evidence("last_byte_age_ms", Evidence::millis(waited))
         .evidence("clients_waiting", Evidence::Count(unread.iter().filter(|u| u.accepted).count() as u64))
         .evidence("peers_blocked", Evidence::Count(blocked))
         .evidence("receive_memory_bytes", Evidence::Bytes(memory.clone().map(|m| u64::from(m.rmem_alloc_bytes)).sum()))

@@ -20,8 +20,8 @@ const STALE_POOL: Cause = Cause {
 const READER_STUCK: Cause = Cause {
     id: "reader-stuck",
     text: "the thread or loop that should read them waits for something else",
-    predicts: "data and the FIN are unread, and the owner stands elsewhere",
-    refuted_by: "everything was read, the FIN too",
+    predicts: "requests of which no byte was read, or data and the FIN are unread and the owner stands elsewhere",
+    refuted_by: "everything was read, the FIN too; the answers of newer connections were read",
     decided_by: "where its threads stand: /proc/PID/task/TID/stack, or a thread dump",
 };
 const AT_WORK: Cause = Cause {
