@@ -30,10 +30,10 @@ impl Coverage {
             // Processes that are not listed count as one.
             let refused = owners.unreadable - u32::from(owners.unlisted.is_some()).min(owners.unreadable);
             let way_out = match owners.unlisted {
-                None if root => WayOut::None,
-                None => WayOut::READ_DESCRIPTORS,
+                // The group of `gid=` sees hidden processes, and may still not read their descriptors.
+                None | Some(Unlisted::Hidden) if root => WayOut::None,
+                None | Some(Unlisted::Hidden) => WayOut::READ_DESCRIPTORS,
                 Some(Unlisted::NoProc) => WayOut::MountProc,
-                Some(Unlisted::Hidden) => WayOut::SeeHiddenProcesses,
                 Some(Unlisted::PidNamespace) => WayOut::HostProc,
             };
             let why = Why::Descriptors { refused, as_root: root, unlisted: owners.unlisted };
@@ -65,12 +65,14 @@ mod tests {
         assert_eq!(coverage.gap(&owners, true), gap(3, why(4, true, None), WayOut::None));
         for (unlisted, way_out) in [
             (Unlisted::NoProc, WayOut::MountProc),
-            (Unlisted::Hidden, WayOut::SeeHiddenProcesses),
+            (Unlisted::Hidden, WayOut::READ_DESCRIPTORS),
             (Unlisted::PidNamespace, WayOut::HostProc),
         ] {
             // Processes that are not listed count as one unreadable process.
             owners.unlisted = Some(unlisted);
             assert_eq!(coverage.gap(&owners, false), gap(3, why(3, false, Some(unlisted)), way_out));
         }
+        owners.unlisted = Some(Unlisted::Hidden);
+        assert_eq!(coverage.gap(&owners, true), gap(3, why(3, true, Some(Unlisted::Hidden)), WayOut::None));
     }
 }

@@ -362,8 +362,6 @@ pub enum WayOut {
     /// Root, or all of these.
     RootOr(&'static [Capability]),
     MountProc,
-    /// A /proc without `hidepid=`.
-    SeeHiddenProcesses,
     /// The host's `/proc`, or its PID namespace.
     HostProc,
     /// The host's PID namespace alone.

@@ -238,7 +238,6 @@ pub fn hint(way_out: WayOut) -> Option<String> {
         WayOut::Root => "run as root",
         WayOut::HostRoot => "run as root on the host",
         WayOut::MountProc => "mount a proc file system at /proc, or name one with --proc-root",
-        WayOut::SeeHiddenProcesses => "run as root, or with CAP_SYS_PTRACE, or in the group of the mount's gid=",
         WayOut::HostProc => {
             "run in the host's PID namespace (--pid=host), or mount its /proc and name it with --proc-root"
         }
@@ -420,7 +419,6 @@ mod tests {
             WayOut::HostRoot => [WayOut::HostRoot],
             WayOut::RootOr(_) => [WayOut::PTRACE, WayOut::READ_DESCRIPTORS, WayOut::NET_ADMIN, WayOut::BPF],
             WayOut::MountProc => [WayOut::MountProc],
-            WayOut::SeeHiddenProcesses => [WayOut::SeeHiddenProcesses],
             WayOut::HostProc => [WayOut::HostProc],
             WayOut::HostPidNamespace => [WayOut::HostPidNamespace],
             WayOut::SourceNetlink { .. } => [
