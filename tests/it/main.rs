@@ -59,6 +59,8 @@ mod record;
 mod remedies;
 /// What belongs to the repository and to the package, and what does not.
 mod repository;
+/// What each command can do with which rights, beside the table of docs/rights.md.
+mod rights;
 /// The rules about CLOSE_WAIT and descriptors, on sockets, processes and epoll sets that are really in that state.
 mod rules_close_wait;
 /// Rules on the real kernel: connections that cannot finish.

@@ -252,7 +252,7 @@ pub fn as_user(command: &mut Command, uid: u32) -> &mut Command {
 }
 
 /// Gives up root for good: group first, while that is still permitted.
-pub(super) fn become_user(uid: u32) -> std::io::Result<()> {
+pub fn become_user(uid: u32) -> std::io::Result<()> {
     // SAFETY: plain system calls on numbers; an empty group list is not read.
     let failed = unsafe {
         libc::setgroups(0, std::ptr::null()) != 0
