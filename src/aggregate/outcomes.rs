@@ -8,12 +8,18 @@ use std::net::IpAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::event::{ResetReceived, ResetSent, Retransmit, Sighting};
-use crate::model::traced::{ConnectFailure, Connects, Program, Resets, Retransmits, SentFor, TracedInterval};
+use crate::model::traced::{
+    ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval,
+};
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{Endpoint, Errno, Event, LastError, NetnsId, State};
 
 /// Groups of each kind, and attempts that wait: a few hundred bytes each.
 const GROUPS: usize = 8192;
+/// Who closes sooner after the handshake has not waited for an answer: what it sent needs none.
+const WAITED_NS: u64 = 1_000_000_000;
+/// A line that says why a service takes no more connections is not longer.
+const BRIEF_BYTES: u64 = 300;
 
 type Place = (Option<NetnsId>, Endpoint);
 /// The service, whether it is here, why a reset was sent (`None`: it came), and by which process.
@@ -43,6 +49,7 @@ struct ResetSums {
     count: u64,
     open: u64,
     unanswered: u64,
+    after_fin: u64,
 }
 
 /// Sums since the beginning.
@@ -58,6 +65,10 @@ pub struct Outcomes {
     /// Sockets that their process cut off before it had sent anything, although something had come: their resets follow.
     unanswered: FxHashSet<u64>,
     repeated: FxHashMap<(Option<NetnsId>, IpAddr), (u64, u64, u64)>,
+    /// When connections of this host were made, by the socket's address in the kernel.
+    opened: FxHashMap<u64, u64>,
+    /// By service, and whether it is here.
+    ends: FxHashMap<(Place, bool), Counts>,
     closed_here_first: u64,
     not_grouped: u64,
 }
@@ -109,6 +120,9 @@ impl Outcomes {
                 self.waiting.insert(address, Attempt { begun_ns: t.monotonic_ns, actor, reset: false });
             }
             (Some(State::SynSent), new) => {
+                if let Some(address) = t.address.filter(|_| new == State::Established && self.opened.len() < GROUPS) {
+                    self.opened.insert(address, t.monotonic_ns);
+                }
                 let attempt = t.address.and_then(|address| self.waiting.remove(&address));
                 let failure = (new == State::Close).then(|| failure(t, attempt.as_ref()));
                 // Who closes a socket that began before the trace is who had opened it, or nobody knows.
@@ -122,8 +136,33 @@ impl Outcomes {
                 Some(LastError::Errno(Errno::ECONNRESET | Errno::EPIPE)) => self.cut(t),
                 _ => {}
             },
+            (Some(old @ (State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck)), State::Close) => {
+                self.closed(t, old != State::LastAck);
+            }
             _ => {}
         }
+        if let Some(address) = t.address.filter(|_| t.new == State::Close) {
+            self.opened.remove(&address);
+        }
+    }
+
+    /// A connection ended with FINs of both sides, or with ours alone.
+    fn closed(&mut self, t: &Transition, we_first: bool) {
+        let (service, served_here) = service(t.local, t.peer, t.old);
+        let Some((sent, received)) = t.traffic.and_then(|of| Some((of.sent_bytes, of.received_bytes?))) else { return };
+        let (asked, answered) = if served_here { (received, sent) } else { (sent, received) };
+        if asked + answered == 0 {
+            return;
+        }
+        let opened_ns = t.address.and_then(|address| self.opened.get(&address)).copied();
+        let lately = opened_ns.is_some_and(|ns| t.monotonic_ns.saturating_sub(ns) < WAITED_NS);
+        let key = ((t.netns, service), served_here);
+        let Some(counts) = group(&mut self.ends, key, &mut self.not_grouped) else { return };
+        let service_first = we_first == served_here;
+        counts.answered += u64::from(answered > 0);
+        counts.given_up += u64::from(answered == 0 && !service_first && !lately);
+        counts.unanswered += u64::from(answered == 0 && service_first);
+        counts.brief += u64::from((1..=BRIEF_BYTES).contains(&answered) && service_first);
     }
 
     fn ended(&mut self, t: &Transition, caller: Option<Actor>, begun_ns: Option<u64>, failure: Option<ConnectFailure>) {
@@ -159,6 +198,7 @@ impl Outcomes {
         let key = ((t.netns, service), served_here, None, None);
         let Some(sums) = group(&mut self.resets, key, &mut self.not_grouped) else { return };
         sums.open += 1;
+        sums.after_fin += u64::from(t.old == Some(State::CloseWait));
         let unanswered = t.traffic.is_some_and(|of| of.sent_bytes > 0 && of.received_bytes == Some(0));
         sums.unanswered += u64::from(unanswered);
     }
@@ -239,6 +279,7 @@ impl Outcomes {
                 count: sums.count.max(sums.open),
                 open: sums.open,
                 unanswered: sums.unanswered,
+                after_fin: sums.after_fin,
             })
             .collect();
         resets.sort_by_key(|r| (std::cmp::Reverse(r.count), r.netns, r.service, r.sent));
@@ -254,6 +295,14 @@ impl Outcomes {
             })
             .collect();
         retransmits.sort_by_key(|r| (std::cmp::Reverse(r.segments + r.handshake), r.netns, r.peer));
+        let ends = self.ends.iter().map(|(((netns, service), served_here), counts)| Ends {
+            netns: *netns,
+            service: *service,
+            served_here: *served_here,
+            counts: *counts,
+        });
+        let mut ends: Vec<Ends> = ends.collect();
+        ends.sort_by_key(|e| (e.netns, e.service, e.served_here));
         TracedInterval {
             duration_ms: since(now_ns),
             lost,
@@ -261,15 +310,17 @@ impl Outcomes {
             connects,
             resets,
             retransmits,
+            ends,
             closed_here_first: self.closed_here_first,
             not_grouped: self.not_grouped,
         }
     }
 
-    /// Begins anew; attempts that wait stay.
+    /// Begins anew; attempts that wait, and when connections were made, stay.
     pub fn restart(&mut self, now_ns: u64) {
-        let waiting = std::mem::take(&mut self.waiting);
-        *self = Outcomes { netns: std::mem::take(&mut self.netns), began_ns: now_ns, waiting, ..Outcomes::default() };
+        let (waiting, opened) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.opened));
+        let netns = std::mem::take(&mut self.netns);
+        *self = Outcomes { netns, began_ns: now_ns, waiting, opened, ..Outcomes::default() };
     }
 }
 
@@ -446,6 +497,9 @@ mod tests {
         assert_eq!(resets.len(), 1, "{resets:#?}");
         let of = &resets[0];
         assert_eq!((of.count, of.open, of.unanswered, of.served_here, of.sent), (3, 3, 1, false, None));
+        assert_eq!(of.after_fin, 0);
+        let used_again = change(0xa0, 5, (State::CloseWait, State::Close), None, Some(LastError::Errno(Errno::EPIPE)));
+        assert_eq!(interval(&[used_again]).resets[0].after_fin, 1);
     }
 
     #[test]
@@ -460,6 +514,41 @@ mod tests {
         let events = [Event::Change(silent), reset(&silent), Event::Change(answered), reset(&answered), reset(&silent)];
         let resets = interval(&events).resets;
         assert_eq!(resets.iter().map(|r| (r.count, r.unanswered)).collect::<Vec<_>>(), [(3, 1)]);
+    }
+
+    #[test]
+    fn what_clients_got_before_the_fin_is_counted_by_who_closed_first() {
+        let end = |address, ms, old, sent_bytes, received| {
+            let Event::Change(t) = change(address, ms, (old, State::Close), None, Some(LastError::Nothing)) else {
+                panic!()
+            };
+            let traffic = Some(Traffic { sent_bytes, received_bytes: received });
+            Event::Change(Transition { traffic, ..t })
+        };
+        let here = |event: Event| match event {
+            Event::Change(t) => Event::Change(Transition { local: t.peer, peer: t.local, ..t }),
+            other => other,
+        };
+        let (ours, theirs) = (State::FinWait2, State::LastAck);
+        let interval = interval(&[
+            change(0xa0, 0, WORKS, None, None),
+            end(0xa0, 999, ours, 90, Some(0)), //      sent and closed at once: it asked for nothing
+            change(0xb0, 0, WORKS, None, None),
+            end(0xb0, 1000, ours, 90, Some(0)),     //     given up
+            end(0xb0, 1100, ours, 90, Some(0)),     //     another socket there, made before the trace
+            end(0xc0, 1200, theirs, 90, Some(0)),   //   closed by the service without a word
+            end(0xd0, 1300, theirs, 90, Some(120)), // a line and a FIN
+            end(0xd0, 1300, theirs, 90, Some(301)),
+            end(0xe0, 1400, ours, 90, Some(120)),
+            end(0xe0, 1400, ours, 0, Some(0)), //      a check that only connects
+            end(0xe0, 1400, ours, 90, None),   //        not known
+            here(end(0xf1, 1500, ours, 0, Some(90))),
+            here(end(0xf2, 1500, theirs, 0, Some(90))),
+            here(end(0xf3, 1500, ours, 500, Some(90))),
+        ]);
+        let of = |served_here| interval.ends.iter().find(|e| e.served_here == served_here).unwrap().counts;
+        assert_eq!(of(false), Counts { answered: 3, given_up: 2, unanswered: 1, brief: 1 });
+        assert_eq!(of(true), Counts { answered: 1, given_up: 1, unanswered: 1, brief: 0 });
     }
 
     #[test]

@@ -10,7 +10,9 @@ use crate::model::path::{Neighbour, NextHop, Resolution};
 use crate::model::snapshot::{
     CpuQuota, EpollWatch, Inspection, KnownOwner, ProcessFacts, ThreadState, TrackingAnswers,
 };
-use crate::model::traced::{ConnectFailure, Connects, Program, Resets, Retransmits, SentFor, TracedInterval};
+use crate::model::traced::{
+    ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval,
+};
 use crate::model::{Errno, FourTuple, Process};
 
 structs! {
@@ -31,11 +33,13 @@ structs! {
     NatPorts { source, to, taken, chosen, lowest, highest }
     FourTuple { local, peer, ifindex }
     TracedInterval {
-        duration_ms, lost, resets_traced, connects, resets, retransmits, closed_here_first, not_grouped,
+        duration_ms, lost, resets_traced, connects, resets, retransmits, ends, closed_here_first, not_grouped,
     }
     Connects { netns, to, program, succeeded, failed, waited_ms, failed_at_ms, succeeded_since }
     Program { pid, comm, processes }
-    Resets { netns, service, served_here, sent, program, count, open, unanswered }
+    Resets { netns, service, served_here, sent, program, count, open, unanswered, after_fin }
+    Ends { netns, service, served_here, counts }
+    Counts { answered, given_up, unanswered, brief }
     Retransmits { netns, peer, handshake, segments, failed }
 }
 
@@ -176,7 +180,10 @@ mod tests {
             count: 3,
             open: 1,
             unanswered: 0,
+            after_fin: 1,
         };
+        let counts = Counts { answered: 1, given_up: 2, unanswered: 3, brief: 4 };
+        let ends = Ends { netns: NetnsId::new(1), service: endpoint("10.0.0.1:80"), served_here: false, counts };
         let reasons = ResetReason::KEYS.iter().map(|key| {
             let json = if *key == "unknown" { json!({ "is": "unknown", "value": 77 }) } else { json!(key) };
             let reason = ResetReason::from_json(&json).unwrap_or_else(|why| panic!("{key}: {why}"));
@@ -192,6 +199,7 @@ mod tests {
             connects: vec![connects],
             resets: reasons.chain([None, Some(SentFor::Unknown)]).map(resets).collect(),
             retransmits: vec![retransmits],
+            ends: vec![ends],
             closed_here_first: 9,
             not_grouped: 1,
         });

@@ -57,8 +57,7 @@ pub struct Request {
 pub enum Changes {
     #[default]
     All,
-    /// How connects begin and end, the first FIN of this host, and connections that are cut off while they are open: two or
-    /// three of ten.
+    /// How connects begin and end, the first FIN of this host, and how connections end: about half of all.
     Connects,
 }
 

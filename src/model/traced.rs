@@ -19,6 +19,8 @@ pub struct TracedInterval {
     pub connects: Vec<Connects>,
     pub resets: Vec<Resets>,
     pub retransmits: Vec<Retransmits>,
+    /// How connections were closed in order, by service.
+    pub ends: Vec<Ends>,
     /// Connections whose first FIN this host sent.
     pub closed_here_first: u64,
     /// Events that belong to none of the groups, of which only so many are kept.
@@ -113,6 +115,32 @@ pub struct Resets {
     pub open: u64,
     /// Whoever got it had sent data, and nothing had come back yet.
     pub unanswered: u64,
+    /// Of the open ones: the peer had closed its side, and our process sent after that (`tcp_reset` sets EPIPE).
+    pub after_fin: u64,
+}
+
+/// Connections of one service that ended with FINs and had carried something, by what the client got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// The service had sent something.
+    pub answered: u64,
+    /// The client closed first, a second or more after the handshake, and nothing had come back to what it had sent.
+    pub given_up: u64,
+    /// The service closed first, and had sent nothing after something had come.
+    pub unanswered: u64,
+    /// Of those answered: the service closed first, after no more bytes than a line that says why.
+    pub brief: u64,
+}
+
+/// The same with the service. The end that is the service is told as for [`Resets`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ends {
+    pub netns: Option<NetnsId>,
+    pub service: Endpoint,
+    pub served_here: bool,
+    pub counts: Counts,
 }
 
 /// Why this host sent a reset.

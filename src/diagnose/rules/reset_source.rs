@@ -33,6 +33,10 @@ const READ: &str =
 const LINGER: &str = "In {sender}: remove SO_LINGER with a time of 0";
 const IDLE: &str = "In {sender}: close only when the other end sends no more; the limit for idle connections of a server must be \
                     above that of its clients";
+const OWN_LIMIT: &str = "Set the limit for idle connections (keep-alive timeout) of {service} above that of its clients: it \
+                         closed these itself, and they were used again";
+const REUSED: &str = "In {user}: drop a pooled connection when its peer has closed it (a read event, or a check before use), \
+                      let it idle for less than the peer does, and retry what is idempotent";
 const FORGOTTEN: &str =
     "Look whether {service} was restarted, or whether a NAT or a load balancer on the way forgot the connections";
 const KERNEL: &str =
@@ -43,7 +47,7 @@ const ON_PURPOSE: &str = "If a health check or a load tester does it on purpose,
 const TEXT: Text = Text {
     why: "RST ends a connection at once: data under way, and data that was received and not yet read, is lost, and the program at \
           the other end gets ECONNRESET.",
-    remedy: &[READ, LINGER, IDLE, FORGOTTEN, KERNEL, OUTSIDE, ON_PURPOSE],
+    remedy: &[READ, LINGER, IDLE, OWN_LIMIT, REUSED, FORGOTTEN, KERNEL, OUTSIDE, ON_PURPOSE],
     avoid: &["Don't drop RSTs in a firewall: the other side then waits for minutes"],
 };
 
@@ -70,6 +74,22 @@ const CAUSES: &[Cause] = &[
         decided_by: "the limits for idle connections of both ends; requests that are answered before they were read whole",
     },
     Cause {
+        id: "closed-before",
+        text: "it had closed the connections itself some time before, and the other end sent on them all the same",
+        predicts: "the kernel's reason is timewait: FIN_WAIT2 is left of the connection",
+        refuted_by: "another reason",
+        decided_by: "the keep-alive timeout of the server against the idle time of the client's pool; a TLS close_notify \
+                     that comes late does the same, and hurts nobody",
+    },
+    Cause {
+        id: "used-after-close",
+        text: "the peer had closed the connections before, and the program here used them again",
+        predicts: "they were in CLOSE_WAIT when the program wrote, and the reset ended them with EPIPE",
+        refuted_by: "the reset came before any FIN of the peer",
+        decided_by: "the idle time of the pool against the keep-alive timeout of the server; a TLS close_notify of our own \
+                     does the same, and hurts nobody",
+    },
+    Cause {
         id: "not-known",
         text: "segments come for connections that it does not have, or a port where nothing listens",
         predicts: "the kernel's reason is no_socket",
@@ -94,6 +114,8 @@ const CAUSES: &[Cause] = &[
 
 /// Fewer in an interval are no pattern (policy).
 const MANY: u64 = 5;
+/// Connections that were used after their peer had closed them: as few show the pattern (policy).
+const REUSES: u64 = 3;
 /// A cause of fewer is not named, in percent of the resets (policy).
 const SHARE_OF_CAUSE: u64 = 10;
 
@@ -106,7 +128,7 @@ fn check(view: &View<'_>) -> Outcome {
         let story = story.or_insert_with(|| Story { netns, service, sent: Vec::new(), came: Vec::new() });
         if resets.sent.is_some() { &mut story.sent } else { &mut story.came }.push(resets);
     }
-    let many = stories.values().filter(|story| story.count() >= MANY);
+    let many = stories.values().filter(|story| story.count() >= MANY || story.reused() >= REUSES);
     Outcome::findings(many.map(|story| finding(view, traced, story)).collect())
 }
 
@@ -150,6 +172,13 @@ impl<'a> Story<'a> {
         of(&self.came, false).max(of(&self.sent, true))
     }
 
+    /// Connections that their peer had closed, and that were used again: at the client's end, or by what the server's
+    /// kernel says.
+    fn reused(&self) -> u64 {
+        let after_fin = self.came.iter().map(|r| r.after_fin).sum::<u64>();
+        after_fin.max(self.sent_for("closed-before"))
+    }
+
     /// Those that came, and that nobody here has sent.
     fn outsiders(&self) -> u64 {
         self.came().saturating_sub(self.sent())
@@ -178,7 +207,8 @@ fn cause_of(sent: Option<SentFor>) -> Option<&'static str> {
         ResetReason::AbortOnClose => Some("closed-unread"),
         ResetReason::Disconnected | ResetReason::DisconnectWithData => Some("cut-off"),
         ResetReason::AbortOnData => Some("closed-too-early"),
-        ResetReason::NoSocket | ResetReason::TimeWait => Some("not-known"),
+        ResetReason::TimeWait => Some("closed-before"),
+        ResetReason::NoSocket => Some("not-known"),
         ResetReason::AbortOnMemory | ResetReason::KeepaliveTimeout | ResetReason::AbortOnLinger => Some("kernel"),
         _ => None,
     }
@@ -186,17 +216,27 @@ fn cause_of(sent: Option<SentFor>) -> Option<&'static str> {
 
 fn weigh(story: &Story<'_>) -> Weighed {
     let (all, outside) = (story.count(), story.outsiders());
+    let after_fin: u64 = story.came.iter().map(|r| r.after_fin).sum();
     let reasons_known = story.reasons_known();
     Weighed::of(CAUSES, |cause| {
         let (n, certain) = match cause.id {
-            "outside" => (outside, false),
+            "outside" => (outside.saturating_sub(after_fin), false),
+            // The reasons of a sender that is seen tell more.
+            "used-after-close" if story.sent() == 0 => (after_fin, true),
+            "used-after-close" => (0, true),
             id => (story.sent_for(id), true),
         };
         match (n * 100 >= all * SHARE_OF_CAUSE, certain) {
             (true, true) => Weight::Proven,
             (true, false) => Weight::Possible(0.9),
-            (false, _) if !reasons_known && cause.id != "outside" => Weight::Possible(0.2),
+            (false, _) if !reasons_known && !matches!(cause.id, "outside" | "used-after-close") => {
+                Weight::Possible(0.2)
+            }
             (false, _) => Weight::Refuted(match cause.id {
+                "used-after-close" => format!("{} in CLOSE_WAIT when the reset came", text::grouped(after_fin)),
+                "outside" if after_fin > 0 => {
+                    format!("{} were in CLOSE_WAIT, and used again", text::grouped(after_fin))
+                }
                 "outside" => "this host sent as many as came".to_owned(),
                 _ if story.sent.is_empty() => "no socket of this host sent one".to_owned(),
                 _ => format!(
@@ -298,11 +338,13 @@ fn finding(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Findi
         .steps(steps)
         .fill("sender", who)
         .fill("service", service)
+        .fill("user", caller.map_or_else(|| "the client".to_owned(), traced_program::name))
         .evidence("resets", Evidence::Count(story.count()))
         .evidence("sent_here", Evidence::Count(story.sent()))
         .evidence("received", Evidence::Count(story.came()))
         .evidence("open_when_received", Evidence::Count(story.came.iter().map(|r| r.open).sum()))
         .evidence("unanswered", Evidence::Count(story.unanswered()))
+        .evidence("used_after_close", Evidence::Count(story.reused()))
         .evidence("events_lost", Evidence::Count(lost));
     if !story.sent.is_empty() {
         finding = finding.evidence("reasons", Evidence::List(reasons.collect()));
@@ -315,6 +357,8 @@ fn step(cause: &str) -> &'static str {
         "closed-unread" => READ,
         "cut-off" => LINGER,
         "closed-too-early" => IDLE,
+        "closed-before" => OWN_LIMIT,
+        "used-after-close" => REUSED,
         "not-known" => FORGOTTEN,
         "kernel" => KERNEL,
         _ => OUTSIDE,
@@ -335,7 +379,17 @@ mod tests {
     fn resets(service: &str, served_here: bool, sent: Option<ResetReason>, count: u64) -> Resets {
         let program = sent.map(|_| Program { pid: 7, comm: "app".into(), processes: 1 });
         let sent = sent.map(SentFor::Reason);
-        Resets { netns: NETNS, service: at(service), served_here, sent, program, count, open: 0, unanswered: 0 }
+        Resets {
+            netns: NETNS,
+            service: at(service),
+            served_here,
+            sent,
+            program,
+            count,
+            open: 0,
+            unanswered: 0,
+            after_fin: 0,
+        }
     }
 
     fn world(resets: Vec<Resets>, succeeded: u64) -> World {
@@ -429,5 +483,19 @@ mod tests {
         assert!(finding.causes.named().is_none() && finding.causes.left.len() > 2, "{finding:#?}");
         let memory = one(vec![resets("10.0.0.1:80", true, Some(ResetReason::AbortOnMemory), 10)], 0);
         assert_eq!(memory.severity, Severity::Warning);
+    }
+
+    #[test]
+    fn a_keep_alive_limit_below_the_client_s_is_told_at_both_ends_and_no_nat_is_blamed() {
+        let server = one(vec![resets("10.0.0.1:80", true, Some(ResetReason::TimeWait), 8)], 0);
+        assert!(server.causes.is("closed-before"), "{server:#?}");
+        assert!(server.remedy[0].starts_with("Set the limit for idle connections (keep-alive timeout) of 10.0.0.1:80"));
+        let came = |open, after_fin| Resets { open, after_fin, ..resets("10.0.0.9:443", false, None, open) };
+        let client = one(vec![came(3, 3)], 20);
+        assert!(client.causes.is("used-after-close"), "{client:#?}");
+        assert!(client.remedy[0].starts_with("In curl (812): drop a pooled connection"), "{:?}", client.remedy);
+        assert!(world(vec![came(3, 2)], 20).check(check).findings.is_empty());
+        assert!(one(vec![came(20, 1)], 20).causes.is("outside"));
+        assert_eq!(one(vec![came(20, 10)], 20).causes.left[0].cause.id, "used-after-close");
     }
 }

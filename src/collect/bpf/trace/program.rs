@@ -47,9 +47,9 @@ impl Layout {
             a.jump_if_eq(R8, i32::from(State::SynSent.kernel()), wanted);
             a.jump_if_eq(R8, i32::from(State::FinWait1.kernel()), wanted);
             a.jump_if_ne(R8, i32::from(State::Close.kernel()), out);
-            // Nothing but a reset, a timeout or an abort ends these at once.
-            a.jump_if_eq(R7, i32::from(State::Established.kernel()), wanted);
-            a.jump_if_ne(R7, i32::from(State::CloseWait.kernel()), out);
+            // The end of a listener, and of a handshake that nobody finished.
+            a.jump_if_eq(R7, i32::from(State::Listen.kernel()), out);
+            a.jump_if_eq(R7, i32::from(State::SynRecv.kernel()), out);
             a.bind(wanted);
         }
         a.load_field(R1, R6, self.protocol);
