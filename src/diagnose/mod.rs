@@ -52,6 +52,7 @@ pub(crate) mod relay;
 pub(crate) mod retries;
 pub(crate) mod rule;
 pub(crate) mod rules;
+pub(crate) mod silence;
 pub(crate) mod silent_peer;
 pub(crate) mod sockets;
 pub(crate) mod syn_queue;

@@ -1,4 +1,4 @@
-//! Requests were acknowledged and nobody answers them, while others on the same port answer.
+//! Requests were acknowledged and nobody answers them.
 //!
 //! Input: open connections on which we had the last word, what closed lately, and the other destinations of the port.
 //! Output: one finding per destination. Not here: requests that are not even acknowledged (`dead-peer-retransmit`), or a
@@ -13,29 +13,25 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
-use crate::diagnose::finding::{Evidence, Finding, Severity};
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::last_word::{self, By};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::silence::{self, LONG_MS};
 use crate::diagnose::view::View;
+use crate::model::traced::Counts;
 use crate::model::{Endpoint, NetnsId, RowKind, Socket, State};
 use crate::text;
 
-pub(super) const RULE: Rule = rule!(
-    "no-answer",
-    Established,
-    One,
-    "requests are acknowledged and not answered while others on the port answer",
-    check,
-    [TEXT]
-)
-.states(&[State::Established, State::FinWait2])
-.title("no answer")
-.identity(Identity::ProgramAndDestination)
-.causes(CAUSES);
+pub(super) const RULE: Rule =
+    rule!("no-answer", Established, One, "requests are acknowledged and nobody answers them", check, [TEXT])
+        .states(&[State::Established, State::FinWait2])
+        .title("no answer")
+        .identity(Identity::ProgramAndDestination)
+        .causes(CAUSES);
 
 const TAKE_OUT: &str = "Take the address out of the pool or the load balancer until it answers";
 const LOOK: &str =
@@ -57,9 +53,10 @@ const TEXT: Text = Text {
 const CAUSES: &[Cause] = &[
     Cause {
         id: "program-stuck",
-        text: "the program behind the address is stopped, stuck or out of workers",
-        predicts: "no request to the address is answered, and it does not close what its clients gave up",
-        refuted_by: "an answer of the address since the requests were sent",
+        text: "the program behind the address, or a part of it (one worker, what accepts), is stopped, stuck or full",
+        predicts: "no request is answered, or whole connections never get a byte while others are answered; it does not \
+                   close what its clients gave up",
+        refuted_by: "an answer on the same connections, later",
         decided_by: "`tcpstate doctor` on that host; a request by hand with a deadline",
     },
     Cause {
@@ -80,10 +77,10 @@ const CAUSES: &[Cause] = &[
 
 /// An answer that comes within this is in time for everybody.
 const PROMPT_MS: u64 = 1000;
-/// For so long requests wait before their number alone is worth an explanation (policy).
-const LONG_MS: u64 = 10_000;
 /// Requests, and answers of others, that make a pattern.
 const SEVERAL: u64 = 3;
+/// Without a trace, or before anybody gave up, first requests wait for so long before they are told (policy).
+const NO_TRACE_MS: u64 = 5000;
 
 type Places<'a> = BTreeMap<(Option<NetnsId>, Endpoint), To<'a>>;
 /// The addresses of each port.
@@ -98,6 +95,8 @@ struct To<'a> {
     answers: Vec<u64>,
     /// We closed, and the peer's program has not for so long.
     given_up: Vec<u64>,
+    /// What a trace saw of connections that ended there.
+    traced: Option<Counts>,
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
@@ -114,9 +113,9 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut findings = Vec::new();
     for ((netns, to), place) in &places {
         let all = by_port.get(&(*netns, to.port)).map_or(&[][..], Vec::as_slice);
-        let Some(case) = Case::of(place, to.addr, all) else { continue };
         let groups = ends.groups(place.waiting.iter().map(|(s, _)| *s), false);
-        findings.extend(groups.first().map(|group| case.finding(view, group, *to)));
+        let Some(case) = Case::of(view, place, to.addr, all, &groups) else { continue };
+        findings.push(case.finding(view, &groups, *to));
     }
     findings.sort_by(|a, b| a.summary.cmp(&b.summary));
     Outcome::findings(ranking::alike(findings))
@@ -145,6 +144,11 @@ fn places<'a>(view: &View<'a>, mut places: Places<'a>) -> Places<'a> {
             places.entry(key).or_default().given_up.push(ms);
         } else if let Some(ms) = answered_ms(socket) {
             places.entry(key).or_default().answers.push(ms);
+        }
+    }
+    for ends in view.now.traced.iter().flat_map(|traced| &traced.ends).filter(|ends| !ends.served_here) {
+        if let Some(place) = places.get_mut(&(ends.netns, ends.service)) {
+            place.traced = Some(ends.counts);
         }
     }
     places
@@ -185,98 +189,188 @@ fn given_up_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
     Some(view.fin_timeout_ms(socket.netns).saturating_sub(left.into()))
 }
 
-/// A destination that does not answer while others do.
+/// What the requests of a destination have met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Picture {
+    /// Clients give up, and nothing was answered here while others on the port were.
+    SilentAddress,
+    /// Clients give up, and nothing at all was answered.
+    SilentToAll,
+    /// Clients give up on connections that never got a byte, and others are answered.
+    SilentInPart,
+    /// All connections of a program were answered at their pace, and none is since one instant.
+    StoppedAtOnce,
+    /// They wait, which may be what was asked for.
+    Waits,
+}
+
+/// A destination that does not answer.
 struct Case<'p, 'a> {
     place: &'p To<'a>,
+    picture: Picture,
     longest_ms: u64,
     given_up: u64,
     answers_here: u64,
     answers_elsewhere: u64,
     /// Other addresses of the port that answered.
     elsewhere: BTreeSet<IpAddr>,
+    /// First requests that never got a byte.
+    first: u64,
 }
 
 impl<'p, 'a> Case<'p, 'a> {
-    fn of(place: &'p To<'a>, addr: IpAddr, all: &[(IpAddr, &To<'a>)]) -> Option<Case<'p, 'a>> {
+    fn of(
+        view: &View<'_>,
+        place: &'p To<'a>,
+        addr: IpAddr,
+        all: &[(IpAddr, &To<'a>)],
+        groups: &[Group<'_>],
+    ) -> Option<Case<'p, 'a>> {
         let longest_ms = place.waiting.iter().map(|(_, ms)| *ms).max()?;
         let given_up: Vec<u64> = place.given_up.iter().copied().filter(|ms| *ms >= PROMPT_MS).collect();
         let since = given_up.iter().copied().max().unwrap_or(0).max(longest_ms);
         let answers = |to: &To<'_>| to.answers.iter().filter(|ms| **ms < since).count() as u64;
         let others = || all.iter().filter(|(other, to)| *other != addr && answers(to) > 0);
-        let case = Case {
+        let mut case = Case {
             place,
+            picture: Picture::Waits,
             longest_ms,
-            given_up: given_up.len() as u64,
-            answers_here: answers(place),
+            given_up: (given_up.len() as u64).max(place.traced.map_or(0, |t| t.given_up)),
+            answers_here: answers(place).max(place.traced.map_or(0, |t| t.answered)),
             answers_elsewhere: others().map(|(_, to)| answers(to)).sum(),
             elsewhere: others().map(|(other, _)| *other).collect(),
+            first: place.waiting.iter().filter(|(s, _)| silence::is_first(s)).count() as u64,
         };
-        (case.is_harm() || case.is_worth_a_word()).then_some(case)
+        // Nobody else may wait there: who does may know more.
+        let alone = groups.first().filter(|group| group.rows.len() == place.waiting.len());
+        let at_once = alone.is_some_and(|group| silence::is_at_once(view, &group.rows, &place.answers));
+        case.picture = case.picture(given_up.len() as u64, at_once);
+        (case.picture != Picture::Waits || case.is_worth_a_word()).then_some(case)
     }
 
-    /// Nothing answered here since the first of several was given up, and the other addresses did.
-    fn is_harm(&self) -> bool {
-        self.given_up >= SEVERAL && self.answers_here == 0 && self.answers_elsewhere >= SEVERAL
+    fn picture(&self, unclosed: u64, at_once: bool) -> Picture {
+        let gave_up = self.given_up >= SEVERAL;
+        // What closes without an answer may have asked for none; it is taken for a request beside some that wait for one.
+        let alike = match self.place.traced {
+            Some(traced) => traced.given_up > 0 && self.first > 0,
+            None => unclosed >= SEVERAL && self.first >= SEVERAL && self.longest_ms >= NO_TRACE_MS,
+        };
+        if unclosed >= SEVERAL && self.answers_here == 0 && self.answers_elsewhere >= SEVERAL {
+            Picture::SilentAddress
+        } else if gave_up && alike && self.answers_here == 0 {
+            Picture::SilentToAll
+        } else if gave_up && alike && self.first_for_long() >= SEVERAL {
+            Picture::SilentInPart
+        } else if at_once {
+            Picture::StoppedAtOnce
+        } else {
+            Picture::Waits
+        }
     }
 
-    /// Several wait for long while as many were answered, here or elsewhere: this may be what was asked for.
+    fn first_for_long(&self) -> u64 {
+        self.place.waiting.iter().filter(|(s, ms)| *ms >= LONG_MS && silence::is_first(s)).count() as u64
+    }
+
+    /// Several wait for long while as many were answered, here or elsewhere, or without ever having got a byte: this may be
+    /// what was asked for.
     fn is_worth_a_word(&self) -> bool {
         let long = self.place.waiting.iter().filter(|(_, ms)| *ms >= LONG_MS).count() as u64;
-        long >= SEVERAL && self.answers_here + self.answers_elsewhere >= long
+        let answers = self.answers_here + self.answers_elsewhere;
+        let nobody_is_answered = self.first >= SEVERAL && self.longest_ms >= NO_TRACE_MS && answers == 0;
+        long >= SEVERAL && (answers >= long || self.first_for_long() >= SEVERAL) || nobody_is_answered
     }
 
     fn causes(&self) -> Weighed {
-        let gave_up = self.given_up >= SEVERAL;
-        Weighed::of(CAUSES, |cause| match cause.id {
-            "program-stuck" if self.answers_here > 0 => {
-                let n = text::count(self.answers_here, "answer", "answers");
-                Weight::Refuted(format!("{n} of the same address since then"))
-            }
-            "program-stuck" => Weight::Possible(if gave_up { 0.8 } else { 0.3 }),
-            "long-request" if gave_up => {
+        let silent = matches!(self.picture, Picture::SilentAddress | Picture::SilentToAll);
+        Weighed::of(CAUSES, |cause| match (cause.id, self.picture) {
+            ("program-stuck", _) if silent => Weight::Possible(0.8),
+            ("program-stuck", Picture::StoppedAtOnce) => Weight::Possible(0.6),
+            ("program-stuck", Picture::SilentInPart) => Weight::Possible(0.5),
+            // Others are answered at once, and whole connections never.
+            ("program-stuck", _) if self.first_for_long() >= SEVERAL => Weight::Possible(0.5),
+            ("program-stuck", _) => Weight::Possible(0.3),
+            ("long-request", _) if silent => {
                 let n = text::count(self.given_up, "connection was", "connections were");
                 Weight::Refuted(format!("{n} closed before the peer's program did anything"))
             }
-            "long-request" => Weight::Possible(0.6),
+            ("long-request", Picture::SilentInPart | Picture::StoppedAtOnce) => Weight::Possible(0.2),
+            ("long-request", _) => Weight::Possible(if self.first_for_long() >= SEVERAL { 0.4 } else { 0.6 }),
             _ => Weight::Possible(if self.answers_here > 0 { 0.4 } else { 0.15 }),
         })
     }
 
-    fn finding(&self, view: &View<'_>, group: &Group<'_>, to: Endpoint) -> Finding {
-        let harm = self.is_harm();
+    /// How bad it is, how certain, and why.
+    fn judged(&self) -> (Severity, f64, &'static str) {
+        match self.picture {
+            Picture::SilentAddress => (
+                Severity::Warning,
+                0.85,
+                "the peer's kernel acknowledged the requests and the ends of connections, its program did nothing with \
+                 either; the others on the port prove that answers are quick",
+            ),
+            Picture::SilentToAll if self.place.traced.is_some() => (
+                Severity::High,
+                0.85,
+                "a trace saw clients close what was never answered; no connection to the address got a byte meanwhile",
+            ),
+            Picture::SilentToAll => (
+                Severity::Warning,
+                0.7,
+                "connections were closed here and not by the peer's program, and none of those that wait ever got a byte",
+            ),
+            Picture::SilentInPart => (
+                Severity::Warning,
+                0.75,
+                "whole connections never got a byte while others are answered, and their clients gave up",
+            ),
+            Picture::StoppedAtOnce => (
+                Severity::Warning,
+                0.7,
+                "each was answered many times sooner before, and all requests are younger than the last answer",
+            ),
+            Picture::Waits => {
+                (Severity::Info, 0.5, "that nothing came is exact; whether an answer is due the program knows")
+            }
+        }
+    }
+
+    fn finding(&self, view: &View<'_>, groups: &[Group<'_>], to: Endpoint) -> Finding {
         let n = self.place.waiting.len() as u64;
-        let given_up = match self.given_up {
-            0 => String::new(),
-            n => format!(", {} given up and not closed by the peer", text::grouped(n)),
+        let given_up = match (self.given_up, self.place.given_up.len()) {
+            (0, _) => String::new(),
+            (n, 0) => format!(", {} given up", text::grouped(n)),
+            (n, _) => format!(", {} given up and not closed by the peer", text::grouped(n)),
         };
         let others = match (self.elsewhere.len() as u64, self.answers_here) {
+            (0, 0) if self.picture == Picture::StoppedAtOnce => {
+                "it answered all of them before, and nobody since".into()
+            }
+            (0, 0) => "it answered nobody meanwhile".to_owned(),
             (0, here) => format!("{} it answered meanwhile", text::grouped(here)),
             (1, 0) => format!("another address answered on port {} meanwhile", to.port),
             (n, 0) => format!("{} other addresses answered on port {} meanwhile", text::grouped(n), to.port),
             (_, here) => format!("it and others answered {} meanwhile", text::grouped(here + self.answers_elsewhere)),
         };
+        let (who, plural) = waiters(view, groups);
         let summary = format!(
-            "{} waits for an answer of {to} on {}, for up to {}{given_up}; {others}",
-            group.name(view),
+            "{who} {} for an answer of {to} on {}, for up to {}{given_up}; {others}",
+            if plural { "wait" } else { "waits" },
             text::count(n, "connection", "connections"),
             text::duration(self.longest_ms),
         );
-        let severity = if harm { Severity::Warning } else { Severity::Info };
-        let mut subject = group.subject(view);
+        let (severity, confidence, because) = self.judged();
+        let mut subject = groups.first().map_or_else(Subject::default, |group| group.subject(view));
         subject.destination = Some(to);
-        RULE.finding(severity, if harm { 0.85 } else { 0.5 }, summary)
-            .because(if harm {
-                "the peer's kernel acknowledged the requests and the ends of connections, its program did nothing with \
-                 either; the others on the port prove that answers are quick"
-            } else {
-                "that nothing came is exact; whether an answer is due the program knows"
-            })
+        RULE.finding(severity, confidence, summary)
+            .because(because)
             .causes(self.causes())
             .lasting(Some(Measure::AtLeast(self.longest_ms)))
             .subject(subject)
             .about(self.place.waiting.iter().map(|(s, _)| *s))
             .evidence("waiting", Evidence::Count(n))
             .evidence("longest_wait_ms", Evidence::Millis(self.longest_ms))
+            .evidence("never_got_a_byte", Evidence::Count(self.first))
             .evidence("given_up", Evidence::Count(self.given_up))
             .evidence("answers_here", Evidence::Count(self.answers_here))
             .evidence("answers_elsewhere", Evidence::Count(self.answers_elsewhere))
@@ -285,11 +379,26 @@ impl<'p, 'a> Case<'p, 'a> {
     }
 }
 
+/// Who waits, and whether that is more than one process: `curl (812)`, `'curl' (16 processes)`.
+fn waiters(view: &View<'_>, groups: &[Group<'_>]) -> (String, bool) {
+    let Some(first) = groups.first() else { return ("a process".to_owned(), false) };
+    let others = groups.len() - 1;
+    let comm = first.owner.map(|p| &p.comm);
+    match comm {
+        _ if others == 0 => (first.name(view), false),
+        Some(comm) if groups.iter().all(|g| g.owner.is_some_and(|p| p.comm == *comm)) => {
+            (format!("{} ({} processes)", text::quoted(comm), groups.len()), true)
+        }
+        _ => (format!("{} and {}", first.name(view), text::count(others as u64, "other", "others")), true),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{World, info, row, time_wait, timer, unheld};
+    use crate::diagnose::testkit::{NETNS, World, info, row, time_wait, timer, unheld};
     use crate::model::TimerKind;
+    use crate::model::traced::{Ends, TracedInterval};
 
     const SILENT: &str = "10.0.0.4:80";
 
@@ -375,7 +484,7 @@ mod tests {
     fn long_polls_and_blocking_reads_beside_quick_answers_are_an_explanation() {
         let mut world = World::new();
         for n in 0..3 {
-            add(&mut world, waits(40_000 + n, "10.0.0.2:6379", 30_000));
+            add(&mut world, open(40_000 + n, "10.0.0.2:6379", 30_000, 31_000, 90));
             add(&mut world, open(40_100 + n, "10.0.0.2:6379", 40, 39, 5000));
         }
         let outcome = world.check(check);
@@ -384,5 +493,104 @@ mod tests {
         assert_eq!(finding.causes.left[0].cause.id, "long-request");
         world.now.sockets.remove(0);
         assert_eq!(world.check(check), Outcome::default(), "two are no pattern");
+    }
+
+    fn traced(world: &mut World, counts: Counts) {
+        let ends =
+            Ends { netns: NETNS, service: Endpoint::new("10.0.0.4".parse().unwrap(), 80), served_here: false, counts };
+        world.now.traced = Some(TracedInterval { duration_ms: 2000, ends: vec![ends], ..TracedInterval::default() });
+    }
+
+    #[test]
+    fn clients_that_give_up_what_nobody_answers_are_hurt() {
+        let found = |counts: Counts, change: fn(&mut World)| {
+            let mut world = World::new();
+            for n in 0..4 {
+                add(&mut world, waits(40_000 + n, SILENT, 2000 + 1000 * u64::from(n)));
+            }
+            traced(&mut world, counts);
+            change(&mut world);
+            world.check(check).findings
+        };
+        let counts = Counts { given_up: 3, ..Counts::default() };
+        let [finding] = &found(counts, |_| ())[..] else { panic!("no finding") };
+        assert_eq!((finding.severity, finding.causes.left[0].cause.id), (Severity::High, "program-stuck"));
+        assert!(
+            finding.summary.ends_with("for up to 5.0 s, 3 given up; it answered nobody meanwhile"),
+            "{}",
+            finding.summary
+        );
+        let silent = |counts, change: fn(&mut World)| assert!(found(counts, change).is_empty());
+        assert_eq!(found(Counts { given_up: 2, ..counts }, |_| ())[0].severity, Severity::Info);
+        silent(Counts { answered: 1, ..counts }, |_| ());
+        // Protocols without answers: what is open has sent for long, too.
+        silent(counts, |world| {
+            for socket in &mut world.now.sockets {
+                *socket = open(socket.local.port, SILENT, 2000, 90_000, 0);
+            }
+        });
+        // Without a trace it takes several rows of each kind, and longer.
+        let nobody = found(counts, |world| {
+            world.now.traced = None;
+            for n in 0..3 {
+                add(world, left(41_000 + n, SILENT, 3000));
+            }
+        });
+        assert_eq!(nobody[0].severity, Severity::Warning);
+    }
+
+    #[test]
+    fn whole_connections_without_a_byte_beside_others_that_are_answered_point_to_a_part() {
+        let found = |given_up, ms| {
+            let mut world = World::new();
+            for n in 0..3 {
+                add(&mut world, waits(40_000 + n, SILENT, ms));
+                add(&mut world, open(40_100 + n, SILENT, 40, 39, 5000));
+            }
+            traced(&mut world, Counts { given_up, answered: 40, ..Counts::default() });
+            world.check(check).findings
+        };
+        let part = found(3, 12_000);
+        assert_eq!((part[0].severity, part[0].causes.left[0].cause.id), (Severity::Warning, "program-stuck"));
+        assert!(part[0].causes.ruled_out.is_empty(), "answers of others exclude nothing");
+        let waits = found(2, 12_000);
+        assert_eq!((waits[0].severity, waits[0].causes.left[0].cause.id), (Severity::Info, "program-stuck"));
+        assert!(found(9, 9999).is_empty(), "requests that are hedged are not old");
+    }
+
+    #[test]
+    fn all_connections_of_a_program_that_fall_silent_at_once_are_a_warning() {
+        let mut world = World::new();
+        for n in 0..6 {
+            let socket = open(40_000 + n, SILENT, 13_900, 14_400, 900);
+            let mut info = socket.info.as_deref().unwrap().clone();
+            assert!(info.set("data_segs_out", 9) && info.set("data_segs_in", 8));
+            add(&mut world, Socket { info: Some(info.into()), ..socket });
+        }
+        world.now.processes.get_mut(&812).unwrap().running_ms = Some(18_500);
+        let finding = world.check(check).findings.remove(0);
+        assert_eq!((finding.severity, finding.causes.left[0].cause.id), (Severity::Warning, "program-stuck"));
+        assert_eq!(
+            finding.summary,
+            "proxy (812) waits for an answer of 10.0.0.4:80 on 6 connections, for up to 13 s; it answered all of them \
+             before, and nobody since"
+        );
+        // Another program got an answer since.
+        world.add(open(41_000, SILENT, 9000, 8999, 90));
+        assert_eq!(world.check(check), Outcome::default());
+    }
+
+    #[test]
+    fn several_processes_are_told_from_one() {
+        let mut world = World::new();
+        for n in 0..3u16 {
+            let socket = waits(40_000 + n, SILENT, 12_000);
+            world.hold(900 + u32::from(n), "curl", 3, socket.inode).add(socket);
+        }
+        let summary = world.check(check).findings.remove(0).summary;
+        assert!(
+            summary.starts_with("'curl' (3 processes) wait for an answer of 10.0.0.4:80 on 3 connections"),
+            "{summary}"
+        );
     }
 }

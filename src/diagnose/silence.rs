@@ -1,0 +1,153 @@
+//! Requests that nobody answers: whether one was the first of its connection, and whether all of a program fell silent at
+//! once.
+//!
+//! Input: rows on which we had the last word. Output: yes or no. Not here: who gave up, and what it means.
+
+use crate::diagnose::view::View;
+use crate::model::{Socket, TcpInfo};
+
+/// For so long requests wait before their number alone is worth an explanation (policy).
+pub const LONG_MS: u64 = 10_000;
+/// A request that follows the handshake within this is the first one (policy).
+const FIRST_MS: u64 = 1000;
+/// Connections of one program that fall silent at once: fewer may be chance (policy).
+const AT_ONCE: usize = 5;
+/// A request and the answer before it may pass each other by so much when the peer stops (policy).
+const IN_FLIGHT_MS: u64 = 50;
+/// The silence is so many times what lay between two answers before (policy).
+const TIMES_LONGER: u64 = 10;
+/// Answers that make a dialogue, and so many that its pace is known whatever the program does between them (policy).
+const DIALOGUE: u64 = 5;
+const LONG_DIALOGUE: u64 = 20;
+/// Who lets so much time pass after an answer does not ask again at once, as a poll or a blocking read does (policy).
+const PAUSE_MS: u64 = 100;
+
+/// A first request that never got a byte. The stamp of received data is that of the handshake then. What sends again and
+/// again, and is never answered, speaks a protocol without answers.
+#[must_use]
+pub fn is_first(socket: &Socket) -> bool {
+    let stamps = |i: &TcpInfo| Some((u64::from(i.last_data_sent_ms()?), u64::from(i.last_data_recv_ms()?)));
+    socket.info.as_deref().is_some_and(|info| {
+        info.bytes_received() == Some(0)
+            && stamps(info).is_some_and(|(sent, received)| received.saturating_sub(sent) <= FIRST_MS)
+    })
+}
+
+/// Whether all requests of a program are younger than the last answer that anybody got from there, although each of its
+/// connections was answered many times sooner before. The pace is that of a process that began no sooner than its
+/// connections, so a long life hides it and invents none. A program that asks again at once after each answer (a poll, a
+/// blocking read) looks the same when there is nothing to say; it is told apart by its pauses, or by a long dialogue.
+///
+/// Comes in: the waiting rows of one program, and how long ago anybody got an answer from the same place.
+#[must_use]
+pub fn is_at_once(view: &View<'_>, rows: &[&Socket], answers: &[u64]) -> bool {
+    let owner = rows.first().and_then(|s| view.holder(s));
+    let Some(running_ms) = owner.and_then(|p| view.process(p.pid)?.running_ms) else { return false };
+    let talks: Option<Vec<Talk>> = rows.iter().map(|s| Talk::of(s)).collect();
+    let Some(talks) = talks.filter(|talks| talks.len() >= AT_ONCE) else { return false };
+    let Some(latest_answer_ms) = answers.iter().copied().min() else { return false };
+    let paused = talks.iter().filter(|t| t.answered_ms.saturating_sub(t.sent_ms) >= PAUSE_MS).count();
+    talks.iter().all(|t| {
+        let each_ms = running_ms.saturating_sub(t.answered_ms) / t.answers.max(1);
+        t.sent_ms >= LONG_MS
+            && t.sent_ms <= latest_answer_ms + IN_FLIGHT_MS
+            && t.answered_ms >= TIMES_LONGER * each_ms
+            && t.answers >= DIALOGUE
+            && t.answers <= 2 * t.requests
+            && t.requests <= 3 * t.answers
+            && (t.answers >= LONG_DIALOGUE || paused * 2 > talks.len())
+    })
+}
+
+/// A connection on which request and answer alternate.
+struct Talk {
+    sent_ms: u64,
+    answered_ms: u64,
+    /// Segments with data, from us and to us.
+    requests: u64,
+    answers: u64,
+}
+
+impl Talk {
+    fn of(socket: &Socket) -> Option<Talk> {
+        let info = socket.info.as_deref()?;
+        Some(Talk {
+            sent_ms: info.last_data_sent_ms()?.into(),
+            answered_ms: info.last_data_recv_ms()?.into(),
+            requests: info.data_segs_out()?.into(),
+            answers: info.data_segs_in()?.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{World, info, row};
+    use crate::model::State;
+
+    const TO: &str = "10.0.0.4:80";
+
+    /// Six connections of a program that began `began_ms` ago, each with so many answers, the last one `answered_ms` ago.
+    fn stopped(began_ms: u64, answers: u64, answered_ms: u64, sent_ms: u64) -> World {
+        let mut world = World::new();
+        for n in 0..6u32 {
+            let fields = [
+                ("last_data_sent_ms", sent_ms),
+                ("last_data_recv_ms", answered_ms),
+                ("bytes_sent", 900),
+                ("bytes_received", 900),
+                ("data_segs_out", answers + 1),
+                ("data_segs_in", answers),
+            ];
+            let local = format!("10.0.0.1:{}", 40_000 + n);
+            let socket = info(row(State::Established, &local, TO), &fields);
+            world.hold(812, "proxy", n, socket.inode).add(socket);
+        }
+        world.now.processes.get_mut(&812).unwrap().running_ms = Some(began_ms);
+        world
+    }
+
+    fn at_once(world: &World, last_ms: u64) -> bool {
+        let view = View::new(&world.now, None, &world.thresholds);
+        is_at_once(&view, &world.now.sockets.iter().collect::<Vec<_>>(), &[90_000, last_ms])
+    }
+
+    #[test]
+    fn requests_younger_than_every_answer_and_a_silence_out_of_all_proportion_are_one_stop() {
+        // An answer each half second for four seconds, then none for 14.
+        assert!(at_once(&stopped(18_500, 8, 14_400, 13_900), 14_400));
+        for (case, world) in [
+            ("asked again at once, as a blocking read does", stopped(18_500, 8, 13_905, 13_900)),
+            ("not long", stopped(14_000, 8, 9_950, 9_450)),
+            ("the pace is not known", stopped(9_000_000, 8, 14_400, 13_900)),
+            ("a login and no dialogue", stopped(18_500, 4, 14_400, 13_900)),
+            ("2.1 s each, and 14 s are no tenfold", stopped(100_000, 40, 14_005, 14_000)),
+        ] {
+            assert!(!at_once(&world, 14_400), "{case}");
+        }
+        assert!(at_once(&stopped(60_000, 40, 14_005, 14_000), 14_000), "a long dialogue");
+        assert!(!at_once(&stopped(18_500, 8, 14_400, 13_900), 13_849), "somebody was answered after the request");
+        let mut few = stopped(18_500, 8, 14_400, 13_900);
+        few.now.sockets.truncate(4);
+        assert!(!at_once(&few, 14_400));
+        let mut bulk = stopped(18_500, 8, 14_400, 13_900);
+        for socket in &mut bulk.now.sockets {
+            let mut info = socket.info.as_deref().unwrap().clone();
+            assert!(info.set("data_segs_in", 19));
+            socket.info = Some(info.into());
+        }
+        assert!(!at_once(&bulk, 14_400), "results of queries");
+    }
+
+    #[test]
+    fn a_first_request_follows_the_handshake() {
+        let waits = |sent: u64, made: u64, received: u64| {
+            let stamps = [("last_data_sent_ms", sent), ("last_data_recv_ms", made), ("bytes_received", received)];
+            is_first(&info(row(State::Established, "10.0.0.1:40000", TO), &stamps))
+        };
+        assert!(waits(5000, 5050, 0) && waits(5000, 6000, 0));
+        assert!(!waits(5000, 6001, 0), "it sends for longer, and is never answered");
+        assert!(!waits(5000, 5050, 1));
+    }
+}
