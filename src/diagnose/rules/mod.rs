@@ -53,6 +53,7 @@ rules! {
     sndbuf_limited
     no_answer
     reset_source
+    closed_without_answer
     slow_requests
     connection_pool_growth
     idle_no_keepalive

@@ -1,10 +1,14 @@
-#: title = "postgres answers 'too many clients already': TCP itself is well, and no rule of TCP may alarm"
-#: kind = "K2"
+#: title = "postgres has given its ten connections away, and answers all others 'too many clients already'"
+#: kind = "K7"
 #: needs = ["psql", "runuser"]
 #: seconds = 20
 #: look_from = "s"
-#: doctor = [[], ["--once"]]
-#: healthy = true
+#: [[expect]]
+#: rule = ["closed-without-answer"]
+#: comm = "postgres"
+#: listener = "10.77.0.2:5432"
+#: cause = "own-limit"
+#: severity_at_least = "high"
 pair
 B=$(echo /usr/lib/postgresql/*/bin); chmod 755 "$W"; install -d -o postgres -m 700 "$W/d"
 runuser -u postgres -- $B/initdb -D "$W/d" -A trust -N >>"$W/out" 2>&1 || exit 1

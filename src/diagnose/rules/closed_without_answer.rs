@@ -1,0 +1,431 @@
+//! A service closes connections without an answer, or after one line: it crashes, refuses, or is at its limit.
+//!
+//! Input: how traced connections ended, by service, seen from either end. Output: a finding per service. Not here: resets
+//! (`reset-source`), refused connects (`connect-failures`), and services that say nothing and do not close (`no-answer`).
+//!
+#![doc = include_str!("../../../docs/rules/closed-without-answer.md")]
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashSet;
+
+use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::listener_owner::Owner;
+use crate::diagnose::measure::{Measure, Share};
+use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::traced_program;
+use crate::diagnose::view::View;
+use crate::diagnose::{Outcome, callers, programs};
+use crate::model::traced::{Counts, Program};
+use crate::model::{Endpoint, NetnsId, Process, Socket, State, TcpInfo};
+use crate::text;
+
+pub(super) const RULE: Rule = rule!(
+    "closed-without-answer",
+    Established,
+    Two,
+    "a service closes connections without an answer, or after one line",
+    check,
+    [TEXT]
+)
+.title("closed without an answer")
+.identity(Identity::Place)
+.causes(CAUSES)
+.traced();
+
+const LOG: &str = "Read the log of {service}: a crash, a kill, or a limit says its name there";
+const CRASH: &str = "Find what ends the workers while they handle a request: core dumps, `dmesg` (out of memory, segfault), a limit \
+                     on time or memory of the worker";
+const LIMIT: &str = "Free what holds the connections of {service}: close what is not used, bound the pools of its clients, and give it \
+                     an idle timeout; then, if the sum of the pools needs it, raise its limit on connections";
+const BY_HAND: &str = "Ask by hand, with what the clients send: the answer, or the line before the end, tells";
+
+const TEXT: Text = Text {
+    why: "A FIN is no error to TCP, so no counter moves and no errno tells; the client reads the end of the stream where it \
+          expects an answer, and reports an empty reply or a lost connection.",
+    remedy: &[LOG, CRASH, LIMIT, BY_HAND],
+    avoid: &[
+        "Don't look for the fault in the network: both FINs came through",
+        "Don't retry without a pause: each attempt costs the server another one",
+    ],
+};
+
+const CAUSES: &[Cause] = &[
+    Cause {
+        id: "own-limit",
+        text: "the service is at its own limit on connections, and turns away whoever comes",
+        predicts: "the number of its other connections does not move, and new ones end at once",
+        refuted_by: "a limit that is known and not reached",
+        decided_by: "the service's log; its count of connections against its limit",
+    },
+    Cause {
+        id: "worker-dies",
+        text: "the process that serves the request ends while it handles it",
+        predicts: "no byte comes back, and the processes behind the listener are new",
+        refuted_by: "the processes behind the listener are the same as before",
+        decided_by: "the pids behind the listener, a moment apart; `dmesg` and core dumps",
+    },
+    Cause {
+        id: "refuses",
+        text: "the service refuses what it is sent: another protocol (TLS, PROXY), a login, an address",
+        predicts: "the same processes go on, and others are answered",
+        refuted_by: "what is refused has worked until then",
+        decided_by: "the service's log; the same request by hand",
+    },
+    Cause {
+        id: "short-answers",
+        text: "its answers are this short, and it closes after each of them",
+        predicts: "a few bytes came back each time",
+        refuted_by: "nothing came back, or a protocol of sessions (a database) that the client ends",
+        decided_by: "the same request by hand",
+    },
+];
+
+/// Ends without an answer, or after a line, that make a pattern in an interval.
+const SEVERAL: u64 = 3;
+/// Half of what ends: whoever comes is hurt.
+const MOST_PERCENT: f64 = 50.0;
+/// Slots that a server keeps for its administrators (PostgreSQL: `superuser_reserved_connections`, 3).
+const RESERVED: u64 = 3;
+/// So many open connections beside those that end at once are worth a word (policy).
+const BESIDE: u64 = 10;
+/// Protocols in which the client ends the session, and a server that ends it after a line has refused it: MySQL, PostgreSQL,
+/// PgBouncer, Redis, memcached, MongoDB, AMQP, MQTT.
+const SESSION_PORTS: [u16; 8] = [3306, 5432, 6432, 6379, 11_211, 27_017, 5672, 1883];
+
+fn check(view: &View<'_>) -> Outcome {
+    let Some(traced) = &view.now.traced else { return Outcome::default() };
+    let mut stories: BTreeMap<(Option<NetnsId>, Endpoint), Story<'_>> = BTreeMap::new();
+    for ends in traced.ends.iter().filter(|e| e.counts.unanswered.max(e.counts.brief) >= SEVERAL) {
+        let netns = if ends.served_here {
+            ends.netns
+        } else {
+            callers::home(view, ends.netns, ends.service.addr).map_or(ends.netns, |n| n.inode)
+        };
+        let story = stories.entry((netns, ends.service)).or_insert_with(|| Story::of(view, netns, ends.service));
+        // Both ends tell of the same connections.
+        story.counts = most(story.counts, ends.counts);
+        story.served_here |= ends.served_here;
+    }
+    let duration_ms = traced.duration_ms;
+    Outcome::findings(stories.values().filter_map(|story| finding(view, story, duration_ms)).collect())
+}
+
+fn most(a: Counts, b: Counts) -> Counts {
+    if b.answered + b.unanswered > a.answered + a.unanswered { b } else { a }
+}
+
+/// How connections of one service ended, and what stands beside them.
+struct Story<'a> {
+    /// Of the service, where that is known.
+    netns: Option<NetnsId>,
+    service: Endpoint,
+    counts: Counts,
+    served_here: bool,
+    /// Who holds its listener, and did before where one of them did: a worker may be gone before it can be named.
+    server: Option<&'a Process>,
+    caller: Option<&'a Program>,
+    /// Other connections of the service that are open now.
+    open: u64,
+    /// Of these, connections on which nothing moved between the samples.
+    unmoved: u64,
+    /// Its limit, from its command line.
+    limit: Option<u64>,
+    /// Processes that hold its listener now and did not before; `None`: not known.
+    new_processes: Option<u64>,
+}
+
+impl<'a> Story<'a> {
+    fn of(view: &View<'a>, netns: Option<NetnsId>, service: Endpoint) -> Story<'a> {
+        let queue = callers::listening(view, netns, service);
+        let owner = queue.and_then(|q| Owner::of(view, &q.listeners));
+        let server = owner.as_ref().map(|owner| lasting(view, owner));
+        let traced = view.now.traced.as_ref();
+        let mut calls = traced.into_iter().flat_map(|t| &t.connects).filter(|c| c.to == service);
+        let limit = server.and_then(|p| programs::connection_limit(&view.process(p.pid)?.cmdline));
+        // Each connection once, where both of its ends are seen.
+        let of_server = |s: &Socket| s.netns == netns && s.local.normalised() == service;
+        let of_client = |s: &Socket| s.peer.normalised() == service && view.mirror(s).is_none();
+        let open: Vec<&Socket> = view
+            .now
+            .sockets
+            .iter()
+            .filter(|s| s.state == State::Established && (of_server(s) || of_client(s)))
+            .collect();
+        Story {
+            netns,
+            service,
+            counts: Counts::default(),
+            served_here: false,
+            new_processes: owner.as_ref().and_then(|owner| new_processes(view, owner)),
+            server,
+            caller: calls.find_map(|c| c.program.as_ref()),
+            open: open.len() as u64,
+            unmoved: open.iter().filter(|s| has_rested(view, s)).count() as u64,
+            limit,
+        }
+    }
+
+    fn ended(&self) -> u64 {
+        self.counts.answered + self.counts.unanswered + self.counts.given_up
+    }
+
+    /// Percent of all ends.
+    fn percent(&self, n: u64) -> f64 {
+        Share::of(n, self.ended().max(n)).map_or(0.0, Share::percent)
+    }
+
+    fn at_limit(&self) -> bool {
+        self.limit.is_some_and(|limit| self.open + RESERVED >= limit)
+    }
+
+    fn is_session(&self) -> bool {
+        SESSION_PORTS.contains(&self.service.port)
+    }
+
+    /// Whether its clients are turned away after a line: nearly all that end, beside many that stay.
+    fn turns_away(&self) -> bool {
+        self.counts.brief >= SEVERAL
+            && self.percent(self.counts.brief) >= MOST_PERCENT
+            && (self.at_limit() || self.limit.is_none() && self.unmoved >= BESIDE)
+    }
+
+    fn causes(&self, brief: bool) -> Weighed {
+        Weighed::of(CAUSES, |cause| match cause.id {
+            "own-limit" if self.at_limit() => Weight::Proven,
+            "own-limit" if self.limit.is_some() => {
+                let limit = self.limit.map_or_else(String::new, text::grouped);
+                Weight::Refuted(format!("{} of {limit} are in use", text::grouped(self.open)))
+            }
+            "own-limit" => Weight::Possible(if brief { 0.6 } else { 0.25 }),
+            "worker-dies" if brief => Weight::Refuted("a line came back".to_owned()),
+            "worker-dies" => match self.new_processes {
+                Some(0) => Weight::Refuted("the processes behind the listener are the same as before".to_owned()),
+                Some(_) => Weight::Possible(2.0),
+                None => Weight::Possible(0.4),
+            },
+            "refuses" => Weight::Possible(0.3),
+            _ if !brief => Weight::Refuted("nothing came back".to_owned()),
+            _ if self.is_session() => Weight::Refuted("the client ends a session of this protocol".to_owned()),
+            _ => Weight::Possible(0.5),
+        })
+    }
+}
+
+/// Nothing was sent or received since the sample before.
+fn has_rested(view: &View<'_>, socket: &Socket) -> bool {
+    let grown = |field: fn(&TcpInfo) -> Option<u64>| view.grown(socket, field);
+    grown(TcpInfo::bytes_sent) == Some(0) && grown(TcpInfo::bytes_received) == Some(0)
+}
+
+/// The process of an owner that has lasted: a master that starts workers.
+fn lasting<'a>(view: &View<'a>, owner: &Owner<'a>) -> &'a Process {
+    let known = |pid: &&u32| view.before.is_some_and(|before| before.owners.processes.iter().any(|p| p.pid == **pid));
+    let lasting = owner.holders.iter().find(known).and_then(|pid| view.named(*pid));
+    lasting.unwrap_or(owner.process)
+}
+
+/// Of the processes that hold a listener those that held no socket in the sample before.
+fn new_processes(view: &View<'_>, owner: &Owner<'_>) -> Option<u64> {
+    let before = &view.before?.owners;
+    if !before.collected {
+        return None;
+    }
+    let known: FxHashSet<u32> = before.processes.iter().map(|p| p.pid).collect();
+    Some(owner.holders.iter().filter(|pid| !known.contains(pid)).count() as u64)
+}
+
+fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Finding> {
+    let counts = story.counts;
+    let silent = story.percent(counts.unanswered);
+    let is_silent = counts.unanswered >= SEVERAL && silent >= view.thresholds.connect_failure_percent;
+    let brief = !is_silent && story.turns_away();
+    let severity = match (is_silent, story.at_limit(), story.is_session()) {
+        (true, ..) if silent >= MOST_PERCENT => Severity::High,
+        (true, ..) => Severity::Warning,
+        (false, true, _) if brief => Severity::High,
+        (false, false, true) if brief => Severity::Warning,
+        (false, false, false) if brief => Severity::Info,
+        _ => return None,
+    };
+    let service = story.service;
+    let who = match story.server {
+        Some(process) => format!("{} at {service}", text::name(process)),
+        None => service.to_string(),
+    };
+    let of_whom = story.caller.map_or_else(String::new, |p| format!(" of {}", traced_program::name(p)));
+    let span = text::duration(duration_ms);
+    let ended = text::grouped(story.ended());
+    let summary = if brief {
+        let beside = match story.limit.filter(|_| story.at_limit()) {
+            Some(limit) => {
+                format!("{} of the {limit} that its command line permits are open", text::grouped(story.open))
+            }
+            None => format!(
+                "{} others to it stand open, {} unused",
+                text::grouped(story.open),
+                text::grouped(story.unmoved)
+            ),
+        };
+        format!(
+            "{who} closed {} of {ended} connections{of_whom} after a few bytes within {span}; {beside}",
+            text::grouped(counts.brief)
+        )
+    } else {
+        let new = match story.new_processes.filter(|n| *n > 0) {
+            Some(n) => format!("; {} behind it began meanwhile", text::count(n, "process", "processes")),
+            None => String::new(),
+        };
+        format!(
+            "{who} closed {} of {ended} connections{of_whom} within {span} without a byte of an answer{new}",
+            text::grouped(counts.unanswered)
+        )
+    };
+    let causes = story.causes(brief);
+    let steps = match causes.left.first().map(|h| h.cause.id) {
+        Some("worker-dies") => [CRASH, LOG, BY_HAND],
+        Some("own-limit") => [LIMIT, LOG, BY_HAND],
+        _ => [LOG, BY_HAND, LIMIT],
+    };
+    let subject = match story.server {
+        Some(process) => Subject { listener: Some(service), ..view.subject_of(process, story.netns) },
+        None => traced_program::caller(view, story.netns, service, story.caller),
+    };
+    let finding = RULE
+        .finding(severity, if brief && !story.at_limit() { 0.6 } else { 0.85 }, summary)
+        .because("a trace saw each of them end, with its bytes and with who sent the first FIN")
+        .causes(causes)
+        .lasting(Some(Measure::AtLeast(duration_ms)))
+        .subject(subject)
+        .steps(steps)
+        .fill("service", service)
+        .evidence("unanswered", Evidence::Count(counts.unanswered))
+        .evidence("closed_after_a_line", Evidence::Count(counts.brief))
+        .evidence("answered", Evidence::Count(counts.answered))
+        .evidence("open", Evidence::Count(story.open))
+        .evidence("unused_meanwhile", Evidence::Count(story.unmoved))
+        .evidence("connection_limit", Evidence::count(story.limit))
+        .evidence("new_processes", Evidence::count(story.new_processes));
+    let side = if story.served_here { format!("--local {service}") } else { format!("--peer {service}") };
+    Some(finding.next(format!("tcpstate trace {side}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{NETNS, World, info, listen, row};
+    use crate::model::traced::{Connects, Ends, TracedInterval};
+
+    fn at(port: u16) -> Endpoint {
+        Endpoint::new("10.0.0.1".parse().unwrap(), port)
+    }
+
+    /// A server with so many idle connections, two samples, and how others ended meanwhile.
+    fn server(port: u16, cmdline: &str, idle: u16, counts: Counts) -> World {
+        let mut world = World::new();
+        let listener = listen(&format!("10.0.0.1:{port}"), 0, 128);
+        world.hold(7, "app", 3, listener.inode).add(listener);
+        for n in 0..idle {
+            let socket = row(State::Established, &format!("10.0.0.1:{port}"), &format!("10.0.0.9:{}", 40_000 + n));
+            let socket = info(socket, &[("bytes_sent", 90), ("bytes_received", 90)]);
+            world.hold(7, "app", 4 + u32::from(n), socket.inode).add(socket);
+        }
+        let facts = world.now.processes.get_mut(&7).unwrap();
+        facts.cmdline = cmdline.split(' ').map(str::to_owned).collect();
+        world.later(2000);
+        ended(&mut world, at(port), true, counts);
+        world
+    }
+
+    fn ended(world: &mut World, service: Endpoint, served_here: bool, counts: Counts) {
+        let ends = vec![Ends { netns: NETNS, service, served_here, counts }];
+        world.now.traced = Some(TracedInterval { duration_ms: 2000, ends, ..TracedInterval::default() });
+    }
+
+    fn first(finding: &Finding) -> &str {
+        finding.causes.left[0].cause.id
+    }
+
+    const CRASHES: Counts = Counts { answered: 0, given_up: 0, unanswered: 6, brief: 0 };
+    const TURNED_AWAY: Counts = Counts { answered: 6, given_up: 0, unanswered: 0, brief: 6 };
+
+    #[test]
+    fn a_worker_that_dies_at_each_request_is_told_by_its_new_processes() {
+        let mut world = server(8000, "gunicorn", 0, CRASHES);
+        let same = world.check(check).findings.remove(0);
+        assert_eq!(same.severity, Severity::High);
+        assert!(same.causes.ruled_out.iter().any(|(cause, _)| cause.id == "worker-dies"), "{same:#?}");
+        let listener = world.now.sockets[0].inode;
+        world.hold(9, "app", 3, listener);
+        let finding = world.check(check).findings.remove(0);
+        assert_eq!((first(&finding), finding.subject.listener), ("worker-dies", Some(at(8000))));
+        assert!(
+            finding.summary.contains("closed 6 of 6 connections within 2.0 s without a byte"),
+            "{}",
+            finding.summary
+        );
+        assert!(finding.summary.ends_with("; 1 process behind it began meanwhile"), "{}", finding.summary);
+        assert!(finding.remedy[0].starts_with("Find what ends the workers"));
+    }
+
+    #[test]
+    fn a_few_or_a_small_part_without_an_answer_are_silent() {
+        let severity = |counts| server(8000, "app", 0, counts).check(check).findings.first().map(|f| f.severity);
+        assert_eq!(severity(Counts { unanswered: 2, ..CRASHES }), None);
+        assert_eq!(severity(Counts { answered: 54, ..CRASHES }), Some(Severity::Warning));
+        assert_eq!(severity(Counts { answered: 55, ..CRASHES }), None, "under a tenth");
+        assert_eq!(severity(Counts { answered: 6, ..CRASHES }), Some(Severity::High));
+    }
+
+    #[test]
+    fn a_server_at_the_limit_of_its_command_line_turns_its_clients_away() {
+        let cmdline = "postgres -c max_connections=30";
+        let finding = server(5432, cmdline, 29, TURNED_AWAY).check(check).findings.remove(0);
+        assert_eq!(finding.severity, Severity::High);
+        assert!(finding.causes.is("own-limit"), "{:?}", finding.causes);
+        assert!(
+            finding.summary.ends_with("29 of the 30 that its command line permits are open"),
+            "{}",
+            finding.summary
+        );
+        assert!(server(5432, cmdline, 26, TURNED_AWAY).check(check).findings.is_empty(), "not reached");
+        let served = Counts { answered: 13, ..TURNED_AWAY };
+        assert!(server(5432, cmdline, 29, served).check(check).findings.is_empty(), "most sessions work");
+    }
+
+    #[test]
+    fn seen_from_a_client_a_database_that_closes_after_a_line_beside_unused_connections_is_a_warning() {
+        let found = |port: u16, idle: u16| {
+            let mut world = World::new();
+            for n in 0..idle {
+                let socket = row(State::Established, &format!("10.0.0.9:{}", 40_000 + n), &format!("10.0.0.1:{port}"));
+                let socket = info(socket, &[("bytes_sent", 90), ("bytes_received", 90)]);
+                world.hold(812, "api", 4 + u32::from(n), socket.inode).add(socket);
+            }
+            world.later(2000);
+            ended(&mut world, at(port), false, TURNED_AWAY);
+            let connects = Connects {
+                netns: NETNS,
+                to: at(port),
+                program: Some(Program { pid: 812, comm: "api".into(), processes: 1 }),
+                succeeded: 6,
+                failed: Vec::new(),
+                waited_ms: None,
+                failed_at_ms: None,
+                succeeded_since: 6,
+            };
+            world.now.traced.as_mut().unwrap().connects = vec![connects];
+            world.check(check).findings
+        };
+        let finding = &found(5432, 29)[0];
+        assert_eq!((finding.severity, first(finding)), (Severity::Warning, "own-limit"));
+        assert_eq!(
+            finding.summary,
+            "10.0.0.1:5432 closed 6 of 6 connections of api (812) after a few bytes within 2.0 s; 29 others to it stand \
+             open, 29 unused"
+        );
+        assert_eq!(found(80, 29)[0].severity, Severity::Info, "HTTP closes after short answers too");
+        assert!(found(5432, 9).is_empty());
+    }
+}
