@@ -3,7 +3,8 @@
 use serde_json::Value as Json;
 
 use crate::capture::document::{Document, Refused, enums, structs};
-use crate::model::gap::{Attribute, Capability, CounterMismatch, Incomplete, Missing, WayOut, Why};
+use crate::model::capability::{Capabilities, Capability, Denial};
+use crate::model::gap::{Attribute, CounterMismatch, Incomplete, Missing, WayOut, Why};
 use crate::model::transition::Via;
 use crate::model::{Gap, Unlisted};
 
@@ -26,6 +27,7 @@ enums! {
         Marks = "marks",
         ProcessNetns { processes } = "process_netns",
         SomeNetns = "some_netns",
+        UnlistedNetns = "unlisted_netns",
         NetnsHeldByFd = "netns_held_by_fd",
         ClosedNetns { count, names } = "closed_netns",
         NetnsBefore { count, names } = "netns_before",
@@ -55,7 +57,9 @@ enums! {
         ProcNetTcp = "proc_net_tcp",
         KernelTooOld { release } = "kernel_too_old",
         Capability(capability) = "capability",
-        Descriptors { refused, as_root, unlisted } = "descriptors",
+        Descriptors { refused, denial, unlisted } = "descriptors",
+        Unlisted(reason) = "unlisted",
+        Forbidden = "forbidden",
         Raced { sockets } = "raced",
         ScanCost { ms } = "scan_cost",
         ExitedOrRefused = "exited_or_refused",
@@ -90,7 +94,9 @@ enums! {
         DacReadSearch = "dac_read_search",
         Bpf = "bpf",
         Perfmon = "perfmon",
+        SysAdmin = "sys_admin",
     }
+    Denial { NotRoot = "not_root", Lacks(capabilities) = "lacks", Forbidden = "forbidden" }
     Incomplete {
         Interrupted = "interrupted",
         NoDone = "no_done",
@@ -111,6 +117,7 @@ enums! {
         Root = "root",
         HostRoot = "host_root",
         RootOr(capabilities) = "root_or",
+        Grant(capabilities) = "grant",
         MountProc = "mount_proc",
         HostProc = "host_proc",
         HostPidNamespace = "host_pid_namespace",
@@ -160,6 +167,17 @@ impl Document for &'static str {
     }
 }
 
+/// A set of capabilities.
+impl Document for Capabilities {
+    fn to_json(&self) -> Json {
+        Json::Array(self.iter().map(|c| c.to_json()).collect())
+    }
+
+    fn from_json(json: &Json) -> Result<Capabilities, Refused> {
+        Ok(Vec::<Capability>::from_json(json)?.into_iter().collect())
+    }
+}
+
 /// The capabilities of a way out.
 impl Document for &'static [Capability] {
     fn to_json(&self) -> Json {
@@ -168,7 +186,7 @@ impl Document for &'static [Capability] {
 
     fn from_json(json: &Json) -> Result<&'static [Capability], Refused> {
         let wanted = Vec::<Capability>::from_json(json)?;
-        [WayOut::READ_DESCRIPTORS, WayOut::PTRACE, WayOut::NET_ADMIN, WayOut::BPF]
+        [WayOut::READ_DESCRIPTORS, WayOut::PTRACE, WayOut::NET_ADMIN, WayOut::BPF, WayOut::SYS_ADMIN]
             .into_iter()
             .find_map(|way_out| match way_out {
                 WayOut::RootOr(list) if list == wanted => Some(list),
@@ -189,7 +207,7 @@ mod tests {
         json!({
             "is": word, "value": value, "netns": "web", "missing": 1, "of": 7, "known": 3, "sockets": 9, "processes": 2,
             "count": 3, "names": ["a"], "lost": 4, "name": "tcp:tcp_send_reset", "connections": 5, "scale": 8,
-            "release": "4.19.0", "refused": 6, "as_root": true, "unlisted": "hidden", "ms": 11, "limit": 12,
+            "release": "4.19.0", "refused": 6, "denial": "not_root", "unlisted": "hidden", "ms": 11, "limit": 12,
             "error": "no", "path": "/proc/net/tcp", "interval_ms": 1000, "per_second": 13, "bytes": 14, "room": 15,
             "filter": "dport = 443", "sockstat": 16, "curr_estab": 17, "close_wait": 18, "since": [6, 8],
         })
@@ -214,21 +232,23 @@ mod tests {
             json!(["tcp_info", "tos"]),
             json!("no_done"),
             json!("no_sockstat"),
+            json!("hidden"),
             json!(["bpf", "perfmon"]),
         ];
         check::<Missing>(&Missing::KEYS, &values);
-        let whys = "error proc_net_tcp kernel_too_old capability descriptors raced scan_cost exited_or_refused \
+        let whys = "error proc_net_tcp kernel_too_old capability descriptors unlisted forbidden raced scan_cost exited_or_refused \
             too_many_descriptors too_many_open_files enter_refused no_thread dump malformed netns_came netns_ended none_named \
             sampled buffer_full tracepoint not_in_kernel only_traced tracefs_scope netns_unknown changes_lost no_cookie \
             too_many_changes trace_cost track_limit too_many_sockets counters recorded";
         check::<Why>(&whys.split_whitespace().collect::<Vec<_>>(), &values);
-        let ways = "none root host_root root_or mount_proc host_proc host_pid_namespace source_netlink \
+        let ways = "none root host_root root_or grant mount_proc host_proc host_pid_namespace source_netlink \
             kernel newer_kernel kernel_types event_tracing allow_netlink load_inet_diag run_again raise_open_files \
             more_threads netns_by_path all_netns use_bpf use_trace bpf_or_interval shorter_interval interval_or_filter \
             track_or_filter run_doctor one_rule insist_on_trace";
         check::<WayOut>(&ways.split_whitespace().collect::<Vec<_>>(), &values);
         let incomplete = ["interrupted", "no_done", "failed", "truncated", "long_message", "cut_header", "undecoded"];
         check::<Incomplete>(&incomplete, &values);
+        check::<Denial>(&["not_root", "lacks", "forbidden"], &values);
         check::<CounterMismatch>(&["no_curr_estab", "no_sockstat", "sockstat_too_low", "differ"], &values);
     }
 }

@@ -13,6 +13,7 @@ use crate::cli::env::{ColorChoice, Env};
 use crate::cli::exit::Exit;
 use crate::cli::history::{self, Moment};
 use crate::cli::session::Session;
+use crate::collect::rights;
 use crate::model::Snapshot;
 use crate::render::difference::{Comparison, Side};
 use crate::render::json as out;
@@ -99,8 +100,7 @@ fn open(place: Option<&Place>, args: &DiffArgs) -> anyhow::Result<(Session, Snap
     session.gaps.extend(snapshot.gaps.iter().cloned());
     let mut coverage = crate::model::Coverage::default();
     snapshot.sockets.iter().for_each(|socket| coverage.add(snapshot.owners.of(socket).0));
-    let root = rustix::process::geteuid().is_root();
-    session.gaps.extend(coverage.gap(&snapshot.owners, root));
+    session.gaps.extend(coverage.gap(&snapshot.owners, rights::own()));
     Ok((session, snapshot))
 }
 

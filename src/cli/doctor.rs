@@ -16,6 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::interval::IntervalTrace;
 use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
+use crate::collect::rights;
 use crate::diagnose::{Diagnosis, RULES, Rule, Samples, Severity, Thresholds};
 use crate::model::{Gap, Snapshot, State};
 use crate::render::{gap as words, json as out, report};
@@ -99,8 +100,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     };
     session.gaps.extend(snapshot.gaps.iter().cloned());
     if snapshot.owners.collected {
-        let root = rustix::process::geteuid().is_root();
-        session.gaps.extend(diagnosis.coverage.gap(&snapshot.owners, root));
+        session.gaps.extend(diagnosis.coverage.gap(&snapshot.owners, rights::own()));
     }
     diagnosis = of_members(diagnosis, &args.common.origin, &snapshot);
     let judged = wanted.as_ref().map_or(RULES.len(), Vec::len);

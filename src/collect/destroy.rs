@@ -42,7 +42,7 @@ impl Destroyer {
             let Some(space) = live.spaces().find(|space| space.inode == socket.netns) else { continue };
             let (permitted, channel) = space.inside(|| (is_permitted(), Channel::open(space.inode)))?;
             let fail = |e| Error::new("destroy sockets of the network namespace", space.label(), e);
-            permitted.map_err(|e| fail(e).hint("it takes CAP_NET_ADMIN, run as root; nothing was destroyed"))?;
+            permitted.map_err(|e| fail(e).hint("it takes CAP_NET_ADMIN; nothing was destroyed"))?;
             let mut channel = channel?;
             is_supported(&mut channel).map_err(|e| {
                 fail(e).hint("the kernel needs CONFIG_INET_DIAG_DESTROY (Linux 4.5 or later); nothing was destroyed")

@@ -37,6 +37,7 @@ mod probe;
 pub mod proc;
 mod query;
 pub(crate) mod replay;
+pub(crate) mod rights;
 pub mod scan;
 pub(crate) mod snapshot;
 pub(crate) mod timewait;

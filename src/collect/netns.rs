@@ -20,11 +20,12 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::collect::containers::Containers;
 use crate::collect::error::{self, Error};
 use crate::collect::netns_words::{self, Lookup};
-use crate::collect::proc::{ProcRoot, counters};
+use crate::collect::proc::{self, ProcRoot, counters};
+use crate::collect::rights;
 use crate::cores;
 use crate::model::gap::{Capability, Missing, WayOut, Why};
 use crate::model::id::{HOST, netns_label};
-use crate::model::{Gap, NetnsId};
+use crate::model::{Gap, NetnsId, Unlisted};
 
 /// Where `ip netns` keeps names; the second is usually a link to the first.
 pub(super) const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
@@ -85,9 +86,9 @@ impl NetnsHandle {
         });
         let fail = |e| Error::new("enter the network namespace", self.label(), e);
         match entered {
-            Ok(Ok(result)) => result.map_err(|e| {
-                fail(e.into()).hint("that takes CAP_SYS_ADMIN in the user namespace that owns it; run as root")
-            }),
+            Ok(Ok(result)) => {
+                result.map_err(|e| fail(e.into()).hint("that takes CAP_SYS_ADMIN in the user namespace that owns it"))
+            }
             Ok(Err(_)) => Err(fail(io::Error::other("the thread inside was lost"))),
             // This thread stays in its namespace: returning takes a privilege that it may lack.
             Err(e) => Err(fail(io::Error::other(format!("cannot start a thread: {}", error::reason(&e))))
@@ -226,14 +227,23 @@ fn may_search_files(root: &ProcRoot) -> bool {
 
 fn all<T: Send>(root: &ProcRoot, own: Option<NetnsId>, look: &(dyn Fn() -> T + Sync)) -> Result<Found<T>, Error> {
     let mut found = Found::default();
-    let names = names();
+    let (names, rights) = (names(), rights::own());
     let (Search { handles, closed, broken, .. }, deep) = Search::everywhere(root, own)?;
     if closed > 0 {
-        found.gaps.push(Gap::new(
-            Missing::ProcessNetns { processes: closed },
-            Why::Capability(Capability::SysPtrace),
-            WayOut::Root,
-        ));
+        let wanted = &[Capability::SysPtrace];
+        let has = rights.is_root && rights.has(Capability::SysPtrace);
+        let why = if has { Why::Forbidden } else { Why::Capability(Capability::SysPtrace) };
+        found.gaps.push(Gap::new(Missing::ProcessNetns { processes: closed }, why, rights.way_out(wanted)));
+    }
+    match proc::owners::horizon(root) {
+        Some(reason @ Unlisted::PidNamespace) => {
+            found.gaps.push(Gap::new(Missing::UnlistedNetns, Why::Unlisted(reason), WayOut::HostPidNamespace));
+        }
+        Some(reason @ Unlisted::Hidden) => {
+            let way_out = rights.way_out(&[Capability::SysPtrace]);
+            found.gaps.push(Gap::new(Missing::UnlistedNetns, Why::Unlisted(reason), way_out));
+        }
+        Some(Unlisted::NoProc) | None => {}
     }
     if let Some(why) = broken {
         found.gaps.push(Gap::new(Missing::SomeNetns, Why::Error(why), WayOut::RaiseOpenFiles));
@@ -263,7 +273,7 @@ fn all<T: Send>(root: &ProcRoot, own: Option<NetnsId>, look: &(dyn Fn() -> T + S
     if let Some(failure) = failure {
         let error = failure.why();
         let (why, way_out) = if failure.is_permission() {
-            (Why::EnterRefused { error }, WayOut::Root)
+            (Why::EnterRefused { error }, rights.way_out(&[Capability::SysAdmin]))
         } else {
             (Why::Error(error), if failure.is_no_thread() { WayOut::MoreThreads } else { WayOut::None })
         };

@@ -17,6 +17,7 @@ use crate::collect::live::Live;
 use crate::collect::owners::{OwnerRoute, Search};
 use crate::collect::plan::{self, Plan};
 use crate::collect::query::{Ahead, Families, Query};
+use crate::collect::rights;
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::{Names, Needs, Row};
 use crate::model::gap::{Capability, Missing, WayOut, Why};
@@ -153,7 +154,7 @@ impl<'l> Scan<'l> {
         if broke.is_none() {
             broke = self.second_search(&held, divided.residual.as_ref(), &mut coverage, &mut each)?;
         }
-        self.gaps.extend(coverage.gap(&self.owners.table, rustix::process::geteuid().is_root()));
+        self.gaps.extend(coverage.gap(&self.owners.table, rights::own()));
         Ok((broke, Scanned { owners: self.owners.table, gaps: self.gaps }))
     }
 
@@ -208,7 +209,9 @@ impl<'l> Scan<'l> {
         }
         if unmarked {
             let (why, way_out) = match self.live.source() {
-                Source::Netlink => (Why::Capability(Capability::NetAdmin), WayOut::NET_ADMIN),
+                Source::Netlink => {
+                    (Why::Capability(Capability::NetAdmin), rights::own().way_out(&[Capability::NetAdmin]))
+                }
                 Source::Capture => (Why::Capability(Capability::NetAdmin), WayOut::None),
                 Source::Proc => (Why::ProcNetTcp, WayOut::SourceNetlink { since: None }),
             };

@@ -17,8 +17,9 @@ use crate::collect::numbers::Numbers;
 use crate::collect::owners::{OwnerRoute, Route, Search};
 use crate::collect::proc::{cgroups, counters, processes};
 use crate::collect::query::{Ahead, Query};
+use crate::collect::rights;
 use crate::cores;
-use crate::model::gap::{Missing, WayOut, Why};
+use crate::model::gap::{Capability, Missing, WayOut, Why};
 use crate::model::path::{Destination, NextHop};
 use crate::model::snapshot::{Answers, Asked, Inspection, ProcessFacts, TrackingAnswers};
 use crate::model::{FourTuple, Gap, Info, Inode, NetnsId, Snapshot, Socket, State, StateSet, TcpInfo};
@@ -256,7 +257,11 @@ impl Live {
             inspected.insert(pid, facts);
         }
         if refused > 0 {
-            gaps.push(Gap::new(Missing::Inspection { processes: refused }, Why::ExitedOrRefused, WayOut::PTRACE));
+            gaps.push(Gap::new(
+                Missing::Inspection { processes: refused },
+                Why::ExitedOrRefused,
+                rights::own().way_out(&[Capability::SysPtrace]),
+            ));
         }
         if left_out > 0 {
             gaps.push(Gap::new(

@@ -1,7 +1,8 @@
 //! How many rows have an owner, and the gap where some have none.
 
-use super::gap::{Gap, Missing, WayOut, Why};
+use super::gap::{Capability, Gap, Missing, WayOut, Why};
 use super::owner::{OwnerStatus, OwnerTable, Unlisted};
+use super::rights::Rights;
 
 /// How many owners are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -19,9 +20,9 @@ impl Coverage {
         self.by_status[status as usize]
     }
 
-    /// The gap for unknown owners, if there are any; `root`: more privileges would not help.
+    /// The gap for unknown owners, if there are any.
     #[must_use]
-    pub fn gap(&self, owners: &OwnerTable, root: bool) -> Option<Gap> {
+    pub fn gap(&self, owners: &OwnerTable, rights: Rights) -> Option<Gap> {
         let known = self.get(OwnerStatus::Known);
         let hidden = self.get(OwnerStatus::NoPermission);
         let raced = self.get(OwnerStatus::Raced);
@@ -31,12 +32,12 @@ impl Coverage {
             let refused = owners.unreadable - u32::from(owners.unlisted.is_some()).min(owners.unreadable);
             let way_out = match owners.unlisted {
                 // The group of `gid=` sees hidden processes, and may still not read their descriptors.
-                None | Some(Unlisted::Hidden) if root => WayOut::None,
-                None | Some(Unlisted::Hidden) => WayOut::READ_DESCRIPTORS,
+                None | Some(Unlisted::Hidden) => rights.way_out(Capability::READ_DESCRIPTORS),
                 Some(Unlisted::NoProc) => WayOut::MountProc,
                 Some(Unlisted::PidNamespace) => WayOut::HostProc,
             };
-            let why = Why::Descriptors { refused, as_root: root, unlisted: owners.unlisted };
+            let denial = rights.denial(Capability::READ_DESCRIPTORS);
+            let why = Why::Descriptors { refused, denial, unlisted: owners.unlisted };
             return Some(Gap::new(Missing::Owners { known, of: all }, why, way_out));
         }
         (raced > 0).then(|| Gap::new(Missing::Owners { known, of: all }, Why::Raced { sockets: raced }, WayOut::None))
@@ -46,23 +47,27 @@ impl Coverage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::capability::Denial;
+
+    const NOBODY: Rights = Rights { is_root: false, effective: 0 };
+    const ROOT: Rights = Rights { is_root: true, effective: u64::MAX };
 
     #[test]
     fn a_gap_has_what_is_hidden_before_what_raced() {
         let mut coverage = Coverage::default();
         let mut owners = OwnerTable::default();
-        assert_eq!(coverage.gap(&owners, false), None);
+        assert_eq!(coverage.gap(&owners, NOBODY), None);
         coverage.add(OwnerStatus::Known);
         coverage.add(OwnerStatus::Kernel);
-        assert_eq!(coverage.gap(&owners, false), None);
+        assert_eq!(coverage.gap(&owners, NOBODY), None);
         coverage.add(OwnerStatus::Raced);
         let gap = |of, why, way_out| Some(Gap::new(Missing::Owners { known: 1, of }, why, way_out));
-        assert_eq!(coverage.gap(&owners, false), gap(2, Why::Raced { sockets: 1 }, WayOut::None));
+        assert_eq!(coverage.gap(&owners, NOBODY), gap(2, Why::Raced { sockets: 1 }, WayOut::None));
         coverage.add(OwnerStatus::NoPermission);
         owners.unreadable = 4;
-        let why = |refused, as_root, unlisted| Why::Descriptors { refused, as_root, unlisted };
-        assert_eq!(coverage.gap(&owners, false), gap(3, why(4, false, None), WayOut::READ_DESCRIPTORS));
-        assert_eq!(coverage.gap(&owners, true), gap(3, why(4, true, None), WayOut::None));
+        let why = |refused, denial, unlisted| Why::Descriptors { refused, denial, unlisted };
+        assert_eq!(coverage.gap(&owners, NOBODY), gap(3, why(4, Denial::NotRoot, None), WayOut::READ_DESCRIPTORS));
+        assert_eq!(coverage.gap(&owners, ROOT), gap(3, why(4, Denial::Forbidden, None), WayOut::None));
         for (unlisted, way_out) in [
             (Unlisted::NoProc, WayOut::MountProc),
             (Unlisted::Hidden, WayOut::READ_DESCRIPTORS),
@@ -70,9 +75,12 @@ mod tests {
         ] {
             // Processes that are not listed count as one unreadable process.
             owners.unlisted = Some(unlisted);
-            assert_eq!(coverage.gap(&owners, false), gap(3, why(3, false, Some(unlisted)), way_out));
+            assert_eq!(coverage.gap(&owners, NOBODY), gap(3, why(3, Denial::NotRoot, Some(unlisted)), way_out));
         }
         owners.unlisted = Some(Unlisted::Hidden);
-        assert_eq!(coverage.gap(&owners, true), gap(3, why(3, true, Some(Unlisted::Hidden)), WayOut::None));
+        assert_eq!(
+            coverage.gap(&owners, ROOT),
+            gap(3, why(3, Denial::Forbidden, Some(Unlisted::Hidden)), WayOut::None)
+        );
     }
 }

@@ -3,6 +3,8 @@
 //! Code decides by these types; `render::gap` alone puts them into words. A string in here is foreign text: a name,
 //! a path, a kernel release, the text of an error.
 
+pub use crate::model::capability::Capability;
+use crate::model::capability::{Capabilities, Denial};
 use crate::model::owner::Unlisted;
 use crate::model::transition::Via;
 
@@ -60,6 +62,8 @@ pub enum Missing {
     ProcessNetns { processes: u32 },
     /// Network namespaces; how many is unknown.
     SomeNetns,
+    /// Network namespaces of processes that are not listed.
+    UnlistedNetns,
     /// Network namespaces that only a descriptor keeps alive.
     NetnsHeldByFd,
     /// Network namespaces that exist and were not read; the first few by name.
@@ -121,7 +125,7 @@ impl Missing {
     }
 
     /// Every key, for the schema.
-    pub const KEYS: [&'static str; 33] = [
+    pub const KEYS: [&'static str; 34] = [
         "sock_diag",
         "attributes",
         "sock_diag_fields",
@@ -135,6 +139,7 @@ impl Missing {
         "marks",
         "process_netns",
         "some_netns",
+        "unlisted_netns",
         "netns_held_by_fd",
         "closed_netns",
         "netns_before",
@@ -174,6 +179,7 @@ impl Missing {
             Missing::Marks => "marks",
             Missing::ProcessNetns { .. } => "process_netns",
             Missing::SomeNetns => "some_netns",
+            Missing::UnlistedNetns => "unlisted_netns",
             Missing::NetnsHeldByFd => "netns_held_by_fd",
             Missing::ClosedNetns { .. } => "closed_netns",
             Missing::NetnsBefore { .. } => "netns_before",
@@ -233,7 +239,11 @@ pub enum Why {
     /// The kernel shows it only with this capability.
     Capability(Capability),
     /// Descriptors of processes could not be read, or processes are not listed.
-    Descriptors { refused: u32, as_root: bool, unlisted: Option<Unlisted> },
+    Descriptors { refused: u32, denial: Denial, unlisted: Option<Unlisted> },
+    /// Processes are not listed.
+    Unlisted(Unlisted),
+    /// A security module, or a user namespace above, denies it although every capability is there.
+    Forbidden,
     /// Sockets opened or closed during the scan of processes.
     Raced { sockets: u64 },
     /// Finding owners takes this long, so not every sample does it.
@@ -290,30 +300,6 @@ pub enum Why {
     Recorded { filter: String },
 }
 
-/// A capability (`include/uapi/linux/capability.h`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Capability {
-    NetAdmin,
-    SysPtrace,
-    DacReadSearch,
-    Bpf,
-    Perfmon,
-}
-
-impl Capability {
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Capability::NetAdmin => "CAP_NET_ADMIN",
-            Capability::SysPtrace => "CAP_SYS_PTRACE",
-            Capability::DacReadSearch => "CAP_DAC_READ_SEARCH",
-            Capability::Bpf => "CAP_BPF",
-            Capability::Perfmon => "CAP_PERFMON",
-        }
-    }
-}
-
 /// Why rows of a dump may be missing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -361,6 +347,8 @@ pub enum WayOut {
     HostRoot,
     /// Root, or all of these.
     RootOr(&'static [Capability]),
+    /// Root has these not, and needs them.
+    Grant(Capabilities),
     MountProc,
     /// The host's `/proc`, or its PID namespace.
     HostProc,
@@ -408,10 +396,11 @@ pub enum WayOut {
 
 impl WayOut {
     /// Root, or the privileges to read any process's descriptors.
-    pub const READ_DESCRIPTORS: WayOut = WayOut::RootOr(&[Capability::SysPtrace, Capability::DacReadSearch]);
+    pub const READ_DESCRIPTORS: WayOut = WayOut::RootOr(Capability::READ_DESCRIPTORS);
     pub const PTRACE: WayOut = WayOut::RootOr(&[Capability::SysPtrace]);
     pub const NET_ADMIN: WayOut = WayOut::RootOr(&[Capability::NetAdmin]);
-    pub const BPF: WayOut = WayOut::RootOr(&[Capability::Bpf, Capability::Perfmon]);
+    pub const SYS_ADMIN: WayOut = WayOut::RootOr(&[Capability::SysAdmin]);
+    pub const BPF: WayOut = WayOut::RootOr(Capability::BPF);
 }
 
 #[cfg(test)]

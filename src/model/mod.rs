@@ -5,6 +5,7 @@
 
 pub(crate) mod addr;
 pub(crate) mod binding;
+pub mod capability;
 pub mod cgroup;
 #[doc(hidden)]
 pub mod column;
@@ -27,6 +28,7 @@ pub mod owner;
 pub mod path;
 pub mod pattern;
 pub mod resources;
+pub(crate) mod rights;
 pub mod snapshot;
 pub mod socket;
 pub mod source;

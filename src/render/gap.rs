@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::model::capability::{Capabilities, Capability, Denial};
 use crate::model::gap::{CounterMismatch, Gap, Incomplete, Missing, WayOut, Why};
 use crate::model::owner::Unlisted;
+
 use crate::text::{count, grouped};
 
 /// A gap in one line: what, why, and the way out.
@@ -40,6 +42,7 @@ pub fn what(missing: &Missing) -> String {
         Missing::BoundInactive => "bound_inactive sockets were not counted",
         Missing::Marks => "marks are unknown, so the filter on them matches nothing",
         Missing::SomeNetns => "some network namespaces were not read",
+        Missing::UnlistedNetns => "network namespaces of processes that are not listed were not searched for",
         Missing::NetnsHeldByFd => "network namespaces that only a file descriptor keeps alive were not searched for",
         Missing::OtherNetns => "other network namespaces are not traced",
         Missing::Trace(None) => "no trace",
@@ -134,7 +137,9 @@ pub fn why(why: &Why) -> String {
         Why::ProcNetTcp => "/proc/net/tcp does not have them".into(),
         Why::KernelTooOld { release } => format!("kernel {release} does not report them"),
         Why::Capability(capability) => format!("visible only with {}", capability.name()),
-        Why::Descriptors { refused, as_root, unlisted } => descriptors(*refused, *as_root, *unlisted),
+        Why::Descriptors { refused, denial, unlisted } => descriptors(*refused, *denial, *unlisted),
+        Why::Unlisted(reason) => unlisted(*reason).into(),
+        Why::Forbidden => "a security module or a parent user namespace denies it to root".into(),
         Why::Raced { sockets: 1 } => "it was opened or closed during the scan of processes".into(),
         Why::Raced { sockets } => format!("{} were opened or closed during the scan of processes", grouped(*sockets)),
         Why::ScanCost { ms } => format!("a scan of processes takes {ms} ms"),
@@ -174,22 +179,44 @@ pub fn why(why: &Why) -> String {
     }
 }
 
-fn descriptors(refused: u32, as_root: bool, unlisted: Option<Unlisted>) -> String {
+fn descriptors(refused: u32, denial: Denial, reason: Option<Unlisted>) -> String {
     let denied = || {
         let whose = processes(refused);
-        if as_root {
-            format!("a security module or a parent user namespace denies root the file descriptors of {whose}")
-        } else {
-            format!("permission denied to the file descriptors of {whose}")
+        match denial {
+            Denial::NotRoot => format!("permission denied to the file descriptors of {whose}"),
+            Denial::Lacks(missing) => {
+                format!("root without {} may not read the file descriptors of {whose}", names(missing))
+            }
+            Denial::Forbidden => {
+                format!("a security module or a parent user namespace denies root the file descriptors of {whose}")
+            }
         }
     };
-    let unlisted = match unlisted {
-        None => return denied(),
-        Some(Unlisted::NoProc) => "there is no list of processes",
-        Some(Unlisted::Hidden) => "processes of other users are hidden (hidepid)",
-        Some(Unlisted::PidNamespace) => "processes outside this PID namespace are not visible",
-    };
-    if refused == 0 { unlisted.into() } else { format!("{}; {unlisted}", denied()) }
+    match reason.map(unlisted) {
+        None => denied(),
+        Some(unlisted) if refused == 0 => unlisted.into(),
+        Some(unlisted) => format!("{}; {unlisted}", denied()),
+    }
+}
+
+fn unlisted(reason: Unlisted) -> &'static str {
+    match reason {
+        Unlisted::NoProc => "there is no list of processes",
+        Unlisted::Hidden => "processes of other users are hidden (hidepid)",
+        Unlisted::PidNamespace => "processes outside this PID namespace are not visible",
+    }
+}
+
+/// `CAP_BPF and CAP_PERFMON`.
+fn names(capabilities: Capabilities) -> String {
+    capabilities.iter().map(Capability::name).collect::<Vec<_>>().join(" and ")
+}
+
+/// What gives a container these capabilities.
+fn grant(capabilities: Capabilities) -> String {
+    let short = |c: Capability| c.name().strip_prefix("CAP_").unwrap_or(c.name());
+    let options: Vec<String> = capabilities.iter().map(|c| format!("--cap-add {}", short(c))).collect();
+    format!("grant {} (a container: {})", names(capabilities), options.join(" "))
 }
 
 fn incomplete(reason: &Incomplete) -> String {
@@ -230,6 +257,7 @@ pub fn hint(way_out: WayOut) -> Option<String> {
             let names: Vec<&str> = capabilities.iter().map(|c| c.name()).collect();
             return Some(format!("run as root, or with {}", names.join(" and ")));
         }
+        WayOut::Grant(capabilities) => return Some(grant(capabilities)),
         WayOut::SourceNetlink { since: Some((major, minor)) } => {
             return Some(format!("use --source netlink on Linux {major}.{minor} or later"));
         }
@@ -254,7 +282,7 @@ pub fn hint(way_out: WayOut) -> Option<String> {
         WayOut::AllNetns => "use --netns all, or --this-netns if this one is enough",
         WayOut::UseBpf => "use the BPF program",
         WayOut::UseTrace => "trace with BPF or tracefs",
-        WayOut::BpfOrInterval => "run as root to use BPF, or shorten --interval",
+        WayOut::BpfOrInterval => "trace with BPF (CAP_BPF and CAP_PERFMON), or shorten --interval",
         WayOut::ShorterInterval => "shorten the interval",
         WayOut::IntervalOrFilter => "shorten the interval, or narrow the selection",
         WayOut::TrackOrFilter => "raise --track, or narrow the selection",
@@ -268,7 +296,7 @@ pub fn hint(way_out: WayOut) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::gap::{Attribute, Capability};
+    use crate::model::gap::Attribute;
     use crate::model::transition::Via;
 
     /// Values of an enum, at least one for each of its patterns; a variant without a pattern does not compile.
@@ -302,6 +330,7 @@ mod tests {
                 Missing::ProcessNetns { processes: 9 },
             ],
             Missing::SomeNetns => [Missing::SomeNetns],
+            Missing::UnlistedNetns => [Missing::UnlistedNetns],
             Missing::NetnsHeldByFd => [Missing::NetnsHeldByFd],
             Missing::ClosedNetns { .. } => [
                 Missing::ClosedNetns { count: 1, names: vec!["blue".into()] },
@@ -344,19 +373,23 @@ mod tests {
     }
 
     fn whys() -> Vec<Why> {
-        let descriptors = |refused, as_root, unlisted| Why::Descriptors { refused, as_root, unlisted };
+        let descriptors = |refused, denial, unlisted| Why::Descriptors { refused, denial, unlisted };
+        let ptrace = Denial::Lacks([Capability::SysPtrace].into_iter().collect());
         let mut whys = every!(Why:
             Why::Error(_) => [Why::Error("cannot read /proc/net/tcp: permission denied".into())],
             Why::ProcNetTcp => [Why::ProcNetTcp],
             Why::KernelTooOld { .. } => [Why::KernelTooOld { release: "5.15.0".into() }],
             Why::Capability(_) => [Why::Capability(Capability::NetAdmin)],
             Why::Descriptors { .. } => [
-                descriptors(1, false, None),
-                descriptors(19, true, None),
-                descriptors(0, false, Some(Unlisted::NoProc)),
-                descriptors(0, false, Some(Unlisted::Hidden)),
-                descriptors(2, false, Some(Unlisted::PidNamespace)),
+                descriptors(1, Denial::NotRoot, None),
+                descriptors(19, Denial::Forbidden, None),
+                descriptors(5, ptrace, None),
+                descriptors(0, Denial::NotRoot, Some(Unlisted::NoProc)),
+                descriptors(0, Denial::NotRoot, Some(Unlisted::Hidden)),
+                descriptors(2, Denial::NotRoot, Some(Unlisted::PidNamespace)),
             ],
+            Why::Unlisted(_) => [Why::Unlisted(Unlisted::PidNamespace)],
+            Why::Forbidden => [Why::Forbidden],
             Why::Raced { .. } => [Why::Raced { sockets: 1 }, Why::Raced { sockets: 3 }],
             Why::ScanCost { .. } => [Why::ScanCost { ms: 250 }],
             Why::ExitedOrRefused => [Why::ExitedOrRefused],
@@ -418,6 +451,10 @@ mod tests {
             WayOut::Root => [WayOut::Root],
             WayOut::HostRoot => [WayOut::HostRoot],
             WayOut::RootOr(_) => [WayOut::PTRACE, WayOut::READ_DESCRIPTORS, WayOut::NET_ADMIN, WayOut::BPF],
+            WayOut::Grant(_) => [
+                WayOut::Grant([Capability::SysPtrace].into_iter().collect()),
+                WayOut::Grant(Capability::BPF.iter().copied().collect()),
+            ],
             WayOut::MountProc => [WayOut::MountProc],
             WayOut::HostProc => [WayOut::HostProc],
             WayOut::HostPidNamespace => [WayOut::HostPidNamespace],

@@ -35,6 +35,7 @@ use crate::collect::clock::monotonic_ms;
 use crate::collect::names::SystemNames;
 use crate::collect::netlink::Attributes;
 use crate::collect::numbers::Numbers;
+use crate::collect::rights;
 use crate::collect::{Ahead, Families, Live, Query, plan};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::Needs;
@@ -320,8 +321,7 @@ impl Sampler {
     fn gaps(&self, query: &Query, totals: &SampleTotals, tick: &Tick, mut gaps: Vec<Gap>) -> Vec<Gap> {
         gaps.extend(self.live.gaps(query));
         if self.config.with_owners {
-            let root = rustix::process::geteuid().is_root();
-            gaps.extend(totals.coverage.gap(self.owners.known.table(), root));
+            gaps.extend(totals.coverage.gap(self.owners.known.table(), rights::own()));
             let later = totals.coverage.get(OwnerStatus::NotCollected);
             if later > 0 {
                 let why = Why::ScanCost { ms: self.owners.cost().as_millis() };

@@ -15,6 +15,7 @@ use rustix::net::{
 };
 use tcpstate::collect::proc::ProcRoot;
 use tcpstate::collect::{Live, OwnersVia, Query, Route, SourceChoice};
+use tcpstate::model::capability::Denial;
 use tcpstate::model::gap::{Missing, WayOut, Why};
 use tcpstate::model::state::State;
 use tcpstate::model::{StateSet, Unlisted};
@@ -399,12 +400,12 @@ fn what_vanishes_during_the_walk_is_no_error() {
 
 /// Whether none of five owners is known because processes are not listed.
 fn knows_no_owner(document: &serde_json::Value, unlisted: Unlisted, way_out: WayOut) -> bool {
-    let has = |refused, as_root| {
-        let why = Why::Descriptors { refused, as_root, unlisted: Some(unlisted) };
+    let has = |refused, denial| {
+        let why = Why::Descriptors { refused, denial, unlisted: Some(unlisted) };
         product::has_gap(document, Missing::Owners { known: 0, of: 5 }, why, way_out)
     };
     // Tests beside this one may run processes of the same user that may not be read.
-    (0..10).any(|refused| has(refused, true) || has(refused, false))
+    (0..10).any(|refused| has(refused, Denial::Forbidden) || has(refused, Denial::NotRoot))
 }
 
 /// Where the processes of others are not even listed (`hidepid=2`), a socket without a holder is somebody's, not the

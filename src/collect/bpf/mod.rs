@@ -38,8 +38,9 @@ use std::io;
 
 use rustix::thread::CapabilitySet;
 
+use crate::collect::rights;
 use crate::model::Gap;
-use crate::model::gap::{Missing, WayOut, Why};
+use crate::model::gap::{Capability, Missing, WayOut, Why};
 
 /// Where the kernel exposes its type information (`CONFIG_DEBUG_INFO_BTF`).
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -87,7 +88,7 @@ impl Unavailable {
     pub fn way_out(&self) -> WayOut {
         match self {
             Unavailable::NoBtf(_) => WayOut::KernelTypes,
-            Unavailable::NotPermitted { .. } => WayOut::BPF,
+            Unavailable::NotPermitted { .. } => rights::own().way_out(Capability::BPF),
             Unavailable::TooOld { .. } => WayOut::NewerKernel,
             Unavailable::PidNamespace(_) => WayOut::HostPidNamespace,
             _ => WayOut::None,

@@ -99,12 +99,24 @@ fn visit(root: &ProcRoot, wanted: Option<&FxHashSet<Inode>>, probe: bool) -> Res
     Ok(all)
 }
 
-/// Why the process list may be incomplete.
+/// Why the process list of a root may be incomplete.
+pub fn horizon(root: &ProcRoot) -> Option<Unlisted> {
+    let dir = open_dir(rustix::fs::CWD, root.path()).ok()?;
+    let mut pids = Vec::with_capacity(512);
+    numbers(dir.as_fd(), |pid, _| pids.push(pid)).ok()?;
+    unlisted(dir.as_fd(), &pids)
+}
+
+/// Why a process list may be incomplete.
 fn unlisted(root: BorrowedFd<'_>, pids: &[u32]) -> Option<Unlisted> {
     /// The inode of the initial PID namespace (`PROC_PID_INIT_INO` in include/linux/proc_ns.h).
     const INITIAL: u64 = 0xefff_fffc;
     if pids.is_empty() {
         return Some(Unlisted::NoProc);
+    }
+    // The kernel's own threads are processes of the initial PID namespace alone: kthreadd is its second one.
+    if pids.contains(&2) && is_kernel_thread(root, 2) {
+        return None;
     }
     // Every PID namespace has its process 1. Where it is not listed (`hidepid`, proc_pid_readdir in fs/proc/base.c),
     // others are hidden too.
@@ -199,23 +211,28 @@ impl Walker<'_> {
         denied.map_or(Ok(()), Err)
     }
 
-    /// Kernel threads hold no descriptors; `stat` is world-readable, so they need not count as unreadable.
+    /// Kernel threads hold no descriptors, so they need not count as unreadable.
     fn is_kernel_thread(&self, pid: u32) -> bool {
-        let mut path = PathBuffer::default();
-        let Ok(file) =
-            rustix::fs::openat(self.root, path.set(&[&pid, &"stat"]), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        else {
-            return false;
-        };
-        let mut text = [0; 512];
-        let Ok(n) = rustix::io::read(&file, &mut text) else { return false };
-        // Fields after the name, which may contain anything: state is the first, flags the seventh.
-        let Some(end) = text[..n].iter().rposition(|b| *b == b')') else { return false };
-        std::str::from_utf8(&text[end + 1..n])
-            .ok()
-            .and_then(|rest| rest.split_ascii_whitespace().nth(6)?.parse::<u64>().ok())
-            .is_some_and(|flags| flags & PF_KTHREAD != 0)
+        is_kernel_thread(self.root, pid)
     }
+}
+
+/// Whether it is a thread of the kernel; any user may read `stat`.
+fn is_kernel_thread(root: BorrowedFd<'_>, pid: u32) -> bool {
+    let mut path = PathBuffer::default();
+    let Ok(file) =
+        rustix::fs::openat(root, path.set(&[&pid, &"stat"]), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    else {
+        return false;
+    };
+    let mut text = [0; 512];
+    let Ok(n) = rustix::io::read(&file, &mut text) else { return false };
+    // Fields after the name, which may contain anything: state is the first, flags the seventh.
+    let Some(end) = text[..n].iter().rposition(|b| *b == b')') else { return false };
+    std::str::from_utf8(&text[end + 1..n])
+        .ok()
+        .and_then(|rest| rest.split_ascii_whitespace().nth(6)?.parse::<u64>().ok())
+        .is_some_and(|flags| flags & PF_KTHREAD != 0)
 }
 
 fn open_dir(at: impl AsFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
