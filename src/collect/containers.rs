@@ -11,12 +11,14 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::Deserialize;
 
+use crate::collect::monitors::{self, Monitor};
 use crate::collect::proc::ProcRoot;
 use crate::model::cgroup::{Identity, Runtime};
 
@@ -41,7 +43,14 @@ pub struct Containers {
     root: String,
     known: Mutex<FxHashMap<String, Option<NamedContainer>>>,
     behind: Mutex<Behind>,
+    proc: ProcRoot,
+    monitors: Mutex<Monitors>,
 }
+
+/// The monitors of containers that keep no state where it is looked for, as of a moment.
+type Monitors = Option<(Instant, FxHashMap<String, Monitor>)>;
+/// How long a walk over the processes for monitors holds.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What the state of a container contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,7 +74,13 @@ impl Containers {
     #[must_use]
     pub fn new(proc: &ProcRoot) -> Containers {
         let root = if proc.is_own() { "/".into() } else { proc.path().join("1/root").to_string_lossy().into_owned() };
-        Containers { root, known: Mutex::default(), behind: Mutex::default() }
+        Containers {
+            root,
+            known: Mutex::default(),
+            behind: Mutex::default(),
+            proc: proc.clone(),
+            monitors: Mutex::default(),
+        }
     }
 
     /// Adds the names to an identity.
@@ -141,13 +156,36 @@ impl Containers {
             let run = identity.user.map(|uid| format!("run/user/{uid}/containers"));
             let roots = STORAGE.iter().map(|s| (*s).to_owned()).chain(run).chain(home);
             let folders: Vec<String> = roots.flat_map(|r| DRIVERS.map(|d| format!("{r}/{d}"))).collect();
-            self.stored(id, &folders, identity.runtime)
+            let named = self.stored(id, &folders, identity.runtime);
+            if named.as_ref().is_some_and(|n| n.container.is_some()) {
+                return named;
+            }
+            self.by_monitor(id, identity.runtime).or(named)
         };
         is(Runtime::Docker)
             .then(docker)
             .flatten()
             .or_else(|| is(Runtime::Containerd).then(containerd).flatten())
             .or_else(|| (is(Runtime::CriO) || is(Runtime::Podman)).then(storage).flatten())
+    }
+
+    /// What the monitor of a container says: where its state is (`--root`, `graphroot`), else the name it was started with.
+    fn by_monitor(&self, id: &str, runtime: Option<Runtime>) -> Option<NamedContainer> {
+        let mut known = self.monitors.lock().ok()?;
+        if known.as_ref().is_none_or(|(at, monitors)| !monitors.contains_key(id) && at.elapsed() >= FRESH) {
+            *known = Some((Instant::now(), monitors::running(&self.proc)));
+        }
+        let monitor = known.as_ref()?.1.get(id)?.clone();
+        drop(known);
+        let folder = monitor.folder.map(|folder| folder.trim_matches('/').to_owned());
+        let stored = folder.and_then(|folder| self.stored(id, &[folder], runtime)).filter(|n| n.container.is_some());
+        stored.or_else(|| {
+            Some(NamedContainer {
+                runtime: Some(monitor.runtime),
+                container: Some(monitor.name?),
+                ..NamedContainer::default()
+            })
+        })
     }
 
     /// CRI-O writes the names into each container's settings, Podman into one list.
@@ -426,7 +464,7 @@ mod tests {
     }
 
     fn containers_of(other: &Containers) -> Containers {
-        Containers { root: other.root.clone(), known: Mutex::default(), behind: Mutex::default() }
+        Containers { root: other.root.clone(), ..Containers::new(&other.proc) }
     }
 
     #[test]
@@ -457,6 +495,28 @@ mod tests {
         create_dir_all(&folder).unwrap();
         rustix::fs::mknodat(CWD, folder.join("config.v2.json"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         assert_eq!(shown(&containers, &format!("/docker/{pipe}")).1, pipe);
+    }
+
+    #[test]
+    fn a_container_in_another_storage_is_named_where_its_monitor_says() {
+        let (proc, containers) = host();
+        let (web, old) = (id('a'), id('b'));
+        for (pid, id, name) in [(7, &web, "web"), (8, &old, "old")] {
+            let folder = proc.path().join(pid.to_string());
+            create_dir_all(&folder).unwrap();
+            write(folder.join("comm"), "conmon\n").unwrap();
+            let line = format!("conmon -c {id} -b /data/overlay-containers/{id}/userdata -n {name} ");
+            write(folder.join("cmdline"), line.replace(' ', "\0")).unwrap();
+        }
+        write_file(
+            &proc,
+            "data/overlay-containers/containers.json",
+            &format!(r#"[{{"id":"{web}","names":["renamed"]}}]"#),
+        );
+        let path = |id: &str| format!("/libpod_parent/libpod-{id}");
+        assert_eq!(shown(&containers, &path(&web)), (Some("podman"), "renamed".into(), "-".into()));
+        assert_eq!(shown(&containers, &path(&old)).1, "old", "the name that it was started with");
+        assert_eq!(shown(&containers, &path(&id('c'))).1, id('c'), "no monitor");
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod late_data;
 mod live;
 pub(crate) mod machine;
 pub(crate) mod members;
+mod monitors;
 pub(crate) mod names;
 pub mod netlink;
 pub mod netns;

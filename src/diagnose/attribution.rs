@@ -154,10 +154,12 @@ fn of_listener(view: &View<'_>, first: &Socket, rows: &[&Socket]) -> Vec<Candida
     }
 }
 
-/// docker-proxy stands for a container.
+/// docker-proxy and conmon stand for a container.
 fn container_behind(process: &Process) -> String {
-    match process.identity.container_label() {
-        Some(container) if process.comm == "docker-proxy" => format!(" for the container {container}"),
+    match process.identity.short_label() {
+        Some(container) if matches!(process.comm.as_str(), "docker-proxy" | "conmon") => {
+            format!(" for the container {container}")
+        }
         _ => String::new(),
     }
 }

@@ -42,7 +42,7 @@ pub struct Identity {
     /// Id of the container, or its name where the runtime uses names only (LXC, nspawn).
     pub container: Option<String>,
     pub runtime: Option<Runtime>,
-    /// Uid of the Kubernetes pod, with dashes.
+    /// Uid of the Kubernetes pod, with dashes; id of the pod of Podman.
     pub pod: Option<String>,
     /// Uid of the user whose systemd instance or session this is.
     pub user: Option<u32>,
@@ -65,7 +65,7 @@ impl Identity {
         self.container_label().map(pattern::shortened)
     }
 
-    /// The pod's name, or its uid.
+    /// The pod's name, or its uid or id.
     #[must_use]
     pub fn pod_label(&self) -> Option<&str> {
         self.pod_name.as_deref().or(self.pod.as_deref())
@@ -154,13 +154,33 @@ pub fn of_path(path: &str) -> Identity {
         found.take(part, before);
         before = part;
     }
+    if is_monitor(before) {
+        (found.container, found.runtime, found.pod) = (None, None, None);
+    }
     found
+}
+
+/// The pod that a monitor is kept in: `/libpod_parent/POD/conmon`. It watches the pod, and is not in it.
+#[must_use]
+pub fn pod_of_monitor(text: &str) -> Option<String> {
+    let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let mut above =
+        paths.filter_map(|path| path.rsplit_once('/').filter(|(_, last)| is_monitor(last)).map(|(above, _)| above));
+    above.find_map(|above| {
+        let parent = above.rsplit('/').next()?;
+        of_path(above).pod.or_else(|| is_id(parent).then(|| parent.to_owned()))
+    })
+}
+
+/// The cgroup of a program that watches containers: `conmon`, `libpod-conmon-ID.scope`, `crio-conmon-ID.scope`.
+fn is_monitor(part: &str) -> bool {
+    part == "conmon" || part.starts_with("libpod-conmon-") || part.starts_with("crio-conmon-")
 }
 
 impl Identity {
     /// Takes one directory of the path; `before` is its parent. Inner directories override outer ones.
     fn take(&mut self, part: &str, before: &str) {
-        if let Some(pod) = pod(part) {
+        if let Some(pod) = pod(part).or_else(|| pod_of_podman(part)) {
             self.pod = Some(pod);
         }
         if let Some(uid) = part.strip_prefix("user-").and_then(|p| p.strip_suffix(".slice")) {
@@ -185,6 +205,10 @@ impl Identity {
             // `crio-conmon-ID` and `libpod-conmon-ID` are the monitors outside the container; their prefix is not
             // followed by an id.
             if let Some(id) = name.strip_prefix(prefix).filter(|id| is_id(id)) {
+                if runtime == Runtime::Podman && is_id(before) {
+                    // Podman's cgroupfs driver: the folder of a pod has the folders of its containers.
+                    self.pod = Some(before.to_owned());
+                }
                 self.set(id, runtime);
                 return;
             }
@@ -202,6 +226,8 @@ impl Identity {
             }
         } else if matches!(before, "lxc" | "lxc.payload") && !is_unit {
             self.set(part, Runtime::Lxc);
+        } else if is_id(part) && before == "libpod_parent" {
+            self.pod = Some(part.to_owned());
         } else if is_id(part) {
             self.set(part, if before == "docker" { Runtime::Docker } else { Runtime::Unnamed });
         }
@@ -227,6 +253,12 @@ fn pod(part: &str) -> Option<String> {
     let digits = uid.bytes().filter(u8::is_ascii_hexdigit).count();
     let dashes = uid.bytes().filter(|b| *b == b'-').count();
     (digits == 32 && digits + dashes == uid.len() && matches!(dashes, 0 | 4)).then_some(uid)
+}
+
+/// `machine-libpod_pod_ID.slice` and `user-libpod_pod_ID.slice` of Podman's systemd driver.
+fn pod_of_podman(part: &str) -> Option<String> {
+    let (_, id) = part.strip_suffix(".slice")?.rsplit_once("libpod_pod_")?;
+    is_id(id).then(|| id.to_owned())
 }
 
 /// `\x2d` for a dash, as systemd writes names of units.
@@ -273,7 +305,6 @@ mod tests {
             (format!("/kubepods.slice/kubepods-pod{pod_slice}.slice/docker-{ID}.scope"), ID, Docker, true),
             (format!("/machine.slice/libpod-{ID}.scope/container"), ID, Podman, false),
             (format!("/libpod_parent/libpod-{ID}"), ID, Podman, false),
-            (format!("/user.slice/user-0.slice/libpod_pod_{ID}.slice/libpod-{ID}.scope"), ID, Podman, false),
             ("/lxc/web-1/system.slice".into(), "web-1", Lxc, false),
             ("/lxc.payload.web-1/init.scope".into(), "web-1", Lxc, false),
             ("/lxc.payload/web".into(), "web", Lxc, false),
@@ -287,6 +318,36 @@ mod tests {
             assert_eq!(found.runtime, Some(runtime), "{path}");
             assert_eq!(found.pod.as_deref(), is_pod.then_some(POD), "{path}");
         }
+    }
+
+    #[test]
+    fn a_pod_of_podman_is_a_pod_and_its_monitor_is_not_in_it() {
+        let pod = "0123456789abcdef".repeat(4);
+        for path in [
+            format!("/libpod_parent/{pod}/libpod-{ID}"),
+            format!("/mine/{pod}/libpod-{ID}"),
+            format!("/machine.slice/machine-libpod_pod_{pod}.slice/libpod-{ID}.scope/container"),
+            format!(
+                "/user.slice/user-1000.slice/user@1000.service/user.slice/user-libpod_pod_{pod}.slice/libpod-{ID}.scope"
+            ),
+        ] {
+            let found = of_path(&path);
+            let shown = (found.container.as_deref(), found.runtime, found.pod.as_deref());
+            assert_eq!(shown, (Some(ID), Some(Runtime::Podman), Some(pod.as_str())), "{path}");
+            assert!(found.is_pod(&pod[..12]) && !found.is_container(&pod));
+        }
+        let alone = of_path(&format!("/libpod_parent/{pod}"));
+        assert_eq!((alone.container, alone.pod.as_deref()), (None, Some(pod.as_str())));
+        for path in [
+            format!("/libpod_parent/{pod}/conmon"),
+            format!("/machine.slice/machine-libpod_pod_{pod}.slice/libpod-conmon-{ID}.scope"),
+        ] {
+            let found = of_path(&path);
+            assert_eq!((found.container, found.runtime, found.pod), (None, None, None), "{path}");
+            assert_eq!(pod_of_monitor(&format!("7:pids:{path}\n0::/\n")).as_deref(), Some(pod.as_str()));
+        }
+        assert_eq!(pod_of_monitor("7:pids:/libpod_parent/conmon\n0::/conmon\nx\n"), None);
+        assert_eq!(pod_of_monitor(&format!("0::/libpod_parent/{pod}/libpod-{ID}\n")), None);
     }
 
     #[test]

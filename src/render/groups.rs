@@ -7,6 +7,7 @@ use comfy_table::Cell;
 use crate::aggregate::groups::processes_label;
 use crate::aggregate::{AcceptQueue, Amount, Counts, Group, Grouping, Key, KeyValue, Limits, Rest, Sum, Sums};
 use crate::model::column::{Kind, Names};
+use crate::model::pattern;
 use crate::model::resources::Descriptors;
 use crate::model::{OwnerTable, State, StateSet};
 use crate::render::grid::{lines_of, number, right, small_table};
@@ -240,6 +241,7 @@ fn label(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Na
             KeyValue::NoProcess(status) => status.words().to_owned(),
             KeyValue::User(uid) => names.user(*uid).map_or_else(|| uid.to_string(), |n| n.to_string()),
             KeyValue::Netns(inode) => names.netns(*inode).map_or_else(|| inode.to_string(), |n| n.to_string()),
+            KeyValue::Text(text) if matches!(key, Key::Container | Key::Pod) => pattern::shortened(text).to_owned(),
             KeyValue::Text(text) => text.clone(),
             KeyValue::None => format!("(no {})", key.name()),
         };

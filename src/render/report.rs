@@ -8,6 +8,7 @@ use anstyle::{AnsiColor, Effects, Style as Ansi};
 
 use crate::diagnose::finding::confidence_word;
 use crate::diagnose::{self, Diagnosis, Evidence, Finding, Incident, Measure, Severity, Subject};
+use crate::model::pattern;
 use crate::render::sanitize;
 use crate::render::style::Style;
 use crate::text;
@@ -325,10 +326,10 @@ pub fn subject_text(subject: &Subject) -> String {
         parts.push(format!("unit {unit}"));
     }
     if let Some(container) = &subject.container {
-        parts.push(format!("container {container}"));
+        parts.push(format!("container {}", pattern::shortened(container)));
     }
     if let Some(pod) = &subject.pod {
-        parts.push(format!("pod {pod}"));
+        parts.push(format!("pod {}", pattern::shortened(pod)));
     }
     if let Some(listener) = subject.listener {
         parts.push(format!("listener {listener}"));

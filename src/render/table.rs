@@ -7,6 +7,7 @@
 use std::io::{self, Write};
 
 use crate::model::column::{Column, Kind, Row, Value};
+use crate::model::pattern;
 use crate::model::{Gap, State};
 use crate::render::rows::{Listing, RowWriter};
 use crate::render::style::{self, Style};
@@ -164,11 +165,11 @@ impl TableWriter {
                 // Most numbers have one digit. What a longer one takes of the padding is taken out again.
                 let room = width.saturating_sub(1);
                 push_spaces(line, room);
-                value::write_human(line, column.kind, &(column.get)(row));
+                write_cell(line, column, row);
                 let over = (line.len() - start).saturating_sub(*width).min(room);
                 line.drain(start..start + over);
             } else {
-                value::write_human(line, column.kind, &(column.get)(row));
+                write_cell(line, column, row);
                 if i < last {
                     push_spaces(line, width.saturating_sub(line.len() - start));
                 }
@@ -192,7 +193,7 @@ impl RowWriter for TableWriter {
         self.cells.clear();
         for (i, column) in self.columns.iter().enumerate() {
             let start = self.cells.len();
-            value::write_human(&mut self.cells, column.kind, &(column.get)(row));
+            write_cell(&mut self.cells, column, row);
             if self.measured.is_some() {
                 self.widths[i] = self.widths[i].max(width(&self.cells[start..]));
             }
@@ -212,6 +213,22 @@ impl RowWriter for TableWriter {
     fn finish(&mut self, out: &mut dyn Write, _: &[Gap]) -> io::Result<()> {
         self.release(out)
     }
+}
+
+/// A cell. Of the ids in labels of containers and pods it has the digits that runtimes print.
+fn write_cell(out: &mut String, column: &Column, row: &Row<'_>) {
+    let start = out.len();
+    value::write_human(out, column.kind, &(column.get)(row));
+    if is_label(column) && out.len() - start > pattern::SHORT_ID {
+        let short: Vec<&str> = out[start..].split(',').map(pattern::shortened).collect();
+        let short = short.join(",");
+        out.replace_range(start.., &short);
+    }
+}
+
+/// Whether the column has a name, or an id where there is none.
+fn is_label(column: &Column) -> bool {
+    matches!(column.name, "container" | "pod")
 }
 
 fn push_spaces(line: &mut String, count: usize) {

@@ -113,6 +113,9 @@ fn a_host_in_files_shows_containers_and_pods_by_name() {
         ];
         let lines: Vec<Vec<&str>> = shown.lines().skip(1).map(|l| l.split('\t').collect()).collect();
         assert_eq!(lines, wanted, "{shown}");
+        // Tables have the digits that runtimes print.
+        let bare = run(&["list", "-l", "-H", "-c", "pod,container-id"]);
+        assert!(bare.contains(&web) && bare.contains(&app), "{bare}");
         // Filters and groups take the names, and the proxy counts with what it serves.
         let filtered = run(&["list", "-l", "-H", "-c", "local-port", "container = web-1"]);
         assert_eq!(filtered.lines().map(str::trim).collect::<Vec<_>>(), ["80", "8080"]);
@@ -133,6 +136,11 @@ fn a_host_in_files_shows_containers_and_pods_by_name() {
         assert_eq!(lines[0], format!("80\t{web}\tdocker\t-"));
         assert_eq!(lines[1], "8080\t172.17.0.2:80\tdocker\t-");
         assert_eq!(lines[2], format!("9000\t{app}\t-\t{pod}"));
+        let table = run(&["list", "-l", "-H", "-c", "container"]);
+        let short: Vec<&str> = table.lines().map(str::trim).collect();
+        assert_eq!(short, [&web[..12], "172.17.0.2:80", &app[..12], "-"]);
+        let groups = run(&["summary", "--by", "container"]);
+        assert!(groups.contains(&web[..12]) && !groups.contains(&web), "{groups}");
     });
 }
 

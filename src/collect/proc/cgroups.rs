@@ -1,15 +1,16 @@
 //! Unit, container and pod of a process, and whether its control group is frozen or short of CPU.
 //!
-//! Input: a process that holds a socket. Output: the same with what its cgroup and, for docker-proxy, its arguments
-//! say. What a path means is in `model::cgroup`.
+//! Input: a process that holds a socket. Output: the same with what its cgroup and, for docker-proxy and conmon, its
+//! arguments say. What a path means is in `model::cgroup`.
 //!
-//! Circle with `containers`, `netns`: both read below a `ProcRoot`, which is in this folder; this file names the
-//! container of a process, and reads paths as the mount table writes them.
+//! Circle with `containers`, `monitors`, `netns`: they read below a `ProcRoot`, which is in this folder; this file names
+//! the container of a process, and reads paths as the mount table writes them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::collect::containers::Containers;
+use crate::collect::monitors::{self, Monitor};
 use crate::collect::netns::unescape;
 use crate::collect::proc::ProcRoot;
 use crate::model::cgroup::Runtime;
@@ -22,7 +23,17 @@ pub fn identify(root: &ProcRoot, containers: &Containers, process: &mut Process)
     let text = std::fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
     process.identity = cgroup::of_process(&text);
     containers.name(&mut process.identity);
-    if process.identity.container.is_none() && process.comm == "docker-proxy" {
+    if process.identity.container.is_some() {
+        return;
+    }
+    if process.comm == monitors::COMM {
+        let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();
+        let Some(monitor) = Monitor::of(&line) else { return };
+        process.identity.container = Some(monitor.id);
+        process.identity.runtime = Some(monitor.runtime);
+        process.identity.pod = cgroup::pod_of_monitor(&text);
+        containers.name(&mut process.identity);
+    } else if process.comm == "docker-proxy" {
         let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();
         let Some(behind) = behind_proxy(&line) else { return };
         let (id, name) = containers.behind(behind.ip()).unwrap_or_else(|| (behind.to_string(), None));

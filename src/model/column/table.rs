@@ -246,7 +246,7 @@ pub static COLUMNS: &[Column] = &[
         Group::Other,
         Needs::CGROUPS,
         at("containers", "owners[].container").is(Type::Texts),
-        "container of the process, else of the socket, by name or id (of a docker-proxy: behind it)",
+        "container of the process, else of the socket, by name or id (published port: behind it)",
         identity::container,
     )
     .and_of_change(identity::container_of_change)

@@ -4,7 +4,7 @@ mod lines;
 pub(crate) mod plain;
 pub mod schema;
 
-use crate::model::OwnerStatus;
+use crate::model::{OwnerStatus, pattern};
 use crate::watch::{GroupId, RowOwner};
 pub use lines::{end_line, finding_line, gap_line, snapshot_line, transition_line};
 pub use plain::write_block;
@@ -54,7 +54,8 @@ pub fn group_label(id: &GroupId, names: &dyn crate::model::column::Names) -> Str
             None => format!("{inode}  {endpoint}"),
         },
         GroupId::User(uid) => names.user(*uid).map_or_else(|| uid.to_string(), |n| n.to_string()),
-        GroupId::Text(text) => text.to_string(),
+        // A label of a container or a pod may be an id.
+        GroupId::Text(text) => pattern::shortened(text).to_owned(),
         GroupId::None => "(none)".into(),
     }
 }

@@ -1,0 +1,108 @@
+//! What a container's monitor (conmon) says of its container: it is no part of it, but was started for it alone.
+//!
+//! Input: the arguments of conmon. Output: the id of the container, the name that it was started with, and the folder in
+//! which Podman or CRI-O keeps the containers. Not here: what is in that folder (`containers`).
+
+use std::path::Path;
+
+use rustc_hash::FxHashMap;
+
+use crate::collect::proc::ProcRoot;
+use crate::model::cgroup::Runtime;
+use crate::model::pattern;
+
+/// The name of the process.
+pub const COMM: &str = "conmon";
+
+/// What the arguments of a monitor say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Monitor {
+    pub id: String,
+    pub runtime: Runtime,
+    /// The name at the start of the container, which may have been renamed since.
+    pub name: Option<String>,
+    /// The folder with a folder for each container: `/var/lib/containers/storage/overlay-containers`.
+    pub folder: Option<String>,
+}
+
+impl Monitor {
+    /// Reads arguments that are separated by NUL: `conmon -c ID -b FOLDER/ID/userdata -n NAME ...`.
+    #[must_use]
+    pub fn of(cmdline: &[u8]) -> Option<Monitor> {
+        let words: Vec<&str> = cmdline.split(|b| *b == 0).filter_map(|w| std::str::from_utf8(w).ok()).collect();
+        let after = |short: &str, long: &str| {
+            let place = words.iter().position(|w| *w == short || *w == long)?;
+            words.get(place + 1).copied().filter(|w| !w.is_empty())
+        };
+        let id = after("-c", "--cid").filter(|id| pattern::is_id(id))?;
+        let folder = after("-b", "--bundle").and_then(|b| Path::new(b).parent()?.parent()?.to_str());
+        let exit = after("--exit-dir", "--exit-dir").unwrap_or_default();
+        Some(Monitor {
+            id: id.to_owned(),
+            // CRI-O's keep their exit codes in `/var/run/crio/exits`, Podman's in `libpod/exits` or where it is told to.
+            runtime: if exit.contains("/crio/") { Runtime::CriO } else { Runtime::Podman },
+            name: after("-n", "--name").map(str::to_owned),
+            folder: folder.filter(|f| f.starts_with('/')).map(str::to_owned),
+        })
+    }
+}
+
+/// The monitors that run, by the id of their container. Any user may read arguments, unless processes are hidden.
+#[must_use]
+pub fn running(root: &ProcRoot) -> FxHashMap<String, Monitor> {
+    let mut found = FxHashMap::default();
+    for entry in std::fs::read_dir(root.path()).into_iter().flatten().flatten() {
+        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        let is_monitor = std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim_end() == COMM);
+        if !is_monitor {
+            continue;
+        }
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if let Some(monitor) = Monitor::of(&line) {
+            found.insert(monitor.id.clone(), monitor);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_a_monitor_name_its_container() {
+        let id = "ab".repeat(32);
+        let bundle = format!("/data/storage/overlay-containers/{id}/userdata");
+        let of = |words: &[&str]| Monitor::of(words.join("\0").as_bytes());
+        let podman = [
+            "/usr/bin/conmon",
+            "--api-version",
+            "1",
+            "-c",
+            &id,
+            "-u",
+            &id,
+            "-r",
+            "/usr/bin/runc",
+            "-b",
+            &bundle,
+            "-n",
+            "web",
+        ];
+        let monitor = of(&podman).unwrap();
+        assert_eq!((monitor.id.as_str(), monitor.runtime), (id.as_str(), Runtime::Podman));
+        assert_eq!(
+            (monitor.name.as_deref(), monitor.folder.as_deref()),
+            (Some("web"), Some("/data/storage/overlay-containers"))
+        );
+        let crio = of(&["conmon", "--cid", &id, "--exit-dir", "/var/run/crio/exits", "-b", "relative"]).unwrap();
+        assert_eq!((crio.runtime, crio.name, crio.folder), (Runtime::CriO, None, None));
+        for words in
+            [vec!["conmon"], vec!["conmon", "-c"], vec!["conmon", "-c", "web"], vec!["conmon", "-n", "web"], vec![]]
+        {
+            assert_eq!(of(&words), None, "{words:?}");
+        }
+    }
+}
