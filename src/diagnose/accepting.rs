@@ -6,11 +6,13 @@
 mod causes;
 mod holders;
 mod picture;
+mod reservation;
 mod workers;
 
 pub use causes::CAUSES;
 pub use holders::{Reach, reach};
 pub use picture::{Taken, taken, unique};
+pub use reservation::RESERVED;
 
 use crate::diagnose::finding::{Evidence, Finding, most_frequent};
 use crate::diagnose::hypothesis::{Cause, Weighed};
@@ -33,6 +35,8 @@ pub struct Why {
     words: Option<String>,
     steps: Vec<String>,
     evidence: Vec<(&'static str, Evidence)>,
+    /// The listener is for nobody to accept on.
+    is_reservation: bool,
 }
 
 impl Why {
@@ -46,6 +50,9 @@ impl Why {
     #[must_use]
     pub fn onto(self, finding: Finding, owner: Option<&Owner<'_>>) -> Finding {
         let finding = self.evidence.into_iter().fold(finding, |f, (name, value)| f.evidence(name, value));
+        if self.is_reservation {
+            return reservation::onto(finding.causes(self.weighed), owner);
+        }
         let finding = finding.causes(self.weighed).first(listener_owner::first_aid(owner));
         self.steps.into_iter().rev().fold(finding, |f, step| f.first(Some(step)))
     }
@@ -104,8 +111,13 @@ pub fn check_service(holders: &[&Process]) -> String {
 /// Weighs the causes against what the servers of a listener do.
 #[must_use]
 pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, listeners: &[&Socket]) -> Why {
-    let nothing = |weighed| Why { weighed, words: None, steps: Vec::new(), evidence: Vec::new() };
+    let nothing =
+        |weighed| Why { weighed, words: None, steps: Vec::new(), evidence: Vec::new(), is_reservation: false };
     let Some(owner) = owner.filter(|o| !o.is_activator) else { return nothing(Weighed::default()) };
+    if owner.is_reserver {
+        let words = Some(reservation::words(owner));
+        return Why { words, is_reservation: true, ..nothing(reservation::weighed()) };
+    }
     let picture = picture::picture(view, owner, queue, listeners);
     let known = owner.halted.is_some()
         || owner.no_descriptors.is_some()
@@ -119,6 +131,8 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
         // What else it would do if it ran is no matter.
         why.weighed.ruled_out.clear();
     }
+    // Nobody takes another program for a reservation.
+    why.weighed.ruled_out.retain(|(cause, _)| cause.id != reservation::NAT_RULE_GONE);
     let idle = if picture.workers_busy() { workers::idle(&picture.workers) } else { None };
     if let Some(named) = why.weighed.named() {
         why.words = words(&picture, named, &owner.name(), idle);

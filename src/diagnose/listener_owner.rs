@@ -18,6 +18,9 @@ pub const DEBUGGED: &str = "stopped by a debugger (state t)";
 pub const IN_KERNEL: &str = "stuck in the kernel (state D)";
 pub const FROZEN: &str = "frozen by its control group (docker pause, systemctl freeze)";
 
+/// Programs that hold a listener so that nobody else takes its port, and never accept: NAT leads clients elsewhere.
+const RESERVERS: [&str; 1] = ["conmon"];
+
 /// Programs that hold a listener for somebody else until he is started.
 const ACTIVATORS: [&str; 4] = ["systemd", "inetd", "xinetd", "launchd"];
 
@@ -31,6 +34,8 @@ pub struct Owner<'a> {
     pub holders: Vec<u32>,
     /// Only a program that starts services on demand holds it.
     pub is_activator: bool,
+    /// Only a program that reserves the port of a container holds it.
+    pub is_reserver: bool,
     /// Why the owner cannot run at all: every server is stopped, traced, or stuck in the kernel.
     pub halted: Option<&'static str>,
     /// The processes among the servers that are stopped by a signal, though others run.
@@ -62,8 +67,10 @@ impl<'a> Owner<'a> {
             pids.sort_unstable();
             pids
         };
+        let is_reserver = holders.iter().all(|p| RESERVERS.contains(&p.comm.as_str()));
         Some(Owner {
             process: servers[first],
+            is_reserver,
             pids: sorted(&servers),
             holders: sorted(&holders),
             is_activator,

@@ -5,6 +5,13 @@ use crate::diagnose::hypothesis::Cause;
 /// What leaves connections in a queue. Rules about accept queues share them.
 pub const CAUSES: &[Cause] = &[
     Cause {
+        id: "nat-rule-gone",
+        text: "the listener only reserves a published port, and the NAT rule that leads to the container is gone",
+        predicts: "conmon holds the listener: it never accepts, and with the rule no connection reaches it",
+        refuted_by: "another program holds the listener",
+        decided_by: "`nft list ruleset` or `iptables -t nat -S`: is there a DNAT rule of this port?",
+    },
+    Cause {
         id: "frozen",
         text: "the control group of the process is frozen (docker pause, systemctl freeze)",
         predicts: "cgroup.events says frozen 1",

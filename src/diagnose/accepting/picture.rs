@@ -282,6 +282,7 @@ impl Picture<'_, '_> {
     pub fn weigh(&self, id: &str) -> Weight {
         let refuted = |why: &str| Weight::Refuted(why.to_owned());
         match id {
+            super::reservation::NAT_RULE_GONE => refuted("another program holds the listener"),
             "frozen" | "stopped" | "stuck-in-kernel" => self.weigh_halt(id),
             _ if self.is_halted() => refuted("it does not run at all"),
             "cpu-throttled" => match self.throttled_share() {

@@ -6,7 +6,7 @@
 #![doc = include_str!("../../../docs/rules/accept-queue-dead-entries.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::accepting;
+use crate::diagnose::accepting::{self, RESERVED};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{Queue, Queues};
@@ -23,7 +23,7 @@ pub(super) const RULE: Rule = rule!(
     Two,
     "connections in the accept queue are already dead",
     check,
-    [TEXT]
+    [TEXT, RESERVED]
 )
 .topic(Topic::AcceptQueue)
 .title("dead queue entries")

@@ -9,7 +9,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::diagnose::Outcome;
-use crate::diagnose::accepting;
+use crate::diagnose::accepting::{self, RESERVED};
 use crate::diagnose::callers;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listen_drops;
@@ -23,13 +23,19 @@ use crate::model::sysctl::Sysctl;
 use crate::model::{Endpoint, NetnsId, Socket, State};
 use crate::text;
 
-pub(super) const RULE: Rule =
-    rule!("accept-queue-overflow", Listeners, OneOrTwo, "the accept queue is full, clients are dropped", check, [TEXT])
-        .topic(Topic::AcceptQueue)
-        .title("accept queue overflow")
-        .identity(Identity::Listener)
-        .causes(accepting::CAUSES)
-        .cost(1);
+pub(super) const RULE: Rule = rule!(
+    "accept-queue-overflow",
+    Listeners,
+    OneOrTwo,
+    "the accept queue is full, clients are dropped",
+    check,
+    [TEXT, RESERVED]
+)
+.topic(Topic::AcceptQueue)
+.title("accept queue overflow")
+.identity(Identity::Listener)
+.causes(accepting::CAUSES)
+.cost(1);
 
 const TEXT: Text = Text {
     why: "The kernel finishes handshakes by itself and parks the connections until accept(); it holds one more than \

@@ -6,7 +6,7 @@
 #![doc = include_str!("../../../docs/rules/accept-queue-stalled.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::accepting::{self, Taken};
+use crate::diagnose::accepting::{self, RESERVED, Taken};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
@@ -16,12 +16,18 @@ use crate::diagnose::view::View;
 use crate::model::{Socket, State};
 use crate::text;
 
-pub(super) const RULE: Rule =
-    rule!("accept-queue-stalled", Listeners, Two, "connections wait a second or more for `accept()`", check, [TEXT])
-        .topic(Topic::AcceptQueue)
-        .title("queue not accepted")
-        .identity(Identity::Listener)
-        .causes(accepting::CAUSES);
+pub(super) const RULE: Rule = rule!(
+    "accept-queue-stalled",
+    Listeners,
+    Two,
+    "connections wait a second or more for `accept()`",
+    check,
+    [TEXT, RESERVED]
+)
+.topic(Topic::AcceptQueue)
+.title("queue not accepted")
+.identity(Identity::Listener)
+.causes(accepting::CAUSES);
 
 const TEXT: Text = Text {
     why: "For its client such a connection is open and the request is sent; for the server it does not exist before \

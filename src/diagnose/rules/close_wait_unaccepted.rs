@@ -5,7 +5,7 @@
 #![doc = include_str!("../../../docs/rules/close-wait-unaccepted.md")]
 
 use crate::diagnose::Outcome;
-use crate::diagnose::accepting::{self, Taken};
+use crate::diagnose::accepting::{self, RESERVED, Taken};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::{self, Queue};
@@ -16,7 +16,7 @@ use crate::model::{Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
-    rule!("close-wait-unaccepted", CloseWait, OneOrTwo, "clients gave up before `accept()`", check, [TEXT])
+    rule!("close-wait-unaccepted", CloseWait, OneOrTwo, "clients gave up before `accept()`", check, [TEXT, RESERVED])
         .states(&[State::CloseWait])
         .topic(Topic::AcceptQueue)
         .title("clients gave up")

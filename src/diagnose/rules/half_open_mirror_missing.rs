@@ -99,6 +99,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     }
     // A connection that is being made or ended is half in the table for a moment, and in no second sample.
     alone.retain(|s| view.earlier(s).is_some_and(|e| STATES.contains(&e.state) && view.mirror_before(s).is_none()));
+    alone.retain(|s| !is_reserved(view, s));
     drop_answered(view, &mut alone);
     drop_renamed(view, &mut alone);
     // Their server never heard the end of the handshake: accept-queue-overflow has them.
@@ -116,6 +117,13 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         findings.extend(parts.map(|rows| finding(view, &ends, &places, &Group { rows, ..group.clone() })));
     }
     Outcome::findings(findings)
+}
+
+/// Whether the address is a published port of a container: its monitor only reserves it, so that the other half has the
+/// container's address.
+fn is_reserved(view: &View<'_>, socket: &Socket) -> bool {
+    let queue = callers::called(view, socket);
+    queue.and_then(|q| Owner::of(view, &q.listeners)).is_some_and(|owner| owner.is_reserver)
 }
 
 /// Takes out what a peer answers, and all others of the same place: a half that is gone cannot acknowledge, so the halves
@@ -565,6 +573,17 @@ mod tests {
         assert!(found(&far_pair(45_001, 0)).is_empty(), "a pair by name alone may be two strangers");
         let elsewhere = Socket { netns: NetnsId::new(3), ..far_pair(45_001, 9)[1].clone() };
         assert!(found(&[far_pair(45_001, 9)[0].clone(), elsewhere]).is_empty(), "not where the address is");
+    }
+
+    #[test]
+    fn a_client_of_a_published_port_has_its_other_half_in_the_container() {
+        let held_by = |comm: &str| {
+            let mut world = world([client(5000, State::Established)]);
+            let holder = world.now.owners.processes.iter_mut().find(|p| p.pid == 900);
+            comm.clone_into(&mut holder.unwrap().comm);
+            world.later(2000).check(check).findings.len()
+        };
+        assert_eq!((held_by("conmon"), held_by("server")), (0, 1));
     }
 
     #[test]
