@@ -33,6 +33,7 @@ pub mod helper;
 pub mod netns;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod oracle;
+pub mod podman;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod pty;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]

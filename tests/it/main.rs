@@ -49,6 +49,8 @@ mod large;
 mod netns;
 /// Every holder of every socket, by both routes, and the reason where there is none.
 mod owners;
+/// Real containers of podman, from the host and from inside.
+mod podman;
 /// The program as scripts use it: words in, JSON and text out.
 mod product;
 /// The doctor beside real programs with real faults: nginx, load generators, a leaking client, a stopped server.
