@@ -24,9 +24,11 @@ const FEW: u64 = 4;
 const FLOOD_SOURCES: usize = 16;
 const FLOOD_NETWORKS: usize = 8;
 const FEW_NETWORKS: usize = 2;
+/// Fewer sources than these make no flood that could be told from a broken client (policy).
+const FEW_SOURCES: usize = 4;
 /// Share of the rows whose SYN-ACK was repeated, in percent, that no healthy population shows (policy).
 const REPEATED_PERCENT: u64 = 80;
-/// Cookies between two samples of which one in ten or fewer came back (policy).
+/// Cookies between two samples of which one in ten or fewer came back, or SYNs that were dropped (policy).
 const COOKIES_OF_A_FLOOD: u64 = 100;
 
 /// What fills a SYN queue. Both rules about it share them.
@@ -63,8 +65,9 @@ pub const CAUSES: &[Cause] = &[
     Cause {
         id: "flood",
         text: "a SYN flood: sources that never finish, often forged",
-        predicts: "many sources of many networks, SYN-ACKs repeated without an answer, hardly a cookie comes back",
-        refuted_by: "few sources or networks, or cookies that come back",
+        predicts: "many sources of many networks, SYN-ACKs repeated without an answer, hardly a cookie comes back, SYNs come faster \
+                   than those clients would repeat them",
+        refuted_by: "one to three sources, or cookies that come back",
         decided_by: "whether the same addresses answer a SYN of ours; the packet rate upstream",
     },
 ];
@@ -98,6 +101,8 @@ pub struct Pressure<'v> {
     pub at_limit: bool,
     /// Nearly all SYN-ACKs were repeated.
     pub unanswered: bool,
+    /// More SYNs were turned away in a second than twice the rows: clients repeat theirs more slowly.
+    pub pours: bool,
     /// One of the sources has a connection that got through.
     pub finished: bool,
     /// The accept queue was over its limit in both samples, or connections were dropped for it between them.
@@ -128,9 +133,11 @@ impl Pressure<'_> {
             "scanner" if few_networks => Weight::Possible(0.2),
             "scanner" => refuted("the sources are of many networks"),
             _ if self.flavour == AttackKind::Flood => Weight::Possible(0.6),
-            _ if self.sources < FLOOD_SOURCES || self.networks < FLOOD_NETWORKS => {
-                refuted("the sources, or their networks, are too few")
-            }
+            _ if self.sources < FEW_SOURCES => refuted("the sources are one to three"),
+            _ if self.finished => Weight::Possible(0.1),
+            // Forged addresses may be of one network as well.
+            _ if self.unanswered && self.pours => Weight::Possible(0.8),
+            _ if self.unanswered => Weight::Possible(0.4),
             _ => Weight::Possible(0.2),
         }
     }
@@ -157,7 +164,7 @@ pub fn assess<'v>(view: &'v View<'_>) -> Assessment<'v> {
         };
         let fresh: Vec<&Socket> = queue.half_open.iter().copied().filter(|s| !is_deferred(view, s)).collect();
         let waiting = fresh.len() as u64;
-        let half = |n: u64| n >= FEW && n * 2 >= limit;
+        let half = |n: u64| is_half(n, limit);
         if view.before.is_none() {
             if half(waiting) {
                 assessment.wants_second.get_or_insert_with(|| {
@@ -178,6 +185,31 @@ pub fn assess<'v>(view: &'v View<'_>) -> Assessment<'v> {
         }
     }
     assessment
+}
+
+/// Whether half-open connections fill the queue, or half of it while some were turned away: then others tell, with the cause.
+#[must_use]
+pub fn is_pressed(view: &View<'_>, queue: &Queue<'_>) -> bool {
+    let Some(limit) = limit(view, queue) else { return false };
+    let rows = queue.half_open.len() as u64;
+    let turned_away = || {
+        let cookies = view.delta(queue.netns, Counter::TcpExtSyncookiesSent).unwrap_or(0);
+        cookies > 0 || queue.listeners.iter().any(|l| new_drops(view, l) > Some(0))
+    };
+    rows >= limit || is_half(rows, limit) && turned_away()
+}
+
+/// Whether half-open connections fill half of the queue in one of the samples.
+#[must_use]
+pub fn is_half_full(view: &View<'_>, queue: &Queue<'_>) -> bool {
+    let Some(limit) = limit(view, queue) else { return false };
+    let before = view.queues_before().and_then(|q| q.get(queue.netns, queue.local));
+    let rows = before.map_or(0, |q| q.half_open.len()).max(queue.half_open.len()) as u64;
+    is_half(rows, limit)
+}
+
+fn is_half(rows: u64, limit: u64) -> bool {
+    rows >= FEW && rows * 2 >= limit
 }
 
 /// How many half-open connections the listeners hold: one more than their backlog (`inet_csk_reqsk_queue_is_full`
@@ -218,7 +250,7 @@ fn pressure<'v>(
     let rows = queue.half_open.len() as u64;
     let at_limit = rows >= limit;
     // Only a queue that is near its limit can have made the namespace's counters grow.
-    let near = at_limit || rows >= FEW && rows * 2 >= limit;
+    let near = at_limit || is_half(rows, limit);
     // With tcp_syncookies=2 every SYN is answered by a cookie, and counted as if the queue were full.
     let cookies_sent = match syncookies {
         Some(2) => 0,
@@ -227,11 +259,14 @@ fn pressure<'v>(
     };
     let own_drops: Option<u64> = queue.listeners.iter().map(|l| new_drops(view, l)).sum();
     let full_drops = if near { delta(Counter::TcpExtTcpReqQFullDrop) } else { 0 };
-    let listen_drops = if at_limit { delta(Counter::TcpExtListenDrops) } else { 0 };
+    // Entries time out and come anew: a queue may have a place free at the instant of the sample.
+    let was_full = at_limit || near && own_drops > Some(0) && delta(Counter::TcpExtListenOverflows) == 0;
+    let listen_drops = if was_full { delta(Counter::TcpExtListenDrops) } else { 0 };
     // Drops of the namespace are another listener's when this one tells that it had none.
     let drops = if own_drops == Some(0) { 0 } else { full_drops };
-    let at_limit_drops = at_limit && listen_drops > 0 && own_drops != Some(0);
-    let pressed = cookies_sent > 0 || drops > 0 || at_limit_drops;
+    let at_limit_drops = was_full && listen_drops > 0 && own_drops != Some(0);
+    let drops = if at_limit_drops { drops.max(own_drops.unwrap_or(listen_drops)) } else { drops };
+    let pressed = cookies_sent > 0 || drops > 0;
     let before = view.queues_before().and_then(|q| q.get(queue.netns, queue.local));
     let over = [queue.is_over_limit(), before.is_some_and(Queue::is_over_limit)];
     let stays_over = over == [true; 2];
@@ -241,9 +276,11 @@ fn pressure<'v>(
     let dropped_for_it = own_drops > Some(0)
         && overflowed > 0
         && (over.contains(&true) || overflowed == delta(Counter::TcpExtListenDrops));
+    let turned_away = drops + cookies_sent;
+    let pours = view.interval_ms().is_some_and(|ms| turned_away * 1000 >= 2 * rows * ms);
     let severity = if pressed && stays_over {
         Severity::Critical
-    } else if drops > 0 || at_limit_drops {
+    } else if drops > 0 {
         Severity::High
     } else if cookies_sent > 0 {
         Severity::Warning
@@ -262,7 +299,7 @@ fn pressure<'v>(
     let unanswered = !fresh.is_empty() && repeated * 100 >= REPEATED_PERCENT * fresh.len() as u64;
     // While a flood lasts the kernel drops old entries for new ones, so that many rows are too young to be judged; that
     // hardly any cookie comes back tells the same.
-    let lost = cookies_sent >= COOKIES_OF_A_FLOOD && repeated * 2 >= fresh.len() as u64;
+    let lost = (turned_away >= COOKIES_OF_A_FLOOD || view.before.is_none()) && repeated * 2 >= fresh.len() as u64;
     let finished = any_finished(view, queue, &sources);
     let flavour = if cookies_sent > 0 && cookies_received * 2 >= cookies_sent {
         AttackKind::Burst
@@ -288,7 +325,8 @@ fn pressure<'v>(
         sources: sources.len(),
         networks: networks.len(),
         cookies_sent,
-        drops: if at_limit_drops { drops.max(own_drops.unwrap_or(listen_drops)) } else { drops },
+        drops,
+        pours,
         at_limit,
         unanswered,
         finished,

@@ -38,7 +38,7 @@ internet() {
     ip -n "$S" route add default via 192.0.2.1; ip -n "$R" route add 10.77.0.0/24 via 192.0.2.2
     ip netns exec "$R" nft "add table inet f; add chain inet f i { type filter hook prerouting priority -300; }; add rule inet f i ip daddr 198.18.0.0/15 drop"
 }
-# forge ADDR PORT COUNT SECONDS: sends so many SYNs from forged addresses (198.18.0.0/15) in each such time.
+# forge ADDR PORT COUNT SECONDS [SOURCES]: sends so many SYNs from forged addresses (198.18.0.0/15) in each such time.
 forge() { bg "$R" python3 "${BASH_SOURCE[0]%/*}/forge.py" "$@"; }
 # bg NAMESPACE COMMAND...: runs in the background until the case ends.
 bg() { local n=$1; shift; ip netns exec "$n" "$@" </dev/null >>"$W/out" 2>&1 & K+=($!); }

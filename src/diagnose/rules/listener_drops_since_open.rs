@@ -12,6 +12,7 @@ use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::queues::Queue;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::syn_queue;
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::{Socket, State};
@@ -79,7 +80,8 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, drops: &Drops) -> Finding {
     let grown = drops.new.filter(|new| *new > 0);
     // What other rules tell, with the cause, is no second alarm.
     let told = [Counter::TcpExtListenOverflows, Counter::TcpExtTcpReqQFullDrop];
-    let is_told = told.into_iter().any(|counter| delta(counter) != Some(0));
+    // Without SYN cookies the kernel drops at three quarters of tcp_max_syn_backlog, and counts no full queue.
+    let is_told = told.into_iter().any(|counter| delta(counter) != Some(0)) || syn_queue::is_half_full(view, queue);
     let hurts = grown.is_some() && !is_told && delta(Counter::TcpExtListenDrops) > Some(0);
     let severity = if hurts { Severity::High } else { Severity::Info };
     let time = view.interval_ms().map(text::duration);

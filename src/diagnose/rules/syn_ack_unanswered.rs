@@ -17,13 +17,14 @@ use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::queues::Queue;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::syn_queue;
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::{RowKind, Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
-    rule!("syn-ack-unanswered", Listeners, OneOrTwo, "a few clients never answer our SYN-ACKs", check, [TEXT])
+    rule!("syn-ack-unanswered", Listeners, OneOrTwo, "a few clients never answer our SYN-ACKs", check, [TEXT, HALF])
         .states(&[State::SynRecv])
         .title("SYN-ACK unanswered")
         .identity(Identity::Listener)
@@ -38,11 +39,13 @@ const TEXT: Text = Text {
          let the firewall on the way see both directions",
         "Check rules that drop by direction: security groups, nftables on the client, conntrack state invalid",
     ],
-    avoid: &[
-        "Don't raise tcp_max_syn_backlog or the backlog: the queue is not full",
-        "Don't raise tcp_synack_retries: the answers do not arrive, more of them do not either",
-    ],
+    avoid: &["Don't raise tcp_max_syn_backlog or the backlog: the queue is not full", RETRIES],
 };
+
+const RETRIES: &str = "Don't raise tcp_synack_retries: the answers do not arrive, more of them do not either";
+
+/// Of a queue that is half full or more.
+const HALF: Text = Text { avoid: &[RETRIES], ..TEXT };
 
 const CAUSES: &[Cause] = &[
     Cause {
@@ -93,7 +96,7 @@ fn unanswered(view: &View<'_>, queue: &Queue<'_>) -> Option<Finding> {
     // A full accept queue drops the ACKs of clients that did answer.
     let overflows = view.delta(queue.netns, Counter::TcpExtListenOverflows) > Some(0);
     let was_full = view.queues_before().and_then(|q| q.get(queue.netns, queue.local)).is_some_and(Queue::is_over_limit);
-    if queue.is_over_limit() || was_full || overflows {
+    if queue.is_over_limit() || was_full || overflows || syn_queue::is_pressed(view, queue) {
         return None;
     }
     let mut attempts: FxHashMap<IpAddr, usize> = FxHashMap::default();
@@ -154,6 +157,7 @@ fn finding(
     let mut subject = listener_owner::subject(view, owner.as_ref(), queue.netns, at);
     subject.source = None;
     RULE.finding(Severity::Warning, 0.85, summary)
+        .text(if syn_queue::is_half_full(view, queue) { &HALF } else { &TEXT })
         .because("the kernel counts the repeats of each SYN-ACK; where it is lost does not show from here")
         .causes(weighed)
         .lasting(Some(Measure::AtLeast(waited)))
@@ -186,6 +190,18 @@ mod tests {
         assert_eq!(left, ["asymmetric-route", "filter-one-way"], "one address that tries again is no forgery");
         let spread = world(4, 3, true).check(check);
         assert!(spread.findings[0].causes.left.iter().any(|h| h.cause.id == "spoofed-sources"));
+    }
+
+    #[test]
+    fn a_full_syn_queue_is_told_by_its_rule_and_a_half_full_one_is_not_said_to_have_room() {
+        let few = world(6, 3, false).check(check).findings.remove(0);
+        assert!(few.avoid.iter().any(|line| line.contains("is not full")));
+        let half = world(20, 3, false).check(check).findings.remove(0);
+        assert!(half.avoid.iter().all(|line| !line.contains("is not full")), "{half:?}");
+        assert_eq!(world(40, 3, false).check(check).findings, []);
+        let mut turned_away = world(20, 3, false);
+        turned_away.later(2000).counter(Counter::TcpExtSyncookiesSent, 9);
+        assert_eq!(turned_away.check(check).findings, []);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) const RULE: Rule =
 const ACCEPT: &str = "If the accept queue is full too, begin there: a server that does not accept fills both";
 const BURST: &str = "For a real burst, raise the backlog in the application and net.core.somaxconn, then restart it";
 const WAY_BACK: &str = "If clients never finish, check the way of our SYN-ACKs (routing, rp_filter, firewalls)";
-const COOKIES: &str = "Keep net.ipv4.tcp_syncookies=1";
+const COOKIES: &str = "Keep net.ipv4.tcp_syncookies=1, or turn it on";
 
 const TEXT: Text = Text {
     why: "A half-open connection waits for the third packet of the handshake, normally one round trip. When the \
