@@ -20,6 +20,10 @@ const GROUPS: usize = 8192;
 const WAITED_NS: u64 = 1_000_000_000;
 /// A line that says why a service takes no more connections is not longer.
 const BRIEF_BYTES: u64 = 300;
+/// No timeout of a program is so short, and no answer takes so little on its way: what ended so was told something.
+const AT_ONCE_NS: u64 = 10_000_000;
+/// The kernel repeats a SYN after a second (`TCP_TIMEOUT_INIT`); its timer is never early.
+const REPEATED_NS: u64 = 1_000_000_000;
 
 type Place = (Option<NetnsId>, Endpoint);
 /// The service, whether it is here, why a reset was sent (`None`: it came), and by which process.
@@ -37,6 +41,7 @@ struct Attempt {
 struct Sums {
     actor: Option<Actor>,
     succeeded: u64,
+    succeeded_late: u64,
     failed: FxHashMap<ConnectFailure, u64>,
     waited_ns: Option<(u64, u64)>,
     failed_at_ns: Option<(u64, u64)>,
@@ -126,7 +131,8 @@ impl Outcomes {
                 let attempt = t.address.and_then(|address| self.waiting.remove(&address));
                 let failure = (new == State::Close).then(|| failure(t, attempt.as_ref()));
                 // Who closes a socket that began before the trace is who had opened it, or nobody knows.
-                let given_up = actor.filter(|_| failure == Some(ConnectFailure::GivenUp));
+                let given_up =
+                    actor.filter(|_| matches!(failure, Some(ConnectFailure::GivenUp | ConnectFailure::AtOnce)));
                 let caller = attempt.as_ref().and_then(|a| a.actor).or(given_up);
                 self.ended(t, caller, attempt.map(|a| a.begun_ns), failure);
             }
@@ -172,6 +178,8 @@ impl Outcomes {
         let Some(failure) = failure else {
             sums.succeeded += 1;
             sums.succeeded_since += 1;
+            let is_late = begun_ns.is_some_and(|begun| t.monotonic_ns.saturating_sub(begun) >= REPEATED_NS);
+            sums.succeeded_late += u64::from(is_late);
             return;
         };
         *sums.failed.entry(failure).or_default() += 1;
@@ -248,6 +256,7 @@ impl Outcomes {
                 to: *to,
                 program: program(sums.actor),
                 succeeded: sums.succeeded,
+                succeeded_late: Some(sums.succeeded_late),
                 failed: sums.failed.iter().map(|(kind, n)| (*kind, *n)).collect(),
                 waited_ms: sums.waited_ns.map(|(a, b)| (a / 1_000_000, b / 1_000_000)),
                 failed_at_ms: sums.failed_at_ns.map(|(a, b)| (since(a), since(b))),
@@ -346,6 +355,7 @@ fn failure(t: &Transition, attempt: Option<&Attempt>) -> ConnectFailure {
         Some(LastError::Errno(errno)) => ConnectFailure::Errno(errno),
         // connect() found no port: the socket never had one.
         _ if t.local.port == 0 => ConnectFailure::NoPort,
+        _ if attempt.is_some_and(|a| t.monotonic_ns.saturating_sub(a.begun_ns) < AT_ONCE_NS) => ConnectFailure::AtOnce,
         _ => ConnectFailure::GivenUp,
     }
 }
@@ -381,6 +391,7 @@ fn merge(into: &mut Connects, other: &Connects) {
         std::cmp::Ordering::Greater => into.succeeded_since,
     };
     into.succeeded += other.succeeded;
+    into.succeeded_late = into.succeeded_late.zip(other.succeeded_late).map(|(a, b)| a + b);
     for (kind, n) in &other.failed {
         match into.failed.iter_mut().find(|(known, _)| known == kind) {
             Some((_, count)) => *count += n,
@@ -460,6 +471,11 @@ mod tests {
             change(0xd0, 500, FAILS, Some(9), Some(LastError::Nothing)),
             change(0xe0, 600, OPENS, Some(9), None),
             change(0xe0, 1700, FAILS, None, errno(Errno::ETIMEDOUT)),
+            // Told at once, by what the trace did not see.
+            change(0x20, 1750, OPENS, Some(9), None),
+            change(0x20, 1759, FAILS, Some(9), Some(LastError::Nothing)),
+            change(0x30, 700, OPENS, Some(9), None),
+            change(0x30, 1700, WORKS, None, None),
             change(0xf0, 1800, OPENS, Some(9), None),
             change(0xf0, 1800, FAILS, Some(9), Some(LastError::Nothing)),
             // It had begun before, and nobody knows who.
@@ -467,7 +483,7 @@ mod tests {
         ]);
         assert_eq!(interval.connects.len(), 1, "{interval:#?}");
         let connects = &interval.connects[0];
-        assert_eq!((connects.to.to_string(), connects.succeeded, connects.failures()), ("10.0.0.9:443".into(), 1, 6));
+        assert_eq!((connects.to.to_string(), connects.succeeded, connects.failures()), ("10.0.0.9:443".into(), 2, 7));
         let program = connects.program.as_ref().unwrap();
         assert_eq!((program.comm.as_str(), program.processes), ("curl", 3));
         let count = |kind| connects.failed.iter().find(|(k, _)| *k == kind).map(|(_, n)| *n);
@@ -476,11 +492,13 @@ mod tests {
             ConnectFailure::Refused,
             ConnectFailure::Errno(Errno::ECONNREFUSED),
             ConnectFailure::GivenUp,
+            ConnectFailure::AtOnce,
             ConnectFailure::NoPort,
         ] {
             assert_eq!(count(kind), Some(1), "{kind:?}");
         }
         assert_eq!((connects.waited_ms, connects.failed_at_ms), (Some((0, 1100)), Some((11, 1900))));
+        assert_eq!(connects.succeeded_late, Some(1), "one came after a second");
         assert!(interval.resets.is_empty(), "a reset that answers a SYN is a refused connect");
     }
 

@@ -35,7 +35,7 @@ structs! {
     TracedInterval {
         duration_ms, lost, resets_traced, connects, resets, retransmits, ends, closed_here_first, not_grouped,
     }
-    Connects { netns, to, program, succeeded, failed, waited_ms, failed_at_ms, succeeded_since }
+    Connects { netns, to, program, succeeded, succeeded_late, failed, waited_ms, failed_at_ms, succeeded_since }
     Program { pid, comm, processes }
     Resets { netns, service, served_here, sent, program, count, open, unanswered, after_fin }
     Ends { netns, service, served_here, counts }
@@ -60,7 +60,7 @@ enums! {
         Known = "known",
         Unconfirmed = "unconfirmed",
     }
-    ConnectFailure { Refused = "refused", Errno(errno) = "errno", GivenUp = "given_up", NoPort = "no_port" }
+    ConnectFailure { Refused = "refused", Errno(errno) = "errno", GivenUp = "given_up", AtOnce = "at_once", NoPort = "no_port" }
     SentFor { Reason(reason) = "reason", Unknown = "unknown" }
     ResetReason {
         NotSpecified = "not_specified",
@@ -159,6 +159,7 @@ mod tests {
             ConnectFailure::Refused,
             ConnectFailure::Errno(Errno::ETIMEDOUT),
             ConnectFailure::GivenUp,
+            ConnectFailure::AtOnce,
             ConnectFailure::NoPort,
         ];
         let connects = Connects {
@@ -166,6 +167,7 @@ mod tests {
             to: endpoint("10.0.0.1:80"),
             program: Some(Program { pid: 1, comm: "c".into(), processes: 2 }),
             succeeded: 1,
+            succeeded_late: Some(1),
             failed: failed.into_iter().zip(1..).collect(),
             waited_ms: Some((0, 5)),
             failed_at_ms: None,

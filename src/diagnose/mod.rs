@@ -14,6 +14,7 @@ pub(crate) mod callers;
 pub(crate) mod close_wait;
 pub(crate) mod closing;
 pub(crate) mod connect_causes;
+pub(crate) mod connect_harm;
 pub(crate) mod conntrack;
 pub(crate) mod delivery;
 pub(crate) mod departed;

@@ -11,6 +11,7 @@ use crate::diagnose::reach::{self, Leaving};
 use crate::diagnose::translation;
 use crate::diagnose::view::View;
 use crate::model::conntrack::NatPorts;
+use crate::model::exposure::Exposure;
 use crate::model::snapshot::Netns;
 use crate::model::{Endpoint, NetnsId, Socket};
 use crate::text;
@@ -32,6 +33,8 @@ const TAKEN_PERCENT: u64 = 90;
 const FEW: u32 = 4;
 /// So many are no row of one client's own ports, which a translation keeps where it can (policy).
 const MANY: u32 = 10_000;
+/// Fewer attempts than these, beside as many that are open, make no NAT likely where nothing else tells that there is one (policy).
+const MANY_ATTEMPTS: usize = 5;
 
 /// A destination for which all ports of a translated address are taken, while entries fail.
 #[derive(Clone, Copy, Debug)]
@@ -98,15 +101,14 @@ impl Exhausted<'_> {
 }
 
 impl<'v> Nat<'v> {
-    /// `open`: other connections of the caller's namespace to the destination; `working`: how many of them are answered;
-    /// `served`: how many of those have got data.
+    /// `open`: other connections of the caller's namespace to the destination.
     #[must_use]
     pub fn of(
         view: &'v View<'_>,
         (netns, to): (Option<NetnsId>, Endpoint),
         (rows, open): (&[&Socket], &[&Socket]),
         way: &Way,
-        beside: (u64, u64),
+        others: Others,
     ) -> Nat<'v> {
         // A gateway is on their way when its table has the open ones.
         let is_on_way = |e: &Exhausted<'_>| {
@@ -121,19 +123,33 @@ impl<'v> Nat<'v> {
             Some(e) if (1..=e.failed).contains(&reach::repeated(view, rows)) => Weight::Proven,
             Some(_) => Weight::Possible(0.9),
             None if all.len() == 1 => Weight::Possible(0.6),
-            None => unproven(view, netns, way, reach::leaving(view, netns, rows), beside),
+            None => unproven(view, netns, way, rows, others),
         };
         Nat { weight, exhausted: found }
     }
 }
 
-fn unproven(
-    view: &View<'_>,
-    netns: Option<NetnsId>,
-    way: &Way,
-    leaving: Leaving,
-    (working, served): (u64, u64),
-) -> Weight {
+/// How other connects to the destination stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Others {
+    pub working: u64,
+    /// Of these, those that are not over.
+    pub open: u64,
+    /// Each of those has got data.
+    pub are_served: bool,
+    /// New ones are answered, or a router answers for the host: there is a port left.
+    pub pass: bool,
+}
+
+/// Whether these come from private addresses and go to a public one, so that somebody translates them.
+fn are_translated(rows: &[&Socket]) -> bool {
+    let is = |addr: std::net::IpAddr, wanted| Exposure::of_addr(addr) == wanted;
+    rows.iter().all(|s| is(s.local.addr, Exposure::Private) && is(s.peer.addr, Exposure::Public))
+}
+
+fn unproven(view: &View<'_>, netns: Option<NetnsId>, way: &Way, rows: &[&Socket], others: Others) -> Weight {
+    let leaving = reach::leaving(view, netns, rows);
+    let is_known = are_translated(rows) || rows.len() >= MANY_ATTEMPTS && others.open >= MANY_ATTEMPTS as u64;
     // A full table of the caller's own namespace is a cause of its own.
     let fails = |n: &Netns| {
         failed(view, n.inode).is_some_and(|n| n > 0)
@@ -149,8 +165,9 @@ fn unproven(
             "the gateway, network namespace {}, dropped no packet because an entry failed",
             gate.label()
         )),
-        (Some(_), _) if working > 0 && served == working => Weight::Possible(0.6),
-        _ if working > 0 => Weight::Possible(0.2),
+        _ if others.pass => Weight::Possible(0.05),
+        (Some(_), _) if others.working > 0 && others.are_served && is_known => Weight::Possible(0.6),
+        _ if others.working > 0 => Weight::Possible(0.2),
         _ => Weight::Possible(0.03),
     }
 }

@@ -6,6 +6,8 @@
 mod causes;
 /// Keys that sign segments.
 mod keys;
+/// Other connects at the same time.
+mod meanwhile;
 /// Filters that let a part through.
 mod partial;
 
@@ -14,17 +16,16 @@ use rustc_hash::FxHashSet;
 use crate::diagnose::callers;
 use crate::diagnose::conntrack;
 use crate::diagnose::hypothesis::{Weighed, Weight};
-use crate::diagnose::nat_ports::Nat;
+use crate::diagnose::nat_ports::{Nat, Others};
 use crate::diagnose::next_hop::Way;
 use crate::diagnose::queues::Queue;
 use crate::diagnose::reach::{self, Leaving, Reach};
 use crate::diagnose::translation::{Tables, Translation};
 use crate::diagnose::view::View;
-use crate::model::errno::Errno;
-use crate::model::traced::{ConnectFailure, Connects};
 use crate::model::{Endpoint, Family, NetnsId, Socket};
 use crate::text;
 pub use causes::CAUSES;
+use meanwhile::Meanwhile;
 use partial::Beside;
 
 /// A word this long before the attempts began is nearly as good as one since: those that wait may have left nobody to
@@ -35,13 +36,12 @@ const LATELY_MS: u64 = 60_000;
 /// So many lost SYNs of several attempts in a row are no loss: at 60 % it happens once in 2000 times.
 const SYNS_LOST: u64 = 15;
 const ATTEMPTS_LOST: usize = 3;
-/// An ICMP message after so long is no filter's, which answers at once: a router could not resolve the address (3 requests
-/// a second apart, `net/ipv4/arp.c`).
-const RESOLUTION_MS: u64 = 1000;
 /// So much data without one repetition is no path that loses SYNs repeatedly.
 const CLEAN_SEGMENTS: u64 = 100;
 /// And so much beside [`SYNS_LOST`]: a path that loses half of all segments has both once in ten million times.
 const SOME_SEGMENTS: u64 = 20;
+/// So many connects that were answered at once are no chance beside [`SYNS_LOST`] (policy).
+const AT_ONCE: u64 = 3;
 
 /// What is known of the destination of some attempts.
 pub struct Facts<'v> {
@@ -65,13 +65,22 @@ pub struct Facts<'v> {
     pub backends: u64,
     /// Connections of the same programs to this port over the other family.
     other_family: u64,
+    /// The same of programs that are not known, as of TIME_WAIT.
+    other_family_of_unknown: u64,
     family_works: bool,
     /// Working connections whose SYN was repeated before it was answered.
     repeated: u64,
     /// Segments of data that went to the address between the samples.
     segments: u64,
-    /// One percent or more of the bytes to the address were repeated: between the samples, or ever if there is only one.
+    /// There is a second sample.
+    is_second: bool,
+    /// One percent or more of the bytes to the address were repeated: between the samples, or ever if there is only one. Of
+    /// connections that were served: a full queue drops the first data of others.
     loses_data: bool,
+    /// Connections to the port that repeat their first data and were never served.
+    first_repeated: u64,
+    /// Other connects between the samples.
+    pub meanwhile: Meanwhile,
     syns: u64,
     attempts: usize,
     leaving: Leaving,
@@ -109,10 +118,14 @@ impl<'v> Facts<'v> {
         let working: Vec<&Socket> = reach.to(netns, to, since_ms).collect();
         let open: Vec<&Socket> = reach.to(netns, to, u64::MAX).collect();
         let others = |within| reach.address(netns, to.addr, within).filter(|s| s.peer.port != to.port).count() as u64;
-        let elsewhere: Vec<&Socket> = reach.elsewhere(netns, to, near_ms).filter(same_program).collect();
-        let is_same_family = |s: &&&Socket| Family::of(s.peer.normalised().addr) == Family::of(to.addr);
+        let is_same_family = |s: &Socket| Family::of(s.peer.normalised().addr) == Family::of(to.addr);
+        let (same_family, other_family): (Vec<&Socket>, Vec<&Socket>) =
+            reach.elsewhere(netns, to, near_ms).partition(|s| is_same_family(s));
         let backends: FxHashSet<_> =
-            elsewhere.iter().filter(is_same_family).map(|s| s.peer.normalised().addr).collect();
+            same_family.iter().filter(|s| same_program(s)).map(|s| s.peer.normalised().addr).collect();
+        let of_program = other_family.iter().filter(|s| same_program(s)).count() as u64;
+        let of_unknown = other_family.iter().filter(|s| view.holding(s).next().is_none()).count() as u64;
+        let meanwhile = Meanwhile::of(view, (netns, to), &programs, &working, since_ms);
         let info = |s: &Socket, value: fn(&crate::model::TcpInfo) -> Option<u64>| s.info.as_deref().and_then(value);
         let repeats = |s: &&&Socket| {
             info(s, |i| i.total_retrans().map(u64::from)).is_some_and(|n| n > 0)
@@ -124,7 +137,14 @@ impl<'v> Facts<'v> {
             Some(info(s, value)?.saturating_sub(before))
         };
         let sum = |value| heard.iter().filter_map(|s| grown(s, value)).sum::<u64>();
-        let loses = sum(crate::model::TcpInfo::bytes_retrans);
+        // A SYN counts as a byte.
+        let is_first = |s: &&&Socket| {
+            info(s, crate::model::TcpInfo::bytes_received) == Some(0)
+                && info(s, crate::model::TcpInfo::bytes_acked).is_none_or(|n| n <= 1)
+        };
+        let of_served = |value| heard.iter().filter(|s| !is_first(s)).filter_map(|s| grown(s, value)).sum::<u64>();
+        let loses = of_served(crate::model::TcpInfo::bytes_retrans);
+        let repeats_first = |s: &&&Socket| is_first(s) && info(s, crate::model::TcpInfo::bytes_retrans) > Some(0);
         let home = callers::home(view, netns, to.addr);
         let tables = Tables::of(view, netns, to, rows, home);
         let queue = match &tables.translation {
@@ -138,6 +158,9 @@ impl<'v> Facts<'v> {
             None => home,
         };
         let near = reach.to(netns, to, near_ms).count() as u64;
+        let pass = meanwhile.unreachable > 0 || meanwhile.late <= Some(0) && meanwhile.answered >= AT_ONCE;
+        let beside_them =
+            Others { working: beside.working, open: beside.open, are_served: beside.served == beside.working, pass };
         let leaving = reach::leaving(view, netns, rows);
         Facts {
             to,
@@ -146,24 +169,28 @@ impl<'v> Facts<'v> {
             answered_lately: reach.to(netns, to, since_ms + LATELY_MS).next().is_some(),
             other_ports: others(since_ms),
             other_ports_before: others(near_ms) - others(since_ms),
-            backends: backends.len() as u64,
-            other_family: elsewhere.iter().filter(|s| !is_same_family(s)).count() as u64,
+            backends: (backends.len() as u64).max(u64::from(meanwhile.other_addresses > 0)),
+            other_family: of_program.max(meanwhile.other_family),
+            other_family_of_unknown: of_unknown,
             family_works: reach.family_works(netns, to.addr, near_ms),
+            is_second: view.before.is_some(),
             repeated: working.iter().filter(repeats).count() as u64,
             segments: if view.before.is_some() { sum(|i| i.data_segs_out().map(u64::from)) } else { 0 },
-            loses_data: loses > 0 && loses * 100 >= sum(crate::model::TcpInfo::bytes_sent),
+            loses_data: loses > 0 && loses * 100 >= of_served(crate::model::TcpInfo::bytes_sent),
+            first_repeated: open.iter().filter(repeats_first).count() as u64,
+            meanwhile,
             syns: rows.iter().filter_map(|s| s.timer).map(|t| u64::from(t.retransmits) + 1).sum(),
             attempts: rows.len(),
             leaving,
             tracking: conntrack::weigh(view, netns, leaving),
             queue,
             overflows: queue.is_some_and(|q| callers::overflows(view, q)),
-            nat: Nat::of(view, (netns, to), (rows, &open), &way, (beside.working, beside.served)),
+            nat: Nat::of(view, (netns, to), (rows, &open), &way, beside_them),
             beside,
             keys: keys::weigh(view, rows, &working, (arrives_at, queue)),
             unsigned: keys::evidence(view, arrives_at),
             here: to.addr.is_loopback() || home.is_some() || tables.translation.is_none() && queue.is_some(),
-            forwarded_in_vain: way.host_is_resolved() && is_unreachable(view, netns, to),
+            forwarded_in_vain: way.host_is_resolved() && meanwhile.unreachable > 0,
             tables,
             way,
         }
@@ -189,14 +216,38 @@ impl<'v> Facts<'v> {
         })
     }
 
+    /// Connections to this very port that were answered since the attempts began, as far as rows and the trace show it.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.working.max(if self.meanwhile.is_since { self.meanwhile.answered } else { 0 })
+    }
+
+    /// The path was there meanwhile, and lost nothing that would explain the attempts.
+    #[must_use]
+    pub fn is_no_loss(&self) -> bool {
+        let clean = self.segments >= CLEAN_SEGMENTS || self.segments >= SOME_SEGMENTS && self.are_many_syns();
+        // Those that wait tried again meanwhile: no outage that is over.
+        let tried = matches!(self.leaving, Leaving::Leaves(n) if n >= AT_ONCE);
+        let others = tried && self.others_at_once() || self.answered() > 0 && self.meanwhile.unreachable > 0;
+        !self.loses_data && self.repeated == 0 && (clean || others)
+    }
+
+    /// None of very many SYNs was answered, and other connects to the port were each answered at once.
+    fn others_at_once(&self) -> bool {
+        self.are_many_syns()
+            && self.meanwhile.late == Some(0)
+            && self.meanwhile.answered >= AT_ONCE
+            && self.repeated == 0
+    }
+
     fn works(&self) -> Weight {
-        let n = text::count(self.working, "connection", "connections");
+        let n = text::count(self.answered(), "connection", "connections");
         Weight::Refuted(format!("{n} to this very port were answered since the attempts began"))
     }
 
     fn gateway_down(&self) -> Weight {
         match self.works() {
-            Weight::Refuted(why) if self.working > 0 => self.way.weigh_gateway(Some(why)),
+            Weight::Refuted(why) if self.answered() > 0 => self.way.weigh_gateway(Some(why)),
             _ => self.way.weigh_gateway(None),
         }
     }
@@ -204,7 +255,7 @@ impl<'v> Facts<'v> {
     fn host_down(&self) -> Weight {
         match self {
             _ if self.way.host_is_silent() => Weight::Proven,
-            _ if self.working > 0 => self.works(),
+            _ if self.answered() > 0 => self.works(),
             _ if self.other_ports > 0 => {
                 let n = text::count(self.other_ports, "connection", "connections");
                 Weight::Refuted(format!("{n} to other ports of the address were answered since the attempts began"))
@@ -216,16 +267,18 @@ impl<'v> Facts<'v> {
                 Weight::Refuted("the address is one of this host, which does not send them elsewhere".into())
             }
             _ if self.forwarded_in_vain => Weight::Possible(0.15),
+            _ if self.meanwhile.answered > 0 => Weight::Possible(0.05),
+            _ if self.meanwhile.unreachable > 0 => Weight::Possible(0.7),
             _ if self.just_before > 0 || self.other_ports_before > 0 => Weight::Possible(0.1),
-            _ if self.backends > 0 || self.other_family > 0 => Weight::Possible(0.25),
+            _ if self.backends + self.other_family + self.other_family_of_unknown > 0 => Weight::Possible(0.25),
             _ => Weight::Possible(0.45),
         }
     }
 
     fn port_filtered(&self) -> Weight {
         match self {
-            _ if self.working > 0 => self.works(),
-            _ if self.just_before > 0 => Weight::Possible(0.1),
+            _ if self.answered() > 0 => self.works(),
+            _ if self.just_before > 0 || self.meanwhile.answered > 0 => Weight::Possible(0.1),
             _ if self.other_ports > 0 => Weight::Possible(0.7),
             _ if self.other_ports_before > 0 => Weight::Possible(0.5),
             _ if self.translation().is_some() && self.queue.is_none() => Weight::Possible(0.2),
@@ -248,6 +301,7 @@ impl<'v> Facts<'v> {
             }
             None if self.translation().is_some() || self.here && self.may_be_translated() => Weight::Possible(0.05),
             None if self.here => Weight::Refuted("nobody on this host listens there".into()),
+            None if self.meanwhile.cut > 0 || self.first_repeated > 0 => Weight::Possible(0.7),
             None if self.repeated > 0 || self.loses_data => Weight::Possible(0.3),
             None if self.working > 0 || self.just_before > 0 => self.beside.weigh_queue(self.just_before > 0),
             None if self.other_ports > 0 || self.other_ports_before > 0 => Weight::Possible(0.25),
@@ -262,13 +316,18 @@ impl<'v> Facts<'v> {
                 "{} segments of data went to the address between the samples and hardly one was repeated",
                 text::grouped(self.segments)
             )),
-            _ if self.repeated > 0 => Weight::Possible(0.5),
+            _ if self.others_at_once() => Weight::Refuted(format!(
+                "none of {} SYNs was answered, and each of {} other connects to the port was answered at once",
+                text::grouped(self.syns),
+                text::grouped(self.meanwhile.answered)
+            )),
+            _ if self.repeated > 0 || self.meanwhile.late > Some(0) => Weight::Possible(0.5),
             _ if self.segments >= SOME_SEGMENTS && self.are_many_syns() => Weight::Refuted(format!(
                 "none of {} SYNs was answered, and hardly one of {} segments of data to the address was repeated",
                 text::grouped(self.syns),
                 text::grouped(self.segments)
             )),
-            _ if self.working > 0 || self.just_before > 0 => Weight::Possible(0.2),
+            _ if self.working > 0 || self.just_before > 0 || self.meanwhile.answered > 0 => Weight::Possible(0.2),
             _ if self.are_many_syns() => {
                 Weight::Refuted(format!("none of {} SYNs was answered", text::grouped(self.syns)))
             }
@@ -282,20 +341,42 @@ impl<'v> Facts<'v> {
     }
 
     fn family_broken(&self) -> Weight {
-        let (this, other) = if self.to.addr.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+        let is_v4 = self.to.addr.is_ipv4();
         match self {
-            _ if self.working > 0 => self.works(),
-            _ if self.family_works => Weight::Refuted(format!("other connections over {this} are answered")),
+            _ if self.answered() > 0 => self.works(),
+            _ if self.family_works => {
+                let this = if is_v4 { "IPv4" } else { "IPv6" };
+                Weight::Refuted(format!("other connections over {this} are answered"))
+            }
+            _ if self.here => Weight::Refuted("the address is one of this host".into()),
             _ if self.other_family > 0 => Weight::Possible(0.7),
-            _ => Weight::Refuted(format!("no connection over {other} to this port shows that it works")),
+            _ if self.other_family_of_unknown > 0 => Weight::Possible(0.5),
+            // That nothing was seen over the other one excludes nothing.
+            _ => Weight::Possible(if is_v4 { 0.03 } else { 0.1 }),
         }
     }
 
     fn backend_down(&self) -> Weight {
+        let (meanwhile, direct) = (&self.meanwhile, self.way.is_direct());
+        let answers = self.answered() > 0 || meanwhile.answered > 0;
         match self {
-            _ if self.working > 0 => self.works(),
+            // Behind the address there is nothing but this host.
+            _ if self.here && self.tables.excluded.is_some() => {
+                Weight::Refuted("the address is one of this host, which does not send them elsewhere".into())
+            }
+            _ if answers && meanwhile.unreachable > 0 => Weight::Possible(0.9),
+            // One dead host behind an address looks like this: some connects are answered at once, others never.
+            _ if answers && meanwhile.late <= Some(0) && meanwhile.answered >= AT_ONCE => {
+                Weight::Possible(if direct { 0.2 } else { 0.6 })
+            }
+            _ if answers && meanwhile.answered > 0 || self.beside.open > 0 && !self.is_second => {
+                Weight::Possible(if direct { 0.1 } else { 0.3 })
+            }
+            // What is over takes no place of those that a filter or a NAT counts.
+            _ if self.working > 0 && self.beside.open == 0 && self.way.gateway().is_some() => Weight::Possible(0.55),
+            _ if answers => Weight::Possible(if direct { 0.05 } else { 0.15 }),
             _ if self.backends > 0 => Weight::Possible(0.7),
-            _ => Weight::Refuted(format!("no other address answers on port {}", self.to.port)),
+            _ => Weight::Possible(0.03),
         }
     }
 
@@ -348,22 +429,14 @@ impl<'v> Facts<'v> {
                 let syns = text::count(n, "SYN was", "SYNs were");
                 Weight::Refuted(format!("{syns} repeated between the samples and left this host"))
             }
-            Leaving::Unknown if self.working > 0 => self.works(),
+            Leaving::Unknown if self.answered() > 0 => self.works(),
             Leaving::Unknown => Weight::Possible(0.05),
         }
     }
 }
 
-/// Connects there failed because a router could not reach the host.
-fn is_unreachable(view: &View<'_>, netns: Option<NetnsId>, to: Endpoint) -> bool {
-    let failed = |c: &Connects| {
-        c.failed.iter().any(|(how, _)| *how == ConnectFailure::Errno(Errno::EHOSTUNREACH))
-            && c.waited_ms.is_some_and(|(_, longest)| longest >= RESOLUTION_MS)
-    };
-    let traced = view.now.traced.iter().flat_map(|t| &t.connects);
-    traced.filter(|c| c.netns == netns && c.to == to).any(failed)
-}
-
+#[cfg(test)]
+mod meanwhile_tests;
 #[cfg(test)]
 mod nat_tests;
 #[cfg(test)]
@@ -417,7 +490,7 @@ mod tests {
     fn nothing_known_leaves_several_and_names_none() {
         let alone = weigh(2, "10.0.0.2:443", []);
         assert_eq!((leads(&alone), alone.named()), ("host-down", None));
-        assert!(!is_out(&alone, "lossy-path") && is_out(&alone, "one-backend-down"));
+        assert!(!is_out(&alone, "lossy-path") && !is_out(&alone, "one-backend-down"));
         assert!(is_out(&weigh(3, "10.0.0.2:443", []), "lossy-path"), "15 SYNs and no answer");
     }
 
@@ -431,7 +504,7 @@ mod tests {
         }
         let now = weigh(6, "10.0.0.2:443", [heard(5000, "10.0.0.2:443", 10, &[])]);
         assert!(is_out(&now, "port-filtered") && is_out(&now, "host-down"));
-        let lossy = [("total_retrans", 3), ("bytes_retrans", 4000), ("bytes_sent", 400_000)];
+        let lossy = [("total_retrans", 3), ("bytes_retrans", 4000), ("bytes_sent", 400_000), ("bytes_acked", 390_000)];
         assert_eq!(leads(&weigh(6, "10.0.0.2:443", [heard(5000, "10.0.0.2:443", 10, &lossy)])), "lossy-path");
     }
 

@@ -60,10 +60,16 @@ impl Exposure {
         if socket.ifindex == Some(LOOPBACK_IFINDEX) {
             return Some(Exposure::Loopback);
         }
-        Some(match socket.local.addr.to_canonical() {
+        Some(Exposure::of_addr(socket.local.addr))
+    }
+
+    /// The range that an address is in.
+    #[must_use]
+    pub fn of_addr(addr: IpAddr) -> Exposure {
+        match addr.to_canonical() {
             IpAddr::V4(addr) => of_v4(addr),
             IpAddr::V6(addr) => of_v6(addr),
-        })
+        }
     }
 }
 

@@ -37,6 +37,9 @@ pub struct Connects {
     /// Who called; `None`: they had begun before the trace.
     pub program: Option<Program>,
     pub succeeded: u64,
+    /// Of these, so many were answered only after the SYN had been repeated, as far as the trace saw them begin; `None` in captures that
+    /// do not tell.
+    pub succeeded_late: Option<u64>,
     /// How the others failed, most frequent first.
     pub failed: Vec<(ConnectFailure, u64)>,
     /// Of those that failed, how long the shortest and the longest had waited.
@@ -51,6 +54,13 @@ impl Connects {
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failed.iter().map(|(_, n)| n).sum()
+    }
+
+    /// For how long the longest of the failed ones had waited, at least: those that had begun before the trace waited for as much of it.
+    #[must_use]
+    pub fn longest_wait_ms(&self) -> Option<u64> {
+        let known = self.waited_ms.map(|(_, longest)| longest);
+        known.or(self.failed_at_ms.map(|(_, last)| last))
     }
 
     /// The name of the program that called.
@@ -81,6 +91,8 @@ pub enum ConnectFailure {
     Errno(Errno),
     /// The process closed the socket before the handshake ended: its own timeout.
     GivenUp,
+    /// The socket ended sooner than any timeout: the program was told something that the trace did not see.
+    AtOnce,
     /// No local port was free.
     NoPort,
 }
@@ -93,6 +105,7 @@ impl ConnectFailure {
             ConnectFailure::Refused => "refused".into(),
             ConnectFailure::Errno(errno) => errno.to_string(),
             ConnectFailure::GivenUp => "given_up".into(),
+            ConnectFailure::AtOnce => "at_once".into(),
             ConnectFailure::NoPort => "no_port".into(),
         }
     }

@@ -413,6 +413,7 @@ mod tests {
                 failed: Vec::new(),
                 waited_ms: None,
                 failed_at_ms: None,
+                succeeded_late: Some(0),
                 succeeded_since: 6,
             };
             world.now.traced.as_mut().unwrap().connects = vec![connects];

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::connect_causes::{CAUSES, Ends};
+use crate::diagnose::connect_harm::{FEW, falls_back, is_over, severity};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::{Weighed, Weight};
 use crate::diagnose::measure::Share;
@@ -16,12 +17,12 @@ use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
-use crate::model::traced::{ConnectFailure, Connects, TracedInterval};
-use crate::model::{Endpoint, Errno, NetnsId, Socket, State};
+use crate::model::traced::{Connects, TracedInterval};
+use crate::model::{Endpoint, NetnsId, Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
-    rule!("connect-failures", Connecting, Two, "connects to one destination fail", check, [TEXT, COUNTED])
+    rule!("connect-failures", Connecting, Two, "connects to one destination fail", check, [TEXT, COUNTED, UNROUTED])
         .states(&[State::SynSent])
         .title("failing connects")
         .identity(Identity::ProgramAndDestination)
@@ -36,6 +37,12 @@ const REJECT: &str =
 const ROUTE: &str = "Check the way to {addr}: `ip route get {addr}`, `ip neigh show {addr}`";
 const SILENT: &str = "Check that {addr} runs and that nothing drops port {port}: security groups, firewalls, the accept queue of \
                       the listener there (`ss -ltn`: Recv-Q above Send-Q)";
+const BACKEND: &str =
+    "Connect to each host behind {addr} itself, and take the one that does not answer out of the balancer";
+const PART: &str = "Find what lets only a part through to port {port}: rules with a limit (`nft -a list ruleset`), the NAT on the way \
+                    (`conntrack -S`), the accept queue of the listener (`ss -ltn`)";
+const LOSS: &str = "Measure loss to {addr}: `mtr -T -P {port} {addr}`, drops in `ip -s link`";
+const WAY_OUT: &str = "Check the way out: `ip route get {addr}`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`";
 const PORTS: &str = "Reuse connections, or spread them over more addresses: see ephemeral-port-exhaustion";
 const PATIENCE: &str = "Compare the program's connect timeout with the round trip to {addr}; a timeout below 1 s does not survive one \
                         lost SYN";
@@ -46,7 +53,7 @@ const WHO: &str =
 
 const TEXT: Text = Text {
     why: "A connect that fails leaves no socket behind, so tables of sockets look healthy while every call of the program fails.",
-    remedy: &[LISTENER, BEHIND, REJECT, ROUTE, SILENT, PATIENCE, PORTS, BACK_OFF],
+    remedy: &[LISTENER, BEHIND, REJECT, ROUTE, SILENT, PATIENCE, PORTS, BACKEND, PART, LOSS, WAY_OUT, BACK_OFF],
     avoid: &["Don't lengthen the connect timeout to cure this: callers wait longer for the same failure"],
 };
 
@@ -57,23 +64,53 @@ const COUNTED: Text = Text {
     avoid: &["Don't lengthen the connect timeout before the destination is known"],
 };
 
-/// What fails once belongs to the network.
-const FEW: u64 = 2;
-/// Failures that cost so little are hidden by an attempt at another address (policy).
-const QUICK_MS: u64 = 500;
-/// After this many times the usual pause between two failures, and at least so long, they are over (policy).
-const PAUSES: u64 = 10;
-const QUIET_MS: u64 = 200;
 /// Attempts that a counter must have seen fail, and their share of those begun, in percent (policy).
 const COUNTED_FAILURES: u64 = 20;
+/// So many connects without a route are no accident; one for so many that were begun is worth a second look (policy).
+const UNROUTED_FAILURES: u64 = 3;
+const UNROUTED_SHARE: u64 = 20;
 const COUNTED_PERCENT: f64 = 90.0;
 
+const UNROUTED: Text = Text {
+    why: "A connect() to an address without a route fails at once with ENETUNREACH: no socket changes its state, nothing is sent, and no \
+          trace of sockets sees it. The kernel only counts it, together with datagrams that have no route.",
+    remedy: &[
+        "Find the program and the address: its log says 'Network is unreachable'; `strace -f -e trace=connect -p PID`, `perf \
+         trace -e connect`",
+        "Look what the routes leave out: `ip route`, `ip rule`, `ip route get` the address; a VPN or an interface that is down takes its \
+         routes with it",
+    ],
+    avoid: &["Don't add a default route before the address is known: it may send private traffic to the internet"],
+};
+
 fn check(view: &View<'_>) -> Outcome {
-    match &view.now.traced {
-        Some(traced) => Outcome::findings(traced_findings(view, traced)),
-        None if view.before.is_some() => Outcome::findings(untraced(view)),
-        None => Outcome { wants_second: suspicion(view), ..Outcome::default() },
+    if view.before.is_none() {
+        return Outcome { wants_second: suspicion(view), ..Outcome::default() };
     }
+    let mut findings = view.now.traced.as_ref().map_or_else(|| untraced(view), |traced| traced_findings(view, traced));
+    findings.extend(view.now.netns.iter().filter_map(|netns| unrouted(view, netns.inode)));
+    Outcome::findings(findings)
+}
+
+/// Connects that fail before anything happens, as there is no route.
+fn unrouted(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
+    let failed = view.delta(netns, Counter::IpOutNoRoutes).filter(|n| *n >= FEW)?;
+    let interval = view.interval_ms()?;
+    let summary = format!(
+        "{} of this network namespace found no route within {} (ENETUNREACH)",
+        text::count(failed, "connect or datagram", "connects or datagrams"),
+        text::duration(interval),
+    );
+    // One lookup of a name tries each of its addresses.
+    let severity = if failed >= UNROUTED_FAILURES { Severity::Warning } else { Severity::Info };
+    let finding = RULE
+        .finding(severity, 0.7, summary)
+        .because("OutNoRoutes of IPv4 grew; it tells neither the program nor whether it was TCP")
+        .text(&UNROUTED)
+        .subject(Subject { netns, object: Some("no route".to_owned()), ..Subject::default() })
+        .evidence("failed", Evidence::Count(failed))
+        .next("ip route");
+    Some(finding)
 }
 
 fn step(cause: &str) -> &'static str {
@@ -84,6 +121,10 @@ fn step(cause: &str) -> &'static str {
         "unreachable" => ROUTE,
         "no-local-port" => PORTS,
         "impatient" => PATIENCE,
+        "backend-silent" | "unreachable-by-some" => BACKEND,
+        "part-passes" => PART,
+        "lossy-path" => LOSS,
+        "not-leaving" => WAY_OUT,
         _ => SILENT,
     }
 }
@@ -91,66 +132,6 @@ fn step(cause: &str) -> &'static str {
 fn traced_findings(view: &View<'_>, traced: &TracedInterval) -> Vec<Finding> {
     let failing = traced.connects.iter().filter(|c| c.failures() >= FEW);
     failing.map(|connects| traced_finding(view, traced, connects)).collect()
-}
-
-/// They have ended: the destination answers since, and none has failed for much longer than before.
-fn is_over(traced: &TracedInterval, connects: &Connects) -> bool {
-    let Some((first, last)) = connects.failed_at_ms else { return false };
-    let pause = (last - first) / (connects.failures() - 1).max(1);
-    let quiet = traced.duration_ms.saturating_sub(last);
-    connects.succeeded_since > 0 && quiet >= QUIET_MS.max(PAUSES * pause)
-}
-
-/// The same program reaches the same port at another address instead, and loses little time.
-fn falls_back(traced: &TracedInterval, connects: &Connects) -> bool {
-    let elsewhere = |c: &&Connects| {
-        (c.netns, c.to.port) == (connects.netns, connects.to.port)
-            && c.to != connects.to
-            && c.comm().is_some()
-            && c.comm() == connects.comm()
-    };
-    let reached: u64 = traced.connects.iter().filter(elsewhere).map(|c| c.succeeded).sum();
-    reached * 2 >= connects.failures() && connects.waited_ms.is_some_and(|(_, longest)| longest <= QUICK_MS)
-}
-
-fn severity(view: &View<'_>, traced: &TracedInterval, connects: &Connects, cause: Option<&str>) -> Severity {
-    let (failed, thresholds) = (connects.failures(), view.thresholds);
-    let share = Share::of(failed, failed + connects.succeeded).map_or(100.0, Share::percent);
-    let some = failed as f64 >= thresholds.connect_failures && share >= thresholds.connect_failure_percent;
-    if !some || is_over(traced, connects) || falls_back(traced, connects) {
-        Severity::Info
-    } else if connects.succeeded == 0 && matches!(cause, Some("no-answer" | "unreachable" | "no-local-port")) {
-        // Each of them made its caller wait, and none came through.
-        Severity::High
-    } else {
-        Severity::Warning
-    }
-}
-
-/// How most of them ended, as half a sentence.
-fn manner(connects: &Connects, ends: &Ends<'_>) -> String {
-    let waited = connects.waited_ms.map_or_else(String::new, |(shortest, longest)| {
-        if shortest / 100 == longest / 100 {
-            format!(" after {}", text::duration(longest))
-        } else {
-            format!(" after {} to {}", text::duration(shortest), text::duration(longest))
-        }
-    });
-    match connects.failed.first().map(|(kind, _)| *kind) {
-        Some(ConnectFailure::Refused) => "were refused".into(),
-        Some(ConnectFailure::GivenUp) if ends.told_by_icmp() => {
-            "ended at once, while as many ICMP messages came (destination unreachable)".into()
-        }
-        Some(ConnectFailure::GivenUp) => format!("were given up by the program{waited} without an answer"),
-        Some(ConnectFailure::NoPort) => "found no free local port".into(),
-        Some(ConnectFailure::Errno(Errno::ECONNREFUSED)) => "were rejected by ICMP".into(),
-        Some(ConnectFailure::Errno(Errno::ETIMEDOUT)) => format!("timed out{waited}"),
-        Some(ConnectFailure::Errno(errno)) => match errno.text() {
-            Some(text) => format!("failed with {errno} ({text})"),
-            None => format!("failed with {errno}"),
-        },
-        None => "failed".into(),
-    }
 }
 
 fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> Finding {
@@ -175,7 +156,7 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
         text::count(attempts, "connect", "connects"),
         connects.to,
         text::duration(traced.duration_ms),
-        manner(connects, &ends),
+        ends.manner(),
     );
     let steps: Vec<&str> = causes.left.iter().map(|h| step(h.cause.id)).take(2).chain([BACK_OFF]).collect();
     let kinds = connects.failed.iter().map(|(kind, n)| format!("{} ({n})", kind.key())).collect();
@@ -188,7 +169,7 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
     } else {
         format!("attempts and their ends were traced; {} were lost to the trace", text::count(lost, "event", "events"))
     };
-    RULE.finding(severity(view, traced, connects, cause), confidence, summary)
+    RULE.finding(severity(view, traced, connects, (cause, ends.told_by_icmp())), confidence, summary)
         .because(reason)
         .subject(traced_program::caller(view, connects.netns, connects.to, program))
         .causes(causes)
@@ -234,7 +215,12 @@ fn suspicion(view: &View<'_>) -> Option<String> {
         };
         failed >= COUNTED_FAILURES && failed * 2 >= opened
     });
-    (waits || counted)
+    let unrouted = view.now.netns.iter().any(|netns| {
+        let count = |counter| netns.counter(counter).unwrap_or(0);
+        let n = count(Counter::IpOutNoRoutes);
+        n >= UNROUTED_FAILURES && n * UNROUTED_SHARE >= count(Counter::TcpActiveOpens)
+    });
+    (waits || counted || unrouted)
         .then(|| "whether attempts that wait are ever answered, and how many fail between two looks".to_owned())
 }
 
@@ -323,8 +309,9 @@ fn counted_finding(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{NETNS, World, row};
-    use crate::model::traced::Program;
+    use crate::diagnose::testkit::{NETNS, World, info, row};
+    use crate::model::Errno;
+    use crate::model::traced::{ConnectFailure, Program, Retransmits};
 
     fn to(text: &str) -> Endpoint {
         let at: std::net::SocketAddr = text.parse().unwrap();
@@ -341,6 +328,7 @@ mod tests {
             waited_ms: Some((0, 1)),
             failed_at_ms: Some((5, 1990)),
             succeeded_since: 0,
+            succeeded_late: Some(0),
         }
     }
 
@@ -357,7 +345,7 @@ mod tests {
         outcome.findings.remove(0)
     }
 
-    use ConnectFailure::{Errno as Error, GivenUp, Refused};
+    use ConnectFailure::{AtOnce, Errno as Error, GivenUp, Refused};
 
     #[test]
     fn refused_connects_name_the_program_and_the_cause() {
@@ -384,7 +372,9 @@ mod tests {
         let mixed =
             connects("10.0.0.9:443", "java", 100, &[(Error(Errno::ETIMEDOUT), 20), (Error(Errno::EHOSTUNREACH), 5)]);
         let finding = one(vec![mixed]);
-        assert_eq!((finding.severity, finding.causes.left.len()), (Severity::Warning, 2));
+        assert_eq!(finding.severity, Severity::Warning);
+        let causes = |finding: &Finding| finding.causes.left.iter().map(|h| h.cause.id).collect::<Vec<_>>();
+        assert_eq!(causes(&finding)[0], "backend-silent", "others were answered meanwhile");
         let rejected = one(vec![connects("10.0.0.9:443", "java", 0, &[(Error(Errno::ECONNREFUSED), 20)])]);
         assert!(rejected.causes.is("rejected"), "{rejected:#?}");
     }
@@ -426,7 +416,7 @@ mod tests {
         let rejected = given_up(24, 17, 0);
         let left: Vec<&str> = rejected.causes.left.iter().map(|h| h.cause.id).collect();
         assert_eq!(left, ["rejected", "unreachable"]);
-        assert_eq!(rejected.severity, Severity::Warning);
+        assert_eq!(rejected.severity, Severity::High, "each of its connects fails");
         assert!(
             rejected.summary.contains("as many ICMP messages came") && !rejected.summary.contains("without an answer")
         );
@@ -459,6 +449,54 @@ mod tests {
         let causes = world.check(check).findings.remove(0).causes;
         let left: Vec<(&str, f64)> = causes.left.iter().map(|h| (h.cause.id, h.confidence)).collect();
         assert_eq!(left, [("refused", 0.5), ("rejected", 0.3), ("unreachable", 0.2)]);
+    }
+
+    #[test]
+    fn half_of_few_that_end_with_errors_hurt_as_many_do() {
+        let errors = |n, succeeded, kind| one(vec![connects("10.0.0.9:443", "psql", succeeded, &[(kind, n)])]);
+        let unreachable = Error(Errno::EHOSTUNREACH);
+        assert_eq!(errors(2, 0, unreachable).severity, Severity::High);
+        assert_eq!(errors(20, 0, unreachable).severity, Severity::High);
+        assert_eq!(errors(3, 2, unreachable).severity, Severity::High);
+        assert_eq!(errors(2, 3, unreachable).severity, Severity::Info, "less than half");
+        assert_eq!(errors(2, 0, Refused).severity, Severity::Info, "who polls for a service is refused");
+        // The program reaches others.
+        let others = connects("10.0.0.7:443", "psql", 9, &[]);
+        let failing = connects("10.0.0.9:5432", "psql", 0, &[(unreachable, 3)]);
+        let mut world = traced(vec![others, failing]);
+        assert_eq!(world.check(check).findings[0].severity, Severity::Warning);
+        // Open connections to the same port work: only a part gets no answer.
+        let silent = Connects { waited_ms: Some((6000, 6100)), ..connects("10.0.0.9:443", "psql", 0, &[(GivenUp, 6)]) };
+        world = traced(vec![silent]);
+        assert!(world.check(check).findings[0].causes.is("no-answer"));
+        let open = row(State::Established, "10.0.0.1:40000", "10.0.0.9:443");
+        world.add(info(open, &[("last_ack_recv_ms", 10), ("last_data_recv_ms", 10)]));
+        let beside = world.check(check).findings.remove(0);
+        assert_eq!((beside.severity, beside.causes.left[0].cause.id), (Severity::Warning, "part-passes"));
+    }
+
+    #[test]
+    fn what_ends_at_once_was_told_and_not_given_up() {
+        let alone = one(vec![connects("10.0.0.9:443", "psql", 0, &[(AtOnce, 4)])]);
+        assert!(alone.summary.contains("failed at once") && !alone.summary.contains("given up"), "{}", alone.summary);
+        assert!(alone.causes.left.iter().all(|h| h.cause.id != "no-answer"));
+        let beside = one(vec![connects("10.0.0.9:443", "psql", 0, &[(Error(Errno::EHOSTUNREACH), 1), (AtOnce, 1)])]);
+        assert!(beside.causes.is("unreachable") && beside.severity == Severity::High, "{beside:#?}");
+    }
+
+    #[test]
+    fn a_part_that_gets_no_answer_has_several_causes_and_syns_that_stay_here_one() {
+        let of = |succeeded, late| {
+            let silent = connects("10.0.0.9:443", "java", succeeded, &[(GivenUp, 8)]);
+            let mut world = traced(vec![Connects { succeeded_late: late, waited_ms: Some((9000, 9001)), ..silent }]);
+            let finding = world.check(check).findings.remove(0);
+            let repeated =
+                Retransmits { netns: NETNS, peer: to("10.0.0.9:0").addr, handshake: 9, segments: 0, failed: 9 };
+            world.now.traced.as_mut().unwrap().retransmits.push(repeated);
+            assert!(world.check(check).findings[0].causes.is("not-leaving"));
+            finding.causes.left[0].cause.id
+        };
+        assert_eq!((of(6, Some(0)), of(6, Some(2)), of(0, None)), ("backend-silent", "lossy-path", "no-answer"));
     }
 
     #[test]
@@ -524,6 +562,23 @@ mod tests {
         world.now.sockets.pop();
         waiting(&mut world, 40_000..40_001);
         assert!(world.check(check).findings.is_empty());
+    }
+
+    #[test]
+    fn connects_without_a_route_show_in_a_counter_alone() {
+        let grown = |by: u64| {
+            let mut world = World::new();
+            world.counter(Counter::IpOutNoRoutes, 7);
+            assert!(world.check(check).wants_second.is_some());
+            world.counter(Counter::TcpActiveOpens, 141);
+            assert!(world.check(check).wants_second.is_none(), "of long ago, or rare");
+            world.later(2000).counter(Counter::IpOutNoRoutes, 7 + by);
+            let untraced = world.check(check).findings;
+            world.now.traced = Some(TracedInterval { duration_ms: 2000, ..TracedInterval::default() });
+            assert_eq!(world.check(check).findings, untraced, "a trace of sockets sees none of them");
+            untraced.first().map(|f| f.severity)
+        };
+        assert_eq!((grown(1), grown(2), grown(3)), (None, Some(Severity::Info), Some(Severity::Warning)));
     }
 
     #[test]

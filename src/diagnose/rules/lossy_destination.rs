@@ -504,6 +504,7 @@ mod tests {
             waited_ms: None,
             failed_at_ms: None,
             succeeded_since: 0,
+            succeeded_late: Some(0),
         };
         let traced = TracedInterval {
             duration_ms: 2000,

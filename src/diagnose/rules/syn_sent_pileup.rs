@@ -43,7 +43,8 @@ const QUEUE: &str = "On the peer compare Recv-Q and Send-Q of the listener (`ss 
 const LOSS: &str = "Measure loss to {addr}: `mtr -T -P {port} {addr}`, drops in `ip -s link`";
 const FAMILY: &str = "Mend the route of the family that does not work, or withdraw its address record; until then let the \
                       client try both at once (Happy Eyeballs)";
-const BACKEND: &str = "Take {addr} out of the list of backends until it answers; a health check does it by itself";
+const BACKEND: &str = "Find the backend that does not answer, {addr} itself or one behind it, and take it out until it does; a health \
+                       check does it by itself";
 const WAY_OUT: &str = "Check the way out: `ip route get {addr}`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`";
 const GATEWAY: &str = "Look at the gateway that does not answer: the finding neighbour-failure names it";
 const TRACKING: &str =
@@ -280,8 +281,9 @@ fn subject(view: &View<'_>, group: &Group<'_>) -> Subject {
 /// Nobody is hurt yet that ordinary loss would not hurt: the port answers, or did a moment ago.
 fn may_be_loss(group: &Group<'_>, facts: &Facts<'_>, causes: &Weighed, oldest_ms: u64) -> bool {
     let alone = group.rows.len() as u64 + group.young == 1;
-    let limit = if facts.working > 0 || alone { LOSS_BESIDE_ANSWERS_MS } else { LOSS_MS };
-    facts.answered_lately && oldest_ms < limit && causes.named().is_none_or(|cause| cause.id == "lossy-path")
+    let limit = if facts.answered() > 0 || alone { LOSS_BESIDE_ANSWERS_MS } else { LOSS_MS };
+    let lately = facts.answered_lately && !facts.is_no_loss();
+    lately && oldest_ms < limit && causes.named().is_none_or(|cause| cause.id == "lossy-path")
 }
 
 fn severity(view: &View<'_>, group: &Group<'_>, working: u64, share: Option<f64>, may_be_loss: bool) -> Severity {
@@ -333,7 +335,7 @@ fn finding<'a>(view: &View<'a>, reach: &Reach<'_, 'a>, group: &Group<'a>, alike:
     let steps: Vec<&str> = causes.left.iter().filter_map(|h| step(h.cause.id)).take(3).chain([TIMEOUT]).collect();
     let may_be_loss = oldest.is_some_and(|ms| may_be_loss(group, &facts, &causes, ms));
     let finding = RULE
-        .finding(severity(view, group, facts.working, share, may_be_loss), 0.9, summary)
+        .finding(severity(view, group, facts.answered(), share, may_be_loss), 0.9, summary)
         .because("SYNs were repeated and not even a refusal came back")
         .subject(subject(view, group))
         .about(group.rows.iter().copied())
@@ -346,6 +348,14 @@ fn finding<'a>(view: &View<'a>, reach: &Reach<'_, 'a>, group: &Group<'a>, alike:
         .evidence(
             "served_between_samples",
             view.before.map_or(Evidence::Unknown, |_| Evidence::Count(facts.beside.served_at_once)),
+        )
+        .evidence(
+            "answered_between_samples",
+            view.before.map_or(Evidence::Unknown, |_| Evidence::Count(facts.meanwhile.answered)),
+        )
+        .evidence(
+            "of_these_late",
+            view.now.traced.as_ref().map_or(Evidence::Unknown, |_| Evidence::count(facts.meanwhile.late)),
         )
         .evidence("repeats_max", Evidence::count(timers().map(|t| t.retransmits.into()).max()))
         .evidence("oldest_ms", Evidence::millis(oldest))
@@ -501,7 +511,7 @@ mod tests {
         );
         assert!(outcome.wants_second.is_some(), "queue, filter or path");
         assert!(finding.remedy[0].contains("Recv-Q") && finding.remedy[1].contains("lets only a part through"));
-        assert!(finding.remedy[2].contains("mtr -T -P 443 10.9.9.9"));
+        assert!(finding.remedy[2].contains("10.9.9.9 itself or one behind it"));
     }
 
     #[test]

@@ -47,10 +47,12 @@ pub const CAUSES: &[Cause] = &[
     },
     Cause {
         id: "one-backend-down",
-        text: "this one of several backends does not answer",
-        predicts: "the program's connections to the same port of other addresses are answered",
-        refuted_by: "this address answers on the port, or no other address does",
-        decided_by: "the health check of the backend, or a connect to it from another host",
+        text: "one of several backends does not answer: this address, or a host behind it (a balancer, DNAT)",
+        predicts: "other addresses, or other connects to this one, are answered at once, and a part never; a router may say that the \
+                   host cannot be reached",
+        refuted_by: "an address of this host that sends nothing elsewhere",
+        decided_by: "a connect to each backend itself; on the balancer `ipvsadm -Ln` or `conntrack -L -p tcp --orig-dst` the \
+                     address: which backend has the entries without a reply",
     },
     Cause {
         id: "local-drop",

@@ -6,9 +6,11 @@ use crate::diagnose::testkit::{NETNS, World, listen};
 use crate::diagnose::translation;
 use crate::model::conntrack::{Conntrack, NatPorts, Tracked};
 use crate::model::counter::Counter;
+use crate::model::errno::Errno;
 use crate::model::path::{Neighbour, NextHop, Resolution};
 use crate::model::snapshot::Netns;
-use crate::model::traced::TracedInterval;
+use crate::model::traced::{ConnectFailure, Connects, TracedInterval};
+use crate::model::{RowKind, State};
 
 const GATEWAY: Option<NetnsId> = NetnsId::new(2);
 
@@ -114,6 +116,7 @@ fn a_host_that_answers_on_the_link_and_is_said_to_be_unreachable_forwards() {
         waited_ms: Some((1, waited)),
         failed_at_ms: None,
         succeeded_since: 0,
+        succeeded_late: Some(0),
     };
     let mut of = |waited| {
         world.now.traced = Some(TracedInterval { connects: vec![failed(waited)], ..TracedInterval::default() });
@@ -143,21 +146,47 @@ fn attempts() -> World {
 
 #[test]
 fn where_all_that_work_are_served_a_gateway_is_likelier_than_a_queue() {
-    let of = |received, gateway: bool| {
-        let mut world = attempts();
-        works(&mut world, received);
+    let of = |attempts: u16, received, gateway: bool| {
+        let mut world = World::new();
+        for port in 40_000..40_000 + attempts {
+            world.add(syn(port, "10.0.0.2:8080", 4));
+        }
+        for port in 50_000..50_005 {
+            world.add(heard(port, "10.0.0.2:8080", 10, &[("bytes_received", received)]));
+        }
         if gateway {
             through(&mut world, "10.0.0.254:0");
         }
-        weighed(&world)
+        let all = weighed(&world);
+        let open = world.now.sockets.iter_mut().filter(|s| s.state == State::Established);
+        open.for_each(|s| (s.state, s.kind) = (State::TimeWait, RowKind::TimeWaitMini));
+        assert_ne!(leads(&weighed(&world)), "nat-exhausted", "what is over holds no port for long");
+        all
     };
-    assert_eq!(leads(&of(100, true)), "nat-exhausted");
-    assert_eq!(leads(&of(0, true)), "peer-accept-queue-full", "one may wait in the queue");
-    assert_eq!(leads(&of(100, false)), "partly-filtered");
+    assert_eq!(leads(&of(5, 100, true)), "nat-exhausted");
+    assert_eq!(leads(&of(4, 100, true)), "partly-filtered", "nothing tells that somebody translates");
+    assert_eq!(leads(&of(5, 0, true)), "peer-accept-queue-full", "one may wait in the queue");
+    assert_eq!(leads(&of(5, 100, false)), "partly-filtered");
     let mut direct = attempts();
     works(&mut direct, 100);
     direct.now.next_hops.insert((NETNS, at("10.0.0.2:0").addr), NextHop::Local);
     assert!(is_out(&weighed(&direct), "nat-exhausted"));
+}
+
+#[test]
+fn from_a_private_address_to_a_public_one_somebody_translates() {
+    let of = |to: &str| {
+        let mut world = World::new();
+        let addr = at(to).addr;
+        world.add(syn(40_000, to, 4)).add(syn(40_001, to, 4));
+        world.add(heard(50_000, to, 10, &[("bytes_received", 100)]));
+        let resolution = Some(Resolution::Known);
+        let hop =
+            Neighbour { gateway: Some(at("10.0.0.254:0").addr), device: None, resolution, has_carrier: Some(true) };
+        world.now.next_hops.insert((NETNS, addr), NextHop::Neighbour(hop));
+        leads(&weighed(&world)).to_owned()
+    };
+    assert_eq!((of("1.2.3.4:443").as_str(), of("10.9.9.9:443").as_str()), ("nat-exhausted", "partly-filtered"));
 }
 
 /// A second sample in which both were repeated once, and the gateway counts so many packets without an entry.

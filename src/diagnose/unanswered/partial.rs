@@ -26,6 +26,8 @@ const SAME_SOURCE: usize = 2;
 pub struct Beside {
     /// Those whose peer was heard since the attempts began.
     pub working: u64,
+    /// Of these, those that are not over.
+    pub open: u64,
     /// Of these, those that got data of the program at the other end: none waits in its accept queue.
     pub served: u64,
     /// Those that asked for something and got nothing: they may wait there.
@@ -54,6 +56,7 @@ impl Beside {
             rows.len() >= SAME_SOURCE && !working.is_empty() && sources(rows).is_disjoint(&sources(working));
         Beside {
             working: working.len() as u64,
+            open: working.iter().filter(|s| s.state != State::TimeWait).count() as u64,
             served,
             unserved: count(&|s| !is_served(s) && has(s, TcpInfo::bytes_sent)),
             served_at_once: count(&|s| is_served(s) && is_new(s)),

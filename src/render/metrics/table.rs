@@ -295,7 +295,7 @@ const TRACED: &[Metric] = &[
     Metric::counter(
         "tcpstate_connect_failures_total",
         &["error"],
-        "Those that failed: refused, given_up, no_port, or the name of the errno.",
+        "Those that failed: refused, given_up, at_once, no_port, or the name of the errno.",
         |facts, points| {
             for (failure, n) in
                 facts.verdicts.iter().filter_map(|v| v.traffic.as_ref()).flat_map(|t| &t.connects_failed)
