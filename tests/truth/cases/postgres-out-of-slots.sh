@@ -17,7 +17,7 @@ bg $S runuser -u postgres -- $B/postgres -D "$W/d" -c listen_addresses=10.77.0.2
 listens $S 5432; sleep 0.5
 for i in $(seq 10); do bg $C bash -c '{ echo "select 1;"; exec sleep 60; } | psql -h 10.77.0.2 -U postgres -q'; done
 sleep 2
-bg $C bash -c 'while :; do psql -h 10.77.0.2 -U postgres -c "select 1"; sleep 0.3; done'
+for i in 1 2 3 4; do bg $C bash -c 'while :; do psql -h 10.77.0.2 -U postgres -c "select 1"; sleep 0.3; done'; done
 sleep 3
 grep -q 'too many clients' "$W/out" || { echo "postgres still has slots" >&2; exit 1; }
 ready
