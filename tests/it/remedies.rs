@@ -134,6 +134,7 @@ const TRIALS: &[(&str, Trial)] = &[
     ),
     ("slow-requests", Trial::Not("the first step is a setting of each web server, and none is tried yet.")),
     ("lossy-destination", Trial::Not("the steps are looks at devices that no test host has.")),
+    ("pool-closed-at-once", Trial::Not("the steps are settings of each pool, and none is tried yet.")),
     ("closed-without-answer", Trial::Not("the steps change the program that serves, or its clients.")),
     ("reset-source", Trial::Not("the steps change the program that sends the resets.")),
     ("window-limited", Trial::Not("inside one host no round trip is long enough for a larger window to show.")),

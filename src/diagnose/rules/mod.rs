@@ -22,6 +22,7 @@ rules! {
     close_wait_unaccepted
     close_wait_leak
     close_wait_inherited_fd
+    pool_closed_at_once
     closed_socket_fd_leak
     fd_exhaustion
     unattributed_sockets
