@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::event::{ResetReceived, ResetSent, Retransmit, Sighting};
 use crate::model::traced::{
-    ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval,
+    Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval,
 };
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{Endpoint, Errno, Event, LastError, NetnsId, State};
@@ -26,6 +26,8 @@ const AT_ONCE_NS: u64 = 10_000_000;
 const REPEATED_NS: u64 = 1_000_000_000;
 
 type Place = (Option<NetnsId>, Endpoint);
+/// A port of this host, and who calls it.
+type Caller = (Option<NetnsId>, u16, IpAddr);
 /// The service, whether it is here, why a reset was sent (`None`: it came), and by which process.
 type ResetGroup = (Place, bool, Option<SentFor>, Option<u32>);
 
@@ -57,6 +59,14 @@ struct ResetSums {
     after_fin: u64,
 }
 
+#[derive(Default)]
+struct Repeated {
+    handshake: u64,
+    segments: u64,
+    closing: u64,
+    failed: u64,
+}
+
 /// Sums since the beginning.
 #[derive(Default)]
 pub struct Outcomes {
@@ -69,7 +79,9 @@ pub struct Outcomes {
     resets: FxHashMap<ResetGroup, ResetSums>,
     /// Sockets that their process cut off before it had sent anything, although something had come: their resets follow.
     unanswered: FxHashSet<u64>,
-    repeated: FxHashMap<(Option<NetnsId>, IpAddr), (u64, u64, u64)>,
+    repeated: FxHashMap<(Option<NetnsId>, IpAddr), Repeated>,
+    /// How many connections came to a port from an address, and when the first and the last did.
+    accepted: FxHashMap<Caller, (u64, u64, u64)>,
     /// When connections of this host were made, by the socket's address in the kernel.
     opened: FxHashMap<u64, u64>,
     /// By service, and whether it is here.
@@ -136,6 +148,7 @@ impl Outcomes {
                 let caller = attempt.as_ref().and_then(|a| a.actor).or(given_up);
                 self.ended(t, caller, attempt.map(|a| a.begun_ns), failure);
             }
+            (Some(State::SynRecv), State::Established) => self.came(t),
             (Some(State::Established | State::SynRecv), State::FinWait1) => self.closed_here_first += 1,
             (Some(State::Established | State::CloseWait), State::Close) => match t.error {
                 Some(LastError::Nothing) => self.closed_silently(t),
@@ -169,6 +182,13 @@ impl Outcomes {
         counts.given_up += u64::from(answered == 0 && !service_first && !lately);
         counts.unanswered += u64::from(answered == 0 && service_first);
         counts.brief += u64::from((1..=BRIEF_BYTES).contains(&answered) && service_first);
+    }
+
+    fn came(&mut self, t: &Transition) {
+        let key = (t.netns, t.local.port, t.peer.normalised().addr);
+        let Some((count, first, last)) = group(&mut self.accepted, key, &mut self.not_grouped) else { return };
+        *first = if *count == 0 { t.monotonic_ns } else { *first };
+        (*count, *last) = (*count + 1, t.monotonic_ns);
     }
 
     fn ended(&mut self, t: &Transition, caller: Option<Actor>, begun_ns: Option<u64>, failure: Option<ConnectFailure>) {
@@ -225,11 +245,12 @@ impl Outcomes {
 
     fn repeated(&mut self, again: &Retransmit) {
         let key = (again.at.netns, again.at.peer.normalised().addr);
-        let Some((handshake, segments, failed)) = group(&mut self.repeated, key, &mut self.not_grouped) else { return };
+        let Some(sums) = group(&mut self.repeated, key, &mut self.not_grouped) else { return };
         let is_handshake = matches!(again.at.state, Some(State::SynSent | State::SynRecv));
-        *handshake += u64::from(is_handshake);
-        *segments += u64::from(!is_handshake);
-        *failed += u64::from(again.failed.is_some());
+        sums.handshake += u64::from(is_handshake);
+        sums.segments += u64::from(!is_handshake);
+        sums.closing += u64::from(matches!(again.at.state, Some(State::FinWait1 | State::Closing | State::LastAck)));
+        sums.failed += u64::from(again.failed.is_some());
     }
 
     /// The sums so far. `name` is the name of a process; without one the name of its thread, as traced, stands for it.
@@ -295,12 +316,13 @@ impl Outcomes {
         let mut retransmits: Vec<Retransmits> = self
             .repeated
             .iter()
-            .map(|((netns, peer), (handshake, segments, failed))| Retransmits {
+            .map(|((netns, peer), sums)| Retransmits {
                 netns: *netns,
                 peer: *peer,
-                handshake: *handshake,
-                segments: *segments,
-                failed: *failed,
+                handshake: sums.handshake,
+                segments: sums.segments,
+                closing: sums.closing,
+                failed: sums.failed,
             })
             .collect();
         retransmits.sort_by_key(|r| (std::cmp::Reverse(r.segments + r.handshake), r.netns, r.peer));
@@ -312,6 +334,18 @@ impl Outcomes {
         });
         let mut ends: Vec<Ends> = ends.collect();
         ends.sort_by_key(|e| (e.netns, e.service, e.served_here));
+        let mut accepted: Vec<Accepted> = self
+            .accepted
+            .iter()
+            .map(|((netns, local_port, peer), (count, first, last))| Accepted {
+                netns: *netns,
+                local_port: *local_port,
+                peer: *peer,
+                count: *count,
+                at_ms: (since(*first), since(*last)),
+            })
+            .collect();
+        accepted.sort_by_key(|a| (std::cmp::Reverse(a.count), a.netns, a.local_port, a.peer));
         TracedInterval {
             duration_ms: since(now_ns),
             lost,
@@ -320,6 +354,7 @@ impl Outcomes {
             resets,
             retransmits,
             ends,
+            accepted,
             closed_here_first: self.closed_here_first,
             not_grouped: self.not_grouped,
         }
@@ -410,180 +445,4 @@ fn merge(into: &mut Connects, other: &Connects) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Family;
-    use crate::model::transition::Traffic;
-
-    fn change(address: u64, ms: u64, (old, new): (State, State), pid: Option<u32>, error: Option<LastError>) -> Event {
-        let by = pid.map_or(By::Network, |pid| By::Process(Actor { pid, comm: "curl".into() }));
-        let port = if address == 0xf0 { 0 } else { 40_000 };
-        Event::Change(Transition {
-            at_us: 0,
-            monotonic_ns: ms * 1_000_000,
-            netns: NetnsId::new(1),
-            cookie: None,
-            address: Some(address),
-            family: Family::V4,
-            local: Endpoint::new([10, 0, 0, 1].into(), port),
-            peer: Endpoint::new("::ffff:10.0.0.9".parse().unwrap(), 443),
-            old: Some(old),
-            new,
-            by: Some(by),
-            by_call: pid.is_some(),
-            traffic: None,
-            error,
-        })
-    }
-
-    fn interval(events: &[Event]) -> TracedInterval {
-        let mut outcomes = Outcomes::new([NetnsId::new(1)], 0);
-        for event in events {
-            outcomes.add(event);
-        }
-        outcomes.interval(2_000_000_000, 0, true, &|_| None)
-    }
-
-    const OPENS: (State, State) = (State::Close, State::SynSent);
-    const WORKS: (State, State) = (State::SynSent, State::Established);
-    const FAILS: (State, State) = (State::SynSent, State::Close);
-
-    #[test]
-    fn processes_of_one_name_are_one_program_and_each_end_counts_once() {
-        let errno = |errno| Some(LastError::Errno(errno));
-        let reset = |event: &Event| match event {
-            Event::Change(t) => {
-                Event::ResetReceived(ResetReceived { at: Sighting { state: Some(State::SynSent), ..Sighting::of(t) } })
-            }
-            other => *other,
-        };
-        let refused = change(0xb0, 11, FAILS, None, errno(Errno::ECONNREFUSED));
-        let interval = interval(&[
-            change(0xa0, 0, OPENS, Some(7), None),
-            change(0xa0, 9, WORKS, None, None),
-            change(0xb0, 10, OPENS, Some(8), None),
-            reset(&refused),
-            refused,
-            // Without a RST it came by ICMP.
-            change(0xc0, 20, OPENS, Some(8), None),
-            change(0xc0, 21, FAILS, None, errno(Errno::ECONNREFUSED)),
-            // Its own timeout, of an attempt that began before the trace.
-            change(0xd0, 500, FAILS, Some(9), Some(LastError::Nothing)),
-            change(0xe0, 600, OPENS, Some(9), None),
-            change(0xe0, 1700, FAILS, None, errno(Errno::ETIMEDOUT)),
-            // Told at once, by what the trace did not see.
-            change(0x20, 1750, OPENS, Some(9), None),
-            change(0x20, 1759, FAILS, Some(9), Some(LastError::Nothing)),
-            change(0x30, 700, OPENS, Some(9), None),
-            change(0x30, 1700, WORKS, None, None),
-            change(0xf0, 1800, OPENS, Some(9), None),
-            change(0xf0, 1800, FAILS, Some(9), Some(LastError::Nothing)),
-            // It had begun before, and nobody knows who.
-            change(0x10, 1900, FAILS, None, errno(Errno::ETIMEDOUT)),
-        ]);
-        assert_eq!(interval.connects.len(), 1, "{interval:#?}");
-        let connects = &interval.connects[0];
-        assert_eq!((connects.to.to_string(), connects.succeeded, connects.failures()), ("10.0.0.9:443".into(), 2, 7));
-        let program = connects.program.as_ref().unwrap();
-        assert_eq!((program.comm.as_str(), program.processes), ("curl", 3));
-        let count = |kind| connects.failed.iter().find(|(k, _)| *k == kind).map(|(_, n)| *n);
-        assert_eq!(count(ConnectFailure::Errno(Errno::ETIMEDOUT)), Some(2));
-        for kind in [
-            ConnectFailure::Refused,
-            ConnectFailure::Errno(Errno::ECONNREFUSED),
-            ConnectFailure::GivenUp,
-            ConnectFailure::AtOnce,
-            ConnectFailure::NoPort,
-        ] {
-            assert_eq!(count(kind), Some(1), "{kind:?}");
-        }
-        assert_eq!((connects.waited_ms, connects.failed_at_ms), (Some((0, 1100)), Some((11, 1900))));
-        assert_eq!(connects.succeeded_late, Some(1), "one came after a second");
-        assert!(interval.resets.is_empty(), "a reset that answers a SYN is a refused connect");
-    }
-
-    #[test]
-    fn a_reset_that_cuts_an_open_connection_says_whether_an_answer_was_missing() {
-        let cut = |address, received| {
-            let error = Some(LastError::Errno(Errno::ECONNRESET));
-            let Event::Change(t) = change(address, 5, (State::Established, State::Close), None, error) else {
-                panic!()
-            };
-            Event::Change(Transition { traffic: Some(Traffic { sent_bytes: 90, received_bytes: received }), ..t })
-        };
-        let resets = interval(&[cut(0xa0, Some(0)), cut(0xb0, Some(7)), cut(0xc0, None)]).resets;
-        assert_eq!(resets.len(), 1, "{resets:#?}");
-        let of = &resets[0];
-        assert_eq!((of.count, of.open, of.unanswered, of.served_here, of.sent), (3, 3, 1, false, None));
-        assert_eq!(of.after_fin, 0);
-        let used_again = change(0xa0, 5, (State::CloseWait, State::Close), None, Some(LastError::Errno(Errno::EPIPE)));
-        assert_eq!(interval(&[used_again]).resets[0].after_fin, 1);
-    }
-
-    #[test]
-    fn a_server_that_resets_before_it_sends_leaves_its_client_without_an_answer() {
-        let aborts = |address, sent_bytes| {
-            let how = (State::Established, State::Close);
-            let Event::Change(t) = change(address, 5, how, Some(7), Some(LastError::Nothing)) else { panic!() };
-            Transition { traffic: Some(Traffic { sent_bytes, received_bytes: Some(90) }), ..t }
-        };
-        let reset = |t: &Transition| Event::ResetSent(ResetSent { at: Sighting::of(t), reason: None });
-        let (silent, answered) = (aborts(0xa0, 0), aborts(0xb0, 200));
-        let events = [Event::Change(silent), reset(&silent), Event::Change(answered), reset(&answered), reset(&silent)];
-        let resets = interval(&events).resets;
-        assert_eq!(resets.iter().map(|r| (r.count, r.unanswered)).collect::<Vec<_>>(), [(3, 1)]);
-    }
-
-    #[test]
-    fn what_clients_got_before_the_fin_is_counted_by_who_closed_first() {
-        let end = |address, ms, old, sent_bytes, received| {
-            let Event::Change(t) = change(address, ms, (old, State::Close), None, Some(LastError::Nothing)) else {
-                panic!()
-            };
-            let traffic = Some(Traffic { sent_bytes, received_bytes: received });
-            Event::Change(Transition { traffic, ..t })
-        };
-        let here = |event: Event| match event {
-            Event::Change(t) => Event::Change(Transition { local: t.peer, peer: t.local, ..t }),
-            other => other,
-        };
-        let (ours, theirs) = (State::FinWait2, State::LastAck);
-        let interval = interval(&[
-            change(0xa0, 0, WORKS, None, None),
-            end(0xa0, 999, ours, 90, Some(0)), //      sent and closed at once: it asked for nothing
-            change(0xb0, 0, WORKS, None, None),
-            end(0xb0, 1000, ours, 90, Some(0)),     //     given up
-            end(0xb0, 1100, ours, 90, Some(0)),     //     another socket there, made before the trace
-            end(0xc0, 1200, theirs, 90, Some(0)),   //   closed by the service without a word
-            end(0xd0, 1300, theirs, 90, Some(120)), // a line and a FIN
-            end(0xd0, 1300, theirs, 90, Some(301)),
-            end(0xe0, 1400, ours, 90, Some(120)),
-            end(0xe0, 1400, ours, 0, Some(0)), //      a check that only connects
-            end(0xe0, 1400, ours, 90, None),   //        not known
-            here(end(0xf1, 1500, ours, 0, Some(90))),
-            here(end(0xf2, 1500, theirs, 0, Some(90))),
-            here(end(0xf3, 1500, ours, 500, Some(90))),
-        ]);
-        let of = |served_here| interval.ends.iter().find(|e| e.served_here == served_here).unwrap().counts;
-        assert_eq!(of(false), Counts { answered: 3, given_up: 2, unanswered: 1, brief: 1 });
-        assert_eq!(of(true), Counts { answered: 1, given_up: 1, unanswered: 1, brief: 0 });
-    }
-
-    #[test]
-    fn successes_after_the_last_failure_are_counted_and_other_namespaces_are_not() {
-        let refused = Some(LastError::Errno(Errno::ECONNREFUSED));
-        let events = [
-            change(0xa0, 0, OPENS, Some(7), None),
-            change(0xa0, 1, FAILS, None, refused),
-            change(0xa0, 2, OPENS, Some(7), None),
-            change(0xa0, 3, WORKS, None, None),
-        ];
-        let connects = interval(&events).connects;
-        assert_eq!((connects[0].succeeded_since, connects[0].failures()), (1, 1));
-        let mut elsewhere = Outcomes::new([NetnsId::new(2)], 0);
-        for event in &events {
-            elsewhere.add(event);
-        }
-        assert!(elsewhere.interval(0, 0, true, &|_| None).connects.is_empty());
-    }
-}
+mod tests;

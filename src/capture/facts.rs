@@ -11,7 +11,7 @@ use crate::model::snapshot::{
     CpuQuota, EpollWatch, Inspection, KnownOwner, ProcessFacts, ThreadState, TrackingAnswers,
 };
 use crate::model::traced::{
-    ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval,
+    Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval,
 };
 use crate::model::{Errno, FourTuple, Process};
 
@@ -33,14 +33,16 @@ structs! {
     NatPorts { source, to, taken, chosen, lowest, highest }
     FourTuple { local, peer, ifindex }
     TracedInterval {
-        duration_ms, lost, resets_traced, connects, resets, retransmits, ends, closed_here_first, not_grouped,
+        duration_ms, lost, resets_traced, connects, resets, retransmits, ends, accepted,
+        closed_here_first, not_grouped,
     }
     Connects { netns, to, program, succeeded, succeeded_late, failed, waited_ms, failed_at_ms, succeeded_since }
     Program { pid, comm, processes }
     Resets { netns, service, served_here, sent, program, count, open, unanswered, after_fin }
     Ends { netns, service, served_here, counts }
     Counts { answered, given_up, unanswered, brief }
-    Retransmits { netns, peer, handshake, segments, failed }
+    Retransmits { netns, peer, handshake, segments, closing, failed }
+    Accepted { netns, local_port, peer, count, at_ms }
 }
 
 enums! {
@@ -193,7 +195,9 @@ mod tests {
             Some(SentFor::Reason(reason))
         });
         let retransmits =
-            Retransmits { netns: None, peer: "::1".parse().unwrap(), handshake: 1, segments: 2, failed: 3 };
+            Retransmits { netns: None, peer: "::1".parse().unwrap(), handshake: 1, segments: 2, closing: 1, failed: 3 };
+        let accepted =
+            Accepted { netns: None, local_port: 80, peer: "10.0.0.9".parse().unwrap(), count: 2, at_ms: (5, 900) };
         survives(&TracedInterval {
             duration_ms: 1000,
             lost: 2,
@@ -202,6 +206,7 @@ mod tests {
             resets: reasons.chain([None, Some(SentFor::Unknown)]).map(resets).collect(),
             retransmits: vec![retransmits],
             ends: vec![ends],
+            accepted: vec![accepted],
             closed_here_first: 9,
             not_grouped: 1,
         });

@@ -3,13 +3,19 @@
 //! Input: `tcp_info` of connections in both samples, and of those that began between them. Output: sums per peer address.
 //! Not here: peers that answer nothing, whose every repetition is in vain, and what is bad.
 
+/// The causes.
+mod causes;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::aggregate::Role;
 use crate::diagnose::delivery;
 use crate::diagnose::measure::Share;
 use crate::diagnose::view::View;
-use crate::model::{NetnsId, Socket, TcpInfo};
+use crate::model::{NetnsId, Socket, State, TcpInfo};
+
+pub use causes::CAUSES;
 
 /// What went to one address.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +28,12 @@ pub struct Sent<'a> {
     pub repeated: u64,
     /// Repetitions that the peer had already, as it said (`dsack_dups`).
     pub needless: u64,
+    /// Of the repetitions, those on connections of ours that have sent one segment of their own so far: their first data.
+    pub first_words: u64,
+    /// Those connections.
+    pub begun: u64,
+    /// Microseconds in which the peer's window let nothing more go.
+    pub window_us: u64,
     /// Timeouts: nothing was acknowledged for a whole one (`total_rto`); `None` before Linux 6.7.
     pub timeouts: Option<u64>,
 }
@@ -45,6 +57,9 @@ impl Sent<'_> {
         self.segments += other.segments;
         self.repeated += other.repeated;
         self.needless += other.needless;
+        self.first_words += other.first_words;
+        self.begun += other.begun;
+        self.window_us += other.window_us;
         self.timeouts = self.timeouts.zip(other.timeouts).map(|(a, b)| a + b);
     }
 
@@ -71,6 +86,11 @@ fn between(view: &View<'_>, socket: &Socket, field: fn(&TcpInfo) -> Option<u64>)
     }
 }
 
+/// Whether nothing but its FIN is unacknowledged: what is sent again then says of the path that it drops FINs.
+fn has_only_its_fin(socket: &Socket) -> bool {
+    matches!(socket.state, State::FinWait1 | State::Closing | State::LastAck) && socket.send_q_bytes == Some(1)
+}
+
 /// What went to each address, where something arrived too.
 #[must_use]
 pub fn by_address<'a>(view: &View<'a>) -> BTreeMap<(Option<NetnsId>, IpAddr), Sent<'a>> {
@@ -89,7 +109,7 @@ pub fn by_address<'a>(view: &View<'a>) -> BTreeMap<(Option<NetnsId>, IpAddr), Se
         let Some(repeated) = grown(|i| i.total_retrans().map(u64::from)) else { continue };
         // Where nothing arrives, loss is no word for it: the peer is dead, or what leads to it.
         let arrives = grown(|i| i.delivered().map(u64::from)).or_else(|| grown(TcpInfo::bytes_acked));
-        if arrives.is_none_or(|n| n == 0) || delivery::is_unanswered(view, socket) {
+        if arrives.is_none_or(|n| n == 0) || delivery::is_unanswered(view, socket) || has_only_its_fin(socket) {
             continue;
         }
         let to = sent
@@ -99,6 +119,14 @@ pub fn by_address<'a>(view: &View<'a>) -> BTreeMap<(Option<NetnsId>, IpAddr), Se
         to.segments += segments;
         to.repeated += repeated.min(segments);
         to.needless += grown(|i| i.dsack_dups().map(u64::from)).unwrap_or(0).min(repeated);
+        to.window_us += grown(TcpInfo::rwnd_limited_us).unwrap_or(0);
+        // The repetitions count a SYN that was sent again, too.
+        let ever = |field: fn(&TcpInfo) -> Option<u32>| socket.info.as_deref().and_then(field);
+        let own = ever(TcpInfo::data_segs_out).zip(ever(TcpInfo::total_retrans));
+        if own.is_some_and(|(sent, again)| sent <= again + 1) && view.role(socket) == Role::Client {
+            to.begun += 1;
+            to.first_words += repeated.min(segments);
+        }
         let timeouts = grown(|i| i.total_rto().map(u64::from));
         to.timeouts = to.timeouts.zip(timeouts).map(|(a, b)| a + b);
     }

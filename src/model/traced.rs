@@ -21,6 +21,8 @@ pub struct TracedInterval {
     pub retransmits: Vec<Retransmits>,
     /// How connections were closed in order, by service.
     pub ends: Vec<Ends>,
+    /// Connections that came and whose handshake the peer ended.
+    pub accepted: Vec<Accepted>,
     /// Connections whose first FIN this host sent.
     pub closed_here_first: u64,
     /// Events that belong to none of the groups, of which only so many are kept.
@@ -174,6 +176,20 @@ pub struct Retransmits {
     /// Of these SYNs, and SYN-ACKs of sockets.
     pub handshake: u64,
     pub segments: u64,
+    /// Of the segments, those of connections that this host had closed: their FIN, or data before it.
+    pub closing: u64,
     /// Of all, those that did not leave this host.
     pub failed: u64,
+}
+
+/// Connections of one peer to one port of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Accepted {
+    pub netns: Option<NetnsId>,
+    pub local_port: u16,
+    pub peer: std::net::IpAddr,
+    pub count: u64,
+    /// When the first and the last came, since the trace began.
+    pub at_ms: (u64, u64),
 }

@@ -11,6 +11,7 @@ use super::{Group, is_zero_window, silence_ms};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::peers;
 use crate::diagnose::reach::{self, Leaving, Reach};
+use crate::diagnose::silent_peer;
 use crate::diagnose::view::View;
 use crate::model::{Endpoint, NetnsId, Socket};
 use crate::text;
@@ -52,6 +53,13 @@ pub const CAUSES: &[Cause] = &[
         refuted_by: "a peer that is heard on these",
         decided_by: "the device's timeout for half-closed flows; rules here that drop conntrack state INVALID",
     },
+    Cause {
+        id: "fin-filtered",
+        text: "a filter on the way drops segments that end a connection (FIN)",
+        predicts: "nothing but the FIN is repeated, on connections that were in use until then, and the peer's others work",
+        refuted_by: "data that is repeated too",
+        decided_by: "`tcpdump` at both ends: the FIN leaves here and does not arrive; rules on TCP flags in between",
+    },
 ];
 
 /// Probes without an answer from which on the peer counts as gone: one may be on its way.
@@ -84,6 +92,8 @@ impl<'v, 'a> Facts<'v, 'a> {
             leaving: reach::leaving(view, group.netns, rows),
             heard: heard.clone().count() > 0 && heard.clone().all(|h| h),
             silent: heard.clone().count() > 0 && heard.clone().all(|h| !h),
+            only_fin: rows.iter().all(|s| s.send_q_bytes == Some(1)),
+            rested: most(&|s| silent_peer::idle_ms(s).is_some_and(|ms| ms >= silent_peer::IDLE_MS)),
             answering: self.answering(group),
             peers: rows.iter().map(|s| s.peer.normalised().addr).collect::<FxHashSet<_>>().len(),
         };
@@ -116,6 +126,10 @@ struct Picture {
     /// Every row of which it is known was heard, or none was.
     heard: bool,
     silent: bool,
+    /// Nothing but the FIN of each is unacknowledged.
+    only_fin: bool,
+    /// Most had said nothing for a while before they were closed, so that a device could forget them.
+    rested: bool,
     /// So many of the peers answer on other connections.
     answering: usize,
     peers: usize,
@@ -137,10 +151,15 @@ impl Picture {
             "ours-lost" if self.heard => Weight::Possible(0.8),
             "ours-lost" if self.silent => refuted("the peer is silent"),
             "ours-lost" => Weight::Possible(0.2),
+            "fin-filtered" if !self.only_fin => refuted("data is repeated too"),
+            "fin-filtered" if self.answering == 0 => Weight::Possible(0.1),
+            "fin-filtered" => Weight::Possible(if self.rested { 0.2 } else { 0.6 }),
             _ if self.heard => refuted("the peer is heard on these connections"),
             "peer-gone" if self.answering == self.peers => refuted("its address was heard on other connections since"),
             "peer-gone" if self.answering > 0 => Weight::Possible(0.4),
             "peer-gone" => Weight::Possible(0.6),
+            // A flow of a moment ago is not forgotten yet.
+            _ if !self.rested && self.only_fin && self.answering > 0 => Weight::Possible(0.2),
             _ if self.answering == self.peers => Weight::Possible(0.7),
             _ if self.answering > 0 => Weight::Possible(0.4),
             _ => Weight::Possible(0.2),
@@ -185,6 +204,26 @@ mod tests {
         assert_eq!(left(&world), ["peer-gone", "flow-forgotten", "local-drop"], "heard before these fell silent");
         world.now.sockets[1] = other("10.0.0.9:5000", 9000);
         assert_eq!(left(&world), ["flow-forgotten", "local-drop"]);
+    }
+
+    #[test]
+    fn a_fin_alone_on_connections_in_use_points_to_a_filter() {
+        let of = |idle_ms: u64, queue| {
+            let mut world = World::new();
+            for port in 40_000..40_002 {
+                // Repeated for 1.4 s.
+                let mut socket = stuck(port, "10.0.0.9:80", 3, 1400 + idle_ms);
+                socket.send_q_bytes = Some(queue);
+                let info = socket.info.as_mut().unwrap();
+                assert!(info.set("backoff", 3) && info.set("last_data_recv_ms", 1400 + idle_ms));
+                world.add(socket);
+            }
+            world.add(other("10.0.0.9:5000", 10));
+            left(&world)
+        };
+        assert_eq!(of(300, 1), ["fin-filtered", "flow-forgotten", "local-drop"]);
+        assert_eq!(of(60_000, 1), ["flow-forgotten", "fin-filtered", "local-drop"]);
+        assert_eq!(of(300, 1001), ["flow-forgotten", "local-drop"], "data waits, too");
     }
 
     #[test]

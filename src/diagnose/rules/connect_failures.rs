@@ -490,8 +490,8 @@ mod tests {
             let silent = connects("10.0.0.9:443", "java", succeeded, &[(GivenUp, 8)]);
             let mut world = traced(vec![Connects { succeeded_late: late, waited_ms: Some((9000, 9001)), ..silent }]);
             let finding = world.check(check).findings.remove(0);
-            let repeated =
-                Retransmits { netns: NETNS, peer: to("10.0.0.9:0").addr, handshake: 9, segments: 0, failed: 9 };
+            let (netns, peer) = (NETNS, to("10.0.0.9:0").addr);
+            let repeated = Retransmits { netns, peer, handshake: 9, segments: 0, closing: 0, failed: 9 };
             world.now.traced.as_mut().unwrap().retransmits.push(repeated);
             assert!(world.check(check).findings[0].causes.is("not-leaving"));
             finding.causes.left[0].cause.id

@@ -13,8 +13,8 @@ use crate::aggregate::{Prefix, Role};
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::host_drops::{self, Dropped};
-use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
-use crate::diagnose::loss::{self, Sent};
+use crate::diagnose::hypothesis::{Weighed, Weight};
+use crate::diagnose::loss::{self, CAUSES, Sent};
 use crate::diagnose::measure::Share;
 use crate::diagnose::mtu;
 use crate::diagnose::peers::{self, Peers};
@@ -22,6 +22,7 @@ use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::snapshot::Asked;
+use crate::model::traced::Retransmits;
 use crate::model::{Endpoint, NetnsId, Socket};
 use crate::text;
 
@@ -38,55 +39,20 @@ const LOCAL: &str = "Look at this host's own end: `ip -s link` (errors, dropped)
                      `nstat -az | grep -i drop`";
 const QUEUE: &str = "Keep the queue short: fq_codel or cake at the bottleneck, fewer parallel transfers, or pacing (`tc qdisc \
                      replace dev DEVICE root fq` with BBR)";
+const PEER: &str = "On the peer: `nstat -az | grep -i -e prune -e drop -e overflow`, and `tcpstate doctor`";
+const ACCEPT: &str = "On the peer compare Recv-Q and Send-Q of the listener (`ss -ltn`): its accept queue is too short for the \
+                      bursts, or its program accepts too slowly";
 const REORDER: &str = "Look for a path that reorders: bonding or ECMP that spreads one connection over several links";
 
 const TEXT: Text = Text {
     why: "Each loss costs a round trip at best and a timeout of 200 ms or more at worst, and TCP sends more slowly after it: 1 % \
           of loss cuts a transfer over a long path to a fraction, and 5 % makes requests hang for seconds.",
-    remedy: &[FIND, LOCAL, QUEUE, REORDER],
+    remedy: &[FIND, LOCAL, QUEUE, REORDER, ACCEPT, PEER],
     avoid: &[
         "Don't raise buffers or windows: more segments under way lose more of them",
         "Don't restart the programs: they do nothing wrong",
     ],
 };
-
-const CAUSES: &[Cause] = &[
-    Cause {
-        id: "path",
-        text: "the path or a device on it drops segments",
-        predicts: "repetitions while the round trip stays near its shortest",
-        refuted_by: "the peer reports that it had what was repeated",
-        decided_by: "`mtr -T`, the counters of the devices on the way",
-    },
-    Cause {
-        id: "queue",
-        text: "the path is full, and its queue drops what comes on top",
-        predicts: "the round trip is twice the shortest one or more",
-        refuted_by: "a round trip near the shortest one",
-        decided_by: "rtt against min-rtt: `tcpstate list -i`; the loss ends when less is sent",
-    },
-    Cause {
-        id: "reordering",
-        text: "segments arrive late or in another order, and nothing is lost",
-        predicts: "the peer reports that it had what was repeated (DSACK)",
-        refuted_by: "no such report of peers that can send one",
-        decided_by: "dsack-dups and reord-seen: `tcpstate list -i`",
-    },
-    Cause {
-        id: "this-host",
-        text: "this host itself drops them: the queue of a device, the device, or the backlog of a CPU",
-        predicts: "a counter of this host grows by as much as was repeated",
-        refuted_by: "no such counter grew",
-        decided_by: "`tc -s qdisc`, `ip -s link`, /proc/net/softnet_stat",
-    },
-    Cause {
-        id: "all-peers",
-        text: "this host's own link or its nearest hop loses for everybody",
-        predicts: "most peers lose",
-        refuted_by: "other peers, to which as much is sent, lose nothing",
-        decided_by: "`ip -s link`, `tc -s qdisc`, `ethtool -S`, the switch port",
-    },
-];
 
 /// So many lost segments are no chance (policy).
 const LOST: u64 = 10;
@@ -100,6 +66,8 @@ const TOGETHER: usize = 3;
 const NETWORK: Prefix = Prefix { v4: 24, v6: 64 };
 /// A queue shows by so many milliseconds at least.
 const QUEUE_MS: u64 = 10;
+/// Percent of the interval in which the peer's window held its connections back, from which on the peer is short of room.
+const WINDOW_PERCENT: u64 = 10;
 /// One sample: repetitions of a connection so far that make a second sample worth its time.
 const SUSPECTED: u32 = 5;
 
@@ -190,7 +158,31 @@ fn clean(all: &[(IpAddr, &Sent<'_>)]) -> u64 {
     all.iter().filter(|(_, s)| !is_lossy(s) && s.segments >= MEASURED).count() as u64
 }
 
-fn weigh(place: Place, sum: &Sent<'_>, clean: u64, dropped: Option<u64>) -> Weighed {
+/// Where only the first data of new connections is repeated: so many handshakes of the namespace were, too, of which each is
+/// two segments or more that the same path carries. A full accept queue drops some SYNs as well.
+fn first_words_alone(view: &View<'_>, netns: Option<NetnsId>, sum: &Sent<'_>) -> Option<u64> {
+    let alone = sum.first_words >= LOST && sum.first_words * 10 >= sum.repeated * 9;
+    view.delta(netns, Counter::TcpExtTcpSynRetrans).filter(|_| alone)
+}
+
+/// Whether the peer's window held these connections back, so that it is short of room.
+fn is_short_of_window(view: &View<'_>, sum: &Sent<'_>) -> bool {
+    let all_us = view.interval_ms().unwrap_or(0) * 1000 * sum.rows.len() as u64;
+    all_us > 0 && sum.window_us * 100 >= all_us * WINDOW_PERCENT
+}
+
+fn weigh(
+    view: &View<'_>,
+    netns: Option<NetnsId>,
+    place: Place,
+    sum: &Sent<'_>,
+    clean: u64,
+    dropped: Option<u64>,
+) -> Weighed {
+    let first = first_words_alone(view, netns, sum);
+    // Of data on connections whose handshake went through, no path drops all.
+    let all = first.is_some() && sum.first_words * 10 >= sum.segments * 9;
+    let fewer = all || first.is_some_and(|syns| syns * 2 < sum.first_words);
     let here = dropped.is_some_and(|n| n * 2 >= sum.lost());
     let queue = sum.round_trips_ms();
     let has_queue = queue.is_some_and(|(now, least)| now >= (2 * least).max(QUEUE_MS));
@@ -212,6 +204,14 @@ fn weigh(place: Place, sum: &Sent<'_>, clean: u64, dropped: Option<u64>) -> Weig
             None => Weight::Possible(0.1),
         },
         _ if here => Weight::Refuted("this host dropped about as many itself".to_owned()),
+        "peer-accept-queue-full" if fewer => Weight::Possible(0.8),
+        "peer-accept-queue-full" if first.is_some() => Weight::Possible(0.4),
+        "peer-accept-queue-full" => Weight::Refuted("not only first data of new connections was sent again".to_owned()),
+        "peer-drops" => Weight::Possible(if is_short_of_window(view, sum) { 0.4 } else { 0.1 }),
+        _ if first == Some(0) => Weight::Refuted(format!(
+            "no handshake was sent again, and the first data of {}",
+            text::count(sum.begun, "new connection was", "new connections was")
+        )),
         "queue" => match queue {
             Some((now, least)) if !has_queue => {
                 Weight::Refuted(format!("the round trip is {now} ms, {least} ms at its shortest"))
@@ -226,6 +226,7 @@ fn weigh(place: Place, sum: &Sent<'_>, clean: u64, dropped: Option<u64>) -> Weig
             }
             _ => Weight::Possible(0.2),
         },
+        "path" if fewer => Weight::Possible(0.2),
         _ if has_queue => Weight::Possible(0.3),
         _ => Weight::Possible(0.7),
     })
@@ -272,7 +273,7 @@ fn finding<'a>(
     }
     let clean = clean(all);
     let dropped = host_drops::dropped(view, netns);
-    let causes = weigh(place, &sum, clean, dropped.as_ref().map(Dropped::sum));
+    let causes = weigh(view, netns, place, &sum, clean, dropped.as_ref().map(Dropped::sum));
     let level = severity(view, place, &sum, &causes, clean);
     let owner = sum.rows.first().and_then(|s| ends.owner(s));
     let owner = owner.filter(|p| sum.rows.iter().all(|s| ends.owner(s).is_some_and(|o| o.pid == p.pid)));
@@ -296,7 +297,10 @@ fn finding<'a>(
         (Some("reordering"), _) => &[REORDER],
         (Some("queue"), _) => &[QUEUE, LOCAL],
         (Some("this-host"), _) => &[LOCAL, QUEUE],
+        (Some("peer-accept-queue-full"), _) => &[ACCEPT, PEER],
+        (Some("peer-drops"), _) => &[PEER, FIND, LOCAL],
         (_, Place::All(..)) => &[LOCAL, FIND],
+        _ if is_short_of_window(view, &sum) => &[FIND, PEER, LOCAL],
         _ => &[FIND, LOCAL],
     };
     let rows = sum.rows.len() as u64;
@@ -308,9 +312,7 @@ fn finding<'a>(
     };
     let port = destination.map_or(0, |to| to.port);
     let traced = view.now.traced.as_ref().map(|traced| {
-        let of = |r: &&crate::model::traced::Retransmits| {
-            r.netns == netns && sum.rows.iter().any(|s| s.peer.normalised().addr == r.peer)
-        };
+        let of = |r: &&Retransmits| r.netns == netns && sum.rows.iter().any(|s| s.peer.normalised().addr == r.peer);
         traced.retransmits.iter().filter(of).map(|r| r.handshake).sum()
     });
     let finding = RULE
@@ -345,17 +347,20 @@ fn traced_only(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
     let traced = view.now.traced.as_ref()?;
     let repeated = view.delta(netns, Counter::TcpRetransSegs)?;
     let sent = view.delta(netns, Counter::TcpOutSegs)?;
-    let most = traced.retransmits.iter().filter(|r| r.netns == netns).max_by_key(|r| r.segments)?;
+    // A FIN that is sent again may be one that a filter drops: no data is lost then.
+    let of_data = |r: &Retransmits| r.segments.saturating_sub(r.closing);
+    let most = traced.retransmits.iter().filter(|r| r.netns == netns).max_by_key(|r| of_data(r))?;
+    let segments = of_data(most);
     let answers = traced.connects.iter().any(|c| c.netns == netns && c.to.addr == most.peer && c.succeeded > 0);
     // All that this namespace sent is more than what went to the peer, so that the true share is larger.
-    let share = Share::of(most.segments, sent + repeated)?;
-    let counts = most.segments >= LOST && share.percent() >= view.thresholds.loss_percent && most.failed == 0;
+    let share = Share::of(segments, sent + repeated)?;
+    let counts = segments >= LOST && share.percent() >= view.thresholds.loss_percent && most.failed == 0;
     if !counts || !answers {
         return None;
     }
     let summary = format!(
         "{} to {} were sent again within {}, at least {share} of what went there, on connections too short to measure",
-        text::count(most.segments, "segment", "segments"),
+        text::count(segments, "segment", "segments"),
         most.peer,
         text::duration(traced.duration_ms),
     );
@@ -364,14 +369,16 @@ fn traced_only(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
         .finding(Severity::Warning, 0.75, summary)
         .because("each repetition was traced; what was sent is counted for the whole namespace")
         .causes(Weighed::of(CAUSES, |cause| match cause.id {
-            "path" => Weight::Possible(0.5),
+            "path" if view.delta(netns, Counter::TcpExtTcpSynRetrans) != Some(0) => Weight::Possible(0.5),
+            "path" | "peer-accept-queue-full" => Weight::Possible(0.3),
             _ => Weight::Possible(0.2),
         }))
         .subject(Subject { netns, destination: Some(Endpoint::new(most.peer, 0)), ..Subject::default() })
-        .steps([FIND, LOCAL])
+        .steps([FIND, LOCAL, PEER])
         .fill("addr", most.peer)
         .fill("port", port)
-        .evidence("repeated", Evidence::Count(most.segments))
+        .evidence("repeated", Evidence::Count(segments))
+        .evidence("closing_repeated", Evidence::Count(most.closing))
         .evidence("handshakes_repeated", Evidence::Count(most.handshake))
         .evidence("sent_by_namespace", Evidence::Count(sent + repeated))
         .next(format!("tcpstate trace --retransmits dst {}", most.peer));
@@ -383,7 +390,7 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, listen, row};
     use crate::model::State;
-    use crate::model::traced::{Connects, Retransmits, TracedInterval};
+    use crate::model::traced::{Connects, TracedInterval};
 
     /// What a connection did in two seconds: segments, of these repeated, of these needless; and its round trips in ms.
     #[derive(Clone, Copy)]
@@ -426,11 +433,8 @@ mod tests {
     fn a_peer_that_loses_more_than_one_in_twenty_is_a_warning_with_its_share() {
         let finding = one(&[("10.9.0.2:5000", Flow(500, 60, 0, STEADY)), ("10.9.0.3:5000", Flow(500, 0, 0, STEADY))]);
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(7)));
-        assert_eq!(
-            finding.summary,
-            "60 of 500 segments to 10.9.0.2 were sent again within 2.0 s (12 %): the path or a device on it drops segments"
-        );
-        assert!(finding.causes.is("path") && finding.remedy[0].contains("mtr -T -P 5000 10.9.0.2"));
+        assert_eq!(finding.summary, "60 of 500 segments to 10.9.0.2 were sent again within 2.0 s (12 %)");
+        assert!(finding.causes.left[0].cause.id == "path" && finding.remedy[0].contains("mtr -T -P 5000 10.9.0.2"));
     }
 
     #[test]
@@ -488,13 +492,62 @@ mod tests {
     }
 
     #[test]
+    fn first_data_of_new_connections_alone_is_no_path() {
+        let of = |handshakes: u64, old: bool| {
+            let mut world = world(&[]);
+            world
+                .counter(Counter::TcpExtTcpSynRetrans, 7)
+                .later(2000)
+                .counter(Counter::TcpExtTcpSynRetrans, 7 + handshakes);
+            let fields = [("data_segs_out", 2), ("total_retrans", 1), ("delivered", 2), ("last_data_sent_ms", 10)];
+            for port in 40_000..40_012 {
+                world.add(info(row(State::Established, &format!("10.0.0.1:{port}"), "10.9.0.2:80"), &fields));
+            }
+            if old {
+                let mut used = info(row(State::Established, "10.0.0.1:41000", "10.9.0.2:80"), &fields);
+                assert!(used.info.as_mut().unwrap().set("data_segs_out", 9));
+                assert!(used.info.as_mut().unwrap().set("total_retrans", 6));
+                world.add(used);
+            }
+            world.check(check).findings.remove(0)
+        };
+        let first = of(0, false);
+        assert_eq!(first.causes.left[0].cause.id, "peer-accept-queue-full", "{first:?}");
+        assert!(first.causes.ruled_out.iter().any(|(c, _)| c.id == "path") && first.remedy == [ACCEPT, PEER]);
+        let few = of(5, false).causes;
+        assert!(few.left[0].cause.id == "peer-accept-queue-full" && few.left.iter().any(|h| h.cause.id == "path"));
+        assert_eq!(
+            of(6, false).causes.left[0].cause.id,
+            "path",
+            "as many handshakes were repeated as a path would lose"
+        );
+        assert_eq!(of(0, true).causes.left[0].cause.id, "path", "one that sends more repeats as well");
+    }
+
+    #[test]
+    fn a_fin_that_is_sent_again_is_no_loss() {
+        let mut world = world(&[("10.9.0.2:5000", Flow(500, 60, 0, STEADY))]);
+        world.now.sockets[1].state = State::FinWait1;
+        world.now.sockets[1].send_q_bytes = Some(1);
+        assert_eq!(world.check(check).findings, []);
+        world.now.sockets[1].send_q_bytes = Some(1449);
+        assert_eq!(world.check(check).findings.len(), 1);
+    }
+
+    #[test]
     fn short_connections_are_judged_by_the_trace_and_the_counters() {
         let mut world = World::new();
         world.counter(Counter::TcpOutSegs, 0).counter(Counter::TcpRetransSegs, 0);
         world.later(2000).counter(Counter::TcpOutSegs, 450).counter(Counter::TcpRetransSegs, 50);
         let peer: IpAddr = "10.9.0.2".parse().unwrap();
-        let repeated =
-            Retransmits { netns: crate::diagnose::testkit::NETNS, peer, handshake: 4, segments: 46, failed: 0 };
+        let repeated = Retransmits {
+            netns: crate::diagnose::testkit::NETNS,
+            peer,
+            handshake: 4,
+            segments: 50,
+            closing: 4,
+            failed: 0,
+        };
         let reached = Connects {
             netns: repeated.netns,
             to: Endpoint::new(peer, 443),
@@ -515,6 +568,9 @@ mod tests {
         world.now.traced = Some(traced);
         let findings = world.check(check).findings;
         assert!(findings[0].summary.contains("at least 9 %"), "{findings:#?}");
+        world.now.traced.as_mut().unwrap().retransmits[0].closing = 50;
+        assert_eq!(world.check(check).findings, [], "nothing but FINs");
+        world.now.traced.as_mut().unwrap().retransmits[0].closing = 4;
         world.now.traced.as_mut().unwrap().connects.clear();
         assert_eq!(world.check(check).findings, [], "nothing tells that it answers");
     }

@@ -1,0 +1,197 @@
+//! Events, and what they are summed up to.
+
+use super::*;
+use crate::model::Family;
+use crate::model::transition::Traffic;
+
+fn change(address: u64, ms: u64, (old, new): (State, State), pid: Option<u32>, error: Option<LastError>) -> Event {
+    let by = pid.map_or(By::Network, |pid| By::Process(Actor { pid, comm: "curl".into() }));
+    let port = if address == 0xf0 { 0 } else { 40_000 };
+    Event::Change(Transition {
+        at_us: 0,
+        monotonic_ns: ms * 1_000_000,
+        netns: NetnsId::new(1),
+        cookie: None,
+        address: Some(address),
+        family: Family::V4,
+        local: Endpoint::new([10, 0, 0, 1].into(), port),
+        peer: Endpoint::new("::ffff:10.0.0.9".parse().unwrap(), 443),
+        old: Some(old),
+        new,
+        by: Some(by),
+        by_call: pid.is_some(),
+        traffic: None,
+        error,
+    })
+}
+
+fn interval(events: &[Event]) -> TracedInterval {
+    let mut outcomes = Outcomes::new([NetnsId::new(1)], 0);
+    for event in events {
+        outcomes.add(event);
+    }
+    outcomes.interval(2_000_000_000, 0, true, &|_| None)
+}
+
+#[test]
+fn what_came_is_counted_by_port_and_peer_and_repetitions_of_closed_connections_apart() {
+    const CAME: (State, State) = (State::SynRecv, State::Established);
+    let repeats = |state| {
+        let Event::Change(t) = change(0xa0, 5, OPENS, None, None) else { unreachable!() };
+        Event::Retransmit(Retransmit { at: Sighting { state: Some(state), ..Sighting::of(&t) }, failed: None })
+    };
+    let interval = interval(&[
+        change(0xa0, 100, CAME, None, None),
+        change(0xb0, 900, CAME, None, None),
+        repeats(State::FinWait1),
+        repeats(State::LastAck),
+        repeats(State::Established),
+        repeats(State::SynSent),
+    ]);
+    let [accepted] = &interval.accepted[..] else { panic!("{interval:#?}") };
+    assert_eq!((accepted.local_port, accepted.peer.to_string()), (40_000, "10.0.0.9".into()));
+    assert_eq!((accepted.count, accepted.at_ms), (2, (100, 900)));
+    let [sums] = &interval.retransmits[..] else { panic!("{interval:#?}") };
+    assert_eq!((sums.handshake, sums.segments, sums.closing), (1, 3, 2));
+}
+
+const OPENS: (State, State) = (State::Close, State::SynSent);
+const WORKS: (State, State) = (State::SynSent, State::Established);
+const FAILS: (State, State) = (State::SynSent, State::Close);
+
+#[test]
+fn processes_of_one_name_are_one_program_and_each_end_counts_once() {
+    let errno = |errno| Some(LastError::Errno(errno));
+    let reset = |event: &Event| match event {
+        Event::Change(t) => {
+            Event::ResetReceived(ResetReceived { at: Sighting { state: Some(State::SynSent), ..Sighting::of(t) } })
+        }
+        other => *other,
+    };
+    let refused = change(0xb0, 11, FAILS, None, errno(Errno::ECONNREFUSED));
+    let interval = interval(&[
+        change(0xa0, 0, OPENS, Some(7), None),
+        change(0xa0, 9, WORKS, None, None),
+        change(0xb0, 10, OPENS, Some(8), None),
+        reset(&refused),
+        refused,
+        // Without a RST it came by ICMP.
+        change(0xc0, 20, OPENS, Some(8), None),
+        change(0xc0, 21, FAILS, None, errno(Errno::ECONNREFUSED)),
+        // Its own timeout, of an attempt that began before the trace.
+        change(0xd0, 500, FAILS, Some(9), Some(LastError::Nothing)),
+        change(0xe0, 600, OPENS, Some(9), None),
+        change(0xe0, 1700, FAILS, None, errno(Errno::ETIMEDOUT)),
+        // Told at once, by what the trace did not see.
+        change(0x20, 1750, OPENS, Some(9), None),
+        change(0x20, 1759, FAILS, Some(9), Some(LastError::Nothing)),
+        change(0x30, 700, OPENS, Some(9), None),
+        change(0x30, 1700, WORKS, None, None),
+        change(0xf0, 1800, OPENS, Some(9), None),
+        change(0xf0, 1800, FAILS, Some(9), Some(LastError::Nothing)),
+        // It had begun before, and nobody knows who.
+        change(0x10, 1900, FAILS, None, errno(Errno::ETIMEDOUT)),
+    ]);
+    assert_eq!(interval.connects.len(), 1, "{interval:#?}");
+    let connects = &interval.connects[0];
+    assert_eq!((connects.to.to_string(), connects.succeeded, connects.failures()), ("10.0.0.9:443".into(), 2, 7));
+    let program = connects.program.as_ref().unwrap();
+    assert_eq!((program.comm.as_str(), program.processes), ("curl", 3));
+    let count = |kind| connects.failed.iter().find(|(k, _)| *k == kind).map(|(_, n)| *n);
+    assert_eq!(count(ConnectFailure::Errno(Errno::ETIMEDOUT)), Some(2));
+    for kind in [
+        ConnectFailure::Refused,
+        ConnectFailure::Errno(Errno::ECONNREFUSED),
+        ConnectFailure::GivenUp,
+        ConnectFailure::AtOnce,
+        ConnectFailure::NoPort,
+    ] {
+        assert_eq!(count(kind), Some(1), "{kind:?}");
+    }
+    assert_eq!((connects.waited_ms, connects.failed_at_ms), (Some((0, 1100)), Some((11, 1900))));
+    assert_eq!(connects.succeeded_late, Some(1), "one came after a second");
+    assert!(interval.resets.is_empty(), "a reset that answers a SYN is a refused connect");
+}
+
+#[test]
+fn a_reset_that_cuts_an_open_connection_says_whether_an_answer_was_missing() {
+    let cut = |address, received| {
+        let error = Some(LastError::Errno(Errno::ECONNRESET));
+        let Event::Change(t) = change(address, 5, (State::Established, State::Close), None, error) else { panic!() };
+        Event::Change(Transition { traffic: Some(Traffic { sent_bytes: 90, received_bytes: received }), ..t })
+    };
+    let resets = interval(&[cut(0xa0, Some(0)), cut(0xb0, Some(7)), cut(0xc0, None)]).resets;
+    assert_eq!(resets.len(), 1, "{resets:#?}");
+    let of = &resets[0];
+    assert_eq!((of.count, of.open, of.unanswered, of.served_here, of.sent), (3, 3, 1, false, None));
+    assert_eq!(of.after_fin, 0);
+    let used_again = change(0xa0, 5, (State::CloseWait, State::Close), None, Some(LastError::Errno(Errno::EPIPE)));
+    assert_eq!(interval(&[used_again]).resets[0].after_fin, 1);
+}
+
+#[test]
+fn a_server_that_resets_before_it_sends_leaves_its_client_without_an_answer() {
+    let aborts = |address, sent_bytes| {
+        let how = (State::Established, State::Close);
+        let Event::Change(t) = change(address, 5, how, Some(7), Some(LastError::Nothing)) else { panic!() };
+        Transition { traffic: Some(Traffic { sent_bytes, received_bytes: Some(90) }), ..t }
+    };
+    let reset = |t: &Transition| Event::ResetSent(ResetSent { at: Sighting::of(t), reason: None });
+    let (silent, answered) = (aborts(0xa0, 0), aborts(0xb0, 200));
+    let events = [Event::Change(silent), reset(&silent), Event::Change(answered), reset(&answered), reset(&silent)];
+    let resets = interval(&events).resets;
+    assert_eq!(resets.iter().map(|r| (r.count, r.unanswered)).collect::<Vec<_>>(), [(3, 1)]);
+}
+
+#[test]
+fn what_clients_got_before_the_fin_is_counted_by_who_closed_first() {
+    let end = |address, ms, old, sent_bytes, received| {
+        let Event::Change(t) = change(address, ms, (old, State::Close), None, Some(LastError::Nothing)) else {
+            panic!()
+        };
+        let traffic = Some(Traffic { sent_bytes, received_bytes: received });
+        Event::Change(Transition { traffic, ..t })
+    };
+    let here = |event: Event| match event {
+        Event::Change(t) => Event::Change(Transition { local: t.peer, peer: t.local, ..t }),
+        other => other,
+    };
+    let (ours, theirs) = (State::FinWait2, State::LastAck);
+    let interval = interval(&[
+        change(0xa0, 0, WORKS, None, None),
+        end(0xa0, 999, ours, 90, Some(0)), //      sent and closed at once: it asked for nothing
+        change(0xb0, 0, WORKS, None, None),
+        end(0xb0, 1000, ours, 90, Some(0)),     //     given up
+        end(0xb0, 1100, ours, 90, Some(0)),     //     another socket there, made before the trace
+        end(0xc0, 1200, theirs, 90, Some(0)),   //   closed by the service without a word
+        end(0xd0, 1300, theirs, 90, Some(120)), // a line and a FIN
+        end(0xd0, 1300, theirs, 90, Some(301)),
+        end(0xe0, 1400, ours, 90, Some(120)),
+        end(0xe0, 1400, ours, 0, Some(0)), //      a check that only connects
+        end(0xe0, 1400, ours, 90, None),   //        not known
+        here(end(0xf1, 1500, ours, 0, Some(90))),
+        here(end(0xf2, 1500, theirs, 0, Some(90))),
+        here(end(0xf3, 1500, ours, 500, Some(90))),
+    ]);
+    let of = |served_here| interval.ends.iter().find(|e| e.served_here == served_here).unwrap().counts;
+    assert_eq!(of(false), Counts { answered: 3, given_up: 2, unanswered: 1, brief: 1 });
+    assert_eq!(of(true), Counts { answered: 1, given_up: 1, unanswered: 1, brief: 0 });
+}
+
+#[test]
+fn successes_after_the_last_failure_are_counted_and_other_namespaces_are_not() {
+    let refused = Some(LastError::Errno(Errno::ECONNREFUSED));
+    let events = [
+        change(0xa0, 0, OPENS, Some(7), None),
+        change(0xa0, 1, FAILS, None, refused),
+        change(0xa0, 2, OPENS, Some(7), None),
+        change(0xa0, 3, WORKS, None, None),
+    ];
+    let connects = interval(&events).connects;
+    assert_eq!((connects[0].succeeded_since, connects[0].failures()), (1, 1));
+    let mut elsewhere = Outcomes::new([NetnsId::new(2)], 0);
+    for event in &events {
+        elsewhere.add(event);
+    }
+    assert!(elsewhere.interval(0, 0, true, &|_| None).connects.is_empty());
+}
