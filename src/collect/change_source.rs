@@ -57,7 +57,8 @@ pub struct Request {
 pub enum Changes {
     #[default]
     All,
-    /// How connects begin and end, the first FIN of this host, and how connections end: about half of all.
+    /// How connects begin and end, which connections come, the first FIN of this host, and how connections end: more than
+    /// half of all.
     Connects,
 }
 

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::diagnose::delivery;
-use crate::diagnose::peers;
-use crate::diagnose::reach::Reach;
+use crate::diagnose::reach::{self, Reach};
 use crate::diagnose::silent_peer;
 use crate::diagnose::view::View;
 use crate::model::{Endpoint, NetnsId, Socket, State, TcpInfo};
@@ -31,30 +30,12 @@ pub fn black_holes<'a>(view: &View<'a>) -> BTreeMap<(Option<NetnsId>, IpAddr), B
         by_peer.entry((socket.netns, socket.peer.normalised().addr)).or_default().push(socket);
     }
     // One that repeats less than a full-size segment, or was acknowledged large ones, speaks against it.
-    by_peer.retain(|_, rows| rows.iter().all(|s| is_about_size(s)));
+    by_peer.retain(|_, rows| rows.iter().all(|s| silent_peer::is_about_size(s)));
     if by_peer.is_empty() {
         return BTreeMap::new();
     }
     let reach = Reach::new(view, by_peer.keys().map(|(netns, addr)| (*netns, Endpoint::new(*addr, 0))));
     by_peer.into_iter().filter_map(|(place, rows)| Some((place, proven(view, &reach, place, rows)?))).collect()
-}
-
-/// What is repeated is of full size, and what was acknowledged before was small.
-fn is_about_size(socket: &Socket) -> bool {
-    silent_peer::segment_share(socket).is_some_and(|share| share >= 0.9)
-        && silent_peer::acknowledged_share(socket).is_some_and(|share| share < 0.5)
-}
-
-/// For how long the segment has been repeated: the timeouts that have passed add up to this.
-#[must_use]
-pub fn repeated_ms(socket: &Socket) -> Option<u64> {
-    let now_ms = u64::from(socket.info.as_deref()?.rto_us()?) / 1000;
-    Some(now_ms.saturating_sub(peers::base_rto_ms(socket)?))
-}
-
-fn heard_ms(socket: &Socket) -> Option<u64> {
-    let info = socket.info.as_deref()?;
-    Some(u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?)))
 }
 
 fn proven<'a>(
@@ -63,9 +44,8 @@ fn proven<'a>(
     (netns, addr): (Option<NetnsId>, IpAddr),
     rows: Vec<&'a Socket>,
 ) -> Option<BlackHole<'a>> {
-    // The last word of the peer may have been on its way when the first repetition was.
-    let began = rows.iter().filter_map(|s| repeated_ms(s)?.checked_sub(peers::base_rto_ms(s)?)).max()?;
-    let heard = rows.iter().filter(|s| heard_ms(s).is_some_and(|ms| ms < began)).count() as u64;
+    let began = rows.iter().filter_map(|s| silent_peer::repeating_ms(s)).max()?;
+    let heard = rows.iter().filter(|s| view.heard_ms(s).is_some_and(|ms| ms < began)).count() as u64;
     let others: Vec<&Socket> = reach
         .address(netns, addr, began)
         .filter(|s| s.state == State::Established && !rows.iter().any(|r| std::ptr::eq(*r, *s)))
@@ -77,6 +57,9 @@ fn proven<'a>(
         Some(bytes * 10 >= segments * 9 * u64::from(s.info.as_deref()?.snd_mss_bytes()?))
     };
     let works_large = others.iter().any(|s| large(s) == Some(true));
-    let is_proven = !works_large && (heard > 0 || others.len() > 1 && rows.len() > 1);
-    is_proven.then_some(BlackHole { rows, heard, others: others.len() as u64 })
+    let with_row = others.iter().filter(|s| view.earlier(s).is_none()).count() as u64;
+    let without_row = reach::traced(view, (netns, addr), began, (None, None)).saturating_sub(with_row);
+    let others = others.len() as u64 + without_row;
+    let is_proven = !works_large && (heard > 0 || others > 1 && rows.len() > 1);
+    is_proven.then_some(BlackHole { rows, heard, others })
 }

@@ -1,6 +1,7 @@
 //! Which destinations provably answer: connections whose peer was heard a known time ago.
 //!
-//! Input: the rows of a snapshot. Output: per destination those that were heard since some moment. An open connection
+//! Input: the rows of a snapshot, those of the one before that are gone, and what a trace saw come and answer. Output: per
+//! destination those that were heard since some moment. An open connection
 //! proves nothing by itself: its peer may have died an hour ago.
 
 use std::net::IpAddr;
@@ -9,6 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
+use crate::model::traced::Accepted;
 use crate::model::{Endpoint, Family, NetnsId, Socket, TimerKind};
 
 /// A connection and how long ago its peer was heard.
@@ -38,7 +40,11 @@ impl<'v, 'a> Reach<'v, 'a> {
         if addrs.is_empty() {
             return reach;
         }
-        for socket in &view.now.sockets {
+        // One that ended between the samples was heard before that.
+        let gone = view.before.iter().flat_map(|before| &before.sockets);
+        let interval = view.interval_ms().unwrap_or(0);
+        let rows = view.now.sockets.iter().map(|s| (s, None)).chain(gone.map(|s| (s, Some(interval))));
+        for (socket, ago) in rows {
             let peer = socket.peer.normalised();
             // Few rows lead there: what was heard is read for those only.
             let is_addr = addrs.contains(&(socket.netns, peer.addr));
@@ -46,7 +52,10 @@ impl<'v, 'a> Reach<'v, 'a> {
             if !is_addr && !is_port {
                 continue;
             }
-            let Some(ms) = view.heard_ms(socket) else { continue };
+            if ago.is_some() && !view.is_gone(socket) {
+                continue;
+            }
+            let Some(ms) = view.heard_ms(socket).map(|ms| ms + ago.unwrap_or(0)) else { continue };
             let heard = Heard { socket, ms };
             if is_addr {
                 reach.by_addr.entry((socket.netns, peer.addr)).or_default().push(heard);
@@ -80,6 +89,27 @@ impl<'v, 'a> Reach<'v, 'a> {
     pub fn family_works(&self, netns: Option<NetnsId>, addr: IpAddr, within_ms: u64) -> bool {
         self.view.latest_heard().get(&(netns, Family::of(addr))).is_some_and(|ms| *ms <= within_ms)
     }
+}
+
+/// Connections of an address that a trace saw come to one of these ports of ours, or succeed to one of these ports of the
+/// address, within so many milliseconds; to any port without a list. They may have left no row.
+#[must_use]
+pub fn traced(
+    view: &View<'_>,
+    (netns, addr): (Option<NetnsId>, IpAddr),
+    within_ms: u64,
+    (own, theirs): (Option<&[u16]>, Option<&[u16]>),
+) -> u64 {
+    let Some(traced) = &view.now.traced else { return 0 };
+    let is = |ports: Option<&[u16]>, port: u16| ports.is_none_or(|ports| ports.contains(&port));
+    let since = |at_ms: u64| traced.duration_ms.saturating_sub(at_ms) <= within_ms;
+    // Of several only the last is known to have come since, unless the first did.
+    let of_came = |a: &Accepted| if since(a.at_ms.0) { a.count } else { u64::from(since(a.at_ms.1)) };
+    let came = traced.accepted.iter().filter(|a| a.netns == netns && a.peer == addr && is(own, a.local_port));
+    let reached = traced.connects.iter().filter(|c| c.netns == netns && c.to.addr == addr && is(theirs, c.to.port));
+    // Nothing tells when a connect succeeded.
+    let reached = reached.filter(|_| traced.duration_ms <= within_ms);
+    came.map(of_came).sum::<u64>() + reached.map(|c| c.succeeded).sum::<u64>()
 }
 
 /// What became of the segments that some rows repeated between the samples.

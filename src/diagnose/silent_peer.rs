@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::aggregate::Role;
 use crate::diagnose::callers;
 use crate::diagnose::conntrack;
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
@@ -13,7 +14,7 @@ use crate::diagnose::peers;
 use crate::diagnose::queues::Queue;
 use crate::diagnose::reach::{self, Leaving, Reach};
 use crate::diagnose::view::View;
-use crate::model::{Endpoint, NetnsId, Socket, State, TcpInfo};
+use crate::model::{NetnsId, Socket, State, TcpInfo, TimerKind};
 use crate::text;
 
 /// What keeps acknowledgements away.
@@ -48,10 +49,10 @@ pub const CAUSES: &[Cause] = &[
     },
     Cause {
         id: "one-backend-down",
-        text: "one of several backends behind that address is gone",
-        predicts: "some connections to the address and port die while others work, idle or not",
-        refuted_by: "nothing to that address and port works",
-        decided_by: "the load balancer's list of backends, if the address is one's",
+        text: "one of several hosts behind that address is gone (a backend, or a client behind a NAT)",
+        predicts: "some connections of the address die while others of the same service work, idle or not",
+        refuted_by: "no other connection of that service works",
+        decided_by: "the load balancer's list of backends, or whose address the NAT has, if the address is one's",
     },
     Cause {
         id: "lossy-path",
@@ -74,12 +75,19 @@ pub const CAUSES: &[Cause] = &[
         refuted_by: "segments that were repeated while TCPRetransFail did not grow",
         decided_by: "`ip route get`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`",
     },
+    Cause {
+        id: "ours-lost",
+        text: "the peer's segments arrive, and ours are lost on the way",
+        predicts: "the peer is heard on these connections while what we repeat stays unacknowledged",
+        refuted_by: "nothing that came on them since the data was first repeated",
+        decided_by: "`tcpdump` at both ends: rules by direction, asymmetric routes, reverse-path checks at the peer",
+    },
     conntrack::FULL,
     next_hop::GATEWAY,
 ];
 
 /// A pause before the fatal write that a forgetful device could have used (policy).
-const IDLE_MS: u64 = 3000;
+pub const IDLE_MS: u64 = 3000;
 /// So many repetitions in a row, over several connections, are no loss.
 const REPEATS_LOST: u64 = 10;
 
@@ -94,10 +102,37 @@ pub fn waiting_ms(socket: &Socket) -> Option<u64> {
     Some(recovery.filter(|ms| *ms > 0).or_else(doublings)?.min(silence))
 }
 
+/// For how long the segment has been repeated: the timeouts that have passed add up to this.
+#[must_use]
+pub fn repeated_ms(socket: &Socket) -> Option<u64> {
+    let now_ms = u64::from(socket.info.as_deref()?.rto_us()?) / 1000;
+    Some(now_ms.saturating_sub(peers::base_rto_ms(socket)?))
+}
+
+/// The same with the part of the present timeout that is over, less a timeout: the last word of the peer may have been on
+/// its way when the first repetition was.
+#[must_use]
+pub fn repeating_ms(socket: &Socket) -> Option<u64> {
+    let timeout_ms = u64::from(socket.info.as_deref()?.rto_us()?) / 1000;
+    let timer = socket.timer.filter(|t| t.kind == TimerKind::Retransmit)?;
+    let present = timeout_ms.saturating_sub(u64::from(timer.remaining_ms));
+    (repeated_ms(socket)? + present).checked_sub(peers::base_rto_ms(socket)?)
+}
+
+/// Whether something came on the connection since its data was first repeated. What acknowledges that data would have ended
+/// the repetitions, so it acknowledged nothing new.
+fn is_heard_since(view: &View<'_>, socket: &Socket) -> bool {
+    let since = repeating_ms(socket);
+    since.is_some_and(|since| view.heard_ms(socket).is_some_and(|ms| ms < since))
+}
+
 /// What is known of connections to one address whose data is not acknowledged.
 pub struct Facts<'v> {
-    /// Connections to the same address and port that are heard since the data was first repeated.
+    /// Connections to the same address and port that are heard since the data was first repeated; where the peer calls this
+    /// host, those of the address to the same port here.
     pub working: u64,
+    /// On so many of these something came since their data was first repeated.
+    pub heard: u64,
     address_works: u64,
     works_with_loss: bool,
     here: bool,
@@ -116,6 +151,8 @@ pub struct Facts<'v> {
     full_size: usize,
     small: usize,
     small_before: usize,
+    /// Of these, those on which nothing but the handshake was acknowledged.
+    fresh: usize,
     idle: usize,
     never_heard: bool,
     repeats: u64,
@@ -133,7 +170,9 @@ impl<'v> Facts<'v> {
     ) -> Facts<'v> {
         let since = reach::median(rows.iter().filter_map(|s| waiting_ms(s))).unwrap_or(0);
         let works = |s: &&Socket| !rows.iter().any(|r| std::ptr::eq(*r, *s));
-        let to = peers::common_peer(rows).unwrap_or(Endpoint::new(addr, 0));
+        let comes = rows.iter().all(|s| is_accepted(view, s));
+        let service = |s: &Socket| if comes { s.local.port } else { s.peer.port };
+        let ports: Vec<u16> = rows.iter().map(|s| service(s)).collect();
         let all: Vec<&Socket> = reach.address(netns, addr, since).filter(works).collect();
         let info = |s: &Socket, value: fn(&TcpInfo) -> Option<u64>| s.info.as_deref().and_then(value);
         let sum = |value: fn(&TcpInfo) -> Option<u64>| all.iter().filter_map(|s| info(s, value)).sum::<u64>();
@@ -146,13 +185,23 @@ impl<'v> Facts<'v> {
             .find_map(|s| callers::called(view, s).filter(|q| callers::overflows(view, q)));
         let leaving = reach::leaving(view, netns, rows);
         let count = |is: &dyn Fn(&Socket) -> bool| rows.iter().filter(|s| is(s)).count();
-        let working = all.iter().filter(|s| s.peer.port == to.port).count() as u64;
+        let is_here = |s: &&&Socket| ports.contains(&service(s)) && (!comes || is_accepted(view, s));
+        let more = |own, theirs, rows: &[&Socket]| {
+            let with_row = rows.iter().filter(|s| view.earlier(s).is_none()).count() as u64;
+            reach::traced(view, (netns, addr), since, (own, theirs)).saturating_sub(with_row)
+        };
+        let working: Vec<&Socket> = all.iter().filter(is_here).copied().collect();
+        let traced = if comes { (Some(&ports[..]), Some(&[][..])) } else { (Some(&[][..]), Some(&ports[..])) };
+        let working = working.len() as u64 + more(traced.0, traced.1, &working);
+        let address_works = all.len() as u64 + more(None, None, &all);
         let in_vain = |s: &&&Socket| {
-            s.timer.is_some_and(|t| t.retransmits > 0) && (all.is_empty() || working == 0 && s.peer.port == to.port)
+            let is_here = !comes && ports.contains(&s.peer.port);
+            s.timer.is_some_and(|t| t.retransmits > 0) && (address_works == 0 || working == 0 && is_here)
         };
         Facts {
             working,
-            address_works: all.len() as u64,
+            heard: count(&|s| is_heard_since(view, s)) as u64,
+            address_works,
             works_with_loss: lost > 0 && lost * 100 >= sum(TcpInfo::bytes_sent),
             here: rows.iter().any(|s| view.mirror(s).is_some()),
             overflowing,
@@ -161,9 +210,10 @@ impl<'v> Facts<'v> {
             leaving,
             way: Way::of(view, netns, addr, rows),
             tracking: conntrack::weigh(view, netns, leaving),
-            full_size: count(&|s| segment_share(s).is_some_and(|share| share >= 0.9)),
-            small: count(&|s| segment_share(s).is_some_and(|share| share < 0.9)),
-            small_before: count(&|s| acknowledged_share(s).is_some_and(|share| share < 0.5)),
+            full_size: count(&|s| repeats_full_size(s) == Some(true)),
+            small: count(&|s| repeats_full_size(s) == Some(false)),
+            small_before: count(&is_small_before),
+            fresh: count(&is_fresh),
             idle: count(&|s| idle_ms(s).is_some_and(|ms| ms >= IDLE_MS)),
             never_heard: rows.iter().all(|s| {
                 info(s, |i| i.bytes_acked().filter(|n| *n <= 1)).is_some()
@@ -185,6 +235,7 @@ impl<'v> Facts<'v> {
             "one-backend-down" => self.backend_down(),
             "lossy-path" => self.lossy_path(),
             "peer-accept-queue-full" => self.queue_full(),
+            "ours-lost" => self.ours_lost(),
             "conntrack-full" => self.tracking.clone(),
             "gateway-down" => self.way.weigh_gateway((self.address_works > 0).then(|| Self::works(self.address_works))),
             _ => self.local_drop(),
@@ -212,15 +263,20 @@ impl<'v> Facts<'v> {
         match self {
             _ if self.way.host_is_silent() => Weight::Proven,
             _ if self.address_works > 0 => Weight::Refuted(Self::works(self.address_works)),
+            _ if self.heard > 0 => Weight::Refuted(self.is_heard()),
             _ if self.here => Weight::Refuted("the other half is on this host".into()),
-            _ if self.is_about_size() => Weight::Possible(if self.rows > 1 { 0.15 } else { 0.4 }),
+            // A host that died in the middle of the first answers looks the same.
+            _ if self.is_about_size() && self.fresh == 0 => Weight::Possible(if self.rows > 1 { 0.15 } else { 0.4 }),
+            _ if self.is_about_size() => Weight::Possible(0.5),
             _ => Weight::Possible(0.6),
         }
     }
 
     fn port_filtered(&self) -> Weight {
         match self {
-            _ if self.working > 0 => Weight::Refuted("other connections to that address and port work".into()),
+            _ if self.working > 0 => Weight::Refuted("other connections of that address and service work".into()),
+            _ if self.heard > 0 => Weight::Possible(0.2),
+            _ if self.is_about_size() && self.unanswered == 0 => Weight::Possible(0.1),
             _ if self.address_works > 0 && self.unanswered > 0 => Weight::Possible(0.9),
             _ if self.address_works > 0 && self.idle * 2 > self.rows => Weight::Possible(0.2),
             _ if self.address_works > 0 => Weight::Possible(0.4),
@@ -249,6 +305,7 @@ impl<'v> Facts<'v> {
         }
         let idle = self.idle * 2 > self.rows;
         match (self.working > 0, idle) {
+            _ if self.heard > 0 => Weight::Possible(0.05),
             (true, true) => Weight::Possible(0.8),
             (true, false) => Weight::Possible(0.25),
             (false, true) => Weight::Possible(0.15),
@@ -258,8 +315,10 @@ impl<'v> Facts<'v> {
 
     fn backend_down(&self) -> Weight {
         match self {
-            _ if self.working == 0 => Weight::Refuted("no connection to that address and port works".into()),
+            _ if self.working == 0 => Weight::Refuted("no other connection of that service works".into()),
+            _ if self.heard > 0 => Weight::Refuted(self.is_heard()),
             _ if self.idle * 2 > self.rows => Weight::Possible(0.1),
+            _ if self.is_about_size() => Weight::Possible(0.2),
             _ => Weight::Possible(0.5),
         }
     }
@@ -282,6 +341,19 @@ impl<'v> Facts<'v> {
         }
     }
 
+    fn ours_lost(&self) -> Weight {
+        match self {
+            _ if self.heard == 0 => Weight::Refuted("nothing came on them since the data was first repeated".into()),
+            _ if self.working > 0 || self.is_about_size() => Weight::Possible(0.2),
+            _ => Weight::Possible(0.8),
+        }
+    }
+
+    fn is_heard(&self) -> String {
+        let n = text::grouped(self.heard);
+        format!("the peer was heard on {n} of these since the data was first repeated")
+    }
+
     fn local_drop(&self) -> Weight {
         match self.leaving {
             _ if self.tracking == Weight::Proven || self.way.is_silent() => Weight::Possible(0.05),
@@ -297,9 +369,52 @@ impl<'v> Facts<'v> {
     }
 }
 
-/// What is in flight, as a share of full-size segments.
+/// Whether the peer called this host.
 #[must_use]
-pub fn segment_share(socket: &Socket) -> Option<f64> {
+pub fn is_accepted(view: &View<'_>, socket: &Socket) -> bool {
+    matches!(view.role(socket), Role::Server(_) | Role::FormerServer)
+}
+
+/// What is repeated is of full size, and what was acknowledged before was small.
+#[must_use]
+pub fn is_about_size(socket: &Socket) -> bool {
+    repeats_full_size(socket) == Some(true) && is_small_before(socket)
+}
+
+/// Whether what is in flight is of full size, but perhaps for the end of it, and so was what was sent again.
+fn repeats_full_size(socket: &Socket) -> Option<bool> {
+    let info = socket.info.as_deref()?;
+    let (segments, mss) = (u64::from(info.unacked()?), u64::from(info.snd_mss_bytes()?));
+    let whole = segment_share(socket)? >= 0.9;
+    // A loss probe repeats the last one, which may be short.
+    let again = info.bytes_retrans().zip(info.total_retrans()).filter(|(_, n)| *n > 0);
+    let again = again.map(|(bytes, n)| bytes * 2 >= u64::from(n) * mss);
+    let in_flight = u64::from(socket.send_q_bytes?.checked_sub(info.notsent_bytes()?)?);
+    let but_the_last = segments > 1 && in_flight + mss > segments * mss;
+    match (whole, again) {
+        (true, Some(false)) => None,
+        (true, _) => Some(true),
+        (false, _) => Some(but_the_last && again == Some(true)),
+    }
+}
+
+/// Nothing but small segments was acknowledged: less than half of a full one in the mean, or the handshake alone before which
+/// the peer could not have said anything.
+fn is_small_before(socket: &Socket) -> bool {
+    acknowledged_share(socket).is_some_and(|share| share < 0.5) || is_fresh(socket)
+}
+
+/// The peer acknowledged our SYN-ACK and sent something, and acknowledged none of our data.
+fn is_fresh(socket: &Socket) -> bool {
+    let of = || {
+        let info = socket.info.as_deref()?;
+        Some(info.bytes_acked()? <= 1 && info.bytes_received()? > 0)
+    };
+    of() == Some(true)
+}
+
+/// What is in flight, as a share of full-size segments.
+fn segment_share(socket: &Socket) -> Option<f64> {
     let info = socket.info.as_deref()?;
     let (segments, mss) = (info.unacked().filter(|n| *n > 0)?, info.snd_mss_bytes().filter(|n| *n > 0)?);
     let bytes = socket.send_q_bytes?.checked_sub(info.notsent_bytes()?)?;
@@ -307,8 +422,7 @@ pub fn segment_share(socket: &Socket) -> Option<f64> {
 }
 
 /// How large the acknowledged segments were in the mean, as a share of full-size ones.
-#[must_use]
-pub fn acknowledged_share(socket: &Socket) -> Option<f64> {
+fn acknowledged_share(socket: &Socket) -> Option<f64> {
     let info = socket.info.as_deref()?;
     let (segments, mss) = (info.delivered().filter(|n| *n > 0)?, info.snd_mss_bytes().filter(|n| *n > 0)?);
     // The SYN counts as a byte.
@@ -327,8 +441,130 @@ pub fn idle_at_least_ms(socket: &Socket) -> Option<u64> {
 }
 
 /// How long the connection had been silent when the data that waits was sent, at most: how long that waited is a lower bound.
-fn idle_ms(socket: &Socket) -> Option<u64> {
+#[must_use]
+pub fn idle_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     let heard = u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?));
     Some(heard.saturating_sub(waiting_ms(socket)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{NETNS, World, info, listen, row, timer};
+    use crate::model::traced::{Accepted, TracedInterval};
+
+    /// What a client of the server here does not acknowledge for 6.2 s, after being used 300 ms before; its port, what waits.
+    fn hangs(port: u16, heard_ms: u64, (bytes, segments): (u32, u64)) -> Socket {
+        let base =
+            Socket { send_q_bytes: Some(bytes), ..row(State::Established, "10.0.0.1:80", &format!("10.0.0.9:{port}")) };
+        let fields = [
+            ("rto_us", 6_400_000),
+            ("backoff", 5),
+            ("unacked", segments),
+            ("snd_mss_bytes", 1448),
+            ("bytes_received", 75),
+            ("delivered", 1),
+            ("total_retrans", 5),
+            ("bytes_retrans", 5 * 1448.min(u64::from(bytes))),
+            ("last_ack_recv_ms", heard_ms),
+            ("last_data_recv_ms", heard_ms),
+        ];
+        timer(info(base, &fields), TimerKind::Retransmit, 5400, 5)
+    }
+
+    fn lives(local: &str) -> Socket {
+        let base = row(State::Established, local, "10.0.0.9:7000");
+        info(base, &[("last_ack_recv_ms", 50), ("last_data_recv_ms", 50)])
+    }
+
+    fn world(rows: &[Socket]) -> World {
+        let mut world = World::new();
+        world.add(listen("0.0.0.0:80", 0, 128)).add(listen("0.0.0.0:22", 0, 128));
+        for socket in rows {
+            world.add(socket.clone());
+        }
+        world
+    }
+
+    fn weighed(world: &World) -> (u64, Weighed) {
+        let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
+        let rows: Vec<&Socket> = world.now.sockets.iter().filter(|s| s.timer.is_some()).collect();
+        let place = (NETNS, "10.0.0.9".parse().unwrap());
+        let reach = Reach::new(&view, [(place.0, crate::model::Endpoint::new(place.1, 0))].into_iter());
+        let facts = Facts::new(&view, &reach, place, &rows, &[]);
+        (facts.working, facts.weigh())
+    }
+
+    fn out(weighed: &Weighed) -> Vec<&'static str> {
+        weighed.ruled_out.iter().map(|(c, _)| c.id).collect()
+    }
+
+    const SMALL: (u32, u64) = (200, 1);
+
+    #[test]
+    fn a_client_is_compared_by_its_address_and_the_port_here() {
+        let rows = [hangs(5000, 9000, SMALL), hangs(5001, 9000, SMALL)];
+        let (working, alone) = weighed(&world(&rows));
+        assert_eq!((working, alone.left[0].cause.id), (0, "host-down"));
+        let (working, same) = weighed(&world(&[&rows[..], &[lives("10.0.0.1:80")]].concat()));
+        assert_eq!((working, same.left[0].cause.id), (1, "one-backend-down"));
+        assert!(out(&same).contains(&"host-down") && out(&same).contains(&"port-filtered"), "{same:?}");
+        let (working, other) = weighed(&world(&[&rows[..], &[lives("10.0.0.1:22")]].concat()));
+        assert_eq!((working, other.left[0].cause.id), (0, "port-filtered"), "another service of this host");
+    }
+
+    #[test]
+    fn connections_that_left_no_row_show_that_the_peer_lives() {
+        let mut world = world(&[hangs(5000, 12_000, SMALL), hangs(5001, 12_000, SMALL)]);
+        let came = |at_ms, local_port| Accepted {
+            netns: NETNS,
+            local_port,
+            peer: "10.0.0.9".parse().unwrap(),
+            count: 3,
+            at_ms,
+        };
+        let traced = |accepted| {
+            Some(TracedInterval { duration_ms: 10_000, accepted: vec![accepted], ..TracedInterval::default() })
+        };
+        world.now.traced = traced(came((5000, 9000), 80));
+        let (working, causes) = weighed(&world);
+        assert_eq!((working, causes.left[0].cause.id), (3, "path-forgot-flow"), "they were idle before");
+        world.now.traced = traced(came((1000, 9000), 80));
+        assert_eq!(weighed(&world).0, 1, "of the others it is not known whether they came since");
+        world.now.traced = traced(came((1000, 2000), 80));
+        assert_eq!(weighed(&world).0, 0, "before the data was repeated");
+        world.now.traced = traced(came((5000, 9000), 22));
+        assert!(weighed(&world).0 == 0 && out(&weighed(&world).1).contains(&"host-down"));
+        // Without a trace: one that was there in the first sample, and has ended.
+        world.now.traced = None;
+        world.add(lives("10.0.0.1:80")).later(2000);
+        world.now.sockets.pop();
+        assert_eq!(weighed(&world).0, 1);
+    }
+
+    #[test]
+    fn a_peer_that_is_heard_on_them_is_not_down_and_ours_are_lost() {
+        // Repeated for 6.2 s and a second of the present timeout, less a timeout on the way: 7.0 s.
+        let causes = |heard| weighed(&world(&[hangs(5000, heard, SMALL), hangs(5001, 9000, SMALL)])).1;
+        assert_eq!(causes(6999).left[0].cause.id, "ours-lost");
+        assert!(out(&causes(6999)).contains(&"host-down"));
+        assert_eq!(causes(7000).left[0].cause.id, "host-down");
+    }
+
+    #[test]
+    fn full_segments_after_a_handshake_may_be_a_black_hole_or_a_host_that_died() {
+        let left = |waits| {
+            let causes = weighed(&world(&[hangs(5000, 9000, waits), hangs(5001, 9000, waits)])).1;
+            causes.left.iter().take(2).map(|h| h.cause.id).collect::<Vec<_>>()
+        };
+        assert_eq!(left((15_928, 11)), ["mtu-black-hole", "host-down"]);
+        assert_eq!(left((5000, 4)), ["mtu-black-hole", "host-down"], "the last one is short");
+        assert_eq!(left((1600, 2))[0], "mtu-black-hole");
+        assert_eq!(left((1400, 2))[0], "host-down", "none is full");
+        let mut header = hangs(5000, 9000, (14_680, 11));
+        assert!(header.info.as_mut().unwrap().set("bytes_retrans", 5 * 200));
+        let causes = weighed(&world(&[header.clone(), header])).1;
+        assert_eq!(causes.left[0].cause.id, "host-down", "the first one is short, and it is what is repeated");
+    }
 }

@@ -334,6 +334,13 @@ impl<'a> View<'a> {
         before.at(socket.netns, tuple).filter(|earlier| earlier.four_tuple().ifindex == tuple.ifindex)
     }
 
+    /// Whether a row of the snapshot before has none now: the connection ended in between.
+    #[must_use]
+    pub fn is_gone(&self, earlier: &Socket) -> bool {
+        let by_cookie = earlier.cookie.and_then(|cookie| self.shared.index.with_cookie(earlier.netns, cookie));
+        by_cookie.is_none() && self.shared.index.at(earlier.netns, earlier.four_tuple()).is_none()
+    }
+
     /// The other half of a connection whose both ends are seen: swapped four-tuple, IPv4-mapped as IPv4, first in the
     /// same namespace and then in every other one.
     #[must_use]

@@ -47,6 +47,9 @@ const KEEPALIVE: &str = "Use keepalive with TCP_KEEPIDLE below the idle timeout 
 const BACKEND: &str = "If that address is a load balancer's, check its backends and let it reset the connections of a dead \
                        one";
 const FILTER: &str = "Check filters for that port of {peer}: firewalls here, at the peer and between, security groups";
+const WAY: &str = "Check the way to {peer} for filters: firewalls here, at the peer and between, security groups";
+const ONE_WAY: &str = "Find where our segments to {peer} end: `tcpdump` at both ends; filters by direction, asymmetric routes, \
+                       rp_filter at the peer";
 const LOSS: &str = "Measure loss to {peer}: `mtr -T {peer}`, drops in `ip -s link`";
 const QUEUE: &str = "On the peer compare Recv-Q and Send-Q of the listener (`ss -ltn`): its program accepts too slowly";
 const GATEWAY: &str = "Look at the gateway that does not answer: the finding neighbour-failure names it";
@@ -65,7 +68,9 @@ const TEXT: Text = Text {
         BACKEND,
         QUEUE,
         ONE_HOST,
+        ONE_WAY,
         FILTER,
+        WAY,
         LOSS,
         TRACKING,
         GATEWAY,
@@ -88,9 +93,11 @@ const CLIENTS: usize = 3;
 /// Silence that is high by itself (policy, as the page says).
 const SILENCE_HIGH_MS: u64 = 60_000;
 
-/// What helps against each cause.
-fn step(cause: &str) -> Option<&'static str> {
+/// What helps against each cause. A peer that calls this host has no port of its own to look at.
+fn step(cause: &str, calls_us: bool) -> Option<&'static str> {
     Some(match cause {
+        "port-filtered" if calls_us => WAY,
+        "ours-lost" => ONE_WAY,
         "host-down" => ONE_HOST,
         "port-filtered" => FILTER,
         "mtu-black-hole" => MTU,
@@ -198,7 +205,7 @@ fn gives_up_in_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
 /// Harm: a client that vanished harms nobody; a service that several connections and attempts wait for does.
 fn severity(view: &View<'_>, silent: &Silent<'_>, facts: &Facts<'_>, silence_ms: u64) -> Severity {
     let rows = silent.rows();
-    let accepted = rows.iter().all(|s| matches!(view.role(s), Role::Server(_) | Role::FormerServer));
+    let accepted = rows.iter().all(|s| silent_peer::is_accepted(view, s));
     let backed_off = |s: &&&Socket| s.info.as_deref().and_then(crate::model::TcpInfo::backoff) >= Some(BACKOFF_HIGH);
     let long = silence_ms >= SILENCE_HIGH_MS || rows.iter().filter(backed_off).count() >= BACKOFF_HIGH_SOCKETS;
     let fails_now = rows.len() > 1 && !silent.attempts.is_empty() && facts.working == 0;
@@ -293,12 +300,16 @@ fn finding<'a>(
     };
     let timeout = info(|i| i.rto_us().map(|us| u64::from(us) / 1000)).max();
     let timers = || rows.iter().filter_map(|s| s.timer);
+    let calls_us = rows.iter().all(|s| silent_peer::is_accepted(view, s));
     let shared = (silent_peers > 2).then_some(SHARED_PATH);
-    let steps = causes.left.iter().filter_map(|h| step(h.cause.id)).take(3).chain(shared);
+    let steps = causes.left.iter().filter_map(|h| step(h.cause.id, calls_us)).take(3).chain(shared);
     let steps: Vec<&str> = steps.chain([TIMEOUTS, USER_TIMEOUT, RETRIES2]).collect();
     let mut finding = RULE
         .finding(severity(view, silent, &facts, silence), 0.9, summary)
-        .because("the same segment was repeated and no acknowledgement of any kind came in the meantime")
+        .because(match facts.heard {
+            0 => "the same segment was repeated and no acknowledgement of any kind came in the meantime",
+            _ => "the same segment was repeated, and what came in the meantime acknowledged nothing of it",
+        })
         .subject(subject)
         .about(rows.iter().copied())
         .causes(causes)
@@ -307,6 +318,7 @@ fn finding<'a>(
         .evidence("closed_meanwhile", Evidence::Count(silent.orphans.len() as u64))
         .evidence("attempts_without_answer", Evidence::Count(silent.attempts.len() as u64))
         .evidence("connections_that_work", Evidence::Count(facts.working))
+        .evidence("heard_on_them", Evidence::Count(facts.heard))
         .evidence("peer_silence_ms", Evidence::Millis(silence))
         .evidence("retransmissions_max", Evidence::count(timers().map(|t| t.retransmits.into()).max()))
         .evidence("backoff_max", Evidence::count(info(|i| i.backoff().map(u64::from)).max()))
@@ -356,7 +368,7 @@ mod tests {
             ("total_rto_recoveries", 1),
             ("unacked", 1),
         ];
-        timer(info(base, &fields), TimerKind::Retransmit, 900, retransmits)
+        timer(info(base, &fields), TimerKind::Retransmit, 200 << retransmits, retransmits)
     }
 
     fn world(rows: impl IntoIterator<Item = Socket>) -> World {

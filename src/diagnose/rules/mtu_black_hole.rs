@@ -15,6 +15,7 @@ use crate::diagnose::mtu::{self, BlackHole};
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::silent_peer;
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::sysctl::Sysctl;
@@ -97,7 +98,7 @@ fn finding(view: &View<'_>, group: &Group<'_>, addr: IpAddr, hole: &BlackHole<'_
     let repeats: u64 = rows.iter().filter_map(|s| s.timer).map(|t| u64::from(t.retransmits)).sum();
     let largest = rows.iter().filter_map(|s| s.info.as_deref()?.snd_mss_bytes()).max();
     let pmtu = rows.iter().filter_map(|s| s.info.as_deref()?.pmtu_bytes()).max();
-    let longest = rows.iter().filter_map(|s| mtu::repeated_ms(s)).max();
+    let longest = rows.iter().filter_map(|s| silent_peer::repeated_ms(s)).max();
     let waits = rows.iter().map(|s| s.send_q_bytes.map(u64::from)).sum::<Option<u64>>();
     let probing = view.netns(group.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpMtuProbing));
     let causes = Weighed::of(CAUSES, |cause| match cause.id {
@@ -227,7 +228,7 @@ mod tests {
     #[test]
     fn dead_hosts_loss_and_small_segments_are_silent() {
         let silent = |rows: Vec<Socket>| assert_eq!(world(rows).check(check), Outcome::default());
-        silent(vec![hangs(5000, 1200), hangs(5001, 9000)]);
+        silent(vec![hangs(5000, 1900), hangs(5001, 9000)]);
         let change = |field: &str, value| {
             let mut socket = hangs(5000, 300);
             assert!(socket.info.as_mut().unwrap().set(field, value));
