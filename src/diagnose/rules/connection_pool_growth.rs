@@ -48,16 +48,18 @@ const RETURN: &str = "Give each connection back where it was taken: close() or r
 const BOUND: &str = "Set a maximum size and an idle timeout for the pool, and log where a connection was taken that is \
                      out for too long (leak detection)";
 const SHARE: &str = "Make one pool or client object per process, not one per request";
+const ASK: &str = "Ask whether the peers still have them: `ss -tn` there, or keepalive in the server, which ends those that \
+                   are gone";
 const SERVER: &str =
     "On the server: an idle timeout and a limit per client (idle_session_timeout, wait_timeout, maxclients)";
 
 const TEXT: Text = Text {
     why: "A pool opens a connection only when none of its own is free. This program opens new ones beside many that \
           nobody uses, so what it took does not come back; it ends when descriptors, ports or the server's limit do.",
-    remedy: &[RETURN, BOUND, SHARE, SERVER],
+    remedy: &[RETURN, BOUND, SHARE, ASK, SERVER],
     avoid: &[
         "Don't raise the descriptor limit or the server's max_connections alone: it buys time",
-        "Don't lower tcp_keepalive_time: the connections are alive, keepalive closes none of them",
+        "Don't rely on tcp_keepalive_time where the peers still have these connections: keepalive ends only what is dead",
     ],
 };
 
@@ -82,6 +84,13 @@ const CAUSES: &[Cause] = &[
         predicts: "each of them said something once: it logged in, subscribed or upgraded",
         refuted_by: "no byte was ever sent on them",
         decided_by: "what the program is for; whether the protocol lets the server speak first",
+    },
+    Cause {
+        id: "peer-gone",
+        text: "the peer has closed them, and its FIN or RST never came (a filter, or a host that vanished)",
+        predicts: "seen from the server only; the client has none of them any more",
+        refuted_by: "a client on this host, or one that answers on them",
+        decided_by: "`ss -tn` on the client; one keepalive probe, which its host answers with a RST or not at all",
     },
 ];
 
@@ -249,6 +258,10 @@ impl<'v, 'a> Growth<'v, 'a> {
             "pool-fills" => Weight::Possible(if self.unused.len() >= MANY { 0.05 } else { 0.3 }),
             "one-per-session" if self.is_mute => Weight::Refuted("no byte was ever sent on them".to_owned()),
             "one-per-session" => Weight::Possible(0.25),
+            "peer-gone" if matches!(self.place, Place::To { .. }) => {
+                Weight::Refuted("the program itself holds them open".to_owned())
+            }
+            "peer-gone" => Weight::Possible(0.3),
             _ => Weight::Possible(0.6),
         })
     }
@@ -317,7 +330,7 @@ impl<'v, 'a> Growth<'v, 'a> {
             .subject(subject)
             .evidence("connections_of_listener", Evidence::Count(of_listener))
             .evidence("connection_limit", Evidence::count(limit))
-            .steps([RETURN, BOUND, SERVER])
+            .steps([ASK, RETURN, BOUND, SERVER])
             .next(format!("tcpstate list --state established -i --local {listener} dst {client}"))
     }
 
@@ -540,6 +553,10 @@ mod tests {
         );
         assert!(finding.summary.contains("62 of 64 stand unused"), "{}", finding.summary);
         assert!(finding.summary.contains("of 100 that its command line permits; at this rate"), "{}", finding.summary);
+        // Whether the client still has them cannot be seen from here.
+        let may_be_gone = |f: &Finding| f.causes.left.iter().any(|h| h.cause.id == "peer-gone");
+        assert!(may_be_gone(finding) && finding.remedy[0] == ASK);
+        assert!(!may_be_gone(&grows(1500, 2, 80, 0).check(check).findings[0]));
         let unknown = served(&["postgres", "-D", "/d"], false).check(check);
         assert_eq!(unknown.findings[0].severity, Severity::Info, "no limit is known");
         assert_eq!(served(&["postgres"], true).check(check).findings, [], "the client is here, and tells more");
