@@ -6,7 +6,7 @@ use crate::diagnose::hypothesis::Weight;
 use crate::diagnose::view::View;
 use crate::model::{Socket, State, TcpInfo};
 
-/// A transfer that something held back for half of the interval or longer.
+/// A transfer that something held back.
 #[derive(Clone, Copy, Debug)]
 pub struct Limited<'a> {
     pub socket: &'a Socket,
@@ -20,29 +20,39 @@ pub struct Limited<'a> {
 /// Less than this in an interval is no transfer (policy).
 pub const MOVED_BYTES: u64 = 64 * 1024;
 /// Percent of the interval from which on it is what limits.
-const MOST: u64 = 50;
+pub const MOST: u64 = 50;
 
 /// The transfers that one of the kernel's clocks says were held back by its reason for half of the interval.
 pub fn transfers<'a>(view: &View<'a>, clock: fn(&TcpInfo) -> Option<u64>) -> Vec<Limited<'a>> {
+    transfers_from(view, clock, MOST, MOVED_BYTES)
+}
+
+/// The same from so many percent of the interval and so many bytes on.
+pub fn transfers_from<'a>(
+    view: &View<'a>,
+    clock: fn(&TcpInfo) -> Option<u64>,
+    from_percent: u64,
+    from_bytes: u64,
+) -> Vec<Limited<'a>> {
     let Some(interval_ms) = view.interval_ms() else { return Vec::new() };
     let of = |socket: &'a Socket| {
         let percent = (view.grown(socket, clock)? / 10 / interval_ms).min(100);
         let moved_bytes = view.grown(socket, TcpInfo::bytes_acked)?;
         let bytes_per_s = moved_bytes.saturating_mul(1000) / interval_ms;
         let limited = Limited { socket, percent, moved_bytes, bytes_per_s };
-        (percent >= MOST && moved_bytes >= MOVED_BYTES).then_some(limited)
+        (percent >= from_percent && moved_bytes >= from_bytes).then_some(limited)
     };
     // A transfer that is held back has data in its queue.
     view.active().filter(|s| can_send(s)).filter_map(of).collect()
 }
 
-/// How many transfers were held back by that reason for most of the time that they had data to send, so far.
-pub fn suspects(view: &View<'_>, clock: fn(&TcpInfo) -> Option<u64>) -> u64 {
+/// How many transfers were held back by that reason for so many percent of the time that they had data to send, so far.
+pub fn suspects(view: &View<'_>, clock: fn(&TcpInfo) -> Option<u64>, from_percent: u64) -> u64 {
     let is = |socket: &&Socket| {
         let info = socket.info.as_deref()?;
         let busy_us = info.busy_time_us().filter(|us| *us >= 1_000_000)?;
         let lately = info.last_data_sent_ms()? < 1000 && info.bytes_acked()? >= MOVED_BYTES;
-        Some(lately && clock(info)? * 2 >= busy_us)
+        Some(lately && clock(info)?.saturating_mul(100) >= busy_us.saturating_mul(from_percent))
     };
     view.active().filter(|s| can_send(s)).filter(|s| is(s) == Some(true)).count() as u64
 }

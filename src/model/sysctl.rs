@@ -85,6 +85,7 @@ sysctls! {
     Ipv4TcpTwReuse "ipv4/tcp_tw_reuse" = [2];
     /// Milliseconds. Since Linux 6.14, a constant before.
     Ipv4TcpTwReuseDelay "ipv4/tcp_tw_reuse_delay" = [TCP_TW_REUSE_DELAY_MS];
+    Ipv4TcpWindowScaling "ipv4/tcp_window_scaling" = [1];
     /// Bytes of a send buffer: least, first, most.
     Ipv4TcpWmem "ipv4/tcp_wmem";
 }

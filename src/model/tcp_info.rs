@@ -208,6 +208,12 @@ impl TcpInfo {
     pub fn has_timestamps(&self) -> Option<bool> {
         self.options().map(|o| o & 1 != 0)
     }
+
+    /// Whether windows of the connection are scaled (`TCPI_OPT_WSCALE`); else none is above 65,535 bytes.
+    #[must_use]
+    pub fn has_window_scaling(&self) -> Option<bool> {
+        self.options().map(|o| o & 4 != 0)
+    }
 }
 
 impl fmt::Debug for TcpInfo {

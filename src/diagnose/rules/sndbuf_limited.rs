@@ -76,7 +76,7 @@ const CAUSES: &[Cause] = &[
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if view.before.is_none() {
-        return match limited::suspects(view, TcpInfo::sndbuf_limited_us) {
+        return match limited::suspects(view, TcpInfo::sndbuf_limited_us, limited::MOST) {
             0 => Outcome::default(),
             n => Outcome::wants_second(format!(
                 "whether the send buffer limits {}",

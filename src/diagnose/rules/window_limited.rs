@@ -14,7 +14,7 @@ use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Socket, State, TcpInfo};
+use crate::model::{NetnsId, Socket, State, TcpInfo};
 use crate::text;
 
 pub(super) const RULE: Rule =
@@ -32,10 +32,14 @@ const READ: &str = "If the receiver reads slowly, look at what it does with the 
 
 const LEAVE: &str = "If the path is full, leave the window: a larger one makes the queue longer and moves no more";
 
+const SCALE_HERE: &str = "Set net.ipv4.tcp_window_scaling = 1 on this host, and open the connections anew";
+const SCALE: &str = "Find which host has net.ipv4.tcp_window_scaling = 0, or which device between removes the option from \
+                     SYNs; set it to 1 there, and open the connections anew";
+
 const TEXT: Text = Text {
     why: "A sender may have one window under way in each round trip, so window over round trip is the fastest that this \
           transfer can be. More bandwidth does not help it.",
-    remedy: &[LET_IT_GROW, RAISE, READ, LEAVE],
+    remedy: &[LET_IT_GROW, RAISE, SCALE_HERE, SCALE, READ, LEAVE],
     avoid: &[
         "Don't raise tcp_wmem or SO_SNDBUF: the sender has more than it may send",
         "Don't set SO_RCVBUF to a large number: it also stops the kernel from fitting the buffer to the path",
@@ -46,8 +50,8 @@ const CAUSES: &[Cause] = &[
     Cause {
         id: "reader-slow",
         text: "the receiving program takes the data more slowly than it comes",
-        predicts: "the window would carry several times as much in a round trip",
-        refuted_by: "a whole window is moved in each round trip",
+        predicts: "data waits at the receiver, and its window becomes smaller",
+        refuted_by: "an empty Recv-Q at the receiver, or a window as large as it can be",
         decided_by: "Recv-Q on the receiver: `tcpstate list -m -i`",
     },
     Cause {
@@ -71,30 +75,51 @@ const CAUSES: &[Cause] = &[
         refuted_by: "a round trip near the shortest one",
         decided_by: "rtt against min-rtt: `tcpstate list -i`",
     },
+    Cause {
+        id: "no-window-scaling",
+        text: "window scaling is off, so that no window is above 64 KiB",
+        predicts: "the connection has no wscale, and the window stands at nearly 64 KiB",
+        refuted_by: "wscale on the connection, or a smaller window",
+        decided_by: "`sysctl net.ipv4.tcp_window_scaling` on both hosts; the SYN on both sides of a firewall",
+    },
 ];
 
 /// Percent of a window per round trip from which on nothing else can limit, and below which the window does not.
 const WHOLE: u64 = 70;
 const PART: u64 = 30;
+/// The same for a window of so few segments.
+const WHOLE_OF_FEW: u64 = 50;
+const FEW_SEGMENTS: u32 = 4;
+/// Percent of the interval from which on a window that is used up limits: a sender that paces itself (BBR) waits for less.
+const USED_UP: u64 = 25;
+/// Fewer windows, or fewer bytes, are no transfer (policy).
+const WINDOWS: u64 = 8;
+const LEAST_BYTES: u64 = 16 * 1024;
+/// A window this large without scaling is as large as it can be, but for a part of a segment.
+const UNSCALED_BYTES: u32 = 60_000;
+/// A receiver's window limits nothing that anybody notices on a shorter path (policy).
+const LONG_US: u32 = 5000;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if view.before.is_none() {
-        return match limited::suspects(view, TcpInfo::rwnd_limited_us) {
+        return match limited::suspects(view, TcpInfo::rwnd_limited_us, USED_UP) {
             0 => Outcome::default(),
             n => {
                 Outcome::wants_second(format!("whether the window limits {}", text::count(n, "transfer", "transfers")))
             }
         };
     }
-    let limited = limited::transfers(view, TcpInfo::rwnd_limited_us);
-    let receivers: Vec<&Socket> = view.now.sockets.iter().filter(|s| receives_a_window(view, s)).collect();
+    let mut limited = limited::transfers_from(view, TcpInfo::rwnd_limited_us, USED_UP, LEAST_BYTES);
+    limited
+        .retain(|l| l.percent >= limited::MOST && l.moved_bytes >= MOVED_BYTES || Offered::of(view, l).is_used_up(l));
+    let receivers: Vec<&Socket> = view.now.sockets.iter().filter(|s| filled(view, s).is_some()).collect();
     if limited.is_empty() && receivers.is_empty() {
         return Outcome::default();
     }
     let ends = Peers::new(view);
     let senders = ends.groups(limited.iter().map(|l| l.socket), false);
     let mut findings: Vec<Finding> = senders.iter().map(|g| of_sender(view, g, &limited)).collect();
-    findings.extend(ends.groups(receivers, false).iter().map(|g| of_receiver(view, g)));
+    findings.extend(ends.groups(receivers, false).iter().filter_map(|g| of_receiver(view, g)));
     Outcome::findings(ranking::alike(findings))
 }
 
@@ -119,26 +144,94 @@ fn buffer(view: &View<'_>, receiver: &Socket) -> Option<Buffer> {
     })
 }
 
+/// The window that the receiver of a transfer offers.
+struct Offered {
+    /// The larger one of both samples, in whole segments: a part of one is not sent.
+    bytes: Option<u32>,
+    /// It is much the same in both.
+    steady: bool,
+    min_rtt_us: Option<u32>,
+    /// It is as large as it can be without scaling, which the connection has not.
+    unscaled: bool,
+}
+
+impl Offered {
+    fn of(view: &View<'_>, transfer: &Limited<'_>) -> Offered {
+        let info = transfer.socket.info.as_deref();
+        let window = |s: &Socket| s.info.as_deref()?.snd_wnd_bytes();
+        let (now, before) = (window(transfer.socket), view.earlier(transfer.socket).and_then(window));
+        let span = now.zip(before).map(|(a, b)| (a.min(b), a.max(b)));
+        Offered {
+            bytes: span.map(|(_, most)| in_segments(most, info.and_then(TcpInfo::snd_mss_bytes))),
+            steady: span.is_some_and(|(least, most)| least.saturating_mul(2) >= most),
+            min_rtt_us: info.and_then(TcpInfo::min_rtt_us).filter(|us| *us > 0),
+            unscaled: info.and_then(TcpInfo::has_window_scaling) == Some(false)
+                && span.is_some_and(|(least, _)| least >= UNSCALED_BYTES),
+        }
+    }
+
+    fn carried(&self, bytes_per_s: u64, rtt_us: Option<u32>) -> Option<u64> {
+        limited::window_percent(bytes_per_s, rtt_us?, self.bytes?)
+    }
+
+    fn is_often_moved(&self, transfer: &Limited<'_>) -> bool {
+        self.bytes.is_some_and(|bytes| transfer.moved_bytes >= u64::from(bytes).saturating_mul(WINDOWS))
+    }
+
+    /// Whether a whole window is moved in each round trip. A queue and a receiver that delays its ACKs make the round trip
+    /// longer, so only the shortest one proves it; of a window that comes and goes nothing does.
+    fn is_used_up(&self, transfer: &Limited<'_>) -> bool {
+        self.steady
+            && self.is_often_moved(transfer)
+            && self.carried(transfer.bytes_per_s, self.min_rtt_us).is_some_and(|percent| {
+                percent
+                    >= whole(self.bytes.unwrap_or(0), transfer.socket.info.as_deref().and_then(TcpInfo::snd_mss_bytes))
+            })
+    }
+}
+
+/// From how many percent on a window counts as used up. The acknowledgement of one or two segments may be delayed, which a
+/// window of a few waits for again and again.
+fn whole(window: u32, mss: Option<u32>) -> u64 {
+    match mss.filter(|mss| *mss > 0) {
+        Some(mss) if window <= mss.saturating_mul(FEW_SEGMENTS) => WHOLE_OF_FEW,
+        _ => WHOLE,
+    }
+}
+
+fn in_segments(window: u32, mss: Option<u32>) -> u32 {
+    mss.filter(|mss| *mss > 0 && *mss <= window).map_or(window, |mss| window - window % mss)
+}
+
 /// What one transfer says of the causes.
 fn weigh(view: &View<'_>, transfer: &Limited<'_>) -> Weighed {
     let info = transfer.socket.info.as_deref();
-    let window = info.and_then(TcpInfo::snd_wnd_bytes);
-    let carries = |rtt: fn(&TcpInfo) -> Option<u32>| {
-        limited::window_percent(transfer.bytes_per_s, info.and_then(rtt).filter(|us| *us > 0)?, window?)
-    };
-    // A queue and a receiver that delays its ACKs make the round trip longer, so only the shortest one proves that the
-    // window is used up, and the present one that it is not.
-    let whole = carries(TcpInfo::min_rtt_us).is_some_and(|percent| percent >= WHOLE);
-    let part = carries(TcpInfo::rtt_us).filter(|percent| *percent < PART);
-    let receiver = view.mirror(transfer.socket).and_then(|receiver| buffer(view, receiver));
+    let offered = Offered::of(view, transfer);
+    let whole = offered.is_used_up(transfer);
+    let rtt_us = info.and_then(TcpInfo::rtt_us).filter(|us| *us > 0);
+    let part = offered.carried(transfer.bytes_per_s, rtt_us).filter(|percent| *percent < PART);
+    let mirror = view.mirror(transfer.socket);
+    let receiver = mirror.and_then(|receiver| buffer(view, receiver));
+    let unread = mirror.map(|m| m.skmem.map_or(m.recv_q_bytes > 0, |mem| m.recv_q_bytes >= mem.rcvbuf_bytes / 4));
     let far_below = |percent: u64| {
         Weight::Refuted(format!("the window would carry {} times as much in a round trip", 100 / percent.max(1)))
     };
     let seen = receiver.unwrap_or(Buffer::Other);
+    let scaled = info.and_then(TcpInfo::has_window_scaling);
     Weighed::of(CAUSES, |cause| match (cause.id, seen) {
-        ("reader-slow", _) if whole => Weight::Refuted("a whole window is moved in each round trip".into()),
-        ("reader-slow", _) => Weight::Possible(if part.is_some() { 0.8 } else { 0.5 }),
+        ("reader-slow", _) if whole && offered.unscaled => {
+            Weight::Refuted("the window is as large as it can be without scaling".into())
+        }
+        ("reader-slow", _) if whole && unread == Some(false) => {
+            Weight::Refuted("nothing waits to be read at the receiver".into())
+        }
+        ("reader-slow", _) if unread == Some(true) || part.is_some() => Weight::Possible(0.8),
+        // What a reader leaves of the window is used up, too.
+        ("reader-slow", _) => Weight::Possible(if whole { 0.3 } else { 0.5 }),
+        ("no-window-scaling", _) if scaled == Some(true) => Weight::Refuted("the connection has window scaling".into()),
+        ("no-window-scaling", _) if !offered.unscaled => Weight::Refuted("the window is well below 64 KiB".into()),
         _ if part.is_some() => far_below(part.unwrap_or(1)),
+        ("no-window-scaling", _) if whole => Weight::Proven,
         ("path-full", _) if whole => Weight::Refuted("a whole window is moved in the shortest round trip".into()),
         ("buffer-fixed", Buffer::Fixed(_)) | ("buffer-at-limit", Buffer::AtLimit(_)) if whole => Weight::Proven,
         ("buffer-fixed", Buffer::AtLimit(bytes)) => {
@@ -152,6 +245,29 @@ fn weigh(view: &View<'_>, transfer: &Limited<'_>) -> Weighed {
     })
 }
 
+/// What helps against each cause.
+fn step(view: &View<'_>, netns: Option<NetnsId>, cause: &str) -> &'static str {
+    match cause {
+        "reader-slow" => READ,
+        "buffer-fixed" => LET_IT_GROW,
+        "buffer-at-limit" => RAISE,
+        "path-full" => LEAVE,
+        _ if scales_not(view, netns) => SCALE_HERE,
+        _ => SCALE,
+    }
+}
+
+/// Whether this host itself does without window scaling.
+fn scales_not(view: &View<'_>, netns: Option<NetnsId>) -> bool {
+    view.netns(netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpWindowScaling)) == Some(0)
+}
+
+/// The cause in the words of a headline.
+fn words(view: &View<'_>, netns: Option<NetnsId>, cause: &Cause) -> String {
+    let here = cause.id == "no-window-scaling" && scales_not(view, netns);
+    format!("{}{}", cause.text, if here { " (net.ipv4.tcp_window_scaling = 0 on this host)" } else { "" })
+}
+
 fn of_sender(view: &View<'_>, group: &Group<'_>, limited: &[Limited<'_>]) -> Finding {
     let of_group = || limited.iter().filter(|l| group.rows.iter().any(|s| std::ptr::eq(*s, l.socket)));
     let moved: u64 = of_group().map(|l| l.moved_bytes).sum();
@@ -162,7 +278,8 @@ fn of_sender(view: &View<'_>, group: &Group<'_>, limited: &[Limited<'_>]) -> Fin
     let causes = largest.map(|l| weigh(view, l)).unwrap_or_default();
     let percent = largest.map_or(0, |l| l.percent);
     let n = group.rows.len() as u64;
-    let why = causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
+    let why = causes.named().map_or_else(String::new, |cause| format!(": {}", words(view, group.netns, cause)));
+    let steps: Vec<&str> = causes.left.iter().map(|h| step(view, group.netns, h.cause.id)).collect();
     let summary = format!(
         "{} sends {} a second on {} {} and waits for the peer's window {percent} % of the time{why}",
         group.name(view),
@@ -173,6 +290,7 @@ fn of_sender(view: &View<'_>, group: &Group<'_>, limited: &[Limited<'_>]) -> Fin
     RULE.finding(Severity::Info, 0.95, summary)
         .because("the kernel counts the time in which it had data to send and the window did not let it")
         .causes(causes)
+        .steps(steps)
         .subject(group.subject(view))
         .about(group.rows.iter().copied())
         .evidence("transfers", Evidence::Count(n))
@@ -184,45 +302,115 @@ fn of_sender(view: &View<'_>, group: &Group<'_>, limited: &[Limited<'_>]) -> Fin
         .next(format!("tcpstate list --state established -i -m{}", group.selection()))
 }
 
-/// Whether a connection here receives a whole window of a fixed buffer in each round trip, reads what comes, and its
-/// sender is elsewhere. Only with timestamps is the receiver's round trip measured and not a guess from the window itself
-/// (`tcp_rcv_rtt_measure`).
-fn receives_a_window(view: &View<'_>, socket: &Socket) -> bool {
-    let is = || {
-        let info = socket.info.as_deref().filter(|i| i.has_timestamps() == Some(true))?;
-        let received = view.grown(socket, TcpInfo::bytes_received).filter(|n| *n >= MOVED_BYTES)?;
-        let Buffer::Fixed(buffer) = buffer(view, socket)? else { return None };
-        let rate = received.saturating_mul(1000) / view.interval_ms()?;
-        let percent = limited::window_percent(rate, info.rcv_rtt_us()?, info.rcv_wnd_bytes()?)?;
-        Some(percent >= WHOLE && socket.recv_q_bytes < buffer / 4)
-    };
-    peers::is_held(socket, &[State::Established]) && is() == Some(true) && view.mirror(socket).is_none()
+/// What keeps the window that a connection here receives from growing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filled {
+    Unscaled,
+    Fixed(u32),
+    AtLimit(u32),
 }
 
-fn of_receiver(view: &View<'_>, group: &Group<'_>) -> Finding {
+impl Filled {
+    const fn cause(self) -> &'static str {
+        match self {
+            Filled::Unscaled => "no-window-scaling",
+            Filled::Fixed(_) => "buffer-fixed",
+            Filled::AtLimit(_) => "buffer-at-limit",
+        }
+    }
+
+    fn words(self, view: &View<'_>, netns: Option<NetnsId>) -> String {
+        match self {
+            Filled::Unscaled if scales_not(view, netns) => {
+                "window scaling is off (net.ipv4.tcp_window_scaling = 0 on this host)".into()
+            }
+            Filled::Unscaled => "window scaling is off on it".into(),
+            Filled::Fixed(bytes) => format!("it has fixed its buffer at {} (SO_RCVBUF)", text::bytes(bytes.into())),
+            Filled::AtLimit(bytes) => {
+                let bytes = text::bytes(bytes.into());
+                format!("its buffer is at the limit of this host, {bytes} (third number of net.ipv4.tcp_rmem)")
+            }
+        }
+    }
+
+    const fn because(self) -> &'static str {
+        match self {
+            Filled::Unscaled => "the handshake agreed on no scaling, and what came fills the largest window without it",
+            Filled::Fixed(_) => {
+                "the buffer is smaller than any that the kernel makes by itself, and what came fills its window"
+            }
+            Filled::AtLimit(_) => "the kernel makes no larger buffer, and what came fills its window",
+        }
+    }
+}
+
+/// Whether a connection here receives a whole window that cannot grow in each round trip, reads what comes, and its sender is
+/// elsewhere. Only with timestamps is the receiver's round trip measured and not a guess from the window itself
+/// (`tcp_rcv_rtt_measure`).
+fn filled(view: &View<'_>, socket: &Socket) -> Option<Filled> {
+    let is = || {
+        let info = socket.info.as_deref().filter(|i| i.has_timestamps() == Some(true))?;
+        let received = view.grown(socket, TcpInfo::bytes_received).filter(|n| *n >= LEAST_BYTES)?;
+        let is_scaled = info.has_window_scaling() != Some(false);
+        // Without scaling the field has what the kernel would offer (`tcp_select_window`).
+        let offered = |bytes: u32| if is_scaled { bytes } else { bytes.min(u32::from(u16::MAX)) };
+        let window = offered(info.rcv_wnd_bytes()?);
+        let earlier = offered(view.earlier(socket)?.info.as_deref()?.rcv_wnd_bytes()?);
+        let kept = buffer(view, socket)?;
+        let rtt_us = info.rcv_rtt_us()?;
+        let what = match kept {
+            Buffer::Fixed(bytes) => Filled::Fixed(bytes),
+            _ if rtt_us < LONG_US => return None,
+            _ if !is_scaled && window.min(earlier) >= UNSCALED_BYTES => Filled::Unscaled,
+            Buffer::AtLimit(bytes) => Filled::AtLimit(bytes),
+            Buffer::Other => return None,
+        };
+        let usable = in_segments(window.max(earlier), info.rcv_mss_bytes());
+        let enough = received >= MOVED_BYTES || received >= u64::from(usable) * WINDOWS;
+        let rate = received.saturating_mul(1000) / view.interval_ms()?;
+        let percent = limited::window_percent(rate, rtt_us, usable)?;
+        let reads = socket.recv_q_bytes < socket.skmem?.rcvbuf_bytes / 4;
+        (enough && percent >= whole(usable, info.rcv_mss_bytes()) && reads).then_some(what)
+    };
+    let counts = peers::is_held(socket, &[State::Established]) && view.mirror(socket).is_none();
+    is().filter(|_| counts)
+}
+
+fn of_receiver(view: &View<'_>, group: &Group<'_>) -> Option<Finding> {
+    let first = group.rows.first()?;
+    let what = filled(view, first)?;
     let received: u64 = group.rows.iter().filter_map(|s| view.grown(s, TcpInfo::bytes_received)).sum();
     let rate = view.interval_ms().map_or(0, |ms| received.saturating_mul(1000) / ms);
-    let first = group.rows.first();
-    let buffer = first.and_then(|s| s.skmem).map(|m| u64::from(m.rcvbuf_bytes));
-    let info = first.and_then(|s| s.info.as_deref());
+    let buffer = first.skmem.map(|m| u64::from(m.rcvbuf_bytes));
+    let info = first.info.as_deref();
     let n = group.rows.len() as u64;
     let summary = format!(
-        "{} receives {} a second on {} {}, one window in each round trip: it has fixed its buffer at {} (SO_RCVBUF)",
+        "{} receives {} a second on {} {}, one window in each round trip: {}",
         group.name(view),
         text::bytes(rate),
         text::count(n, "connection", "connections"),
         peers::with_whom(&group.rows),
-        text::bytes(buffer.unwrap_or(0)),
+        what.words(view, group.netns),
     );
-    RULE.finding(Severity::Info, 0.9, summary)
-        .because("the buffer is smaller than any that the kernel makes by itself, and what came fills its window")
+    let finding = RULE
+        .finding(Severity::Info, 0.9, summary)
+        .because(what.because())
         .causes(Weighed::of(CAUSES, |cause| match cause.id {
-            "buffer-fixed" => Weight::Proven,
+            id if id == what.cause() => Weight::Proven,
             "reader-slow" => Weight::Refuted("the program reads what comes".into()),
             "path-full" => Weight::Possible(0.3),
-            _ => Weight::Refuted("the buffer is below what a connection begins with".into()),
+            "no-window-scaling" => {
+                Weight::Refuted("the connection has window scaling, or a window below 64 KiB".into())
+            }
+            "buffer-fixed" if matches!(what, Filled::AtLimit(_)) => {
+                Weight::Refuted("the buffer is the third number of tcp_rmem".into())
+            }
+            "buffer-at-limit" if matches!(what, Filled::Fixed(_)) => {
+                Weight::Refuted("the buffer is below what a connection begins with".into())
+            }
+            _ => Weight::Refuted("a larger buffer would offer no larger window".into()),
         }))
-        .steps([LET_IT_GROW])
+        .steps([step(view, group.netns, what.cause())])
         .subject(group.subject(view))
         .about(group.rows.iter().copied())
         .evidence("transfers", Evidence::Count(n))
@@ -231,10 +419,13 @@ fn of_receiver(view: &View<'_>, group: &Group<'_>) -> Finding {
         .evidence("receive_buffer_bytes", buffer.map_or(Evidence::Unknown, Evidence::Bytes))
         .evidence(
             "window_bytes",
-            info.and_then(TcpInfo::rcv_wnd_bytes).map_or(Evidence::Unknown, |n| Evidence::Bytes(n.into())),
+            info.and_then(TcpInfo::rcv_wnd_bytes).map_or(Evidence::Unknown, |bytes| {
+                Evidence::Bytes(if what == Filled::Unscaled { bytes.min(u16::MAX.into()) } else { bytes }.into())
+            }),
         )
         .evidence("rtt_ms", Evidence::millis(info.and_then(TcpInfo::rcv_rtt_us).map(|us| u64::from(us) / 1000)))
-        .next(format!("tcpstate list --state established -i -m{}", group.selection()))
+        .next(format!("tcpstate list --state established -i -m{}", group.selection()));
+    Some(finding)
 }
 
 #[cfg(test)]
@@ -275,7 +466,12 @@ mod tests {
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(812)));
         assert!(finding.summary.contains("waits for the peer's window 90 % of the time"), "{}", finding.summary);
         assert_eq!(sends(2_000_000, 1000, 50_000).check(check).findings.len(), 1);
-        assert_eq!(sends(2_000_000, 999, 50_000).check(check), Outcome::default());
+        // Half of what the window carries.
+        assert_eq!(sends(1_000_000, 1000, 50_000).check(check).findings.len(), 1);
+        assert_eq!(sends(1_000_000, 999, 50_000).check(check), Outcome::default());
+        // A window that is used up limits a sender that paces itself for less of the time.
+        assert_eq!(sends(2_000_000, 500, 50_000).check(check).findings.len(), 1);
+        assert_eq!(sends(2_000_000, 499, 50_000).check(check), Outcome::default());
         assert_eq!(sends(65_535, 1800, 50_000).check(check), Outcome::default());
     }
 
@@ -292,9 +488,13 @@ mod tests {
         assert!(causes(2_000_000, Some(131_071)).is("buffer-fixed"));
         assert!(causes(2_000_000, Some(6_291_456)).is("buffer-at-limit"));
         assert!(causes(2_000_000, Some(131_072)).named().is_none(), "what a connection begins with");
+        let mut unread = sends(2_000_000, 1800, 50_000);
+        received_by(&mut unread, 131_072);
+        unread.now.sockets[1].recv_q_bytes = 40_000;
+        assert_eq!(unread.check(check).findings[0].causes.left[0].cause.id, "reader-slow");
         let unseen = causes(2_000_000, None);
         let left: Vec<&str> = unseen.left.iter().map(|h| h.cause.id).collect();
-        assert_eq!(left, ["buffer-fixed", "buffer-at-limit"]);
+        assert_eq!(left, ["reader-slow", "buffer-fixed", "buffer-at-limit"], "what a reader leaves is used up, too");
         assert!(causes(400_000, None).is("reader-slow"), "a fifth of what the window carries");
         let left: Vec<&str> = causes(1_000_000, Some(131_071)).left.iter().map(|h| h.cause.id).collect();
         assert_eq!(left, ["reader-slow", "buffer-fixed", "path-full"], "half of it: any");
@@ -302,6 +502,53 @@ mod tests {
         let mut late = sends(2_000_000, 1800, 50_000);
         assert!(late.now.sockets[0].info.as_mut().unwrap().set("min_rtt_us", 50));
         assert_eq!(late.check(check).findings[0].causes.left[0].cause.id, "reader-slow");
+    }
+
+    #[test]
+    fn a_receiver_without_scaling_is_told_and_where_it_is_off() {
+        let of = |rtt_us, here| {
+            let mut world = World::new();
+            world.sysctl(Sysctl::Ipv4TcpRmem, &RMEM).sysctl(Sysctl::Ipv4TcpWindowScaling, &[here]);
+            let fields = [("rcv_wnd_bytes", 269_328), ("rcv_rtt_us", rtt_us), ("options", 3), ("rcv_mss_bytes", 1448)];
+            let skmem = SkMem { rcvbuf_bytes: 400_000, ..SkMem::default() };
+            let base = info(row(State::Established, "10.0.0.1:40000", "10.0.0.2:80"), &fields);
+            let socket = Socket { skmem: Some(skmem), ..base };
+            world.hold(812, "restore", 3, socket.inode).add(socket).later(2000);
+            // 65,160 bytes in 120 ms are 543,000 a second.
+            assert!(world.now.sockets[0].info.as_mut().unwrap().set("bytes_received", 1_000_000));
+            world.check(check).findings
+        };
+        let found = of(120_000, 0);
+        assert!(found[0].causes.is("no-window-scaling") && found[0].remedy == [SCALE_HERE], "{found:?}");
+        assert!(found[0].evidence.contains(&("window_bytes", Evidence::Bytes(65_535))), "{found:?}");
+        assert_eq!(of(120_000, 1)[0].remedy, [SCALE]);
+        assert_eq!(of(80_000, 0), [], "two thirds of the window");
+    }
+
+    #[test]
+    fn no_scaling_is_named_only_at_a_full_window_without_the_option() {
+        // 65,535 bytes in 200 ms are 327,675 a second.
+        let causes = |window: (u64, u64), options: u64, here: u64| {
+            let mut world = sends(640_000, 1800, 200_000);
+            world.sysctl(Sysctl::Ipv4TcpWindowScaling, &[here]);
+            let before = world.before.as_mut().unwrap();
+            assert!(before.sockets[0].info.as_mut().unwrap().set("snd_wnd_bytes", window.0));
+            let info = world.now.sockets[0].info.as_mut().unwrap();
+            assert!(info.set("snd_wnd_bytes", window.1) && info.set("options", options));
+            assert!(info.set("snd_mss_bytes", 1448));
+            world.check(check).findings.remove(0)
+        };
+        let finding = causes((65_535, 65_535), 3, 1);
+        assert!(finding.causes.is("no-window-scaling"), "{finding:?}");
+        assert_eq!(finding.remedy, [SCALE]);
+        let here = causes((65_535, 65_535), 3, 0);
+        assert!(
+            here.summary.ends_with("(net.ipv4.tcp_window_scaling = 0 on this host)") && here.remedy == [SCALE_HERE]
+        );
+        let out = |f: &Finding| f.causes.ruled_out.iter().any(|(c, _)| c.id == "no-window-scaling");
+        assert!(out(&causes((65_535, 65_535), 7, 1)), "scaled");
+        let shrinks = causes((65_535, 20_000), 3, 1);
+        assert!(out(&shrinks) && shrinks.causes.left[0].cause.id == "reader-slow", "a window that comes and goes");
     }
 
     #[test]
@@ -322,6 +569,8 @@ mod tests {
         assert!(found[0].summary.contains("it has fixed its buffer at"), "{}", found[0].summary);
         assert!(found[0].causes.is("buffer-fixed") && found[0].severity == Severity::Info);
         let set = |s: &mut Socket, field, value| assert!(s.info.as_mut().unwrap().set(field, value));
+        let at_limit = receives(&|s| s.skmem.as_mut().unwrap().rcvbuf_bytes = 6_291_456);
+        assert!(at_limit[0].causes.is("buffer-at-limit") && at_limit[0].remedy == [RAISE], "{at_limit:?}");
         assert_eq!(receives(&|s| set(s, "options", 6)), [], "no timestamps");
         assert_eq!(receives(&|s| set(s, "rcv_rtt_us", 30_000)), []);
         assert_eq!(receives(&|s| s.recv_q_bytes = 25_000), []);
