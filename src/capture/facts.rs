@@ -8,7 +8,7 @@ use crate::model::conntrack::{NatPorts, Tracked};
 use crate::model::event::ResetReason;
 use crate::model::path::{Neighbour, NextHop, Resolution};
 use crate::model::snapshot::{
-    CpuQuota, EpollWatch, Inspection, KnownOwner, ProcessFacts, ThreadState, TrackingAnswers,
+    CpuQuota, EpollWatch, GroupMemory, Inspection, KnownOwner, ProcessFacts, ThreadState, TrackingAnswers,
 };
 use crate::model::traced::{
     Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval,
@@ -20,9 +20,10 @@ structs! {
     Identity { unit, container, runtime, pod, user, container_name, pod_name }
     ProcessFacts {
         pid, state, threads, parent, running_ms, fd_used, fd_soft, fd_hard, exe, cmdline, inspection, frozen, cpu_quota,
-        is_activated, netns, is_go,
+        group_memory, is_activated, netns, is_go,
     }
     CpuQuota { periods, throttled }
+    GroupMemory { group, used_bytes, limit_bytes, hits, most_bytes, tcp_alone, socket_bytes }
     Inspection { epoll_sets, watches, io_urings, threads, threads_not_read, parts, imports_accept }
     EpollWatch { epoll_fd, target_fd, inode, events }
     ThreadState { tid, name, state, wchan, syscall, syscall_arg0 }

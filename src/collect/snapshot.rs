@@ -15,7 +15,7 @@ use crate::collect::netlink::route::Routes;
 use crate::collect::netlink::tracking::Tracking;
 use crate::collect::numbers::Numbers;
 use crate::collect::owners::{OwnerRoute, Route, Search};
-use crate::collect::proc::{cgroups, counters, processes};
+use crate::collect::proc::{cgroups, counters, group_memory, processes};
 use crate::collect::query::{Ahead, Query};
 use crate::collect::rights;
 use crate::cores;
@@ -229,6 +229,7 @@ impl Live {
         let (mut refused, mut left_out) = (0, 0);
         let mut budget = DESCRIPTORS_INSPECTED;
         let cgroups = if pids.is_empty() { None } else { cgroups::mount(self.root()) };
+        let memory = if pids.is_empty() { group_memory::Mounts::default() } else { group_memory::mounts(self.root()) };
         let mut sockets: BTreeMap<u32, FxHashSet<u32>> = pids.iter().map(|pid| (*pid, FxHashSet::default())).collect();
         for holder in snapshot.owners.all_holders() {
             if let Some(fds) = sockets.get_mut(&snapshot.owners.process(holder).pid) {
@@ -253,7 +254,9 @@ impl Live {
             let is_waiting = |i: &Inspection| i.threads.iter().any(|t| t.state == Some('D'));
             let is_readable = inspection.as_ref().is_some_and(|i| !is_waiting(i));
             let is_activated = if is_readable { processes::is_activated(self.root(), pid) } else { None };
-            let facts = ProcessFacts { inspection, frozen, cpu_quota, is_activated, is_go, ..facts.clone() };
+            let group_memory = group_memory::of(self.root(), &memory, pid);
+            let facts =
+                ProcessFacts { inspection, frozen, cpu_quota, is_activated, group_memory, is_go, ..facts.clone() };
             inspected.insert(pid, facts);
         }
         if refused > 0 {

@@ -49,6 +49,7 @@ pub(crate) mod ranking;
 pub(crate) mod rate;
 pub(crate) mod reach;
 pub(crate) mod reader;
+pub(crate) mod receive_room;
 pub(crate) mod relay;
 pub(crate) mod retries;
 pub(crate) mod rule;

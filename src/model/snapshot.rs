@@ -277,6 +277,8 @@ pub struct ProcessFacts {
     /// Whether its listeners were handed to it by socket activation (`LISTEN_PID` of sd_listen_fds(3)); `None` if not
     /// known. Read only with the inspection.
     pub is_activated: Option<bool>,
+    /// What limits the memory of its control group; `None` if not known. Read only with the inspection.
+    pub group_memory: Option<GroupMemory>,
     /// Inode of its network namespace; `None` when it could not be read.
     pub netns: Option<NetnsId>,
     /// Whether it is a Go program; `None` if not known. Only processes named in a finding are examined, and no file
@@ -309,6 +311,26 @@ impl CpuQuota {
         const FEWEST: u64 = 20;
         (self.periods >= FEWEST).then(|| self.throttled as f64 / self.periods as f64)
     }
+}
+
+/// The limit of memory that is nearest above a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupMemory {
+    /// The control group that has it, by its path.
+    pub group: String,
+    pub used_bytes: u64,
+    /// `None`: neither the group nor one above it has a limit.
+    pub limit_bytes: Option<u64>,
+    /// How often the limit was reached since the group was made (`failcnt`, `max` of `memory.events`). Version 1 counts it
+    /// for TCP before Linux 6.14 only.
+    pub hits: Option<u64>,
+    /// The most that was in use at a time since then, where the kernel keeps it.
+    pub most_bytes: Option<u64>,
+    /// The limit is that of TCP (version 1), not of all memory.
+    pub tcp_alone: bool,
+    /// Of what is used: sockets.
+    pub socket_bytes: Option<u64>,
 }
 
 /// What a process does with its sockets.

@@ -55,7 +55,17 @@ pub struct Mount {
 /// mounts a `/sys` of its own without it; then it is that of process 1.
 #[must_use]
 pub fn mount(root: &ProcRoot) -> Option<Mount> {
-    let of = |process: &str| mount_in(&std::fs::read_to_string(root.path().join(process).join("mountinfo")).ok()?);
+    find(root, mount_in)
+}
+
+/// The mount of version 1's memory controller, found likewise.
+#[must_use]
+pub fn memory_mount(root: &ProcRoot) -> Option<Mount> {
+    find(root, |text| controller_mount_in(text, "memory"))
+}
+
+fn find(root: &ProcRoot, in_text: fn(&str) -> Option<Mount>) -> Option<Mount> {
+    let of = |process: &str| in_text(&std::fs::read_to_string(root.path().join(process).join("mountinfo")).ok()?);
     of("self").or_else(|| {
         let mount = of("1")?;
         let at = root.path().join("1/root").join(mount.at.strip_prefix("/").unwrap_or(&mount.at));
@@ -100,7 +110,7 @@ pub fn cpu_quota(root: &ProcRoot, pid: u32) -> Option<CpuQuota> {
         let text = std::fs::read_to_string(root.path().join(process).join("mountinfo")).ok()?;
         let of = |mount: Mount, path: &str| most_throttled(&base.join(relative(&mount.at)), &mount.top, path);
         let second = || of(mount_in(&text)?, groups.lines().find_map(|line| line.strip_prefix("0::"))?);
-        let first = || of(cpu_mount_in(&text)?, groups.lines().find_map(cpu_group)?);
+        let first = || of(controller_mount_in(&text, "cpu")?, groups.lines().find_map(cpu_group)?);
         second().or_else(first)
     };
     quota("self", Path::new("/")).or_else(|| quota("1", &root.path().join("1/root")))
@@ -116,15 +126,15 @@ fn cpu_group(line: &str) -> Option<&str> {
     controllers.split(',').any(|c| c == "cpu").then_some(path)
 }
 
-/// Where version 1 has the controller `cpu`.
-fn cpu_mount_in(mountinfo: &str) -> Option<Mount> {
+/// Where version 1 has a controller.
+fn controller_mount_in(mountinfo: &str, controller: &str) -> Option<Mount> {
     mountinfo.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
         let mut kind = right.split(' ');
-        let is_cpu = kind.next()? == "cgroup" && kind.nth(1)?.split(',').any(|option| option == "cpu");
+        let is_it = kind.next()? == "cgroup" && kind.nth(1)?.split(',').any(|option| option == controller);
         let mut words = left.split(' ').skip(3);
         let (top, at) = (words.next()?, words.next()?);
-        is_cpu.then(|| Mount { at: unescape(at).into(), top: unescape(top).into() })
+        is_it.then(|| Mount { at: unescape(at).into(), top: unescape(top).into() })
     })
 }
 
@@ -185,9 +195,9 @@ mod tests {
         assert_eq!(quota("/../web"), None, "outside of what is mounted");
         let line = |at: &str, kind: &str, options: &str| format!("30 24 0:26 / {at} rw - {kind} {kind} rw,{options}\n");
         let cpu = line("/sys/fs/cgroup/cpu", "cgroup", "cpu,cpuacct");
-        let found = cpu_mount_in(&(line("/sys/fs/cgroup/cpuset", "cgroup", "cpuset") + &cpu)).unwrap();
+        let found = controller_mount_in(&(line("/sys/fs/cgroup/cpuset", "cgroup", "cpuset") + &cpu), "cpu").unwrap();
         assert_eq!(found.at, Path::new("/sys/fs/cgroup/cpu"));
-        assert!(cpu_mount_in(&line("/sys/fs/cgroup", "cgroup2", "nsdelegate")).is_none());
+        assert!(controller_mount_in(&line("/sys/fs/cgroup", "cgroup2", "nsdelegate"), "cpu").is_none());
         assert_eq!(cpu_group("4:cpu,cpuacct:/web"), Some("/web"));
         assert_eq!([cpu_group("5:cpuset:/web"), cpu_group("0::/web")], [None, None]);
         let few = CpuQuota { periods: 5, throttled: 5 };

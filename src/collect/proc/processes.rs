@@ -91,6 +91,7 @@ fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessF
         frozen: None,
         cpu_quota: None,
         is_activated: None,
+        group_memory: None,
         is_go: None,
         netns: std::fs::metadata(folder.join("ns/net"))
             .ok()

@@ -1,6 +1,7 @@
-//! The kernel dropped data that had already arrived, because a receive buffer was full.
+//! The kernel dropped data that had already arrived: a receive buffer was full, or its memory was limited.
 //!
-//! Input: counters of data that was dropped because buffers were full, and the drops of single sockets. Output: one finding per
+//! Input: counters of data that was dropped for want of room, the drops of single sockets, and what limits the memory of their
+//! process. Output: one finding per
 //! process whose sockets dropped, else one for the namespace. Not here: drops of listeners.
 //!
 #![doc = include_str!("../../../docs/rules/rcvbuf-pruning.md")]
@@ -10,10 +11,11 @@ use crate::diagnose::closing;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::peers::{self, Group, Peers};
+use crate::diagnose::receive_room::{CAUSES, Filling, was_refused, words_of_limit};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::{Counter, SockStat};
-use crate::model::snapshot::Netns;
+use crate::model::snapshot::{GroupMemory, Netns};
 use crate::model::sysctl::Sysctl;
 use crate::model::{RowKind, Socket, State};
 use crate::text;
@@ -30,66 +32,25 @@ const FASTER_READER: &str = "Make the reader faster: recv-queue-stuck shows what
 const PATH: &str = "Find what loses or reorders segments on the way: `mtr -T` to the peer, drops in `ip -s link`";
 const BATCH: &str = "Let the peer write in larger pieces: each small segment takes a buffer of its own";
 const RCVBUF: &str = "Remove a hard-coded SO_RCVBUF: it switches auto-tuning off and fixes the buffer";
+const LIMIT: &str = "Raise the limit that the finding names: memory.kmem.tcp.limit_in_bytes of the control group (version 1), \
+                     memory.max (version 2, MemoryMax= of a unit); or move what else fills it to another group";
 const RMEM: &str = "Last, raise the third number of net.ipv4.tcp_rmem, the maximum of auto-tuning";
 
 const TEXT: Text = Text {
-    why: "When a receive buffer is full the kernel squeezes what is in it, then drops out-of-order data, then new \
-          data. The peer must send again what was dropped, which costs time and bandwidth.",
-    remedy: &[HOST_IS_SHORT, FASTER_READER, PATH, BATCH, RCVBUF, RMEM],
+    why: "When a receive buffer is full, or memory for it is refused, the kernel squeezes what is in it, then drops \
+          out-of-order data, then new data. The peer must send again what was dropped, which costs time and bandwidth.",
+    remedy: &[HOST_IS_SHORT, LIMIT, FASTER_READER, PATH, BATCH, RCVBUF, RMEM],
     avoid: &[
         "Don't set a huge minimum or default of tcp_rmem: every idle socket would count with it",
         "Don't give larger buffers to a reader that does not read",
     ],
 };
 
-const CAUSES: &[Cause] = &[
-    Cause {
-        id: "host-memory",
-        text: "the whole host is short of TCP memory",
-        predicts: "the pages in use are above the second number of tcp_mem",
-        refuted_by: "fewer pages in use",
-        decided_by: "`mem` in /proc/net/sockstat of the initial namespace against net.ipv4.tcp_mem",
-    },
-    Cause {
-        id: "not-read",
-        text: "the program does not read",
-        predicts: "data waits in both samples, and none was taken",
-        refuted_by: "bytes that were taken between the samples",
-        decided_by: "recv-queue-stuck, which shows what blocks it",
-    },
-    Cause {
-        id: "slow-reader",
-        text: "the program reads more slowly than data comes",
-        predicts: "bytes are taken, and the buffer is full all the same",
-        refuted_by: "no byte that was taken, or an empty queue",
-        decided_by: "Recv-Q over several looks: `tcpstate watch`",
-    },
-    Cause {
-        id: "small-segments",
-        text: "many small segments: their overhead fills the buffer before the window is used",
-        predicts: "the memory is many times the bytes in the queue",
-        refuted_by: "memory of less than four times the queue",
-        decided_by: "`rmem_alloc` against Recv-Q in `tcpstate list -m`",
-    },
-    Cause {
-        id: "out-of-order",
-        text: "loss or reordering on the way fills the buffer with data that has to wait",
-        predicts: "OfoPruned grows, and out-of-order segments come",
-        refuted_by: "no out-of-order segment between the samples",
-        decided_by: "`rcv_ooopack` in `tcpstate list -i`; `mtr -T` to the peer",
-    },
-    Cause {
-        id: "small-buffer",
-        text: "the receive buffer is too small: fixed by SO_RCVBUF, or by the maximum of tcp_rmem",
-        predicts: "a full buffer that does not grow, and a program that reads",
-        refuted_by: "a buffer that grew between the samples",
-        decided_by: "the buffer in `tcpstate list -m` against net.ipv4.tcp_rmem and SO_RCVBUF in the program",
-    },
-];
-
 /// So many segments that were dropped, and such a share of those that came, cost throughput (policy).
 const MANY_DROPS: u64 = 10;
 const DROPPED_PERCENT: u64 = 1;
+/// A limit of memory is reached with so many percent of it in use: the next segments do not fit.
+const NEAR_PERCENT: u64 = 95;
 /// Memory of so many times the bytes in the queue is overhead.
 const OVERHEAD: u64 = 4;
 
@@ -176,7 +137,12 @@ fn host_is_short(view: &View<'_>) -> Option<bool> {
 }
 
 /// What two samples show of the connections that dropped.
-struct Picture {
+struct Picture<'v> {
+    filling: Filling,
+    /// What limits the memory of the process, if it was looked at.
+    limit: Option<&'v GroupMemory>,
+    /// The kernel lowered the window of one because memory was refused.
+    was_refused: bool,
     host_is_short: Option<bool>,
     /// The program took some bytes of them.
     took: Option<bool>,
@@ -193,8 +159,10 @@ struct Picture {
     arrived: Option<u64>,
 }
 
-impl Picture {
-    fn new(view: &View<'_>, rows: &[&Socket], ofo_pruned: u64) -> Picture {
+impl<'v> Picture<'v> {
+    fn new(view: &'v View<'_>, group: Option<&Group<'_>>, ofo_pruned: u64) -> Picture<'v> {
+        let rows: &[&Socket] = group.map_or(&[], |g| &g.rows);
+        let process = group.and_then(|g| g.owner).and_then(|p| view.process(p.pid));
         let pairs = || rows.iter().filter_map(|s| Some((*s, view.earlier(s)?)));
         let some = |of: fn(&Socket) -> Option<u64>| {
             pairs().filter_map(|(now, before)| Some(of(now)? > of(before)?)).reduce(|a, b| a || b)
@@ -204,10 +172,13 @@ impl Picture {
         let queued: u64 = rows.iter().map(|s| u64::from(s.recv_q_bytes)).sum();
         let disordered = some(|s| s.info.as_deref()?.rcv_ooopack().map(u64::from));
         Picture {
+            filling: Filling::of(view, rows),
+            limit: process.and_then(|p| p.group_memory.as_ref()),
+            was_refused: rows.iter().any(|s| was_refused(s)),
             host_is_short: host_is_short(view),
             took: some(Socket::consumed_bytes),
             waits: queued > 0,
-            overhead: memory.map(|bytes| bytes >= queued.saturating_mul(OVERHEAD)),
+            overhead: memory.filter(|bytes| *bytes > 0).map(|bytes| bytes >= queued.saturating_mul(OVERHEAD)),
             disordered: if ofo_pruned > 0 { Some(true) } else { disordered },
             grew: some(|s| s.skmem.map(|m| m.rcvbuf_bytes.into())),
             new_drops: rows.iter().filter_map(|s| new_drops(view, s)).sum(),
@@ -224,9 +195,37 @@ impl Picture {
         if lost > 0 && (many || self.host_is_short == Some(true)) { Severity::Warning } else { Severity::Info }
     }
 
+    /// What is known of the limit of the control group.
+    fn group_memory(&self) -> Weight {
+        let Some(found) = self.limit else {
+            return Weight::Possible(if self.filling == Filling::Roomy { 0.3 } else { 0.05 });
+        };
+        let Some(limit) = found.limit_bytes else {
+            return Weight::Refuted("no control group of the program limits its memory".to_owned());
+        };
+        // What is in use goes up and down with each segment.
+        let most = found.most_bytes.unwrap_or(0).max(found.used_bytes);
+        let near = most.saturating_mul(100) >= limit.saturating_mul(NEAR_PERCENT);
+        let reached = near || found.hits.is_some_and(|n| n > 0);
+        let roomy = self.filling == Filling::Roomy;
+        match self.host_is_short {
+            _ if !reached && (found.hits.is_some() || found.most_bytes.is_some()) => {
+                Weight::Refuted("the limit of its control group was never reached".to_owned())
+            }
+            _ if !reached => Weight::Possible(0.1),
+            Some(false) if roomy && self.was_refused && found.tcp_alone => Weight::Proven,
+            _ if roomy && self.was_refused => Weight::Possible(2.0),
+            _ if roomy => Weight::Possible(0.8),
+            _ => Weight::Possible(0.3),
+        }
+    }
+
     fn weigh(&self, cause: &'static Cause) -> Weight {
         let refuted = |why: &str| Weight::Refuted(why.to_owned());
+        // A buffer that has room in both samples may have been full in between.
+        let belief = |of: f64| Weight::Possible(if self.filling == Filling::Roomy { 0.1 } else { of });
         match cause.id {
+            "group-memory" => self.group_memory(),
             "host-memory" => match self.host_is_short {
                 Some(true) => Weight::Proven,
                 Some(false) => refuted("the TCP memory in use is below the second number of tcp_mem"),
@@ -239,17 +238,18 @@ impl Picture {
                 None => Weight::Possible(0.3),
             },
             "slow-reader" => match self.took {
-                Some(true) if self.waits => Weight::Possible(0.6),
-                Some(true) => Weight::Possible(0.3),
+                Some(true) if self.waits => belief(0.6),
+                Some(true) => belief(0.3),
                 Some(false) => refuted("no byte was taken between the samples"),
                 None => Weight::Possible(0.3),
             },
             "small-segments" => match self.overhead {
-                Some(true) => Weight::Possible(0.5),
+                Some(true) => belief(0.5),
                 Some(false) => refuted("the memory is less than four times the bytes in the queue"),
                 None => Weight::Possible(0.1),
             },
             "out-of-order" => match self.disordered {
+                Some(true) if self.filling == Filling::Roomy => Weight::Possible(0.2),
                 Some(true) => Weight::Possible(0.6),
                 Some(false) => refuted("no segment came out of order"),
                 None => Weight::Possible(0.2),
@@ -257,7 +257,7 @@ impl Picture {
             _ => match (self.grew, self.took) {
                 (Some(true), _) => refuted("a buffer grew between the samples"),
                 (_, Some(false)) => refuted("a larger buffer would be full too, as nothing is read"),
-                _ => Weight::Possible(0.3),
+                _ => belief(0.3),
             },
         }
     }
@@ -267,6 +267,7 @@ impl Picture {
 fn step(cause: &str) -> &'static [&'static str] {
     match cause {
         "host-memory" => &[HOST_IS_SHORT],
+        "group-memory" => &[LIMIT],
         "not-read" | "slow-reader" => &[FASTER_READER],
         "small-segments" => &[BATCH],
         "out-of-order" => &[PATH],
@@ -279,17 +280,23 @@ fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(
     let interval = text::duration(view.interval_ms().unwrap_or(0));
     let rows: &[&Socket] = group.map_or(&[], |g| &g.rows);
     let ofo_pruned = grown.iter().find(|(name, ..)| *name == "out_of_order_pruned").map_or(0, |(_, n, _)| *n);
-    let picture = Picture::new(view, rows, ofo_pruned);
+    let picture = Picture::new(view, group, ofo_pruned);
     let drops = picture.new_drops;
     let causes = Weighed::of(CAUSES, |cause| picture.weigh(cause));
-    let why = causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
+    let limit = picture.limit.and_then(words_of_limit);
+    let why = match (causes.named(), &limit) {
+        (Some(cause), Some(limit)) if cause.id == "group-memory" => format!(": {}, {limit}", cause.text),
+        (Some(cause), _) => format!(": {}", cause.text),
+        (None, _) => String::new(),
+    };
     let summary = match group {
         Some(group) => format!(
-            "{} of {} {} dropped {} that had arrived in {interval}, because the receive buffer was full{why}",
+            "{} of {} {} dropped {} that had arrived in {interval}{}{why}",
             text::count(rows.len() as u64, "connection", "connections"),
             group.name(view),
             peers::with_whom(rows),
             text::count(drops, "segment", "segments"),
+            picture.filling.words(),
         ),
         None if lost > 0 => format!(
             "the kernel dropped data that had arrived {} in {interval}, on connections that are not seen any more",
@@ -326,6 +333,10 @@ fn finding(view: &View<'_>, netns: &Netns, group: Option<&Group<'_>>, grown: &[(
     }
     for (name, n, _) in grown {
         finding = finding.evidence(name, Evidence::Count(*n));
+    }
+    finding = finding.evidence_if("memory_limit", limit.map(Evidence::Text));
+    if let Some(group) = group {
+        finding = group.inspect(finding);
     }
     let mut steps: Vec<&'static str> = causes.left.iter().flat_map(|h| step(h.cause.id)).copied().collect();
     let mut seen = Vec::new();
@@ -430,11 +441,53 @@ mod tests {
     #[test]
     fn the_reader_the_path_and_the_buffer_are_told_apart() {
         let left = |f: &Finding| f.causes.left.iter().map(|h| h.cause.id).collect::<Vec<_>>();
-        assert_eq!(left(&dropped(10, 1000, 0, 60_000)), ["not-read", "host-memory"]);
-        assert_eq!(left(&dropped(10, 1000, 9, 60_000)), ["slow-reader", "small-buffer", "host-memory"]);
+        assert_eq!(left(&dropped(10, 1000, 0, 60_000)), ["not-read", "host-memory", "group-memory"]);
+        assert_eq!(left(&dropped(10, 1000, 9, 60_000)), ["slow-reader", "small-buffer", "host-memory", "group-memory"]);
         let overhead = dropped(10, 1000, 9, 100);
-        assert_eq!(left(&overhead), ["slow-reader", "small-segments", "small-buffer", "host-memory"]);
-        assert_eq!(overhead.remedy, [FASTER_READER, BATCH, RCVBUF, RMEM, HOST_IS_SHORT]);
+        assert_eq!(left(&overhead), ["slow-reader", "small-segments", "small-buffer", "host-memory", "group-memory"]);
+        assert_eq!(overhead.remedy, [FASTER_READER, BATCH, RCVBUF, RMEM, HOST_IS_SHORT, LIMIT]);
+    }
+
+    #[test]
+    fn a_limit_of_the_control_group_is_named_where_the_buffer_has_room() {
+        let of = |filled: u32, memory: Option<GroupMemory>| {
+            let mut world = world(false);
+            world.sysctl(Sysctl::Ipv4TcpMem, &[1, 2, 3]).now.netns[0].sockstat.insert(SockStat::TcpMem, 1);
+            world.later(2000).counter(Counter::TcpExtTcpRcvQDrop, 13);
+            let info = world.now.sockets[0].info.as_mut().unwrap();
+            assert!(info.set("advmss_bytes", 1448) && info.set("rcv_ssthresh_bytes", 5792));
+            set_drops(&mut world, 11);
+            world.now.sockets[0].skmem.as_mut().unwrap().rmem_alloc_bytes = filled;
+            world.now.processes.get_mut(&812).unwrap().group_memory = memory;
+            world.check(check).findings.remove(0)
+        };
+        let group = |most, limit_bytes| {
+            Some(GroupMemory {
+                group: "/web".into(),
+                used_bytes: 0,
+                limit_bytes,
+                hits: None,
+                most_bytes: Some(most),
+                tcp_alone: true,
+                socket_bytes: Some(0),
+            })
+        };
+        let found = of(0, group(147_456, Some(131_072)));
+        assert!(found.causes.is("group-memory") && found.remedy == [LIMIT], "{found:?}");
+        assert!(
+            found.summary.ends_with(
+                "though the receive buffer has room: its control group has reached the limit of its memory, /web may use \
+                 128 KiB of TCP memory, has used 144 KiB at most"
+            ),
+            "{}",
+            found.summary
+        );
+        let full = of(131_072, group(147_456, Some(131_072)));
+        assert!(full.causes.named().is_none() && full.summary.contains("because the receive buffer was full"));
+        let out = |f: &Finding| f.causes.ruled_out.iter().any(|(c, _)| c.id == "group-memory");
+        assert!(out(&of(0, group(147_456, None))) && out(&of(0, group(147_456, Some(200_000)))));
+        let unknown = of(0, None);
+        assert!(!out(&unknown) && !unknown.summary.contains("was full") && unknown.inspect.len() == 1);
     }
 
     #[test]
