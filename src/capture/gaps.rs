@@ -87,6 +87,7 @@ enums! {
         TooManySockets { sockets } = "too_many_sockets",
         Counters(mismatch) = "counters",
         Recorded { filter } = "recorded",
+        SavedText = "saved_text",
     }
     Capability {
         NetAdmin = "net_admin",
@@ -142,6 +143,7 @@ enums! {
         RunDoctor = "run_doctor",
         OneRule = "one_rule",
         InsistOnTrace = "insist_on_trace",
+        Record = "record",
     }
 }
 
@@ -239,12 +241,12 @@ mod tests {
         let whys = "error proc_net_tcp kernel_too_old capability descriptors unlisted forbidden raced scan_cost exited_or_refused \
             too_many_descriptors too_many_open_files enter_refused no_thread dump malformed netns_came netns_ended none_named \
             sampled buffer_full tracepoint not_in_kernel only_traced tracefs_scope netns_unknown changes_lost no_cookie \
-            too_many_changes trace_cost track_limit too_many_sockets counters recorded";
+            too_many_changes trace_cost track_limit too_many_sockets counters recorded saved_text";
         check::<Why>(&whys.split_whitespace().collect::<Vec<_>>(), &values);
         let ways = "none root host_root root_or grant mount_proc host_proc host_pid_namespace source_netlink \
             kernel newer_kernel kernel_types event_tracing allow_netlink load_inet_diag run_again raise_open_files \
             more_threads netns_by_path all_netns use_bpf use_trace bpf_or_interval shorter_interval interval_or_filter \
-            track_or_filter run_doctor one_rule insist_on_trace";
+            track_or_filter run_doctor one_rule insist_on_trace record";
         check::<WayOut>(&ways.split_whitespace().collect::<Vec<_>>(), &values);
         let incomplete = ["interrupted", "no_done", "failed", "truncated", "long_message", "cut_header", "undecoded"];
         check::<Incomplete>(&incomplete, &values);

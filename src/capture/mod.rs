@@ -4,11 +4,13 @@
 //! snapshots. Not here: files, clocks, and what a snapshot means. `docs/capture.md` has the format.
 //!
 //! `document` is the table of what a document holds, `facts`, `system` and `gaps` are the documents, `socket` is a row,
-//! `delta` is the difference between two snapshots, `frame` is what surrounds it in the file, `writer` and `reader` use them.
+//! `foreign` reads what other tools printed, `delta` is the difference between two snapshots, `frame` is what surrounds it in the
+//! file, `writer` and `reader` use them.
 
 mod delta;
 mod document;
 mod facts;
+pub mod foreign;
 mod frame;
 mod gaps;
 mod reader;

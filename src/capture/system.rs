@@ -22,7 +22,7 @@ structs! {
 }
 
 enums! {
-    Source { Netlink = "netlink", Proc = "proc", Capture = "capture" }
+    Source { Netlink = "netlink", Proc = "proc", Capture = "capture", Text = "text" }
     DropPlace {
         ReceiveErrors { device } = "receive_errors",
         ReceiveDropped { device } = "receive_dropped",

@@ -48,7 +48,8 @@ impl Origin {
 /// A recording in place of this host.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Replay {
-    /// Read a capture that `record` wrote, or the newest of a folder, instead of this host
+    /// Read a capture that `record` wrote, or the newest of a folder, instead of this host; also saved output of ss, netstat,
+    /// lsof or /proc/net/tcp (`-`: standard input)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "proc_root"], help_heading = "Source")]
     pub from: Option<std::path::PathBuf>,
     /// The moment of the capture: -5m before its end, 12:30:00 (UTC), 2026-11-29T12:30:00Z [default: its end]

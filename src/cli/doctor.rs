@@ -18,7 +18,7 @@ use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
 use crate::collect::rights;
 use crate::diagnose::{Diagnosis, RULES, Rule, Samples, Severity, Thresholds};
-use crate::model::{Gap, Snapshot, State};
+use crate::model::{Gap, Snapshot, Source, State};
 use crate::render::{gap as words, json as out, report};
 
 /// The pause between the two snapshots when none is given.
@@ -175,7 +175,7 @@ fn examine(
     let mut session = Session::open(&args.common)?;
     let owners = !args.common.no_owners;
     session.live.cgroups = owners;
-    if session.history.is_some() {
+    if matches!(session.live.source(), Source::Capture | Source::Text) {
         return replayed(args, session, wanted, thresholds);
     }
     let (trace, refused) = match begin_trace(args, &session, wanted) {

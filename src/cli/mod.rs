@@ -24,6 +24,7 @@ mod list;
 mod parse;
 mod record;
 mod recording;
+mod saved;
 mod select;
 mod session;
 mod signal;

@@ -15,6 +15,7 @@ use crate::capture::Recorded;
 use crate::cli::args::{Common, Origin, OwnersArg, SourceArg};
 use crate::cli::env::Env;
 use crate::cli::history::History;
+use crate::cli::saved::{self, Saved};
 use crate::collect::names::SystemNames;
 use crate::collect::netlink::Attributes;
 use crate::collect::netns::Wanted;
@@ -54,7 +55,16 @@ impl Session {
     /// Opens the source that the flags name.
     pub(crate) fn open(common: &Common) -> anyhow::Result<Session> {
         if let Some(path) = &common.replay.from {
-            return Session::replay(History::open(path, common.replay.at)?, common);
+            return match saved::open(path, common.replay.at)? {
+                Saved::Capture(mut history) => {
+                    let (recorded, notes) = history.now()?;
+                    let session = Session::replay(recorded, common)?;
+                    Ok(Session { history: Some(history), notes, ..session })
+                }
+                Saved::Text(snapshot) => {
+                    Session::replay(Recorded { snapshot: *snapshot, ..Recorded::default() }, common)
+                }
+            };
         }
         let choice = match common.origin.source {
             SourceArg::Auto => SourceChoice::Auto,
@@ -93,8 +103,8 @@ impl Session {
     }
 
     /// Opens a recording.
-    fn replay(mut history: History, common: &Common) -> anyhow::Result<Session> {
-        let (Recorded { snapshot, names }, notes) = history.now()?;
+    fn replay(recorded: Recorded, common: &Common) -> anyhow::Result<Session> {
+        let Recorded { snapshot, names } = recorded;
         let taken_at = i64::try_from(snapshot.taken_at_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let taken_at = taken_at.unwrap_or_default();
         let mut scope = scope(common);
@@ -117,8 +127,8 @@ impl Session {
             names: SystemNames::recorded(names),
             gaps: Vec::new(),
             interval_ms: None,
-            history: Some(history),
-            notes,
+            history: None,
+            notes: Vec::new(),
             scope,
             taken_at,
         })

@@ -185,6 +185,7 @@ impl Live {
     #[must_use]
     pub fn source(&self) -> Source {
         match (&self.recorded, self.netlink) {
+            (Some(recorded), _) if recorded.source == Source::Text => Source::Text,
             (Some(_), _) => Source::Capture,
             (None, true) => Source::Netlink,
             (None, false) => Source::Proc,

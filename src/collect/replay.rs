@@ -14,7 +14,7 @@ use crate::collect::proc::ProcRoot;
 use crate::collect::query::{Query, Sink};
 use crate::model::column::Names;
 use crate::model::counter::Counters;
-use crate::model::gap::{Missing, Why};
+use crate::model::gap::Missing;
 use crate::model::names::NameTable;
 use crate::model::resources::Descriptors;
 use crate::model::snapshot::Netns;
@@ -109,7 +109,7 @@ impl Live {
 
     /// What the recorded rows are told to lack by every source of their kind.
     pub(super) fn recorded_lacks(snapshot: &Snapshot) -> Option<Gap> {
-        snapshot.gaps.iter().find(|gap| gap.missing == Missing::SockDiagFields && gap.why == Why::ProcNetTcp).cloned()
+        snapshot.gaps.iter().find(|gap| gap.missing == Missing::SockDiagFields).cloned()
     }
 }
 

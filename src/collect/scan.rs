@@ -212,6 +212,7 @@ impl<'l> Scan<'l> {
                 Source::Netlink => {
                     (Why::Capability(Capability::NetAdmin), rights::own().way_out(&[Capability::NetAdmin]))
                 }
+                Source::Text => (Why::SavedText, WayOut::Record),
                 Source::Capture => (Why::Capability(Capability::NetAdmin), WayOut::None),
                 Source::Proc => (Why::ProcNetTcp, WayOut::SourceNetlink { since: None }),
             };

@@ -298,6 +298,8 @@ pub enum Why {
     Counters(CounterMismatch),
     /// Only what matched this filter was recorded.
     Recorded { filter: String },
+    /// The text that another tool printed does not have it.
+    SavedText,
 }
 
 /// Why rows of a dump may be missing.
@@ -392,6 +394,8 @@ pub enum WayOut {
     OneRule,
     /// `--trace`.
     InsistOnTrace,
+    /// `record` instead of saved text.
+    Record,
 }
 
 impl WayOut {

@@ -65,6 +65,17 @@ impl Inode {
     }
 }
 
+impl Inode {
+    /// The first number that stands for an inode that nobody told; the kernel's have 32 bits.
+    pub const UNTOLD: u64 = 1 << 32;
+
+    /// The number; `None` where it only stands for one.
+    #[must_use]
+    pub const fn told(self) -> Option<u64> {
+        if self.0.get() < Inode::UNTOLD { Some(self.0.get()) } else { None }
+    }
+}
+
 impl fmt::Display for Inode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

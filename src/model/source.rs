@@ -13,11 +13,13 @@ pub enum Source {
     Proc,
     /// A capture that `record` wrote.
     Capture,
+    /// What another tool printed: ss, netstat, lsof.
+    Text,
 }
 
 impl Source {
     /// Every source, for the schema.
-    pub const ALL: [Source; 3] = [Source::Netlink, Source::Proc, Source::Capture];
+    pub const ALL: [Source; 4] = [Source::Netlink, Source::Proc, Source::Capture, Source::Text];
 
     /// The key that JSON prints.
     #[must_use]
@@ -26,6 +28,7 @@ impl Source {
             Source::Netlink => "netlink",
             Source::Proc => "proc",
             Source::Capture => "capture",
+            Source::Text => "text",
         }
     }
 }

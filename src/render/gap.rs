@@ -176,6 +176,7 @@ pub fn why(why: &Why) -> String {
         }
         Why::Counters(mismatch) => counters(*mismatch),
         Why::Recorded { filter } => format!("only what matches `{filter}` was recorded"),
+        Why::SavedText => "the saved text does not have it".into(),
     }
 }
 
@@ -289,6 +290,7 @@ pub fn hint(way_out: WayOut) -> Option<String> {
         WayOut::RunDoctor => "run `tcpstate doctor`",
         WayOut::OneRule => "name one rule with --rule, or read /proc/PID/fdinfo of their epoll descriptors",
         WayOut::InsistOnTrace => "use --trace to keep it running",
+        WayOut::Record => "record with `tcpstate record` where it was saved",
     };
     Some(fixed.to_owned())
 }
@@ -417,6 +419,7 @@ mod tests {
             Why::TooManySockets { .. } => [Why::TooManySockets { sockets: 12_000 }],
             Why::Counters(_) => [Why::Counters(CounterMismatch::NoCurrEstab)],
             Why::Recorded { .. } => [Why::Recorded { filter: "dport = 443".into() }],
+            Why::SavedText => [Why::SavedText],
         );
         whys.extend(
             every!(Incomplete:
@@ -482,6 +485,7 @@ mod tests {
             WayOut::RunDoctor => [WayOut::RunDoctor],
             WayOut::OneRule => [WayOut::OneRule],
             WayOut::InsistOnTrace => [WayOut::InsistOnTrace],
+            WayOut::Record => [WayOut::Record],
         )
     }
 

@@ -16,6 +16,8 @@ use crate::states::{self, Ports};
 
 /// Files that end anywhere, have flipped bits, or found no room.
 mod damage;
+/// What ss, netstat, lsof and the kernel print, saved.
+mod foreign;
 
 fn live(ns: &Netns) -> Live {
     ns.run(|| Live::open(SourceChoice::Netlink, ProcRoot::default()).expect("open the kernel's tables"))

@@ -85,7 +85,7 @@ const MORE: usize = 3;
 const SUSPECT: usize = 16;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    if view.now.source == Source::Proc {
+    if view.now.source != Source::Netlink {
         return Outcome::not_checked("/proc/net/tcp does not list bound sockets");
     }
     let mut outcome = Outcome::default();

@@ -378,7 +378,7 @@ pub static COLUMNS: &[Column] = &[
         Needs::NONE,
         top("inode"),
         "inode of the socket file, 0 for none",
-        |r| Value::Number(r.socket.inode.map_or(0, Inode::get)),
+        |r| r.socket.inode.map_or(Some(0), Inode::told).map_or(Value::Unknown, Value::Number),
     ),
     column(
         "cookie",

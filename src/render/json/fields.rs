@@ -89,7 +89,7 @@ table! {
     Always "recv_q_bytes", Type::Integer => o.value(k, &r.socket.recv_q_bytes);
     OrNull "send_q_bytes", Type::Integer => o.value(k, &r.socket.send_q_bytes);
     OrNull "uid", Type::Integer => o.value(k, &r.socket.uid);
-    Always "inode", Type::Integer => o.value(k, &r.socket.inode.map_or(0, Inode::get));
+    OrNull "inode", Type::Integer => o.value(k, &r.socket.inode.map_or(Some(0), Inode::told));
     OrNull "cookie", Type::Id => o.hex(k, r.socket.cookie);
     OrNull "timer", Type::Timer => match &r.socket.timer {
         None => o.null(k),
