@@ -19,6 +19,7 @@ use crate::harness::{Netns, PATIENCE, finish, in_netns, skip, wait_for};
 use crate::json::{assert_valid, validator};
 use crate::product;
 use crate::states;
+use crate::tidy::read;
 
 /// A running exporter.
 struct Exporter<'a> {
@@ -404,13 +405,21 @@ struct Prometheus<'a> {
 impl<'a> Prometheus<'a> {
     #[track_caller]
     fn start(ns: &'a Netns, target: SocketAddr) -> Prometheus<'a> {
+        let rules = read("packaging/prometheus/rules.yml");
+        // What lasts minutes in production is alerted at once.
+        let is_wait = |line: &&str| line.trim_start().starts_with("for: ");
+        let alerts = read("packaging/prometheus/alerts.yml");
+        assert!(alerts.lines().any(|line| is_wait(&line)), "{alerts}");
+        let alerts: String = alerts.lines().filter(|line| !is_wait(line)).flat_map(|line| [line, "\n"]).collect();
         let dir = tempfile::tempdir().expect("a directory");
         let config = dir.path().join("prometheus.yml");
         let text = format!(
-            "global:\n  scrape_interval: 250ms\n  evaluation_interval: 250ms\nscrape_configs:\n  - job_name: tcpstate\n    \
-             static_configs:\n      - targets: ['{target}']\n"
+            "global:\n  scrape_interval: 250ms\n  evaluation_interval: 250ms\nrule_files: [rules.yml, alerts.yml]\n\
+             scrape_configs:\n  - job_name: tcpstate\n    static_configs:\n      - targets: ['{target}']\n"
         );
-        std::fs::write(&config, text).expect("write the configuration");
+        for (name, text) in [("prometheus.yml", &text), ("rules.yml", &rules), ("alerts.yml", &alerts)] {
+            std::fs::write(dir.path().join(name), text).expect("write the configuration");
+        }
         let option = |name: &str, path: &Path| format!("--{name}={}", path.display());
         let mut command = ns.command("prometheus");
         command
@@ -475,6 +484,44 @@ fn a_prometheus_scrapes_it() {
         ] {
             assert!(!prometheus.ask(query).expect("an answer").is_empty(), "{query}");
         }
+        drop(prometheus);
+        exporter.end();
+    });
+}
+
+#[test]
+fn a_fault_raises_the_alert_with_its_process_in_a_running_prometheus() {
+    if !oracle::installed("prometheus") {
+        return skip("prometheus is not installed");
+    }
+    in_netns(|ns| {
+        let exporter = Exporter::start(ns, &["--interval", "500ms"]);
+        let prometheus = Prometheus::start(ns, exporter.address);
+        wait_for("a scrape", || match prometheus.ask("up == 1")?.len() {
+            1 => Ok(()),
+            n => Err(format!("{n} targets")),
+        });
+        let firing = "ALERTS{alertstate=\"firing\", alertname=~\"TcpstateFinding.*|TcpstateAcceptQueueFull\"}";
+        assert_eq!(prometheus.ask(firing), Ok(Vec::new()), "nothing is wrong yet");
+        let mut helper = Helper::start(ns);
+        helper.rename(b"stalled");
+        helper.make("accept_queue_full 7000 5 3");
+        let of_helper = |alert: &Json| alert["process"] == "stalled";
+        let pid = helper.pid().to_string();
+        let found = |alert: &Json| alert["alertname"].as_str().is_some_and(|name| name.starts_with("TcpstateFinding"));
+        wait_for("both alerts", || {
+            let alerts: Vec<Json> = prometheus.ask(firing)?.into_iter().map(|(labels, _)| labels).collect();
+            let queue = alerts.iter().any(|a| a["alertname"] == "TcpstateAcceptQueueFull" && of_helper(a));
+            let finding = alerts.iter().any(|a| found(a) && of_helper(a) && a["pid"] == *pid);
+            if queue && finding { Ok(()) } else { Err(format!("{alerts:?}")) }
+        });
+        drop(helper);
+        wait_for("the end of what a state says", || {
+            match prometheus.ask("ALERTS{alertstate=\"firing\", alertname=\"TcpstateAcceptQueueFull\"}")? {
+                alerts if alerts.is_empty() => Ok(()),
+                alerts => Err(format!("{alerts:?}")),
+            }
+        });
         drop(prometheus);
         exporter.end();
     });

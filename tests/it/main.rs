@@ -49,6 +49,8 @@ mod large;
 mod netns;
 /// Every holder of every socket, by both routes, and the reason where there is none.
 mod owners;
+/// Rules, alerts, dashboard, unit and manifest, by `promtool` and systemd.
+mod packaging;
 /// Real containers of podman, from the host and from inside.
 mod podman;
 /// The program as scripts use it: words in, JSON and text out.

@@ -27,6 +27,7 @@ const ROOT: &[&str] = &[
     "deny.toml",
     "docs",
     "examples",
+    "packaging",
     "rustfmt.toml",
     "src",
     "tests",

@@ -1,0 +1,157 @@
+//! What is shipped beside the program for a fleet: rules and alerts of Prometheus, a dashboard, a unit, a manifest. Comes in: the
+//! files of packaging/. Goes out: names and pages that lead nowhere, and what `promtool` and systemd say. Never here: the network.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value as Json;
+use tcpstate::render::metrics::METRICS;
+
+use crate::harness::oracle::installed;
+use crate::harness::{finish, skip};
+use crate::tidy::{read, root};
+
+const RULES: &str = "packaging/prometheus/rules.yml";
+const ALERTS: &str = "packaging/prometheus/alerts.yml";
+
+/// What follows a key, on every line that has it.
+fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
+    text.lines()
+        .filter_map(|line| line.trim_start().trim_start_matches("- ").strip_prefix(key)?.strip_prefix(": "))
+        .collect()
+}
+
+/// Words of an expression that name a metric or a recorded series.
+fn names(text: &str) -> BTreeSet<&str> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    text.split(|c| !is_word(c)).filter(|word| word.contains("tcpstate_")).collect()
+}
+
+/// Every query of the dashboard.
+fn queries(json: &Json, found: &mut Vec<String>) {
+    match json {
+        Json::Object(map) => {
+            found.extend(map.get("expr").and_then(Json::as_str).map(str::to_owned));
+            map.values().for_each(|value| queries(value, found));
+        }
+        Json::Array(items) => items.iter().for_each(|item| queries(item, found)),
+        _ => {}
+    }
+}
+
+fn dashboard() -> Vec<String> {
+    let json: Json = serde_json::from_str(&read("packaging/grafana/tcpstate.json")).expect("JSON");
+    let mut found = Vec::new();
+    queries(&json, &mut found);
+    assert!(found.len() >= 15, "{}", found.len());
+    found
+}
+
+#[test]
+fn every_name_in_a_query_is_a_metric_or_a_recorded_series() {
+    let (rules, alerts) = (read(RULES), read(ALERTS));
+    let recorded: BTreeSet<&str> = values(&rules, "record").into_iter().collect();
+    let metrics: BTreeSet<&str> =
+        METRICS.iter().flat_map(|chapter| chapter.metrics).map(|metric| metric.name).collect();
+    let known = |name: &&str| recorded.contains(name) || metrics.contains(name);
+    let queries = dashboard().join("\n");
+    let code = read("docs/fleet.md").lines().filter(|l| l.starts_with("| ")).collect::<Vec<_>>().join("\n");
+    for (file, text) in [(RULES, &rules), (ALERTS, &alerts), ("the dashboard", &queries), ("docs/fleet.md", &code)] {
+        let names = names(text);
+        let unknown: Vec<_> = names.iter().filter(|name| !known(name)).collect();
+        assert!(names.len() > 4 && unknown.is_empty(), "{file}: {unknown:?}");
+    }
+    assert!(!known(&"tcpstate_socket"));
+}
+
+#[test]
+fn every_alert_has_a_page_and_is_tested_firing_and_silent() {
+    let (alerts, tests) = (read(ALERTS), read("packaging/prometheus/alerts_test.yml"));
+    let names = values(&alerts, "alert");
+    let pages = values(&alerts, "runbook_url");
+    assert!(names.len() >= 14 && names.len() == pages.len(), "{names:?} {pages:?}");
+    for page in pages {
+        let path = page.trim_matches('\'').split("/latest/source/").nth(1).expect("a page of the published package");
+        // The page of a rule, whichever it is.
+        let path = path.replace("{{ $labels.rule }}", "close-wait-leak");
+        assert!(root().join(&path).is_file(), "{page}");
+    }
+    let tested = values(&tests, "name");
+    for name in names {
+        for how in ["fires", "is silent"] {
+            assert!(tested.contains(&format!("{name} {how}").as_str()), "{name} {how}");
+        }
+    }
+    let silent = values(&tests, "exp_alerts").len();
+    assert_eq!(tested.len(), 2 * silent, "half of them expect no alert");
+}
+
+#[test]
+fn promtool_accepts_the_rules_and_their_tests() {
+    if !installed("promtool") {
+        return skip("promtool (prometheus) is not installed");
+    }
+    let promtool = |args: &[&str]| {
+        let output = finish(Command::new("promtool").current_dir(root().join("packaging/prometheus")).args(args));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "promtool {args:?}: {said}");
+    };
+    promtool(&["check", "rules", "rules.yml", "alerts.yml"]);
+    promtool(&["test", "rules", "alerts_test.yml"]);
+    // The queries of the dashboard as rules: so their syntax is checked too.
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("dashboard.yml");
+    let rules: Vec<Json> = dashboard()
+        .iter()
+        .map(|query| {
+            let query = query.replace("$__rate_interval", "5m").replace("$instance", ".*");
+            serde_json::json!({ "record": "x", "labels": { "query": query }, "expr": query })
+        })
+        .collect();
+    let text = serde_json::json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string();
+    std::fs::write(&file, text).expect("write");
+    promtool(&["check", "rules", file.to_str().expect("a path")]);
+}
+
+#[test]
+fn systemd_accepts_the_unit() {
+    if !installed("systemd-analyze") {
+        return skip("systemd-analyze is not installed");
+    }
+    let unit = read("packaging/systemd/tcpstate-export.service");
+    let dir = tempfile::tempdir().expect("a directory");
+    let verify = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).expect("write");
+        let output = finish(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success() && said.is_empty(), said)
+    };
+    let here = unit.replace("/usr/bin/tcpstate", env!("CARGO_BIN_EXE_tcpstate"));
+    assert!(here != unit);
+    let (fine, said) = verify("tcpstate-export.service", &here);
+    assert!(fine, "{said}");
+    let (fine, _) = verify("wrong.service", &here.replace("ProtectSystem=strict", "ProtectSytem=strict"));
+    assert!(!fine, "the check can fail");
+}
+
+#[test]
+fn the_unit_and_the_manifest_ask_for_the_same_rights_and_start_the_command() {
+    let (unit, manifest) =
+        (read("packaging/systemd/tcpstate-export.service"), read("packaging/kubernetes/daemonset.yaml"));
+    let of_unit: BTreeSet<String> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("AmbientCapabilities="))
+        .flat_map(|list| list.split(' '))
+        .map(|name| name.trim_start_matches("CAP_").to_owned())
+        .collect();
+    let line = manifest.lines().find_map(|line| line.trim().strip_prefix("add: [")).expect("capabilities");
+    let of_manifest: BTreeSet<String> =
+        line.trim_end_matches(']').split(", ").map(|n| n.trim_matches('"').to_owned()).collect();
+    assert_eq!(of_unit, of_manifest);
+    assert_eq!(of_unit.len(), 4, "{of_unit:?}");
+    for line in ["hostNetwork: true", "hostPID: true", "readOnlyRootFilesystem: true", "drop: [\"ALL\"]"] {
+        assert!(manifest.contains(line), "{line}");
+    }
+    assert!(manifest.contains("[\"/tcpstate\", \"export\", \"--listen\""));
+}
