@@ -14,6 +14,7 @@ pub(crate) mod env;
 pub(crate) mod exit;
 mod explain;
 mod export;
+mod fan;
 mod fingers;
 mod generate;
 mod habits;
@@ -124,6 +125,8 @@ enum Command {
     Export(export::ExportArgs),
     /// What appeared, vanished, moved or grew between two moments
     Diff(diff::DiffArgs),
+    /// The same command on many hosts by ssh, and one answer by host
+    Fan(fan::FanArgs),
     /// Destroy exactly the sockets that match, or show what that would be
     Kill(kill::KillArgs),
     /// Print the man page, shell completions, the JSON schema or the list of columns
@@ -141,6 +144,7 @@ fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
         Command::Record(args) => record::run(&args, env),
         Command::Export(args) => export::run(&args, env),
         Command::Diff(args) => diff::run(&args, env),
+        Command::Fan(args) => fan::run(&args, env),
         Command::Kill(args) => kill::run(&args, env),
         Command::Generate(args) => generate::run(&args, env),
     }

@@ -6,6 +6,7 @@ pub(crate) mod binding;
 pub(crate) mod csv;
 pub(crate) mod difference;
 pub(crate) mod explain;
+pub(crate) mod fan;
 pub mod gap;
 pub(crate) mod grid;
 pub(crate) mod groups;

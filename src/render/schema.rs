@@ -15,11 +15,12 @@ use crate::render::json::fields::{self, Field, Presence};
 mod diff;
 mod explain;
 mod export;
+mod fan;
 mod kill;
 mod summary;
 mod trace;
 
-/// The schema of the documents of `summary`, `list`, `doctor`, `explain`, `kill` and `export`, and of the lines of
+/// The schema of the documents of `summary`, `list`, `doctor`, `explain`, `kill`, `export` and `fan`, and of the lines of
 /// `list --format jsonl` and `trace --json`.
 #[must_use]
 pub fn schema() -> Json {
@@ -43,6 +44,7 @@ fn documents() -> Json {
             { "$ref": "#/$defs/kill" },
             { "$ref": "#/$defs/export" },
             { "$ref": "#/$defs/diff" },
+            { "$ref": "#/$defs/fan" },
         ],
         "$defs": {
             "gap": object(gap(), &[]),
@@ -73,6 +75,7 @@ fn documents() -> Json {
             "kill": kill::kill(),
             "export": export::export(),
             "diff": diff::diff(),
+            "fan": fan::fan(),
             "line": { "oneOf": [
                 { "$ref": "#/$defs/header_line" },
                 { "$ref": "#/$defs/socket_line" },

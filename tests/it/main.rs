@@ -31,6 +31,8 @@ mod containers;
 mod examples;
 /// Metrics for Prometheus: by `promtool`, by a real Prometheus, and beside clients that mean no good.
 mod export;
+/// One question to several hosts, over real sshd: one that is dead, one that is slow.
+mod fan;
 /// The filter language against the kernel's own machine.
 mod filter;
 mod first_aid;

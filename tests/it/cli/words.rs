@@ -82,7 +82,7 @@ fn every_habit_works_or_is_answered_in_one_line() {
     let cases: Vec<(&str, Option<&str>)> =
         lines.map(|l| l.split_once(" => ").map_or((l, None), |(typed, answer)| (typed, Some(answer)))).collect();
     assert!(cases.len() >= 275, "{}", cases.len());
-    let commands = ["list", "summary", "doctor", "watch", "trace", "explain", "export", "kill", "generate"];
+    let commands = ["list", "summary", "doctor", "watch", "trace", "explain", "export", "fan", "kill", "generate"];
     in_netns(|ns| {
         for (line, answer) in cases {
             let words = typed(line);
@@ -147,7 +147,7 @@ fn bare_seconds_are_a_time_everywhere() {
 fn help_and_version_are_everywhere() {
     in_netns(|ns| {
         let version = format!("tcpstate {}\n", env!("CARGO_PKG_VERSION"));
-        for command in ["list", "summary", "doctor", "watch", "trace", "explain", "export", "kill", "generate"] {
+        for command in ["list", "summary", "doctor", "watch", "trace", "explain", "export", "fan", "kill", "generate"] {
             for flag in ["-V", "--version"] {
                 assert_eq!(product::text(ns, &[command, flag]), version, "{command} {flag}");
             }
