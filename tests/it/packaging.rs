@@ -7,8 +7,10 @@ use std::process::Command;
 use serde_json::Value as Json;
 use tcpstate::render::metrics::METRICS;
 
+use crate::harness::helper::Helper;
 use crate::harness::oracle::installed;
-use crate::harness::{finish, skip};
+use crate::harness::{finish, in_netns, skip};
+use crate::product;
 use crate::tidy::{read, root};
 
 const RULES: &str = "packaging/prometheus/rules.yml";
@@ -154,4 +156,43 @@ fn the_unit_and_the_manifest_ask_for_the_same_rights_and_start_the_command() {
         assert!(manifest.contains(line), "{line}");
     }
     assert!(manifest.contains("[\"/tcpstate\", \"export\", \"--listen\""));
+}
+
+/// The capabilities that the unit names.
+fn rights() -> Vec<String> {
+    let unit = read("packaging/systemd/tcpstate-export.service");
+    let list = unit.lines().find_map(|line| line.strip_prefix("AmbientCapabilities=")).expect("capabilities");
+    list.split(' ').map(|name| name.trim_start_matches("CAP_").to_lowercase()).collect()
+}
+
+#[test]
+fn with_the_rights_of_the_unit_and_no_others_every_owner_is_known_and_changes_are_traced() {
+    if !installed("setpriv") || !product::can_be_another_user() {
+        return skip("setpriv (util-linux) is not installed, or this is not root");
+    }
+    in_netns(|ns| {
+        let mut helper = Helper::start(ns);
+        helper.rename(b"leaky");
+        helper.make("close_wait 7000 30 eof_read closed");
+        let binary = std::fs::File::open(env!("CARGO_BIN_EXE_tcpstate")).expect("open the program");
+        let program = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&binary));
+        rustix::io::fcntl_setfd(&binary, rustix::io::FdFlags::empty()).expect("keep it open");
+        let with = |rights: &[String], words: &[&str]| {
+            let sum = rights.iter().map(|name| format!(",+{name}")).fold("-all".to_owned(), |all, one| all + &one);
+            let mut command = ns.command("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
+            command.args(["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}={sum}")));
+            let output = finish(command.arg(&program).args(words).current_dir("/").env_remove("HOME"));
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).expect("text")
+        };
+        let owned = "tcpstate_program_sockets{process=\"leaky\",owner=\"known\",state=\"close_wait\"} 30\n";
+        let text = with(&rights(), &["export", "--once"]);
+        assert!(text.contains(owned) && !text.contains("tcpstate_gap"), "{text}");
+        let text = with(&[], &["export", "--once"]);
+        assert!(!text.contains(owned) && text.contains("tcpstate_gap{what=\"owners\"} 1\n"), "{text}");
+        // The way by BPF is taken or nothing is: `trace` fails where it cannot.
+        let traced = with(&rights(), &["trace", "--via", "bpf", "--this-netns", "--duration", "1", "--json"]);
+        assert!(traced.lines().next().is_some_and(|line| line.contains("\"via\":\"bpf\"")), "{traced}");
+    });
 }

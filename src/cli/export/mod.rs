@@ -104,6 +104,11 @@ fn path(word: &str) -> Result<String, String> {
 
 pub(crate) fn run(args: &ExportArgs, env: &mut Env) -> anyhow::Result<Exit> {
     give_back_memory();
+    if args.origin.names_members() {
+        bail!(
+            "export reads whole network namespaces; --netns takes the name of a container or pod too, and reads all of its namespace"
+        );
+    }
     let thresholds = config::files(env)?.thresholds;
     // Before any thread: they inherit the mask.
     let signals = Signals::block()?;
