@@ -51,6 +51,8 @@ mod large;
 mod netns;
 /// Every holder of every socket, by both routes, and the reason where there is none.
 mod owners;
+/// What a package has beside the program, and what monitoring and bug reports take from it.
+mod packages;
 /// Rules, alerts, dashboard, unit and manifest, by `promtool` and systemd.
 mod packaging;
 /// Real containers of podman, from the host and from inside.
