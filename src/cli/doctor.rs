@@ -33,7 +33,8 @@ Examples:
   tcpstate doctor --nagios                  as a monitoring plugin: exit 0 to 3, perfdata
   tcpstate doctor --fail-on high            exit 1 only for findings at high or above
 
-Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage or nothing could be read.";
+Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage or nothing could be read; \
+with --nagios 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]

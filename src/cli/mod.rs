@@ -31,6 +31,7 @@ mod session;
 mod signal;
 mod summary;
 mod trace;
+mod version;
 mod watch;
 
 use std::ffi::OsString;
@@ -101,6 +102,7 @@ Examples:
   tcpstate list --state CLOSE_WAIT    any spelling: close-wait, closewait, cw
   tcpstate summary --by peer-addr,process --top 5
   tcpstate list --port 443 --json | jq '.sockets[] | .owners'
+  tcpstate --version --verbose        build, kernel and rights, for a bug report
 
 Exit codes: 0 done, 1 found or nothing matched (where asked for), 2 wrong usage or nothing could be read.";
 
@@ -156,7 +158,7 @@ fn usage(error: &clap::Error, words: &[OsString], env: &mut Env) -> Exit {
         let text = error.render();
         // The version is the program's, for every command.
         let written = if error.kind() == ErrorKind::DisplayVersion {
-            writeln!(env.stdout, "tcpstate {}", env!("CARGO_PKG_VERSION"))
+            version::write(&mut env.stdout, words.iter().any(|word| word == "--verbose"))
         } else if env.style(env::ColorChoice::Auto).color {
             write!(env.stdout, "{}", text.ansi())
         } else {

@@ -1,7 +1,7 @@
-//! What a package has beside the program: the configuration, and the codes that monitoring reads. Input: the files of
+//! What a package has beside the program: the configuration, and `--version --verbose` for bug reports. Input: the files of
 //! packaging/ and the program. Output: whether they hold. Not here: building packages (`packaging/build.sh`).
 
-use crate::harness::{finish, in_netns, wait_for};
+use crate::harness::{finish, in_netns, netns, wait_for};
 use crate::product;
 use crate::tidy::read;
 
@@ -26,6 +26,33 @@ fn the_configuration_of_the_package_has_defaults_only() {
             values.collect::<Vec<_>>()
         };
         assert_eq!(thresholds(true), thresholds(false), "a default in packaging/config.toml is another one");
+    });
+}
+
+#[test]
+fn the_version_for_a_bug_report_says_what_works_here() {
+    in_netns(|ns| {
+        let plain = product::text(ns, &["--version"]);
+        for words in [&["--version", "--verbose"][..], &["list", "--version", "--verbose"]] {
+            let text = product::text(ns, words);
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!(lines.first().copied(), Some(plain.trim_end()), "{words:?}: {text}");
+            let value = |name: &str| {
+                let line =
+                    lines.iter().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {text}"));
+                line.trim().to_owned()
+            };
+            assert_eq!(value("kernel"), rustix::system::uname().release().to_string_lossy());
+            assert!(value("sockets").starts_with("netlink") && value("build").contains("-linux-"), "{text}");
+            if netns::is_real_root() {
+                assert!(value("trace bpf").starts_with("works") && value("capabilities").contains("CAP_BPF"), "{text}");
+            }
+        }
+        if product::can_be_another_user() {
+            let (mut run, _binary) = product::with_user(ns, 65534, &["--version", "--verbose"]);
+            let text = String::from_utf8(product::quiet(&mut run).stdout).expect("text");
+            assert!(text.contains("none that tcpstate uses") && text.contains("CAP_BPF and CAP_PERFMON"), "{text}");
+        }
     });
 }
 
