@@ -62,6 +62,11 @@ fn one_report_says_what_is_found_and_which_host_is_dead_or_slow() {
         let mut helper = Helper::start(ns);
         helper.rename(b"stalled");
         helper.make("accept_queue_full 7000 5 3");
+        // A single look calls only a queue that has stood for some seconds a fault.
+        wait_for("a queue that stands", || {
+            let look = finish(&mut product::with(ns, &["doctor", "--once", "--min-severity", "warning"]));
+            if look.status.code() == Some(1) { Ok(()) } else { Err(String::from_utf8_lossy(&look.stdout).into_owned()) }
+        });
         let servers = [
             Sshd::start(ns, dir.path(), 2201, ""),
             Sshd::start(ns, dir.path(), 2202, "ForceCommand echo '{\"findings\": [], \"gaps\": []}'"),
