@@ -180,6 +180,12 @@ impl<'a> Story<'a> {
         self.limit.is_some_and(|limit| self.open + RESERVED >= limit)
     }
 
+    /// Whether something shows that it answers when it is well: others were answered, or the processes that serve it end. What
+    /// only takes data in (a log, a metric) closes without a word by design.
+    fn owes_answers(&self) -> bool {
+        self.counts.answered > 0 || self.new_processes.is_some_and(|n| n > 0) || self.at_limit()
+    }
+
     fn is_session(&self) -> bool {
         SESSION_PORTS.contains(&self.service.port)
     }
@@ -242,6 +248,7 @@ fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Findi
     let is_silent = counts.unanswered >= SEVERAL && silent >= view.thresholds.connect_failure_percent;
     let brief = !is_silent && story.turns_away();
     let severity = match (is_silent, story.at_limit(), story.is_session()) {
+        (true, ..) if !story.owes_answers() => Severity::Info,
         (true, ..) if silent >= MOST_PERCENT => Severity::High,
         (true, ..) => Severity::Warning,
         (false, true, _) if brief => Severity::High,
@@ -354,12 +361,13 @@ mod tests {
     fn a_worker_that_dies_at_each_request_is_told_by_its_new_processes() {
         let mut world = server(8000, "gunicorn", 0, CRASHES);
         let same = world.check(check).findings.remove(0);
-        assert_eq!(same.severity, Severity::High);
+        assert_eq!(same.severity, Severity::Info, "it may only take data in");
         assert!(same.causes.ruled_out.iter().any(|(cause, _)| cause.id == "worker-dies"), "{same:#?}");
         let listener = world.now.sockets[0].inode;
         world.hold(9, "app", 3, listener);
         let finding = world.check(check).findings.remove(0);
         assert_eq!((first(&finding), finding.subject.listener), ("worker-dies", Some(at(8000))));
+        assert_eq!(finding.severity, Severity::High);
         assert!(
             finding.summary.contains("closed 6 of 6 connections within 2.0 s without a byte"),
             "{}",

@@ -6,5 +6,5 @@
 #: rule = ["closed-without-answer"]
 #: comm = "python3"
 #: destination = "10.77.0.2:8000"
-#: severity_at_least = "high"
+#: severity_at_least = "info"
 same workers-crash-at-each-request
