@@ -3,7 +3,7 @@
 //! Input: the traced ends of connects to one destination, and the ICMP messages that the namespace counted. Output: causes
 //! with their weights. Not here: what is bad, and attempts that no trace saw.
 
-use crate::diagnose::connect_harm;
+use crate::diagnose::connect_harm::{PATIENT_MS, Seen};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::view::View;
 use crate::model::Errno;
@@ -105,8 +105,9 @@ pub const CAUSES: &[Cause] = &[
 const AT_ONCE_MS: u64 = 100;
 /// What two counts over about the same time may differ by (policy).
 const AS_MANY_PERCENT: u64 = 80;
-/// No usual round trip is longer (policy); the kernel repeats a SYN after 1 s.
-const PATIENT_MS: u64 = 900;
+/// An ICMP message after so long is no filter's, which answers at once: a router could not resolve the address (3 requests
+/// a second apart, `net/ipv4/arp.c`).
+pub const RESOLUTION_MS: u64 = 1000;
 /// A cause of fewer of the failures is not named (policy).
 const SHARE_OF_CAUSE: u64 = 10;
 
@@ -128,13 +129,13 @@ type Left = &'static [(&'static str, f64)];
 
 impl<'a> Ends<'a> {
     #[must_use]
-    pub fn new(view: &View<'_>, traced: &TracedInterval, connects: &'a Connects, over: bool) -> Ends<'a> {
-        let at_times = connects.succeeded > 1 && !over;
+    pub fn new(view: &View<'_>, traced: &TracedInterval, connects: &'a Connects, seen: Seen) -> Ends<'a> {
+        let at_times = connects.succeeded > 1 && !seen.is_over;
         Ends {
             connects,
             icmp: icmp_came(view, traced, connects),
             at_times,
-            works_beside: !over && connect_harm::works_beside(view, traced, connects),
+            works_beside: !seen.is_over && seen.works_beside,
             stays_here: stays_here(traced, connects),
         }
     }
@@ -207,7 +208,7 @@ impl<'a> Ends<'a> {
         let connects = self.connects;
         // If it was there only before the last failure, it may just have ended.
         let partly = connects.succeeded * SHARE_OF_CAUSE >= connects.failures() || connects.succeeded_since > 0;
-        let by_router = self.at_times && self.connects.longest_wait_ms().is_some_and(|ms| ms >= PATIENT_MS);
+        let by_router = self.at_times && self.connects.longest_wait_ms().is_some_and(|ms| ms >= RESOLUTION_MS);
         // Beside failures of another kind it stays the program's word.
         let alone = connects.failed.iter().all(|(kind, _)| *kind == ConnectFailure::GivenUp);
         let too_early = alone && self.waited_ms().is_some_and(|ms| ms < PATIENT_MS);

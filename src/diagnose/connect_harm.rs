@@ -1,6 +1,6 @@
 //! Whom failing connects hurt: whether they are over, hidden by another address, or most of what a program does.
 //!
-//! Input: the traced ends of connects to one destination beside all others. Output: a severity. Not here: why they fail.
+//! Input: the traced ends of connects to one destination beside all others. Output: [`Seen`], and a severity. Not here: why they fail.
 
 use crate::diagnose::finding::Severity;
 use crate::diagnose::measure::Share;
@@ -15,23 +15,41 @@ const QUICK_MS: u64 = 500;
 /// After this many times the usual pause between two failures, and at least so long, they are over (policy).
 const PAUSES: u64 = 10;
 const QUIET_MS: u64 = 200;
-/// A program that gives up sooner may do so on purpose (policy).
-const PATIENT_MS: u64 = 900;
+/// A program that gives up sooner may do so on purpose: no usual round trip is longer, and the kernel repeats a SYN after 1 s (policy).
+pub const PATIENT_MS: u64 = 900;
 /// Of a program that fails so often, in percent, somebody is hurt (policy).
 const HALF_PERCENT: f64 = 50.0;
 
-/// They have ended: the destination answers since, and none has failed for much longer than before.
-#[must_use]
-pub fn is_over(traced: &TracedInterval, connects: &Connects) -> bool {
+/// What the trace and the rows show beside the failures, looked up once for the causes and the severity.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// They have ended: the destination answers since, and none has failed for much longer than before.
+    pub is_over: bool,
+    /// The same program reaches the same port at another address instead, and loses little time.
+    pub falls_back: bool,
+    /// Open connections to the destination were heard since the trace began.
+    pub works_beside: bool,
+}
+
+impl Seen {
+    #[must_use]
+    pub fn of(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> Seen {
+        Seen {
+            is_over: is_over(traced, connects),
+            falls_back: falls_back(traced, connects),
+            works_beside: works_beside(view, traced, connects),
+        }
+    }
+}
+
+fn is_over(traced: &TracedInterval, connects: &Connects) -> bool {
     let Some((first, last)) = connects.failed_at_ms else { return false };
     let pause = (last - first) / (connects.failures() - 1).max(1);
     let quiet = traced.duration_ms.saturating_sub(last);
     connects.succeeded_since > 0 && quiet >= QUIET_MS.max(PAUSES * pause)
 }
 
-/// The same program reaches the same port at another address instead, and loses little time.
-#[must_use]
-pub fn falls_back(traced: &TracedInterval, connects: &Connects) -> bool {
+fn falls_back(traced: &TracedInterval, connects: &Connects) -> bool {
     let elsewhere = |c: &&Connects| {
         (c.netns, c.to.port) == (connects.netns, connects.to.port)
             && c.to != connects.to
@@ -42,9 +60,7 @@ pub fn falls_back(traced: &TracedInterval, connects: &Connects) -> bool {
     reached * 2 >= connects.failures() && connects.waited_ms.is_some_and(|(_, longest)| longest <= QUICK_MS)
 }
 
-/// Whether open connections to the destination were heard since the trace began.
-#[must_use]
-pub fn works_beside(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> bool {
+fn works_beside(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> bool {
     const OPEN: StateSet = StateSet::of(&[State::Established, State::CloseWait]);
     view.now.sockets.iter().any(|s| {
         s.netns == connects.netns
@@ -81,6 +97,7 @@ pub fn severity(
     view: &View<'_>,
     traced: &TracedInterval,
     connects: &Connects,
+    seen: Seen,
     (cause, told): (Option<&str>, bool),
 ) -> Severity {
     let (failed, thresholds) = (connects.failures(), view.thresholds);
@@ -90,9 +107,9 @@ pub fn severity(
     // A few are enough where they are half of all: how many there are in an interval depends on how long each waits.
     let hurts = errors >= FEW && share(errors) >= HALF_PERCENT;
     let waits = matches!(cause, Some("no-answer" | "unreachable" | "no-local-port" | "not-leaving"));
-    if !many && !hurts || is_over(traced, connects) || falls_back(traced, connects) {
+    if !many && !hurts || seen.is_over || seen.falls_back {
         Severity::Info
-    } else if works_beside(view, traced, connects) {
+    } else if seen.works_beside {
         Severity::Warning
     } else if many && connects.succeeded == 0 && waits || hurts && is_most_of_program(traced, connects) {
         // None came through, or what came was not half of it.

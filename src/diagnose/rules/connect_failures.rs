@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
 use crate::diagnose::connect_causes::{CAUSES, Ends};
-use crate::diagnose::connect_harm::{FEW, falls_back, is_over, severity};
+use crate::diagnose::connect_harm::{FEW, Seen, severity};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::{Weighed, Weight};
 use crate::diagnose::measure::Share;
@@ -66,10 +66,10 @@ const COUNTED: Text = Text {
 
 /// Attempts that a counter must have seen fail, and their share of those begun, in percent (policy).
 const COUNTED_FAILURES: u64 = 20;
+const COUNTED_PERCENT: f64 = 90.0;
 /// So many connects without a route are no accident; one for so many that were begun is worth a second look (policy).
 const UNROUTED_FAILURES: u64 = 3;
 const UNROUTED_SHARE: u64 = 20;
-const COUNTED_PERCENT: f64 = 90.0;
 
 const UNROUTED: Text = Text {
     why: "A connect() to an address without a route fails at once with ENETUNREACH: no socket changes its state, nothing is sent, and no \
@@ -105,7 +105,7 @@ fn unrouted(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
     let severity = if failed >= UNROUTED_FAILURES { Severity::Warning } else { Severity::Info };
     let finding = RULE
         .finding(severity, 0.7, summary)
-        .because("OutNoRoutes of IPv4 grew; it tells neither the program nor whether it was TCP")
+        .because("OutNoRoutes of IPv4 grew; it tells neither the program nor whether they were connects")
         .text(&UNROUTED)
         .subject(Subject { netns, object: Some("no route".to_owned()), ..Subject::default() })
         .evidence("failed", Evidence::Count(failed))
@@ -136,16 +136,16 @@ fn traced_findings(view: &View<'_>, traced: &TracedInterval) -> Vec<Finding> {
 
 fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> Finding {
     let (failed, attempts) = (connects.failures(), connects.failures() + connects.succeeded);
-    let over = is_over(traced, connects);
-    let ends = Ends::new(view, traced, connects, over);
+    let seen = Seen::of(view, traced, connects);
+    let ends = Ends::new(view, traced, connects, seen);
     let causes = ends.weigh();
     let cause = ends.leading();
     let program = connects.program.as_ref();
     let who = program.map_or_else(|| "a process that is not known".to_owned(), traced_program::name);
-    let past = if over {
+    let past = if seen.is_over {
         let (_, last) = connects.failed_at_ms.unwrap_or_default();
         format!("; it works since {}", text::duration(traced.duration_ms.saturating_sub(last)))
-    } else if falls_back(traced, connects) {
+    } else if seen.falls_back {
         "; the program reaches the port at another address at once".to_owned()
     } else {
         String::new()

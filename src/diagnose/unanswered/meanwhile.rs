@@ -5,14 +5,11 @@
 
 use rustc_hash::FxHashSet;
 
+use crate::diagnose::connect_causes::RESOLUTION_MS;
 use crate::diagnose::view::View;
 use crate::model::errno::Errno;
 use crate::model::traced::{ConnectFailure, Connects};
 use crate::model::{Endpoint, Family, NetnsId, Socket, State};
-
-/// An ICMP message after so long is no filter's, which answers at once: a router could not resolve the address (3 requests
-/// a second apart, `net/ipv4/arp.c`).
-const RESOLUTION_MS: u64 = 1000;
 
 /// Connects that ended while the attempts wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
