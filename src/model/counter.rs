@@ -17,7 +17,8 @@ named! {
         /// The same of IPv6: type 1.
         Icmp6InDestUnreachs "Icmp6InDestUnreachs";
         Icmp6OutDestUnreachs "Icmp6OutDestUnreachs";
-        /// Connects and datagrams of this namespace that found no route (IPv4): forwarded packets are not among them.
+        /// Connects, datagrams and segments of open connections of this namespace that found no route (IPv4). Forwarded packets are not
+        /// among them.
         IpOutNoRoutes "Ip:OutNoRoutes";
         TcpActiveOpens "Tcp:ActiveOpens";
         TcpAttemptFails "Tcp:AttemptFails";

@@ -72,11 +72,11 @@ const UNROUTED_FAILURES: u64 = 3;
 const UNROUTED_SHARE: u64 = 20;
 
 const UNROUTED: Text = Text {
-    why: "A connect() to an address without a route fails at once with ENETUNREACH: no socket changes its state, nothing is sent, and no \
-          trace of sockets sees it. The kernel only counts it, together with datagrams that have no route.",
+    why: "A connect() to an address without a route fails at once: no socket changes its state, nothing is sent, and no trace of sockets \
+          sees it. The kernel only counts it, together with datagrams, and with segments of open connections, that find no route.",
     remedy: &[
-        "Find the program and the address: its log says 'Network is unreachable'; `strace -f -e trace=connect -p PID`, `perf \
-         trace -e connect`",
+        "Find the program and the address: the log of one whose connects fail so says 'Network is unreachable'; `strace -f -e \
+         trace=connect -p PID`, `perf trace -e connect`",
         "Look what the routes leave out: `ip route`, `ip rule`, `ip route get` the address; a VPN or an interface that is down takes its \
          routes with it",
     ],
@@ -92,13 +92,13 @@ fn check(view: &View<'_>) -> Outcome {
     Outcome::findings(findings)
 }
 
-/// Connects that fail before anything happens, as there is no route.
+/// Connects and packets that found no route. A connect ends so before anything happens.
 fn unrouted(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
     let failed = view.delta(netns, Counter::IpOutNoRoutes).filter(|n| *n >= FEW)?;
     let interval = view.interval_ms()?;
     let summary = format!(
-        "{} of this network namespace found no route within {} (ENETUNREACH)",
-        text::count(failed, "connect or datagram", "connects or datagrams"),
+        "{} of this network namespace found no route within {}",
+        text::count(failed, "connect or packet", "connects or packets"),
         text::duration(interval),
     );
     // One lookup of a name tries each of its addresses.
@@ -169,7 +169,7 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
     } else {
         format!("attempts and their ends were traced; {} were lost to the trace", text::count(lost, "event", "events"))
     };
-    RULE.finding(severity(view, traced, connects, (cause, ends.told_by_icmp())), confidence, summary)
+    RULE.finding(severity(view, traced, connects, seen, (cause, ends.told_by_icmp())), confidence, summary)
         .because(reason)
         .subject(traced_program::caller(view, connects.netns, connects.to, program))
         .causes(causes)

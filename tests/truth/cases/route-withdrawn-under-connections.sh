@@ -3,6 +3,7 @@
 #: needs = ["redis-server", "redis-cli"]
 #: seconds = 22
 #: look_from = "c"
+#: also = ["connect-failures"]
 #: [[expect]]
 #: rule = ["dead-peer-retransmit"]
 #: destination = "10.77.2.2:6379"
