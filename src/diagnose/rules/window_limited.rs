@@ -9,11 +9,14 @@ use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::limited::{self, Limited, MOVED_BYTES};
+use crate::diagnose::offered_window::{
+    Buffer, Filled, LEAST_BYTES, UNSCALED_BYTES, WINDOWS, buffer, filled, in_segments, offered, reasons, scales_not,
+    whole,
+};
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::sysctl::Sysctl;
 use crate::model::{NetnsId, Socket, State, TcpInfo};
 use crate::text;
 
@@ -84,22 +87,10 @@ const CAUSES: &[Cause] = &[
     },
 ];
 
-/// Percent of a window per round trip from which on nothing else can limit, and below which the window does not.
-const WHOLE: u64 = 70;
+/// Percent of a window per round trip below which the window does not limit.
 const PART: u64 = 30;
-/// The same for a window of so few segments.
-const WHOLE_OF_FEW: u64 = 50;
-const FEW_SEGMENTS: u32 = 4;
 /// Percent of the interval from which on a window that is used up limits: a sender that paces itself (BBR) waits for less.
 const USED_UP: u64 = 25;
-/// Fewer windows, or fewer bytes, are no transfer (policy).
-const WINDOWS: u64 = 8;
-const LEAST_BYTES: u64 = 16 * 1024;
-/// A window this large without scaling is as large as it can be, but for a part of a segment.
-const UNSCALED_BYTES: u32 = 60_000;
-/// A receiver's window limits nothing that anybody notices on a shorter path (policy).
-const LONG_US: u32 = 5000;
-
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if view.before.is_none() {
         return match limited::suspects(view, TcpInfo::rwnd_limited_us, USED_UP) {
@@ -121,27 +112,6 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut findings: Vec<Finding> = senders.iter().map(|g| of_sender(view, g, &limited)).collect();
     findings.extend(ends.groups(receivers, false).iter().filter_map(|g| of_receiver(view, g)));
     Outcome::findings(ranking::alike(findings))
-}
-
-/// What the kernel made of a receive buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Buffer {
-    /// Below what a connection begins with, so `SO_RCVBUF` was set (`sock_init_data`, `tcp_init_sock`).
-    Fixed(u32),
-    /// The third number of `tcp_rmem`: where growth ends (`tcp_rcv_space_adjust`).
-    AtLimit(u32),
-    Other,
-}
-
-fn buffer(view: &View<'_>, receiver: &Socket) -> Option<Buffer> {
-    let bytes = receiver.skmem?.rcvbuf_bytes;
-    let rmem = view.netns(receiver.netns)?.sysctls.get(Sysctl::Ipv4TcpRmem)?;
-    let [_, first, most] = rmem.as_slice() else { return None };
-    Some(match u64::from(bytes) {
-        n if n < *first => Buffer::Fixed(bytes),
-        n if n == *most => Buffer::AtLimit(bytes),
-        _ => Buffer::Other,
-    })
 }
 
 /// The window that the receiver of a transfer offers.
@@ -188,19 +158,6 @@ impl Offered {
                     >= whole(self.bytes.unwrap_or(0), transfer.socket.info.as_deref().and_then(TcpInfo::snd_mss_bytes))
             })
     }
-}
-
-/// From how many percent on a window counts as used up. The acknowledgement of one or two segments may be delayed, which a
-/// window of a few waits for again and again.
-fn whole(window: u32, mss: Option<u32>) -> u64 {
-    match mss.filter(|mss| *mss > 0) {
-        Some(mss) if window <= mss.saturating_mul(FEW_SEGMENTS) => WHOLE_OF_FEW,
-        _ => WHOLE,
-    }
-}
-
-fn in_segments(window: u32, mss: Option<u32>) -> u32 {
-    mss.filter(|mss| *mss > 0 && *mss <= window).map_or(window, |mss| window - window % mss)
 }
 
 /// What one transfer says of the causes.
@@ -257,11 +214,6 @@ fn step(view: &View<'_>, netns: Option<NetnsId>, cause: &str) -> &'static str {
     }
 }
 
-/// Whether this host itself does without window scaling.
-fn scales_not(view: &View<'_>, netns: Option<NetnsId>) -> bool {
-    view.netns(netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpWindowScaling)) == Some(0)
-}
-
 /// The cause in the words of a headline.
 fn words(view: &View<'_>, netns: Option<NetnsId>, cause: &Cause) -> String {
     let here = cause.id == "no-window-scaling" && scales_not(view, netns);
@@ -302,130 +254,64 @@ fn of_sender(view: &View<'_>, group: &Group<'_>, limited: &[Limited<'_>]) -> Fin
         .next(format!("tcpstate list --state established -i -m{}", group.selection()))
 }
 
-/// What keeps the window that a connection here receives from growing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Filled {
-    Unscaled,
-    Fixed(u32),
-    AtLimit(u32),
-}
-
-impl Filled {
-    const fn cause(self) -> &'static str {
-        match self {
-            Filled::Unscaled => "no-window-scaling",
-            Filled::Fixed(_) => "buffer-fixed",
-            Filled::AtLimit(_) => "buffer-at-limit",
-        }
-    }
-
-    fn words(self, view: &View<'_>, netns: Option<NetnsId>) -> String {
-        match self {
-            Filled::Unscaled if scales_not(view, netns) => {
-                "window scaling is off (net.ipv4.tcp_window_scaling = 0 on this host)".into()
-            }
-            Filled::Unscaled => "window scaling is off on it".into(),
-            Filled::Fixed(bytes) => format!("it has fixed its buffer at {} (SO_RCVBUF)", text::bytes(bytes.into())),
-            Filled::AtLimit(bytes) => {
-                let bytes = text::bytes(bytes.into());
-                format!("its buffer is at the limit of this host, {bytes} (third number of net.ipv4.tcp_rmem)")
-            }
-        }
-    }
-
-    const fn because(self) -> &'static str {
-        match self {
-            Filled::Unscaled => "the handshake agreed on no scaling, and what came fills the largest window without it",
-            Filled::Fixed(_) => {
-                "the buffer is smaller than any that the kernel makes by itself, and what came fills its window"
-            }
-            Filled::AtLimit(_) => "the kernel makes no larger buffer, and what came fills its window",
-        }
-    }
-}
-
-/// Whether a connection here receives a whole window that cannot grow in each round trip, reads what comes, and its sender is
-/// elsewhere. Only with timestamps is the receiver's round trip measured and not a guess from the window itself
-/// (`tcp_rcv_rtt_measure`).
-fn filled(view: &View<'_>, socket: &Socket) -> Option<Filled> {
-    let is = || {
-        let info = socket.info.as_deref().filter(|i| i.has_timestamps() == Some(true))?;
-        let received = view.grown(socket, TcpInfo::bytes_received).filter(|n| *n >= LEAST_BYTES)?;
-        let is_scaled = info.has_window_scaling() != Some(false);
-        // Without scaling the field has what the kernel would offer (`tcp_select_window`).
-        let offered = |bytes: u32| if is_scaled { bytes } else { bytes.min(u32::from(u16::MAX)) };
-        let window = offered(info.rcv_wnd_bytes()?);
-        let earlier = offered(view.earlier(socket)?.info.as_deref()?.rcv_wnd_bytes()?);
-        let kept = buffer(view, socket)?;
-        let rtt_us = info.rcv_rtt_us()?;
-        let what = match kept {
-            Buffer::Fixed(bytes) => Filled::Fixed(bytes),
-            _ if rtt_us < LONG_US => return None,
-            _ if !is_scaled && window.min(earlier) >= UNSCALED_BYTES => Filled::Unscaled,
-            Buffer::AtLimit(bytes) => Filled::AtLimit(bytes),
-            Buffer::Other => return None,
-        };
-        let usable = in_segments(window.max(earlier), info.rcv_mss_bytes());
-        let enough = received >= MOVED_BYTES || received >= u64::from(usable) * WINDOWS;
-        let rate = received.saturating_mul(1000) / view.interval_ms()?;
-        let percent = limited::window_percent(rate, rtt_us, usable)?;
-        let reads = socket.recv_q_bytes < socket.skmem?.rcvbuf_bytes / 4;
-        (enough && percent >= whole(usable, info.rcv_mss_bytes()) && reads).then_some(what)
-    };
-    let counts = peers::is_held(socket, &[State::Established]) && view.mirror(socket).is_none();
-    is().filter(|_| counts)
-}
-
 fn of_receiver(view: &View<'_>, group: &Group<'_>) -> Option<Finding> {
-    let first = group.rows.first()?;
-    let what = filled(view, first)?;
+    let reasons = reasons(view, &group.rows);
+    let (main, _) = *reasons.first()?;
     let received: u64 = group.rows.iter().filter_map(|s| view.grown(s, TcpInfo::bytes_received)).sum();
     let rate = view.interval_ms().map_or(0, |ms| received.saturating_mul(1000) / ms);
-    let buffer = first.skmem.map(|m| u64::from(m.rcvbuf_bytes));
-    let info = first.info.as_deref();
     let n = group.rows.len() as u64;
+    let why: Vec<String> = reasons
+        .iter()
+        .map(|(what, of)| match what.words(view, group.netns) {
+            words if reasons.len() == 1 => words,
+            words => format!("{words} ({})", text::of(*of, n)),
+        })
+        .collect();
     let summary = format!(
         "{} receives {} a second on {} {}, one window in each round trip: {}",
         group.name(view),
         text::bytes(rate),
         text::count(n, "connection", "connections"),
         peers::with_whom(&group.rows),
-        what.words(view, group.netns),
+        why.join("; "),
     );
+    let least = |value: fn(&Socket) -> Option<u64>| {
+        group.rows.iter().filter_map(|s| value(s)).min().map_or(Evidence::Unknown, Evidence::Bytes)
+    };
+    let rtt_ms = group.rows.iter().filter_map(|s| Some(u64::from(s.info.as_deref()?.rcv_rtt_us()?) / 1000)).max();
     let finding = RULE
         .finding(Severity::Info, 0.9, summary)
-        .because(what.because())
-        .causes(Weighed::of(CAUSES, |cause| match cause.id {
-            id if id == what.cause() => Weight::Proven,
-            "reader-slow" => Weight::Refuted("the program reads what comes".into()),
-            "path-full" => Weight::Possible(0.3),
-            "no-window-scaling" => {
-                Weight::Refuted("the connection has window scaling, or a window below 64 KiB".into())
-            }
-            "buffer-fixed" if matches!(what, Filled::AtLimit(_)) => {
-                Weight::Refuted("the buffer is the third number of tcp_rmem".into())
-            }
-            "buffer-at-limit" if matches!(what, Filled::Fixed(_)) => {
-                Weight::Refuted("the buffer is below what a connection begins with".into())
-            }
-            _ => Weight::Refuted("a larger buffer would offer no larger window".into()),
-        }))
-        .steps([step(view, group.netns, what.cause())])
+        .because(if reasons.len() == 1 { main.because() } else { "no window can grow, and what came fills each" })
+        .causes(excluding(&reasons))
+        .steps(reasons.iter().map(|(what, _)| step(view, group.netns, what.cause())))
         .subject(group.subject(view))
         .about(group.rows.iter().copied())
         .evidence("transfers", Evidence::Count(n))
         .evidence("moved_bytes", Evidence::Bytes(received))
         .evidence("bytes_per_second", Evidence::Bytes(rate))
-        .evidence("receive_buffer_bytes", buffer.map_or(Evidence::Unknown, Evidence::Bytes))
-        .evidence(
-            "window_bytes",
-            info.and_then(TcpInfo::rcv_wnd_bytes).map_or(Evidence::Unknown, |bytes| {
-                Evidence::Bytes(if what == Filled::Unscaled { bytes.min(u16::MAX.into()) } else { bytes }.into())
-            }),
-        )
-        .evidence("rtt_ms", Evidence::millis(info.and_then(TcpInfo::rcv_rtt_us).map(|us| u64::from(us) / 1000)))
+        .evidence("receive_buffer_bytes", least(|s| Some(s.skmem?.rcvbuf_bytes.into())))
+        .evidence("window_bytes", least(|s| Some(offered(s.info.as_deref()?)?.into())))
+        .evidence("rtt_ms", Evidence::millis(rtt_ms))
         .next(format!("tcpstate list --state established -i -m{}", group.selection()));
     Some(finding)
+}
+
+/// Each reason is proven of its connections; what excludes the other causes.
+fn excluding(reasons: &[(Filled, u64)]) -> Weighed {
+    let has = |cause: &str| reasons.iter().any(|(what, _)| what.cause() == cause);
+    Weighed::of(CAUSES, |cause| match cause.id {
+        id if has(id) => Weight::Proven,
+        "reader-slow" => Weight::Refuted("the program reads what comes".into()),
+        "path-full" => Weight::Possible(0.3),
+        "no-window-scaling" => Weight::Refuted("the connection has window scaling, or a window below 64 KiB".into()),
+        "buffer-fixed" if has("buffer-at-limit") => {
+            Weight::Refuted("the buffer is the third number of tcp_rmem".into())
+        }
+        "buffer-at-limit" if has("buffer-fixed") => {
+            Weight::Refuted("the buffer is below what a connection begins with".into())
+        }
+        _ => Weight::Refuted("a larger buffer would offer no larger window".into()),
+    })
 }
 
 #[cfg(test)]
@@ -433,6 +319,7 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, row};
     use crate::model::SkMem;
+    use crate::model::sysctl::Sysctl;
 
     const RMEM: [u64; 3] = [4096, 131_072, 6_291_456];
 
@@ -575,5 +462,31 @@ mod tests {
         assert_eq!(receives(&|s| set(s, "rcv_rtt_us", 30_000)), []);
         assert_eq!(receives(&|s| s.recv_q_bytes = 25_000), []);
         assert_eq!(receives(&|s| s.skmem.as_mut().unwrap().rcvbuf_bytes = 131_072), []);
+    }
+
+    #[test]
+    fn connections_of_one_program_are_judged_each_by_its_own_buffer() {
+        let mut world = World::new();
+        world.sysctl(Sysctl::Ipv4TcpRmem, &RMEM);
+        let fields = [("rcv_wnd_bytes", 50_000), ("rcv_rtt_us", 50_000), ("options", 7), ("bytes_received", 9)];
+        for (port, rcvbuf_bytes) in [(40_000, 6_291_456), (40_001, 100_000), (40_002, 90_000)] {
+            let skmem = Some(SkMem { rcvbuf_bytes, ..SkMem::default() });
+            let socket = info(row(State::Established, &format!("10.0.0.1:{port}"), "10.0.0.2:80"), &fields);
+            world.hold(812, "restore", port, socket.inode).add(Socket { skmem, ..socket });
+        }
+        world.later(2000);
+        for socket in &mut world.now.sockets {
+            assert!(socket.info.as_mut().unwrap().set("bytes_received", 2_000_009));
+        }
+        let found = world.check(check).findings;
+        assert_eq!(found.len(), 1, "{found:#?}");
+        let left: Vec<&str> = found[0].causes.left.iter().map(|h| h.cause.id).collect();
+        assert_eq!(left, ["buffer-fixed", "buffer-at-limit"]);
+        assert!(found[0].evidence.contains(&("receive_buffer_bytes", Evidence::Bytes(90_000))));
+        assert!(
+            found[0].remedy == [LET_IT_GROW, RAISE] && found[0].summary.contains("(2 of 3)"),
+            "{}",
+            found[0].summary
+        );
     }
 }
