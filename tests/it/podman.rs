@@ -105,7 +105,7 @@ fn a_published_port_is_its_containers_and_a_lost_nat_rule_is_told() {
         assert_eq!(found["hypotheses"][0]["cause"], "nat-rule-gone", "{found:#}");
         assert_eq!(found["subject"]["container"], renamed.as_str(), "{found:#}");
         let summary = found["summary"].as_str().expect("text");
-        assert!(summary.ends_with(&format!("for container {renamed}: the NAT rule is gone")), "{summary}");
+        assert!(summary.ends_with(&format!("for container {renamed}: no NAT rule led them to it")), "{summary}");
         // The first step of the remedy, as it is written.
         let step = found["remedy"][0].as_str().expect("a step").to_owned();
         let written = step.split('`').nth(1).expect("a command");

@@ -6,8 +6,8 @@ use crate::diagnose::hypothesis::Cause;
 pub const CAUSES: &[Cause] = &[
     Cause {
         id: "nat-rule-gone",
-        text: "the listener only reserves a published port, and the NAT rule that leads to the container is gone",
-        predicts: "conmon holds the listener: it never accepts, and with the rule no connection reaches it",
+        text: "the listener only reserves a published port, and no NAT rule led these connections to the container",
+        predicts: "conmon alone holds the listener: it never accepts, and a connection that a rule leads does not reach it",
         refuted_by: "another program holds the listener",
         decided_by: "`nft list ruleset` or `iptables -t nat -S`: is there a DNAT rule of this port?",
     },

@@ -1,4 +1,4 @@
-//! Connections in a listener that only reserves a published port: the NAT rule that should lead them to the container is gone.
+//! Connections in a listener that only reserves a published port: no NAT rule led them to the container.
 //!
 //! Input: an owner that never accepts (conmon). Output: the cause, its words and what to do. Not here: whose container it is
 //! (`collect`).
@@ -26,7 +26,8 @@ pub const RESERVED: Text = Text {
     ],
 };
 
-/// It is the only cause.
+/// It is the only cause: whoever is in the queue met no rule. Whether the rule was removed, or does not match these clients, only the
+/// ruleset tells.
 pub fn weighed() -> Weighed {
     let mut weighed = Weighed::of(super::CAUSES, |cause| match cause.id {
         NAT_RULE_GONE => Weight::Proven,
@@ -36,15 +37,15 @@ pub fn weighed() -> Weighed {
     weighed
 }
 
-/// `conmon (31) only reserves the port for container web: the NAT rule is gone`.
+/// `conmon (31) only reserves the port for container web: no NAT rule led them to it`.
 pub fn words(owner: &Owner<'_>) -> String {
     let whose = owner.process.identity.short_label().map_or_else(String::new, |name| format!(" for container {name}"));
-    format!("{} only reserves the port{whose}: the NAT rule is gone", owner.name())
+    format!("{} only reserves the port{whose}: no NAT rule led them to it", owner.name())
 }
 
 /// The text that fits.
 pub fn onto(finding: Finding, owner: Option<&Owner<'_>>) -> Finding {
-    let container = owner.and_then(|o| o.process.identity.short_label()).unwrap_or("--all");
+    let container = owner.and_then(|o| o.process.identity.short_label()).unwrap_or("CONTAINER");
     finding.text(&RESERVED).fill("container", container)
 }
 
@@ -81,11 +82,15 @@ mod tests {
         let mut named = world(&["conmon"]);
         judged(&named, |why, owner| {
             assert!(why.weighed.is(NAT_RULE_GONE) && why.weighed.ruled_out.is_empty());
-            assert_eq!(why.acts(Some(owner), ""), "conmon (10) only reserves the port: the NAT rule is gone");
+            assert_eq!(why.acts(Some(owner), ""), "conmon (10) only reserves the port: no NAT rule led them to it");
         });
         named.now.owners.processes[0].identity.container = Some("ab".repeat(32));
         judged(&named, |why, owner| {
-            assert!(why.acts(Some(owner), "").contains("for container abababababab: the NAT rule"), "{:?}", why.words);
+            assert!(
+                why.acts(Some(owner), "").contains("for container abababababab: no NAT rule led"),
+                "{:?}",
+                why.words
+            );
             let finding = onto(Finding::new("r", Severity::High, 1.0, ""), Some(owner));
             assert!(finding.remedy[0].contains("`podman network reload abababababab`"), "{:?}", finding.remedy);
         });
