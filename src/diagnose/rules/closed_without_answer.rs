@@ -46,8 +46,8 @@ const TEXT: Text = Text {
           expects an answer, and reports an empty reply or a lost connection.",
     remedy: &[LOG, CRASH, LIMIT, BY_HAND],
     avoid: &[
-        "Don't look for the fault in the network: both FINs came through",
-        "Don't retry without a pause: each attempt costs the server another one",
+        "Don't look for lost segments on the way: both FINs came through",
+        "Don't retry without a pause: each attempt may cost the server another worker or connection",
     ],
 };
 
