@@ -68,3 +68,9 @@ pub fn is_silent(socket: &Socket) -> Option<bool> {
     let silence = u64::from(socket.info.as_deref()?.last_ack_recv_ms()?);
     Some(silence > 2 * peers::base_rto_ms(socket)?)
 }
+
+/// Whether nothing but its FIN is unacknowledged: what is sent again then says of the path that it drops FINs.
+#[must_use]
+pub fn has_only_its_fin(socket: &Socket) -> bool {
+    matches!(socket.state, State::FinWait1 | State::Closing | State::LastAck) && socket.send_q_bytes == Some(1)
+}

@@ -13,7 +13,7 @@ use crate::aggregate::Role;
 use crate::diagnose::delivery;
 use crate::diagnose::measure::Share;
 use crate::diagnose::view::View;
-use crate::model::{NetnsId, Socket, State, TcpInfo};
+use crate::model::{NetnsId, Socket, TcpInfo};
 
 pub use causes::CAUSES;
 
@@ -86,11 +86,6 @@ fn between(view: &View<'_>, socket: &Socket, field: fn(&TcpInfo) -> Option<u64>)
     }
 }
 
-/// Whether nothing but its FIN is unacknowledged: what is sent again then says of the path that it drops FINs.
-fn has_only_its_fin(socket: &Socket) -> bool {
-    matches!(socket.state, State::FinWait1 | State::Closing | State::LastAck) && socket.send_q_bytes == Some(1)
-}
-
 /// What went to each address, where something arrived too.
 #[must_use]
 pub fn by_address<'a>(view: &View<'a>) -> BTreeMap<(Option<NetnsId>, IpAddr), Sent<'a>> {
@@ -109,7 +104,8 @@ pub fn by_address<'a>(view: &View<'a>) -> BTreeMap<(Option<NetnsId>, IpAddr), Se
         let Some(repeated) = grown(|i| i.total_retrans().map(u64::from)) else { continue };
         // Where nothing arrives, loss is no word for it: the peer is dead, or what leads to it.
         let arrives = grown(|i| i.delivered().map(u64::from)).or_else(|| grown(TcpInfo::bytes_acked));
-        if arrives.is_none_or(|n| n == 0) || delivery::is_unanswered(view, socket) || has_only_its_fin(socket) {
+        if arrives.is_none_or(|n| n == 0) || delivery::is_unanswered(view, socket) || delivery::has_only_its_fin(socket)
+        {
             continue;
         }
         let to = sent

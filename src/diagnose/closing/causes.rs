@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use rustc_hash::FxHashSet;
 
 use super::{Group, is_zero_window, silence_ms};
+use crate::diagnose::delivery;
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::peers;
 use crate::diagnose::reach::{self, Leaving, Reach};
@@ -92,7 +93,7 @@ impl<'v, 'a> Facts<'v, 'a> {
             leaving: reach::leaving(view, group.netns, rows),
             heard: heard.clone().count() > 0 && heard.clone().all(|h| h),
             silent: heard.clone().count() > 0 && heard.clone().all(|h| !h),
-            only_fin: rows.iter().all(|s| s.send_q_bytes == Some(1)),
+            only_fin: rows.iter().all(|s| delivery::has_only_its_fin(s)),
             rested: most(&|s| silent_peer::idle_ms(s).is_some_and(|ms| ms >= silent_peer::IDLE_MS)),
             answering: self.answering(group),
             peers: rows.iter().map(|s| s.peer.normalised().addr).collect::<FxHashSet<_>>().len(),

@@ -118,7 +118,8 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
     let falls = before.is_some_and(|n| queue.queued() < n);
     let thresholds = view.thresholds;
     let why = accepting::why(view, owner.as_ref(), queue, listeners);
-    let drains = falls && accepting::taken(view, queue).is_some_and(|t| t.at_least > 0) && !queue.is_over_limit();
+    let taken = accepting::taken(view, queue);
+    let drains = falls && taken.is_some_and(|t| t.at_least > 0) && !queue.is_over_limit();
     let mut severity = if drains && before.is_some_and(|n| queue.queued() * 4 <= n * 3) {
         // A burst: those who wait are accepted before long.
         Severity::Info
@@ -137,8 +138,10 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
         let who = listener_owner::name(owner.as_ref());
         format!("only {who} holds the listener: the service that it starts has not accepted")
     } else {
-        let meanwhile = accepting::taken(view, queue).is_some_and(Taken::is_none);
-        why.acts(owner.as_ref(), if meanwhile { "accepted none meanwhile" } else { "has not accepted them" })
+        why.acts(
+            owner.as_ref(),
+            if taken.is_some_and(Taken::is_none) { "accepted none meanwhile" } else { "has not accepted them" },
+        )
     };
     let n = waiting.len() as u64;
     let verb = if n == 1 { "waits" } else { "wait" };

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::aggregate::{Prefix, Role};
+use crate::aggregate::Prefix;
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::host_drops::{self, Dropped};
@@ -19,6 +19,7 @@ use crate::diagnose::measure::Share;
 use crate::diagnose::mtu;
 use crate::diagnose::peers::{self, Peers};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::silent_peer;
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::snapshot::Asked;
@@ -237,17 +238,13 @@ fn severity(view: &View<'_>, place: Place, sum: &Sent<'_>, causes: &Weighed, cle
     let likeliest = causes.left.first().map(|h| h.cause.id);
     let by_itself = matches!(likeliest, Some("reordering" | "queue"));
     // Of many clients some always have a bad line; that is nobody's fault here.
-    let one_of_many = matches!(place, Place::Peer(_)) && clean >= 10 && sum.rows.iter().any(|s| is_client(view, s));
+    let one_of_many =
+        matches!(place, Place::Peer(_)) && clean >= 10 && sum.rows.iter().any(|s| silent_peer::is_accepted(view, s));
     if sum.lost() < LOST || percent < view.thresholds.loss_percent || by_itself || one_of_many {
         Severity::Info
     } else {
         Severity::Warning
     }
-}
-
-/// Whether the peer called this host.
-fn is_client(view: &View<'_>, socket: &Socket) -> bool {
-    matches!(view.role(socket), Role::Server(_) | Role::FormerServer)
 }
 
 fn where_to(place: Place) -> String {

@@ -13,6 +13,7 @@ use crate::diagnose::measure::Measure;
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::reader::Reader;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::silent_peer;
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class};
 use crate::diagnose::{Outcome, closing};
@@ -140,8 +141,7 @@ fn is_same(view: &View<'_>, a: &Group<'_>, b: &Group<'_>) -> bool {
 
 /// Whether most of the rows were accepted: their peers are clients.
 fn is_accepted(view: &View<'_>, group: &Group<'_>) -> bool {
-    let accepted = |s: &&&Socket| matches!(view.role(s), Role::Server(_) | Role::FormerServer);
-    group.rows.iter().filter(accepted).count() * 2 > group.rows.len()
+    group.rows.iter().filter(|s| silent_peer::is_accepted(view, s)).count() * 2 > group.rows.len()
 }
 
 /// Threads of the writers that wait in a call on these connections, and of how many.
@@ -174,7 +174,7 @@ impl Local {
     fn of(view: &View<'_>, groups: &[Group<'_>]) -> Option<Local> {
         let other = groups[0].other?;
         let mirrors: Vec<&Socket> = groups.iter().flat_map(|g| &g.rows).filter_map(|s| view.mirror(s)).collect();
-        let serves = mirrors.iter().any(|m| matches!(view.role(m), Role::Server(_) | Role::FormerServer));
+        let serves = mirrors.iter().any(|m| silent_peer::is_accepted(view, m));
         let took = |m: &&Socket| Some(m.consumed_bytes()? > view.earlier(m)?.consumed_bytes()?);
         Some(Local {
             reader: Reader::of(view, Some(other), &mirrors, serves, false),
