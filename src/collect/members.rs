@@ -4,7 +4,7 @@
 //! outside of a container, and what the path of a cgroup means (`model::cgroup`).
 
 use crate::collect::containers::Containers;
-use crate::collect::proc::ProcRoot;
+use crate::collect::proc::{ProcRoot, processes};
 use crate::model::cgroup::{self, Identity};
 
 /// A process in a container.
@@ -18,9 +18,8 @@ pub struct Member {
 #[must_use]
 pub fn members(root: &ProcRoot, containers: &Containers) -> Vec<Member> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(root.path()).into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(text) = std::fs::read_to_string(entry.path().join("cgroup")) else { continue };
+    for pid in processes::pids(root) {
+        let Ok(text) = std::fs::read_to_string(root.path().join(pid.to_string()).join("cgroup")) else { continue };
         let mut identity = cgroup::of_process(&text);
         if identity.container.is_none() && identity.pod.is_none() {
             continue;

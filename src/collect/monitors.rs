@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustc_hash::FxHashMap;
 
-use crate::collect::proc::ProcRoot;
+use crate::collect::proc::{ProcRoot, processes};
 use crate::model::cgroup::Runtime;
 use crate::model::pattern;
 
@@ -51,15 +51,13 @@ impl Monitor {
 #[must_use]
 pub fn running(root: &ProcRoot) -> FxHashMap<String, Monitor> {
     let mut found = FxHashMap::default();
-    for entry in std::fs::read_dir(root.path()).into_iter().flatten().flatten() {
-        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-            continue;
-        }
-        let is_monitor = std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim_end() == COMM);
+    for pid in processes::pids(root) {
+        let folder = root.path().join(pid.to_string());
+        let is_monitor = std::fs::read_to_string(folder.join("comm")).is_ok_and(|comm| comm.trim_end() == COMM);
         if !is_monitor {
             continue;
         }
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();
         if let Some(monitor) = Monitor::of(&line) {
             found.insert(monitor.id.clone(), monitor);
         }

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use crate::collect::containers::Containers;
 use crate::collect::netns::link_inode;
-use crate::collect::proc::ProcRoot;
+use crate::collect::proc::{ProcRoot, processes};
 use crate::model::NetnsId;
 use crate::model::cgroup::{self, Identity};
 
@@ -15,12 +15,10 @@ use crate::model::cgroup::{self, Identity};
 #[must_use]
 pub fn owners(root: &ProcRoot, containers: &Containers) -> FxHashMap<NetnsId, Identity> {
     let mut found: FxHashMap<NetnsId, Option<Identity>> = FxHashMap::default();
-    for entry in std::fs::read_dir(root.path()).into_iter().flatten().flatten() {
-        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-            continue;
-        }
-        let Ok(Some(inode)) = link_inode(&entry.path().join("ns/net")) else { continue };
-        let text = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+    for pid in processes::pids(root) {
+        let folder = root.path().join(pid.to_string());
+        let Ok(Some(inode)) = link_inode(&folder.join("ns/net")) else { continue };
+        let text = std::fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
         let identity = cgroup::of_process(&text);
         let of_both = found.entry(inode).or_insert_with(|| Some(identity.clone()));
         *of_both = of_both.take().and_then(|known| common(known, &identity));

@@ -57,7 +57,8 @@ pub fn units() -> BTreeSet<String> {
     pids(&root).filter_map(unit).collect()
 }
 
-fn pids(root: &ProcRoot) -> impl Iterator<Item = u32> {
+/// The processes of the host, as far as /proc shows them.
+pub fn pids(root: &ProcRoot) -> impl Iterator<Item = u32> {
     let folders = std::fs::read_dir(root.path()).into_iter().flatten().flatten();
     folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok())
 }
