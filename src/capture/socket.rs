@@ -411,17 +411,16 @@ pub(super) fn write(out: &mut String, row: &Kept, known: Option<&Kept>) {
             now.write(out);
         }
     }
-    let info_of = |kept: &'_ Kept| kept.socket.info.as_deref().cloned();
-    match (info_of(row), known.and_then(info_of)) {
+    let before = known.and_then(|known| Some((known.socket.info.as_deref()?, &known.instants)));
+    match (row.socket.info.as_deref(), before) {
         (None, None) => {}
         (None, Some(_)) => {
             key(out, "tcp_info");
             out.push_str("null");
         }
         (Some(now), before) => {
-            let before = before.map(|before| (before, known.map_or_else(Instants::default, |known| known.instants)));
             let mut object = String::new();
-            write_info(&mut object, &now, &row.instants, before.as_ref());
+            write_info(&mut object, now, &row.instants, before);
             if !object.is_empty() {
                 key(out, "tcp_info");
                 out.push_str(&object);
@@ -433,7 +432,7 @@ pub(super) fn write(out: &mut String, row: &Kept, known: Option<&Kept>) {
 }
 
 /// Appends the object without its closing brace; nothing where nothing changed.
-fn write_info(out: &mut String, now: &TcpInfo, instants: &Instants, known: Option<&(TcpInfo, Instants)>) {
+fn write_info(out: &mut String, now: &TcpInfo, instants: &Instants, known: Option<(&TcpInfo, &Instants)>) {
     let mut add = |key: &str, value: Cell| {
         out.push(if out.is_empty() { '{' } else { ',' });
         out.push('"');
