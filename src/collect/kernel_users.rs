@@ -6,8 +6,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
-use crate::collect::netns::unescape;
 use crate::collect::proc::ProcRoot;
+use crate::collect::proc::mounts::unescape;
 use crate::model::kernel_user::Listed;
 
 /// Everything that the kernel lists.

@@ -20,6 +20,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::collect::containers::Containers;
 use crate::collect::error::{self, Error};
 use crate::collect::netns_words::{self, Lookup};
+use crate::collect::proc::mounts::{Mounted, mounted};
 use crate::collect::proc::{self, ProcRoot, counters};
 use crate::collect::rights;
 use crate::cores;
@@ -471,36 +472,12 @@ pub fn names() -> BTreeMap<NetnsId, String> {
 /// Where namespaces are mounted: `... / /run/netns/a rw - nsfs nsfs rw`, with `net:[N]` as root of the mount.
 fn mounts(root: &ProcRoot) -> Vec<PathBuf> {
     let text = std::fs::read_to_string(root.path().join("self/mountinfo")).unwrap_or_default();
-    mounted(&text)
+    named_in(&text)
 }
 
-fn mounted(mountinfo: &str) -> Vec<PathBuf> {
-    let of_line = |line: &str| {
-        let (left, right) = line.split_once(" - ")?;
-        let mut words = left.split(' ').skip(3);
-        let (what, at) = (words.next()?, words.next()?);
-        (right.starts_with("nsfs ") && what.starts_with("net:[")).then(|| PathBuf::from(unescape(at)))
-    };
-    mountinfo.lines().filter_map(of_line).collect()
-}
-
-/// `\040` for a space, as in every file of mounts (`mangle_path` in fs/seq_file.c).
-pub(crate) fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let code = rest.get(at + 1..at + 4).and_then(|d| u8::from_str_radix(d, 8).ok());
-        if let Some(code) = code {
-            out.push(char::from(code));
-            rest = &rest[at + 4..];
-        } else {
-            out.push('\\');
-            rest = &rest[at + 1..];
-        }
-    }
-    out.push_str(rest);
-    out
+fn named_in(mountinfo: &str) -> Vec<PathBuf> {
+    let is_one = |mount: &Mounted<'_>| mount.kind == "nsfs" && mount.root().to_string_lossy().starts_with("net:[");
+    mounted(mountinfo).filter(is_one).map(|mount| mount.at()).collect()
 }
 
 /// One descriptor per namespace may exceed the soft limit of 1024; the hard limit may be used.
@@ -521,8 +498,7 @@ mod tests {
         let text = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
                     90 22 0:4 net:[4026532008] /run/netns/a\\040b rw shared:5 - nsfs nsfs rw\n\
                     91 22 0:4 mnt:[4026532009] /run/m rw - nsfs nsfs rw\nbad\n";
-        assert_eq!(mounted(text), [PathBuf::from("/run/netns/a b")]);
-        assert_eq!(unescape("a\\\\b\\134"), "a\\\\b\\");
+        assert_eq!(named_in(text), [PathBuf::from("/run/netns/a b")]);
         assert_eq!(inode_of("net:[12]"), NetnsId::new(12));
         assert_eq!(inode_of("mnt:[12]"), None);
     }

@@ -3,16 +3,16 @@
 //! Input: a process that holds a socket. Output: the same with what its cgroup and, for docker-proxy and conmon, its
 //! arguments say. What a path means is in `model::cgroup`.
 //!
-//! Circle with `containers`, `monitors`, `netns`: they read below a `ProcRoot`, which is in this folder; this file names
-//! the container of a process, and reads paths as the mount table writes them.
+//! Circle with `containers`, `monitors`: they read below a `ProcRoot`, which is in this folder; this file names the
+//! container of a process.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::collect::containers::Containers;
 use crate::collect::monitors::{self, Monitor};
-use crate::collect::netns::unescape;
 use crate::collect::proc::ProcRoot;
+use crate::collect::proc::mounts::unescape;
 use crate::model::cgroup::Runtime;
 use crate::model::snapshot::CpuQuota;
 use crate::model::{Process, cgroup};

@@ -1,8 +1,11 @@
-//! The file system that holds the executable of a process, and whether it can block a reader forever.
+//! The lines of a mount table, and whether the file system that holds the executable of a process can block a reader
+//! forever.
 //!
-//! Input: the text of `/proc/PID/maps` and `/proc/PID/mountinfo`, which the kernel produces from memory. Opening a
+//! Input: the text of `/proc/PID/mountinfo` and `/proc/PID/maps`, which the kernel produces from memory. Opening a
 //! file on a dead server (NFS, SMB, FUSE) never returns, and not even SIGKILL ends it: so only files known to be on
 //! a local disk or in memory are opened.
+
+use std::path::PathBuf;
 
 /// File systems that need no server and no other process. Files on any other are not read. `overlay` is missing:
 /// what is below it may be remote.
@@ -13,6 +16,74 @@ const LOCAL: [&str; 15] = [
 
 /// A device as the kernel numbers it.
 pub type Device = (u32, u32);
+
+/// A line of `mountinfo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mounted<'a> {
+    pub device: Device,
+    root: &'a str,
+    at: &'a str,
+    /// The type of the file system.
+    pub kind: &'a str,
+    options: &'a str,
+}
+
+impl<'a> Mounted<'a> {
+    /// Of a line: id, parent, device, root, mount point, options, tags ... - type, source, options.
+    fn of_line(line: &'a str) -> Option<Mounted<'a>> {
+        let (left, right) = line.split_once(" - ")?;
+        let mut left = left.split(' ').skip(2);
+        let (major, minor) = left.next()?.split_once(':')?;
+        let (root, at) = (left.next()?, left.next()?);
+        let mut right = right.split(' ');
+        let kind = right.next()?;
+        let device = (major.parse().ok()?, minor.parse().ok()?);
+        Some(Mounted { device, root, at, kind, options: right.nth(1).unwrap_or_default() })
+    }
+
+    /// What of the file system is mounted there: a folder in it, or what a file is (`net:[4026532008]`).
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        unescape(self.root).into()
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn at(&self) -> PathBuf {
+        unescape(self.at).into()
+    }
+
+    /// Whether the file system has an option of its own: controllers of control groups are some.
+    #[must_use]
+    pub fn has_option(&self, wanted: &str) -> bool {
+        self.options.split(',').any(|option| option == wanted)
+    }
+}
+
+/// What a mount table lists; a line that is none is left out.
+pub fn mounted(mountinfo: &str) -> impl Iterator<Item = Mounted<'_>> {
+    mountinfo.lines().filter_map(Mounted::of_line)
+}
+
+/// `\040` for a space, as in every file of mounts (`mangle_path` in fs/seq_file.c).
+#[must_use]
+pub fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let code = rest.get(at + 1..at + 4).and_then(|d| u8::from_str_radix(d, 8).ok());
+        if let Some(code) = code {
+            out.push(char::from(code));
+            rest = &rest[at + 4..];
+        } else {
+            out.push('\\');
+            rest = &rest[at + 1..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
 
 /// The device on which a mapped file is.
 #[must_use]
@@ -26,13 +97,7 @@ pub fn device_of(maps: &str, path: &str) -> Option<Device> {
 /// Whether a device is a local file system; `None` when it is not mounted.
 #[must_use]
 pub fn is_local(mountinfo: &str, device: Device) -> Option<bool> {
-    mountinfo.lines().find_map(|line| {
-        // id, parent, device, root, mount point, options, tags ... - type, source, options.
-        let (left, right) = line.split_once(" - ")?;
-        let (major, minor) = left.split(' ').nth(2)?.split_once(':')?;
-        let found: Device = (major.parse().ok()?, minor.parse().ok()?);
-        (found == device).then(|| right.split(' ').next().is_some_and(|kind| LOCAL.contains(&kind)))
-    })
+    mounted(mountinfo).find(|mount| mount.device == device).map(|mount| LOCAL.contains(&mount.kind))
 }
 
 #[cfg(test)]
@@ -46,6 +111,19 @@ mod tests {
         assert_eq!(device_of(maps, "/srv/my api"), Some((254, 16)));
         assert_eq!(device_of(maps, "/usr/lib/libc.so.6 (deleted)"), Some((0, 42)));
         assert_eq!((device_of(maps, "/srv/my"), device_of("odd/srv", "/srv")), (None, None));
+    }
+
+    #[test]
+    fn a_line_of_the_mount_table_has_its_parts() {
+        let text =
+            "31 23 0:28 / /sys/fs/c\\040d rw,nosuid shared:4 master:1 - cgroup cgroup rw,cpu,cpuacct\nbad\n32 - x\n";
+        let all: Vec<Mounted<'_>> = mounted(text).collect();
+        assert_eq!(all.len(), 1, "{all:?}");
+        let one = all[0];
+        assert_eq!((one.device, one.kind), ((0, 28), "cgroup"));
+        assert_eq!((one.root(), one.at()), ("/".into(), "/sys/fs/c d".into()));
+        assert!(one.has_option("cpu") && one.has_option("cpuacct") && !one.has_option("cpuset"));
+        assert_eq!(unescape("a\\\\b\\134"), "a\\\\b\\");
     }
 
     #[test]

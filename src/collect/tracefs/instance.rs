@@ -14,7 +14,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use rustix::process::{Pid, test_kill_process};
 
 use super::Unavailable;
-use crate::collect::netns::unescape;
+use crate::collect::proc::mounts::mounted;
 
 /// Names of instances begin so; the number of the process follows.
 const NAME: &str = "tcpstate-";
@@ -205,13 +205,10 @@ fn tracefs() -> Result<OwnedFd, Unavailable> {
 /// Where tracefs is, or appears when somebody looks: below debugfs.
 fn candidates(mountinfo: &str) -> Vec<PathBuf> {
     let (mut direct, mut below) = (Vec::new(), Vec::new());
-    for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let mut words = left.split(' ').skip(3);
-        let (Some("/"), Some(at)) = (words.next(), words.next()) else { continue };
-        match right.split(' ').next() {
-            Some("tracefs") => direct.push(PathBuf::from(unescape(at))),
-            Some("debugfs") => below.push(Path::new(&unescape(at)).join("tracing")),
+    for mount in mounted(mountinfo).filter(|mount| mount.root() == Path::new("/")) {
+        match mount.kind {
+            "tracefs" => direct.push(mount.at()),
+            "debugfs" => below.push(mount.at().join("tracing")),
             _ => {}
         }
     }
