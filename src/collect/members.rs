@@ -4,8 +4,9 @@
 //! outside of a container, and what the path of a cgroup means (`model::cgroup`).
 
 use crate::collect::containers::Containers;
+use crate::collect::proc::groups::Groups;
 use crate::collect::proc::{ProcRoot, processes};
-use crate::model::cgroup::{self, Identity};
+use crate::model::cgroup::Identity;
 
 /// A process in a container.
 #[derive(Clone, Debug)]
@@ -17,15 +18,13 @@ pub struct Member {
 /// Every process whose cgroup is that of a container or a pod. Any user may read cgroups, unless processes are hidden.
 #[must_use]
 pub fn members(root: &ProcRoot, containers: &Containers) -> Vec<Member> {
-    let mut found = Vec::new();
-    for pid in processes::pids(root) {
-        let Ok(text) = std::fs::read_to_string(root.path().join(pid.to_string()).join("cgroup")) else { continue };
-        let mut identity = cgroup::of_process(&text);
+    let member = |pid: u32| {
+        let mut identity = Groups::of(root, pid)?.identity();
         if identity.container.is_none() && identity.pod.is_none() {
-            continue;
+            return None;
         }
         containers.name(&mut identity);
-        found.push(Member { pid, identity });
-    }
-    found
+        Some(Member { pid, identity })
+    };
+    processes::pids(root).filter_map(member).collect()
 }

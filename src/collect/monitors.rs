@@ -52,12 +52,10 @@ impl Monitor {
 pub fn running(root: &ProcRoot) -> FxHashMap<String, Monitor> {
     let mut found = FxHashMap::default();
     for pid in processes::pids(root) {
-        let folder = root.path().join(pid.to_string());
-        let is_monitor = std::fs::read_to_string(folder.join("comm")).is_ok_and(|comm| comm.trim_end() == COMM);
-        if !is_monitor {
+        if processes::name(root, pid).is_none_or(|name| name != COMM) {
             continue;
         }
-        let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();
+        let line = std::fs::read(root.path().join(format!("{pid}/cmdline"))).unwrap_or_default();
         if let Some(monitor) = Monitor::of(&line) {
             found.insert(monitor.id.clone(), monitor);
         }

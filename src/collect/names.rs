@@ -16,7 +16,8 @@ use crate::collect::containers::Containers;
 use crate::collect::kernel_users;
 use crate::collect::netns::{self, NetnsHandle};
 use crate::collect::netns_owners;
-use crate::collect::proc::{ProcRoot, cgroups};
+use crate::collect::proc::ProcRoot;
+use crate::collect::proc::groups::{Groups, Mounts};
 use crate::filter::Resolver;
 use crate::model::cgroup::{self, Identity};
 use crate::model::column::Names;
@@ -110,10 +111,9 @@ impl SystemNames {
         {
             return identity.clone();
         }
-        let text = std::fs::read_to_string(self.root.path().join(format!("{pid}/cgroup"))).ok();
-        let identity = match text {
-            Some(text) => {
-                let mut identity = cgroup::of_process(&text);
+        let identity = match Groups::of(&self.root, pid) {
+            Some(groups) => {
+                let mut identity = groups.identity();
                 if let Some(containers) = &self.containers {
                     containers.name(&mut identity);
                 }
@@ -236,7 +236,7 @@ impl Names for SystemNames {
 
 /// The mount of cgroup version 2, opened.
 fn cgroup_mount() -> Option<CgroupMount> {
-    let at = cgroups::mount(&ProcRoot::default())?.at;
+    let at = Mounts::unified(&ProcRoot::default())?.at;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(&at, flags, Mode::empty()).ok()?;
     Some(CgroupMount { at, dir })

@@ -7,19 +7,18 @@ use rustc_hash::FxHashMap;
 
 use crate::collect::containers::Containers;
 use crate::collect::netns::link_inode;
+use crate::collect::proc::groups::Groups;
 use crate::collect::proc::{ProcRoot, processes};
 use crate::model::NetnsId;
-use crate::model::cgroup::{self, Identity};
+use crate::model::cgroup::Identity;
 
 /// The namespaces that belong to one container or pod.
 #[must_use]
 pub fn owners(root: &ProcRoot, containers: &Containers) -> FxHashMap<NetnsId, Identity> {
     let mut found: FxHashMap<NetnsId, Option<Identity>> = FxHashMap::default();
     for pid in processes::pids(root) {
-        let folder = root.path().join(pid.to_string());
-        let Ok(Some(inode)) = link_inode(&folder.join("ns/net")) else { continue };
-        let text = std::fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
-        let identity = cgroup::of_process(&text);
+        let Ok(Some(inode)) = link_inode(&root.path().join(format!("{pid}/ns/net"))) else { continue };
+        let identity = Groups::of(root, pid).map(|groups| groups.identity()).unwrap_or_default();
         let of_both = found.entry(inode).or_insert_with(|| Some(identity.clone()));
         *of_both = of_both.take().and_then(|known| common(known, &identity));
     }

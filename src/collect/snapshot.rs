@@ -15,6 +15,7 @@ use crate::collect::netlink::route::Routes;
 use crate::collect::netlink::tracking::Tracking;
 use crate::collect::numbers::Numbers;
 use crate::collect::owners::{OwnerRoute, Route, Search};
+use crate::collect::proc::groups::{Groups, Mounts};
 use crate::collect::proc::{cgroups, counters, group_memory, processes};
 use crate::collect::query::{Ahead, Query};
 use crate::collect::rights;
@@ -228,8 +229,7 @@ impl Live {
         let mut gaps = Vec::new();
         let (mut refused, mut left_out) = (0, 0);
         let mut budget = DESCRIPTORS_INSPECTED;
-        let cgroups = if pids.is_empty() { None } else { cgroups::mount(self.root()) };
-        let memory = if pids.is_empty() { group_memory::Mounts::default() } else { group_memory::mounts(self.root()) };
+        let mounts = if pids.is_empty() { Mounts::default() } else { Mounts::find(self.root()) };
         let mut sockets: BTreeMap<u32, FxHashSet<u32>> = pids.iter().map(|pid| (*pid, FxHashSet::default())).collect();
         for holder in snapshot.owners.all_holders() {
             if let Some(fds) = sockets.get_mut(&snapshot.owners.process(holder).pid) {
@@ -248,13 +248,15 @@ impl Live {
             let (inspection, is_go) = processes::inspect(self.root(), pid, &sockets, facts.fd_used).unzip();
             refused += u32::from(inspection.is_none());
             let is_go = is_go.flatten();
-            let frozen = cgroups.as_ref().and_then(|mount| cgroups::is_frozen(self.root(), mount, pid));
-            let cpu_quota = cgroups::cpu_quota(self.root(), pid);
+            let groups = Groups::of(self.root(), pid);
+            let groups = groups.as_ref();
+            let frozen = groups.and_then(|groups| cgroups::is_frozen(&mounts, groups));
+            let cpu_quota = groups.and_then(|groups| cgroups::cpu_quota(&mounts, groups));
             // The environment is behind the lock that a thread in uninterruptible sleep may hold.
             let is_waiting = |i: &Inspection| i.threads.iter().any(|t| t.state == Some('D'));
             let is_readable = inspection.as_ref().is_some_and(|i| !is_waiting(i));
             let is_activated = if is_readable { processes::is_activated(self.root(), pid) } else { None };
-            let group_memory = group_memory::of(self.root(), &memory, pid);
+            let group_memory = groups.and_then(|groups| group_memory::of(&mounts, groups));
             let facts =
                 ProcessFacts { inspection, frozen, cpu_quota, is_activated, group_memory, is_go, ..facts.clone() };
             inspected.insert(pid, facts);

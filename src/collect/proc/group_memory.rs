@@ -3,52 +3,23 @@
 //! Input: a process. Output: the limit of its memory that is nearest, with how often it was reached. Not here: the whole
 //! host's (`tcp_mem`).
 
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
-use crate::collect::proc::ProcRoot;
-use crate::collect::proc::cgroups::{self, Mount};
+use crate::collect::proc::groups::{Group, Groups, Mounts};
 use crate::model::snapshot::GroupMemory;
-
-/// Where memory is limited: by version 2, or by the memory controller of version 1.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mounts {
-    pub two: Option<Mount>,
-    pub one: Option<Mount>,
-}
-
-#[must_use]
-pub fn mounts(root: &ProcRoot) -> Mounts {
-    Mounts { two: cgroups::mount(root), one: cgroups::memory_mount(root) }
-}
 
 /// The nearest limit above a process. `None` where none of its groups can be read: nothing is known then.
 #[must_use]
-pub fn of(root: &ProcRoot, mounts: &Mounts, pid: u32) -> Option<GroupMemory> {
-    let text = std::fs::read_to_string(root.path().join(format!("{pid}/cgroup"))).ok()?;
-    let line = |is: &dyn Fn(&str) -> bool| {
-        text.lines().find_map(|line| {
-            let (_, rest) = line.split_once(':')?;
-            let (controllers, path) = rest.split_once(':')?;
-            is(controllers).then_some(path)
-        })
-    };
-    let one = mounts.one.as_ref().zip(line(&|of| of.split(',').any(|c| c == "memory")));
-    let two = mounts.two.as_ref().zip(line(&str::is_empty));
+pub fn of(mounts: &Mounts, groups: &Groups) -> Option<GroupMemory> {
     // A controller is of one version at a time.
-    one.and_then(|(mount, path)| nearest(mount, path, version_1))
-        .or_else(|| two.and_then(|(mount, path)| nearest(mount, path, version_2)))
+    nearest(groups.of_controller("memory", &mounts.memory), version_1)
+        .or_else(|| nearest(groups.unified(mounts), version_2))
 }
 
-/// Of all groups from that of the process up to the mount: the one with the least room; one without a limit if none has.
-fn nearest(mount: &Mount, path: &str, read: fn(&Path, String) -> Option<GroupMemory>) -> Option<GroupMemory> {
-    let below = Path::new(path).strip_prefix(&mount.top).ok()?;
-    if below.components().any(|c| c == Component::ParentDir) {
-        return None;
-    }
-    let groups = below.ancestors().filter_map(|group| {
-        let name = PathBuf::from("/").join(group).to_string_lossy().into_owned();
-        read(&mount.at.join(group), name)
-    });
+/// Of a group and those above it: the one with the least room; one without a limit if none has.
+fn nearest(groups: Vec<Group>, read: fn(&Path, String) -> Option<GroupMemory>) -> Option<GroupMemory> {
+    let read = |group: Group| read(&group.folder, group.path);
+    let groups = groups.into_iter().filter_map(read);
     groups.min_by_key(|g| g.limit_bytes.map_or(u64::MAX, |limit| limit.saturating_sub(g.used_bytes)))
 }
 
@@ -100,6 +71,8 @@ fn version_2(folder: &Path, group: String) -> Option<GroupMemory> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::proc::ProcRoot;
+    use crate::collect::proc::groups::Mount;
 
     fn write(folder: &Path, files: &[(&str, &str)]) {
         for (file, text) in files {
@@ -110,9 +83,9 @@ mod tests {
     }
 
     fn look(folder: &Path) -> Option<GroupMemory> {
-        let mount = |at: &str| Some(Mount { at: folder.join(at), top: "/".into() });
-        let mounts = Mounts { one: mount("memory"), two: mount("unified") };
-        of(&ProcRoot::new(folder.join("proc")), &mounts, 7)
+        let mount = |at: &str| vec![Mount { at: folder.join(at), top: "/".into() }];
+        let mounts = Mounts { memory: mount("memory"), two: mount("unified"), cpu: Vec::new() };
+        of(&mounts, &Groups::of(&ProcRoot::new(folder.join("proc")), 7)?)
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub(crate) mod cgroups;
 pub(crate) mod conntrack;
 pub(crate) mod counters;
 pub(crate) mod group_memory;
+pub(crate) mod groups;
 pub(crate) mod ipvs;
 pub(crate) mod mounts;
 pub(crate) mod net_tcp;

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use rustc_hash::FxHashSet;
 
+use crate::collect::proc::groups::Groups;
 use crate::collect::proc::{ProcRoot, mounts, parts};
 use crate::model::resources::Descriptors;
 use crate::model::snapshot::{EpollWatch, Inspection, ProcessFacts, ThreadState};
-use crate::model::{Inode, NetnsId, cgroup};
+use crate::model::{Inode, NetnsId};
 
 /// Threads examined per process; a larger pool is more of the same.
 const THREADS_READ: usize = 64;
@@ -50,11 +51,7 @@ pub fn names() -> BTreeMap<String, Vec<u32>> {
 #[must_use]
 pub fn units() -> BTreeSet<String> {
     let root = ProcRoot::default();
-    let unit = |pid: u32| {
-        let text = std::fs::read_to_string(root.path().join(pid.to_string()).join("cgroup")).ok()?;
-        cgroup::of_process(&text).unit
-    };
-    pids(&root).filter_map(unit).collect()
+    pids(&root).filter_map(|pid| Groups::of(&root, pid)?.identity().unit).collect()
 }
 
 /// The processes of the host, as far as /proc shows them.
