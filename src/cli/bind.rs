@@ -15,6 +15,7 @@ use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::collect::bindable;
 use crate::collect::netns::NetnsHandle;
+use crate::collect::rights;
 use crate::diagnose::binding;
 use crate::filter::{End, Expr};
 use crate::model::binding::{AddressAnswer, BindFacts, BindRequest};
@@ -41,7 +42,7 @@ pub(crate) fn run(target: &str, common: &Common, env: &mut Env) -> anyhow::Resul
             }
         },
     };
-    let request = BindRequest { local: Endpoint::new(addr, port), v6only: false, ifindex, uid: bindable::caller() };
+    let request = BindRequest { local: Endpoint::new(addr, port), v6only: false, ifindex, uid: rights::user() };
     // Another host's /proc says nothing of its addresses.
     let facts = if here {
         bindable::ask(&space, &request)?

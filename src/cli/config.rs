@@ -18,6 +18,7 @@ use crate::cli::doctor::DoctorArgs;
 use crate::cli::env::Env;
 use crate::cli::parse;
 use crate::collect::error::reason;
+use crate::collect::rights;
 use crate::diagnose::Thresholds;
 use crate::diagnose::thresholds::THRESHOLDS;
 use crate::render::tui::Palette;
@@ -93,7 +94,7 @@ pub(crate) fn files(env: &mut Env) -> anyhow::Result<Settings> {
 }
 
 fn is_foreign(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|meta| meta.uid() != rustix::process::geteuid().as_raw())
+    std::fs::metadata(path).is_ok_and(|meta| meta.uid() != rights::user())
 }
 
 /// Applies a file, if it exists.

@@ -5,10 +5,12 @@
 use std::io::{self, Write};
 
 use crate::collect::changes::{self, Changes, Faults, Refusal, Request, Scope, Via};
-use crate::collect::privileges::Privileges;
 use crate::collect::proc::ProcRoot;
+use crate::collect::rights;
 use crate::collect::{Live, Query, SourceChoice};
 use crate::model::StateSet;
+use crate::model::capability::Capability;
+use crate::model::rights::Rights;
 use crate::render::gap;
 use crate::render::sanitize;
 
@@ -30,24 +32,29 @@ pub(super) fn write(out: &mut dyn Write, verbose: bool) -> io::Result<()> {
     ] {
         writeln!(out, "{name:<14} {}", sanitize::clean(&value))?;
     }
-    let rights = Privileges::here();
     for (name, value) in [
-        ("user", rights.uid.to_string()),
-        ("capabilities", rights.capabilities.map_or_else(unknown, |held| held.to_string())),
-        ("user namespace", namespace(rights.initial_user_namespace)),
-        ("pid namespace", namespace(rights.initial_pid_namespace)),
+        ("user", rights::user().to_string()),
+        ("capabilities", capabilities(rights::own())),
+        ("user namespace", namespace(rights::in_first_user_namespace()).to_owned()),
+        ("pid namespace", namespace(rights::in_first_pid_namespace()).to_owned()),
     ] {
         writeln!(out, "{name:<14} {value}")?;
     }
     Ok(())
 }
 
-fn unknown() -> String {
-    "unknown".to_owned()
+/// The names of those that the program can use.
+fn capabilities(rights: Rights) -> String {
+    let names: Vec<&str> = rights.held().iter().map(Capability::name).collect();
+    if names.is_empty() { "none that tcpstate uses".to_owned() } else { names.join(" ") }
 }
 
-fn namespace(initial: Option<bool>) -> String {
-    initial.map_or_else(unknown, |initial| if initial { "initial" } else { "not the initial one" }.to_owned())
+fn namespace(is_first: Option<bool>) -> &'static str {
+    match is_first {
+        None => "unknown",
+        Some(true) => "initial",
+        Some(false) => "not the initial one",
+    }
 }
 
 fn build() -> String {
@@ -88,5 +95,20 @@ fn trace(via: Via) -> String {
         Ok(_source) => "works".to_owned(),
         Err(Refusal::Unavailable(gap)) => format!("no: {}", gap::line(&gap)),
         Err(Refusal::Failed(error)) => format!("no: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_named_where_tcpstate_uses_them() {
+        let shown = |effective| capabilities(Rights { is_root: false, effective });
+        let chown = 1;
+        assert_eq!(shown(chown), "none that tcpstate uses");
+        assert_eq!(shown(chown | Capability::Bpf.bit() | Capability::NetAdmin.bit()), "CAP_NET_ADMIN CAP_BPF");
+        let every = "CAP_NET_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_BPF CAP_PERFMON CAP_SYS_ADMIN";
+        assert_eq!(shown(u64::MAX), every);
     }
 }

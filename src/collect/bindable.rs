@@ -34,12 +34,6 @@ pub fn interface(space: &NetnsHandle, name: &str) -> Result<Option<u32>, Error> 
     })
 }
 
-/// The user that this program runs as.
-#[must_use]
-pub fn caller() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
 fn socket(family: Family) -> rustix::io::Result<OwnedFd> {
     let family = match family {
         Family::V4 => AddressFamily::INET,

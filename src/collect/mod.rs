@@ -34,7 +34,6 @@ pub(crate) mod numbers;
 pub mod owners;
 pub(crate) mod plan;
 pub(crate) mod poll;
-pub(crate) mod privileges;
 mod probe;
 pub mod proc;
 mod query;

@@ -443,13 +443,10 @@ pub(super) fn link_inode(path: &Path) -> io::Result<Option<NetnsId>> {
     Ok(std::fs::read_link(path)?.to_str().and_then(inode_of))
 }
 
-/// The namespace that the host began with: that of process 1 of the initial PID namespace (`PROC_PID_INIT_INO` of
-/// include/linux/proc_ns.h). `None` inside a container.
+/// The namespace that the host began with: that of process 1 of the first PID namespace. `None` inside a container.
 fn host() -> Option<NetnsId> {
-    use std::os::unix::fs::MetadataExt;
-    const PID_NS_INIT_INO: u64 = 0xefff_fffc;
-    let inode = |path: &str| std::fs::metadata(path).ok().map(|m| m.ino());
-    (inode("/proc/self/ns/pid") == Some(PID_NS_INIT_INO)).then(|| NetnsId::new(inode("/proc/1/ns/net")?))?
+    let inode = || NetnsId::new(rustix::fs::stat("/proc/1/ns/net").ok()?.st_ino);
+    rights::in_first_pid_namespace().filter(|is_first| *is_first).and_then(|_| inode())
 }
 
 /// Names below `/run/netns` by inode, and that of the host's.

@@ -24,18 +24,27 @@ impl Capability {
         Capability::SysAdmin,
     ];
 
-    /// The bits of `CapEff` of which each gives it: some larger ones include it (`bpf_capable`, `perfmon_capable`).
+    /// Its own bit of `CapEff`.
     #[must_use]
-    pub const fn granted_by(self) -> u64 {
-        const SYS_ADMIN: u64 = 1 << 21;
+    pub const fn bit(self) -> u64 {
         match self {
             Capability::NetAdmin => 1 << 12,
             Capability::SysPtrace => 1 << 19,
-            // CAP_DAC_OVERRIDE, or CAP_DAC_READ_SEARCH.
-            Capability::DacReadSearch => (1 << 1) | (1 << 2),
-            Capability::Bpf => (1 << 39) | SYS_ADMIN,
-            Capability::Perfmon => (1 << 38) | SYS_ADMIN,
-            Capability::SysAdmin => SYS_ADMIN,
+            Capability::DacReadSearch => 1 << 2,
+            Capability::Bpf => 1 << 39,
+            Capability::Perfmon => 1 << 38,
+            Capability::SysAdmin => 1 << 21,
+        }
+    }
+
+    /// The bits of `CapEff` of which each gives it: some larger ones include it (`bpf_capable`, `perfmon_capable`).
+    #[must_use]
+    pub const fn granted_by(self) -> u64 {
+        const DAC_OVERRIDE: u64 = 1 << 1;
+        match self {
+            Capability::NetAdmin | Capability::SysPtrace | Capability::SysAdmin => self.bit(),
+            Capability::DacReadSearch => self.bit() | DAC_OVERRIDE,
+            Capability::Bpf | Capability::Perfmon => self.bit() | Capability::SysAdmin.bit(),
         }
     }
 

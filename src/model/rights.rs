@@ -20,6 +20,12 @@ impl Rights {
         self.effective & capability.granted_by() != 0
     }
 
+    /// The capabilities that it was given themselves, of those that this program can use.
+    #[must_use]
+    pub fn held(self) -> Capabilities {
+        Capability::ALL.into_iter().filter(|c| self.effective & c.bit() != 0).collect()
+    }
+
     /// Those of some capabilities that it lacks.
     #[must_use]
     pub fn lacks(self, wanted: &[Capability]) -> Capabilities {
@@ -64,6 +70,7 @@ mod tests {
         let container = Rights { is_root: true, effective: 0x8004_05fb };
         let ptrace: Capabilities = [Capability::SysPtrace].into_iter().collect();
         assert_eq!((container.way_out(needs), container.denial(needs)), (WayOut::Grant(ptrace), Denial::Lacks(ptrace)));
+        assert!(container.has(Capability::DacReadSearch) && container.held().is_empty(), "one that includes it");
         let all = Rights { is_root: true, effective: u64::MAX };
         assert_eq!((all.way_out(needs), all.denial(needs)), (WayOut::None, Denial::Forbidden));
         let none = Rights { is_root: true, effective: 0 };

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::collect::error::Error;
 use crate::collect::proc::ProcRoot;
+use crate::collect::rights;
 use crate::cores;
 use crate::model::{Inode, Unlisted};
 
@@ -109,8 +110,6 @@ pub fn horizon(root: &ProcRoot) -> Option<Unlisted> {
 
 /// Why a process list may be incomplete.
 fn unlisted(root: BorrowedFd<'_>, pids: &[u32]) -> Option<Unlisted> {
-    /// The inode of the initial PID namespace (`PROC_PID_INIT_INO` in include/linux/proc_ns.h).
-    const INITIAL: u64 = 0xefff_fffc;
     if pids.is_empty() {
         return Some(Unlisted::NoProc);
     }
@@ -126,7 +125,7 @@ fn unlisted(root: BorrowedFd<'_>, pids: &[u32]) -> Option<Unlisted> {
     // The first of them may be unreadable; we are in the same namespace, unless /proc is that of others.
     let namespace = |of: &str| rustix::fs::statat(root, of, AtFlags::empty()).ok();
     let stat = namespace("1/ns/pid").or_else(|| namespace("self/ns/pid"))?;
-    (stat.st_ino != INITIAL).then_some(Unlisted::PidNamespace)
+    (stat.st_ino != rights::PID_NS_INIT_INO).then_some(Unlisted::PidNamespace)
 }
 
 struct Walker<'a> {
