@@ -1,6 +1,8 @@
-//! Values as people read them: durations, sizes, counts, processes, shortened words, and shell arguments.
+//! Values as people read them: moments, durations, sizes, counts, processes, shortened words, and shell arguments.
 
 use std::fmt;
+
+use jiff::Timestamp;
 
 use crate::model::Process;
 use crate::model::digits::Digits;
@@ -28,6 +30,18 @@ pub fn named(comm: &str, pid: u32) -> Named<'_> {
 #[must_use]
 pub fn name(process: &Process) -> String {
     named(&process.comm, process.pid).to_string()
+}
+
+/// A moment in milliseconds since the epoch; `None` out of the range of dates.
+#[must_use]
+pub fn timestamp(ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()
+}
+
+/// The same in the name of a file: `20261129T030207Z`.
+#[must_use]
+pub fn compact_time(ms: u64) -> String {
+    timestamp(ms).unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 /// A duration in a sentence: `0.4 s`, `12 s`, `4 min 10 s`, `4 min`, `3 h`.
@@ -245,6 +259,15 @@ mod tests {
             assert_eq!(within(command, scope), told);
             assert_eq!(within(command, ""), command);
         }
+    }
+
+    #[test]
+    fn files_are_named_after_the_moment_that_they_show() {
+        assert_eq!(compact_time(1_760_000_000_500), "20251009T085320Z");
+        assert_eq!(
+            (timestamp(0).map(|at| at.to_string()), timestamp(u64::MAX)),
+            (Some("1970-01-01T00:00:00Z".into()), None)
+        );
     }
 
     #[test]

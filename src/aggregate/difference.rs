@@ -17,8 +17,9 @@ const ONE_BOOT_MS: u64 = 60_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Same {
     Cookie(Option<NetnsId>, u64),
-    /// Without a cookie, or of another host: the addresses.
+    /// Without a cookie.
     Tuple(Option<NetnsId>, FourTuple),
+    /// Of another host, or of another boot: the addresses alone.
     Ends(Endpoint, Endpoint),
 }
 

@@ -15,6 +15,9 @@ use jiff::{Timestamp, ToSpan};
 
 use crate::capture::{self, Capture, Recorded};
 use crate::cli::parse;
+use crate::collect::clock::millis;
+use crate::collect::error::reason;
+use crate::text;
 
 /// How names of captures end.
 pub(crate) const SUFFIX: &str = ".tcps.zst";
@@ -117,14 +120,9 @@ impl History {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// The time of a snapshot as people read it.
 pub(crate) fn clock(ms: u64) -> String {
-    let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
-    at.strftime("%Y-%m-%d %H:%M:%S%.3f UTC").to_string()
+    text::timestamp(ms).unwrap_or_default().strftime("%Y-%m-%d %H:%M:%S%.3f UTC").to_string()
 }
 
 fn resolve(moment: Moment, end_ms: u64) -> Option<u64> {
@@ -132,7 +130,7 @@ fn resolve(moment: Moment, end_ms: u64) -> Option<u64> {
         Moment::BeforeEnd(before) => return end_ms.checked_sub(millis(before)),
         Moment::At(at) => at,
         Moment::TimeOfDay(time) => {
-            let end = Timestamp::from_millisecond(i64::try_from(end_ms).ok()?).ok()?.to_zoned(TimeZone::UTC);
+            let end = text::timestamp(end_ms)?.to_zoned(TimeZone::UTC);
             let same_day = end.date().to_datetime(time).to_zoned(TimeZone::UTC).ok()?;
             let at = if same_day > end { same_day.checked_sub(1.day()).ok()? } else { same_day };
             at.timestamp()
@@ -160,8 +158,4 @@ fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-fn reason(error: &std::io::Error) -> String {
-    crate::collect::error::reason(error)
 }

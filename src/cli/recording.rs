@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
-use jiff::Timestamp;
 
 use crate::capture::Writer;
 use crate::cli::history::SUFFIX;
 use crate::cli::parse;
+use crate::collect::clock::wall_ms;
 use crate::collect::error::reason;
 use crate::filter;
 use crate::model::Snapshot;
@@ -92,8 +92,7 @@ impl Recording {
             lost_now: 0,
             lost: 0,
         };
-        let now = Timestamp::now().as_millisecond();
-        recording.open(u64::try_from(now).unwrap_or(0))?;
+        recording.open(wall_ms())?;
         Ok(recording)
     }
 
@@ -118,8 +117,7 @@ impl Recording {
         if let Some(path) = &self.single {
             return new(path).map(|file| (path.clone(), file)).map_err(|e| fail(path, &e));
         }
-        let at = i64::try_from(now_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
-        let time = at.strftime("%Y%m%dT%H%M%SZ");
+        let time = text::compact_time(now_ms);
         let mut last = None;
         for n in 1..100 {
             let more = if n == 1 { String::new() } else { format!("-{n}") };

@@ -7,7 +7,6 @@ use std::io::Write;
 use std::ops::ControlFlow;
 
 use anyhow::bail;
-
 use jiff::Timestamp;
 
 use crate::aggregate::Listeners;
@@ -48,7 +47,7 @@ pub(crate) struct Session {
     pub notes: Vec<String>,
     /// The options that make another command read the same sockets.
     pub scope: String,
-    taken_at: jiff::Timestamp,
+    taken_at: Timestamp,
 }
 
 impl Session {
@@ -98,15 +97,14 @@ impl Session {
             history: None,
             notes: Vec::new(),
             scope: scope(common),
-            taken_at: jiff::Timestamp::now(),
+            taken_at: Timestamp::now(),
         })
     }
 
     /// Opens a recording.
     fn replay(recorded: Recorded, common: &Common) -> anyhow::Result<Session> {
         let Recorded { snapshot, names } = recorded;
-        let taken_at = i64::try_from(snapshot.taken_at_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        let taken_at = taken_at.unwrap_or_default();
+        let taken_at = text::timestamp(snapshot.taken_at_ms).unwrap_or_default();
         let mut scope = scope(common);
         if common.replay.at.is_some() {
             scope += &format!(" --at {taken_at}");
@@ -167,7 +165,7 @@ impl Session {
 
     /// Documents and screens are of what is read from now on.
     pub(crate) fn begin_again(&mut self) {
-        self.taken_at = jiff::Timestamp::now();
+        self.taken_at = Timestamp::now();
     }
 
     /// A scan for rows that match the filter.

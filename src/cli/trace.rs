@@ -20,6 +20,7 @@ use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::cli::{parse, select, signal};
 use crate::collect::changes::{self, Changes, Faults, Lost, Request, Scope, Source};
+use crate::collect::clock::millis;
 use crate::collect::names::SystemNames;
 use crate::collect::timewait::TimewaitLookup;
 use crate::filter::Expr;
@@ -517,7 +518,7 @@ impl TraceRun<'_> {
     }
 
     fn end(&mut self, env: &mut Env, lost: Option<u64>, unseen: Option<u64>) -> anyhow::Result<()> {
-        let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = millis(self.started.elapsed());
         if self.json() {
             if self.args.summary.is_some() {
                 out::line(&mut env.stdout, "matrix", lines::matrix_json(&self.matrix, duration_ms))?;

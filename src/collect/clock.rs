@@ -14,8 +14,19 @@ pub(crate) fn monotonic_ns() -> u64 {
 /// Milliseconds of the monotonic clock.
 #[must_use]
 pub fn monotonic_ms() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+    monotonic_ns() / 1_000_000
+}
+
+/// Milliseconds of the wall clock since the epoch.
+#[must_use]
+pub fn wall_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+/// A span of time in whole milliseconds.
+#[must_use]
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// CPU time of this process, all threads.

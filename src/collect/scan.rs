@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use rustc_hash::FxHashSet;
 
+use crate::collect::clock::millis;
 use crate::collect::error::Error;
 use crate::collect::live::Live;
 use crate::collect::owners::{OwnerRoute, Search};
@@ -177,7 +178,7 @@ impl<'l> Scan<'l> {
         for (i, pass) in divided.plan.passes.iter().enumerate() {
             // A later pass sees sockets that have moved into its states meanwhile, and that an earlier one has
             // returned.
-            let since_ms = if i == 0 { 0 } else { u64::try_from(started.elapsed().as_millis()).unwrap_or(0) };
+            let since_ms = if i == 0 { 0 } else { millis(started.elapsed()) };
             let stopped = self.live.sockets_until(&pass.query, &mut self.gaps, |socket| {
                 if i > 0 && socket.state_age().and_then(|a| a.max_ms).is_some_and(|ms| ms < since_ms) {
                     return ControlFlow::Continue(());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::collect::clock::monotonic_ms;
+use crate::collect::clock::{monotonic_ms, wall_ms};
 use crate::collect::error::Error;
 use crate::collect::live::Live;
 use crate::collect::netlink::Attributes;
@@ -49,7 +49,7 @@ impl Live {
             return Ok((**recorded).clone());
         }
         let mut snapshot = Snapshot {
-            taken_at_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0),
+            taken_at_ms: wall_ms(),
             monotonic_ms: monotonic_ms(),
             host: self.host().name.clone(),
             kernel: self.host().kernel.clone(),

@@ -148,17 +148,14 @@ impl Comparison<'_> {
     pub fn document(&self, head: &Head, gaps: &[Gap]) -> Json {
         let d = self.difference;
         let mut map = out::head(head);
-        let side = |side: &Side<'_>, taken_at: &str| {
+        let side = |side: &Side<'_>| {
             json!({
-                "taken_at": taken_at, "host": side.snapshot.host, "total": side.snapshot.sockets.len(), "name": side.name,
+                "taken_at": out::stamp(side.snapshot.taken_at_ms), "host": side.snapshot.host,
+                "total": side.snapshot.sockets.len(), "name": side.name,
             })
         };
-        let time = |ms: u64| {
-            let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-            at.unwrap_or_default().to_string()
-        };
-        map.insert("before".into(), side(&self.before, &time(self.before.snapshot.taken_at_ms)));
-        map.insert("after".into(), side(&self.after, &time(self.after.snapshot.taken_at_ms)));
+        map.insert("before".into(), side(&self.before));
+        map.insert("after".into(), side(&self.after));
         map.insert("changed".into(), json!(!d.is_empty()));
         let states = State::ALL.iter().map(|state| {
             (state.key().to_owned(), json!({ "before": d.before.get(*state), "after": d.after.get(*state) }))

@@ -25,6 +25,7 @@ use crate::diagnose::{self, Diagnosis, Evidence, Finding, Measure, Severity};
 use crate::model::column::Row;
 use crate::model::{Endpoint, Gap, NetnsId, State, StateSet};
 use crate::render::gap;
+use crate::text;
 
 /// The schema of every document.
 pub const SCHEMA: &str = "tcpstate/1";
@@ -70,6 +71,12 @@ pub fn states(counts: &Counts, unseen: StateSet) -> Json {
 #[must_use]
 pub fn endpoint(endpoint: Endpoint) -> Json {
     json!({ "addr": endpoint.addr.to_string(), "port": endpoint.port })
+}
+
+/// A moment in milliseconds since the epoch, as RFC 3339; `null` out of the range of dates.
+#[must_use]
+pub fn stamp(ms: u64) -> Json {
+    text::timestamp(ms).map_or(Json::Null, |at| json!(at.to_string()))
 }
 
 /// A head as the map that a document starts from.
@@ -167,7 +174,6 @@ pub fn findings(diagnosis: &Diagnosis, at_least: Severity) -> Json {
 /// The incidents at or above a severity; times are relative to when the snapshot was taken.
 #[must_use]
 pub fn incidents(diagnosis: &Diagnosis, at_least: Severity, taken_at_ms: u64) -> Json {
-    let time = |ms: u64| jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok().map(|t| t.to_string());
     let of = |i: usize| &diagnosis.findings[i];
     diagnosis
         .incidents
@@ -186,8 +192,8 @@ pub fn incidents(diagnosis: &Diagnosis, at_least: Severity, taken_at_ms: u64) ->
                 "id": cause.id,
                 "severity": incident.severity.key(),
                 "title": diagnose::title(cause.rule),
-                "since": cause.lasting_ms.and_then(Measure::proven).and_then(|ms| time(taken_at_ms.saturating_sub(ms))),
-                "exhausted_at": left.and_then(|ms| time(taken_at_ms + ms)),
+                "since": cause.lasting_ms.and_then(Measure::proven).map(|ms| stamp(taken_at_ms.saturating_sub(ms))),
+                "exhausted_at": left.map(|ms| stamp(taken_at_ms.saturating_add(ms))),
                 "cause": cause.id,
                 "consequences": consequences,
             })

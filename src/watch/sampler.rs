@@ -31,7 +31,7 @@ use super::{Error, detail};
 use crate::aggregate::owner::OwnerId;
 use crate::aggregate::tracker::Tracked;
 use crate::aggregate::{Ledger, Listeners, Matrix, Reading, Tick, Tracker};
-use crate::collect::clock::monotonic_ms;
+use crate::collect::clock::{monotonic_ms, wall_ms};
 use crate::collect::names::SystemNames;
 use crate::collect::netlink::Attributes;
 use crate::collect::numbers::Numbers;
@@ -199,7 +199,7 @@ impl Sampler {
         let fresh = if self.config.with_owners { self.owners.refresh(&mut self.live)? } else { None };
         // Before the table: what begins in between is seen before it is counted.
         let mut counters = if first { Counters::default() } else { self.live.counters() };
-        let taken_at_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+        let taken_at_ms = wall_ms();
         self.tracker.keep_events = request.events;
         self.tracker.begin(monotonic_ms());
         let measures = request.measures.map(|_| self.begin_measures());

@@ -18,7 +18,7 @@ use crate::aggregate::traced::{self, CloserOf};
 use crate::aggregate::{Traced, TracedSums};
 use crate::collect::Live;
 use crate::collect::changes::{Changes, Faults};
-use crate::collect::clock::monotonic_ns;
+use crate::collect::clock::{millis, monotonic_ns};
 use crate::collect::proc::{ProcRoot, processes};
 use crate::collect::trace_thread::{EventSink, TraceSetup, TraceThread};
 use crate::model::gap::{Missing, WayOut, Why};
@@ -249,7 +249,7 @@ impl Tracing {
             let traced = sums.traced.take_since();
             (Since { sums: sums.traced.sums, traced, lost }, std::mem::take(&mut sums.events))
         });
-        let ms = u64::try_from(self.taken.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        let ms = millis(self.taken.elapsed()).max(1);
         self.taken = Instant::now();
         self.busy = if events.saturating_mul(1000) / ms > TOO_MANY { self.busy + 1 } else { 0 };
         since

@@ -20,12 +20,14 @@ use crate::cli::session::{self, Session};
 use crate::cli::watch::signals::Signals;
 use crate::cli::watch::{Schedule, complaint, give_back_memory};
 use crate::cli::{config, parse};
+use crate::collect::clock::millis;
 use crate::collect::error::reason;
 use crate::diagnose::Thresholds;
 use crate::filter::Expr;
 use crate::model::Gap;
 use crate::render::json::Head;
 use crate::render::metrics::{Collected, Facts, Run, Series, findings};
+use crate::text;
 use crate::watch::{Config, Frame, GroupOrder, SampleRequest, Sampler, Verdicts};
 use http::{Page, Pages};
 
@@ -216,7 +218,7 @@ impl Exporter {
             thresholds,
             scope: session::scope(&common),
         };
-        let interval_ms = u64::try_from(args.interval.as_millis()).unwrap_or(u64::MAX);
+        let interval_ms = millis(args.interval);
         Ok(Exporter {
             with_findings: config.with_findings,
             sampler: Sampler::new(session.live, session.names, config).map_err(complaint)?,
@@ -283,15 +285,15 @@ impl Exporter {
     fn page(&mut self, frame: Option<&Frame>, verdicts: Option<&Verdicts>, mut failure: Option<String>) -> Page {
         let facts = Facts { run: &self.run, frame, verdicts, names: self.sampler.names() };
         let series = Arc::new(Series::of(&facts));
-        let mut text = |encoded: Result<String, std::fmt::Error>| {
+        let mut page = |encoded: Result<String, std::fmt::Error>| {
             encoded.unwrap_or_else(|_| {
                 failure = Some("cannot write the metrics as text".into());
                 String::new()
             })
         };
-        let (openmetrics, prometheus) = (text(series.openmetrics()), text(series.prometheus()));
-        if let Some(frame) = frame {
-            self.head.taken_at = stamp(frame.taken_at_ms).unwrap_or_default();
+        let (openmetrics, prometheus) = (page(series.openmetrics()), page(series.prometheus()));
+        if let Some(at) = frame.and_then(|frame| text::timestamp(frame.taken_at_ms)) {
+            self.head.taken_at = at.to_string();
         }
         let gaps: &[Gap] = frame.map_or(&[], |frame| &frame.gaps);
         let findings = findings::document(&self.head, verdicts, gaps);
@@ -303,8 +305,4 @@ impl Exporter {
             fresh_until: Instant::now() + self.fresh_for,
         }
     }
-}
-
-fn stamp(ms: u64) -> Option<String> {
-    Some(jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?.to_string())
 }

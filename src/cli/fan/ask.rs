@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use super::FanArgs;
+use crate::collect::clock::millis;
 use crate::cores;
 use crate::render::fan::{Outcome, Reply};
 use crate::text;
@@ -60,7 +61,7 @@ impl Question {
             }
         };
         let status = wait(&mut child, started + self.timeout)?;
-        let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took_ms = millis(started.elapsed());
         let bytes = |pipe: &Receiver<Vec<u8>>| pipe.recv_timeout(AFTER_ITS_END).unwrap_or_default();
         let (answer, errors) = (bytes(&answer), bytes(&errors));
         let mut reply = self.judge(status, &answer, &String::from_utf8_lossy(&errors));
@@ -76,7 +77,7 @@ impl Question {
         let fail = |reply: &mut Reply, outcome, why: String| (reply.outcome, reply.error) = (outcome, Some(why));
         match reply.exit_code {
             _ if status.is_none() => {
-                let why = format!("no answer within {}", text::duration(ms(self.timeout)));
+                let why = format!("no answer within {}", text::duration(millis(self.timeout)));
                 fail(&mut reply, Outcome::TimedOut, why);
             }
             Some(SSH_FAILED) => fail(&mut reply, Outcome::Unreachable, or(&said, "ssh could not connect")),
@@ -92,10 +93,6 @@ impl Question {
         }
         reply
     }
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Reads a pipe in a thread of its own, up to the longest answer.

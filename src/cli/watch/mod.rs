@@ -16,6 +16,7 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::session::{self, Session};
 use crate::cli::{parse, select};
+use crate::collect::clock::millis;
 use crate::collect::names::SystemNames;
 use crate::diagnose::Thresholds;
 use crate::model::Gap;
@@ -112,7 +113,7 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let screen::Setup { base: filter, thresholds, .. } = setup;
     let request = SampleRequest {
         filter,
-        interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
+        interval_ms: millis(interval),
         by: by.or((!args.common.no_owners).then_some(Key::Process)),
         top: args.top,
         order: GroupOrder::LARGEST,

@@ -28,6 +28,7 @@ use crate::cli::env::{self, Env};
 use crate::cli::exit::Exit;
 use crate::cli::select;
 use crate::cli::session;
+use crate::collect::clock::millis;
 use crate::collect::error::reason;
 use crate::collect::names::SystemNames;
 use crate::cores;
@@ -35,6 +36,7 @@ use crate::diagnose::Thresholds;
 use crate::filter::Expr;
 use crate::render::tui::order::{Table, of_groups};
 use crate::render::tui::{self, App, Command, Depth, Drawn, Format, Palette, Theme};
+use crate::text::compact_time;
 use crate::watch::{Frame, RowRequest, SampleRequest};
 
 /// Groups in a frame: more than a screen has lines, few enough to keep the history small.
@@ -177,7 +179,7 @@ pub(super) struct Setup {
 
 impl Setup {
     fn app(&self, args: &WatchArgs) -> App {
-        let interval_ms = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX);
+        let interval_ms = millis(self.interval);
         let mut app = App::new(interval_ms, self.by, !args.common.no_owners);
         app.scope = session::scope(&args.common);
         app.several = args.common.origin.names_netns();
@@ -261,7 +263,7 @@ fn sample(
                 match order {
                     Order::Interval(new) => {
                         interval = new;
-                        request.interval_ms = u64::try_from(new.as_millis()).unwrap_or(u64::MAX);
+                        request.interval_ms = millis(new);
                         schedule = None;
                     }
                     Order::Request(new) => {
@@ -403,7 +405,8 @@ impl Ui {
             Format::Text => tui::text(&buf),
         };
         let at_ms = app.frame().map_or(0, |frame| frame.taken_at_ms);
-        match env::write_new(&format!("tcpstate-watch-{}", compact(at_ms)), format.extension(), content.as_bytes()) {
+        match env::write_new(&format!("tcpstate-watch-{}", compact_time(at_ms)), format.extension(), content.as_bytes())
+        {
             Ok(path) => format!("the screen is in {}", path.display()),
             Err(why) => format!("cannot write the screen to a file: {}", reason(&why)),
         }
@@ -447,12 +450,6 @@ impl Ui {
         }
         Ok(false)
     }
-}
-
-/// A moment in the name of a file: `20261129T030207Z`.
-fn compact(ms: u64) -> String {
-    let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
-    at.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 fn set_filter(text: &str, filter: &mut Expr, owners: bool) -> Result<(), String> {
@@ -575,11 +572,6 @@ mod tests {
         let mut bytes = Vec::new();
         leave(&mut bytes);
         assert_eq!(String::from_utf8(bytes).unwrap(), "\x1b[?1006l\x1b[?1000l\x1b[?1049l\x1b[?25h");
-    }
-
-    #[test]
-    fn files_are_named_after_the_moment_that_they_show() {
-        assert_eq!(compact(1_760_000_000_500), "20251009T085320Z");
     }
 
     #[test]

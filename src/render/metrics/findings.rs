@@ -1,9 +1,9 @@
 //! `/findings.json`: what the rules say by now, as one document.
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use crate::model::Gap;
-use crate::render::json::{self, Head};
+use crate::render::json::{self, Head, stamp};
 use crate::watch::{Sighting, Verdicts};
 
 /// The document; `None` where the rules are not run, or failed.
@@ -23,9 +23,4 @@ fn finding(sighting: &Sighting) -> Json {
     finding["first_seen"] = stamp(sighting.first_ms);
     finding["last_seen"] = stamp(sighting.last_ms);
     finding
-}
-
-fn stamp(ms: u64) -> Json {
-    let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    at.map_or(Json::Null, |at| json!(at.to_string()))
 }

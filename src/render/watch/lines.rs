@@ -7,13 +7,9 @@ use serde_json::{Map, Value as Json, json};
 use crate::aggregate::flows::{Flow, Ledger};
 use crate::aggregate::tracker::StateChange;
 use crate::model::{Gap, NetnsId, State};
-use crate::render::{gap, json};
+use crate::render::gap;
+use crate::render::json::{self, stamp};
 use crate::watch::{Frame, GroupId, Sighting, TimeWaitOwners, TraceStatus};
-
-fn stamp(ms: u64) -> Json {
-    let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    at.map_or(Json::Null, |at| json!(at.to_string()))
-}
 
 fn state(state: Option<State>) -> Json {
     match state {
