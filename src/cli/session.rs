@@ -4,33 +4,29 @@
 //! `diagnose`.
 
 use std::io::Write;
-use std::ops::ControlFlow;
 
 use anyhow::bail;
 use jiff::Timestamp;
 
-use crate::aggregate::Listeners;
 use crate::capture::Recorded;
 use crate::cli::args::{Common, Origin, OwnersArg, SourceArg};
 use crate::cli::env::Env;
 use crate::cli::history::History;
 use crate::cli::saved::{self, Saved};
 use crate::collect::names::SystemNames;
-use crate::collect::netlink::Attributes;
 use crate::collect::netns::Wanted;
-use crate::collect::numbers::Numbers;
 use crate::collect::owners::Search;
 use crate::collect::proc::ProcRoot;
 use crate::collect::scan::{Scan, Scanned};
-use crate::collect::{Live, OwnersVia, Query, SourceChoice};
+use crate::collect::{Live, OwnersVia, SourceChoice};
 use crate::diagnose::{Diagnosis, Thresholds};
 use crate::filter::Expr;
 use crate::model::column::Needs;
 use crate::model::gap::Missing;
-use crate::model::snapshot::Netns;
 use crate::model::{Gap, NetnsId, OwnerTable, Snapshot, State, StateSet};
 use crate::render::json::Head;
 use crate::text;
+use crate::watch::listener_query;
 
 /// A source that was opened, and what is known besides sockets.
 pub(crate) struct Session {
@@ -132,25 +128,9 @@ impl Session {
         })
     }
 
-    /// The listeners with their queues: roles follow from them. What they dropped costs no walk over a table.
-    pub(crate) fn listeners(&mut self, visits: &[Netns]) -> anyhow::Result<Listeners> {
-        let mut listeners = Listeners::within(visits);
-        let query = queues();
-        // A list that changes while it is read may show a row twice.
-        let mut seen = Numbers::default();
-        // Rows that this pass could not see, the pass over all sockets reports too.
-        self.live.sockets(&query, &mut Vec::new(), &mut |socket| {
-            if seen.is_new(socket.cookie) {
-                listeners.add(socket);
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(listeners)
-    }
-
     /// What this source cannot tell of the queues of listeners.
     pub(crate) fn tell_queue_gaps(&mut self) {
-        let gaps = self.live.gaps(&queues()).into_iter().chain(self.live.lacks());
+        let gaps = self.live.gaps(&listener_query()).into_iter().chain(self.live.lacks());
         self.tell(gaps);
     }
 
@@ -258,11 +238,6 @@ fn wanted(origin: &Origin) -> Vec<Wanted> {
     }
     let one = |word: &String| if word == "all" { Wanted::All } else { Wanted::One(word.clone()) };
     origin.netns.iter().map(one).collect()
-}
-
-/// The listeners with what they dropped.
-fn queues() -> Query {
-    Query { attributes: Attributes::SKMEM, ..Query::states(StateSet::LISTEN) }
 }
 
 /// The options that select the namespaces or the host, as one types them.

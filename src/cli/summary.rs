@@ -36,6 +36,7 @@ use crate::model::{Gap, RowKind, Source, State, StateSet};
 use crate::render::groups::{self, GroupTable};
 use crate::render::json::{self as out, Unseen};
 use crate::render::summary::{self as screen, Header, Screen};
+use crate::watch;
 
 /// The groups shown by default: JSON name, title, key.
 const DEFAULT_GROUPS: [(&str, &str, Key); 3] = [
@@ -114,7 +115,8 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let search = job.search(&mut session);
     // Counting states needs no roles.
     let mut visits = if groupings.is_empty() { Vec::new() } else { session.live.visits() };
-    let listeners = if groupings.is_empty() { Listeners::new(PORT_RANGE) } else { session.listeners(&visits)? };
+    let listeners =
+        if groupings.is_empty() { Listeners::new(PORT_RANGE) } else { watch::listeners(&mut session.live, &visits)? };
     let mut census = Census::new(listeners, groupings);
     if job.is_whole() {
         session.live.add_limits(&mut visits);

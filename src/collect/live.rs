@@ -37,6 +37,9 @@ const LIMITS: [Sysctl; 5] = [
     Sysctl::Ipv4TcpMem,
 ];
 
+/// What bounds the sockets of a namespace or of the host.
+const HELD: [Sysctl; 3] = [Sysctl::Ipv4TcpMem, Sysctl::Ipv4TcpMaxOrphans, Sysctl::Ipv4TcpMaxTwBuckets];
+
 /// The first kernel that lists sockets which are bound but neither listen nor connect.
 pub(super) const BOUND_INACTIVE_SINCE: (u32, u32) = (6, 8);
 
@@ -321,6 +324,20 @@ impl Live {
             return recorded.netns.first().cloned().unwrap_or_default();
         }
         self.spaces.first().map(|p| self.facts_of(&p.space)).unwrap_or_default()
+    }
+
+    /// Of the same namespace what bounds its sockets, and how much is used; no counters.
+    #[must_use]
+    pub fn netns_limits(&self) -> Netns {
+        if self.recorded.is_some() {
+            return self.netns_facts();
+        }
+        let read = || Netns {
+            sysctls: proc::counters::sysctls(&self.root, &HELD),
+            sockstat: proc::counters::sockstat(&self.root),
+            ..Netns::default()
+        };
+        self.spaces.first().and_then(|place| place.space.inside(read).ok()).unwrap_or_default()
     }
 
     /// The counters alone, summed over the namespaces, with those that have ended since; empty when one cannot be

@@ -92,10 +92,9 @@ pub struct Limits {
 
 impl Limits {
     fn of(live: &Live) -> Limits {
-        let facts = live.netns_facts();
-        let memory = TcpMemory::of(std::slice::from_ref(&facts));
+        let facts = live.netns_limits();
         Limits {
-            memory,
+            memory: TcpMemory::of(std::slice::from_ref(&facts)),
             page_bytes: live.page_bytes(),
             orphans: facts.sockstat(SockStat::TcpOrphan),
             orphans_limit: facts.sysctl(Sysctl::Ipv4TcpMaxOrphans),

@@ -12,6 +12,7 @@ pub mod error;
 mod frame;
 mod grouping;
 mod judge;
+mod listeners;
 pub(crate) mod measures;
 mod owners;
 mod request;
@@ -31,6 +32,7 @@ pub use grouping::{GROUP_KEYS, next_key};
 pub use judge::Verdicts;
 #[cfg(test)]
 pub use judge::{OpenIncident, Traffic};
+pub use listeners::{listener_query, listeners};
 #[cfg(test)]
 pub use measures::Limits;
 pub use measures::{Held, ListenerSum, Measures, Whose};

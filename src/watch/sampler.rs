@@ -22,6 +22,7 @@ use super::config::Config;
 use super::frame::{Frame, Lines, OfFinding, Sighting, TimeInState, TraceStatus};
 use super::grouping::{RowRouter, SampleTotals};
 use super::judge::{Judge, Verdicts};
+use super::listeners::listeners;
 use super::measures::{MeasureSums, Measures};
 use super::owners::Owners;
 use super::request::SampleRequest;
@@ -33,8 +34,6 @@ use crate::aggregate::tracker::Tracked;
 use crate::aggregate::{Ledger, Listeners, Matrix, Reading, Tick, Tracker};
 use crate::collect::clock::{monotonic_ms, wall_ms};
 use crate::collect::names::SystemNames;
-use crate::collect::netlink::Attributes;
-use crate::collect::numbers::Numbers;
 use crate::collect::rights;
 use crate::collect::{Ahead, Families, Live, Query, plan};
 use crate::filter::{self, Abilities, Expr};
@@ -88,7 +87,8 @@ impl Sampler {
     /// # Errors
     /// When the listeners cannot be read.
     pub fn new(mut live: Live, names: SystemNames, config: Config) -> Result<Sampler, Error> {
-        let listeners = listeners(&mut live)?;
+        let visits = live.visits();
+        let listeners = listeners(&mut live, &visits)?;
         live.cgroups = true;
         let mut tracker = Tracker::new(config.track);
         let entries = live.netns_facts().sysctl(Sysctl::Ipv4TcpEhashEntries);
@@ -193,7 +193,8 @@ impl Sampler {
         self.trace.begin(&self.live)?;
         // LISTEN has its own table, and costs next to nothing.
         if self.config.with_owners || self.listeners.all().len() <= LISTENERS {
-            self.listeners = listeners(&mut self.live)?;
+            let visits = self.live.visits();
+            self.listeners = listeners(&mut self.live, &visits)?;
         }
         self.trace.learn(self.samples, self.live.root(), &mut self.owners.known);
         let fresh = if self.config.with_owners { self.owners.refresh(&mut self.live)? } else { None };
@@ -495,22 +496,6 @@ impl Sampler {
     pub fn verdicts(&self) -> Verdicts {
         self.judge.verdicts()
     }
-}
-
-/// The listeners, which decide roles.
-fn listeners(live: &mut Live) -> Result<Listeners, Error> {
-    let mut listeners = Listeners::within(&live.visits());
-    // What this pass cannot see, the pass over all sockets reports too.
-    let query = Query { attributes: Attributes::SKMEM, ..Query::states(StateSet::LISTEN) };
-    // A list that changes while it is read may show a row twice.
-    let mut seen = Numbers::default();
-    live.sockets(&query, &mut Vec::new(), &mut |socket| {
-        if seen.is_new(socket.cookie) {
-            listeners.add(socket);
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok(listeners)
 }
 
 fn micros(since: Instant) -> u64 {
