@@ -35,8 +35,6 @@ pub struct Traffic {
     /// By the reason that the kernel gives; `None`: the peer sent them. Empty also where resets cannot be traced.
     pub resets: BTreeMap<Option<&'static str>, u64>,
     pub resets_traced: bool,
-    /// Events that were lost: then the sums are lower bounds.
-    pub lost: u64,
 }
 
 impl Traffic {
@@ -55,7 +53,6 @@ impl Traffic {
             *self.resets.entry(reason).or_default() += resets.count;
         }
         self.resets_traced |= interval.resets_traced;
-        self.lost += interval.lost;
     }
 }
 
@@ -80,6 +77,19 @@ pub struct Verdicts {
     pub judged_at_ms: Option<u64>,
     /// `None` without a trace.
     pub traffic: Option<Traffic>,
+}
+
+impl Verdicts {
+    /// The same where the rules are run; what they said before holds no longer where they are not.
+    #[must_use]
+    pub fn current(&self) -> Option<&Verdicts> {
+        self.judged_at_ms.map(|_| self)
+    }
+
+    /// The findings that are there.
+    pub fn present(&self) -> impl Iterator<Item = &Sighting> {
+        self.sightings.iter().filter(|sighting| !sighting.is_gone())
+    }
 }
 
 /// The rules over time.

@@ -6,14 +6,13 @@ use crate::model::Gap;
 use crate::render::json::{self, Head, stamp};
 use crate::watch::{Sighting, Verdicts};
 
-/// The document; `None` where the rules are not run, or failed.
+/// The document; without `verdicts` the rules are not run, or failed.
 #[must_use]
 pub fn document(head: &Head, verdicts: Option<&Verdicts>, gaps: &[Gap]) -> Json {
     let mut map = json::head(head);
-    let current = verdicts.filter(|v| v.judged_at_ms.is_some());
+    let current = verdicts.and_then(Verdicts::current);
     map.insert("judged_at".into(), current.and_then(|v| v.judged_at_ms).map_or(Json::Null, stamp));
-    let present = current.iter().flat_map(|v| v.sightings.iter()).filter(|s| !s.is_gone());
-    map.insert("findings".into(), present.map(finding).collect());
+    map.insert("findings".into(), current.into_iter().flat_map(Verdicts::present).map(finding).collect());
     map.insert("gaps".into(), json::gaps(gaps));
     Json::Object(map)
 }

@@ -7,7 +7,7 @@ use super::{Chapter, Facts, Metric};
 use crate::diagnose::{Finding, Severity};
 use crate::model::column::Names;
 use crate::model::{Endpoint, Family, NetnsId, State};
-use crate::watch::{Held, Measures, Whose};
+use crate::watch::{Held, Measures, Verdicts, Whose};
 
 /// Every metric.
 pub const METRICS: &[Chapter] = &[
@@ -328,9 +328,9 @@ const FINDINGS: &[Metric] = &[
         points.add_known(facts.verdicts.and_then(|v| v.judged_at_ms).map(seconds));
     }),
     Metric::gauge("tcpstate_findings", &["severity"], "Findings by severity.", |facts, points| {
-        let Some(verdicts) = facts.verdicts.filter(|v| v.judged_at_ms.is_some()) else { return };
+        let Some(verdicts) = facts.verdicts.and_then(Verdicts::current) else { return };
         for severity in Severity::ALL {
-            let present = verdicts.sightings.iter().filter(|s| !s.is_gone() && s.finding.severity == severity);
+            let present = verdicts.present().filter(|s| s.finding.severity == severity);
             points.add(&[("severity", severity.key())], present.count() as u64);
         }
     }),
@@ -405,7 +405,7 @@ const FINDINGS: &[Metric] = &[
         &["id", "rule", "severity"],
         "How many findings one fault has, by the finding that explains the others.",
         |facts, points| {
-            let Some(verdicts) = facts.verdicts.filter(|v| v.judged_at_ms.is_some()) else { return };
+            let Some(verdicts) = facts.verdicts.and_then(Verdicts::current) else { return };
             for i in &verdicts.incidents {
                 let labels = [("id", i.id.as_str()), ("rule", i.rule), ("severity", i.severity.key())];
                 points.add(&labels, i.findings as u64);
@@ -473,8 +473,8 @@ fn each_range(facts: &Facts<'_>, mut add: impl FnMut(&[(&'static str, &str)], &c
 
 /// Each finding that is there now, and when it was first seen.
 fn each_finding(facts: &Facts<'_>, mut add: impl FnMut(&Finding, u64)) {
-    let Some(verdicts) = facts.verdicts.filter(|v| v.judged_at_ms.is_some()) else { return };
-    for sighting in verdicts.sightings.iter().filter(|s| !s.is_gone()) {
+    let Some(verdicts) = facts.verdicts.and_then(Verdicts::current) else { return };
+    for sighting in verdicts.present() {
         add(&sighting.finding, sighting.first_ms);
     }
 }

@@ -130,7 +130,6 @@ fn verdicts() -> Verdicts {
             connects_failed: [(ConnectFailure::Refused, 4), (ConnectFailure::GivenUp, 1)].into(),
             resets: [(None, 3), (Some("not_specified"), 2)].into(),
             resets_traced: true,
-            lost: 0,
         }),
     }
 }
