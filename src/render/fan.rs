@@ -2,7 +2,7 @@
 //!
 //! Input: what each host replied. Output: text or a document. Not here: how hosts are asked.
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use crate::render::{json as out, sanitize};
 use crate::text::count;
@@ -115,16 +115,8 @@ pub fn document(replies: &[Reply], taken_at: &str) -> Json {
             })
         })
         .collect();
-    let mut map = Map::new();
-    for (key, value) in [
-        ("schema", json!(out::SCHEMA)),
-        ("command", json!("fan")),
-        ("version", json!(env!("CARGO_PKG_VERSION"))),
-        ("taken_at", json!(taken_at)),
-        ("hosts", json!(hosts)),
-    ] {
-        map.insert(key.into(), value);
-    }
+    let mut map = out::start("fan", taken_at);
+    map.insert("hosts".into(), json!(hosts));
     Json::Object(map)
 }
 

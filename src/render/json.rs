@@ -79,6 +79,17 @@ pub fn stamp(ms: u64) -> Json {
     text::timestamp(ms).map_or(Json::Null, |at| json!(at.to_string()))
 }
 
+/// The start of a document that is of no source.
+#[must_use]
+pub fn start(command: &'static str, taken_at: &str) -> Map<String, Json> {
+    let mut map = Map::new();
+    map.insert("schema".into(), json!(SCHEMA));
+    map.insert("command".into(), json!(command));
+    map.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
+    map.insert("taken_at".into(), json!(taken_at));
+    map
+}
+
 /// A head as the map that a document starts from.
 #[must_use]
 pub fn head(head: &Head) -> Map<String, Json> {

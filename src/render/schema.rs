@@ -10,6 +10,7 @@ use crate::model::column::{COLUMNS, Type};
 use crate::model::event::ResetReason;
 use crate::model::gap::Missing;
 use crate::model::{Source, State, TcpInfo};
+use crate::render::json::SCHEMA;
 use crate::render::json::fields::{self, Field, Presence};
 
 mod diff;
@@ -35,7 +36,7 @@ pub fn schema() -> Json {
 fn documents() -> Json {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "tcpstate/1",
+        "title": SCHEMA,
         "oneOf": [
             { "$ref": "#/$defs/summary" },
             { "$ref": "#/$defs/list" },
@@ -110,17 +111,23 @@ fn documents() -> Json {
     })
 }
 
-fn head(command: &str) -> Vec<(&'static str, Json)> {
+/// The start of a document that is of no source.
+fn start(command: &str) -> Vec<(&'static str, Json)> {
     vec![
-        ("schema", json!({ "const": "tcpstate/1" })),
+        ("schema", json!({ "const": SCHEMA })),
         ("command", json!({ "const": command })),
         ("version", json!({ "type": "string" })),
-        ("taken_at", json!({ "type": "string", "format": "date-time" })),
-        ("host", json!({ "type": "string" })),
-        ("kernel", json!({ "type": "string" })),
-        ("source", source()),
-        ("netns", nullable("integer")),
+        ("taken_at", time()),
     ]
+}
+
+fn head(command: &str) -> Vec<(&'static str, Json)> {
+    let mut fields = start(command);
+    fields.push(("host", json!({ "type": "string" })));
+    fields.push(("kernel", json!({ "type": "string" })));
+    fields.push(("source", source()));
+    fields.push(("netns", nullable("integer")));
+    fields
 }
 
 fn doctor() -> Json {
@@ -128,7 +135,7 @@ fn doctor() -> Json {
     fields.push(("rules", count()));
     fields.push(("sockets", count()));
     fields.push(("interval_ms", nullable("integer")));
-    fields.push(("traced", json!({ "oneOf": [{ "type": "null" }, traced()] })));
+    fields.push(("traced", or_null(&traced())));
     fields.push(("findings", findings()));
     fields.push(("incidents", json!({ "type": "array", "items": incident() })));
     let not_checked = object(vec![("rule", json!({ "type": "string" })), ("why", json!({ "type": "string" }))], &[]);
@@ -142,10 +149,7 @@ fn traced() -> Json {
     let text = || json!({ "type": "string" });
     let list = |fields: Vec<(&str, Json)>| json!({ "type": "array", "items": object(fields, &[]) });
     let flag = || json!({ "type": "boolean" });
-    let process = || {
-        let process = object(vec![("comm", text()), ("pid", count()), ("processes", count())], &[]);
-        json!({ "oneOf": [{ "type": "null" }, process] })
-    };
+    let process = || or_null(&object(vec![("comm", text()), ("pid", count()), ("processes", count())], &[]));
     let reasons: Vec<Json> = ResetReason::KEYS.iter().map(|key| json!(key)).chain([Json::Null]).collect();
     object(
         vec![
@@ -193,12 +197,11 @@ fn traced() -> Json {
 }
 
 fn incident() -> Json {
-    let severities: Vec<&str> = Severity::ALL.iter().map(|s| s.key()).collect();
     let text = || json!({ "type": "string" });
     object(
         vec![
             ("id", text()),
-            ("severity", json!({ "enum": severities })),
+            ("severity", severity()),
             ("title", text()),
             ("since", nullable("string")),
             ("exhausted_at", nullable("string")),
@@ -213,14 +216,13 @@ fn incident() -> Json {
 fn measure() -> Json {
     let kind = json!({ "enum": ["exact", "at_least", "range", "estimate"] });
     let known = object(vec![("kind", kind), ("value", count()), ("at_most", count())], &["at_most"]);
-    json!({ "oneOf": [known, { "type": "null" }] })
+    or_null(&known)
 }
 
 fn finding() -> Json {
     let text = || json!({ "type": "string" });
     let steps = || json!({ "type": "array", "items": text() });
-    let at = || json!({ "oneOf": [reference("endpoint"), { "type": "null" }] });
-    let severities: Vec<&str> = Severity::ALL.iter().map(|s| s.key()).collect();
+    let at = || or_null(&reference("endpoint"));
     let subject = object(
         vec![
             ("netns", nullable("integer")),
@@ -247,7 +249,6 @@ fn finding() -> Json {
         ],
         &[],
     );
-    let time = || json!({ "type": "string", "format": "date-time" });
     let ruled_out = object(vec![("cause", text()), ("why", text())], &[]);
     // Each rule has its own names; its page lists them.
     let evidence = json!({
@@ -259,7 +260,7 @@ fn finding() -> Json {
         vec![
             ("id", text()),
             ("rule", text()),
-            ("severity", json!({ "enum": severities })),
+            ("severity", severity()),
             ("confidence", json!({ "type": "number", "minimum": 0, "maximum": 1 })),
             ("confidence_reason", text()),
             ("summary", text()),
@@ -341,11 +342,11 @@ fn part(table: &[Field]) -> Json {
     object(properties(table), &sometimes(table))
 }
 
-fn of_type(ty: Type, or_null: bool) -> Json {
+fn of_type(ty: Type, with_null: bool) -> Json {
     let schema = match ty {
-        Type::Text if or_null => return nullable("string"),
-        Type::Integer if or_null => return nullable("integer"),
-        Type::Flag if or_null => return nullable("boolean"),
+        Type::Text if with_null => return nullable("string"),
+        Type::Integer if with_null => return nullable("integer"),
+        Type::Flag if with_null => return nullable("boolean"),
         Type::Text => json!({ "type": "string" }),
         Type::Integer => count(),
         Type::Flag => json!({ "type": "boolean" }),
@@ -353,7 +354,7 @@ fn of_type(ty: Type, or_null: bool) -> Json {
         Type::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         Type::Word(words) => json!({ "enum": words() }),
         Type::Id => {
-            let types = if or_null { json!(["string", "null"]) } else { json!("string") };
+            let types = if with_null { json!(["string", "null"]) } else { json!("string") };
             return json!({ "type": types, "pattern": "^0x[0-9a-f]+$" });
         }
         Type::Endpoint => reference("endpoint"),
@@ -370,7 +371,7 @@ fn of_type(ty: Type, or_null: bool) -> Json {
         Type::Texts => json!({ "type": "array", "items": nullable("string") }),
         Type::Integers => json!({ "type": "array", "items": count() }),
     };
-    if or_null { json!({ "oneOf": [schema, { "type": "null" }] }) } else { schema }
+    if with_null { or_null(&schema) } else { schema }
 }
 
 fn findings() -> Json {
@@ -381,7 +382,7 @@ fn gaps() -> Json {
     json!({ "type": "array", "items": reference("gap") })
 }
 
-fn count() -> Json {
+pub(crate) fn count() -> Json {
     json!({ "type": "integer", "minimum": 0 })
 }
 
@@ -389,11 +390,25 @@ fn port() -> Json {
     json!({ "type": "integer", "minimum": 0, "maximum": 65535 })
 }
 
-fn nullable(kind: &str) -> Json {
+pub(crate) fn severity() -> Json {
+    json!({ "enum": Severity::ALL.map(Severity::key) })
+}
+
+/// A moment.
+pub(crate) fn time() -> Json {
+    json!({ "type": "string", "format": "date-time" })
+}
+
+pub(crate) fn nullable(kind: &str) -> Json {
     json!({ "type": [kind, "null"] })
 }
 
-fn reference(name: &str) -> Json {
+/// What a schema allows, or nothing.
+pub(crate) fn or_null(schema: &Json) -> Json {
+    json!({ "oneOf": [schema, { "type": "null" }] })
+}
+
+pub(crate) fn reference(name: &str) -> Json {
     json!({ "$ref": format!("#/$defs/{name}") })
 }
 
@@ -401,7 +416,7 @@ fn keys(fields: &[(&'static str, Json)]) -> Vec<&'static str> {
     fields.iter().map(|(key, _)| *key).collect()
 }
 
-fn object(fields: Vec<(&str, Json)>, optional: &[&str]) -> Json {
+pub(crate) fn object(fields: Vec<(&str, Json)>, optional: &[&str]) -> Json {
     let required: Vec<String> =
         fields.iter().map(|(k, _)| (*k).to_owned()).filter(|k| !optional.contains(&k.as_str())).collect();
     let properties: Map<String, Json> = fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();

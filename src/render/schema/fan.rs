@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{count, nullable, object};
+use super::{count, nullable, object, start};
 use crate::render::fan::Outcome;
 
 pub(super) fn fan() -> Json {
@@ -18,14 +18,7 @@ pub(super) fn fan() -> Json {
         ],
         &[],
     );
-    object(
-        vec![
-            ("schema", json!({ "const": "tcpstate/1" })),
-            ("command", json!({ "const": "fan" })),
-            ("version", json!({ "type": "string" })),
-            ("taken_at", json!({ "type": "string", "format": "date-time" })),
-            ("hosts", json!({ "type": "array", "items": host })),
-        ],
-        &[],
-    )
+    let mut fields = start("fan");
+    fields.push(("hosts", json!({ "type": "array", "items": host })));
+    object(fields, &[])
 }

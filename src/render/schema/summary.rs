@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{count, findings, gaps, head, incident, nullable, object, port, reference};
+use super::{count, findings, gaps, head, incident, nullable, object, or_null, port, reference};
 use crate::aggregate::{Key, Sum};
 use crate::model::State;
 
@@ -164,8 +164,4 @@ fn group_key(key: Key) -> Json {
         | Key::Container
         | Key::Pod => nullable("string"),
     }
-}
-
-fn or_null(schema: &Json) -> Json {
-    json!({ "oneOf": [schema, { "type": "null" }] })
 }

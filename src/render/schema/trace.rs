@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{count, nullable, object, reference};
+use super::{count, nullable, object, or_null, reference, time};
 use crate::aggregate::lives::EndedBy;
 use crate::model::event::ResetReason;
 use crate::model::transition::Via;
@@ -28,14 +28,10 @@ fn state() -> Json {
     json!({ "anyOf": names })
 }
 
-fn or_null(schema: &Json) -> Json {
-    json!({ "anyOf": [schema, { "type": "null" }] })
-}
-
 /// The connection of a line.
 fn connection() -> Vec<(&'static str, Json)> {
     vec![
-        ("at", json!({ "type": "string", "format": "date-time" })),
+        ("at", time()),
         ("netns", nullable("integer")),
         ("family", json!({ "enum": ["ipv4", "ipv6"] })),
         ("cookie", json!({ "type": ["string", "null"], "pattern": "^0x[0-9a-f]+$" })),

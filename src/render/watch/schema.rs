@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::render::schema;
+use crate::render::schema::{self, count, nullable, or_null, reference, severity, time};
 
 /// The definitions: `watch`, which is any line, and what it refers to.
 #[must_use]
@@ -23,7 +23,7 @@ pub fn definitions() -> Map<String, Json> {
             vec![
                 ("samples", count()),
                 ("reason", json!({ "enum": ["count", "signal"] })),
-                ("since_start", or_null(reference("ledger"))),
+                ("since_start", or_null(&reference("ledger"))),
             ],
         ),
     );
@@ -36,7 +36,7 @@ fn snapshot() -> Json {
     let median = object(vec![("min", count()), ("max", count())]);
     let stay = object(vec![("count", count()), ("mean_ms", count()), ("median_ms", median), ("max_ms", count())]);
     let group = object(vec![("group", json!({})), ("total", count()), ("states", reference("states"))]);
-    let rest = or_null(object(vec![("groups", count()), ("total", count())]));
+    let rest = or_null(&object(vec![("groups", count()), ("total", count())]));
     let groups = object(vec![("by", text()), ("rows", json!({ "type": "array", "items": group })), ("other", rest)]);
     let owners = object(vec![("exact", count()), ("traced", count()), ("likely", count()), ("unknown", count())]);
     let trace = object(vec![("via", text()), ("changes", count()), ("lost", count())]);
@@ -60,10 +60,10 @@ fn snapshot() -> Json {
             ("changes", json!({ "type": "array", "items": change })),
             ("accounts", reference("ledger")),
             ("since_start", reference("ledger")),
-            ("trace", or_null(trace)),
-            ("time_wait_owners", or_null(owners)),
+            ("trace", or_null(&trace)),
+            ("time_wait_owners", or_null(&owners)),
             ("stays", json!({ "type": "object", "additionalProperties": stay })),
-            ("groups", or_null(groups)),
+            ("groups", or_null(&groups)),
             ("tracked", object(vec![("rows", count()), ("one_in", count())])),
         ],
     )
@@ -98,7 +98,7 @@ fn finding() -> Json {
             "last_seen": time(),
             "gone_at": { "type": ["string", "null"], "format": "date-time" },
             "rule": text(),
-            "severity": { "enum": ["info", "warning", "high", "critical"] },
+            "severity": severity(),
         },
         "required": ["type", "event", "first_seen", "last_seen", "rule", "severity", "summary", "evidence", "next"],
     })
@@ -128,34 +128,10 @@ fn line(kind: &str, mut fields: Vec<(&str, Json)>) -> Json {
     object(fields)
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "schemas are built by wrapping one call in another")]
 fn object(fields: Vec<(&str, Json)>) -> Json {
-    let required: Vec<&str> = fields.iter().map(|(k, _)| *k).collect();
-    let properties: Map<String, Json> = fields.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
-    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+    schema::object(fields, &[])
 }
 
 fn text() -> Json {
     json!({ "type": "string" })
-}
-
-fn time() -> Json {
-    json!({ "type": "string", "format": "date-time" })
-}
-
-fn count() -> Json {
-    json!({ "type": "integer", "minimum": 0 })
-}
-
-fn nullable(kind: &str) -> Json {
-    json!({ "type": [kind, "null"] })
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "schemas are built by wrapping one call in another")]
-fn or_null(schema: Json) -> Json {
-    json!({ "oneOf": [schema, { "type": "null" }] })
-}
-
-fn reference(name: &str) -> Json {
-    json!({ "$ref": format!("#/$defs/{name}") })
 }
