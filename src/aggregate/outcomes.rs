@@ -47,6 +47,7 @@ struct Sums {
     failed: FxHashMap<ConnectFailure, u64>,
     waited_ns: Option<(u64, u64)>,
     failed_at_ns: Option<(u64, u64)>,
+    pauses_ns: Option<(u64, u64)>,
     succeeded_since: u64,
 }
 
@@ -205,10 +206,13 @@ impl Outcomes {
         *sums.failed.entry(failure).or_default() += 1;
         sums.succeeded_since = 0;
         let at = t.monotonic_ns;
+        let span = |known: Option<(u64, u64)>, ns: u64| Some(known.map_or((ns, ns), |(a, b)| (a.min(ns), b.max(ns))));
+        if let Some((_, last)) = sums.failed_at_ns {
+            sums.pauses_ns = span(sums.pauses_ns, at.saturating_sub(last));
+        }
         sums.failed_at_ns = Some(sums.failed_at_ns.map_or((at, at), |(first, _)| (first, at)));
         if let Some(begun) = begun_ns {
-            let waited = at.saturating_sub(begun);
-            sums.waited_ns = Some(sums.waited_ns.map_or((waited, waited), |(a, b)| (a.min(waited), b.max(waited))));
+            sums.waited_ns = span(sums.waited_ns, at.saturating_sub(begun));
         }
     }
 
@@ -281,6 +285,7 @@ impl Outcomes {
                 failed: sums.failed.iter().map(|(kind, n)| (*kind, *n)).collect(),
                 waited_ms: sums.waited_ns.map(|(a, b)| (a / 1_000_000, b / 1_000_000)),
                 failed_at_ms: sums.failed_at_ns.map(|(a, b)| (since(a), since(b))),
+                pauses_ms: sums.pauses_ns.map(|(a, b)| (a / 1_000_000, b / 1_000_000)),
                 succeeded_since: sums.succeeded_since,
             })
             .collect();
@@ -418,6 +423,9 @@ fn adopt(connects: &mut [Connects]) {
 
 /// Adds what other processes of the same name did.
 fn merge(into: &mut Connects, other: &Connects) {
+    // Between the failures of two processes lies another time than either has.
+    into.pauses_ms =
+        if into.failures() > 0 && other.failures() > 0 { None } else { into.pauses_ms.or(other.pauses_ms) };
     // Of two processes the one that failed last tells what came after.
     let last = |c: &Connects| c.failed_at_ms.map(|(_, last)| last);
     into.succeeded_since = match last(into).cmp(&last(other)) {

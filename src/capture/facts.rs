@@ -37,7 +37,7 @@ structs! {
         duration_ms, lost, resets_traced, connects, resets, retransmits, ends, accepted,
         closed_here_first, not_grouped,
     }
-    Connects { netns, to, program, succeeded, succeeded_late, failed, waited_ms, failed_at_ms, succeeded_since }
+    Connects { netns, to, program, succeeded, succeeded_late, failed, waited_ms, failed_at_ms, pauses_ms, succeeded_since }
     Program { pid, comm, processes }
     Resets { netns, service, served_here, sent, program, count, open, unanswered, after_fin }
     Ends { netns, service, served_here, counts }
@@ -171,6 +171,7 @@ mod tests {
             program: Some(Program { pid: 1, comm: "c".into(), processes: 2 }),
             succeeded: 1,
             succeeded_late: Some(1),
+            pauses_ms: Some((200, 210)),
             failed: failed.into_iter().zip(1..).collect(),
             waited_ms: Some((0, 5)),
             failed_at_ms: None,

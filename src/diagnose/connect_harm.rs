@@ -7,6 +7,7 @@ use crate::diagnose::measure::Share;
 use crate::diagnose::view::View;
 use crate::model::traced::{ConnectFailure, Connects, TracedInterval};
 use crate::model::{State, StateSet};
+use crate::text;
 
 /// What fails once belongs to the network.
 pub const FEW: u64 = 2;
@@ -15,6 +16,8 @@ const QUICK_MS: u64 = 500;
 /// After this many times the usual pause between two failures, and at least so long, they are over (policy).
 const PAUSES: u64 = 10;
 const QUIET_MS: u64 = 200;
+/// A health check tries at a steady pace, no faster than this: the longest pause is not twice the shortest (policy).
+const CHECK_MS: u64 = 100;
 /// A program that gives up sooner may do so on purpose: no usual round trip is longer, and the kernel repeats a SYN after 1 s (policy).
 pub const PATIENT_MS: u64 = 900;
 /// Of a program that fails so often, in percent, somebody is hurt (policy).
@@ -27,6 +30,9 @@ pub struct Seen {
     pub is_over: bool,
     /// The same program reaches the same port at another address instead, and loses little time.
     pub falls_back: bool,
+    /// They are refused at the steady pace of a timer, while the same process reaches the same port at other addresses: the health checks
+    /// of one server of several.
+    pub is_check: bool,
     /// Open connections to the destination were heard since the trace began.
     pub works_beside: bool,
 }
@@ -37,7 +43,23 @@ impl Seen {
         Seen {
             is_over: is_over(traced, connects),
             falls_back: falls_back(traced, connects),
+            is_check: is_check(traced, connects),
             works_beside: works_beside(view, traced, connects),
+        }
+    }
+
+    /// Why they hurt nobody, as the end of a headline.
+    #[must_use]
+    pub fn past(self, traced: &TracedInterval, connects: &Connects) -> String {
+        if self.is_over {
+            let (_, last) = connects.failed_at_ms.unwrap_or_default();
+            format!("; it works since {}", text::duration(traced.duration_ms.saturating_sub(last)))
+        } else if self.is_check {
+            "; at a steady pace, as health checks are, while it reaches this port at other addresses".to_owned()
+        } else if self.falls_back {
+            "; the program reaches the port at another address at once".to_owned()
+        } else {
+            String::new()
         }
     }
 }
@@ -49,15 +71,27 @@ fn is_over(traced: &TracedInterval, connects: &Connects) -> bool {
     connects.succeeded_since > 0 && quiet >= QUIET_MS.max(PAUSES * pause)
 }
 
-fn falls_back(traced: &TracedInterval, connects: &Connects) -> bool {
+/// How many connects of the same program reached the same port at other addresses.
+fn reached_elsewhere(traced: &TracedInterval, connects: &Connects) -> u64 {
     let elsewhere = |c: &&Connects| {
         (c.netns, c.to.port) == (connects.netns, connects.to.port)
             && c.to != connects.to
             && c.comm().is_some()
             && c.comm() == connects.comm()
     };
-    let reached: u64 = traced.connects.iter().filter(elsewhere).map(|c| c.succeeded).sum();
-    reached * 2 >= connects.failures() && connects.waited_ms.is_some_and(|(_, longest)| longest <= QUICK_MS)
+    traced.connects.iter().filter(elsewhere).map(|c| c.succeeded).sum()
+}
+
+fn falls_back(traced: &TracedInterval, connects: &Connects) -> bool {
+    let quick = connects.waited_ms.is_some_and(|(_, longest)| longest <= QUICK_MS);
+    quick && reached_elsewhere(traced, connects) * 2 >= connects.failures()
+}
+
+fn is_check(traced: &TracedInterval, connects: &Connects) -> bool {
+    let refused = connects.failed.iter().all(|(kind, _)| *kind == ConnectFailure::Refused);
+    let alone = connects.program.as_ref().is_some_and(|p| p.processes == 1) && connects.succeeded == 0;
+    let steady = connects.pauses_ms.is_some_and(|(least, most)| least >= CHECK_MS && most < 2 * least);
+    refused && alone && steady && reached_elsewhere(traced, connects) >= FEW
 }
 
 fn works_beside(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> bool {
@@ -107,7 +141,7 @@ pub fn severity(
     // A few are enough where they are half of all: how many there are in an interval depends on how long each waits.
     let hurts = errors >= FEW && share(errors) >= HALF_PERCENT;
     let waits = matches!(cause, Some("no-answer" | "unreachable" | "no-local-port" | "not-leaving"));
-    if !many && !hurts || seen.is_over || seen.falls_back {
+    if !many && !hurts || seen.is_over || seen.falls_back || seen.is_check {
         Severity::Info
     } else if seen.works_beside {
         Severity::Warning
@@ -116,5 +150,49 @@ pub fn severity(
         Severity::High
     } else {
         Severity::Warning
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::NETNS;
+    use crate::model::Endpoint;
+    use crate::model::traced::Program;
+
+    fn connects(
+        addr: &str,
+        succeeded: u64,
+        failed: &[(ConnectFailure, u64)],
+        pauses_ms: Option<(u64, u64)>,
+    ) -> Connects {
+        Connects {
+            netns: NETNS,
+            to: Endpoint::new(addr.parse().unwrap(), 80),
+            program: Some(Program { pid: 812, comm: "haproxy".into(), processes: 1 }),
+            succeeded,
+            succeeded_late: Some(0),
+            failed: failed.to_vec(),
+            waited_ms: None,
+            failed_at_ms: Some((5, 1990)),
+            pauses_ms,
+            succeeded_since: 0,
+        }
+    }
+
+    #[test]
+    fn refused_checks_of_one_server_of_several_are_those_of_a_timer() {
+        let is = |pauses, siblings, failed: &[(ConnectFailure, u64)]| {
+            let stopped = connects("10.0.0.4", 0, failed, pauses);
+            let groups = vec![connects("10.0.0.2", siblings, &[], None), stopped.clone()];
+            is_check(&TracedInterval { duration_ms: 2000, connects: groups, ..TracedInterval::default() }, &stopped)
+        };
+        let refused = [(ConnectFailure::Refused, 10)];
+        assert!(is(Some((195, 230)), 2, &refused));
+        assert!(!is(Some((195, 230)), 1, &refused), "the others of the pool do not work");
+        assert!(!is(Some((1, 600)), 2, &refused), "as users come");
+        assert!(!is(Some((20, 30)), 2, &refused), "faster than any check");
+        assert!(!is(None, 2, &refused));
+        assert!(!is(Some((195, 230)), 2, &[(ConnectFailure::GivenUp, 10)]), "whoever waits is hurt");
     }
 }

@@ -48,6 +48,8 @@ pub struct Connects {
     pub waited_ms: Option<(u64, u64)>,
     /// The first failure and the last, since the trace began.
     pub failed_at_ms: Option<(u64, u64)>,
+    /// Between one failure and the next, the shortest time and the longest; `None`: fewer than two, or of several processes.
+    pub pauses_ms: Option<(u64, u64)>,
     /// How many succeeded after the last failure.
     pub succeeded_since: u64,
 }

@@ -70,6 +70,27 @@ import socket,random,time
 while 1:
     s=socket.create_connection(("127.0.0.1",8081)); s.sendall(b"request"); s.recv(99); time.sleep(random.random()/9); s.close(); time.sleep(random.random()/9)'
 }
+# checked_servers ADDR...: haproxy in $C checks three servers in $S (10.77.0.2 to .4, port 8080), of which only these run, the running
+# ones each 2 s and a stopped one five times a second; a client asks it each second.
+checked_servers() {
+    pair; local a
+    for a in 3 4; do ip -n "$S" addr add "10.77.0.$a/24" dev "v${N}s"; done
+    for a in "$@"; do
+        printf 'user root; daemon off; worker_processes 1; error_log %s; pid %s; events { worker_connections 512; }
+http { access_log off; server { listen %s:8080; return 200 ok; } }\n' "$W/e" "$W/$a.pid" "$a" >"$W/$a.conf"
+        bg "$S" nginx -c "$W/$a.conf"
+    done
+    [ $# = 0 ] || listens "$S" 8080
+    printf 'defaults\n mode http\n timeout connect 2s\n timeout client 30s\n timeout server 30s\n option httpchk GET /
+ default-server inter 2s downinter 200ms check
+listen web\n bind 127.0.0.1:80\n server a 10.77.0.2:8080\n server b 10.77.0.3:8080\n server c 10.77.0.4:8080\n' >"$W/h.cfg"
+    bg "$C" haproxy -db -f "$W/h.cfg"
+    listens "$C" 80
+    sleep 3
+    bg "$C" bash -c 'while :; do curl -s -o /dev/null http://127.0.0.1/; sleep 1; done'
+    sleep 1
+    ready
+}
 # ready: the state is made. The runner diagnoses now, then says `cure` or ends the case.
 ready() {
     echo READY

@@ -179,6 +179,19 @@ fn what_clients_got_before_the_fin_is_counted_by_who_closed_first() {
 }
 
 #[test]
+fn the_pauses_between_failures_are_those_of_one_process() {
+    let refused = Some(LastError::Errno(Errno::ECONNREFUSED));
+    let tries =
+        |address, ms, pid| [change(address, ms, OPENS, Some(pid), None), change(address, ms, FAILS, None, refused)];
+    let one = [tries(0xa0, 10, 7), tries(0xb0, 210, 7), tries(0xc0, 440, 7)].concat();
+    assert_eq!(interval(&one).connects[0].pauses_ms, Some((200, 230)));
+    assert_eq!(interval(&tries(0xa0, 10, 7)).connects[0].pauses_ms, None);
+    let two = [one, tries(0xd0, 500, 8).to_vec()].concat();
+    let both = interval(&two).connects;
+    assert_eq!((both.len(), both[0].pauses_ms), (1, None), "{both:#?}");
+}
+
+#[test]
 fn successes_after_the_last_failure_are_counted_and_other_namespaces_are_not() {
     let refused = Some(LastError::Errno(Errno::ECONNREFUSED));
     let events = [

@@ -437,4 +437,5 @@ mod tests {
         assert_eq!(found(80, 29)[0].severity, Severity::Info, "HTTP closes after short answers too");
         assert!(found(5432, 9).is_empty());
     }
+                pauses_ms: None,
 }

@@ -142,14 +142,7 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
     let cause = ends.leading();
     let program = connects.program.as_ref();
     let who = program.map_or_else(|| "a process that is not known".to_owned(), traced_program::name);
-    let past = if seen.is_over {
-        let (_, last) = connects.failed_at_ms.unwrap_or_default();
-        format!("; it works since {}", text::duration(traced.duration_ms.saturating_sub(last)))
-    } else if seen.falls_back {
-        "; the program reaches the port at another address at once".to_owned()
-    } else {
-        String::new()
-    };
+    let past = seen.past(traced, connects);
     let summary = format!(
         "{} of {} of {who} to {} within {} {}{past}",
         text::grouped(failed),
@@ -329,6 +322,7 @@ mod tests {
             failed_at_ms: Some((5, 1990)),
             succeeded_since: 0,
             succeeded_late: Some(0),
+            pauses_ms: None,
         }
     }
 

@@ -405,6 +405,7 @@ mod tests {
             failed_at_ms: None,
             succeeded_since: 0,
             succeeded_late: Some(0),
+            pauses_ms: None,
         };
         let traced =
             TracedInterval { duration_ms: 2000, resets, connects: vec![connects], ..TracedInterval::default() };

@@ -39,6 +39,7 @@ fn beside(to: &str, comm: &str, (succeeded, succeeded_late): (u64, u64)) -> Conn
         program: Some(Program { pid: 812, comm: comm.into(), processes: 1 }),
         succeeded,
         succeeded_late: Some(succeeded_late),
+        pauses_ms: None,
         failed: Vec::new(),
         waited_ms: None,
         failed_at_ms: None,

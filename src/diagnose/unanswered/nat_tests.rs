@@ -117,6 +117,7 @@ fn a_host_that_answers_on_the_link_and_is_said_to_be_unreachable_forwards() {
         failed_at_ms: None,
         succeeded_since: 0,
         succeeded_late: Some(0),
+        pauses_ms: None,
     };
     let mut of = |waited| {
         world.now.traced = Some(TracedInterval { connects: vec![failed(waited)], ..TracedInterval::default() });
