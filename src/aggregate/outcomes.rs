@@ -20,6 +20,8 @@ const GROUPS: usize = 8192;
 const WAITED_NS: u64 = 1_000_000_000;
 /// A line that says why a service takes no more connections is not longer.
 const BRIEF_BYTES: u64 = 300;
+/// No message that says why is shorter; what asks for a password is.
+const MESSAGE_BYTES: u64 = 40;
 /// No timeout of a program is so short, and no answer takes so little on its way: what ended so was told something.
 const AT_ONCE_NS: u64 = 10_000_000;
 /// The kernel repeats a SYN after a second (`TCP_TIMEOUT_INIT`); its timer is never early.
@@ -183,6 +185,7 @@ impl Outcomes {
         counts.given_up += u64::from(answered == 0 && !service_first && !lately);
         counts.unanswered += u64::from(answered == 0 && service_first);
         counts.brief += u64::from((1..=BRIEF_BYTES).contains(&answered) && service_first);
+        counts.message += u64::from((MESSAGE_BYTES..=BRIEF_BYTES).contains(&answered));
     }
 
     fn came(&mut self, t: &Transition) {

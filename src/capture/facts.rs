@@ -41,7 +41,7 @@ structs! {
     Program { pid, comm, processes }
     Resets { netns, service, served_here, sent, program, count, open, unanswered, after_fin }
     Ends { netns, service, served_here, counts }
-    Counts { answered, given_up, unanswered, brief }
+    Counts { answered, given_up, unanswered, brief, message }
     Retransmits { netns, peer, handshake, segments, closing, failed }
     Accepted { netns, local_port, peer, count, at_ms }
 }
@@ -188,7 +188,7 @@ mod tests {
             unanswered: 0,
             after_fin: 1,
         };
-        let counts = Counts { answered: 1, given_up: 2, unanswered: 3, brief: 4 };
+        let counts = Counts { answered: 1, given_up: 2, unanswered: 3, brief: 4, message: 5 };
         let ends = Ends { netns: NetnsId::new(1), service: endpoint("10.0.0.1:80"), served_here: false, counts };
         let reasons = ResetReason::KEYS.iter().map(|key| {
             let json = if *key == "unknown" { json!({ "is": "unknown", "value": 77 }) } else { json!(key) };

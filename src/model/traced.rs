@@ -148,6 +148,8 @@ pub struct Counts {
     pub unanswered: u64,
     /// Of those answered: the service closed first, after no more bytes than a line that says why.
     pub brief: u64,
+    /// Of those answered: so many bytes as an error message has, and no more, whoever closed first.
+    pub message: u64,
 }
 
 /// The same with the service. The end that is the service is told as for [`Resets`].

@@ -93,11 +93,13 @@ const BESIDE: u64 = 10;
 /// Protocols in which the client ends the session, and a server that ends it after a line has refused it: MySQL, PostgreSQL,
 /// PgBouncer, Redis, memcached, MongoDB, AMQP, MQTT.
 const SESSION_PORTS: [u16; 8] = [3306, 5432, 6432, 6379, 11_211, 27_017, 5672, 1883];
+/// PostgreSQL and PgBouncer: a session begins with more bytes than an error has, and a client that has read an error often closes first.
+const POSTGRES_PORTS: [u16; 2] = [5432, 6432];
 
 fn check(view: &View<'_>) -> Outcome {
     let Some(traced) = &view.now.traced else { return Outcome::default() };
     let mut stories: BTreeMap<(Option<NetnsId>, Endpoint), Story<'_>> = BTreeMap::new();
-    for ends in traced.ends.iter().filter(|e| e.counts.unanswered.max(e.counts.brief) >= SEVERAL) {
+    for ends in traced.ends.iter().filter(|e| e.counts.unanswered.max(brief(e.service, e.counts)) >= SEVERAL) {
         let netns = if ends.served_here {
             ends.netns
         } else {
@@ -110,6 +112,11 @@ fn check(view: &View<'_>) -> Outcome {
     }
     let duration_ms = traced.duration_ms;
     Outcome::findings(stories.values().filter_map(|story| finding(view, story, duration_ms)).collect())
+}
+
+/// How many ended after a line that may say why.
+fn brief(service: Endpoint, counts: Counts) -> u64 {
+    if POSTGRES_PORTS.contains(&service.port) { counts.message.max(counts.brief) } else { counts.brief }
 }
 
 fn most(a: Counts, b: Counts) -> Counts {
@@ -186,14 +193,18 @@ impl<'a> Story<'a> {
         self.counts.answered > 0 || self.new_processes.is_some_and(|n| n > 0) || self.at_limit()
     }
 
+    fn brief(&self) -> u64 {
+        brief(self.service, self.counts)
+    }
+
     fn is_session(&self) -> bool {
         SESSION_PORTS.contains(&self.service.port)
     }
 
     /// Whether its clients are turned away after a line: nearly all that end, beside many that stay.
     fn turns_away(&self) -> bool {
-        self.counts.brief >= SEVERAL
-            && self.percent(self.counts.brief) >= MOST_PERCENT
+        self.brief() >= SEVERAL
+            && self.percent(self.brief()) >= MOST_PERCENT
             && (self.at_limit() || self.limit.is_none() && self.unmoved >= BESIDE)
     }
 
@@ -275,10 +286,14 @@ fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Findi
                 text::grouped(story.unmoved)
             ),
         };
-        format!(
-            "{who} closed {} of {ended} connections{of_whom} after a few bytes within {span}; {beside}",
-            text::grouped(counts.brief)
-        )
+        let n = text::grouped(story.brief());
+        if story.brief() > counts.brief {
+            format!(
+                "{who} answered {n} of {ended} connections{of_whom} with a message and no session within {span}; {beside}"
+            )
+        } else {
+            format!("{who} closed {n} of {ended} connections{of_whom} after a few bytes within {span}; {beside}")
+        }
     } else {
         let new = match story.new_processes.filter(|n| *n > 0) {
             Some(n) => format!("; {} behind it began meanwhile", text::count(n, "process", "processes")),
@@ -308,7 +323,7 @@ fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Findi
         .steps(steps)
         .fill("service", service)
         .evidence("unanswered", Evidence::Count(counts.unanswered))
-        .evidence("closed_after_a_line", Evidence::Count(counts.brief))
+        .evidence("closed_after_a_line", Evidence::Count(story.brief()))
         .evidence("answered", Evidence::Count(counts.answered))
         .evidence("open", Evidence::Count(story.open))
         .evidence("unused_meanwhile", Evidence::Count(story.unmoved))
@@ -354,8 +369,8 @@ mod tests {
         finding.causes.left[0].cause.id
     }
 
-    const CRASHES: Counts = Counts { answered: 0, given_up: 0, unanswered: 6, brief: 0 };
-    const TURNED_AWAY: Counts = Counts { answered: 6, given_up: 0, unanswered: 0, brief: 6 };
+    const CRASHES: Counts = Counts { answered: 0, given_up: 0, unanswered: 6, brief: 0, message: 0 };
+    const TURNED_AWAY: Counts = Counts { answered: 6, given_up: 0, unanswered: 0, brief: 6, message: 6 };
 
     #[test]
     fn a_worker_that_dies_at_each_request_is_told_by_its_new_processes() {
@@ -422,6 +437,7 @@ mod tests {
                 waited_ms: None,
                 failed_at_ms: None,
                 succeeded_late: Some(0),
+                pauses_ms: None,
                 succeeded_since: 6,
             };
             world.now.traced.as_mut().unwrap().connects = vec![connects];
@@ -437,5 +453,17 @@ mod tests {
         assert_eq!(found(80, 29)[0].severity, Severity::Info, "HTTP closes after short answers too");
         assert!(found(5432, 9).is_empty());
     }
-                pauses_ms: None,
+
+    #[test]
+    fn a_client_that_closes_first_after_an_error_of_postgres_was_turned_away_too() {
+        let closes_first = |port, message| {
+            let counts = Counts { answered: 6, brief: 1, message, ..Counts::default() };
+            server(port, "postgres -c max_connections=30", 29, counts).check(check).findings
+        };
+        let found = closes_first(5432, 6);
+        assert_eq!(found[0].severity, Severity::High, "{found:#?}");
+        assert!(found[0].summary.contains("answered 6 of 6 connections with a message and no session"), "{found:#?}");
+        assert!(closes_first(5432, 2).is_empty(), "sessions of usual length");
+        assert!(closes_first(6379, 6).is_empty(), "a client that asks for one value ends its session itself");
+    }
 }
