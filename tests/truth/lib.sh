@@ -91,6 +91,17 @@ listen web\n bind 127.0.0.1:80\n server a 10.77.0.2:8080\n server b 10.77.0.3:80
     sleep 1
     ready
 }
+# download SECONDS: curl in $C fetches 60 MB from nginx in $S for so long before the state is ready.
+download() {
+    head -c 60000000 /dev/zero >"$W/f"
+    printf 'user root; daemon off; worker_processes 1; error_log %s; pid %s; events { worker_connections 512; }
+http { access_log off; server { listen 10.77.0.2:80; root %s; } }\n' "$W/e" "$W/pid" "$W" >"$W/n.conf"
+    bg "$S" nginx -c "$W/n.conf"
+    listens "$S" 80
+    bg "$C" curl -s -o /dev/null http://10.77.0.2/f
+    sleep "$1"
+    ready
+}
 # ready: the state is made. The runner diagnoses now, then says `cure` or ends the case.
 ready() {
     echo READY

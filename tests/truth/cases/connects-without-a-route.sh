@@ -13,5 +13,5 @@ while 1:
     try: socket.create_connection(("10.66.0.5",443),timeout=5)
     except OSError: pass
     time.sleep(.3)'
-sleep 1
+sleep 2
 ready
