@@ -191,18 +191,7 @@ fn examine(
     if args.once || !worth {
         tell_refusal(args, refused, wanted, &mut session, &mut diagnosis);
         session.gaps.extend(trace.iter().flat_map(IntervalTrace::gaps));
-        let suspects = std::mem::take(&mut diagnosis.wants_second);
-        for (rule, why) in suspects {
-            diagnosis.not_checked.push((rule, format!("needs a second sample: {why}")));
-        }
-        if args.once {
-            let two = RULES.iter().filter(|r| r.samples == Samples::Two && wanted.is_none_or(|w| w.contains(&r.id)));
-            for rule in two {
-                if !diagnosis.not_checked.iter().any(|(id, _)| *id == rule.id) {
-                    diagnosis.not_checked.push((rule.id, "needs a second sample".into()));
-                }
-            }
-        }
+        without_second(&mut diagnosis, wanted, args.once);
         return Ok((session, diagnosis, first));
     }
     std::thread::sleep(args.interval.unwrap_or(DEFAULT_INTERVAL).saturating_sub(started.elapsed()));
@@ -214,9 +203,7 @@ fn examine(
     }
     session.interval_ms = Some(second.monotonic_ms.saturating_sub(first.monotonic_ms));
     let mut diagnosis = session.examine(&mut second, Some(&first), wanted, thresholds);
-    for (rule, why) in std::mem::take(&mut diagnosis.wants_second) {
-        diagnosis.not_checked.push((rule, format!("needs another sample: {why}")));
-    }
+    undecided(&mut diagnosis, "another");
     tell_refusal(args, refused, wanted, &mut session, &mut diagnosis);
     Ok((session, diagnosis, second))
 }
@@ -236,10 +223,29 @@ fn replayed(
     let before = earlier.map(|recorded| recorded.snapshot);
     session.interval_ms = before.as_ref().map(|before| now.monotonic_ms.saturating_sub(before.monotonic_ms));
     let mut diagnosis = session.examine(&mut now, before.as_ref(), wanted, thresholds);
-    for (rule, why) in std::mem::take(&mut diagnosis.wants_second) {
-        diagnosis.not_checked.push((rule, format!("needs another sample: {why}")));
+    match before {
+        Some(_) => undecided(&mut diagnosis, "another"),
+        None => without_second(&mut diagnosis, wanted, true),
     }
     Ok((session, diagnosis, now))
+}
+
+/// What a rule wants to see again was not seen.
+fn undecided(diagnosis: &mut Diagnosis, which: &str) {
+    for (rule, why) in std::mem::take(&mut diagnosis.wants_second) {
+        diagnosis.not_checked.push((rule, format!("needs {which} sample: {why}")));
+    }
+}
+
+/// After one sample. `all`: nobody asked the rules that take two whether a second one is worth its time.
+fn without_second(diagnosis: &mut Diagnosis, wanted: Option<&[&str]>, all: bool) {
+    undecided(diagnosis, "a second");
+    let two = RULES.iter().filter(|r| all && r.samples == Samples::Two && wanted.is_none_or(|w| w.contains(&r.id)));
+    for rule in two {
+        if !diagnosis.not_checked.iter().any(|(id, _)| *id == rule.id) {
+            diagnosis.not_checked.push((rule.id, "needs a second sample".into()));
+        }
+    }
 }
 
 /// Begins to trace where it is wanted; why it cannot be done.

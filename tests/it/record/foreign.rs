@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
+use tcpstate::diagnose::{RULES, Samples};
 
 use crate::harness::{Netns, finish, in_netns};
 use crate::product::{self, document};
@@ -84,6 +85,24 @@ fn what_a_text_tells_is_known_and_what_it_does_not_is_not() {
             (with_status(&lsof, "known"), lsof["sockets"][0]["owners"][0]["comm"].as_str()),
             (11, Some("python3"))
         );
+    });
+}
+
+#[test]
+fn one_moment_lists_the_rules_that_compare_two() {
+    in_netns(|ns| {
+        let doctor = |args: &[&str]| {
+            let text = path("ss-tan");
+            let words = [&["doctor", "--json", "--from", &text], args].concat();
+            let found = document(&finish(&mut product::with(ns, &words)));
+            let not_checked = found["not_checked"].as_array().expect("a list").iter();
+            not_checked.map(|entry| entry["rule"].as_str().expect("a rule").to_owned()).collect::<BTreeSet<_>>()
+        };
+        let two = RULES.iter().filter(|rule| rule.samples == Samples::Two).map(|rule| rule.id.to_owned());
+        let two: BTreeSet<String> = two.collect();
+        let missing: Vec<_> = two.difference(&doctor(&[])).cloned().collect();
+        assert!(!two.is_empty() && missing.is_empty(), "{missing:?}");
+        assert_eq!(doctor(&["--rule", "abort-storm"]), BTreeSet::from(["abort-storm".to_owned()]));
     });
 }
 
