@@ -70,8 +70,9 @@ pub struct DiffArgs {
 }
 
 pub(crate) fn run(args: &DiffArgs, env: &mut Env) -> anyhow::Result<Exit> {
-    let (_, before) = open(Some(&args.before), args)?;
-    let (session, after) = open(args.after.as_ref(), args)?;
+    let (earlier, before) = open(Some(&args.before), args)?;
+    let (mut session, after) = open(args.after.as_ref(), args)?;
+    session.add_unseen(earlier);
     let difference = Difference::between(&before, &after);
     let times = [&before, &after].map(|snapshot| history::clock(snapshot.taken_at_ms));
     let now = args.after.as_ref().map_or("now", |place| &place.typed);
@@ -83,6 +84,7 @@ pub(crate) fn run(args: &DiffArgs, env: &mut Env) -> anyhow::Result<Exit> {
     };
     if args.json {
         out::write_document(&mut env.stdout, &comparison.document(&session.head("diff"), &session.gaps))?;
+        session.print_notes(env)?;
     } else {
         let mut text = String::new();
         comparison.write(&mut text, env.style(args.color));

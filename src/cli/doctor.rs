@@ -121,6 +121,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         map.insert("not_checked".into(), out::not_checked(&diagnosis));
         map.insert("gaps".into(), out::gaps(&session.gaps));
         out::write_document(&mut env.stdout, &Json::Object(map))?;
+        session.print_notes(env)?;
     } else {
         let mut text = String::new();
         let style = env.style(args.common.color);

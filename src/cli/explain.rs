@@ -155,6 +155,7 @@ fn machine(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
         document.insert("states".into(), out::states(&counts, session.unseen()));
         document.insert("gaps".into(), out::gaps(&session.gaps));
         out::write_document(&mut env.stdout, &Json::Object(document))?;
+        session.print_notes(env)?;
         return Ok(Exit::Done);
     }
     let mut text = String::new();

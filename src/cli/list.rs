@@ -163,7 +163,9 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         writer.begin(&mut env.stdout)?;
     }
     writer.finish(&mut env.stdout, &session.gaps)?;
-    if !writer.writes_gaps() {
+    if writer.writes_gaps() {
+        session.print_notes(env)?;
+    } else {
         session.print_gaps(env, &args.common)?;
     }
     Ok(if args.common.strict && !session.gaps.is_empty() {

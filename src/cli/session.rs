@@ -143,6 +143,16 @@ impl Session {
         }
     }
 
+    /// Keeps what another source could not see or read, too.
+    pub(crate) fn add_unseen(&mut self, other: Session) {
+        self.tell(other.gaps);
+        for note in other.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+
     /// Documents and screens are of what is read from now on.
     pub(crate) fn begin_again(&mut self) {
         self.taken_at = Timestamp::now();
@@ -224,6 +234,12 @@ impl Session {
         crate::render::summary::write_gaps(&mut text, &self.gaps, style);
         env.stdout.flush()?;
         env.stderr.write_all(text.as_bytes())?;
+        self.print_notes(env)
+    }
+
+    /// Prints what no document has a place for.
+    pub(crate) fn print_notes(&self, env: &mut Env) -> anyhow::Result<()> {
+        env.stdout.flush()?;
         for note in &self.notes {
             writeln!(env.stderr, "note: {note}")?;
         }

@@ -136,6 +136,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let seen = Seen { census, resources, change, diagnosis };
     if args.common.json {
         print_json(&job, &session, &seen, env)?;
+        session.print_notes(env)?;
     } else {
         print_screen(&job, &session, &seen, env)?;
         session.print_gaps(env, &args.common)?;
