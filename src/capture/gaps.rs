@@ -118,6 +118,7 @@ enums! {
         Root = "root",
         HostRoot = "host_root",
         RootOr(capabilities) = "root_or",
+        RecordWith(capabilities) = "record_with",
         Grant(capabilities) = "grant",
         MountProc = "mount_proc",
         HostProc = "host_proc",

@@ -13,7 +13,6 @@ use crate::cli::env::{ColorChoice, Env};
 use crate::cli::exit::Exit;
 use crate::cli::history::{self, Moment};
 use crate::cli::session::Session;
-use crate::collect::rights;
 use crate::model::Snapshot;
 use crate::render::difference::{Comparison, Side};
 use crate::render::json as out;
@@ -102,7 +101,7 @@ fn open(place: Option<&Place>, args: &DiffArgs) -> anyhow::Result<(Session, Snap
     session.gaps.extend(snapshot.gaps.iter().cloned());
     let mut coverage = crate::model::Coverage::default();
     snapshot.sockets.iter().for_each(|socket| coverage.add(snapshot.owners.of(socket).0));
-    session.gaps.extend(coverage.gap(&snapshot.owners, rights::own()));
+    session.gaps.extend(coverage.gap(&snapshot.owners, session.live.rights()));
     Ok((session, snapshot))
 }
 

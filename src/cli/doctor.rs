@@ -16,7 +16,6 @@ use crate::cli::exit::Exit;
 use crate::cli::interval::IntervalTrace;
 use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
-use crate::collect::rights;
 use crate::diagnose::{Diagnosis, RULES, Rule, Samples, Severity, Thresholds};
 use crate::model::{Gap, Snapshot, Source, State};
 use crate::render::{gap as words, json as out, report};
@@ -101,7 +100,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     };
     session.gaps.extend(snapshot.gaps.iter().cloned());
     if snapshot.owners.collected {
-        session.gaps.extend(diagnosis.coverage.gap(&snapshot.owners, rights::own()));
+        session.gaps.extend(diagnosis.coverage.gap(&snapshot.owners, session.live.rights()));
     }
     diagnosis = of_members(diagnosis, &args.common.origin, &snapshot);
     let judged = wanted.as_ref().map_or(RULES.len(), Vec::len);

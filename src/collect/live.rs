@@ -21,9 +21,11 @@ use crate::collect::owners::{Finder, OwnerRoute, OwnersVia, Route, Search};
 use crate::collect::probe::NetnsProbe;
 use crate::collect::proc::{self, ProcRoot};
 use crate::collect::query::Query;
+use crate::collect::rights;
 use crate::model::counter::Counters;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::resources::Descriptors;
+use crate::model::rights::Rights;
 use crate::model::snapshot::Netns;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Gap, Inode, NetnsId, OwnerTable, Snapshot, Source, State, StateSet};
@@ -193,6 +195,12 @@ impl Live {
             (None, true) => Source::Netlink,
             (None, false) => Source::Proc,
         }
+    }
+
+    /// What whoever looks may do; `None`: a recording, and nobody knows by whom.
+    #[must_use]
+    pub fn rights(&self) -> Option<Rights> {
+        self.recorded.is_none().then(rights::own)
     }
 
     #[must_use]

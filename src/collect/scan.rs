@@ -155,7 +155,7 @@ impl<'l> Scan<'l> {
         if broke.is_none() {
             broke = self.second_search(&held, divided.residual.as_ref(), &mut coverage, &mut each)?;
         }
-        self.gaps.extend(coverage.gap(&self.owners.table, rights::own()));
+        self.gaps.extend(coverage.gap(&self.owners.table, self.live.rights()));
         Ok((broke, Scanned { owners: self.owners.table, gaps: self.gaps }))
     }
 

@@ -349,6 +349,8 @@ pub enum WayOut {
     HostRoot,
     /// Root, or all of these.
     RootOr(&'static [Capability]),
+    /// A recording made as root, or with all of these.
+    RecordWith(&'static [Capability]),
     /// Root has these not, and needs them.
     Grant(Capabilities),
     MountProc,

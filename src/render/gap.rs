@@ -254,9 +254,10 @@ fn counters(mismatch: CounterMismatch) -> String {
 pub fn hint(way_out: WayOut) -> Option<String> {
     let fixed = match way_out {
         WayOut::None => return None,
-        WayOut::RootOr(capabilities) => {
+        WayOut::RootOr(capabilities) | WayOut::RecordWith(capabilities) => {
             let names: Vec<&str> = capabilities.iter().map(|c| c.name()).collect();
-            return Some(format!("run as root, or with {}", names.join(" and ")));
+            let verb = if matches!(way_out, WayOut::RootOr(_)) { "run" } else { "record" };
+            return Some(format!("{verb} as root, or with {}", names.join(" and ")));
         }
         WayOut::Grant(capabilities) => return Some(grant(capabilities)),
         WayOut::SourceNetlink { since: Some((major, minor)) } => {
@@ -454,6 +455,7 @@ mod tests {
             WayOut::Root => [WayOut::Root],
             WayOut::HostRoot => [WayOut::HostRoot],
             WayOut::RootOr(_) => [WayOut::PTRACE, WayOut::READ_DESCRIPTORS, WayOut::NET_ADMIN, WayOut::BPF],
+            WayOut::RecordWith(_) => [WayOut::RecordWith(Capability::READ_DESCRIPTORS)],
             WayOut::Grant(_) => [
                 WayOut::Grant([Capability::SysPtrace].into_iter().collect()),
                 WayOut::Grant(Capability::BPF.iter().copied().collect()),

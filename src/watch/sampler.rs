@@ -322,7 +322,7 @@ impl Sampler {
     fn gaps(&self, query: &Query, totals: &SampleTotals, tick: &Tick, mut gaps: Vec<Gap>) -> Vec<Gap> {
         gaps.extend(self.live.gaps(query));
         if self.config.with_owners {
-            gaps.extend(totals.coverage.gap(self.owners.known.table(), rights::own()));
+            gaps.extend(totals.coverage.gap(self.owners.known.table(), Some(rights::own())));
             let later = totals.coverage.get(OwnerStatus::NotCollected);
             if later > 0 {
                 let why = Why::ScanCost { ms: self.owners.cost().as_millis() };
