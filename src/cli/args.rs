@@ -59,6 +59,12 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// Leaves its options out of the help of a command that refuses them.
+    pub(crate) fn hide(arg: clap::Arg) -> clap::Arg {
+        let is_of_replay = ["from", "at"].contains(&arg.get_id().as_str());
+        if is_of_replay { arg.hide(true) } else { arg }
+    }
+
     /// The error of a command that reads only the running system.
     pub(crate) fn refuse(&self, command: &str) -> anyhow::Result<()> {
         match self.from {

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use anyhow::bail;
 use clap::Args;
 
-use crate::cli::args::{Common, Selection, SourceArg};
+use crate::cli::args::{Common, Replay, Selection, SourceArg};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::select;
@@ -35,7 +35,7 @@ and its state are compared with those that were listed.
 Exit codes: 0 no matching socket is left (or nothing was to be done), 1 some are left, 2 nothing was destroyed.";
 
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_args(Replay::hide))]
 pub struct KillArgs {
     #[command(flatten)]
     pub selection: Selection,

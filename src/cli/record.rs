@@ -10,7 +10,7 @@ use anyhow::bail;
 use clap::Args;
 use rustix::thread::{NanosleepRelativeResult, Timespec, nanosleep};
 
-use crate::cli::args::{Common, Selection};
+use crate::cli::args::{Common, Replay, Selection};
 use crate::cli::config;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
@@ -45,7 +45,7 @@ may read it.
 Exit codes: 0 done, 2 wrong usage, or nothing could be read or written.";
 
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_args(Replay::hide))]
 pub struct RecordArgs {
     /// The file to write, which must not exist, or a folder; usually ends in .tcps.zst
     #[arg(value_name = "FILE")]

@@ -14,7 +14,7 @@ use serde_json::{Map, json};
 
 use crate::aggregate::endings::Endings;
 use crate::aggregate::lives::{Closer, End, EndedBy, Life, Lives, Opener};
-use crate::cli::args::{Common, Selection};
+use crate::cli::args::{Common, Replay, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
@@ -83,7 +83,7 @@ A process in [brackets] held the socket while a packet was handled; without them
 TIME_WAIT with an asterisk is inferred. Interrupt it for the totals.";
 
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_args(Replay::hide))]
 pub struct TraceArgs {
     #[command(flatten)]
     pub selection: Selection,

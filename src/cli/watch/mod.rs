@@ -10,7 +10,7 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 
 use crate::aggregate::Key;
-use crate::cli::args::{Common, Selection};
+use crate::cli::args::{Common, Replay, Selection};
 use crate::cli::config::{self, Settings};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
@@ -37,7 +37,7 @@ Examples:
 Off a terminal the output is plain blocks.";
 
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_args(Replay::hide))]
 pub struct WatchArgs {
     #[command(flatten)]
     pub selection: Selection,
