@@ -37,17 +37,18 @@ pub const METRICS: &[Chapter] = &[
     Chapter {
         title: "Local ports",
         text: "Connections from one address to one destination share the range of local ports; the fullest pair is shown. \
-               With `--peers` the fullest pairs are, with the labels `source` and `destination`.",
+               With `--peers` several of the fullest pairs are shown, with the labels `source` and `destination`.",
         metrics: PORTS,
     },
     Chapter {
         title: "Limits",
-        text: "What the kernel limits, beside what is used, so that a query divides. What it does not tell here has no series.",
+        text: "Limits of the kernel beside what is used of them, so that a query can divide one by the other. What the kernel does \
+               not show here has no series.",
         metrics: LIMITS,
     },
     Chapter {
         title: "Counters of the kernel",
-        text: "Of the network namespaces in view, since each was made.",
+        text: "Sums over the network namespaces in view, each counted since it was made.",
         metrics: KERNEL,
     },
     Chapter {
@@ -58,20 +59,25 @@ pub const METRICS: &[Chapter] = &[
     },
     Chapter {
         title: "Findings",
-        text: "What the rules of the doctor find. There are none of these before the rules have run, and while they cannot \
+        text: "What the rules of the doctor find. There are no such series before the rules have run, or while they cannot run \
                (`tcpstate_gap{what=\"findings\"}`).",
         metrics: FINDINGS,
     },
 ];
 
 const EXPORTER: &[Metric] = &[
-    Metric::gauge("tcpstate_build_info", &["version"], "1; the version of tcpstate.", |facts, points| {
-        points.add(&[("version", facts.run.version)], 1);
-    }),
+    Metric::gauge(
+        "tcpstate_build_info",
+        &["version"],
+        "Always 1. The label is the version of tcpstate.",
+        |facts, points| {
+            points.add(&[("version", facts.run.version)], 1);
+        },
+    ),
     Metric::gauge(
         "tcpstate_host_info",
         &["host", "kernel", "source"],
-        "1; what is looked at, and by which interface.",
+        "Always 1. The labels are the host, its kernel, and where sockets are read from.",
         |f, p| {
             if let Some(frame) = f.frame {
                 p.add(&[("host", &frame.host), ("kernel", &frame.kernel), ("source", frame.source)], 1);
@@ -87,18 +93,23 @@ const EXPORTER: &[Metric] = &[
     Metric::counter(
         "tcpstate_collections_skipped_total",
         &[],
-        "Intervals that passed without a collection.",
+        "Intervals skipped because the collection before had not ended.",
         |f, p| {
             p.add(&[], f.run.skipped);
         },
     ),
-    Metric::gauge("tcpstate_collection_timestamp_seconds", &[], "When sockets were last counted.", |facts, points| {
-        points.add_known(facts.frame.map(|frame| seconds(frame.taken_at_ms)));
-    }),
+    Metric::gauge(
+        "tcpstate_collection_timestamp_seconds",
+        &[],
+        "When the last collection began, since the epoch.",
+        |facts, points| {
+            points.add_known(facts.frame.map(|frame| seconds(frame.taken_at_ms)));
+        },
+    ),
     Metric::gauge(
         "tcpstate_scrape_collector_duration_seconds",
         &["collector"],
-        "How long it took the last time.",
+        "How long this collector took the last time.",
         |f, p| {
             for collected in &f.run.collectors {
                 p.add(&[("collector", collected.name)], collected.seconds);
@@ -108,7 +119,7 @@ const EXPORTER: &[Metric] = &[
     Metric::gauge(
         "tcpstate_scrape_collector_success",
         &["collector"],
-        "1 where it succeeded the last time, else 0.",
+        "1 if this collector succeeded the last time, else 0.",
         |f, p| {
             for collected in &f.run.collectors {
                 p.add(&[("collector", collected.name)], u64::from(collected.is_done));
@@ -118,7 +129,7 @@ const EXPORTER: &[Metric] = &[
     Metric::gauge(
         "tcpstate_gap",
         &["what"],
-        "1 for each thing that could not be seen; the keys of JSON.",
+        "1 for each thing that could not be seen; `what` is the key `missing` of `gaps` in JSON.",
         |facts, points| {
             let mut keys: Vec<&str> = facts.frame.iter().flat_map(|f| &f.gaps).map(|gap| gap.missing.key()).collect();
             keys.sort_unstable();
@@ -131,7 +142,7 @@ const EXPORTER: &[Metric] = &[
 ];
 
 const STATES: &[Metric] =
-    &[Metric::gauge("tcpstate_sockets", &["family", "state"], "TCP sockets.", |facts, points| {
+    &[Metric::gauge("tcpstate_sockets", &["family", "state"], "TCP sockets in this state.", |facts, points| {
         let Some(frame) = facts.frame else { return };
         for family in Family::ALL {
             let counts = &frame.counts[family as usize];
@@ -151,7 +162,7 @@ const PROGRAMS: &[Metric] = &[
     Metric::gauge(
         "tcpstate_program_sockets",
         &["process", "unit", "container", "pod", "owner", "state"],
-        "Sockets of a program; states without one have no series.",
+        "Sockets of the program in this state; a state without sockets has no series.",
         |facts, points| {
             each_program(facts, |labels, held| {
                 for state in State::ALL.into_iter().filter(|state| held.counts.get(*state) > 0) {
@@ -163,19 +174,19 @@ const PROGRAMS: &[Metric] = &[
     Metric::gauge(
         "tcpstate_program_recv_queue_bytes",
         OF_PROGRAM,
-        "Bytes that connections received and the program has not read; a FIN counts as one.",
+        "Bytes received that the program has not read yet; a FIN counts as one byte.",
         |facts, points| each_program(facts, |labels, held| points.add(labels, held.recv_q_bytes)),
     ),
     Metric::gauge(
         "tcpstate_program_send_queue_bytes",
         OF_PROGRAM,
-        "Bytes that the program wrote and the peers have not acknowledged.",
+        "Bytes written by the program that the peers have not acknowledged yet.",
         |facts, points| each_program(facts, |labels, held| points.add(labels, held.send_q_bytes)),
     ),
     Metric::gauge(
         "tcpstate_program_close_wait_oldest_seconds",
         OF_PROGRAM,
-        "How long a connection of it has been in CLOSE_WAIT at least: since the exporter first saw it there.",
+        "Age in CLOSE_WAIT of the oldest such connection, counted from when the exporter first saw it there.",
         |facts, points| {
             each_program(facts, |labels, held| {
                 if let Some(ms) = held.close_wait_ms {
@@ -189,87 +200,127 @@ const PROGRAMS: &[Metric] = &[
 const OF_LISTENER: &[&str] = &["address", "port", "process", "netns"];
 
 const LISTENERS: &[Metric] = &[
-    Metric::gauge("tcpstate_listener_sockets", OF_LISTENER, "Sockets that listen there.", |facts, points| {
+    Metric::gauge("tcpstate_listener_sockets", OF_LISTENER, "Sockets that listen on this address.", |facts, points| {
         each_listener(facts, |labels, listener| points.add(labels, u64::from(listener.queue.sockets)));
     }),
     Metric::gauge(
         "tcpstate_listener_accept_queue",
         OF_LISTENER,
-        "Connections that wait for accept() in the fullest queue.",
+        "Connections waiting for accept() in the fullest queue of this address.",
         |facts, points| {
             each_listener(facts, |labels, listener| points.add(labels, u64::from(listener.queue.fullest.0)));
         },
     ),
-    Metric::gauge("tcpstate_listener_accept_queue_limit", OF_LISTENER, "The limit of that queue.", |facts, points| {
-        each_listener(facts, |labels, listener| {
-            if let Some(limit) = listener.queue.fullest.1 {
-                points.add(labels, u64::from(limit));
-            }
-        });
-    }),
-    Metric::gauge("tcpstate_listener_full_queues", OF_LISTENER, "Queues that are full.", |facts, points| {
-        each_listener(facts, |labels, listener| points.add(labels, u64::from(listener.queue.full)));
-    }),
+    Metric::gauge(
+        "tcpstate_listener_accept_queue_limit",
+        OF_LISTENER,
+        "The limit (backlog) of that queue.",
+        |facts, points| {
+            each_listener(facts, |labels, listener| {
+                if let Some(limit) = listener.queue.fullest.1 {
+                    points.add(labels, u64::from(limit));
+                }
+            });
+        },
+    ),
+    Metric::gauge(
+        "tcpstate_listener_full_queues",
+        OF_LISTENER,
+        "Accept queues of this address that are full.",
+        |facts, points| {
+            each_listener(facts, |labels, listener| points.add(labels, u64::from(listener.queue.full)));
+        },
+    ),
     Metric::gauge(
         "tcpstate_listener_waiting",
         OF_LISTENER,
-        "Connections that wait for accept() in all queues.",
+        "Connections waiting for accept() in all queues of this address together.",
         |f, p| {
             each_listener(f, |labels, listener| p.add(labels, listener.queue.waiting));
         },
     ),
-    Metric::gauge("tcpstate_listener_syn_recv", OF_LISTENER, "Handshakes under way.", |facts, points| {
-        each_listener(facts, |labels, listener| points.add(labels, listener.syn_recv));
-    }),
-    Metric::counter("tcpstate_listener_drops_total", OF_LISTENER, "Handshakes that it dropped.", |facts, points| {
-        each_listener(facts, |labels, listener| {
-            if let Some(drops) = listener.queue.drops {
-                points.add(labels, drops);
-            }
-        });
-    }),
-    Metric::gauge("tcpstate_listeners_not_shown", &[], "Listening addresses beyond `--top`.", |facts, points| {
-        points.add_known(measures(facts).map(|m| m.other_listeners));
-    }),
+    Metric::gauge(
+        "tcpstate_listener_syn_recv",
+        OF_LISTENER,
+        "Connections in SYN_RECV: the handshake is not complete.",
+        |facts, points| {
+            each_listener(facts, |labels, listener| points.add(labels, listener.syn_recv));
+        },
+    ),
+    Metric::counter(
+        "tcpstate_listener_drops_total",
+        OF_LISTENER,
+        "Handshakes dropped since the listeners were opened.",
+        |facts, points| {
+            each_listener(facts, |labels, listener| {
+                if let Some(drops) = listener.queue.drops {
+                    points.add(labels, drops);
+                }
+            });
+        },
+    ),
+    Metric::gauge(
+        "tcpstate_listeners_not_shown",
+        &[],
+        "Listening addresses without series of their own, beyond `--top`.",
+        |facts, points| {
+            points.add_known(measures(facts).map(|m| m.other_listeners));
+        },
+    ),
 ];
 
 const PORTS: &[Metric] = &[
     Metric::gauge(
         "tcpstate_local_ports_taken",
         &["source", "destination", "netns"],
-        "Local ports that connect() cannot take.",
+        "Local ports that connect() cannot choose any more.",
         |facts, points| each_range(facts, |labels, ports| points.add(labels, u64::from(ports.blocked()))),
     ),
     Metric::gauge(
         "tcpstate_local_ports_usable",
         &["source", "destination", "netns"],
-        "Local ports that connect() chooses from: the range without what is reserved.",
+        "Local ports that connect() may choose from: ip_local_port_range without the reserved ones.",
         |facts, points| each_range(facts, |labels, ports| points.add(labels, u64::from(ports.usable))),
     ),
 ];
 
 const LIMITS: &[Metric] = &[
-    Metric::gauge("tcpstate_memory_bytes", &[], "Memory that all TCP sockets of the host have.", |facts, points| {
+    Metric::gauge("tcpstate_memory_bytes", &[], "Memory of all TCP sockets of the host.", |facts, points| {
         let limits = measures(facts).map(|m| m.limits);
         points.add_known(limits.and_then(|l| Some(l.memory?.used.saturating_mul(l.page_bytes))));
     }),
-    Metric::gauge("tcpstate_memory_limit_bytes", &["limit"], "The three numbers of tcp_mem.", |facts, points| {
-        let Some(limits) = measures(facts).map(|m| m.limits) else { return };
-        let Some(memory) = limits.memory.and_then(|m| m.limits) else { return };
-        for (name, pages) in [("min", memory.min), ("pressure", memory.pressure), ("max", memory.max)] {
-            points.add(&[("limit", name)], pages.saturating_mul(limits.page_bytes));
-        }
-    }),
-    Metric::gauge("tcpstate_orphans", &[], "Sockets of the host that their programs have closed.", |facts, points| {
-        points.add_known(measures(facts).and_then(|m| m.limits.orphans));
-    }),
-    Metric::gauge("tcpstate_orphans_limit", &[], "Above this the kernel resets orphans (tcp_max_orphans).", |f, p| {
-        p.add_known(measures(f).and_then(|m| m.limits.orphans_limit));
-    }),
+    Metric::gauge(
+        "tcpstate_memory_limit_bytes",
+        &["limit"],
+        "The three limits of net.ipv4.tcp_mem, in bytes.",
+        |facts, points| {
+            let Some(limits) = measures(facts).map(|m| m.limits) else { return };
+            let Some(memory) = limits.memory.and_then(|m| m.limits) else { return };
+            for (name, pages) in [("min", memory.min), ("pressure", memory.pressure), ("max", memory.max)] {
+                points.add(&[("limit", name)], pages.saturating_mul(limits.page_bytes));
+            }
+        },
+    ),
+    Metric::gauge(
+        "tcpstate_orphans",
+        &[],
+        "Sockets of the host that their programs closed, not ended yet.",
+        |facts, points| {
+            points.add_known(measures(facts).and_then(|m| m.limits.orphans));
+        },
+    ),
+    Metric::gauge(
+        "tcpstate_orphans_limit",
+        &[],
+        "Number of orphans above which the kernel resets them (tcp_max_orphans).",
+        |f, p| {
+            p.add_known(measures(f).and_then(|m| m.limits.orphans_limit));
+        },
+    ),
     Metric::gauge(
         "tcpstate_time_wait_limit",
         &[],
-        "TIME_WAIT that the namespace may have (tcp_max_tw_buckets).",
+        "How many sockets in TIME_WAIT the namespace may have (tcp_max_tw_buckets).",
         |f, p| {
             p.add_known(measures(f).and_then(|m| m.limits.time_wait_limit));
         },
@@ -280,7 +331,7 @@ const TRACED: &[Metric] = &[
     Metric::counter(
         "tcpstate_transitions_total",
         &["from", "to"],
-        "Changes of state; `none` is a socket that does not exist yet or any more.",
+        "Changes of state; `none` means that the socket did not exist before, or does not exist any more.",
         |facts, points| {
             let Some(matrix) = measures(facts).and_then(|m| m.transitions.as_ref()) else { return };
             let key = |state: Option<State>| state.map_or("none", State::key);
@@ -289,13 +340,18 @@ const TRACED: &[Metric] = &[
             }
         },
     ),
-    Metric::counter("tcpstate_connects_total", &[], "connect() calls that ended, well or not.", |facts, points| {
-        points.add_known(facts.verdicts.and_then(|v| Some(v.traffic.as_ref()?.connects)));
-    }),
+    Metric::counter(
+        "tcpstate_connects_total",
+        &[],
+        "connect() calls that ended, successfully or not.",
+        |facts, points| {
+            points.add_known(facts.verdicts.and_then(|v| Some(v.traffic.as_ref()?.connects)));
+        },
+    ),
     Metric::counter(
         "tcpstate_connect_failures_total",
         &["error"],
-        "Those that failed: refused, given_up, at_once, no_port, or the name of the errno.",
+        "connect() calls that failed, by how: refused, given_up, at_once, no_port, or the name of the errno.",
         |facts, points| {
             for (failure, n) in
                 facts.verdicts.iter().filter_map(|v| v.traffic.as_ref()).flat_map(|t| &t.connects_failed)
@@ -307,7 +363,7 @@ const TRACED: &[Metric] = &[
     Metric::counter(
         "tcpstate_traced_resets_total",
         &["direction", "reason"],
-        "RSTs of connections, those that answer a SYN excepted: received, or sent for a reason.",
+        "Resets (RST) of connections, received, or sent with the reason; those that answer a SYN are not counted.",
         |facts, points| {
             let traffic = facts.verdicts.and_then(|v| v.traffic.as_ref()).filter(|t| t.resets_traced);
             for (reason, n) in traffic.iter().flat_map(|t| &t.resets) {
@@ -324,10 +380,15 @@ const TRACED: &[Metric] = &[
 ];
 
 const FINDINGS: &[Metric] = &[
-    Metric::gauge("tcpstate_rules_timestamp_seconds", &[], "When the rules were last run.", |facts, points| {
-        points.add_known(facts.verdicts.and_then(|v| v.judged_at_ms).map(seconds));
-    }),
-    Metric::gauge("tcpstate_findings", &["severity"], "Findings by severity.", |facts, points| {
+    Metric::gauge(
+        "tcpstate_rules_timestamp_seconds",
+        &[],
+        "When the rules last ran, since the epoch.",
+        |facts, points| {
+            points.add_known(facts.verdicts.and_then(|v| v.judged_at_ms).map(seconds));
+        },
+    ),
+    Metric::gauge("tcpstate_findings", &["severity"], "Present findings by severity.", |facts, points| {
         let Some(verdicts) = facts.verdicts.and_then(Verdicts::current) else { return };
         for severity in Severity::ALL {
             let present = verdicts.present().filter(|s| s.finding.severity == severity);
@@ -351,7 +412,7 @@ const FINDINGS: &[Metric] = &[
             "object",
             "netns",
         ],
-        "1 for each finding, with whom it is about.",
+        "1 for each present finding; the labels say what and whom it is about.",
         |facts, points| {
             each_finding(facts, |finding, _| {
                 let s = &finding.subject;
@@ -381,7 +442,7 @@ const FINDINGS: &[Metric] = &[
     Metric::gauge(
         "tcpstate_finding_since_timestamp_seconds",
         &["id", "rule"],
-        "When it was first found.",
+        "When the finding was first seen, since the epoch.",
         |facts, points| {
             each_finding(facts, |finding, first_ms| {
                 points.add(&[("id", &finding.id), ("rule", finding.rule)], seconds(first_ms));
@@ -391,7 +452,7 @@ const FINDINGS: &[Metric] = &[
     Metric::gauge(
         "tcpstate_finding_exhaustion_seconds",
         &["id", "rule"],
-        "Time until what runs out is used up, at least; only where that is proven.",
+        "Least time until the resource of the finding is used up; only where that is proven.",
         |facts, points| {
             each_finding(facts, |finding, _| {
                 if let Some(ms) = finding.exhausted_in_ms.and_then(crate::diagnose::Measure::proven) {
@@ -403,7 +464,7 @@ const FINDINGS: &[Metric] = &[
     Metric::gauge(
         "tcpstate_incident",
         &["id", "rule", "severity"],
-        "How many findings one fault has, by the finding that explains the others.",
+        "Number of findings that one fault explains; the labels are of the finding that explains the others.",
         |facts, points| {
             let Some(verdicts) = facts.verdicts.and_then(Verdicts::current) else { return };
             for i in &verdicts.incidents {
