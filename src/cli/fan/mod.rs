@@ -33,7 +33,8 @@ Examples:
 ssh is the one that is installed, with its configuration and keys; it is never asked for a password. The program has to be on
 each host. The answers of `doctor` come as one report: the findings of each host, and which hosts did not answer.
 
-Exit codes: 0 every host answered, 1 so they did and something was found, 2 a host did not answer, or wrong usage.";
+Exit codes: 0 the command ended with 0 on every host, 1 every host answered and on one or more it ended with 1 (doctor: findings \
+at or above --fail-on), 2 a host did not answer, the command failed there, or wrong usage.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
