@@ -13,7 +13,9 @@ use crate::aggregate::Role;
 use crate::diagnose::delivery;
 use crate::diagnose::measure::Share;
 use crate::diagnose::view::View;
+use crate::model::traced::{Retransmits, TracedInterval};
 use crate::model::{NetnsId, Socket, TcpInfo};
+use crate::text;
 
 pub use causes::CAUSES;
 
@@ -73,6 +75,32 @@ impl Sent<'_> {
     }
 }
 
+/// So many FINs a path would have lost that loses as many of them as of the handshakes, and so many times fewer were sent again (policy).
+/// A program that gives up closes with data unacknowledged, which counts as a FIN too.
+const FINS: u64 = 10;
+const FEWER: u64 = 3;
+
+/// What shows that a queue in front of accept() drops, and no path: handshakes and first data are sent again, and hardly a FIN of the
+/// same connections is.
+#[must_use]
+pub fn fins_pass(traced: &TracedInterval, repeated: &Retransmits) -> Option<String> {
+    let here = |netns, addr| (netns, addr) == (repeated.netns, repeated.peer);
+    let reached: u64 = traced.connects.iter().filter(|c| here(c.netns, c.to.addr)).map(|c| c.succeeded).sum();
+    let ends = traced.ends.iter().filter(|e| !e.served_here && here(e.netns, e.service.addr)).map(|e| e.counts);
+    let ended: u64 = ends.map(|c| c.answered + c.unanswered + c.given_up).sum();
+    let (lost, fins) = (repeated.handshake, repeated.closing);
+    // Of both, the repetitions were sent besides.
+    let expected = lost * (ended + fins) / (reached + lost).max(1);
+    (expected >= FINS && expected >= fins * FEWER).then(|| {
+        let handshakes = text::count(lost, "repetition", "repetitions");
+        format!(
+            "{} took {handshakes}, and {} only {fins}",
+            text::count(reached, "handshake", "handshakes"),
+            text::count(ended, "FIN", "FINs")
+        )
+    })
+}
+
 fn round_trips(socket: &Socket) -> Option<(u32, u32)> {
     let info = socket.info.as_deref()?;
     Some((info.rtt_us().filter(|us| *us > 0)?, info.min_rtt_us().filter(|us| *us != u32::MAX)?))
@@ -127,4 +155,40 @@ pub fn by_address<'a>(view: &View<'a>) -> BTreeMap<(Option<NetnsId>, IpAddr), Se
         to.timeouts = to.timeouts.zip(timeouts).map(|(a, b)| a + b);
     }
     sent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::NETNS;
+    use crate::model::Endpoint;
+    use crate::model::traced::{Connects, Counts, Ends};
+
+    #[test]
+    fn a_path_that_loses_handshakes_loses_as_many_fins() {
+        let at = Endpoint::new("10.9.0.2".parse().unwrap(), 80);
+        let passes = |handshake, closing, ended| {
+            let connects = Connects {
+                netns: NETNS,
+                to: at,
+                program: None,
+                succeeded: 60,
+                succeeded_late: Some(0),
+                failed: Vec::new(),
+                waited_ms: None,
+                failed_at_ms: None,
+                pauses_ms: None,
+                succeeded_since: 0,
+            };
+            let counts = Counts { answered: ended, ..Counts::default() };
+            let ends = vec![Ends { netns: NETNS, service: at, served_here: false, counts }];
+            let traced = TracedInterval { connects: vec![connects], ends, ..TracedInterval::default() };
+            let repeated = Retransmits { netns: NETNS, peer: at.addr, handshake, segments: 80, closing, failed: 0 };
+            fins_pass(&traced, &repeated)
+        };
+        assert_eq!(passes(40, 2, 58).unwrap(), "60 handshakes took 40 repetitions, and 58 FINs only 2");
+        assert_eq!(passes(40, 12, 58), None, "FINs are lost too");
+        assert_eq!(passes(40, 0, 20), None, "too few have ended");
+        assert_eq!(passes(4, 0, 58), None, "too few handshakes were repeated");
+    }
 }

@@ -41,8 +41,8 @@ pub const CAUSES: &[Cause] = &[
     Cause {
         id: "peer-accept-queue-full",
         text: "the peer's accept queue was full: it dropped the end of handshakes, and the first data with it",
-        predicts: "only the first data of new connections is sent again, and no handshake",
-        refuted_by: "repetitions on connections that were in use before, or of handshakes",
+        predicts: "the first data of new connections is sent again, perhaps handshakes, and nothing later: no FIN",
+        refuted_by: "repetitions on connections that were in use before, or of as many FINs",
         decided_by: "`ss -ltn` on the peer: Recv-Q above Send-Q, or ListenOverflows grows",
     },
     Cause {

@@ -361,17 +361,23 @@ fn traced_only(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
         most.peer,
         text::duration(traced.duration_ms),
     );
-    let port = traced.connects.iter().find(|c| c.to.addr == most.peer).map_or(443, |c| c.to.port);
+    let mut ports = traced.connects.iter().filter(|c| c.to.addr == most.peer).map(|c| c.to.port);
+    let port = ports.next().unwrap_or(443);
+    let of_one_port = if ports.all(|other| other == port) { port } else { 0 };
+    let fins_pass = loss::fins_pass(traced, most);
     let finding = RULE
         .finding(Severity::Warning, 0.75, summary)
         .because("each repetition was traced; what was sent is counted for the whole namespace")
-        .causes(Weighed::of(CAUSES, |cause| match cause.id {
-            "path" if view.delta(netns, Counter::TcpExtTcpSynRetrans) != Some(0) => Weight::Possible(0.5),
-            "path" | "peer-accept-queue-full" => Weight::Possible(0.3),
+        .causes(Weighed::of(CAUSES, |cause| match (cause.id, &fins_pass) {
+            ("peer-accept-queue-full", Some(_)) => Weight::Possible(0.8),
+            ("this-host" | "peer-drops", Some(_)) => Weight::Possible(0.1),
+            (_, Some(why)) => Weight::Refuted(why.clone()),
+            ("path", None) if view.delta(netns, Counter::TcpExtTcpSynRetrans) != Some(0) => Weight::Possible(0.5),
+            ("path" | "peer-accept-queue-full", None) => Weight::Possible(0.3),
             _ => Weight::Possible(0.2),
         }))
-        .subject(Subject { netns, destination: Some(Endpoint::new(most.peer, 0)), ..Subject::default() })
-        .steps([FIND, LOCAL, PEER])
+        .subject(Subject { netns, destination: Some(Endpoint::new(most.peer, of_one_port)), ..Subject::default() })
+        .steps(if fins_pass.is_some() { [ACCEPT, PEER, LOCAL] } else { [FIND, LOCAL, PEER] })
         .fill("addr", most.peer)
         .fill("port", port)
         .evidence("repeated", Evidence::Count(segments))
@@ -387,7 +393,7 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, listen, row};
     use crate::model::State;
-    use crate::model::traced::{Connects, TracedInterval};
+    use crate::model::traced::{Connects, Counts, Ends, TracedInterval};
 
     /// What a connection did in two seconds: segments, of these repeated, of these needless; and its round trips in ms.
     #[derive(Clone, Copy)]
@@ -566,6 +572,15 @@ mod tests {
         world.now.traced = Some(traced);
         let findings = world.check(check).findings;
         assert!(findings[0].summary.contains("at least 9 %"), "{findings:#?}");
+        assert_eq!(findings[0].subject.destination, Some(Endpoint::new(peer, 443)));
+        let ended = Counts { answered: 40, ..Counts::default() };
+        let traced = world.now.traced.as_mut().unwrap();
+        traced.retransmits[0] = Retransmits { handshake: 20, closing: 1, ..traced.retransmits[0] };
+        let service = Endpoint::new(peer, 443);
+        traced.ends = vec![Ends { netns: traced.retransmits[0].netns, service, served_here: false, counts: ended }];
+        let queue = world.check(check).findings.remove(0);
+        assert_eq!(queue.causes.left[0].cause.id, "peer-accept-queue-full", "{queue:#?}");
+        assert!(queue.causes.left.iter().all(|h| h.cause.id != "path") && queue.remedy[0] == ACCEPT);
         world.now.traced.as_mut().unwrap().retransmits[0].closing = 50;
         assert_eq!(world.check(check).findings, [], "nothing but FINs");
         world.now.traced.as_mut().unwrap().retransmits[0].closing = 4;
