@@ -12,6 +12,8 @@ use crate::diagnose::finding::{Evidence, Severity, Subject, most_frequent};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
+use crate::model::capability::Denial;
+use crate::model::gap::{Gap, Why};
 use crate::model::{OwnerStatus, RowKind, Socket, kernel_user};
 use crate::text;
 
@@ -23,13 +25,15 @@ pub(super) const RULE: Rule =
         .about_owners();
 
 const PRIVILEGE: &str = "Run as root, or give the program CAP_SYS_PTRACE";
+const FORBIDDEN: &str =
+    "Root is refused here: look from the host, or at the log of the security module (AppArmor, SELinux)";
 const NAMESPACES: &str = "In a container, run in the pid and network namespace of the program, or on the host";
 const CGROUP: &str = "Use the uid and the cgroup of the finding: they name the service where no process can be named";
 
 const TEXT: Text = Text {
     why: "The kernel keeps an inode only while something refers to the socket, so somebody has it: a process that \
           may not be inspected, or no process at all, as with a file system of the kernel's own.",
-    remedy: &[PRIVILEGE, NAMESPACES, CGROUP],
+    remedy: &[PRIVILEGE, FORBIDDEN, NAMESPACES, CGROUP],
     avoid: &[
         "Don't call them a leak: something refers to every one of them",
         "Don't destroy them: connections of network file systems are among them",
@@ -133,11 +137,16 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     finding = finding.evidence("sockets", Evidence::List(rows.iter().take(5).map(|(s, _)| tuple(s)).collect()));
     let mut steps = Vec::new();
     if owners.unreadable > 0 {
-        steps.push(PRIVILEGE);
+        steps.push(if is_forbidden(&view.now.gaps) { FORBIDDEN } else { PRIVILEGE });
     }
     steps.extend([NAMESPACES, CGROUP]);
     let finding = finding.steps(steps).next("tcpstate list -p -e");
     Outcome::findings(vec![finding])
+}
+
+/// Whether more rights would not help: this program has all of them.
+fn is_forbidden(gaps: &[Gap]) -> bool {
+    gaps.iter().any(|gap| matches!(gap.why, Why::Descriptors { denial: Denial::Forbidden, .. }))
 }
 
 /// Which causes are left.
@@ -164,6 +173,7 @@ fn causes(unreadable: u32, rows: &[(&Socket, OwnerStatus)]) -> Weighed {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, row, time_wait, unheld};
+    use crate::model::gap::{Missing, WayOut};
     use crate::model::{Inode, OwnerTable, Process, State};
 
     fn world(unreadable: u32, unheld_inodes: &[Inode]) -> World {
@@ -190,6 +200,17 @@ mod tests {
         let left: Vec<_> = finding.causes.left.iter().map(|h| h.cause.id).collect();
         assert_eq!(left, ["no-permission", "kernel-socket"], "one of the ports is that of NFS");
         assert!(finding.evidence.contains(&("kernel_services", Evidence::List(vec!["nfs (1)".into()]))), "{finding:?}");
+    }
+
+    #[test]
+    fn root_that_is_refused_is_not_told_to_become_root() {
+        let mut world = world(1, &[]);
+        let denied = |denial| Why::Descriptors { refused: 1, denial, unlisted: None };
+        let gap = |denial| Gap::new(Missing::Owners { known: 0, of: 2 }, denied(denial), WayOut::None);
+        for (denial, first) in [(Denial::NotRoot, PRIVILEGE), (Denial::Forbidden, FORBIDDEN)] {
+            world.now.gaps = vec![gap(denial)];
+            assert_eq!(world.check(check).findings[0].remedy[0], first, "{denial:?}");
+        }
     }
 
     #[test]
