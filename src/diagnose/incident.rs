@@ -9,6 +9,7 @@ use std::cell::OnceCell;
 use rustc_hash::FxHashSet;
 
 use crate::diagnose::finding::{Finding, Rows, Severity};
+use crate::diagnose::measure::Measure;
 use crate::diagnose::view::View;
 use crate::model::{Endpoint, FourTuple, Socket};
 
@@ -134,8 +135,18 @@ fn rank(finding: &Finding) -> (usize, bool) {
     (place.unwrap_or(EXPLAINS.len()), is_of_others)
 }
 
+/// What a queue names as its cause where descriptors are the fault behind it: none is left, or the program keeps some back.
+const FOR_LACK_OF_DESCRIPTORS: &[&str] = &["out-of-descriptors", "accept-paused"];
+
 fn explains(cause: &Finding, other: &Finding) -> bool {
     EXPLAINS.iter().any(|(rule, others)| *rule == cause.rule && others.contains(&other.rule))
+        && (cause.rule != "fd-exhaustion" || is_for_lack_of_descriptors(cause, other))
+}
+
+/// Descriptors that are left explain a queue only where the program is seen to keep away from it.
+fn is_for_lack_of_descriptors(cause: &Finding, other: &Finding) -> bool {
+    let none_left = cause.exhausted_in_ms == Some(Measure::Exact(0));
+    other.causes.named().map_or(none_left, |named| FOR_LACK_OF_DESCRIPTORS.contains(&named.id))
 }
 
 /// Groups findings, which come most severe first, into incidents in the same order.
@@ -235,7 +246,7 @@ fn are_alike(a: &Finding, b: &Finding) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::hypothesis::{Weighed, Weight};
+    use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
     use crate::diagnose::testkit::World;
     use crate::diagnose::{RULES, Subject};
 
@@ -267,13 +278,30 @@ mod tests {
     fn a_leak_explains_the_descriptors_and_the_queue_of_its_process() {
         let leak = Subject { pid: Some(10), ..Subject::default() };
         let queue = Subject { pid: Some(10), listener: Some(at("0.0.0.0:80")), ..Subject::default() };
+        let none_left = Some(Measure::Exact(0));
         let findings = [
-            finding("fd-exhaustion", Severity::Critical, leak.clone()),
+            finding("fd-exhaustion", Severity::Critical, leak.clone()).exhausted_in(none_left),
             finding("accept-queue-overflow", Severity::Critical, queue),
             finding("close-wait-leak", Severity::High, leak),
             finding("close-wait-leak", Severity::High, Subject { pid: Some(11), ..Subject::default() }),
         ];
         assert_eq!(told(&findings), [(2, vec![0, 1]), (3, vec![])]);
+    }
+
+    #[test]
+    fn descriptors_that_are_left_explain_only_a_queue_that_the_program_keeps_away_from() {
+        let process = Subject { pid: Some(10), ..Subject::default() };
+        let few = finding("fd-exhaustion", Severity::Warning, process.clone());
+        let queue = |cause: &str| {
+            let all = crate::diagnose::accepting::CAUSES;
+            let weigh = |c: &Cause| if c.id == cause { Weight::Proven } else { Weight::Refuted(String::new()) };
+            finding("accept-queue-stalled", Severity::High, process.clone()).causes(Weighed::of(all, weigh))
+        };
+        for (cause, one) in [("accept-paused", true), ("out-of-descriptors", true), ("stopped", false)] {
+            assert_eq!(told(&[queue(cause), few.clone()]).len() == 1, one, "{cause}");
+        }
+        let unknown = finding("accept-queue-stalled", Severity::High, process);
+        assert_eq!(told(&[unknown, few]).len(), 2);
     }
 
     #[test]

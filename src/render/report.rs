@@ -161,7 +161,8 @@ fn write_incident(
     style: Style,
 ) {
     let cause = &diagnosis.findings[incident.cause];
-    write_numbered(out, cause, label, verbose, style);
+    // The heading says who is hurt by all of it: what follows from a cause may be worse than the cause by itself.
+    write_numbered(out, cause, incident.severity, label, verbose, style);
     let (alike, others): (Vec<usize>, Vec<usize>) =
         incident.consequences.iter().partition(|i| diagnosis.findings[**i].rule == cause.rule);
     for (heading, members) in [("  alike     ", alike), ("  because of this", others)] {
@@ -170,7 +171,8 @@ fn write_incident(
         }
         if verbose {
             for i in members {
-                write_numbered(out, &diagnosis.findings[i], label, verbose, style);
+                let finding = &diagnosis.findings[i];
+                write_numbered(out, finding, finding.severity, label, verbose, style);
             }
             continue;
         }
@@ -190,17 +192,17 @@ const FIRST_CAUSES: usize = 3;
 
 /// Appends one finding.
 pub fn write_finding(out: &mut String, finding: &Finding, style: Style) {
-    write_numbered(out, finding, "", true, style);
+    write_numbered(out, finding, finding.severity, "", true, style);
 }
 
-fn write_numbered(out: &mut String, finding: &Finding, label: &str, verbose: bool, style: Style) {
-    let word = finding.severity.key().to_ascii_uppercase();
+fn write_numbered(out: &mut String, finding: &Finding, severity: Severity, label: &str, verbose: bool, style: Style) {
+    let word = severity.key().to_ascii_uppercase();
     let mut headline = String::new();
     let bold = Ansi::new().effects(Effects::BOLD);
     let indent = label.len() + word.len() + 2;
     style.push_wrapped(&mut headline, [indent; 2], &sanitize::clean(&finding.summary), bold);
     // Writing into a String cannot fail.
-    let _ = write!(out, "{label}{}  {}", style.paint(severity_style(finding.severity), &word), headline.trim_start());
+    let _ = write!(out, "{label}{}  {}", style.paint(severity_style(severity), &word), headline.trim_start());
     let subject = subject_text(&finding.subject);
     if !subject.is_empty() {
         line(out, "  who       ", &subject, style, Ansi::new());
@@ -451,9 +453,10 @@ mod tests {
         for part in [
             "   SEVERITY  WHAT",
             "\n1  critical  connection leak",
-            "\n   warning   └ no descriptors left",
+            "\n   warning   └ few descriptors left",
             "\n2  critical  connection leak",
-            "\n2  HIGH  java",
+            // The heading is as bad as the worst of its incident.
+            "\n2  CRITICAL  java",
             "  because of this\n            warning: java (812) has no descriptor left\n",
             "oldest age 4 min 10 s",
             "fd share 24.41 %",

@@ -22,7 +22,7 @@ use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("fd-exhaustion", CloseWait, OneOrTwo, "a process or the host runs out of descriptors", check, [TEXT, HOST])
-        .title("no descriptors left")
+        .title("few descriptors left")
         .identity(Identity::Program)
         .cause();
 
