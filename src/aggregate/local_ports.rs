@@ -247,11 +247,7 @@ mod tests {
     use crate::model::{Family, Timer, TimerKind};
 
     fn row(state: State, local: &str, peer: &str) -> Socket {
-        let endpoint = |text: &str| {
-            let at: std::net::SocketAddr = text.parse().unwrap();
-            Endpoint::new(at.ip(), at.port())
-        };
-        let (local, peer) = (endpoint(local), endpoint(peer));
+        let (local, peer) = (Endpoint::at(local), Endpoint::at(peer));
         Socket { family: Family::of(local.addr), state, local, peer, ..Socket::default() }
     }
 

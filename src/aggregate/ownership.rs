@@ -333,11 +333,7 @@ mod tests {
     }
 
     fn socket(state: State, local: &str, peer: &str) -> Socket {
-        let endpoint = |text: &str| {
-            let at: std::net::SocketAddr = text.parse().unwrap();
-            Endpoint::new(at.ip(), at.port())
-        };
-        Socket { state, local: endpoint(local), peer: endpoint(peer), ..Socket::default() }
+        Socket { state, local: Endpoint::at(local), peer: Endpoint::at(peer), ..Socket::default() }
     }
 
     #[test]

@@ -196,11 +196,7 @@ mod tests {
     use super::*;
 
     fn row(state: State, local: &str, peer: &str) -> Socket {
-        let endpoint = |text: &str| {
-            let at: std::net::SocketAddr = text.parse().unwrap();
-            Endpoint::new(at.ip(), at.port())
-        };
-        let (local, peer) = (endpoint(local), endpoint(peer));
+        let (local, peer) = (Endpoint::at(local), Endpoint::at(peer));
         let family = Family::of(local.addr);
         Socket { family, state, local, peer, ..Socket::default() }
     }

@@ -308,7 +308,7 @@ impl Document for Endpoint {
 
     fn from_json(json: &Json) -> Result<Endpoint, Refused> {
         let found = json.as_str().and_then(|text| text.parse::<SocketAddr>().ok());
-        found.map(|at| Endpoint::new(at.ip(), at.port())).ok_or_else(|| format!("{json} is no address and port"))
+        found.map(Endpoint::from).ok_or_else(|| format!("{json} is no address and port"))
     }
 }
 

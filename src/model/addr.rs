@@ -3,7 +3,7 @@
 //! Names are not resolved.
 
 use std::fmt::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::model::digits::{Digits, Dotted};
 
@@ -46,6 +46,12 @@ impl Endpoint {
         Endpoint { addr, port }
     }
 
+    /// The endpoint that a text is: `10.0.0.1:80`, `[::1]:80`.
+    #[cfg(test)]
+    pub(crate) fn at(text: &str) -> Endpoint {
+        text.parse::<SocketAddr>().unwrap().into()
+    }
+
     /// `0.0.0.0:0`.
     pub const UNSPECIFIED_V4: Endpoint = Endpoint::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
     /// `[::]:0`.
@@ -64,6 +70,13 @@ impl Endpoint {
     #[must_use]
     pub fn is_wildcard(self) -> bool {
         self.addr.is_unspecified()
+    }
+}
+
+/// Without flow label and scope.
+impl From<SocketAddr> for Endpoint {
+    fn from(at: SocketAddr) -> Endpoint {
+        Endpoint::new(at.ip(), at.port())
     }
 }
 

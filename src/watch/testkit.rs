@@ -14,11 +14,6 @@ use crate::model::{
     Endpoint, FourTuple, Inode, NetnsId, OwnerStatus, RowKind, Socket, State, StateSet, Timer, TimerKind,
 };
 
-fn endpoint(text: &str) -> Endpoint {
-    let at: std::net::SocketAddr = text.parse().unwrap();
-    Endpoint::new(at.ip(), at.port())
-}
-
 fn line(state: State, local: &str, peer: &str, owner: RowOwner, in_state_ms: (u64, bool)) -> Line {
     let mini = state == State::TimeWait;
     Line {
@@ -26,8 +21,8 @@ fn line(state: State, local: &str, peer: &str, owner: RowOwner, in_state_ms: (u6
             netns: NetnsId::new(4_026_531_840),
             state,
             kind: if mini { RowKind::TimeWaitMini } else { RowKind::Full },
-            local: endpoint(local),
-            peer: endpoint(peer),
+            local: Endpoint::at(local),
+            peer: Endpoint::at(peer),
             cookie: Some(0x63567),
             inode: if mini { None } else { Inode::new(4711) },
             send_q_bytes: Some(0),
@@ -106,7 +101,7 @@ pub(crate) fn frame() -> Frame {
         events: vec![StateChange {
             netns: NetnsId::new(1),
             cookie: Some(7),
-            tuple: FourTuple { local: endpoint("10.0.0.5:41000"), peer: endpoint("10.9.9.9:443"), ifindex: 0 },
+            tuple: FourTuple { local: Endpoint::at("10.0.0.5:41000"), peer: Endpoint::at("10.9.9.9:443"), ifindex: 0 },
             from: Some(State::Established),
             to: Some(State::TimeWait),
             dwell_ms: Some(320),

@@ -20,7 +20,7 @@ use super::testkit::{
 use super::trace::Tracer;
 use crate::collect::change_source::{Faults, Source};
 use crate::model::transition::{By, Transition};
-use crate::model::{Family, NetnsId, State};
+use crate::model::{Endpoint, Family, NetnsId, State};
 
 const V4: &str = "127.0.0.1:0";
 const V6: &str = "[::1]:0";
@@ -232,7 +232,7 @@ fn the_closer_is_the_process_that_closed_last() {
         drop(client);
         drop(go);
         assert_eq!(server.read(&mut [0; 1]).unwrap(), 0);
-        let is_close = |r: &Transition| r.new == FinWait1 && r.local == endpoint(peer);
+        let is_close = |r: &Transition| r.new == FinWait1 && r.local == Endpoint::from(peer);
         let records = collect(&mut tracer, |r| r.iter().any(is_close));
         let closes: Vec<_> = records.iter().filter(|r| is_close(r)).collect();
         assert_eq!(closes.len(), 1);
@@ -240,7 +240,7 @@ fn the_closer_is_the_process_that_closed_last() {
         assert_eq!(actor.pid, child.0.cast_unsigned());
         // The child also has a copy of the server's end; once it is gone, the close is ours.
         drop(child);
-        let server_end = endpoint(server.local_addr().unwrap());
+        let server_end = Endpoint::from(server.local_addr().unwrap());
         drop(server);
         let records = collect(&mut tracer, |r| r.iter().any(|r| r.new == LastAck));
         let last = records.iter().find(|r| r.new == LastAck && r.local == server_end).unwrap();
@@ -255,7 +255,8 @@ fn closing_a_listener_names_nobody_for_what_waited_in_its_queue() {
     in_private_netns(|netns| {
         let listener = TcpListener::bind(V4).unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (waiting, served) = (endpoint(client.peer_addr().unwrap()), endpoint(client.local_addr().unwrap()));
+        let (waiting, served) =
+            (Endpoint::from(client.peer_addr().unwrap()), Endpoint::from(client.local_addr().unwrap()));
         let mut tracer = Tracer::open(1 << 20, &[netns], Faults::NONE).unwrap();
         drop(listener);
         let records = collect(&mut tracer, |r| r.len() >= 3);
@@ -269,10 +270,6 @@ fn closing_a_listener_names_nobody_for_what_waited_in_its_queue() {
         let listening = records.iter().find(|r| r.old == Some(Listen)).unwrap();
         assert!(matches!(listening.by, Some(By::Process(actor)) if actor.pid == std::process::id()));
     });
-}
-
-fn endpoint(address: SocketAddr) -> crate::model::Endpoint {
-    crate::model::Endpoint::new(address.ip(), address.port())
 }
 
 #[test]

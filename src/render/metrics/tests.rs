@@ -17,11 +17,6 @@ use crate::watch::{Held, Limits, ListenerSum, Measures, OpenIncident, Sighting, 
 /// What a process, a unit or a container may be called.
 const HOSTILE: &str = "a\"b\\c\nd} 1\n# TYPE x\u{1b}[31m{é\r\t";
 
-fn endpoint(text: &str) -> Endpoint {
-    let at: std::net::SocketAddr = text.parse().unwrap();
-    Endpoint::new(at.ip(), at.port())
-}
-
 fn held(state: State, n: u64) -> Held {
     let mut counts = Counts::default();
     counts.add_many(state, n);
@@ -49,7 +44,7 @@ fn measures() -> Measures {
         other_programs: Some(held(State::Established, 12)),
         listeners: vec![ListenerSum {
             netns: NetnsId::new(7),
-            local: endpoint("[::]:443"),
+            local: Endpoint::at("[::]:443"),
             comm: name("nginx"),
             queue: AcceptQueue { sockets: 4, full: 1, waiting: 129, fullest: (129, Some(128)), drops: Some(17) },
             syn_recv: 2,
@@ -59,7 +54,7 @@ fn measures() -> Measures {
             PortUse {
                 netns: NetnsId::new(7),
                 source: "10.0.0.5".parse().unwrap(),
-                destination: endpoint("10.9.9.9:5432"),
+                destination: Endpoint::at("10.9.9.9:5432"),
                 taken: Taken { live: 20_000, ..Taken::default() },
                 bound: 2,
                 usable: 28_232,
@@ -105,8 +100,8 @@ fn verdicts() -> Verdicts {
         unit: Some("java.service".into()),
         container: Some("java".into()),
         pod: Some("shop/java-0".into()),
-        listener: Some(endpoint("0.0.0.0:80")),
-        destination: Some(endpoint("10.9.9.9:5432")),
+        listener: Some(Endpoint::at("0.0.0.0:80")),
+        destination: Some(Endpoint::at("10.9.9.9:5432")),
         source: Some("10.0.0.5".parse().unwrap()),
         object: Some("tcp_mem".into()),
         ..Subject::default()

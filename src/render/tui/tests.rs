@@ -177,10 +177,7 @@ fn a_port_is_never_cut() {
         press(&mut app, "1 Enter");
         let mut frame = Frame { seq: 4, ..testkit::frame() };
         let mut lines = frame.lines.as_deref().unwrap().clone();
-        let at = |text: &str| {
-            let at: std::net::SocketAddr = text.parse().unwrap();
-            crate::model::Endpoint::new(at.ip(), at.port())
-        };
+        let at = crate::model::Endpoint::at;
         (lines.lines[0].socket.local, lines.lines[0].socket.peer) = (at(local), at(peer));
         frame.lines = Some(lines.into());
         app.on_frame(frame);
