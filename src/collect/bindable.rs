@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::collect::error::Error;
+use crate::collect::interfaces;
 use crate::collect::netns::NetnsHandle;
 use crate::model::Family;
 use crate::model::binding::{AddressAnswer, BindFacts, BindRequest, Refusal};
@@ -28,10 +29,7 @@ pub fn ask(space: &NetnsHandle, request: &BindRequest) -> Result<BindFacts, Erro
 /// # Errors
 /// When the namespace cannot be entered.
 pub fn interface(space: &NetnsHandle, name: &str) -> Result<Option<u32>, Error> {
-    space.inside(|| {
-        let socket = socket(Family::V4).or_else(|_| socket(Family::V6)).ok()?;
-        net::netdevice::name_to_index(&socket, name).ok()
-    })
+    space.inside(|| interfaces::index_of(name))
 }
 
 fn socket(family: Family) -> rustix::io::Result<OwnedFd> {

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::collect::interfaces;
 use crate::collect::netlink::qdisc;
-use crate::collect::netlink::route::device_name;
 use crate::collect::proc::ProcRoot;
 use crate::model::drops::DropPlace;
 
@@ -26,7 +26,7 @@ pub fn read(root: &ProcRoot) -> Option<BTreeMap<DropPlace, u64>> {
     // In a host's /proc mounted elsewhere, the disciplines would be ours.
     if root.is_own() {
         for (index, n) in qdisc::drops().unwrap_or_default().into_iter().filter(|(_, n)| *n > 0) {
-            if let Some(device) = device_name(index) {
+            if let Some(device) = interfaces::name_of(index) {
                 *drops.entry(DropPlace::Qdisc { device }).or_default() += n;
             }
         }

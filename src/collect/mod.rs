@@ -17,6 +17,7 @@ pub mod destroy;
 pub(crate) mod drops;
 mod dump;
 pub(crate) mod error;
+mod interfaces;
 pub(crate) mod kernel_users;
 mod late_data;
 mod live;

@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use rustix::fs::{Mode, OFlags};
 
 use crate::collect::containers::Containers;
+use crate::collect::interfaces;
 use crate::collect::kernel_users;
 use crate::collect::netns::{self, NetnsHandle};
 use crate::collect::netns_owners;
@@ -163,11 +164,7 @@ impl Names for SystemNames {
             if let Some(table) = &self.recorded {
                 return table.interfaces.get(&(netns, ifindex)).cloned();
             }
-            let look_up = || {
-                let socket =
-                    rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None).ok()?;
-                rustix::net::netdevice::index_to_name(&socket, ifindex).ok()
-            };
+            let look_up = || interfaces::name_of(ifindex);
             match self.spaces.iter().find(|s| s.inode == netns) {
                 Some(space) => space.inside(look_up).ok()?,
                 None => look_up(),
@@ -280,11 +277,7 @@ impl Resolver for SystemNames {
         if let Some(table) = &self.recorded {
             return table.interfaces.iter().find(|(_, known)| *known == name).map(|((_, index), _)| *index);
         }
-        let look_up = || {
-            let socket =
-                rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None).ok()?;
-            rustix::net::netdevice::name_to_index(&socket, name).ok()
-        };
+        let look_up = || interfaces::index_of(name);
         match &self.spaces[..] {
             [one] if self.only_foreign => one.inside(look_up).ok()?,
             _ => look_up(),

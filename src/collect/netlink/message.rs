@@ -1,7 +1,7 @@
-//! What every netlink message has: a header, and attributes behind a body.
+//! What every netlink message has: a header, and attributes behind a body; and how one asks.
 //!
-//! Input: a socket, or the bytes of a datagram. Output: requests, datagrams, messages, attributes. Not here: what they mean; the
-//! rows of a dump, which are read without a step between (`stream`).
+//! Input: a question, or the bytes of a datagram. Output: requests, answers, messages, attributes. Not here: what they mean; the
+//! rows of a dump of sockets, which are read without a step between (`stream`).
 
 use std::io;
 
@@ -13,6 +13,63 @@ pub(super) const NLMSG_ERROR: u16 = 2;
 pub(super) const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
 pub(super) const NLM_F_DUMP: u16 = 0x300;
+
+/// Asks in the namespace of the thread that opened it.
+pub(super) struct Asker {
+    socket: NetlinkSocket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Asker {
+    /// With room for the longest datagram that answers.
+    ///
+    /// # Errors
+    /// When the kernel does not have the protocol, or a sandbox forbids it.
+    pub(super) fn open(protocol: isize, room: usize) -> io::Result<Asker> {
+        Ok(Asker { socket: NetlinkSocket::new(protocol)?, sequence: 0, buffer: vec![0; room] })
+    }
+
+    /// The datagram that answers a question.
+    pub(super) fn ask(&mut self, question: impl FnOnce(u32) -> Vec<u8>) -> io::Result<&[u8]> {
+        self.send(question)?;
+        self.next()
+    }
+
+    /// Passes on the kind and the body of every message of a dump, up to an error of `each`.
+    pub(super) fn dump(
+        &mut self,
+        question: impl FnOnce(u32) -> Vec<u8>,
+        mut each: impl FnMut(u16, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.send(question)?;
+        while !pass_on(self.next()?, &mut each)? {}
+        Ok(())
+    }
+
+    fn send(&mut self, question: impl FnOnce(u32) -> Vec<u8>) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.socket.send(&question(self.sequence), 0)?;
+        Ok(())
+    }
+
+    fn next(&mut self) -> io::Result<&[u8]> {
+        let len = receive(&self.socket, &mut self.buffer)?;
+        Ok(&self.buffer[..len.min(self.buffer.len())])
+    }
+}
+
+/// Passes on what one datagram of a dump has; whether it was the last.
+pub(super) fn pass_on(bytes: &[u8], mut each: impl FnMut(u16, &[u8]) -> io::Result<()>) -> io::Result<bool> {
+    for message in messages(bytes) {
+        match message.ok_or(io::ErrorKind::InvalidData)? {
+            (NLMSG_DONE, _) => return Ok(true),
+            (NLMSG_ERROR, body) => return Err(refusal(body)),
+            (kind, body) => each(kind, body)?,
+        }
+    }
+    Ok(false)
+}
 
 /// A request: a header, a body of a fixed length, attributes.
 pub(super) fn request(kind: u16, flags: u16, sequence: u32, body: &[u8], attributes: &[u8]) -> Vec<u8> {
@@ -40,6 +97,11 @@ pub(super) fn attribute(number: u16, value: &[u8]) -> Vec<u8> {
 /// What a message of kind `NLMSG_ERROR` says: the error, positive; `None` when it is cut.
 pub(super) fn error_of(body: &[u8]) -> Option<i32> {
     number(body).map(|code| code.cast_signed().saturating_neg())
+}
+
+/// The same as an error.
+pub(super) fn refusal(body: &[u8]) -> io::Error {
+    io::Error::from_raw_os_error(error_of(body).unwrap_or(libc::EINVAL))
 }
 
 /// Receives one datagram, and returns its true length.

@@ -4,10 +4,9 @@
 
 use std::io;
 
-use netlink_sys::Socket as NetlinkSocket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::message::{NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, attributes, error_of, messages, number, receive, request};
+use super::message::{Asker, NLM_F_DUMP, attributes, number, request};
 
 const RTM_NEWQDISC: u16 = 36;
 const RTM_GETQDISC: u16 = 38;
@@ -25,32 +24,13 @@ const BUFFER_BYTES: usize = 32 * 1024;
 /// # Errors
 /// When the kernel has no traffic control, or a sandbox forbids the question.
 pub fn drops() -> io::Result<Vec<(u32, u64)>> {
-    let socket = NetlinkSocket::new(NETLINK_ROUTE)?;
-    socket.send(&request(RTM_GETQDISC, NLM_F_DUMP, 0, &[0; BODY], &[]), 0)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
     let mut found = Vec::new();
-    loop {
-        let len = receive(&socket, &mut buffer)?;
-        if answers(&buffer[..len.min(BUFFER_BYTES)], &mut found)? {
-            return Ok(found);
-        }
-    }
-}
-
-/// Adds what one datagram says; whether it was the last.
-fn answers(bytes: &[u8], found: &mut Vec<(u32, u64)>) -> io::Result<bool> {
-    for message in messages(bytes) {
-        let (kind, body) = message.ok_or(io::ErrorKind::InvalidData)?;
-        match kind {
-            NLMSG_DONE => return Ok(true),
-            NLMSG_ERROR => {
-                return Err(io::Error::from_raw_os_error(error_of(body).unwrap_or(libc::EINVAL)));
-            }
-            RTM_NEWQDISC => found.extend(qdisc(body)),
-            _ => {}
-        }
-    }
-    Ok(false)
+    let question = |sequence| request(RTM_GETQDISC, NLM_F_DUMP, sequence, &[0; BODY], &[]);
+    Asker::open(NETLINK_ROUTE, BUFFER_BYTES)?.dump(question, |kind, body| {
+        found.extend((kind == RTM_NEWQDISC).then(|| qdisc(body)).flatten());
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// The device and its drops, of a root discipline: the others are parts of one.
@@ -67,7 +47,7 @@ fn qdisc(bytes: &[u8]) -> Option<(u32, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{HEADER_BYTES, attribute};
+    use super::super::message::{HEADER_BYTES, NLMSG_DONE, NLMSG_ERROR, attribute, pass_on};
     use super::*;
 
     fn message(kind: u16, body: &[u8]) -> Vec<u8> {
@@ -83,14 +63,22 @@ mod tests {
         message(RTM_NEWQDISC, &body)
     }
 
+    /// What one datagram says, and whether it was the last.
+    fn answers(bytes: &[u8]) -> io::Result<(Vec<(u32, u64)>, bool)> {
+        let mut found = Vec::new();
+        let is_last = pass_on(bytes, |kind, body| {
+            found.extend((kind == RTM_NEWQDISC).then(|| qdisc(body)).flatten());
+            Ok(())
+        })?;
+        Ok((found, is_last))
+    }
+
     #[test]
     fn roots_count_and_their_parts_do_not() {
         let bytes =
             [discipline(2, TC_H_ROOT, 40), discipline(2, 0x8001_0000, 40), message(NLMSG_DONE, &[0; 4])].concat();
-        let mut found = Vec::new();
-        assert!(answers(&bytes, &mut found).unwrap());
-        assert_eq!(found, [(2, 40)]);
-        assert!(!answers(&discipline(3, TC_H_ROOT, 1), &mut found).unwrap(), "more follows");
+        assert_eq!(answers(&bytes).unwrap(), (vec![(2, 40)], true));
+        assert_eq!(answers(&discipline(3, TC_H_ROOT, 1)).unwrap(), (vec![(3, 1)], false), "more follows");
     }
 
     #[test]
@@ -104,11 +92,11 @@ mod tests {
     #[test]
     fn a_refusal_is_an_error_and_cut_bytes_never_panic() {
         let refused = message(NLMSG_ERROR, &(-libc::EOPNOTSUPP).to_ne_bytes());
-        let error = answers(&refused, &mut Vec::new()).unwrap_err();
+        let error = answers(&refused).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
         let whole = discipline(2, TC_H_ROOT, 40);
         for end in 0..whole.len() {
-            let _ = answers(&whole[..end], &mut Vec::new());
+            let _ = answers(&whole[..end]);
             let _ = qdisc(whole[HEADER_BYTES..].get(..end).unwrap_or_default());
         }
     }

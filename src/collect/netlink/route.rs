@@ -6,11 +6,10 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_sys::Socket as NetlinkSocket;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
-use super::message::{HEADER_BYTES, NLMSG_ERROR, attribute, attributes, error_of, number, receive, request};
+use super::message::{Asker, NLMSG_ERROR, attribute, attributes, error_of, messages, number, request};
+use crate::collect::interfaces;
 use crate::model::path::{Neighbour, NextHop, Resolution};
 
 const RTM_NEWLINK: u16 = 16;
@@ -41,16 +40,13 @@ const FIRST_REQUEST: u32 = 3;
 const BUFFER_BYTES: usize = 8192;
 
 /// Asks about destinations in the namespace of the thread that opened it.
-pub struct Routes {
-    socket: NetlinkSocket,
-    sequence: u32,
-}
+pub struct Routes(Asker);
 
 impl Routes {
     /// # Errors
     /// When the kernel has no `NETLINK_ROUTE`, or a sandbox forbids it.
     pub fn open() -> io::Result<Routes> {
-        Ok(Routes { socket: NetlinkSocket::new(NETLINK_ROUTE)?, sequence: 0 })
+        Ok(Routes(Asker::open(NETLINK_ROUTE, BUFFER_BYTES)?))
     }
 
     /// The next hop to an address.
@@ -58,8 +54,7 @@ impl Routes {
     /// # Errors
     /// When the kernel does not answer.
     pub fn next_hop(&mut self, to: IpAddr) -> io::Result<NextHop> {
-        let answer = self.ask(|sequence| route_request(to, sequence))?;
-        let route = match route(&answer) {
+        let route = match route(self.0.ask(|sequence| route_request(to, sequence))?) {
             Answer::Is(route) => route,
             Answer::Error(errno) => return Ok(NextHop::NoRoute { errno }),
             Answer::Unreadable => return Err(io::ErrorKind::InvalidData.into()),
@@ -72,8 +67,8 @@ impl Routes {
         }
         let resolution = match route.device {
             Some(device) => {
-                let answer = self.ask(|sequence| neighbour_request(route.gateway.unwrap_or(to), device, sequence))?;
-                match neighbour(&answer) {
+                let next = route.gateway.unwrap_or(to);
+                match neighbour(self.0.ask(|sequence| neighbour_request(next, device, sequence))?) {
                     Answer::Is(resolution) => Some(resolution),
                     // No entry, or a kernel before 5.0, which answers only dumps.
                     Answer::Error(_) | Answer::Unreadable => None,
@@ -82,27 +77,12 @@ impl Routes {
             None => None,
         };
         let has_carrier = match route.device {
-            Some(device) => carrier(&self.ask(|sequence| link_request(device, sequence))?),
+            Some(device) => carrier(self.0.ask(|sequence| link_request(device, sequence))?),
             None => None,
         };
-        let device = route.device.and_then(device_name);
+        let device = route.device.and_then(interfaces::name_of);
         Ok(NextHop::Neighbour(Neighbour { gateway: route.gateway, device, resolution, has_carrier }))
     }
-
-    fn ask(&mut self, request: impl FnOnce(u32) -> Vec<u8>) -> io::Result<Vec<u8>> {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.socket.send(&request(self.sequence), 0)?;
-        let mut buffer = vec![0; BUFFER_BYTES];
-        let len = receive(&self.socket, &mut buffer)?;
-        buffer.truncate(len.min(BUFFER_BYTES));
-        Ok(buffer)
-    }
-}
-
-/// The name of an interface in this thread's namespace.
-pub(crate) fn device_name(index: u32) -> Option<String> {
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
-    netdevice::index_to_name(socket, index).ok()
 }
 
 pub(super) fn octets(addr: IpAddr) -> Vec<u8> {
@@ -156,15 +136,9 @@ struct Route {
 
 /// The body of an answer of this kind and its attributes, or what it is instead.
 fn body(bytes: &[u8], kind: u16) -> Answer<(&[u8; BODY], &[u8])> {
-    let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else { return Answer::Unreadable };
-    let len = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    let found = u16::from_ne_bytes([head[4], head[5]]);
-    let Some(rest) = bytes.get(HEADER_BYTES..len.min(bytes.len())) else { return Answer::Unreadable };
-    if found == NLMSG_ERROR {
-        return error_of(rest).map_or(Answer::Unreadable, Answer::Error);
-    }
-    match rest.split_first_chunk::<BODY>() {
-        Some(parts) if found == kind => Answer::Is(parts),
+    match messages(bytes).next().flatten() {
+        Some((NLMSG_ERROR, body)) => error_of(body).map_or(Answer::Unreadable, Answer::Error),
+        Some((found, rest)) if found == kind => rest.split_first_chunk().map_or(Answer::Unreadable, Answer::Is),
         _ => Answer::Unreadable,
     }
 }
@@ -224,6 +198,7 @@ fn carrier(bytes: &[u8]) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::HEADER_BYTES;
     use super::*;
 
     fn answer(kind: u16, body: [u8; BODY], list: &[(u16, &[u8])]) -> Vec<u8> {

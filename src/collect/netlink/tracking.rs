@@ -6,12 +6,11 @@
 use std::io;
 use std::net::IpAddr;
 
-use netlink_sys::Socket as NetlinkSocket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::message::{
-    NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, attribute, attributes, error_of, messages, number, receive, request,
+    Asker, NLM_F_DUMP, NLMSG_ERROR, attribute, attributes, error_of, messages, number, refusal, request,
 };
 use super::route::{address, family, octets};
 use crate::model::conntrack::{NatPorts, Tracked};
@@ -46,16 +45,13 @@ const MOST_ENTRIES: usize = 500_000;
 const MOST_GROUPS: usize = 64;
 
 /// Asks in the namespace of the thread that opened it.
-pub struct Tracking {
-    socket: NetlinkSocket,
-    sequence: u32,
-}
+pub struct Tracking(Asker);
 
 impl Tracking {
     /// # Errors
     /// When the kernel has no `NETLINK_NETFILTER`, or a sandbox forbids it.
     pub fn open() -> io::Result<Tracking> {
-        Ok(Tracking { socket: NetlinkSocket::new(NETLINK_NETFILTER)?, sequence: 0 })
+        Ok(Tracking(Asker::open(NETLINK_NETFILTER, BUFFER_BYTES)?))
     }
 
     /// The entry of a connection; `None` when the table has none.
@@ -63,16 +59,11 @@ impl Tracking {
     /// # Errors
     /// Without CAP_NET_ADMIN, or when the kernel does not answer.
     pub fn entry(&mut self, connection: FourTuple) -> io::Result<Option<Tracked>> {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.socket.send(&entry_request(connection, self.sequence), 0)?;
-        let mut buffer = vec![0; BUFFER_BYTES];
-        let len = receive(&self.socket, &mut buffer)?;
-        match messages(&buffer[..len.min(BUFFER_BYTES)]).next().flatten() {
+        let answer = self.0.ask(|sequence| entry_request(connection, sequence))?;
+        match messages(answer).next().flatten() {
             Some((CT_NEW, body)) => Ok(entry(body).filter(|e| e.orig == connection.normalised()).map(|e| e.tracked)),
-            Some((NLMSG_ERROR, body)) => match error_of(body) {
-                Some(libc::ENOENT) => Ok(None),
-                code => Err(io::Error::from_raw_os_error(code.unwrap_or(libc::EINVAL))),
-            },
+            Some((NLMSG_ERROR, body)) if error_of(body) == Some(libc::ENOENT) => Ok(None),
+            Some((NLMSG_ERROR, body)) => Err(refusal(body)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -82,30 +73,19 @@ impl Tracking {
     /// # Errors
     /// Without CAP_NET_ADMIN, when the table is too large, or when the kernel does not answer.
     pub fn nat_ports(&mut self) -> io::Result<Vec<NatPorts>> {
-        self.sequence = self.sequence.wrapping_add(1);
         // A kernel before 5.19 does not know the filter and reports every entry.
         let filter =
             [attribute(CTA_STATUS, &IPS_SRC_NAT.to_be_bytes()), attribute(CTA_STATUS_MASK, &IPS_SRC_NAT.to_be_bytes())];
-        self.socket.send(&request(CT_GET, NLM_F_DUMP, self.sequence, &[0; BODY], &filter.concat()), 0)?;
-        let mut buffer = vec![0; BUFFER_BYTES];
+        let question = |sequence| request(CT_GET, NLM_F_DUMP, sequence, &[0; BODY], &filter.concat());
         let (mut taken, mut seen) = (Taken::default(), 0);
-        loop {
-            let len = receive(&self.socket, &mut buffer)?;
-            for message in messages(&buffer[..len.min(BUFFER_BYTES)]) {
-                match message.ok_or(io::ErrorKind::InvalidData)? {
-                    (NLMSG_DONE, _) => return Ok(taken.groups()),
-                    (NLMSG_ERROR, body) => {
-                        return Err(io::Error::from_raw_os_error(error_of(body).unwrap_or(libc::EINVAL)));
-                    }
-                    (CT_NEW, body) => taken.add(entry(body)),
-                    _ => {}
-                }
-                seen += 1;
-                if seen > MOST_ENTRIES {
-                    return Err(io::ErrorKind::FileTooLarge.into());
-                }
+        self.0.dump(question, |kind, body| {
+            if kind == CT_NEW {
+                taken.add(entry(body));
             }
-        }
+            seen += 1;
+            if seen > MOST_ENTRIES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) }
+        })?;
+        Ok(taken.groups())
     }
 }
 
@@ -209,13 +189,8 @@ mod tests {
     use super::super::message::HEADER_BYTES;
     use super::*;
 
-    fn at(text: &str) -> Endpoint {
-        let at: std::net::SocketAddr = text.parse().unwrap();
-        Endpoint::new(at.ip(), at.port())
-    }
-
     fn between(local: &str, peer: &str) -> FourTuple {
-        FourTuple { local: at(local), peer: at(peer), ifindex: 0 }
+        FourTuple { local: Endpoint::at(local), peer: Endpoint::at(peer), ifindex: 0 }
     }
 
     /// The tuple of a request is that of an answer.
@@ -237,7 +212,11 @@ mod tests {
         assert_eq!(entry.orig, orig);
         assert_eq!(
             entry.tracked,
-            Tracked { sent_to: at("10.88.0.2:80"), sent_from: at("10.0.0.1:40000"), is_answered: false }
+            Tracked {
+                sent_to: Endpoint::at("10.88.0.2:80"),
+                sent_from: Endpoint::at("10.0.0.1:40000"),
+                is_answered: false
+            }
         );
         let six = between("[fd00::1]:40000", "[fd00::2]:80");
         let answered = super::entry(&answer(six, six.swapped(), 0x2e)).unwrap();
@@ -254,8 +233,8 @@ mod tests {
             taken.add(entry(&answer(orig, reply, 0)));
         }
         let group = NatPorts {
-            source: at("10.88.0.1:0").addr,
-            to: at("10.88.0.2:80"),
+            source: Endpoint::at("10.88.0.1:0").addr,
+            to: Endpoint::at("10.88.0.2:80"),
             taken: 3,
             chosen: 2,
             lowest: 1024,
