@@ -19,7 +19,7 @@
 //! namespace `/proc/net` still shows that of the main thread: read `/proc/thread-self/net`.
 
 use std::io::Write as _;
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
@@ -97,12 +97,20 @@ pub fn finish(command: &mut Command) -> Output {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap_or_else(|e| panic!("cannot start {shown}: {e}"));
-    let deadline = Instant::now() + Duration::from_secs(20);
     // Both pipes are drained while waiting: a child that fills one would otherwise never end.
     let drains = [child.stdout.take().map(|p| drain(Box::new(p))), child.stderr.take().map(|p| drain(Box::new(p)))];
-    let status = loop {
+    let status = ended(&mut child, &shown);
+    let [stdout, stderr] = drains.map(|d| d.map_or_else(Vec::new, |d| d.join().expect("pipe reader")));
+    Output { status, stdout, stderr }
+}
+
+/// Waits for the end of a process, and kills it when it takes longer than 20 s.
+#[track_caller]
+fn ended(child: &mut Child, shown: &str) -> ExitStatus {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
         match child.try_wait().expect("waitpid") {
-            Some(status) => break status,
+            Some(status) => return status,
             None if Instant::now() > deadline => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -110,9 +118,7 @@ pub fn finish(command: &mut Command) -> Output {
             }
             None => std::thread::sleep(Duration::from_millis(1)),
         }
-    };
-    let [stdout, stderr] = drains.map(|d| d.map_or_else(Vec::new, |d| d.join().expect("pipe reader")));
-    Output { status, stdout, stderr }
+    }
 }
 
 fn drain(mut pipe: Box<dyn std::io::Read + Send>) -> std::thread::JoinHandle<Vec<u8>> {

@@ -38,18 +38,7 @@ pub fn run(command: &mut Command, columns: u16) -> Screen {
         }
         bytes
     });
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let status = loop {
-        match child.try_wait().expect("waitpid") {
-            Some(status) => break status,
-            None if Instant::now() > deadline => {
-                let _ = child.kill();
-                let _ = child.wait();
-                panic!("{shown} did not end within 20 s");
-            }
-            None => std::thread::sleep(Duration::from_millis(1)),
-        }
-    };
+    let status = super::ended(&mut child, &shown);
     let bytes = reader.join().expect("the reader of the terminal");
     let text = String::from_utf8(bytes).expect("text on the terminal").replace("\r\n", "\n");
     Screen { status, text }
