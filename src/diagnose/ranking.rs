@@ -1,12 +1,28 @@
-//! Explanations of one rule that are alike are told as one. Nothing is cut.
+//! Which processes have the most rows; and explanations of one rule that are alike are told as one. Nothing is cut.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::model::Process;
 use crate::text;
 
 /// How many of those that are folded in the evidence names.
 const NAMED: usize = 10;
 /// From how many on findings that are alike become one.
 const ALIKE: usize = 3;
+
+/// The processes behind some rows, the one with most of them first, and how many each has.
+#[must_use]
+pub fn by_rows<'a>(holders: impl IntoIterator<Item = &'a Process>) -> Vec<(&'a Process, u64)> {
+    let mut counts: BTreeMap<u32, (&'a Process, u64)> = BTreeMap::new();
+    for process in holders {
+        counts.entry(process.pid).or_insert((process, 0)).1 += 1;
+    }
+    let mut found: Vec<_> = counts.into_values().collect();
+    found.sort_by_key(|(process, n)| (Reverse(*n), process.pid));
+    found
+}
 
 /// Folds explanations of one rule about one program and one place into the first of them, from three on.
 #[must_use]
@@ -54,6 +70,13 @@ fn folded(mut group: Vec<Finding>) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_process_with_most_rows_is_first_and_of_equals_the_lowest_pid() {
+        let [a, b, c] = [7, 8, 9].map(|pid| Process { pid, ..Process::default() });
+        let found: Vec<(u32, u64)> = by_rows([&c, &b, &b, &a]).into_iter().map(|(p, n)| (p.pid, n)).collect();
+        assert_eq!(found, [(8, 2), (7, 1), (9, 1)]);
+    }
 
     #[test]
     fn explanations_of_alike_workers_are_one() {

@@ -6,18 +6,17 @@
 //!
 #![doc = include_str!("../../../docs/rules/abort-storm.md")]
 
-use std::collections::BTreeMap;
-
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::listener_owner;
 use crate::diagnose::measure::Share;
+use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::snapshot::Netns;
-use crate::model::{NetnsId, Process, State};
+use crate::model::{NetnsId, Process, Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule = rule!("abort-storm", System, Two, "many connections end by reset", check, [TEXT])
@@ -247,20 +246,13 @@ fn listening<'a>(view: &View<'a>, netns: Option<NetnsId>) -> Vec<&'a Process> {
 /// either end; the one with most of them first. Whoever closes second leaves none either, so this is a hint.
 fn vanished<'a>(view: &View<'a>, netns: Option<NetnsId>) -> Vec<(&'a Process, u64)> {
     let Some(before) = view.before else { return Vec::new() };
-    let mut counts: BTreeMap<u32, (&'a Process, u64)> = BTreeMap::new();
-    for socket in before.sockets.iter().filter(|s| s.netns == netns && s.state == State::Established) {
-        let tuple = socket.four_tuple();
-        if view.at(netns, tuple).is_some() || view.at(netns, tuple.swapped()).is_some() {
-            continue;
-        }
-        if let Some(holder) = before.owners.of(socket).1.first() {
-            let process = before.owners.process(holder);
-            counts.entry(process.pid).or_insert((process, 0)).1 += 1;
-        }
-    }
-    let mut owners: Vec<_> = counts.into_values().collect();
-    owners.sort_by_key(|(process, n)| (std::cmp::Reverse(*n), process.pid));
-    owners
+    let open = before.sockets.iter().filter(|s| s.netns == netns && s.state == State::Established);
+    let is_gone = |s: &&Socket| {
+        let tuple = s.four_tuple();
+        view.at(netns, tuple).is_none() && view.at(netns, tuple.swapped()).is_none()
+    };
+    let holders = open.filter(is_gone).filter_map(|s| before.owners.of(s).1.first());
+    ranking::by_rows(holders.map(|holder| before.owners.process(holder)))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::measure::Measure;
 use crate::diagnose::mtu;
 use crate::diagnose::peers::{self, Peers};
+use crate::diagnose::ranking;
 use crate::diagnose::reach::Reach;
 use crate::diagnose::retries;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
@@ -256,7 +257,8 @@ fn finding<'a>(
         |value: fn(&crate::model::TcpInfo) -> Option<u64>| rows.iter().filter_map(move |s| value(s.info.as_deref()?));
     let silence = closing::silence_ms(rows).map_or(0, |(longest, _)| longest);
     let waiting = rows.iter().filter_map(|s| silent_peer::waiting_ms(s)).max();
-    let owners = owners(ends, if silent.held.is_empty() { &silent.attempts } else { &silent.held });
+    let of = if silent.held.is_empty() { &silent.attempts } else { &silent.held };
+    let owners = ranking::by_rows(of.iter().filter_map(|s| ends.owner(s)));
     let other = rows.iter().find_map(|s| ends.other(s));
     let first = owners.first().map(|(process, _)| *process);
     let who = who_of(view, &owners, rows);
@@ -337,17 +339,6 @@ fn finding<'a>(
         finding = finding.evidence("owners", Evidence::List(list));
     }
     Some(finding.steps(steps).fill("peer", peer).next(format!("tcpstate list -o -i -p --peer {peer}")))
-}
-
-/// The owners of rows, the one with most of them first.
-fn owners<'a>(ends: &Peers<'_, 'a>, rows: &[&Socket]) -> Vec<(&'a Process, u64)> {
-    let mut counts: BTreeMap<u32, (&'a Process, u64)> = BTreeMap::new();
-    for process in rows.iter().filter_map(|s| ends.owner(s)) {
-        counts.entry(process.pid).or_insert((process, 0)).1 += 1;
-    }
-    let mut owners: Vec<_> = counts.into_values().collect();
-    owners.sort_by_key(|(process, n)| (std::cmp::Reverse(*n), process.pid));
-    owners
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::diagnose::reader::{self, Reader, Unread, peer_is_blocked, untouched_m
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{Class, THAW};
-use crate::diagnose::{Outcome, closing, delivery};
+use crate::diagnose::{Outcome, closing, delivery, ranking};
 use crate::model::{Process, Socket, State, TcpInfo};
 use crate::text;
 
@@ -324,12 +324,7 @@ fn step(cause: &str) -> &'static str {
 
 /// The processes at the other ends that are on this host, the one with most of them first.
 fn other_ends<'a>(ends: &Peers<'_, 'a>, rows: &[&Socket]) -> Vec<&'a Process> {
-    let mut counts: std::collections::BTreeMap<u32, (&'a Process, u64)> = std::collections::BTreeMap::new();
-    for process in rows.iter().filter_map(|s| ends.other(s)) {
-        counts.entry(process.pid).or_insert((process, 0)).1 += 1;
-    }
-    let mut found: Vec<_> = counts.into_values().collect();
-    found.sort_by_key(|(process, n)| (std::cmp::Reverse(*n), process.pid));
+    let found = ranking::by_rows(rows.iter().filter_map(|s| ends.other(s)));
     found.into_iter().map(|(process, _)| process).collect()
 }
 

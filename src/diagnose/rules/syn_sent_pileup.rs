@@ -18,6 +18,7 @@ use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::listener_owner;
 use crate::diagnose::measure::Measure;
 use crate::diagnose::nat_ports;
+use crate::diagnose::ranking;
 use crate::diagnose::reach::{self, Reach};
 use crate::diagnose::retries;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
@@ -185,13 +186,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 }
 
 fn owners<'a>(view: &View<'a>, rows: &[&'a Socket]) -> Vec<(&'a Process, u64)> {
-    let mut counts: BTreeMap<u32, (&'a Process, u64)> = BTreeMap::new();
-    for process in rows.iter().flat_map(|s| view.processes(s)) {
-        counts.entry(process.pid).or_insert((process, 0)).1 += 1;
-    }
-    let mut owners: Vec<_> = counts.into_values().collect();
-    owners.sort_by_key(|(process, n)| (std::cmp::Reverse(*n), process.pid));
-    owners
+    ranking::by_rows(rows.iter().flat_map(|s| view.processes(s)))
 }
 
 fn findings<'a>(view: &View<'a>, reach: &Reach<'_, 'a>, groups: &[Group<'a>]) -> Vec<Finding> {
