@@ -296,6 +296,11 @@ impl Frame {
         Some((n * self.scale) as f64 * 1000.0 / ms as f64)
     }
 
+    /// The findings that are there.
+    pub fn present(&self) -> impl Iterator<Item = &Sighting> {
+        self.findings.iter().filter(|sighting| !sighting.is_gone())
+    }
+
     /// Whether the sample took longer than the interval.
     #[must_use]
     pub fn is_late(&self) -> bool {

@@ -31,7 +31,7 @@ const WITH_MACHINE: u16 = 170;
 /// Draws it.
 pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) {
     let (width, height) = (pen.area.width, pen.area.height);
-    let present = frame.findings.iter().filter(|s| !s.is_gone()).count();
+    let present = frame.present().count();
     let wanted = u16::try_from(frame.findings.len()).unwrap_or(u16::MAX).saturating_add(1);
     // A small screen has a line for the worst, a larger one a list.
     let incidents = if height < 24 { 1 } else { wanted.clamp(2, (height / 4).max(6)) };

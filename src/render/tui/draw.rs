@@ -105,7 +105,7 @@ fn head(app: &App, pen: &mut Pen<'_>) {
 /// The second line: the tabs, what is open, how much is not seen, the filter, what is wrong.
 fn path(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     let theme = pen.theme;
-    let findings = frame.findings.iter().filter(|s| !s.is_gone()).count();
+    let findings = frame.present().count();
     let count = if findings > 0 { format!(" {findings}") } else { String::new() };
     let gaps = match frame.gaps.len() {
         0 => String::new(),

@@ -91,7 +91,7 @@ pub(super) fn list(frame: &Frame, pen: &mut Pen<'_>, top: u16, cursor: Option<us
 
 /// The worst of what is wrong, in one line from a column on; returns whether anything is.
 pub(super) fn worst(frame: &Frame, x: u16, pen: &mut Pen<'_>) -> bool {
-    let Some(Sighting { finding, .. }) = frame.findings.iter().find(|s| !s.is_gone()) else { return false };
+    let Some(Sighting { finding, .. }) = frame.present().next() else { return false };
     let x = pen.text(x, 0, finding.severity.key(), pen.theme.severity(finding.severity));
     pen.marked(x + 1, 0, &finding.summary, Style::new());
     true
