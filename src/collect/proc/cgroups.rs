@@ -98,12 +98,7 @@ mod tests {
 
     use super::*;
     use crate::collect::proc::groups::Mount;
-
-    fn write(folder: &Path, path: &str, text: &str) {
-        let path = folder.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
+    use crate::collect::proc::testkit::write;
 
     /// Process 7 in these groups, below a mount of version 2 and one of version 1.
     fn seen(folder: &Path, top: &str, cgroup: &str) -> (Mounts, Groups) {

@@ -71,14 +71,12 @@ fn version_2(folder: &Path, group: String) -> Option<GroupMemory> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::proc::ProcRoot;
     use crate::collect::proc::groups::Mount;
+    use crate::collect::proc::{ProcRoot, testkit};
 
     fn write(folder: &Path, files: &[(&str, &str)]) {
-        for (file, text) in files {
-            let path = folder.join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+        for (path, text) in files {
+            testkit::write(folder, path, text);
         }
     }
 

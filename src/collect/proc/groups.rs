@@ -140,12 +140,7 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn write(folder: &Path, path: &str, text: &str) {
-        let path = folder.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
+    use crate::collect::proc::testkit::write;
 
     fn line(at: &str, top: &str, kind: &str, options: &str) -> String {
         format!("30 24 0:26 {top} {at} rw,nosuid shared:4 - {kind} {kind} rw,{options}\n")

@@ -13,6 +13,9 @@ pub(crate) mod owners;
 pub(crate) mod parts;
 pub(crate) mod processes;
 
+#[cfg(test)]
+pub(crate) mod testkit;
+
 use std::path::{Path, PathBuf};
 
 /// The root of a proc file system: `/proc`, or a host's mounted elsewhere.
