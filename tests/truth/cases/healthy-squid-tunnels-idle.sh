@@ -17,6 +17,7 @@ cache_log $W/sq/cache.log
 pid_filename none
 coredump_dir $W/sq
 pinger_enable off
+dns_nameservers 127.0.0.1
 shutdown_lifetime 1 second
 A
 cat >"$W/n.conf" <<A
