@@ -12,6 +12,7 @@ pub(crate) mod difference;
 pub(crate) mod endings;
 pub(crate) mod flows;
 pub(crate) mod groups;
+pub(crate) mod joined;
 pub(crate) mod lives;
 pub(crate) mod local_ports;
 pub(crate) mod matrix;

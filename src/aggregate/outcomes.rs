@@ -425,7 +425,7 @@ fn adopt(connects: &mut [Connects]) {
 }
 
 /// Adds what other processes of the same name did.
-fn merge(into: &mut Connects, other: &Connects) {
+pub(super) fn merge(into: &mut Connects, other: &Connects) {
     // Between the failures of two processes lies another time than either has.
     into.pauses_ms =
         if into.failures() > 0 && other.failures() > 0 { None } else { into.pauses_ms.or(other.pauses_ms) };

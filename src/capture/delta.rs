@@ -13,6 +13,7 @@ use crate::capture::document::{Document, Refused, apply, field, patch, put};
 use crate::capture::socket::{self, At, Kept};
 use crate::model::names::NameTable;
 use crate::model::snapshot::{KnownOwner, Netns, ProcessFacts, TrackingAnswers};
+use crate::model::traced::TracedInterval;
 use crate::model::{FourTuple, Holder, Inode, NetnsId, OwnerTable, Process, Snapshot, Socket};
 
 /// What makes a row the same row. Without a cookie, the place among those that look alike has to do.
@@ -373,6 +374,11 @@ impl Decoder {
             },
         };
         Ok((snapshot, field(facts, "names")?))
+    }
+
+    /// What was traced before it.
+    pub(super) fn traced(&self) -> Result<Option<TracedInterval>, Refused> {
+        field(&self.facts, "traced")
     }
 
     fn owners(&self) -> Result<OwnerTable, Refused> {

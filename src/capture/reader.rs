@@ -10,6 +10,7 @@ use crate::capture::delta::{Decoder, Failure};
 use crate::capture::frame::{self, Entry};
 use crate::model::Snapshot;
 use crate::model::names::NameTable;
+use crate::model::traced::TracedInterval;
 
 /// A snapshot that was recorded, with the names of its numbers.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +91,18 @@ impl<R: Read + Seek> Capture<R> {
         let (snapshot, names) = decoder.snapshot().map_err(|why| Error::Damaged { offset, why })?;
         self.latest = Some((place, decoder));
         Ok(Recorded { snapshot, names })
+    }
+
+    /// What was traced up to the snapshot at a place; the snapshot itself is not made.
+    ///
+    /// # Errors
+    /// When it is damaged, or builds on one that is.
+    pub fn traced(&mut self, place: usize) -> Result<Option<TracedInterval>, Error> {
+        let decoder = self.decode(place)?;
+        let offset = self.entries[place].offset;
+        let traced = decoder.traced().map_err(|why| Error::Damaged { offset, why })?;
+        self.latest = Some((place, decoder));
+        Ok(traced)
     }
 
     /// What a snapshot is made of: the latest key frame, and every change since.
