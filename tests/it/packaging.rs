@@ -120,7 +120,7 @@ fn systemd_accepts_the_unit() {
     if !installed("systemd-analyze") {
         return skip("systemd-analyze is not installed");
     }
-    let unit = read("packaging/systemd/tcpstate-export.service");
+    let [unit, recorder] = ["export", "record"].map(|name| read(&format!("packaging/systemd/tcpstate-{name}.service")));
     let dir = tempfile::tempdir().expect("a directory");
     let verify = |name: &str, text: &str| {
         let file = dir.path().join(name);
@@ -129,10 +129,16 @@ fn systemd_accepts_the_unit() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.success() && said.is_empty(), said)
     };
-    let here = unit.replace("/usr/bin/tcpstate", env!("CARGO_BIN_EXE_tcpstate"));
-    assert!(here != unit);
-    let (fine, said) = verify("tcpstate-export.service", &here);
-    assert!(fine, "{said}");
+    let here = |unit: &str| {
+        let here = unit.replace("/usr/bin/tcpstate", env!("CARGO_BIN_EXE_tcpstate"));
+        assert!(here != unit);
+        here
+    };
+    for (name, unit) in [("tcpstate-export.service", &unit), ("tcpstate-record.service", &recorder)] {
+        let (fine, said) = verify(name, &here(unit));
+        assert!(fine, "{name}: {said}");
+    }
+    let here = here(&unit);
     let (fine, _) = verify("wrong.service", &here.replace("ProtectSystem=strict", "ProtectSytem=strict"));
     assert!(!fine, "the check can fail");
 }
