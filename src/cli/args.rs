@@ -69,7 +69,9 @@ impl Replay {
     pub(crate) fn refuse(&self, command: &str) -> anyhow::Result<()> {
         match self.from {
             Some(_) => {
-                anyhow::bail!("{command} needs the running system; summary, list, doctor and explain read --from")
+                anyhow::bail!(
+                    "{command} needs the running system; summary, list, doctor, watch, trace and explain read --from"
+                )
             }
             None => Ok(()),
         }

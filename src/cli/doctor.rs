@@ -2,6 +2,8 @@
 //!
 //! Takes one snapshot, and a second one only if a rule that might fire needs it.
 
+mod over;
+
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -16,9 +18,11 @@ use crate::cli::exit::Exit;
 use crate::cli::interval::IntervalTrace;
 use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
+use crate::cli::stretch::Range;
 use crate::diagnose::{Diagnosis, RULES, Rule, Samples, Severity, Thresholds};
 use crate::model::{Gap, Snapshot, Source, State};
-use crate::render::{gap as words, json as out, report};
+use crate::render::{course, gap as words, json as out, report};
+use crate::watch::Course;
 
 /// The pause between the two snapshots when none is given.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
@@ -31,6 +35,7 @@ Examples:
   tcpstate doctor --rule close-wait-leak    one rule; `tcpstate explain` lists them
   tcpstate doctor --nagios                  as a monitoring plugin: exit 0 to 3, perfdata
   tcpstate doctor --fail-on high            exit 1 only for findings at high or above
+  tcpstate doctor --from now.tcps.zst --since 10m    what came and went in the last 10 minutes of a recording
 
 Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage or nothing could be read; \
 with --nagios 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
@@ -77,7 +82,18 @@ pub struct DoctorArgs {
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub nagios: bool,
     #[command(flatten)]
+    pub range: Range,
+    #[command(flatten)]
     pub common: Common,
+}
+
+/// What was looked at, and what the rules say.
+struct Examined {
+    session: Session,
+    diagnosis: Diagnosis,
+    snapshot: Snapshot,
+    /// Over a part of a recording: what was found when.
+    course: Option<Course>,
 }
 
 pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
@@ -88,8 +104,17 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let wanted = (!args.rule.is_empty()).then(|| args.rule.clone());
     let min = args.min_severity;
-    let result = examine(args, wanted.as_deref(), &settings.thresholds);
-    let (mut session, mut diagnosis, snapshot) = match result {
+    let result = if args.range.is_named() {
+        examine_range(args, wanted.as_deref(), &settings.thresholds)
+    } else {
+        examine(args, wanted.as_deref(), &settings.thresholds).map(|(session, diagnosis, snapshot)| Examined {
+            session,
+            diagnosis,
+            snapshot,
+            course: None,
+        })
+    };
+    let Examined { mut session, mut diagnosis, snapshot, course } = match result {
         Ok(done) => done,
         // A monitoring system expects UNKNOWN when the check itself failed.
         Err(error) if args.nagios => {
@@ -116,7 +141,12 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         map.insert("interval_ms".into(), json!(session.interval_ms));
         map.insert("traced".into(), out::traced(snapshot.traced.as_ref()));
         map.insert("findings".into(), out::findings(&diagnosis, min));
-        map.insert("incidents".into(), out::incidents(&diagnosis, min, snapshot.taken_at_ms));
+        let mut incidents = out::incidents(&diagnosis, min, snapshot.taken_at_ms);
+        if let Some(course) = &course {
+            course::settle_times(&mut incidents, course);
+        }
+        map.insert("incidents".into(), incidents);
+        map.insert("course".into(), json!(course.as_ref().map(course::document)));
         map.insert("not_checked".into(), out::not_checked(&diagnosis));
         map.insert("gaps".into(), out::gaps(&session.gaps));
         out::write_document(&mut env.stdout, &Json::Object(map))?;
@@ -127,8 +157,13 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         if session.live.spaces().len() > 1 {
             name_namespaces(&mut diagnosis, &session);
         }
-        let shown =
-            report::Shown { at_least: min, sockets: snapshot.sockets.len(), rules: judged, verbose: args.verbose };
+        let shown = report::Shown {
+            at_least: min,
+            sockets: snapshot.sockets.len(),
+            rules: judged,
+            verbose: args.verbose,
+            course: course.as_ref().map(|course| (course, snapshot.host.as_str())),
+        };
         report::write_report(&mut text, &diagnosis, shown, style);
         env.stdout.write_all(text.as_bytes())?;
         session.print_gaps(env, &args.common)?;
@@ -206,6 +241,15 @@ fn examine(
     undecided(&mut diagnosis, "another");
     tell_refusal(args, refused, wanted, &mut session, &mut diagnosis);
     Ok((session, diagnosis, second))
+}
+
+/// The same over a part of a recording.
+fn examine_range(args: &DoctorArgs, wanted: Option<&[&str]>, thresholds: &Thresholds) -> anyhow::Result<Examined> {
+    if args.once || args.trace.is_some() {
+        bail!("--since and --until compare recorded snapshots; leave out --once and --trace");
+    }
+    let over::Over { session, course, diagnosis, last } = over::examine(args, wanted, thresholds)?;
+    Ok(Examined { session, diagnosis, snapshot: last, course: Some(course) })
 }
 
 /// The same over a recording: the snapshot of the moment, and the one before it.

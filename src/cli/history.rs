@@ -17,6 +17,7 @@ use crate::capture::{self, Capture, Recorded};
 use crate::cli::parse;
 use crate::collect::clock::millis;
 use crate::collect::error::reason;
+use crate::model::traced::TracedInterval;
 use crate::text;
 
 /// How names of captures end.
@@ -46,9 +47,22 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     })
 }
 
+/// The same, where a time before the end needs no sign: `10m`.
+pub(crate) fn since(text: &str) -> Result<Moment, String> {
+    parse::duration(text.trim()).map(Moment::BeforeEnd).or_else(|_| moment(text))
+}
+
 struct Part {
     path: PathBuf,
     capture: Capture<BufReader<File>>,
+}
+
+/// A snapshot of a recording: which capture, which snapshot in it, and when it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    part: usize,
+    place: usize,
+    pub taken_at_ms: u64,
 }
 
 /// Captures in the order of their times, and the moment that was asked for.
@@ -103,6 +117,47 @@ impl History {
         }
         self.place.1 = found;
         Ok((recorded, notes))
+    }
+
+    /// The snapshots from one moment to another, both included, in the order of their times.
+    pub(crate) fn stretch(&self, since: Option<Moment>, until: Option<Moment>) -> anyhow::Result<Vec<Step>> {
+        let steps = self.parts.iter().enumerate().flat_map(|(part, of)| {
+            let entries = of.capture.entries().iter().enumerate();
+            entries.map(move |(place, entry)| Step { part, place, taken_at_ms: entry.taken_at_ms })
+        });
+        let mut steps: Vec<Step> = steps.collect();
+        let (Some(first), Some(last)) = (steps.first().copied(), steps.last().copied()) else {
+            bail!("there is no snapshot");
+        };
+        let end = last.taken_at_ms;
+        // What begins before the recording begins with it.
+        let from = since.map_or(0, |since| resolve(since, end).unwrap_or(0));
+        let to = until.map_or(end, |until| resolve(until, end).unwrap_or(0));
+        if from > to {
+            bail!("--since is {}, and --until is {} before it", clock(from), clock(to));
+        }
+        steps.retain(|step| (from..=to).contains(&step.taken_at_ms));
+        if steps.is_empty() {
+            let (first, from, to) = (clock(first.taken_at_ms), clock(from), clock(to));
+            bail!("there is no snapshot from {from} to {to}; the recording is of {first} to {}", clock(end));
+        }
+        Ok(steps)
+    }
+
+    /// Reads one of them.
+    pub(crate) fn read(&mut self, step: Step) -> Result<Recorded, capture::Error> {
+        self.parts[step.part].capture.read(step.place)
+    }
+
+    /// What was traced up to it; the snapshot itself is not made.
+    pub(crate) fn traced(&mut self, step: Step) -> Result<Option<TracedInterval>, capture::Error> {
+        self.parts[step.part].capture.traced(step.place)
+    }
+
+    /// The snapshot before one of them, unless another recording or a pause is in between.
+    pub(crate) fn just_before(&mut self, step: Step) -> Option<Recorded> {
+        let before = Step { place: step.place.checked_sub(1)?, ..step };
+        self.read(before).ok()
     }
 
     /// The snapshot before the one that was read: the latest that is so much older at least, or the oldest there is.

@@ -29,6 +29,7 @@ mod saved;
 mod select;
 mod session;
 mod signal;
+mod stretch;
 mod summary;
 mod trace;
 mod version;

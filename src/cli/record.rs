@@ -39,8 +39,8 @@ Examples:
   tcpstate doctor --from now.tcps.zst --at -5m       what was wrong five minutes before its end
   zstd -dc now.tcps.zst | jq -c 'select(.type == \"new\").socket'
 
-summary, list, doctor and explain read it with --from. It has sockets, processes, command lines and addresses: only its owner
-may read it.
+summary, list, doctor, watch, trace and explain read it with --from. It has sockets, processes, command lines and addresses:
+only its owner may read it.
 
 Exit codes: 0 done, 2 wrong usage, or nothing could be read or written.";
 

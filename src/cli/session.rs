@@ -17,12 +17,14 @@ use crate::collect::names::SystemNames;
 use crate::collect::netns::Wanted;
 use crate::collect::owners::Search;
 use crate::collect::proc::ProcRoot;
+use crate::collect::replay::keep_namespaces;
 use crate::collect::scan::{Scan, Scanned};
 use crate::collect::{Live, OwnersVia, SourceChoice};
 use crate::diagnose::{Diagnosis, Thresholds};
 use crate::filter::Expr;
 use crate::model::column::Needs;
 use crate::model::gap::Missing;
+use crate::model::snapshot::Netns;
 use crate::model::{Gap, NetnsId, OwnerTable, Snapshot, State, StateSet};
 use crate::render::json::Head;
 use crate::text;
@@ -97,26 +99,21 @@ impl Session {
         })
     }
 
-    /// Opens a recording.
-    fn replay(recorded: Recorded, common: &Common) -> anyhow::Result<Session> {
-        let Recorded { snapshot, names } = recorded;
+    /// Opens a recorded snapshot.
+    pub(crate) fn replay(recorded: Recorded, common: &Common) -> anyhow::Result<Session> {
+        let Recorded { mut snapshot, names } = recorded;
         let taken_at = text::timestamp(snapshot.taken_at_ms).unwrap_or_default();
         let mut scope = scope(common);
         if common.replay.at.is_some() {
             scope += &format!(" --at {taken_at}");
         }
-        let mut live = Live::replay(snapshot);
-        let words = &common.origin.netns;
-        if !words.is_empty() && !words.iter().any(|word| word == "all") {
-            let known = live.recorded_namespaces();
-            let unknown = live.keep_namespaces(words);
-            if let Some(word) = unknown.first() {
-                let known = known.join(", ");
-                bail!("--netns {word}: the capture has no such network namespace; it has {known}");
-            }
+        let known: Vec<String> = snapshot.netns.iter().map(Netns::label).collect();
+        if let Some(word) = keep_namespaces(&mut snapshot, &common.origin.netns).first() {
+            let known = known.join(", ");
+            bail!("--netns {word}: the capture has no such network namespace; it has {known}");
         }
         Ok(Session {
-            live,
+            live: Live::replay(snapshot),
             owners: OwnerTable::default(),
             names: SystemNames::recorded(names),
             gaps: Vec::new(),
@@ -126,6 +123,17 @@ impl Session {
             scope,
             taken_at,
         })
+    }
+
+    /// Turns to another snapshot of the same recording, of which commands name the moment.
+    pub(crate) fn turn_to(&mut self, recorded: Recorded, common: &Common) {
+        let Recorded { mut snapshot, names } = recorded;
+        self.taken_at = text::timestamp(snapshot.taken_at_ms).unwrap_or_default();
+        self.scope = format!("{} --at {}", scope(common), self.taken_at);
+        self.names = SystemNames::recorded(names);
+        // A namespace that is not there at this moment may come.
+        drop(keep_namespaces(&mut snapshot, &common.origin.netns));
+        self.live.turn_to(snapshot);
     }
 
     /// What this source cannot tell of the queues of listeners.

@@ -3,6 +3,8 @@
 //! Input: its arguments. Output: a line for each change, or for each connection that ended, or one matrix; what the
 //! source cannot see, what was lost, and totals at the end.
 
+mod recorded;
+
 use std::io::Write;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,10 +16,11 @@ use serde_json::{Map, json};
 
 use crate::aggregate::endings::Endings;
 use crate::aggregate::lives::{Closer, End, EndedBy, Life, Lives, Opener};
-use crate::cli::args::{Common, Replay, Selection};
+use crate::cli::args::{Common, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
+use crate::cli::stretch::Range;
 use crate::cli::{parse, select, signal};
 use crate::collect::changes::{self, Changes, Faults, Lost, Request, Scope, Source};
 use crate::collect::clock::millis;
@@ -78,12 +81,13 @@ Examples:
   tcpstate trace --json --duration 1m       JSON lines
   tcpstate trace --netns web                one network namespace, from where you stand
   tcpstate trace --poll --interval 100ms    without privileges: differences of two samples
+  tcpstate trace --from now.tcps.zst --since 5m      what changed in the last 5 minutes of a recording
 
 A process in [brackets] held the socket while a packet was handled; without them it made the change by a system call.
 TIME_WAIT with an asterisk is inferred. Interrupt it for the totals.";
 
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES, mut_args(Replay::hide))]
+#[command(after_help = EXAMPLES)]
 pub struct TraceArgs {
     #[command(flatten)]
     pub selection: Selection,
@@ -124,6 +128,8 @@ pub struct TraceArgs {
     #[arg(long, value_name = "TIME", value_parser = parse::duration, help_heading = "Output")]
     pub duration: Option<Duration>,
     #[command(flatten)]
+    pub range: Range,
+    #[command(flatten)]
     pub common: Common,
 }
 
@@ -155,9 +161,13 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if args.summary.is_some() && args.life {
         bail!("--summary and --life are two outputs; give one");
     }
-    args.common.replay.refuse("trace")?;
     signal::watch();
-    let mut session = Session::open(&args.common)?;
+    let (mut session, of_recording) = match recorded::open(args, limit)? {
+        Some(recorded::Recorded { session, snapshots, interval, span_ms, told }) => {
+            (session, Some((snapshots, interval, span_ms, told)))
+        }
+        None => (Session::open(&args.common)?, None),
+    };
     let names = std::mem::take(&mut session.names);
     let filter = select::of_command_line(&args.selection, &args.common.origin, &names, env)?;
     if filter.is_kernel_only() {
@@ -168,6 +178,10 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let mut head = session.head("trace");
     let scope = scope(args, &session)?;
+    let (replay, interval, recording) = match of_recording {
+        Some((snapshots, interval, span_ms, told)) => (Some(snapshots), interval, Some((span_ms, told))),
+        None => (None, args.interval, None),
+    };
     let has_members = scope != Scope::Among(vec![session.live.own_netns()]) && session.live.has_members();
     let lives = args.lines() == lines::Lines::Lives;
     let timewait = lives.then(|| TimewaitLookup::of(&session.live));
@@ -179,17 +193,18 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         faults: args.faults(),
         event_filter: filter.event_filter(),
         live: Some(session.live),
-        interval: args.interval,
+        interval,
+        replay,
     };
     let (mut changes, mut gaps) = match args.via {
-        _ if args.poll => changes::begin_first(&[Via::Poll], &mut request)?,
+        _ if args.poll || recording.is_some() => changes::begin_first(&[Via::Poll], &mut request)?,
         ViaArg::Auto => changes::begin_first(Via::ALL, &mut request)?,
         ViaArg::One(via) => changes::begin_first(&[via], &mut request)?,
     };
     let via = changes.via();
     head.source = changes.source();
     if via == Via::Poll {
-        if scope == Scope::Host && !args.common.origin.names_netns() {
+        if recording.is_none() && scope == Scope::Host && !args.common.origin.names_netns() {
             gaps.push(Gap::new(Missing::OtherNetns, Why::NoneNamed, WayOut::AllNetns));
         }
     } else {
@@ -221,6 +236,7 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
         shown: 0,
         seen: 0,
         reported_lost: 0,
+        recording,
         started: Instant::now(),
         turned: Instant::now(),
         text: String::new(),
@@ -229,7 +245,8 @@ pub(crate) fn run(args: &TraceArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let mut head = out::head(&head);
     head.insert("via".into(), json!(via.key()));
     trace.begin(env, head, &*changes, &gaps)?;
-    let late = trace.follow(env, &mut *changes, limit)?;
+    // The time of a recording is its own.
+    let late = trace.follow(env, &mut *changes, limit.filter(|_| trace.recording.is_none()))?;
     let lost = changes.lost().map(|l| l.total());
     trace.end(env, lost, changes.unseen())?;
     let imperfect = !gaps.is_empty() || late || lost.is_some_and(|n| n > 0);
@@ -276,6 +293,8 @@ struct TraceRun<'a> {
     shown: u64,
     seen: u64,
     reported_lost: u64,
+    /// How long a recording is, and what it is called.
+    recording: Option<(u64, String)>,
     started: Instant,
     /// When a round of [`Endings`] ended.
     turned: Instant,
@@ -299,7 +318,10 @@ impl TraceRun<'_> {
             out::line(&mut env.stdout, "header", head)?;
         } else {
             let (what, scope) = (changes.via().name(), scope_label(&changes.scope()));
-            writeln!(env.stderr, "trace: from {what}, {scope}")?;
+            match &self.recording {
+                Some((_, told)) => writeln!(env.stderr, "trace: from {told}")?,
+                None => writeln!(env.stderr, "trace: from {what}, {scope}")?,
+            }
             if self.args.summary.is_none() {
                 self.text.clear();
                 lines::write_header(&mut self.text, self.args.lines(), self.layout, self.members);
@@ -337,9 +359,10 @@ impl TraceRun<'_> {
                     failed = self.apply(env, &event).err();
                 }
             })?;
+            let is_last = left.is_zero() || changes.has_ended();
             // A round is long enough for a task that was preempted in the call that makes both.
-            if left.is_zero() || self.turned.elapsed() >= PATIENCE {
-                self.endings.turn(left.is_zero());
+            if is_last || self.recording.is_some() || self.turned.elapsed() >= PATIENCE {
+                self.endings.turn(is_last);
                 self.turned = Instant::now();
             }
             self.write_lives(env)?;
@@ -350,7 +373,7 @@ impl TraceRun<'_> {
             self.report_gaps(env, &troubles)?;
             self.report_lost(env, changes.lost())?;
             env.stdout.flush()?;
-            if left.is_zero() || self.is_full() {
+            if is_last || self.is_full() {
                 return Ok(late);
             }
         }
@@ -518,7 +541,8 @@ impl TraceRun<'_> {
     }
 
     fn end(&mut self, env: &mut Env, lost: Option<u64>, unseen: Option<u64>) -> anyhow::Result<()> {
-        let duration_ms = millis(self.started.elapsed());
+        let passed_ms = millis(self.started.elapsed());
+        let duration_ms = self.recording.as_ref().map_or(passed_ms, |(span_ms, _)| *span_ms);
         if self.json() {
             if self.args.summary.is_some() {
                 out::line(&mut env.stdout, "matrix", lines::matrix_json(&self.matrix, duration_ms))?;

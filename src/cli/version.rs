@@ -89,6 +89,7 @@ fn trace(via: Via) -> String {
         faults: Faults::default(),
         event_filter: None,
         live: None,
+        replay: None,
         interval: std::time::Duration::ZERO,
     };
     match changes::begin(via, &mut request) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::collect::Live;
 use crate::model::transition::Via;
-use crate::model::{Event, Gap, NetnsId};
+use crate::model::{Event, Gap, NetnsId, Snapshot};
 
 /// The network namespaces of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,12 @@ pub struct Request {
     /// For a source that compares dumps: what is dumped, and how often.
     pub live: Option<Live>,
     pub interval: Duration,
+    /// For a recording: `live` is its first snapshot, and this the others.
+    pub(crate) replay: Option<Replay>,
 }
+
+/// The next snapshot of a recording; `None` at its end.
+pub(crate) type Replay = Box<dyn FnMut() -> io::Result<Option<Snapshot>> + Send>;
 
 /// Which changes a source must report; it may report more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +103,7 @@ impl Request {
             event_filter: None,
             live: Some(live),
             interval: INTERVAL,
+            replay: None,
         }
     }
 }
@@ -144,6 +150,11 @@ pub trait Source: Send {
 
     /// What was lost since the beginning; `None`: the source cannot know.
     fn lost(&self) -> Option<Lost>;
+
+    /// Whether nothing will come any more: a recording is at its end.
+    fn has_ended(&self) -> bool {
+        false
+    }
 
     /// Connections that came and went unseen; `None` where that is not known, and from sources that see every change.
     fn unseen(&self) -> Option<u64> {

@@ -3,6 +3,7 @@
 //! Input: which sources may be used, and a [`Request`]. Output: a running [`Source`]. Not here: what a change means. A new
 //! source is a file that implements [`Source`], its names in [`Via`], and its arm in [`begin`].
 
+pub(crate) use super::change_source::Replay;
 pub use super::change_source::{Changes, Faults, Lost, Request, Scope, Source};
 pub use crate::model::event::{Event, ResetReason, ResetReceived, ResetSent, Retransmit, Sighting};
 pub use crate::model::transition::{Actor, By, Comm, Traffic, Transition, Via};
@@ -74,6 +75,7 @@ pub fn bpf(ring_bytes: usize, scope: Scope, changes: Changes, faults: Faults) ->
         event_filter: None,
         live: None,
         interval: std::time::Duration::ZERO,
+        replay: None,
     };
     Ok(Box::new(WithoutLateData::new(Tracer::begin(&request)?)))
 }

@@ -258,6 +258,10 @@ impl Live {
     /// Whether any process is in a container or a pod.
     #[must_use]
     pub fn has_members(&self) -> bool {
+        if let Some(recorded) = &self.recorded {
+            let identities = recorded.owners.processes.iter().map(|process| &process.identity);
+            return identities.into_iter().any(|i| i.container_label().is_some() || i.pod_label().is_some());
+        }
         !members(&self.root, &self.containers).is_empty()
     }
 
@@ -448,6 +452,9 @@ impl Live {
     /// # Errors
     /// When the process list cannot be read, or BPF was required and is unavailable.
     pub fn owners(&mut self, wanted: Option<&FxHashSet<Inode>>) -> Result<OwnerTable, Error> {
+        if let Some(recorded) = &self.recorded {
+            return Ok(recorded.owners.clone());
+        }
         let (table, route) = self.finder().find(wanted)?;
         self.owner_route = Some(route);
         Ok(table)
@@ -465,6 +472,7 @@ impl Live {
     /// As [`Live::owners`].
     pub fn second_look(&mut self, refused: bool, missing: &FxHashSet<Inode>) -> Result<OwnerTable, Error> {
         if refused
+            && self.recorded.is_none()
             && self.may_take_bpf()
             && let Ok(table) = self.finder().by_bpf(Some(missing))
         {

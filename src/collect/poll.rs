@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::change_source::{Lost, Request, Scope, Source};
+use super::change_source::{Lost, Replay, Request, Scope, Source};
 use super::clock::monotonic_ns;
 use super::error::Error;
 use super::live::{Live, SourceChoice};
@@ -46,6 +46,9 @@ struct Seen {
 /// The state of a poller.
 pub struct Poll {
     live: Live,
+    /// Of a recording: where the next snapshot comes from.
+    replay: Option<Replay>,
+    ended: bool,
     interval: Duration,
     due_ns: u64,
     known: FxHashMap<Identity, Seen>,
@@ -72,10 +75,15 @@ impl Poll {
             None => Live::open(SourceChoice::Auto, ProcRoot::default())?,
         };
         // Without them traffic, and what no sample shows, stay unknown.
-        let destroy_events: Option<Vec<Farewells>> = live.spaces().map(|space| open(space).ok()).collect();
+        let destroy_events: Option<Vec<Farewells>> = match live.recorded() {
+            Some(_) => None,
+            None => live.spaces().map(|space| open(space).ok()).collect(),
+        };
         let mut poll = Poll {
             destroy_events: destroy_events.unwrap_or_default(),
             live,
+            replay: request.replay.take(),
+            ended: false,
             interval: request.interval,
             due_ns: 0,
             known: FxHashMap::default(),
@@ -149,9 +157,10 @@ impl Poll {
     fn sample(&mut self, each: &mut dyn FnMut(Event)) -> Result<(), Error> {
         self.apply_destroyed().map_err(|e| Error::new("read destroy events of sockets", "", e))?;
         self.look_again();
-        let now_ns = monotonic_ns();
+        let (at_ms, now_ns) = self.live.clock();
         self.due_ns = now_ns + u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
-        let at_us = jiff::Timestamp::now().as_microsecond();
+        let recorded = self.live.recorded().and_then(|_| i64::try_from(at_ms).ok());
+        let at_us = recorded.map_or_else(|| jiff::Timestamp::now().as_microsecond(), |ms| ms * 1000);
         self.round += 1;
         self.timewait.clear();
         let (round, known, timewait, strays) = (self.round, &mut self.known, &mut self.timewait, &mut self.strays);
@@ -231,11 +240,10 @@ impl Source for Poll {
     }
 
     fn gaps(&self) -> Vec<Gap> {
-        let mut gaps = vec![Gap::new(
-            Missing::ChangesBetweenSamples,
-            Why::Sampled { interval_ms: self.interval.as_millis() },
-            WayOut::BpfOrInterval,
-        )];
+        // What was recorded cannot be traced any more.
+        let way_out = if self.replay.is_some() { WayOut::ShorterInterval } else { WayOut::BpfOrInterval };
+        let why = Why::Sampled { interval_ms: self.interval.as_millis() };
+        let mut gaps = vec![Gap::new(Missing::ChangesBetweenSamples, why, way_out)];
         gaps.extend(self.live.gaps(&Query::states(StateSet::ALL)));
         gaps.extend(self.live.lacks());
         gaps
@@ -243,6 +251,15 @@ impl Source for Poll {
 
     /// Without patience it takes a sample at once.
     fn drain(&mut self, patience: Duration, each: &mut dyn FnMut(Event)) -> io::Result<Vec<Gap>> {
+        if let Some(replay) = &mut self.replay {
+            let Some(snapshot) = replay()? else {
+                self.ended = true;
+                return Ok(Vec::new());
+            };
+            self.live.turn_to(snapshot);
+            self.sample(each).map_err(io::Error::other)?;
+            return Ok(std::mem::take(&mut self.troubles));
+        }
         let mut left = patience;
         loop {
             let due = Duration::from_nanos(self.due_ns.saturating_sub(monotonic_ns()));
@@ -265,6 +282,10 @@ impl Source for Poll {
 
     fn lost(&self) -> Option<Lost> {
         None
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// `None` if the kernel sends no destroy events, or had no room for one.

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use rustc_hash::FxHashSet;
 
+use crate::collect::clock::{monotonic_ns, wall_ms};
 use crate::collect::live::{Host, Live, SourceChoice};
 use crate::collect::netns::NetnsHandle;
 use crate::collect::netns_source::NetnsSource;
@@ -25,33 +26,32 @@ impl Live {
     #[must_use]
     pub(crate) fn replay(snapshot: Snapshot) -> Live {
         let mut live = Live::closed(SourceChoice::Auto, ProcRoot::default());
-        live.host = Host { name: snapshot.host.clone(), kernel: snapshot.kernel.clone() };
-        let space = |netns: &Netns| NetnsHandle::current(netns.inode).named(netns.name.clone());
-        live.spaces = snapshot.netns.iter().map(|netns| NetnsSource::new(space(netns), None)).collect();
         live.owner_route = Some(OwnerRoute { via: Route::Proc, why: "they were recorded".into() });
-        live.recorded = Some(Box::new(snapshot));
+        live.turn_to(snapshot);
         live
     }
 
-    /// Keeps what belongs to one of these namespaces, by name or inode; the words that name none are returned.
-    pub(crate) fn keep_namespaces(&mut self, words: &[String]) -> Vec<String> {
-        let Some(recorded) = &mut self.recorded else { return Vec::new() };
-        let is = |netns: &Netns, word: &str| {
-            netns.name.as_deref() == Some(word) || netns.inode.is_some_and(|inode| inode.to_string() == word)
-        };
-        let unknown = |word: &&String| !recorded.netns.iter().any(|netns| is(netns, word));
-        let unknown: Vec<String> = words.iter().filter(unknown).cloned().collect();
-        recorded.netns.retain(|netns| words.iter().any(|word| is(netns, word)));
-        let kept: Vec<Option<NetnsId>> = recorded.netns.iter().map(|netns| netns.inode).collect();
-        recorded.sockets.retain(|socket| kept.contains(&socket.netns));
-        self.spaces.retain(|place| kept.contains(&place.space.inode));
-        unknown
+    /// Turns to another snapshot of a recording.
+    pub(crate) fn turn_to(&mut self, snapshot: Snapshot) {
+        self.host = Host { name: snapshot.host.clone(), kernel: snapshot.kernel.clone() };
+        let space = |netns: &Netns| NetnsHandle::current(netns.inode).named(netns.name.clone());
+        self.spaces = snapshot.netns.iter().map(|netns| NetnsSource::new(space(netns), None)).collect();
+        self.recorded = Some(Box::new(snapshot));
     }
 
-    /// The names of the recorded namespaces.
+    /// The snapshot that is replayed.
     #[must_use]
-    pub(crate) fn recorded_namespaces(&self) -> Vec<String> {
-        self.recorded.iter().flat_map(|recorded| recorded.netns.iter().map(Netns::label)).collect()
+    pub(crate) fn recorded(&self) -> Option<&Snapshot> {
+        self.recorded.as_deref()
+    }
+
+    /// Of when its answers are: milliseconds since the epoch, and nanoseconds of the monotonic clock.
+    #[must_use]
+    pub(crate) fn clock(&self) -> (u64, u64) {
+        match &self.recorded {
+            Some(recorded) => (recorded.taken_at_ms, recorded.monotonic_ms.saturating_mul(1_000_000)),
+            None => (wall_ms(), monotonic_ns()),
+        }
     }
 
     /// Pushes the recorded rows of a query into the sink.
@@ -111,6 +111,23 @@ impl Live {
     pub(super) fn recorded_lacks(snapshot: &Snapshot) -> Option<Gap> {
         snapshot.gaps.iter().find(|gap| gap.missing == Missing::SockDiagFields).cloned()
     }
+}
+
+/// Keeps what belongs to one of these namespaces, by name or inode; the words that name none are returned. No word, and `all`,
+/// keep everything.
+pub(crate) fn keep_namespaces(snapshot: &mut Snapshot, words: &[String]) -> Vec<String> {
+    if words.is_empty() || words.iter().any(|word| word == "all") {
+        return Vec::new();
+    }
+    let is = |netns: &Netns, word: &str| {
+        netns.name.as_deref() == Some(word) || netns.inode.is_some_and(|inode| inode.to_string() == word)
+    };
+    let unknown = |word: &&String| !snapshot.netns.iter().any(|netns| is(netns, word));
+    let unknown: Vec<String> = words.iter().filter(unknown).cloned().collect();
+    snapshot.netns.retain(|netns| words.iter().any(|word| is(netns, word)));
+    let kept: Vec<Option<NetnsId>> = snapshot.netns.iter().map(|netns| netns.inode).collect();
+    snapshot.sockets.retain(|socket| kept.contains(&socket.netns));
+    unknown
 }
 
 /// Adds what the numbers of a snapshot are called, as far as they have a name here.

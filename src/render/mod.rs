@@ -3,6 +3,7 @@
 //! Input: rows, counts, findings. Output: text, written into a buffer or stream of the caller.
 
 pub(crate) mod binding;
+pub(crate) mod course;
 pub(crate) mod csv;
 pub(crate) mod difference;
 pub(crate) mod explain;

@@ -9,9 +9,10 @@ use anstyle::{AnsiColor, Effects, Style as Ansi};
 use crate::diagnose::finding::confidence_word;
 use crate::diagnose::{self, Diagnosis, Evidence, Finding, Incident, Measure, Severity, Subject};
 use crate::model::pattern;
-use crate::render::sanitize;
 use crate::render::style::Style;
+use crate::render::{course, sanitize};
 use crate::text;
+use crate::watch::Course;
 
 /// The colour of a severity; its word is always there too.
 #[must_use]
@@ -26,22 +27,30 @@ pub fn severity_style(severity: Severity) -> Ansi {
 
 /// What a report shows of a diagnosis.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown {
+pub struct Shown<'c> {
     pub at_least: Severity,
     pub sockets: usize,
     pub rules: usize,
     /// Everything of every finding, under the keys of JSON.
     pub verbose: bool,
+    /// Over a stretch of time: what was found when, on which host.
+    pub course: Option<(&'c Course, &'c str)>,
 }
 
 /// Width of a report in a pipe: its lines are sentences, not records.
 const PIPE_WIDTH: usize = 100;
 
 /// Appends a table of incidents, then each in detail, then the rules that could not be judged.
-pub fn write_report(out: &mut String, diagnosis: &Diagnosis, shown: Shown, style: Style) {
+pub fn write_report(out: &mut String, diagnosis: &Diagnosis, shown: Shown<'_>, style: Style) {
     let incidents: Vec<&Incident> = diagnosis.incidents.iter().filter(|i| i.severity >= shown.at_least).collect();
-    if incidents.len() > 1 || incidents.iter().any(|i| !i.consequences.is_empty()) {
-        write_table(out, diagnosis, &incidents, style);
+    let over = shown.course.map(|(course, _)| course);
+    if let Some((course, host)) = shown.course {
+        line(out, "", &course::head(course, host), style, Ansi::new());
+        out.push('\n');
+    }
+    let is_short = incidents.len() <= 1 && incidents.iter().all(|i| i.consequences.is_empty());
+    if !incidents.is_empty() && (over.is_some() || !is_short) {
+        write_table(out, diagnosis, &incidents, over, style);
         out.push('\n');
     }
     let style = Style { width: style.width.or(Some(PIPE_WIDTH)), ..style };
@@ -51,7 +60,7 @@ pub fn write_report(out: &mut String, diagnosis: &Diagnosis, shown: Shown, style
             // Writing into a String cannot fail.
             let _ = write!(label, "{}  ", number + 1);
         }
-        write_incident(out, diagnosis, incident, &label, shown.verbose, style);
+        write_incident(out, diagnosis, incident, (&label, shown.verbose), over, style);
         out.push('\n');
     }
     let below = diagnosis.incidents.len() - incidents.len();
@@ -66,7 +75,8 @@ pub fn write_report(out: &mut String, diagnosis: &Diagnosis, shown: Shown, style
         }
     };
     let (rules, sockets) = (shown.rules, text::grouped(shown.sockets as u64));
-    line(out, "", &format!("{verdict} ({judged} of {rules} rules judged {sockets} sockets)"), style, Ansi::new());
+    let end = if over.is_some() { " at the end" } else { "" };
+    line(out, "", &format!("{verdict} ({judged} of {rules} rules judged {sockets} sockets{end})"), style, Ansi::new());
     // Rules that were not judged for the same reason share a line.
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for (rule, why) in &diagnosis.not_checked {
@@ -85,7 +95,7 @@ pub fn write_report(out: &mut String, diagnosis: &Diagnosis, shown: Shown, style
 const TABLE: [usize; 5] = [8, 27, 22, 7, 7];
 
 /// One line per incident, its consequences below it.
-fn write_table(out: &mut String, diagnosis: &Diagnosis, incidents: &[&Incident], style: Style) {
+fn write_table(out: &mut String, diagnosis: &Diagnosis, incidents: &[&Incident], over: Option<&Course>, style: Style) {
     let mut rows: Vec<(String, Severity, [String; 5])> = Vec::new();
     for (number, incident) in incidents.iter().enumerate() {
         for i in incident.members() {
@@ -100,18 +110,24 @@ fn write_table(out: &mut String, diagnosis: &Diagnosis, incidents: &[&Incident],
             let who = sanitize::clean(&who(&finding.subject));
             // The line of an incident has its worst severity; what follows from it may be worse than the cause.
             let severity = if is_cause { incident.severity } else { finding.severity };
-            let cells = [severity.key().to_owned(), what, who, time(finding.lasting_ms), time(finding.exhausted_in_ms)];
+            let [from, to] = match over {
+                Some(course) => course::cells(course, &finding.id),
+                None => [time(finding.lasting_ms), time(finding.exhausted_in_ms)],
+            };
+            let cells = [severity.key().to_owned(), what, who, from, to];
             rows.push((label, severity, cells));
         }
     }
-    let head = ["SEVERITY", "WHAT", "WHO", "SINCE", "LEFT"].map(str::to_owned);
-    let mut widths = TABLE;
+    let times = if over.is_some() { ["FROM", "TO"] } else { ["SINCE", "LEFT"] };
+    let head = ["SEVERITY", "WHAT", "WHO", times[0], times[1]].map(str::to_owned);
+    let narrow = over.map_or(TABLE, course::widths);
+    let mut widths = narrow;
     for (column, width) in widths.iter_mut().enumerate() {
         let needed = rows.iter().map(|(.., cells)| cells[column].chars().count()).max().unwrap_or(0);
         let needed = needed.max(head[column].len());
         *width = match style.width {
             // On a terminal the two texts share what the others leave.
-            Some(width) if column == 1 || column == 2 => needed.min(TABLE[column] + width.saturating_sub(80) / 2),
+            Some(width) if column == 1 || column == 2 => needed.min(narrow[column] + width.saturating_sub(80) / 2),
             _ => needed,
         };
     }
@@ -156,13 +172,13 @@ fn write_incident(
     out: &mut String,
     diagnosis: &Diagnosis,
     incident: &Incident,
-    label: &str,
-    verbose: bool,
+    (label, verbose): (&str, bool),
+    over: Option<&Course>,
     style: Style,
 ) {
     let cause = &diagnosis.findings[incident.cause];
     // The heading says who is hurt by all of it: what follows from a cause may be worse than the cause by itself.
-    write_numbered(out, cause, incident.severity, label, verbose, style);
+    write_numbered(out, cause, Told { severity: incident.severity, label, verbose, over }, style);
     let (alike, others): (Vec<usize>, Vec<usize>) =
         incident.consequences.iter().partition(|i| diagnosis.findings[**i].rule == cause.rule);
     for (heading, members) in [("  alike     ", alike), ("  because of this", others)] {
@@ -172,7 +188,7 @@ fn write_incident(
         if verbose {
             for i in members {
                 let finding = &diagnosis.findings[i];
-                write_numbered(out, finding, finding.severity, label, verbose, style);
+                write_numbered(out, finding, Told { severity: finding.severity, label, verbose, over }, style);
             }
             continue;
         }
@@ -192,10 +208,20 @@ const FIRST_CAUSES: usize = 3;
 
 /// Appends one finding.
 pub fn write_finding(out: &mut String, finding: &Finding, style: Style) {
-    write_numbered(out, finding, finding.severity, "", true, style);
+    write_numbered(out, finding, Told { severity: finding.severity, label: "", verbose: true, over: None }, style);
 }
 
-fn write_numbered(out: &mut String, finding: &Finding, severity: Severity, label: &str, verbose: bool, style: Style) {
+/// How a finding is told: as how bad, under which number, with everything or not, and with its times.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    severity: Severity,
+    label: &'a str,
+    verbose: bool,
+    over: Option<&'a Course>,
+}
+
+fn write_numbered(out: &mut String, finding: &Finding, told: Told<'_>, style: Style) {
+    let Told { severity, label, verbose, over } = told;
     let word = severity.key().to_ascii_uppercase();
     let mut headline = String::new();
     let bold = Ansi::new().effects(Effects::BOLD);
@@ -206,6 +232,9 @@ fn write_numbered(out: &mut String, finding: &Finding, severity: Severity, label
     let subject = subject_text(&finding.subject);
     if !subject.is_empty() {
         line(out, "  who       ", &subject, style, Ansi::new());
+    }
+    if let Some((course, run)) = over.and_then(|course| Some((course, course.of(&finding.id)?))) {
+        line(out, "  seen      ", &course::seen(course, run), style, Ansi::new());
     }
     write_causes(out, finding, if verbose { usize::MAX } else { FIRST_CAUSES }, style);
     let known = finding.evidence.iter().filter(|(_, value)| verbose || *value != Evidence::Unknown);
@@ -447,7 +476,7 @@ mod tests {
             ],
             ..Diagnosis::default()
         };
-        let shown = Shown { at_least: Severity::Info, sockets: 5000, rules: 36, verbose: false };
+        let shown = Shown { at_least: Severity::Info, sockets: 5000, rules: 36, verbose: false, course: None };
         let mut out = String::new();
         write_report(&mut out, &diagnosis, shown, Style { color: false, width: Some(80) });
         for part in [
@@ -532,7 +561,7 @@ mod tests {
         let (mut terminal, mut pipe) = (String::new(), String::new());
         let incident = Incident { cause: 0, consequences: vec![], severity: Severity::High };
         let diagnosis = Diagnosis { findings: vec![many], incidents: vec![incident], ..Diagnosis::default() };
-        let shown = Shown { at_least: Severity::Info, sockets: 1, rules: 1, verbose: false };
+        let shown = Shown { at_least: Severity::Info, sockets: 1, rules: 1, verbose: false, course: None };
         write_report(&mut terminal, &diagnosis, shown, Style { color: false, width: Some(80) });
         write_report(&mut pipe, &diagnosis, shown, Style::PLAIN);
         for (text, width) in [(&terminal, 80), (&pipe, 100)] {

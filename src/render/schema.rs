@@ -138,10 +138,32 @@ fn doctor() -> Json {
     fields.push(("traced", or_null(&traced())));
     fields.push(("findings", findings()));
     fields.push(("incidents", json!({ "type": "array", "items": incident() })));
+    fields.push(("course", json!({ "oneOf": [{ "type": "null" }, course()] })));
     let not_checked = object(vec![("rule", json!({ "type": "string" })), ("why", json!({ "type": "string" }))], &[]);
     fields.push(("not_checked", json!({ "type": "array", "items": not_checked })));
     fields.push(("gaps", gaps()));
     object(fields, &[])
+}
+
+/// What was found when, over a part of a recording.
+fn course() -> Json {
+    let time = || json!({ "type": "string", "format": "date-time" });
+    let list = |fields: Vec<(&str, Json)>| json!({ "type": "array", "items": object(fields, &[]) });
+    let gone = json!({ "type": ["string", "null"], "format": "date-time" });
+    let spells = list(vec![("first_seen", time()), ("last_seen", time()), ("gone_at", gone)]);
+    let sockets = object(vec![("first", count()), ("most", count()), ("last", count())], &[]);
+    let finding =
+        vec![("id", json!({ "type": "string" })), ("spells", spells), ("looks", count()), ("sockets", sockets)];
+    object(
+        vec![
+            ("since", time()),
+            ("until", time()),
+            ("snapshots", count()),
+            ("looks", count()),
+            ("findings", list(finding)),
+        ],
+        &[],
+    )
 }
 
 /// What was traced between the two samples.

@@ -13,6 +13,7 @@ use super::frame::Sighting;
 use super::request::SampleRequest;
 use super::sightings::Sightings;
 use super::tracing::BackgroundTrace;
+use crate::aggregate::joined::joined;
 use crate::collect::Live;
 use crate::collect::clock::cpu_time;
 use crate::diagnose::{Severity, Sockets};
@@ -24,6 +25,8 @@ use crate::model::{Gap, Snapshot};
 /// named within 10 s, also where a run costs 80 ms.
 const EVERY: Duration = Duration::from_secs(3);
 const SHARE: u32 = 50;
+/// A recorded snapshot is due as much too early.
+const EARLY: Duration = Duration::from_millis(100);
 /// Sockets up to which the rules are run.
 const JUDGED_SOCKETS: u64 = 50_000;
 
@@ -102,6 +105,8 @@ pub(super) struct Judge {
     incidents: Vec<OpenIncident>,
     traffic: Option<Traffic>,
     pub(super) gaps: Vec<Gap>,
+    /// Of a recording: what was traced since the rules were run.
+    passed: Option<TracedInterval>,
 }
 
 impl Judge {
@@ -115,12 +120,21 @@ impl Judge {
             incidents: Vec::new(),
             traffic: None,
             gaps: Vec::new(),
+            passed: None,
         }
     }
 
-    /// Whether they are due.
-    pub(super) fn is_due(&self) -> bool {
-        self.pace.is_due(self.judged.map(|at| at.elapsed()))
+    /// Whether they are due. Those over a recording cost nobody anything.
+    pub(super) fn is_due(&self, live: &Live) -> bool {
+        let Some(recorded) = live.recorded() else { return self.pace.is_due(self.judged.map(|at| at.elapsed())) };
+        let before = self.judged_at_ms.unwrap_or(0);
+        let passed = Duration::from_millis(recorded.taken_at_ms.abs_diff(before));
+        passed + EARLY >= EVERY
+    }
+
+    /// Keeps what was traced up to a snapshot of a recording.
+    pub(super) fn pass(&mut self, traced: Option<TracedInterval>) {
+        self.passed = joined(self.passed.take(), traced);
     }
 
     /// The sockets of the finding whose rows are requested; none when nothing is known of it any more.
@@ -156,7 +170,10 @@ impl Judge {
         }
         let cpu_before = cpu_time();
         let mut now = live.snapshot(true)?;
-        now.traced = trace.outcomes(live.root());
+        now.traced = match live.recorded() {
+            Some(_) => self.passed.take(),
+            None => trace.outcomes(live.root()),
+        };
         if let Some(interval) = &now.traced {
             self.traffic.get_or_insert_default().add(interval);
         }

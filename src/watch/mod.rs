@@ -7,6 +7,7 @@
 mod book;
 mod budget;
 mod config;
+mod course;
 mod detail;
 pub mod error;
 mod frame;
@@ -24,6 +25,7 @@ pub(crate) mod testkit;
 mod tracing;
 
 pub use config::Config;
+pub use course::{Course, Looks, Run, Spell};
 pub use error::Error;
 #[cfg(test)]
 pub use frame::OfFinding;

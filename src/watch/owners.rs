@@ -36,7 +36,8 @@ impl Owners {
     /// Scans for all owners, if it is due.
     pub(super) fn refresh(&mut self, live: &mut Live) -> Result<Option<OwnerTable>, Error> {
         let pause = REFRESH.max(self.credit.cost * SHARE * 2);
-        if self.refreshed.is_some_and(|at| at.elapsed() < pause) {
+        // Of a recording they are known at once.
+        if live.recorded().is_none() && self.refreshed.is_some_and(|at| at.elapsed() < pause) {
             return Ok(None);
         }
         let started = Instant::now();

@@ -32,7 +32,6 @@ use super::{Error, detail};
 use crate::aggregate::owner::OwnerId;
 use crate::aggregate::tracker::Tracked;
 use crate::aggregate::{Ledger, Listeners, Matrix, Reading, Tick, Tracker};
-use crate::collect::clock::{monotonic_ms, wall_ms};
 use crate::collect::names::SystemNames;
 use crate::collect::rights;
 use crate::collect::{Ahead, Families, Live, Query, plan};
@@ -41,7 +40,7 @@ use crate::model::column::Needs;
 use crate::model::counter::Counters;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::sysctl::Sysctl;
-use crate::model::{Gap, Inode, OwnerStatus, OwnerTable, Socket, State, StateSet};
+use crate::model::{Gap, Inode, OwnerStatus, OwnerTable, Snapshot, Socket, State, StateSet};
 
 /// New sockets without an owner that are held back until the processes were scanned.
 const HELD_BACK: usize = 10_000;
@@ -69,6 +68,8 @@ pub struct Sampler {
     /// The filter of the tracked rows; another one starts over.
     followed: Option<Expr>,
     skipped: u64,
+    /// When the latest snapshot of a recording was taken, by the monotonic clock.
+    replayed_ms: Option<u64>,
 }
 
 /// A row without owner that is counted last, and what the tracker knows of it.
@@ -110,19 +111,27 @@ impl Sampler {
             samples: 0,
             followed: None,
             skipped: 0,
+            replayed_ms: None,
             config,
         })
+    }
+
+    /// Turns to another snapshot of a recording. The next sample is of it.
+    pub fn turn_to(&mut self, recorded: Snapshot, names: SystemNames) {
+        let now_ms = recorded.monotonic_ms;
+        if self.replayed_ms.replace(now_ms).is_some_and(|before| now_ms < before) {
+            // The host was started anew, or it is another one: nothing can be compared.
+            self.followed = None;
+        }
+        self.judge.pass(recorded.traced.clone());
+        (self.host, self.kernel) = (recorded.host.as_str().into(), recorded.kernel.as_str().into());
+        self.names = names;
+        self.live.turn_to(recorded);
     }
 
     /// Counts intervals that passed without a sample.
     pub fn skip(&mut self, intervals: u64) {
         self.skipped += intervals;
-    }
-
-    /// Samples taken under the current filter.
-    #[must_use]
-    pub fn samples(&self) -> u64 {
-        self.samples
     }
 
     #[must_use]
@@ -200,9 +209,9 @@ impl Sampler {
         let fresh = if self.config.with_owners { self.owners.refresh(&mut self.live)? } else { None };
         // Before the table: what begins in between is seen before it is counted.
         let mut counters = if first { Counters::default() } else { self.live.counters() };
-        let taken_at_ms = wall_ms();
+        let (taken_at_ms, now_ns) = self.live.clock();
         self.tracker.keep_events = request.events;
-        self.tracker.begin(monotonic_ms());
+        self.tracker.begin(now_ns / 1_000_000);
         let measures = request.measures.map(|_| self.begin_measures());
         let mut totals = SampleTotals::new(request, measures);
         let dump_started = Instant::now();
@@ -480,7 +489,7 @@ impl Sampler {
     /// Whether the rules are due.
     #[must_use]
     pub fn judge_is_due(&self) -> bool {
-        self.config.with_findings && self.judge.is_due()
+        self.config.with_findings && self.judge.is_due(&self.live)
     }
 
     /// Runs the rules over a whole snapshot, and returns the findings that appeared, changed or disappeared.

@@ -14,7 +14,7 @@ use crate::diagnose::{Finding, Sockets};
 /// Sightings that are kept; resolved ones of the lowest severity are dropped first.
 const MOST: usize = 100;
 /// So long after the latest run that found it a condition is gone, and after the latest that found it as bad it is better.
-const GONE_AFTER_MS: u64 = 15_000;
+pub(super) const GONE_AFTER_MS: u64 = 15_000;
 
 /// All sightings, the present ones first, the most severe first.
 #[derive(Default)]

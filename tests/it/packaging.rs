@@ -120,7 +120,7 @@ fn systemd_accepts_the_unit() {
     if !installed("systemd-analyze") {
         return skip("systemd-analyze is not installed");
     }
-    let [unit, recorder] = ["export", "record"].map(|name| read(&format!("packaging/systemd/tcpstate-{name}.service")));
+    let [unit, recorder] = ["export", "record"].map(|name| read(format!("packaging/systemd/tcpstate-{name}.service")));
     let dir = tempfile::tempdir().expect("a directory");
     let verify = |name: &str, text: &str| {
         let file = dir.path().join(name);

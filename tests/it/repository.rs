@@ -87,6 +87,7 @@ const PACKAGE: &[(&str, &str)] = &[
     ("src/", ".snap"),
     ("tests/", ".rs"),
     ("tests/it/", ".txt"),
+    ("tests/it/", ".zst"),
     ("tests/truth/", ".py"),
     ("tests/truth/", ".sh"),
 ];

@@ -1,5 +1,7 @@
 //! `tcpstate watch`: the state machine, live: full screen on a terminal, blocks of text or JSON lines elsewhere.
 
+mod feed;
+mod sampling;
 mod screen;
 pub(super) mod signals;
 
@@ -10,20 +12,20 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 
 use crate::aggregate::Key;
-use crate::cli::args::{Common, Replay, Selection};
+use crate::cli::args::{Common, Selection};
 use crate::cli::config::{self, Settings};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
-use crate::cli::session::{self, Session};
+use crate::cli::stretch::Range;
 use crate::cli::{parse, select};
 use crate::collect::clock::millis;
 use crate::collect::names::SystemNames;
-use crate::diagnose::Thresholds;
 use crate::model::Gap;
 use crate::render::gap;
 use crate::render::tui::Palette;
 use crate::render::watch as out;
-use crate::watch::{Config, Error, Frame, GroupOrder, SampleRequest, Sampler, Sighting};
+use crate::watch::{Error, Frame, GroupOrder, SampleRequest, Sighting};
+use feed::Feed;
 use signals::Signals;
 
 const EXAMPLES: &str = "\
@@ -32,19 +34,19 @@ Examples:
   tcpstate watch --state TIME_WAIT          who leaves TIME_WAIT behind, and how fast
   tcpstate watch --interval 200ms port 443  five times a second, one port
   tcpstate watch --plain --count 10         ten blocks of text, for a log
+  tcpstate watch --from now.tcps.zst --since 10m       what a recording shows, played
   tcpstate watch --json | jq -c 'select(.type == \"transition\")'
 
 Off a terminal the output is plain blocks.";
 
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES, mut_args(Replay::hide))]
+#[command(after_help = EXAMPLES)]
 pub struct WatchArgs {
     #[command(flatten)]
     pub selection: Selection,
-    /// Time between two samples, from 100ms
-    #[arg(long, short = 'i', value_name = "TIME", value_parser = parse::interval, default_value = "1s")]
-    #[arg(help_heading = "Watching")]
-    pub interval: Duration,
+    /// Time between two samples, from 100ms [default: 1s; of a recording every snapshot]
+    #[arg(long, short = 'i', value_name = "TIME", value_parser = parse::interval, help_heading = "Watching")]
+    pub interval: Option<Duration>,
     /// End after this many samples
     #[arg(long, short = 'n', value_name = "N", value_parser = parse::at_least_one, help_heading = "Watching")]
     pub count: Option<u64>,
@@ -86,12 +88,20 @@ pub struct WatchArgs {
     #[arg(long, value_name = "KEYS", hide = true)]
     pub screenshot_keys: Option<String>,
     #[command(flatten)]
+    pub range: Range,
+    #[command(flatten)]
     pub common: Common,
 }
 
+/// Time between two samples of the running system, and between two snapshots that are shown of a recording.
+const INTERVAL: Duration = Duration::from_secs(1);
+
 pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
     give_back_memory();
-    let interval = args.interval;
+    let interval = args.interval.unwrap_or(INTERVAL);
+    if args.range.is_named() && args.common.replay.from.is_none() {
+        bail!("--since and --until are of a recording; give --from FILE");
+    }
     let by = args.by;
     if let Some(by) = by.filter(|by| args.common.no_owners && by.needs_owners()) {
         bail!("--by {} needs socket owners; remove --no-owners", by.name());
@@ -121,24 +131,7 @@ pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
         events: args.common.json,
         measures: None,
     };
-    stream(args, env, &request, interval, open(args, thresholds)?)
-}
-
-/// Opens the source that the arguments name, to be sampled.
-fn open(args: &WatchArgs, thresholds: Thresholds) -> anyhow::Result<Sampler> {
-    args.common.replay.refuse("watch")?;
-    let with_owners = !args.common.no_owners;
-    let Session { live, names, .. } = Session::open(&args.common)?;
-    let config = Config {
-        with_owners,
-        with_findings: with_owners && !args.no_findings,
-        trace: !args.no_trace,
-        insist_on_trace: args.trace,
-        track: args.track,
-        thresholds,
-        scope: session::scope(&args.common),
-    };
-    Sampler::new(live, names, config).map_err(complaint)
+    stream(args, env, &request, interval, Feed::open(args, thresholds)?)
 }
 
 /// The sampler's error on one line.
@@ -206,15 +199,19 @@ fn stream(
     env: &mut Env,
     request: &SampleRequest,
     interval: Duration,
-    mut sampler: Sampler,
+    mut feed: Feed,
 ) -> anyhow::Result<Exit> {
     let signals = Signals::block()?;
     let style = env.style(args.common.color);
     let mut schedule: Option<Schedule> = None;
     let mut told = Vec::new();
-    let mut gap_seen = false;
+    let (mut gap_seen, mut shown, is_replay) = (false, 0, feed.ends().is_some());
     let reason = loop {
         let started = Instant::now();
+        if !feed.advance()? {
+            break "end";
+        }
+        let sampler = &mut feed.sampler;
         let frame = sampler.sample(request).map_err(complaint)?;
         gap_seen |= !frame.gaps.is_empty();
         if args.common.json {
@@ -231,8 +228,16 @@ fn stream(
                 findings(env, &news)?;
             }
         }
-        if args.count.is_some_and(|n| sampler.samples() >= n) {
+        shown += 1;
+        if args.count.is_some_and(|n| shown >= n) {
             break "count";
+        }
+        if is_replay {
+            // A recording is told as fast as it is read.
+            if signals.wait(Some(Duration::ZERO))? {
+                break "signal";
+            }
+            continue;
         }
         let (wait, left_out) = schedule.get_or_insert_with(|| Schedule::new(started, interval)).next(Instant::now());
         sampler.skip(left_out);
@@ -241,7 +246,11 @@ fn stream(
         }
     };
     if args.common.json {
-        out::end_line(&mut env.stdout, sampler.samples(), reason, Some(sampler.since_start()))?;
+        let since_start = feed.sampler.since_start();
+        out::end_line(&mut env.stdout, shown, reason, Some(since_start))?;
+    }
+    if let Some(note) = feed.note() {
+        writeln!(env.stderr, "note: {note}")?;
     }
     Ok(if args.common.strict && gap_seen { Exit::Failed } else { Exit::Done })
 }

@@ -21,8 +21,10 @@ use ratatui::crossterm::style::Print;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::layout::Rect;
 
+use super::feed::Feed;
+use super::sampling::{self, Event, Order};
 use super::signals::{self, Caught, Signals};
-use super::{Schedule, WatchArgs, complaint, open};
+use super::{INTERVAL, Schedule, WatchArgs, complaint};
 use crate::aggregate::Key;
 use crate::cli::env::{self, Env};
 use crate::cli::exit::Exit;
@@ -35,9 +37,9 @@ use crate::cores;
 use crate::diagnose::Thresholds;
 use crate::filter::Expr;
 use crate::render::tui::order::{Table, of_groups};
-use crate::render::tui::{self, App, Command, Depth, Drawn, Format, Palette, Theme};
+use crate::render::tui::{self, App, Command, Depth, Drawn, Format, Palette, Playback, Theme};
 use crate::text::compact_time;
-use crate::watch::{Frame, RowRequest, SampleRequest};
+use crate::watch::{RowRequest, SampleRequest};
 
 /// Groups in a frame: more than a screen has lines, few enough to keep the history small.
 const GROUPS: usize = 60;
@@ -45,20 +47,6 @@ const GROUPS: usize = 60;
 /// Keys, samples and signals have one thread each.
 const NO_THREAD: &str =
     "cannot start a thread for the screen; raise the limit of threads (pids.max, ulimit -u), or use --plain";
-
-enum Event {
-    Input(Input),
-    Frame(Box<Frame>),
-    Failed(anyhow::Error),
-    Signal(Caught),
-}
-
-enum Order {
-    /// Sample this from now on, starting now.
-    Request(Box<SampleRequest>),
-    /// Time between two samples from now on.
-    Interval(Duration),
-}
 
 /// Standard output as the screen's terminal. After the terminal hangs up, writes are discarded and succeed: nothing
 /// can be shown any more, and a destructor that fails to restore the cursor would end the process by a panic.
@@ -178,12 +166,16 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    fn app(&self, args: &WatchArgs) -> App {
-        let interval_ms = millis(self.interval);
+    /// The state of the screen; of a recording with its first moment and its last.
+    fn app(&self, args: &WatchArgs, ends_ms: Option<(u64, u64)>) -> App {
+        // The pace at which a recording is played; `--interval` says which snapshots are shown.
+        let interval = if ends_ms.is_some() { INTERVAL } else { self.interval };
+        let interval_ms = millis(interval);
         let mut app = App::new(interval_ms, self.by, !args.common.no_owners);
         app.scope = session::scope(&args.common);
         app.several = args.common.origin.names_netns();
         app.mouse = self.mouse;
+        app.playback = ends_ms.map(|ends_ms| Playback { ends_ms, playing: true });
         app
     }
 }
@@ -201,11 +193,12 @@ fn depth(args: &WatchArgs, env: &Env) -> Depth {
 /// Runs the screen to its end.
 pub(super) fn run(args: &WatchArgs, env: &mut Env, setup: Setup) -> anyhow::Result<Exit> {
     let signals = Signals::block_with_stop()?;
-    let mut app = setup.app(args);
-    let theme = Theme { depth: depth(args, env), palette: setup.palette };
-    let Setup { base, interval, thresholds, .. } = setup;
     // An error is reported before the screen is taken. The sampler proper is opened by its own thread.
-    let names = open(args, thresholds.clone())?.into_names();
+    let feed = Feed::open(args, setup.thresholds.clone())?;
+    let mut app = setup.app(args, feed.ends());
+    let names = feed.into_names();
+    let theme = Theme { depth: depth(args, env), palette: setup.palette };
+    let Setup { base, thresholds, .. } = setup;
     let mut ui = Ui { base, filter: Expr::all(), names, theme, drawn: Drawn::default() };
     let (events, inbox) = mpsc::channel();
     let (orders, outbox) = mpsc::channel();
@@ -216,74 +209,13 @@ pub(super) fn run(args: &WatchArgs, env: &mut Env, setup: Setup) -> anyhow::Resu
     let first = ui.request(&app);
     std::thread::scope(|scope| {
         let (to_us, from_us) = (events.clone(), outbox);
-        cores::start(scope, move || sample(args, thresholds, first, interval, &from_us, &to_us)).context(NO_THREAD)?;
+        cores::start(scope, move || sampling::run(args, thresholds, first, &from_us, &to_us)).context(NO_THREAD)?;
         let exit = ui.events(args, &mut app, &mut screen, &inbox, &orders, (events, signals));
         // The sampler ends when its channel closes; the thread that reads keys is not waited for.
         drop(orders);
         drop(screen);
         exit
     })
-}
-
-/// Takes samples until the channel closes.
-fn sample(
-    args: &WatchArgs,
-    thresholds: Thresholds,
-    mut request: SampleRequest,
-    interval: Duration,
-    orders: &Receiver<Order>,
-    events: &Sender<Event>,
-) {
-    let run = || -> anyhow::Result<()> {
-        let mut sampler = open(args, thresholds)?;
-        let mut schedule: Option<Schedule> = None;
-        let mut interval = interval;
-        loop {
-            let started = Instant::now();
-            let frame = sampler.sample(&request).map_err(complaint)?;
-            let total = frame.all().total();
-            if events.send(Event::Frame(Box::new(frame))).is_err() {
-                return Ok(());
-            }
-            if sampler.judge_is_due() {
-                // What is found is shown with the next sample.
-                sampler.judge(total).map_err(complaint)?;
-            }
-            let (wait, left_out) =
-                schedule.get_or_insert_with(|| Schedule::new(started, interval)).next(Instant::now());
-            sampler.skip(left_out);
-            let due = Instant::now() + wait;
-            // A request ends the wait; the last of several counts.
-            let order = match orders.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(order) => Some(order),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            };
-            for order in order.into_iter().chain(orders.try_iter()) {
-                match order {
-                    Order::Interval(new) => {
-                        interval = new;
-                        request.interval_ms = millis(new);
-                        schedule = None;
-                    }
-                    Order::Request(new) => {
-                        let interval_ms = request.interval_ms;
-                        request = SampleRequest { interval_ms, ..*new };
-                        // The samples after this one keep their time.
-                        if let Some(schedule) = &mut schedule {
-                            schedule.again();
-                        }
-                    }
-                }
-            }
-        }
-    };
-    // A panic has restored the terminal and printed its message; the loop that draws must not continue.
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
-    if let Err(error) = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("the sampler panicked"))) {
-        // The screen may have been closed meanwhile.
-        let _ = events.send(Event::Failed(error));
-    }
 }
 
 /// What the loop needs besides the state of the screen.
@@ -349,6 +281,8 @@ impl Ui {
                     Event::Signal(Caught::End) => return Ok(Exit::Done),
                     Event::Signal(Caught::Stop) => drop(self.apply(Command::Suspend, app, screen, orders)?),
                     Event::Failed(error) => return Err(error),
+                    Event::Jumped => app.jumped(),
+                    Event::Playing(playing, why) => app.played(playing, why),
                     Event::Frame(frame) => {
                         last_frame = Instant::now();
                         samples += 1;
@@ -372,7 +306,7 @@ impl Ui {
                     }
                 }
             }
-            app.stale = last_frame.elapsed() > overdue;
+            app.stale = app.playback.is_none() && last_frame.elapsed() > overdue;
             if !self.draw(app, screen)? {
                 return Ok(Exit::Done);
             }
@@ -425,6 +359,10 @@ impl Ui {
             Command::Quit => return Ok(true),
             Command::Sample => drop(orders.send(Order::Request(Box::new(self.request(app))))),
             Command::Interval(ms) => drop(orders.send(Order::Interval(Duration::from_millis(ms)))),
+            Command::Play(playing) => drop(orders.send(Order::Play(playing))),
+            Command::Advance => drop(orders.send(Order::Advance)),
+            Command::Seek(at_ms) => drop(orders.send(Order::Seek(at_ms))),
+            Command::NextFinding => drop(orders.send(Order::NextFinding)),
             Command::Filter(text) => {
                 let outcome = set_filter(&text, &mut self.filter, app.owners);
                 app.filter_set(&text, outcome);
@@ -496,26 +434,31 @@ pub(super) fn picture(args: &WatchArgs, env: &Env, path: &Path, setup: Setup) ->
     let Some(area) = size(&args.screenshot_size) else {
         anyhow::bail!("--screenshot-size: `{}` is not COLSxROWS, such as 110x34", args.screenshot_size);
     };
-    let mut app = setup.app(args);
+    let mut feed = Feed::open(args, setup.thresholds.clone())?;
+    let mut app = setup.app(args, feed.ends());
     let theme = Theme { depth: Depth::True, palette: setup.palette };
-    let Setup { base, interval, thresholds, .. } = setup;
-    let mut sampler = open(args, thresholds)?;
+    let Setup { base, interval, .. } = setup;
     let mut filter = Expr::all();
     let signals = Signals::block()?;
     let mut schedule = Schedule::new(Instant::now(), interval);
     for sample in 0..args.count.unwrap_or(3) {
-        if sample > 0 {
+        if sample > 0 && app.playback.is_none() {
             let (wait, left_out) = schedule.next(Instant::now());
-            sampler.skip(left_out);
+            feed.sampler.skip(left_out);
             if signals.wait(Some(wait))? {
                 return Ok(Exit::Done);
             }
         }
+        if !feed.advance()? {
+            break;
+        }
+        let sampler = &mut feed.sampler;
         if sample > 0 && sampler.judge_is_due() {
             sampler.judge(app.frame().map_or(0, |f| f.all().total())).map_err(complaint)?;
         }
         app.on_frame(sampler.sample(&request(&app, &base, &filter)).map_err(complaint)?);
     }
+    let sampler = &mut feed.sampler;
     for word in args.screenshot_keys.iter().flat_map(|w| w.split(',')) {
         let Some(code) = key(word) else { anyhow::bail!("--screenshot-keys: `{word}` is not a key") };
         match app.on_key(KeyEvent::new(code, KeyModifiers::NONE), &Drawn { page: 10, ..Drawn::default() }) {

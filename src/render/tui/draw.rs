@@ -11,7 +11,7 @@ use super::order::Table;
 use super::pen::Pen;
 use super::state::{App, Input, Tab};
 use super::theme::Theme;
-use super::{dashboard, findings, sockets, views};
+use super::{dashboard, findings, playback, sockets, views};
 use crate::model::column::Names;
 use crate::render::watch::clock;
 use crate::text::{self, grouped};
@@ -43,7 +43,12 @@ pub fn draw(app: &App, names: &dyn Names, theme: Theme, area: Rect, buf: &mut Bu
         return drawn;
     }
     head(app, &mut pen);
-    let bottom = area.height - 2;
+    let foot_at = area.height - 2;
+    let mut bottom = foot_at;
+    if let (Some(playback), Some(frame)) = (app.playback, app.frame()) {
+        bottom -= 1;
+        playback::draw(playback, frame, &mut pen.part(0, bottom, area.width, 1));
+    }
     let mut body = pen.part(0, 2, area.width, bottom - 2);
     drawn.page = usize::from(body.area.height.saturating_sub(2));
     match app.frame() {
@@ -61,7 +66,7 @@ pub fn draw(app: &App, names: &dyn Names, theme: Theme, area: Rect, buf: &mut Bu
             Tab::Findings => findings::draw(app, frame, &mut body),
         },
     }
-    foot(app, &mut pen, bottom);
+    foot(app, &mut pen, foot_at);
     drawn
 }
 
@@ -73,7 +78,11 @@ fn head(app: &App, pen: &mut Pen<'_>) {
     };
     let live = app.history.latest().map_or(0, |f| f.taken_at_ms);
     let behind = live.saturating_sub(frame.taken_at_ms);
-    let (word, style) = if app.is_held() {
+    let (word, style) = if let Some(playback) = app.playback {
+        let behind = app.is_held().then(|| text::compact_ms(behind).to_string());
+        let (word, is_loud) = playback::word(playback, behind.as_deref());
+        (word, if is_loud { theme.alert() } else { theme.dim() })
+    } else if app.is_held() {
         (format!("HELD {} back (p: live)", text::compact_ms(behind)), theme.alert())
     } else if app.stale || frame.is_late() {
         (format!("STALE: a sample takes {}", text::compact_ms(frame.sample_us / 1000)), theme.alert())
@@ -187,8 +196,10 @@ fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {
     } else {
         &["Enter rows", "g group", "/ filter", "s sort", "p pause", "arrows step", "c copy", "+- slower"]
     };
+    let is_recorded = app.playback.is_some();
+    let recorded: &[&str] = if is_recorded { &["p pause", "n next finding", ", . seek"] } else { &[] };
     let mut keys = String::new();
-    for word in words {
+    for word in recorded.iter().chain(words.iter().filter(|word| !is_recorded || **word != "p pause")) {
         if keys.len() + word.len() + 2 + ALWAYS.len() <= usize::from(pen.area.width) {
             keys.push_str(word);
             keys.push_str("  ");

@@ -106,6 +106,15 @@ impl App {
                 let table = self.table()?;
                 return self.sort_by(table, self.order(table).column);
             }
+            KeyCode::Char(' ' | 'p') if self.playback.is_some() => return self.play(),
+            KeyCode::Left | KeyCode::Char('[') if self.playback.is_some() => return self.step_recorded(-1),
+            KeyCode::Right | KeyCode::Char(']') if self.playback.is_some() => return self.step_recorded(1),
+            KeyCode::Char(',') => return self.seek(-1),
+            KeyCode::Char('.') => return self.seek(1),
+            KeyCode::Char('n') if self.playback.is_some() => {
+                self.held = None;
+                return Some(Command::NextFinding);
+            }
             KeyCode::Char(' ' | 'p') => {
                 self.held = match self.held {
                     None => self.history.latest().map(|f| f.seq),
@@ -253,7 +262,7 @@ impl App {
         None
     }
 
-    fn step(&mut self, by: i64) {
+    pub(super) fn step(&mut self, by: i64) {
         let Some(now) = self.frame().map(|f| f.seq) else { return };
         let wanted = now.saturating_add_signed(by);
         let last = self.history.latest().map_or(0, |f| f.seq);

@@ -17,6 +17,7 @@ mod machine;
 mod mouse;
 pub mod order;
 mod pen;
+mod playback;
 mod sockets;
 pub mod state;
 mod svg;
@@ -24,7 +25,7 @@ mod theme;
 mod views;
 
 pub use draw::{Drawn, draw};
-pub use state::{App, Command, Format};
+pub use state::{App, Command, Format, Playback};
 pub use svg::{svg, text};
 pub use theme::{Depth, Palette, Theme};
 

@@ -43,6 +43,14 @@ pub enum Command {
     Sample,
     /// Time between two samples from now on.
     Interval(u64),
+    /// Play a recording, or pause.
+    Play(bool),
+    /// The next snapshot of a recording.
+    Advance,
+    /// A moment of it, in milliseconds since the epoch.
+    Seek(u64),
+    /// The moment when another finding comes.
+    NextFinding,
     /// Use this filter from now on.
     Filter(String),
     /// Put a text into the clipboard.
@@ -55,6 +63,14 @@ pub enum Command {
     Export(Format),
     /// Take the mouse, or leave it to the terminal.
     Mouse(bool),
+}
+
+/// A recording that is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Playback {
+    /// Its first snapshot and its last, in milliseconds since the epoch.
+    pub ends_ms: (u64, u64),
+    pub playing: bool,
 }
 
 /// What a screen can be written as.
@@ -142,6 +158,8 @@ pub struct App {
     pub scope: String,
     /// Several network namespaces are watched.
     pub several: bool,
+    /// A recording instead of the running system.
+    pub playback: Option<Playback>,
 }
 
 impl App {
@@ -170,6 +188,7 @@ impl App {
             stale: false,
             scope: String::new(),
             several: false,
+            playback: None,
         }
     }
 
@@ -181,6 +200,20 @@ impl App {
         self.history.push(frame);
         self.stale = false;
         self.follow();
+    }
+
+    /// What follows is of another place of the recording.
+    pub fn jumped(&mut self) {
+        self.history = History::default();
+        self.held = None;
+    }
+
+    /// The recording is played, or not any more: why.
+    pub fn played(&mut self, playing: bool, why: Option<String>) {
+        if let Some(playback) = &mut self.playback {
+            playback.playing = playing;
+        }
+        self.notice = why.or(self.notice.take());
     }
 
     /// The sample on screen.

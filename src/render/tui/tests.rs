@@ -10,7 +10,7 @@ use ratatui::style::Color;
 
 use super::order::Table;
 use super::state::{App, Command, Tab};
-use super::{Depth, Drawn, Format, Palette, Theme, draw, svg, text};
+use super::{Depth, Drawn, Format, Palette, Playback, Theme, draw, svg, text};
 use crate::aggregate::{Flow, Key, Matrix};
 use crate::diagnose::Sockets;
 use crate::model::column::NoNames;
@@ -87,6 +87,36 @@ fn every_view_at_every_size() {
     everywhere("socket", &app);
     press(&mut app, "?");
     everywhere("help", &app);
+}
+
+#[test]
+fn a_recording_is_paused_stepped_and_searched() {
+    let mut app = app();
+    let now = app.frame().unwrap().taken_at_ms;
+    app.playback = Some(Playback { ends_ms: (now - 60_000, now + 40_000), playing: true });
+    let shown = screen(&app, 80, 24);
+    assert!(shown.lines().next().unwrap().contains("replay") && !shown.contains("live"), "{shown}");
+    let time = shown.lines().nth(21).unwrap();
+    let place = time.chars().position(|c| c == '●').unwrap();
+    assert!(time.starts_with("08:5") && (44..50).contains(&place), "60 of 100 s: {time}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80) && shown.contains("n next finding"), "{shown}");
+    assert_eq!(press(&mut app, "p"), [Command::Play(false)]);
+    assert!(screen(&app, 80, 24).contains("PAUSED (p: play)"));
+    // Back through what was shown; forward again, and then the next snapshot.
+    assert_eq!(press(&mut app, "Left"), []);
+    assert!(screen(&app, 80, 24).contains("PAUSED 1.0s back"), "{}", screen(&app, 80, 24));
+    assert_eq!(press(&mut app, "Right Right"), [Command::Advance]);
+    assert_eq!(press(&mut app, "p Left"), [Command::Play(true), Command::Play(false)], "who steps back pauses");
+    assert_eq!(press(&mut app, "p"), [Command::Play(true)]);
+    assert_eq!(press(&mut app, ", . ."), [now - 10_000, now + 10_000, now + 10_000].map(Command::Seek));
+    assert_eq!(press(&mut app, "n"), [Command::NextFinding]);
+    app.played(false, Some("high: a leak".into()));
+    assert!(screen(&app, 80, 24).contains("high: a leak"));
+    app.jumped();
+    assert!(app.frame().is_none());
+    press(&mut app, "?");
+    app.on_frame(testkit::frame());
+    assert!(screen(&app, 120, 60).contains("of a recording: on to the next finding"));
 }
 
 #[test]

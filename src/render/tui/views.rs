@@ -11,6 +11,7 @@ use super::list::{Headings, window, within};
 use super::machine as picture;
 use super::order::Table;
 use super::pen::Pen;
+use super::playback;
 use super::state::{App, Tab};
 use crate::aggregate::Counts;
 use crate::model::State;
@@ -198,7 +199,8 @@ pub(super) fn help(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> usize {
         lines.push(("", String::new(), Style::new()));
     }
     let notes = lines.len();
-    let keys = KEYS.into_iter().chain([("", UNSEEN)]);
+    let recorded = playback::KEYS.into_iter().filter(|_| app.playback.is_some());
+    let keys = KEYS.into_iter().chain(recorded).chain([("", UNSEEN)]);
     for (key, what) in keys {
         let parts = wrapped(what, width.saturating_sub(usize::from(BESIDE_KEY) + 1).max(10)).into_iter().enumerate();
         lines.extend(parts.map(|(i, part)| (if i == 0 { key } else { "" }, part, Style::new())));

@@ -22,7 +22,7 @@ pub fn definitions() -> Map<String, Json> {
             "end",
             vec![
                 ("samples", count()),
-                ("reason", json!({ "enum": ["count", "signal"] })),
+                ("reason", json!({ "enum": ["count", "signal", "end"] })),
                 ("since_start", or_null(&reference("ledger"))),
             ],
         ),
