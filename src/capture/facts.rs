@@ -28,7 +28,7 @@ structs! {
     EpollWatch { epoll_fd, target_fd, inode, events }
     ThreadState { tid, name, state, wchan, syscall, syscall_arg0 }
     KnownOwner { pid, comm, confidence, reason }
-    Neighbour { gateway, device, resolution, has_carrier }
+    Neighbour { gateway, device, resolution, confirmed_ms, has_carrier }
     TrackingAnswers { entries, ports }
     Tracked { sent_to, sent_from, is_answered }
     NatPorts { source, to, taken, chosen, lowest, highest }
@@ -225,7 +225,8 @@ mod tests {
         ] {
             let gateway = Some("10.0.0.254".parse().unwrap());
             let has_carrier = Some(resolution.is_some());
-            survives(&NextHop::Neighbour(Neighbour { gateway, device: None, resolution, has_carrier }));
+            let confirmed_ms = Some(1230);
+            survives(&NextHop::Neighbour(Neighbour { gateway, device: None, resolution, confirmed_ms, has_carrier }));
         }
         survives(&NextHop::Local);
         survives(&NextHop::NoRoute { errno: 113 });

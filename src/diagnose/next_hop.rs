@@ -82,6 +82,13 @@ impl Way {
         self.neighbour().is_some_and(|n| n.gateway.is_none() && known(n) && !n.is_silent())
     }
 
+    /// The destination is on the link, and answered for itself within so many milliseconds. Another may answer in its place
+    /// (proxy ARP), so it is no proof.
+    #[must_use]
+    pub fn host_was_there(&self, within_ms: u64) -> bool {
+        self.neighbour().is_some_and(|n| n.gateway.is_none() && n.confirmed_ms.is_some_and(|ms| ms < within_ms))
+    }
+
     /// What the way says of [`GATEWAY`]; `heard` is what refutes it without asking.
     #[must_use]
     pub fn weigh_gateway(&self, heard: Option<String>) -> Weight {

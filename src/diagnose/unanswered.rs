@@ -97,6 +97,8 @@ pub struct Facts<'v> {
     overflows: bool,
     /// The address is one of this host.
     here: bool,
+    /// The host answered for its address on the link since the attempts began.
+    is_on_the_link: bool,
     /// A router said that the host cannot be reached, and the address itself is on the link and resolved.
     forwarded_in_vain: bool,
 }
@@ -190,6 +192,7 @@ impl<'v> Facts<'v> {
             keys: keys::weigh(view, rows, &working, (arrives_at, queue)),
             unsigned: keys::evidence(view, arrives_at),
             here: to.addr.is_loopback() || home.is_some() || tables.translation.is_none() && queue.is_some(),
+            is_on_the_link: way.host_was_there(since_ms),
             forwarded_in_vain: way.host_is_resolved() && meanwhile.unreachable > 0,
             tables,
             way,
@@ -267,8 +270,9 @@ impl<'v> Facts<'v> {
                 Weight::Refuted("the address is one of this host, which does not send them elsewhere".into())
             }
             _ if self.forwarded_in_vain => Weight::Possible(0.15),
-            _ if self.meanwhile.answered > 0 => Weight::Possible(0.05),
+            _ if self.meanwhile.answered > 0 || self.is_on_the_link => Weight::Possible(0.05),
             _ if self.meanwhile.unreachable > 0 => Weight::Possible(0.7),
+            _ if self.beside.waiting > 0 => Weight::Possible(0.2),
             _ if self.just_before > 0 || self.other_ports_before > 0 => Weight::Possible(0.1),
             _ if self.backends + self.other_family + self.other_family_of_unknown > 0 => Weight::Possible(0.25),
             _ => Weight::Possible(0.45),
@@ -280,6 +284,7 @@ impl<'v> Facts<'v> {
             _ if self.answered() > 0 => self.works(),
             _ if self.just_before > 0 || self.meanwhile.answered > 0 => Weight::Possible(0.1),
             _ if self.other_ports > 0 => Weight::Possible(0.7),
+            _ if self.beside.waiting > 0 => Weight::Possible(0.15),
             _ if self.other_ports_before > 0 => Weight::Possible(0.5),
             _ if self.translation().is_some() && self.queue.is_none() => Weight::Possible(0.2),
             _ if self.here && self.may_be_translated() => Weight::Possible(0.5),
@@ -303,7 +308,9 @@ impl<'v> Facts<'v> {
             None if self.here => Weight::Refuted("nobody on this host listens there".into()),
             None if self.meanwhile.cut > 0 || self.first_repeated > 0 => Weight::Possible(0.7),
             None if self.repeated > 0 || self.loses_data => Weight::Possible(0.3),
-            None if self.working > 0 || self.just_before > 0 => self.beside.weigh_queue(self.just_before > 0),
+            None if self.working > 0 || self.just_before > 0 || self.beside.waiting > 0 => {
+                self.beside.weigh_queue(self.just_before > 0)
+            }
             None if self.other_ports > 0 || self.other_ports_before > 0 => Weight::Possible(0.25),
             None => Weight::Possible(0.1),
         }

@@ -22,7 +22,7 @@ use crate::model::path::{Destination, NextHop};
 use crate::model::snapshot::{Answers, Netns, ProcessFacts, Snapshot};
 use crate::model::sysctl::{PORT_RANGE, Sysctl, TCP_FIN_TIMEOUT_MS};
 use crate::model::{
-    Coverage, Family, FourTuple, Holder, NetnsId, OwnerStatus, Process, RowKind, Socket, State, TcpInfo,
+    Coverage, Family, FourTuple, Holder, NetnsId, OwnerStatus, Process, RowKind, Socket, State, TcpInfo, TimerKind,
 };
 
 /// What was found out after the snapshot.
@@ -444,8 +444,12 @@ fn heard(view: &View<'_>, socket: &Socket) -> Option<u64> {
         return None;
     }
     if socket.kind == RowKind::TimeWaitMini {
-        // The timer starts with the peer's last segment.
-        return socket.state_age().map(|age| age.min_ms);
+        // The timer starts with the peer's last segment; in FIN_WAIT2 with the acknowledgement of our FIN.
+        let left = || Some(u64::from(socket.timer.filter(|t| t.kind == TimerKind::TimeWait)?.remaining_ms));
+        return match socket.state {
+            State::FinWait2 => left().map(|left| view.fin_timeout_ms(socket.netns).saturating_sub(left)),
+            _ => socket.state_age().map(|age| age.min_ms),
+        };
     }
     let info = socket.info.as_deref()?;
     let stamp = u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?));

@@ -30,6 +30,9 @@ pub struct Neighbour {
     pub device: Option<String>,
     /// Its link-layer address; `None` where the kernel has no entry, or cannot be asked for one.
     pub resolution: Option<Resolution>,
+    /// How long ago it was last confirmed to be there, by an answer to a request for its address or by TCP (`NDA_CACHEINFO`);
+    /// `None` where there is no entry, or one that nobody confirms.
+    pub confirmed_ms: Option<u64>,
     /// Whether the interface has a carrier; `None` where the kernel does not say.
     pub has_carrier: Option<bool>,
 }

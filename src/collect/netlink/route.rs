@@ -33,7 +33,10 @@ const IFLA_EXT_MASK: u16 = 29;
 /// Keeps the counters out of the answer.
 const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 const NDA_DST: u16 = 1;
+const NDA_CACHEINFO: u16 = 3;
 const NDA_PROBES: u16 = 4;
+/// A tick of USER_HZ, which is 100 on every architecture that Rust has a standard library for.
+const MS_PER_TICK: u64 = 10;
 /// Where the count of requests begins while none was answered (`ucast_solicit`, 3 by default; `__neigh_event_send`).
 const FIRST_REQUEST: u32 = 3;
 /// An answer about one route or neighbour is far smaller.
@@ -65,11 +68,11 @@ impl Routes {
         if route.kind != RTN_UNICAST {
             return Ok(NextHop::NoRoute { errno: libc::EHOSTUNREACH });
         }
-        let resolution = match route.device {
+        let entry = match route.device {
             Some(device) => {
                 let next = route.gateway.unwrap_or(to);
                 match neighbour(self.0.ask(|sequence| neighbour_request(next, device, sequence))?) {
-                    Answer::Is(resolution) => Some(resolution),
+                    Answer::Is(entry) => Some(entry),
                     // No entry, or a kernel before 5.0, which answers only dumps.
                     Answer::Error(_) | Answer::Unreadable => None,
                 }
@@ -81,7 +84,13 @@ impl Routes {
             None => None,
         };
         let device = route.device.and_then(interfaces::name_of);
-        Ok(NextHop::Neighbour(Neighbour { gateway: route.gateway, device, resolution, has_carrier }))
+        Ok(NextHop::Neighbour(Neighbour {
+            gateway: route.gateway,
+            device,
+            resolution: entry.as_ref().map(|e| e.resolution),
+            confirmed_ms: entry.and_then(|e| e.confirmed_ms),
+            has_carrier,
+        }))
     }
 }
 
@@ -169,20 +178,32 @@ fn route(bytes: &[u8]) -> Answer<Route> {
     Answer::Is(route)
 }
 
-fn neighbour(bytes: &[u8]) -> Answer<Resolution> {
+/// A neighbour entry.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    resolution: Resolution,
+    confirmed_ms: Option<u64>,
+}
+
+fn neighbour(bytes: &[u8]) -> Answer<Entry> {
     let (body, rest) = match body(bytes, RTM_NEWNEIGH) {
         Answer::Is(parts) => parts,
         Answer::Error(errno) => return Answer::Error(errno),
         Answer::Unreadable => return Answer::Unreadable,
     };
-    let requests = attributes(rest).find(|(kind, _)| *kind == NDA_PROBES).and_then(|(_, value)| number(value));
-    // NUD_INCOMPLETE, NUD_FAILED; NUD_REACHABLE, NUD_NOARP, NUD_PERMANENT.
-    match u16::from_ne_bytes([body[8], body[9]]) {
-        0x01 => Answer::Is(Resolution::Incomplete { requests: requests.unwrap_or(0).saturating_sub(FIRST_REQUEST) }),
-        0x20 => Answer::Is(Resolution::Failed),
-        0x02 | 0x40 | 0x80 => Answer::Is(Resolution::Known),
-        _ => Answer::Is(Resolution::Unconfirmed),
-    }
+    let first = |kind| attributes(rest).find(|(k, _)| *k == kind).and_then(|(_, value)| number(value));
+    let requests = || first(NDA_PROBES).unwrap_or(0).saturating_sub(FIRST_REQUEST);
+    // NUD_INCOMPLETE, NUD_FAILED; NUD_NOARP, NUD_PERMANENT, which nobody confirms; NUD_REACHABLE.
+    let (resolution, is_confirmed) = match u16::from_ne_bytes([body[8], body[9]]) {
+        0x01 => (Resolution::Incomplete { requests: requests() }, false),
+        0x20 => (Resolution::Failed, false),
+        0x40 | 0x80 => (Resolution::Known, false),
+        0x02 => (Resolution::Known, true),
+        _ => (Resolution::Unconfirmed, true),
+    };
+    // `struct nda_cacheinfo` begins with ndm_confirmed, in ticks of USER_HZ.
+    let confirmed_ms = first(NDA_CACHEINFO).filter(|_| is_confirmed).map(|ticks| u64::from(ticks) * MS_PER_TICK);
+    Answer::Is(Entry { resolution, confirmed_ms })
 }
 
 /// Whether the interface has a carrier (`IFF_LOWER_UP`); `None` where the kernel does not say.
@@ -214,7 +235,9 @@ mod tests {
     fn neighbour_in(state: u16, requests: u32) -> Vec<u8> {
         let mut body = [0; BODY];
         body[8..10].copy_from_slice(&state.to_ne_bytes());
-        answer(RTM_NEWNEIGH, body, &[(NDA_DST, &[10, 0, 0, 1]), (NDA_PROBES, &requests.to_ne_bytes())])
+        let cache: Vec<u8> = [123u32, 5, 6, 7].iter().flat_map(|ticks| ticks.to_ne_bytes()).collect();
+        let probes = requests.to_ne_bytes();
+        answer(RTM_NEWNEIGH, body, &[(NDA_DST, &[10, 0, 0, 1]), (NDA_CACHEINFO, &cache), (NDA_PROBES, &probes)])
     }
 
     #[test]
@@ -233,10 +256,12 @@ mod tests {
 
     #[test]
     fn the_states_of_a_neighbour_and_refusals_are_told_apart() {
-        assert_eq!(neighbour(&neighbour_in(0x20, 0)), Answer::Is(Resolution::Failed));
-        assert_eq!(neighbour(&neighbour_in(0x01, 5)), Answer::Is(Resolution::Incomplete { requests: 2 }));
-        assert_eq!(neighbour(&neighbour_in(0x80, 0)), Answer::Is(Resolution::Known));
-        assert_eq!(neighbour(&neighbour_in(0x04, 0)), Answer::Is(Resolution::Unconfirmed));
+        let entry = |resolution, confirmed_ms| Answer::Is(Entry { resolution, confirmed_ms });
+        assert_eq!(neighbour(&neighbour_in(0x20, 0)), entry(Resolution::Failed, None));
+        assert_eq!(neighbour(&neighbour_in(0x01, 5)), entry(Resolution::Incomplete { requests: 2 }, None));
+        assert_eq!(neighbour(&neighbour_in(0x80, 0)), entry(Resolution::Known, None), "nobody confirms it");
+        assert_eq!(neighbour(&neighbour_in(0x02, 0)), entry(Resolution::Known, Some(1230)));
+        assert_eq!(neighbour(&neighbour_in(0x04, 0)), entry(Resolution::Unconfirmed, Some(1230)));
         let mut refused = vec![0; HEADER_BYTES];
         refused[0] = 36;
         refused[4] = 2;

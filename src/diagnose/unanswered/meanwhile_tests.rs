@@ -24,7 +24,7 @@ fn attempts(to: &str) -> World {
     }
     let resolution = Some(Resolution::Known);
     let gateway = Some(at("10.0.0.254:0").addr);
-    let hop = Neighbour { gateway, device: None, resolution, has_carrier: Some(true) };
+    let hop = Neighbour { gateway, device: None, resolution, confirmed_ms: None, has_carrier: Some(true) };
     world.now.next_hops.insert((NETNS, at(to).addr), NextHop::Neighbour(hop));
     world.later(2000);
     world.now.traced = Some(TracedInterval { duration_ms: 2000, ..TracedInterval::default() });

@@ -62,7 +62,13 @@ fn an_entry_with_another_destination_and_no_host_there_is_the_cause() {
     assert!(leads(&somewhere) == "translated-elsewhere" && is_out(&somewhere, "host-down"), "{somewhere:?}");
     assert_eq!(somewhere.named(), None, "its host may be alive");
     let resolution = Some(Resolution::Incomplete { requests: 0 });
-    let hop = Neighbour { gateway: None, device: Some("br0".into()), resolution, has_carrier: Some(true) };
+    let hop = Neighbour {
+        gateway: None,
+        device: Some("br0".into()),
+        resolution,
+        confirmed_ms: None,
+        has_carrier: Some(true),
+    };
     world.now.next_hops.insert((GATEWAY, at("10.88.0.2:80").addr), NextHop::Neighbour(hop));
     assert_eq!(weighed(&world).named().map(|c| c.id), Some("translated-elsewhere"));
     tracked(&mut world, Some("10.88.0.2:80"), true);
@@ -104,7 +110,7 @@ fn a_host_that_answers_on_the_link_and_is_said_to_be_unreachable_forwards() {
     let mut world = World::new();
     world.add(syn(40_000, "10.0.0.2:80", 3));
     let resolution = Some(Resolution::Known);
-    let hop = Neighbour { gateway: None, device: None, resolution, has_carrier: Some(true) };
+    let hop = Neighbour { gateway: None, device: None, resolution, confirmed_ms: None, has_carrier: Some(true) };
     world.now.next_hops.insert((NETNS, at("10.0.0.2:80").addr), NextHop::Neighbour(hop));
     assert_eq!(leads(&weighed(&world)), "host-down");
     let failed = |waited| Connects {
@@ -135,7 +141,13 @@ fn works(world: &mut World, received: u64) {
 /// They go through a gateway with this address.
 fn through(world: &mut World, gateway: &str) {
     let resolution = Some(Resolution::Known);
-    let hop = Neighbour { gateway: Some(at(gateway).addr), device: None, resolution, has_carrier: Some(true) };
+    let hop = Neighbour {
+        gateway: Some(at(gateway).addr),
+        device: None,
+        resolution,
+        confirmed_ms: None,
+        has_carrier: Some(true),
+    };
     world.now.next_hops.insert((NETNS, at("10.0.0.2:0").addr), NextHop::Neighbour(hop));
 }
 
@@ -182,8 +194,13 @@ fn from_a_private_address_to_a_public_one_somebody_translates() {
         world.add(syn(40_000, to, 4)).add(syn(40_001, to, 4));
         world.add(heard(50_000, to, 10, &[("bytes_received", 100)]));
         let resolution = Some(Resolution::Known);
-        let hop =
-            Neighbour { gateway: Some(at("10.0.0.254:0").addr), device: None, resolution, has_carrier: Some(true) };
+        let hop = Neighbour {
+            gateway: Some(at("10.0.0.254:0").addr),
+            device: None,
+            resolution,
+            confirmed_ms: None,
+            has_carrier: Some(true),
+        };
         world.now.next_hops.insert((NETNS, addr), NextHop::Neighbour(hop));
         leads(&weighed(&world)).to_owned()
     };

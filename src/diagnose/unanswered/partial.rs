@@ -21,6 +21,9 @@ pub const FILTER: Cause = Cause {
 /// Fewer attempts may all have one source by chance.
 const SAME_SOURCE: usize = 2;
 
+/// So many that wait for their first byte are the queue itself, or all workers (policy).
+const MANY: u64 = 3;
+
 /// How the connections to the port stand beside the attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Beside {
@@ -32,6 +35,8 @@ pub struct Beside {
     pub served: u64,
     /// Those that asked for something and got nothing: they may wait there.
     pub unserved: u64,
+    /// Those that are open or were given up, were heard at any time, asked for something and got nothing.
+    pub waiting: u64,
     /// Those that were opened and served between the samples.
     pub served_at_once: u64,
     /// Every attempt comes from an address from which nobody is answered.
@@ -48,6 +53,8 @@ impl Beside {
             |s: &Socket, field: fn(&TcpInfo) -> Option<u64>| s.info.as_deref().and_then(field).is_some_and(|n| n > 0);
         // A program that closed its end had accepted it.
         let is_served = |s: &&&Socket| s.state == State::TimeWait || has(s, TcpInfo::bytes_received);
+        // One that is closed here and not there was given up: its program has no more than the kernel's word.
+        let asked_in_vain = |s: &&&Socket| s.state == State::FinWait2 || !is_served(s) && has(s, TcpInfo::bytes_sent);
         let count = |wanted: &dyn Fn(&&&Socket) -> bool| working.iter().filter(wanted).count() as u64;
         let served = count(&is_served);
         let is_new = |s: &Socket| view.before.is_some() && view.earlier(s).is_none_or(|e| e.state == State::SynSent);
@@ -58,7 +65,8 @@ impl Beside {
             working: working.len() as u64,
             open: working.iter().filter(|s| s.state != State::TimeWait).count() as u64,
             served,
-            unserved: count(&|s| !is_served(s) && has(s, TcpInfo::bytes_sent)),
+            unserved: count(&asked_in_vain),
+            waiting: open.iter().filter(|s| s.state != State::TimeWait).filter(asked_in_vain).count() as u64,
             served_at_once: count(&|s| is_served(s) && is_new(s)),
             is_other_source,
             is_open: !open.is_empty(),
@@ -78,7 +86,7 @@ impl Beside {
             _ if !self.is_open => Weight::Refuted("no connection of this host to the port is open".into()),
             _ if self.is_other_source => Weight::Possible(0.7),
             _ if is_queue_free => Weight::Possible(0.6),
-            _ if self.unserved > 0 => Weight::Possible(0.15),
+            _ if self.unserved > 0 || self.waiting > 0 => Weight::Possible(0.15),
             _ if self.served_at_once > 0 || self.all_served() => Weight::Possible(0.5),
             _ if self.working > 0 => Weight::Possible(0.3),
             _ => Weight::Possible(0.1),
@@ -90,7 +98,8 @@ impl Beside {
     pub fn weigh_queue(&self, was_answered: bool) -> Weight {
         Weight::Possible(match self {
             _ if self.is_other_source => 0.1,
-            _ if self.unserved > 0 => 0.65,
+            _ if self.waiting >= MANY => 1.0,
+            _ if self.unserved > 0 || self.waiting > 0 => 0.65,
             _ if self.served_at_once > 0 => 0.2,
             _ if self.all_served() => 0.3,
             _ if self.working > 0 || was_answered => 0.5,

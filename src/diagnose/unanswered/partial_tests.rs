@@ -4,7 +4,7 @@ use super::tests::{heard, is_out, leads, syn, weighed};
 use super::*;
 use crate::diagnose::testkit::{NETNS, World, listen, time_wait};
 use crate::model::counter::Counter;
-use crate::model::path::NextHop;
+use crate::model::path::{Neighbour, NextHop, Resolution};
 use crate::model::{SkMem, State};
 
 const TO: &str = "10.0.0.2:80";
@@ -43,8 +43,30 @@ fn who_got_data_waits_in_no_queue_and_who_asked_in_vain_may() {
     let (filter, queue) = shares(&silent);
     assert!(leads(&silent) == "peer-accept-queue-full" && queue < 2.0 * filter, "neither is proven: {silent:?}");
     assert_eq!(leads(&of(&[time_wait("10.0.0.1:5000", TO, 59_990)])), "partly-filtered", "its program closed it");
+    // They came before the attempts, and nothing was heard since: the queue filled up with them.
+    let first = |port| heard(port, TO, 20_000, &[("bytes_sent", 9), ("bytes_received", 0)]);
+    let behind = of(&[first(5000), first(5001), first(5002)]);
+    let (filter, queue) = shares(&behind);
+    assert!(leads(&behind) == "peer-accept-queue-full" && queue > 0.5 && filter < 0.15, "{behind:?}");
+    assert_eq!(leads(&of(&[first(5000)])), "peer-accept-queue-full");
+    let given_up = |port, left| Socket { state: State::FinWait2, ..time_wait(&format!("10.0.0.1:{port}"), TO, left) };
+    let closed = of(&[given_up(5000, 59_000), given_up(5001, 58_000), given_up(5002, 30_000)]);
+    assert!(leads(&closed) == "peer-accept-queue-full" && is_out(&closed, "host-down"), "{closed:?}");
     let idle = of(&[heard(5000, TO, 60_000, &[])]);
     assert!(!is_out(&idle, "partly-filtered") && leads(&idle) == "host-down", "{idle:?}");
+}
+
+#[test]
+fn a_host_that_answers_for_its_address_is_hardly_down() {
+    let of = |confirmed_ms| {
+        let mut world = attempts();
+        let resolution = Some(Resolution::Known);
+        let hop = Neighbour { gateway: None, device: None, resolution, confirmed_ms, has_carrier: Some(true) };
+        world.now.next_hops.insert((NETNS, "10.0.0.2".parse().unwrap()), NextHop::Neighbour(hop));
+        weighed(&world).left[0].cause.id
+    };
+    assert_eq!([of(None), of(Some(60_000))], ["host-down"; 2], "not since they began");
+    assert_eq!(of(Some(1000)), "port-filtered");
 }
 
 #[test]
