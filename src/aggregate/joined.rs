@@ -26,7 +26,9 @@ pub fn joined(before: Option<TracedInterval>, after: Option<TracedInterval>) -> 
     sum.closed_here_first += after.closed_here_first;
     sum.not_grouped += after.not_grouped;
     for connects in &mut after.connects {
-        connects.failed_at_ms = connects.failed_at_ms.map(|(first, last)| (began + first, began + last));
+        let shifted = |at: Option<(u64, u64)>| at.map(|(first, last)| (began + first, began + last));
+        connects.failed_at_ms = shifted(connects.failed_at_ms);
+        connects.succeeded_at_ms = shifted(connects.succeeded_at_ms);
     }
     for accepted in &mut after.accepted {
         accepted.at_ms = (began + accepted.at_ms.0, began + accepted.at_ms.1);
@@ -140,6 +142,9 @@ mod tests {
             failed_at_ms,
             pauses_ms: failed_at_ms.map(|(first, last)| ((last - first) / 2, last - first)),
             succeeded_since: 0,
+            waits: Vec::new(),
+            answered_ms: None,
+            succeeded_at_ms: (succeeded > 0).then_some((1, 9)),
         }
     }
 
@@ -161,10 +166,12 @@ mod tests {
         let [of] = &sum.connects[..] else { panic!("{sum:?}") };
         assert_eq!((sum.duration_ms, of.succeeded, of.failures(), of.succeeded_since), (3000, 7, 3, 7));
         assert_eq!((of.failed_at_ms, of.program.as_ref().unwrap().processes), (Some((10, 20)), 2));
+        assert_eq!((of.succeeded_at_ms, of.failed_again()), (Some((1001, 2009)), false));
         assert_eq!((sum.accepted[0].count, sum.accepted[0].at_ms), (12, (100, 2900)));
         let again = joined(Some(sum), Some(interval(vec![connects(9, Some((5, 6)))]))).unwrap();
         assert_eq!((again.connects[0].failed_at_ms, again.connects[0].succeeded_since), (Some((10, 3006)), 0));
         assert_eq!(again.connects[0].pauses_ms, Some((0, 2985)), "from 20 ms to 3005 ms");
+        assert!(again.connects[0].failed_again());
         assert_eq!(joined(None, None), None);
         let one = Some(interval(Vec::new()));
         assert_eq!((joined(None, one.clone()), joined(one.clone(), None)), (one.clone(), one));

@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::event::{ResetReceived, ResetSent, Retransmit, Sighting};
 use crate::model::traced::{
-    Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval,
+    Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval, Waited,
 };
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{Endpoint, Errno, Event, LastError, NetnsId, State};
@@ -51,6 +51,16 @@ struct Sums {
     failed_at_ns: Option<(u64, u64)>,
     pauses_ns: Option<(u64, u64)>,
     succeeded_since: u64,
+    waits: FxHashMap<ConnectFailure, Waits>,
+    answered_ns: Option<(u64, u64)>,
+    succeeded_at_ns: Option<(u64, u64)>,
+}
+
+/// The shortest and the longest of those that began since the trace did, and the least that the longest of the others waited.
+#[derive(Clone, Copy, Default)]
+struct Waits {
+    ns: Option<(u64, u64)>,
+    at_least_ns: Option<u64>,
 }
 
 #[derive(Default)]
@@ -197,25 +207,31 @@ impl Outcomes {
 
     fn ended(&mut self, t: &Transition, caller: Option<Actor>, begun_ns: Option<u64>, failure: Option<ConnectFailure>) {
         let key = ((t.netns, t.peer.normalised()), caller.map(|a| a.pid));
+        let began_ns = self.began_ns;
         let Some(sums) = group(&mut self.connects, key, &mut self.not_grouped) else { return };
         sums.actor = sums.actor.or(caller);
+        let at = t.monotonic_ns;
+        let waited = begun_ns.map(|begun| at.saturating_sub(begun));
         let Some(failure) = failure else {
             sums.succeeded += 1;
             sums.succeeded_since += 1;
-            let is_late = begun_ns.is_some_and(|begun| t.monotonic_ns.saturating_sub(begun) >= REPEATED_NS);
-            sums.succeeded_late += u64::from(is_late);
+            sums.succeeded_late += u64::from(waited.is_some_and(|ns| ns >= REPEATED_NS));
+            sums.answered_ns = waited.map(|ns| spread(sums.answered_ns, ns)).or(sums.answered_ns);
+            sums.succeeded_at_ns = Some(spread(sums.succeeded_at_ns, at));
             return;
         };
         *sums.failed.entry(failure).or_default() += 1;
         sums.succeeded_since = 0;
-        let at = t.monotonic_ns;
-        let span = |known: Option<(u64, u64)>, ns: u64| Some(known.map_or((ns, ns), |(a, b)| (a.min(ns), b.max(ns))));
         if let Some((_, last)) = sums.failed_at_ns {
-            sums.pauses_ns = span(sums.pauses_ns, at.saturating_sub(last));
+            sums.pauses_ns = Some(spread(sums.pauses_ns, at.saturating_sub(last)));
         }
-        sums.failed_at_ns = Some(sums.failed_at_ns.map_or((at, at), |(first, _)| (first, at)));
-        if let Some(begun) = begun_ns {
-            sums.waited_ns = span(sums.waited_ns, at.saturating_sub(begun));
+        sums.failed_at_ns = Some(spread(sums.failed_at_ns, at));
+        let waits = sums.waits.entry(failure).or_default();
+        if let Some(waited) = waited {
+            sums.waited_ns = Some(spread(sums.waited_ns, waited));
+            waits.ns = Some(spread(waits.ns, waited));
+        } else {
+            waits.at_least_ns = waits.at_least_ns.max(Some(at.saturating_sub(began_ns)));
         }
     }
 
@@ -286,10 +302,13 @@ impl Outcomes {
                 succeeded: sums.succeeded,
                 succeeded_late: Some(sums.succeeded_late),
                 failed: sums.failed.iter().map(|(kind, n)| (*kind, *n)).collect(),
-                waited_ms: sums.waited_ns.map(|(a, b)| (a / 1_000_000, b / 1_000_000)),
+                waited_ms: sums.waited_ns.map(millis),
                 failed_at_ms: sums.failed_at_ns.map(|(a, b)| (since(a), since(b))),
-                pauses_ms: sums.pauses_ns.map(|(a, b)| (a / 1_000_000, b / 1_000_000)),
+                pauses_ms: sums.pauses_ns.map(millis),
                 succeeded_since: sums.succeeded_since,
+                waits: waits(&sums.waits),
+                answered_ms: sums.answered_ns.map(millis),
+                succeeded_at_ms: sums.succeeded_at_ns.map(|(a, b)| (since(a), since(b))),
             })
             .collect();
         connects.sort_by(|a, b| order(a).cmp(&order(b)));
@@ -376,6 +395,24 @@ impl Outcomes {
     }
 }
 
+/// The least and the most, with one more value.
+fn spread(so_far: Option<(u64, u64)>, value: u64) -> (u64, u64) {
+    so_far.map_or((value, value), |(least, most)| (least.min(value), most.max(value)))
+}
+
+fn millis((a, b): (u64, u64)) -> (u64, u64) {
+    (a / 1_000_000, b / 1_000_000)
+}
+
+fn waits(by_kind: &FxHashMap<ConnectFailure, Waits>) -> Vec<Waited> {
+    let of = |(kind, w): (&ConnectFailure, &Waits)| {
+        Waited::new(*kind, w.ns.map(millis), w.at_least_ns.map(|ns| ns / 1_000_000))
+    };
+    let mut waits: Vec<Waited> = by_kind.iter().map(of).collect();
+    waits.sort_by_key(|w| w.failure);
+    waits
+}
+
 /// The sums of a key; `None`: there are too many groups.
 fn group<'a, K: Eq + Hash, V: Default>(map: &'a mut FxHashMap<K, V>, key: K, dropped: &mut u64) -> Option<&'a mut V> {
     if map.len() >= GROUPS && !map.contains_key(&key) {
@@ -450,6 +487,14 @@ pub(super) fn merge(into: &mut Connects, other: &Connects) {
     };
     into.waited_ms = span(into.waited_ms, other.waited_ms);
     into.failed_at_ms = span(into.failed_at_ms, other.failed_at_ms);
+    into.answered_ms = span(into.answered_ms, other.answered_ms);
+    into.succeeded_at_ms = span(into.succeeded_at_ms, other.succeeded_at_ms);
+    for more in &other.waits {
+        match into.waits.iter_mut().find(|w| w.failure == more.failure) {
+            Some(w) => *w = Waited::new(w.failure, span(w.ms, more.ms), w.at_least_ms.max(more.at_least_ms)),
+            None => into.waits.push(*more),
+        }
+    }
     if let (Some(program), Some(more)) = (&mut into.program, &other.program) {
         program.processes += more.processes;
     }

@@ -11,7 +11,7 @@ use crate::model::snapshot::{
     CpuQuota, EpollWatch, GroupMemory, Inspection, KnownOwner, ProcessFacts, ThreadState, TrackingAnswers,
 };
 use crate::model::traced::{
-    Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval,
+    Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval, Waited,
 };
 use crate::model::{Errno, FourTuple, Process};
 
@@ -37,7 +37,11 @@ structs! {
         duration_ms, lost, resets_traced, connects, resets, retransmits, ends, accepted,
         closed_here_first, not_grouped,
     }
-    Connects { netns, to, program, succeeded, succeeded_late, failed, waited_ms, failed_at_ms, pauses_ms, succeeded_since }
+    Connects {
+        netns, to, program, succeeded, succeeded_late, failed, waited_ms, failed_at_ms, pauses_ms, succeeded_since, waits,
+        answered_ms, succeeded_at_ms,
+    }
+    Waited { failure, ms, at_least_ms }
     Program { pid, comm, processes }
     Resets { netns, service, served_here, sent, program, count, open, unanswered, after_fin }
     Ends { netns, service, served_here, counts }
@@ -176,6 +180,9 @@ mod tests {
             waited_ms: Some((0, 5)),
             failed_at_ms: None,
             succeeded_since: 0,
+            waits: vec![Waited::new(ConnectFailure::GivenUp, Some((0, 5)), Some(9))],
+            answered_ms: Some((1, 2)),
+            succeeded_at_ms: Some((3, 4)),
         };
         let resets = |sent| Resets {
             netns: None,

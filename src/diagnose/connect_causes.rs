@@ -3,41 +3,60 @@
 //! Input: the traced ends of connects to one destination, and the ICMP messages that the namespace counted. Output: causes
 //! with their weights. Not here: what is bad, and attempts that no trace saw.
 
-use crate::diagnose::connect_harm::{PATIENT_MS, Seen};
+use std::net::IpAddr;
+
+use crate::diagnose::callers;
+use crate::diagnose::connect_harm::{PATIENT_MS, Seen, patience_ms};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::view::View;
-use crate::model::Errno;
 use crate::model::counter::Counter;
 use crate::model::traced::{ConnectFailure, Connects, TracedInterval};
+use crate::model::{Errno, NetnsId};
 use crate::text;
 
 /// What makes connects fail.
 pub const CAUSES: &[Cause] = &[
     Cause {
         id: "refused",
-        text: "nothing listens on that port there",
+        text: "nothing listens on that port there, or a filter answers with RST in its place",
         predicts: "a RST answers each SYN at once",
-        refuted_by: "a connect that is answered otherwise",
-        decided_by: "`ss -ltn` on the peer: a listener on this address and port",
+        refuted_by: "a connect that is answered otherwise, or a listener for it on this host",
+        decided_by: "`ss -ltn` on the peer: a listener on this address and port; if it is there, rules with `reject with tcp reset`",
     },
     Cause {
         id: "refused-by-some",
         text: "a part of them is refused: one of several hosts behind the address does not listen, or the service comes and goes",
         predicts: "a RST answers some SYNs, and a handshake others",
-        refuted_by: "a RST for each, or no RST any more",
+        refuted_by: "a RST for each while nothing of the service is heard",
         decided_by: "the listener and its age on each host behind the address; `ip neigh` for an address that two hosts have",
     },
     Cause {
+        id: "turned-away",
+        text: "the service is there, and a limit turns more connections away: a filter that answers with RST, or a full backlog of a \
+               system that does (Windows)",
+        predicts: "a RST answers SYNs while open connections to this very port are served, or others succeed",
+        refuted_by: "a RST for each while nothing of the service is heard",
+        decided_by: "rules that reject with tcp-reset above a limit, at the peer and on the way: `nft -a list ruleset`, `iptables -vnL` \
+                     (connlimit, hashlimit)",
+    },
+    Cause {
+        id: "came-up",
+        text: "the service was not listening, and is now (a start, a restart)",
+        predicts: "a RST answers each SYN up to some moment, and a handshake each one after it",
+        refuted_by: "a RST after a handshake",
+        decided_by: "the age of the listener's process on the peer",
+    },
+    Cause {
         id: "rejected",
-        text: "a firewall or a router rejects them",
-        predicts: "ECONNREFUSED without a RST, or as many ICMP messages (destination unreachable) as failures",
+        text: "a firewall or a router rejects them with ICMP",
+        predicts: "ECONNREFUSED without a RST, or as many ICMP messages (destination unreachable) as failures or SYNs",
         refuted_by: "a RST for each attempt, or no ICMP message",
         decided_by: "`tcpdump icmp or icmp6`: who sends the message; `nft list ruleset` there",
     },
     Cause {
         id: "unreachable",
         text: "the host or its network cannot be reached",
-        predicts: "EHOSTUNREACH, ENETUNREACH or EACCES: no neighbour answers, or a router says so",
+        predicts: "EHOSTUNREACH, ENETUNREACH or EACCES: no neighbour answers, or a router says so; or as many ICMP messages as SYNs",
         refuted_by: "a segment of the peer",
         decided_by: "`ip neigh`, `ip route get`, `tcpdump icmp or icmp6`",
     },
@@ -108,6 +127,10 @@ const AS_MANY_PERCENT: u64 = 80;
 /// An ICMP message after so long is no filter's, which answers at once: a router could not resolve the address (3 requests
 /// a second apart, `net/ipv4/arp.c`).
 pub const RESOLUTION_MS: u64 = 1000;
+/// A router of Linux sends one message a second to a host, and a few more at first (`net.ipv4.route.error_cost`); fewer are of something
+/// else.
+const MESSAGE_MS: u64 = 1250;
+const MESSAGES: u64 = 2;
 /// A cause of fewer of the failures is not named (policy).
 const SHARE_OF_CAUSE: u64 = 10;
 
@@ -116,12 +139,21 @@ pub struct Ends<'a> {
     connects: &'a Connects,
     /// About as many ICMP messages (destination unreachable) came from elsewhere as attempts may have ended by.
     icmp: bool,
+    /// Of these messages, so many came between the samples.
+    pub messages: u64,
+    told: Told,
     /// Some succeeded, and it is not over: the service was there meanwhile.
     at_times: bool,
     /// Open connections there were heard meanwhile.
     works_beside: bool,
     /// Repeated SYNs failed to be sent.
     stays_here: bool,
+    /// The failures are over.
+    is_over: bool,
+    /// Connections there that were open got a RST meanwhile: the service had been there before.
+    was_there: bool,
+    /// A listener of this host takes what goes to the destination, in both samples.
+    listens_here: bool,
 }
 
 /// Causes that a failure leaves, the likeliest first, each with its part of the belief. One alone is proven.
@@ -131,12 +163,18 @@ impl<'a> Ends<'a> {
     #[must_use]
     pub fn new(view: &View<'_>, traced: &TracedInterval, connects: &'a Connects, seen: Seen) -> Ends<'a> {
         let at_times = connects.succeeded > 1 && !seen.is_over;
+        let messages = messages(view, connects.netns, connects.to.addr).unwrap_or(0);
         Ends {
             connects,
             icmp: icmp_came(view, traced, connects),
+            messages,
+            told: told_of_syns(view, traced, connects, messages),
             at_times,
             works_beside: !seen.is_over && seen.works_beside,
             stays_here: stays_here(traced, connects),
+            is_over: seen.is_over,
+            was_there: connects.failed_again() || seen.was_cut,
+            listens_here: listens_here(view, connects),
         }
     }
 
@@ -156,6 +194,13 @@ impl<'a> Ends<'a> {
         self.connects.failed.iter().map(|(kind, _)| *kind).find(is)
     }
 
+    /// A router answers those that their program gave up: as many messages as SYNs came, or one of the others learned it.
+    fn told_softly(&self) -> bool {
+        let is_unreachable = |f| matches!(f, ConnectFailure::Errno(Errno::ENETUNREACH | Errno::EHOSTUNREACH));
+        let beside = self.errno_beside().is_some_and(is_unreachable) && !self.at_times && !self.works_beside;
+        self.told == Told::Each || beside
+    }
+
     /// What is left of attempts that nobody answered.
     fn silent(&self) -> Left {
         let answered = self.at_times && self.connects.succeeded * SHARE_OF_CAUSE >= self.connects.failures();
@@ -166,6 +211,8 @@ impl<'a> Ends<'a> {
             }
             _ if answered => &[("backend-silent", 0.5), ("part-passes", 0.35), ("lossy-path", 0.15)],
             _ if self.works_beside => &[("part-passes", 0.7), ("backend-silent", 0.2), ("lossy-path", 0.1)],
+            // They may be of other packets.
+            _ if self.told == Told::Limited => &[("unreachable", 0.45), ("no-answer", 0.4), ("rejected", 0.15)],
             _ => &[("no-answer", 1.0)],
         }
     }
@@ -174,18 +221,29 @@ impl<'a> Ends<'a> {
     #[must_use]
     pub fn manner(&self) -> String {
         let connects = self.connects;
-        let waited = connects.waited_ms.map_or_else(String::new, |(shortest, longest)| {
-            if shortest / 100 == longest / 100 {
+        // What others waited for says nothing of these.
+        let first = connects.failed.first().and_then(|(kind, _)| connects.waited(*kind));
+        let waited = first.map_or_else(String::new, |w| match (w.ms, w.at_least_ms) {
+            (_, Some(_)) => {
+                let longest = w.longest_ms().unwrap_or_default();
+                format!(" (the longest after {} or more)", text::duration(longest))
+            }
+            (Some((shortest, longest)), None) if shortest / 100 == longest / 100 => {
                 format!(" after {}", text::duration(longest))
-            } else {
+            }
+            (Some((shortest, longest)), None) => {
                 format!(" after {} to {}", text::duration(shortest), text::duration(longest))
             }
+            (None, None) => String::new(),
         });
         match connects.failed.first().map(|(kind, _)| *kind) {
             Some(ConnectFailure::Refused) => "were refused".into(),
             Some(ConnectFailure::GivenUp | ConnectFailure::AtOnce) if self.told_by_icmp() => {
                 "ended at once, while as many ICMP messages came (destination unreachable)".into()
             }
+            Some(ConnectFailure::GivenUp) if self.told == Told::Each => format!(
+                "were given up by the program{waited}, while as many ICMP messages came as SYNs left (destination unreachable)"
+            ),
             Some(ConnectFailure::GivenUp) => format!("were given up by the program{waited} without an answer"),
             Some(ConnectFailure::AtOnce) => "failed at once, with an error that the trace did not see".into(),
             Some(ConnectFailure::NoPort) => "found no free local port".into(),
@@ -199,23 +257,41 @@ impl<'a> Ends<'a> {
         }
     }
 
-    /// For how long the longest waited.
-    fn waited_ms(&self) -> Option<u64> {
-        self.connects.waited_ms.map(|(_, longest)| longest)
+    /// The failures are over, or at least none came after a success.
+    fn works_now(&self) -> bool {
+        let c = self.connects;
+        self.is_over || c.succeeded > 1 && c.succeeded_at_ms.is_some() && c.succeeded_since > 0 && !c.failed_again()
+    }
+
+    /// What is left of those that a RST answered.
+    fn refused(&self) -> Left {
+        let c = self.connects;
+        // If it was there only before the last failure, it may just have ended.
+        let partly = c.succeeded * SHARE_OF_CAUSE >= c.failures() || c.succeeded_since > 0;
+        match self {
+            // One moment of failures is a restart, or the moment in which the other of two hosts had the address.
+            _ if self.works_now() && self.was_there => &[("came-up", 0.6), ("refused-by-some", 0.4)],
+            _ if self.is_over => &[("came-up", 1.0)],
+            _ if self.works_now() => &[("came-up", 0.7), ("refused-by-some", 0.3)],
+            // A full queue of Linux drops SYNs.
+            _ if self.listens_here => &[("turned-away", 0.8), ("refused-by-some", 0.2)],
+            _ if self.at_times && partly && self.works_beside => &[("refused-by-some", 0.5), ("turned-away", 0.5)],
+            _ if self.at_times && partly => &[("refused-by-some", 0.8), ("turned-away", 0.2)],
+            _ if self.at_times => &[("refused-by-some", 0.5), ("refused", 0.35), ("turned-away", 0.15)],
+            // Who stops listening may go on to serve those that it has.
+            _ if self.works_beside => &[("turned-away", 0.5), ("refused", 0.25), ("refused-by-some", 0.25)],
+            _ => &[("refused", 1.0)],
+        }
     }
 
     fn left(&self, failure: ConnectFailure) -> Left {
         let connects = self.connects;
-        // If it was there only before the last failure, it may just have ended.
-        let partly = connects.succeeded * SHARE_OF_CAUSE >= connects.failures() || connects.succeeded_since > 0;
         let by_router = self.at_times && self.connects.longest_wait_ms().is_some_and(|ms| ms >= RESOLUTION_MS);
         // Beside failures of another kind it stays the program's word.
         let alone = connects.failed.iter().all(|(kind, _)| *kind == ConnectFailure::GivenUp);
-        let too_early = alone && self.waited_ms().is_some_and(|ms| ms < PATIENT_MS);
+        let too_early = alone && patience_ms(connects).is_some_and(|ms| ms < PATIENT_MS);
         match failure {
-            ConnectFailure::Refused if !self.at_times => &[("refused", 1.0)],
-            ConnectFailure::Refused if partly => &[("refused-by-some", 1.0)],
-            ConnectFailure::Refused => &[("refused-by-some", 0.6), ("refused", 0.4)],
+            ConnectFailure::Refused => self.refused(),
             ConnectFailure::NoPort => &[("no-local-port", 1.0)],
             ConnectFailure::GivenUp if self.told_by_icmp() => BY_ICMP,
             ConnectFailure::AtOnce => match self.errno_beside() {
@@ -223,6 +299,7 @@ impl<'a> Ends<'a> {
                 Some(errno) => self.left(errno),
                 None => &[("rejected", 0.5), ("unreachable", 0.3), ("impatient", 0.2)],
             },
+            ConnectFailure::GivenUp if self.told_softly() => SOFTLY,
             ConnectFailure::GivenUp if too_early => &[("no-answer", 0.7), ("impatient", 0.3)],
             ConnectFailure::GivenUp | ConnectFailure::Errno(Errno::ETIMEDOUT) => self.silent(),
             ConnectFailure::Errno(Errno::EHOSTUNREACH) if by_router => {
@@ -267,9 +344,19 @@ impl<'a> Ends<'a> {
     /// What excludes a cause that so many failures fit.
     fn excluded(&self, cause: &str, n: u64) -> String {
         let has = |wanted| self.connects.failed.iter().any(|(kind, _)| *kind == wanted);
-        match (cause, self.waited_ms()) {
+        let succeeded = |n| format!("{} to it succeeded", text::count(n, "connect", "connects"));
+        match (cause, patience_ms(self.connects)) {
+            ("refused" | "came-up", _) if self.listens_here => "a listener for it is on this host".to_owned(),
+            ("refused", _) if self.works_now() => format!("{} since", succeeded(self.connects.succeeded_since)),
             ("refused", _) if self.at_times && has(ConnectFailure::Refused) => {
-                format!("{} to it succeeded meanwhile", text::count(self.connects.succeeded, "connect", "connects"))
+                format!("{} meanwhile", succeeded(self.connects.succeeded))
+            }
+            ("refused-by-some", _) if self.works_now() => "none was refused since".to_owned(),
+            ("turned-away", _) if self.works_now() => "none was refused since".to_owned(),
+            ("came-up", _) if self.connects.failed_again() => "some were refused after others had succeeded".to_owned(),
+            ("came-up", _) if self.connects.succeeded == 0 => "none succeeded".to_owned(),
+            ("refused-by-some" | "turned-away", _) if has(ConnectFailure::Refused) => {
+                "each was refused, and nothing of the service is heard".to_owned()
             }
             ("no-answer", _) if self.works_beside || self.connects.succeeded > 0 && n == 0 => {
                 "others to the same port are answered meanwhile".to_owned()
@@ -279,7 +366,7 @@ impl<'a> Ends<'a> {
             {
                 "none is answered".to_owned()
             }
-            ("no-answer", _) if self.told_by_icmp() => {
+            ("no-answer", _) if self.told_by_icmp() || self.told == Told::Each => {
                 "as many ICMP messages came (destination unreachable)".to_owned()
             }
             ("impatient", Some(ms)) if has(ConnectFailure::GivenUp) && ms >= PATIENT_MS => {
@@ -292,6 +379,16 @@ impl<'a> Ends<'a> {
 
 /// The codes of ICMP messages are not counted: a rule that rejects, or a router that knows no way.
 const BY_ICMP: Left = &[("rejected", 0.6), ("unreachable", 0.4)];
+/// Since Linux 6.9 a router that knows no way ends no attempt (RFC 1122 section 4.2.3.9, `tcp_v4_err`), and most rules that reject
+/// still do.
+const SOFTLY: Left = &[("unreachable", 0.6), ("rejected", 0.2), ("no-answer", 0.2)];
+
+/// Whether a listener of this host takes what goes to the destination, in both samples.
+fn listens_here(view: &View<'_>, connects: &Connects) -> bool {
+    let home = callers::home(view, connects.netns, connects.to.addr);
+    let queue = home.and_then(|home| callers::listening(view, home.inode, connects.to));
+    queue.is_some_and(|q| view.queues_before().is_some_and(|before| before.get(q.netns, q.local).is_some()))
+}
 
 /// Whether nearly all segments that were repeated to the address failed to be sent.
 fn stays_here(traced: &TracedInterval, connects: &Connects) -> bool {
@@ -303,24 +400,87 @@ fn stays_here(traced: &TracedInterval, connects: &Connects) -> bool {
 }
 
 fn ended_at_once(connects: &Connects) -> bool {
-    connects.waited_ms.is_some_and(|(_, longest)| longest <= AT_ONCE_MS)
+    let given_up = connects.waited(ConnectFailure::GivenUp);
+    given_up.is_some_and(|w| w.ms.is_some() && w.longest_ms().is_some_and(|ms| ms <= AT_ONCE_MS))
+}
+
+/// How many ICMP messages (destination unreachable) of this family came from elsewhere between the samples.
+fn messages(view: &View<'_>, netns: Option<NetnsId>, to: IpAddr) -> Option<u64> {
+    let (received, sent) = if to.is_ipv4() {
+        (Counter::IcmpInDestUnreachs, Counter::IcmpOutDestUnreachs)
+    } else {
+        (Counter::Icmp6InDestUnreachs, Counter::Icmp6OutDestUnreachs)
+    };
+    let of = |counter| view.delta(netns, counter);
+    Some(of(received)?.saturating_sub(of(sent)?))
+}
+
+/// What ICMP messages say of SYNs that nobody answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// About as many came as SYNs left.
+    Each,
+    /// As many as a router that limits them sends.
+    Limited,
+    Nothing,
+}
+
+/// SYNs of the namespace that had no answer are those that were begun, and the repetitions.
+fn told_of_syns(view: &View<'_>, traced: &TracedInterval, connects: &Connects, messages: u64) -> Told {
+    if !is_steady(view, messages) {
+        return Told::Nothing;
+    }
+    let of = |counter| view.delta(connects.netns, counter);
+    let sent = of(Counter::TcpActiveOpens).zip(of(Counter::TcpExtTcpSynRetrans)).map(|(opened, again)| opened + again);
+    let answered: u64 = traced.connects.iter().filter(|c| c.netns == connects.netns).map(|c| c.succeeded).sum();
+    match sent.map(|sent| sent.saturating_sub(answered)) {
+        Some(syns) if syns > 0 && messages * 100 >= syns * AS_MANY_PERCENT => Told::Each,
+        _ => Told::Limited,
+    }
+}
+
+/// As many messages as a router that limits them sends in that time.
+fn is_steady(view: &View<'_>, messages: u64) -> bool {
+    messages >= MESSAGES && view.interval_ms().is_some_and(|ms| messages * MESSAGE_MS >= ms)
+}
+
+/// The causes of attempts that wait in two looks, of which no trace saw the ends: `netns`, where they go, and whether some waited until
+/// their SYN was repeated.
+#[must_use]
+pub fn of_waiting(view: &View<'_>, netns: Option<NetnsId>, to: IpAddr, waits: bool) -> Weighed {
+    let messages = messages(view, netns, to);
+    let failed = view.delta(netns, Counter::TcpExtTcpRetransFail);
+    Weighed::of(CAUSES, |cause| match (cause.id, messages) {
+        ("no-answer", Some(n)) if is_steady(view, n) => Weight::Possible(0.4),
+        ("no-answer", _) => Weight::Possible(0.85),
+        ("unreachable", Some(n)) if is_steady(view, n) => Weight::Possible(0.45),
+        ("rejected", Some(n)) if is_steady(view, n) => Weight::Possible(0.15),
+        ("unreachable" | "rejected", Some(0)) => Weight::Refuted("no ICMP message came that says so".to_owned()),
+        ("unreachable" | "rejected", _) => Weight::Possible(0.05),
+        ("impatient", _) if waits => Weight::Refuted("some waited until their SYN was repeated, or longer".to_owned()),
+        // For how long each waited is not known.
+        ("impatient", _) => Weight::Possible(0.15),
+        ("not-leaving", _) if failed == Some(0) && waits => {
+            Weight::Refuted("no repetition failed to be sent".to_owned())
+        }
+        ("not-leaving", _) => Weight::Possible(0.05),
+        ("refused" | "refused-by-some" | "turned-away" | "came-up", _) => {
+            Weight::Refuted("a RST ends an attempt at once, and these waited".to_owned())
+        }
+        ("no-local-port", _) => Weight::Refuted("they have a local port".to_owned()),
+        _ => Weight::Refuted("no connection to it is seen that works".to_owned()),
+    })
 }
 
 /// Whether about as many ICMP messages (destination unreachable) came from elsewhere as attempts of this family ended by
 /// one, or may have.
 fn icmp_came(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> bool {
     let is_v4 = connects.to.addr.is_ipv4();
-    let (received, sent) = if is_v4 {
-        (Counter::IcmpInDestUnreachs, Counter::IcmpOutDestUnreachs)
-    } else {
-        (Counter::Icmp6InDestUnreachs, Counter::Icmp6OutDestUnreachs)
-    };
-    let of = |counter| view.delta(connects.netns, counter);
-    let (Some(received), Some(sent)) = (of(received), of(sent)) else { return false };
+    let Some(messages) = messages(view, connects.netns, connects.to.addr) else { return false };
     let alike = traced.connects.iter().filter(|c| c.netns == connects.netns && c.to.addr.is_ipv4() == is_v4);
     let ended: u64 = alike.map(by_icmp_at_most).sum();
     // The trace begins before the first sample and ends after the second.
-    let came = received.saturating_sub(sent) * traced.duration_ms;
+    let came = messages * traced.duration_ms;
     ended > 0 && came * 100 >= ended * view.interval_ms().unwrap_or_default() * AS_MANY_PERCENT
 }
 

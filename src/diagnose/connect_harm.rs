@@ -5,7 +5,7 @@
 use crate::diagnose::finding::Severity;
 use crate::diagnose::measure::Share;
 use crate::diagnose::view::View;
-use crate::model::traced::{ConnectFailure, Connects, TracedInterval};
+use crate::model::traced::{ConnectFailure, Connects, Resets, TracedInterval};
 use crate::model::{State, StateSet};
 use crate::text;
 
@@ -35,6 +35,8 @@ pub struct Seen {
     pub is_check: bool,
     /// Open connections to the destination were heard since the trace began.
     pub works_beside: bool,
+    /// Open connections to the destination got a RST: the service had been there before.
+    pub was_cut: bool,
 }
 
 impl Seen {
@@ -45,6 +47,7 @@ impl Seen {
             falls_back: falls_back(traced, connects),
             is_check: is_check(traced, connects),
             works_beside: works_beside(view, traced, connects),
+            was_cut: was_cut(traced, connects),
         }
     }
 
@@ -53,7 +56,7 @@ impl Seen {
     pub fn past(self, traced: &TracedInterval, connects: &Connects) -> String {
         if self.is_over {
             let (_, last) = connects.failed_at_ms.unwrap_or_default();
-            format!("; it works since {}", text::duration(traced.duration_ms.saturating_sub(last)))
+            format!(", the last one {} ago; it works since", text::duration(traced.duration_ms.saturating_sub(last)))
         } else if self.is_check {
             "; at a steady pace, as health checks are, while it reaches this port at other addresses".to_owned()
         } else if self.falls_back {
@@ -83,8 +86,9 @@ fn reached_elsewhere(traced: &TracedInterval, connects: &Connects) -> u64 {
 }
 
 fn falls_back(traced: &TracedInterval, connects: &Connects) -> bool {
-    let quick = connects.waited_ms.is_some_and(|(_, longest)| longest <= QUICK_MS);
-    quick && reached_elsewhere(traced, connects) * 2 >= connects.failures()
+    let at_least = connects.waits.iter().filter_map(|w| w.at_least_ms).max();
+    let longest = connects.waited_ms.map(|(_, longest)| longest.max(at_least.unwrap_or(0)));
+    longest.is_some_and(|ms| ms <= QUICK_MS) && reached_elsewhere(traced, connects) * 2 >= connects.failures()
 }
 
 fn is_check(traced: &TracedInterval, connects: &Connects) -> bool {
@@ -105,10 +109,23 @@ fn works_beside(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -
     })
 }
 
+fn was_cut(traced: &TracedInterval, connects: &Connects) -> bool {
+    let of = |r: &&Resets| (r.netns, r.service) == (connects.netns, connects.to) && !r.served_here && r.sent.is_none();
+    traced.resets.iter().filter(of).any(|r| r.open > 0)
+}
+
+/// For how long the longest that its program gave up had waited; `None` where all had begun before the trace, and no longer is known to
+/// have passed than a program without patience waits.
+#[must_use]
+pub fn patience_ms(connects: &Connects) -> Option<u64> {
+    let given_up = connects.waited(ConnectFailure::GivenUp)?;
+    given_up.longest_ms().filter(|ms| given_up.ms.is_some() || *ms >= PATIENT_MS)
+}
+
 /// Failures that are errors for whoever waited: not a refusal, which programs that poll for a service expect, and not an attempt
 /// that a program may have given up on purpose.
 fn errors(connects: &Connects, told: bool) -> u64 {
-    let patient = connects.waited_ms.is_none_or(|(_, longest)| longest >= PATIENT_MS);
+    let patient = patience_ms(connects).is_none_or(|ms| ms >= PATIENT_MS);
     let is = |kind: ConnectFailure| match kind {
         ConnectFailure::Errno(_) | ConnectFailure::NoPort => true,
         ConnectFailure::GivenUp => patient || told,
@@ -177,6 +194,9 @@ mod tests {
             failed_at_ms: Some((5, 1990)),
             pauses_ms,
             succeeded_since: 0,
+            waits: Vec::new(),
+            answered_ms: None,
+            succeeded_at_ms: None,
         }
     }
 

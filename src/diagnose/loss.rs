@@ -179,6 +179,9 @@ mod tests {
                 failed_at_ms: None,
                 pauses_ms: None,
                 succeeded_since: 0,
+                waits: Vec::new(),
+                answered_ms: None,
+                succeeded_at_ms: None,
             };
             let counts = Counts { answered: ended, ..Counts::default() };
             let ends = vec![Ends { netns: NETNS, service: at, served_here: false, counts }];

@@ -52,6 +52,36 @@ pub struct Connects {
     pub pauses_ms: Option<(u64, u64)>,
     /// How many succeeded after the last failure.
     pub succeeded_since: u64,
+    /// How long those that failed had waited, by how they failed; empty in captures that do not tell.
+    pub waits: Vec<Waited>,
+    /// Of those that succeeded and that the trace saw begin, how long the quickest and the slowest took.
+    pub answered_ms: Option<(u64, u64)>,
+    /// The first success and the last, since the trace began.
+    pub succeeded_at_ms: Option<(u64, u64)>,
+}
+
+/// How long attempts that failed in one way had waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Waited {
+    pub failure: ConnectFailure,
+    /// The shortest and the longest of those that the trace saw begin.
+    pub ms: Option<(u64, u64)>,
+    /// One of the others, which had begun before, waited for so long at least.
+    pub at_least_ms: Option<u64>,
+}
+
+impl Waited {
+    #[must_use]
+    pub fn new(failure: ConnectFailure, ms: Option<(u64, u64)>, at_least_ms: Option<u64>) -> Waited {
+        Waited { failure, ms, at_least_ms }
+    }
+
+    /// The longest, as far as it is known.
+    #[must_use]
+    pub fn longest_ms(&self) -> Option<u64> {
+        self.ms.map(|(_, longest)| longest).max(self.at_least_ms)
+    }
 }
 
 impl Connects {
@@ -63,8 +93,25 @@ impl Connects {
     /// For how long the longest of the failed ones had waited, at least: those that had begun before the trace waited for as much of it.
     #[must_use]
     pub fn longest_wait_ms(&self) -> Option<u64> {
-        let known = self.waited_ms.map(|(_, longest)| longest);
+        let at_least = self.waits.iter().filter_map(|w| w.at_least_ms).max();
+        let known = self.waited_ms.map(|(_, longest)| longest).max(at_least);
         known.or(self.failed_at_ms.map(|(_, last)| last))
+    }
+
+    /// How long those that failed so had waited.
+    #[must_use]
+    pub fn waited(&self, failure: ConnectFailure) -> Option<Waited> {
+        if self.waits.is_empty() {
+            return self.waited_ms.map(|ms| Waited::new(failure, Some(ms), None));
+        }
+        self.waits.iter().copied().find(|w| w.failure == failure)
+    }
+
+    /// Some succeeded before the last failure: the service was there, and then was not for this one.
+    #[must_use]
+    pub fn failed_again(&self) -> bool {
+        let (succeeded, failed) = (self.succeeded_at_ms, self.failed_at_ms);
+        succeeded.zip(failed).is_some_and(|((first, _), (_, last))| first < last)
     }
 
     /// The name of the program that called.

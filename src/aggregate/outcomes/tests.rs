@@ -109,6 +109,13 @@ fn processes_of_one_name_are_one_program_and_each_end_counts_once() {
         assert_eq!(count(kind), Some(1), "{kind:?}");
     }
     assert_eq!((connects.waited_ms, connects.failed_at_ms), (Some((0, 1100)), Some((11, 1900))));
+    // Those that had begun before the trace are not said to have waited for what others did.
+    let waited = |kind| connects.waited(kind).map(|w| (w.ms, w.at_least_ms));
+    assert_eq!(waited(ConnectFailure::GivenUp), Some((None, Some(500))));
+    assert_eq!(waited(ConnectFailure::Errno(Errno::ETIMEDOUT)), Some((Some((1100, 1100)), Some(1900))));
+    assert_eq!(waited(ConnectFailure::Refused), Some((Some((1, 1)), None)));
+    assert_eq!((connects.answered_ms, connects.succeeded_at_ms), (Some((9, 1000)), Some((9, 1700))));
+    assert!(connects.failed_again());
     assert_eq!(connects.succeeded_late, Some(1), "one came after a second");
     assert!(interval.resets.is_empty(), "a reset that answers a SYN is a refused connect");
 }

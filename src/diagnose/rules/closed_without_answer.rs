@@ -439,6 +439,9 @@ mod tests {
                 succeeded_late: Some(0),
                 pauses_ms: None,
                 succeeded_since: 6,
+                waits: Vec::new(),
+                answered_ms: None,
+                succeeded_at_ms: None,
             };
             world.now.traced.as_mut().unwrap().connects = vec![connects];
             world.check(check).findings

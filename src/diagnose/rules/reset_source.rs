@@ -404,6 +404,9 @@ mod tests {
             waited_ms: None,
             failed_at_ms: None,
             succeeded_since: 0,
+            waits: Vec::new(),
+            answered_ms: None,
+            succeeded_at_ms: None,
             succeeded_late: Some(0),
             pauses_ms: None,
         };

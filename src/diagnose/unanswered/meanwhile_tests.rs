@@ -44,6 +44,9 @@ fn beside(to: &str, comm: &str, (succeeded, succeeded_late): (u64, u64)) -> Conn
         waited_ms: None,
         failed_at_ms: None,
         succeeded_since: succeeded,
+        waits: Vec::new(),
+        answered_ms: None,
+        succeeded_at_ms: None,
     }
 }
 

@@ -122,6 +122,9 @@ fn a_host_that_answers_on_the_link_and_is_said_to_be_unreachable_forwards() {
         waited_ms: Some((1, waited)),
         failed_at_ms: None,
         succeeded_since: 0,
+        waits: Vec::new(),
+        answered_ms: None,
+        succeeded_at_ms: None,
         succeeded_late: Some(0),
         pauses_ms: None,
     };
