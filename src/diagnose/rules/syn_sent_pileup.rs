@@ -115,6 +115,9 @@ const SCANNER: Text = Text {
 
 /// One or none is ordinary loss.
 const REPEATS: u8 = 2;
+/// So many whose only repetition had no answer for so long are no loss either, where nothing of the destination is heard (policy).
+const EARLY: usize = 3;
+const EARLY_MS: u64 = 1300;
 /// One program that has a single attempt to each of so many destinations looks for somebody (policy).
 const SCAN: usize = 16;
 
@@ -134,6 +137,8 @@ struct Group<'a> {
     rows: Vec<&'a Socket>,
     /// Attempts to the same destination that were not repeated so often yet.
     young: u64,
+    /// None was repeated so often.
+    is_early: bool,
     owners: Vec<(&'a Process, u64)>,
 }
 
@@ -145,26 +150,46 @@ impl Group<'_> {
     }
 }
 
-pub(super) fn check(view: &View<'_>) -> Outcome {
-    let mut places: BTreeMap<_, (Vec<&Socket>, u64)> = BTreeMap::new();
-    for socket in view.active().filter(|s| s.state == State::SynSent) {
-        let place = places.entry((socket.netns, socket.peer.normalised())).or_default();
-        if socket.timer.is_some_and(|t| t.retransmits >= REPEATS) {
-            place.0.push(socket);
-        } else {
-            place.1 += 1;
+/// The attempts to one destination by how long they provably waited; of `early` ones two looks tell more (`connect-failures`).
+#[derive(Default)]
+struct Waiting<'a> {
+    old: Vec<&'a Socket>,
+    early: Vec<&'a Socket>,
+    young: u64,
+}
+
+impl<'a> Waiting<'a> {
+    fn add(&mut self, view: &View<'_>, socket: &'a Socket) {
+        let repeats = socket.timer.map_or(0, |t| t.retransmits);
+        let age = || retries::syn_sent_ms(socket, view.netns(socket.netns)).0;
+        match repeats {
+            REPEATS.. => self.old.push(socket),
+            1 if view.before.is_none() && age() >= Some(EARLY_MS) => self.early.push(socket),
+            _ => self.young += 1,
         }
     }
-    places.retain(|_, (rows, _)| !rows.is_empty());
+}
+
+pub(super) fn check(view: &View<'_>) -> Outcome {
+    let mut places: BTreeMap<_, Waiting<'_>> = BTreeMap::new();
+    for socket in view.active().filter(|s| s.state == State::SynSent) {
+        places.entry((socket.netns, socket.peer.normalised())).or_default().add(view, socket);
+    }
+    places.retain(|_, waiting| !waiting.old.is_empty() || waiting.early.len() >= EARLY);
     if places.is_empty() {
         return Outcome::default();
     }
     let reach = Reach::new(view, places.keys().copied());
     let groups: Vec<Group<'_>> = places
         .into_iter()
-        .map(|((netns, to), (rows, young))| {
+        .filter_map(|((netns, to), Waiting { old, early, young })| {
+            let is_early = old.is_empty();
+            if is_early && reach.to(netns, to, u64::MAX).next().is_some() {
+                return None;
+            }
+            let (rows, young) = if is_early { (early, young) } else { (old, young + early.len() as u64) };
             let owners = owners(view, &rows);
-            Group { netns, to, rows, young, owners }
+            Some(Group { netns, to, rows, young, is_early, owners })
         })
         .collect();
     let findings = findings(view, &reach, &groups);
@@ -287,7 +312,9 @@ fn severity(view: &View<'_>, group: &Group<'_>, working: u64, share: Option<f64>
     if may_be_loss {
         return Severity::Info;
     }
-    if many && working == 0 || n >= 2 && share.is_some_and(|s| s >= 50.0) {
+    if group.is_early {
+        Severity::Warning
+    } else if many && working == 0 || n >= 2 && share.is_some_and(|s| s >= 50.0) {
         Severity::High
     } else if !many && working >= n * WORKING_PER_ATTEMPT {
         Severity::Info
@@ -510,8 +537,27 @@ mod tests {
     }
 
     #[test]
+    fn some_whose_two_syns_had_no_answer_are_told_before_their_program_gives_up() {
+        let outcome = world(3, "10.9.9.9:443", 1).check(check);
+        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
+        assert_eq!(finding.severity, Severity::Warning);
+        assert!(finding.summary.ends_with("have no answer, the oldest after 1.5 s"), "{}", finding.summary);
+        assert_eq!(world(9, "10.9.9.9:443", 1).check(check).findings[0].severity, Severity::Warning);
+    }
+
+    #[test]
     fn ordinary_loss_is_silent() {
-        assert_eq!(world(50, "10.9.9.9:443", 1).check(check), Outcome::default());
+        // The second SYN was sent a moment ago.
+        let answered_soon = |rows| {
+            let mut world = world(rows, "10.9.9.9:443", 1);
+            world.now.sockets.iter_mut().filter_map(|s| s.timer.as_mut()).for_each(|t| t.remaining_ms = 800);
+            world
+        };
+        assert_eq!(answered_soon(50).check(check), Outcome::default());
+        assert_eq!(world(2, "10.9.9.9:443", 1).check(check), Outcome::default());
+        let mut heard = world(50, "10.9.9.9:443", 1);
+        heard.add(works(50_000, 60_000));
+        assert_eq!(heard.check(check), Outcome::default(), "it answers, or did");
         assert_eq!(World::new().check(check), Outcome::default());
     }
 
