@@ -73,6 +73,8 @@ const CAUSES: &[Cause] = &[
 
 /// Repeats after which an answer is more than late: sent at 0, 1, 3 and 7 s (`TCP_TIMEOUT_INIT`, doubled).
 const REPEATS: u8 = 3;
+/// The same of attempts that were there in the first look too.
+const REPEATS_SEEN: u8 = 2;
 /// How long an attempt with so many repeats has waited.
 const WAITED_MS: [u64; 7] = [0, 1000, 3000, 7000, 15_000, 31_000, 63_000];
 /// Attempts that make a pattern; a scanner leaves one or two per port (policy).
@@ -81,7 +83,18 @@ const ATTEMPTS: usize = 3;
 const FEW_SOURCES: usize = 15;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
-    Outcome::findings(view.queues().all().iter().filter_map(|queue| unanswered(view, queue)).collect())
+    let findings: Vec<Finding> = view.queues().all().iter().filter_map(|queue| unanswered(view, queue)).collect();
+    // A client that gives up takes its row along: few live for as long as three repetitions take.
+    let is_near = |q: &Queue<'_>| q.half_open.iter().filter(|s| (1..REPEATS).contains(&repeats(s))).count() >= ATTEMPTS;
+    let may_be = || view.before.is_none() && findings.is_empty() && view.queues().all().iter().any(is_near);
+    let wants_second = may_be().then(|| "whether our SYN-ACKs are repeated again".to_owned());
+    Outcome { findings, wants_second, ..Outcome::default() }
+}
+
+/// Whether an answer is more than late: three repetitions, or two and the attempt is in both looks.
+fn is_late(view: &View<'_>, row: &Socket) -> bool {
+    let is_old = || view.earlier(row).is_some_and(|e| e.state == State::SynRecv && repeats(e) < repeats(row));
+    repeats(row) >= REPEATS || repeats(row) >= REPEATS_SEEN && is_old()
 }
 
 fn repeats(row: &Socket) -> u8 {
@@ -89,7 +102,7 @@ fn repeats(row: &Socket) -> u8 {
 }
 
 fn unanswered(view: &View<'_>, queue: &Queue<'_>) -> Option<Finding> {
-    let rows: Vec<&Socket> = queue.half_open.iter().copied().filter(|s| repeats(s) >= REPEATS).collect();
+    let rows: Vec<&Socket> = queue.half_open.iter().copied().filter(|s| is_late(view, s)).collect();
     if rows.len() < ATTEMPTS {
         return None;
     }
@@ -144,13 +157,14 @@ fn finding(
         _ => Weight::Possible(0.45),
     });
     let most = rows.iter().map(|s| repeats(s)).max().unwrap_or(REPEATS);
+    let least = rows.iter().map(|s| repeats(s)).min().unwrap_or(REPEATS_SEEN);
     let waited = WAITED_MS[usize::from(most).min(WAITED_MS.len() - 1)];
     let whom = match rows {
         [first, ..] if sources == 1 => first.peer.addr.to_canonical().to_string(),
         _ => format!("{} addresses", text::grouped(sources as u64)),
     };
     let summary = format!(
-        "{} of {whom} to {at} ({}) never finish: our SYN-ACK was repeated {REPEATS} times or more without an ACK",
+        "{} of {whom} to {at} ({}) never finish: our SYN-ACK was repeated {least} times or more without an ACK",
         text::count(rows.len() as u64, "connect", "connects"),
         listener_owner::name(owner.as_ref()),
     );
@@ -193,6 +207,20 @@ mod tests {
     }
 
     #[test]
+    fn two_repetitions_are_enough_of_attempts_that_are_in_both_looks() {
+        let looks = |first: u8, second: u8| {
+            let mut both = world(6, first, false);
+            both.later(2000);
+            both.now.sockets = world(6, second, false).now.sockets;
+            both.check(check).findings
+        };
+        let findings = looks(1, 2);
+        assert!(findings[0].summary.contains("repeated 2 times or more"), "{findings:?}");
+        assert_eq!(findings[0].lasting_ms, Some(Measure::AtLeast(3000)));
+        assert!(looks(2, 2).is_empty() && looks(0, 1).is_empty());
+    }
+
+    #[test]
     fn a_full_syn_queue_is_told_by_its_rule_and_a_half_full_one_is_not_said_to_have_room() {
         let few = world(6, 3, false).check(check).findings.remove(0);
         assert!(few.avoid.iter().any(|line| line.contains("is not full")));
@@ -208,7 +236,8 @@ mod tests {
     fn scanners_floods_loss_and_full_queues_are_silent() {
         let silent = |world: &crate::diagnose::testkit::World| assert_eq!(world.check(check), Outcome::default());
         silent(&world(2, 5, false));
-        silent(&world(9, 2, false));
+        let twice = world(9, 2, false);
+        assert!(twice.check(check).findings.is_empty() && twice.check(check).wants_second.is_some());
         silent(&world(16, 3, true));
         assert_eq!(world(15, 3, true).check(check).findings.len(), 1);
         // Another connection of the same address is established.
