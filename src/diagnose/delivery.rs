@@ -1,8 +1,10 @@
 //! What keeps written data from being delivered: a peer whose window is zero, or one that does not answer.
 
+use std::net::IpAddr;
+
 use crate::diagnose::peers;
 use crate::diagnose::view::View;
-use crate::model::{Socket, State, TimerKind};
+use crate::model::{NetnsId, Socket, State, TcpInfo, TimerKind};
 
 /// Where a process can still have data to send.
 const STATES: [State; 3] = [State::Established, State::CloseWait, State::FinWait1];
@@ -50,6 +52,16 @@ pub fn reaches(ms: u64, seconds: f64) -> bool {
 #[must_use]
 pub fn is_unanswered(view: &View<'_>, socket: &Socket) -> bool {
     repeats(view, socket) && is_silent(socket) == Some(true)
+}
+
+/// How many segments to an address were repeated between the samples on connections that get no word at all: no loss, but
+/// `dead-peer-retransmit`.
+#[must_use]
+pub fn repeated_in_vain(view: &View<'_>, netns: Option<NetnsId>, addr: IpAddr) -> u64 {
+    let is_silent = |s: &&Socket| s.netns == netns && s.peer.normalised().addr == addr && is_unanswered(view, s);
+    let repeated = |s: &Socket| s.info.as_deref().and_then(TcpInfo::total_retrans).map_or(0, u64::from);
+    let grown = |s: &Socket| repeated(s).saturating_sub(view.earlier(s).map_or(0, repeated));
+    view.now.sockets.iter().filter(is_silent).map(grown).sum()
 }
 
 /// Whether the same segment was repeated more often than loss explains, or cannot leave this host.

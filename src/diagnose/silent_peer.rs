@@ -55,6 +55,13 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "the load balancer's list of backends, or whose address the NAT has, if the address is one's",
     },
     Cause {
+        id: "content-filtered",
+        text: "a filter on the path drops them by what they carry (a name in TLS or HTTP)",
+        predicts: "the handshake passes and the first data never does, while other connections to the same port are served",
+        refuted_by: "the peer acknowledged data on them before, or no other connection of that service works",
+        decided_by: "the same request with another name (`curl --resolve`); `tcpdump` at the peer: the first data does not arrive",
+    },
+    Cause {
         id: "lossy-path",
         text: "the path loses many segments",
         predicts: "acknowledgements come now and then; other connections to the address repeat data too",
@@ -233,6 +240,7 @@ impl<'v> Facts<'v> {
             "mtu-black-hole" => self.black_hole(),
             "path-forgot-flow" => self.forgot_flow(),
             "one-backend-down" => self.backend_down(),
+            "content-filtered" => self.content_filtered(),
             "lossy-path" => self.lossy_path(),
             "peer-accept-queue-full" => self.queue_full(),
             "ours-lost" => self.ours_lost(),
@@ -320,6 +328,15 @@ impl<'v> Facts<'v> {
             _ if self.idle * 2 > self.rows => Weight::Possible(0.1),
             _ if self.is_about_size() => Weight::Possible(0.2),
             _ => Weight::Possible(0.5),
+        }
+    }
+
+    fn content_filtered(&self) -> Weight {
+        match self {
+            _ if self.overflowing.is_some() => Weight::Possible(0.05),
+            _ if !self.never_heard => Weight::Refuted("the peer sent or acknowledged data on them before".into()),
+            _ if self.working == 0 => Weight::Refuted("no other connection of that service works".into()),
+            _ => Weight::Possible(0.4),
         }
     }
 

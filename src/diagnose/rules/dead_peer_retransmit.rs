@@ -53,6 +53,8 @@ const ONE_WAY: &str = "Find where our segments to {peer} end: `tcpdump` at both 
                        rp_filter at the peer";
 const LOSS: &str = "Measure loss to {peer}: `mtr -T {peer}`, drops in `ip -s link`";
 const QUEUE: &str = "On the peer compare Recv-Q and Send-Q of the listener (`ss -ltn`): its program accepts too slowly";
+const CONTENT: &str = "Compare what these requests carry with those that pass (the name in TLS or HTTP, the size), and ask who filters by \
+                       content on the way to {peer}";
 const GATEWAY: &str = "Look at the gateway that does not answer: the finding neighbour-failure names it";
 const TRACKING: &str =
     "Make room in the connection tracking table of this host: the finding conntrack-pressure says how";
@@ -68,6 +70,7 @@ const TEXT: Text = Text {
         KEEPALIVE,
         BACKEND,
         QUEUE,
+        CONTENT,
         ONE_HOST,
         ONE_WAY,
         FILTER,
@@ -106,6 +109,7 @@ fn step(cause: &str, calls_us: bool) -> Option<&'static str> {
         "one-backend-down" => BACKEND,
         "lossy-path" => LOSS,
         "peer-accept-queue-full" => QUEUE,
+        "content-filtered" => CONTENT,
         "local-drop" => WAY_OUT,
         "conntrack-full" => TRACKING,
         "gateway-down" => GATEWAY,

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use crate::aggregate::Prefix;
 use crate::diagnose::Outcome;
+use crate::diagnose::delivery;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::host_drops::{self, Dropped};
 use crate::diagnose::hypothesis::{Weighed, Weight};
@@ -347,7 +348,7 @@ fn traced_only(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
     // A FIN that is sent again may be one that a filter drops: no data is lost then.
     let of_data = |r: &Retransmits| r.segments.saturating_sub(r.closing);
     let most = traced.retransmits.iter().filter(|r| r.netns == netns).max_by_key(|r| of_data(r))?;
-    let segments = of_data(most);
+    let segments = of_data(most).saturating_sub(delivery::repeated_in_vain(view, netns, most.peer));
     let answers = traced.connects.iter().any(|c| c.netns == netns && c.to.addr == most.peer && c.succeeded > 0);
     // All that this namespace sent is more than what went to the peer, so that the true share is larger.
     let share = Share::of(segments, sent + repeated)?;
@@ -391,9 +392,9 @@ fn traced_only(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{World, info, listen, row};
-    use crate::model::State;
+    use crate::diagnose::testkit::{World, info, listen, row, timer};
     use crate::model::traced::{Connects, Counts, Ends, TracedInterval};
+    use crate::model::{State, TimerKind};
 
     /// What a connection did in two seconds: segments, of these repeated, of these needless; and its round trips in ms.
     #[derive(Clone, Copy)]
@@ -539,6 +540,7 @@ mod tests {
 
     #[test]
     fn short_connections_are_judged_by_the_trace_and_the_counters() {
+        const SILENT: [(&str, u64); 3] = [("total_retrans", 46), ("last_ack_recv_ms", 9000), ("rto_us", 400_000)];
         let mut world = World::new();
         world.counter(Counter::TcpOutSegs, 0).counter(Counter::TcpRetransSegs, 0);
         world.later(2000).counter(Counter::TcpOutSegs, 450).counter(Counter::TcpRetransSegs, 50);
@@ -575,6 +577,11 @@ mod tests {
         world.now.traced = Some(traced);
         let findings = world.check(check).findings;
         assert!(findings[0].summary.contains("at least 9 %"), "{findings:#?}");
+        let stuck = row(State::Established, "10.0.0.1:50000", "10.9.0.2:443");
+        let stuck = info(timer(stuck, TimerKind::Retransmit, 900, 4), &SILENT);
+        world.add(Socket { send_q_bytes: Some(500), ..stuck });
+        assert_eq!(world.check(check).findings, [], "one that nobody acknowledges repeats them all");
+        world.now.sockets.clear();
         assert_eq!(findings[0].subject.destination, Some(Endpoint::new(peer, 443)));
         let ended = Counts { answered: 40, ..Counts::default() };
         let traced = world.now.traced.as_mut().unwrap();
