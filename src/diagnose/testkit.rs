@@ -127,9 +127,10 @@ const WITHOUT_SOCKETS: [&str; 8] = [
     "timewait-syn-rejects",
 ];
 /// Kinds of which some findings are about a setting, a limit of the host, or a counter alone.
-const SOME_WITHOUT: [&str; 8] = [
+const SOME_WITHOUT: [&str; 9] = [
     "connect-failures",
     "fd-exhaustion",
+    "late-connects",
     "lossy-destination",
     "neighbour-failure",
     "orphan-limit",

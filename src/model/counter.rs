@@ -54,6 +54,8 @@ named! {
         /// Unsigned ones from a peer that has to sign.
         TcpExtTcpAoRequired "TcpExt:TCPAORequired";
         TcpExtTcpBacklogDrop "TcpExt:TCPBacklogDrop";
+        /// SYNs with data that were repeated without, or not acknowledged with it.
+        TcpExtTcpFastOpenActiveFail "TcpExt:TCPFastOpenActiveFail";
         /// Segments that were dropped for their signature (`TCP_MD5SIG`, RFC 2385): a wrong one, none where a key is set, one
         /// where none is.
         TcpExtTcpMd5Failure "TcpExt:TCPMD5Failure";

@@ -50,6 +50,8 @@ sysctls! {
     CoreSomaxconn "core/somaxconn" = [4096];
     Ipv4IpLocalPortRange "ipv4/ip_local_port_range" = [PORT_RANGE.0 as u64, PORT_RANGE.1 as u64];
     Ipv4TcpAbortOnOverflow "ipv4/tcp_abort_on_overflow" = [0];
+    /// 1: connects ask for it, 2: only who is asked.
+    Ipv4TcpEcn "ipv4/tcp_ecn" = [2];
     /// A size, also when the table is shared with the parent namespace.
     Ipv4TcpEhashEntries "ipv4/tcp_ehash_entries";
     /// Seconds.

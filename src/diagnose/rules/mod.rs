@@ -37,6 +37,7 @@ rules! {
     syn_ack_unanswered
     syn_sent_pileup
     connect_failures
+    late_connects
     neighbour_failure
     fin_wait1_stuck
     fin_wait2_held
