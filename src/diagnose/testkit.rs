@@ -116,13 +116,14 @@ fn uses_its_text(finding: &Finding) {
 }
 
 /// Kinds about what no table has: counters, descriptors of dead sockets, connections of others, or what has ended.
-const WITHOUT_SOCKETS: [&str; 8] = [
+const WITHOUT_SOCKETS: [&str; 9] = [
     "abort-storm",
     "closed-socket-fd-leak",
     "closed-without-answer",
     "conntrack-pressure",
     "nat-port-exhaustion",
     "reset-source",
+    "reverse-path-filter",
     "tcp-memory-pressure",
     "timewait-syn-rejects",
 ];

@@ -33,6 +33,8 @@ named! {
         TcpPassiveOpens "Tcp:PassiveOpens";
         TcpRetransSegs "Tcp:RetransSegs";
         TcpExtEmbryonicRsts "TcpExt:EmbryonicRsts";
+        /// IPv4 packets that came in by another interface than the route back leaves by (`rp_filter`).
+        TcpExtIpReversePathFilter "TcpExt:IPReversePathFilter";
         TcpExtListenDrops "TcpExt:ListenDrops";
         TcpExtListenOverflows "TcpExt:ListenOverflows";
         TcpExtOfoPruned "TcpExt:OfoPruned";

@@ -122,6 +122,7 @@ const TRIALS: &[(&str, Trial)] = &[
     ),
     ("connect-failures", by![connecting::attempts_succeed_when_the_service_runs]),
     ("late-connects", Trial::Not("the device that drops the first SYN is another's.")),
+    ("reverse-path-filter", Trial::Not("the first step is a look.")),
     ("path-idle-limit", by![established::keepalive_below_the_limit_of_the_path_is_enough]),
     ("conntrack-pressure", Trial::Not("the limit is the whole host's, and no test may use it up or lower it.")),
     ("nat-port-exhaustion", by![ports::more_ports_of_a_translation_let_the_waiting_clients_in]),

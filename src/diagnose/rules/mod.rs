@@ -66,5 +66,6 @@ rules! {
     conntrack_pressure
     nat_port_exhaustion
     abort_storm
+    reverse_path_filter
     sysctl_hazard
 }
