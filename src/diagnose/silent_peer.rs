@@ -38,7 +38,7 @@ pub const CAUSES: &[Cause] = &[
         text: "the path loses full-size segments and passes small ones (MTU)",
         predicts: "small segments were acknowledged on the same connections, what is repeated is of full size",
         refuted_by: "a small segment that is repeated too, of these connections or of new attempts",
-        decided_by: "`ping -M do -s 1472`; the connections recover with net.ipv4.tcp_mtu_probing = 1",
+        decided_by: "pings of the size of the path MTU and below (`ping -M do -s`); the connections recover with net.ipv4.tcp_mtu_probing = 1",
     },
     Cause {
         id: "path-forgot-flow",
@@ -274,7 +274,7 @@ impl<'v> Facts<'v> {
             _ if self.heard > 0 => Weight::Refuted(self.is_heard()),
             _ if self.here => Weight::Refuted("the other half is on this host".into()),
             // A host that died in the middle of the first answers looks the same.
-            _ if self.is_about_size() && self.fresh == 0 => Weight::Possible(if self.rows > 1 { 0.15 } else { 0.4 }),
+            _ if self.is_about_size() && self.fresh == 0 => Weight::Possible(if self.rows > 1 { 0.3 } else { 0.5 }),
             _ if self.is_about_size() => Weight::Possible(0.5),
             _ => Weight::Possible(0.6),
         }
@@ -298,10 +298,12 @@ impl<'v> Facts<'v> {
         }
         match self {
             _ if self.small > 0 => {
-                let n = text::count(self.small as u64, "connection repeats", "connections repeat");
-                Weight::Refuted(format!("{n} less than a full-size segment"))
+                let n = text::count(self.small as u64, "connection waits", "connections wait");
+                Weight::Refuted(format!("{n} for the acknowledgement of less than a full-size segment"))
             }
             _ if self.full_size == 0 => Weight::Possible(0.05),
+            // One alone beside others that lose some and live: it lost them, too.
+            _ if self.works_with_loss && self.rows as u64 * 2 <= self.working => Weight::Possible(0.2),
             _ if self.is_about_size() => Weight::Possible(0.7),
             _ => Weight::Possible(0.15),
         }
@@ -392,7 +394,8 @@ pub fn is_accepted(view: &View<'_>, socket: &Socket) -> bool {
     matches!(view.role(socket), Role::Server(_) | Role::FormerServer)
 }
 
-/// What is repeated is of full size, and what was acknowledged before was small.
+/// What is repeated is of full size, and what was acknowledged before was small. Messages that left one by one and were merged
+/// when they were sent again (`tcp_retrans_try_collapse`) are small ones: the first of them was lost, and no size explains that.
 #[must_use]
 pub fn is_about_size(socket: &Socket) -> bool {
     repeats_full_size(socket) == Some(true) && is_small_before(socket)
@@ -402,6 +405,9 @@ pub fn is_about_size(socket: &Socket) -> bool {
 fn repeats_full_size(socket: &Socket) -> Option<bool> {
     let info = socket.info.as_deref()?;
     let (segments, mss) = (u64::from(info.unacked()?), u64::from(info.snd_mss_bytes()?));
+    if sent_share(socket).is_some_and(|share| share < 0.5) {
+        return Some(false);
+    }
     let whole = segment_share(socket)? >= 0.9;
     // A loss probe repeats the last one, which may be short.
     let again = info.bytes_retrans().zip(info.total_retrans()).filter(|(_, n)| *n > 0);
@@ -436,6 +442,18 @@ fn segment_share(socket: &Socket) -> Option<f64> {
     let (segments, mss) = (info.unacked().filter(|n| *n > 0)?, info.snd_mss_bytes().filter(|n| *n > 0)?);
     let bytes = socket.send_q_bytes?.checked_sub(info.notsent_bytes()?)?;
     Some(f64::from(bytes) / (f64::from(segments) * f64::from(mss)))
+}
+
+/// How large the segments in flight were when they first left, in the mean, as a share of full-size ones: what was sent and not
+/// repeated, less what was acknowledged. A repeated SYN counts as a segment and has no bytes, so it can only hide one of these.
+fn sent_share(socket: &Socket) -> Option<f64> {
+    let info = socket.info.as_deref()?;
+    let in_flight = socket.send_q_bytes?.checked_sub(info.notsent_bytes()?)?;
+    let sent = u64::from(info.data_segs_out()?).checked_sub(info.total_retrans()?.into())?;
+    // The handshake counts as one that was delivered.
+    let segments = sent.checked_sub(u64::from(info.delivered()?.saturating_sub(1))).filter(|n| *n > 0)?;
+    let mss = info.snd_mss_bytes().filter(|n| *n > 0)?;
+    Some(f64::from(in_flight) / (segments as f64 * f64::from(mss)))
 }
 
 /// How large the acknowledged segments were in the mean, as a share of full-size ones.
@@ -579,6 +597,12 @@ mod tests {
         assert_eq!(left((5000, 4)), ["mtu-black-hole", "host-down"], "the last one is short");
         assert_eq!(left((1600, 2))[0], "mtu-black-hole");
         assert_eq!(left((1400, 2))[0], "host-down", "none is full");
+        // Ten messages of 500 bytes left one by one, after one that was acknowledged, and are merged since.
+        let mut merged = hangs(5000, 9000, (5000, 4));
+        assert!(merged.info.as_mut().unwrap().set("data_segs_out", 10 + 5));
+        let causes = weighed(&world(&[merged.clone(), merged])).1;
+        assert_eq!(causes.left[0].cause.id, "host-down", "{causes:#?}");
+        assert!(out(&causes).contains(&"mtu-black-hole"));
         let mut header = hangs(5000, 9000, (14_680, 11));
         assert!(header.info.as_mut().unwrap().set("bytes_retrans", 5 * 200));
         let causes = weighed(&world(&[header.clone(), header])).1;

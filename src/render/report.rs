@@ -303,6 +303,7 @@ fn fact(name: &str, value: &Evidence) -> String {
     match value {
         Evidence::Count(n) => format!("{name} {}", text::grouped(*n)),
         Evidence::Bytes(n) => format!("{name} {}", text::bytes(*n)),
+        Evidence::Millis(ms @ 0..1000) => format!("{name} {ms} ms"),
         Evidence::Millis(ms) => format!("{name} {}", text::duration(*ms)),
         Evidence::PerSecond(n) => format!("{name} {} a second", decimal(*n)),
         Evidence::Percent(n) => format!("{name} {} %", decimal(*n)),

@@ -37,7 +37,7 @@ pub(super) const RULE: Rule = rule!(
 
 const PROBE: &str = "At once, on this host: `sysctl -w net.ipv4.tcp_mtu_probing=1`; the kernel then tries smaller segments, \
                      and connections that hang recover";
-const FIND: &str = "Find the size that passes: `ping -M do -s 1372 {peer}`, larger and smaller; VPN, tunnel, PPPoE and \
+const FIND: &str = "Find the size that passes: `ping -M do -s {size} {peer}`, larger and smaller; VPN, tunnel, PPPoE and \
                     overlay networks take 20 to 80 bytes";
 const MEND: &str = "Give the interface or the route that MTU (`ip route change ... mtu 1400`), clamp the MSS at the router \
                     (`tcp option maxseg size set rt mtu`), or let ICMP \"fragmentation needed\" and \"packet too big\" pass";
@@ -58,7 +58,7 @@ const CAUSES: &[Cause] = &[
         text: "the path loses full-size segments and passes small ones (MTU)",
         predicts: "every segment that is repeated is of full size, what was acknowledged before was small",
         refuted_by: "a full-size segment that was acknowledged, a small one that is repeated",
-        decided_by: "`ping -M do -s 1472`; the connections recover with net.ipv4.tcp_mtu_probing = 1",
+        decided_by: "pings of the size of the path MTU and below (`ping -M do -s`); the connections recover with net.ipv4.tcp_mtu_probing = 1",
     },
     Cause {
         id: "lossy-path",
@@ -138,16 +138,23 @@ fn finding(view: &View<'_>, group: &Group<'_>, addr: IpAddr, hole: &BlackHole<'_
         .about(rows.iter().copied())
         .steps(steps.iter().copied())
         .fill("peer", addr)
+        .fill("size", smaller(pmtu, addr))
         .evidence("count", Evidence::Count(n))
         .evidence("repetitions", Evidence::Count(repeats))
-        .evidence("segment_bytes", largest.map_or(Evidence::Unknown, |mss| Evidence::Bytes(mss.into())))
-        .evidence("path_mtu_bytes", pmtu.map_or(Evidence::Unknown, |mtu| Evidence::Bytes(mtu.into())))
+        .evidence("segment_bytes", Evidence::count(largest.map(u64::from)))
+        .evidence("path_mtu_bytes", Evidence::count(pmtu.map(u64::from)))
         .evidence("send_queue_bytes", waits.map_or(Evidence::Unknown, Evidence::Bytes))
         .evidence("heard_on_them", Evidence::Count(hole.heard))
         .evidence("others_heard", Evidence::Count(hole.others))
         .evidence("mtu_probing", Evidence::count(probing))
         .evidence("mtu_probes_lost", Evidence::count(view.delta(group.netns, Counter::TcpExtTcpMtupFail)))
         .next(format!("tcpstate list -o -i -p --peer {addr}"))
+}
+
+/// The payload of a ping that is 100 bytes less than the path is said to carry (28 or 48 bytes are headers).
+fn smaller(pmtu: Option<u32>, addr: IpAddr) -> u32 {
+    let headers = if addr.is_ipv4() { 28 } else { 48 };
+    pmtu.unwrap_or(1500).saturating_sub(100 + headers)
 }
 
 #[cfg(test)]
