@@ -16,6 +16,7 @@ pub(crate) mod closing;
 pub(crate) mod connect_causes;
 pub(crate) mod connect_harm;
 pub(crate) mod conntrack;
+pub(crate) mod cut_window;
 pub(crate) mod delivery;
 pub(crate) mod departed;
 pub(crate) mod descriptors;

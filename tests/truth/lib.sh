@@ -10,10 +10,11 @@ pair() {
     ip -n "$C" -6 addr add fd77::1/64 dev "v${N}c" nodad; ip -n "$S" -6 addr add fd77::2/64 dev "v${N}s" nodad
     ip -n "$C" link set "v${N}c" up; ip -n "$S" link set "v${N}s" up
 }
-# wire MS NTH MORE: $C (10.77.0.1) and $S (10.77.0.2) joined by a line that takes MS each way; each NTH packet takes MORE ms longer.
+# wire MS NTH MORE [unscale]: $C (10.77.0.1) and $S (10.77.0.2) joined by a line that takes MS each way; each NTH packet takes MORE ms
+# longer; `unscale` clears the window scale of each SYN-ACK.
 wire() {
     netns "$C"; netns "$S"
-    python3 "${BASH_SOURCE[0]%/*}/line.py" "$C" "$S" "$1" "$2" "$3" </dev/null >>"$W/out" 2>&1 & K+=($!)
+    python3 "${BASH_SOURCE[0]%/*}/line.py" "$C" "$S" "$1" "$2" "$3" "${4:-}" </dev/null >>"$W/out" 2>&1 & K+=($!)
     for _ in $(seq 50); do ip -n "$S" link show sat0 >/dev/null 2>&1 && break; sleep 0.1; done
     ip -n "$C" addr add 10.77.0.1/24 dev sat0; ip -n "$S" addr add 10.77.0.2/24 dev sat0
     for n in "$C" "$S"; do ip -n "$n" link set sat0 txqueuelen 4000; ip -n "$n" link set sat0 up; done

@@ -6,6 +6,7 @@
 #![doc = include_str!("../../../docs/rules/window-limited.md")]
 
 use crate::diagnose::Outcome;
+use crate::diagnose::cut_window;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::limited::{self, Limited, MOVED_BYTES};
@@ -39,10 +40,13 @@ const SCALE_HERE: &str = "Set net.ipv4.tcp_window_scaling = 1 on this host, and 
 const SCALE: &str = "Find which host has net.ipv4.tcp_window_scaling = 0, or which device between removes the option from \
                      SYNs; set it to 1 there, and open the connections anew";
 
+const CUT: &str = "Compare the window scale of the SYN-ACK on both sides of each firewall and load balancer on the way (`tcpdump -v \
+                   'tcp[tcpflags] & tcp-syn != 0'`): the device that clears it must pass it, or take the option out of both SYNs";
+
 const TEXT: Text = Text {
     why: "A sender may have one window under way in each round trip, so window over round trip is the fastest that this \
           transfer can be. More bandwidth does not help it.",
-    remedy: &[LET_IT_GROW, RAISE, SCALE_HERE, SCALE, READ, LEAVE],
+    remedy: &[LET_IT_GROW, RAISE, SCALE_HERE, SCALE, CUT, READ, LEAVE],
     avoid: &[
         "Don't raise tcp_wmem or SO_SNDBUF: the sender has more than it may send",
         "Don't set SO_RCVBUF to a large number: it also stops the kernel from fitting the buffer to the path",
@@ -85,6 +89,13 @@ const CAUSES: &[Cause] = &[
         refuted_by: "wscale on the connection, or a smaller window",
         decided_by: "`sysctl net.ipv4.tcp_window_scaling` on both hosts; the SYN on both sides of a firewall",
     },
+    Cause {
+        id: "window-cut",
+        text: "the peer's windows arrive without their scale: a device between cleared it in the handshake",
+        predicts: "the window is never a whole segment, the peer goes on acknowledging, and its scale is 0",
+        refuted_by: "a window of a segment or more",
+        decided_by: "the window scale of the SYN-ACK on both sides of each device between",
+    },
 ];
 
 /// Percent of a window per round trip below which the window does not limit.
@@ -104,12 +115,14 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     limited
         .retain(|l| l.percent >= limited::MOST && l.moved_bytes >= MOVED_BYTES || Offered::of(view, l).is_used_up(l));
     let receivers: Vec<&Socket> = view.now.sockets.iter().filter(|s| filled(view, s).is_some()).collect();
-    if limited.is_empty() && receivers.is_empty() {
+    let creeping = cut_window::creeping(view);
+    if limited.is_empty() && receivers.is_empty() && creeping.is_empty() {
         return Outcome::default();
     }
     let ends = Peers::new(view);
     let senders = ends.groups(limited.iter().map(|l| l.socket), false);
     let mut findings: Vec<Finding> = senders.iter().map(|g| of_sender(view, g, &limited)).collect();
+    findings.extend(ends.groups(creeping.iter().map(|l| l.socket), false).iter().map(|g| of_cut(view, g, &creeping)));
     findings.extend(ends.groups(receivers, false).iter().filter_map(|g| of_receiver(view, g)));
     Outcome::findings(ranking::alike(findings))
 }
@@ -198,6 +211,7 @@ fn weigh(view: &View<'_>, transfer: &Limited<'_>) -> Weighed {
             let bytes = text::count(bytes.into(), "byte", "bytes");
             Weight::Refuted(format!("the buffer is {bytes}, below what a connection begins with"))
         }
+        ("window-cut", _) => Weight::Refuted("the window is of segments".into()),
         _ => Weight::Possible(0.3),
     })
 }
@@ -209,6 +223,7 @@ fn step(view: &View<'_>, netns: Option<NetnsId>, cause: &str) -> &'static str {
         "buffer-fixed" => LET_IT_GROW,
         "buffer-at-limit" => RAISE,
         "path-full" => LEAVE,
+        "window-cut" => CUT,
         _ if scales_not(view, netns) => SCALE_HERE,
         _ => SCALE,
     }
@@ -251,6 +266,40 @@ fn of_sender(view: &View<'_>, group: &Group<'_>, limited: &[Limited<'_>]) -> Fin
         .evidence("bytes_per_second", Evidence::Bytes(rate))
         .evidence("window_bytes", window.map_or(Evidence::Unknown, |n| Evidence::Bytes(n.into())))
         .evidence("rtt_ms", Evidence::millis(rtt_us.map(|us| u64::from(us) / 1000)))
+        .next(format!("tcpstate list --state established -i -m{}", group.selection()))
+}
+
+/// `backup (812) sends 240 bytes a second on 1 connection with 10.0.0.2:80: the peer's window is 64 bytes, less than a segment`.
+fn of_cut(view: &View<'_>, group: &Group<'_>, creeping: &[Limited<'_>]) -> Finding {
+    let of_group = || creeping.iter().filter(|l| group.rows.iter().any(|s| std::ptr::eq(*s, l.socket)));
+    let rate: u64 = of_group().map(|l| l.bytes_per_s).sum();
+    let least = |value: fn(&TcpInfo) -> Option<u32>| group.rows.iter().filter_map(|s| value(s.info.as_deref()?)).min();
+    let (window, mss) = (least(TcpInfo::snd_wnd_bytes), least(TcpInfo::snd_mss_bytes));
+    let scale = group.rows.iter().filter_map(|s| s.info.as_deref()?.wscale()).map(|both| both & 15).max();
+    let causes = group.rows.first().map(|s| cut_window::weigh(CAUSES, s)).unwrap_or_default();
+    let n = group.rows.len() as u64;
+    let summary = format!(
+        "{} sends {} a second on {} {}: the peer's window is {}, less than a segment",
+        group.name(view),
+        text::bytes(rate),
+        text::count(n, "connection", "connections"),
+        peers::with_whom(&group.rows),
+        text::bytes(window.unwrap_or(0).into()),
+    );
+    let steps: Vec<&str> = causes.left.iter().map(|h| step(view, group.netns, h.cause.id)).collect();
+    RULE.finding(Severity::Warning, 0.9, summary)
+        .because("the window, what is sent at a time and what is acknowledged are exact; no reader opens a window so")
+        .causes(causes)
+        .steps(steps)
+        .subject(group.subject(view))
+        .about(group.rows.iter().copied())
+        .evidence("transfers", Evidence::Count(n))
+        .evidence("limited_percent", Evidence::Percent(of_group().map(|l| l.percent).max().unwrap_or(0) as f64))
+        .evidence("moved_bytes", Evidence::Bytes(of_group().map(|l| l.moved_bytes).sum()))
+        .evidence("bytes_per_second", Evidence::Bytes(rate))
+        .evidence("window_bytes", window.map_or(Evidence::Unknown, |n| Evidence::Bytes(n.into())))
+        .evidence("window_scale", Evidence::count(scale.map(u64::from)))
+        .evidence("segment_size", Evidence::count(mss.map(u64::from)))
         .next(format!("tcpstate list --state established -i -m{}", group.selection()))
 }
 
@@ -303,6 +352,7 @@ fn excluding(reasons: &[(Filled, u64)]) -> Weighed {
         id if has(id) => Weight::Proven,
         "reader-slow" => Weight::Refuted("the program reads what comes".into()),
         "path-full" => Weight::Possible(0.3),
+        "window-cut" => Weight::Refuted("this host offers the window, and it is of segments".into()),
         "no-window-scaling" => Weight::Refuted("the connection has window scaling, or a window below 64 KiB".into()),
         "buffer-fixed" if has("buffer-at-limit") => {
             Weight::Refuted("the buffer is the third number of tcp_rmem".into())
@@ -360,6 +410,41 @@ mod tests {
         assert_eq!(sends(2_000_000, 500, 50_000).check(check).findings.len(), 1);
         assert_eq!(sends(2_000_000, 499, 50_000).check(check), Outcome::default());
         assert_eq!(sends(65_535, 1800, 50_000).check(check), Outcome::default());
+    }
+
+    #[test]
+    fn a_window_without_its_scale_makes_a_transfer_creep_and_no_reader_does() {
+        let found = |window: u64, (moved, segments): (u64, u64), held_ms, scale: u64| {
+            let mut world = sends(moved, held_ms, 300);
+            for (snapshot, before) in [(world.before.as_mut().unwrap(), true), (&mut world.now, false)] {
+                let info = snapshot.sockets[0].info.as_mut().unwrap();
+                let sent = if before { 5 } else { 5 + segments };
+                let fields = [
+                    ("snd_wnd_bytes", window),
+                    ("snd_mss_bytes", 1448),
+                    ("data_segs_out", sent),
+                    ("wscale", 0x70 + scale),
+                ];
+                for (name, value) in fields {
+                    assert!(info.set(name, value), "{name}");
+                }
+            }
+            world.check(check).findings
+        };
+        let [finding] = &found(64, (512, 8), 1990, 0)[..] else { panic!("no finding") };
+        assert_eq!((finding.severity, finding.causes.left[0].cause.id), (Severity::Warning, "window-cut"));
+        assert_eq!(
+            finding.summary,
+            "backup (812) sends 256 bytes a second on 1 connection with 10.0.0.2:80: the peer's window is 64 bytes, less \
+             than a segment"
+        );
+        assert!(finding.remedy[0].starts_with("Compare the window scale"), "{:?}", finding.remedy);
+        let silent = |window, moved, held_ms| assert_eq!(found(window, moved, held_ms, 7), []);
+        silent(724, (512, 8), 1990);
+        silent(64, (512, 8), 1700);
+        silent(64, (128, 2), 1990);
+        // A slow reader opens its window by segments, of which a part is left now and then.
+        silent(300, (14_480, 12), 1990);
     }
 
     #[test]
