@@ -48,7 +48,7 @@ pub const CAUSES: &[Cause] = &[
     },
     Cause {
         id: "back-pressure",
-        text: "it cannot write to another peer, and holds back",
+        text: "it cannot write to a peer, and holds back",
         predicts: "connections of the same process with data that a peer does not take",
         refuted_by: "no such connection",
         decided_by: "Send-Q and timers of its other connections",
@@ -196,10 +196,19 @@ pub struct Reader {
     pub causes: Weighed,
 }
 
+/// Whether peers take what a process writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressed {
+    Not,
+    /// Only the connections that it does not read have data of its own that waits.
+    ByThese,
+    ByOthers,
+}
+
 impl Reader {
-    /// Looks at what a process does with rows that it does not read; `pressed` when peers do not take what it writes.
+    /// Looks at what a process does with rows that it does not read.
     #[must_use]
-    pub fn of(view: &View<'_>, owner: Option<&Process>, rows: &[&Socket], accepted: bool, pressed: bool) -> Reader {
+    pub fn of(view: &View<'_>, owner: Option<&Process>, rows: &[&Socket], accepted: bool, pressed: Pressed) -> Reader {
         let facts = owner.and_then(|p| view.process(p.pid));
         let doing = owner.and_then(|p| wait_state::doing(view, p.pid, rows));
         let inspection = facts.and_then(|f| f.inspection.as_ref());
@@ -244,7 +253,7 @@ struct Picture<'a> {
     inspection: Option<&'a Inspection>,
     /// Whatever reads takes the queues whole.
     short: bool,
-    pressed: bool,
+    pressed: Pressed,
 }
 
 impl Picture<'_> {
@@ -279,8 +288,12 @@ impl Picture<'_> {
                 Some(_) => Weight::Refuted("no thread waits for room in a pipe".into()),
                 None => Weight::Possible(0.1),
             },
-            "back-pressure" if self.pressed => Weight::Proven,
-            "back-pressure" => Weight::Refuted("its peers take what it writes".into()),
+            "back-pressure" => match self.pressed {
+                Pressed::Not => Weight::Refuted("its peers take what it writes".into()),
+                // What it wrote there waits, too: whether it reads no more for that reason is not seen.
+                Pressed::ByThese => Weight::Possible(0.4),
+                Pressed::ByOthers => Weight::Proven,
+            },
             "worker-busy" if reader.is_busy => Weight::Possible(0.9),
             "worker-busy" if self.inspection.is_none() => Weight::Possible(0.1),
             "worker-busy" => Weight::Refuted("no thread is at work for each connection that waits".into()),
@@ -356,7 +369,13 @@ mod tests {
         world.hold(812, "server", 9, socket.inode).add(socket);
         change(world.now.processes.get_mut(&812).unwrap());
         let view = View::new(&world.now, None, &world.thresholds);
-        Reader::of(&view, view.holder(&world.now.sockets[0]), &[&world.now.sockets[0]], true, pressed)
+        Reader::of(
+            &view,
+            view.holder(&world.now.sockets[0]),
+            &[&world.now.sockets[0]],
+            true,
+            if pressed { Pressed::ByOthers } else { Pressed::Not },
+        )
     }
 
     fn inspected(threads: Vec<ThreadState>, watch: Option<u32>) -> impl FnOnce(&mut ProcessFacts) {

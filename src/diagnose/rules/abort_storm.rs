@@ -29,11 +29,12 @@ const READ_TO_EOF: &str = "Read to EOF before close(): a server that answers an 
 const SHUTDOWN_FIRST: &str = "Or call shutdown() for writing, read for a short time, then close()";
 const NO_LINGER: &str = "Remove SO_LINGER with a time of zero, and close only when the peer sends no more";
 const ON_PURPOSE: &str = "If a load tester or a health check does it on purpose, nothing is wrong";
-const VANISHED: &str = "Peers vanish: see dead-peer-retransmit for which, and check the path to them";
+const VANISHED: &str = "See dead-peer-retransmit for which peers are silent, and check the path to them, filters on it too: a keepalive probe is \
+     answered by a segment without data";
 const NO_MEMORY: &str = "See orphan-limit and tcp-memory-pressure for what runs out";
 const NO_LINGER2: &str = "Remove a negative TCP_LINGER2 from the program";
-const PEERS: &str =
-    "Check the peers: a server that restarts or closes with unread data, or the idle limit of a load balancer";
+const PEERS: &str = "Check the peers: a server that restarts or closes with unread data, or the idle limit of a load balancer; if none sends \
+     them, a device between does";
 const RETIRE: &str = "Retire listeners in order: stop accepting, drain the queue, then close; tcp_migrate_req=1 helps with \
      SO_REUSEPORT";
 
@@ -64,10 +65,11 @@ const CAUSES: &[Cause] = &[
     },
     Cause {
         id: "peers-silent",
-        text: "peers stopped answering",
+        text: "peers stopped answering, or their answers were lost on the way",
         predicts: "TCPAbortOnTimeout grows",
         refuted_by: "TCPAbortOnTimeout does not grow",
-        decided_by: "dead-peer-retransmit and fin-wait1-stuck, which name those peers",
+        decided_by: "dead-peer-retransmit and fin-wait1-stuck, which name those peers; a filter that drops segments without data, as \
+                     answers to keepalive probes are",
     },
     Cause {
         id: "no-memory",
@@ -85,7 +87,7 @@ const CAUSES: &[Cause] = &[
     },
     Cause {
         id: "peers-reset",
-        text: "peers sent the resets",
+        text: "the peers sent the resets, or a device between",
         predicts: "more connections end by reset than the counters of this host explain",
         refuted_by: "the counters of this host explain every reset",
         decided_by: "`tcpdump 'tcp[tcpflags] & tcp-rst != 0'`, or the tracepoint tcp:tcp_receive_reset",
@@ -317,7 +319,7 @@ mod tests {
     #[test]
     fn resets_that_no_counter_of_ours_explains_came_from_the_peers() {
         let outcome = world(&[], &[(Counter::TcpEstabResets, 30), (Counter::TcpExtTcpAbortOnData, 3)]).check(check);
-        assert!(outcome.findings[0].summary.ends_with("mostly peers sent the resets"));
+        assert!(outcome.findings[0].summary.ends_with("mostly the peers sent the resets, or a device between"));
     }
 
     #[test]

@@ -129,6 +129,10 @@ fn finding(
     let waiting = text::count(rows.len() as u64, "connection", "connections");
     let is_gateway = neighbour.gateway.is_some();
     let (what, severity) = match (is_gateway, rows.len()) {
+        // Nothing leaves any more, whatever the finding on those who wait says of the peer.
+        (false, 2..) if neighbour.has_carrier == Some(false) => {
+            (format!("{hop} on the link of {device}"), Severity::High)
+        }
         // What waits for that one host has findings of its own.
         (false, _) => (format!("{hop} on the link of {device}"), Severity::Info),
         (true, 1) => (format!("the gateway {hop} on {device}"), Severity::Warning),
@@ -276,6 +280,18 @@ mod tests {
         let finding = world.check(check).findings.remove(0);
         assert!(finding.causes.is("link-broken"), "{finding:#?}");
         assert!(finding.summary.contains("cannot be reached: the interface has no carrier"), "{}", finding.summary);
+        for next_hop in world.now.next_hops.values_mut() {
+            *next_hop = hop(None, Some(Resolution::Failed));
+        }
+        assert!(world.check(check).findings.iter().all(|f| f.severity == Severity::Info), "a host that is off");
+        for hop in world.now.next_hops.values_mut() {
+            let NextHop::Neighbour(neighbour) = hop else { panic!() };
+            neighbour.has_carrier = Some(false);
+        }
+        world.now.next_hops.retain(|(_, to), _| *to == addr("10.1.0.2"));
+        assert!(world.check(check).findings.iter().all(|f| f.severity == Severity::Info), "one waits");
+        world.add(syn(5002, "10.1.0.2:443"));
+        assert_eq!(world.check(check).findings[0].severity, Severity::High, "several do");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::aggregate::Role;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::peers::{self, Group, Peers};
-use crate::diagnose::reader::{self, Reader, Unread, peer_is_blocked, untouched_ms};
+use crate::diagnose::reader::{self, Pressed, Reader, Unread, peer_is_blocked, untouched_ms};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{Class, THAW};
@@ -150,11 +150,7 @@ fn is_same(a: &Judged<'_>, b: &Judged<'_>) -> bool {
 /// held up itself.
 fn pressed(view: &View<'_>, ends: &Peers<'_, '_>) -> FxHashMap<u32, usize> {
     let mut pids = FxHashMap::default();
-    let waits = |s: &Socket| {
-        let unsent = |s: &Socket| s.info.as_deref().and_then(TcpInfo::notsent_bytes).is_some_and(|n| n > 0);
-        delivery::is_zero_window(s) || (unsent(s) && view.earlier(s).is_some_and(unsent))
-    };
-    for socket in view.active().filter(|s| s.send_q_bytes.is_some_and(|n| n > 0) && waits(s)) {
+    for socket in view.active().filter(|s| is_pressed(view, s)) {
         let Some(owner) = ends.owner(socket) else { continue };
         // One that does not read what it writes itself has no such excuse.
         if ends.other(socket).is_none_or(|other| other.pid != owner.pid) {
@@ -164,10 +160,23 @@ fn pressed(view: &View<'_>, ends: &Peers<'_, '_>) -> FxHashMap<u32, usize> {
     pids
 }
 
+/// Whether data of ours has waited for the peer in both samples.
+fn is_pressed(view: &View<'_>, socket: &Socket) -> bool {
+    let unsent = |s: &Socket| s.info.as_deref().and_then(TcpInfo::notsent_bytes).is_some_and(|n| n > 0);
+    socket.send_q_bytes.is_some_and(|n| n > 0)
+        && (delivery::is_zero_window(socket) || (unsent(socket) && view.earlier(socket).is_some_and(unsent)))
+}
+
 fn judge<'a>(view: &View<'a>, group: Group<'a>, unread: Vec<Unread<'a>>, pressed: usize) -> Judged<'a> {
     let accepted = unread.iter().filter(|u| u.accepted).count() * 2 >= unread.len();
-    let reader = Reader::of(view, group.owner, &group.rows, accepted, pressed >= unread.len());
-    let severity = severity(view, &reader, &unread, pressed >= unread.len());
+    let by_these = group.rows.iter().filter(|s| is_pressed(view, s)).count();
+    let by = match pressed {
+        n if n < unread.len() => Pressed::Not,
+        n if n <= by_these => Pressed::ByThese,
+        _ => Pressed::ByOthers,
+    };
+    let reader = Reader::of(view, group.owner, &group.rows, accepted, by);
+    let severity = severity(view, &reader, &unread, by != Pressed::Not);
     Judged { group, unread, reader, severity }
 }
 

@@ -13,8 +13,10 @@ use rustc_hash::FxHashMap;
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::attribution;
+use crate::diagnose::callers;
 use crate::diagnose::finding::{Evidence, Severity, Subject, Topic};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::peers;
 use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
@@ -84,6 +86,14 @@ fn causes(resting: usize, peers: usize) -> Weighed {
 /// Fewer are not worth a line.
 const WORTH: usize = 100;
 
+/// Why no process is named: the listener is gone, or its owner cannot be read.
+fn nobody(view: &View<'_>, netns: Option<NetnsId>, at: Endpoint) -> String {
+    match callers::listening(view, netns, at) {
+        Some(queue) => format!("the listener belongs to {}", peers::nobody(view, queue.listeners.first().copied())),
+        None => "nothing listens there any more".to_owned(),
+    }
+}
+
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut by_listener: BTreeMap<(Option<NetnsId>, Endpoint), Vec<&Socket>> = BTreeMap::new();
     for (socket, role) in view.restless_rows() {
@@ -123,7 +133,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                     text::grouped(rows.len() as u64)
                 ),
             )
-            .because(lead.map_or_else(|| "no process owns the listener any more".to_owned(), |c| c.reason.clone()))
+            .because(lead.map_or_else(|| nobody(view, netns, at), |c| c.reason.clone()))
             .causes(causes(resting(view, netns, at), peers.len()))
             .about(rows.iter().copied())
             .subject(Subject {

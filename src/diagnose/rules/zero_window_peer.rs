@@ -11,7 +11,7 @@ use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::peers::{self, Group, Peers};
-use crate::diagnose::reader::Reader;
+use crate::diagnose::reader::{Pressed, Reader};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::silent_peer;
 use crate::diagnose::view::View;
@@ -177,7 +177,7 @@ impl Local {
         let serves = mirrors.iter().any(|m| silent_peer::is_accepted(view, m));
         let took = |m: &&Socket| Some(m.consumed_bytes()? > view.earlier(m)?.consumed_bytes()?);
         Some(Local {
-            reader: Reader::of(view, Some(other), &mirrors, serves, false),
+            reader: Reader::of(view, Some(other), &mirrors, serves, Pressed::Not),
             serves,
             never_read: mirrors.iter().all(|m| m.consumed_bytes() == Some(0)),
             took: mirrors.iter().map(took).try_fold(false, |any, one| one.map(|t| any || t)),

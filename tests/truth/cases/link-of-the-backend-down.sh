@@ -2,7 +2,7 @@
 #: kind = "K2"
 #: needs = ["redis-server", "python3"]
 #: seconds = 16
-#: also = ["send-queue-stuck", "connect-failures", "syn-sent-pileup"]
+#: also = ["send-queue-stuck", "connect-failures", "syn-sent-pileup", "neighbour-failure"]
 #: [[expect]]
 #: rule = ["dead-peer-retransmit"]
 #: comm = "python3"
