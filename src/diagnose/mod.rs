@@ -56,6 +56,7 @@ pub(crate) mod relay;
 pub(crate) mod retries;
 pub(crate) mod rule;
 pub(crate) mod rules;
+pub(crate) mod segment_size;
 pub(crate) mod silence;
 pub(crate) mod silent_peer;
 pub(crate) mod sockets;

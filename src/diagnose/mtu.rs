@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use crate::diagnose::delivery;
 use crate::diagnose::reach::{self, Reach};
+use crate::diagnose::segment_size;
 use crate::diagnose::silent_peer;
 use crate::diagnose::view::View;
 use crate::model::{Endpoint, NetnsId, Socket, State, TcpInfo};
@@ -30,7 +31,7 @@ pub fn black_holes<'a>(view: &View<'a>) -> BTreeMap<(Option<NetnsId>, IpAddr), B
         by_peer.entry((socket.netns, socket.peer.normalised().addr)).or_default().push(socket);
     }
     // One that repeats less than a full-size segment, or was acknowledged large ones, speaks against it.
-    by_peer.retain(|_, rows| rows.iter().all(|s| silent_peer::is_about_size(s)));
+    by_peer.retain(|_, rows| rows.iter().all(|s| segment_size::is_about_size(s)));
     if by_peer.is_empty() {
         return BTreeMap::new();
     }
