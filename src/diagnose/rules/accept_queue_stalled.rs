@@ -45,6 +45,9 @@ const TEXT: Text = Text {
     ],
 };
 
+/// So many clients have left the queue of a server that cannot run: nobody is served (policy).
+const GAVE_UP: u64 = 3;
+
 /// Seconds, a threshold, as milliseconds.
 fn reaches(ms: u64, seconds: f64) -> bool {
     ms as f64 >= seconds * 1000.0
@@ -120,10 +123,15 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
     let why = accepting::why(view, owner.as_ref(), queue, listeners);
     let taken = accepting::taken(view, queue);
     let drains = falls && taken.is_some_and(|t| t.at_least > 0) && !queue.is_over_limit();
+    // One that was reset stays in the queue until it is accepted, and has no row.
+    let reset = queue.queued().saturating_sub(queue.waiting.len() as u64);
+    let reset = if taken.is_some_and(Taken::is_none) { reset } else { 0 };
+    let gone = waiting.iter().filter(|s| s.state == State::CloseWait).count() as u64 + reset;
+    let fails = owner.as_ref().is_some_and(|o| o.halted.is_some()) && gone >= GAVE_UP;
     let mut severity = if drains && before.is_some_and(|n| queue.queued() * 4 <= n * 3) {
         // A burst: those who wait are accepted before long.
         Severity::Info
-    } else if reaches(oldest, thresholds.accept_wait_high_seconds) {
+    } else if reaches(oldest, thresholds.accept_wait_high_seconds) || fails {
         Severity::High
     } else {
         Severity::Warning
@@ -155,7 +163,6 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
         // The FIN of a client that has left counts as one byte of the queue, and is none.
         u64::from(s.recv_q_bytes) - u64::from(s.state == State::CloseWait && s.recv_q_bytes > 0)
     });
-    let gone = waiting.iter().filter(|s| s.state == State::CloseWait).count();
     let limit = listeners.iter().map(|l| l.backlog().map(u64::from)).sum::<Option<u64>>();
     let finding = RULE
         .finding(severity, if exact { 0.95 } else { 0.85 }, summary)
@@ -168,7 +175,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
         .about(listeners.iter().chain(waiting).copied())
         .evidence("oldest_wait_ms", Evidence::Millis(oldest))
         .evidence("waiting", Evidence::Count(n))
-        .evidence("clients_gone", Evidence::Count(gone as u64))
+        .evidence("clients_gone", Evidence::Count(gone))
         .evidence("owner_state", owner.as_ref().map_or(Evidence::Unknown, |o| listener_owner::owner_states(view, o)))
         .evidence("unread_bytes", Evidence::Bytes(unread.sum()))
         .evidence("accept_queue", Evidence::Count(queue.queued()))
@@ -232,6 +239,23 @@ mod tests {
         assert!(finding.evidence.contains(&("unread_bytes", Evidence::Bytes(302))));
         assert!(finding.evidence.contains(&("clients_gone", Evidence::Count(1))));
         assert_eq!(finding.inspect, [(812, vec![crate::model::Inode::new(80 << 16).unwrap()])]);
+    }
+
+    #[test]
+    fn clients_that_gave_up_on_a_stopped_server_are_hurt_however_short_the_wait_of_those_that_came_since() {
+        let found = |queued: u32, state| {
+            let mut world = aged(500, 3);
+            for snapshot in [&mut world.now, world.before.as_mut().unwrap()] {
+                snapshot.sockets[0].recv_q_bytes = queued;
+                snapshot.processes.get_mut(&812).unwrap().state = Some(state);
+            }
+            let finding = world.check(check).findings.remove(0);
+            (finding.severity, finding.evidence.iter().find(|(name, _)| *name == "clients_gone").unwrap().1.clone())
+        };
+        assert_eq!(found(3, 'T'), (Severity::Warning, Evidence::Count(1)));
+        assert_eq!(found(4, 'T'), (Severity::Warning, Evidence::Count(2)), "a row short");
+        assert_eq!(found(5, 'T'), (Severity::High, Evidence::Count(3)));
+        assert_eq!(found(5, 'S').0, Severity::Warning, "it may only be slow");
     }
 
     #[test]
