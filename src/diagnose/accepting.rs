@@ -257,6 +257,7 @@ mod tests {
         let watches = events.map(watch).into_iter().collect();
         let facts = world.now.processes.get_mut(&pid).unwrap();
         facts.inspection = Some(Inspection { epoll_sets, watches, threads, ..Inspection::default() });
+        facts.frozen = Some(false);
     }
 
     fn accepted(world: &mut World, pid: u32, client: u16) {
@@ -538,6 +539,10 @@ mod tests {
             assert_eq!(why.acts(Some(owner), ""), words);
             assert!(why.steps[0].starts_with("Raise the quota"), "{:?}", why.steps);
         });
+        // Where its control groups are not seen, a quota may do it.
+        let facts = world.now.processes.get_mut(&10).unwrap();
+        (facts.cpu_quota, facts.frozen) = (None, None);
+        assert_eq!(left(&world), ["busy-loop", "cpu-throttled"]);
         // Nothing wants to run: it waits for something else.
         inspect(&mut world, 10, Some(1), 1, vec![thread(10, 'S', Some(libc::SYS_clock_nanosleep), 0)]);
         assert!(!left(&world).is_empty() && left(&world)[0] != "cpu-throttled", "{:?}", left(&world));

@@ -279,6 +279,7 @@ impl Picture<'_> {
             "cpu-throttled" => match self.throttled_share() {
                 share if share >= MOSTLY && self.runs() => Weight::Proven,
                 share if share >= SOMETIMES && self.runs() => Weight::Possible(share),
+                _ if self.may_be_throttled() => Weight::Possible(0.1),
                 _ => Weight::Refuted("no quota of a control group is seen to keep a thread from running".into()),
             },
             "frozen" => proven(Class::Frozen, "its control group is not frozen"),
@@ -300,6 +301,7 @@ impl Picture<'_> {
             "loop-stuck" if self.throttled_share() >= MOSTLY && self.runs() => {
                 Weight::Refuted("it gets no more CPU time".into())
             }
+            "loop-stuck" if self.may_be_throttled() && class == Some(Class::LoopStuck) => Weight::Possible(0.6),
             "loop-stuck" => proven(Class::LoopStuck, "its loop turns, or it has none for these sockets"),
             "threads-blocked" if reader.is_blocked && class == Some(Class::NoEpoll) => Weight::Possible(0.9),
             "threads-blocked" if self.inspection.is_none() => Weight::Possible(0.1),
@@ -331,6 +333,11 @@ impl Picture<'_> {
             _ if reader.takes == Some(false) => Weight::Possible(0.3),
             _ => Weight::Possible(0.5),
         }
+    }
+
+    /// A thread wants to run, and whether a quota keeps it from that could not be read.
+    fn may_be_throttled(&self) -> bool {
+        self.runs() && self.facts.is_some_and(|f| !f.has_seen_groups())
     }
 
     fn throttled_share(&self) -> f64 {

@@ -287,6 +287,12 @@ pub struct ProcessFacts {
 }
 
 impl ProcessFacts {
+    /// Whether any of its control groups was seen: only then no quota means that it has none.
+    #[must_use]
+    pub fn has_seen_groups(&self) -> bool {
+        self.cpu_quota.is_some() || self.frozen.is_some() || self.group_memory.is_some()
+    }
+
     /// The file that it executes. A program that was replaced on disk while it runs is still the same program.
     #[must_use]
     pub fn program(&self) -> Option<&str> {

@@ -108,6 +108,8 @@ pub struct Picture<'a, 'o> {
     is_thawed: bool,
     /// How often a quota kept the servers from running: the one that was throttled least.
     pub cpu_quota: Option<CpuQuota>,
+    /// The control groups of every server were seen: without a quota then they have none.
+    has_seen_groups: bool,
     /// Those who hold it got the listener by socket activation.
     pub is_activated: bool,
 }
@@ -143,6 +145,7 @@ pub fn picture<'a, 'o>(
         reach: reach(view, listeners, &unique(listeners.iter().flat_map(|l| view.processes(l)).collect())),
         is_thawed: owner.pids.iter().all(|pid| view.process(*pid).is_some_and(is_thawed)),
         cpu_quota: cpu_quota(view, &owner.pids),
+        has_seen_groups: owner.pids.iter().all(|pid| view.process(*pid).is_some_and(ProcessFacts::has_seen_groups)),
         is_activated: owner.holders.iter().any(|pid| view.process(*pid).is_some_and(|f| f.is_activated == Some(true))),
     };
     let inspected: Vec<_> = picture.workers.iter().filter_map(|w| Some((w.pid, w.inspection?))).collect();
@@ -270,6 +273,11 @@ impl Picture<'_, '_> {
         self.throttled_share() >= MOSTLY && self.threads.iter().any(|t| t.state == Some('R'))
     }
 
+    /// A thread wants to run, and whether a quota keeps it from that could not be read.
+    fn may_be_throttled(&self) -> bool {
+        !self.has_seen_groups && self.threads.iter().any(|t| t.state == Some('R'))
+    }
+
     fn throttled_share(&self) -> f64 {
         self.cpu_quota.and_then(CpuQuota::share).unwrap_or(0.0)
     }
@@ -289,7 +297,9 @@ impl Picture<'_, '_> {
                 _ if self.is_throttled() => Weight::Proven,
                 share if share >= SOMETIMES => Weight::Possible(share),
                 _ if self.cpu_quota.is_some() => refuted("its quota is seldom used up"),
-                _ => refuted("no quota is seen on its control group"),
+                _ if self.may_be_throttled() => Weight::Possible(0.2),
+                _ if !self.has_seen_groups => refuted("no thread wants to run"),
+                _ => refuted("its control group has no quota"),
             },
             "out-of-descriptors" if self.owner.no_descriptors.is_some() => Weight::Proven,
             "out-of-descriptors" => refuted("descriptors are free"),
@@ -316,7 +326,8 @@ impl Picture<'_, '_> {
             "busy-loop" if self.emptied() => refuted("the queue was emptied meanwhile"),
             "busy-loop" if self.may_take_none() && self.main_runs() && !self.workers_busy() => {
                 // One look shows a thread that runs, and not that it does not come back.
-                if self.taken.is_some() { Weight::Proven } else { Weight::Possible(0.6) }
+                let is_proven = self.taken.is_some() && !self.may_be_throttled();
+                if is_proven { Weight::Proven } else { Weight::Possible(0.6) }
             }
             "busy-loop" => Weight::Possible(0.3),
             "calls-itself" if self.calls_itself() => Weight::Proven,
@@ -421,6 +432,7 @@ impl Picture<'_, '_> {
             }
             // The slower it is, the longer somebody has waited: whoever has emptied the queue may have been late once.
             _ if self.emptied() => Weight::Possible(0.3),
+            Some(rate) if rate <= SLOW_PER_SECOND && self.may_be_throttled() => Weight::Possible(0.6),
             Some(rate) if rate <= SLOW_PER_SECOND => Weight::Proven,
             Some(_) => Weight::Possible(0.4),
             None if self.taken.is_some_and(Taken::is_none) => Weight::Refuted("none was accepted".to_owned()),

@@ -215,7 +215,14 @@ const HAZARDS: &[Hazard] = &[
         sysctl: Sysctl::Ipv4TcpAbortOnOverflow,
         is_bad: |value, _| value > 0,
         does: |_| "resets clients that a moment later would have been accepted".into(),
-        harm: Harm::Counter(Counter::TcpExtListenOverflows, Severity::High, ["client was reset", "clients were reset"]),
+        harm: Harm::Counter(
+            Counter::TcpExtListenOverflows,
+            Severity::High,
+            [
+                "handshake met a full accept queue, and was dropped or reset",
+                "handshakes met a full accept queue, and were dropped or reset",
+            ],
+        ),
         text: &ABORT_ON_OVERFLOW,
     },
     Hazard {
@@ -470,7 +477,13 @@ mod tests {
                 Severity::Warning,
                 "3 connections were ended",
             ),
-            (Sysctl::Ipv4TcpAbortOnOverflow, 1, Counter::TcpExtListenOverflows, Severity::High, "3 clients were reset"),
+            (
+                Sysctl::Ipv4TcpAbortOnOverflow,
+                1,
+                Counter::TcpExtListenOverflows,
+                Severity::High,
+                "3 handshakes met a full accept queue, and were dropped or reset",
+            ),
         ] {
             let mut world = defaults();
             world.sysctl(name, &[bad]).counter(counter, 4).later(2000);
