@@ -58,6 +58,7 @@ pub(crate) mod rule;
 pub(crate) mod rules;
 pub(crate) mod segment_size;
 pub(crate) mod silence;
+mod silence_causes;
 pub(crate) mod silent_peer;
 pub(crate) mod sockets;
 pub(crate) mod syn_queue;

@@ -9,13 +9,16 @@ use crate::model::{Socket, TcpInfo};
 /// For so long requests wait before their number alone is worth an explanation (policy).
 pub const LONG_MS: u64 = 10_000;
 /// A request that follows the handshake within this is the first one (policy).
-const FIRST_MS: u64 = 1000;
-/// Connections of one program that fall silent at once: fewer may be chance (policy).
-const AT_ONCE: usize = 5;
+pub const FIRST_MS: u64 = 1000;
+/// Connections that fall silent at once: fewer may be chance, and fewer suffice after long dialogues (policy).
+const AT_ONCE: usize = 4;
+const FEW_AT_ONCE: usize = 3;
 /// A request and the answer before it may pass each other by so much when the peer stops (policy).
 const IN_FLIGHT_MS: u64 = 50;
 /// The silence is so many times what lay between two answers before (policy).
 const TIMES_LONGER: u64 = 10;
+/// Requests that meet a stop are sent before a part of the silence has passed: one tenth (policy).
+const SOON: u64 = 10;
 /// Answers that make a dialogue, and so many that its pace is known whatever the program does between them (policy).
 const DIALOGUE: u64 = 5;
 const LONG_DIALOGUE: u64 = 20;
@@ -33,30 +36,33 @@ pub fn is_first(socket: &Socket) -> bool {
     })
 }
 
-/// Whether all requests of a program are younger than the last answer that anybody got from there, although each of its
-/// connections was answered many times sooner before. The pace is that of a process that began no sooner than its
-/// connections, so a long life hides it and invents none. A program that asks again at once after each answer (a poll, a
-/// blocking read) looks the same when there is nothing to say; it is told apart by its pauses, or by a long dialogue.
+/// Whether all requests to a place are younger than the last answer that anybody got from there, although most connections
+/// were answered many times sooner before. The pace is that of a process that began no sooner than its connections, so a
+/// long life hides it and invents none. A program that asks again at once after each answer (a poll, a blocking read)
+/// looks the same when there is nothing to say; it is told apart by its pauses, or by a long dialogue. A request that never
+/// got a byte tells nothing of the pace, and one of a dialogue too short to have a pace is no stop by itself.
 ///
-/// Comes in: the waiting rows of one program, and how long ago anybody got an answer from the same place.
+/// Comes in: the waiting rows, how long ago anybody got an answer from the same place, and whether clients gave up: then
+/// fewer connections suffice, and half the time.
 #[must_use]
-pub fn is_at_once(view: &View<'_>, rows: &[&Socket], answers: &[u64]) -> bool {
-    let owner = rows.first().and_then(|s| view.holder(s));
-    let Some(running_ms) = owner.and_then(|p| view.process(p.pid)?.running_ms) else { return false };
-    let talks: Option<Vec<Talk>> = rows.iter().map(|s| Talk::of(s)).collect();
-    let Some(talks) = talks.filter(|talks| talks.len() >= AT_ONCE) else { return false };
-    let Some(latest_answer_ms) = answers.iter().copied().min() else { return false };
-    let paused = talks.iter().filter(|t| t.answered_ms.saturating_sub(t.sent_ms) >= PAUSE_MS).count();
-    talks.iter().all(|t| {
-        let each_ms = running_ms.saturating_sub(t.answered_ms) / t.answers.max(1);
-        t.sent_ms >= LONG_MS
+pub fn is_at_once(view: &View<'_>, rows: &[&Socket], answers: &[u64], gave_up: bool) -> bool {
+    let talks: Option<Vec<Talk>> = rows.iter().filter(|s| !is_first(s)).map(|s| Talk::of(view, s)).collect();
+    let (Some(talks), Some(latest_answer_ms)) = (talks, answers.iter().copied().min()) else { return false };
+    let since_ms = if gave_up { LONG_MS / 2 } else { LONG_MS };
+    // A stop meets each program at its next request: all of them come soon after the last answer.
+    let at_once = |t: &Talk| {
+        t.sent_ms >= since_ms
             && t.sent_ms <= latest_answer_ms + IN_FLIGHT_MS
-            && t.answered_ms >= TIMES_LONGER * each_ms
-            && t.answers >= DIALOGUE
-            && t.answers <= 2 * t.requests
-            && t.requests <= 3 * t.answers
-            && (t.answers >= LONG_DIALOGUE || paused * 2 > talks.len())
-    })
+            && t.sent_ms * SOON >= latest_answer_ms * (SOON - 1)
+    };
+    let stopped: Vec<&Talk> = talks.iter().filter(|t| t.is_out_of_proportion()).collect();
+    let paused = stopped.iter().filter(|t| t.answered_ms.saturating_sub(t.sent_ms) >= PAUSE_MS).count();
+    let is_long = stopped.iter().all(|t| t.answers >= LONG_DIALOGUE);
+    let enough = if gave_up || is_long { FEW_AT_ONCE } else { AT_ONCE };
+    talks.iter().all(at_once)
+        && stopped.len() >= enough
+        && stopped.len() * 2 > talks.len()
+        && (is_long || paused * 2 > stopped.len())
 }
 
 /// A connection on which request and answer alternate.
@@ -66,24 +72,37 @@ struct Talk {
     /// Segments with data, from us and to us.
     requests: u64,
     answers: u64,
+    /// The age of its process; `None` where that is not known.
+    running_ms: Option<u64>,
 }
 
 impl Talk {
-    fn of(socket: &Socket) -> Option<Talk> {
+    fn of(view: &View<'_>, socket: &Socket) -> Option<Talk> {
         let info = socket.info.as_deref()?;
         Some(Talk {
             sent_ms: info.last_data_sent_ms()?.into(),
             answered_ms: info.last_data_recv_ms()?.into(),
             requests: info.data_segs_out()?.into(),
             answers: info.data_segs_in()?.into(),
+            running_ms: view.holder(socket).and_then(|p| view.process(p.pid)?.running_ms),
         })
+    }
+
+    /// A dialogue whose silence is many times what lay between two answers before.
+    fn is_out_of_proportion(&self) -> bool {
+        let Some(running_ms) = self.running_ms else { return false };
+        let each_ms = running_ms.saturating_sub(self.answered_ms) / self.answers.max(1);
+        self.answered_ms >= TIMES_LONGER * each_ms
+            && self.answers >= DIALOGUE
+            && self.answers <= 2 * self.requests
+            && self.requests <= 3 * self.answers
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{World, info, row};
+    use crate::diagnose::testkit::{World, info, row, with_info};
     use crate::model::State;
 
     const TO: &str = "10.0.0.4:80";
@@ -110,7 +129,7 @@ mod tests {
 
     fn at_once(world: &World, last_ms: u64) -> bool {
         let view = View::new(&world.now, None, &world.thresholds);
-        is_at_once(&view, &world.now.sockets.iter().collect::<Vec<_>>(), &[90_000, last_ms])
+        is_at_once(&view, &world.now.sockets.iter().collect::<Vec<_>>(), &[90_000, last_ms], false)
     }
 
     #[test]
@@ -129,8 +148,13 @@ mod tests {
         assert!(at_once(&stopped(60_000, 40, 14_005, 14_000), 14_000), "a long dialogue");
         assert!(!at_once(&stopped(18_500, 8, 14_400, 13_900), 13_849), "somebody was answered after the request");
         let mut few = stopped(18_500, 8, 14_400, 13_900);
-        few.now.sockets.truncate(4);
+        few.now.sockets.truncate(3);
         assert!(!at_once(&few, 14_400));
+        let mut long = stopped(60_000, 40, 14_400, 13_900);
+        long.now.sockets.truncate(3);
+        assert!(at_once(&long, 14_400), "long dialogues");
+        long.now.sockets.truncate(2);
+        assert!(!at_once(&long, 14_400));
         let mut bulk = stopped(18_500, 8, 14_400, 13_900);
         for socket in &mut bulk.now.sockets {
             let mut info = socket.info.as_deref().unwrap().clone();
@@ -138,6 +162,44 @@ mod tests {
             socket.info = Some(info.into());
         }
         assert!(!at_once(&bulk, 14_400), "results of queries");
+    }
+
+    #[test]
+    fn processes_of_one_connection_each_are_judged_like_a_pool() {
+        let mut world = World::new();
+        for n in 0..4u32 {
+            let one = stopped(18_500, 8, 14_400, 13_900).now.sockets.remove(n as usize);
+            world.hold(900 + n, "client", 3, one.inode).add(one);
+            world.now.processes.get_mut(&(900 + n)).unwrap().running_ms = Some(18_500);
+        }
+        assert!(at_once(&world, 14_400));
+        // A first request beside them tells nothing, nor does a login that was followed by a request.
+        let beside = |answers, received, sent_ms| {
+            let mut with = World::new();
+            for (n, socket) in (0..).zip(&world.now.sockets) {
+                with.hold(900 + n, "client", 3, socket.inode).add(socket.clone());
+                with.now.processes.get_mut(&(900 + n)).unwrap().running_ms = Some(18_500);
+            }
+            let one = stopped(18_500, answers, received, sent_ms).now.sockets.remove(5);
+            let first = [("bytes_received", 0), ("data_segs_in", 0)];
+            let one = if answers == 0 { with_info(one, &first) } else { one };
+            with.hold(990, "other", 3, one.inode).add(one);
+            with.now.processes.get_mut(&990).unwrap().running_ms = Some(18_500);
+            at_once(&with, 14_400)
+        };
+        assert!(beside(0, 30_010, 30_000) && beside(3, 14_400, 14_390));
+        assert!(!beside(3, 31_000, 30_000), "a blocking read waited before, and may wait on");
+        assert!(!beside(8, 14_400, 12_000), "a request that came long after the last answer is no part of one stop");
+    }
+
+    #[test]
+    fn where_clients_give_up_fewer_and_younger_ones_suffice() {
+        let mut world = stopped(12_500, 8, 8000, 7700);
+        world.now.sockets.truncate(3);
+        let view = View::new(&world.now, None, &world.thresholds);
+        let rows: Vec<&Socket> = world.now.sockets.iter().collect();
+        assert!(is_at_once(&view, &rows, &[8000], true) && !is_at_once(&view, &rows, &[8000], false));
+        assert!(!is_at_once(&view, &rows[..2], &[8000], true));
     }
 
     #[test]

@@ -232,6 +232,15 @@ pub(crate) fn info(socket: Socket, fields: &[(&str, u64)]) -> Socket {
     Socket { info: Some(info.into()), ..socket }
 }
 
+/// The same with some of its fields changed.
+pub(crate) fn with_info(socket: Socket, fields: &[(&str, u64)]) -> Socket {
+    let mut info = socket.info.as_deref().cloned().unwrap_or_default();
+    for (name, value) in fields {
+        assert!(info.set(name, *value), "no field {name}");
+    }
+    Socket { info: Some(info.into()), ..socket }
+}
+
 /// An inode as a test writes it: a number, or that of a row.
 pub(crate) trait IntoInode {
     fn into_inode(self) -> Option<Inode>;

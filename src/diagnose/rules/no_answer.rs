@@ -13,14 +13,14 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
-use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
-use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::finding::{Evidence, Finding, Subject};
 use crate::diagnose::last_word::{self, By};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::silence::{self, LONG_MS};
+use crate::diagnose::silence_causes::{CAUSES, Picture, Silence};
 use crate::diagnose::view::View;
 use crate::model::traced::Counts;
 use crate::model::{Endpoint, NetnsId, RowKind, Socket, State};
@@ -49,31 +49,6 @@ const TEXT: Text = Text {
         "Don't lower tcp_retries2 or set TCP_USER_TIMEOUT: nothing is unacknowledged",
     ],
 };
-
-const CAUSES: &[Cause] = &[
-    Cause {
-        id: "program-stuck",
-        text: "the program behind the address, or a part of it (one worker, what accepts), is stopped, stuck or full",
-        predicts: "no request is answered, or whole connections never get a byte while others are answered; it does not \
-                   close what its clients gave up",
-        refuted_by: "an answer on the same connections, later",
-        decided_by: "`tcpstate doctor` on that host; a request by hand with a deadline",
-    },
-    Cause {
-        id: "backend-behind-it",
-        text: "a balancer or proxy at that address waits for a backend of its own",
-        predicts: "some requests to the address are answered and others never",
-        refuted_by: "the address belongs to the program itself",
-        decided_by: "the balancer's list of backends and its log of timeouts",
-    },
-    Cause {
-        id: "long-request",
-        text: "the requests are long ones (a long poll, a blocking read, a heavy query)",
-        predicts: "the program waits and does not give up",
-        refuted_by: "it closed connections before an answer came",
-        decided_by: "what was asked: the program's log, or the query on the server",
-    },
-];
 
 /// An answer that comes within this is in time for everybody.
 const PROMPT_MS: u64 = 1000;
@@ -189,21 +164,6 @@ fn given_up_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
     Some(view.fin_timeout_ms(socket.netns).saturating_sub(left.into()))
 }
 
-/// What the requests of a destination have met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Picture {
-    /// Clients give up, and nothing was answered here while others on the port were.
-    SilentAddress,
-    /// Clients give up, and nothing at all was answered.
-    SilentToAll,
-    /// Clients give up on connections that never got a byte, and others are answered.
-    SilentInPart,
-    /// All connections of a program were answered at their pace, and none is since one instant.
-    StoppedAtOnce,
-    /// They wait, which may be what was asked for.
-    Waits,
-}
-
 /// A destination that does not answer.
 struct Case<'p, 'a> {
     place: &'p To<'a>,
@@ -241,14 +201,23 @@ impl<'p, 'a> Case<'p, 'a> {
             elsewhere: others().map(|(other, _)| *other).collect(),
             first: place.waiting.iter().filter(|(s, _)| silence::is_first(s)).count() as u64,
         };
-        // Nobody else may wait there: who does may know more.
-        let alone = groups.first().filter(|group| group.rows.len() == place.waiting.len());
-        let at_once = alone.is_some_and(|group| silence::is_at_once(view, &group.rows, &place.answers));
+        let rows: Vec<&Socket> = place.waiting.iter().map(|(s, _)| *s).collect();
+        let at_once = silence::is_at_once(view, &rows, &place.answers, case.given_up > 0);
+        let at_once = at_once.then(|| case.stop(groups));
         case.picture = case.picture(given_up.len() as u64, at_once);
         (case.picture != Picture::Waits || case.is_worth_a_word()).then_some(case)
     }
 
-    fn picture(&self, unclosed: u64, at_once: bool) -> Picture {
+    /// What fell silent at once. Workers that read from one queue run the same program, and none of them gives up.
+    fn stop(&self, groups: &[Group<'_>]) -> Picture {
+        let mut programs: Vec<&str> = groups.iter().filter_map(|g| g.owner.map(|p| p.comm.as_str())).collect();
+        programs.sort_unstable();
+        programs.dedup();
+        let are_alike = groups.len() > 1 && programs.len() <= 1;
+        if are_alike && self.given_up == 0 { Picture::AllWait } else { Picture::StoppedAtOnce }
+    }
+
+    fn picture(&self, unclosed: u64, at_once: Option<Picture>) -> Picture {
         let gave_up = self.given_up >= SEVERAL;
         // What closes without an answer may have asked for none; it is taken for a request beside some that wait for one.
         let alike = match self.place.traced {
@@ -261,10 +230,8 @@ impl<'p, 'a> Case<'p, 'a> {
             Picture::SilentToAll
         } else if gave_up && alike && self.first_for_long() >= SEVERAL {
             Picture::SilentInPart
-        } else if at_once {
-            Picture::StoppedAtOnce
         } else {
-            Picture::Waits
+            at_once.unwrap_or(Picture::Waits)
         }
     }
 
@@ -272,67 +239,15 @@ impl<'p, 'a> Case<'p, 'a> {
         self.place.waiting.iter().filter(|(s, ms)| *ms >= LONG_MS && silence::is_first(s)).count() as u64
     }
 
-    /// Several wait for long while as many were answered, here or elsewhere, or without ever having got a byte: this may be
-    /// what was asked for.
+    /// Several wait for long while as many were answered, here or elsewhere, or without ever having got a byte, or less long
+    /// where nobody was answered or somebody gave up: this may be what was asked for.
     fn is_worth_a_word(&self) -> bool {
         let long = self.place.waiting.iter().filter(|(_, ms)| *ms >= LONG_MS).count() as u64;
         let answers = self.answers_here + self.answers_elsewhere;
-        let nobody_is_answered = self.first >= SEVERAL && self.longest_ms >= NO_TRACE_MS && answers == 0;
-        long >= SEVERAL && (answers >= long || self.first_for_long() >= SEVERAL) || nobody_is_answered
-    }
-
-    fn causes(&self) -> Weighed {
-        let silent = matches!(self.picture, Picture::SilentAddress | Picture::SilentToAll);
-        Weighed::of(CAUSES, |cause| match (cause.id, self.picture) {
-            ("program-stuck", _) if silent => Weight::Possible(0.8),
-            ("program-stuck", Picture::StoppedAtOnce) => Weight::Possible(0.6),
-            ("program-stuck", Picture::SilentInPart) => Weight::Possible(0.5),
-            // Others are answered at once, and whole connections never.
-            ("program-stuck", _) if self.first_for_long() >= SEVERAL => Weight::Possible(0.5),
-            ("program-stuck", _) => Weight::Possible(0.3),
-            ("long-request", _) if silent => {
-                let n = text::count(self.given_up, "connection was", "connections were");
-                Weight::Refuted(format!("{n} closed before the peer's program did anything"))
-            }
-            ("long-request", Picture::SilentInPart | Picture::StoppedAtOnce) => Weight::Possible(0.2),
-            ("long-request", _) => Weight::Possible(if self.first_for_long() >= SEVERAL { 0.4 } else { 0.6 }),
-            _ => Weight::Possible(if self.answers_here > 0 { 0.4 } else { 0.15 }),
-        })
-    }
-
-    /// How bad it is, how certain, and why.
-    fn judged(&self) -> (Severity, f64, &'static str) {
-        match self.picture {
-            Picture::SilentAddress => (
-                Severity::Warning,
-                0.85,
-                "the peer's kernel acknowledged the requests and the ends of connections, its program did nothing with \
-                 either; the others on the port prove that answers are quick",
-            ),
-            Picture::SilentToAll if self.place.traced.is_some() => (
-                Severity::High,
-                0.85,
-                "a trace saw clients close what was never answered; no connection to the address got a byte meanwhile",
-            ),
-            Picture::SilentToAll => (
-                Severity::Warning,
-                0.7,
-                "connections were closed here and not by the peer's program, and none of those that wait ever got a byte",
-            ),
-            Picture::SilentInPart => (
-                Severity::Warning,
-                0.75,
-                "whole connections never got a byte while others are answered, and their clients gave up",
-            ),
-            Picture::StoppedAtOnce => (
-                Severity::Warning,
-                0.7,
-                "each was answered many times sooner before, and all requests are younger than the last answer",
-            ),
-            Picture::Waits => {
-                (Severity::Info, 0.5, "that nothing came is exact; whether an answer is due the program knows")
-            }
-        }
+        // Somebody found that it takes too long.
+        let too_long = answers == 0 || self.given_up > 0;
+        let first_in_vain = self.first >= SEVERAL && self.longest_ms >= NO_TRACE_MS && too_long;
+        long >= SEVERAL && (answers >= long || self.first_for_long() >= SEVERAL) || first_in_vain
     }
 
     fn finding(&self, view: &View<'_>, groups: &[Group<'_>], to: Endpoint) -> Finding {
@@ -343,9 +258,10 @@ impl<'p, 'a> Case<'p, 'a> {
             (n, _) => format!(", {} given up and not closed by the peer", text::grouped(n)),
         };
         let others = match (self.elsewhere.len() as u64, self.answers_here) {
-            (0, 0) if self.picture == Picture::StoppedAtOnce => {
-                "it answered all of them before, and nobody since".into()
-            }
+            _ if matches!(self.picture, Picture::StoppedAtOnce | Picture::AllWait) => match self.first {
+                0 => "it answered all of them before, and nobody since".into(),
+                first => format!("it answered {} of them before, and nobody since", text::grouped(n - first)),
+            },
             (0, 0) => "it answered nobody meanwhile".to_owned(),
             (0, here) => format!("{} it answered meanwhile", text::grouped(here)),
             (1, 0) => format!("another address answered on port {} meanwhile", to.port),
@@ -359,12 +275,19 @@ impl<'p, 'a> Case<'p, 'a> {
             text::count(n, "connection", "connections"),
             text::duration(self.longest_ms),
         );
-        let (severity, confidence, because) = self.judged();
+        let silence = Silence {
+            picture: self.picture,
+            given_up: self.given_up,
+            answers_here: self.answers_here,
+            has_silent_connections: self.first_for_long() >= SEVERAL,
+            is_traced: self.place.traced.is_some(),
+        };
+        let (severity, confidence, because) = silence.judged();
         let mut subject = groups.first().map_or_else(Subject::default, |group| group.subject(view));
         subject.destination = Some(to);
         RULE.finding(severity, confidence, summary)
             .because(because)
-            .causes(self.causes())
+            .causes(silence.causes())
             .lasting(Some(Measure::AtLeast(self.longest_ms)))
             .subject(subject)
             .about(self.place.waiting.iter().map(|(s, _)| *s))
@@ -396,7 +319,8 @@ fn waiters(view: &View<'_>, groups: &[Group<'_>]) -> (String, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{NETNS, World, info, row, time_wait, timer, unheld};
+    use crate::diagnose::finding::Severity;
+    use crate::diagnose::testkit::{NETNS, World, info, row, time_wait, timer, unheld, with_info};
     use crate::model::TimerKind;
     use crate::model::traced::{Ends, TracedInterval};
 
@@ -522,7 +446,7 @@ mod tests {
         );
         let silent = |counts, change: fn(&mut World)| assert!(found(counts, change).is_empty());
         assert_eq!(found(Counts { given_up: 2, ..counts }, |_| ())[0].severity, Severity::Info);
-        silent(Counts { answered: 1, ..counts }, |_| ());
+        assert_eq!(found(Counts { answered: 1, ..counts }, |_| ())[0].severity, Severity::Info);
         // Protocols without answers: what is open has sent for long, too.
         silent(counts, |world| {
             for socket in &mut world.now.sockets {
@@ -555,7 +479,12 @@ mod tests {
         assert!(part[0].causes.ruled_out.is_empty(), "answers of others exclude nothing");
         let waits = found(2, 12_000);
         assert_eq!((waits[0].severity, waits[0].causes.left[0].cause.id), (Severity::Info, "program-stuck"));
-        assert!(found(9, 9999).is_empty(), "requests that are hedged are not old");
+        let too_long = found(9, 5000);
+        assert_eq!((too_long[0].severity, too_long[0].causes.left[0].cause.id), (Severity::Info, "program-stuck"));
+        assert!(found(9, 4999).is_empty(), "requests that are hedged are not old");
+        let long = found(0, 12_000);
+        assert_eq!((long[0].severity, long[0].causes.left[0].cause.id), (Severity::Info, "long-request"));
+        assert!(long[0].causes.left[0].confidence < 0.5, "nothing tells: {:?}", long[0].causes);
     }
 
     #[test]
@@ -578,6 +507,29 @@ mod tests {
         // Another program got an answer since.
         world.add(open(41_000, SILENT, 9000, 8999, 90));
         assert_eq!(world.check(check), Outcome::default());
+    }
+
+    #[test]
+    fn processes_of_several_programs_that_fall_silent_at_once_are_a_warning_and_workers_alike_may_be_idle() {
+        let found = |other: &str, given_up: u64| {
+            let mut world = World::new();
+            for n in 0..4u16 {
+                let socket = open(40_000 + n, SILENT, 13_900, 14_400, 900);
+                let socket = with_info(socket, &[("data_segs_out", 9), ("data_segs_in", 8)]);
+                let pid = 900 + u32::from(n);
+                world.hold(pid, if n == 0 { other } else { "app" }, 3, socket.inode).add(socket);
+                world.now.processes.get_mut(&pid).unwrap().running_ms = Some(18_500);
+            }
+            traced(&mut world, Counts { given_up, ..Counts::default() });
+            world.check(check).findings.remove(0)
+        };
+        let told = |finding: &Finding| (finding.severity, finding.causes.left[0].cause.id);
+        let alike = found("app", 0);
+        assert_eq!(told(&alike), (Severity::Info, "program-stuck"));
+        assert!(alike.causes.left[0].confidence < 0.5, "nothing tells: {:?}", alike.causes);
+        assert!(alike.summary.ends_with("it answered all of them before, and nobody since"), "{}", alike.summary);
+        assert_eq!(told(&found("mailer", 0)), (Severity::Warning, "program-stuck"));
+        assert_eq!(told(&found("app", 1)), (Severity::Warning, "program-stuck"), "one gave up");
     }
 
     #[test]
