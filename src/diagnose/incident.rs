@@ -67,6 +67,7 @@ const EXPLAINS: &[(&str, &[&str])] = &[
     (
         "accept-queue-stalled",
         &[
+            "answers-owed",
             "accept-queue-overflow",
             "close-wait-unaccepted",
             "accept-queue-dead-entries",
@@ -92,14 +93,17 @@ const EXPLAINS: &[(&str, &[&str])] = &[
         ],
     ),
     ("close-wait-unaccepted", &["fin-wait2-held", "fin-wait2-orphan-pileup"]),
-    ("recv-queue-stuck", &["zero-window-peer", "send-queue-stuck", "fin-wait1-stuck", "rcvbuf-pruning"]),
+    (
+        "recv-queue-stuck",
+        &["answers-owed", "zero-window-peer", "send-queue-stuck", "fin-wait1-stuck", "rcvbuf-pruning"],
+    ),
     ("zero-window-peer", &["send-queue-stuck", "fin-wait1-stuck", "last-ack-stuck"]),
     ("syn-flood", &["syn-queue-pressure", "listener-drops-since-open"]),
     ("syn-ack-unanswered", &["syn-queue-pressure"]),
     ("syn-queue-pressure", &["listener-drops-since-open"]),
     ("reuseport-imbalance", &["accept-queue-stalled", "accept-queue-overflow", "listener-drops-since-open"]),
     ("bind-before-connect", &["ephemeral-port-exhaustion"]),
-    ("no-answer", &["fin-wait2-orphan-pileup"]),
+    ("no-answer", &["answers-owed", "fin-wait2-orphan-pileup"]),
     ("reset-source", &["abort-storm"]),
     ("time-wait-client-churn", &["ephemeral-port-exhaustion", "time-wait-bucket-overflow"]),
     ("path-idle-limit", &["dead-peer-retransmit", "idle-no-keepalive", "send-queue-stuck"]),

@@ -40,6 +40,7 @@ pub(crate) mod mtu;
 pub(crate) mod nat_ports;
 pub(crate) mod next_hop;
 pub(crate) mod offered_window;
+mod passed_requests;
 pub(crate) mod peers;
 pub(crate) mod places;
 pub(crate) mod port_choice;

@@ -111,6 +111,43 @@ fn an_address_that_answers_nobody_is_named_when_its_clients_give_up_and_another_
 }
 
 #[test]
+fn requests_that_were_read_are_owed_when_clients_give_up() {
+    in_netns(|ns| {
+        let rule = ["answers-owed"];
+        let listener = Sock::listening(loopback(8330), 16);
+        let mut asked: Vec<(Sock, Sock)> =
+            (0..6).map(|_| (Sock::connected(loopback(8330), None), listener.accept())).collect();
+        for (client, server) in &asked {
+            client.send(20);
+            server.receive(20);
+        }
+        pause(5100);
+        silent(&once(ns, &rule));
+        let close = |(client, server): (Sock, Sock)| {
+            client.close();
+            server
+        };
+        let left: Vec<Sock> = asked.drain(..3).map(close).collect();
+        pause(100);
+        let diagnosis = once(ns, &rule);
+        let finding = only(&diagnosis);
+        assert_eq!(
+            (finding.severity, finding.subject.pid),
+            (Severity::Warning, Some(std::process::id())),
+            "{finding:#?}"
+        );
+        assert_eq!(finding.subject.listener.map(|at| at.to_string()).as_deref(), Some("127.0.0.1:8330"));
+        let counts = ["waiting", "given_up_and_not_closed", "never_got_a_byte", "answers_here"];
+        assert_eq!(counts.map(|name| number(finding, name)), [3, 3, 3, 0], "{finding:#?}");
+        assert!((5100..15_000).contains(&number(finding, "longest_wait_ms")), "{finding:#?}");
+        // Two are left.
+        asked[0].1.send(1);
+        silent(&once(ns, &rule));
+        drop(left);
+    });
+}
+
+#[test]
 fn requests_that_never_end_are_named_when_others_wait_behind_them() {
     in_netns(|ns| {
         let rule = "slow-requests";

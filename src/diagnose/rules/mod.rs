@@ -56,6 +56,7 @@ rules! {
     no_answer
     reset_source
     closed_without_answer
+    answers_owed
     slow_requests
     connection_pool_growth
     idle_no_keepalive
