@@ -266,7 +266,7 @@ mod tests {
         world.add(connection).hold(pid, "server", 9, inode);
     }
 
-    fn judged(world: &World, see: impl Fn(Why, &Owner<'_>)) {
+    fn judged(world: &World, mut see: impl FnMut(Why, &Owner<'_>)) {
         let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
         let queue = &view.queues().all()[0];
         let owner = Owner::of(&view, &queue.listeners).unwrap();
@@ -519,6 +519,20 @@ mod tests {
         let mut empty = world;
         empty.before.as_mut().unwrap().sockets.truncate(1);
         judged(&empty, |why, _| assert!(why.weighed.named().is_none(), "{:?}", why.weighed));
+    }
+
+    #[test]
+    fn several_listeners_of_a_port_are_not_inherited_because_nothing_else_is_left() {
+        let mut world = world();
+        world.later(2000);
+        inspect(&mut world, 10, Some((1 << 31) | 1), 1, vec![thread(10, 'S', Some(libc::SYS_epoll_wait), 4)]);
+        let out = |world: &World| {
+            let mut out = false;
+            judged(world, |why, _| out = why.weighed.ruled_out.iter().any(|(c, _)| c.id == "inherited-listener"));
+            out
+        };
+        world.add(listen("0.0.0.0:80", 0, 64)).hold(11, "server", 6, LISTENER);
+        assert!(out(&world));
     }
 
     #[test]

@@ -75,6 +75,13 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "a stack of all threads",
     },
     Cause {
+        id: "pool-blocked",
+        text: "it was handed to a pool of threads, and all of them wait: for a lock, or for something that the pool has no more of",
+        predicts: "in none of its epoll sets, and two threads or more in futex beside the loop",
+        refuted_by: "a registration, or no such threads",
+        decided_by: "a stack of all threads: idle ones wait for work, blocked ones for a lock",
+    },
+    Cause {
         id: "not-registered",
         text: "the socket is registered with no event loop",
         predicts: "in none of its epoll sets",
@@ -124,6 +131,9 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "tcpstate doctor with a longer --interval",
     },
 ];
+
+/// Threads that are a pool.
+const POOL: usize = 2;
 
 /// One row that is not read.
 #[derive(Clone, Copy, Debug)]
@@ -306,6 +316,14 @@ impl Picture<'_> {
             "threads-blocked" if reader.is_blocked && class == Some(Class::NoEpoll) => Weight::Possible(0.9),
             "threads-blocked" if self.inspection.is_none() => Weight::Possible(0.1),
             "threads-blocked" => Weight::Refuted("a thread waits for something else than a lock".into()),
+            "pool-blocked" if go => Weight::Refuted("a Go program has no such pool".into()),
+            "pool-blocked" => match (class, self.inspection) {
+                (Some(Class::Forgotten), Some(i)) if threads::in_lock(i) >= POOL && reader.at_work == 0 => {
+                    Weight::Possible(0.5)
+                }
+                (None, _) | (_, None) => Weight::Possible(0.1),
+                _ => Weight::Refuted("no pool of threads waits beside a loop that has it no more".into()),
+            },
             "not-registered" => is(Class::Forgotten, 0.6, "it is registered, or the program has no epoll set"),
             "reading-paused" => match class {
                 Some(Class::ReadingOff) => Weight::Proven,
@@ -433,6 +451,9 @@ mod tests {
         assert_eq!(left(&edge(false)), ["reading-paused", "edge-not-drained", "task-blocked"]);
         assert_eq!(left(&edge(true)), ["task-blocked", "reading-paused"]);
         assert!(left(&reader(90_000, 9, false, inspected(waits(), Some(0)))).contains(&"slow-reader"));
+        let pool = |n| std::iter::repeat_n(thread(libc::SYS_futex, "futex_wait_queue"), n).chain(waits()).collect();
+        assert!(left(&reader(9, 9, false, inspected(pool(2), Some(0)))).contains(&"pool-blocked"));
+        assert!(!left(&reader(9, 9, false, inspected(pool(1), Some(0)))).contains(&"pool-blocked"));
     }
 
     #[test]

@@ -115,6 +115,12 @@ pub fn all_blocked(inspection: &Inspection) -> bool {
     all_in(inspection, &WAITS)
 }
 
+/// How many threads wait for a lock, or for work: those of a pool wait for both in the same way.
+#[must_use]
+pub fn in_lock(inspection: &Inspection) -> usize {
+    inspection.threads.iter().filter(|t| t.syscall.and_then(syscall_name) == Some("futex")).count()
+}
+
 /// Whether every thread waits for a lock, of memory or of a file.
 #[must_use]
 pub fn all_in_lock(inspection: &Inspection) -> bool {

@@ -104,6 +104,8 @@ pub struct Picture<'a, 'o> {
     pub taken: Option<Taken>,
     pub interval_ms: Option<u64>,
     reach: Reach,
+    /// Listeners that are looked at together.
+    listeners: usize,
     /// No control group of the servers is frozen.
     is_thawed: bool,
     /// How often a quota kept the servers from running: the one that was throttled least.
@@ -143,6 +145,7 @@ pub fn picture<'a, 'o>(
         taken: if listeners.len() < queue.listeners.len() { None } else { taken(view, queue) },
         interval_ms: view.interval_ms(),
         reach: reach(view, listeners, &unique(listeners.iter().flat_map(|l| view.processes(l)).collect())),
+        listeners: listeners.len(),
         is_thawed: owner.pids.iter().all(|pid| view.process(*pid).is_some_and(is_thawed)),
         cpu_quota: cpu_quota(view, &owner.pids),
         has_seen_groups: owner.pids.iter().all(|pid| view.process(*pid).is_some_and(ProcessFacts::has_seen_groups)),
@@ -315,6 +318,8 @@ impl Picture<'_, '_> {
                 _ if self.any(&[Class::InCall, Class::LoopStuck, Class::LoopIgnores]) || !self.may_take_none() => {
                     refuted("it watches the listener")
                 }
+                // Who inherits one has one: of several each has its own program, and what is left over names none of them.
+                _ if self.listeners > 1 => refuted("several listeners have the port"),
                 _ => Weight::Possible(0.1),
             },
             "accepts-elsewhere" if self.threads_elsewhere > 0 && !self.any(&[Class::InCall]) && !self.watches() => {

@@ -241,7 +241,7 @@ impl<'v, 'a> Case<'v, 'a> {
             .because(if harm {
                 "the bytes, their age and who waits behind them are counted by the kernel"
             } else {
-                "nobody waits behind them; that the protocol lets clients send for so long is possible"
+                "nobody waits in the accept queue behind them; that the protocol lets clients send for so long is possible"
             })
             .causes(self.causes())
             .lasting(Some(Measure::AtLeast(self.oldest_ms)))
