@@ -16,7 +16,11 @@ pub struct Named<'a> {
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.comm, self.pid)
+        match self.comm {
+            // It ended before it could be asked.
+            "" => write!(f, "process {}", self.pid),
+            comm => write!(f, "{comm} ({})", self.pid),
+        }
     }
 }
 
@@ -243,6 +247,7 @@ mod tests {
     #[test]
     fn a_process_is_its_name_and_its_pid() {
         assert_eq!(named("java", 812).to_string(), "java (812)");
+        assert_eq!(named("", 812).to_string(), "process 812");
     }
 
     #[test]

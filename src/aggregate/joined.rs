@@ -9,7 +9,7 @@ use std::hash::Hash;
 use rustc_hash::FxHashMap;
 
 use super::outcomes;
-use crate::model::traced::{Accepted, Connects, Counts, Ends, Program, Resets, Retransmits, TracedInterval};
+use crate::model::traced::{Accepted, Connects, Ends, Program, Resets, Retransmits, TracedInterval};
 
 /// The sum of what was traced so far, and of what came after.
 #[must_use]
@@ -109,14 +109,17 @@ fn add_retransmits(into: &mut Retransmits, later: &Retransmits) {
 }
 
 fn add_ends(into: &mut Ends, later: &Ends) {
-    let (a, b) = (into.counts, later.counts);
-    into.counts = Counts {
-        answered: a.answered + b.answered,
-        given_up: a.given_up + b.given_up,
-        unanswered: a.unanswered + b.unanswered,
-        brief: a.brief + b.brief,
-        message: a.message + b.message,
-    };
+    into.counts.add(later.counts);
+    for (program, counts) in &later.callers {
+        match into.callers.iter_mut().find(|(known, _)| known.comm == program.comm) {
+            Some((known, so_far)) => {
+                // The same ones went on, as far as anybody knows.
+                known.processes = known.processes.max(program.processes);
+                so_far.add(*counts);
+            }
+            None => into.callers.push((program.clone(), *counts)),
+        }
+    }
 }
 
 fn add_accepted(into: &mut Accepted, later: &Accepted) {
@@ -128,7 +131,7 @@ fn add_accepted(into: &mut Accepted, later: &Accepted) {
 mod tests {
     use super::*;
     use crate::model::Endpoint;
-    use crate::model::traced::ConnectFailure;
+    use crate::model::traced::{ConnectFailure, Counts};
 
     fn connects(succeeded: u64, failed_at_ms: Option<(u64, u64)>) -> Connects {
         Connects {
@@ -157,6 +160,22 @@ mod tests {
             connects,
             ..TracedInterval::default()
         }
+    }
+
+    #[test]
+    fn ends_are_added_by_program() {
+        let one = |comm: &str, unanswered| {
+            let counts = Counts { unanswered, ..Counts::default() };
+            let program = Program { pid: 7, comm: comm.into(), processes: 2 };
+            let service = Endpoint::new([10, 0, 0, 1].into(), 80);
+            let ends = Ends { callers: vec![(program, counts)], ..Ends::new(None, service, false, counts) };
+            Some(TracedInterval { ends: vec![ends], ..TracedInterval::default() })
+        };
+        let sum = [one("curl", 1), one("curl", 2), one("wget", 4)].into_iter().fold(None, joined).unwrap();
+        let [ends] = &sum.ends[..] else { panic!("{sum:?}") };
+        assert_eq!(ends.counts.unanswered, 7);
+        let of: Vec<_> = ends.callers.iter().map(|(p, c)| (p.comm.as_str(), p.processes, c.unanswered)).collect();
+        assert_eq!(of, [("curl", 2, 3), ("wget", 2, 4)]);
     }
 
     #[test]

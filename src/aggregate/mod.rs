@@ -22,6 +22,7 @@ pub(crate) mod ownership;
 mod prefix;
 pub(crate) mod resources;
 pub(crate) mod roles;
+pub(crate) mod service;
 pub(crate) mod state_counts;
 pub(crate) mod sums;
 pub(crate) mod traced;

@@ -2,14 +2,17 @@
 //!
 //! Input: [`Event`]s in order. Output: a [`TracedInterval`]. Bounded: events of groups beyond the limit are only counted.
 
+mod settled;
+
 use std::hash::Hash;
 use std::net::IpAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::aggregate::service::{Beside, Conn, Sides, Whose};
 use crate::model::event::{ResetReceived, ResetSent, Retransmit, Sighting};
 use crate::model::traced::{
-    Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval, Waited,
+    Accepted, ConnectFailure, Connects, Counts, Program, Retransmits, SentFor, TracedInterval, Waited,
 };
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{Endpoint, Errno, Event, LastError, NetnsId, State};
@@ -30,8 +33,8 @@ const REPEATED_NS: u64 = 1_000_000_000;
 type Place = (Option<NetnsId>, Endpoint);
 /// A port of this host, and who calls it.
 type Caller = (Option<NetnsId>, u16, IpAddr);
-/// The service, whether it is here, why a reset was sent (`None`: it came), and by which process.
-type ResetGroup = (Place, bool, Option<SentFor>, Option<u32>);
+/// The connection's service, why a reset was sent (`None`: it came), and the process that sent it, or whose connection it ended.
+type ResetGroup = (Whose, Option<SentFor>, Option<u32>);
 
 /// An attempt that waits for its answer.
 struct Attempt {
@@ -72,6 +75,14 @@ struct ResetSums {
     after_fin: u64,
 }
 
+/// How connections ended, if the service is at the other end, and if it is here.
+#[derive(Default)]
+struct EndSums {
+    actor: Option<Actor>,
+    called: Counts,
+    served: Counts,
+}
+
 #[derive(Default)]
 struct Repeated {
     handshake: u64,
@@ -97,8 +108,9 @@ pub struct Outcomes {
     accepted: FxHashMap<Caller, (u64, u64, u64)>,
     /// When connections of this host were made, by the socket's address in the kernel.
     opened: FxHashMap<u64, u64>,
-    /// By service, and whether it is here.
-    ends: FxHashMap<(Place, bool), Counts>,
+    sides: Sides,
+    /// By service, and the process that had connected.
+    ends: FxHashMap<(Whose, Option<u32>), EndSums>,
     closed_here_first: u64,
     not_grouped: u64,
 }
@@ -148,12 +160,16 @@ impl Outcomes {
                     return;
                 }
                 self.waiting.insert(address, Attempt { begun_ns: t.monotonic_ns, actor, reset: false });
+                self.sides.forget(address);
             }
             (Some(State::SynSent), new) => {
                 if let Some(address) = t.address.filter(|_| new == State::Established && self.opened.len() < GROUPS) {
                     self.opened.insert(address, t.monotonic_ns);
                 }
                 let attempt = t.address.and_then(|address| self.waiting.remove(&address));
+                if let Some(address) = t.address.filter(|_| new == State::Established) {
+                    self.sides.began(address, false, attempt.as_ref().and_then(|a| a.actor), t.monotonic_ns);
+                }
                 let failure = (new == State::Close).then(|| failure(t, attempt.as_ref()));
                 // Who closes a socket that began before the trace is who had opened it, or nobody knows.
                 let given_up =
@@ -175,30 +191,36 @@ impl Outcomes {
         }
         if let Some(address) = t.address.filter(|_| t.new == State::Close) {
             self.opened.remove(&address);
+            self.sides.ended(address, t.monotonic_ns);
         }
     }
 
     /// A connection ended with FINs of both sides, or with ours alone.
     fn closed(&mut self, t: &Transition, we_first: bool) {
-        let (service, served_here) = service(t.local, t.peer, t.old);
         let Some((sent, received)) = t.traffic.and_then(|of| Some((of.sent_bytes, of.received_bytes?))) else { return };
-        let (asked, answered) = if served_here { (received, sent) } else { (sent, received) };
-        if asked + answered == 0 {
+        if sent + received == 0 {
             return;
         }
         let opened_ns = t.address.and_then(|address| self.opened.get(&address)).copied();
         let lately = opened_ns.is_some_and(|ns| t.monotonic_ns.saturating_sub(ns) < WAITED_NS);
-        let key = ((t.netns, service), served_here);
-        let Some(counts) = group(&mut self.ends, key, &mut self.not_grouped) else { return };
-        let service_first = we_first == served_here;
-        counts.answered += u64::from(answered > 0);
-        counts.given_up += u64::from(answered == 0 && !service_first && !lately);
-        counts.unanswered += u64::from(answered == 0 && service_first);
-        counts.brief += u64::from((1..=BRIEF_BYTES).contains(&answered) && service_first);
-        counts.message += u64::from((MESSAGE_BYTES..=BRIEF_BYTES).contains(&answered));
+        let (whose, actor) = self.whose(Conn::new(t.netns, t.local, t.peer), t.address, t.old);
+        let key = (whose, actor.map(|a| a.pid));
+        let Some(sums) = group(&mut self.ends, key, &mut self.not_grouped) else { return };
+        sums.actor = actor;
+        count(&mut sums.called, received, !we_first, lately);
+        count(&mut sums.served, sent, we_first, lately);
+    }
+
+    /// The service of a connection, and the process that opened it here. With many groups, all processes are one.
+    fn whose(&self, conn: Conn, address: Option<u64>, state: Option<State>) -> (Whose, Option<Actor>) {
+        let (whose, actor) = self.sides.whose(conn, address, state);
+        (whose, actor.filter(|_| self.resets.len().max(self.ends.len()) < GROUPS / 2))
     }
 
     fn came(&mut self, t: &Transition) {
+        if let Some(address) = t.address {
+            self.sides.began(address, true, None, t.monotonic_ns);
+        }
         let key = (t.netns, t.local.port, t.peer.normalised().addr);
         let Some((count, first, last)) = group(&mut self.accepted, key, &mut self.not_grouped) else { return };
         *first = if *count == 0 { t.monotonic_ns } else { *first };
@@ -245,9 +267,10 @@ impl Outcomes {
 
     /// A reset ended a connection that was open.
     fn cut(&mut self, t: &Transition) {
-        let (service, served_here) = service(t.local, t.peer, t.old);
-        let key = ((t.netns, service), served_here, None, None);
+        let (whose, actor) = self.whose(Conn::new(t.netns, t.local, t.peer), t.address, t.old);
+        let key = (whose, None, actor.map(|a| a.pid));
         let Some(sums) = group(&mut self.resets, key, &mut self.not_grouped) else { return };
+        sums.actor = actor;
         sums.open += 1;
         sums.after_fin += u64::from(t.old == Some(State::CloseWait));
         let unanswered = t.traffic.is_some_and(|of| of.sent_bytes > 0 && of.received_bytes == Some(0));
@@ -255,10 +278,10 @@ impl Outcomes {
     }
 
     fn reset(&mut self, at: &Sighting, sent: Option<SentFor>) {
-        let (service, served_here) = service(at.local, at.peer, at.state);
+        let (whose, opener) = self.whose(Conn::new(at.netns, at.local, at.peer), at.address, at.state);
         let silent = sent.is_some() && at.address.is_some_and(|address| self.unanswered.remove(&address));
-        let actor = at.by.as_ref().and_then(By::actor).copied().filter(|_| sent.is_some());
-        let key = ((at.netns, service), served_here, sent, actor.map(|a| a.pid));
+        let actor = at.by.as_ref().and_then(By::actor).copied().filter(|_| sent.is_some()).or(opener);
+        let key = (whose, sent, actor.map(|a| a.pid));
         if let Some(sums) = group(&mut self.resets, key, &mut self.not_grouped) {
             sums.actor = sums.actor.or(actor);
             sums.count += 1;
@@ -276,20 +299,14 @@ impl Outcomes {
         sums.failed += u64::from(again.failed.is_some());
     }
 
-    /// The sums so far. `name` is the name of a process; without one the name of its thread, as traced, stands for it.
+    /// The sums so far.
     #[must_use]
-    pub fn interval(
-        &self,
-        now_ns: u64,
-        lost: u64,
-        resets_traced: bool,
-        name: &dyn Fn(u32) -> Option<String>,
-    ) -> TracedInterval {
+    pub fn interval(&self, now_ns: u64, lost: u64, resets_traced: bool, beside: &Beside<'_>) -> TracedInterval {
         let mut names: FxHashMap<u32, String> = FxHashMap::default();
         let mut program = |actor: Option<Actor>| {
             let Actor { pid, comm } = actor?;
-            let comm = names.entry(pid).or_insert_with(|| name(pid).unwrap_or_else(|| comm.to_string())).clone();
-            Some(Program { pid, comm, processes: 1 })
+            let known = || (beside.name)(pid).unwrap_or_else(|| comm.to_string());
+            Some(Program { pid, comm: names.entry(pid).or_insert_with(known).clone(), processes: 1 })
         };
         let since = |ns: u64| ns.saturating_sub(self.began_ns) / 1_000_000;
         let mut connects: Vec<Connects> = self
@@ -323,23 +340,9 @@ impl Outcomes {
         for group in &mut connects {
             group.failed.sort_by_key(|(kind, n)| (std::cmp::Reverse(*n), *kind));
         }
-        let mut resets: Vec<Resets> = self
-            .resets
-            .iter()
-            .map(|(((netns, service), served_here, sent, _), sums)| Resets {
-                netns: *netns,
-                service: *service,
-                served_here: *served_here,
-                sent: *sent,
-                program: program(sums.actor),
-                // Where the kernel reports no reset that came, those that cut a connection are known.
-                count: sums.count.max(sums.open),
-                open: sums.open,
-                unanswered: sums.unanswered,
-                after_fin: sums.after_fin,
-            })
-            .collect();
-        resets.sort_by_key(|r| (std::cmp::Reverse(r.count), r.netns, r.service, r.sent));
+        let facts = self.facts(beside);
+        let resets = self.resets(&facts, &mut program);
+        let ends = self.ends(&facts, &mut program);
         let mut retransmits: Vec<Retransmits> = self
             .repeated
             .iter()
@@ -353,14 +356,6 @@ impl Outcomes {
             })
             .collect();
         retransmits.sort_by_key(|r| (std::cmp::Reverse(r.segments + r.handshake), r.netns, r.peer));
-        let ends = self.ends.iter().map(|(((netns, service), served_here), counts)| Ends {
-            netns: *netns,
-            service: *service,
-            served_here: *served_here,
-            counts: *counts,
-        });
-        let mut ends: Vec<Ends> = ends.collect();
-        ends.sort_by_key(|e| (e.netns, e.service, e.served_here));
         let mut accepted: Vec<Accepted> = self
             .accepted
             .iter()
@@ -390,8 +385,9 @@ impl Outcomes {
     /// Begins anew; attempts that wait, and when connections were made, stay.
     pub fn restart(&mut self, now_ns: u64) {
         let (waiting, opened) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.opened));
+        let sides = std::mem::take(&mut self.sides);
         let netns = std::mem::take(&mut self.netns);
-        *self = Outcomes { netns, began_ns: now_ns, waiting, opened, ..Outcomes::default() };
+        *self = Outcomes { netns, began_ns: now_ns, waiting, opened, sides, ..Outcomes::default() };
     }
 }
 
@@ -422,11 +418,13 @@ fn group<'a, K: Eq + Hash, V: Default>(map: &'a mut FxHashMap<K, V>, key: K, dro
     Some(map.entry(key).or_default())
 }
 
-/// The end that is the service, and whether it is here. The well-known side has the lower port: which end it is cannot be
-/// known of a socket that is gone.
-fn service(local: Endpoint, peer: Endpoint, state: Option<State>) -> (Endpoint, bool) {
-    let served_here = local.port < peer.port || state == Some(State::Listen);
-    (if served_here { local } else { peer }.normalised(), served_here)
+/// Counts an end by what the client got.
+fn count(counts: &mut Counts, answered: u64, service_first: bool, lately: bool) {
+    counts.answered += u64::from(answered > 0);
+    counts.given_up += u64::from(answered == 0 && !service_first && !lately);
+    counts.unanswered += u64::from(answered == 0 && service_first);
+    counts.brief += u64::from((1..=BRIEF_BYTES).contains(&answered) && service_first);
+    counts.message += u64::from((MESSAGE_BYTES..=BRIEF_BYTES).contains(&answered));
 }
 
 fn failure(t: &Transition, attempt: Option<&Attempt>) -> ConnectFailure {

@@ -158,28 +158,40 @@ impl Listeners {
             (State::SynSent, _) => return Role::Client,
             _ => {}
         }
+        self.proven(socket).unwrap_or_else(|| match socket.kind {
+            RowKind::Request => Role::FormerServer,
+            _ => self.likely(socket),
+        })
+    }
+
+    /// The role of one end of a connection by who listens; `None`: nobody does.
+    #[must_use]
+    pub fn proven(&self, socket: &Socket) -> Option<Role> {
         let ours = self.matching(socket.netns, socket.local);
         let theirs = if is_local(socket) { self.matching(socket.netns, socket.peer) } else { None };
         match (ours, theirs) {
-            (Some(ours), None) => Role::Server(ours),
-            (None, Some(_)) => Role::Client,
+            (Some(ours), None) => Some(Role::Server(ours)),
+            (None, Some(_)) => Some(Role::Client),
             (Some(ours), Some(theirs)) => {
                 let exact = |i: u32, e: Endpoint| self.get(i).local.addr.to_canonical() == e.addr.to_canonical();
-                match (exact(ours, socket.local), exact(theirs, socket.peer)) {
+                Some(match (exact(ours, socket.local), exact(theirs, socket.peer)) {
                     (true, false) => Role::Server(ours),
                     (false, true) => Role::Client,
                     _ => Role::Unknown,
-                }
+                })
             }
-            (None, None) if socket.kind == RowKind::Request => Role::FormerServer,
-            (None, None) => match (
-                self.is_ephemeral(socket.netns, socket.local.port),
-                self.is_ephemeral(socket.netns, socket.peer.port),
-            ) {
-                (true, false) => Role::Client,
-                (false, true) => Role::FormerServer,
-                _ => Role::Unknown,
-            },
+            (None, None) => None,
+        }
+    }
+
+    /// The same by the range of ports that connect() takes.
+    #[must_use]
+    pub fn likely(&self, socket: &Socket) -> Role {
+        let is_ephemeral = |end: Endpoint| self.is_ephemeral(socket.netns, end.port);
+        match (is_ephemeral(socket.local), is_ephemeral(socket.peer)) {
+            (true, false) => Role::Client,
+            (false, true) => Role::FormerServer,
+            _ => Role::Unknown,
         }
     }
 }

@@ -44,7 +44,7 @@ structs! {
     Waited { failure, ms, at_least_ms }
     Program { pid, comm, processes }
     Resets { netns, service, served_here, sent, program, count, open, unanswered, after_fin }
-    Ends { netns, service, served_here, counts }
+    Ends { netns, service, served_here, counts, callers }
     Counts { answered, given_up, unanswered, brief, message }
     Retransmits { netns, peer, handshake, segments, closing, failed }
     Accepted { netns, local_port, peer, count, at_ms }
@@ -196,7 +196,13 @@ mod tests {
             after_fin: 1,
         };
         let counts = Counts { answered: 1, given_up: 2, unanswered: 3, brief: 4, message: 5 };
-        let ends = Ends { netns: NetnsId::new(1), service: endpoint("10.0.0.1:80"), served_here: false, counts };
+        let ends = Ends {
+            netns: NetnsId::new(1),
+            service: endpoint("10.0.0.1:80"),
+            served_here: false,
+            counts,
+            callers: vec![(Program { pid: 1, comm: "a".into(), processes: 2 }, counts)],
+        };
         let reasons = ResetReason::KEYS.iter().map(|key| {
             let json = if *key == "unknown" { json!({ "is": "unknown", "value": 77 }) } else { json!(key) };
             let reason = ResetReason::from_json(&json).unwrap_or_else(|why| panic!("{key}: {why}"));

@@ -233,7 +233,7 @@ fn examine(
     let mut second = session.live.snapshot(owners)?;
     if let Some(trace) = trace {
         second.known_owners.extend(trace.closers());
-        second.traced = Some(trace.interval());
+        second.traced = Some(trace.interval(&[&first, &second]));
         session.gaps.extend(trace.gaps());
     }
     session.interval_ms = Some(second.monotonic_ms.saturating_sub(first.monotonic_ms));

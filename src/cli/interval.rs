@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::aggregate::attribution::OwnerEvidence;
 use crate::aggregate::outcomes::Outcomes;
+use crate::aggregate::service::Beside;
 use crate::cli::session::Session;
 use crate::collect::changes::{Changes, Faults};
 use crate::collect::clock::monotonic_ns;
@@ -97,9 +98,10 @@ impl IntervalTrace {
         self.trace.with(|sums, _| sums.outcomes.restart(monotonic_ns()));
     }
 
-    /// The sums so far.
-    pub(crate) fn interval(&self) -> TracedInterval {
-        let (resets, name) = (self.trace.has_resets(), |pid| processes::name(&self.root, pid));
-        self.trace.with(|sums, lost| sums.outcomes.interval(monotonic_ns(), lost, resets, &name))
+    /// The sums so far, between these snapshots.
+    pub(crate) fn interval(&self, snapshots: &[&Snapshot]) -> TracedInterval {
+        let resets = self.trace.has_resets();
+        let beside = Beside { name: &|pid| processes::name(&self.root, pid), snapshots };
+        self.trace.with(|sums, lost| sums.outcomes.interval(monotonic_ns(), lost, resets, &beside))
     }
 }

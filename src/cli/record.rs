@@ -194,7 +194,8 @@ impl Recorder {
         if let Some(trace) = &self.trace {
             now.known_owners.extend(trace.closers_of(&now));
             // Before the first one there is no interval.
-            let traced = trace.interval();
+            let around: Vec<&Snapshot> = self.before.iter().chain([&now]).collect();
+            let traced = trace.interval(&around);
             trace.restart();
             now.traced = self.before.is_some().then_some(traced);
             now.gaps.extend(trace.gaps());

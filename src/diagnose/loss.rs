@@ -184,7 +184,7 @@ mod tests {
                 succeeded_at_ms: None,
             };
             let counts = Counts { answered: ended, ..Counts::default() };
-            let ends = vec![Ends { netns: NETNS, service: at, served_here: false, counts }];
+            let ends = vec![Ends::new(NETNS, at, false, counts)];
             let traced = TracedInterval { connects: vec![connects], ends, ..TracedInterval::default() };
             let repeated = Retransmits { netns: NETNS, peer: at.addr, handshake, segments: 80, closing, failed: 0 };
             fins_pass(&traced, &repeated)

@@ -54,6 +54,7 @@ pub(crate) mod reach;
 pub(crate) mod reader;
 pub(crate) mod receive_room;
 pub(crate) mod relay;
+pub(crate) mod reset_owners;
 pub(crate) mod retries;
 pub(crate) mod rule;
 pub(crate) mod rules;
@@ -194,11 +195,17 @@ pub fn title(rule: &str) -> &str {
     RULES.iter().find(|r| r.id == rule).map_or(rule, |r| r.title)
 }
 
+/// Whether a finding explains what could not be seen of owners, and no fault.
+#[must_use]
+pub(crate) fn is_about_owners(finding: &Finding) -> bool {
+    RULES.iter().any(|r| r.id == finding.rule && r.is_about_owners)
+}
+
 /// The incidents that say more than the gaps of the same answer: unknown owners are named once.
 pub(crate) fn beyond<'a>(gaps: &[Gap], diagnosis: &'a Diagnosis) -> Vec<&'a Incident> {
     let is_owners = |gap: &Gap| matches!((&gap.missing, &gap.why), (Missing::Owners { .. }, Why::Descriptors { .. }));
     let is_told = gaps.iter().any(is_owners);
-    let about_owners = |i: usize| RULES.iter().any(|r| r.id == diagnosis.findings[i].rule && r.is_about_owners);
+    let about_owners = |i: usize| is_about_owners(&diagnosis.findings[i]);
     diagnosis.incidents.iter().filter(|incident| !(is_told && incident.members().all(about_owners))).collect()
 }
 

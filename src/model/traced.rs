@@ -173,6 +173,7 @@ pub struct Resets {
     pub served_here: bool,
     /// `None`: the peer sent them.
     pub sent: Option<SentFor>,
+    /// Who sent them, or whose connections ended; `None`: not known.
     pub program: Option<Program>,
     pub count: u64,
     /// Of those that came: the connection was open here, so that its process gets ECONNRESET.
@@ -199,14 +200,36 @@ pub struct Counts {
     pub message: u64,
 }
 
+impl Counts {
+    /// Adds more of them.
+    pub fn add(&mut self, more: Counts) {
+        let Counts { answered, given_up, unanswered, brief, message } = more;
+        self.answered += answered;
+        self.given_up += given_up;
+        self.unanswered += unanswered;
+        self.brief += brief;
+        self.message += message;
+    }
+}
+
 /// The same with the service. The end that is the service is told as for [`Resets`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ends {
     pub netns: Option<NetnsId>,
     pub service: Endpoint,
     pub served_here: bool,
     pub counts: Counts,
+    /// Those of each program that is known, at the client's end; empty in captures that do not tell.
+    pub callers: Vec<(Program, Counts)>,
+}
+
+impl Ends {
+    /// Ends of which no program is known.
+    #[must_use]
+    pub fn new(netns: Option<NetnsId>, service: Endpoint, served_here: bool, counts: Counts) -> Ends {
+        Ends { netns, service, served_here, counts, callers: Vec::new() }
+    }
 }
 
 /// Why this host sent a reset.

@@ -170,10 +170,12 @@ impl Judge {
         }
         let cpu_before = cpu_time();
         let mut now = live.snapshot(true)?;
-        now.traced = match live.recorded() {
+        let around: Vec<&Snapshot> = self.before.iter().chain([&now]).collect();
+        let traced = match live.recorded() {
             Some(_) => self.passed.take(),
-            None => trace.outcomes(live.root()),
+            None => trace.outcomes(live.root(), &around),
         };
+        now.traced = traced;
         if let Some(interval) = &now.traced {
             self.traffic.get_or_insert_default().add(interval);
         }

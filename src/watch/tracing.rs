@@ -14,6 +14,7 @@ use super::frame::TraceStatus;
 use crate::aggregate::outcomes::Outcomes;
 use crate::aggregate::owner::{OwnerId, SetId};
 use crate::aggregate::ownership::Ownership;
+use crate::aggregate::service::Beside;
 use crate::aggregate::traced::{self, CloserOf};
 use crate::aggregate::{Traced, TracedSums};
 use crate::collect::Live;
@@ -24,7 +25,7 @@ use crate::collect::trace_thread::{EventSink, TraceSetup, TraceThread};
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::traced::TracedInterval;
 use crate::model::transition::Actor;
-use crate::model::{Event, Gap, NetnsId, Socket};
+use crate::model::{Event, Gap, NetnsId, Snapshot, Socket};
 
 /// Room for forty thousand changes between two rounds of the thread.
 const SETUP: TraceSetup = TraceSetup {
@@ -137,9 +138,9 @@ impl BackgroundTrace {
     }
 
     /// What became of connects since the latest call. It ends with a sample of the rules.
-    pub(super) fn outcomes(&mut self, root: &ProcRoot) -> Option<TracedInterval> {
+    pub(super) fn outcomes(&mut self, root: &ProcRoot, snapshots: &[&Snapshot]) -> Option<TracedInterval> {
         match &mut self.phase {
-            TracePhase::On(trace) => Some(trace.outcomes(root)),
+            TracePhase::On(trace) => Some(trace.outcomes(root, snapshots)),
             TracePhase::Wanted(_) | TracePhase::Off => None,
         }
     }
@@ -256,11 +257,12 @@ impl Tracing {
     }
 
     /// What became of connects since the latest call.
-    fn outcomes(&self, root: &ProcRoot) -> TracedInterval {
-        let (resets, name) = (self.trace.has_resets(), |pid| processes::name(root, pid));
+    fn outcomes(&self, root: &ProcRoot, snapshots: &[&Snapshot]) -> TracedInterval {
+        let resets = self.trace.has_resets();
+        let beside = Beside { name: &|pid| processes::name(root, pid), snapshots };
         self.trace.with(|sums, lost| {
             let now_ns = monotonic_ns();
-            let outcomes = sums.outcomes.interval(now_ns, lost - sums.lost_before, resets, &name);
+            let outcomes = sums.outcomes.interval(now_ns, lost - sums.lost_before, resets, &beside);
             sums.outcomes.restart(now_ns);
             sums.lost_before = lost;
             outcomes

@@ -30,7 +30,7 @@ fn interval(events: &[Event]) -> TracedInterval {
     for event in events {
         outcomes.add(event);
     }
-    outcomes.interval(2_000_000_000, 0, true, &|_| None)
+    outcomes.interval(2_000_000_000, 0, true, &Beside { name: &|_| None, snapshots: &[] })
 }
 
 #[test]
@@ -213,5 +213,56 @@ fn successes_after_the_last_failure_are_counted_and_other_namespaces_are_not() {
     for event in &events {
         elsewhere.add(event);
     }
-    assert!(elsewhere.interval(0, 0, true, &|_| None).connects.is_empty());
+    assert!(elsewhere.interval(0, 0, true, &Beside { name: &|_| None, snapshots: &[] }).connects.is_empty());
+}
+
+#[test]
+fn ends_and_resets_are_of_the_program_whose_connection_it_was() {
+    let with = |event: Event, sent_bytes, received| match event {
+        Event::Change(t) => {
+            let traffic = Some(Traffic { sent_bytes, received_bytes: Some(received) });
+            Event::Change(Transition { traffic, ..t })
+        }
+        other => other,
+    };
+    let reset = |address, old| change(address, 9, (old, State::Close), None, Some(LastError::Errno(Errno::ECONNRESET)));
+    let fin = |address| change(address, 9, (State::LastAck, State::Close), None, Some(LastError::Nothing));
+    let traced = interval(&[
+        change(0xa0, 0, OPENS, Some(7), None),
+        change(0xa0, 1, WORKS, None, None),
+        change(0xb0, 0, OPENS, Some(8), None),
+        change(0xb0, 1, WORKS, None, None),
+        with(fin(0xa0), 90, 0),
+        with(reset(0xb0, State::Established), 90, 0),
+        // Nobody knows who opened it.
+        with(fin(0xc0), 90, 7),
+        with(reset(0xd0, State::Established), 90, 7),
+    ]);
+    let [ends] = &traced.ends[..] else { panic!("{traced:#?}") };
+    assert_eq!((ends.counts.answered, ends.counts.unanswered), (1, 1));
+    let [(program, counts)] = &ends.callers[..] else { panic!("{ends:#?}") };
+    assert_eq!((program.pid, program.processes, counts.unanswered, counts.answered), (7, 1, 1, 0));
+    let pids: Vec<_> = traced.resets.iter().map(|r| (r.program.as_ref().map(|p| p.pid), r.count)).collect();
+    assert_eq!(pids, [(None, 1), (Some(8), 1)]);
+}
+
+#[test]
+fn a_server_on_a_high_port_is_the_service_of_what_came_to_it() {
+    let high = |event: Event| match event {
+        Event::Change(t) => {
+            let local = Endpoint::new([10, 0, 0, 9].into(), 60_051);
+            let traffic = Some(Traffic { sent_bytes: 0, received_bytes: Some(90) });
+            Event::Change(Transition { local, peer: t.local, traffic, ..t })
+        }
+        other => other,
+    };
+    let (came, closes) = ((State::SynRecv, State::Established), (State::FinWait2, State::Close));
+    let traced = interval(&[
+        high(change(0xa0, 0, came, None, None)),
+        high(change(0xa0, 5, closes, None, Some(LastError::Nothing))),
+        // From before the trace, to the same port.
+        high(change(0xb0, 6, closes, None, Some(LastError::Nothing))),
+    ]);
+    let [ends] = &traced.ends[..] else { panic!("{traced:#?}") };
+    assert_eq!((ends.service.port, ends.served_here, ends.counts.unanswered), (60_051, true, 2));
 }

@@ -39,12 +39,13 @@ const CRASH: &str = "Find what ends the workers while they handle a request: cor
                      on time or memory of the worker";
 const LIMIT: &str = "Free what holds the connections of {service}: close what is not used, bound the pools of its clients, and give it \
                      an idle timeout; then, if the sum of the pools needs it, raise its limit on connections";
+const NOT_DUE: &str = "If {service} only takes in what it is sent (a log, a metric, a trigger), nothing is wrong";
 const BY_HAND: &str = "Ask by hand, with what the clients send: the answer, or the line before the end, tells";
 
 const TEXT: Text = Text {
     why: "A FIN is no error to TCP, so no counter moves and no errno tells; the client reads the end of the stream where it \
           expects an answer, and reports an empty reply or a lost connection.",
-    remedy: &[LOG, CRASH, LIMIT, BY_HAND],
+    remedy: &[LOG, CRASH, LIMIT, NOT_DUE, BY_HAND],
     avoid: &[
         "Don't look for lost segments on the way: both FINs came through",
         "Don't retry without a pause: each attempt may cost the server another worker or connection",
@@ -62,8 +63,8 @@ const CAUSES: &[Cause] = &[
     Cause {
         id: "worker-dies",
         text: "the process that serves the request ends while it handles it",
-        predicts: "no byte comes back, and the processes behind the listener are new",
-        refuted_by: "the processes behind the listener are the same as before",
+        predicts: "no byte comes back, and workers that share the listener are new",
+        refuted_by: "the processes behind the listener are the same as before, or each of them serves one connection by design (inetd)",
         decided_by: "the pids behind the listener, a moment apart; `dmesg` and core dumps",
     },
     Cause {
@@ -72,6 +73,13 @@ const CAUSES: &[Cause] = &[
         predicts: "the same processes go on, and others are answered",
         refuted_by: "what is refused has worked until then",
         decided_by: "the service's log; the same request by hand",
+    },
+    Cause {
+        id: "no-answer-due",
+        text: "no answer is due: the service only takes in what it is sent (a log, a metric, a trigger)",
+        predicts: "nobody has ever got a byte of it",
+        refuted_by: "an answer of the same service to anybody, or workers that end",
+        decided_by: "the protocol; its configuration; the same request by hand",
     },
     Cause {
         id: "short-answers",
@@ -90,6 +98,8 @@ const MOST_PERCENT: f64 = 50.0;
 const RESERVED: u64 = 3;
 /// So many open connections beside those that end at once are worth a word (policy).
 const BESIDE: u64 = 10;
+/// A worker that waits for requests is older; a process that is started for one connection has closed the listener by then (policy).
+const WORKER_MS: u64 = 100;
 /// Protocols in which the client ends the session, and a server that ends it after a line has refused it: MySQL, PostgreSQL,
 /// PgBouncer, Redis, memcached, MongoDB, AMQP, MQTT.
 const SESSION_PORTS: [u16; 8] = [3306, 5432, 6432, 6379, 11_211, 27_017, 5672, 1883];
@@ -108,6 +118,7 @@ fn check(view: &View<'_>) -> Outcome {
         let story = stories.entry((netns, ends.service)).or_insert_with(|| Story::of(view, netns, ends.service));
         // Both ends tell of the same connections.
         story.counts = most(story.counts, ends.counts);
+        story.callers = if ends.callers.is_empty() { story.callers } else { &ends.callers };
         story.served_here |= ends.served_here;
     }
     let duration_ms = traced.duration_ms;
@@ -117,6 +128,10 @@ fn check(view: &View<'_>) -> Outcome {
 /// How many ended after a line that may say why.
 fn brief(service: Endpoint, counts: Counts) -> u64 {
     if POSTGRES_PORTS.contains(&service.port) { counts.message.max(counts.brief) } else { counts.brief }
+}
+
+fn ended(counts: &Counts) -> u64 {
+    counts.answered + counts.unanswered + counts.given_up
 }
 
 fn most(a: Counts, b: Counts) -> Counts {
@@ -129,17 +144,20 @@ struct Story<'a> {
     netns: Option<NetnsId>,
     service: Endpoint,
     counts: Counts,
+    /// Those of each program that called, as far as they are known.
+    callers: &'a [(Program, Counts)],
     served_here: bool,
+    /// A connection that is there, or was a moment ago, has got something of it.
+    has_answered: bool,
     /// Who holds its listener, and did before where one of them did: a worker may be gone before it can be named.
     server: Option<&'a Process>,
-    caller: Option<&'a Program>,
     /// Other connections of the service that are open now.
     open: u64,
     /// Of these, connections on which nothing moved between the samples.
     unmoved: u64,
     /// Its limit, from its command line.
     limit: Option<u64>,
-    /// Processes that hold its listener now and did not before; `None`: not known.
+    /// Workers that hold its listener now and did not before; `None`: not known.
     new_processes: Option<u64>,
 }
 
@@ -148,8 +166,6 @@ impl<'a> Story<'a> {
         let queue = callers::listening(view, netns, service);
         let owner = queue.and_then(|q| Owner::of(view, &q.listeners));
         let server = owner.as_ref().map(|owner| lasting(view, owner));
-        let traced = view.now.traced.as_ref();
-        let mut calls = traced.into_iter().flat_map(|t| &t.connects).filter(|c| c.to == service);
         let limit = server.and_then(|p| programs::connection_limit(&view.process(p.pid)?.cmdline));
         // Each connection once, where both of its ends are seen.
         let of_server = |s: &Socket| s.netns == netns && s.local.normalised() == service;
@@ -160,14 +176,27 @@ impl<'a> Story<'a> {
             .iter()
             .filter(|s| s.state == State::Established && (of_server(s) || of_client(s)))
             .collect();
+        let all = view.now.sockets.iter().chain(view.before.into_iter().flat_map(|before| &before.sockets));
+        let has_answered = |s: &Socket| {
+            let of_server = s.netns == netns && s.local.normalised() == service;
+            let info = s.info.as_deref();
+            match s.state {
+                _ if of_server => info.and_then(TcpInfo::bytes_sent).is_some_and(|n| n > 0),
+                _ if s.peer.normalised() != service => false,
+                // What the peer's FIN adds is no answer.
+                State::Established => info.and_then(TcpInfo::bytes_received).is_some_and(|n| n > 0),
+                _ => info.and_then(TcpInfo::bytes_received).is_some_and(|n| n > 1),
+            }
+        };
         Story {
             netns,
             service,
             counts: Counts::default(),
+            callers: &[],
+            has_answered: all.filter(|s| s.state != State::Listen).any(has_answered),
             served_here: false,
             new_processes: owner.as_ref().and_then(|owner| new_processes(view, owner)),
             server,
-            caller: calls.find_map(|c| c.program.as_ref()),
             open: open.len() as u64,
             unmoved: open.iter().filter(|s| has_rested(view, s)).count() as u64,
             limit,
@@ -175,7 +204,7 @@ impl<'a> Story<'a> {
     }
 
     fn ended(&self) -> u64 {
-        self.counts.answered + self.counts.unanswered + self.counts.given_up
+        ended(&self.counts)
     }
 
     /// Percent of all ends.
@@ -187,10 +216,21 @@ impl<'a> Story<'a> {
         self.limit.is_some_and(|limit| self.open + RESERVED >= limit)
     }
 
-    /// Whether something shows that it answers when it is well: others were answered, or the processes that serve it end. What
+    /// Whether something shows that it answers when it is well: somebody was answered, or the workers that serve it end. What
     /// only takes data in (a log, a metric) closes without a word by design.
     fn owes_answers(&self) -> bool {
-        self.counts.answered > 0 || self.new_processes.is_some_and(|n| n > 0) || self.at_limit()
+        self.answers() || self.new_processes.is_some_and(|n| n > 0) || self.at_limit()
+    }
+
+    fn answers(&self) -> bool {
+        self.counts.answered > 0 || self.has_answered
+    }
+
+    /// The only program that is known to be hurt, if most of these connections were its, with its counts.
+    fn hurt(&self, of: fn(&Counts) -> u64) -> Option<&(Program, Counts)> {
+        let mut hurt = self.callers.iter().filter(|(_, counts)| of(counts) > 0);
+        let first = hurt.next()?;
+        (hurt.next().is_none() && of(&first.1) * 2 > of(&self.counts)).then_some(first)
     }
 
     fn brief(&self) -> u64 {
@@ -222,6 +262,10 @@ impl<'a> Story<'a> {
                 Some(_) => Weight::Possible(2.0),
                 None => Weight::Possible(0.4),
             },
+            "no-answer-due" if brief => Weight::Refuted("a line came back".to_owned()),
+            "no-answer-due" if self.answers() => Weight::Refuted("others got an answer".to_owned()),
+            "no-answer-due" if self.owes_answers() => Weight::Possible(0.2),
+            "no-answer-due" => Weight::Possible(1.0),
             "refuses" => Weight::Possible(0.3),
             _ if !brief => Weight::Refuted("nothing came back".to_owned()),
             _ if self.is_session() => Weight::Refuted("the client ends a session of this protocol".to_owned()),
@@ -243,14 +287,18 @@ fn lasting<'a>(view: &View<'a>, owner: &Owner<'a>) -> &'a Process {
     lasting.unwrap_or(owner.process)
 }
 
-/// Of the processes that hold a listener those that held no socket in the sample before.
+/// Of the workers that share a listener those that held no socket in the sample before. A process that is gone by now, or that
+/// has only just begun, has inherited the listener on its way to the one connection that it serves (inetd); and where nobody has
+/// stayed, each process brings a listener of its own (nc in a loop).
 fn new_processes(view: &View<'_>, owner: &Owner<'_>) -> Option<u64> {
     let before = &view.before?.owners;
     if !before.collected {
         return None;
     }
     let known: FxHashSet<u32> = before.processes.iter().map(|p| p.pid).collect();
-    Some(owner.holders.iter().filter(|pid| !known.contains(pid)).count() as u64)
+    let has_waited = |pid: u32| view.process(pid).and_then(|p| p.running_ms).is_some_and(|ms| ms >= WORKER_MS);
+    let (stayed, new): (Vec<u32>, Vec<u32>) = owner.holders.iter().partition(|pid| known.contains(*pid));
+    Some(if stayed.is_empty() { 0 } else { new.into_iter().filter(|pid| has_waited(*pid)).count() as u64 })
 }
 
 fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Finding> {
@@ -272,9 +320,18 @@ fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Findi
         Some(process) => format!("{} at {service}", text::name(process)),
         None => service.to_string(),
     };
-    let of_whom = story.caller.map_or_else(String::new, |p| format!(" of {}", traced_program::name(p)));
+    let of: fn(&Counts) -> u64 = if brief { |c| c.brief.max(c.message) } else { |c| c.unanswered };
+    let hurt = story.hurt(of);
+    let whole = hurt.filter(|(_, its)| of(its) == of(&counts));
+    let of_whom = hurt.map_or_else(String::new, |(program, its)| match whole {
+        Some(_) => format!(" of {}", traced_program::name(program)),
+        // Who opened the others before the trace is not known.
+        None => format!(", {} of them of {},", text::grouped(of(its)), traced_program::name(program)),
+    });
     let span = text::duration(duration_ms);
-    let ended = text::grouped(story.ended());
+    let all = whole.map_or(story.ended(), |(_, its)| ended(its));
+    let others = story.ended().saturating_sub(all);
+    let ended = text::grouped(all);
     let summary = if brief {
         let beside = match story.limit.filter(|_| story.at_limit()) {
             Some(limit) => {
@@ -299,8 +356,12 @@ fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Findi
             Some(n) => format!("; {} behind it began meanwhile", text::count(n, "process", "processes")),
             None => String::new(),
         };
+        let beside = match others {
+            0 => String::new(),
+            n => format!("; {} of others got one", text::grouped(n)),
+        };
         format!(
-            "{who} closed {} of {ended} connections{of_whom} within {span} without a byte of an answer{new}",
+            "{who} closed {} of {ended} connections{of_whom} within {span} without a byte of an answer{beside}{new}",
             text::grouped(counts.unanswered)
         )
     };
@@ -308,11 +369,12 @@ fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Findi
     let steps = match causes.left.first().map(|h| h.cause.id) {
         Some("worker-dies") => [CRASH, LOG, BY_HAND],
         Some("own-limit") => [LIMIT, LOG, BY_HAND],
+        Some("no-answer-due") => [NOT_DUE, BY_HAND, LOG],
         _ => [LOG, BY_HAND, LIMIT],
     };
     let subject = match story.server {
         Some(process) => Subject { listener: Some(service), ..view.subject_of(process, story.netns) },
-        None => traced_program::caller(view, story.netns, service, story.caller),
+        None => traced_program::caller(view, story.netns, service, hurt.map(|(program, _)| program)),
     };
     let finding = RULE
         .finding(severity, if brief && !story.at_limit() { 0.6 } else { 0.85 }, summary)
@@ -337,7 +399,7 @@ fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Findi
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{NETNS, World, info, listen, row};
-    use crate::model::traced::{Connects, Ends, TracedInterval};
+    use crate::model::traced::{Ends, TracedInterval};
 
     fn at(port: u16) -> Endpoint {
         Endpoint::new("10.0.0.1".parse().unwrap(), port)
@@ -361,7 +423,7 @@ mod tests {
     }
 
     fn ended(world: &mut World, service: Endpoint, served_here: bool, counts: Counts) {
-        let ends = vec![Ends { netns: NETNS, service, served_here, counts }];
+        let ends = vec![Ends::new(NETNS, service, served_here, counts)];
         world.now.traced = Some(TracedInterval { duration_ms: 2000, ends, ..TracedInterval::default() });
     }
 
@@ -378,8 +440,12 @@ mod tests {
         let same = world.check(check).findings.remove(0);
         assert_eq!(same.severity, Severity::Info, "it may only take data in");
         assert!(same.causes.ruled_out.iter().any(|(cause, _)| cause.id == "worker-dies"), "{same:#?}");
+        assert_eq!(first(&same), "no-answer-due");
         let listener = world.now.sockets[0].inode;
         world.hold(9, "app", 3, listener);
+        let started = world.check(check).findings.remove(0);
+        assert_eq!(started.severity, Severity::Info, "one for a connection, as inetd starts it");
+        world.now.processes.get_mut(&9).unwrap().running_ms = Some(100);
         let finding = world.check(check).findings.remove(0);
         assert_eq!((first(&finding), finding.subject.listener), ("worker-dies", Some(at(8000))));
         assert_eq!(finding.severity, Severity::High);
@@ -390,6 +456,50 @@ mod tests {
         );
         assert!(finding.summary.ends_with("; 1 process behind it began meanwhile"), "{}", finding.summary);
         assert!(finding.remedy[0].starts_with("Find what ends the workers"));
+    }
+
+    #[test]
+    fn only_the_connections_of_the_program_that_got_nothing_are_told_to_be_its() {
+        let program = |pid, comm: &str| Program { pid, comm: comm.into(), processes: 1 };
+        let (none, served) =
+            (Counts { unanswered: 20, ..Counts::default() }, Counts { answered: 23, ..Counts::default() });
+        let mut world = World::new();
+        world.later(2000);
+        ended(&mut world, at(80), false, Counts { answered: 23, unanswered: 20, ..Counts::default() });
+        let ends = &mut world.now.traced.as_mut().unwrap().ends[0];
+        ends.callers = vec![(program(7, "batchd"), none), (program(9, "curl"), served)];
+        let finding = world.check(check).findings.remove(0);
+        assert_eq!(
+            finding.summary,
+            "10.0.0.1:80 closed 20 of 20 connections of batchd (7) within 2.0 s without a byte of an answer; 23 of others got one"
+        );
+        assert_eq!(finding.severity, Severity::Warning);
+        world.now.traced.as_mut().unwrap().ends[0].callers[1].1.unanswered = 1;
+        let both = world.check(check).findings.remove(0);
+        assert!(both.summary.starts_with("10.0.0.1:80 closed 20 of 43 connections within"), "{}", both.summary);
+        // One of them began before the trace.
+        world.now.traced.as_mut().unwrap().ends[0].callers =
+            vec![(program(7, "batchd"), Counts { unanswered: 19, ..none })];
+        let most = world.check(check).findings.remove(0);
+        let told = "10.0.0.1:80 closed 20 of 43 connections, 19 of them of batchd (7), within";
+        assert!(most.summary.starts_with(told), "{}", most.summary);
+        assert_eq!(most.subject.comm.as_deref(), Some("batchd"));
+    }
+
+    #[test]
+    fn an_answer_to_anybody_shows_that_answers_are_due_and_without_one_nothing_is_wrong() {
+        let found = |got: u64| {
+            let mut world = World::new();
+            let socket = row(State::Established, "10.0.0.9:40000", "10.0.0.1:8000");
+            world.add(info(socket, &[("bytes_sent", 90), ("bytes_received", got)])).later(2000);
+            ended(&mut world, at(8000), false, CRASHES);
+            world.check(check).findings.remove(0)
+        };
+        let (silent, answers) = (found(0), found(1));
+        assert_eq!((silent.severity, first(&silent)), (Severity::Info, "no-answer-due"));
+        assert!(silent.remedy[0].starts_with("If 10.0.0.1:8000 only takes in"), "{:?}", silent.remedy);
+        assert_eq!(answers.severity, Severity::High);
+        assert!(answers.causes.ruled_out.iter().any(|(cause, _)| cause.id == "no-answer-due"));
     }
 
     #[test]
@@ -428,22 +538,8 @@ mod tests {
             }
             world.later(2000);
             ended(&mut world, at(port), false, TURNED_AWAY);
-            let connects = Connects {
-                netns: NETNS,
-                to: at(port),
-                program: Some(Program { pid: 812, comm: "api".into(), processes: 1 }),
-                succeeded: 6,
-                failed: Vec::new(),
-                waited_ms: None,
-                failed_at_ms: None,
-                succeeded_late: Some(0),
-                pauses_ms: None,
-                succeeded_since: 6,
-                waits: Vec::new(),
-                answered_ms: None,
-                succeeded_at_ms: None,
-            };
-            world.now.traced.as_mut().unwrap().connects = vec![connects];
+            let api = Program { pid: 812, comm: "api".into(), processes: 1 };
+            world.now.traced.as_mut().unwrap().ends[0].callers = vec![(api, TURNED_AWAY)];
             world.check(check).findings
         };
         let finding = &found(5432, 29)[0];

@@ -587,7 +587,7 @@ mod tests {
         let traced = world.now.traced.as_mut().unwrap();
         traced.retransmits[0] = Retransmits { handshake: 20, closing: 1, ..traced.retransmits[0] };
         let service = Endpoint::new(peer, 443);
-        traced.ends = vec![Ends { netns: traced.retransmits[0].netns, service, served_here: false, counts: ended }];
+        traced.ends = vec![Ends::new(traced.retransmits[0].netns, service, false, ended)];
         let queue = world.check(check).findings.remove(0);
         assert_eq!(queue.causes.left[0].cause.id, "peer-accept-queue-full", "{queue:#?}");
         assert!(queue.causes.left.iter().all(|h| h.cause.id != "path") && queue.remedy[0] == ACCEPT);

@@ -420,8 +420,7 @@ mod tests {
     }
 
     fn traced(world: &mut World, counts: Counts) {
-        let ends =
-            Ends { netns: NETNS, service: Endpoint::new("10.0.0.4".parse().unwrap(), 80), served_here: false, counts };
+        let ends = Ends::new(NETNS, Endpoint::new("10.0.0.4".parse().unwrap(), 80), false, counts);
         world.now.traced = Some(TracedInterval { duration_ms: 2000, ends: vec![ends], ..TracedInterval::default() });
     }
 

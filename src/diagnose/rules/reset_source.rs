@@ -11,13 +11,14 @@ use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::measure::Share;
+use crate::diagnose::reset_owners::Owners;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
 use crate::diagnose::{Outcome, callers};
 use crate::model::counter::Counter;
 use crate::model::event::ResetReason;
-use crate::model::traced::{Program, Resets, SentFor, TracedInterval};
+use crate::model::traced::{Resets, SentFor, TracedInterval};
 use crate::model::{Endpoint, NetnsId};
 use crate::text;
 
@@ -179,6 +180,12 @@ impl<'a> Story<'a> {
         after_fin.max(self.sent_for("closed-before"))
     }
 
+    /// The clients' ends on this host: whose connections were reset, or who reset them.
+    fn owners(&self) -> Owners<'a> {
+        let ours = if self.outsiders() * 2 <= self.count() { &self.sent } else { &self.came };
+        Owners::of(ours.iter().copied().filter(|r| !r.served_here))
+    }
+
     /// Those that came, and that nobody here has sent.
     fn outsiders(&self) -> u64 {
         self.came().saturating_sub(self.sent())
@@ -271,7 +278,7 @@ fn severity(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Seve
 }
 
 /// Who sends the resets, and the headline up to its end.
-fn told(story: &Story<'_>, server: Option<&Owner<'_>>, caller: Option<&Program>) -> (String, String) {
+fn told(story: &Story<'_>, server: Option<&Owner<'_>>, owners: &Owners<'_>) -> (String, String) {
     let service = story.service;
     let many = text::count(story.count(), "connection", "connections");
     let named = |here: bool| {
@@ -286,18 +293,24 @@ fn told(story: &Story<'_>, server: Option<&Owner<'_>>, caller: Option<&Program>)
             (who.clone(), format!("{who} reset {many} to {service}"))
         }
         Some(false) => {
-            let who = named(false)
-                .or_else(|| caller.map(traced_program::name))
-                .unwrap_or_else(|| "a client on this host".to_owned());
-            (who.clone(), format!("{who} reset its {many} to {service}"))
+            let who = owners.name().unwrap_or_else(|| "the client".to_owned());
+            let summary = match owners.only() {
+                Some(_) => format!("{who} reset its {many} to {service}"),
+                None => format!("clients on this host reset {many} to {service}{}", owners.shares()),
+            };
+            (who, summary)
         }
         None if story.came.iter().any(|r| r.served_here) => {
             let serves = server.map_or_else(|| service.to_string(), |owner| format!("{} at {service}", owner.name()));
             ("the clients".to_owned(), format!("clients reset {many} to {serves}"))
         }
         None => {
-            let of = caller.map_or_else(|| "this host".to_owned(), traced_program::name);
-            (service.to_string(), format!("{service} reset {many} of {of}"))
+            let of = match owners.only() {
+                Some(program) => format!(" of {}", traced_program::name(program)),
+                None => owners.shares(),
+            };
+            let of = if of.is_empty() { " of this host" } else { &of };
+            (service.to_string(), format!("{service} reset {many}{of}"))
         }
     }
 }
@@ -305,10 +318,11 @@ fn told(story: &Story<'_>, server: Option<&Owner<'_>>, caller: Option<&Program>)
 fn finding(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Finding {
     let (netns, service) = (story.netns, story.service);
     let server = server(view, story);
-    let caller = traced.connects.iter().filter(|c| c.to == service).find_map(|c| c.program.as_ref());
+    let owners = story.owners();
+    let caller = owners.first();
     let causes = weigh(story);
     let level = severity(view, traced, story);
-    let (who, summary) = told(story, server.as_ref(), caller);
+    let (who, summary) = told(story, server.as_ref(), &owners);
     let subject = match &server {
         Some(owner) => Subject { listener: Some(service), ..view.subject_of(owner.process, netns) },
         None => traced_program::caller(view, netns, service, caller),
@@ -369,7 +383,7 @@ fn step(cause: &str) -> &'static str {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{NETNS, World, listen};
-    use crate::model::traced::Connects;
+    use crate::model::traced::{Connects, Program};
 
     fn at(text: &str) -> Endpoint {
         let at: std::net::SocketAddr = text.parse().unwrap();
@@ -433,9 +447,36 @@ mod tests {
         assert!(finding.causes.is("closed-unread") && finding.remedy[0].starts_with("In app (7): read to EOF"));
     }
 
+    /// Resets that came for connections of a program.
+    fn came_for(pid: u32, comm: &str, count: u64) -> Resets {
+        let program = Some(Program { pid, comm: comm.into(), processes: 1 });
+        Resets { program, open: count, ..resets("10.0.0.9:443", false, None, count) }
+    }
+
+    #[test]
+    fn whose_connections_were_reset_is_not_who_else_connects_there() {
+        let finding = one(vec![came_for(7, "pool", 20)], 20);
+        assert!(finding.summary.starts_with("10.0.0.9:443 reset 20 connections of pool (7) within"), "{finding:#?}");
+        assert_eq!(finding.subject.comm.as_deref(), Some("app"), "the process of that pid");
+        let unknown = one(vec![resets("10.0.0.9:443", false, None, 20)], 20);
+        assert!(unknown.summary.starts_with("10.0.0.9:443 reset 20 connections of this host"), "{unknown:#?}");
+        assert_eq!((unknown.subject.comm, unknown.subject.destination), (None, Some(at("10.0.0.9:443"))));
+        let both = one(vec![came_for(7, "pool", 20), came_for(9, "curl", 5)], 20);
+        let of_each = "10.0.0.9:443 reset 25 connections, 20 of pool (7) and 5 of curl (9), within";
+        assert!(both.summary.starts_with(of_each), "{}", both.summary);
+        let by = |pid, comm: &str| Resets {
+            sent: Some(SentFor::Reason(ResetReason::Disconnected)),
+            ..came_for(pid, comm, 6)
+        };
+        let sent = one(vec![by(7, "pool"), by(9, "nc")], 20);
+        let of_each =
+            "clients on this host reset 12 connections to 10.0.0.9:443, 6 of pool (7) and 6 of nc (9), within";
+        assert!(sent.summary.starts_with(of_each), "{}", sent.summary);
+    }
+
     #[test]
     fn a_peer_that_resets_before_it_answers_hurts_the_caller() {
-        let came = |unanswered| Resets { open: 20, unanswered, ..resets("10.0.0.9:443", false, None, 20) };
+        let came = |unanswered| Resets { unanswered, ..came_for(812, "curl", 20) };
         let finding = one(vec![came(20)], 20);
         assert_eq!((finding.severity, finding.subject.comm.as_deref()), (Severity::Warning, Some("curl")));
         assert!(finding.causes.is("outside"), "{finding:#?}");
@@ -495,7 +536,7 @@ mod tests {
         let server = one(vec![resets("10.0.0.1:80", true, Some(ResetReason::TimeWait), 8)], 0);
         assert!(server.causes.is("closed-before"), "{server:#?}");
         assert!(server.remedy[0].starts_with("Set the limit for idle connections (keep-alive timeout) of 10.0.0.1:80"));
-        let came = |open, after_fin| Resets { open, after_fin, ..resets("10.0.0.9:443", false, None, open) };
+        let came = |open, after_fin| Resets { after_fin, ..came_for(812, "curl", open) };
         let client = one(vec![came(3, 3)], 20);
         assert!(client.causes.is("used-after-close"), "{client:#?}");
         assert!(client.remedy[0].starts_with("In curl (812): drop a pooled connection"), "{:?}", client.remedy);

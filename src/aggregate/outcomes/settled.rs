@@ -1,0 +1,114 @@
+//! Groups of a trace, settled: which service, and whose, once everything that tells was seen.
+//!
+//! Input: the groups of [`Outcomes`], facts. Output: resets and ends by service and program.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Outcomes;
+use crate::aggregate::service::{Beside, Facts, Place, Whose};
+use crate::model::traced::{Counts, Ends, Program, Resets, SentFor};
+use crate::model::transition::Actor;
+
+/// Ends by program: its processes, and what they got.
+type Callers = BTreeMap<String, (BTreeSet<u32>, Counts)>;
+
+impl Outcomes {
+    /// What tells the ends of connections that began before the trace.
+    pub(super) fn facts<'a>(&self, beside: &Beside<'a>) -> Facts<'a> {
+        let groups = self.resets.keys().map(|(whose, _, _)| whose).chain(self.ends.keys().map(|(whose, _)| whose));
+        let untold = groups.filter_map(|whose| match whose {
+            Whose::Untold(conn) => Some(*conn),
+            Whose::Told(_) => None,
+        });
+        let mut facts = Facts::of(&untold.collect::<Vec<_>>(), beside.snapshots);
+        facts.came = self.accepted.keys().map(|(netns, port, _)| (*netns, *port)).collect();
+        facts.called = self.connects.iter().filter(|(_, sums)| sums.succeeded > 0).map(|((to, _), _)| *to).collect();
+        facts
+    }
+
+    /// Resets by service, kind, and program.
+    pub(super) fn resets(
+        &self,
+        facts: &Facts<'_>,
+        program: &mut dyn FnMut(Option<Actor>) -> Option<Program>,
+    ) -> Vec<Resets> {
+        type Group = (Place, Option<SentFor>, Option<String>);
+        let mut groups: BTreeMap<Group, (Resets, BTreeSet<u32>)> = BTreeMap::new();
+        // In an order, so that the same events give the same process of several.
+        let known =
+            self.resets.iter().filter_map(|((whose, sent, pid), sums)| Some((settled(whose, facts)?, sent, pid, sums)));
+        let mut known: Vec<_> = known.collect();
+        known.sort_by_key(|((place, _), sent, pid, _)| (*place, *sent, *pid));
+        for ((place, holder), sent, _, sums) in known {
+            let program = program(sums.actor).or(holder);
+            let pid = program.as_ref().map(|p| p.pid);
+            let key = (place, *sent, program.as_ref().map(|p| p.comm.clone()));
+            let (all, pids) = groups.entry(key).or_insert_with(|| {
+                let Place { netns, service, served_here } = place;
+                let (count, open, unanswered, after_fin) = (0, 0, 0, 0);
+                (
+                    Resets { netns, service, served_here, sent: *sent, program, count, open, unanswered, after_fin },
+                    BTreeSet::new(),
+                )
+            });
+            // Where the kernel reports no reset that came, those that cut a connection are known.
+            all.count += sums.count.max(sums.open);
+            all.open += sums.open;
+            all.unanswered += sums.unanswered;
+            all.after_fin += sums.after_fin;
+            pids.extend(pid);
+        }
+        let mut resets: Vec<Resets> = groups.into_values().map(|(resets, pids)| numbered(resets, &pids)).collect();
+        resets.sort_by_key(|r| (std::cmp::Reverse(r.count), r.netns, r.service, r.sent));
+        resets
+    }
+
+    /// Ends by service, with those of each program.
+    pub(super) fn ends(
+        &self,
+        facts: &Facts<'_>,
+        program: &mut dyn FnMut(Option<Actor>) -> Option<Program>,
+    ) -> Vec<Ends> {
+        let mut services: BTreeMap<Place, (Counts, Callers)> = BTreeMap::new();
+        let known = self.ends.iter().filter_map(|((whose, pid), sums)| Some((settled(whose, facts)?, pid, sums)));
+        let mut known: Vec<_> = known.collect();
+        known.sort_by_key(|((place, _), pid, _)| (*place, *pid));
+        for ((place, holder), _, sums) in known {
+            let (all, callers) = services.entry(place).or_default();
+            let counts = if place.served_here { sums.served } else { sums.called };
+            all.add(counts);
+            if let Some(caller) = program(sums.actor).or(holder).filter(|_| !place.served_here) {
+                let (pids, of_program) = callers.entry(caller.comm).or_default();
+                pids.insert(caller.pid);
+                of_program.add(counts);
+            }
+        }
+        let ends = services.into_iter().map(|(place, (counts, callers))| {
+            let Place { netns, service, served_here } = place;
+            let of = |(comm, (pids, counts)): (String, (BTreeSet<u32>, Counts))| {
+                let pid = pids.first().copied().unwrap_or_default();
+                (Program { pid, comm, processes: pids.len() as u64 }, counts)
+            };
+            Ends { netns, service, served_here, counts, callers: callers.into_iter().map(of).collect() }
+        });
+        let mut ends: Vec<Ends> = ends.collect();
+        ends.sort_by_key(|e| (e.netns, e.service, e.served_here));
+        ends
+    }
+}
+
+/// The service of a group, and the process that held a connection which began before the trace.
+fn settled(whose: &Whose, facts: &Facts<'_>) -> Option<(Place, Option<Program>)> {
+    match whose {
+        Whose::Told(place) => Some((*place, None)),
+        Whose::Untold(conn) => Some((facts.place(conn)?, facts.holder(conn))),
+    }
+}
+
+/// With the number of its processes, and one of them.
+fn numbered(mut resets: Resets, pids: &BTreeSet<u32>) -> Resets {
+    if let (Some(program), Some(first)) = (&mut resets.program, pids.first()) {
+        (program.pid, program.processes) = (*first, pids.len() as u64);
+    }
+    resets
+}
