@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 
 use rustc_hash::FxHashSet;
 
-use crate::diagnose::finding::{Finding, Rows, Severity};
+use crate::diagnose::finding::{Evidence, Finding, Rows, Severity};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::view::View;
 use crate::model::{Endpoint, FourTuple, Socket};
@@ -127,6 +127,9 @@ const NAMED_AS: &[(&str, &str)] = &[
     ("neighbour-failure", "gateway-down"),
 ];
 
+/// What counts for a whole namespace belongs to the finding that has half of it or more: the rules, and the evidence of both.
+const SUMS: &[(&str, &str, &str)] = &[("reset-source", "abort-storm", "resets")];
+
 /// Causes by which a finding says that the fault is another program's.
 const OF_OTHERS: &[(&str, &str)] = &[("close-wait-leak", "passed-on")];
 
@@ -166,6 +169,7 @@ pub fn incidents(view: &View<'_>, findings: &[Finding]) -> Vec<Incident> {
                 && (explains(&findings[a], &findings[b])
                     && (are_related(&findings[a], &findings[b])
                         || is_named_by(&findings[a], &findings[b])
+                        || is_most_of(&findings[a], &findings[b])
                         || !connections(a).is_disjoint(connections(b)))
                     || a < b && are_alike(&findings[a], &findings[b]));
             if linked {
@@ -219,6 +223,17 @@ fn is_named_by(cause: &Finding, other: &Finding) -> bool {
         cause.subject.destination.is_some() && cause.subject.destination == other.subject.destination;
     (cause.subject.netns == other.subject.netns || same_destination)
         && NAMED_AS.iter().any(|(rule, id)| *rule == cause.rule && leads == Some(*id))
+}
+
+/// The other finding counts for the namespace what this one has half of, or more.
+fn is_most_of(part: &Finding, sum: &Finding) -> bool {
+    let rules = SUMS.iter().find(|(of_part, of_sum, _)| (*of_part, *of_sum) == (part.rule, sum.rule));
+    let Some((_, _, key)) = rules.filter(|_| part.subject.netns == sum.subject.netns) else { return false };
+    let count = |finding: &Finding| match finding.evidence.iter().find(|(name, _)| name == key) {
+        Some((_, Evidence::Count(n))) => Some(*n),
+        _ => None,
+    };
+    count(part).zip(count(sum)).is_some_and(|(part, sum)| part * 2 >= sum)
 }
 
 /// The same process, listener or destination; or one calls where the other listens.
@@ -340,5 +355,21 @@ mod tests {
         let findings: Vec<Finding> =
             (1..=6).map(|pid| finding("recv-queue-stuck", Severity::Warning, worker(pid))).collect();
         assert_eq!(told(&findings), [(0, vec![1, 2, 3, 4, 5])]);
+    }
+
+    #[test]
+    fn the_resets_of_a_namespace_belong_to_the_service_that_has_half_of_them() {
+        let of = |rule, netns, resets, pid| {
+            let subject = Subject { netns: crate::model::NetnsId::new(netns), pid, ..Subject::default() };
+            finding(rule, Severity::Info, subject).evidence("resets", Evidence::Count(resets))
+        };
+        let one = |other: Finding| {
+            let world = World::new();
+            let view = View::new(&world.now, None, &world.thresholds);
+            incidents(&view, &[of("reset-source", 1, 20, Some(7)), other]).len()
+        };
+        assert_eq!(one(of("abort-storm", 1, 40, Some(9))), 1);
+        assert_eq!(one(of("abort-storm", 1, 41, Some(9))), 2, "most are of others");
+        assert_eq!(one(of("abort-storm", 2, 20, None)), 2, "another namespace");
     }
 }
