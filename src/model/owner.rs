@@ -283,7 +283,9 @@ impl OwnerTable {
             return (status, &[]);
         }
         let holders = self.holders(socket.inode);
-        let exists = !self.settled || self.is_settled(socket.inode);
+        // A listener is no newcomer, and is not looked for again where some process may not be read: it belongs to that one.
+        let lasts = self.unreadable > 0 && socket.state == State::Listen;
+        let exists = lasts || !self.settled || self.is_settled(socket.inode);
         let status = match (holders.is_empty(), self.unreadable > 0) {
             (false, _) => OwnerStatus::Known,
             (true, true) if exists => OwnerStatus::NoPermission,
@@ -494,5 +496,18 @@ mod tests {
         table.settle(OwnerTable::default(), vec![Inode::new(5).unwrap()]);
         assert_eq!(table.of(&socket(5)).0, OwnerStatus::Kernel);
         assert_eq!(table.of(&socket(6)).0, OwnerStatus::Raced);
+    }
+
+    #[test]
+    fn a_listener_of_a_process_that_may_not_be_read_has_not_come_or_gone() {
+        let row = |state| Socket { state, inode: Inode::new(5), ..Socket::default() };
+        let of = |unreadable, state| {
+            let mut table = OwnerTable::new(Vec::new(), Vec::new(), unreadable);
+            table.settle(OwnerTable::default(), vec![Inode::new(6).unwrap()]);
+            table.of(&row(state)).0
+        };
+        assert_eq!(of(1, State::Listen), OwnerStatus::NoPermission);
+        assert_eq!(of(1, State::Established), OwnerStatus::Raced);
+        assert_eq!(of(0, State::Listen), OwnerStatus::Raced);
     }
 }

@@ -42,7 +42,9 @@ const PIPE_WIDTH: usize = 100;
 
 /// Appends a table of incidents, then each in detail, then the rules that could not be judged.
 pub fn write_report(out: &mut String, diagnosis: &Diagnosis, shown: Shown<'_>, style: Style) {
-    let incidents: Vec<&Incident> = diagnosis.incidents.iter().filter(|i| i.severity >= shown.at_least).collect();
+    let mut incidents: Vec<&Incident> = diagnosis.incidents.iter().filter(|i| i.severity >= shown.at_least).collect();
+    // What could not be seen is no fault: it comes behind what is one.
+    incidents.sort_by_key(|i| is_unseen(diagnosis, i));
     let over = shown.course.map(|(course, _)| course);
     if let Some((course, host)) = shown.course {
         line(out, "", &course::head(course, host), style, Ansi::new());
@@ -66,6 +68,7 @@ pub fn write_report(out: &mut String, diagnosis: &Diagnosis, shown: Shown<'_>, s
     let below = diagnosis.incidents.len() - incidents.len();
     let judged = shown.rules - diagnosis.not_checked.len();
     let verdict = match (incidents.len(), below) {
+        (0, 0) if judged == 0 => "nothing could be judged".to_owned(),
         (0, 0) => "nothing wrong found".to_owned(),
         (0, n) => format!("nothing at or above {}; {n} below it", shown.at_least.key()),
         (n, 0) => text::count(n as u64, "incident", "incidents"),
@@ -177,6 +180,9 @@ fn write_incident(
     style: Style,
 ) {
     let cause = &diagnosis.findings[incident.cause];
+    if is_unseen(diagnosis, incident) && !verbose {
+        return write_unseen(out, cause, label, style);
+    }
     // The heading says who is hurt by all of it: what follows from a cause may be worse than the cause by itself.
     write_numbered(out, cause, Told { severity: incident.severity, label, verbose, over }, style);
     let (alike, others): (Vec<usize>, Vec<usize>) =
@@ -201,6 +207,24 @@ fn write_incident(
     }
 }
 
+/// Whether an incident is an explanation of what could not be seen, and nothing else.
+fn is_unseen(diagnosis: &Diagnosis, incident: &Incident) -> bool {
+    incident.severity == Severity::Info && incident.members().all(|i| diagnose::is_about_owners(&diagnosis.findings[i]))
+}
+
+/// What could not be seen, in a few lines: why, the way out, and where the rest is.
+fn write_unseen(out: &mut String, finding: &Finding, label: &str, style: Style) {
+    write_headline(out, finding, finding.severity, label, style);
+    if let Some(first) = finding.causes.left.first() {
+        let cause = if finding.causes.left.len() == 1 { "  cause     " } else { "  one of    " };
+        line(out, cause, first.cause.text, style, Ansi::new());
+    }
+    if let Some(step) = finding.remedy.first() {
+        line(out, "  do        ", step, style, Ansi::new());
+    }
+    line(out, "  more      ", &format!("--verbose, or tcpstate explain {}", finding.rule), style, Ansi::new());
+}
+
 /// Evidence that a person reads first.
 const FIRST_FACTS: usize = 6;
 /// Causes that a person reads of those that are left, and of those that are ruled out.
@@ -220,8 +244,7 @@ struct Told<'a> {
     over: Option<&'a Course>,
 }
 
-fn write_numbered(out: &mut String, finding: &Finding, told: Told<'_>, style: Style) {
-    let Told { severity, label, verbose, over } = told;
+fn write_headline(out: &mut String, finding: &Finding, severity: Severity, label: &str, style: Style) {
     let word = severity.key().to_ascii_uppercase();
     let mut headline = String::new();
     let bold = Ansi::new().effects(Effects::BOLD);
@@ -229,6 +252,11 @@ fn write_numbered(out: &mut String, finding: &Finding, told: Told<'_>, style: St
     style.push_wrapped(&mut headline, [indent; 2], &sanitize::clean(&finding.summary), bold);
     // Writing into a String cannot fail.
     let _ = write!(out, "{label}{}  {}", style.paint(severity_style(severity), &word), headline.trim_start());
+}
+
+fn write_numbered(out: &mut String, finding: &Finding, told: Told<'_>, style: Style) {
+    let Told { severity, label, verbose, over } = told;
+    write_headline(out, finding, severity, label, style);
     let subject = subject_text(&finding.subject);
     if !subject.is_empty() {
         line(out, "  who       ", &subject, style, Ansi::new());
@@ -441,155 +469,4 @@ fn line(out: &mut String, label: &str, text: &str, style: Style, ansi: Ansi) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
-
-    fn finding(severity: Severity) -> Finding {
-        Finding::new("close-wait-leak", severity, 0.95, "java (812) does not close 250 connections | really")
-            .because("growth in two samples")
-            .evidence("count", Evidence::Count(250))
-            .evidence("oldest_age_ms", Evidence::Millis(250_000))
-            .evidence("fd_share_percent", Evidence::Percent(24.414))
-            .why("The peer sent FIN. The kernel waits for close() with no timer at all.")
-            .remedy(["close on EOF and on error", "restart it"])
-            .avoid(["Don't look for a sysctl"])
-            .next("tcpstate list state close-wait and pid = 812")
-    }
-
-    #[test]
-    fn a_report_fits_the_terminal_and_says_everything() {
-        let mut long = finding(Severity::Critical);
-        long.summary = "a sentence that says ".repeat(8) + "everything";
-        long.next = format!("tcpstate list {}", "state close-wait or ".repeat(5) + "state last-ack");
-        let next = long.next.clone();
-        let mut follows = finding(Severity::Warning);
-        follows.rule = "fd-exhaustion";
-        follows.summary = "java (812) has no descriptor left".into();
-        let alone = |cause| Incident { cause, consequences: vec![], severity: Severity::Critical };
-        let diagnosis = Diagnosis {
-            findings: vec![finding(Severity::High), long, follows],
-            incidents: vec![Incident { consequences: vec![2], ..alone(1) }, alone(0)],
-            not_checked: vec![
-                ("abort-storm", "needs a second sample".into()),
-                ("orphan-limit", "no permission".into()),
-                ("syn-flood", "needs a second sample".into()),
-            ],
-            ..Diagnosis::default()
-        };
-        let shown = Shown { at_least: Severity::Info, sockets: 5000, rules: 36, verbose: false, course: None };
-        let mut out = String::new();
-        write_report(&mut out, &diagnosis, shown, Style { color: false, width: Some(80) });
-        for part in [
-            "   SEVERITY  WHAT",
-            "\n1  critical  connection leak",
-            "\n   warning   └ few descriptors left",
-            "\n2  critical  connection leak",
-            // The heading is as bad as the worst of its incident.
-            "\n2  CRITICAL  java",
-            "  because of this\n            warning: java (812) has no descriptor left\n",
-            "oldest age 4 min 10 s",
-            "fd share 24.41 %",
-            "1. close on EOF",
-            "2. restart",
-            "  don't     look for",
-            "33 of 36 rules judged 5,000 sockets",
-            "not checked: abort-storm, syn-flood: needs a second sample",
-            "not checked: orphan-limit: no permission",
-        ] {
-            assert!(out.contains(part), "{part}: {out}");
-        }
-        assert!(out.contains(&next), "a command stays in one piece: {out}");
-        let fits = |l: &str| l.chars().count() <= 80 || l.contains(&next);
-        assert!(out.lines().all(|l| fits(l) && l.trim_end() == l), "{out}");
-        assert!(out.contains("\n             sentence"), "under itself: {out}");
-        let mut raw = String::new();
-        write_report(&mut raw, &diagnosis, Shown { verbose: true, ..shown }, Style::PLAIN);
-        assert!(raw.contains("oldest_age_ms 250000 (4 min 10 s)"), "{raw}");
-    }
-
-    #[test]
-    fn a_brief_tells_what_hurts_and_then_its_cause() {
-        let of = |severity, summary: &str| Finding { summary: summary.into(), ..finding(severity) };
-        let findings = vec![
-            of(Severity::High, "nobody accepts"),
-            of(Severity::Info, "few descriptors are left"),
-            of(Severity::Info, "it drops"),
-        ];
-        let mut diagnosis = Diagnosis { findings, ..Diagnosis::default() };
-        let mut brief = |cause, consequences: Vec<usize>| {
-            diagnosis.incidents = vec![Incident { cause, consequences, severity: Severity::High }];
-            let mut out = String::new();
-            write_brief(&mut out, &diagnosis, &diagnosis.incidents.iter().collect::<Vec<_>>(), Style::PLAIN);
-            out.lines().skip(2).map(str::to_owned).collect::<Vec<_>>()
-        };
-        let last = "run `tcpstate doctor` for evidence and remedies";
-        assert_eq!(
-            brief(1, vec![0, 2]),
-            ["high     nobody accepts", "info     few descriptors are left; 1 more finding belongs to it", last]
-        );
-        assert_eq!(brief(0, vec![1, 2]), ["high     nobody accepts; 2 more findings belong to it", last]);
-    }
-
-    #[test]
-    fn of_many_causes_the_first_three_are_shown_and_the_rest_is_counted() {
-        const fn cause(id: &'static str, text: &'static str) -> Cause {
-            Cause {
-                id,
-                text,
-                predicts: "",
-                refuted_by: "",
-                decided_by: "a stack trace of the thread that should accept",
-            }
-        }
-        static CAUSES: [Cause; 9] = [
-            cause("a", "the accept loop is stuck"),
-            cause("b", "the process is stopped"),
-            cause("c", "the process is frozen by its cgroup"),
-            cause("d", "a limit of the program itself"),
-            cause("e", "no descriptors are left"),
-            cause("f", "the workers are busy"),
-            cause("g", "the program computes"),
-            cause("h", "the backlog is small"),
-            cause("i", "a burst"),
-        ];
-        let mut many = finding(Severity::High);
-        many.causes = Weighed::of(&CAUSES, |cause| match cause.id {
-            "a" => Weight::Possible(3.0),
-            "b" | "c" | "d" => Weight::Possible(1.0),
-            _ => Weight::Refuted("a fact that is long enough to reach over the end of the line".into()),
-        });
-        let (mut terminal, mut pipe) = (String::new(), String::new());
-        let incident = Incident { cause: 0, consequences: vec![], severity: Severity::High };
-        let diagnosis = Diagnosis { findings: vec![many], incidents: vec![incident], ..Diagnosis::default() };
-        let shown = Shown { at_least: Severity::Info, sockets: 1, rules: 1, verbose: false, course: None };
-        write_report(&mut terminal, &diagnosis, shown, Style { color: false, width: Some(80) });
-        write_report(&mut pipe, &diagnosis, shown, Style::PLAIN);
-        for (text, width) in [(&terminal, 80), (&pipe, 100)] {
-            for part in [
-                "  one of    the accept loop is stuck (50 %)\n              decided by a stack",
-                "            and 1 more: tcpstate explain close-wait-leak\n",
-                "  ruled out no descriptors are left: a fact",
-                "            and 2 more: tcpstate explain close-wait-leak\n",
-            ] {
-                assert!(text.contains(part), "{part}: {text}");
-            }
-            assert!(!text.contains("the backlog is small") && text.lines().all(|l| l.len() <= width), "{text}");
-        }
-        write_report(&mut pipe, &diagnosis, Shown { verbose: true, ..shown }, Style::PLAIN);
-        assert!(pipe.contains("the backlog is small") && pipe.contains("a burst"), "{pipe}");
-    }
-
-    #[test]
-    fn the_monitoring_line_has_one_bar_and_the_code_of_the_worst() {
-        for (severity, code) in
-            [(Severity::Info, 0), (Severity::Warning, 1), (Severity::High, 2), (Severity::Critical, 2)]
-        {
-            let diagnosis = Diagnosis { findings: vec![finding(severity)], ..Diagnosis::default() };
-            let (got, text) = nagios(&diagnosis, &[("established".into(), 5)]);
-            assert_eq!(got, code);
-            assert_eq!(text.lines().next().unwrap().matches('|').count(), 1, "{text}");
-            assert!(text.contains("| established=5\n"), "{text}");
-        }
-    }
-}
+mod tests;
