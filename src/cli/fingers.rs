@@ -16,7 +16,7 @@ pub(crate) struct Words {
 }
 
 /// Letters that mean `list` when no command is given.
-const LIST_LETTERS: &str = "tanplimoeHcu";
+const LIST_LETTERS: &str = "tanplimoeHcuW";
 /// Letters of `list` that take no value: only a word made of these is a cluster of ss or netstat.
 const PLAIN_LETTERS: &str = "tanplimoeH46uWOvs";
 /// Letters that say which sockets or what to show: `-u` beside one of these is a habit, alone it is a wish for UDP.
@@ -25,7 +25,7 @@ const BESIDE_UDP: &str = "tanpl";
 /// What is said when `-u` is left out.
 const WITHOUT_UDP: &str = "-u: UDP is not shown, only TCP";
 /// Long options that only `list` has and ss has too.
-const LIST_LONGS: [&str; 15] = [
+const LIST_LONGS: [&str; 16] = [
     "--tcp",
     "--all",
     "--listening",
@@ -41,6 +41,7 @@ const LIST_LONGS: [&str; 15] = [
     "--list-columns",
     "--exists",
     "--oneline",
+    "--wide",
 ];
 /// Words that begin a filter.
 const FILTER_BEGINS: [&str; 9] = ["state", "exclude", "dst", "src", "dport", "sport", "dev", "(", "not"];
@@ -165,7 +166,7 @@ fn is_joined(word: &str) -> bool {
         && letters.contains(|c| BESIDE_UDP.contains(c))
 }
 
-/// Takes letters out that say nothing here: `-W`, `-O` and `-v`, which are always so, and `-u` beside TCP's. `-p 812` is
+/// Takes letters out that say nothing here: `-O` and `-v`, which are always so, and `-u` beside TCP's. `-p 812` is
 /// a process.
 fn clean(words: &mut Vec<OsString>, from: usize, notes: &mut Vec<String>) {
     let joined: String = words.iter().skip(from).filter_map(|w| w.to_str().and_then(cluster)).collect();
@@ -184,7 +185,7 @@ fn clean(words: &mut Vec<OsString>, from: usize, notes: &mut Vec<String>) {
         let mut seen = String::new();
         for letter in letters.chars() {
             // Twice is as good as once: `-ee`.
-            if !(matches!(letter, 'W' | 'v' | 'O') || drops_udp && letter == 'u' || seen.contains(letter)) {
+            if !(matches!(letter, 'v' | 'O') || drops_udp && letter == 'u' || seen.contains(letter)) {
                 seen.push(letter);
             }
         }
@@ -300,7 +301,8 @@ mod tests {
             ("list -u", "list -u"),
             ("list -t --sort -state", "list -t --sort -state"),
             ("-u", "list -u"),
-            ("-tnW", "list -tn"),
+            ("-tnW", "list -tnW"),
+            ("-W", "list -W"),
             ("-tnO", "list -tn"),
             ("-tZ", "list -tZ"),
             ("--tcp --numeric --listening", "list --tcp --numeric --listening"),

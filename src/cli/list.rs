@@ -15,6 +15,7 @@ use crate::cli::exit::Exit;
 use crate::cli::parse::{self, Chosen, SortBy};
 use crate::cli::select;
 use crate::cli::session::Session;
+use crate::filter::Expr;
 use crate::model::Socket;
 use crate::model::column::{self, COLUMNS, Column, Group, Row};
 use crate::render::rows::{Format, Listing};
@@ -46,8 +47,8 @@ pub struct ListArgs {
     /// Accepted for ss compatibility (TCP is all there is)
     #[arg(long, short = 't', help_heading = "Letters of ss")]
     pub tcp: bool,
-    /// All states: the default
-    #[arg(long, short = 'a', help_heading = "Letters of ss")]
+    /// All states: the default; behind -l it takes -l back, as in ss
+    #[arg(long, short = 'a', overrides_with = "listening", help_heading = "Letters of ss")]
     pub all: bool,
     /// Numeric addresses and ports: the default
     #[arg(long, short = 'n', help_heading = "Letters of ss")]
@@ -81,6 +82,9 @@ pub struct ListArgs {
     #[arg(long, value_name = "COLUMN", value_parser = parse::sort(), allow_hyphen_values = true)]
     #[arg(hide_possible_values = true, help_heading = "Output")]
     pub sort: Option<SortBy>,
+    /// Cut nothing on a terminal
+    #[arg(long, short = 'W', help_heading = "Output")]
+    pub wide: bool,
     /// No header line
     #[arg(long, short = 'H', help_heading = "Output")]
     pub no_header: bool,
@@ -98,14 +102,16 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if args.list_columns {
         return list_columns(env);
     }
-    let columns = columns(args);
     let format = format(args)?;
+    // What scripts read has the columns that they know.
+    let is_table = format.name == FORMATS[0].name;
     let chosen = !args.columns.is_empty();
+    let mut session = Session::open(&args.common)?;
+    let columns = columns(args, is_table, session.live.spaces().len() > 1);
     let mut needs = columns.iter().fold((format.needs)(&columns, chosen), |n, c| n.union(c.needs));
     if let Some(SortBy { column, .. }) = args.sort {
         needs = needs.union(column.needs);
     }
-    let mut session = Session::open(&args.common)?;
     let filter = select::of_command_line(&args.selection, &args.common.origin, &session.names, env)?;
     let head = session.head("list");
     let needs = needs.union(filter.needs());
@@ -115,13 +121,9 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         env.stdout.write_all(scan.explain()?.as_bytes())?;
         return Ok(Exit::Done);
     }
-    let mut writer = (format.writer)(Listing {
-        head,
-        columns,
-        chosen,
-        style: env.style(args.common.color),
-        header: !args.no_header,
-    });
+    let mut style = env.style(args.common.color);
+    style.width = style.width.filter(|_| !args.wide);
+    let mut writer = (format.writer)(Listing { head, columns, chosen, style, header: !args.no_header });
     // Nothing is written before the first row, or before it is certain that there is none: an error leaves no
     // partial document.
     let mut begun = false;
@@ -168,6 +170,9 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     } else {
         session.print_gaps(env, &args.common)?;
     }
+    if shown == 0 && is_table && !args.exists {
+        tell_nothing(&filter, env)?;
+    }
     Ok(if args.common.strict && !session.gaps.is_empty() {
         Exit::Failed
     } else if args.exists && shown == 0 {
@@ -187,8 +192,17 @@ fn format(args: &ListArgs) -> anyhow::Result<&'static Format> {
     }
 }
 
-/// The columns to show: the default ones, those of the letters, those of `-c`.
-fn columns(args: &ListArgs) -> Vec<&'static Column> {
+/// A header without a row may look like a failure.
+fn tell_nothing(filter: &Expr, env: &mut Env) -> anyhow::Result<()> {
+    let matches =
+        if filter.is_all() { "there is no TCP socket".to_owned() } else { format!("no socket matches {filter}") };
+    writeln!(env.stderr, "tcpstate: {matches}")?;
+    Ok(())
+}
+
+/// The columns to show: the default ones, those of the letters, those of `-c`. A table also has the column that it is sorted by,
+/// and of several namespaces the namespace of each row.
+fn columns(args: &ListArgs, is_table: bool, is_of_several: bool) -> Vec<&'static Column> {
     let groups = [
         (true, Group::Default),
         (!args.common.no_owners || args.processes, Group::Process),
@@ -205,6 +219,15 @@ fn columns(args: &ListArgs) -> Vec<&'static Column> {
     }
     // Processes come last: they are the widest, and the only ones that may be cut.
     let process = groups[1].0.then(|| COLUMNS.iter().find(|c| c.group == Group::Process)).flatten();
+    if is_table {
+        if let Some(netns) = column::find("netns").filter(|_| is_of_several) {
+            chosen.insert(0, netns);
+        }
+        let is_shown = |c: &Column| chosen.iter().chain(&process).any(|shown| shown.name == c.name);
+        if let Some(sorted) = args.sort.as_ref().map(|sort| sort.column).filter(|c| !is_shown(c)) {
+            chosen.push(sorted);
+        }
+    }
     let Some(first) = args.columns.first() else {
         chosen.extend(process);
         return chosen;
@@ -239,4 +262,58 @@ fn list_columns(env: &mut Env) -> anyhow::Result<Exit> {
         writeln!(env.stdout, "{name:widest$}  {kind:8}  {letter:7}  {json:key$}  {}", column.help)?;
     }
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn args(line: &str) -> ListArgs {
+        let Command::List(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!("{line}") };
+        args
+    }
+
+    #[test]
+    fn of_all_and_listening_the_later_one_counts_as_in_ss() {
+        for (letters, listening) in [
+            ("-plant", false),
+            ("-lant", false),
+            ("-tanlp", true),
+            ("-tlnp", true),
+            ("-l -a", false),
+            ("--all --listening", true),
+        ] {
+            let args = args(&format!("tcpstate list {letters}"));
+            assert_eq!(
+                (args.selection.listening, args.all),
+                (listening, !listening && letters != "-tlnp"),
+                "{letters}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_table_has_the_column_it_is_sorted_by_and_of_several_namespaces_that_of_each_row() {
+        let names = |line: &str, is_table, several| -> Vec<&str> {
+            columns(&args(line), is_table, several).iter().map(|c| c.name).collect()
+        };
+        let plain = ["state", "recv-q", "send-q", "local", "peer", "process"];
+        for (line, shown) in [
+            ("tcpstate list", &plain[..]),
+            ("tcpstate list --sort recv-q", &plain),
+            ("tcpstate list --sort process", &plain),
+            ("tcpstate list --sort -age", &["state", "recv-q", "send-q", "local", "peer", "age", "process"]),
+            ("tcpstate list -c state --sort -age", &["state"]),
+            ("tcpstate list --no-owners --sort process", &["state", "recv-q", "send-q", "local", "peer", "process"]),
+        ] {
+            assert_eq!(names(line, true, false), shown, "{line}");
+        }
+        assert_eq!(names("tcpstate list --sort -age", false, true), plain);
+        assert_eq!(names("tcpstate list", true, true)[..2], ["netns", "state"]);
+        assert_eq!(names("tcpstate list -c +netns", true, true).iter().filter(|n| **n == "netns").count(), 1);
+        assert_eq!(names("tcpstate list -c local", true, true), ["local"]);
+    }
 }

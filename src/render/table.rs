@@ -1,8 +1,8 @@
 //! A list as a table, written as it arrives.
 //!
 //! The first rows decide the widths, and a wider cell of a later row moves what follows it. On a terminal text is cut at
-//! the edge; numbers and addresses never are, nor a process before its pid: the terminal wraps such a line. Elsewhere
-//! nothing is cut.
+//! the edge; numbers and addresses never are, nor a process before its pid: the terminal wraps such a line. Of many processes
+//! those that do not fit are counted. Elsewhere nothing is cut.
 
 use std::io::{self, Write};
 
@@ -123,7 +123,9 @@ impl TableWriter {
             }
             let column = self.columns[i];
             let room = if i == last { edge.saturating_sub(used).max(LAST_MIN) } else { self.widths[i] };
-            let cut = (total > edge && may_cut(column) && width(cell) > room).then(|| shorten_end(cell, room));
+            let is_long = total > edge && may_cut(column) && width(cell) > room;
+            let whole = || if column.name == "process" { whole_processes(cell, room) } else { None };
+            let cut = is_long.then(|| whole().unwrap_or_else(|| shorten_end(cell, room)));
             let cell = cut.as_deref().unwrap_or(cell);
             let len = width(cell);
             let pad = self.widths[i].saturating_sub(len);
@@ -249,6 +251,14 @@ fn may_cut(column: &Column) -> bool {
     column.kind == Kind::Text
 }
 
+/// Of several processes those that have room, each whole, and how many descriptors there are besides: `nginx(812,fd=5) +3`.
+/// `None` where not even one has room, or they are not processes.
+fn whole_processes(cell: &str, room: usize) -> Option<String> {
+    let ends: Vec<usize> = cell.match_indices(") ").map(|(at, _)| at + 1).collect();
+    let parts = ends.iter().map(|end| &cell[..*end]).enumerate();
+    parts.map(|(i, part)| format!("{part} +{}", ends.len() - i)).rfind(|text| width(text) <= room)
+}
+
 /// The cell of one column for people.
 #[must_use]
 pub fn cell(column: &Column, row: &Row<'_>) -> String {
@@ -320,6 +330,22 @@ mod tests {
             let len = text.trim_end().chars().count();
             assert!(len <= edge.max(68 + LAST_MIN), "{edge}: {text}");
         }
+    }
+
+    #[test]
+    fn processes_without_room_are_counted_and_the_others_are_whole() {
+        let cell = "nginx(9714,fd=5) nginx(9716,fd=5) nginx(9717,fd=5)";
+        for (room, shown) in [
+            (49, Some("nginx(9714,fd=5) nginx(9716,fd=5) +1")),
+            (36, Some("nginx(9714,fd=5) nginx(9716,fd=5) +1")),
+            (35, Some("nginx(9714,fd=5) +2")),
+            (19, Some("nginx(9714,fd=5) +2")),
+            (18, None),
+        ] {
+            assert_eq!(whole_processes(cell, room).as_deref(), shown, "{room}");
+        }
+        assert_eq!(whole_processes("nginx(9714,fd=5)", 8), None);
+        assert_eq!(whole_processes("(no permission)", 8), None);
     }
 
     #[test]

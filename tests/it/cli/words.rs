@@ -129,6 +129,29 @@ fn a_word_that_is_no_filter_is_taken_for_what_it_looks_like() {
 }
 
 #[test]
+fn all_behind_listening_shows_all_and_nothing_found_is_said() {
+    in_netns(|ns| {
+        let server = std::net::TcpListener::bind("127.0.0.1:7443").expect("bind");
+        let client = std::net::TcpStream::connect("127.0.0.1:7443").expect("connect");
+        for (letters, rows) in [("-plantH", 3), ("-lantH", 3), ("-tanlpH", 1), ("-tlnpH", 1), ("-tanH", 3)] {
+            let text = product::text(ns, &[letters]);
+            assert_eq!(text.lines().count(), rows, "{letters}: {text}");
+        }
+        drop((client, server));
+        for (words, said) in [
+            (&["list", "--port", "1234"][..], "tcpstate: no socket matches sport = 1234 or dport = 1234\n"),
+            (&["list", "--port", "1234", "--exists"], ""),
+            (&["list", "--port", "1234", "--json"], ""),
+            (&["list", "--port", "1234", "--format", "csv"], ""),
+        ] {
+            let output = finish(&mut product::with(ns, words));
+            assert_eq!(lossy(&output.stderr), said, "{words:?}");
+            assert_eq!(output.status.code(), Some(i32::from(words.contains(&"--exists"))), "{words:?}");
+        }
+    });
+}
+
+#[test]
 fn bare_seconds_are_a_time_everywhere() {
     in_netns(|ns| {
         for words in [
