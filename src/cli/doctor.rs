@@ -157,13 +157,15 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         if session.live.spaces().len() > 1 {
             name_namespaces(&mut diagnosis, &session);
         }
-        let shown = report::Shown {
-            at_least: min,
+        let ran = report::Ran {
             sockets: snapshot.sockets.len(),
             rules: judged,
-            verbose: args.verbose,
-            course: course.as_ref().map(|course| (course, snapshot.host.as_str())),
+            one_look: session.interval_ms.is_none() && course.is_none(),
+            may_look_again: args.once && session.history.is_none(),
+            at_end: course.is_some(),
         };
+        let course = course.as_ref().map(|course| (course, snapshot.host.as_str()));
+        let shown = report::Shown { at_least: min, ran, verbose: args.verbose, course };
         report::write_report(&mut text, &diagnosis, shown, style);
         env.stdout.write_all(text.as_bytes())?;
         session.print_gaps(env, &args.common)?;
@@ -276,7 +278,8 @@ fn replayed(
 
 /// What a rule wants to see again was not seen.
 fn undecided(diagnosis: &mut Diagnosis, which: &str) {
-    for (rule, why) in std::mem::take(&mut diagnosis.wants_second) {
+    // They stay: a report tells first what is suspected.
+    for (rule, why) in &diagnosis.wants_second {
         diagnosis.not_checked.push((rule, format!("needs {which} sample: {why}")));
     }
 }

@@ -14,6 +14,13 @@ use crate::render::{course, sanitize};
 use crate::text;
 use crate::watch::Course;
 
+/// What a monitoring system reads.
+mod nagios;
+/// What all of it comes to.
+mod verdict;
+pub use nagios::nagios;
+pub use verdict::Ran;
+
 /// The colour of a severity; its word is always there too.
 #[must_use]
 pub fn severity_style(severity: Severity) -> Ansi {
@@ -29,8 +36,7 @@ pub fn severity_style(severity: Severity) -> Ansi {
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'c> {
     pub at_least: Severity,
-    pub sockets: usize,
-    pub rules: usize,
+    pub ran: Ran,
     /// Everything of every finding, under the keys of JSON.
     pub verbose: bool,
     /// Over a stretch of time: what was found when, on which host.
@@ -66,30 +72,9 @@ pub fn write_report(out: &mut String, diagnosis: &Diagnosis, shown: Shown<'_>, s
         out.push('\n');
     }
     let below = diagnosis.incidents.len() - incidents.len();
-    let judged = shown.rules - diagnosis.not_checked.len();
-    let verdict = match (incidents.len(), below) {
-        (0, 0) if judged == 0 => "nothing could be judged".to_owned(),
-        (0, 0) => "nothing wrong found".to_owned(),
-        (0, n) => format!("nothing at or above {}; {n} below it", shown.at_least.key()),
-        (n, 0) => text::count(n as u64, "incident", "incidents"),
-        (n, h) => {
-            let incidents = text::count(n as u64, "incident", "incidents");
-            format!("{incidents}, {h} below {}", shown.at_least.key())
-        }
-    };
-    let (rules, sockets) = (shown.rules, text::grouped(shown.sockets as u64));
-    let end = if over.is_some() { " at the end" } else { "" };
-    line(out, "", &format!("{verdict} ({judged} of {rules} rules judged {sockets} sockets{end})"), style, Ansi::new());
-    // Rules that were not judged for the same reason share a line.
-    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for (rule, why) in &diagnosis.not_checked {
-        match reasons.iter_mut().find(|(known, _)| *known == why) {
-            Some((_, rules)) => rules.push(rule),
-            None => reasons.push((why, vec![rule])),
-        }
-    }
-    for (why, rules) in reasons {
-        let text = format!("{}: {why}", rules.join(", "));
+    let verdict = verdict::verdict(diagnosis, shown.ran, incidents.len(), below, shown.at_least.key());
+    line(out, "", &verdict, style, Ansi::new());
+    for text in verdict::not_checked(diagnosis, shown.verbose) {
         line(out, "not checked: ", &text, style, Ansi::new().effects(Effects::DIMMED));
     }
 }
@@ -229,6 +214,10 @@ fn write_unseen(out: &mut String, finding: &Finding, label: &str, style: Style) 
 const FIRST_FACTS: usize = 6;
 /// Causes that a person reads of those that are left, and of those that are ruled out.
 const FIRST_CAUSES: usize = 3;
+/// A cause with no more than this share of belief stands out from none.
+const LIKELY: f64 = 0.25;
+/// How many of the causes that do not stand out are named.
+const NAMED_CAUSES: usize = 5;
 
 /// Appends one finding.
 pub fn write_finding(out: &mut String, finding: &Finding, style: Style) {
@@ -274,8 +263,10 @@ fn write_numbered(out: &mut String, finding: &Finding, told: Told<'_>, style: St
     if !facts.is_empty() {
         line(out, "  evidence  ", &facts.join(", "), style, Ansi::new());
     }
+    // It is about what is seen; of several causes each has its own share.
+    let open = if finding.causes.left.len() > 1 { " that it happens, the cause is open" } else { "" };
     let sure = format!(
-        "{} ({:.2}){}",
+        "{} ({:.2}){open}{}",
         confidence_word(finding.confidence),
         finding.confidence,
         if finding.confidence_reason.is_empty() { String::new() } else { format!(": {}", finding.confidence_reason) }
@@ -307,6 +298,8 @@ fn write_causes(out: &mut String, finding: &Finding, most: usize, style: Style) 
     match &finding.causes.left[..] {
         [] => {}
         [one] => line(out, "  cause     ", one.cause.text, style, Ansi::new()),
+        // Sorted: no other one has more.
+        several if several[0].confidence <= LIKELY && several.len() > most => write_open_cause(out, finding, style),
         several => {
             for (i, h) in several.iter().take(most).enumerate() {
                 let label = if i == 0 { "  one of    " } else { "            " };
@@ -321,6 +314,26 @@ fn write_causes(out: &mut String, finding: &Finding, most: usize, style: Style) 
         line(out, label, &format!("{}: {why}", cause.text), style, Ansi::new());
     }
     more(out, finding.causes.ruled_out.len());
+}
+
+/// Many causes of which none stands out, by name, and what decides between them.
+fn write_open_cause(out: &mut String, finding: &Finding, style: Style) {
+    let left = &finding.causes.left;
+    let named = left.iter().take(NAMED_CAUSES).map(|h| h.cause.text).collect::<Vec<_>>().join("; ");
+    let more = match left.len().saturating_sub(NAMED_CAUSES) {
+        0 => String::new(),
+        n => format!("; and {n} more: tcpstate explain {}", finding.rule),
+    };
+    line(out, "  cause     ", &format!("not known, one of {}: {named}{more}", left.len()), style, Ansi::new());
+    let mut decides: Vec<&str> = Vec::new();
+    for hypothesis in left {
+        if !decides.contains(&hypothesis.cause.decided_by) {
+            decides.push(hypothesis.cause.decided_by);
+        }
+    }
+    for (i, step) in decides.iter().take(FIRST_CAUSES).enumerate() {
+        line(out, if i == 0 { "  to decide " } else { "            " }, step, style, Ansi::new());
+    }
 }
 
 /// `unread 1.1 MiB`: the key without its unit, and the value as people say it.
@@ -425,36 +438,6 @@ pub fn evidence_text(evidence: &Evidence) -> String {
 /// Two digits after the point for small numbers, none for large ones.
 fn decimal(n: f64) -> String {
     if n.abs() >= 100.0 || n.fract() == 0.0 { format!("{n:.0}") } else { format!("{n:.2}") }
-}
-
-/// The line of a monitoring plugin: status, the worst finding, perfdata.
-#[must_use]
-pub fn nagios(diagnosis: &Diagnosis, perfdata: &[(String, u64)]) -> (u8, String) {
-    let worst = diagnosis.findings.first().map(|f| f.severity);
-    let (code, word) = match worst {
-        Some(Severity::Critical | Severity::High) => (2, "CRITICAL"),
-        Some(Severity::Warning) => (1, "WARNING"),
-        Some(Severity::Info) | None => (0, "OK"),
-    };
-    let loud: Vec<&Finding> = diagnosis.findings.iter().filter(|f| f.severity >= Severity::Warning).collect();
-    let text = match loud.as_slice() {
-        [] => "no finding at warning or above".to_owned(),
-        [only] => only.summary.clone(),
-        [first, rest @ ..] => format!("{} (and {} more)", first.summary, rest.len()),
-    };
-    // `|` begins the perfdata.
-    let text = sanitize::clean(&text).replace('|', "/");
-    let data: Vec<String> = perfdata.iter().map(|(name, n)| format!("{name}={n}")).collect();
-    let mut out = format!("TCPSTATE {word} - {text} | {}\n", data.join(" "));
-    for finding in loud {
-        out.push_str(&format!(
-            "{}: {}: {}\n",
-            finding.severity.key(),
-            finding.rule,
-            sanitize::clean(&finding.summary).replace('|', "/")
-        ));
-    }
-    (code, out)
 }
 
 /// A label and its text, the text wrapped under itself on a terminal.

@@ -35,7 +35,8 @@ fn a_report_fits_the_terminal_and_says_everything() {
         ],
         ..Diagnosis::default()
     };
-    let shown = Shown { at_least: Severity::Info, sockets: 5000, rules: 36, verbose: false, course: None };
+    let ran = Ran { sockets: 5000, rules: 36, one_look: true, may_look_again: true, at_end: false };
+    let shown = Shown { at_least: Severity::Info, ran, verbose: false, course: None };
     let mut out = String::new();
     write_report(&mut out, &diagnosis, shown, Style { color: false, width: Some(80) });
     for part in [
@@ -77,7 +78,8 @@ fn what_could_not_be_seen_is_short_and_comes_last_unless_all_is_asked_for() {
         incidents: vec![alone(0), alone(1)],
         ..Diagnosis::default()
     };
-    let shown = Shown { at_least: Severity::Info, sockets: 2, rules: 2, verbose: false, course: None };
+    let ran = Ran { sockets: 2, rules: 2, one_look: false, may_look_again: true, at_end: false };
+    let shown = Shown { at_least: Severity::Info, ran, verbose: false, course: None };
     let told = |verbose| {
         let mut out = String::new();
         write_report(&mut out, &diagnosis, Shown { verbose, ..shown }, Style::PLAIN);
@@ -91,8 +93,8 @@ fn what_could_not_be_seen_is_short_and_comes_last_unless_all_is_asked_for() {
     let nothing =
         Diagnosis { not_checked: vec![("reset-source", "needs a second sample".into())], ..Diagnosis::default() };
     let mut out = String::new();
-    write_report(&mut out, &nothing, Shown { rules: 1, ..shown }, Style::PLAIN);
-    assert!(out.starts_with("nothing could be judged (0 of 1 rules"), "{out}");
+    write_report(&mut out, &nothing, Shown { ran: Ran { rules: 1, ..ran }, ..shown }, Style::PLAIN);
+    assert!(out.starts_with("nothing was judged (0 of 1 rule"), "{out}");
     assert!(full.split("\n2  ").last().unwrap().contains("certainty"), "{full}");
 }
 
@@ -136,6 +138,8 @@ fn of_many_causes_the_first_three_are_shown_and_the_rest_is_counted() {
         cause("i", "a burst"),
     ];
     let mut many = finding(Severity::High);
+    let mut open = many.clone();
+    open.causes = Weighed::of(&CAUSES, |_| Weight::Possible(1.0));
     many.causes = Weighed::of(&CAUSES, |cause| match cause.id {
         "a" => Weight::Possible(3.0),
         "b" | "c" | "d" => Weight::Possible(1.0),
@@ -144,7 +148,8 @@ fn of_many_causes_the_first_three_are_shown_and_the_rest_is_counted() {
     let (mut terminal, mut pipe) = (String::new(), String::new());
     let incident = Incident { cause: 0, consequences: vec![], severity: Severity::High };
     let diagnosis = Diagnosis { findings: vec![many], incidents: vec![incident], ..Diagnosis::default() };
-    let shown = Shown { at_least: Severity::Info, sockets: 1, rules: 1, verbose: false, course: None };
+    let ran = Ran { sockets: 1, rules: 1, one_look: false, may_look_again: true, at_end: false };
+    let shown = Shown { at_least: Severity::Info, ran, verbose: false, course: None };
     write_report(&mut terminal, &diagnosis, shown, Style { color: false, width: Some(80) });
     write_report(&mut pipe, &diagnosis, shown, Style::PLAIN);
     for (text, width) in [(&terminal, 80), (&pipe, 100)] {
@@ -160,16 +165,13 @@ fn of_many_causes_the_first_three_are_shown_and_the_rest_is_counted() {
     }
     write_report(&mut pipe, &diagnosis, Shown { verbose: true, ..shown }, Style::PLAIN);
     assert!(pipe.contains("the backlog is small") && pipe.contains("a burst"), "{pipe}");
-}
-
-#[test]
-fn the_monitoring_line_has_one_bar_and_the_code_of_the_worst() {
-    for (severity, code) in [(Severity::Info, 0), (Severity::Warning, 1), (Severity::High, 2), (Severity::Critical, 2)]
-    {
-        let diagnosis = Diagnosis { findings: vec![finding(severity)], ..Diagnosis::default() };
-        let (got, text) = nagios(&diagnosis, &[("established".into(), 5)]);
-        assert_eq!(got, code);
-        assert_eq!(text.lines().next().unwrap().matches('|').count(), 1, "{text}");
-        assert!(text.contains("| established=5\n"), "{text}");
-    }
+    assert!(pipe.contains("certainty high (0.95) that it happens, the cause is open: growth"), "{pipe}");
+    // Where none stands out, shares say nothing.
+    let mut text = String::new();
+    write_report(&mut text, &Diagnosis { findings: vec![open], ..diagnosis }, shown, Style::PLAIN);
+    assert!(text.contains("  cause     not known, one of 9: the accept loop is stuck; the process is stopped;"), "{text}");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("; and 4 more: tcpstate explain close-wait-leak to decide a stack trace"), "{text}");
+    assert_eq!(text.matches("a stack trace").count(), 1, "{text}");
+    assert!(!text.contains(" %)"), "{text}");
 }
