@@ -129,6 +129,12 @@ impl Key {
         matches!(self, Key::Process | Key::Unit | Key::Container | Key::Pod)
     }
 
+    /// Whether it is of the peer, which a socket that listens or is only bound has not.
+    #[must_use]
+    pub const fn is_of_peer(self) -> bool {
+        matches!(self, Key::Peer | Key::PeerAddr | Key::PeerPort | Key::PeerNet(_))
+    }
+
     /// Whether equal values mean the same only within one network namespace.
     #[must_use]
     pub const fn is_local(self) -> bool {
@@ -382,6 +388,9 @@ fn destination(row: &Row<'_>, role: Role) -> Option<Endpoint> {
 /// Appends the bytes that identify the value; false when the key does not apply.
 fn write_key(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners, out: &mut Vec<u8>) -> bool {
     let s = row.socket;
+    if key.is_of_peer() && !s.state.has_peer() {
+        return none(out);
+    }
     match key {
         Key::State => out.push(s.state.kernel()),
         Key::Family => out.push(s.family as u8),
@@ -480,6 +489,9 @@ fn net((addr, length): (IpAddr, u8)) -> KeyValue {
 
 fn value(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners) -> KeyValue {
     let s = row.socket;
+    if key.is_of_peer() && !s.state.has_peer() {
+        return KeyValue::None;
+    }
     match key {
         Key::State => KeyValue::State(s.state),
         Key::Family => KeyValue::Family(s.family),
@@ -538,6 +550,22 @@ mod tests {
     use crate::model::column::NoNames;
     use crate::model::sysctl::PORT_RANGE;
     use crate::model::{Socket, TcpInfo};
+
+    #[test]
+    fn a_listener_has_no_peer_to_be_grouped_by() {
+        for key in [Key::Peer, Key::PeerAddr, Key::PeerPort, Key::PeerNet(Prefix::parse("24").unwrap())] {
+            let mut grouping = Grouping::new(vec![key]);
+            let (owners, listeners) = (OwnerTable::default(), Listeners::new(PORT_RANGE));
+            for state in [State::Listen, State::BoundInactive, State::Established] {
+                let peer = Endpoint::new("0.0.0.0".parse().unwrap(), 0);
+                let socket = Socket { state, peer, ..Socket::default() };
+                grouping.add(&Row::new(&socket, &owners, &NoNames), Role::Unknown, &listeners);
+            }
+            let groups = grouping.ordered();
+            let none = groups.iter().find(|g| g.values == [KeyValue::None]).map(|g| g.counts.total());
+            assert_eq!((groups.len(), none), (2, Some(2)), "{key:?}");
+        }
+    }
 
     #[test]
     fn groups_are_ordered_by_a_sum_and_the_unknown_comes_last() {

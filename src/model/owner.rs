@@ -114,7 +114,7 @@ impl OwnerStatus {
             OwnerStatus::NoPermission => "(no permission)",
             OwnerStatus::OtherNetns => "(other netns)",
             OwnerStatus::Kernel => "(kernel)",
-            OwnerStatus::Raced => "(raced)",
+            OwnerStatus::Raced => "(came or went)",
             OwnerStatus::NotCollected => "-",
         }
     }

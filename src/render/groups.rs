@@ -57,7 +57,10 @@ impl GroupTable<'_> {
             sum.merge(&rest.counts);
         }
         let label_width = 40.min(style.width.unwrap_or(100) / 2);
-        let labels = groups.iter().map(|g| shorten(&self.label(g), label_width, style));
+        let labels = self
+            .labels(&groups, style.width.map_or(usize::MAX, |_| label_width / 2))
+            .into_iter()
+            .map(|label| shorten(&label, label_width, style));
         let rest_label = rest.as_ref().map(|rest| format!("other ({} more)", text::grouped(rest.groups as u64)));
         let labels: Vec<String> = labels.chain(rest_label).collect();
         let widest = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0).max(self.title.len());
@@ -134,14 +137,31 @@ impl GroupTable<'_> {
         }
     }
 
-    fn label(&self, group: &Group) -> String {
-        let mut label = label(group, self.grouping, self.owners, self.names);
+    /// The labels, the values of each key below each other where none takes more than `most` columns.
+    fn labels(&self, groups: &[&Group], most: usize) -> Vec<String> {
+        let labels: Vec<Vec<String>> = groups.iter().map(|g| self.parts(g)).collect();
+        let last = self.grouping.keys.len().saturating_sub(1);
+        let wide = |key: usize| labels.iter().map(|parts| parts[key].chars().count()).max().unwrap_or(0).min(most);
+        let widths: Vec<usize> = (0..last).map(wide).collect();
+        let pad = |parts: &Vec<String>| {
+            let mut label = String::new();
+            for (part, width) in parts.iter().zip(widths.iter().copied()) {
+                label.push_str(&format!("{part:width$}  "));
+            }
+            label + parts.last().map_or("", String::as_str)
+        };
+        labels.iter().map(pad).collect()
+    }
+
+    /// The value of each key.
+    fn parts(&self, group: &Group) -> Vec<String> {
+        let mut parts = parts(group, self.grouping, self.owners, self.names);
         let queue = self.limits.filter(|_| self.grouping.keys.ends_with(&[Key::Listener]));
         let queue = queue.and_then(|limits| limits.queue(&[group]));
-        if let Some(queue) = queue.filter(|q| q.sockets > 1) {
-            label.push_str(&format!(" x{}", queue.sockets));
+        if let (Some(queue), Some(last)) = (queue.filter(|q| q.sockets > 1), parts.last_mut()) {
+            last.push_str(&format!(" x{}", queue.sockets));
         }
-        label
+        parts
     }
 }
 
@@ -223,12 +243,8 @@ const fn short(state: State) -> &'static str {
     }
 }
 
-fn label(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Names) -> String {
-    let mut text = String::new();
-    for (key, value) in grouping.keys.iter().zip(&group.values) {
-        if !text.is_empty() {
-            text.push_str("  ");
-        }
+fn parts(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Names) -> Vec<String> {
+    let part = |(key, value): (&Key, &KeyValue)| {
         let part = match value {
             KeyValue::State(state) => state.to_string(),
             KeyValue::Family(family) => family.key().to_owned(),
@@ -243,11 +259,14 @@ fn label(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Na
             KeyValue::Netns(inode) => names.netns(*inode).map_or_else(|| inode.to_string(), |n| n.to_string()),
             KeyValue::Text(text) if matches!(key, Key::Container | Key::Pod) => pattern::shortened(text).to_owned(),
             KeyValue::Text(text) => text.clone(),
+            KeyValue::None if key.is_of_peer() => "(no peer)".to_owned(),
             KeyValue::None => format!("(no {})", key.name()),
         };
+        let mut text = String::new();
         sanitize::push(&mut text, &part);
-    }
-    text
+        text
+    };
+    grouping.keys.iter().zip(&group.values).map(part).collect()
 }
 
 /// Cuts a label on a terminal in the middle, where the least is lost.
@@ -274,5 +293,45 @@ fn amount(sum: Sum, sums: Option<&Sums>) -> String {
             Some(Kind::Bytes) => text::bytes(n),
             _ => text::grouped(n),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::{Listeners, Role};
+    use crate::model::column::{NoNames, Row};
+    use crate::model::sysctl::PORT_RANGE;
+    use crate::model::{Endpoint, Socket};
+
+    #[test]
+    fn values_of_several_keys_are_below_each_other_and_a_listener_has_no_peer() {
+        let mut grouping = Grouping::new(vec![Key::PeerAddr, Key::LocalPort]);
+        let (owners, listeners) = (OwnerTable::default(), Listeners::new(PORT_RANGE));
+        for (state, peer) in [
+            (State::Established, "10.0.0.1"),
+            (State::Established, "10.0.0.1"),
+            (State::Established, "192.168.100.101"),
+            (State::Listen, "0.0.0.0"),
+        ] {
+            let local = Endpoint::new("10.0.0.9".parse().unwrap(), 80);
+            let socket = Socket { state, local, peer: Endpoint::new(peer.parse().unwrap(), 9), ..Socket::default() };
+            grouping.add(&Row::new(&socket, &owners, &NoNames), Role::Unknown, &listeners);
+        }
+        let table = GroupTable {
+            title: title(&grouping.keys),
+            grouping: &grouping,
+            top: 10,
+            owners: &owners,
+            names: &NoNames,
+            with_states: false,
+            limits: None,
+        };
+        for width in [None, Some(80)] {
+            let lines = table.lines(Style { color: false, width });
+            let at = |text: &str| lines.iter().find(|l| l.contains(text)).and_then(|l| l.find(":80"));
+            assert_eq!(at("10.0.0.1 "), at("192.168.100.101"), "{lines:?}");
+            assert!(at("(no peer)").is_some() && at("0.0.0.0").is_none(), "{lines:?}");
+        }
     }
 }

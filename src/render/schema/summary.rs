@@ -149,7 +149,8 @@ pub(super) fn rest() -> Json {
 fn group_key(key: Key) -> Json {
     match key {
         Key::Local | Key::Peer | Key::Listener | Key::Destination => or_null(&reference("endpoint")),
-        Key::LocalPort | Key::PeerPort => port(),
+        Key::LocalPort => port(),
+        Key::PeerPort => or_null(&port()),
         Key::FourTuple => reference("four_tuple"),
         Key::Process => reference("process"),
         Key::User => or_null(&reference("user")),
