@@ -82,6 +82,7 @@ pub(crate) fn run(args: &RecordArgs, env: &mut Env) -> anyhow::Result<Exit> {
     signal::watch();
     let mut recorder = Recorder::open(args, settings.thresholds, env)?;
     let mut recording = Recording::begin(&args.file, args.rotate, args.keep, &recorder.session.live.host().name)?;
+    say(env, &recording.plan(args.interval, args.duration))?;
     let started = Instant::now();
     let mut due = started;
     let mut skipped = 0u64;

@@ -13,7 +13,7 @@ use anyhow::anyhow;
 use crate::capture::Writer;
 use crate::cli::history::SUFFIX;
 use crate::cli::parse;
-use crate::collect::clock::wall_ms;
+use crate::collect::clock::{millis, wall_ms};
 use crate::collect::error::reason;
 use crate::filter;
 use crate::model::Snapshot;
@@ -234,6 +234,21 @@ impl Recording {
             Some((metadata.modified().ok()?, self.folder.join(name), metadata.len()))
         });
         found.collect()
+    }
+
+    /// What is written where, how often, and how it ends: for whoever started it and sees nothing else.
+    pub(crate) fn plan(&self, interval: Duration, duration: Option<Duration>) -> String {
+        let place = match (&self.single, &self.current) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(current)) => format!("{} and files after it", current.path.display()),
+            (None, None) => self.folder.display().to_string(),
+        };
+        let every = text::duration(millis(interval));
+        let end = match duration {
+            Some(duration) => format!("for {}", text::duration(millis(duration))),
+            None => "until Ctrl-C (--duration TIME ends it)".to_owned(),
+        };
+        format!("recording a snapshot each {every} to {place}, {end}")
     }
 
     /// Snapshots in all files.

@@ -157,6 +157,8 @@ fn every_reading_command_reads_a_recording() {
         let output = finish(&mut product::with(ns, &["record", file, "--interval", "200ms", "--duration", "2s"]));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.contains("tcpstate: recorded "), "{said}");
+        let first = said.lines().next().unwrap_or_default();
+        assert_eq!(first, format!("tcpstate: recording a snapshot each 0.2 s to {file}, for 2.0 s"), "{said}");
         let json = |args: &[&str]| {
             let output = finish(&mut product::with(ns, args));
             document(&output)
