@@ -3,7 +3,7 @@
 //! Input: two captures, or one and what is there now. Output: tables or a document; the exit code says whether anything did.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -12,6 +12,7 @@ use crate::cli::args::{Common, Origin, Replay};
 use crate::cli::env::{ColorChoice, Env};
 use crate::cli::exit::Exit;
 use crate::cli::history::{self, Moment};
+use crate::cli::parse;
 use crate::cli::session::Session;
 use crate::model::Snapshot;
 use crate::render::difference::{Comparison, Side};
@@ -42,6 +43,12 @@ fn place(text: &str) -> Result<Place, String> {
         Some((path, moment)) if !path.is_empty() => (path, Some(history::moment(moment)?)),
         _ => (text, None),
     };
+    if at.is_none() && !Path::new(path).exists() && parse::duration(text).is_ok() {
+        return Err(format!(
+            "`{text}` is a time, and diff takes captures: `tcpstate record before.tcps.zst --duration 1s`, and after {text} \
+             `tcpstate diff before.tcps.zst`; `tcpstate summary --interval {text}` shows what changes meanwhile"
+        ));
+    }
     Ok(Place { path: path.into(), at, typed: text.to_owned() })
 }
 
@@ -118,5 +125,7 @@ mod tests {
         let five = Moment::BeforeEnd(Duration::from_secs(300));
         assert_eq!(at("a@b/c.tcps.zst@-5m"), Ok(("a@b/c.tcps.zst".into(), Some(five))));
         assert!(at("a.tcps.zst@soon").unwrap_err().contains("is no moment"));
+        let said = at("3s").unwrap_err();
+        assert!(said.contains("diff takes captures") && said.contains("summary --interval 3s"), "{said}");
     }
 }

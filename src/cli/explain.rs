@@ -109,6 +109,15 @@ pub(crate) fn run(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
 /// The error for a word without a page, with the one that was probably meant.
 fn unknown(word: &str) -> anyhow::Error {
     let words = parse::topics().into_iter().chain(TOPICS.iter().flat_map(|t| t.aliases.iter().copied()));
+    // `8080`, `port 8080`, `:8080`, `10.0.0.1:8080`.
+    let end = word.rsplit(' ').next().unwrap_or(word);
+    let target = if end.bytes().all(|b| b.is_ascii_digit()) { format!(":{end}") } else { end.to_owned() };
+    if bind::parse(&target).is_ok() && end.ends_with(|c: char| c.is_ascii_digit()) {
+        return anyhow!(
+            "`{word}` is no topic, state, rule or column; type `tcpstate explain bind {target}` for who has the port, or \
+             `tcpstate list {target}` for its sockets"
+        );
+    }
     let hint = parse::near(&word.replace(' ', "-"), words);
     let hint = hint.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
     anyhow!("`{word}` is no topic, state, rule or column; {hint}`tcpstate explain` lists all topics")
@@ -273,6 +282,13 @@ mod tests {
             assert!(text.contains(answer), "{word}: {text}");
         }
         assert!(known("teapot").is_none());
+        for (word, instead) in
+            [("8080", ":8080"), ("port 8080", ":8080"), (":80", ":80"), ("10.0.0.1:80", "10.0.0.1:80")]
+        {
+            let said = unknown(word).to_string();
+            assert!(said.contains(&format!("explain bind {instead}`")), "{said}");
+        }
+        assert!(!unknown("teapot").to_string().contains("bind"));
     }
 
     #[test]

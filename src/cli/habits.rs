@@ -99,7 +99,10 @@ pub(crate) fn command(word: &str) -> Option<&'static str> {
 type Elsewhere = (&'static [&'static str], &'static [&'static str], &'static str);
 
 const ROWS: &[&str] = &["list", "summary"];
-const ELSEWHERE: [Elsewhere; 40] = [
+/// What to do instead of narrowing the doctor.
+const JUDGES_ALL: &str = "doctor judges every socket; leave it out (`tcpstate list` takes it, `--rule` names rules)";
+
+const ELSEWHERE: [Elsewhere; 45] = [
     (
         &[
             "-u", "-w", "-x", "-d", "-S", "-M", "-A", "-0", "--udp", "--unix", "--raw", "--sctp", "--dccp", "--mptcp",
@@ -113,7 +116,20 @@ const ELSEWHERE: [Elsewhere; 40] = [
     (&["-E"], ROWS, "changes of state are shown by `tcpstate trace`"),
     (&["--events"], &[], "changes of state are shown by `tcpstate trace`"),
     (&["-O", "--oneline"], ROWS, "each socket is one line already"),
-    (&["--wide", "--wrap", "--no-trunc"], ROWS, "off a terminal nothing is cut; leave it out"),
+    (&["--wrap", "--no-trunc"], &["list"], "`--wide` cuts nothing"),
+    (&["-W", "--wide", "--wrap", "--no-trunc"], &["summary"], "off a terminal nothing is cut: add `| cat`"),
+    (
+        &["--port", "--local", "--peer", "--pid", "--process", "--unit", "--user", "--state", "-s", "-l", "-p"],
+        &["doctor"],
+        JUDGES_ALL,
+    ),
+    (&["--by"], &["list"], "groups are shown by `tcpstate summary --by KEYS`"),
+    (
+        &["--listener", "--listeners"],
+        ROWS,
+        "of one listener: `--local :PORT`; of each: `tcpstate summary --by listener`",
+    ),
+    (&["--host"], &["fan"], HOSTS),
     (&["-b", "--bpf"], ROWS, "socket filters are not shown; leave it out"),
     (&["-Z", "-z", "--context", "--contexts"], ROWS, "security contexts are not shown; `-c +user,unit,cgroup` is near"),
     (&["-D", "--diag"], ROWS, "raw dumps are not written; `--json` is for programs"),
@@ -148,6 +164,19 @@ const ELSEWHERE: [Elsewhere; 40] = [
     (&["-n"], &["doctor", "trace"], "addresses are numeric; leave it out"),
     (&["--kill", "-K"], &[], ENDS),
 ];
+
+/// How hosts are named.
+const HOSTS: &str = "hosts are in a file, or come by a pipe: `echo HOST | tcpstate fan --hosts - -- doctor`";
+
+/// What to type instead of a word where the command takes none.
+pub(crate) fn word(command: &str, word: &str) -> Option<&'static str> {
+    match command {
+        _ if word.starts_with('-') => None,
+        "doctor" => Some(JUDGES_ALL),
+        "fan" => Some(HOSTS),
+        _ => None,
+    }
+}
 
 /// What an option of another tool is here.
 pub(crate) fn argument(command: &str, option: &str) -> Option<&'static str> {

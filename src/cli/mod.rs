@@ -217,7 +217,8 @@ fn reason(error: &clap::Error, command: &clap::Command) -> String {
     let meant = |near: Option<&str>| near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
     match (error.kind(), flag, value) {
         (ErrorKind::UnknownArgument, Some(word), _) => {
-            if let Some(way_out) = habits::argument(command.get_name(), word) {
+            let name = command.get_name();
+            if let Some(way_out) = habits::argument(name, word).or_else(|| habits::word(name, word)) {
                 return format!("`{word}` is not an argument here: {way_out}");
             }
             if let Some(name) = word.strip_prefix("--").filter(|name| Cli::command().find_subcommand(name).is_some()) {
