@@ -80,7 +80,7 @@ fn of_words(selection: &Selection, names: &SystemNames, env: &mut Env) -> anyhow
         }
         // Under a single word no caret is needed.
         return Err(match error.downcast_ref::<filter::ParseError>() {
-            Some(e) if e.meant.is_none() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) => {
+            Some(e) if e.meant.is_none() && is_plain(word) => {
                 anyhow!("filter: {}, nor the name of a running process; see `tcpstate list --help`", e.found)
             }
             Some(e) => anyhow!("{}", e.one_line()),
@@ -97,6 +97,11 @@ pub(crate) fn is_filter(words: &[&str]) -> bool {
     let names = SystemNames::default();
     filter::parse(&words.join(" "), &names).is_ok()
         || matches!(words, [word] if guess(word, &names, processes::is_running).is_some())
+}
+
+/// Whether it has no letter of the filter language.
+fn is_plain(word: &str) -> bool {
+    word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 /// What a single word probably means.
@@ -140,7 +145,24 @@ fn guess(word: &str, names: &SystemNames, is_running: impl Fn(&str) -> bool) -> 
     Some(Guess { expr: ports(word)?, said: format!("a service: --port {word}") })
 }
 
-/// A filter as typed into an input line.
+/// A filter as typed into an input line, or a word that is taken for one as on a command line.
+pub(crate) fn typed(text: &str) -> anyhow::Result<Expr> {
+    let word = text.trim();
+    match filter::parse(word, &SystemNames::default()) {
+        Ok(expr) => Ok(expr),
+        Err(error) => match guess(word, &SystemNames::default(), processes::is_running) {
+            Some(guess) => Ok(guess.expr),
+            // The line below the input is short.
+            None if is_plain(word) && error.meant.is_none() => {
+                Err(anyhow!("`{word}` is no filter, port, address or running process"))
+            }
+            None => Err(anyhow!("{}", error.one_line())),
+        },
+    }
+}
+
+/// A filter.
+#[cfg(test)]
 pub(crate) fn parse(text: &str) -> anyhow::Result<Expr> {
     filter::parse(text, &SystemNames::default()).map_err(|e| anyhow!("{}", e.one_line()))
 }
@@ -200,6 +222,10 @@ mod tests {
             assert_eq!(expr.to_string(), parse(filter).unwrap().to_string(), "{word}");
             assert!(told.contains(said), "{word}: {told}");
         }
+        assert_eq!(typed("8080").unwrap(), parse("sport = 8080 or dport = 8080").unwrap());
+        assert_eq!(typed(" dport = 443 ").unwrap(), parse("dport = 443").unwrap());
+        let said = typed("no-such-word").unwrap_err().to_string();
+        assert_eq!(said, "`no-such-word` is no filter, port, address or running process");
         // A misspelt predicate stays an error.
         for word in ["recvq", "ngnix", "10.0.0.300", "state="] {
             assert!(meant(word).is_none(), "{word}");

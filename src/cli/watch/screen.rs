@@ -391,7 +391,7 @@ impl Ui {
 }
 
 fn set_filter(text: &str, filter: &mut Expr, owners: bool) -> Result<(), String> {
-    let parsed = if text.is_empty() { Expr::all() } else { select::parse(text).map_err(|e| e.to_string())? };
+    let parsed = if text.is_empty() { Expr::all() } else { select::typed(text).map_err(|e| e.to_string())? };
     select::can_be_watched(&parsed, owners).map_err(|e| e.to_string())?;
     *filter = parsed;
     Ok(())

@@ -21,8 +21,12 @@ use crate::watch::Frame;
 
 /// From this width on, the chart stands beside the states.
 const WIDE: u16 = 100;
-/// From this width on, the states beside the chart have all their columns.
+/// From this width on, the states beside the chart say what came in and went out.
+const FLOWING: u16 = 116;
+/// From this width on, they have long histories too.
 const ROOMY: u16 = 150;
+/// From this width on, a table of states says what came in and went out.
+const FLOWS: u16 = 64;
 /// So many lines of edges say something.
 const EDGES: u16 = 5;
 /// From this width on, the machine stands beside the groups.
@@ -39,7 +43,13 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
     let lines = u16::try_from(app.states().len() + Rate::ALL.len() + 1).unwrap_or(u16::MAX);
     let sentences = accounts(frame);
     let below = if width >= WIDE {
-        let left = if width >= ROOMY { 82 } else { 56 };
+        let left = if width >= ROOMY {
+            82
+        } else if width >= FLOWING {
+            68
+        } else {
+            56
+        };
         let told: usize = sentences.iter().map(|s| s.chars().count().div_ceil(usize::from(left) - 6)).sum();
         let groups = frame.groups.as_ref().map_or(0, |g| g.rows.len() + 2 + usize::from(g.rest.is_some()));
         let groups = u16::try_from(groups).unwrap_or(u16::MAX).clamp(4, 20.max(main / 3));
@@ -100,7 +110,7 @@ fn worst(frame: &Frame, present: usize, pen: &mut Pen<'_>) {
 fn table(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> u16 {
     let theme = pen.theme;
     let width = pen.area.width;
-    let flows = width >= 76;
+    let flows = width >= FLOWS;
     let curve = if flows { 51 } else { 35 };
     let headings = Headings(Table::States, app.order(Table::States));
     headings.left(1, "state", "STATE", pen);

@@ -61,7 +61,11 @@ pub(super) fn list(frame: &Frame, pen: &mut Pen<'_>, top: u16, cursor: Option<us
         None => "not run yet".to_owned(),
         Some(at) => format!("as of {}", clock(at)),
     };
-    pen.text(11, top, &judged, theme.dim());
+    let x = pen.text(11, top, &judged, theme.dim());
+    // Where nothing can be chosen, the lines are cut and nothing else of a finding is shown.
+    if cursor.is_none() && !frame.findings.is_empty() {
+        pen.marked(x + 2, top, "4: in full", theme.dim());
+    }
     if frame.findings.is_empty() {
         if frame.judged_at_ms.is_some() {
             pen.text(1, top + 1, "nothing wrong found", theme.dim());

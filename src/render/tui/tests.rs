@@ -151,6 +151,17 @@ fn a_trace_shows_in_the_accounts_and_on_the_edges() {
 }
 
 #[test]
+fn a_larger_screen_says_no_less_of_the_states() {
+    for (width, height) in [(80, 24), (116, 30), (120, 40), (200, 50)] {
+        let text = screen(&app(), width, height);
+        for heading in ["COUNT", "CHANGE/s", "IN/s", "OUT/s"] {
+            assert!(text.contains(heading), "{heading} at {width}x{height}: {text}");
+        }
+    }
+    assert!(screen(&app(), 120, 40).contains("4: in full"));
+}
+
+#[test]
 fn nothing_is_drawn_outside_and_no_size_panics() {
     let mut app = app();
     for keys in ["1", "2", "3", "4", "1 Enter", "Enter", "?", "Esc Esc / x"] {
