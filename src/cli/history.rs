@@ -198,6 +198,12 @@ fn place_at(parts: &[Part], wanted: u64) -> Option<(usize, usize)> {
     (0..parts.len()).rev().find_map(|part| Some((part, parts[part].capture.place_at(wanted)?)))
 }
 
+/// Whether a folder has captures.
+pub(crate) fn has_captures(folder: &Path) -> bool {
+    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.any(|entry| entry.file_name().to_string_lossy().ends_with(SUFFIX))
+}
+
 /// The file itself, or the captures of a folder.
 fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if !path.is_dir() {

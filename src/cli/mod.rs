@@ -6,8 +6,10 @@
 
 pub(crate) mod args;
 mod bind;
+mod bundle;
 mod complete;
 mod config;
+mod convert;
 mod diff;
 mod doctor;
 pub(crate) mod env;
@@ -25,6 +27,7 @@ mod list;
 mod parse;
 mod record;
 mod recording;
+mod report;
 mod saved;
 mod select;
 mod session;
@@ -128,6 +131,10 @@ enum Command {
     Export(export::ExportArgs),
     /// What appeared, vanished, moved or grew between two moments
     Diff(diff::DiffArgs),
+    /// A page on a part of a recording, to hand over: findings over time, charts, sockets
+    Report(report::ReportArgs),
+    /// Every row of a recording as JSON lines or CSV
+    Convert(convert::ConvertArgs),
     /// The same command on many hosts by ssh, and one answer by host
     Fan(fan::FanArgs),
     /// Destroy exactly the sockets that match, or show what that would be
@@ -147,6 +154,8 @@ fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
         Command::Record(args) => record::run(&args, env),
         Command::Export(args) => export::run(&args, env),
         Command::Diff(args) => diff::run(&args, env),
+        Command::Report(args) => report::run(&args, env),
+        Command::Convert(args) => convert::run(&args, env),
         Command::Fan(args) => fan::run(&args, env),
         Command::Kill(args) => kill::run(&args, env),
         Command::Generate(args) => generate::run(&args, env),

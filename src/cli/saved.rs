@@ -11,7 +11,8 @@ use anyhow::{anyhow, bail};
 use jiff::Timestamp;
 
 use crate::capture::foreign::{self, Tool};
-use crate::cli::history::{History, Moment};
+use crate::cli::bundle::{self, Bundle};
+use crate::cli::history::{self, History, Moment};
 use crate::collect::error::reason;
 use crate::collect::proc::net_tcp;
 use crate::model::gap::{Attribute, Missing, WayOut, Why};
@@ -26,12 +27,18 @@ const PROC_HEADING: &str = "sl  local_address";
 /// What was saved.
 pub(crate) enum Saved {
     Capture(History),
-    Text(Box<Snapshot>),
+    /// With a note on which file it is.
+    Text(Box<Snapshot>, Option<String>),
 }
 
 /// Opens it.
 pub(crate) fn open(path: &Path, at: Option<Moment>) -> anyhow::Result<Saved> {
     if path.is_dir() {
+        if !history::has_captures(path)
+            && let Some(found) = bundle::find(path)
+        {
+            return of_bundle(found, at);
+        }
         if path.join("proc/net/tcp").is_file() {
             let root = path.join("proc");
             bail!("{} has a copy of /proc: use --proc-root {}", path.display(), root.display());
@@ -70,7 +77,17 @@ pub(crate) fn open(path: &Path, at: Option<Moment>) -> anyhow::Result<Saved> {
     (snapshot.host, snapshot.kernel) = ("?".into(), "?".into());
     let saved = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|at| Timestamp::try_from(at).ok());
     snapshot.taken_at_ms = u64::try_from(saved.unwrap_or_else(Timestamp::now).as_millisecond()).unwrap_or(0);
-    Ok(Saved::Text(Box::new(snapshot)))
+    Ok(Saved::Text(Box::new(snapshot), None))
+}
+
+/// The file of a support bundle that tells most. Other files of it say whose it is.
+fn of_bundle(found: Bundle, at: Option<Moment>) -> anyhow::Result<Saved> {
+    let Saved::Text(mut snapshot, _) = open(&found.text, at)? else {
+        bail!("{} is no output of ss, netstat or lsof", found.text.display());
+    };
+    snapshot.host = found.host.unwrap_or(snapshot.host);
+    snapshot.kernel = found.kernel.unwrap_or(snapshot.kernel);
+    Ok(Saved::Text(snapshot, Some(format!("read {}", found.text.display()))))
 }
 
 /// `/proc/net/tcp`, `tcp6`, or both one after the other.

@@ -58,8 +58,9 @@ impl Session {
                     let session = Session::replay(recorded, common)?;
                     Ok(Session { history: Some(history), notes, ..session })
                 }
-                Saved::Text(snapshot) => {
-                    Session::replay(Recorded { snapshot: *snapshot, ..Recorded::default() }, common)
+                Saved::Text(snapshot, note) => {
+                    let session = Session::replay(Recorded { snapshot: *snapshot, ..Recorded::default() }, common)?;
+                    Ok(Session { notes: note.into_iter().collect(), ..session })
                 }
             };
         }

@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::aggregate::joined::joined;
 use crate::capture::Recorded;
-use crate::cli::history::{self, History, Moment, SUFFIX, Step};
+use crate::cli::history::{self, History, Moment, Step};
 use crate::cli::saved::{self, Saved};
 use crate::collect::clock::millis;
 use crate::model::names::NameTable;
@@ -155,8 +155,7 @@ impl Stretch {
 /// The folder of the flight recorder, if it has recordings.
 fn flight_recorder() -> anyhow::Result<PathBuf> {
     let folder = Path::new(FLIGHT_RECORDER);
-    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    if entries.any(|entry| entry.file_name().to_string_lossy().ends_with(SUFFIX)) {
+    if history::has_captures(folder) {
         return Ok(folder.to_owned());
     }
     bail!(

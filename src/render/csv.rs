@@ -56,7 +56,8 @@ impl RowWriter for Csv {
     }
 }
 
-fn push_cell(line: &mut String, cell: &str) {
+/// Appends a cell, in quotes where it needs them.
+pub(crate) fn push_cell(line: &mut String, cell: &str) {
     if !cell.bytes().any(|b| matches!(b, b',' | b'"' | b'\n' | b'\r')) {
         line.push_str(cell);
         return;

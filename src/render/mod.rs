@@ -15,6 +15,7 @@ pub mod json;
 pub(crate) mod kill;
 pub(crate) mod markdown;
 pub mod metrics;
+pub(crate) mod page;
 pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod rules;

@@ -14,7 +14,7 @@ use crate::product::{self, document};
 use crate::states::{self, Ports};
 use crate::tidy::root;
 
-fn kept() -> String {
+pub(super) fn kept() -> String {
     root().join("tests/it/record/format-1.tcps.zst").to_str().expect("a path").to_owned()
 }
 
