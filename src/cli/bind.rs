@@ -63,12 +63,13 @@ pub(crate) fn run(target: &str, common: &Common, env: &mut Env) -> anyhow::Resul
     session.keep(scanned);
     let judgement = binding::judge(&request, &facts, rows.iter());
     let bind = Bind { judgement, owners: &session.owners, names: &session.names, ephemeral };
-    if common.json {
+    if let Some(to) = env.json(common.json) {
         let mut document = out::head(&session.head("explain"));
         document.insert("bind".into(), words::object(&bind)?);
         document.insert("gaps".into(), out::gaps(&session.gaps));
-        out::write_document(&mut env.stdout, &Json::Object(document))?;
-    } else {
+        out::write_document(to, &Json::Object(document))?;
+    }
+    if env.wants_text(common.json) {
         let mut text = String::new();
         words::write(&mut text, &bind, env.style(common.color));
         env.stdout.write_all(text.as_bytes())?;

@@ -134,7 +134,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         env.stdout.write_all(text.as_bytes())?;
         return Ok(Exit::Nagios(code));
     }
-    if args.common.json {
+    if let Some(to) = env.json(args.common.json) {
         let mut map = out::head(&session.head("doctor"));
         map.insert("rules".into(), json!(judged));
         map.insert("sockets".into(), json!(snapshot.sockets.len()));
@@ -149,9 +149,9 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         map.insert("course".into(), json!(course.as_ref().map(course::document)));
         map.insert("not_checked".into(), out::not_checked(&diagnosis));
         map.insert("gaps".into(), out::gaps(&session.gaps));
-        out::write_document(&mut env.stdout, &Json::Object(map))?;
-        session.print_notes(env)?;
-    } else {
+        out::write_document(to, &Json::Object(map))?;
+    }
+    if env.wants_text(args.common.json) {
         let mut text = String::new();
         let style = env.style(args.common.color);
         if session.live.spaces().len() > 1 {
@@ -169,12 +169,16 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         report::write_report(&mut text, &diagnosis, shown, style);
         env.stdout.write_all(text.as_bytes())?;
         session.print_gaps(env, &args.common)?;
+    } else {
+        session.print_notes(env)?;
     }
     if args.common.strict && !session.gaps.is_empty() {
         return Ok(Exit::Failed);
     }
-    // The process ends here: freeing a hundred thousand rows one by one would take as long as a rule.
-    std::mem::forget(snapshot);
+    if env.document.is_none() {
+        // The process ends here: freeing a hundred thousand rows one by one would take as long as a rule.
+        std::mem::forget(snapshot);
+    }
     Ok(if diagnosis.findings.iter().any(|f| f.severity >= args.fail_on) { Exit::No } else { Exit::Done })
 }
 

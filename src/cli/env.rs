@@ -13,6 +13,8 @@ use crate::render::Style;
 pub struct Env {
     pub stdout: Box<dyn Write>,
     pub stderr: Box<dyn Write>,
+    /// Where the JSON document of an answer goes, if it is wanted beside the text.
+    pub document: Option<Box<dyn Write>>,
     /// Columns of the terminal on standard output; `None` when it is not a terminal.
     pub width: Option<usize>,
     pub stderr_is_terminal: bool,
@@ -45,6 +47,7 @@ impl Env {
         Env {
             stdout: Box::new(io::BufWriter::with_capacity(64 * 1024, Output(stream))),
             stderr: Box::new(io::stderr()),
+            document: None,
             width,
             stderr_is_terminal: io::stderr().is_terminal(),
             can_ask: width.is_some() && io::stderr().is_terminal() && io::stdin().is_terminal(),
@@ -56,7 +59,22 @@ impl Env {
     #[must_use]
     pub fn fake(stdout: Box<dyn Write>, stderr: Box<dyn Write>, width: Option<usize>, vars: &[(&str, &str)]) -> Env {
         let vars = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Env { stdout, stderr, width, stderr_is_terminal: false, can_ask: false, vars: Some(vars) }
+        Env { stdout, stderr, document: None, width, stderr_is_terminal: false, can_ask: false, vars: Some(vars) }
+    }
+
+    /// Whether the answer is wanted as text; `json` is what the flag says.
+    #[must_use]
+    pub fn wants_text(&self, json: bool) -> bool {
+        self.document.is_some() || !json
+    }
+
+    /// Where the document of the answer goes, if one is wanted; `json` is what the flag says.
+    pub fn json(&mut self, json: bool) -> Option<&mut dyn Write> {
+        match &mut self.document {
+            Some(document) => Some(document),
+            None if json => Some(&mut self.stdout),
+            None => None,
+        }
     }
 
     /// A variable of the environment.

@@ -88,12 +88,14 @@ pub(crate) fn run(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
         "" => None,
         word => Some(known(word).ok_or_else(|| unknown(word))?),
     };
-    if args.json {
+    if let Some(to) = env.json(args.json) {
         let document = match &known {
             Some(known) => explain::page_document(known),
             None => explain::topics_document(&all_topics()),
         };
-        out::write_document(&mut env.stdout, &document)?;
+        out::write_document(to, &document)?;
+    }
+    if !env.wants_text(args.json) {
         return Ok(Exit::Done);
     }
     let style = env.style(args.color);
@@ -159,11 +161,13 @@ fn machine(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let common = Common { origin, replay, color: args.color, ..Common::default() };
     let mut session = Session::open(&common)?;
     let counts = count(&mut session)?;
-    if args.json {
+    if let Some(to) = env.json(args.json) {
         let mut document = out::head(&session.head("explain"));
         document.insert("states".into(), out::states(&counts, session.unseen()));
         document.insert("gaps".into(), out::gaps(&session.gaps));
-        out::write_document(&mut env.stdout, &Json::Object(document))?;
+        out::write_document(to, &Json::Object(document))?;
+    }
+    if !env.wants_text(args.json) {
         session.print_notes(env)?;
         return Ok(Exit::Done);
     }

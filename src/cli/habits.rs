@@ -140,7 +140,7 @@ const ELSEWHERE: [Elsewhere; 45] = [
     (&["-I", "--interfaces"], ROWS, "interfaces are shown by `ip -s link`"),
     (&["--stats", "--statistics"], &[], "totals are shown by `tcpstate summary`"),
     (&["--follow", "--continuous"], ROWS, "`tcpstate watch` follows"),
-    (&["--limit", "--top", "--head", "--lines"], &["list"], "sort and cut: `tcpstate list --sort -age | head`"),
+    (&["--top", "--head", "--lines"], &["list"], "type --limit: `tcpstate list --sort -age --limit 10`"),
     (&["--reverse", "--desc"], &["list"], "the largest first is `--sort -COLUMN`"),
     (&["--quiet", "-q", "--silent"], &["list"], "`tcpstate list --exists ... > /dev/null` answers by its exit code"),
     (&["--quiet", "-q", "--silent"], &["doctor"], "`tcpstate doctor > /dev/null` answers by its exit code"),

@@ -2,7 +2,7 @@
 //!
 //! Input: its arguments. Output: rows in the chosen format, written as they arrive; only sorting keeps them.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use anyhow::bail;
@@ -16,10 +16,11 @@ use crate::cli::parse::{self, Chosen, SortBy};
 use crate::cli::select;
 use crate::cli::session::Session;
 use crate::filter::Expr;
-use crate::model::Socket;
-use crate::model::column::{self, COLUMNS, Column, Group, Row};
-use crate::render::rows::{Format, Listing};
+use crate::model::column::{self, COLUMNS, Column, Group, Needs, Row};
+use crate::model::{Gap, Socket};
+use crate::render::rows::{Format, Listing, RowWriter};
 use crate::render::{self, FORMATS};
+use crate::text;
 
 /// Parses the name of a format of `list`.
 fn format_name() -> impl TypedValueParser<Value = &'static Format> {
@@ -82,6 +83,9 @@ pub struct ListArgs {
     #[arg(long, value_name = "COLUMN", value_parser = parse::sort(), allow_hyphen_values = true)]
     #[arg(hide_possible_values = true, help_heading = "Output")]
     pub sort: Option<SortBy>,
+    /// Show at most so many sockets, and count the rest
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub limit: Option<u64>,
     /// Cut nothing on a terminal
     #[arg(long, short = 'W', help_heading = "Output")]
     pub wide: bool,
@@ -102,13 +106,16 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if args.list_columns {
         return list_columns(env);
     }
-    let format = format(args)?;
-    // What scripts read has the columns that they know.
-    let is_table = format.name == FORMATS[0].name;
-    let chosen = !args.columns.is_empty();
+    let formats = formats(args, env)?;
+    // What programs read has the columns that they know.
+    let is_table = formats.iter().all(|format| format.name == FORMATS[0].name);
     let mut session = Session::open(&args.common)?;
     let columns = columns(args, is_table, session.live.spaces().len() > 1);
-    let mut needs = columns.iter().fold((format.needs)(&columns, chosen), |n, c| n.union(c.needs));
+    let chosen = !args.columns.is_empty();
+    let mut needs = columns.iter().fold(Needs::NONE, |n, c| n.union(c.needs));
+    for format in &formats {
+        needs = needs.union((format.needs)(&columns, chosen));
+    }
     if let Some(SortBy { column, .. }) = args.sort {
         needs = needs.union(column.needs);
     }
@@ -123,25 +130,21 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let mut style = env.style(args.common.color);
     style.width = style.width.filter(|_| !args.wide);
-    let mut writer = (format.writer)(Listing { head, columns, chosen, style, header: !args.no_header });
-    // Nothing is written before the first row, or before it is certain that there is none: an error leaves no
-    // partial document.
-    let mut begun = false;
-    let mut write = |out: &mut dyn Write, row: &Row<'_>| {
-        if !std::mem::replace(&mut begun, true) {
-            writer.begin(out)?;
-        }
-        writer.row(out, row)
+    let listing = || Listing { head: head.clone(), columns: columns.clone(), chosen, style, header: !args.no_header };
+    let mut sheets = Sheets {
+        writers: formats.iter().map(|format| (format.writer)(listing())).collect(),
+        begun: false,
+        room: args.limit.unwrap_or(u64::MAX),
     };
-    let mut shown = 0u64;
+    let mut matched = 0u64;
     let mut kept: Vec<Socket> = Vec::new();
     let (failed, scanned) = scan.rows(|row| {
-        shown += 1;
+        matched += 1;
         if args.sort.is_some() {
             kept.push(row.socket.clone());
             return ControlFlow::Continue(());
         }
-        match write(&mut env.stdout, row) {
+        match sheets.row(env, row) {
             Ok(()) => ControlFlow::Continue(()),
             Err(e) => ControlFlow::Break(e),
         }
@@ -158,37 +161,94 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
             column::order(&(column.get)(&a), &(column.get)(&b), descending)
         });
         for socket in &kept {
-            write(&mut env.stdout, &Row::new(socket, owners, names))?;
+            sheets.row(env, &Row::new(socket, owners, names))?;
         }
     }
-    if !begun {
-        writer.begin(&mut env.stdout)?;
-    }
-    writer.finish(&mut env.stdout, &session.gaps)?;
-    if writer.writes_gaps() {
-        session.print_notes(env)?;
-    } else {
+    let left_out = matched.saturating_sub(args.limit.unwrap_or(u64::MAX));
+    let has_notes = sheets.finish(env, &session.gaps, args.limit.map(|_| left_out))?;
+    if has_notes {
+        if left_out > 0 {
+            session
+                .notes
+                .push(format!("{} not shown (--limit)", text::count(left_out, "more socket is", "more sockets are")));
+        }
         session.print_gaps(env, &args.common)?;
+    } else {
+        session.print_notes(env)?;
     }
-    if shown == 0 && is_table && !args.exists {
+    if matched == 0 && is_table && !args.exists {
         tell_nothing(&filter, env)?;
     }
     Ok(if args.common.strict && !session.gaps.is_empty() {
         Exit::Failed
-    } else if args.exists && shown == 0 {
+    } else if args.exists && matched == 0 {
         Exit::No
     } else {
         Exit::Done
     })
 }
 
-fn format(args: &ListArgs) -> anyhow::Result<&'static Format> {
+/// The formats of one listing: what is chosen, and with a place for a document beside it also the table.
+fn formats(args: &ListArgs, env: &Env) -> anyhow::Result<Vec<&'static Format>> {
     let json = if args.common.json { render::format("json") } else { None };
+    if env.document.is_some() {
+        return Ok(json.into_iter().chain([&FORMATS[0]]).collect());
+    }
     match (json, args.format) {
         (Some(json), Some(format)) if json.name != format.name => {
             bail!("--json and --format say different things; give one")
         }
-        (json, format) => Ok(format.or(json).unwrap_or(&FORMATS[0])),
+        (json, format) => Ok(vec![format.or(json).unwrap_or(&FORMATS[0])]),
+    }
+}
+
+/// The rows in every format that is wanted.
+struct Sheets {
+    writers: Vec<Box<dyn RowWriter>>,
+    begun: bool,
+    /// How many more rows are shown.
+    room: u64,
+}
+
+impl Sheets {
+    /// Where a format goes: a document has a place of its own, if it is wanted beside the text.
+    fn out<'e>(env: &'e mut Env, writer: &dyn RowWriter) -> &'e mut dyn Write {
+        match &mut env.document {
+            Some(document) if writer.writes_gaps() => document,
+            _ => &mut env.stdout,
+        }
+    }
+
+    /// Nothing is written before the first row, or before it is certain that there is none: an error leaves no partial
+    /// document.
+    fn begin(&mut self, env: &mut Env) -> io::Result<()> {
+        if !std::mem::replace(&mut self.begun, true) {
+            for writer in &mut self.writers {
+                writer.begin(Sheets::out(env, writer.as_ref()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, env: &mut Env, row: &Row<'_>) -> io::Result<()> {
+        if self.room == 0 {
+            return Ok(());
+        }
+        self.room -= 1;
+        self.begin(env)?;
+        for writer in &mut self.writers {
+            writer.row(Sheets::out(env, writer.as_ref()), row)?;
+        }
+        Ok(())
+    }
+
+    /// Ends them. Returns whether one leaves it to notes what was not seen and not shown.
+    fn finish(&mut self, env: &mut Env, gaps: &[Gap], left_out: Option<u64>) -> io::Result<bool> {
+        self.begin(env)?;
+        for writer in &mut self.writers {
+            writer.finish(Sheets::out(env, writer.as_ref()), gaps, left_out)?;
+        }
+        Ok(self.writers.iter().any(|writer| !writer.writes_gaps()))
     }
 }
 

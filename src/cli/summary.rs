@@ -134,12 +134,14 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let diagnosis = if job.is_judged() { diagnosis(&mut session, &census, &thresholds)? } else { Diagnosis::default() };
     let resources = job.is_default().then(|| job.resources(&session, &census, &visits, &thresholds));
     let seen = Seen { census, resources, change, diagnosis };
-    if args.common.json {
-        print_json(&job, &session, &seen, env)?;
-        session.print_notes(env)?;
-    } else {
+    if let Some(to) = env.json(args.common.json) {
+        print_json(&job, &session, &seen, to)?;
+    }
+    if env.wants_text(args.common.json) {
         print_screen(&job, &session, &seen, env)?;
         session.print_gaps(env, &args.common)?;
+    } else {
+        session.print_notes(env)?;
     }
     Ok(if args.common.strict && !session.gaps.is_empty() { Exit::Failed } else { Exit::Done })
 }
@@ -377,7 +379,7 @@ fn diagnosis(session: &mut Session, census: &Census, thresholds: &Thresholds) ->
     Ok(session.examine(&mut snapshot, None, None, thresholds))
 }
 
-fn print_json(job: &Job<'_>, session: &Session, seen: &Seen, env: &mut Env) -> anyhow::Result<()> {
+fn print_json(job: &Job<'_>, session: &Session, seen: &Seen, to: &mut dyn Write) -> anyhow::Result<()> {
     let (census, unseen) = (&seen.census, Unseen(session.unseen()));
     let limits = limits(seen);
     let rows =
@@ -410,7 +412,7 @@ fn print_json(job: &Job<'_>, session: &Session, seen: &Seen, env: &mut Env) -> a
         taken_at_ms: session.taken_at_ms(),
         gaps: &session.gaps,
     };
-    out::write_document(&mut env.stdout, &out::summary(&session.head("summary"), summary))?;
+    out::write_document(to, &out::summary(&session.head("summary"), summary))?;
     Ok(())
 }
 

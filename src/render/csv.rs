@@ -51,7 +51,7 @@ impl RowWriter for Csv {
         out.write_all(self.line.as_bytes())
     }
 
-    fn finish(&mut self, _: &mut dyn Write, _: &[Gap]) -> io::Result<()> {
+    fn finish(&mut self, _: &mut dyn Write, _: &[Gap], _: Option<u64>) -> io::Result<()> {
         Ok(())
     }
 }

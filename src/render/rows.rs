@@ -25,11 +25,12 @@ pub trait RowWriter {
     /// When the stream fails.
     fn row(&mut self, out: &mut dyn Write, row: &Row<'_>) -> io::Result<()>;
 
-    /// Writes what comes after the last row; `gaps` only if [`RowWriter::writes_gaps`].
+    /// Writes what comes after the last row; `gaps`, and how many rows a limit left out, only if
+    /// [`RowWriter::writes_gaps`].
     ///
     /// # Errors
     /// When the stream fails.
-    fn finish(&mut self, out: &mut dyn Write, gaps: &[Gap]) -> io::Result<()>;
+    fn finish(&mut self, out: &mut dyn Write, gaps: &[Gap], left_out: Option<u64>) -> io::Result<()>;
 
     /// Whether the gaps are part of the output; otherwise they are notes on standard error.
     fn writes_gaps(&self) -> bool {

@@ -97,7 +97,7 @@ fn documents() -> Json {
             "socket_line": line("socket", socket(), &sometimes(fields::SOCKET)),
             "columns_line": line("socket", columns(), &keys(&columns())),
             "gap_line": line("gap", gap(), &[]),
-            "end_line": line("end", vec![("total", count())], &[]),
+            "end_line": line("end", vec![("total", count()), ("left_out", left_out())], &["left_out"]),
             "trace_header_line": line("header", trace::head(), &[]),
             "transition_line": line("transition", trace::transition(), &[]),
             "life_line": line("life", trace::life(), &[]),
@@ -142,7 +142,7 @@ fn doctor() -> Json {
     let not_checked = object(vec![("rule", json!({ "type": "string" })), ("why", json!({ "type": "string" }))], &[]);
     fields.push(("not_checked", json!({ "type": "array", "items": not_checked })));
     fields.push(("gaps", gaps()));
-    object(fields, &[])
+    shortened(fields)
 }
 
 /// What was found when, over a part of a recording.
@@ -311,7 +311,17 @@ fn list() -> Json {
     fields.push(("sockets", json!({ "type": "array", "anyOf": either })));
     fields.push(("total", count()));
     fields.push(("gaps", gaps()));
-    object(fields, &[])
+    shortened(fields)
+}
+
+/// A document that may be shortened: how many entries its lists lack, by their paths.
+fn shortened(mut fields: Vec<(&'static str, Json)>) -> Json {
+    fields.push(("left_out", left_out()));
+    object(fields, &["left_out"])
+}
+
+fn left_out() -> Json {
+    json!({ "type": "object", "additionalProperties": count() })
 }
 
 /// One line of `list --format jsonl`; a reader must ignore types that it does not know.

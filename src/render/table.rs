@@ -212,7 +212,7 @@ impl RowWriter for TableWriter {
     }
 
     /// Without a row only the header is written.
-    fn finish(&mut self, out: &mut dyn Write, _: &[Gap]) -> io::Result<()> {
+    fn finish(&mut self, out: &mut dyn Write, _: &[Gap], _: Option<u64>) -> io::Result<()> {
         self.release(out)
     }
 }
@@ -288,7 +288,7 @@ mod tests {
             };
             table.row(&mut out, &Row::new(&socket, &owners, &NoNames)).unwrap();
         }
-        table.finish(&mut out, &[]).unwrap();
+        table.finish(&mut out, &[], None).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -321,7 +321,7 @@ mod tests {
             let mut table = TableWriter::new(columns.clone(), Style { color: false, width: Some(edge) }, false);
             let mut out = Vec::new();
             table.row(&mut out, &Row::new(&socket, &owners, &NoNames)).unwrap();
-            table.finish(&mut out, &[]).unwrap();
+            table.finish(&mut out, &[], None).unwrap();
             let text = String::from_utf8(out).unwrap();
             assert!(
                 text.contains(" 4294967295 [2001:db8:1111:2222:3333:4444:5555:6666]:443 a-long-name(4711,"),
@@ -362,7 +362,7 @@ mod tests {
             let mut out = Vec::new();
             let socket = Socket { state: State::Listen, recv_q_bytes, send_q_bytes: Some(5), ..Socket::default() };
             table.row(&mut out, &Row::new(&socket, &owners, &NoNames)).unwrap();
-            table.finish(&mut out, &[]).unwrap();
+            table.finish(&mut out, &[], None).unwrap();
             String::from_utf8(out).unwrap()
         };
         assert_eq!(row(false, 6), "LISTEN 6 5\n");
@@ -391,7 +391,7 @@ mod tests {
                 };
                 table.row(&mut out, &Row::new(&socket, &owners, &NoNames)).unwrap();
             }
-            table.finish(&mut out, &[]).unwrap();
+            table.finish(&mut out, &[], None).unwrap();
             String::from_utf8(out).unwrap()
         };
         // The widths are those of narrow rows at first, and then of all kinds of rows.

@@ -48,6 +48,8 @@ fn documents(ns: &Netns) -> Vec<(String, Json)> {
         "list --source proc",
         "list --source proc -i -m",
         "list -e",
+        "list --limit 0",
+        "list --sort -recv-q --limit 3",
         "list -c state,peer",
         "list -c +age,rtt,rto --no-owners",
         "list -c process,ulp --source proc",

@@ -90,9 +90,14 @@ impl RowWriter for Document {
         rows.pass_on(BLOCK_BYTES, out)
     }
 
-    fn finish(&mut self, out: &mut dyn Write, all_gaps: &[Gap]) -> io::Result<()> {
+    fn finish(&mut self, out: &mut dyn Write, all_gaps: &[Gap], left_out: Option<u64>) -> io::Result<()> {
         self.rows.pass_on(0, out)?;
-        writeln!(out, "\n],\"total\":{},\"gaps\":{}}}", self.rows.written, gaps(all_gaps))
+        let total = self.rows.written + left_out.unwrap_or(0);
+        write!(out, "\n],\"total\":{total},\"gaps\":{}", gaps(all_gaps))?;
+        if let Some(left_out) = left_out {
+            write!(out, ",\"left_out\":{{\"sockets\":{left_out}}}")?;
+        }
+        out.write_all(b"}\n")
     }
 
     fn writes_gaps(&self) -> bool {
@@ -118,7 +123,7 @@ impl RowWriter for JsonLines {
     }
 
     /// Ends with the gaps and the total, so that a reader knows the stream was complete.
-    fn finish(&mut self, out: &mut dyn Write, all_gaps: &[Gap]) -> io::Result<()> {
+    fn finish(&mut self, out: &mut dyn Write, all_gaps: &[Gap], left_out: Option<u64>) -> io::Result<()> {
         self.rows.pass_on(0, out)?;
         for gap in all_gaps {
             let Json::Array(mut one) = gaps(std::slice::from_ref(gap)) else { continue };
@@ -127,7 +132,10 @@ impl RowWriter for JsonLines {
             }
         }
         let mut map = Map::new();
-        map.insert("total".into(), json!(self.rows.written));
+        map.insert("total".into(), json!(self.rows.written + left_out.unwrap_or(0)));
+        if let Some(left_out) = left_out {
+            map.insert("left_out".into(), json!({ "sockets": left_out }));
+        }
         line(out, "end", map)
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{count, gaps, head, nullable, object, reference};
+use super::{count, gaps, head, nullable, object, reference, shortened};
 use crate::model::State;
 
 pub(super) fn diff() -> Json {
@@ -49,5 +49,5 @@ pub(super) fn diff() -> Json {
     let queues = vec![("recv_q_bytes_before", count()), ("send_q_bytes_before", nullable("integer"))];
     fields.push(("grew", list(queues)));
     fields.push(("gaps", gaps()));
-    object(fields, &[])
+    shortened(fields)
 }

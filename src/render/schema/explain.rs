@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{count, gaps, head, nullable, object, reference};
+use super::{count, gaps, head, nullable, object, reference, shortened};
 use crate::render::binding::assumptions;
 
 /// The documents, each by its name in `$defs`.
@@ -17,7 +17,7 @@ pub(super) fn definitions() -> Vec<(&'static str, Json)> {
     page.push(("topic", topic()));
     let mut list = pages();
     list.push(("topics", json!({ "type": "array", "items": object(about(), &[]) })));
-    let documents = [bound, machine, page, list].map(|fields| object(fields, &[]));
+    let documents = [bound, machine, page, list].map(shortened);
     std::iter::once(("explain", any)).chain(names.into_iter().zip(documents)).collect()
 }
 

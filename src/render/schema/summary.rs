@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{count, findings, gaps, head, incident, nullable, object, or_null, port, reference};
+use super::{count, findings, gaps, head, incident, nullable, object, or_null, port, reference, shortened};
 use crate::aggregate::{Key, Sum};
 use crate::model::State;
 
@@ -46,7 +46,7 @@ pub(super) fn summary() -> Json {
     fields.push(("findings", findings()));
     fields.push(("incidents", json!({ "type": "array", "items": incident() })));
     fields.push(("gaps", gaps()));
-    object(fields, &[])
+    shortened(fields)
 }
 
 /// What changed since an earlier look.
