@@ -33,6 +33,8 @@ pub struct Comparison<'a> {
     pub difference: &'a Difference<'a>,
     /// How many lines of each kind are shown.
     pub top: usize,
+    /// How many entries the lists of the document have at most.
+    pub limit: Option<usize>,
 }
 
 impl Comparison<'_> {
@@ -92,9 +94,7 @@ impl Comparison<'_> {
     }
 
     fn write_processes(&self, out: &mut String, style: Style) {
-        let shares = self.difference.processes.iter().filter(|(_, s)| s.appeared + s.vanished > 0);
-        let mut changed: Vec<(Option<&str>, &Share)> = shares.map(|(name, share)| (*name, share)).collect();
-        changed.sort_by_key(|(_, s)| std::cmp::Reverse(s.before.abs_diff(s.after).max(s.appeared + s.vanished)));
+        let changed = self.processes(true);
         if changed.is_empty() {
             return;
         }
@@ -114,6 +114,16 @@ impl Comparison<'_> {
         }
         push(out, &table);
         self.write_rest(out, changed.len());
+    }
+
+    /// The processes whose sockets came or went: the largest change first, or by name.
+    fn processes(&self, largest_first: bool) -> Vec<(Option<&str>, &Share)> {
+        let shares = self.difference.processes.iter().filter(|(_, s)| s.appeared + s.vanished > 0);
+        let mut changed: Vec<(Option<&str>, &Share)> = shares.map(|(name, share)| (*name, share)).collect();
+        if largest_first {
+            changed.sort_by_key(|(_, s)| std::cmp::Reverse(s.before.abs_diff(s.after).max(s.appeared + s.vanished)));
+        }
+        changed
     }
 
     fn write_sockets(&self, out: &mut String, title: &str, list: &[Line<'_>], style: Style) {
@@ -161,25 +171,28 @@ impl Comparison<'_> {
             (state.key().to_owned(), json!({ "before": d.before.get(*state), "after": d.after.get(*state) }))
         });
         map.insert("states".into(), Json::Object(states.collect::<Map<_, _>>()));
+        let limit = self.limit.unwrap_or(usize::MAX);
         let moves =
             d.moves().into_iter().map(|(from, to, n)| json!({ "from": from.key(), "to": to.key(), "count": n }));
         map.insert("moves".into(), moves.collect());
-        let processes = d.processes.iter().filter(|(_, s)| s.appeared + s.vanished > 0).map(|(name, s)| {
+        // What a limit keeps is the largest.
+        let changed = self.processes(self.limit.is_some());
+        let processes = changed.iter().take(limit).map(|(name, s)| {
             json!({
                 "comm": name, "before": s.before, "after": s.after, "appeared": s.appeared, "vanished": s.vanished,
             })
         });
         map.insert("processes".into(), processes.collect());
         let (before, after) = (self.before.snapshot, self.after.snapshot);
-        map.insert("appeared".into(), d.appeared.iter().map(|s| socket(s, after)).collect());
-        map.insert("vanished".into(), d.vanished.iter().map(|s| socket(s, before)).collect());
-        let moved = d.moved.iter().map(|pair| {
+        map.insert("appeared".into(), d.appeared.iter().take(limit).map(|s| socket(s, after)).collect());
+        map.insert("vanished".into(), d.vanished.iter().take(limit).map(|s| socket(s, before)).collect());
+        let moved = d.moved.iter().take(limit).map(|pair| {
             let mut row = socket(pair.after, after);
             row["state_before"] = pair.before.state.key().into();
             row
         });
         map.insert("moved".into(), moved.collect());
-        let grew = d.grew.iter().map(|pair| {
+        let grew = d.grew.iter().take(limit).map(|pair| {
             let mut row = socket(pair.after, after);
             row["recv_q_bytes_before"] = pair.before.recv_q_bytes.into();
             row["send_q_bytes_before"] = pair.before.send_q_bytes.into();
@@ -187,6 +200,17 @@ impl Comparison<'_> {
         });
         map.insert("grew".into(), grew.collect());
         map.insert("gaps".into(), out::gaps(gaps));
+        if self.limit.is_some() {
+            let lists = [
+                ("processes", changed.len()),
+                ("appeared", d.appeared.len()),
+                ("vanished", d.vanished.len()),
+                ("moved", d.moved.len()),
+                ("grew", d.grew.len()),
+            ];
+            let left_out = lists.map(|(name, all)| (name.to_owned(), json!(all.saturating_sub(limit))));
+            map.insert("left_out".into(), Json::Object(left_out.into_iter().collect()));
+        }
         Json::Object(map)
     }
 }

@@ -254,6 +254,13 @@ fn a_difference_is_of_what_was_done_in_between() {
         let text = finish(&mut product::with(ns, &["diff", file]));
         let text = String::from_utf8_lossy(&text.stdout);
         assert!(text.contains("APPEARED") && text.contains("VANISHED 1") && text.contains("CLOSE_WAIT"), "{text}");
+        let limited = document(&finish(&mut product::with(ns, &["diff", file, "--json", "--limit", "2"])));
+        crate::json::assert_valid(&crate::json::validator(Some("diff")), &limited, "diff --limit");
+        let appeared = found["appeared"].as_array().expect("a list").len();
+        assert_eq!(limited["appeared"].as_array().map(Vec::len), Some(2));
+        assert_eq!(limited["left_out"]["appeared"].as_u64(), Some(appeared as u64 - 2), "{limited}");
+        let still = finish(&mut product::with(ns, &["diff", "--interval", "100ms"]));
+        assert_eq!(still.status.code(), Some(0), "{}", String::from_utf8_lossy(&still.stdout));
     });
 }
 
