@@ -62,6 +62,20 @@ impl Env {
         Env { stdout, stderr, document: None, width, stderr_is_terminal: false, can_ask: false, vars: Some(vars) }
     }
 
+    /// Buffers for an answer in both forms, with the variables of the real process.
+    #[cfg(feature = "mcp")]
+    pub(crate) fn both(text: Box<dyn Write>, notes: Box<dyn Write>, document: Box<dyn Write>) -> Env {
+        Env {
+            stdout: text,
+            stderr: notes,
+            document: Some(document),
+            width: None,
+            stderr_is_terminal: false,
+            can_ask: false,
+            vars: None,
+        }
+    }
+
     /// Whether the answer is wanted as text; `json` is what the flag says.
     #[must_use]
     pub fn wants_text(&self, json: bool) -> bool {

@@ -3,6 +3,7 @@
 //! Input: a path, and `--at`. Output: the snapshot of that moment, and those before it. What is damaged is told on standard
 //! error.
 
+use std::fmt;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,17 @@ pub enum Moment {
     At(Timestamp),
     /// The latest such time of day, UTC.
     TimeOfDay(Time),
+}
+
+/// As one types it.
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Moment::BeforeEnd(before) => write!(f, "-{}ms", before.as_millis()),
+            Moment::At(at) => write!(f, "{at}"),
+            Moment::TimeOfDay(time) => write!(f, "{time}"),
+        }
+    }
 }
 
 /// `-5m`, `12:30`, `2026-11-29T12:30:00Z`.
@@ -219,4 +231,17 @@ fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_printed_as_one_types_it() {
+        for text in ["-5m", "-1h30m", "-250ms", "12:30", "12:30:01.5", "2026-11-29T12:30:00Z"] {
+            let parsed = moment(text).unwrap();
+            assert_eq!(moment(&parsed.to_string()), Ok(parsed), "{text}");
+        }
+    }
 }

@@ -24,6 +24,8 @@ mod history;
 mod interval;
 mod kill;
 mod list;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod parse;
 mod record;
 mod recording;
@@ -139,6 +141,9 @@ enum Command {
     Fan(fan::FanArgs),
     /// Destroy exactly the sockets that match, or show what that would be
     Kill(kill::KillArgs),
+    /// Answer agents over the Model Context Protocol: the diagnosis, counts and rows, read-only
+    #[cfg(feature = "mcp")]
+    Mcp(mcp::McpArgs),
     /// Print the man page, shell completions, the JSON schema or the list of columns
     Generate(generate::GenerateArgs),
 }
@@ -158,8 +163,27 @@ fn dispatch(cli: Cli, env: &mut Env) -> anyhow::Result<Exit> {
         Command::Convert(args) => convert::run(&args, env),
         Command::Fan(args) => fan::run(&args, env),
         Command::Kill(args) => kill::run(&args, env),
+        #[cfg(feature = "mcp")]
+        Command::Mcp(args) => mcp::run(&args),
         Command::Generate(args) => generate::run(&args, env),
     }
+}
+
+/// Runs a command line inside a server, which goes on whatever happens. An error is one line.
+#[cfg(feature = "mcp")]
+fn serve(words: &[OsString], env: &mut Env) -> Result<(), String> {
+    let cli = Cli::try_parse_from(words).map_err(|error| {
+        let cli = Cli::command();
+        let command = words.get(1).and_then(|name| cli.find_subcommand(name));
+        let why = reason(&error, command.unwrap_or(&cli));
+        // Who asks has no options, but arguments of the same name.
+        why.strip_prefix("--").map(str::to_owned).unwrap_or(why)
+    })?;
+    let done = dispatch(cli, env).map_err(|error| match error.downcast_ref::<crate::filter::ParseError>() {
+        Some(error) => error.one_line(),
+        None => format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" "),
+    });
+    done.map(drop)
 }
 
 /// Help and version go to standard output; an error is one line on standard error.

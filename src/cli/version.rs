@@ -25,6 +25,7 @@ pub(super) fn write(out: &mut dyn Write, verbose: bool) -> io::Result<()> {
     for (name, value) in [
         ("commit", COMMIT.unwrap_or("not recorded").to_owned()),
         ("build", build()),
+        ("features", if cfg!(feature = "mcp") { "mcp" } else { "none" }.to_owned()),
         ("kernel", crate::collect::Host::here().kernel),
         ("sockets", sockets()),
         ("trace bpf", trace(Via::Bpf)),

@@ -47,6 +47,9 @@ mod judge;
 mod kill;
 /// Tables so large that threads read them: the same rows, none twice, none lost.
 mod large;
+/// Agents over the Model Context Protocol: valid documents, bounded answers, and errors that end nothing.
+#[cfg(feature = "mcp")]
+mod mcp;
 /// Other network namespaces, units and containers, from one that is elsewhere.
 mod netns;
 /// Every holder of every socket, by both routes, and the reason where there is none.

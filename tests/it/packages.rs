@@ -44,6 +44,7 @@ fn the_version_for_a_bug_report_says_what_works_here() {
             };
             assert_eq!(value("kernel"), rustix::system::uname().release().to_string_lossy());
             assert!(value("sockets").starts_with("netlink") && value("build").contains("-linux-"), "{text}");
+            assert_eq!(value("features"), if cfg!(feature = "mcp") { "mcp" } else { "none" });
             if netns::is_real_root() {
                 assert!(value("trace bpf").starts_with("works") && value("capabilities").contains("CAP_BPF"), "{text}");
             }

@@ -76,13 +76,18 @@ fn typed(line: &str) -> Vec<&str> {
     quoted.flat_map(|(i, part)| if i % 2 == 1 { vec![part] } else { part.split_whitespace().collect() }).collect()
 }
 
+const COMMANDS: [&str; 13] = [
+    "summary", "list", "doctor", "watch", "trace", "explain", "record", "export", "diff", "fan", "kill", "mcp",
+    "generate",
+];
+
 #[test]
 fn every_habit_works_or_is_answered_in_one_line() {
     let lines = include_str!("invocations.txt").lines().filter(|l| !l.is_empty() && !l.starts_with("# "));
     let cases: Vec<(&str, Option<&str>)> =
         lines.map(|l| l.split_once(" => ").map_or((l, None), |(typed, answer)| (typed, Some(answer)))).collect();
     assert!(cases.len() >= 275, "{}", cases.len());
-    let commands = ["list", "summary", "doctor", "watch", "trace", "explain", "export", "fan", "kill", "generate"];
+    let commands = COMMANDS;
     in_netns(|ns| {
         for (line, answer) in cases {
             let words = typed(line);
@@ -170,7 +175,7 @@ fn bare_seconds_are_a_time_everywhere() {
 fn help_and_version_are_everywhere() {
     in_netns(|ns| {
         let version = format!("tcpstate {}\n", env!("CARGO_PKG_VERSION"));
-        for command in ["list", "summary", "doctor", "watch", "trace", "explain", "export", "fan", "kill", "generate"] {
+        for command in COMMANDS {
             for flag in ["-V", "--version"] {
                 assert_eq!(product::text(ns, &[command, flag]), version, "{command} {flag}");
             }
