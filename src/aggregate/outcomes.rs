@@ -424,7 +424,8 @@ fn count(counts: &mut Counts, answered: u64, service_first: bool, lately: bool) 
     counts.given_up += u64::from(answered == 0 && !service_first && !lately);
     counts.unanswered += u64::from(answered == 0 && service_first);
     counts.brief += u64::from((1..=BRIEF_BYTES).contains(&answered) && service_first);
-    counts.message += u64::from((MESSAGE_BYTES..=BRIEF_BYTES).contains(&answered));
+    let is_message = (MESSAGE_BYTES..=BRIEF_BYTES).contains(&answered);
+    counts.message = Some(counts.message.unwrap_or(0) + u64::from(is_message));
 }
 
 fn failure(t: &Transition, attempt: Option<&Attempt>) -> ConnectFailure {

@@ -195,7 +195,7 @@ mod tests {
             unanswered: 0,
             after_fin: 1,
         };
-        let counts = Counts { answered: 1, given_up: 2, unanswered: 3, brief: 4, message: 5 };
+        let counts = Counts { answered: 1, given_up: 2, unanswered: 3, brief: 4, message: Some(5) };
         let ends = Ends {
             netns: NetnsId::new(1),
             service: endpoint("10.0.0.1:80"),

@@ -42,3 +42,20 @@ pub enum Error {
     #[error("the snapshot at byte {offset} needs those since byte {key}, and one of them is damaged or missing")]
     Broken { offset: u64, key: u64 },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fact that it does not have must be one that may be missing.
+    #[test]
+    fn a_recording_of_the_first_format_is_read() {
+        const KEPT: &[u8] = include_bytes!("../../tests/it/record/format-1.tcps.zst");
+        let mut capture = Capture::open(std::io::Cursor::new(KEPT)).expect("a capture");
+        assert_eq!(capture.entries().len(), 30);
+        for place in 0..30 {
+            let snapshot = capture.read(place).expect("a snapshot").snapshot;
+            assert_eq!((&*snapshot.host, snapshot.traced.is_some()), ("web3", place > 0));
+        }
+    }
+}

@@ -196,8 +196,9 @@ pub struct Counts {
     pub unanswered: u64,
     /// Of those answered: the service closed first, after no more bytes than a line that says why.
     pub brief: u64,
-    /// Of those answered: so many bytes as an error message has, and no more, whoever closed first.
-    pub message: u64,
+    /// Of those answered: so many bytes as an error message has, and no more, whoever closed first; `None` in captures that
+    /// do not tell.
+    pub message: Option<u64>,
 }
 
 impl Counts {
@@ -208,7 +209,7 @@ impl Counts {
         self.given_up += given_up;
         self.unanswered += unanswered;
         self.brief += brief;
-        self.message += message;
+        self.message = self.message.zip(message).map(|(a, b)| a + b).or(self.message).or(message);
     }
 }
 

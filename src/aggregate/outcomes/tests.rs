@@ -181,8 +181,8 @@ fn what_clients_got_before_the_fin_is_counted_by_who_closed_first() {
         here(end(0xf3, 1500, ours, 500, Some(90))),
     ]);
     let of = |served_here| interval.ends.iter().find(|e| e.served_here == served_here).unwrap().counts;
-    assert_eq!(of(false), Counts { answered: 3, given_up: 2, unanswered: 1, brief: 1, message: 2 });
-    assert_eq!(of(true), Counts { answered: 1, given_up: 1, unanswered: 1, brief: 0, message: 0 });
+    assert_eq!(of(false), Counts { answered: 3, given_up: 2, unanswered: 1, brief: 1, message: Some(2) });
+    assert_eq!(of(true), Counts { answered: 1, given_up: 1, unanswered: 1, brief: 0, message: Some(0) });
 }
 
 #[test]

@@ -348,7 +348,7 @@ mod tests {
         }
         let service = Endpoint::new("10.0.0.1".parse().unwrap(), 80);
         let counts = Counts { given_up, ..Counts::default() };
-        let ends = vec![Ends { netns: NETNS, service, served_here: true, counts }];
+        let ends = vec![Ends::new(NETNS, service, true, counts)];
         world.now.traced = Some(TracedInterval { duration_ms: 2000, ends, ..TracedInterval::default() });
         world
     }

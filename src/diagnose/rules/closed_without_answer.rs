@@ -127,7 +127,7 @@ fn check(view: &View<'_>) -> Outcome {
 
 /// How many ended after a line that may say why.
 fn brief(service: Endpoint, counts: Counts) -> u64 {
-    if POSTGRES_PORTS.contains(&service.port) { counts.message.max(counts.brief) } else { counts.brief }
+    if POSTGRES_PORTS.contains(&service.port) { counts.message.unwrap_or(0).max(counts.brief) } else { counts.brief }
 }
 
 fn ended(counts: &Counts) -> u64 {
@@ -320,7 +320,7 @@ fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Findi
         Some(process) => format!("{} at {service}", text::name(process)),
         None => service.to_string(),
     };
-    let of: fn(&Counts) -> u64 = if brief { |c| c.brief.max(c.message) } else { |c| c.unanswered };
+    let of: fn(&Counts) -> u64 = if brief { |c| c.brief.max(c.message.unwrap_or(0)) } else { |c| c.unanswered };
     let hurt = story.hurt(of);
     let whole = hurt.filter(|(_, its)| of(its) == of(&counts));
     let of_whom = hurt.map_or_else(String::new, |(program, its)| match whole {
@@ -431,8 +431,8 @@ mod tests {
         finding.causes.left[0].cause.id
     }
 
-    const CRASHES: Counts = Counts { answered: 0, given_up: 0, unanswered: 6, brief: 0, message: 0 };
-    const TURNED_AWAY: Counts = Counts { answered: 6, given_up: 0, unanswered: 0, brief: 6, message: 6 };
+    const CRASHES: Counts = Counts { answered: 0, given_up: 0, unanswered: 6, brief: 0, message: Some(0) };
+    const TURNED_AWAY: Counts = Counts { answered: 6, given_up: 0, unanswered: 0, brief: 6, message: Some(6) };
 
     #[test]
     fn a_worker_that_dies_at_each_request_is_told_by_its_new_processes() {
@@ -556,7 +556,7 @@ mod tests {
     #[test]
     fn a_client_that_closes_first_after_an_error_of_postgres_was_turned_away_too() {
         let closes_first = |port, message| {
-            let counts = Counts { answered: 6, brief: 1, message, ..Counts::default() };
+            let counts = Counts { answered: 6, brief: 1, message: Some(message), ..Counts::default() };
             server(port, "postgres -c max_connections=30", 29, counts).check(check).findings
         };
         let found = closes_first(5432, 6);
