@@ -169,7 +169,10 @@ fn of_many_causes_the_first_three_are_shown_and_the_rest_is_counted() {
     // Where none stands out, shares say nothing.
     let mut text = String::new();
     write_report(&mut text, &Diagnosis { findings: vec![open], ..diagnosis }, shown, Style::PLAIN);
-    assert!(text.contains("  cause     not known, one of 9: the accept loop is stuck; the process is stopped;"), "{text}");
+    assert!(
+        text.contains("  cause     not known, one of 9: the accept loop is stuck; the process is stopped;"),
+        "{text}"
+    );
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("; and 4 more: tcpstate explain close-wait-leak to decide a stack trace"), "{text}");
     assert_eq!(text.matches("a stack trace").count(), 1, "{text}");
