@@ -13,13 +13,9 @@ while 1:
     try: socket.create_connection(("10.66.0.5",443),timeout=5)
     except OSError: pass
     time.sleep(.3)'
-<<<<<<< HEAD
-sleep 2
-=======
 # On a busy host python takes its time.
 for _ in $(seq 50); do
     n=$(ip netns exec "$C" awk '/^Ip: [0-9]/ {print $13}' /proc/net/snmp)
     [ "${n:-0}" -ge 4 ] && break; sleep 0.1
 done
->>>>>>> 54ceae2 (diagnose: call no service absent that answers others)
 ready
