@@ -407,7 +407,7 @@ mod tests {
         silent(&changed(|s| s.recv_q_bytes = 90));
         silent(&changed(|s| *s = with_info(s.clone(), &[("last_data_sent_ms", 90_000)])));
         silent(&changed(|s| {
-            *s = with_info(s.clone(), &[("last_data_recv_ms", 700_000), ("last_data_sent_ms", 700_001)])
+            *s = with_info(s.clone(), &[("last_data_recv_ms", 700_000), ("last_data_sent_ms", 700_001)]);
         }));
         // A leak of long ago, and a client that left at once.
         for (client, ago_ms, asked_ms) in [(41_000, 90_000, 93_000), (42_000, 2000, 2500)] {
