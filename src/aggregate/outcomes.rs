@@ -211,10 +211,15 @@ impl Outcomes {
         count(&mut sums.served, sent, we_first, lately);
     }
 
-    /// The service of a connection, and the process that opened it here. With many groups, all processes are one.
+    /// The service of a connection, and the process that opened it here. With many groups, all processes are one, and what the trace
+    /// did not see begin is told at once.
     fn whose(&self, conn: Conn, address: Option<u64>, state: Option<State>) -> (Whose, Option<Actor>) {
         let (whose, actor) = self.sides.whose(conn, address, state);
-        (whose, actor.filter(|_| self.resets.len().max(self.ends.len()) < GROUPS / 2))
+        match whose {
+            _ if self.resets.len().max(self.ends.len()) < GROUPS / 2 => (whose, actor),
+            Whose::Untold(conn) => (Whose::Told(conn.guessed()), None),
+            Whose::Told(_) => (whose, None),
+        }
     }
 
     fn came(&mut self, t: &Transition) {

@@ -36,6 +36,12 @@ impl Conn {
         (self.netns, self.local, self.peer)
     }
 
+    /// The service has the lower number, as far as that goes.
+    #[must_use]
+    pub fn guessed(&self) -> Place {
+        self.service(self.local.port < self.peer.port)
+    }
+
     fn service(&self, served_here: bool) -> Place {
         Place { netns: self.netns, service: if served_here { self.local } else { self.peer }, served_here }
     }
@@ -203,7 +209,7 @@ impl<'a> Facts<'a> {
                     match many(conn.local).cmp(&many(conn.peer)) {
                         std::cmp::Ordering::Greater => true,
                         std::cmp::Ordering::Less => false,
-                        std::cmp::Ordering::Equal => conn.local.port < conn.peer.port,
+                        std::cmp::Ordering::Equal => return Some(conn.guessed()),
                     }
                 }
             },

@@ -266,3 +266,15 @@ fn a_server_on_a_high_port_is_the_service_of_what_came_to_it() {
     let [ends] = &traced.ends[..] else { panic!("{traced:#?}") };
     assert_eq!((ends.service.port, ends.served_here, ends.counts.unanswered), (60_051, true, 2));
 }
+
+#[test]
+fn a_storm_of_resets_of_old_connections_is_counted_by_its_service() {
+    let Event::Change(t) = change(0xa0, 5, (State::Established, State::Close), None, None) else { panic!() };
+    let came = |n: u16| {
+        let at = Sighting { local: Endpoint::new(t.local.addr, 20_000 + n), address: None, ..Sighting::of(&t) };
+        Event::ResetReceived(ResetReceived { at })
+    };
+    let storm: Vec<Event> = (0..20_000).map(came).collect();
+    let traced = interval(&storm);
+    assert_eq!((traced.resets.len(), traced.resets[0].count, traced.not_grouped), (1, 20_000, 0));
+}
