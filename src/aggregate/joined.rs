@@ -99,6 +99,10 @@ fn add_resets(into: &mut Resets, later: &Resets) {
     into.open += later.open;
     into.unanswered += later.unanswered;
     into.after_fin += later.after_fin;
+    into.in_use += later.in_use;
+    into.fresh += later.fresh;
+    into.late += later.late;
+    into.waited += later.waited;
 }
 
 fn add_retransmits(into: &mut Retransmits, later: &Retransmits) {

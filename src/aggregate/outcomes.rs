@@ -25,6 +25,10 @@ const WAITED_NS: u64 = 1_000_000_000;
 const BRIEF_BYTES: u64 = 300;
 /// No message that says why is shorter; what asks for a password is.
 const MESSAGE_BYTES: u64 = 40;
+/// What ended sooner after its handshake has not been used before, and a pause of the other length lies between the peer's FIN
+/// and the write that meets it: who goes on sending meets it sooner (policy).
+const USED_NS: u64 = 500_000_000;
+const REUSED_NS: u64 = 20_000_000;
 /// No timeout of a program is so short, and no answer takes so little on its way: what ended so was told something.
 const AT_ONCE_NS: u64 = 10_000_000;
 /// The kernel repeats a SYN after a second (`TCP_TIMEOUT_INIT`); its timer is never early.
@@ -73,6 +77,22 @@ struct ResetSums {
     open: u64,
     unanswered: u64,
     after_fin: u64,
+    in_use: u64,
+    fresh: u64,
+    /// Those that were sent to after the peer's FIN: late where the service is here.
+    late: u64,
+    /// Those that were cut off before they had answered, or got an answer: each is one at one end only.
+    silent: u64,
+    waited: u64,
+}
+
+/// Which end of a connection cut it off before it had sent, or got, a byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Silent {
+    /// Something had come, so this is one if it is the service.
+    Server,
+    /// It had sent something, so this is one if it is the client.
+    Client,
 }
 
 /// How connections ended, if the service is at the other end, and if it is here.
@@ -101,8 +121,12 @@ pub struct Outcomes {
     waiting: FxHashMap<u64, Attempt>,
     connects: FxHashMap<(Place, Option<u32>), Sums>,
     resets: FxHashMap<ResetGroup, ResetSums>,
-    /// Sockets that their process cut off before it had sent anything, although something had come: their resets follow.
-    unanswered: FxHashSet<u64>,
+    /// Sockets that their process cut off while an answer was due, of either end: their resets follow.
+    unanswered: FxHashMap<u64, Silent>,
+    /// Who closed a socket that may still be sent to: the kernel answers that, in nobody's name.
+    closers: FxHashMap<u64, Actor>,
+    /// When the peer had closed, by the socket's address in the kernel.
+    fins: FxHashMap<u64, u64>,
     repeated: FxHashMap<(Option<NetnsId>, IpAddr), Repeated>,
     /// How many connections came to a port from an address, and when the first and the last did.
     accepted: FxHashMap<Caller, (u64, u64, u64)>,
@@ -178,7 +202,17 @@ impl Outcomes {
                 self.ended(t, caller, attempt.map(|a| a.begun_ns), failure);
             }
             (Some(State::SynRecv), State::Established) => self.came(t),
-            (Some(State::Established | State::SynRecv), State::FinWait1) => self.closed_here_first += 1,
+            (Some(State::Established | State::SynRecv), State::FinWait1) => {
+                self.closed_here_first += 1;
+                if let Some((address, actor)) = t.address.zip(actor).filter(|_| self.closers.len() < GROUPS) {
+                    self.closers.insert(address, actor);
+                }
+            }
+            (Some(State::Established), State::CloseWait) => {
+                if let Some(address) = t.address.filter(|_| self.fins.len() < GROUPS) {
+                    self.fins.insert(address, t.monotonic_ns);
+                }
+            }
             (Some(State::Established | State::CloseWait), State::Close) => match t.error {
                 Some(LastError::Nothing) => self.closed_silently(t),
                 Some(LastError::Errno(Errno::ECONNRESET | Errno::EPIPE)) => self.cut(t),
@@ -192,6 +226,10 @@ impl Outcomes {
         if let Some(address) = t.address.filter(|_| t.new == State::Close) {
             self.opened.remove(&address);
             self.sides.ended(address, t.monotonic_ns);
+            self.fins.remove(&address);
+        }
+        if let Some(address) = t.address.filter(|_| t.new == State::Established) {
+            self.closers.remove(&address);
         }
     }
 
@@ -262,11 +300,16 @@ impl Outcomes {
         }
     }
 
-    /// Remembers whose process ended it without a word although something had come: its reset follows.
+    /// Remembers whose process ended it while an answer was due: its own, although something had come, or that of the service
+    /// that it had asked. Its reset follows.
     fn closed_silently(&mut self, t: &Transition) {
-        let silent = t.traffic.is_some_and(|of| of.sent_bytes == 0 && of.received_bytes.is_some_and(|n| n > 0));
-        if let Some(address) = t.address.filter(|_| silent && self.unanswered.len() < GROUPS) {
-            self.unanswered.insert(address);
+        let silent = match t.traffic.and_then(|of| Some((of.sent_bytes, of.received_bytes?))) {
+            Some((0, asked)) if asked > 0 => Silent::Server,
+            Some((asked, 0)) if asked > 0 => Silent::Client,
+            _ => return,
+        };
+        if let Some(address) = t.address.filter(|_| self.unanswered.len() < GROUPS) {
+            self.unanswered.insert(address, silent);
         }
     }
 
@@ -274,23 +317,39 @@ impl Outcomes {
     fn cut(&mut self, t: &Transition) {
         let (whose, actor) = self.whose(Conn::new(t.netns, t.local, t.peer), t.address, t.old);
         let key = (whose, None, actor.map(|a| a.pid));
+        let seen = |map: &FxHashMap<u64, u64>| t.address.and_then(|a| map.get(&a)).copied();
+        let since = |ns: u64| t.monotonic_ns.saturating_sub(ns);
+        let (opened_ns, fin_ns) = (seen(&self.opened), seen(&self.fins));
+        let received = t.traffic.and_then(|of| of.received_bytes);
+        // One of before the trace is older than what it saw of it.
+        let is_used = received.is_some_and(|n| n > 0)
+            && opened_ns.map_or(since(self.began_ns) >= USED_NS / 5, |ns| since(ns) >= USED_NS);
+        let after_fin = t.old == Some(State::CloseWait);
         let Some(sums) = group(&mut self.resets, key, &mut self.not_grouped) else { return };
         sums.actor = actor;
         sums.open += 1;
-        sums.after_fin += u64::from(t.old == Some(State::CloseWait));
-        let unanswered = t.traffic.is_some_and(|of| of.sent_bytes > 0 && of.received_bytes == Some(0));
+        sums.after_fin += u64::from(after_fin && is_used && fin_ns.is_none_or(|ns| since(ns) >= REUSED_NS));
+        sums.in_use += u64::from(!after_fin);
+        sums.late += u64::from(after_fin);
+        sums.fresh +=
+            u64::from(opened_ns.is_some_and(|ns| since(ns) < WAITED_NS) && received.is_some_and(|n| n <= BRIEF_BYTES));
+        let unanswered = t.traffic.is_some_and(|of| of.sent_bytes > 0) && received == Some(0);
         sums.unanswered += u64::from(unanswered);
     }
 
     fn reset(&mut self, at: &Sighting, sent: Option<SentFor>) {
         let (whose, opener) = self.whose(Conn::new(at.netns, at.local, at.peer), at.address, at.state);
-        let silent = sent.is_some() && at.address.is_some_and(|address| self.unanswered.remove(&address));
-        let actor = at.by.as_ref().and_then(By::actor).copied().filter(|_| sent.is_some()).or(opener);
+        let of = at.address.filter(|_| sent.is_some());
+        let silent = of.and_then(|address| self.unanswered.remove(&address));
+        let closer = of.and_then(|address| self.closers.remove(&address));
+        let actor = at.by.as_ref().and_then(By::actor).copied().filter(|_| sent.is_some());
+        let actor = actor.or(closer).or(opener);
         let key = (whose, sent, actor.map(|a| a.pid));
         if let Some(sums) = group(&mut self.resets, key, &mut self.not_grouped) {
             sums.actor = sums.actor.or(actor);
             sums.count += 1;
-            sums.unanswered += u64::from(silent);
+            sums.silent += u64::from(silent == Some(Silent::Server));
+            sums.waited += u64::from(silent == Some(Silent::Client));
         }
     }
 

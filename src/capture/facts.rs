@@ -43,7 +43,7 @@ structs! {
     }
     Waited { failure, ms, at_least_ms }
     Program { pid, comm, processes }
-    Resets { netns, service, served_here, sent, program, count, open, unanswered, after_fin }
+    Resets { netns, service, served_here, sent, program, count, open, unanswered, after_fin, in_use, fresh, late, waited }
     Ends { netns, service, served_here, counts, callers }
     Counts { answered, given_up, unanswered, brief, message }
     Retransmits { netns, peer, handshake, segments, closing, failed }
@@ -194,6 +194,10 @@ mod tests {
             open: 1,
             unanswered: 0,
             after_fin: 1,
+            in_use: 4,
+            fresh: 1,
+            late: 2,
+            waited: 3,
         };
         let counts = Counts { answered: 1, given_up: 2, unanswered: 3, brief: 4, message: Some(5) };
         let ends = Ends {

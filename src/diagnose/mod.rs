@@ -55,6 +55,7 @@ pub(crate) mod reader;
 pub(crate) mod receive_room;
 pub(crate) mod relay;
 pub(crate) mod reset_owners;
+pub(crate) mod resets;
 pub(crate) mod retries;
 pub(crate) mod rule;
 pub(crate) mod rules;

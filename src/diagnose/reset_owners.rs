@@ -93,6 +93,10 @@ mod tests {
             open: count,
             unanswered: 0,
             after_fin: 0,
+            in_use: 0,
+            fresh: 0,
+            late: 0,
+            waited: 0,
         }
     }
 

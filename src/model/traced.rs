@@ -180,8 +180,17 @@ pub struct Resets {
     pub open: u64,
     /// Whoever got it had sent data, and nothing had come back yet.
     pub unanswered: u64,
-    /// Of the open ones: the peer had closed its side, and our process sent after that (`tcp_reset` sets EPIPE).
+    /// Of the open ones, at the client: used before, then closed by the service, and used again a while after that
+    /// (`tcp_reset` sets EPIPE).
     pub after_fin: u64,
+    /// Of the open ones: the peer had not closed its side.
+    pub in_use: u64,
+    /// Of the open ones: cut within a second of the handshake, before more than a line had come.
+    pub fresh: u64,
+    /// Of the open ones, at the service: the client had closed its side, and the service sent after that.
+    pub late: u64,
+    /// Of those that a client sent: it had asked, and cut the connection off before a byte had come.
+    pub waited: u64,
 }
 
 /// Connections of one service that ended with FINs and had carried something, by what the client got.

@@ -43,19 +43,18 @@ impl Outcomes {
             let program = program(sums.actor).or(holder);
             let pid = program.as_ref().map(|p| p.pid);
             let key = (place, *sent, program.as_ref().map(|p| p.comm.clone()));
-            let (all, pids) = groups.entry(key).or_insert_with(|| {
-                let Place { netns, service, served_here } = place;
-                let (count, open, unanswered, after_fin) = (0, 0, 0, 0);
-                (
-                    Resets { netns, service, served_here, sent: *sent, program, count, open, unanswered, after_fin },
-                    BTreeSet::new(),
-                )
-            });
+            let (all, pids) = groups.entry(key).or_insert_with(|| (empty(place, *sent, program), BTreeSet::new()));
+            let here = |n: u64| if place.served_here { n } else { 0 };
+            let there = |n: u64| if place.served_here { 0 } else { n };
             // Where the kernel reports no reset that came, those that cut a connection are known.
             all.count += sums.count.max(sums.open);
             all.open += sums.open;
-            all.unanswered += sums.unanswered;
-            all.after_fin += sums.after_fin;
+            all.unanswered += sums.unanswered + here(sums.silent);
+            all.after_fin += there(sums.after_fin);
+            all.in_use += sums.in_use;
+            all.fresh += sums.fresh;
+            all.late += here(sums.late);
+            all.waited += there(sums.waited);
             pids.extend(pid);
         }
         let mut resets: Vec<Resets> = groups.into_values().map(|(resets, pids)| numbered(resets, &pids)).collect();
@@ -102,6 +101,24 @@ fn settled(whose: &Whose, facts: &Facts<'_>) -> Option<(Place, Option<Program>)>
     match whose {
         Whose::Told(place) => Some((*place, None)),
         Whose::Untold(conn) => Some((facts.place(conn)?, facts.holder(conn))),
+    }
+}
+
+fn empty(Place { netns, service, served_here }: Place, sent: Option<SentFor>, program: Option<Program>) -> Resets {
+    Resets {
+        netns,
+        service,
+        served_here,
+        sent,
+        program,
+        count: 0,
+        open: 0,
+        unanswered: 0,
+        after_fin: 0,
+        in_use: 0,
+        fresh: 0,
+        late: 0,
+        waited: 0,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::Family;
+use crate::model::traced::Resets;
 use crate::model::transition::Traffic;
 
 fn change(address: u64, ms: u64, (old, new): (State, State), pid: Option<u32>, error: Option<LastError>) -> Event {
@@ -131,9 +132,57 @@ fn a_reset_that_cuts_an_open_connection_says_whether_an_answer_was_missing() {
     assert_eq!(resets.len(), 1, "{resets:#?}");
     let of = &resets[0];
     assert_eq!((of.count, of.open, of.unanswered, of.served_here, of.sent), (3, 3, 1, false, None));
-    assert_eq!(of.after_fin, 0);
-    let used_again = change(0xa0, 5, (State::CloseWait, State::Close), None, Some(LastError::Errno(Errno::EPIPE)));
-    assert_eq!(interval(&[used_again]).resets[0].after_fin, 1);
+    assert_eq!((of.after_fin, of.fresh), (0, 0));
+}
+
+/// A connection that was made, got a FIN and met a RST at these times, if the trace saw it, with what it had received.
+fn met(opened_ms: Option<u64>, fin_ms: Option<u64>, cut_ms: u64, received: u64) -> Resets {
+    let error = Some(LastError::Errno(Errno::EPIPE));
+    let Event::Change(t) = change(0xa0, cut_ms, (State::CloseWait, State::Close), None, error) else { panic!() };
+    let cut =
+        Event::Change(Transition { traffic: Some(Traffic { sent_bytes: 90, received_bytes: Some(received) }), ..t });
+    let opened = opened_ms.map(|ms| change(0xa0, ms, WORKS, None, None));
+    let fin = fin_ms.map(|ms| change(0xa0, ms, (State::Established, State::CloseWait), None, None));
+    interval(&opened.into_iter().chain(fin).chain([cut]).collect::<Vec<_>>()).resets.remove(0)
+}
+
+#[test]
+fn a_connection_is_used_again_only_if_it_was_used_before_and_rested_after_the_fin() {
+    let again = |opened, fin, cut, received| met(opened, fin, cut, received).after_fin;
+    assert_eq!(again(None, None, 900, 5000), 1, "all of it was before the trace");
+    assert_eq!(again(None, Some(500), 520, 5000), 1);
+    assert_eq!(again(Some(100), Some(500), 600, 5000), 1);
+    assert_eq!(again(None, None, 900, 0), 0, "it never got a byte");
+    assert_eq!(again(Some(100), Some(500), 599, 5000), 0, "it is young");
+    assert_eq!(again(None, None, 99, 5000), 0, "it may be young");
+    assert_eq!(again(None, Some(500), 519, 5000), 0, "an upload that goes on");
+    let fresh = |opened, cut, received| met(opened, None, cut, received).fresh;
+    assert_eq!((fresh(Some(100), 110, 0), fresh(Some(100), 1099, 300)), (1, 1));
+    assert_eq!((fresh(Some(100), 1100, 0), fresh(Some(100), 110, 301), fresh(None, 110, 0)), (0, 0, 0));
+}
+
+#[test]
+fn what_a_client_cuts_off_before_an_answer_is_told_from_what_it_leaves_and_names_who_closed() {
+    let closes = |address, old, (sent_bytes, received): (u64, u64)| {
+        let error = Some(LastError::Nothing);
+        let Event::Change(t) = change(address, 5, (old, State::Close), Some(7), error) else { panic!() };
+        Transition { traffic: Some(Traffic { sent_bytes, received_bytes: Some(received) }), ..t }
+    };
+    let reset = |t: &Transition| {
+        let at = Sighting { by: Some(By::Network), ..Sighting::of(t) };
+        Event::ResetSent(ResetSent { at, reason: None })
+    };
+    let (gave_up, served) = (closes(0xa0, State::Established, (90, 0)), closes(0xb0, State::Established, (90, 9)));
+    let events = [&gave_up, &served].map(|t| [Event::Change(*t), reset(t)]).concat();
+    let of = &interval(&events).resets[0];
+    assert_eq!((of.count, of.waited, of.unanswered, of.program.is_none()), (2, 1, 0, true));
+    // The kernel answers what comes for a socket that a process has closed.
+    let closed = change(0xa0, 4, (State::Established, State::FinWait1), Some(7), None);
+    let aborted = closes(0xa0, State::FinWait2, (90, 9));
+    let events = [closed, Event::Change(aborted), reset(&aborted), reset(&aborted)];
+    let resets = interval(&events).resets;
+    let pids: Vec<Option<u32>> = resets.iter().map(|r| r.program.as_ref().map(|p| p.pid)).collect();
+    assert!(pids.contains(&Some(7)) && pids.contains(&None), "the second has the address of another: {resets:#?}");
 }
 
 #[test]
@@ -141,7 +190,8 @@ fn a_server_that_resets_before_it_sends_leaves_its_client_without_an_answer() {
     let aborts = |address, sent_bytes| {
         let how = (State::Established, State::Close);
         let Event::Change(t) = change(address, 5, how, Some(7), Some(LastError::Nothing)) else { panic!() };
-        Transition { traffic: Some(Traffic { sent_bytes, received_bytes: Some(90) }), ..t }
+        let (local, peer) = (t.peer, t.local);
+        Transition { local, peer, traffic: Some(Traffic { sent_bytes, received_bytes: Some(90) }), ..t }
     };
     let reset = |t: &Transition| Event::ResetSent(ResetSent { at: Sighting::of(t), reason: None });
     let (silent, answered) = (aborts(0xa0, 0), aborts(0xb0, 200));

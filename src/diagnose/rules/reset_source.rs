@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
-use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::hypothesis::{Weighed, Weight};
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::measure::Share;
 use crate::diagnose::reset_owners::Owners;
+use crate::diagnose::resets::{self, CAUSES};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
@@ -32,6 +33,12 @@ pub(super) const RULE: Rule =
 const READ: &str =
     "In {sender}: read to EOF before close(), or shutdown() for writing, read what still comes, then close()";
 const LINGER: &str = "In {sender}: remove SO_LINGER with a time of 0";
+const GAVE_UP: &str =
+    "Look why {service} does not answer in time: `tcpstate doctor` on its host; {sender} only gave up waiting";
+const LATE: &str = "Compare how long {service} takes to answer with the time limits of its clients; clients that ended, or need no more \
+                    of an answer, are no fault";
+const TURNED_AWAY: &str = "Look into the log of {service} for a limit that is reached (clients, workers, descriptors), an access rule, or workers that die";
+const LISTEN: &str = "Start what should serve {service}, or correct the address that its clients call";
 const IDLE: &str = "In {sender}: close only when the other end sends no more; the limit for idle connections of a server must be \
                     above that of its clients";
 const OWN_LIMIT: &str = "Set the limit for idle connections (keep-alive timeout) of {service} above that of its clients: it \
@@ -48,75 +55,30 @@ const ON_PURPOSE: &str = "If a health check or a load tester does it on purpose,
 const TEXT: Text = Text {
     why: "RST ends a connection at once: data under way, and data that was received and not yet read, is lost, and the program at \
           the other end gets ECONNRESET.",
-    remedy: &[READ, LINGER, IDLE, OWN_LIMIT, REUSED, FORGOTTEN, KERNEL, OUTSIDE, ON_PURPOSE],
+    remedy: &[
+        READ,
+        GAVE_UP,
+        LINGER,
+        IDLE,
+        OWN_LIMIT,
+        LATE,
+        REUSED,
+        TURNED_AWAY,
+        FORGOTTEN,
+        LISTEN,
+        KERNEL,
+        OUTSIDE,
+        ON_PURPOSE,
+    ],
     avoid: &["Don't drop RSTs in a firewall: the other side then waits for minutes"],
 };
-
-const CAUSES: &[Cause] = &[
-    Cause {
-        id: "closed-unread",
-        text: "its process closes with unread data",
-        predicts: "the kernel's reason is abort_on_close",
-        refuted_by: "another reason",
-        decided_by: "`strace -e trace=read,recvfrom,close` of the process",
-    },
-    Cause {
-        id: "cut-off",
-        text: "its process cuts them off with SO_LINGER 0",
-        predicts: "the kernel's reason is disconnected",
-        refuted_by: "another reason",
-        decided_by: "SO_LINGER in the program; health checks and load testers set it on purpose",
-    },
-    Cause {
-        id: "closed-too-early",
-        text: "its process closes connections on which the other end still sends",
-        predicts: "the kernel's reason is abort_on_data",
-        refuted_by: "another reason",
-        decided_by: "the limits for idle connections of both ends; requests that are answered before they were read whole",
-    },
-    Cause {
-        id: "closed-before",
-        text: "it had closed the connections itself some time before, and the other end sent on them all the same",
-        predicts: "the kernel's reason is timewait: FIN_WAIT2 is left of the connection",
-        refuted_by: "another reason",
-        decided_by: "the keep-alive timeout of the server against the idle time of the client's pool; a TLS close_notify \
-                     that comes late does the same, and hurts nobody",
-    },
-    Cause {
-        id: "used-after-close",
-        text: "the peer had closed the connections before, and the program here used them again",
-        predicts: "they were in CLOSE_WAIT when the program wrote, and the reset ended them with EPIPE",
-        refuted_by: "the reset came before any FIN of the peer",
-        decided_by: "the idle time of the pool against the keep-alive timeout of the server; a TLS close_notify of our own \
-                     does the same, and hurts nobody",
-    },
-    Cause {
-        id: "not-known",
-        text: "segments come for connections that it does not have, or a port where nothing listens",
-        predicts: "the kernel's reason is no_socket",
-        refuted_by: "another reason",
-        decided_by: "whether the port has a listener, and what was restarted",
-    },
-    Cause {
-        id: "kernel",
-        text: "the kernel gives them up: memory, orphans, keepalive, TCP_LINGER2",
-        predicts: "the kernel's reason is abort_on_memory, keepalive_timeout or abort_on_linger",
-        refuted_by: "another reason",
-        decided_by: "orphan-limit, tcp-memory-pressure, and the socket options of the program",
-    },
-    Cause {
-        id: "outside",
-        text: "the peer sends them, or a device between",
-        predicts: "they come, and no socket of this host sent them",
-        refuted_by: "this host sent as many",
-        decided_by: "`tcpstate trace --resets` on the other side",
-    },
-];
 
 /// Fewer in an interval are no pattern (policy).
 const MANY: u64 = 5;
 /// Connections that were used after their peer had closed them: as few show the pattern (policy).
 const REUSES: u64 = 3;
+/// Of the connections of a service: it fails for nearly everybody (policy).
+const MOST: f64 = 80.0;
 /// A cause of fewer is not named, in percent of the resets (policy).
 const SHARE_OF_CAUSE: u64 = 10;
 
@@ -126,7 +88,13 @@ fn check(view: &View<'_>) -> Outcome {
     for resets in &traced.resets {
         let (netns, service) = (home(view, resets), resets.service);
         let story = stories.entry((netns, service));
-        let story = story.or_insert_with(|| Story { netns, service, sent: Vec::new(), came: Vec::new() });
+        let story = story.or_insert_with(|| Story {
+            netns,
+            service,
+            sent: Vec::new(),
+            came: Vec::new(),
+            ends: resets::Ends::of(view, traced, netns, service),
+        });
         if resets.sent.is_some() { &mut story.sent } else { &mut story.came }.push(resets);
     }
     let many = stories.values().filter(|story| story.count() >= MANY || story.reused() >= REUSES);
@@ -149,6 +117,7 @@ struct Story<'a> {
     service: Endpoint,
     sent: Vec<&'a Resets>,
     came: Vec<&'a Resets>,
+    ends: resets::Ends,
 }
 
 impl<'a> Story<'a> {
@@ -176,8 +145,27 @@ impl<'a> Story<'a> {
     /// Connections that their peer had closed, and that were used again: at the client's end, or by what the server's
     /// kernel says.
     fn reused(&self) -> u64 {
-        let after_fin = self.came.iter().map(|r| r.after_fin).sum::<u64>();
-        after_fin.max(self.sent_for("closed-before"))
+        self.seen(|r| r.after_fin).max(self.sent_for("closed-before"))
+    }
+
+    /// A sum over those that came.
+    fn seen(&self, of: fn(&Resets) -> u64) -> u64 {
+        self.came.iter().map(|r| of(r)).sum()
+    }
+
+    /// New connections of clients here that got no more than a line.
+    fn fresh(&self) -> u64 {
+        self.came.iter().filter(|r| !r.served_here).map(|r| r.fresh).sum()
+    }
+
+    /// Connections of clients here that were cut while the service had not closed them.
+    fn in_use(&self) -> u64 {
+        self.came.iter().filter(|r| !r.served_here).map(|r| r.in_use).sum()
+    }
+
+    /// Connections that clients here cut off as no answer came.
+    fn waited(&self) -> u64 {
+        self.sent.iter().map(|r| r.waited).sum()
     }
 
     /// The clients' ends on this host: whose connections were reset, or who reset them.
@@ -203,57 +191,49 @@ impl<'a> Story<'a> {
 
     /// How many were sent for reasons that prove a cause.
     fn sent_for(&self, cause: &str) -> u64 {
-        self.sent.iter().filter(|r| cause_of(r.sent) == Some(cause)).map(|r| r.count).sum()
-    }
-}
-
-/// What the kernel's reason proves.
-fn cause_of(sent: Option<SentFor>) -> Option<&'static str> {
-    let Some(SentFor::Reason(reason)) = sent else { return None };
-    match reason {
-        ResetReason::AbortOnClose => Some("closed-unread"),
-        ResetReason::Disconnected | ResetReason::DisconnectWithData => Some("cut-off"),
-        ResetReason::AbortOnData => Some("closed-too-early"),
-        ResetReason::TimeWait => Some("closed-before"),
-        ResetReason::NoSocket => Some("not-known"),
-        ResetReason::AbortOnMemory | ResetReason::KeepaliveTimeout | ResetReason::AbortOnLinger => Some("kernel"),
-        _ => None,
+        self.sent.iter().map(|r| resets::proven(cause, r, self.ends)).sum()
     }
 }
 
 fn weigh(story: &Story<'_>) -> Weighed {
     let (all, outside) = (story.count(), story.outsiders());
-    let after_fin: u64 = story.came.iter().map(|r| r.after_fin).sum();
+    let (after_fin, late, fresh) = (story.seen(|r| r.after_fin), story.seen(|r| r.late), story.fresh());
     let reasons_known = story.reasons_known();
+    // The reasons of a sender that is seen tell more than the end that got them.
+    let unseen = |n: u64| if story.sent() == 0 { n } else { 0 };
     Weighed::of(CAUSES, |cause| {
-        let (n, certain) = match cause.id {
-            "outside" => (outside.saturating_sub(after_fin), false),
-            // The reasons of a sender that is seen tell more.
-            "used-after-close" if story.sent() == 0 => (after_fin, true),
-            "used-after-close" => (0, true),
-            id => (story.sent_for(id), true),
+        let (n, weight) = match cause.id {
+            // A new connection that ends at once may have met either, and a device between seldom waits for a handshake.
+            "outside" if fresh * 2 >= all => (outside, Weight::Possible(0.4)),
+            "outside" => (outside.saturating_sub(after_fin + late), Weight::Possible(0.9)),
+            "turned-away" => (unseen(fresh), Weight::Possible(0.6)),
+            "used-after-close" => (unseen(after_fin), Weight::Proven),
+            "late-answer" => (unseen(late).max(story.sent_for(cause.id)), Weight::Proven),
+            id => (story.sent_for(id), Weight::Proven),
         };
-        match (n * 100 >= all * SHARE_OF_CAUSE, certain) {
-            (true, true) => Weight::Proven,
-            (true, false) => Weight::Possible(0.9),
-            (false, _) if !reasons_known && !matches!(cause.id, "outside" | "used-after-close") => {
-                Weight::Possible(0.2)
-            }
-            (false, _) => Weight::Refuted(match cause.id {
-                "used-after-close" => format!("{} in CLOSE_WAIT when the reset came", text::grouped(after_fin)),
-                "outside" if after_fin > 0 => {
-                    format!("{} were in CLOSE_WAIT, and used again", text::grouped(after_fin))
-                }
-                "outside" => "this host sent as many as came".to_owned(),
-                _ if story.sent.is_empty() => "no socket of this host sent one".to_owned(),
-                _ => format!(
-                    "{} of {} that this host sent",
-                    text::grouped(n),
-                    text::count(story.sent(), "reset", "resets")
-                ),
-            }),
+        let of_receiver = matches!(cause.id, "outside" | "used-after-close" | "turned-away");
+        match n * 100 >= all * SHARE_OF_CAUSE && n > 0 {
+            true => weight,
+            false if !reasons_known && !of_receiver && cause.id != "no-listener" => Weight::Possible(0.2),
+            false => Weight::Refuted(refuted(story, cause.id, n)),
         }
     })
+}
+
+/// Why a cause is none of most of them.
+fn refuted(story: &Story<'_>, cause: &str, n: u64) -> String {
+    let after_fin = story.seen(|r| r.after_fin);
+    match cause {
+        "used-after-close" => {
+            format!("{} had been in use, and in CLOSE_WAIT for a while, when the reset came", text::grouped(after_fin))
+        }
+        "turned-away" => format!("{} of them were new and had got no more than a line", text::grouped(story.fresh())),
+        "outside" if after_fin > 0 => format!("{} were in CLOSE_WAIT, and used again", text::grouped(after_fin)),
+        "outside" => "this host sent as many as came".to_owned(),
+        "no-listener" if !story.ends.deaf => "the port has a listener".to_owned(),
+        _ if story.sent.is_empty() => "no socket of this host sent one".to_owned(),
+        _ => format!("{} of {} that this host sent", text::grouped(n), text::count(story.sent(), "reset", "resets")),
+    }
 }
 
 /// The program behind the service, when it listens here.
@@ -270,10 +250,20 @@ fn severity(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Seve
     let share = Share::of(unanswered, reached.max(unanswered)).map_or(0.0, Share::percent);
     let no_memory =
         story.sent.iter().any(|r| r.sent == Some(SentFor::Reason(ResetReason::AbortOnMemory)) && r.count >= MANY);
-    if unanswered >= MANY && share >= view.thresholds.connect_failure_percent || no_memory {
-        Severity::Warning
-    } else {
-        Severity::Info
+    let answered: u64 = traced.ends.iter().filter(|e| e.service == story.service).map(|e| e.counts.answered).sum();
+    let hurts = unanswered.max(story.fresh());
+    let share_hurt = Share::of(hurts, reached.max(hurts)).map_or(0.0, Share::percent);
+    // New clients are cut before they get anything, and nobody else is served; or who asked gives up more often than not.
+    let fails = unanswered.min(story.fresh()) >= MANY && answered == 0 && share >= MOST;
+    let waits = story.waited() >= MANY && answered < story.waited();
+    // More are cut in the middle than end in order.
+    let cut = story.sent() == 0 && story.in_use() >= MANY && story.in_use() > answered;
+    match () {
+        () if fails => Severity::High,
+        () if hurts >= MANY && share_hurt >= view.thresholds.connect_failure_percent || no_memory || waits || cut => {
+            Severity::Warning
+        }
+        () => Severity::Info,
     }
 }
 
@@ -293,10 +283,11 @@ fn told(story: &Story<'_>, server: Option<&Owner<'_>>, owners: &Owners<'_>) -> (
             (who.clone(), format!("{who} reset {many} to {service}"))
         }
         Some(false) => {
-            let who = owners.name().unwrap_or_else(|| "the client".to_owned());
-            let summary = match owners.only() {
-                Some(_) => format!("{who} reset its {many} to {service}"),
-                None => format!("clients on this host reset {many} to {service}{}", owners.shares()),
+            // Who else calls the service is not who closed these.
+            let who = owners.name().unwrap_or_else(|| "a client on this host".to_owned());
+            let summary = match owners.shares() {
+                shares if shares.is_empty() => format!("{who} reset its {many} to {service}"),
+                shares => format!("clients on this host reset {many} to {service}{shares}"),
             };
             (who, summary)
         }
@@ -323,7 +314,9 @@ fn finding(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Findi
     let causes = weigh(story);
     let level = severity(view, traced, story);
     let (who, summary) = told(story, server.as_ref(), &owners);
+    let is_client = story.sender().is_some_and(|r| !r.served_here && story.outsiders() * 2 <= story.count());
     let subject = match &server {
+        _ if is_client && caller.is_some() => traced_program::caller(view, netns, service, caller),
         Some(owner) => Subject { listener: Some(service), ..view.subject_of(owner.process, netns) },
         None => traced_program::caller(view, netns, service, caller),
     };
@@ -359,6 +352,8 @@ fn finding(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Findi
         .evidence("open_when_received", Evidence::Count(story.came.iter().map(|r| r.open).sum()))
         .evidence("unanswered", Evidence::Count(story.unanswered()))
         .evidence("used_after_close", Evidence::Count(story.reused()))
+        .evidence("new_and_cut", Evidence::Count(story.fresh()))
+        .evidence("given_up_waiting", Evidence::Count(story.waited()))
         .evidence("events_lost", Evidence::Count(lost));
     if !story.sent.is_empty() {
         finding = finding.evidence("reasons", Evidence::List(reasons.collect()));
@@ -369,7 +364,11 @@ fn finding(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Findi
 fn step(cause: &str) -> &'static str {
     match cause {
         "closed-unread" => READ,
+        "gave-up" => GAVE_UP,
         "cut-off" => LINGER,
+        "late-answer" => LATE,
+        "turned-away" => TURNED_AWAY,
+        "no-listener" => LISTEN,
         "closed-too-early" => IDLE,
         "closed-before" => OWN_LIMIT,
         "used-after-close" => REUSED,
@@ -383,7 +382,8 @@ fn step(cause: &str) -> &'static str {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{NETNS, World, listen};
-    use crate::model::traced::{Connects, Program};
+    use crate::model::sysctl::Sysctl;
+    use crate::model::traced::{ConnectFailure, Connects, Counts, Ends, Program};
 
     fn at(text: &str) -> Endpoint {
         let at: std::net::SocketAddr = text.parse().unwrap();
@@ -403,6 +403,10 @@ mod tests {
             open: 0,
             unanswered: 0,
             after_fin: 0,
+            in_use: 0,
+            fresh: 0,
+            late: 0,
+            waited: 0,
         }
     }
 
@@ -481,6 +485,11 @@ mod tests {
         assert_eq!((finding.severity, finding.subject.comm.as_deref()), (Severity::Warning, Some("curl")));
         assert!(finding.causes.is("outside"), "{finding:#?}");
         assert!(finding.summary.starts_with("10.0.0.9:443 reset 20 connections of curl (812)"), "{}", finding.summary);
+        let cut = |n| Resets { in_use: n, ..came(0) };
+        assert_eq!(
+            (one(vec![cut(5)], 20).severity, one(vec![cut(4)], 20).severity),
+            (Severity::Warning, Severity::Info)
+        );
         // After an answer, few, or a small part of all: an explanation at most.
         assert_eq!(one(vec![came(0)], 20).severity, Severity::Info);
         assert_eq!(one(vec![came(4)], 20).severity, Severity::Info);
@@ -543,5 +552,79 @@ mod tests {
         assert!(world(vec![came(3, 2)], 20).check(check).findings.is_empty());
         assert!(one(vec![came(20, 1)], 20).causes.is("outside"));
         assert_eq!(one(vec![came(20, 10)], 20).causes.left[0].cause.id, "used-after-close");
+    }
+
+    #[test]
+    fn fresh_connections_that_are_cut_point_to_the_service_and_hurt_all_its_clients() {
+        let came = |count, unanswered| Resets {
+            open: count,
+            fresh: count,
+            unanswered,
+            ..resets("10.0.0.9:443", false, None, count)
+        };
+        let turned = one(vec![came(20, 20)], 20);
+        assert_eq!((turned.severity, turned.causes.left[0].cause.id), (Severity::High, "turned-away"), "{turned:#?}");
+        assert!(turned.causes.ruled_out.iter().any(|(cause, _)| cause.id == "used-after-close"));
+        assert!(turned.remedy[0].starts_with("Look into the log of 10.0.0.9:443"), "{:?}", turned.remedy);
+        // They got a line that says why; or most others are served.
+        assert_eq!(one(vec![came(20, 0)], 20).severity, Severity::Warning);
+        assert_eq!(one(vec![came(20, 20)], 100).severity, Severity::Warning);
+        assert_eq!(one(vec![came(20, 20)], 201).severity, Severity::Info);
+    }
+
+    #[test]
+    fn a_proxy_that_gives_up_waiting_is_not_to_blame() {
+        let sent = |waited| Resets { waited, ..resets("10.0.0.9:443", false, Some(ResetReason::Disconnected), 14) };
+        let finding = one(vec![sent(14)], 14);
+        assert_eq!(finding.severity, Severity::Warning);
+        assert_eq!(
+            finding.summary,
+            "app (7) reset its 14 connections to 10.0.0.9:443 within 2.0 s: it had asked, got no answer, and gave up waiting"
+        );
+        assert!(finding.remedy.iter().all(|step| !step.contains("SO_LINGER")), "{:?}", finding.remedy);
+        let checks = one(vec![sent(0)], 14);
+        assert!(checks.causes.is("cut-off") && checks.severity == Severity::Info, "{checks:#?}");
+        let mut hedged = world(vec![sent(14)], 28);
+        let counts = Counts { answered: 14, ..Counts::default() };
+        let ends = Ends::new(NETNS, at("10.0.0.9:443"), false, counts);
+        hedged.now.traced.as_mut().unwrap().ends.push(ends);
+        assert_eq!(hedged.check(check).findings[0].severity, Severity::Info, "others are answered");
+    }
+
+    #[test]
+    fn a_client_that_closed_before_the_answer_is_no_idle_limit_and_is_named_only_if_it_is_seen() {
+        for reason in [ResetReason::TimeWait, ResetReason::AbortOnData] {
+            let mut late = resets("10.0.0.9:443", false, Some(reason), 6);
+            late.program = None;
+            let finding = one(vec![late], 20);
+            assert!(finding.causes.is("late-answer"), "{finding:#?}");
+            assert!(
+                finding.summary.starts_with("a client on this host reset its 6 connections"),
+                "{}",
+                finding.summary
+            );
+            assert!(finding.remedy[0].starts_with("Compare how long 10.0.0.9:443 takes"), "{:?}", finding.remedy);
+        }
+        let left = Resets { open: 13, late: 13, ..resets("10.0.0.1:80", true, None, 13) };
+        assert!(one(vec![left], 0).causes.is("late-answer"));
+        // The SYN-ACKs of attempts that were given up, and those of nobody.
+        let mut given_up = world(vec![resets("10.0.0.9:443", false, Some(ResetReason::NoSocket), 6)], 0);
+        assert!(given_up.check(check).findings[0].causes.is("not-known"));
+        given_up.now.traced.as_mut().unwrap().connects[0].failed = vec![(ConnectFailure::GivenUp, 3)];
+        assert!(given_up.check(check).findings[0].causes.is("late-answer"));
+    }
+
+    #[test]
+    fn a_port_without_a_listener_was_neither_restarted_nor_forgotten() {
+        let of = |at| {
+            let mut world = world(vec![resets(at, true, Some(ResetReason::NoSocket), 9)], 0);
+            world.sysctl(Sysctl::Ipv4IpLocalPortRange, &[32_768, 60_999]);
+            world.check(check).findings.remove(0)
+        };
+        let refused = of("10.0.0.1:81");
+        assert!(refused.causes.is("no-listener"), "{refused:#?}");
+        assert!(refused.remedy[0].starts_with("Start what should serve 10.0.0.1:81"), "{:?}", refused.remedy);
+        assert!(of("10.0.0.1:80").causes.is("not-known"), "it was restarted");
+        assert!(of("10.0.0.1:40000").causes.is("not-known"), "a port of clients");
     }
 }

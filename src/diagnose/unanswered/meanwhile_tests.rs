@@ -110,6 +110,10 @@ fn requests_that_are_reset_or_repeated_before_any_answer_are_a_full_queue() {
         open: 2,
         unanswered: 2,
         after_fin: 0,
+        in_use: 0,
+        fresh: 0,
+        late: 0,
+        waited: 0,
     };
     world.now.traced.as_mut().unwrap().resets.push(reset);
     assert_eq!(leads(&weighed(&world)), "peer-accept-queue-full");
