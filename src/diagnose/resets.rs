@@ -3,12 +3,14 @@
 //! Input: traced resets of one service. Output: how many of them a cause explains. Not here: who sends them, and whom it hurts.
 
 use crate::diagnose::callers;
-use crate::diagnose::hypothesis::Cause;
+use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::reset_owners::Owners;
 use crate::diagnose::view::View;
 use crate::model::event::ResetReason;
 use crate::model::sysctl::Sysctl;
 use crate::model::traced::{ConnectFailure, Connects, Resets, SentFor, TracedInterval};
-use crate::model::{Endpoint, NetnsId};
+use crate::model::{Endpoint, NetnsId, Socket, State};
+use crate::text;
 
 pub const CAUSES: &[Cause] = &[
     Cause {
@@ -92,6 +94,13 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "orphan-limit, tcp-memory-pressure, and the socket options of the program",
     },
     Cause {
+        id: "idle-cut",
+        text: "they had been idle, and a device between, or the peer, knew them no more",
+        predicts: "nothing was said on them for a second or more in the first sample, and the next request was answered by a reset",
+        refuted_by: "resets in the middle of traffic",
+        decided_by: "the idle limits of NAT, firewall and load balancer on the way; `tcpstate trace --resets` on the other side",
+    },
+    Cause {
         id: "outside",
         text: "the peer sends them, or a device between",
         predicts: "they come, and no socket of this host sent them",
@@ -107,7 +116,12 @@ pub struct Ends {
     pub deaf: bool,
     /// Attempts to connect that clients here gave up.
     pub given_up: u64,
+    /// Connections of clients here that were idle in the first sample, and are gone in the second.
+    pub idle: u64,
 }
+
+/// A pause that traffic does not have (policy).
+const IDLE_MS: u64 = 1000;
 
 impl Ends {
     /// What else is known of a service and of its clients here.
@@ -120,8 +134,23 @@ impl Ends {
         Ends {
             deaf: !is_of_a_client(view, netns, service) && callers::listening(view, netns, service).is_none(),
             given_up: traced.connects.iter().filter(|c| c.to == service).map(given_up).sum(),
+            idle: view
+                .before
+                .map_or(0, |before| before.sockets.iter().filter(|s| is_idle(view, s, service)).count() as u64),
         }
     }
+}
+
+/// Whether a connection to the service had been in use, rested, and is no more.
+fn is_idle(view: &View<'_>, socket: &Socket, service: Endpoint) -> bool {
+    let rests = || {
+        let info = socket.info.as_deref().filter(|i| i.bytes_received() > Some(0))?;
+        Some(u64::from(info.last_data_sent_ms()?.min(info.last_data_recv_ms()?)) >= IDLE_MS)
+    };
+    socket.state == State::Established
+        && socket.peer.normalised() == service
+        && rests() == Some(true)
+        && view.at(socket.netns, socket.four_tuple()).is_none_or(|now| now.cookie != socket.cookie)
 }
 
 /// Whether the kernel gives this port to clients: where both ends have such a port, the lower one is not the service for sure.
@@ -157,4 +186,162 @@ pub fn proven(cause: &str, resets: &Resets, ends: Ends) -> u64 {
         _ => return 0,
     };
     if cause == named { resets.count } else { 0 }
+}
+
+/// A cause of fewer is not named, in percent of the resets (policy).
+const SHARE_OF_CAUSE: u64 = 10;
+
+/// The resets of one service, from both sides as far as they are seen.
+#[derive(Debug)]
+pub struct Story<'a> {
+    /// Of the service.
+    pub netns: Option<NetnsId>,
+    pub service: Endpoint,
+    pub sent: Vec<&'a Resets>,
+    pub came: Vec<&'a Resets>,
+    pub ends: Ends,
+}
+
+impl<'a> Story<'a> {
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.iter().map(|r| r.count).sum()
+    }
+
+    #[must_use]
+    pub fn came(&self) -> u64 {
+        self.came.iter().map(|r| r.count).sum()
+    }
+
+    /// A reset that one end sends and the other gets is seen twice.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.sent().max(self.came())
+    }
+
+    /// Clients that had sent something and were reset before anything came back.
+    #[must_use]
+    pub fn unanswered(&self) -> u64 {
+        let of = |all: &[&Resets], served_here| -> u64 {
+            all.iter().filter(|r| r.served_here == served_here).map(|r| r.unanswered).sum()
+        };
+        of(&self.came, false).max(of(&self.sent, true))
+    }
+
+    /// Connections that their peer had closed, and that were used again: at the client's end, or by what the server's
+    /// kernel says.
+    #[must_use]
+    pub fn reused(&self) -> u64 {
+        self.seen(|r| r.after_fin).max(self.sent_for("closed-before"))
+    }
+
+    /// A sum over those that came.
+    #[must_use]
+    pub fn seen(&self, of: fn(&Resets) -> u64) -> u64 {
+        self.came.iter().map(|r| of(r)).sum()
+    }
+
+    /// New connections of clients here that got no more than a line.
+    #[must_use]
+    pub fn fresh(&self) -> u64 {
+        self.came.iter().filter(|r| !r.served_here).map(|r| r.fresh).sum()
+    }
+
+    /// Connections of clients here that were cut while the service had not closed them.
+    #[must_use]
+    pub fn in_use(&self) -> u64 {
+        self.came.iter().filter(|r| !r.served_here).map(|r| r.in_use).sum()
+    }
+
+    /// Connections that clients here cut off as no answer came.
+    #[must_use]
+    pub fn waited(&self) -> u64 {
+        self.sent.iter().map(|r| r.waited).sum()
+    }
+
+    /// The clients' ends on this host: whose connections were reset, or who reset them.
+    pub fn owners(&self) -> Owners<'a> {
+        let ours = if self.outsiders() * 2 <= self.count() { &self.sent } else { &self.came };
+        Owners::of(ours.iter().copied().filter(|r| !r.served_here))
+    }
+
+    /// Those that came, and that nobody here has sent.
+    #[must_use]
+    pub fn outsiders(&self) -> u64 {
+        self.came().saturating_sub(self.sent())
+    }
+
+    /// Who sent most.
+    #[must_use]
+    pub fn sender(&self) -> Option<&'a Resets> {
+        self.sent.iter().copied().max_by_key(|r| r.count)
+    }
+
+    /// Whether the kernel gave the reason of all that were sent here.
+    #[must_use]
+    pub fn reasons_known(&self) -> bool {
+        self.sent.iter().all(|r| matches!(r.sent, Some(SentFor::Reason(_))))
+    }
+
+    /// How many were sent for reasons that prove a cause.
+    #[must_use]
+    pub fn sent_for(&self, cause: &str) -> u64 {
+        self.sent.iter().map(|r| proven(cause, r, self.ends)).sum()
+    }
+}
+
+/// Which causes are left.
+#[must_use]
+pub fn weigh(story: &Story<'_>) -> Weighed {
+    let (all, outside) = (story.count(), story.outsiders());
+    let (after_fin, late, fresh) = (story.seen(|r| r.after_fin), story.seen(|r| r.late), story.fresh());
+    let reasons_known = story.reasons_known();
+    // The reasons of a sender that is seen tell more than the end that got them.
+    let unseen = |n: u64| if story.sent() == 0 { n } else { 0 };
+    Weighed::of(CAUSES, |cause| {
+        let (n, weight) = match cause.id {
+            "idle-cut" if story.ends.idle * 2 >= all && story.in_use() * 2 >= all => {
+                (unseen(all), Weight::Possible(0.7))
+            }
+            "idle-cut" => (0, Weight::Proven),
+            "outside" if story.ends.idle * 2 >= all => {
+                (outside.saturating_sub(after_fin + late), Weight::Possible(0.3))
+            }
+            // A new connection that ends at once may have met either, and a device between seldom waits for a handshake.
+            "outside" if fresh * 2 >= all => (outside, Weight::Possible(0.4)),
+            "outside" => (outside.saturating_sub(after_fin + late), Weight::Possible(0.9)),
+            "turned-away" => (unseen(fresh), Weight::Possible(0.6)),
+            "used-after-close" => (unseen(after_fin), Weight::Proven),
+            "late-answer" => (unseen(late).max(story.sent_for(cause.id)), Weight::Proven),
+            id => (story.sent_for(id), Weight::Proven),
+        };
+        let of_receiver = matches!(cause.id, "outside" | "used-after-close" | "turned-away" | "idle-cut");
+        if n * 100 >= all * SHARE_OF_CAUSE && n > 0 {
+            weight
+        } else if !reasons_known && !of_receiver && cause.id != "no-listener" {
+            Weight::Possible(0.2)
+        } else {
+            Weight::Refuted(refuted(story, cause.id, n))
+        }
+    })
+}
+
+/// Why a cause is none of most of them.
+fn refuted(story: &Story<'_>, cause: &str, n: u64) -> String {
+    let after_fin = story.seen(|r| r.after_fin);
+    match cause {
+        "used-after-close" => {
+            format!("{} had been in use, and in CLOSE_WAIT for a while, when the reset came", text::grouped(after_fin))
+        }
+        "idle-cut" => format!(
+            "{} to it had rested for a second in the first sample, and are gone",
+            text::count(story.ends.idle, "connection", "connections")
+        ),
+        "turned-away" => format!("{} of them were new and had got no more than a line", text::grouped(story.fresh())),
+        "outside" if after_fin > 0 => format!("{} were in CLOSE_WAIT, and used again", text::grouped(after_fin)),
+        "outside" => "this host sent as many as came".to_owned(),
+        "no-listener" if !story.ends.deaf => "the port has a listener".to_owned(),
+        _ if story.sent.is_empty() => "no socket of this host sent one".to_owned(),
+        _ => format!("{} of {} that this host sent", text::grouped(n), text::count(story.sent(), "reset", "resets")),
+    }
 }

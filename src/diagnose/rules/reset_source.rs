@@ -8,11 +8,10 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
-use crate::diagnose::hypothesis::{Weighed, Weight};
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::measure::Share;
 use crate::diagnose::reset_owners::Owners;
-use crate::diagnose::resets::{self, CAUSES};
+use crate::diagnose::resets::{self, CAUSES, Story, weigh};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
@@ -37,7 +36,10 @@ const GAVE_UP: &str =
     "Look why {service} does not answer in time: `tcpstate doctor` on its host; {sender} only gave up waiting";
 const LATE: &str = "Compare how long {service} takes to answer with the time limits of its clients; clients that ended, or need no more \
                     of an answer, are no fault";
-const TURNED_AWAY: &str = "Look into the log of {service} for a limit that is reached (clients, workers, descriptors), an access rule, or workers that die";
+const TURNED_AWAY: &str = "Look into the log of {service} for a limit that is reached (clients, workers, descriptors), an access rule, \
+                           or workers that die";
+const IDLE_LIMIT: &str = "In {user}: send keepalives (TCP_KEEPIDLE) before the path forgets, or close what idles sooner; find the \
+                          device whose idle limit is so short";
 const LISTEN: &str = "Start what should serve {service}, or correct the address that its clients call";
 const IDLE: &str = "In {sender}: close only when the other end sends no more; the limit for idle connections of a server must be \
                     above that of its clients";
@@ -64,6 +66,7 @@ const TEXT: Text = Text {
         LATE,
         REUSED,
         TURNED_AWAY,
+        IDLE_LIMIT,
         FORGOTTEN,
         LISTEN,
         KERNEL,
@@ -79,8 +82,6 @@ const MANY: u64 = 5;
 const REUSES: u64 = 3;
 /// Of the connections of a service: it fails for nearly everybody (policy).
 const MOST: f64 = 80.0;
-/// A cause of fewer is not named, in percent of the resets (policy).
-const SHARE_OF_CAUSE: u64 = 10;
 
 fn check(view: &View<'_>) -> Outcome {
     let Some(traced) = &view.now.traced else { return Outcome::default() };
@@ -107,133 +108,6 @@ fn home(view: &View<'_>, resets: &Resets) -> Option<NetnsId> {
         return resets.netns;
     }
     callers::home(view, resets.netns, resets.service.addr).map_or(resets.netns, |n| n.inode)
-}
-
-/// The resets of one service, from both sides as far as they are seen.
-#[derive(Debug)]
-struct Story<'a> {
-    /// Of the service.
-    netns: Option<NetnsId>,
-    service: Endpoint,
-    sent: Vec<&'a Resets>,
-    came: Vec<&'a Resets>,
-    ends: resets::Ends,
-}
-
-impl<'a> Story<'a> {
-    fn sent(&self) -> u64 {
-        self.sent.iter().map(|r| r.count).sum()
-    }
-
-    fn came(&self) -> u64 {
-        self.came.iter().map(|r| r.count).sum()
-    }
-
-    /// A reset that one end sends and the other gets is seen twice.
-    fn count(&self) -> u64 {
-        self.sent().max(self.came())
-    }
-
-    /// Clients that had sent something and were reset before anything came back.
-    fn unanswered(&self) -> u64 {
-        let of = |all: &[&Resets], served_here| -> u64 {
-            all.iter().filter(|r| r.served_here == served_here).map(|r| r.unanswered).sum()
-        };
-        of(&self.came, false).max(of(&self.sent, true))
-    }
-
-    /// Connections that their peer had closed, and that were used again: at the client's end, or by what the server's
-    /// kernel says.
-    fn reused(&self) -> u64 {
-        self.seen(|r| r.after_fin).max(self.sent_for("closed-before"))
-    }
-
-    /// A sum over those that came.
-    fn seen(&self, of: fn(&Resets) -> u64) -> u64 {
-        self.came.iter().map(|r| of(r)).sum()
-    }
-
-    /// New connections of clients here that got no more than a line.
-    fn fresh(&self) -> u64 {
-        self.came.iter().filter(|r| !r.served_here).map(|r| r.fresh).sum()
-    }
-
-    /// Connections of clients here that were cut while the service had not closed them.
-    fn in_use(&self) -> u64 {
-        self.came.iter().filter(|r| !r.served_here).map(|r| r.in_use).sum()
-    }
-
-    /// Connections that clients here cut off as no answer came.
-    fn waited(&self) -> u64 {
-        self.sent.iter().map(|r| r.waited).sum()
-    }
-
-    /// The clients' ends on this host: whose connections were reset, or who reset them.
-    fn owners(&self) -> Owners<'a> {
-        let ours = if self.outsiders() * 2 <= self.count() { &self.sent } else { &self.came };
-        Owners::of(ours.iter().copied().filter(|r| !r.served_here))
-    }
-
-    /// Those that came, and that nobody here has sent.
-    fn outsiders(&self) -> u64 {
-        self.came().saturating_sub(self.sent())
-    }
-
-    /// Who sent most.
-    fn sender(&self) -> Option<&'a Resets> {
-        self.sent.iter().copied().max_by_key(|r| r.count)
-    }
-
-    /// Whether the kernel gave the reason of all that were sent here.
-    fn reasons_known(&self) -> bool {
-        self.sent.iter().all(|r| matches!(r.sent, Some(SentFor::Reason(_))))
-    }
-
-    /// How many were sent for reasons that prove a cause.
-    fn sent_for(&self, cause: &str) -> u64 {
-        self.sent.iter().map(|r| resets::proven(cause, r, self.ends)).sum()
-    }
-}
-
-fn weigh(story: &Story<'_>) -> Weighed {
-    let (all, outside) = (story.count(), story.outsiders());
-    let (after_fin, late, fresh) = (story.seen(|r| r.after_fin), story.seen(|r| r.late), story.fresh());
-    let reasons_known = story.reasons_known();
-    // The reasons of a sender that is seen tell more than the end that got them.
-    let unseen = |n: u64| if story.sent() == 0 { n } else { 0 };
-    Weighed::of(CAUSES, |cause| {
-        let (n, weight) = match cause.id {
-            // A new connection that ends at once may have met either, and a device between seldom waits for a handshake.
-            "outside" if fresh * 2 >= all => (outside, Weight::Possible(0.4)),
-            "outside" => (outside.saturating_sub(after_fin + late), Weight::Possible(0.9)),
-            "turned-away" => (unseen(fresh), Weight::Possible(0.6)),
-            "used-after-close" => (unseen(after_fin), Weight::Proven),
-            "late-answer" => (unseen(late).max(story.sent_for(cause.id)), Weight::Proven),
-            id => (story.sent_for(id), Weight::Proven),
-        };
-        let of_receiver = matches!(cause.id, "outside" | "used-after-close" | "turned-away");
-        match n * 100 >= all * SHARE_OF_CAUSE && n > 0 {
-            true => weight,
-            false if !reasons_known && !of_receiver && cause.id != "no-listener" => Weight::Possible(0.2),
-            false => Weight::Refuted(refuted(story, cause.id, n)),
-        }
-    })
-}
-
-/// Why a cause is none of most of them.
-fn refuted(story: &Story<'_>, cause: &str, n: u64) -> String {
-    let after_fin = story.seen(|r| r.after_fin);
-    match cause {
-        "used-after-close" => {
-            format!("{} had been in use, and in CLOSE_WAIT for a while, when the reset came", text::grouped(after_fin))
-        }
-        "turned-away" => format!("{} of them were new and had got no more than a line", text::grouped(story.fresh())),
-        "outside" if after_fin > 0 => format!("{} were in CLOSE_WAIT, and used again", text::grouped(after_fin)),
-        "outside" => "this host sent as many as came".to_owned(),
-        "no-listener" if !story.ends.deaf => "the port has a listener".to_owned(),
-        _ if story.sent.is_empty() => "no socket of this host sent one".to_owned(),
-        _ => format!("{} of {} that this host sent", text::grouped(n), text::count(story.sent(), "reset", "resets")),
-    }
 }
 
 /// The program behind the service, when it listens here.
@@ -368,6 +242,7 @@ fn step(cause: &str) -> &'static str {
         "cut-off" => LINGER,
         "late-answer" => LATE,
         "turned-away" => TURNED_AWAY,
+        "idle-cut" => IDLE_LIMIT,
         "no-listener" => LISTEN,
         "closed-too-early" => IDLE,
         "closed-before" => OWN_LIMIT,
@@ -381,7 +256,8 @@ fn step(cause: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{NETNS, World, listen};
+    use crate::diagnose::testkit::{NETNS, World, info, listen, row};
+    use crate::model::State;
     use crate::model::sysctl::Sysctl;
     use crate::model::traced::{ConnectFailure, Connects, Counts, Ends, Program};
 
@@ -612,6 +488,24 @@ mod tests {
         assert!(given_up.check(check).findings[0].causes.is("not-known"));
         given_up.now.traced.as_mut().unwrap().connects[0].failed = vec![(ConnectFailure::GivenUp, 3)];
         assert!(given_up.check(check).findings[0].causes.is("late-answer"));
+    }
+
+    #[test]
+    fn connections_that_rested_before_the_reset_point_to_an_idle_limit() {
+        let came = Resets { open: 6, in_use: 6, ..resets("10.0.0.9:443", false, None, 6) };
+        let first = |rested_ms: u64, received: u64| {
+            let mut world = world(vec![came.clone()], 20);
+            for port in 0..3 {
+                let stamps =
+                    [("last_data_sent_ms", 9000), ("last_data_recv_ms", rested_ms), ("bytes_received", received)];
+                let socket =
+                    info(row(State::Established, &format!("10.0.0.1:{}", 40_000 + port), "10.0.0.9:443"), &stamps);
+                world.before.as_mut().unwrap().sockets.push(socket);
+            }
+            world.check(check).findings[0].causes.left[0].cause.id
+        };
+        assert_eq!(first(1000, 9), "idle-cut");
+        assert_eq!((first(999, 9), first(1000, 0)), ("outside", "outside"));
     }
 
     #[test]
