@@ -142,6 +142,7 @@ const TRIALS: &[(&str, Trial)] = &[
     ("reset-source", Trial::Not("the steps change the program that sends the resets.")),
     ("window-limited", Trial::Not("inside one host no round trip is long enough for a larger window to show.")),
     ("sndbuf-limited", Trial::Not("inside one host no round trip is long enough for a larger buffer to show.")),
+    ("round-trip-grown", Trial::Not("the queue is on a device between the hosts.")),
     ("orphan-limit", Trial::Not("the limit is the whole host's, and no test may use it up or lower it.")),
     ("tcp-memory-pressure", Trial::Not("the limits are the whole host's, and no test may use them up or lower them.")),
 ];

@@ -10,8 +10,8 @@ pair() {
     ip -n "$C" -6 addr add fd77::1/64 dev "v${N}c" nodad; ip -n "$S" -6 addr add fd77::2/64 dev "v${N}s" nodad
     ip -n "$C" link set "v${N}c" up; ip -n "$S" link set "v${N}s" up
 }
-# wire MS NTH MORE [unscale]: $C (10.77.0.1) and $S (10.77.0.2) joined by a line that takes MS each way; each NTH packet takes MORE ms
-# longer; `unscale` clears the window scale of each SYN-ACK.
+# wire MS NTH MORE [unscale | KBITS]: $C (10.77.0.1) and $S (10.77.0.2) joined by a line that takes MS each way; each NTH packet takes MORE ms
+# longer; `unscale` clears the window scale of each SYN-ACK, KBITS is what it carries from $C to $S in a second, behind a queue without end.
 wire() {
     netns "$C"; netns "$S"
     python3 "${BASH_SOURCE[0]%/*}/line.py" "$C" "$S" "$1" "$2" "$3" "${4:-}" </dev/null >>"$W/out" 2>&1 & K+=($!)

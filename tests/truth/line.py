@@ -1,11 +1,12 @@
 """A line between two network namespaces that takes its time: a TUN device in each, and a queue between them.
 
 Input: the namespaces, milliseconds of the way, that each NTH packet takes MORE milliseconds longer (0: none), and `unscale`, if the
-window scale of each SYN-ACK is to be cleared.
+window scale of each SYN-ACK is to be cleared, or the kbit/s that it carries from the first namespace to the second.
 Runs until it is ended.
 """
 import ctypes,fcntl,heapq,os,select,struct,sys,time
-ms,nth,more=map(float,sys.argv[3:6]); unscaled=sys.argv[6:7]==["unscale"]; libc=ctypes.CDLL(None,use_errno=True)
+ms,nth,more=map(float,sys.argv[3:6]); how="".join(sys.argv[6:7]); unscaled=how=="unscale"
+kbits=float(how) if how[:1].isdigit() else 0; libc=ctypes.CDLL(None,use_errno=True)
 def tun(ns):
     f=os.open("/run/netns/"+ns,os.O_RDONLY)
     if libc.setns(f,0x40000000): raise OSError(ctypes.get_errno(),"setns")
@@ -25,7 +26,7 @@ def unscale(p):
     p[h+16:h+18]=b"\0\0"; t=bytes(p[h:])
     p[h+16:h+18]=struct.pack("!H",sum16(bytes(p[12:20])+struct.pack("!HH",6,len(t))+t+b"\0"*(len(t)%2)))
     return bytes(p)
-a,b=tun(sys.argv[1]),tun(sys.argv[2]); other={a:b,b:a}; q=[]; n=0
+a,b=tun(sys.argv[1]),tun(sys.argv[2]); other={a:b,b:a}; q=[]; n=0; free=0
 while 1:
     now=time.monotonic()
     while q and q[0][0]<=now:
@@ -40,4 +41,6 @@ while 1:
             except OSError: break
             n+=1
             if unscaled: p=unscale(p)
-            if len(q)<20000: heapq.heappush(q,(now+(ms+(more if nth and n%nth==0 else 0))/1000,n,other[t],p))
+            late=0
+            if kbits and t==a: free=max(free,now)+len(p)*8/kbits/1000; late=free-now
+            if len(q)<20000: heapq.heappush(q,(now+late+(ms+(more if nth and n%nth==0 else 0))/1000,n,other[t],p))

@@ -53,6 +53,7 @@ rules! {
     send_queue_stuck
     window_limited
     sndbuf_limited
+    round_trip_grown
     no_answer
     reset_source
     closed_without_answer
