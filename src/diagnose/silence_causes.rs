@@ -55,6 +55,7 @@ pub struct Silence {
     pub picture: Picture,
     /// Clients that closed before an answer came.
     pub given_up: u64,
+    /// Answers, and connections that ended in order.
     pub answers_here: u64,
     /// Several first requests have waited for long without a byte.
     pub has_silent_connections: bool,

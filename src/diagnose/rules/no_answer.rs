@@ -66,12 +66,21 @@ type ByPort<'p, 'a> = FxHashMap<(Option<NetnsId>, u16), Vec<(IpAddr, &'p To<'a>)
 struct To<'a> {
     /// Acknowledged requests without an answer, each with its wait.
     waiting: Vec<(&'a Socket, u64)>,
-    /// How long ago data came, or how long ago a connection was closed by both ends.
+    /// How long ago data came.
     answers: Vec<u64>,
+    /// How long ago a connection was closed by both ends: whether anything had come on it the row does not tell.
+    closed: Vec<u64>,
     /// We closed, and the peer's program has not for so long.
     given_up: Vec<u64>,
     /// What a trace saw of connections that ended there.
     traced: Option<Counts>,
+}
+
+impl To<'_> {
+    /// How long ago the peer's program did anything.
+    fn signs(&self) -> Vec<u64> {
+        self.answers.iter().chain(&self.closed).copied().collect()
+    }
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
@@ -119,6 +128,8 @@ fn places<'a>(view: &View<'a>, mut places: Places<'a>) -> Places<'a> {
             places.entry(key).or_default().given_up.push(ms);
         } else if let Some(ms) = answered_ms(socket) {
             places.entry(key).or_default().answers.push(ms);
+        } else if socket.state == State::TimeWait {
+            places.entry(key).or_default().closed.extend(socket.state_age().map(|age| age.min_ms));
         }
     }
     for ends in view.now.traced.iter().flat_map(|traced| &traced.ends).filter(|ends| !ends.served_here) {
@@ -145,16 +156,10 @@ fn waiting_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
     (last.by == By::Us && last.ago_ms >= PROMPT_MS && view.mirror(socket).is_none()).then_some(last.ago_ms)
 }
 
-/// How long ago the peer's program did anything: it sent data, or it closed its side.
+/// How long ago the peer's program sent data.
 fn answered_ms(socket: &Socket) -> Option<u64> {
-    match socket.state {
-        State::TimeWait => socket.state_age().map(|age| age.min_ms),
-        _ if socket.kind == RowKind::Full => {
-            let info = socket.info.as_deref().filter(|i| i.bytes_received() > Some(0))?;
-            info.last_data_recv_ms().map(u64::from)
-        }
-        _ => None,
-    }
+    let info = socket.info.as_deref().filter(|i| socket.kind == RowKind::Full && i.bytes_received() > Some(0))?;
+    info.last_data_recv_ms().map(u64::from)
 }
 
 /// For how long a connection that nobody here holds any more has waited for the peer's program to close it.
@@ -171,6 +176,8 @@ struct Case<'p, 'a> {
     longest_ms: u64,
     given_up: u64,
     answers_here: u64,
+    /// Others to it ended in order.
+    closed_here: u64,
     answers_elsewhere: u64,
     /// Other addresses of the port that answered.
     elsewhere: BTreeSet<IpAddr>,
@@ -189,20 +196,22 @@ impl<'p, 'a> Case<'p, 'a> {
         let longest_ms = place.waiting.iter().map(|(_, ms)| *ms).max()?;
         let given_up: Vec<u64> = place.given_up.iter().copied().filter(|ms| *ms >= PROMPT_MS).collect();
         let since = given_up.iter().copied().max().unwrap_or(0).max(longest_ms);
-        let answers = |to: &To<'_>| to.answers.iter().filter(|ms| **ms < since).count() as u64;
-        let others = || all.iter().filter(|(other, to)| *other != addr && answers(to) > 0);
+        let within = |times: &[u64]| times.iter().filter(|ms| **ms < since).count() as u64;
+        let (answers, closed) = (|to: &To<'_>| within(&to.answers), |to: &To<'_>| within(&to.closed));
+        let others = || all.iter().filter(|(other, to)| *other != addr && answers(to) + closed(to) > 0);
         let mut case = Case {
             place,
             picture: Picture::Waits,
             longest_ms,
             given_up: (given_up.len() as u64).max(place.traced.map_or(0, |t| t.given_up)),
             answers_here: answers(place).max(place.traced.map_or(0, |t| t.answered)),
-            answers_elsewhere: others().map(|(_, to)| answers(to)).sum(),
+            closed_here: closed(place),
+            answers_elsewhere: others().map(|(_, to)| answers(to) + closed(to)).sum(),
             elsewhere: others().map(|(other, _)| *other).collect(),
             first: place.waiting.iter().filter(|(s, _)| silence::is_first(s)).count() as u64,
         };
         let rows: Vec<&Socket> = place.waiting.iter().map(|(s, _)| *s).collect();
-        let at_once = silence::is_at_once(view, &rows, &place.answers, case.given_up > 0);
+        let at_once = silence::is_at_once(view, &rows, &place.signs(), case.given_up > 0);
         let at_once = at_once.then(|| case.stop(groups));
         case.picture = case.picture(given_up.len() as u64, at_once);
         (case.picture != Picture::Waits || case.is_worth_a_word()).then_some(case)
@@ -224,9 +233,10 @@ impl<'p, 'a> Case<'p, 'a> {
             Some(traced) => traced.given_up > 0 && self.first > 0,
             None => unclosed >= SEVERAL && self.first >= SEVERAL && self.longest_ms >= NO_TRACE_MS,
         };
-        if unclosed >= SEVERAL && self.answers_here == 0 && self.answers_elsewhere >= SEVERAL {
+        let is_silent = self.answers_here + self.closed_here == 0;
+        if unclosed >= SEVERAL && is_silent && self.answers_elsewhere >= SEVERAL {
             Picture::SilentAddress
-        } else if gave_up && alike && self.answers_here == 0 {
+        } else if gave_up && alike && is_silent {
             Picture::SilentToAll
         } else if gave_up && alike && self.first_for_long() >= SEVERAL {
             Picture::SilentInPart
@@ -243,11 +253,16 @@ impl<'p, 'a> Case<'p, 'a> {
     /// where nobody was answered or somebody gave up: this may be what was asked for.
     fn is_worth_a_word(&self) -> bool {
         let long = self.place.waiting.iter().filter(|(_, ms)| *ms >= LONG_MS).count() as u64;
-        let answers = self.answers_here + self.answers_elsewhere;
+        let answers = self.answers_here + self.closed_here + self.answers_elsewhere;
         // Somebody found that it takes too long.
         let too_long = answers == 0 || self.given_up > 0;
         let first_in_vain = self.first >= SEVERAL && self.longest_ms >= NO_TRACE_MS && too_long;
-        long >= SEVERAL && (answers >= long || self.first_for_long() >= SEVERAL) || first_in_vain
+        // A trace knows what was answered: most give up, and nobody gets a byte.
+        let all_give_up =
+            self.place.traced.is_some_and(|t| t.given_up >= SEVERAL && t.given_up * 2 >= self.first) && self.first > 0;
+        long >= SEVERAL && (answers >= long || self.first_for_long() >= SEVERAL)
+            || first_in_vain
+            || all_give_up && self.answers_here == 0
     }
 
     fn finding(&self, view: &View<'_>, groups: &[Group<'_>], to: Endpoint) -> Finding {
@@ -262,6 +277,9 @@ impl<'p, 'a> Case<'p, 'a> {
                 0 => "it answered all of them before, and nobody since".into(),
                 first => format!("it answered {} of them before, and nobody since", text::grouped(n - first)),
             },
+            (0, 0) if self.closed_here > 0 && self.place.traced.is_none() => {
+                format!("{} others ended in order meanwhile", text::grouped(self.closed_here))
+            }
             (0, 0) => "it answered nobody meanwhile".to_owned(),
             (0, here) => format!("{} it answered meanwhile", text::grouped(here)),
             (1, 0) => format!("another address answered on port {} meanwhile", to.port),
@@ -278,7 +296,7 @@ impl<'p, 'a> Case<'p, 'a> {
         let silence = Silence {
             picture: self.picture,
             given_up: self.given_up,
-            answers_here: self.answers_here,
+            answers_here: self.answers_here + self.closed_here,
             has_silent_connections: self.first_for_long() >= SEVERAL,
             is_traced: self.place.traced.is_some(),
         };
@@ -296,6 +314,7 @@ impl<'p, 'a> Case<'p, 'a> {
             .evidence("never_got_a_byte", Evidence::Count(self.first))
             .evidence("given_up", Evidence::Count(self.given_up))
             .evidence("answers_here", Evidence::Count(self.answers_here))
+            .evidence("ended_in_order", Evidence::Count(self.closed_here))
             .evidence("answers_elsewhere", Evidence::Count(self.answers_elsewhere))
             .evidence("answering", Evidence::List(self.elsewhere.iter().take(5).map(ToString::to_string).collect()))
             .next(format!("tcpstate list -o -i -p --peer {to}"))
@@ -446,6 +465,14 @@ mod tests {
         let silent = |counts, change: fn(&mut World)| assert!(found(counts, change).is_empty());
         assert_eq!(found(Counts { given_up: 2, ..counts }, |_| ())[0].severity, Severity::Info);
         assert_eq!(found(Counts { answered: 1, ..counts }, |_| ())[0].severity, Severity::Info);
+        // The server closes what was given up, as one that is alive does: an explanation, and no answer is made of it.
+        let closed = found(counts, |world| {
+            for n in 0..4 {
+                world.add(time_wait(&format!("10.0.0.1:{}", 42_000 + n), SILENT, 59_000));
+            }
+        });
+        assert_eq!(closed[0].severity, Severity::Info);
+        assert!(closed[0].summary.ends_with("3 given up; it answered nobody meanwhile"), "{}", closed[0].summary);
         // Protocols without answers: what is open has sent for long, too.
         silent(counts, |world| {
             for socket in &mut world.now.sockets {
