@@ -38,6 +38,11 @@ pub(super) fn field<T: Document>(object: &Json, key: &str) -> Result<T, Refused>
     }
 }
 
+/// Reads a count that captures of before do not have: they counted none.
+pub(super) fn added<T: Document + Default>(object: &Json, key: &str) -> Result<T, Refused> {
+    if object.get(key).is_some() { field(object, key) } else { Ok(T::default()) }
+}
+
 /// Writes a field of an object.
 pub(super) fn put<T: Document>(object: &mut Map<String, Json>, key: &str, value: &T) {
     if !value.is_absent() {
@@ -45,20 +50,25 @@ pub(super) fn put<T: Document>(object: &mut Map<String, Json>, key: &str, value:
     }
 }
 
-/// The documents of structs: `structs! { Type { field, other = "key" } }`. Fields are written under their own names.
+/// The documents of structs: `structs! { Type { field, other; count } }`. Fields are written under their own names; counts behind
+/// the semicolon may be missing.
 macro_rules! structs {
-    ($($Type:ident { $($field:ident),* $(,)? })*) => {
+    ($($Type:ident { $($field:ident),* $(,)? $(; $($added:ident),*)? })*) => {
         $(impl $crate::capture::document::Document for $Type {
             fn to_json(&self) -> serde_json::Value {
                 // All fields by name: a new one must be written too.
-                let $Type { $($field),* } = self;
+                let $Type { $($field,)* $($($added,)*)? } = self;
                 let mut object = serde_json::Map::new();
                 $($crate::capture::document::put(&mut object, stringify!($field), $field);)*
+                $($($crate::capture::document::put(&mut object, stringify!($added), $added);)*)?
                 serde_json::Value::Object(object)
             }
 
             fn from_json(json: &serde_json::Value) -> Result<$Type, $crate::capture::document::Refused> {
-                Ok($Type { $($field: $crate::capture::document::field(json, stringify!($field))?),* })
+                Ok($Type {
+                    $($field: $crate::capture::document::field(json, stringify!($field))?,)*
+                    $($($added: $crate::capture::document::added(json, stringify!($added))?,)*)?
+                })
             }
         })*
     };

@@ -43,7 +43,7 @@ structs! {
     }
     Waited { failure, ms, at_least_ms }
     Program { pid, comm, processes }
-    Resets { netns, service, served_here, sent, program, count, open, unanswered, after_fin, in_use, fresh, late, waited }
+    Resets { netns, service, served_here, sent, program, count, open, unanswered, after_fin; in_use, fresh, late, waited }
     Ends { netns, service, served_here, counts, callers }
     Counts { answered, given_up, unanswered, brief, message }
     Retransmits { netns, peer, handshake, segments, closing, failed }

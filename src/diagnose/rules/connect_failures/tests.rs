@@ -149,6 +149,10 @@ fn a_service_that_cut_its_connections_and_refused_for_a_moment_may_be_two_hosts(
         open: 6,
         unanswered: 0,
         after_fin: 0,
+        in_use: 0,
+        fresh: 0,
+        late: 0,
+        waited: 0,
     };
     world.now.traced.as_mut().unwrap().resets.push(cut);
     let finding = world.check(check).findings.remove(0);
