@@ -16,17 +16,23 @@ use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
-use crate::model::traced::{Connects, TracedInterval, Waited};
+use crate::model::traced::{ConnectFailure, Connects, TracedInterval, Waited};
 use crate::model::{Endpoint, NetnsId, Socket, State};
 use crate::text;
 
-pub(super) const RULE: Rule =
-    rule!("connect-failures", Connecting, Two, "connects to one destination fail", check, [TEXT, COUNTED, UNROUTED])
-        .states(&[State::SynSent])
-        .title("failing connects")
-        .identity(Identity::ProgramAndDestination)
-        .causes(CAUSES)
-        .traced();
+pub(super) const RULE: Rule = rule!(
+    "connect-failures",
+    Connecting,
+    Two,
+    "connects to one destination fail",
+    check,
+    [TEXT, COUNTED, UNROUTED, SCANNED]
+)
+.states(&[State::SynSent])
+.title("failing connects")
+.identity(Identity::ProgramAndDestination)
+.causes(CAUSES)
+.traced();
 
 const LISTENER: &str = "On {addr} check that the service runs and listens on port {port} of that address: `ss -ltnp`";
 const BEHIND: &str =
@@ -71,12 +77,26 @@ const COUNTED: Text = Text {
 
 /// Attempts that a counter must have seen fail, and their share of those begun, in percent (policy).
 const COUNTED_FAILURES: u64 = 20;
+/// One program that fails at so many destinations looks for what is there, or all that it needs is away (policy): one story.
+const SCAN: usize = 16;
+/// Destinations that such a story names.
+const NAMED: usize = 5;
 /// So many repetitions of one SYN make a `syn-sent-pileup`.
 const PILEUP: u8 = 2;
 const COUNTED_PERCENT: f64 = 90.0;
 /// So many connects without a route are no accident; one for so many that were begun is worth a second look (policy).
 const UNROUTED_FAILURES: u64 = 3;
 const UNROUTED_SHARE: u64 = 20;
+
+const SCANNED: Text = Text {
+    why: "A scanner, a peer-to-peer program or a client with a stale list fails at many addresses or ports, and that is what it is for; \
+          a program that fails at all that it calls has lost its network, or what it calls is down.",
+    remedy: &[
+        "Nothing, if the program looks for what is there; else refresh its list of addresses",
+        "If it needs them all, look for what they have in common: one host that is down, one network, one rule",
+    ],
+    avoid: &["Don't lengthen the connect timeout to cure this: callers wait longer for the same failure"],
+};
 
 const UNROUTED: Text = Text {
     why: "A connect() to an address without a route fails at once: no socket changes its state, nothing is sent, and no trace of sockets \
@@ -140,9 +160,69 @@ fn step(cause: &str) -> &'static str {
     }
 }
 
+/// A finding for each program and destination; one for a program that fails at very many.
 fn traced_findings(view: &View<'_>, traced: &TracedInterval) -> Vec<Finding> {
-    let failing = traced.connects.iter().filter(|c| c.failures() >= FEW);
-    failing.map(|connects| traced_finding(view, traced, connects)).collect()
+    let mut programs: BTreeMap<_, Vec<&Connects>> = BTreeMap::new();
+    for connects in traced.connects.iter().filter(|c| c.failures() > 0) {
+        programs.entry((connects.netns, connects.comm())).or_default().push(connects);
+    }
+    let mut findings = Vec::new();
+    for ((_, comm), of) in programs {
+        let told: Vec<&Connects> = of.iter().copied().filter(|c| c.failures() >= FEW).collect();
+        let single = told.iter().map(|connects| traced_finding(view, traced, connects));
+        match comm.filter(|_| of.len() >= SCAN && !told.is_empty()) {
+            Some(_) => findings.push(scan_finding(view, traced, &of, single.map(|f| f.severity).max())),
+            None => findings.extend(single),
+        }
+    }
+    findings
+}
+
+/// One program fails at very many destinations: as bad as the worst of them.
+fn scan_finding(view: &View<'_>, traced: &TracedInterval, of: &[&Connects], worst: Option<Severity>) -> Finding {
+    let mut most: Vec<&Connects> = of.to_vec();
+    most.sort_by_key(|c| std::cmp::Reverse(c.failures()));
+    let program = of.iter().filter_map(|c| c.program.as_ref()).max_by_key(|p| p.processes);
+    let who = program.map_or_else(String::new, traced_program::name);
+    let failed: u64 = of.iter().map(|c| c.failures()).sum();
+    let attempts = failed + of.iter().map(|c| c.succeeded).sum::<u64>();
+    let mut kinds: BTreeMap<ConnectFailure, u64> = BTreeMap::new();
+    of.iter().flat_map(|c| &c.failed).for_each(|(kind, n)| *kinds.entry(*kind).or_default() += n);
+    let summary = format!(
+        "{} of {} of {who} failed at {} destinations within {}",
+        text::grouped(failed),
+        text::count(attempts, "connect", "connects"),
+        text::grouped(of.len() as u64),
+        text::duration(traced.duration_ms),
+    );
+    let lost = traced.lost + traced.not_grouped;
+    let confidence = if lost == 0 { 0.95 } else { 0.8 };
+    let named = |c: &&Connects| format!("{} ({})", c.to, c.failures());
+    let place = most.first().map(|c| c.netns);
+    let subject = match program.and_then(|p| view.named(p.pid)) {
+        Some(process) => view.subject_of(process, place.flatten()),
+        None => Subject {
+            netns: place.flatten(),
+            pid: program.map(|p| p.pid),
+            comm: program.map(|p| p.comm.clone()),
+            ..Subject::default()
+        },
+    };
+    RULE.finding(worst.unwrap_or(Severity::Info), confidence, summary)
+        .because("each attempt and its end were traced, as far as no event was lost")
+        .text(&SCANNED)
+        .subject(subject)
+        .evidence("failed", Evidence::Count(failed))
+        .evidence("succeeded", Evidence::Count(attempts - failed))
+        .evidence("destinations", Evidence::Count(of.len() as u64))
+        .evidence(
+            "failed_with",
+            Evidence::List(kinds.iter().map(|(kind, n)| format!("{} ({n})", kind.key())).collect()),
+        )
+        .evidence("most_failures", Evidence::List(most.iter().take(NAMED).map(named).collect()))
+        .evidence("traced_ms", Evidence::Millis(traced.duration_ms))
+        .evidence("events_lost", Evidence::Count(lost))
+        .next("tcpstate trace --failed")
 }
 
 fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> Finding {

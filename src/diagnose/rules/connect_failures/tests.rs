@@ -444,3 +444,19 @@ fn without_a_trace_counters_tell_that_nearly_everything_fails() {
     // Attempts that others made fail too.
     assert!(grown(200, 100).is_empty());
 }
+
+#[test]
+fn a_program_that_fails_at_very_many_destinations_is_one_finding_as_bad_as_the_worst() {
+    let ports = |many: u16, failures| {
+        let of = |port| connects(&format!("10.0.0.9:{port}"), "nmap", 0, &[(Refused, failures)]);
+        traced((1..=many).map(of).collect()).check(check).findings
+    };
+    let scan = ports(16, 2);
+    assert_eq!(scan.len(), 1, "{scan:#?}");
+    assert_eq!(scan[0].severity, Severity::Info);
+    assert_eq!(scan[0].summary, "32 of 32 connects of nmap (812) failed at 16 destinations within 2.0 s");
+    assert_eq!((scan[0].subject.comm.as_deref(), scan[0].subject.destination), (Some("nmap"), None));
+    assert_eq!(ports(15, 2).len(), 15);
+    assert!(ports(16, 1).is_empty(), "once each");
+    assert_eq!(ports(16, 198)[0].severity, Severity::Warning);
+}
