@@ -39,7 +39,8 @@ pub const CAUSES: &[Cause] = &[
         text: "the path loses full-size segments and passes small ones (MTU)",
         predicts: "small segments were acknowledged on the same connections, what is repeated is of full size",
         refuted_by: "a small segment that is repeated too, of these connections or of new attempts",
-        decided_by: "pings of the size of the path MTU and below (`ping -M do -s`); the connections recover with net.ipv4.tcp_mtu_probing = 1",
+        decided_by: "pings of the size of the path MTU and below (`ping -M do -s`); the connections recover with \
+                     net.ipv4.tcp_mtu_probing = 1",
     },
     Cause {
         id: "path-forgot-flow",

@@ -29,12 +29,12 @@ const READ_TO_EOF: &str = "Read to EOF before close(): a server that answers an 
 const SHUTDOWN_FIRST: &str = "Or call shutdown() for writing, read for a short time, then close()";
 const NO_LINGER: &str = "Remove SO_LINGER with a time of zero, and close only when the peer sends no more";
 const ON_PURPOSE: &str = "If a load tester or a health check does it on purpose, nothing is wrong";
-const VANISHED: &str = "See dead-peer-retransmit for which peers are silent, and check the path to them, filters on it too: a keepalive probe is \
-     answered by a segment without data";
+const VANISHED: &str = "See dead-peer-retransmit for which peers are silent, and check the path to them, filters on it too: a keepalive \
+     probe is answered by a segment without data";
 const NO_MEMORY: &str = "See orphan-limit and tcp-memory-pressure for what runs out";
 const NO_LINGER2: &str = "Remove a negative TCP_LINGER2 from the program";
-const PEERS: &str = "Check the peers: a server that restarts or closes with unread data, or the idle limit of a load balancer; if none sends \
-     them, a device between does";
+const PEERS: &str = "Check the peers: a server that restarts or closes with unread data, or the idle limit of a load balancer; if none \
+     sends them, a device between does";
 const RETIRE: &str = "Retire listeners in order: stop accepting, drain the queue, then close; tcp_migrate_req=1 helps with \
      SO_REUSEPORT";
 

@@ -62,8 +62,8 @@ const RETRIES2: &str = "Last, tcp_retries2 for the whole host, not below 8";
 
 const TEXT: Text = Text {
     why: "Data was sent and no acknowledgement comes back; a host that had merely restarted would answer with RST, unless a \
-          firewall on the way drops that. The kernel doubles the wait after each repetition and goes on for about 15 minutes by default; until then \
-          a write or a request without a time limit just waits.",
+          firewall on the way drops that. The kernel doubles the wait after each repetition and goes on for about 15 minutes by \
+          default; until then a write or a request without a time limit just waits.",
     remedy: &[
         WAY_OUT,
         MTU,

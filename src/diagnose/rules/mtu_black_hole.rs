@@ -58,7 +58,8 @@ const CAUSES: &[Cause] = &[
         text: "the path loses full-size segments and passes small ones (MTU)",
         predicts: "every segment that is repeated is of full size, what was acknowledged before was small",
         refuted_by: "a full-size segment that was acknowledged, a small one that is repeated",
-        decided_by: "pings of the size of the path MTU and below (`ping -M do -s`); the connections recover with net.ipv4.tcp_mtu_probing = 1",
+        decided_by: "pings of the size of the path MTU and below (`ping -M do -s`); the connections recover with \
+                     net.ipv4.tcp_mtu_probing = 1",
     },
     Cause {
         id: "lossy-path",

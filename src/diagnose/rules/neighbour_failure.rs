@@ -227,7 +227,13 @@ mod tests {
 
     fn hop(gateway: Option<&str>, resolution: Option<Resolution>) -> NextHop {
         let device = Some("eth0".into());
-        NextHop::Neighbour(Neighbour { gateway: gateway.map(addr), device, resolution, confirmed_ms: None, has_carrier: Some(true) })
+        NextHop::Neighbour(Neighbour {
+            gateway: gateway.map(addr),
+            device,
+            resolution,
+            confirmed_ms: None,
+            has_carrier: Some(true),
+        })
     }
 
     fn syn(port: u16, to: &str) -> Socket {

@@ -1,4 +1,4 @@
-//! Segments to an address wait for a second or more on their way: a queue has grown there.
+//! Segments wait in a queue on the path.
 //!
 //! Input: the round trips of connections in use, in both samples. Output: one finding per address. Not here: a long path, whose
 //! shortest round trip is long too, and loss (`lossy-destination`).
