@@ -221,8 +221,10 @@ fn off_a_terminal_columns_are_aligned_and_nothing_is_cut() {
         helper.rename(b"server");
         let rows = helper.make("established 7000+17000/v6 2");
         let pid = helper.pid();
-        let aligned = product::text(ns, &["list", "--sort", "local-port"]);
+        // The table has what it is sorted by, and what programs read only the columns that they know.
         let text = product::text(ns, &["list", "--sort", "local-port", "--format", "tsv"]);
+        let columns = "state,recv-q,send-q,local,peer,process";
+        let aligned = product::text(ns, &["list", "--sort", "local-port", "-c", columns]);
         let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(squeezed(&aligned), squeezed(&text));
         let at = |line: &str| line.find("server(").or_else(|| line.find("PROCESS"));
@@ -370,8 +372,11 @@ fn a_namespace_without_sockets_is_an_answer() {
             assert_eq!(summary["total"], 0, "{source}");
             assert_eq!(summary["states"].as_object().unwrap().len(), State::ALL.len(), "{source}");
         }
-        assert_eq!(product::text(ns, &["list"]), "STATE RECV-Q SEND-Q LOCAL PEER PROCESS\n");
-        assert_eq!(product::text(ns, &["list", "-H"]), "");
+        for (words, table) in [(&["list"][..], "STATE RECV-Q SEND-Q LOCAL PEER PROCESS\n"), (&["list", "-H"], "")] {
+            let output = finish(&mut product::with(ns, words));
+            assert_eq!((output.status.code(), lossy(&output.stdout).as_str()), (Some(0), table));
+            assert_eq!(lossy(&output.stderr), "tcpstate: there is no TCP socket\n");
+        }
         let summary = product::text(ns, &["summary"]);
         assert!(summary.starts_with("0 TCP sockets on "), "{summary}");
         let lines = product::text(ns, &["list", "--format", "jsonl"]);

@@ -310,7 +310,8 @@ fn wait_for_repeats(ns: &Netns, state: State, count: usize, repeats: u8) {
         let rows = ns.run(diag::dump);
         let ready = |r: &&diag::Row| r.state == state && r.timer.is_some_and(|t| t.retransmits >= repeats);
         let seen = rows.iter().filter(ready).count();
-        if seen >= count { Ok(()) } else { Err(format!("{seen} of {count} in {state}")) }
+        let all = || rows.iter().map(|r| (r.state, r.timer.map(|t| t.retransmits))).collect::<Vec<_>>();
+        if seen >= count { Ok(()) } else { Err(format!("{seen} of {count} in {state}: {:?}", all())) }
     });
 }
 
