@@ -218,7 +218,12 @@ fn late(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> Option
     let who = program.map_or_else(|| "a process that is not known".to_owned(), traced_program::name);
     let range = connects.answered_ms.map_or_else(String::new, |(quickest, slowest)| {
         let (quickest, slowest) = (text::duration(quickest), text::duration(slowest));
-        if quickest == slowest { format!(", after {quickest}") } else { format!(", after {quickest} to {slowest}") }
+        match quickest == slowest {
+            true => format!(", after {quickest}"),
+            false if all => format!(", after {quickest} to {slowest}"),
+            // The quickest was one that was answered at once.
+            false => format!(", the slowest after {slowest}"),
+        }
     });
     let all_of = if all { " (all that were seen to begin)" } else { "" };
     let summary = format!(
@@ -340,6 +345,8 @@ mod tests {
             "5 of 10 connects of curl (812) to 10.0.0.9:80 within 2.0 s were answered only when the SYN was repeated (all that were \
              seen to begin), after 1.0 s to 1.1 s"
         );
+        let of_half = traced(connects(10, 5, 3)).check(check).findings.remove(0);
+        assert!(of_half.summary.ends_with("when the SYN was repeated, the slowest after 1.1 s"), "{}", of_half.summary);
         assert_eq!(left(&world)[..2], ["ecn-filtered", "first-syn-dropped"]);
         assert!(
             finding.causes.ruled_out.iter().any(|(c, _)| c.id == "lossy-path") && finding.remedy[0].contains("ECN")

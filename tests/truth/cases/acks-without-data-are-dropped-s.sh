@@ -6,7 +6,6 @@
 #: nobody = true
 #: [[expect]]
 #: rule = ["syn-ack-unanswered"]
-#: comm = "python3"
 #: severity_at_least = "warning"
 routed
 ip netns exec "$R" nft "add table ip f; add chain ip f w { type filter hook forward priority 0; }; add rule ip f w ip daddr 10.77.2.2 tcp flags & (syn|ack|fin|rst|psh) == ack meta length < 80 drop"

@@ -2,7 +2,7 @@
 #: kind = "K2"
 #: needs = ["python3"]
 #: seconds = 12
-#: also = ["dead-peer-retransmit"]
+#: also = ["dead-peer-retransmit", "late-connects"]
 #: [[expect]]
 #: rule = ["lossy-destination"]
 #: destination = "10.77.0.2:8080"
