@@ -16,13 +16,13 @@ use crate::diagnose::reader::{self, Pressed, Reader, Unread, peer_is_blocked, un
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{Class, THAW};
-use crate::diagnose::{Outcome, closing, delivery, ranking};
+use crate::diagnose::{Outcome, close_wait, closing, delivery, ranking};
 use crate::model::{Process, Socket, State, TcpInfo};
 use crate::text;
 
 pub(super) const RULE: Rule =
     rule!("recv-queue-stuck", Established, OneOrTwo, "the local program does not read", check, [TEXT])
-        .states(&[State::Established, State::FinWait1, State::FinWait2])
+        .states(&[State::Established, State::FinWait1, State::FinWait2, State::CloseWait])
         .title("unread data")
         .identity(Identity::Program)
         .causes(reader::CAUSES);
@@ -71,6 +71,8 @@ const TEXT: Text = Text {
 
 /// Where data can still arrive, and the peer still waits for it to be taken.
 const STATES: [State; 3] = [State::Established, State::FinWait1, State::FinWait2];
+/// So many clients that gave up behind a stuck reader are hurt, however short their patience was (policy).
+const GAVE_UP: usize = 3;
 /// Data younger than this is on its way to its reader (diagnosis, guard G2).
 const TRANSIENT_MS: u64 = 1000;
 /// So few bytes behind a request are its end, not the next one: a record, a line end, a close_notify.
@@ -83,9 +85,12 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut unread = Vec::new();
     let mut suspects = 0u64;
     let held = |s: &Socket| s.recv_q_bytes > 0 && peers::is_held(s, &STATES) && !s.ulp;
-    for (socket, role) in view.restless_rows().filter(|(s, _)| held(s)) {
-        let waited_ms = socket.info.as_deref().and_then(TcpInfo::last_data_recv_ms).map(u64::from);
+    for (socket, role) in view.restless_rows() {
         let accepted = matches!(role, Role::Server(_) | Role::FormerServer);
+        if !(held(socket) || accepted && gave_up(socket)) {
+            continue;
+        }
+        let waited_ms = socket.info.as_deref().and_then(TcpInfo::last_data_recv_ms).map(u64::from);
         let row = Unread { socket, accepted, untouched_ms: None, waited_ms };
         if view.before.is_some() {
             if let Some(interval) = untouched_ms(view, socket, waited_ms) {
@@ -106,6 +111,18 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         outcome.findings = findings(view, &unread);
     }
     outcome
+}
+
+/// Whether a client that was answered before asked again and closed while its request was unread. What closes at the end of all it
+/// has to say is never answered, and what has been closed for long is `close-wait-leak`'s.
+fn gave_up(socket: &Socket) -> bool {
+    let answered = socket.info.as_deref().and_then(TcpInfo::bytes_acked).is_some_and(|n| n > 1);
+    // Recv-Q counts the FIN.
+    close_wait::is_held(socket)
+        && socket.recv_q_bytes > 1
+        && answered
+        && !socket.ulp
+        && close_wait::old_enough(socket).is_none()
 }
 
 /// The rows of one process, and what is thought of them.
@@ -200,6 +217,10 @@ fn severity(view: &View<'_>, reader: &Reader, unread: &[Unread<'_>], pressed: bo
     }
     let stuck = matches!(reader.class(), Some(Class::LoopStuck | Class::OneShotSpent))
         || (reader.is_blocked && reader.class() == Some(Class::NoEpoll));
+    let gone = clients.iter().filter(|u| u.socket.state == State::CloseWait).count();
+    if stuck && gone >= GAVE_UP && view.before.is_some() {
+        return Severity::High;
+    }
     let waiting: Vec<&&Unread<'_>> = clients.iter().filter(|u| limit(u.left_ms()) && u.is_unanswered()).collect();
     let never_read = |u: &Unread<'_>| u.socket.consumed_bytes() == Some(0);
     if !waiting.is_empty() {
@@ -240,6 +261,7 @@ fn finding(view: &View<'_>, ends: &Peers<'_, '_>, same: &[Judged<'_>]) -> Findin
     let windows = rows.iter().filter_map(|s| s.info.as_deref()?.rcv_wnd_bytes());
     let waited = unread.iter().filter_map(|u| u.waited_ms).max();
     let two = view.before.is_some();
+    let gone = rows.iter().filter(|s| s.state == State::CloseWait).count() as u64;
     let mut finding = RULE
         .finding(first.severity, if two { 0.95 } else { 0.6 }, summary(view, same, &group, &unread, &others, left))
         .because(if two {
@@ -256,6 +278,7 @@ fn finding(view: &View<'_>, ends: &Peers<'_, '_>, same: &[Judged<'_>]) -> Findin
         .evidence("not_read_for_ms", Evidence::millis(left.map(Measure::low)))
         .evidence("last_byte_age_ms", Evidence::millis(waited))
         .evidence("clients_waiting", Evidence::Count(unread.iter().filter(|u| u.accepted).count() as u64))
+        .evidence("clients_gone", Evidence::Count(gone))
         .evidence("peers_blocked", Evidence::Count(blocked))
         .evidence("receive_memory_bytes", Evidence::Bytes(memory.clone().map(|m| u64::from(m.rmem_alloc_bytes)).sum()))
         .evidence("receive_buffer_bytes", Evidence::Bytes(memory.clone().map(|m| u64::from(m.rcvbuf_bytes)).sum()))
@@ -271,10 +294,9 @@ fn finding(view: &View<'_>, ends: &Peers<'_, '_>, same: &[Judged<'_>]) -> Findin
     for judged in same {
         finding = judged.group.inspect(finding);
     }
+    let states = if gone > 0 { "established,close-wait" } else { "established" };
     let step = first.reader.causes.left.first().map_or(BLOCKED, |h| step(h.cause.id));
-    finding
-        .steps([step, STACK, LIMITS])
-        .next(format!("tcpstate list --state established -m -i -p{}", group.selection()))
+    finding.steps([step, STACK, LIMITS]).next(format!("tcpstate list --state {states} -m -i -p{}", group.selection()))
 }
 
 /// `server (812) has left 200 bytes unread on 2 connections with 10.0.0.2, the oldest for at least 13 s`.
@@ -303,9 +325,15 @@ fn summary(
         _ if n == 1 => "; the buffer is full and the peer waits",
         _ => "; buffers are full and peers wait",
     };
+    let gave_up = unread.iter().filter(|u| u.socket.state == State::CloseWait).count() as u64;
+    let gone = match gave_up {
+        0 => String::new(),
+        _ if gave_up == n => "; the clients gave up".to_owned(),
+        _ => format!("; {} gave up", text::count(gave_up, "client", "clients")),
+    };
     let why = same[0].reader.causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
     format!(
-        "{who} left {} unread on {} {}{lasted}{far}{full}{why}",
+        "{who} left {} unread on {} {}{lasted}{far}{full}{gone}{why}",
         text::bytes(bytes),
         text::count(n, "connection", "connections"),
         peers::with_whom(&group.rows),
@@ -338,240 +366,4 @@ fn other_ends<'a>(ends: &Peers<'_, 'a>, rows: &[&Socket]) -> Vec<&'a Process> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::diagnose::testkit::{World, info, listen, row, timer, unheld};
-    use crate::model::snapshot::{EpollWatch, Inspection, ThreadState};
-    use crate::model::{Inode, SkMem, TimerKind};
-
-    fn unread(port: u16, bytes: u32, taken: u64, last_data_ms: u64) -> Socket {
-        let peer = format!("10.0.0.2:{port}");
-        let base = Socket { recv_q_bytes: bytes, ..row(State::Established, "10.0.0.1:80", &peer) };
-        let fields = [
-            ("bytes_received", taken + u64::from(bytes)),
-            ("last_data_recv_ms", last_data_ms),
-            ("last_data_sent_ms", last_data_ms + 5),
-            ("rcv_wnd_bytes", 9000),
-        ];
-        let skmem = SkMem { rmem_alloc_bytes: bytes * 2, rcvbuf_bytes: 131_072, ..SkMem::default() };
-        Socket { skmem: Some(skmem), ..info(base, &fields) }
-    }
-
-    fn world(rows: impl IntoIterator<Item = Socket>) -> World {
-        let mut world = World::new();
-        for socket in rows {
-            world.hold(812, "server", u32::from(socket.peer.port), socket.inode).add(socket);
-        }
-        world
-    }
-
-    /// The same rows two seconds later, as `then` leaves them.
-    fn later(mut world: World, then: impl Fn(&mut Socket)) -> World {
-        world.later(2000);
-        for socket in &mut world.now.sockets {
-            if let Some(info) = socket.info.as_mut() {
-                let age = u64::from(info.last_data_recv_ms().unwrap_or(0));
-                assert!(info.set("last_data_recv_ms", age + 2000) && info.set("last_data_sent_ms", age + 2005));
-            }
-            then(socket);
-        }
-        world
-    }
-
-    fn inspected(world: &mut World, threads: &[libc::c_long], watch: Option<EpollWatch>) {
-        let thread = |call: &libc::c_long| ThreadState {
-            tid: 812,
-            name: "main".into(),
-            state: Some('S'),
-            wchan: None,
-            syscall: u64::try_from(*call).ok(),
-            syscall_arg0: Some(3),
-        };
-        let inspection = Inspection {
-            epoll_sets: u32::from(watch.is_some()),
-            watches: watch.into_iter().collect(),
-            threads: threads.iter().map(thread).collect(),
-            ..Inspection::default()
-        };
-        let facts = world.now.processes.get_mut(&812).unwrap();
-        (facts.inspection, facts.frozen) = (Some(inspection), Some(false));
-    }
-
-    /// A listener on port 80, so that the rows of the others are accepted ones.
-    fn served(rows: impl IntoIterator<Item = Socket>) -> World {
-        let mut world = world(rows);
-        world.add(listen("10.0.0.1:80", 0, 128));
-        world
-    }
-
-    fn severity(world: &World) -> Option<Severity> {
-        world.check(check).findings.first().map(|f| f.severity)
-    }
-
-    #[test]
-    fn requests_that_nobody_ever_read_hurt_their_clients() {
-        let outcome = later(served([unread(5000, 100, 0, 11_000), unread(5001, 100, 0, 3000)]), |_| {}).check(check);
-        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
-        assert_eq!((finding.severity, finding.confidence, finding.subject.pid), (Severity::High, 0.95, Some(812)));
-        assert_eq!(
-            finding.summary,
-            "server (812) has left 200 bytes unread on 2 connections with 10.0.0.2, the oldest for at least 13 s"
-        );
-        assert_eq!(finding.lasting_ms, Some(Measure::AtLeast(13_000)));
-        assert_eq!(finding.inspect, [(812, [5000, 5001].map(|n| Inode::new((80 << 16) + n).unwrap()).to_vec())]);
-        // Just below, and answered since: a server that only writes.
-        assert_eq!(severity(&later(served([unread(5000, 100, 0, 7999)]), |_| {})), Some(Severity::Info));
-        assert_eq!(severity(&later(served([unread(5000, 100, 0, 8000)]), |_| {})), Some(Severity::High));
-        let answered = later(served([unread(5000, 100, 0, 11_000)]), |s| {
-            if let Some(info) = s.info.as_mut() {
-                assert!(info.set("last_data_sent_ms", 12_999));
-            }
-        });
-        assert_eq!(severity(&answered), Some(Severity::Info));
-    }
-
-    #[test]
-    fn a_long_queue_proves_no_more_than_the_interval() {
-        // Half a minute without a segment: a reader that takes 64 KiB every 5 s looks the same.
-        let row = || [unread(5000, 100_000, 900_000, 30_000)];
-        for slow in [served(row()), world(row())] {
-            let slow = later(slow, |s| {
-                s.skmem = Some(SkMem { rmem_alloc_bytes: 9, rcvbuf_bytes: 9, ..SkMem::default() });
-            });
-            let finding = &slow.check(check).findings[0];
-            assert_eq!((finding.severity, finding.lasting_ms), (Severity::Info, Some(Measure::AtLeast(2000))));
-        }
-        // Whoever reads takes four kilobytes at once.
-        let short = |bytes| severity(&later(served([unread(5000, bytes, 9000, 30_000)]), |_| {}));
-        assert_eq!((short(4096), short(4097)), (Some(Severity::Warning), Some(Severity::Info)));
-        let mut longer = served([unread(5000, 100_000, 900_000, 30_000)]);
-        longer.later(10_000);
-        assert_eq!(severity(&longer), Some(Severity::Warning), "ten seconds between the samples prove ten seconds");
-    }
-
-    #[test]
-    fn a_worker_at_work_and_the_end_of_a_request_are_information() {
-        let with = |n: u16, threads: &[libc::c_long]| {
-            let mut world = later(served((0..n).map(|p| unread(5000 + p, 100, 100, 20_000))), |_| {});
-            inspected(&mut world, threads, None);
-            severity(&world)
-        };
-        assert_eq!(with(1, &[libc::SYS_clock_nanosleep]), Some(Severity::Info));
-        assert_eq!(with(2, &[libc::SYS_clock_nanosleep]), Some(Severity::High), "two wait for one thread");
-        assert_eq!(with(1, &[libc::SYS_futex]), Some(Severity::High), "a lock that nobody lets go");
-        let end = |bytes| severity(&later(served([unread(5000, bytes, 100, 20_000)]), |_| {}));
-        assert_eq!((end(64), end(65)), (Some(Severity::Info), Some(Severity::Warning)));
-    }
-
-    #[test]
-    fn workers_of_one_program_are_one_finding() {
-        let mut world = World::new();
-        world.add(listen("10.0.0.1:80", 0, 128));
-        for n in 0..6 {
-            let socket = unread(5000 + n, 8, 100, 20_000);
-            world.hold(812 + u32::from(n), "php-fpm", 4, socket.inode).add(socket);
-        }
-        let outcome = later(world, |_| {}).check(check);
-        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
-        assert_eq!((finding.severity, finding.subject.pids.len()), (Severity::Info, 6));
-        assert!(finding.summary.starts_with("php-fpm (812) and 5 more have left 48 bytes"), "{}", finding.summary);
-    }
-
-    #[test]
-    fn a_stopped_server_hurts_its_clients_and_a_stopped_client_nobody() {
-        let stopped = |accepted: bool, n: u16, waited| {
-            let rows = (0..n).map(|p| unread(5000 + p, 90_000, 500_000, waited));
-            let mut world = later(if accepted { served(rows) } else { world(rows) }, |_| {});
-            world.now.processes.get_mut(&812).unwrap().state = Some('T');
-            let finding = world.check(check).findings.remove(0);
-            assert!(finding.causes.is("stopped") && finding.remedy[0] == RESUME, "{finding:?}");
-            finding.severity
-        };
-        assert_eq!((stopped(true, 1, 8000), stopped(true, 1, 7999)), (Severity::High, Severity::Warning));
-        assert_eq!((stopped(false, 4, 90_000), stopped(false, 5, 90_000)), (Severity::Info, Severity::Warning));
-        let mut frozen = later(served([unread(5000, 100, 0, 20_000)]), |_| {});
-        frozen.now.processes.get_mut(&812).unwrap().frozen = Some(true);
-        let finding = frozen.check(check).findings.remove(0);
-        assert!(finding.severity == Severity::High && finding.causes.is("frozen") && finding.remedy[0] == THAW);
-    }
-
-    #[test]
-    fn a_client_that_cannot_read_is_a_warning_when_its_loop_is_stuck() {
-        let client = |threads: &[libc::c_long], full: bool| {
-            let mut world = later(world([unread(5000, 100, 0, 20_000)]), |s| {
-                assert!(s.info.as_mut().unwrap().set("rcv_wnd_bytes", if full { 0 } else { 9000 }));
-            });
-            let inode = Inode::new((80 << 16) + 5000);
-            inspected(&mut world, threads, Some(EpollWatch { epoll_fd: 4, target_fd: 5000, inode, events: 0x19 }));
-            severity(&world)
-        };
-        assert_eq!(client(&[libc::SYS_futex], true), Some(Severity::Warning));
-        assert_eq!(client(&[libc::SYS_futex], false), Some(Severity::Info), "the peer can still send");
-    }
-
-    #[test]
-    fn one_sample_is_weak_and_asks_for_a_second() {
-        let outcome = served([unread(5000, 100, 0, 10_000)]).check(check);
-        assert_eq!((outcome.findings[0].severity, outcome.findings[0].confidence), (Severity::Warning, 0.6));
-        assert!(outcome.wants_second.is_some());
-        for row in [unread(5000, 100, 0, 9999), unread(5000, 90_000, 9, 99_000)] {
-            let silent = served([row]).check(check);
-            assert!(silent.findings.is_empty() && silent.wants_second.is_some());
-        }
-        assert_eq!(served([unread(5000, 100, 0, 999)]).check(check), Outcome::default());
-    }
-
-    #[test]
-    fn readers_however_slow_are_silent() {
-        // It took some, and as much came again; all was read; another layer takes the data; nobody accepted it yet.
-        let slow = later(world([unread(5000, 100, 0, 20_000)]), |s| {
-            assert!(s.info.as_mut().unwrap().set("bytes_received", 150));
-        });
-        assert_eq!(slow.check(check), Outcome::default());
-        let drained = later(world([unread(5000, 100, 0, 20_000)]), |s| s.recv_q_bytes = 0);
-        assert_eq!(drained.check(check), Outcome::default());
-        let tls = Socket { ulp: true, ..unread(5000, 100, 0, 20_000) };
-        let leak = Socket { state: State::CloseWait, ..unread(5001, 100, 0, 20_000) };
-        assert_eq!(
-            later(world([tls, unheld(unread(5002, 9, 0, 20_000)), leak]), |_| {}).check(check),
-            Outcome::default()
-        );
-        // It came after the first sample: `earlier` had nothing to read.
-        let mut fresh = world([unread(5000, 0, 100, 20_000)]);
-        fresh.later(2000).now.sockets[0] = unread(5000, 100, 100, 1000);
-        assert_eq!(fresh.check(check), Outcome::default());
-    }
-
-    #[test]
-    fn a_relay_whose_own_peer_does_not_read_only_explains() {
-        let full = Socket { send_q_bytes: Some(9), ..row(State::Established, "10.0.0.1:7000", "10.0.0.7:90") };
-        let full = timer(info(full, &[]), TimerKind::ZeroWindowProbe, 200, 0);
-        let outcome = later(served([unread(5000, 100, 0, 20_000), full]), |_| {}).check(check);
-        assert!(outcome.findings[0].severity == Severity::Info && outcome.findings[0].causes.is("back-pressure"));
-        assert!(outcome.findings[0].remedy[0].contains("zero-window-peer"));
-    }
-
-    #[test]
-    fn the_writer_on_this_host_and_what_the_reader_does_are_told() {
-        let mut world = later(world([unread(5000, 100, 0, 20_000)]), |_| {});
-        let far = row(State::Established, "10.0.0.2:5000", "10.0.0.1:80");
-        world.hold(900, "client", 9, far.inode).add(far);
-        let watch = EpollWatch { epoll_fd: 4, target_fd: 5000, inode: Inode::new((80 << 16) + 5000), events: 1 << 30 };
-        let inspection = Inspection { epoll_sets: 1, watches: vec![watch], ..Inspection::default() };
-        world.now.processes.get_mut(&812).unwrap().inspection = Some(inspection);
-        let outcome = world.check(check);
-        let finding = &outcome.findings[0];
-        assert_eq!(finding.subject.pids, [812, 900]);
-        assert!(finding.summary.contains("written by client (900) on this host"), "{}", finding.summary);
-        assert!(finding.evidence.contains(&("doing_class", Evidence::Text("oneshot_not_rearmed".into()))));
-        assert!(finding.remedy[0].contains("EPOLL_CTL_MOD"));
-    }
-
-    #[test]
-    fn without_tcp_info_two_equal_queues_are_enough() {
-        let bare = || Socket { info: None, ..unread(5000, 100, 0, 0) };
-        assert!(world([bare()]).check(check).wants_second.is_some());
-        assert_eq!(later(world([bare()]), |_| {}).check(check).findings.len(), 1);
-        assert_eq!(later(world([bare()]), |s| s.recv_q_bytes = 99).check(check), Outcome::default());
-    }
-}
+mod tests;
