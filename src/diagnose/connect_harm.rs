@@ -69,7 +69,7 @@ impl Seen {
 
 fn is_over(traced: &TracedInterval, connects: &Connects) -> bool {
     let Some((first, last)) = connects.failed_at_ms else { return false };
-    let pause = (last - first) / (connects.failures() - 1).max(1);
+    let pause = last.saturating_sub(first) / connects.failures().saturating_sub(1).max(1);
     let quiet = traced.duration_ms.saturating_sub(last);
     connects.succeeded_since > 0 && quiet >= QUIET_MS.max(PAUSES * pause)
 }

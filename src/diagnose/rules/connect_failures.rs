@@ -130,10 +130,9 @@ fn unrouted(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
         text::count(failed, "connect or packet", "connects or packets"),
         text::duration(interval),
     );
-    // One lookup of a name tries each of its addresses.
-    let severity = if failed >= UNROUTED_FAILURES { Severity::Warning } else { Severity::Info };
+    // Nothing tells whether anybody waited for them: a resolver that asks servers beyond its reach looks the same.
     let finding = RULE
-        .finding(severity, 0.7, summary)
+        .finding(Severity::Info, 0.7, summary)
         .because("OutNoRoutes of IPv4 grew; it tells neither the program nor whether they were connects")
         .text(&UNROUTED)
         .subject(Subject { netns, object: Some("no route".to_owned()), ..Subject::default() })
@@ -185,11 +184,14 @@ fn scan_finding(view: &View<'_>, traced: &TracedInterval, of: &[&Connects], wors
     let program = of.iter().filter_map(|c| c.program.as_ref()).max_by_key(|p| p.processes);
     let who = program.map_or_else(String::new, traced_program::name);
     let failed: u64 = of.iter().map(|c| c.failures()).sum();
-    let attempts = failed + of.iter().map(|c| c.succeeded).sum::<u64>();
+    // What succeeded elsewhere belongs to the same program.
+    let place = of.first().map(|c| (c.netns, c.comm()));
+    let same = traced.connects.iter().filter(|c| Some((c.netns, c.comm())) == place);
+    let attempts: u64 = same.map(|c| c.failures() + c.succeeded).sum();
     let mut kinds: BTreeMap<ConnectFailure, u64> = BTreeMap::new();
     of.iter().flat_map(|c| &c.failed).for_each(|(kind, n)| *kinds.entry(*kind).or_default() += n);
     let summary = format!(
-        "{} of {} of {who} failed at {} destinations within {}",
+        "{} of {} of {who} failed, at {} destinations, within {}",
         text::grouped(failed),
         text::count(attempts, "connect", "connects"),
         text::grouped(of.len() as u64),
@@ -198,15 +200,12 @@ fn scan_finding(view: &View<'_>, traced: &TracedInterval, of: &[&Connects], wors
     let lost = traced.lost + traced.not_grouped;
     let confidence = if lost == 0 { 0.95 } else { 0.8 };
     let named = |c: &&Connects| format!("{} ({})", c.to, c.failures());
-    let place = most.first().map(|c| c.netns);
+    let netns = of.first().and_then(|c| c.netns);
     let subject = match program.and_then(|p| view.named(p.pid)) {
-        Some(process) => view.subject_of(process, place.flatten()),
-        None => Subject {
-            netns: place.flatten(),
-            pid: program.map(|p| p.pid),
-            comm: program.map(|p| p.comm.clone()),
-            ..Subject::default()
-        },
+        Some(process) => view.subject_of(process, netns),
+        None => {
+            Subject { netns, pid: program.map(|p| p.pid), comm: program.map(|p| p.comm.clone()), ..Subject::default() }
+        }
     };
     RULE.finding(worst.unwrap_or(Severity::Info), confidence, summary)
         .because("each attempt and its end were traced, as far as no event was lost")

@@ -5,5 +5,4 @@
 #: nobody = true
 #: [[expect]]
 #: rule = ["connect-failures"]
-#: severity_at_least = "warning"
 same connects-without-a-route

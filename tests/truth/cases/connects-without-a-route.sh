@@ -4,7 +4,6 @@
 #: seconds = 6
 #: [[expect]]
 #: rule = ["connect-failures"]
-#: severity_at_least = "warning"
 #: said = ["no route"]
 pair
 bg $C python3 -c '
