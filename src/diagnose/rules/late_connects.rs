@@ -11,6 +11,7 @@ use crate::diagnose::Outcome;
 use crate::diagnose::callers;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
+use crate::diagnose::loss;
 use crate::diagnose::reach::Reach;
 use crate::diagnose::retries;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
@@ -73,7 +74,7 @@ const CAUSES: &[Cause] = &[
         decided_by: "`tcpdump` of SYNs at both ends: the first does not arrive, the second does",
     },
     Cause {
-        id: "peer-queue-full",
+        id: "peer-accept-queue-full",
         text: "the accept queue of the peer is full again and again, and SYNs are dropped meanwhile",
         predicts: "some connects are late, by one repetition or several",
         refuted_by: "the listener's own queue, where it can be read",
@@ -138,8 +139,9 @@ fn suspicion(view: &View<'_>) -> Option<String> {
 
 /// What the rows of open connections there say.
 struct Open {
-    /// The shortest round trip of any whose data was acknowledged: that of a repeated SYN is not known.
-    rtt_ms: Option<u64>,
+    /// The shortest round trip ever, and the shortest of now, of those whose data was acknowledged: that of a repeated SYN is not
+    /// known.
+    rtt_ms: Option<(u64, u64)>,
     /// The queue of this host that takes them, and whether it drops.
     overflows: Option<bool>,
 }
@@ -149,32 +151,41 @@ impl Open {
         let of = |s: &&Socket| s.netns == netns && s.peer.port == to.port && s.peer.normalised() == to;
         let rtt = |s: &Socket| {
             let info = s.info.as_deref().filter(|i| i.bytes_received() > Some(0) && i.bytes_acked() > Some(1))?;
-            Some(u64::from(info.rtt_us()?.min(info.min_rtt_us()?)) / 1000)
+            let now = u64::from(info.rtt_us()?) / 1000;
+            Some((now.min(u64::from(info.min_rtt_us()?) / 1000), now))
         };
         let home = callers::home(view, netns, to.addr);
         let queue = home.and_then(|home| callers::listening(view, home.inode, to));
         Open {
-            rtt_ms: view.now.sockets.iter().filter(of).filter_map(rtt).min(),
+            rtt_ms: view.now.sockets.iter().filter(of).filter_map(rtt).reduce(|a, b| (a.0.min(b.0), a.1.min(b.1))),
             overflows: queue.map(|q| callers::overflows(view, q)),
         }
     }
 }
 
-/// `all`: no connect whose beginning is known was answered sooner; `late`: so many were late.
-fn weigh(view: &View<'_>, netns: Option<NetnsId>, to: Endpoint, (all, late): (bool, u64)) -> Weighed {
+/// `all`: no connect whose beginning is known was answered sooner; `late`: so many were late; `repeated`: so many SYNs were sent again.
+fn weigh(
+    view: &View<'_>,
+    netns: Option<NetnsId>,
+    to: Endpoint,
+    (all, late, repeated): (bool, u64, u64),
+    fins_pass: Option<&str>,
+) -> Weighed {
     let open = Open::of(view, netns, to);
     let ecn = view.netns(netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpEcn));
     let fast_open = view.delta(netns, Counter::TcpExtTcpFastOpenActiveFail);
     let sooner = || Weight::Refuted("others are answered at once".to_owned());
     Weighed::of(CAUSES, |cause| match (cause.id, open.overflows) {
         ("slow-path", _) => match open.rtt_ms {
-            Some(ms) if ms >= REPEATED_MS => Weight::Proven,
-            Some(ms) => Weight::Refuted(format!("the round trip of open connections is {}", text::duration(ms))),
+            Some((least, _)) if least >= REPEATED_MS => Weight::Proven,
+            Some((_, now)) if now >= REPEATED_MS => Weight::Possible(0.7),
+            Some((_, now)) => Weight::Refuted(format!("the round trip of open connections is {}", text::duration(now))),
             None => Weight::Possible(0.05),
         },
-        ("peer-queue-full", Some(true)) => Weight::Proven,
-        ("peer-queue-full", Some(false)) => Weight::Refuted("its queue on this host drops nothing".to_owned()),
-        ("peer-queue-full", None) => Weight::Possible(if all { 0.15 } else { 0.35 }),
+        ("peer-accept-queue-full", Some(true)) => Weight::Proven,
+        ("peer-accept-queue-full", Some(false)) => Weight::Refuted("its queue on this host drops nothing".to_owned()),
+        ("peer-accept-queue-full", None) if fins_pass.is_some() => Weight::Possible(0.8),
+        ("peer-accept-queue-full", None) => Weight::Possible(if all { 0.15 } else { 0.35 }),
         ("ecn-filtered", _) => match ecn {
             _ if !all => sooner(),
             Some(1) => Weight::Possible(0.6),
@@ -183,7 +194,7 @@ fn weigh(view: &View<'_>, netns: Option<NetnsId>, to: Endpoint, (all, late): (bo
         },
         ("fast-open-filtered", _) => match fast_open {
             Some(0) => Weight::Refuted("TCPFastOpenActiveFail does not grow".to_owned()),
-            Some(n) if n * 2 >= late => Weight::Possible(0.9),
+            Some(n) if n * 2 >= repeated => Weight::Possible(0.9),
             _ => Weight::Possible(0.05),
         },
         ("first-syn-dropped", _) if !all => sooner(),
@@ -192,7 +203,10 @@ fn weigh(view: &View<'_>, netns: Option<NetnsId>, to: Endpoint, (all, late): (bo
             "each of {} was answered when its SYN was repeated, and none before",
             text::count(late, "connect", "connects")
         )),
-        _ => Weight::Possible(if all { 0.2 } else { 0.5 }),
+        _ => match fins_pass {
+            Some(why) => Weight::Refuted(why.to_owned()),
+            None => Weight::Possible(if all { 0.2 } else { 0.5 }),
+        },
     })
 }
 
@@ -200,7 +214,7 @@ fn step(cause: &str) -> &'static str {
     match cause {
         "ecn-filtered" => ECN,
         "fast-open-filtered" => FAST_OPEN,
-        "peer-queue-full" => QUEUE,
+        "peer-accept-queue-full" => QUEUE,
         "lossy-path" | "slow-path" => LOSS,
         _ => FILTER,
     }
@@ -213,7 +227,10 @@ fn late(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> Option
     if !all && late * 2 < connects.succeeded || connects.failures() >= connects.succeeded {
         return None;
     }
-    let causes = weigh(view, connects.netns, connects.to, (all, late));
+    let of_peer = traced.retransmits.iter().find(|r| (r.netns, r.peer) == (connects.netns, connects.to.addr));
+    // A queue in front of accept() drops handshakes and no FIN.
+    let fins_pass = of_peer.and_then(|repeated| loss::fins_pass(traced, repeated));
+    let causes = weigh(view, connects.netns, connects.to, (all, late, late), fins_pass.as_deref());
     let program = connects.program.as_ref();
     let who = program.map_or_else(|| "a process that is not known".to_owned(), traced_program::name);
     let range = connects.answered_ms.map_or_else(String::new, |(quickest, slowest)| {
@@ -226,8 +243,10 @@ fn late(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> Option
         }
     });
     let all_of = if all { " (all that were seen to begin)" } else { "" };
+    // On a long path the first SYN is answered, and its repetition is not needed.
+    let how = if causes.is("slow-path") { "after a second or more" } else { "only when the SYN was repeated" };
     let summary = format!(
-        "{} of {} of {who} to {} within {} were answered only when the SYN was repeated{all_of}{range}",
+        "{} of {} of {who} to {} within {} were answered {how}{all_of}{range}",
         text::grouped(late),
         text::count(connects.succeeded, "connect", "connects"),
         connects.to,
@@ -266,6 +285,12 @@ fn counted(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
     if view.delta(netns, Counter::TcpAttemptFails)? > 0 {
         return None;
     }
+    // The counter has repeated SYN-ACKs too.
+    let repeats =
+        |s: &Socket| s.netns == netns && s.state == State::SynRecv && s.timer.is_some_and(|t| t.retransmits > 0);
+    if view.now.sockets.iter().chain(view.before.into_iter().flat_map(|b| &b.sockets)).any(repeats) {
+        return None;
+    }
     let waiting: Vec<&Socket> =
         view.now.sockets.iter().filter(|s| s.netns == netns && s.state == State::SynSent).collect();
     // One that repeats its SYN again is not answered at once after the first repetition.
@@ -276,11 +301,13 @@ fn counted(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
         waiting.first().map(|s| s.peer.normalised()).filter(|to| waiting.iter().all(|s| s.peer.normalised() == *to))?;
     let interval = view.interval_ms()?;
     let reach = Reach::new(view, [(netns, to)].into_iter());
-    let answered = reach.to(netns, to, interval).count() as u64;
+    // An old connection that is heard says nothing of new ones.
+    let is_new = |s: &&Socket| view.earlier(s).is_none_or(|e| e.state == State::SynSent);
+    let answered = reach.to(netns, to, interval).filter(is_new).count() as u64;
     if answered < LATE {
         return None;
     }
-    let causes = weigh(view, netns, to, (true, LATE));
+    let causes = weigh(view, netns, to, (true, LATE, repeated), None);
     let summary = format!(
         "{} for {} that this network namespace began within {}: those to {to} are answered late",
         text::count(repeated, "SYN was repeated", "SYNs were repeated"),

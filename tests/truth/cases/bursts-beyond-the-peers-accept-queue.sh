@@ -2,12 +2,12 @@
 #: kind = "K2"
 #: needs = ["python3"]
 #: seconds = 12
-#: also = ["dead-peer-retransmit", "late-connects"]
+#: also = ["dead-peer-retransmit"]
 #: [[expect]]
-#: rule = ["lossy-destination"]
+#: rule = ["lossy-destination", "late-connects"]
 #: destination = "10.77.0.2:8080"
 #: cause = "peer-accept-queue-full"
-#: never_cause = ["path"]
+#: never_cause = ["path", "lossy-path"]
 pair
 bg $S python3 -c '
 import asyncio
