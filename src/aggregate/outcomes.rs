@@ -130,7 +130,7 @@ pub struct Outcomes {
     repeated: FxHashMap<(Option<NetnsId>, IpAddr), Repeated>,
     /// How many connections came to a port from an address, and when the first and the last did.
     accepted: FxHashMap<Caller, (u64, u64, u64)>,
-    /// When connections of this host were made, by the socket's address in the kernel.
+    /// When connections were made, by either end, by the socket's address in the kernel.
     opened: FxHashMap<u64, u64>,
     sides: Sides,
     /// By service, and the process that had connected.
@@ -262,6 +262,9 @@ impl Outcomes {
 
     fn came(&mut self, t: &Transition) {
         if let Some(address) = t.address {
+            if self.opened.len() < GROUPS {
+                self.opened.insert(address, t.monotonic_ns);
+            }
             self.sides.began(address, true, None, t.monotonic_ns);
         }
         let key = (t.netns, t.local.port, t.peer.normalised().addr);
@@ -328,7 +331,7 @@ impl Outcomes {
         let Some(sums) = group(&mut self.resets, key, &mut self.not_grouped) else { return };
         sums.actor = actor;
         sums.open += 1;
-        sums.after_fin += u64::from(after_fin && is_used && fin_ns.is_none_or(|ns| since(ns) >= REUSED_NS));
+        sums.after_fin += u64::from(after_fin && is_used && since(fin_ns.unwrap_or(self.began_ns)) >= REUSED_NS);
         sums.in_use += u64::from(!after_fin);
         sums.late += u64::from(after_fin);
         sums.fresh +=
@@ -449,9 +452,20 @@ impl Outcomes {
     /// Begins anew; attempts that wait, and when connections were made, stay.
     pub fn restart(&mut self, now_ns: u64) {
         let (waiting, opened) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.opened));
-        let sides = std::mem::take(&mut self.sides);
+        let (fins, closers) = (std::mem::take(&mut self.fins), std::mem::take(&mut self.closers));
+        let (unanswered, sides) = (std::mem::take(&mut self.unanswered), std::mem::take(&mut self.sides));
         let netns = std::mem::take(&mut self.netns);
-        *self = Outcomes { netns, began_ns: now_ns, waiting, opened, sides, ..Outcomes::default() };
+        *self = Outcomes {
+            netns,
+            began_ns: now_ns,
+            waiting,
+            opened,
+            fins,
+            closers,
+            unanswered,
+            sides,
+            ..Outcomes::default()
+        };
     }
 }
 

@@ -77,12 +77,16 @@ struct Side {
 pub struct Sides {
     of: FxHashMap<u64, Side>,
     closed: usize,
+    /// When those that are over were last taken out.
+    swept_ns: u64,
 }
 
 impl Sides {
     /// A connection was made; `actor` called connect().
     pub fn began(&mut self, address: u64, served_here: bool, actor: Option<Actor>, now_ns: u64) {
-        if self.of.len() >= REMEMBERED && self.closed > REMEMBERED / 4 {
+        let is_due = now_ns.saturating_sub(self.swept_ns) >= AFTERWARDS_NS / 5;
+        if is_due && self.of.len() >= REMEMBERED && self.closed > REMEMBERED / 4 {
+            self.swept_ns = now_ns;
             self.of.retain(|_, side| side.closed_ns.is_none_or(|ns| now_ns.saturating_sub(ns) < AFTERWARDS_NS));
             self.closed = self.of.values().filter(|side| side.closed_ns.is_some()).count();
         }
