@@ -38,7 +38,7 @@ pub(super) fn field<T: Document>(object: &Json, key: &str) -> Result<T, Refused>
     }
 }
 
-/// Reads a count that captures of before do not have: they counted none.
+/// Reads a count that older captures lack; it is 0 there, although it is not known.
 pub(super) fn added<T: Document + Default>(object: &Json, key: &str) -> Result<T, Refused> {
     if object.get(key).is_some() { field(object, key) } else { Ok(T::default()) }
 }

@@ -160,7 +160,7 @@ impl Poll {
         let (at_ms, now_ns) = self.live.clock();
         self.due_ns = now_ns + u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
         let recorded = self.live.recorded().and_then(|_| i64::try_from(at_ms).ok());
-        let at_us = recorded.map_or_else(|| jiff::Timestamp::now().as_microsecond(), |ms| ms * 1000);
+        let at_us = recorded.map_or_else(|| jiff::Timestamp::now().as_microsecond(), |ms| ms.saturating_mul(1000));
         self.round += 1;
         self.timewait.clear();
         let (round, known, timewait, strays) = (self.round, &mut self.known, &mut self.timewait, &mut self.strays);

@@ -155,8 +155,7 @@ pub fn filled(view: &View<'_>, socket: &Socket) -> Option<Filled> {
         let reads = socket.recv_q_bytes < socket.skmem?.rcvbuf_bytes / 4;
         (enough && percent >= whole(usable, info.rcv_mss_bytes()) && reads).then_some(what)
     };
-    let counts = peers::is_held(socket, &[State::Established]) && view.mirror(socket).is_none();
-    is().filter(|_| counts)
+    is().filter(|_| peers::is_held(socket, &[State::Established]) && view.mirror(socket).is_none())
 }
 
 /// What keeps the windows of these from growing, with how many have it, the most frequent first.

@@ -283,7 +283,8 @@ impl OwnerTable {
             return (status, &[]);
         }
         let holders = self.holders(socket.inode);
-        // A listener is no newcomer, and is not looked for again where some process may not be read: it belongs to that one.
+        // A listener lives long: with processes that may not be read it most likely belongs to one of them, and did not come or
+        // go meanwhile.
         let lasts = self.unreadable > 0 && socket.state == State::Listen;
         let exists = lasts || !self.settled || self.is_settled(socket.inode);
         let status = match (holders.is_empty(), self.unreadable > 0) {
