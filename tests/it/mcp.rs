@@ -247,6 +247,8 @@ fn what_is_wrong_with_a_call_is_said_in_one_line_with_the_way_out() {
         let mut client = Client::open(ns, &[]);
         for (tool, arguments, why) in [
             ("list", json!({ "filter": "dport =" }), "filter: "),
+            // Nobody is asked for a name: who may ask could send what it likes in one.
+            ("list", json!({ "filter": "dst localhost" }), "filter: "),
             ("list", json!({ "filter": "sport = 80 and\n(dport = 1" }), "filter: "),
             ("list", json!({ "filter": "x\u{0}y" }), "filter: "),
             ("list", json!({ "columns": ["colour"] }), "columns: `colour` is not a column"),

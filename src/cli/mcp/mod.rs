@@ -26,6 +26,7 @@ use crate::cli::args::{Common, Origin, Replay};
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::cli::watch::give_back_memory;
+use crate::collect::names;
 use lines::Lines;
 use tools::Source;
 
@@ -62,6 +63,7 @@ pub(crate) fn run(args: &McpArgs) -> anyhow::Result<Exit> {
     give_back_memory();
     let (origin, replay) = (args.origin.clone(), args.replay.clone());
     // What cannot be read is told now, to whom configures it.
+    names::ask_nobody();
     drop(Session::open(&Common { origin, replay, ..Common::default() })?);
     let server = Server { source: Arc::new(source(args)) };
     let lines = Lines::begin(BufReader::new(io::stdin()), io::stdout()).context("cannot read standard input")?;

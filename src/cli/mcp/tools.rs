@@ -338,7 +338,10 @@ pub(super) fn words(tool: &Tool, given: &Map<String, Json>, source: &Source) -> 
             behind.push(after.map_or_else(|| from.clone(), |after| moment_of(from, &after)));
         }
         // A page reads no socket.
-        ("explain", _) if !behind.first().is_some_and(|word| word == "machine" || word == "bind") => {}
+        ("explain", _)
+            if !behind
+                .first()
+                .is_some_and(|word| ["machine", "bind"].iter().any(|live| word.eq_ignore_ascii_case(live))) => {}
         ("explain" | "diff", None) => options.extend(source.origin.iter().cloned()),
         (name, from) => {
             options.extend(source.origin.iter().cloned());
@@ -431,6 +434,7 @@ mod tests {
             ("diff", json!({"before": "-5m"}), "diff --limit=25 -- /c.tcps.zst@-5m /c.tcps.zst"),
             ("diff", json!({"before": "-5m", "after": "-1m"}), "diff --limit=25 -- /c.tcps.zst@-5m /c.tcps.zst@-1m"),
             ("explain", json!({"topic": "machine"}), "explain --from=/c.tcps.zst --at=-1m -- machine"),
+            ("explain", json!({"topic": "Machine"}), "explain --from=/c.tcps.zst --at=-1m -- Machine"),
         ] {
             assert_eq!(line(tool, &given, &capture()), Ok(words.to_owned()), "{tool} {given}");
         }
