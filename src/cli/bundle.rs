@@ -30,9 +30,13 @@ pub(crate) fn find(folder: &Path) -> Option<Bundle> {
     walk(folder, DEPTH, &mut left, &mut best);
     let (_, text) = best?;
     let parents: Vec<&Path> = text.ancestors().skip(1).take_while(|parent| parent.starts_with(folder)).collect();
+    // Nothing outside of the bundle is read, and no pipe.
+    let real = folder.canonicalize().ok()?;
     let read = |names: &[&str]| {
         let paths = parents.iter().flat_map(|parent| names.iter().map(move |name| parent.join(name)));
-        paths.map(|path| beginning(&path).unwrap_or_default()).find(|text| !text.trim().is_empty())
+        let files =
+            paths.filter_map(|path| path.canonicalize().ok()).filter(|path| path.starts_with(&real) && path.is_file());
+        files.map(|path| beginning(&path).unwrap_or_default()).find(|text| !text.trim().is_empty())
     };
     let word = |text: String, place: usize| text.split_whitespace().nth(place).map(str::to_owned);
     let uname = read(&["uname", "sos_commands/kernel/uname_-a"]).filter(|text| text.starts_with("Linux "));
