@@ -25,7 +25,7 @@ use crate::model::Snapshot;
 use crate::model::column::{COLUMNS, Row};
 use crate::render::rows::{Listing, RowWriter};
 use crate::render::style::Style;
-use crate::render::{csv, json as out};
+use crate::render::{csv, json as out, sanitize};
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &ConvertArgs, env: &mut Env) -> anyhow::Result<Exit> {
         bail!("filter: only the kernel knows `autobound`, and a recording is filtered here");
     }
     let mut folders = args.output.as_ref().map(|folder| Folders::below(folder, &args.file, args.to));
-    let mut to_stdout = Rows::new(args.to);
+    let mut to_stdout = Rows::new(args.to, env.width);
     let (mut rows, mut snapshots) = (0u64, 0u64);
     while let Some(recorded) = stretch.next(args.interval.unwrap_or_default())? {
         let names = SystemNames::recorded(recorded.names);
@@ -124,11 +124,13 @@ pub(crate) fn run(args: &ConvertArgs, env: &mut Env) -> anyhow::Result<Exit> {
 struct Rows {
     target: Target,
     csv: Box<dyn RowWriter>,
+    on_terminal: bool,
     begun: bool,
 }
 
 impl Rows {
-    fn new(target: Target) -> Rows {
+    /// `width`: that of the terminal that reads them.
+    fn new(target: Target, width: Option<usize>) -> Rows {
         let listing = Listing {
             // CSV has none.
             head: out::Head {
@@ -143,10 +145,10 @@ impl Rows {
             },
             columns: COLUMNS.iter().collect(),
             chosen: true,
-            style: Style::PLAIN,
+            style: Style { width, ..Style::PLAIN },
             header: true,
         };
-        Rows { target, csv: csv::rows(listing), begun: false }
+        Rows { target, csv: csv::rows(listing), on_terminal: width.is_some(), begun: false }
     }
 
     /// Writes the rows of a snapshot that match, and returns how many.
@@ -159,7 +161,8 @@ impl Rows {
     ) -> std::io::Result<u64> {
         let taken_at = text::timestamp(snapshot.taken_at_ms).unwrap_or_default().to_string();
         let mut host = String::new();
-        csv::push_cell(&mut host, &snapshot.host);
+        let name = if self.on_terminal { sanitize::clean(&snapshot.host) } else { snapshot.host.as_str().into() };
+        csv::push_cell(&mut host, &name);
         if self.target == Target::Csv && !std::mem::replace(&mut self.begun, true) {
             write!(file, "taken_at,host,")?;
             self.csv.begin(file)?;
@@ -221,7 +224,7 @@ impl Folders {
             let path = folder.join(format!("{}.{}", self.name, self.target.extension()));
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
             let file = file.with_context(|| format!("cannot create {}", path.display()))?;
-            self.files.insert(key.clone(), (BufWriter::new(file), Rows::new(self.target)));
+            self.files.insert(key.clone(), (BufWriter::new(file), Rows::new(self.target, None)));
         }
         self.files.get_mut(&key).context("the file was opened")
     }

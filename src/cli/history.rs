@@ -138,13 +138,18 @@ impl History {
             entries.map(move |(place, entry)| Step { part, place, taken_at_ms: entry.taken_at_ms })
         });
         let mut steps: Vec<Step> = steps.collect();
+        // Recordings of several hosts overlap.
+        steps.sort_by_key(|step| step.taken_at_ms);
         let (Some(first), Some(last)) = (steps.first().copied(), steps.last().copied()) else {
             bail!("there is no snapshot");
         };
         let end = last.taken_at_ms;
         // What begins before the recording begins with it.
-        let from = since.map_or(0, |since| resolve(since, end).unwrap_or(0));
+        let from = since.map_or(first.taken_at_ms, |since| resolve(since, end).unwrap_or(0));
         let to = until.map_or(end, |until| resolve(until, end).unwrap_or(0));
+        if since.is_none() && to < from {
+            bail!("--until is {}, before the recording begins at {}", clock(to), clock(from));
+        }
         if from > to {
             bail!("--since is {}, and --until is {} before it", clock(from), clock(to));
         }
@@ -166,7 +171,7 @@ impl History {
         self.parts[step.part].capture.traced(step.place)
     }
 
-    /// The snapshot before one of them, unless another recording or a pause is in between.
+    /// The snapshot before one of them; `None` for the first snapshot of a file.
     pub(crate) fn just_before(&mut self, step: Step) -> Option<Recorded> {
         let before = Step { place: step.place.checked_sub(1)?, ..step };
         self.read(before).ok()

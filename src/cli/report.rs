@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -15,6 +15,7 @@ use crate::cli::args::{Common, Replay};
 use crate::cli::config;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
+use crate::cli::history::SUFFIX;
 use crate::cli::parse;
 use crate::cli::session::{self, Session};
 use crate::cli::stretch::{Range, Stretch};
@@ -48,8 +49,8 @@ Examples:
   tcpstate report now.tcps.zst > incident.md                 Markdown
 
 The page has findings on a line of time with evidence and remedies, states and rates over time, changes of state, processes, and
-the sockets at the end in a table to sort and search. It loads nothing. It names processes and addresses: give it only to whom
-they concern.
+the sockets at the end in a table to sort and search. It loads nothing. It names processes and addresses: share it as
+carefully as the recording itself.
 
 Exit codes: 0 done, 2 wrong usage or nothing could be read.";
 
@@ -77,6 +78,9 @@ pub struct ReportArgs {
 
 pub(crate) fn run(args: &ReportArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let thresholds = config::files(env)?.thresholds;
+    if let Some(path) = args.output.as_ref().filter(|path| is_recording(path, &args.file)) {
+        bail!("{} is the recording; give -o another name", path.display());
+    }
     let told = Told::read(args, &thresholds)?;
     let is_markdown = args.output.as_ref().is_none_or(|path| path.extension().is_some_and(|end| end == "md"));
     let text = told.page(is_markdown);
@@ -92,6 +96,12 @@ pub(crate) fn run(args: &ReportArgs, env: &mut Env) -> anyhow::Result<Exit> {
         writeln!(env.stderr, "note: {note}")?;
     }
     Ok(Exit::Done)
+}
+
+/// Whether a file is a recording that is read, or one of them.
+fn is_recording(path: &Path, read: &Path) -> bool {
+    let (Ok(path), Ok(read)) = (path.canonicalize(), read.canonicalize()) else { return false };
+    path == read || path.starts_with(&read) && path.to_string_lossy().ends_with(SUFFIX)
 }
 
 /// What was read of a recording.

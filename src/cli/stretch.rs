@@ -65,7 +65,7 @@ impl Stretch {
             None => flight_recorder()?,
         };
         let Saved::Capture(history) = saved::open(&path, None)? else {
-            bail!("{} has one moment only, and nothing that changes; leave out --since and --until", path.display());
+            bail!("{} is a single snapshot; this takes a recording made by `tcpstate record`", path.display());
         };
         let steps = history.stretch(range.since, range.until).with_context(|| path.display().to_string())?;
         Ok(Stretch { history, path, steps, place: 0, latest_ms: None, unread: 0 })
@@ -157,6 +157,9 @@ fn flight_recorder() -> anyhow::Result<PathBuf> {
     let folder = Path::new(FLIGHT_RECORDER);
     if history::has_captures(folder) {
         return Ok(folder.to_owned());
+    }
+    if std::fs::read_dir(folder).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+        bail!("cannot read {FLIGHT_RECORDER}: permission denied; run as root, or give --from FILE");
     }
     bail!(
         "--since and --until need a recording: give --from FILE, or run tcpstate-record.service, which writes to \

@@ -182,8 +182,8 @@ fn what_no_recording_can_answer_is_refused() {
             (&["watch", "--from", &kept, "--trace"], "needs the running system"),
             (&["doctor", "--from", &kept, "--since", "5s", "--once"], "leave out --once"),
             (&["doctor", "--from", &kept, "--since", "5s", "--until", "9s"], "before it"),
-            (&["doctor", "--from", &kept, "--until", "2001-01-01T00:00:00Z"], "there is no snapshot"),
-            (&["doctor", "--from", text, "--since", "5m"], "one moment only"),
+            (&["doctor", "--from", &kept, "--until", "2001-01-01T00:00:00Z"], "before the recording begins"),
+            (&["doctor", "--from", text, "--since", "5m"], "is a single snapshot"),
         ] {
             let output = finish(&mut product::with(ns, args));
             let said = String::from_utf8_lossy(&output.stderr);

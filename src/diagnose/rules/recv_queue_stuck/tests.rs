@@ -1,5 +1,6 @@
 //! Readers that leave data unread, on snapshots made by hand.
 
+#[cfg(test)]
 use super::*;
 use crate::diagnose::testkit::{World, info, listen, row, timer, unheld};
 use crate::model::snapshot::{EpollWatch, Inspection, ThreadState};
