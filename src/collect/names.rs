@@ -324,6 +324,7 @@ impl Resolver for SystemNames {
 static ASKS_NOBODY: AtomicBool = AtomicBool::new(false);
 
 /// Looks up no name of a host in this process from now on: who may ask for one may send what it likes to a name server.
+#[cfg(feature = "mcp")]
 pub(crate) fn ask_nobody() {
     ASKS_NOBODY.store(true, Ordering::Relaxed);
 }
