@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod cgroup;
+pub mod descriptors;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod diag;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]

@@ -260,9 +260,11 @@ fn an_interval_counts_what_happened_in_it() {
             assert!((1400..30_000).contains(&elapsed), "{change}");
             assert_eq!(document["total"], 11, "{document}");
         }
-        let screen = product::text(ns, &["summary", "--interval", "100ms"]);
+        // The last connections were cut off right before; on a busy machine their segments are still on the way.
         let still = "PER SECOND   begun 0, failed 0, cut off 0, RST sent 0, retransmitted 0, dropped by listeners 0";
-        assert_eq!(line(&screen, "PER SECOND"), still);
+        let looks = || product::text(ns, &["summary", "--interval", "100ms"]);
+        let screen = (0..20).map(|_| looks()).find(|screen| line(screen, "PER SECOND") == still);
+        let screen = screen.unwrap_or_else(|| panic!("never still: {}", looks()));
         let filtered = product::text(ns, &["summary", "--interval", "100ms", "state", "listen"]);
         assert!(
             line(&filtered, "PER SECOND").starts_with("PER SECOND   all sockets, filter or not: begun 0"),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use tcpstate::model::transition::Via;
 use tcpstate::render::gap;
 
 use crate::harness::sock::Sock;
-use crate::harness::{Netns, PATIENCE, in_netns, skip, wait_for};
+use crate::harness::{Netns, PATIENCE, descriptors, in_netns, skip, wait_for};
 use crate::json::{assert_valid, validator};
 use crate::product;
 
@@ -131,12 +132,9 @@ fn listen_at(address: [u8; 4]) -> [(Closer, TcpListener); 2] {
 /// In a thread with a descriptor table of its own: between fork and exec a child that a parallel test starts would hold
 /// these sockets too, and be the one that closes them.
 fn churn(listeners: &[(Closer, TcpListener)], count: usize) {
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // SAFETY: this thread uses only descriptors that it opens itself, and the listeners, of which it has copies.
-            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.expect("a table of its own");
-            connect_and_close(listeners, count);
-        });
+    let kept: Vec<_> = listeners.iter().map(|(_, listener)| listener.as_fd()).collect();
+    descriptors::with_own(&kept, || {
+        connect_and_close(listeners, count);
     });
 }
 

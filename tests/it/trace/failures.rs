@@ -13,7 +13,7 @@ use tcpstate::model::State;
 use super::{Trace, bpf_works, of, works};
 use crate::harness::oracle::installed;
 use crate::harness::sock::Sock;
-use crate::harness::{Netns, finish, in_netns, skip, wait_for};
+use crate::harness::{Netns, descriptors, finish, in_netns, skip, wait_for};
 use crate::product;
 
 /// How a connection fails.
@@ -257,21 +257,17 @@ fn families() -> [IpAddr; 2] {
 /// All of them, in a thread with a descriptor table of its own: a child that a parallel test starts must not hold sockets.
 /// One thread: where tasks preempt each other the kernel passes over a BPF program that the other one was running.
 fn make_all(each: usize) {
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // SAFETY: this thread uses only descriptors that it opens itself.
-            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.expect("a table");
-            for address in families() {
-                for (way, port) in ways() {
-                    let mut left = each;
-                    while left > 0 {
-                        let now = left.min(AT_ONCE);
-                        way.make(SocketAddr::new(address, port), now);
-                        left -= now;
-                    }
+    descriptors::with_own(&[], || {
+        for address in families() {
+            for (way, port) in ways() {
+                let mut left = each;
+                while left > 0 {
+                    let now = left.min(AT_ONCE);
+                    way.make(SocketAddr::new(address, port), now);
+                    left -= now;
                 }
             }
-        });
+        }
     });
 }
 
@@ -377,22 +373,32 @@ fn what_ended_a_connection_is_exact_whichever_way_it_fails() {
             Trace::start(product::with(ns, &all))
         };
         let views: [&[&str]; 3] = [&["--life"], &["--failed"], &["--resets", "--retransmits"]];
-        let traces = ["bpf", "tracefs"].map(|via| (via, views.map(|words| start(via, words))));
-        make_all(each);
-        let mut told = Vec::new();
-        for (via, traces) in traces {
-            let [lives, failed, faults] = traces.map(Trace::interrupt);
-            for lines in [&lives, &failed, &faults] {
-                assert_eq!(lines.last().unwrap()["lost"].as_u64(), Some(0), "{via}: {:?}", lines.last());
-                let lacks = of(lines, "gap").into_iter().any(|gap| gap["missing"] == "tracepoint");
-                assert!(!lacks, "{via}: {:?}", of(lines, "gap"));
+        // While other tracers come and go the kernel passes over a BPF program now and then (docs/trace.md), and tracefs sees
+        // what that one missed. What is wrong in three rounds is wrong here.
+        for last in [false, false, true] {
+            let traces = ["bpf", "tracefs"].map(|via| (via, views.map(|words| start(via, words))));
+            make_all(each);
+            let told = traces.map(|(via, traces)| (via, traces.map(Trace::interrupt)));
+            let [bpf, tracefs] = told.each_ref().map(|(_, [.., faults])| facts(faults));
+            let passed_over = bpf != tracefs && !last;
+            for (via, [lives, failed, faults]) in told {
+                if via == "bpf" && passed_over {
+                    continue;
+                }
+                for lines in [&lives, &failed, &faults] {
+                    assert_eq!(lines.last().unwrap()["lost"].as_u64(), Some(0), "{via}: {:?}", lines.last());
+                    let lacks = of(lines, "gap").into_iter().any(|gap| gap["missing"] == "tracepoint");
+                    assert!(!lacks, "{via}: {:?}", of(lines, "gap"));
+                }
+                check_lives(via, &lives, each, false);
+                check_lives(via, &failed, each, true);
+                check_faults(via, &faults, each);
             }
-            check_lives(via, &lives, each, false);
-            check_lives(via, &failed, each, true);
-            check_faults(via, &faults, each);
-            told.push(facts(&faults));
+            if !passed_over {
+                assert_eq!(bpf, tracefs, "both sources tell the same");
+                return;
+            }
         }
-        assert_eq!(told[0], told[1], "both sources tell the same");
     });
 }
 
@@ -411,24 +417,20 @@ fn a_connection_of_nine_milliseconds_that_succeeds_is_a_success() {
             Trace::start(product::with(ns, &[&["trace", "--json", "--via", via], words, &[&ours]].concat()))
         };
         let traces = ["bpf", "tracefs"].map(|via| (via, start(via, &["--life"]), start(via, &["--failed"])));
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                // SAFETY: this thread uses only descriptors that it opens itself.
-                unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.expect("a table");
-                for address in families() {
-                    let listener = Sock::listening(SocketAddr::new(address, healthy_port()), 8);
-                    for i in 0..EACH {
-                        let client = Sock::connecting(listener.local(), None);
-                        let server = listener.accept();
-                        std::thread::sleep(Duration::from_millis(9));
-                        let (first, second) = if i % 2 == 0 { (client, server) } else { (server, client) };
-                        first.shutdown();
-                        second.wait(State::CloseWait);
-                        second.close();
-                        first.close();
-                    }
+        descriptors::with_own(&[], || {
+            for address in families() {
+                let listener = Sock::listening(SocketAddr::new(address, healthy_port()), 8);
+                for i in 0..EACH {
+                    let client = Sock::connecting(listener.local(), None);
+                    let server = listener.accept();
+                    std::thread::sleep(Duration::from_millis(9));
+                    let (first, second) = if i % 2 == 0 { (client, server) } else { (server, client) };
+                    first.shutdown();
+                    second.wait(State::CloseWait);
+                    second.close();
+                    first.close();
                 }
-            });
+            }
         });
         for (via, lives, failed) in traces {
             let (lives, failed) = (lives.interrupt(), failed.interrupt());

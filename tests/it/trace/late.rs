@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::{Trace, bpf_works, of};
-use crate::harness::in_netns;
+use crate::harness::{descriptors, in_netns};
 use crate::product;
 
 const PORT: u16 = 17_470;
@@ -24,31 +24,27 @@ fn data_for_a_closed_socket_is_a_reset_sent_and_none_received() {
         ns.set_sysctl("ipv4/tcp_fin_timeout", "120");
         let start = |how: &str| Trace::start(product::with(ns, &["trace", "--this-netns", "--json", how]));
         let (lives, resets) = (start("--life"), start("--resets"));
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                // SAFETY: this thread uses only descriptors that it opens itself.
-                unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.expect("a table");
-                for ip in ["127.0.0.1", "::1"] {
-                    let at = SocketAddr::new(ip.parse().expect("an address"), PORT);
-                    let listener = TcpListener::bind(at).expect("listen");
-                    let clients: Vec<TcpStream> = (0..2 * EACH)
-                        .map(|i| {
-                            let mut client = TcpStream::connect(at).expect("connect");
-                            drop(listener.accept().expect("accept"));
-                            assert_eq!(client.read(&mut [0]).expect("read"), 0, "the FIN");
-                            if i < EACH {
-                                client.write_all(b"too late").expect("write");
-                            }
-                            client
-                        })
-                        .collect();
-                    // Longer than an acknowledgement is delayed.
-                    std::thread::sleep(Duration::from_millis(100));
-                    for mut client in clients.into_iter().skip(EACH) {
-                        client.write_all(b"too late").expect("write");
-                    }
+        descriptors::with_own(&[], || {
+            for ip in ["127.0.0.1", "::1"] {
+                let at = SocketAddr::new(ip.parse().expect("an address"), PORT);
+                let listener = TcpListener::bind(at).expect("listen");
+                let clients: Vec<TcpStream> = (0..2 * EACH)
+                    .map(|i| {
+                        let mut client = TcpStream::connect(at).expect("connect");
+                        drop(listener.accept().expect("accept"));
+                        assert_eq!(client.read(&mut [0]).expect("read"), 0, "the FIN");
+                        if i < EACH {
+                            client.write_all(b"too late").expect("write");
+                        }
+                        client
+                    })
+                    .collect();
+                // Longer than an acknowledgement is delayed.
+                std::thread::sleep(Duration::from_millis(100));
+                for mut client in clients.into_iter().skip(EACH) {
+                    client.write_all(b"too late").expect("write");
                 }
-            });
+            }
         });
         let [lives, resets] = [lives, resets].map(Trace::interrupt);
         let port = |line: &serde_json::Value, end: &str| line[end]["port"].as_u64() == Some(PORT.into());

@@ -6,8 +6,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::{Trace, bpf_works, of, works};
-use crate::harness::in_netns;
 use crate::harness::sock::Sock;
+use crate::harness::{descriptors, in_netns};
 use crate::product;
 
 /// Payload from the client and from the server of connections that end in every way, by the port of the server.
@@ -60,12 +60,8 @@ fn lives_tell_how_much_was_carried_each_byte_once() {
             return;
         }
         let trace = Trace::start(product::with(ns, &["trace", "--this-netns", "--json", "--life"]));
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                // SAFETY: this thread uses only descriptors that it opens itself.
-                unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.expect("a table");
-                carry();
-            });
+        descriptors::with_own(&[], || {
+            carry();
         });
         let lines = trace.interrupt();
         let lives = of(&lines, "life");
@@ -95,21 +91,17 @@ fn lives_by_tracefs_have_true_counts_or_none() {
         let words = ["trace", "--via", "tracefs", "--json", "--life", "--ring-size", "64M"];
         let trace = Trace::start(product::with(ns, &words));
         let reset = SocketAddr::from(([127, 0, 0, 1], 7700));
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                // SAFETY: this thread uses only descriptors that it opens itself.
-                unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.expect("a table");
-                carry();
-                let listener = Sock::listening(reset, 4);
-                let client = Sock::connected(reset, None);
-                let server = listener.accept();
-                client.send(1000);
-                server.receive(1000);
-                // Dropped without a close in order, it sends a reset.
-                drop(client);
-                std::thread::sleep(Duration::from_millis(100));
-                server.close();
-            });
+        descriptors::with_own(&[], || {
+            carry();
+            let listener = Sock::listening(reset, 4);
+            let client = Sock::connected(reset, None);
+            let server = listener.accept();
+            client.send(1000);
+            server.receive(1000);
+            // Dropped without a close in order, it sends a reset.
+            drop(client);
+            std::thread::sleep(Duration::from_millis(100));
+            server.close();
         });
         std::thread::sleep(Duration::from_millis(500));
         let lines = trace.interrupt();
