@@ -3,11 +3,12 @@
 //! program (see `programs`).
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
 
 use tcpstate::diagnose::Severity;
 
 use crate::harness::sock::Sock;
-use crate::harness::{Netns, finish, in_netns, wait_for};
+use crate::harness::{Netns, descriptors, finish, in_netns, wait_for};
 use crate::judge::{calm, judge, number, once, only, snapshot, twice};
 use crate::states::{self, First, Ports};
 
@@ -21,12 +22,14 @@ fn own_address(ns: &Netns) {
 fn churn(ns: &Netns, at: SocketAddr, count: usize) -> TcpListener {
     ns.run(|| {
         let listener = TcpListener::bind(at).expect("bind");
-        for _ in 0..count {
-            let client = TcpStream::connect(at).expect("connect");
-            let (server, _) = listener.accept().expect("accept");
-            drop(client);
-            drop(server);
-        }
+        descriptors::with_own(&[listener.as_fd()], || {
+            for _ in 0..count {
+                let client = TcpStream::connect(at).expect("connect");
+                let (server, _) = listener.accept().expect("accept");
+                drop(client);
+                drop(server);
+            }
+        });
         listener
     })
 }

@@ -153,6 +153,8 @@ fn in_closing(ns: &Netns, wire: &VethPair<'_>, port: u16, count: u16) -> Vec<Soc
     let clients: Vec<Sock> = ns.run(|| (0..count).map(|_| Sock::connected(Side::Far.at(port), None)).collect());
     let servers: Vec<Sock> = clients.iter().map(|_| listener.accept()).collect();
     wire.cut(Side::Near);
+    // The FIN goes now: close() alone waits for a child of a parallel test that has a copy of the descriptor.
+    clients.iter().for_each(Sock::shutdown);
     clients.into_iter().for_each(Sock::close);
     servers.iter().for_each(Sock::shutdown);
     wait_for_repeats(ns, State::Closing, usize::from(count), 3);
