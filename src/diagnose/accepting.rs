@@ -3,6 +3,7 @@
 //! Input: a view, the listener's queue and who should accept on it. Output: the causes weighed, the words and the first
 //! steps for the one that is left. Not here: how bad it is (the rules), and what waits (`queues`).
 
+mod backends;
 mod causes;
 mod holders;
 mod picture;
@@ -25,6 +26,8 @@ use crate::text;
 use picture::Picture;
 use workers::Idle;
 
+/// The evidence with the services that those who should accept wait for.
+pub const WAITS_FOR: &str = "waits_for";
 /// Clients that are named as those who hold the workers.
 const CLIENTS_NAMED: usize = 3;
 
@@ -79,9 +82,11 @@ const CALL_THE_FUNCTION: &str = "Call the function and not the URL: once as many
                                  workers, all wait for each other";
 const POOL_FOR_CALLS: &str = "Where it must be a request, serve it from other workers on a listener of their own, and give the \
                               call a time limit";
+const ASK_SERVICE: &str = "Find out why {service} does not answer: run tcpstate doctor there; give calls to it a time limit that \
+                           is shorter than the patience of the clients";
 /// Steps for a cause, before those of a rule.
 #[cfg(test)]
-pub const STEPS: [&str; 10] = [
+pub const STEPS: [&str; 11] = [
     END_HELPER,
     CLOSE_ON_EXEC,
     CHECK_SERVICE,
@@ -92,6 +97,7 @@ pub const STEPS: [&str; 10] = [
     FREE_WORKERS,
     CALL_THE_FUNCTION,
     POOL_FOR_CALLS,
+    ASK_SERVICE,
 ];
 
 /// The steps that free a listener from a helper that inherited it.
@@ -145,6 +151,9 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
             "accepts-elsewhere" => vec![OTHER_LISTENER.replace("{other}", &picture.others().join(", "))],
             "accept-paused" => vec![RAISE_LIMIT.to_owned()],
             "workers-busy" => idle.map(|idle| FREE_WORKERS.replace("{client}", &idle.client())).into_iter().collect(),
+            "waits-for-service" => {
+                picture.backends.iter().map(|b| ASK_SERVICE.replace("{service}", &b.names())).collect()
+            }
             "calls-itself" => vec![CALL_THE_FUNCTION.to_owned(), POOL_FOR_CALLS.to_owned()],
             _ => Vec::new(),
         };
@@ -164,6 +173,11 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
         let clients = picture.workers.iter().flat_map(|w| &w.accepted).map(|s| s.peer.addr.to_canonical().to_string());
         why.evidence.push(("workers_held_by", Evidence::List(most_frequent(clients, CLIENTS_NAMED))));
         why.evidence.push(("workers_idle_at_least_ms", Evidence::Millis(idle.at_least_ms)));
+    }
+    if let Some(backends) = &picture.backends {
+        let services = backends.services().iter().map(ToString::to_string).collect();
+        why.evidence.push((WAITS_FOR, Evidence::List(services)));
+        why.evidence.extend(backends.unanswered_ms().map(|ms| ("waits_at_least_ms", Evidence::Millis(ms))));
     }
     if picture.own_calls() > 0 {
         why.evidence.push(("own_calls_waiting", Evidence::Count(picture.own_calls())));
@@ -200,6 +214,7 @@ fn words(picture: &Picture<'_, '_>, cause: &Cause, who: &str, idle: Option<Idle>
         "accept-paused" => format!("{who} does not watch the listener: it is at a limit of its own, or forgot it"),
         "busy-loop" => format!("{who} computes and does not come back to accept()"),
         "loop-stuck" => format!("{who} waits for something else{}{own}", picture.stand()),
+        "waits-for-service" => format!("{every}{who} {}", picture.backends.as_ref()?.words()),
         "calls-itself" => format!("{every}{who} waits for an answer from its own listener{own}"),
         "workers-busy" => match idle {
             Some(Idle { at_least_ms, from }) => {
@@ -209,7 +224,7 @@ fn words(picture: &Picture<'_, '_>, cause: &Cause, who: &str, idle: Option<Idle>
                     text::duration(at_least_ms)
                 )
             }
-            None => format!("every worker of {who} serves a connection{own}"),
+            None => format!("every worker of {who} serves a connection{own}{}", unanswered(picture)),
         },
         "accepts-too-slow" => {
             let time = text::duration(picture.interval_ms?);
@@ -219,346 +234,13 @@ fn words(picture: &Picture<'_, '_>, cause: &Cause, who: &str, idle: Option<Idle>
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::diagnose::testkit::{World, info, listen, row, unheld};
-    use crate::model::snapshot::{CpuQuota, EpollWatch, Inspection, ThreadState};
-    use crate::model::{Inode, State};
-
-    const LISTENER: u64 = 80 << 16;
-
-    /// A listener of process 10 with four connections that wait.
-    fn world() -> World {
-        let mut world = World::new();
-        world.add(listen("0.0.0.0:80", 4, 64)).hold(10, "server", 6, LISTENER);
-        for client in 0..4 {
-            let waiting = unheld(row(State::Established, "10.0.0.1:80", &format!("10.0.0.9:{}", 40_000 + client)));
-            world.add(info(waiting, &[("last_data_sent_ms", 5000)]));
-        }
-        world
-    }
-
-    fn thread(tid: u32, state: char, call: Option<libc::c_long>, arg0: u64) -> ThreadState {
-        let syscall = call.and_then(|n| u64::try_from(n).ok());
-        ThreadState {
-            tid,
-            name: "t".into(),
-            state: Some(state),
-            wchan: call.map(|_| "somewhere".into()),
-            syscall,
-            syscall_arg0: Some(arg0),
-        }
-    }
-
-    /// The listener is in an epoll set for these events, or in none; and the threads.
-    fn inspect(world: &mut World, pid: u32, events: Option<u32>, epoll_sets: u32, threads: Vec<ThreadState>) {
-        let watch = |events| EpollWatch { epoll_fd: 4, target_fd: 6, inode: Inode::new(LISTENER), events };
-        let watches = events.map(watch).into_iter().collect();
-        let facts = world.now.processes.get_mut(&pid).unwrap();
-        facts.inspection = Some(Inspection { epoll_sets, watches, threads, ..Inspection::default() });
-        facts.frozen = Some(false);
-    }
-
-    fn accepted(world: &mut World, pid: u32, client: u16) {
-        let connection = row(State::Established, "10.0.0.1:80", &format!("10.0.0.9:{client}"));
-        let inode = connection.inode;
-        world.add(connection).hold(pid, "server", 9, inode);
-    }
-
-    fn judged(world: &World, mut see: impl FnMut(Why, &Owner<'_>)) {
-        let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
-        let queue = &view.queues().all()[0];
-        let owner = Owner::of(&view, &queue.listeners).unwrap();
-        see(why(&view, Some(&owner), queue, &queue.listeners), &owner);
-    }
-
-    fn left(world: &World) -> Vec<&'static str> {
-        let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
-        let queue = &view.queues().all()[0];
-        let owner = Owner::of(&view, &queue.listeners);
-        why(&view, owner.as_ref(), queue, &queue.listeners).weighed.left.iter().map(|h| h.cause.id).collect()
-    }
-
-    #[test]
-    fn nothing_is_said_of_a_process_that_was_not_inspected() {
-        assert!(left(&world()).is_empty());
-        assert!(left(world().later(2000)).is_empty(), "that nothing was accepted names no cause");
-    }
-
-    #[test]
-    fn what_the_threads_and_the_epoll_set_show_names_the_cause() {
-        let sleeps = || vec![thread(10, 'S', Some(libc::SYS_clock_nanosleep), 0)];
-        let waits = || vec![thread(10, 'S', Some(libc::SYS_epoll_pwait), 4)];
-        let runs = || vec![thread(10, 'R', None, 0), thread(11, 'S', Some(libc::SYS_futex), 0)];
-        for (events, sets, threads, cause) in [
-            (Some(1), 1, sleeps(), "loop-stuck"),
-            (Some(1), 1, runs(), "busy-loop"),
-            (None, 0, runs(), "busy-loop"),
-            (None, 1, waits(), "accept-paused"),
-            (Some(4), 1, waits(), "accept-paused"),
-        ] {
-            let mut world = world();
-            world.later(2000);
-            inspect(&mut world, 10, events, sets, threads);
-            assert_eq!(left(&world), [cause], "{events:?} {sets}");
-        }
-        // A set for something else, and the thread that accepts blocked elsewhere: two causes are left.
-        let mut blocked = world();
-        blocked.later(2000);
-        inspect(&mut blocked, 10, None, 1, sleeps());
-        assert!(left(&blocked).len() > 1, "{:?}", left(&blocked));
-    }
-
-    #[test]
-    fn what_stops_it_beats_what_it_would_do() {
-        let mut world = world();
-        inspect(&mut world, 10, Some(1), 1, vec![thread(10, 'S', Some(libc::SYS_epoll_pwait), 4)]);
-        world.now.processes.get_mut(&10).unwrap().frozen = Some(true);
-        judged(&world, |why, owner| {
-            assert!(why.weighed.is("frozen") && why.weighed.ruled_out.is_empty());
-            assert!(why.acts(Some(owner), "").contains("frozen"));
-            let finding = why.onto(Finding::new("r", crate::diagnose::Severity::Info, 1.0, ""), Some(owner));
-            assert!(finding.remedy[0].starts_with("Thaw"), "{finding:?}");
-        });
-        world.now.processes.get_mut(&10).unwrap().frozen = Some(false);
-        assert!(!left(&world).contains(&"frozen"));
-        world.now.processes.get_mut(&10).unwrap().fd_used = Some(1024);
-        assert_eq!(left(&world), ["out-of-descriptors"]);
-    }
-
-    #[test]
-    fn threads_in_accept_of_another_listener_say_which() {
-        let mut world = world();
-        world.add(listen("0.0.0.0:81", 0, 64)).hold(10, "server", 7, 81 << 16);
-        inspect(&mut world, 10, None, 0, vec![thread(10, 'S', Some(libc::SYS_accept4), 7)]);
-        judged(&world, |why, owner| {
-            assert!(why.weighed.is("accepts-elsewhere"), "{:?}", why.weighed.left);
-            let words = "1 thread of server (10) waits in accept() of 0.0.0.0:81 and none here";
-            assert_eq!(why.acts(Some(owner), ""), words);
-        });
-        // Another that waits on this one is no such thing.
-        let both = vec![thread(10, 'S', Some(libc::SYS_accept4), 7), thread(11, 'S', Some(libc::SYS_accept4), 6)];
-        inspect(&mut world, 10, None, 0, both);
-        assert!(!left(&world).contains(&"accepts-elsewhere"));
-    }
-
-    /// Workers 10 and 11, each with one thread in this call and one accepted connection; the listener is in `sets` epoll
-    /// sets of each.
-    fn two_workers(call: libc::c_long, arg0: u64, sets: u32) -> World {
-        let mut world = world();
-        world.hold(11, "server", 6, LISTENER).later(2000);
-        for (pid, client) in [(10, 50_000), (11, 50_001)] {
-            let watched = (sets > 0).then_some(1);
-            inspect(&mut world, pid, watched, sets, vec![thread(pid, 'S', Some(call), arg0)]);
-            accepted(&mut world, pid, client);
-        }
-        world
-    }
-
-    #[test]
-    fn workers_are_busy_when_each_has_a_connection() {
-        assert_eq!(left(&two_workers(libc::SYS_clock_nanosleep, 0, 0)), ["workers-busy"]);
-        let mut one_has_none = two_workers(libc::SYS_clock_nanosleep, 0, 0);
-        one_has_none.now.sockets.pop();
-        assert!(left(&one_has_none).len() > 1, "{:?}", left(&one_has_none));
-        // A worker polls its connection, and has the listener in an epoll set for later.
-        let polls = two_workers(libc::SYS_ppoll, 0, 1);
-        assert_eq!(left(&polls), ["workers-busy"]);
-        judged(&polls, |why, owner| {
-            assert_eq!(why.acts(Some(owner), ""), "every worker of server (10 and 1 more) serves a connection");
-        });
-    }
-
-    #[test]
-    fn a_loop_that_has_several_connections_is_no_busy_worker() {
-        // Those of an event loop are in an epoll set.
-        let mut watches = two_workers(libc::SYS_clock_nanosleep, 0, 1);
-        for (pid, socket) in [(10, 5), (11, 6)] {
-            let inode = watches.now.sockets[socket].inode;
-            let inspection = watches.now.processes.get_mut(&pid).unwrap().inspection.as_mut().unwrap();
-            inspection.watches.push(EpollWatch { epoll_fd: 4, target_fd: 9, inode, events: 1 });
-        }
-        assert_eq!(left(&watches), ["loop-stuck"]);
-        // Those of a loop over poll do not show, but are more than its threads.
-        let mut polls = two_workers(libc::SYS_ppoll, 0, 0);
-        accepted(&mut polls, 10, 50_002);
-        assert!(left(&polls).len() > 1, "{:?}", left(&polls));
-        let mut alone = world();
-        alone.later(2000);
-        inspect(&mut alone, 10, None, 0, vec![thread(10, 'S', Some(libc::SYS_ppoll), 0)]);
-        accepted(&mut alone, 10, 50_000);
-        assert_eq!(left(&alone), ["workers-busy"], "one thread, one connection");
-        accepted(&mut alone, 10, 50_001);
-        assert!(left(&alone).len() > 1, "{:?}", left(&alone));
-    }
-
-    #[test]
-    fn clients_that_hold_workers_and_are_silent_are_named() {
-        let mut world = two_workers(libc::SYS_ppoll, 0, 1);
-        let answered =
-            [("last_data_sent_ms", 9000), ("last_data_recv_ms", 9500), ("bytes_sent", 5), ("bytes_received", 5)];
-        for socket in &mut world.now.sockets[5..] {
-            *socket = info(socket.clone(), &answered);
-        }
-        judged(&world, |why, owner| {
-            let words = "every worker of server (10 and 1 more) is held by a connection of 10.0.0.9 that is idle for 9.0 s or more";
-            assert_eq!(why.acts(Some(owner), ""), words);
-            assert!(why.steps[0].starts_with("Let 10.0.0.9 close"), "{:?}", why.steps);
-            assert!(why.evidence.contains(&("workers_held_by", Evidence::List(vec!["10.0.0.9 (2)".into()]))));
-        });
-        // Nobody has said a word: the server may owe the first one, unless it reads.
-        let silent = world.now.sockets[5].clone();
-        for field in ["bytes_sent", "bytes_received"] {
-            assert!(world.now.sockets[5].info.as_mut().unwrap().set(field, 0));
-        }
-        judged(&world, |why, owner| assert!(why.acts(Some(owner), "").ends_with("serves a connection")));
-        let reads = thread(10, 'S', Some(libc::SYS_recvfrom), 9);
-        world.now.processes.get_mut(&10).unwrap().inspection.as_mut().unwrap().threads = vec![reads];
-        judged(&world, |why, owner| assert!(why.acts(Some(owner), "").ends_with("idle for 9.0 s or more")));
-        world.now.sockets[5] = silent;
-        // One asked, and has no answer.
-        assert!(world.now.sockets[6].info.as_mut().unwrap().set("last_data_recv_ms", 8000));
-        judged(&world, |why, owner| assert!(why.acts(Some(owner), "").ends_with("serves a connection")));
-    }
-
-    /// Somebody's end of a connection that waits in the queue.
-    fn calls(world: &mut World, pid: u32, comm: &str, fd: u32, client: u16) {
-        let here = format!("10.0.0.1:{client}");
-        world.add(info(unheld(row(State::Established, "10.0.0.1:80", &here)), &[("last_data_sent_ms", 5000)]));
-        let call = row(State::Established, &here, "10.0.0.1:80");
-        let inode = call.inode;
-        world.add(call).hold(pid, comm, fd, inode);
-        let before = world.before.as_mut().unwrap();
-        before.sockets.clone_from(&world.now.sockets);
-    }
-
-    #[test]
-    fn workers_that_wait_for_their_own_listener_are_told() {
-        let mut world = two_workers(libc::SYS_recvfrom, 12, 0);
-        calls(&mut world, 10, "server", 12, 41_000);
-        assert_eq!(left(&world), ["workers-busy"], "the other one has something else to wait for");
-        judged(&world, |why, owner| {
-            assert!(
-                why.acts(Some(owner), "").ends_with("serves a connection; 1 of those that wait is a call of its own")
-            );
-        });
-        calls(&mut world, 11, "server", 12, 41_001);
-        assert_eq!(left(&world), ["calls-itself"]);
-        judged(&world, |why, owner| {
-            let words = "every worker of server (10 and 1 more) waits for an answer from its own listener; 2 of those that \
-                         wait are calls of its own";
-            assert_eq!(why.acts(Some(owner), ""), words);
-            assert!(why.steps[0].starts_with("Call the function"), "{:?}", why.steps);
-            assert!(why.evidence.contains(&("own_calls_waiting", Evidence::Count(2))));
-        });
-        // A loop that was blocked in such a call is no other case, but one that would be told of the answer is.
-        let inode = world.now.sockets.last().unwrap().inode;
-        for pid in [10, 11] {
-            inspect(&mut world, pid, Some(1), 1, vec![thread(pid, 'S', Some(libc::SYS_ppoll), 0)]);
-        }
-        assert_eq!(left(&world), ["calls-itself"]);
-        let inspection = world.now.processes.get_mut(&11).unwrap().inspection.as_mut().unwrap();
-        inspection.watches.push(EpollWatch { epoll_fd: 4, target_fd: 12, inode, events: 1 });
-        assert!(!left(&world).contains(&"calls-itself"), "{:?}", left(&world));
-        // It made the call and stands elsewhere.
-        for pid in [10, 11] {
-            inspect(&mut world, pid, None, 0, vec![thread(pid, 'S', Some(libc::SYS_recvfrom), 12)]);
-        }
-        world.now.processes.get_mut(&11).unwrap().inspection.as_mut().unwrap().threads[0].syscall_arg0 = Some(9);
-        assert_eq!(left(&world), ["workers-busy"]);
-    }
-
-    #[test]
-    fn a_child_calls_for_its_parent_and_a_check_of_its_own_health_calls_for_nobody() {
-        let mut world = two_workers(libc::SYS_wait4, 0, 0);
-        for (child, parent) in [(20, 10), (21, 11)] {
-            calls(&mut world, child, "curl", 5, 41_000 + u16::try_from(child).unwrap());
-            world.now.processes.get_mut(&child).unwrap().parent = Some(parent);
-        }
-        assert_eq!(left(&world), ["calls-itself"]);
-        world.now.processes.get_mut(&20).unwrap().parent = Some(1);
-        assert_eq!(left(&world), ["workers-busy"]);
-        let mut checked = self::world();
-        checked.later(2000);
-        let threads = vec![thread(10, 'S', Some(libc::SYS_futex), 0), thread(11, 'S', Some(libc::SYS_recvfrom), 12)];
-        inspect(&mut checked, 10, None, 0, threads);
-        accepted(&mut checked, 10, 50_000);
-        calls(&mut checked, 10, "server", 12, 41_000);
-        assert!(left(&checked).len() > 1 && left(&checked).contains(&"calls-itself"), "{:?}", left(&checked));
-    }
-
-    #[test]
-    fn what_left_the_queue_tells_slow_from_overrun() {
-        let mut world = world();
-        world.later(2000);
-        inspect(&mut world, 10, None, 0, vec![thread(10, 'S', Some(libc::SYS_clock_nanosleep), 0)]);
-        accepted(&mut world, 10, 40_000);
-        world.now.sockets.remove(1);
-        world.now.sockets[0].recv_q_bytes = 3;
-        judged(&world, |why, owner| {
-            assert!(why.weighed.is("accepts-too-slow"), "{:?}", why.weighed.left);
-            assert_eq!(why.acts(Some(owner), ""), "server (10) accepted only 1 of those who waited in 2.0 s");
-        });
-        // A reset leaves its place taken.
-        world.now.sockets[0].recv_q_bytes = 4;
-        assert!(!left(&world).contains(&"accepts-too-slow"));
-    }
-
-    #[test]
-    fn a_queue_that_was_emptied_is_no_program_that_does_not_accept() {
-        let mut world = world();
-        world.later(2000);
-        inspect(&mut world, 10, Some(1), 1, vec![thread(10, 'R', None, 0)]);
-        // All four were accepted, and nobody waits now: a burst, or a moment in which accept() was late.
-        world.now.sockets.truncate(1);
-        world.now.sockets[0].recv_q_bytes = 0;
-        assert_eq!(left(&world), ["arrivals-too-fast", "accepts-too-slow"]);
-        judged(&world, |why, _| assert!(why.steps[0].starts_with("Let the queue hold a burst"), "{:?}", why.steps));
-        // Nobody waited in either sample: whether anything was accepted is not known, and so not "nothing".
-        let mut empty = world;
-        empty.before.as_mut().unwrap().sockets.truncate(1);
-        judged(&empty, |why, _| assert!(why.weighed.named().is_none(), "{:?}", why.weighed));
-    }
-
-    #[test]
-    fn several_listeners_of_a_port_are_not_inherited_because_nothing_else_is_left() {
-        let mut world = world();
-        world.later(2000);
-        inspect(&mut world, 10, Some((1 << 31) | 1), 1, vec![thread(10, 'S', Some(libc::SYS_epoll_wait), 4)]);
-        let out = |world: &World| {
-            let mut out = false;
-            judged(world, |why, _| out = why.weighed.ruled_out.iter().any(|(c, _)| c.id == "inherited-listener"));
-            out
-        };
-        world.add(listen("0.0.0.0:80", 0, 64)).hold(11, "server", 6, LISTENER);
-        assert!(out(&world));
-    }
-
-    #[test]
-    fn a_quota_that_is_used_up_is_named_before_what_the_threads_do() {
-        let mut world = world();
-        world.later(2000);
-        inspect(&mut world, 10, Some(1), 1, vec![thread(10, 'R', None, 0)]);
-        let mut throttle = |periods, throttled| {
-            world.now.processes.get_mut(&10).unwrap().cpu_quota = Some(CpuQuota { periods, throttled });
-            left(&world)
-        };
-        assert_eq!(throttle(364, 363), ["cpu-throttled"]);
-        assert_eq!(throttle(364, 0), ["busy-loop"]);
-        assert_eq!(throttle(10, 10), ["busy-loop"], "too few to be a share");
-        throttle(364, 363);
-        judged(&world, |why, owner| {
-            let words = "server (10) is short of CPU: the quota of its control group was used up in 363 of 364 periods";
-            assert_eq!(why.acts(Some(owner), ""), words);
-            assert!(why.steps[0].starts_with("Raise the quota"), "{:?}", why.steps);
-        });
-        // Where its control groups are not seen, a quota may do it.
-        let facts = world.now.processes.get_mut(&10).unwrap();
-        (facts.cpu_quota, facts.frozen) = (None, None);
-        assert_eq!(left(&world), ["busy-loop", "cpu-throttled"]);
-        // Nothing wants to run: it waits for something else.
-        inspect(&mut world, 10, Some(1), 1, vec![thread(10, 'S', Some(libc::SYS_clock_nanosleep), 0)]);
-        assert!(!left(&world).is_empty() && left(&world)[0] != "cpu-throttled", "{:?}", left(&world));
-    }
+/// What other services owe while the workers are busy: true whatever they wait for.
+fn unanswered(picture: &Picture<'_, '_>) -> String {
+    let owed = picture.backends.as_ref().and_then(|backends| Some((backends.names(), backends.unanswered_ms()?)));
+    owed.map_or_else(String::new, |(names, ms)| {
+        format!("; requests to {names} have had no answer for {} or more", text::duration(ms))
+    })
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 
 use rustc_hash::FxHashSet;
 
+use crate::diagnose::accepting;
 use crate::diagnose::finding::{Evidence, Finding, Rows, Severity};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::view::View;
@@ -145,6 +146,28 @@ fn rank(finding: &Finding) -> (usize, bool) {
 /// What a queue names as its cause where descriptors are the fault behind it: none is left, or the program keeps some back.
 const FOR_LACK_OF_DESCRIPTORS: &[&str] = &["out-of-descriptors", "accept-paused"];
 
+/// What shows at a service that somebody waits for.
+const AT_SERVICES: &[&str] = &[
+    "no-answer",
+    "zero-window-peer",
+    "send-queue-stuck",
+    "dead-peer-retransmit",
+    "syn-sent-pileup",
+    "connect-failures",
+    "neighbour-failure",
+];
+
+/// Those who should accept wait for the very service that this finding is about.
+fn is_waited_for(cause: &Finding, other: &Finding) -> bool {
+    let waits = other.causes.named().is_some_and(|c| c.id == "waits-for-service");
+    let service = cause.subject.destination.filter(|_| waits && AT_SERVICES.contains(&cause.rule));
+    let Some(service) = service.map(|at| at.to_string()) else { return false };
+    let names = |(name, value): &(&str, Evidence)| {
+        *name == accepting::WAITS_FOR && matches!(value, Evidence::List(all) if all.contains(&service))
+    };
+    other.evidence.iter().any(names)
+}
+
 fn explains(cause: &Finding, other: &Finding) -> bool {
     EXPLAINS.iter().any(|(rule, others)| *rule == cause.rule && others.contains(&other.rule))
         && (cause.rule != "fd-exhaustion" || is_for_lack_of_descriptors(cause, other))
@@ -166,11 +189,12 @@ pub fn incidents(view: &View<'_>, findings: &[Finding]) -> Vec<Incident> {
     for a in 0..findings.len() {
         for b in 0..findings.len() {
             let linked = a != b
-                && (explains(&findings[a], &findings[b])
-                    && (are_related(&findings[a], &findings[b])
-                        || is_named_by(&findings[a], &findings[b])
-                        || is_most_of(&findings[a], &findings[b])
-                        || !connections(a).is_disjoint(connections(b)))
+                && (is_waited_for(&findings[a], &findings[b])
+                    || explains(&findings[a], &findings[b])
+                        && (are_related(&findings[a], &findings[b])
+                            || is_named_by(&findings[a], &findings[b])
+                            || is_most_of(&findings[a], &findings[b])
+                            || !connections(a).is_disjoint(connections(b)))
                     || a < b && are_alike(&findings[a], &findings[b]));
             if linked {
                 let (keep, join) = (of[a].min(of[b]), of[a].max(of[b]));
@@ -187,7 +211,8 @@ pub fn incidents(view: &View<'_>, findings: &[Finding]) -> Vec<Incident> {
         let mut members: Vec<usize> = (0..findings.len()).filter(|i| of[*i] == group).collect();
         let severity = members.iter().map(|i| findings[*i].severity).max().unwrap_or(Severity::Info);
         // A cause that harms nobody by itself still leads: what to do is written there.
-        let cause = members.iter().copied().min_by_key(|i| (rank(&findings[*i]), *i)).unwrap_or(group);
+        let waits = |i: usize| members.iter().any(|c| is_waited_for(&findings[*c], &findings[i]));
+        let cause = members.iter().copied().min_by_key(|i| (waits(*i), rank(&findings[*i]), *i)).unwrap_or(group);
         members.retain(|i| *i != cause);
         incidents.push(Incident { cause, consequences: members, severity });
     }
@@ -321,6 +346,24 @@ mod tests {
         }
         let unknown = finding("accept-queue-stalled", Severity::High, process);
         assert_eq!(told(&[unknown, few]).len(), 2);
+    }
+
+    #[test]
+    fn a_service_that_those_who_should_accept_wait_for_leads() {
+        let waiting = |services: &str| {
+            let all = accepting::CAUSES;
+            let weigh =
+                |c: &Cause| if c.id == "waits-for-service" { Weight::Proven } else { Weight::Refuted(String::new()) };
+            let subject = Subject { pid: Some(10), listener: Some(at("0.0.0.0:80")), ..Subject::default() };
+            finding("accept-queue-stalled", Severity::High, subject)
+                .causes(Weighed::of(all, weigh))
+                .evidence(accepting::WAITS_FOR, Evidence::List(vec![services.into()]))
+        };
+        let to = Subject { pid: Some(10), destination: Some(at("10.0.0.2:5140")), ..Subject::default() };
+        let stuck = finding("send-queue-stuck", Severity::Info, to);
+        assert_eq!(told(&[waiting("10.0.0.2:5140"), stuck.clone()]), [(1, vec![0])]);
+        // Elsewhere it has data waiting too: that is what comes of it.
+        assert_eq!(told(&[waiting("10.0.0.3:5432"), stuck]), [(0, vec![1])]);
     }
 
     #[test]

@@ -82,6 +82,14 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "a stack trace of the language, twice",
     },
     Cause {
+        id: "waits-for-service",
+        text: "its workers wait for another service",
+        predicts: "every thread that is not idle stands in a call on a connection that the program made, and the other end owes an \
+                   answer or room",
+        refuted_by: "a thread that does something else",
+        decided_by: "tcpstate list -p --pid PID -c +last-data-sent,last-data-recv, and tcpstate doctor where that service runs",
+    },
+    Cause {
         id: "calls-itself",
         text: "its workers call their own listener and wait for themselves",
         predicts: "a process of the server holds the other end of connections in the queue, and its threads wait for the answers",

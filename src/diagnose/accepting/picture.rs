@@ -3,6 +3,7 @@
 //! Input: a view, the listener's queue and its owner. Output: a [`Picture`], which weighs a cause by its name. Not here: words and
 //! steps.
 
+use super::backends::Backends;
 use super::holders::{Reach, reach};
 use super::workers::{self, Worker};
 use crate::diagnose::callers;
@@ -112,6 +113,8 @@ pub struct Picture<'a, 'o> {
     pub cpu_quota: Option<CpuQuota>,
     /// The control groups of every server were seen: without a quota then they have none.
     has_seen_groups: bool,
+    /// The services that all of them wait for.
+    pub backends: Option<Backends>,
     /// Those who hold it got the listener by socket activation.
     pub is_activated: bool,
 }
@@ -149,6 +152,7 @@ pub fn picture<'a, 'o>(
         is_thawed: owner.pids.iter().all(|pid| view.process(*pid).is_some_and(is_thawed)),
         cpu_quota: cpu_quota(view, &owner.pids),
         has_seen_groups: owner.pids.iter().all(|pid| view.process(*pid).is_some_and(ProcessFacts::has_seen_groups)),
+        backends: None,
         is_activated: owner.holders.iter().any(|pid| view.process(*pid).is_some_and(|f| f.is_activated == Some(true))),
     };
     let inspected: Vec<_> = picture.workers.iter().filter_map(|w| Some((w.pid, w.inspection?))).collect();
@@ -159,6 +163,7 @@ pub fn picture<'a, 'o>(
             picture.place(view, pid, thread, listeners);
         }
     }
+    picture.backends = Backends::of(view, queue, &picture.workers);
     picture.elsewhere.sort_unstable();
     picture.elsewhere.dedup();
     picture
@@ -338,7 +343,9 @@ impl Picture<'_, '_> {
             "calls-itself" if self.calls_itself() => Weight::Proven,
             "calls-itself" if self.own_calls() > 0 => Weight::Possible(0.4),
             "calls-itself" => refuted("none of those that wait was made by its own processes"),
+            "waits-for-service" => self.weigh_services(),
             "workers-busy" if self.calls_itself() => refuted("what its workers wait for is this listener"),
+            "workers-busy" if self.waits_for_service() => refuted("what its workers wait for is another service"),
             "workers-busy" if self.workers_busy() => Weight::Proven,
             "workers-busy" if self.accepted == 0 => refuted("it holds no accepted connection"),
             "workers-busy" if self.all(&[Class::NoEpoll]) => Weight::Possible(0.3),
@@ -393,7 +400,23 @@ impl Picture<'_, '_> {
         self.threads.iter().any(|t| threads::is_epoll_wait(t)) && self.threads.iter().all(idle)
     }
 
+    /// Every server stands in a call on a connection to another service, and accepts nothing meanwhile.
+    fn waits_for_service(&self) -> bool {
+        self.backends.as_ref().is_some_and(Backends::are_proven) && self.may_take_none() && !self.calls_itself()
+    }
+
+    fn weigh_services(&self) -> Weight {
+        match self.backends {
+            _ if self.waits_for_service() => Weight::Proven,
+            Some(_) if !self.calls_itself() => Weight::Possible(0.6),
+            _ => Weight::Refuted("not every worker waits for a connection that it made".to_owned()),
+        }
+    }
+
     fn weigh_stuck(&self) -> Weight {
+        if self.waits_for_service() {
+            return Weight::Refuted("what it waits for is another service".to_owned());
+        }
         if self.calls_itself() {
             return Weight::Refuted("what it waits for is this listener".to_owned());
         }

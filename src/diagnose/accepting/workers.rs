@@ -134,6 +134,12 @@ impl Worker<'_> {
         }
     }
 
+    /// An event loop would be told of the listener, and does not come to ask.
+    #[must_use]
+    pub fn is_loop_stuck(&self) -> bool {
+        self.class == Some(Class::LoopStuck)
+    }
+
     /// It has connections and does not wait for another one. Those of an event loop are in an epoll set, so that they do
     /// not keep it from accepting.
     #[must_use]

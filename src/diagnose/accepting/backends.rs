@@ -1,0 +1,187 @@
+//! Another service that a server waits for, at the far end of a connection that the server made.
+//!
+//! Input: a view, a server and its threads. Output: which service, what of it is awaited, and for how long. Not here: whether
+//! that is why nobody accepts (`picture`).
+
+use super::workers::Worker;
+use crate::diagnose::callers;
+use crate::diagnose::last_word::{self, By};
+use crate::diagnose::queues::Queue;
+use crate::diagnose::threads::{self, syscall_name};
+use crate::diagnose::view::View;
+use crate::model::snapshot::{Inspection, ThreadState};
+use crate::model::{Endpoint, Inode, Socket, State};
+use crate::text;
+
+/// A younger request is one that is being answered.
+const PATIENCE_MS: u64 = 1000;
+/// Services that are named.
+const NAMED: usize = 2;
+
+/// What is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Awaited {
+    /// The answer to a request: the last data of the connection is ours and so old.
+    Answer { at_least_ms: u64 },
+    /// Room for what waits to be sent.
+    Room,
+    /// The end of a handshake.
+    Handshake,
+}
+
+/// A service that a thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    pub at: Endpoint,
+    pub awaited: Awaited,
+    /// The thread stands in a call on this very connection; else it is in `poll`, and no other connection is awaited.
+    is_in_call: bool,
+}
+
+/// What each of several servers waits for: one entry per server.
+#[derive(Debug)]
+pub struct Backends(Vec<Backend>);
+
+impl Backends {
+    /// What the servers that were looked at wait for; `None` unless each of them waits for such a service.
+    #[must_use]
+    pub fn of(view: &View<'_>, queue: &Queue<'_>, workers: &[Worker<'_>]) -> Option<Backends> {
+        let seen = workers.iter().filter_map(|worker| Some((worker, worker.inspection?)));
+        let all: Option<Vec<Backend>> = seen.map(|(worker, seen)| awaited(view, queue, worker, seen)).collect();
+        all.filter(|all| !all.is_empty()).map(Backends)
+    }
+
+    /// Threads were seen in calls on these connections.
+    #[must_use]
+    pub fn are_proven(&self) -> bool {
+        self.0.iter().all(|backend| backend.is_in_call)
+    }
+
+    /// The services, each once.
+    #[must_use]
+    pub fn services(&self) -> Vec<Endpoint> {
+        let mut services: Vec<Endpoint> = self.0.iter().map(|backend| backend.at).collect();
+        services.sort_unstable();
+        services.dedup();
+        services
+    }
+
+    /// Each request has been without an answer for so long; `None` when something else is awaited.
+    #[must_use]
+    pub fn unanswered_ms(&self) -> Option<u64> {
+        let age = |backend: &Backend| match backend.awaited {
+            Awaited::Answer { at_least_ms } => Some(at_least_ms),
+            Awaited::Room | Awaited::Handshake => None,
+        };
+        self.0.iter().map(age).collect::<Option<Vec<u64>>>()?.into_iter().min()
+    }
+
+    /// The services in words.
+    #[must_use]
+    pub fn names(&self) -> String {
+        let services = self.services();
+        let more = services.len().saturating_sub(NAMED);
+        let named: Vec<String> = services.iter().take(NAMED).map(ToString::to_string).collect();
+        let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+        named.join(if more > 0 { ", " } else { " and " }) + &others
+    }
+
+    /// What is awaited, behind the name of who waits: `waits for an answer of 10.9.0.2:5432, for 9.1 s or more`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let names = self.names();
+        match self.0.iter().map(|backend| backend.awaited).max() {
+            Some(Awaited::Room) => format!("waits until {names} takes its data"),
+            Some(Awaited::Handshake) => format!("waits for its connect to {names}"),
+            _ => {
+                let age = text::duration(self.unanswered_ms().unwrap_or(0));
+                format!("waits for an answer of {names}, for {age} or more")
+            }
+        }
+    }
+}
+
+/// What a server waits for, when every thread of it that is not idle waits for such a service.
+fn awaited(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>, seen: &Inspection) -> Option<Backend> {
+    let has_work = !worker.accepted.is_empty() || worker.is_loop_stuck();
+    if !has_work || !worker.is_away() || seen.io_urings > 0 || seen.threads_not_read > 0 {
+        return None;
+    }
+    let is_idle = |thread: &&ThreadState| thread.syscall.and_then(syscall_name) == Some("futex");
+    let mut awaited: Option<Backend> = None;
+    for thread in seen.threads.iter().filter(|thread| !is_idle(thread)) {
+        let backend = if let Some(fd) = threads::called_descriptor(thread) {
+            in_call(view, queue, worker.pid, thread, fd)?
+        } else if threads::is_poll(thread) && seen.threads.len() == 1 {
+            in_poll(view, queue, worker)?
+        } else {
+            return None;
+        };
+        // Of several, what has been awaited for the shortest time is what is certain of all.
+        awaited = Some(awaited.map_or(backend, |other| if backend.awaited < other.awaited { backend } else { other }));
+    }
+    awaited
+}
+
+/// What a thread waits for that stands in a call on this descriptor.
+fn in_call(view: &View<'_>, queue: &Queue<'_>, pid: u32, thread: &ThreadState, fd: u32) -> Option<Backend> {
+    let owners = &view.now.owners;
+    let held = owners.all_holders().iter().find(|h| h.fd == fd && owners.process(h).pid == pid)?;
+    let socket = row(view, held.inode?)?;
+    let call = thread.syscall.and_then(syscall_name)?;
+    let awaited = match awaited_of(view, queue, socket)? {
+        Awaited::Handshake if call == "connect" || call.starts_with("send") => Awaited::Handshake,
+        Awaited::Answer { at_least_ms } if call.starts_with("re") => Awaited::Answer { at_least_ms },
+        Awaited::Room if call.starts_with("send") || call.starts_with("write") => Awaited::Room,
+        // Data that waits to be sent keeps nobody from waiting for the answer to it.
+        Awaited::Room if call.starts_with("re") => answer(socket)?,
+        _ => return None,
+    };
+    Some(Backend { at: socket.peer, awaited, is_in_call: true })
+}
+
+/// What a process waits for whose only thread is in `poll`: of its connections one alone is owed an answer, and its clients
+/// wait for it. A connection that never brought a byte may be one that is only written to.
+fn in_poll(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>) -> Option<Backend> {
+    let spoke = |s: &&Socket| last_word::of(s).is_some_and(|word| word.by == By::Peer);
+    if worker.accepted.is_empty() || !worker.accepted.iter().all(spoke) {
+        return None;
+    }
+    let owners = &view.now.owners;
+    let held = owners.all_holders().iter().filter(|h| owners.process(h).pid == worker.pid);
+    let mut found: Option<(Endpoint, Awaited)> = None;
+    for socket in held.filter_map(|h| row(view, h.inode?)) {
+        let Some(awaited) = awaited_of(view, queue, socket) else { continue };
+        if found.replace((socket.peer, awaited)).is_some() {
+            return None;
+        }
+    }
+    let (at, awaited) = found.filter(|(_, awaited)| matches!(awaited, Awaited::Answer { .. }))?;
+    Some(Backend { at, awaited, is_in_call: false })
+}
+
+fn row<'a>(view: &View<'a>, inode: Inode) -> Option<&'a Socket> {
+    view.now.sockets.iter().find(|s| s.inode == Some(inode))
+}
+
+/// What may be awaited on a connection that the server made to somebody else; `None` for all other sockets.
+fn awaited_of(view: &View<'_>, queue: &Queue<'_>, socket: &Socket) -> Option<Awaited> {
+    let is_accepted = callers::listening(view, socket.netns, socket.local).is_some();
+    let calls_itself = callers::called(view, socket).is_some_and(|q| (q.netns, q.local) == (queue.netns, queue.local));
+    if is_accepted || calls_itself || !socket.state.has_peer() {
+        return None;
+    }
+    match socket.state {
+        State::SynSent => Some(Awaited::Handshake),
+        State::Established if socket.recv_q_bytes > 0 => None,
+        State::Established if socket.send_q_bytes.is_some_and(|bytes| bytes > 0) => Some(Awaited::Room),
+        State::Established => answer(socket),
+        _ => None,
+    }
+}
+
+/// The answer to a request that is older than a moment.
+fn answer(socket: &Socket) -> Option<Awaited> {
+    let word = last_word::of(socket).filter(|word| word.by == By::Us && word.ago_ms >= PATIENCE_MS)?;
+    Some(Awaited::Answer { at_least_ms: word.ago_ms })
+}
