@@ -52,15 +52,30 @@ fn proven<'a>(
         .filter(|s| s.state == State::Established && !rows.iter().any(|r| std::ptr::eq(*r, *s)))
         .collect();
     // A full-size segment that another one got through refutes it.
-    let large = |s: &&Socket| {
+    let large = |s: &Socket| {
         let bytes = view.grown(s, TcpInfo::bytes_acked)?;
         let segments = view.grown(s, |i| i.delivered().map(u64::from)).filter(|n| *n > 1)?;
         Some(bytes * 10 >= segments * 9 * u64::from(s.info.as_deref()?.snd_mss_bytes()?))
     };
     let works_large = others.iter().any(|s| large(s) == Some(true));
-    let with_row = others.iter().filter(|s| view.earlier(s).is_none()).count() as u64;
-    let without_row = reach::traced(view, (netns, addr), began, (None, None)).saturating_sub(with_row);
-    let others = others.len() as u64 + without_row;
+    // A filter drops one service, whatever the size; that others pass says nothing then.
+    let (own, theirs) = (one_port(&rows, |s| s.local.port), one_port(&rows, |s| s.peer.port));
+    let is_alike =
+        |s: &&&Socket| own.is_none_or(|port| s.local.port == port) && theirs.is_none_or(|port| s.peer.port == port);
+    let alike: Vec<&&Socket> = others.iter().filter(is_alike).collect();
+    let with_row = alike.iter().filter(|s| view.earlier(s).is_none()).count() as u64;
+    let ports = match (&own, &theirs) {
+        (None, None) => (None, None),
+        (own, theirs) => (Some(own.as_slice()), Some(theirs.as_slice())),
+    };
+    let without_row = reach::traced(view, (netns, addr), began, ports).saturating_sub(with_row);
+    let others = alike.len() as u64 + without_row;
     let is_proven = !works_large && (heard > 0 || others > 1 && rows.len() > 1);
     is_proven.then_some(BlackHole { rows, heard, others })
+}
+
+/// The port that all of them have.
+fn one_port(rows: &[&Socket], port: impl Fn(&Socket) -> u16) -> Option<u16> {
+    let first = rows.first().map(|s| port(s))?;
+    rows.iter().all(|s| port(s) == first).then_some(first)
 }

@@ -225,6 +225,10 @@ mod tests {
         let silent = |world: &World| assert_eq!(world.check(check), Outcome::default());
         silent(&world([hangs(5000, 9000), lives(6000), lives(6001)]));
         silent(&world([hangs(5000, 9000), hangs(5001, 9000), lives(6000)]));
+        // Of another service: a filter may drop all of this one.
+        let of = |port: u16, at: &str| Socket { local: row(State::Listen, at, "0.0.0.0:0").local, ..lives(port) };
+        let elsewhere = [of(6000, "10.0.0.1:443"), of(6001, "10.0.0.1:443")];
+        silent(&world([hangs(5000, 9000), hangs(5001, 9000)].into_iter().chain(elsewhere)));
         // Another one gets full-size segments through.
         let mut large = world(rows());
         large.later(2000);
