@@ -36,6 +36,8 @@ pub struct Why {
     pub weighed: Weighed,
     /// Who does what, when the cause says it.
     words: Option<String>,
+    /// What is seen of it, when no cause is left that says it.
+    beside: Option<String>,
     steps: Vec<String>,
     evidence: Vec<(&'static str, Evidence)>,
     /// The listener is for nobody to accept on.
@@ -46,7 +48,8 @@ impl Why {
     /// Why nobody accepts, in words; else what the owner does (`does not ...`).
     #[must_use]
     pub fn acts(&self, owner: Option<&Owner<'_>>, otherwise: &str) -> String {
-        self.words.clone().unwrap_or_else(|| listener_owner::acts(owner, otherwise))
+        let beside = self.beside.as_ref().map_or_else(String::new, |beside| format!("; {beside}"));
+        self.words.clone().unwrap_or_else(|| listener_owner::acts(owner, otherwise) + &beside)
     }
 
     /// Adds causes, evidence and first steps to a finding.
@@ -117,8 +120,14 @@ pub fn check_service(holders: &[&Process]) -> String {
 /// Weighs the causes against what the servers of a listener do.
 #[must_use]
 pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, listeners: &[&Socket]) -> Why {
-    let nothing =
-        |weighed| Why { weighed, words: None, steps: Vec::new(), evidence: Vec::new(), is_reservation: false };
+    let nothing = |weighed| Why {
+        weighed,
+        words: None,
+        beside: None,
+        steps: Vec::new(),
+        evidence: Vec::new(),
+        is_reservation: false,
+    };
     let Some(owner) = owner.filter(|o| !o.is_activator) else { return nothing(Weighed::default()) };
     if owner.is_reserver {
         let words = Some(reservation::words(owner));
@@ -174,7 +183,10 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
         why.evidence.push(("workers_held_by", Evidence::List(most_frequent(clients, CLIENTS_NAMED))));
         why.evidence.push(("workers_idle_at_least_ms", Evidence::Millis(idle.at_least_ms)));
     }
-    if let Some(backends) = &picture.backends {
+    if let Some(backends) = picture.backends.as_ref().filter(|backends| backends.are_seen()) {
+        if why.words.is_none() {
+            why.beside = Some(format!("it {}", backends.words()));
+        }
         let services = backends.services().iter().map(ToString::to_string).collect();
         why.evidence.push((WAITS_FOR, Evidence::List(services)));
         why.evidence.extend(backends.unanswered_ms().map(|ms| ("waits_at_least_ms", Evidence::Millis(ms))));

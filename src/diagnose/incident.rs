@@ -157,10 +157,9 @@ const AT_SERVICES: &[&str] = &[
     "neighbour-failure",
 ];
 
-/// Those who should accept wait for the very service that this finding is about.
+/// Those who should accept were seen waiting for the very service that this finding is about.
 fn is_waited_for(cause: &Finding, other: &Finding) -> bool {
-    let waits = other.causes.named().is_some_and(|c| c.id == "waits-for-service");
-    let service = cause.subject.destination.filter(|_| waits && AT_SERVICES.contains(&cause.rule));
+    let service = cause.subject.destination.filter(|_| AT_SERVICES.contains(&cause.rule));
     let Some(service) = service.map(|at| at.to_string()) else { return false };
     let names = |(name, value): &(&str, Evidence)| {
         *name == accepting::WAITS_FOR && matches!(value, Evidence::List(all) if all.contains(&service))
@@ -191,7 +190,7 @@ pub fn incidents(view: &View<'_>, findings: &[Finding]) -> Vec<Incident> {
             let linked = a != b
                 && (is_waited_for(&findings[a], &findings[b])
                     || explains(&findings[a], &findings[b])
-                        && (are_related(&findings[a], &findings[b])
+                        && (are_related(&findings[a], &findings[b], is_by_process(&findings[a]))
                             || is_named_by(&findings[a], &findings[b])
                             || is_most_of(&findings[a], &findings[b])
                             || !connections(a).is_disjoint(connections(b)))
@@ -261,12 +260,18 @@ fn is_most_of(part: &Finding, sum: &Finding) -> bool {
     count(part).zip(count(sum)).is_some_and(|(part, sum)| part * 2 >= sum)
 }
 
-/// The same process, listener or destination; or one calls where the other listens.
-fn are_related(a: &Finding, b: &Finding) -> bool {
+/// Whether what else its process does follows from it. Of a queue only what its clients see does: the process may wait for
+/// somebody else, and that is then why it does not accept.
+fn is_by_process(cause: &Finding) -> bool {
+    !matches!(cause.rule, "accept-queue-stalled" | "accept-queue-overflow")
+}
+
+/// The same listener or destination, or process where that counts; or one calls where the other listens.
+fn are_related(a: &Finding, b: &Finding, by_process: bool) -> bool {
     let (a, b) = (&a.subject, &b.subject);
     let pids = |s: &crate::diagnose::Subject| s.pids.iter().copied().chain(s.pid).collect::<FxHashSet<u32>>();
     let same = |x: Option<Endpoint>, y: Option<Endpoint>| x.zip(y).is_some_and(|(x, y)| is_same_place(x, y));
-    !pids(a).is_disjoint(&pids(b))
+    (by_process && !pids(a).is_disjoint(&pids(b)))
         || (a.netns == b.netns && (same(a.listener, b.listener) || same(a.destination, b.destination)))
         || same(a.listener, b.destination)
         || same(a.destination, b.listener)
@@ -362,8 +367,8 @@ mod tests {
         let to = Subject { pid: Some(10), destination: Some(at("10.0.0.2:5140")), ..Subject::default() };
         let stuck = finding("send-queue-stuck", Severity::Info, to);
         assert_eq!(told(&[waiting("10.0.0.2:5140"), stuck.clone()]), [(1, vec![0])]);
-        // Elsewhere it has data waiting too: that is what comes of it.
-        assert_eq!(told(&[waiting("10.0.0.3:5432"), stuck]), [(0, vec![1])]);
+        // What the process has waiting elsewhere is another matter.
+        assert_eq!(told(&[waiting("10.0.0.3:5432"), stuck]), [(0, vec![]), (1, vec![])]);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Backend {
     pub awaited: Awaited,
     /// The thread stands in a call on this very connection; else it is in `poll`, and no other connection is awaited.
     is_in_call: bool,
+    /// The server has a client, or a loop that would accept: it is known to serve the listener.
+    is_serving: bool,
 }
 
 /// What each of several servers waits for: one entry per server.
@@ -53,8 +55,14 @@ impl Backends {
 
     /// Threads were seen in calls on these connections.
     #[must_use]
-    pub fn are_proven(&self) -> bool {
+    pub fn are_seen(&self) -> bool {
         self.0.iter().all(|backend| backend.is_in_call)
+    }
+
+    /// The same, of servers that are known to serve the listener.
+    #[must_use]
+    pub fn are_proven(&self) -> bool {
+        self.are_seen() && self.0.iter().all(|backend| backend.is_serving)
     }
 
     /// The services, each once.
@@ -103,15 +111,14 @@ impl Backends {
 
 /// What a server waits for, when every thread of it that is not idle waits for such a service.
 fn awaited(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>, seen: &Inspection) -> Option<Backend> {
-    let has_work = !worker.accepted.is_empty() || worker.is_loop_stuck();
-    if !has_work || !worker.is_away() || seen.io_urings > 0 || seen.threads_not_read > 0 {
+    if !worker.is_away() || seen.io_urings > 0 || seen.threads_not_read > 0 {
         return None;
     }
     let is_idle = |thread: &&ThreadState| thread.syscall.and_then(syscall_name) == Some("futex");
     let mut awaited: Option<Backend> = None;
     for thread in seen.threads.iter().filter(|thread| !is_idle(thread)) {
         let backend = if let Some(fd) = threads::called_descriptor(thread) {
-            in_call(view, queue, worker.pid, thread, fd)?
+            in_call(view, queue, worker, thread, fd)?
         } else if threads::is_poll(thread) && seen.threads.len() == 1 {
             in_poll(view, queue, worker)?
         } else {
@@ -124,9 +131,9 @@ fn awaited(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>, seen: &Inspe
 }
 
 /// What a thread waits for that stands in a call on this descriptor.
-fn in_call(view: &View<'_>, queue: &Queue<'_>, pid: u32, thread: &ThreadState, fd: u32) -> Option<Backend> {
+fn in_call(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>, thread: &ThreadState, fd: u32) -> Option<Backend> {
     let owners = &view.now.owners;
-    let held = owners.all_holders().iter().find(|h| h.fd == fd && owners.process(h).pid == pid)?;
+    let held = owners.all_holders().iter().find(|h| h.fd == fd && owners.process(h).pid == worker.pid)?;
     let socket = row(view, held.inode?)?;
     let call = thread.syscall.and_then(syscall_name)?;
     let awaited = match awaited_of(view, queue, socket)? {
@@ -137,7 +144,7 @@ fn in_call(view: &View<'_>, queue: &Queue<'_>, pid: u32, thread: &ThreadState, f
         Awaited::Room if call.starts_with("re") => answer(socket)?,
         _ => return None,
     };
-    Some(Backend { at: socket.peer, awaited, is_in_call: true })
+    Some(Backend { at: socket.peer, awaited, is_in_call: true, is_serving: worker.serves_listener() })
 }
 
 /// What a process waits for whose only thread is in `poll`: of its connections one alone is owed an answer, and its clients
@@ -157,7 +164,7 @@ fn in_poll(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>) -> Option<Ba
         }
     }
     let (at, awaited) = found.filter(|(_, awaited)| matches!(awaited, Awaited::Answer { .. }))?;
-    Some(Backend { at, awaited, is_in_call: false })
+    Some(Backend { at, awaited, is_in_call: false, is_serving: true })
 }
 
 fn row<'a>(view: &View<'a>, inode: Inode) -> Option<&'a Socket> {

@@ -134,10 +134,10 @@ impl Worker<'_> {
         }
     }
 
-    /// An event loop would be told of the listener, and does not come to ask.
+    /// It has a client, or an event loop that would be told of one.
     #[must_use]
-    pub fn is_loop_stuck(&self) -> bool {
-        self.class == Some(Class::LoopStuck)
+    pub fn serves_listener(&self) -> bool {
+        !self.accepted.is_empty() || self.class == Some(Class::LoopStuck)
     }
 
     /// It has connections and does not wait for another one. Those of an event loop are in an epoll set, so that they do
