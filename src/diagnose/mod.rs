@@ -44,6 +44,7 @@ mod passed_requests;
 pub(crate) mod peers;
 pub(crate) mod places;
 pub(crate) mod port_choice;
+pub(crate) mod port_holders;
 pub(crate) mod port_use;
 pub(crate) mod ports;
 pub(crate) mod programs;

@@ -81,7 +81,7 @@ pub const CAUSES: &[Cause] = &[
     },
     Cause {
         id: "no-listener",
-        text: "nothing listens on that port here",
+        text: "nothing here listens on that address and port",
         predicts: "the kernel's reason is no_socket, and the port has no listener",
         refuted_by: "a listener of the port",
         decided_by: "`ss -ltn` of the port",

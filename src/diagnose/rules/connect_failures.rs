@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::Outcome;
+use crate::diagnose::callers;
 use crate::diagnose::connect_causes::{self, CAUSES, Ends};
 use crate::diagnose::connect_harm::{FEW, PATIENT_MS, Seen, severity};
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::measure::Share;
+use crate::diagnose::port_holders::{CALL_LISTEN, LISTEN_THERE_TOO, PortHolder};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
@@ -63,7 +65,7 @@ const TEXT: Text = Text {
     why: "A connect that fails leaves no socket behind, so tables of sockets look healthy while every call of the program fails.",
     remedy: &[
         LISTENER, BEHIND, LIMIT, RESTARTS, REJECT, ROUTE, SILENT, PATIENCE, PORTS, BACKEND, PART, LOSS, WAY_OUT,
-        BACK_OFF,
+        BACK_OFF, LISTEN_THERE_TOO, CALL_LISTEN,
     ],
     avoid: &["Don't lengthen the connect timeout to cure this: callers wait longer for the same failure"],
 };
@@ -233,13 +235,17 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
     let program = connects.program.as_ref();
     let who = program.map_or_else(|| "a process that is not known".to_owned(), traced_program::name);
     let past = seen.past(traced, connects);
+    let home = callers::home(view, connects.netns, connects.to.addr.to_canonical());
+    let refused = causes.is("refused");
+    let holder = home.filter(|_| refused).and_then(|home| PortHolder::of(view, home.inode, connects.to));
     let summary = format!(
-        "{} of {} of {who} to {} within {} {}{past}",
+        "{} of {} of {who} to {} within {} {}{past}{}",
         text::grouped(failed),
         text::count(attempts, "connect", "connects"),
         connects.to,
         text::duration(traced.duration_ms),
         ends.manner(),
+        holder.as_ref().map_or_else(String::new, PortHolder::words),
     );
     let steps: Vec<&str> = causes.left.iter().map(|h| step(h.cause.id)).take(2).chain([BACK_OFF]).collect();
     let kinds = connects.failed.iter().map(|(kind, n)| format!("{} ({n})", kind.key())).collect();
@@ -272,6 +278,7 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
         .steps(steps)
         .fill("addr", connects.to.addr)
         .fill("port", connects.to.port)
+        .first(holder.map(|holder| holder.step(connects.to)))
         .next(format!("tcpstate trace --failed dst {}", connects.to))
 }
 

@@ -12,6 +12,7 @@ use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::measure::Share;
 use crate::diagnose::reset_owners::Owners;
 use crate::diagnose::resets::{self, CAUSES, Story, weigh};
+use crate::diagnose::port_holders::{CALL_LISTEN, LISTEN_THERE_TOO, PortHolder};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
@@ -71,8 +72,7 @@ const TEXT: Text = Text {
         LISTEN,
         KERNEL,
         OUTSIDE,
-        ON_PURPOSE,
-    ],
+        ON_PURPOSE, LISTEN_THERE_TOO, CALL_LISTEN],
     avoid: &["Don't drop RSTs in a firewall: the other side then waits for minutes"],
 };
 
@@ -196,6 +196,8 @@ fn finding(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Findi
     };
     let why = causes.named().map_or_else(String::new, |cause| format!(": {}", cause.text));
     let mut summary = format!("{summary} within {}{why}", text::duration(traced.duration_ms));
+    let holder = causes.is("no-listener").then(|| PortHolder::of(view, netns, service)).flatten();
+    summary.extend(holder.as_ref().map(PortHolder::words));
     if story.unanswered() > 0 {
         let n = text::grouped(story.unanswered());
         summary.push_str(&format!("; {n} of them had sent something and got no answer"));
@@ -231,6 +233,9 @@ fn finding(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Findi
         .evidence("events_lost", Evidence::Count(lost));
     if !story.sent.is_empty() {
         finding = finding.evidence("reasons", Evidence::List(reasons.collect()));
+    }
+    if let Some(holder) = &holder {
+        finding = finding.first(Some(holder.step(service)));
     }
     finding.next("tcpstate trace --resets")
 }
@@ -518,6 +523,18 @@ mod tests {
         let refused = of("10.0.0.1:81");
         assert!(refused.causes.is("no-listener"), "{refused:#?}");
         assert!(refused.remedy[0].starts_with("Start what should serve 10.0.0.1:81"), "{:?}", refused.remedy);
+        // Its program listens on another address, or was never told to listen.
+        for (other, state, step) in [
+            ("127.0.0.1:81", State::Listen, "Let the program listen on 10.0.0.1:81 too"),
+            ("10.0.0.1:81", State::BoundInactive, "Let the program call listen()"),
+        ] {
+            let mut world = world(vec![resets("10.0.0.1:81", true, Some(ResetReason::NoSocket), 9)], 0);
+            world.sysctl(Sysctl::Ipv4IpLocalPortRange, &[32_768, 60_999]);
+            world.add(row(state, other, "0.0.0.0:0"));
+            let finding = world.check(check).findings.remove(0);
+            assert!(finding.remedy[0].starts_with(step), "{finding:#?}");
+            assert!(finding.summary.contains(other), "{}", finding.summary);
+        }
         assert!(of("10.0.0.1:80").causes.is("not-known"), "it was restarted");
         assert!(of("10.0.0.1:40000").causes.is("not-known"), "a port of clients");
     }
