@@ -1,4 +1,5 @@
-#[cfg(test)]
+//! What servers of a listener show, and the cause that it names, on snapshots made by hand.
+
 use super::*;
 use crate::diagnose::testkit::{World, info, listen, row, unheld};
 use crate::model::snapshot::{CpuQuota, EpollWatch, Inspection, ThreadState};
