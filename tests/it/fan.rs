@@ -70,7 +70,7 @@ fn one_report_says_what_is_found_and_which_host_is_dead_or_slow() {
         let servers = [
             Sshd::start(ns, dir.path(), 2201, ""),
             Sshd::start(ns, dir.path(), 2202, "ForceCommand echo '{\"findings\": [], \"gaps\": []}'"),
-            Sshd::start(ns, dir.path(), 2203, "ForceCommand sleep 600"),
+            Sshd::start(ns, dir.path(), 2203, "ForceCommand sleep 30"),
             Sshd::start(ns, dir.path(), 2204, "ForceCommand echo no such thing >&2; exit 127"),
         ];
         let hosts = [("sick", 2201), ("well", 2202), ("slow", 2203), ("bare", 2204), ("dead", 2299)];
