@@ -59,8 +59,14 @@ impl Why {
         if self.is_reservation {
             return reservation::onto(finding.causes(self.weighed), owner);
         }
-        let finding = finding.causes(self.weighed).first(listener_owner::first_aid(owner));
-        self.steps.into_iter().rev().fold(finding, |f, step| f.first(Some(step)))
+        // What else could help if it were something else only hides what does.
+        let is_named = self.weighed.named().is_some();
+        let own: Vec<String> = self.steps.into_iter().chain(listener_owner::first_aid(owner)).collect();
+        let finding = finding.causes(self.weighed);
+        if is_named && !own.is_empty() {
+            return finding.steps(own.iter().map(String::as_str));
+        }
+        own.into_iter().rev().fold(finding, |f, step| f.first(Some(step)))
     }
 }
 
@@ -87,9 +93,10 @@ const POOL_FOR_CALLS: &str = "Where it must be a request, serve it from other wo
                               call a time limit";
 const ASK_SERVICE: &str = "Find out why {service} does not answer: run tcpstate doctor there; give calls to it a time limit that \
                            is shorter than the patience of the clients";
+const AS_ROOT: &str = "Run tcpstate doctor as root: what the threads of the owner wait for names the cause";
 /// Steps for a cause, before those of a rule.
 #[cfg(test)]
-pub const STEPS: [&str; 11] = [
+pub const STEPS: [&str; 12] = [
     END_HELPER,
     CLOSE_ON_EXEC,
     CHECK_SERVICE,
@@ -101,6 +108,7 @@ pub const STEPS: [&str; 11] = [
     CALL_THE_FUNCTION,
     POOL_FOR_CALLS,
     ASK_SERVICE,
+    AS_ROOT,
 ];
 
 /// The steps that free a listener from a helper that inherited it.
@@ -128,7 +136,15 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
         evidence: Vec::new(),
         is_reservation: false,
     };
-    let Some(owner) = owner.filter(|o| !o.is_activator) else { return nothing(Weighed::default()) };
+    let unseen = |owner: Option<&Owner<'_>>| Why {
+        steps: if view.now.owners.unreadable > 0 && owner.is_none_or(|o| !o.is_activator) {
+            vec![AS_ROOT.to_owned()]
+        } else {
+            Vec::new()
+        },
+        ..nothing(Weighed::default())
+    };
+    let Some(owner) = owner.filter(|o| !o.is_activator) else { return unseen(owner) };
     if owner.is_reserver {
         let words = Some(reservation::words(owner));
         return Why { words, is_reservation: true, ..nothing(reservation::weighed()) };
@@ -139,7 +155,7 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
         || picture.is_inspected()
         || picture.taken.is_some_and(|t| t.at_least > 0);
     if !known {
-        return nothing(Weighed::default());
+        return unseen(Some(owner));
     }
     let mut why = nothing(Weighed::of(CAUSES, |cause| picture.weigh(cause.id)));
     if picture.is_halted() {

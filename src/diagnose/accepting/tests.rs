@@ -139,7 +139,7 @@ fn what_stops_it_beats_what_it_would_do() {
         assert!(why.weighed.is("frozen") && why.weighed.ruled_out.is_empty());
         assert!(why.acts(Some(owner), "").contains("frozen"));
         let finding = why.onto(Finding::new("r", crate::diagnose::Severity::Info, 1.0, ""), Some(owner));
-        assert!(finding.remedy[0].starts_with("Thaw"), "{finding:?}");
+        assert!(finding.remedy.len() == 1 && finding.remedy[0].starts_with("Thaw"), "{finding:?}");
     });
     world.now.processes.get_mut(&10).unwrap().frozen = Some(false);
     assert!(!left(&world).contains(&"frozen"));
