@@ -13,6 +13,9 @@ pub const FIRST_MS: u64 = 1000;
 /// Connections that fall silent at once: fewer may be chance, and fewer suffice after long dialogues (policy).
 const AT_ONCE: usize = 4;
 const FEW_AT_ONCE: usize = 3;
+/// So many that were answered much sooner before need half the time (policy).
+const MANY_AT_ONCE: usize = 8;
+const MANY_TIMES_LONGER: u64 = 2 * TIMES_LONGER;
 /// A request and the answer before it may pass each other by so much when the peer stops (policy).
 const IN_FLIGHT_MS: u64 = 50;
 /// The silence is so many times what lay between two answers before (policy).
@@ -43,19 +46,20 @@ pub fn is_first(socket: &Socket) -> bool {
 /// got a byte tells nothing of the pace, and one of a dialogue too short to have a pace is no stop by itself.
 ///
 /// Comes in: the waiting rows, how long ago anybody got an answer from the same place, and whether clients gave up: then
-/// fewer connections suffice, and half the time.
+/// fewer connections suffice, and half the time. Half the time is enough of many connections too.
 #[must_use]
 pub fn is_at_once(view: &View<'_>, rows: &[&Socket], answers: &[u64], gave_up: bool) -> bool {
     let talks: Option<Vec<Talk>> = rows.iter().filter(|s| !is_first(s)).map(|s| Talk::of(view, s)).collect();
     let (Some(talks), Some(latest_answer_ms)) = (talks, answers.iter().copied().min()) else { return false };
-    let since_ms = if gave_up { LONG_MS / 2 } else { LONG_MS };
+    let stopped: Vec<&Talk> = talks.iter().filter(|t| t.is_out_of_proportion(TIMES_LONGER)).collect();
+    let many = stopped.len() >= MANY_AT_ONCE && stopped.iter().all(|t| t.is_out_of_proportion(MANY_TIMES_LONGER));
+    let since_ms = if gave_up || many { LONG_MS / 2 } else { LONG_MS };
     // A stop meets each program at its next request: all of them come soon after the last answer.
     let at_once = |t: &Talk| {
         t.sent_ms >= since_ms
             && t.sent_ms <= latest_answer_ms + IN_FLIGHT_MS
             && t.sent_ms * SOON >= latest_answer_ms * (SOON - 1)
     };
-    let stopped: Vec<&Talk> = talks.iter().filter(|t| t.is_out_of_proportion()).collect();
     let paused = stopped.iter().filter(|t| t.answered_ms.saturating_sub(t.sent_ms) >= PAUSE_MS).count();
     let is_long = stopped.iter().all(|t| t.answers >= LONG_DIALOGUE);
     let enough = if gave_up || is_long { FEW_AT_ONCE } else { AT_ONCE };
@@ -89,10 +93,10 @@ impl Talk {
     }
 
     /// A dialogue whose silence is many times what lay between two answers before.
-    fn is_out_of_proportion(&self) -> bool {
+    fn is_out_of_proportion(&self, times: u64) -> bool {
         let Some(running_ms) = self.running_ms else { return false };
         let each_ms = running_ms.saturating_sub(self.answered_ms) / self.answers.max(1);
-        self.answered_ms >= TIMES_LONGER * each_ms
+        self.answered_ms >= times * each_ms
             && self.answers >= DIALOGUE
             && self.answers <= 2 * self.requests
             && self.requests <= 3 * self.answers
@@ -162,6 +166,21 @@ mod tests {
             socket.info = Some(info.into());
         }
         assert!(!at_once(&bulk, 14_400), "results of queries");
+    }
+
+    #[test]
+    fn of_many_that_were_answered_much_sooner_half_the_time_suffices() {
+        // An answer each 0.2 s for four seconds, then none for 7.
+        let of = |count: usize, answers: u64| {
+            let mut world = World::new();
+            for socket in (0..2).flat_map(|n| stopped(11_200, answers, 7200, 7000 - n).now.sockets).take(count) {
+                world.hold(812, "proxy", 3, socket.inode).add(socket);
+            }
+            world.now.processes.get_mut(&812).unwrap().running_ms = Some(11_200);
+            at_once(&world, 7200)
+        };
+        assert!(of(8, 20));
+        assert!(!of(7, 20) && !of(8, 10), "fewer, or 0.4 s each");
     }
 
     #[test]

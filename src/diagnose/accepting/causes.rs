@@ -68,6 +68,13 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "the program's limit of connections (maxconn, worker_connections) beside those it has",
     },
     Cause {
+        id: "edge-not-drained",
+        text: "the listener is edge-triggered, and was not accepted from until EAGAIN",
+        predicts: "EPOLLET in the epoll set, and a loop that turns",
+        refuted_by: "a level-triggered listener",
+        decided_by: "strace -f -e accept,accept4 -p PID: is each event followed by accept() until EAGAIN?",
+    },
+    Cause {
         id: "busy-loop",
         text: "the thread that should accept computes and does not come back",
         predicts: "a running thread, in no system call, and nothing accepted",

@@ -320,7 +320,7 @@ impl Picture<'_, '_> {
             "inherited-listener" => match self.reach {
                 Reach::CannotAccept | Reach::IsTool => Weight::Proven,
                 _ if self.accepted > 0 => refuted("it has accepted connections"),
-                _ if self.any(&[Class::InCall, Class::LoopStuck, Class::LoopIgnores]) || !self.may_take_none() => {
+                _ if self.any(&[Class::InCall]) || self.watches() || !self.may_take_none() => {
                     refuted("it watches the listener")
                 }
                 // Who inherits one has one: of several each has its own program, and what is left over names none of them.
@@ -332,6 +332,7 @@ impl Picture<'_, '_> {
             }
             "accepts-elsewhere" => refuted("no thread waits in accept() of another listener, or one does here"),
             "accept-paused" => self.weigh_paused(),
+            "edge-not-drained" => self.weigh_edge(),
             "busy-loop" if !self.runs() => refuted("no thread runs"),
             "busy-loop" if self.emptied() => refuted("the queue was emptied meanwhile"),
             "busy-loop" if self.may_take_none() && self.main_runs() && !self.workers_busy() => {
@@ -386,12 +387,28 @@ impl Picture<'_, '_> {
 
     fn weigh_paused(&self) -> Weight {
         let out = [Class::Forgotten, Class::ReadingOff, Class::OneShotSpent];
+        // A runtime registers every socket so, and may be told not to accept.
+        if self.stops_on_edge() {
+            return Weight::Possible(0.4);
+        }
         if !self.any(&out) {
             return Weight::Refuted("the listener is armed, or there is no event loop".to_owned());
         }
         let sure =
             self.all(&out) && !self.hidden && self.threads_elsewhere == 0 && (self.turns() || self.all(&out[1..]));
         if sure { Weight::Proven } else { Weight::Possible(0.5) }
+    }
+
+    /// An edge-triggered loop turns, and whoever waited still waits.
+    fn stops_on_edge(&self) -> bool {
+        self.all(&[Class::EdgeNotDrained]) && self.turns() && self.may_take_none()
+    }
+
+    fn weigh_edge(&self) -> Weight {
+        if !self.any(&[Class::EdgeNotDrained]) {
+            return Weight::Refuted("the listener is not registered edge-triggered".to_owned());
+        }
+        Weight::Possible(if self.stops_on_edge() { 0.6 } else { 0.2 })
     }
 
     /// The event loop turns: a thread waits for events, and no other stands where an accept loop would be blocked.

@@ -82,6 +82,11 @@ fn what_the_threads_and_the_epoll_set_show_names_the_cause() {
         inspect(&mut world, 10, events, sets, threads);
         assert_eq!(left(&world), [cause], "{events:?} {sets}");
     }
+    // A loop that turns, told once of what came: it did not accept all of it, or accepts no more on purpose.
+    let mut edge = world();
+    edge.later(2000);
+    inspect(&mut edge, 10, Some(0x8000_0001), 1, waits());
+    assert_eq!(left(&edge), ["edge-not-drained", "accept-paused"]);
     // A set for something else, and the thread that accepts blocked elsewhere: two causes are left.
     let mut blocked = world();
     blocked.later(2000);

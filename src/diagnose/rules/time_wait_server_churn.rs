@@ -128,8 +128,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 Severity::Info,
                 lead.map_or(0.5, |c| c.confidence),
                 format!(
-                    "{who} on {at} closes its connections first: {} ended so in the last minute{pace}; this needs no \
-                     action",
+                    "{who} on {at} closes its connections first: {} ended so in the last minute{pace}; what is \
+                     left in TIME_WAIT harms nobody",
                     text::grouped(rows.len() as u64)
                 ),
             )
