@@ -30,19 +30,24 @@ pub(super) const RULE: Rule = rule!(
 .title("dropped connects")
 .identity(Identity::Listener);
 
+const WATCH: &str = "Watch whether it grows: `tcpstate watch` shows an overflow while it lasts";
+const BURSTS: &str =
+    "If bursts made it, raise the listen() backlog and net.core.somaxconn, and let the accept loop do nothing else";
+const ROOM: &str = "If it grows while both queues have room, look at memory, routes and what ICMP says: `nstat -az` and `dmesg`";
+const ROUTE: &str = "Give this host a route back to its clients: `ip route get CLIENT` fails now; a default route, or one to their network";
+
 const TEXT: Text = Text {
     why: "The kernel counts for each listener the SYNs and last ACKs that it dropped. Clients of those waited a second or \
           more, or gave up; the counter does not say when.",
-    remedy: &[
-        "Watch whether it grows: `tcpstate watch` shows an overflow while it lasts",
-        "If bursts made it, raise the listen() backlog and net.core.somaxconn, and let the accept loop do nothing else",
-        "If it grows while both queues have room, look at memory and routes: `nstat -az` and `dmesg`",
-    ],
+    remedy: &[WATCH, BURSTS, ROOM, ROUTE],
     avoid: &[
         "Don't take the number for clients: a client that repeats its SYN counts each time",
         "Don't raise tcp_max_syn_backlog for it: the accept queue is another one",
     ],
 };
+
+/// So many in an interval are no chance (policy).
+const SEVERAL: u64 = 3;
 
 /// What a listener dropped: its own counter, which counts resets for connections that are over too, and at most what
 /// the namespace counts of handshakes alone.
@@ -83,9 +88,28 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, drops: &Drops) -> Finding {
     // Without SYN cookies the kernel drops at three quarters of tcp_max_syn_backlog, and counts no full queue.
     let is_told = told.into_iter().any(|counter| delta(counter) != Some(0)) || syn_queue::is_half_full(view, queue);
     let hurts = grown.is_some() && !is_told && delta(Counter::TcpExtListenDrops) > Some(0);
-    let severity = if hurts { Severity::High } else { Severity::Info };
+    // A SYN-ACK that finds no route is a dropped SYN (`tcp_conn_request`), and one packet without a route.
+    let count = |counter| view.netns(queue.netns).and_then(|n| n.counter(counter));
+    let covers = |unrouted: Option<u64>, dropped: u64| unrouted.is_some_and(|n| n >= dropped);
+    let never_full = count(Counter::TcpExtListenOverflows) == Some(0);
+    let has_no_route = match grown {
+        Some(new) => hurts && covers(delta(Counter::IpOutNoRoutes), new),
+        None => never_full && covers(count(Counter::IpOutNoRoutes), drops.since_open),
+    };
+    let severity = match grown {
+        Some(new) if hurts && new >= SEVERAL => Severity::High,
+        Some(_) if hurts => Severity::Warning,
+        _ => Severity::Info,
+    };
+    let no_route = "this host has no route back to those clients";
     let time = view.interval_ms().map(text::duration);
     let summary = match (grown.map(text::grouped), time) {
+        (Some(new), Some(time)) if has_no_route => {
+            format!("listener {at} of {who} could not answer {new} SYNs in {time}: {no_route}; {n} since it was opened")
+        }
+        (None, _) if has_no_route => {
+            format!("listener {at} of {who} dropped {n} since it was opened, and as many answers found no route: {no_route}")
+        }
         (Some(new), Some(time)) if hurts => {
             format!(
                 "listener {at} of {who} dropped {new} in {time} although both its queues have room, {n} since it was opened"
@@ -105,8 +129,15 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, drops: &Drops) -> Finding {
     } else {
         (0.97, "the counter is the listener's own")
     };
+    let because = if hurts && has_no_route { "the listener's own counter grew with that of packets without a route" } else { because };
+    let steps: &[&str] = match (has_no_route, hurts) {
+        (true, _) => &[ROUTE],
+        (false, true) => &[ROOM],
+        (false, false) => &[WATCH, BURSTS, ROOM],
+    };
     RULE.finding(severity, confidence, summary)
         .because(because)
+        .steps(steps.iter().copied())
         .lasting(lasting)
         .subject(listener_owner::subject(view, owner.as_ref(), queue.netns, at))
         .about(queue.listeners.iter().copied())
@@ -116,6 +147,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, drops: &Drops) -> Finding {
         .evidence("backlog", Evidence::count(queue.capacity().map(|n| n - queue.listeners.len() as u64)))
         .evidence("netns_listen_overflows", Evidence::count(delta(Counter::TcpExtListenOverflows)))
         .evidence("netns_listen_drops", Evidence::count(delta(Counter::TcpExtListenDrops)))
+        .evidence("netns_packets_without_route", Evidence::count(delta(Counter::IpOutNoRoutes)))
         .next(format!("tcpstate list -l -m -p --local {at}"))
 }
 
@@ -173,6 +205,25 @@ mod tests {
             grow(&mut full, 7, &[Counter::TcpExtListenDrops, other]);
             assert_eq!(full.check(check).findings[0].severity, Severity::Info);
         }
+    }
+
+    #[test]
+    fn answers_that_find_no_route_are_told_from_full_queues() {
+        let mut unrouted = world(3);
+        unrouted.counter(Counter::IpOutNoRoutes, 3).counter(Counter::TcpExtListenOverflows, 0);
+        grow(&mut unrouted, 7, &[Counter::TcpExtListenDrops, Counter::IpOutNoRoutes]);
+        let finding = &unrouted.check(check).findings[0];
+        assert_eq!(finding.severity, Severity::High);
+        assert!(finding.summary.contains("could not answer 4 SYNs in 2.0 s: this host has no route"), "{finding:#?}");
+        assert!(finding.remedy.len() == 1 && finding.remedy[0].starts_with("Give this host a route"), "{finding:#?}");
+        // Fewer packets were without a route than were dropped.
+        let mut other = world(3);
+        grow(&mut other, 7, &[Counter::TcpExtListenDrops]);
+        other.counter(Counter::IpOutNoRoutes, 2);
+        assert!(!other.check(check).findings[0].summary.contains("route"));
+        let mut once = world(42);
+        once.counter(Counter::IpOutNoRoutes, 42).counter(Counter::TcpExtListenOverflows, 0);
+        assert!(once.check(check).findings[0].summary.ends_with("no route back to those clients"));
     }
 
     #[test]

@@ -157,6 +157,8 @@ enum Harm {
     Servers(Severity),
     /// This counter grew: what it counts, one and many.
     Counter(Counter, Severity, [&'static str; 2]),
+    /// Handshakes met a full queue and were reset.
+    Overflow(Severity),
     /// A queue that the setting caps is over its limit.
     CappedQueue(Severity),
 }
@@ -214,15 +216,8 @@ const HAZARDS: &[Hazard] = &[
     Hazard {
         sysctl: Sysctl::Ipv4TcpAbortOnOverflow,
         is_bad: |value, _| value > 0,
-        does: |_| "resets clients that a moment later would have been accepted".into(),
-        harm: Harm::Counter(
-            Counter::TcpExtListenOverflows,
-            Severity::High,
-            [
-                "handshake met a full accept queue, and was dropped or reset",
-                "handshakes met a full accept queue, and were dropped or reset",
-            ],
-        ),
+        does: |_| "resets clients that meet a full accept queue, and would have tried again".into(),
+        harm: Harm::Overflow(Severity::High),
         text: &ABORT_ON_OVERFLOW,
     },
     Hazard {
@@ -258,6 +253,14 @@ impl Harm {
                 let n = view.delta(netns.inode, counter).filter(|n| *n > 0)?;
                 let time = text::duration(view.interval_ms()?);
                 Some((severity, format!("{} in the last {time}", text::count(n, one, many))))
+            }
+            Harm::Overflow(severity) => {
+                // A SYN that meets a full queue is dropped all the same, and clients reset embryonic connections too.
+                let all = [Counter::TcpExtListenOverflows, Counter::TcpExtEmbryonicRsts, Counter::TcpOutRsts];
+                let least = all.into_iter().map(|counter| view.delta(netns.inode, counter)).min()?;
+                let n = least.filter(|n| *n > 0)?;
+                let many = text::count(n, "handshake was reset", "handshakes were reset");
+                Some((severity, format!("up to {many} in the last {}", text::duration(view.interval_ms()?))))
             }
             Harm::CappedQueue(severity) => {
                 // A queue with a smaller limit asked for that.
@@ -477,13 +480,6 @@ mod tests {
                 Severity::Warning,
                 "3 connections were ended",
             ),
-            (
-                Sysctl::Ipv4TcpAbortOnOverflow,
-                1,
-                Counter::TcpExtListenOverflows,
-                Severity::High,
-                "3 handshakes met a full accept queue, and were dropped or reset",
-            ),
         ] {
             let mut world = defaults();
             world.sysctl(name, &[bad]).counter(counter, 4).later(2000);
@@ -492,6 +488,26 @@ mod tests {
             let finding = world.check(check).findings.remove(0);
             assert_eq!(finding.severity, severity, "{name:?}");
             assert!(finding.summary.contains(&format!("{said} in the last 2.0 s")), "{}", finding.summary);
+        }
+    }
+
+    #[test]
+    fn full_queues_are_harm_of_resets_only_where_resets_were_sent() {
+        let all = [Counter::TcpExtListenOverflows, Counter::TcpExtEmbryonicRsts, Counter::TcpOutRsts];
+        for (to, severity) in [([111, 2, 9], Severity::High), ([111, 2, 0], Severity::Info), ([111, 0, 9], Severity::Info)] {
+            let mut world = defaults();
+            world.sysctl(Sysctl::Ipv4TcpAbortOnOverflow, &[1]);
+            for counter in all {
+                world.counter(counter, 0);
+            }
+            world.later(2000);
+            for (counter, n) in all.into_iter().zip(to) {
+                world.counter(counter, n);
+            }
+            let finding = world.check(check).findings.remove(0);
+            assert_eq!(finding.severity, severity, "{to:?}");
+            let said = finding.summary.contains("up to 2 handshakes were reset in the last 2.0 s");
+            assert_eq!(said, severity == Severity::High, "{}", finding.summary);
         }
     }
 
