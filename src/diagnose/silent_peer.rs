@@ -164,6 +164,8 @@ pub struct Facts<'v> {
     fresh: usize,
     idle: usize,
     never_heard: bool,
+    /// Of those that we opened: the peer repeated its SYN-ACK.
+    greeted_again: usize,
     repeats: u64,
     rows: usize,
 }
@@ -228,6 +230,7 @@ impl<'v> Facts<'v> {
                 info(s, |i| i.bytes_acked().filter(|n| *n <= 1)).is_some()
                     && info(s, TcpInfo::bytes_received) == Some(0)
             }),
+            greeted_again: if comes { 0 } else { count(&is_greeted_again) },
             repeats: rows.iter().filter_map(|s| s.timer).map(|t| u64::from(t.retransmits)).sum(),
             rows: rows.len(),
         }
@@ -275,6 +278,9 @@ impl<'v> Facts<'v> {
             _ if self.address_works > 0 => Weight::Refuted(Self::works(self.address_works)),
             _ if self.heard > 0 => Weight::Refuted(self.is_heard()),
             _ if self.here => Weight::Refuted("the other half is on this host".into()),
+            _ if self.is_greeted() => Weight::Refuted(self.greetings()),
+            // A pool at rest does not notice what died meanwhile, the host or what a device knew of it.
+            _ if self.idle * 2 > self.rows && self.unanswered == 0 => Weight::Possible(0.4),
             // A host that died in the middle of the first answers looks the same.
             _ if self.is_about_size() && self.fresh == 0 => Weight::Possible(if self.rows > 1 { 0.3 } else { 0.5 }),
             _ if self.is_about_size() => Weight::Possible(0.5),
@@ -320,7 +326,7 @@ impl<'v> Facts<'v> {
             _ if self.heard > 0 => Weight::Possible(0.05),
             (true, true) => Weight::Possible(0.8),
             (true, false) => Weight::Possible(0.25),
-            (false, true) => Weight::Possible(0.15),
+            (false, true) => Weight::Possible(0.3),
             (false, false) => Weight::Possible(0.05),
         }
     }
@@ -357,17 +363,27 @@ impl<'v> Facts<'v> {
     fn queue_full(&self) -> Weight {
         match self {
             _ if self.overflowing.is_some() => Weight::Proven,
-            _ if self.never_heard => Weight::Possible(if self.working > 0 { 0.6 } else { 0.3 }),
+            _ if self.never_heard => Weight::Possible(if self.working > 0 || self.is_greeted() { 0.6 } else { 0.3 }),
             _ => Weight::Refuted("the peer sent or acknowledged data on them before".into()),
         }
     }
 
     fn ours_lost(&self) -> Weight {
         match self {
+            _ if self.is_greeted() => Weight::Possible(0.5),
             _ if self.heard == 0 => Weight::Refuted("nothing came on them since the data was first repeated".into()),
             _ if self.working > 0 || self.is_about_size() => Weight::Possible(0.2),
             _ => Weight::Possible(0.8),
         }
+    }
+
+    /// The peer repeats the SYN-ACKs of most of them: it lives, and has not got our ACKs, or does not take them.
+    fn is_greeted(&self) -> bool {
+        self.greeted_again * 2 > self.rows
+    }
+
+    fn greetings(&self) -> String {
+        format!("SYN-ACKs came again on {} of these: the host answers", text::grouped(self.greeted_again as u64))
     }
 
     fn is_heard(&self) -> String {
@@ -388,6 +404,12 @@ impl<'v> Facts<'v> {
             Leaving::Unknown => Weight::Possible(0.05),
         }
     }
+}
+
+/// Whether more than one segment came, and none of them had data or an acknowledgement of ours: SYN-ACKs.
+fn is_greeted_again(socket: &Socket) -> bool {
+    let bare = |i: &TcpInfo| Some(i.bytes_acked()? <= 1 && i.bytes_received()? == 0 && i.data_segs_in()? == 0);
+    socket.info.as_deref().is_some_and(|i| bare(i) == Some(true) && i.segs_in() > Some(1))
 }
 
 /// Whether the peer called this host.
@@ -417,7 +439,7 @@ pub fn idle_ms(socket: &Socket) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{NETNS, World, info, listen, row, timer};
+    use crate::diagnose::testkit::{NETNS, World, info, listen, row, timer, with_info};
     use crate::model::traced::{Accepted, TracedInterval};
 
     /// What a client of the server here does not acknowledge for 6.2 s, after being used 300 ms before; its port, what waits.
@@ -478,6 +500,19 @@ mod tests {
         assert!(out(&same).contains(&"host-down") && out(&same).contains(&"port-filtered"), "{same:?}");
         let (working, other) = weighed(&world(&[&rows[..], &[lives("10.0.0.1:22")]].concat()));
         assert_eq!((working, other.left[0].cause.id), (0, "port-filtered"), "another service of this host");
+    }
+
+    #[test]
+    fn a_peer_that_repeats_its_syn_ack_lives_and_has_not_got_ours() {
+        let opened = |port: u16, segments| {
+            let ends = row(State::Established, &format!("10.0.0.1:{port}"), "10.0.0.9:8080");
+            let socket = Socket { local: ends.local, peer: ends.peer, ..hangs(port, 9000, SMALL) };
+            with_info(socket, &[("bytes_acked", 1), ("bytes_received", 0), ("data_segs_in", 0), ("segs_in", segments)])
+        };
+        let of = |segments| weighed(&world(&[opened(40_000, segments), opened(40_001, segments)])).1;
+        assert!(out(&of(4)).contains(&"host-down") && !out(&of(4)).contains(&"ours-lost"), "{:?}", of(4));
+        assert_eq!(of(4).left[0].cause.id, "peer-accept-queue-full");
+        assert!(!out(&of(1)).contains(&"host-down"), "that of the handshake alone");
     }
 
     #[test]
