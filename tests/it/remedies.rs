@@ -134,6 +134,7 @@ const TRIALS: &[(&str, Trial)] = &[
             "the first step is taken in a pool or a load balancer, each with its own settings, and none is tried yet.",
         ),
     ),
+    ("keepalive-unanswered", Trial::Not("the steps are about another host, or a device between.")),
     ("answers-owed", Trial::Not("the steps change the program that serves, or what it waits for.")),
     ("slow-requests", Trial::Not("the first step is a setting of each web server, and none is tried yet.")),
     ("lossy-destination", Trial::Not("the steps are looks at devices that no test host has.")),

@@ -243,6 +243,40 @@ fn a_peer_that_does_not_answer_is_named_and_keepalive_probes_are_not_data() {
     });
 }
 
+#[test]
+fn keepalive_probes_without_an_answer_are_told_until_one_comes() {
+    in_netns(|ns| {
+        let wire = match VethPair::new(ns) {
+            Ok(wire) => wire,
+            Err(reason) => return skip(&reason),
+        };
+        let rule = ["keepalive-unanswered"];
+        let listener = wire.far.run(|| Sock::listening(Side::Far.at(8260), 8));
+        let clients: Vec<Sock> = ns.run(|| (0..3).map(|_| Sock::connected(Side::Far.at(8260), None)).collect());
+        let _servers: Vec<Sock> = clients.iter().map(|_| listener.accept()).collect();
+        clients.iter().for_each(|client| client.set_keepalive(Duration::from_secs(1), Duration::from_secs(1)));
+        pause(1500);
+        silent(&once(ns, &rule));
+        wire.cut(Side::Far);
+        let finding = wait_for("three connections without an answer", || {
+            let found = once(ns, &rule).findings;
+            let all = found.into_iter().find(|f| number(f, "connections") == 3);
+            all.ok_or_else(|| "fewer".to_owned())
+        });
+        assert_eq!(
+            (finding.severity, finding.subject.pid),
+            (Severity::Warning, Some(std::process::id())),
+            "{finding:#?}"
+        );
+        assert_eq!(finding.causes.left[0].cause.id, "peer-gone", "{finding:#?}");
+        wire.mend(Side::Far);
+        wait_for("an answer", || {
+            let found = once(ns, &rule).findings;
+            if found.is_empty() { Ok(()) } else { Err(format!("{found:#?}")) }
+        });
+    });
+}
+
 /// Sets an option that the harness has no name for.
 fn set_option(sock: &Sock, level: libc::c_int, name: libc::c_int, value: *const libc::c_void, length: usize) {
     let length = libc::socklen_t::try_from(length).expect("a short option");

@@ -61,6 +61,7 @@ rules! {
     slow_requests
     connection_pool_growth
     idle_no_keepalive
+    keepalive_unanswered
     path_idle_limit
     half_open_mirror_missing
     tcp_memory_pressure
