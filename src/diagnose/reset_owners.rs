@@ -83,21 +83,8 @@ mod tests {
     use crate::model::Endpoint;
 
     fn resets(of: Option<(u32, &str, u64)>, count: u64) -> Resets {
-        Resets {
-            netns: NETNS,
-            service: Endpoint::new([10, 0, 0, 9].into(), 80),
-            served_here: false,
-            sent: None,
-            program: of.map(|(pid, comm, processes)| Program { pid, comm: comm.into(), processes }),
-            count,
-            open: count,
-            unanswered: 0,
-            after_fin: 0,
-            in_use: 0,
-            fresh: 0,
-            late: 0,
-            waited: 0,
-        }
+        let program = of.map(|(pid, comm, processes)| Program { pid, comm: comm.into(), processes });
+        Resets { program, count, open: count, ..Resets::none(NETNS, Endpoint::new([10, 0, 0, 9].into(), 80), false) }
     }
 
     #[test]

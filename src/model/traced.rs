@@ -193,6 +193,28 @@ pub struct Resets {
     pub waited: u64,
 }
 
+impl Resets {
+    /// None yet.
+    #[must_use]
+    pub fn none(netns: Option<NetnsId>, service: Endpoint, served_here: bool) -> Resets {
+        Resets {
+            netns,
+            service,
+            served_here,
+            sent: None,
+            program: None,
+            count: 0,
+            open: 0,
+            unanswered: 0,
+            after_fin: 0,
+            in_use: 0,
+            fresh: 0,
+            late: 0,
+            waited: 0,
+        }
+    }
+}
+
 /// Connections of one service that ended with FINs and had carried something, by what the client got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

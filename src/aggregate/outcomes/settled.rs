@@ -105,21 +105,7 @@ fn settled(whose: &Whose, facts: &Facts<'_>) -> Option<(Place, Option<Program>)>
 }
 
 fn empty(Place { netns, service, served_here }: Place, sent: Option<SentFor>, program: Option<Program>) -> Resets {
-    Resets {
-        netns,
-        service,
-        served_here,
-        sent,
-        program,
-        count: 0,
-        open: 0,
-        unanswered: 0,
-        after_fin: 0,
-        in_use: 0,
-        fresh: 0,
-        late: 0,
-        waited: 0,
-    }
+    Resets { sent, program, ..Resets::none(netns, service, served_here) }
 }
 
 /// With the number of its processes, and one of them.

@@ -274,21 +274,7 @@ mod tests {
     fn resets(service: &str, served_here: bool, sent: Option<ResetReason>, count: u64) -> Resets {
         let program = sent.map(|_| Program { pid: 7, comm: "app".into(), processes: 1 });
         let sent = sent.map(SentFor::Reason);
-        Resets {
-            netns: NETNS,
-            service: at(service),
-            served_here,
-            sent,
-            program,
-            count,
-            open: 0,
-            unanswered: 0,
-            after_fin: 0,
-            in_use: 0,
-            fresh: 0,
-            late: 0,
-            waited: 0,
-        }
+        Resets { sent, program, count, ..Resets::none(NETNS, at(service), served_here) }
     }
 
     fn world(resets: Vec<Resets>, succeeded: u64) -> World {

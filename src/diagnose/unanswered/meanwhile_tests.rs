@@ -100,21 +100,7 @@ fn what_the_same_program_reaches_over_the_other_family_leads_and_what_is_not_see
 #[test]
 fn requests_that_are_reset_or_repeated_before_any_answer_are_a_full_queue() {
     let mut world = attempts(TO);
-    let reset = Resets {
-        netns: NETNS,
-        service: at(TO),
-        served_here: false,
-        sent: None,
-        program: None,
-        count: 2,
-        open: 2,
-        unanswered: 2,
-        after_fin: 0,
-        in_use: 0,
-        fresh: 0,
-        late: 0,
-        waited: 0,
-    };
+    let reset = Resets { count: 2, open: 2, unanswered: 2, ..Resets::none(NETNS, at(TO), false) };
     world.now.traced.as_mut().unwrap().resets.push(reset);
     assert_eq!(leads(&weighed(&world)), "peer-accept-queue-full");
     world.now.traced.as_mut().unwrap().resets[0].unanswered = 0;

@@ -139,21 +139,7 @@ fn a_service_that_cut_its_connections_and_refused_for_a_moment_may_be_two_hosts(
     };
     let mut world = traced(vec![flip]);
     assert_eq!(left(&world.check(check).findings[0]), ["came-up"]);
-    let cut = Resets {
-        netns: NETNS,
-        service: to("10.0.0.9:6379"),
-        served_here: false,
-        sent: None,
-        program: None,
-        count: 6,
-        open: 6,
-        unanswered: 0,
-        after_fin: 0,
-        in_use: 0,
-        fresh: 0,
-        late: 0,
-        waited: 0,
-    };
+    let cut = Resets { count: 6, open: 6, ..Resets::none(NETNS, to("10.0.0.9:6379"), false) };
     world.now.traced.as_mut().unwrap().resets.push(cut);
     let finding = world.check(check).findings.remove(0);
     assert_eq!(left(&finding), ["came-up", "refused-by-some"]);
