@@ -53,6 +53,13 @@ pub fn listening<'v>(view: &'v View<'_>, netns: Option<NetnsId>, at: Endpoint) -
     view.queues().get(netns, local)
 }
 
+/// Where a service that is called from a namespace is: the one that has its address, else where the caller is, which knows it alone.
+/// The same address and port, above all of loopback, is another service in another namespace.
+#[must_use]
+pub fn place(view: &View<'_>, from: Option<NetnsId>, service: Endpoint) -> (Option<NetnsId>, Endpoint) {
+    (home(view, from, service.addr.to_canonical()).map_or(from, |n| n.inode), service)
+}
+
 /// The namespace that has an address, as seen from one of them: that one itself, or the only other one that was read and has
 /// it. Where several have it (private networks repeat), none can be told.
 #[must_use]

@@ -127,28 +127,29 @@ impl Ends {
     /// What else is known of a service and of its clients here.
     #[must_use]
     pub fn of(view: &View<'_>, traced: &TracedInterval, netns: Option<NetnsId>, service: Endpoint) -> Ends {
+        let calls = |from, to| to == service && callers::place(view, from, to) == (netns, service);
         let given_up = |c: &Connects| -> u64 {
             let is = |kind: ConnectFailure| matches!(kind, ConnectFailure::GivenUp | ConnectFailure::AtOnce);
             c.failed.iter().filter(|(kind, _)| is(*kind)).map(|(_, n)| n).sum()
         };
         Ends {
             deaf: !is_of_a_client(view, netns, service) && callers::listening(view, netns, service).is_none(),
-            given_up: traced.connects.iter().filter(|c| c.to == service).map(given_up).sum(),
-            idle: view
-                .before
-                .map_or(0, |before| before.sockets.iter().filter(|s| is_idle(view, s, service)).count() as u64),
+            given_up: traced.connects.iter().filter(|c| calls(c.netns, c.to)).map(given_up).sum(),
+            idle: view.before.map_or(0, |before| {
+                let calls = |s: &&Socket| calls(s.netns, s.peer.normalised());
+                before.sockets.iter().filter(calls).filter(|s| is_idle(view, s)).count() as u64
+            }),
         }
     }
 }
 
-/// Whether a connection to the service had been in use, rested, and is no more.
-fn is_idle(view: &View<'_>, socket: &Socket, service: Endpoint) -> bool {
+/// Whether a connection had been in use, rested, and is no more.
+fn is_idle(view: &View<'_>, socket: &Socket) -> bool {
     let rests = || {
         let info = socket.info.as_deref().filter(|i| i.bytes_received() > Some(0))?;
         Some(u64::from(info.last_data_sent_ms()?.min(info.last_data_recv_ms()?)) >= IDLE_MS)
     };
     socket.state == State::Established
-        && socket.peer.normalised() == service
         && rests() == Some(true)
         && view.at(socket.netns, socket.four_tuple()).is_none_or(|now| now.cookie != socket.cookie)
 }
@@ -203,6 +204,12 @@ pub struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
+    /// Whether this is the service that an address and port means in a namespace.
+    #[must_use]
+    pub fn is_called(&self, view: &View<'_>, from: Option<NetnsId>, to: Endpoint) -> bool {
+        to == self.service && callers::place(view, from, to).0 == self.netns
+    }
+
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent.iter().map(|r| r.count).sum()

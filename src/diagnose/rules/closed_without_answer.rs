@@ -110,12 +110,9 @@ fn check(view: &View<'_>) -> Outcome {
     let Some(traced) = &view.now.traced else { return Outcome::default() };
     let mut stories: BTreeMap<(Option<NetnsId>, Endpoint), Story<'_>> = BTreeMap::new();
     for ends in traced.ends.iter().filter(|e| e.counts.unanswered.max(brief(e.service, e.counts)) >= SEVERAL) {
-        let netns = if ends.served_here {
-            ends.netns
-        } else {
-            callers::home(view, ends.netns, ends.service.addr).map_or(ends.netns, |n| n.inode)
-        };
-        let story = stories.entry((netns, ends.service)).or_insert_with(|| Story::of(view, netns, ends.service));
+        let service = ends.service;
+        let place = if ends.served_here { (ends.netns, service) } else { callers::place(view, ends.netns, service) };
+        let story = stories.entry(place).or_insert_with(|| Story::of(view, place));
         // Both ends tell of the same connections.
         story.counts = most(story.counts, ends.counts);
         story.callers = if ends.callers.is_empty() { story.callers } else { &ends.callers };
@@ -162,14 +159,16 @@ struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    fn of(view: &View<'a>, netns: Option<NetnsId>, service: Endpoint) -> Story<'a> {
+    fn of(view: &View<'a>, place: (Option<NetnsId>, Endpoint)) -> Story<'a> {
+        let (netns, service) = place;
         let queue = callers::listening(view, netns, service);
         let owner = queue.and_then(|q| Owner::of(view, &q.listeners));
         let server = owner.as_ref().map(|owner| lasting(view, owner));
         let limit = server.and_then(|p| programs::connection_limit(&view.process(p.pid)?.cmdline));
-        // Each connection once, where both of its ends are seen.
         let of_server = |s: &Socket| s.netns == netns && s.local.normalised() == service;
-        let of_client = |s: &Socket| s.peer.normalised() == service && view.mirror(s).is_none();
+        let calls = |s: &Socket| s.peer.normalised() == service && callers::place(view, s.netns, service) == place;
+        // Each connection once, where both of its ends are seen.
+        let of_client = |s: &Socket| calls(s) && view.mirror(s).is_none();
         let open: Vec<&Socket> = view
             .now
             .sockets
@@ -178,11 +177,10 @@ impl<'a> Story<'a> {
             .collect();
         let all = view.now.sockets.iter().chain(view.before.into_iter().flat_map(|before| &before.sockets));
         let has_answered = |s: &Socket| {
-            let of_server = s.netns == netns && s.local.normalised() == service;
             let info = s.info.as_deref();
             match s.state {
-                _ if of_server => info.and_then(TcpInfo::bytes_sent).is_some_and(|n| n > 0),
-                _ if s.peer.normalised() != service => false,
+                _ if of_server(s) => info.and_then(TcpInfo::bytes_sent).is_some_and(|n| n > 0),
+                _ if !calls(s) => false,
                 // What the peer's FIN adds is no answer.
                 State::Established => info.and_then(TcpInfo::bytes_received).is_some_and(|n| n > 0),
                 _ => info.and_then(TcpInfo::bytes_received).is_some_and(|n| n > 1),
@@ -399,6 +397,7 @@ fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Findi
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{NETNS, World, info, listen, row};
+    use crate::model::snapshot::Netns;
     use crate::model::traced::{Ends, TracedInterval};
 
     fn at(port: u16) -> Endpoint {
@@ -500,6 +499,27 @@ mod tests {
         assert!(silent.remedy[0].starts_with("If 10.0.0.1:8000 only takes in"), "{:?}", silent.remedy);
         assert_eq!(answers.severity, Severity::High);
         assert!(answers.causes.ruled_out.iter().any(|(cause, _)| cause.id == "no-answer-due"));
+    }
+
+    #[test]
+    fn the_same_loopback_port_of_another_namespace_is_another_service() {
+        let found = |netns| {
+            let mut world = World::new();
+            world.now.netns.push(Netns { inode: NetnsId::new(2), ..Netns::default() });
+            let client = row(State::Established, "127.0.0.1:40000", "127.0.0.1:8000");
+            let client = info(client, &[("bytes_sent", 90), ("bytes_received", 90)]);
+            world.add(Socket { netns, ..client }).later(2000);
+            ended(&mut world, Endpoint::new([127, 0, 0, 1].into(), 8000), false, CRASHES);
+            world.check(check).findings.remove(0)
+        };
+        let (same, other) = (found(NETNS), found(NetnsId::new(2)));
+        let open = |f: &Finding| f.evidence.iter().find(|(name, _)| *name == "open").map(|(_, value)| value.clone());
+        assert_eq!((same.severity, open(&same)), (Severity::High, Some(Evidence::Count(1))));
+        assert_eq!(
+            (other.severity, open(&other)),
+            (Severity::Info, Some(Evidence::Count(0))),
+            "nobody else was answered"
+        );
     }
 
     #[test]

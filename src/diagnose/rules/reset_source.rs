@@ -19,7 +19,7 @@ use crate::diagnose::view::View;
 use crate::diagnose::{Outcome, callers};
 use crate::model::counter::Counter;
 use crate::model::event::ResetReason;
-use crate::model::traced::{Resets, SentFor, TracedInterval};
+use crate::model::traced::{Ends, SentFor, TracedInterval};
 use crate::model::{Endpoint, NetnsId};
 use crate::text;
 
@@ -87,8 +87,12 @@ fn check(view: &View<'_>) -> Outcome {
     let Some(traced) = &view.now.traced else { return Outcome::default() };
     let mut stories: BTreeMap<(Option<NetnsId>, Endpoint), Story<'_>> = BTreeMap::new();
     for resets in &traced.resets {
-        let (netns, service) = (home(view, resets), resets.service);
-        let story = stories.entry((netns, service));
+        let service = resets.service;
+        // What one namespace sends and another gets is one story.
+        let place =
+            if resets.served_here { (resets.netns, service) } else { callers::place(view, resets.netns, service) };
+        let netns = place.0;
+        let story = stories.entry(place);
         let story = story.or_insert_with(|| Story {
             netns,
             service,
@@ -102,14 +106,6 @@ fn check(view: &View<'_>) -> Outcome {
     Outcome::findings(many.map(|story| finding(view, traced, story)).collect())
 }
 
-/// The namespace that the service's address belongs to, so that what one namespace sends and another gets is one story.
-fn home(view: &View<'_>, resets: &Resets) -> Option<NetnsId> {
-    if resets.served_here {
-        return resets.netns;
-    }
-    callers::home(view, resets.netns, resets.service.addr).map_or(resets.netns, |n| n.inode)
-}
-
 /// The program behind the service, when it listens here.
 fn server<'a>(view: &View<'a>, story: &Story<'_>) -> Option<Owner<'a>> {
     Owner::of(view, &callers::listening(view, story.netns, story.service)?.listeners)
@@ -117,14 +113,19 @@ fn server<'a>(view: &View<'a>, story: &Story<'_>) -> Option<Owner<'a>> {
 
 fn severity(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Severity {
     let unanswered = story.unanswered();
-    let called: u64 = traced.connects.iter().filter(|c| c.to == story.service).map(|c| c.succeeded).sum();
+    let called = traced.connects.iter().filter(|c| story.is_called(view, c.netns, c.to)).map(|c| c.succeeded);
     let came = view.delta(story.netns, Counter::TcpPassiveOpens);
     let came = came.filter(|_| story.sent.iter().any(|r| r.served_here));
-    let reached = called.max(came.unwrap_or(0));
+    let reached = called.sum::<u64>().max(came.unwrap_or(0));
     let share = Share::of(unanswered, reached.max(unanswered)).map_or(0.0, Share::percent);
     let no_memory =
         story.sent.iter().any(|r| r.sent == Some(SentFor::Reason(ResetReason::AbortOnMemory)) && r.count >= MANY);
-    let answered: u64 = traced.ends.iter().filter(|e| e.service == story.service).map(|e| e.counts.answered).sum();
+    let place = (story.netns, story.service);
+    let is_of_story = |e: &&Ends| {
+        (e.served_here && (e.netns, e.service) == place)
+            || (!e.served_here && story.is_called(view, e.netns, e.service))
+    };
+    let answered: u64 = traced.ends.iter().filter(is_of_story).map(|e| e.counts.answered).sum();
     let hurts = unanswered.max(story.fresh());
     let share_hurt = Share::of(hurts, reached.max(hurts)).map_or(0.0, Share::percent);
     // New clients are cut before they get anything, and nobody else is served; or who asked gives up more often than not.
@@ -263,8 +264,9 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::{NETNS, World, info, listen, row};
     use crate::model::State;
+    use crate::model::snapshot::Netns;
     use crate::model::sysctl::Sysctl;
-    use crate::model::traced::{ConnectFailure, Connects, Counts, Ends, Program};
+    use crate::model::traced::{ConnectFailure, Connects, Counts, Program, Resets};
 
     fn at(text: &str) -> Endpoint {
         let at: std::net::SocketAddr = text.parse().unwrap();
@@ -374,6 +376,23 @@ mod tests {
         assert_eq!(findings.len(), 1, "{findings:#?}");
         assert_eq!(findings[0].severity, Severity::Warning);
         assert!(findings[0].causes.is("closed-unread"));
+    }
+
+    #[test]
+    fn the_same_loopback_port_of_another_namespace_is_another_service() {
+        let at_loopback = "127.0.0.1:6379";
+        let came = Resets { open: 10, fresh: 10, unanswered: 10, ..resets(at_loopback, false, None, 10) };
+        let severity = |netns| {
+            let mut world = world(vec![came.clone()], 0);
+            world.now.netns.push(Netns { inode: NetnsId::new(2), ..Netns::default() });
+            let counts = Counts { answered: 30, ..Counts::default() };
+            let traced = world.now.traced.as_mut().unwrap();
+            traced.ends.push(Ends::new(netns, at(at_loopback), false, counts));
+            let connects = &mut traced.connects[0];
+            (connects.netns, connects.to, connects.succeeded) = (netns, at(at_loopback), 40);
+            world.check(check).findings.remove(0).severity
+        };
+        assert_eq!((severity(NETNS), severity(NetnsId::new(2))), (Severity::Warning, Severity::High));
     }
 
     #[test]
