@@ -166,17 +166,20 @@ fn told(story: &Story<'_>, server: Option<&Owner<'_>>, owners: &Owners<'_>) -> (
             };
             (who, summary)
         }
+        // Nobody here sent them: a device between may have.
         None if story.came.iter().any(|r| r.served_here) => {
             let serves = server.map_or_else(|| service.to_string(), |owner| format!("{} at {service}", owner.name()));
-            ("the clients".to_owned(), format!("clients reset {many} to {serves}"))
+            ("the clients".to_owned(), format!("{many} of clients to {serves} were reset"))
         }
         None => {
-            let of = match owners.only() {
-                Some(program) => format!(" of {}", traced_program::name(program)),
-                None => owners.shares(),
+            let told = match (owners.only(), owners.shares()) {
+                (Some(program), _) => {
+                    format!("{many} of {} to {service} were reset", traced_program::name(program))
+                }
+                (None, shares) if shares.is_empty() => format!("{many} of this host to {service} were reset"),
+                (None, shares) => format!("{many} to {service}{shares} were reset"),
             };
-            let of = if of.is_empty() { " of this host" } else { &of };
-            (service.to_string(), format!("{service} reset {many}{of}"))
+            (service.to_string(), told)
         }
     }
 }
@@ -329,13 +332,16 @@ mod tests {
     #[test]
     fn whose_connections_were_reset_is_not_who_else_connects_there() {
         let finding = one(vec![came_for(7, "pool", 20)], 20);
-        assert!(finding.summary.starts_with("10.0.0.9:443 reset 20 connections of pool (7) within"), "{finding:#?}");
+        assert!(
+            finding.summary.starts_with("20 connections of pool (7) to 10.0.0.9:443 were reset within"),
+            "{finding:#?}"
+        );
         assert_eq!(finding.subject.comm.as_deref(), Some("app"), "the process of that pid");
         let unknown = one(vec![resets("10.0.0.9:443", false, None, 20)], 20);
-        assert!(unknown.summary.starts_with("10.0.0.9:443 reset 20 connections of this host"), "{unknown:#?}");
+        assert!(unknown.summary.starts_with("20 connections of this host to 10.0.0.9:443 were reset"), "{unknown:#?}");
         assert_eq!((unknown.subject.comm, unknown.subject.destination), (None, Some(at("10.0.0.9:443"))));
         let both = one(vec![came_for(7, "pool", 20), came_for(9, "curl", 5)], 20);
-        let of_each = "10.0.0.9:443 reset 25 connections, 20 of pool (7) and 5 of curl (9), within";
+        let of_each = "25 connections to 10.0.0.9:443, 20 of pool (7) and 5 of curl (9), were reset within";
         assert!(both.summary.starts_with(of_each), "{}", both.summary);
         let by = |pid, comm: &str| Resets {
             sent: Some(SentFor::Reason(ResetReason::Disconnected)),
@@ -353,7 +359,11 @@ mod tests {
         let finding = one(vec![came(20)], 20);
         assert_eq!((finding.severity, finding.subject.comm.as_deref()), (Severity::Warning, Some("curl")));
         assert!(finding.causes.is("outside"), "{finding:#?}");
-        assert!(finding.summary.starts_with("10.0.0.9:443 reset 20 connections of curl (812)"), "{}", finding.summary);
+        assert!(
+            finding.summary.starts_with("20 connections of curl (812) to 10.0.0.9:443 were reset"),
+            "{}",
+            finding.summary
+        );
         let cut = |n| Resets { in_use: n, ..came(0) };
         assert_eq!(
             (one(vec![cut(5)], 20).severity, one(vec![cut(4)], 20).severity),
