@@ -9,7 +9,7 @@
 #: severity_at_most = "info"
 #: [expect.numbers]
 #: limited_percent = [50, 100]
-pair
+wire 5 0 0; ip netns exec $C sysctl -qw net.ipv4.tcp_congestion_control=reno
 bg $S python3 -c '
 import socket
 l=socket.socket(); l.setsockopt(socket.SOL_SOCKET,socket.SO_RCVBUF,8192); l.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)
