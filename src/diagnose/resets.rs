@@ -2,6 +2,8 @@
 //!
 //! Input: traced resets of one service. Output: how many of them a cause explains. Not here: who sends them, and whom it hurts.
 
+use rustc_hash::{FxHashMap, FxHashSet};
+
 use crate::diagnose::callers;
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::reset_owners::Owners;
@@ -120,27 +122,39 @@ pub struct Ends {
     pub idle: u64,
 }
 
+/// The namespace of a service, and its address and port.
+pub type Place = (Option<NetnsId>, Endpoint);
+
 /// A pause that traffic does not have (policy).
 const IDLE_MS: u64 = 1000;
 
 impl Ends {
     /// What else is known of a service and of its clients here.
     #[must_use]
-    pub fn of(view: &View<'_>, traced: &TracedInterval, netns: Option<NetnsId>, service: Endpoint) -> Ends {
-        let calls = |from, to| to == service && callers::place(view, from, to) == (netns, service);
+    pub fn of(view: &View<'_>, traced: &TracedInterval, place: Place, idle: &FxHashMap<Place, u64>) -> Ends {
+        let (netns, service) = place;
+        let calls = |c: &&Connects| c.to == service && callers::place(view, c.netns, c.to) == place;
         let given_up = |c: &Connects| -> u64 {
             let is = |kind: ConnectFailure| matches!(kind, ConnectFailure::GivenUp | ConnectFailure::AtOnce);
             c.failed.iter().filter(|(kind, _)| is(*kind)).map(|(_, n)| n).sum()
         };
         Ends {
             deaf: !is_of_a_client(view, netns, service) && callers::listening(view, netns, service).is_none(),
-            given_up: traced.connects.iter().filter(|c| calls(c.netns, c.to)).map(given_up).sum(),
-            idle: view.before.map_or(0, |before| {
-                let calls = |s: &&Socket| calls(s.netns, s.peer.normalised());
-                before.sockets.iter().filter(calls).filter(|s| is_idle(view, s)).count() as u64
-            }),
+            given_up: traced.connects.iter().filter(calls).map(given_up).sum(),
+            idle: idle.get(&place).copied().unwrap_or(0),
         }
     }
+}
+
+/// How many connections to each of these services had been in use, rested, and are no more.
+#[must_use]
+pub fn idle(view: &View<'_>, services: &FxHashSet<Endpoint>) -> FxHashMap<Place, u64> {
+    let mut idle: FxHashMap<Place, u64> = FxHashMap::default();
+    let rows = view.before.into_iter().flat_map(|before| &before.sockets);
+    for socket in rows.filter(|s| services.contains(&s.peer.normalised()) && is_idle(view, s)) {
+        *idle.entry(callers::place(view, socket.netns, socket.peer.normalised())).or_default() += 1;
+    }
+    idle
 }
 
 /// Whether a connection had been in use, rested, and is no more.

@@ -98,12 +98,17 @@ fn check(view: &View<'_>) -> Outcome {
             service,
             sent: Vec::new(),
             came: Vec::new(),
-            ends: resets::Ends::of(view, traced, netns, service),
+            ends: resets::Ends::default(),
         });
         if resets.sent.is_some() { &mut story.sent } else { &mut story.came }.push(resets);
     }
-    let many = stories.values().filter(|story| story.count() >= MANY || story.reused() >= REUSES);
-    Outcome::findings(many.map(|story| finding(view, traced, story)).collect())
+    stories.retain(|_, story| story.count() >= MANY || story.reused() >= REUSES);
+    let idle = resets::idle(view, &stories.keys().map(|(_, service)| *service).collect());
+    let told = stories.into_iter().map(|(place, story)| {
+        let story = Story { ends: resets::Ends::of(view, traced, place, &idle), ..story };
+        finding(view, traced, &story)
+    });
+    Outcome::findings(told.collect())
 }
 
 /// The program behind the service, when it listens here.
