@@ -17,6 +17,9 @@ use crate::model::traced::{
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{Endpoint, Errno, Event, LastError, NetnsId, State};
 
+/// The reset of a socket that ends comes sooner, as far as events of several cores are out of order (policy).
+const FOLLOWS_NS: u64 = 1_000_000_000;
+
 /// Groups of each kind, and attempts that wait: a few hundred bytes each.
 const GROUPS: usize = 8192;
 /// Who closes sooner after the handshake has not waited for an answer: what it sent needs none.
@@ -111,6 +114,12 @@ struct Repeated {
     failed: u64,
 }
 
+/// Who closed a socket, and when it ended.
+struct Closer {
+    actor: Actor,
+    gone_ns: Option<u64>,
+}
+
 /// Sums since the beginning.
 #[derive(Default)]
 pub struct Outcomes {
@@ -122,9 +131,9 @@ pub struct Outcomes {
     connects: FxHashMap<(Place, Option<u32>), Sums>,
     resets: FxHashMap<ResetGroup, ResetSums>,
     /// Sockets that their process cut off while an answer was due, of either end: their resets follow.
-    unanswered: FxHashMap<u64, Silent>,
+    unanswered: FxHashMap<u64, (Silent, u64)>,
     /// Who closed a socket that may still be sent to: the kernel answers that, in nobody's name.
-    closers: FxHashMap<u64, Actor>,
+    closers: FxHashMap<u64, Closer>,
     /// When the peer had closed, by the socket's address in the kernel.
     fins: FxHashMap<u64, u64>,
     repeated: FxHashMap<(Option<NetnsId>, IpAddr), Repeated>,
@@ -205,7 +214,7 @@ impl Outcomes {
             (Some(State::Established | State::SynRecv), State::FinWait1) => {
                 self.closed_here_first += 1;
                 if let Some((address, actor)) = t.address.zip(actor).filter(|_| self.closers.len() < GROUPS) {
-                    self.closers.insert(address, actor);
+                    self.closers.insert(address, Closer { actor, gone_ns: None });
                 }
             }
             (Some(State::Established), State::CloseWait) => {
@@ -227,6 +236,9 @@ impl Outcomes {
             self.opened.remove(&address);
             self.sides.ended(address, t.monotonic_ns);
             self.fins.remove(&address);
+            if let Some(closer) = self.closers.get_mut(&address) {
+                closer.gone_ns = Some(t.monotonic_ns);
+            }
         }
         if let Some(address) = t.address.filter(|_| t.new == State::Established) {
             self.closers.remove(&address);
@@ -312,7 +324,7 @@ impl Outcomes {
             _ => return,
         };
         if let Some(address) = t.address.filter(|_| self.unanswered.len() < GROUPS) {
-            self.unanswered.insert(address, silent);
+            self.unanswered.insert(address, (silent, t.monotonic_ns));
         }
     }
 
@@ -343,8 +355,8 @@ impl Outcomes {
     fn reset(&mut self, at: &Sighting, sent: Option<SentFor>) {
         let (whose, opener) = self.whose(Conn::new(at.netns, at.local, at.peer), at.address, at.state);
         let of = at.address.filter(|_| sent.is_some());
-        let silent = of.and_then(|address| self.unanswered.remove(&address));
-        let closer = of.and_then(|address| self.closers.remove(&address));
+        let silent = of.and_then(|address| self.unanswered.remove(&address)).map(|(silent, _)| silent);
+        let closer = of.and_then(|address| self.closers.remove(&address)).map(|closer| closer.actor);
         let actor = at.by.as_ref().and_then(By::actor).copied().filter(|_| sent.is_some());
         let actor = actor.or(closer).or(opener);
         let key = (whose, sent, actor.map(|a| a.pid));
@@ -452,8 +464,12 @@ impl Outcomes {
     /// Begins anew; attempts that wait, and when connections were made, stay.
     pub fn restart(&mut self, now_ns: u64) {
         let (waiting, opened) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.opened));
-        let (fins, closers) = (std::mem::take(&mut self.fins), std::mem::take(&mut self.closers));
-        let (unanswered, sides) = (std::mem::take(&mut self.unanswered), std::mem::take(&mut self.sides));
+        let (fins, mut closers) = (std::mem::take(&mut self.fins), std::mem::take(&mut self.closers));
+        let (mut unanswered, sides) = (std::mem::take(&mut self.unanswered), std::mem::take(&mut self.sides));
+        // No reset of theirs will come: the kernel sends it as it ends the socket.
+        let is_recent = |ended_ns: u64| now_ns.saturating_sub(ended_ns) < FOLLOWS_NS;
+        closers.retain(|_, closer| closer.gone_ns.is_none_or(is_recent));
+        unanswered.retain(|_, (_, ended_ns)| is_recent(*ended_ns));
         let netns = std::mem::take(&mut self.netns);
         *self = Outcomes {
             netns,

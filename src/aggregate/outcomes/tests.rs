@@ -328,3 +328,15 @@ fn a_storm_of_resets_of_old_connections_is_counted_by_its_service() {
     let traced = interval(&storm);
     assert_eq!((traced.resets.len(), traced.resets[0].count, traced.not_grouped), (1, 20_000, 0));
 }
+
+#[test]
+fn who_closed_is_forgotten_when_no_reset_can_follow() {
+    let closes = |address| change(address, 4, (State::Established, State::FinWait1), Some(7), None);
+    let ends = |address, ms| change(address, ms, (State::FinWait2, State::Close), None, None);
+    let mut outcomes = Outcomes::new([NetnsId::new(1)], 0);
+    [closes(0xa0), ends(0xa0, 100), closes(0xb0), ends(0xb0, 1500), closes(0xc0)].iter().for_each(|e| outcomes.add(e));
+    outcomes.restart(2_000_000_000);
+    let mut left: Vec<u64> = outcomes.closers.keys().copied().collect();
+    left.sort_unstable();
+    assert_eq!(left, [0xb0, 0xc0], "one ended a second ago or more; one still waits for its peer");
+}
