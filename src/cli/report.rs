@@ -30,9 +30,6 @@ use crate::render::page::{self, Cell, GroupOverTime, Page, Point};
 use crate::render::{value, watch as words};
 use crate::watch::{Config, Frame, GroupOrder, Looks, SampleRequest, Sampler};
 
-/// Looks at a recording of any length, unless `--interval` says how far they are apart.
-const LOOKS: u64 = 300;
-const LEAST: Duration = Duration::from_secs(2);
 /// Rows of the table of sockets: a page of some hundred kilobytes.
 const SOCKETS: usize = 2000;
 /// Processes on the page.
@@ -124,8 +121,7 @@ impl Told {
         let range = Range { since: args.since, until: args.until };
         let mut stretch = Stretch::open(Some(&args.file), range)?;
         let common = Common { replay: Replay { from: Some(args.file.clone()), at: None }, ..Common::default() };
-        let (from, to) = stretch.ends();
-        let every = args.interval.unwrap_or_else(|| LEAST.max(Duration::from_millis(to.saturating_sub(from) / LOOKS)));
+        let every = stretch.pace(args.interval);
         let request = request(every);
         let mut before = stretch.before().map(|recorded| recorded.snapshot);
         let (mut looks, mut points, mut matrix) = (Looks::default(), Vec::new(), Matrix::default());
@@ -171,7 +167,7 @@ impl Told {
             last,
             gaps,
             file: args.file.display().to_string(),
-            again: again(&common, (from, to)),
+            again: again(&common, stretch.ends()),
             note: stretch.note(),
         })
     }

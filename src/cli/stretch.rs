@@ -93,6 +93,15 @@ impl Stretch {
         (at(self.steps.first()), at(self.steps.last()))
     }
 
+    /// The time between two looks: as it is given, else that of the doctor of a running system, or so much that no more looks come of
+    /// a stretch of any length than people wait for.
+    pub(crate) fn pace(&self, given: Option<Duration>) -> Duration {
+        const LOOKS: u64 = 300;
+        const LEAST: Duration = Duration::from_secs(2);
+        let (from, to) = self.ends();
+        given.unwrap_or_else(|| LEAST.max(Duration::from_millis(to.saturating_sub(from) / LOOKS)))
+    }
+
     /// Goes on with another snapshot.
     pub(crate) fn seek(&mut self, place: usize) {
         self.place = place.min(self.steps.len().saturating_sub(1));

@@ -2,8 +2,6 @@
 //!
 //! Input: the snapshots of a [`Stretch`]. Output: a course, and one diagnosis. Not here: how it is printed.
 
-use std::time::Duration;
-
 use super::DoctorArgs;
 use crate::cli::args::{Common, Replay};
 use crate::cli::session::Session;
@@ -12,11 +10,6 @@ use crate::collect::replay::keep_namespaces;
 use crate::diagnose::{Diagnosis, Thresholds};
 use crate::model::Snapshot;
 use crate::watch::{Course, Looks};
-
-/// Looks at a stretch of any length, unless `--interval` says how far they are apart.
-const LOOKS: u64 = 300;
-/// As the doctor of a running system.
-const LEAST: Duration = Duration::from_secs(2);
 
 /// What was found over a stretch.
 pub(super) struct Over {
@@ -32,8 +25,7 @@ pub(super) fn examine(args: &DoctorArgs, wanted: Option<&[&str]>, thresholds: &T
     let mut stretch = Stretch::open(args.common.replay.from.as_deref(), args.range)?;
     let replay = Replay { from: Some(stretch.path.clone()), at: None };
     let common = Common { replay, ..args.common.clone() };
-    let (from, to) = stretch.ends();
-    let every = args.interval.unwrap_or_else(|| LEAST.max(Duration::from_millis(to.saturating_sub(from) / LOOKS)));
+    let every = stretch.pace(args.interval);
     let mut before = match stretch.before() {
         Some(recorded) => {
             let mut snapshot = recorded.snapshot;
