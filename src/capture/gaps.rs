@@ -139,6 +139,7 @@ enums! {
         UseTrace = "use_trace",
         BpfOrInterval = "bpf_or_interval",
         ShorterInterval = "shorter_interval",
+        RecordOftener = "record_oftener",
         IntervalOrFilter = "interval_or_filter",
         TrackOrFilter = "track_or_filter",
         RunDoctor = "run_doctor",

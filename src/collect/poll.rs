@@ -241,7 +241,7 @@ impl Source for Poll {
 
     fn gaps(&self) -> Vec<Gap> {
         // What was recorded cannot be traced any more.
-        let way_out = if self.replay.is_some() { WayOut::ShorterInterval } else { WayOut::BpfOrInterval };
+        let way_out = if self.replay.is_some() { WayOut::RecordOftener } else { WayOut::BpfOrInterval };
         let why = Why::Sampled { interval_ms: self.interval.as_millis() };
         let mut gaps = vec![Gap::new(Missing::ChangesBetweenSamples, why, way_out)];
         gaps.extend(self.live.gaps(&Query::states(StateSet::ALL)));

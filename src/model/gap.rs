@@ -387,6 +387,8 @@ pub enum WayOut {
     /// BPF, or a shorter `--interval`.
     BpfOrInterval,
     ShorterInterval,
+    /// A recording with a shorter `--interval`.
+    RecordOftener,
     /// A shorter interval, or a filter.
     IntervalOrFilter,
     /// A higher `--track`, or a filter.
