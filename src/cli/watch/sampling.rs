@@ -20,7 +20,7 @@ pub(super) enum Event {
     Frame(Box<Frame>),
     /// The frames that follow are of another place of the recording.
     Jumped,
-    /// A recording is played, or not: at its end, or where a finding came.
+    /// A recording is played, or not: as it was ordered, at its end, or where a finding came.
     Playing(bool, Option<String>),
     Failed(anyhow::Error),
     Signal(Caught),
@@ -54,7 +54,16 @@ pub(super) fn run(
         let feed = Feed::open(args, thresholds)?;
         if feed.ends().is_some() {
             // The pace of a screen; `--interval` says which snapshots are shown.
-            let player = Player { feed, request, interval: INTERVAL, orders, events, playing: true, latest: 0 };
+            let player = Player {
+                feed,
+                request,
+                interval: INTERVAL,
+                orders,
+                events,
+                playing: true,
+                latest: 0,
+                next_order: None,
+            };
             return player.run();
         }
         live(feed, request, args.interval.unwrap_or(INTERVAL), orders, events)
@@ -129,6 +138,8 @@ struct Player<'a> {
     playing: bool,
     /// Sockets of the snapshot that is shown.
     latest: u64,
+    /// The order that ended a search.
+    next_order: Option<Order>,
 }
 
 /// What a look at the next snapshot showed.
@@ -143,7 +154,9 @@ impl Player<'_> {
     fn run(mut self) -> anyhow::Result<()> {
         self.advance()?;
         loop {
-            let order = if self.playing {
+            let order = if let Some(order) = self.next_order.take() {
+                Some(order)
+            } else if self.playing {
                 match self.orders.recv_timeout(self.interval) {
                     Ok(order) => Some(order),
                     Err(RecvTimeoutError::Timeout) => None,
@@ -163,13 +176,19 @@ impl Player<'_> {
             };
             match order {
                 Order::Interval(new) => self.interval = new,
-                Order::Play(playing) => self.playing = playing,
+                Order::Play(playing) => {
+                    self.playing = playing;
+                    // A pause of its own may have crossed the order.
+                    let _ = self.events.send(Event::Playing(playing, None));
+                }
                 Order::Request(new) => {
                     self.request = *new;
                     // The same snapshot, with what is wanted now.
                     self.show()?;
                 }
                 Order::Advance => {
+                    // Who steps stays there.
+                    self.playing = false;
                     if let Shown::End = self.advance()? {
                         self.pause(Some("this is the end of the recording".into()));
                     }
@@ -224,7 +243,14 @@ impl Player<'_> {
             match self.orders.try_recv() {
                 Err(TryRecvError::Empty) => {}
                 Ok(Order::Request(new)) => self.request = *new,
-                Ok(_) | Err(TryRecvError::Disconnected) => break None,
+                Ok(Order::Interval(new)) => self.interval = new,
+                // A second press of the same key.
+                Ok(Order::NextFinding) => {}
+                Ok(order) => {
+                    self.next_order = Some(order);
+                    return Ok(());
+                }
+                Err(TryRecvError::Disconnected) => break None,
             }
         };
         self.pause(why);
