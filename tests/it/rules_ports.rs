@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 
 use tcpstate::diagnose::Severity;
 
+use crate::harness::helper::Helper;
 use crate::harness::sock::Sock;
 use crate::harness::{Netns, descriptors, finish, in_netns, wait_for};
 use crate::judge::{calm, judge, number, once, only, snapshot, twice};
@@ -104,16 +105,18 @@ fn client_churn_below_exhaustion_is_told_and_little_is_not() {
 #[test]
 fn server_side_remainders_are_explained_with_the_listeners_owner() {
     in_netns(|ns| {
-        let held = states::time_wait(ns, Ports::server(7000), 150, First::Server);
+        // In a process of its own: what other tests hold in this one is not its.
+        let mut helper = Helper::start(ns);
+        helper.make("time_wait 7000 150 server");
         let diagnosis = once(ns, &["time-wait-server-churn"]);
         let finding = only(&diagnosis);
         assert_eq!(finding.severity, Severity::Info);
-        assert_eq!(finding.subject.pid, Some(std::process::id()), "{finding:#?}");
+        assert_eq!(finding.subject.pid, Some(helper.pid()), "{finding:#?}");
         assert_eq!(number(finding, "time_wait"), 150);
-        drop(held);
     });
     in_netns(|ns| {
-        let _held = states::time_wait(ns, Ports::server(7000), 20, First::Server);
+        let mut helper = Helper::start(ns);
+        helper.make("time_wait 7000 20 server");
         assert!(once(ns, &["time-wait-server-churn"]).findings.is_empty());
     });
 }
