@@ -254,7 +254,9 @@ fn keepalive_probes_without_an_answer_are_told_until_one_comes() {
         let listener = wire.far.run(|| Sock::listening(Side::Far.at(8260), 8));
         let clients: Vec<Sock> = ns.run(|| (0..3).map(|_| Sock::connected(Side::Far.at(8260), None)).collect());
         let _servers: Vec<Sock> = clients.iter().map(|_| listener.accept()).collect();
-        clients.iter().for_each(|client| client.set_keepalive(Duration::from_secs(1), Duration::from_secs(1)));
+        for client in &clients {
+            client.set_keepalive(Duration::from_secs(1), Duration::from_secs(1));
+        }
         pause(1500);
         silent(&once(ns, &rule));
         wire.cut(Side::Far);

@@ -334,7 +334,9 @@ fn who_closed_is_forgotten_when_no_reset_can_follow() {
     let closes = |address| change(address, 4, (State::Established, State::FinWait1), Some(7), None);
     let ends = |address, ms| change(address, ms, (State::FinWait2, State::Close), None, None);
     let mut outcomes = Outcomes::new([NetnsId::new(1)], 0);
-    [closes(0xa0), ends(0xa0, 100), closes(0xb0), ends(0xb0, 1500), closes(0xc0)].iter().for_each(|e| outcomes.add(e));
+    for event in [closes(0xa0), ends(0xa0, 100), closes(0xb0), ends(0xb0, 1500), closes(0xc0)] {
+        outcomes.add(&event);
+    }
     outcomes.restart(2_000_000_000);
     let mut left: Vec<u64> = outcomes.closers.keys().copied().collect();
     left.sort_unstable();

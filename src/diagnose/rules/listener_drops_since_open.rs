@@ -33,7 +33,8 @@ pub(super) const RULE: Rule = rule!(
 const WATCH: &str = "Watch whether it grows: `tcpstate watch` shows an overflow while it lasts";
 const BURSTS: &str =
     "If bursts made it, raise the listen() backlog and net.core.somaxconn, and let the accept loop do nothing else";
-const ROOM: &str = "If it grows while both queues have room, look at memory, routes and what ICMP says: `nstat -az` and `dmesg`";
+const ROOM: &str =
+    "If it grows while both queues have room, look at memory, routes and what ICMP says: `nstat -az` and `dmesg`";
 const ROUTE: &str = "Give this host a route back to its clients: `ip route get CLIENT` fails now; a default route, or one to their network";
 
 const TEXT: Text = Text {
@@ -108,7 +109,9 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, drops: &Drops) -> Finding {
             format!("listener {at} of {who} could not answer {new} SYNs in {time}: {no_route}; {n} since it was opened")
         }
         (None, _) if has_no_route => {
-            format!("listener {at} of {who} dropped {n} since it was opened, and as many answers found no route: {no_route}")
+            format!(
+                "listener {at} of {who} dropped {n} since it was opened, and as many answers found no route: {no_route}"
+            )
         }
         (Some(new), Some(time)) if hurts => {
             format!(
@@ -129,7 +132,11 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, drops: &Drops) -> Finding {
     } else {
         (0.97, "the counter is the listener's own")
     };
-    let because = if hurts && has_no_route { "the listener's own counter grew with that of packets without a route" } else { because };
+    let because = if hurts && has_no_route {
+        "the listener's own counter grew with that of packets without a route"
+    } else {
+        because
+    };
     let steps: &[&str] = match (has_no_route, hurts) {
         (true, _) => &[ROUTE],
         (false, true) => &[ROOM],

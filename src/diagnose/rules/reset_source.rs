@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::measure::Share;
+use crate::diagnose::port_holders::{CALL_LISTEN, LISTEN_THERE_TOO, PortHolder};
 use crate::diagnose::reset_owners::Owners;
 use crate::diagnose::resets::{self, CAUSES, Story, weigh};
-use crate::diagnose::port_holders::{CALL_LISTEN, LISTEN_THERE_TOO, PortHolder};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
@@ -72,7 +72,10 @@ const TEXT: Text = Text {
         LISTEN,
         KERNEL,
         OUTSIDE,
-        ON_PURPOSE, LISTEN_THERE_TOO, CALL_LISTEN],
+        ON_PURPOSE,
+        LISTEN_THERE_TOO,
+        CALL_LISTEN,
+    ],
     avoid: &["Don't drop RSTs in a firewall: the other side then waits for minutes"],
 };
 

@@ -494,7 +494,9 @@ mod tests {
     #[test]
     fn full_queues_are_harm_of_resets_only_where_resets_were_sent() {
         let all = [Counter::TcpExtListenOverflows, Counter::TcpExtEmbryonicRsts, Counter::TcpOutRsts];
-        for (to, severity) in [([111, 2, 9], Severity::High), ([111, 2, 0], Severity::Info), ([111, 0, 9], Severity::Info)] {
+        for (to, severity) in
+            [([111, 2, 9], Severity::High), ([111, 2, 0], Severity::Info), ([111, 0, 9], Severity::Info)]
+        {
             let mut world = defaults();
             world.sysctl(Sysctl::Ipv4TcpAbortOnOverflow, &[1]);
             for counter in all {
