@@ -1,3 +1,5 @@
+//! Connections that end without an answer, on snapshots made by hand.
+
 #[cfg(test)]
 use super::*;
 use crate::diagnose::testkit::{NETNS, World, info, listen, row};
