@@ -101,6 +101,8 @@ pub fn page(rows: &[Row]) -> String {
             let _ = writeln!(out, "| {} | {:.2} | {} |", row.name, said.confidence, said.words.replace('|', "/"));
         }
     }
+    out.push('\n');
+    out.push_str(BLIND);
     out.push_str(CASES);
     for row in rows {
         let why = match &row.result {
@@ -123,6 +125,8 @@ const CALIBRATION: &str = "## Calibration\n\n\
     | confidence | findings | mean | true |\n| --- | --- | --- | --- |\n";
 const UNTRUE: &str = "\nWhat was said and is not true, or not wholly: a finding that no case expects, or one with another process, \
     severity or cause than expected.\n\n| case | confidence | finding |\n| --- | --- | --- |\n";
+/// What testers found who had read neither rules nor cases: written by hand after each such round.
+const BLIND: &str = include_str!("blind.md");
 const CASES: &str = "\n## Cases\n\n| case | kind | verdict | what | why |\n| --- | --- | --- | --- | --- |\n";
 
 fn bins(rows: &[Row]) -> Vec<(f64, f64, Vec<&Said>)> {
