@@ -7,6 +7,7 @@ use rustc_hash::FxHashSet;
 
 use crate::diagnose::descriptors;
 use crate::diagnose::finding::{Evidence, Finding, Subject};
+use crate::diagnose::queues::Queue;
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{self, Class, WaitState};
 use crate::model::{Endpoint, NetnsId, Process, Socket};
@@ -56,7 +57,10 @@ impl<'a> Owner<'a> {
         holders.retain(|p| self::is_activator(p) == is_activator);
         let servers = servers(view, listeners, &holders);
         let states: Vec<Option<&'static str>> = servers.iter().map(|p| halted(view, p.pid)).collect();
-        let first = states.iter().position(Option::is_some).unwrap_or(0);
+        // Of several listeners rather the one of whoever is seen not to accept.
+        let away = |p: &&Process| does(view, p.pid, listeners).is_some_and(|d| !accepts_now(d.class));
+        let unattended = || servers.iter().position(away).filter(|_| listeners.len() > 1);
+        let first = states.iter().position(Option::is_some).or_else(unattended).unwrap_or(0);
         let halted = if states.iter().all(Option::is_some) { states[first] } else { None };
         let mut stopped: Vec<u32> =
             servers.iter().zip(&states).filter(|(_, s)| **s == Some(STOPPED)).map(|(p, _)| p.pid).collect();
@@ -130,19 +134,31 @@ pub fn first_aid(owner: Option<&Owner<'_>>) -> Option<String> {
 }
 
 /// Those of the holders who serve the listeners: whoever has one in an epoll set or stands in `accept()` on it, as far
-/// as that was looked at. Else nobody is seen to, and those are left out who forked other holders to serve, or who are
-/// another program that merely inherited the listener.
+/// as that was looked at. That one serves its own listener says nothing of another at which somebody waits.
 fn servers<'a>(view: &View<'a>, listeners: &[&Socket], holders: &[&'a Process]) -> Vec<&'a Process> {
     if holders.len() < 2 {
         return holders.to_vec();
     }
-    let attends = |p: &&Process| {
-        wait_state::Uses::new(view, p.pid).is_some_and(|uses| listeners.iter().any(|l| uses.of(l) == Some(true)))
-    };
-    let attending: Vec<&Process> = holders.iter().copied().filter(attends).collect();
-    if !attending.is_empty() {
-        return attending;
+    let uses: Vec<_> = holders.iter().map(|p| wait_state::Uses::new(view, p.pid)).collect();
+    let attends = |place: usize, l: &Socket| uses[place].as_ref().is_some_and(|uses| uses.of(l) == Some(true));
+    let attending: Vec<bool> = (0..holders.len()).map(|p| listeners.iter().any(|l| attends(p, l))).collect();
+    let is_nobodys = |l: &&&Socket| l.recv_q_bytes > 0 && !(0..holders.len()).any(|p| attends(p, l));
+    let nobodys: Vec<&Socket> = listeners.iter().filter(is_nobodys).copied().collect();
+    let has_one = |p: &Process| nobodys.iter().any(|l| view.holding(l).any(|h| h.pid == p.pid));
+    let idle = holders.iter().zip(&attending).filter(|(p, attends)| !**attends && has_one(p));
+    let idle: Vec<&Process> = idle.map(|(p, _)| *p).collect();
+    let absent = if idle.is_empty() { Vec::new() } else { likely_servers(view, &idle) };
+    let serves =
+        |(p, attends): (&&'a Process, &bool)| (*attends || absent.iter().any(|a| a.pid == p.pid)).then_some(*p);
+    if attending.contains(&true) {
+        return holders.iter().zip(&attending).filter_map(serves).collect();
     }
+    likely_servers(view, holders)
+}
+
+/// Of those who are not seen to serve: not who forked others of them to serve, nor another program that merely inherited
+/// the listener.
+fn likely_servers<'a>(view: &View<'a>, holders: &[&'a Process]) -> Vec<&'a Process> {
     // The holder that started this one, and whether they are one program.
     let parent = |p: &Process| {
         let pid = view.process(p.pid)?.parent?;
@@ -153,6 +169,25 @@ fn servers<'a>(view: &View<'a>, listeners: &[&Socket], holders: &[&'a Process]) 
     let masters: FxHashSet<u32> = family.iter().filter_map(|p| parent(p)).map(|p| p.pid).collect();
     let workers: Vec<&Process> = family.iter().copied().filter(|p| !masters.contains(&p.pid)).collect();
     [workers, family].into_iter().find(|some| !some.is_empty()).unwrap_or_else(|| holders.to_vec())
+}
+
+/// Whether it waits for a connection at this moment, in `accept()` or in the `epoll_wait()` of the listener.
+fn accepts_now(class: Class) -> bool {
+    matches!(class, Class::InCall | Class::LoopIgnores)
+}
+
+/// The listeners of a queue that those who wait may stand at. With `SO_REUSEPORT` each worker has a queue of its own, and no
+/// row tells which: only one with a queue, rather one that had it before, and rather one at which nobody waits to accept.
+#[must_use]
+pub fn standing<'s>(view: &View<'_>, queue: &Queue<'s>) -> Vec<&'s Socket> {
+    let queues = |row: &Socket| row.recv_q_bytes > 0;
+    let stuck: Vec<&Socket> = queue.listeners.iter().copied().filter(|l| queues(l)).collect();
+    let stood: Vec<&Socket> = stuck.iter().copied().filter(|l| view.earlier(l).is_some_and(queues)).collect();
+    let waits_at =
+        |l: &&Socket| view.holding(l).any(|p| does(view, p.pid, &[*l]).is_some_and(|doing| accepts_now(doing.class)));
+    let unattended: Vec<&Socket> =
+        if stood.len() > 1 { stood.iter().copied().filter(|l| !waits_at(l)).collect() } else { Vec::new() };
+    [unattended, stood, stuck].into_iter().find(|some| !some.is_empty()).unwrap_or_else(|| queue.listeners.clone())
 }
 
 /// Descriptors in use and the soft limit of a process that has none left.
@@ -326,6 +361,40 @@ mod tests {
         owner(&world, |o| assert_eq!((o.process.pid, &o.pids[..], o.halted), (12, &[12][..], None)));
         world.now.processes.get_mut(&12).unwrap().state = Some('T');
         owner(&world, |o| assert_eq!(o.halted, Some("stopped by a signal (state T)")));
+    }
+
+    #[test]
+    fn whoever_serves_its_own_listener_does_not_serve_that_of_another() {
+        let mut world = World::new();
+        let mut stuck = listen("0.0.0.0:80", 5, 8);
+        (stuck.inode, stuck.cookie) = (Inode::new(77), Some(77));
+        world.add(listen("0.0.0.0:80", 1, 8)).add(stuck);
+        world.hold(11, "python", 8, INODE).hold(12, "python", 8, 77);
+        inspect(&mut world, 11, libc::SYS_accept4, false);
+        inspect(&mut world, 12, libc::SYS_futex, false);
+        for pid in [11, 12] {
+            world.now.processes.get_mut(&pid).unwrap().inspection.as_mut().unwrap().epoll_sets = 0;
+        }
+        world.later(2000);
+        let at = |world: &World, see: &dyn Fn(Owner<'_>, usize)| {
+            let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
+            let all = &view.queues().all()[0];
+            assert_eq!(Owner::of(&view, &all.listeners).unwrap().process.pid, 12);
+            let rows = standing(&view, all);
+            see(Owner::of(&view, &rows).unwrap(), rows.len());
+        };
+        at(&world, &|o, n| assert_eq!((o.process.pid, &o.pids[..], n), (12, &[12][..], 1)));
+        // Nobody is seen to accept: both are named, as no row tells at which of them it waits.
+        inspect(&mut world, 11, libc::SYS_futex, false);
+        world.now.processes.get_mut(&11).unwrap().inspection.as_mut().unwrap().epoll_sets = 0;
+        let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
+        let rows = standing(&view, &view.queues().all()[0]);
+        assert_eq!(Owner::of(&view, &rows).unwrap().name(), "python (11 and 1 more)");
+        // Only one had a queue before.
+        world.before.as_mut().unwrap().sockets[0].recv_q_bytes = 0;
+        let view = View::new(&world.now, world.before.as_ref(), &world.thresholds);
+        let rows = standing(&view, &view.queues().all()[0]);
+        assert_eq!(Owner::of(&view, &rows).unwrap().pids, [12]);
     }
 
     #[test]

@@ -110,12 +110,7 @@ fn waited_before(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket]) -> boo
 
 fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64, exact: bool) -> Finding {
     let (at, netns) = (queue.local, queue.netns);
-    // Of several listeners only those with a queue can have the waiting ones, and rather those that had one before.
-    let queues = |row: &Socket| row.recv_q_bytes > 0;
-    let stood = |row: &&Socket| queues(row) && view.earlier(row).is_some_and(queues);
-    let standing: Vec<&Socket> = queue.listeners.iter().copied().filter(stood).collect();
-    let stuck: Vec<&Socket> = queue.listeners.iter().copied().filter(|l| queues(l)).collect();
-    let listeners = [&standing, &stuck].into_iter().find(|some| !some.is_empty()).unwrap_or(&queue.listeners);
+    let listeners = &listener_owner::standing(view, queue);
     let owner = Owner::of(view, listeners);
     let before = view.queues_before().and_then(|q| q.get(netns, at)).map(Queue::queued);
     let falls = before.is_some_and(|n| queue.queued() < n);

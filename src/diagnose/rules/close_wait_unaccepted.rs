@@ -80,16 +80,18 @@ fn severity(owner: Option<&Owner<'_>>, full: bool, taken: Option<Taken>) -> Seve
 }
 
 fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
-    let (netns, at, listeners) = (queue.netns, queue.local, &queue.listeners);
+    let (netns, at, listeners) = (queue.netns, queue.local, &listener_owner::standing(view, queue));
     let owner = Owner::of(view, listeners);
     let n = rows.len() as u64;
     let oldest = rows.iter().filter_map(|s| queues::wait_ms(s)).max();
     let left = rows.iter().filter_map(|s| Some(s.state_age()?.min_ms)).max();
-    let full = queue.is_over_limit();
+    let full = listeners.iter().any(|l| queues::is_over_limit(l));
     let them = if n == 1 { "had not accepted it" } else { "had not accepted them" };
     let why = accepting::why(view, owner.as_ref(), queue, listeners);
     let acts = why.acts(owner.as_ref(), them);
-    let taken = accepting::taken(view, queue);
+    // That other listeners of the port accept says nothing of these.
+    let taken = accepting::taken(view, queue).filter(|_| listeners.len() == queue.listeners.len());
+    let queued = listeners.iter().map(|l| u64::from(l.recv_q_bytes)).sum();
     let waited = oldest.map_or(String::new(), |ms| format!(", the oldest connected {} ago", text::duration(ms)));
     let summary = format!("{} of {at} gave up{waited}: {acts}", text::count(n, "client", "clients"));
     let drops: Option<u64> = listeners.iter().map(|l| l.skmem?.drops.map(u64::from)).sum();
@@ -102,7 +104,7 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, rows: &[&Socket]) -> Finding {
         .evidence("count", Evidence::Count(n))
         .evidence("oldest_wait_ms", Evidence::millis(oldest))
         .evidence("left_since_ms", Evidence::millis(left))
-        .evidence("accept_queue", Evidence::Count(queue.queued()))
+        .evidence("accept_queue", Evidence::Count(queued))
         .evidence("accepted_at_least", Evidence::count(taken.map(|t| t.at_least)))
         .evidence("backlog", Evidence::count(limit))
         .evidence("listener_drops", Evidence::count(drops))
@@ -191,6 +193,21 @@ mod tests {
             "1 client of 0.0.0.0:80 gave up, the oldest connected 5.0 s ago: server (812) is stopped by a signal (state T)"
         );
         assert!(evidence.contains(&("doing_class", Evidence::Text("stopped".into()))));
+    }
+
+    #[test]
+    fn a_worker_that_accepts_is_not_blamed_for_the_queue_of_another() {
+        let mut world = world(5000, 0);
+        let mut stuck = listen("0.0.0.0:80", 3, 4);
+        (stuck.inode, stuck.cookie) = (crate::model::Inode::new(77), Some(77));
+        world.add(stuck).hold(813, "server", 3, 77).later(2000);
+        let mut served = row(State::Established, "10.0.0.1:80", "10.0.0.3:40000");
+        served.cookie = Some(4711);
+        world.hold(812, "server", 4, served.inode).add(served);
+        let finding = world.check(check).findings.remove(0);
+        assert_eq!((finding.subject.pid, finding.severity), (Some(813), Severity::Warning));
+        assert!(finding.summary.ends_with(": server (813) had not accepted it"), "{}", finding.summary);
+        assert!(finding.evidence.contains(&("accept_queue", Evidence::Count(3))), "{:?}", finding.evidence);
     }
 
     #[test]
