@@ -199,6 +199,8 @@ pub struct Reader {
     pub pipe: bool,
     /// All threads wait for a lock or a signal.
     pub is_blocked: bool,
+    /// An event loop has the connections no more, and a pool of threads waits.
+    is_pool_blocked: bool,
     /// Threads that do something of their own.
     pub at_work: usize,
     /// Whether something was taken between the samples; `None` without two.
@@ -229,10 +231,13 @@ impl Reader {
             is_busy: accepted && taken_before && at_work >= rows.len(),
             pipe: inspection.is_some_and(|i| i.threads.iter().any(threads::waits_for_pipe)),
             is_blocked: inspection.is_some_and(threads::all_blocked),
+            is_pool_blocked: false,
             at_work,
             takes: takes(view, rows),
             causes: Weighed::default(),
         };
+        let pool = inspection.is_some_and(|i| threads::in_lock(i) >= POOL);
+        reader.is_pool_blocked = reader.class() == Some(Class::Forgotten) && pool && at_work == 0;
         let short = rows.iter().all(|s| s.recv_q_bytes <= SHORT_QUEUE_BYTES || s.consumed_bytes() == Some(0));
         let picture = Picture { facts, inspection, short, pressed };
         reader.causes = Weighed::of(CAUSES, |cause| picture.weigh(&reader, cause));
@@ -248,6 +253,16 @@ impl Reader {
     #[must_use]
     pub fn is_halted(&self) -> bool {
         matches!(self.class(), Some(Class::Stopped | Class::Frozen))
+    }
+
+    /// It is seen to be unable to read them: it does not run, its loop does not turn, or all who could read wait for
+    /// something else.
+    #[must_use]
+    pub fn cannot_serve(&self) -> bool {
+        self.is_halted()
+            || matches!(self.class(), Some(Class::LoopStuck | Class::OneShotSpent))
+            || (self.is_blocked && self.class() == Some(Class::NoEpoll))
+            || self.is_pool_blocked
     }
 }
 
@@ -318,9 +333,7 @@ impl Picture<'_> {
             "threads-blocked" => Weight::Refuted("a thread waits for something else than a lock".into()),
             "pool-blocked" if go => Weight::Refuted("a Go program has no such pool".into()),
             "pool-blocked" => match (class, self.inspection) {
-                (Some(Class::Forgotten), Some(i)) if threads::in_lock(i) >= POOL && reader.at_work == 0 => {
-                    Weight::Possible(0.5)
-                }
+                _ if reader.is_pool_blocked => Weight::Possible(0.5),
                 (None, _) | (_, None) => Weight::Possible(0.1),
                 _ => Weight::Refuted("no pool of threads waits beside a loop that has it no more".into()),
             },

@@ -113,16 +113,32 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     outcome
 }
 
-/// Whether a client that was answered before asked again and closed while its request was unread. What closes at the end of all it
-/// has to say is never answered, and what has been closed for long is `close-wait-leak`'s.
+/// Whether a client closed while its request was unread: one that was answered before and asked again, or one that waited and
+/// never got a byte. What has been closed for long is `close-wait-leak`'s.
 fn gave_up(socket: &Socket) -> bool {
-    let answered = socket.info.as_deref().and_then(TcpInfo::bytes_acked).is_some_and(|n| n > 1);
     // Recv-Q counts the FIN.
     close_wait::is_held(socket)
         && socket.recv_q_bytes > 1
-        && answered
         && !socket.ulp
         && close_wait::old_enough(socket).is_none()
+        && (was_answered(socket) || is_ignored(socket))
+}
+
+fn was_answered(socket: &Socket) -> bool {
+    socket.info.as_deref().and_then(TcpInfo::bytes_acked).is_some_and(|n| n > 1)
+}
+
+/// Whether a client was never read nor answered, waited for a second after its last byte, and closed. One that closes at once
+/// had said all it has to say, and so may this one: it proves nothing of a program that can read.
+fn is_ignored(socket: &Socket) -> bool {
+    let info = socket.info.as_deref();
+    let asked_ms = info.and_then(TcpInfo::last_data_recv_ms).map(u64::from);
+    let waited_ms = asked_ms.zip(socket.state_age()).map(|(asked, left)| asked.saturating_sub(left.min_ms));
+    socket.state == State::CloseWait
+        && !was_answered(socket)
+        && info.and_then(TcpInfo::bytes_sent) == Some(0)
+        && socket.consumed_bytes() == Some(0)
+        && waited_ms.is_some_and(|ms| ms >= TRANSIENT_MS)
 }
 
 /// The rows of one process, and what is thought of them.
@@ -138,7 +154,7 @@ fn findings<'a>(view: &View<'a>, unread: &[Unread<'a>]) -> Vec<Finding> {
     let by_place: FxHashMap<*const Socket, &Unread<'a>> =
         unread.iter().map(|u| (std::ptr::from_ref(u.socket), u)).collect();
     let pressed = pressed(view, &ends);
-    let judged = ends.groups(unread.iter().map(|u| u.socket), false).into_iter().map(|group| {
+    let judged = ends.groups(unread.iter().map(|u| u.socket), false).into_iter().filter_map(|group| {
         let rows: Vec<Unread<'a>> =
             group.rows.iter().filter_map(|s| by_place.get(&std::ptr::from_ref(*s)).map(|u| **u)).collect();
         let others = group.owner.and_then(|p| pressed.get(&p.pid)).copied().unwrap_or(0);
@@ -184,7 +200,27 @@ fn is_pressed(view: &View<'_>, socket: &Socket) -> bool {
         && (delivery::is_zero_window(socket) || (unsent(socket) && view.earlier(socket).is_some_and(unsent)))
 }
 
-fn judge<'a>(view: &View<'a>, group: Group<'a>, unread: Vec<Unread<'a>>, pressed: usize) -> Judged<'a> {
+/// `None` when only clients are left that may have waited for nothing.
+fn judge<'a>(view: &View<'a>, mut group: Group<'a>, mut unread: Vec<Unread<'a>>, pressed: usize) -> Option<Judged<'a>> {
+    let owed: Vec<Unread<'a>> = unread.iter().filter(|u| !is_ignored(u.socket)).copied().collect();
+    let ignored = unread.len() - owed.len();
+    let mut reader = reader(view, &group, &unread, pressed);
+    let inspected = group.owner.and_then(|p| view.process(p.pid)).is_some_and(|f| f.inspection.is_some());
+    if ignored > 0 && !reader.0.cannot_serve() && (inspected || ignored < GAVE_UP) {
+        if owed.is_empty() {
+            return None;
+        }
+        group.rows = owed.iter().map(|u| u.socket).collect();
+        unread.clone_from(&owed);
+        reader = self::reader(view, &group, &unread, pressed);
+    }
+    let (reader, by) = reader;
+    let hurt = if reader.cannot_serve() { &unread } else { &owed };
+    let severity = severity(view, &reader, hurt, by != Pressed::Not);
+    Some(Judged { group, unread, reader, severity })
+}
+
+fn reader(view: &View<'_>, group: &Group<'_>, unread: &[Unread<'_>], pressed: usize) -> (Reader, Pressed) {
     let accepted = unread.iter().filter(|u| u.accepted).count() * 2 >= unread.len();
     let by_these = group.rows.iter().filter(|s| is_pressed(view, s)).count();
     let by = match pressed {
@@ -192,9 +228,7 @@ fn judge<'a>(view: &View<'a>, group: Group<'a>, unread: Vec<Unread<'a>>, pressed
         n if n <= by_these => Pressed::ByThese,
         _ => Pressed::ByOthers,
     };
-    let reader = Reader::of(view, group.owner, &group.rows, accepted, by);
-    let severity = severity(view, &reader, &unread, by != Pressed::Not);
-    Judged { group, unread, reader, severity }
+    (Reader::of(view, group.owner, &group.rows, accepted, by), by)
 }
 
 /// Whom it hurts. See "Severity" on the page.

@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 use super::*;
-use crate::diagnose::testkit::{World, info, listen, row, timer, unheld};
+use crate::diagnose::testkit::{World, info, listen, row, timer, unheld, with_info};
 use crate::model::snapshot::{EpollWatch, Inspection, ThreadState};
 use crate::model::{Inode, SkMem, TimerKind};
 
@@ -93,6 +93,46 @@ fn clients_that_gave_up_unread_are_hurt_where_the_reader_is_stuck() {
     assert!(found[0].next.contains("established,close-wait"), "{}", found[0].next);
     // One that never got anything sends and closes: nothing is owed to it.
     assert_eq!(stuck((5000..5004).map(|port| gone(port, 1, State::CloseWait)).collect()), []);
+}
+
+/// So many clients that asked, waited for some time, and closed 2 s ago; nobody ever read or answered them.
+fn ignored(n: u16, waited_ms: u64, threads: &[libc::c_long]) -> World {
+    let gone = |port| {
+        let socket = Socket { state: State::CloseWait, ..unread(port, 47, 0, waited_ms) };
+        with_info(socket, &[("last_ack_recv_ms", 0), ("bytes_received", 47)])
+    };
+    let mut world = later(served((5000..5000 + n).map(gone)), |s| {
+        if let Some(info) = s.info.as_mut() {
+            assert!(info.set("last_ack_recv_ms", 2000));
+        }
+    });
+    if !threads.is_empty() {
+        inspected(&mut world, threads, None);
+    }
+    world
+}
+
+#[test]
+fn clients_that_were_never_answered_count_where_nobody_can_read_them() {
+    let futex = [libc::SYS_futex, libc::SYS_accept4];
+    let found = ignored(4, 3000, &futex).check(check).findings;
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!((found[0].severity, found[0].causes.is("threads-blocked")), (Severity::High, true), "{found:#?}");
+    assert_eq!(
+        found[0].summary,
+        "server (812) has left 188 bytes unread on 4 connections with 10.0.0.2, the oldest for at least 5.0 s; the \
+         clients gave up: all its threads wait for a lock, a signal or a new client"
+    );
+    assert_eq!(severity(&ignored(4, 900, &futex)), None, "they closed at the end of what they said");
+    // A thread at work may come to them.
+    assert_eq!(severity(&ignored(4, 3000, &[libc::SYS_futex, libc::SYS_clock_nanosleep])), None);
+    // Nobody has looked at the program yet, or may.
+    assert_eq!((severity(&ignored(4, 30_000, &[])), severity(&ignored(2, 30_000, &[]))), (Some(Severity::Info), None));
+    let mut pool = ignored(4, 9000, &[libc::SYS_epoll_wait, libc::SYS_futex, libc::SYS_futex]);
+    pool.now.processes.get_mut(&812).unwrap().inspection.as_mut().unwrap().epoll_sets = 1;
+    let found = pool.check(check).findings;
+    assert_eq!(found[0].severity, Severity::High, "{found:#?}");
+    assert!(found[0].causes.left.iter().any(|h| h.cause.id == "pool-blocked"), "{found:#?}");
 }
 
 #[test]
