@@ -33,6 +33,9 @@ const MUCH_PERCENT: f64 = 10.0;
 const NAMED: usize = 3;
 /// Rows whose ages alone show that they arrive and stay.
 const AGED_ROWS: usize = 8;
+/// So many rows of one look, the oldest of which is so old, that were answered and read to the end (policy).
+const MANY_ROWS: usize = 32;
+const STANDING_MS: u64 = 8000;
 /// Rows between two samples that make a rate; fewer are chance.
 const ROWS_FOR_A_RATE: i64 = 3;
 
@@ -126,6 +129,11 @@ impl<'a> Cells<'a> {
             }
             let mut rows = whole.rows;
             let of = rows.len();
+            if view.before.is_none() && stands_unclosed(class, &rows) {
+                rows.retain(|r| r.age.min_ms >= TRANSIENT_MS);
+                leaks.push(Case { of, ..Case::new(view, culprit, class, rows, 0) });
+                continue;
+            }
             // Rows whose age is only possibly a minute are a suspicion before there is a second sample.
             rows.retain(|r| r.counted.is_some_and(|c| c.certain || view.before.is_some()));
             if !rows.is_empty() {
@@ -153,6 +161,17 @@ fn by_family<'a>(view: &View<'a>, cells: Vec<(Cell, Vec<Row<'a>>)>) -> BTreeMap<
         merged.entry((kin.map_or(culprit, Culprit::Family), class, at)).or_default().extend(rows);
     }
     merged
+}
+
+/// Whether one look shows many that were read to the end, and of which no younger ones are waited for: seconds old, and closed
+/// by nobody. That they never will be takes a second look.
+fn stands_unclosed(class: Class, rows: &[Row<'_>]) -> bool {
+    let old = rows.iter().filter(|r| r.age.min_ms >= TRANSIENT_MS).count();
+    let oldest = rows.iter().map(|r| r.age.min_ms).max();
+    class.is_plain()
+        && class.unread == Unread::Nothing
+        && old >= MANY_ROWS
+        && oldest.is_some_and(|ms| (STANDING_MS..close_wait::FORGOTTEN_AFTER_MS).contains(&ms))
 }
 
 /// How many rows of a kind no pool of so many processes has, and no requests that are at work.
@@ -223,6 +242,12 @@ impl<'a> Case<'a> {
         let is_leak = more.is_some() || arrivals.is_some();
         let of = rows.len();
         Case { culprit, class, rows, members, of, moves, arrivals, rate, share, is_leak }
+    }
+
+    /// None is a minute old, as far as one look tells.
+    #[must_use]
+    pub fn is_young(&self) -> bool {
+        !self.is_leak && self.rows.iter().all(|r| r.counted.is_none())
     }
 
     #[must_use]
@@ -314,9 +339,10 @@ impl<'a> Case<'a> {
         let oldest = self.oldest().map_or_else(String::new, |m| format!(", the oldest for {}", m.text(text::duration)));
         if !self.is_leak {
             let (count, which) = if self.of > self.rows.len() {
-                (format!("{} connections", text::of(n, self.of as u64)), ", those for a minute or more")
+                let least = if self.is_young() { "second" } else { "minute" };
+                (format!("{} connections", text::of(n, self.of as u64)), format!(", those for a {least} or more"))
             } else {
-                (text::count(n, "connection", "connections"), "")
+                (text::count(n, "connection", "connections"), String::new())
             };
             let keep = if several { "keep" } else { "keeps" };
             return format!(
@@ -346,7 +372,9 @@ impl<'a> Case<'a> {
 
     #[must_use]
     pub fn confidence(&self, awaited: bool) -> (f64, &'static str) {
-        if !self.is_leak && !self.rows.iter().any(|r| r.counted.is_some_and(|c| c.certain)) {
+        if self.is_young() {
+            (0.6, "one look: they are seconds old, and whether they go a second one shows")
+        } else if !self.is_leak && !self.rows.iter().any(|r| r.counted.is_some_and(|c| c.certain)) {
             (0.6, "keepalive of our own hides the age: the FIN may be younger than 60 s")
         } else if awaited {
             (0.6, "the other end, on this host, only shut down its sending side and may still wait for an answer")
