@@ -21,6 +21,7 @@ use crate::diagnose::measure::Measure;
 use crate::diagnose::ranking;
 use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
+use crate::diagnose::threads;
 use crate::diagnose::view::View;
 use crate::model::{Inode, Snapshot, State};
 use crate::text;
@@ -59,7 +60,14 @@ const BOUND: Cause = Cause {
     refuted_by: "Linux 6.8 or later, which lists them",
     decided_by: "the same on Linux 6.8 or later: `tcpstate list --state bound-inactive`",
 };
-const CAUSES: &[Cause] = &[DEAD, UNUSED, BOUND];
+const AT_WORK: Cause = Cause {
+    id: "handlers-at-work",
+    text: "handlers that are still at work for clients that reset their connections, and close when they end",
+    predicts: "a thread at work for each descriptor, and a number that stops to rise after the time of a handler",
+    refuted_by: "more descriptors than threads at work",
+    decided_by: "a second look after the time that a handler takes: `tcpstate doctor --interval 60s --rule closed-socket-fd-leak`",
+};
+const CAUSES: &[Cause] = &[DEAD, UNUSED, BOUND, AT_WORK];
 
 const TEXT: Text = Text {
     why: "After a RST, a timeout or an abort the kernel takes the connection out of its tables at once; the \
@@ -243,18 +251,25 @@ fn closed(snapshot: &Snapshot) -> Option<Closed> {
 
 fn finding(view: &View<'_>, told: &Told<'_>) -> Finding {
     let n = told.sockets.len() as u64;
-    let grows = told.grows();
-    let rate = told.moves.filter(|_| grows).and_then(Moves::rate);
     let (lead, of_lead) = told.members.lead().map_or((None, 0), |(process, n)| (Some(process), n as u64));
     let alone = told.members.len() <= 1;
+    let inspection = lead.filter(|_| alone).and_then(|p| view.process(p.pid)?.inspection.as_ref());
+    let handlers = inspection.map(threads::handlers);
+    // Each may be closed by the thread that serves it.
+    let at_work = told.grows() && handlers.is_some_and(|threads| threads as u64 >= n);
+    let grows = told.grows() && !at_work;
+    let rate = told.moves.filter(|_| told.grows()).and_then(Moves::rate);
     // How fast the descriptors of one process go is not known from a rate of several.
-    let per_second = rate.filter(|_| alone).map(Rate::per_second);
-    let share = lead.map_or_else(Share::default, |p| Share::new(view, p.pid, of_lead, per_second));
+    let per_second = rate.filter(|_| alone && grows).map(Rate::per_second);
+    let mut share = lead.map_or_else(Share::default, |p| Share::new(view, p.pid, of_lead, per_second));
+    // What comes within two seconds says nothing of what will have come in hours.
+    share.emfile_in_ms = share.emfile_in_ms.filter(|ms| (*ms as f64) < view.thresholds.fd_eta_high_hours * 3_600_000.0);
     // One scan does not tell a dead connection from a socket that is about to be used.
     let severity = if told.moves.is_none() { Severity::Info } else { share.severity(grows, view.thresholds) };
     let old_kernel = !lists_bound(&view.now.kernel);
-    let all_died = grows && told.moves.is_some_and(|m| m.new == told.died);
+    let all_died = told.grows() && told.moves.is_some_and(|m| m.new == told.died);
     let (confidence, reason) = match told.moves {
+        Some(_) if at_work => (0.6, "more came, and there is a thread at work for each: it may close its own"),
         None => (0.5, "one scan: a socket that was just created and is not connected yet looks the same"),
         Some(_) if all_died => (0.95, "all stay, and those that came were connections in the sample before"),
         Some(_) if old_kernel => {
@@ -264,7 +279,11 @@ fn finding(view: &View<'_>, told: &Told<'_>) -> Finding {
         Some(_) => (0.7, "the same in two scans; sockets that were never connected look the same"),
     };
     let causes = Weighed::of(CAUSES, |cause| match cause.id {
-        "dead-connection" if all_died => Weight::Proven,
+        "handlers-at-work" if at_work => Weight::Possible(2.0),
+        "handlers-at-work" if !told.grows() => Weight::Refuted("their number does not rise".into()),
+        "handlers-at-work" if handlers.is_some() => Weight::Refuted("more descriptors than threads at work".into()),
+        "handlers-at-work" => Weight::Possible(0.1),
+        "dead-connection" if all_died && !at_work => Weight::Proven,
         "dead-connection" => Weight::Possible(if grows { 1.0 } else { 0.5 }),
         "never-connected" if all_died => Weight::Refuted("the sample before shows them as connections".into()),
         "never-connected" => Weight::Possible(0.5),
@@ -286,13 +305,14 @@ fn finding(view: &View<'_>, told: &Told<'_>) -> Finding {
     });
     let part = if alone && n * 100 >= share.fd_soft.unwrap_or(u64::MAX) { share.words(n) } else { String::new() };
     let descriptors = text::count(n, "descriptor", "descriptors");
+    let busy = if at_work { "; it has a thread at work for each, which may close it" } else { "" };
     let growth = told.moves.map_or(Evidence::Unknown, |m| Evidence::Text(format!("{:+}", m.net())));
     let subject = lead.map_or_else(Default::default, |p| {
         let pids = if alone { Vec::new() } else { told.members.pids() };
         Subject { pids, ..view.subject_of(p, view.process(p.pid).and_then(|f| f.netns)) }
     });
     let finding = RULE
-        .finding(severity, confidence, format!("{who} {keep} {descriptors} of {what}{more}{part}{left}"))
+        .finding(severity, confidence, format!("{who} {keep} {descriptors} of {what}{more}{part}{left}{busy}"))
         .because(reason)
         .causes(causes)
         .exhausted_in(share.emfile_in_ms.map(Measure::Estimate))
@@ -300,6 +320,15 @@ fn finding(view: &View<'_>, told: &Told<'_>) -> Finding {
         .evidence("closed_tcp", Evidence::Count(n))
         .evidence("growth", growth)
         .evidence("were_connections", Evidence::Count(told.died));
+    // What its threads do decides whether they may close theirs.
+    let finding = match lead {
+        Some(p) if alone && told.grows() => finding.inspect(p.pid, &[]),
+        _ => finding,
+    };
+    let finding = match handlers {
+        Some(threads) => finding.evidence("threads_at_work", Evidence::Count(threads as u64)),
+        None => finding,
+    };
     let fds: BTreeSet<u32> = told.sockets.values().copied().collect();
     let only_accepts = lead.is_some_and(|p| only_accepts(view, p.pid));
     told.members
@@ -345,6 +374,7 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::World;
     use crate::model::Holder;
+    use crate::model::snapshot::{Inspection, ThreadState};
 
     /// `server` (812) has these inodes as descriptors that stand in no table.
     fn world(inodes: &[u64]) -> World {
@@ -465,6 +495,45 @@ mod tests {
         let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
         assert!(finding.causes.is("dead-connection") && finding.severity > Severity::Info, "{finding:?}");
         assert!(finding.summary.contains("8 descriptors of TCP connections that have ended"), "{}", finding.summary);
+    }
+
+    #[test]
+    fn handlers_that_are_at_work_may_close_theirs() {
+        let found = |threads: usize, call: libc::c_long| {
+            let mut world = two_scans(&(100..120).collect::<Vec<u64>>(), &(100..125).collect::<Vec<u64>>());
+            let thread = ThreadState {
+                tid: 812,
+                name: "server".into(),
+                state: Some('S'),
+                wchan: None,
+                syscall: u64::try_from(call).ok(),
+                syscall_arg0: Some(4),
+            };
+            let inspection = Inspection { threads: vec![thread; threads], ..Inspection::default() };
+            world.now.processes.get_mut(&812).unwrap().inspection = Some(inspection);
+            world.check(check).findings.remove(0)
+        };
+        let busy = found(25, libc::SYS_clock_nanosleep);
+        assert_eq!((busy.severity, busy.exhausted_in_ms), (Severity::Info, None));
+        assert_eq!(
+            busy.summary,
+            "server (812) keeps 20 descriptors of TCP sockets that are in no table: dead, or never connected, 2.5 a second \
+             more, 2 % of its 1,024 descriptors; it has a thread at work for each, which may close it"
+        );
+        assert_eq!(busy.causes.left[0].cause.id, "handlers-at-work");
+        assert!(found(19, libc::SYS_clock_nanosleep).severity > Severity::Info, "more descriptors than threads");
+        assert!(found(25, libc::SYS_futex).severity > Severity::Info, "they wait for a lock");
+    }
+
+    #[test]
+    fn two_scans_forecast_no_hours() {
+        let mut world = two_scans(&(100..120).collect::<Vec<u64>>(), &(100..125).collect::<Vec<u64>>());
+        let soon = world.check(check).findings.remove(0);
+        assert!(soon.summary.contains("out of descriptors in about 6 min"), "{}", soon.summary);
+        world.now.processes.get_mut(&812).unwrap().fd_soft = Some(20_000);
+        let finding = world.check(check).findings.remove(0);
+        assert_eq!((finding.severity, finding.exhausted_in_ms), (Severity::Warning, None));
+        assert!(finding.summary.ends_with("2.5 a second more"), "{}", finding.summary);
     }
 
     #[test]
