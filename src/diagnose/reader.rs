@@ -3,6 +3,7 @@
 //! Input: one process, the rows that it does not read, and whether it is held up by a peer itself. Output: [`Unread`] rows
 //! and a [`Reader`]. Whom it hurts is for the rule to judge.
 
+use crate::diagnose::delivery;
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::threads;
 use crate::diagnose::view::View;
@@ -52,6 +53,13 @@ pub const CAUSES: &[Cause] = &[
         predicts: "connections of the same process with data that a peer does not take",
         refuted_by: "no such connection",
         decided_by: "Send-Q and timers of its other connections",
+    },
+    Cause {
+        id: "both-write",
+        text: "both sides write and neither reads: the buffers are full in both directions, and its threads wait to write more",
+        predicts: "no window in either direction, and a thread in a write on each of these connections",
+        refuted_by: "a window that is open, or no thread in such a write",
+        decided_by: "a stack of the threads at both ends",
     },
     Cause {
         id: "worker-busy",
@@ -199,6 +207,8 @@ pub struct Reader {
     pub pipe: bool,
     /// All threads wait for a lock or a signal.
     pub is_blocked: bool,
+    /// Nothing moves in either direction, and threads wait to write more on these very connections.
+    pub both_write: bool,
     /// An event loop has the connections no more, and a pool of threads waits.
     is_pool_blocked: bool,
     /// Threads that do something of their own.
@@ -231,12 +241,14 @@ impl Reader {
             is_busy: accepted && taken_before && at_work >= rows.len(),
             pipe: inspection.is_some_and(|i| i.threads.iter().any(threads::waits_for_pipe)),
             is_blocked: inspection.is_some_and(threads::all_blocked),
+            both_write: both_write(view, owner, rows),
             is_pool_blocked: false,
             at_work,
             takes: takes(view, rows),
             causes: Weighed::default(),
         };
         let pool = inspection.is_some_and(|i| threads::in_lock(i) >= POOL);
+        reader.is_busy &= !reader.both_write;
         reader.is_pool_blocked = reader.class() == Some(Class::Forgotten) && pool && at_work == 0;
         let short = rows.iter().all(|s| s.recv_q_bytes <= SHORT_QUEUE_BYTES || s.consumed_bytes() == Some(0));
         let picture = Picture { facts, inspection, short, pressed };
@@ -264,6 +276,22 @@ impl Reader {
             || (self.is_blocked && self.class() == Some(Class::NoEpoll))
             || self.is_pool_blocked
     }
+}
+
+/// Whether data of ours has waited for the peer in both samples.
+#[must_use]
+pub fn is_pressed(view: &View<'_>, socket: &Socket) -> bool {
+    let unsent = |s: &Socket| s.info.as_deref().and_then(TcpInfo::notsent_bytes).is_some_and(|n| n > 0);
+    socket.send_q_bytes.is_some_and(|n| n > 0)
+        && (delivery::is_zero_window(socket) || (unsent(socket) && view.earlier(socket).is_some_and(unsent)))
+}
+
+/// Whether each of these can take nothing from its peer and give nothing to it, and a thread stands in a write on it.
+fn both_write(view: &View<'_>, owner: Option<&Process>, rows: &[&Socket]) -> bool {
+    let stands = |s: &&Socket| peer_is_blocked(s) && is_pressed(view, s) && untouched_ms(view, s, None).is_some();
+    !rows.is_empty()
+        && rows.iter().all(stands)
+        && owner.and_then(|p| wait_state::in_writes(view, p.pid, rows)).is_some_and(|writes| writes >= rows.len())
 }
 
 /// Whether something of any row was taken between the samples.
@@ -314,12 +342,18 @@ impl Picture<'_> {
                 Some(_) => Weight::Refuted("no thread waits for room in a pipe".into()),
                 None => Weight::Possible(0.1),
             },
+            "back-pressure" if reader.both_write => Weight::Refuted("these very connections hold it up".into()),
             "back-pressure" => match self.pressed {
                 Pressed::Not => Weight::Refuted("its peers take what it writes".into()),
                 // What it wrote there waits, too: whether it reads no more for that reason is not seen.
                 Pressed::ByThese => Weight::Possible(0.4),
                 Pressed::ByOthers => Weight::Proven,
             },
+            "both-write" if reader.both_write => Weight::Proven,
+            "both-write" if self.inspection.is_none() => Weight::Possible(0.1),
+            "both-write" => {
+                Weight::Refuted("a window is open, or no thread waits in a write on each of these connections".into())
+            }
             "worker-busy" if reader.is_busy => Weight::Possible(0.9),
             "worker-busy" if self.inspection.is_none() => Weight::Possible(0.1),
             "worker-busy" => Weight::Refuted("no thread is at work for each connection that waits".into()),

@@ -51,6 +51,13 @@ pub fn called_descriptor(thread: &ThreadState) -> Option<u32> {
     CALLS_ON_A_SOCKET.contains(&name).then(|| thread.syscall_arg0?.try_into().ok()).flatten()
 }
 
+/// Whether a thread stands in a call that sends.
+#[must_use]
+pub fn writes(thread: &ThreadState) -> bool {
+    let name = thread.syscall.and_then(syscall_name);
+    matches!(name, Some("write" | "writev" | "sendto" | "sendmsg"))
+}
+
 #[must_use]
 pub fn is_epoll_wait(thread: &ThreadState) -> bool {
     thread.syscall.and_then(syscall_name).is_some_and(|n| n.starts_with("epoll_"))

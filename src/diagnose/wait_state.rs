@@ -131,10 +131,26 @@ impl<'a> Uses<'a> {
 #[must_use]
 pub fn in_calls(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<(usize, usize)> {
     let inspection = view.process(pid)?.inspection.as_ref()?;
+    Some((calls_on(view, pid, inspection, sockets).count(), inspection.threads.len()))
+}
+
+/// How many of them wait to write.
+#[must_use]
+pub fn in_writes(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<usize> {
+    let inspection = view.process(pid)?.inspection.as_ref()?;
+    Some(calls_on(view, pid, inspection, sockets).filter(|t| threads::writes(t)).count())
+}
+
+fn calls_on<'a>(
+    view: &View<'a>,
+    pid: u32,
+    inspection: &'a Inspection,
+    sockets: &[&Socket],
+) -> impl Iterator<Item = &'a ThreadState> {
     let registered = Registered::new(view, pid, inspection);
     let fds: Vec<u32> = sockets.iter().flat_map(|s| registered.fds(s)).collect();
-    let waits = |t: &&ThreadState| called_descriptor(t).is_some_and(|fd| fds.contains(&fd));
-    Some((inspection.threads.iter().filter(waits).count(), inspection.threads.len()))
+    let waits = move |t: &&ThreadState| called_descriptor(t).is_some_and(|fd| fds.contains(&fd));
+    inspection.threads.iter().filter(waits)
 }
 
 /// Another holder of one of the sockets that has it in an epoll set, or was not inspected.

@@ -12,7 +12,7 @@ use crate::aggregate::Role;
 use crate::diagnose::finding::{Evidence, Finding, Severity};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::peers::{self, Group, Peers};
-use crate::diagnose::reader::{self, Pressed, Reader, Unread, peer_is_blocked, untouched_ms};
+use crate::diagnose::reader::{self, Pressed, Reader, Unread, is_pressed, peer_is_blocked, untouched_ms};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{Class, THAW};
@@ -39,6 +39,8 @@ const READING_OFF: &str = "Find why reading was never switched on again: back-pr
 const LOOP_STUCK: &str = "Find what keeps the event loop from turning: a blocking call, a lock, a long job";
 const TASKS: &str = "Dump the goroutines or tasks: the one that reads this connection waits for something else";
 const BLOCKED: &str = "Check where the threads of the owner are blocked: in a lock, in a full pool, waiting for a disk";
+const BOTH: &str =
+    "Let one side read while it writes: as long as both only write, neither moves; a time limit on writing ends it";
 const LONGER: &str = "Sample for longer: tcpstate doctor --interval 15s tells a slow reader from one that never reads";
 const STACK: &str = "Take a stack of the process, and find the work that blocks its loop or the pool that is used up";
 const LIMITS: &str = "If holding back is intended, give it an end: time limits, and a way to shed load";
@@ -59,6 +61,7 @@ const TEXT: Text = Text {
         LOOP_STUCK,
         TASKS,
         BLOCKED,
+        BOTH,
         LONGER,
         STACK,
         LIMITS,
@@ -193,13 +196,6 @@ fn pressed(view: &View<'_>, ends: &Peers<'_, '_>) -> FxHashMap<u32, usize> {
     pids
 }
 
-/// Whether data of ours has waited for the peer in both samples.
-fn is_pressed(view: &View<'_>, socket: &Socket) -> bool {
-    let unsent = |s: &Socket| s.info.as_deref().and_then(TcpInfo::notsent_bytes).is_some_and(|n| n > 0);
-    socket.send_q_bytes.is_some_and(|n| n > 0)
-        && (delivery::is_zero_window(socket) || (unsent(socket) && view.earlier(socket).is_some_and(unsent)))
-}
-
 /// `None` when only clients are left that may have waited for nothing.
 fn judge<'a>(view: &View<'a>, mut group: Group<'a>, mut unread: Vec<Unread<'a>>, pressed: usize) -> Option<Judged<'a>> {
     let owed: Vec<Unread<'a>> = unread.iter().filter(|u| !is_ignored(u.socket)).copied().collect();
@@ -244,6 +240,9 @@ fn severity(view: &View<'_>, reader: &Reader, unread: &[Unread<'_>], pressed: bo
             () => Severity::Info,
         };
     }
+    if reader.both_write {
+        return if unread.iter().any(|u| limit(stands_ms(u))) { Severity::Warning } else { Severity::Info };
+    }
     let requests = !clients.is_empty() && clients.iter().all(|u| u.socket.recv_q_bytes <= reader::SHORT_QUEUE_BYTES);
     let in_call = reader.class() == Some(Class::InCall);
     if pressed || in_call || reader.is_busy || (reader.pipe && !requests) {
@@ -276,6 +275,11 @@ fn severity(view: &View<'_>, reader: &Reader, unread: &[Unread<'_>], pressed: bo
     Severity::Info
 }
 
+/// For how long nobody has read from a full buffer: the window that we offer is shut since the last byte came.
+fn stands_ms(unread: &Unread<'_>) -> u64 {
+    unread.untouched_ms.max(unread.waited_ms).unwrap_or(0)
+}
+
 fn finding(view: &View<'_>, ends: &Peers<'_, '_>, same: &[Judged<'_>]) -> Finding {
     let first = &same[0];
     let unread: Vec<&Unread<'_>> = same.iter().flat_map(|j| &j.unread).collect();
@@ -283,7 +287,9 @@ fn finding(view: &View<'_>, ends: &Peers<'_, '_>, same: &[Judged<'_>]) -> Findin
     let group = Group { rows: rows.clone(), ..first.group.clone() };
     let bytes: u64 = rows.iter().map(|s| u64::from(s.recv_q_bytes)).sum();
     let blocked = rows.iter().filter(|s| peer_is_blocked(s)).count() as u64;
-    let left = unread.iter().map(|u| u.left_ms()).max().filter(|ms| *ms > 0).map(Measure::AtLeast);
+    let both_write = first.reader.both_write;
+    let left = unread.iter().map(|u| if both_write { stands_ms(u) } else { u.left_ms() }).max();
+    let left = left.filter(|ms| *ms > 0).map(Measure::AtLeast);
     let others = other_ends(ends, &rows);
     let mut subject = group.subject(view);
     let mut pids: Vec<u32> =
@@ -362,6 +368,7 @@ fn summary(
     let gave_up = unread.iter().filter(|u| u.socket.state == State::CloseWait).count() as u64;
     let gone = match gave_up {
         0 => String::new(),
+        1 if n == 1 => "; the client gave up".to_owned(),
         _ if gave_up == n => "; the clients gave up".to_owned(),
         _ => format!("; {} gave up", text::count(gave_up, "client", "clients")),
     };
@@ -389,6 +396,7 @@ fn step(cause: &str) -> &'static str {
         "not-rearmed" => REARM,
         "edge-not-drained" => DRAIN,
         "slow-reader" => LONGER,
+        "both-write" => BOTH,
         _ => BLOCKED,
     }
 }

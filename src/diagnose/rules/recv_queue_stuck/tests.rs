@@ -136,6 +136,31 @@ fn clients_that_were_never_answered_count_where_nobody_can_read_them() {
 }
 
 #[test]
+fn two_sides_that_only_write_wait_for_each_other() {
+    let found = |waited_ms, call, window| {
+        let row = |port| {
+            let base = unread(port, 90_000, 9000, waited_ms);
+            let skmem = SkMem { rmem_alloc_bytes: 90_000, rcvbuf_bytes: 131_072, ..SkMem::default() };
+            let socket = Socket { send_q_bytes: Some(90_000), skmem: Some(skmem), ..base };
+            timer(with_info(socket, &[("rcv_wnd_bytes", window)]), TimerKind::ZeroWindowProbe, 900, 3)
+        };
+        let mut world = later(served([row(5000), row(5001)]), |_| {});
+        inspected(&mut world, &[call, call], None);
+        let threads = &mut world.now.processes.get_mut(&812).unwrap().inspection.as_mut().unwrap().threads;
+        for (thread, fd) in threads.iter_mut().zip([5000, 5001]) {
+            thread.syscall_arg0 = Some(fd);
+        }
+        world.check(check).findings.remove(0)
+    };
+    let both = found(9000, libc::SYS_sendto, 0);
+    assert_eq!((both.severity, both.causes.is("both-write")), (Severity::Warning, true), "{both:#?}");
+    assert!(both.summary.contains(", the oldest for at least 11 s; ") && both.remedy[0] == BOTH, "{both:#?}");
+    assert_eq!(found(3000, libc::SYS_sendto, 0).severity, Severity::Info, "a moment");
+    assert!(!found(9000, libc::SYS_sendto, 9000).causes.is("both-write"), "the peer can still send");
+    assert!(!found(9000, libc::SYS_clock_nanosleep, 0).causes.is("both-write"));
+}
+
+#[test]
 fn requests_that_nobody_ever_read_hurt_their_clients() {
     let outcome = later(served([unread(5000, 100, 0, 11_000), unread(5001, 100, 0, 3000)]), |_| {}).check(check);
     let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
