@@ -184,10 +184,10 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     let listening = listening(view, netns.inode);
     let mut first = suspects.first().map(|(process, _)| *process);
     let mut because = "the kernel's counters are exact; whose connections they were they do not say (0.5)".to_owned();
-    // HAProxy closes connections to its servers with SO_LINGER 0 when nothing is under way on them, to spare its ports.
+    // HAProxy closes connections to its servers with SO_LINGER 0, to spare its ports.
     if let ("closed-by-reset", Some(proxy)) = (largest, listening.iter().find(|p| p.comm == "haproxy")) {
         first = Some(proxy);
-        summary.push_str("; haproxy does so with idle connections to its servers, on purpose");
+        summary.push_str(purpose_of_haproxy(view, netns.inode));
     } else if first.is_none()
         && grown(Counter::TcpPassiveOpens)? * 10 >= opened * 9
         && let Some(only) = listening.first().filter(|p| listening.iter().all(|o| o.comm == p.comm))
@@ -219,6 +219,21 @@ fn finding(view: &View<'_>, netns: &Netns) -> Option<Finding> {
     }
     let steps = steps(largest).iter().copied();
     Some(finding.steps(steps).next("tcpstate doctor --interval 10s --rule abort-storm"))
+}
+
+/// What HAProxy resets its connections for, as far as a trace saw whether an answer was due.
+fn purpose_of_haproxy(view: &View<'_>, netns: Option<NetnsId>) -> &'static str {
+    let traced = view.now.traced.iter().flat_map(|traced| &traced.resets);
+    let own = traced.filter(|r| r.netns == netns && r.sent.is_some() && !r.served_here);
+    let own = own.filter(|r| r.program.as_ref().is_some_and(|p| p.comm == "haproxy"));
+    let (count, waited) = own.fold((0, 0), |(n, waited), r| (n + r.count, waited + r.waited));
+    match (count, waited * 2 >= count) {
+        (0, _) => {
+            "; haproxy closes so what it gives up, as a health check without an answer, and idle connections to its servers"
+        }
+        (_, true) => "; haproxy gave up waiting for an answer on them: a health check, or a request",
+        (_, false) => "; haproxy does so with idle connections to its servers, on purpose",
+    }
 }
 
 /// What each counter says of its cause: all that grew are left, each with its part.
@@ -261,6 +276,7 @@ fn vanished<'a>(view: &View<'a>, netns: Option<NetnsId>) -> Vec<(&'a Process, u6
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, info, listen, row, time_wait};
+    use crate::model::traced::{Program, Resets, SentFor, TracedInterval};
 
     fn world(before: &[(Counter, u64)], now: &[(Counter, u64)]) -> World {
         let mut world = World::new();
@@ -364,7 +380,32 @@ mod tests {
         world.hold(30, "haproxy", 5, inode);
         let finding = &world.check(check).findings[0];
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(30)));
-        assert!(finding.summary.contains("on purpose"), "{}", finding.summary);
+        assert!(finding.summary.contains("and idle connections to its servers"), "{}", finding.summary);
+        let mut told = |waited| {
+            let resets = Resets {
+                netns: world.now.netns[0].inode,
+                service: crate::model::Endpoint::new("10.0.0.7".parse().unwrap(), 9001),
+                served_here: false,
+                sent: Some(SentFor::Unknown),
+                program: Some(Program { pid: 30, comm: "haproxy".into(), processes: 1 }),
+                count: 4,
+                open: 0,
+                unanswered: 0,
+                after_fin: 0,
+                in_use: 0,
+                fresh: 0,
+                late: 0,
+                waited,
+            };
+            world.now.traced = Some(TracedInterval { resets: vec![resets], ..TracedInterval::default() });
+            world.check(check).findings.remove(0).summary
+        };
+        assert!(told(1).ends_with("with idle connections to its servers, on purpose"), "{}", told(1));
+        assert!(
+            told(4).ends_with("gave up waiting for an answer on them: a health check, or a request"),
+            "{}",
+            told(4)
+        );
     }
 
     #[test]
