@@ -333,7 +333,6 @@ fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Findi
         (true, ..) => Severity::Warning,
         (false, true, _) if brief => Severity::High,
         (false, false, true) if brief => Severity::Warning,
-        (false, false, false) if brief => Severity::Info,
         _ => return None,
     };
     let service = story.service;

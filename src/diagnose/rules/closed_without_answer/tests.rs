@@ -162,7 +162,7 @@ fn seen_from_a_client_a_database_that_closes_after_a_line_beside_unused_connecti
         "10.0.0.1:5432 closed 6 of 6 connections of api (812) after a few bytes within 2.0 s; 29 others to it stand \
          open, 29 unused"
     );
-    assert_eq!(found(80, 29)[0].severity, Severity::Info, "HTTP closes after short answers too");
+    assert!(found(80, 29).is_empty(), "HTTP closes after short answers too, and these had theirs");
     assert!(found(5432, 9).is_empty());
 }
 
