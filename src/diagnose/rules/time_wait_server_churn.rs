@@ -20,7 +20,7 @@ use crate::diagnose::peers;
 use crate::diagnose::rate::Rate;
 use crate::diagnose::rule::{Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::{Endpoint, NetnsId, Socket, State, TcpInfo};
+use crate::model::{Endpoint, FourTuple, NetnsId, Socket, State, TcpInfo};
 use crate::text;
 
 pub(super) const RULE: Rule =
@@ -55,7 +55,7 @@ const CAUSES: &[Cause] = &[
         id: "idle-limit",
         text: "its idle limit ends connections before the clients do",
         predicts: "accepted connections at rest beside those that end",
-        refuted_by: "none at rest",
+        refuted_by: "none at rest, or those that end begin between two samples",
         decided_by: "the server's keep-alive timeout against that of the clients or the load balancer",
     },
     Cause {
@@ -71,17 +71,63 @@ const RESTING_MS: u32 = 1000;
 /// So many peers are clients and no balancers that check.
 const FEW_PEERS: usize = 4;
 
-/// Which causes are left: `resting` accepted connections of the listener that did nothing for a while.
-fn causes(resting: usize, peers: usize) -> Weighed {
+/// Which causes are left: `resting` accepted connections of the listener that did nothing for a while, and whether those that
+/// ended had lived through the time between two samples.
+fn causes(resting: usize, peers: usize, lived: Option<Lived>) -> Weighed {
     let refuted = |why: &str| Weight::Refuted(why.to_owned());
     Weighed::of(CAUSES, |cause| match cause.id {
-        "closes-after-answer" => Weight::Possible(if resting == 0 { 0.7 } else { 0.3 }),
+        "closes-after-answer" => Weight::Possible(match lived {
+            _ if resting == 0 => 0.7,
+            Some(Lived::Longer) => 0.3,
+            _ => 0.5,
+        }),
         "idle-limit" if resting == 0 => refuted("no accepted connection is at rest"),
-        "idle-limit" => Weight::Possible(0.5),
+        "idle-limit" => match lived {
+            Some(Lived::Briefly) => {
+                refuted("those that ended began after the sample before, sooner than an idle limit ends them")
+            }
+            Some(Lived::Longer) => Weight::Possible(0.5),
+            None => Weight::Possible(0.3),
+        },
         _ if peers > FEW_PEERS => refuted("they are of many peers"),
         _ => Weight::Possible(0.2),
     })
 }
+
+/// How long connections that ended between two samples had lived.
+#[derive(Clone, Copy)]
+enum Lived {
+    /// Nine tenths of them, or more, had begun after the first one.
+    Briefly,
+    /// Half of them, or more, were there in the first one.
+    Longer,
+}
+
+/// `None` without a second sample, or where hardly any ended.
+fn lived(view: &View<'_>, rows: &[&Socket]) -> Option<Lived> {
+    let before = view.before?;
+    let interval = view.interval_ms().filter(|ms| *ms >= BETWEEN_MS)?;
+    let at = rows.first()?.local.port;
+    let there: FxHashMap<FourTuple, State> =
+        before.sockets.iter().filter(|s| s.local.port == at).map(|s| (s.four_tuple(), s.state)).collect();
+    let ended = rows.iter().filter(|s| s.state_age().is_some_and(|age| age.min_ms < interval));
+    let was = ended.map(|s| there.get(&s.four_tuple())).filter(|was| *was != Some(&State::TimeWait));
+    let (mut all, mut open) = (0, 0);
+    for was_there in was {
+        all += 1;
+        open += usize::from(was_there.is_some());
+    }
+    match () {
+        () if all < SEVERAL => None,
+        () if open * 10 <= all => Some(Lived::Briefly),
+        () => (open * 2 >= all).then_some(Lived::Longer),
+    }
+}
+
+/// Idle limits are whole seconds; shorter samples say nothing of them.
+const BETWEEN_MS: u64 = 1500;
+/// So many ends between two samples say how long such connections live.
+const SEVERAL: usize = 5;
 
 /// Fewer are not worth a line.
 const WORTH: usize = 100;
@@ -134,7 +180,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 ),
             )
             .because(lead.map_or_else(|| nobody(view, netns, at), |c| c.reason.clone()))
-            .causes(causes(resting(view, netns, at), peers.len()))
+            .causes(causes(resting(view, netns, at), peers.len(), lived(view, &rows)))
             .about(rows.iter().copied())
             .subject(Subject {
                 netns,
@@ -171,7 +217,7 @@ fn resting(view: &View<'_>, netns: Option<NetnsId>, at: Endpoint) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnose::testkit::{World, listen, time_wait};
+    use crate::diagnose::testkit::{World, listen, row, time_wait};
 
     fn world(count: usize) -> World {
         let mut world = World::new();
@@ -185,10 +231,33 @@ mod tests {
 
     #[test]
     fn connections_at_rest_and_the_number_of_peers_tell_why() {
-        let left = |resting, peers| -> Vec<_> { causes(resting, peers).left.iter().map(|h| h.cause.id).collect() };
-        assert_eq!(left(0, 5), ["closes-after-answer"]);
-        assert_eq!(left(0, 4), ["closes-after-answer", "probes"]);
-        assert_eq!(left(1, 5), ["idle-limit", "closes-after-answer"]);
+        let left = |resting, peers, lived| -> Vec<_> {
+            causes(resting, peers, lived).left.iter().map(|h| h.cause.id).collect()
+        };
+        assert_eq!(left(0, 5, None), ["closes-after-answer"]);
+        assert_eq!(left(0, 4, None), ["closes-after-answer", "probes"]);
+        assert_eq!(left(1, 5, None), ["closes-after-answer", "idle-limit"]);
+        assert_eq!(left(1, 5, Some(Lived::Briefly)), ["closes-after-answer"]);
+        assert_eq!(left(1, 5, Some(Lived::Longer)), ["idle-limit", "closes-after-answer"]);
+    }
+
+    #[test]
+    fn what_an_idle_limit_ends_was_there_before() {
+        let cause = |was_there: bool| {
+            let mut world = world(200);
+            world.later(2000);
+            for i in 0..20u16 {
+                let peer = format!("10.2.0.1:{}", 40_000 + i);
+                world.add(time_wait("10.0.0.1:80", &peer, 59_000));
+                if was_there {
+                    let open = row(State::Established, "10.0.0.1:80", &peer);
+                    world.before.as_mut().unwrap().sockets.push(open);
+                }
+            }
+            world.add(row(State::Established, "10.0.0.1:80", "10.3.0.1:5000"));
+            world.check(check).findings[0].causes.left[0].cause.id
+        };
+        assert_eq!((cause(true), cause(false)), ("idle-limit", "closes-after-answer"));
     }
 
     #[test]
