@@ -43,8 +43,12 @@ impl Mount {
     }
 }
 
-/// The mounts of the hierarchies that are read: ours first, then that of process 1. A container has mounted its own groups
-/// alone, and `ip netns exec` a `/sys` without version 2; process 1 of the host has mounted all.
+/// The processes above this one whose mounts are looked at.
+const ANCESTORS: usize = 8;
+
+/// The mounts of the hierarchies that are read: ours first, then those of process 1 and of whoever started us. A container has
+/// mounted its own groups alone, and `ip netns exec` a `/sys` without any; process 1 of the host has mounted all, and who is not
+/// allowed to enter its root may enter that of the shell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mounts {
     /// Version 2: alone at `/sys/fs/cgroup`, or beside version 1 at `/sys/fs/cgroup/unified`.
@@ -58,12 +62,21 @@ impl Mounts {
     #[must_use]
     pub fn find(root: &ProcRoot) -> Mounts {
         let table = |process: &str| std::fs::read_to_string(root.path().join(process).join("mountinfo")).ok();
-        let (own, first) = (table("self"), table("1"));
+        let own = table("self").unwrap_or_default();
         let mut found = Mounts::default();
+        found.add(&own, Path::new("/"));
         // The ids of mounts differ in every mount namespace, so equal tables are of one.
-        let other = first.filter(|first| own.as_ref() != Some(first));
-        found.add(&own.unwrap_or_default(), Path::new("/"));
-        found.add(&other.unwrap_or_default(), &root.path().join("1/root"));
+        let mut seen = vec![own];
+        for process in std::iter::once("1".to_owned()).chain(ancestors(root)) {
+            let Some(other) = table(&process).filter(|other| !seen.contains(other)) else { continue };
+            let base = root.path().join(process).join("root");
+            // Any user may read the table, and not everybody enters the root.
+            if !base.join(".").is_dir() {
+                continue;
+            }
+            found.add(&other, &base);
+            seen.push(other);
+        }
         found
     }
 
@@ -88,6 +101,16 @@ impl Mounts {
             }));
         }
     }
+}
+
+/// Who started this process, who started that one, and so on.
+fn ancestors(root: &ProcRoot) -> Vec<String> {
+    let parent = |process: &String| {
+        let status = std::fs::read_to_string(root.path().join(process).join("status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().to_owned();
+        (parent != "0").then_some(parent)
+    };
+    std::iter::successors(parent(&"self".to_owned()), parent).take(ANCESTORS).collect()
 }
 
 /// The control groups of a process, as `/proc/PID/cgroup` names them.
@@ -216,8 +239,21 @@ mod tests {
         assert_eq!(paths("/pod/them"), ["/pod/them", "/pod", "/"]);
         assert_eq!(paths("/pod/us"), ["/pod/us", "/pod", "/"], "a limit above us holds too");
         assert_eq!(Mounts::unified(&root), mounts.two.first().cloned());
-        // Process 1 is not always ours to read, and often has the same mounts.
+        // Whoever started us in a network namespace has a mount namespace that shows them.
         std::fs::remove_dir_all(root.path().join("1/root")).unwrap();
+        write(dir.path(), "proc/self/status", "Name:\tx\nPPid:\t70\n");
+        write(dir.path(), "proc/70/status", "Name:\tip\nPPid:\t60\n");
+        write(dir.path(), "proc/70/mountinfo", &line(&own, "/pod/us", "cgroup2", ""));
+        write(dir.path(), "proc/60/status", "Name:\tsh\nPPid:\t0\n");
+        let first = line("/cpu", "/", "cgroup", "cpu");
+        write(dir.path(), "proc/1/mountinfo", &first);
+        write(dir.path(), "proc/60/mountinfo", &first);
+        write(dir.path(), "proc/60/root/cpu/web/cpu.stat", "");
+        let cpu = Mounts::find(&root).cpu;
+        assert_eq!(cpu, mount(root.path().join("60/root/cpu").to_str().unwrap(), "/"));
+        let web = Groups("4:cpu:/web\n".into()).of_controller("cpu", &cpu);
+        assert_eq!(web.first().map(|group| group.path.as_str()), Some("/web"));
+        // Process 1 is not always ours to read, and often has the same mounts.
         assert_eq!(paths("/pod/us"), ["/"]);
         assert_eq!(paths("/pod/them"), [""; 0]);
         write(dir.path(), "proc/1/mountinfo", &line(&own, "/pod/us", "cgroup2", ""));

@@ -14,9 +14,11 @@ pair
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
     G=/sys/fs/cgroup/$N; mkdir "$G"; echo +cpu >/sys/fs/cgroup/cgroup.subtree_control; echo "2000 100000" >"$G/cpu.max"
 else
-    mkdir -p "$W/cpu"; M=$W/cpu
-    mount -t cgroup -o cpu,cpuacct cpu "$M" 2>/dev/null || mount -t cgroup -o cpu cpu "$M"
-    G=$M/$N; mkdir "$G"; echo 100000 >"$G/cpu.cfs_period_us"; echo 2000 >"$G/cpu.cfs_quota_us"
+    M=; G=/sys/fs/cgroup/cpu/$N
+    # The program sees no groups below its own /sys.
+    mkdir "$G" 2>/dev/null || { mkdir -p "$W/cpu"; M=$W/cpu; G=$M/$N
+        mount -t cgroup -o cpu,cpuacct cpu "$M" 2>/dev/null || mount -t cgroup -o cpu cpu "$M"; mkdir "$G"; }
+    echo 100000 >"$G/cpu.cfs_period_us"; echo 2000 >"$G/cpu.cfs_quota_us"
 fi
 cleanup() { for _ in 1 2 3 4 5; do rmdir "$G" 2>/dev/null && break; sleep 0.2; done; [ -z "$M" ] || umount "$M"; }
 bg $S python3 -c '
