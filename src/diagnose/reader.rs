@@ -251,7 +251,8 @@ impl Reader {
         reader.is_busy &= !reader.both_write;
         reader.is_pool_blocked = reader.class() == Some(Class::Forgotten) && pool && at_work == 0;
         let short = rows.iter().all(|s| s.recv_q_bytes <= SHORT_QUEUE_BYTES || s.consumed_bytes() == Some(0));
-        let picture = Picture { facts, inspection, short, pressed };
+        let never_read = rows.iter().all(|s| s.consumed_bytes() == Some(0));
+        let picture = Picture { facts, inspection, short, never_read, pressed };
         reader.causes = Weighed::of(CAUSES, |cause| picture.weigh(&reader, cause));
         reader
     }
@@ -306,6 +307,8 @@ struct Picture<'a> {
     inspection: Option<&'a Inspection>,
     /// Whatever reads takes the queues whole.
     short: bool,
+    /// Not a byte of any was ever taken.
+    never_read: bool,
     pressed: Pressed,
 }
 
@@ -367,7 +370,8 @@ impl Picture<'_> {
             "threads-blocked" => Weight::Refuted("a thread waits for something else than a lock".into()),
             "pool-blocked" if go => Weight::Refuted("a Go program has no such pool".into()),
             "pool-blocked" => match (class, self.inspection) {
-                _ if reader.is_pool_blocked => Weight::Possible(0.5),
+                // Few programs accept a connection and register it nowhere.
+                _ if reader.is_pool_blocked => Weight::Possible(if self.never_read { 1.0 } else { 0.5 }),
                 (None, _) | (_, None) => Weight::Possible(0.1),
                 _ => Weight::Refuted("no pool of threads waits beside a loop that has it no more".into()),
             },
