@@ -24,7 +24,7 @@ use crate::model::sysctl::Sysctl;
 use crate::model::{Process, Socket};
 use crate::text;
 use picture::Picture;
-use workers::Idle;
+use workers::{Held, Hold};
 
 /// The evidence with the services that those who should accept wait for.
 pub const WAITS_FOR: &str = "waits_for";
@@ -87,6 +87,8 @@ const RAISE_LIMIT: &str = "Compare the connections that it has with its own limi
                            worker_connections): past that it stops accepting on purpose";
 const FREE_WORKERS: &str = "Let {client} close unused connections, limit how many one client may have, and let the server close \
                             idle ones sooner (idle or keep-alive timeout)";
+const BUFFER_CLIENTS: &str = "Limit how long {client} may take to send a request and to read its answer, or put a proxy that buffers both \
+                              before the workers";
 const CALL_THE_FUNCTION: &str = "Call the function and not the URL: once as many requests call their own server as it has \
                                  workers, all wait for each other";
 const POOL_FOR_CALLS: &str = "Where it must be a request, serve it from other workers on a listener of their own, and give the \
@@ -96,7 +98,7 @@ const ASK_SERVICE: &str = "Find out why {service} does not answer: run tcpstate 
 const AS_ROOT: &str = "Run tcpstate doctor as root: what the threads of the owner wait for names the cause";
 /// Steps for a cause, before those of a rule.
 #[cfg(test)]
-pub const STEPS: [&str; 12] = [
+pub const STEPS: [&str; 13] = [
     END_HELPER,
     CLOSE_ON_EXEC,
     CHECK_SERVICE,
@@ -105,6 +107,7 @@ pub const STEPS: [&str; 12] = [
     FIT_BURST,
     RAISE_LIMIT,
     FREE_WORKERS,
+    BUFFER_CLIENTS,
     CALL_THE_FUNCTION,
     POOL_FOR_CALLS,
     ASK_SERVICE,
@@ -164,9 +167,9 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
     }
     // Nobody takes another program for a reservation.
     why.weighed.ruled_out.retain(|(cause, _)| cause.id != reservation::NAT_RULE_GONE);
-    let idle = if picture.workers_busy() { workers::idle(&picture.workers) } else { None };
+    let held = if picture.workers_busy() { workers::held(&picture.workers) } else { None };
     if let Some(named) = why.weighed.named() {
-        why.words = words(&picture, named, &owner.name(), idle);
+        why.words = words(&picture, named, &owner.name(), held);
         why.steps = match named.id {
             "inherited-listener" => {
                 let holders = unique(listeners.iter().flat_map(|l| view.processes(l)).collect());
@@ -175,7 +178,7 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
             "cpu-throttled" => vec![RAISE_QUOTA.to_owned()],
             "accepts-elsewhere" => vec![OTHER_LISTENER.replace("{other}", &picture.others().join(", "))],
             "accept-paused" => vec![RAISE_LIMIT.to_owned()],
-            "workers-busy" => idle.map(|idle| FREE_WORKERS.replace("{client}", &idle.client())).into_iter().collect(),
+            "workers-busy" => held.map(free_workers).into_iter().collect(),
             "waits-for-service" => {
                 picture.backends.iter().map(|b| ASK_SERVICE.replace("{service}", &b.names())).collect()
             }
@@ -194,10 +197,10 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
         why.evidence.push(("accepts_elsewhere", Evidence::List(picture.others())));
     }
     why.evidence.push(("accepted_connections", Evidence::Count(picture.accepted)));
-    if let Some(idle) = idle {
+    if let Some(held) = held {
         let clients = picture.workers.iter().flat_map(|w| &w.accepted).map(|s| s.peer.addr.to_canonical().to_string());
         why.evidence.push(("workers_held_by", Evidence::List(most_frequent(clients, CLIENTS_NAMED))));
-        why.evidence.push(("workers_idle_at_least_ms", Evidence::Millis(idle.at_least_ms)));
+        why.evidence.extend(held.at_least_ms.map(|ms| ("workers_idle_at_least_ms", Evidence::Millis(ms))));
     }
     if let Some(backends) = picture.backends.as_ref().filter(|backends| backends.are_seen()) {
         if why.words.is_none() {
@@ -213,8 +216,14 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
     why
 }
 
+/// What frees workers that clients hold.
+fn free_workers(held: Held) -> String {
+    let step = if held.how == Hold::Idle { FREE_WORKERS } else { BUFFER_CLIENTS };
+    step.replace("{client}", &held.client())
+}
+
 /// Who does what when this is the cause.
-fn words(picture: &Picture<'_, '_>, cause: &Cause, who: &str, idle: Option<Idle>) -> Option<String> {
+fn words(picture: &Picture<'_, '_>, cause: &Cause, who: &str, held: Option<Held>) -> Option<String> {
     let own = match picture.own_calls() {
         0 => String::new(),
         1 => "; 1 of those that wait is a call of its own".to_owned(),
@@ -244,14 +253,8 @@ fn words(picture: &Picture<'_, '_>, cause: &Cause, who: &str, idle: Option<Idle>
         "loop-stuck" => format!("{who} waits for something else{}{own}", picture.stand()),
         "waits-for-service" => format!("{every}{who} {}", picture.backends.as_ref()?.words()),
         "calls-itself" => format!("{every}{who} waits for an answer from its own listener{own}"),
-        "workers-busy" => match idle {
-            Some(Idle { at_least_ms, from }) => {
-                let of = from.map_or_else(String::new, |addr| format!(" of {addr}"));
-                format!(
-                    "{every}{who} is held by a connection{of} that is idle for {} or more",
-                    text::duration(at_least_ms)
-                )
-            }
+        "workers-busy" => match held {
+            Some(held) => format!("{every}{who} is held by {}", held.words()),
             None => format!("every worker of {who} serves a connection{own}{}", unanswered(picture)),
         },
         "accepts-too-slow" => {

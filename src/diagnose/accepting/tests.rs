@@ -384,3 +384,33 @@ fn a_quota_that_is_used_up_is_named_before_what_the_threads_do() {
     inspect(&mut world, 10, Some(1), 1, vec![thread(10, 'S', Some(libc::SYS_clock_nanosleep), 0)]);
     assert!(!left(&world).is_empty() && left(&world)[0] != "cpu-throttled", "{:?}", left(&world));
 }
+
+#[test]
+fn clients_that_are_slow_with_a_request_or_its_answer_are_named() {
+    let asked = [("last_data_sent_ms", 9500), ("last_data_recv_ms", 9000), ("bytes_sent", 0), ("bytes_received", 5)];
+    for (call, unsent, step, words) in [
+        (
+            libc::SYS_recvfrom,
+            0,
+            "Limit how long 10.0.0.9",
+            "that has not sent the rest of its request for 9.0 s or more",
+        ),
+        (libc::SYS_sendto, 9000, "Limit how long 10.0.0.9", "that does not read its answer"),
+    ] {
+        let mut world = two_workers(call, 9, 0);
+        for socket in &mut world.now.sockets[5..] {
+            *socket = Socket { send_q_bytes: Some(unsent), ..info(socket.clone(), &asked) };
+        }
+        judged(&world, |why, owner| {
+            let said = why.acts(Some(owner), "");
+            assert_eq!(
+                said,
+                format!("every worker of server (10 and 1 more) is held by a connection of 10.0.0.9 {words}")
+            );
+            assert!(why.steps[0].starts_with(step), "{:?}", why.steps);
+        });
+        // One of them stands elsewhere.
+        inspect(&mut world, 11, None, 0, vec![thread(11, 'S', Some(libc::SYS_clock_nanosleep), 0)]);
+        judged(&world, |why, owner| assert!(why.acts(Some(owner), "").ends_with("serves a connection")));
+    }
+}

@@ -16,6 +16,7 @@ use crate::diagnose::view::View;
 use crate::diagnose::wait_state::Class;
 use crate::model::snapshot::{Inspection, ThreadState};
 use crate::model::{Inode, RowKind, Socket, State};
+use crate::text;
 
 /// A younger silence is a pause.
 const IDLE_MS: u64 = 1000;
@@ -32,6 +33,8 @@ pub struct Worker<'a> {
     pub accepted: Vec<&'a Socket>,
     /// The numbers under which it has them.
     fds: Vec<u32>,
+    /// Those on which a thread stands in a call, and whether it writes.
+    in_calls: Vec<(&'a Socket, bool)>,
     /// Connections to the listener that wait in its queue and that this process, or one that it started, has made.
     calls: Vec<Call>,
 }
@@ -63,10 +66,16 @@ pub fn workers<'a>(
         let class = facts.and_then(|_| listener_owner::does(view, *pid, listeners)).map(|doing| doing.class);
         let accepted = accepted.remove(pid).unwrap_or_default();
         let holders = accepted.iter().flat_map(|s| view.owners(s).1);
+        let inspection = facts.and_then(|f| f.inspection.as_ref());
+        let in_calls = accepted.iter().filter_map(|s| {
+            let fds = view.owners(s).1.iter().filter(|h| view.now.owners.process(h).pid == *pid).map(|h| h.fd);
+            Some((*s, writes(inspection?, fds)?))
+        });
         Worker {
             pid: *pid,
             class,
-            inspection: facts.and_then(|f| f.inspection.as_ref()),
+            inspection,
+            in_calls: in_calls.collect(),
             fds: holders.filter(|h| view.now.owners.process(h).pid == *pid).map(|h| h.fd).collect(),
             accepted,
             calls: calls.remove(pid).unwrap_or_default(),
@@ -202,16 +211,47 @@ impl Worker<'_> {
     }
 }
 
-/// What holds workers whose clients are silent.
+/// Whether a thread in a call on one of these descriptors writes; `None` without such a thread.
+fn writes(inspection: &Inspection, mut fds: impl Iterator<Item = u32>) -> Option<bool> {
+    let call = |fd: u32| inspection.threads.iter().find(|t| threads::called_descriptor(t) == Some(fd));
+    let name = threads::syscall_name(fds.find_map(call)?.syscall?)?;
+    Some(name.starts_with("write") || name.starts_with("send"))
+}
+
+/// What clients that hold all workers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Idle {
-    /// Each of their connections has been silent for so long, or longer.
-    pub at_least_ms: u64,
+pub enum Hold {
+    /// They say nothing, and it is for them to speak.
+    Idle,
+    /// They sent a part of a request, and its reader waits for the rest.
+    HalfRequest,
+    /// They do not read what is sent to them.
+    Unread,
+}
+
+/// The clients that hold all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub how: Hold,
+    /// Each of their connections has been silent for so long, or longer; `None` where that is not known.
+    pub at_least_ms: Option<u64>,
     /// All are of one address.
     pub from: Option<IpAddr>,
 }
 
-impl Idle {
+impl Held {
+    /// What holds a worker: `a connection of 10.0.0.9 that is idle for 9.0 s or more`.
+    #[must_use]
+    pub fn words(self) -> String {
+        let of = self.from.map_or_else(String::new, |addr| format!(" of {addr}"));
+        let age = self.at_least_ms.map_or_else(String::new, |ms| format!(" for {} or more", text::duration(ms)));
+        match self.how {
+            Hold::Idle => format!("a connection{of} that is idle{age}"),
+            Hold::HalfRequest => format!("a connection{of} that has not sent the rest of its request{age}"),
+            Hold::Unread => format!("a connection{of} that does not read its answer"),
+        }
+    }
+
     /// Whose connections they are.
     #[must_use]
     pub fn client(self) -> String {
@@ -219,10 +259,40 @@ impl Idle {
     }
 }
 
-/// Whether it is for the client to speak on every connection that the workers have, and none does. Where nobody has said
-/// a word, the server may owe the first one, unless it reads.
+/// The clients that hold all workers, if they do.
 #[must_use]
-pub fn idle(workers: &[Worker<'_>]) -> Option<Idle> {
+pub fn held(workers: &[Worker<'_>]) -> Option<Held> {
+    let mut clients = workers.iter().flat_map(|w| &w.accepted).map(|s| s.peer.addr.to_canonical());
+    let first = clients.next()?;
+    let from = clients.all(|addr| addr == first).then_some(first);
+    if let Some(ms) = idle_ms(workers) {
+        return Some(Held { how: Hold::Idle, at_least_ms: Some(ms), from });
+    }
+    let (how, at_least_ms) = waited_for(workers)?;
+    Some(Held { how, at_least_ms, from })
+}
+
+/// What each thread waits for that stands in a call on the connection that it serves, if that is one thing and the client owes it.
+fn waited_for(workers: &[Worker<'_>]) -> Option<(Hold, Option<u64>)> {
+    let seen: Vec<&Worker<'_>> = workers.iter().filter(|w| w.inspection.is_some()).collect();
+    if seen.is_empty() || seen.iter().any(|w| w.accepted.is_empty() || w.in_calls.len() < w.accepted.len()) {
+        return None;
+    }
+    let calls = || seen.iter().flat_map(|w| &w.in_calls);
+    if calls().all(|(s, writes)| *writes && s.send_q_bytes.is_some_and(|bytes| bytes > 0)) {
+        return Some((Hold::Unread, None));
+    }
+    let waits = |(s, writes): &(&Socket, bool)| {
+        let word = last_word::of(s).filter(|word| word.by == By::Peer && word.ago_ms >= IDLE_MS)?;
+        (!writes && s.recv_q_bytes == 0 && s.state == State::Established).then_some(word.ago_ms)
+    };
+    let ages: Option<Vec<u64>> = calls().map(waits).collect();
+    Some((Hold::HalfRequest, Some(ages?.into_iter().min()?)))
+}
+
+/// For how long every connection that the workers have has been silent, when it is for the client to speak on each. Where
+/// nobody has said a word, the server may owe the first one, unless it reads.
+fn idle_ms(workers: &[Worker<'_>]) -> Option<u64> {
     let silent_ms = |worker: &Worker<'_>, s: &Socket| {
         let word = last_word::of(s)?;
         let is_ours = match word.by {
@@ -235,7 +305,5 @@ pub fn idle(workers: &[Worker<'_>]) -> Option<Idle> {
     };
     let of = |worker| move |s: &&Socket| silent_ms(worker, s);
     let silences: Option<Vec<u64>> = workers.iter().flat_map(|w| w.accepted.iter().map(of(w))).collect();
-    let mut clients = workers.iter().flat_map(|w| &w.accepted).map(|s| s.peer.addr.to_canonical());
-    let first = clients.next()?;
-    Some(Idle { at_least_ms: silences?.into_iter().min()?, from: clients.all(|addr| addr == first).then_some(first) })
+    silences?.into_iter().min()
 }
