@@ -165,6 +165,25 @@ const ELSEWHERE: [Elsewhere; 45] = [
     (&["--kill", "-K"], &[], ENDS),
 ];
 
+/// What to type where a command lacks what it is about.
+const INCOMPLETE: [(&str, &str); 6] = [
+    (
+        "diff",
+        "diff needs what to compare with: `tcpstate diff BEFORE.tcps.zst`, or `tcpstate diff --interval 10s` for the next 10 \
+         seconds",
+    ),
+    ("record", "record needs a file to write: `tcpstate record now.tcps.zst --duration 1m`"),
+    ("report", "report needs a recording: `tcpstate report now.tcps.zst -o report.html`"),
+    ("convert", "convert needs a recording and a format: `tcpstate convert now.tcps.zst --to jsonl`"),
+    ("fan", "fan needs hosts and what to ask them: `tcpstate fan --hosts FILE -- doctor`"),
+    ("generate", "generate needs what to print: `tcpstate generate man`, or `tcpstate generate completions bash`"),
+];
+
+/// What to type where a command lacks what it is about.
+pub(crate) fn incomplete(command: &str) -> Option<&'static str> {
+    INCOMPLETE.iter().find(|(name, _)| *name == command).map(|(_, answer)| *answer)
+}
+
 /// How hosts are named.
 const HOSTS: &str = "hosts are in a file, or come by a pipe: `echo HOST | tcpstate fan --hosts - -- doctor`";
 

@@ -268,6 +268,7 @@ fn reason(error: &clap::Error, command: &clap::Command) -> String {
             let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
             format!("`{word}` is not a command{}", meant(parse::near(word, names.iter().copied())))
         }
+        (ErrorKind::MissingRequiredArgument, ..) => missing(error, command),
         (ErrorKind::InvalidValue, Some(flag), None | Some("")) => format!("{flag} needs a value"),
         (ErrorKind::InvalidValue, Some(flag), Some(word)) => {
             let Some(ContextValue::Strings(words)) = error.get(ContextKind::ValidValue) else {
@@ -284,6 +285,22 @@ fn reason(error: &clap::Error, command: &clap::Command) -> String {
             None => format!("{flag}: `{word}` is not a value for it"),
         },
         _ => one_line(error),
+    }
+}
+
+/// What a command lacks: what it is about, or an option that another one needs.
+fn missing(error: &clap::Error, command: &clap::Command) -> String {
+    let names = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::Strings(names)) => names.as_slice(),
+        _ => &[],
+    };
+    let is_option = |name: &String| name.starts_with("--") && !name.contains('<');
+    match habits::incomplete(command.get_name()) {
+        _ if !names.is_empty() && names.iter().all(is_option) => {
+            format!("{} is needed beside what was typed; add it", names.join(" "))
+        }
+        Some(answer) => answer.to_owned(),
+        None => format!("{} is missing", names.join(" ")),
     }
 }
 

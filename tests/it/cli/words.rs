@@ -55,7 +55,8 @@ fn a_wrong_word_gives_one_line_that_names_it_and_exit_2() {
             (&["doctor", "--threshold", "fd-warn-percent"], "`fd-warn-percent`", "NAME=VALUE"),
             (&["explain", "time-wiat"], "`time-wiat`", "explain"),
             (&["generate", "poem"], "`poem`", "schema"),
-            (&["generate", "completions"], "<SHELL>", "--help"),
+            (&["generate", "completions"], "completions bash", "--help"),
+            (&["diff"], "BEFORE.tcps.zst", "--interval 10s"),
         ] {
             let output = finish(&mut product::with(ns, words));
             let complaint = lossy(&output.stderr);
