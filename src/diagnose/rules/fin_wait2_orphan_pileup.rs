@@ -143,11 +143,14 @@ fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64
     let steps: Vec<&str> = causes.left.iter().map(|h| step(h.cause.id)).chain([TABLE]).collect();
     let who = if causes.is("not-accepted") { format!("{who}, not accepted") } else { who };
     let n = text::count(count, "connection", "connections");
+    // The subject is who does not close, and so is its namespace.
+    let elsewhere = subject.netns != group.netns;
+    let closed = if elsewhere { ", closed in another network namespace of this host, wait" } else { " closed here wait" };
     let mut finding = RULE
         .finding(
             severity,
             confidence,
-            format!("{n} {} closed here wait for the other side in FIN_WAIT2: {who}", group.place.words()),
+            format!("{n} {}{closed} for the other side in FIN_WAIT2: {who}", group.place.words()),
         )
         .because(because)
         .causes(causes)
@@ -161,6 +164,9 @@ fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64
             Evidence::count(view.netns(group.netns).and_then(|n| n.sysctl(Sysctl::Ipv4TcpFinTimeout))),
         )
         .evidence("peers", closing::peers_evidence(&group.rows));
+    if let Some(netns) = group.netns.filter(|_| elsewhere) {
+        finding = finding.evidence("closed_in_netns", Evidence::Text(netns.to_string()));
+    }
     for (end, mirror, _) in ends.iter().take(1) {
         finding = finding.inspect(end.pid, &[*mirror]);
     }
@@ -208,6 +214,7 @@ mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, listen, row, time_wait, timer, unheld};
     use crate::model::TimerKind;
+    use crate::model::snapshot::Netns;
 
     fn remainder(client: u16, remaining_ms: u32) -> Socket {
         let base = row(State::FinWait2, &format!("10.0.0.1:{client}"), "10.0.0.9:80");
@@ -260,6 +267,23 @@ mod tests {
             finding.confidence >= 0.97 && finding.summary.contains("holds 12 of them in CLOSE_WAIT"),
             "{finding:?}"
         );
+    }
+
+    #[test]
+    fn what_another_namespace_closed_is_not_closed_here() {
+        let mut world = world(12, 0);
+        let keeper = NetnsId::new(8);
+        world.now.netns.push(Netns { inode: keeper, ..Netns::default() });
+        for n in 0..12u16 {
+            let mirror = row(State::CloseWait, "10.0.0.9:80", &format!("10.0.0.1:{}", 40_000 + n));
+            let mirror = Socket { netns: keeper, ..mirror };
+            world.hold(900, "backend", 7 + u32::from(n), mirror.inode).add(mirror);
+        }
+        let finding = world.check(check).findings.remove(0);
+        assert_eq!((finding.subject.pid, finding.subject.netns), (Some(900), keeper));
+        assert!(finding.summary.contains("closed in another network namespace of this host"), "{finding:?}");
+        let evidence = finding.evidence.iter().find(|(key, _)| *key == "closed_in_netns");
+        assert_eq!(evidence.map(|(_, value)| value), Some(&Evidence::Text("1".into())));
     }
 
     #[test]
