@@ -241,10 +241,33 @@ pub fn within(command: &str, scope: &str) -> String {
 }
 
 #[cfg(test)]
+/// Options that say where (`--netns all`), with this network namespace in place of several; `None` where they name one or
+/// none, or a capture.
+#[must_use]
+pub fn narrowed(scope: &str, netns: &str) -> Option<String> {
+    let options = || scope.strip_prefix("--").unwrap_or(scope).split(" --").filter(|option| !option.is_empty());
+    let spaces = options().filter(|option| option.starts_with("netns ")).count();
+    if scope.starts_with("--from ") || !(spaces > 1 || options().any(|option| option == "netns all")) {
+        return None;
+    }
+    let others = options().filter(|option| !option.starts_with("netns ")).map(|option| format!(" --{option}"));
+    Some(format!("--netns {netns}") + &others.collect::<String>())
+}
+
 mod tests {
     use super::*;
 
     #[test]
+    #[test]
+    fn of_several_namespaces_that_of_the_finding_is_named() {
+        let of = |scope| narrowed(scope, "web");
+        assert_eq!(of("--netns all").as_deref(), Some("--netns web"));
+        assert_eq!(of("--netns blue --netns web --proc-root /host").as_deref(), Some("--netns web --proc-root /host"));
+        for one in ["", "--netns blue", "--container web", "--from x.tcps.zst --netns all"] {
+            assert_eq!(of(one), None, "{one}");
+        }
+    }
+
     fn a_process_is_its_name_and_its_pid() {
         assert_eq!(named("java", 812).to_string(), "java (812)");
         assert_eq!(named("", 812).to_string(), "process 812");

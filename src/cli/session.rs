@@ -199,7 +199,7 @@ impl Session {
         wanted: Option<&[&str]>,
         thresholds: &Thresholds,
     ) -> Diagnosis {
-        self.live.diagnose(now, before, wanted, thresholds).within(&self.scope)
+        self.live.diagnose(now, before, wanted, thresholds).within(&self.scope, &self.names)
     }
 
     /// The start of every JSON document.

@@ -82,6 +82,7 @@ pub(crate) mod wait_class;
 pub mod wait_state;
 
 use crate::cores;
+use crate::model::column::Names;
 use crate::model::gap::{Missing, Why};
 use crate::model::snapshot::Asked;
 use crate::model::{Coverage, Gap, StateSet};
@@ -181,11 +182,20 @@ impl Diagnosis {
         self
     }
 
-    /// The same with commands that look where this one did: `scope` is the options that say where (`--netns blue`).
+    /// The same with commands that look where this one did: `scope` is the options that say where (`--netns blue`). Of several
+    /// namespaces a finding in one of them gets that one alone.
     #[must_use]
-    pub fn within(mut self, scope: &str) -> Diagnosis {
+    pub fn within(mut self, scope: &str, names: &dyn Names) -> Diagnosis {
         for finding in &mut self.findings {
-            finding.next = text::within(&finding.next, scope);
+            let netns = finding.sockets.netns().filter(|own| finding.subject.netns == Some(*own));
+            let own = netns.and_then(|inode| {
+                // A name that a shell would take apart is given by its number.
+                let name = names
+                    .netns(inode)
+                    .filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)));
+                text::narrowed(scope, &name.map_or_else(|| inode.to_string(), |name| name.to_string()))
+            });
+            finding.next = text::within(&finding.next, own.as_deref().unwrap_or(scope));
         }
         self
     }

@@ -72,6 +72,15 @@ impl Sockets {
         }
     }
 
+    /// The network namespace that all of them are in; `None` where they are in several, or it is not known.
+    #[must_use]
+    pub fn netns(&self) -> Option<NetnsId> {
+        let ids = self.0.as_deref()?;
+        let mut all = ids.cookies.iter().map(|(n, _)| *n).chain(ids.tuples.iter().map(|(n, _)| *n));
+        let first = all.next()??;
+        all.all(|netns| netns == Some(first)).then_some(first)
+    }
+
     /// Their cookies in rising order; `None` when some have none.
     #[must_use]
     pub fn cookies(&self) -> Option<Vec<u64>> {
@@ -104,6 +113,9 @@ mod tests {
         let cookie = one.cookie.unwrap();
         let both = Sockets::of([&one]).union(&Sockets::of([&listen("0.0.0.0:80", 0, 8), &one]));
         assert_eq!((both.len(), both.cookies().map(|c| c.contains(&cookie))), (2, Some(true)));
+        let at = |inode, socket: &Socket| Socket { netns: NetnsId::new(inode), ..socket.clone() };
+        assert_eq!(Sockets::of([&at(7, &one), &at(7, &bare)]).netns(), NetnsId::new(7));
+        assert_eq!(Sockets::of([&at(7, &one), &at(8, &bare)]).netns(), None);
         assert!(Sockets::of([]).is_empty() && Sockets::default().union(&Sockets::default()).is_empty());
     }
 }

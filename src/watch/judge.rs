@@ -17,6 +17,7 @@ use crate::aggregate::joined::joined;
 use crate::collect::Live;
 use crate::collect::clock::cpu_time;
 use crate::diagnose::{Severity, Sockets};
+use crate::model::column::Names;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::traced::{ConnectFailure, SentFor, TracedInterval};
 use crate::model::{Gap, Snapshot};
@@ -159,6 +160,7 @@ impl Judge {
         live: &mut Live,
         trace: &mut BackgroundTrace,
         config: &Config,
+        names: &dyn Names,
         sockets: u64,
     ) -> Result<Vec<Sighting>, Error> {
         self.gaps.clear();
@@ -180,7 +182,7 @@ impl Judge {
             self.traffic.get_or_insert_default().add(interval);
         }
         let diagnosis = live.diagnose(&mut now, self.before.as_ref(), None, &config.thresholds);
-        let diagnosis = diagnosis.within(&config.scope);
+        let diagnosis = diagnosis.within(&config.scope, names);
         let at_ms = now.taken_at_ms;
         self.before = Some(now);
         self.judged_at_ms = Some(at_ms);

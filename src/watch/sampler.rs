@@ -497,7 +497,7 @@ impl Sampler {
     /// # Errors
     /// When there is no snapshot.
     pub fn judge(&mut self, sockets: u64) -> Result<Vec<Sighting>, Error> {
-        self.judge.run(&mut self.live, &mut self.trace, &self.config, sockets)
+        self.judge.run(&mut self.live, &mut self.trace, &self.config, &self.names, sockets)
     }
 
     /// What the rules say by now.
