@@ -169,6 +169,8 @@ pub enum KeyValue {
     Tuple(FourTuple),
     /// The processes that share the socket, as indices into the owner table, sorted.
     Processes(Vec<u32>),
+    /// Short-lived processes of one name, as such indices; they share nothing.
+    ShortLived(Vec<u32>),
     NoProcess(OwnerStatus),
     User(u32),
     Netns(NetnsId),
@@ -234,7 +236,7 @@ impl Wanted {
 /// One crossing of keys, counted.
 pub struct Grouping {
     pub keys: Vec<Key>,
-    groups: HashMap<Box<[u8]>, Group, foldhash::fast::RandomState>,
+    pub(super) groups: HashMap<Box<[u8]>, Group, foldhash::fast::RandomState>,
     scratch: Vec<u8>,
     /// Skip sockets for which every key is [`KeyValue::None`].
     pub skip_none: bool,

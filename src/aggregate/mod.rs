@@ -23,6 +23,7 @@ mod prefix;
 pub(crate) mod resources;
 pub(crate) mod roles;
 pub(crate) mod service;
+pub(crate) mod short_lived;
 pub(crate) mod state_counts;
 pub(crate) mod sums;
 pub(crate) mod traced;

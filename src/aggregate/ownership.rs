@@ -13,6 +13,7 @@ use crate::aggregate::attribution::OwnerEvidence;
 use crate::aggregate::groups::processes_label;
 use crate::aggregate::owner::{OwnerId, SetId};
 use crate::aggregate::roles::{Listeners, Role};
+use crate::aggregate::short_lived::SHORT_MS;
 use crate::model::{Endpoint, Holder, NetnsId, OwnerTable, Process, Socket};
 
 /// Most destinations remembered.
@@ -38,11 +39,22 @@ pub enum Known {
     Unknown,
 }
 
+/// From this many ended processes of one command on, those that come and go are one group.
+const COME_AND_GO: usize = 2;
+/// Most processes asked at once whether they still run.
+const ASKED: usize = 2000;
+
 struct Set {
     /// Inode and descriptor are those of the first socket seen with this set: only the processes mean anything.
     holders: Box<[Holder]>,
     label: Arc<str>,
     comm: Arc<str>,
+    /// When it was first seen; `None`: it was there from the beginning on.
+    came_ms: Option<u64>,
+    /// None of its processes runs any more.
+    ended: bool,
+    /// One of those of its command that come and go.
+    short_lived: bool,
 }
 
 /// A name that was seen connecting to a destination.
@@ -72,6 +84,8 @@ pub struct Ownership {
     /// Names seen connecting to each destination.
     destinations: FxHashMap<(Option<NetnsId>, Endpoint), Vec<Caller>>,
     names: FxHashSet<Arc<str>>,
+    /// When what is learnt now was so; `None` at the beginning.
+    now_ms: Option<u64>,
 }
 
 impl Known {
@@ -122,6 +136,9 @@ impl Ownership {
             return OwnerId::NOBODY;
         }
         if let Some(id) = self.by_processes.get(processes.as_slice()) {
+            if let Some(Some(set)) = self.sets.get_mut(id.place()) {
+                set.ended = false;
+            }
             return (*id).into();
         }
         let fd = |place: u32| {
@@ -132,6 +149,9 @@ impl Ownership {
             holders: processes.iter().map(|p| Holder { inode: None, process: *p, fd: fd(*p) }).collect(),
             label: processes_label(&processes, &self.table).into(),
             comm: self.name(&self.table.processes[processes[0] as usize].comm.clone()),
+            came_ms: self.now_ms,
+            ended: false,
+            short_lived: false,
         };
         let id = self.free_sets.pop().unwrap_or_else(|| {
             self.sets.push(None);
@@ -193,6 +213,53 @@ impl Ownership {
     #[must_use]
     pub fn comm(&self, id: SetId) -> Option<Arc<str>> {
         self.set(id).map(|s| Arc::clone(&s.comm))
+    }
+
+    /// Sets the time of what is learnt from here on; what was learnt before any time was there from the beginning on.
+    pub fn at(&mut self, now_ms: u64) {
+        self.now_ms = Some(now_ms);
+    }
+
+    /// Tells the processes that come and go from those that stay: of a command of which several have ended, those, and those
+    /// that came a moment ago. `sets`: those that have rows, and whether they hold one now. `runs`: whether the process of
+    /// this id still has this name.
+    pub fn part_short_lived(
+        &mut self,
+        sets: impl Iterator<Item = (SetId, bool)>,
+        mut runs: impl FnMut(u32, &str) -> bool,
+    ) {
+        let mut asked = 0;
+        let mut ended: FxHashMap<Arc<str>, usize> = FxHashMap::default();
+        let sets: Vec<SetId> = sets
+            .filter_map(|(id, holds)| {
+                let set = self.sets.get_mut(id.place())?.as_mut()?;
+                if holds {
+                    set.ended = false;
+                } else if !set.ended && asked < ASKED {
+                    asked += 1;
+                    set.ended = set.holders.iter().all(|holder| {
+                        let process = self.table.process(holder);
+                        !runs(process.pid, &process.comm)
+                    });
+                }
+                if set.ended {
+                    *ended.entry(Arc::clone(&set.comm)).or_default() += 1;
+                }
+                Some(id)
+            })
+            .collect();
+        for id in sets {
+            let Some(set) = self.sets[id.place()].as_mut() else { continue };
+            let comes_and_goes = ended.get(&set.comm).is_some_and(|n| *n >= COME_AND_GO);
+            let is_new = set.came_ms.zip(self.now_ms).is_some_and(|(came, now)| now.saturating_sub(came) < SHORT_MS);
+            set.short_lived = comes_and_goes && (set.ended || is_new);
+        }
+    }
+
+    /// The command of a set that is one of those that come and go.
+    #[must_use]
+    pub fn short_lived(&self, id: SetId) -> Option<Arc<str>> {
+        self.set(id).filter(|set| set.short_lived).map(|set| Arc::clone(&set.comm))
     }
 
     /// Learns from a socket whose owner was just found; `came`: the previous sample did not have it.
@@ -350,6 +417,30 @@ mod tests {
             id,
             "a pid that was used again is another process"
         );
+    }
+
+    #[test]
+    fn processes_that_come_and_go_are_told_from_those_that_stay() {
+        let mut ownership = Ownership::default();
+        let set = |ownership: &mut Ownership, pid| {
+            let t = table(&[(pid, "curl")]);
+            ownership.remember(&t, t.holders(Inode::new(9))).set().unwrap()
+        };
+        let stays = set(&mut ownership, 1);
+        ownership.at(1000);
+        let (first, second, idle) = (set(&mut ownership, 2), set(&mut ownership, 3), set(&mut ownership, 4));
+        ownership.at(20_000);
+        let new = set(&mut ownership, 5);
+        let part = |ownership: &mut Ownership, running: &[u32]| {
+            let sets = [(stays, true), (first, false), (second, false), (idle, false), (new, true)];
+            ownership.part_short_lived(sets.into_iter(), |pid, _| running.contains(&pid));
+            [stays, first, second, idle, new].map(|id| ownership.short_lived(id).is_some())
+        };
+        assert_eq!(part(&mut ownership, &[1, 3, 4, 5]), [false; 5], "one has ended: it may be a restart");
+        assert_eq!(part(&mut ownership, &[1, 4, 5]), [false, true, true, false, true]);
+        ownership.at(30_000);
+        assert_eq!(part(&mut ownership, &[1, 4, 5]), [false, true, true, false, false], "it stayed");
+        assert_eq!(ownership.short_lived(first).as_deref(), Some("curl"));
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Limits<'_> {
     #[must_use]
     pub fn fullest(&self, groups: &[&Group]) -> Option<(u32, Descriptors)> {
         let processes = groups.iter().flat_map(|group| &group.values).filter_map(|value| match value {
-            KeyValue::Processes(indices) => Some(indices),
+            KeyValue::Processes(indices) | KeyValue::ShortLived(indices) => Some(indices),
             _ => None,
         });
         let of = |index: &u32| Some((*index, *self.resources.descriptors.get(*index as usize)?));

@@ -1,6 +1,7 @@
 //! `tcpstate summary`: counts per state and family, the largest groups, what is limited, and what changed in an interval.
 //! Sockets are counted, not kept.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
 
+use crate::aggregate::short_lived::SHORT_MS;
 use crate::aggregate::{
     By, Census, Change, Counts, Direction, Grouping, HostResources, Key, Limits, Listeners, LocalPorts, Look,
     Resources, Sum, Wanted, counts,
@@ -47,6 +49,8 @@ const DEFAULT_GROUPS: [(&str, &str, Key); 3] = [
 
 /// Up to this many sockets, `summary` also runs the rules.
 const JUDGED_SOCKETS: u64 = 10_000;
+/// Most processes that are asked for their age, which takes some 10 µs each.
+const ASKED: usize = 2000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -124,6 +128,7 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let mut look = before.as_ref().map(|_| begin(&session));
     job.scan(&mut session, &mut census, job.needs, search)?;
+    fold_short_lived(&mut census, &session);
     if job.is_default() {
         session.tell_queue_gaps();
     }
@@ -304,6 +309,21 @@ impl<'a> Job<'a> {
 /// A look that begins now: the counters are read right before the rows.
 fn begin(session: &Session) -> Look {
     Look { at_ms: monotonic_ms(), counts: Counts::default(), counters: session.live.counters() }
+}
+
+/// Puts the short-lived processes of one command together. Only those of commands with many are asked for their age.
+fn fold_short_lived(census: &mut Census, session: &Session) {
+    for grouping in &mut census.groupings {
+        let crowd = grouping.crowds(&session.owners);
+        if crowd.is_empty() || crowd.len() > ASKED {
+            continue;
+        }
+        let pids = crowd.iter().map(|i| session.owners.processes[*i as usize].pid);
+        let ages = session.live.running_ms(pids);
+        let short: BTreeSet<u32> =
+            crowd.iter().zip(ages).filter(|(_, age)| age.is_some_and(|ms| ms < SHORT_MS)).map(|(i, _)| *i).collect();
+        grouping.fold_short_lived(&session.owners, |i| short.contains(&i));
+    }
 }
 
 /// What groups sum up, and by what they are ordered.

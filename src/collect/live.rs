@@ -323,6 +323,15 @@ impl Live {
         proc::processes::descriptors(&self.root, owners.processes.iter().map(|p| p.pid))
     }
 
+    /// How long these processes have run; of a recording that is not known here.
+    #[must_use]
+    pub fn running_ms(&self, pids: impl Iterator<Item = u32>) -> Vec<Option<u64>> {
+        match &self.recorded {
+            Some(_) => pids.map(|_| None).collect(),
+            None => proc::processes::running_ms(&self.root, pids),
+        }
+    }
+
     /// The size of a page of memory.
     #[must_use]
     pub fn page_bytes(&self) -> u64 {

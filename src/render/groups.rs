@@ -243,6 +243,12 @@ const fn short(state: State) -> &'static str {
     }
 }
 
+/// `curl, 37 processes`.
+fn short_lived_label(indices: &[u32], owners: &OwnerTable) -> String {
+    let comm = indices.first().map_or("", |i| owners.processes[*i as usize].comm.as_str());
+    format!("{comm}, {} processes", text::grouped(indices.len() as u64))
+}
+
 fn parts(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Names) -> Vec<String> {
     let part = |(key, value): (&Key, &KeyValue)| {
         let part = match value {
@@ -254,6 +260,7 @@ fn parts(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Na
             KeyValue::Port(port) => format!(":{port}"),
             KeyValue::Tuple(tuple) => tuple.to_string(),
             KeyValue::Processes(indices) => processes_label(indices, owners),
+            KeyValue::ShortLived(indices) => short_lived_label(indices, owners),
             KeyValue::NoProcess(status) => status.words().to_owned(),
             KeyValue::User(uid) => names.user(*uid).map_or_else(|| uid.to_string(), |n| n.to_string()),
             KeyValue::Netns(inode) => names.netns(*inode).map_or_else(|| inode.to_string(), |n| n.to_string()),

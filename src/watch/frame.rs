@@ -17,6 +17,8 @@ use crate::model::{Endpoint, Gap, NetnsId, OwnerStatus, OwnerTable, Socket, Stat
 pub enum GroupId {
     /// A process, or a set of them, by its label.
     Owner(Arc<str>),
+    /// Processes of one command that come and go.
+    ShortLived(Arc<str>),
     /// Probably a process of this name; the row itself has none.
     Likely(Arc<str>),
     Nobody(OwnerStatus),
@@ -45,6 +47,8 @@ impl GroupId {
 pub struct FrameGroup {
     pub id: GroupId,
     pub counts: Counts,
+    /// How many processes, where the id does not say it.
+    pub processes: Option<u64>,
 }
 
 /// The largest groups of a frame, and the sum of the others.

@@ -34,6 +34,14 @@ pub fn next_key(key: Key, owners: bool) -> Key {
     GROUP_KEYS.into_iter().cycle().skip(at + 1).take(GROUP_KEYS.len()).find(usable).unwrap_or(key)
 }
 
+/// The sockets of one set of processes.
+#[derive(Default)]
+struct OfOwner {
+    counts: Counts,
+    /// It holds one of them now; the others are what is left of those that it closed.
+    holds: bool,
+}
+
 /// The sums of a sample.
 pub(super) struct SampleTotals {
     pub counts: [Counts; 2],
@@ -43,7 +51,9 @@ pub(super) struct SampleTotals {
     pub rows: Option<Kept>,
     pub measures: Option<MeasureSums>,
     /// Labels by owner: the sum per owner is made by number and becomes text once.
-    by_owner: FxHashMap<SetId, Counts>,
+    by_owner: FxHashMap<SetId, OfOwner>,
+    /// How many processes are in each group of those that come and go.
+    short_lived: FxHashMap<Arc<str>, u64>,
 }
 
 impl SampleTotals {
@@ -56,29 +66,43 @@ impl SampleTotals {
             rows: request.rows.as_ref().map(|_| Kept::default()),
             measures,
             by_owner: FxHashMap::default(),
+            short_lived: FxHashMap::default(),
         }
     }
 
     /// The first of the groups as they were ordered, and the sum of the others.
     pub(super) fn take_groups(&mut self, request: &SampleRequest) -> Option<Groups> {
         let by = request.by?;
-        let mut rows: Vec<FrameGroup> =
-            self.groups.take()?.into_iter().map(|(id, counts)| FrameGroup { id, counts }).collect();
+        let processes = |id: &GroupId| match id {
+            GroupId::ShortLived(comm) => self.short_lived.get(comm).copied(),
+            _ => None,
+        };
+        let group = |(id, counts)| FrameGroup { processes: processes(&id), id, counts };
+        let mut rows: Vec<FrameGroup> = self.groups.take()?.into_iter().map(group).collect();
         rows.sort_unstable_by(|a, b| request.order.compare(a, b));
         let mut groups = Groups { by, rows, rest: None };
         groups.keep(request.top);
         Some(groups)
     }
 
-    /// Turns owners into labels.
-    pub(super) fn name_owners(&mut self, ownership: &Ownership) {
+    /// Turns owners into labels. `runs`: whether the process of this id still has this name.
+    pub(super) fn name_owners(&mut self, ownership: &mut Ownership, runs: impl FnMut(u32, &str) -> bool) {
         let Some(groups) = &mut self.groups else { return };
+        ownership.part_short_lived(self.by_owner.iter().map(|(set, of)| (*set, of.holds)), runs);
         #[allow(clippy::iter_over_hash_type, reason = "sums are the same in any order")]
-        for (owner, counts) in self.by_owner.drain() {
-            let id = ownership.label(owner).map_or(GroupId::Nobody(OwnerStatus::Raced), GroupId::Owner);
-            groups.entry(id).or_default().merge(&counts);
+        for (owner, of) in self.by_owner.drain() {
+            let id = group_of(ownership, owner).unwrap_or(GroupId::Nobody(OwnerStatus::Raced));
+            if let GroupId::ShortLived(comm) = &id {
+                *self.short_lived.entry(Arc::clone(comm)).or_default() += ownership.holders(owner).len() as u64;
+            }
+            groups.entry(id).or_default().merge(&of.counts);
         }
     }
+}
+
+/// The group of a set of processes.
+fn group_of(ownership: &Ownership, owner: SetId) -> Option<GroupId> {
+    ownership.short_lived(owner).map(GroupId::ShortLived).or_else(|| ownership.label(owner).map(GroupId::Owner))
 }
 
 /// Routes each row of a sample into the sums that it belongs to.
@@ -189,7 +213,9 @@ impl RowRouter<'_> {
         }
         if let (Some(by), Some(groups)) = (by, &mut totals.groups) {
             if let (Key::Process, Some(owner)) = (by, known.owner()) {
-                totals.by_owner.entry(owner).or_default().add(socket.state);
+                let of = totals.by_owner.entry(owner).or_default();
+                of.counts.add(socket.state);
+                of.holds |= socket.inode.is_some();
             } else {
                 let id = self.group(by, socket, role, &known, status);
                 groups.entry(id).or_default().add(socket.state);
@@ -228,7 +254,7 @@ impl RowRouter<'_> {
         match by {
             Key::Process => match known {
                 Known::Exact(owner) | Known::Closer(owner) => {
-                    self.ownership.label(*owner).map_or(GroupId::Nobody(status), GroupId::Owner)
+                    group_of(self.ownership, *owner).unwrap_or(GroupId::Nobody(status))
                 }
                 Known::Likely { comm, .. } => GroupId::Likely(Arc::clone(comm)),
                 Known::Unknown => GroupId::Nobody(status),
@@ -279,7 +305,13 @@ impl RowRouter<'_> {
         if let Some(only) = &wanted.only {
             return RowRequest::is_only(only, socket);
         }
-        let in_group = |(by, id): &(Key, GroupId)| id.includes(&self.group(*by, socket, role, known, status));
+        // A list of one process stays its list.
+        let is_its = |id: &GroupId| match (id, known.owner()) {
+            (GroupId::Owner(label), Some(owner)) => self.ownership.label(owner).is_some_and(|own| own == *label),
+            _ => false,
+        };
+        let in_group =
+            |(by, id): &(Key, GroupId)| is_its(id) || id.includes(&self.group(*by, socket, role, known, status));
         let holders = owner.set().map_or(&[][..], |set| self.ownership.holders(set));
         let holders = holders.iter().map(|h| self.ownership.table().process(h).pid);
         wanted.of.rows.includes(socket, holders) && wanted.of.group.as_ref().is_none_or(in_group)

@@ -29,7 +29,9 @@ pub use course::{Course, Looks, Run, Spell};
 pub use error::Error;
 #[cfg(test)]
 pub use frame::OfFinding;
-pub use frame::{Detail, Frame, GroupId, Line, Lines, RowOwner, RowsOf, Sighting, TimeWaitOwners, TraceStatus};
+pub use frame::{
+    Detail, Frame, FrameGroup, GroupId, Line, Lines, RowOwner, RowsOf, Sighting, TimeWaitOwners, TraceStatus,
+};
 pub use grouping::{GROUP_KEYS, next_key};
 pub use judge::Verdicts;
 #[cfg(test)]

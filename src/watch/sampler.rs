@@ -33,6 +33,7 @@ use crate::aggregate::owner::OwnerId;
 use crate::aggregate::tracker::Tracked;
 use crate::aggregate::{Ledger, Listeners, Matrix, Reading, Tick, Tracker};
 use crate::collect::names::SystemNames;
+use crate::collect::proc::{ProcRoot, processes};
 use crate::collect::rights;
 use crate::collect::{Ahead, Families, Live, Query, plan};
 use crate::filter::{self, Abilities, Expr};
@@ -226,7 +227,10 @@ impl Sampler {
         if first {
             self.trace.restart();
         }
-        totals.name_owners(&self.owners.known);
+        let (root, is_recorded) = (self.live.root().clone(), self.live.recorded().is_some());
+        // Of a recording nothing is known of a process without a socket.
+        totals.name_owners(&mut self.owners.known, |pid, comm| is_recorded || is_running(&root, pid, comm));
+        self.owners.known.at(now_ns / 1_000_000);
         self.frame(request, &query, counters, totals, gaps, &Timing { taken_at_ms, started, dump_us })
     }
 
@@ -509,4 +513,9 @@ impl Sampler {
 
 fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Whether the process of this id still has this name.
+fn is_running(root: &ProcRoot, pid: u32, comm: &str) -> bool {
+    processes::name(root, pid).is_some_and(|name| name == comm)
 }

@@ -158,7 +158,7 @@ fn groups(java: &Arc<str>, curl: &Arc<str>) -> Groups {
         for (state, n) in counts {
             sum.add_many(*state, *n);
         }
-        FrameGroup { id, counts: sum }
+        FrameGroup { processes: matches!(id, GroupId::ShortLived(_)).then_some(37), id, counts: sum }
     };
     let rest = group(GroupId::None, &[(State::Established, 31)]).counts;
     Groups {

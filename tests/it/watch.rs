@@ -17,6 +17,8 @@ use crate::trace::bpf_works;
 
 /// The screen in a real terminal.
 mod screen;
+/// Processes that come and go.
+mod short_lived;
 /// Every view in every size of a window.
 mod sizes;
 /// Hours in a minute: many sockets, many looks.

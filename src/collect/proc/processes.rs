@@ -67,13 +67,28 @@ pub fn facts(root: &ProcRoot, pids: impl Iterator<Item = u32>) -> BTreeMap<u32, 
     pids.filter_map(|pid| Some((pid, process(root, pid, uptime_ms)?))).collect()
 }
 
+/// How long these have run, in their order; `None` where that is not known.
+#[must_use]
+pub fn running_ms(root: &ProcRoot, pids: impl Iterator<Item = u32>) -> Vec<Option<u64>> {
+    let uptime_ms = uptime_ms(root);
+    let of = |pid: u32| {
+        let stat = procfs::process::Process::new_with_root(root.path().join(pid.to_string())).ok()?.stat().ok()?;
+        Some(since_start(uptime_ms?, stat.starttime))
+    };
+    pids.map(of).collect()
+}
+
+/// Start time counts clock ticks, 100 per second on every architecture that Linux reports to user space.
+const fn since_start(uptime_ms: u64, start_ticks: u64) -> u64 {
+    uptime_ms.saturating_sub(start_ticks.saturating_mul(10))
+}
+
 fn process(root: &ProcRoot, pid: u32, uptime_ms: Option<u64>) -> Option<ProcessFacts> {
     let folder = root.path().join(pid.to_string());
     let process = procfs::process::Process::new_with_root(folder.clone()).ok()?;
     let stat = process.stat().ok()?;
     let Descriptors { used, soft, hard, .. } = descriptors_of(&process, &folder, &mut { usize::MAX });
-    // Start time counts clock ticks, 100 per second on every architecture that Linux reports to user space.
-    let running_ms = uptime_ms.map(|up| up.saturating_sub(stat.starttime.saturating_mul(10)));
+    let running_ms = uptime_ms.map(|up| since_start(up, stat.starttime));
     Some(ProcessFacts {
         pid,
         state: Some(stat.state),

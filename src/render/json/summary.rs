@@ -9,6 +9,7 @@ use crate::aggregate::{
     AcceptQueue, Amount, Census, Change, Group, Grouping, HostResources, Key, KeyValue, Limits, PortUse, Sum, Sums,
 };
 use crate::diagnose::{Diagnosis, Severity};
+use crate::model::cgroup::Identity;
 use crate::model::column::Names;
 use crate::model::counter::Counter;
 use crate::model::resources::Descriptors;
@@ -207,14 +208,20 @@ fn key_value(value: &KeyValue, owners: &OwnerTable, names: &dyn Names) -> Json {
         KeyValue::Tuple(tuple) => {
             json!({ "local": endpoint(tuple.local), "peer": endpoint(tuple.peer), "ifindex": tuple.ifindex })
         }
-        KeyValue::Processes(indices) => {
+        KeyValue::Processes(indices) | KeyValue::ShortLived(indices) => {
             let processes: Vec<_> = indices.iter().map(|i| &owners.processes[*i as usize]).collect();
+            let is_alike = |get: fn(&Identity) -> Option<&str>| {
+                let mut all = processes.iter().map(|p| get(&p.identity));
+                let first = all.next().flatten();
+                // Processes that share a socket are told by the first; short-lived ones only where all are alike.
+                first.filter(|_| matches!(value, KeyValue::Processes(_)) || all.all(|other| other == first))
+            };
             json!({
                 "comm": processes.first().map(|p| p.comm.as_str()),
                 "pids": processes.iter().map(|p| p.pid).collect::<Vec<_>>(),
-                "unit": processes.first().and_then(|p| p.identity.unit.as_deref()),
-                "container": processes.first().and_then(|p| p.identity.container_label()),
-                "pod": processes.first().and_then(|p| p.identity.pod_label()),
+                "unit": is_alike(|identity| identity.unit.as_deref()),
+                "container": is_alike(Identity::container_label),
+                "pod": is_alike(Identity::pod_label),
             })
         }
         KeyValue::NoProcess(status) => json!({ "comm": null, "pids": [], "owner_status": status.key() }),

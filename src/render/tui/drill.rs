@@ -62,6 +62,7 @@ pub(super) fn of_group(by: Key, id: &GroupId) -> Drill {
     let name = |label: &str| text(label.split('(').next().unwrap_or(label));
     let filter = match (by, id) {
         (_, GroupId::Owner(label)) => format!("process = {}", name(label)),
+        (_, GroupId::ShortLived(comm)) => format!("process = {}", text(comm)),
         (_, GroupId::Nobody(status)) => format!("owner-status = {}", status.key().replace('_', "-")),
         (Key::Listener, GroupId::Endpoint(at, _)) => format!("sport = :{}", at.port),
         (_, GroupId::Endpoint(at, _)) => format!("dst {at}"),

@@ -17,7 +17,7 @@ use crate::aggregate::Counts;
 use crate::model::State;
 use crate::model::column::Names;
 use crate::render::gap;
-use crate::render::watch::{group_label, plain};
+use crate::render::watch::{group_label, line_label, plain};
 use crate::text::{self, grouped};
 use crate::watch::{Frame, GroupId};
 
@@ -130,7 +130,7 @@ pub(super) fn group_table(app: &App, frame: &Frame, names: &dyn Names, pen: &mut
         let room = usize::from(label_width - 1);
         match &group.id {
             GroupId::Endpoint(at, None) => pen.text(1, y, &within(*at, room), Style::new()),
-            id => pen.part(1, y, label_width - 1, 1).marked(0, 0, &group_label(id, names), Style::new()),
+            _ => pen.part(1, y, label_width - 1, 1).marked(0, 0, &line_label(group, names), Style::new()),
         };
         pen.right(total_end, y, &grouped(group.counts.total()), Style::new());
         let mut end = total_end;

@@ -9,7 +9,7 @@ use crate::aggregate::tracker::StateChange;
 use crate::model::{Gap, NetnsId, State};
 use crate::render::gap;
 use crate::render::json::{self, stamp};
-use crate::watch::{Frame, GroupId, Sighting, TimeWaitOwners, TraceStatus};
+use crate::watch::{Frame, FrameGroup, GroupId, Sighting, TimeWaitOwners, TraceStatus};
 
 fn state(state: Option<State>) -> Json {
     match state {
@@ -50,7 +50,7 @@ pub fn snapshot_line(out: &mut dyn Write, frame: &Frame) -> io::Result<()> {
         let rows: Vec<Json> = groups
             .rows
             .iter()
-            .map(|g| json!({ "group": group(&g.id), "total": g.counts.total(), "states": json::states(&g.counts, frame.unseen) }))
+            .map(|g| json!({ "group": group(g), "total": g.counts.total(), "states": json::states(&g.counts, frame.unseen) }))
             .collect();
         let rest = groups.rest.as_ref().map(|(n, c)| json!({ "groups": n, "total": c.total() }));
         json!({ "by": groups.by.name(), "rows": rows, "other": rest })
@@ -104,9 +104,10 @@ fn ledger(ledger: &Ledger) -> Json {
     })
 }
 
-fn group(id: &GroupId) -> Json {
-    match id {
+fn group(group: &FrameGroup) -> Json {
+    match &group.id {
         GroupId::Owner(label) => json!({ "process": &**label }),
+        GroupId::ShortLived(comm) => json!({ "process": null, "short_lived": &**comm, "processes": group.processes }),
         GroupId::Likely(comm) => json!({ "process": null, "likely": &**comm }),
         GroupId::Nobody(status) => json!({ "process": null, "owner_status": status.key() }),
         GroupId::Endpoint(endpoint, netns) => {

@@ -5,7 +5,8 @@ pub(crate) mod plain;
 pub mod schema;
 
 use crate::model::{OwnerStatus, pattern};
-use crate::watch::{GroupId, RowOwner};
+use crate::text;
+use crate::watch::{FrameGroup, GroupId, RowOwner};
 pub use lines::{end_line, finding_line, gap_line, snapshot_line, transition_line};
 pub use plain::write_block;
 
@@ -46,6 +47,7 @@ pub fn owner_reason(owner: &RowOwner) -> &'static str {
 pub fn group_label(id: &GroupId, names: &dyn crate::model::column::Names) -> String {
     match id {
         GroupId::Owner(label) => label.to_string(),
+        GroupId::ShortLived(comm) => format!("{comm}, short-lived"),
         GroupId::Likely(comm) => format!("~{comm} (likely)"),
         GroupId::Nobody(status) => nobody(*status).to_owned(),
         GroupId::Endpoint(endpoint, None) => endpoint.to_string(),
@@ -57,6 +59,17 @@ pub fn group_label(id: &GroupId, names: &dyn crate::model::column::Names) -> Str
         // A label of a container or a pod may be an id.
         GroupId::Text(text) => pattern::shortened(text).to_owned(),
         GroupId::None => "(none)".into(),
+    }
+}
+
+/// The label of a line of groups: that of the group, of processes that come and go with their number.
+#[must_use]
+pub fn line_label(group: &FrameGroup, names: &dyn crate::model::column::Names) -> String {
+    match (&group.id, group.processes) {
+        (GroupId::ShortLived(comm), Some(n)) => {
+            format!("{comm}, {} {}", text::grouped(n), if n == 1 { "process" } else { "processes" })
+        }
+        (id, _) => group_label(id, names),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::{clock, group_label};
+use super::{clock, line_label};
 use crate::aggregate::Flow;
 use crate::model::State;
 use crate::model::column::Names;
@@ -88,7 +88,7 @@ pub fn write_block(out: &mut String, frame: &Frame, names: &dyn Names, style: St
                 .filter(|s| group.counts.get(*s) > 0)
                 .map(|s| format!("{} {}", s.name(), grouped(group.counts.get(s))))
                 .collect();
-            let label = sanitize::clean(&group_label(&group.id, names));
+            let label = sanitize::clean(&line_label(group, names));
             labelled(groups.by.name(), &format!("{label}: {} ({})", grouped(group.counts.total()), states.join(", ")));
         }
         if let Some((n, counts)) = &groups.rest {
