@@ -2,7 +2,7 @@
 # Makes the pictures of docs/pictures: the screen of a real `tcpstate watch`, wide (watch.svg), small (small.svg) and with the
 # state machine (machine.svg), in a private network namespace with programs that open, close and forget connections, and one
 # that accepts nothing. Needs unshare (util-linux), ip (iproute2) and python3; takes a minute. TCPSTATE names another
-# binary than the release build.
+# binary than the release build. With rsvg-convert (Debian: librsvg2-bin) the same as PNG, for pages that take no SVG.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 if [ -z "${TCPSTATE:-}" ]; then
@@ -68,3 +68,8 @@ done
 kill $(jobs -p)
 rm "$programs"
 ' "$tcpstate"
+if command -v rsvg-convert > /dev/null; then
+    for picture in docs/pictures/*.svg; do rsvg-convert "$picture" -o "${picture%.svg}.png"; done
+else
+    echo "no PNG: rsvg-convert is not installed" >&2
+fi
