@@ -99,7 +99,8 @@ impl fmt::Display for Compact {
         }
         match seconds {
             0 => write!(f, "{ms}ms"),
-            1..10 => write!(f, "{seconds}.{}s", ms % 1000 / 100),
+            1..10 if ms % 1000 >= 100 => write!(f, "{seconds}.{}s", ms % 1000 / 100),
+            1..10 => write!(f, "{seconds}s"),
             10..60 => write!(f, "{seconds}s"),
             60..3600 => write!(f, "{}m{:02}s", seconds / 60, seconds % 60),
             3600..86_400 => write!(f, "{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
@@ -240,7 +241,6 @@ pub fn within(command: &str, scope: &str) -> String {
     }
 }
 
-#[cfg(test)]
 /// Options that say where (`--netns all`), with this network namespace in place of several; `None` where they name one or
 /// none, or a capture.
 #[must_use]
@@ -254,10 +254,10 @@ pub fn narrowed(scope: &str, netns: &str) -> Option<String> {
     Some(format!("--netns {netns}") + &others.collect::<String>())
 }
 
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
     #[test]
     fn of_several_namespaces_that_of_the_finding_is_named() {
         let of = |scope| narrowed(scope, "web");
@@ -268,6 +268,7 @@ mod tests {
         }
     }
 
+    #[test]
     fn a_process_is_its_name_and_its_pid() {
         assert_eq!(named("java", 812).to_string(), "java (812)");
         assert_eq!(named("", 812).to_string(), "process 812");

@@ -54,8 +54,8 @@ pub(super) fn line(values: &[(u64, Option<f64>)], x: u16, y: u16, style: Style, 
 /// What a chart is drawn of.
 pub(super) struct Chart<'a> {
     pub title: &'a str,
-    /// What is said beside the title.
-    pub note: &'a str,
+    /// What is said beside the title: the first of these that there is room for.
+    pub notes: &'a [String],
     pub values: &'a [(u64, Option<f64>)],
     pub style: Style,
     pub findings: &'a [Sighting],
@@ -68,7 +68,10 @@ pub(super) fn draw(chart: &Chart<'_>, pen: &mut Pen<'_>) {
     let x = pen.foreign(0, 0, chart.title, chart.style.patch(theme.heading()));
     let now = chart.values.last().and_then(|(_, n)| *n).map_or_else(|| "?".to_owned(), number);
     let x = pen.text(x + 2, 0, &now, theme.heading());
-    pen.marked(x + 2, 0, chart.note, theme.dim());
+    let room = usize::from(width.saturating_sub(x + 2));
+    if let Some(note) = chart.notes.iter().find(|note| note.chars().count() <= room) {
+        pen.text(x + 2, 0, note, theme.dim());
+    }
     let (Some((from_ms, _)), Some((to_ms, _))) = (chart.values.first(), chart.values.last()) else { return };
     let span_ms = to_ms.saturating_sub(*from_ms);
     let Some((low, high)) = range(chart.values).filter(|_| span_ms > 0) else {
@@ -143,7 +146,7 @@ mod tests {
         let values: Vec<_> = values.iter().enumerate().map(|(i, n)| (i as u64 * 1000, Some(*n))).collect();
         let area = Rect::new(0, 0, 40, 8);
         let mut buf = Buffer::empty(area);
-        let chart = Chart { title: "X", note: "", values: &values, style: Style::new(), findings: &[] };
+        let chart = Chart { title: "X", notes: &[], values: &values, style: Style::new(), findings: &[] };
         let mut hits = Hits::default();
         draw(&chart, &mut Pen { buf: &mut buf, hits: &mut hits, area, theme: Theme::PLAIN });
         let row = |y| (0..40).map(|x| buf[(x, y)].symbol()).collect::<String>();

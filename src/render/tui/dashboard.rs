@@ -203,7 +203,7 @@ fn accounts(frame: &Frame) -> Vec<String> {
         let parts = |flow: &Flow| flow.unseen.map_or_else(|| "? unseen".into(), |unseen| plain::hidden(flow, unseen));
         match frame.ledger_gap {
             None => lines.push(format!(
-                "in {over}: opened {} ({}), into TIME_WAIT {} ({}), ended otherwise {}",
+                "{over} since the start: opened {} ({}), into TIME_WAIT {} ({}), ended otherwise {}",
                 number(ledger.opened.total()),
                 parts(&ledger.opened),
                 number(ledger.time_wait.total()),
@@ -211,7 +211,7 @@ fn accounts(frame: &Frame) -> Vec<String> {
                 signed(ledger.ended)
             )),
             Some(why) => lines.push(format!(
-                "in {over}: opened {} seen, into TIME_WAIT {} seen; unseen: not known, {why}",
+                "{over} since the start: opened {} seen, into TIME_WAIT {} seen; unseen: not known, {why}",
                 grouped(ledger.opened.seen),
                 grouped(ledger.time_wait.seen)
             )),

@@ -102,17 +102,17 @@ fn columns(width: u16, lines: &[Line], sort: &'static Column, names: &dyn Names)
     let free = width.saturating_sub(1 + state + extra + owner);
     let peer = address(|l| l.socket.peer);
     let local = if narrow && sort.name != "local" { 0 } else { address(|l| l.socket.local) };
-    let age = sort.name == "age" || !narrow && (local + peer + 9 <= free || width >= 100);
-    let queues = width >= 110 && local + peer + 9 + 18 <= free;
+    let age = sort.name == "age" || !narrow && (local + peer + AGE <= free || width >= 100);
+    let queues = width >= 110 && local + peer + AGE + 18 <= free;
     let queue = |name: &str| if queues || sort.name == name { 9 } else { 0 };
     let (received, sent) = (queue("recv-q"), queue("send-q"));
-    let room = free.saturating_sub(if age { 9 } else { 0 } + received + sent);
+    let room = free.saturating_sub(if age { AGE } else { 0 } + received + sent);
     let peer = peer.min(room - local.min(room / 2));
     let local = local.min(room - peer);
     let all = [
         ("state", state, false),
         (sort.name, extra, sort.kind.is_numeric()),
-        ("age", if age { 9 } else { 0 }, true),
+        ("age", if age { AGE } else { 0 }, true),
         ("recv-q", received, true),
         ("send-q", sent, true),
         ("local", local, false),
@@ -121,6 +121,9 @@ fn columns(width: u16, lines: &[Line], sort: &'static Column, names: &dyn Names)
     ];
     all.into_iter().filter(|(_, width, _)| *width > 0).collect()
 }
+
+/// The width of the age.
+const AGE: u16 = 9;
 
 /// The columns that are shown whatever rows are sorted by.
 const SHOWN: [&str; 7] = ["state", "age", "recv-q", "send-q", "local", "peer", "process"];
@@ -158,7 +161,8 @@ fn cell(column: &str, line: &Line, interval_ms: u64, theme: Theme) -> Option<(St
     })
 }
 
-/// How long it has been in its state. `>`: since before it was first seen, which is as long ago as this.
+/// How long it has been in its state. `>`: longer than this, because it was so when first seen, or because the kernel's timers tell
+/// no more, and the range has no room.
 fn age(line: &Line, interval_ms: u64) -> String {
     let age = line.age();
     if line.is_aged_by_sight() {
@@ -169,7 +173,7 @@ fn age(line: &Line, interval_ms: u64) -> String {
     }
     let mut text = String::new();
     value::write_age(&mut text, age);
-    text
+    if text.chars().count() < usize::from(AGE) { text } else { format!(">{}", text::compact_ms(age.min_ms)) }
 }
 
 /// Where the values begin that have a line each.

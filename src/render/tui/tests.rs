@@ -104,7 +104,7 @@ fn a_recording_is_paused_stepped_and_searched() {
     assert!(screen(&app, 80, 24).contains("PAUSED (p: play)"));
     // Back through what was shown; forward again, and then the next snapshot.
     assert_eq!(press(&mut app, "Left"), []);
-    assert!(screen(&app, 80, 24).contains("PAUSED 1.0s back"), "{}", screen(&app, 80, 24));
+    assert!(screen(&app, 80, 24).contains("PAUSED 1s back"), "{}", screen(&app, 80, 24));
     assert_eq!(press(&mut app, "Right Right"), [Command::Advance]);
     assert_eq!(press(&mut app, "p Left"), [Command::Play(true), Command::Play(false)], "who steps back pauses");
     assert_eq!(press(&mut app, "p"), [Command::Play(true)]);
@@ -142,7 +142,7 @@ fn a_trace_shows_in_the_accounts_and_on_the_edges() {
     insta::assert_snapshot!("traced_states", screen(&app, 80, 24));
     press(&mut app, "2");
     // Not all of the minute was traced.
-    assert!(screen(&app, 80, 24).contains("in the last 4.0s") && screen(&app, 80, 24).contains("≥"));
+    assert!(screen(&app, 80, 24).contains("in the last 4s") && screen(&app, 80, 24).contains("≥"));
     press(&mut app, "t");
     let mut only = App::new(1000, Key::Process, true);
     only.on_frame(app.frame().unwrap().clone());
@@ -177,7 +177,7 @@ fn held_and_stale_looks_say_so() {
     let mut app = app();
     press(&mut app, "Left");
     assert!(app.is_held());
-    assert!(screen(&app, 100, 24).contains("HELD 1.0s back"), "{}", screen(&app, 100, 24));
+    assert!(screen(&app, 100, 24).contains("HELD 1s back"), "{}", screen(&app, 100, 24));
     let before = screen(&app, 100, 24);
     app.on_frame(Frame { seq: 4, ..testkit::frame() });
     assert_eq!(screen(&app, 100, 24).lines().nth(4), before.lines().nth(4), "a held sample does not move");
@@ -186,7 +186,7 @@ fn held_and_stale_looks_say_so() {
     app.stale = true;
     assert!(screen(&app, 100, 24).contains("STALE"));
     app.on_frame(Frame { seq: 5, sample_us: 3_000_000, ..testkit::frame() });
-    assert!(screen(&app, 100, 24).contains("STALE: a sample takes 3.0s"));
+    assert!(screen(&app, 100, 24).contains("STALE: a sample takes 3s"));
     press(&mut app, "p");
     assert!(app.is_held());
     press(&mut app, "p");
@@ -586,4 +586,14 @@ fn colour_is_never_alone_and_no_more_than_the_terminal_has() {
         assert!(picture.starts_with("<svg ") && picture.contains("TIME_WAIT") && picture.ends_with("</svg>\n"));
         assert_eq!(picture.contains("#1590a5"), rgb, "a picture has the colours of its screen");
     }
+}
+
+#[test]
+fn states_without_a_column_are_added_up() {
+    let mut app = app();
+    press(&mut app, "3");
+    let text = screen(&app, 60, 20);
+    let end = |of: &str| text.lines().find(|l| l.contains(of)).unwrap().split_whitespace().rev().take(3).collect();
+    let ends: [Vec<&str>; 2] = [end("BY PROCESS"), end("nginx(80")];
+    assert_eq!(ends, [["OTHER", "TIME_WAIT", "ESTAB"], ["4", "0", "1,178"]]);
 }

@@ -77,19 +77,23 @@ pub(super) fn groups(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<
 /// The chart of a state, a group or a rate.
 pub(super) fn history(app: &App, frame: &Frame, series: &Series, names: &dyn Names, pen: &mut Pen<'_>) {
     let values = app.history.curve(series, frame.seq, SAMPLES);
-    let mut note = String::new();
+    let mut notes = Vec::new();
     let (title, style) = match series {
         Series::State(state) => {
             if let Some(stay) = frame.times_in_state.iter().find(|s| s.state == *state) {
-                note = format!("half of those that left stayed <{}", text::compact_ms(stay.median_ms.1));
+                let stay = text::compact_ms(stay.median_ms.1);
+                notes = vec![format!("half of those that left stayed <{stay}"), format!("half stay <{stay}")];
             }
             (state.name().to_owned(), pen.theme.state(*state))
         }
         Series::Group(id) => (group_label(id, names), pen.theme.curve()),
         Series::Rate(rate) => (rate.name().to_owned(), pen.theme.curve()),
     };
-    chart::draw(&Chart { title: &title, note: &note, values: &values, style, findings: &frame.findings }, pen);
+    chart::draw(&Chart { title: &title, notes: &notes, values: &values, style, findings: &frame.findings }, pen);
 }
+
+/// The width of the column of states that have none of their own.
+const OTHER: u16 = 9;
 
 /// The groups of a frame over the whole area, with the curve of each where there is room.
 pub(super) fn group_table(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>, cursor: Option<usize>) {
@@ -101,15 +105,23 @@ pub(super) fn group_table(app: &App, frame: &Frame, names: &dyn Names, pen: &mut
         sum.merge(&group.counts);
     }
     let width = pen.area.width;
-    let label_width = (width / 2).clamp(20, 44);
+    let label_width = (width / 8 * 3).clamp(20, 44);
     let mut columns: Vec<State> = State::ALL.into_iter().filter(|s| sum.get(*s) > 0).collect();
     columns.sort_by_key(|s| std::cmp::Reverse(sum.get(*s)));
     let cell = |s: &State| u16::try_from(short(*s).len().max(grouped(sum.get(*s)).len()) + 2).unwrap_or(12);
-    let mut used = label_width + 9;
-    columns.retain(|s| {
-        used += cell(s);
-        used <= width
-    });
+    let all = columns.len();
+    let fit = |room: u16| {
+        let mut used = label_width + 9;
+        let fits = columns.iter().take_while(|s| {
+            used += cell(s);
+            used <= room
+        });
+        fits.count()
+    };
+    // What has no column is added up in one, which alone would repeat the total.
+    let (most, fewer) = (fit(width), fit(width.saturating_sub(OTHER)));
+    let with_other = most < all && fewer > 0;
+    columns.truncate(if with_other { fewer } else { most });
     columns.sort_by_key(|s| s.index());
     let headings = Headings(Table::Groups, app.order(Table::Groups));
     headings.left(1, "name", &format!("BY {}", groups.by.name().to_ascii_uppercase()), pen);
@@ -119,6 +131,10 @@ pub(super) fn group_table(app: &App, frame: &Frame, names: &dyn Names, pen: &mut
     for state in &columns {
         end += cell(state);
         headings.right(end, state.key(), short(*state), pen);
+    }
+    if with_other {
+        end += OTHER;
+        pen.right(end, 0, "OTHER", theme.heading());
     }
     if width >= end + 24 {
         pen.text(end + 2, 0, "HISTORY", theme.heading());
@@ -138,6 +154,11 @@ pub(super) fn group_table(app: &App, frame: &Frame, names: &dyn Names, pen: &mut
             end += cell(state);
             let n = group.counts.get(*state);
             pen.right(end, y, &grouped(n), if n == 0 { theme.dim() } else { theme.state(*state) });
+        }
+        if with_other {
+            end += OTHER;
+            let n = group.counts.total() - columns.iter().map(|s| group.counts.get(*s)).sum::<u64>();
+            pen.right(end, y, &grouped(n), theme.dim());
         }
         if width >= end + 24 {
             let values = app.history.curve(&Series::Group(group.id.clone()), frame.seq, SAMPLES);
