@@ -124,11 +124,12 @@ impl Kept {
     }
 }
 
-/// Whether two `tcp_info` are the same, ages apart: they are three of the four numbers from byte 44 on.
+/// Whether two `tcp_info` are the same, ages apart: they are three of the four words from byte 44 on.
 fn same_info(a: Option<&TcpInfo>, b: Option<&TcpInfo>) -> bool {
-    match (a.map(TcpInfo::as_bytes), b.map(TcpInfo::as_bytes)) {
-        (Some(a), Some(b)) if a.len() == b.len() && a.len() >= 60 => {
-            a[..44] == b[..44] && a[48..52] == b[48..52] && a[60..] == b[60..]
+    match (a, b) {
+        (Some(a), Some(b)) if a.byte_len() == b.byte_len() && a.byte_len() >= 60 => {
+            let mut pairs = a.words().zip(b.words()).enumerate();
+            pairs.all(|(place, (a, b))| a == b || matches!(place, 11 | 13 | 14))
         }
         (a, b) => a == b,
     }
@@ -440,7 +441,7 @@ fn write_info(out: &mut String, now: &TcpInfo, instants: &Instants, known: Optio
         out.push_str("\":");
         value.write(out);
     };
-    let len = |info: &TcpInfo| info.as_bytes().len() as u64;
+    let len = |info: &TcpInfo| info.byte_len() as u64;
     // A structure of another length is written as a whole.
     let known = known.filter(|(before, _)| len(before) == len(now));
     if known.is_none() {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -23,7 +22,8 @@ use crate::cores;
 use crate::model::gap::{Capability, Missing, WayOut, Why};
 use crate::model::path::{Destination, NextHop};
 use crate::model::snapshot::{Answers, Asked, Inspection, ProcessFacts, TrackingAnswers};
-use crate::model::{FourTuple, Gap, Info, Inode, NetnsId, Snapshot, Socket, State, StateSet, TcpInfo};
+use crate::model::tcp_info::Packing;
+use crate::model::{FourTuple, Gap, Inode, NetnsId, Snapshot, Socket, State, StateSet};
 
 /// Descriptors that one diagnosis reads to see what processes do with their sockets: about 60 ms.
 const DESCRIPTORS_INSPECTED: u64 = 20_000;
@@ -305,30 +305,27 @@ fn tracked(netns: Option<NetnsId>, connections: &[FourTuple], ports: bool) -> Tr
 /// its rows have left the cache.
 #[derive(Default)]
 struct Infos {
-    list: Vec<TcpInfo>,
+    list: Packing,
     /// The rows they belong to.
     rows: Vec<usize>,
 }
 
 impl Infos {
-    const LEN: usize = 64;
-
     /// Adds a row whose `tcp_info` follows later.
     fn push(&mut self, sockets: &mut Vec<Socket>, socket: &Socket) {
         if let Some(info) = socket.info.as_deref() {
-            self.list.push(info.clone());
+            self.list.push(info);
             self.rows.push(sockets.len());
         }
         sockets.push(Socket { info: None, ..*socket });
-        if self.list.len() == Self::LEN {
+        if self.list.is_full() {
             self.hand_out(sockets);
         }
     }
 
     fn hand_out(&mut self, sockets: &mut [Socket]) {
-        let list = Arc::new(std::mem::replace(&mut self.list, Vec::with_capacity(Self::LEN)));
-        for (row, place) in self.rows.drain(..).zip(0..) {
-            sockets[row].info = Some(Info::listed(&list, place));
+        for (row, info) in self.rows.drain(..).zip(self.list.finish()) {
+            sockets[row].info = Some(info);
         }
     }
 }

@@ -10,17 +10,36 @@ use std::sync::Arc;
 /// Bytes kept: what Linux 6.18 sends. The tail of a longer structure is dropped.
 const CAPACITY: usize = 280;
 
-/// `struct tcp_info` (`include/uapi/linux/tcp.h`), kept as raw bytes: decoding is a copy, and the shorter structure
-/// of an older kernel yields `None`, never zero.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TcpInfo {
+/// The same in words, of which the structure consists: every field is in one, or is two of them.
+const WORDS: usize = CAPACITY / 4;
+/// How many of them the bits of a number tell.
+const BITS: usize = u32::BITS as usize;
+
+/// `struct tcp_info` (`include/uapi/linux/tcp.h`), kept as the kernel sent it: the shorter structure of an older kernel
+/// yields `None`, never zero. It is whole, or an entry of an [`InfoList`].
+#[derive(Clone)]
+pub struct TcpInfo(Kept);
+
+#[derive(Clone)]
+enum Kept {
+    Whole(Box<Whole>),
+    Listed(Arc<InfoList>, u32),
+}
+
+/// What is beyond the length is zero.
+#[derive(Clone)]
+struct Whole {
     len: u16,
-    bytes: [u8; CAPACITY],
+    words: [u32; WORDS],
+}
+
+impl Whole {
+    const EMPTY: Whole = Whole { len: 0, words: [0; WORDS] };
 }
 
 impl Default for TcpInfo {
     fn default() -> TcpInfo {
-        TcpInfo { len: 0, bytes: [0; CAPACITY] }
+        TcpInfo(Kept::Whole(Box::new(Whole::EMPTY)))
     }
 }
 
@@ -74,9 +93,7 @@ macro_rules! fields {
 
         impl TcpInfo {
             $($(#[$doc])* #[must_use] pub fn $name(&self) -> Option<$kind> {
-                const SIZE: usize = size_of::<$kind>();
-                let bytes = self.as_bytes().get($offset..$offset + SIZE)?;
-                bytes.try_into().ok().map($kind::from_ne_bytes)
+                self.read($offset).map($kind::from_ne_bytes)
             })*
 
             /// Every field with its name and decoded value, in the order of the structure.
@@ -100,8 +117,7 @@ macro_rules! fields {
                         const SIZE: usize = size_of::<$kind>();
                         #[allow(irrefutable_let_patterns, reason = "some fields are as wide as the value")]
                         let Ok(value) = $kind::try_from(value) else { return false };
-                        self.bytes[$offset..$offset + SIZE].copy_from_slice(&value.to_ne_bytes());
-                        self.len = self.len.max(length($offset + SIZE));
+                        self.write::<SIZE>($offset, value.to_ne_bytes());
                         true
                     })*
                     _ => false,
@@ -192,15 +208,87 @@ fields! {
 impl TcpInfo {
     /// Takes the bytes of a `tcp_info`, of any length.
     pub fn load(&mut self, bytes: &[u8]) {
-        let len = bytes.len().min(CAPACITY);
-        self.bytes[..len].copy_from_slice(&bytes[..len]);
-        self.len = length(len);
+        let bytes = &bytes[..bytes.len().min(CAPACITY)];
+        let whole = self.whole();
+        let mut words = whole.words.iter_mut();
+        let full = bytes.chunks_exact(4);
+        let rest = full.remainder();
+        for (four, word) in full.zip(words.by_ref()) {
+            *word = u32::from_ne_bytes([four[0], four[1], four[2], four[3]]);
+        }
+        if !rest.is_empty()
+            && let Some(word) = words.next()
+        {
+            let mut four = [0; 4];
+            four[..rest.len()].copy_from_slice(rest);
+            *word = u32::from_ne_bytes(four);
+        }
+        // A scratch row is loaded again and again, nearly always with the same length.
+        if usize::from(whole.len) > bytes.len() {
+            words.for_each(|word| *word = 0);
+        }
+        whole.len = length(bytes.len());
     }
 
-    /// The bytes as received, up to what is kept.
+    /// How many bytes of the structure this kernel sent, up to what is kept.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+    pub fn byte_len(&self) -> usize {
+        usize::from(match &self.0 {
+            Kept::Whole(whole) => whole.len,
+            Kept::Listed(list, place) => list.entries[*place as usize].len,
+        })
+    }
+
+    /// The structure in words of four bytes; the last one may be cut.
+    pub fn words(&self) -> impl Iterator<Item = u32> {
+        (0..self.byte_len().div_ceil(4)).map(|place| self.word(place))
+    }
+
+    #[inline]
+    fn word(&self, place: usize) -> u32 {
+        match &self.0 {
+            Kept::Whole(whole) => whole.words[place],
+            Kept::Listed(list, entry) => list.word(*entry, place),
+        }
+    }
+
+    /// The bytes of a field; `None` where the structure ends before it does.
+    #[inline]
+    fn read<const SIZE: usize>(&self, offset: usize) -> Option<[u8; SIZE]> {
+        if offset + SIZE > self.byte_len() {
+            return None;
+        }
+        let (place, within) = (offset / 4, offset % 4);
+        let mut two = [0; 8];
+        two[..4].copy_from_slice(&self.word(place).to_ne_bytes());
+        if within + SIZE > 4 {
+            two[4..].copy_from_slice(&self.word(place + 1).to_ne_bytes());
+        }
+        two.get(within..within + SIZE)?.try_into().ok()
+    }
+
+    fn write<const SIZE: usize>(&mut self, offset: usize, bytes: [u8; SIZE]) {
+        let whole = self.whole();
+        for (at, byte) in (offset..).zip(bytes) {
+            let word = &mut whole.words[at / 4];
+            let mut four = word.to_ne_bytes();
+            four[at % 4] = byte;
+            *word = u32::from_ne_bytes(four);
+        }
+        whole.len = whole.len.max(length(offset + SIZE));
+    }
+
+    /// What can be changed: an entry of a list is copied first.
+    fn whole(&mut self) -> &mut Whole {
+        if let Kept::Listed(..) = self.0 {
+            let mut whole = Box::new(Whole { len: length(self.byte_len()), ..Whole::EMPTY });
+            whole.words.iter_mut().zip(self.words()).for_each(|(to, word)| *to = word);
+            self.0 = Kept::Whole(whole);
+        }
+        match &mut self.0 {
+            Kept::Whole(whole) => whole,
+            Kept::Listed(..) => unreachable!("it was made whole"),
+        }
     }
 
     /// Whether both ends use timestamps (`TCPI_OPT_TIMESTAMPS`).
@@ -228,41 +316,122 @@ impl fmt::Debug for TcpInfo {
     }
 }
 
-/// A length of at most [`CAPACITY`].
+/// A length of at most [`CAPACITY`], or a place in the words of a full list.
 const fn length(bytes: usize) -> u16 {
-    #[allow(clippy::cast_possible_truncation, reason = "the capacity fits")]
+    debug_assert!(bytes <= Packing::ROWS * WORDS);
+    #[allow(clippy::cast_possible_truncation, reason = "both fit")]
     let len = bytes as u16;
     len
 }
 
-/// The `tcp_info` of a row: its own, or an entry of a list shared by the rows of a large table, because a hundred
-/// thousand heap blocks cost more than their content.
-#[derive(Clone)]
-pub struct Info(Kept);
-
-#[derive(Clone)]
-enum Kept {
-    Own(Box<TcpInfo>),
-    Listed(Arc<Vec<TcpInfo>>, u32),
-}
-
-impl Info {
-    /// The entry at this index of a list, which must exist.
-    #[must_use]
-    pub fn listed(list: &Arc<Vec<TcpInfo>>, place: u32) -> Info {
-        Info(Kept::Listed(Arc::clone(list), place))
+impl PartialEq for TcpInfo {
+    fn eq(&self, other: &TcpInfo) -> bool {
+        self.byte_len() == other.byte_len() && self.words().eq(other.words())
     }
 }
+
+impl Eq for TcpInfo {}
+
+/// The `tcp_info` of rows that are kept together. Most of it is alike from row to row (segment sizes, windows, what
+/// was never measured or never happened), so an entry keeps the words in which it differs from the first one: a third
+/// of the structure for a connection that talks, a sixth for one at rest.
+pub struct InfoList {
+    first: [u32; WORDS],
+    entries: Box<[Entry]>,
+    words: Box<[u32]>,
+}
+
+/// One `tcp_info` of a list.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// A bit for each word that is not that of the first entry.
+    differs: [u32; WORDS.div_ceil(BITS)],
+    /// Where these words begin in the list of all.
+    start: u16,
+    len: u16,
+}
+
+impl InfoList {
+    #[inline]
+    fn word(&self, entry: u32, place: usize) -> u32 {
+        let Entry { differs, start, .. } = &self.entries[entry as usize];
+        let (block, bit) = (place / BITS, place % BITS);
+        if differs[block] >> bit & 1 == 0 {
+            return self.first[place];
+        }
+        let before: u32 = differs[..block].iter().map(|bits| bits.count_ones()).sum();
+        let beside = (differs[block] & !(u32::MAX << bit)).count_ones();
+        self.words[usize::from(*start) + (before + beside) as usize]
+    }
+}
+
+/// Makes [`InfoList`]s one after the other, of up to [`Packing::ROWS`] entries.
+#[derive(Default)]
+pub struct Packing {
+    first: Option<[u32; WORDS]>,
+    entries: Vec<Entry>,
+    words: Vec<u32>,
+}
+
+impl Packing {
+    /// Few enough that rows are in the cache when they get their entry, and that the words are counted in two bytes.
+    pub const ROWS: usize = 64;
+
+    /// Adds a `tcp_info`, of which there is room for [`Packing::ROWS`].
+    pub fn push(&mut self, info: &TcpInfo) {
+        let copy;
+        let whole: &Whole = match &info.0 {
+            Kept::Whole(whole) => whole,
+            Kept::Listed(..) => {
+                let mut own = info.clone();
+                copy = own.whole().clone();
+                &copy
+            }
+        };
+        let first = self.first.get_or_insert(whole.words);
+        debug_assert!(self.entries.len() < Packing::ROWS, "the list is full");
+        let mut entry = Entry { differs: [0; _], start: length(self.words.len()), len: whole.len };
+        let blocks = whole.words.chunks(BITS).zip(first.chunks(BITS));
+        for (differs, (words, first)) in entry.differs.iter_mut().zip(blocks) {
+            for (bit, (word, of_first)) in words.iter().zip(first).enumerate() {
+                *differs |= u32::from(word != of_first) << bit;
+            }
+            let mut left = *differs;
+            while left != 0 {
+                self.words.push(words[left.trailing_zeros() as usize]);
+                left &= left - 1;
+            }
+        }
+        self.entries.push(entry);
+    }
+
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.entries.len() >= Packing::ROWS
+    }
+
+    /// The entries of a list of those that were added since the last one, in their order.
+    pub fn finish(&mut self) -> impl Iterator<Item = Info> + use<> {
+        let list = InfoList {
+            first: self.first.take().unwrap_or([0; WORDS]),
+            entries: self.entries.as_slice().into(),
+            words: self.words.as_slice().into(),
+        };
+        self.entries.clear();
+        self.words.clear();
+        let (list, places) = (Arc::new(list), 0..);
+        let len = list.entries.len();
+        places.take(len).map(move |place| Info(TcpInfo(Kept::Listed(Arc::clone(&list), place))))
+    }
+}
+
+/// The `tcp_info` of a row.
+#[derive(Clone, Default, PartialEq)]
+pub struct Info(TcpInfo);
 
 impl From<TcpInfo> for Info {
     fn from(info: TcpInfo) -> Info {
-        Info(Kept::Own(Box::new(info)))
-    }
-}
-
-impl Default for Info {
-    fn default() -> Info {
-        Info::from(TcpInfo::default())
+        Info(info)
     }
 }
 
@@ -270,29 +439,13 @@ impl Deref for Info {
     type Target = TcpInfo;
 
     fn deref(&self) -> &TcpInfo {
-        match &self.0 {
-            Kept::Own(info) => info,
-            Kept::Listed(list, place) => &list[*place as usize],
-        }
+        &self.0
     }
 }
 
-/// A shared entry is copied before it is changed.
 impl DerefMut for Info {
     fn deref_mut(&mut self) -> &mut TcpInfo {
-        if let Kept::Listed(list, place) = &self.0 {
-            *self = Info::from(list[*place as usize].clone());
-        }
-        match &mut self.0 {
-            Kept::Own(info) => info,
-            Kept::Listed(..) => unreachable!("it was made its own"),
-        }
-    }
-}
-
-impl PartialEq for Info {
-    fn eq(&self, other: &Info) -> bool {
-        **self == **other
+        &mut self.0
     }
 }
 
@@ -324,16 +477,71 @@ mod tests {
     }
 
     #[test]
+    fn entries_of_a_list_are_what_was_put_in_whatever_their_length() {
+        let mut packing = Packing::default();
+        assert_eq!(packing.finish().count(), 0);
+        // Numbers that differ everywhere, nowhere, and at some places; structures of every length among them.
+        let bytes = |n: usize| -> Vec<u8> {
+            let byte = |at: usize| if n % 7 < 2 { 0x5a } else { (at * n / 3 + at) % 251 };
+            (0..CAPACITY).map(|at| u8::try_from(byte(at)).unwrap()).collect()
+        };
+        let mut wanted: Vec<TcpInfo> = (0..=CAPACITY)
+            .map(|len| {
+                let mut info = TcpInfo::default();
+                info.load(&bytes(len)[..len]);
+                info
+            })
+            .collect();
+        wanted.reverse();
+        let mut listed = Vec::new();
+        for info in &wanted {
+            packing.push(info);
+            if packing.is_full() {
+                listed.extend(packing.finish());
+            }
+        }
+        listed.extend(packing.finish());
+        assert_eq!(listed.len(), wanted.len());
+        for (listed, wanted) in listed.iter().zip(&wanted) {
+            let all = |info: &TcpInfo| {
+                let mut all = vec![(info.byte_len() as u64, None)];
+                info.for_each(|_, value| all.push((0, value)));
+                all
+            };
+            assert_eq!(all(listed), all(wanted));
+            assert_eq!(**listed, *wanted);
+        }
+        // What is listed can be listed again.
+        listed.iter().take(Packing::ROWS).for_each(|info| packing.push(info));
+        assert!(packing.finish().zip(&listed).all(|(again, once)| again == *once));
+    }
+
+    #[test]
+    fn a_structure_that_is_loaded_again_keeps_nothing_of_the_one_before() {
+        let mut info = TcpInfo::default();
+        info.load(&[0xff; CAPACITY]);
+        info.load(&[1; 102]);
+        let mut fresh = TcpInfo::default();
+        fresh.load(&[1; 102]);
+        assert_eq!(info, fresh);
+        assert!(info.set("snd_wnd_bytes", 7) && fresh.set("snd_wnd_bytes", 7));
+        assert_eq!((info.total_retrans(), info.snd_wnd_bytes()), (Some(0x0101), Some(7)));
+        assert_eq!(info, fresh);
+    }
+
+    #[test]
     fn what_is_shared_is_copied_before_it_is_changed() {
         let mut first = TcpInfo::default();
         assert!(first.set("rtt_us", 1));
-        let list = Arc::new(vec![first.clone(), TcpInfo::default()]);
-        let mut info = Info::listed(&list, 0);
+        let mut packing = Packing::default();
+        packing.push(&first);
+        packing.push(&TcpInfo::default());
+        let mut listed = packing.finish();
+        let (mut info, second) = (listed.next().unwrap(), listed.next().unwrap());
         let kept = info.clone();
         assert_eq!(info, Info::from(first));
         assert!(info.set("rtt_us", 2));
-        assert_eq!((info.rtt_us(), kept.rtt_us(), list[0].rtt_us()), (Some(2), Some(1), Some(1)));
-        assert_eq!(Info::listed(&list, 1).rtt_us(), None);
+        assert_eq!((info.rtt_us(), kept.rtt_us(), second.rtt_us()), (Some(2), Some(1), None));
     }
 
     #[test]

@@ -274,6 +274,6 @@ fn dump(ns: &Netns, walks: &[Walk], states: StateSet, attributes: Attributes) ->
 /// Of `tcp_info`, what lasts: its length, and the bytes that passed.
 fn info(socket: &Socket) -> String {
     socket.info.as_deref().map_or("none".into(), |info| {
-        format!("{} {:?} {:?}", info.as_bytes().len(), info.bytes_received(), info.bytes_acked())
+        format!("{} {:?} {:?}", info.byte_len(), info.bytes_received(), info.bytes_acked())
     })
 }
