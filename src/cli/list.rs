@@ -2,6 +2,7 @@
 //!
 //! Input: its arguments. Output: rows in the chosen format, written as they arrive; only sorting keeps them.
 
+use std::cmp::Ordering;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
@@ -16,8 +17,9 @@ use crate::cli::parse::{self, Chosen, SortBy};
 use crate::cli::select;
 use crate::cli::session::Session;
 use crate::filter::Expr;
-use crate::model::column::{self, COLUMNS, Column, Group, Needs, Row};
-use crate::model::{Gap, Socket};
+use crate::model::column::{self, COLUMNS, Column, Group, Names, Needs, Row};
+use crate::model::row_list::RowList;
+use crate::model::{Gap, OwnerTable};
 use crate::render::rows::{Format, Listing, RowWriter};
 use crate::render::{self, FORMATS};
 use crate::text;
@@ -137,11 +139,11 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         room: args.limit.unwrap_or(u64::MAX),
     };
     let mut matched = 0u64;
-    let mut kept: Vec<Socket> = Vec::new();
+    let mut kept = RowList::default();
     let (failed, scanned) = scan.rows(|row| {
         matched += 1;
         if args.sort.is_some() {
-            kept.push(row.socket.clone());
+            kept.push(row.socket);
             return ControlFlow::Continue(());
         }
         match sheets.row(env, row) {
@@ -156,12 +158,11 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     session.gaps.extend(session.live.lacks());
     if let Some(SortBy { column, descending }) = args.sort {
         let (owners, names) = (&session.owners, &session.names);
-        kept.sort_by(|a, b| {
-            let (a, b) = (Row::new(a, owners, names), Row::new(b, owners, names));
-            column::order(&(column.get)(&a), &(column.get)(&b), descending)
-        });
-        for socket in &kept {
-            sheets.row(env, &Row::new(socket, owners, names))?;
+        kept.finish();
+        for place in sorted(&kept, owners, names, column, descending) {
+            if let Some(socket) = kept.get(place as usize) {
+                sheets.row(env, &Row::new(&socket, owners, names))?;
+            }
         }
     }
     let left_out = matched.saturating_sub(args.limit.unwrap_or(u64::MAX));
@@ -186,6 +187,31 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     } else {
         Exit::Done
     })
+}
+
+/// The places of rows in the order of a column; of equals, the one that came first.
+fn sorted(kept: &RowList, owners: &OwnerTable, names: &dyn Names, column: &Column, descending: bool) -> Vec<u32> {
+    let row = |place: u32| kept.get(place as usize).unwrap_or_default();
+    let mut all_whole = true;
+    // The beginning of its value decides about most rows, which are not read again then.
+    let mut prefixes: Vec<(u64, u32)> = Vec::new();
+    for place in 0.. {
+        let Some(socket) = kept.get(place as usize) else { break };
+        let (prefix, is_whole) = column::prefix(&(column.get)(&Row::new(&socket, owners, names)), descending);
+        all_whole &= is_whole;
+        prefixes.push((prefix, place));
+    }
+    prefixes.sort_by(|(a, first), (b, second)| {
+        a.cmp(b).then_with(|| {
+            if all_whole {
+                return Ordering::Equal;
+            }
+            let (a, b) = (row(*first), row(*second));
+            let (a, b) = (Row::new(&a, owners, names), Row::new(&b, owners, names));
+            column::order(&(column.get)(&a), &(column.get)(&b), descending)
+        })
+    });
+    prefixes.into_iter().map(|(_, place)| place).collect()
 }
 
 /// The formats of one listing: what is chosen, and with a place for a document beside it also the table.

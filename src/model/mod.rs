@@ -29,6 +29,7 @@ pub mod path;
 pub mod pattern;
 pub mod resources;
 pub(crate) mod rights;
+pub mod row_list;
 pub mod snapshot;
 pub mod socket;
 pub mod source;

@@ -101,6 +101,19 @@ impl TimerKind {
         })
     }
 
+    /// The kernel's number for this timer.
+    #[must_use]
+    pub const fn kernel(self) -> u8 {
+        match self {
+            TimerKind::Retransmit => 1,
+            TimerKind::Keepalive => 2,
+            TimerKind::TimeWait => 3,
+            TimerKind::ZeroWindowProbe => 4,
+            TimerKind::DelayedAck => 5,
+            TimerKind::Unknown(n) => n,
+        }
+    }
+
     /// The key that JSON prints.
     #[must_use]
     pub const fn key(self) -> &'static str {

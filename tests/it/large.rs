@@ -152,3 +152,25 @@ fn counting_processes_needs_no_descriptors_and_says_the_same() {
         assert_eq!(total, held.len() as u64, "{summary}");
     });
 }
+
+#[test]
+fn sorted_rows_are_those_of_the_kernel_in_another_order() {
+    in_netns(|ns| {
+        let _held = populate();
+        let rows = |more: &[&str]| -> Vec<serde_json::Value> {
+            let words = [&["list", "--json", "-c", "cookie,local,send-q,state,pid"][..], more].concat();
+            product::json(ns, &words)["sockets"].as_array().expect("sockets").clone()
+        };
+        let mut plain = rows(&[]);
+        let by_id = |rows: &mut Vec<serde_json::Value>| rows.sort_by_key(|row| row["cookie"].to_string());
+        by_id(&mut plain);
+        for column in ["local", "-send-q", "state", "-pid"] {
+            let mut sorted = rows(&[&format!("--sort={column}")]);
+            if column == "-send-q" {
+                assert!(sorted.is_sorted_by_key(|row| std::cmp::Reverse(row["send_q_bytes"].as_u64())), "{column}");
+            }
+            by_id(&mut sorted);
+            assert!(sorted == plain, "{column}: {} rows, {} expected", sorted.len(), plain.len());
+        }
+    });
+}

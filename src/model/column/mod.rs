@@ -21,7 +21,7 @@ use crate::model::socket::Socket;
 use crate::model::transition::Transition;
 
 pub use json::{Json, Type, Whole};
-pub use order::order;
+pub use order::{order, prefix};
 pub use table::COLUMNS;
 pub use value::{Kind, Value};
 

@@ -1,6 +1,7 @@
 //! The order of rows sorted by a column.
 
 use std::cmp::Ordering;
+use std::net::IpAddr;
 
 use super::Value;
 use crate::model::owner::{Holder, OwnerTable};
@@ -48,6 +49,63 @@ fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
     }
 }
 
+/// A number in whose order values are, as [`order`] has them, and whether it is the whole of the value: two of the same
+/// number have to be compared unless both are.
+#[must_use]
+pub fn prefix(value: &Value<'_>, descending: bool) -> (u64, bool) {
+    if is_missing(value) {
+        return (u64::MAX, true);
+    }
+    let (rank, is_whole) = rank(value);
+    if rank >= LAST {
+        return (if descending { 0 } else { LAST }, false);
+    }
+    (if descending { LAST - rank } else { rank }, is_whole)
+}
+
+/// What no value is but those that are missing.
+const LAST: u64 = u64::MAX - 1;
+const HIGH: u64 = 1 << 63;
+
+/// The first eight bytes of a text, which are all of it if none is 0.
+fn first_bytes(text: &str) -> (u64, bool) {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(text.bytes()).for_each(|(to, byte)| *to = byte);
+    (u64::from_be_bytes(bytes), text.len() <= bytes.len() && !text.contains('\0'))
+}
+
+fn rank_of_addr(addr: IpAddr, port: u16) -> (u64, bool) {
+    match addr {
+        IpAddr::V4(addr) => (u64::from(addr.to_bits()) << 16 | u64::from(port), true),
+        IpAddr::V6(addr) => {
+            #[allow(clippy::cast_possible_truncation, reason = "the upper half")]
+            let upper = (addr.to_bits() >> 64) as u64;
+            (HIGH | upper >> 1, false)
+        }
+    }
+}
+
+/// The same of a value that exists, in ascending order.
+fn rank(value: &Value<'_>) -> (u64, bool) {
+    match value {
+        Value::Unknown | Value::Absent | Value::Unlimited | Value::Actor(_) => (LAST, false),
+        Value::Number(n) => (*n, true),
+        Value::Named(n, None) => ((*n).min(HIGH - 1), *n < HIGH),
+        Value::Named(_, Some(name)) => (HIGH | first_bytes(name).0 >> 1, false),
+        Value::Flag(flag) => ((*flag).into(), true),
+        Value::Text(text) => first_bytes(text),
+        Value::State(state) => (state.index() as u64, true),
+        Value::Addr(addr) => rank_of_addr(*addr, 0),
+        Value::Endpoint(end, _) => rank_of_addr(end.addr, end.port),
+        Value::Age(age) => (age.min_ms, false),
+        Value::Each(holders, owners, get) => {
+            let (rank, is_whole) = prefix(&get(owners.process(&holders[0]), holders[0].fd), false);
+            (rank.min(LAST), is_whole && rank < LAST)
+        }
+        Value::Holders(holders, owners, _) => (first_bytes(&owners.process(&holders[0]).comm).0, false),
+    }
+}
+
 /// The sort key of holders: name, pid and descriptor of each.
 fn holders<'a>(holders: &'a [Holder], owners: &'a OwnerTable) -> impl Iterator<Item = (&'a str, u32, u32)> {
     holders.iter().map(|holder| {
@@ -87,5 +145,68 @@ mod tests {
         let held = [0, 1].map(|process| [Holder { inode: None, process, fd: 3 }]);
         let value = |i: usize| Value::Holders(&held[i], &owners, OwnerStatus::Known);
         assert_eq!(up(&value(0), &value(1)), Ordering::Less, "nginx(9) before nginx(12)");
+    }
+
+    #[test]
+    fn a_prefix_never_contradicts_the_order() {
+        use crate::model::socket::AgeBracket;
+        use crate::model::{Endpoint, State};
+        let process = |pid, comm: &str| Process { pid, comm: comm.into(), ..Process::default() };
+        let names = ["nginx", "nginx", "nginx-worker-1", "nginx-worker-2", ""];
+        let processes = names.iter().zip(9..).map(|(name, pid)| process(pid, name)).collect();
+        let owners = OwnerTable::new(processes, Vec::new(), 0);
+        let held: Vec<[Holder; 1]> =
+            (0..5).map(|process| [Holder { inode: None, process, fd: 3 + process % 2 }]).collect();
+        let text = |text: &'static str| Value::Text(text.into());
+        let named = |n, name: Option<&str>| Value::Named(n, name.map(Into::into));
+        let mut columns = vec![
+            [0, 1, u64::MAX - 2, u64::MAX - 1, u64::MAX].map(Value::Number).to_vec(),
+            ["", "a", "a\0", "ab", "abcdefgh", "abcdefgh\0", "abcdefghi", "\u{10ffff}\u{10ffff}"].map(text).to_vec(),
+            vec![named(7, None), named(u64::MAX, None), named(HIGH, None), named(3, Some("root")), named(1, Some(""))],
+            vec![Value::Flag(false), Value::Flag(true)],
+            State::ALL.map(Value::State).to_vec(),
+            [
+                "10.0.0.1:80",
+                "10.0.0.1:81",
+                "255.255.255.255:1",
+                "[::]:0",
+                "[::1]:5",
+                "[2001:db8::1]:5",
+                "[ffff::]:65535",
+            ]
+            .map(|end| Value::Endpoint(Endpoint::at(end), None))
+            .to_vec(),
+            ["0.0.0.0:0", "255.255.255.255:0", "[::]:0", "[::1]:0", "[ffff::1]:0"]
+                .map(|end| Value::Addr(Endpoint::at(end).addr))
+                .to_vec(),
+            [(0, None), (5, None), (5, Some(5)), (5, Some(9)), (u64::MAX, None)]
+                .map(|(min_ms, max_ms)| Value::Age(AgeBracket { min_ms, max_ms }))
+                .to_vec(),
+            held.iter().map(|held| Value::Holders(held, &owners, OwnerStatus::Known)).collect(),
+            held.iter().map(|held| Value::Each(held, &owners, |_, fd| Value::Number(fd.into()))).collect(),
+            held.iter()
+                .map(|held| Value::Each(held, &owners, |process, _| Value::Text((*process.comm).into())))
+                .collect(),
+            held.iter()
+                .map(|held| {
+                    Value::Each(held, &owners, |p, _| if p.pid < 11 { Value::Unknown } else { Value::Unlimited })
+                })
+                .collect(),
+        ];
+        columns[0].push(Value::Unlimited);
+        for mut values in columns {
+            values.extend([Value::Unknown, Value::Absent]);
+            for descending in [false, true] {
+                for (a, b) in values.iter().flat_map(|a| values.iter().map(move |b| (a, b))) {
+                    let ((first, whole), (second, too)) = (prefix(a, descending), prefix(b, descending));
+                    let wanted = order(a, b, descending);
+                    let said = first.cmp(&second);
+                    assert!(
+                        said == wanted || said == Ordering::Equal && !(whole && too),
+                        "{first} {second} {descending}"
+                    );
+                }
+            }
+        }
     }
 }
