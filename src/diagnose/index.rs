@@ -8,20 +8,20 @@ use std::sync::OnceLock;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::Listeners;
-use crate::cores;
+use crate::diagnose::by_key::ByKey;
 use crate::diagnose::queues::Queues;
 use crate::model::snapshot::{Netns, Snapshot};
 use crate::model::sysctl::PORT_RANGE;
 use crate::model::{FourTuple, NetnsId, RowKind, Socket, State, TimerKind};
 
-type TupleIndex = FxHashMap<(Option<NetnsId>, FourTuple), u32>;
+type TupleIndex = ByKey<(Option<NetnsId>, FourTuple)>;
 
 /// A snapshot with its indices.
 pub(super) struct Index<'a> {
     snapshot: &'a Snapshot,
     listeners: OnceLock<FxHashMap<Option<NetnsId>, Listeners>>,
     active: OnceLock<Vec<u32>>,
-    cookies: OnceLock<FxHashMap<(Option<NetnsId>, u64), u32>>,
+    cookies: OnceLock<ByKey<(Option<NetnsId>, u64)>>,
     tuples: OnceLock<TupleIndex>,
     pairs: OnceLock<TupleIndex>,
     queues: OnceLock<Queues<'a>>,
@@ -62,17 +62,16 @@ impl<'a> Index<'a> {
 
     /// The socket with this cookie.
     pub(super) fn with_cookie(&self, netns: Option<NetnsId>, cookie: u64) -> Option<&'a Socket> {
-        let cookies = self.cookies.get_or_init(|| {
-            let rows = self.snapshot.sockets.iter().zip(0u32..);
-            rows.filter_map(|(s, place)| Some(((s.netns, s.cookie?), place))).collect()
-        });
-        self.row(*cookies.get(&(netns, cookie))?)
+        let sockets = &self.snapshot.sockets;
+        let cookies = self.cookies.get_or_init(|| ByKey::new(sockets, |s| Some((s.netns, s.cookie?)), |_| true));
+        self.row(cookies.get(sockets, &(netns, cookie))?)
     }
 
     /// The connected socket with this four-tuple, on any interface.
     pub(super) fn at(&self, netns: Option<NetnsId>, tuple: FourTuple) -> Option<&'a Socket> {
         let tuples = self.tuples.get_or_init(|| index_of(&self.snapshot.sockets, |_| true));
-        self.row(*tuples.get(&(netns, FourTuple { ifindex: 0, ..tuple.normalised() }))?)
+        let wanted = (netns, FourTuple { ifindex: 0, ..tuple.normalised() });
+        self.row(tuples.get(&self.snapshot.sockets, &wanted)?)
     }
 
     /// The other half of a connection: first in the same namespace, then in every other one.
@@ -80,8 +79,8 @@ impl<'a> Index<'a> {
         let pairs = self.pairs.get_or_init(|| pair_index(&self.snapshot.sockets));
         let wanted = FourTuple { ifindex: 0, ..socket.four_tuple().normalised().swapped() };
         let others = || self.snapshot.netns.iter().filter(|n| n.inode != socket.netns);
-        let row = pairs.get(&(socket.netns, wanted));
-        self.row(*row.or_else(|| others().find_map(|n| pairs.get(&(n.inode, wanted))))?)
+        let of = |netns| pairs.get(&self.snapshot.sockets, &(netns, wanted));
+        self.row(of(socket.netns).or_else(|| others().find_map(|n| of(n.inode)))?)
     }
 
     fn row(&self, place: u32) -> Option<&'a Socket> {
@@ -123,12 +122,7 @@ fn pair_index(sockets: &[Socket]) -> TupleIndex {
     index_of(sockets, |s| own.contains(&s.peer.addr.to_canonical()))
 }
 
-fn index_of(sockets: &[Socket], wanted: impl Fn(&Socket) -> bool + Sync) -> TupleIndex {
-    let wanted = cores::map(sockets, |s| s.state.has_peer() && wanted(s));
-    let mut index = TupleIndex::default();
-    index.reserve(wanted.iter().filter(|w| **w).count());
-    for ((socket, place), _) in sockets.iter().zip(0u32..).zip(wanted).filter(|(_, wanted)| *wanted) {
-        index.insert((socket.netns, FourTuple { ifindex: 0, ..socket.four_tuple().normalised() }), place);
-    }
-    index
+fn index_of(sockets: &[Socket], is_wanted: impl Fn(&Socket) -> bool + Sync) -> TupleIndex {
+    let key = |s: &Socket| Some((s.netns, FourTuple { ifindex: 0, ..s.four_tuple().normalised() }));
+    ByKey::new(sockets, key, |s| s.state.has_peer() && is_wanted(s))
 }

@@ -10,6 +10,7 @@ pub(crate) mod accepting;
 pub(crate) mod arrivals;
 pub(crate) mod attribution;
 pub(crate) mod binding;
+mod by_key;
 pub(crate) mod callers;
 pub(crate) mod close_wait;
 pub(crate) mod closing;
