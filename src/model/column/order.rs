@@ -52,9 +52,9 @@ fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
 /// A number in whose order values are, as [`order`] has them, and whether it is the whole of the value: two of the same
 /// number have to be compared unless both are.
 #[must_use]
-pub fn prefix(value: &Value<'_>, descending: bool) -> (u64, bool) {
+pub fn prefix(value: &Value<'_>, descending: bool) -> (u128, bool) {
     if is_missing(value) {
-        return (u64::MAX, true);
+        return (u128::MAX, true);
     }
     let (rank, is_whole) = rank(value);
     if rank >= LAST {
@@ -64,45 +64,58 @@ pub fn prefix(value: &Value<'_>, descending: bool) -> (u64, bool) {
 }
 
 /// What no value is but those that are missing.
-const LAST: u64 = u64::MAX - 1;
-const HIGH: u64 = 1 << 63;
+const LAST: u128 = u128::MAX - 1;
+const HIGH: u128 = 1 << 127;
 
-/// The first eight bytes of a text, which are all of it if none is 0.
-fn first_bytes(text: &str) -> (u64, bool) {
-    let mut bytes = [0; 8];
+/// The first bytes of a text, which are all of it if none is 0.
+fn first_bytes(text: &str) -> (u128, bool) {
+    let mut bytes = [0; 16];
     bytes.iter_mut().zip(text.bytes()).for_each(|(to, byte)| *to = byte);
-    (u64::from_be_bytes(bytes), text.len() <= bytes.len() && !text.contains('\0'))
+    (u128::from_be_bytes(bytes), text.len() <= bytes.len() && !text.contains('\0'))
 }
 
-fn rank_of_addr(addr: IpAddr, port: u16) -> (u64, bool) {
+fn rank_of_addr(addr: IpAddr, port: u16) -> (u128, bool) {
     match addr {
-        IpAddr::V4(addr) => (u64::from(addr.to_bits()) << 16 | u64::from(port), true),
-        IpAddr::V6(addr) => {
-            #[allow(clippy::cast_possible_truncation, reason = "the upper half")]
-            let upper = (addr.to_bits() >> 64) as u64;
-            (HIGH | upper >> 1, false)
-        }
+        IpAddr::V4(addr) => (u128::from(addr.to_bits()) << 16 | u128::from(port), true),
+        IpAddr::V6(addr) => (HIGH | addr.to_bits() >> 1, false),
     }
 }
 
+/// Name, pid and descriptor of the first holder. A name of more than eight bytes leaves no room for the others, and comes
+/// behind every pid of the name that is its beginning.
+fn rank_of_holders(all: &[Holder], owners: &OwnerTable) -> (u128, bool) {
+    const ROOM: u128 = (1 << 56) - 1;
+    let process = owners.process(&all[0]);
+    // No kernel has a name with a 0 in it, but a recording may.
+    let name = process.comm.split('\0').next().unwrap_or("");
+    let (bytes, _) = first_bytes(name);
+    if name.len() > 8 {
+        return (bytes, false);
+    }
+    if name.len() < process.comm.len() || process.pid >> 24 > 0 {
+        return (bytes | ROOM, false);
+    }
+    (bytes | u128::from(process.pid) << 32 | u128::from(all[0].fd), all.len() == 1)
+}
+
 /// The same of a value that exists, in ascending order.
-fn rank(value: &Value<'_>) -> (u64, bool) {
+fn rank(value: &Value<'_>) -> (u128, bool) {
     match value {
         Value::Unknown | Value::Absent | Value::Unlimited | Value::Actor(_) => (LAST, false),
-        Value::Number(n) => (*n, true),
-        Value::Named(n, None) => ((*n).min(HIGH - 1), *n < HIGH),
+        Value::Number(n) => ((*n).into(), true),
+        Value::Named(n, None) => ((*n).into(), true),
         Value::Named(_, Some(name)) => (HIGH | first_bytes(name).0 >> 1, false),
-        Value::Flag(flag) => ((*flag).into(), true),
+        Value::Flag(flag) => (u128::from(*flag), true),
         Value::Text(text) => first_bytes(text),
-        Value::State(state) => (state.index() as u64, true),
+        Value::State(state) => (state.index() as u128, true),
         Value::Addr(addr) => rank_of_addr(*addr, 0),
         Value::Endpoint(end, _) => rank_of_addr(end.addr, end.port),
-        Value::Age(age) => (age.min_ms, false),
+        Value::Age(age) => (age.min_ms.into(), false),
         Value::Each(holders, owners, get) => {
             let (rank, is_whole) = prefix(&get(owners.process(&holders[0]), holders[0].fd), false);
             (rank.min(LAST), is_whole && rank < LAST)
         }
-        Value::Holders(holders, owners, _) => (first_bytes(&owners.process(&holders[0]).comm).0, false),
+        Value::Holders(holders, owners, _) => rank_of_holders(holders, owners),
     }
 }
 
@@ -152,17 +165,49 @@ mod tests {
         use crate::model::socket::AgeBracket;
         use crate::model::{Endpoint, State};
         let process = |pid, comm: &str| Process { pid, comm: comm.into(), ..Process::default() };
-        let names = ["nginx", "nginx", "nginx-worker-1", "nginx-worker-2", ""];
-        let processes = names.iter().zip(9..).map(|(name, pid)| process(pid, name)).collect();
+        let names = [
+            "nginx",
+            "nginx",
+            "nginx-worker-1",
+            "nginx-worker-2",
+            "",
+            "nginx-wo",
+            "a-name-of-16-byte",
+            "a-name-of-16-bytes",
+            "nginx\0",
+            "nginx-wo\0",
+            "nginx",
+        ];
+        let pids = (9..19).chain([u32::MAX]);
+        let processes = names.iter().zip(pids).map(|(name, pid)| process(pid, name)).collect();
         let owners = OwnerTable::new(processes, Vec::new(), 0);
         let held: Vec<[Holder; 1]> =
-            (0..5).map(|process| [Holder { inode: None, process, fd: 3 + process % 2 }]).collect();
+            (0..11).map(|process| [Holder { inode: None, process, fd: 3 + process % 2 }]).collect();
         let text = |text: &'static str| Value::Text(text.into());
         let named = |n, name: Option<&str>| Value::Named(n, name.map(Into::into));
         let mut columns = vec![
             [0, 1, u64::MAX - 2, u64::MAX - 1, u64::MAX].map(Value::Number).to_vec(),
-            ["", "a", "a\0", "ab", "abcdefgh", "abcdefgh\0", "abcdefghi", "\u{10ffff}\u{10ffff}"].map(text).to_vec(),
-            vec![named(7, None), named(u64::MAX, None), named(HIGH, None), named(3, Some("root")), named(1, Some(""))],
+            [
+                "",
+                "a",
+                "a\0",
+                "ab",
+                "abcdefgh",
+                "abcdefgh\0",
+                "abcdefghi",
+                "abcdefghijklmnop",
+                "abcdefghijklmnopq",
+                "\u{10ffff}\u{10ffff}",
+            ]
+            .map(text)
+            .to_vec(),
+            vec![
+                named(7, None),
+                named(u64::MAX, None),
+                named(1 << 63, None),
+                named(3, Some("root")),
+                named(1, Some("")),
+            ],
             vec![Value::Flag(false), Value::Flag(true)],
             State::ALL.map(Value::State).to_vec(),
             [
