@@ -20,13 +20,16 @@ pub const WINDOWS: u64 = 8;
 pub const LEAST_BYTES: u64 = 16 * 1024;
 /// A window this large without scaling is as large as it can be, but for a part of a segment.
 pub const UNSCALED_BYTES: u32 = 60_000;
+/// `TCP_INIT_CWND`.
+const INITIAL_SEGMENTS: u32 = 10;
 /// A receiver's window limits nothing that anybody notices on a shorter path (policy).
 const LONG_US: u32 = 5000;
 
 /// What the kernel made of a receive buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Buffer {
-    /// Below what a connection begins with, so `SO_RCVBUF` was set (`sock_init_data`, `tcp_init_sock`).
+    /// Below what a connection begins with (`sock_init_data`, `tcp_init_sock`), or below what the kernel would have made of it,
+    /// so `SO_RCVBUF` was set.
     Fixed(u32),
     /// The third number of `tcp_rmem`: where growth ends (`tcp_rcv_space_adjust`).
     AtLimit(u32),
@@ -41,8 +44,24 @@ pub fn buffer(view: &View<'_>, receiver: &Socket) -> Option<Buffer> {
     Some(match u64::from(bytes) {
         n if n < *first => Buffer::Fixed(bytes),
         n if n == *most => Buffer::AtLimit(bytes),
+        n if n < *most && is_kept_small(view, receiver, n == *first) => Buffer::Fixed(bytes),
         _ => Buffer::Other,
     })
+}
+
+/// Whether the kernel would have let the buffer grow, and did not. When more was read in a round trip than ever before, it makes
+/// room for at least twice that, unless the program has set the size (`tcp_rcv_space_adjust`).
+fn is_kept_small(view: &View<'_>, receiver: &Socket, as_it_began: bool) -> bool {
+    let of = || {
+        let info = receiver.info.as_deref()?;
+        let read = info.rcv_space_bytes().filter(|_| info.rcv_rtt_us() >= Some(LONG_US))?;
+        // What it begins with is a guess and no measurement (`tcp_init_buffer_space`).
+        let measured = read > info.advmss_bytes().filter(|mss| *mss > 0)?.checked_mul(INITIAL_SEGMENTS)?;
+        let grows = view.netns(receiver.netns)?.sysctl(Sysctl::Ipv4TcpModerateRcvbuf);
+        let may_grow = grows.map_or(!as_it_began, |n| n != 0);
+        Some(measured && may_grow && u64::from(receiver.skmem?.rcvbuf_bytes) < u64::from(read) * 2)
+    };
+    of() == Some(true)
 }
 
 /// From how many percent on a window counts as used up. The acknowledgement of one or two segments may be delayed, which a
@@ -114,7 +133,7 @@ impl Filled {
         match self {
             Filled::Unscaled => "the handshake agreed on no scaling, and what came fills the largest window without it",
             Filled::Fixed(..) => {
-                "the buffer is smaller than any that the kernel makes by itself, and what came fills its window"
+                "the buffer is smaller than the kernel makes it for what is read in a round trip, and what came fills its window"
             }
             Filled::AtLimit(_) => "the kernel makes no larger buffer, and what came fills its window",
         }

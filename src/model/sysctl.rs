@@ -66,6 +66,8 @@ sysctls! {
     Ipv4TcpMem "ipv4/tcp_mem";
     /// Since Linux 5.14.
     Ipv4TcpMigrateReq "ipv4/tcp_migrate_req" = [0];
+    /// 0: no receive buffer grows.
+    Ipv4TcpModerateRcvbuf "ipv4/tcp_moderate_rcvbuf" = [1];
     /// 1: after a black hole is suspected, 2: always.
     Ipv4TcpMtuProbing "ipv4/tcp_mtu_probing" = [0];
     /// 0 means 8 (`tcp_orphan_retries`).
