@@ -145,7 +145,8 @@ fn finding(view: &View<'_>, group: &Group<'_>, time_wait: u64, limit: Option<u64
     let n = text::count(count, "connection", "connections");
     // The subject is who does not close, and so is its namespace.
     let elsewhere = subject.netns != group.netns;
-    let closed = if elsewhere { ", closed in another network namespace of this host, wait" } else { " closed here wait" };
+    let closed =
+        if elsewhere { ", closed in another network namespace of this host, wait" } else { " closed here wait" };
     let mut finding = RULE
         .finding(
             severity,

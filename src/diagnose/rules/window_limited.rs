@@ -362,9 +362,7 @@ fn excluding(reasons: &[(Filled, u64)]) -> Weighed {
         "buffer-fixed" if has("buffer-at-limit") => {
             Weight::Refuted("the buffer is the third number of tcp_rmem".into())
         }
-        "buffer-at-limit" if has("buffer-fixed") => {
-            Weight::Refuted("the kernel would make a larger one".into())
-        }
+        "buffer-at-limit" if has("buffer-fixed") => Weight::Refuted("the kernel would make a larger one".into()),
         _ => Weight::Refuted("a larger buffer would offer no larger window".into()),
     })
 }

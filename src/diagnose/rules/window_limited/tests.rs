@@ -12,8 +12,7 @@ const RMEM: [u64; 3] = [4096, 131_072, 6_291_456];
 fn sends(moved: u64, held_ms: u64, rtt_us: u64) -> World {
     let mut world = World::new();
     world.sysctl(Sysctl::Ipv4TcpRmem, &RMEM);
-    let fields =
-        [("snd_wnd_bytes", 50_000), ("rtt_us", rtt_us), ("min_rtt_us", rtt_us), ("bytes_acked", 1_000_000)];
+    let fields = [("snd_wnd_bytes", 50_000), ("rtt_us", rtt_us), ("min_rtt_us", rtt_us), ("bytes_acked", 1_000_000)];
     let socket = Socket {
         send_q_bytes: Some(90_000),
         ..info(row(State::Established, "10.0.0.1:40000", "10.0.0.2:80"), &fields)
@@ -54,12 +53,8 @@ fn a_window_without_its_scale_makes_a_transfer_creep_and_no_reader_does() {
         for (snapshot, before) in [(world.before.as_mut().unwrap(), true), (&mut world.now, false)] {
             let info = snapshot.sockets[0].info.as_mut().unwrap();
             let sent = if before { 5 } else { 5 + segments };
-            let fields = [
-                ("snd_wnd_bytes", window),
-                ("snd_mss_bytes", 1448),
-                ("data_segs_out", sent),
-                ("wscale", 0x70 + scale),
-            ];
+            let fields =
+                [("snd_wnd_bytes", window), ("snd_mss_bytes", 1448), ("data_segs_out", sent), ("wscale", 0x70 + scale)];
             for (name, value) in fields {
                 assert!(info.set(name, value), "{name}");
             }
@@ -149,9 +144,7 @@ fn no_scaling_is_named_only_at_a_full_window_without_the_option() {
     assert!(finding.causes.is("no-window-scaling"), "{finding:?}");
     assert_eq!(finding.remedy, [SCALE]);
     let here = causes((65_535, 65_535), 3, 0);
-    assert!(
-        here.summary.ends_with("(net.ipv4.tcp_window_scaling = 0 on this host)") && here.remedy == [SCALE_HERE]
-    );
+    assert!(here.summary.ends_with("(net.ipv4.tcp_window_scaling = 0 on this host)") && here.remedy == [SCALE_HERE]);
     let out = |f: &Finding| f.causes.ruled_out.iter().any(|(c, _)| c.id == "no-window-scaling");
     assert!(out(&causes((65_535, 65_535), 7, 1)), "scaled");
     let shrinks = causes((65_535, 20_000), 3, 1);
@@ -185,7 +178,9 @@ fn a_receiver_that_fixed_its_buffer_is_told_where_its_sender_is_elsewhere() {
     assert_eq!(receives(&begun), []);
     let reads = |s: &mut Socket, bytes, read: u64| {
         s.skmem.as_mut().unwrap().rcvbuf_bytes = bytes;
-        assert!(s.info.as_mut().unwrap().set("rcv_space_bytes", read) && s.info.as_mut().unwrap().set("advmss_bytes", 1448));
+        assert!(
+            s.info.as_mut().unwrap().set("rcv_space_bytes", read) && s.info.as_mut().unwrap().set("advmss_bytes", 1448)
+        );
     };
     // For 66,000 bytes in a round trip the kernel makes 132,000.
     assert!(receives(&|s| reads(s, 131_999, 66_000))[0].causes.is("buffer-fixed"));
@@ -238,9 +233,5 @@ fn connections_of_one_program_are_judged_each_by_its_own_buffer() {
     let left: Vec<&str> = found[0].causes.left.iter().map(|h| h.cause.id).collect();
     assert_eq!(left, ["buffer-fixed", "buffer-at-limit"]);
     assert!(found[0].evidence.contains(&("receive_buffer_bytes", Evidence::Bytes(90_000))));
-    assert!(
-        found[0].remedy == [LET_IT_GROW, RAISE] && found[0].summary.contains("(2 of 3)"),
-        "{}",
-        found[0].summary
-    );
+    assert!(found[0].remedy == [LET_IT_GROW, RAISE] && found[0].summary.contains("(2 of 3)"), "{}", found[0].summary);
 }
