@@ -167,7 +167,6 @@ fn every_reading_command_reads_a_recording() {
         };
         let list = json(&["list", "--from", file, "--json"]);
         assert_eq!(list["source"], "capture");
-        let live = json(&["list", "--json"]);
         let rows = |document: &Json| {
             let row = |s: &Json| {
                 (s["state"].to_string(), s["local"].to_string(), s["inode"].to_string(), s["owners"].to_string())
@@ -178,7 +177,10 @@ fn every_reading_command_reads_a_recording() {
             rows.sort();
             rows
         };
-        assert_eq!(rows(&list), rows(&live));
+        // A child of a parallel test holds our sockets too, until it executes its program.
+        let recorded = rows(&list);
+        let live = (0..20).map(|_| rows(&json(&["list", "--json"]))).find(|live| *live == recorded);
+        assert!(live.is_some(), "recorded {recorded:#?}, live {:#?}", rows(&json(&["list", "--json"])));
         let summary = json(&["summary", "--from", file, "--json"]);
         assert_eq!(summary["total"], list["total"]);
         let established = json(&["list", "--from", file, "--json", "state", "established"]);

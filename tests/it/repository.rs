@@ -88,6 +88,7 @@ const PACKAGE: &[(&str, &str)] = &[
     ("tests/", ".rs"),
     ("tests/it/", ".txt"),
     ("tests/it/", ".zst"),
+    ("tests/truth/", ".md"),
     ("tests/truth/", ".py"),
     ("tests/truth/", ".sh"),
 ];
