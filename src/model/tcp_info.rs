@@ -390,7 +390,7 @@ impl Packing {
         };
         let first = self.first.get_or_insert(whole.words);
         debug_assert!(self.entries.len() < Packing::ROWS, "the list is full");
-        let mut entry = Entry { differs: [0; _], start: length(self.words.len()), len: whole.len };
+        let mut entry = Entry { differs: [0; WORDS.div_ceil(BITS)], start: length(self.words.len()), len: whole.len };
         let blocks = whole.words.chunks(BITS).zip(first.chunks(BITS));
         for (differs, (words, first)) in entry.differs.iter_mut().zip(blocks) {
             for (bit, (word, of_first)) in words.iter().zip(first).enumerate() {
