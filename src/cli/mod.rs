@@ -294,7 +294,11 @@ fn missing(error: &clap::Error, command: &clap::Command) -> String {
         Some(ContextValue::Strings(names)) => names.as_slice(),
         _ => &[],
     };
-    let is_option = |name: &String| name.starts_with("--") && !name.contains('<');
+    // What is always required is told with the whole command.
+    let is_option = |name: &String| {
+        let long = name.strip_prefix("--").and_then(|name| name.split([' ', '<']).next());
+        long.is_some() && command.get_arguments().any(|arg| arg.get_long() == long && !arg.is_required_set())
+    };
     match habits::incomplete(command.get_name()) {
         _ if !names.is_empty() && names.iter().all(is_option) => {
             format!("{} is needed beside what was typed; add it", names.join(" "))
