@@ -49,7 +49,7 @@ struct Set {
     holders: Box<[Holder]>,
     label: Arc<str>,
     comm: Arc<str>,
-    /// When it was first seen; `None`: it was there from the beginning on.
+    /// When the oldest of its processes was first seen; `None`: it was there from the beginning on.
     came_ms: Option<u64>,
     /// None of its processes runs any more.
     ended: bool,
@@ -73,6 +73,8 @@ pub struct Ownership {
     table: OwnerTable,
     /// Index of a process (pid, name) in the table.
     places: FxHashMap<(u32, Arc<str>), u32>,
+    /// When each process of the table was first seen, as in [`Set::came_ms`].
+    arrived: Vec<Option<u64>>,
     sets: Vec<Option<Set>>,
     by_processes: FxHashMap<Box<[u32]>, SetId>,
     /// Freed set ids.
@@ -122,9 +124,11 @@ impl Ownership {
             let place = self.places.get(&key).copied().unwrap_or_else(|| {
                 let place = self.free_processes.pop().unwrap_or_else(|| {
                     self.table.processes.push(process.clone());
+                    self.arrived.push(None);
                     u32::try_from(self.table.processes.len() - 1).unwrap_or(u32::MAX)
                 });
                 self.table.processes[place as usize] = process.clone();
+                self.arrived[place as usize] = self.now_ms;
                 self.places.insert(key, place);
                 place
             });
@@ -149,7 +153,7 @@ impl Ownership {
             holders: processes.iter().map(|p| Holder { inode: None, process: *p, fd: fd(*p) }).collect(),
             label: processes_label(&processes, &self.table).into(),
             comm: self.name(&self.table.processes[processes[0] as usize].comm.clone()),
-            came_ms: self.now_ms,
+            came_ms: processes.iter().map(|place| self.arrived[*place as usize]).min().flatten(),
             ended: false,
             short_lived: false,
         };

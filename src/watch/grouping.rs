@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::frame::{FrameGroup, GroupId, Groups, Line, RowOwner, TimeWaitOwners};
 use super::measures::MeasureSums;
@@ -89,11 +89,14 @@ impl SampleTotals {
     pub(super) fn name_owners(&mut self, ownership: &mut Ownership, runs: impl FnMut(u32, &str) -> bool) {
         let Some(groups) = &mut self.groups else { return };
         ownership.part_short_lived(self.by_owner.iter().map(|(set, of)| (*set, of.holds)), runs);
+        // One process may be in several sets.
+        let mut counted: FxHashSet<u32> = FxHashSet::default();
         #[allow(clippy::iter_over_hash_type, reason = "sums are the same in any order")]
         for (owner, of) in self.by_owner.drain() {
             let id = group_of(ownership, owner).unwrap_or(GroupId::Nobody(OwnerStatus::Raced));
             if let GroupId::ShortLived(comm) = &id {
-                *self.short_lived.entry(Arc::clone(comm)).or_default() += ownership.holders(owner).len() as u64;
+                *self.short_lived.entry(Arc::clone(comm)).or_default() +=
+                    ownership.holders(owner).iter().filter(|h| counted.insert(h.process)).count() as u64;
             }
             groups.entry(id).or_default().merge(&of.counts);
         }
