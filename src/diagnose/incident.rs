@@ -160,7 +160,8 @@ const AT_SERVICES: &[&str] = &[
 /// Those who should accept were seen waiting for the very service that this finding is about.
 fn is_waited_for(cause: &Finding, other: &Finding) -> bool {
     let service = cause.subject.destination.filter(|_| AT_SERVICES.contains(&cause.rule));
-    let Some(service) = service.map(|at| at.to_string()) else { return false };
+    let Some(service) = service.filter(|_| cause.subject.netns == other.subject.netns) else { return false };
+    let service = service.normalised().to_string();
     let names = |(name, value): &(&str, Evidence)| {
         *name == accepting::WAITS_FOR && matches!(value, Evidence::List(all) if all.contains(&service))
     };
@@ -211,7 +212,9 @@ pub fn incidents(view: &View<'_>, findings: &[Finding]) -> Vec<Incident> {
         let severity = members.iter().map(|i| findings[*i].severity).max().unwrap_or(Severity::Info);
         // A cause that harms nobody by itself still leads: what to do is written there.
         let waits = |i: usize| members.iter().any(|c| is_waited_for(&findings[*c], &findings[i]));
-        let cause = members.iter().copied().min_by_key(|i| (waits(*i), rank(&findings[*i]), *i)).unwrap_or(group);
+        let serves = |i: usize| members.iter().any(|o| is_waited_for(&findings[i], &findings[*o]));
+        let key = |i: &usize| (waits(*i), !serves(*i), rank(&findings[*i]), *i);
+        let cause = members.iter().copied().min_by_key(key).unwrap_or(group);
         members.retain(|i| *i != cause);
         incidents.push(Incident { cause, consequences: members, severity });
     }
@@ -260,10 +263,14 @@ fn is_most_of(part: &Finding, sum: &Finding) -> bool {
     count(part).zip(count(sum)).is_some_and(|(part, sum)| part * 2 >= sum)
 }
 
-/// Whether what else its process does follows from it. Of a queue only what its clients see does: the process may wait for
-/// somebody else, and that is then why it does not accept.
+/// What keeps a process from everything that it does.
+const HALTS: &[&str] = &["frozen", "stopped", "stuck-in-kernel", "cpu-throttled", "out-of-descriptors"];
+
+/// Whether what else its process does follows from it. Of a queue only what its clients see does, unless the process does nothing at
+/// all: it may wait for somebody else, and that is then why it does not accept.
 fn is_by_process(cause: &Finding) -> bool {
-    !matches!(cause.rule, "accept-queue-stalled" | "accept-queue-overflow")
+    let is_queue = matches!(cause.rule, "accept-queue-stalled" | "accept-queue-overflow");
+    !is_queue || cause.causes.named().is_some_and(|named| HALTS.contains(&named.id))
 }
 
 /// The same listener or destination, or process where that counts; or one calls where the other listens.

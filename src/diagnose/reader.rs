@@ -289,7 +289,11 @@ pub fn is_pressed(view: &View<'_>, socket: &Socket) -> bool {
 
 /// Whether each of these can take nothing from its peer and give nothing to it, and a thread stands in a write on it.
 fn both_write(view: &View<'_>, owner: Option<&Process>, rows: &[&Socket]) -> bool {
-    let stands = |s: &&Socket| peer_is_blocked(s) && is_pressed(view, s) && untouched_ms(view, s, None).is_some();
+    // A peer that takes what is sent reads, however much waits for it.
+    let still =
+        |s: &Socket| view.grown(s, TcpInfo::bytes_acked).map_or(delivery::is_zero_window(s), |acked| acked == 0);
+    let stands =
+        |s: &&Socket| peer_is_blocked(s) && is_pressed(view, s) && still(s) && untouched_ms(view, s, None).is_some();
     !rows.is_empty()
         && rows.iter().all(stands)
         && owner.and_then(|p| wait_state::in_writes(view, p.pid, rows)).is_some_and(|writes| writes >= rows.len())

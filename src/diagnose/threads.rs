@@ -116,13 +116,12 @@ pub fn at_work(inspection: &Inspection) -> usize {
     inspection.threads.iter().filter(works).count()
 }
 
-/// How many threads may each be the handler of one connection: at work, or in `poll` beside others. Those that nobody has read
-/// count too.
+/// How many threads may each be the handler of one connection: at work, or in `poll` beside others.
 #[must_use]
 pub fn handlers(inspection: &Inspection) -> usize {
     let alone = inspection.threads.len() == 1;
     let polls = inspection.threads.iter().filter(|t| is_poll(t) && !alone).count();
-    at_work(inspection) + polls + inspection.threads_not_read as usize
+    at_work(inspection) + polls
 }
 
 /// Whether every thread waits for a lock, a signal or a new client.

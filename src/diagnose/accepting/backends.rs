@@ -3,6 +3,8 @@
 //! Input: a view, a server and its threads. Output: which service, what of it is awaited, and for how long. Not here: whether
 //! that is why nobody accepts (`picture`).
 
+use rustc_hash::FxHashSet;
+
 use super::workers::Worker;
 use crate::diagnose::callers;
 use crate::diagnose::last_word::{self, By};
@@ -38,6 +40,8 @@ pub struct Backend {
     is_in_call: bool,
     /// The server has a client, or a loop that would accept: it is known to serve the listener.
     is_serving: bool,
+    /// As many threads of the server wait so as it has clients, or all: others that wait for a lock are idle.
+    is_all: bool,
 }
 
 /// What each of several servers waits for: one entry per server.
@@ -49,8 +53,8 @@ impl Backends {
     #[must_use]
     pub fn of(view: &View<'_>, queue: &Queue<'_>, workers: &[Worker<'_>]) -> Option<Backends> {
         let seen = workers.iter().filter_map(|worker| Some((worker, worker.inspection?)));
-        let all: Option<Vec<Backend>> = seen.map(|(worker, seen)| awaited(view, queue, worker, seen)).collect();
-        all.filter(|all| !all.is_empty()).map(Backends)
+        let all: Option<Vec<Vec<Backend>>> = seen.map(|(worker, seen)| awaited(view, queue, worker, seen)).collect();
+        all.map(|all| all.concat()).filter(|all| !all.is_empty()).map(Backends)
     }
 
     /// Threads were seen in calls on these connections.
@@ -62,7 +66,7 @@ impl Backends {
     /// The same, of servers that are known to serve the listener.
     #[must_use]
     pub fn are_proven(&self) -> bool {
-        self.are_seen() && self.0.iter().all(|backend| backend.is_serving)
+        self.are_seen() && self.0.iter().all(|backend| backend.is_serving && backend.is_all)
     }
 
     /// The services, each once.
@@ -109,25 +113,26 @@ impl Backends {
     }
 }
 
-/// What a server waits for, when every thread of it that is not idle waits for such a service.
-fn awaited(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>, seen: &Inspection) -> Option<Backend> {
+/// What the threads of a server wait for, when every one that is not idle waits for such a service.
+fn awaited(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>, seen: &Inspection) -> Option<Vec<Backend>> {
     if !worker.is_away() || seen.io_urings > 0 || seen.threads_not_read > 0 {
         return None;
     }
     let is_idle = |thread: &&ThreadState| thread.syscall.and_then(syscall_name) == Some("futex");
-    let mut awaited: Option<Backend> = None;
-    for thread in seen.threads.iter().filter(|thread| !is_idle(thread)) {
+    let awake: Vec<&ThreadState> = seen.threads.iter().filter(|thread| !is_idle(thread)).collect();
+    // Handlers that wait for a lock look like idle ones: one thread that waits for a message is not what holds them.
+    let is_all = awake.len() == seen.threads.len() || awake.len() >= worker.accepted.len().max(1);
+    let backend = |thread: &&ThreadState| {
         let backend = if let Some(fd) = threads::called_descriptor(thread) {
-            in_call(view, queue, worker, thread, fd)?
+            in_call(view, queue, worker, thread, fd)
         } else if threads::is_poll(thread) && seen.threads.len() == 1 {
-            in_poll(view, queue, worker)?
+            in_poll(view, queue, worker)
         } else {
-            return None;
+            None
         };
-        // Of several, what has been awaited for the shortest time is what is certain of all.
-        awaited = Some(awaited.map_or(backend, |other| if backend.awaited < other.awaited { backend } else { other }));
-    }
-    awaited
+        backend.map(|backend| Backend { is_all, ..backend })
+    };
+    awake.iter().map(backend).collect::<Option<Vec<Backend>>>().filter(|all| !all.is_empty())
 }
 
 /// What a thread waits for that stands in a call on this descriptor.
@@ -144,7 +149,8 @@ fn in_call(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>, thread: &Thr
         Awaited::Room if call.starts_with("re") => answer(socket)?,
         _ => return None,
     };
-    Some(Backend { at: socket.peer, awaited, is_in_call: true, is_serving: worker.serves_listener() })
+    let is_serving = worker.serves_listener();
+    Some(Backend { at: socket.peer.normalised(), awaited, is_in_call: true, is_serving, is_all: false })
 }
 
 /// What a process waits for whose only thread is in `poll`: of its connections one alone is owed an answer, and its clients
@@ -156,15 +162,16 @@ fn in_poll(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>) -> Option<Ba
     }
     let owners = &view.now.owners;
     let held = owners.all_holders().iter().filter(|h| owners.process(h).pid == worker.pid);
+    let inodes: FxHashSet<Inode> = held.filter_map(|h| h.inode).collect();
     let mut found: Option<(Endpoint, Awaited)> = None;
-    for socket in held.filter_map(|h| row(view, h.inode?)) {
+    for socket in view.now.sockets.iter().filter(|s| s.inode.is_some_and(|inode| inodes.contains(&inode))) {
         let Some(awaited) = awaited_of(view, queue, socket) else { continue };
-        if found.replace((socket.peer, awaited)).is_some() {
+        if found.replace((socket.peer.normalised(), awaited)).is_some() {
             return None;
         }
     }
     let (at, awaited) = found.filter(|(_, awaited)| matches!(awaited, Awaited::Answer { .. }))?;
-    Some(Backend { at, awaited, is_in_call: false, is_serving: true })
+    Some(Backend { at, awaited, is_in_call: false, is_serving: true, is_all: true })
 }
 
 fn row<'a>(view: &View<'a>, inode: Inode) -> Option<&'a Socket> {

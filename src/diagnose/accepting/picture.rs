@@ -389,7 +389,7 @@ impl Picture<'_, '_> {
         let out = [Class::Forgotten, Class::ReadingOff, Class::OneShotSpent];
         // A runtime registers every socket so, and may be told not to accept.
         if self.stops_on_edge() {
-            return Weight::Possible(0.4);
+            return Weight::Possible(0.5);
         }
         if !self.any(&out) {
             return Weight::Refuted("the listener is armed, or there is no event loop".to_owned());
@@ -408,7 +408,7 @@ impl Picture<'_, '_> {
         if !self.any(&[Class::EdgeNotDrained]) {
             return Weight::Refuted("the listener is not registered edge-triggered".to_owned());
         }
-        Weight::Possible(if self.stops_on_edge() { 0.6 } else { 0.2 })
+        Weight::Possible(if self.stops_on_edge() { 0.5 } else { 0.2 })
     }
 
     /// The event loop turns: a thread waits for events, and no other stands where an accept loop would be blocked.

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
+use crate::diagnose::delivery;
 use crate::diagnose::last_word::{self, By};
 use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::Queue;
@@ -223,8 +224,8 @@ fn writes(inspection: &Inspection, mut fds: impl Iterator<Item = u32>) -> Option
 pub enum Hold {
     /// They say nothing, and it is for them to speak.
     Idle,
-    /// They sent a part of a request, and its reader waits for the rest.
-    HalfRequest,
+    /// They sent something, and its reader waits for more: the rest of a request, or the next message.
+    Silent,
     /// They do not read what is sent to them.
     Unread,
 }
@@ -247,7 +248,7 @@ impl Held {
         let age = self.at_least_ms.map_or_else(String::new, |ms| format!(" for {} or more", text::duration(ms)));
         match self.how {
             Hold::Idle => format!("a connection{of} that is idle{age}"),
-            Hold::HalfRequest => format!("a connection{of} that has not sent the rest of its request{age}"),
+            Hold::Silent => format!("a connection{of} from which it reads, and which has been silent{age}"),
             Hold::Unread => format!("a connection{of} that does not read its answer"),
         }
     }
@@ -279,7 +280,7 @@ fn waited_for(workers: &[Worker<'_>]) -> Option<(Hold, Option<u64>)> {
         return None;
     }
     let calls = || seen.iter().flat_map(|w| &w.in_calls);
-    if calls().all(|(s, writes)| *writes && s.send_q_bytes.is_some_and(|bytes| bytes > 0)) {
+    if calls().all(|(s, writes)| *writes && delivery::is_zero_window(s)) {
         return Some((Hold::Unread, None));
     }
     let waits = |(s, writes): &(&Socket, bool)| {
@@ -287,7 +288,7 @@ fn waited_for(workers: &[Worker<'_>]) -> Option<(Hold, Option<u64>)> {
         (!writes && s.recv_q_bytes == 0 && s.state == State::Established).then_some(word.ago_ms)
     };
     let ages: Option<Vec<u64>> = calls().map(waits).collect();
-    Some((Hold::HalfRequest, Some(ages?.into_iter().min()?)))
+    Some((Hold::Silent, Some(ages?.into_iter().min()?)))
 }
 
 /// For how long every connection that the workers have has been silent, when it is for the client to speak on each. Where

@@ -5,6 +5,9 @@
 //!
 #![doc = include_str!("../../../docs/rules/keepalive-unanswered.md")]
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Topic};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
@@ -55,6 +58,13 @@ const CAUSES: &[Cause] = &[
         decided_by: "`ping` to the address, the console of that host",
     },
     Cause {
+        id: "backend-gone",
+        text: "one of several hosts behind that address is gone",
+        predicts: "some connections of the address die while others work",
+        refuted_by: "no other connection to the address is heard",
+        decided_by: "the load balancer's list of backends, if the address is one's",
+    },
+    Cause {
         id: "path-forgot-flow",
         text: "a NAT or firewall on the path forgot these connections",
         predicts: "they were idle before the probes, and other connections to the address work",
@@ -76,7 +86,17 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let places = rows.iter().map(|s| (s.netns, Endpoint::new(s.peer.normalised().addr, 0)));
     let reach = Reach::new(view, places);
     let groups = Peers::new(view).groups(rows.iter().copied(), false);
-    Outcome::findings(ranking::alike(groups.iter().map(|group| finding(view, &reach, group)).collect()))
+    let mut findings = Vec::new();
+    for group in &groups {
+        // Each peer by itself, and what we opened apart from what clients did.
+        let mut places: BTreeMap<(IpAddr, bool), Vec<&Socket>> = BTreeMap::new();
+        for row in &group.rows {
+            let is_client = silent_peer::is_accepted(view, row);
+            places.entry((row.peer.normalised().addr, is_client)).or_default().push(*row);
+        }
+        findings.extend(places.into_iter().map(|(place, rows)| finding(view, &reach, group, place, &rows)));
+    }
+    Outcome::findings(ranking::alike(findings))
 }
 
 /// Whether several keepalive probes went out since the peer was heard (`icsk_probes_out`, which any segment of it clears).
@@ -91,24 +111,36 @@ fn silent_ms(socket: &Socket) -> Option<u64> {
     Some(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?).into())
 }
 
-fn finding(view: &View<'_>, reach: &Reach<'_, '_>, group: &Group<'_>) -> Finding {
-    let rows = &group.rows;
+/// For how long probes have gone out in vain, at least: the wait that is left is a part of the time between two.
+fn probed_ms(socket: &Socket) -> Option<u64> {
+    let timer = socket.timer?;
+    Some(u64::from(timer.retransmits.saturating_sub(1)) * u64::from(timer.remaining_ms))
+}
+
+fn finding(
+    view: &View<'_>,
+    reach: &Reach<'_, '_>,
+    group: &Group<'_>,
+    (addr, is_client): (IpAddr, bool),
+    rows: &[&Socket],
+) -> Finding {
     let n = rows.len() as u64;
     let silent = rows.iter().filter_map(|s| silent_ms(s)).min();
     let probes = rows.iter().filter_map(|s| s.timer).map(|t| u64::from(t.retransmits)).min().unwrap_or(0);
-    // The peer was heard after the last probe that it answered.
-    let heard = |s: &Socket| {
-        let place = s.peer.normalised().addr;
-        reach.address(s.netns, place, silent.unwrap_or(0)).filter(|other| !is_unanswered(other)).count() as u64
-    };
-    let others = rows.first().map_or(0, |s| heard(s));
-    let ours = rows.iter().any(|s| !silent_peer::is_accepted(view, s));
+    // What was heard before the probes began says nothing, nor does a connection that is probed itself.
+    let since = rows.iter().filter_map(|s| probed_ms(s)).max().unwrap_or(0);
+    let is_probed = |s: &Socket| s.timer.is_some_and(|t| t.kind == TimerKind::Keepalive && t.retransmits > 0);
+    let others = reach.address(group.netns, addr, since).filter(|other| !is_probed(other)).count() as u64;
     // Clients come and go, and a server loses nothing by those that are gone.
-    let severity = if ours && rows.len() >= SEVERAL { Severity::Warning } else { Severity::Info };
+    let severity = if !is_client && rows.len() >= SEVERAL { Severity::Warning } else { Severity::Info };
     let works = || format!("{} to the address were heard since", text::count(others, "connection", "connections"));
     let causes = Weighed::of(CAUSES, |cause| match cause.id {
         "peer-gone" if others > 0 => Weight::Refuted(works()),
         "peer-gone" => Weight::Possible(0.6),
+        "backend-gone" if others == 0 => {
+            Weight::Refuted("no other connection to the address was heard since".to_owned())
+        }
+        "backend-gone" => Weight::Possible(0.4),
         _ => Weight::Possible(0.4),
     });
     let silence = silent.map_or_else(String::new, |ms| format!(", silent for {} or more", text::duration(ms)));
@@ -119,8 +151,8 @@ fn finding(view: &View<'_>, reach: &Reach<'_, '_>, group: &Group<'_>) -> Finding
         peers::with_whom(rows),
         if n == 1 { "has" } else { "have" },
     );
-    let addr = rows.first().map(|s| s.peer.normalised().addr.to_string()).unwrap_or_default();
-    let steps: Vec<&str> = causes.left.iter().map(|h| if h.cause.id == "peer-gone" { HOST } else { LIMIT }).collect();
+    let steps: Vec<&str> =
+        causes.left.iter().map(|h| if h.cause.id == "path-forgot-flow" { LIMIT } else { HOST }).collect();
     RULE.finding(severity, 0.9, summary)
         .because("the kernel counts the probes since it last heard the peer")
         .causes(causes)
@@ -169,8 +201,17 @@ mod tests {
         // Another connection to the host is heard.
         let stamps = [("last_ack_recv_ms", 50), ("last_data_recv_ms", 50)];
         let lives = info(row(State::Established, "10.0.0.1:40002", "10.0.0.2:5432"), &stamps);
+        // Heard before the probes began, and probed itself.
+        let early = probed("10.0.0.1:40003", "10.0.0.2:5432", 1);
+        let old = info(
+            row(State::Established, "10.0.0.1:40004", "10.0.0.2:5432"),
+            &[("last_ack_recv_ms", 12_000), ("last_data_recv_ms", 12_000)],
+        );
+        let neither = world(rows.clone().into_iter().chain([early, old])).check(check).findings.remove(0);
+        assert_eq!(neither.causes.left[0].cause.id, "peer-gone", "{neither:#?}");
         let beside = world(rows.into_iter().chain([lives])).check(check).findings.remove(0);
-        assert!(beside.causes.is("path-forgot-flow"), "{beside:#?}");
+        let left: Vec<&str> = beside.causes.left.iter().map(|h| h.cause.id).collect();
+        assert_eq!(left, ["backend-gone", "path-forgot-flow"], "{beside:#?}");
     }
 
     #[test]

@@ -136,7 +136,8 @@ fn was_answered(socket: &Socket) -> bool {
 fn is_ignored(socket: &Socket) -> bool {
     let info = socket.info.as_deref();
     let asked_ms = info.and_then(TcpInfo::last_data_recv_ms).map(u64::from);
-    let waited_ms = asked_ms.zip(socket.state_age()).map(|(asked, left)| asked.saturating_sub(left.min_ms));
+    let waited_ms =
+        asked_ms.zip(socket.state_age()).map(|(asked, left)| asked.saturating_sub(left.max_ms.unwrap_or(asked)));
     socket.state == State::CloseWait
         && !was_answered(socket)
         && info.and_then(TcpInfo::bytes_sent) == Some(0)

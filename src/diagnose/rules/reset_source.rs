@@ -548,7 +548,7 @@ mod tests {
         assert!(refused.remedy[0].starts_with("Start what should serve 10.0.0.1:81"), "{:?}", refused.remedy);
         // Its program listens on another address, or was never told to listen.
         for (other, state, step) in [
-            ("127.0.0.1:81", State::Listen, "Let the program listen on 10.0.0.1:81 too"),
+            ("127.0.0.1:81", State::Listen, "If the program should serve 10.0.0.1:81: let it listen"),
             ("10.0.0.1:81", State::BoundInactive, "Let the program call listen()"),
         ] {
             let mut world = world(vec![resets("10.0.0.1:81", true, Some(ResetReason::NoSocket), 9)], 0);
