@@ -25,7 +25,8 @@ user root; daemon off; worker_processes 1; error_log $W/e; pid $W/pid; events { 
 http { access_log off; keepalive_timeout 120; server { listen 10.77.0.2:80; return 200 ok; } }
 A
 bg $S nginx -c "$W/n.conf"
-bg $S squid -N -f "$W/s.conf"
+# Its shared memory has the name of the service: that of a squid that was killed is in nobody's way.
+bg $S squid -n "$N" -N -f "$W/s.conf"
 listens $S 80; listens $S 3128
 bg $C python3 -c '
 import socket,time
