@@ -154,7 +154,13 @@ const CLIENT: [(State, State); 5] =
 const SERVER: [(State, State); 5] =
     [(Listen, SynRecv), (SynRecv, Established), (Established, CloseWait), (CloseWait, LastAck), (LastAck, Close)];
 
+/// Beside other tracers the kernel passes over a program now and then, and counts it: then it is looked at again.
 fn every_transition_is_seen_once(address: &str, family: Family) {
+    assert!((0..5).any(|_| is_seen_once(address, family)), "records were lost five times");
+}
+
+/// Whether nothing was lost; then each transition is there once.
+fn is_seen_once(address: &str, family: Family) -> bool {
     const CONNECTIONS: usize = 200;
     in_private_netns(|netns| {
         let mut tracer = Tracer::open(4 << 20, &[netns], Faults::NONE).unwrap();
@@ -164,7 +170,9 @@ fn every_transition_is_seen_once(address: &str, family: Family) {
         let server_addr = listener.local_addr().unwrap();
         drop(listener);
         let records = collect(&mut tracer, |r| r.len() >= CONNECTIONS * 10 + 2);
-        assert_eq!(tracer.lost().total(), 0);
+        if tracer.lost().total() > 0 {
+            return false;
+        }
         assert_eq!(records.len(), CONNECTIONS * 10 + 2);
 
         let mut by_cookie: BTreeMap<u64, Vec<&Transition>> = BTreeMap::new();
@@ -203,7 +211,8 @@ fn every_transition_is_seen_once(address: &str, family: Family) {
             assert!(ends.contains(&(client.ip(), client.port(), server.port())));
             assert!(ends.contains(&(server.ip(), server.port(), client.port())));
         }
-    });
+        true
+    })
 }
 
 #[test]
