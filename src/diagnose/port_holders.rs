@@ -8,8 +8,8 @@ use crate::model::{Endpoint, NetnsId, Socket, State};
 use crate::text;
 
 /// What to do when a listener has the port on other addresses alone.
-pub const LISTEN_THERE_TOO: &str = "If {holder} should serve {service}: let it listen there too, through its bind address; now it listens on \
-                                    {listens} alone";
+pub const LISTEN_THERE_TOO: &str = "If {holder} should serve {service}: let it listen there too, through its bind \
+                                    address; now it listens on {listens} alone";
 /// What to do when the port is bound and nobody listens.
 pub const CALL_LISTEN: &str =
     "Let {holder} call listen(), or end it: it has bound {bound}, so that no other program can listen there";
