@@ -43,6 +43,15 @@ pub fn of(socket: &Socket) -> Option<LastWord> {
     Some(LastWord { by, ago_ms })
 }
 
+/// An answer that comes within this is no wait (policy).
+pub const PROMPT_MS: u64 = 1000;
+
+/// For how long what we sent last has had no answer, once that is a wait.
+#[must_use]
+pub fn unanswered_ms(socket: &Socket) -> Option<u64> {
+    of(socket).filter(|last| last.by == By::Us && last.ago_ms >= PROMPT_MS).map(|last| last.ago_ms)
+}
+
 /// Whether we sent any data: the SYN counts as one acknowledged byte (`tcp_ack`).
 #[must_use]
 pub fn has_sent(socket: &Socket) -> Option<bool> {

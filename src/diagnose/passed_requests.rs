@@ -8,7 +8,7 @@ use rustc_hash::FxHashSet;
 
 use crate::aggregate::Role;
 use crate::diagnose::finding::most_frequent;
-use crate::diagnose::last_word::{self, By};
+use crate::diagnose::last_word;
 use crate::diagnose::peers::{self, Group};
 use crate::diagnose::view::View;
 use crate::model::{Socket, State};
@@ -21,8 +21,6 @@ const TICK_MS: u64 = 10;
 const MOST_PERCENT: u64 = 75;
 /// Fewer may be chance.
 const FEW: u64 = 3;
-/// An answer that comes within this is no wait.
-const PROMPT_MS: u64 = 1000;
 const NAMED: usize = 5;
 
 /// What programs wait for themselves.
@@ -107,6 +105,5 @@ fn waits(socket: &Socket) -> Option<Asked> {
     if !peers::is_held(socket, &[State::Established]) || socket.recv_q_bytes > 0 {
         return None;
     }
-    let last = last_word::of(socket)?;
-    (last.by == By::Us && last.ago_ms >= PROMPT_MS).then_some(Asked::Ago(last.ago_ms))
+    last_word::unanswered_ms(socket).map(Asked::Ago)
 }

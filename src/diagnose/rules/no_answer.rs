@@ -14,7 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::aggregate::Role;
 use crate::diagnose::Outcome;
 use crate::diagnose::finding::{Evidence, Finding, Subject};
-use crate::diagnose::last_word::{self, By};
+use crate::diagnose::last_word::{self, PROMPT_MS};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::ranking;
@@ -50,8 +50,6 @@ const TEXT: Text = Text {
     ],
 };
 
-/// An answer that comes within this is in time for everybody.
-const PROMPT_MS: u64 = 1000;
 /// Requests, and answers of others, that make a pattern.
 const SEVERAL: u64 = 3;
 /// Without a trace, or before anybody gave up, first requests wait for so long before they are told (policy).
@@ -152,8 +150,7 @@ fn waiting_ms(view: &View<'_>, socket: &Socket) -> Option<u64> {
     if !acknowledged || !peers::is_held(socket, &[State::Established]) {
         return None;
     }
-    let last = last_word::of(socket)?;
-    (last.by == By::Us && last.ago_ms >= PROMPT_MS && view.mirror(socket).is_none()).then_some(last.ago_ms)
+    last_word::unanswered_ms(socket).filter(|_| view.mirror(socket).is_none())
 }
 
 /// How long ago the peer's program sent data.
