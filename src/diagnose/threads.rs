@@ -116,6 +116,13 @@ pub fn at_work(inspection: &Inspection) -> usize {
     inspection.threads.iter().filter(works).count()
 }
 
+/// Whether a thread stands in a call that receives.
+#[must_use]
+pub fn reads(thread: &ThreadState) -> bool {
+    let name = thread.syscall.and_then(syscall_name);
+    matches!(name, Some("read" | "readv" | "recvfrom" | "recvmsg" | "recvmmsg"))
+}
+
 /// How many threads may each be the handler of one connection: at work, or in `poll` beside others.
 #[must_use]
 pub fn handlers(inspection: &Inspection) -> usize {
@@ -133,7 +140,13 @@ pub fn all_blocked(inspection: &Inspection) -> bool {
 /// How many threads wait for a lock, or for work: those of a pool wait for both in the same way.
 #[must_use]
 pub fn in_lock(inspection: &Inspection) -> usize {
-    inspection.threads.iter().filter(|t| t.syscall.and_then(syscall_name) == Some("futex")).count()
+    inspection.threads.iter().filter(|t| is_in_lock(t)).count()
+}
+
+/// Whether it waits for a lock, or for work.
+#[must_use]
+pub fn is_in_lock(thread: &ThreadState) -> bool {
+    thread.syscall.and_then(syscall_name) == Some("futex")
 }
 
 /// Whether every thread waits for a lock, of memory or of a file.

@@ -134,6 +134,15 @@ pub fn in_calls(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<(usize
     Some((calls_on(view, pid, inspection, sockets).count(), inspection.threads.len()))
 }
 
+/// The socket on which a thread of a process stands in a call.
+#[must_use]
+pub fn called_socket<'a>(view: &View<'a>, pid: u32, thread: &ThreadState) -> Option<&'a Socket> {
+    let (fd, owners) = (called_descriptor(thread)?, &view.now.owners);
+    let held = owners.all_holders().iter().find(|h| h.fd == fd && owners.process(h).pid == pid)?;
+    let inode = held.inode?;
+    view.now.sockets.iter().find(|s| s.inode == Some(inode))
+}
+
 /// How many of them wait to write.
 #[must_use]
 pub fn in_writes(view: &View<'_>, pid: u32, sockets: &[&Socket]) -> Option<usize> {

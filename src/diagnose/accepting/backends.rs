@@ -9,14 +9,13 @@ use super::workers::Worker;
 use crate::diagnose::callers;
 use crate::diagnose::last_word::{self, By};
 use crate::diagnose::queues::Queue;
-use crate::diagnose::threads::{self, syscall_name};
+use crate::diagnose::threads;
 use crate::diagnose::view::View;
+use crate::diagnose::wait_state;
 use crate::model::snapshot::{Inspection, ThreadState};
 use crate::model::{Endpoint, Inode, Socket, State};
 use crate::text;
 
-/// A younger request is one that is being answered.
-const PATIENCE_MS: u64 = 1000;
 /// Services that are named.
 const NAMED: usize = 2;
 
@@ -118,13 +117,12 @@ fn awaited(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>, seen: &Inspe
     if !worker.is_away() || seen.io_urings > 0 || seen.threads_not_read > 0 {
         return None;
     }
-    let is_idle = |thread: &&ThreadState| thread.syscall.and_then(syscall_name) == Some("futex");
-    let awake: Vec<&ThreadState> = seen.threads.iter().filter(|thread| !is_idle(thread)).collect();
+    let awake: Vec<&ThreadState> = seen.threads.iter().filter(|thread| !threads::is_in_lock(thread)).collect();
     // Handlers that wait for a lock look like idle ones: one thread that waits for a message is not what holds them.
     let is_all = awake.len() == seen.threads.len() || awake.len() >= worker.accepted.len().max(1);
     let backend = |thread: &&ThreadState| {
-        let backend = if let Some(fd) = threads::called_descriptor(thread) {
-            in_call(view, queue, worker, thread, fd)
+        let backend = if threads::called_descriptor(thread).is_some() {
+            in_call(view, queue, worker, thread)
         } else if threads::is_poll(thread) && seen.threads.len() == 1 {
             in_poll(view, queue, worker)
         } else {
@@ -135,18 +133,17 @@ fn awaited(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>, seen: &Inspe
     awake.iter().map(backend).collect::<Option<Vec<Backend>>>().filter(|all| !all.is_empty())
 }
 
-/// What a thread waits for that stands in a call on this descriptor.
-fn in_call(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>, thread: &ThreadState, fd: u32) -> Option<Backend> {
-    let owners = &view.now.owners;
-    let held = owners.all_holders().iter().find(|h| h.fd == fd && owners.process(h).pid == worker.pid)?;
-    let socket = row(view, held.inode?)?;
-    let call = thread.syscall.and_then(syscall_name)?;
+/// What a thread waits for that stands in a call on a socket.
+fn in_call(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>, thread: &ThreadState) -> Option<Backend> {
+    let socket = wait_state::called_socket(view, worker.pid, thread)?;
+    let (reads, writes) = (threads::reads(thread), threads::writes(thread));
     let awaited = match awaited_of(view, queue, socket)? {
-        Awaited::Handshake if call == "connect" || call.starts_with("send") => Awaited::Handshake,
-        Awaited::Answer { at_least_ms } if call.starts_with("re") => Awaited::Answer { at_least_ms },
-        Awaited::Room if call.starts_with("send") || call.starts_with("write") => Awaited::Room,
+        // A send on a socket that connects waits for the handshake, as connect() does.
+        Awaited::Handshake if !reads => Awaited::Handshake,
+        Awaited::Answer { at_least_ms } if reads => Awaited::Answer { at_least_ms },
+        Awaited::Room if writes => Awaited::Room,
         // Data that waits to be sent keeps nobody from waiting for the answer to it.
-        Awaited::Room if call.starts_with("re") => answer(socket)?,
+        Awaited::Room if reads => answer(socket)?,
         _ => return None,
     };
     let is_serving = worker.serves_listener();
@@ -174,10 +171,6 @@ fn in_poll(view: &View<'_>, queue: &Queue<'_>, worker: &Worker<'_>) -> Option<Ba
     Some(Backend { at, awaited, is_in_call: false, is_serving: true, is_all: true })
 }
 
-fn row<'a>(view: &View<'a>, inode: Inode) -> Option<&'a Socket> {
-    view.now.sockets.iter().find(|s| s.inode == Some(inode))
-}
-
 /// What may be awaited on a connection that the server made to somebody else; `None` for all other sockets.
 fn awaited_of(view: &View<'_>, queue: &Queue<'_>, socket: &Socket) -> Option<Awaited> {
     let is_accepted = callers::listening(view, socket.netns, socket.local).is_some();
@@ -196,6 +189,5 @@ fn awaited_of(view: &View<'_>, queue: &Queue<'_>, socket: &Socket) -> Option<Awa
 
 /// The answer to a request that is older than a moment.
 fn answer(socket: &Socket) -> Option<Awaited> {
-    let word = last_word::of(socket).filter(|word| word.by == By::Us && word.ago_ms >= PATIENCE_MS)?;
-    Some(Awaited::Answer { at_least_ms: word.ago_ms })
+    last_word::unanswered_ms(socket).map(|at_least_ms| Awaited::Answer { at_least_ms })
 }

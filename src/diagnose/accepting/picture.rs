@@ -184,18 +184,14 @@ fn is_thawed(facts: &ProcessFacts) -> bool {
 impl Picture<'_, '_> {
     /// Notes in which socket's call a thread stands.
     fn place(&mut self, view: &View<'_>, pid: u32, thread: &ThreadState, listeners: &[&Socket]) {
-        let Some(call) = thread.syscall.and_then(syscall_name) else { return };
-        let accepts = call.starts_with("accept");
-        let on_socket = accepts || ["read", "recv", "write", "send"].iter().any(|verb| call.starts_with(verb));
-        let Some(fd) = thread.syscall_arg0.filter(|_| on_socket) else { return };
-        let owners = &view.now.owners;
-        let held = owners.all_holders().iter().find(|h| u64::from(h.fd) == fd && owners.process(h).pid == pid);
-        let Some(inode) = held.and_then(|h| h.inode) else { return };
-        let Some(socket) = view.now.sockets.iter().find(|s| s.inode == Some(inode)) else { return };
+        let Some(socket) = wait_state::called_socket(view, pid, thread) else { return };
+        let accepts = thread.syscall.and_then(syscall_name).is_some_and(|call| call.starts_with("accept"));
         if accepts && !listeners.iter().any(|l| l.inode == socket.inode) {
             self.threads_elsewhere += 1;
             self.elsewhere.push(socket.local);
-        } else if !accepts && listeners.iter().any(|l| l.local.port == socket.local.port) {
+        } else if (threads::reads(thread) || threads::writes(thread))
+            && listeners.iter().any(|l| l.local.port == socket.local.port)
+        {
             self.in_connection += 1;
         }
     }
@@ -413,7 +409,7 @@ impl Picture<'_, '_> {
 
     /// The event loop turns: a thread waits for events, and no other stands where an accept loop would be blocked.
     fn turns(&self) -> bool {
-        let idle = |t: &&ThreadState| threads::is_epoll_wait(t) || t.syscall.and_then(syscall_name) == Some("futex");
+        let idle = |t: &&ThreadState| threads::is_epoll_wait(t) || threads::is_in_lock(t);
         self.threads.iter().any(|t| threads::is_epoll_wait(t)) && self.threads.iter().all(idle)
     }
 

@@ -215,8 +215,7 @@ impl Worker<'_> {
 /// Whether a thread in a call on one of these descriptors writes; `None` without such a thread.
 fn writes(inspection: &Inspection, mut fds: impl Iterator<Item = u32>) -> Option<bool> {
     let call = |fd: u32| inspection.threads.iter().find(|t| threads::called_descriptor(t) == Some(fd));
-    let name = threads::syscall_name(fds.find_map(call)?.syscall?)?;
-    Some(name.starts_with("write") || name.starts_with("send"))
+    fds.find_map(call).map(threads::writes)
 }
 
 /// What clients that hold all workers do.
