@@ -424,7 +424,7 @@ pub fn is_accepted(view: &View<'_>, socket: &Socket) -> bool {
 pub fn idle_at_least_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     let recovery = info.total_rto_time_ms().filter(|_| info.total_rto_recoveries() == Some(1))?;
-    let heard = u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?));
+    let heard = u64::from(info.last_heard_ms()?);
     Some(heard.saturating_sub(u64::from(recovery) + 3 * peers::base_rto_ms(socket)?))
 }
 
@@ -432,7 +432,7 @@ pub fn idle_at_least_ms(socket: &Socket) -> Option<u64> {
 #[must_use]
 pub fn idle_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
-    let heard = u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?));
+    let heard = u64::from(info.last_heard_ms()?);
     Some(heard.saturating_sub(waiting_ms(socket)?))
 }
 

@@ -452,7 +452,7 @@ fn heard(view: &View<'_>, socket: &Socket) -> Option<u64> {
         };
     }
     let info = socket.info.as_deref()?;
-    let stamp = u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?));
+    let stamp = u64::from(info.last_heard_ms()?);
     let segments = |s: &Socket| s.info.as_deref()?.segs_in();
     let grew = view.earlier(socket).is_some_and(|e| segments(socket) > segments(e));
     // A repeated SYN-ACK counts as a segment and moves no stamp.

@@ -291,6 +291,12 @@ impl TcpInfo {
         }
     }
 
+    /// How long ago the peer was last heard: data, or an acknowledgement.
+    #[must_use]
+    pub fn last_heard_ms(&self) -> Option<u32> {
+        Some(self.last_ack_recv_ms()?.min(self.last_data_recv_ms()?))
+    }
+
     /// Whether both ends use timestamps (`TCPI_OPT_TIMESTAMPS`).
     #[must_use]
     pub fn has_timestamps(&self) -> Option<bool> {

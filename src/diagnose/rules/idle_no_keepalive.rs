@@ -79,7 +79,7 @@ fn is_unwatched(socket: &Socket) -> bool {
 /// Neither data nor an acknowledgement for so long.
 fn idle_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
-    Some(u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?)))
+    Some(u64::from(info.last_heard_ms()?))
 }
 
 fn keepalive_ms(view: &View<'_>, netns: Option<NetnsId>) -> Option<u64> {

@@ -99,22 +99,24 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     Outcome::findings(ranking::alike(findings))
 }
 
-/// Whether several keepalive probes went out since the peer was heard (`icsk_probes_out`, which any segment of it clears).
+/// Keepalive probes since the peer was heard (`icsk_probes_out`, which any segment of it clears).
+fn probes(socket: &Socket) -> u8 {
+    socket.timer.filter(|t| t.kind == TimerKind::Keepalive).map_or(0, |t| t.retransmits)
+}
+
+/// Whether the peer is silent to several of them.
 fn is_unanswered(socket: &Socket) -> bool {
-    let probes = socket.timer.filter(|t| t.kind == TimerKind::Keepalive).map_or(0, |t| t.retransmits);
-    probes >= UNANSWERED && peers::is_held(socket, &[State::Established]) && socket.send_q_bytes == Some(0)
+    probes(socket) >= UNANSWERED && peers::is_held(socket, &[State::Established]) && socket.send_q_bytes == Some(0)
 }
 
 /// For how long nothing of the peer came.
 fn silent_ms(socket: &Socket) -> Option<u64> {
-    let info = socket.info.as_deref()?;
-    Some(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?).into())
+    socket.info.as_deref()?.last_heard_ms().map(u64::from)
 }
 
 /// For how long probes have gone out in vain, at least: the wait that is left is a part of the time between two.
 fn probed_ms(socket: &Socket) -> Option<u64> {
-    let timer = socket.timer?;
-    Some(u64::from(timer.retransmits.saturating_sub(1)) * u64::from(timer.remaining_ms))
+    Some(u64::from(probes(socket).saturating_sub(1)) * u64::from(socket.timer?.remaining_ms))
 }
 
 fn finding(
@@ -126,11 +128,10 @@ fn finding(
 ) -> Finding {
     let n = rows.len() as u64;
     let silent = rows.iter().filter_map(|s| silent_ms(s)).min();
-    let probes = rows.iter().filter_map(|s| s.timer).map(|t| u64::from(t.retransmits)).min().unwrap_or(0);
+    let least = rows.iter().map(|s| u64::from(probes(s))).min().unwrap_or(0);
     // What was heard before the probes began says nothing, nor does a connection that is probed itself.
     let since = rows.iter().filter_map(|s| probed_ms(s)).max().unwrap_or(0);
-    let is_probed = |s: &Socket| s.timer.is_some_and(|t| t.kind == TimerKind::Keepalive && t.retransmits > 0);
-    let others = reach.address(group.netns, addr, since).filter(|other| !is_probed(other)).count() as u64;
+    let others = reach.address(group.netns, addr, since).filter(|other| probes(other) == 0).count() as u64;
     // Clients come and go, and a server loses nothing by those that are gone.
     let severity = if !is_client && rows.len() >= SEVERAL { Severity::Warning } else { Severity::Info };
     let works = || format!("{} to the address were heard since", text::count(others, "connection", "connections"));
@@ -145,7 +146,7 @@ fn finding(
     });
     let silence = silent.map_or_else(String::new, |ms| format!(", silent for {} or more", text::duration(ms)));
     let summary = format!(
-        "{} of {} {} {} {probes} keepalive probes or more without an answer{silence}",
+        "{} of {} {} {} {least} keepalive probes or more without an answer{silence}",
         text::count(n, "idle connection", "idle connections"),
         group.name(view),
         peers::with_whom(rows),
@@ -162,7 +163,7 @@ fn finding(
         .subject(group.subject(view))
         .about(rows.iter().copied())
         .evidence("connections", Evidence::Count(n))
-        .evidence("probes_unanswered_min", Evidence::Count(probes))
+        .evidence("probes_unanswered_min", Evidence::Count(least))
         .evidence("silent_min_ms", Evidence::millis(silent))
         .evidence("heard_to_the_address", Evidence::Count(others))
         .next(format!("tcpstate list --state established -o -i{}", group.selection()))

@@ -89,7 +89,7 @@ fn silence(socket: &Socket, (limit_ms, by): (u64, Forgets)) -> Option<Quiet> {
         return None;
     }
     let info = socket.info.as_deref()?;
-    let idle_ms = u64::from(info.last_ack_recv_ms()?.min(info.last_data_recv_ms()?));
+    let idle_ms = u64::from(info.last_heard_ms()?);
     let probe_ms = match socket.timer {
         None => None,
         // The timer is not moved by traffic: when it fires, the kernel counts from the last segment (tcp_keepalive_timer).
