@@ -21,13 +21,11 @@ use crate::diagnose::listener_owner::{self, Owner};
 use crate::diagnose::queues::Queue;
 use crate::diagnose::view::View;
 use crate::model::sysctl::Sysctl;
-use crate::model::{Process, Socket};
+use crate::model::{Endpoint, Process, Socket};
 use crate::text;
 use picture::Picture;
 use workers::{Held, Hold};
 
-/// The evidence with the services that those who should accept wait for.
-pub const WAITS_FOR: &str = "waits_for";
 /// Clients that are named as those who hold the workers.
 const CLIENTS_NAMED: usize = 3;
 
@@ -40,6 +38,8 @@ pub struct Why {
     beside: Option<String>,
     steps: Vec<String>,
     evidence: Vec<(&'static str, Evidence)>,
+    /// The services that they were seen waiting for.
+    waits_for: Vec<Endpoint>,
     /// The listener is for nobody to accept on.
     is_reservation: bool,
 }
@@ -55,7 +55,8 @@ impl Why {
     /// Adds causes, evidence and first steps to a finding.
     #[must_use]
     pub fn onto(self, finding: Finding, owner: Option<&Owner<'_>>) -> Finding {
-        let finding = self.evidence.into_iter().fold(finding, |f, (name, value)| f.evidence(name, value));
+        let mut finding = self.evidence.into_iter().fold(finding, |f, (name, value)| f.evidence(name, value));
+        finding.waits_for = self.waits_for;
         if self.is_reservation {
             return reservation::onto(finding.causes(self.weighed), owner);
         }
@@ -137,6 +138,7 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
         beside: None,
         steps: Vec::new(),
         evidence: Vec::new(),
+        waits_for: Vec::new(),
         is_reservation: false,
     };
     let unseen = |owner: Option<&Owner<'_>>| Why {
@@ -206,8 +208,9 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
         if why.words.is_none() {
             why.beside = Some(format!("it {}", backends.words()));
         }
-        let services = backends.services().iter().map(ToString::to_string).collect();
-        why.evidence.push((WAITS_FOR, Evidence::List(services)));
+        why.waits_for = backends.services();
+        let services = why.waits_for.iter().map(ToString::to_string).collect();
+        why.evidence.push(("waits_for", Evidence::List(services)));
         why.evidence.extend(backends.unanswered_ms().map(|ms| ("waits_at_least_ms", Evidence::Millis(ms))));
     }
     if picture.own_calls() > 0 {

@@ -278,6 +278,8 @@ pub struct Finding {
     pub topic: Option<Topic>,
     /// Processes whose doing with these sockets is worth a look, and the inodes in question.
     pub inspect: Vec<(u32, Vec<Inode>)>,
+    /// The services that those at fault were seen waiting for.
+    pub waits_for: Vec<Endpoint>,
 }
 
 impl Finding {
@@ -304,6 +306,7 @@ impl Finding {
             next: String::new(),
             topic: None,
             inspect: Vec::new(),
+            waits_for: Vec::new(),
         }
     }
 

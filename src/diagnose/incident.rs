@@ -8,7 +8,6 @@ use std::cell::OnceCell;
 
 use rustc_hash::FxHashSet;
 
-use crate::diagnose::accepting;
 use crate::diagnose::finding::{Evidence, Finding, Rows, Severity};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::view::View;
@@ -160,12 +159,8 @@ const AT_SERVICES: &[&str] = &[
 /// Those who should accept were seen waiting for the very service that this finding is about.
 fn is_waited_for(cause: &Finding, other: &Finding) -> bool {
     let service = cause.subject.destination.filter(|_| AT_SERVICES.contains(&cause.rule));
-    let Some(service) = service.filter(|_| cause.subject.netns == other.subject.netns) else { return false };
-    let service = service.normalised().to_string();
-    let names = |(name, value): &(&str, Evidence)| {
-        *name == accepting::WAITS_FOR && matches!(value, Evidence::List(all) if all.contains(&service))
-    };
-    other.evidence.iter().any(names)
+    cause.subject.netns == other.subject.netns
+        && service.is_some_and(|service| other.waits_for.contains(&service.normalised()))
 }
 
 fn explains(cause: &Finding, other: &Finding) -> bool {
@@ -362,14 +357,14 @@ mod tests {
 
     #[test]
     fn a_service_that_those_who_should_accept_wait_for_leads() {
-        let waiting = |services: &str| {
-            let all = accepting::CAUSES;
+        let waiting = |service: &str| {
+            let all = crate::diagnose::accepting::CAUSES;
             let weigh =
                 |c: &Cause| if c.id == "waits-for-service" { Weight::Proven } else { Weight::Refuted(String::new()) };
             let subject = Subject { pid: Some(10), listener: Some(at("0.0.0.0:80")), ..Subject::default() };
-            finding("accept-queue-stalled", Severity::High, subject)
-                .causes(Weighed::of(all, weigh))
-                .evidence(accepting::WAITS_FOR, Evidence::List(vec![services.into()]))
+            let mut finding = finding("accept-queue-stalled", Severity::High, subject).causes(Weighed::of(all, weigh));
+            finding.waits_for = vec![at(service)];
+            finding
         };
         let to = Subject { pid: Some(10), destination: Some(at("10.0.0.2:5140")), ..Subject::default() };
         let stuck = finding("send-queue-stuck", Severity::Info, to);
