@@ -1,21 +1,19 @@
-//! Rows of a list by something that they have themselves: 16 to 32 bytes a row, where a map that keeps its keys takes up to
-//! 100.
+//! Rows of a list by something that they have themselves: a few bytes a row, where a map that keeps its keys takes up to 100.
 //!
 //! Input: rows, and what of a row is its key. Output: the place of the last row with a key.
 
 use std::hash::{BuildHasher, Hash};
-use std::num::NonZeroU32;
 
+use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use crate::cores;
 use crate::model::Socket;
 
-/// Places of rows in a table with open addressing, of which at most half is full.
+/// Places of rows, by a key that is read from the row.
 pub(super) struct ByKey<K> {
     key: fn(&Socket) -> Option<K>,
-    /// The hash of a key and the place of its row.
-    slots: Vec<Option<(NonZeroU32, u32)>>,
+    places: HashTable<u32>,
 }
 
 impl<K: Hash + Eq> ByKey<K> {
@@ -26,42 +24,27 @@ impl<K: Hash + Eq> ByKey<K> {
         is_wanted: impl Fn(&Socket) -> bool + Sync,
     ) -> ByKey<K> {
         let hashes = cores::map(sockets, |s| key(s).filter(|_| is_wanted(s)).map(|key| hash(&key)));
-        let wanted = hashes.iter().flatten().count();
-        let mut slots = vec![None; (wanted * 2).next_power_of_two()];
-        for ((place, socket), hash) in (0u32..).zip(sockets).zip(hashes) {
-            let Some(hash) = hash else { continue };
-            let is_same = |other: u32| key(&sockets[other as usize]) == key(socket);
-            let at = find(&slots, hash, is_same);
-            slots[at] = Some((hash, place));
+        let of = |place: u32| key(&sockets[place as usize]);
+        let mut places = HashTable::with_capacity(hashes.iter().flatten().count());
+        for ((place, socket), hash_of) in (0u32..).zip(sockets).zip(hashes) {
+            let Some(hash_of) = hash_of else { continue };
+            let own = key(socket);
+            let entry =
+                places.entry(hash_of, |other| of(*other) == own, |other| of(*other).map_or(0, |key| hash(&key)));
+            *entry.or_insert(place).get_mut() = place;
         }
-        ByKey { key, slots }
+        ByKey { key, places }
     }
 
     /// The place of the last of these rows, which are those it was made of, with this key.
     pub(super) fn get(&self, sockets: &[Socket], wanted: &K) -> Option<u32> {
-        let is_same = |place: u32| sockets.get(place as usize).and_then(self.key).as_ref() == Some(wanted);
-        let at = find(&self.slots, hash(wanted), is_same);
-        self.slots[at].map(|(_, place)| place)
+        let is_same = |place: &u32| sockets.get(*place as usize).and_then(self.key).as_ref() == Some(wanted);
+        self.places.find(hash(wanted), is_same).copied()
     }
 }
 
-/// Where a key is, or would be: there always is an empty slot.
-fn find(slots: &[Option<(NonZeroU32, u32)>], hash: NonZeroU32, is_same: impl Fn(u32) -> bool) -> usize {
-    let mask = slots.len() - 1;
-    let mut at = hash.get() as usize & mask;
-    while let Some((other, place)) = slots[at]
-        && !(other == hash && is_same(place))
-    {
-        at = (at + 1) & mask;
-    }
-    at
-}
-
-fn hash(key: &impl Hash) -> NonZeroU32 {
-    let wide = FxBuildHasher.hash_one(key);
-    #[allow(clippy::cast_possible_truncation, reason = "both halves are in it")]
-    let narrow = (wide ^ wide >> 32) as u32;
-    NonZeroU32::new(narrow).unwrap_or(NonZeroU32::MIN)
+fn hash(key: &impl Hash) -> u64 {
+    FxBuildHasher.hash_one(key)
 }
 
 #[cfg(test)]
