@@ -382,20 +382,13 @@ mod tests {
         assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(30)));
         assert!(finding.summary.contains("and idle connections to its servers"), "{}", finding.summary);
         let mut told = |waited| {
+            let service = crate::model::Endpoint::new("10.0.0.7".parse().unwrap(), 9001);
             let resets = Resets {
-                netns: world.now.netns[0].inode,
-                service: crate::model::Endpoint::new("10.0.0.7".parse().unwrap(), 9001),
-                served_here: false,
                 sent: Some(SentFor::Unknown),
                 program: Some(Program { pid: 30, comm: "haproxy".into(), processes: 1 }),
                 count: 4,
-                open: 0,
-                unanswered: 0,
-                after_fin: 0,
-                in_use: 0,
-                fresh: 0,
-                late: 0,
                 waited,
+                ..Resets::none(world.now.netns[0].inode, service, false)
             };
             world.now.traced = Some(TracedInterval { resets: vec![resets], ..TracedInterval::default() });
             world.check(check).findings.remove(0).summary
