@@ -36,6 +36,12 @@ pub fn name(process: &Process) -> String {
     named(&process.comm, process.pid).to_string()
 }
 
+/// Processes of one command that come and go: `curl, 37 processes`.
+#[must_use]
+pub fn short_lived(comm: &str, processes: u64) -> String {
+    format!("{comm}, {}", count(processes, "process", "processes"))
+}
+
 /// A moment in milliseconds since the epoch; `None` out of the range of dates.
 #[must_use]
 pub fn timestamp(ms: u64) -> Option<Timestamp> {

@@ -246,7 +246,7 @@ const fn short(state: State) -> &'static str {
 /// `curl, 37 processes`.
 fn short_lived_label(indices: &[u32], owners: &OwnerTable) -> String {
     let comm = indices.first().map_or("", |i| owners.processes[*i as usize].comm.as_str());
-    format!("{comm}, {} processes", text::grouped(indices.len() as u64))
+    text::short_lived(comm, indices.len() as u64)
 }
 
 fn parts(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Names) -> Vec<String> {

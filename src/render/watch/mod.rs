@@ -66,9 +66,7 @@ pub fn group_label(id: &GroupId, names: &dyn crate::model::column::Names) -> Str
 #[must_use]
 pub fn line_label(group: &FrameGroup, names: &dyn crate::model::column::Names) -> String {
     match (&group.id, group.processes) {
-        (GroupId::ShortLived(comm), Some(n)) => {
-            format!("{comm}, {} {}", text::grouped(n), if n == 1 { "process" } else { "processes" })
-        }
+        (GroupId::ShortLived(comm), Some(n)) => text::short_lived(comm, n),
         (id, _) => group_label(id, names),
     }
 }
