@@ -45,6 +45,13 @@ forge() { bg "$R" python3 "${BASH_SOURCE[0]%/*}/forge.py" "$@"; }
 bg() { local n=$1; shift; ip netns exec "$n" "$@" </dev/null >>"$W/out" 2>&1 & K+=($!); }
 # within NAMESPACE COMMAND...: runs and waits.
 within() { local n=$1; shift; ip netns exec "$n" "$@" </dev/null >>"$W/out" 2>&1; }
+# pour NAMESPACE ADDR PORT: sends there without end, as fast as it is taken.
+pour() {
+    bg "$1" python3 -c '
+import socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2]))); b = bytes(65536)
+while 1: s.sendall(b)' "$2" "$3"
+}
 # listens NAMESPACE PORT: waits until something listens there.
 listens() {
     for _ in $(seq 100); do

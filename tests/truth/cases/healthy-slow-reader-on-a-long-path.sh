@@ -10,9 +10,6 @@ import socket,time
 l=socket.create_server(("10.77.0.2",9000)); c=l.accept()[0]
 while c.recv(16384): time.sleep(.02)'
 listens $S 9000
-bg $C python3 -c '
-import socket
-s=socket.create_connection(("10.77.0.2",9000)); b=bytes(65536)
-while 1: s.sendall(b)'
+pour $C 10.77.0.2 9000
 sleep 4
 ready

@@ -16,9 +16,6 @@ l=socket.socket(); l.setsockopt(socket.SOL_SOCKET,socket.SO_RCVBUF,8192); l.sets
 l.bind(("10.77.0.2",9000)); l.listen(); c=l.accept()[0]
 while c.recv(65536): pass'
 listens $S 9000
-bg $C python3 -c '
-import socket
-s=socket.create_connection(("10.77.0.2",9000)); b=bytes(65536)
-while 1: s.sendall(b)'
+pour $C 10.77.0.2 9000
 sleep 3
 ready
