@@ -22,13 +22,23 @@ pub struct Container {
 
 impl Container {
     pub fn start(of: u32, port: u16) -> Result<Container, String> {
+        let mut container = Container::empty(of)?;
+        container.listen(port);
+        Ok(container)
+    }
+
+    /// One without a socket.
+    pub fn empty(of: u32) -> Result<Container, String> {
         let id = container_id(of);
         let cgroup = Cgroup::version_two(&format!("libpod-{id}"))?;
         let ns = Netns::new();
-        let mut helper = Helper::start(&ns);
+        let helper = Helper::start(&ns);
         cgroup.take(&helper);
-        helper.make(&format!("listen {port} 8"));
         Ok(Container { id, ns, helper, _cgroup: cgroup })
+    }
+
+    pub fn listen(&mut self, port: u16) {
+        self.helper.make(&format!("listen {port} 8"));
     }
 }
 
