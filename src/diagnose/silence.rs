@@ -10,9 +10,11 @@ use crate::model::{Socket, TcpInfo};
 pub const LONG_MS: u64 = 10_000;
 /// A request that follows the handshake within this is the first one (policy).
 pub const FIRST_MS: u64 = 1000;
-/// Connections that fall silent at once: fewer may be chance, and fewer suffice after long dialogues (policy).
+/// Connections that fall silent at once: fewer may be chance, and fewer suffice after long dialogues, or where clients gave
+/// up, and still fewer with both (policy).
 const AT_ONCE: usize = 4;
 const FEW_AT_ONCE: usize = 3;
+const TWO_AT_ONCE: usize = 2;
 /// So many that were answered much sooner before need half the time (policy).
 const MANY_AT_ONCE: usize = 8;
 const MANY_TIMES_LONGER: u64 = 2 * TIMES_LONGER;
@@ -62,7 +64,11 @@ pub fn is_at_once(view: &View<'_>, rows: &[&Socket], answers: &[u64], gave_up: b
     };
     let paused = stopped.iter().filter(|t| t.answered_ms.saturating_sub(t.sent_ms) >= PAUSE_MS).count();
     let is_long = stopped.iter().all(|t| t.answers >= LONG_DIALOGUE);
-    let enough = if gave_up || is_long { FEW_AT_ONCE } else { AT_ONCE };
+    let enough = match (gave_up, is_long) {
+        (true, true) => TWO_AT_ONCE,
+        (false, false) => AT_ONCE,
+        _ => FEW_AT_ONCE,
+    };
     talks.iter().all(at_once)
         && stopped.len() >= enough
         && stopped.len() * 2 > talks.len()
@@ -218,6 +224,12 @@ mod tests {
         let view = View::new(&world.now, None, &world.thresholds);
         let rows: Vec<&Socket> = world.now.sockets.iter().collect();
         assert!(is_at_once(&view, &rows, &[8000], true) && !is_at_once(&view, &rows, &[8000], false));
+        assert!(!is_at_once(&view, &rows[..2], &[8000], true), "two need long dialogues");
+        let mut pool = stopped(60_000, 40, 20_000, 19_900);
+        pool.now.sockets.truncate(2);
+        let view = View::new(&pool.now, None, &pool.thresholds);
+        let rows: Vec<&Socket> = pool.now.sockets.iter().collect();
+        assert!(is_at_once(&view, &rows, &[20_000], true) && !is_at_once(&view, &rows, &[20_000], false));
         assert!(!is_at_once(&view, &rows[..2], &[8000], true));
     }
 
