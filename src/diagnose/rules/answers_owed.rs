@@ -220,7 +220,8 @@ impl<'a> Case<'a> {
         let counts = traced.unwrap_or_default();
         let given_up = left + counts.given_up;
         let answers = sent.max(counts.answered);
-        let for_long = owed.waiting.iter().filter(|(_, ms)| *ms >= LONG_MS).count() as u64;
+        let long = || owed.waiting.iter().filter(|(_, ms)| *ms >= LONG_MS);
+        let (for_long, first_for_long) = (long().count() as u64, long().filter(|(s, _)| is_first(s)).count() as u64);
         // What a trace saw leave had never got a byte: those that wait are like it only if they have not either.
         let alike = left > 0 || owed.first >= SEVERAL;
         let severity = match (given_up >= SEVERAL && alike, answers) {
@@ -228,6 +229,7 @@ impl<'a> Case<'a> {
             (true, 0) => Severity::Warning,
             (true, _) if for_long >= SEVERAL && owed.first >= SEVERAL => Severity::Warning,
             (_, 0) if given_up > 0 && owed.first >= SEVERAL => Severity::Info,
+            (_, 0) if first_for_long >= SEVERAL => Severity::Info,
             _ => return None,
         };
         Some(Case { owed, severity, given_up, answers, is_traced: traced.is_some() })
@@ -244,8 +246,12 @@ impl<'a> Case<'a> {
             "program-stuck" if upstream.carries_most(self.owed.waiting.len()) => {
                 Weight::Refuted("it has passed them on, and waits for each".into())
             }
-            "program-stuck" => Weight::Possible(0.5),
-            _ => Weight::Possible(if self.given_up >= SEVERAL { 0.15 } else { 0.3 }),
+            "program-stuck" => Weight::Possible(if self.given_up > 0 { 0.5 } else { 0.35 }),
+            _ => Weight::Possible(match self.given_up {
+                0 => 0.45,
+                SEVERAL.. => 0.15,
+                _ => 0.3,
+            }),
         })
     }
 
@@ -264,11 +270,14 @@ impl<'a> Case<'a> {
             None if causes.is("upstream") => "; it waits for answers of other services".to_owned(),
             _ => String::new(),
         };
+        let given_up = match self.given_up {
+            0 => String::new(),
+            n => format!("{}, ", text::count(n, "client gave up", "clients gave up")),
+        };
         let summary = format!(
-            "{who} {has} read requests on {} of {at} and not answered them, for up to {}; {}, {others}{waits_for}",
+            "{who} {has} read requests on {} of {at} and not answered them, for up to {}; {given_up}{others}{waits_for}",
             text::count(n, "connection", "connections"),
             text::duration(self.owed.longest_ms()),
-            text::count(self.given_up, "client gave up", "clients gave up"),
         );
         let mut subject = groups.first().map(|group| group.subject(view)).unwrap_or_default();
         (subject.netns, subject.listener, subject.destination, subject.source) = (netns, Some(at), None, None);
@@ -384,9 +393,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_client_that_gave_up_nothing_is_owed() {
+    fn without_clients_that_give_up_nobody_is_said_to_be_hurt() {
         let silent = |world: &World| assert_eq!(told(world), None);
-        silent(&world(40, 0));
+        silent(&world(11, 0));
+        let patient = told(&world(14, 0)).unwrap();
+        assert_eq!((patient.0, patient.2), (Severity::Info, "long-request"), "three have waited for 10 s");
+        assert!(patient.1.ends_with("for up to 14 s; nobody was answered meanwhile"), "{}", patient.1);
         silent(&world(2, 9));
         silent(&world(4, 9));
         // Others are answered, and these wait for a moment only.
