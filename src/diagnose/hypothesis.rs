@@ -82,6 +82,15 @@ impl Weighed {
         }
     }
 
+    /// Whether several are left, and no fact makes one likelier than another.
+    #[must_use]
+    pub fn is_even(&self) -> bool {
+        match &self.left[..] {
+            [first, .., last] => (first.confidence - last.confidence).abs() < f64::EPSILON,
+            _ => false,
+        }
+    }
+
     /// Whether this cause is the one that is left.
     #[must_use]
     pub fn is(&self, id: &str) -> bool {

@@ -254,6 +254,10 @@ impl Reader {
         let never_read = rows.iter().all(|s| s.consumed_bytes() == Some(0));
         let picture = Picture { facts, inspection, short, never_read, pressed };
         reader.causes = Weighed::of(CAUSES, |cause| picture.weigh(&reader, cause));
+        // Nothing was seen that tells one from another: a list of all of them is no answer.
+        if inspection.is_none() && reader.causes.is_even() {
+            reader.causes.left.clear();
+        }
         reader
     }
 

@@ -39,6 +39,7 @@ const READING_OFF: &str = "Find why reading was never switched on again: back-pr
 const LOOP_STUCK: &str = "Find what keeps the event loop from turning: a blocking call, a lock, a long job";
 const TASKS: &str = "Dump the goroutines or tasks: the one that reads this connection waits for something else";
 const BLOCKED: &str = "Check where the threads of the owner are blocked: in a lock, in a full pool, waiting for a disk";
+const SEE: &str = "Run tcpstate doctor as root: what the threads of the process wait for names the cause";
 const BOTH: &str =
     "Let one side read while it writes: as long as both only write, neither moves; a time limit on writing ends it";
 const LONGER: &str = "Sample for longer: tcpstate doctor --interval 15s tells a slow reader from one that never reads";
@@ -61,6 +62,7 @@ const TEXT: Text = Text {
         LOOP_STUCK,
         TASKS,
         BLOCKED,
+        SEE,
         BOTH,
         LONGER,
         STACK,
@@ -336,7 +338,11 @@ fn finding(view: &View<'_>, ends: &Peers<'_, '_>, same: &[Judged<'_>]) -> Findin
         finding = judged.group.inspect(finding);
     }
     let states = if gone > 0 { "established,close-wait" } else { "established" };
-    let step = first.reader.causes.left.first().map_or(BLOCKED, |h| step(h.cause.id));
+    let step = match first.reader.causes.left.first() {
+        Some(likeliest) => step(likeliest.cause.id),
+        None if view.now.owners.unreadable > 0 => SEE,
+        None => BLOCKED,
+    };
     finding.steps([step, STACK, LIMITS]).next(format!("tcpstate list --state {states} -m -i -p{}", group.selection()))
 }
 

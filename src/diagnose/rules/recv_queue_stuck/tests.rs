@@ -323,3 +323,16 @@ fn without_tcp_info_two_equal_queues_are_enough() {
     assert_eq!(later(world([bare()]), |_| {}).check(check).findings.len(), 1);
     assert_eq!(later(world([bare()]), |s| s.recv_q_bytes = 99).check(check), Outcome::default());
 }
+
+#[test]
+fn what_cannot_be_seen_has_no_list_of_equal_causes_and_rights_as_its_first_step() {
+    let mut world = World::new();
+    for n in 0..3 {
+        world.add(unread(5000 + n, 90, 9, 20_000));
+    }
+    let mut now = later(world, |_| ());
+    now.now.owners.unreadable = 40;
+    let finding = now.check(check).findings.remove(0);
+    assert!(finding.causes.left.is_empty(), "{:?}", finding.causes.left);
+    assert_eq!(finding.remedy[0], SEE);
+}
