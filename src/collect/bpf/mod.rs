@@ -25,8 +25,10 @@ pub(crate) mod asm;
 pub(crate) mod btf;
 #[cfg(test)]
 mod fault_tests;
+mod kernel_btf;
 #[cfg(test)]
 mod kernel_tests;
+mod mapping;
 pub mod owners;
 mod ring;
 mod sys;
@@ -94,11 +96,6 @@ impl Unavailable {
             _ => WayOut::None,
         }
     }
-}
-
-/// Reads the running kernel's BTF whole (5.5 MB on Linux 6.18).
-fn kernel_btf() -> Result<Vec<u8>, Unavailable> {
-    std::fs::read(KERNEL_BTF).map_err(Unavailable::NoBtf)
 }
 
 /// Checks that this process and the kernel number processes alike.

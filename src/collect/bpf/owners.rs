@@ -29,8 +29,9 @@ use std::os::fd::AsFd;
 
 use super::asm::{Asm, AsmError, Helper, Insn, Reg, Width};
 use super::btf::{Btf, BtfError, Field, Kind, Wanted};
+use super::kernel_btf::KernelBtf;
 use super::sys::{self, Attach};
-use super::{Unavailable, kernel_btf, pids_are_ours};
+use super::{Unavailable, pids_are_ours};
 
 /// One descriptor of one process that refers to a TCP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,7 +195,7 @@ impl Offsets {
 /// Why it cannot be done here. Descriptors may have been reported before an error: discard them.
 pub fn socket_holders(each: &mut dyn FnMut(SocketFd)) -> Result<Stats, Unavailable> {
     pids_are_ours()?;
-    let layout = Offsets::new(&mut Btf::parse(&kernel_btf()?)?)?;
+    let layout = Offsets::new(&mut Btf::parse(&KernelBtf::new()?)?)?;
     match walk(&layout, Prefilter::Tcp, each) {
         // Nothing was reported: the program did not load. Before Linux 5.11 the helper is unknown.
         Err(Unavailable::Refused { .. }) => walk(&layout, Prefilter::AnySocket, each),
@@ -291,7 +292,7 @@ mod tests {
         let Some(()) = kernel_or_skip("both_prefilters_see_the_same_tcp_socket") else { return };
         let tcp = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let udp = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-        let layout = Offsets::new(&mut Btf::parse(&kernel_btf().unwrap()).unwrap()).unwrap();
+        let layout = Offsets::new(&mut Btf::parse(&KernelBtf::new().unwrap()).unwrap()).unwrap();
         let ours = |prefilter| {
             let mut inodes = Vec::new();
             let stats = walk(&layout, prefilter, &mut |d: SocketFd| {

@@ -9,12 +9,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{MapFlags, ProtFlags};
 
+use super::mapping::Mapping;
 use super::{Unavailable, sys};
 
 /// `BPF_RINGBUF_BUSY_BIT`: the record is reserved but not written yet.
@@ -31,40 +32,8 @@ fn page_bytes() -> usize {
     usize::try_from(bytes).unwrap_or(4096)
 }
 
-/// Memory shared with the kernel; unmapped on drop.
-struct Mapping {
-    start: *mut libc::c_void,
-    bytes: usize,
-}
-
-// SAFETY: a mapping belongs to the process, not to a thread; all access below is atomic or of memory that the kernel
-// has finished writing.
-unsafe impl Send for Mapping {}
-// SAFETY: as above; shared references only ever lead to atomic loads.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    fn new(fd: BorrowedFd<'_>, offset: usize, bytes: usize, protection: ProtFlags) -> io::Result<Mapping> {
-        // SAFETY: no address is requested, so the mapping replaces nothing; only this type shares and unmaps the
-        // memory.
-        let start = unsafe { mmap(std::ptr::null_mut(), bytes, protection, MapFlags::SHARED, fd, offset as u64) }?;
-        Ok(Mapping { start, bytes })
-    }
-
-    /// A 64-bit cell at a byte offset that is a multiple of 8 and inside the mapping.
-    fn cell(&self, offset: usize) -> &AtomicU64 {
-        debug_assert!(offset.is_multiple_of(8) && offset + 8 <= self.bytes);
-        // SAFETY: callers pass 0, which is inside every mapping, and a mapping is page-aligned.
-        unsafe { &*self.start.byte_add(offset).cast::<AtomicU64>() }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: `new` made the mapping with this size, and nothing borrows from it any more. On an error it would
-        // just stay mapped.
-        let _ = unsafe { munmap(self.start, self.bytes) };
-    }
+fn shared(fd: BorrowedFd<'_>, offset: usize, bytes: usize, protection: ProtFlags) -> io::Result<Mapping> {
+    Mapping::new(fd, offset, bytes, (protection, MapFlags::SHARED))
 }
 
 /// A ring buffer and this process's position in it.
@@ -87,9 +56,8 @@ impl Ring {
         // The clamp keeps it within 2^30.
         let map = sys::create_ring(data_bytes as u32)?;
         let failed = |source| Unavailable::Failed { operation: "mapping the ring buffer", source };
-        let reader = Mapping::new(map.as_fd(), 0, page_bytes, ProtFlags::READ | ProtFlags::WRITE).map_err(failed)?;
-        let data =
-            Mapping::new(map.as_fd(), page_bytes, page_bytes + 2 * data_bytes, ProtFlags::READ).map_err(failed)?;
+        let reader = shared(map.as_fd(), 0, page_bytes, ProtFlags::READ | ProtFlags::WRITE).map_err(failed)?;
+        let data = shared(map.as_fd(), page_bytes, page_bytes + 2 * data_bytes, ProtFlags::READ).map_err(failed)?;
         Ok(Ring { map, reader, data, page_bytes, data_bytes })
     }
 
@@ -126,7 +94,7 @@ impl Ring {
             // `data_bytes` is a power of two, and the offset is below it.
             let offset = (position & (self.data_bytes as u64 - 1)) as usize;
             // SAFETY: page_bytes + offset is inside the first copy of the data, and records start at multiples of 8.
-            let start = unsafe { self.data.start.byte_add(self.page_bytes + offset) };
+            let start = unsafe { self.data.start().byte_add(self.page_bytes + offset) };
             // SAFETY: as above, so it is aligned for and as large as a u32, which the kernel writes atomically.
             let length = unsafe { &*start.cast::<AtomicU32>() };
             // Pairs with the kernel's xchg in `bpf_ringbuf_commit`: once the busy bit is gone, the record is complete.
@@ -162,7 +130,7 @@ pub struct Counter {
 impl Counter {
     pub fn new() -> Result<Counter, Unavailable> {
         let map = sys::create_counter()?;
-        let memory = Mapping::new(map.as_fd(), 0, page_bytes(), ProtFlags::READ)
+        let memory = shared(map.as_fd(), 0, page_bytes(), ProtFlags::READ)
             .map_err(|source| Unavailable::Failed { operation: "mapping the counter", source })?;
         Ok(Counter { map, memory })
     }

@@ -57,9 +57,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::btf::Btf;
+use super::kernel_btf::KernelBtf;
 use super::ring::{Counter, Ring};
 use super::sys::{self, Attach};
-use super::{Unavailable, kernel_btf, pids_are_ours};
+use super::{Unavailable, pids_are_ours};
 use crate::collect::change_source::{Changes, Faults, Lost, Request, Scope, Source};
 use crate::collect::clock::{GATHER, Now};
 use crate::model::event::ResetReason;
@@ -124,7 +125,7 @@ impl Tracer {
     /// # Errors
     /// Why it cannot be done here; also when there are more of them than fit a program.
     fn with(ring_bytes: usize, netns: &[u32], changes: Changes, faults: Faults) -> Result<Tracer, Unavailable> {
-        let layout = Layout::new(&mut Btf::parse(&kernel_btf()?)?)?;
+        let layout = Layout::new(&mut Btf::parse(&KernelBtf::new()?)?)?;
         let start = |dialect| Tracer::start(&layout, dialect, ring_bytes, netns, changes);
         let mut tracer = match start(Dialect::Typed) {
             // Before Linux 5.12 the verifier does not know all of the helpers.
@@ -174,7 +175,7 @@ impl Tracer {
     /// What [`Tracer::with`] falls back to, for tests on a kernel that does not need it.
     #[cfg(test)]
     pub(super) fn open_for_older_kernels(ring_bytes: usize, netns: &[u32]) -> Result<Tracer, Unavailable> {
-        let layout = Layout::new(&mut Btf::parse(&kernel_btf()?)?)?;
+        let layout = Layout::new(&mut Btf::parse(&KernelBtf::new()?)?)?;
         Tracer::start(&layout, Dialect::Plain, ring_bytes, netns, Changes::All)
     }
 
