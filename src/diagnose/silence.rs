@@ -30,6 +30,20 @@ const LONG_DIALOGUE: u64 = 20;
 /// Who lets so much time pass after an answer does not ask again at once, as a poll or a blocking read does (policy).
 const PAUSE_MS: u64 = 100;
 
+/// For so long somebody waits on a connection that was answered before, until it is worth an explanation though nobody gives
+/// up (policy).
+pub const VERY_LONG_MS: u64 = 30_000;
+/// Segments with data in each direction that make an exchange, as a login does, and how much more one side may send.
+const EXCHANGE: u32 = 2;
+const LOPSIDED: u32 = 3;
+
+/// A connection on which both sides have spoken in turn: it has a protocol with answers.
+#[must_use]
+pub fn is_exchange(socket: &Socket) -> bool {
+    let both = socket.info.as_deref().and_then(|i| Some((i.data_segs_in()?, i.data_segs_out()?)));
+    both.is_some_and(|(a, b)| a.min(b) >= EXCHANGE && a.max(b) <= LOPSIDED.saturating_mul(a.min(b)))
+}
+
 /// A first request that never got a byte. The stamp of received data is that of the handshake then. What sends again and
 /// again, and is never answered, speaks a protocol without answers.
 #[must_use]

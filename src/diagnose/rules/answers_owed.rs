@@ -18,7 +18,7 @@ use crate::diagnose::measure::Measure;
 use crate::diagnose::passed_requests::Upstream;
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
-use crate::diagnose::silence::{FIRST_MS, LONG_MS};
+use crate::diagnose::silence::{self, FIRST_MS, LONG_MS, VERY_LONG_MS};
 use crate::diagnose::view::View;
 use crate::model::traced::Counts;
 use crate::model::{Endpoint, NetnsId, RowKind, Socket, State};
@@ -222,6 +222,7 @@ impl<'a> Case<'a> {
         let answers = sent.max(counts.answered);
         let long = || owed.waiting.iter().filter(|(_, ms)| *ms >= LONG_MS);
         let (for_long, first_for_long) = (long().count() as u64, long().filter(|(s, _)| is_first(s)).count() as u64);
+        let stalled = long().filter(|(s, ms)| *ms >= VERY_LONG_MS && silence::is_exchange(s)).count() as u64;
         // What a trace saw leave had never got a byte: those that wait are like it only if they have not either.
         let alike = left > 0 || owed.first >= SEVERAL;
         let severity = match (given_up >= SEVERAL && alike, answers) {
@@ -229,7 +230,7 @@ impl<'a> Case<'a> {
             (true, 0) => Severity::Warning,
             (true, _) if for_long >= SEVERAL && owed.first >= SEVERAL => Severity::Warning,
             (_, 0) if given_up > 0 && owed.first >= SEVERAL => Severity::Info,
-            (_, 0) if first_for_long >= SEVERAL => Severity::Info,
+            (_, 0) if first_for_long + stalled >= SEVERAL => Severity::Info,
             _ => return None,
         };
         Some(Case { owed, severity, given_up, answers, is_traced: traced.is_some() })
@@ -399,6 +400,16 @@ mod tests {
         let patient = told(&world(14, 0)).unwrap();
         assert_eq!((patient.0, patient.2), (Severity::Info, "long-request"), "three have waited for 10 s");
         assert!(patient.1.ends_with("for up to 14 s; nobody was answered meanwhile"), "{}", patient.1);
+        let sessions = |segments: u64, asked_ms: u64| {
+            let mut world = world(0, 0);
+            for n in 0..3 {
+                let socket = request(State::Established, 40_000 + n, asked_ms, asked_ms + 9000, 700);
+                add(&mut world, with_info(socket, &[("data_segs_in", segments + 1), ("data_segs_out", segments)]));
+            }
+            told(&world).map(|t| t.0)
+        };
+        assert_eq!(sessions(3, 30_000), Some(Severity::Info), "sessions that all wait");
+        assert_eq!((sessions(3, 29_000), sessions(1, 30_000)), (None, None));
         silent(&world(2, 9));
         silent(&world(4, 9));
         // Others are answered, and these wait for a moment only.

@@ -19,7 +19,7 @@ use crate::diagnose::measure::Measure;
 use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
-use crate::diagnose::silence::{self, LONG_MS};
+use crate::diagnose::silence::{self, LONG_MS, VERY_LONG_MS};
 use crate::diagnose::silence_causes::{CAUSES, Picture, Silence};
 use crate::diagnose::view::View;
 use crate::model::traced::Counts;
@@ -247,7 +247,8 @@ impl<'p, 'a> Case<'p, 'a> {
     }
 
     /// Several wait for long while as many were answered, here or elsewhere, or without ever having got a byte, or less long
-    /// where nobody was answered or somebody gave up: this may be what was asked for.
+    /// where nobody was answered or somebody gave up, or very long after they had been answered: this may be what was
+    /// asked for.
     fn is_worth_a_word(&self) -> bool {
         let long = self.place.waiting.iter().filter(|(_, ms)| *ms >= LONG_MS).count() as u64;
         let answers = self.answers_here + self.closed_here + self.answers_elsewhere;
@@ -257,8 +258,10 @@ impl<'p, 'a> Case<'p, 'a> {
         // A trace knows what was answered: most give up, and nobody gets a byte.
         let all_give_up =
             self.place.traced.is_some_and(|t| t.given_up >= SEVERAL && t.given_up * 2 >= self.first) && self.first > 0;
+        let stalled = self.place.waiting.iter().filter(|(s, ms)| *ms >= VERY_LONG_MS && silence::is_exchange(s));
         long >= SEVERAL && (answers >= long || self.first_for_long() >= SEVERAL)
             || first_in_vain
+            || answers == 0 && stalled.count() as u64 >= SEVERAL
             || all_give_up && self.answers_here == 0
     }
 
@@ -433,6 +436,22 @@ mod tests {
         assert_eq!(finding.causes.left[0].cause.id, "long-request");
         world.now.sockets.remove(0);
         assert_eq!(world.check(check), Outcome::default(), "two are no pattern");
+    }
+
+    #[test]
+    fn sessions_that_wait_very_long_while_nobody_is_answered_are_an_explanation() {
+        let sessions = |ms: u64, answers: u64, requests: u64| {
+            let mut world = World::new();
+            for n in 0..3 {
+                let socket = open(40_000 + n, "10.0.0.2:5432", ms, ms + 20_000, 400);
+                add(&mut world, with_info(socket, &[("data_segs_in", answers), ("data_segs_out", requests)]));
+            }
+            world.check(check).findings.pop().map(|f| (f.severity, f.causes.left[0].cause.id))
+        };
+        assert_eq!(sessions(30_000, 3, 4), Some((Severity::Info, "long-request")), "a lock that all wait for");
+        assert_eq!(sessions(29_000, 3, 4), None, "not very long");
+        assert_eq!(sessions(30_000, 3, 40), None, "a protocol without an answer to each message");
+        assert_eq!(sessions(30_000, 1, 2), None, "a greeting");
     }
 
     fn traced(world: &mut World, counts: Counts) {
