@@ -2,7 +2,16 @@
 //!
 //! Input: a connection that repeats a segment. Output: whether its size may be why. Not here: who loses it (`silent_peer`, `mtu`).
 
-use crate::model::Socket;
+use crate::model::{Socket, TcpInfo};
+
+/// Behind an interface with jumbo frames may be a link of Ethernet's 1,500 bytes, which loses all that is larger: what fills
+/// that (less the headers of IPv4 and TCP with timestamps) counts as full-size.
+const ETHERNET_BYTES: u32 = 1448;
+
+/// What a full-size segment carries here.
+fn full_bytes(info: &TcpInfo) -> Option<u32> {
+    Some(info.snd_mss_bytes()?.min(ETHERNET_BYTES)).filter(|n| *n > 0)
+}
 
 /// What is repeated is of full size, and what was acknowledged before was small. Messages that left one by one and were merged
 /// when they were sent again (`tcp_retrans_try_collapse`) are small ones: the first of them was lost, and no size explains that.
@@ -15,7 +24,7 @@ pub fn is_about_size(socket: &Socket) -> bool {
 #[must_use]
 pub fn repeats_full_size(socket: &Socket) -> Option<bool> {
     let info = socket.info.as_deref()?;
-    let (segments, mss) = (u64::from(info.unacked()?), u64::from(info.snd_mss_bytes()?));
+    let (segments, mss) = (u64::from(info.unacked()?), u64::from(full_bytes(info)?));
     if sent_share(socket).is_some_and(|share| share < 0.5) {
         return Some(false);
     }
@@ -52,7 +61,7 @@ pub fn is_fresh(socket: &Socket) -> bool {
 /// What is in flight, as a share of full-size segments.
 fn segment_share(socket: &Socket) -> Option<f64> {
     let info = socket.info.as_deref()?;
-    let (segments, mss) = (info.unacked().filter(|n| *n > 0)?, info.snd_mss_bytes().filter(|n| *n > 0)?);
+    let (segments, mss) = (info.unacked().filter(|n| *n > 0)?, full_bytes(info)?);
     let bytes = socket.send_q_bytes?.checked_sub(info.notsent_bytes()?)?;
     Some(f64::from(bytes) / (f64::from(segments) * f64::from(mss)))
 }
@@ -65,15 +74,43 @@ fn sent_share(socket: &Socket) -> Option<f64> {
     let sent = u64::from(info.data_segs_out()?).checked_sub(info.total_retrans()?.into())?;
     // The handshake counts as one that was delivered.
     let segments = sent.checked_sub(u64::from(info.delivered()?.saturating_sub(1))).filter(|n| *n > 0)?;
-    let mss = info.snd_mss_bytes().filter(|n| *n > 0)?;
+    let mss = full_bytes(info)?;
     Some(f64::from(in_flight) / (segments as f64 * f64::from(mss)))
 }
 
 /// How large the acknowledged segments were in the mean, as a share of full-size ones.
 fn acknowledged_share(socket: &Socket) -> Option<f64> {
     let info = socket.info.as_deref()?;
-    let (segments, mss) = (info.delivered().filter(|n| *n > 0)?, info.snd_mss_bytes().filter(|n| *n > 0)?);
+    let (segments, mss) = (info.delivered().filter(|n| *n > 0)?, full_bytes(info)?);
     // The SYN counts as a byte.
     let bytes = info.bytes_acked().filter(|n| *n > 1)?;
     Some(bytes as f64 / (f64::from(segments) * f64::from(mss)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::testkit::{info, row};
+    use crate::model::State;
+
+    #[test]
+    fn behind_a_jumbo_interface_what_fills_ethernet_is_of_full_size() {
+        // ssh over 9,000 bytes: the banner was acknowledged, the key exchange of two segments is repeated.
+        let exchange = |in_flight: u32, repeated: u64| {
+            let fields = [
+                ("snd_mss_bytes", 8948),
+                ("unacked", 2),
+                ("notsent_bytes", 0),
+                ("bytes_retrans", repeated),
+                ("total_retrans", 6),
+                ("data_segs_out", 9),
+                ("delivered", 3),
+                ("bytes_acked", 42),
+            ];
+            let socket = row(State::Established, "10.5.0.2:58220", "10.5.0.1:22");
+            info(Socket { send_q_bytes: Some(in_flight), ..socket }, &fields)
+        };
+        assert!(is_about_size(&exchange(2768, 9360)));
+        assert!(!is_about_size(&exchange(900, 2700)), "small ones die too");
+    }
 }

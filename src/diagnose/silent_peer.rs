@@ -106,9 +106,19 @@ const REPEATS_LOST: u64 = 10;
 pub fn waiting_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     let silence = u64::from(info.last_ack_recv_ms()?);
-    let doublings = || Some((u64::from(info.rto_us()?) / 1000).saturating_sub(peers::base_rto_ms(socket)?));
+    let doublings = || match peers::cannot_leave(socket) {
+        true => probing_ms(info),
+        false => Some((u64::from(info.rto_us()?) / 1000).saturating_sub(peers::base_rto_ms(socket)?)),
+    };
     let recovery = info.total_rto_time_ms().filter(|_| info.total_rto_recoveries() == Some(1)).map(u64::from);
     Some(recovery.filter(|ms| *ms > 0).or_else(doublings)?.min(silence))
+}
+
+/// For how long probes have failed to leave: each waits twice as long as the one before, and the timeout itself does not grow
+/// (`tcp_send_probe0` in net/ipv4/tcp_output.c).
+fn probing_ms(info: &TcpInfo) -> Option<u64> {
+    let doubled = 1_u64.checked_shl(u32::from(info.backoff()?))?.saturating_sub(1);
+    Some((u64::from(info.rto_us()?) / 1000).saturating_mul(doubled))
 }
 
 /// For how long the segment has been repeated: the timeouts that have passed add up to this.
@@ -542,6 +552,21 @@ mod tests {
         world.add(lives("10.0.0.1:80")).later(2000);
         world.now.sockets.pop();
         assert_eq!(weighed(&world).0, 1);
+    }
+
+    #[test]
+    fn probes_that_cannot_leave_have_waited_for_the_sum_of_their_doublings() {
+        let fields = [
+            ("rto_us", 204_000),
+            ("backoff", 5),
+            ("unacked", 0),
+            ("snd_wnd_bytes", 66_000),
+            ("last_ack_recv_ms", 8988),
+        ];
+        let socket = info(row(State::Established, "10.1.0.2:60298", "10.2.0.2:80"), &fields);
+        let waits = |kind| waiting_ms(&timer(socket.clone(), kind, 4000, 5));
+        assert_eq!(waits(TimerKind::ZeroWindowProbe), Some(204 * 31));
+        assert_eq!(waits(TimerKind::Retransmit), Some(204 - 204 / 32), "the doubled timeout itself");
     }
 
     #[test]
