@@ -113,7 +113,7 @@ pub const CAUSES: &[Cause] = &[
     Cause {
         id: "accepts-too-slow",
         text: "it accepts, but more slowly than clients come",
-        predicts: "some who waited before still wait, and few left the queue since",
+        predicts: "some who waited before still wait and few left the queue since, or whoever is next has waited for long in both samples",
         refuted_by: "none left it, or it was emptied between two samples",
         decided_by: "two samples",
     },
@@ -121,7 +121,7 @@ pub const CAUSES: &[Cause] = &[
         id: "arrivals-too-fast",
         text: "clients come in a burst, faster than a healthy loop accepts",
         predicts: "the queue is emptied between two samples, or hundreds a second leave it",
-        refuted_by: "some who waited before still wait, and few left the queue since",
+        refuted_by: "some who waited before still wait and few left the queue since, or whoever is next has waited for long in both samples",
         decided_by: "two samples during the burst",
     },
 ];

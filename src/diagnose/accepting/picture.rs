@@ -22,7 +22,22 @@ use crate::model::{Endpoint, Process, RowKind, Socket};
 
 /// A program that accepts fewer connections a second is slow, whatever comes: a loop that does nothing else accepts tens
 /// of thousands (policy).
-const SLOW_PER_SECOND: f64 = 100.0;
+const SLOW_PER_SECOND: u32 = 100;
+
+/// Who is at the head of a queue for so long waits for a loop that is late (policy).
+const STANDING_MS: u64 = 100;
+
+/// How many connections a second a queue has let through at most: whoever is at its head has waited for all that were before it,
+/// and no more fit (first in, first out). `None` where the head has not waited for long, in either sample.
+fn at_most_per_second(view: &View<'_>, queue: &Queue<'_>) -> Option<(u64, u64)> {
+    let before = view.queues_before()?.get(queue.netns, queue.local)?;
+    let of = |queue: &Queue<'_>| {
+        let waits_ms = queue.oldest_wait_ms().filter(|ms| *ms >= STANDING_MS)?;
+        Some(((queue.capacity()? * 1000).div_ceil(waits_ms), waits_ms))
+    };
+    let ((then, then_ms), (now, now_ms)) = (of(before)?, of(queue)?);
+    Some((then.max(now), then_ms.min(now_ms)))
+}
 
 /// How many connections of a queue were accepted between two samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +118,8 @@ pub struct Picture<'a, 'o> {
     /// Threads that stand in a read or write on an accepted connection.
     in_connection: usize,
     pub taken: Option<Taken>,
+    /// It takes no more than so many a second, as whoever waits has waited for so long in both samples.
+    pub slow: Option<(u64, u64)>,
     pub interval_ms: Option<u64>,
     reach: Reach,
     /// Listeners that are looked at together.
@@ -146,6 +163,7 @@ pub fn picture<'a, 'o>(
         in_connection: 0,
         // What waits is not known by listener: that others of the port accept says nothing of these.
         taken: if listeners.len() < queue.listeners.len() { None } else { taken(view, queue) },
+        slow: at_most_per_second(view, queue).filter(|(rate, _)| *rate <= u64::from(SLOW_PER_SECOND)),
         interval_ms: view.interval_ms(),
         reach: reach(view, listeners, &unique(listeners.iter().flat_map(|l| view.processes(l)).collect())),
         listeners: listeners.len(),
@@ -351,7 +369,8 @@ impl Picture<'_, '_> {
             "accepts-too-slow" => self.weigh_slow(),
             "arrivals-too-fast" => match self.taken {
                 Some(taken) if taken.is_none() => refuted("those who waited before still wait"),
-                _ if self.rate().is_some_and(|rate| rate > SLOW_PER_SECOND) || self.emptied() => Weight::Possible(0.6),
+                _ if self.slow.is_some() => refuted("whoever is at the head has waited for long in both samples"),
+                _ if self.rate().is_some_and(|rate| rate > f64::from(SLOW_PER_SECOND)) || self.emptied() => Weight::Possible(0.6),
                 Some(taken) if taken.is_exact => refuted(
                     "few were accepted while others waited, and a loop that only accepts takes thousands a second",
                 ),
@@ -455,6 +474,11 @@ impl Picture<'_, '_> {
         }
     }
 
+    /// How many were accepted between the samples is exact.
+    pub fn is_counted(&self) -> bool {
+        self.taken.is_some_and(|taken| taken.is_exact)
+    }
+
     /// Connections that were accepted a second: at least so many.
     fn rate(&self) -> Option<f64> {
         Some(Rate::of(self.taken?.at_least, self.interval_ms?)?.per_second())
@@ -462,7 +486,7 @@ impl Picture<'_, '_> {
 
     /// Nobody waits who waited before, and some were accepted.
     pub fn emptied(&self) -> bool {
-        self.taken.is_some_and(|taken| taken.is_emptied && taken.at_least > 0)
+        self.slow.is_none() && self.taken.is_some_and(|taken| taken.is_emptied && taken.at_least > 0)
     }
 
     fn weigh_slow(&self) -> Weight {
@@ -473,8 +497,8 @@ impl Picture<'_, '_> {
             }
             // The slower it is, the longer somebody has waited: whoever has emptied the queue may have been late once.
             _ if self.emptied() => Weight::Possible(0.3),
-            Some(rate) if rate <= SLOW_PER_SECOND && self.may_be_throttled() => Weight::Possible(0.6),
-            Some(rate) if rate <= SLOW_PER_SECOND => Weight::Proven,
+            Some(rate) if rate <= f64::from(SLOW_PER_SECOND) && self.may_be_throttled() => Weight::Possible(0.6),
+            Some(rate) if rate <= f64::from(SLOW_PER_SECOND) => Weight::Proven,
             Some(_) => Weight::Possible(0.4),
             None if self.taken.is_some_and(Taken::is_none) => Weight::Refuted("none was accepted".to_owned()),
             None => Weight::Possible(0.2),

@@ -1,7 +1,7 @@
 //! What servers of a listener show, and the cause that it names, on snapshots made by hand.
 
 use super::*;
-use crate::diagnose::testkit::{World, info, listen, row, timer, unheld};
+use crate::diagnose::testkit::{World, info, listen, row, timer, unheld, with_info};
 use crate::model::snapshot::{CpuQuota, EpollWatch, Inspection, ThreadState};
 use crate::model::{Inode, State, TimerKind};
 
@@ -328,6 +328,30 @@ fn what_left_the_queue_tells_slow_from_overrun() {
     // A reset leaves its place taken.
     world.now.sockets[0].recv_q_bytes = 4;
     assert!(!left(&world).contains(&"accepts-too-slow"));
+}
+
+#[test]
+fn a_full_queue_whose_head_waits_in_both_samples_is_slow_and_no_burst() {
+    // All are others than before, and each of the four has waited for so long.
+    let turned_over = |waits_ms: u64| {
+        let mut world = world();
+        for socket in world.now.sockets.iter_mut().filter(|s| s.is_unaccepted()) {
+            *socket = with_info(socket.clone(), &[("last_data_sent_ms", waits_ms)]);
+        }
+        world.later(2000);
+        inspect(&mut world, 10, None, 0, vec![thread(10, 'S', Some(libc::SYS_clock_nanosleep), 0)]);
+        for (socket, n) in world.now.sockets.iter_mut().filter(|s| s.is_unaccepted()).zip(0_u16..) {
+            (socket.cookie, socket.peer.port) = (Some(90_000 + u64::from(n)), 20_000 + n);
+            *socket = with_info(socket.clone(), &[("last_data_sent_ms", waits_ms)]);
+        }
+        world
+    };
+    let slow = turned_over(2000);
+    judged(&slow, |why, owner| {
+        assert!(why.weighed.is("accepts-too-slow"), "{:?}", why.weighed.left);
+        assert_eq!(why.acts(Some(owner), ""), "server (10) accepts at most 33 a second: whoever is next has waited for 2.0 s");
+    });
+    assert_eq!(left(&turned_over(90))[0], "arrivals-too-fast");
 }
 
 #[test]
