@@ -9,7 +9,7 @@ use std::hash::Hash;
 use rustc_hash::FxHashMap;
 
 use super::outcomes;
-use crate::model::traced::{Accepted, Connects, Ends, Program, Resets, Retransmits, TracedInterval};
+use crate::model::traced::{Accepted, Connects, Ends, Program, Resets, Retransmits, TracedInterval, Unlistened};
 
 /// The sum of what was traced so far, and of what came after.
 #[must_use]
@@ -44,6 +44,7 @@ pub fn joined(before: Option<TracedInterval>, after: Option<TracedInterval>) -> 
     add(&mut sum.retransmits, after.retransmits, |r| (r.netns, r.peer), add_retransmits);
     add(&mut sum.ends, after.ends, |e| (e.netns, e.service, e.served_here), add_ends);
     add(&mut sum.accepted, after.accepted, |a| (a.netns, a.local_port, a.peer), add_accepted);
+    add(&mut sum.unlistened, after.unlistened, |u| (u.netns, u.local_port), add_unlistened);
     Some(sum)
 }
 
@@ -59,6 +60,10 @@ fn add<T, K: Eq + Hash>(into: &mut Vec<T>, more: Vec<T>, key: impl Fn(&T) -> K, 
             }
         }
     }
+}
+
+fn add_unlistened(into: &mut Unlistened, later: &Unlistened) {
+    into.count += later.count;
 }
 
 fn add_connects(into: &mut Connects, later: &Connects) {

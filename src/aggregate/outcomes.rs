@@ -2,6 +2,7 @@
 //!
 //! Input: [`Event`]s in order. Output: a [`TracedInterval`]. Bounded: events of groups beyond the limit are only counted.
 
+mod listeners;
 mod settled;
 
 use std::hash::Hash;
@@ -11,11 +12,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::aggregate::service::{Beside, Conn, Sides, Whose};
 use crate::model::event::{ResetReceived, ResetSent, Retransmit, Sighting};
-use crate::model::traced::{
-    Accepted, ConnectFailure, Connects, Counts, Program, Retransmits, SentFor, TracedInterval, Waited,
-};
+use crate::model::traced::{ConnectFailure, Connects, Counts, Program, Retransmits, SentFor, TracedInterval, Waited};
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{Endpoint, Errno, Event, LastError, NetnsId, State};
+use listeners::Listeners;
 
 /// The reset of a socket that ends comes sooner, as far as events of several cores are out of order (policy).
 const FOLLOWS_NS: u64 = 1_000_000_000;
@@ -39,7 +39,6 @@ const REPEATED_NS: u64 = 1_000_000_000;
 
 type Place = (Option<NetnsId>, Endpoint);
 /// A port of this host, and who calls it.
-type Caller = (Option<NetnsId>, u16, IpAddr);
 /// The connection's service, why a reset was sent (`None`: it came), and the process that sent it, or whose connection it ended.
 type ResetGroup = (Whose, Option<SentFor>, Option<u32>);
 
@@ -137,8 +136,8 @@ pub struct Outcomes {
     /// When the peer had closed, by the socket's address in the kernel.
     fins: FxHashMap<u64, u64>,
     repeated: FxHashMap<(Option<NetnsId>, IpAddr), Repeated>,
-    /// How many connections came to a port from an address, and when the first and the last did.
-    accepted: FxHashMap<Caller, (u64, u64, u64)>,
+    /// What became of listeners, and who came to them.
+    listeners: Listeners,
     /// When connections were made, by either end, by the socket's address in the kernel.
     opened: FxHashMap<u64, u64>,
     sides: Sides,
@@ -211,6 +210,7 @@ impl Outcomes {
                 self.ended(t, caller, attempt.map(|a| a.begun_ns), failure);
             }
             (Some(State::SynRecv), State::Established) => self.came(t),
+            (Some(State::Listen), State::Close) => self.listeners.end(t, &mut self.not_grouped),
             (Some(State::Established | State::SynRecv), State::FinWait1) => {
                 self.closed_here_first += 1;
                 if let Some((address, actor)) = t.address.zip(actor).filter(|_| self.closers.len() < GROUPS) {
@@ -279,10 +279,7 @@ impl Outcomes {
             }
             self.sides.began(address, true, None, t.monotonic_ns);
         }
-        let key = (t.netns, t.local.port, t.peer.normalised().addr);
-        let Some((count, first, last)) = group(&mut self.accepted, key, &mut self.not_grouped) else { return };
-        *first = if *count == 0 { t.monotonic_ns } else { *first };
-        (*count, *last) = (*count + 1, t.monotonic_ns);
+        self.listeners.came(t, &mut self.not_grouped);
     }
 
     fn ended(&mut self, t: &Transition, caller: Option<Actor>, begun_ns: Option<u64>, failure: Option<ConnectFailure>) {
@@ -435,18 +432,6 @@ impl Outcomes {
             })
             .collect();
         retransmits.sort_by_key(|r| (std::cmp::Reverse(r.segments + r.handshake), r.netns, r.peer));
-        let mut accepted: Vec<Accepted> = self
-            .accepted
-            .iter()
-            .map(|((netns, local_port, peer), (count, first, last))| Accepted {
-                netns: *netns,
-                local_port: *local_port,
-                peer: *peer,
-                count: *count,
-                at_ms: (since(*first), since(*last)),
-            })
-            .collect();
-        accepted.sort_by_key(|a| (std::cmp::Reverse(a.count), a.netns, a.local_port, a.peer));
         TracedInterval {
             duration_ms: since(now_ns),
             lost,
@@ -455,7 +440,8 @@ impl Outcomes {
             resets,
             retransmits,
             ends,
-            accepted,
+            accepted: self.listeners.accepted(since),
+            unlistened: self.listeners.closed(),
             closed_here_first: self.closed_here_first,
             not_grouped: self.not_grouped,
         }

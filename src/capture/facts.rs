@@ -11,7 +11,8 @@ use crate::model::snapshot::{
     CpuQuota, EpollWatch, GroupMemory, Inspection, KnownOwner, ProcessFacts, ThreadState, TrackingAnswers,
 };
 use crate::model::traced::{
-    Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval, Waited,
+    Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval,
+    Unlistened, Waited,
 };
 use crate::model::{Errno, FourTuple, Process};
 
@@ -35,7 +36,7 @@ structs! {
     FourTuple { local, peer, ifindex }
     TracedInterval {
         duration_ms, lost, resets_traced, connects, resets, retransmits, ends, accepted,
-        closed_here_first, not_grouped,
+        closed_here_first, not_grouped; unlistened
     }
     Connects {
         netns, to, program, succeeded, succeeded_late, failed, waited_ms, failed_at_ms, pauses_ms, succeeded_since, waits,
@@ -48,6 +49,7 @@ structs! {
     Counts { answered, given_up, unanswered, brief, message }
     Retransmits { netns, peer, handshake, segments, closing, failed }
     Accepted { netns, local_port, peer, count, at_ms }
+    Unlistened { netns, local_port, count }
 }
 
 enums! {
@@ -226,6 +228,7 @@ mod tests {
             retransmits: vec![retransmits],
             ends: vec![ends],
             accepted: vec![accepted],
+            unlistened: vec![Unlistened { netns: None, local_port: 80, count: 3 }],
             closed_here_first: 9,
             not_grouped: 1,
         });

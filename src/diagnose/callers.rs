@@ -53,6 +53,24 @@ pub fn listening<'v>(view: &'v View<'_>, netns: Option<NetnsId>, at: Endpoint) -
     view.queues().get(netns, local)
 }
 
+/// Whether the listener of an address and port is another one than in the first sample, or came or went meanwhile, or a trace saw
+/// several of the port closed: whatever serves there ended, or was started. Listeners that are handed on (a reload, socket activation) stay the same.
+#[must_use]
+pub fn is_restarted(view: &View<'_>, netns: Option<NetnsId>, at: Endpoint) -> bool {
+    let takes = |s: &&Socket| {
+        let is_local = s.local.addr.is_unspecified() || s.local.normalised() == at.normalised();
+        s.state == State::Listen && s.netns == netns && s.local.port == at.port && is_local
+    };
+    let traced = view.now.traced.iter().flat_map(|traced| &traced.unlistened);
+    if traced.into_iter().any(|closed| closed.netns == netns && closed.local_port == at.port && closed.count > 1) {
+        return true;
+    }
+    let Some(before) = view.before else { return false };
+    let were: Vec<_> = before.sockets.iter().filter(takes).map(|s| (s.cookie, s.inode)).collect();
+    let are: Vec<_> = view.now.sockets.iter().filter(takes).map(|s| (s.cookie, s.inode)).collect();
+    were.len() + are.len() > 0 && were.iter().all(|listener| !are.contains(listener))
+}
+
 /// Where a service that is called from a namespace is: the one that has its address, else where the caller is, which knows it alone.
 /// The same address and port, above all of loopback, is another service in another namespace.
 #[must_use]

@@ -89,6 +89,13 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "`ss -ltn` of the port",
     },
     Cause {
+        id: "restarted",
+        text: "the process that serves ended, and its kernel resets what it left; another was started",
+        predicts: "the listener is another one than in the first sample, or came or went meanwhile",
+        refuted_by: "the same listener in both samples",
+        decided_by: "the exit status and the log of the service (`journalctl -u`), `dmesg` for a process that was killed",
+    },
+    Cause {
         id: "kernel",
         text: "the kernel gives them up: memory, orphans, keepalive, TCP_LINGER2",
         predicts: "the kernel's reason is abort_on_memory, keepalive_timeout or abort_on_linger",
@@ -116,6 +123,8 @@ pub const CAUSES: &[Cause] = &[
 pub struct Ends {
     /// The service would be here, and nothing listens there.
     pub deaf: bool,
+    /// The service is here, and its listener is not the one of the first sample.
+    pub restarted: bool,
     /// Attempts to connect that clients here gave up.
     pub given_up: u64,
     /// Connections of clients here that were idle in the first sample, and are gone in the second.
@@ -139,6 +148,7 @@ impl Ends {
             c.failed.iter().filter(|(kind, _)| is(*kind)).map(|(_, n)| n).sum()
         };
         Ends {
+            restarted: callers::is_restarted(view, netns, service),
             deaf: !is_of_a_client(view, netns, service) && callers::listening(view, netns, service).is_none(),
             given_up: traced.connects.iter().filter(calls).map(given_up).sum(),
             idle: idle.get(&place).copied().unwrap_or(0),
@@ -319,8 +329,14 @@ pub fn weigh(story: &Story<'_>) -> Weighed {
     let reasons_known = story.reasons_known();
     // The reasons of a sender that is seen tell more than the end that got them.
     let unseen = |n: u64| if story.sent() == 0 { n } else { 0 };
+    // What a process leaves behind when it ends is reset for whatever state it was in.
+    let restarted = story.ends.restarted && !story.sent.is_empty() && story.sent.iter().all(|r| r.served_here);
     Weighed::of(CAUSES, |cause| {
         let (n, weight) = match cause.id {
+            "restarted" if restarted => (story.sent(), Weight::Proven),
+            "closed-unread" | "cut-off" | "closed-too-early" | "not-known" | "no-listener" if restarted => {
+                (0, Weight::Proven)
+            }
             "idle-cut" if story.ends.idle * 2 >= all && story.in_use() * 2 >= all => {
                 (unseen(all), Weight::Possible(0.7))
             }
@@ -339,7 +355,7 @@ pub fn weigh(story: &Story<'_>) -> Weighed {
         let of_receiver = matches!(cause.id, "outside" | "used-after-close" | "turned-away" | "idle-cut");
         if n * 100 >= all * SHARE_OF_CAUSE && n > 0 {
             weight
-        } else if !reasons_known && !of_receiver && cause.id != "no-listener" {
+        } else if !reasons_known && !of_receiver && !restarted && !matches!(cause.id, "no-listener" | "restarted") {
             Weight::Possible(0.2)
         } else {
             Weight::Refuted(refuted(story, cause.id, n))
@@ -361,6 +377,11 @@ fn refuted(story: &Story<'_>, cause: &str, n: u64) -> String {
         "turned-away" => format!("{} of them were new and had got no more than a line", text::grouped(story.fresh())),
         "outside" if after_fin > 0 => format!("{} were in CLOSE_WAIT, and used again", text::grouped(after_fin)),
         "outside" => "this host sent as many as came".to_owned(),
+        "restarted" if story.ends.restarted => "the clients sent them".to_owned(),
+        "restarted" => "the listener is the one of the first sample, or is not here".to_owned(),
+        "closed-unread" | "cut-off" | "closed-too-early" | "not-known" | "no-listener" if story.ends.restarted => {
+            "the process ended, and its kernel resets what it left".to_owned()
+        }
         "no-listener" if !story.ends.deaf => "the port has a listener".to_owned(),
         _ if story.sent.is_empty() => "no socket of this host sent one".to_owned(),
         _ => format!("{} of {} that this host sent", text::grouped(n), text::count(story.sent(), "reset", "resets")),

@@ -23,6 +23,8 @@ pub struct TracedInterval {
     pub ends: Vec<Ends>,
     /// Connections that came and whose handshake the peer ended.
     pub accepted: Vec<Accepted>,
+    /// Listeners that were closed; empty in captures that do not tell.
+    pub unlistened: Vec<Unlistened>,
     /// Connections whose first FIN this host sent.
     pub closed_here_first: u64,
     /// Events that belong to none of the groups, of which only so many are kept.
@@ -298,4 +300,20 @@ pub struct Accepted {
     pub count: u64,
     /// When the first and the last came, since the trace began.
     pub at_ms: (u64, u64),
+}
+
+/// Listeners of one port of this host that were closed: by their program, or with its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unlistened {
+    pub netns: Option<NetnsId>,
+    pub local_port: u16,
+    pub count: u64,
+}
+
+impl Unlistened {
+    #[must_use]
+    pub fn new(netns: Option<NetnsId>, local_port: u16, count: u64) -> Unlistened {
+        Unlistened { netns, local_port, count }
+    }
 }

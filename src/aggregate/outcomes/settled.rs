@@ -21,7 +21,7 @@ impl Outcomes {
             Whose::Told(_) => None,
         });
         let mut facts = Facts::of(&untold.collect::<Vec<_>>(), beside.snapshots);
-        facts.came = self.accepted.keys().map(|(netns, port, _)| (*netns, *port)).collect();
+        facts.came = self.listeners.ports().collect();
         facts.called = self.connects.iter().filter(|(_, sums)| sums.succeeded > 0).map(|((to, _), _)| *to).collect();
         facts
     }

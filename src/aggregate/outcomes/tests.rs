@@ -52,8 +52,16 @@ fn what_came_is_counted_by_port_and_peer_and_repetitions_of_closed_connections_a
     let [accepted] = &interval.accepted[..] else { panic!("{interval:#?}") };
     assert_eq!((accepted.local_port, accepted.peer.to_string()), (40_000, "10.0.0.9".into()));
     assert_eq!((accepted.count, accepted.at_ms), (2, (100, 900)));
+    assert_eq!(interval.unlistened, [], "no listener was closed");
     let [sums] = &interval.retransmits[..] else { panic!("{interval:#?}") };
     assert_eq!((sums.handshake, sums.segments, sums.closing), (1, 3, 2));
+}
+
+#[test]
+fn listeners_that_are_closed_are_counted_by_port() {
+    const ENDS: (State, State) = (State::Listen, State::Close);
+    let interval = interval(&[change(0xa0, 100, ENDS, None, None), change(0xb0, 900, ENDS, None, None)]);
+    assert_eq!(interval.unlistened.iter().map(|u| (u.local_port, u.count)).collect::<Vec<_>>(), [(40_000, 2)]);
 }
 
 const OPENS: (State, State) = (State::Close, State::SynSent);

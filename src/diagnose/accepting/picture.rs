@@ -370,7 +370,9 @@ impl Picture<'_, '_> {
             "arrivals-too-fast" => match self.taken {
                 Some(taken) if taken.is_none() => refuted("those who waited before still wait"),
                 _ if self.slow.is_some() => refuted("whoever is at the head has waited for long in both samples"),
-                _ if self.rate().is_some_and(|rate| rate > f64::from(SLOW_PER_SECOND)) || self.emptied() => Weight::Possible(0.6),
+                _ if self.rate().is_some_and(|rate| rate > f64::from(SLOW_PER_SECOND)) || self.emptied() => {
+                    Weight::Possible(0.6)
+                }
                 Some(taken) if taken.is_exact => refuted(
                     "few were accepted while others waited, and a loop that only accepts takes thousands a second",
                 ),

@@ -349,7 +349,10 @@ fn a_full_queue_whose_head_waits_in_both_samples_is_slow_and_no_burst() {
     let slow = turned_over(2000);
     judged(&slow, |why, owner| {
         assert!(why.weighed.is("accepts-too-slow"), "{:?}", why.weighed.left);
-        assert_eq!(why.acts(Some(owner), ""), "server (10) accepts at most 33 a second: whoever is next has waited for 2.0 s");
+        assert_eq!(
+            why.acts(Some(owner), ""),
+            "server (10) accepts at most 33 a second: whoever is next has waited for 2.0 s"
+        );
     });
     assert_eq!(left(&turned_over(90))[0], "arrivals-too-fast");
 }

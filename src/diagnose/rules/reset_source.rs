@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
+use crate::diagnose::hypothesis::Weighed;
 use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::measure::Share;
 use crate::diagnose::port_holders::{CALL_LISTEN, LISTEN_THERE_TOO, PortHolder};
@@ -50,6 +51,8 @@ const REUSED: &str = "In {user}: drop a pooled connection when its peer has clos
                       let it idle for less than the peer does, and retry what is idempotent";
 const FORGOTTEN: &str =
     "Look whether {service} was restarted, or whether a NAT or a load balancer on the way forgot the connections";
+const ENDED: &str = "Look why the process that serves {service} ends: its exit status and its log, `dmesg` for one that was killed; let it \
+                     stop accepting first, and answer what it has";
 const KERNEL: &str =
     "See orphan-limit and tcp-memory-pressure for what runs out, and the keepalive settings of {sender}";
 const OUTSIDE: &str = "Look on the other side who sends them: `tcpstate trace --resets` there; if nobody does, a device between sends them";
@@ -70,6 +73,7 @@ const TEXT: Text = Text {
         IDLE_LIMIT,
         FORGOTTEN,
         LISTEN,
+        ENDED,
         KERNEL,
         OUTSIDE,
         ON_PURPOSE,
@@ -151,9 +155,13 @@ fn severity(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Seve
 }
 
 /// Who sends the resets, and the headline up to its end.
-fn told(story: &Story<'_>, server: Option<&Owner<'_>>, owners: &Owners<'_>) -> (String, String) {
+fn told(story: &Story<'_>, server: Option<&Owner<'_>>, owners: &Owners<'_>, causes: &Weighed) -> (String, String) {
     let service = story.service;
     let many = text::count(story.count(), "connection", "connections");
+    // A process that has ended is nobody's culprit, and the one of now did not do it.
+    if causes.is("restarted") {
+        return (service.to_string(), format!("{many} to {service} were reset"));
+    }
     let named = |here: bool| {
         let known = story.sent.iter().filter(|r| r.served_here == here && r.program.is_some()).max_by_key(|r| r.count);
         known.and_then(|r| r.program.as_ref()).map(traced_program::name)
@@ -199,7 +207,7 @@ fn finding(view: &View<'_>, traced: &TracedInterval, story: &Story<'_>) -> Findi
     let caller = owners.first();
     let causes = weigh(story);
     let level = severity(view, traced, story);
-    let (who, summary) = told(story, server.as_ref(), &owners);
+    let (who, summary) = told(story, server.as_ref(), &owners, &causes);
     let is_client = story.sender().is_some_and(|r| !r.served_here && story.outsiders() * 2 <= story.count());
     let subject = match &server {
         _ if is_client && caller.is_some() => traced_program::caller(view, netns, service, caller),
@@ -261,6 +269,7 @@ fn step(cause: &str) -> &'static str {
         "turned-away" => TURNED_AWAY,
         "idle-cut" => IDLE_LIMIT,
         "no-listener" => LISTEN,
+        "restarted" => ENDED,
         "closed-too-early" => IDLE,
         "closed-before" => OWN_LIMIT,
         "used-after-close" => REUSED,
@@ -329,6 +338,35 @@ mod tests {
             "app (7) reset 40 connections to 10.0.0.1:80 within 2.0 s: its process closes with unread data"
         );
         assert!(finding.causes.is("closed-unread") && finding.remedy[0].starts_with("In app (7): read to EOF"));
+    }
+
+    #[test]
+    fn what_a_process_that_ended_left_is_its_ends_fault_and_no_linger() {
+        let sent = || {
+            let reasons = [ResetReason::Disconnected, ResetReason::AbortOnClose, ResetReason::NoSocket];
+            reasons.map(|reason| resets("10.0.0.1:80", true, Some(reason), 10)).to_vec()
+        };
+        let mut again = world(sent(), 0);
+        let listener = again.now.sockets.iter_mut().find(|s| s.state == State::Listen).unwrap();
+        listener.cookie = Some(9_999);
+        let finding = again.check(check).findings.remove(0);
+        assert!(finding.causes.is("restarted"), "{:?}", finding.causes);
+        assert_eq!(
+            finding.summary,
+            "30 connections to 10.0.0.1:80 were reset within 2.0 s: the process that serves ended, and its kernel resets \
+             what it left; another was started"
+        );
+        assert!(
+            finding.remedy[0].starts_with("Look why the process that serves 10.0.0.1:80 ends"),
+            "{:?}",
+            finding.remedy
+        );
+        assert!(!one(sent(), 0).causes.is("restarted"), "the same listener");
+        let clients = vec![resets("10.0.0.1:80", false, Some(ResetReason::Disconnected), 30)];
+        let mut by_clients = world(clients, 0);
+        by_clients.now.sockets.iter_mut().for_each(|s| s.cookie = Some(9_999));
+        let told = by_clients.check(check).findings;
+        assert!(told.iter().all(|f| !f.causes.is("restarted")), "{told:#?}");
     }
 
     /// Resets that came for connections of a program.

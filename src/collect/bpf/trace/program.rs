@@ -49,8 +49,7 @@ impl Layout {
             // A connection that came: its peer answered our SYN-ACK.
             a.jump_if_eq(R8, i32::from(State::Established.kernel()), wanted);
             a.jump_if_ne(R8, i32::from(State::Close.kernel()), out);
-            // The end of a listener, and of a handshake that nobody finished.
-            a.jump_if_eq(R7, i32::from(State::Listen.kernel()), out);
+            // The end of a handshake that nobody finished.
             a.jump_if_eq(R7, i32::from(State::SynRecv.kernel()), out);
             a.bind(wanted);
         }
