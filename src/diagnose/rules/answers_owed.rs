@@ -93,10 +93,30 @@ struct Owed<'a> {
     waiting: Vec<(&'a Socket, u64)>,
     /// First requests among them: those connections never got a byte.
     first: u64,
-    /// Clients that closed, for how long, and the program has not.
-    left: Vec<(&'a Socket, u64)>,
+    /// Clients that closed, and the program has not.
+    left: Vec<Left<'a>>,
     /// How long ago others were answered, or closed.
     answers: Vec<u64>,
+}
+
+/// A client that closed while it waited for an answer.
+struct Left<'a> {
+    socket: &'a Socket,
+    /// How long ago it asked.
+    request_ms: u64,
+    /// How long ago it closed.
+    left_ms: u64,
+}
+
+/// Whether a client has closed its side.
+enum End {
+    None,
+    /// With its request or soon after: it may have said that this is complete (or it was the last word of TLS).
+    OfTheRequest,
+    /// After it had waited, so many milliseconds ago.
+    Left(u64),
+    /// When is not known, or is long ago.
+    Unknown,
 }
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
@@ -104,14 +124,17 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     for (socket, place) in served(view) {
         let Some(ms) = request_ms(socket) else { continue };
         let owed = places.entry(place).or_default();
-        if socket.state == State::CloseWait {
-            owed.left.extend(left_ms(socket).map(|ms| (socket, ms)));
-        } else {
-            owed.first += u64::from(is_first(socket));
-            owed.waiting.push((socket, ms));
+        match end(socket, ms) {
+            End::OfTheRequest if !is_first(socket) => {}
+            End::None | End::OfTheRequest => {
+                owed.first += u64::from(is_first(socket));
+                owed.waiting.push((socket, ms));
+            }
+            End::Left(left_ms) => owed.left.push(Left { socket, request_ms: ms, left_ms }),
+            End::Unknown => {}
         }
     }
-    places.retain(|_, owed| owed.waiting.len() as u64 >= SEVERAL && owed.longest_ms() >= UNANSWERED_MS);
+    places.retain(|_, owed| owed.count() >= SEVERAL && owed.longest_ms() >= UNANSWERED_MS);
     if places.is_empty() {
         return Outcome::default();
     }
@@ -162,12 +185,18 @@ fn is_first(socket: &Socket) -> bool {
         && stamps.is_some_and(|(made, received)| u64::from(made.saturating_sub(received)) <= FIRST_MS)
 }
 
-/// For how long a client has been gone that had waited for its answer.
-fn left_ms(socket: &Socket) -> Option<u64> {
-    let age = socket.state_age()?;
-    let waited = request_ms(socket)?.saturating_sub(age.min_ms);
+/// Whether the client has closed, and had waited for its answer then.
+fn end(socket: &Socket, request_ms: u64) -> End {
+    if socket.state != State::CloseWait {
+        return End::None;
+    }
+    let Some(age) = socket.state_age() else { return End::Unknown };
     let is_late = age.max_ms.is_some_and(|ms| ms <= LATELY_MS);
-    (is_late && waited >= GAVE_UP_MS).then_some(age.min_ms)
+    match request_ms.saturating_sub(age.min_ms) {
+        waited if waited < GAVE_UP_MS => End::OfTheRequest,
+        _ if is_late => End::Left(age.min_ms),
+        _ => End::Unknown,
+    }
 }
 
 /// How long ago the program did anything for a client: it sent data, or it closed its side.
@@ -197,9 +226,18 @@ fn traced(view: &View<'_>, netns: Option<NetnsId>, at: Endpoint) -> Option<Count
     }))
 }
 
-impl Owed<'_> {
+impl<'a> Owed<'a> {
+    /// Requests that were read and not answered.
+    fn count(&self) -> u64 {
+        (self.waiting.len() + self.left.len()) as u64
+    }
+
     fn longest_ms(&self) -> u64 {
-        self.waiting.iter().map(|(_, ms)| *ms).max().unwrap_or(0)
+        self.waiting.iter().map(|(_, ms)| *ms).chain(self.left.iter().map(|l| l.request_ms)).max().unwrap_or(0)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &'a Socket> {
+        self.waiting.iter().map(|(s, _)| *s).chain(self.left.iter().map(|l| l.socket))
     }
 }
 
@@ -214,7 +252,7 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     fn of(owed: Owed<'a>, traced: Option<Counts>) -> Option<Case<'a>> {
-        let since = owed.left.iter().map(|(_, ms)| *ms).max().unwrap_or(0).max(owed.longest_ms());
+        let since = owed.left.iter().map(|l| l.left_ms).max().unwrap_or(0).max(owed.longest_ms());
         let sent = owed.answers.iter().filter(|ms| **ms < since).count() as u64;
         let left = owed.left.len() as u64;
         let counts = traced.unwrap_or_default();
@@ -238,13 +276,13 @@ impl<'a> Case<'a> {
 
     fn causes(&self, upstream: &Upstream<'a>) -> Weighed {
         Weighed::of(CAUSES, |cause| match cause.id {
-            "upstream" if upstream.carries_most(self.owed.waiting.len()) => Weight::Proven,
+            "upstream" if upstream.carries_most(self.owed.waiting.len().max(1)) => Weight::Proven,
             "upstream" if !upstream.is_known => Weight::Possible(0.2),
             "upstream" if upstream.waiting.is_empty() => {
                 Weight::Refuted("none of its own connections waits for an answer".into())
             }
             "upstream" => Weight::Possible(0.4),
-            "program-stuck" if upstream.carries_most(self.owed.waiting.len()) => {
+            "program-stuck" if upstream.carries_most(self.owed.waiting.len().max(1)) => {
                 Weight::Refuted("it has passed them on, and waits for each".into())
             }
             "program-stuck" => Weight::Possible(if self.given_up > 0 { 0.5 } else { 0.35 }),
@@ -257,10 +295,10 @@ impl<'a> Case<'a> {
     }
 
     fn finding(&self, view: &View<'a>, ends: &Peers<'_, 'a>, netns: Option<NetnsId>, at: Endpoint) -> Finding {
-        let groups = ends.groups(self.owed.waiting.iter().map(|(s, _)| *s), false);
+        let groups = ends.groups(self.owed.rows(), false);
         let upstream = Upstream::of(view, &groups);
         let causes = self.causes(&upstream);
-        let n = self.owed.waiting.len() as u64;
+        let n = self.owed.count();
         let (who, has) = holders(view, &groups);
         let others = match self.answers {
             0 => "nobody was answered meanwhile".to_owned(),
@@ -300,7 +338,7 @@ impl<'a> Case<'a> {
             .causes(causes)
             .lasting(Some(Measure::AtLeast(self.owed.longest_ms())))
             .subject(subject)
-            .about(self.owed.waiting.iter().chain(&self.owed.left).map(|(s, _)| *s))
+            .about(self.owed.rows())
             .evidence("waiting", Evidence::Count(n))
             .evidence("longest_wait_ms", Evidence::Millis(self.owed.longest_ms()))
             .evidence("never_got_a_byte", Evidence::Count(self.owed.first))
@@ -391,6 +429,29 @@ mod tests {
         }
         unclosed.now.traced = None;
         assert_eq!(told(&unclosed).unwrap().0, Severity::Warning);
+        // Each gives up after 3 s, so that none waits for long, and none is closed.
+        let mut leak = world(2, 0);
+        for n in 0..20 {
+            add(&mut leak, left(41_000 + n, 1000 * u64::from(n)));
+        }
+        let (severity, summary, _) = told(&leak).unwrap();
+        assert_eq!(severity, Severity::High);
+        assert_eq!(
+            summary,
+            "proxy (812) has read requests on 22 connections of 0.0.0.0:80 and not answered them, for up to 22 s; 20 \
+             clients gave up, nobody was answered meanwhile"
+        );
+    }
+
+    #[test]
+    fn a_client_that_says_at_once_that_its_request_is_complete_may_wait() {
+        let mut jobs = world(0, 0);
+        for n in 0..5_u16 {
+            let asked_ms = 1000 * u64::from(n) + 8000;
+            let job = request(State::CloseWait, 41_000 + n, asked_ms, asked_ms + 3, 0);
+            add(&mut jobs, with_info(job, &[("last_ack_recv_ms", asked_ms - 2), ("bytes_received", 5)]));
+        }
+        assert_eq!(told(&jobs).unwrap().0, Severity::Info);
     }
 
     #[test]
