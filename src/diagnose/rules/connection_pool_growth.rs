@@ -105,6 +105,8 @@ const RESTED_MS: u64 = 1000;
 const LATELY_MS: u64 = 10_000;
 /// Growth for so long is no start of a pool (policy).
 const LONG_MS: u64 = 60_000;
+/// A limit that is reached within this is as good as reached (policy).
+const NEAR_MS: u64 = 30_000;
 /// So many are more than any pool is configured to hold at its start (policy).
 const MANY: usize = 1000;
 /// Into so many parts the time since the oldest stamp is cut, each of which must have one, for growth to be steady.
@@ -334,11 +336,17 @@ impl<'v, 'a> Growth<'v, 'a> {
             .next(format!("tcpstate list --state established -i --local {listener} dst {client}"))
     }
 
+    /// The limit comes at once, and these have used more of it than is left: no pool is made so large.
+    fn is_near(&self, left_ms: Option<u64>) -> bool {
+        left_ms
+            .is_some_and(|ms| ms <= NEAR_MS && self.rate.per_second() * ms as f64 <= self.unused.len() as f64 * 1000.0)
+    }
+
     /// What both ends tell alike.
     fn about(&self, left_ms: Option<u64>, limit: &str, summary: String, view: &View<'_>) -> Finding {
         let soon = left_ms.is_some_and(|ms| (ms as f64) < view.thresholds.fd_eta_high_hours * 3_600_000.0);
         let lasts = self.steady_ms >= LONG_MS || self.unused.len() >= MANY;
-        let severity = if soon && lasts { Severity::Warning } else { Severity::Info };
+        let severity = if soon && (lasts || self.is_near(left_ms)) { Severity::Warning } else { Severity::Info };
         let summary = match left_ms.filter(|_| soon) {
             Some(ms) => format!("{summary}; at this rate {limit} last for {}", text::duration(ms)),
             None => summary,
@@ -462,6 +470,14 @@ mod tests {
             assert!(socket.info.as_mut().unwrap().set("last_data_sent_ms", 3_600_000));
         }
         assert_eq!(severity(&again), Some(Severity::Info));
+        // 140 of 200 descriptors after 14 s, ten more each second.
+        let limited = |fds: u64| {
+            let mut world = grows(120, 100, 20, 100);
+            let facts = world.now.processes.get_mut(&812).unwrap();
+            (facts.fd_used, facts.fd_soft) = (Some(150), Some(fds));
+            severity(&world)
+        };
+        assert_eq!((limited(200), limited(1024)), (Some(Severity::Warning), Some(Severity::Info)));
         let mut far = grows(57, 1000, 2, 100);
         far.now.processes.get_mut(&812).unwrap().fd_soft = Some(1 << 20);
         assert_eq!(severity(&far), Some(Severity::Info), "28,232 ports last for hours");
