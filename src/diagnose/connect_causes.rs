@@ -10,8 +10,9 @@ use crate::diagnose::connect_harm::{PATIENT_MS, Seen, patience_ms};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
-use crate::model::traced::{ConnectFailure, Connects, TracedInterval};
-use crate::model::{Errno, NetnsId};
+use crate::model::event::ResetReason;
+use crate::model::traced::{ConnectFailure, Connects, Resets, SentFor, TracedInterval};
+use crate::model::{Endpoint, Errno, NetnsId};
 use crate::text;
 
 /// What makes connects fail.
@@ -22,6 +23,14 @@ pub const CAUSES: &[Cause] = &[
         predicts: "a RST answers each SYN at once",
         refuted_by: "a connect that is answered otherwise, or a listener for it on this host",
         decided_by: "`ss -ltn` on the peer: a listener on this address and port; if it is there, rules with `reject with tcp reset`",
+    },
+    Cause {
+        id: "answered-here",
+        text: "this host resets them itself: a rule (REDIRECT, DNAT) or a local route sends them to an address of its own where nothing \
+               listens",
+        predicts: "this host sent as many resets for a port without a listener, which nobody called by that address",
+        refuted_by: "no such resets of this host",
+        decided_by: "`nft list ruleset` (nat, output), `iptables -t nat -S OUTPUT`, `ip route get` the address",
     },
     Cause {
         id: "refused-by-some",
@@ -154,6 +163,8 @@ pub struct Ends<'a> {
     was_there: bool,
     /// A listener of this host takes what goes to the destination, in both samples.
     listens_here: bool,
+    /// Where this host itself answered them.
+    pub answered_here: Option<Endpoint>,
 }
 
 /// Causes that a failure leaves, the likeliest first, each with its part of the belief. One alone is proven.
@@ -175,6 +186,7 @@ impl<'a> Ends<'a> {
             is_over: seen.is_over,
             was_there: connects.failed_again() || seen.was_cut,
             listens_here: listens_here(view, connects),
+            answered_here: answered_here(view, traced, connects),
         }
     }
 
@@ -186,6 +198,13 @@ impl<'a> Ends<'a> {
     pub fn told_by_icmp(&self) -> bool {
         let first = self.connects.failed.first().map(|(kind, _)| *kind);
         self.icmp && (ended_at_once(self.connects) || first == Some(ConnectFailure::AtOnce))
+    }
+
+    /// Where this host itself answered them, as the end of a sentence.
+    #[must_use]
+    pub fn here_words(&self) -> String {
+        self.answered_here
+            .map_or_else(String::new, |at| format!("; this host itself reset them, at {at}, where nothing listens"))
     }
 
     /// The errno of others that ended beside those of which none is known.
@@ -269,6 +288,7 @@ impl<'a> Ends<'a> {
         // If it was there only before the last failure, it may just have ended.
         let partly = c.succeeded * SHARE_OF_CAUSE >= c.failures() || c.succeeded_since > 0;
         match self {
+            _ if self.answered_here.is_some() => &[("answered-here", 1.0)],
             // One moment of failures is a restart, or the moment in which the other of two hosts had the address.
             _ if self.works_now() && self.was_there => &[("came-up", 0.6), ("refused-by-some", 0.4)],
             _ if self.is_over => &[("came-up", 1.0)],
@@ -346,6 +366,8 @@ impl<'a> Ends<'a> {
         let has = |wanted| self.connects.failed.iter().any(|(kind, _)| *kind == wanted);
         let succeeded = |n| format!("{} to it succeeded", text::count(n, "connect", "connects"));
         match (cause, patience_ms(self.connects)) {
+            ("answered-here", _) => "this host sent no such resets".to_owned(),
+            (_, _) if self.answered_here.is_some() => "this host itself reset them".to_owned(),
             ("refused" | "came-up", _) if self.listens_here => "a listener for it is on this host".to_owned(),
             ("refused", _) if self.works_now() => format!("{} since", succeeded(self.connects.succeeded_since)),
             ("refused", _) if self.at_times && has(ConnectFailure::Refused) => {
@@ -388,6 +410,29 @@ fn listens_here(view: &View<'_>, connects: &Connects) -> bool {
     let home = callers::home(view, connects.netns, connects.to.addr);
     let queue = home.and_then(|home| callers::listening(view, home.inode, connects.to));
     queue.is_some_and(|q| view.queues_before().is_some_and(|before| before.get(q.netns, q.local).is_some()))
+}
+
+/// Where this host itself reset connects to an address that is none of its own: as many resets for a port on which nothing listens,
+/// at an address that nobody called. A rule translated them, or a local route took them.
+fn answered_here(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> Option<Endpoint> {
+    let refused = connects.failed.iter().find(|(kind, _)| *kind == ConnectFailure::Refused).map(|(_, n)| *n)?;
+    if callers::home(view, connects.netns, connects.to.addr.to_canonical()).is_some() {
+        return None;
+    }
+    let is_called = |at: Endpoint| traced.connects.iter().any(|c| c.netns == connects.netns && c.to == at);
+    let is_theirs = |r: &&Resets| {
+        let is_for_nobody = r.sent == Some(SentFor::Reason(ResetReason::NoSocket)) && r.netns == connects.netns;
+        let service = r.service;
+        // From outside nobody calls loopback; elsewhere the resets may be of somebody else.
+        let fits =
+            if service.addr.is_loopback() { r.count * 2 >= refused } else { r.count.abs_diff(refused) * 10 <= refused };
+        is_for_nobody
+            && fits
+            && callers::listening(view, r.netns, service).is_none()
+            && (service == connects.to || !is_called(service))
+    };
+    let mut theirs = traced.resets.iter().filter(is_theirs).map(|r| r.service);
+    theirs.next().filter(|_| theirs.next().is_none())
 }
 
 /// Whether nearly all segments that were repeated to the address failed to be sent.

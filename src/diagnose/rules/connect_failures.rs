@@ -37,6 +37,8 @@ pub(super) const RULE: Rule = rule!(
 .traced();
 
 const LISTENER: &str = "On {addr} check that the service runs and listens on port {port} of that address: `ss -ltnp`";
+const HERE: &str = "Find what on this host sends {addr}:{port} to {here}: `nft list ruleset`, `iptables -t nat -S OUTPUT`, `ip route get \
+                    {addr}`; start what should listen at {here} (a proxy, a sidecar), or remove it";
 const BEHIND: &str =
     "Find which of the hosts behind {addr} refuses, and look there: `ss -ltnp`, the restarts of the service";
 const LIMIT: &str = "Find the limit that turns them away, at {addr} and on the way: `nft -a list ruleset` and `iptables -vnL` (reject with \
@@ -65,6 +67,7 @@ const TEXT: Text = Text {
     why: "A connect that fails leaves no socket behind, so tables of sockets look healthy while every call of the program fails.",
     remedy: &[
         LISTENER,
+        HERE,
         BEHIND,
         LIMIT,
         RESTARTS,
@@ -160,6 +163,7 @@ fn unrouted(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
 fn step(cause: &str) -> &'static str {
     match cause {
         "refused" => LISTENER,
+        "answered-here" => HERE,
         "refused-by-some" => BEHIND,
         "turned-away" => LIMIT,
         "came-up" => RESTARTS,
@@ -259,7 +263,7 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
         connects.to,
         text::duration(traced.duration_ms),
         ends.manner(),
-        holder.as_ref().map_or_else(String::new, PortHolder::words),
+        holder.as_ref().map_or_else(|| ends.here_words(), PortHolder::words),
     );
     let steps: Vec<&str> = causes.left.iter().map(|h| step(h.cause.id)).take(2).chain([BACK_OFF]).collect();
     let kinds = connects.failed.iter().map(|(kind, n)| format!("{} ({n})", kind.key())).collect();
@@ -292,6 +296,7 @@ fn traced_finding(view: &View<'_>, traced: &TracedInterval, connects: &Connects)
         .steps(steps)
         .fill("addr", connects.to.addr)
         .fill("port", connects.to.port)
+        .fill("here", ends.answered_here.unwrap_or(connects.to))
         .first(holder.map(|holder| holder.step(connects.to)))
         .next(format!("tcpstate trace --failed dst {}", connects.to))
 }

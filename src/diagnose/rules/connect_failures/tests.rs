@@ -3,7 +3,8 @@
 #[cfg(test)]
 use super::*;
 use crate::diagnose::testkit::{NETNS, World, info, listen, row, timer};
-use crate::model::traced::{ConnectFailure, Program, Resets, Retransmits, Waited};
+use crate::model::event::ResetReason;
+use crate::model::traced::{ConnectFailure, Program, Resets, Retransmits, SentFor, Waited};
 use crate::model::{Errno, TimerKind};
 
 fn to(text: &str) -> Endpoint {
@@ -127,6 +128,40 @@ fn a_service_that_answers_open_connections_is_not_called_absent() {
     let finding = here.check(check).findings.remove(0);
     assert_eq!(left(&finding), ["turned-away", "refused-by-some"]);
     assert!(finding.causes.ruled_out.iter().any(|(c, why)| c.id == "refused" && why.contains("on this host")));
+}
+
+#[test]
+fn what_this_host_resets_itself_is_no_fault_of_the_peer() {
+    let sent = |at: &str, count| {
+        let reason = Some(SentFor::Reason(ResetReason::NoSocket));
+        Resets { sent: reason, count, ..Resets::none(NETNS, to(at), true) }
+    };
+    let with = |resets: Vec<Resets>, more: Option<Connects>| {
+        let refused = connects("10.0.0.9:80", "curl", 0, &[(Refused, 19)]);
+        let mut world = traced(std::iter::once(refused).chain(more).collect());
+        world.now.traced.as_mut().unwrap().resets = resets;
+        world.check(check).findings.remove(0)
+    };
+    let finding = with(vec![sent("127.0.0.1:15001", 38)], None);
+    assert!(finding.causes.is("answered-here"), "{:?}", finding.causes);
+    assert!(
+        finding
+            .summary
+            .ends_with("were refused; this host itself reset them, at 127.0.0.1:15001, where nothing listens"),
+        "{}",
+        finding.summary
+    );
+    assert!(finding.remedy[0].starts_with("Find what on this host sends 10.0.0.9:80 to 127.0.0.1:15001"));
+    assert!(with(vec![sent("10.0.0.9:80", 19)], None).causes.is("answered-here"), "a local route");
+    let caller = connects("127.0.0.1:15001", "probe", 0, &[(Refused, 19)]);
+    for (case, resets, more) in [
+        ("somebody calls it there", vec![sent("127.0.0.1:15001", 19)], Some(caller)),
+        ("others, from outside", vec![sent("10.0.0.1:8443", 40)], None),
+        ("two candidates", vec![sent("127.0.0.1:15001", 19), sent("127.0.0.1:15006", 19)], None),
+        ("few", vec![sent("127.0.0.1:15001", 3)], None),
+    ] {
+        assert!(with(resets, more).causes.is("refused"), "{case}");
+    }
 }
 
 #[test]
