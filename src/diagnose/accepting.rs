@@ -213,6 +213,9 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
         why.evidence.push(("waits_for", Evidence::List(services)));
         why.evidence.extend(backends.unanswered_ms().map(|ms| ("waits_at_least_ms", Evidence::Millis(ms))));
     }
+    if why.words.is_none() && why.beside.is_none() {
+        why.beside = picture.stands_elsewhere().map(|at| format!("it stands {at}"));
+    }
     if picture.own_calls() > 0 {
         why.evidence.push(("own_calls_waiting", Evidence::Count(picture.own_calls())));
     }

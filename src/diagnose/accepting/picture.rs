@@ -230,6 +230,16 @@ impl Picture<'_, '_> {
         }
     }
 
+    /// Where all of its threads stand, if that is one call, it is none in which a server waits for work, and none of those who waited
+    /// was accepted: `in flock (locks_lock_inode_wait)`.
+    pub fn stands_elsewhere(&self) -> Option<String> {
+        let first = self.threads.first().filter(|t| t.syscall.is_some() && self.may_take_none())?;
+        let call = first.syscall.and_then(syscall_name).unwrap_or_default();
+        let at = threads::stand(first);
+        let waits_for_work = threads::is_epoll_wait(first) || threads::is_poll(first) || call.starts_with("accept");
+        (!waits_for_work && self.threads.iter().all(|t| threads::stand(t) == at)).then_some(at)
+    }
+
     fn classes(&self) -> impl Iterator<Item = Class> {
         self.workers.iter().filter_map(|w| w.class)
     }

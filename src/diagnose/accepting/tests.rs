@@ -331,6 +331,23 @@ fn what_left_the_queue_tells_slow_from_overrun() {
 }
 
 #[test]
+fn where_no_cause_is_named_the_call_is_told_in_which_all_threads_stand() {
+    let acts = |calls: &[libc::c_long]| {
+        let mut world = world();
+        world.later(2000);
+        let threads = (0..).zip(calls).map(|(n, call)| thread(10 + n, 'S', Some(*call), 0)).collect();
+        inspect(&mut world, 10, None, 0, threads);
+        accepted(&mut world, 10, 50_000);
+        let mut said = String::new();
+        judged(&world, |why, owner| said = why.acts(Some(owner), "accepted none of them"));
+        said
+    };
+    assert_eq!(acts(&[libc::SYS_flock]), "server (10) accepted none of them; it stands in flock (somewhere)");
+    assert!(!acts(&[libc::SYS_flock, libc::SYS_wait4]).contains("stands"), "in two");
+    assert!(!acts(&[libc::SYS_poll]).contains("stands"), "waits for work");
+}
+
+#[test]
 fn a_full_queue_whose_head_waits_in_both_samples_is_slow_and_no_burst() {
     // All are others than before, and each of the four has waited for so long.
     let turned_over = |waits_ms: u64| {
