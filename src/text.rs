@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::model::Process;
+use crate::model::capability::{Capabilities, Capability};
 use crate::model::digits::Digits;
 
 /// A process as people read it: `java (812)`.
@@ -221,6 +222,19 @@ pub fn signed_rate(per_second: f64) -> String {
         r if r.abs() < 0.05 => "0".to_owned(),
         r => format!("{}{}", if r < 0.0 { '-' } else { '+' }, rate(Some(r.abs()))),
     }
+}
+
+/// `CAP_BPF and CAP_PERFMON`.
+#[must_use]
+pub fn capabilities(all: Capabilities) -> String {
+    all.iter().map(Capability::name).collect::<Vec<_>>().join(" and ")
+}
+
+/// The options that give these capabilities to a container.
+#[must_use]
+pub fn container_options(all: Capabilities) -> String {
+    let short = |c: Capability| c.name().strip_prefix("CAP_").unwrap_or(c.name());
+    all.iter().map(|c| format!("--cap-add {}", short(c))).collect::<Vec<_>>().join(" ")
 }
 
 /// The words as one shell argument.

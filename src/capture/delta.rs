@@ -12,9 +12,10 @@ use crate::capture::FORMAT;
 use crate::capture::document::{Document, Refused, apply, field, patch, put};
 use crate::capture::socket::{self, At, Kept};
 use crate::model::names::NameTable;
+use crate::model::rights::Looker;
 use crate::model::snapshot::{KnownOwner, Netns, ProcessFacts, TrackingAnswers};
 use crate::model::traced::TracedInterval;
-use crate::model::{FourTuple, Holder, Inode, NetnsId, OwnerTable, Process, Snapshot, Socket};
+use crate::model::{FourTuple, Gap, Holder, Inode, NetnsId, OwnerTable, Process, Snapshot, Socket};
 
 /// What makes a row the same row. Without a cookie, the place among those that look alike has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -192,6 +193,7 @@ fn facts(snapshot: &Snapshot, names: &NameTable, now: At, before: &Json) -> Json
         facts.insert("closed_tcp".into(), triples(&closed));
     }
     put(&mut facts, "system", &snapshot.system);
+    put(&mut facts, "rights", &snapshot.looker.rights);
     put(&mut facts, "gaps", &snapshot.gaps);
     put(&mut facts, "known_owners", &snapshot.known_owners);
     put(&mut facts, "traced", &snapshot.traced);
@@ -357,13 +359,14 @@ impl Decoder {
             host: field(facts, "host")?,
             kernel: field(facts, "kernel")?,
             source: field(facts, "source")?,
+            looker: Looker { rights: field(facts, "rights")?, is_recorded: true },
             netns,
             sockets: self.rows.iter().flatten().map(|row| row.at(now)).collect(),
             owners,
             processes,
             closed_tcp,
             system: field(facts, "system")?,
-            gaps: field(facts, "gaps")?,
+            gaps: field::<Vec<Gap>>(facts, "gaps")?.into_iter().map(Gap::when_recorded).collect(),
             netns_not_scanned: field(facts, "netns_not_scanned")?,
             known_owners: field::<std::collections::BTreeMap<_, KnownOwner>>(facts, "known_owners")?,
             traced: field(facts, "traced")?,

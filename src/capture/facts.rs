@@ -7,6 +7,7 @@ use crate::model::cgroup::{Identity, Runtime};
 use crate::model::conntrack::{NatPorts, Tracked};
 use crate::model::event::ResetReason;
 use crate::model::path::{Neighbour, NextHop, Resolution};
+use crate::model::rights::Rights;
 use crate::model::snapshot::{
     CpuQuota, EpollWatch, GroupMemory, Inspection, KnownOwner, ProcessFacts, ThreadState, TrackingAnswers,
 };
@@ -27,6 +28,7 @@ structs! {
     GroupMemory { group, used_bytes, limit_bytes, hits, most_bytes, tcp_alone, socket_bytes }
     Inspection { epoll_sets, watches, io_urings, threads, threads_not_read, parts, imports_accept }
     EpollWatch { epoll_fd, target_fd, inode, events }
+    Rights { is_root, effective }
     ThreadState { tid, name, state, wchan, syscall, syscall_arg0 }
     KnownOwner { pid, comm, confidence, reason }
     Neighbour { gateway, device, resolution, confirmed_ms, has_carrier }

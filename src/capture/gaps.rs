@@ -120,6 +120,7 @@ enums! {
         RootOr(capabilities) = "root_or",
         RecordWith(capabilities) = "record_with",
         Grant(capabilities) = "grant",
+        RecordGranted(capabilities) = "record_granted",
         MountProc = "mount_proc",
         HostProc = "host_proc",
         HostPidNamespace = "host_pid_namespace",
@@ -245,7 +246,7 @@ mod tests {
             sampled buffer_full tracepoint not_in_kernel only_traced tracefs_scope netns_unknown changes_lost no_cookie \
             too_many_changes trace_cost track_limit too_many_sockets counters recorded saved_text";
         check::<Why>(&whys.split_whitespace().collect::<Vec<_>>(), &values);
-        let ways = "none root host_root root_or grant mount_proc host_proc host_pid_namespace source_netlink \
+        let ways = "none root host_root root_or record_with grant record_granted mount_proc host_proc host_pid_namespace source_netlink \
             kernel newer_kernel kernel_types event_tracing allow_netlink load_inet_diag run_again raise_open_files \
             more_threads netns_by_path all_netns use_bpf use_trace bpf_or_interval shorter_interval interval_or_filter \
             track_or_filter run_doctor one_rule insist_on_trace record";

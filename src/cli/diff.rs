@@ -130,7 +130,7 @@ fn open(place: Option<&Place>, args: &DiffArgs) -> anyhow::Result<(Session, Snap
     session.gaps.extend(snapshot.gaps.iter().cloned());
     let mut coverage = crate::model::Coverage::default();
     snapshot.sockets.iter().for_each(|socket| coverage.add(snapshot.owners.of(socket).0));
-    session.gaps.extend(coverage.gap(&snapshot.owners, session.live.rights()));
+    session.gaps.extend(coverage.gap(&snapshot.owners, session.live.looker()));
     Ok((session, snapshot))
 }
 

@@ -125,7 +125,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     };
     session.gaps.extend(snapshot.gaps.iter().cloned());
     if snapshot.owners.collected {
-        session.gaps.extend(diagnosis.coverage.gap(&snapshot.owners, session.live.rights()));
+        session.gaps.extend(diagnosis.coverage.gap(&snapshot.owners, session.live.looker()));
     }
     // Of a stretch each look was taken by itself: who is gone by its end is in it too.
     if course.is_none() {

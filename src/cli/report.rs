@@ -156,7 +156,7 @@ impl Told {
         let mut gaps = last.gaps.clone();
         let mut coverage = crate::model::Coverage::default();
         last.sockets.iter().for_each(|socket| coverage.add(last.owners.of(socket).0));
-        gaps.extend(coverage.gap(&last.owners, session.live.rights()));
+        gaps.extend(coverage.gap(&last.owners, session.live.looker()));
         Ok(Told {
             looks,
             snapshots: stretch.steps().len() as u64,

@@ -14,8 +14,11 @@ use crate::capture::Recorded;
 use crate::cli::history::{self, History, Moment, Step};
 use crate::cli::saved::{self, Saved};
 use crate::collect::clock::millis;
+use crate::collect::rights;
+use crate::model::capability::Capability;
 use crate::model::names::NameTable;
 use crate::model::traced::TracedInterval;
+use crate::render::gap::hint;
 use crate::text;
 
 /// Where the flight recorder of a host writes (packaging/systemd/tcpstate-record.service).
@@ -168,7 +171,9 @@ fn flight_recorder() -> anyhow::Result<PathBuf> {
         return Ok(folder.to_owned());
     }
     if std::fs::read_dir(folder).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
-        bail!("cannot read {FLIGHT_RECORDER}: permission denied; run as root, or give --from FILE");
+        let way_out = hint(rights::own().way_out(&[Capability::DacReadSearch]));
+        let ways: Vec<&str> = way_out.as_deref().into_iter().chain(["give --from FILE"]).collect();
+        bail!("cannot read {FLIGHT_RECORDER}: permission denied; {}", ways.join("; or "));
     }
     bail!(
         "--since and --until need a recording: give --from FILE, or run tcpstate-record.service, which writes to \

@@ -25,7 +25,7 @@ use crate::collect::rights;
 use crate::model::counter::Counters;
 use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::resources::Descriptors;
-use crate::model::rights::Rights;
+use crate::model::rights::Looker;
 use crate::model::snapshot::Netns;
 use crate::model::sysctl::Sysctl;
 use crate::model::{Gap, Inode, NetnsId, OwnerTable, Snapshot, Source, State, StateSet};
@@ -197,10 +197,10 @@ impl Live {
         }
     }
 
-    /// What whoever looks may do; `None`: a recording, and nobody knows by whom.
+    /// Who looks, or looked.
     #[must_use]
-    pub fn rights(&self) -> Option<Rights> {
-        self.recorded.is_none().then(rights::own)
+    pub fn looker(&self) -> Looker {
+        self.recorded.as_ref().map_or_else(|| Looker::here(rights::own()), |recorded| recorded.looker)
     }
 
     #[must_use]

@@ -8,13 +8,17 @@ use rustc_hash::FxHashMap;
 use crate::collect::containers::Containers;
 use crate::collect::netns::link_inode;
 use crate::collect::proc::groups::Groups;
-use crate::collect::proc::{ProcRoot, processes};
+use crate::collect::proc::{self, ProcRoot, processes};
 use crate::model::NetnsId;
 use crate::model::cgroup::Identity;
 
 /// The namespaces that belong to one container or pod.
 #[must_use]
 pub fn owners(root: &ProcRoot, containers: &Containers) -> FxHashMap<NetnsId, Identity> {
+    // A process that is not listed may be in any of them: a container that shares the namespace of another one sees itself alone.
+    if proc::owners::horizon(root).is_some() {
+        return FxHashMap::default();
+    }
     let mut found: FxHashMap<NetnsId, Option<Identity>> = FxHashMap::default();
     for pid in processes::pids(root) {
         let Ok(Some(inode)) = link_inode(&root.path().join(format!("{pid}/ns/net"))) else { continue };

@@ -32,7 +32,8 @@ impl Live {
     }
 
     /// Turns to another snapshot of a recording.
-    pub(crate) fn turn_to(&mut self, snapshot: Snapshot) {
+    pub(crate) fn turn_to(&mut self, mut snapshot: Snapshot) {
+        snapshot.looker.is_recorded = true;
         self.host = Host { name: snapshot.host.clone(), kernel: snapshot.kernel.clone() };
         let space = |netns: &Netns| NetnsHandle::current(netns.inode).named(netns.name.clone());
         self.spaces = snapshot.netns.iter().map(|netns| NetnsSource::new(space(netns), None)).collect();

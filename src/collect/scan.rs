@@ -155,7 +155,7 @@ impl<'l> Scan<'l> {
         if broke.is_none() {
             broke = self.second_search(&held, divided.residual.as_ref(), &mut coverage, &mut each)?;
         }
-        self.gaps.extend(coverage.gap(&self.owners.table, self.live.rights()));
+        self.gaps.extend(coverage.gap(&self.owners.table, self.live.looker()));
         Ok((broke, Scanned { owners: self.owners.table, gaps: self.gaps }))
     }
 
@@ -324,7 +324,7 @@ pub fn explain(live: &mut Live, plan: &Plan, pushed: Option<&Expr>, residual: Op
 fn may_settle(row: &Row<'_>) -> bool {
     match row.status {
         OwnerStatus::Raced => true,
-        OwnerStatus::NoPermission => row.socket.state != State::Listen,
+        OwnerStatus::NoPermission | OwnerStatus::OtherPidns => row.socket.state != State::Listen,
         _ => false,
     }
 }

@@ -53,6 +53,7 @@ impl Live {
             monotonic_ms: monotonic_ms(),
             host: self.host().name.clone(),
             kernel: self.host().kernel.clone(),
+            looker: self.looker(),
             ..Snapshot::default()
         };
         let query =
@@ -135,12 +136,12 @@ impl Live {
     }
 
     fn settle_snapshot(&mut self, snapshot: &mut Snapshot) -> Result<(), Error> {
-        use crate::model::OwnerStatus::{NoPermission, Raced};
+        use crate::model::OwnerStatus::{NoPermission, OtherPidns, Raced};
         let owners = &snapshot.owners;
         let is_missing = cores::map(&snapshot.sockets, |s| match owners.of(s).0 {
             Raced => !owners.is_settled(s.inode),
             // A listener is not a newcomer: it belongs to a process that we cannot read.
-            NoPermission => s.state != State::Listen && !owners.is_settled(s.inode),
+            NoPermission | OtherPidns => s.state != State::Listen && !owners.is_settled(s.inode),
             _ => false,
         });
         let rows = snapshot.sockets.iter().zip(is_missing);

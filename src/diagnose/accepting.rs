@@ -18,6 +18,7 @@ pub use reservation::RESERVED;
 use crate::diagnose::finding::{Evidence, Finding, most_frequent};
 use crate::diagnose::hypothesis::{Cause, Weighed};
 use crate::diagnose::listener_owner::{self, Owner};
+use crate::diagnose::looks;
 use crate::diagnose::queues::Queue;
 use crate::diagnose::view::View;
 use crate::model::sysctl::Sysctl;
@@ -96,7 +97,7 @@ const POOL_FOR_CALLS: &str = "Where it must be a request, serve it from other wo
                               call a time limit";
 const ASK_SERVICE: &str = "Find out why {service} does not answer: run tcpstate doctor there; give calls to it a time limit that \
                            is shorter than the patience of the clients";
-const AS_ROOT: &str = "Run tcpstate doctor as root: what the threads of the owner wait for names the cause";
+const LOOK_AGAIN: &str = "{again} {how}: what the threads of the owner wait for names the cause";
 /// Steps for a cause, before those of a rule.
 #[cfg(test)]
 pub const STEPS: [&str; 13] = [
@@ -112,7 +113,7 @@ pub const STEPS: [&str; 13] = [
     CALL_THE_FUNCTION,
     POOL_FOR_CALLS,
     ASK_SERVICE,
-    AS_ROOT,
+    LOOK_AGAIN,
 ];
 
 /// The steps that free a listener from a helper that inherited it.
@@ -141,13 +142,16 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
         waits_for: Vec::new(),
         is_reservation: false,
     };
-    let unseen = |owner: Option<&Owner<'_>>| Why {
-        steps: if view.now.owners.unreadable > 0 && owner.is_none_or(|o| !o.is_activator) {
-            vec![AS_ROOT.to_owned()]
-        } else {
-            Vec::new()
-        },
-        ..nothing(Weighed::default())
+    let unseen = |owner: Option<&Owner<'_>>| {
+        // A process that is known is listed.
+        let how = match owner {
+            _ if view.now.owners.unreadable == 0 => None,
+            Some(owner) if owner.is_activator => None,
+            Some(_) => looks::with_rights(view),
+            None => looks::with_all_processes(view),
+        };
+        let step = how.map(|how| LOOK_AGAIN.replace("{again}", looks::again(view)).replace("{how}", &how));
+        Why { steps: step.into_iter().collect(), ..nothing(Weighed::default()) }
     };
     let Some(owner) = owner.filter(|o| !o.is_activator) else { return unseen(owner) };
     if owner.is_reserver {

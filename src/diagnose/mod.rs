@@ -35,6 +35,7 @@ pub(crate) mod last_word;
 pub(crate) mod limited;
 pub(crate) mod listen_drops;
 pub(crate) mod listener_owner;
+pub(crate) mod looks;
 pub(crate) mod loss;
 pub(crate) mod measure;
 pub(crate) mod mtu;

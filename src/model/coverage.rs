@@ -1,9 +1,8 @@
 //! How many rows have an owner, and the gap where some have none.
 
-use super::capability::Denial;
 use super::gap::{Capability, Gap, Missing, WayOut, Why};
 use super::owner::{OwnerStatus, OwnerTable, Unlisted};
-use super::rights::Rights;
+use super::rights::Looker;
 
 /// How many owners are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -21,11 +20,11 @@ impl Coverage {
         self.by_status[status as usize]
     }
 
-    /// The gap for unknown owners, if there are any. `rights`: of who looked; `None`: it was recorded, and nobody knows by whom.
+    /// The gap for unknown owners, if there are any.
     #[must_use]
-    pub fn gap(&self, owners: &OwnerTable, rights: Option<Rights>) -> Option<Gap> {
+    pub fn gap(&self, owners: &OwnerTable, looker: Looker) -> Option<Gap> {
         let known = self.get(OwnerStatus::Known);
-        let hidden = self.get(OwnerStatus::NoPermission);
+        let hidden = self.get(OwnerStatus::NoPermission) + self.get(OwnerStatus::OtherPidns);
         let raced = self.get(OwnerStatus::Raced);
         let all = known + hidden + raced;
         if hidden > 0 {
@@ -33,13 +32,11 @@ impl Coverage {
             let refused = owners.unreadable - u32::from(owners.unlisted.is_some()).min(owners.unreadable);
             let way_out = match owners.unlisted {
                 // The group of `gid=` sees hidden processes, and may still not read their descriptors.
-                None | Some(Unlisted::Hidden) => rights.map_or(WayOut::RecordWith(Capability::READ_DESCRIPTORS), |r| {
-                    r.way_out(Capability::READ_DESCRIPTORS)
-                }),
+                None | Some(Unlisted::Hidden) => looker.way_out(Capability::READ_DESCRIPTORS),
                 Some(Unlisted::NoProc) => WayOut::MountProc,
                 Some(Unlisted::PidNamespace) => WayOut::HostProc,
             };
-            let denial = rights.map_or(Denial::NotRoot, |r| r.denial(Capability::READ_DESCRIPTORS));
+            let denial = looker.denial(Capability::READ_DESCRIPTORS);
             let why = Why::Descriptors { refused, denial, unlisted: owners.unlisted };
             return Some(Gap::new(Missing::Owners { known, of: all }, why, way_out));
         }
@@ -50,9 +47,12 @@ impl Coverage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::capability::Denial;
+    use crate::model::rights::Rights;
 
-    const NOBODY: Option<Rights> = Some(Rights { is_root: false, effective: 0 });
-    const ROOT: Option<Rights> = Some(Rights { is_root: true, effective: u64::MAX });
+    const NOBODY: Looker = Looker::here(Rights { is_root: false, effective: 0 });
+    const ROOT: Looker = Looker::here(Rights { is_root: true, effective: u64::MAX });
+    const RECORDED: Looker = Looker { rights: None, is_recorded: true };
 
     #[test]
     fn a_gap_has_what_is_hidden_before_what_raced() {
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(coverage.gap(&owners, NOBODY), gap(3, why(4, Denial::NotRoot, None), WayOut::READ_DESCRIPTORS));
         assert_eq!(coverage.gap(&owners, ROOT), gap(3, why(4, Denial::Forbidden, None), WayOut::None));
         let recorded = WayOut::RecordWith(Capability::READ_DESCRIPTORS);
-        assert_eq!(coverage.gap(&owners, None), gap(3, why(4, Denial::NotRoot, None), recorded));
+        assert_eq!(coverage.gap(&owners, RECORDED), gap(3, why(4, Denial::NotRoot, None), recorded));
         for (unlisted, way_out) in [
             (Unlisted::NoProc, WayOut::MountProc),
             (Unlisted::Hidden, WayOut::READ_DESCRIPTORS),

@@ -24,6 +24,12 @@ impl Gap {
         Gap { missing, why, way_out }
     }
 
+    /// The same for what was recorded.
+    #[must_use]
+    pub fn when_recorded(self) -> Gap {
+        Gap { way_out: self.way_out.when_recorded(), ..self }
+    }
+
     /// Whether both tell the same, numbers apart: a series of samples tells it once, however its size varies.
     #[must_use]
     pub fn is_like(&self, other: &Gap) -> bool {
@@ -353,6 +359,8 @@ pub enum WayOut {
     RecordWith(&'static [Capability]),
     /// Root has these not, and needs them.
     Grant(Capabilities),
+    /// A recording by root that has these.
+    RecordGranted(Capabilities),
     MountProc,
     /// The host's `/proc`, or its PID namespace.
     HostProc,
@@ -409,6 +417,16 @@ impl WayOut {
     pub const NET_ADMIN: WayOut = WayOut::RootOr(&[Capability::NetAdmin]);
     pub const SYS_ADMIN: WayOut = WayOut::RootOr(&[Capability::SysAdmin]);
     pub const BPF: WayOut = WayOut::RootOr(Capability::BPF);
+
+    /// The same for what was recorded: who reads it now can change nothing.
+    #[must_use]
+    pub fn when_recorded(self) -> WayOut {
+        match self {
+            WayOut::RootOr(wanted) => WayOut::RecordWith(wanted),
+            WayOut::Grant(lacks) => WayOut::RecordGranted(lacks),
+            other => other,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub mod owner;
 pub mod path;
 pub mod pattern;
 pub mod resources;
-pub(crate) mod rights;
+pub mod rights;
 pub mod row_list;
 pub mod snapshot;
 pub mod socket;

@@ -48,6 +48,8 @@ pub enum OwnerStatus {
     TimeWait,
     /// No readable process holds it, but not every process is readable.
     NoPermission,
+    /// No process of this PID namespace holds it, and all of these are readable: one of another PID namespace has it.
+    OtherPidns,
     /// It is held from a network namespace that was not scanned.
     OtherNetns,
     /// No process holds it and it still exists: a kernel socket (NFS, CIFS), a descriptor in flight or an io_uring
@@ -60,12 +62,13 @@ pub enum OwnerStatus {
 }
 
 impl OwnerStatus {
-    pub const ALL: [OwnerStatus; 9] = [
+    pub const ALL: [OwnerStatus; 10] = [
         OwnerStatus::Known,
         OwnerStatus::NotAccepted,
         OwnerStatus::Orphaned,
         OwnerStatus::TimeWait,
         OwnerStatus::NoPermission,
+        OwnerStatus::OtherPidns,
         OwnerStatus::OtherNetns,
         OwnerStatus::Kernel,
         OwnerStatus::Raced,
@@ -81,6 +84,7 @@ impl OwnerStatus {
             OwnerStatus::Orphaned => "orphaned",
             OwnerStatus::TimeWait => "time_wait",
             OwnerStatus::NoPermission => "no_permission",
+            OwnerStatus::OtherPidns => "other_pidns",
             OwnerStatus::OtherNetns => "other_netns",
             OwnerStatus::Kernel => "kernel",
             OwnerStatus::Raced => "raced",
@@ -97,9 +101,11 @@ impl OwnerStatus {
             | OwnerStatus::Orphaned
             | OwnerStatus::TimeWait
             | OwnerStatus::Kernel => true,
-            OwnerStatus::NoPermission | OwnerStatus::OtherNetns | OwnerStatus::Raced | OwnerStatus::NotCollected => {
-                false
-            }
+            OwnerStatus::NoPermission
+            | OwnerStatus::OtherPidns
+            | OwnerStatus::OtherNetns
+            | OwnerStatus::Raced
+            | OwnerStatus::NotCollected => false,
         }
     }
 
@@ -112,6 +118,7 @@ impl OwnerStatus {
             OwnerStatus::Orphaned => "(orphaned)",
             OwnerStatus::TimeWait => "(time wait)",
             OwnerStatus::NoPermission => "(no permission)",
+            OwnerStatus::OtherPidns => "(other PID namespace)",
             OwnerStatus::OtherNetns => "(other netns)",
             OwnerStatus::Kernel => "(kernel)",
             OwnerStatus::Raced => "(came or went)",
@@ -273,6 +280,14 @@ impl OwnerTable {
         &self.processes[holder.process as usize]
     }
 
+    /// Why a socket that somebody holds has no holder here, where some process was not read.
+    #[must_use]
+    pub fn hidden(&self) -> OwnerStatus {
+        // Processes that are not listed count as one.
+        let are_unlisted = self.unlisted == Some(Unlisted::PidNamespace) && self.unreadable <= 1;
+        if are_unlisted { OwnerStatus::OtherPidns } else { OwnerStatus::NoPermission }
+    }
+
     /// The holders of a socket, or why it has none.
     #[must_use]
     pub fn of(&self, socket: &Socket) -> (OwnerStatus, &[Holder]) {
@@ -289,7 +304,7 @@ impl OwnerTable {
         let exists = lasts || !self.settled || self.is_settled(socket.inode);
         let status = match (holders.is_empty(), self.unreadable > 0) {
             (false, _) => OwnerStatus::Known,
-            (true, true) if exists => OwnerStatus::NoPermission,
+            (true, true) if exists => self.hidden(),
             (true, false) if exists && self.settled => OwnerStatus::Kernel,
             (true, _) => OwnerStatus::Raced,
         };
@@ -510,5 +525,17 @@ mod tests {
         assert_eq!(of(1, State::Listen), OwnerStatus::NoPermission);
         assert_eq!(of(1, State::Established), OwnerStatus::Raced);
         assert_eq!(of(0, State::Listen), OwnerStatus::Raced);
+    }
+
+    #[test]
+    fn a_holder_in_another_pid_namespace_is_not_one_that_refuses() {
+        let of = |unreadable, unlisted| {
+            let mut table = OwnerTable::new(Vec::new(), Vec::new(), unreadable);
+            table.unlisted = unlisted;
+            table.of(&socket(5)).0
+        };
+        assert_eq!(of(1, Some(Unlisted::PidNamespace)), OwnerStatus::OtherPidns);
+        assert_eq!(of(2, Some(Unlisted::PidNamespace)), OwnerStatus::NoPermission, "or one that refused");
+        assert_eq!(of(1, Some(Unlisted::Hidden)), OwnerStatus::NoPermission);
     }
 }

@@ -1,7 +1,7 @@
 //! What this program may do, and what would help it where that is not enough.
 //!
-//! Input: whether it is root, and its effective capabilities. Output: the way out of a gap. Root in a container lacks most
-//! capabilities, so that being told to run as root would be no help.
+//! Input: whether it is root, and its effective capabilities; whether that was recorded. Output: the way out of a gap. Root in a
+//! container lacks most capabilities, so that being told to run as root would be no help.
 
 use crate::model::capability::{Capabilities, Capability, Denial};
 use crate::model::gap::WayOut;
@@ -57,9 +57,82 @@ impl Rights {
     }
 }
 
+/// Who took a look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looker {
+    /// `None`: a recording or a text that does not tell.
+    pub rights: Option<Rights>,
+    /// It was then and perhaps elsewhere: whoever reads it now has other rights, and changes nothing by them.
+    pub is_recorded: bool,
+}
+
+/// What a look needs to see what takes some capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// It has them all.
+    Nothing,
+    /// To be root, or to have them; nobody knows of a recording that does not tell.
+    Root,
+    /// Root without these.
+    Grant(Capabilities),
+}
+
+impl Looker {
+    /// A look at this host with these rights.
+    #[must_use]
+    pub const fn here(rights: Rights) -> Looker {
+        Looker { rights: Some(rights), is_recorded: false }
+    }
+
+    /// What it needs for these capabilities.
+    #[must_use]
+    pub fn needs(self, wanted: &[Capability]) -> Needs {
+        match self.rights {
+            Some(rights) if rights.is_root => match rights.lacks(wanted) {
+                lacks if lacks.is_empty() => Needs::Nothing,
+                lacks => Needs::Grant(lacks),
+            },
+            Some(_) | None => Needs::Root,
+        }
+    }
+
+    /// The way out of a gap for which these capabilities are needed.
+    #[must_use]
+    pub fn way_out(self, wanted: &'static [Capability]) -> WayOut {
+        let here = self.rights.map_or(WayOut::RootOr(wanted), |rights| rights.way_out(wanted));
+        if self.is_recorded { here.when_recorded() } else { here }
+    }
+
+    /// Why what takes these capabilities was refused.
+    #[must_use]
+    pub fn denial(self, wanted: &[Capability]) -> Denial {
+        self.rights.map_or(Denial::NotRoot, |rights| rights.denial(wanted))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recording_is_made_again_with_what_its_recorder_lacked() {
+        let needs = Capability::READ_DESCRIPTORS;
+        let ptrace: Capabilities = [Capability::SysPtrace].into_iter().collect();
+        let of = |rights| Looker { rights, is_recorded: true };
+        let container = Rights { is_root: true, effective: 0x8004_05fb };
+        let all = Rights { is_root: true, effective: u64::MAX };
+        let nobody = Rights { is_root: false, effective: 0 };
+        for (rights, way_out, need) in [
+            (None, WayOut::RecordWith(needs), Needs::Root),
+            (Some(nobody), WayOut::RecordWith(needs), Needs::Root),
+            (Some(container), WayOut::RecordGranted(ptrace), Needs::Grant(ptrace)),
+            (Some(all), WayOut::None, Needs::Nothing),
+        ] {
+            assert_eq!((of(rights).way_out(needs), of(rights).needs(needs)), (way_out, need), "{rights:?}");
+        }
+        assert_eq!(Looker::here(container).way_out(needs), WayOut::Grant(ptrace));
+        assert_eq!(Looker::here(nobody).way_out(needs), WayOut::RootOr(needs));
+    }
 
     #[test]
     fn root_is_told_what_it_lacks_and_never_to_be_root() {

@@ -14,6 +14,7 @@ use crate::model::gap::Gap;
 use crate::model::id::{Inode, NetnsId, netns_label};
 use crate::model::owner::{Holder, OwnerTable, Process};
 use crate::model::path::{Destination, NextHop};
+use crate::model::rights::Looker;
 use crate::model::socket::Socket;
 use crate::model::source::Source;
 use crate::model::sysctl::{PORT_RANGE, Sysctl, Sysctls};
@@ -91,6 +92,8 @@ pub struct Snapshot {
     pub host: String,
     pub kernel: String,
     pub source: Source,
+    /// Who took it.
+    pub looker: Looker,
     /// Every namespace that was scanned; rows refer to them by inode.
     pub netns: Vec<Netns>,
     pub sockets: Vec<Socket>,

@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::model::capability::{Capabilities, Capability, Denial};
+use crate::model::capability::Denial;
 use crate::model::gap::{CounterMismatch, Gap, Incomplete, Missing, WayOut, Why};
 use crate::model::owner::Unlisted;
 
-use crate::text::{count, grouped};
+use crate::text::{capabilities, container_options, count, grouped};
 
 /// A gap in one line: what, why, and the way out.
 #[must_use]
@@ -186,7 +186,7 @@ fn descriptors(refused: u32, denial: Denial, reason: Option<Unlisted>) -> String
         match denial {
             Denial::NotRoot => format!("permission denied to the file descriptors of {whose}"),
             Denial::Lacks(missing) => {
-                format!("root without {} may not read the file descriptors of {whose}", names(missing))
+                format!("root without {} may not read the file descriptors of {whose}", capabilities(missing))
             }
             Denial::Forbidden => {
                 format!("a security module or a parent user namespace denies root the file descriptors of {whose}")
@@ -206,18 +206,6 @@ fn unlisted(reason: Unlisted) -> &'static str {
         Unlisted::Hidden => "processes of other users are hidden (hidepid)",
         Unlisted::PidNamespace => "processes outside this PID namespace are not visible",
     }
-}
-
-/// `CAP_BPF and CAP_PERFMON`.
-fn names(capabilities: Capabilities) -> String {
-    capabilities.iter().map(Capability::name).collect::<Vec<_>>().join(" and ")
-}
-
-/// What gives a container these capabilities.
-fn grant(capabilities: Capabilities) -> String {
-    let short = |c: Capability| c.name().strip_prefix("CAP_").unwrap_or(c.name());
-    let options: Vec<String> = capabilities.iter().map(|c| format!("--cap-add {}", short(c))).collect();
-    format!("grant {} (a container: {})", names(capabilities), options.join(" "))
 }
 
 fn incomplete(reason: &Incomplete) -> String {
@@ -254,12 +242,17 @@ fn counters(mismatch: CounterMismatch) -> String {
 pub fn hint(way_out: WayOut) -> Option<String> {
     let fixed = match way_out {
         WayOut::None => return None,
-        WayOut::RootOr(capabilities) | WayOut::RecordWith(capabilities) => {
-            let names: Vec<&str> = capabilities.iter().map(|c| c.name()).collect();
+        WayOut::RootOr(wanted) | WayOut::RecordWith(wanted) => {
+            let names: Vec<&str> = wanted.iter().map(|c| c.name()).collect();
             let verb = if matches!(way_out, WayOut::RootOr(_)) { "run" } else { "record" };
             return Some(format!("{verb} as root, or with {}", names.join(" and ")));
         }
-        WayOut::Grant(capabilities) => return Some(grant(capabilities)),
+        WayOut::Grant(lacks) => {
+            return Some(format!("grant {} (a container: {})", capabilities(lacks), container_options(lacks)));
+        }
+        WayOut::RecordGranted(lacks) => {
+            return Some(format!("record with {} (a container: {})", capabilities(lacks), container_options(lacks)));
+        }
         WayOut::SourceNetlink { since: Some((major, minor)) } => {
             return Some(format!("use --source netlink on Linux {major}.{minor} or later"));
         }
@@ -300,6 +293,7 @@ pub fn hint(way_out: WayOut) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::capability::Capability;
     use crate::model::gap::Attribute;
     use crate::model::transition::Via;
 
@@ -461,6 +455,7 @@ mod tests {
                 WayOut::Grant([Capability::SysPtrace].into_iter().collect()),
                 WayOut::Grant(Capability::BPF.iter().copied().collect()),
             ],
+            WayOut::RecordGranted(_) => [WayOut::RecordGranted([Capability::SysPtrace].into_iter().collect())],
             WayOut::MountProc => [WayOut::MountProc],
             WayOut::HostProc => [WayOut::HostProc],
             WayOut::HostPidNamespace => [WayOut::HostPidNamespace],

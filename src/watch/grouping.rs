@@ -153,7 +153,7 @@ impl RowRouter<'_> {
             return status;
         }
         match owner.get() {
-            Owner::Nobody if self.ownership.table().unreadable > 0 => OwnerStatus::NoPermission,
+            Owner::Nobody if self.ownership.table().unreadable > 0 => self.ownership.table().hidden(),
             // There was no time for it yet.
             Owner::NotSought => OwnerStatus::NotCollected,
             // One search may have caught it while closing: whether it is the kernel's own is unknown.

@@ -34,7 +34,6 @@ use crate::aggregate::tracker::Tracked;
 use crate::aggregate::{Ledger, Listeners, Matrix, Reading, Tick, Tracker};
 use crate::collect::names::SystemNames;
 use crate::collect::proc::{ProcRoot, processes};
-use crate::collect::rights;
 use crate::collect::{Ahead, Families, Live, Query, plan};
 use crate::filter::{self, Abilities, Expr};
 use crate::model::column::Needs;
@@ -335,7 +334,7 @@ impl Sampler {
     fn gaps(&self, query: &Query, totals: &SampleTotals, tick: &Tick, mut gaps: Vec<Gap>) -> Vec<Gap> {
         gaps.extend(self.live.gaps(query));
         if self.config.with_owners {
-            gaps.extend(totals.coverage.gap(self.owners.known.table(), Some(rights::own())));
+            gaps.extend(totals.coverage.gap(self.owners.known.table(), self.live.looker()));
             let later = totals.coverage.get(OwnerStatus::NotCollected);
             if later > 0 {
                 let why = Why::ScanCost { ms: self.owners.cost().as_millis() };

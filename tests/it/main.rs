@@ -58,8 +58,10 @@ mod owners;
 mod packages;
 /// Rules, alerts, dashboard, unit and manifest, by `promtool` and systemd.
 mod packaging;
-/// Real containers of podman, from the host and from inside.
+/// Real containers of podman, from the host.
 mod podman;
+/// The program inside of containers of podman.
+mod podman_inside;
 /// The program as scripts use it: words in, JSON and text out.
 mod product;
 /// The doctor beside real programs with real faults: nginx, load generators, a leaking client, a stopped server.

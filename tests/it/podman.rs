@@ -1,22 +1,18 @@
-//! Real containers of podman: published ports, pods, names, and the program inside of containers. Comes in: containers that
-//! answer on port 80. Goes out: what the host and the containers see. Never here: cgroups in the shape of podman's, which
-//! `container_words` has.
+//! Real containers of podman: published ports, pods, names. Comes in: containers that answer on port 80. Goes out: what the
+//! host sees. Never here: cgroups in the shape of podman's, which `container_words` has.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
-use tcpstate::model::Unlisted;
-use tcpstate::model::capability::{Capability, Denial};
-use tcpstate::model::gap::{Missing, WayOut, Why};
 
 use crate::harness::podman::{NETWORK, Podman};
 use crate::harness::{Netns, finish, in_netns, skip, wait_for};
 use crate::product;
 
 /// A client that has had an answer.
-fn talk(to: &str) -> Result<TcpStream, String> {
+pub fn talk(to: &str) -> Result<TcpStream, String> {
     let to: SocketAddr = to.parse().expect("an address");
     let mut client = TcpStream::connect_timeout(&to, Duration::from_secs(5)).map_err(|e| format!("connect: {e}"))?;
     client.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
@@ -26,8 +22,10 @@ fn talk(to: &str) -> Result<TcpStream, String> {
 }
 
 /// A name that no other run of the tests has.
-fn name(of: &str) -> String {
-    format!("{of}-{}", std::process::id())
+pub fn name(of: &str) -> String {
+    static MADE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = MADE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    format!("{of}-{}-{number}", std::process::id())
 }
 
 /// The only finding of a rule that is about a listener on a port.
@@ -52,7 +50,7 @@ fn listeners(ns: &Netns, args: &[&str]) -> Vec<[String; 3]> {
     lines
 }
 
-fn of(port: &str, container: &str, pod: &str) -> [String; 3] {
+pub fn of(port: &str, container: &str, pod: &str) -> [String; 3] {
     [port, container, pod].map(str::to_owned)
 }
 
@@ -149,95 +147,122 @@ fn a_pod_is_a_pod_and_its_members_carry_it() {
     });
 }
 
-/// The document of a run inside a container, and what it says for people.
-fn inside(podman: &Podman<'_>, options: &[&str], args: &[&str]) -> (Value, String) {
-    let output = podman.product(options, &[args, &["--json"]].concat());
-    assert!(output.status.success(), "{options:?} {args:?}: {output:?}");
-    let document = product::document(&output);
-    let gaps = document["gaps"].to_string();
-    assert!(!gaps.contains("run as root"), "root is told to be root: {gaps}");
-    (document, gaps)
+/// No finding of a rule that says that a half of a connection is missing.
+#[track_caller]
+fn nothing_is_half_open(who: &str, doctor: &Value) {
+    let findings = doctor["findings"].as_array().expect("findings");
+    let half: Vec<&Value> = findings.iter().filter(|f| f["rule"] == "half-open-mirror-missing").collect();
+    assert!(half.is_empty(), "{who}: {half:#?}");
 }
 
 #[test]
-fn inside_a_container_the_picture_says_what_it_cannot_have() {
+fn connections_across_a_translation_are_whole_for_whoever_looks() {
     in_netns(|ns| {
         let podman = match Podman::new(ns) {
             Ok(podman) => podman,
             Err(why) => return skip(&why),
         };
-        let server = name("inside");
+        let server = name("echo");
         podman
             .echo(&["--name", &server, "--network", NETWORK, "-p", "127.0.0.1:9010:80"])
             .unwrap_or_else(|why| panic!("{why}"));
         let client = wait_for("an answer", || talk("127.0.0.1:9010"));
-        let listens = |document: &Value| -> Vec<(u64, String)> {
-            let rows = document["sockets"].as_array().expect("sockets");
-            rows.iter()
-                .map(|s| {
-                    (
-                        s["local"]["port"].as_u64().expect("a port"),
-                        s["owner_status"].as_str().expect("a status").to_owned(),
-                    )
-                })
-                .collect()
-        };
-        let conmon = |status: &str| vec![(9010, status.to_owned())];
-        // Beside the server: its own sockets, and a word on the horizon of `all`.
-        let output = finish(&mut podman.command(&[
-            "exec",
-            &server,
-            "/target/tcpstate",
-            "list",
-            "-l",
-            "--netns",
-            "all",
-            "--json",
-        ]));
-        assert!(output.status.success(), "{output:?}");
-        let document = product::document(&output);
-        assert_eq!(listens(&document), [(80, "known".to_owned())], "{document:#}");
-        let horizon = Why::Unlisted(Unlisted::PidNamespace);
-        assert!(
-            product::has_gap(&document, Missing::UnlistedNetns, horizon.clone(), WayOut::HostPidNamespace),
-            "{document:#}"
+        // A container on the host's network calls the same port.
+        let caller = name("caller");
+        podman
+            .start(&["--name", &caller, "--network", "host"], &["hold", "127.0.0.1", "9010", "2"])
+            .unwrap_or_else(|why| panic!("{why}"));
+        wait_for("its connections", || {
+            let rows = product::json(ns, &["list", "--json", "--container", &caller, "--state", "established"]);
+            if rows["total"] == 2 { Ok(()) } else { Err(rows["total"].to_string()) }
+        });
+        // Only the source is translated, both halves in one namespace.
+        let address = finish(ns.command("ip").args(["addr", "add", "192.0.2.2/32", "dev", "lo"]));
+        assert!(address.status.success(), "{address:?}");
+        let rule = [
+            "-t",
+            "nat",
+            "-A",
+            "POSTROUTING",
+            "-o",
+            "lo",
+            "-p",
+            "tcp",
+            "--dport",
+            "9070",
+            "-j",
+            "SNAT",
+            "--to",
+            "192.0.2.2",
+        ];
+        let rule = finish(ns.command("iptables").args(rule));
+        assert!(rule.status.success(), "{rule:?}");
+        let listener = std::net::TcpListener::bind("127.0.0.1:9070").expect("listen");
+        let mut near = TcpStream::connect("127.0.0.1:9070").expect("connect");
+        let (mut far, peer) = listener.accept().expect("accept");
+        assert_eq!(peer.ip().to_string(), "192.0.2.2", "the source is translated");
+        for (from, to) in [(&mut near, &mut far)] {
+            from.write_all(b"x").expect("write");
+            to.read_exact(&mut [0]).expect("read");
+        }
+        for scope in [[].as_slice(), &["--netns", "all"]] {
+            let words = [&["doctor", "--json"], scope].concat();
+            nothing_is_half_open("root", &product::document(&finish(&mut product::with(ns, &words))));
+            let (mut nobody, _binary) = product::with_user(ns, 65534, &words);
+            nothing_is_half_open("nobody", &product::document(&finish(&mut nobody)));
+        }
+        // Nobody may read whose they are, and says so of each: a listener does not come and go.
+        let (mut nobody, _binary) =
+            product::with_user(ns, 65534, &["doctor", "--json", "--rule", "unattributed-sockets"]);
+        let doctor = product::document(&finish(&mut nobody));
+        let evidence = &doctor["findings"][0]["evidence"];
+        assert_eq!(
+            (&evidence["came_or_went"], &evidence["no_permission"]),
+            (&0.into(), &evidence["count"]),
+            "{doctor:#}"
         );
-        // Alone, with nothing: an empty table, read.
-        let bare = ["--network", NETWORK, "--cap-drop", "all", "--read-only"];
-        let (document, _) = inside(&podman, &bare, &["doctor", "--once", "--netns", "all"]);
-        assert_eq!((document["sockets"].as_u64(), document["findings"].as_array().map(Vec::len)), (Some(0), Some(0)));
-        assert!(product::has_gap(&document, Missing::UnlistedNetns, horizon, WayOut::HostPidNamespace), "{document:#}");
-        // The network of the host: rows, whose processes are in another PID namespace.
-        let network = ["--network", "host"];
-        let (document, gaps) = inside(&podman, &network, &["list", "-l"]);
-        assert_eq!(listens(&document), conmon("no_permission"), "{document:#}");
-        let of_pid =
-            |refused| Why::Descriptors { refused, denial: lacks_ptrace(), unlisted: Some(Unlisted::PidNamespace) };
-        let owners = Missing::Owners { known: 0, of: 1 };
-        assert!(product::has_gap(&document, owners.clone(), of_pid(0), WayOut::HostProc), "{gaps}");
-        // Its processes too: listed, and not to be looked into without the right.
-        let host = ["--network", "host", "--pid", "host"];
-        let (document, gaps) = inside(&podman, &host, &["list", "-l"]);
-        assert_eq!(listens(&document), conmon("no_permission"), "{document:#}");
-        assert!(gaps.contains("root without CAP_SYS_PTRACE") && gaps.contains("--cap-add SYS_PTRACE"), "{gaps}");
-        let with_right = [&host[..], &["--cap-add", "SYS_PTRACE"]].concat();
-        let (document, _) = inside(&podman, &with_right, &["list", "-l"]);
-        assert_eq!(listens(&document), conmon("known"), "{document:#}");
-        // The name is in the arguments of conmon: files of the host are not to be seen.
-        assert_eq!(document["sockets"][0]["owners"][0]["container"], server.as_str(), "{document:#}");
-        // All rights, and the processes of the host by its proc file system alone.
-        let mounted = ["--network", "host", "--privileged", "-v", "/proc:/hostproc"];
-        let (document, gaps) = inside(&podman, &mounted, &["list", "-l", "--proc-root", "/hostproc"]);
-        // The table is that of the host's process 1, wherever that is.
-        assert!(document["total"].is_u64() && !gaps.contains("PID namespace"), "{gaps}");
-        let all = ["--network", "host", "--pid", "host", "--privileged"];
-        let (document, _) = inside(&podman, &all, &["list", "-l", "--netns", "all", "sport = :80 or sport = :9010"]);
-        let shown = listens(&document);
-        assert!(shown.contains(&(80, "known".to_owned())) && shown.contains(&(9010, "known".to_owned())), "{shown:?}");
+        let held = product::json(ns, &["list", "--json", "inode > 0"]);
+        assert_eq!(evidence["count"], held["total"], "{doctor:#}");
         drop(client);
     });
 }
 
-fn lacks_ptrace() -> Denial {
-    Denial::Lacks([Capability::SysPtrace].into_iter().collect())
+#[test]
+fn a_container_that_is_removed_ends_quietly_for_who_watches_its_namespace_by_number() {
+    in_netns(|ns| {
+        let podman = match Podman::new(ns) {
+            Ok(podman) => podman,
+            Err(why) => return skip(&why),
+        };
+        let server = name("gone");
+        podman.echo(&["--name", &server, "--network", NETWORK]).unwrap_or_else(|why| panic!("{why}"));
+        wait_for("its listener", || {
+            let rows = product::json(ns, &["list", "-l", "--json", "-N", &server]);
+            if rows["total"] == 1 { Ok(()) } else { Err(rows["total"].to_string()) }
+        });
+        let pid = podman.pid(&server);
+        let commands: [&[&str]; 2] = [
+            &["watch", "--json", "-i", "300ms", "-n", "12", "--no-findings", "-N", &pid],
+            &["trace", "--json", "--duration", "4s", "-N", &pid],
+        ];
+        let running: Vec<_> = commands
+            .iter()
+            .map(|words| {
+                let mut command = product::with(ns, words);
+                command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+                command.stderr(std::process::Stdio::null()).spawn().expect("start the program")
+            })
+            .collect();
+        std::thread::sleep(Duration::from_secs(1));
+        podman.run(&["rm", "-f", "-t", "0", &server]);
+        for (child, words) in running.into_iter().zip(commands) {
+            let output = child.wait_with_output().expect("wait for it");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{words:?}: {text}");
+            let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+            let totals: Vec<u64> =
+                lines.iter().filter(|l| l["type"] == "snapshot").filter_map(|l| l["total"].as_u64()).collect();
+            assert!(words[0] == "trace" || totals.first() > Some(&0) && totals.last() == Some(&0), "{totals:?}");
+        }
+    });
 }

@@ -17,7 +17,9 @@ use crate::diagnose::port_holders::{CALL_LISTEN, LISTEN_THERE_TOO, PortHolder};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
+use crate::model::capability::Capability;
 use crate::model::counter::Counter;
+use crate::model::rights::Needs;
 use crate::model::traced::{ConnectFailure, Connects, TracedInterval, Waited};
 use crate::model::{Endpoint, NetnsId, Socket, State};
 use crate::text;
@@ -62,6 +64,10 @@ const BACK_OFF: &str = "Let the program wait longer after each failure, with jit
                         comes back with a storm";
 const WHO: &str =
     "Find the destination: run `doctor` as root, which traces failed connects, or `tcpstate trace` meanwhile";
+const WHO_GRANTED: &str = "Find the destination: `doctor` traces failed connects where it has {capabilities}, which root lacks here (a \
+                           container: {options})";
+const WHO_TRACED: &str = "Find the destination: `tcpstate trace --failed` while they fail";
+const WHO_RECORDED: &str = "Find the destination: a recording has the failed connects where `record` may trace";
 
 const TEXT: Text = Text {
     why: "A connect that fails leaves no socket behind, so tables of sockets look healthy while every call of the program fails.",
@@ -90,7 +96,7 @@ const TEXT: Text = Text {
 const COUNTED: Text = Text {
     why: "The kernel counts attempts that fail and not where they go; without a trace the destination is known only while a \
           socket waits.",
-    remedy: &[WHO, SILENT, ROUTE, REJECT, PATIENCE, WAY_OUT],
+    remedy: &[WHO, WHO_GRANTED, WHO_TRACED, WHO_RECORDED, SILENT, ROUTE, REJECT, PATIENCE, WAY_OUT],
     avoid: &["Don't lengthen the connect timeout before the destination is known"],
 };
 
@@ -454,9 +460,16 @@ fn counted_finding(view: &View<'_>, netns: Option<NetnsId>) -> Option<Finding> {
         .evidence("failed", Evidence::Count(failed))
         .evidence("opened", Evidence::Count(opened))
         .evidence("failed_percent", Evidence::Percent(share.percent()))
-        .steps([WHO])
-        .next("sudo tcpstate trace --failed");
-    Some(finding)
+        .next("tcpstate trace --failed");
+    Some(match view.now.looker.needs(Capability::BPF) {
+        _ if view.now.looker.is_recorded => finding.steps([WHO_RECORDED]),
+        Needs::Root => finding.steps([WHO]),
+        Needs::Nothing => finding.steps([WHO_TRACED]),
+        Needs::Grant(lacks) => finding
+            .steps([WHO_GRANTED])
+            .fill("capabilities", text::capabilities(lacks))
+            .fill("options", text::container_options(lacks)),
+    })
 }
 
 #[cfg(test)]

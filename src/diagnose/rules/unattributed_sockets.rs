@@ -12,9 +12,9 @@ use crate::diagnose::finding::{Evidence, Severity, Subject, most_frequent};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
-use crate::model::capability::Denial;
-use crate::model::gap::{Gap, Why};
-use crate::model::{OwnerStatus, RowKind, Socket, kernel_user};
+use crate::model::capability::Capability;
+use crate::model::rights::Needs;
+use crate::model::{OwnerStatus, RowKind, Socket, Unlisted, kernel_user};
 use crate::text;
 
 pub(super) const RULE: Rule =
@@ -25,6 +25,9 @@ pub(super) const RULE: Rule =
         .about_owners();
 
 const PRIVILEGE: &str = "Run as root, or give the program CAP_SYS_PTRACE";
+const GRANT: &str = "Give the program {capabilities}, which root lacks here (a container: {options})";
+const RECORD: &str = "Record as root, or with CAP_SYS_PTRACE";
+const RECORD_GRANTED: &str = "Record with {capabilities}, which root lacked there (a container: {options})";
 const FORBIDDEN: &str =
     "Root is refused here: look from the host, or at the log of the security module (AppArmor, SELinux)";
 const NAMESPACES: &str = "In a container, run in the pid and network namespace of the program, or on the host";
@@ -33,7 +36,7 @@ const CGROUP: &str = "Use the uid and the cgroup of the finding: they name the s
 const TEXT: Text = Text {
     why: "The kernel keeps an inode only while something refers to the socket, so somebody has it: a process that \
           may not be inspected, or no process at all, as with a file system of the kernel's own.",
-    remedy: &[PRIVILEGE, FORBIDDEN, NAMESPACES, CGROUP],
+    remedy: &[PRIVILEGE, GRANT, RECORD, RECORD_GRANTED, FORBIDDEN, NAMESPACES, CGROUP],
     avoid: &[
         "Don't call them a leak: something refers to every one of them",
         "Don't destroy them: connections of network file systems are among them",
@@ -46,7 +49,7 @@ const CAUSES: &[Cause] = &[
         text: "their descriptors may not be read",
         predicts: "processes whose descriptors are closed to us",
         refuted_by: "every process could be read",
-        decided_by: "the same look as root, or with CAP_SYS_PTRACE",
+        decided_by: "the same look with CAP_SYS_PTRACE, which root of a host has",
     },
     Cause {
         id: "kernel-socket",
@@ -80,6 +83,8 @@ const CAUSES: &[Cause] = &[
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let owners = &view.now.owners;
+    // Processes that are not listed count as one.
+    let refused = owners.unreadable.saturating_sub(u32::from(owners.unlisted.is_some_and(|u| u != Unlisted::Hidden)));
     if !owners.collected {
         return Outcome::not_checked("owners were not asked for");
     }
@@ -90,7 +95,10 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     for socket in view.now.sockets.iter().filter(has_holder) {
         match view.owners(socket).0 {
             OwnerStatus::Raced => raced += 1,
-            status @ (OwnerStatus::NoPermission | OwnerStatus::Kernel | OwnerStatus::OtherNetns) => {
+            status @ (OwnerStatus::NoPermission
+            | OwnerStatus::OtherPidns
+            | OwnerStatus::Kernel
+            | OwnerStatus::OtherNetns) => {
                 rows.push((socket, status));
             }
             _ => {}
@@ -122,6 +130,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         })
         .evidence("count", Evidence::Count(n))
         .evidence("no_permission", Evidence::Count(of(OwnerStatus::NoPermission)))
+        .evidence("other_pid_namespace", Evidence::Count(of(OwnerStatus::OtherPidns)))
         .evidence("held_by_no_process", Evidence::Count(of(OwnerStatus::Kernel)))
         .evidence("other_netns", Evidence::Count(of(OwnerStatus::OtherNetns)))
         .evidence("came_or_went", Evidence::Count(raced))
@@ -135,18 +144,21 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
         finding = finding.evidence("kernel_services", Evidence::List(services));
     }
     finding = finding.evidence("sockets", Evidence::List(rows.iter().take(5).map(|(s, _)| tuple(s)).collect()));
-    let mut steps = Vec::new();
-    if owners.unreadable > 0 {
-        steps.push(if is_forbidden(&view.now.gaps) { FORBIDDEN } else { PRIVILEGE });
+    let needs = view.now.looker.needs(Capability::READ_DESCRIPTORS);
+    let rights = match (needs, view.now.looker.is_recorded) {
+        _ if refused == 0 => None,
+        (Needs::Nothing, _) => Some(FORBIDDEN),
+        (Needs::Root, false) => Some(PRIVILEGE),
+        (Needs::Root, true) => Some(RECORD),
+        (Needs::Grant(_), false) => Some(GRANT),
+        (Needs::Grant(_), true) => Some(RECORD_GRANTED),
+    };
+    let mut finding = finding.steps(rights.into_iter().chain([NAMESPACES, CGROUP]));
+    if let Needs::Grant(lacks) = needs {
+        finding =
+            finding.fill("capabilities", text::capabilities(lacks)).fill("options", text::container_options(lacks));
     }
-    steps.extend([NAMESPACES, CGROUP]);
-    let finding = finding.steps(steps).next("tcpstate list -p -e");
-    Outcome::findings(vec![finding])
-}
-
-/// Whether more rights would not help: this program has all of them.
-fn is_forbidden(gaps: &[Gap]) -> bool {
-    gaps.iter().any(|gap| matches!(gap.why, Why::Descriptors { denial: Denial::Forbidden, .. }))
+    Outcome::findings(vec![finding.next("tcpstate list -p -e")])
 }
 
 /// Which causes are left.
@@ -156,14 +168,17 @@ fn causes(unreadable: u32, rows: &[(&Socket, OwnerStatus)]) -> Weighed {
     let layered = rows.iter().filter(|(s, _)| s.ulp).count();
     // Where some process may not be read, it is the first to have them.
     let hidden = rows.iter().all(|(_, status)| *status == OwnerStatus::NoPermission);
+    let elsewhere = rows.iter().all(|(_, status)| *status == OwnerStatus::OtherPidns);
     Weighed::of(CAUSES, |cause| match cause.id {
         "no-permission" if unreadable == 0 => refuted("every process could be read"),
+        "no-permission" if elsewhere => refuted("every process that is listed could be read"),
         "no-permission" => Weight::Possible(if hidden { 3.0 } else { 0.5 }),
         "kernel-socket" if services > 0 => Weight::Possible(0.6),
-        "kernel-socket" if hidden => refuted("no port is one of such a service"),
+        "kernel-socket" if hidden || elsewhere => refuted("no port is one of such a service"),
         "kernel-socket" => Weight::Possible(0.2),
         "ktls" if layered > 0 => Weight::Possible(0.6),
         "ktls" => refuted("none has an upper layer protocol"),
+        "other-pid-namespace" if elsewhere => Weight::Possible(3.0),
         _ if hidden => refuted("descriptors that may not be read explain them all"),
         _ => Weight::Possible(0.2),
     })
@@ -173,7 +188,7 @@ fn causes(unreadable: u32, rows: &[(&Socket, OwnerStatus)]) -> Weighed {
 mod tests {
     use super::*;
     use crate::diagnose::testkit::{World, row, time_wait, unheld};
-    use crate::model::gap::{Missing, WayOut};
+    use crate::model::rights::{Looker, Rights};
     use crate::model::{Inode, OwnerTable, Process, State};
 
     fn world(unreadable: u32, unheld_inodes: &[Inode]) -> World {
@@ -205,12 +220,22 @@ mod tests {
     #[test]
     fn root_that_is_refused_is_not_told_to_become_root() {
         let mut world = world(1, &[]);
-        let denied = |denial| Why::Descriptors { refused: 1, denial, unlisted: None };
-        let gap = |denial| Gap::new(Missing::Owners { known: 0, of: 2 }, denied(denial), WayOut::None);
-        for (denial, first) in [(Denial::NotRoot, PRIVILEGE), (Denial::Forbidden, FORBIDDEN)] {
-            world.now.gaps = vec![gap(denial)];
-            assert_eq!(world.check(check).findings[0].remedy[0], first, "{denial:?}");
+        let root = |effective| Some(Rights { is_root: true, effective });
+        let ptrace = "CAP_SYS_PTRACE, which root lacks here (a container: --cap-add SYS_PTRACE)";
+        for (rights, is_recorded, first) in [
+            (None, false, PRIVILEGE.to_owned()),
+            (Some(Rights { is_root: false, effective: 0 }), false, PRIVILEGE.to_owned()),
+            (root(u64::MAX), false, FORBIDDEN.to_owned()),
+            (root(0x8004_05fb), false, format!("Give the program {ptrace}")),
+            (None, true, RECORD.to_owned()),
+            (root(0x8004_05fb), true, format!("Record with {}", ptrace.replace("lacks here", "lacked there"))),
+        ] {
+            world.now.looker = Looker { rights, is_recorded };
+            assert_eq!(world.check(check).findings[0].remedy[0], first, "{rights:?}");
         }
+        // Whoever is in another PID namespace is not reached by any right.
+        world.now.owners.unlisted = Some(Unlisted::PidNamespace);
+        assert_eq!(world.check(check).findings[0].remedy[0], NAMESPACES);
     }
 
     #[test]

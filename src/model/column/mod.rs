@@ -99,7 +99,7 @@ impl<'a> Row<'a> {
     pub fn kernel_user(&self) -> Option<KernelUser> {
         match self.status {
             OwnerStatus::Kernel => self.names.kernel_user(self.socket),
-            OwnerStatus::NoPermission => self.names.kernel_user(self.socket)?.unless_hidden(),
+            OwnerStatus::NoPermission | OwnerStatus::OtherPidns => self.names.kernel_user(self.socket)?.unless_hidden(),
             _ => None,
         }
     }
