@@ -8,10 +8,11 @@ use std::cell::OnceCell;
 
 use rustc_hash::FxHashSet;
 
+use crate::diagnose::Subject;
 use crate::diagnose::finding::{Evidence, Finding, Rows, Severity};
 use crate::diagnose::measure::Measure;
 use crate::diagnose::view::View;
-use crate::model::{Endpoint, FourTuple, Socket};
+use crate::model::{Endpoint, FourTuple, NetnsId, Socket};
 
 /// Findings of one fault, as indices into [`crate::diagnose::Diagnosis::findings`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +187,7 @@ pub fn incidents(view: &View<'_>, findings: &[Finding]) -> Vec<Incident> {
             let linked = a != b
                 && (is_waited_for(&findings[a], &findings[b])
                     || explains(&findings[a], &findings[b])
-                        && (are_related(&findings[a], &findings[b], is_by_process(&findings[a]))
+                        && (are_related(view, &findings[a], &findings[b], is_by_process(&findings[a]))
                             || is_named_by(&findings[a], &findings[b])
                             || is_most_of(&findings[a], &findings[b])
                             || !connections(a).is_disjoint(connections(b)))
@@ -217,12 +218,21 @@ pub fn incidents(view: &View<'_>, findings: &[Finding]) -> Vec<Incident> {
     incidents
 }
 
-/// Both ends of a connection give the same key.
-type Pair = FourTuple;
+/// Both ends of a connection give the same key. One that stays in its namespace has that too: others have equal addresses.
+type Pair = (Option<NetnsId>, FourTuple);
 
-fn pair(socket: &Socket) -> Pair {
+fn pair(view: &View<'_>, socket: &Socket) -> Pair {
     let tuple = FourTuple { local: socket.local, peer: socket.peer, ifindex: 0 }.normalised();
-    if tuple.local <= tuple.peer { tuple } else { FourTuple { local: tuple.peer, peer: tuple.local, ifindex: 0 } }
+    let stays = has_address(view, socket.netns, socket.peer);
+    let both =
+        if tuple.local <= tuple.peer { tuple } else { FourTuple { local: tuple.peer, peer: tuple.local, ifindex: 0 } };
+    (socket.netns.filter(|_| stays), both)
+}
+
+/// Whether an address is one of the namespace itself.
+fn has_address(view: &View<'_>, netns: Option<NetnsId>, at: Endpoint) -> bool {
+    let addr = at.addr.to_canonical();
+    addr.is_loopback() || view.netns(netns).is_some_and(|n| n.addresses.iter().any(|own| own.to_canonical() == addr))
 }
 
 fn connections_of(view: &View<'_>, finding: &Finding) -> FxHashSet<Pair> {
@@ -233,7 +243,7 @@ fn connections_of(view: &View<'_>, finding: &Finding) -> FxHashSet<Pair> {
     view.active()
         .filter(|s| s.state.has_peer())
         .filter(|s| rows.includes(s, view.holding(s).map(|p| p.pid)))
-        .map(pair)
+        .map(|s| pair(view, s))
         .collect()
 }
 
@@ -269,14 +279,25 @@ fn is_by_process(cause: &Finding) -> bool {
 }
 
 /// The same listener or destination, or process where that counts; or one calls where the other listens.
-fn are_related(a: &Finding, b: &Finding, by_process: bool) -> bool {
+fn are_related(view: &View<'_>, a: &Finding, b: &Finding, by_process: bool) -> bool {
     let (a, b) = (&a.subject, &b.subject);
     let pids = |s: &crate::diagnose::Subject| s.pids.iter().copied().chain(s.pid).collect::<FxHashSet<u32>>();
     let same = |x: Option<Endpoint>, y: Option<Endpoint>| x.zip(y).is_some_and(|(x, y)| is_same_place(x, y));
     (by_process && !pids(a).is_disjoint(&pids(b)))
         || (a.netns == b.netns && (same(a.listener, b.listener) || same(a.destination, b.destination)))
-        || same(a.listener, b.destination)
-        || same(a.destination, b.listener)
+        || leads_to(view, b, a)
+        || leads_to(view, a, b)
+}
+
+/// Whether what the caller calls is where the other one listens. In another namespace (a container) every program may listen on
+/// 0.0.0.0:80: there the address must be one of that namespace, and of no other that the caller would reach first.
+fn leads_to(view: &View<'_>, caller: &Subject, server: &Subject) -> bool {
+    let Some((to, listener)) = caller.destination.zip(server.listener) else { return false };
+    if !is_same_place(to, listener) {
+        return false;
+    }
+    caller.netns == server.netns
+        || !has_address(view, caller.netns, to) && !to.addr.is_unspecified() && has_address(view, server.netns, to)
 }
 
 /// Equal, or one is the wildcard address of the other's port.
@@ -297,9 +318,12 @@ fn are_alike(a: &Finding, b: &Finding) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnose::RULES;
     use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
     use crate::diagnose::testkit::World;
-    use crate::diagnose::{RULES, Subject};
+    use crate::diagnose::testkit::row;
+    use crate::model::State;
+    use crate::model::snapshot::Netns;
 
     fn at(text: &str) -> Endpoint {
         let at: std::net::SocketAddr = text.parse().unwrap();
@@ -383,6 +407,50 @@ mod tests {
             finding("syn-sent-pileup", Severity::High, to("10.0.0.1:81")),
         ];
         assert_eq!(told(&findings), [(0, vec![1]), (2, vec![])]);
+    }
+
+    /// Every container may listen on 0.0.0.0:80.
+    #[test]
+    fn a_listener_of_another_namespace_is_the_one_with_the_address() {
+        let (web, shop, clients) = (NetnsId::new(2), NetnsId::new(3), NetnsId::new(4));
+        let mut world = World::new();
+        for (inode, own) in [(web, "10.0.0.2"), (shop, "10.0.0.3"), (clients, "10.0.0.4")] {
+            let addresses = vec![own.parse().unwrap()];
+            world.now.netns.push(Netns { inode, addresses, ..Netns::default() });
+        }
+        let stalled = |netns| {
+            let subject = Subject { listener: Some(at("0.0.0.0:80")), netns, ..Subject::default() };
+            finding("accept-queue-stalled", Severity::High, subject)
+        };
+        let connecting = |netns, to: &str| {
+            let subject = Subject { destination: Some(at(to)), netns, ..Subject::default() };
+            finding("syn-sent-pileup", Severity::High, subject)
+        };
+        let view = View::new(&world.now, None, &world.thresholds);
+        for (netns, to, server, one) in [
+            (clients, "10.0.0.2:80", web, true),
+            (clients, "10.0.0.2:80", shop, false),
+            (clients, "10.9.9.9:80", web, false),
+            (clients, "127.0.0.1:80", web, false),
+            (web, "127.0.0.1:80", web, true),
+        ] {
+            let told = incidents(&view, &[stalled(server), connecting(netns, to)]);
+            assert_eq!(told.len() == 1, one, "{netns:?} {to} {server:?}");
+        }
+    }
+
+    #[test]
+    fn connections_of_two_namespaces_with_equal_addresses_are_two() {
+        let world = World::new();
+        let view = View::new(&world.now, None, &world.thresholds);
+        let of = |netns, local: &str, peer: &str| {
+            pair(&view, &Socket { netns: NetnsId::new(netns), ..row(State::Established, local, peer) })
+        };
+        let (client, server) = ("127.0.0.1:40000", "127.0.0.1:80");
+        assert_eq!(of(2, client, server), of(2, server, client));
+        assert_ne!(of(2, client, server), of(3, client, server));
+        // A connection between two namespaces is one.
+        assert_eq!(of(2, "10.0.0.2:40000", "10.0.0.3:80"), of(3, "10.0.0.3:80", "10.0.0.2:40000"));
     }
 
     #[test]
