@@ -261,6 +261,22 @@ pub fn within(command: &str, scope: &str) -> String {
     }
 }
 
+/// Programs that answer for the network namespace in which they run.
+const OF_NETNS: [&str; 8] = ["conntrack", "ip", "iptables", "nft", "nstat", "ss", "sysctl", "tc"];
+
+/// Whether these options lead into other network namespaces of this host.
+#[must_use]
+pub fn leads_elsewhere(scope: &str) -> bool {
+    ["--netns ", "--container ", "--pod "].iter().any(|option| scope.starts_with(option))
+}
+
+/// A command of another program, run in the network namespace of this name where its answer depends on that.
+#[must_use]
+pub fn inside(command: &str, netns: &str) -> String {
+    let depends = command.split(' ').next().is_some_and(|program| OF_NETNS.contains(&program));
+    if depends { format!("ip netns exec {netns} {command}") } else { command.to_owned() }
+}
+
 /// Options that say where (`--netns all`), with this network namespace in place of several; `None` where they name one or
 /// none, or a capture.
 #[must_use]
@@ -308,6 +324,14 @@ mod tests {
             assert_eq!(within(command, scope), told);
             assert_eq!(within(command, ""), command);
         }
+    }
+
+    #[test]
+    fn another_program_is_run_where_the_finding_is() {
+        assert_eq!(inside("ip neigh show to 10.0.0.9", "web"), "ip netns exec web ip neigh show to 10.0.0.9");
+        assert_eq!(inside("tcpstate list", "web"), "tcpstate list");
+        assert!(["--netns all", "--container web", "--pod a/b"].into_iter().all(leads_elsewhere));
+        assert!(!leads_elsewhere("") && !leads_elsewhere("--from x.tcps.zst --netns all"));
     }
 
     #[test]

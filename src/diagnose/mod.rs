@@ -185,19 +185,23 @@ impl Diagnosis {
     }
 
     /// The same with commands that look where this one did: `scope` is the options that say where (`--netns blue`). Of several
-    /// namespaces a finding in one of them gets that one alone.
+    /// namespaces a finding in one of them gets that one alone, and a command of another program is run inside it.
     #[must_use]
     pub fn within(mut self, scope: &str, names: &dyn Names) -> Diagnosis {
+        let is_word = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
         for finding in &mut self.findings {
-            let netns = finding.sockets.netns().filter(|own| finding.subject.netns == Some(*own));
-            let own = netns.and_then(|inode| {
+            // The rows that the command lists, which may be elsewhere than who is to blame.
+            let rows = finding.sockets.netns().or(finding.subject.netns.filter(|_| finding.sockets.is_empty()));
+            let own = rows.and_then(|inode| {
                 // A name that a shell would take apart is given by its number.
-                let name = names
-                    .netns(inode)
-                    .filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)));
+                let name = names.netns(inode).filter(|name| is_word(name));
                 text::narrowed(scope, &name.map_or_else(|| inode.to_string(), |name| name.to_string()))
             });
             finding.next = text::within(&finding.next, own.as_deref().unwrap_or(scope));
+            let name = finding.subject.netns.and_then(|inode| names.netns(inode)).filter(|name| is_word(name));
+            if let Some(name) = name.filter(|_| text::leads_elsewhere(scope)) {
+                finding.next = text::inside(&finding.next, &name);
+            }
         }
         self
     }

@@ -91,10 +91,15 @@ impl Group<'_> {
         Subject { pids: both(self.owner, self.other), destination: common_peer(&self.rows), ..named }
     }
 
-    /// ` --pid 812`, or nothing.
+    /// The options of `tcpstate list` that show them: ` --pid 812 --peer 10.0.0.9:80`, or what is known of it.
     #[must_use]
     pub fn selection(&self) -> String {
-        self.owner.map_or_else(String::new, |p| format!(" --pid {}", p.pid))
+        let owner = self.owner.map_or_else(String::new, |p| format!(" --pid {}", p.pid));
+        let peer = common_peer(&self.rows).map_or_else(String::new, |at| match at.port {
+            0 => format!(" --peer {}", at.addr),
+            _ => format!(" --peer {at}"),
+        });
+        owner + &peer
     }
 
     /// Asks for a look at what the owner does with these sockets.

@@ -60,6 +60,8 @@ mod packages;
 mod packaging;
 /// Real containers of podman, from the host.
 mod podman;
+/// Faults inside containers of podman, told from the host.
+mod podman_faults;
 /// The program inside of containers of podman.
 mod podman_inside;
 /// The program as scripts use it: words in, JSON and text out.

@@ -438,7 +438,7 @@ fn waiting_finding(view: &View<'_>, (netns, to): (Option<NetnsId>, Endpoint), en
         .steps(steps)
         .fill("addr", to.addr)
         .fill("port", to.port)
-        .next(format!("sudo tcpstate trace --failed dst {to}"))
+        .next(format!("tcpstate trace --failed dst {to}"))
 }
 
 /// Nearly everything that was tried failed.

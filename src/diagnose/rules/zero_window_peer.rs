@@ -338,10 +338,7 @@ fn finding(view: &View<'_>, groups: &[Group<'_>]) -> Finding {
         Some(other) => (LOCAL_READER, text::name(other)),
         None => (REMOTE_READER, String::new()),
     };
-    let next = match group.other {
-        Some(other) => format!("tcpstate list --pid {} -o -i", other.pid),
-        None => format!("tcpstate list -o -i{}", group.selection()),
-    };
+    let next = format!("tcpstate list -o -i{}", group.selection());
     finding.steps([first, WRITE_TIMEOUT, BOUND_QUEUES, USER_TIMEOUT]).fill("reader", reader).next(next)
 }
 
@@ -467,7 +464,10 @@ mod tests {
             finding.summary
         );
         assert!(finding.causes.is("reader-halted"));
-        assert_eq!(finding.next, "tcpstate list --pid 900 -o -i");
+        assert_eq!(
+            finding.next, "tcpstate list -o -i --pid 812 --peer 10.0.0.2:9000",
+            "its rows, not those of the reader"
+        );
         // Whose queue is empty has read.
         world.now.sockets[1].recv_q_bytes = 0;
         assert_eq!(world.check(check), Outcome::default());
