@@ -21,6 +21,8 @@ pub const FROZEN: &str = "frozen by its control group (docker pause, systemctl f
 
 /// Programs that hold a listener so that nobody else takes its port, and never accept: NAT leads clients elsewhere.
 const RESERVERS: [&str; 1] = ["conmon"];
+/// Docker's daemon does the same without its userland proxy. It listens for its API too, which its runtime watches.
+pub const DOCKER: &str = "dockerd";
 
 /// Programs that hold a listener for somebody else until he is started.
 const ACTIVATORS: [&str; 4] = ["systemd", "inetd", "xinetd", "launchd"];
@@ -37,6 +39,8 @@ pub struct Owner<'a> {
     pub is_activator: bool,
     /// Only a program that reserves the port of a container holds it.
     pub is_reserver: bool,
+    /// The same, as far as its name goes: Docker's daemon may reserve it or serve it.
+    pub may_reserve: bool,
     /// Why the owner cannot run at all: every server is stopped, traced, or stuck in the kernel.
     pub halted: Option<&'static str>,
     /// The processes among the servers that are stopped by a signal, though others run.
@@ -71,10 +75,14 @@ impl<'a> Owner<'a> {
             pids.sort_unstable();
             pids
         };
-        let is_reserver = holders.iter().all(|p| RESERVERS.contains(&p.comm.as_str()));
+        let is_unwatched = |p: &Process| does(view, p.pid, listeners).is_some_and(|d| d.class == Class::Forgotten);
+        let monitors = |p: &Process| RESERVERS.contains(&p.comm.as_str());
+        let is_reserver = holders.iter().all(|p| monitors(p) || p.comm == DOCKER && is_unwatched(p));
+        let may_reserve = holders.iter().all(|p| monitors(p) || p.comm == DOCKER);
         Some(Owner {
             process: servers[first],
             is_reserver,
+            may_reserve,
             pids: sorted(&servers),
             holders: sorted(&holders),
             is_activator,

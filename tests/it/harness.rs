@@ -28,6 +28,8 @@ pub mod descriptors;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod diag;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]
+pub mod docker;
+#[allow(dead_code, reason = "a library: each area of tests uses its part")]
 pub mod fuse;
 pub mod helper;
 #[allow(dead_code, reason = "a library: each area of tests uses its part")]

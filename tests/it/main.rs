@@ -27,6 +27,8 @@ mod container_follow;
 mod container_words;
 /// Containers and pods by name, and what stands behind a docker-proxy.
 mod containers;
+/// Real containers of docker.
+mod docker;
 /// The programs of `examples/`: the library as others use it.
 mod examples;
 /// Metrics for Prometheus: by `promtool`, by a real Prometheus, and beside clients that mean no good.

@@ -1,11 +1,11 @@
 //! Connections in a listener that only reserves a published port: no NAT rule led them to the container.
 //!
-//! Input: an owner that never accepts (conmon). Output: the cause, its words and what to do. Not here: whose container it is
+//! Input: an owner that never accepts (conmon, dockerd). Output: the cause, its words and what to do. Not here: whose container it is
 //! (`collect`).
 
 use crate::diagnose::finding::Finding;
 use crate::diagnose::hypothesis::{Weighed, Weight};
-use crate::diagnose::listener_owner::Owner;
+use crate::diagnose::listener_owner::{DOCKER, Owner};
 use crate::diagnose::rule::Text;
 
 /// The cause's id.
@@ -13,16 +13,17 @@ pub const NAT_RULE_GONE: &str = "nat-rule-gone";
 
 /// Instead of a rule's own text.
 pub const RESERVED: Text = Text {
-    why: "Podman's conmon binds a published port so that no other program takes it, and never accepts: a NAT rule leads \
-          clients to the container before they reach this socket. Whoever is in its queue met no such rule, and waits for ever.",
+    why: "Podman's conmon, and Docker's daemon without its userland proxy, bind a published port so that no other program takes it, \
+          and never accept: a NAT rule leads clients to the container before they reach this socket. Whoever is in its queue met \
+          no such rule, and waits for ever.",
     remedy: &[
-        "Write the NAT rules again: `podman network reload {container}` (`--all` for every container)",
+        "Write the NAT rules again: {reload}",
         "Find what removed them: `nft flush ruleset`, `iptables -F` or a reload of the firewall (firewalld, ufw, nftables.service)",
         "Let the clients connect again: those that wait here stay here",
     ],
     avoid: &[
         "Don't look at the program in the container: these connections never reached it",
-        "Don't raise a backlog and don't restart conmon: neither makes anybody accept",
+        "Don't raise a backlog, and don't end who holds the port: neither makes anybody accept",
     ],
 };
 
@@ -46,7 +47,13 @@ pub fn words(owner: &Owner<'_>) -> String {
 /// The text that fits.
 pub fn onto(finding: Finding, owner: Option<&Owner<'_>>) -> Finding {
     let container = owner.and_then(|o| o.process.identity.short_label()).unwrap_or("CONTAINER");
-    finding.text(&RESERVED).fill("container", container)
+    let by_docker = owner.is_some_and(|o| o.process.comm == DOCKER);
+    let reload = if by_docker {
+        "restart the daemon, `systemctl restart docker` (with `live-restore` containers go on meanwhile)".to_owned()
+    } else {
+        format!("`podman network reload {container}` (`--all` for every container)")
+    };
+    finding.text(&RESERVED).fill("reload", reload)
 }
 
 #[cfg(test)]
@@ -56,7 +63,8 @@ mod tests {
     use crate::diagnose::Severity;
     use crate::diagnose::testkit::{World, info, listen, row, unheld};
     use crate::diagnose::view::View;
-    use crate::model::State;
+    use crate::model::snapshot::{EpollWatch, Inspection, ThreadState};
+    use crate::model::{Inode, State};
 
     /// A listener of port 9011 with one connection that waits, held by these programs.
     fn world(holders: &[&str]) -> World {
@@ -94,6 +102,33 @@ mod tests {
             let finding = onto(Finding::new("r", Severity::High, 1.0, ""), Some(owner));
             assert!(finding.remedy[0].contains("`podman network reload abababababab`"), "{:?}", finding.remedy);
         });
+    }
+
+    /// The daemon holds the listeners of its API too, which its runtime watches.
+    #[test]
+    fn the_docker_daemon_reserves_what_it_does_not_watch() {
+        let of = |watched: bool| {
+            let mut world = world(&["dockerd"]);
+            let watch = EpollWatch { epoll_fd: 4, target_fd: 5, inode: Inode::new(9011 << 16), events: 1 };
+            let thread = ThreadState {
+                tid: 10,
+                name: "dockerd".into(),
+                state: Some('S'),
+                wchan: Some("futex".into()),
+                syscall: Some(202),
+                syscall_arg0: Some(0),
+            };
+            let watches = if watched { vec![watch] } else { Vec::new() };
+            let inspection = Inspection { epoll_sets: 1, watches, threads: vec![thread], ..Inspection::default() };
+            world.now.processes.get_mut(&10).unwrap().inspection = Some(inspection);
+            world
+        };
+        judged(&of(false), |why, owner| {
+            assert!(owner.is_reserver && why.weighed.is(NAT_RULE_GONE), "{:?}", why.words);
+            let finding = onto(Finding::new("r", Severity::High, 1.0, ""), Some(owner));
+            assert!(finding.remedy[0].contains("`systemctl restart docker`"), "{:?}", finding.remedy);
+        });
+        judged(&of(true), |_, owner| assert!(!owner.is_reserver));
     }
 
     #[test]

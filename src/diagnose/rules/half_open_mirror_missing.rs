@@ -119,11 +119,11 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     Outcome::findings(findings)
 }
 
-/// Whether the address is a published port of a container: its monitor only reserves it, so that the other half has the
-/// container's address.
+/// Whether the address is a published port of a container: its monitor, or Docker's daemon, only reserves it, so that the other half
+/// has the container's address.
 fn is_reserved(view: &View<'_>, socket: &Socket) -> bool {
     let queue = callers::called(view, socket);
-    queue.and_then(|q| Owner::of(view, &q.listeners)).is_some_and(|owner| owner.is_reserver)
+    queue.and_then(|q| Owner::of(view, &q.listeners)).is_some_and(|owner| owner.may_reserve)
 }
 
 /// Takes out what a peer answers, and all others of the same place: a half that is gone cannot acknowledge, so the halves
@@ -583,7 +583,7 @@ mod tests {
             comm.clone_into(&mut holder.unwrap().comm);
             world.later(2000).check(check).findings.len()
         };
-        assert_eq!((held_by("conmon"), held_by("server")), (0, 1));
+        assert_eq!((held_by("conmon"), held_by("dockerd"), held_by("server")), (0, 0, 1));
     }
 
     #[test]
