@@ -1,10 +1,10 @@
 //! Which processes belong to a container or a pod.
 //!
-//! Input: the cgroups of all processes. Output: those in a container or pod, each with its identity. Not here: monitors
-//! outside of a container, and what the path of a cgroup means (`model::cgroup`).
+//! Input: the cgroups of all processes, or the monitors that started them. Output: those in a container or pod, each with its
+//! identity. Not here: monitors outside of a container, and what the path of a cgroup means (`model::cgroup`).
 
 use crate::collect::containers::Containers;
-use crate::collect::proc::groups::Groups;
+use crate::collect::monitors;
 use crate::collect::proc::{ProcRoot, processes};
 use crate::model::cgroup::Identity;
 
@@ -15,11 +15,11 @@ pub struct Member {
     pub identity: Identity,
 }
 
-/// Every process whose cgroup is that of a container or a pod. Any user may read cgroups, unless processes are hidden.
+/// Every process in a container or a pod. Any user may read cgroups, unless processes are hidden.
 #[must_use]
 pub fn members(root: &ProcRoot, containers: &Containers) -> Vec<Member> {
     let member = |pid: u32| {
-        let mut identity = Groups::of(root, pid)?.identity();
+        let mut identity = monitors::identity(root, pid)?;
         if identity.container.is_none() && identity.pod.is_none() {
             return None;
         }

@@ -1,14 +1,15 @@
 //! What a container's monitor (conmon) says of its container: it is no part of it, but was started for it alone.
 //!
-//! Input: the arguments of conmon. Output: the id of the container, the name that it was started with, and the folder in
-//! which Podman or CRI-O keeps the containers. Not here: what is in that folder (`containers`).
+//! Input: the arguments of conmon, and who started a process. Output: the id of the container, the name that it was started with, and
+//! the folder in which Podman or CRI-O keeps the containers. Not here: what is in that folder (`containers`).
 
 use std::path::Path;
 
 use rustc_hash::FxHashMap;
 
+use crate::collect::proc::groups::{Groups, ancestors};
 use crate::collect::proc::{ProcRoot, processes};
-use crate::model::cgroup::Runtime;
+use crate::model::cgroup::{Identity, Runtime};
 use crate::model::pattern;
 
 /// The name of the process.
@@ -45,6 +46,32 @@ impl Monitor {
             folder: folder.filter(|f| f.starts_with('/')).map(str::to_owned),
         })
     }
+}
+
+/// What is known of a process: from its cgroups, else from the monitor that started it. Podman without root gives a container no
+/// cgroup where these are of version 1. `None` when it has ended.
+#[must_use]
+pub fn identity(root: &ProcRoot, pid: u32) -> Option<Identity> {
+    let identity = Groups::of(root, pid)?.identity();
+    if identity.container.is_some() || identity.pod.is_some() || !is_in_other_user_namespace(root, pid) {
+        return Some(identity);
+    }
+    let monitor = ancestors(root, &pid.to_string()).into_iter().find_map(|ancestor| {
+        let folder = root.path().join(ancestor);
+        let name = std::fs::read_to_string(folder.join("comm")).ok()?;
+        if name.trim_end() == COMM { Monitor::of(&std::fs::read(folder.join("cmdline")).ok()?) } else { None }
+    });
+    Some(match monitor {
+        Some(monitor) => Identity { container: Some(monitor.id), runtime: Some(monitor.runtime), ..identity },
+        None => identity,
+    })
+}
+
+/// Only these can be in a container that root did not make; unknown where it may not be read.
+fn is_in_other_user_namespace(root: &ProcRoot, pid: u32) -> bool {
+    let namespace = |of: &str| rustix::fs::stat(root.path().join(of).join("ns/user")).ok().map(|stat| stat.st_ino);
+    let own = namespace("self");
+    own.is_some() && namespace(&pid.to_string()).is_some_and(|other| Some(other) != own)
 }
 
 /// The monitors that run, by the id of their container. Any user may read arguments, unless processes are hidden.

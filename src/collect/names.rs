@@ -16,10 +16,11 @@ use rustix::fs::{Mode, OFlags};
 use crate::collect::containers::Containers;
 use crate::collect::interfaces;
 use crate::collect::kernel_users;
+use crate::collect::monitors;
 use crate::collect::netns::{self, NetnsHandle};
 use crate::collect::netns_owners;
 use crate::collect::proc::ProcRoot;
-use crate::collect::proc::groups::{Groups, Mounts};
+use crate::collect::proc::groups::Mounts;
 use crate::filter::Resolver;
 use crate::model::cgroup::{self, Identity};
 use crate::model::column::Names;
@@ -113,9 +114,8 @@ impl SystemNames {
         {
             return identity.clone();
         }
-        let identity = match Groups::of(&self.root, pid) {
-            Some(groups) => {
-                let mut identity = groups.identity();
+        let identity = match monitors::identity(&self.root, pid) {
+            Some(mut identity) => {
                 if let Some(containers) = &self.containers {
                     containers.name(&mut identity);
                 }

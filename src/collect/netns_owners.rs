@@ -6,8 +6,8 @@
 use rustc_hash::FxHashMap;
 
 use crate::collect::containers::Containers;
+use crate::collect::monitors;
 use crate::collect::netns::link_inode;
-use crate::collect::proc::groups::Groups;
 use crate::collect::proc::{self, ProcRoot, processes};
 use crate::model::NetnsId;
 use crate::model::cgroup::Identity;
@@ -22,7 +22,7 @@ pub fn owners(root: &ProcRoot, containers: &Containers) -> FxHashMap<NetnsId, Id
     let mut found: FxHashMap<NetnsId, Option<Identity>> = FxHashMap::default();
     for pid in processes::pids(root) {
         let Ok(Some(inode)) = link_inode(&root.path().join(format!("{pid}/ns/net"))) else { continue };
-        let identity = Groups::of(root, pid).map(|groups| groups.identity()).unwrap_or_default();
+        let identity = monitors::identity(root, pid).unwrap_or_default();
         let of_both = found.entry(inode).or_insert_with(|| Some(identity.clone()));
         *of_both = of_both.take().and_then(|known| common(known, &identity));
     }

@@ -66,6 +66,8 @@ mod podman;
 mod podman_faults;
 /// The program inside of containers of podman.
 mod podman_inside;
+/// Containers of a user who is not root.
+mod podman_rootless;
 /// The program as scripts use it: words in, JSON and text out.
 mod product;
 /// The doctor beside real programs with real faults: nginx, load generators, a leaking client, a stopped server.

@@ -18,8 +18,7 @@ use crate::model::snapshot::CpuQuota;
 
 /// Reads the cgroup of a process into it. What cannot be read stays unknown.
 pub fn identify(root: &ProcRoot, containers: &Containers, process: &mut Process) {
-    let groups = Groups::of(root, process.pid);
-    process.identity = groups.as_ref().map(Groups::identity).unwrap_or_default();
+    process.identity = monitors::identity(root, process.pid).unwrap_or_default();
     containers.name(&mut process.identity);
     if process.identity.container.is_some() {
         return;
@@ -30,7 +29,7 @@ pub fn identify(root: &ProcRoot, containers: &Containers, process: &mut Process)
         let Some(monitor) = Monitor::of(&line) else { return };
         process.identity.container = Some(monitor.id);
         process.identity.runtime = Some(monitor.runtime);
-        process.identity.pod = groups.as_ref().and_then(Groups::pod_of_monitor);
+        process.identity.pod = Groups::of(root, process.pid).and_then(|groups| groups.pod_of_monitor());
         containers.name(&mut process.identity);
     } else if process.comm == "docker-proxy" {
         let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();

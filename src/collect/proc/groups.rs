@@ -67,7 +67,7 @@ impl Mounts {
         found.add(&own, Path::new("/"));
         // The ids of mounts differ in every mount namespace, so equal tables are of one.
         let mut seen = vec![own];
-        for process in std::iter::once("1".to_owned()).chain(ancestors(root)) {
+        for process in std::iter::once("1".to_owned()).chain(ancestors(root, "self")) {
             let Some(other) = table(&process).filter(|other| !seen.contains(other)) else { continue };
             let base = root.path().join(process).join("root");
             // Any user may read the table, and not everybody enters the root.
@@ -103,14 +103,14 @@ impl Mounts {
     }
 }
 
-/// Who started this process, who started that one, and so on.
-fn ancestors(root: &ProcRoot) -> Vec<String> {
+/// Who started a process, who started that one, and so on.
+pub fn ancestors(root: &ProcRoot, process: &str) -> Vec<String> {
     let parent = |process: &String| {
         let status = std::fs::read_to_string(root.path().join(process).join("status")).ok()?;
         let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().to_owned();
         (parent != "0").then_some(parent)
     };
-    std::iter::successors(parent(&"self".to_owned()), parent).take(ANCESTORS).collect()
+    std::iter::successors(parent(&process.to_owned()), parent).take(ANCESTORS).collect()
 }
 
 /// The control groups of a process, as `/proc/PID/cgroup` names them.
