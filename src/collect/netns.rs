@@ -161,7 +161,7 @@ pub fn find<T: Send>(
         return all(root, own, look);
     }
     let names = names();
-    let lookup = Lookup { root, own, names: &names, containers };
+    let lookup = Lookup::new(root, own, &names, containers);
     let mut found = Found::default();
     for one in wanted {
         for space in lookup.wanted(one)? {
@@ -209,7 +209,7 @@ pub(super) fn find_again(
         }
         return Ok(now);
     }
-    let lookup = Lookup { root, own, names: &names, containers };
+    let lookup = Lookup::new(root, own, &names, containers);
     for one in wanted {
         // A container that does not run at this moment has none.
         for space in lookup.wanted(one).unwrap_or_default() {

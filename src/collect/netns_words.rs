@@ -5,6 +5,7 @@
 //!
 //! Circle with `netns`: what a word means is one way to find a namespace; an inode is looked for among all.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,9 @@ use crate::collect::error::Error;
 use crate::collect::members::{Member, members};
 use crate::collect::netns::{self, NAMED, NetnsHandle, Wanted};
 use crate::collect::proc::ProcRoot;
+use crate::collect::rights;
 use crate::model::NetnsId;
+use crate::model::capability::Capability;
 use crate::model::cgroup::Identity;
 use crate::model::id::HOST;
 
@@ -25,7 +28,15 @@ const PID_MAX: u64 = 4 << 20;
 
 const FORMS: &str = "give a name of `ip netns list`, a process id, an inode, a path, a container, a pod or `all`; \
                      `tcpstate summary --netns all --by netns,container` shows them";
-const OTHERS: &str = "other users' processes take root";
+/// What it takes to follow the links of other users' processes: root is not told to be root.
+fn for_others() -> &'static str {
+    let lacks = rights::own().is_root && !rights::own().has(Capability::SysPtrace);
+    if lacks {
+        "it takes CAP_SYS_PTRACE (a container: --cap-add SYS_PTRACE)"
+    } else {
+        "other users' processes take root"
+    }
+}
 
 /// Whether a word is looked up as a name: not a path, a number, or the host's.
 pub(super) fn is_name(word: &str) -> bool {
@@ -41,9 +52,24 @@ pub(super) struct Lookup<'a> {
     pub own: Option<NetnsId>,
     pub names: &'a BTreeMap<NetnsId, String>,
     pub containers: &'a Containers,
+    /// Who is in a container or pod: one walk over the processes, however many words there are.
+    members: OnceCell<Vec<Member>>,
 }
 
-impl Lookup<'_> {
+impl<'a> Lookup<'a> {
+    pub(super) fn new(
+        root: &'a ProcRoot,
+        own: Option<NetnsId>,
+        names: &'a BTreeMap<NetnsId, String>,
+        containers: &'a Containers,
+    ) -> Lookup<'a> {
+        Lookup { root, own, names, containers, members: OnceCell::new() }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.members.get_or_init(|| members(self.root, self.containers)).clone()
+    }
+
     /// The namespaces that a part of the selection means; of all namespaces none, which are searched for otherwise.
     ///
     /// # Errors
@@ -98,7 +124,7 @@ impl Lookup<'_> {
     /// # Errors
     /// When there are none, or none can be opened.
     fn of(&self, container: Option<&str>, pod: Option<&str>) -> Result<Vec<NetnsHandle>, Error> {
-        let mut found = members(self.root, self.containers);
+        let mut found = self.members();
         found.retain(|m| m.identity.is_member(container, pod));
         let what = match (container, pod) {
             (Some(container), Some(pod)) => format!("{container} in pod {pod}"),
@@ -131,7 +157,7 @@ impl Lookup<'_> {
     /// The processes of the one container or pod that a word names.
     fn member_of(&self, word: &str) -> Result<Vec<Member>, Error> {
         let word = word.strip_prefix("container:").unwrap_or(word);
-        let mut found = members(self.root, self.containers);
+        let mut found = self.members();
         let ways: [fn(&Identity, &str) -> bool; 3] = [Identity::is_container, Identity::is_in_pod, Identity::is_pod];
         let Some(is) = ways.into_iter().find(|is| found.iter().any(|m| is(&m.identity, word))) else {
             return Ok(Vec::new());
@@ -161,7 +187,7 @@ impl Lookup<'_> {
                 Ok(Some(inode)) if seen.contains(&inode) => continue,
                 Ok(_) => {}
                 Err(e) => {
-                    failure = Some(Error::new("read the network namespace of", word, e).hint(OTHERS));
+                    failure = Some(Error::new("read the network namespace of", word, e).hint(for_others()));
                     continue;
                 }
             }
@@ -182,7 +208,7 @@ impl Lookup<'_> {
     fn open(&self, path: &Path) -> Result<NetnsHandle, Error> {
         let shown = path.display().to_string();
         let opened = netns::open(path).map_err(|e| {
-            let hint = if e.kind() == io::ErrorKind::PermissionDenied { OTHERS } else { FORMS };
+            let hint = if e.kind() == io::ErrorKind::PermissionDenied { for_others() } else { FORMS };
             Error::new("open the network namespace", shown.clone(), e).hint(hint)
         })?;
         let Some((inode, handle)) = opened else {

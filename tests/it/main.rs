@@ -23,6 +23,8 @@ mod circles;
 mod cli;
 /// Containers that come, restart and end while a watch or a trace runs.
 mod container_follow;
+/// A host with 200 containers.
+mod container_many;
 /// Containers without a runtime: cgroups and namespaces in the shape of podman's.
 mod container_words;
 /// Containers and pods by name, and what stands behind a docker-proxy.

@@ -47,6 +47,13 @@ impl Script {
         line.trim_end().to_owned()
     }
 
+    /// Writes a line to it.
+    #[track_caller]
+    pub fn say(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("its input");
+        input.write_all(format!("{line}\n").as_bytes()).expect("write to the script");
+    }
+
     /// Lets it go on to its next step.
     #[track_caller]
     pub fn go_on(&mut self) {
