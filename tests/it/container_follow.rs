@@ -14,13 +14,13 @@ use crate::harness::{Netns, PATIENCE, finish, in_netns, netns, skip};
 use crate::product;
 
 /// The program in the background, with its lines in a file.
-struct Background {
+pub struct Background {
     child: Child,
     lines: tempfile::NamedTempFile,
 }
 
 impl Background {
-    fn start(ns: &Netns, args: &[&str]) -> Background {
+    pub fn start(ns: &Netns, args: &[&str]) -> Background {
         let lines = tempfile::NamedTempFile::new().expect("a file");
         let out = File::create(lines.path()).expect("open it");
         let child = product::with(ns, args).stdin(Stdio::null()).stdout(out).stderr(Stdio::null()).spawn();
@@ -28,13 +28,13 @@ impl Background {
     }
 
     /// Whole JSON lines so far.
-    fn lines(&self) -> Vec<Value> {
+    pub fn lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.lines.path()).expect("read the lines");
         text.split_inclusive('\n').filter_map(|line| serde_json::from_str(line.strip_suffix('\n')?).ok()).collect()
     }
 
     /// A look over all namespaces of a busy host may take seconds, and is paced by what it takes.
-    fn wait_for(&self, what: &str, is: impl Fn(&Value) -> bool) {
+    pub fn wait_for(&self, what: &str, is: impl Fn(&Value) -> bool) {
         let start = Instant::now();
         loop {
             let lines = self.lines();

@@ -104,6 +104,78 @@ fn a_namespace_is_named_by_its_container_its_number_or_what_is_printed() {
     });
 }
 
+/// Whatever is typed is one line that says what it is not, or rows.
+#[test]
+fn no_word_is_worse_than_an_error_of_one_line() {
+    if !netns::is_real_root() {
+        return skip("only root makes cgroups");
+    }
+    in_netns(|outside| {
+        let one = match Container::start(3, 7003) {
+            Ok(one) => one,
+            Err(why) => return skip(&why),
+        };
+        let few = one.id[..11].to_owned();
+        let long = "x".repeat(5000);
+        let words = [
+            "",
+            " ",
+            "(host",
+            "host)",
+            "net:[",
+            "net:[]",
+            "net:[0]",
+            "net:[x]",
+            "net:[18446744073709551616]",
+            "container:",
+            "container:x",
+            "/",
+            "//",
+            "..",
+            "./",
+            "/dev/null",
+            "/proc/self/ns/uts",
+            "a/b/c",
+            "x/*",
+            "0",
+            "-0",
+            "4194304",
+            "4194305",
+            "18446744073709551615",
+            "99999999999999999999999",
+            "1e3",
+            "0x10",
+            "\u{e9}t\u{e9}",
+            "a b",
+            "$(x)",
+            "'",
+            "pod:",
+            "all ",
+            "ALL",
+            &few,
+            &long,
+        ];
+        for option in ["-N", "--container", "--pod"] {
+            for word in words {
+                let argument = format!("{option}={word}").replacen("-N=", "--netns=", 1);
+                let output = finish(&mut product::with(outside, &["list", "-l", &argument]));
+                let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+                let shown: String = word.chars().take(40).collect();
+                assert_eq!(output.status.code(), Some(2), "{option} {shown:?}: {errors}");
+                let is_one_line = errors.lines().count() == 1 || errors.starts_with("error: ");
+                assert!(is_one_line, "{option} {shown:?}: {errors:?}");
+            }
+        }
+        // What matches everything matches this one too.
+        for filter in ["*", &format!("{}*", &one.id[..5])] {
+            let rows = product::json(outside, &["list", "-l", "--json", "--container", filter]);
+            let ports: Vec<u64> =
+                rows["sockets"].as_array().expect("rows").iter().filter_map(|r| r["local"]["port"].as_u64()).collect();
+            assert!(ports.contains(&7003), "{filter}: {ports:?}");
+        }
+    });
+}
+
 #[test]
 fn the_namespace_of_the_host_is_called_so() {
     if !netns::is_real_root() {

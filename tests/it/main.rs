@@ -70,6 +70,8 @@ mod podman_faults;
 mod podman_inside;
 /// Containers of a user who is not root.
 mod podman_rootless;
+/// Containers that restart, are renamed and removed under all commands at once.
+mod podman_soak;
 /// The program as scripts use it: words in, JSON and text out.
 mod product;
 /// The doctor beside real programs with real faults: nginx, load generators, a leaking client, a stopped server.
