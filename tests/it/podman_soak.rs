@@ -225,8 +225,7 @@ fn lose_the_rule(soak: &mut Soak<'_>, shop: &str) {
     wait_for("an answer", || talk("127.0.0.1:9011"));
     // What waited in the queue is gone with its clients; the finding goes with it.
     wait_for("its end", || {
-        let document =
-            product::document(&finish(product::with(soak.ns, &["doctor", "--json", "--once"])));
+        let document = product::document(&finish(&mut product::with(soak.ns, &["doctor", "--json", "--once"])));
         let text = document["findings"].to_string();
         if text.contains("nat-rule-gone") { Err(text) } else { Ok(()) }
     });
