@@ -311,6 +311,7 @@ impl Resolver for SystemNames {
     }
 
     fn addresses(&self, host: &str) -> Vec<IpAddr> {
+        without_modules();
         let ask = || (host, 0).to_socket_addrs().map_or_else(|_| Vec::new(), |a| a.map(|a| a.ip()).collect());
         let mut found: Vec<IpAddr> =
             if ASKS_NOBODY.load(Ordering::Relaxed) { host.parse().into_iter().collect() } else { ask() };
@@ -363,6 +364,32 @@ fn service_port(services: &str, wanted: &str) -> Option<u16> {
     })
 }
 
+/// Keeps a static program from loading modules of the C library: those of the host belong to another build of it, or are missing.
+/// Users are then those of `/etc/passwd` (or nscd), hosts those of `/etc/hosts` and DNS, whatever `nsswitch.conf` names.
+#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+pub(crate) fn without_modules() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        for (database, sources) in [(c"passwd", c"files"), (c"hosts", c"files dns")] {
+            // SAFETY: the function of nss.h takes two C strings and copies what it keeps.
+            #[allow(unsafe_code, reason = "no crate in use declares it")]
+            unsafe {
+                unsafe extern "C" {
+                    fn __nss_configure_lookup(
+                        database: *const libc::c_char,
+                        sources: *const libc::c_char,
+                    ) -> libc::c_int;
+                }
+                __nss_configure_lookup(database.as_ptr(), sources.as_ptr());
+            }
+        }
+    });
+}
+
+/// Other programs ask what `nsswitch.conf` names.
+#[cfg(not(all(target_env = "gnu", target_feature = "crt-static")))]
+pub(crate) const fn without_modules() {}
+
 /// The user id for a login name, or for the number itself.
 #[must_use]
 pub fn user_id(name: &str) -> Option<u32> {
@@ -395,6 +422,7 @@ fn login_name(uid: u32) -> Option<String> {
 fn with_entry(
     call: impl Fn(&mut libc::passwd, &mut [libc::c_char], &mut *mut libc::passwd) -> libc::c_int,
 ) -> Option<(u32, String)> {
+    without_modules();
     let mut buffer = vec![0; 1024];
     loop {
         // SAFETY: `passwd` is a plain C structure for which all zeroes is a value.

@@ -163,6 +163,7 @@ fn listen(args: &ExportArgs, env: &mut Env) -> anyhow::Result<Vec<TcpListener>> 
         return Ok(Vec::new());
     }
     let mut wanted = Vec::new();
+    crate::collect::names::without_modules();
     for word in &args.listen {
         // `:9100` is every address, as exporters take it.
         let full = if word.starts_with(':') { format!("[::]{word}") } else { word.clone() };
