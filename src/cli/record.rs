@@ -3,10 +3,10 @@
 //! Input: its arguments. Output: captures; what became of the recording on standard error. The format is in `capture`.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use rustix::thread::{NanosleepRelativeResult, Timespec, nanosleep};
 
@@ -19,6 +19,7 @@ use crate::cli::recording::{Limit, Recording};
 use crate::cli::session::Session;
 use crate::cli::{parse, select, signal};
 use crate::collect::clock::cpu_time;
+use crate::collect::confine;
 use crate::collect::replay::add_names;
 use crate::diagnose::Thresholds;
 use crate::filter::Expr;
@@ -80,6 +81,11 @@ pub(crate) fn run(args: &RecordArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     let settings = config::files(env)?;
     signal::watch();
+    // Nothing was started yet: what is given up here no thread has.
+    let folder = if args.file.is_dir() { &args.file } else { args.file.parent().unwrap_or(Path::new("")) };
+    let enters_namespaces = args.common.origin.names_netns();
+    confine::keep_what_is_used(confine::Mode { enters_namespaces, writes_in: Some(folder) })
+        .context("give up capabilities")?;
     let mut recorder = Recorder::open(args, settings.thresholds, env)?;
     let mut recording = Recording::begin(&args.file, args.rotate, args.keep, &recorder.session.live.host().name)?;
     say(env, &recording.plan(args.interval, args.duration))?;

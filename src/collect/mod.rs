@@ -12,6 +12,7 @@ pub mod bpf;
 pub(crate) mod change_source;
 pub mod changes;
 pub(crate) mod clock;
+pub(crate) mod confine;
 pub(crate) mod containers;
 pub mod destroy;
 pub(crate) mod drops;

@@ -22,15 +22,15 @@ use crate::states;
 use crate::tidy::read;
 
 /// A running exporter.
-struct Exporter<'a> {
+pub struct Exporter<'a> {
     ns: &'a Netns,
-    child: Child,
-    address: SocketAddr,
+    pub child: Child,
+    pub address: SocketAddr,
 }
 
 impl<'a> Exporter<'a> {
     #[track_caller]
-    fn start(ns: &'a Netns, words: &[&str]) -> Exporter<'a> {
+    pub fn start(ns: &'a Netns, words: &[&str]) -> Exporter<'a> {
         let words = [&["export", "--listen", "127.0.0.1:0"], words].concat();
         let mut child = product::with(ns, &words).stderr(Stdio::piped()).spawn().expect("start the exporter");
         let mut line = String::new();
@@ -68,7 +68,7 @@ impl<'a> Exporter<'a> {
     }
 
     #[track_caller]
-    fn metrics(&self) -> String {
+    pub fn metrics(&self) -> String {
         let (status, _, body) = self.get("/metrics", "");
         assert_eq!(status, 200, "{body}");
         body
@@ -76,7 +76,7 @@ impl<'a> Exporter<'a> {
 
     /// Ends it as a service manager does.
     #[track_caller]
-    fn end(mut self) {
+    pub fn end(mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("signal our own child");
         let status = wait_for("the end of the exporter", || match self.child.try_wait().expect("wait") {
             Some(status) => Ok(status),

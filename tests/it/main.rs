@@ -21,6 +21,8 @@ mod bind;
 mod circles;
 /// The command line, end to end: other users, hostile names, narrow terminals, closed pipes, wrong words.
 mod cli;
+/// What is given up after the start, and that nothing is missed.
+mod confine;
 /// Containers that come, restart and end while a watch or a trace runs.
 mod container_follow;
 /// A host with 200 containers.

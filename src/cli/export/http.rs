@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 use super::negotiate;
+use crate::collect::confine;
 use crate::cores;
 use crate::render::metrics::{OPENMETRICS, PROMETHEUS};
 
@@ -86,6 +87,8 @@ pub(super) fn serve(listeners: Vec<StdListener>, pages: &Arc<Pages>) -> io::Resu
     }
     let pages = Arc::clone(pages);
     cores::start_detached(move || {
+        // It has its sockets and takes pages from memory: it needs no file, no connection of its own, no right.
+        confine::to_what_is_open();
         runtime.block_on(async move {
             let mut tasks = tokio::task::JoinSet::new();
             for socket in sockets {

@@ -6,7 +6,8 @@ mod textfile;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::PathBuf;
+use std::os::fd::{FromRawFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use crate::cli::watch::signals::Signals;
 use crate::cli::watch::{Schedule, complaint, give_back_memory};
 use crate::cli::{config, parse};
 use crate::collect::clock::millis;
+use crate::collect::confine;
 use crate::collect::error::reason;
 use crate::diagnose::Thresholds;
 use crate::filter::Expr;
@@ -115,6 +117,10 @@ pub(crate) fn run(args: &ExportArgs, env: &mut Env) -> anyhow::Result<Exit> {
     // Before any thread: they inherit the mask.
     let signals = Signals::block()?;
     let listeners = listen(args, env)?;
+    // Nothing was started yet: what is given up here no thread has.
+    let writes_in = args.textfile.as_ref().map(|file| file.parent().unwrap_or(Path::new("")));
+    confine::keep_what_is_used(confine::Mode { enters_namespaces: args.origin.names_netns(), writes_in })
+        .context("give up capabilities")?;
     let mut exporter = Exporter::open(args, thresholds)?;
     if args.once {
         let page = exporter.collect();

@@ -36,6 +36,8 @@ mod sys;
 mod testkit;
 pub(crate) mod trace;
 
+pub(in crate::collect) use sys::raise_memlock;
+
 use std::io;
 
 use rustix::thread::CapabilitySet;

@@ -158,7 +158,8 @@ fn create_map(operation: &'static str, since: &'static str, attr: &mut MapCreate
     created.map_err(|e| refusal(operation, since, e))
 }
 
-fn raise_memlock() -> bool {
+/// Raises the limit on locked memory; false where that is not to be had, or not needed.
+pub(in crate::collect) fn raise_memlock() -> bool {
     if getrlimit(Resource::Memlock).current.is_none() {
         return false;
     }
