@@ -306,6 +306,38 @@ fn a_normal_scrape_is_answered_beside_slow_idle_and_malformed_ones() {
 }
 
 #[test]
+fn the_sockets_of_systemd_are_served() {
+    if !oracle::installed("systemd-socket-activate") {
+        return skip("systemd-socket-activate (systemd) is not installed");
+    }
+    in_netns(|ns| {
+        let mut command = ns.command("systemd-socket-activate");
+        command
+            .args(["-l", "127.0.0.1:9917", "-l", "[::1]:9917", env!("CARGO_BIN_EXE_tcpstate")])
+            .args(["export", "--web.systemd-socket"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command.spawn().expect("start it");
+        let address = SocketAddr::from(([127, 0, 0, 1], 9917));
+        // The first connection starts it.
+        wait_for("the sockets", || ns.run(|| TcpStream::connect(address)).map_err(|e| e.to_string()));
+        let mut exporter = Exporter { ns, child, address };
+        wait_for("the first collection", || match exporter.get("/healthz", "").0 {
+            200 => Ok(()),
+            code => Err(format!("{code}")),
+        });
+        assert!(exporter.metrics().contains("tcpstate_build_info{"));
+        exporter.address = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 9917));
+        assert_eq!(exporter.get("/healthz", "").0, 200);
+        exporter.end();
+        let output = finish(&mut product::with(ns, &["export", "--systemd-socket"]));
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && complaint.contains("no socket was handed over"), "{complaint}");
+    });
+}
+
+#[test]
 fn malformed_requests_by_the_thousand_are_refused_and_nothing_else_happens() {
     in_netns(|ns| {
         let exporter = Exporter::start(ns, &["--interval", "1h"]);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use rustix::io::FdFlags;
 
 use crate::cli::args::{Common, Origin};
 use crate::cli::env::Env;
@@ -60,6 +61,9 @@ pub struct ExportArgs {
     #[arg(long, value_name = "ADDR:PORT", alias = "web.listen-address", help_heading = "Serving")]
     #[arg(conflicts_with = "once")]
     pub listen: Vec<String>,
+    /// Serve the sockets that systemd opened, of a .socket unit
+    #[arg(long, alias = "web.systemd-socket", help_heading = "Serving", conflicts_with_all = ["listen", "once"])]
+    pub systemd_socket: bool,
     /// Where metrics are
     #[arg(
         long,
@@ -165,6 +169,13 @@ pub(crate) fn run(args: &ExportArgs, env: &mut Env) -> anyhow::Result<Exit> {
 
 /// Opens what is to be served, and says where.
 fn listen(args: &ExportArgs, env: &mut Env) -> anyhow::Result<Vec<TcpListener>> {
+    if args.systemd_socket {
+        let sockets = handed_over()?;
+        for socket in &sockets {
+            say(socket.local_addr()?, args, env)?;
+        }
+        return Ok(sockets);
+    }
     if args.once || (args.listen.is_empty() && args.textfile.is_some()) {
         return Ok(Vec::new());
     }
@@ -189,10 +200,39 @@ fn listen(args: &ExportArgs, env: &mut Env) -> anyhow::Result<Vec<TcpListener>> 
             .map_err(|e| anyhow::anyhow!("cannot listen on {address}: {}; {way_out}", reason(&e)))?;
         // Those of the standard library are few: the next client would wait for the timer of its SYN.
         rustix::net::listen(&socket, WAITING).with_context(|| format!("listen on {address}"))?;
-        let address = socket.local_addr().unwrap_or(address);
-        writeln!(env.stderr, "tcpstate: metrics at http://{address}{}", args.metrics_path)?;
-        if !address.ip().to_canonical().is_loopback() {
-            writeln!(env.stderr, "note: whoever can connect to {address} reads names of processes and addresses")?;
+        say(socket.local_addr().unwrap_or(address), args, env)?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+/// Where the metrics are, and who can read them.
+fn say(address: SocketAddr, args: &ExportArgs, env: &mut Env) -> anyhow::Result<()> {
+    writeln!(env.stderr, "tcpstate: metrics at http://{address}{}", args.metrics_path)?;
+    if !address.ip().to_canonical().is_loopback() {
+        writeln!(env.stderr, "note: whoever can connect to {address} reads names of processes and addresses")?;
+    }
+    Ok(())
+}
+
+/// The sockets that the service manager opened for this process (`sd_listen_fds(3)`).
+fn handed_over() -> anyhow::Result<Vec<TcpListener>> {
+    const FIRST: RawFd = 3;
+    let number = |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u32>().ok());
+    let count = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(std::process::id())).unwrap_or(0);
+    if count == 0 {
+        bail!("--systemd-socket: no socket was handed over; start it by a .socket unit with ListenStream=");
+    }
+    let end = RawFd::try_from(count).ok().and_then(|count| FIRST.checked_add(count)).unwrap_or(FIRST);
+    let mut sockets = Vec::new();
+    for fd in FIRST..end {
+        // SAFETY: the service manager opened this descriptor for this process, and nothing here owns it yet.
+        #[allow(unsafe_code, reason = "a descriptor by its number is all that is handed over")]
+        let socket = unsafe { TcpListener::from_raw_fd(fd) };
+        rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)
+            .with_context(|| format!("--systemd-socket: descriptor {fd} was handed over"))?;
+        if !rustix::net::sockopt::socket_acceptconn(&socket).unwrap_or(false) || socket.local_addr().is_err() {
+            bail!("--systemd-socket: descriptor {fd} is no TCP socket that listens; the .socket unit needs Accept=no");
         }
         sockets.push(socket);
     }
