@@ -2,39 +2,50 @@
 # Builds what a release has, into target/packages: packaging/build.sh [STAGE...]
 #
 #   binaries   the dynamic and the static program, stripped, with the commit in `--version --verbose`
+#   static     the static one alone
 #   files      manual and completions, as packages install them
 #   archive    tcpstate-VERSION-TARGET.tar.gz of the static program with them
-#   deb, rpm   by cargo-deb and cargo-generate-rpm, of the dynamic program
+#   deb        by cargo-deb, of the dynamic program
+#   rpm        by cargo-generate-rpm, of the static program: one package for distributions with an older C library too
 #   image      tcpstate-VERSION-oci.tar, by podman or buildah, of the static program
 #   sbom       tcpstate-VERSION.cdx.json (CycloneDX), by jq from Cargo.lock
 #   sums       SHA256SUMS of all of these
 #
-# Without a stage: all of them. Two runs of one commit with one toolchain give the same bytes.
+# Without a stage: all of them. Two runs of one commit with one toolchain give the same bytes; packaging/verify.sh tries that and
+# what is made. PROFILE=quick builds in a part of the time what is as good for such a trial, and is larger and slower.
 set -eu
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 target=$(rustc -vV | sed -n 's/^host: //p')
 arch=${target%%-*}
+profile=${PROFILE:-release}
+built=${CARGO_TARGET_DIR:-target}
 out=target/packages
-bin=target/release/tcpstate
-static=target/$target/release/tcpstate
+bin=$built/$profile/tcpstate
+static=$built/$target/$profile/tcpstate
 commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo "")
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export SOURCE_DATE_EPOCH
 mkdir -p "$out"
 
+[ -z "$commit" ] || export TCPSTATE_COMMIT="$commit"
+build=build
+# The list of dependencies goes into the program, for `cargo audit bin`.
+cargo auditable --version >/dev/null 2>&1 && build="auditable build"
+# No folder of this machine is in the program; of two that fit the later one counts.
+paths="--remap-path-prefix=$PWD=. --remap-path-prefix=$(realpath -m "$built")=target"
+paths="$paths --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+
 binaries() {
-    [ -z "$commit" ] || export TCPSTATE_COMMIT="$commit"
-    home=${CARGO_HOME:-$HOME/.cargo}
-    paths="--remap-path-prefix=$PWD=. --remap-path-prefix=$home=cargo"
-    build=build
-    # The list of dependencies goes into the program, for `cargo audit bin`.
-    cargo auditable --version >/dev/null 2>&1 && build="auditable build"
     # shellcheck disable=SC2086 # two words
-    RUSTFLAGS="$paths" cargo $build --release --locked
+    RUSTFLAGS="$paths" cargo $build --profile "$profile" --locked
+    static
+}
+
+static() {
     # With --target the flags are not those of build scripts and macros, which cannot be static.
     # shellcheck disable=SC2086
-    RUSTFLAGS="$paths -C target-feature=+crt-static" cargo $build --release --locked --target "$target"
+    RUSTFLAGS="$paths -C target-feature=+crt-static" cargo $build --profile "$profile" --locked --target "$target"
 }
 
 files() {
@@ -64,11 +75,12 @@ archive() {
 }
 
 deb() {
-    cargo deb --no-build --no-strip --output "$out/"
+    cargo deb --profile "$profile" --no-build --no-strip --output "$out/"
 }
 
 rpm() {
-    cargo generate-rpm --output "$out/" --source-date "$SOURCE_DATE_EPOCH"
+    cargo generate-rpm --target "$target" --profile "$profile" --target-dir "$built" --output "$out/" \
+        --source-date "$SOURCE_DATE_EPOCH"
 }
 
 image() {
@@ -116,7 +128,7 @@ sums() {
 [ $# -gt 0 ] || set -- binaries files archive deb rpm image sbom sums
 for stage; do
     case $stage in
-    binaries | files | archive | deb | rpm | image | sbom | sums) "$stage" ;;
+    binaries | static | files | archive | deb | rpm | image | sbom | sums) "$stage" ;;
     *)
         echo "build.sh: \`$stage\` is not a stage; see the head of packaging/build.sh" >&2
         exit 2
