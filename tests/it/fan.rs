@@ -13,7 +13,7 @@ use crate::json::{assert_valid, validator};
 use crate::product;
 
 /// An sshd in a namespace of its own configuration, which takes one key.
-struct Sshd(Child);
+pub struct Sshd(Child);
 
 impl Drop for Sshd {
     fn drop(&mut self) {
@@ -24,7 +24,7 @@ impl Drop for Sshd {
 
 impl Sshd {
     #[track_caller]
-    fn start(ns: &Netns, dir: &Path, port: u16, more: &str) -> Sshd {
+    pub fn start(ns: &Netns, dir: &Path, port: u16, more: &str) -> Sshd {
         let at = |name: &str| dir.join(name).display().to_string();
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n\
@@ -43,7 +43,9 @@ impl Sshd {
     }
 }
 
-fn key(dir: &Path, name: &str) {
+/// A key without a passphrase.
+#[track_caller]
+pub fn key(dir: &Path, name: &str) {
     let made = finish(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(dir.join(name)));
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }

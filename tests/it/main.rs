@@ -15,6 +15,10 @@
 
 /// Netlink, `/proc/net/tcp` and `ss` agree on every socket; known differences are a list.
 mod agree;
+/// From a leak to an alert in Alertmanager, by Prometheus and by VictoriaMetrics.
+mod alerts;
+/// The playbook of packaging/ansible, over real sshd.
+mod ansible;
 /// `explain bind` beside what `bind()` does.
 mod bind;
 /// No two files of a folder use each other without a reason.
@@ -51,6 +55,8 @@ mod json;
 mod judge;
 /// What `kill` destroys, and all that it does not.
 mod kill;
+/// Manifest and chart, by `kubernetes-validate` and `helm`.
+mod kubernetes;
 /// Tables so large that threads read them: the same rows, none twice, none lost.
 mod large;
 /// Agents over the Model Context Protocol: valid documents, bounded answers, and errors that end nothing.

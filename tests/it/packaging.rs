@@ -115,6 +115,37 @@ fn promtool_accepts_the_rules_and_their_tests() {
     promtool(&["check", "rules", file.to_str().expect("a path")]);
 }
 
+/// What an expression of jsonnet is, in the folder of the mixin.
+fn jsonnet(expression: &str) -> Json {
+    let mut command = Command::new("jsonnet");
+    let output = finish(command.current_dir(root().join("packaging/mixin")).args(["-e", expression]));
+    assert!(output.status.success(), "{expression}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn the_mixin_is_the_dashboard_the_rules_and_the_alerts_and_can_be_changed() {
+    if !installed("jsonnet") {
+        return skip("jsonnet is not installed");
+    }
+    let mixin = "(import 'mixin.libsonnet')";
+    let made = jsonnet(&format!("{mixin}.grafanaDashboards['tcpstate.json']"));
+    let shipped: Json = serde_json::from_str(&read("packaging/grafana/tcpstate.json")).expect("JSON");
+    assert_eq!(made, shipped, "`jsonnet -e` in packaging/mixin makes another packaging/grafana/tcpstate.json");
+    for (field, key, file) in [("prometheusRules", "record", RULES), ("prometheusAlerts", "alert", ALERTS)] {
+        let groups = jsonnet(&format!("{mixin}.{field}.groups"));
+        let rules = groups.as_array().expect("groups").iter().flat_map(|g| g["rules"].as_array().expect("rules"));
+        let names: Vec<&str> = rules.map(|rule| rule[key].as_str().expect("a name")).collect();
+        assert_eq!(names, values(&read(file), key), "{file}");
+    }
+    let chosen = "{ _config+:: { host: 'cluster=\"a\"', tags: ['x'] } }";
+    let changed = jsonnet(&format!("({mixin} + {chosen}).grafanaDashboards['tcpstate.json']"));
+    let mut queries_there = Vec::new();
+    queries(&changed, &mut queries_there);
+    assert!(queries_there.iter().all(|query| query.contains("cluster=\"a\"")), "{queries_there:?}");
+    assert_eq!(changed["tags"], serde_json::json!(["x"]));
+}
+
 #[test]
 fn systemd_accepts_the_unit() {
     if !installed("systemd-analyze") {
@@ -137,6 +168,17 @@ fn systemd_accepts_the_unit() {
     for (name, unit) in [("tcpstate-export.service", &unit), ("tcpstate-record.service", &recorder)] {
         let (fine, said) = verify(name, &here(unit));
         assert!(fine, "{name}: {said}");
+    }
+    // The sum of what a unit may still do, as tens of it: docs/fleet.md states it.
+    let page = read("docs/fleet.md");
+    for name in ["tcpstate-export.service", "tcpstate-record.service"] {
+        let output =
+            finish(Command::new("systemd-analyze").args(["security", "--offline=true"]).arg(dir.path().join(name)));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let score =
+            said.split("exposure level for ").nth(1).and_then(|rest| rest.split(": ").nth(1)?.split(' ').next());
+        let score = score.unwrap_or_else(|| panic!("{name}: {said}"));
+        assert!(page.contains(&format!("`{name}`: {score}")), "{name}: {score}");
     }
     let here = here(&unit);
     let (fine, _) = verify("wrong.service", &here.replace("ProtectSystem=strict", "ProtectSytem=strict"));
