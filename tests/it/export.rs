@@ -427,8 +427,16 @@ fn an_unprivileged_user_gets_the_numbers_and_what_is_missing() {
     });
 }
 
+/// The alerts that are shipped; what has to last minutes in production alerts at once.
+pub fn alerts_at_once() -> String {
+    let is_wait = |line: &&str| line.trim_start().starts_with("for: ");
+    let alerts = read("packaging/prometheus/alerts.yml");
+    assert!(alerts.lines().any(|line| is_wait(&line)), "{alerts}");
+    alerts.lines().filter(|line| !is_wait(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
 /// A Prometheus that scrapes one exporter.
-struct Prometheus<'a> {
+pub struct Prometheus<'a> {
     ns: &'a Netns,
     child: Child,
     _dir: tempfile::TempDir,
@@ -437,17 +445,18 @@ struct Prometheus<'a> {
 impl<'a> Prometheus<'a> {
     #[track_caller]
     fn start(ns: &'a Netns, target: SocketAddr) -> Prometheus<'a> {
-        let rules = read("packaging/prometheus/rules.yml");
-        // What lasts minutes in production is alerted at once.
-        let is_wait = |line: &&str| line.trim_start().starts_with("for: ");
-        let alerts = read("packaging/prometheus/alerts.yml");
-        assert!(alerts.lines().any(|line| is_wait(&line)), "{alerts}");
-        let alerts: String = alerts.lines().filter(|line| !is_wait(line)).flat_map(|line| [line, "\n"]).collect();
+        Prometheus::with(ns, target, "")
+    }
+
+    /// With more of a configuration.
+    #[track_caller]
+    pub fn with(ns: &'a Netns, target: SocketAddr, more: &str) -> Prometheus<'a> {
+        let (rules, alerts) = (read("packaging/prometheus/rules.yml"), alerts_at_once());
         let dir = tempfile::tempdir().expect("a directory");
         let config = dir.path().join("prometheus.yml");
         let text = format!(
             "global:\n  scrape_interval: 250ms\n  evaluation_interval: 250ms\nrule_files: [rules.yml, alerts.yml]\n\
-             scrape_configs:\n  - job_name: tcpstate\n    static_configs:\n      - targets: ['{target}']\n"
+             scrape_configs:\n  - job_name: tcpstate\n    static_configs:\n      - targets: ['{target}']\n{more}"
         );
         for (name, text) in [("prometheus.yml", &text), ("rules.yml", &rules), ("alerts.yml", &alerts)] {
             std::fs::write(dir.path().join(name), text).expect("write the configuration");
@@ -464,7 +473,7 @@ impl<'a> Prometheus<'a> {
     }
 
     /// The samples of an instant query: labels and value.
-    fn ask(&self, query: &str) -> Result<Vec<(Json, String)>, String> {
+    pub fn ask(&self, query: &str) -> Result<Vec<(Json, String)>, String> {
         let mut stream = self.ns.run(|| TcpStream::connect("127.0.0.1:9090")).map_err(|e| e.to_string())?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
         let query: String =

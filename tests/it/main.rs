@@ -39,6 +39,8 @@ mod containers;
 mod docker;
 /// The programs of `examples/`: the library as others use it.
 mod examples;
+/// A run for each exit code that a page promises.
+mod exit_codes;
 /// Metrics for Prometheus: by `promtool`, by a real Prometheus, and beside clients that mean no good.
 mod export;
 /// One question to several hosts, over real sshd: one that is dead, one that is slow.
@@ -62,6 +64,11 @@ mod large;
 /// Agents over the Model Context Protocol: valid documents, bounded answers, and errors that end nothing.
 #[cfg(feature = "mcp")]
 mod mcp;
+/// The same by the official client of PyPI.
+#[cfg(feature = "mcp")]
+mod mcp_client;
+/// The plugin in a real Nagios.
+mod nagios;
 /// Other network namespaces, units and containers, from one that is elsewhere.
 mod netns;
 /// Every holder of every socket, by both routes, and the reason where there is none.
@@ -106,6 +113,8 @@ mod rules_ports;
 mod rules_system;
 /// Rules on the real kernel: what open connections are used for.
 mod rules_traffic;
+/// Scrapes by the hundred a second over a large table.
+mod scrapes;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.
 mod selftest;
 /// A host without threads, without an auxiliary vector, with files that do not answer.
