@@ -13,7 +13,7 @@ use crate::capture::document::{Document, Refused, apply, field, patch, put};
 use crate::capture::socket::{self, At, Kept};
 use crate::model::names::NameTable;
 use crate::model::rights::Looker;
-use crate::model::snapshot::{KnownOwner, Netns, ProcessFacts, TrackingAnswers};
+use crate::model::snapshot::{KnownOwner, Netns, ProcessFacts, TrackingAnswers, Windows};
 use crate::model::traced::TracedInterval;
 use crate::model::{FourTuple, Gap, Holder, Inode, NetnsId, OwnerTable, Process, Snapshot, Socket};
 
@@ -199,6 +199,7 @@ fn facts(snapshot: &Snapshot, names: &NameTable, now: At, before: &Json) -> Json
     put(&mut facts, "traced", &snapshot.traced);
     put(&mut facts, "next_hops", &snapshot.next_hops);
     put(&mut facts, "tracking", &snapshot.tracking);
+    put(&mut facts, "windows", &snapshot.windows);
     put(&mut facts, "names", names);
     Json::Object(facts)
 }
@@ -374,6 +375,10 @@ impl Decoder {
             tracking: match facts.get("tracking") {
                 Some(json) => TrackingAnswers::from_json(json)?,
                 None => TrackingAnswers::default(),
+            },
+            windows: match facts.get("windows") {
+                Some(json) => Windows::from_json(json)?,
+                None => Windows::new(),
             },
         };
         Ok((snapshot, field(facts, "names")?))

@@ -9,7 +9,7 @@ use crate::model::event::ResetReason;
 use crate::model::path::{Neighbour, NextHop, Resolution};
 use crate::model::rights::Rights;
 use crate::model::snapshot::{
-    CpuQuota, EpollWatch, GroupMemory, Inspection, KnownOwner, ProcessFacts, ThreadState, TrackingAnswers,
+    CpuQuota, EpollWatch, GroupMemory, Inspection, KnownOwner, ProcessFacts, ThreadState, TrackingAnswers, WindowLook,
 };
 use crate::model::traced::{
     Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval,
@@ -36,6 +36,7 @@ structs! {
     Tracked { sent_to, sent_from, is_answered }
     NatPorts { source, to, taken, chosen, lowest, highest }
     FourTuple { local, peer, ifindex }
+    WindowLook { after_ms, window_bytes, acked_bytes }
     TracedInterval {
         duration_ms, lost, resets_traced, connects, resets, retransmits, ends, accepted,
         closed_here_first, not_grouped; unlistened
@@ -260,5 +261,7 @@ mod tests {
             entries: [((None, tuple), Some(tracked)), ((NetnsId::new(5), tuple), None)].into(),
             ports: [(None, vec![nat])].into(),
         });
+        let look = |after_ms| WindowLook { after_ms, window_bytes: 65_536, acked_bytes: u64::MAX };
+        survives(&crate::model::snapshot::Windows::from([((NetnsId::new(5), tuple), vec![look(0), look(25)])]));
     }
 }

@@ -46,6 +46,7 @@ pub(crate) mod snapshot;
 pub(crate) mod timewait;
 pub(crate) mod trace_thread;
 pub(crate) mod tracefs;
+mod windows;
 
 pub use error::Error;
 pub use live::{Host, Live, SourceChoice};

@@ -18,6 +18,7 @@ use crate::collect::proc::groups::{Groups, Mounts};
 use crate::collect::proc::{cgroups, counters, group_memory, processes};
 use crate::collect::query::{Ahead, Query};
 use crate::collect::rights;
+use crate::collect::windows;
 use crate::cores;
 use crate::model::gap::{Capability, Missing, WayOut, Why};
 use crate::model::path::{Destination, NextHop};
@@ -186,7 +187,7 @@ impl Live {
     }
 
     /// Answers what rules ask about a snapshot: what processes do with their sockets, over which neighbour silent
-    /// destinations are reached, and what tracking tables have of connections.
+    /// destinations are reached, what tracking tables have of connections, and how windows go on.
     #[must_use]
     pub fn inspect(&self, snapshot: &Snapshot, asked: &Asked) -> Answers {
         // What was found out then is in the snapshot.
@@ -218,6 +219,9 @@ impl Live {
             answers.next_hops.extend(hops);
             answers.tracking.entries.extend(tracking.entries);
             answers.tracking.ports.extend(tracking.ports);
+        }
+        if self.root.is_own() {
+            answers.windows = windows::look(self, &asked.windows);
         }
         answers
     }

@@ -35,6 +35,7 @@ pub fn examine(
     now.next_hops.extend(answers.next_hops);
     now.tracking.entries.extend(answers.tracking.entries);
     now.tracking.ports.extend(answers.tracking.ports);
+    now.windows.extend(answers.windows);
     now.gaps.extend(answers.gaps);
     diagnosis
 }

@@ -82,6 +82,7 @@ pub(crate) mod view;
 pub(crate) mod wait_class;
 #[doc(hidden)]
 pub mod wait_state;
+mod window_course;
 
 use crate::cores;
 use crate::model::column::Names;

@@ -19,7 +19,7 @@ use crate::diagnose::thresholds::Thresholds;
 use crate::model::conntrack::{Connection, NatPorts, Tracked};
 use crate::model::counter::Counter;
 use crate::model::path::{Destination, NextHop};
-use crate::model::snapshot::{Answers, Netns, ProcessFacts, Snapshot};
+use crate::model::snapshot::{Answers, Netns, ProcessFacts, Snapshot, WindowLook};
 use crate::model::sysctl::{PORT_RANGE, Sysctl, TCP_FIN_TIMEOUT_MS};
 use crate::model::{
     Coverage, Family, FourTuple, Holder, NetnsId, OwnerStatus, Process, RowKind, Socket, State, TcpInfo, TimerKind,
@@ -310,6 +310,14 @@ impl<'a> View<'a> {
     pub fn nat_ports(&self, netns: Option<NetnsId>) -> &[NatPorts] {
         let asked = self.answers().and_then(|found| found.tracking.ports.get(&netns));
         asked.or_else(|| self.now.tracking.ports.get(&netns)).map_or(&[], Vec::as_slice)
+    }
+
+    /// How the window that the peer of a connection offers went, if it was looked at.
+    #[must_use]
+    pub fn window_looks(&self, socket: &Socket) -> &[WindowLook] {
+        let connection = (socket.netns, socket.four_tuple());
+        let asked = self.answers().and_then(|found| found.windows.get(&connection));
+        asked.or_else(|| self.now.windows.get(&connection)).map_or(&[], Vec::as_slice)
     }
 
     /// Whether two processes run the same program: by the file they execute, else by name.

@@ -32,6 +32,8 @@ pub struct Asked {
     pub connections: Vec<Connection>,
     /// Which ports source translation has taken in these namespaces.
     pub translators: Vec<Option<NetnsId>>,
+    /// How the window that the peers of these connections offer goes on.
+    pub windows: Vec<Connection>,
 }
 
 impl Asked {
@@ -46,6 +48,7 @@ impl Asked {
         self.destinations.extend(other.destinations);
         self.connections.extend(other.connections);
         self.translators.extend(other.translators);
+        self.windows.extend(other.windows);
     }
 
     /// Sorts each list and drops repeats.
@@ -58,6 +61,7 @@ impl Asked {
         tidy(&mut self.destinations);
         tidy(&mut self.connections);
         tidy(&mut self.translators);
+        tidy(&mut self.windows);
     }
 }
 
@@ -71,6 +75,21 @@ pub struct TrackingAnswers {
     pub ports: BTreeMap<Option<NetnsId>, Vec<NatPorts>>,
 }
 
+/// A transfer at one of the moments at which it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WindowLook {
+    /// Since the first of them.
+    pub after_ms: u64,
+    /// What the peer offered (`snd_wnd`).
+    pub window_bytes: u32,
+    /// What it had acknowledged since the connection was made.
+    pub acked_bytes: u64,
+}
+
+/// Transfers that were looked at several times, by namespace and addresses as the row has them.
+pub type Windows = BTreeMap<Connection, Vec<WindowLook>>;
+
 /// What was found out.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -78,6 +97,7 @@ pub struct Answers {
     pub processes: BTreeMap<u32, ProcessFacts>,
     pub next_hops: BTreeMap<Destination, NextHop>,
     pub tracking: TrackingAnswers,
+    pub windows: Windows,
     pub gaps: Vec<Gap>,
 }
 
@@ -114,6 +134,8 @@ pub struct Snapshot {
     pub next_hops: BTreeMap<Destination, NextHop>,
     /// What tracking tables say of connections that nobody answers.
     pub tracking: TrackingAnswers,
+    /// How the windows went that hold transfers back.
+    pub windows: Windows,
 }
 
 impl Snapshot {

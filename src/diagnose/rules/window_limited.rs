@@ -18,6 +18,9 @@ use crate::diagnose::peers::{self, Group, Peers};
 use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
+use crate::diagnose::window_course::{self, Course};
+use crate::model::conntrack::Connection;
+use crate::model::snapshot::Asked;
 use crate::model::{NetnsId, Socket, State, TcpInfo};
 use crate::text;
 
@@ -58,13 +61,15 @@ const CAUSES: &[Cause] = &[
         id: "reader-slow",
         text: "the receiving program takes the data more slowly than it comes",
         predicts: "data waits at the receiver, and its window becomes smaller",
-        refuted_by: "an empty Recv-Q at the receiver, or a window as large as it can be",
+        refuted_by: "an empty Recv-Q at the receiver, a window as large as it can be, or one that is used up and stands at the same \
+                     number",
         decided_by: "Recv-Q on the receiver: `tcpstate list -m -i`",
     },
     Cause {
         id: "buffer-fixed",
         text: "the receiving program has fixed its buffer (SO_RCVBUF), and the window cannot grow",
-        predicts: "a whole window is moved in each round trip, and the buffer is not what the kernel begins with or more",
+        predicts: "a whole window is moved in each round trip, and the buffer is not what the kernel begins with or more; from the \
+                   sender the window stands, and its scale fits the buffer and no more when that was set before the handshake",
         refuted_by: "a buffer that grows",
         decided_by: "rcvbuf on the receiver against the numbers of net.ipv4.tcp_rmem",
     },
@@ -72,7 +77,7 @@ const CAUSES: &[Cause] = &[
         id: "buffer-at-limit",
         text: "the receive buffer has grown to the limit of its host (net.ipv4.tcp_rmem)",
         predicts: "a whole window is moved in each round trip, and the buffer is the third number of tcp_rmem",
-        refuted_by: "a buffer below that limit",
+        refuted_by: "a buffer below that limit, or a window scale of 0 or 1",
         decided_by: "rcvbuf on the receiver against the numbers of net.ipv4.tcp_rmem",
     },
     Cause {
@@ -105,6 +110,10 @@ const USED_UP: u64 = 25;
 /// A window below this is hardly the limit of a host: the kernel sets the third number of `tcp_rmem` to 4 MiB or more, to less
 /// only where memory is short (`tcp_init`).
 const LOWERED_BYTES: u32 = 512 * 1024;
+/// The scale of a host that lets a buffer grow: the largest buffer that anybody may have decides it, 208 KiB unless somebody
+/// lowered both `net.core.rmem_max` and `tcp_rmem` (`tcp_select_initial_window`). Less is of a program that set its own.
+const SCALE_OF_HOST: u8 = 2;
+
 pub(super) fn check(view: &View<'_>) -> Outcome {
     if view.before.is_none() {
         return match limited::suspects(view, TcpInfo::rwnd_limited_us, USED_UP) {
@@ -125,9 +134,23 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
     let ends = Peers::new(view);
     let senders = ends.groups(limited.iter().map(|l| l.socket), false);
     let mut findings: Vec<Finding> = senders.iter().map(|g| of_sender(view, g, &limited)).collect();
+    let undecided = senders.iter().filter_map(|g| undecided(view, g, &limited)).collect();
     findings.extend(ends.groups(creeping.iter().map(|l| l.socket), false).iter().map(|g| of_cut(view, g, &creeping)));
     findings.extend(ends.groups(receivers, false).iter().filter_map(|g| of_receiver(view, g)));
-    Outcome::findings(ranking::alike(findings))
+    let asked = Asked { windows: undecided, ..Asked::default() };
+    Outcome { asked, ..Outcome::findings(ranking::alike(findings)) }
+}
+
+/// The transfers of a group.
+fn of_group<'l, 'v>(group: &Group<'_>, all: &'l [Limited<'v>]) -> impl Iterator<Item = &'l Limited<'v>> {
+    all.iter().filter(|l| group.rows.iter().any(|s| std::ptr::eq(*s, l.socket)))
+}
+
+/// The transfer whose window is worth further looks: the largest one of a group, where only the sender is seen.
+fn undecided(view: &View<'_>, group: &Group<'_>, limited: &[Limited<'_>]) -> Option<Connection> {
+    let largest = of_group(group, limited).max_by_key(|l| l.moved_bytes)?;
+    let is_open = view.mirror(largest.socket).is_none() && weigh(view, largest).named().is_none();
+    is_open.then(|| (largest.socket.netns, largest.socket.four_tuple()))
 }
 
 /// The window that the receiver of a transfer offers.
@@ -186,6 +209,8 @@ fn weigh(view: &View<'_>, transfer: &Limited<'_>) -> Weighed {
     let mirror = view.mirror(transfer.socket);
     let receiver = mirror.and_then(|receiver| buffer(view, receiver));
     let unread = mirror.map(|m| m.skmem.map_or(m.recv_q_bytes > 0, |mem| m.recv_q_bytes >= mem.rcvbuf_bytes / 4));
+    // The end of the receiver says more than its window.
+    let course = if mirror.is_none() { window_course::course(view, transfer.socket) } else { None };
     let far_below = |percent: u64| {
         Weight::Refuted(format!("the window would carry {} times as much in a round trip", 100 / percent.max(1)))
     };
@@ -199,8 +224,15 @@ fn weigh(view: &View<'_>, transfer: &Limited<'_>) -> Weighed {
             Weight::Refuted("nothing waits to be read at the receiver".into())
         }
         ("reader-slow", _) if unread == Some(true) || part.is_some() => Weight::Possible(0.8),
-        // What a reader leaves of the window is used up, too.
-        ("reader-slow", _) => Weight::Possible(if whole { 0.3 } else { 0.5 }),
+        ("reader-slow", _) => match course {
+            Some(Course::Stands { bytes, in_looks, of }) if whole => Weight::Refuted(format!(
+                "the window is used up and stands at {} in {in_looks} of {of} looks, which unread data would make move",
+                text::count(bytes.into(), "byte", "bytes")
+            )),
+            Some(Course::Moves { .. }) => Weight::Possible(0.8),
+            // What a reader leaves of the window is used up, too.
+            _ => Weight::Possible(if whole { 0.3 } else { 0.5 }),
+        },
         ("no-window-scaling", _) if scaled == Some(true) => Weight::Refuted("the connection has window scaling".into()),
         ("no-window-scaling", _) if !offered.unscaled => Weight::Refuted("the window is well below 64 KiB".into()),
         _ if part.is_some() => far_below(part.unwrap_or(1)),
@@ -215,10 +247,36 @@ fn weigh(view: &View<'_>, transfer: &Limited<'_>) -> Weighed {
             Weight::Refuted(format!("the buffer is {bytes}, and the kernel would make a larger one"))
         }
         ("window-cut", _) => Weight::Refuted("the window is of segments".into()),
+        ("buffer-fixed" | "buffer-at-limit", Buffer::Other) if mirror.is_none() => {
+            of_a_buffer(cause, transfer.socket, &offered, whole, course)
+        }
         // Every host lets it grow to megabytes, unless somebody lowered that.
         ("buffer-at-limit", _) if offered.bytes.is_some_and(|n| n < LOWERED_BYTES) => Weight::Possible(0.1),
         _ => Weight::Possible(0.3),
     })
+}
+
+/// What the sender alone can say of the receiver's buffer.
+fn of_a_buffer(cause: &Cause, socket: &Socket, offered: &Offered, whole: bool, course: Option<Course>) -> Weight {
+    let is_fixed = cause.id == "buffer-fixed";
+    let scale = window_course::peers_scale(socket).filter(|scale| *scale < SCALE_OF_HOST);
+    let has_scale = socket.info.as_deref().and_then(TcpInfo::has_window_scaling) == Some(true);
+    let is_small = offered.bytes.is_some_and(|n| n < LOWERED_BYTES);
+    match (scale.filter(|_| has_scale), course) {
+        (Some(scale), _) if !is_fixed => Weight::Refuted(format!(
+            "the peer agreed on a window scale of {scale}, and a host that lets the buffer grow agrees on {SCALE_OF_HOST} or more"
+        )),
+        (_, Some(Course::Moves { .. })) => Weight::Possible(0.1),
+        (_, Some(Course::Stands { .. })) if whole => Weight::Possible(match (is_fixed, is_small) {
+            (true, true) => 0.7,
+            (false, false) => 0.6,
+            (true, false) => 0.3,
+            (false, true) => 0.1,
+        }),
+        (Some(_), _) if whole => Weight::Possible(0.5),
+        // Every host lets it grow to megabytes, unless somebody lowered that.
+        _ => Weight::Possible(if !is_fixed && is_small { 0.1 } else { 0.3 }),
+    }
 }
 
 /// What helps against each cause.
@@ -241,10 +299,9 @@ fn words(view: &View<'_>, netns: Option<NetnsId>, cause: &Cause) -> String {
 }
 
 fn of_sender(view: &View<'_>, group: &Group<'_>, limited: &[Limited<'_>]) -> Finding {
-    let of_group = || limited.iter().filter(|l| group.rows.iter().any(|s| std::ptr::eq(*s, l.socket)));
-    let moved: u64 = of_group().map(|l| l.moved_bytes).sum();
-    let rate: u64 = of_group().map(|l| l.bytes_per_s).sum();
-    let largest = of_group().max_by_key(|l| l.moved_bytes);
+    let moved: u64 = of_group(group, limited).map(|l| l.moved_bytes).sum();
+    let rate: u64 = of_group(group, limited).map(|l| l.bytes_per_s).sum();
+    let largest = of_group(group, limited).max_by_key(|l| l.moved_bytes);
     let info = largest.and_then(|l| l.socket.info.as_deref());
     let (window, rtt_us) = (info.and_then(TcpInfo::snd_wnd_bytes), info.and_then(TcpInfo::rtt_us));
     let causes = largest.map(|l| weigh(view, l)).unwrap_or_default();
@@ -270,17 +327,21 @@ fn of_sender(view: &View<'_>, group: &Group<'_>, limited: &[Limited<'_>]) -> Fin
         .evidence("moved_bytes", Evidence::Bytes(moved))
         .evidence("bytes_per_second", Evidence::Bytes(rate))
         .evidence("window_bytes", window.map_or(Evidence::Unknown, |n| Evidence::Bytes(n.into())))
+        .evidence(
+            "window_scale",
+            Evidence::count(largest.and_then(|l| window_course::peers_scale(l.socket)).map(u64::from)),
+        )
         .evidence("rtt_ms", Evidence::millis(rtt_us.map(|us| u64::from(us) / 1000)))
         .next(format!("tcpstate list --state established -i -m{}", group.selection()))
 }
 
 /// `backup (812) sends 240 bytes a second on 1 connection with 10.0.0.2:80: the peer's window is 64 bytes, less than a segment`.
 fn of_cut(view: &View<'_>, group: &Group<'_>, creeping: &[Limited<'_>]) -> Finding {
-    let of_group = || creeping.iter().filter(|l| group.rows.iter().any(|s| std::ptr::eq(*s, l.socket)));
+    let of_group = || of_group(group, creeping);
     let rate: u64 = of_group().map(|l| l.bytes_per_s).sum();
     let least = |value: fn(&TcpInfo) -> Option<u32>| group.rows.iter().filter_map(|s| value(s.info.as_deref()?)).min();
     let (window, mss) = (least(TcpInfo::snd_wnd_bytes), least(TcpInfo::snd_mss_bytes));
-    let scale = group.rows.iter().filter_map(|s| s.info.as_deref()?.wscale()).map(|both| both & 15).max();
+    let scale = group.rows.iter().filter_map(|s| window_course::peers_scale(s)).max();
     let causes = group.rows.first().map(|s| cut_window::weigh(CAUSES, s)).unwrap_or_default();
     let n = group.rows.len() as u64;
     let summary = format!(

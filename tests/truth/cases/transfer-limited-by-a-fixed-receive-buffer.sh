@@ -6,6 +6,7 @@
 #: rule = ["window-limited"]
 #: comm = "python3"
 #: destination = "10.77.0.2:9000"
+#: cause = "buffer-fixed"
 #: severity_at_most = "info"
 #: [expect.numbers]
 #: limited_percent = [50, 100]

@@ -4,6 +4,7 @@
 use super::*;
 use crate::diagnose::testkit::{World, info, row};
 use crate::model::SkMem;
+use crate::model::snapshot::WindowLook;
 use crate::model::sysctl::Sysctl;
 
 const RMEM: [u64; 3] = [4096, 131_072, 6_291_456];
@@ -234,4 +235,55 @@ fn connections_of_one_program_are_judged_each_by_its_own_buffer() {
     assert_eq!(left, ["buffer-fixed", "buffer-at-limit"]);
     assert!(found[0].evidence.contains(&("receive_buffer_bytes", Evidence::Bytes(90_000))));
     assert!(found[0].remedy == [LET_IT_GROW, RAISE] && found[0].summary.contains("(2 of 3)"), "{}", found[0].summary);
+}
+
+/// The causes of a transfer that uses up its window, which stood (or moved) in a dozen looks, by the peer's scale.
+fn looked_at(window: u64, scale: u64, moves: bool) -> (Vec<&'static str>, Vec<&'static str>) {
+    let mut world = sends(window * 40, 1800, 50_000);
+    for snapshot in [world.before.as_mut().unwrap(), &mut world.now] {
+        let info = snapshot.sockets[0].info.as_mut().unwrap();
+        for (name, value) in [("snd_wnd_bytes", window), ("wscale", 0x70 + scale), ("options", 7)] {
+            assert!(info.set(name, value), "{name}");
+        }
+    }
+    let outcome = world.check(check);
+    let row = &world.now.sockets[0];
+    let connection = (row.netns, row.four_tuple());
+    let asked = outcome.asked.windows.clone();
+    assert_eq!(asked, [connection]);
+    let looks = (0..12u32).map(|n| WindowLook {
+        after_ms: u64::from(n) * 25,
+        window_bytes: u32::try_from(window).unwrap() - if moves { n * 2000 } else { 0 },
+        acked_bytes: u64::from(n) * window,
+    });
+    world.now.windows.insert(connection, looks.collect());
+    let causes = world.check(check).findings.remove(0).causes;
+    (causes.left.iter().map(|h| h.cause.id).collect(), causes.ruled_out.iter().map(|(c, _)| c.id).collect())
+}
+
+#[test]
+fn a_window_that_is_used_up_and_stands_is_no_slow_readers() {
+    let (left, out) = looked_at(50_000, 7, false);
+    assert_eq!(left, ["buffer-fixed", "buffer-at-limit"]);
+    assert!(out.contains(&"reader-slow") && out.contains(&"path-full"), "{out:?}");
+    assert_eq!(looked_at(50_000, 1, false).0, ["buffer-fixed"], "no host that lets it grow has such a scale");
+    assert_eq!(looked_at(50_000, 2, false).0, ["buffer-fixed", "buffer-at-limit"]);
+    assert_eq!(
+        looked_at(3_000_000, 7, false).0,
+        ["buffer-at-limit", "buffer-fixed"],
+        "megabytes are where growth ends"
+    );
+    assert_eq!(looked_at(50_000, 7, true).0, ["reader-slow", "buffer-fixed", "buffer-at-limit"]);
+    assert_eq!(looked_at(50_000, 1, true).0, ["reader-slow", "buffer-fixed"]);
+    assert_eq!(looked_at(3_000_000, 7, true).0[0], "reader-slow");
+}
+
+#[test]
+fn no_window_is_looked_at_again_where_the_receiver_is_seen() {
+    let mut world = sends(2_000_000, 1800, 50_000);
+    assert_eq!(world.check(check).asked.windows.len(), 1);
+    received_by(&mut world, 131_072);
+    assert!(world.check(check).asked.windows.is_empty());
+    // Decided without it: the window carries five times as much.
+    assert!(sends(400_000, 1800, 50_000).check(check).asked.windows.is_empty());
 }
