@@ -20,6 +20,8 @@ use crate::diagnose::{Outcome, closing};
 use crate::model::{Process, Socket, State, TcpInfo};
 use crate::text;
 
+mod not_reopened;
+
 pub(super) const RULE: Rule =
     rule!("zero-window-peer", Established, OneOrTwo, "the remote program does not read", check, [TEXT])
         .states(&[State::Established, State::CloseWait, State::FinWait1])
@@ -31,6 +33,12 @@ const LOCAL_READER: &str = "Find out why {reader} does not read: see recv-queue-
 const REMOTE_READER: &str = "Find the reader on the other side and what blocks it";
 const WRITE_TIMEOUT: &str = "Give writes a time limit, and disconnect clients that do not read";
 const BOUND_QUEUES: &str = "Bound the queues in user space, so that one slow reader does not hold everything";
+const COMPARE: &str = "Compare the answers to the probes at both ends (`tcpdump`): a window of zero at this end only is the work \
+                       of a device between (NAT, firewall, load balancer); a window above zero that this kernel ignores is its \
+                       fault";
+const OLD_KERNEL: &str = "Take a kernel with the repair of tcp_rcv_established() (Linux 5.10 and the stable versions of October \
+                          2020): before it a connection that had received 2 GiB could ignore each later window";
+const AGAIN: &str = "Close the connection and open it anew: it moves nothing any more";
 const USER_TIMEOUT: &str =
     "Set TCP_USER_TIMEOUT: it also ends connections whose peer answers probes and never opens its window";
 
@@ -38,7 +46,7 @@ const TEXT: Text = Text {
     why: "A window of zero means that the peer's receive buffer is full: its application reads slowly or not at all. Our \
           kernel asks again and again, and goes on forever while the peer answers, so the writer blocks or buffers \
           without bound.",
-    remedy: &[LOCAL_READER, REMOTE_READER, WRITE_TIMEOUT, BOUND_QUEUES, USER_TIMEOUT],
+    remedy: &[LOCAL_READER, REMOTE_READER, WRITE_TIMEOUT, BOUND_QUEUES, COMPARE, OLD_KERNEL, AGAIN, USER_TIMEOUT],
     avoid: &[
         "Don't raise tcp_wmem or SO_SNDBUF: the data only waits in a larger buffer",
         "Don't change keepalive settings: probes are sent already",
@@ -75,6 +83,16 @@ const CAUSES: &[Cause] = &[
         decided_by: "what the reader is; Send-Q of its other connections",
     },
     Cause {
+        id: "window-not-reopened",
+        text: "the reader has taken all, and the window that its kernel offers since does not arrive: a device between, or the kernel of \
+               one end",
+        predicts: "an empty Recv-Q and a window above 0 (rcv-wnd) at the reader, while the window stays at zero here",
+        refuted_by: "unread data at the reader",
+        decided_by: "Recv-Q and rcv-wnd of the other end: `tcpstate list -i` there; then `tcpdump` of the answers to the probes at both \
+                     ends: a window that is zero at one of them only was changed by a device between, and one that is above zero here is \
+                     ignored by this kernel",
+    },
+    Cause {
         id: "peer-gone",
         text: "the peer, or the way to it, is gone since",
         predicts: "two probes or more in a row without an answer",
@@ -95,18 +113,24 @@ const MANY_THREADS: usize = 4;
 
 pub(super) fn check(view: &View<'_>) -> Outcome {
     let mut stuck = Vec::new();
+    let mut shut = Vec::new();
     let mut without_times = 0u64;
     for socket in view.active().filter(|s| is_zero_window(s)) {
         match zero_window_ms(socket) {
-            // The other half with an empty queue has read: its window is about to open.
+            // The other half with an empty queue has read: its window is about to open, or never does.
             Some(ms) if reaches(ms, view.thresholds.zero_window_warn_seconds) => {
-                stuck.extend(view.mirror(socket).is_none_or(|m| m.recv_q_bytes > 0).then_some(socket));
+                let has_read = view.mirror(socket).is_some_and(|reader| reader.recv_q_bytes == 0);
+                if has_read { &mut shut } else { &mut stuck }.push(socket);
             }
             Some(_) => {}
             None => without_times += 1,
         }
     }
-    if stuck.is_empty() {
+    let wants_second = (view.before.is_none() && !shut.is_empty()).then(|| {
+        format!("whether {} opens after its reader took all", text::count(shut.len() as u64, "window", "windows"))
+    });
+    let lost = not_reopened::findings(view, shut);
+    if stuck.is_empty() && lost.is_empty() && wants_second.is_none() {
         return match without_times {
             0 => Outcome::default(),
             n => Outcome::not_checked(format!(
@@ -122,7 +146,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
             None => programs.push(vec![group]),
         }
     }
-    Outcome::findings(programs.iter().map(|p| finding(view, p)).collect())
+    let findings = programs.iter().map(|p| finding(view, p)).chain(lost).collect();
+    Outcome { wants_second, ..Outcome::findings(findings) }
 }
 
 /// One writing program, one reading program, and connections in the same direction.
@@ -209,6 +234,12 @@ fn causes(view: &View<'_>, rows: &[&Socket], local: Option<&Local>) -> Weighed {
         ("peer-gone", None) if answered => refuted("every probe was answered"),
         ("peer-gone", None) => Weight::Possible(0.1),
         ("peer-gone", Some(_)) => refuted("the other half is on this host"),
+        ("window-not-reopened", Some(_)) => refuted("the reader has left data unread"),
+        ("window-not-reopened", None) if moved || gone > 0 => Weight::Possible(0.05),
+        ("window-not-reopened", None) if rows.iter().any(|s| not_reopened::may_be_deaf(view, s)) => {
+            Weight::Possible(0.6)
+        }
+        ("window-not-reopened", None) => Weight::Possible(0.1),
         ("reader-slow", _) if moved => Weight::Possible(0.8),
         ("reader-slow", Some(l)) if l.never_read => refuted("it has never taken a byte"),
         ("reader-slow", _) => Weight::Possible(0.3),
@@ -339,198 +370,11 @@ fn finding(view: &View<'_>, groups: &[Group<'_>]) -> Finding {
         None => (REMOTE_READER, String::new()),
     };
     let next = format!("tcpstate list -o -i{}", group.selection());
-    finding.steps([first, WRITE_TIMEOUT, BOUND_QUEUES, USER_TIMEOUT]).fill("reader", reader).next(next)
+    let deaf = finding.causes.left.first().is_some_and(|h| h.cause.id == "window-not-reopened");
+    let steps =
+        if deaf { vec![OLD_KERNEL, AGAIN, first, WRITE_TIMEOUT] } else { vec![first, WRITE_TIMEOUT, BOUND_QUEUES] };
+    finding.steps(steps.into_iter().chain([USER_TIMEOUT])).fill("reader", reader).next(next)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::diagnose::testkit::{World, info, listen, row, timer, unheld};
-    use crate::model::TimerKind;
-    use crate::model::snapshot::{Inspection, ThreadState};
-
-    /// Shut for so long, in a probe period of a minute or less.
-    fn shut(port: u16, since_ms: u64, fields: &[(&str, u64)]) -> Socket {
-        let base = Socket {
-            send_q_bytes: Some(65_536),
-            ..row(State::Established, &format!("10.0.0.1:{port}"), "10.0.0.2:9000")
-        };
-        let waits = |n: u32| 200u64 << n;
-        let backoff = (0..9).find(|n| (0..=*n).map(waits).sum::<u64>() > since_ms).unwrap_or(9);
-        let left = (0..=backoff).map(waits).sum::<u64>().saturating_sub(since_ms);
-        let mut all = vec![
-            ("last_data_sent_ms", since_ms + 50),
-            ("rwnd_limited_us", (since_ms + 5) * 1000),
-            ("last_ack_recv_ms", 300),
-            ("rto_us", 200_000),
-            ("backoff", u64::from(backoff)),
-        ];
-        all.extend(fields);
-        timer(info(base, &all), TimerKind::ZeroWindowProbe, u32::try_from(left).unwrap(), 0)
-    }
-
-    fn world(rows: impl IntoIterator<Item = Socket>) -> World {
-        let mut world = World::new();
-        for socket in rows {
-            world.hold(812, "writer", u32::from(socket.local.port), socket.inode).add(socket);
-        }
-        world
-    }
-
-    #[test]
-    fn the_writer_is_named_with_how_long_and_how_much() {
-        let outcome = world([shut(5000, 62_000, &[]), shut(5001, 11_000, &[])]).check(check);
-        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
-        assert_eq!((finding.severity, finding.subject.pid), (Severity::Warning, Some(812)));
-        assert_eq!(
-            finding.summary,
-            "writer (812) cannot send on 2 connections with 10.0.0.2:9000 for at least 62 s, 128 KiB waiting: the peer \
-             keeps its window at zero"
-        );
-        assert_eq!(finding.lasting_ms, Some(Measure::AtLeast(62_000)));
-    }
-
-    #[test]
-    fn a_server_that_takes_nothing_is_a_warning_after_a_minute() {
-        assert_eq!(world([shut(5000, 59_999, &[])]).check(check).findings[0].severity, Severity::Info);
-        assert_eq!(world([shut(5000, 60_000, &[])]).check(check).findings[0].severity, Severity::Warning);
-        let gone = shut(5000, 20_000, &[]);
-        let timer = gone.timer.map(|t| crate::model::Timer { retransmits: 2, ..t });
-        let gone = Socket { timer, ..gone };
-        assert!(world([gone]).check(check).findings[0].summary.contains("no longer answers"));
-    }
-
-    /// A server on port 80 of which `n` clients do not read, with these calls of its threads.
-    fn clients(n: u16, send_q: u32, threads: &[(libc::c_long, u64)]) -> World {
-        let mut world = World::new();
-        world.add(listen("10.0.0.1:80", 0, 128)).hold(812, "server", 3, 80 << 16);
-        for port in 5000..5000 + n {
-            let at = |s: Socket| Socket { send_q_bytes: Some(send_q), ..s };
-            let base = row(State::Established, "10.0.0.1:80", &format!("10.0.0.2:{port}"));
-            let shut = shut(port, 90_000, &[]);
-            let socket = at(Socket { timer: shut.timer, info: shut.info.clone(), ..base });
-            world.hold(812, "server", u32::from(port), socket.inode).add(socket);
-        }
-        let thread = |(call, arg): &(libc::c_long, u64)| ThreadState {
-            tid: 812,
-            name: "main".into(),
-            state: Some('S'),
-            wchan: None,
-            syscall: u64::try_from(*call).ok(),
-            syscall_arg0: Some(*arg),
-        };
-        let inspection = Inspection { threads: threads.iter().map(thread).collect(), ..Inspection::default() };
-        world.now.processes.get_mut(&812).unwrap().inspection = Some(inspection);
-        world
-    }
-
-    #[test]
-    fn what_a_client_does_not_read_is_its_choice_until_it_takes_what_others_need() {
-        let severity = |world: &World| world.check(check).findings[0].severity;
-        let (poll, send) = ((libc::SYS_ppoll, 9), |port| (libc::SYS_sendto, port));
-        assert_eq!(severity(&clients(9, 1 << 20, &[poll])), Severity::Info);
-        assert_eq!(severity(&clients(10, 1 << 20, &[poll])), Severity::Warning, "many at once");
-        assert_eq!(severity(&clients(8, 4 << 20, &[poll])), Severity::Warning, "32 MiB");
-        assert_eq!(severity(&clients(1, 9, &[send(5000), poll])), Severity::Info, "a thread of its own");
-        let pool = [send(5000), send(5001), send(5002), send(5003), poll];
-        assert_eq!(severity(&clients(4, 9, &pool)), Severity::Warning, "four of five threads");
-        assert_eq!(severity(&clients(3, 9, &pool[1..])), Severity::Info);
-        let mut only = clients(1, 9, &[send(5000)]);
-        assert_eq!(severity(&only), Severity::Warning, "its only thread");
-        only.now.sockets[0].recv_q_bytes = 1;
-        assert_eq!(severity(&only), Severity::High, "and somebody waits to be accepted");
-        // Another worker is free to accept.
-        for pid in [813, 814] {
-            only.hold(pid, "server", 3, 80 << 16);
-        }
-        assert_eq!(severity(&only), Severity::Info);
-    }
-
-    #[test]
-    fn a_reader_on_this_host_is_named_with_the_writer() {
-        let mut world = world([shut(5000, 12_000, &[])]);
-        let far = Socket { recv_q_bytes: 4000, ..row(State::Established, "10.0.0.2:9000", "10.0.0.1:5000") };
-        let far = info(far, &[("bytes_received", 9000)]);
-        world.hold(900, "reader", 9, far.inode).add(far).add(listen("10.0.0.2:9000", 0, 8));
-        assert_eq!(world.check(check).findings[0].severity, Severity::Info, "it reads, if slowly");
-        world.now.processes.get_mut(&900).unwrap().state = Some('T');
-        let outcome = world.check(check);
-        assert_eq!(outcome.findings[0].severity, Severity::Warning);
-        let finding = &outcome.findings[0];
-        assert_eq!((finding.subject.pid, &finding.subject.pids[..]), (Some(812), &[812, 900][..]));
-        assert!(
-            finding.summary.ends_with("reader (900) on this host does not read: the reader is stopped or frozen"),
-            "{}",
-            finding.summary
-        );
-        assert!(finding.causes.is("reader-halted"));
-        assert_eq!(
-            finding.next, "tcpstate list -o -i --pid 812 --peer 10.0.0.2:9000",
-            "its rows, not those of the reader"
-        );
-        // Whose queue is empty has read.
-        world.now.sockets[1].recv_q_bytes = 0;
-        assert_eq!(world.check(check), Outcome::default());
-    }
-
-    #[test]
-    fn what_the_other_end_does_not_show_is_listed() {
-        let left = |rows: Vec<Socket>, acked: Option<u64>| -> Vec<&'static str> {
-            let mut world = world(rows);
-            if let Some(acked) = acked {
-                world.later(2000);
-                assert!(world.now.sockets[0].info.as_mut().unwrap().set("bytes_acked", acked));
-            }
-            world.check(check).findings[0].causes.left.iter().map(|h| h.cause.id).collect()
-        };
-        let one = || vec![shut(5000, 20_000, &[])];
-        assert_eq!(left(one(), None), ["reader-stuck", "reader-slow", "reader-holds-back", "reader-halted"]);
-        assert_eq!(left(one(), Some(0)), left(one(), None));
-        assert_eq!(left(one(), Some(1)), ["reader-slow", "reader-holds-back"], "the window opened in between");
-        let gone = |probes| {
-            let row = shut(5000, 20_000, &[]);
-            let timer = row.timer.map(|t| crate::model::Timer { retransmits: probes, ..t });
-            vec![Socket { timer, ..row }]
-        };
-        assert_eq!(left(gone(2), None), ["peer-gone"]);
-        assert!(left(gone(1), None).contains(&"peer-gone") && left(gone(1), None).len() == 5);
-    }
-
-    #[test]
-    fn a_stuck_server_on_this_host_is_high_after_a_minute() {
-        let severity = |since, taken: u64, serves: bool| {
-            let mut world = world([shut(5000, since, &[])]);
-            let far = Socket { recv_q_bytes: 4000, ..row(State::Established, "10.0.0.2:9000", "10.0.0.1:5000") };
-            let far = info(far, &[("bytes_received", 4000 + taken)]);
-            world.hold(900, "reader", 9, far.inode).add(far);
-            if serves {
-                world.add(listen("10.0.0.2:9000", 0, 8));
-            }
-            world.check(check).findings[0].severity
-        };
-        assert_eq!((severity(59_999, 0, true), severity(60_000, 0, true)), (Severity::Warning, Severity::High));
-        assert_eq!(severity(60_000, 1, true), Severity::Info, "it reads, if slowly");
-        assert_eq!(severity(60_000, 0, false), Severity::Info, "a client reads when it likes");
-    }
-
-    #[test]
-    fn a_moment_an_open_window_an_orphan_and_a_late_writer_are_silent() {
-        let orphan = unheld(Socket { state: State::FinWait1, shutdown: Some(3), ..shut(5002, 90_000, &[]) });
-        let rows = [
-            shut(5000, 9_999, &[]),
-            // Corked: the timer runs, the window is open.
-            shut(5001, 90_000, &[("snd_wnd_bytes", 1)]),
-            orphan,
-            // The last data left long ago, and the first probe is still to come: it was written just now.
-            shut(5003, 90_000, &[("backoff", 0)]),
-            Socket { send_q_bytes: Some(0), ..shut(5004, 90_000, &[]) },
-        ];
-        assert_eq!(world(rows).check(check), Outcome::default());
-    }
-
-    #[test]
-    fn a_source_without_times_is_not_judged() {
-        let outcome = world([Socket { info: None, ..shut(5000, 0, &[]) }]).check(check);
-        assert!(outcome.findings.is_empty() && outcome.not_checked.is_some());
-    }
-}
+mod tests;
