@@ -9,7 +9,9 @@ use std::hash::Hash;
 use rustc_hash::FxHashMap;
 
 use super::outcomes;
-use crate::model::traced::{Accepted, Connects, Ends, Program, Resets, Retransmits, TracedInterval, Unlistened};
+use crate::model::traced::{
+    Accepted, Connects, Ends, Program, Resets, Retransmits, Stray, TracedInterval, Unlistened,
+};
 
 /// The sum of what was traced so far, and of what came after.
 #[must_use]
@@ -45,7 +47,12 @@ pub fn joined(before: Option<TracedInterval>, after: Option<TracedInterval>) -> 
     add(&mut sum.ends, after.ends, |e| (e.netns, e.service, e.served_here), add_ends);
     add(&mut sum.accepted, after.accepted, |a| (a.netns, a.local_port, a.peer), add_accepted);
     add(&mut sum.unlistened, after.unlistened, |u| (u.netns, u.local_port), add_unlistened);
+    add(&mut sum.strays, after.strays, |s| (s.netns, s.local, s.peer), add_strays);
     Some(sum)
+}
+
+fn add_strays(into: &mut Stray, later: &Stray) {
+    into.count += later.count;
 }
 
 /// Adds each of a list to the one of the other list that has the same key.

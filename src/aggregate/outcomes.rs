@@ -2,14 +2,19 @@
 //!
 //! Input: [`Event`]s in order. Output: a [`TracedInterval`]. Bounded: events of groups beyond the limit are only counted.
 
+mod destinations;
 mod listeners;
 mod settled;
+mod strays;
 
 use std::hash::Hash;
 use std::net::IpAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+pub(super) use self::destinations::merge;
+use self::destinations::{adopt, order};
+use self::strays::Strays;
 use crate::aggregate::service::{Beside, Conn, Sides, Whose};
 use crate::model::event::{ResetReceived, ResetSent, Retransmit, Sighting};
 use crate::model::traced::{ConnectFailure, Connects, Counts, Program, Retransmits, SentFor, TracedInterval, Waited};
@@ -144,6 +149,7 @@ pub struct Outcomes {
     /// By service, and the process that had connected.
     ends: FxHashMap<(Whose, Option<u32>), EndSums>,
     closed_here_first: u64,
+    strays: Strays,
     not_grouped: u64,
 }
 
@@ -164,6 +170,7 @@ impl Outcomes {
         match event {
             Event::Change(t) if self.is_watched(t.netns) => self.changed(t),
             Event::ResetSent(ResetSent { at, reason }) if self.is_watched(at.netns) => {
+                self.strays.add(at, *reason);
                 self.reset(at, Some(reason.map_or(SentFor::Unknown, SentFor::Reason)));
             }
             Event::ResetReceived(ResetReceived { at }) if self.is_watched(at.netns) => {
@@ -443,6 +450,7 @@ impl Outcomes {
             accepted: self.listeners.accepted(since),
             unlistened: self.listeners.closed(),
             closed_here_first: self.closed_here_first,
+            strays: self.strays.list(),
             not_grouped: self.not_grouped,
         }
     }
@@ -516,66 +524,6 @@ fn failure(t: &Transition, attempt: Option<&Attempt>) -> ConnectFailure {
         _ if t.local.port == 0 => ConnectFailure::NoPort,
         _ if attempt.is_some_and(|a| t.monotonic_ns.saturating_sub(a.begun_ns) < AT_ONCE_NS) => ConnectFailure::AtOnce,
         _ => ConnectFailure::GivenUp,
-    }
-}
-
-/// Destinations together, and in them the processes of one name.
-fn order(connects: &Connects) -> (Option<NetnsId>, Endpoint, Option<&str>, Option<u32>) {
-    (connects.netns, connects.to, connects.comm(), connects.program.as_ref().map(|p| p.pid))
-}
-
-/// Attempts that began before the trace belong to the program that calls this destination, if there is only one. They come
-/// in order.
-fn adopt(connects: &mut [Connects]) {
-    for to_one in connects.chunk_by_mut(|a, b| (a.netns, a.to) == (b.netns, b.to)) {
-        let mut programs = to_one.iter().filter_map(|c| c.program.as_ref());
-        let Some(first) = programs.next() else { continue };
-        if programs.any(|other| other.comm != first.comm) {
-            continue;
-        }
-        let program = Program { processes: 0, ..first.clone() };
-        for unknown in to_one.iter_mut().filter(|c| c.program.is_none()) {
-            unknown.program = Some(program.clone());
-        }
-    }
-}
-
-/// Adds what other processes of the same name did.
-pub(super) fn merge(into: &mut Connects, other: &Connects) {
-    // Between the failures of two processes lies another time than either has.
-    into.pauses_ms =
-        if into.failures() > 0 && other.failures() > 0 { None } else { into.pauses_ms.or(other.pauses_ms) };
-    // Of two processes the one that failed last tells what came after.
-    let last = |c: &Connects| c.failed_at_ms.map(|(_, last)| last);
-    into.succeeded_since = match last(into).cmp(&last(other)) {
-        std::cmp::Ordering::Less => other.succeeded_since,
-        std::cmp::Ordering::Equal => into.succeeded_since + other.succeeded_since,
-        std::cmp::Ordering::Greater => into.succeeded_since,
-    };
-    into.succeeded += other.succeeded;
-    into.succeeded_late = into.succeeded_late.zip(other.succeeded_late).map(|(a, b)| a + b);
-    for (kind, n) in &other.failed {
-        match into.failed.iter_mut().find(|(known, _)| known == kind) {
-            Some((_, count)) => *count += n,
-            None => into.failed.push((*kind, *n)),
-        }
-    }
-    let span = |a: Option<(u64, u64)>, b: Option<(u64, u64)>| match (a, b) {
-        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-        (a, b) => a.or(b),
-    };
-    into.waited_ms = span(into.waited_ms, other.waited_ms);
-    into.failed_at_ms = span(into.failed_at_ms, other.failed_at_ms);
-    into.answered_ms = span(into.answered_ms, other.answered_ms);
-    into.succeeded_at_ms = span(into.succeeded_at_ms, other.succeeded_at_ms);
-    for more in &other.waits {
-        match into.waits.iter_mut().find(|w| w.failure == more.failure) {
-            Some(w) => *w = Waited::new(w.failure, span(w.ms, more.ms), w.at_least_ms.max(more.at_least_ms)),
-            None => into.waits.push(*more),
-        }
-    }
-    if let (Some(program), Some(more)) = (&mut into.program, &other.program) {
-        program.processes += more.processes;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::model::snapshot::{
     CpuQuota, EpollWatch, GroupMemory, Inspection, KnownOwner, ProcessFacts, ThreadState, TrackingAnswers, WindowLook,
 };
 use crate::model::traced::{
-    Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, TracedInterval,
+    Accepted, ConnectFailure, Connects, Counts, Ends, Program, Resets, Retransmits, SentFor, Stray, TracedInterval,
     Unlistened, Waited,
 };
 use crate::model::{Errno, FourTuple, Process};
@@ -39,8 +39,9 @@ structs! {
     WindowLook { after_ms, window_bytes, acked_bytes }
     TracedInterval {
         duration_ms, lost, resets_traced, connects, resets, retransmits, ends, accepted,
-        closed_here_first, not_grouped; unlistened
+        closed_here_first, not_grouped; unlistened, strays
     }
+    Stray { netns, local, peer, count }
     Connects {
         netns, to, program, succeeded, succeeded_late, failed, waited_ms, failed_at_ms, pauses_ms, succeeded_since, waits,
         answered_ms, succeeded_at_ms,
@@ -233,6 +234,7 @@ mod tests {
             accepted: vec![accepted],
             unlistened: vec![Unlistened { netns: None, local_port: 80, count: 3 }],
             closed_here_first: 9,
+            strays: vec![Stray::new(None, endpoint("10.0.0.1:4000"), endpoint("10.0.0.2:80"), 7)],
             not_grouped: 1,
         });
     }

@@ -78,6 +78,7 @@ pub(crate) mod traced_program;
 pub(crate) mod translation;
 pub(crate) mod unanswered;
 pub(crate) mod unclosed;
+mod untranslated;
 pub(crate) mod view;
 pub(crate) mod wait_class;
 #[doc(hidden)]

@@ -103,6 +103,16 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "orphan-limit, tcp-memory-pressure, and the socket options of the program",
     },
     Cause {
+        id: "untranslated",
+        text: "answers pass a translation (NAT) untranslated, as its connection tracking takes them for invalid, and whoever gets \
+               them resets what it does not know",
+        predicts: "segments come to ports of these connections from an address that nobody called; `invalid` of \
+                   /proc/net/stat/nf_conntrack grows at the host that translates",
+        refuted_by: "no such segment",
+        decided_by: "`conntrack -S` at the host that translates; `sysctl net.netfilter.nf_conntrack_log_invalid=6` there logs \
+                     each packet with the reason",
+    },
+    Cause {
         id: "idle-cut",
         text: "they had been idle, and a device between, or the peer, knew them no more",
         predicts: "nothing was said on them for a second or more in the first sample, and the next request was answered by a reset",
@@ -225,6 +235,8 @@ pub struct Story<'a> {
     pub sent: Vec<&'a Resets>,
     pub came: Vec<&'a Resets>,
     pub ends: Ends,
+    /// Segments of these connections that were not translated.
+    pub untranslated: u64,
 }
 
 impl<'a> Story<'a> {
@@ -244,10 +256,18 @@ impl<'a> Story<'a> {
         self.came.iter().map(|r| r.count).sum()
     }
 
-    /// A reset that one end sends and the other gets is seen twice.
+    /// A reset that one end sends and the other gets is seen twice. What answers segments that were not translated is none of these
+    /// connections.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.sent().max(self.came())
+        let ended = self.ended();
+        if self.is_untranslated() && ended > 0 { ended } else { self.sent().max(self.came()) }
+    }
+
+    /// Connections that a RST ended: at both ends where somebody between sends them.
+    fn ended(&self) -> u64 {
+        let came = |here| self.came.iter().filter(|r| r.served_here == here).map(|r| r.count).sum::<u64>();
+        came(true).max(came(false))
     }
 
     /// Clients that had sent something and were reset before anything came back.
@@ -296,6 +316,12 @@ impl<'a> Story<'a> {
         Owners::of(ours.iter().copied().filter(|r| !r.served_here))
     }
 
+    /// Whether half of them or more are explained by segments that were not translated.
+    #[must_use]
+    pub fn is_untranslated(&self) -> bool {
+        self.untranslated > 0 && self.untranslated * 2 >= self.ended()
+    }
+
     /// Those that came, and that nobody here has sent.
     #[must_use]
     pub fn outsiders(&self) -> u64 {
@@ -329,6 +355,15 @@ pub fn weigh(story: &Story<'_>) -> Weighed {
     let reasons_known = story.reasons_known();
     // The reasons of a sender that is seen tell more than the end that got them.
     let unseen = |n: u64| if story.sent() == 0 { n } else { 0 };
+    if story.is_untranslated() {
+        return Weighed::of(CAUSES, |cause| match cause.id {
+            "untranslated" => Weight::Proven,
+            _ => Weight::Refuted(format!(
+                "{} came untranslated, and a RST answered each",
+                text::count(story.untranslated, "segment of these connections", "segments of these connections")
+            )),
+        });
+    }
     // What a process leaves behind when it ends is reset for whatever state it was in.
     let restarted = story.ends.restarted && !story.sent.is_empty() && story.sent.iter().all(|r| r.served_here);
     Weighed::of(CAUSES, |cause| {
@@ -350,9 +385,11 @@ pub fn weigh(story: &Story<'_>) -> Weighed {
             "turned-away" => (unseen(fresh), Weight::Possible(0.6)),
             "used-after-close" => (unseen(after_fin), Weight::Proven),
             "late-answer" => (unseen(late).max(story.sent_for(cause.id)), Weight::Proven),
+            "untranslated" => (0, Weight::Proven),
             id => (story.sent_for(id), Weight::Proven),
         };
-        let of_receiver = matches!(cause.id, "outside" | "used-after-close" | "turned-away" | "idle-cut");
+        let of_receiver =
+            matches!(cause.id, "outside" | "used-after-close" | "turned-away" | "idle-cut" | "untranslated");
         if n * 100 >= all * SHARE_OF_CAUSE && n > 0 {
             weight
         } else if !reasons_known && !of_receiver && !restarted && !matches!(cause.id, "no-listener" | "restarted") {
@@ -374,6 +411,7 @@ fn refuted(story: &Story<'_>, cause: &str, n: u64) -> String {
             "{} to it had rested for a second in the first sample, and are gone",
             text::count(story.ends.idle, "connection", "connections")
         ),
+        "untranslated" => "no segment came from an address that nobody called".to_owned(),
         "turned-away" => format!("{} of them were new and had got no more than a line", text::grouped(story.fresh())),
         "outside" if after_fin > 0 => format!("{} were in CLOSE_WAIT, and used again", text::grouped(after_fin)),
         "outside" => "this host sent as many as came".to_owned(),

@@ -27,8 +27,30 @@ pub struct TracedInterval {
     pub unlistened: Vec<Unlistened>,
     /// Connections whose first FIN this host sent.
     pub closed_here_first: u64,
+    /// Resets that answered a segment for which there was no socket, by the addresses and ports of that segment: the most frequent
+    /// ones. Refused SYNs are among them.
+    pub strays: Vec<Stray>,
     /// Events that belong to none of the groups, of which only so many are kept.
     pub not_grouped: u64,
+}
+
+/// Segments for which there was no socket (`SK_RST_REASON_NO_SOCKET`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stray {
+    pub netns: Option<NetnsId>,
+    /// Where they went, IPv4-mapped addresses as IPv4.
+    pub local: Endpoint,
+    /// Whom they came from.
+    pub peer: Endpoint,
+    pub count: u64,
+}
+
+impl Stray {
+    #[must_use]
+    pub fn new(netns: Option<NetnsId>, local: Endpoint, peer: Endpoint, count: u64) -> Stray {
+        Stray { netns, local, peer, count }
+    }
 }
 
 /// What connect() calls a process made to one destination, and what became of them.

@@ -113,6 +113,8 @@ mod rules_ports;
 mod rules_system;
 /// Rules on the real kernel: what open connections are used for.
 mod rules_traffic;
+/// Rules on the real kernel that need both ends of a wire: windows, and what a translation lets pass.
+mod rules_windows;
 /// Scrapes by the hundred a second over a large table.
 mod scrapes;
 /// The harness and the state factory, tested against `ss`, `/proc` and their own reports.

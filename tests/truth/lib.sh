@@ -110,6 +110,31 @@ http { access_log off; server { listen 10.77.0.2:80; root %s; } }\n' "$W/e" "$W/
     sleep "$1"
     ready
 }
+# beyond ADDR PORT: an echo service in $S (10.77.2.2:8080) that sends a segment far beyond the window on each connection each second, and
+# six clients in $C that call it by ADDR:PORT again and again.
+beyond() {
+    bg "$S" python3 -c '
+import socket,threading
+l=socket.create_server(("10.77.2.2",8080),backlog=99)
+def h(s):
+    try:
+        while m:=s.recv(99): s.sendall(m)
+    except OSError: pass
+while 1: threading.Thread(target=h,args=(l.accept()[0],),daemon=True).start()'
+    listens "$S" 8080
+    bg "$S" python3 "${BASH_SOURCE[0]%/*}/beyond.py" 8080 1
+    bg "$C" python3 -c '
+import socket,sys,threading,time
+def w():
+    while 1:
+        s=socket.create_connection((sys.argv[1],int(sys.argv[2])))
+        try:
+            while 1: s.sendall(b"x"*50); s.recv(99); time.sleep(.05)
+        except OSError: s.close()
+for i in range(6): threading.Thread(target=w,daemon=True).start(); time.sleep(.1)
+time.sleep(90)' "$1" "$2"
+    sleep 4
+}
 # ready: the state is made. The runner diagnoses now, then says `cure` or ends the case.
 ready() {
     echo READY

@@ -350,3 +350,17 @@ fn who_closed_is_forgotten_when_no_reset_can_follow() {
     left.sort_unstable();
     assert_eq!(left, [0xb0, 0xc0], "one ended a second ago or more; one still waits for its peer");
 }
+
+#[test]
+fn segments_without_a_socket_are_kept_with_their_addresses_and_no_other_reset_is() {
+    let sent = |ms, reason| {
+        let Event::Change(t) = change(0xa0, ms, OPENS, None, None) else { unreachable!() };
+        Event::ResetSent(ResetSent { at: Sighting { address: None, state: None, ..Sighting::of(&t) }, reason })
+    };
+    use crate::model::event::ResetReason::{AbortOnClose, NoSocket};
+    let interval =
+        interval(&[sent(1, Some(NoSocket)), sent(2, Some(AbortOnClose)), sent(3, None), sent(4, Some(NoSocket))]);
+    let [stray] = &interval.strays[..] else { panic!("{interval:#?}") };
+    let ends = (stray.local.to_string(), stray.peer.to_string());
+    assert_eq!((ends, stray.count), (("10.0.0.1:40000".into(), "10.0.0.9:443".into()), 2));
+}
