@@ -9,9 +9,7 @@ use std::hash::Hash;
 use rustc_hash::FxHashMap;
 
 use super::outcomes;
-use crate::model::traced::{
-    Accepted, Connects, Ends, Program, Resets, Retransmits, Stray, TracedInterval, Unlistened,
-};
+use crate::model::traced::{Accepted, Connects, Ends, Program, Resets, Retransmits, Stray, TracedInterval, Unlistened};
 
 /// The sum of what was traced so far, and of what came after.
 #[must_use]

@@ -267,17 +267,14 @@ fn words(picture: &Picture<'_, '_>, cause: &Cause, who: &str, held: Option<Held>
             Some(held) => format!("{every}{who} is held by {}", held.words()),
             None => format!("every worker of {who} serves a connection{own}{}", unanswered(picture)),
         },
-        "accepts-too-slow" => match picture.slow.filter(|_| !picture.is_counted()) {
-            Some((rate, waits_ms)) => format!(
-                "{who} accepts at most {} a second: whoever is next has waited for {}",
-                text::grouped(rate),
-                text::duration(waits_ms)
-            ),
-            None => {
-                let time = text::duration(picture.interval_ms?);
-                format!("{who} accepted only {} of those who waited in {time}", text::grouped(picture.taken?.at_least))
+        "accepts-too-slow" => {
+            if let Some((rate, waits_ms)) = picture.slow.filter(|_| !picture.is_counted()) {
+                let (rate, waits) = (text::grouped(rate), text::duration(waits_ms));
+                return Some(format!("{who} accepts at most {rate} a second: whoever is next has waited for {waits}"));
             }
-        },
+            let time = text::duration(picture.interval_ms?);
+            format!("{who} accepted only {} of those who waited in {time}", text::grouped(picture.taken?.at_least))
+        }
         _ => return None,
     })
 }

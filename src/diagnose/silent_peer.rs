@@ -106,9 +106,11 @@ const REPEATS_LOST: u64 = 10;
 pub fn waiting_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     let silence = u64::from(info.last_ack_recv_ms()?);
-    let doublings = || match peers::cannot_leave(socket) {
-        true => probing_ms(info),
-        false => Some((u64::from(info.rto_us()?) / 1000).saturating_sub(peers::base_rto_ms(socket)?)),
+    let doublings = || {
+        if peers::cannot_leave(socket) {
+            return probing_ms(info);
+        }
+        Some((u64::from(info.rto_us()?) / 1000).saturating_sub(peers::base_rto_ms(socket)?))
     };
     let recovery = info.total_rto_time_ms().filter(|_| info.total_rto_recoveries() == Some(1)).map(u64::from);
     Some(recovery.filter(|ms| *ms > 0).or_else(doublings)?.min(silence))

@@ -223,6 +223,6 @@ fn every_process_is_read_once(ns: &Netns, many: &Many, scope: &[String]) {
             paths.iter().filter(|p| p.strip_prefix("/proc/").unwrap_or(p) == path.as_str()).count()
         };
         let (descriptors, groups) = (count("fd"), count("cgroup"));
-        assert!(descriptors == 1 && groups <= 3, "{} of descriptors, {groups} of the cgroup", descriptors);
+        assert!(descriptors == 1 && groups <= 3, "{descriptors} of descriptors, {groups} of the cgroup");
     }
 }

@@ -353,11 +353,11 @@ fn who_closed_is_forgotten_when_no_reset_can_follow() {
 
 #[test]
 fn segments_without_a_socket_are_kept_with_their_addresses_and_no_other_reset_is() {
+    use crate::model::event::ResetReason::{AbortOnClose, NoSocket};
     let sent = |ms, reason| {
         let Event::Change(t) = change(0xa0, ms, OPENS, None, None) else { unreachable!() };
         Event::ResetSent(ResetSent { at: Sighting { address: None, state: None, ..Sighting::of(&t) }, reason })
     };
-    use crate::model::event::ResetReason::{AbortOnClose, NoSocket};
     let interval =
         interval(&[sent(1, Some(NoSocket)), sent(2, Some(AbortOnClose)), sent(3, None), sent(4, Some(NoSocket))]);
     let [stray] = &interval.strays[..] else { panic!("{interval:#?}") };

@@ -105,7 +105,7 @@ struct Left<'a> {
     /// How long ago it asked.
     request_ms: u64,
     /// How long ago it closed.
-    left_ms: u64,
+    ago_ms: u64,
 }
 
 /// Whether a client has closed its side.
@@ -130,7 +130,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 owed.first += u64::from(is_first(socket));
                 owed.waiting.push((socket, ms));
             }
-            End::Left(left_ms) => owed.left.push(Left { socket, request_ms: ms, left_ms }),
+            End::Left(ago_ms) => owed.left.push(Left { socket, request_ms: ms, ago_ms }),
             End::Unknown => {}
         }
     }
@@ -252,7 +252,7 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     fn of(owed: Owed<'a>, traced: Option<Counts>) -> Option<Case<'a>> {
-        let since = owed.left.iter().map(|l| l.left_ms).max().unwrap_or(0).max(owed.longest_ms());
+        let since = owed.left.iter().map(|l| l.ago_ms).max().unwrap_or(0).max(owed.longest_ms());
         let sent = owed.answers.iter().filter(|ms| **ms < since).count() as u64;
         let left = owed.left.len() as u64;
         let counts = traced.unwrap_or_default();

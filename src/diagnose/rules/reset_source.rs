@@ -247,9 +247,10 @@ fn finding(
         summary.push_str(&format!("; {n} of them had sent something and got no answer"));
     }
     let lost = traced.lost + traced.not_grouped;
-    let steps: Vec<&str> = match causes.is("untranslated") {
-        true => vec![INVALID, BEYOND],
-        false => causes.left.iter().map(|h| step(h.cause.id)).take(2).chain([ON_PURPOSE]).collect(),
+    let steps: Vec<&str> = if causes.is("untranslated") {
+        vec![INVALID, BEYOND]
+    } else {
+        causes.left.iter().map(|h| step(h.cause.id)).take(2).chain([ON_PURPOSE]).collect()
     };
     let reasons = story.sent.iter().map(|r| match r.sent {
         Some(SentFor::Reason(reason)) => format!("{} ({})", reason.key(), r.count),

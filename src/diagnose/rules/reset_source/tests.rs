@@ -76,11 +76,7 @@ fn what_a_process_that_ended_left_is_its_ends_fault_and_no_linger() {
         "30 connections to 10.0.0.1:80 were reset within 2.0 s: the process that serves ended, and its kernel resets \
          what it left; another was started"
     );
-    assert!(
-        finding.remedy[0].starts_with("Look why the process that serves 10.0.0.1:80 ends"),
-        "{:?}",
-        finding.remedy
-    );
+    assert!(finding.remedy[0].starts_with("Look why the process that serves 10.0.0.1:80 ends"), "{:?}", finding.remedy);
     assert!(!one(sent(), 0).causes.is("restarted"), "the same listener");
     let clients = vec![resets("10.0.0.1:80", false, Some(ResetReason::Disconnected), 30)];
     let mut by_clients = world(clients, 0);

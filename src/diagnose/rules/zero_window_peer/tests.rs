@@ -119,10 +119,7 @@ fn a_reader_on_this_host_is_named_with_the_writer() {
         finding.summary
     );
     assert!(finding.causes.is("reader-halted"));
-    assert_eq!(
-        finding.next, "tcpstate list -o -i --pid 812 --peer 10.0.0.2:9000",
-        "its rows, not those of the reader"
-    );
+    assert_eq!(finding.next, "tcpstate list -o -i --pid 812 --peer 10.0.0.2:9000", "its rows, not those of the reader");
     // Whose queue is empty has read: a moment later the window is open, or something is wrong.
     world.now.sockets[1].recv_q_bytes = 0;
     let read = world.check(check);
