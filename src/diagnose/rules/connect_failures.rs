@@ -21,7 +21,7 @@ use crate::model::capability::Capability;
 use crate::model::counter::Counter;
 use crate::model::rights::Needs;
 use crate::model::traced::{ConnectFailure, Connects, TracedInterval, Waited};
-use crate::model::{Endpoint, NetnsId, Socket, State};
+use crate::model::{Endpoint, Errno, NetnsId, Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule = rule!(
@@ -197,10 +197,24 @@ fn traced_findings(view: &View<'_>, traced: &TracedInterval) -> Vec<Finding> {
         let single = told.iter().map(|connects| traced_finding(view, traced, connects));
         match comm.filter(|_| of.len() >= SCAN && !told.is_empty()) {
             Some(_) => findings.push(scan_finding(view, traced, &of, single.map(|f| f.severity).max())),
+            None if told.is_empty() && is_cut_off(traced, &of) => {
+                findings.push(scan_finding(view, traced, &of, Some(Severity::Warning)));
+            }
             None => findings.extend(single),
         }
     }
     findings
+}
+
+/// One failure at each of several destinations of a program, where every connect of the namespace failed: its gateway or its network
+/// is gone, however slowly it tries again.
+fn is_cut_off(traced: &TracedInterval, of: &[&Connects]) -> bool {
+    let is_of_network = |(failure, _): &(ConnectFailure, u64)| {
+        matches!(failure, ConnectFailure::Errno(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ETIMEDOUT))
+    };
+    let netns = of.first().and_then(|c| c.netns);
+    let nobody_succeeds = traced.connects.iter().filter(|c| c.netns == netns).all(|c| c.succeeded == 0);
+    of.len() as u64 >= FEW && nobody_succeeds && of.iter().all(|c| c.failed.iter().all(is_of_network))
 }
 
 /// One program fails at very many destinations: as bad as the worst of them.

@@ -3,9 +3,9 @@
 #[cfg(test)]
 use super::*;
 use crate::diagnose::testkit::{NETNS, World, info, listen, row, timer};
+use crate::model::TimerKind;
 use crate::model::event::ResetReason;
 use crate::model::traced::{ConnectFailure, Program, Resets, Retransmits, SentFor, Waited};
-use crate::model::{Errno, TimerKind};
 
 fn to(text: &str) -> Endpoint {
     let at: std::net::SocketAddr = text.parse().unwrap();
@@ -128,6 +128,21 @@ fn a_service_that_answers_open_connections_is_not_called_absent() {
     let finding = here.check(check).findings.remove(0);
     assert_eq!(left(&finding), ["turned-away", "refused-by-some"]);
     assert!(finding.causes.ruled_out.iter().any(|(c, why)| c.id == "refused" && why.contains("on this host")));
+}
+
+#[test]
+fn one_failure_at_each_of_several_destinations_is_told_where_nothing_succeeds() {
+    let failed = |to: &str, how| connects(to, "curl", 0, &[(how, 1)]);
+    let told = |of: Vec<Connects>| traced(of).check(check).findings.pop().map(|f| (f.severity, f.summary));
+    let two = |how| vec![failed("192.0.2.10:80", how), failed("192.0.2.11:443", how)];
+    assert_eq!(
+        told(two(Error(Errno::EHOSTUNREACH))),
+        Some((Severity::Warning, "2 of 2 connects of curl (812) failed, at 2 destinations, within 2.0 s".into()))
+    );
+    assert_eq!(told(two(Refused)), None, "the network works");
+    assert_eq!(told(two(Error(Errno::EHOSTUNREACH))[..1].to_vec()), None);
+    let works = connects("10.0.0.9:443", "app", 1, &[]);
+    assert_eq!(told([two(Error(Errno::EHOSTUNREACH)), vec![works]].concat()), None, "others succeed");
 }
 
 #[test]
