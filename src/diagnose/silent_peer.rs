@@ -106,18 +106,13 @@ const REPEATS_LOST: u64 = 10;
 pub fn waiting_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     let silence = u64::from(info.last_ack_recv_ms()?);
-    let doublings = || {
-        if peers::cannot_leave(socket) {
-            return probing_ms(info);
-        }
-        Some((u64::from(info.rto_us()?) / 1000).saturating_sub(peers::base_rto_ms(socket)?))
-    };
+    let doublings = || Some((u64::from(info.rto_us()?) / 1000).saturating_sub(peers::base_rto_ms(socket)?));
+    let doublings = || if peers::cannot_leave(socket) { probing_ms(info) } else { doublings() };
     let recovery = info.total_rto_time_ms().filter(|_| info.total_rto_recoveries() == Some(1)).map(u64::from);
     Some(recovery.filter(|ms| *ms > 0).or_else(doublings)?.min(silence))
 }
 
-/// For how long probes have failed to leave: each waits twice as long as the one before, and the timeout itself does not grow
-/// (`tcp_send_probe0` in net/ipv4/tcp_output.c).
+/// For how long probes have failed to leave: each waits twice as long, and the timeout does not grow (`tcp_send_probe0`).
 fn probing_ms(info: &TcpInfo) -> Option<u64> {
     let doubled = 1_u64.checked_shl(u32::from(info.backoff()?))?.saturating_sub(1);
     Some((u64::from(info.rto_us()?) / 1000).saturating_mul(doubled))
@@ -558,17 +553,15 @@ mod tests {
 
     #[test]
     fn probes_that_cannot_leave_have_waited_for_the_sum_of_their_doublings() {
-        let fields = [
+        let open = [
             ("rto_us", 204_000),
             ("backoff", 5),
             ("unacked", 0),
             ("snd_wnd_bytes", 66_000),
             ("last_ack_recv_ms", 8988),
         ];
-        let socket = info(row(State::Established, "10.1.0.2:60298", "10.2.0.2:80"), &fields);
-        let waits = |kind| waiting_ms(&timer(socket.clone(), kind, 4000, 5));
-        assert_eq!(waits(TimerKind::ZeroWindowProbe), Some(204 * 31));
-        assert_eq!(waits(TimerKind::Retransmit), Some(204 - 204 / 32), "the doubled timeout itself");
+        let socket = info(row(State::Established, "10.1.0.2:60298", "10.2.0.2:80"), &open);
+        assert_eq!(waiting_ms(&timer(socket, TimerKind::ZeroWindowProbe, 4000, 5)), Some(204 * 31));
     }
 
     #[test]

@@ -339,7 +339,7 @@ impl<'a> Case<'a> {
             .lasting(Some(Measure::AtLeast(self.owed.longest_ms())))
             .subject(subject)
             .about(self.owed.rows())
-            .evidence("waiting", Evidence::Count(n))
+            .evidence("waiting", Evidence::Count(self.owed.waiting.len() as u64))
             .evidence("longest_wait_ms", Evidence::Millis(self.owed.longest_ms()))
             .evidence("never_got_a_byte", Evidence::Count(self.owed.first))
             .evidence("given_up", Evidence::Count(self.given_up))
