@@ -62,11 +62,12 @@ fn documents() -> Json {
             "process": object(vec![
                 ("comm", nullable("string")),
                 ("pids", json!({ "type": "array", "items": count() })),
+                ("short_lived", json!({ "type": "boolean" })),
                 ("unit", nullable("string")),
                 ("container", nullable("string")),
                 ("pod", nullable("string")),
                 ("owner_status", json!({ "type": "string" })),
-            ], &["unit", "container", "pod", "owner_status"]),
+            ], &["short_lived", "unit", "container", "pod", "owner_status"]),
             "socket": object(socket(), &sometimes(fields::SOCKET)),
             "columns": object(columns(), &keys(&columns())),
             "finding": finding(),

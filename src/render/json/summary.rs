@@ -219,6 +219,7 @@ fn key_value(value: &KeyValue, owners: &OwnerTable, names: &dyn Names) -> Json {
             json!({
                 "comm": processes.first().map(|p| p.comm.as_str()),
                 "pids": processes.iter().map(|p| p.pid).collect::<Vec<_>>(),
+                "short_lived": matches!(value, KeyValue::ShortLived(_)),
                 "unit": is_alike(|identity| identity.unit.as_deref()),
                 "container": is_alike(Identity::container_label),
                 "pod": is_alike(Identity::pod_label),

@@ -51,10 +51,27 @@ fn a_summary_puts_processes_that_just_began_together() {
         assert!(text.lines().any(|line| line.starts_with("curl, 4 processes")), "{text}");
         let summary = product::json(ns, &["summary", "--by", "process", "--json"]);
         let rows = summary["groups"]["by"]["rows"].as_array().expect("rows").clone();
-        let pids: Vec<&Json> =
-            rows.iter().filter(|row| row["process"]["comm"] == "curl").map(|r| &r["process"]["pids"]).collect();
-        let [Json::Array(pids)] = &pids[..] else { panic!("{summary}") };
-        let pids: BTreeSet<u64> = pids.iter().filter_map(Json::as_u64).collect();
+        let told: Vec<&Json> =
+            rows.iter().map(|row| &row["process"]).filter(|process| process["comm"] == "curl").collect();
+        let [told] = &told[..] else { panic!("{summary}") };
+        assert_eq!(told["short_lived"], true, "{summary}");
+        let pids: BTreeSet<u64> = told["pids"].as_array().expect("pids").iter().filter_map(Json::as_u64).collect();
         assert_eq!(pids, all.iter().map(|client| client.pid().into()).collect(), "{summary}");
+    });
+}
+
+#[test]
+fn processes_that_share_a_socket_are_not_called_short_lived() {
+    in_netns(|ns| {
+        let mut server = Helper::start(ns);
+        server.rename(b"prefork");
+        let open = server.make("listen 0 8");
+        server.fork(None);
+        let summary = product::json(ns, &["summary", "--by", "process", "--json"]);
+        let rows = summary["groups"]["by"]["rows"].as_array().expect("rows").clone();
+        let shared = rows.iter().map(|row| &row["process"]).find(|process| process["comm"] == "prefork");
+        let shared = shared.unwrap_or_else(|| panic!("{summary}"));
+        assert_eq!((shared["pids"].as_array().map(Vec::len), &shared["short_lived"]), (Some(2), &Json::Bool(false)));
+        drop(open);
     });
 }
