@@ -219,7 +219,10 @@ fn families(words: &[OsString]) -> Vec<OsString> {
 
 /// What to type instead of words of lsof; `is_lsof`: that they are is known.
 fn lsof(text: &[&str], mut is_lsof: bool) -> Option<String> {
-    let is_internet = |w: &str| w.starts_with(':') || w.starts_with('@') || w.to_ascii_lowercase().starts_with("tcp");
+    let is_internet = |w: &str| {
+        let w = any_version(w);
+        w.starts_with(':') || w.starts_with('@') || w.to_ascii_lowercase().starts_with("tcp")
+    };
     let (mut parts, mut at) = (vec!["tcpstate list".to_owned()], 0);
     while let Some(word) = text.get(at) {
         at += 1;
@@ -257,8 +260,14 @@ fn lsof(text: &[&str], mut is_lsof: bool) -> Option<String> {
     is_lsof.then(|| parts.join(" "))
 }
 
+/// `TCP:443` of `6TCP:443`; a bare `4` or `6` is a letter of ss too.
+fn any_version(text: &str) -> &str {
+    text.strip_prefix(['4', '6']).filter(|rest| !rest.is_empty()).unwrap_or(text)
+}
+
 /// `TCP@10.0.0.1:443` of lsof.
 fn internet_address(text: &str) -> Option<String> {
+    let text = any_version(text);
     let rest = if text.get(..3).is_some_and(|t| t.eq_ignore_ascii_case("tcp")) { &text[3..] } else { text };
     match rest.strip_prefix('@') {
         Some(host) => Some(format!("'src {host} or dst {host}'")),
@@ -340,6 +349,8 @@ mod tests {
             ("-nPi :22", "tcpstate list --port 22"),
             ("list -i :443", "tcpstate list --port 443"),
             ("-nPi", "tcpstate list"),
+            ("-i6TCP:443", "tcpstate list --port 443"),
+            ("-i 4TCP -P", "tcpstate list"),
             ("-c nginx -i", "tcpstate list --process nginx"),
             ("-u root -i", "tcpstate list --user root"),
             ("lsof -p 812", "tcpstate list --pid 812"),

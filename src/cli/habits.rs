@@ -3,8 +3,10 @@
 //! Input: a word that this program does not have. Output: the word or the command to type. Not here: letters of ss,
 //! which work (`fingers`), and misspellings, which are found by distance (`parse`).
 
+use crate::diagnose::RULES;
+
 /// Other names of options, columns and keys; of several the first that the vocabulary has.
-const SYNONYMS: [(&str, &[&str]); 57] = [
+const SYNONYMS: [(&str, &[&str]); 58] = [
     ("remote", &["peer"]),
     ("dst", &["peer"]),
     ("destination-address", &["peer-addr"]),
@@ -52,6 +54,7 @@ const SYNONYMS: [(&str, &[&str]); 57] = [
     ("level", &["min-severity"]),
     ("every", &["interval"]),
     ("delay", &["interval"]),
+    ("refresh", &["interval"]),
     ("iterations", &["count"]),
     ("yaml", &["json"]),
     ("ls", &["list"]),
@@ -71,7 +74,7 @@ pub(crate) fn meant<'a>(word: &str, vocabulary: &[&'a str]) -> Option<&'a str> {
 }
 
 /// Commands of other tools: the words, and what to type.
-const COMMANDS: [(&[&str], &str); 9] = [
+const COMMANDS: [(&[&str], &str); 15] = [
     (&["top", "htop", "monitor", "live", "follow", "tail"], "type `tcpstate watch`"),
     (&["check", "diagnose", "diag", "health", "troubleshoot", "why"], "type `tcpstate doctor`"),
     (&["count", "status"], "type `tcpstate summary`"),
@@ -84,6 +87,12 @@ const COMMANDS: [(&[&str], &str); 9] = [
     ),
     (&["capture", "dump", "snapshot", "save"], "type `tcpstate record FILE`, or `tcpstate list --json` for one look"),
     (&["config", "settings"], "type `tcpstate doctor --show-thresholds`"),
+    (&["fuser"], "type `tcpstate list --port PORT`"),
+    (&["tcpdump", "wireshark"], "packets are not read; changes of state are shown by `tcpstate trace`"),
+    (&["conntrack"], "its table is shown by `conntrack -L`, and what it does to TCP by `tcpstate explain conntrack`"),
+    (&["filter", "filters"], "type `tcpstate help list`"),
+    (&["column", "columns"], "type `tcpstate list --list-columns`"),
+    (&["states", "rules", "topics"], "type `tcpstate explain`"),
 ];
 
 /// What to type instead of `-K`.
@@ -102,11 +111,11 @@ const ROWS: &[&str] = &["list", "summary"];
 /// What to do instead of narrowing the doctor.
 const JUDGES_ALL: &str = "doctor judges every socket; leave it out (`tcpstate list` takes it, `--rule` names rules)";
 
-const ELSEWHERE: [Elsewhere; 45] = [
+const ELSEWHERE: [Elsewhere; 52] = [
     (
         &[
-            "-u", "-w", "-x", "-d", "-S", "-M", "-A", "-0", "--udp", "--unix", "--raw", "--sctp", "--dccp", "--mptcp",
-            "--packet", "--vsock", "--xdp", "--query",
+            "-u", "-w", "-x", "-d", "-S", "-M", "-A", "-0", "-U", "--udp", "--unix", "--raw", "--sctp", "--dccp",
+            "--mptcp", "--packet", "--vsock", "--xdp", "--query",
         ],
         ROWS,
         "tcpstate shows TCP only; leave it out",
@@ -156,7 +165,14 @@ const ELSEWHERE: [Elsewhere; 45] = [
     (&["--jsonl", "--ndjson"], &["list"], "use `--format jsonl`"),
     (&["--sport", "--dport"], &[], "use --port for both ends, or a filter: `tcpstate list dport = :443`"),
     (&["-n"], &["summary"], "the number of groups is `--top N`"),
-    (&["-t", "-a"], &["summary"], "letters of ss are for `tcpstate list`; leave it out"),
+    (&["-t", "-a"], &["summary", "watch"], "letters of ss are for `tcpstate list`; leave it out"),
+    (&["--tulpn", "--tlnp", "--tan", "--plant", "--antp"], &[], "letters of ss have one dash: `tcpstate -tlnp`"),
+    (&["--established"], ROWS, "type `--state established`"),
+    (&["--cgroup", "--tos"], ROWS, "type `tcpstate list -c +cgroup,tos`"),
+    (&["-p"], &["summary", "watch", "trace"], "of one process: `--pid PID`, or `--process NAME`"),
+    (&["-i"], &["summary"], "type `--interval TIME`: what changes between two looks"),
+    (&["-f", "--follow"], &["trace", "watch"], "it follows until it is interrupted; leave it out"),
+    (&["--tui"], &["watch"], "on a terminal it is a full screen; leave it out"),
     (&["--list", "--list-rules", "--rules"], &["doctor"], "`tcpstate explain` lists the rules"),
     (&["--explain"], &["doctor"], "`tcpstate explain RULE` explains one"),
     (&["--fix", "--repair", "--apply"], &[], "nothing is repaired; `tcpstate doctor` says what to do"),
@@ -191,6 +207,7 @@ const HOSTS: &str = "hosts are in a file, or come by a pipe: `echo HOST | tcpsta
 pub(crate) fn word(command: &str, word: &str) -> Option<&'static str> {
     match command {
         _ if word.starts_with('-') => None,
+        "doctor" if RULES.iter().any(|rule| rule.id == word) => Some("of one rule: `tcpstate doctor --rule RULE`"),
         "doctor" => Some(JUDGES_ALL),
         "fan" => Some(HOSTS),
         _ => None,
@@ -206,7 +223,7 @@ pub(crate) fn argument(command: &str, option: &str) -> Option<&'static str> {
 }
 
 /// Single words in the place of a filter.
-const WORDS: [(&[&str], &str); 7] = [
+const WORDS: [(&[&str], &str); 8] = [
     (&["udp", "unix", "raw", "sctp"], "tcpstate shows TCP only; leave it out"),
     (&["tcp", "inet", "any"], "all rows are TCP; leave it out"),
     (&["tcp4", "inet4", "ipv4"], "for one family use -4"),
@@ -214,6 +231,7 @@ const WORDS: [(&[&str], &str); 7] = [
     (&["json", "jsonl"], "use `--json` or `--format jsonl`"),
     (&["csv", "tsv"], "use `--format csv` or `--format tsv`"),
     (&["sort", "by"], "use `--sort COLUMN`"),
+    (&["tulpn", "tlnp", "tan", "plant", "antp", "tulpen", "antup"], "letters of ss have a dash: `tcpstate -tlnp`"),
 ];
 
 /// What a single word that is no filter is here.

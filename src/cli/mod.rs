@@ -227,7 +227,10 @@ fn complaint(error: &clap::Error, words: &[OsString]) -> String {
 
 /// What to type, where the first word is a command of another tool or begins a filter.
 fn instead_of_command(typed: &[&str]) -> Option<String> {
-    let first = *typed.first()?;
+    let first = match typed {
+        ["help", word, ..] => *word,
+        _ => *typed.first()?,
+    };
     if let Some(answer) = habits::command(first) {
         return Some(format!("`{first}` is not a command; {answer}"));
     }
