@@ -1,16 +1,21 @@
 //! A value over time: as a line of dots with its scale, and as a curve of one line.
 //!
-//! Input: a value at each sample. Output: cells. The scale is from the least to the greatest value shown, and both are
-//! printed; a constant is a thin, dim line. Not here: which value, and how far back.
+//! Input: a value at each sample. Output: cells. Both grow from the right, one dot for each sample, and what is not known yet
+//! is blank. The scale is from the least to the greatest value shown, and both are printed; a constant is a thin, dim line.
+//! Not here: which value, and how far back.
 
 use ratatui::style::{Color, Style};
 use ratatui::symbols::Marker;
 use ratatui::widgets::Widget;
-use ratatui::widgets::canvas::{Canvas, Line};
+use ratatui::widgets::canvas::{Canvas, Line, Points};
 
+use super::history::SAMPLES;
 use super::pen::Pen;
 use crate::text::{self, grouped};
 use crate::watch::Sighting;
+
+/// A value at each of some moments, in milliseconds since the epoch.
+pub(super) type Values = Vec<(u64, Option<f64>)>;
 
 /// The least and the greatest of the values that are known.
 fn range(values: &[(u64, Option<f64>)]) -> Option<(f64, f64)> {
@@ -24,29 +29,65 @@ fn number(n: f64) -> String {
     if n.fract() == 0.0 { grouped(n as u64) } else { format!("{n:.1}") }
 }
 
-/// A curve in eighths of a line, with its least and greatest value behind it where there is room.
-pub(super) fn line(values: &[(u64, Option<f64>)], x: u16, y: u16, style: Style, pen: &mut Pen<'_>) {
-    const EIGHTHS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    const SCALE: u16 = 16;
+/// The same in few cells.
+fn short(n: f64) -> String {
+    match n {
+        n if n < 10_000.0 => number(n),
+        n if n < 1e6 => format!("{:.1}k", n / 1e3),
+        n => format!("{:.1}M", n / 1e6),
+    }
+}
+
+/// `610…1,032`: from the least to the greatest; short, where the two still differ.
+fn scale((low, high): (f64, f64)) -> String {
+    let (from, to) = (short(low), short(high));
+    if from == to { format!("{}…{}", number(low), number(high)) } else { format!("{from}…{to}") }
+}
+
+/// A curve of one line.
+pub(super) struct Curve {
+    pub y: u16,
+    pub values: Values,
+    pub style: Style,
+}
+
+/// A curve is no shorter than this for its scale.
+const CURVE: u16 = 10;
+/// No scale is wider.
+const SCALE: u16 = 17;
+
+/// Draws curves below each other: all end in the same column, each with its least and greatest value behind it where there is
+/// room. A cell has two samples, the newest at its right.
+pub(super) fn curves(curves: &[Curve], x: u16, pen: &mut Pen<'_>) {
+    const LEFT: [u8; 5] = [0, 0x40, 0x44, 0x46, 0x47];
+    const RIGHT: [u8; 5] = [0, 0x80, 0xa0, 0xb0, 0xb8];
     let room = pen.area.width.saturating_sub(x);
-    let with_scale = room >= 2 * SCALE;
-    let cells = usize::from(if with_scale { room - SCALE } else { room });
-    let shown = &values[values.len().saturating_sub(cells)..];
-    let Some((low, high)) = range(shown) else { return };
-    let constant = high <= low;
-    let style = if constant { pen.theme.dim() } else { style };
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is from 0 to 1")]
-    let cell = |n: &Option<f64>| match n {
-        None => ' ',
-        Some(_) if constant => '─',
-        Some(n) => EIGHTHS[((n - low) / (high - low) * 7.0).round() as usize % 8],
-    };
-    let curve: String = shown.iter().map(|(_, n)| cell(n)).collect();
-    let end = pen.text(x, y, &curve, style);
-    if with_scale && !constant {
-        let scale = format!("{}…{}", number(low), number(high));
-        if scale.chars().count() < usize::from(SCALE) {
-            pen.text(end + 1, y, &scale, pen.theme.dim());
+    let varies = |(low, high): &(f64, f64)| high > low;
+    let scales = curves.iter().filter_map(|curve| range(&curve.values).filter(varies).map(scale));
+    let widest = scales.map(|text| text.chars().count()).max().unwrap_or(0);
+    let beside = u16::try_from(widest).unwrap_or(SCALE).clamp(1, SCALE) + 1;
+    let with_scale = room >= CURVE + beside;
+    let cells = if with_scale { room - beside } else { room };
+    for curve in curves {
+        let values = &curve.values[curve.values.len().saturating_sub(2 * usize::from(cells))..];
+        let Some((low, high)) = range(values) else { continue };
+        let constant = high <= low;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is from 0 to 1")]
+        let dots = |n: Option<f64>| n.map_or(0, |n| 1 + ((n - low) / (high - low) * 3.0).round() as usize % 4);
+        for (cell, pair) in values.rchunks(2).enumerate() {
+            let (left, right) = (pair.len().checked_sub(2).and_then(|at| pair[at].1), pair.last().and_then(|v| v.1));
+            let at = x + cells - 1 - u16::try_from(cell).unwrap_or(0);
+            let known = left.is_some() || right.is_some();
+            let symbol = match known {
+                false => ' ',
+                true if constant => '─',
+                true => char::from_u32(0x2800 + u32::from(LEFT[dots(left)] | RIGHT[dots(right)])).unwrap_or(' '),
+            };
+            let style = if constant { pen.theme.dim() } else { curve.style };
+            pen.text(at, curve.y, symbol.encode_utf8(&mut [0; 4]), style);
+        }
+        if with_scale && !constant {
+            pen.text(x + cells + 1, curve.y, &scale((low, high)), pen.theme.dim());
         }
     }
 }
@@ -59,6 +100,19 @@ pub(super) struct Chart<'a> {
     pub values: &'a [(u64, Option<f64>)],
     pub style: Style,
     pub findings: &'a [Sighting],
+    /// Between two samples, where only one is known.
+    pub interval_ms: u64,
+}
+
+impl Chart<'_> {
+    /// How far back the chart reaches: one sample for each column of dots, of a longer history all of it.
+    fn span_ms(&self, plot_width: u16) -> u64 {
+        let (Some((from_ms, _)), Some((to_ms, _))) = (self.values.first(), self.values.last()) else { return 0 };
+        let known_ms = to_ms.saturating_sub(*from_ms);
+        let usual_ms = known_ms / (self.values.len() as u64 - 1).max(1);
+        let columns = (2 * u64::from(plot_width)).min(SAMPLES as u64) - 1;
+        known_ms.max(usual_ms.max(self.interval_ms) * columns)
+    }
 }
 
 /// Draws a chart over the whole area: title, dots, and the time below.
@@ -72,9 +126,8 @@ pub(super) fn draw(chart: &Chart<'_>, pen: &mut Pen<'_>) {
     if let Some(note) = chart.notes.iter().find(|note| note.chars().count() <= room) {
         pen.text(x + 2, 0, note, theme.dim());
     }
-    let (Some((from_ms, _)), Some((to_ms, _))) = (chart.values.first(), chart.values.last()) else { return };
-    let span_ms = to_ms.saturating_sub(*from_ms);
-    let Some((low, high)) = range(chart.values).filter(|_| span_ms > 0) else {
+    let Some((to_ms, _)) = chart.values.last() else { return };
+    let Some((low, high)) = range(chart.values) else {
         pen.text(0, 1, "the line begins with the second sample", theme.dim());
         return;
     };
@@ -96,13 +149,15 @@ pub(super) fn draw(chart: &Chart<'_>, pen: &mut Pen<'_>) {
     }
     let style = if constant { theme.dim() } else { chart.style };
     let bounds = if constant { [low - 1.0, high + 1.0] } else { [low, high] };
+    let span_ms = chart.span_ms(plot_width).max(1);
     plot(chart.values, span_ms, bounds, style, &mut pen.part(label + 1, 1, plot_width, plot_height));
     let axis = height - 1;
     let since = format!("-{}", text::compact_ms(span_ms));
     let begun = pen.text(label + 1, axis, &since, theme.dim());
     pen.right(width, axis, "now", theme.dim());
     // Where a finding was first seen.
-    for sighting in chart.findings.iter().filter(|s| s.first_ms >= *from_ms && s.first_ms <= *to_ms) {
+    let from_ms = to_ms.saturating_sub(span_ms);
+    for sighting in chart.findings.iter().filter(|s| s.first_ms >= from_ms && s.first_ms <= *to_ms) {
         let along = (sighting.first_ms - from_ms) * u64::from(plot_width - 1) / span_ms;
         let x = label + 1 + u16::try_from(along).unwrap_or(0);
         if x > begun && x + 4 < width {
@@ -111,12 +166,13 @@ pub(super) fn draw(chart: &Chart<'_>, pen: &mut Pen<'_>) {
     }
 }
 
-/// The line itself. It is broken where samples are missing.
+/// The line itself, up to the right edge. It is broken where samples are missing.
 fn plot(values: &[(u64, Option<f64>)], span_ms: u64, y_bounds: [f64; 2], style: Style, pen: &mut Pen<'_>) {
-    let from_ms = values.first().map_or(0, |(ms, _)| *ms);
+    let (first_ms, last_ms) = (values.first().map_or(0, |v| v.0), values.last().map_or(0, |v| v.0));
     // Longer than three usual distances is a gap.
-    let usual_ms = span_ms / (values.len() as u64).saturating_sub(1).max(1);
+    let usual_ms = (last_ms - first_ms) / (values.len() as u64).saturating_sub(1).max(1);
     let color = style.fg.unwrap_or(Color::Reset);
+    let x = |ms: u64| span_ms as f64 - last_ms.saturating_sub(ms) as f64;
     Canvas::default()
         .marker(Marker::Braille)
         .x_bounds([0.0, span_ms as f64])
@@ -125,9 +181,12 @@ fn plot(values: &[(u64, Option<f64>)], span_ms: u64, y_bounds: [f64; 2], style: 
             for pair in values.windows(2) {
                 let [(a_ms, Some(a)), (b_ms, Some(b))] = pair else { continue };
                 if b_ms.saturating_sub(*a_ms) <= usual_ms.saturating_mul(3) {
-                    let (x1, x2) = (a_ms.saturating_sub(from_ms) as f64, b_ms.saturating_sub(from_ms) as f64);
-                    canvas.draw(&Line { x1, y1: *a, x2, y2: *b, color });
+                    canvas.draw(&Line { x1: x(*a_ms), y1: *a, x2: x(*b_ms), y2: *b, color });
                 }
+            }
+            // The first sample has no line yet.
+            if let Some((ms, Some(n))) = values.last() {
+                canvas.draw(&Points { coords: &[(x(*ms), *n)], color });
             }
         })
         .render(pen.area, pen.buf);
@@ -142,36 +201,91 @@ mod tests {
     use crate::render::tui::Theme;
     use crate::render::tui::hits::Hits;
 
-    fn drawn(values: &[f64]) -> Vec<String> {
-        let values: Vec<_> = values.iter().enumerate().map(|(i, n)| (i as u64 * 1000, Some(*n))).collect();
+    /// What is drawn in an area of 40 columns and 8 lines.
+    fn drawn(draw: impl FnOnce(&mut Pen<'_>)) -> Vec<String> {
         let area = Rect::new(0, 0, 40, 8);
         let mut buf = Buffer::empty(area);
-        let chart = Chart { title: "X", notes: &[], values: &values, style: Style::new(), findings: &[] };
         let mut hits = Hits::default();
-        draw(&chart, &mut Pen { buf: &mut buf, hits: &mut hits, area, theme: Theme::PLAIN });
+        draw(&mut Pen { buf: &mut buf, hits: &mut hits, area, theme: Theme::PLAIN });
         let row = |y| (0..40).map(|x| buf[(x, y)].symbol()).collect::<String>();
         (0..8).map(row).collect()
+    }
+
+    fn each_second(values: &[f64]) -> Values {
+        values.iter().enumerate().map(|(i, n)| (i as u64 * 1000, Some(*n))).collect()
+    }
+
+    fn chart(values: &[f64]) -> Vec<String> {
+        let values = each_second(values);
+        let chart =
+            Chart { title: "X", notes: &[], values: &values, style: Style::new(), findings: &[], interval_ms: 1000 };
+        drawn(|pen| draw(&chart, pen))
+    }
+
+    fn is_drawn(c: char) -> bool {
+        c == '─' || ('\u{2801}'..='\u{28ff}').contains(&c)
+    }
+
+    /// The first and the last cell of a row that have dots.
+    fn ends(row: &str) -> Option<(usize, usize)> {
+        let cells: Vec<usize> = row.chars().enumerate().filter(|(_, c)| is_drawn(*c)).map(|(i, _)| i).collect();
+        Some((*cells.first()?, *cells.last()?))
     }
 
     #[test]
     fn a_leak_rises_from_corner_to_corner_however_large_it_is_and_both_ends_have_numbers() {
         for offset in [0.0, 1_000_000.0] {
-            let values: Vec<f64> = (0..20).map(|n| offset + f64::from(n)).collect();
-            let rows = drawn(&values);
-            let column = |row: &str| row.chars().skip_while(|c| *c != '│').skip(1).position(|c| c != ' ' && c != '⠀');
-            assert!(rows[1].trim_start().starts_with(&number(offset + 19.0)), "{rows:#?}");
+            let values: Vec<f64> = (0..200).map(|n| offset + f64::from(n)).collect();
+            let rows = chart(&values);
+            assert!(rows[1].trim_start().starts_with(&number(offset + 199.0)), "{rows:#?}");
             assert!(rows[6].trim_start().starts_with(&number(offset)), "{rows:#?}");
-            let (top, bottom) = (column(&rows[1]).unwrap(), column(&rows[6]).unwrap());
-            assert!(bottom == 0 && top > 20, "{rows:#?}");
-            assert!(rows[7].contains("-19s") && rows[7].trim_end().ends_with("now"), "{rows:#?}");
+            let (top, bottom) = (ends(&rows[1]).unwrap(), ends(&rows[6]).unwrap());
+            let edge = rows[1].chars().position(|c| c == '│').unwrap();
+            assert!(bottom.0 == edge + 1 && top.0 > 24 && top.1 == 38, "{rows:#?}");
+            assert!(rows[7].contains("-3m19s") && rows[7].trim_end().ends_with("now"), "{rows:#?}");
         }
     }
 
     #[test]
+    fn a_chart_grows_from_the_right_and_the_unknown_past_is_blank() {
+        // 36 columns of plot: 72 dots, one a sample.
+        for (samples, from) in [(1, 38), (2, 38), (10, 34), (40, 19), (72, 3)] {
+            let values: Vec<f64> = (0..samples).map(f64::from).collect();
+            let rows = chart(&values);
+            let (first, last) =
+                rows[1..7].iter().filter_map(|row| ends(row)).fold((99, 0), |(a, b), (c, d)| (a.min(c), b.max(d)));
+            assert_eq!(last, 38, "{samples}: {rows:#?}");
+            assert!(first.abs_diff(from) <= 1, "{samples} from {first}: {rows:#?}");
+            assert!(rows[7].contains("-1m1"), "{samples}: {rows:#?}");
+        }
+    }
+
+    #[test]
+    fn curves_grow_from_the_right_end_alike_and_have_their_scale() {
+        let values = |values: &[f64]| Curve { y: 0, values: each_second(values), style: Style::new() };
+        let all = [
+            Curve { y: 0, ..values(&[1.0, 2.0, 3.0, 4.0]) },
+            Curve { y: 1, ..values(&[20_000.0, 21_500.0, 22_000.0]) },
+            Curve { y: 2, ..values(&[5.0; 3]) },
+            Curve { y: 3, values: vec![(0, None), (1000, None)], style: Style::new() },
+            Curve { y: 4, ..values(&[20_001.0, 20_003.0]) },
+        ];
+        let rows = drawn(|pen| curves(&all, 8, pen));
+        // 40 cells: the curves end where the widest scale begins.
+        assert_eq!(rows[0].trim(), "⣠⣾ 1…4", "{rows:#?}");
+        assert!(rows[1].contains(" 20.0k…22.0k") && rows[4].contains(" 20,001…20,003"), "{rows:#?}");
+        assert_eq!(ends(&rows[1]).map(|e| e.1), ends(&rows[0]).map(|e| e.1));
+        assert_eq!((ends(&rows[2]).map(|e| e.1 - e.0), rows[2].contains('…')), (Some(1), false), "a constant is thin");
+        assert_eq!(rows[3].trim(), "", "nothing is known");
+        // Where there is no room for a scale the curve has it all.
+        let rows = drawn(|pen| curves(&all[..1], 30, pen));
+        assert_eq!((ends(&rows[0]), rows[0].contains('…')), (Some((38, 39)), false));
+    }
+
+    #[test]
     fn a_constant_is_one_flat_line_with_one_number() {
-        let rows = drawn(&[5.0; 20]);
-        let dots = |row: &str| row.chars().filter(|c| ('\u{2801}'..='\u{28ff}').contains(c)).count();
-        assert_eq!(rows.iter().filter(|row| dots(row) > 0).count(), 1, "{rows:#?}");
+        let rows = chart(&[5.0; 20]);
+        assert_eq!(rows.iter().filter(|row| ends(row).is_some()).count(), 1, "{rows:#?}");
         assert_eq!(rows[1..7].iter().filter(|row| row.starts_with('5')).count(), 1, "{rows:#?}");
     }
 }

@@ -5,6 +5,7 @@
 
 use ratatui::style::Style;
 
+use super::chart::Curve;
 use super::history::{Rate, SAMPLES, Series};
 use super::hits::Target;
 use super::list::Headings;
@@ -23,8 +24,8 @@ use crate::watch::Frame;
 const WIDE: u16 = 100;
 /// From this width on, the states beside the chart say what came in and went out.
 const FLOWING: u16 = 116;
-/// From this width on, they have long histories too.
-const ROOMY: u16 = 150;
+/// The chart beside them is no narrower than this for their histories.
+const CHART: u16 = 44;
 /// From this width on, a table of states says what came in and went out.
 const FLOWS: u16 = 64;
 /// So many lines of edges say something.
@@ -43,13 +44,7 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
     let lines = u16::try_from(app.states().len() + Rate::ALL.len() + 1).unwrap_or(u16::MAX);
     let sentences = accounts(frame);
     let below = if width >= WIDE {
-        let left = if width >= ROOMY {
-            82
-        } else if width >= FLOWING {
-            68
-        } else {
-            56
-        };
+        let left = if width >= FLOWING { (width - CHART).clamp(68, 82) } else { 56 };
         let told: usize = sentences.iter().map(|s| s.chars().count().div_ceil(usize::from(left) - 6)).sum();
         let groups = frame.groups.as_ref().map_or(0, |g| g.rows.len() + 2 + usize::from(g.rest.is_some()));
         let groups = u16::try_from(groups).unwrap_or(u16::MAX).clamp(4, 20.max(main / 3));
@@ -128,6 +123,7 @@ fn table(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> u16 {
     let rows = usize::from(pen.area.height.saturating_sub(1));
     let first = (app.cursor() + 1).saturating_sub(rows).min(total.saturating_sub(rows));
     let mut y = 1;
+    let mut curves = Vec::new();
     for i in (first..total).take(rows) {
         let (series, style) = match states.get(i) {
             Some(state) => (Series::State(*state), theme.state(*state)),
@@ -142,13 +138,13 @@ fn table(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> u16 {
             }
             Series::Group(_) => {}
         }
-        let values = app.history.curve(&series, frame.seq, SAMPLES);
-        chart::line(&values, curve, y, style, pen);
+        curves.push(Curve { y, values: app.history.curve(&series, frame.seq, SAMPLES), style });
         pen.target((0, y), (width, 1), Target::Line(Tab::States, i));
-        if i == app.cursor() {
-            pen.select(y);
-        }
         y += 1;
+    }
+    chart::curves(&curves, curve, pen);
+    if let Some(at) = app.cursor().checked_sub(first).filter(|at| *at < curves.len()) {
+        pen.select(u16::try_from(at + 1).unwrap_or(u16::MAX));
     }
     y
 }

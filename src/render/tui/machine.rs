@@ -4,7 +4,7 @@
 
 use ratatui::style::Style;
 
-use super::chart;
+use super::chart::{self, Curve};
 use super::edges::{Count, EDGES, count};
 use super::history::{Moves, SAMPLES, SMOOTHED_MS};
 use super::hits::Target;
@@ -183,6 +183,7 @@ pub(super) fn table(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     let each: Vec<(u64, Option<Moves>)> = app.history.each_moves(frame.seq, SAMPLES).collect();
     let mut edges: Vec<_> = EDGES.iter().map(|edge| (edge, count(edge.key, moves))).collect();
     edges.sort_by_key(|(_, count)| std::cmp::Reverse(count.number()));
+    let mut curves = Vec::new();
     for ((edge, took), y) in edges.into_iter().zip(1..pen.area.height) {
         let style = if took.number() == 0 { theme.dim() } else { Style::new() };
         pen.text(1, y, edge.from, style);
@@ -200,11 +201,12 @@ pub(super) fn table(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
             count => Some(count.number() as f64 * 1000.0 / moves.ms as f64),
         };
         if curve > 0 {
-            let values: Vec<_> = each.iter().map(|(ms, moves)| (*ms, moves.as_ref().and_then(value))).collect();
-            chart::line(&values, 0, 0, theme.curve(), &mut pen.part(REST, y, curve, 1));
+            let values = each.iter().map(|(ms, moves)| (*ms, moves.as_ref().and_then(value))).collect();
+            curves.push(Curve { y, values, style: theme.curve() });
         }
         pen.text(words, y, edge.when, theme.dim());
     }
+    chart::curves(&curves, 0, &mut pen.part(REST, 0, curve, pen.area.height));
 }
 
 #[cfg(test)]

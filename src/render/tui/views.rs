@@ -4,7 +4,7 @@
 
 use ratatui::style::Style;
 
-use super::chart::{self, Chart};
+use super::chart::{self, Chart, Curve};
 use super::history::{SAMPLES, Series};
 use super::hits::Target;
 use super::list::{Headings, window, within};
@@ -89,7 +89,8 @@ pub(super) fn history(app: &App, frame: &Frame, series: &Series, names: &dyn Nam
         Series::Group(id) => (group_label(id, names), pen.theme.curve()),
         Series::Rate(rate) => (rate.name().to_owned(), pen.theme.curve()),
     };
-    chart::draw(&Chart { title: &title, notes: &notes, values: &values, style, findings: &frame.findings }, pen);
+    let (findings, interval_ms) = (&frame.findings, frame.interval_ms);
+    chart::draw(&Chart { title: &title, notes: &notes, values: &values, style, findings, interval_ms }, pen);
 }
 
 /// The width of the column of states that have none of their own.
@@ -139,8 +140,12 @@ pub(super) fn group_table(app: &App, frame: &Frame, names: &dyn Names, pen: &mut
     if width >= end + 24 {
         pen.text(end + 2, 0, "HISTORY", theme.heading());
     }
+    if groups.rows.is_empty() {
+        pen.text(1, 1, &format!("no socket has a {}", groups.by.name()), theme.dim());
+    }
     // The selected group stays visible.
     let (first, shown) = window(groups.rows.len(), cursor.unwrap_or(0), rows);
+    let mut curves = Vec::new();
     let mut y = 1;
     for (i, group) in groups.rows.iter().enumerate().skip(first).take(shown) {
         let room = usize::from(label_width - 1);
@@ -162,13 +167,14 @@ pub(super) fn group_table(app: &App, frame: &Frame, names: &dyn Names, pen: &mut
         }
         if width >= end + 24 {
             let values = app.history.curve(&Series::Group(group.id.clone()), frame.seq, SAMPLES);
-            chart::line(&values, end + 2, y, theme.curve(), pen);
+            curves.push(Curve { y, values, style: theme.curve() });
         }
         pen.target((0, y), (width, 1), Target::Line(Tab::Groups, i));
-        if cursor == Some(i) {
-            pen.select(y);
-        }
         y += 1;
+    }
+    chart::curves(&curves, end + 2, pen);
+    if let Some(at) = cursor.and_then(|at| at.checked_sub(first)).filter(|at| *at < shown) {
+        pen.select(u16::try_from(at + 1).unwrap_or(u16::MAX));
     }
     let below = groups.rows.len() - first - shown;
     let rest = groups.rest.as_ref().map_or(0, |(n, _)| *n) + below;
