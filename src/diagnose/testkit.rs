@@ -16,6 +16,7 @@ use crate::model::{
     Endpoint, Family, Holder, Inode, NetnsId, OwnerTable, Process, RowKind, Socket, State, StateSet, TcpInfo, Timer,
     TimerKind,
 };
+use crate::render::tui::finding_tests::enter_lists_its_sockets;
 
 /// The namespace of every row that says nothing else.
 pub(crate) const NETNS: Option<NetnsId> = NetnsId::new(1);
@@ -90,6 +91,7 @@ impl World {
         let outcome = rule(&View::new(&self.now, self.before.as_ref(), &self.thresholds));
         outcome.findings.iter().for_each(uses_its_text);
         outcome.findings.iter().for_each(|f| has_its_sockets(f, &self.now));
+        outcome.findings.iter().for_each(|f| enter_lists_its_sockets(f, &self.now));
         outcome
     }
 

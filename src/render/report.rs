@@ -219,9 +219,28 @@ const LIKELY: f64 = 0.25;
 /// How many of the causes that do not stand out are named.
 const NAMED_CAUSES: usize = 5;
 
+/// How much is told of one finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// Everything, under the keys of JSON.
+    Full,
+    /// As a report has it.
+    Usual,
+    /// What is wrong, why, what to do, and how to check it.
+    Short,
+}
+
 /// Appends one finding.
-pub fn write_finding(out: &mut String, finding: &Finding, style: Style) {
-    write_numbered(out, finding, Told { severity: finding.severity, label: "", verbose: true, over: None }, style);
+pub fn write_finding(out: &mut String, finding: &Finding, length: Length, style: Style) {
+    let told = Told { severity: finding.severity, label: "", verbose: length == Length::Full, over: None };
+    if length != Length::Short {
+        return write_numbered(out, finding, told, style);
+    }
+    write_headline(out, finding, told.severity, told.label, style);
+    write_causes(out, finding, 1, style);
+    write_steps(out, finding, style);
+    write_check(out, finding, style);
+    write_facts(out, finding, told.verbose, style);
 }
 
 /// How a finding is told: as how bad, under which number, with everything or not, and with its times.
@@ -253,16 +272,10 @@ fn write_numbered(out: &mut String, finding: &Finding, told: Told<'_>, style: St
     if let Some((course, run)) = over.and_then(|course| Some((course, course.of(&finding.id)?))) {
         line(out, "  seen      ", &course::seen(course, run), style, Ansi::new());
     }
-    write_causes(out, finding, if verbose { usize::MAX } else { FIRST_CAUSES }, style);
-    let known = finding.evidence.iter().filter(|(_, value)| verbose || *value != Evidence::Unknown);
-    let facts: Vec<String> = if verbose {
-        known.map(|(name, value)| format!("{name} {}", evidence_text(value))).collect()
-    } else {
-        known.take(FIRST_FACTS).map(|(name, value)| fact(name, value)).collect()
-    };
-    if !facts.is_empty() {
-        line(out, "  evidence  ", &facts.join(", "), style, Ansi::new());
-    }
+    let most = if verbose { usize::MAX } else { FIRST_CAUSES };
+    write_causes(out, finding, most, style);
+    write_ruled_out(out, finding, most, style);
+    write_facts(out, finding, verbose, style);
     // It is about what is seen; of several causes each has its own share.
     let open = if finding.causes.left.len() > 1 { " that it happens, the cause is open" } else { "" };
     let sure = format!(
@@ -273,28 +286,51 @@ fn write_numbered(out: &mut String, finding: &Finding, told: Told<'_>, style: St
     );
     line(out, "  certainty ", &sure, style, Ansi::new());
     line(out, "  why       ", &finding.why, style, Ansi::new());
-    for (i, step) in finding.remedy.iter().enumerate() {
-        let label = if i == 0 { "  do        " } else { "            " };
-        line(out, label, &format!("{}. {step}", i + 1), style, Ansi::new());
-    }
+    write_steps(out, finding, style);
     for (i, step) in finding.avoid.iter().enumerate() {
         let step = step.strip_prefix("Don't ").unwrap_or(step);
         line(out, if i == 0 { "  don't     " } else { "            " }, step, style, Ansi::new());
     }
-    // A command is to be copied: the terminal may break it, we must not.
-    line(out, "  check     ", &finding.next, Style { width: None, ..style }, Ansi::new());
+    write_check(out, finding, style);
     line(out, "  more      ", &format!("tcpstate explain {}", finding.rule), style, Ansi::new());
 }
 
-/// The cause, or what is left of several with what decides; and what is ruled out. Of each list only the first causes,
-/// and how many there are besides.
-fn write_causes(out: &mut String, finding: &Finding, most: usize, style: Style) {
-    let more = |out: &mut String, all: usize| {
-        if all > most {
-            let text = format!("and {} more: tcpstate explain {}", all - most, finding.rule);
-            line(out, "            ", &text, style, Ansi::new().effects(Effects::DIMMED));
-        }
+/// The evidence: all of it under the keys of JSON, or the first of it in the units of people.
+fn write_facts(out: &mut String, finding: &Finding, verbose: bool, style: Style) {
+    let known = finding.evidence.iter().filter(|(_, value)| verbose || *value != Evidence::Unknown);
+    let facts: Vec<String> = if verbose {
+        known.map(|(name, value)| format!("{name} {}", evidence_text(value))).collect()
+    } else {
+        known.take(FIRST_FACTS).map(|(name, value)| fact(name, value)).collect()
     };
+    if !facts.is_empty() {
+        line(out, "  evidence  ", &facts.join(", "), style, Ansi::new());
+    }
+}
+
+/// What to do, in its order.
+fn write_steps(out: &mut String, finding: &Finding, style: Style) {
+    for (i, step) in finding.remedy.iter().enumerate() {
+        let label = if i == 0 { "  do        " } else { "            " };
+        line(out, label, &format!("{}. {step}", i + 1), style, Ansi::new());
+    }
+}
+
+/// A command is to be copied: the terminal may break it, we must not.
+fn write_check(out: &mut String, finding: &Finding, style: Style) {
+    line(out, "  check     ", &finding.next, Style { width: None, ..style }, Ansi::new());
+}
+
+/// How many causes there are besides those that were told.
+fn write_more(out: &mut String, finding: &Finding, (told, all): (usize, usize), style: Style) {
+    if all > told {
+        let text = format!("and {} more: tcpstate explain {}", all - told, finding.rule);
+        line(out, "            ", &text, style, Ansi::new().effects(Effects::DIMMED));
+    }
+}
+
+/// The cause, or the first of several that are left, with what decides.
+fn write_causes(out: &mut String, finding: &Finding, most: usize, style: Style) {
     match &finding.causes.left[..] {
         [] => {}
         [one] => line(out, "  cause     ", one.cause.text, style, Ansi::new()),
@@ -306,14 +342,18 @@ fn write_causes(out: &mut String, finding: &Finding, most: usize, style: Style) 
                 line(out, label, &format!("{} ({:.0} %)", h.cause.text, h.confidence * 100.0), style, Ansi::new());
                 line(out, "              decided by ", h.cause.decided_by, style, Ansi::new());
             }
-            more(out, several.len());
+            write_more(out, finding, (most, several.len()), style);
         }
     }
+}
+
+/// What is ruled out, and why.
+fn write_ruled_out(out: &mut String, finding: &Finding, most: usize, style: Style) {
     for (i, (cause, why)) in finding.causes.ruled_out.iter().take(most).enumerate() {
         let label = if i == 0 { "  ruled out " } else { "            " };
         line(out, label, &format!("{}: {why}", cause.text), style, Ansi::new());
     }
-    more(out, finding.causes.ruled_out.len());
+    write_more(out, finding, (most, finding.causes.ruled_out.len()), style);
 }
 
 /// Many causes of which none stands out, by name, and what decides between them.

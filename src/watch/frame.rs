@@ -160,8 +160,21 @@ pub struct Lines {
     pub detail: Option<Detail>,
     /// Set where they are those of a finding.
     pub of_finding: Option<OfFinding>,
+    /// Whether the command that goes with a group lists these and no others; `None`: not asked.
+    pub is_as_command: Option<bool>,
+    /// Other sockets of the processes that a finding is about.
+    pub others: Others,
     /// What they are the rows of; `None`: of whatever is open.
     pub of: Option<Box<RowsOf>>,
+}
+
+/// Sockets beside those of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Others {
+    /// The first of them.
+    pub lines: Vec<Line>,
+    /// All of them.
+    pub counts: Counts,
 }
 
 /// What rows are of.
@@ -171,6 +184,8 @@ pub struct RowsOf {
     pub group: Option<(Key, GroupId)>,
     /// The very sockets of the finding of this id, as the rules found it last.
     pub finding: Option<String>,
+    /// The processes whose other sockets are told as well.
+    pub beside: Vec<u32>,
 }
 
 /// What the rows of a finding are to the finding.

@@ -225,23 +225,41 @@ impl RowRouter<'_> {
             }
         }
         if let (Some(wanted), Some(kept)) = (wanted, &mut totals.rows) {
+            let now_ms = tracked.seen_ms;
+            let line = || Line {
+                socket: socket.clone(),
+                owner: self.row_owner(socket, &known, status),
+                in_state_ms: (now_ms - tracked.since_ms, tracked.since_known),
+                known_ms: now_ms - tracked.first_ms,
+            };
             let mut is_in = self.is_in(wanted, socket, role, &known, status, owner);
             if let (Some(sockets), None) = (self.of_finding, &wanted.only) {
                 let is_told = sockets.contains(socket);
                 kept.differs |= is_told != is_in;
                 is_in = is_told;
+                if !is_in && self.pids(owner).any(|pid| wanted.of.beside.contains(&pid)) {
+                    kept.add_other(socket.state, line);
+                }
+            } else if let (Some(command), None) = (&wanted.command, &wanted.only) {
+                kept.differs |= self.is_listed(command, socket, status, owner) != is_in;
             }
-            if !is_in {
-                return;
+            if is_in {
+                kept.add(line);
             }
-            let now_ms = tracked.seen_ms;
-            kept.add(|| Line {
-                socket: socket.clone(),
-                owner: self.row_owner(socket, &known, status),
-                in_state_ms: (now_ms - tracked.since_ms, tracked.since_known),
-                known_ms: now_ms - tracked.first_ms,
-            });
         }
+    }
+
+    /// The processes of an owner.
+    fn pids(&self, owner: OwnerId) -> impl Iterator<Item = u32> {
+        let holders = owner.set().map_or(&[][..], |set| self.ownership.holders(set));
+        holders.iter().map(|h| self.ownership.table().process(h).pid)
+    }
+
+    /// Whether `list` shows a row behind this filter. It knows only who holds the socket now.
+    fn is_listed(&self, filter: &Expr, socket: &Socket, status: OwnerStatus, owner: OwnerId) -> bool {
+        let set = owner.set().filter(|_| socket.inode.is_some());
+        let holders = set.map_or(&[][..], |set| self.ownership.holders(set));
+        filter.matches(&Row { socket, status, holders, owners: self.ownership.table(), names: self.names })
     }
 
     fn group(&self, by: Key, socket: &Socket, role: Role, known: &Known, status: OwnerStatus) -> GroupId {
@@ -315,9 +333,7 @@ impl RowRouter<'_> {
         };
         let in_group =
             |(by, id): &(Key, GroupId)| is_its(id) || id.includes(&self.group(*by, socket, role, known, status));
-        let holders = owner.set().map_or(&[][..], |set| self.ownership.holders(set));
-        let holders = holders.iter().map(|h| self.ownership.table().process(h).pid);
-        wanted.of.rows.includes(socket, holders) && wanted.of.group.as_ref().is_none_or(in_group)
+        wanted.of.rows.includes(socket, self.pids(owner)) && wanted.of.group.as_ref().is_none_or(in_group)
     }
 
     fn row_owner(&self, socket: &Socket, known: &Known, status: OwnerStatus) -> RowOwner {

@@ -27,11 +27,11 @@ mod tracing;
 pub use config::Config;
 pub use course::{Course, Looks, Run, Spell};
 pub use error::Error;
-#[cfg(test)]
-pub use frame::OfFinding;
 pub use frame::{
     Detail, Frame, FrameGroup, GroupId, Line, Lines, RowOwner, RowsOf, Sighting, TimeWaitOwners, TraceStatus,
 };
+#[cfg(test)]
+pub use frame::{OfFinding, Others};
 pub use grouping::{GROUP_KEYS, next_key};
 pub use judge::Verdicts;
 #[cfg(test)]

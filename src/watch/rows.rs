@@ -6,7 +6,8 @@ use std::cmp::Ordering;
 
 use rustc_hash::FxHashMap;
 
-use super::frame::{Line, RowOwner, RowsOf};
+use super::frame::{Line, Others, RowOwner, RowsOf};
+use crate::filter::Expr;
 use crate::model::column::{self, COLUMNS, Column, Needs, NoNames, Row, Value};
 use crate::model::socket::AgeBracket;
 use crate::model::{FourTuple, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket, State, StateSet};
@@ -15,6 +16,8 @@ use crate::model::{FourTuple, NetnsId, OwnerStatus, OwnerTable, RowKind, Socket,
 const SENT: usize = 2000;
 /// Rows that are sorted.
 const SORTED: usize = 50_000;
+/// Rows beside those of a finding: more than a screen has lines.
+const OTHERS: usize = 200;
 
 /// The columns that these rows can be sorted by: all that `list` has, with one for the process.
 pub fn sort_columns() -> impl Iterator<Item = &'static Column> {
@@ -32,6 +35,8 @@ pub struct RowRequest {
     pub descending: bool,
     /// Only this socket, with every attribute.
     pub only: Option<Box<Socket>>,
+    /// The filter of the command for the same rows, which may select others.
+    pub command: Option<Expr>,
 }
 
 impl RowRequest {
@@ -56,8 +61,11 @@ impl RowRequest {
 pub(super) struct Kept {
     pub lines: Vec<Line>,
     pub total: u64,
-    /// Of a finding: what its sockets have in common selects others too, or not all of them.
+    /// What the sockets of a finding have in common, or the command for those of a group, selects others too, or not all of
+    /// them.
     pub differs: bool,
+    /// Other sockets of the processes that a finding is about.
+    pub others: Others,
 }
 
 impl Kept {
@@ -66,6 +74,14 @@ impl Kept {
         self.total += 1;
         if self.lines.len() < SORTED {
             self.lines.push(line());
+        }
+    }
+
+    /// Counts a row of the same processes, and keeps the first.
+    pub(super) fn add_other(&mut self, state: State, line: impl FnOnce() -> Line) {
+        self.others.counts.add(state);
+        if self.others.lines.len() < OTHERS {
+            self.others.lines.push(line());
         }
     }
 
@@ -93,6 +109,7 @@ impl Kept {
             order.then_with(|| by_addresses(a, b))
         });
         self.lines.truncate(SENT);
+        self.others.lines.sort_by(|a, b| a.socket.state.cmp(&b.socket.state).then_with(|| by_addresses(a, b)));
     }
 }
 
@@ -154,8 +171,8 @@ mod tests {
         let lines = testkit::frame().lines.unwrap().lines.clone();
         let sorted = |name: &str, descending| {
             let sort = column::find(name).unwrap_or_else(|| panic!("{name}"));
-            let mut kept = Kept { lines: lines.clone(), total: 4, differs: false };
-            kept.finish(&RowRequest { of: RowsOf::default(), sort, descending, only: None });
+            let mut kept = Kept { lines: lines.clone(), total: 4, ..Kept::default() };
+            kept.finish(&RowRequest { of: RowsOf::default(), sort, descending, only: None, command: None });
             kept.lines
         };
         let ages = |descending| sorted("age", descending).iter().map(|l| l.age().min_ms).collect::<Vec<_>>();
@@ -173,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_kernel_knows_the_age_of_a_close_wait_that_was_there_before() {
-        let mut kept = Kept { lines: testkit::frame().lines.unwrap().lines.clone(), total: 4, differs: false };
+        let mut kept = Kept { lines: testkit::frame().lines.unwrap().lines.clone(), total: 4, ..Kept::default() };
         let (states, places) = kept.incomplete(Needs::NONE);
         assert_eq!(
             (states, places.values().copied().collect::<Vec<_>>()),

@@ -465,7 +465,9 @@ impl Sampler {
         }
         kept.finish(wanted);
         let of = Some(Box::new(wanted.of.clone()));
-        Ok(Lines { lines: kept.lines, total: kept.total, only, detail, of_finding, of })
+        let is_as_command = wanted.command.as_ref().filter(|_| !only).map(|_| !kept.differs);
+        let Kept { lines, total, others, .. } = kept;
+        Ok(Lines { lines, total, only, detail, of_finding, is_as_command, others, of })
     }
 
     /// Reads what rows are shown and sorted with, by a query for their states alone.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::frame::{FrameGroup, Groups, Lines, TimeInState};
+use super::frame::{FrameGroup, Groups, Lines, Others, TimeInState};
 use super::*;
 use crate::aggregate::flows::{Flow, Ledger};
 use crate::aggregate::owner::SetId;
@@ -223,6 +223,8 @@ fn lines(java: Arc<str>, curl: Arc<str>) -> Lines {
         only: false,
         detail: None,
         of_finding: None,
+        is_as_command: None,
+        others: Others::default(),
         of: None,
     }
 }

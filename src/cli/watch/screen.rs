@@ -35,7 +35,7 @@ use crate::collect::error::reason;
 use crate::collect::names::SystemNames;
 use crate::cores;
 use crate::diagnose::Thresholds;
-use crate::filter::Expr;
+use crate::filter::{self, Expr, NoResolver};
 use crate::render::tui::order::{Table, of_groups};
 use crate::render::tui::{self, App, Command, Depth, Drawn, Format, Palette, Playback, Theme};
 use crate::text::compact_time;
@@ -403,6 +403,7 @@ fn request(app: &App, base: &Expr, filter: &Expr) -> SampleRequest {
         sort: app.sort(),
         descending: app.order(Table::Sockets).descending,
         only: app.only().map(|s| Box::new(s.clone())),
+        command: drill.of.group.as_ref().and_then(|_| filter::parse(&drill.filter.join(" and "), &NoResolver).ok()),
     });
     SampleRequest {
         filter: Expr::and(vec![base.clone(), filter.clone()]),

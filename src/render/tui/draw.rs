@@ -3,6 +3,7 @@
 //! Input: an [`App`]. Output: cells; the same state always yields the same cells.
 
 use ratatui::buffer::Buffer;
+use ratatui::crossterm::event::KeyCode;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
@@ -11,14 +12,17 @@ use super::order::Table;
 use super::pen::Pen;
 use super::state::{App, Input, Tab};
 use super::theme::Theme;
-use super::{dashboard, findings, playback, sockets, views};
+use super::{about, dashboard, findings, playback, sockets, views};
 use crate::model::column::Names;
 use crate::render::watch::clock;
 use crate::text::{self, grouped};
 use crate::watch::Frame;
 
+/// A key and what it does.
+type Key = (&'static str, &'static str);
+
 /// How to quit, and where the other keys are: visible at any width.
-const ALWAYS: &str = "? help  q quit";
+const ALWAYS: [Key; 2] = [("?", "help"), ("q", "quit")];
 
 /// Below this there is no room for anything.
 const SMALLEST: (u16, u16) = (40, 10);
@@ -56,9 +60,9 @@ pub fn draw(app: &App, names: &dyn Names, theme: Theme, area: Rect, buf: &mut Bu
             body.text(1, 1, "the first sample is on its way", theme.dim());
         }
         Some(frame) if app.help => drawn.scroll = views::help(app, frame, &mut body),
-        Some(frame) if app.full => drawn.scroll = findings::full(app, frame, &mut body),
+        Some(_) if app.full => drawn.scroll = findings::full(app, &mut body),
         Some(_) if app.detail.is_some() => drawn.scroll = sockets::detail(app, names, &mut body),
-        Some(frame) if app.drill.is_some() => sockets::draw(app, frame, names, &mut body),
+        Some(frame) if app.drill.is_some() => about::draw(app, frame, names, &mut body),
         Some(frame) => match app.tab {
             Tab::States => dashboard::draw(app, frame, names, &mut body),
             Tab::Machine => views::machine(app, frame, names, &mut body),
@@ -185,28 +189,76 @@ fn foot(app: &App, pen: &mut Pen<'_>, y: u16) {
         let x = pen.text(0, y, "next: ", theme.dim());
         pen.marked(x, y, &app.command(), Style::new());
     }
-    let words: &[&str] = if app.detail.is_some() || app.full {
-        &["Esc back", "arrows scroll", "c copy"]
+    keys(app, &mut pen.part(0, y + 1, pen.area.width, 1));
+}
+
+/// The keys of a view, the most useful first.
+fn keys_of(app: &App) -> &'static [Key] {
+    if app.detail.is_some() || app.full {
+        &[("Esc", "back"), ("arrows", "scroll"), ("c", "copy")]
+    } else if app.drill.is_some() && app.sighting().is_some() {
+        &[
+            ("Enter", "socket"),
+            ("Esc", "back"),
+            ("d", "report"),
+            ("s", "sort"),
+            ("r", "reverse"),
+            ("/", "filter"),
+            ("c", "copy"),
+        ]
     } else if app.drill.is_some() {
-        &["Enter socket", "Esc back", "s sort", "r reverse", "/ filter", "p pause", "c copy"]
+        &[("Enter", "socket"), ("Esc", "back"), ("s", "sort"), ("r", "reverse"), ("/", "filter"), PAUSE, ("c", "copy")]
     } else if app.tab == Tab::Machine {
-        &["Enter rows", "t minute or rate", "/ filter", "p pause", "arrows step", "c copy", "+- slower"]
+        &[("Enter", "rows"), ("t", "minute or rate"), ("/", "filter"), PAUSE, ("arrows", "step"), ("c", "copy"), SLOWER]
     } else if app.tab == Tab::Findings {
-        &["Enter its sockets", "d in full", "/ filter", "p pause", "arrows step", "c copy", "+- slower"]
+        &[("Enter", "its sockets"), ("d", "in full"), ("/", "filter"), PAUSE, ("arrows", "step"), ("c", "copy"), SLOWER]
     } else {
-        &["Enter rows", "g group", "/ filter", "s sort", "p pause", "arrows step", "c copy", "+- slower"]
-    };
-    let is_recorded = app.playback.is_some();
-    let recorded: &[&str] = if is_recorded { &["p pause", "n next finding", ", . seek"] } else { &[] };
-    let mut keys = String::new();
-    for word in recorded.iter().chain(words.iter().filter(|word| !is_recorded || **word != "p pause")) {
-        if keys.len() + word.len() + 2 + ALWAYS.len() <= usize::from(pen.area.width) {
-            keys.push_str(word);
-            keys.push_str("  ");
-        }
+        &[
+            ("Enter", "rows"),
+            ("g", "group"),
+            ("/", "filter"),
+            ("s", "sort"),
+            PAUSE,
+            ("arrows", "step"),
+            ("c", "copy"),
+            SLOWER,
+        ]
     }
-    keys.push_str(ALWAYS);
-    pen.text(0, y + 1, &keys, theme.dim());
+}
+
+const PAUSE: Key = ("p", "pause");
+const SLOWER: Key = ("+-", "slower");
+
+/// The line of keys: as many as fit, each a place to click.
+fn keys(app: &App, pen: &mut Pen<'_>) {
+    const RECORDED: [Key; 3] = [PAUSE, ("n", "next finding"), (", .", "seek")];
+    let theme = pen.theme;
+    let is_recorded = app.playback.is_some();
+    let recorded = RECORDED.into_iter().filter(|_| is_recorded);
+    let words = keys_of(app).iter().copied().filter(|word| !is_recorded || *word != PAUSE);
+    let cells = |(key, what): &Key| key.len() + 1 + what.len() + 2;
+    let mut room = usize::from(pen.area.width + 2).saturating_sub(ALWAYS.iter().map(cells).sum());
+    let fitting = recorded.chain(words).filter(|word| {
+        let fits = cells(word) <= room;
+        room -= if fits { cells(word) } else { 0 };
+        fits
+    });
+    let shown: Vec<Key> = fitting.collect();
+    let mut x = 0;
+    for (key, what) in shown.into_iter().chain(ALWAYS) {
+        let from = x;
+        x = pen.text(x, 0, key, theme.heading());
+        x = pen.text(x + 1, 0, what, theme.dim());
+        let code = match key {
+            "Enter" => Some(KeyCode::Enter),
+            "Esc" => Some(KeyCode::Esc),
+            _ => key.chars().next().filter(|_| key.len() == 1).map(KeyCode::Char),
+        };
+        if let Some(code) = code {
+            pen.target((from, 0), (x - from, 1), Target::Key(code));
+        }
+        x += 2;
+    }
 }
 
 /// The line of a filter that is being typed, and what it is for or what is wrong with it.

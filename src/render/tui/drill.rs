@@ -28,23 +28,50 @@ impl Drill {
         lines.of.as_ref().is_none_or(|of| **of == self.of)
     }
 
-    /// The conditions of the command that lists the same sockets; `false`: it lists others too. What the sockets of a
-    /// finding have in common serves where it selects just them, else their cookies do.
-    pub(super) fn conditions(&self, frame: Option<&Frame>) -> (Vec<String>, bool) {
-        let Some(id) = &self.of.finding else { return (self.filter.clone(), true) };
+    /// The conditions of the command that lists the same sockets, and what is to be said of it where it lists others. What
+    /// the sockets have in common serves where it selects just them, else their cookies do.
+    pub(super) fn conditions(&self, frame: Option<&Frame>) -> (Vec<String>, Option<String>) {
         let lines = frame.and_then(|f| f.lines.as_ref()).filter(|lines| self.has(lines));
-        let of_finding = lines.and_then(|lines| lines.of_finding);
-        if of_finding.is_some_and(|of| of.is_selection) {
-            return (self.filter.clone(), true);
+        let (is_same, cookies, otherwise) = if let Some(id) = &self.of.finding {
+            let sighting = frame.and_then(|f| f.findings.iter().find(|s| s.finding.id == *id));
+            let is_same = lines.and_then(|lines| lines.of_finding).is_some_and(|of| of.is_selection);
+            (is_same, sighting.and_then(|s| s.finding.sockets.cookies()), "it lists others too".to_owned())
+        } else if let Some((_, id)) = &self.of.group {
+            let is_same = lines.and_then(|lines| lines.is_as_command) == Some(true);
+            (is_same, lines.and_then(|lines| all_cookies(lines)), more_than(id))
+        } else {
+            (true, None, String::new())
+        };
+        if is_same {
+            return (self.filter.clone(), None);
         }
-        let sighting = frame.and_then(|f| f.findings.iter().find(|s| s.finding.id == *id));
-        let cookies = sighting.and_then(|s| s.finding.sockets.cookies());
         let list = cookies.map(|all| all.iter().map(|cookie| format!("{cookie:#x}")).collect::<Vec<_>>().join(","));
         match list.filter(|list| list.len() <= LONGEST) {
-            Some(list) => (vec![format!("cookie = {list}")], true),
-            None => (self.filter.clone(), false),
+            Some(list) => (vec![format!("cookie = {list}")], None),
+            None => (self.filter.clone(), Some(otherwise)),
         }
     }
+}
+
+/// The cookies of rows that are all there.
+fn all_cookies(lines: &Lines) -> Option<Vec<u64>> {
+    let is_whole = lines.is_as_command.is_some() && lines.lines.len() as u64 == lines.total && lines.total > 0;
+    if is_whole { lines.lines.iter().map(|line| line.socket.cookie).collect() } else { None }
+}
+
+/// What the command of a group lists that is not open.
+fn more_than(id: &GroupId) -> String {
+    match id {
+        GroupId::Owner(label) => format!("it lists what every {} holds now", name(label)),
+        GroupId::ShortLived(comm) => format!("it lists what every {comm} holds now"),
+        GroupId::Likely(_) | GroupId::None => "it lists everything".to_owned(),
+        _ => "it may list others too".to_owned(),
+    }
+}
+
+/// The name in the label of a process.
+fn name(label: &str) -> &str {
+    label.split('(').next().unwrap_or(label)
 }
 
 /// The sockets in a state.
@@ -59,9 +86,8 @@ pub(super) fn of_state(state: State) -> Drill {
 /// The sockets of a group.
 pub(super) fn of_group(by: Key, id: &GroupId) -> Drill {
     let text = |t: &str| format!("\"{}\"", t.replace('"', "*"));
-    let name = |label: &str| text(label.split('(').next().unwrap_or(label));
     let filter = match (by, id) {
-        (_, GroupId::Owner(label)) => format!("process = {}", name(label)),
+        (_, GroupId::Owner(label)) => format!("process = {}", text(name(label))),
         (_, GroupId::ShortLived(comm)) => format!("process = {}", text(comm)),
         (_, GroupId::Nobody(status)) => format!("owner-status = {}", status.key().replace('_', "-")),
         (Key::Listener, GroupId::Endpoint(at, _)) => format!("sport = :{}", at.port),
@@ -90,5 +116,7 @@ pub(super) fn of_finding(finding: &Finding, several: bool) -> Option<Drill> {
     let rows = finding.rows();
     let filter = rows.filter(several);
     let id = (!finding.sockets.is_empty()).then(|| finding.id.clone())?;
-    Some(Drill { title: finding.rule.to_owned(), of: RowsOf { rows, group: None, finding: Some(id) }, filter })
+    let subject = &finding.subject;
+    let beside = if subject.pids.is_empty() { subject.pid.into_iter().collect() } else { subject.pids.clone() };
+    Some(Drill { title: finding.rule.to_owned(), of: RowsOf { rows, group: None, finding: Some(id), beside }, filter })
 }

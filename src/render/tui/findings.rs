@@ -8,7 +8,7 @@ use super::hits::Target;
 use super::list::window;
 use super::pen::Pen;
 use super::state::{App, Tab};
-use crate::render::report;
+use crate::render::report::{self, Length};
 use crate::render::style::Style as Plain;
 use crate::render::watch::clock;
 use crate::text;
@@ -19,17 +19,13 @@ pub(super) fn draw(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
     let y = list(frame, pen, 0, Some(app.cursor())) + 1;
     let Some(sighting) = frame.findings.get(app.cursor()) else { return };
     let height = pen.area.height.saturating_sub(y);
-    let below = report(sighting, 0, &mut pen.part(0, y, pen.area.width, height));
-    if below > 0 {
-        let more = format!("{} more: d shows all of it", text::count(below as u64, "line", "lines"));
-        pen.marked(1, pen.area.height - 1, &more, pen.theme.selected());
-    }
+    report(sighting, Length::Full, &mut pen.part(0, y, pen.area.width, height));
 }
 
 /// One finding on the whole screen; returns how far it can be scrolled.
-pub(super) fn full(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> usize {
-    let Some(sighting) = frame.findings.get(app.cursor()) else { return 0 };
-    let below = report(sighting, app.detail_scroll, pen);
+pub(super) fn full(app: &App, pen: &mut Pen<'_>) -> usize {
+    let Some(sighting) = app.sighting() else { return 0 };
+    let below = write(sighting, Length::Full, app.detail_scroll, pen);
     if below > 0 {
         let more = format!("{} more below: arrows, PgDn", text::count(below as u64, "line", "lines"));
         pen.marked(1, pen.area.height - 1, &more, pen.theme.selected());
@@ -37,11 +33,33 @@ pub(super) fn full(app: &App, frame: &Frame, pen: &mut Pen<'_>) -> usize {
     app.detail_scroll + below
 }
 
-/// The report of a finding from a line on; returns how many lines are below. The last line of the area is free then.
-fn report(sighting: &Sighting, scroll: usize, pen: &mut Pen<'_>) -> usize {
+/// The report of a finding, or its beginning; returns the next free line.
+pub(super) fn report(sighting: &Sighting, length: Length, pen: &mut Pen<'_>) -> u16 {
+    let below = write(sighting, length, 0, pen);
+    if below > 0 {
+        let more = format!("{} more: d shows all of it", text::count(below as u64, "line", "lines"));
+        pen.marked(1, pen.area.height - 1, &more, pen.theme.selected());
+        return pen.area.height;
+    }
+    u16::try_from(text_of(sighting, length, pen).lines().count()).unwrap_or(u16::MAX)
+}
+
+/// The usual report where it has room as a whole, or the shortest.
+pub(super) fn fitting(sighting: &Sighting, pen: &Pen<'_>) -> Length {
+    let fits = text_of(sighting, Length::Usual, pen).lines().count() <= usize::from(pen.area.height);
+    if fits { Length::Usual } else { Length::Short }
+}
+
+fn text_of(sighting: &Sighting, length: Length, pen: &Pen<'_>) -> String {
     let mut text = String::new();
     let room = usize::from(pen.area.width.saturating_sub(1));
-    report::write_finding(&mut text, &sighting.finding, Plain { color: false, width: Some(room) });
+    report::write_finding(&mut text, &sighting.finding, length, Plain { color: false, width: Some(room) });
+    text
+}
+
+/// Writes a report from a line on; returns how many lines are below. The last line of the area is free then.
+fn write(sighting: &Sighting, length: Length, scroll: usize, pen: &mut Pen<'_>) -> usize {
+    let text = text_of(sighting, length, pen);
     let lines: Vec<&str> = text.lines().skip(scroll).collect();
     let height = usize::from(pen.area.height);
     let shown = if lines.len() > height { height.saturating_sub(1) } else { lines.len() };

@@ -1,5 +1,6 @@
 //! What was drawn where, for the mouse.
 
+use ratatui::crossterm::event::KeyCode;
 use ratatui::layout::{Position, Rect};
 
 use super::order::Table;
@@ -19,6 +20,8 @@ pub enum Target {
     Sort(Table, &'static str),
     /// A column that what is being typed may mean.
     Choice(usize),
+    /// The name of a key.
+    Key(KeyCode),
 }
 
 /// Where each is.
@@ -28,6 +31,12 @@ pub struct Hits(Vec<(Rect, Target)>);
 impl Hits {
     pub(super) fn add(&mut self, area: Rect, target: Target) {
         self.0.push((area, target));
+    }
+
+    /// Where each is of those that are wanted.
+    #[cfg(test)]
+    pub(super) fn of(&self, is_wanted: impl Fn(Target) -> bool) -> Vec<(Rect, Target)> {
+        self.0.iter().copied().filter(|(_, target)| is_wanted(*target)).collect()
     }
 
     /// What is there; of several the one that was drawn last.

@@ -129,8 +129,8 @@ impl App {
             KeyCode::Char('e') => return Some(Command::Export(Format::Svg)),
             KeyCode::Char('E') => return Some(Command::Export(Format::Text)),
             KeyCode::Char('t') if self.tab == Tab::Machine => self.per_second = !self.per_second,
-            KeyCode::Char('d') if self.tab == Tab::Findings && self.drill.is_none() => {
-                self.full = self.frame().is_some_and(|frame| !frame.findings.is_empty());
+            KeyCode::Char('d') if self.detail.is_none() && self.sighting().is_some() => {
+                self.full = true;
                 self.detail_scroll = 0;
                 // It stays this one.
                 self.choose(self.cursor());
@@ -138,7 +138,7 @@ impl App {
             KeyCode::Char('M') => return Some(self.turn_mouse()),
             KeyCode::Char('c') => {
                 let command = self.command();
-                let more = if self.is_command_exact() { "" } else { " (it lists others too)" };
+                let more = self.command_note().map(|note| format!(" ({note})")).unwrap_or_default();
                 self.notice = Some(format!("copied, if the terminal allows it{more}: {command}"));
                 return Some(Command::Copy(command));
             }
@@ -288,7 +288,9 @@ impl App {
         if self.detail.is_some() {
             return None;
         }
-        self.full = false;
+        if std::mem::take(&mut self.full) && self.drill.is_some() {
+            return None;
+        }
         let cursor = self.cursor();
         if self.rate().is_some() {
             self.notice = Some("a rate has no sockets; c copies the command that shows each event".into());

@@ -10,7 +10,7 @@ use super::history::{Moves, SAMPLES, SMOOTHED_MS};
 use super::hits::Target;
 use super::pen::Pen;
 use super::state::{App, Tab};
-use crate::model::State;
+use crate::model::{State, StateSet};
 use crate::text::{self, grouped};
 use crate::watch::Frame;
 
@@ -49,9 +49,9 @@ const PICTURE: [&str; HEIGHT as usize] = [
 
 /// What the picture shows besides the frame.
 pub(super) struct Shown<'a> {
-    /// The states with a line in the list, and the selected one of them.
+    /// The states with a line in the list, and the selected one of them, or those of the sockets that are open.
     pub states: &'a [State],
-    pub selected: Option<State>,
+    pub selected: StateSet,
     /// What moved; `None` before the second sample.
     pub moves: Option<Moves>,
     /// Rates, not counts.
@@ -61,9 +61,14 @@ pub(super) struct Shown<'a> {
 impl Shown<'_> {
     /// What happened lately, per second, or within a minute.
     pub(super) fn new<'a>(app: &App, frame: &Frame, states: &'a [State], per_second: bool) -> Shown<'a> {
-        let selected = states.get(app.cursor()).copied();
+        let selected = states.get(app.cursor()).map_or(StateSet::EMPTY, |state| StateSet::of(&[*state]));
         let ms = if per_second { SMOOTHED_MS } else { MINUTE_MS };
         Shown { states, selected, moves: app.history.moves(frame.seq, ms), per_second }
+    }
+
+    /// Where sockets are that stand in a list of their own.
+    pub(super) fn of_rows(app: &App, frame: &Frame, selected: StateSet) -> Shown<'static> {
+        Shown { states: &[], selected, moves: app.history.moves(frame.seq, MINUTE_MS), per_second: false }
     }
 
     /// What the numbers at the edges are.
@@ -138,7 +143,7 @@ fn node(frame: &Frame, shown: &Shown<'_>, hole: &Hole<'_>, y: u16, pen: &mut Pen
     let n = frame.all().get(state);
     let count = if frame.shown.contains(state) || n > 0 { grouped(n) } else { "-".into() };
     let style = if n == 0 { theme.dim() } else { theme.state(state) };
-    let style = if shown.selected == Some(state) { style.patch(theme.selected()) } else { style };
+    let style = if shown.selected.contains(state) { style.patch(theme.selected()) } else { style };
     let end = pen.text(hole.x, y, &format!("{} {count}", state.name()), style);
     if let Some(at) = shown.states.iter().position(|s| *s == state) {
         pen.target((hole.x, y), (end - hole.x, 1), Target::Line(Tab::Machine, at));

@@ -3,6 +3,7 @@
 //! Input: keys and frames ([`state::App`]). Output: cells of a buffer (the function [`draw()`]), and commands for
 //! the sampler. The terminal, the clock and the threads are in `cli::watch::screen`.
 
+mod about;
 mod chart;
 mod dashboard;
 mod draw;
@@ -29,5 +30,9 @@ pub use state::{App, Command, Format, Playback};
 pub use svg::{svg, text};
 pub use theme::{Depth, Palette, Theme};
 
+#[cfg(test)]
+pub(crate) mod finding_tests;
+#[cfg(test)]
+mod size_tests;
 #[cfg(test)]
 mod tests;

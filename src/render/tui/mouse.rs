@@ -4,7 +4,7 @@
 //! [`Command`] for what only the caller can do. What is drawn says itself what a click on it means, so that no second place
 //! knows the layout.
 
-use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
+use ratatui::crossterm::event::{KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position;
 
 use super::draw::Drawn;
@@ -24,7 +24,7 @@ impl App {
                 if self.input.is_none() && std::mem::take(&mut self.help) {
                     return None;
                 }
-                self.click(drawn.hits.at(Position::new(event.column, event.row))?)
+                self.click(drawn.hits.at(Position::new(event.column, event.row))?, drawn)
             }
             MouseEventKind::ScrollDown => self.turn(TURN, drawn),
             MouseEventKind::ScrollUp => self.turn(-TURN, drawn),
@@ -40,7 +40,7 @@ impl App {
         None
     }
 
-    fn click(&mut self, target: Target) -> Option<Command> {
+    fn click(&mut self, target: Target, drawn: &Drawn) -> Option<Command> {
         match (&mut self.input, target) {
             (Some(Input::Sort(_, _, at)), Target::Choice(choice)) => {
                 *at = choice;
@@ -53,6 +53,7 @@ impl App {
         match target {
             Target::Tab(tab) => self.open_tab(tab),
             Target::Back => self.back(),
+            Target::Key(code) => self.on_key(KeyEvent::new(code, KeyModifiers::NONE), drawn),
             Target::Sort(table, column) => self.sort_by(table, column),
             Target::Line(tab, index) => {
                 let states = |tab| matches!(tab, Tab::States | Tab::Machine);

@@ -15,16 +15,18 @@ use crate::model::{Endpoint, OwnerStatus, OwnerTable};
 use crate::render::watch::{owner_reason, owner_text};
 use crate::render::{table, value};
 use crate::text::{self, grouped};
-use crate::watch::{Detail, Frame, Line, Lines};
+use crate::watch::{DEFAULT_SORT, Detail, Frame, Line, Lines};
+
+/// How many lines the list of sockets takes.
+pub(super) fn height(frame: &Frame, lines: &Lines) -> u16 {
+    let note = u16::from(absent(frame, lines).is_some());
+    let left_out = u16::from(lines.total > lines.lines.len() as u64);
+    u16::try_from(lines.lines.len().max(1)).unwrap_or(u16::MAX).saturating_add(1 + note + left_out)
+}
 
 /// The sockets behind a state, a group or a finding.
-pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_>) {
+pub(super) fn list(app: &App, frame: &Frame, lines: &Lines, names: &dyn Names, pen: &mut Pen<'_>) {
     let theme = pen.theme;
-    let Some(lines) = app.open_lines() else {
-        let why = if app.is_held() { "rows are kept for the newest samples only" } else { "the rows are on their way" };
-        pen.text(1, 1, why, theme.dim());
-        return;
-    };
     let sort = app.sort();
     let columns = columns(pen.area.width, &lines.lines, sort, names);
     let headings = Headings(Table::Sockets, app.order(Table::Sockets));
@@ -47,22 +49,16 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
     let (first, shown) = window(lines.lines.len(), app.cursor(), rows);
     for (i, line) in lines.lines.iter().enumerate().skip(first).take(shown) {
         let y = u16::try_from(i - first + 1).unwrap_or(u16::MAX);
-        let mut x = 1;
-        for (name, w, right) in &columns {
-            let (text, style) = cell(name, line, frame.interval_ms, theme)
-                .unwrap_or_else(|| (attribute(sort, line, names), Style::new()));
-            let mut part = pen.part(x, y, w - 1, 1);
-            if *right {
-                let end = part.area.width.saturating_sub(1);
-                part.right(end, 0, &text, style);
-            } else if let Some(at) = endpoint(name, line) {
-                let room = usize::from(part.area.width);
-                part.text(0, 0, &within(at, room), style);
-            } else {
-                part.marked(0, 0, &text, style);
-            }
-            x += w;
-        }
+        row(
+            line,
+            y,
+            &columns,
+            &|column, line| match cell(column, line, frame.interval_ms, theme) {
+                Some(known) => known,
+                None => (attribute(sort, line, names), Style::new()),
+            },
+            pen,
+        );
         pen.target((0, y), (pen.area.width, 1), Target::Socket(i));
         if i == app.cursor() {
             pen.select(y);
@@ -74,6 +70,48 @@ pub(super) fn draw(app: &App, frame: &Frame, names: &dyn Names, pen: &mut Pen<'_
     } else if lines.lines.is_empty() {
         pen.text(1, 1, "none in this sample", theme.dim());
     }
+}
+
+/// One row in these columns.
+fn row(
+    line: &Line,
+    y: u16,
+    columns: &[(&'static str, u16, bool)],
+    text_of: &dyn Fn(&str, &Line) -> (String, Style),
+    pen: &mut Pen<'_>,
+) {
+    let mut x = 1;
+    for (name, w, right) in columns {
+        let (text, style) = text_of(name, line);
+        let mut part = pen.part(x, y, w - 1, 1);
+        if *right {
+            let end = part.area.width.saturating_sub(1);
+            part.right(end, 0, &text, style);
+        } else if let Some(at) = endpoint(name, line) {
+            let room = usize::from(part.area.width);
+            part.text(0, 0, &within(at, room), style);
+        } else {
+            part.marked(0, 0, &text, style);
+        }
+        x += w;
+    }
+}
+
+/// Other sockets in the usual columns; those that have no room are counted. Returns the next free line.
+pub(super) fn others(all: &[Line], total: u64, interval_ms: u64, names: &dyn Names, pen: &mut Pen<'_>) -> u16 {
+    let columns = columns(pen.area.width, all, DEFAULT_SORT, names);
+    let rows = usize::from(pen.area.height);
+    let shown = if total > rows as u64 { rows.saturating_sub(1) } else { all.len() };
+    for (line, y) in all.iter().take(shown).zip(0..) {
+        let theme = pen.theme;
+        row(line, y, &columns, &|column, line| cell(column, line, interval_ms, theme).unwrap_or_default(), pen);
+    }
+    let end = u16::try_from(shown).unwrap_or(u16::MAX);
+    let left = total - shown as u64;
+    if left > 0 {
+        pen.text(1, end, &format!("{} more", grouped(left)), pen.theme.dim());
+    }
+    end + u16::from(left > 0)
 }
 
 /// How many of the sockets of a finding are not listed, and why.
@@ -221,28 +259,36 @@ pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) -> usize {
     }
     let height = usize::from(pen.area.height.saturating_sub(top)).max(1);
     // A name is never overwritten by its value.
-    let longest = known.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let longest = known.iter().map(|(column, _)| column.name.len()).max().unwrap_or(0);
     let label = u16::try_from(longest).unwrap_or(u16::MAX).clamp(15, 40) + 3;
-    let per_column = label + 22;
+    // Where one column has room for all, each line says what it means.
+    let meaning = label + 22;
+    let words = known.iter().map(|(column, _)| column.help.len()).max().unwrap_or(0);
+    let in_words = meaning + u16::try_from(words).unwrap_or(u16::MAX).min(100) + 1;
+    let with_words = known.len().div_ceil(height) <= usize::from(pen.area.width / in_words);
+    let per_column = if with_words { in_words } else { meaning };
     let columns = usize::from((pen.area.width / per_column).max(1));
     let rows = known.len().div_ceil(columns).max(height.min(known.len()));
     let end = rows.saturating_sub(height);
     let scroll = app.detail_scroll.min(end);
-    for (i, (name, value)) in known.iter().enumerate() {
+    for (i, (told, value)) in known.iter().enumerate() {
         let (column, row) = (i / rows, i % rows);
         let Some(y) = row.checked_sub(scroll).filter(|y| *y < height) else { continue };
         let (x, y) = (u16::try_from(column).unwrap_or(0) * per_column, u16::try_from(y).unwrap_or(0) + top);
         let last = column == (known.len() - 1) / rows;
         let width = if last { pen.area.width.saturating_sub(x) } else { per_column };
         let mut cell = pen.part(x, y, width, 1);
-        cell.text(1, 0, name, theme.dim());
-        cell.marked(label, 0, value, Style::new());
+        cell.text(1, 0, told.name, theme.dim());
+        let after = cell.marked(label, 0, value, Style::new());
+        if with_words && after < meaning {
+            cell.marked(meaning, 0, told.help, theme.dim());
+        }
     }
     end
 }
 
-/// Every column that says something about a socket, as name and value.
-fn attributes(detail: &Detail, names: &dyn Names) -> Vec<(&'static str, String)> {
+/// Every column that says something about a socket, with its value.
+fn attributes(detail: &Detail, names: &dyn Names) -> Vec<(&'static Column, String)> {
     // These are in the head of the view, where the owner of a TIME_WAIT is named too.
     const ABOVE: [&str; 12] = [
         "state",
@@ -262,5 +308,5 @@ fn attributes(detail: &Detail, names: &dyn Names) -> Vec<(&'static str, String)>
     let says = |column: &&Column| {
         !ABOVE.contains(&column.name) && !matches!((column.get)(&row), Value::Unknown | Value::Absent)
     };
-    COLUMNS.iter().filter(says).map(|column| (column.name, table::cell(column, &row))).collect()
+    COLUMNS.iter().filter(says).map(|column| (column, table::cell(column, &row))).collect()
 }

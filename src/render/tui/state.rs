@@ -10,7 +10,7 @@ use crate::aggregate::Key;
 use crate::model::column::{self, Column};
 use crate::model::{FourTuple, NetnsId, Socket, State};
 use crate::text;
-use crate::watch::{DEFAULT_SORT, Frame, GroupId, Line, Lines};
+use crate::watch::{DEFAULT_SORT, Frame, GroupId, Line, Lines, Sighting};
 
 /// The four tabs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -420,8 +420,8 @@ impl App {
         self.detail.as_ref().map(|line| &line.socket)
     }
 
-    /// The conditions that select what the cursor is on, or what is open; `false`: they select more.
-    fn conditions(&self) -> (Vec<String>, bool) {
+    /// The conditions that select what the cursor is on, or what is open, and what else they select.
+    fn conditions(&self) -> (Vec<String>, Option<String>) {
         let drill = self.drill.clone().or_else(|| match self.tab {
             Tab::States | Tab::Machine => self.states().get(self.cursor()).map(|s| of_state(*s)),
             Tab::Groups => {
@@ -430,13 +430,27 @@ impl App {
             }
             Tab::Findings => None,
         });
-        drill.map_or((Vec::new(), true), |drill| drill.conditions(self.frame()))
+        drill.map_or((Vec::new(), None), |drill| drill.conditions(self.frame()))
     }
 
-    /// Whether [`App::command`] lists the sockets that are open and no others.
+    /// What [`App::command`] lists that is not selected or open.
     #[must_use]
-    pub(super) fn is_command_exact(&self) -> bool {
-        self.detail.is_some() || self.conditions().1
+    pub(super) fn command_note(&self) -> Option<String> {
+        if self.detail.is_some() { None } else { self.conditions().1 }
+    }
+
+    /// The finding that is selected, or whose sockets are open.
+    #[must_use]
+    pub(super) fn sighting(&self) -> Option<&Sighting> {
+        let findings = &self.frame()?.findings;
+        match &self.drill {
+            Some(drill) => {
+                let id = drill.of.finding.as_ref()?;
+                findings.iter().find(|sighting| sighting.finding.id == *id)
+            }
+            None if self.tab == Tab::Findings => findings.get(self.cursor()),
+            None => None,
+        }
     }
 
     /// The command that shows the selection in full.

@@ -18,7 +18,7 @@ use crate::model::gap::{Missing, WayOut, Why};
 use crate::model::{Gap, Socket, State, StateSet};
 use crate::watch::{Frame, Lines, OfFinding, TimeWaitOwners, TraceStatus, testkit};
 
-fn app() -> App {
+pub(super) fn app() -> App {
     let mut app = App::new(1000, Key::Process, true);
     for seq in 1..=3 {
         let mut frame = testkit::frame();
@@ -30,7 +30,7 @@ fn app() -> App {
     app
 }
 
-fn press(app: &mut App, keys: &str) -> Vec<Command> {
+pub(super) fn press(app: &mut App, keys: &str) -> Vec<Command> {
     let mut commands = Vec::new();
     for word in keys.split(' ') {
         let code = match word {
@@ -53,7 +53,7 @@ fn press(app: &mut App, keys: &str) -> Vec<Command> {
     commands
 }
 
-fn screen(app: &App, width: u16, height: u16) -> String {
+pub(super) fn screen(app: &App, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal
         .draw(|frame| {
@@ -65,7 +65,7 @@ fn screen(app: &App, width: u16, height: u16) -> String {
     lines.join("\n")
 }
 
-fn everywhere(name: &str, app: &App) {
+pub(super) fn everywhere(name: &str, app: &App) {
     for (width, height) in [(40, 10), (80, 24), (200, 50)] {
         insta::assert_snapshot!(format!("{name}_{width}x{height}"), screen(app, width, height));
     }

@@ -1,8 +1,9 @@
-//! Enter on a finding shows its very sockets. Comes in: faults made on the kernel, and the rules' own list of sockets. Goes
-//! out: that the screen, and the command that it copies, list these by cookie. Never here: a filter made anew.
+//! Enter on a finding shows its very sockets, and on a group its own. Comes in: faults made on the kernel, and the rules' own
+//! list of sockets. Goes out: that the screen, and the command that it copies, list these by cookie. Never here: a filter made
+//! anew.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
@@ -121,5 +122,49 @@ fn enter_on_a_finding_lists_its_very_sockets_and_so_does_the_command() {
         }
         assert!(left.is_empty(), "not seen: {left:?}");
         drop(held);
+    });
+}
+
+/// A process of this name with one connection.
+fn client(ns: &Netns, to: SocketAddr) -> Helper {
+    let mut client = Helper::start(ns);
+    client.rename(b"curl");
+    client.connect(to, 1);
+    client
+}
+
+#[test]
+fn the_command_of_processes_that_come_and_go_lists_the_rows_of_their_group() {
+    if without_tmux() {
+        return;
+    }
+    in_netns(|ns| {
+        let server = ns.run(|| TcpListener::bind("127.0.0.1:0")).expect("bind");
+        let to = server.local_addr().expect("an address");
+        // One of their name that stays: the command must not list it.
+        let stays = client(ns, to);
+        let tmux = Tmux::start(ns, 200, 60, &format!("{} watch --interval 200ms", product()));
+        tmux.keys(&["3"]);
+        tmux.see(&["BY PROCESS", &format!("curl({})", stays.pid())]);
+        let go: Vec<Helper> = (0..3)
+            .map(|_| {
+                let goes = client(ns, to);
+                tmux.see(&[&format!("curl({})", goes.pid())]);
+                goes
+            })
+            .collect();
+        go.into_iter().for_each(Helper::kill);
+        let screen = tmux.see(&["curl, 3 processes"]);
+        let rows = screen.lines().skip_while(|line| !line.contains("BY PROCESS")).skip(1);
+        let at = rows.take_while(|line| !line.contains("curl, 3 processes")).count();
+        tmux.keys(&[&["Home"][..], &vec!["Down"; at], &["Enter"]].concat());
+        tmux.see(&["> process curl, short-lived", "Enter socket"]);
+        tmux.keys(&["s", "cookie", "Enter"]);
+        let (_, cookies) = wait_for("the rows with their cookies", || shown(&tmux.screen()));
+        assert_eq!(cookies.len(), 3, "{}", tmux.screen());
+        tmux.keys(&["c"]);
+        tmux.see(&["copied, if the terminal allows it: tcpstate list 'cookie = "]);
+        let command = wait_for("the copied command", || Ok::<_, String>(tmux.ask(&["show-buffer"])));
+        assert_eq!(listed(ns, &command), cookies, "{command}");
     });
 }
