@@ -214,7 +214,8 @@ fn refuses_changes(
             let sometimes = sometimes.contains(&key.as_str())
                 || ["processes", "other", "process", "listener", "destination"].contains(&key.as_str())
                 || ["accept_queue", "descriptors"].contains(&key.as_str())
-                || (place.contains("/process") && ["unit", "container", "pod", "owner_status"].contains(&key.as_str()));
+                || (place.contains("/process")
+                    && ["short_lived", "unit", "container", "pod", "owner_status"].contains(&key.as_str()));
             if !sometimes {
                 try_with(less, Some(key), format!("without `{key}`"));
             }

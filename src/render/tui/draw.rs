@@ -161,9 +161,12 @@ fn path(app: &App, frame: &Frame, pen: &mut Pen<'_>) {
         x = pen.marked(x, 1, "  filter: ", theme.dim());
         x = pen.marked(x, 1, &frame.filter, theme.heading());
     }
-    // The worst of what is wrong, where the view does not list it.
+    // The worst of what is wrong, where the view does not list it, and is not about one itself.
     let room = pen.area.width.saturating_sub(x + 2);
-    if room >= 24 && (app.drill.is_some() || !matches!(app.tab, Tab::States | Tab::Findings)) {
+    if room >= 24
+        && app.sighting().is_none()
+        && (app.drill.is_some() || !matches!(app.tab, Tab::States | Tab::Findings))
+    {
         findings::worst(frame, 0, &mut pen.part(x + 2, 1, room, 1));
     }
 }

@@ -214,6 +214,8 @@ fn age(line: &Line, interval_ms: u64) -> String {
     if text.chars().count() < usize::from(AGE) { text } else { format!(">{}", text::compact_ms(age.min_ms)) }
 }
 
+/// Fewer cells say nothing of what a value means.
+const WORDS: u16 = 30;
 /// Where the values begin that have a line each.
 const VALUES: u16 = 15;
 
@@ -261,12 +263,14 @@ pub(super) fn detail(app: &App, names: &dyn Names, pen: &mut Pen<'_>) -> usize {
     // A name is never overwritten by its value.
     let longest = known.iter().map(|(column, _)| column.name.len()).max().unwrap_or(0);
     let label = u16::try_from(longest).unwrap_or(u16::MAX).clamp(15, 40) + 3;
-    // Where one column has room for all, each line says what it means.
+    // Where there is room, each line says what it means; the longest meanings are cut.
     let meaning = label + 22;
+    let needed = u16::try_from(known.len().div_ceil(height)).unwrap_or(u16::MAX).max(1);
     let words = known.iter().map(|(column, _)| column.help.len()).max().unwrap_or(0);
     let in_words = meaning + u16::try_from(words).unwrap_or(u16::MAX).min(100) + 1;
-    let with_words = known.len().div_ceil(height) <= usize::from(pen.area.width / in_words);
-    let per_column = if with_words { in_words } else { meaning };
+    let share = (pen.area.width / needed).min(in_words);
+    let with_words = share >= meaning + WORDS;
+    let per_column = if with_words { share } else { meaning };
     let columns = usize::from((pen.area.width / per_column).max(1));
     let rows = known.len().div_ceil(columns).max(height.min(known.len()));
     let end = rows.saturating_sub(height);
