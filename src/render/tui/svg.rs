@@ -1,4 +1,5 @@
-//! A screen as a file: an SVG picture with the same cells, whose text stays text, or the text alone.
+//! A screen as a file: an SVG picture with the same cells, or the text alone. Text stays text; the dots of a chart are drawn,
+//! because fonts have them in other widths than letters.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -73,6 +74,14 @@ fn run(out: &mut String, x: u16, y: u16, cells: u16, text: &str, (fg, _, modifie
             "<rect x=\"{left}\" y=\"{top}\" width=\"{length}\" height=\"{CELL_HEIGHT}\" fill=\"{ink}\"/>"
         );
     }
+    let weight = if modifier.contains(Modifier::BOLD) { " font-weight=\"bold\"" } else { "" };
+    let faint = if modifier.contains(Modifier::DIM) { " opacity=\"0.6\"" } else { "" };
+    let ink = if reversed { PAPER } else { &ink };
+    let dots = dots(text, left, f64::from(top));
+    if !dots.is_empty() {
+        let _ = writeln!(out, "<path fill=\"{ink}\"{faint} d=\"{dots}\"/>");
+    }
+    let text: String = text.chars().map(|c| if braille(c).is_some() { ' ' } else { c }).collect();
     // Blanks at the ends need no text, and their room must not be stretched over it.
     let lead = text.len() - text.trim_start_matches(' ').len();
     let shown = text.trim_matches(' ');
@@ -81,9 +90,6 @@ fn run(out: &mut String, x: u16, y: u16, cells: u16, text: &str, (fg, _, modifie
     }
     let left = left + lead as f64 * CELL_WIDTH;
     let length = shown.chars().count() as f64 * CELL_WIDTH;
-    let weight = if modifier.contains(Modifier::BOLD) { " font-weight=\"bold\"" } else { "" };
-    let faint = if modifier.contains(Modifier::DIM) { " opacity=\"0.6\"" } else { "" };
-    let ink = if reversed { PAPER } else { &ink };
     let mut clean = String::with_capacity(shown.len());
     for c in shown.chars() {
         match c {
@@ -100,6 +106,30 @@ fn run(out: &mut String, x: u16, y: u16, cells: u16, text: &str, (fg, _, modifie
     );
 }
 
+/// The dots of a pattern: a bit for each.
+fn braille(c: char) -> Option<u32> {
+    let code = u32::from(c);
+    (0x2800..0x2900).contains(&code).then(|| code - 0x2800)
+}
+
+/// The dots of a text as a path of squares.
+fn dots(text: &str, left: f64, top: f64) -> String {
+    /// Where each bit is: column, line.
+    const PLACES: [(f64, f64); 8] =
+        [(0.0, 0.0), (0.0, 1.0), (0.0, 2.0), (1.0, 0.0), (1.0, 1.0), (1.0, 2.0), (0.0, 3.0), (1.0, 3.0)];
+    let mut path = String::new();
+    for (cell, bits) in text.chars().enumerate().filter_map(|(cell, c)| Some((cell, braille(c)?))) {
+        for (column, line) in PLACES.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, place)| place)
+        {
+            let x = left + (cell as f64 + column / 2.0) * CELL_WIDTH + 1.0;
+            let y = top + (line / 4.0) * f64::from(CELL_HEIGHT) + 1.0;
+            // Writing into a String cannot fail.
+            let _ = write!(path, "M{x} {y}h2v2h-2z");
+        }
+    }
+    path
+}
+
 fn ink(color: Color) -> Cow<'static, str> {
     Cow::Borrowed(match color {
         Color::Rgb(r, g, b) => return format!("#{r:02x}{g:02x}{b:02x}").into(),
@@ -108,4 +138,23 @@ fn ink(color: Color) -> Cow<'static, str> {
         Color::Magenta => "#cf8ee0",
         _ => INK,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::layout::Rect;
+    use ratatui::style::Style;
+
+    use super::*;
+
+    #[test]
+    fn dots_are_drawn_where_they_are_and_text_stays_text() {
+        let mut buf = Buffer::empty(Rect::new(0, 0, 8, 1));
+        buf.set_string(0, 0, "a⢀ ⠉b", Style::new());
+        let picture = svg(&buf);
+        // The lower right one of the second cell, both upper ones of the fourth.
+        assert!(picture.contains("d=\"M25 25.75h2v2h-2zM37 13h2v2h-2zM41 13h2v2h-2z\""), "{picture}");
+        assert!(picture.contains(">a   b</text>") && !picture.contains('⠉'), "{picture}");
+        assert_eq!(text(&buf), "a⢀ ⠉b\n", "a file of text has them");
+    }
 }
