@@ -55,6 +55,33 @@ pub fn compact_time(ms: u64) -> String {
     timestamp(ms).unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
+/// The day of a moment, UTC: `2026-11-29`.
+#[must_use]
+pub fn day(ms: u64) -> String {
+    timestamp(ms).unwrap_or_default().strftime("%Y-%m-%d").to_string()
+}
+
+/// Its time of day, UTC: `03:02:07`.
+#[must_use]
+pub fn time_of_day(ms: u64) -> String {
+    timestamp(ms).unwrap_or_default().strftime("%H:%M:%S").to_string()
+}
+
+/// Both: `2026-11-29 03:02:07`.
+#[must_use]
+pub fn moment(ms: u64) -> String {
+    format!("{} {}", day(ms), time_of_day(ms))
+}
+
+/// The time of a moment in a stretch; of several days it is the day and the minute.
+#[must_use]
+pub fn time_within(ms: u64, (from, to): (u64, u64)) -> String {
+    if day(from) == day(to) {
+        return time_of_day(ms);
+    }
+    timestamp(ms).unwrap_or_default().strftime("%m-%d %H:%M").to_string()
+}
+
 /// A duration in a sentence: `0.4 s`, `12 s`, `4 min 10 s`, `4 min`, `3 h`.
 #[must_use]
 pub fn duration(ms: u64) -> String {

@@ -14,14 +14,9 @@ fn timestamp(ms: u64) -> jiff::Timestamp {
     text::timestamp(ms).unwrap_or_default()
 }
 
-fn day(ms: u64) -> String {
-    timestamp(ms).strftime("%Y-%m-%d").to_string()
-}
-
 /// The time of a look, UTC; with its day where the stretch has several.
 fn clock(course: &Course, ms: u64) -> String {
-    let is_one_day = day(course.first_ms) == day(course.last_ms);
-    timestamp(ms).strftime(if is_one_day { "%H:%M:%S" } else { "%m-%d %H:%M" }).to_string()
+    text::time_within(ms, (course.first_ms, course.last_ms))
 }
 
 /// Widths of the table of incidents on a terminal of 80 columns; see `report`.
@@ -45,18 +40,14 @@ pub(super) fn cells(course: &Course, id: &str) -> [String; 2] {
 /// What the report is about.
 pub(super) fn head(course: &Course, host: &str) -> String {
     let (from, to) = (course.first_ms, course.last_ms);
-    let to = if day(from) == day(to) { clock(course, to) } else { format!("{} {}", day(to), time(to)) };
+    let to = if text::day(from) == text::day(to) { clock(course, to) } else { text::moment(to) };
     let snapshots = text::count(course.snapshots, "snapshot", "snapshots");
     let looks = if course.looks == course.snapshots {
         String::new()
     } else {
         format!(", {}", text::count(course.looks, "look", "looks"))
     };
-    format!("{host}, {} {} to {to} UTC: {snapshots}{looks}", day(from), time(from))
-}
-
-fn time(ms: u64) -> String {
-    timestamp(ms).strftime("%H:%M:%S").to_string()
+    format!("{host}, {} to {to} UTC: {snapshots}{looks}", text::moment(from))
 }
 
 /// When a finding was there, in how many looks, and about how many sockets.

@@ -88,6 +88,7 @@ const PACKAGE: &[(&str, &str)] = &[
     ("src/", ".rs"),
     ("src/", ".snap"),
     ("tests/", ".rs"),
+    ("tests/page/", ".py"),
     ("tests/it/", ".txt"),
     ("tests/it/", ".zst"),
     ("tests/truth/", ".md"),

@@ -31,7 +31,11 @@ td.n,th.n{text-align:right}th button{all:unset;cursor:pointer;font-weight:700}th
 th[aria-sort=ascending] button::after{content:' \\2191'}th[aria-sort=descending] button::after{content:' \\2193'}\
 input{font:inherit;width:100%;max-width:24rem;padding:.3rem .5rem;border:1px solid var(--line);\
 background:var(--paper);color:inherit}\
-@media print{body{max-width:none;font-size:11pt}input,.screen{display:none}article{break-inside:avoid}}";
+summary{cursor:pointer}\
+@media(max-width:40rem){dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.5rem}article{padding:.6rem .7rem}\
+svg{overflow:visible}svg text{font-size:20px}}\
+@media print{details::details-content{content-visibility:visible;block-size:auto}\
+body{max-width:none;font-size:11pt}input,.screen{display:none}article{break-inside:avoid}}";
 
 /// Sorts the table of sockets by the column that is clicked, and shows the rows that have all words that are typed.
 pub(super) const SCRIPT: &str = "\

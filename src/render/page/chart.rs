@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::html::escape;
-use crate::render::watch::clock;
+use crate::text::time_within;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 220.0;
@@ -33,10 +33,6 @@ fn nice(most: f64) -> f64 {
     }
 }
 
-fn seconds(ms: u64) -> String {
-    clock(ms).split('.').next().unwrap_or_default().to_owned()
-}
-
 /// Where a moment is, from the left.
 fn across(ms: u64, (from, to): (u64, u64)) -> f64 {
     let span = to.saturating_sub(from).max(1) as f64;
@@ -57,7 +53,8 @@ fn times(out: &mut String, ends: (u64, u64), y: f64) {
     let middle = ends.0 + ends.1.saturating_sub(ends.0) / 2;
     for (ms, anchor) in [(ends.0, "start"), (middle, "middle"), (ends.1, "end")] {
         let x = across(ms, ends);
-        let _ = write!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>", seconds(ms));
+        let _ =
+            write!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>", time_within(ms, ends));
     }
 }
 
@@ -160,8 +157,8 @@ pub(super) fn bars(label: &str, ends: (u64, u64), lines: &[Bars]) -> Option<Stri
                 y + 18.0,
                 // One look is seen too.
                 (end - x).max(4.0),
-                seconds(*from),
-                seconds(*to)
+                time_within(*from, ends),
+                time_within(*to, ends)
             );
         }
     }

@@ -129,8 +129,6 @@ fn finding(out: &mut String, page: &Page<'_>, finding: &Finding) {
             list(out, "one of", "ul", several.iter().map(one).collect());
         }
     }
-    let ruled_out = finding.causes.ruled_out.iter().map(|(cause, why)| format!("{}: {why}", cause.text));
-    list(out, "ruled out", "ul", ruled_out.collect());
     let facts: Vec<String> =
         finding.evidence.iter().map(|(name, value)| format!("{name} {}", report::evidence_text(value))).collect();
     row(out, "evidence", &facts.join(", "));
@@ -147,7 +145,22 @@ fn finding(out: &mut String, page: &Page<'_>, finding: &Finding) {
     if !finding.next.is_empty() {
         let _ = write!(out, "<dt>check</dt><dd><code>{}</code></dd>", escape(&finding.next));
     }
+    ruled_out(out, finding);
     out.push_str("</dl>");
+}
+
+/// What it is not: the longest list, and the last that one reads.
+fn ruled_out(out: &mut String, finding: &Finding) {
+    let causes = &finding.causes.ruled_out;
+    if causes.is_empty() {
+        return;
+    }
+    let many = text::count(causes.len() as u64, "other cause", "other causes");
+    let _ = write!(out, "<dt>ruled out</dt><dd><details><summary>{many}</summary><ul>");
+    for (cause, why) in causes {
+        let _ = write!(out, "<li>{}</li>", escape(&format!("{}: {why}", cause.text)));
+    }
+    out.push_str("</ul></details></dd>");
 }
 
 fn over_time(out: &mut String, page: &Page<'_>) {
@@ -165,7 +178,7 @@ fn over_time(out: &mut String, page: &Page<'_>) {
     for (name, rate) in RATES {
         let values = page.points.iter().map(rate).collect();
         if let Some(svg) = chart::curves(name, &at, &[Curve { name: name.into(), values }]) {
-            let _ = write!(out, "<h2>Connections {name}</h2>\n{svg}\n");
+            let _ = write!(out, "<h2>{name}</h2>\n{svg}\n");
         }
     }
 }

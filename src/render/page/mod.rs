@@ -101,9 +101,9 @@ type Rate = (&'static str, fn(&Point) -> Option<f64>);
 
 /// The rates that are told.
 const RATES: [Rate; 3] = [
-    ("opened per second", |point| point.opened),
-    ("attempts that failed, per second", |point| point.failed),
-    ("cut off by a reset, per second", |point| point.resets),
+    ("Connections opened per second", |point| point.opened),
+    ("Connects that failed, per second", |point| point.failed),
+    ("Connections cut off by a reset, per second", |point| point.resets),
 ];
 
 #[cfg(test)]

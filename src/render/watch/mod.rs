@@ -74,7 +74,5 @@ pub fn line_label(group: &FrameGroup, names: &dyn crate::model::column::Names) -
 /// The time of day of a moment, in UTC, to the tenth of a second.
 #[must_use]
 pub fn clock(ms: u64) -> String {
-    let in_day = ms % 86_400_000;
-    let (h, m, s) = (in_day / 3_600_000, in_day / 60_000 % 60, in_day / 1000 % 60);
-    format!("{h:02}:{m:02}:{s:02}.{}", in_day % 1000 / 100)
+    format!("{}.{}", text::time_of_day(ms), ms % 1000 / 100)
 }
