@@ -39,6 +39,17 @@ impl Census {
         }
     }
 
+    /// Adds what was counted on another host, by the same keys.
+    pub fn merge(&mut self, other: Census) {
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            mine.merge(theirs);
+        }
+        self.coverage.merge(&other.coverage);
+        for (mine, theirs) in self.groupings.iter_mut().zip(other.groupings) {
+            mine.merge(theirs);
+        }
+    }
+
     #[must_use]
     pub fn family(&self, family: Family) -> &Counts {
         &self.counts[family as usize]
@@ -56,7 +67,8 @@ impl Census {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::groups::{Key, KeyValue};
+    use crate::aggregate::groups::KeyValue;
+    use crate::aggregate::key::Key;
     use crate::model::column::NoNames;
     use crate::model::sysctl::PORT_RANGE;
     use crate::model::{Endpoint, OwnerTable, Socket, State};

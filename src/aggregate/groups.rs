@@ -8,153 +8,16 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
-use crate::aggregate::prefix::Prefix;
+use crate::aggregate::key::Key;
 use crate::aggregate::roles::{Listeners, Role};
 use crate::aggregate::state_counts::Counts;
 use crate::aggregate::sums::{Amount, Sum, Sums};
 use crate::model::cgroup::Identity;
-use crate::model::column::Row;
+use crate::model::column::{Names, Row};
 use crate::model::{Endpoint, Family, FourTuple, NetnsId, OwnerStatus, OwnerTable, State};
-
-/// What to group by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Key {
-    State,
-    Family,
-    Local,
-    LocalAddr,
-    LocalPort,
-    Peer,
-    PeerAddr,
-    PeerPort,
-    FourTuple,
-    Process,
-    User,
-    Listener,
-    Destination,
-    Netns,
-    Unit,
-    Container,
-    Pod,
-    /// `local-addr/24`: local addresses by prefix.
-    LocalNet(Prefix),
-    /// `peer-addr/24`: peer addresses by prefix.
-    PeerNet(Prefix),
-}
-
-impl Key {
-    /// Every key, of prefixes only what they are prefixes of.
-    pub const ALL: [Key; 17] = [
-        Key::State,
-        Key::Family,
-        Key::Local,
-        Key::LocalAddr,
-        Key::LocalPort,
-        Key::Peer,
-        Key::PeerAddr,
-        Key::PeerPort,
-        Key::FourTuple,
-        Key::Process,
-        Key::User,
-        Key::Listener,
-        Key::Destination,
-        Key::Netns,
-        Key::Unit,
-        Key::Container,
-        Key::Pod,
-    ];
-
-    /// The name on the command line and in JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Key::State => "state",
-            Key::Family => "family",
-            Key::Local => "local",
-            Key::LocalAddr | Key::LocalNet(_) => "local-addr",
-            Key::LocalPort => "local-port",
-            Key::Peer => "peer",
-            Key::PeerAddr | Key::PeerNet(_) => "peer-addr",
-            Key::PeerPort => "peer-port",
-            Key::FourTuple => "four-tuple",
-            Key::Process => "process",
-            Key::User => "user",
-            Key::Listener => "listener",
-            Key::Destination => "destination",
-            Key::Netns => "netns",
-            Key::Unit => "unit",
-            Key::Container => "container",
-            Key::Pod => "pod",
-        }
-    }
-
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Key> {
-        let word = word.trim().to_ascii_lowercase().replace('_', "-");
-        if let Some((name, prefix)) = word.split_once('/') {
-            let prefix = Prefix::parse(prefix)?;
-            return match name {
-                "local-addr" => Some(Key::LocalNet(prefix)),
-                "peer-addr" => Some(Key::PeerNet(prefix)),
-                _ => None,
-            };
-        }
-        let word = match word.as_str() {
-            "src" => "local",
-            "dst" => "peer",
-            "sport" => "local-port",
-            "dport" => "peer-port",
-            "tuple" => "four-tuple",
-            other => other,
-        };
-        Key::ALL.into_iter().find(|k| k.name() == word)
-    }
-
-    /// The name with its prefix, as typed.
-    #[must_use]
-    pub fn label(self) -> Cow<'static, str> {
-        match self {
-            Key::LocalNet(Prefix { v4, v6 }) | Key::PeerNet(Prefix { v4, v6 }) => {
-                Cow::Owned(format!("{}/{v4}/{v6}", self.name()))
-            }
-            _ => Cow::Borrowed(self.name()),
-        }
-    }
-
-    /// Whether it needs socket owners.
-    #[must_use]
-    pub const fn needs_owners(self) -> bool {
-        matches!(self, Key::Process | Key::Unit | Key::Container | Key::Pod)
-    }
-
-    /// Whether it is of the peer, which a socket that listens or is only bound has not.
-    #[must_use]
-    pub const fn is_of_peer(self) -> bool {
-        matches!(self, Key::Peer | Key::PeerAddr | Key::PeerPort | Key::PeerNet(_))
-    }
-
-    /// Whether equal values mean the same only within one network namespace.
-    #[must_use]
-    pub const fn is_local(self) -> bool {
-        matches!(self, Key::Local | Key::Peer | Key::FourTuple | Key::Listener | Key::Destination)
-    }
-
-    /// The keys for rows of several namespaces: endpoints get their namespace as a key.
-    #[must_use]
-    pub fn apart(keys: &[Key]) -> Vec<Key> {
-        let told = keys.contains(&Key::Netns) || !keys.iter().any(|k| k.is_local());
-        let first = if told { None } else { Some(Key::Netns) };
-        first.into_iter().chain(keys.iter().copied()).collect()
-    }
-
-    /// Whether it also needs the cgroups of those processes.
-    #[must_use]
-    pub const fn needs_cgroups(self) -> bool {
-        matches!(self, Key::Unit | Key::Container | Key::Pod)
-    }
-}
 
 /// The value of one key for one group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -183,9 +46,18 @@ pub enum KeyValue {
 #[derive(Clone, Debug)]
 pub struct Group {
     pub values: Vec<KeyValue>,
+    /// Whose numbers the values have: of several hosts, the place of the first that had the group.
+    pub host: u32,
     pub counts: Counts,
     /// What was summed; `None` where nothing was asked for.
     pub sums: Option<Box<Sums>>,
+}
+
+/// What the numbers in the values of groups mean on one host.
+#[derive(Clone, Copy)]
+pub struct Legend<'a> {
+    pub owners: &'a OwnerTable,
+    pub names: &'a dyn Names,
 }
 
 /// The groups below the cut, together.
@@ -238,6 +110,8 @@ pub struct Grouping {
     pub keys: Vec<Key>,
     pub(super) groups: HashMap<Box<[u8]>, Group, foldhash::fast::RandomState>,
     scratch: Vec<u8>,
+    /// The host whose rows are added, as a place among several.
+    pub host: u32,
     /// Skip sockets for which every key is [`KeyValue::None`].
     pub skip_none: bool,
     pub wanted: Wanted,
@@ -252,6 +126,7 @@ impl Grouping {
             keys,
             groups: HashMap::default(),
             scratch: Vec::with_capacity(64),
+            host: 0,
             skip_none: false,
             wanted: Wanted::default(),
             with_sums: false,
@@ -273,8 +148,8 @@ impl Grouping {
         let mut any = false;
         for key in &self.keys {
             let applies = write_key(*key, row, role, listeners, &mut self.scratch);
-            // A namespace that was added before another key always applies, and means nothing alone.
-            any |= applies && (*key != Key::Netns || self.keys.len() == 1);
+            // A host or a namespace that was added before another key always applies, and means nothing alone.
+            any |= applies && (!matches!(key, Key::Netns | Key::Host) || self.keys.len() == 1);
         }
         if self.skip_none && !any {
             return;
@@ -293,7 +168,26 @@ impl Grouping {
         if let Some(sums) = &mut sums {
             sums.add(row.socket, self.with_rtt);
         }
-        self.groups.insert(self.scratch.clone().into_boxed_slice(), Group { values, counts, sums });
+        self.groups.insert(self.scratch.clone().into_boxed_slice(), Group { values, host: self.host, counts, sums });
+    }
+
+    /// Adds the groups of another host, counted by the same keys.
+    pub fn merge(&mut self, other: Grouping) {
+        #[expect(clippy::iter_over_hash_type, reason = "sums are the same in any order")]
+        for (key, group) in other.groups {
+            match self.groups.entry(key) {
+                Entry::Vacant(free) => {
+                    free.insert(group);
+                }
+                Entry::Occupied(mut known) => {
+                    let known = known.get_mut();
+                    known.counts.merge(&group.counts);
+                    if let (Some(mine), Some(theirs)) = (&mut known.sums, &group.sums) {
+                        mine.merge(theirs);
+                    }
+                }
+            }
+        }
     }
 
     #[must_use]
@@ -394,6 +288,10 @@ fn write_key(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners, out: &m
         return none(out);
     }
     match key {
+        Key::Host => {
+            out.extend_from_slice(row.names.host().unwrap_or_default().as_bytes());
+            out.push(0);
+        }
         Key::State => out.push(s.state.kernel()),
         Key::Family => out.push(s.family as u8),
         Key::Local => write_endpoint(s.local, out),
@@ -495,6 +393,7 @@ fn value(key: Key, row: &Row<'_>, role: Role, listeners: &Listeners) -> KeyValue
         return KeyValue::None;
     }
     match key {
+        Key::Host => row.names.host().map_or(KeyValue::None, |host| KeyValue::Text(host.to_owned())),
         Key::State => KeyValue::State(s.state),
         Key::Family => KeyValue::Family(s.family),
         Key::Local => KeyValue::Endpoint(s.local),
@@ -549,6 +448,7 @@ pub fn processes_label(indices: &[u32], owners: &OwnerTable) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregate::prefix::Prefix;
     use crate::model::column::NoNames;
     use crate::model::sysctl::PORT_RANGE;
     use crate::model::{Socket, TcpInfo};

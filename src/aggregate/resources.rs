@@ -4,7 +4,8 @@
 //! of it, or judging more than a share of a limit.
 
 use crate::aggregate::accept_queue::AcceptQueue;
-use crate::aggregate::groups::{Group, Grouping, Key, KeyValue};
+use crate::aggregate::groups::{Group, Grouping, KeyValue};
+use crate::aggregate::key::Key;
 use crate::aggregate::local_ports::PortUse;
 use crate::aggregate::roles::Listeners;
 use crate::model::NetnsId;
@@ -117,7 +118,7 @@ mod tests {
     use crate::model::{Endpoint, Socket, State};
 
     fn group(value: KeyValue) -> Group {
-        Group { values: vec![value], counts: Counts::default(), sums: None }
+        Group { values: vec![value], host: 0, counts: Counts::default(), sums: None }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::aggregate::groups::{Group, Grouping, Key, KeyValue};
+use crate::aggregate::groups::{Group, Grouping, KeyValue};
+use crate::aggregate::key::Key;
 use crate::model::OwnerTable;
 
 /// A process is short-lived no longer than this.

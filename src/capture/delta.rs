@@ -410,6 +410,12 @@ impl Decoder {
     }
 }
 
+/// The host of the facts among the first lines of a key frame.
+pub(super) fn host(text: &str) -> Option<String> {
+    let json: Json = serde_json::from_str(text.lines().nth(1)?).ok()?;
+    (json["type"] == "facts").then(|| json["change"]["host"].as_str().map(str::to_owned))?
+}
+
 fn object(line: &Json) -> Result<&Map<String, Json>, Refused> {
     line["socket"].as_object().ok_or_else(|| "a row has no object".into())
 }

@@ -3,7 +3,7 @@
 //! Input: text, or the bytes of a file. Output: bytes, or where each snapshot is. Marks and index are skippable frames (RFC
 //! 8878, section 3.1.2): `zstd -dc` passes them over and prints the lines.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 /// zstd's default: a higher level costs twice the time for a tenth of the size.
 const LEVEL: i32 = 3;
@@ -96,6 +96,17 @@ pub(super) fn text(body: &[u8]) -> Result<String, String> {
         return Err("bytes follow its end".into());
     }
     String::from_utf8(out).map_err(|e| e.to_string())
+}
+
+/// The first lines of a frame: those of the snapshot and of its facts. Nothing says that they are sound.
+pub(super) fn beginning(body: &[u8]) -> Option<String> {
+    let decoder = zstd::stream::read::Decoder::with_buffer(body).ok()?.single_frame();
+    let mut lines = BufReader::new(decoder.take(MOST_BYTES));
+    let mut text = String::new();
+    for _ in 0..2 {
+        lines.read_line(&mut text).ok()?;
+    }
+    Some(text)
 }
 
 /// The index of these entries.

@@ -85,6 +85,7 @@ enums! {
         TraceCost { per_second } = "trace_cost",
         TrackLimit = "track_limit",
         TooManySockets { sockets } = "too_many_sockets",
+        SeveralHosts = "several_hosts",
         Counters(mismatch) = "counters",
         Recorded { filter } = "recorded",
         SavedText = "saved_text",

@@ -6,7 +6,7 @@
 use std::io::{Read, Seek, SeekFrom};
 
 use crate::capture::Error;
-use crate::capture::delta::{Decoder, Failure};
+use crate::capture::delta::{self, Decoder, Failure};
 use crate::capture::frame::{self, Entry};
 use crate::model::Snapshot;
 use crate::model::names::NameTable;
@@ -72,6 +72,17 @@ impl<R: Read + Seek> Capture<R> {
     #[must_use]
     pub fn damage(&self) -> &[Damage] {
         &self.damage
+    }
+
+    /// The host that was recorded, as the first key frame says that can be read. The checksum of a frame costs the whole frame, so
+    /// it is not asked about a host that is known already.
+    pub fn host(&mut self, known: &[String]) -> Option<String> {
+        let keys: Vec<Entry> = self.entries.iter().filter(|entry| entry.key).copied().collect();
+        keys.iter().find_map(|entry| {
+            let body = frame::body(&mut self.file, entry).ok()?;
+            let host = delta::host(&frame::beginning(&body)?)?;
+            (known.contains(&host) || frame::text(&body).is_ok()).then_some(host)
+        })
     }
 
     /// The place of the latest snapshot that is not later than a moment.

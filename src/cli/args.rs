@@ -3,6 +3,8 @@
 //! Input: words. Output: values typed by the parsers in [`crate::cli::parse`]. A command's own arguments are in the file
 //! of the command.
 
+use std::path::Path;
+
 use clap::{Args, ValueEnum};
 
 use crate::cli::env::ColorChoice;
@@ -48,10 +50,13 @@ impl Origin {
 /// A recording in place of this host.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Replay {
-    /// Read a capture that `record` wrote, or the newest of a folder, instead of this host; also saved output of ss, netstat,
-    /// lsof or /proc/net/tcp (`-`: standard input)
+    /// Read a capture that `record` wrote, or a folder of captures, instead of this host; also saved output of ss, netstat, lsof
+    /// or /proc/net/tcp (`-`: standard input). They may be of several hosts, and the option be given again
     #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "proc_root"], help_heading = "Source")]
-    pub from: Option<std::path::PathBuf>,
+    pub from: Vec<std::path::PathBuf>,
+    /// Of captures of several hosts those of this one; `*` matches anything
+    #[arg(long, value_name = "NAME", help_heading = "Source")]
+    pub host: Option<String>,
     /// The moment of the capture: -5m before its end, 12:30:00 (UTC), 2026-11-29T12:30:00Z [default: its end]
     #[arg(long, value_name = "MOMENT", value_parser = history::moment, allow_hyphen_values = true, requires = "from")]
     #[arg(help_heading = "Source")]
@@ -59,22 +64,25 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// What is in a file.
+    pub(crate) fn of(file: &Path) -> Replay {
+        Replay { from: vec![file.to_owned()], ..Replay::default() }
+    }
+
     /// Leaves its options out of the help of a command that refuses them.
     pub(crate) fn hide(arg: clap::Arg) -> clap::Arg {
-        let is_of_replay = ["from", "at"].contains(&arg.get_id().as_str());
+        let is_of_replay = ["from", "host", "at"].contains(&arg.get_id().as_str());
         if is_of_replay { arg.hide(true) } else { arg }
     }
 
     /// The error of a command that reads only the running system.
     pub(crate) fn refuse(&self, command: &str) -> anyhow::Result<()> {
-        match self.from {
-            Some(_) => {
-                anyhow::bail!(
-                    "{command} needs the running system; summary, list, doctor, watch, trace and explain read --from"
-                )
-            }
-            None => Ok(()),
+        if !self.from.is_empty() {
+            anyhow::bail!(
+                "{command} needs the running system; summary, list, doctor, watch, trace and explain read --from"
+            );
         }
+        Ok(())
     }
 }
 

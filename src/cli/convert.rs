@@ -13,10 +13,10 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value as Json, json};
 
-use crate::cli::args::{Common, Replay, Selection};
+use crate::cli::args::{Origin, Replay, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
-use crate::cli::history::{self, Moment};
+use crate::cli::history;
 use crate::cli::stretch::{Range, Stretch};
 use crate::cli::{parse, select};
 use crate::collect::names::SystemNames;
@@ -74,39 +74,35 @@ pub struct ConvertArgs {
     /// Leave out snapshots that come sooner after the one before
     #[arg(long, short = 'i', value_name = "TIME", value_parser = parse::interval, help_heading = "Source")]
     pub interval: Option<Duration>,
-    /// Of a recording the part from this moment on: 10m before its end, 12:30:00 (UTC), 2026-11-29T12:30:00Z
-    #[arg(long, value_name = "MOMENT", value_parser = history::since, allow_hyphen_values = true)]
-    #[arg(help_heading = "Source")]
-    pub since: Option<Moment>,
-    /// And up to this moment, likewise [default: its end]
-    #[arg(long, value_name = "MOMENT", value_parser = history::since, allow_hyphen_values = true)]
-    #[arg(help_heading = "Source")]
-    pub until: Option<Moment>,
+    #[command(flatten)]
+    pub range: Range,
 }
 
 pub(crate) fn run(args: &ConvertArgs, env: &mut Env) -> anyhow::Result<Exit> {
-    let range = Range { since: args.since, until: args.until };
-    let mut stretch = Stretch::open(Some(&args.file), range)?;
-    let common = Common { replay: Replay { from: Some(args.file.clone()), at: None }, ..Common::default() };
-    let names = stretch.names().map(SystemNames::recorded).unwrap_or_default();
-    let filter = select::of_command_line(&args.selection, &common.origin, &names, env)?;
-    if filter.is_kernel_only() {
-        bail!("filter: only the kernel knows `autobound`, and a recording is filtered here");
-    }
+    let (stretches, mut notes) = Stretch::open_all(&Replay::of(&args.file), args.range)?;
     let mut folders = args.output.as_ref().map(|folder| Folders::below(folder, &args.file, args.to));
     let mut to_stdout = Rows::new(args.to, env.width);
     let (mut rows, mut snapshots) = (0u64, 0u64);
-    while let Some(recorded) = stretch.next(args.interval.unwrap_or_default())? {
-        let names = SystemNames::recorded(recorded.names);
-        let snapshot = recorded.snapshot;
-        snapshots += 1;
-        rows += match &mut folders {
-            Some(folders) => {
-                let (file, rows) = folders.of(&snapshot)?;
-                rows.write(file, &snapshot, &names, &filter).with_context(|| "cannot write rows")?
-            }
-            None => to_stdout.write(&mut env.stdout, &snapshot, &names, &filter)?,
-        };
+    for mut stretch in stretches {
+        // A name in a filter is a number of this host.
+        let names = stretch.names().map(SystemNames::recorded).unwrap_or_default();
+        let filter = select::of_command_line(&args.selection, &Origin::default(), &names, env)?;
+        if filter.is_kernel_only() {
+            bail!("filter: only the kernel knows `autobound`, and a recording is filtered here");
+        }
+        while let Some(recorded) = stretch.next(args.interval.unwrap_or_default())? {
+            let snapshot = recorded.snapshot;
+            let names = SystemNames::recorded(recorded.names).on(&snapshot.host);
+            snapshots += 1;
+            rows += match &mut folders {
+                Some(folders) => {
+                    let (file, rows) = folders.of(&snapshot)?;
+                    rows.write(file, &snapshot, &names, &filter).with_context(|| "cannot write rows")?
+                }
+                None => to_stdout.write(&mut env.stdout, &snapshot, &names, &filter)?,
+            };
+        }
+        notes.extend(stretch.note());
     }
     if let Some(folders) = folders {
         let files = folders.finish()?;
@@ -114,7 +110,7 @@ pub(crate) fn run(args: &ConvertArgs, env: &mut Env) -> anyhow::Result<Exit> {
         let snapshots = text::count(snapshots, "snapshot", "snapshots");
         writeln!(env.stderr, "tcpstate: wrote {rows} of {snapshots} to {files}")?;
     }
-    if let Some(note) = stretch.note() {
+    for note in notes {
         writeln!(env.stderr, "note: {note}")?;
     }
     Ok(Exit::Done)
@@ -138,12 +134,14 @@ impl Rows {
                 command: "convert",
                 version: env!("CARGO_PKG_VERSION"),
                 taken_at: String::new(),
-                host: String::new(),
-                kernel: String::new(),
+                host: None,
+                kernel: None,
                 source: "",
                 netns: None,
+                hosts: Vec::new(),
             },
-            columns: COLUMNS.iter().collect(),
+            // It comes first, beside the time.
+            columns: COLUMNS.iter().filter(|column| column.name != "host").collect(),
             chosen: true,
             style: Style { width, ..Style::PLAIN },
             header: true,
@@ -212,7 +210,7 @@ impl Folders {
 
     /// The file of a snapshot. Only its owner may read it, like the recording.
     fn of(&mut self, snapshot: &Snapshot) -> anyhow::Result<&mut (BufWriter<File>, Rows)> {
-        let day = text::timestamp(snapshot.taken_at_ms).unwrap_or_default().strftime("%Y-%m-%d").to_string();
+        let day = text::day(snapshot.taken_at_ms);
         // A name of a host is no path.
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let host: String = snapshot.host.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();

@@ -3,11 +3,14 @@
 //! Input: two captures, one and what is there now, or two looks at this host. Output: tables or a document; the exit code says
 //! whether anything did.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::Args;
+use serde_json::{Value as Json, json};
 
 use crate::aggregate::difference::Difference;
 use crate::cli::args::{Common, Origin, Replay};
@@ -15,9 +18,9 @@ use crate::cli::env::{ColorChoice, Env};
 use crate::cli::exit::Exit;
 use crate::cli::history::{self, Moment};
 use crate::cli::parse;
-use crate::cli::session::Session;
+use crate::cli::session::{self, Session};
 use crate::model::Snapshot;
-use crate::render::difference::{Comparison, Side};
+use crate::render::difference::{self, Comparison, Side};
 use crate::render::json as out;
 
 const EXAMPLES: &str = "\
@@ -84,6 +87,9 @@ pub struct DiffArgs {
     /// When to colour
     #[arg(long, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
     pub color: ColorChoice,
+    /// Of captures of several hosts those of this one; `*` matches anything
+    #[arg(long, value_name = "NAME", requires = "before", help_heading = "Source")]
+    pub host: Option<String>,
     /// Which sockets of this host or of the captures
     #[command(flatten)]
     pub origin: Origin,
@@ -91,47 +97,97 @@ pub struct DiffArgs {
 
 pub(crate) fn run(args: &DiffArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    let (earlier, before) = open(args.before.as_ref(), args)?;
+    let before = open(args.before.as_ref(), args)?;
     if let Some(interval) = args.interval {
         std::thread::sleep(interval.saturating_sub(started.elapsed()));
     }
-    let (mut session, after) = open(args.after.as_ref(), args)?;
-    session.add_unseen(earlier);
-    let difference = Difference::between(&before, &after);
-    let times = [&before, &after].map(|snapshot| history::clock(snapshot.taken_at_ms));
+    let after = open(args.after.as_ref(), args)?;
     let name = |place: &Option<Place>, none| place.as_ref().map_or_else(|| String::from(none), |p| p.typed.clone());
-    let (earlier, later) = (name(&args.before, "then"), name(&args.after, "now"));
-    let comparison = Comparison {
-        before: Side { name: &earlier, time: &times[0], snapshot: &before },
-        after: Side { name: &later, time: &times[1], snapshot: &after },
-        difference: &difference,
-        top: args.top,
-        limit: args.limit,
-    };
+    let names = [name(&args.before, "then"), name(&args.after, "now")];
+    let (pairs, alone) = paired(before, after);
+    if pairs.is_empty() {
+        bail!("{} and {} have no host in common: {}", names[0], names[1], alone.join(", "));
+    }
+    let of_hosts = pairs.len() + alone.len() > 1;
+    let (mut text, mut documents, mut sessions) = (String::new(), Vec::new(), Vec::new());
+    let mut is_same = alone.is_empty();
+    for ((earlier, before), (mut session, after)) in pairs {
+        session.add_unseen(earlier);
+        let difference = Difference::between(&before, &after);
+        let times = [&before, &after].map(|snapshot| history::clock(snapshot.taken_at_ms));
+        let comparison = Comparison {
+            before: Side { name: &names[0], time: &times[0], snapshot: &before },
+            after: Side { name: &names[1], time: &times[1], snapshot: &after },
+            difference: &difference,
+            top: args.top,
+            limit: args.limit,
+        };
+        is_same &= difference.is_empty();
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        comparison.write(&mut text, env.style(args.color));
+        documents.push((after.host.clone(), comparison.document()));
+        sessions.push(session);
+    }
+    if let (Some(first), false) = (sessions.first_mut(), alone.is_empty()) {
+        first.notes.push(format!("not compared, since only one of the two has them: {}", alone.join(", ")));
+    }
     if let Some(to) = env.json(args.json) {
-        out::write_document(to, &comparison.document(&session.head("diff"), &session.gaps))?;
+        let mut map = out::head(&session::head(&sessions, "diff")?);
+        map.extend(difference::together(documents, of_hosts));
+        map.insert("gaps".into(), json!(session::gap_objects(&sessions)));
+        out::write_document(to, &Json::Object(map))?;
     }
     if env.wants_text(args.json) {
-        let mut text = String::new();
-        comparison.write(&mut text, env.style(args.color));
         env.stdout.write_all(text.as_bytes())?;
-        session.print_gaps(env, &Common { color: args.color, ..Common::default() })?;
+        session::print_gaps(&sessions, env, &Common { color: args.color, ..Common::default() })?;
     } else {
-        session.print_notes(env)?;
+        sessions.iter().try_for_each(|session| session.print_notes(env))?;
     }
-    Ok(if difference.is_empty() { Exit::Done } else { Exit::No })
+    Ok(if is_same { Exit::Done } else { Exit::No })
 }
 
-/// The snapshot of a place; without one that of this host.
-fn open(place: Option<&Place>, args: &DiffArgs) -> anyhow::Result<(Session, Snapshot)> {
-    let replay = place.map_or_else(Replay::default, |place| Replay { from: Some(place.path.clone()), at: place.at });
-    let mut session = Session::open(&Common { origin: args.origin.clone(), replay, ..Common::default() })?;
-    let snapshot = session.live.snapshot(true)?;
-    session.gaps.extend(snapshot.gaps.iter().cloned());
-    let mut coverage = crate::model::Coverage::default();
-    snapshot.sockets.iter().for_each(|socket| coverage.add(snapshot.owners.of(socket).0));
-    session.gaps.extend(coverage.gap(&snapshot.owners, session.live.looker()));
-    Ok((session, snapshot))
+/// What was opened of a host.
+type Looked = (Session, Snapshot);
+
+/// The two looks at each host, and the hosts of which there is one only. Where both sides have one, these are compared, whatever
+/// they are called.
+fn paired(before: Vec<Looked>, after: Vec<Looked>) -> (Vec<(Looked, Looked)>, Vec<String>) {
+    if before.len() == 1 && after.len() == 1 {
+        return (before.into_iter().zip(after).collect(), Vec::new());
+    }
+    let mut before: BTreeMap<String, Looked> = before.into_iter().map(|look| (look.1.host.clone(), look)).collect();
+    let (mut pairs, mut alone) = (Vec::new(), Vec::new());
+    for look in after {
+        match before.remove(&look.1.host) {
+            Some(earlier) => pairs.push((earlier, look)),
+            None => alone.push(look.1.host),
+        }
+    }
+    alone.extend(before.into_keys());
+    alone.sort();
+    (pairs, alone)
+}
+
+/// The snapshots of a place, by host; without one that of this host.
+fn open(place: Option<&Place>, args: &DiffArgs) -> anyhow::Result<Vec<Looked>> {
+    let replay = place.map_or_else(Replay::default, |place| Replay {
+        at: place.at,
+        host: args.host.clone(),
+        ..Replay::of(&place.path)
+    });
+    let sessions = Session::open_all(&Common { origin: args.origin.clone(), replay, ..Common::default() })?;
+    let mut looked = Vec::with_capacity(sessions.len());
+    for mut session in sessions {
+        let snapshot = session.live.snapshot(true)?;
+        session.gaps.extend(snapshot.gaps.iter().cloned());
+        let mut coverage = crate::model::Coverage::default();
+        snapshot.sockets.iter().for_each(|socket| coverage.add(snapshot.owners.of(socket).0));
+        session.gaps.extend(coverage.gap(&snapshot.owners, session.live.looker()));
+        looked.push((session, snapshot));
+    }
+    Ok(looked)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Takes one snapshot, and a second one only if a rule that might fire needs it.
 
+mod hosts;
 mod over;
 
 use std::io::Write;
@@ -18,7 +19,7 @@ use crate::cli::exit::Exit;
 use crate::cli::interval::IntervalTrace;
 use crate::cli::parse::{self, Assignment};
 use crate::cli::session::Session;
-use crate::cli::stretch::Range;
+use crate::cli::stretch::{Range, Stretch};
 use crate::diagnose::{Diagnosis, RULES, Rule, Samples, Severity, Thresholds};
 use crate::model::{Gap, Snapshot, Source, State};
 use crate::render::{course, gap as words, json as out, report};
@@ -41,7 +42,7 @@ Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 wrong usage or nothin
 with --nagios 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
 
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_args(Range::without_at))]
 pub struct DoctorArgs {
     /// Take a second sample after this time [default: 2s, and only if a rule needs it or a trace is permitted]
     #[arg(long, value_name = "TIME", value_parser = parse::interval, conflicts_with = "once")]
@@ -103,35 +104,22 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let wanted = (!args.rule.is_empty()).then(|| args.rule.clone());
-    let min = args.min_severity;
-    let result = if args.range.is_named() {
-        examine_range(args, wanted.as_deref(), &settings.thresholds)
-    } else {
-        examine(args, wanted.as_deref(), &settings.thresholds).map(|(session, diagnosis, snapshot)| Examined {
-            session,
-            diagnosis,
-            snapshot,
-            course: None,
-        })
+    let mut opened = match open(args) {
+        Ok(opened) => opened,
+        Err(error) => return failed(error, args, env),
     };
-    let Examined { mut session, mut diagnosis, snapshot, course } = match result {
+    let asked = Asked { args, wanted: wanted.as_deref(), thresholds: &settings.thresholds };
+    if opened.hosts.len() > 1 {
+        return hosts::run(opened, &asked, env);
+    }
+    let Some(source) = opened.hosts.pop() else { bail!("there is no host") };
+    let Examined { mut session, mut diagnosis, snapshot, course } = match asked.examine(source) {
         Ok(done) => done,
-        // A monitoring system expects UNKNOWN when the check itself failed.
-        Err(error) if args.nagios => {
-            writeln!(env.stdout, "TCPSTATE UNKNOWN - {error:#}")?;
-            return Ok(Exit::Nagios(3));
-        }
-        Err(error) => return Err(error),
+        Err(error) => return failed(error, args, env),
     };
-    session.gaps.extend(snapshot.gaps.iter().cloned());
-    if snapshot.owners.collected {
-        session.gaps.extend(diagnosis.coverage.gap(&snapshot.owners, session.live.looker()));
-    }
-    // Of a stretch each look was taken by itself: who is gone by its end is in it too.
-    if course.is_none() {
-        diagnosis = of_members(diagnosis, &args.common.origin, &snapshot);
-    }
-    let judged = wanted.as_ref().map_or(RULES.len(), Vec::len);
+    session.notes.append(&mut opened.notes);
+    let min = args.min_severity;
+    let judged = asked.rules();
     if args.nagios {
         let (code, text) = report::nagios(&diagnosis, &perfdata(&snapshot));
         env.stdout.write_all(text.as_bytes())?;
@@ -144,11 +132,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         map.insert("interval_ms".into(), json!(session.interval_ms));
         map.insert("traced".into(), out::traced(snapshot.traced.as_ref()));
         map.insert("findings".into(), out::findings(&diagnosis, min));
-        let mut incidents = out::incidents(&diagnosis, min, snapshot.taken_at_ms);
-        if let Some(course) = &course {
-            course::settle_times(&mut incidents, course);
-        }
-        map.insert("incidents".into(), incidents);
+        map.insert("incidents".into(), incidents(&diagnosis, min, &snapshot, course.as_ref()));
         map.insert("course".into(), json!(course.as_ref().map(course::document)));
         map.insert("not_checked".into(), out::not_checked(&diagnosis));
         map.insert("gaps".into(), out::gaps(&session.gaps));
@@ -156,20 +140,7 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
     }
     if env.wants_text(args.common.json) {
         let mut text = String::new();
-        let style = env.style(args.common.color);
-        if session.live.spaces().len() > 1 {
-            name_namespaces(&mut diagnosis, &session);
-        }
-        let ran = report::Ran {
-            sockets: snapshot.sockets.len(),
-            rules: judged,
-            one_look: session.interval_ms.is_none() && course.is_none(),
-            may_look_again: args.once && session.history.is_none(),
-            at_end: course.is_some(),
-        };
-        let course = course.as_ref().map(|course| (course, snapshot.host.as_str()));
-        let shown = report::Shown { at_least: min, ran, verbose: args.verbose, course };
-        report::write_report(&mut text, &diagnosis, shown, style);
+        write_text(&mut text, &asked, &session, &mut diagnosis, (&snapshot, course.as_ref()), env);
         env.stdout.write_all(text.as_bytes())?;
         session.print_gaps(env, &args.common)?;
     } else {
@@ -182,7 +153,122 @@ pub(crate) fn run(args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
         // The process ends here: freeing a hundred thousand rows one by one would take as long as a rule.
         std::mem::forget(snapshot);
     }
-    Ok(if diagnosis.findings.iter().any(|f| f.severity >= args.fail_on) { Exit::No } else { Exit::Done })
+    Ok(asked.exit(&diagnosis))
+}
+
+/// A monitoring system expects UNKNOWN when the check itself failed.
+fn failed(error: anyhow::Error, args: &DoctorArgs, env: &mut Env) -> anyhow::Result<Exit> {
+    if !args.nagios {
+        return Err(error);
+    }
+    writeln!(env.stdout, "TCPSTATE UNKNOWN - {error:#}")?;
+    Ok(Exit::Nagios(3))
+}
+
+/// What is looked at: a moment, or a part of a recording.
+enum Sample {
+    Moment(Box<Session>),
+    Part(Box<Stretch>),
+}
+
+/// Every host that is looked at, and which were left out, in sentences.
+struct Opened {
+    hosts: Vec<Sample>,
+    notes: Vec<String>,
+}
+
+fn open(args: &DoctorArgs) -> anyhow::Result<Opened> {
+    let replay = &args.common.replay;
+    let opened = if args.range.is_named() {
+        if args.once || args.trace.is_some() {
+            bail!("--since and --until compare recorded snapshots; leave out --once and --trace");
+        }
+        let (stretches, notes) = Stretch::open_all(replay, args.range)?;
+        Opened { hosts: stretches.into_iter().map(|stretch| Sample::Part(Box::new(stretch))).collect(), notes }
+    } else {
+        let sessions = Session::open_all(&args.common)?.into_iter();
+        Opened { hosts: sessions.map(|session| Sample::Moment(Box::new(session))).collect(), notes: Vec::new() }
+    };
+    if args.nagios && opened.hosts.len() > 1 {
+        bail!("--nagios is of one host; add --host NAME");
+    }
+    Ok(opened)
+}
+
+/// What the rules are asked.
+struct Asked<'a> {
+    args: &'a DoctorArgs,
+    wanted: Option<&'a [&'static str]>,
+    thresholds: &'a Thresholds,
+}
+
+impl Asked<'_> {
+    /// How many there are.
+    fn rules(&self) -> usize {
+        self.wanted.map_or(RULES.len(), <[_]>::len)
+    }
+
+    /// Looks at a host.
+    fn examine(&self, sample: Sample) -> anyhow::Result<Examined> {
+        let Asked { args, wanted, thresholds } = self;
+        let mut examined = match sample {
+            Sample::Moment(session) => {
+                let (session, diagnosis, snapshot) = examine(args, *session, *wanted, thresholds)?;
+                // Of a stretch each look is taken by itself: who is gone by its end is in it too.
+                let diagnosis = of_members(diagnosis, &args.common.origin, &snapshot);
+                Examined { session, diagnosis, snapshot, course: None }
+            }
+            Sample::Part(stretch) => {
+                let over::Over { session, course, diagnosis, last } =
+                    over::examine(*stretch, args, *wanted, thresholds)?;
+                Examined { session, diagnosis, snapshot: last, course: Some(course) }
+            }
+        };
+        let (snapshot, session) = (&examined.snapshot, &mut examined.session);
+        session.gaps.extend(snapshot.gaps.iter().cloned());
+        if snapshot.owners.collected {
+            session.gaps.extend(examined.diagnosis.coverage.gap(&snapshot.owners, session.live.looker()));
+        }
+        Ok(examined)
+    }
+
+    fn exit(&self, diagnosis: &Diagnosis) -> Exit {
+        if diagnosis.findings.iter().any(|f| f.severity >= self.args.fail_on) { Exit::No } else { Exit::Done }
+    }
+}
+
+/// The incidents; over a part of a recording with the times at which they were there.
+fn incidents(diagnosis: &Diagnosis, min: Severity, snapshot: &Snapshot, course: Option<&Course>) -> Json {
+    let mut incidents = out::incidents(diagnosis, min, snapshot.taken_at_ms);
+    if let Some(course) = course {
+        course::settle_times(&mut incidents, course);
+    }
+    incidents
+}
+
+/// Appends the report of a host.
+fn write_text(
+    text: &mut String,
+    asked: &Asked<'_>,
+    session: &Session,
+    diagnosis: &mut Diagnosis,
+    (snapshot, course): (&Snapshot, Option<&Course>),
+    env: &Env,
+) {
+    let args = asked.args;
+    if session.live.spaces().len() > 1 {
+        name_namespaces(diagnosis, session);
+    }
+    let ran = report::Ran {
+        sockets: snapshot.sockets.len(),
+        rules: asked.rules(),
+        one_look: session.interval_ms.is_none() && course.is_none(),
+        may_look_again: args.once && session.history.is_none(),
+        at_end: course.is_some(),
+    };
+    let course = course.map(|course| (course, snapshot.host.as_str()));
+    let shown = report::Shown { at_least: args.min_severity, ran, verbose: args.verbose, course };
+    report::write_report(text, diagnosis, shown, env.style(args.common.color));
 }
 
 /// With a container or a pod named, what is found of its processes, and what has no process: a network namespace may be
@@ -214,10 +300,10 @@ fn name_namespaces(diagnosis: &mut Diagnosis, session: &Session) {
 /// Takes the snapshots and runs the rules.
 fn examine(
     args: &DoctorArgs,
+    mut session: Session,
     wanted: Option<&[&str]>,
     thresholds: &Thresholds,
 ) -> anyhow::Result<(Session, Diagnosis, Snapshot)> {
-    let mut session = Session::open(&args.common)?;
     let owners = !args.common.no_owners;
     session.live.cgroups = owners;
     if matches!(session.live.source(), Source::Capture | Source::Text) {
@@ -250,15 +336,6 @@ fn examine(
     undecided(&mut diagnosis, "another");
     tell_refusal(args, refused, wanted, &mut session, &mut diagnosis);
     Ok((session, diagnosis, second))
-}
-
-/// The same over a part of a recording.
-fn examine_range(args: &DoctorArgs, wanted: Option<&[&str]>, thresholds: &Thresholds) -> anyhow::Result<Examined> {
-    if args.once || args.trace.is_some() {
-        bail!("--since and --until compare recorded snapshots; leave out --once and --trace");
-    }
-    let over::Over { session, course, diagnosis, last } = over::examine(args, wanted, thresholds)?;
-    Ok(Examined { session, diagnosis, snapshot: last, course: Some(course) })
 }
 
 /// The same over a recording: the snapshot of the moment, and the one before it.

@@ -79,7 +79,7 @@ pub(crate) fn run(args: &ExplainArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if topic.eq_ignore_ascii_case("machine") {
         return machine(args, env);
     }
-    if args.origin != Origin::default() || args.replay.from.is_some() {
+    if args.origin != Origin::default() || !args.replay.from.is_empty() {
         bail!(
             "only `tcpstate explain machine` and `bind` read sockets; leave --source, --proc-root, --netns and --from out"
         );

@@ -1,11 +1,12 @@
-//! What `--from` names: a capture, or a folder of captures of one host, and a moment in it.
+//! Captures that were opened, by host, and a moment in them.
 //!
-//! Input: a path, and `--at`. Output: the snapshot of that moment, and those before it. What is damaged is told on standard
-//! error.
+//! Input: files, and `--at`. Output: for each host the snapshot of that moment, and those before it. What is damaged is told on
+//! standard error.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,10 +15,12 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use crate::capture::{self, Capture, Recorded};
+use crate::capture::{self, Capture, Entry, Recorded};
 use crate::cli::parse;
 use crate::collect::clock::millis;
 use crate::collect::error::reason;
+use crate::collect::netns;
+use crate::model::pattern;
 use crate::model::traced::TracedInterval;
 use crate::text;
 
@@ -69,6 +72,22 @@ struct Part {
     capture: Capture<BufReader<File>>,
 }
 
+impl Part {
+    /// When its first and its last snapshot were taken.
+    fn ends(&self) -> (u64, u64) {
+        let at = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.taken_at_ms);
+        (at(self.capture.entries().first()), at(self.capture.entries().last()))
+    }
+}
+
+/// What captures were opened.
+#[derive(Default)]
+pub(crate) struct Opened {
+    pub hosts: Vec<History>,
+    /// Which were left out, in sentences.
+    pub notes: Vec<String>,
+}
+
 /// A snapshot of a recording: which capture, which snapshot in it, and when it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -77,39 +96,58 @@ pub(crate) struct Step {
     pub taken_at_ms: u64,
 }
 
-/// Captures in the order of their times, and the moment that was asked for.
+/// Captures of one host in the order of their times, and the moment that was asked for.
 pub(crate) struct History {
+    /// Whose they are; `None` where nobody asked, as there is one file only.
+    host: Option<String>,
     parts: Vec<Part>,
     /// Which capture, and which snapshot in it.
     place: (usize, usize),
+    /// When the last snapshot was taken that any of the hosts has: moments before the end are before this one.
+    end_ms: u64,
 }
 
 impl History {
-    /// Opens what `--from` names, at the moment of `--at`, or at the end.
-    pub(crate) fn open(path: &Path, at: Option<Moment>) -> anyhow::Result<History> {
-        let mut parts = Vec::new();
-        for path in files(path)? {
-            let shown = path.display();
-            let file = File::open(&path).map_err(|e| anyhow!("cannot open {shown}: {}", reason(&e)))?;
-            let capture = match Capture::open(BufReader::new(file)) {
-                Ok(capture) => capture,
-                // The one that is being written may have no snapshot yet.
-                Err(capture::Error::Empty) if !parts.is_empty() => continue,
-                Err(error) => return Err(error).with_context(|| format!("{shown}")),
-            };
-            parts.push(Part { path, capture });
+    /// Opens captures at the moment of `--at`, or at their ends: a history for each host, by its name. `only` is a host, or a pattern.
+    pub(crate) fn open(files: &[PathBuf], only: Option<&str>, at: Option<Moment>) -> anyhow::Result<Opened> {
+        let mut opened = Opened::default();
+        let parts = open_parts(files)?;
+        let by_host = if parts.len() == 1 && only.is_none() {
+            BTreeMap::from([(None, parts)])
+        } else {
+            by_host(parts, &mut opened.notes)
+        };
+        let end_ms = by_host.values().flatten().map(|part| part.ends().1).max().unwrap_or(0);
+        let (mut late, mut others): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        for (host, mut parts) in by_host {
+            if !only.is_none_or(|only| host.as_ref().is_some_and(|host| pattern::is(only, host))) {
+                others.extend(host);
+                continue;
+            }
+            parts.sort_by_key(|part| part.ends().0);
+            let (Some(first), Some(last)) = (parts.first(), parts.last()) else { continue };
+            let (from, to) = (first.ends().0, last.ends().1);
+            let wanted = at.map_or(Some(to), |at| resolve(at, end_ms)).filter(|wanted| *wanted >= from);
+            if let Some(place) = wanted.and_then(|wanted| place_at(&parts, wanted)) {
+                opened.hosts.push(History { host, parts, place, end_ms });
+            } else {
+                let path = first.path.display();
+                late.push(format!("{path}: it begins at {}, after the moment of --at", clock(from)));
+            }
         }
-        let first_of = |part: &Part| part.capture.entries().first().map_or(0, |entry| entry.taken_at_ms);
-        parts.sort_by_key(first_of);
-        let (Some(first), Some(last)) = (parts.first(), parts.last()) else {
-            bail!("{}: there is no capture ({SUFFIX}) in this folder", path.display());
-        };
-        let (from, to) = (first_of(first), last.capture.entries().last().map_or(0, |entry| entry.taken_at_ms));
-        let wanted = at.map_or(Some(to), |at| resolve(at, to)).filter(|wanted| *wanted >= from);
-        let Some(place) = wanted.and_then(|wanted| place_at(&parts, wanted)) else {
-            bail!("{}: it begins at {}, after the moment of --at", path.display(), clock(from));
-        };
-        Ok(History { parts, place })
+        if opened.hosts.is_empty() {
+            if let (Some(only), true) = (only, late.is_empty()) {
+                bail!("--host {only}: the captures are of {}", others.join(", "));
+            }
+            bail!("{}", late.join("; "));
+        }
+        opened.notes.extend(late);
+        Ok(opened)
+    }
+
+    /// Whose captures they are.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.host.as_deref()
     }
 
     /// The snapshot of the moment, or the latest one before it that can be read; with what was passed over.
@@ -138,12 +176,10 @@ impl History {
             entries.map(move |(place, entry)| Step { part, place, taken_at_ms: entry.taken_at_ms })
         });
         let mut steps: Vec<Step> = steps.collect();
-        // Recordings of several hosts overlap.
+        // Recordings may overlap.
         steps.sort_by_key(|step| step.taken_at_ms);
-        let (Some(first), Some(last)) = (steps.first().copied(), steps.last().copied()) else {
-            bail!("there is no snapshot");
-        };
-        let end = last.taken_at_ms;
+        let Some(first) = steps.first().copied() else { bail!("there is no snapshot") };
+        let end = self.end_ms;
         // What begins before the recording begins with it.
         let from = since.map_or(first.taken_at_ms, |since| resolve(since, end).unwrap_or(0));
         let to = until.map_or(end, |until| resolve(until, end).unwrap_or(0));
@@ -215,23 +251,61 @@ fn place_at(parts: &[Part], wanted: u64) -> Option<(usize, usize)> {
     (0..parts.len()).rev().find_map(|part| Some((part, parts[part].capture.place_at(wanted)?)))
 }
 
-/// Whether a folder has captures.
-pub(crate) fn has_captures(folder: &Path) -> bool {
-    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.any(|entry| entry.file_name().to_string_lossy().ends_with(SUFFIX))
+/// Opens files. The one that is being written may have no snapshot yet.
+fn open_parts(files: &[PathBuf]) -> anyhow::Result<Vec<Part>> {
+    netns::make_room(files.len() as u64);
+    let (mut parts, mut empty) = (Vec::new(), None);
+    for path in files {
+        let shown = path.display();
+        let file = File::open(path).map_err(|e| anyhow!("cannot open {shown}: {}", reason(&e)))?;
+        match Capture::open(BufReader::new(file)) {
+            Ok(capture) => parts.push(Part { path: path.clone(), capture }),
+            Err(error @ capture::Error::Empty) => {
+                empty = empty.or(Some(anyhow::Error::new(error).context(format!("{shown}"))));
+            }
+            Err(error) => return Err(error).with_context(|| format!("{shown}")),
+        }
+    }
+    match empty {
+        Some(error) if parts.is_empty() => Err(error),
+        _ => Ok(parts),
+    }
 }
 
-/// The file itself, or the captures of a folder.
-fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
+/// The captures of each host.
+fn by_host(parts: Vec<Part>, notes: &mut Vec<String>) -> BTreeMap<Option<String>, Vec<Part>> {
+    let mut by_host: BTreeMap<Option<String>, Vec<Part>> = BTreeMap::new();
+    let mut unread = Vec::new();
+    for mut part in parts {
+        let known: Vec<String> = by_host.keys().flatten().cloned().collect();
+        match part.capture.host(&known) {
+            Some(host) => by_host.entry(Some(host)).or_default().push(part),
+            None => unread.push(part),
+        }
     }
-    let entries = std::fs::read_dir(path).map_err(|e| anyhow!("cannot read {}: {}", path.display(), reason(&e)))?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|e| anyhow!("cannot read {}: {}", path.display(), reason(&e)))?.path();
-        if path.to_string_lossy().ends_with(SUFFIX) {
-            found.push(path);
+    if by_host.is_empty() {
+        by_host.insert(None, unread);
+    } else {
+        notes.extend(unread.iter().map(|part| format!("{}: no snapshot of it can be read", part.path.display())));
+    }
+    by_host
+}
+
+/// The captures of a folder, and of the folders in it: one for each host.
+pub(crate) fn captures(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // A link may lead anywhere, also back.
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    for folder in folders {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().ends_with(SUFFIX) && !entry.path().is_dir() {
+                found.push(entry.path());
+            }
         }
     }
     found.sort();

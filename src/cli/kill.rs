@@ -129,7 +129,7 @@ fn show(
         for target in targets.iter().filter(|target| target.fate == Fate::Planned) {
             writer.row(&mut env.stdout, &Row::new(&target.socket, &session.owners, &session.names))?;
         }
-        writer.finish(&mut env.stdout, &session.gaps, None)?;
+        writer.finish(&mut env.stdout, &[], None)?;
     }
     let mut text = String::new();
     kill.write_plan(&mut text);

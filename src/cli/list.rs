@@ -9,17 +9,18 @@ use std::ops::ControlFlow;
 use anyhow::bail;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use serde_json::Value as Json;
 
 use crate::cli::args::{Common, Selection};
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::parse::{self, Chosen, SortBy};
 use crate::cli::select;
-use crate::cli::session::Session;
+use crate::cli::session::{self, Session};
 use crate::filter::Expr;
+use crate::model::OwnerTable;
 use crate::model::column::{self, COLUMNS, Column, Group, Names, Needs, Row};
 use crate::model::row_list::RowList;
-use crate::model::{Gap, OwnerTable};
 use crate::render::rows::{Format, Listing, RowWriter};
 use crate::render::{self, FORMATS};
 use crate::text;
@@ -111,8 +112,12 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     let formats = formats(args, env)?;
     // What programs read has the columns that they know.
     let is_table = formats.iter().all(|format| format.name == FORMATS[0].name);
-    let mut session = Session::open(&args.common)?;
-    let columns = columns(args, is_table, session.live.spaces().len() > 1);
+    let mut sessions = Session::open_all(&args.common)?;
+    let of_several = Several {
+        hosts: sessions.len() > 1,
+        namespaces: is_table && sessions.iter().any(|session| session.live.spaces().len() > 1),
+    };
+    let columns = columns(args, is_table, of_several);
     let chosen = !args.columns.is_empty();
     let mut needs = columns.iter().fold(Needs::NONE, |n, c| n.union(c.needs));
     for format in &formats {
@@ -121,15 +126,8 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if let Some(SortBy { column, .. }) = args.sort {
         needs = needs.union(column.needs);
     }
-    let filter = select::of_command_line(&args.selection, &args.common.origin, &session.names, env)?;
-    let head = session.head("list");
-    let needs = needs.union(filter.needs());
-    let search = (needs.owners && !args.common.no_owners).then(|| session.live.search_owners(needs.cgroups, true));
-    let scan = session.scan(&filter, needs, search, &args.common)?;
-    if args.explain_plan {
-        env.stdout.write_all(scan.explain()?.as_bytes())?;
-        return Ok(Exit::Done);
-    }
+    let filters = select::of_each(&args.selection, &args.common.origin, &sessions, env)?;
+    let head = session::head(&sessions, "list")?;
     let mut style = env.style(args.common.color);
     style.width = style.width.filter(|_| !args.wide);
     let listing = || Listing { head: head.clone(), columns: columns.clone(), chosen, style, header: !args.no_header };
@@ -139,48 +137,64 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
         room: args.limit.unwrap_or(u64::MAX),
     };
     let mut matched = 0u64;
-    let mut kept = RowList::default();
-    let (failed, scanned) = scan.rows(|row| {
-        matched += 1;
-        if args.sort.is_some() {
-            kept.push(row.socket);
-            return ControlFlow::Continue(());
+    let mut lists = Vec::with_capacity(sessions.len());
+    for (session, filter) in sessions.iter_mut().zip(&filters) {
+        let needs = needs.union(filter.needs());
+        let search = (needs.owners && !args.common.no_owners).then(|| session.live.search_owners(needs.cgroups, true));
+        let scan = session.scan(filter, needs, search, &args.common)?;
+        if args.explain_plan {
+            env.stdout.write_all(scan.explain()?.as_bytes())?;
+            return Ok(Exit::Done);
         }
-        match sheets.row(env, row) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(e) => ControlFlow::Break(e),
+        let mut kept = RowList::default();
+        let (failed, scanned) = scan.rows(|row| {
+            matched += 1;
+            if args.sort.is_some() {
+                kept.push(row.socket);
+                return ControlFlow::Continue(());
+            }
+            match sheets.row(env, row) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(e) => ControlFlow::Break(e),
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error.into());
         }
-    })?;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    session.keep(scanned);
-    session.gaps.extend(session.live.lacks());
-    if let Some(SortBy { column, descending }) = args.sort {
-        let (owners, names) = (&session.owners, &session.names);
+        session.keep(scanned);
+        session.gaps.extend(session.live.lacks());
         kept.finish();
-        for place in sorted(&kept, owners, names, column, descending) {
-            if let Some(socket) = kept.get(place as usize) {
+        lists.push(kept);
+    }
+    if let Some(SortBy { column, descending }) = args.sort {
+        let kept: Vec<Kept<'_>> = lists
+            .iter()
+            .zip(&sessions)
+            .map(|(rows, session)| Kept { rows, owners: &session.owners, names: &session.names })
+            .collect();
+        for (host, place) in sorted(&kept, column, descending) {
+            let Kept { rows, owners, names } = kept[usize::from(host)];
+            if let Some(socket) = rows.get(place as usize) {
                 sheets.row(env, &Row::new(&socket, owners, names))?;
             }
         }
     }
     let left_out = matched.saturating_sub(args.limit.unwrap_or(u64::MAX));
-    let has_notes = sheets.finish(env, &session.gaps, args.limit.map(|_| left_out))?;
+    let has_notes = sheets.finish(env, &session::gap_objects(&sessions), args.limit.map(|_| left_out))?;
     if has_notes {
-        if left_out > 0 {
-            session
+        if let (Some(first), true) = (sessions.first_mut(), left_out > 0) {
+            first
                 .notes
                 .push(format!("{} not shown (--limit)", text::count(left_out, "more socket is", "more sockets are")));
         }
-        session.print_gaps(env, &args.common)?;
+        session::print_gaps(&sessions, env, &args.common)?;
     } else {
-        session.print_notes(env)?;
+        sessions.iter().try_for_each(|session| session.print_notes(env))?;
     }
-    if matched == 0 && is_table && !args.exists {
-        tell_nothing(&filter, env)?;
+    if let (0, true, false, Some(filter)) = (matched, is_table, args.exists, filters.first()) {
+        tell_nothing(filter, env)?;
     }
-    Ok(if args.common.strict && !session.gaps.is_empty() {
+    Ok(if args.common.strict && sessions.iter().any(|session| !session.gaps.is_empty()) {
         Exit::Failed
     } else if args.exists && matched == 0 {
         Exit::No
@@ -189,30 +203,48 @@ pub(crate) fn run(args: &ListArgs, env: &mut Env) -> anyhow::Result<Exit> {
     })
 }
 
-/// The places of rows in the order of a column; of equals, the one that came first.
-fn sorted(kept: &RowList, owners: &OwnerTable, names: &dyn Names, column: &Column, descending: bool) -> Vec<u32> {
-    let row = |place: u32| kept.get(place as usize).unwrap_or_default();
+/// The rows of a host that wait to be sorted, and what their numbers mean.
+#[derive(Clone, Copy)]
+struct Kept<'a> {
+    rows: &'a RowList,
+    owners: &'a OwnerTable,
+    names: &'a dyn Names,
+}
+
+impl Kept<'_> {
+    fn with<T>(&self, place: u32, use_row: impl FnOnce(&Row<'_>) -> T) -> Option<T> {
+        let socket = self.rows.get(place as usize)?;
+        Some(use_row(&Row::new(&socket, self.owners, self.names)))
+    }
+}
+
+/// The places of rows, each with the place of its host, in the order of a column; of equals, the one that came first.
+fn sorted(kept: &[Kept<'_>], column: &Column, descending: bool) -> Vec<(u16, u32)> {
     // The beginning of its value decides about most rows, which are not read again then. In halves, which are aligned
     // to 8 bytes: 24 a row.
-    let mut prefixes: Vec<([u64; 2], u32, bool)> = Vec::new();
-    for place in 0.. {
-        let Some(socket) = kept.get(place as usize) else { break };
-        let (prefix, is_whole) = column::prefix(&(column.get)(&Row::new(&socket, owners, names)), descending);
-        #[allow(clippy::cast_possible_truncation, reason = "the two halves")]
-        let halves = [(prefix >> 64) as u64, prefix as u64];
-        prefixes.push((halves, place, is_whole));
+    let mut prefixes: Vec<([u64; 2], u32, u16, bool)> = Vec::new();
+    for (host, kept) in (0..).zip(kept) {
+        for place in 0.. {
+            let prefix = kept.with(place, |row| column::prefix(&(column.get)(row), descending));
+            let Some((prefix, is_whole)) = prefix else { break };
+            #[allow(clippy::cast_possible_truncation, reason = "the two halves")]
+            let halves = [(prefix >> 64) as u64, prefix as u64];
+            prefixes.push((halves, place, host, is_whole));
+        }
     }
-    prefixes.sort_by(|(a, first, is_whole), (b, second, is_whole_too)| {
+    prefixes.sort_by(|(a, first, host, is_whole), (b, second, other, is_whole_too)| {
         a.cmp(b).then_with(|| {
             if *is_whole && *is_whole_too {
                 return Ordering::Equal;
             }
-            let (a, b) = (row(*first), row(*second));
-            let (a, b) = (Row::new(&a, owners, names), Row::new(&b, owners, names));
-            column::order(&(column.get)(&a), &(column.get)(&b), descending)
+            let order = kept[usize::from(*host)].with(*first, |a| {
+                kept[usize::from(*other)]
+                    .with(*second, |b| column::order(&(column.get)(a), &(column.get)(b), descending))
+            });
+            order.flatten().unwrap_or(Ordering::Equal)
         })
     });
-    prefixes.into_iter().map(|(_, place, _)| place).collect()
+    prefixes.into_iter().map(|(_, place, host, _)| (host, place)).collect()
 }
 
 /// The formats of one listing: what is chosen, and with a place for a document beside it also the table.
@@ -270,7 +302,7 @@ impl Sheets {
     }
 
     /// Ends them. Returns whether one leaves it to notes what was not seen and not shown.
-    fn finish(&mut self, env: &mut Env, gaps: &[Gap], left_out: Option<u64>) -> io::Result<bool> {
+    fn finish(&mut self, env: &mut Env, gaps: &[Json], left_out: Option<u64>) -> io::Result<bool> {
         self.begin(env)?;
         for writer in &mut self.writers {
             writer.finish(Sheets::out(env, writer.as_ref()), gaps, left_out)?;
@@ -287,9 +319,17 @@ fn tell_nothing(filter: &Expr, env: &mut Env) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Of what the rows are several.
+#[derive(Clone, Copy, Default)]
+struct Several {
+    hosts: bool,
+    /// Where a table shows them.
+    namespaces: bool,
+}
+
 /// The columns to show: the default ones, those of the letters, those of `-c`. A table also has the column that it is sorted by,
-/// and of several namespaces the namespace of each row.
-fn columns(args: &ListArgs, is_table: bool, is_of_several: bool) -> Vec<&'static Column> {
+/// and of several namespaces the namespace of each row; of several hosts every format has the host.
+fn columns(args: &ListArgs, is_table: bool, several: Several) -> Vec<&'static Column> {
     let groups = [
         (true, Group::Default),
         (!args.common.no_owners || args.processes, Group::Process),
@@ -307,13 +347,16 @@ fn columns(args: &ListArgs, is_table: bool, is_of_several: bool) -> Vec<&'static
     // Processes come last: they are the widest, and the only ones that may be cut.
     let process = groups[1].0.then(|| COLUMNS.iter().find(|c| c.group == Group::Process)).flatten();
     if is_table {
-        if let Some(netns) = column::find("netns").filter(|_| is_of_several) {
+        if let Some(netns) = column::find("netns").filter(|_| several.namespaces) {
             chosen.insert(0, netns);
         }
         let is_shown = |c: &Column| chosen.iter().chain(&process).any(|shown| shown.name == c.name);
         if let Some(sorted) = args.sort.as_ref().map(|sort| sort.column).filter(|c| !is_shown(c)) {
             chosen.push(sorted);
         }
+    }
+    if let Some(host) = column::find("host").filter(|_| several.hosts) {
+        chosen.insert(0, host);
     }
     let Some(first) = args.columns.first() else {
         chosen.extend(process);
@@ -385,6 +428,7 @@ mod tests {
     #[test]
     fn a_table_has_the_column_it_is_sorted_by_and_of_several_namespaces_that_of_each_row() {
         let names = |line: &str, is_table, several| -> Vec<&str> {
+            let several = Several { namespaces: several, ..Several::default() };
             columns(&args(line), is_table, several).iter().map(|c| c.name).collect()
         };
         let plain = ["state", "recv-q", "send-q", "local", "peer", "process"];
@@ -398,6 +442,11 @@ mod tests {
         ] {
             assert_eq!(names(line, true, false), shown, "{line}");
         }
+        let of_hosts = Several { hosts: true, ..Several::default() };
+        for (line, is_table) in [("tcpstate list", true), ("tcpstate list --format csv", false)] {
+            assert_eq!(columns(&args(line), is_table, of_hosts)[0].name, "host");
+        }
+        assert_eq!(columns(&args("tcpstate list -c local"), true, of_hosts).len(), 1);
         assert_eq!(names("tcpstate list --sort -age", false, true), plain);
         assert_eq!(names("tcpstate list", true, true)[..2], ["netns", "state"]);
         assert_eq!(names("tcpstate list -c +netns", true, true).iter().filter(|n| **n == "netns").count(), 1);

@@ -54,23 +54,20 @@ Exit codes: 0 done, 2 wrong usage or nothing could be read.";
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct ReportArgs {
-    /// A recording, or a folder of those of one host
+    /// A recording, or a folder of recordings
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Of recordings of several hosts those of this one; `*` matches anything
+    #[arg(long, value_name = "NAME", help_heading = "Source")]
+    pub host: Option<String>,
     /// Write to this file, HTML unless its name ends in .md [default: Markdown on standard output]
     #[arg(long, short = 'o', value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
     /// Time between two looks [default: 2s, or so long that there are 300 looks]
     #[arg(long, short = 'i', value_name = "TIME", value_parser = parse::interval, help_heading = "Source")]
     pub interval: Option<Duration>,
-    /// Of a recording the part from this moment on: 10m before its end, 12:30:00 (UTC), 2026-11-29T12:30:00Z
-    #[arg(long, value_name = "MOMENT", value_parser = crate::cli::history::since, allow_hyphen_values = true)]
-    #[arg(help_heading = "Source")]
-    pub since: Option<crate::cli::history::Moment>,
-    /// And up to this moment, likewise [default: its end]
-    #[arg(long, value_name = "MOMENT", value_parser = crate::cli::history::since, allow_hyphen_values = true)]
-    #[arg(help_heading = "Source")]
-    pub until: Option<crate::cli::history::Moment>,
+    #[command(flatten)]
+    pub range: Range,
 }
 
 pub(crate) fn run(args: &ReportArgs, env: &mut Env) -> anyhow::Result<Exit> {
@@ -118,9 +115,8 @@ struct Told {
 
 impl Told {
     fn read(args: &ReportArgs, thresholds: &Thresholds) -> anyhow::Result<Told> {
-        let range = Range { since: args.since, until: args.until };
-        let mut stretch = Stretch::open(Some(&args.file), range)?;
-        let common = Common { replay: Replay { from: Some(args.file.clone()), at: None }, ..Common::default() };
+        let mut stretch = Stretch::open(&Replay { host: args.host.clone(), ..Replay::of(&args.file) }, args.range)?;
+        let common = Common { replay: stretch.replay.clone(), ..Common::default() };
         let every = stretch.pace(args.interval);
         let request = request(every);
         let mut before = stretch.before().map(|recorded| recorded.snapshot);
@@ -139,7 +135,8 @@ impl Told {
                 (session, sampler)
             };
             session.turn_to(recorded, &common);
-            sampler.turn_to(snapshot, SystemNames::recorded(names));
+            let names = SystemNames::recorded(names).on(&snapshot.host);
+            sampler.turn_to(snapshot, names);
             let frame = sampler.sample(&request).map_err(anyhow::Error::new)?;
             matrix.add_times(&frame.matrix, frame.scale);
             group(&mut groups, &frame, sampler.names(), points.len());

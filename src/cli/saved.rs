@@ -1,49 +1,115 @@
 //! What `--from` names: a capture, or text that another tool printed. The content decides, not the name.
 //!
-//! Input: a path, or `-` for standard input. Output: a recording, or one snapshot. What such text does not tell is a gap.
+//! Input: paths, or `-` for standard input. Output: for each host a recording, or one snapshot. What such text does not tell is a
+//! gap.
 
 use std::fs::File;
 use std::io::Read;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 use jiff::Timestamp;
 
 use crate::capture::foreign::{self, Tool};
+use crate::cli::args::Replay;
 use crate::cli::bundle::{self, Bundle};
-use crate::cli::history::{self, History, Moment};
+use crate::cli::history::{self, History};
 use crate::collect::error::reason;
 use crate::collect::proc::net_tcp;
 use crate::model::gap::{Attribute, Missing, WayOut, Why};
+use crate::model::pattern;
 use crate::model::snapshot::Netns;
 use crate::model::{Family, Gap, Snapshot, Source};
 
 /// Text of two million sockets.
 const MOST_BYTES: u64 = 1 << 30;
+/// Whose text it is that nobody named.
+const UNKNOWN: &str = "?";
 /// How the tables of the kernel begin.
 const PROC_HEADING: &str = "sl  local_address";
 
-/// What was saved.
+/// What was saved of one host.
 pub(crate) enum Saved {
     Capture(History),
     /// With a note on which file it is.
     Text(Box<Snapshot>, Option<String>),
 }
 
-/// Opens it.
-pub(crate) fn open(path: &Path, at: Option<Moment>) -> anyhow::Result<Saved> {
+/// What was saved.
+#[derive(Default)]
+pub(crate) struct Opened {
+    /// At least one host, by name.
+    pub hosts: Vec<Saved>,
+    /// What was left out, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// Opens what `--from` names.
+pub(crate) fn open(replay: &Replay) -> anyhow::Result<Opened> {
+    let (mut captures, mut texts) = (Vec::new(), Vec::new());
+    for path in &replay.from {
+        match look(path)? {
+            Content::Captures(files) => captures.extend(files),
+            Content::Text(text) => texts.push((path, text)),
+        }
+    }
+    if let (Some((path, _)), Some(_)) = (texts.first(), replay.at) {
+        bail!("{} is no capture, and has one moment only; leave out --at", path.display());
+    }
+    let mut opened = Opened::default();
+    if !captures.is_empty() {
+        captures.sort();
+        captures.dedup();
+        let found = History::open(&captures, replay.host.as_deref(), replay.at)?;
+        opened.notes = found.notes;
+        opened.hosts.extend(found.hosts.into_iter().map(Saved::Capture));
+    }
+    let is_one = texts.len() == 1 && opened.hosts.is_empty();
+    for (path, text) in texts {
+        let Text { mut snapshot, note } = text;
+        // Where there are several, the name of the file tells them apart.
+        if !is_one && snapshot.host == UNKNOWN {
+            snapshot.host = path.file_stem().map_or_else(|| UNKNOWN.into(), |name| name.to_string_lossy().into_owned());
+        }
+        if replay.host.as_ref().is_none_or(|only| pattern::is(only, &snapshot.host)) {
+            opened.hosts.push(Saved::Text(snapshot, note));
+        }
+    }
+    match (&opened.hosts[..], &replay.host) {
+        ([], Some(only)) => bail!("--host {only}: nothing that --from names is of such a host"),
+        ([], None) => bail!("--from names no file"),
+        _ => Ok(opened),
+    }
+}
+
+/// What a path leads to.
+enum Content {
+    Captures(Vec<PathBuf>),
+    Text(Text),
+}
+
+/// Text of another tool.
+struct Text {
+    snapshot: Box<Snapshot>,
+    note: Option<String>,
+}
+
+fn look(path: &Path) -> anyhow::Result<Content> {
     if path.is_dir() {
-        if !history::has_captures(path)
-            && let Some(found) = bundle::find(path)
-        {
-            return of_bundle(found, at);
+        let captures =
+            history::captures(path).map_err(|e| anyhow!("cannot read {}: {}", path.display(), reason(&e)))?;
+        if !captures.is_empty() {
+            return Ok(Content::Captures(captures));
+        }
+        if let Some(found) = bundle::find(path) {
+            return of_bundle(found).map(Content::Text);
         }
         if path.join("proc/net/tcp").is_file() {
             let root = path.join("proc");
             bail!("{} has a copy of /proc: use --proc-root {}", path.display(), root.display());
         }
-        return History::open(path, at).map(Saved::Capture);
+        bail!("{}: there is no capture ({}) in this folder", path.display(), history::SUFFIX);
     }
     let fail = |e: &std::io::Error| anyhow!("cannot open {}: {}", path.display(), reason(e));
     let is_stdin = path.as_os_str() == "-";
@@ -56,10 +122,7 @@ pub(crate) fn open(path: &Path, at: Option<Moment>) -> anyhow::Result<Saved> {
         if is_stdin {
             bail!("a capture is read from a file, not from standard input");
         }
-        return History::open(path, at).map(Saved::Capture);
-    }
-    if at.is_some() {
-        bail!("{} is no capture, and has one moment only; leave out --at", path.display());
+        return Ok(Content::Captures(vec![path.to_owned()]));
     }
     file.take(MOST_BYTES).read_to_end(&mut bytes).map_err(|e| fail(&e))?;
     let text = String::from_utf8_lossy(&bytes);
@@ -74,20 +137,20 @@ pub(crate) fn open(path: &Path, at: Option<Moment>) -> anyhow::Result<Saved> {
         );
     };
     // Nobody wrote down whose it is.
-    (snapshot.host, snapshot.kernel) = ("?".into(), "?".into());
+    (snapshot.host, snapshot.kernel) = (UNKNOWN.into(), UNKNOWN.into());
     let saved = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|at| Timestamp::try_from(at).ok());
     snapshot.taken_at_ms = u64::try_from(saved.unwrap_or_else(Timestamp::now).as_millisecond()).unwrap_or(0);
-    Ok(Saved::Text(Box::new(snapshot), None))
+    Ok(Content::Text(Text { snapshot: Box::new(snapshot), note: None }))
 }
 
 /// The file of a support bundle that tells most. Other files of it say whose it is.
-fn of_bundle(found: Bundle, at: Option<Moment>) -> anyhow::Result<Saved> {
-    let Saved::Text(mut snapshot, _) = open(&found.text, at)? else {
+fn of_bundle(found: Bundle) -> anyhow::Result<Text> {
+    let Content::Text(Text { mut snapshot, .. }) = look(&found.text)? else {
         bail!("{} is no output of ss, netstat or lsof", found.text.display());
     };
     snapshot.host = found.host.unwrap_or(snapshot.host);
     snapshot.kernel = found.kernel.unwrap_or(snapshot.kernel);
-    Ok(Saved::Text(snapshot, Some(format!("read {}", found.text.display()))))
+    Ok(Text { snapshot, note: Some(format!("read {}", found.text.display())) })
 }
 
 /// `/proc/net/tcp`, `tcp6`, or both one after the other.

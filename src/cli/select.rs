@@ -1,12 +1,13 @@
 //! Which sockets: the selection flags and the filter words as one [`Expr`].
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::{anyhow, bail};
 
 use crate::cli::args::{Origin, Selection};
 use crate::cli::env::Env;
 use crate::cli::habits;
+use crate::cli::session::Session;
 use crate::collect::names::SystemNames;
 use crate::collect::proc::processes;
 use crate::filter::{self, End, Expr};
@@ -66,6 +67,25 @@ pub(crate) fn of_command_line(
     let mut parts: Vec<Expr> = members.into_iter().flatten().collect();
     parts.push(of_words(selection, names, env)?);
     Ok(Expr::and(parts))
+}
+
+/// The same for each of several hosts, where a name of a user or an interface is another number on each.
+pub(crate) fn of_each(
+    selection: &Selection,
+    origin: &Origin,
+    sessions: &[Session],
+    env: &mut Env,
+) -> anyhow::Result<Vec<Expr>> {
+    let (mut filters, mut stderr) = (Vec::with_capacity(sessions.len()), None);
+    for session in sessions {
+        filters.push(of_command_line(selection, origin, &session.names, env));
+        // What a word was taken for is said once.
+        stderr.get_or_insert_with(|| std::mem::replace(&mut env.stderr, Box::new(io::sink())));
+    }
+    if let Some(stderr) = stderr {
+        env.stderr = stderr;
+    }
+    filters.into_iter().collect()
 }
 
 fn of_words(selection: &Selection, names: &SystemNames, env: &mut Env) -> anyhow::Result<Expr> {

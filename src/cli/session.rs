@@ -5,14 +5,15 @@
 
 use std::io::Write;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use jiff::Timestamp;
+use serde_json::Value as Json;
 
 use crate::capture::Recorded;
 use crate::cli::args::{Common, Origin, OwnersArg, SourceArg};
 use crate::cli::env::Env;
 use crate::cli::history::History;
-use crate::cli::saved::{self, Saved};
+use crate::cli::saved::{self, Opened, Saved};
 use crate::collect::names::SystemNames;
 use crate::collect::netns::Wanted;
 use crate::collect::owners::Search;
@@ -26,7 +27,7 @@ use crate::model::column::Needs;
 use crate::model::gap::Missing;
 use crate::model::snapshot::Netns;
 use crate::model::{Gap, NetnsId, OwnerTable, Snapshot, State, StateSet};
-use crate::render::json::Head;
+use crate::render::json::{self as out, Head, HeadOfHost};
 use crate::text;
 use crate::watch::listener_query;
 
@@ -49,21 +50,64 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens the source that the flags name.
+    /// Opens the one source that the flags name.
     pub(crate) fn open(common: &Common) -> anyhow::Result<Session> {
-        if let Some(path) = &common.replay.from {
-            return match saved::open(path, common.replay.at)? {
-                Saved::Capture(mut history) => {
-                    let (recorded, notes) = history.now()?;
-                    let session = Session::replay(recorded, common)?;
-                    Ok(Session { history: Some(history), notes, ..session })
-                }
-                Saved::Text(snapshot, note) => {
-                    let session = Session::replay(Recorded { snapshot: *snapshot, ..Recorded::default() }, common)?;
-                    Ok(Session { notes: note.into_iter().collect(), ..session })
-                }
-            };
+        let mut sessions = Session::open_all(common)?;
+        match (sessions.pop(), sessions.is_empty()) {
+            (Some(session), true) => Ok(session),
+            (last, _) => {
+                let hosts = sessions.iter().chain(&last).map(|session| session.live.host().name.as_str());
+                Err(several(&hosts.collect::<Vec<_>>()))
+            }
         }
+    }
+
+    /// Opens the sources that the flags name: this host, or every one that was recorded.
+    pub(crate) fn open_all(common: &Common) -> anyhow::Result<Vec<Session>> {
+        if common.replay.from.is_empty() {
+            if common.replay.host.is_some() {
+                bail!("--host is of captures; give --from FILE");
+            }
+            return Session::of_this_host(common).map(|session| vec![session]);
+        }
+        let Opened { hosts, mut notes } = saved::open(&common.replay)?;
+        let is_one = hosts.len() == 1;
+        let (mut sessions, mut failed) = (Vec::new(), None);
+        for saved in hosts {
+            match Session::of_saved(saved, common, is_one) {
+                Ok(session) => sessions.push(session),
+                Err(error) if is_one => return Err(error),
+                // The others can be read.
+                Err(error) => {
+                    notes.push(format!("{error:#}"));
+                    failed = Some(error);
+                }
+            }
+        }
+        let Some(first) = sessions.first_mut() else {
+            return Err(failed.unwrap_or_else(|| anyhow!("--from names no file")));
+        };
+        notes.append(&mut first.notes);
+        first.notes = notes;
+        Ok(sessions)
+    }
+
+    fn of_saved(saved: Saved, common: &Common, is_one: bool) -> anyhow::Result<Session> {
+        match saved {
+            Saved::Capture(mut history) => {
+                let (recorded, notes) = history.now()?;
+                let session = Session::replay(recorded, &of_host(common, history.host().filter(|_| !is_one)))?;
+                Ok(Session { history: Some(history), notes, ..session })
+            }
+            Saved::Text(snapshot, note) => {
+                let common = of_host(common, Some(snapshot.host.as_str()).filter(|_| !is_one));
+                let session = Session::replay(Recorded { snapshot: *snapshot, ..Recorded::default() }, &common)?;
+                Ok(Session { notes: note.into_iter().collect(), ..session })
+            }
+        }
+    }
+
+    fn of_this_host(common: &Common) -> anyhow::Result<Session> {
         let choice = match common.origin.source {
             SourceArg::Auto => SourceChoice::Auto,
             SourceArg::Netlink => SourceChoice::Netlink,
@@ -86,7 +130,7 @@ impl Session {
             live.enter(&wanted(origin))?;
         }
         let names = if enters { SystemNames::of(live.spaces().cloned()) } else { SystemNames::default() };
-        let names = names.with_owners(live.containers(), live.root().clone());
+        let names = names.with_owners(live.containers(), live.root().clone()).on(&live.host().name);
         Ok(Session {
             live,
             owners: OwnerTable::default(),
@@ -113,10 +157,11 @@ impl Session {
             let known = known.join(", ");
             bail!("--netns {word}: the capture has no such network namespace; it has {known}");
         }
+        let names = SystemNames::recorded(names).on(&snapshot.host);
         Ok(Session {
             live: Live::replay(snapshot),
             owners: OwnerTable::default(),
-            names: SystemNames::recorded(names),
+            names,
             gaps: Vec::new(),
             interval_ms: None,
             history: None,
@@ -131,7 +176,7 @@ impl Session {
         let Recorded { mut snapshot, names } = recorded;
         self.taken_at = text::timestamp(snapshot.taken_at_ms).unwrap_or_default();
         self.scope = format!("{} --at {}", scope(common), self.taken_at);
-        self.names = SystemNames::recorded(names);
+        self.names = SystemNames::recorded(names).on(&snapshot.host);
         // A namespace that is not there at this moment may come.
         drop(keep_namespaces(&mut snapshot, &common.origin.netns));
         self.live.turn_to(snapshot);
@@ -210,11 +255,18 @@ impl Session {
             command,
             version: env!("CARGO_PKG_VERSION"),
             taken_at: self.taken_at.to_string(),
-            host: host.name.clone(),
-            kernel: host.kernel.clone(),
+            host: Some(host.name.clone()),
+            kernel: Some(host.kernel.clone()),
             source: self.live.source().key(),
             netns: self.live.netns().map(NetnsId::get),
+            hosts: Vec::new(),
         }
+    }
+
+    /// What a document of several hosts says of this one.
+    pub(crate) fn head_of_host(&self) -> HeadOfHost {
+        let host = self.live.host();
+        HeadOfHost { host: host.name.clone(), kernel: host.kernel.clone(), taken_at: self.taken_at.to_string() }
     }
 
     /// When what is shown was read, in milliseconds since the epoch.
@@ -224,7 +276,7 @@ impl Session {
 
     /// The time of day in UTC, for the head line of a screen.
     pub(crate) fn clock(&self) -> String {
-        self.taken_at.strftime("%H:%M:%S UTC").to_string()
+        format!("{} UTC", text::time_of_day(self.taken_at_ms()))
     }
 
     /// Which states this source cannot see.
@@ -256,6 +308,77 @@ impl Session {
     }
 }
 
+/// The start of the document of these: of several hosts without what only one has.
+pub(crate) fn head(sessions: &[Session], command: &'static str) -> anyhow::Result<Head> {
+    let [first, others @ ..] = sessions else { bail!("there is no host") };
+    let head = first.head(command);
+    if others.is_empty() {
+        return Ok(head);
+    }
+    Ok(several_hosts(&head, sessions.iter().map(Session::head_of_host).collect()))
+}
+
+/// The start of a document of several hosts.
+pub(crate) fn several_hosts(head: &Head, hosts: Vec<HeadOfHost>) -> Head {
+    let latest = hosts.iter().map(|host| &host.taken_at).max().cloned().unwrap_or_default();
+    Head { taken_at: latest, host: None, kernel: None, netns: None, hosts, ..head.clone() }
+}
+
+/// The gaps of these, of several hosts with the host of each.
+pub(crate) fn gap_objects(sessions: &[Session]) -> Vec<Json> {
+    match sessions {
+        [one] => out::gaps(&one.gaps).as_array().cloned().unwrap_or_default(),
+        all => all.iter().flat_map(|s| out::on_host(out::gaps(&s.gaps), &s.live.host().name)).collect(),
+    }
+}
+
+/// What was not seen of hosts, once for all that have it, and what no document has a place for.
+pub(crate) fn print_gaps(sessions: &[Session], env: &mut Env, common: &Common) -> anyhow::Result<()> {
+    if let [one] = sessions {
+        return one.print_gaps(env, common);
+    }
+    let told = sessions.iter().map(|session| (session.live.host().name.as_str(), &session.gaps[..]));
+    print_gaps_of(&told.collect::<Vec<_>>(), env, common)?;
+    sessions.iter().try_for_each(|session| session.print_notes(env))
+}
+
+/// Gaps by host.
+pub(crate) fn print_gaps_of(hosts: &[(&str, &[Gap])], env: &mut Env, common: &Common) -> anyhow::Result<()> {
+    let mut told: Vec<(&Gap, Vec<&str>)> = Vec::new();
+    for (host, gap) in hosts.iter().flat_map(|(host, gaps)| gaps.iter().map(move |gap| (*host, gap))) {
+        match told.iter_mut().find(|(known, _)| *known == gap) {
+            Some((_, of)) => of.push(host),
+            None => told.push((gap, vec![host])),
+        }
+    }
+    let mut text = String::new();
+    for (gap, of) in told {
+        let of = if of.len() == hosts.len() { "every host".to_owned() } else { of.join(", ") };
+        crate::render::summary::write_gap(&mut text, &of, gap, env.note_style(common.color));
+    }
+    env.stdout.flush()?;
+    env.stderr.write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// The options that read one host of several.
+pub(crate) fn of_host(common: &Common, host: Option<&str>) -> Common {
+    let mut common = common.clone();
+    if let Some(host) = host {
+        common.replay.host = Some(host.to_owned());
+    }
+    common
+}
+
+/// The error of a command that reads one host.
+pub(crate) fn several(hosts: &[&str]) -> anyhow::Error {
+    anyhow!(
+        "--from names captures of {} hosts ({}), and this reads one: add --host NAME",
+        hosts.len(),
+        hosts.join(", ")
+    )
+}
+
 /// The namespaces that the options name.
 fn wanted(origin: &Origin) -> Vec<Wanted> {
     if origin.netns.is_empty() {
@@ -271,10 +394,11 @@ pub(crate) fn scope(common: &Common) -> String {
     let word = |text: &str| if text.chars().all(plain) { text.to_owned() } else { text::quoted(text) };
     let origin = &common.origin;
     let spaces = origin.netns.iter().map(|name| format!("--netns {}", word(name)));
+    let host = common.replay.host.iter().map(|name| format!("--host {}", word(name)));
     let from = common.replay.from.iter().map(|path| format!("--from {}", word(&path.display().to_string())));
     let member =
         |option: &'static str, name: &Option<String>| name.as_ref().map(|name| format!("{option} {}", word(name)));
     let members = [member("--container", &origin.container), member("--pod", &origin.pod)].into_iter().flatten();
     let root = origin.proc_root.iter().map(|path| format!("--proc-root {}", word(&path.display().to_string())));
-    from.chain(spaces).chain(members).chain(root).collect::<Vec<_>>().join(" ")
+    from.chain(host).chain(spaces).chain(members).chain(root).collect::<Vec<_>>().join(" ")
 }

@@ -11,8 +11,10 @@ use clap::Args;
 
 use crate::aggregate::joined::joined;
 use crate::capture::Recorded;
+use crate::cli::args::Replay;
 use crate::cli::history::{self, History, Moment, Step};
-use crate::cli::saved::{self, Saved};
+use crate::cli::saved::{self, Opened, Saved};
+use crate::cli::session;
 use crate::collect::clock::millis;
 use crate::collect::rights;
 use crate::model::capability::Capability;
@@ -32,15 +34,21 @@ const EARLY_MS: u64 = 100;
 pub struct Range {
     /// Of a recording the part from this moment on: 10m before its end, 12:30:00 (UTC), 2026-11-29T12:30:00Z
     #[arg(long, value_name = "MOMENT", value_parser = history::since, allow_hyphen_values = true)]
-    #[arg(conflicts_with = "at", help_heading = "Source")]
+    #[arg(help_heading = "Source")]
     pub since: Option<Moment>,
     /// And up to this moment, likewise [default: its end]
     #[arg(long, value_name = "MOMENT", value_parser = history::since, allow_hyphen_values = true)]
-    #[arg(conflicts_with = "at", help_heading = "Source")]
+    #[arg(help_heading = "Source")]
     pub until: Option<Moment>,
 }
 
 impl Range {
+    /// Of a command that has `--at`, its options exclude that one.
+    pub(crate) fn without_at(arg: clap::Arg) -> clap::Arg {
+        let is_of_range = ["since", "until"].contains(&arg.get_id().as_str());
+        if is_of_range { arg.conflicts_with("at") } else { arg }
+    }
+
     /// Whether a part of a recording is asked for, and not one moment.
     pub(crate) fn is_named(self) -> bool {
         self.since.is_some() || self.until.is_some()
@@ -50,7 +58,8 @@ impl Range {
 /// The snapshots of a part of a recording, one after the other.
 pub(crate) struct Stretch {
     history: History,
-    pub path: PathBuf,
+    /// The options that open it.
+    pub replay: Replay,
     steps: Vec<Step>,
     /// The next one.
     place: usize,
@@ -61,17 +70,58 @@ pub(crate) struct Stretch {
 }
 
 impl Stretch {
-    /// Opens a part of what `--from` names; without it of what the flight recorder of this host has.
-    pub(crate) fn open(from: Option<&Path>, range: Range) -> anyhow::Result<Stretch> {
-        let path = match from {
-            Some(path) => path.to_owned(),
-            None => flight_recorder()?,
+    /// Opens a part of what was recorded of one host.
+    pub(crate) fn open(replay: &Replay, range: Range) -> anyhow::Result<Stretch> {
+        let (mut stretches, _) = Stretch::open_all(replay, range)?;
+        match (stretches.pop(), stretches.is_empty()) {
+            (Some(stretch), true) => Ok(stretch),
+            (last, _) => {
+                let hosts = stretches.iter().chain(&last).filter_map(Stretch::host);
+                Err(session::several(&hosts.collect::<Vec<_>>()))
+            }
+        }
+    }
+
+    /// Opens a part of what `--from` names, of each host; without it of what the flight recorder of this host has. Sentences tell
+    /// which hosts have none of it.
+    pub(crate) fn open_all(replay: &Replay, range: Range) -> anyhow::Result<(Vec<Stretch>, Vec<String>)> {
+        let replay = if replay.from.is_empty() {
+            Replay { from: vec![flight_recorder()?], ..replay.clone() }
+        } else {
+            replay.clone()
         };
-        let Saved::Capture(history) = saved::open(&path, None)? else {
-            bail!("{} is a single snapshot; this takes a recording made by `tcpstate record`", path.display());
-        };
-        let steps = history.stretch(range.since, range.until).with_context(|| path.display().to_string())?;
-        Ok(Stretch { history, path, steps, place: 0, latest_ms: None, unread: 0 })
+        let Opened { hosts, mut notes } = saved::open(&Replay { at: None, ..replay.clone() })?;
+        let (mut stretches, mut failed, is_one) = (Vec::new(), None, hosts.len() == 1);
+        for saved in hosts {
+            let Saved::Capture(history) = saved else {
+                bail!("{} is a single snapshot; this takes a recording made by `tcpstate record`", shown(&replay));
+            };
+            let host = history.host().map_or_else(|| shown(&replay), str::to_owned);
+            match history.stretch(range.since, range.until).with_context(|| host) {
+                Ok(steps) => {
+                    let replay = if is_one { replay.clone() } else { of_host(&replay, &history) };
+                    stretches.push(Stretch { history, replay, steps, place: 0, latest_ms: None, unread: 0 });
+                }
+                Err(error) => {
+                    notes.push(format!("{error:#}"));
+                    failed = Some(error);
+                }
+            }
+        }
+        match failed {
+            Some(error) if stretches.is_empty() => Err(error),
+            _ => Ok((stretches, notes)),
+        }
+    }
+
+    /// Whose it is, where there are several.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.history.host()
+    }
+
+    /// What it is read from, as one types it.
+    pub(crate) fn name(&self) -> String {
+        shown(&self.replay)
     }
 
     pub(crate) fn steps(&self) -> &[Step] {
@@ -153,21 +203,32 @@ impl Stretch {
                 self.unread += 1;
                 Ok(())
             }
-            other => Err(other).with_context(|| self.path.display().to_string()),
+            other => Err(other).with_context(|| self.name()),
         }
     }
 
     /// What of it could not be read, in a sentence.
     pub(crate) fn note(&self) -> Option<String> {
         let many = text::count(self.unread, "snapshot is", "snapshots are");
-        (self.unread > 0).then(|| format!("{}: {many} damaged, and left out", self.path.display()))
+        (self.unread > 0).then(|| format!("{}: {many} damaged, and left out", self.name()))
     }
+}
+
+fn of_host(replay: &Replay, history: &History) -> Replay {
+    Replay { host: history.host().map(str::to_owned), ..replay.clone() }
+}
+
+/// What was named.
+fn shown(replay: &Replay) -> String {
+    let paths: Vec<String> = replay.from.iter().map(|path| path.display().to_string()).collect();
+    let host = replay.host.as_ref().map_or_else(String::new, |host| format!(" ({host})"));
+    format!("{}{host}", paths.join(" "))
 }
 
 /// The folder of the flight recorder, if it has recordings.
 fn flight_recorder() -> anyhow::Result<PathBuf> {
     let folder = Path::new(FLIGHT_RECORDER);
-    if history::has_captures(folder) {
+    if history::captures(folder).is_ok_and(|found| !found.is_empty()) {
         return Ok(folder.to_owned());
     }
     if std::fs::read_dir(folder).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {

@@ -1,6 +1,8 @@
 //! `tcpstate summary`: counts per state and family, the largest groups, what is limited, and what changed in an interval.
 //! Sockets are counted, not kept.
 
+mod hosts;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -12,7 +14,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::aggregate::short_lived::SHORT_MS;
 use crate::aggregate::{
-    By, Census, Change, Counts, Direction, Grouping, HostResources, Key, Limits, Listeners, LocalPorts, Look,
+    By, Census, Change, Counts, Direction, Grouping, HostResources, Key, Legend, Limits, Listeners, LocalPorts, Look,
     Resources, Sum, Wanted, counts,
 };
 use crate::cli::args::{Common, Selection};
@@ -20,7 +22,7 @@ use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::parse::ChosenSum;
 use crate::cli::select;
-use crate::cli::session::Session;
+use crate::cli::session::{self, Session};
 use crate::cli::{config, parse};
 use crate::collect::clock::monotonic_ms;
 use crate::collect::owners::Search;
@@ -40,8 +42,9 @@ use crate::render::json::{self as out, Unseen};
 use crate::render::summary::{self as screen, Header, Screen};
 use crate::watch;
 
-/// The groups shown by default: JSON name, title, key.
-const DEFAULT_GROUPS: [(&str, &str, Key); 3] = [
+/// The groups shown by default: JSON name, title, key; the first of several hosts only.
+const DEFAULT_GROUPS: [(&str, &str, Key); 4] = [
+    ("hosts", "HOSTS", Key::Host),
     ("listeners", "LISTENERS", Key::Listener),
     ("destinations", "DESTINATIONS", Key::Destination),
     ("processes", "PROCESSES", Key::Process),
@@ -98,25 +101,48 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if args.interval.is_some() {
         args.common.replay.refuse("summary --interval")?;
     }
-    let mut session = Session::open(&args.common)?;
-    let job = Job::new(args, &session, env)?;
-    let groupings = job.groupings(&session);
-    if args.explain_plan {
-        job.explain(&mut session, !groupings.is_empty(), env)?;
+    let mut sessions = Session::open_all(&args.common)?;
+    let filters = select::of_each(&args.selection, &args.common.origin, &sessions, env)?;
+    let jobs = filters.into_iter().map(|filter| Job::new(args, &sessions, filter));
+    let jobs = jobs.collect::<anyhow::Result<Vec<Job<'_>>>>()?;
+    if let (Some(job), Some(session), true) = (jobs.first(), sessions.first_mut(), args.explain_plan) {
+        let has_groups = !job.groupings().is_empty();
+        job.explain(session, has_groups, env)?;
         return Ok(Exit::Done);
     }
+    let (job, seen) = match (&jobs[..], &mut sessions[..]) {
+        ([job], [session]) => (job, look(job, session, env)?),
+        ([job, ..], all) => (job, hosts::look(&jobs, all)?),
+        ([], _) => return Ok(Exit::Done),
+    };
+    if let Some(to) = env.json(args.common.json) {
+        print_json(job, &sessions, &seen, to)?;
+    }
+    if env.wants_text(args.common.json) {
+        print_screen(job, &sessions, &seen, env)?;
+        session::print_gaps(&sessions, env, &args.common)?;
+    } else {
+        sessions.iter().try_for_each(|session| session.print_notes(env))?;
+    }
+    let has_gaps = sessions.iter().any(|session| !session.gaps.is_empty());
+    Ok(if args.common.strict && has_gaps { Exit::Failed } else { Exit::Done })
+}
+
+/// Counts what is on this host, or on one that was recorded.
+fn look(job: &Job<'_>, session: &mut Session, env: &mut Env) -> anyhow::Result<Seen> {
+    let (args, groupings) = (job.args, job.groupings());
     let thresholds = if job.is_default() { config::files(env)?.thresholds } else { Thresholds::default() };
     let before = match args.interval {
         Some(interval) => {
             let started = Instant::now();
-            let look = job.first_look(&mut session)?;
+            let look = job.first_look(session)?;
             std::thread::sleep(interval.saturating_sub(started.elapsed()));
             session.begin_again();
             Some(look)
         }
         None => None,
     };
-    let search = job.search(&mut session);
+    let search = job.search(session);
     // Counting states needs no roles.
     let mut visits = if groupings.is_empty() { Vec::new() } else { session.live.visits() };
     let listeners =
@@ -126,9 +152,9 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         session.live.add_limits(&mut visits);
         census.ports = Some(LocalPorts::new(&visits));
     }
-    let mut look = before.as_ref().map(|_| begin(&session));
-    job.scan(&mut session, &mut census, job.needs, search)?;
-    fold_short_lived(&mut census, &session);
+    let mut look = before.as_ref().map(|_| begin(session));
+    job.scan(session, &mut census, job.needs, search)?;
+    fold_short_lived(&mut census, session);
     if job.is_default() {
         session.tell_queue_gaps();
     }
@@ -136,24 +162,18 @@ pub(crate) fn run(args: &SummaryArgs, env: &mut Env) -> anyhow::Result<Exit> {
         look.counts = census.all();
     }
     let change = before.zip(look).map(|(before, after)| Change::between(before, after));
-    let diagnosis = if job.is_judged() { diagnosis(&mut session, &census, &thresholds)? } else { Diagnosis::default() };
-    let resources = job.is_default().then(|| job.resources(&session, &census, &visits, &thresholds));
-    let seen = Seen { census, resources, change, diagnosis };
-    if let Some(to) = env.json(args.common.json) {
-        print_json(&job, &session, &seen, to)?;
-    }
-    if env.wants_text(args.common.json) {
-        print_screen(&job, &session, &seen, env)?;
-        session.print_gaps(env, &args.common)?;
-    } else {
-        session.print_notes(env)?;
-    }
-    Ok(if args.common.strict && !session.gaps.is_empty() { Exit::Failed } else { Exit::Done })
+    let diagnosis = if job.is_judged() { diagnosis(session, &census, &thresholds)? } else { Diagnosis::default() };
+    let resources = job.is_default().then(|| job.resources(session, &census, &visits, &thresholds));
+    Ok(Seen { census, resources, change, diagnosis })
 }
 
 /// What a summary is asked for.
 struct Job<'a> {
     args: &'a SummaryArgs,
+    /// Whether it is one of several hosts.
+    of_hosts: bool,
+    /// Whether the rows are of several network namespaces, of some host.
+    of_netns: bool,
     by: Vec<Key>,
     filter: Expr,
     needs: Needs,
@@ -169,14 +189,13 @@ struct Seen {
 }
 
 impl<'a> Job<'a> {
-    fn new(args: &'a SummaryArgs, session: &Session, env: &mut Env) -> anyhow::Result<Job<'a>> {
+    fn new(args: &'a SummaryArgs, sessions: &[Session], filter: Expr) -> anyhow::Result<Job<'a>> {
         let mut by: Vec<Key> = Vec::new();
         for key in &args.by {
             if !by.contains(key) {
                 by.push(*key);
             }
         }
-        let filter = select::of_command_line(&args.selection, &args.common.origin, &session.names, env)?;
         if args.counts && !filter.is_all() {
             bail!("--counts counts everything; without it a filter is applied");
         }
@@ -189,7 +208,9 @@ impl<'a> Job<'a> {
             bail!("--by has {} twice; give one of them", twice.name());
         }
         let needs = wanted(args).all().fold(Needs::NONE, |needs, sum| needs.union(sum.needs()));
-        Ok(Job { args, by, filter, needs, owners_wanted })
+        let of_hosts = sessions.len() > 1;
+        let of_netns = sessions.iter().any(|session| session.live.spaces().len() > 1);
+        Ok(Job { args, of_hosts, of_netns, by, filter, needs, owners_wanted })
     }
 
     /// Whether the groups are those that nobody chose.
@@ -207,9 +228,12 @@ impl<'a> Job<'a> {
         self.owners_wanted && self.is_whole()
     }
 
-    fn groupings(&self, session: &Session) -> Vec<Grouping> {
-        let several = session.live.spaces().len() > 1;
-        let keys = |keys: &[Key]| if several { Key::apart(keys) } else { keys.to_vec() };
+    fn default_groups(&self) -> &'static [(&'static str, &'static str, Key)] {
+        &DEFAULT_GROUPS[usize::from(!self.of_hosts)..]
+    }
+
+    fn groupings(&self) -> Vec<Grouping> {
+        let keys = |keys: &[Key]| Key::apart(keys, self.of_netns, self.of_hosts);
         let wanted = wanted(self.args);
         if self.args.counts {
             return Vec::new();
@@ -217,7 +241,7 @@ impl<'a> Job<'a> {
         if !self.by.is_empty() {
             return vec![Grouping::new(keys(&self.by)).wanting(wanted)];
         }
-        let shown = DEFAULT_GROUPS.iter().filter(|(.., key)| self.owners_wanted || !key.needs_owners());
+        let shown = self.default_groups().iter().filter(|(.., key)| self.owners_wanted || !key.needs_owners());
         let grouping = |(.., key): &(&str, &str, Key)| {
             let mut grouping = Grouping::new(keys(&[*key])).wanting(wanted.clone());
             grouping.skip_none = true;
@@ -399,22 +423,31 @@ fn diagnosis(session: &mut Session, census: &Census, thresholds: &Thresholds) ->
     Ok(session.examine(&mut snapshot, None, None, thresholds))
 }
 
-fn print_json(job: &Job<'_>, session: &Session, seen: &Seen, to: &mut dyn Write) -> anyhow::Result<()> {
-    let (census, unseen) = (&seen.census, Unseen(session.unseen()));
-    let limits = limits(seen);
-    let rows =
-        |grouping: &Grouping| out::group_rows(grouping, job.args.top, &session.owners, &session.names, unseen, limits);
+/// What numbers mean on each host.
+fn legends(sessions: &[Session]) -> Vec<Legend<'_>> {
+    sessions.iter().map(|session| Legend { owners: &session.owners, names: &session.names }).collect()
+}
+
+/// Which states some source could not see.
+fn unseen(sessions: &[Session]) -> Unseen {
+    Unseen(sessions.iter().fold(StateSet::EMPTY, |all, session| all.union(session.unseen())))
+}
+
+fn print_json(job: &Job<'_>, sessions: &[Session], seen: &Seen, to: &mut dyn Write) -> anyhow::Result<()> {
+    let (census, unseen) = (&seen.census, unseen(sessions));
+    let (limits, legends) = (limits(seen), legends(sessions));
+    let rows = |grouping: &Grouping| out::group_rows(grouping, job.args.top, &legends, unseen, limits);
     let mut groups = Map::new();
     if job.by.is_empty() {
         let mut other = Map::new();
-        for (name, _, key) in DEFAULT_GROUPS {
-            let grouping = census.groupings.iter().find(|g| g.keys.ends_with(&[key]));
+        for (name, _, key) in job.default_groups() {
+            let grouping = census.groupings.iter().find(|g| g.keys.ends_with(&[*key]));
             let (shown, rest) = grouping.map_or((Json::Null, Json::Null), |grouping| {
                 let (shown, rest) = rows(grouping);
                 (Json::Array(shown), rest)
             });
-            groups.insert(name.into(), shown);
-            other.insert(name.into(), rest);
+            groups.insert((*name).into(), shown);
+            other.insert((*name).into(), rest);
         }
         groups.insert("other".into(), Json::Object(other));
     } else if let Some(grouping) = census.groupings.first() {
@@ -429,28 +462,29 @@ fn print_json(job: &Job<'_>, session: &Session, seen: &Seen, to: &mut dyn Write)
         host: seen.resources.as_ref().and_then(|resources| resources.host.as_ref()),
         change: seen.change.as_ref(),
         diagnosis: &seen.diagnosis,
-        taken_at_ms: session.taken_at_ms(),
-        gaps: &session.gaps,
+        taken_at_ms: sessions.first().map_or(0, Session::taken_at_ms),
+        gaps: session::gap_objects(sessions),
     };
-    out::write_document(to, &out::summary(&session.head("summary"), summary))?;
+    out::write_document(to, &out::summary(&session::head(sessions, "summary")?, summary))?;
     Ok(())
 }
 
-fn print_screen(job: &Job<'_>, session: &Session, seen: &Seen, env: &mut Env) -> anyhow::Result<()> {
+fn print_screen(job: &Job<'_>, sessions: &[Session], seen: &Seen, env: &mut Env) -> anyhow::Result<()> {
+    let Some(session) = sessions.first() else { return Ok(()) };
     let style = env.style(job.args.common.color);
-    let host = session.live.host();
+    let (host, hosts, times) = (session.live.host(), hosts::many(sessions), hosts::times(sessions));
     let screen = Screen {
         header: Header {
-            host: &host.name,
-            kernel: &host.kernel,
+            host: if job.of_hosts { hosts.as_str() } else { host.name.as_str() },
+            kernel: (!job.of_hosts).then_some(host.kernel.as_str()),
             source: session.live.source().key(),
-            time: &session.clock(),
+            time: &times,
         },
         census: &seen.census,
-        unseen: Unseen(session.unseen()),
-        tables: seen.census.groupings.iter().map(|grouping| table(job, session, seen, grouping)).collect(),
+        unseen: unseen(sessions),
+        tables: seen.census.groupings.iter().map(|grouping| table(job, sessions, seen, grouping)).collect(),
         host: seen.resources.as_ref().and_then(|resources| resources.host.as_ref()),
-        netns: (session.live.spaces().len() > 1).then_some(&session.names),
+        netns: (!job.of_hosts && session.live.spaces().len() > 1).then_some(&session.names),
         change: seen.change.as_ref(),
         is_filtered: !job.filter.is_all(),
         diagnosis: &seen.diagnosis,
@@ -462,14 +496,13 @@ fn print_screen(job: &Job<'_>, session: &Session, seen: &Seen, env: &mut Env) ->
     Ok(())
 }
 
-fn table<'a>(job: &Job<'_>, session: &'a Session, seen: &'a Seen, grouping: &'a Grouping) -> GroupTable<'a> {
-    let named = DEFAULT_GROUPS.iter().find(|(.., key)| job.by.is_empty() && grouping.keys.ends_with(&[*key]));
+fn table<'a>(job: &Job<'_>, sessions: &'a [Session], seen: &'a Seen, grouping: &'a Grouping) -> GroupTable<'a> {
+    let named = job.default_groups().iter().find(|(.., key)| job.by.is_empty() && grouping.keys.ends_with(&[*key]));
     GroupTable {
         title: named.map_or_else(|| groups::title(&grouping.keys), |(_, title, _)| (*title).to_owned()),
         grouping,
         top: job.args.top,
-        owners: &session.owners,
-        names: &session.names,
+        legends: legends(sessions),
         with_states: job.args.columns.first().is_none_or(|first| first.adds),
         limits: limits(seen),
     }

@@ -87,7 +87,7 @@ A process in [brackets] held the socket while a packet was handled; without them
 TIME_WAIT with an asterisk is inferred. Interrupt it for the totals.";
 
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_args(Range::without_at))]
 pub struct TraceArgs {
     #[command(flatten)]
     pub selection: Selection,

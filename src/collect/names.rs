@@ -58,6 +58,7 @@ pub struct SystemNames {
     only_foreign: bool,
     /// The names that a capture has; nothing is looked up here then.
     recorded: Option<Box<NameTable>>,
+    host: Option<String>,
 }
 
 /// Whose namespaces are: one walk over the processes, good for some time.
@@ -85,6 +86,13 @@ impl SystemNames {
     #[must_use]
     pub fn with_owners(mut self, containers: Arc<Containers>, root: ProcRoot) -> SystemNames {
         (self.containers, self.root) = (Some(containers), root);
+        self
+    }
+
+    /// The same of the rows of a host.
+    #[must_use]
+    pub fn on(mut self, host: &str) -> SystemNames {
+        self.host = Some(host.to_owned());
         self
     }
 
@@ -153,6 +161,10 @@ fn cached<K: Copy + Eq + std::hash::Hash>(
 }
 
 impl Names for SystemNames {
+    fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
     fn user(&self, uid: u32) -> Option<Rc<str>> {
         cached(&self.users, uid, || match &self.recorded {
             Some(table) => table.users.get(&uid).cloned(),

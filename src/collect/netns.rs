@@ -477,8 +477,8 @@ fn named_in(mountinfo: &str) -> Vec<PathBuf> {
     mounted(mountinfo).filter(is_one).map(|mount| mount.at()).collect()
 }
 
-/// One descriptor per namespace may exceed the soft limit of 1024; the hard limit may be used.
-fn make_room(used: u64) {
+/// One descriptor per namespace, or per capture, may exceed the soft limit of 1024; the hard limit may be used.
+pub(crate) fn make_room(used: u64) {
     let now = rustix::process::getrlimit(Resource::Nofile);
     if now.current.is_some_and(|soft| soft < used + SPARE_DESCRIPTORS) {
         // If refused, the limit stays, and what does not fit is a gap.

@@ -15,6 +15,13 @@ impl Coverage {
         self.by_status[status as usize] += 1;
     }
 
+    /// Adds what is known of other sockets.
+    pub fn merge(&mut self, other: &Coverage) {
+        for (mine, theirs) in self.by_status.iter_mut().zip(other.by_status) {
+            *mine += theirs;
+        }
+    }
+
     #[must_use]
     pub fn get(&self, status: OwnerStatus) -> u64 {
         self.by_status[status as usize]

@@ -300,6 +300,8 @@ pub enum Why {
     TrackLimit,
     /// The rules would take too long over this many sockets.
     TooManySockets { sockets: u64 },
+    /// The rules judge a host at a time.
+    SeveralHosts,
     /// The kernel's counters do not confirm each other.
     Counters(CounterMismatch),
     /// Only what matched this filter was recorded.

@@ -3,7 +3,8 @@
 
 use std::io::{self, Write};
 
-use crate::model::Gap;
+use serde_json::Value as Json;
+
 use crate::model::column::{Column, Row};
 use crate::render::rows::{Listing, RowWriter};
 use crate::render::{sanitize, value};
@@ -51,7 +52,7 @@ impl RowWriter for Csv {
         out.write_all(self.line.as_bytes())
     }
 
-    fn finish(&mut self, _: &mut dyn Write, _: &[Gap], _: Option<u64>) -> io::Result<()> {
+    fn finish(&mut self, _: &mut dyn Write, _: &[Json], _: Option<u64>) -> io::Result<()> {
         Ok(())
     }
 }

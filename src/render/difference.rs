@@ -6,9 +6,9 @@ use comfy_table::Cell;
 use serde_json::{Map, Value as Json, json};
 
 use crate::aggregate::difference::{Difference, Pair, Share, process};
-use crate::model::{Gap, NetnsId, Snapshot, Socket, State};
+use crate::model::{NetnsId, Snapshot, Socket, State};
 use crate::render::grid::{lines_of, number, right, small_table};
-use crate::render::json::{self as out, Head};
+use crate::render::json as out;
 use crate::render::sanitize;
 use crate::render::style::Style;
 use crate::text;
@@ -153,11 +153,11 @@ impl Comparison<'_> {
         }
     }
 
-    /// The document.
+    /// The document, without its head and its gaps.
     #[must_use]
-    pub fn document(&self, head: &Head, gaps: &[Gap]) -> Json {
+    pub fn document(&self) -> Map<String, Json> {
         let d = self.difference;
-        let mut map = out::head(head);
+        let mut map = Map::new();
         let side = |side: &Side<'_>| {
             json!({
                 "taken_at": out::stamp(side.snapshot.taken_at_ms), "host": side.snapshot.host,
@@ -199,7 +199,6 @@ impl Comparison<'_> {
             row
         });
         map.insert("grew".into(), grew.collect());
-        map.insert("gaps".into(), out::gaps(gaps));
         if self.limit.is_some() {
             let lists = [
                 ("processes", changed.len()),
@@ -211,7 +210,40 @@ impl Comparison<'_> {
             let left_out = lists.map(|(name, all)| (name.to_owned(), json!(all.saturating_sub(limit))));
             map.insert("left_out".into(), Json::Object(left_out.into_iter().collect()));
         }
-        Json::Object(map)
+        map
+    }
+}
+
+/// The documents of hosts as one: entries of lists name their host, numbers are added up, and what differs is `null`.
+#[must_use]
+pub fn together(documents: Vec<(String, Map<String, Json>)>, of_hosts: bool) -> Map<String, Json> {
+    let mut all: Option<Map<String, Json>> = None;
+    for (host, mut document) in documents {
+        if of_hosts {
+            for value in document.values_mut().filter(|value| value.is_array()) {
+                *value = Json::Array(out::on_host(value.take(), &host));
+            }
+        }
+        match &mut all {
+            Some(all) => add(all, document),
+            None => all = Some(document),
+        }
+    }
+    all.unwrap_or_default()
+}
+
+fn add(all: &mut Map<String, Json>, more: Map<String, Json>) {
+    for (key, value) in more {
+        match (all.get_mut(&key), value) {
+            (Some(Json::Object(all)), Json::Object(more)) => add(all, more),
+            (Some(Json::Array(all)), Json::Array(more)) => all.extend(more),
+            (Some(Json::Bool(all)), Json::Bool(more)) => *all |= more,
+            (Some(sum @ Json::Number(_)), Json::Number(more)) => {
+                *sum = json!(sum.as_u64().unwrap_or(0) + more.as_u64().unwrap_or(0));
+            }
+            (Some(known), value) if *known != value => *known = Json::Null,
+            _ => {}
+        }
     }
 }
 

@@ -174,6 +174,7 @@ pub fn why(why: &Why) -> String {
         Why::TooManySockets { sockets } => {
             format!("judging {} takes too long here", count(*sockets, "socket", "sockets"))
         }
+        Why::SeveralHosts => "they are of one host at a time".into(),
         Why::Counters(mismatch) => counters(*mismatch),
         Why::Recorded { filter } => format!("only what matches `{filter}` was recorded"),
         Why::SavedText => "the saved text does not have it".into(),
@@ -413,6 +414,7 @@ mod tests {
             Why::TraceCost { .. } => [Why::TraceCost { per_second: 20_000 }],
             Why::TrackLimit => [Why::TrackLimit],
             Why::TooManySockets { .. } => [Why::TooManySockets { sockets: 12_000 }],
+            Why::SeveralHosts => [Why::SeveralHosts],
             Why::Counters(_) => [Why::Counters(CounterMismatch::NoCurrEstab)],
             Why::Recorded { .. } => [Why::Recorded { filter: "dport = 443".into() }],
             Why::SavedText => [Why::SavedText],

@@ -5,8 +5,8 @@
 use comfy_table::Cell;
 
 use crate::aggregate::groups::processes_label;
-use crate::aggregate::{AcceptQueue, Amount, Counts, Group, Grouping, Key, KeyValue, Limits, Rest, Sum, Sums};
-use crate::model::column::{Kind, Names};
+use crate::aggregate::{AcceptQueue, Amount, Counts, Group, Grouping, Key, KeyValue, Legend, Limits, Rest, Sum, Sums};
+use crate::model::column::Kind;
 use crate::model::pattern;
 use crate::model::resources::Descriptors;
 use crate::model::{OwnerTable, State, StateSet};
@@ -21,8 +21,8 @@ pub struct GroupTable<'a> {
     pub grouping: &'a Grouping,
     /// How many groups; the others are added up.
     pub top: usize,
-    pub owners: &'a OwnerTable,
-    pub names: &'a dyn Names,
+    /// Of each host, in the order of [`Group::host`].
+    pub legends: Vec<Legend<'a>>,
     /// Whether states that occur have a column.
     pub with_states: bool,
     /// What is limited, for the tables of the summary; the most urgent groups then come first.
@@ -155,7 +155,8 @@ impl GroupTable<'_> {
 
     /// The value of each key.
     fn parts(&self, group: &Group) -> Vec<String> {
-        let mut parts = parts(group, self.grouping, self.owners, self.names);
+        let Some(legend) = self.legends.get(group.host as usize) else { return Vec::new() };
+        let mut parts = parts(group, self.grouping, *legend);
         let queue = self.limits.filter(|_| self.grouping.keys.ends_with(&[Key::Listener]));
         let queue = queue.and_then(|limits| limits.queue(&[group]));
         if let (Some(queue), Some(last)) = (queue.filter(|q| q.sockets > 1), parts.last_mut()) {
@@ -249,7 +250,8 @@ fn short_lived_label(indices: &[u32], owners: &OwnerTable) -> String {
     text::short_lived(comm, indices.len() as u64)
 }
 
-fn parts(group: &Group, grouping: &Grouping, owners: &OwnerTable, names: &dyn Names) -> Vec<String> {
+fn parts(group: &Group, grouping: &Grouping, legend: Legend<'_>) -> Vec<String> {
+    let Legend { owners, names } = legend;
     let part = |(key, value): (&Key, &KeyValue)| {
         let part = match value {
             KeyValue::State(state) => state.to_string(),
@@ -329,8 +331,7 @@ mod tests {
             title: title(&grouping.keys),
             grouping: &grouping,
             top: 10,
-            owners: &owners,
-            names: &NoNames,
+            legends: vec![Legend { owners: &owners, names: &NoNames }],
             with_states: false,
             limits: None,
         };

@@ -38,12 +38,34 @@ pub struct Head {
     pub version: &'static str,
     /// RFC 3339, UTC.
     pub taken_at: String,
-    pub host: String,
-    pub kernel: String,
+    /// `None` of several hosts, which are named below then.
+    pub host: Option<String>,
+    pub kernel: Option<String>,
     /// `netlink` or `proc`; for a trace also `bpf`, `tracefs`.
     pub source: &'static str,
     /// Inode of the network namespace that was read.
     pub netns: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HeadOfHost>,
+}
+
+/// One of several hosts in a document.
+#[derive(Clone, Debug, Serialize)]
+pub struct HeadOfHost {
+    pub host: String,
+    pub kernel: String,
+    pub taken_at: String,
+}
+
+/// Says of every entry of a list which host it is of.
+#[must_use]
+pub fn on_host(list: Json, host: &str) -> Vec<Json> {
+    let Json::Array(list) = list else { return Vec::new() };
+    let of_host = |entry| match entry {
+        Json::Object(map) => Json::Object([("host".to_owned(), json!(host))].into_iter().chain(map).collect()),
+        other => other,
+    };
+    list.into_iter().map(of_host).collect()
 }
 
 /// The gaps as JSON.
@@ -109,7 +131,7 @@ pub struct Unseen(pub StateSet);
 /// Never on sound data: the text of a socket is JSON.
 pub(crate) fn socket_value(row: &Row<'_>) -> io::Result<Json> {
     let mut text = Vec::new();
-    socket::write(&mut text, None, row)?;
+    socket::write(&mut text, None, false, row)?;
     Ok(serde_json::from_slice(&text)?)
 }
 

@@ -6,7 +6,8 @@
 
 use std::io::{self, Write};
 
-use crate::model::Gap;
+use serde_json::Value as Json;
+
 use crate::model::column::{Column, Needs, Row};
 use crate::render::json::Head;
 use crate::render::style::Style;
@@ -30,7 +31,7 @@ pub trait RowWriter {
     ///
     /// # Errors
     /// When the stream fails.
-    fn finish(&mut self, out: &mut dyn Write, gaps: &[Gap], left_out: Option<u64>) -> io::Result<()>;
+    fn finish(&mut self, out: &mut dyn Write, gaps: &[Json], left_out: Option<u64>) -> io::Result<()>;
 
     /// Whether the gaps are part of the output; otherwise they are notes on standard error.
     fn writes_gaps(&self) -> bool {

@@ -17,6 +17,7 @@ mod diff;
 mod explain;
 mod export;
 mod fan;
+mod hosts;
 mod kill;
 mod summary;
 mod trace;
@@ -48,7 +49,7 @@ fn documents() -> Json {
             { "$ref": "#/$defs/fan" },
         ],
         "$defs": {
-            "gap": object(gap(), &[]),
+            "gap": hosts::of_host(gap(), &[]),
             "states": states(),
             "endpoint": object(vec![("addr", json!({ "type": "string" })), ("port", port())], &[]),
             "four_tuple": object(vec![
@@ -68,7 +69,7 @@ fn documents() -> Json {
                 ("pod", nullable("string")),
                 ("owner_status", json!({ "type": "string" })),
             ], &["short_lived", "unit", "container", "pod", "owner_status"]),
-            "socket": object(socket(), &sometimes(fields::SOCKET)),
+            "socket": object(socket(), &[sometimes(fields::SOCKET), vec!["host"]].concat()),
             "columns": object(columns(), &keys(&columns())),
             "finding": finding(),
             "summary": summary::summary(),
@@ -94,10 +95,10 @@ fn documents() -> Json {
                 { "$ref": "#/$defs/matrix_line" },
                 { "$ref": "#/$defs/trace_end_line" },
             ] },
-            "header_line": line("header", head("list"), &[]),
-            "socket_line": line("socket", socket(), &sometimes(fields::SOCKET)),
+            "header_line": line("header", hosts::head("list", Vec::new()), &["hosts"]),
+            "socket_line": line("socket", socket(), &[sometimes(fields::SOCKET), vec!["host"]].concat()),
             "columns_line": line("socket", columns(), &keys(&columns())),
-            "gap_line": line("gap", gap(), &[]),
+            "gap_line": line("gap", with_host(gap()), &["host"]),
             "end_line": line("end", vec![("total", count()), ("left_out", left_out())], &["left_out"]),
             "trace_header_line": line("header", trace::head(), &[]),
             "transition_line": line("transition", trace::transition(), &[]),
@@ -132,7 +133,13 @@ fn head(command: &str) -> Vec<(&'static str, Json)> {
 }
 
 fn doctor() -> Json {
-    let mut fields = head("doctor");
+    let of_one = vec![
+        ("sockets", count()),
+        ("interval_ms", nullable("integer")),
+        ("traced", or_null(&traced())),
+        ("course", or_null(&course())),
+    ];
+    let mut fields = hosts::head("doctor", of_one);
     fields.push(("rules", count()));
     fields.push(("sockets", count()));
     fields.push(("interval_ms", nullable("integer")));
@@ -140,7 +147,8 @@ fn doctor() -> Json {
     fields.push(("findings", findings()));
     fields.push(("incidents", json!({ "type": "array", "items": incident() })));
     fields.push(("course", json!({ "oneOf": [{ "type": "null" }, course()] })));
-    let not_checked = object(vec![("rule", json!({ "type": "string" })), ("why", json!({ "type": "string" }))], &[]);
+    let not_checked = vec![("rule", json!({ "type": "string" })), ("why", json!({ "type": "string" }))];
+    let not_checked = hosts::of_host(not_checked, &[]);
     fields.push(("not_checked", json!({ "type": "array", "items": not_checked })));
     fields.push(("gaps", gaps()));
     shortened(fields)
@@ -221,7 +229,7 @@ fn traced() -> Json {
 
 fn incident() -> Json {
     let text = || json!({ "type": "string" });
-    object(
+    hosts::of_host(
         vec![
             ("id", text()),
             ("severity", severity()),
@@ -279,7 +287,7 @@ fn finding() -> Json {
         "propertyNames": { "pattern": "^[a-z][a-z0-9_]*$" },
         "additionalProperties": { "type": ["number", "string", "array", "null"], "items": text() },
     });
-    object(
+    hosts::of_host(
         vec![
             ("id", text()),
             ("rule", text()),
@@ -306,7 +314,7 @@ fn finding() -> Json {
 }
 
 fn list() -> Json {
-    let mut fields = head("list");
+    let mut fields = hosts::head("list", Vec::new());
     // All are whole, or all have the columns of `-c`.
     let either = json!([{ "items": reference("socket") }, { "items": reference("columns") }]);
     fields.push(("sockets", json!({ "type": "array", "anyOf": either })));
@@ -318,7 +326,7 @@ fn list() -> Json {
 /// A document that may be shortened: how many entries its lists lack, by their paths.
 fn shortened(mut fields: Vec<(&'static str, Json)>) -> Json {
     fields.push(("left_out", left_out()));
-    object(fields, &["left_out"])
+    object(fields, &["left_out", "hosts"])
 }
 
 fn left_out() -> Json {
@@ -354,7 +362,14 @@ fn states() -> Json {
 
 /// A socket, whole.
 fn socket() -> Vec<(&'static str, Json)> {
-    properties(fields::SOCKET)
+    let mut all = vec![("host", nullable("string"))];
+    all.extend(properties(fields::SOCKET));
+    all
+}
+
+fn with_host(mut fields: Vec<(&'static str, Json)>) -> Vec<(&'static str, Json)> {
+    fields.push(("host", json!({ "type": "string" })));
+    fields
 }
 
 /// The chosen columns of a socket.

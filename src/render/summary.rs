@@ -31,7 +31,8 @@ const LABEL: usize = 13;
 /// Where the answer is from.
 pub struct Header<'a> {
     pub host: &'a str,
-    pub kernel: &'a str,
+    /// `None` where there are several hosts.
+    pub kernel: Option<&'a str>,
     pub source: &'a str,
     pub time: &'a str,
 }
@@ -58,6 +59,7 @@ pub struct Screen<'a> {
 /// Appends the screen.
 pub fn write(out: &mut String, screen: &Screen<'_>, style: Style) {
     let Header { host, kernel, source, time } = screen.header;
+    let kernel = kernel.map_or_else(String::new, |kernel| format!("kernel {}, ", sanitize::clean(kernel)));
     let total = text::count(screen.census.all().total(), "TCP socket", "TCP sockets");
     // Writing into a String cannot fail.
     let _ = writeln!(
@@ -65,7 +67,7 @@ pub fn write(out: &mut String, screen: &Screen<'_>, style: Style) {
         "{}{}  {}",
         style.heading(&format!("{total} on ")),
         style.heading(&sanitize::clean(host)),
-        style.dim(&format!("kernel {}, {source}, {time}", sanitize::clean(kernel)))
+        style.dim(&format!("{kernel}{source}, {time}"))
     );
     let states = states(screen, style);
     let tables = screen.tables.iter().map(|table| table.lines(style));
@@ -208,10 +210,16 @@ pub fn write_gaps(out: &mut String, gaps: &[Gap], style: Style) {
     }
 }
 
+/// Appends what could not be seen on some of several hosts.
+pub fn write_gap(out: &mut String, hosts: &str, what: &Gap, style: Style) {
+    let text = format!("note: {}: {}", sanitize::clean(hosts), sanitize::clean(&gap::line(what)));
+    style.push_wrapped(out, [0, 2], &text, style::DIM);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::{Grouping, Key, Limits, Listeners, LocalPorts, Look, Resources};
+    use crate::aggregate::{Grouping, Key, Legend, Limits, Listeners, LocalPorts, Look, Resources};
     use crate::diagnose::{Finding, Severity};
     use crate::model::column::{NoNames, Row};
     use crate::model::counter::SockStat;
@@ -330,13 +338,12 @@ mod tests {
             title: title.to_owned(),
             grouping,
             top: 10,
-            owners: &world.owners,
-            names: &NoNames,
+            legends: vec![Legend { owners: &world.owners, names: &NoNames }],
             with_states: true,
             limits: Some(limits),
         };
         let screen = Screen {
-            header: Header { host: "h\x1b[31m", kernel: "6.18", source: "netlink", time: "11:00:00 UTC" },
+            header: Header { host: "h\x1b[31m", kernel: Some("6.18"), source: "netlink", time: "11:00:00 UTC" },
             census: &world.census,
             unseen: Unseen(StateSet::of(&[State::BoundInactive])),
             tables: world.census.groupings.iter().zip(titles).map(table).collect(),

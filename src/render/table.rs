@@ -6,9 +6,11 @@
 
 use std::io::{self, Write};
 
+use serde_json::Value as Json;
+
+use crate::model::State;
 use crate::model::column::{Column, Kind, Row, Value};
 use crate::model::pattern;
-use crate::model::{Gap, State};
 use crate::render::rows::{Listing, RowWriter};
 use crate::render::style::{self, Style};
 use crate::render::value;
@@ -212,7 +214,7 @@ impl RowWriter for TableWriter {
     }
 
     /// Without a row only the header is written.
-    fn finish(&mut self, out: &mut dyn Write, _: &[Gap], _: Option<u64>) -> io::Result<()> {
+    fn finish(&mut self, out: &mut dyn Write, _: &[Json], _: Option<u64>) -> io::Result<()> {
         self.release(out)
     }
 }

@@ -300,7 +300,8 @@ impl RowRouter<'_> {
                 GroupId::Text(name.map_or_else(|| Arc::from(id.to_string()), |n| Arc::from(&*n)))
             }
             // Keys that `GROUP_KEYS` lacks have no groups here.
-            Key::State
+            Key::Host
+            | Key::State
             | Key::Family
             | Key::Local
             | Key::LocalAddr

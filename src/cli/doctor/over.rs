@@ -3,7 +3,7 @@
 //! Input: the snapshots of a [`Stretch`]. Output: a course, and one diagnosis. Not here: how it is printed.
 
 use super::DoctorArgs;
-use crate::cli::args::{Common, Replay};
+use crate::cli::args::Common;
 use crate::cli::session::Session;
 use crate::cli::stretch::Stretch;
 use crate::collect::replay::keep_namespaces;
@@ -21,10 +21,13 @@ pub(super) struct Over {
 }
 
 /// Runs the rules over the stretch.
-pub(super) fn examine(args: &DoctorArgs, wanted: Option<&[&str]>, thresholds: &Thresholds) -> anyhow::Result<Over> {
-    let mut stretch = Stretch::open(args.common.replay.from.as_deref(), args.range)?;
-    let replay = Replay { from: Some(stretch.path.clone()), at: None };
-    let common = Common { replay, ..args.common.clone() };
+pub(super) fn examine(
+    mut stretch: Stretch,
+    args: &DoctorArgs,
+    wanted: Option<&[&str]>,
+    thresholds: &Thresholds,
+) -> anyhow::Result<Over> {
+    let common = Common { replay: stretch.replay.clone(), ..args.common.clone() };
     let every = stretch.pace(args.interval);
     let mut before = match stretch.before() {
         Some(recorded) => {
@@ -49,7 +52,7 @@ pub(super) fn examine(args: &DoctorArgs, wanted: Option<&[&str]>, thresholds: &T
         session = Some(opened);
     }
     let (Some(mut session), Some(last)) = (session, before) else {
-        anyhow::bail!("{}: no snapshot of this stretch can be read", stretch.path.display());
+        anyhow::bail!("{}: no snapshot of this stretch can be read", stretch.name());
     };
     session.notes.extend(stretch.note());
     let (mut course, diagnosis) = looks.finish();

@@ -57,8 +57,11 @@ pub struct McpArgs {
 }
 
 pub(crate) fn run(args: &McpArgs) -> anyhow::Result<Exit> {
-    if args.replay.from.as_ref().is_some_and(|from| from.as_os_str() == "-") {
+    if args.replay.from.iter().any(|from| from.as_os_str() == "-") {
         bail!("--from -: standard input has the requests; give a file");
+    }
+    if args.replay.from.len() > 1 {
+        bail!("--from is given more than once, and mcp reads one file or folder");
     }
     give_back_memory();
     let (origin, replay) = (args.origin.clone(), args.replay.clone());
@@ -101,12 +104,13 @@ fn source(args: &McpArgs) -> Source {
     let mut words: Vec<OsString> = origin.netns.iter().map(|name| option("netns", name.as_ref())).collect();
     words.extend(origin.container.iter().map(|name| option("container", name.as_ref())));
     words.extend(origin.pod.iter().map(|name| option("pod", name.as_ref())));
+    words.extend(args.replay.host.iter().map(|host| option("host", host.as_ref())));
     words.extend(origin.proc_root.iter().map(|path| option("proc-root", path.as_ref())));
-    if let Some(source) = origin.source.to_possible_value().filter(|_| args.replay.from.is_none()) {
+    if let Some(source) = origin.source.to_possible_value().filter(|_| args.replay.from.is_empty()) {
         words.push(option("source", source.get_name().as_ref()));
     }
     Source {
-        from: args.replay.from.as_ref().map(|path| path.clone().into()),
+        from: args.replay.from.first().map(|path| path.clone().into()),
         at: args.replay.at.map(|at| format!("--at={at}").into()),
         origin: words,
         no_owners: args.no_owners,

@@ -331,6 +331,8 @@ pub(super) fn words(tool: &Tool, given: &Map<String, Json>, source: &Source) -> 
     }
     match (tool.name, &source.from) {
         ("diff", Some(from)) => {
+            let is_host = |word: &&OsString| word.as_encoded_bytes().starts_with(b"--host=");
+            options.extend(source.origin.iter().filter(is_host).cloned());
             let Some(before) = before else {
                 return Err("before: it is missing; give the earlier moment of the capture, such as -5m".into());
             };

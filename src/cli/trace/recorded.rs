@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::{TraceArgs, ViaArg};
-use crate::cli::args::Replay;
 use crate::cli::history;
 use crate::cli::session::Session;
 use crate::cli::stretch::{Range, Stretch};
@@ -32,12 +31,13 @@ pub(super) struct Recorded {
 
 /// Opens what `--from` names; `None` for the running system. `limit` is a time of the recording.
 pub(super) fn open(args: &TraceArgs, limit: Option<Duration>) -> anyhow::Result<Option<Recorded>> {
-    let Replay { from: Some(from), at } = &args.common.replay else {
+    let replay = &args.common.replay;
+    if replay.from.is_empty() {
         if args.range.is_named() {
             bail!("--since and --until are of a recording; give --from FILE");
         }
         return Ok(None);
-    };
+    }
     if args.resets || args.retransmits {
         bail!(
             "a recording has how many resets and repeated segments there were, and not each of them; `tcpstate doctor --from` \
@@ -52,19 +52,20 @@ pub(super) fn open(args: &TraceArgs, limit: Option<Duration>) -> anyhow::Result<
             via.key()
         );
     }
-    let range = Range { since: args.range.since.or(*at), ..args.range };
-    let mut stretch = Stretch::open(Some(from), range)?;
+    let range = Range { since: args.range.since.or(replay.at), ..args.range };
+    let mut stretch = Stretch::open(replay, range)?;
     if let Some(limit) = limit {
         stretch.cut(limit);
     }
     let (first_ms, last_ms) = stretch.ends();
-    let (name, steps) = (stretch.path.display().to_string(), stretch.steps().len() as u64);
+    let (name, steps) = (stretch.name(), stretch.steps().len() as u64);
     let names = stretch.names();
     let Some(first) = stretch.next(Duration::ZERO)? else {
         bail!("{name}: no snapshot of this stretch can be read");
     };
     let mut session = Session::replay(first, &args.common)?;
-    session.names = names.map_or(session.names, SystemNames::recorded);
+    let host = session.live.host().name.clone();
+    session.names = names.map_or(session.names, |names| SystemNames::recorded(names).on(&host));
     let words = args.common.origin.netns.clone();
     let snapshots: Snapshots = Box::new(move || {
         let next = stretch.next(Duration::ZERO).map_err(io::Error::other)?;

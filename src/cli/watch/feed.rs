@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{WatchArgs, complaint};
 use crate::capture::Recorded;
-use crate::cli::args::{Common, Replay};
+use crate::cli::args::Common;
 use crate::cli::session::{self, Session};
 use crate::cli::stretch::{Range, Stretch};
 use crate::collect::names::SystemNames;
@@ -35,7 +35,7 @@ impl Feed {
     /// Opens what the arguments name.
     pub(super) fn open(args: &WatchArgs, thresholds: Thresholds) -> anyhow::Result<Feed> {
         let with_owners = !args.common.no_owners;
-        let is_replay = args.common.replay.from.is_some();
+        let is_replay = !args.common.replay.from.is_empty();
         let config = Config {
             with_owners,
             with_findings: with_owners && !args.no_findings,
@@ -53,9 +53,9 @@ impl Feed {
         if args.trace {
             anyhow::bail!("--trace needs the running system; a recording has what was traced when it was made");
         }
-        let Replay { from, at } = args.common.replay.clone();
-        let range = Range { since: args.range.since.or(at), ..args.range };
-        let mut stretch = Stretch::open(from.as_deref(), range)?;
+        let replay = &args.common.replay;
+        let range = Range { since: args.range.since.or(replay.at), ..args.range };
+        let mut stretch = Stretch::open(replay, range)?;
         let (common, every) = (args.common.clone(), args.interval.unwrap_or_default());
         let first = stretch.next(every)?;
         let sampler = sampler_of(first, &stretch, &common, config.clone())?;
@@ -71,7 +71,8 @@ impl Feed {
         let Some(Recorded { mut snapshot, names }) = replay.stretch.next(replay.every)? else { return Ok(false) };
         // A namespace that is not there now may come.
         drop(keep_namespaces(&mut snapshot, &replay.common.origin.netns));
-        self.sampler.turn_to(snapshot, SystemNames::recorded(names));
+        let names = SystemNames::recorded(names).on(&snapshot.host);
+        self.sampler.turn_to(snapshot, names);
         Ok(true)
     }
 
@@ -107,7 +108,7 @@ impl Feed {
 /// A sampler of the first snapshot of a recording.
 fn sampler_of(first: Option<Recorded>, stretch: &Stretch, common: &Common, config: Config) -> anyhow::Result<Sampler> {
     let Some(first) = first else {
-        anyhow::bail!("{}: no snapshot of this stretch can be read", stretch.path.display());
+        anyhow::bail!("{}: no snapshot of this stretch can be read", stretch.name());
     };
     let Session { live, names, .. } = Session::replay(first, common)?;
     Sampler::new(live, names, config).map_err(complaint)

@@ -40,7 +40,7 @@ Examples:
 Off a terminal the output is plain blocks.";
 
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_args(Range::without_at))]
 pub struct WatchArgs {
     #[command(flatten)]
     pub selection: Selection,
@@ -99,7 +99,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) fn run(args: &WatchArgs, env: &mut Env) -> anyhow::Result<Exit> {
     give_back_memory();
     let interval = args.interval.unwrap_or(INTERVAL);
-    if args.range.is_named() && args.common.replay.from.is_none() {
+    if args.range.is_named() && args.common.replay.from.is_empty() {
         bail!("--since and --until are of a recording; give --from FILE");
     }
     let by = args.by;

@@ -27,6 +27,10 @@ pub use value::{Kind, Value};
 
 /// Names for kernel numbers. `cli` looks them up; the model only asks.
 pub trait Names {
+    /// The host that the rows are of.
+    fn host(&self) -> Option<&str> {
+        None
+    }
     /// Login name of a user id.
     fn user(&self, uid: u32) -> Option<Rc<str>>;
     /// Name of a network interface of a namespace.

@@ -202,6 +202,16 @@ pub static COLUMNS: &[Column] = &[
     )
     .and_of_change(|c| netns(c.transition.netns, c.names)),
     column(
+        "host",
+        Kind::Text,
+        Group::Other,
+        Needs::NONE,
+        top("host"),
+        "host of the socket: this one, or the one that was recorded",
+        |r| r.names.host().map_or(Value::Unknown, |host| Value::Text(host.into())),
+    )
+    .and_of_change(|c| c.names.host().map_or(Value::Unknown, |host| Value::Text(host.into()))),
+    column(
         "pid",
         Kind::Number,
         Group::Other,

@@ -166,14 +166,15 @@ mod tests {
         let (socket, owners) = full();
         let row = Row::new(&socket, &owners, &NoNames);
         let mut out = Vec::new();
-        socket::write(&mut out, None, &row).unwrap();
+        socket::write(&mut out, None, false, &row).unwrap();
         let (whole, flat) = (parse(&out), chosen(&row, &[]));
         assert_eq!(flat.as_object().unwrap().len(), COLUMNS.len());
         for column in COLUMNS {
             let Whole::At(path) = column.json.whole else { continue };
             assert_eq!(flat[column.json.key], at(&whole, path), "{}", column.name);
-            // Its owner is known here, so the kernel user is empty, and it does not listen; everything else has a value.
-            let none = ["kernel_user", "exposure"].contains(&column.json.key);
+            // Its owner is known here, so the kernel user is empty; it does not listen, and is of no named host. Everything else has
+            // a value.
+            let none = ["kernel_user", "exposure", "host"].contains(&column.json.key);
             assert_eq!(flat[column.json.key].is_null(), none, "{}", column.name);
         }
         assert_eq!((&flat["pids"], &flat["units"]), (&json!([1, 2]), &json!([null, null])));
@@ -181,7 +182,7 @@ mod tests {
         let listener = Socket { state: State::Listen, ..socket };
         let row = Row::new(&listener, &owners, &NoNames);
         out.clear();
-        socket::write(&mut out, None, &row).unwrap();
+        socket::write(&mut out, None, false, &row).unwrap();
         let exposure = json!("reserved");
         assert_eq!((&parse(&out)["exposure"], &chosen(&row, &["exposure"])["exposure"]), (&exposure, &exposure));
     }
@@ -201,7 +202,7 @@ mod tests {
                     "delivery_rate_bytes_per_s": null, "pids": null })
         );
         let mut out = Vec::new();
-        socket::write(&mut out, None, &row).unwrap();
+        socket::write(&mut out, None, false, &row).unwrap();
         let whole = parse(&out);
         assert!(
             whole["tcp_info"]["max_pacing_rate_bytes_per_s"].is_null() && whole["tcp_info"]["snd_ssthresh"].is_null()

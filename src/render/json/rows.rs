@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Map, Value as Json, json};
 
 use super::columns::Projection;
-use super::{Head, gaps, head, line, socket};
-use crate::model::Gap;
+use super::{Head, head, line, socket};
 use crate::model::column::{Column, Group, Needs, Row, Type};
 use crate::render::rows::{Listing, RowWriter};
 
@@ -43,19 +42,22 @@ struct RowBuffer {
     buffer: Vec<u8>,
     /// The columns of `-c`; without it sockets are written whole.
     chosen: Option<Projection>,
+    /// Whether they are of several hosts, which the rows name then.
+    of_hosts: bool,
 }
 
 impl RowBuffer {
     fn new(listing: &Listing) -> RowBuffer {
         let chosen = listing.chosen.then(|| Projection::new(&listing.columns));
-        RowBuffer { written: 0, buffer: Vec::with_capacity(BLOCK_BYTES + 4096), chosen }
+        let of_hosts = !listing.head.hosts.is_empty();
+        RowBuffer { written: 0, buffer: Vec::with_capacity(BLOCK_BYTES + 4096), chosen, of_hosts }
     }
 
     /// Appends one object, with its `type` first if it has a line of its own.
     fn push(&mut self, kind: Option<&'static str>, row: &Row<'_>) -> io::Result<()> {
         self.written += 1;
         match &self.chosen {
-            None => socket::write(&mut self.buffer, kind, row),
+            None => socket::write(&mut self.buffer, kind, self.of_hosts, row),
             Some(columns) => columns.write(&mut self.buffer, kind, row),
         }
     }
@@ -90,10 +92,10 @@ impl RowWriter for Document {
         rows.pass_on(BLOCK_BYTES, out)
     }
 
-    fn finish(&mut self, out: &mut dyn Write, all_gaps: &[Gap], left_out: Option<u64>) -> io::Result<()> {
+    fn finish(&mut self, out: &mut dyn Write, all_gaps: &[Json], left_out: Option<u64>) -> io::Result<()> {
         self.rows.pass_on(0, out)?;
         let total = self.rows.written + left_out.unwrap_or(0);
-        write!(out, "\n],\"total\":{total},\"gaps\":{}", gaps(all_gaps))?;
+        write!(out, "\n],\"total\":{total},\"gaps\":{}", json!(all_gaps))?;
         if let Some(left_out) = left_out {
             write!(out, ",\"left_out\":{{\"sockets\":{left_out}}}")?;
         }
@@ -123,12 +125,11 @@ impl RowWriter for JsonLines {
     }
 
     /// Ends with the gaps and the total, so that a reader knows the stream was complete.
-    fn finish(&mut self, out: &mut dyn Write, all_gaps: &[Gap], left_out: Option<u64>) -> io::Result<()> {
+    fn finish(&mut self, out: &mut dyn Write, all_gaps: &[Json], left_out: Option<u64>) -> io::Result<()> {
         self.rows.pass_on(0, out)?;
         for gap in all_gaps {
-            let Json::Array(mut one) = gaps(std::slice::from_ref(gap)) else { continue };
-            if let Some(Json::Object(map)) = one.pop() {
-                line(out, "gap", map)?;
+            if let Json::Object(map) = gap {
+                line(out, "gap", map.clone())?;
             }
         }
         let mut map = Map::new();

@@ -6,11 +6,14 @@ use crate::model::column::Row;
 use crate::render::json::fields;
 use crate::render::json::object::{Object, key};
 
-/// Appends a socket, with its `type` first if it has a line of its own.
-pub(super) fn write(out: &mut Vec<u8>, kind: Option<&'static str>, row: &Row<'_>) -> io::Result<()> {
+/// Appends a socket, with its `type` first if it has a line of its own, and its host where there are several.
+pub(super) fn write(out: &mut Vec<u8>, kind: Option<&'static str>, with_host: bool, row: &Row<'_>) -> io::Result<()> {
     let mut object = Object::begin(out);
     if let Some(kind) = kind {
         object.word(key!("type"), kind)?;
+    }
+    if with_host {
+        object.value(key!("host"), &row.names.host())?;
     }
     fields::socket(&mut object, row)?;
     object.end();
@@ -29,7 +32,7 @@ mod tests {
 
     fn parse(kind: Option<&'static str>, row: &Row<'_>) -> Json {
         let mut out = Vec::new();
-        write(&mut out, kind, row).unwrap();
+        write(&mut out, kind, false, row).unwrap();
         serde_json::from_slice(&out).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out)))
     }
 

@@ -4,16 +4,17 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Head, Unseen, endpoint, findings, gaps, head, incidents, states};
+use super::{Head, Unseen, endpoint, findings, head, incidents, states};
 use crate::aggregate::{
-    AcceptQueue, Amount, Census, Change, Group, Grouping, HostResources, Key, KeyValue, Limits, PortUse, Sum, Sums,
+    AcceptQueue, Amount, Census, Change, Group, Grouping, HostResources, Key, KeyValue, Legend, Limits, PortUse, Sum,
+    Sums,
 };
 use crate::diagnose::{Diagnosis, Severity};
 use crate::model::cgroup::Identity;
 use crate::model::column::Names;
 use crate::model::counter::Counter;
 use crate::model::resources::Descriptors;
-use crate::model::{Family, Gap, NetnsId, OwnerTable, State};
+use crate::model::{Family, NetnsId, OwnerTable, State};
 
 /// What a summary has besides its head.
 pub struct Summary<'a> {
@@ -26,13 +27,14 @@ pub struct Summary<'a> {
     pub change: Option<&'a Change>,
     pub diagnosis: &'a Diagnosis,
     pub taken_at_ms: u64,
-    pub gaps: &'a [Gap],
+    /// As objects.
+    pub gaps: Vec<Json>,
 }
 
 /// The document of `summary`.
 #[must_use]
 pub fn summary(head_of: &Head, summary: Summary<'_>) -> Json {
-    let Summary { census, unseen, groups, host, change, diagnosis, taken_at_ms, gaps: all_gaps } = summary;
+    let Summary { census, unseen, groups, host, change, diagnosis, taken_at_ms, gaps } = summary;
     let mut map = head(head_of);
     let all = census.all();
     map.insert("total".into(), json!(all.total()));
@@ -46,7 +48,7 @@ pub fn summary(head_of: &Head, summary: Summary<'_>) -> Json {
     map.insert("tcp_memory".into(), host.map_or(Json::Null, tcp_memory));
     map.insert("findings".into(), findings(diagnosis, Severity::Info));
     map.insert("incidents".into(), incidents(diagnosis, Severity::Info, taken_at_ms));
-    map.insert("gaps".into(), gaps(all_gaps));
+    map.insert("gaps".into(), json!(gaps));
     Json::Object(map)
 }
 
@@ -133,11 +135,11 @@ fn descriptors(open: &Descriptors, process: u32, owners: &OwnerTable) -> Json {
 pub fn group_rows(
     grouping: &Grouping,
     top: usize,
-    owners: &OwnerTable,
-    names: &dyn Names,
+    legends: &[Legend<'_>],
     unseen: Unseen,
     limits: Option<Limits<'_>>,
 ) -> (Vec<Json>, Json) {
+    let legend = |group: &Group| legends.get(group.host as usize).copied();
     let (groups, cut) = limits.map_or_else(|| grouping.split(top), |limits| limits.split(grouping, top));
     let insert_limits = |map: &mut Map<String, Json>, groups: &[&Group]| {
         let Some(limits) = limits else { return };
@@ -148,7 +150,10 @@ pub fn group_rows(
             }
             Some(Key::Process) => {
                 let fullest = limits.fullest(groups);
-                let open = fullest.map_or(Json::Null, |(process, open)| descriptors(&open, process, owners));
+                // What is limited is of one host.
+                let owners = legends.first().map(|legend| legend.owners);
+                let open = fullest.zip(owners);
+                let open = open.map_or(Json::Null, |((process, open), owners)| descriptors(&open, process, owners));
                 map.insert("descriptors".into(), open);
             }
             _ => {}
@@ -159,7 +164,8 @@ pub fn group_rows(
         .map(|group| {
             let mut map = Map::new();
             for (key, value) in grouping.keys.iter().zip(&group.values) {
-                map.insert(key.name().into(), key_value(value, owners, names));
+                let value = legend(group).map_or(Json::Null, |legend| key_value(value, legend.owners, legend.names));
+                map.insert(key.name().into(), value);
             }
             map.insert("total".into(), json!(group.counts.total()));
             map.insert("states".into(), states(&group.counts, unseen.0));

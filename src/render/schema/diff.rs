@@ -2,15 +2,16 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{count, gaps, head, nullable, object, reference, shortened};
+use super::{count, gaps, hosts, nullable, object, reference, shortened};
 use crate::model::State;
 
 pub(super) fn diff() -> Json {
     let text = || json!({ "type": "string" });
     let state = || json!({ "enum": State::ALL.iter().map(|s| s.key()).chain(["unknown"]).collect::<Vec<_>>() });
     let side = || {
-        let at = json!({ "type": "string", "format": "date-time" });
-        object(vec![("taken_at", at), ("host", text()), ("total", count()), ("name", text())], &[])
+        // Several hosts have several.
+        let at = json!({ "type": ["string", "null"], "format": "date-time" });
+        object(vec![("taken_at", at), ("host", nullable("string")), ("total", count()), ("name", text())], &[])
     };
     let sides = || object(vec![("before", count()), ("after", count())], &[]);
     let states = State::ALL.iter().map(|s| (s.key(), sides())).collect();
@@ -33,16 +34,16 @@ pub(super) fn diff() -> Json {
             ("comm", nullable("string")),
         ];
         fields.extend(more);
-        json!({ "type": "array", "items": object(fields, &[]) })
+        json!({ "type": "array", "items": hosts::of_host(fields, &[]) })
     };
-    let mut fields = head("diff");
+    let mut fields = hosts::head("diff", Vec::new());
     fields.push(("before", side()));
     fields.push(("after", side()));
     fields.push(("changed", json!({ "type": "boolean" })));
     fields.push(("states", object(states, &[])));
-    let step = object(vec![("from", state()), ("to", state()), ("count", count())], &[]);
+    let step = hosts::of_host(vec![("from", state()), ("to", state()), ("count", count())], &[]);
     fields.push(("moves", json!({ "type": "array", "items": step })));
-    fields.push(("processes", json!({ "type": "array", "items": object(share, &[]) })));
+    fields.push(("processes", json!({ "type": "array", "items": hosts::of_host(share, &[]) })));
     fields.push(("appeared", list(Vec::new())));
     fields.push(("vanished", list(Vec::new())));
     fields.push(("moved", list(vec![("state_before", state())])));

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{count, findings, gaps, head, incident, nullable, object, or_null, port, reference, shortened};
+use super::{count, findings, gaps, hosts, incident, nullable, object, or_null, port, reference, shortened};
 use crate::aggregate::{Key, Sum};
 use crate::model::State;
 
@@ -19,7 +19,10 @@ pub(super) fn summary() -> Json {
     };
     let names = ["listeners", "destinations", "processes"];
     let mut properties = groups(&names);
-    let rest: Map<String, Json> = names.iter().map(|k| ((*k).to_owned(), reference("rest"))).collect();
+    // Of several hosts.
+    properties.extend(groups(&["hosts"]));
+    let rest: Map<String, Json> =
+        names.iter().chain(&["hosts"]).map(|k| ((*k).to_owned(), reference("rest"))).collect();
     properties.insert(
         "other".into(),
         json!({ "type": "object", "properties": rest, "required": names, "additionalProperties": false }),
@@ -35,7 +38,7 @@ pub(super) fn summary() -> Json {
             &[],
         ),
     );
-    let mut fields = head("summary");
+    let mut fields = hosts::head("summary", Vec::new());
     fields.push(("total", count()));
     fields.push(("states", reference("states")));
     fields.push(("families", object(vec![("ipv4", reference("states")), ("ipv6", reference("states"))], &[])));
@@ -155,7 +158,8 @@ fn group_key(key: Key) -> Json {
         Key::Process => reference("process"),
         Key::User => or_null(&reference("user")),
         Key::Netns => nullable("integer"),
-        Key::State
+        Key::Host
+        | Key::State
         | Key::Family
         | Key::LocalAddr
         | Key::LocalNet(_)
