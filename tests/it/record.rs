@@ -18,6 +18,8 @@ use crate::states::{self, Ports};
 mod damage;
 /// What ss, netstat, lsof and the kernel print, saved.
 mod foreign;
+/// Every command over every kept capture.
+mod golden;
 /// Captures of several hosts.
 mod hosts;
 /// Pages, tables and support bundles.
