@@ -2,6 +2,9 @@
 //!
 //! Input: a recording. Output: JSON lines or CSV, on standard output or in folders by host and day. Not here: what a row has (`render`).
 
+#[cfg(feature = "parquet")]
+mod parquet;
+
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -32,10 +35,12 @@ const EXAMPLES: &str = "\
 Examples:
   tcpstate convert now.tcps.zst --to csv > rows.csv            every socket of every snapshot
   tcpstate convert captures/ --to jsonl -o rows/               in folders: rows/host=web3/date=2026-11-29/captures.jsonl
+  tcpstate convert captures/ --to parquet -o rows/             the same for DuckDB, ClickHouse, Spark, polars
   tcpstate convert now.tcps.zst --to jsonl --since 10m --interval 10s state established
   duckdb -c \"select host, state, count(*) from read_json('rows/**/*.jsonl') group by all\"
 
-A row has `taken_at` and `host`, and then what `list --json` has of a socket, or in CSV every column of `list --list-columns`.
+A row has `taken_at` and `host`, and then what `list --json` has of a socket, or in CSV every column of `list --list-columns`; so
+has Parquet, typed (docs/capture.md).
 
 Exit codes: 0 done, 2 wrong usage, or nothing could be read or written.";
 
@@ -46,6 +51,9 @@ pub enum Target {
     Jsonl,
     /// A header, and comma-separated values (RFC 4180)
     Csv,
+    /// Apache Parquet, compressed, in the folder of -o
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 impl Target {
@@ -53,6 +61,8 @@ impl Target {
         match self {
             Target::Jsonl => "jsonl",
             Target::Csv => "csv",
+            #[cfg(feature = "parquet")]
+            Target::Parquet => "parquet",
         }
     }
 }
@@ -79,6 +89,10 @@ pub struct ConvertArgs {
 }
 
 pub(crate) fn run(args: &ConvertArgs, env: &mut Env) -> anyhow::Result<Exit> {
+    #[cfg(feature = "parquet")]
+    if args.to == Target::Parquet && args.output.is_none() {
+        bail!("--to parquet writes files; give -o DIR");
+    }
     let (stretches, mut notes) = Stretch::open_all(&Replay::of(&args.file), args.range)?;
     let mut folders = args.output.as_ref().map(|folder| Folders::below(folder, &args.file, args.to));
     let mut to_stdout = Rows::new(args.to, env.width);
@@ -96,8 +110,7 @@ pub(crate) fn run(args: &ConvertArgs, env: &mut Env) -> anyhow::Result<Exit> {
             snapshots += 1;
             rows += match &mut folders {
                 Some(folders) => {
-                    let (file, rows) = folders.of(&snapshot)?;
-                    rows.write(file, &snapshot, &names, &filter).with_context(|| "cannot write rows")?
+                    folders.of(&snapshot)?.write(&snapshot, &names, &filter).with_context(|| "cannot write rows")?
                 }
                 None => to_stdout.write(&mut env.stdout, &snapshot, &names, &filter)?,
             };
@@ -187,9 +200,55 @@ impl Rows {
                     serde_json::to_writer(&mut *file, &object)?;
                     file.write_all(b"\n")?;
                 }
+                #[cfg(feature = "parquet")]
+                Target::Parquet => return Err(std::io::Error::other("parquet is no text")),
             }
         }
         Ok(written)
+    }
+}
+
+/// A file that is written.
+enum Sink {
+    Text(BufWriter<File>, Rows),
+    #[cfg(feature = "parquet")]
+    Table(Box<parquet::Table>),
+}
+
+impl Sink {
+    fn begin(file: File, target: Target) -> anyhow::Result<Sink> {
+        match target {
+            #[cfg(feature = "parquet")]
+            Target::Parquet => Ok(Sink::Table(Box::new(parquet::Table::begin(file)?))),
+            _ => Ok(Sink::Text(BufWriter::new(file), Rows::new(target, None))),
+        }
+    }
+
+    /// Writes the rows of a snapshot that match, and returns how many.
+    fn write(&mut self, snapshot: &Snapshot, names: &SystemNames, filter: &Expr) -> anyhow::Result<u64> {
+        match self {
+            Sink::Text(file, rows) => Ok(rows.write(file, snapshot, names, filter)?),
+            #[cfg(feature = "parquet")]
+            Sink::Table(table) => {
+                let mut written = 0;
+                for socket in &snapshot.sockets {
+                    let row = Row::new(socket, &snapshot.owners, names);
+                    if filter.is_all() || filter.matches(&row) {
+                        table.row(snapshot.taken_at_ms, &snapshot.host, &row)?;
+                        written += 1;
+                    }
+                }
+                Ok(written)
+            }
+        }
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        match self {
+            Sink::Text(mut file, _) => Ok(file.flush()?),
+            #[cfg(feature = "parquet")]
+            Sink::Table(table) => Ok(table.end()?),
+        }
     }
 }
 
@@ -198,7 +257,7 @@ struct Folders {
     folder: PathBuf,
     name: String,
     target: Target,
-    files: BTreeMap<(String, String), (BufWriter<File>, Rows)>,
+    files: BTreeMap<(String, String), Sink>,
 }
 
 impl Folders {
@@ -209,7 +268,7 @@ impl Folders {
     }
 
     /// The file of a snapshot. Only its owner may read it, like the recording.
-    fn of(&mut self, snapshot: &Snapshot) -> anyhow::Result<&mut (BufWriter<File>, Rows)> {
+    fn of(&mut self, snapshot: &Snapshot) -> anyhow::Result<&mut Sink> {
         let day = text::day(snapshot.taken_at_ms);
         // A name of a host is no path.
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -222,7 +281,7 @@ impl Folders {
             let path = folder.join(format!("{}.{}", self.name, self.target.extension()));
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
             let file = file.with_context(|| format!("cannot create {}", path.display()))?;
-            self.files.insert(key.clone(), (BufWriter::new(file), Rows::new(self.target, None)));
+            self.files.insert(key.clone(), Sink::begin(file, self.target)?);
         }
         self.files.get_mut(&key).context("the file was opened")
     }
@@ -230,8 +289,8 @@ impl Folders {
     /// How many files there are, all written.
     fn finish(self) -> anyhow::Result<u64> {
         let files = self.files.len() as u64;
-        for (mut file, _) in self.files.into_values() {
-            file.flush().with_context(|| format!("cannot write below {}", self.folder.display()))?;
+        for sink in self.files.into_values() {
+            sink.end().with_context(|| format!("cannot write below {}", self.folder.display()))?;
         }
         Ok(files)
     }

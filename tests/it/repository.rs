@@ -89,6 +89,7 @@ const PACKAGE: &[(&str, &str)] = &[
     ("src/", ".snap"),
     ("tests/", ".rs"),
     ("tests/page/", ".py"),
+    ("tests/parquet/", ".py"),
     ("tests/it/", ".txt"),
     ("tests/it/", ".zst"),
     ("tests/truth/", ".md"),
