@@ -54,7 +54,8 @@ pub fn listening<'v>(view: &'v View<'_>, netns: Option<NetnsId>, at: Endpoint) -
 }
 
 /// Whether the listener of an address and port is another one than in the first sample, or came or went meanwhile, or a trace saw
-/// several of the port closed: whatever serves there ended, or was started. Listeners that are handed on (a reload, socket activation) stay the same.
+/// several of the port closed: whatever serves there ended, or was started. Listeners that are handed on (a reload,
+/// socket activation) stay the same.
 #[must_use]
 pub fn is_restarted(view: &View<'_>, netns: Option<NetnsId>, at: Endpoint) -> bool {
     let takes = |s: &&Socket| {

@@ -121,7 +121,8 @@ pub const CAUSES: &[Cause] = &[
         id: "arrivals-too-fast",
         text: "clients come in a burst, faster than a healthy loop accepts",
         predicts: "the queue is emptied between two samples, or hundreds a second leave it",
-        refuted_by: "some who waited before still wait and few left the queue since, or whoever is next has waited for long in both samples",
+        refuted_by: "some who waited before still wait and few left the queue since, or whoever is next has waited for long in both \
+                     samples",
         decided_by: "two samples during the burst",
     },
 ];
