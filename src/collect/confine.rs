@@ -52,7 +52,11 @@ fn used(mode: Mode<'_>, held: CapabilitySet) -> CapabilitySet {
     if mode.enters_namespaces || by_admin {
         used |= C::SYS_ADMIN;
     }
-    // Root writes into a folder of another user by this right alone.
+    // A container's root has no CAP_DAC_READ_SEARCH, and reads the descriptors of other users by this right.
+    if !held.contains(C::DAC_READ_SEARCH) {
+        used |= C::DAC_OVERRIDE;
+    }
+    // Root writes into a folder of another user by it alone.
     let is_owner = |folder: &Path| {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         std::fs::metadata(folder).is_ok_and(|found| found.uid() == super::rights::user())
@@ -134,6 +138,7 @@ mod tests {
             assert!(!plain.contains(never), "{never:?}");
         }
         assert!(used(Mode { enters_namespaces: true, ..mode }, all).contains(C::SYS_ADMIN));
+        assert!(used(mode, C::DAC_OVERRIDE | C::SYS_PTRACE).contains(C::DAC_OVERRIDE), "the root of a container");
         assert!(used(mode, C::SYS_ADMIN | C::SYS_PTRACE).contains(C::SYS_ADMIN), "it stands for the two of BPF");
         let own = tempfile::tempdir().unwrap();
         assert!(!used(Mode { writes_in: Some(own.path()), ..mode }, all).contains(C::DAC_OVERRIDE));
