@@ -35,15 +35,18 @@ pub fn steady(ages_ms: &[u64], from_ms: u64) -> Option<Arrivals> {
     })
 }
 
-/// Whether rows came in each of the three last stretches of time: of the length of the interval, else at a coarser
-/// scale. A peer that goes away and takes all its connections along fills one.
+/// Whether rows came in each of the three last stretches of time: of the length of the interval, or of a short one, else at
+/// a coarser scale. A peer that goes away and takes all its connections along fills one.
 #[must_use]
 pub fn keep_coming(ages_ms: &[u64], interval_ms: u64) -> bool {
-    fill_stretches(ages_ms, interval_ms.max(SHORTEST_MS)) || steady(ages_ms, 0).is_some()
+    let widths = [interval_ms.max(SHORTEST_MS), interval_ms.clamp(SHORTEST_MS, SHORT_MS)];
+    widths.into_iter().any(|width| fill_stretches(ages_ms, width)) || steady(ages_ms, 0).is_some()
 }
 
 /// A shorter stretch of time is one moment.
 const SHORTEST_MS: u64 = 1000;
+/// Who watches for longer sees no less than who watches for so long (policy).
+const SHORT_MS: u64 = 2000;
 
 /// Whether rows arrived in each of the three last stretches of this length.
 fn fill_stretches(ages_ms: &[u64], width_ms: u64) -> bool {
@@ -63,6 +66,14 @@ mod tests {
 
     fn every(seconds: u64, rows: u64) -> Vec<u64> {
         (0..rows).map(|n| 61_000 + n * seconds * 1000).collect()
+    }
+
+    #[test]
+    fn a_long_interval_sees_what_a_short_one_sees() {
+        let young: Vec<u64> = (0..70).map(|n| n * 200).collect();
+        assert!([1000, 2000, 10_000].iter().all(|interval| keep_coming(&young, *interval)));
+        let at_once: Vec<u64> = (0..70).map(|n| 5000 + n).collect();
+        assert!([1000, 2000, 10_000].iter().all(|interval| !keep_coming(&at_once, *interval)));
     }
 
     #[test]
