@@ -14,6 +14,7 @@ use crate::aggregate::groups::processes_label;
 use crate::aggregate::owner::{OwnerId, SetId};
 use crate::aggregate::roles::{Listeners, Role};
 use crate::aggregate::short_lived::SHORT_MS;
+use crate::model::cgroup::Identity;
 use crate::model::{Endpoint, Holder, NetnsId, OwnerTable, Process, Socket};
 
 /// Most destinations remembered.
@@ -132,6 +133,11 @@ impl Ownership {
                 self.places.insert(key, place);
                 place
             });
+            // A container is renamed, or had no name yet.
+            let known = &mut self.table.processes[place as usize].identity;
+            if process.identity != Identity::default() && *known != process.identity {
+                known.clone_from(&process.identity);
+            }
             processes.push(place);
         }
         processes.sort_unstable();

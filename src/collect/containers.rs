@@ -1,7 +1,7 @@
 //! Names of containers and pods, from what their runtimes keep on disk.
 //!
-//! Input: an [`Identity`] from a cgroup path. Output: the same with names, each container looked up once. No daemon
-//! is asked; a container that cannot be read keeps its id.
+//! Input: an [`Identity`] from a cgroup path. Output: the same with names, looked up again while the program runs, as a container is
+//! renamed, or begins before its runtime has written its name. No daemon is asked; a container that cannot be read keeps its id.
 //!
 //! The files were written by a runtime, but the names in them were chosen by the user of the container: every read
 //! has a limit, and no link leads out of the root.
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
@@ -41,11 +41,35 @@ const DRIVERS: [&str; 3] = ["overlay-containers", "vfs-containers", "btrfs-conta
 pub struct Containers {
     /// The root of the file system in which runtimes keep it.
     root: String,
-    known: Mutex<FxHashMap<String, Option<NamedContainer>>>,
+    known: Mutex<FxHashMap<String, Known>>,
+    lists: Mutex<FxHashMap<String, List>>,
     behind: Mutex<Behind>,
     proc: ProcRoot,
     monitors: Mutex<Monitors>,
 }
+
+/// What was found of a container.
+#[derive(Clone, Debug)]
+struct Known {
+    at: Instant,
+    /// How often in a row nothing was found.
+    misses: u32,
+    named: Option<NamedContainer>,
+}
+
+impl Known {
+    /// Whether it is too early to look again. What has no name yet has one soon, or never.
+    fn holds(&self) -> bool {
+        let time = if self.misses == 0 { NAMED_FOR } else { FRESH * (1 << self.misses.min(6)) };
+        self.at.elapsed() < time
+    }
+}
+
+/// The names in a list of containers, by id, and the state of its file when it was read: time, nanoseconds, bytes.
+type List = ((i64, u64, i64), Arc<FxHashMap<String, String>>);
+
+/// How long a name holds: a container may be renamed.
+const NAMED_FOR: Duration = Duration::from_secs(10);
 
 /// The monitors of containers that keep no state where it is looked for, as of a moment.
 type Monitors = Option<(Instant, FxHashMap<String, Monitor>)>;
@@ -77,6 +101,7 @@ impl Containers {
         Containers {
             root,
             known: Mutex::default(),
+            lists: Mutex::default(),
             behind: Mutex::default(),
             proc: proc.clone(),
             monitors: Mutex::default(),
@@ -91,13 +116,20 @@ impl Containers {
             return;
         }
         let known = self.known.lock().ok().and_then(|known| known.get(id).cloned());
-        let named = known.unwrap_or_else(|| {
-            let named = self.look_up(id, identity);
-            if let Ok(mut known) = self.known.lock() {
-                known.insert(id.clone(), named.clone());
+        let named = match known {
+            Some(known) if known.holds() => known.named,
+            before => {
+                let found = self.look_up(id, identity);
+                let has_name = found.as_ref().is_some_and(|named| named.container.is_some());
+                let misses = if has_name { 0 } else { before.as_ref().map_or(1, |known| known.misses + 1) };
+                // The files of one that has ended are gone; its name is not.
+                let named = found.filter(|_| has_name || before.is_none()).or_else(|| before?.named);
+                if let Ok(mut all) = self.known.lock() {
+                    all.insert(id.clone(), Known { at: Instant::now(), misses, named: named.clone() });
+                }
+                named
             }
-            named
-        });
+        };
         let Some(named) = named else { return };
         if identity.runtime == Some(Runtime::Unnamed) {
             identity.runtime = named.runtime.or(identity.runtime);
@@ -201,9 +233,7 @@ impl Containers {
         if named.as_ref().is_none_or(|n| n.container.is_none()) {
             let lists = ["containers.json", "volatile-containers.json"];
             let paths = folders.iter().flat_map(|folder| lists.map(|list| [folder, "/", list].concat()));
-            let listed = |path: String| {
-                self.json::<Vec<Stored>>(&path)?.into_iter().find(|c| c.id == id)?.names?.into_iter().next()
-            };
+            let listed = |path: String| self.list(&path)?.get(id).cloned();
             if let Some(name) = paths.into_iter().find_map(listed) {
                 let named =
                     named.get_or_insert_with(|| NamedContainer { runtime: Some(runtime), ..NamedContainer::default() });
@@ -211,6 +241,20 @@ impl Containers {
             }
         }
         named
+    }
+
+    /// A list of containers, read again when it has changed: it has all of them, and each is looked up in it.
+    fn list(&self, path: &str) -> Option<Arc<FxHashMap<String, String>>> {
+        let stat = rustix::fs::fstat(self.open(path, OFlags::PATH)?).ok()?;
+        let stamp = (stat.st_mtime, stat.st_mtime_nsec, stat.st_size);
+        let mut lists = self.lists.lock().ok()?;
+        if let Some((_, names)) = lists.get(path).filter(|(of, _)| *of == stamp) {
+            return Some(Arc::clone(names));
+        }
+        let stored = self.json::<Vec<Stored>>(path)?.into_iter();
+        let names = Arc::new(stored.filter_map(|c| Some((c.id, c.names?.into_iter().next()?))).collect());
+        lists.insert(path.to_owned(), (stamp, Arc::clone(&names)));
+        Some(names)
     }
 
     /// The folder of Docker's containers: `data-root` moves it.
