@@ -21,8 +21,10 @@ pub const FROZEN: &str = "frozen by its control group (docker pause, systemctl f
 
 /// Programs that hold a listener so that nobody else takes its port, and never accept: NAT leads clients elsewhere.
 const RESERVERS: [&str; 1] = ["conmon"];
-/// Docker's daemon does the same without its userland proxy. It listens for its API too, which its runtime watches.
+/// Docker's daemon does the same without its userland proxy. It listens for itself too.
 pub const DOCKER: &str = "dockerd";
+/// The usual ports of its API, of the managers and the nodes of a swarm, of its metrics.
+const DOCKER_PORTS: [u16; 5] = [2375, 2376, 2377, 7946, 9323];
 
 /// Programs that hold a listener for somebody else until he is started.
 const ACTIVATORS: [&str; 4] = ["systemd", "inetd", "xinetd", "launchd"];
@@ -75,10 +77,14 @@ impl<'a> Owner<'a> {
             pids.sort_unstable();
             pids
         };
-        let is_unwatched = |p: &Process| does(view, p.pid, listeners).is_some_and(|d| d.class == Class::Forgotten);
+        let is_unwatched = |p: &Process| {
+            does(view, p.pid, listeners).is_some_and(|d| matches!(d.class, Class::Forgotten | Class::NotAsked))
+        };
         let monitors = |p: &Process| RESERVERS.contains(&p.comm.as_str());
-        let is_reserver = holders.iter().all(|p| monitors(p) || p.comm == DOCKER && is_unwatched(p));
-        let may_reserve = holders.iter().all(|p| monitors(p) || p.comm == DOCKER);
+        let published =
+            |p: &Process| p.comm == DOCKER && !listeners.iter().any(|l| is_of_daemon(view, p, l.local.port));
+        let is_reserver = holders.iter().all(|p| monitors(p) || published(p) && is_unwatched(p));
+        let may_reserve = holders.iter().all(|p| monitors(p) || published(p));
         Some(Owner {
             process: servers[first],
             is_reserver,
@@ -202,6 +208,13 @@ pub fn standing<'s>(view: &View<'_>, queue: &Queue<'s>) -> Vec<&'s Socket> {
 fn no_descriptors(view: &View<'_>, pid: u32) -> Option<(u64, u64)> {
     let facts = view.process(pid)?;
     facts.fd_used.zip(facts.fd_soft).filter(|(used, soft)| used >= soft)
+}
+
+/// Whether a port is one of the docker daemon's own: of its API (also where `-H` says), of its swarm.
+fn is_of_daemon(view: &View<'_>, process: &Process, port: u16) -> bool {
+    let option = format!(":{port}");
+    let is_named = |word: &str| word.contains("tcp://") && word.ends_with(&option);
+    DOCKER_PORTS.contains(&port) || view.process(process.pid).is_some_and(|f| f.cmdline.iter().any(|w| is_named(w)))
 }
 
 /// Whether it is a program that holds listeners for what it starts.
