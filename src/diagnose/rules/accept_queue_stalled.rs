@@ -123,7 +123,9 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
     let reset = if taken.is_some_and(Taken::is_none) { reset } else { 0 };
     let gone = waiting.iter().filter(|s| s.state == State::CloseWait).count() as u64 + reset;
     let fails = owner.as_ref().is_some_and(|o| o.halted.is_some()) && gone >= GAVE_UP;
-    let mut severity = if drains && before.is_some_and(|n| queue.queued() * 4 <= n * 3) {
+    // Who came while there was no rule and gave up stays in a queue that nobody ever empties.
+    let is_remainder = owner.as_ref().is_some_and(|o| o.is_reserver) && gone >= waiting.len() as u64;
+    let mut severity = if is_remainder || drains && before.is_some_and(|n| queue.queued() * 4 <= n * 3) {
         // A burst: those who wait are accepted before long.
         Severity::Info
     } else if reaches(oldest, thresholds.accept_wait_high_seconds) || fails {

@@ -72,8 +72,11 @@ fn has_waited(view: &View<'_>, socket: &Socket) -> bool {
 fn severity(owner: Option<&Owner<'_>>, full: bool, taken: Option<Taken>) -> Severity {
     // Whoever starts a service on demand, or holds it in a debugger, knows that it does not run.
     let known = owner.is_some_and(|o| o.is_activator || o.halted == Some(listener_owner::DEBUGGED));
+    // Nobody ever empties that queue; whoever still waits in it is told by accept-queue-stalled.
+    let is_reserver = owner.is_some_and(|o| o.is_reserver);
     match (full, taken) {
         (true, _) if !known => Severity::High,
+        (false, _) if is_reserver => Severity::Info,
         (false, Some(Taken { at_least: 1.., .. })) => Severity::Info,
         _ => Severity::Warning,
     }
