@@ -63,11 +63,25 @@ pub const CAUSES: &[Cause] = &[
         decided_by: "`tcpdump icmp or icmp6`: who sends the message; `nft list ruleset` there",
     },
     Cause {
+        id: "rejected-here",
+        text: "a rule of this host itself rejects them on their way out (OUTPUT)",
+        predicts: "they end at once, and this host gets no more ICMP messages (destination unreachable) than it sends itself",
+        refuted_by: "messages that come from elsewhere, or none",
+        decided_by: "`nft list ruleset` and `iptables -vnL OUTPUT` in the network namespace of the program: a counter that grows",
+    },
+    Cause {
         id: "unreachable",
         text: "the host or its network cannot be reached",
         predicts: "EHOSTUNREACH, ENETUNREACH or EACCES: no neighbour answers, or a router says so; or as many ICMP messages as SYNs",
         refuted_by: "a segment of the peer",
         decided_by: "`ip neigh`, `ip route get`, `tcpdump icmp or icmp6`",
+    },
+    Cause {
+        id: "hops-run-out",
+        text: "their packets run out of hops on the way: a TTL that is too small, or routers that send them in a circle",
+        predicts: "EHOSTUNREACH, while as many ICMP messages (time exceeded) come, and none that says unreachable",
+        refuted_by: "no such message",
+        decided_by: "`traceroute -n` to the address, which shows a circle; `sysctl net.ipv4.ip_default_ttl`",
     },
     Cause {
         id: "unreachable-by-some",
@@ -148,6 +162,10 @@ pub struct Ends<'a> {
     connects: &'a Connects,
     /// About as many ICMP messages (destination unreachable) came from elsewhere as attempts may have ended by.
     icmp: bool,
+    /// About as many came as attempts ended at once, and this host had sent them itself.
+    own: bool,
+    /// About as many messages came that say that the hops ran out, and none that says unreachable.
+    out_of_hops: bool,
     /// Of these messages, so many came between the samples.
     pub messages: u64,
     told: Told,
@@ -178,6 +196,8 @@ impl<'a> Ends<'a> {
         Ends {
             connects,
             icmp: icmp_came(view, traced, connects),
+            own: tells_itself(view, traced, connects),
+            out_of_hops: out_of_hops(view, traced, connects),
             messages,
             told: told_of_syns(view, traced, connects, messages),
             at_times,
@@ -313,8 +333,10 @@ impl<'a> Ends<'a> {
         match failure {
             ConnectFailure::Refused => self.refused(),
             ConnectFailure::NoPort => &[("no-local-port", 1.0)],
+            ConnectFailure::GivenUp if self.own && ended_at_once(connects) => BY_OWN_RULE,
             ConnectFailure::GivenUp if self.told_by_icmp() => BY_ICMP,
             ConnectFailure::AtOnce => match self.errno_beside() {
+                _ if self.own => BY_OWN_RULE,
                 _ if self.icmp => BY_ICMP,
                 Some(errno) => self.left(errno),
                 None => &[("rejected", 0.5), ("unreachable", 0.3), ("impatient", 0.2)],
@@ -322,9 +344,12 @@ impl<'a> Ends<'a> {
             ConnectFailure::GivenUp if self.told_softly() => SOFTLY,
             ConnectFailure::GivenUp if too_early => &[("no-answer", 0.7), ("impatient", 0.3)],
             ConnectFailure::GivenUp | ConnectFailure::Errno(Errno::ETIMEDOUT) => self.silent(),
+            // Both messages make this errno, and a neighbour that does not answer sends the other one to itself.
+            ConnectFailure::Errno(Errno::EHOSTUNREACH) if self.out_of_hops => &[("hops-run-out", 1.0)],
             ConnectFailure::Errno(Errno::EHOSTUNREACH) if by_router => {
                 &[("unreachable-by-some", 0.8), ("rejected", 0.1), ("unreachable", 0.1)]
             }
+            ConnectFailure::Errno(Errno::ECONNREFUSED) if self.own => BY_OWN_RULE,
             ConnectFailure::Errno(Errno::ECONNREFUSED) => &[("rejected", 1.0)],
             ConnectFailure::Errno(_) if self.icmp => BY_ICMP,
             ConnectFailure::Errno(_) => &[("unreachable", 1.0)],
@@ -401,6 +426,8 @@ impl<'a> Ends<'a> {
 
 /// The codes of ICMP messages are not counted: a rule that rejects, or a router that knows no way.
 const BY_ICMP: Left = &[("rejected", 0.6), ("unreachable", 0.4)];
+/// Others may have sent as many as this host did.
+const BY_OWN_RULE: Left = &[("rejected-here", 0.8), ("rejected", 0.2)];
 /// Since Linux 6.9 a router that knows no way ends no attempt (RFC 1122 section 4.2.3.9, `tcp_v4_err`), and most rules that reject
 /// still do.
 const SOFTLY: Left = &[("unreachable", 0.6), ("rejected", 0.2), ("no-answer", 0.2)];
@@ -451,13 +478,17 @@ fn ended_at_once(connects: &Connects) -> bool {
 
 /// How many ICMP messages (destination unreachable) of this family came from elsewhere between the samples.
 fn messages(view: &View<'_>, netns: Option<NetnsId>, to: IpAddr) -> Option<u64> {
+    unreachables(view, netns, to).map(|(received, sent)| received.saturating_sub(sent))
+}
+
+/// How many of this family it received between the samples, and sent.
+fn unreachables(view: &View<'_>, netns: Option<NetnsId>, to: IpAddr) -> Option<(u64, u64)> {
     let (received, sent) = if to.is_ipv4() {
         (Counter::IcmpInDestUnreachs, Counter::IcmpOutDestUnreachs)
     } else {
         (Counter::Icmp6InDestUnreachs, Counter::Icmp6OutDestUnreachs)
     };
-    let of = |counter| view.delta(netns, counter);
-    Some(of(received)?.saturating_sub(of(sent)?))
+    view.delta(netns, received).zip(view.delta(netns, sent))
 }
 
 /// What ICMP messages say of SYNs that nobody answered.
@@ -520,8 +551,27 @@ pub fn of_waiting(view: &View<'_>, netns: Option<NetnsId>, to: IpAddr, waits: bo
 /// Whether about as many ICMP messages (destination unreachable) came from elsewhere as attempts of this family ended by
 /// one, or may have.
 fn icmp_came(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> bool {
-    let is_v4 = connects.to.addr.is_ipv4();
     let Some(messages) = messages(view, connects.netns, connects.to.addr) else { return false };
+    explain(view, traced, connects, messages)
+}
+
+/// Whether this host itself sent about as many, and got no others. One to itself counts as sent and as received.
+fn tells_itself(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> bool {
+    let Some((received, sent)) = unreachables(view, connects.netns, connects.to.addr) else { return false };
+    let as_many = |a: u64, b: u64| a * 100 >= b * AS_MANY_PERCENT;
+    as_many(received, sent) && as_many(sent, received) && explain(view, traced, connects, sent)
+}
+
+fn out_of_hops(view: &View<'_>, traced: &TracedInterval, connects: &Connects) -> bool {
+    let counter = if connects.to.addr.is_ipv4() { Counter::IcmpInTimeExcds } else { Counter::Icmp6InTimeExcds };
+    let expired = view.delta(connects.netns, counter).filter(|n| *n > 0);
+    let unreachable = unreachables(view, connects.netns, connects.to.addr);
+    unreachable == Some((0, 0)) && expired.is_some_and(|n| explain(view, traced, connects, n))
+}
+
+/// Whether so many messages are about as many as the attempts that one may have ended.
+fn explain(view: &View<'_>, traced: &TracedInterval, connects: &Connects, messages: u64) -> bool {
+    let is_v4 = connects.to.addr.is_ipv4();
     let alike = traced.connects.iter().filter(|c| c.netns == connects.netns && c.to.addr.is_ipv4() == is_v4);
     let ended: u64 = alike.map(by_icmp_at_most).sum();
     // The trace begins before the first sample and ends after the second.

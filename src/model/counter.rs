@@ -14,9 +14,12 @@ named! {
         IcmpInDestUnreachs "Icmp:InDestUnreachs";
         /// Those that this namespace sent, also to itself: a neighbour that does not answer makes one (`ipv4_link_failure`).
         IcmpOutDestUnreachs "Icmp:OutDestUnreachs";
-        /// The same of IPv6: type 1.
+        /// Those that say that a packet ran out of hops on its way (its TTL was used up): type 11.
+        IcmpInTimeExcds "Icmp:InTimeExcds";
+        /// The same of IPv6: types 1 and 3.
         Icmp6InDestUnreachs "Icmp6InDestUnreachs";
         Icmp6OutDestUnreachs "Icmp6OutDestUnreachs";
+        Icmp6InTimeExcds "Icmp6InTimeExcds";
         /// Connects, datagrams and segments of open connections of this namespace that found no route (IPv4). Forwarded packets are not
         /// among them.
         IpOutNoRoutes "Ip:OutNoRoutes";

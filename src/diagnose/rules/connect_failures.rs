@@ -57,6 +57,8 @@ const PART: &str = "Find what lets only a part through to port {port}: rules wit
                     (`conntrack -S`), the accept queue of the listener (`ss -ltn`)";
 const LOSS: &str = "Measure loss to {addr}: `mtr -T -P {port} {addr}`, drops in `ip -s link`";
 const WAY_OUT: &str = "Check the way out: `ip route get {addr}`, rules of OUTPUT (`nft list ruleset`), `tc -s qdisc`";
+const HOPS: &str = "Look for a circle of routers on the way: `traceroute -n {addr}`; without one, raise net.ipv4.ip_default_ttl (64), or \
+                    the IP_TTL that the program sets, above the number of hops";
 const PORTS: &str = "Reuse connections, or spread them over more addresses: see ephemeral-port-exhaustion";
 const PATIENCE: &str = "Compare the program's connect timeout with the round trip to {addr}; a timeout below 1 s does not survive one \
                         lost SYN";
@@ -86,6 +88,7 @@ const TEXT: Text = Text {
         PART,
         LOSS,
         WAY_OUT,
+        HOPS,
         BACK_OFF,
         LISTEN_THERE_TOO,
         CALL_LISTEN,
@@ -180,7 +183,8 @@ fn step(cause: &str) -> &'static str {
         "backend-silent" | "unreachable-by-some" => BACKEND,
         "part-passes" => PART,
         "lossy-path" => LOSS,
-        "not-leaving" => WAY_OUT,
+        "not-leaving" | "rejected-here" => WAY_OUT,
+        "hops-run-out" => HOPS,
         _ => SILENT,
     }
 }

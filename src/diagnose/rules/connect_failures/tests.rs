@@ -274,6 +274,40 @@ fn who_gives_up_at_once_while_icmp_comes_was_rejected_and_not_left_without_an_an
 }
 
 #[test]
+fn who_is_told_by_his_own_host_meets_a_rule_of_it() {
+    let leads = |kind, received, sent| {
+        let group = Connects { waited_ms: Some((0, 0)), ..connects("10.0.0.9:443", "psql", 0, &[(kind, 16)]) };
+        let mut world = traced(vec![group]);
+        icmp(&mut world, received, sent);
+        let finding = world.check(check).findings.remove(0);
+        (finding.causes.left[0].cause.id, finding.causes.named().is_some())
+    };
+    for kind in [ConnectFailure::AtOnce, GivenUp, Error(Errno::ECONNREFUSED)] {
+        assert_eq!(leads(kind, 17, 17), ("rejected-here", false), "{kind:?}");
+        // From elsewhere, for fewer of them, or beside others that it sends to its neighbours.
+        for (received, sent) in [(34, 17), (12, 12), (17, 34)] {
+            assert_ne!(leads(kind, received, sent).0, "rejected-here", "{kind:?}: {received}, {sent}");
+        }
+    }
+}
+
+#[test]
+fn packets_that_run_out_of_hops_are_told_from_a_host_that_cannot_be_reached() {
+    let cause = |expired: u64, received| {
+        let mut world = traced(vec![connects("10.0.0.9:443", "psql", 0, &[(Error(Errno::EHOSTUNREACH), 16)])]);
+        icmp(&mut world, received, 0);
+        world.counter(Counter::IcmpInTimeExcds, 3 + expired);
+        world.before.as_mut().expect("two samples").netns[0].counters.insert(Counter::IcmpInTimeExcds, 3);
+        let finding = world.check(check).findings.remove(0);
+        finding.causes.named().map(|c| c.id)
+    };
+    assert_eq!(cause(16, 0), Some("hops-run-out"));
+    assert_eq!(cause(12, 0), Some("unreachable"), "fewer: of a traceroute");
+    assert_eq!(cause(16, 1), Some("unreachable"));
+    assert_eq!(cause(0, 0), Some("unreachable"));
+}
+
+#[test]
 fn no_way_to_a_host_and_a_rule_look_alike_when_icmp_comes_from_elsewhere() {
     let group = || connects("10.0.0.9:443", "psql", 0, &[(Error(Errno::EHOSTUNREACH), 16)]);
     let mut world = traced(vec![group()]);
