@@ -110,12 +110,12 @@ http { access_log off; server { listen 10.77.0.2:80; root %s; } }\n' "$W/e" "$W/
     sleep "$1"
     ready
 }
-# beyond ADDR PORT: an echo service in $S (10.77.2.2:8080) that sends a segment far beyond the window on each connection each second, and
+# beyond ADDR PORT: an echo service in $S (port 8080) that sends a segment far beyond the window on each connection each second, and
 # six clients in $C that call it by ADDR:PORT again and again.
 beyond() {
     bg "$S" python3 -c '
 import socket,threading
-l=socket.create_server(("10.77.2.2",8080),backlog=99)
+l=socket.create_server(("",8080),backlog=99)
 def h(s):
     try:
         while m:=s.recv(99): s.sendall(m)

@@ -7,5 +7,5 @@
 #: rule = ["zero-window-peer"]
 #: comm = "python3"
 #: destination = "10.77.2.2:873"
-#: never_cause = ["reader-stuck", "reader-halted", "reader-slow", "reader-holds-back", "peer-gone"]
+#: never_cause = ["reader-halted", "peer-gone"]
 same device-keeps-the-window-at-zero
