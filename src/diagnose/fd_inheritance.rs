@@ -18,13 +18,17 @@ use crate::model::{Process, Socket};
 const SEPARATED: [&str; 2] = ["sshd", "dropbear"];
 /// Standard input, output and error: a program that is started on a connection (inetd style) has it as these.
 const STDERR: u32 = 2;
+/// Programs of every system that use no descriptor above these but those that they open themselves.
+const BYSTANDERS: [&str; 8] = ["cat", "cp", "dd", "grep", "sleep", "tail", "tee", "timeout"];
+/// `/proc` tells the start of a process in hundredths of a second.
+const START_KNOWN_TO_MS: u64 = 10;
 
 /// Who should not hold a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inherited {
     /// The process that merely has the descriptor.
     pub helper: u32,
-    /// The process whose connection it is: the listener's owner, or the other holder.
+    /// The process whose connection it is: the listener's owner, the other holder, or the parent of one that never used it.
     pub owner: u32,
     /// Nobody else holds it: the owner has closed it.
     pub alone: bool,
@@ -34,12 +38,14 @@ pub struct Inherited {
 pub struct FdInheritance<'v, 'a> {
     view: &'v View<'a>,
     uses: RefCell<FxHashMap<u32, Option<Uses<'a>>>>,
+    /// The parent of a process that runs another program than that one.
+    parents: RefCell<FxHashMap<u32, Option<u32>>>,
 }
 
 impl<'v, 'a> FdInheritance<'v, 'a> {
     #[must_use]
     pub fn new(view: &'v View<'a>) -> FdInheritance<'v, 'a> {
-        FdInheritance { view, uses: RefCell::default() }
+        FdInheritance { view, uses: RefCell::default(), parents: RefCell::default() }
     }
 
     /// The processes that hold the listener of a connection; empty for an outgoing one, or when nobody is known.
@@ -70,9 +76,13 @@ impl<'v, 'a> FdInheritance<'v, 'a> {
         let owners = self.listener_owners(socket, role);
         let several = holders.iter().any(|h| h.process != first.process);
         let first_pid = self.view.now.owners.process(first).pid;
-        // The usual case, decided without another look-up: one holder, who listens or connected.
-        if !several && (owners.is_empty() || owners.contains(&first_pid)) {
+        // The usual case, decided without another look-up: one holder, who listens.
+        if !several && owners.contains(&first_pid) {
             return None;
+        }
+        let left = if owners.is_empty() { self.left_by_parent(socket, role) } else { None };
+        if left.is_some() || (!several && owners.is_empty()) {
+            return left;
         }
         let principal = self.principal(socket, role)?;
         let owner = if owners.is_empty() || owners.contains(&principal.pid) {
@@ -83,29 +93,74 @@ impl<'v, 'a> FdInheritance<'v, 'a> {
         if is_activator(owner) || SEPARATED.iter().any(|name| owner.comm.starts_with(name)) {
             return None;
         }
-        // What an activator starts is meant to have the connection. All who run the same program share the connection
-        // by design: prefork, a fork per connection, privilege separation.
-        let strangers = holders.iter().filter(|h| {
-            let process = self.view.now.owners.process(h);
-            h.fd > STDERR
-                && process.pid != owner.pid
-                && !is_activator(process)
-                && !self.view.is_same_program(owner, process)
-        });
-        let helper = strangers.map(|h| self.view.now.owners.process(h).pid).min()?;
+        let helper = self.strangers(socket, owner.pid).min_by_key(|p| p.pid)?.pid;
         let alone = !holders.iter().any(|h| {
             let process = self.view.now.owners.process(h);
             process.pid == owner.pid || self.view.is_same_program(owner, process)
         });
-        // On its standard streams, it was started to serve the connection.
-        if holders.iter().any(|h| h.fd <= STDERR && self.view.now.owners.process(h).pid == helper) {
-            return None;
-        }
-        // What reads the connection, or waits for it, is its handler, whatever its name.
-        if self.uses(helper, socket) == Some(true) {
+        // On its standard streams, it was started to serve the connection. What reads the connection, or waits for it, is its
+        // handler, whatever its name; and who started that one, and waits for it, may have the descriptor too.
+        let mut strangers = self.strangers(socket, owner.pid);
+        if strangers.any(|p| self.is_standard_stream(p, socket) || self.uses(p.pid, socket) == Some(true)) {
             return None;
         }
         Some(Inherited { helper, owner: owner.pid, alone })
+    }
+
+    /// Those that hold a socket and should not, if it is the owner's. What an activator starts is meant to have the connection.
+    /// All who run the same program share the connection by design: prefork, a fork per connection, privilege separation.
+    pub fn strangers(&self, socket: &Socket, owner: u32) -> impl Iterator<Item = &'a Process> {
+        let (view, owned) = (self.view, self.view.named(owner));
+        let is_kin = move |p: &Process| owned.is_some_and(|owner| view.is_same_program(owner, p));
+        view.holding(socket).filter(move |p| p.pid != owner && !is_activator(p) && !is_kin(p))
+    }
+
+    /// Whether a process cannot use what it inherited beside its standard streams, by the file that it executes.
+    #[must_use]
+    pub fn is_bystander(&self, process: &Process) -> bool {
+        self.view.process(process.pid).and_then(|f| f.program()).is_some_and(|exe| BYSTANDERS.contains(&exe))
+    }
+
+    fn is_standard_stream(&self, process: &Process, socket: &Socket) -> bool {
+        let (_, holders) = self.view.owners(socket);
+        holders.iter().any(|h| h.fd <= STDERR && self.view.now.owners.process(h).pid == process.pid)
+    }
+
+    /// A connection that was made from here, and on which nothing has moved since its holders began: they have it from their
+    /// parent, who runs another program and has closed it.
+    fn left_by_parent(&self, socket: &Socket, role: Role) -> Option<Inherited> {
+        if role != Role::Client || !socket.state.has_peer() {
+            return None;
+        }
+        let top = self.principal(socket, role)?;
+        let owner = self.parent_of_another_program(top)?;
+        let info = socket.info.as_deref()?;
+        let idle_ms = u64::from(info.last_data_sent_ms()?.min(info.last_data_recv_ms()?));
+        let is_older = |p: &Process| {
+            let running_ms = self.view.process(p.pid).and_then(|f| f.running_ms);
+            // Another program may have connected as soon as it began; a bystander connects never.
+            let (idle_ms, since) =
+                if self.is_bystander(p) { (idle_ms + START_KNOWN_TO_MS, 0) } else { (idle_ms, START_KNOWN_TO_MS) };
+            running_ms.is_some_and(|ms| idle_ms >= ms + since)
+        };
+        let all = self
+            .view
+            .holding(socket)
+            .all(|p| is_older(p) && !self.is_standard_stream(p, socket) && self.uses(p.pid, socket) != Some(true));
+        all.then_some(Inherited { helper: top.pid, owner, alone: true })
+    }
+
+    /// The parent of a process, where it provably runs another program and is no activator.
+    fn parent_of_another_program(&self, process: &Process) -> Option<u32> {
+        *self.parents.borrow_mut().entry(process.pid).or_insert_with(|| {
+            let parent = self.view.process(process.pid)?.parent.filter(|pid| *pid > 1)?;
+            // One without a socket is not known by name; what a bystander has, it did not open.
+            let is_another = match self.view.named(parent) {
+                Some(named) => !is_activator(named) && !self.view.is_same_program(named, process),
+                None => self.is_bystander(process),
+            };
+            is_another.then_some(parent)
+        })
     }
 
     /// Whether the program that listens has the connection itself; also where nobody is known to listen.

@@ -17,7 +17,7 @@ use crate::diagnose::ranking;
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::{Outcome, arrivals};
-use crate::model::{RowKind, Socket, State};
+use crate::model::{Process, RowKind, Socket, State};
 use crate::text;
 
 pub(super) const RULE: Rule =
@@ -42,6 +42,11 @@ const TEXT: Text = Text {
         "Don't destroy the socket with `ss -K`: the helper keeps the dead descriptor",
     ],
 };
+
+/// A tool that cannot use what it inherited, and a connection that rests, are settled after this time (policy).
+const SETTLED_MS: u64 = 5000;
+/// So many open connections of which no end is told are no accident (policy).
+const SEVERAL_OPEN: usize = 3;
 
 /// What a helper holds.
 #[derive(Default)]
@@ -114,8 +119,8 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                     continue;
                 }
             }
-            Verdict::Look => {
-                outcome.asked.pids.push(inherited.helper);
+            Verdict::Look(pids) => {
+                outcome.asked.pids.extend(pids);
                 continue;
             }
             Verdict::Yes => {}
@@ -141,26 +146,35 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
 enum Verdict {
     Yes,
     No,
-    /// Only what the helper does can tell.
-    Look,
+    /// Only what these do can tell.
+    Look(Vec<u32>),
 }
 
-/// A CLOSE_WAIT row of which the owner let go speaks for itself after a minute. Every other connection may be the
-/// helper's work: it counts only if the helper lasts and was seen to do nothing with it.
+/// A CLOSE_WAIT row of which the owner let go speaks for itself after a minute, and sooner if only tools hold it. Every other
+/// connection may be the helper's work: it counts only if the helper lasts and was seen to do nothing with it.
 fn judge(view: &View<'_>, holding: &FdInheritance<'_, '_>, socket: &Socket, who: Inherited) -> Verdict {
+    let strangers: Vec<&Process> = holding.strangers(socket, who.owner).collect();
+    let cannot = who.alone && strangers.iter().all(|p| holding.is_bystander(p));
+    let after_ms = if cannot { SETTLED_MS } else { FORGOTTEN_AFTER_MS };
+    let running_ms = |p: &&Process| view.process(p.pid).and_then(|f| f.running_ms);
+    let lasts = strangers.iter().all(|p| running_ms(p).is_some_and(|ms| ms >= after_ms));
     if socket.state == State::CloseWait {
-        return if counted(view, socket).is_some_and(|c| c.certain) { Verdict::Yes } else { Verdict::No };
+        let settled = cannot && lasts && socket.state_age().is_some_and(|age| age.min_ms >= after_ms);
+        let certain = settled || counted(view, socket).is_some_and(|c| c.certain);
+        return if certain { Verdict::Yes } else { Verdict::No };
     }
-    let lasts = view.process(who.helper).and_then(|f| f.running_ms).is_some_and(|ms| ms >= FORGOTTEN_AFTER_MS);
     let idle_ms = socket.info.as_deref().and_then(|i| Some(i.last_data_sent_ms()?.min(i.last_data_recv_ms()?)));
-    let idle = idle_ms.is_some_and(|ms| u64::from(ms) >= FORGOTTEN_AFTER_MS);
+    let idle = idle_ms.is_some_and(|ms| u64::from(ms) >= after_ms);
     if !lasts || (who.alone && !idle) {
         return Verdict::No;
     }
-    match holding.uses(who.helper, socket) {
-        Some(false) => Verdict::Yes,
-        None if view.process(who.helper).is_some_and(|f| f.inspection.is_none()) => Verdict::Look,
-        _ => Verdict::No,
+    let is_unseen = |p: &&Process| view.process(p.pid).is_some_and(|f| f.inspection.is_none());
+    let unseen: Vec<u32> = strangers.iter().copied().filter(is_unseen).map(|p| p.pid).collect();
+    let unused = strangers.iter().all(|p| holding.uses(p.pid, socket) == Some(false));
+    match () {
+        () if unused => Verdict::Yes,
+        () if unseen.is_empty() => Verdict::No,
+        () => Verdict::Look(unseen),
     }
 }
 
@@ -189,12 +203,18 @@ fn finding(view: &View<'_>, holding: &FdInheritance<'_, '_>, mut held: Held<'_>)
         let grew = held.growth.is_some() || (view.before.is_some() && came);
         let more = held.growth.and_then(Moves::rate).map_or_else(String::new, |rate| format!(", {rate} more"));
         let n = text::count(kept as u64, "connection", "connections");
+        let untold = match held.open.len() {
+            0 => String::new(),
+            all if all == kept => "; no FIN was sent".to_owned(),
+            some => format!("; no FIN was sent on {}", text::grouped(some as u64)),
+        };
+        let least = if held.open.len() >= SEVERAL_OPEN { Severity::Warning } else { Severity::Info };
         (
             format!(
-                "{who} merely inherited {n} of {owner} and {keep} {} open though {owner} has closed {0}{more}",
+                "{who} merely inherited {n} of {owner} and {keep} {} open though {owner} has closed {0}{more}{untold}",
                 them(kept)
             ),
-            share.severity(grew, view.thresholds),
+            share.severity(grew, view.thresholds).max(least),
             share,
         )
     } else {
@@ -267,198 +287,4 @@ fn holders(view: &View<'_>, sockets: &[&Socket]) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::diagnose::testkit::{World, info, listen, row};
-    use crate::model::Inode;
-    use crate::model::snapshot::{EpollWatch, Inspection, ThreadState};
-
-    /// `server` (812) listens; its connection, this old, is held by `sleep` (900) as descriptor 7.
-    fn world(state: State, age_s: u64) -> World {
-        let mut world = World::new();
-        world.add(listen("0.0.0.0:80", 0, 128)).hold(812, "server", 3, 80 << 16);
-        let ms = age_s * 1000;
-        let times = [("last_ack_recv_ms", ms), ("last_data_recv_ms", ms), ("last_data_sent_ms", ms)];
-        world.add(info(row(state, "10.0.0.1:80", "10.0.0.9:40000"), &times));
-        let inode = world.now.sockets[1].inode;
-        world.hold(900, "sleep", 7, inode);
-        world.now.processes.get_mut(&900).unwrap().running_ms = Some(600_000);
-        world
-    }
-
-    fn inspect(world: &mut World, call: libc::c_long, watch: Option<Inode>) {
-        let thread = ThreadState {
-            tid: 900,
-            name: "sleep".into(),
-            state: Some('S'),
-            wchan: None,
-            syscall: u64::try_from(call).ok(),
-            syscall_arg0: Some(0),
-        };
-        let watches: Vec<EpollWatch> = watch
-            .map(|inode| EpollWatch { epoll_fd: 4, target_fd: 7, inode: Some(inode), events: 1 })
-            .into_iter()
-            .collect();
-        let epoll_sets = u32::try_from(watches.len()).unwrap();
-        let inspection = Inspection { epoll_sets, watches, threads: vec![thread], ..Inspection::default() };
-        world.now.processes.get_mut(&900).unwrap().inspection = Some(inspection);
-    }
-
-    #[test]
-    fn the_helper_is_named_and_the_server_is_not_blamed() {
-        let mut world = world(State::CloseWait, 300);
-        inspect(&mut world, libc::SYS_clock_nanosleep, None);
-        let outcome = world.check(check);
-        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
-        assert_eq!((finding.subject.pid, finding.severity), (Some(900), Severity::Info));
-        assert!((finding.confidence - 0.8).abs() < 1e-9);
-        assert_eq!(
-            finding.summary,
-            "sleep (900) merely inherited 1 connection of server (812) and keeps it open though server (812) has closed it"
-        );
-        assert!(finding.evidence.contains(&("holders", Evidence::List(vec!["sleep(900) fd 7".into()]))));
-        // The leak rule leaves it alone.
-        let all = world.diagnose();
-        assert!(all.findings.iter().all(|f| f.rule != "close-wait-leak"), "{:?}", all.findings);
-    }
-
-    #[test]
-    fn helpers_of_one_program_are_one_finding() {
-        let mut world = world(State::CloseWait, 300);
-        for n in 0..9 {
-            let peer = format!("10.0.0.9:{}", 41_000 + n);
-            let socket =
-                Socket { info: world.now.sockets[1].info.clone(), ..row(State::CloseWait, "10.0.0.1:80", &peer) };
-            let inode = socket.inode;
-            world.add(socket).hold(901 + n, "sleep", 4, inode);
-        }
-        let outcome = world.check(check);
-        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
-        assert_eq!(finding.subject.pid, Some(900));
-        assert_eq!(finding.subject.pids.len(), 11);
-        assert_eq!(
-            finding.summary,
-            "sleep (900) and 9 more merely inherited 10 connections of server (812) and keep them open though server \
-             (812) has closed them"
-        );
-        assert!(finding.evidence.contains(&("close_wait", Evidence::Count(10))));
-    }
-
-    #[test]
-    fn helpers_that_only_come_are_told_within_seconds_and_those_that_go_are_not() {
-        let requests = |gone: u16| {
-            let mut world = World::new();
-            world.add(listen("0.0.0.0:80", 0, 128)).hold(812, "server", 3, 80 << 16);
-            for n in 0..20 + gone {
-                let ms = 300 * u64::from(n);
-                let times = [
-                    ("last_ack_recv_ms", ms),
-                    ("last_data_recv_ms", ms + 20),
-                    ("last_data_sent_ms", ms + 10),
-                    ("bytes_sent", 9),
-                ];
-                let socket = info(row(State::CloseWait, "10.0.0.1:80", &format!("10.0.0.9:{}", 40_000 + n)), &times);
-                world.hold(900 + u32::from(n), "sleep", 7, socket.inode).add(socket);
-            }
-            world.later(2000);
-            let old = |s: &Socket| s.state_age().is_none_or(|age| age.min_ms >= 2000);
-            world.before.as_mut().unwrap().sockets.retain(old);
-            world.now.sockets.truncate(21);
-            world.check(check).findings
-        };
-        let [finding] = &requests(0)[..] else { panic!("one finding") };
-        assert_eq!((finding.severity, finding.subject.pids.len()), (Severity::Warning, 21));
-        assert_eq!(
-            finding.summary,
-            "sleep (900) and 19 more merely inherited 20 connections of server (812) and keep them open though server \
-             (812) has closed them, 3.5 a second more"
-        );
-        assert!(requests(3).is_empty(), "three for seven that came");
-    }
-
-    #[test]
-    fn severity_counts_the_descriptors_of_the_helper() {
-        let mut world = world(State::CloseWait, 300);
-        for client in 0..10 {
-            let peer = format!("10.0.0.9:{}", 41_000 + client);
-            let socket =
-                Socket { info: world.now.sockets[1].info.clone(), ..row(State::CloseWait, "10.0.0.1:80", &peer) };
-            let inode = socket.inode;
-            world.add(socket).hold(900, "sleep", 20 + client, inode);
-        }
-        let outcome = world.check(check);
-        assert_eq!(outcome.findings[0].severity, Severity::Info, "11 of 1024");
-        assert!(outcome.findings[0].summary.contains("keeps them open though server (812) has closed them"));
-        world.now.processes.get_mut(&900).unwrap().fd_soft = Some(22);
-        assert_eq!(world.check(check).findings[0].severity, Severity::Warning);
-    }
-
-    #[test]
-    fn an_established_connection_counts_only_after_a_look_at_the_helper() {
-        let mut world = world(State::Established, 300);
-        let outcome = world.check(check);
-        assert!(outcome.findings.is_empty() && outcome.asked.pids == [900], "{outcome:?}");
-        inspect(&mut world, libc::SYS_clock_nanosleep, None);
-        let outcome = world.check(check);
-        assert!(outcome.findings[0].evidence.contains(&("established", Evidence::Count(1))), "{outcome:?}");
-        // It waits in poll(): what for cannot be seen, so nothing is said.
-        inspect(&mut world, libc::SYS_ppoll, None);
-        assert_eq!(world.check(check), Outcome::default());
-    }
-
-    #[test]
-    fn a_program_that_serves_the_connection_is_its_handler() {
-        for state in [State::CloseWait, State::Established] {
-            let mut world = world(state, 300);
-            let inode = world.now.sockets[1].inode;
-            inspect(&mut world, libc::SYS_epoll_pwait, inode);
-            assert_eq!(world.check(check), Outcome::default(), "{state}: registered in its epoll set");
-        }
-    }
-
-    #[test]
-    fn designs_that_share_on_purpose_are_silent() {
-        let silent = |change: &dyn Fn(&mut World)| {
-            let mut world = world(State::CloseWait, 300);
-            change(&mut world);
-            assert_eq!(world.check(check), Outcome::default());
-        };
-        let exe = |world: &mut World, pid, name: &str| {
-            world.now.processes.get_mut(&pid).unwrap().exe = Some(name.into());
-        };
-        // Workers of one program, whatever they call themselves, and even after an update of the file.
-        silent(&|w| {
-            exe(w, 812, "nginx (deleted)");
-            exe(w, 900, "nginx");
-        });
-        // Younger than a minute.
-        silent(&|w| assert!(w.now.sockets[1].info.as_mut().unwrap().set("last_ack_recv_ms", 5000)));
-        let renamed = |owner: &str, fd: u32| {
-            let mut world = World::new();
-            let model = self::world(State::CloseWait, 300);
-            world.add(model.now.sockets[0].clone()).hold(1, owner, 3, 80 << 16);
-            let inode = model.now.sockets[1].inode;
-            world.add(model.now.sockets[1].clone()).hold(900, "handler", fd, inode);
-            world.check(check)
-        };
-        assert_eq!(renamed("systemd", 7), Outcome::default(), "socket activation");
-        assert_eq!(renamed("sshd", 7), Outcome::default(), "privilege separation");
-        assert_eq!(renamed("tcpserver", 0), Outcome::default(), "started on the connection");
-        assert!(!renamed("tcpserver", 7).findings.is_empty());
-    }
-
-    #[test]
-    fn what_the_owner_still_has_is_only_mentioned() {
-        let mut world = world(State::Established, 0);
-        let inode = world.now.sockets[1].inode;
-        world.hold(812, "server", 7, inode);
-        inspect(&mut world, libc::SYS_clock_nanosleep, None);
-        let outcome = world.check(check);
-        let [finding] = &outcome.findings[..] else { panic!("{outcome:?}") };
-        assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(900)));
-        assert!(finding.summary.contains("that server (812) still uses"), "{}", finding.summary);
-        // A helper that has only just begun may close what it does not need.
-        world.now.processes.get_mut(&900).unwrap().running_ms = Some(3000);
-        assert_eq!(world.check(check), Outcome::default());
-    }
-}
+mod tests;

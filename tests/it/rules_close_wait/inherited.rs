@@ -98,3 +98,87 @@ fn workers_of_one_program_and_close_on_exec_are_not_inheritance() {
         assert!(shared.subject.pids.contains(&worker), "{shared:#?}");
     });
 }
+
+/// A server that closes each connection after its answer, with a child for each that has a copy. Arguments: port, what the child is:
+/// `sleep`, or a shell that waits for a handler on its standard input.
+const ONE_CHILD_EACH: &str = r#"
+import os, socket, subprocess, sys
+L = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=16)
+clients, children = [], []
+for _ in range(4):
+    clients.append(socket.create_connection(L.getsockname())); clients[-1].sendall(b"q")
+    c, _ = L.accept(); c.recv(1); c.sendall(b"a"); c.set_inheritable(True)
+    what = ["sleep", "60"] if sys.argv[2] == "sleep" else ["sh", "-c", "sleep 60 <&%d; true" % c.fileno()]
+    children.append(subprocess.Popen(what, close_fds=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0))
+    c.close()
+print(children[0].pid, flush=True)
+sys.stdin.readline()
+for child in children: os.killpg(child.pid, 9); child.wait()
+"#;
+
+/// The same some time later.
+fn later(mut now: tcpstate::model::Snapshot, seconds: u64) -> tcpstate::model::Snapshot {
+    now.sockets.iter_mut().filter(|s| s.state == State::Established).for_each(|s| age(s, Duration::from_secs(seconds)));
+    for facts in now.processes.values_mut() {
+        facts.running_ms = facts.running_ms.map(|ms| ms + seconds * 1000);
+    }
+    now
+}
+
+#[test]
+fn tools_that_keep_open_what_their_server_closed_are_a_warning_and_handlers_are_not() {
+    in_netns(|ns| {
+        let Some(mut server) = Script::start(ns, ONE_CHILD_EACH, &["7344", "sleep"]) else { return };
+        let first: u32 = server.line().parse().expect("a process id");
+        wait_for_name(first, "sleep");
+        let (live, now) = snapshot();
+        assert!(judge(&live, &mut now.clone(), None, &["close-wait-inherited-fd"]).findings.is_empty(), "just closed");
+        let diagnosis = judge(&live, &mut later(now, 5), None, &["close-wait-inherited-fd"]);
+        let finding = only(&diagnosis);
+        assert_eq!((finding.severity, count(finding, "established")), (Severity::Warning, 4), "{finding:#?}");
+        assert!(finding.summary.ends_with("; no FIN was sent"), "{}", finding.summary);
+        drop(server);
+        let Some(mut server) = Script::start(ns, ONE_CHILD_EACH, &["7345", "handler"]) else { return };
+        let shell: u32 = server.line().parse().expect("a process id");
+        wait_for_name(shell, "sh");
+        let (live, now) = snapshot();
+        let diagnosis = judge(&live, &mut later(now, 600), None, &["close-wait-inherited-fd"]);
+        assert!(diagnosis.findings.is_empty(), "a handler on its standard input: {diagnosis:#?}");
+    });
+}
+
+/// A program that calls a service, closes the connection, and has started a child meanwhile. Arguments: port, whether it
+/// starts the child `before` the last answer comes.
+const CALLS_AND_STARTS: &str = r#"
+import socket, subprocess, sys, time
+L = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=16)
+c = socket.create_connection(L.getsockname()); c.set_inheritable(True); a, _ = L.accept()
+start = lambda: subprocess.Popen(["sleep", "60"], close_fds=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+if sys.argv[2] == "before": child = start(); time.sleep(0.2)
+c.sendall(b"q"); a.recv(1); a.sendall(b"a"); c.recv(1)
+if sys.argv[2] != "before": time.sleep(0.05); child = start()
+c.close()
+print(child.pid, flush=True)
+sys.stdin.readline()
+child.kill(); child.wait()
+"#;
+
+#[test]
+fn a_connection_that_a_program_left_to_its_child_is_found_if_the_child_never_used_it() {
+    in_netns(|ns| {
+        for (port, when) in [("7346", "after"), ("7347", "before")] {
+            let Some(mut program) = Script::start(ns, CALLS_AND_STARTS, &[port, when]) else { return };
+            let child: u32 = program.line().parse().expect("a process id");
+            wait_for_name(child, "sleep");
+            let (live, now) = snapshot();
+            let diagnosis = judge(&live, &mut later(now, 5), None, &["close-wait-inherited-fd"]);
+            if when == "after" {
+                let finding = only(&diagnosis);
+                assert_eq!((finding.severity, finding.subject.pid), (Severity::Info, Some(child)), "{finding:#?}");
+                assert!(list(finding, "owners")[0].contains(&program.pid().to_string()), "{finding:#?}");
+            } else {
+                assert!(diagnosis.findings.is_empty(), "whose it is cannot be told: {diagnosis:#?}");
+            }
+        }
+    });
+}
