@@ -124,6 +124,13 @@ fn add_retransmits(into: &mut Retransmits, later: &Retransmits) {
 
 fn add_ends(into: &mut Ends, later: &Ends) {
     into.counts.add(later.counts);
+    for (process, counts) in &later.closers {
+        match into.closers.iter_mut().find(|(known, _)| known.pid == process.pid) {
+            Some((_, so_far)) => so_far.add(*counts),
+            None => into.closers.push((process.clone(), *counts)),
+        }
+    }
+    into.closers = outcomes::least_served_first(std::mem::take(&mut into.closers));
     for (program, counts) in &later.callers {
         match into.callers.iter_mut().find(|(known, _)| known.comm == program.comm) {
             Some((known, so_far)) => {

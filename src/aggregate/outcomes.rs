@@ -3,6 +3,7 @@
 //! Input: [`Event`]s in order. Output: a [`TracedInterval`]. Bounded: events of groups beyond the limit are only counted.
 
 mod destinations;
+mod ends;
 mod listeners;
 mod settled;
 mod strays;
@@ -14,10 +15,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 pub(super) use self::destinations::merge;
 use self::destinations::{adopt, order};
+use self::ends::{BRIEF_BYTES, CutOff, End, EndSums, Silent, count};
+pub(super) use self::settled::least_served_first;
 use self::strays::Strays;
 use crate::aggregate::service::{Beside, Conn, Sides, Whose};
 use crate::model::event::{ResetReceived, ResetSent, Retransmit, Sighting};
-use crate::model::traced::{ConnectFailure, Connects, Counts, Program, Retransmits, SentFor, TracedInterval, Waited};
+use crate::model::traced::{ConnectFailure, Connects, Program, Retransmits, SentFor, TracedInterval, Waited};
 use crate::model::transition::{Actor, By, Transition};
 use crate::model::{Endpoint, Errno, Event, LastError, NetnsId, State};
 use listeners::Listeners;
@@ -29,10 +32,8 @@ const FOLLOWS_NS: u64 = 1_000_000_000;
 const GROUPS: usize = 8192;
 /// Who closes sooner after the handshake has not waited for an answer: what it sent needs none.
 const WAITED_NS: u64 = 1_000_000_000;
-/// A line that says why a service takes no more connections is not longer.
-const BRIEF_BYTES: u64 = 300;
-/// No message that says why is shorter; what asks for a password is.
-const MESSAGE_BYTES: u64 = 40;
+/// No server has so short a limit on the time until a request comes (policy).
+const SOON_NS: u64 = 300_000_000;
 /// What ended sooner after its handshake has not been used before, and a pause of the other length lies between the peer's FIN
 /// and the write that meets it: who goes on sending meets it sooner (policy).
 const USED_NS: u64 = 500_000_000;
@@ -93,23 +94,6 @@ struct ResetSums {
     waited: u64,
 }
 
-/// Which end of a connection cut it off before it had sent, or got, a byte.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Silent {
-    /// Something had come, so this is one if it is the service.
-    Server,
-    /// It had sent something, so this is one if it is the client.
-    Client,
-}
-
-/// How connections ended, if the service is at the other end, and if it is here.
-#[derive(Default)]
-struct EndSums {
-    actor: Option<Actor>,
-    called: Counts,
-    served: Counts,
-}
-
 #[derive(Default)]
 struct Repeated {
     handshake: u64,
@@ -134,8 +118,8 @@ pub struct Outcomes {
     waiting: FxHashMap<u64, Attempt>,
     connects: FxHashMap<(Place, Option<u32>), Sums>,
     resets: FxHashMap<ResetGroup, ResetSums>,
-    /// Sockets that their process cut off while an answer was due, of either end: their resets follow.
-    unanswered: FxHashMap<u64, (Silent, u64)>,
+    /// Sockets that their process cut off while an answer was due, of either end, or soon after the handshake: their resets follow.
+    cut_off: FxHashMap<u64, CutOff>,
     /// Who closed a socket that may still be sent to: the kernel answers that, in nobody's name.
     closers: FxHashMap<u64, Closer>,
     /// When the peer had closed, by the socket's address in the kernel.
@@ -255,17 +239,25 @@ impl Outcomes {
     /// A connection ended with FINs of both sides, or with ours alone.
     fn closed(&mut self, t: &Transition, we_first: bool) {
         let Some((sent, received)) = t.traffic.and_then(|of| Some((of.sent_bytes, of.received_bytes?))) else { return };
-        if sent + received == 0 {
+        let seen = |map: &FxHashMap<u64, u64>| t.address.and_then(|address| map.get(&address)).copied();
+        let opened_ns = seen(&self.opened);
+        let since = |ns: u64| opened_ns.map(|opened| ns.saturating_sub(opened));
+        // The peer's FIN may have been here for long.
+        let fin_ns = if we_first { None } else { seen(&self.fins) };
+        let at_once = since(fin_ns.unwrap_or(t.monotonic_ns)).is_some_and(|ns| ns < SOON_NS);
+        if sent + received == 0 && !at_once {
             return;
         }
-        let opened_ns = t.address.and_then(|address| self.opened.get(&address)).copied();
-        let lately = opened_ns.is_some_and(|ns| t.monotonic_ns.saturating_sub(ns) < WAITED_NS);
+        let lately = since(t.monotonic_ns).is_some_and(|ns| ns < WAITED_NS);
         let (whose, actor) = self.whose(Conn::new(t.netns, t.local, t.peer), t.address, t.old);
+        // Who sent the first FIN is the only process that is known of what came.
+        let closer = || self.closers.get(&t.address.filter(|_| we_first)?).map(|closer| closer.actor);
+        let actor = actor.or_else(closer);
         let key = (whose, actor.map(|a| a.pid));
         let Some(sums) = group(&mut self.ends, key, &mut self.not_grouped) else { return };
         sums.actor = actor;
-        count(&mut sums.called, received, !we_first, lately);
-        count(&mut sums.served, sent, we_first, lately);
+        count(&mut sums.called, End { asked: sent, answered: received, service_first: !we_first, lately, at_once });
+        count(&mut sums.served, End { asked: received, answered: sent, service_first: we_first, lately, at_once });
     }
 
     /// The service of a connection, and the process that opened it here. With many groups, all processes are one, and what the trace
@@ -320,15 +312,19 @@ impl Outcomes {
     }
 
     /// Remembers whose process ended it while an answer was due: its own, although something had come, or that of the service
-    /// that it had asked. Its reset follows.
+    /// that it had asked; and what ended as soon as it had begun. Its reset follows.
     fn closed_silently(&mut self, t: &Transition) {
-        let silent = match t.traffic.and_then(|of| Some((of.sent_bytes, of.received_bytes?))) {
-            Some((0, asked)) if asked > 0 => Silent::Server,
-            Some((asked, 0)) if asked > 0 => Silent::Client,
-            _ => return,
+        let Some((sent, received)) = t.traffic.and_then(|of| Some((of.sent_bytes, of.received_bytes?))) else { return };
+        let silent = match (sent, received) {
+            (0, 1..) => Some(Silent::Server),
+            (1.., 0) => Some(Silent::Client),
+            _ => None,
         };
-        if let Some(address) = t.address.filter(|_| self.unanswered.len() < GROUPS) {
-            self.unanswered.insert(address, (silent, t.monotonic_ns));
+        let opened_ns = t.address.and_then(|address| self.opened.get(&address));
+        let fresh = sent <= BRIEF_BYTES && opened_ns.is_some_and(|ns| t.monotonic_ns.saturating_sub(*ns) < WAITED_NS);
+        let is_known = silent.is_some() || fresh;
+        if let Some(address) = t.address.filter(|_| is_known && self.cut_off.len() < GROUPS) {
+            self.cut_off.insert(address, CutOff { silent, fresh, at_ns: t.monotonic_ns });
         }
     }
 
@@ -359,7 +355,8 @@ impl Outcomes {
     fn reset(&mut self, at: &Sighting, sent: Option<SentFor>) {
         let (whose, opener) = self.whose(Conn::new(at.netns, at.local, at.peer), at.address, at.state);
         let of = at.address.filter(|_| sent.is_some());
-        let silent = of.and_then(|address| self.unanswered.remove(&address)).map(|(silent, _)| silent);
+        let cut_off = of.and_then(|address| self.cut_off.remove(&address));
+        let silent = cut_off.as_ref().and_then(|cut| cut.silent);
         let closer = of.and_then(|address| self.closers.remove(&address)).map(|closer| closer.actor);
         let actor = at.by.as_ref().and_then(By::actor).copied().filter(|_| sent.is_some());
         let actor = actor.or(closer).or(opener);
@@ -369,6 +366,7 @@ impl Outcomes {
             sums.count += 1;
             sums.silent += u64::from(silent == Some(Silent::Server));
             sums.waited += u64::from(silent == Some(Silent::Client));
+            sums.fresh += u64::from(cut_off.is_some_and(|cut| cut.fresh));
         }
     }
 
@@ -459,23 +457,14 @@ impl Outcomes {
     pub fn restart(&mut self, now_ns: u64) {
         let (waiting, opened) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.opened));
         let (fins, mut closers) = (std::mem::take(&mut self.fins), std::mem::take(&mut self.closers));
-        let (mut unanswered, sides) = (std::mem::take(&mut self.unanswered), std::mem::take(&mut self.sides));
+        let (mut cut_off, sides) = (std::mem::take(&mut self.cut_off), std::mem::take(&mut self.sides));
         // No reset of theirs will come: the kernel sends it as it ends the socket.
         let is_recent = |ended_ns: u64| now_ns.saturating_sub(ended_ns) < FOLLOWS_NS;
         closers.retain(|_, closer| closer.gone_ns.is_none_or(is_recent));
-        unanswered.retain(|_, (_, ended_ns)| is_recent(*ended_ns));
+        cut_off.retain(|_, cut| is_recent(cut.at_ns));
         let netns = std::mem::take(&mut self.netns);
-        *self = Outcomes {
-            netns,
-            began_ns: now_ns,
-            waiting,
-            opened,
-            fins,
-            closers,
-            unanswered,
-            sides,
-            ..Outcomes::default()
-        };
+        *self =
+            Outcomes { netns, began_ns: now_ns, waiting, opened, fins, closers, cut_off, sides, ..Outcomes::default() };
     }
 }
 
@@ -504,16 +493,6 @@ fn group<'a, K: Eq + Hash, V: Default>(map: &'a mut FxHashMap<K, V>, key: K, dro
         return None;
     }
     Some(map.entry(key).or_default())
-}
-
-/// Counts an end by what the client got.
-fn count(counts: &mut Counts, answered: u64, service_first: bool, lately: bool) {
-    counts.answered += u64::from(answered > 0);
-    counts.given_up += u64::from(answered == 0 && !service_first && !lately);
-    counts.unanswered += u64::from(answered == 0 && service_first);
-    counts.brief += u64::from((1..=BRIEF_BYTES).contains(&answered) && service_first);
-    let is_message = (MESSAGE_BYTES..=BRIEF_BYTES).contains(&answered);
-    counts.message = Some(counts.message.unwrap_or(0) + u64::from(is_message));
 }
 
 fn failure(t: &Transition, attempt: Option<&Attempt>) -> ConnectFailure {

@@ -49,8 +49,8 @@ structs! {
     Waited { failure, ms, at_least_ms }
     Program { pid, comm, processes }
     Resets { netns, service, served_here, sent, program, count, open, unanswered, after_fin; in_use, fresh, late, waited }
-    Ends { netns, service, served_here, counts, callers }
-    Counts { answered, given_up, unanswered, brief, message }
+    Ends { netns, service, served_here, counts, callers, closers }
+    Counts { answered, given_up, unanswered, brief, message, at_once }
     Retransmits { netns, peer, handshake, segments, closing, failed }
     Accepted { netns, local_port, peer, count, at_ms }
     Unlistened { netns, local_port, count }
@@ -205,13 +205,14 @@ mod tests {
             late: 2,
             waited: 3,
         };
-        let counts = Counts { answered: 1, given_up: 2, unanswered: 3, brief: 4, message: Some(5) };
+        let counts = Counts { answered: 1, given_up: 2, unanswered: 3, brief: 4, message: Some(5), at_once: Some(6) };
         let ends = Ends {
             netns: NetnsId::new(1),
             service: endpoint("10.0.0.1:80"),
             served_here: false,
             counts,
             callers: vec![(Program { pid: 1, comm: "a".into(), processes: 2 }, counts)],
+            closers: vec![(Program { pid: 2, comm: "b".into(), processes: 1 }, counts)],
         };
         let reasons = ResetReason::KEYS.iter().map(|key| {
             let json = if *key == "unknown" { json!({ "is": "unknown", "value": 77 }) } else { json!(key) };

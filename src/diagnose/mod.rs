@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) mod accepting;
 pub(crate) mod arrivals;
+mod at_once;
 pub(crate) mod attribution;
 pub(crate) mod binding;
 mod by_key;

@@ -144,6 +144,8 @@ pub struct Ends {
 /// The namespace of a service, and its address and port.
 pub type Place = (Option<NetnsId>, Endpoint);
 
+/// Fewer in an interval are no pattern (policy).
+pub const MANY: u64 = 5;
 /// A pause that traffic does not have (policy).
 const IDLE_MS: u64 = 1000;
 

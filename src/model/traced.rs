@@ -209,7 +209,8 @@ pub struct Resets {
     pub after_fin: u64,
     /// Of the open ones: the peer had not closed its side.
     pub in_use: u64,
-    /// Of the open ones: cut within a second of the handshake, before more than a line had come.
+    /// Of the open ones: cut within a second of the handshake, before more than a line had come. Of those that the service sent: cut
+    /// so soon by its process, after no more than a line.
     pub fresh: u64,
     /// Of the open ones, at the service: the client had closed its side, and the service sent after that.
     pub late: u64,
@@ -254,17 +255,22 @@ pub struct Counts {
     /// Of those answered: so many bytes as an error message has, and no more, whoever closed first; `None` in captures that
     /// do not tell.
     pub message: Option<u64>,
+    /// The service closed within 0.3 s of the handshake, after no more than a line (or nothing), and the client had said nothing;
+    /// these need not have carried anything. `None` in captures that do not tell.
+    pub at_once: Option<u64>,
 }
 
 impl Counts {
     /// Adds more of them.
     pub fn add(&mut self, more: Counts) {
-        let Counts { answered, given_up, unanswered, brief, message } = more;
+        let Counts { answered, given_up, unanswered, brief, message, at_once } = more;
+        let sum = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b).or(a).or(b);
         self.answered += answered;
         self.given_up += given_up;
         self.unanswered += unanswered;
         self.brief += brief;
-        self.message = self.message.zip(message).map(|(a, b)| a + b).or(self.message).or(message);
+        self.message = sum(self.message, message);
+        self.at_once = sum(self.at_once, at_once);
     }
 }
 
@@ -278,13 +284,15 @@ pub struct Ends {
     pub counts: Counts,
     /// Those of each program that is known, at the client's end; empty in captures that do not tell.
     pub callers: Vec<(Program, Counts)>,
+    /// Those that each process of the service closed first, the ones that served least at the front; empty in captures that do not tell.
+    pub closers: Vec<(Program, Counts)>,
 }
 
 impl Ends {
     /// Ends of which no program is known.
     #[must_use]
     pub fn new(netns: Option<NetnsId>, service: Endpoint, served_here: bool, counts: Counts) -> Ends {
-        Ends { netns, service, served_here, counts, callers: Vec::new() }
+        Ends { netns, service, served_here, counts, callers: Vec::new(), closers: Vec::new() }
     }
 }
 

@@ -29,6 +29,8 @@ mod failures;
 mod late;
 /// What each connection carried in its whole life.
 mod lives;
+/// New connections that their server ends as soon as they come.
+mod sent_away;
 
 /// A running trace that writes into memory; killed when dropped.
 struct Trace {

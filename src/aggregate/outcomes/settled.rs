@@ -11,6 +11,8 @@ use crate::model::transition::Actor;
 
 /// Ends by program: its processes, and what they got.
 type Callers = BTreeMap<String, (BTreeSet<u32>, Counts)>;
+/// Ends by process of the service.
+type Closers = Vec<(Program, Counts)>;
 
 impl Outcomes {
     /// What tells the ends of connections that began before the trace.
@@ -52,7 +54,8 @@ impl Outcomes {
             all.unanswered += sums.unanswered + here(sums.silent);
             all.after_fin += there(sums.after_fin);
             all.in_use += sums.in_use;
-            all.fresh += sums.fresh;
+            // What a client cuts off itself says nothing of the service.
+            all.fresh += if sent.is_some() { here(sums.fresh) } else { sums.fresh };
             all.late += here(sums.late);
             all.waited += there(sums.waited);
             pids.extend(pid);
@@ -68,27 +71,38 @@ impl Outcomes {
         facts: &Facts<'_>,
         program: &mut dyn FnMut(Option<Actor>) -> Option<Program>,
     ) -> Vec<Ends> {
-        let mut services: BTreeMap<Place, (Counts, Callers)> = BTreeMap::new();
+        let mut services: BTreeMap<Place, (Counts, Callers, Closers)> = BTreeMap::new();
         let known = self.ends.iter().filter_map(|((whose, pid), sums)| Some((settled(whose, facts)?, pid, sums)));
         let mut known: Vec<_> = known.collect();
         known.sort_by_key(|((place, _), pid, _)| (*place, *pid));
         for ((place, holder), _, sums) in known {
-            let (all, callers) = services.entry(place).or_default();
+            let (all, callers, closers) = services.entry(place).or_default();
             let counts = if place.served_here { sums.served } else { sums.called };
             all.add(counts);
-            if let Some(caller) = program(sums.actor).or(holder).filter(|_| !place.served_here) {
-                let (pids, of_program) = callers.entry(caller.comm).or_default();
-                pids.insert(caller.pid);
-                of_program.add(counts);
+            match program(sums.actor).or(holder) {
+                // In the order of their numbers.
+                Some(closer) if place.served_here => {
+                    match closers.last_mut().filter(|(last, _)| last.pid == closer.pid) {
+                        Some((_, of_process)) => of_process.add(counts),
+                        None => closers.push((closer, counts)),
+                    }
+                }
+                Some(caller) => {
+                    let (pids, of_program) = callers.entry(caller.comm).or_default();
+                    pids.insert(caller.pid);
+                    of_program.add(counts);
+                }
+                None => {}
             }
         }
-        let ends = services.into_iter().map(|(place, (counts, callers))| {
+        let ends = services.into_iter().map(|(place, (counts, callers, closers))| {
             let Place { netns, service, served_here } = place;
             let of = |(comm, (pids, counts)): (String, (BTreeSet<u32>, Counts))| {
                 let pid = pids.first().copied().unwrap_or_default();
                 (Program { pid, comm, processes: pids.len() as u64 }, counts)
             };
-            Ends { netns, service, served_here, counts, callers: callers.into_iter().map(of).collect() }
+            let callers = callers.into_iter().map(of).collect();
+            Ends { netns, service, served_here, counts, callers, closers: least_served_first(closers) }
         });
         let mut ends: Vec<Ends> = ends.collect();
         ends.sort_by_key(|e| (e.netns, e.service, e.served_here));
@@ -102,6 +116,17 @@ fn settled(whose: &Whose, facts: &Facts<'_>) -> Option<(Place, Option<Program>)>
         Whose::Told(place) => Some((*place, None)),
         Whose::Untold(conn) => Some((facts.place(conn)?, facts.holder(conn))),
     }
+}
+
+/// Processes that are kept of those that closed.
+const CLOSERS: usize = 16;
+
+/// Those that closed most without serving, at the front, and only so many.
+pub(in crate::aggregate) fn least_served_first(mut closers: Vec<(Program, Counts)>) -> Vec<(Program, Counts)> {
+    closers
+        .sort_by_key(|(program, c)| (std::cmp::Reverse(c.unanswered + c.brief + c.at_once.unwrap_or(0)), program.pid));
+    closers.truncate(CLOSERS);
+    closers
 }
 
 fn empty(Place { netns, service, served_here }: Place, sent: Option<SentFor>, program: Option<Program>) -> Resets {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::Family;
-use crate::model::traced::Resets;
+use crate::model::traced::{Counts, Resets};
 use crate::model::transition::Traffic;
 
 fn change(address: u64, ms: u64, (old, new): (State, State), pid: Option<u32>, error: Option<LastError>) -> Event {
@@ -239,8 +239,100 @@ fn what_clients_got_before_the_fin_is_counted_by_who_closed_first() {
         here(end(0xf3, 1500, ours, 500, Some(90))),
     ]);
     let of = |served_here| interval.ends.iter().find(|e| e.served_here == served_here).unwrap().counts;
-    assert_eq!(of(false), Counts { answered: 3, given_up: 2, unanswered: 1, brief: 1, message: Some(2) });
-    assert_eq!(of(true), Counts { answered: 1, given_up: 1, unanswered: 1, brief: 0, message: Some(0) });
+    assert_eq!(
+        of(false),
+        Counts { answered: 3, given_up: 2, unanswered: 1, brief: 1, message: Some(2), at_once: Some(0) }
+    );
+    assert_eq!(
+        of(true),
+        Counts { answered: 1, given_up: 1, unanswered: 1, brief: 0, message: Some(0), at_once: Some(0) }
+    );
+}
+
+/// One end of a connection that was made at 0, got the peer's FIN and ended at these times, with what it sent and received.
+fn ends_of(at: (Option<u64>, u64), old: State, traffic: (u64, u64), served_here: bool) -> Vec<Event> {
+    let (fin_ms, ended_ms) = at;
+    let began = if served_here { (State::SynRecv, State::Established) } else { WORKS };
+    let fin = fin_ms.map(|ms| change(0xa0, ms, (State::Established, State::CloseWait), None, None));
+    let Event::Change(t) = change(0xa0, ended_ms, (old, State::Close), None, Some(LastError::Nothing)) else {
+        panic!()
+    };
+    let traffic = Some(Traffic { sent_bytes: traffic.0, received_bytes: Some(traffic.1) });
+    [change(0xa0, 0, began, None, None)]
+        .into_iter()
+        .chain(fin)
+        .chain([Event::Change(Transition { traffic, ..t })])
+        .collect()
+}
+
+#[test]
+fn what_a_service_closes_before_it_was_asked_is_counted_at_either_end() {
+    let at_once = |at, old, traffic, served_here| {
+        let ends = interval(&ends_of(at, old, traffic, served_here)).ends;
+        ends.iter().filter(|e| e.served_here == served_here).filter_map(|e| e.counts.at_once).sum::<u64>()
+    };
+    let (ours, theirs) = (State::FinWait2, State::LastAck);
+    for sent in [0, 300] {
+        assert_eq!(at_once((None, 299), ours, (sent, 0), true), 1, "the service, {sent}");
+        // The client may close long after.
+        assert_eq!(at_once((Some(299), 9000), theirs, (0, sent), false), 1, "the client, {sent}");
+    }
+    for (what, at, old, traffic, served_here) in [
+        ("it had been asked", (None, 10), ours, (30, 1), true),
+        ("more than a line", (None, 10), ours, (301, 0), true),
+        ("later", (None, 300), ours, (30, 0), true),
+        ("the client first", (Some(5), 10), theirs, (30, 0), true),
+        ("the client had asked", (Some(10), 20), theirs, (1, 30), false),
+        ("the client first", (None, 10), ours, (0, 0), false),
+        ("the FIN later", (Some(300), 300), theirs, (0, 30), false),
+    ] {
+        assert_eq!(at_once(at, old, traffic, served_here), 0, "{what}");
+    }
+    let silent = interval(&ends_of((None, 5), ours, (0, 0), true)).ends.remove(0).counts;
+    assert_eq!(
+        silent,
+        Counts { at_once: Some(1), message: None, ..Counts::default() },
+        "no end of those that carried something"
+    );
+}
+
+#[test]
+fn each_process_that_closed_first_is_told_with_what_it_had_served() {
+    let one = |address, pid, sent_bytes| {
+        let Event::Change(t) = change(address, 30, (State::FinWait2, State::Close), None, Some(LastError::Nothing))
+        else {
+            panic!()
+        };
+        [
+            change(address, 10, (State::SynRecv, State::Established), None, None),
+            change(address, 20, (State::Established, State::FinWait1), Some(pid), None),
+            Event::Change(Transition { traffic: Some(Traffic { sent_bytes, received_bytes: Some(90) }), ..t }),
+        ]
+    };
+    let events = [one(0xa0, 7, 400), one(0xb0, 9, 0), one(0xc0, 9, 0), one(0xd0, 7, 400)].concat();
+    let ends = interval(&events).ends;
+    let [ends] = &ends[..] else { panic!("{ends:#?}") };
+    let told = ends.closers.iter().map(|(p, c)| (p.pid, c.unanswered, c.answered)).collect::<Vec<_>>();
+    assert_eq!((told, ends.callers.is_empty()), (vec![(9, 2, 0), (7, 0, 2)], true));
+}
+
+#[test]
+fn what_a_service_cuts_off_as_soon_as_it_came_is_new_and_cut() {
+    let cut = |opened_ms: Option<u64>, sent_bytes, served_here| {
+        let came = opened_ms.map(|ms| {
+            change(0xa0, ms, if served_here { (State::SynRecv, State::Established) } else { WORKS }, None, None)
+        });
+        let how = (State::Established, State::Close);
+        let Event::Change(t) = change(0xa0, 1000, how, Some(7), Some(LastError::Nothing)) else { panic!() };
+        let t = Transition { traffic: Some(Traffic { sent_bytes, received_bytes: Some(90) }), ..t };
+        let reset = Event::ResetSent(ResetSent { at: Sighting::of(&t), reason: None });
+        let events: Vec<Event> = came.into_iter().chain([Event::Change(t), reset]).collect();
+        let of = interval(&events).resets.remove(0);
+        (of.count, of.fresh)
+    };
+    assert_eq!(cut(Some(10), 36, true), (1, 1));
+    assert_eq!((cut(Some(0), 36, true), cut(Some(10), 301, true), cut(None, 36, true)), ((1, 0), (1, 0), (1, 0)));
+    assert_eq!(cut(Some(10), 36, false), (1, 0), "a client");
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! A service closes connections without an answer, or after one line: it crashes, refuses, or is at its limit.
 //!
-//! Input: how traced connections ended, by service, seen from either end. Output: a finding per service. Not here: resets
-//! (`reset-source`), refused connects (`connect-failures`), and services that say nothing and do not close (`no-answer`).
+//! Input: how traced connections ended, by service, seen from either end. Output: a finding per service. Not here: resets in the
+//! middle (`reset-source`), refused connects (`connect-failures`), and services that say nothing and do not close (`no-answer`).
 //!
 #![doc = include_str!("../../../docs/rules/closed-without-answer.md")]
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::diagnose::at_once::AtOnce;
 use crate::diagnose::finding::{Evidence, Finding, Severity, Subject};
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::listener_owner::Owner;
@@ -17,7 +19,7 @@ use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::traced_program;
 use crate::diagnose::view::View;
 use crate::diagnose::{Outcome, callers, programs};
-use crate::model::traced::{Counts, Program};
+use crate::model::traced::{Connects, Counts, Program};
 use crate::model::{Endpoint, NetnsId, Process, Socket, State, TcpInfo};
 use crate::text;
 
@@ -40,12 +42,13 @@ const CRASH: &str = "Find what ends the workers while they handle a request: cor
 const LIMIT: &str = "Free what holds the connections of {service}: close what is not used, bound the pools of its clients, and give it \
                      an idle timeout; then, if the sum of the pools needs it, raise its limit on connections";
 const NOT_DUE: &str = "If {service} only takes in what it is sent (a log, a metric, a trigger), nothing is wrong";
+const BEHIND: &str = "Look at what {service} passes connections on to: connects of its program fail meanwhile";
 const BY_HAND: &str = "Ask by hand, with what the clients send: the answer, or the line before the end, tells";
 
 const TEXT: Text = Text {
     why: "A FIN is no error to TCP, so no counter moves and no errno tells; the client reads the end of the stream where it \
           expects an answer, and reports an empty reply or a lost connection.",
-    remedy: &[LOG, CRASH, LIMIT, NOT_DUE, BY_HAND],
+    remedy: &[LOG, CRASH, LIMIT, NOT_DUE, BEHIND, BY_HAND],
     avoid: &[
         "Don't look for lost segments on the way: both FINs came through",
         "Don't retry without a pause: each attempt may cost the server another worker or connection",
@@ -69,10 +72,17 @@ const CAUSES: &[Cause] = &[
     },
     Cause {
         id: "refuses",
-        text: "the service refuses what it is sent: another protocol (TLS, PROXY), a login, an address",
+        text: "the service refuses these clients: their protocol (TLS, PROXY), their login, their address or their rate",
         predicts: "the same processes go on, and others are answered",
         refuted_by: "what is refused has worked until then",
         decided_by: "the service's log; the same request by hand",
+    },
+    Cause {
+        id: "nothing-behind",
+        text: "it only passes connections on, and what it passes them to takes none",
+        predicts: "connects of the same program fail meanwhile",
+        refuted_by: "no connect of it fails, or a line came back",
+        decided_by: "connect-failures of its program; its log",
     },
     Cause {
         id: "no-answer-due",
@@ -98,26 +108,44 @@ const MOST_PERCENT: f64 = 50.0;
 const RESERVED: u64 = 3;
 /// So many open connections beside those that end at once are worth a word (policy).
 const BESIDE: u64 = 10;
+/// Beside so few it is told that new ones end as soon as they come (policy).
+const FEW_BESIDE: u64 = 3;
 /// A worker that waits for requests is older; a process that is started for one connection has closed the listener by then (policy).
 const WORKER_MS: u64 = 100;
 /// Protocols in which the client ends the session, and a server that ends it after a line has refused it: MySQL, PostgreSQL,
 /// PgBouncer, Redis, memcached, MongoDB, AMQP, MQTT.
 const SESSION_PORTS: [u16; 8] = [3306, 5432, 6432, 6379, 11_211, 27_017, 5672, 1883];
+/// HTTP: who asks there is owed an answer, as in the protocols below.
+const ANSWER_PORTS: [u16; 4] = [80, 443, 8080, 8443];
+/// Protocols in which the server speaks first and the client ends the session: a server that closes before the client said anything
+/// serves it not. FTP, SSH, SMTP, POP3, IMAP, submission, MySQL.
+const GREETING_PORTS: [u16; 7] = [21, 22, 25, 110, 143, 587, 3306];
 /// PostgreSQL and PgBouncer: a session begins with more bytes than an error has, and a client that has read an error often closes first.
 const POSTGRES_PORTS: [u16; 2] = [5432, 6432];
 
 fn check(view: &View<'_>) -> Outcome {
     let Some(traced) = &view.now.traced else { return Outcome::default() };
-    let mut stories: BTreeMap<(Option<NetnsId>, Endpoint), Story<'_>> = BTreeMap::new();
+    let mut at_once = AtOnce::all(view, traced);
+    at_once.retain(|_, it| it.count() >= SEVERAL);
     let several = || traced.ends.iter().filter(|e| e.counts.unanswered.max(brief(e.service, e.counts)) >= SEVERAL);
-    let rows = Rows::of(view, &several().map(|e| e.service).collect());
-    for ends in several() {
+    let services = several().map(|e| e.service).chain(at_once.keys().map(|(_, service)| *service)).collect();
+    let rows = Rows::of(view, &services);
+    let mut stories: BTreeMap<(Option<NetnsId>, Endpoint), Story<'_>> = BTreeMap::new();
+    for (place, at_once) in at_once {
+        let served_here = at_once.served_here;
+        stories.insert(place, Story { served_here, at_once, ..Story::of(view, place, &rows) });
+    }
+    for ends in &traced.ends {
         let service = ends.service;
         let place = if ends.served_here { (ends.netns, service) } else { callers::place(view, ends.netns, service) };
+        if !stories.contains_key(&place) && ends.counts.unanswered.max(brief(service, ends.counts)) < SEVERAL {
+            continue;
+        }
         let story = stories.entry(place).or_insert_with(|| Story::of(view, place, &rows));
         // Both ends tell of the same connections.
         story.counts = most(story.counts, ends.counts);
         story.callers = if ends.callers.is_empty() { story.callers } else { &ends.callers };
+        story.closers = if ends.closers.is_empty() { story.closers } else { &ends.closers };
         story.served_here |= ends.served_here;
     }
     let duration_ms = traced.duration_ms;
@@ -169,6 +197,8 @@ struct Story<'a> {
     counts: Counts,
     /// Those of each program that called, as far as they are known.
     callers: &'a [(Program, Counts)],
+    /// Those that each of its processes closed first.
+    closers: &'a [(Program, Counts)],
     served_here: bool,
     /// A connection that is there, or was a moment ago, has got something of it.
     has_answered: bool,
@@ -178,8 +208,16 @@ struct Story<'a> {
     open: u64,
     /// Of these, connections on which nothing moved between the samples.
     unmoved: u64,
+    /// Peers of those, if the service is here.
+    unmoved_peers: FxHashSet<IpAddr>,
+    /// New ones that it ended as soon as they came.
+    at_once: AtOnce<'a>,
+    /// How many connects of its program failed meanwhile; `None`: the program is not known.
+    own_connects_failed: Option<u64>,
     /// Its limit, from its command line.
     limit: Option<u64>,
+    /// The processes that hold its listener.
+    holders: Vec<u32>,
     /// Workers that hold its listener now and did not before; `None`: not known.
     new_processes: Option<u64>,
 }
@@ -198,6 +236,7 @@ impl<'a> Story<'a> {
         let [now, before] = [&rows.now, &rows.before].map(|rows| rows.get(&service).map_or(&[][..], Vec::as_slice));
         let is_open = |s: &&&Socket| s.state == State::Established && (of_server(s) || of_client(s));
         let open: Vec<&Socket> = now.iter().filter(is_open).copied().collect();
+        let unmoved: Vec<&Socket> = open.iter().copied().filter(|s| has_rested(view, s)).collect();
         let mut all = now.iter().chain(before).filter(|s| s.state != State::Listen);
         let has_answered = |s: &Socket| {
             let info = s.info.as_deref();
@@ -214,12 +253,17 @@ impl<'a> Story<'a> {
             service,
             counts: Counts::default(),
             callers: &[],
+            closers: &[],
             has_answered: all.any(|s| has_answered(s)),
             served_here: false,
+            holders: owner.as_ref().map(|owner| owner.holders.clone()).unwrap_or_default(),
             new_processes: owner.as_ref().and_then(|owner| new_processes(view, owner)),
             server,
             open: open.len() as u64,
-            unmoved: open.iter().filter(|s| has_rested(view, s)).count() as u64,
+            unmoved: unmoved.len() as u64,
+            unmoved_peers: unmoved.iter().filter(|s| of_server(s)).map(|s| s.peer.addr.to_canonical()).collect(),
+            at_once: AtOnce::default(),
+            own_connects_failed: server.map(|server| connects_failed(view, netns, server)),
             limit,
         }
     }
@@ -240,7 +284,7 @@ impl<'a> Story<'a> {
     /// Whether something shows that it answers when it is well: somebody was answered, or the workers that serve it end. What
     /// only takes data in (a log, a metric) closes without a word by design.
     fn owes_answers(&self) -> bool {
-        self.answers() || self.new_processes.is_some_and(|n| n > 0) || self.at_limit()
+        self.answers() || self.new_processes.is_some_and(|n| n > 0) || self.at_limit() || self.is_due()
     }
 
     fn answers(&self) -> bool {
@@ -258,41 +302,134 @@ impl<'a> Story<'a> {
         brief(self.service, self.counts)
     }
 
+    /// Whether its port is one at which answers are due.
+    fn is_due(&self) -> bool {
+        ANSWER_PORTS.contains(&self.service.port) || self.is_session() || self.greets()
+    }
+
+    fn greets(&self) -> bool {
+        GREETING_PORTS.contains(&self.service.port)
+    }
+
+    fn is_postgres(&self) -> bool {
+        POSTGRES_PORTS.contains(&self.service.port)
+    }
+
     fn is_session(&self) -> bool {
         SESSION_PORTS.contains(&self.service.port)
     }
 
-    /// Whether its clients are turned away after a line: nearly all that end, beside many that stay.
+    /// The process that closed nearly all of them, if it holds the listener.
+    fn closer(&self, of: fn(&Counts) -> u64) -> Option<u32> {
+        let (first, counts) = self.closers.iter().max_by_key(|(_, counts)| of(counts))?;
+        (of(counts) * 10 >= of(&self.counts) * 9 && self.holders.contains(&first.pid)).then_some(first.pid)
+    }
+
+    /// Whether its clients are turned away after a line: nearly all that end, beside many that stay. What they had asked was read,
+    /// so that elsewhere such a line may be an answer, and the end what they asked for (QUIT).
     fn turns_away(&self) -> bool {
-        self.brief() >= SEVERAL
+        (self.is_postgres() || self.at_limit())
+            && self.brief() >= SEVERAL
             && self.percent(self.brief()) >= MOST_PERCENT
             && (self.at_limit() || self.limit.is_none() && self.unmoved >= BESIDE)
     }
 
-    fn causes(&self, brief: bool) -> Weighed {
+    /// Whether clients that hold unused connections come for more: no rule of access keeps them out.
+    fn knows_clients(&self) -> bool {
+        self.at_once.peers.iter().any(|peer| self.unmoved_peers.contains(peer))
+    }
+
+    /// What the picture is, and how bad.
+    fn kind(&self, view: &View<'_>) -> Option<(Severity, Kind)> {
+        let silent = self.percent(self.counts.unanswered);
+        let is_silent = self.counts.unanswered >= SEVERAL && silent >= view.thresholds.connect_failure_percent;
+        let of_silent = match () {
+            () if !self.owes_answers() => Severity::Info,
+            () if silent >= MOST_PERCENT => Severity::High,
+            () => Severity::Warning,
+        };
+        let of_silent = is_silent.then_some(of_silent);
+        let of_brief = if self.at_limit() { Severity::High } else { Severity::Warning };
+        let of_brief = self.turns_away().then_some(of_brief);
+        let kinds = [(of_silent, Kind::Silent), (of_brief, Kind::Brief), (self.ends_at_once(), Kind::AtOnce)];
+        let known = kinds.into_iter().filter_map(|(severity, kind)| Some((severity?, kind)));
+        known.reduce(|worst, next| if next.0 > worst.0 { next } else { worst })
+    }
+
+    /// How bad it is that new connections end as soon as they come.
+    fn ends_at_once(&self) -> Option<Severity> {
+        let (n, came) = (self.at_once.count(), self.at_once.came());
+        let share = Share::of(n, came).map_or(0.0, Share::percent);
+        if n < SEVERAL || share < MOST_PERCENT {
+            return None;
+        }
+        let stay = self.unmoved >= FEW_BESIDE;
+        match () {
+            () if self.at_limit() => Some(Severity::High),
+            () if self.at_once.called_here && (stay || self.greets()) => Some(Severity::Warning),
+            () if stay && self.knows_clients() => Some(Severity::Warning),
+            () if stay => Some(Severity::Info),
+            () => None,
+        }
+    }
+
+    fn causes(&self, kind: Kind) -> Weighed {
+        let (line, at_once) = (kind == Kind::Brief, kind == Kind::AtOnce);
         Weighed::of(CAUSES, |cause| match cause.id {
             "own-limit" if self.at_limit() => Weight::Proven,
             "own-limit" if self.limit.is_some() => {
                 let limit = self.limit.map_or_else(String::new, text::grouped);
                 Weight::Refuted(format!("{} of {limit} are in use", text::grouped(self.open)))
             }
-            "own-limit" => Weight::Possible(if brief { 0.6 } else { 0.25 }),
-            "worker-dies" if brief => Weight::Refuted("a line came back".to_owned()),
+            "own-limit" => Weight::Possible(if kind == Kind::Silent { 0.25 } else { 0.6 }),
+            "worker-dies" | "nothing-behind" if line => Weight::Refuted("a line came back".to_owned()),
             "worker-dies" => match self.new_processes {
                 Some(0) => Weight::Refuted("the processes behind the listener are the same as before".to_owned()),
                 Some(_) => Weight::Possible(2.0),
-                None => Weight::Possible(0.4),
+                None => Weight::Possible(if at_once { 0.15 } else { 0.4 }),
             },
-            "no-answer-due" if brief => Weight::Refuted("a line came back".to_owned()),
+            "nothing-behind" => match self.own_connects_failed {
+                Some(0) => Weight::Refuted("no connect of its program failed meanwhile".to_owned()),
+                Some(_) => Weight::Possible(2.0),
+                None => Weight::Possible(0.1),
+            },
+            "no-answer-due" if line => Weight::Refuted("a line came back".to_owned()),
+            "no-answer-due" if at_once => Weight::Refuted("it took nothing in".to_owned()),
             "no-answer-due" if self.answers() => Weight::Refuted("others got an answer".to_owned()),
+            "no-answer-due" if self.is_due() => Weight::Possible(0.1),
             "no-answer-due" if self.owes_answers() => Weight::Possible(0.2),
             "no-answer-due" => Weight::Possible(1.0),
+            "refuses" if at_once && self.knows_clients() => Weight::Possible(0.15),
+            // Those who stay come from elsewhere.
+            "refuses" if at_once && self.served_here && !self.at_once.called_here => Weight::Possible(0.7),
             "refuses" => Weight::Possible(0.3),
-            _ if !brief => Weight::Refuted("nothing came back".to_owned()),
-            _ if self.is_session() => Weight::Refuted("the client ends a session of this protocol".to_owned()),
+            _ if !line && self.brief() == 0 => Weight::Refuted("nothing came back".to_owned()),
+            _ if kind == Kind::Silent => Weight::Refuted("nothing came back".to_owned()),
+            _ if self.is_session() || self.greets() => {
+                Weight::Refuted("the client ends a session of this protocol".to_owned())
+            }
+            _ if at_once => Weight::Possible(0.15),
             _ => Weight::Possible(0.5),
         })
     }
+}
+
+/// What the clients of a service meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Not a byte came back.
+    Silent,
+    /// A line, and the end.
+    Brief,
+    /// The end before they had asked.
+    AtOnce,
+}
+
+/// How many connects of a program failed meanwhile.
+fn connects_failed(view: &View<'_>, netns: Option<NetnsId>, server: &Process) -> u64 {
+    let connects = view.now.traced.iter().flat_map(|traced| &traced.connects);
+    let own = connects.filter(|c| c.netns == netns && c.comm() == Some(server.comm.as_str()));
+    own.map(Connects::failures).sum()
 }
 
 /// Nothing was sent or received since the sample before.
@@ -322,25 +459,14 @@ fn new_processes(view: &View<'_>, owner: &Owner<'_>) -> Option<u64> {
     Some(if stayed.is_empty() { 0 } else { new.into_iter().filter(|pid| has_waited(*pid)).count() as u64 })
 }
 
-fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Finding> {
+/// The headline.
+fn summary(story: &Story<'_>, kind: Kind, who: &str, duration_ms: u64) -> String {
     let counts = story.counts;
-    let silent = story.percent(counts.unanswered);
-    let is_silent = counts.unanswered >= SEVERAL && silent >= view.thresholds.connect_failure_percent;
-    let brief = !is_silent && story.turns_away();
-    let severity = match (is_silent, story.at_limit(), story.is_session()) {
-        (true, ..) if !story.owes_answers() => Severity::Info,
-        (true, ..) if silent >= MOST_PERCENT => Severity::High,
-        (true, ..) => Severity::Warning,
-        (false, true, _) if brief => Severity::High,
-        (false, false, true) if brief => Severity::Warning,
-        _ => return None,
-    };
-    let service = story.service;
-    let who = match story.server {
-        Some(process) => format!("{} at {service}", text::name(process)),
-        None => service.to_string(),
-    };
-    let of: fn(&Counts) -> u64 = if brief { |c| c.brief.max(c.message.unwrap_or(0)) } else { |c| c.unanswered };
+    let span = text::duration(duration_ms);
+    if kind == Kind::AtOnce {
+        return summary_at_once(story, who, &span);
+    }
+    let of = of(kind);
     let hurt = story.hurt(of);
     let whole = hurt.filter(|(_, its)| of(its) == of(&counts));
     let of_whom = hurt.map_or_else(String::new, |(program, its)| match whole {
@@ -348,65 +474,110 @@ fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Findi
         // Who opened the others before the trace is not known.
         None => format!(", {} of them of {},", text::grouped(of(its)), traced_program::name(program)),
     });
-    let span = text::duration(duration_ms);
     let all = whole.map_or(story.ended(), |(_, its)| ended(its));
-    let others = story.ended().saturating_sub(all);
     let ended = text::grouped(all);
-    let summary = if brief {
-        let beside = match story.limit.filter(|_| story.at_limit()) {
-            Some(limit) => {
-                format!("{} of the {limit} that its command line permits are open", text::grouped(story.open))
-            }
-            None => format!(
-                "{} others to it stand open, {} unused",
-                text::grouped(story.open),
-                text::grouped(story.unmoved)
-            ),
-        };
+    if kind == Kind::Brief {
+        let beside = beside(story);
         let n = text::grouped(story.brief());
-        if story.brief() > counts.brief {
+        return if story.brief() > counts.brief {
             format!(
                 "{who} answered {n} of {ended} connections{of_whom} with a message and no session within {span}; {beside}"
             )
         } else {
             format!("{who} closed {n} of {ended} connections{of_whom} after a few bytes within {span}; {beside}")
-        }
-    } else {
-        let new = match story.new_processes.filter(|n| *n > 0) {
-            Some(n) => format!("; {} behind it began meanwhile", text::count(n, "process", "processes")),
-            None => String::new(),
         };
-        let beside = match others {
-            0 => String::new(),
-            n => format!("; {} of others got one", text::grouped(n)),
-        };
-        format!(
-            "{who} closed {} of {ended} connections{of_whom} within {span} without a byte of an answer{beside}{new}",
-            text::grouped(counts.unanswered)
-        )
+    }
+    let new = match story.new_processes.filter(|n| *n > 0) {
+        Some(n) => format!("; {} behind it began meanwhile", text::count(n, "process", "processes")),
+        None => String::new(),
     };
-    let causes = story.causes(brief);
+    let others = match story.ended().saturating_sub(all) {
+        0 => String::new(),
+        n => format!("; {} of others got one", text::grouped(n)),
+    };
+    format!(
+        "{who} closed {} of {ended} connections{of_whom} within {span} without a byte of an answer{others}{new}",
+        text::grouped(counts.unanswered)
+    )
+}
+
+fn summary_at_once(story: &Story<'_>, who: &str, span: &str) -> String {
+    let at_once = &story.at_once;
+    let of_whom = at_once.caller().map_or_else(String::new, |p| format!(" of {}", traced_program::name(p)));
+    let resets = match at_once.by_reset() {
+        0 => String::new(),
+        n => format!(", {} of them by reset", text::grouped(n)),
+    };
+    format!(
+        "{who} ended {} new connections{of_whom} within {span} as soon as they came, with a line at most{resets}; {}",
+        text::of(at_once.count(), at_once.came()),
+        beside(story)
+    )
+}
+
+/// What stands open beside those that end.
+fn beside(story: &Story<'_>) -> String {
+    let open = text::grouped(story.open);
+    match story.limit.filter(|_| story.at_limit()) {
+        Some(limit) => format!("{open} of the {limit} that its command line permits are open"),
+        None => format!("{open} others to it stand open, {} unused", text::grouped(story.unmoved)),
+    }
+}
+
+/// Which ends are of a kind.
+fn of(kind: Kind) -> fn(&Counts) -> u64 {
+    match kind {
+        Kind::Silent => |c| c.unanswered,
+        Kind::Brief => |c| c.brief.max(c.message.unwrap_or(0)),
+        Kind::AtOnce => |c| c.at_once.unwrap_or(0),
+    }
+}
+
+fn finding(view: &View<'_>, story: &Story<'_>, duration_ms: u64) -> Option<Finding> {
+    let (severity, kind) = story.kind(view)?;
+    let service = story.service;
+    let closer = story.closer(of(kind)).and_then(|pid| view.named(pid));
+    let server = closer.or(story.server);
+    let who = match server {
+        Some(process) if closer.is_some() && story.closers.len() > 1 && story.holders.len() > 1 => {
+            format!("{}, one of {} processes at {service},", text::name(process), story.holders.len())
+        }
+        Some(process) => format!("{} at {service}", text::name(process)),
+        None => service.to_string(),
+    };
+    let causes = story.causes(kind);
     let steps = match causes.left.first().map(|h| h.cause.id) {
         Some("worker-dies") => [CRASH, LOG, BY_HAND],
         Some("own-limit") => [LIMIT, LOG, BY_HAND],
         Some("no-answer-due") => [NOT_DUE, BY_HAND, LOG],
+        Some("nothing-behind") => [BEHIND, LOG, BY_HAND],
         _ => [LOG, BY_HAND, LIMIT],
     };
-    let subject = match story.server {
+    let caller = match kind {
+        Kind::AtOnce => story.at_once.caller(),
+        _ => story.hurt(of(kind)).map(|(program, _)| program),
+    };
+    let subject = match server {
         Some(process) => Subject { listener: Some(service), ..view.subject_of(process, story.netns) },
-        None => traced_program::caller(view, story.netns, service, hurt.map(|(program, _)| program)),
+        None => traced_program::caller(view, story.netns, service, caller),
     };
     let finding = RULE
-        .finding(severity, if brief && !story.at_limit() { 0.6 } else { 0.85 }, summary)
-        .because("a trace saw each of them end, with its bytes and with who sent the first FIN")
+        .finding(
+            severity,
+            if kind == Kind::Silent || story.at_limit() { 0.85 } else { 0.6 },
+            summary(story, kind, &who, duration_ms),
+        )
+        .because("a trace saw each of them end, with its bytes and with who ended it first")
         .causes(causes)
         .lasting(Some(Measure::AtLeast(duration_ms)))
         .subject(subject)
         .steps(steps)
         .fill("service", service)
-        .evidence("unanswered", Evidence::Count(counts.unanswered))
+        .evidence("unanswered", Evidence::Count(story.counts.unanswered))
         .evidence("closed_after_a_line", Evidence::Count(story.brief()))
-        .evidence("answered", Evidence::Count(counts.answered))
+        .evidence("answered", Evidence::Count(story.counts.answered))
+        .evidence("ended_at_once", Evidence::Count(story.at_once.count()))
+        .evidence("at_once_by_reset", Evidence::Count(story.at_once.by_reset()))
         .evidence("open", Evidence::Count(story.open))
         .evidence("unused_meanwhile", Evidence::Count(story.unmoved))
         .evidence("connection_limit", Evidence::count(story.limit))

@@ -13,7 +13,7 @@ use crate::diagnose::listener_owner::Owner;
 use crate::diagnose::measure::Share;
 use crate::diagnose::port_holders::{CALL_LISTEN, LISTEN_THERE_TOO, PortHolder};
 use crate::diagnose::reset_owners::Owners;
-use crate::diagnose::resets::{self, CAUSES, Story, weigh};
+use crate::diagnose::resets::{self, CAUSES, MANY, Story, weigh};
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::traced_program;
 use crate::diagnose::untranslated::{self, Untranslated};
@@ -89,8 +89,6 @@ const TEXT: Text = Text {
     avoid: &["Don't drop RSTs in a firewall: the other side then waits for minutes"],
 };
 
-/// Fewer in an interval are no pattern (policy).
-const MANY: u64 = 5;
 /// Connections that were used after their peer had closed them: as few show the pattern (policy).
 const REUSES: u64 = 3;
 /// Of the connections of a service: it fails for nearly everybody (policy).

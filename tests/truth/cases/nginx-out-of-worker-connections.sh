@@ -5,7 +5,7 @@
 #: look_from = "s"
 #: also = ["accept-queue-stalled"]
 #: [[expect]]
-#: rule = ["abort-storm", "accept-queue-stalled", "reset-source"]
+#: rule = ["closed-without-answer", "abort-storm", "accept-queue-stalled", "reset-source"]
 #: severity_at_least = "info"
 pair
 cat >"$W/n.conf" <<A

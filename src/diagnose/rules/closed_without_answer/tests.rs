@@ -3,8 +3,9 @@
 #[cfg(test)]
 use super::*;
 use crate::diagnose::testkit::{NETNS, World, info, listen, row};
+use crate::model::event::ResetReason;
 use crate::model::snapshot::Netns;
-use crate::model::traced::{Ends, TracedInterval};
+use crate::model::traced::{Accepted, ConnectFailure, Ends, Resets, SentFor, TracedInterval};
 
 fn at(port: u16) -> Endpoint {
     Endpoint::new("10.0.0.1".parse().unwrap(), port)
@@ -36,8 +37,10 @@ fn first(finding: &Finding) -> &str {
     finding.causes.left[0].cause.id
 }
 
-const CRASHES: Counts = Counts { answered: 0, given_up: 0, unanswered: 6, brief: 0, message: Some(0) };
-const TURNED_AWAY: Counts = Counts { answered: 6, given_up: 0, unanswered: 0, brief: 6, message: Some(6) };
+const CRASHES: Counts =
+    Counts { answered: 0, given_up: 0, unanswered: 6, brief: 0, message: Some(0), at_once: Some(0) };
+const TURNED_AWAY: Counts =
+    Counts { answered: 6, given_up: 0, unanswered: 0, brief: 6, message: Some(6), at_once: Some(0) };
 
 #[test]
 fn a_worker_that_dies_at_each_request_is_told_by_its_new_processes() {
@@ -177,4 +180,151 @@ fn a_client_that_closes_first_after_an_error_of_postgres_was_turned_away_too() {
     assert!(found[0].summary.contains("answered 6 of 6 connections with a message and no session"), "{found:#?}");
     assert!(closes_first(5432, 2).is_empty(), "sessions of usual length");
     assert!(closes_first(6379, 6).is_empty(), "a client that asks for one value ends its session itself");
+}
+
+/// A server with idle connections of 10.0.0.9, whose new ones of this address end as soon as they came.
+fn full(port: u16, idle: u16, from: [u8; 4], counts: Counts, came: u64) -> World {
+    let mut world = server(port, "app", idle, counts);
+    let traced = world.now.traced.as_mut().unwrap();
+    let accepted = Accepted { netns: NETNS, local_port: port, peer: from.into(), count: came, at_ms: (10, 1900) };
+    traced.accepted.push(accepted);
+    world
+}
+
+const ENDED_AT_ONCE: Counts =
+    Counts { answered: 6, given_up: 0, unanswered: 0, brief: 6, message: Some(0), at_once: Some(6) };
+
+#[test]
+fn new_connections_that_end_as_soon_as_they_came_beside_unused_ones_are_turned_away() {
+    let found = |world: World| world.check(check).findings.pop();
+    let finding = found(full(2222, 5, [10, 0, 0, 9], ENDED_AT_ONCE, 6)).unwrap();
+    assert_eq!((finding.severity, first(&finding)), (Severity::Warning, "own-limit"));
+    assert_eq!(
+        finding.summary,
+        "app (7) at 10.0.0.1:2222 ended 6 of 6 new connections within 2.0 s as soon as they came, with a line at most; 5 \
+         others to it stand open, 5 unused"
+    );
+    assert!(finding.remedy[0].starts_with("Free what holds the connections of 10.0.0.1:2222"), "{:?}", finding.remedy);
+    // Others than those who hold connections: a rule may keep them out, as it should.
+    let banned = found(full(2222, 5, [192, 0, 2, 1], ENDED_AT_ONCE, 6)).unwrap();
+    assert_eq!(banned.severity, Severity::Info);
+    let of = |f: &Finding, id| f.causes.left.iter().find(|h| h.cause.id == id).map_or(0.0, |h| h.confidence);
+    assert!(first(&banned) == "refuses" && of(&finding, "refuses") < 0.2, "{banned:#?}");
+    for (what, world) in [
+        ("nobody stays", full(2222, 2, [10, 0, 0, 9], ENDED_AT_ONCE, 6)),
+        ("most stay", full(2222, 5, [10, 0, 0, 9], ENDED_AT_ONCE, 13)),
+        ("two", full(2222, 5, [10, 0, 0, 9], Counts { at_once: Some(2), ..ENDED_AT_ONCE }, 2)),
+        ("captures that do not tell", full(2222, 5, [10, 0, 0, 9], Counts { at_once: None, ..ENDED_AT_ONCE }, 6)),
+    ] {
+        assert_eq!(found(world), None, "{what}");
+    }
+    let busy = found({
+        let mut world = full(2222, 5, [10, 0, 0, 9], ENDED_AT_ONCE, 6);
+        for socket in world.now.sockets.iter_mut().skip(1) {
+            *socket = info(socket.clone(), &[("bytes_sent", 91), ("bytes_received", 90)]);
+        }
+        world
+    });
+    assert_eq!(busy, None, "none of them is unused");
+}
+
+#[test]
+fn what_is_cut_off_unread_as_soon_as_it_came_counts_too() {
+    let world = |fresh: u64, served_here: bool| {
+        let mut world = full(6379, 10, [10, 0, 0, 9], Counts::default(), 10);
+        let traced = world.now.traced.as_mut().unwrap();
+        let sent = served_here.then_some(SentFor::Reason(ResetReason::AbortOnClose));
+        let resets = Resets { sent, count: fresh, fresh, ..Resets::none(NETNS, at(6379), served_here) };
+        traced.resets = vec![resets];
+        (traced.ends, traced.accepted[0].count) = (Vec::new(), fresh);
+        world
+    };
+    let finding = world(10, true).check(check).findings.remove(0);
+    assert_eq!((finding.severity, first(&finding)), (Severity::Warning, "own-limit"));
+    assert!(finding.summary.contains("10 of 10 new connections"), "{}", finding.summary);
+    assert!(finding.summary.contains("with a line at most, 10 of them by reset; 10 others"), "{}", finding.summary);
+    assert!(finding.next.contains("--local 10.0.0.1:6379"), "{}", finding.next);
+    assert_eq!(world(4, false).check(check).findings[0].severity, Severity::Warning, "seen from a client here");
+    assert!(world(5, false).check(check).findings.is_empty(), "reset-source tells these");
+}
+
+#[test]
+fn a_client_that_is_sent_away_where_the_server_speaks_first_is_a_warning() {
+    let found = |port| {
+        let mut world = World::new();
+        world.later(2000);
+        ended(&mut world, at(port), false, ENDED_AT_ONCE);
+        let ssh = Program { pid: 812, comm: "ssh".into(), processes: 6 };
+        world.now.traced.as_mut().unwrap().ends[0].callers = vec![(ssh, ENDED_AT_ONCE)];
+        world.check(check).findings.pop()
+    };
+    let finding = found(22).unwrap();
+    assert_eq!((finding.severity, finding.subject.comm.as_deref()), (Severity::Warning, Some("ssh")));
+    assert!(finding.summary.contains("6 of 6 new connections of 'ssh' (6 processes) within"), "{}", finding.summary);
+    assert_eq!(found(13), None, "the whole answer of a service that nobody asks");
+}
+
+#[test]
+fn a_relay_whose_connects_fail_has_nothing_behind_it() {
+    let counts = Counts { unanswered: 6, at_once: Some(0), ..Counts::default() };
+    let found = |comm: &str| {
+        let mut world = server(8080, "app", 0, Counts { answered: 1, ..counts });
+        let connects = Connects {
+            netns: NETNS,
+            to: at(9000),
+            program: Some(Program { pid: 7, comm: comm.into(), processes: 1 }),
+            succeeded: 0,
+            failed: vec![(ConnectFailure::Refused, 6)],
+            waited_ms: None,
+            failed_at_ms: None,
+            pauses_ms: None,
+            succeeded_since: 0,
+            waits: Vec::new(),
+            answered_ms: None,
+            succeeded_at_ms: None,
+            succeeded_late: Some(0),
+        };
+        world.now.traced.as_mut().unwrap().connects = vec![connects];
+        world.check(check).findings.remove(0)
+    };
+    let (relay, other) = (found("app"), found("curl"));
+    assert_eq!(first(&relay), "nothing-behind");
+    assert!(relay.remedy[0].starts_with("Look at what 10.0.0.1:8080 passes connections on to"), "{:?}", relay.remedy);
+    assert!(other.causes.ruled_out.iter().any(|(cause, _)| cause.id == "nothing-behind"), "{other:#?}");
+}
+
+#[test]
+fn a_line_and_the_end_are_what_a_monitor_of_redis_asks_for() {
+    // PING and QUIT beside twenty unused connections.
+    assert!(server(6379, "redis-server", 20, TURNED_AWAY).check(check).findings.is_empty());
+    assert_eq!(server(5432, "postgres", 20, TURNED_AWAY).check(check).findings[0].severity, Severity::Warning);
+}
+
+#[test]
+fn where_answers_are_due_by_the_protocol_an_outage_of_all_is_none_of_data_taken_in() {
+    let outage = server(8080, "app", 0, CRASHES).check(check).findings.remove(0);
+    assert_eq!(outage.severity, Severity::High);
+    assert_ne!(first(&outage), "no-answer-due");
+    assert_eq!(server(8000, "app", 0, CRASHES).check(check).findings[0].severity, Severity::Info);
+}
+
+#[test]
+fn of_processes_that_share_a_listener_the_one_that_closed_is_named() {
+    let found = |bad: u64, good: u64| {
+        let mut world = server(8000, "app", 0, Counts { answered: 20, ..CRASHES });
+        let listener = world.now.sockets[0].inode;
+        world.hold(9, "old", 3, listener);
+        let of = |pid, comm: &str, unanswered| {
+            (Program { pid, comm: comm.into(), processes: 1 }, Counts { unanswered, ..Counts::default() })
+        };
+        let traced = world.now.traced.as_mut().unwrap();
+        traced.ends[0].closers = vec![of(9, "old", bad), of(7, "app", good)];
+        world.check(check).findings.remove(0)
+    };
+    let one = found(6, 0);
+    assert_eq!(one.subject.pid, Some(9));
+    assert!(one.summary.starts_with("old (9), one of 2 processes at 10.0.0.1:8000, closed 6 of 26"), "{}", one.summary);
+    let both = found(4, 2);
+    assert_eq!(both.subject.pid, Some(7));
+    assert!(both.summary.starts_with("app (7) at 10.0.0.1:8000 closed 6 of 26"), "{}", both.summary);
 }
