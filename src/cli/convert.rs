@@ -216,6 +216,10 @@ enum Sink {
 }
 
 impl Sink {
+    #[cfg_attr(
+        not(feature = "parquet"),
+        allow(clippy::unnecessary_wraps, reason = "a table that is begun writes its head, and that may fail")
+    )]
     fn begin(file: File, target: Target) -> anyhow::Result<Sink> {
         match target {
             #[cfg(feature = "parquet")]

@@ -179,20 +179,18 @@ fn answers_that_pass_a_translation_untranslated_are_named_until_they_are_dropped
         let arguments = ["--interval", "2s", "--rule", "reset-source"];
         let report = wait_for("resets", || {
             let report = doctor(&[ns, &wire.far, &behind], &arguments);
-            if report["findings"].as_array().is_none_or(Vec::is_empty) {
-                Err(format!("{report:#}"))
-            } else {
-                Ok(report)
-            }
+            let nothing = |list: &Json| list.as_array().is_none_or(Vec::is_empty);
+            let is_told = !nothing(&report["findings"]) || !nothing(&report["not_checked"]);
+            if is_told { Ok(report) } else { Err(format!("{report:#}")) }
         });
         if !report["not_checked"].as_array().is_none_or(Vec::is_empty) {
             return skip("resets are not traced here");
         }
         let found = || report["findings"].as_array().into_iter().flatten();
         assert!(found().all(|f| f["hypotheses"][0]["cause"] == "untranslated"), "{report:#}");
-        let of_clients = found().find(|f| f["subject"]["pid"] == clients.pid());
-        let summary = of_clients.and_then(|f| f["summary"].as_str()).unwrap_or_default();
-        assert!(summary.contains("translates them, and found"), "{report:#}");
+        // The kernel of the clients answers what comes for no socket of theirs, in nobody's name.
+        let is_explained = |f: &Json| f["summary"].as_str().is_some_and(|s| s.contains("translates them, and found"));
+        assert!(found().any(is_explained), "{report:#}");
         // The remedy: what is invalid is dropped.
         let drop_invalid = "add table ip f; add chain ip f w { type filter hook forward priority 0; }; \
                             add rule ip f w ct state invalid drop";
