@@ -307,6 +307,6 @@ fn what_a_program_connected_and_closed_is_found_with_the_tool_that_it_started_me
         })
         .is_empty()
     );
-    let inode = (0xC351 << 16) | 443;
+    let inode = (0xC351 << 16) | 0x1BB;
     assert!(found(&|w| _ = w.hold(900, "sleep", 1, inode)).is_empty(), "its output");
 }
