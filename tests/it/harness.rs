@@ -70,6 +70,18 @@ pub fn skip(reason: &str) {
     announce(&format!("skipped: {}: {reason}", thread.name().unwrap_or("unnamed")));
 }
 
+/// A program that Debian does not have, in the folder that `TCPSTATE_TESTS_TOOLS` names (`.ci/run` fills one). `None`, and a line that
+/// says so, where the variable is not set: then nobody asked for these tests.
+pub fn tool(name: &str) -> Option<std::path::PathBuf> {
+    let Some(folder) = std::env::var_os("TCPSTATE_TESTS_TOOLS") else {
+        announce(&format!("not run, as TCPSTATE_TESTS_TOOLS is not set: what needs {name}"));
+        return None;
+    };
+    let program = std::path::Path::new(&folder).join("bin").join(name);
+    assert!(program.exists(), "{} is not there; .ci/run installs it", program.display());
+    Some(program)
+}
+
 /// Past libtest's capture.
 fn announce(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());

@@ -2,15 +2,10 @@
 //! server gave for it. Goes out: the tools it lists, the answer of each, and how it hears of an error. Never here: the lines
 //! themselves (`mcp`).
 
-use std::path::Path;
-
 use serde_json::Value as Json;
 
 use crate::harness::helper::Helper;
-use crate::harness::{finish, in_netns, skip};
-
-/// Where `.ci/run` installs what is from PyPI.
-const PYTHON: &str = "/opt/tcpstate-ci/bin/python3";
+use crate::harness::{finish, in_netns, tool};
 
 /// Prints a line of JSON for each answer.
 const CLIENT: &str = "
@@ -48,14 +43,12 @@ asyncio.run(main())
 
 #[test]
 fn the_official_client_lists_the_tools_calls_each_and_hears_of_errors() {
-    if !Path::new(PYTHON).exists() {
-        return skip("the client of PyPI is not installed; .ci/run does it");
-    }
+    let Some(python) = tool("python3") else { return };
     in_netns(|ns| {
         let mut helper = Helper::start(ns);
         helper.rename(b"leaky");
         helper.make("close_wait 7000 250 eof_read closed");
-        let output = finish(ns.command(PYTHON).args(["-c", CLIENT, env!("CARGO_BIN_EXE_tcpstate")]));
+        let output = finish(ns.command(&python).args(["-c", CLIENT, env!("CARGO_BIN_EXE_tcpstate")]));
         let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let answers: Vec<Json> = said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let [begun, summary, list, doctor, explain, diff, wrong, kill] = &answers[..] else {
