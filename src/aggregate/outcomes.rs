@@ -44,7 +44,6 @@ const AT_ONCE_NS: u64 = 10_000_000;
 const REPEATED_NS: u64 = 1_000_000_000;
 
 type Place = (Option<NetnsId>, Endpoint);
-/// A port of this host, and who calls it.
 /// The connection's service, why a reset was sent (`None`: it came), and the process that sent it, or whose connection it ended.
 type ResetGroup = (Whose, Option<SentFor>, Option<u32>);
 

@@ -97,7 +97,6 @@ const POOL_FOR_CALLS: &str = "Where it must be a request, serve it from other wo
                               call a time limit";
 const ASK_SERVICE: &str = "Find out why {service} does not answer: run tcpstate doctor there; give calls to it a time limit that \
                            is shorter than the patience of the clients";
-const LOOK_AGAIN: &str = "{again} {how}: what the threads of the owner wait for names the cause";
 /// Steps for a cause, before those of a rule.
 #[cfg(test)]
 pub const STEPS: [&str; 13] = [
@@ -113,7 +112,7 @@ pub const STEPS: [&str; 13] = [
     CALL_THE_FUNCTION,
     POOL_FOR_CALLS,
     ASK_SERVICE,
-    LOOK_AGAIN,
+    looks::LOOK_AGAIN,
 ];
 
 /// The steps that free a listener from a helper that inherited it.
@@ -150,7 +149,7 @@ pub fn why<'a>(view: &View<'a>, owner: Option<&Owner<'a>>, queue: &Queue<'_>, li
             Some(_) => looks::with_rights(view),
             None => looks::with_all_processes(view),
         };
-        let step = how.map(|how| LOOK_AGAIN.replace("{again}", looks::again(view)).replace("{how}", &how));
+        let step = how.map(|how| looks::step(view, &how));
         Why { steps: step.into_iter().collect(), ..nothing(Weighed::default()) }
     };
     let Some(owner) = owner.filter(|o| !o.is_activator) else { return unseen(owner) };

@@ -11,7 +11,7 @@ use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::view::View;
 use crate::model::counter::Counter;
 use crate::model::event::ResetReason;
-use crate::model::traced::{ConnectFailure, Connects, Resets, SentFor, TracedInterval};
+use crate::model::traced::{ConnectFailure, Connects, Resets, SentFor, Stray, TracedInterval};
 use crate::model::{Endpoint, Errno, NetnsId};
 use crate::text;
 
@@ -451,8 +451,13 @@ fn answered_here(view: &View<'_>, traced: &TracedInterval, connects: &Connects) 
         let is_for_nobody = r.sent == Some(SentFor::Reason(ResetReason::NoSocket)) && r.netns == connects.netns;
         let service = r.service;
         // From outside nobody calls loopback; elsewhere the resets may be of somebody else.
-        let fits =
-            if service.addr.is_loopback() { r.count * 2 >= refused } else { r.count.abs_diff(refused) * 10 <= refused };
+        let by_us = |s: &&Stray| {
+            s.netns == r.netns
+                && s.local == service
+                && callers::home(view, s.netns, s.peer.addr.to_canonical()).is_some()
+        };
+        let own: u64 = traced.strays.iter().filter(by_us).map(|s| s.count).sum();
+        let fits = if service.addr.is_loopback() { r.count * 2 >= refused } else { own * 2 >= refused };
         is_for_nobody
             && fits
             && callers::listening(view, r.netns, service).is_none()

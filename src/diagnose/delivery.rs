@@ -29,17 +29,22 @@ pub fn is_zero_window(socket: &Socket) -> bool {
 /// `TCP_RTO_MIN`, `TCP_RTO_MAX` (`include/net/tcp.h`) in milliseconds: the least and the longest wait between probes.
 const PROBE_MS: (u64, u64) = (200, 120_000);
 
-/// How long data has waited for the window to open, at least: the probes that were sent, each after twice the wait of the one
-/// before (`tcp_probe0_when`), and the part of the present wait that is over. Not longer than since data last left.
+/// How long data has waited for the window to open, at least. Not longer than since data last left.
 #[must_use]
 pub fn zero_window_ms(socket: &Socket) -> Option<u64> {
+    Some(probed_ms(socket)?.min(u64::from(socket.info.as_deref()?.last_data_sent_ms()?)))
+}
+
+/// For how long the peer has been probed: the probes that were due, each after twice the wait of the one before up to a limit
+/// (`tcp_probe0_when`), and the part of the present wait that is over.
+#[must_use]
+pub fn probed_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     let base = (u64::from(info.rto_us()?) / 1000).max(PROBE_MS.0);
     let wait = |n: u32| base.checked_shl(n).map_or(PROBE_MS.1, |ms| ms.min(PROBE_MS.1));
     let sent = u32::from(info.backoff()?);
     let present = socket.timer.map_or(0, |t| wait(sent).saturating_sub(u64::from(t.remaining_ms)));
-    let probed = (0..sent).map(wait).sum::<u64>() + present;
-    Some(probed.min(u64::from(info.last_data_sent_ms()?)))
+    Some((0..sent).map(wait).sum::<u64>() + present)
 }
 
 /// Whether a time is as long as a threshold in seconds.

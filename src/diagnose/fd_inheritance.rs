@@ -42,6 +42,9 @@ pub struct FdInheritance<'v, 'a> {
     parents: RefCell<FxHashMap<u32, Option<u32>>>,
 }
 
+/// Who began sooner may not have executed its program yet (policy).
+const JUST_STARTED_MS: u64 = 2000;
+
 impl<'v, 'a> FdInheritance<'v, 'a> {
     #[must_use]
     pub fn new(view: &'v View<'a>) -> FdInheritance<'v, 'a> {
@@ -112,7 +115,10 @@ impl<'v, 'a> FdInheritance<'v, 'a> {
     pub fn strangers(&self, socket: &Socket, owner: u32) -> impl Iterator<Item = &'a Process> {
         let (view, owned) = (self.view, self.view.named(owner));
         let is_kin = move |p: &Process| owned.is_some_and(|owner| view.is_same_program(owner, p));
-        view.holding(socket).filter(move |p| p.pid != owner && !is_activator(p) && !is_kin(p))
+        // A child has all descriptors until it executes its program, and a look may fall between.
+        let is_new =
+            |p: &Process| view.process(p.pid).and_then(|f| f.running_ms).is_some_and(|ms| ms < JUST_STARTED_MS);
+        view.holding(socket).filter(move |p| p.pid != owner && !is_activator(p) && !is_kin(p) && !is_new(p))
     }
 
     /// Whether a process cannot use what it inherited beside its standard streams, by the file that it executes.
@@ -132,7 +138,10 @@ impl<'v, 'a> FdInheritance<'v, 'a> {
         if role != Role::Client || !socket.state.has_peer() {
             return None;
         }
-        let top = self.principal(socket, role)?;
+        let top = match self.view.owners(socket).1 {
+            [one] => self.view.now.owners.process(one),
+            _ => self.principal(socket, role)?,
+        };
         let owner = self.parent_of_another_program(top)?;
         let info = socket.info.as_deref()?;
         let idle_ms = u64::from(info.last_data_sent_ms()?.min(info.last_data_recv_ms()?));

@@ -28,6 +28,15 @@ pub fn with_rights(view: &View<'_>) -> Option<String> {
     }
 }
 
+/// The step of a finding whose process could not be looked into.
+pub const LOOK_AGAIN: &str = "{again} {how}: what the threads of the owner wait for names the cause";
+
+/// The same with the rights that it takes.
+#[must_use]
+pub fn step(view: &View<'_>, how: &str) -> String {
+    LOOK_AGAIN.replace("{again}", again(view)).replace("{how}", how)
+}
+
 /// The same where the process in question may be one that is not listed.
 #[must_use]
 pub fn with_all_processes(view: &View<'_>) -> Option<String> {

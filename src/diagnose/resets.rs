@@ -91,7 +91,7 @@ pub const CAUSES: &[Cause] = &[
     Cause {
         id: "restarted",
         text: "the process that serves ended, and its kernel resets what it left; another was started",
-        predicts: "the listener is another one than in the first sample, or came or went meanwhile",
+        predicts: "the listener is another one than in the first sample, or a trace saw several of the port closed",
         refuted_by: "the same listener in both samples",
         decided_by: "the exit status and the log of the service (`journalctl -u`), `dmesg` for a process that was killed",
     },
@@ -397,13 +397,13 @@ pub fn weigh(story: &Story<'_>) -> Weighed {
         } else if !reasons_known && !of_receiver && !restarted && !matches!(cause.id, "no-listener" | "restarted") {
             Weight::Possible(0.2)
         } else {
-            Weight::Refuted(refuted(story, cause.id, n))
+            Weight::Refuted(refuted(story, cause.id, n, restarted))
         }
     })
 }
 
 /// Why a cause is none of most of them.
-fn refuted(story: &Story<'_>, cause: &str, n: u64) -> String {
+fn refuted(story: &Story<'_>, cause: &str, n: u64, restarted: bool) -> String {
     let after_fin = story.seen(|r| r.after_fin);
     match cause {
         "used-after-close" => {
@@ -419,7 +419,7 @@ fn refuted(story: &Story<'_>, cause: &str, n: u64) -> String {
         "outside" => "this host sent as many as came".to_owned(),
         "restarted" if story.ends.restarted => "the clients sent them".to_owned(),
         "restarted" => "the listener is the one of the first sample, or is not here".to_owned(),
-        "closed-unread" | "cut-off" | "closed-too-early" | "not-known" | "no-listener" if story.ends.restarted => {
+        "closed-unread" | "cut-off" | "closed-too-early" | "not-known" | "no-listener" if restarted => {
             "the process ended, and its kernel resets what it left".to_owned()
         }
         "no-listener" if !story.ends.deaf => "the port has a listener".to_owned(),

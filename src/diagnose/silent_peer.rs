@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use crate::aggregate::Role;
 use crate::diagnose::callers;
 use crate::diagnose::conntrack;
+use crate::diagnose::delivery;
 use crate::diagnose::hypothesis::{Cause, Weighed, Weight};
 use crate::diagnose::next_hop::{self, Way};
 use crate::diagnose::peers;
@@ -106,16 +107,13 @@ const REPEATS_LOST: u64 = 10;
 pub fn waiting_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     let silence = u64::from(info.last_ack_recv_ms()?);
-    let doublings = || Some((u64::from(info.rto_us()?) / 1000).saturating_sub(peers::base_rto_ms(socket)?));
-    let doublings = || if peers::cannot_leave(socket) { probing_ms(info) } else { doublings() };
+    let doublings = || match socket {
+        // Probes that cannot leave do not raise the timeout.
+        s if peers::cannot_leave(s) => delivery::probed_ms(s),
+        s => Some((u64::from(info.rto_us()?) / 1000).saturating_sub(peers::base_rto_ms(s)?)),
+    };
     let recovery = info.total_rto_time_ms().filter(|_| info.total_rto_recoveries() == Some(1)).map(u64::from);
     Some(recovery.filter(|ms| *ms > 0).or_else(doublings)?.min(silence))
-}
-
-/// For how long probes have failed to leave: each waits twice as long, and the timeout does not grow (`tcp_send_probe0`).
-fn probing_ms(info: &TcpInfo) -> Option<u64> {
-    let doubled = 1_u64.checked_shl(u32::from(info.backoff()?))?.saturating_sub(1);
-    Some((u64::from(info.rto_us()?) / 1000).saturating_mul(doubled))
 }
 
 /// For how long the segment has been repeated: the timeouts that have passed add up to this.
@@ -561,7 +559,7 @@ mod tests {
             ("last_ack_recv_ms", 8988),
         ];
         let socket = info(row(State::Established, "10.1.0.2:60298", "10.2.0.2:80"), &open);
-        assert_eq!(waiting_ms(&timer(socket, TimerKind::ZeroWindowProbe, 4000, 5)), Some(204 * 31));
+        assert_eq!(waiting_ms(&timer(socket, TimerKind::ZeroWindowProbe, 4000, 5)), Some(204 * 31 + (204 * 32 - 4000)));
     }
 
     #[test]

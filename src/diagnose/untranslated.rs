@@ -15,7 +15,7 @@ use crate::diagnose::view::View;
 use crate::model::conntrack::Connection;
 use crate::model::snapshot::{Asked, Netns};
 use crate::model::traced::{Stray, TracedInterval};
-use crate::model::{Endpoint, NetnsId, Socket};
+use crate::model::{Endpoint, NetnsId, Socket, State};
 use crate::text;
 
 /// So many ports of connections with one address are no chance.
@@ -78,8 +78,13 @@ pub fn find<'v>(view: &'v View<'_>, traced: &TracedInterval) -> (Vec<Untranslate
 /// where the client has never called.
 fn at_clients<'v>(view: &'v View<'_>, traced: &TracedInterval, asked: &mut Asked) -> Vec<Untranslated<'v>> {
     let wanted: FxHashSet<_> = traced.strays.iter().map(|s| (s.netns, s.local)).collect();
-    let rows =
-        || view.before.into_iter().flat_map(|b| &b.sockets).chain(&view.now.sockets).filter(|s| s.state.has_peer());
+    let rows = || {
+        view.before
+            .into_iter()
+            .flat_map(|b| &b.sockets)
+            .chain(&view.now.sockets)
+            .filter(|s| s.state.has_peer() && s.state != State::SynSent)
+    };
     let mut called: FxHashSet<(Option<NetnsId>, Endpoint)> = traced.connects.iter().map(|c| (c.netns, c.to)).collect();
     let mut of_port: FxHashMap<(Option<NetnsId>, Endpoint), Endpoint> = FxHashMap::default();
     for socket in rows() {
@@ -98,13 +103,14 @@ fn at_clients<'v>(view: &'v View<'_>, traced: &TracedInterval, asked: &mut Asked
     }
     groups.retain(|_, ports| ports.len() >= PORTS);
     let mut found: Vec<Untranslated<'v>> = Vec::new();
-    for (netns, service, from) in groups.into_keys() {
+    let groups: std::collections::BTreeMap<_, _> = groups.into_iter().collect();
+    for ((netns, service, from), ports) in groups {
         let of_both = |s: &&Socket| s.netns == netns && s.peer.normalised() == service;
         let open: Vec<&Socket> = view.now.sockets.iter().filter(of_both).collect();
         let connections = translation::connections(view, &open);
         let by = connections.iter().find_map(|c| translator(view, *c, from));
         asked.connections.extend(connections);
-        let all = traced.strays.iter().filter(|s| (s.netns, s.peer) == (netns, from));
+        let all = traced.strays.iter().filter(|s| (s.netns, s.peer) == (netns, from) && ports.contains(&s.local));
         found.push(Untranslated { netns, service, from, segments: all.map(|s| s.count).sum(), by });
     }
     found.sort_by_key(|u| (std::cmp::Reverse(u.segments), u.netns, u.service, u.from));
@@ -140,8 +146,8 @@ fn at_gateways<'v>(view: &'v View<'_>, traced: &TracedInterval, asked: &mut Aske
                     .iter()
                     .any(|n| (n.source, n.to) == (s.local.addr, from) && (n.lowest..=n.highest).contains(&s.local.port))
             };
-            if of_peer.iter().filter(|s| is_translated(s)).count() >= PORTS {
-                let segments = of_peer.iter().map(|s| s.count).sum();
+            let segments: u64 = of_peer.iter().map(|s| s.count).sum();
+            if of_peer.iter().filter(|s| is_translated(s)).count() >= PORTS && invalid >= segments {
                 let by = Some((netns, invalid));
                 found.push(Untranslated { netns: netns.inode, service: from, from, segments, by });
             }

@@ -30,7 +30,8 @@ const STANDING_MS: u64 = 100;
 /// How many connections a second a queue has let through at most: whoever is at its head has waited for all that were before it,
 /// and no more fit (first in, first out). `None` where the head has not waited for long, in either sample.
 fn at_most_per_second(view: &View<'_>, queue: &Queue<'_>) -> Option<(u64, u64)> {
-    let before = view.queues_before()?.get(queue.netns, queue.local)?;
+    // Of several listeners each has its own order.
+    let before = view.queues_before()?.get(queue.netns, queue.local).filter(|_| queue.listeners.len() == 1)?;
     let of = |queue: &Queue<'_>| {
         let waits_ms = queue.oldest_wait_ms().filter(|ms| *ms >= STANDING_MS)?;
         Some(((queue.capacity()? * 1000).div_ceil(waits_ms), waits_ms))

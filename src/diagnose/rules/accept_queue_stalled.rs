@@ -124,7 +124,8 @@ fn finding(view: &View<'_>, queue: &Queue<'_>, waiting: &[&Socket], oldest: u64,
     let gone = waiting.iter().filter(|s| s.state == State::CloseWait).count() as u64 + reset;
     let fails = owner.as_ref().is_some_and(|o| o.halted.is_some()) && gone >= GAVE_UP;
     // Who came while there was no rule and gave up stays in a queue that nobody ever empties.
-    let is_remainder = owner.as_ref().is_some_and(|o| o.is_reserver) && gone >= waiting.len() as u64;
+    let have_left = waiting.iter().all(|s| s.state == State::CloseWait);
+    let is_remainder = owner.as_ref().is_some_and(|o| o.is_reserver) && have_left;
     let mut severity = if is_remainder || drains && before.is_some_and(|n| queue.queued() * 4 <= n * 3) {
         // A burst: those who wait are accepted before long.
         Severity::Info

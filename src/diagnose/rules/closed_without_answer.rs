@@ -284,7 +284,12 @@ impl<'a> Story<'a> {
     /// Whether something shows that it answers when it is well: somebody was answered, or the workers that serve it end. What
     /// only takes data in (a log, a metric) closes without a word by design.
     fn owes_answers(&self) -> bool {
-        self.answers() || self.new_processes.is_some_and(|n| n > 0) || self.at_limit() || self.is_due()
+        self.shows_harm() || self.is_due()
+    }
+
+    /// Others are answered, its workers die, or its limit is reached.
+    fn shows_harm(&self) -> bool {
+        self.answers() || self.new_processes.is_some_and(|n| n > 0) || self.at_limit()
     }
 
     fn answers(&self) -> bool {
@@ -322,7 +327,9 @@ impl<'a> Story<'a> {
     /// The process that closed nearly all of them, if it holds the listener.
     fn closer(&self, of: fn(&Counts) -> u64) -> Option<u32> {
         let (first, counts) = self.closers.iter().max_by_key(|(_, counts)| of(counts))?;
-        (of(counts) * 10 >= of(&self.counts) * 9 && self.holders.contains(&first.pid)).then_some(first.pid)
+        let all = of(&self.counts);
+        let is_known = all >= SEVERAL && of(counts) * 10 >= all * 9 && self.holders.contains(&first.pid);
+        is_known.then_some(first.pid)
     }
 
     /// Whether its clients are turned away after a line: nearly all that end, beside many that stay. What they had asked was read,
@@ -345,7 +352,8 @@ impl<'a> Story<'a> {
         let is_silent = self.counts.unanswered >= SEVERAL && silent >= view.thresholds.connect_failure_percent;
         let of_silent = match () {
             () if !self.owes_answers() => Severity::Info,
-            () if silent >= MOST_PERCENT => Severity::High,
+            // A port alone shows that an answer is due, and not that nobody wanted it so (`return 444`).
+            () if silent >= MOST_PERCENT && self.shows_harm() => Severity::High,
             () => Severity::Warning,
         };
         let of_silent = is_silent.then_some(of_silent);
@@ -390,11 +398,14 @@ impl<'a> Story<'a> {
             },
             "nothing-behind" => match self.own_connects_failed {
                 Some(0) => Weight::Refuted("no connect of its program failed meanwhile".to_owned()),
-                Some(_) => Weight::Possible(2.0),
+                Some(n) if n * 2 >= self.counts.unanswered => Weight::Possible(2.0),
+                Some(_) => Weight::Possible(0.3),
                 None => Weight::Possible(0.1),
             },
             "no-answer-due" if line => Weight::Refuted("a line came back".to_owned()),
-            "no-answer-due" if at_once => Weight::Refuted("it took nothing in".to_owned()),
+            "no-answer-due" if at_once && self.at_once.by_reset() == 0 => {
+                Weight::Refuted("it took nothing in".to_owned())
+            }
             "no-answer-due" if self.answers() => Weight::Refuted("others got an answer".to_owned()),
             "no-answer-due" if self.is_due() => Weight::Possible(0.1),
             "no-answer-due" if self.owes_answers() => Weight::Possible(0.2),

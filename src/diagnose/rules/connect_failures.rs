@@ -201,7 +201,7 @@ fn traced_findings(view: &View<'_>, traced: &TracedInterval) -> Vec<Finding> {
         let single = told.iter().map(|connects| traced_finding(view, traced, connects));
         match comm.filter(|_| of.len() >= SCAN && !told.is_empty()) {
             Some(_) => findings.push(scan_finding(view, traced, &of, single.map(|f| f.severity).max())),
-            None if told.is_empty() && is_cut_off(traced, &of) => {
+            None if told.is_empty() && comm.is_some() && is_cut_off(view, traced, &of) => {
                 findings.push(scan_finding(view, traced, &of, Some(Severity::Warning)));
             }
             None => findings.extend(single),
@@ -212,13 +212,21 @@ fn traced_findings(view: &View<'_>, traced: &TracedInterval) -> Vec<Finding> {
 
 /// One failure at each of several destinations of a program, where every connect of the namespace failed: its gateway or its network
 /// is gone, however slowly it tries again.
-fn is_cut_off(traced: &TracedInterval, of: &[&Connects]) -> bool {
+fn is_cut_off(view: &View<'_>, traced: &TracedInterval, of: &[&Connects]) -> bool {
     let is_of_network = |(failure, _): &(ConnectFailure, u64)| {
         matches!(failure, ConnectFailure::Errno(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ETIMEDOUT))
     };
     let netns = of.first().and_then(|c| c.netns);
     let nobody_succeeds = traced.connects.iter().filter(|c| c.netns == netns).all(|c| c.succeeded == 0);
-    of.len() as u64 >= FEW && nobody_succeeds && of.iter().all(|c| c.failed.iter().all(is_of_network))
+    let since_ms = view.interval_ms().unwrap_or(0);
+    let hears_others = || {
+        let outside = |s: &&Socket| s.netns == netns && s.state == State::Established && view.mirror(s).is_none();
+        view.now.sockets.iter().filter(outside).any(|s| view.heard_ms(s).is_some_and(|ms| ms < since_ms))
+    };
+    of.len() as u64 >= FEW
+        && nobody_succeeds
+        && !hears_others()
+        && of.iter().all(|c| c.failed.iter().all(is_of_network))
 }
 
 /// One program fails at very many destinations: as bad as the worst of them.

@@ -16,7 +16,7 @@ use crate::diagnose::reader::{self, Pressed, Reader, Unread, is_pressed, peer_is
 use crate::diagnose::rule::{Identity, Rule, Text, rule};
 use crate::diagnose::view::View;
 use crate::diagnose::wait_state::{Class, THAW};
-use crate::diagnose::{Outcome, close_wait, closing, delivery, ranking};
+use crate::diagnose::{Outcome, close_wait, closing, delivery, looks, ranking};
 use crate::model::{Process, Socket, State, TcpInfo};
 use crate::text;
 
@@ -39,7 +39,6 @@ const READING_OFF: &str = "Find why reading was never switched on again: back-pr
 const LOOP_STUCK: &str = "Find what keeps the event loop from turning: a blocking call, a lock, a long job";
 const TASKS: &str = "Dump the goroutines or tasks: the one that reads this connection waits for something else";
 const BLOCKED: &str = "Check where the threads of the owner are blocked: in a lock, in a full pool, waiting for a disk";
-const SEE: &str = "Run tcpstate doctor as root: what the threads of the process wait for names the cause";
 const BOTH: &str =
     "Let one side read while it writes: as long as both only write, neither moves; a time limit on writing ends it";
 const LONGER: &str = "Sample for longer: tcpstate doctor --interval 15s tells a slow reader from one that never reads";
@@ -62,7 +61,6 @@ const TEXT: Text = Text {
         LOOP_STUCK,
         TASKS,
         BLOCKED,
-        SEE,
         BOTH,
         LONGER,
         STACK,
@@ -338,12 +336,13 @@ fn finding(view: &View<'_>, ends: &Peers<'_, '_>, same: &[Judged<'_>]) -> Findin
         finding = judged.group.inspect(finding);
     }
     let states = if gone > 0 { "established,close-wait" } else { "established" };
-    let step = match first.reader.causes.left.first() {
-        Some(likeliest) => step(likeliest.cause.id),
-        None if view.now.owners.unreadable > 0 => SEE,
-        None => BLOCKED,
-    };
-    finding.steps([step, STACK, LIMITS]).next(format!("tcpstate list --state {states} -m -i -p{}", group.selection()))
+    let likeliest = first.reader.causes.left.first();
+    let how = looks::with_rights(view).filter(|_| likeliest.is_none() && view.now.owners.unreadable > 0);
+    let look = how.map(|how| looks::step(view, &how));
+    finding
+        .steps([likeliest.map_or(BLOCKED, |h| step(h.cause.id)), STACK, LIMITS])
+        .first(look)
+        .next(format!("tcpstate list --state {states} -m -i -p{}", group.selection()))
 }
 
 /// `server (812) has left 200 bytes unread on 2 connections with 10.0.0.2, the oldest for at least 13 s`.

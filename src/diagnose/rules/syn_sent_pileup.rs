@@ -239,7 +239,7 @@ fn findings<'a>(
 ) -> Vec<Finding> {
     let scanner = |g: &Group<'_>| {
         let pid = g.owners.first().map(|(p, _)| p.pid)?;
-        let is_single = g.rows.len() == 1 && singles.get(&pid).is_some_and(|n| *n >= SCAN);
+        let is_single = g.rows.len() == 1 && g.young == 0 && singles.get(&pid).is_some_and(|n| *n >= SCAN);
         (is_single && reach.to(g.netns, g.to, g.since_ms(view)).next().is_none()).then_some(pid)
     };
     let mut networks: FxHashMap<(Option<NetnsId>, IpAddr), FxHashSet<IpAddr>> = FxHashMap::default();

@@ -77,7 +77,7 @@ const CAUSES: &[Cause] = &[
         id: "buffer-at-limit",
         text: "the receive buffer has grown to the limit of its host (net.ipv4.tcp_rmem)",
         predicts: "a whole window is moved in each round trip, and the buffer is the third number of tcp_rmem",
-        refuted_by: "a buffer below that limit, or a window scale of 0 or 1",
+        refuted_by: "a buffer below that limit",
         decided_by: "rcvbuf on the receiver against the numbers of net.ipv4.tcp_rmem",
     },
     Cause {
@@ -263,9 +263,8 @@ fn of_a_buffer(cause: &Cause, socket: &Socket, offered: &Offered, whole: bool, c
     let has_scale = socket.info.as_deref().and_then(TcpInfo::has_window_scaling) == Some(true);
     let is_small = offered.bytes.is_some_and(|n| n < LOWERED_BYTES);
     match (scale.filter(|_| has_scale), course) {
-        (Some(scale), _) if !is_fixed => Weight::Refuted(format!(
-            "the peer agreed on a window scale of {scale}, and a host that lets the buffer grow agrees on {SCALE_OF_HOST} or more"
-        )),
+        // Linux that lets the buffer grow agrees on 2 or more; other systems may not.
+        (Some(_), _) if !is_fixed => Weight::Possible(0.1),
         (_, Some(Course::Moves { .. })) => Weight::Possible(0.1),
         (_, Some(Course::Stands { .. })) if whole => Weight::Possible(match (is_fixed, is_small) {
             (true, true) => 0.7,

@@ -5,7 +5,7 @@ use super::*;
 use crate::diagnose::testkit::{NETNS, World, info, listen, row, timer};
 use crate::model::TimerKind;
 use crate::model::event::ResetReason;
-use crate::model::traced::{ConnectFailure, Program, Resets, Retransmits, SentFor, Waited};
+use crate::model::traced::{ConnectFailure, Program, Resets, Retransmits, SentFor, Stray, Waited};
 
 fn to(text: &str) -> Endpoint {
     let at: std::net::SocketAddr = text.parse().unwrap();
@@ -151,12 +151,16 @@ fn what_this_host_resets_itself_is_no_fault_of_the_peer() {
         let reason = Some(SentFor::Reason(ResetReason::NoSocket));
         Resets { sent: reason, count, ..Resets::none(NETNS, to(at), true) }
     };
-    let with = |resets: Vec<Resets>, more: Option<Connects>| {
+    let with_from = |resets: Vec<Resets>, more: Option<Connects>, from: &str| {
         let refused = connects("10.0.0.9:80", "curl", 0, &[(Refused, 19)]);
         let mut world = traced(std::iter::once(refused).chain(more).collect());
-        world.now.traced.as_mut().unwrap().resets = resets;
+        let sent = world.now.traced.as_mut().unwrap();
+        sent.strays = resets.iter().map(|r| Stray::new(NETNS, r.service, to(from), r.count)).collect();
+        sent.resets = resets;
+        world.now.netns[0].addresses.push("10.0.0.1".parse().unwrap());
         world.check(check).findings.remove(0)
     };
+    let with = |resets, more| with_from(resets, more, "10.0.0.1:40000");
     let finding = with(vec![sent("127.0.0.1:15001", 38)], None);
     assert!(finding.causes.is("answered-here"), "{:?}", finding.causes);
     assert!(
@@ -171,12 +175,13 @@ fn what_this_host_resets_itself_is_no_fault_of_the_peer() {
     let caller = connects("127.0.0.1:15001", "probe", 0, &[(Refused, 19)]);
     for (case, resets, more) in [
         ("somebody calls it there", vec![sent("127.0.0.1:15001", 19)], Some(caller)),
-        ("others, from outside", vec![sent("10.0.0.1:8443", 40)], None),
         ("two candidates", vec![sent("127.0.0.1:15001", 19), sent("127.0.0.1:15006", 19)], None),
         ("few", vec![sent("127.0.0.1:15001", 3)], None),
     ] {
         assert!(with(resets, more).causes.is("refused"), "{case}");
     }
+    let others = with_from(vec![sent("10.0.0.1:8443", 19)], None, "10.9.9.9:40000");
+    assert!(others.causes.is("refused"), "from outside, as many by chance");
 }
 
 #[test]
