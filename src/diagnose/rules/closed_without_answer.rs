@@ -283,11 +283,6 @@ impl<'a> Story<'a> {
 
     /// Whether something shows that it answers when it is well: somebody was answered, or the workers that serve it end. What
     /// only takes data in (a log, a metric) closes without a word by design.
-    fn owes_answers(&self) -> bool {
-        self.shows_harm() || self.is_due()
-    }
-
-    /// Others are answered, its workers die, or its limit is reached.
     fn shows_harm(&self) -> bool {
         self.answers() || self.new_processes.is_some_and(|n| n > 0) || self.at_limit()
     }
@@ -351,9 +346,9 @@ impl<'a> Story<'a> {
         let silent = self.percent(self.counts.unanswered);
         let is_silent = self.counts.unanswered >= SEVERAL && silent >= view.thresholds.connect_failure_percent;
         let of_silent = match () {
-            () if !self.owes_answers() => Severity::Info,
-            // A port alone shows that an answer is due, and not that nobody wanted it so (`return 444`).
-            () if silent >= MOST_PERCENT && self.shows_harm() => Severity::High,
+            // A port alone shows that an answer may be due, and not that nobody wanted it so (`return 444`, a probe).
+            () if !self.shows_harm() => Severity::Info,
+            () if silent >= MOST_PERCENT => Severity::High,
             () => Severity::Warning,
         };
         let of_silent = is_silent.then_some(of_silent);
@@ -408,7 +403,7 @@ impl<'a> Story<'a> {
             }
             "no-answer-due" if self.answers() => Weight::Refuted("others got an answer".to_owned()),
             "no-answer-due" if self.is_due() => Weight::Possible(0.1),
-            "no-answer-due" if self.owes_answers() => Weight::Possible(0.2),
+            "no-answer-due" if self.shows_harm() => Weight::Possible(0.2),
             "no-answer-due" => Weight::Possible(1.0),
             "refuses" if at_once && self.knows_clients() => Weight::Possible(0.15),
             // Those who stay come from elsewhere.

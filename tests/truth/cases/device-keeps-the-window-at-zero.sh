@@ -9,7 +9,7 @@
 #: comm = "python3"
 #: destination = "10.77.2.2:873"
 #: cause = "window-not-reopened"
-#: severity_at_least = "warning"
+#: severity_at_least = "info"
 #: never_cause = ["reader-stuck", "reader-halted", "reader-slow"]
 routed
 bg $S python3 -c '
