@@ -83,7 +83,7 @@ pub fn tool(name: &str) -> Option<std::path::PathBuf> {
 }
 
 /// Past libtest's capture.
-fn announce(line: &str) {
+pub fn announce(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
