@@ -136,7 +136,7 @@ impl Key {
     /// Whether equal values mean the same only on one host: a number of it, or an address that it may share with others.
     #[must_use]
     pub const fn is_of_host(self) -> bool {
-        self.is_local() || matches!(self, Key::Process | Key::User | Key::Netns)
+        self.is_local() || matches!(self, Key::Process | Key::User | Key::Netns | Key::LocalAddr | Key::LocalNet(_))
     }
 
     /// The keys for rows of several namespaces or hosts: endpoints get their namespace as a key, and what is of a host gets the

@@ -57,7 +57,8 @@ impl<R: Read + Seek> Capture<R> {
             let mut magic = Vec::new();
             file.seek(SeekFrom::Start(0))?;
             (&mut file).take(MAGIC.len() as u64).read_to_end(&mut magic)?;
-            return Err(if magic == MAGIC { Error::Empty } else { Error::NotACapture });
+            // A recorder that has not written its first snapshot yet leaves a file without a byte.
+            return Err(if magic == MAGIC || magic.is_empty() { Error::Empty } else { Error::NotACapture });
         }
         Ok(Capture { file, entries, damage, latest: None })
     }

@@ -116,6 +116,9 @@ pub(crate) fn run(args: &ConvertArgs, env: &mut Env) -> anyhow::Result<Exit> {
             };
         }
         notes.extend(stretch.note());
+        if let Some(folders) = &mut folders {
+            folders.end_all_but(0)?;
+        }
     }
     if let Some(folders) = folders {
         let files = folders.finish()?;
@@ -124,7 +127,7 @@ pub(crate) fn run(args: &ConvertArgs, env: &mut Env) -> anyhow::Result<Exit> {
         writeln!(env.stderr, "tcpstate: wrote {rows} of {snapshots} to {files}")?;
     }
     for note in notes {
-        writeln!(env.stderr, "note: {note}")?;
+        writeln!(env.stderr, "note: {}", sanitize::clean(&note))?;
     }
     Ok(Exit::Done)
 }
@@ -256,19 +259,23 @@ impl Sink {
     }
 }
 
-/// A file for each host and day.
+/// So many days of a host are open at a time: a clock may step back over midnight.
+const DAYS_OPEN: usize = 2;
+
+/// A file for each host and day. Those that are done are ended, so that an error later leaves them whole.
 struct Folders {
     folder: PathBuf,
     name: String,
     target: Target,
     files: BTreeMap<(String, String), Sink>,
+    ended: u64,
 }
 
 impl Folders {
     fn below(folder: &Path, source: &Path, target: Target) -> Folders {
         let name = source.file_name().map_or_else(|| "rows".into(), |name| name.to_string_lossy().into_owned());
         let name = name.strip_suffix(history::SUFFIX).unwrap_or(&name).to_owned();
-        Folders { folder: folder.to_owned(), name, target, files: BTreeMap::new() }
+        Folders { folder: folder.to_owned(), name, target, files: BTreeMap::new(), ended: 0 }
     }
 
     /// The file of a snapshot. Only its owner may read it, like the recording.
@@ -279,6 +286,7 @@ impl Folders {
         let host: String = snapshot.host.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
         let key = (host, day);
         if !self.files.contains_key(&key) {
+            self.end_all_but(DAYS_OPEN - 1)?;
             let folder = self.folder.join(format!("host={}", key.0)).join(format!("date={}", key.1));
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
             made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -290,12 +298,19 @@ impl Folders {
         self.files.get_mut(&key).context("the file was opened")
     }
 
-    /// How many files there are, all written.
-    fn finish(self) -> anyhow::Result<u64> {
-        let files = self.files.len() as u64;
-        for sink in self.files.into_values() {
+    /// Ends the files of the earliest days.
+    fn end_all_but(&mut self, kept: usize) -> anyhow::Result<()> {
+        while self.files.len() > kept {
+            let Some((_, sink)) = self.files.pop_first() else { break };
             sink.end().with_context(|| format!("cannot write below {}", self.folder.display()))?;
+            self.ended += 1;
         }
-        Ok(files)
+        Ok(())
+    }
+
+    /// How many files there are, all written.
+    fn finish(mut self) -> anyhow::Result<u64> {
+        self.end_all_but(0)?;
+        Ok(self.ended)
     }
 }

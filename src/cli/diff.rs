@@ -136,6 +136,9 @@ pub(crate) fn run(args: &DiffArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if let Some(to) = env.json(args.json) {
         let mut map = out::head(&session::head(&sessions, "diff")?);
         map.extend(difference::together(documents, of_hosts));
+        if !alone.is_empty() {
+            map.insert("changed".into(), json!(true));
+        }
         map.insert("gaps".into(), json!(session::gap_objects(&sessions)));
         out::write_document(to, &Json::Object(map))?;
     }

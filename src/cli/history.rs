@@ -303,7 +303,7 @@ pub(crate) fn captures(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
     for folder in folders {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().ends_with(SUFFIX) && !entry.path().is_dir() {
+            if entry.file_name().to_string_lossy().ends_with(SUFFIX) && entry.path().is_file() {
                 found.push(entry.path());
             }
         }

@@ -31,6 +31,12 @@ pub fn clean(text: &str) -> String {
     out
 }
 
+/// The same of several lines, which stay lines.
+#[must_use]
+pub fn lines(text: &str) -> String {
+    text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
+}
+
 fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -182,3 +182,25 @@ fn the_doctor_and_the_difference_tell_each_host_apart() {
         assert_eq!(rows.lines().next().expect("a header").split(',').filter(|name| *name == "host").count(), 1);
     });
 }
+
+#[test]
+fn a_folder_may_have_files_that_are_none_and_hosts_with_hostile_names() {
+    in_netns(|ns| {
+        let folder = tempfile::tempdir().expect("a folder");
+        two_hosts(ns, folder.path());
+        let mut hostile = series(ns, 1);
+        hostile.iter_mut().for_each(|snapshot| snapshot.host = "x\u{1b}]52;c;aGk=\u{7}".into());
+        std::fs::write(folder.path().join("c.tcps.zst"), written(&hostile, true)).expect("a file");
+        // A recorder that has just begun, and what a copy as root may bring along: opening it would wait for a writer.
+        std::fs::write(folder.path().join("d.tcps.zst"), b"").expect("a file");
+        let fifo = folder.path().join("e.tcps.zst");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).expect("a pipe");
+        let from = folder.path().to_str().expect("text");
+        let hosts = json(ns, &["summary", "--from", from, "--by", "host", "--json"]);
+        assert_eq!(hosts["hosts"].as_array().map(Vec::len), Some(3), "{hosts:#}");
+        let several = finish(&mut product::with(ns, &["watch", "--from", from]));
+        let said = String::from_utf8_lossy(&several.stderr);
+        assert!(several.status.code() == Some(2) && said.contains("captures of 3 hosts"), "{said}");
+        assert!(!said.contains('\u{1b}') && !said.contains('\u{7}'), "{said:?}");
+    });
+}
