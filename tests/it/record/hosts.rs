@@ -189,7 +189,9 @@ fn a_folder_may_have_files_that_are_none_and_hosts_with_hostile_names() {
         let folder = tempfile::tempdir().expect("a folder");
         two_hosts(ns, folder.path());
         let mut hostile = series(ns, 1);
-        hostile.iter_mut().for_each(|snapshot| snapshot.host = "x\u{1b}]52;c;aGk=\u{7}".into());
+        for snapshot in &mut hostile {
+            snapshot.host = "x\u{1b}]52;c;aGk=\u{7}".into();
+        }
         std::fs::write(folder.path().join("c.tcps.zst"), written(&hostile, true)).expect("a file");
         // A recorder that has just begun, and what a copy as root may bring along: opening it would wait for a writer.
         std::fs::write(folder.path().join("d.tcps.zst"), b"").expect("a file");
