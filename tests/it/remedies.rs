@@ -13,7 +13,7 @@ use tcpstate::model::{Snapshot, State};
 use crate::harness::helper::process_state;
 use crate::harness::script::Script;
 use crate::harness::{Netns, diag, finish, wait_for};
-use crate::rules_close_wait::age;
+use crate::rules_close_wait::{age, age_processes};
 
 /// Connections that cannot finish.
 mod closing;
@@ -212,6 +212,7 @@ impl<'a> Doctor<'a> {
                 for socket in snapshot.sockets.iter_mut().filter(|s| waits(s.state) && s.info.is_some()) {
                     age(socket, self.older);
                 }
+                age_processes(&mut snapshot, self.older);
             }
             (live, snapshot)
         })

@@ -69,6 +69,15 @@ pub fn age_all(snapshot: &mut Snapshot, by: Duration) {
     for socket in snapshot.sockets.iter_mut().filter(|s| is_close_wait(s)) {
         age(socket, by);
     }
+    age_processes(snapshot, by);
+}
+
+/// Whoever has had its sockets for so long has run for so long: a child that is younger would have them from its parent.
+pub fn age_processes(snapshot: &mut Snapshot, by: Duration) {
+    let by = u64::try_from(by.as_millis()).expect("a short time");
+    for facts in snapshot.processes.values_mut() {
+        facts.running_ms = facts.running_ms.map(|ms| ms + by);
+    }
 }
 
 #[track_caller]
@@ -175,6 +184,7 @@ fn a_client_pool_that_leaks_is_named_with_cause_place_and_age() {
         for (n, socket) in leaked.enumerate() {
             age(socket, Duration::from_secs(10 * n as u64));
         }
+        age_processes(&mut steady, Duration::from_secs(600));
         let diagnosis = judge(&live, &mut steady, None, &["close-wait-leak"]);
         let finding = only(&diagnosis);
         assert!(finding.summary.contains("30 in CLOSE_WAIT, about 6.0 a minute more"), "{finding:#?}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tcpstate::diagnose::Severity;
 use tcpstate::model::State;
 
-use super::{RULES, age, age_all, count, judge, list, only, snapshot};
+use super::{RULES, age, age_all, age_processes, count, judge, list, only, snapshot};
 use crate::harness::helper::Helper;
 use crate::harness::script::Script;
 use crate::harness::{in_netns, wait_for};
@@ -66,9 +66,7 @@ fn a_connection_that_only_a_child_keeps_open_is_found_before_the_peer_closes() {
         assert!(young.findings.is_empty(), "the child has only just begun: {young:#?}");
         // Both have been as they are for ten minutes.
         now.sockets.iter_mut().filter(|s| s.state == State::Established).for_each(|s| age(s, Duration::from_secs(600)));
-        for facts in now.processes.values_mut() {
-            facts.running_ms = facts.running_ms.map(|ms| ms + 600_000);
-        }
+        age_processes(&mut now, Duration::from_secs(600));
         let diagnosis = judge(&live, &mut now, None, &["close-wait-inherited-fd"]);
         let finding = only(&diagnosis);
         assert_eq!((finding.subject.pid, count(finding, "established")), (Some(helper), 1), "{finding:#?}");
@@ -119,9 +117,7 @@ for child in children: os.killpg(child.pid, 9); child.wait()
 /// The same some time later.
 fn later(mut now: tcpstate::model::Snapshot, seconds: u64) -> tcpstate::model::Snapshot {
     now.sockets.iter_mut().filter(|s| s.state == State::Established).for_each(|s| age(s, Duration::from_secs(seconds)));
-    for facts in now.processes.values_mut() {
-        facts.running_ms = facts.running_ms.map(|ms| ms + seconds * 1000);
-    }
+    age_processes(&mut now, Duration::from_secs(seconds));
     now
 }
 
