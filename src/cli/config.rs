@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -85,7 +85,7 @@ pub(crate) fn files(env: &mut Env) -> anyhow::Result<Settings> {
         match file(&mut with_own, &path) {
             Ok(()) => settings = with_own,
             Err(error) if is_foreign(&path) => {
-                writeln!(env.stderr, "note: {error:#}; ignored, because the file belongs to another user")?;
+                env.note(&format!("{error:#}; ignored, because the file belongs to another user"))?;
             }
             Err(error) => return Err(error),
         }

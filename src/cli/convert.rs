@@ -127,7 +127,7 @@ pub(crate) fn run(args: &ConvertArgs, env: &mut Env) -> anyhow::Result<Exit> {
         writeln!(env.stderr, "tcpstate: wrote {rows} of {snapshots} to {files}")?;
     }
     for note in notes {
-        writeln!(env.stderr, "note: {}", sanitize::clean(&note))?;
+        env.note(&note)?;
     }
     Ok(Exit::Done)
 }

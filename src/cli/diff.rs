@@ -136,9 +136,8 @@ pub(crate) fn run(args: &DiffArgs, env: &mut Env) -> anyhow::Result<Exit> {
     if let Some(to) = env.json(args.json) {
         let mut map = out::head(&session::head(&sessions, "diff")?);
         map.extend(difference::together(documents, of_hosts));
-        if !alone.is_empty() {
-            map.insert("changed".into(), json!(true));
-        }
+        // As the exit code says: a host that only one of the two has is a change.
+        map.insert("changed".into(), json!(!is_same));
         map.insert("gaps".into(), json!(session::gap_objects(&sessions)));
         out::write_document(to, &Json::Object(map))?;
     }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::collect::error::reason;
-use crate::render::Style;
+use crate::render::{Style, sanitize};
 
 /// The streams and the environment of a command. The full screen of `watch` opens the terminal itself.
 pub struct Env {
@@ -89,6 +89,22 @@ impl Env {
             None if json => Some(&mut self.stdout),
             None => None,
         }
+    }
+
+    /// Prints what no document has a place for. It may quote names from somebody else's file.
+    ///
+    /// # Errors
+    /// When standard error cannot be written.
+    pub fn note(&mut self, note: &str) -> io::Result<()> {
+        writeln!(self.stderr, "note: {}", sanitize::clean(note))
+    }
+
+    /// Prints why the command failed; lines stay lines.
+    ///
+    /// # Errors
+    /// When standard error cannot be written.
+    pub fn complain(&mut self, error: &anyhow::Error) -> io::Result<()> {
+        writeln!(self.stderr, "tcpstate: {}", sanitize::lines(&format!("{error:#}")))
     }
 
     /// A variable of the environment.

@@ -46,8 +46,6 @@ use std::io::{self, Write};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::render::sanitize;
-
 pub use env::Env;
 pub use exit::Exit;
 
@@ -58,7 +56,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: &mut Env) -> Exit {
         return match answered {
             Ok(()) => Exit::Done,
             Err(error) => {
-                let _ = writeln!(env.stderr, "tcpstate: {}", sanitize::lines(&format!("{error:#}")));
+                let _ = env.complain(&error);
                 Exit::Failed
             }
         };
@@ -88,7 +86,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: &mut Env) -> Exit {
         Err(error) if is_closed_pipe(&error) => Exit::Done,
         Err(error) => {
             // If standard error is closed too, the error cannot be reported.
-            let _ = writeln!(env.stderr, "tcpstate: {}", sanitize::lines(&format!("{error:#}")));
+            let _ = env.complain(&error);
             Exit::Failed
         }
     }

@@ -27,7 +27,7 @@ use crate::filter::Expr;
 use crate::model::column::{self, Column, Names, Row};
 use crate::model::{Gap, Snapshot, State};
 use crate::render::page::{self, Cell, GroupOverTime, Page, Point};
-use crate::render::{sanitize, value, watch as words};
+use crate::render::{value, watch as words};
 use crate::watch::{Config, Frame, GroupOrder, Looks, SampleRequest, Sampler};
 
 /// Rows of the table of sockets: a page of some hundred kilobytes.
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &ReportArgs, env: &mut Env) -> anyhow::Result<Exit> {
         }
     }
     if let Some(note) = told.note {
-        writeln!(env.stderr, "note: {}", sanitize::clean(&note))?;
+        env.note(&note)?;
     }
     Ok(Exit::Done)
 }

@@ -28,7 +28,6 @@ use crate::model::gap::Missing;
 use crate::model::snapshot::Netns;
 use crate::model::{Gap, NetnsId, OwnerTable, Snapshot, State, StateSet};
 use crate::render::json::{self as out, Head, HeadOfHost};
-use crate::render::sanitize;
 use crate::text;
 use crate::watch::listener_query;
 
@@ -303,7 +302,7 @@ impl Session {
     pub(crate) fn print_notes(&self, env: &mut Env) -> anyhow::Result<()> {
         env.stdout.flush()?;
         for note in &self.notes {
-            writeln!(env.stderr, "note: {}", sanitize::clean(note))?;
+            env.note(note)?;
         }
         Ok(())
     }

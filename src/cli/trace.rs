@@ -339,7 +339,7 @@ impl TraceRun<'_> {
             if self.json() {
                 out::line(&mut env.stdout, "gap", words::object(gap))?;
             } else {
-                writeln!(env.stderr, "note: {}", words::line(gap))?;
+                env.note(&words::line(gap))?;
             }
         }
         Ok(())
@@ -572,7 +572,7 @@ impl TraceRun<'_> {
         let time = text::compact_ms(duration_ms);
         writeln!(env.stderr, "trace: {} shown of {} changes in {time}, {lost}", self.shown, self.seen)?;
         if self.lives.forgotten() > 0 {
-            writeln!(env.stderr, "note: {} connections were too many to follow", self.lives.forgotten())?;
+            env.note(&format!("{} connections were too many to follow", self.lives.forgotten()))?;
         }
         Ok(())
     }

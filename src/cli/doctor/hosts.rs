@@ -59,7 +59,7 @@ pub(super) fn run(opened: Opened, asked: &Asked<'_>, env: &mut Env) -> anyhow::R
     }
     env.stdout.flush()?;
     for note in &said.notes {
-        writeln!(env.stderr, "note: {}", sanitize::clean(note))?;
+        env.note(note)?;
     }
     Ok(match (common.strict && said.gaps.iter().any(|(_, gaps)| !gaps.is_empty()), said.found) {
         (true, _) => Exit::Failed,

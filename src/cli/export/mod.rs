@@ -210,7 +210,7 @@ fn listen(args: &ExportArgs, env: &mut Env) -> anyhow::Result<Vec<TcpListener>> 
 fn say(address: SocketAddr, args: &ExportArgs, env: &mut Env) -> anyhow::Result<()> {
     writeln!(env.stderr, "tcpstate: metrics at http://{address}{}", args.metrics_path)?;
     if !address.ip().to_canonical().is_loopback() {
-        writeln!(env.stderr, "note: whoever can connect to {address} reads names of processes and addresses")?;
+        env.note(&format!("whoever can connect to {address} reads names of processes and addresses"))?;
     }
     Ok(())
 }

@@ -22,7 +22,6 @@ use crate::collect::clock::millis;
 use crate::collect::names::SystemNames;
 use crate::model::Gap;
 use crate::render::gap;
-use crate::render::sanitize;
 use crate::render::tui::Palette;
 use crate::render::watch as out;
 use crate::watch::{Error, Frame, GroupOrder, SampleRequest, Sighting};
@@ -251,7 +250,7 @@ fn stream(
         out::end_line(&mut env.stdout, shown, reason, Some(since_start))?;
     }
     if let Some(note) = feed.note() {
-        writeln!(env.stderr, "note: {}", sanitize::clean(&note))?;
+        env.note(&note)?;
     }
     Ok(if args.common.strict && gap_seen { Exit::Failed } else { Exit::Done })
 }
