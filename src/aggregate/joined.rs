@@ -130,7 +130,7 @@ fn add_ends(into: &mut Ends, later: &Ends) {
             None => into.closers.push((process.clone(), *counts)),
         }
     }
-    into.closers = outcomes::least_served_first(std::mem::take(&mut into.closers));
+    into.closers = outcomes::most_unserved_first(std::mem::take(&mut into.closers));
     for (program, counts) in &later.callers {
         match into.callers.iter_mut().find(|(known, _)| known.comm == program.comm) {
             Some((known, so_far)) => {
@@ -156,19 +156,14 @@ mod tests {
 
     fn connects(succeeded: u64, failed_at_ms: Option<(u64, u64)>) -> Connects {
         Connects {
-            netns: None,
-            to: Endpoint::new([10, 0, 0, 1].into(), 80),
             program: Some(Program { pid: 7, comm: "curl".into(), processes: 2 }),
             succeeded,
-            succeeded_late: Some(0),
             failed: failed_at_ms.map(|_| (ConnectFailure::Refused, 3)).into_iter().collect(),
             waited_ms: failed_at_ms,
             failed_at_ms,
             pauses_ms: failed_at_ms.map(|(first, last)| ((last - first) / 2, last - first)),
-            succeeded_since: 0,
-            waits: Vec::new(),
-            answered_ms: None,
             succeeded_at_ms: (succeeded > 0).then_some((1, 9)),
+            ..Connects::none(None, Endpoint::new([10, 0, 0, 1].into(), 80))
         }
     }
 

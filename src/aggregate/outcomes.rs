@@ -16,7 +16,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub(super) use self::destinations::merge;
 use self::destinations::{adopt, order};
 use self::ends::{BRIEF_BYTES, CutOff, End, EndSums, Silent, count};
-pub(super) use self::settled::least_served_first;
+pub(super) use self::settled::most_unserved_first;
 use self::strays::Strays;
 use crate::aggregate::service::{Beside, Conn, Sides, Whose};
 use crate::model::event::{ResetReceived, ResetSent, Retransmit, Sighting};

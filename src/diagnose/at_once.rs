@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnose::callers;
 use crate::diagnose::resets::{MANY, Place};
 use crate::diagnose::view::View;
-use crate::model::Endpoint;
 use crate::model::traced::{Program, Resets, TracedInterval};
+use crate::model::{Endpoint, NetnsId};
 
 /// Those of one service: it ended each as soon as it came, with no more than a line.
 #[derive(Debug, Default)]
@@ -56,13 +56,24 @@ impl<'a> AtOnce<'a> {
             let it = all.entry(place(resets.netns, resets.service, resets.served_here)).or_default();
             it.add_resets(resets);
         }
+        if all.is_empty() {
+            return all;
+        }
+        // Once over each list, whatever the number of services.
+        let mut came: FxHashMap<(Option<NetnsId>, u16), (u64, FxHashSet<IpAddr>)> = FxHashMap::default();
+        for accepted in &traced.accepted {
+            let (count, peers) = came.entry((accepted.netns, accepted.local_port)).or_default();
+            *count += accepted.count;
+            peers.insert(accepted.peer.to_canonical());
+        }
+        let mut called: FxHashMap<Place, u64> = FxHashMap::default();
+        for connects in &traced.connects {
+            *called.entry(callers::place(view, connects.netns, connects.to)).or_default() += connects.succeeded;
+        }
         for ((netns, service), it) in &mut all {
-            let accepted = traced.accepted.iter().filter(|a| a.netns == *netns && a.local_port == service.port);
-            let (count, peers): (Vec<u64>, Vec<IpAddr>) = accepted.map(|a| (a.count, a.peer.to_canonical())).unzip();
-            let called = traced.connects.iter().filter(|c| c.to == *service);
-            let called = called.filter(|c| callers::place(view, c.netns, c.to) == (*netns, *service));
-            it.came = count.into_iter().sum::<u64>().max(called.map(|c| c.succeeded).sum()).max(it.count());
-            it.peers = peers.into_iter().collect();
+            let (count, peers) = came.get(&(*netns, service.port)).cloned().unwrap_or_default();
+            let called = called.get(&(*netns, *service)).copied().unwrap_or(0);
+            (it.came, it.peers) = (count.max(called).max(it.count()), peers);
         }
         all
     }

@@ -9,7 +9,7 @@ use crate::diagnose::listen_drops;
 use crate::diagnose::queues::{Queue, Queues};
 use crate::diagnose::view::View;
 use crate::model::snapshot::Netns;
-use crate::model::{Endpoint, Family, Inode, NetnsId, Socket, State};
+use crate::model::{Endpoint, Inode, NetnsId, Socket, State};
 
 /// Whether a queue overflows or just did: it is over its limit in a sample, or one of its listeners dropped meanwhile. A
 /// client whose last ACK it dropped believes to be connected, and the server has a half-open row or, with SYN cookies,
@@ -56,15 +56,6 @@ pub fn listening<'v>(view: &'v View<'_>, netns: Option<NetnsId>, at: Endpoint) -
 /// A restart within a longer time explains no more than a part of what happened in it (policy).
 const RESTART_MS: u64 = 10_000;
 
-/// The unspecified address of a family with a port.
-fn any(family: Family, port: u16) -> Endpoint {
-    let addr = match family {
-        Family::V4 => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-        Family::V6 => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-    };
-    Endpoint::new(addr, port)
-}
-
 /// Whether whatever serves an address and port of this host ended, and was started again: its listener is another one than in
 /// the first sample, or a trace saw several of the port closed and none stayed. Listeners that are handed on (a reload, socket
 /// activation) stay the same. Over a long interval one restart says nothing of what else happened in it.
@@ -73,9 +64,9 @@ pub fn is_restarted(view: &View<'_>, netns: Option<NetnsId>, at: Endpoint) -> bo
     let Some(before) = view.queues_before().filter(|_| view.interval_ms().is_some_and(|ms| ms <= RESTART_MS)) else {
         return false;
     };
+    let anywhere = |any: Endpoint| Endpoint::new(any.addr, at.port);
     let of = |queues: &Queues<'_>| -> Vec<(Option<u64>, Option<Inode>)> {
-        let places =
-            [at, Endpoint::new(at.normalised().addr, at.port), any(Family::V4, at.port), any(Family::V6, at.port)];
+        let places = [at, at.normalised(), anywhere(Endpoint::UNSPECIFIED_V4), anywhere(Endpoint::UNSPECIFIED_V6)];
         let queues = places.iter().filter_map(|place| queues.get(netns, *place));
         queues.flat_map(|queue| &queue.listeners).map(|l| (l.cookie, l.inode)).collect()
     };
@@ -83,9 +74,9 @@ pub fn is_restarted(view: &View<'_>, netns: Option<NetnsId>, at: Endpoint) -> bo
     if were.iter().any(|listener| are.contains(listener)) {
         return false;
     }
-    let closed = view.now.traced.iter().flat_map(|traced| &traced.unlistened);
-    let closed = closed.filter(|c| c.netns == netns && c.local_port == at.port).map(|c| c.count).max();
-    !were.is_empty() && !are.is_empty() || closed > Some(1)
+    let mut closed = view.now.traced.iter().flat_map(|traced| &traced.unlistened);
+    let is_often_closed = closed.any(|c| c.netns == netns && c.local_port == at.port && c.count > 1);
+    !were.is_empty() && !are.is_empty() || is_often_closed
 }
 
 /// Where a service that is called from a namespace is: the one that has its address, else where the caller is, which knows it alone.

@@ -184,19 +184,12 @@ mod tests {
         pauses_ms: Option<(u64, u64)>,
     ) -> Connects {
         Connects {
-            netns: NETNS,
-            to: Endpoint::new(addr.parse().unwrap(), 80),
             program: Some(Program { pid: 812, comm: "haproxy".into(), processes: 1 }),
             succeeded,
-            succeeded_late: Some(0),
             failed: failed.to_vec(),
-            waited_ms: None,
             failed_at_ms: Some((5, 1990)),
             pauses_ms,
-            succeeded_since: 0,
-            waits: Vec::new(),
-            answered_ms: None,
-            succeeded_at_ms: None,
+            ..Connects::none(NETNS, Endpoint::new(addr.parse().unwrap(), 80))
         }
     }
 

@@ -168,21 +168,7 @@ mod tests {
     fn a_path_that_loses_handshakes_loses_as_many_fins() {
         let at = Endpoint::new("10.9.0.2".parse().unwrap(), 80);
         let passes = |handshake, closing, ended| {
-            let connects = Connects {
-                netns: NETNS,
-                to: at,
-                program: None,
-                succeeded: 60,
-                succeeded_late: Some(0),
-                failed: Vec::new(),
-                waited_ms: None,
-                failed_at_ms: None,
-                pauses_ms: None,
-                succeeded_since: 0,
-                waits: Vec::new(),
-                answered_ms: None,
-                succeeded_at_ms: None,
-            };
+            let connects = Connects { succeeded: 60, ..Connects::none(NETNS, at) };
             let counts = Counts { answered: ended, ..Counts::default() };
             let ends = vec![Ends::new(NETNS, at, false, counts)];
             let traced = TracedInterval { connects: vec![connects], ends, ..TracedInterval::default() };

@@ -107,10 +107,12 @@ const REPEATS_LOST: u64 = 10;
 pub fn waiting_ms(socket: &Socket) -> Option<u64> {
     let info = socket.info.as_deref()?;
     let silence = u64::from(info.last_ack_recv_ms()?);
-    let doublings = || match socket {
+    let doublings = || {
         // Probes that cannot leave do not raise the timeout.
-        s if peers::cannot_leave(s) => delivery::probed_ms(s),
-        s => Some((u64::from(info.rto_us()?) / 1000).saturating_sub(peers::base_rto_ms(s)?)),
+        if peers::cannot_leave(socket) {
+            return delivery::probed_ms(socket);
+        }
+        repeated_ms(socket)
     };
     let recovery = info.total_rto_time_ms().filter(|_| info.total_rto_recoveries() == Some(1)).map(u64::from);
     Some(recovery.filter(|ms| *ms > 0).or_else(doublings)?.min(silence))

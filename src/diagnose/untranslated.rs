@@ -7,6 +7,8 @@
 //! of the window, `tcp_in_window`) it neither translates nor drops: that is left to the rules of the host, and most have none. At the
 //! client such an answer has the wrong source; with a translated source it ends at the host that translates.
 
+use std::collections::BTreeMap;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diagnose::callers;
@@ -78,24 +80,22 @@ pub fn find<'v>(view: &'v View<'_>, traced: &TracedInterval) -> (Vec<Untranslate
 /// where the client has never called.
 fn at_clients<'v>(view: &'v View<'_>, traced: &TracedInterval, asked: &mut Asked) -> Vec<Untranslated<'v>> {
     let wanted: FxHashSet<_> = traced.strays.iter().map(|s| (s.netns, s.local)).collect();
-    let rows = || {
-        view.before
-            .into_iter()
-            .flat_map(|b| &b.sockets)
-            .chain(&view.now.sockets)
-            .filter(|s| s.state.has_peer() && s.state != State::SynSent)
-    };
+    // Of all peers that were called those matter from which something strayed here.
+    let senders: FxHashSet<_> = traced.strays.iter().map(|s| (s.netns, s.peer)).collect();
     let mut called: FxHashSet<(Option<NetnsId>, Endpoint)> = traced.connects.iter().map(|c| (c.netns, c.to)).collect();
     let mut of_port: FxHashMap<(Option<NetnsId>, Endpoint), Endpoint> = FxHashMap::default();
-    for socket in rows() {
+    let rows = view.before.into_iter().flat_map(|b| &b.sockets).chain(&view.now.sockets);
+    for socket in rows.filter(|s| s.state.has_peer() && s.state != State::SynSent) {
         let (local, peer) = (socket.local.normalised(), socket.peer.normalised());
-        called.insert((socket.netns, peer));
+        if senders.contains(&(socket.netns, peer)) {
+            called.insert((socket.netns, peer));
+        }
         if wanted.contains(&(socket.netns, local)) {
             of_port.insert((socket.netns, local), peer);
         }
     }
     let unknown = |s: &&Stray| !called.contains(&(s.netns, s.peer));
-    let mut groups: FxHashMap<(Option<NetnsId>, Endpoint, Endpoint), FxHashSet<Endpoint>> = FxHashMap::default();
+    let mut groups: BTreeMap<(Option<NetnsId>, Endpoint, Endpoint), FxHashSet<Endpoint>> = BTreeMap::new();
     for stray in traced.strays.iter().filter(unknown) {
         if let Some(service) = of_port.get(&(stray.netns, stray.local)) {
             groups.entry((stray.netns, *service, stray.peer)).or_default().insert(stray.local);
@@ -103,7 +103,6 @@ fn at_clients<'v>(view: &'v View<'_>, traced: &TracedInterval, asked: &mut Asked
     }
     groups.retain(|_, ports| ports.len() >= PORTS);
     let mut found: Vec<Untranslated<'v>> = Vec::new();
-    let groups: std::collections::BTreeMap<_, _> = groups.into_iter().collect();
     for ((netns, service, from), ports) in groups {
         let of_both = |s: &&Socket| s.netns == netns && s.peer.normalised() == service;
         let open: Vec<&Socket> = view.now.sockets.iter().filter(of_both).collect();

@@ -84,6 +84,28 @@ pub struct Connects {
     pub succeeded_at_ms: Option<(u64, u64)>,
 }
 
+impl Connects {
+    /// None yet.
+    #[must_use]
+    pub fn none(netns: Option<NetnsId>, to: Endpoint) -> Connects {
+        Connects {
+            netns,
+            to,
+            program: None,
+            succeeded: 0,
+            succeeded_late: Some(0),
+            failed: Vec::new(),
+            waited_ms: None,
+            failed_at_ms: None,
+            pauses_ms: None,
+            succeeded_since: 0,
+            waits: Vec::new(),
+            answered_ms: None,
+            succeeded_at_ms: None,
+        }
+    }
+}
+
 /// How long attempts that failed in one way had waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -284,7 +306,8 @@ pub struct Ends {
     pub counts: Counts,
     /// Those of each program that is known, at the client's end; empty in captures that do not tell.
     pub callers: Vec<(Program, Counts)>,
-    /// Those that each process of the service closed first, the ones that served least at the front; empty in captures that do not tell.
+    /// Those of each process of the service that is known, the ones that left most unserved at the front; empty in captures that do not
+    /// tell.
     pub closers: Vec<(Program, Counts)>,
 }
 

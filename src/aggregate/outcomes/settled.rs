@@ -11,8 +11,8 @@ use crate::model::transition::Actor;
 
 /// Ends by program: its processes, and what they got.
 type Callers = BTreeMap<String, (BTreeSet<u32>, Counts)>;
-/// Ends by process of the service.
-type Closers = Vec<(Program, Counts)>;
+/// Ends by process of the service, by its number.
+type Closers = BTreeMap<u32, (Program, Counts)>;
 
 impl Outcomes {
     /// What tells the ends of connections that began before the trace.
@@ -80,12 +80,8 @@ impl Outcomes {
             let counts = if place.served_here { sums.served } else { sums.called };
             all.add(counts);
             match program(sums.actor).or(holder) {
-                // In the order of their numbers.
                 Some(closer) if place.served_here => {
-                    match closers.last_mut().filter(|(last, _)| last.pid == closer.pid) {
-                        Some((_, of_process)) => of_process.add(counts),
-                        None => closers.push((closer, counts)),
-                    }
+                    closers.entry(closer.pid).or_insert((closer, Counts::default())).1.add(counts);
                 }
                 Some(caller) => {
                     let (pids, of_program) = callers.entry(caller.comm).or_default();
@@ -102,7 +98,14 @@ impl Outcomes {
                 (Program { pid, comm, processes: pids.len() as u64 }, counts)
             };
             let callers = callers.into_iter().map(of).collect();
-            Ends { netns, service, served_here, counts, callers, closers: least_served_first(closers) }
+            Ends {
+                netns,
+                service,
+                served_here,
+                counts,
+                callers,
+                closers: most_unserved_first(closers.into_values().collect()),
+            }
         });
         let mut ends: Vec<Ends> = ends.collect();
         ends.sort_by_key(|e| (e.netns, e.service, e.served_here));
@@ -122,7 +125,7 @@ fn settled(whose: &Whose, facts: &Facts<'_>) -> Option<(Place, Option<Program>)>
 const CLOSERS: usize = 16;
 
 /// Those that closed most without serving, at the front, and only so many.
-pub(in crate::aggregate) fn least_served_first(mut closers: Vec<(Program, Counts)>) -> Vec<(Program, Counts)> {
+pub(in crate::aggregate) fn most_unserved_first(mut closers: Vec<(Program, Counts)>) -> Vec<(Program, Counts)> {
     closers
         .sort_by_key(|(program, c)| (std::cmp::Reverse(c.unanswered + c.brief + c.at_once.unwrap_or(0)), program.pid));
     closers.truncate(CLOSERS);

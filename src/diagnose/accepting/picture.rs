@@ -22,7 +22,7 @@ use crate::model::{Endpoint, Process, RowKind, Socket};
 
 /// A program that accepts fewer connections a second is slow, whatever comes: a loop that does nothing else accepts tens
 /// of thousands (policy).
-const SLOW_PER_SECOND: u32 = 100;
+const SLOW_PER_SECOND: f64 = 100.0;
 
 /// Who is at the head of a queue for so long waits for a loop that is late (policy).
 const STANDING_MS: u64 = 100;
@@ -164,7 +164,7 @@ pub fn picture<'a, 'o>(
         in_connection: 0,
         // What waits is not known by listener: that others of the port accept says nothing of these.
         taken: if listeners.len() < queue.listeners.len() { None } else { taken(view, queue) },
-        slow: at_most_per_second(view, queue).filter(|(rate, _)| *rate <= u64::from(SLOW_PER_SECOND)),
+        slow: at_most_per_second(view, queue).filter(|(rate, _)| *rate as f64 <= SLOW_PER_SECOND),
         interval_ms: view.interval_ms(),
         reach: reach(view, listeners, &unique(listeners.iter().flat_map(|l| view.processes(l)).collect())),
         listeners: listeners.len(),
@@ -381,9 +381,7 @@ impl Picture<'_, '_> {
             "arrivals-too-fast" => match self.taken {
                 Some(taken) if taken.is_none() => refuted("those who waited before still wait"),
                 _ if self.slow.is_some() => refuted("whoever is at the head has waited for long in both samples"),
-                _ if self.rate().is_some_and(|rate| rate > f64::from(SLOW_PER_SECOND)) || self.emptied() => {
-                    Weight::Possible(0.6)
-                }
+                _ if self.rate().is_some_and(|rate| rate > SLOW_PER_SECOND) || self.emptied() => Weight::Possible(0.6),
                 Some(taken) if taken.is_exact => refuted(
                     "few were accepted while others waited, and a loop that only accepts takes thousands a second",
                 ),
@@ -510,8 +508,8 @@ impl Picture<'_, '_> {
             }
             // The slower it is, the longer somebody has waited: whoever has emptied the queue may have been late once.
             _ if self.emptied() => Weight::Possible(0.3),
-            Some(rate) if rate <= f64::from(SLOW_PER_SECOND) && self.may_be_throttled() => Weight::Possible(0.6),
-            Some(rate) if rate <= f64::from(SLOW_PER_SECOND) => Weight::Proven,
+            Some(rate) if rate <= SLOW_PER_SECOND && self.may_be_throttled() => Weight::Possible(0.6),
+            Some(rate) if rate <= SLOW_PER_SECOND => Weight::Proven,
             Some(_) => Weight::Possible(0.4),
             None if self.taken.is_some_and(Taken::is_none) => Weight::Refuted("none was accepted".to_owned()),
             None => Weight::Possible(0.2),

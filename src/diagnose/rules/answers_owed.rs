@@ -93,19 +93,10 @@ struct Owed<'a> {
     waiting: Vec<(&'a Socket, u64)>,
     /// First requests among them: those connections never got a byte.
     first: u64,
-    /// Clients that closed, and the program has not.
-    left: Vec<Left<'a>>,
+    /// The same of clients that closed meanwhile, and the program has not.
+    left: Vec<(&'a Socket, u64)>,
     /// How long ago others were answered, or closed.
     answers: Vec<u64>,
-}
-
-/// A client that closed while it waited for an answer.
-struct Left<'a> {
-    socket: &'a Socket,
-    /// How long ago it asked.
-    request_ms: u64,
-    /// How long ago it closed.
-    ago_ms: u64,
 }
 
 /// Whether a client has closed its side.
@@ -113,8 +104,8 @@ enum End {
     None,
     /// With its request or soon after: it may have said that this is complete (or it was the last word of TLS).
     OfTheRequest,
-    /// After it had waited, so many milliseconds ago.
-    Left(u64),
+    /// After it had waited.
+    Left,
     /// When is not known, or is long ago.
     Unknown,
 }
@@ -130,7 +121,7 @@ pub(super) fn check(view: &View<'_>) -> Outcome {
                 owed.first += u64::from(is_first(socket));
                 owed.waiting.push((socket, ms));
             }
-            End::Left(ago_ms) => owed.left.push(Left { socket, request_ms: ms, ago_ms }),
+            End::Left => owed.left.push((socket, ms)),
             End::Unknown => {}
         }
     }
@@ -194,7 +185,7 @@ fn end(socket: &Socket, request_ms: u64) -> End {
     let is_late = age.max_ms.is_some_and(|ms| ms <= LATELY_MS);
     match request_ms.saturating_sub(age.min_ms) {
         waited if waited < GAVE_UP_MS => End::OfTheRequest,
-        _ if is_late => End::Left(age.min_ms),
+        _ if is_late => End::Left,
         _ => End::Unknown,
     }
 }
@@ -232,12 +223,16 @@ impl<'a> Owed<'a> {
         (self.waiting.len() + self.left.len()) as u64
     }
 
+    fn requests(&self) -> impl Iterator<Item = &(&'a Socket, u64)> {
+        self.waiting.iter().chain(&self.left)
+    }
+
     fn longest_ms(&self) -> u64 {
-        self.waiting.iter().map(|(_, ms)| *ms).chain(self.left.iter().map(|l| l.request_ms)).max().unwrap_or(0)
+        self.requests().map(|(_, ms)| *ms).max().unwrap_or(0)
     }
 
     fn rows(&self) -> impl Iterator<Item = &'a Socket> {
-        self.waiting.iter().map(|(s, _)| *s).chain(self.left.iter().map(|l| l.socket))
+        self.requests().map(|(socket, _)| *socket)
     }
 }
 
@@ -252,8 +247,8 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     fn of(owed: Owed<'a>, traced: Option<Counts>) -> Option<Case<'a>> {
-        let since = owed.left.iter().map(|l| l.ago_ms).max().unwrap_or(0).max(owed.longest_ms());
-        let sent = owed.answers.iter().filter(|ms| **ms < since).count() as u64;
+        let longest_ms = owed.longest_ms();
+        let sent = owed.answers.iter().filter(|ms| **ms < longest_ms).count() as u64;
         let left = owed.left.len() as u64;
         let counts = traced.unwrap_or_default();
         let given_up = left + counts.given_up;

@@ -334,19 +334,12 @@ mod tests {
 
     fn connects(succeeded: u64, late: u64, quickest: u64) -> Connects {
         Connects {
-            netns: NETNS,
-            to: Endpoint::new("10.0.0.9".parse().unwrap(), 80),
             program: Some(Program { pid: 812, comm: "curl".into(), processes: 1 }),
             succeeded,
             succeeded_late: Some(late),
-            failed: Vec::new(),
-            waited_ms: None,
-            failed_at_ms: None,
-            succeeded_since: 0,
-            pauses_ms: None,
-            waits: Vec::new(),
             answered_ms: Some((quickest, 1190)),
             succeeded_at_ms: Some((1, 1900)),
+            ..Connects::none(NETNS, Endpoint::new("10.0.0.9".parse().unwrap(), 80))
         }
     }
 

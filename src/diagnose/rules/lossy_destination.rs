@@ -553,21 +553,7 @@ mod tests {
             closing: 4,
             failed: 0,
         };
-        let reached = Connects {
-            netns: repeated.netns,
-            to: Endpoint::new(peer, 443),
-            program: None,
-            succeeded: 30,
-            failed: Vec::new(),
-            waited_ms: None,
-            failed_at_ms: None,
-            succeeded_since: 0,
-            waits: Vec::new(),
-            answered_ms: None,
-            succeeded_at_ms: None,
-            succeeded_late: Some(0),
-            pauses_ms: None,
-        };
+        let reached = Connects { succeeded: 30, ..Connects::none(repeated.netns, Endpoint::new(peer, 443)) };
         let traced = TracedInterval {
             duration_ms: 2000,
             connects: vec![reached],

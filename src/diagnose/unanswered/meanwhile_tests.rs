@@ -34,19 +34,11 @@ fn attempts(to: &str) -> World {
 /// Connects of a program beside them: how many were answered, and late.
 fn beside(to: &str, comm: &str, (succeeded, succeeded_late): (u64, u64)) -> Connects {
     Connects {
-        netns: NETNS,
-        to: at(to),
         program: Some(Program { pid: 812, comm: comm.into(), processes: 1 }),
         succeeded,
         succeeded_late: Some(succeeded_late),
-        pauses_ms: None,
-        failed: Vec::new(),
-        waited_ms: None,
-        failed_at_ms: None,
         succeeded_since: succeeded,
-        waits: Vec::new(),
-        answered_ms: None,
-        succeeded_at_ms: None,
+        ..Connects::none(NETNS, at(to))
     }
 }
 

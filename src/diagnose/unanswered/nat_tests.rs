@@ -114,19 +114,9 @@ fn a_host_that_answers_on_the_link_and_is_said_to_be_unreachable_forwards() {
     world.now.next_hops.insert((NETNS, at("10.0.0.2:80").addr), NextHop::Neighbour(hop));
     assert_eq!(leads(&weighed(&world)), "host-down");
     let failed = |waited| Connects {
-        netns: NETNS,
-        to: at("10.0.0.2:80"),
-        program: None,
-        succeeded: 0,
         failed: vec![(ConnectFailure::Errno(Errno::EHOSTUNREACH), 3)],
         waited_ms: Some((1, waited)),
-        failed_at_ms: None,
-        succeeded_since: 0,
-        waits: Vec::new(),
-        answered_ms: None,
-        succeeded_at_ms: None,
-        succeeded_late: Some(0),
-        pauses_ms: None,
+        ..Connects::none(NETNS, at("10.0.0.2:80"))
     };
     let mut of = |waited| {
         world.now.traced = Some(TracedInterval { connects: vec![failed(waited)], ..TracedInterval::default() });

@@ -270,19 +270,9 @@ fn a_relay_whose_connects_fail_has_nothing_behind_it() {
     let found = |comm: &str| {
         let mut world = server(8080, "app", 0, Counts { answered: 1, ..counts });
         let connects = Connects {
-            netns: NETNS,
-            to: at(9000),
             program: Some(Program { pid: 7, comm: comm.into(), processes: 1 }),
-            succeeded: 0,
             failed: vec![(ConnectFailure::Refused, 6)],
-            waited_ms: None,
-            failed_at_ms: None,
-            pauses_ms: None,
-            succeeded_since: 0,
-            waits: Vec::new(),
-            answered_ms: None,
-            succeeded_at_ms: None,
-            succeeded_late: Some(0),
+            ..Connects::none(NETNS, at(9000))
         };
         world.now.traced.as_mut().unwrap().connects = vec![connects];
         world.check(check).findings.remove(0)

@@ -14,19 +14,12 @@ fn to(text: &str) -> Endpoint {
 
 fn connects(destination: &str, comm: &str, succeeded: u64, failed: &[(ConnectFailure, u64)]) -> Connects {
     Connects {
-        netns: NETNS,
-        to: to(destination),
         program: Some(Program { pid: 812, comm: comm.into(), processes: 1 }),
         succeeded,
         failed: failed.to_vec(),
         waited_ms: Some((0, 1)),
         failed_at_ms: Some((5, 1990)),
-        succeeded_since: 0,
-        succeeded_late: Some(0),
-        pauses_ms: None,
-        waits: Vec::new(),
-        answered_ms: None,
-        succeeded_at_ms: None,
+        ..Connects::none(NETNS, to(destination))
     }
 }
 

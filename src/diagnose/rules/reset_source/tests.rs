@@ -24,19 +24,9 @@ fn world(resets: Vec<Resets>, succeeded: u64) -> World {
     let mut world = World::new();
     world.add(listen("10.0.0.1:80", 0, 128)).hold(7, "app", 3, 80 << 16).later(2000);
     let connects = Connects {
-        netns: NETNS,
-        to: at("10.0.0.9:443"),
         program: Some(Program { pid: 812, comm: "curl".into(), processes: 1 }),
         succeeded,
-        failed: Vec::new(),
-        waited_ms: None,
-        failed_at_ms: None,
-        succeeded_since: 0,
-        waits: Vec::new(),
-        answered_ms: None,
-        succeeded_at_ms: None,
-        succeeded_late: Some(0),
-        pauses_ms: None,
+        ..Connects::none(NETNS, at("10.0.0.9:443"))
     };
     let traced = TracedInterval { duration_ms: 2000, resets, connects: vec![connects], ..TracedInterval::default() };
     world.now.traced = Some(traced);
