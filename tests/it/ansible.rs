@@ -5,11 +5,9 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::fan::{Sshd, key};
-use crate::harness::helper::Helper;
+use crate::fan::{Sshd, keys, stalled};
 use crate::harness::oracle::installed;
-use crate::harness::{finish, in_netns, skip, wait_for};
-use crate::product;
+use crate::harness::{in_netns, skip};
 use crate::tidy::root;
 
 #[test]
@@ -19,18 +17,10 @@ fn the_playbook_makes_one_report_and_names_the_dead_and_the_slow_host() {
         return skip("ansible-core or sshd is not installed, or this is not root");
     }
     in_netns(|ns| {
-        let _ = std::fs::create_dir_all("/run/sshd");
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name).display().to_string();
-        key(dir.path(), "key");
-        key(dir.path(), "host_key");
-        let mut helper = Helper::start(ns);
-        helper.rename(b"stalled");
-        helper.make("accept_queue_full 7000 5 3");
-        wait_for("a queue that stands", || {
-            let look = finish(&mut product::with(ns, &["doctor", "--once", "--min-severity", "warning"]));
-            if look.status.code() == Some(1) { Ok(()) } else { Err(String::from_utf8_lossy(&look.stdout).into_owned()) }
-        });
+        keys(dir.path());
+        let _stalled = stalled(ns);
         let servers = [
             Sshd::start(ns, dir.path(), 2201, ""),
             Sshd::start(ns, dir.path(), 2202, "ForceCommand true"),

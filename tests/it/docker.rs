@@ -8,21 +8,13 @@ use serde_json::Value;
 
 use crate::harness::docker::Docker;
 use crate::harness::{Netns, announce, finish, in_netns, wait_for};
-use crate::podman::{name, of, talk};
+use crate::podman::{listed, name, of, talk};
 use crate::product;
 
 /// Port, container and runtime of listeners.
 fn listeners(docker: &Docker<'_>, args: &[&str]) -> Vec<[String; 3]> {
     let words = [&["list", "-l", "-H", "--format", "tsv", "-c", "local-port,container,runtime"], args].concat();
-    let output = finish(&mut docker.product(&words));
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).expect("text");
-    let cells = |line: &str| -> [String; 3] {
-        let cells: Vec<String> = line.split('\t').map(str::to_owned).collect();
-        cells.try_into().expect("three cells")
-    };
-    let mut lines: Vec<[String; 3]> = text.lines().map(cells).collect();
-    lines.sort();
+    let mut lines = listed(&mut docker.product(&words));
     lines.dedup();
     lines
 }

@@ -45,9 +45,29 @@ impl Sshd {
 
 /// A key without a passphrase.
 #[track_caller]
-pub fn key(dir: &Path, name: &str) {
+fn key(dir: &Path, name: &str) {
     let made = finish(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(dir.join(name)));
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// Somebody's queue stands in this namespace. A single look calls only one that has stood for some seconds a fault.
+pub fn stalled(ns: &Netns) -> Helper {
+    let mut helper = Helper::start(ns);
+    helper.rename(b"stalled");
+    helper.make("accept_queue_full 7000 5 3");
+    wait_for("a queue that stands", || {
+        let look = finish(&mut product::with(ns, &["doctor", "--once", "--min-severity", "warning"]));
+        if look.status.code() == Some(1) { Ok(()) } else { Err(String::from_utf8_lossy(&look.stdout).into_owned()) }
+    });
+    helper
+}
+
+/// The keys of hosts and of who calls them.
+pub fn keys(dir: &Path) {
+    // The directory that sshd separates its privileges into belongs to the system.
+    let _ = std::fs::create_dir_all("/run/sshd");
+    key(dir, "key");
+    key(dir, "host_key");
 }
 
 #[test]
@@ -56,19 +76,9 @@ fn one_report_says_what_is_found_and_which_host_is_dead_or_slow() {
         return skip("sshd is not installed, or this is not root");
     }
     in_netns(|ns| {
-        // The directory that sshd separates its privileges into belongs to the system.
-        let _ = std::fs::create_dir_all("/run/sshd");
         let dir = tempfile::tempdir().expect("a directory");
-        key(dir.path(), "key");
-        key(dir.path(), "host_key");
-        let mut helper = Helper::start(ns);
-        helper.rename(b"stalled");
-        helper.make("accept_queue_full 7000 5 3");
-        // A single look calls only a queue that has stood for some seconds a fault.
-        wait_for("a queue that stands", || {
-            let look = finish(&mut product::with(ns, &["doctor", "--once", "--min-severity", "warning"]));
-            if look.status.code() == Some(1) { Ok(()) } else { Err(String::from_utf8_lossy(&look.stdout).into_owned()) }
-        });
+        keys(dir.path());
+        let _stalled = stalled(ns);
         let servers = [
             Sshd::start(ns, dir.path(), 2201, ""),
             Sshd::start(ns, dir.path(), 2202, "ForceCommand echo '{\"findings\": [], \"gaps\": []}'"),

@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -35,10 +36,9 @@ fn about_port(doctor: &Value, rule: &str, port: u64) -> Option<Value> {
     findings.iter().find(is).cloned()
 }
 
-/// Port, container and pod of the listeners of a namespace.
-fn listeners(ns: &Netns, args: &[&str]) -> Vec<[String; 3]> {
-    let words = [&["list", "-l", "-H", "--format", "tsv", "-c", "local-port,container,pod"], args].concat();
-    let output = finish(&mut product::with(ns, &words));
+/// Three columns of listeners, as a command lists them.
+pub fn listed(command: &mut Command) -> Vec<[String; 3]> {
+    let output = finish(command);
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).expect("text");
     let cells = |line: &str| -> [String; 3] {
@@ -48,6 +48,12 @@ fn listeners(ns: &Netns, args: &[&str]) -> Vec<[String; 3]> {
     let mut lines: Vec<[String; 3]> = text.lines().map(cells).collect();
     lines.sort();
     lines
+}
+
+/// Port, container and pod of the listeners of a namespace.
+fn listeners(ns: &Netns, args: &[&str]) -> Vec<[String; 3]> {
+    let words = [&["list", "-l", "-H", "--format", "tsv", "-c", "local-port,container,pod"], args].concat();
+    listed(&mut product::with(ns, &words))
 }
 
 pub fn of(port: &str, container: &str, pod: &str) -> [String; 3] {
